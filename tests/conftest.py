@@ -1,0 +1,21 @@
+"""Eight fake CPU devices, shapes checked, and compilations kept between runs."""
+
+import jax
+import pytest
+from jaxtyping import install_import_hook
+
+# Before anything asks for a device: both are fixed once a backend exists.
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 8)
+
+# Every jaxtyping annotation of the library is checked, at no cost outside the tests.
+install_import_hook("vqdit", "beartype.beartype")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Most of a test's time is compiling, so programs are kept in pytest's cache."""
+    if hasattr(config, "cache"):  # absent under -p no:cacheprovider
+        folder = config.cache.mkdir("jax_programs")
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -1,0 +1,35 @@
+"""Small whole experiments for the tests of what is around training."""
+
+from train.config import KMeansInit, Run, StageOne, StageTwo
+from vqdit.diffusion import Gaussian, Masking, Uniform
+from vqdit.dit import Continuous, Discrete, DiT
+from vqdit.quantizers import VectorQuantizer
+from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
+
+SMALL = {"channels": 32, "multipliers": (1, 1), "blocks": 1, "mid_attention": False}
+
+TOKENIZER = StageOne(
+    name="tokenizer",
+    run=Run(steps=1000, batch=16),
+    model=Tokenizer(
+        ConvEncoder(**SMALL, out=8),
+        ConvDecoder(**SMALL, out=1),
+        VectorQuantizer(num_codes=16, dim=4, init="kmeans"),
+    ),
+    kmeans=KMeansInit(),
+)
+
+JOINT = StageTwo(
+    name="joint",
+    run=Run(steps=1000, batch=16),
+    model=DiT(
+        (Continuous("image", (4, 4), 4, patch=2), Discrete("text", (6,), 32)),
+        width=32,
+        depth=2,
+        heads=4,
+        classes=10,
+    ),
+    processes={"image": Gaussian(), "text": Masking(32)},
+    times={"image": Uniform(), "text": Uniform()},
+    tokenizers={"image": "runs/image", "text": "runs/text"},
+)

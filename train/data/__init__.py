@@ -1,0 +1,10 @@
+"""Data: where examples come from, and how they become batches.
+
+The only room that knows TFDS and Grain.
+"""
+
+from train.data.images import Images
+from train.data.pipeline import batches, whole
+from train.data.sources import Source, open_source
+
+__all__ = ["Images", "Source", "batches", "open_source", "whole"]

@@ -1,0 +1,89 @@
+"""A data set to a latent cache, with the latent contract beside it.
+
+python -m train.encode --bundle=runs/tok --config=configs/cifar10_dit.py --out=runs/cache
+"""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from train.command import parse
+from train.config import Experiment
+from train.data import Images
+from train.data.cache import write_cache
+from train.data.pipeline import once, prepare
+from train.errors import BadInput, run
+from train.log import say
+from vqdit.bundle import load
+from vqdit.codec import Codec
+from vqdit.describe import describe
+from vqdit.tokenizer import to_signal
+
+BATCH = 256
+
+
+def encode(codec: Codec, data: Images, folder: Path, train: bool = True) -> int:
+    """Writes every example's latents (and codes, where there are) with its label.
+
+    Latents are those a continuous stream models: per-channel standardised. Pictures
+    are centre crops, unflipped. Returns how many. Raises BadInput when the tokenizer
+    does not fit the data.
+    """
+    shape = (data.size, data.size, data.channels)
+    if codec.contract.shape != shape:
+        raise BadInput(
+            f"the tokenizer takes {codec.contract.shape}, the data gives {shape}; write "
+            f"data.size and data.channels to fit"
+        )
+    fitted = prepare(data, train)
+    source, count = fitted.source, len(fitted)
+
+    @jax.jit
+    def both(variables, image):
+        x = to_signal(image)
+        out = {"latents": codec.apply("latents", variables, x)}
+        if codec.contract.codes:
+            out["codes"] = codec.apply("quantized", variables, x).codes
+        return out
+
+    def records():
+        in_order = once(fitted.take, count, BATCH, threads=data.threads)
+        for batch in tqdm(in_order, "encoding", -(-count // BATCH)):
+            out = jax.device_get(both(codec.variables, batch["image"]))
+            for i in np.flatnonzero(batch["valid"]):
+                record = {name: value[i] for name, value in out.items()}
+                yield record | {"label": batch["label"][i]}
+
+    contract = {
+        "tokenizer": describe(codec.contract),
+        "classes": source.classes,
+        "class_names": list(source.class_names),
+    }
+    write_cache(folder, records(), contract, count)
+    return count
+
+
+def main(argv=None):
+    command = parse(
+        argv, Experiment, flags={"bundle": str, "out": str, "split": str}
+    )
+    out, bundle = command.flags.get("out"), command.flags.get("bundle")
+    split = command.flags.get("split") or "train"
+    if not out or not bundle:
+        raise BadInput("write --bundle=DIR, a tokenizer's, and --out=DIR, a new folder")
+    if split not in ("train", "test"):
+        raise BadInput(f"--split={split}: write train or test")
+    try:
+        codec = load(bundle)
+    except ValueError as error:
+        raise BadInput(f"--bundle: {error}") from error
+    if not isinstance(codec, Codec):
+        raise BadInput(f"--bundle: {bundle} is a generator; write a tokenizer's")
+    count = encode(codec, command.experiment.data, Path(out), split == "train")
+    say(f"{count} examples are in {out}; train on them with --config.cache={out}")
+
+
+if __name__ == "__main__":
+    run(main)

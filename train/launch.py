@@ -1,0 +1,61 @@
+"""What both stages do around the loop: mesh, state, restore, log, train."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from train.checkpoint import Checkpoints
+from train.config import Experiment
+from train.log import Logger, say
+from train.loop import Hook, train
+from train.sharding import Rules, batch_sharding, create_state, make_mesh
+from train.step import TrainState
+
+# (position, sharding of a batch) -> batches from there on
+OpenBatches = Callable[[int, jax.sharding.Sharding], Iterator[Any]]
+
+
+def launch(
+    experiment: Experiment,
+    workdir: Path,
+    init: Callable[[], TrainState],
+    step_fn: Callable,
+    rules: Rules,
+    open_batches: OpenBatches,
+    hooks: Callable[[Logger], Sequence[Hook]],
+) -> TrainState:
+    """Trains the experiment in its workdir to its last step, from wherever it stands.
+
+    Returns the last state, which is on disk by then. Raises what `train` raises.
+    """
+    run = experiment.run
+    mesh = make_mesh(experiment.mesh)
+    state = create_state(init, rules, mesh)
+    position = 0
+    with Checkpoints(workdir / "checkpoints", run.keep) as checkpoints:
+        restored = checkpoints.restore_latest(state)
+        if restored is not None:
+            state, position, _ = restored
+            say(f"{workdir}: continuing from step {int(state.step)}")
+        sharding = batch_sharding(mesh)
+        with Logger(workdir, int(state.step)) as logger:
+            return train(
+                state,
+                step_fn,
+                open_batches(position, sharding),
+                steps=run.steps,
+                checkpoints=checkpoints,
+                logger=logger,
+                log_every=run.log_every,
+                save_every=run.save_every,
+                batch_sharding=sharding,
+                position=position,
+                hooks=hooks(logger),
+            )
+
+
+def root_key(seed: int) -> jax.Array:
+    """The run's root key. Parameters and updates draw from it by `fold_in`."""
+    return jax.random.key(seed)

@@ -1,0 +1,153 @@
+"""What a run says about itself: metrics, pictures, progress. Process 0 writes."""
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+
+def say(message: str) -> None:
+    """Writes one line to stderr, above a progress bar if there is one."""
+    if jax.process_index() == 0:
+        tqdm.write(message, file=sys.stderr)
+
+
+class Logger:
+    """Writes to the folder of a run; a context manager.
+
+    metrics.jsonl       one JSON object a line: step, time (seconds since 1970) and the
+                        metrics; a value that is not finite is null
+    tensorboard/        the same scalars, and the pictures
+    samples/            NAME_STEP.png
+
+    step: the step that the run continues from. Lines past it, which a killed run had
+    written and this one will write again, go to metrics.replaced.jsonl, and so does a
+    line that was cut short.
+    On processes other than the first nothing is written.
+    """
+
+    def __init__(self, workdir: str | os.PathLike, step: int = 0):
+        self._writes = jax.process_index() == 0
+        self._workdir = Path(workdir)
+        self._board = None
+        if not self._writes:
+            return
+        from tensorboardX import SummaryWriter  # a slow import, of use only here
+
+        self._workdir.mkdir(parents=True, exist_ok=True)
+        path = self._workdir / "metrics.jsonl"
+        _rewind(path, step)
+        self._lines = path.open("a", encoding="utf-8")
+        self._board = SummaryWriter(
+            str(self._workdir / "tensorboard"),
+            purge_step=step + 1 if step else None,
+            flush_secs=10,
+        )
+
+    def __enter__(self) -> "Logger":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._writes:
+            self._lines.close()
+            self._board.close()
+
+    def scalars(self, step: int, metrics: Mapping[str, float]) -> None:
+        """One line of metrics.jsonl, on disk when this returns."""
+        if not self._writes:
+            return
+        values = {name: float(value) for name, value in metrics.items()}
+        row = {"step": step, "time": round(time.time(), 3)}
+        row |= {n: v if math.isfinite(v) else None for n, v in values.items()}
+        self._lines.write(json.dumps(row, allow_nan=False) + "\n")
+        self._lines.flush()
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def image(self, step: int, name: str, pixels: np.ndarray) -> Path | None:
+        """Writes samples/NAME_STEP.png; pixels: (h, w), (h, w, 1) or (h, w, 3) uint8.
+
+        Returns its path, None on other processes. Raises ValueError on another type or
+        shape.
+        """
+        pixels = np.asarray(pixels)
+        if pixels.ndim == 3 and pixels.shape[-1] == 1:
+            pixels = pixels[..., 0]
+        if pixels.dtype != np.uint8 or pixels.shape[2:] not in ((), (3,)):
+            raise ValueError(
+                f"picture {name!r} is {pixels.dtype}{list(pixels.shape)}; a picture is "
+                f"uint8, (h, w), (h, w, 1) or (h, w, 3)"
+            )
+        if not self._writes:
+            return None
+        path = self._workdir / "samples" / f"{name}_{step:06d}.png"
+        path.parent.mkdir(exist_ok=True)
+        partial = path.with_suffix(".partial")
+        Image.fromarray(pixels).save(partial, format="png")
+        partial.replace(path)
+        layout = "HW" if pixels.ndim == 2 else "HWC"
+        self._board.add_image(name, pixels, step, dataformats=layout)
+        return path
+
+    def progress(self, total: int, start: int = 0, name: str = "") -> tqdm:
+        """A bar on stderr with rate and time left; call `update()` once a step."""
+        return tqdm(
+            total=total,
+            initial=start,
+            desc=name or None,
+            unit="step",
+            file=sys.stderr,
+            disable=not self._writes,
+            dynamic_ncols=True,
+            # A log file gets a line now and then, not ten a second.
+            mininterval=0.5 if sys.stderr.isatty() else 30,
+            maxinterval=10 if sys.stderr.isatty() else 60,
+        )
+
+
+def read_metrics(workdir: str | os.PathLike) -> list[dict]:
+    """The lines of metrics.jsonl, oldest first; a line cut short is left out."""
+    path = Path(workdir) / "metrics.jsonl"
+    rows = [_parsed(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [row for row in rows if row is not None]
+
+
+def _rewind(path: Path, step: int) -> None:
+    """Keeps the whole lines up to `step`, in one rename; moves the others aside."""
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    rows = [_parsed(line) if line.endswith("\n") else None for line in lines]
+    keep = [row is not None and row["step"] <= step for row in rows]
+    if all(keep):
+        return
+    replaced = path.with_suffix(".replaced.jsonl")
+    with replaced.open("a", encoding="utf-8") as file:
+        file.writelines(
+            line.rstrip("\n") + "\n"
+            for line, kept in zip(lines, keep, strict=True)
+            if not kept
+        )
+    partial = path.with_suffix(".partial")
+    kept_lines = [line for line, kept in zip(lines, keep, strict=True) if kept]
+    partial.write_text("".join(kept_lines), encoding="utf-8")
+    partial.replace(path)
+
+
+def _parsed(line: str) -> dict | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and "step" in row else None

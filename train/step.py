@@ -1,0 +1,130 @@
+"""One training step for every stage; a stage is the objective it is given."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+# (params, stats, batch, key) -> loss, (new stats, metrics). `params` is what is
+# learned, `stats` every other collection; metrics are scalars by name.
+Objective = Callable[[Any, Any, Any, jax.Array], tuple[jax.Array, tuple[Any, dict]]]
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """Everything that training continues from.
+
+    Fields are Any: JAX also rebuilds this with shardings or None inside.
+    """
+
+    step: Any  # () int32, number of updates done
+    key: Any  # root PRNG key, never replaced
+    params: Any
+    stats: Any  # every collection but "params", e.g. a codebook
+    opt: Any
+    ema: Any  # same structure as params
+
+
+def init_state(
+    key: jax.Array, variables: dict[str, Any], tx: optax.GradientTransformation
+) -> TrainState:
+    """The state before the first update.
+
+    variables: what a Linen module's `init` returned, "params" among them.
+    """
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        key=key,
+        params=params,
+        stats={name: value for name, value in variables.items() if name != "params"},
+        opt=tx.init(params),
+        # A copy: the loop donates the state, and one buffer cannot be given twice.
+        ema=jax.tree.map(jnp.copy, params),
+    )
+
+
+def make_step(
+    objective: Objective,
+    tx: optax.GradientTransformation,
+    ema_decay: float = 0.9999,
+    accumulate: int = 1,
+    learning_rate: optax.Schedule | None = None,
+) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]:
+    """The function (state, batch) -> (state, metrics) that makes one update.
+
+    The key of update i is `fold_in(state.key, i)`. The moving average of the weights
+    starts as a copy and decays by min(ema_decay, (1 + i) / (10 + i)), so that early
+    updates are not drowned by the initialisation.
+
+    accumulate: number of microbatches whose mean gradient is one update; it divides the
+        batch. `stats` pass through them one after another, each draws its own noise,
+        and metrics are means over them.
+    learning_rate: adds its value to the metrics.
+
+    Metrics: the objective's, `loss`, and `grad_norm` (before clipping).
+    Raises ValueError at trace time when `accumulate` does not divide the batch.
+    """
+    gradient = jax.value_and_grad(objective, has_aux=True)
+    if accumulate > 1:
+        gradient = _accumulated(gradient, accumulate)
+
+    def step(state: TrainState, batch: Any):
+        key = jax.random.fold_in(state.key, state.step)
+        (loss, (stats, metrics)), grads = gradient(
+            state.params, state.stats, batch, key
+        )
+        updates, opt = tx.update(grads, state.opt, state.params)
+        params = optax.apply_updates(state.params, updates)
+        # 1 - decay, written so that 1e-4 does not round: 1 - (1+i)/(10+i) = 9/(10+i).
+        rate = jnp.maximum(1 - ema_decay, 9 / (10 + state.step))
+        metrics = metrics | {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+        if learning_rate is not None:
+            metrics["learning_rate"] = jnp.asarray(learning_rate(state.step))
+        return state.replace(
+            step=state.step + 1,
+            params=params,
+            stats=stats,
+            opt=opt,
+            ema=optax.incremental_update(params, state.ema, rate),
+        ), metrics
+
+    return step
+
+
+def _accumulated(gradient: Callable, count: int) -> Callable:
+    """The same gradient, taken over `count` microbatches one after another."""
+
+    def split(x):
+        if x.shape[0] % count:
+            raise ValueError(
+                f"accumulate={count} does not divide the batch of {x.shape[0]}; "
+                f"write a divisor"
+            )
+        # Microbatch i is every count-th example from i: a device that holds a run of
+        # neighbouring examples then keeps its own, and nothing is sent around.
+        return jnp.moveaxis(x.reshape(-1, count, *x.shape[1:]), 1, 0)
+
+    def total(params, stats, batch, key):
+        microbatches = jax.tree.map(split, batch)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
+
+        def body(carry, inputs):
+            stats, sums = carry
+            microbatch, key = inputs
+            (loss, (stats, metrics)), grads = gradient(params, stats, microbatch, key)
+            sums = jax.tree.map(jnp.add, sums, (loss, metrics, grads))
+            return (stats, sums), None
+
+        first = jax.tree.map(lambda x: x[0], (microbatches, keys))
+        (loss, (_, metrics)), grads = jax.eval_shape(gradient, params, stats, *first)
+        zeros = jax.tree.map(
+            lambda x: jnp.zeros(x.shape, x.dtype), (loss, metrics, grads)
+        )
+        (stats, sums), _ = jax.lax.scan(body, (stats, zeros), (microbatches, keys))
+        loss, metrics, grads = jax.tree.map(lambda x: x / count, sums)
+        return (loss, (stats, metrics)), grads
+
+    return total

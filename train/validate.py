@@ -1,0 +1,284 @@
+"""Relations between an experiment's values, checked before anything compiles."""
+
+import contextlib
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from train.config import Experiment, Mesh, StageOne, StageTwo
+from train.errors import BadInput
+from train.expression import Unfit, fields_with_types, fit, near
+from train.paths import children, join
+from vqdit.diffusion import Gaussian, Masking
+from vqdit.dit import Continuous, DiT, Stream
+
+
+def validate(experiment: Experiment, devices: int, tokenizers: bool = True) -> None:
+    """Raises BadInput, naming a field and what to write, for what cannot be run.
+
+    Types first, then ranges, then relations between fields and with the number of
+    devices, last what the model itself refuses at these shapes. Computes no array.
+
+    tokenizers: False for programs that read no data, so that none have to be named.
+    """
+    _check_types(experiment, "")
+    _check_ranges(experiment)
+    _check_devices(experiment, mesh_sizes(experiment.mesh, devices))
+    if isinstance(experiment, StageOne):
+        _check_stage_one(experiment)
+    if isinstance(experiment, StageTwo):
+        _check_stage_two(experiment)
+        _check_sources(experiment, tokenizers)
+
+
+def mesh_sizes(mesh: Mesh, devices: int) -> tuple[int, int, int]:
+    """(data, fsdp, tensor) with a -1 filled in. Raises BadInput if it cannot be."""
+    sizes = {"data": mesh.data, "fsdp": mesh.fsdp, "tensor": mesh.tensor}
+    for name, size in sizes.items():
+        if size < 1 and size != -1:
+            raise BadInput(f"mesh.{name}={size}: write 1 or more, or -1 for the rest")
+    rest = [name for name, size in sizes.items() if size == -1]
+    if len(rest) > 1:
+        raise BadInput(
+            f"mesh.{rest[1]}=-1: only one axis can be the rest; write a size"
+        )
+    known = math.prod(size for size in sizes.values() if size != -1)
+    if devices % known or (not rest and known != devices):
+        spelled = " x ".join(f"{name} {size}" for name, size in sizes.items())
+        advice = (
+            "write mesh.data=-1 for what is left"
+            if devices % (known // abs(mesh.data)) == 0
+            else f"write sizes that divide {devices}"
+        )
+        raise BadInput(f"mesh: {spelled} does not make {devices} devices; {advice}")
+    return tuple(devices // known if n == -1 else n for n in sizes.values())
+
+
+def _check_types(value: Any, at: str) -> None:
+    """What a config file or config.json holds, against the fields' annotations."""
+    for name, part in (children(value) or {}).items():
+        place = join(at, name)
+        if hasattr(value, "__dataclass_fields__"):
+            try:
+                fit(part, fields_with_types(type(value))[name])
+            except Unfit as error:
+                raise BadInput(f"{place}: {error}") from error
+        _check_types(part, place)
+
+
+def _check_ranges(experiment: Experiment) -> None:
+    run, optimizer = experiment.run, experiment.optimizer
+    for name in ("steps", "batch", "log_every", "save_every", "keep"):
+        _check(f"run.{name}", getattr(run, name), at_least=1)
+    _check("run.sample_every", run.sample_every, at_least=0)
+    _check("optimizer.accumulate", optimizer.accumulate, at_least=1)
+    _check("optimizer.warmup", optimizer.warmup, at_least=0)
+    _check("optimizer.weight_decay", optimizer.weight_decay, at_least=0)
+    _check("optimizer.peak_lr", optimizer.peak_lr, above=0)
+    for name in ("b1", "b2", "ema"):
+        _check(f"optimizer.{name}", getattr(optimizer, name), at_least=0, below=1)
+    if optimizer.clip is not None:
+        _check("optimizer.clip", optimizer.clip, above=0)
+    if optimizer.schedule == "cosine" and optimizer.warmup >= run.steps:
+        raise BadInput(
+            f"optimizer.warmup={optimizer.warmup} leaves nothing of "
+            f"run.steps={run.steps}; write a warm-up below {run.steps}"
+        )
+
+
+def _check(
+    at: str,
+    value: float,
+    *,
+    at_least: float = -math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+    at_most: float = math.inf,
+) -> None:
+    if value >= at_least and above < value < below and value <= at_most:
+        return
+    bounds = [
+        f"{word} {bound}"
+        for word, bound in (
+            ("at least", at_least),
+            ("above", above),
+            ("below", below),
+            ("at most", at_most),
+        )
+        if math.isfinite(bound)
+    ]
+    wanted = " and ".join(bounds) or "a finite number"
+    raise BadInput(f"{at}={value}: write {wanted}")
+
+
+def _up(value: int, unit: int) -> int:
+    """The next multiple."""
+    return -(-value // unit) * unit
+
+
+def _check_devices(experiment: Experiment, sizes: tuple[int, int, int]) -> None:
+    data, fsdp, _ = sizes
+    parts = experiment.optimizer.accumulate
+    batch, unit = experiment.run.batch, data * fsdp * parts
+    if batch % unit:
+        way = f"{data * fsdp} devices (mesh.data {data} x mesh.fsdp {fsdp})"
+        if parts > 1:
+            way += f" in {parts} microbatches (optimizer.accumulate)"
+        raise BadInput(
+            f"run.batch={batch} does not divide over {way}; "
+            f"write a multiple of {unit} such as run.batch={_up(batch, unit)}"
+        )
+    if isinstance(experiment, StageTwo):
+        model = experiment.model
+        for axis, size, name, value in (
+            ("fsdp", fsdp, "width", model.width),
+            ("tensor", sizes[2], "heads", model.heads),
+        ):
+            if value % size:
+                raise BadInput(
+                    f"mesh.{axis}={size} does not divide model.{name}={value}; "
+                    f"write a mesh.{axis} that does"
+                )
+
+
+def _check_stage_one(experiment: StageOne) -> None:
+    model, data = experiment.model, experiment.data
+    for name in ("reconstruction", "commit", "codebook", "kl"):
+        _check(f"losses.{name}", getattr(experiment.losses, name), at_least=0)
+    if data.size % model.factor:
+        raise BadInput(
+            f"data.size={data.size} is no multiple of the tokenizer's factor "
+            f"{model.factor}; write data.size={_up(data.size, model.factor)} or fewer"
+            "  multipliers in model.encoder and model.decoder"
+        )
+    channels = getattr(model.decoder, "out", data.channels)
+    if channels != data.channels:
+        raise BadInput(
+            f"model.decoder.out={channels} and data.channels={data.channels} differ; "
+            f"write model.decoder.out={data.channels}"
+        )
+    _check_kmeans(experiment)
+    x = jax.ShapeDtypeStruct((1, data.size, data.size, data.channels), jnp.float32)
+    with _blame("model"):
+        out = jax.eval_shape(
+            lambda x: model.init_with_output(jax.random.key(0), x)[0][0], x
+        )
+    if out.shape != x.shape:
+        raise BadInput(
+            f"model decodes {x.shape[1:]} to {out.shape[1:]}; write an encoder and a "
+            "decoder that fit each other"
+        )
+
+
+def _check_kmeans(experiment: StageOne) -> None:
+    quantizer, kmeans = experiment.model.quantizer, experiment.kmeans
+    if getattr(quantizer, "init", None) != "kmeans":
+        return  # nothing waits for it, so that changing the quantizer is one change
+    if kmeans is None:
+        raise BadInput(
+            "model.quantizer.init=kmeans waits for a k-means that kmeans=None never "
+            "makes; write kmeans=KMeansInit(), or model.quantizer.init=normal"
+        )
+    _check("kmeans.step", kmeans.step, at_least=0, below=experiment.run.steps)
+    _check("kmeans.samples", kmeans.samples, at_least=quantizer.num_codes)
+    _check("kmeans.iterations", kmeans.iterations, at_least=1)
+
+
+def _check_stage_two(experiment: StageTwo) -> None:
+    model = experiment.model
+    for name in ("width", "depth", "heads", "mlp_ratio"):
+        _check(f"model.{name}", getattr(model, name), at_least=1)
+    _check("model.classes", model.classes, at_least=0)
+    _check("label_dropout", experiment.label_dropout, at_least=0, at_most=1)
+    if model.width % model.heads:
+        near_by = [n for n in range(1, model.width + 1) if model.width % n == 0]
+        best = min(near_by, key=lambda n: abs(n - model.heads))
+        raise BadInput(
+            f"model.heads={model.heads} does not divide model.width={model.width}; "
+            f"write model.heads={best}"
+        )
+    names = [stream.name for stream in model.streams]
+    if not names or len(set(names)) < len(names):
+        raise BadInput(
+            f"model.streams has the names {names}; write at least one stream, each "
+            "with a name of its own"
+        )
+    for stream in model.streams:
+        _check_stream(experiment, stream)
+    _known("processes", experiment.processes, names)
+    _known("times", experiment.times, names)
+    with _blame("model"):
+        _eval_dit(model)
+
+
+def _check_stream(experiment: StageTwo, stream: Stream) -> None:
+    """The process and the times of one stream are there, and of its kind."""
+    name, at = stream.name, f"processes.{stream.name}"
+    continuous = isinstance(stream, Continuous)
+    wanted = "Gaussian()" if continuous else f"Masking(vocab={stream.vocab})"
+    if name not in experiment.processes:
+        raise BadInput(f"{at} is absent; write {at}={wanted}")
+    if name not in experiment.times:
+        raise BadInput(f"times.{name} is absent; write times.{name}=Uniform()")
+    process = experiment.processes[name]
+    if isinstance(process, Masking if continuous else Gaussian):
+        kind = "continuous" if continuous else "discrete"
+        raise BadInput(
+            f"{at} is {type(process).__name__}, but the stream is {kind}; "
+            f"write {at}={wanted}"
+        )
+    for field, kind in (("vocab", Masking), ("outputs", Gaussian)):
+        have = getattr(stream, field, None)
+        if isinstance(process, kind) and getattr(process, field) != have:
+            raise BadInput(
+                f"model.streams.{name}.{field}={have}, but {at} has "
+                f"{getattr(process, field)}; write "
+                f"model.streams.{name}.{field}={getattr(process, field)}"
+            )
+
+
+def _check_sources(experiment: StageTwo, needed: bool) -> None:
+    names = [stream.name for stream in experiment.model.streams]
+    _known("tokenizers", experiment.tokenizers, names)
+    absent = [name for name in names if name not in experiment.tokenizers]
+    if needed and absent:
+        raise BadInput(
+            f"tokenizers.{absent[0]} is absent; write "
+            f"--config.tokenizers.{absent[0]}=DIR, the workdir or bundle of a tokenizer"
+        )
+
+
+def _known(at: str, entries: Iterable[str], streams: list[str]) -> None:
+    for name in entries:
+        if name not in streams:
+            raise BadInput(
+                f"{at}.{name}: the model has no such stream; {near(name, streams)}"
+            )
+
+
+def _eval_dit(model: DiT) -> None:
+    streams = {
+        stream.name: jax.ShapeDtypeStruct(
+            (1, *stream.shape),
+            jnp.float32 if isinstance(stream, Continuous) else jnp.int32,
+        )
+        for stream in model.streams
+    }
+    times = {name: jax.ShapeDtypeStruct((1,), jnp.float32) for name in streams}
+    # One block stands for all: they are alike, and tracing 28 takes seconds.
+    shallow = model.clone(depth=1)
+    jax.eval_shape(lambda *x: shallow.init(jax.random.key(0), *x), streams, times)
+
+
+@contextlib.contextmanager
+def _blame(at: str) -> Iterator[None]:
+    """What a module refuses becomes a BadInput that names the field."""
+    try:
+        yield
+    except BadInput:
+        raise
+    except ValueError as error:
+        raise BadInput(f"{at}: {error}") from error

@@ -1,0 +1,162 @@
+"""Bundles: a folder of config.json and model.safetensors, and what is drawn from it.
+
+The library's only file access. A tokenizer's bundle carries its latent contract; a
+generator's carries its tokenizers' bundles in tokenizers/NAME, so it is self-contained.
+Weights are hashed when written and checked when read; a folder appears whole or not at
+all.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import flax.traverse_util
+import numpy as np
+import safetensors.numpy
+
+from vqdit.codec import Codec, LatentContract
+from vqdit.describe import build, describe
+from vqdit.generator import Generator
+
+FORMAT = 1
+
+
+def load(path: str | os.PathLike) -> Codec | Generator:
+    """Loads a bundle folder, or the bundle of a workdir.
+
+    Raises ValueError, in one line, when there is none, it is of another format, or its
+    weights are not those it was written with.
+    """
+    folder = pathlib.Path(path)
+    if not (folder / "config.json").exists() or (folder / "bundle").is_dir():
+        folder = folder / "bundle"
+    if not (folder / "config.json").exists():
+        raise ValueError(
+            f"{path}: no bundle here; write a bundle folder, or a workdir whose "
+            f"training has finished"
+        )
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{folder}/config.json is not JSON: {error}") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise ValueError(f"{folder} is not a vqdit bundle of format {FORMAT}")
+    variables = _read(folder, config["sha256"])
+    module = build(config["module"])
+    if config["kind"] == "tokenizer":
+        return Codec(module, variables, build(config["contract"]))
+    names = config["tokenizers"]
+    return Generator(
+        module,
+        variables["params"],
+        {name: build(process) for name, process in config["processes"].items()},
+        {name: load(folder / "tokenizers" / name) for name in names},
+        tuple(config["class_names"]),
+    )
+
+
+def save(path: str | os.PathLike, thing: Codec | Generator) -> None:
+    """Writes a bundle folder, replacing one that is there only once the new is whole."""
+    folder = pathlib.Path(path)
+    fresh = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    try:
+        _write(fresh, thing)
+        if folder.exists():
+            aside = folder.with_name(f".{folder.name}.old.{uuid.uuid4().hex}")
+            folder.rename(aside)
+            fresh.rename(folder)
+            shutil.rmtree(aside)
+        else:
+            fresh.rename(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def fingerprint(variables: Mapping) -> str:
+    """SHA-256 over the names, types, shapes and bytes of all leaves."""
+    digest = hashlib.sha256()
+    for name, leaf in sorted(_flatten(variables).items()):
+        digest.update(f"{name} {leaf.dtype} {leaf.shape};".encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
+def _write(folder, thing):
+    folder.mkdir(parents=True)
+    config: dict[str, Any] = {"format": FORMAT, "module": describe(thing.module)}
+    if isinstance(thing, Codec):
+        variables = thing.variables
+        config |= {"kind": "tokenizer", "contract": describe(thing.contract)}
+    else:
+        variables = {"params": thing.params}
+        config |= {
+            "kind": "generator",
+            "processes": {n: describe(p) for n, p in thing.processes.items()},
+            "tokenizers": sorted(thing.tokenizers),
+            "class_names": list(thing.class_names),
+        }
+        for name, codec in thing.tokenizers.items():
+            _write(folder / "tokenizers" / name, codec)
+    data = safetensors.numpy.save(_flatten(variables))
+    config["sha256"] = hashlib.sha256(data).hexdigest()
+    _flush(folder / "model.safetensors", data)
+    _flush(folder / "config.json", json.dumps(config, indent=1).encode())
+
+
+def _read(folder, sha256):
+    try:
+        data = (folder / "model.safetensors").read_bytes()
+    except FileNotFoundError as error:
+        raise ValueError(f"{folder} has no model.safetensors") from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ValueError(
+            f"{folder}/model.safetensors is not what was written (its SHA-256 differs "
+            f"from config.json's): copy the bundle again"
+        )
+    flat = safetensors.numpy.load(data)
+    return flax.traverse_util.unflatten_dict(flat, sep="/")
+
+
+def _flatten(variables):
+    flat = flax.traverse_util.flatten_dict(dict(variables), sep="/")
+    return {name: np.asarray(leaf) for name, leaf in flat.items()}
+
+
+def _flush(path, data):
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def contract_of(module, signal: Mapping, grid, mean, std, variables) -> LatentContract:
+    """The contract of a trained tokenizer; see LatentContract for the fields."""
+    counts = () if module.quantizer is None else module.quantizer.code_counts
+    return LatentContract(
+        kind=signal["kind"],
+        shape=tuple(signal["shape"]),
+        grid=tuple(grid),
+        channels=module.latent_dim,
+        codes=tuple(counts),
+        mean=tuple(float(m) for m in mean),
+        std=tuple(float(s) for s in std),
+        fingerprint=fingerprint(variables),
+    )
+
+
+def refuse_mismatch(contract: LatentContract, other: LatentContract, where: str):
+    """Raises ValueError naming the first field in which two contracts differ."""
+    for field in dataclasses.fields(contract):
+        mine, theirs = getattr(contract, field.name), getattr(other, field.name)
+        if mine != theirs:
+            raise ValueError(
+                f"{where} was made under another tokenizer: its {field.name} is "
+                f"{theirs}, the tokenizer's is {mine}; encode again or name the "
+                f"tokenizer it was made with"
+            )

@@ -1,0 +1,131 @@
+"""A trained tokenizer in use: signals to codes and latents, and back, jitted."""
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Shaped
+
+from vqdit.quantizers import Quantized
+from vqdit.tokenizer import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class LatentContract:
+    """What stage two must know of stage one, and refuses to be wrong about.
+
+    kind:        of signal, "image".
+    shape:       of one example, (h, w, c).
+    grid:        of its latents.
+    channels:    of a latent.
+    codes:       code count of each book; () for a continuous tokenizer.
+    mean, std:   per channel of the continuous latents over the training set.
+    fingerprint: of the weights (see `vqdit.bundle.fingerprint`).
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    grid: tuple[int, ...]
+    channels: int
+    codes: tuple[int, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+
+    @property
+    def bits(self) -> float:
+        """Bits of one example's codes at a fixed length; 0 when continuous."""
+        return math.prod(self.grid) * sum(math.log2(k) for k in self.codes)
+
+
+class Codec:
+    """A tokenizer with its variables and latent contract.
+
+    module, variables, contract: as stored in the bundle.
+    """
+
+    def __init__(self, module: Tokenizer, variables: dict, contract: LatentContract):
+        self.module, self.contract = module, contract
+        self.variables = jax.tree.map(jnp.asarray, variables)
+
+    def encode(self, x: Float[Array, "b *shape c"]) -> Quantized:
+        """x in [-1, 1] -> quantized latents (b, *grid, d) and codes (b, *grid, m)."""
+        return self._run("quantized", self._checked(x))
+
+    def latents(self, x: Float[Array, "b *shape c"]) -> Float[Array, "b *grid d"]:
+        """What a continuous stream models: (z - mean) / std, z before quantization."""
+        return self._run("latents", self._checked(x))
+
+    def decode(self, q: Shaped[Array, "b *grid d"]) -> Float[Array, "b *shape c"]:
+        """Codes (integers) or quantized latents (floats) -> signal in [-1, 1]."""
+        q = jnp.asarray(q)
+        if jnp.issubdtype(q.dtype, jnp.integer) and not self.contract.codes:
+            raise ValueError("this tokenizer is continuous: decode latents, not codes")
+        return self._run("decode", q)
+
+    def decode_latents(self, z: Float[Array, "b *grid d"]) -> Array:
+        """The inverse of `latents`: restores the scale and quantizes before decoding.
+
+        As in latent diffusion (arXiv:2112.10752) the quantizer belongs to the decoder,
+        so what is decoded always lies on the codebook.
+        """
+        return self._run("decode_latents", jnp.asarray(z))
+
+    def _checked(self, x):
+        x = jnp.asarray(x)
+        if x.shape[1:] != self.contract.shape:
+            raise ValueError(
+                f"this tokenizer takes (b, {', '.join(map(str, self.contract.shape))})"
+                f" in [-1, 1]; got {x.shape}"
+            )
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise ValueError(
+                f"this tokenizer takes floats in [-1, 1]; got {x.dtype}: for uint8 "
+                f"write x / 127.5 - 1"
+            )
+        return x
+
+    def _run(self, name, x):
+        return _jitted(self.module, self.contract, name)(self.variables, x)
+
+    def apply(self, name: str, variables: dict, x: Array):
+        """One of the functions above on given variables, for use inside a jit."""
+        return _function(self.module, self.contract, name)(variables, x)
+
+
+@functools.lru_cache(maxsize=64)
+def _jitted(module, contract, name):
+    return jax.jit(_function(module, contract, name))
+
+
+def _function(module, contract, name):
+    mean = np.asarray(contract.mean, np.float32)
+    std = np.asarray(contract.std, np.float32)
+
+    def quantized(variables, x):
+        return module.apply(variables, x, method=lambda m, x: m.quantize(m.encode(x)))
+
+    def latents(variables, x):
+        return (module.apply(variables, x, method="latents") - mean) / std
+
+    def decode(variables, q):
+        return module.apply(variables, q, method="decode").clip(-1, 1)
+
+    def decode_latents(variables, z):
+        def run(m, z):
+            if m.quantizer is not None:
+                z = m.quantizer(z).latents
+            return m.decode(z)
+
+        return module.apply(variables, z * std + mean, method=run).clip(-1, 1)
+
+    functions = {
+        "quantized": quantized,
+        "latents": latents,
+        "decode": decode,
+        "decode_latents": decode_latents,
+    }
+    return functions[name]

@@ -1,0 +1,60 @@
+"""Fréchet distance between two sets of features, each taken for a Gaussian.
+
+The distance of a sample is biased upwards, by an amount that grows with the feature
+dimension over the number of samples. A figure means something only beside the number of
+samples and the distance that as many real ones have.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Float
+
+
+class FeatureStatistics(NamedTuple):
+    """Mean (d,), unbiased covariance (d, d), both float64, and how many they are of."""
+
+    mean: np.ndarray
+    covariance: np.ndarray
+    count: int
+
+
+def statistics(features: Float[Array | np.ndarray, "n d"]) -> FeatureStatistics:
+    """Statistics of n features. Raises ValueError on fewer than two, or not finite."""
+    features = np.asarray(features, np.float64)
+    count = len(features)
+    if count < 2:
+        raise ValueError(f"a covariance needs at least 2 features, not {count}")
+    if not np.isfinite(features).all():
+        raise ValueError("features are not all finite; their distance says nothing")
+    mean = features.mean(0)
+    centred = features - mean
+    return FeatureStatistics(mean, centred.T @ centred / (count - 1), count)
+
+
+def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
+    """|mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)) (arXiv:1706.08500, eq. 6).
+
+    The square of the Wasserstein-2 distance of the Gaussians, as FID is.
+
+    A B is not symmetric, and an iterative square root of it fails without a word where
+    a covariance is singular, as it is for dead units or for fewer samples than
+    features. The trace is instead the sum of the singular values of A^(1/2) B^(1/2),
+    each root from an eigen-decomposition of a symmetric matrix, all in float64.
+    """
+    if a.mean.shape != b.mean.shape:
+        raise ValueError(
+            f"features have {len(a.mean)} and {len(b.mean)} dimensions: they are of "
+            f"different layers"
+        )
+    product = _root(a.covariance) @ _root(b.covariance)
+    overlap = np.linalg.svd(product, compute_uv=False).sum()
+    spread = np.trace(a.covariance) + np.trace(b.covariance) - 2 * overlap
+    shift = np.square(a.mean - b.mean).sum()
+    return float(max(shift + spread, 0.0))  # rounding may leave equal sets below 0
+
+
+def _root(covariance: np.ndarray) -> np.ndarray:
+    """The symmetric square root; eigenvalues that rounding made negative are 0."""
+    values, vectors = np.linalg.eigh(covariance)
+    return (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T

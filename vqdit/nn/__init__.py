@@ -1,0 +1,21 @@
+"""Layers of the transformer: attention, blocks, embeddings, positions, patches."""
+
+from vqdit.nn.attention import Attention
+from vqdit.nn.block import Block, modulate, norm
+from vqdit.nn.embedding import LabelEmbedding, TimeEmbedding, sincos_positions
+from vqdit.nn.patching import patchify, unpatchify
+from vqdit.nn.rotary import rotary_table, rotate
+
+__all__ = [
+    "Attention",
+    "Block",
+    "LabelEmbedding",
+    "TimeEmbedding",
+    "modulate",
+    "norm",
+    "patchify",
+    "rotary_table",
+    "rotate",
+    "sincos_positions",
+    "unpatchify",
+]

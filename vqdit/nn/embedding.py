@@ -1,0 +1,66 @@
+"""Embeddings of time and label, and fixed sin-cos positions."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+normal = nn.initializers.normal(0.02)
+
+
+class TimeEmbedding(nn.Module):
+    """t in [0, 1] -> a vector of the given width, as in DiT (arXiv:2212.09748).
+
+    Sinusoids of 1000 t (DiT counts a thousand integer steps) and a two-layer MLP.
+    """
+
+    width: int
+    features: int = 256
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, t: Float[Array, "*b"]) -> Float[Array, "*b d"]:
+        half = self.features // 2
+        frequencies = np.exp(-np.log(10_000.0) * np.arange(half) / half)
+        # float32 whatever the compute dtype: bfloat16 cannot tell 999 from 1000.
+        angles = 1000.0 * t.astype(jnp.float32)[..., None] * frequencies
+        x = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+        x = nn.Dense(self.width, kernel_init=normal, dtype=self.dtype, name="up")(x)
+        x = nn.silu(x)
+        return nn.Dense(self.width, kernel_init=normal, dtype=self.dtype, name="down")(x)
+
+
+class LabelEmbedding(nn.Module):
+    """Class label -> vector. Label `classes` is the null class, for guidance."""
+
+    classes: int
+    width: int
+
+    @nn.compact
+    def __call__(self, label: Int[Array, "b"]) -> Float[Array, "b d"]:
+        table = self.param("table", normal, (self.classes + 1, self.width))
+        return table[label]
+
+
+def sincos_positions(grid: tuple[int, ...], width: int) -> np.ndarray:
+    """Fixed positions of an n-D grid, (prod(grid), width) float32, row-major.
+
+    Each axis gets an equal share of the width, half sines and half cosines, last axis
+    first as in DiT and MAE; channels left over by the division stay 0. Raises
+    ValueError when the width cannot hold one pair per axis.
+    """
+    axes = max(len(grid), 1)
+    half = width // (2 * axes)
+    if half < 1:
+        raise ValueError(
+            f"width {width} is too small for positions on {axes} axes; "
+            f"write a width of at least {2 * axes}"
+        )
+    frequencies = 10_000.0 ** (-np.arange(half) / half)
+    parts = []
+    for position in reversed(np.indices(grid).reshape(len(grid), -1)):
+        angles = position[:, None] * frequencies
+        parts += [np.sin(angles), np.cos(angles)]
+    n = int(np.prod(grid))
+    parts.append(np.zeros((n, width - 2 * half * len(grid))))
+    return np.concatenate(parts, axis=1).astype(np.float32)

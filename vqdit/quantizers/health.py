@@ -1,0 +1,82 @@
+"""The health of a codebook: usage over a fixed window, and revival of dead codes."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+
+class UsageWindow(nn.Module):
+    """What became of the last `window` codes of training.
+
+    The window is a number of codes, not of batches, so usage and perplexity do not
+    depend on the batch size. State, collection "usage": `recent` (window,) int32, a
+    ring filled with -1; `place` (), where the ring is written next; `counts` (k,) of
+    what is in the ring; `idle` (k,), codes seen since each code was last used.
+    """
+
+    num_codes: int
+    window: int
+
+    def setup(self):
+        self.recent = self.variable(
+            "usage", "recent", jnp.full, (self.window,), -1, jnp.int32
+        )
+        self.place = self.variable("usage", "place", jnp.zeros, (), jnp.int32)
+        self.counts = self.variable(
+            "usage", "counts", jnp.zeros, (self.num_codes,), jnp.int32
+        )
+        self.idle = self.variable(
+            "usage", "idle", jnp.zeros, (self.num_codes,), jnp.int32
+        )
+
+    def update(self, codes: Int[Array, "n"], count: Bool[Array, ""] | bool = True):
+        """Pushes codes into the ring, the oldest out; a no-op where not `count`."""
+        hits = jnp.zeros(self.num_codes, jnp.int32).at[codes].add(1)
+        # Held at the window: an idle code's count must not overflow in a long run.
+        idle = jnp.minimum(self.idle.value + codes.shape[0], self.window)
+        idle = jnp.where(hits > 0, 0, idle)
+        codes = codes[-self.window :]
+        n = codes.shape[0]
+        places = (self.place.value + jnp.arange(n)) % self.window
+        old = self.recent.value[places]
+        # An index of k is out of range and dropped: that is how an empty slot counts.
+        old = jnp.where(old < 0, self.num_codes, old)
+        counts = self.counts.value.at[old].add(-1, mode="drop").at[codes].add(1)
+        recent = self.recent.value.at[places].set(codes)
+        place = (self.place.value + n) % self.window
+
+        def keep(new, variable):
+            variable.value = jnp.where(count, new, variable.value)
+
+        keep(idle, self.idle)
+        keep(counts, self.counts)
+        keep(recent, self.recent)
+        keep(place, self.place)
+
+    def dead(self) -> Bool[Array, "k"]:
+        """Codes not used in a whole window."""
+        return self.idle.value >= self.window
+
+    def revived(self, dead: Bool[Array, "k"]) -> None:
+        """Gives the revived codes a window's time to be used."""
+        self.idle.value = jnp.where(dead, 0, self.idle.value)
+
+    def metrics(self) -> dict[str, Array]:
+        """Of the window as it stands."""
+        return usage_metrics(self.counts.value)
+
+
+def usage_metrics(counts: Int[Array, "k"]) -> dict[str, Array]:
+    """usage: share of codes with a count; perplexity: exp of the entropy in nats."""
+    p = counts / jnp.maximum(counts.sum(), 1)
+    entropy = -jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1.0)), 0.0).sum()
+    return {"usage": (counts > 0).mean(), "perplexity": jnp.exp(entropy)}
+
+
+def replacements(
+    key: Key[Array, ""], z: Float[Array, "n d"], num_codes: int
+) -> Float[Array, "k d"]:
+    """One vector of the batch per code, drawn without repeats while they last."""
+    order = jax.random.permutation(key, z.shape[0])
+    return z[order[jnp.arange(num_codes) % z.shape[0]]]

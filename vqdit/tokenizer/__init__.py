@@ -1,0 +1,7 @@
+"""Tokenizers: raw signal to latents and codes, and back."""
+
+from vqdit.tokenizer.conv import ConvDecoder, ConvEncoder
+from vqdit.tokenizer.signal import to_signal, to_uint8
+from vqdit.tokenizer.tokenizer import Tokenizer
+
+__all__ = ["ConvDecoder", "ConvEncoder", "Tokenizer", "to_signal", "to_uint8"]

@@ -1,0 +1,118 @@
+"""Encoder, quantizer and decoder behind one interface, for 1-, 2- and 3-D signals."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key, Shaped
+
+from vqdit.quantizers import Quantized
+
+
+class Tokenizer(nn.Module):
+    """x (b, *shape, c) in [-1, 1] <-> latents (b, *grid, d) <-> codes (b, *grid, m).
+
+    quantizer:   None gives a continuous autoencoder of `dim` channels.
+    dim:         needed, and only allowed, without a quantizer, which brings its own.
+    variational: without a quantizer: a diagonal Gaussian posterior, sampled in training
+        and its mean taken otherwise, with the loss "kl" (arXiv:2112.10752).
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+    quantizer: nn.Module | None = None
+    dim: int | None = None
+    variational: bool = False
+
+    def __post_init__(self):
+        if self.quantizer is None and (self.dim is None or self.dim < 1):
+            raise ValueError("Tokenizer without a quantizer: write dim, its channels")
+        if self.quantizer is not None and self.dim is not None:
+            raise ValueError("Tokenizer.dim comes from the quantizer: leave it out")
+        if self.quantizer is not None and self.variational:
+            raise ValueError("Tokenizer.variational is for quantizer=None")
+        if self.encoder.factor != self.decoder.factor:
+            raise ValueError(
+                f"the encoder shrinks by {self.encoder.factor}, the decoder grows by "
+                f"{self.decoder.factor}; give both the same number of multipliers"
+            )
+        super().__post_init__()
+
+    @property
+    def latent_dim(self) -> int:
+        """Channels of a latent."""
+        return self.dim if self.quantizer is None else self.quantizer.dim
+
+    @property
+    def factor(self) -> int:
+        """Signal side over grid side."""
+        return self.encoder.factor
+
+    def setup(self):
+        moments = 2 if self.variational else 1
+        dtype = self.encoder.dtype
+        # VQGAN's 1x1 convolutions around the quantizer; float32 on the way in, since
+        # rounding a latent can change its code.
+        self.into = nn.Dense(moments * self.latent_dim, name="into")
+        self.out_of = nn.Dense(self.encoder.out, dtype=dtype, name="out_of")
+
+    def encode(self, x: Float[Array, "b *shape c"]) -> Float[Array, "b *grid d"]:
+        """The latent before quantization, float32.
+
+        Variational: (b, *grid, 2 d), mean and log variance.
+        """
+        return self.into(self.encoder(x).astype(jnp.float32))
+
+    def quantize(
+        self,
+        z: Float[Array, "b *grid d"],
+        *,
+        train: bool = False,
+        key: Key[Array, ""] | None = None,
+    ) -> Quantized:
+        """What the decoder is fed, with losses and metrics."""
+        if self.quantizer is not None:
+            return self.quantizer(z, train=train, key=key)
+        if not self.variational:
+            return Quantized(z, None, {}, {})
+        mean, log_variance = jnp.split(z, 2, axis=-1)
+        log_variance = jnp.clip(log_variance, -30.0, 20.0)
+        latents = mean
+        if train:
+            if key is None:
+                raise ValueError("a variational tokenizer samples: pass key=")
+            eps = jax.random.normal(key, mean.shape)
+            latents = mean + jnp.exp(0.5 * log_variance) * eps
+        kl = 0.5 * (jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance)
+        # Summed over an example's latents, as in the latent-diffusion recipe.
+        kl = kl.sum(axis=tuple(range(1, kl.ndim))).mean()
+        return Quantized(latents, None, {"kl": kl}, {})
+
+    def latents(self, x: Float[Array, "b *shape c"]) -> Float[Array, "b *grid d"]:
+        """What a continuous stream models: z before quantization, or its mean."""
+        z = self.encode(x)
+        return jnp.split(z, 2, axis=-1)[0] if self.variational else z
+
+    def decode(
+        self, q: Shaped[Array, "b *grid d"]
+    ) -> Float[Array, "b *shape c"]:
+        """Codes (integers, (b, *grid, m)) or quantized latents (floats) -> signal."""
+        if jnp.issubdtype(q.dtype, jnp.integer):
+            q = self.decode_codes(q)
+        return self.decoder(self.out_of(q))
+
+    def decode_codes(self, codes: Int[Array, "b *grid m"]) -> Float[Array, "b *grid d"]:
+        """Codes -> latents. Raises ValueError on a continuous tokenizer."""
+        if self.quantizer is None:
+            raise ValueError("this tokenizer is continuous: it has no codes")
+        return self.quantizer.decode(codes)
+
+    def __call__(
+        self,
+        x: Float[Array, "b *shape c"],
+        *,
+        train: bool = False,
+        key: Key[Array, ""] | None = None,
+    ) -> tuple[Float[Array, "b *shape c"], Quantized]:
+        """(reconstruction, quantized)."""
+        quantized = self.quantize(self.encode(x), train=train, key=key)
+        return self.decode(quantized.latents), quantized
