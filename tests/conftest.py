@@ -1,8 +1,15 @@
 """Eight fake CPU devices, shapes checked, and compilations kept between runs."""
 
+import os
+
 import jax
 import pytest
 from jaxtyping import install_import_hook
+
+# XLA's thread pool on a CPU is as large as the machine has cores, or devices if more.
+# Collectives that don't depend on each other wait in it, each device in an order of its
+# own, until no thread is left for the one they wait for. Read when a backend is made.
+os.environ.setdefault("NPROC", "64")
 
 # Before anything asks for a device: both are fixed once a backend exists.
 jax.config.update("jax_platforms", "cpu")

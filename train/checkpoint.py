@@ -9,6 +9,7 @@ do not let it pass. Nothing is ever deleted but the oldest of more than `keep`.
 import fcntl
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable
 from typing import Any
@@ -56,6 +57,8 @@ class Checkpoints:
         self.directory = _absolute(directory)
         self.read_only = read_only
         self._report = report
+        # What goes wrong is told here in a line; Orbax would add pages of traceback.
+        logging.getLogger("absl").addFilter(_not_orbax)
         self._lock = None if read_only else _lock(self.directory)
         self._manager = ocp.CheckpointManager(
             self.directory,
@@ -95,8 +98,9 @@ class Checkpoints:
 
     @property
     def good(self) -> str:
-        """The folder of the newest step known to be whole, or "none"."""
-        return "none" if self.committed is None else str(self._path(self._committed))
+        """Folder of the newest whole step, or "none". Waits for one being written."""
+        self._settle()
+        return "none" if self._committed is None else str(self._path(self._committed))
 
     def save(
         self, step: int, state: Any, *, position: int, meta: dict | None = None
@@ -264,6 +268,9 @@ class Checkpoints:
     def _fail(self, error: Exception) -> None:
         failure = f"checkpoint {self._path(self._newest)} not written: {_line(error)}"
         self._report(failure)
+        if jax.process_index() == 0:  # what is half written takes room on a full disk
+            for partial in self.directory.glob(f"{self._newest}.orbax-checkpoint-tmp*"):
+                partial.rmtree(missing_ok=True)
         self._newest, self._failure = self._committed, failure
         self._manager.reload()
 
@@ -327,6 +334,10 @@ def _lock(directory: epath.Path) -> int | None:
     return descriptor
 
 
+def _not_orbax(record: logging.LogRecord) -> bool:
+    return "orbax" not in record.pathname
+
+
 def _some(names: list[str], count: int = 3) -> str:
     more = f" and {len(names) - count} more" if len(names) > count else ""
     return ", ".join(names[:count]) + more
@@ -334,5 +345,6 @@ def _some(names: list[str], count: int = 3) -> str:
 
 def _line(error: Exception) -> str:
     """An error as one short line; TensorStore's run to a page."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    text = text.removeprefix("ValueError: ")
     return text if len(text) <= 200 else text[:197] + "..."

@@ -29,7 +29,7 @@ SCORED = 500
 
 
 class Classifier(nn.Module):
-    """Convolutions of stride 2 until at most 4 pixels a side are left, then two layers.
+    """Convolutions of stride 2 down to 2 to 4 pixels a side, then two dense layers.
 
     Images (b, h, w, c) in [-1, 1] -> features (b, dim), logits (b, classes). The
     features are the penultimate layer before its activation: no unit is cut off at
@@ -126,9 +126,9 @@ def train_classifier(
     """
     images, labels = _checked(images, labels, classes)
     height, width, channels = images.shape[1:]
-    stages = max(1, int(math.log2(min(height, width))) - 1)
-    widths = tuple(min(32 * 2**i, 128) for i in range(stages))
-    network = Classifier(classes, widths)
+    if steps < 1:
+        raise BadInput(f"a classifier trained for {steps} steps judges nothing")
+    network = Classifier(classes, _widths(min(height, width)))
     params = _initial(network, (1, height, width, channels), seed)
     schedule = optax.warmup_cosine_decay_schedule(0.0, peak_lr, steps // 20, steps)
     tx = optax.adamw(schedule, b2=0.98, weight_decay=1e-2)
@@ -156,7 +156,7 @@ def train_classifier(
         params, opt = step(params, opt, x, labels[row])
     params = jax.block_until_ready(params)
     protocol = {
-        "network": f"conv {widths}, features {network.dim} before activation",
+        "network": f"conv {network.widths}, features {network.dim} before activation",
         "fingerprint": _fingerprint(params),
         "trained_on": len(images),
         "seed": seed,
@@ -181,6 +181,12 @@ def _checked(images, labels, classes) -> tuple[np.ndarray, np.ndarray]:
             f"needs them from 0 to {classes - 1}"
         )
     return images, labels.astype(np.int32)
+
+
+def _widths(side: int) -> tuple[int, ...]:
+    """One convolution for every halving of the side that leaves 2 to 4 pixels."""
+    stages = max(1, int(math.log2(side)) - 1)
+    return tuple(min(32 * 2**i, 128) for i in range(stages))
 
 
 def _initial(network: Classifier, shape: tuple[int, ...], seed: int) -> Any:

@@ -89,7 +89,7 @@ class Weights:
 class KMeansInit:
     """Start the codebook from data: a plain autoencoder until `step`, then k-means.
 
-    For a quantizer with init="kmeans"; any other is ready at once and needs none.
+    For a quantizer with start="kmeans"; any other is ready at once and needs none.
     samples: encoder outputs that are clustered, in `iterations` rounds.
     """
 

@@ -1,6 +1,7 @@
 """A data set to a latent cache, with the latent contract beside it.
 
-python -m train.encode --bundle=runs/tok --config=configs/cifar10_dit.py --out=runs/cache
+python -m train.encode --bundle=runs/tok --config=configs/cifar10_dit.py \\
+    --out=runs/cache
 """
 
 from pathlib import Path
@@ -34,8 +35,8 @@ def encode(codec: Codec, data: Images, folder: Path, train: bool = True) -> int:
     shape = (data.size, data.size, data.channels)
     if codec.contract.shape != shape:
         raise BadInput(
-            f"the tokenizer takes {codec.contract.shape}, the data gives {shape}; write "
-            f"data.size and data.channels to fit"
+            f"the tokenizer takes {codec.contract.shape}, the data gives {shape}; "
+            f"write data.size and data.channels to fit"
         )
     fitted = prepare(data, train)
     source, count = fitted.source, len(fitted)
@@ -66,9 +67,7 @@ def encode(codec: Codec, data: Images, folder: Path, train: bool = True) -> int:
 
 
 def main(argv=None):
-    command = parse(
-        argv, Experiment, flags={"bundle": str, "out": str, "split": str}
-    )
+    command = parse(argv, Experiment, flags={"bundle": str, "out": str, "split": str})
     out, bundle = command.flags.get("out"), command.flags.get("bundle")
     split = command.flags.get("split") or "train"
     if not out or not bundle:

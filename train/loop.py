@@ -134,7 +134,11 @@ def train(
                     if logging:
                         means = window.close()
                         logger.scalars(step, means)
-                        bar.set_postfix(loss=means["loss"], saved=checkpoints.committed)
+                        progress = {
+                            "loss": means["loss"],
+                            "saved": checkpoints.committed,
+                        }
+                        bar.set_postfix(progress, refresh=False)
                     with window.paused():
                         whole = False
                         for hook in due:

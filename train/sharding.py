@@ -50,6 +50,16 @@ DIT_RULES = (
     Rule(r"/bias$"),
 )
 
+# A tokenizer is small beside a DiT: `fsdp` only, on the channels a convolution returns,
+# or takes where few come out. Codebooks and their statistics are on every device.
+TOKENIZER_RULES = (
+    Rule(r"/(conv_out|into)/kernel$", P("fsdp", None)),
+    Rule(r"/kernel$", P(None, "fsdp")),
+    Rule(r"/(bias|scale)$"),
+    Rule(r"/codewords$", optional=True),
+    Rule(r"^(codebook|usage|revival)/", optional=True),
+)
+
 
 def make_mesh(
     mesh: config.Mesh, devices: Sequence[jax.Device] | None = None

@@ -87,7 +87,9 @@ def with_revival(step):
 
         if not plans:
             return state
+        done = jax.tree.map(jnp.zeros_like, state.stats["revival"])
         return state.replace(
+            stats={**state.stats, "revival": done},
             params=replace(state.params, reset=False),
             ema=replace(state.ema, reset=False),
             opt=replace(state.opt, reset=True),
@@ -106,7 +108,7 @@ def _named(tree):
 
 
 def build(experiment: StageOne):
-    """(init, step): the state's maker and the train step, for the loop and the bench."""
+    """(init, step): the state's maker and the train step, for loop and bench."""
     model, optimizer = experiment.model, experiment.optimizer
     tx = make(optimizer, experiment.run.steps)
     data = experiment.data
@@ -141,7 +143,9 @@ def codebook_from_data(experiment: StageOne, step: int, state: TrainState):
     # Placed as the state is, so that the result does not depend on the mesh.
     codewords, counts = kmeans(
         key,
-        jnp.asarray(z.reshape(-1, z.shape[-1])[: max(how.samples, quantizer.num_codes)]),
+        jnp.asarray(
+            z.reshape(-1, z.shape[-1])[: max(how.samples, quantizer.num_codes)]
+        ),
         quantizer.num_codes,
         how.iterations,
         quantizer.cosine,
@@ -219,11 +223,11 @@ def train(experiment: StageOne, workdir: Path) -> Codec:
     """Trains, writes the bundle into the workdir and returns it."""
     model, data = experiment.model, experiment.data
     init, step_fn = build(experiment)
-    waits = getattr(model.quantizer, "init", "normal") == "kmeans"
-    if waits != (experiment.kmeans is not None):
+    waits = getattr(model.quantizer, "start", "normal") == "kmeans"
+    if waits and experiment.kmeans is None:
         raise BadInput(
-            "a quantizer with init='kmeans' and the experiment's kmeans go together: "
-            "write model.quantizer.init='normal' or kmeans=KMeansInit()"
+            "model.quantizer.start='kmeans' waits for a k-means that kmeans=None never "
+            "makes; write kmeans=KMeansInit(), or model.quantizer.start='normal'"
         )
     shown = whole(data, train=False, count=SHOWN)["image"]
 
@@ -267,8 +271,10 @@ def main(argv=None):
         command.workdir, command.experiment, command.force, write=first
     )
     train(command.experiment, workdir)
-    say(f"the tokenizer is in {workdir}/bundle; score it with "
-        f"python -m train.evaluate --workdir={workdir}")
+    say(
+        f"the tokenizer is in {workdir}/bundle; score it with "
+        f"python -m train.evaluate --workdir={workdir}"
+    )
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def objective(model: DiT, processes, times, label_dropout: float):
 
 
 def build(experiment: StageTwo):
-    """(init, step): the state's maker and the train step, for the loop and the bench."""
+    """(init, step): the state's maker and the train step, for loop and bench."""
     model, optimizer = experiment.model, experiment.optimizer
     tx = make(optimizer, experiment.run.steps)
 
@@ -80,7 +80,9 @@ def build(experiment: StageTwo):
         return init_state(state_key, dict(variables), tx)
 
     step = make_step(
-        objective(model, experiment.processes, experiment.times, experiment.label_dropout),
+        objective(
+            model, experiment.processes, experiment.times, experiment.label_dropout
+        ),
         tx,
         optimizer.ema,
         optimizer.accumulate,
@@ -160,7 +162,7 @@ def _field(experiment: StageTwo, name: str) -> str:
 def stream_batches(
     experiment: StageTwo, codecs: dict[str, Codec], position: int, sharding
 ) -> Iterator[dict]:
-    """Training batches {"streams": {name: array}, "label"} from a cache or encoded now."""
+    """Training batches, from the cache or encoded now."""
     process = (jax.process_index(), jax.process_count())
     order = (True, experiment.run.batch, experiment.run.seed, position, process)
     if experiment.cache is not None:
@@ -254,8 +256,10 @@ def main(argv=None):
         command.workdir, command.experiment, command.force, write=first
     )
     train(command.experiment, workdir)
-    say(f"the generator is in {workdir}/bundle; draw from it with "
-        f"python -m train.sample --workdir={workdir} --out=grid.png")
+    say(
+        f"the generator is in {workdir}/bundle; draw from it with "
+        f"python -m train.sample --workdir={workdir} --out=grid.png"
+    )
 
 
 if __name__ == "__main__":

@@ -35,11 +35,12 @@ def init_state(
     variables: what a Linen module's `init` returned, "params" among them.
     """
     params = variables["params"]
+    stats = {name: value for name, value in variables.items() if name != "params"}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         key=key,
         params=params,
-        stats={name: value for name, value in variables.items() if name != "params"},
+        stats=jax.tree.map(jnp.asarray, stats),  # a module may start one from a bool
         opt=tx.init(params),
         # A copy: the loop donates the state, and one buffer cannot be given twice.
         ema=jax.tree.map(jnp.copy, params),

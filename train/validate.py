@@ -175,12 +175,12 @@ def _check_stage_one(experiment: StageOne) -> None:
 
 def _check_kmeans(experiment: StageOne) -> None:
     quantizer, kmeans = experiment.model.quantizer, experiment.kmeans
-    if getattr(quantizer, "init", None) != "kmeans":
+    if getattr(quantizer, "start", None) != "kmeans":
         return  # nothing waits for it, so that changing the quantizer is one change
     if kmeans is None:
         raise BadInput(
-            "model.quantizer.init=kmeans waits for a k-means that kmeans=None never "
-            "makes; write kmeans=KMeansInit(), or model.quantizer.init=normal"
+            "model.quantizer.start=kmeans waits for a k-means that kmeans=None never "
+            "makes; write kmeans=KMeansInit(), or model.quantizer.start=normal"
         )
     _check("kmeans.step", kmeans.step, at_least=0, below=experiment.run.steps)
     _check("kmeans.samples", kmeans.samples, at_least=quantizer.num_codes)

@@ -62,7 +62,7 @@ def load(path: str | os.PathLike) -> Codec | Generator:
 
 
 def save(path: str | os.PathLike, thing: Codec | Generator) -> None:
-    """Writes a bundle folder, replacing one that is there only once the new is whole."""
+    """Writes a bundle folder; one that is there goes once the new is whole."""
     folder = pathlib.Path(path)
     fresh = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     try:
@@ -70,7 +70,11 @@ def save(path: str | os.PathLike, thing: Codec | Generator) -> None:
         if folder.exists():
             aside = folder.with_name(f".{folder.name}.old.{uuid.uuid4().hex}")
             folder.rename(aside)
-            fresh.rename(folder)
+            try:
+                fresh.rename(folder)
+            except BaseException:
+                aside.rename(folder)
+                raise
             shutil.rmtree(aside)
         else:
             fresh.rename(folder)

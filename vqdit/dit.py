@@ -176,10 +176,18 @@ class DiT(nn.Module):
         else:
             # One table per book, all in one array; row vocab is the mask token.
             init = nn.initializers.normal(stream.books**-0.5 * 0.5)
-            x = _Codes(stream.vocab + 1, stream.books, self.width, init, name=f"{stream.name}_in")(x)
+            x = _Codes(
+                stream.vocab + 1,
+                stream.books,
+                self.width,
+                init,
+                name=f"{stream.name}_in",
+            )(x)
             x = x.astype(self.dtype)
         if self.positions == "sincos":
-            x = x + embedding.sincos_positions(stream.coarse, self.width).astype(x.dtype)
+            x = x + embedding.sincos_positions(stream.coarse, self.width).astype(
+                x.dtype
+            )
         return x
 
     def _condition(self, times, label, batch):
@@ -223,7 +231,10 @@ class DiT(nn.Module):
     def _read(self, stream, x):
         # The head runs in float32: it is small, and its output meets the loss.
         x = nn.Dense(
-            stream.out_width, kernel_init=zeros, dtype="float32", name=f"{stream.name}_out"
+            stream.out_width,
+            kernel_init=zeros,
+            dtype="float32",
+            name=f"{stream.name}_out",
         )(x)
         if isinstance(stream, Continuous):
             return unpatchify(x, stream.grid, stream.patch)

@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Int, Key
 
 from vqdit import diffusion
 from vqdit.codec import Codec
-from vqdit.dit import Continuous, DiT
 from vqdit.diffusion import Gaussian, Masking, Process, Solver
+from vqdit.dit import Continuous, DiT
 
 
 class Generator:
@@ -46,7 +46,7 @@ class Generator:
         trajectory: bool = False,
         decode: bool = True,
     ) -> Callable[..., dict[str, Array]]:
-        """A jitted `draw(key, ids, label=None, given=None, guidance=..., interval=...)`.
+        """A jitted `draw(key, ids, label=, given=, guidance=, interval=)`.
 
         steps:    of the solver. solver: one for all streams, or one a stream; by
             default Euler for latents and Unmask for codes.
@@ -66,10 +66,14 @@ class Generator:
         want = names if want is None else tuple(want)
         if not want or set(want) - set(names):
             raise ValueError(f"want={want}: the streams are {names}")
+        if isinstance(solver, Mapping) and set(solver) - set(want):
+            raise ValueError(
+                f"solvers for {sorted(solver)}: the streams drawn are {want}"
+            )
         solvers = {name: _solver(self.processes[name], solver, name) for name in want}
         shapes = {s.name: s.shape for s in self.module.streams if s.name in want}
         start = min(self.processes[name].start for name in want)
-        times = np.asarray(diffusion.time_grid(steps, start, shift))
+        times = diffusion.time_grid(steps, start, shift)
         given_names = tuple(name for name in names if name not in want)
         classes, can_guide = self.module.classes, guidance is not None
         if can_guide and not classes and not given_names:
@@ -81,9 +85,7 @@ class Generator:
         def draw(variables, key, ids, label, given, scale, low, high):
             params, codecs = variables
             keys = diffusion.example_keys(key, ids)
-            streams = {
-                name: self._encode(name, codecs, x) for name, x in given.items()
-            }
+            streams = {name: self._encode(name, codecs, x) for name, x in given.items()}
 
             def network(x, t, y):
                 return self.module.apply({"params": params}, x, t, y)
@@ -99,7 +101,13 @@ class Generator:
             else:
                 predict = diffusion.plain(network, label)
             out = diffusion.sample(
-                self.processes, solvers, predict, keys, shapes, times, streams,
+                self.processes,
+                solvers,
+                predict,
+                keys,
+                shapes,
+                times,
+                streams,
                 trajectory,
             )
             x, path = out if trajectory else (out, {})
@@ -132,10 +140,19 @@ class Generator:
             low, high = default_interval if interval is None else interval
             scalar = lambda v: jnp.asarray(0.0 if v is None else v, jnp.float32)
             ids = jnp.asarray(ids, jnp.int32)
+            for name, x in given.items():
+                if x.shape[:1] != ids.shape:
+                    raise ValueError(f"given {name!r} is {x.shape}, ids are {ids.shape}")
             codecs = {name: codec.variables for name, codec in self.tokenizers.items()}
             return jitted(
-                (self.params, codecs), key, ids, self.check_label(label, ids), given,
-                scalar(scale), scalar(low), scalar(high),
+                (self.params, codecs),
+                key,
+                ids,
+                self.check_label(label, ids),
+                given,
+                scalar(scale),
+                scalar(low),
+                scalar(high),
             )
 
         call.compilations = jitted._cache_size
@@ -149,6 +166,8 @@ class Generator:
         if not classes:
             raise ValueError("this model has no classes: leave label out")
         values = np.asarray(label)
+        if not np.issubdtype(values.dtype, np.integer):
+            raise ValueError(f"label is {values.dtype}; write integers")
         if values.shape != ids.shape:
             raise ValueError(f"label is {values.shape}, ids are {ids.shape}")
         if values.size and (values.min() < 0 or values.max() > classes):
@@ -182,8 +201,9 @@ def check_stream(stream, processes: Mapping, tokenizers: Mapping) -> None:
     name = stream.name
     process = processes.get(name)
     if process is None:
-        raise ValueError(f"stream {name!r} has no process; the processes are "
-                         f"{sorted(processes)}")
+        raise ValueError(
+            f"stream {name!r} has no process; the processes are {sorted(processes)}"
+        )
     if isinstance(stream, Continuous) != isinstance(process, Gaussian):
         raise ValueError(
             f"stream {name!r} is {type(stream).__name__} but its process is "
@@ -204,7 +224,10 @@ def check_stream(stream, processes: Mapping, tokenizers: Mapping) -> None:
         return
     contract = tokenizers[name].contract
     if isinstance(stream, Continuous):
-        mine, theirs = (stream.grid, stream.channels), (contract.grid, contract.channels)
+        mine, theirs = (
+            (stream.grid, stream.channels),
+            (contract.grid, contract.channels),
+        )
         what = "grid and channels"
     else:
         mine = (stream.grid, (stream.vocab,) * stream.books)
@@ -221,7 +244,13 @@ def _solver(process, solver, name):
     if isinstance(solver, Mapping):
         solver = solver.get(name)
     if solver is None:
-        return diffusion.Euler() if isinstance(process, Gaussian) else diffusion.Unmask()
+        return (
+            diffusion.Euler() if isinstance(process, Gaussian) else diffusion.Unmask()
+        )
+    if isinstance(solver, type) or not isinstance(solver, Solver):
+        raise ValueError(
+            f"stream {name!r}: {solver!r} is no solver; write a value, as Heun()"
+        )
     if not isinstance(process, solver.kind):
         raise ValueError(
             f"stream {name!r}: {type(solver).__name__} is a solver for "

@@ -14,7 +14,7 @@ TOKENIZER = StageOne(
     model=Tokenizer(
         ConvEncoder(**SMALL, out=8),
         ConvDecoder(**SMALL, out=1),
-        VectorQuantizer(num_codes=16, dim=4, init="kmeans"),
+        VectorQuantizer(num_codes=16, dim=4, start="kmeans"),
     ),
     kmeans=KMeansInit(),
 )

@@ -56,9 +56,7 @@ def test_first_update_is_adams_and_clipping_bounds_the_gradient():
     grads = {"kernel": jnp.array([[3.0, -4.0], [0.0, 12.0]])}  # norm 13
     tx = make(Optimizer(peak_lr=0.1, clip=1.0), steps=10)
     updates, opt = tx.update(grads, tx.init(params), params)
-    np.testing.assert_allclose(
-        updates["kernel"], [[-0.1, 0.1], [0.0, -0.1]], rtol=1e-5
-    )
+    np.testing.assert_allclose(updates["kernel"], [[-0.1, 0.1], [0.0, -0.1]], rtol=1e-5)
     moment = optax.tree.get(opt, "mu")["kernel"]
     np.testing.assert_allclose(moment, 0.1 * grads["kernel"] / 13, rtol=1e-5)
     _, opt = make(Optimizer(clip=None), steps=10).update(

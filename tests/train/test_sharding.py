@@ -11,6 +11,7 @@ from train.config import Mesh
 from train.errors import BadInput
 from train.sharding import (
     DIT_RULES,
+    TOKENIZER_RULES,
     Rule,
     batch_sharding,
     create_state,
@@ -21,6 +22,8 @@ from train.sharding import (
 )
 from train.step import init_state, make_step
 from vqdit.dit import Continuous, Discrete, DiT
+from vqdit.quantizers import FSQ, EMAVectorQuantizer, VectorQuantizer
+from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
 
 MESHES = [Mesh(8, 1, 1), Mesh(2, 2, 2), Mesh(1, 4, 2), Mesh(2, -1, 1), Mesh(1, 1, 8)]
 
@@ -41,7 +44,8 @@ def test_mesh_takes_what_is_left(mesh, sizes):
 
 
 @pytest.mark.parametrize(
-    "mesh", [Mesh(3), Mesh(4), Mesh(-1, 3), Mesh(-1, -1), Mesh(0), Mesh(-1, -2), Mesh(16)]
+    "mesh",
+    [Mesh(3), Mesh(4), Mesh(-1, 3), Mesh(-1, -1), Mesh(0), Mesh(-1, -2), Mesh(16)],
 )
 def test_mesh_that_is_not_the_devices_is_refused(mesh):
     with pytest.raises(BadInput, match="mesh"):
@@ -118,7 +122,10 @@ def test_step_is_the_same_on_any_mesh(mesh):
     chex.assert_trees_all_close(metrics, one_metrics, rtol=1e-5)
     for name in ("params", "stats", "ema", "opt"):
         chex.assert_trees_all_close(
-            jax.device_get(getattr(many, name)), getattr(one, name), rtol=1e-4, atol=1e-6
+            jax.device_get(getattr(many, name)),
+            getattr(one, name),
+            rtol=1e-4,
+            atol=1e-6,
         )
     same = jax.tree.map(lambda x, s: x.sharding == s, many, layout)
     assert all(jax.tree.leaves(same))
@@ -137,13 +144,15 @@ def test_state_is_born_in_place_with_the_same_values():
 STREAMS = (Continuous("image", (4, 4), 4, patch=2), Discrete("text", (4,), 7, books=2))
 
 
-@pytest.mark.parametrize("mesh", [Mesh(2, 2, 2), Mesh(1, 4, 2)])
+EVERYTHING = {"scan": True, "remat": True, "qk_norm": True, "positions": "rotary"}
+
+
 @pytest.mark.parametrize(
-    "options", [{}, {"scan": True, "remat": True, "qk_norm": True, "positions": "rotary"}]
+    "mesh,options", [(Mesh(1, 4, 2), {"depth": 1}), (Mesh(2, 2, 2), EVERYTHING)]
 )
 def test_dit_step_is_the_same_on_any_mesh(mesh, options):
     """The real table on the real model: a joint one, so that every rule is used."""
-    model = DiT(STREAMS, width=16, depth=2, heads=2, classes=7, **options)
+    model = DiT(STREAMS, width=16, heads=2, classes=7, **{"depth": 2} | options)
     batch = {
         "image": np.random.default_rng(0).normal(size=(8, 4, 4, 4)).astype(np.float32),
         "text": np.random.default_rng(1).integers(0, 7, (8, 4, 2)).astype(np.int32),
@@ -172,12 +181,11 @@ def test_dit_step_is_the_same_on_any_mesh(mesh, options):
         key = jax.random.key(0)
         streams = {name: example[name] for name in ("image", "text")}
         variables = model.init(key, streams, times, example["label"])
-        # Zero-initialised gates hide the blocks: give every parameter a value.
-        keys = iter(jax.random.split(jax.random.key(1), 200))
-        noisy = jax.tree.map(
-            lambda x: x + 0.05 * jax.random.normal(next(keys), x.shape), variables
+        # Gates that start at zero hide the blocks: give every parameter a value.
+        waves = jax.tree.map(
+            lambda x: x + 0.1 * jnp.sin(jnp.arange(x.size).reshape(x.shape)), variables
         )
-        return init_state(jax.random.key(2), noisy, tx)
+        return init_state(jax.random.key(2), waves, tx)
 
     mesh = make_mesh(mesh)
     many = create_state(init, DIT_RULES, mesh)
@@ -200,13 +208,23 @@ def test_dit_step_is_the_same_on_any_mesh(mesh, options):
 
 
 def test_dit_table_covers_every_switch():
-    """Each by shape alone; a rule without a parameter, or the reverse, raises."""
+    """By shape alone; a rule without a parameter raises, and the reverse."""
     models = [
-        DiT(streams, width=32, depth=3, heads=2, classes=classes, scan=scan, qk_norm=norm)
-        for streams in (STREAMS[:1], STREAMS[1:], STREAMS)
-        for classes in (0, 10)
-        for scan in (False, True)
-        for norm in (False, True)
+        DiT(
+            streams,
+            width=32,
+            depth=2,
+            heads=2,
+            classes=classes,
+            scan=scan,
+            qk_norm=norm,
+        )
+        for streams, classes, scan, norm in (
+            (STREAMS[:1], 0, False, False),
+            (STREAMS[1:], 10, True, False),
+            (STREAMS, 10, False, True),
+            (STREAMS, 0, True, True),
+        )
     ]
     for model in models:
         streams = {
@@ -218,3 +236,23 @@ def test_dit_table_covers_every_switch():
         placed = shardings(init, DIT_RULES, make_mesh(Mesh(1, 4, 2)))
         split = [s.spec for s in jax.tree.leaves(placed) if any(s.spec)]
         assert len(split) >= 7
+
+
+@pytest.mark.parametrize(
+    "quantizer",
+    [None, FSQ((5, 4)), VectorQuantizer(8, 2), EMAVectorQuantizer(8, 2)],
+    ids=lambda q: type(q).__name__,
+)
+def test_tokenizer_table_covers_every_quantizer(quantizer):
+    model = Tokenizer(
+        ConvEncoder(8, (1, 2), blocks=1, attention=(False, True), out=16),
+        ConvDecoder(8, (1, 2), blocks=1, attention=(False, True)),
+        quantizer,
+        dim=2 if quantizer is None else None,
+        variational=quantizer is None,
+    )
+    x, keys = jnp.zeros((1, 4, 4, 3)), jax.random.key(0)
+    shapes = jax.eval_shape(model.init, keys, x)
+    placed = shardings(shapes, TOKENIZER_RULES, make_mesh(Mesh(1, 8, 1)))
+    for path, place in jax.tree_util.tree_leaves_with_path(placed):
+        assert ("fsdp" in place.spec) == (path[-1].key == "kernel")

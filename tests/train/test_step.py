@@ -44,6 +44,13 @@ def test_moving_average_starts_as_a_copy_and_its_decay_is_ramped():
         np.testing.assert_allclose(state.ema["a"], ema, rtol=1e-6)
 
 
+def test_state_is_arrays_whatever_the_module_began_with():
+    variables = {"params": {"a": jnp.ones(2)}, "codebook": {"ready": False, "n": 3}}
+    state = init_state(jax.random.key(0), variables, optax.adam(1.0))
+    assert set(state.stats) == {"codebook"} and "codebook" not in state.params
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
+
+
 def test_a_fresh_state_can_be_donated():
     step = jax.jit(toy.new_step(), donate_argnums=0)
     state = toy.new_state()
@@ -99,9 +106,7 @@ def test_accumulating_passes_stats_on_and_draws_fresh_noise():
         draw = jax.random.normal(key)
         return params["a"] * draw, (stats, {"draw": draw, "square": draw**2})
 
-    _, metrics = make_step(noise, tx, accumulate=4)(
-        line_state(tx), {"x": jnp.ones(4)}
-    )
+    _, metrics = make_step(noise, tx, accumulate=4)(line_state(tx), {"x": jnp.ones(4)})
     assert float(metrics["square"]) > float(metrics["draw"]) ** 2 * 1.01
 
 

@@ -100,7 +100,7 @@ def test_another_experiment_is_refused_with_what_differs(tmp_path):
     assert "another experiment, 'tokenizer' (" in line
     assert "run.batch: 16 -> 32" in line
     assert "optimizer.clip: 1.0 -> None" in line
-    assert "VectorQuantizer(num_codes=16, dim=4, init='kmeans') -> FSQ(levels=" in line
+    assert "VectorQuantizer(num_codes=16, dim=4, start='kmeans') -> FSQ(levels=" in line
     assert "--force" in line and "another --workdir" in line
     assert "run.steps" not in line  # may differ
     assert read(tmp_path / "config.json") == TOKENIZER

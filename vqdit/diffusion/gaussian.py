@@ -148,7 +148,8 @@ class Gaussian:
 
     def _bound(self, output, target, x_t, t):
         """KL(q(x_s | x_t, x) || p(x_s | x_t)) in bits; its mean part is not trained."""
-        t = jnp.clip(t, 2 / CHAIN, 1.0)
+        # Not past `start`, where the data cannot be read off the noise.
+        t = jnp.clip(t, 2 / CHAIN, self.start)
         s = t - 1 / CHAIN
         data, _ = self.split(target, x_t, t)
         true_mean, true_log, _ = self._posterior(data, x_t, t, s)

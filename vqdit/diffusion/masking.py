@@ -90,5 +90,5 @@ class Masking:
         return jnp.where(reveal & (x_t == self.vocab), values, x_t)
 
     def guide(self, given: Array, absent: Array, scale: Array) -> Array:
-        """Guidance on logits: p proportional to p(given)^scale p(absent)^(1 - scale)."""
+        """Guidance on logits: p ~ p(given)^scale p(absent)^(1 - scale)."""
         return absent + scale * (given - absent)

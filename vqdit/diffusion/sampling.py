@@ -57,7 +57,7 @@ def sample(
     condition) alone: batch size, order and mesh do not matter. With `trajectory` also
     returns every x_t, name -> (steps + 1, b, ...).
     """
-    given = dict(given or {})
+    given, times = dict(given or {}), jnp.asarray(times)
 
     def at(x, t):
         now = {name: broadcast(t, x) for name in x}

@@ -1,5 +1,7 @@
-"""Steps from t to s < t, on one example. A solver is a value; `order` 2 asks the network
-once more at (x_s, s) and corrects.
+"""Steps from t to s < t, on one example.
+
+A solver is a value; one of `order` 2 asks the network once more at (x_s, s) and
+corrects.
 
 Gaussian: Euler, Heun, DDIM, Ancestral. Masking: Unmask (ancestral), Confidence.
 """
@@ -140,7 +142,9 @@ class Confidence:
 
         masked = x_t == process.vocab
         # One at least is revealed, or a coarse schedule would stand still.
-        stay = jnp.floor(process.schedule.sigma(s) * x_t.size).astype(jnp.int32)
+        # A hair more than sigma, whose float32 may fall just short of a whole count.
+        stay = jnp.floor((process.schedule.sigma(s) + 1e-6) * x_t.size)
+        stay = stay.astype(jnp.int32)
         stay = jnp.where(s == 0, 0, jnp.minimum(stay, masked.sum() - 1))
         score = jnp.where(masked, score, jnp.inf).reshape(-1)
         rank = jnp.argsort(jnp.argsort(score)).reshape(x_t.shape)

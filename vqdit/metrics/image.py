@@ -54,7 +54,7 @@ def _squared_error(a, b) -> np.ndarray:
     return np.asarray(jnp.square(error).mean((1, 2, 3)), np.float64)
 
 
-def _decibels(squared_error: np.ndarray) -> np.ndarray:
+def _decibels(squared_error):
     with np.errstate(divide="ignore"):
         return -10.0 * np.log10(squared_error)
 

@@ -44,9 +44,9 @@ class Block(nn.Module):
     ) -> Float[Array, "b n d"]:
         """c holds one vector per stream; `lengths` are the streams' token counts."""
         d = x.shape[-1]
-        mods = nn.Dense(
-            6 * d, kernel_init=zeros, dtype=self.dtype, name="modulation"
-        )(nn.silu(c))
+        mods = nn.Dense(6 * d, kernel_init=zeros, dtype=self.dtype, name="modulation")(
+            nn.silu(c)
+        )
         mods = per_token(mods, lengths)
         shift1, scale1, gate1, shift2, scale2, gate2 = jnp.split(mods, 6, axis=-1)
 

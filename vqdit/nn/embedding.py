@@ -27,7 +27,9 @@ class TimeEmbedding(nn.Module):
         x = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
         x = nn.Dense(self.width, kernel_init=normal, dtype=self.dtype, name="up")(x)
         x = nn.silu(x)
-        return nn.Dense(self.width, kernel_init=normal, dtype=self.dtype, name="down")(x)
+        return nn.Dense(self.width, kernel_init=normal, dtype=self.dtype, name="down")(
+            x
+        )
 
 
 class LabelEmbedding(nn.Module):

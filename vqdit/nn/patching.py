@@ -5,9 +5,7 @@ import math
 from jaxtyping import Array, Shaped
 
 
-def patchify(
-    x: Shaped[Array, "b *grid c"], patch: int
-) -> Shaped[Array, "b n patch_c"]:
+def patchify(x: Shaped[Array, "b *grid c"], patch: int) -> Shaped[Array, "b n patch_c"]:
     """Cuts every spatial axis into pieces of `patch`; one token per piece.
 
     Tokens are in row-major order of the coarse grid; inside a token the order is

@@ -72,6 +72,8 @@ class FSQ(nn.Module):
         half = levels // 2
         bounded = self._bound(z.astype(jnp.float32))
         digits = jnp.round(bounded).astype(jnp.int32) + half
+        # The bound's margin of a thousandth is more than a level when they are many.
+        digits = jnp.clip(digits, 0, levels - 1)
         codes = (digits * self._basis()).sum(-1, keepdims=True).astype(jnp.int32)
         latents = self.decode(codes)
         if train:

@@ -1,9 +1,9 @@
-"""Nearest-codeword quantizers (VQ-VAE, arXiv:1711.00937), two ways to learn the codebook.
+"""Nearest-codeword quantizers (VQ-VAE, arXiv:1711.00937), learned in two ways.
 
 Both take `cosine=True` for codes on the unit sphere (arXiv:2110.04627, section 3.2),
 both revive dead codes from the current batch (after arXiv:2005.00341, section 3.1), and
-both can wait for k-means: with init="kmeans" the latents pass through unquantized, at no
-loss, until `with_codewords` has set the codebook.
+both can wait for k-means: with start="kmeans" the latents pass through unquantized, at
+no loss, until `with_codewords` has set the codebook.
 """
 
 from typing import Literal
@@ -16,21 +16,21 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from vqdit.quantizers.health import UsageWindow, replacements, usage_metrics
 from vqdit.quantizers.quantized import Quantized, nearest, straight_through, unit
 
-Init = Literal["normal", "kmeans"]
+Start = Literal["normal", "kmeans"]
 
 
 class _Nearest(nn.Module):
     """Fields and the forward pass of both; a subclass owns the codebook.
 
     num_codes: k. dim: d of a codeword. cosine: compare directions, not points.
-    init:   "normal", or "kmeans" to wait for `with_codewords`.
+    start:  "normal", or "kmeans" to wait for `with_codewords`.
     revive: replace codes that `window` consecutive codes of training have not used.
     """
 
     num_codes: int
     dim: int
     cosine: bool = False
-    init: Init = "normal"
+    start: Start = "normal"
     revive: bool = True
     window: int = 65_536
 
@@ -51,7 +51,8 @@ class _Nearest(nn.Module):
 
     def setup(self):
         self.usage = UsageWindow(self.num_codes, self.window, name="usage")
-        self.ready = self.variable("codebook", "ready", lambda: self.init == "normal")
+        ready = self.start == "normal"
+        self.ready = self.variable("codebook", "ready", jnp.array, ready)
         self._codebook()
 
     def decode(self, codes: Int[Array, "*b 1"]) -> Float[Array, "*b d"]:
@@ -60,7 +61,7 @@ class _Nearest(nn.Module):
 
     def codewords(self) -> Float[Array, "k d"]:
         """The codebook as it is compared and decoded."""
-        raw = self._raw()
+        raw = jnp.asarray(self._raw())  # variables may be NumPy's, codes traced
         return unit(raw) if self.cosine else raw
 
     def __call__(
@@ -118,7 +119,8 @@ class VectorQuantizer(_Nearest):
     """The codebook is a parameter, pulled to the vectors by the codebook loss (eq. 3).
 
     With revive, the collection "revival" tells the train step which rows to replace
-    after the gradient update: a parameter is not changed inside the forward pass.
+    after the gradient update: a parameter is not changed inside the forward pass. Rows
+    stay marked until the step clears them, so those of every microbatch are replaced.
     """
 
     def _codebook(self):
@@ -144,7 +146,8 @@ class VectorQuantizer(_Nearest):
         pass  # by gradient
 
     def _revive(self, dead, fresh):
-        self.dead.value, self.fresh.value = dead, fresh
+        self.fresh.value = jnp.where(dead[:, None], fresh, self.fresh.value)
+        self.dead.value = self.dead.value | dead
 
     def with_codewords(
         self, variables: dict, codewords: Float[Array, "k d"], counts: Int[Array, "k"]

@@ -92,9 +92,7 @@ class Tokenizer(nn.Module):
         z = self.encode(x)
         return jnp.split(z, 2, axis=-1)[0] if self.variational else z
 
-    def decode(
-        self, q: Shaped[Array, "b *grid d"]
-    ) -> Float[Array, "b *shape c"]:
+    def decode(self, q: Shaped[Array, "b *grid d"]) -> Float[Array, "b *shape c"]:
         """Codes (integers, (b, *grid, m)) or quantized latents (floats) -> signal."""
         if jnp.issubdtype(q.dtype, jnp.integer):
             q = self.decode_codes(q)

@@ -1,0 +1,42 @@
+"""The demo's flow DiT: rectified flow on the continuous latents of 8x8 digits.
+
+python -m train.stage_two --config=configs/demo_flow.py --workdir=runs/digits_flow \\
+    --config.tokenizers.image=runs/digits_tok
+
+Two CPU cores: about a minute and a half. Expected: see RESULTS.md, section demo.
+"""
+
+import dataclasses
+
+from train.config import Optimizer, Run, StageTwo
+from train.data import Images
+from vqdit.diffusion import Cosine, Gaussian, LogitNormal, Uniform
+from vqdit.dit import Continuous, DiT
+
+CONFIG = StageTwo(
+    name="demo_flow",
+    data=Images(name="digits", size=8, channels=1, threads=1),
+    model=DiT(
+        streams=(Continuous("image", grid=(4, 4), channels=4),),
+        width=96,
+        depth=4,
+        heads=4,
+        classes=10,
+        qk_norm=True,
+    ),
+    processes={"image": Gaussian()},
+    times={"image": LogitNormal()},
+    optimizer=Optimizer(
+        peak_lr=1e-3, schedule="cosine", warmup=100, b2=0.99, ema=0.998
+    ),
+    run=Run(steps=1500, batch=64, log_every=50, save_every=500),
+)
+
+VARIANTS = {
+    "uniform_times": dataclasses.replace(CONFIG, times={"image": Uniform()}),
+    "cosine": dataclasses.replace(CONFIG, processes={"image": Gaussian(Cosine())}),
+    "predict_data": dataclasses.replace(
+        CONFIG, processes={"image": Gaussian(target="data")}
+    ),
+    "rotary": dataclasses.replace(CONFIG, model=CONFIG.model.clone(positions="rotary")),
+}

@@ -1,0 +1,42 @@
+"""The demo's masked DiT: masked diffusion on the 4x4 codes of 8x8 digits.
+
+python -m train.stage_two --config=configs/demo_masked.py \\
+    --workdir=runs/digits_masked --config.tokenizers.image=runs/digits_tok
+
+Two CPU cores: about a minute. Expected: see RESULTS.md, section demo.
+"""
+
+import dataclasses
+
+from train.config import Optimizer, Run, StageTwo
+from train.data import Images
+from vqdit.diffusion import Cosine, Linear, Masking, Uniform
+from vqdit.dit import Discrete, DiT
+
+CONFIG = StageTwo(
+    name="demo_masked",
+    data=Images(name="digits", size=8, channels=1, threads=1),
+    model=DiT(
+        streams=(Discrete("image", grid=(4, 4), vocab=128),),
+        width=96,
+        depth=4,
+        heads=4,
+        classes=10,
+        qk_norm=True,
+    ),
+    processes={"image": Masking(vocab=128, schedule=Cosine())},
+    times={"image": Uniform()},
+    optimizer=Optimizer(
+        peak_lr=1e-3, schedule="cosine", warmup=100, b2=0.99, ema=0.998
+    ),
+    run=Run(steps=1500, batch=64, log_every=50, save_every=500),
+)
+
+VARIANTS = {
+    "linear": dataclasses.replace(
+        CONFIG, processes={"image": Masking(vocab=128, schedule=Linear())}
+    ),
+    "unweighted": dataclasses.replace(
+        CONFIG, processes={"image": Masking(vocab=128, weight="none")}
+    ),
+}

@@ -1,0 +1,118 @@
+"""What the published ImageNet experiments share; each has its own file beside this one.
+
+Sizes and recipes are those of the papers; every file says where it departs from them.
+"""
+
+import dataclasses
+
+from train.config import Optimizer, Run, StageTwo
+from train.data.images import Images
+from vqdit.diffusion import Cosine, DDPMLinear, Gaussian, Process, Uniform
+from vqdit.dit import Continuous, DiT
+from vqdit.quantizers import FSQ, EMAVectorQuantizer, VectorQuantizer
+from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
+
+# Width, depth and heads (arXiv:2212.09748, table 1).
+SIZES = {
+    "s": (384, 12, 6),
+    "b": (768, 12, 12),
+    "l": (1024, 24, 16),
+    "xl": (1152, 28, 16),
+}
+# ADM's centre crop and a flip, and nothing else.
+CENTRE = Images(
+    name="imagenet2012",
+    size=256,
+    channels=3,
+    crop="center",
+    flip=True,
+    test_split="validation",
+)
+RANDOM = dataclasses.replace(CENTRE, crop="random")
+
+
+def transformer(name: str, size: str, patch: int, process: Process) -> StageTwo:
+    """A DiT of the given size on 32x32x4 latents, as DiT and SiT are both trained."""
+    width, depth, heads = SIZES[size]
+    stream = Continuous("image", (32, 32), 4, patch, outputs=process.outputs)
+    return StageTwo(
+        name=name,
+        data=CENTRE,
+        model=DiT(
+            (stream,),
+            width=width,
+            depth=depth,
+            heads=heads,
+            classes=1000,
+            dtype="bfloat16",
+            remat=True,
+            scan=True,
+        ),
+        processes={"image": process},
+        times={"image": Uniform()},
+        optimizer=Optimizer(peak_lr=1e-4, clip=None, ema=0.9999),
+        run=Run(
+            steps=400_000,
+            batch=256,
+            log_every=100,
+            save_every=10_000,
+            sample_every=50_000,
+        ),
+    )
+
+
+def dit(size: str, patch: int) -> StageTwo:
+    """DiT as published: noise prediction and a learned variance, DDPM's schedule."""
+    process = Gaussian(DDPMLinear(), target="noise", learned_variance=True)
+    return transformer(f"dit_{size}_{patch}", size, patch, process)
+
+
+def variants(config: StageTwo) -> dict[str, StageTwo]:
+    """One question a line, asked of any of the DiTs."""
+    model, process = config.model, config.processes["image"]
+    with_model = lambda **field: dataclasses.replace(config, model=model.clone(**field))
+    with_process = lambda **field: dataclasses.replace(
+        config, processes={"image": dataclasses.replace(process, **field)}
+    )
+    return {
+        "full": dataclasses.replace(  # the length of the paper's final models
+            config, run=dataclasses.replace(config.run, steps=7_000_000)
+        ),
+        "cosine": with_process(schedule=Cosine()),
+        "predict_v": with_process(target="v"),
+        "rotary": with_model(positions="rotary"),
+        "qk_norm": with_model(qk_norm=True),
+        "float32": with_model(dtype="float32"),
+    }
+
+
+def tokenizer(
+    multipliers: tuple[int, ...],
+    quantizer: VectorQuantizer | EMAVectorQuantizer | FSQ | None,
+    out: int = 256,
+    attention: bool = True,
+    dtype: str = "float32",
+    **continuous,
+) -> Tokenizer:
+    """VQGAN's encoder and decoder: 128 channels, two blocks a level.
+
+    out: channels of the encoder's last convolution (z_channels).
+    attention: at the coarsest level, besides the one in the middle.
+    continuous: the tokenizer's `dim` and `variational` where it has no quantizer.
+    """
+    shape = {
+        "channels": 128,
+        "multipliers": multipliers,
+        "attention": (*(False,) * (len(multipliers) - 1), attention),
+        "dtype": dtype,
+    }
+    return Tokenizer(
+        ConvEncoder(**shape, out=out),
+        ConvDecoder(**shape, out=3),
+        quantizer,
+        **continuous,
+    )
+
+
+F8 = (1, 2, 2, 4)
+F16 = (1, 1, 2, 2, 4)

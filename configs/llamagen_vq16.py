@@ -1,0 +1,46 @@
+"""LlamaGen's VQ-16 on ImageNet 256 (arXiv:2406.06525): 71.88M parameters.
+
+python -m train.stage_one --config=configs/llamagen_vq16.py --workdir=runs/llamagen_vq16
+
+Hardware, hours: unknown; not yet run here.
+Expected: as published rFID 2.19, PSNR 20.79 and 97 % of the codes in use, on the
+    validation set (FoundationVision/LlamaGen).
+
+Trains without two parts of the published recipe: the LPIPS perceptual loss (weight 1)
+and the PatchGAN discriminator (weight 0.5 after 20K steps). What is left is the L2
+error and the codebook's losses, so expect blurred pictures, a better PSNR and a far
+worse rFID than published. Its 40 epochs at batch 128 are 400,360 steps. The published
+program takes a weight decay of 0.05 and never hands it to its Adam; so none here.
+"""
+
+import dataclasses
+
+from configs.imagenet import F16, RANDOM, tokenizer
+from train.config import Optimizer, Run, StageOne, Weights
+from vqdit.quantizers import EMAVectorQuantizer, VectorQuantizer
+
+QUANTIZER = VectorQuantizer(16_384, 8, cosine=True, revive=False)
+
+CONFIG = StageOne(
+    name="llamagen_vq16",
+    data=RANDOM,
+    model=tokenizer(F16, QUANTIZER, dtype="bfloat16"),
+    losses=Weights(pixel="l2", commit=0.25, codebook=1.0),
+    optimizer=Optimizer(peak_lr=1e-4, b1=0.9, b2=0.95, clip=1.0, ema=0.0),
+    run=Run(steps=400_360, batch=128, log_every=100, save_every=10_000),
+)
+
+
+def _with(quantizer) -> StageOne:
+    return dataclasses.replace(CONFIG, model=CONFIG.model.clone(quantizer=quantizer))
+
+
+VARIANTS = {
+    "revive": _with(QUANTIZER.clone(revive=True)),
+    "euclidean": _with(QUANTIZER.clone(cosine=False)),
+    "dim_256": _with(QUANTIZER.clone(dim=256)),
+    "ema": _with(EMAVectorQuantizer(16_384, 8, cosine=True, revive=False)),
+    "averaged": dataclasses.replace(
+        CONFIG, optimizer=dataclasses.replace(CONFIG.optimizer, ema=0.9999)
+    ),
+}

@@ -1,0 +1,63 @@
+"""Each example's law of times, and how a batch shares them out."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from vqdit.diffusion import LogitNormal, Uniform
+
+KEYS = jax.random.split(jax.random.key(0), 2000)
+
+
+def batches(law, batch):
+    return np.asarray(jax.vmap(lambda key: law(key, batch))(KEYS))
+
+
+def test_each_place_of_a_batch_is_uniform():
+    """Kolmogorov-Smirnov; a right law falls below p = 1e-3 once in a thousand keys."""
+    t = batches(Uniform(), 4)
+    assert t.shape == (2000, 4)
+    assert t.min() >= 0 and t.max() < 1
+    for place in range(4):
+        assert stats.kstest(t[:, place], "uniform").pvalue > 1e-3
+
+
+def test_a_batch_covers_the_times_evenly():
+    t = np.sort(batches(Uniform(), 5), axis=1)
+    np.testing.assert_allclose(np.diff(t, axis=1), 0.2, atol=1e-6)
+
+
+def test_place_says_nothing_of_time():
+    """Neighbours are as often ahead as behind: 4 standard errors of a fair coin."""
+    t = batches(Uniform(), 5)
+    ahead = ((t[:, 1] - t[:, 0]) % 1.0 < 0.5).mean()
+    assert abs(ahead - 0.5) < 4 * 0.5 / np.sqrt(len(t))
+
+
+@pytest.mark.parametrize("mean,std", [(0.0, 1.0), (-0.8, 0.5), (1.2, 1.4)])
+def test_logit_normal_is_normal_in_logits(mean, std):
+    t = batches(LogitNormal(mean, std), 3)
+    assert t.min() > 0 and t.max() < 1
+    logit = np.log(t) - np.log1p(-t)
+    for place in range(3):
+        assert stats.kstest(logit[:, place], "norm", (mean, std)).pvalue > 1e-3
+
+
+def test_logit_normal_covers_its_quantiles_evenly():
+    t = np.sort(batches(LogitNormal(0.5, 2.0), 4), axis=1)
+    share = stats.norm.cdf(np.log(t) - np.log1p(-t), 0.5, 2.0)
+    np.testing.assert_allclose(np.diff(share, axis=1), 0.25, atol=1e-4)
+
+
+def test_times_are_a_function_of_the_key():
+    law = LogitNormal()
+    np.testing.assert_array_equal(law(KEYS[0], 8), law(KEYS[0], 8))
+    assert not jnp.array_equal(law(KEYS[0], 8), law(KEYS[1], 8))
+
+
+@pytest.mark.parametrize("std", [0.0, -1.0])
+def test_a_spread_that_is_none_is_refused(std):
+    with pytest.raises(ValueError, match="positive number"):
+        LogitNormal(std=std)

@@ -1,0 +1,101 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vqdit.quantizers import FSQ
+
+
+def call(quantizer, z):
+    z = jnp.asarray(z, jnp.float32)
+    return jax.jit(quantizer.init_with_output)(jax.random.key(0), z)[0]
+
+
+def decode(quantizer, codes):
+    return FSQ.decode(quantizer, jnp.asarray(codes, jnp.int32))
+
+
+def test_odd_levels_round_a_tanh():
+    """Five levels: round(2 tanh(z)) / 2, ends pulled in by a thousandth."""
+    z = np.linspace(-4, 4, 81)[:, None]
+    expected = np.round(2.002 * np.tanh(z)) / 2
+    np.testing.assert_array_equal(call(FSQ((5,)), z).latents, expected)
+
+
+def test_even_levels_are_one_more_below_than_above():
+    """Four levels: -2, -1, 0, 1, over 2."""
+    latents = call(FSQ((4,)), np.linspace(-6, 6, 121)[:, None]).latents
+    assert np.unique(latents).tolist() == [-1, -0.5, 0, 0.5]
+    assert call(FSQ((4,)), np.zeros((1, 1))).latents == 0
+
+
+@pytest.mark.parametrize("levels", [2, 3, 4, 5, 1000, 1003])
+def test_every_level_is_reachable_and_none_beyond(levels):
+    """Straight through the inverse of the bound, and then far outside of it."""
+    quantizer = FSQ((levels,))
+    z = np.concatenate([np.linspace(-9, 9, 40 * levels), [-1e6, 1e6]])
+    codes = call(quantizer, z[:, None]).codes
+    assert np.unique(codes).tolist() == list(range(levels))
+    assert codes[-2] == 0 and codes[-1] == levels - 1
+
+
+@pytest.mark.parametrize("levels", [(3, 5), (4, 2, 3), (8, 5, 5)])
+def test_all_codes_are_reachable_and_come_back(levels):
+    """Code -> latents -> the z that is bounded to them -> code."""
+    quantizer = FSQ(levels)
+    codes = np.arange(quantizer.num_codes)[:, None]
+    latents = np.asarray(decode(quantizer, codes), np.float64)
+    assert len(np.unique(latents, axis=0)) == np.prod(levels)
+    count = np.array(levels)
+    half, offset = (count - 1) * 1.001 / 2, np.where(count % 2 == 0, 0.5, 0)
+    inside = (latents * (count // 2) + offset) / half
+    z = np.arctanh(inside) - np.arctanh(offset / half)
+    quantized = call(quantizer, z)
+    np.testing.assert_array_equal(quantized.codes, codes)
+    np.testing.assert_array_equal(quantized.latents, latents.astype(np.float32))
+
+
+def test_first_channel_is_the_fastest_digit():
+    latents = decode(FSQ((3, 5)), [[0], [1], [3], [14]])
+    expected = [[-1, -1], [0, -1], [-1, -0.5], [1, 1]]
+    np.testing.assert_array_equal(latents, expected)
+
+
+def test_codes_rise_with_z():
+    codes = call(FSQ((7,)), np.linspace(-3, 3, 50)[:, None]).codes[:, 0]
+    assert (np.diff(codes) >= 0).all()
+
+
+def test_gradient_is_that_of_the_bound():
+    """d/dz of tanh(z) 2.002 / 2 for five levels, whatever was rounded."""
+    quantizer, z = FSQ((5,)), jnp.linspace(-2, 2, 9)[:, None]
+    variables = quantizer.init(jax.random.key(0), z)
+
+    def score(z):
+        quantized, _ = quantizer.apply(variables, z, train=True, mutable="usage")
+        return quantized.latents.sum()
+
+    expected = 1.001 * (1 - np.tanh(z) ** 2)
+    np.testing.assert_allclose(jax.grad(score)(z), expected, rtol=1e-5)
+
+
+def test_usage_counts_codes_of_training():
+    quantizer = FSQ((2, 2), window=8)
+    z = jnp.array([[9.0, 9.0], [9.0, -9.0]])
+    variables = quantizer.init(jax.random.key(0), z)
+    quantized, state = quantizer.apply(variables, z, train=True, mutable="usage")
+    assert state["usage"]["usage"]["counts"].tolist() == [0, 1, 0, 1]
+    assert quantized.metrics["usage"] == 0.5
+    np.testing.assert_allclose(quantized.metrics["perplexity"], 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("levels", [(), (1,), (8, 1, 5), (0,)])
+def test_fewer_than_two_levels_are_refused(levels):
+    with pytest.raises(ValueError, match="at least 2 levels"):
+        FSQ(levels)
+
+
+def test_it_knows_its_sizes():
+    quantizer = FSQ((8, 5, 5, 5))
+    assert quantizer.dim == 4 and quantizer.num_codes == 1000
+    assert quantizer.code_counts == (1000,) and quantizer.levels == (8, 5, 5, 5)

@@ -1,0 +1,113 @@
+"""Scores of a trained tokenizer or generator, on held-out data.
+
+python -m train.evaluate --workdir=runs/tok
+python -m train.evaluate --workdir=runs/dit --num=1000 --guidance='(1.0, 1.5, 2.0)'
+
+Writes WORKDIR/evaluation.json and prints it. A generator is judged by a classifier that
+is trained here, on real training pictures only.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import jax
+
+from train.classifier import train_classifier
+from train.command import parse
+from train.config import Experiment, StageTwo
+from train.data import whole
+from train.errors import BadInput, run
+from train.log import say
+from train.sample import FLAGS as SAMPLER_FLAGS
+from train.scores import Reference, curve, score_tokenizer
+from vqdit.bundle import load
+from vqdit.codec import Codec
+
+FLAGS = {
+    "num": int,
+    "guidance": tuple[float, ...],
+    "steps": int,
+    "shift": float,
+    "interval": tuple[float, float],
+    "solver": SAMPLER_FLAGS["solver"],
+    "seed": int,
+    "judge_steps": int,
+    "most": int,
+}
+
+
+def evaluate_generator(generator, experiment: StageTwo, flags: dict) -> dict:
+    """Accuracy, Fréchet distance and memorisation over guidance scales."""
+    data, classes = experiment.data, generator.module.classes
+    if not classes:
+        raise BadInput("this generator has no classes: nothing here can judge it")
+    train, test = whole(data, train=True), whole(data, train=False)
+    say("training the judge on real pictures")
+    judge = train_classifier(
+        train["image"], train["label"], classes, steps=flags.get("judge_steps", 1000)
+    )
+    reference = Reference(judge, train["image"], test["image"], test["label"])
+    count = flags.get("num", 1000)
+    sampler = {
+        name: flags[name]
+        for name in ("steps", "shift", "interval", "solver")
+        if name in flags
+    }
+    scales = flags.get("guidance", (1.0, 1.5, 2.0, 3.0))
+    seed = flags.get("seed", 0)
+    try:
+        rows, _ = curve(generator, reference, scales, count, seed, **sampler)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    return {
+        "protocol": {
+            "samples": count,
+            "labels": "balanced",
+            "seed": seed,
+            "sampler": {name: str(value) for name, value in sampler.items()},
+            "backend": jax.default_backend(),
+            "dtype": generator.module.dtype,
+        },
+        "real": reference.figures(count),
+        "curve": rows,
+    }
+
+
+def evaluate_tokenizer(codec: Codec, experiment: Experiment, flags: dict) -> dict:
+    """PSNR, SSIM, usage and perplexity, beside patchwise k-means of equal bits."""
+    most = flags.get("most")
+    train = whole(experiment.data, train=True, count=most)["image"]
+    heldout = whole(experiment.data, train=False, count=most)["image"]
+    return score_tokenizer(codec, train, heldout)[0]
+
+
+def write(path: Path, figures: dict) -> None:
+    """JSON, whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(figures, indent=1) + "\n")
+    partial.replace(path)
+
+
+def main(argv=None):
+    command = parse(argv, Experiment, flags=FLAGS)
+    if command.workdir is None:
+        raise BadInput("write --workdir=DIR, that of a finished run")
+    try:
+        thing = load(command.workdir)
+    except ValueError as error:
+        raise BadInput(f"--workdir: {error}") from error
+    experiment, flags = command.experiment, dict(command.flags)
+    if isinstance(thing, Codec):
+        figures = evaluate_tokenizer(thing, experiment, flags)
+    elif isinstance(experiment, StageTwo):
+        figures = evaluate_generator(thing, experiment, flags)
+    else:
+        raise BadInput(f"{command.workdir}: config.json is not a generator's")
+    figures = {"experiment": experiment.name} | figures
+    write(command.workdir / "evaluation.json", figures)
+    print(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    run(main)

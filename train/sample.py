@@ -1,0 +1,114 @@
+"""Pictures drawn from a trained generator.
+
+python -m train.sample --workdir=runs/dit --label=3 --num=16 --guidance=4 --out=grid.png
+"""
+
+import math
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from train import pictures
+from train.command import parse
+from train.errors import BadInput, run
+from train.log import say
+from vqdit.bundle import load
+from vqdit.diffusion import DDIM, Ancestral, Confidence, Euler, Heun, Unmask
+from vqdit.generator import Generator
+from vqdit.tokenizer import to_uint8
+
+BATCH = 250  # drawn at once: one compilation, bounded memory
+AnySolver = Euler | Heun | DDIM | Ancestral | Unmask | Confidence
+
+FLAGS = {
+    "label": int,
+    "num": int,
+    "guidance": float,
+    "interval": tuple[float, float],
+    "steps": int,
+    "shift": float,
+    "solver": AnySolver,
+    "seed": int,
+    "first": int,
+    "out": str,
+}
+
+
+def draw_all(draw, key: jax.Array, ids, label, **call) -> dict[str, np.ndarray]:
+    """The same samples as one call of `draw`, in equal chunks of bounded memory."""
+    count, size = len(ids), min(BATCH, len(ids))
+    parts = []
+    for start in range(0, count, size):
+        # The last chunk is filled up with samples that nobody asked for.
+        rows = np.minimum(np.arange(start, start + size), count - 1)
+        chosen = None if label is None else np.asarray(label)[rows]
+        x = draw(key, jnp.asarray(ids)[rows], label=chosen, **call)
+        part = {name: _host(v) for name, v in x.items()}
+        parts.append({n: v[: count - start] for n, v in part.items()})
+    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+
+
+def _host(x):
+    """Signals as uint8 pictures, everything else as it is."""
+    return np.asarray(to_uint8(x) if jnp.issubdtype(x.dtype, jnp.floating) else x)
+
+
+def open_generator(workdir) -> Generator:
+    """The generator of a workdir or bundle. Raises BadInput when there is none."""
+    if workdir is None:
+        raise BadInput("write --workdir=DIR, that of a stage-two run or a bundle")
+    try:
+        generator = load(workdir)
+    except ValueError as error:
+        raise BadInput(f"--workdir: {error}") from error
+    if not isinstance(generator, Generator):
+        raise BadInput(f"--workdir={workdir} is a tokenizer; write a generator's")
+    return generator
+
+
+def main(argv=None):
+    command = parse(argv, None, flags=FLAGS)
+    flags = command.flags
+    generator = open_generator(command.workdir)
+    count, classes = flags.get("num", 16), generator.module.classes
+    if count < 1:
+        raise BadInput(f"--num={count}: write 1 or more")
+    label = flags.get("label")
+    if label is not None and not 0 <= label < max(classes, 1):
+        known = f"0 to {classes - 1}" if classes else "no --label: it has no classes"
+        raise BadInput(f"--label={label} is outside the classes; write {known}")
+    if classes and label is None:
+        labels = np.arange(count) % classes
+    else:
+        labels = None if label is None else np.full(count, label)
+    out = Path(flags.get("out", "grid.png"))
+    if out.suffix not in (".png", ".npz"):
+        raise BadInput(f"--out={out}: write a .png (a grid) or .npz (arrays)")
+
+    try:
+        draw = generator.sampler(
+            steps=flags.get("steps", 50),
+            guidance=flags.get("guidance"),
+            interval=flags.get("interval", (0.0, 1.0)),
+            solver=flags.get("solver"),
+            shift=flags.get("shift", 1.0),
+        )
+        ids = np.arange(count) + flags.get("first", 0)
+        x = draw_all(draw, jax.random.key(flags.get("seed", 0)), ids, labels)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    for name, image in x.items():
+        path = out if len(x) == 1 else out.with_stem(f"{out.stem}_{name}")
+        if out.suffix == ".png":
+            pictures.save_png(path, pictures.grid(image, math.ceil(count**0.5)))
+        else:
+            with open(path, "wb") as file:
+                extra = {} if labels is None else {"label": labels}
+                np.savez_compressed(file, image=image, **extra)
+        say(f"{count} samples of {name!r} are in {path}")
+
+
+if __name__ == "__main__":
+    run(main)

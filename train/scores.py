@@ -1,0 +1,147 @@
+"""What a trained tokenizer and a trained generator are scored by."""
+
+import dataclasses
+from collections.abc import Iterable
+
+import jax
+import numpy as np
+
+from train.baselines import patch_kmeans
+from train.classifier import Judge
+from train.sample import draw_all
+from vqdit.codec import Codec
+from vqdit.generator import Generator
+from vqdit.metrics import (
+    frechet_distance,
+    memorisation_ratio,
+    perplexity,
+    psnr,
+    ssim,
+    statistics,
+    usage,
+)
+from vqdit.tokenizer import to_signal, to_uint8
+
+CHUNK = 256
+
+
+def reconstruct(
+    codec: Codec, image: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """uint8 pictures -> (uint8 reconstructions, codes or None), in chunks."""
+    pixels, codes = [], []
+    for start in range(0, len(image), CHUNK):
+        part = image[start : start + CHUNK]
+        short = CHUNK - len(part) if start else 0
+        whole = np.concatenate([part, np.repeat(part[-1:], short, axis=0)])
+        q = codec.encode(to_signal(whole))
+        x = to_uint8(codec.decode(q.latents if q.codes is None else q.codes))
+        pixels.append(np.asarray(x)[: len(part)])
+        if q.codes is not None:
+            codes.append(np.asarray(q.codes)[: len(part)])
+    return np.concatenate(pixels), np.concatenate(codes) if codes else None
+
+
+def score_tokenizer(
+    codec: Codec, train: np.ndarray, heldout: np.ndarray, patch: int | None = None
+) -> tuple[dict, np.ndarray, np.ndarray | None]:
+    """(figures, reconstructions, codes) on held-out uint8 pictures.
+
+    PSNR and SSIM of the 8-bit pictures, usage and perplexity of the codes over all
+    held-out codes, and beside them k-means on patches of `patch` pixels a side, by
+    default as many as the tokenizer has tokens, with as many codes: equal bits.
+    """
+    x, codes = reconstruct(codec, heldout)
+    figures = {
+        "examples": len(heldout),
+        "psnr_db": psnr(x, heldout),
+        "ssim": ssim(x, heldout),
+    }
+    contract = codec.contract
+    if codes is not None:
+        figures["tokens"] = int(np.prod(contract.grid))
+        figures["bits_per_example"] = contract.bits
+        for i, k in enumerate(contract.codes):
+            figures[f"usage_{i}"] = usage(codes[..., i], k)
+            figures[f"perplexity_{i}"] = perplexity(codes[..., i], k)
+        patch = patch or contract.shape[0] // contract.grid[0]
+        if len(contract.codes) == 1:
+            baseline = patch_kmeans(train, heldout, patch, contract.codes[0])
+            figures["kmeans_psnr_db"] = psnr(baseline, heldout)
+            figures["kmeans_ssim"] = ssim(baseline, heldout)
+    return figures, x, codes
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """What samples are compared with: a judge, and the real pictures.
+
+    floor: Fréchet distance of as many real training pictures as there are samples to
+    the held-out ones; `train_distance` is that of the whole training set.
+    """
+
+    judge: Judge
+    train: np.ndarray
+    heldout: np.ndarray
+    heldout_labels: np.ndarray
+
+    def figures(self, count: int) -> dict:
+        """The judge's own accuracy, and the distances of real pictures."""
+        rows = np.random.default_rng(0).permutation(len(self.train))[:count]
+        held = self._statistics(self.heldout)
+        return {
+            "judge_accuracy": self.judge.accuracy(self.heldout, self.heldout_labels),
+            "judge": self.judge.protocol,
+            "train_distance": frechet_distance(self._statistics(self.train), held),
+            "floor_distance": frechet_distance(
+                self._statistics(self.train[rows]), held
+            ),
+            "floor_count": len(rows),
+            "heldout_count": len(self.heldout),
+        }
+
+    def distance(self, image: np.ndarray) -> float:
+        """Fréchet distance of pictures to the held-out ones, in judge's features."""
+        return frechet_distance(self._statistics(image), self._statistics(self.heldout))
+
+    def score(self, image: np.ndarray, label: np.ndarray) -> dict:
+        """Accuracy, Fréchet distance and memorisation ratio of samples."""
+        return {
+            "accuracy": self.judge.accuracy(image, label),
+            "distance": self.distance(image),
+            "memorisation": memorisation_ratio(image, self.heldout, self.train),
+        }
+
+    def _statistics(self, image):
+        return statistics(self.judge.features(image))
+
+
+def balanced_labels(classes: int, count: int) -> np.ndarray:
+    """(count,) labels, every class as often as any other, give or take one."""
+    return np.arange(count) % classes
+
+
+def curve(
+    generator: Generator,
+    reference: Reference,
+    scales: Iterable[float],
+    count: int,
+    seed: int = 0,
+    stream: str = "image",
+    **sampler,
+) -> tuple[list[dict], dict[float, np.ndarray]]:
+    """Scores at every guidance scale: (rows, scale -> samples).
+
+    Accuracy alone can be bought with guidance and distance without it: both are given,
+    for the same samples, with class-balanced labels. One compilation for all scales.
+    """
+    draw = generator.sampler(guidance=1.0, **sampler)
+    label = balanced_labels(generator.module.classes, count)
+    rows, samples = [], {}
+    for scale in scales:
+        x = draw_all(
+            draw, jax.random.key(seed), np.arange(count), label, guidance=scale
+        )[stream]
+        samples[scale] = x
+        rows.append({"guidance": scale, **reference.score(x, label)})
+    return rows, samples
