@@ -22,7 +22,6 @@ CONFIG = StageTwo(
         depth=4,
         heads=4,
         classes=10,
-        qk_norm=True,
     ),
     processes={"image": Gaussian()},
     times={"image": LogitNormal()},

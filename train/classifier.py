@@ -3,6 +3,10 @@
 Its accuracy on conditional samples says whether they are of their class, and its
 features carry the Fréchet distance. Neither compares with published figures, which use
 another network: both compare with the same figure of real held-out images.
+
+Classes lie far apart in the features, so their shares move the distance as much as the
+images do: on MNIST 1,000 real training images are at 4.0 from test with 100 of every
+class, and at 9.7 as they come. Score samples of equal labels, against such a floor.
 """
 
 import dataclasses

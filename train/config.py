@@ -52,6 +52,7 @@ class Run:
     steps, batch: updates in all, and examples in each over all devices.
     keep:         checkpoints that stay; older ones are deleted.
     sample_every: steps between pictures; 0 draws them at the end only.
+    wandb:        Weights & Biases project to report to as well; "" for none.
     """
 
     steps: int
@@ -61,6 +62,7 @@ class Run:
     save_every: int = 500
     keep: int = 3
     sample_every: int = 0
+    wandb: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -46,8 +46,8 @@ SAMPLES = 1000
 SETTINGS = {
     "flow": {"scale": 1.5, "sampler": {"steps": 25, "solver": Euler()}},
     "masked": {
-        "scale": 1.5,
-        "sampler": {"steps": 8, "solver": Confidence(noise=float("inf"))},
+        "scale": 1.25,
+        "sampler": {"steps": 16, "solver": Confidence()},
     },
 }
 # What the demo is accepted by: figure -> bar.
@@ -94,7 +94,9 @@ def main(argv=None):
     say("training the judge on real pictures")
     train, test = whole(tokenizer.data, True), whole(tokenizer.data, False)
     judge = train_classifier(train["image"], train["label"], 10)
-    reference = Reference(judge, train["image"], test["image"], test["label"])
+    reference = Reference(
+        judge, train["image"], train["label"], test["image"], test["label"]
+    )
     real = reference.figures(SAMPLES)
     seconds["judge"] = clock.lap()
 

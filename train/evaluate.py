@@ -47,7 +47,9 @@ def evaluate_generator(generator, experiment: StageTwo, flags: dict) -> dict:
     judge = train_classifier(
         train["image"], train["label"], classes, steps=flags.get("judge_steps", 1000)
     )
-    reference = Reference(judge, train["image"], test["image"], test["label"])
+    reference = Reference(
+        judge, train["image"], train["label"], test["image"], test["label"]
+    )
     count = flags.get("num", 1000)
     sampler = {
         name: flags[name]

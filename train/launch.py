@@ -40,7 +40,7 @@ def launch(
             state, position, _ = restored
             say(f"{workdir}: continuing from step {int(state.step)}")
         sharding = batch_sharding(mesh)
-        with Logger(workdir, int(state.step)) as logger:
+        with Logger(workdir, int(state.step), run.wandb) as logger:
             return train(
                 state,
                 step_fn,

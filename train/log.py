@@ -1,5 +1,6 @@
 """What a run says about itself: metrics, pictures, progress. Process 0 writes."""
 
+import hashlib
 import json
 import math
 import os
@@ -12,6 +13,8 @@ import jax
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
+
+from train.errors import BadInput
 
 
 def say(message: str) -> None:
@@ -32,14 +35,21 @@ class Logger:
     written and this one will write again, go to metrics.replaced.jsonl, and so does a
     line that was cut short.
     On processes other than the first nothing is written.
+
+    wandb: a Weights & Biases project that gets the same scalars and pictures; "" for
+        none. Its run continues under the workdir's name. Raises BadInput without the
+        package.
     """
 
-    def __init__(self, workdir: str | os.PathLike, step: int = 0):
+    def __init__(self, workdir: str | os.PathLike, step: int = 0, wandb: str = ""):
         self._writes = jax.process_index() == 0
         self._workdir = Path(workdir)
         self._board = None
+        self._wandb = None
         if not self._writes:
             return
+        if wandb:
+            self._wandb = _wandb(self._workdir, wandb)
         from tensorboardX import SummaryWriter  # a slow import, of use only here
 
         self._workdir.mkdir(parents=True, exist_ok=True)
@@ -62,6 +72,8 @@ class Logger:
         if self._writes:
             self._lines.close()
             self._board.close()
+            if self._wandb is not None:
+                self._wandb.finish()
 
     def scalars(self, step: int, metrics: Mapping[str, float]) -> None:
         """One line of metrics.jsonl, on disk when this returns."""
@@ -74,6 +86,8 @@ class Logger:
         self._lines.flush()
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
+        if self._wandb is not None:
+            self._wandb.log(values, step=step)
 
     def image(self, step: int, name: str, pixels: np.ndarray) -> Path | None:
         """Writes samples/NAME_STEP.png; pixels: (h, w), (h, w, 1) or (h, w, 3) uint8.
@@ -98,6 +112,10 @@ class Logger:
         partial.replace(path)
         layout = "HW" if pixels.ndim == 2 else "HWC"
         self._board.add_image(name, pixels, step, dataformats=layout)
+        if self._wandb is not None:
+            import wandb
+
+            self._wandb.log({name: wandb.Image(pixels)}, step=step)
         return path
 
     def progress(self, total: int, start: int = 0, name: str = "") -> tqdm:
@@ -114,6 +132,21 @@ class Logger:
             mininterval=0.5 if sys.stderr.isatty() else 30,
             maxinterval=10 if sys.stderr.isatty() else 60,
         )
+
+
+def _wandb(workdir: Path, project: str):
+    try:
+        import wandb
+    except ModuleNotFoundError as error:
+        raise BadInput(
+            f"run.wandb={project!r} needs a package: pip install 'vqdit[wandb]', or "
+            f"write run.wandb=''"
+        ) from error
+    # The same folder is the same run: a resumed one continues its curves.
+    identity = hashlib.sha256(os.fsencode(workdir.resolve())).hexdigest()[:16]
+    return wandb.init(
+        project=project, name=workdir.name, id=identity, resume="allow", dir=workdir
+    )
 
 
 def read_metrics(workdir: str | os.PathLike) -> list[dict]:

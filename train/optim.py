@@ -60,6 +60,7 @@ def decayed(params: Any) -> Any:
     """
 
     def is_kernel(path, leaf):
-        return getattr(path[-1], "key", None) == "kernel" and leaf.ndim >= 2
+        del leaf
+        return getattr(path[-1], "key", None) == "kernel"
 
     return jax.tree_util.tree_map_with_path(is_kernel, params)

@@ -76,18 +76,23 @@ def score_tokenizer(
 class Reference:
     """What samples are compared with: a judge, and the real pictures.
 
-    floor: Fréchet distance of as many real training pictures as there are samples to
-    the held-out ones; `train_distance` is that of the whole training set.
+    Pictures are uint8 (n, h, w, c), labels (n,) ints.
     """
 
     judge: Judge
     train: np.ndarray
+    train_labels: np.ndarray
     heldout: np.ndarray
     heldout_labels: np.ndarray
 
     def figures(self, count: int) -> dict:
-        """The judge's own accuracy, and the distances of real pictures."""
-        rows = np.random.default_rng(0).permutation(len(self.train))[:count]
+        """The judge's own accuracy, and the distances of real pictures.
+
+        train_distance: of the whole training set to the held-out one. floor_distance:
+        of `count` training pictures, as many of each class as the samples have: what
+        perfect samples of that number and balance would have.
+        """
+        rows = balanced_rows(self.train_labels, count)
         held = self._statistics(self.heldout)
         return {
             "judge_accuracy": self.judge.accuracy(self.heldout, self.heldout_labels),
@@ -114,6 +119,20 @@ class Reference:
 
     def _statistics(self, image):
         return statistics(self.judge.features(image))
+
+
+def balanced_rows(labels: np.ndarray, count: int) -> np.ndarray:
+    """Rows of `count` examples spread evenly over the classes; all, if there are fewer.
+
+    The balance of labels moves a Fréchet distance as much as picture quality does.
+    """
+    order = np.random.default_rng(0).permutation(len(labels))
+    # The place of each example within its class, in shuffled order.
+    place = np.empty(len(labels), np.int64)
+    for y in np.unique(labels):
+        mine = order[labels[order] == y]
+        place[mine] = np.arange(len(mine))
+    return np.lexsort((labels, place))[:count]
 
 
 def balanced_labels(classes: int, count: int) -> np.ndarray:

@@ -21,6 +21,7 @@ FREE = (
     "run.save_every",
     "run.keep",
     "run.sample_every",
+    "run.wandb",
     "mesh",
     "data.threads",
     "data.download",

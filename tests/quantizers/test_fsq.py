@@ -11,6 +11,18 @@ def call(quantizer, z):
     return jax.jit(quantizer.init_with_output)(jax.random.key(0), z)[0]
 
 
+def train(quantizer, z):
+    """(Quantized, counts in the window) of one call in training from the start."""
+
+    @jax.jit
+    def run(z):
+        variables = quantizer.init(jax.random.key(0), z)
+        quantized, state = quantizer.apply(variables, z, train=True, mutable="usage")
+        return quantized, state["usage"]["usage"]["counts"]
+
+    return run(jnp.asarray(z, jnp.float32))
+
+
 def decode(quantizer, codes):
     return FSQ.decode(quantizer, jnp.asarray(codes, jnp.int32))
 
@@ -68,23 +80,14 @@ def test_codes_rise_with_z():
 
 def test_gradient_is_that_of_the_bound():
     """d/dz of tanh(z) 2.002 / 2 for five levels, whatever was rounded."""
-    quantizer, z = FSQ((5,)), jnp.linspace(-2, 2, 9)[:, None]
-    variables = quantizer.init(jax.random.key(0), z)
-
-    def score(z):
-        quantized, _ = quantizer.apply(variables, z, train=True, mutable="usage")
-        return quantized.latents.sum()
-
-    expected = 1.001 * (1 - np.tanh(z) ** 2)
-    np.testing.assert_allclose(jax.grad(score)(z), expected, rtol=1e-5)
+    z = jnp.linspace(-2, 2, 9)[:, None]
+    gradient = jax.grad(lambda z: train(FSQ((5,)), z)[0].latents.sum())(z)
+    np.testing.assert_allclose(gradient, 1.001 * (1 - np.tanh(z) ** 2), rtol=1e-5)
 
 
 def test_usage_counts_codes_of_training():
-    quantizer = FSQ((2, 2), window=8)
-    z = jnp.array([[9.0, 9.0], [9.0, -9.0]])
-    variables = quantizer.init(jax.random.key(0), z)
-    quantized, state = quantizer.apply(variables, z, train=True, mutable="usage")
-    assert state["usage"]["usage"]["counts"].tolist() == [0, 1, 0, 1]
+    quantized, counts = train(FSQ((2, 2), window=8), [[9.0, 9.0], [9.0, -9.0]])
+    assert counts.tolist() == [0, 1, 0, 1]
     assert quantized.metrics["usage"] == 0.5
     np.testing.assert_allclose(quantized.metrics["perplexity"], 2, rtol=1e-6)
 

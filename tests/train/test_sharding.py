@@ -174,13 +174,12 @@ def test_dit_step_is_the_same_on_any_mesh(mesh, options):
         return loss, (stats, {})
 
     tx = optax.adam(1e-2)
-    times = {"image": np.zeros(1, np.float32), "text": np.zeros(1, np.float32)}
-    example = {name: value[:1] for name, value in batch.items()}
 
     def init():
-        key = jax.random.key(0)
-        streams = {name: example[name] for name in ("image", "text")}
-        variables = model.init(key, streams, times, example["label"])
+        example = {name: jnp.asarray(value[:1]) for name, value in batch.items()}
+        label = example.pop("label")
+        times = {name: jnp.zeros(1) for name in example}
+        variables = model.init(jax.random.key(0), example, times, label)
         # Gates that start at zero hide the blocks: give every parameter a value.
         waves = jax.tree.map(
             lambda x: x + 0.1 * jnp.sin(jnp.arange(x.size).reshape(x.shape)), variables

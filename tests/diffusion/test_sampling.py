@@ -1,0 +1,219 @@
+"""The sampling loop: times, keys, streams that condition each other."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vqdit.diffusion import (
+    DDIM,
+    Ancestral,
+    Cosine,
+    Euler,
+    Gaussian,
+    Heun,
+    Linear,
+    Masking,
+    Unmask,
+    example_keys,
+    priors,
+    sample,
+    time_grid,
+)
+
+
+def test_times_run_from_start_to_zero():
+    for shift in (0.5, 1.0, 3.0):
+        times = time_grid(7, 0.999, shift)
+        assert times.shape == (8,) and times[-1] == 0 and times[0] <= 1
+        assert (jnp.diff(times) < 0).all()
+    np.testing.assert_allclose(time_grid(4), [1, 0.75, 0.5, 0.25, 0], atol=1e-7)
+    np.testing.assert_allclose(time_grid(2, 0.9), [0.9, 0.45, 0], atol=1e-7)
+
+
+def test_shift_multiplies_the_odds_of_noise():
+    plain, shifted = (np.asarray(time_grid(10, 0.95, s)) for s in (1.0, 3.0))
+    odds = lambda t: t / (1 - t)
+    np.testing.assert_allclose(odds(shifted), 3 * odds(plain), rtol=1e-4)
+
+
+@pytest.mark.parametrize("fields", [(0,), (4, 1.0, 0.0), (4, 1.0, -2.0)])
+def test_times_that_make_no_sense_are_refused(fields):
+    with pytest.raises(ValueError, match="write"):
+        time_grid(*fields)
+
+
+# A line and a word: noise in every step of both, each seeing the other.
+PROCESSES = {"line": Gaussian(Cosine(), "data"), "word": Masking(3)}
+SOLVERS = {"line": Ancestral(), "word": Unmask()}
+SHAPES = {"line": (5,), "word": (4,)}
+
+
+def predict(x, t):
+    line, word = x["line"], x["word"].astype(jnp.float32)
+    mean = jnp.tanh(line + word.sum(1, keepdims=True)) * (1 - t["line"][:, None])
+    logits = jnp.arange(3) * line[:, :4, None] + t["word"][:, None, None]
+    return {"line": mean, "word": logits}
+
+
+@jax.jit
+def draw(key, ids):
+    keys = example_keys(key, ids)
+    return sample(PROCESSES, SOLVERS, predict, keys, SHAPES, time_grid(4))
+
+
+def equal(a, b):
+    for name in SHAPES:
+        np.testing.assert_allclose(a[name], b[name], atol=1e-5, err_msg=name)
+
+
+KEY = jax.random.key(3)
+ALL = draw(KEY, jnp.arange(16))
+
+
+def test_samples_differ():
+    for name in SHAPES:
+        assert len({tuple(np.asarray(v)) for v in ALL[name]}) > 10
+    assert not jnp.array_equal(
+        draw(jax.random.key(4), jnp.arange(16))["line"], ALL["line"]
+    )
+
+
+def test_a_sample_is_its_key_and_id():
+    order = jnp.array([11, 3, 3, 0, 15])
+    equal(draw(KEY, order), {name: v[order] for name, v in ALL.items()})
+    equal(draw(KEY, jnp.array([7])), {name: v[7:8] for name, v in ALL.items()})
+
+
+def test_a_sample_is_the_same_on_eight_devices():
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    batch = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    many = draw(KEY, jax.device_put(jnp.arange(16), batch))
+    assert len(many["line"].sharding.device_set) == 8
+    equal(many, ALL)
+
+
+def test_noise_of_a_stream_ignores_its_companions():
+    """Dropping a stream that the other doesn't look at changes nothing."""
+    alone = {"line": PROCESSES["line"]}
+    see_line = lambda x, t: {"line": jnp.tanh(x["line"])}
+    see_both = lambda x, t: predict(x, t) | see_line(x, t)
+    keys = example_keys(KEY, jnp.arange(3))
+
+    @jax.jit
+    def both():
+        one = sample(alone, SOLVERS, see_line, keys, {"line": (5,)}, time_grid(4))
+        two = sample(PROCESSES, SOLVERS, see_both, keys, SHAPES, time_grid(4))
+        return one["line"], two["line"]
+
+    np.testing.assert_allclose(*both(), atol=1e-6)
+
+
+def test_streams_and_steps_draw_their_own_noise():
+    same = Gaussian()
+    keys = example_keys(KEY, jnp.arange(2))
+    start = priors({"a": same, "b": same}, {"a": (1000,), "b": (1000,)}, keys)
+    assert abs(jnp.corrcoef(start["a"][0], start["b"][0])[0, 1]) < 4 / math.sqrt(1000)
+    assert abs(jnp.corrcoef(start["a"][0], start["a"][1])[0, 1]) < 4 / math.sqrt(1000)
+
+    # With data known to be 0, Ancestral's x_s is kept noise and fresh noise.
+    nothing = lambda x, t: {"a": jnp.zeros_like(x["a"])}
+    process = Gaussian(Linear(), "data")
+    times = jnp.array([1.0, 0.99, 0.98, 0.0])
+    _, path = sample(
+        {"a": process},
+        {"a": Ancestral()},
+        nothing,
+        keys,
+        {"a": (1000,)},
+        times,
+        None,
+        True,
+    )
+    # From t = 1 nothing is kept (alpha is 0), so the first three are independent.
+    first, second = path["a"][0, 0], path["a"][1, 0]
+    assert abs(jnp.corrcoef(first, second)[0, 1]) < 4 / math.sqrt(1000)
+
+
+def test_a_path_starts_at_the_prior_and_ends_at_the_sample():
+    keys = example_keys(KEY, jnp.arange(3))
+    x, path = sample(
+        PROCESSES, SOLVERS, predict, keys, SHAPES, time_grid(4), trajectory=True
+    )
+    start = priors(PROCESSES, SHAPES, keys)
+    for name, shape in SHAPES.items():
+        assert path[name].shape == (5, 3, *shape)
+        np.testing.assert_array_equal(path[name][0], start[name])
+        np.testing.assert_array_equal(path[name][-1], x[name])
+        np.testing.assert_allclose(x[name], ALL[name][:3], atol=1e-5)
+
+
+# Two normal streams with correlation 0.8, whose best predictor is a 2x2 solve.
+
+MEANS, STDS, RHO = (0.5, -1.0), (1.0, 0.5), 0.8
+
+
+def best_pair(x, t):
+    """E[data | both at their own times], for the target "data"."""
+    a, b = x["a"][:, 0], x["b"][:, 0]
+    alpha = jnp.stack([1 - t["a"], 1 - t["b"]], -1)
+    sigma = jnp.stack([t["a"], t["b"]], -1)
+    cross = RHO * STDS[0] * STDS[1]
+    covariance = jnp.array([[STDS[0] ** 2, cross], [cross, STDS[1] ** 2]])
+    seen = alpha[:, :, None] * covariance * alpha[:, None]
+    seen += (sigma**2 + 1e-6)[:, :, None] * jnp.eye(2)  # a stream at t = 0 is exact
+    means = jnp.array(MEANS)
+    surprise = jnp.stack([a, b], -1) - alpha * means
+    (p, q), (r, s) = (seen[:, 0].T, seen[:, 1].T)
+    det = p * s - q * r
+    solved = jnp.stack(
+        [
+            (s * surprise[:, 0] - q * surprise[:, 1]) / det,
+            (p * surprise[:, 1] - r * surprise[:, 0]) / det,
+        ],
+        -1,
+    )
+    data = means + (alpha * solved) @ covariance
+    return {"a": data[:, :1], "b": data[:, 1:]}
+
+
+N = 4096
+PAIR = {"a": Gaussian(Linear(), "data"), "b": Gaussian(Linear(), "data")}
+
+
+@pytest.mark.parametrize("solver", [Euler(), Heun(), DDIM(1.0)], ids=repr)
+def test_two_streams_are_drawn_jointly(solver):
+    """Means, spreads and correlation: 4 standard errors and 0.02 for the steps."""
+    keys = example_keys(jax.random.key(0), jnp.arange(N))
+    solvers = {"a": solver, "b": Heun()}
+    shapes = {"a": (1,), "b": (1,)}
+    run = jax.jit(
+        lambda: sample(PAIR, solvers, best_pair, keys, shapes, time_grid(200))
+    )
+    x = run()
+    a, b = np.asarray(x["a"][:, 0]), np.asarray(x["b"][:, 0])
+    for values, mean, std in ((a, MEANS[0], STDS[0]), (b, MEANS[1], STDS[1])):
+        assert abs(values.mean() - mean) < std * (4 / math.sqrt(N) + 0.02)
+        assert abs(values.std() - std) < std * (4 / math.sqrt(2 * N) + 0.02)
+    error = 4 * (1 - RHO**2) / math.sqrt(N) + 0.02
+    assert abs(np.corrcoef(a, b)[0, 1] - RHO) < error
+
+
+def test_a_given_stream_conditions_the_other():
+    """a given b is N(m + rho s_a (b - m_b) / s_b, (1 - rho^2) s_a^2), b by b."""
+    given = {"b": jnp.repeat(jnp.array([-2.0, 0.0]), N // 2)[:, None]}
+    keys = example_keys(jax.random.key(0), jnp.arange(N))
+    run = jax.jit(
+        lambda given: sample(
+            PAIR, {"a": Heun()}, best_pair, keys, {"a": (1,)}, time_grid(100), given
+        )
+    )
+    x = run(given)
+    assert set(x) == {"a"}
+    left = STDS[0] * math.sqrt(1 - RHO**2)
+    for part, b in zip(jnp.split(x["a"], 2), (-2.0, 0.0), strict=True):
+        mean = MEANS[0] + RHO * STDS[0] * (b - MEANS[1]) / STDS[1]
+        assert abs(part.mean() - mean) < left * 4 / math.sqrt(N / 2) + 0.01
+        assert abs(part.std() - left) < left * 4 / math.sqrt(N) + 0.01

@@ -1,0 +1,353 @@
+"""Solvers are exact where the best predictor is known."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from tests.diffusion import toys
+from tests.diffusion.toys import SCHEDULES, TARGETS, best_gaussian, schedule_name
+from vqdit.diffusion import (
+    DDIM,
+    Ancestral,
+    Confidence,
+    Cosine,
+    DDPMLinear,
+    Euler,
+    Gaussian,
+    Heun,
+    Linear,
+    Masking,
+    Solver,
+    Unmask,
+    example_keys,
+    sample,
+    time_grid,
+)
+
+MEAN, STD = 0.7, 0.5
+GAUSSIANS = {
+    f"{schedule_name(schedule)}, {target}": Gaussian(schedule, target)
+    for schedule in SCHEDULES
+    for target in TARGETS
+}
+
+
+def draw(processes, solver, times, examples=8, values=64, predict=None):
+    """Samples, and every x_t, of all processes as so many streams: one compilation."""
+    best = {n: predict or best_gaussian(p, MEAN, STD) for n, p in processes.items()}
+    return sample(
+        processes,
+        dict.fromkeys(processes, solver),
+        lambda x, t: {n: best[n](x[n], t[n]) for n in x},
+        example_keys(jax.random.key(0), jnp.arange(examples)),
+        dict.fromkeys(processes, (values,)),
+        times,
+        trajectory=True,
+    )
+
+
+@pytest.mark.parametrize(
+    "solver", [Euler(), Heun(), DDIM(0.0), DDIM(1.0), Ancestral()], ids=repr
+)
+def test_gaussian_data_is_sampled_exactly(solver):
+    """Every schedule and target; mean and std of 8,192 draws of N(0.7, 0.5^2).
+
+    Tolerance: 4 standard errors, and 0.02 std for what 400 steps leave undone
+    (0.017, where the noise of Ancestral meets DDPM's schedule).
+    """
+    assert isinstance(solver, Solver)
+    n = 128 * 64
+
+    @jax.jit
+    def moments():
+        found = {}
+        for start in (0.999, 1.0):
+            some = {k: p for k, p in GAUSSIANS.items() if p.start == start}
+            x, _ = draw(some, solver, time_grid(400, start), examples=128)
+            found |= {name: (v.mean(), v.std()) for name, v in x.items()}
+        return found
+
+    found = moments()
+    assert len(found) == 12
+    for name, (mean, std) in found.items():
+        assert abs(mean - MEAN) < STD * (4 / math.sqrt(n) + 0.02), (name, mean)
+        assert abs(std - STD) < STD * (4 / math.sqrt(2 * n) + 0.02), (name, std)
+
+
+def flow_errors(processes, solver, counts):
+    """count of steps -> stream -> largest distance from where the ODE leads x_1."""
+
+    @jax.jit
+    def run():
+        errors = {}
+        for count in counts:
+            x, path = draw(processes, solver, time_grid(count))
+            errors[count] = {
+                name: abs(x[name] - toys.flow_map(p, MEAN, STD, path[name][0])).max()
+                for name, p in processes.items()
+            }
+        return errors
+
+    return run()
+
+
+@pytest.mark.parametrize("solver", [Euler(), DDIM(0.0)], ids=repr)
+def test_the_limit_of_many_steps_is_the_ode(solver):
+    """The same noise goes to the same quantile, closer with every step: order one."""
+    processes = {schedule_name(s): Gaussian(s, "v") for s in SCHEDULES}
+    errors = flow_errors(processes, solver, (250, 500, 1000))
+    for name in processes:
+        few, more, most = (errors[n][name] for n in (250, 500, 1000))
+        assert most < 0.01
+        # Euler meets DDPM's sqrt(t) at t = 0, where its order is lower.
+        low = 1.3 if solver == Euler() and name == "DDPMLinear" else 1.8
+        assert low < few / more < 2.2 and low < more / most < 2.2, (name, few, more)
+
+
+def test_heun_is_second_order():
+    """Half the step, a quarter of the error; DDPM's sqrt(t) allows less."""
+    processes = {schedule_name(s): Gaussian(s) for s in (Linear(), Cosine())}
+    errors = flow_errors(processes, Heun(), (16, 32, 64))
+    for name in processes:
+        few, more, most = (errors[n][name] for n in (16, 32, 64))
+        assert 3.4 < few / more < 4.6 and 3.4 < more / most < 4.6, (name, few, more)
+
+
+def one_step(solver, process, share=None, key=0):
+    """x_s of one step from t = 0.7 to s = 0.4, with (data, noise) known."""
+    t, s = jnp.array(0.7), jnp.array(0.4)
+    data, noise = jax.random.normal(jax.random.key(9), (2, 6))
+    x_t = process.schedule.alpha(t) * data + process.schedule.sigma(t) * noise
+    output = toys.as_target(process, data, noise, t)
+    if share is not None:
+        output = jnp.concatenate([output, jnp.full(6, 2 * share - 1)])
+    return solver.step(process, output, x_t, t, s, jax.random.key(key))
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=schedule_name)
+def test_ancestral_is_ddim_with_eta_one(schedule):
+    process = Gaussian(schedule, "v")
+    ancestral, ddim = one_step(Ancestral(), process), one_step(DDIM(1.0), process)
+    np.testing.assert_allclose(ancestral, ddim, atol=1e-5)
+    assert abs(ddim - one_step(DDIM(0.0), process)).max() > 0.1
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_ddim_keeps_the_marginal(eta):
+    """Noise kept and noise made anew add up to sigma(s), whatever eta."""
+    n = 100_000
+    process, t, s = Gaussian(Cosine(), "data"), jnp.array(0.7), jnp.array(0.4)
+    noise = jax.random.normal(jax.random.key(0), (n,))
+    x_t = process.schedule.sigma(t) * noise
+    data = jnp.zeros(n)
+    x_s = DDIM(eta).step(process, data, x_t, t, s, jax.random.key(1))
+    sigma = process.schedule.sigma(s)
+    assert abs(x_s.std() / sigma - 1) < 4 / math.sqrt(2 * n)
+    ratio = process.schedule.alpha(t) / process.schedule.alpha(s)
+    ratio = ratio * sigma / process.schedule.sigma(t)
+    kept = math.sqrt(1 - eta**2 * (1 - ratio**2))
+    assert abs(jnp.corrcoef(x_s, noise)[0, 1] - kept) < 4 / math.sqrt(n)
+
+
+def test_ddim_of_a_straight_path_is_euler():
+    process = Gaussian(Linear(), "data")
+    euler, ddim = one_step(Euler(), process), one_step(DDIM(0.0), process)
+    np.testing.assert_allclose(euler, ddim, atol=1e-6)
+
+
+def test_solvers_of_the_ode_draw_nothing():
+    process = Gaussian(Cosine())
+    for solver in (Euler(), Heun(), DDIM(0.0)):
+        first, second = (one_step(solver, process, key=k) for k in (0, 1))
+        np.testing.assert_array_equal(first, second)
+    first, second = (one_step(DDIM(0.5), process, key=k) for k in (0, 1))
+    assert (first != second).all()
+
+
+def test_ancestral_steps_with_the_learned_variance():
+    """Two shares under one key: the noise is scaled, the mean is not moved."""
+    fixed = Gaussian(Cosine(), "v")
+    process = dataclasses.replace(fixed, learned_variance=True)
+    shares = {share: one_step(Ancestral(), process, share) for share in (0.0, 0.5, 1.0)}
+    np.testing.assert_allclose(shares[0.0], one_step(Ancestral(), fixed), atol=1e-5)
+    a, b = (Cosine().alpha(u) for u in (0.7, 0.4))
+    high = 1 - (a / b) ** 2
+    low = high * (Cosine().sigma(0.4) / Cosine().sigma(0.7)) ** 2
+    apart = lambda i, j: shares[i] - shares[j]
+    grown = (high**0.5 - low**0.5) / ((high * low) ** 0.25 - low**0.5)
+    np.testing.assert_allclose(apart(1.0, 0.0) / apart(0.5, 0.0), grown, rtol=1e-3)
+
+
+@pytest.mark.parametrize("schedule", [Cosine(), DDPMLinear()], ids=schedule_name)
+def test_a_perfect_variance_is_exact_in_few_steps(schedule):
+    """p(x_s | x_t) of Gaussian data is Gaussian: four steps do what took a thousand.
+
+    Mean and std of 16,384 draws, 4 standard errors; the last step, from t = 0.01,
+    draws nothing, which costs the std at most 0.006.
+    """
+    times = jnp.array([1.0, 0.8, 0.6, 0.3, 0.01, 0.0])
+    process = Gaussian(schedule, "v", learned_variance=True)
+    best = best_gaussian(process, MEAN, STD)
+
+    def predict(x_t, t):
+        s = times[jnp.searchsorted(-times, -t[0]) + 1]
+        alpha, sigma = schedule.alpha(t[0]), schedule.sigma(t[0])
+        before, rest = schedule.alpha(s), schedule.sigma(s)
+        ratio = alpha / before
+        fresh = sigma**2 - ratio**2 * rest**2
+        # Var(x_s | x_t) = that for known data, and what x_t leaves open of the data.
+        known = fresh * rest**2 / sigma**2
+        open_ = STD**2 * sigma**2 / (alpha**2 * STD**2 + sigma**2)
+        variance = known + (before * fresh / sigma**2) ** 2 * open_
+        share = jnp.log(variance / known) / jnp.log(fresh / known)
+        share = jnp.where(s == 0, 0.0, share)
+        return jnp.concatenate([best(x_t, t), jnp.full_like(x_t, 2 * share - 1)], -1)
+
+    run = jax.jit(
+        lambda: draw({"x": process}, Ancestral(), times, 256, predict=predict)
+    )
+    x = run()[0]["x"]
+    assert abs(x.mean() - MEAN) < STD * 4 / math.sqrt(x.size) + 0.004  # alpha(1) m
+    assert abs(x.std() - STD) < STD * 4 / math.sqrt(2 * x.size) + 0.006
+
+
+# Unmasking.
+
+
+def codes(solver, schedule, steps, n=8000):
+    """(n, 2) draws of the two-token toy."""
+    process, predict = Masking(toys.VOCAB, schedule), toys.joint_logits()
+
+    @jax.jit
+    def run():
+        return sample(
+            {"x": process},
+            {"x": solver},
+            lambda x, t: {"x": predict(x["x"])},
+            example_keys(jax.random.key(0), jnp.arange(n)),
+            {"x": (2,)},
+            time_grid(steps),
+        )
+
+    return run()["x"]
+
+
+def fits(draws, joint):
+    """A right sampler fails this with one key in a thousand."""
+    statistic, freedom = toys.chi_square(draws, joint)
+    return stats.chi2.sf(statistic, freedom) > 1e-3
+
+
+def both_at_once(schedule, steps):
+    """The joint of Unmask: codes that fall in the same step don't see each other."""
+    sigma = np.asarray(schedule.sigma(np.linspace(1, 0, steps + 1)))
+    same = (np.diff(sigma) ** 2).sum()
+    apart = np.outer(toys.JOINT.sum(1), toys.JOINT.sum(0))
+    return same * apart + (1 - same) * toys.JOINT
+
+
+def test_unmask_draws_the_joint_in_many_steps():
+    """100 steps leave 0.012 of the pairs to coincidence."""
+    draws = codes(Unmask(), Cosine(), 100)
+    assert fits(draws, both_at_once(Cosine(), 100))
+    total = np.zeros((toys.VOCAB, toys.VOCAB))
+    np.add.at(total, tuple(np.asarray(draws).T), 1 / len(draws))
+    # A largest cell's 4 standard errors, and that share.
+    np.testing.assert_allclose(total, toys.JOINT, atol=4 * 0.46 / 8000**0.5 + 0.012)
+
+
+@pytest.mark.parametrize("schedule", [Linear(), Cosine()], ids=schedule_name)
+def test_unmask_errs_by_coincidence_alone_in_few_steps(schedule):
+    draws = codes(Unmask(), schedule, 3)
+    assert fits(draws, both_at_once(schedule, 3))
+    assert not fits(draws, both_at_once(schedule, 4))
+
+
+def test_confidence_in_random_order_draws_the_joint():
+    """One code a step, each seeing all before it: exact in as many steps as codes."""
+    assert fits(codes(Confidence(noise=math.inf), Linear(), 2), toys.JOINT)
+
+
+def left_after_each_step(solver, schedule, steps, count, values=7):
+    """How many of `count` codes are masked, for every time and for eight examples."""
+    logits = jax.random.normal(jax.random.key(5), (count, values))
+
+    @jax.jit
+    def run():
+        _, path = sample(
+            {"x": Masking(values, schedule)},
+            {"x": solver},
+            lambda x, t: {"x": jnp.broadcast_to(logits, (8, count, values))},
+            example_keys(jax.random.key(0), jnp.arange(8)),
+            {"x": (count,)},
+            time_grid(steps),
+            trajectory=True,
+        )
+        return path["x"]
+
+    path = np.asarray(run())
+    seen = path[:-1] != values
+    np.testing.assert_array_equal(path[1:][seen], path[:-1][seen])
+    return (path == values).sum(-1)
+
+
+@pytest.mark.parametrize("noise", [0.0, 4.5, math.inf])
+def test_confidence_reveals_the_count_it_says(noise):
+    """Ten codes in ten steps: one each, not what rounding makes of 0.9 times ten."""
+    left = left_after_each_step(Confidence(noise), Linear(), 10, 10)
+    np.testing.assert_array_equal(left, np.arange(10, -1, -1)[:, None].repeat(8, 1))
+
+
+def test_confidence_follows_the_cosine():
+    left = left_after_each_step(Confidence(), Cosine(), 8, 49)
+    expected = [math.floor(49 * math.sin(math.pi / 2 * s / 8)) for s in range(8, 0, -1)]
+    np.testing.assert_array_equal(left, np.array([*expected, 0])[:, None].repeat(8, 1))
+
+
+def test_confidence_reveals_one_at_least_in_many_steps():
+    left = left_after_each_step(Confidence(), Linear(), 12, 5)
+    np.testing.assert_array_equal(left[:6, 0], [5, 4, 3, 2, 1, 0])
+    assert (left[5:] == 0).all()
+
+
+def test_confidence_without_noise_takes_the_surest():
+    """Nearly certain codes; which value is drawn is not in question."""
+    sure = jnp.array([5.0, 9.0, 6.0, 7.0])
+    logits = jnp.stack([0 * sure, sure, 0 * sure], axis=-1)
+    x_t = jnp.array([3, 3, 2, 3])  # the third is seen, and does not count
+    t, s, process = jnp.array(1.0), jnp.array(0.5), Masking(3, Linear())
+    step = Confidence(noise=0.0).step
+    for key in range(3):
+        x_s = step(process, logits, x_t, t, s, jax.random.key(key))
+        np.testing.assert_array_equal(x_s, [3, 1, 2, 3])
+    # With noise the order is drawn.
+    step = Confidence(noise=1e6).step
+    draws = [step(process, logits, x_t, t, s, jax.random.key(k)) for k in range(20)]
+    assert len({tuple(np.asarray(d)) for d in draws}) == 3
+
+
+def test_temperature_sharpens_the_values():
+    """4 standard errors of a share of 20,000 codes."""
+    n, process = 20_000, Masking(2)
+    logits = jnp.log(jnp.array([0.6, 0.4])) * jnp.ones((n, 1))
+    end = jnp.array(0.0)
+    for temperature in (0.5, 2.0):
+        solver = Confidence(temperature=temperature)
+        x = solver.step(
+            process, logits, jnp.full(n, 2), end + 1, end, jax.random.key(0)
+        )
+        p = 0.6 ** (1 / temperature) / (
+            0.6 ** (1 / temperature) + 0.4 ** (1 / temperature)
+        )
+        assert abs((x == 0).mean() - p) < 4 * 0.5 / math.sqrt(n)
+
+
+@pytest.mark.parametrize("fields", [{"noise": -1.0}, {"temperature": 0.0}])
+def test_confidence_refuses_what_has_no_meaning(fields):
+    with pytest.raises(ValueError, match="positive temperature"):
+        Confidence(**fields)

@@ -1,0 +1,291 @@
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from train.stage_one import with_revival
+from train.step import init_state, make_step
+from vqdit.quantizers import EMAVectorQuantizer, VectorQuantizer
+
+BOTH = pytest.mark.parametrize("kind", [VectorQuantizer, EMAVectorQuantizer])
+KEY = jax.random.key(5)
+
+
+def draw(*shape, seed=0, scale=1.0):
+    return jnp.asarray(
+        np.random.default_rng(seed).normal(0, scale, shape), jnp.float32
+    )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def start(quantizer):
+    return quantizer.init(jax.random.key(0), jnp.zeros((1, quantizer.dim)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def train(quantizer, variables, z):
+    """(Quantized, variables afterwards)."""
+    mutable = [name for name in variables if name != "params"]
+    quantized, state = quantizer.apply(
+        variables, z, train=True, key=KEY, mutable=mutable
+    )
+    return quantized, {**variables, **state}
+
+
+def codewords(quantizer, variables):
+    codes = jnp.arange(quantizer.num_codes)[:, None]
+    return np.asarray(quantizer.apply(variables, codes, method="decode"))
+
+
+def with_rows(quantizer, rows):
+    """Variables whose codebook is the given rows."""
+    rows = jnp.asarray(rows, jnp.float32)
+    ones = jnp.ones(len(rows), jnp.int32)
+    return quantizer.with_codewords(start(quantizer), rows, ones)
+
+
+def test_codes_are_the_nearest_codewords():
+    quantizer = VectorQuantizer(7, 3, revive=False)
+    variables, z = start(quantizer), draw(40, 3)
+    quantized, _ = train(quantizer, variables, z)
+    e = codewords(quantizer, variables)
+    expected = np.square(np.asarray(z)[:, None] - e).sum(-1).argmin(1)
+    np.testing.assert_array_equal(quantized.codes[:, 0], expected)
+    # z + (q - z), which rounds: only outside training is it q to the bit.
+    np.testing.assert_allclose(quantized.latents, e[expected], atol=1e-6)
+
+
+def test_cosine_codes_see_directions_only():
+    quantizer = EMAVectorQuantizer(7, 3, cosine=True, revive=False)
+    variables, z = start(quantizer), draw(40, 3)
+    near, _ = train(quantizer, variables, z)
+    far, _ = train(quantizer, variables, 50 * z)
+    np.testing.assert_array_equal(near.codes, far.codes)
+    e = codewords(quantizer, variables)
+    np.testing.assert_allclose(np.linalg.norm(e, axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(near.codes[:, 0], (np.asarray(z) @ e.T).argmax(1))
+
+
+def test_moving_averages_have_their_closed_form():
+    """Appendix A.1 in NumPy, over three batches."""
+    quantizer = EMAVectorQuantizer(4, 2, decay=0.8, revive=False)
+    variables = start(quantizer)
+    state = jax.device_get(variables["codebook"])
+    counts, sums = state["counts"], state["sums"]
+    for seed in range(3):
+        z = np.asarray(draw(30, 2, seed=seed))
+        smooth = (counts + 1e-5) / (counts.sum() + 4e-5) * counts.sum()
+        e = sums / smooth[:, None]
+        np.testing.assert_allclose(codewords(quantizer, variables), e, rtol=1e-4)
+        hits = np.eye(4)[np.square(z[:, None] - e).sum(-1).argmin(1)]
+        counts = 0.8 * counts + 0.2 * hits.sum(0)
+        sums = 0.8 * sums + 0.2 * hits.T @ z
+        _, variables = train(quantizer, variables, z)
+        np.testing.assert_allclose(
+            variables["codebook"]["counts"], counts, rtol=1e-5
+        )
+        np.testing.assert_allclose(variables["codebook"]["sums"], sums, atol=1e-5)
+
+
+def test_moving_averages_settle_on_the_means():
+    """Two clusters, two codes near them: each becomes its cluster's mean."""
+    quantizer = EMAVectorQuantizer(2, 2, decay=0.5, revive=False)
+    z = jnp.concatenate([draw(10, 2, scale=0.1), 3 + draw(30, 2, seed=1, scale=0.1)])
+    variables = with_rows(quantizer, [[0, 0], [2, 2]])
+    for _ in range(30):
+        _, variables = train(quantizer, variables, z)
+    means = [z[:10].mean(0), z[10:].mean(0)]
+    np.testing.assert_allclose(codewords(quantizer, variables), means, rtol=1e-3)
+
+
+def test_losses_pull_codes_to_vectors_and_vectors_to_codes_apart():
+    """Gradients of the mean square, each to its own side only (eq. 3)."""
+    quantizer = VectorQuantizer(5, 3, revive=False)
+    variables, z = start(quantizer), draw(20, 3)
+    table = variables["params"]["codewords"]
+
+    @jax.jit
+    def gradients(table, z):
+        def loss(table, z, name):
+            return train(quantizer, {**variables, "params": {"codewords": table}}, z)[
+                0
+            ].losses[name]
+
+        both = {
+            name: jax.grad(loss, argnums=(0, 1))(table, z, name)
+            for name in ("codebook", "commit")
+        }
+        return both, train(quantizer, variables, z)[0]
+
+    both, quantized = gradients(table, z)
+    index = np.asarray(quantized.codes[:, 0])
+    pull = 2 * (np.asarray(z) - np.asarray(table)[index]) / z.size
+    to_table = np.zeros((5, 3))
+    np.add.at(to_table, index, -pull)
+    np.testing.assert_allclose(both["codebook"][0], to_table, atol=1e-6)
+    np.testing.assert_array_equal(both["codebook"][1], 0)
+    np.testing.assert_allclose(both["commit"][1], pull, atol=1e-6)
+    np.testing.assert_array_equal(both["commit"][0], 0)
+    value = np.square(np.asarray(z) - np.asarray(table)[index]).mean()
+    for loss in quantized.losses.values():
+        np.testing.assert_allclose(loss, value, rtol=1e-5)
+
+
+@BOTH
+@pytest.mark.parametrize("cosine", [False, True])
+def test_latents_pass_through_at_no_loss_until_the_codebook_is_set(kind, cosine):
+    quantizer = kind(6, 3, start="kmeans", window=16, cosine=cosine)
+    variables, z = start(quantizer), draw(20, 3)
+    waiting, after = train(quantizer, variables, z)
+    through = np.asarray(z)
+    if cosine:
+        through = through / np.linalg.norm(through, axis=1, keepdims=True)
+    np.testing.assert_allclose(waiting.latents, through, rtol=1e-5)
+    assert all(loss == 0 for loss in waiting.losses.values())
+    # Two windows went by, and nothing learned, counted or died.
+    jax.tree.map(np.testing.assert_array_equal, after, variables)
+
+    rows = draw(6, 3, seed=1)
+    if cosine:
+        rows = rows / jnp.linalg.norm(rows, axis=1, keepdims=True)
+    set_ = quantizer.with_codewords(variables, rows, jnp.array([9, 1, 0, 4, 4, 4]))
+    np.testing.assert_allclose(codewords(quantizer, set_), rows, rtol=1e-3)
+    quantized, after = train(quantizer, set_, z)
+    e = codewords(quantizer, set_)
+    np.testing.assert_allclose(quantized.latents, e[quantized.codes[:, 0]], atol=1e-5)
+    assert quantized.losses["commit"] > 0
+    assert after["usage"]["usage"]["counts"].sum() == 16
+
+
+@BOTH
+def test_dead_codes_come_back_as_vectors_of_the_current_batch(kind):
+    """Codes 0 and 1 are used, 2 and 3 are far away: they die after a window."""
+    quantizer = kind(4, 2, window=32)
+    variables = with_rows(quantizer, [[0, 0], [1, 1], [90, 90], [-90, 90]])
+    near = [draw(16, 2, seed=i, scale=0.1) + jnp.arange(16)[:, None] % 2 for i in (0, 1)]
+    quantized, variables = train(quantizer, variables, near[0])
+    assert quantized.metrics["revived"] == 0
+    before, z = codewords(quantizer, variables), near[1]
+    quantized, variables = train(quantizer, variables, z)
+    assert quantized.metrics["revived"] == 2
+    if kind is VectorQuantizer:  # which tells the train step
+        assert variables["revival"]["dead"].tolist() == [False, False, True, True]
+        fresh = np.asarray(variables["revival"]["fresh"])[2:]
+        np.testing.assert_array_equal(codewords(quantizer, variables), before)
+    else:
+        used, fresh = np.split(codewords(quantizer, variables), 2)
+        np.testing.assert_allclose(used, before[:2], atol=0.01)
+    distance = np.abs(fresh[:, None] - np.asarray(z)).max(-1)
+    assert distance.min(1).max() < 1e-3
+    assert len(set(distance.argmin(1))) == 2
+
+
+def test_a_revived_code_of_averages_weighs_as_an_average_code():
+    quantizer = EMAVectorQuantizer(4, 2, window=8, decay=0.5)
+    variables = with_rows(quantizer, [[0, 0], [1, 1], [90, 90], [-90, 90]])
+    z = jnp.zeros((8, 2)) + (jnp.arange(8) % 2)[:, None]
+    _, after = train(quantizer, variables, z)
+    # Used codes: (1 + 4) / 2; the dead had halved, and get the mean of all four.
+    counts = after["codebook"]["counts"]
+    np.testing.assert_allclose(counts, [2.5, 2.5, 1.5, 1.5], rtol=1e-5)
+
+
+def test_codes_stay_dead_without_revival():
+    quantizer = EMAVectorQuantizer(3, 2, window=8, revive=False)
+    variables = with_rows(quantizer, [[0, 0], [90, 90], [-90, 90]])
+    for _ in range(3):
+        quantized, variables = train(quantizer, variables, draw(8, 2))
+    assert "revived" not in quantized.metrics
+    np.testing.assert_allclose(codewords(quantizer, variables)[1], [90, 90], rtol=1e-3)
+
+
+def objective(quantizer, params, stats, batch, key):
+    quantized, stats = quantizer.apply(
+        {"params": params, **stats}, batch["z"], train=True, key=key, mutable=list(stats)
+    )
+    metrics = {"revived": quantized.metrics["revived"].astype(jnp.float32)}
+    return sum(quantized.losses.values()), (dict(stats), metrics)
+
+
+def trained(quantizer, rows, batches, accumulate=1):
+    """The states after every step of AdamW with revival."""
+    tx = optax.adamw(0.1)
+    loss = functools.partial(objective, quantizer)
+    step = jax.jit(with_revival(make_step(loss, tx, 0.9, accumulate)))
+    state = init_state(KEY, with_rows(quantizer, rows), tx)
+    states = []
+    for z in batches:
+        state, _ = step(state, {"z": z})
+        states.append(jax.device_get(state))
+    return states
+
+
+def test_train_step_replaces_dead_rows_and_resets_their_moments():
+    quantizer = VectorQuantizer(3, 2, window=32)
+    rows = [[0, 0], [1, 1], [90, 90]]
+    batches = [draw(16, 2, seed=i, scale=0.1) + 0.5 for i in range(3)]
+    first, second, third = trained(quantizer, rows, batches)
+    moments = lambda state: (state.opt[0].mu["codewords"], state.opt[0].nu["codewords"])
+
+    assert (first.params["codewords"][2] > 80).all()
+    table, ema = second.params["codewords"], second.ema["codewords"]
+    z = np.asarray(batches[1])
+    assert (z == table[2]).all(1).any()  # a vector of this batch, to the bit
+    np.testing.assert_array_equal(ema[2], table[2])
+    for moment in moments(second):
+        assert (moment[2] == 0).all() and (moment[:2] != 0).any()
+    # The others moved by their gradient alone, and the row is replaced only once.
+    np.testing.assert_allclose(table[:2], first.params["codewords"][:2], atol=0.2)
+    assert not second.stats["revival"]["dead"].any()
+    np.testing.assert_allclose(third.params["codewords"], table, atol=0.2)
+
+
+def test_rows_given_up_in_any_microbatch_are_replaced():
+    """A window ends in the first of two microbatches; the second has nothing to add."""
+    quantizer = VectorQuantizer(3, 2, window=24)
+    rows = [[0, 0], [1, 1], [90, 90]]
+    batches = [draw(16, 2, seed=i, scale=0.1) + 0.5 for i in range(2)]
+    _, second = trained(quantizer, rows, batches, accumulate=2)
+    assert (np.abs(second.params["codewords"]) < 3).all()
+
+
+def test_step_without_codebook_is_left_alone():
+    state = {"x": jnp.ones(2)}
+    made = init_state(KEY, {"params": state}, optax.sgd(0.1))
+    after, _ = with_revival(lambda state, batch: (state, {}))(made, None)
+    assert after is made
+
+
+@BOTH
+def test_reviving_needs_a_key(kind):
+    quantizer = kind(4, 2)
+    call = lambda v: quantizer.apply(v, jnp.zeros((3, 2)), train=True, mutable=True)
+    with pytest.raises(ValueError, match="pass key="):
+        jax.eval_shape(call, start(quantizer))
+    still = dataclasses.replace(quantizer, revive=False)
+    call = lambda v: still.apply(v, jnp.zeros((3, 2)), train=True, mutable=True)
+    jax.eval_shape(call, start(still))
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "fields,message",
+    [
+        ({"num_codes": 1, "dim": 2}, "num_codes of at least 2"),
+        ({"num_codes": 4, "dim": 0}, "dim of at least 1"),
+        ({"num_codes": 4, "dim": 2, "window": 0}, "window 0"),
+    ],
+)
+def test_impossible_fields_are_refused(kind, fields, message):
+    with pytest.raises(ValueError, match=message):
+        kind(**fields)
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0])
+def test_decay_outside_zero_to_one_is_refused(decay):
+    with pytest.raises(ValueError, match="decay"):
+        EMAVectorQuantizer(4, 2, decay=decay)

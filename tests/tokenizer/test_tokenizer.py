@@ -1,0 +1,264 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vqdit.quantizers import FSQ, EMAVectorQuantizer, VectorQuantizer
+from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
+from vqdit.tokenizer.conv import AttentionBlock, GroupNorm
+
+KEY = jax.random.key(4)
+SIDES = {1: (12,), 2: (4, 8), 3: (2, 4, 4)}
+
+
+def build(quantizer=None, dims=2, multipliers=(1, 2), attention=(), **fields):
+    shape = {
+        "channels": 8,
+        "multipliers": multipliers,
+        "blocks": 1,
+        "attention": attention,
+        "dims": dims,
+        "dtype": fields.pop("dtype", "float32"),
+    }
+    encoder = ConvEncoder(**shape, mid_attention=dims == 2, out=6)
+    decoder = ConvDecoder(**shape, mid_attention=dims == 2, out=3)
+    return Tokenizer(encoder, decoder, quantizer, **fields)
+
+
+TOKENIZERS = {
+    "1-D": (build(EMAVectorQuantizer(9, 5, window=64), dims=1), 1),
+    "2-D": (build(VectorQuantizer(9, 5, cosine=True, window=64)), 2),
+    "2-D in bfloat16": (build(FSQ((4, 3, 5), window=64), dtype="bfloat16"), 2),
+    "3-D": (build(FSQ((4, 3, 5), window=64), dims=3), 3),
+    "KL": (build(dim=4, variational=True), 2),
+    "plain": (build(dim=4), 2),
+}
+
+
+@pytest.fixture(params=TOKENIZERS)
+def case(request):
+    """(tokenizer, its variables, a batch of signals)."""
+    tokenizer, dims = TOKENIZERS[request.param]
+    return tokenizer, start(tokenizer, dims), signal(dims)
+
+
+def signal(dims, batch=3):
+    x = np.random.default_rng(0).uniform(-1, 1, (batch, *SIDES[dims], 3))
+    return jnp.asarray(x, jnp.float32)
+
+
+@functools.cache
+def start(tokenizer, dims):
+    return jax.jit(tokenizer.init)(jax.random.key(0), signal(dims))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def evaluate(tokenizer, variables, x):
+    """Everything that a user may ask for, each through its own method."""
+
+    def ask(m, x):
+        z = m.encode(x)
+        quantized = m.quantize(z)
+        found = {
+            "z": z,
+            "quantized": quantized,
+            "latents": m.latents(x),
+            "decoded": m.decode(quantized.latents),
+            "whole": m(x),
+        }
+        if quantized.codes is not None:
+            found["from codes"] = m.decode(quantized.codes)
+        return found
+
+    return tokenizer.apply(variables, x, method=ask)
+
+
+def train_loss(tokenizer, variables, x, params):
+    mutable = [name for name in variables if name != "params"]
+    (x_hat, quantized), _ = tokenizer.apply(
+        {**variables, "params": params}, x, train=True, key=KEY, mutable=mutable
+    )
+    return jnp.square(x_hat - x).mean() + sum(quantized.losses.values())
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def gradients(tokenizer, variables, x):
+    loss = functools.partial(train_loss, tokenizer, variables, x)
+    return jax.grad(loss)(variables["params"])
+
+
+def test_one_interface_for_all(case):
+    tokenizer, variables, x = case
+    found = evaluate(tokenizer, variables, x)
+    grid = tuple(side // tokenizer.factor for side in x.shape[1:-1])
+    assert tokenizer.factor == 2
+    width = tokenizer.latent_dim * (2 if tokenizer.variational else 1)
+    assert found["z"].shape == (3, *grid, width)
+    assert found["latents"].shape == (3, *grid, tokenizer.latent_dim)
+    assert found["quantized"].latents.shape == (3, *grid, tokenizer.latent_dim)
+    x_hat, quantized = found["whole"]
+    assert x_hat.shape == x.shape
+    # Whatever the layers' dtype: what meets a loss or a codebook is float32.
+    assert {x_hat.dtype, found["z"].dtype} == {jnp.dtype("float32")}
+    # The whole is its parts.
+    np.testing.assert_array_equal(x_hat, found["decoded"])
+    np.testing.assert_array_equal(quantized.latents, found["quantized"].latents)
+
+
+def test_decoding_codes_equals_decoding_latents(case):
+    tokenizer, variables, x = case
+    found = evaluate(tokenizer, variables, x)
+    if tokenizer.quantizer is None:
+        assert found["quantized"].codes is None
+        codes = jnp.zeros((1, 2, 2, 1), jnp.int32)
+        with pytest.raises(ValueError, match="continuous"):
+            tokenizer.apply(variables, codes, method="decode")
+    else:
+        assert found["quantized"].codes.shape == (*found["z"].shape[:-1], 1)
+        np.testing.assert_array_equal(found["from codes"], found["decoded"])
+
+
+def test_gradient_reaches_every_parameter(case):
+    tokenizer, variables, x = case
+    for path, gradient in jax.tree.leaves_with_path(gradients(tokenizer, variables, x)):
+        name = jax.tree_util.keystr(path)
+        assert np.isfinite(gradient).all(), name
+        # A key's bias moves all scores of a query alike: softmax does not see it.
+        assert (gradient != 0).any() or "'key']['bias'" in name, name
+
+
+def test_gradient_is_finite_on_an_all_zero_batch(case):
+    tokenizer, variables, x = case
+    for gradient in jax.tree.leaves(gradients(tokenizer, variables, 0 * x)):
+        assert np.isfinite(gradient).all()
+
+
+def test_variational_latents_are_sampled_in_training_only():
+    tokenizer = build(dim=4, variational=True)
+    variables, x = start(tokenizer, 2), signal(2)
+
+    @jax.jit
+    def run(z):
+        ask = lambda train: tokenizer.apply(
+            variables, z, train=train, key=KEY, method="quantize"
+        )
+        return ask(True), ask(False)
+
+    z = evaluate(tokenizer, variables, x)["z"]
+    mean, log_variance = jnp.split(z, 2, axis=-1)
+    drawn, still = run(z)
+    np.testing.assert_array_equal(still.latents, mean)
+    eps = jax.random.normal(KEY, mean.shape)
+    expected = mean + jnp.exp(0.5 * log_variance) * eps
+    np.testing.assert_allclose(drawn.latents, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        evaluate(tokenizer, variables, x)["latents"], mean, rtol=1e-6
+    )
+
+    # KL(N(1, 2) || N(0, 1)) = (1 + 2 - 1 - ln 2) / 2 for each of 4 x 8 latents.
+    known = jnp.concatenate([jnp.ones_like(mean), jnp.full_like(mean, np.log(2))], -1)
+    expected = 0.5 * (2 - np.log(2)) * mean[0].size
+    np.testing.assert_allclose(run(known)[1].losses["kl"], expected, rtol=1e-5)
+    # The standard normal is free, and no variance overflows.
+    assert run(jnp.zeros_like(z))[1].losses["kl"] == 0
+    assert np.isfinite(run(jnp.full_like(z, 1e4))[0].losses["kl"])
+
+
+def test_variational_training_needs_a_key():
+    tokenizer = build(dim=4, variational=True)
+    call = lambda x: tokenizer.apply(start(tokenizer, 2), x, train=True)
+    with pytest.raises(ValueError, match="pass key="):
+        jax.eval_shape(call, signal(2))
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 8, 3), (1, 8, 3), (1, 4, 4, 4, 3)])
+def test_wrong_sides_and_axes_are_refused(shape):
+    tokenizer = build(dim=4)
+    with pytest.raises(ValueError, match="factor 2|dims=2"):
+        jax.eval_shape(tokenizer.init, KEY, jnp.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    "quantizer,fields,message",
+    [
+        (None, {}, "write dim"),
+        (None, {"dim": 0}, "write dim"),
+        (FSQ((3, 3)), {"dim": 2}, "leave it out"),
+        (FSQ((3, 3)), {"variational": True}, "quantizer=None"),
+    ],
+)
+def test_impossible_fields_are_refused(quantizer, fields, message):
+    with pytest.raises(ValueError, match=message):
+        build(quantizer, **fields)
+
+
+def test_encoder_and_decoder_of_different_factors_are_refused():
+    encoder, decoder = ConvEncoder(multipliers=(1, 1)), ConvDecoder(multipliers=(1,))
+    with pytest.raises(ValueError, match="shrinks by 2, the decoder grows by 1"):
+        Tokenizer(encoder, decoder, None, dim=2)
+
+
+def test_attention_flags_are_one_a_level():
+    tokenizer = build(dim=2, attention=(True,))
+    with pytest.raises(ValueError, match="1 flags for 2 levels"):
+        jax.eval_shape(tokenizer.init, KEY, signal(2))
+    names = jax.eval_shape(
+        build(dim=2, attention=(False, True)).init, KEY, signal(2)
+    )["params"]
+    assert "down_1_attention_0" in names["encoder"]
+    assert "down_0_attention_0" not in names["encoder"]
+    assert {"up_1_attention_0", "up_1_attention_1"} <= set(names["decoder"])
+
+
+def test_down_sampling_is_padded_after_not_around():
+    """As published: output i sees inputs 2i, 2i + 1 and 2i + 2, so that the first
+    input reaches the first output only."""
+    encoder = ConvEncoder(
+        channels=4, multipliers=(1, 1), blocks=0, mid_attention=False, out=4, dims=1
+    )
+    x = jnp.zeros((1, 8, 4))
+    params = encoder.init(KEY, x)["params"]
+    kernel = params["down_0_conv"]["kernel"]
+    down = lambda x: jax.lax.conv_general_dilated(
+        jnp.pad(x, ((0, 0), (0, 1), (0, 0))),
+        kernel,
+        (2,),
+        "VALID",
+        dimension_numbers=("NHC", "HIO", "NHC"),
+    )
+    _, seen = encoder.apply({"params": params}, x + 1.0, capture_intermediates=True)
+    seen = {name: v["__call__"][0] for name, v in seen["intermediates"].items() if name != "__call__"}
+    np.testing.assert_allclose(
+        seen["down_0_conv"],
+        down(seen["conv_in"]) + params["down_0_conv"]["bias"],
+        atol=1e-5,
+    )
+
+
+def test_group_norm_has_no_group_of_one_channel():
+    """It would normalise a single site to nothing."""
+    for channels, groups in ((128, 32), (48, 16), (32, 8), (8, 2), (3, 1)):
+        x = jnp.asarray(
+            np.random.default_rng(0).normal(2, 3, (1, 1, 1, channels)), jnp.float32
+        )
+        y, _ = GroupNorm().init_with_output(KEY, x)
+        grouped = np.asarray(x).reshape(groups, -1)
+        expected = (grouped - grouped.mean(1, keepdims=True)) / grouped.std(
+            1, keepdims=True
+        )
+        np.testing.assert_allclose(y.reshape(groups, -1), expected, rtol=1e-3)
+
+
+def test_attention_block_is_softmax_over_all_sites():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 2, 8)), jnp.float32)
+    y, variables = AttentionBlock().init_with_output(KEY, x)
+    params = jax.device_get(variables["params"])
+    grouped = np.asarray(x).reshape(2, 6, 2, 4)
+    mean, std = grouped.mean((1, 3), keepdims=True), grouped.std((1, 3), keepdims=True)
+    h = ((grouped - mean) / std).reshape(2, 6, 8)
+    q, k, v = (h @ params[name]["kernel"] for name in ("query", "key", "value"))
+    scores = np.exp(q @ k.swapaxes(1, 2) / np.sqrt(8))
+    out = scores / scores.sum(-1, keepdims=True) @ v @ params["out"]["kernel"]
+    np.testing.assert_allclose(y, x + out.reshape(x.shape), atol=1e-4)

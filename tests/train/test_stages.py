@@ -1,0 +1,273 @@
+"""Both stages end to end on real digits, at a size that trains in seconds."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vqdit
+from train import encode, evaluate, sample, stage_one, stage_two
+from train.config import KMeansInit, Mesh, Optimizer, Run, StageOne, StageTwo
+from train.data import Images, whole
+from train.data.cache import LatentCache
+from train.errors import BadInput, run
+from train.workdir import open_workdir
+from vqdit.diffusion import Gaussian, Masking, Uniform
+from vqdit.dit import Continuous, Discrete, DiT
+from vqdit.quantizers import EMAVectorQuantizer, VectorQuantizer
+from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
+
+CODES = 16
+DATA = Images(name="digits", size=8, channels=1, threads=0)
+ONE = Mesh(data=1)
+
+
+def tokenizer(quantizer, **changes):
+    part = {"channels": 8, "multipliers": (1, 1), "blocks": 1, "mid_attention": False}
+    return StageOne(
+        name="tiny_tokenizer",
+        data=DATA,
+        model=Tokenizer(
+            ConvEncoder(**part, out=8), ConvDecoder(**part, out=1), quantizer
+        ),
+        kmeans=KMeansInit(step=3, samples=256, iterations=5),
+        optimizer=Optimizer(peak_lr=1e-3, ema=0.9),
+        run=Run(**{"steps": 10, "batch": 16, "log_every": 5, "save_every": 5}),
+        **changes,
+    )
+
+
+# The window is so short that codes die and are revived within the run.
+EMA = EMAVectorQuantizer(CODES, 2, start="kmeans", window=512)
+GRADIENT = VectorQuantizer(CODES, 2, start="kmeans", window=512)
+
+
+def dit(kind, tokenizer_dir, **changes):
+    if kind == "flow":
+        stream, process = Continuous("image", (4, 4), 2), Gaussian()
+    else:
+        stream, process = Discrete("image", (4, 4), CODES), Masking(CODES)
+    return StageTwo(
+        name=f"tiny_{kind}",
+        data=DATA,
+        model=DiT((stream,), width=16, depth=1, heads=2, classes=10),
+        processes={"image": process},
+        times={"image": Uniform()},
+        tokenizers={"image": str(tokenizer_dir)},
+        optimizer=Optimizer(peak_lr=1e-3, ema=0.9),
+        run=Run(**{"steps": 6, "batch": 16, "log_every": 3, "save_every": 3}),
+        **changes,
+    )
+
+
+def shorter(experiment, steps):
+    return dataclasses.replace(
+        experiment, run=dataclasses.replace(experiment.run, steps=steps)
+    )
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    """Programs make their mesh of all devices; these tests want one."""
+    devices = jax.devices()[:1]
+    patch = pytest.MonkeyPatch()
+    patch.setattr(jax, "devices", lambda *_: devices)
+    patch.setattr(jax, "device_count", lambda *_: 1)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, one_device):
+    """(workdir of a tokenizer, of a masked generator, a latent cache)."""
+    folder = tmp_path_factory.mktemp("stages")
+    experiment = tokenizer(EMA)
+    work = open_workdir(folder / "tok", experiment)
+    codec = stage_one.train(experiment, work)
+    encode.encode(codec, DATA, folder / "cache")
+    masked = dit("masked", work)
+    stage_two.train(masked, open_workdir(folder / "masked", masked))
+    return work, folder / "masked", folder / "cache"
+
+
+@pytest.mark.parametrize("quantizer", [EMA, GRADIENT], ids=["ema", "gradient"])
+def test_a_resumed_tokenizer_equals_one_never_stopped(quantizer, tmp_path, one_device):
+    """Bit for bit, with the k-means between the two starts' checkpoints."""
+    experiment = tokenizer(quantizer)
+    whole_run = stage_one.train(experiment, open_workdir(tmp_path / "a", experiment))
+    stage_one.train(shorter(experiment, 5), open_workdir(tmp_path / "b", experiment))
+    resumed = stage_one.train(experiment, open_workdir(tmp_path / "b", experiment))
+    assert resumed.contract == whole_run.contract  # a hash of every weight is in it
+    assert (tmp_path / "b" / "samples" / "reconstruction_000010.png").exists()
+
+
+def test_kmeans_sets_the_codebook_and_quantizing_begins(trained):
+    work, _, _ = trained
+    codec = vqdit.load(work)
+    image = whole(DATA, train=False)["image"][:32]
+    x = image / np.float32(127.5) - 1
+    q = codec.encode(x)
+    assert bool(codec.variables["codebook"]["quantizer"]["ready"])
+    assert len(np.unique(q.codes)) > 2
+    np.testing.assert_array_equal(codec.decode(q.codes), codec.decode(q.latents))
+
+
+def test_contract_statistics_are_those_of_the_training_set(trained):
+    work, _, _ = trained
+    codec = vqdit.load(work)
+    x = whole(DATA, train=True)["image"] / np.float32(127.5) - 1
+    z = np.asarray(codec.latents(jnp.asarray(x))).reshape(-1, 2)
+    np.testing.assert_allclose(z.mean(0), 0, atol=1e-4)
+    np.testing.assert_allclose(z.std(0), 1, atol=1e-4)
+
+
+def test_a_cache_holds_what_is_encoded_on_the_fly(trained):
+    """The same batches in the same order, so a run may drop its cache midway."""
+    work, _, cache = trained
+    for kind in ("flow", "masked"):
+        direct = dit(kind, work)
+        cached = dataclasses.replace(direct, cache=str(cache))
+        codecs = stage_two.load_tokenizers(direct)
+        place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        a = next(stage_two.stream_batches(direct, codecs, 2, place))
+        b = next(stage_two.stream_batches(cached, codecs, 2, place))
+        np.testing.assert_array_equal(a["label"], b["label"])
+        np.testing.assert_allclose(
+            a["streams"]["image"], b["streams"]["image"], atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("kind", ["flow", "masked"])
+def test_a_resumed_generator_equals_one_never_stopped(kind, trained, tmp_path):
+    work, _, cache = trained
+    experiment = dit(kind, work, cache=str(cache))
+    a = stage_two.train(experiment, open_workdir(tmp_path / "a", experiment))
+    half = shorter(experiment, 3)
+    stage_two.train(half, open_workdir(tmp_path / "b", half))
+    b = stage_two.train(experiment, open_workdir(tmp_path / "b", experiment))
+    jax.tree.map(np.testing.assert_array_equal, a.params, b.params)
+
+
+def test_a_generator_draws_from_its_bundle_alone(trained, tmp_path):
+    _, masked, _ = trained
+    moved = tmp_path / "moved"
+    (masked / "bundle").rename(moved)
+    try:
+        out = tmp_path / "threes.npz"
+        sample.main(
+            [f"--workdir={moved}", "--label=3", "--num=5", "--steps=2", f"--out={out}"]
+        )
+        with np.load(out) as arrays:
+            assert arrays["image"].shape == (5, 8, 8, 1)
+            assert arrays["image"].dtype == np.uint8
+            assert (arrays["label"] == 3).all()
+    finally:
+        moved.rename(masked / "bundle")
+
+
+def test_evaluate_scores_both_kinds(trained, capsys):
+    work, masked, _ = trained
+    evaluate.main([f"--workdir={work}"])
+    found = json.loads((work / "evaluation.json").read_text())
+    assert found["psnr_db"] > 5 and 0 < found["usage_0"] <= 1
+    assert found["tokens"] == 16 and found["bits_per_example"] == 64
+    evaluate.main(
+        [
+            f"--workdir={masked}",
+            "--num=50",
+            "--steps=2",
+            "--guidance=(1.0,2.0)",
+            "--judge_steps=20",
+        ]
+    )
+    found = json.loads((masked / "evaluation.json").read_text())
+    assert [row["guidance"] for row in found["curve"]] == [1.0, 2.0]
+    assert found["real"]["floor_count"] == 50
+    # What is printed is what is written.
+    assert capsys.readouterr().out.endswith(json.dumps(found, indent=1) + "\n")
+
+
+def refused(main, argv, capsys):
+    """The one line a program says before it ends with status 2."""
+    with pytest.raises(SystemExit) as stopped:
+        run(main, [str(word) for word in argv])
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    lines = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and said.endswith(lines[0] + "\n")
+    return lines[0]
+
+
+def test_a_label_outside_the_classes_is_refused(trained, capsys):
+    _, masked, _ = trained
+    line = refused(sample.main, [f"--workdir={masked}", "--label=10"], capsys)
+    assert "--label=10" in line and "0 to 9" in line
+
+
+def test_a_tokenizer_is_no_generator(trained, capsys):
+    work, _, _ = trained
+    assert "generator" in refused(sample.main, [f"--workdir={work}"], capsys)
+
+
+def test_a_tokenizer_that_does_not_fit_the_dit_is_refused(trained):
+    work, _, _ = trained
+    experiment = dit("masked", work)
+    wrong = Discrete("image", (4, 4), 32)
+    experiment = dataclasses.replace(
+        experiment,
+        model=experiment.model.clone(streams=(wrong,)),
+        processes={"image": Masking(32)},
+    )
+    with pytest.raises(BadInput, match="codes a book are .* in the tokenizer"):
+        stage_two.load_tokenizers(experiment)
+
+
+def test_a_cache_of_another_tokenizer_is_refused(trained, tmp_path, one_device):
+    work, _, cache = trained
+    other = shorter(
+        dataclasses.replace(tokenizer(EMA), kmeans=KMeansInit(step=2, samples=64)), 3
+    )
+    stage_one.train(other, open_workdir(tmp_path / "other", other))
+    experiment = dit("flow", tmp_path / "other", cache=str(cache))
+    with pytest.raises(BadInput, match="made under another tokenizer"):
+        stage_two.open_cache(experiment, stage_two.load_tokenizers(experiment))
+
+
+def test_a_cache_does_not_ignore_augmentation(trained):
+    work, _, cache = trained
+    experiment = dit("flow", work, cache=str(cache))
+    flipped = dataclasses.replace(experiment, data=dataclasses.replace(DATA, flip=True))
+    with pytest.raises(BadInput, match=r"data\.flip=False"):
+        stage_two.open_cache(flipped, stage_two.load_tokenizers(experiment))
+
+
+def test_classes_are_those_of_the_data(trained, tmp_path):
+    work, _, _ = trained
+    experiment = dit("masked", work)
+    experiment = dataclasses.replace(
+        experiment, model=experiment.model.clone(classes=7)
+    )
+    with pytest.raises(BadInput, match=r"model\.classes=7 .* write model\.classes=10"):
+        stage_two.train(experiment, tmp_path)
+
+
+def test_an_encoded_set_is_whole_and_in_order(trained):
+    work, _, cache = trained
+    stored = LatentCache(cache)
+    labels = whole(DATA, train=True)["label"]
+    assert len(stored) == len(labels)
+    some = [0, 1, 700, len(labels) - 1]
+    assert [int(e["label"]) for e in stored.take(some)] == [
+        int(labels[i]) for i in some
+    ]
+
+
+def test_encode_refuses_data_of_another_shape(trained, tmp_path):
+    work, _, _ = trained
+    larger = dataclasses.replace(DATA, size=16)
+    with pytest.raises(BadInput, match=r"write data\.size"):
+        encode.encode(vqdit.load(work), larger, tmp_path / "never")
+    assert not (tmp_path / "never").exists()
