@@ -3,8 +3,8 @@
 python -m train.stage_two --config=configs/demo_masked.py \\
     --workdir=runs/digits_masked --config.tokenizers.image=runs/digits_tok
 
-Two CPU cores: about a minute. Expected: see RESULTS.md, section demo. At this budget MaskGIT's
-unweighted loss draws better digits than the bound does; VARIANTS has the other.
+Two CPU cores: about a minute. Expected: see RESULTS.md, section demo. At this budget
+MaskGIT's unweighted loss draws better digits than the bound, which is a variant.
 """
 
 import dataclasses

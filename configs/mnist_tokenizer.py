@@ -19,17 +19,17 @@ CONFIG = StageOne(
     data=Images(name="mnist", size=28, channels=1, threads=1),
     model=Tokenizer(
         encoder=ConvEncoder(
-            channels=16, multipliers=(1, 2, 4), blocks=1, mid_attention=False, out=64
+            channels=16, multipliers=(1, 2, 2), blocks=1, mid_attention=False, out=32
         ),
         decoder=ConvDecoder(
-            channels=16, multipliers=(1, 2, 4), blocks=1, mid_attention=False, out=1
+            channels=16, multipliers=(1, 2, 2), blocks=1, mid_attention=False, out=1
         ),
         quantizer=EMAVectorQuantizer(num_codes=512, dim=4, decay=0.97, start="kmeans"),
     ),
     losses=Weights(pixel="l2", commit=0.25),
     kmeans=KMeansInit(step=200, samples=16_384),
     optimizer=Optimizer(peak_lr=2e-3, schedule="cosine", warmup=50, b2=0.99, ema=0.99),
-    run=Run(steps=2500, batch=64, save_every=500),
+    run=Run(steps=1600, batch=64, save_every=500),
 )
 
 VARIANTS = {

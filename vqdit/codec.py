@@ -38,7 +38,7 @@ class LatentContract:
     @property
     def bits(self) -> float:
         """Bits of one example's codes at a fixed length; 0 when continuous."""
-        return math.prod(self.grid) * sum(math.log2(k) for k in self.codes)
+        return math.prod(self.grid) * sum((math.log2(k) for k in self.codes), 0.0)
 
 
 class Codec:

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from vqdit.nn import block as blocks
 from vqdit.nn import embedding, rotary
+from vqdit.nn.fused import norm_modulate
 from vqdit.nn.patching import patchify, unpatchify
 
 xavier = nn.initializers.xavier_uniform()
@@ -157,7 +158,7 @@ class DiT(nn.Module):
             2 * self.width, kernel_init=zeros, dtype=self.dtype, name="final_modulation"
         )(nn.silu(c))
         shift, scale = jnp.split(blocks.per_token(mods, lengths), 2, axis=-1)
-        x = blocks.modulate(blocks.norm("final_norm", self.dtype)(x), shift, scale)
+        x = norm_modulate(x, shift, scale)
 
         parts = jnp.split(x, np.cumsum(lengths)[:-1], axis=1)
         outputs = zip(self.streams, parts, strict=True)
@@ -204,12 +205,14 @@ class DiT(nn.Module):
         return c
 
     def _rotary(self):
-        axes = max(len(s.grid) for s in self.streams)
+        axes = max(1, *(len(s.grid) for s in self.streams))
         positions = []
         for s in self.streams:
-            index = np.indices(s.coarse).reshape(len(s.coarse), -1).T
+            n = math.prod(s.coarse)
+            index = np.indices(s.coarse, int).reshape(len(s.coarse), n).T
             positions.append(np.pad(index, ((0, 0), (0, axes - index.shape[1]))))
-        return rotary.rotary_table(np.concatenate(positions), self.width // self.heads)
+        width = self.width // self.heads
+        return jnp.asarray(rotary.rotary_table(np.concatenate(positions), width))
 
     def _stack(self, x, c, lengths, table):
         block = blocks.Block

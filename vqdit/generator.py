@@ -142,7 +142,9 @@ class Generator:
             ids = jnp.asarray(ids, jnp.int32)
             for name, x in given.items():
                 if x.shape[:1] != ids.shape:
-                    raise ValueError(f"given {name!r} is {x.shape}, ids are {ids.shape}")
+                    raise ValueError(
+                        f"given {name!r} is {x.shape}; ids are {ids.shape}"
+                    )
             codecs = {name: codec.variables for name, codec in self.tokenizers.items()}
             return jitted(
                 (self.params, codecs),

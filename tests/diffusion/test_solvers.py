@@ -100,13 +100,13 @@ def flow_errors(processes, solver, counts):
 def test_the_limit_of_many_steps_is_the_ode(solver):
     """The same noise goes to the same quantile, closer with every step: order one."""
     processes = {schedule_name(s): Gaussian(s, "v") for s in SCHEDULES}
-    errors = flow_errors(processes, solver, (250, 500, 1000))
+    errors = flow_errors(processes, solver, (400, 800))
     for name in processes:
-        few, more, most = (errors[n][name] for n in (250, 500, 1000))
-        assert most < 0.01
+        few, more = (errors[n][name] for n in (400, 800))
+        assert more < 0.01
         # Euler meets DDPM's sqrt(t) at t = 0, where its order is lower.
         low = 1.3 if solver == Euler() and name == "DDPMLinear" else 1.8
-        assert low < few / more < 2.2 and low < more / most < 2.2, (name, few, more)
+        assert low < few / more < 2.2, (name, few, more)
 
 
 def test_heun_is_second_order():
@@ -273,44 +273,45 @@ def test_confidence_in_random_order_draws_the_joint():
     assert fits(codes(Confidence(noise=math.inf), Linear(), 2), toys.JOINT)
 
 
-def left_after_each_step(solver, schedule, steps, count, values=7):
-    """How many of `count` codes are masked, for every time and for eight examples."""
+def left_after_each_step(solvers, schedule, steps, count, values=7):
+    """How many of `count` codes are masked: name -> (times, examples)."""
     logits = jax.random.normal(jax.random.key(5), (count, values))
 
     @jax.jit
     def run():
         _, path = sample(
-            {"x": Masking(values, schedule)},
-            {"x": solver},
-            lambda x, t: {"x": jnp.broadcast_to(logits, (8, count, values))},
+            dict.fromkeys(solvers, Masking(values, schedule)),
+            solvers,
+            lambda x, t: {n: jnp.broadcast_to(logits, (8, *logits.shape)) for n in x},
             example_keys(jax.random.key(0), jnp.arange(8)),
-            {"x": (count,)},
+            dict.fromkeys(solvers, (count,)),
             time_grid(steps),
             trajectory=True,
         )
-        return path["x"]
+        return path
 
-    path = np.asarray(run())
-    seen = path[:-1] != values
-    np.testing.assert_array_equal(path[1:][seen], path[:-1][seen])
-    return (path == values).sum(-1)
+    paths = {name: np.asarray(path) for name, path in run().items()}
+    for path in paths.values():
+        seen = path[:-1] != values
+        np.testing.assert_array_equal(path[1:][seen], path[:-1][seen])
+    return {name: (path == values).sum(-1) for name, path in paths.items()}
 
 
-@pytest.mark.parametrize("noise", [0.0, 4.5, math.inf])
-def test_confidence_reveals_the_count_it_says(noise):
+def test_confidence_reveals_the_count_it_says():
     """Ten codes in ten steps: one each, not what rounding makes of 0.9 times ten."""
-    left = left_after_each_step(Confidence(noise), Linear(), 10, 10)
-    np.testing.assert_array_equal(left, np.arange(10, -1, -1)[:, None].repeat(8, 1))
+    solvers = {str(noise): Confidence(noise) for noise in (0.0, 4.5, math.inf)}
+    for left in left_after_each_step(solvers, Linear(), 10, 10).values():
+        np.testing.assert_array_equal(left, np.arange(10, -1, -1)[:, None].repeat(8, 1))
 
 
 def test_confidence_follows_the_cosine():
-    left = left_after_each_step(Confidence(), Cosine(), 8, 49)
+    (left,) = left_after_each_step({"x": Confidence()}, Cosine(), 8, 49).values()
     expected = [math.floor(49 * math.sin(math.pi / 2 * s / 8)) for s in range(8, 0, -1)]
     np.testing.assert_array_equal(left, np.array([*expected, 0])[:, None].repeat(8, 1))
 
 
 def test_confidence_reveals_one_at_least_in_many_steps():
-    left = left_after_each_step(Confidence(), Linear(), 12, 5)
+    (left,) = left_after_each_step({"x": Confidence()}, Linear(), 12, 5).values()
     np.testing.assert_array_equal(left[:6, 0], [5, 4, 3, 2, 1, 0])
     assert (left[5:] == 0).all()
 

@@ -3,22 +3,28 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests import quick
 from vqdit.quantizers import FSQ
 
 
 def call(quantizer, z):
     z = jnp.asarray(z, jnp.float32)
-    return jax.jit(quantizer.init_with_output)(jax.random.key(0), z)[0]
+    return quick.jit(quantizer.init_with_output)(jax.random.key(0), z)[0]
 
 
 def train(quantizer, z):
-    """(Quantized, counts in the window) of one call in training from the start."""
+    """(Quantized, counts in the window, d latents / d z) of the first training call."""
 
-    @jax.jit
+    @quick.jit
     def run(z):
         variables = quantizer.init(jax.random.key(0), z)
-        quantized, state = quantizer.apply(variables, z, train=True, mutable="usage")
-        return quantized, state["usage"]["usage"]["counts"]
+
+        def latents(z):
+            answer = quantizer.apply(variables, z, train=True, mutable="usage")
+            return answer[0].latents.sum(), answer
+
+        gradient, (quantized, state) = jax.grad(latents, has_aux=True)(z)
+        return quantized, state["usage"]["usage"]["counts"], gradient
 
     return run(jnp.asarray(z, jnp.float32))
 
@@ -81,12 +87,12 @@ def test_codes_rise_with_z():
 def test_gradient_is_that_of_the_bound():
     """d/dz of tanh(z) 2.002 / 2 for five levels, whatever was rounded."""
     z = jnp.linspace(-2, 2, 9)[:, None]
-    gradient = jax.grad(lambda z: train(FSQ((5,)), z)[0].latents.sum())(z)
+    gradient = train(FSQ((5,)), z)[2]
     np.testing.assert_allclose(gradient, 1.001 * (1 - np.tanh(z) ** 2), rtol=1e-5)
 
 
 def test_usage_counts_codes_of_training():
-    quantized, counts = train(FSQ((2, 2), window=8), [[9.0, 9.0], [9.0, -9.0]])
+    quantized, counts, _ = train(FSQ((2, 2), window=8), [[9.0, 9.0], [9.0, -9.0]])
     assert counts.tolist() == [0, 1, 0, 1]
     assert quantized.metrics["usage"] == 0.5
     np.testing.assert_allclose(quantized.metrics["perplexity"], 2, rtol=1e-6)

@@ -22,7 +22,7 @@ def by_row(x):
 
 
 def test_planted_clusters_are_found():
-    """By the best of some starts: two in one cluster can stay there (a local optimum)."""
+    """By the best of some starts: two that begin in one cluster may both stay there."""
     x, centres = planted()
     best = jnp.inf
     for seed in range(5):

@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+from tests import quick
 from train.stage_one import with_revival
 from train.step import init_state, make_step
 from vqdit.quantizers import EMAVectorQuantizer, VectorQuantizer
@@ -16,17 +17,15 @@ KEY = jax.random.key(5)
 
 
 def draw(*shape, seed=0, scale=1.0):
-    return jnp.asarray(
-        np.random.default_rng(seed).normal(0, scale, shape), jnp.float32
-    )
+    return jnp.asarray(np.random.default_rng(seed).normal(0, scale, shape), jnp.float32)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(quick.jit, static_argnums=0)
 def start(quantizer):
     return quantizer.init(jax.random.key(0), jnp.zeros((1, quantizer.dim)))
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(quick.jit, static_argnums=0)
 def train(quantizer, variables, z):
     """(Quantized, variables afterwards)."""
     mutable = [name for name in variables if name != "params"]
@@ -85,9 +84,7 @@ def test_moving_averages_have_their_closed_form():
         counts = 0.8 * counts + 0.2 * hits.sum(0)
         sums = 0.8 * sums + 0.2 * hits.T @ z
         _, variables = train(quantizer, variables, z)
-        np.testing.assert_allclose(
-            variables["codebook"]["counts"], counts, rtol=1e-5
-        )
+        np.testing.assert_allclose(variables["codebook"]["counts"], counts, rtol=1e-5)
         np.testing.assert_allclose(variables["codebook"]["sums"], sums, atol=1e-5)
 
 
@@ -108,18 +105,16 @@ def test_losses_pull_codes_to_vectors_and_vectors_to_codes_apart():
     variables, z = start(quantizer), draw(20, 3)
     table = variables["params"]["codewords"]
 
-    @jax.jit
-    def gradients(table, z):
-        def loss(table, z, name):
-            return train(quantizer, {**variables, "params": {"codewords": table}}, z)[
-                0
-            ].losses[name]
+    def losses(table, z):
+        quantized = quantizer.apply({**variables, "params": {"codewords": table}}, z)
+        return quantized.losses, quantized
 
-        both = {
-            name: jax.grad(loss, argnums=(0, 1))(table, z, name)
-            for name in ("codebook", "commit")
-        }
-        return both, train(quantizer, variables, z)[0]
+    @quick.jit
+    def gradients(table, z):
+        by_table, quantized = jax.jacrev(losses, has_aux=True)(table, z)
+        by_z, _ = jax.jacrev(losses, argnums=1, has_aux=True)(table, z)
+        both = {name: (by_table[name], by_z[name]) for name in by_z}
+        return both, quantized
 
     both, quantized = gradients(table, z)
     index = np.asarray(quantized.codes[:, 0])
@@ -166,7 +161,8 @@ def test_dead_codes_come_back_as_vectors_of_the_current_batch(kind):
     """Codes 0 and 1 are used, 2 and 3 are far away: they die after a window."""
     quantizer = kind(4, 2, window=32)
     variables = with_rows(quantizer, [[0, 0], [1, 1], [90, 90], [-90, 90]])
-    near = [draw(16, 2, seed=i, scale=0.1) + jnp.arange(16)[:, None] % 2 for i in (0, 1)]
+    parity = jnp.arange(16)[:, None] % 2
+    near = [parity + draw(16, 2, seed=i, scale=0.1) for i in (0, 1)]
     quantized, variables = train(quantizer, variables, near[0])
     assert quantized.metrics["revived"] == 0
     before, z = codewords(quantizer, variables), near[1]
@@ -205,7 +201,11 @@ def test_codes_stay_dead_without_revival():
 
 def objective(quantizer, params, stats, batch, key):
     quantized, stats = quantizer.apply(
-        {"params": params, **stats}, batch["z"], train=True, key=key, mutable=list(stats)
+        {"params": params, **stats},
+        batch["z"],
+        train=True,
+        key=key,
+        mutable=list(stats),
     )
     metrics = {"revived": quantized.metrics["revived"].astype(jnp.float32)}
     return sum(quantized.losses.values()), (dict(stats), metrics)
@@ -215,7 +215,7 @@ def trained(quantizer, rows, batches, accumulate=1):
     """The states after every step of AdamW with revival."""
     tx = optax.adamw(0.1)
     loss = functools.partial(objective, quantizer)
-    step = jax.jit(with_revival(make_step(loss, tx, 0.9, accumulate)))
+    step = quick.jit(with_revival(make_step(loss, tx, 0.9, accumulate)))
     state = init_state(KEY, with_rows(quantizer, rows), tx)
     states = []
     for z in batches:

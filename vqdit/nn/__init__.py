@@ -1,8 +1,9 @@
 """Layers of the transformer: attention, blocks, embeddings, positions, patches."""
 
 from vqdit.nn.attention import Attention
-from vqdit.nn.block import Block, modulate, norm
+from vqdit.nn.block import Block
 from vqdit.nn.embedding import LabelEmbedding, TimeEmbedding, sincos_positions
+from vqdit.nn.fused import attend, gelu, norm_modulate
 from vqdit.nn.patching import patchify, unpatchify
 from vqdit.nn.rotary import rotary_table, rotate
 
@@ -11,8 +12,9 @@ __all__ = [
     "Block",
     "LabelEmbedding",
     "TimeEmbedding",
-    "modulate",
-    "norm",
+    "attend",
+    "gelu",
+    "norm_modulate",
     "patchify",
     "rotary_table",
     "rotate",

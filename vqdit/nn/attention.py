@@ -1,10 +1,9 @@
 """Multi-head self-attention."""
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vqdit.nn.fused import attend
 from vqdit.nn.rotary import rotate
 
 
@@ -30,14 +29,23 @@ class Attention(nn.Module):
                 f"write a number of heads that does"
             )
         xavier = nn.initializers.xavier_uniform()
+        # Two axes, not three: the backward pass of a product then copies no transposes.
+        x = x.reshape(-1, d)
         qkv = nn.Dense(3 * d, kernel_init=xavier, dtype=self.dtype, name="qkv")(x)
-        q, k, v = jnp.moveaxis(
-            qkv.reshape(batch, n, 3, self.heads, d // self.heads), 2, 0
-        )
+        # Heads first, then q, k and v: split over heads, each device has its own three.
+        qkv = qkv.reshape(batch, n, self.heads, 3, d // self.heads)
+        q, k, v = qkv[..., 0, :], qkv[..., 1, :], qkv[..., 2, :]
         if self.qk_norm:
             q = nn.RMSNorm(dtype=self.dtype, name="query_norm")(q)
             k = nn.RMSNorm(dtype=self.dtype, name="key_norm")(k)
         if rotary is not None:
             q, k = rotate(q, rotary), rotate(k, rotary)
-        y = jax.nn.dot_product_attention(q, k, v).reshape(batch, n, d)
-        return nn.Dense(d, kernel_init=xavier, dtype=self.dtype, name="out")(y)
+
+        def rows(x):
+            return x.transpose(0, 2, 1, 3).reshape(-1, n, d // self.heads)
+
+        y = attend(rows(q), rows(k), rows(v))
+        y = y.reshape(batch, self.heads, n, -1).transpose(0, 2, 1, 3)
+        y = y.reshape(-1, d)
+        y = nn.Dense(d, kernel_init=xavier, dtype=self.dtype, name="out")(y)
+        return y.reshape(batch, n, d)

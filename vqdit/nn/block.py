@@ -5,22 +5,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vqdit.nn.attention import Attention
+from vqdit.nn.fused import gelu, norm_modulate
 
 zeros = nn.initializers.zeros_init()
-
-
-def modulate(
-    x: Float[Array, "b n d"], shift: Float[Array, "b m d"], scale: Float[Array, "b m d"]
-) -> Float[Array, "b n d"]:
-    """x (1 + scale) + shift; m is 1 or n."""
-    return x * (1 + scale) + shift
-
-
-def norm(name: str, dtype: str = "float32") -> nn.LayerNorm:
-    """LayerNorm without its own scale and bias: the modulation supplies them."""
-    return nn.LayerNorm(
-        epsilon=1e-6, use_scale=False, use_bias=False, dtype=dtype, name=name
-    )
 
 
 class Block(nn.Module):
@@ -50,11 +37,11 @@ class Block(nn.Module):
         mods = per_token(mods, lengths)
         shift1, scale1, gate1, shift2, scale2, gate2 = jnp.split(mods, 6, axis=-1)
 
-        h = modulate(norm("norm1", self.dtype)(x), shift1, scale1)
+        h = norm_modulate(x, shift1, scale1)
         h = Attention(self.heads, self.qk_norm, self.dtype, name="attn")(h, rotary)
         x = x + gate1 * h
 
-        h = modulate(norm("norm2", self.dtype)(x), shift2, scale2)
+        h = norm_modulate(x, shift2, scale2)
         h = Mlp(self.mlp_ratio, self.dtype, name="mlp")(h)
         return x + gate2 * h
 
@@ -69,9 +56,11 @@ class Mlp(nn.Module):
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
         d = x.shape[-1]
         xavier = nn.initializers.xavier_uniform()
-        h = nn.Dense(self.ratio * d, kernel_init=xavier, dtype=self.dtype, name="up")(x)
-        h = nn.gelu(h, approximate=True)
-        return nn.Dense(d, kernel_init=xavier, dtype=self.dtype, name="down")(h)
+        # Two axes, not three: see Attention.
+        h = x.reshape(-1, d)
+        h = nn.Dense(self.ratio * d, kernel_init=xavier, dtype=self.dtype, name="up")(h)
+        h = nn.Dense(d, kernel_init=xavier, dtype=self.dtype, name="down")(gelu(h))
+        return h.reshape(x.shape)
 
 
 def per_token(

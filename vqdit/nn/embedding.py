@@ -60,9 +60,9 @@ def sincos_positions(grid: tuple[int, ...], width: int) -> np.ndarray:
         )
     frequencies = 10_000.0 ** (-np.arange(half) / half)
     parts = []
-    for position in reversed(np.indices(grid).reshape(len(grid), -1)):
+    n = int(np.prod(grid))
+    for position in reversed(np.indices(grid).reshape(len(grid), n)):
         angles = position[:, None] * frequencies
         parts += [np.sin(angles), np.cos(angles)]
-    n = int(np.prod(grid))
     parts.append(np.zeros((n, width - 2 * half * len(grid))))
     return np.concatenate(parts, axis=1).astype(np.float32)

@@ -1,0 +1,228 @@
+"""Every experiment file: it loads, its variants are ablations, its sizes are published."""
+
+import ast
+import dataclasses
+import functools
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs.imagenet import F8, F16, tokenizer
+from tests import quick
+from train import stage_one, stage_two
+from train.config import Experiment, Mesh, StageOne, StageTwo, load
+from train.paths import diff
+from train.sharding import (
+    DIT_RULES,
+    TOKENIZER_RULES,
+    batch_sharding,
+    make_mesh,
+    state_sharding,
+)
+from train.validate import validate
+from vqdit.dit import Continuous
+from vqdit.quantizers import VectorQuantizer
+
+FOLDER = pathlib.Path(__file__).parents[2] / "configs"
+NAMES = sorted(
+    path.stem for path in FOLDER.glob("[a-z]*.py") if path.stem != "imagenet"
+)
+
+# field: millions of parameters. The DiTs of patch 2 as published count their fixed
+# table of positions, 256 x width; those of patch 4 and 8 do not.
+DITS = {
+    "dit_s_8": 33.14,
+    "dit_s_4": 32.92,
+    "dit_s_2": 32.96,
+    "dit_b_8": 130.87,
+    "dit_b_4": 130.43,
+    "dit_b_2": 130.51,
+    "dit_l_8": 458.58,
+    "dit_l_4": 457.99,
+    "dit_l_2": 458.10,
+    "dit_xl_8": 675.66,
+    "dit_xl_4": 675.00,
+    "dit_xl_2": 675.13,
+}
+TOKENIZERS = {
+    "vqgan_f16_1024": 72.14,
+    "vqgan_f16_16384": 76.07,
+    "llamagen_vq16": 71.88,
+    "kl_f8": 83.67,
+}
+PUBLISHED = [*DITS, *TOKENIZERS, "sit_xl_2"]
+
+
+@functools.cache
+def experiment(name) -> Experiment:
+    return load(FOLDER / f"{name}.py")
+
+
+@functools.cache
+def variants(name) -> dict:
+    source = (FOLDER / f"{name}.py").read_text()
+    scope = {"__name__": name}
+    exec(compile(source, name, "exec"), scope)
+    return scope.get("VARIANTS", {})
+
+
+def count(tree) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+@functools.cache
+def parameters(name):
+    """Shapes of the parameters."""
+    chosen = experiment(name)
+    stage = stage_one if isinstance(chosen, StageOne) else stage_two
+    init, _ = stage.build(chosen)
+    return jax.eval_shape(init).params
+
+
+def test_every_published_experiment_is_there():
+    assert set(PUBLISHED) <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_valid_and_says_what_it_is(name):
+    """On one device and, where the batch says so, on eight."""
+    chosen = experiment(name)
+    assert chosen.name == name
+    validate(chosen, 1, tokenizers=False)
+    docstring = ast.get_docstring(ast.parse((FOLDER / f"{name}.py").read_text()))
+    assert f"--config=configs/{name}.py" in docstring
+    assert "xpected" in docstring
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_files_say_hours_scores_and_run_on_eight_devices(name):
+    docstring = ast.get_docstring(ast.parse((FOLDER / f"{name}.py").read_text()))
+    assert "Hardware, hours:" in docstring and "Expected:" in docstring
+    if name in {**DITS, **TOKENIZERS}:
+        assert f"{ {**DITS, **TOKENIZERS}[name]:.2f}M" in docstring
+    assert experiment(name).run.batch % 8 == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_variant_changes_one_thing(name):
+    chosen = experiment(name)
+    for variant, other in variants(name).items():
+        assert len(diff(chosen, other)) == 1, variant
+
+
+@pytest.mark.parametrize("name", [*TOKENIZERS, "dit_s_2", "sit_xl_2"])
+def test_every_variant_can_be_built(name):
+    for other in variants(name).values():
+        if isinstance(other, StageOne):  # by hand: a full trace takes a second each
+            assert other.model.factor == experiment(name).model.factor
+            other.model.quantizer  # noqa: B018
+        else:
+            validate(other, 8, tokenizers=False)
+
+
+@pytest.mark.parametrize("name", DITS)
+def test_dit_parameter_counts_are_the_published_ones(name):
+    model = experiment(name).model
+    (stream,) = model.streams
+    total = count(parameters(name))
+    if stream.patch == 2:
+        total += 256 * model.width
+    assert round(total / 1e6, 2) == DITS[name]
+
+
+def test_sit_is_dit_without_the_dead_half_of_its_head():
+    dead = 4 * 4 * (1152 + 1)  # 2 x 2 x 4 channels of a token, with their biases
+    assert count(parameters("dit_xl_2")) - count(parameters("sit_xl_2")) == dead
+    assert "18,448" in (FOLDER / "sit_xl_2.py").read_text() and dead == 18_448
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_tokenizer_parameter_counts_are_the_published_ones(name):
+    assert round(count(parameters(name)) / 1e6, 2) == TOKENIZERS[name]
+
+
+def test_halves_of_the_f16_tokenizer():
+    shapes = parameters("vqgan_f16_16384")
+    assert round(count(shapes["encoder"]) / 1e6, 2) == 29.30
+    assert round(count(shapes["decoder"]) / 1e6, 2) == 42.45
+
+
+@pytest.mark.parametrize(
+    "codes,dim,out,millions",
+    [(256, 4, 4, 67.65), (16_384, 4, 4, 67.72), (16_384, 8, 256, 70.11)],
+)
+def test_f8_relatives_have_their_published_counts(codes, dim, out, millions):
+    """VQGAN f8 with 256 and 16,384 codes, and LlamaGen's VQ-8."""
+    model = tokenizer(F8, VectorQuantizer(codes, dim, revive=False), out=out)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    assert round(count(shapes["params"]) / 1e6, 2) == millions
+    assert len(F8) == 4 and len(F16) == 5
+
+
+def reduced(chosen: Experiment) -> Experiment:
+    """The same recipe, small: every field that is not a size is as in the file."""
+    run = dataclasses.replace(chosen.run, batch=4, steps=100)
+    data = dataclasses.replace(chosen.data, size=32)
+    model = chosen.model
+    if isinstance(chosen, StageTwo):
+        (stream,) = model.streams
+        stream = Continuous(
+            "image", (8, 8), stream.channels, stream.patch, stream.outputs
+        )
+        model = model.clone(streams=(stream,), width=32, depth=2, heads=2, classes=10)
+    else:
+        small = {"channels": 8, "blocks": 1}
+        quantizer = model.quantizer
+        if quantizer is not None:
+            quantizer = quantizer.clone(num_codes=16, window=64)
+        model = model.clone(
+            encoder=model.encoder.clone(**small),
+            decoder=model.decoder.clone(**small),
+            quantizer=quantizer,
+        )
+    return dataclasses.replace(chosen, run=run, data=data, model=model)
+
+
+@pytest.mark.parametrize(
+    "name", ["dit_s_8", "sit_xl_2", "vqgan_f16_1024", "llamagen_vq16", "kl_f8"]
+)
+def test_a_step_at_reduced_size_is_finite(name):
+    """One of each family, through the program's own build, over two devices."""
+    chosen = reduced(experiment(name))
+    validate(chosen, 2, tokenizers=False)
+    draw = np.random.default_rng(0)
+    if isinstance(chosen, StageTwo):
+        stage, rules = stage_two, DIT_RULES
+        latents = draw.normal(size=(4, 8, 8, 4)).astype(np.float32)
+        batch = {"streams": {"image": latents}, "label": np.arange(4, dtype=np.int32)}
+    else:
+        stage, rules = stage_one, TOKENIZER_RULES
+        batch = {"image": draw.integers(0, 256, (4, 32, 32, 3), np.uint8)}
+    init, step = stage.build(chosen)
+    mesh = make_mesh(Mesh(data=1, fsdp=2), jax.devices()[:2])
+    shapes = jax.eval_shape(init)
+    layout = state_sharding(shapes, rules, mesh)
+    # The program's init, but for the values of its parameters: they take long.
+    state = jax.eval_shape(init).replace(
+        step=jnp.zeros((), jnp.int32),
+        key=jax.random.key(0),
+        params=quick.parameters(shapes.params),
+        ema=quick.parameters(shapes.params),
+        opt=jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes.opt),
+        stats=jax.tree.map(lambda s: jnp.ones(s.shape, s.dtype), shapes.stats),
+    )
+    state = jax.device_put(state, layout)
+    step = quick.jit(step, donate_argnums=0, out_shardings=(layout, None))
+    before = jax.device_get(state.params)
+    state, metrics = step(state, jax.device_put(batch, batch_sharding(mesh)))
+    for metric, value in metrics.items():
+        assert np.isfinite(value), metric
+    assert metrics["loss"] > 0 and metrics["grad_norm"] > 0
+    assert state.step == 1
+    moved = jax.tree.map(
+        lambda a, b: np.any(a != b), before, jax.device_get(state.params)
+    )
+    assert np.mean(jax.tree.leaves(moved)) > 0.9

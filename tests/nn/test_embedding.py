@@ -1,0 +1,89 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vqdit.nn import LabelEmbedding, TimeEmbedding, sincos_positions
+
+
+def published_2d(width, size):
+    """get_2d_sincos_pos_embed of DiT and MAE (arXiv:2111.06377), from their formulas:
+    the first half of the channels encodes the column, the second the row."""
+    omega = 1.0 / 10_000 ** (np.arange(width // 4) / (width / 4.0))
+    rows = []
+    for row in range(size):
+        for column in range(size):
+            halves = [
+                np.concatenate([np.sin(p * omega), np.cos(p * omega)])
+                for p in (column, row)
+            ]
+            rows.append(np.concatenate(halves))
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("width,size", [(384, 16), (1152, 2), (8, 5)])
+def test_2d_positions_are_the_published_ones(width, size):
+    table = sincos_positions((size, size), width)
+    assert table.dtype == np.float32
+    np.testing.assert_allclose(table, published_2d(width, size), atol=1e-6)
+
+
+def test_1d_positions_are_those_of_the_first_transformer():
+    """sin and cos of position / 10000^(2i / width)."""
+    angles = np.arange(7)[:, None] / 10_000 ** (2 * np.arange(4) / 8)
+    expected = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+    np.testing.assert_allclose(sincos_positions((7,), 8), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("grid", [(30,), (5, 6), (2, 3, 5), ()])
+def test_every_place_has_a_position_of_its_own(grid):
+    """Width 14 does not divide over 2 or 3 axes: the rest of the channels stays 0."""
+    table = sincos_positions(grid, 14)
+    assert table.shape == (np.prod(grid), 14)
+    assert len(np.unique(table, axis=0)) == len(table)
+    assert np.abs(table).max(initial=0) <= 1
+
+
+def test_width_without_a_pair_per_axis_is_refused():
+    with pytest.raises(ValueError, match="at least 6"):
+        sincos_positions((2, 2, 2), 5)
+
+
+def test_time_is_embedded_as_published():
+    """DiT's timestep_embedding at 1000 t, and its MLP."""
+    t = np.array([0.0, 0.25, 0.999, 1.0], np.float32)
+    y, variables = TimeEmbedding(12, features=8).init_with_output(
+        jax.random.key(0), jnp.asarray(t)
+    )
+    frequencies = np.exp(-np.log(10_000) * np.arange(4) / 4)
+    angles = 1000 * t[:, None] * frequencies
+    x = np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
+    params = jax.device_get(variables["params"])
+    h = x @ params["up"]["kernel"]
+    h = h / (1 + np.exp(-h)) @ params["down"]["kernel"]
+    np.testing.assert_allclose(y, h, atol=1e-4)
+
+
+def test_neighbouring_times_differ_in_bfloat16():
+    module = TimeEmbedding(32, dtype="bfloat16")
+    t = jnp.array([0.998, 0.999, 1.0])
+    variables = module.init(jax.random.key(0), t)
+    wide = jax.tree.map(lambda x: 30 * x, variables)  # out of rounding's reach
+    y = np.asarray(module.apply(wide, t), np.float32)
+    assert np.abs(np.diff(y, axis=0)).max(1).min() > 0.1
+
+
+def test_time_takes_any_leading_axes():
+    module = TimeEmbedding(6)
+    t = jnp.linspace(0, 1, 6).reshape(2, 3)
+    y, variables = module.init_with_output(jax.random.key(0), t)
+    np.testing.assert_allclose(y.reshape(6, 6), module.apply(variables, t.ravel()))
+
+
+def test_label_table_has_one_more_row_for_the_null_class():
+    y, variables = LabelEmbedding(10, 4).init_with_output(
+        jax.random.key(0), jnp.array([0, 10, 3])
+    )
+    table = variables["params"]["table"]
+    assert table.shape == (11, 4)
+    np.testing.assert_array_equal(y, table[np.array([0, 10, 3])])

@@ -1,0 +1,295 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import quick
+from vqdit.dit import Continuous, Discrete, DiT
+
+IMAGE = Continuous("image", (4, 6), 3, patch=2)
+TEXT = Discrete("text", (5,), vocab=7, books=2)
+SMALL = {"width": 16, "depth": 2, "heads": 2, "classes": 4}
+ONE = DiT((IMAGE,), **SMALL)
+TWO = DiT((IMAGE, TEXT), **SMALL)
+
+
+def inputs(model, batch=2):
+    """(streams, times, labels) of random values."""
+    draw = np.random.default_rng(0)
+    streams, times = {}, {}
+    for s in model.streams:
+        shape = (batch, *s.shape)
+        if isinstance(s, Continuous):
+            streams[s.name] = jnp.asarray(draw.normal(size=shape), jnp.float32)
+        else:  # the mask among them
+            codes = draw.integers(0, s.vocab + 1, shape)
+            streams[s.name] = jnp.asarray(codes, jnp.int32)
+        times[s.name] = jnp.asarray(draw.uniform(size=batch), jnp.float32)
+    return streams, times, jnp.arange(batch, dtype=jnp.int32) % 4
+
+
+def shapes(model):
+    return jax.eval_shape(model.init, jax.random.key(0), *inputs(model, 1))["params"]
+
+
+def start(model, seed=0):
+    """Parameters nowhere zero: at init the network ignores most of its input."""
+    return {"params": quick.parameters(shapes(model), seed)}
+
+
+@functools.partial(quick.jit, static_argnums=0)
+def apply(model, variables, streams, times, label):
+    return model.apply(variables, streams, times, label)
+
+
+@functools.partial(quick.jit, static_argnums=0)
+def gradients(model, variables, streams, times, label):
+    def loss(variables):
+        outputs = model.apply(variables, streams, times, label)
+        return sum(jnp.square(y).mean() for y in jax.tree.leaves(outputs))
+
+    return jax.grad(loss)(variables)
+
+
+def close(a, b, atol=1e-5):
+    compare = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=atol)
+    jax.tree.map(compare, a, b)
+
+
+def restacked(variables, depth):
+    """Parameters of an unrolled model as a scanned one has them."""
+    params = dict(variables["params"])
+    blocks = [params.pop(f"block_{i:02d}") for i in range(depth)]
+    params["blocks"] = jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)
+    return {"params": params}
+
+
+# Width, depth, heads, patch and millions of parameters (arXiv:2212.09748; those of
+# patch 2 with a table of positions, which is no parameter here).
+PUBLISHED = {
+    "S/2": (384, 12, 6, 2, 32.96),
+    "S/8": (384, 12, 6, 8, 33.14),
+    "B/4": (768, 12, 12, 4, 130.43),
+    "L/8": (1024, 24, 16, 8, 458.58),
+    "XL/2": (1152, 28, 16, 2, 675.13),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameter_counts_are_the_published_ones(name):
+    width, depth, heads, patch, millions = PUBLISHED[name]
+    stream = Continuous("image", (32, 32), 4, patch, outputs=2)
+    model = DiT((stream,), width, depth, heads, classes=1000, scan=True)
+    count = sum(leaf.size for leaf in jax.tree.leaves(shapes(model)))
+    if patch == 2:
+        count += 256 * width
+    assert round(count / 1e6, 2) == millions
+
+
+def test_at_init_the_output_is_zero():
+    """Final projection and every gate start at 0, as published."""
+    arguments = inputs(TWO)
+    outputs, _ = quick.jit(TWO.init_with_output)(jax.random.key(0), *arguments)
+    assert outputs["image"].shape == (2, 4, 6, 3)
+    assert outputs["text"].shape == (2, 5, 2, 7)  # logits, none for the mask
+    assert not any(np.any(y) for y in outputs.values())
+
+
+def test_initial_scales_are_the_published_ones():
+    model = DiT((IMAGE,), width=64, depth=1, heads=2, classes=500)
+    params = quick.jit(model.init)(jax.random.key(0), *inputs(model))["params"]
+    xavier = lambda fan_in, fan_out: np.sqrt(2 / (fan_in + fan_out))
+    expected = {
+        ("image_in", "kernel"): xavier(12, 64),
+        ("block_00", "attn", "qkv", "kernel"): xavier(64, 192),
+        ("block_00", "mlp", "up", "kernel"): xavier(64, 256),
+        ("time", "up", "kernel"): 0.02,
+        ("time", "down", "kernel"): 0.02,
+        ("label", "table"): 0.02,
+    }
+    for path, std in expected.items():
+        leaf = functools.reduce(lambda tree, key: tree[key], path, params)
+        # At least 768 draws: a standard error of 2.6 %.
+        np.testing.assert_allclose(leaf.std(), std, rtol=0.12, err_msg=str(path))
+    for name in ("final_modulation", "image_out"):
+        assert not np.any(params[name]["kernel"])
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_scan_equals_unrolled_blocks(remat):
+    model = TWO.clone(remat=remat)
+    scanned, variables = model.clone(scan=True), start(model)
+    stacked = restacked(variables, 2)
+    assert jax.tree.map(jnp.shape, stacked["params"]) == jax.tree.map(
+        lambda leaf: leaf.shape, shapes(scanned)
+    )
+    arguments = inputs(model)
+    close(apply(scanned, stacked, *arguments), apply(model, variables, *arguments))
+    mine = gradients(scanned, stacked, *arguments)
+    close(mine, restacked(gradients(model, variables, *arguments), 2))
+
+
+def test_recomputing_changes_no_gradient():
+    variables, arguments = start(TWO), inputs(TWO)
+    plain = gradients(TWO, variables, *arguments)
+    close(gradients(TWO.clone(remat=True), variables, *arguments), plain)
+
+
+def test_every_parameter_and_input_matters():
+    model = TWO.clone(qk_norm=True)
+    for path, gradient in jax.tree.leaves_with_path(
+        gradients(model, start(model), *inputs(model))
+    ):
+        assert np.isfinite(gradient).all() and np.any(gradient), path
+
+
+def test_no_label_is_the_null_class():
+    variables, (streams, times, label) = start(ONE), inputs(ONE)
+    absent = apply(ONE, variables, streams, times, None)
+    null = apply(ONE, variables, streams, times, jnp.full_like(label, 4))
+    close(absent, null, atol=0)
+    given = apply(ONE, variables, streams, times, label)
+    assert np.abs(given["image"] - null["image"]).max() > 0.01
+
+
+def test_without_classes_there_is_no_table():
+    model = ONE.clone(classes=0)
+    assert "label" not in shapes(model)
+    streams, times, _ = inputs(model)
+    apply(model, start(model), streams, times, None)
+
+
+def test_a_stream_sees_another_only_by_attention():
+    """Its time, above all: with attention shut, B's time and data move B alone."""
+    streams, times, label = inputs(TWO)
+    variables = start(TWO)
+    later = {**times, "text": 1 - times["text"]}
+    other = {**streams, "text": 7 - streams["text"]}
+
+    def change(variables, name, streams_, times_):
+        before = apply(TWO, variables, streams, times, label)[name]
+        after = apply(TWO, variables, streams_, times_, label)[name]
+        return np.abs(after - before).max()
+
+    shut = jax.tree.map(lambda leaf: leaf, variables)
+    for i in range(2):
+        shut["params"][f"block_{i:02d}"]["attn"]["out"]["kernel"] *= 0
+    for moved in ((streams, later), (other, times)):
+        assert change(variables, "image", *moved) > 0.01
+        assert change(variables, "text", *moved) > 0.01
+        assert change(shut, "image", *moved) == 0
+        assert change(shut, "text", *moved) > 0.01
+
+
+def test_streams_of_one_kind_are_told_apart():
+    """Equal data at equal times, and equal projections, but a vector of their own."""
+    pair = (Continuous("a", (3,), 2), Continuous("b", (3,), 2))
+    model = DiT(pair, width=16, depth=1, heads=2)
+    variables = start(model)
+    params = variables["params"]
+    for part in ("in", "out"):
+        params[f"b_{part}"] = params[f"a_{part}"]
+    x, t = jnp.ones((1, 3, 2)), jnp.ones(1) / 2
+    run = lambda: apply(model, variables, {"a": x, "b": x}, {"a": t, "b": t}, None)
+    y = run()
+    assert np.abs(y["a"] - y["b"]).max() > 0.01
+    params["stream"] = jnp.zeros_like(params["stream"])
+    y = run()
+    close(y["a"], y["b"])
+
+
+def test_codes_are_embedded_per_book_and_summed():
+    """A model whose only stream is codes, cut to its embedding."""
+    model = DiT((TEXT,), width=16, depth=1, heads=2)
+    table = shapes(model)["text_in"]["table"]
+    assert table.shape == (2 * 8, 16)  # two books of seven codes and a mask
+    variables, (streams, times, _) = start(model), inputs(model)
+    codes = streams["text"]
+    first = codes.at[..., 0].set((codes[..., 0] + 1) % 8)
+    swapped = codes[..., ::-1]
+    y = apply(model, variables, streams, times, None)["text"]
+    for other in (first, swapped):
+        moved = apply(model, variables, {"text": other}, times, None)["text"]
+        assert np.abs(moved - y).max() > 0.01
+
+
+@pytest.mark.parametrize("positions", ["sincos", "rotary"])
+def test_places_matter_and_outputs_are_float32_in_bfloat16(positions):
+    model = TWO.clone(positions=positions)
+    variables, (streams, times, label) = start(model), inputs(model)
+    y = apply(model, variables, streams, times, label)
+    # Turned by half a turn in place; without positions the tokens would just move.
+    turned = {**streams, "text": streams["text"][:, ::-1]}
+    moved = apply(model, variables, turned, times, label)
+    assert np.abs(moved["text"][:, ::-1] - y["text"]).max() > 1e-3
+
+    low = model.clone(dtype="bfloat16")
+    for path, leaf in jax.tree.leaves_with_path(shapes(low)):
+        assert leaf.dtype == jnp.float32, path
+    rough = apply(low, variables, streams, times, label)
+    for name, value in rough.items():
+        assert value.dtype == jnp.float32
+        scale = np.abs(y[name]).max()
+        np.testing.assert_allclose(value, y[name], atol=0.05 * scale)
+        assert np.abs(value - y[name]).max() > 0
+
+
+@pytest.mark.parametrize("positions", ["sincos", "rotary"])
+def test_any_number_of_axes(positions):
+    """Video, sound, and a single token without any axis, in one model."""
+    model = DiT(
+        (
+            Continuous("video", (2, 2, 4), 1, patch=2, outputs=2),
+            Continuous("sound", (6,), 2, patch=3),
+            Discrete("answer", (), 5),
+        ),
+        width=24,
+        depth=1,
+        heads=2,
+        positions=positions,
+    )
+    streams, times, _ = inputs(model)
+    y = apply(model, start(model), streams, times, None)
+    assert {name: value.shape for name, value in y.items()} == {
+        "video": (2, 2, 2, 4, 2),
+        "sound": (2, 6, 2),
+        "answer": (2, 1, 5),
+    }
+
+
+def test_a_model_of_one_token_has_rotary_positions_too():
+    model = DiT((Discrete("answer", (), 5),), 8, 1, 2, positions="rotary")
+    assert "answer_in" in shapes(model)
+
+
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        (lambda x, t: ({}, t), "got streams"),
+        (lambda x, t: (x, {**t, "text": t["image"]}), "times"),
+        (lambda x, t: ({"image": x["image"][:, :2]}, t), r"\(b, 4, 6, 3\)"),
+    ],
+)
+def test_streams_that_are_not_its_own_are_refused(change, message):
+    streams, times, _ = inputs(ONE)
+    call = functools.partial(ONE.init, jax.random.key(0))
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(call, *change(streams, times))
+
+
+@pytest.mark.parametrize(
+    "make,message",
+    [
+        (lambda: Continuous("x", (4, 6), 3, patch=4), "patch 4 does not divide"),
+        (lambda: Continuous("x", (4,), 0), "start at 1"),
+        (lambda: Discrete("x", (4,), 1), "starts at 2"),
+        (lambda: shapes(ONE.clone(heads=3)), "3 heads do not divide the width 16"),
+        (lambda: shapes(DiT((IMAGE, IMAGE))), "its own name"),
+        (lambda: shapes(DiT(())), "at least one stream"),
+    ],
+)
+def test_impossible_fields_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
