@@ -3,9 +3,10 @@
 python -m train.demo
 
 Trains on the handwritten digits that ship with scikit-learn, offline, and writes into
-runs/demo: report.html (self-contained), report.json, samples_flow.npz and
-samples_masked.npz (`image` uint8 (n, h, w, c), `label` int), reconstructions.npz
-(`image`, `reconstruction`). Run again after an interruption, it continues.
+runs/demo (or --out=DIR): report.html (self-contained), report.json, samples.png,
+samples_flow.npz and samples_masked.npz (`image` uint8 (n, h, w, c), `label` int), and
+reconstructions.npz (`image`, `reconstruction`). Run again after an interruption, it
+continues; --fresh starts over.
 """
 
 import dataclasses
@@ -136,6 +137,7 @@ def main(argv=None):
         "steps": {n: _experiment(n).run.steps for n in ("tokenizer", *SETTINGS)},
         "seconds": seconds,
     }
+    _save_picture(folder / "samples.png", drawn)
     pages = _sections(folder, found, train, test, rebuilt, codes, drawn, generators)
     seconds["report"] = clock.lap()
     # From the interpreter's start: importing and compiling are part of the wait.
@@ -204,6 +206,17 @@ def _save_npz(path, **arrays):
     with open(partial, "wb") as file:
         np.savez_compressed(file, **arrays)
     partial.replace(path)
+
+
+def _save_picture(path, drawn):
+    """Every model's samples side by side, two classes a row, for a page about it."""
+    sheets = []
+    for image in drawn.values():
+        by_class = image.reshape(-1, 10, *image.shape[1:]).swapaxes(0, 1)
+        shown = by_class[:, :8].reshape(-1, *image.shape[1:])
+        sheet = pictures.grid(shown, 16)
+        sheets.append(np.pad(sheet, ((0, 0), (0, 4), (0, 0)), constant_values=255))
+    pictures.save_png(path, np.concatenate(sheets, axis=1)[:, :-4], scale=3)
 
 
 def _at(found, name):
