@@ -23,6 +23,6 @@ def parameters(shapes: Any, seed: int = 0) -> Any:
         name = getattr(path[-1], "key", "")
         fan_in = np.prod(shape.shape[-4:-1]) if name == "kernel" else 25.0
         x = draw.normal(0, fan_in**-0.5, shape.shape)
-        return jnp.asarray(x + (name == "scale"), shape.dtype)
+        return jnp.asarray((x + (name == "scale")).astype(shape.dtype))
 
     return jax.tree_util.tree_map_with_path(leaf, shapes)

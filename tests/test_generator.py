@@ -112,6 +112,9 @@ def joint():
     return toys.any_to_any()
 
 
+LATENT = Continuous("image", (2, 2), 2)
+CODES = Discrete("image", (2, 2), 9)
+
 IMAGE = jnp.linspace(-1, 1, 8 * 16).reshape(8, 4, 4, 1)
 WORD = jnp.arange(24).reshape(8, 3, 1) % 5
 
@@ -148,13 +151,33 @@ def test_words_are_a_condition_of_images(joint):
 
 
 def test_images_are_a_condition_of_words(joint):
-    """Given as signals; without a tokenizer, as the latents that it would make."""
-    draw = joint.sampler(steps=4, want=("word",), guidance=1.0)
-    words = check_condition(draw, "image", IMAGE)
-    bare = Generator(joint.module, joint.params, joint.processes, {})
-    latents = joint.tokenizers["image"].latents(IMAGE)
-    draw = bare.sampler(steps=4, want=("word",), guidance=1.0)
-    np.testing.assert_array_equal(ask(draw, {"image": latents}, 1.0)["word"], words)
+    draw = joint.sampler(steps=2, want=("word",), guidance=1.0)
+    check_condition(draw, "image", IMAGE)
+
+
+def test_signals_become_what_the_stream_models(joint):
+    """Latents by the contract's mean and std for a Gaussian, codes for masks."""
+    codec = joint.tokenizers["image"]
+    coded = toys.generator([CODES], {"image": Masking(9)}, {"image": codec})
+    codecs = {"image": codec.variables}
+
+    @jax.jit
+    def run(codecs, x):
+        latents, codes = (m._encode("image", codecs, x) for m in (joint, coded))
+        z = codec.module.apply(codecs["image"], x, method="encode")
+        signals = (
+            joint._decode("image", codecs, latents),
+            coded._decode("image", codecs, codes),
+        )
+        return z, latents, codes, signals
+
+    z, latents, codes, (first, second) = run(codecs, IMAGE)
+    mean, std = codec.contract.mean, codec.contract.std
+    np.testing.assert_allclose(latents * jnp.array(std) + jnp.array(mean), z, atol=1e-5)
+    assert codes.shape == (8, 2, 2, 1) and codes.dtype == jnp.int32
+    # Decoding quantizes latents, so both ways lead to one signal.
+    np.testing.assert_allclose(first, second, atol=1e-5)
+    assert abs(first).max() <= 1 and first.std() > 1e-3
 
 
 # What is refused, before anything compiles.
@@ -212,10 +235,6 @@ def test_labels_that_do_not_fit_are_refused(model, label, message):
     with pytest.raises(ValueError, match=message):
         model.check_label(label, IDS)
     np.testing.assert_array_equal(model.check_label(LABEL + 1, IDS), LABEL + 1)
-
-
-LATENT = Continuous("image", (2, 2), 2)
-CODES = Discrete("image", (2, 2), 9)
 
 
 @pytest.mark.parametrize(

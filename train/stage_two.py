@@ -198,10 +198,12 @@ def generator(experiment: StageTwo, codecs, params, class_names=()) -> Generator
     )
 
 
-def train(experiment: StageTwo, workdir: Path) -> Generator:
-    """Trains, writes the bundle into the workdir and returns it."""
+def prepare(experiment: StageTwo):
+    """(tokenizers, source of the data), once they are known to fit the model.
+
+    Raises BadInput, before anything is written or compiled, when they do not.
+    """
     codecs = load_tokenizers(experiment)
-    init, step_fn = build(experiment)
     if experiment.cache is not None:
         source = open_cache(experiment, codecs)
     else:
@@ -214,6 +216,14 @@ def train(experiment: StageTwo, workdir: Path) -> Generator:
         )
     if classes and not source.classes:
         raise BadInput("model.classes: the data has no labels; write model.classes=0")
+    return codecs, source
+
+
+def train(experiment: StageTwo, workdir: Path) -> Generator:
+    """Trains, writes the bundle into the workdir and returns it."""
+    codecs, source = prepare(experiment)
+    init, step_fn = build(experiment)
+    classes = experiment.model.classes
 
     def open_batches(position, sharding):
         return stream_batches(experiment, codecs, position, sharding)
@@ -248,9 +258,7 @@ def train(experiment: StageTwo, workdir: Path) -> Generator:
 def main(argv=None):
     command = parse(argv, StageTwo)
     validate(command.experiment, jax.device_count())
-    codecs = load_tokenizers(command.experiment)
-    if command.experiment.cache is not None:
-        open_cache(command.experiment, codecs)
+    prepare(command.experiment)
     first = jax.process_index() == 0
     workdir = open_workdir(
         command.workdir, command.experiment, command.force, write=first

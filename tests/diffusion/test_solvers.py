@@ -273,47 +273,47 @@ def test_confidence_in_random_order_draws_the_joint():
     assert fits(codes(Confidence(noise=math.inf), Linear(), 2), toys.JOINT)
 
 
-def left_after_each_step(solvers, schedule, steps, count, values=7):
-    """How many of `count` codes are masked: name -> (times, examples)."""
-    logits = jax.random.normal(jax.random.key(5), (count, values))
+def test_confidence_reveals_the_count_it_says():
+    """Ten codes in ten steps: one each, not what rounding makes of 0.9 times ten.
+
+    Of fewer codes one at least a step; and MaskGIT's cosine.
+    """
+    values = 7
+    solvers = {
+        "each": Confidence(math.inf),
+        "few": Confidence(0.0),
+        "cosine": Confidence(),
+    }
+    counts = {"each": 10, "few": 5, "cosine": 49}
+    masking = Masking(values, Linear())
+    processes = {"each": masking, "few": masking, "cosine": Masking(values, Cosine())}
+    logits = jax.random.normal(jax.random.key(5), (49, values))
 
     @jax.jit
     def run():
         _, path = sample(
-            dict.fromkeys(solvers, Masking(values, schedule)),
+            processes,
             solvers,
-            lambda x, t: {n: jnp.broadcast_to(logits, (8, *logits.shape)) for n in x},
+            lambda x, t: {n: jnp.stack([logits[:c]] * 8) for n, c in counts.items()},
             example_keys(jax.random.key(0), jnp.arange(8)),
-            dict.fromkeys(solvers, (count,)),
-            time_grid(steps),
+            {name: (count,) for name, count in counts.items()},
+            time_grid(10),
             trajectory=True,
         )
         return path
 
-    paths = {name: np.asarray(path) for name, path in run().items()}
-    for path in paths.values():
+    cosine = [math.floor(49 * math.sin(math.pi / 2 * s / 10)) for s in range(10, 0, -1)]
+    expected = {
+        "each": list(range(10, -1, -1)),
+        "few": [5, 4, 3, 2, 1, 0, 0, 0, 0, 0, 0],
+        "cosine": [*cosine, 0],
+    }
+    for name, path in run().items():
+        path = np.asarray(path)
         seen = path[:-1] != values
         np.testing.assert_array_equal(path[1:][seen], path[:-1][seen])
-    return {name: (path == values).sum(-1) for name, path in paths.items()}
-
-
-def test_confidence_reveals_the_count_it_says():
-    """Ten codes in ten steps: one each, not what rounding makes of 0.9 times ten."""
-    solvers = {str(noise): Confidence(noise) for noise in (0.0, 4.5, math.inf)}
-    for left in left_after_each_step(solvers, Linear(), 10, 10).values():
-        np.testing.assert_array_equal(left, np.arange(10, -1, -1)[:, None].repeat(8, 1))
-
-
-def test_confidence_follows_the_cosine():
-    (left,) = left_after_each_step({"x": Confidence()}, Cosine(), 8, 49).values()
-    expected = [math.floor(49 * math.sin(math.pi / 2 * s / 8)) for s in range(8, 0, -1)]
-    np.testing.assert_array_equal(left, np.array([*expected, 0])[:, None].repeat(8, 1))
-
-
-def test_confidence_reveals_one_at_least_in_many_steps():
-    (left,) = left_after_each_step({"x": Confidence()}, Linear(), 12, 5).values()
-    np.testing.assert_array_equal(left[:6, 0], [5, 4, 3, 2, 1, 0])
-    assert (left[5:] == 0).all()
+        left = (path == values).sum(-1)
+        np.testing.assert_array_equal(left.T, [expected[name]] * 8, err_msg=name)
 
 
 def test_confidence_without_noise_takes_the_surest():

@@ -244,14 +244,14 @@ def test_a_cache_does_not_ignore_augmentation(trained):
         stage_two.open_cache(flipped, stage_two.load_tokenizers(experiment))
 
 
-def test_classes_are_those_of_the_data(trained, tmp_path):
+def test_classes_are_those_of_the_data(trained):
     work, _, _ = trained
     experiment = dit("masked", work)
     experiment = dataclasses.replace(
         experiment, model=experiment.model.clone(classes=7)
     )
     with pytest.raises(BadInput, match=r"model\.classes=7 .* write model\.classes=10"):
-        stage_two.train(experiment, tmp_path)
+        stage_two.prepare(experiment)
 
 
 def test_an_encoded_set_is_whole_and_in_order(trained):
