@@ -172,7 +172,7 @@ def reduced(chosen: Experiment) -> Experiment:
         small = {
             "channels": 8,
             "multipliers": model.encoder.multipliers[-1:],
-            "blocks": 1,
+            "blocks": 0,
             "attention": model.encoder.attention[-1:],
         }
         quantizer = model.quantizer
