@@ -4,6 +4,8 @@ import numpy as np
 
 from train.errors import BadInput
 
+SAMPLE = 100_000  # patches that k-means is fitted on
+
 
 def patch_kmeans(
     train: np.ndarray,
@@ -11,7 +13,7 @@ def patch_kmeans(
     patch: int = 2,
     codes: int = 128,
     seed: int = 0,
-    sample: int = 100_000,
+    sample: int = SAMPLE,
 ) -> np.ndarray:
     """Test images with every patch replaced by the nearest of `codes` centroids.
 

@@ -59,6 +59,7 @@ def encode(codec: Codec, data: Images, folder: Path, train: bool = True) -> int:
 
     contract = {
         "tokenizer": describe(codec.contract),
+        "split": "train" if train else "test",
         "classes": source.classes,
         "class_names": list(source.class_names),
     }

@@ -8,11 +8,13 @@ is trained here, on real training pictures only.
 """
 
 import json
+import math
 import os
 from pathlib import Path
 
 import jax
 
+from train.baselines import SAMPLE
 from train.classifier import train_classifier
 from train.command import parse
 from train.config import Experiment, StageTwo
@@ -51,11 +53,9 @@ def evaluate_generator(generator, experiment: StageTwo, flags: dict) -> dict:
         judge, train["image"], train["label"], test["image"], test["label"]
     )
     count = flags.get("num", 1000)
-    sampler = {
-        name: flags[name]
-        for name in ("steps", "shift", "interval", "solver")
-        if name in flags
-    }
+    # Defaults are spelled out: the protocol has to say what was done.
+    sampler = {"steps": 50, "shift": 1.0, "interval": (0.0, 1.0), "solver": None}
+    sampler |= {name: flags[name] for name in sampler if name in flags}
     scales = flags.get("guidance", (1.0, 1.5, 2.0, 3.0))
     seed = flags.get("seed", 0)
     try:
@@ -79,7 +79,11 @@ def evaluate_generator(generator, experiment: StageTwo, flags: dict) -> dict:
 def evaluate_tokenizer(codec: Codec, experiment: Experiment, flags: dict) -> dict:
     """PSNR, SSIM, usage and perplexity, beside patchwise k-means of equal bits."""
     most = flags.get("most")
-    train = whole(experiment.data, train=True, count=most)["image"]
+    # The k-means baseline reads no more than its own sample of patches.
+    enough = -(-SAMPLE // math.prod(codec.contract.grid))
+    train = whole(experiment.data, train=True, count=min(most or enough, enough))[
+        "image"
+    ]
     heldout = whole(experiment.data, train=False, count=most)["image"]
     return score_tokenizer(codec, train, heldout)[0]
 
@@ -100,6 +104,10 @@ def main(argv=None):
     except ValueError as error:
         raise BadInput(f"--workdir: {error}") from error
     experiment, flags = command.experiment, dict(command.flags)
+    own = {"most"} if isinstance(thing, Codec) else FLAGS.keys() - {"most"}
+    for name in flags.keys() - own:
+        kind = "tokenizer" if isinstance(thing, Codec) else "generator"
+        raise BadInput(f"--{name.replace('_', '-')} says nothing of a {kind}; drop it")
     if isinstance(thing, Codec):
         figures = evaluate_tokenizer(thing, experiment, flags)
     elif isinstance(experiment, StageTwo):

@@ -1,6 +1,7 @@
 """One setting of the C library that training on a CPU lives by."""
 
 import ctypes
+import os
 import sys
 
 # mallopt's parameters in glibc's malloc.h.
@@ -12,18 +13,23 @@ def keep_heap() -> bool:
 
     XLA:CPU allocates a program's temporary buffer anew at every call. glibc maps and
     unmaps large buffers, so every step of training touches fresh pages: for a DiT-S/2
-    a quarter of a million page faults a step. With glibc only, and only before the
-    first computation; returns whether it was done.
+    a quarter of a million page faults a step. With glibc only, only before the first
+    computation, and not where an accelerator computes or VQDIT_KEEP_HEAP=0 is set: the
+    price is memory that is never given back. Returns whether it was done.
     """
-    if not sys.platform.startswith("linux"):
+    accelerated = os.environ.get("JAX_PLATFORMS", "cpu") != "cpu" or any(
+        map(os.path.exists, ("/dev/nvidia0", "/dev/accel0", "/dev/vfio"))
+    )
+    wanted = os.environ.get("VQDIT_KEEP_HEAP", "1") == "1"
+    if accelerated or not wanted or not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    wanted = {
+    settings = {
         ARENA_MAX: 1,
         MMAP_MAX: 0,
         TRIM_THRESHOLD: 2**31 - 1,
         TOP_PAD: 2**28,
     }
-    return all([mallopt(name, value) for name, value in wanted.items()])
+    return all([mallopt(name, value) for name, value in settings.items()])

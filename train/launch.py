@@ -8,6 +8,7 @@ import jax
 
 from train.checkpoint import Checkpoints
 from train.config import Experiment
+from train.errors import BadInput
 from train.log import Logger, say
 from train.loop import Hook, train
 from train.sharding import Rules, batch_sharding, create_state, make_mesh
@@ -25,11 +26,15 @@ def launch(
     rules: Rules,
     open_batches: OpenBatches,
     hooks: Callable[[Logger], Sequence[Hook]],
+    depends: dict[str, str] | None = None,
 ) -> TrainState:
     """Trains the experiment in its workdir to its last step, from wherever it stands.
 
+    depends: name -> fingerprint of what the run was built on. It is stored with every
+        checkpoint, and a run that stands on something else is not continued.
     Returns the last state, which is on disk by then. Raises what `train` raises.
     """
+    depends = depends or {}
     run = experiment.run
     mesh = make_mesh(experiment.mesh)
     state = create_state(init, rules, mesh)
@@ -37,7 +42,13 @@ def launch(
     with Checkpoints(workdir / "checkpoints", run.keep) as checkpoints:
         restored = checkpoints.restore_latest(state)
         if restored is not None:
-            state, position, _ = restored
+            state, position, meta = restored
+            changed = [n for n, v in depends.items() if meta.get(n) != v]
+            if changed:
+                raise BadInput(
+                    f"{workdir} was trained with another {changed[0]} than is there "
+                    f"now; bring that one back, or write another --workdir"
+                )
             say(f"{workdir}: continuing from step {int(state.step)}")
         sharding = batch_sharding(mesh)
         with Logger(workdir, int(state.step), run.wandb) as logger:
@@ -52,10 +63,6 @@ def launch(
                 save_every=run.save_every,
                 batch_sharding=sharding,
                 position=position,
+                meta=depends,
                 hooks=hooks(logger),
             )
-
-
-def root_key(seed: int) -> jax.Array:
-    """The run's root key. Parameters and updates draw from it by `fold_in`."""
-    return jax.random.key(seed)

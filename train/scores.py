@@ -8,6 +8,7 @@ import numpy as np
 
 from train.baselines import patch_kmeans
 from train.classifier import Judge
+from train.errors import BadInput
 from train.sample import draw_all
 from vqdit.codec import Codec
 from vqdit.generator import Generator
@@ -66,7 +67,11 @@ def score_tokenizer(
             figures[f"perplexity_{i}"] = perplexity(codes[..., i], k)
         patch = patch or contract.shape[0] // contract.grid[0]
         if len(contract.codes) == 1:
-            baseline = patch_kmeans(train, heldout, patch, contract.codes[0])
+            try:
+                baseline = patch_kmeans(train, heldout, patch, contract.codes[0])
+            except BadInput as error:  # too few pictures for as many codes
+                figures["kmeans"] = f"none: {error}"
+                return figures, x, codes
             figures["kmeans_psnr_db"] = psnr(baseline, heldout)
             figures["kmeans_ssim"] = ssim(baseline, heldout)
     return figures, x, codes

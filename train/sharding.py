@@ -119,14 +119,14 @@ def specs(variables: Any, rules: Rules) -> Any:
 def shardings(variables: Any, rules: Rules, mesh: jax.sharding.Mesh) -> Any:
     """Same structure as the variables, a NamedSharding at each leaf.
 
-    Raises ValueError as `specs` does, and when a mesh axis does not divide the axis of
-    the array that it splits.
+    Raises ValueError as `specs` does, and BadInput when a mesh axis does not divide the
+    axis of the array that it splits.
     """
 
     def place(path, leaf, spec):
         for size, axis in zip(leaf.shape, spec, strict=True):
             if axis is not None and size % mesh.shape[axis]:
-                raise ValueError(
+                raise BadInput(
                     f"{path_name(path)}{leaf.shape}: mesh axis {axis!r} of "
                     f"{mesh.shape[axis]} does not divide {size}; write a smaller "
                     f"mesh.{axis} or another width"

@@ -14,6 +14,7 @@ from train import pictures
 from train.command import parse
 from train.config import StageOne, Weights
 from train.data import batches, open_source, whole
+from train.data.pipeline import once, prepare
 from train.errors import BadInput, run
 from train.launch import launch
 from train.log import say
@@ -47,6 +48,10 @@ def objective(model: Tokenizer, weights: Weights):
         }[weights.pixel]()
         loss = weights.reconstruction * reconstruction
         for name, value in quantized.losses.items():
+            if not hasattr(weights, name):
+                raise BadInput(
+                    f"losses has no weight {name!r}, a loss of the quantizer"
+                )
             loss = loss + getattr(weights, name) * value
         metrics = {"reconstruction": reconstruction, **quantized.metrics}
         metrics |= {f"loss_{name}": value for name, value in quantized.losses.items()}
@@ -140,7 +145,6 @@ def codebook_from_data(experiment: StageOne, step: int, state: TrainState):
     )
     quantizer = model.quantizer
     key = jax.random.fold_in(state.key, step)
-    # Placed as the state is, so that the result does not depend on the mesh.
     codewords, counts = kmeans(
         key,
         jnp.asarray(
@@ -167,6 +171,7 @@ def codebook_from_data(experiment: StageOne, step: int, state: TrainState):
 
     params, codebook = placed(state.params)
     ema, _ = placed(state.ema)
+    ema = jax.tree.map(jnp.copy, ema)  # donated: one buffer cannot be given twice
     return state.replace(
         params=params, ema=ema, stats={**state.stats, "codebook": codebook}
     )
@@ -196,9 +201,10 @@ def finished(experiment: StageOne, state: TrainState) -> Codec:
     model, data = experiment.model, experiment.data
     stats = {n: v for n, v in state.stats.items() if n == "codebook"}
     variables = jax.device_get({"params": state.ema, **stats})
-    images = whole(data, train=True)["image"]
+    fitted = prepare(data, train=True)
     total, squares, sites = 0.0, 0.0, 0
-    for z in _encoded(model, variables, images):
+    for batch in once(fitted.take, len(fitted), CHUNK, threads=data.threads):
+        z = _encode(model, variables, batch["image"])[batch["valid"]]
         grid, z = z.shape[1:-1], np.asarray(z, np.float64).reshape(-1, z.shape[-1])
         total, squares = total + z.sum(0), squares + np.square(z).sum(0)
         sites += len(z)
@@ -207,11 +213,6 @@ def finished(experiment: StageOne, state: TrainState) -> Codec:
     signal = {"kind": "image", "shape": (data.size, data.size, data.channels)}
     contract = contract_of(model, signal, grid, mean, std, variables)
     return Codec(model, variables, contract)
-
-
-def reconstruct(codec_or_state, model: Tokenizer, image: np.ndarray) -> np.ndarray:
-    """uint8 pictures -> their uint8 reconstructions."""
-    return np.asarray(_reconstruct(model, codec_or_state, image))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -224,10 +225,11 @@ def train(experiment: StageOne, workdir: Path) -> Codec:
     model, data = experiment.model, experiment.data
     init, step_fn = build(experiment)
     waits = getattr(model.quantizer, "start", "normal") == "kmeans"
-    if waits and experiment.kmeans is None:
+    latents = len(prepare(data, train=True)) * _grid_size(experiment)
+    if waits and latents < model.quantizer.num_codes:
         raise BadInput(
-            "model.quantizer.start='kmeans' waits for a k-means that kmeans=None never "
-            "makes; write kmeans=KMeansInit(), or model.quantizer.start='normal'"
+            f"model.quantizer.num_codes={model.quantizer.num_codes}: k-means needs as "
+            f"many latents and the data has {latents}; write fewer codes"
         )
     shown = whole(data, train=False, count=SHOWN)["image"]
 
@@ -243,7 +245,7 @@ def train(experiment: StageOne, workdir: Path) -> Codec:
     def hooks(logger):
         def draw(step, state):
             variables = {"params": state.ema, **state.stats}
-            pair = np.stack([shown, reconstruct(variables, model, shown)])
+            pair = np.stack([shown, _reconstruct(model, variables, shown)])
             pair = pair.reshape(-1, *shown.shape[1:])
             logger.image(step, "reconstruction", pictures.grid(pair, len(shown)))
 

@@ -145,6 +145,11 @@ def open_cache(experiment: StageTwo, codecs: dict[str, Codec]) -> LatentCache:
         refuse_mismatch(codec.contract, made_under, f"the cache {experiment.cache}")
     except (KeyError, ValueError) as error:
         raise BadInput(f"cache: {error}") from error
+    if cache.contract.get("split") != "train":
+        raise BadInput(
+            f"cache: {experiment.cache} is not of the training split; encode it with "
+            f"--split=train"
+        )
     field = _field(experiment, name)
     if field not in cache.fields:
         raise BadInput(
@@ -160,15 +165,19 @@ def _field(experiment: StageTwo, name: str) -> str:
 
 
 def stream_batches(
-    experiment: StageTwo, codecs: dict[str, Codec], position: int, sharding
+    experiment: StageTwo,
+    codecs: dict[str, Codec],
+    cache: LatentCache | None,
+    position: int,
+    sharding,
 ) -> Iterator[dict]:
     """Training batches, from the cache or encoded now."""
     process = (jax.process_index(), jax.process_count())
     order = (True, experiment.run.batch, experiment.run.seed, position, process)
-    if experiment.cache is not None:
+    if cache is not None:
         name = next(iter(codecs))
         field = _field(experiment, name)
-        for batch in open_cache(experiment, codecs).batches(*order):
+        for batch in cache.batches(*order):
             yield {"streams": {name: batch[field]}, "label": batch["label"]}
         return
 
@@ -219,14 +228,18 @@ def prepare(experiment: StageTwo):
     return codecs, source
 
 
-def train(experiment: StageTwo, workdir: Path) -> Generator:
-    """Trains, writes the bundle into the workdir and returns it."""
-    codecs, source = prepare(experiment)
+def train(experiment: StageTwo, workdir: Path, prepared=None) -> Generator:
+    """Trains, writes the bundle into the workdir and returns it.
+
+    prepared: what `prepare` returned, for a caller that has it.
+    """
+    codecs, source = prepared or prepare(experiment)
     init, step_fn = build(experiment)
     classes = experiment.model.classes
 
     def open_batches(position, sharding):
-        return stream_batches(experiment, codecs, position, sharding)
+        cache = source if isinstance(source, LatentCache) else None
+        return stream_batches(experiment, codecs, cache, position, sharding)
 
     # One sampler for all pictures: its parameters are arguments, so it compiles once.
     drawn = {}
@@ -247,7 +260,13 @@ def train(experiment: StageTwo, workdir: Path) -> Generator:
 
         return [Hook(draw, experiment.run.sample_every)]
 
-    state = launch(experiment, workdir, init, step_fn, DIT_RULES, open_batches, hooks)
+    depends = {
+        f"tokenizers.{name}": codec.contract.fingerprint
+        for name, codec in codecs.items()
+    }
+    state = launch(
+        experiment, workdir, init, step_fn, DIT_RULES, open_batches, hooks, depends
+    )
     params = jax.device_get(state.ema)
     result = generator(experiment, codecs, params, source.class_names)
     if jax.process_index() == 0:
@@ -258,12 +277,12 @@ def train(experiment: StageTwo, workdir: Path) -> Generator:
 def main(argv=None):
     command = parse(argv, StageTwo)
     validate(command.experiment, jax.device_count())
-    prepare(command.experiment)
+    prepared = prepare(command.experiment)
     first = jax.process_index() == 0
     workdir = open_workdir(
         command.workdir, command.experiment, command.force, write=first
     )
-    train(command.experiment, workdir)
+    train(command.experiment, workdir, prepared)
     say(
         f"the generator is in {workdir}/bundle; draw from it with "
         f"python -m train.sample --workdir={workdir} --out=grid.png"

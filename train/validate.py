@@ -182,7 +182,7 @@ def _check_kmeans(experiment: StageOne) -> None:
             "model.quantizer.start=kmeans waits for a k-means that kmeans=None never "
             "makes; write kmeans=KMeansInit(), or model.quantizer.start=normal"
         )
-    _check("kmeans.step", kmeans.step, at_least=0, below=experiment.run.steps)
+    _check("kmeans.step", kmeans.step, at_least=1, below=experiment.run.steps)
     _check("kmeans.samples", kmeans.samples, at_least=quantizer.num_codes)
     _check("kmeans.iterations", kmeans.iterations, at_least=1)
 

@@ -112,6 +112,9 @@ def _refusal(workdir: Path, experiment: Experiment) -> str:
     changes = {
         path: pair for path, pair in diff(old, experiment).items() if not _free(path)
     }
+    if old.optimizer.schedule == "cosine" and old.run.steps != experiment.run.steps:
+        # A cosine ends at the last step, so every step's learning rate depends on it.
+        changes["run.steps"] = (old.run.steps, experiment.run.steps)
     if not changes:
         return ""
     shown = [f"{path}: {_short(a)} -> {_short(b)}" for path, (a, b) in changes.items()]

@@ -45,8 +45,23 @@ def load(path: str | os.PathLike) -> Codec | Generator:
         config = json.loads((folder / "config.json").read_text())
     except json.JSONDecodeError as error:
         raise ValueError(f"{folder}/config.json is not JSON: {error}") from error
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise ValueError(f"{folder} is not a vqdit bundle of format {FORMAT}")
+    if not isinstance(config, dict) or "format" not in config:
+        raise ValueError(
+            f"{path}: no bundle here yet; finish its training, or write a bundle folder"
+        )
+    if config["format"] != FORMAT:
+        raise ValueError(
+            f"{folder} is of format {config['format']}, this version reads {FORMAT}"
+        )
+    try:
+        return _load(folder, config)
+    except KeyError as error:
+        raise ValueError(
+            f"{folder}/config.json lacks {error}; copy it again"
+        ) from error
+
+
+def _load(folder, config):
     variables = _read(folder, config["sha256"])
     module = build(config["module"])
     if config["kind"] == "tokenizer":

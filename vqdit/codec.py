@@ -51,22 +51,26 @@ class Codec:
         self.module, self.contract = module, contract
         self.variables = jax.tree.map(jnp.asarray, variables)
 
-    def encode(self, x: Float[Array, "b *shape c"]) -> Quantized:
+    def encode(self, x: Float[Array | np.ndarray, "b *shape c"]) -> Quantized:
         """x in [-1, 1] -> quantized latents (b, *grid, d) and codes (b, *grid, m)."""
         return self._run("quantized", self._checked(x))
 
-    def latents(self, x: Float[Array, "b *shape c"]) -> Float[Array, "b *grid d"]:
+    def latents(
+        self, x: Float[Array | np.ndarray, "b *shape c"]
+    ) -> Float[Array, "b *grid d"]:
         """What a continuous stream models: (z - mean) / std, z before quantization."""
         return self._run("latents", self._checked(x))
 
-    def decode(self, q: Shaped[Array, "b *grid d"]) -> Float[Array, "b *shape c"]:
+    def decode(
+        self, q: Shaped[Array | np.ndarray, "b *grid d"]
+    ) -> Float[Array, "b *shape c"]:
         """Codes (integers) or quantized latents (floats) -> signal in [-1, 1]."""
         q = jnp.asarray(q)
         if jnp.issubdtype(q.dtype, jnp.integer) and not self.contract.codes:
             raise ValueError("this tokenizer is continuous: decode latents, not codes")
         return self._run("decode", q)
 
-    def decode_latents(self, z: Float[Array, "b *grid d"]) -> Array:
+    def decode_latents(self, z: Float[Array | np.ndarray, "b *grid d"]) -> Array:
         """The inverse of `latents`: restores the scale and quantizes before decoding.
 
         As in latent diffusion (arXiv:2112.10752) the quantizer belongs to the decoder,

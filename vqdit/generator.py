@@ -1,6 +1,7 @@
 """A trained diffusion transformer in use: jitted samplers of signals."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -76,6 +77,10 @@ class Generator:
         times = diffusion.time_grid(steps, start, shift)
         given_names = tuple(name for name in names if name not in want)
         classes, can_guide = self.module.classes, guidance is not None
+        if not can_guide and tuple(interval) != (0.0, 1.0):
+            raise ValueError(
+                f"interval={tuple(interval)} is guidance's: write guidance= too"
+            )
         if can_guide and not classes and not given_names:
             raise ValueError(
                 "guidance needs a condition: this model has no classes and no stream "
@@ -120,24 +125,31 @@ class Generator:
 
         def call(
             key: Key[Array, ""],
-            ids: Int[Array, "b"],
-            label: Int[Array, "b"] | None = None,
-            given: Mapping[str, Array] | None = None,
-            guidance: float | None = None,
-            interval: tuple[float, float] | None = None,
+            ids: Int[Array | np.ndarray, "b"],
+            label: Int[Array | np.ndarray, "b"] | None = None,
+            given: Mapping[str, Array | np.ndarray] | None = None,
+            guidance: Any = None,
+            interval: tuple[Any, Any] | None = None,
         ) -> dict[str, Array]:
             given = dict(given or {})
             if set(given) != set(given_names):
                 raise ValueError(
                     f"this sampler is given {sorted(given_names)}; got {sorted(given)}"
                 )
-            if guidance is not None and not can_guide:
+            if not can_guide and (guidance is not None or interval is not None):
                 raise ValueError(
                     "this sampler was built without guidance: write "
                     "sampler(guidance=1.0), whose scale each call may change"
                 )
             scale = default_scale if guidance is None else guidance
+            if can_guide and label is None and not given:
+                raise ValueError(
+                    "guidance needs a condition: pass label=, or build the sampler "
+                    "with guidance=None"
+                )
             low, high = default_interval if interval is None else interval
+            if not isinstance(low, jax.Array) and low > high:
+                raise ValueError(f"interval {(low, high)}: write (low, high)")
             scalar = lambda v: jnp.asarray(0.0 if v is None else v, jnp.float32)
             ids = jnp.asarray(ids, jnp.int32)
             for name, x in given.items():

@@ -202,3 +202,16 @@ def test_equal_quantizers_are_equal_values(quantizer):
     """A module is a config and a cache key: clones compare and hash alike."""
     clone = quantizer.clone()
     assert clone == quantizer and hash(clone) == hash(quantizer)
+
+
+def test_params_and_codebook_are_all_that_a_trained_one_needs(quantizer):
+    """A bundle holds no more: usage and revival belong to training."""
+    variables, z = start(quantizer), vectors(quantizer)
+    kept = {n: v for n, v in variables.items() if n in ("params", "codebook")}
+    quantized = quantizer.apply(kept, z)
+    np.testing.assert_array_equal(
+        quantized.latents, jit_evaluate(quantizer, variables, z)[0].latents
+    )
+    np.testing.assert_array_equal(
+        quantizer.apply(kept, quantized.codes, method="decode"), quantized.latents
+    )

@@ -91,6 +91,15 @@ def test_gradient_is_that_of_the_bound():
     np.testing.assert_allclose(gradient, 1.001 * (1 - np.tanh(z) ** 2), rtol=1e-5)
 
 
+@pytest.mark.parametrize("levels", [2, 4, 8])
+def test_bound_of_even_levels_is_centred(levels):
+    """z = 0 is bounded to 0, where tanh has the value offset / half and this slope."""
+    half = (levels - 1) * 1.001 / 2
+    slope = half * (1 - (0.5 / half) ** 2) / (levels // 2)
+    gradient = train(FSQ((levels,)), [[0.0]])[2]
+    np.testing.assert_allclose(gradient, [[slope]], rtol=1e-2)
+
+
 def test_usage_counts_codes_of_training():
     quantized, counts, _ = train(FSQ((2, 2), window=8), [[9.0, 9.0], [9.0, -9.0]])
     assert counts.tolist() == [0, 1, 0, 1]

@@ -225,23 +225,25 @@ def trained(quantizer, rows, batches, accumulate=1):
 
 
 def test_train_step_replaces_dead_rows_and_resets_their_moments():
+    """Row 2 is used once, so that it has moments, and then for a window not at all."""
     quantizer = VectorQuantizer(3, 2, window=32)
     rows = [[0, 0], [1, 1], [90, 90]]
-    batches = [draw(16, 2, seed=i, scale=0.1) + 0.5 for i in range(3)]
-    first, second, third = trained(quantizer, rows, batches)
+    batches = [draw(16, 2, seed=i, scale=0.1) + 0.5 for i in range(4)]
+    batches[0] = batches[0].at[0].set(88.0)
+    _, before, after, last = trained(quantizer, rows, batches)
     moments = lambda state: (state.opt[0].mu["codewords"], state.opt[0].nu["codewords"])
 
-    assert (first.params["codewords"][2] > 80).all()
-    table, ema = second.params["codewords"], second.ema["codewords"]
-    z = np.asarray(batches[1])
+    assert (before.params["codewords"][2] > 80).all()
+    assert all((moment[2] != 0).all() for moment in moments(before))
+    table, z = after.params["codewords"], np.asarray(batches[2])
     assert (z == table[2]).all(1).any()  # a vector of this batch, to the bit
-    np.testing.assert_array_equal(ema[2], table[2])
-    for moment in moments(second):
+    np.testing.assert_array_equal(after.ema["codewords"][2], table[2])
+    for moment in moments(after):
         assert (moment[2] == 0).all() and (moment[:2] != 0).any()
     # The others moved by their gradient alone, and the row is replaced only once.
-    np.testing.assert_allclose(table[:2], first.params["codewords"][:2], atol=0.2)
-    assert not second.stats["revival"]["dead"].any()
-    np.testing.assert_allclose(third.params["codewords"], table, atol=0.2)
+    np.testing.assert_allclose(table[:2], before.params["codewords"][:2], atol=0.2)
+    assert not after.stats["revival"]["dead"].any()
+    np.testing.assert_allclose(last.params["codewords"], table, atol=0.2)
 
 
 def test_rows_given_up_in_any_microbatch_are_replaced():

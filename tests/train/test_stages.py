@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from train.data import Images, whole
 from train.data.cache import LatentCache
 from train.errors import BadInput, run
 from train.workdir import open_workdir
+from vqdit.codec import Codec
 from vqdit.diffusion import Gaussian, Masking, Uniform
 from vqdit.dit import Continuous, Discrete, DiT
 from vqdit.quantizers import EMAVectorQuantizer, VectorQuantizer
@@ -101,6 +103,9 @@ def test_a_resumed_tokenizer_equals_one_never_stopped(quantizer, tmp_path, one_d
     stage_one.train(shorter(experiment, 5), open_workdir(tmp_path / "b", experiment))
     resumed = stage_one.train(experiment, open_workdir(tmp_path / "b", experiment))
     assert resumed.contract == whole_run.contract  # a hash of every weight is in it
+    loaded = vqdit.load(tmp_path / "b")
+    q = loaded.encode(jnp.zeros((2, 8, 8, 1)))
+    np.testing.assert_array_equal(loaded.decode(q.codes), loaded.decode(q.latents))
     assert (tmp_path / "b" / "samples" / "reconstruction_000010.png").exists()
 
 
@@ -132,8 +137,8 @@ def test_a_cache_holds_what_is_encoded_on_the_fly(trained):
         cached = dataclasses.replace(direct, cache=str(cache))
         codecs = stage_two.load_tokenizers(direct)
         place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        a = next(stage_two.stream_batches(direct, codecs, 2, place))
-        b = next(stage_two.stream_batches(cached, codecs, 2, place))
+        a = next(stage_two.stream_batches(direct, codecs, None, 2, place))
+        b = next(stage_two.stream_batches(cached, codecs, LatentCache(cache), 2, place))
         np.testing.assert_array_equal(a["label"], b["label"])
         np.testing.assert_allclose(
             a["streams"]["image"], b["streams"]["image"], atol=1e-5
@@ -234,6 +239,28 @@ def test_a_cache_of_another_tokenizer_is_refused(trained, tmp_path, one_device):
     experiment = dit("flow", tmp_path / "other", cache=str(cache))
     with pytest.raises(BadInput, match="made under another tokenizer"):
         stage_two.open_cache(experiment, stage_two.load_tokenizers(experiment))
+
+
+def test_a_generator_is_not_resumed_on_another_tokenizer(trained, tmp_path):
+    """Same path, other weights: its latents would mean something else."""
+    work, _, _ = trained
+    moving = tmp_path / "tok"
+    shutil.copytree(work, moving)
+    experiment = dit("masked", moving)
+    stage_two.train(shorter(experiment, 3), open_workdir(tmp_path / "d", experiment))
+    codec = vqdit.load(moving)
+    contract = dataclasses.replace(codec.contract, fingerprint="0" * 64)
+    vqdit.save(moving / "bundle", Codec(codec.module, codec.variables, contract))
+    with pytest.raises(BadInput, match="another tokenizers.image"):
+        stage_two.train(experiment, tmp_path / "d")
+
+
+def test_a_cache_of_held_out_data_is_not_trained_on(trained, tmp_path):
+    work, _, _ = trained
+    encode.encode(vqdit.load(work), DATA, tmp_path / "test", train=False)
+    experiment = dit("flow", work, cache=str(tmp_path / "test"))
+    with pytest.raises(BadInput, match="--split=train"):
+        stage_two.prepare(experiment)
 
 
 def test_a_cache_does_not_ignore_augmentation(trained):

@@ -17,6 +17,11 @@ class Process(Protocol):
     sampler maps these two over the batch.
     """
 
+    @property
+    def start(self) -> float:
+        """The time at which sampling starts, 1 or just below."""
+        ...
+
     def prior(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Array:
         """One draw at t = 1."""
         ...

@@ -20,8 +20,8 @@ def time_grid(steps: int, start: float = 1.0, shift: float = 1.0) -> Array:
         raise ValueError(f"{steps} sampling steps; write at least 1")
     if shift <= 0:
         raise ValueError(f"time shift {shift}; write a positive number")
-    t = jnp.linspace(start, 0.0, steps + 1)
-    return shift * t / (1 + (shift - 1) * t)
+    t = jnp.linspace(1.0, 0.0, steps + 1)
+    return start * shift * t / (1 + (shift - 1) * t)
 
 
 def example_keys(key: Key[Array, ""], ids: Int[Array, "b"]) -> Key[Array, "b"]:

@@ -21,6 +21,7 @@ class Solver(Protocol):
     """What the sampling loop asks of a solver."""
 
     order: int
+    kind: type  # of process that it solves
 
     def step(self, process, output, x_t, t, s, key): ...
 

@@ -7,7 +7,7 @@ properties `dim` and `code_counts`. `None` in its place means continuous latents
 from vqdit.quantizers.fsq import FSQ
 from vqdit.quantizers.health import UsageWindow, usage_metrics
 from vqdit.quantizers.kmeans import kmeans
-from vqdit.quantizers.quantized import Quantized
+from vqdit.quantizers.quantized import Quantized, nearest, straight_through
 from vqdit.quantizers.vq import EMAVectorQuantizer, VectorQuantizer
 
 __all__ = [
@@ -17,5 +17,7 @@ __all__ = [
     "UsageWindow",
     "VectorQuantizer",
     "kmeans",
+    "nearest",
+    "straight_through",
     "usage_metrics",
 ]

@@ -128,7 +128,8 @@ class VectorQuantizer(_Nearest):
         # latents' order spreads them. K-means, where asked for, replaces either.
         scale = nn.initializers.normal(self.dim**-0.5)
         self.table = self.param("codewords", scale, (self.num_codes, self.dim))
-        if self.revive:
+        # Training has the collection; a bundle does not, and does not need it.
+        if self.revive and self.is_mutable_collection("revival"):
             self.dead = self.variable(
                 "revival", "dead", jnp.zeros, self.num_codes, jnp.bool_
             )
