@@ -28,7 +28,7 @@ CONFIG = StageTwo(
     optimizer=Optimizer(
         peak_lr=1e-3, schedule="cosine", warmup=100, b2=0.99, ema=0.998
     ),
-    run=Run(steps=1500, batch=64, log_every=50, save_every=500),
+    run=Run(steps=1800, batch=64, log_every=50, save_every=500),
 )
 
 VARIANTS = {

@@ -18,13 +18,13 @@ CONFIG = StageTwo(
     name="demo_masked",
     data=Images(name="digits", size=8, channels=1, threads=1),
     model=DiT(
-        streams=(Discrete("image", grid=(4, 4), vocab=128),),
+        streams=(Discrete("image", grid=(4, 4), vocab=64),),
         width=96,
         depth=4,
         heads=4,
         classes=10,
     ),
-    processes={"image": Masking(vocab=128, schedule=Cosine(), weight="none")},
+    processes={"image": Masking(vocab=64, schedule=Cosine(), weight="none")},
     times={"image": Uniform()},
     optimizer=Optimizer(
         peak_lr=1e-3, schedule="cosine", warmup=100, b2=0.99, ema=0.998
@@ -34,6 +34,6 @@ CONFIG = StageTwo(
 
 VARIANTS = {
     "elbo": dataclasses.replace(
-        CONFIG, processes={"image": Masking(vocab=128, schedule=Cosine())}
+        CONFIG, processes={"image": Masking(vocab=64, schedule=Cosine())}
     ),
 }

@@ -1,4 +1,4 @@
-"""The demo's tokenizer: 8x8 digits to 4x4 codes out of 128, 112 bits an image.
+"""The demo's tokenizer: 8x8 digits to 4x4 codes out of 64, 96 bits an image.
 
 python -m train.stage_one --config=configs/demo_tokenizer.py --workdir=runs/digits_tok
 
@@ -24,7 +24,7 @@ CONFIG = StageOne(
             channels=32, multipliers=(1, 1), blocks=1, mid_attention=False, out=1
         ),
         quantizer=EMAVectorQuantizer(
-            num_codes=128, dim=4, decay=0.95, start="kmeans", window=16_384
+            num_codes=64, dim=4, decay=0.95, start="kmeans", window=16_384
         ),
     ),
     losses=Weights(pixel="l2", commit=0.25),
@@ -39,9 +39,9 @@ def _quantizer(quantizer):
 
 
 VARIANTS = {
-    "fsq": _quantizer(FSQ(levels=(8, 4, 4), window=16_384)),
+    "fsq": _quantizer(FSQ(levels=(4, 4, 4), window=16_384)),
     "gradient": _quantizer(
-        VectorQuantizer(num_codes=128, dim=4, start="kmeans", window=16_384)
+        VectorQuantizer(num_codes=64, dim=4, start="kmeans", window=16_384)
     ),
     "no_kmeans": _quantizer(CONFIG.model.quantizer.clone(start="normal")),
     "no_commit": dataclasses.replace(

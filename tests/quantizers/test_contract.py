@@ -209,9 +209,8 @@ def test_params_and_codebook_are_all_that_a_trained_one_needs(quantizer):
     variables, z = start(quantizer), vectors(quantizer)
     kept = {n: v for n, v in variables.items() if n in ("params", "codebook")}
     quantized = quantizer.apply(kept, z)
-    np.testing.assert_array_equal(
-        quantized.latents, jit_evaluate(quantizer, variables, z)[0].latents
-    )
+    whole = jit_evaluate(quantizer, variables, z)[0].latents
+    assert_same(quantized.latents, whole, rtol=1e-6)  # jit may round otherwise
     np.testing.assert_array_equal(
         quantizer.apply(kept, quantized.codes, method="decode"), quantized.latents
     )
