@@ -34,9 +34,16 @@ def test_times_run_from_start_to_zero():
 
 
 def test_shift_multiplies_the_odds_of_noise():
-    plain, shifted = (np.asarray(time_grid(10, 0.95, s)) for s in (1.0, 3.0))
+    plain, shifted = (np.asarray(time_grid(10, 1.0, s))[1:] for s in (1.0, 3.0))
     odds = lambda t: t / (1 - t)
     np.testing.assert_allclose(odds(shifted), 3 * odds(plain), rtol=1e-4)
+
+
+def test_shift_keeps_the_start():
+    """Past it, alpha may vanish and the data can no longer be read off the noise."""
+    times = np.asarray(time_grid(4, 0.999, 100.0))
+    np.testing.assert_allclose(times[[0, -1]], [0.999, 0.0], atol=1e-6)
+    assert (np.diff(times) < 0).all()
 
 
 @pytest.mark.parametrize("fields", [(0,), (4, 1.0, 0.0), (4, 1.0, -2.0)])
