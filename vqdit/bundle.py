@@ -51,7 +51,8 @@ def load(path: str | os.PathLike) -> Codec | Generator:
         )
     if config["format"] != FORMAT:
         raise ValueError(
-            f"{folder} is of format {config['format']}, this version reads {FORMAT}"
+            f"{folder} has format {config['format']}; this version reads format "
+            f"{FORMAT}"
         )
     try:
         return _load(folder, config)

@@ -177,6 +177,7 @@ def test_damage_of_several_and_of_all(tmp_path):
     assert all((directory / name).exists() for name in "123")
 
 
+@pytest.mark.slow
 def test_flips_anywhere_in_the_data_do_not_pass(tmp_path):
     """What is restored is the right step or an older one, never silently another."""
     rng = np.random.default_rng(0)

@@ -38,7 +38,9 @@ def after_steps(quantizer, mesh, devices, steps=3):
 
 
 @pytest.mark.parametrize(
-    "quantizer, shape", [(EMA, (8, 1)), (GRADIENT, (2, 4))], ids=["ema", "gradient"]
+    "quantizer, shape",
+    [(EMA, (8, 1)), pytest.param(GRADIENT, (2, 4), marks=pytest.mark.slow)],
+    ids=["ema", "gradient"],
 )
 def test_step_is_the_same_on_any_mesh(quantizer, shape):
     """Codes are equal, so counts are; sums differ by the order of adding up."""

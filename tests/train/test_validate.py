@@ -56,9 +56,10 @@ REFUSED_TOKENIZERS = [
     ("losses.commit=-1", "losses.commit=-1.0: write at least 0"),
     (
         "kmeans=None",
-        r"kmeans=None .*write kmeans=KMeansInit\(\), or model.quantizer.in",
+        r"kmeans=None .*write kmeans=KMeansInit\(\), or model.quantizer.start=normal",
     ),
-    ("kmeans.step=1000", "kmeans.step=1000: write at least 0 and below 1000"),
+    ("kmeans.step=1000", "kmeans.step=1000: write at least 1 and below 1000"),
+    ("kmeans.step=0", "kmeans.step=0: write at least 1 and below 1000"),
     ("kmeans.samples=8", "kmeans.samples=8: write at least 16"),
     ("model.decoder.dims=3", "model: "),
     ("model.encoder.attention=(True,)", "model: "),
