@@ -157,6 +157,26 @@ def test_latents_pass_through_at_no_loss_until_the_codebook_is_set(kind, cosine)
 
 
 @BOTH
+@pytest.mark.parametrize("cosine", [False, True])
+def test_codebook_from_data_is_its_clusters(kind, cosine):
+    """Four tight clusters in four directions, four codes: each is a mean."""
+    quantizer = kind(4, 2, start="kmeans", cosine=cosine, revive=False)
+    centres = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]], np.float32)
+    z = jnp.repeat(jnp.asarray(centres), 8, axis=0) + draw(32, 2, scale=1e-3)
+    for seed in range(9):  # two starts in one cluster may both stay there
+        key = jax.random.key(seed)
+        variables, metrics = quantizer.from_data(start(quantizer), key, z, 10)
+        if metrics["perplexity"] > 3.99:
+            break
+    rows = codewords(quantizer, variables)
+    order = np.abs(rows[:, None] - centres).max(-1).argmin(0)
+    np.testing.assert_allclose(rows[order], centres, atol=3e-3)
+    assert metrics["usage"] == 1
+    quantized, _ = train(quantizer, variables, z)
+    np.testing.assert_allclose(quantized.latents, z, atol=1e-2)
+
+
+@BOTH
 def test_dead_codes_come_back_as_vectors_of_the_current_batch(kind):
     """Codes 0 and 1 are used, 2 and 3 are far away: they die after a window."""
     quantizer = kind(4, 2, window=32)

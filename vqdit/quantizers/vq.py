@@ -3,7 +3,7 @@
 Both take `cosine=True` for codes on the unit sphere (arXiv:2110.04627, section 3.2),
 both revive dead codes from the current batch (after arXiv:2005.00341, section 3.1), and
 both can wait for k-means: with start="kmeans" the latents pass through unquantized, at
-no loss, until `with_codewords` has set the codebook.
+no loss, until `from_data` has set the codebook.
 """
 
 from typing import Literal
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from vqdit.quantizers.health import UsageWindow, replacements, usage_metrics
+from vqdit.quantizers.kmeans import kmeans
 from vqdit.quantizers.quantized import Quantized, nearest, straight_through, unit
 
 Start = Literal["normal", "kmeans"]
@@ -23,7 +24,7 @@ class _Nearest(nn.Module):
     """Fields and the forward pass of both; a subclass owns the codebook.
 
     num_codes: k. dim: d of a codeword. cosine: compare directions, not points.
-    start:  "normal", or "kmeans" to wait for `with_codewords`.
+    start:  "normal", or "kmeans" to wait for `from_data`.
     revive: replace codes that `window` consecutive codes of training have not used.
     """
 
@@ -63,6 +64,18 @@ class _Nearest(nn.Module):
         """The codebook as it is compared and decoded."""
         raw = jnp.asarray(self._raw())  # variables may be NumPy's, codes traced
         return unit(raw) if self.cosine else raw
+
+    def from_data(
+        self, variables: dict, key: Key[Array, ""], z: Array, iterations: int = 25
+    ) -> tuple[dict, dict[str, Array]]:
+        """(variables with the codebook set by k-means over z (n, d), its metrics).
+
+        A function of its own {"params": ..., "codebook": ...}, on the module unbound.
+        usage, perplexity: of the clusters over z. Raises ValueError when n < k.
+        """
+        z = jnp.asarray(z).reshape(-1, self.dim)
+        codewords, counts = kmeans(key, z, self.num_codes, iterations, self.cosine)
+        return self.with_codewords(variables, codewords, counts), usage_metrics(counts)
 
     def __call__(
         self,
