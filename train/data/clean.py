@@ -1,0 +1,278 @@
+"""Cleaning of series: gaps, outliers, dead channels, and several clocks made one.
+
+Plain functions of arrays. A series is (t, c), time first; "known" is a mask of the same
+shape that is True where a value was measured and is to be believed.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from train.errors import BadInput
+
+Fill = Literal["linear", "previous", "mean", "zero"]
+Outliers = Literal["clip", "missing", "keep"]
+
+# Standard deviation of a normal variable over its median and its mean absolute
+# deviation, so that a robust z-score reads like an ordinary one.
+OF_MEDIAN, OF_MEAN = 1.482602218505602, 1.2533141373155001
+
+
+@dataclasses.dataclass(frozen=True)
+class Cleaning:
+    """What is done to a series before anything learns from it.
+
+    fill:     how gaps, NaN and infinities are filled: "linear" and "previous" hold the
+              first and last known value at the edges, "mean" is the channel's own,
+              "zero" is what no cleaning at all would give.
+    outliers: values whose robust z-score is beyond `limit` are clipped to it, marked
+              missing and filled, or kept.
+    window:   samples around each one whose median and spread judge it; 0: the whole
+              series.
+    """
+
+    fill: Fill = "linear"
+    outliers: Outliers = "clip"
+    limit: float = 6.0
+    window: int = 0
+
+    def __post_init__(self):
+        for field, words in (("fill", Fill), ("outliers", Outliers)):
+            if getattr(self, field) not in get_args(words):
+                raise BadInput(
+                    f"cleaning.{field}={getattr(self, field)!r}: write "
+                    f"{' or '.join(get_args(words))}"
+                )
+        if not self.limit > 0:
+            raise BadInput(f"cleaning.limit={self.limit}: write a z-score above 0")
+        if self.window < 0 or 0 < self.window < 5:
+            raise BadInput(
+                f"cleaning.window={self.window}: write 5 samples or more, or 0 for all"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Cleaned:
+    """A series without holes, and what was found in it.
+
+    values:   (t, c) float32, all finite.
+    known:    (t, c) True where the value was measured and kept, clipped or not.
+    missing:  share of values that were not finite, per channel.
+    outliers: share of the measured values beyond the limit, per channel.
+    constant: channels that never change, or hold nothing at all.
+    """
+
+    values: Float[np.ndarray, "t c"]
+    known: Bool[np.ndarray, "t c"]
+    missing: tuple[float, ...]
+    outliers: tuple[float, ...]
+    constant: tuple[bool, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return self.values.nbytes + self.known.nbytes
+
+
+def clean(x: Float[np.ndarray, "t c"], cleaning: Cleaning) -> Cleaned:
+    """A series with its outliers treated and its gaps filled."""
+    x = np.asarray(x, np.float64)
+    known = np.isfinite(x)
+    still = constant(x, known)
+    far = np.zeros(x.shape, bool)
+    missing = (~known).mean(0)
+    if cleaning.outliers != "keep":
+        center, spread = robust_scale(x, known, cleaning.window)
+        far = _beyond(x, known, center, spread, cleaning.limit)
+        reach = cleaning.limit * spread
+        if cleaning.outliers == "clip":
+            x = np.where(far, np.clip(x, center - reach, center + reach), x)
+    outliers = far.sum(0) / np.maximum(known.sum(0), 1)
+    if cleaning.outliers == "missing":
+        known = known & ~far
+    values = fill(x, known, cleaning.fill).astype(np.float32)
+    return Cleaned(
+        values,
+        known,
+        tuple(map(float, missing)),
+        tuple(map(float, outliers)),
+        tuple(map(bool, still)),
+    )
+
+
+def fill(
+    x: Float[np.ndarray, "t c"], known: Bool[np.ndarray, "t c"], rule: Fill = "linear"
+) -> Float[np.ndarray, "t c"]:
+    """Values of `x` where known, and by the rule of `Cleaning.fill` elsewhere.
+
+    A channel of which nothing is known becomes 0.
+    """
+    filled = np.where(known, x, 0.0)
+    if rule == "zero":
+        return filled
+    places = np.arange(len(x))
+    for channel in range(x.shape[1]):
+        here = known[:, channel]
+        if here.all() or not here.any():
+            continue
+        at, values = places[here], x[here, channel]
+        match rule:
+            case "linear":
+                found = np.interp(places, at, values)
+            case "previous":
+                last = np.searchsorted(at, places, side="right") - 1
+                found = values[np.maximum(last, 0)]
+            case "mean":
+                found = np.where(here, filled[:, channel], values.mean())
+            case _:
+                raise BadInput(f"gaps are filled by {rule!r}: write linear, previous")
+        filled[:, channel] = found
+    return filled
+
+
+def robust_scale(
+    x: Float[np.ndarray, "t c"], known: Bool[np.ndarray, "t c"], window: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """(center, spread) that broadcast over x: median and 1.4826 MAD.
+
+    Where half of the values are equal the MAD is 0 and says nothing, so 1.2533 times
+    the mean absolute deviation from the median stands in (Iglewicz and Hoaglin 1993);
+    that is 0 only where all are equal. window: of this many samples, made odd, around
+    each one, shorter at the edges; 0 is one center and spread a channel.
+    """
+    holes = np.where(known, x, np.nan)
+    if not window:
+        rows = [_center_and_spread(holes[:, c][None]) for c in range(x.shape[1])]
+        return tuple(np.concatenate(part)[None] for part in zip(*rows, strict=True))
+    half = window // 2
+    padded = np.pad(holes, ((half, half), (0, 0)), constant_values=np.nan)
+    center, spread = np.empty(x.shape), np.empty(x.shape)
+    for c in range(x.shape[1]):
+        views = np.lib.stride_tricks.sliding_window_view(padded[:, c], 2 * half + 1)
+        center[:, c], spread[:, c] = _center_and_spread(views)
+    return center, spread
+
+
+def _center_and_spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of every row, of what is not NaN in it; 0 and 0 where nothing is."""
+    some = ~np.isnan(values).all(-1)
+    center, spread = np.zeros(len(values)), np.zeros(len(values))
+    if some.any():
+        center[some] = np.nanmedian(values[some], -1)
+        away = np.abs(values[some] - center[some, None])
+        middle = OF_MEDIAN * np.nanmedian(away, -1)
+        spread[some] = np.where(middle > 0, middle, OF_MEAN * np.nanmean(away, -1))
+    return center, spread
+
+
+def outlying(
+    x: Float[np.ndarray, "t c"],
+    known: Bool[np.ndarray, "t c"],
+    limit: float = 6.0,
+    window: int = 0,
+) -> Bool[np.ndarray, "t c"]:
+    """Known values whose robust z-score is beyond the limit."""
+    return _beyond(x, known, *robust_scale(x, known, window), limit)
+
+
+def _beyond(x, known, center, spread, limit):
+    with np.errstate(invalid="ignore"):  # what is not known may be infinite
+        return known & (np.abs(x - center) > limit * spread)
+
+
+def constant(
+    x: Float[np.ndarray, "t c"], known: Bool[np.ndarray, "t c"]
+) -> Bool[np.ndarray, "c"]:
+    """Channels whose known values are all one value, or that have none."""
+    low = np.where(known, x, np.inf).min(0)
+    high = np.where(known, x, -np.inf).max(0)
+    return low >= high
+
+
+def one_clock(
+    streams: Sequence[tuple[Float[np.ndarray, "t"], Float[np.ndarray, "t c"]]],
+    rate: float,
+    longest_gap: float | None = None,
+    names: Sequence[str] | None = None,
+) -> tuple[Float[np.ndarray, "n channels"], float]:
+    """(values, time of the first): streams of (times in s, values), on one grid.
+
+    The grid has `rate` samples a second over the time that all streams cover; channels
+    follow in order. A stream slower than the grid is interpolated linearly; of a faster
+    one each grid point is the mean of its linear interpolant over one grid step, which
+    keeps what the grid cannot hold from folding into it. Between neighbouring samples
+    that are further apart than longest_gap seconds (default: 2.5 times the larger of
+    the stream's median step and the grid's) the result is NaN.
+
+    Raises BadInput where times do not increase, or no moment is covered by all.
+    """
+    names = names or [f"stream {i}" for i in range(len(streams))]
+    if not rate > 0:
+        raise BadInput(f"rate={rate}: write samples a second, above 0")
+    for name, (times, values) in zip(names, streams, strict=True):
+        if len(times) != len(values) or len(times) < 2:
+            raise BadInput(
+                f"{name}: {len(times)} times for {len(values)} samples; write as many, "
+                "at least 2"
+            )
+        if not np.isfinite(times).all() or (np.diff(times) <= 0).any():
+            raise BadInput(f"{name}: its times do not increase; sort them, each once")
+    starts = [times[0] for times, _ in streams]
+    ends = [times[-1] for times, _ in streams]
+    first, last = int(np.argmax(starts)), int(np.argmin(ends))
+    if starts[first] > ends[last]:
+        raise BadInput(
+            f"the series have no overlap in time: {names[last]} ends at "
+            f"{ends[last]:g} s and {names[first]} starts at {starts[first]:g} s"
+        )
+    # A part of a step more, so that rounding does not cost the last point.
+    count = int((ends[last] - starts[first]) * rate + 1e-6) + 1
+    grid = starts[first] + np.arange(count) / rate
+    columns = [
+        _on_grid(times, values[:, c], grid, 1 / rate, longest_gap)
+        for times, values in streams
+        for c in range(values.shape[1])
+    ]
+    return np.stack(columns, axis=1), float(starts[first])
+
+
+def _on_grid(times, values, grid, step, longest_gap):
+    """One channel on the grid; NaN within gaps and outside of what is known."""
+    known = np.isfinite(values)
+    own = np.median(np.diff(times))
+    times, values = np.asarray(times, np.float64)[known], values[known]
+    if len(times) < 2:
+        return np.full(len(grid), np.nan)
+    gap = 2.5 * max(own, step) if longest_gap is None else longest_gap
+    # Rounding: a grid point on a sample must not count as within the gap beside it.
+    slack = 1e-6 * step
+    before = np.searchsorted(times, grid + slack, side="right") - 1
+    after = np.searchsorted(times, grid - slack, side="left")
+    outside = (before < 0) | (after >= len(times))
+    before, after = np.maximum(before, 0), np.minimum(after, len(times) - 1)
+    hole = outside | (times[after] - times[before] > gap * (1 + 1e-9))
+    if own < step * (1 - 1e-6):
+        found = _mean_around(times, values, grid, step / 2)
+    else:
+        found = np.interp(grid, times, values)
+    return np.where(hole, np.nan, found)
+
+
+def _mean_around(times, values, grid, half):
+    """Mean of the linear interpolant over grid +- half, narrower near the ends."""
+    half = np.minimum(half, np.minimum(grid - times[0], times[-1] - grid))
+    narrow = half <= 1e-9
+    half = np.where(narrow, 1.0, half)
+    areas = np.diff(times) * (values[1:] + values[:-1]) / 2
+    total = np.concatenate([[0.0], np.cumsum(areas)])
+
+    def integral(at):
+        left = np.clip(np.searchsorted(times, at, side="right") - 1, 0, len(times) - 2)
+        past = at - times[left]
+        slope = (values[left + 1] - values[left]) / (times[left + 1] - times[left])
+        return total[left] + past * values[left] + slope * past**2 / 2
+
+    mean = (integral(grid + half) - integral(grid - half)) / (2 * half)
+    return np.where(narrow, np.interp(grid, times, values), mean)
