@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vqdit.tokenizer.convolution import Border, convolve, divide
+
 
 class ConvEncoder(nn.Module):
     """(b, *grid, c) -> (b, *grid / factor, out).
@@ -20,6 +22,10 @@ class ConvEncoder(nn.Module):
     mid_attention: attention between the two blocks at the bottom.
     out:         channels returned (VQGAN's z_channels).
     dims:        spatial axes of the signal.
+    wrap:        one flag an axis: the axis is a circle, such as a lidar's azimuth; ()
+        for none. Turning the signal by a multiple of the factor turns the latents.
+    strides:     one tuple for each level but the last, 1 or 2 an axis: how the grid
+        shrinks after it; () halves every axis every time.
     """
 
     channels: int = 128
@@ -30,21 +36,36 @@ class ConvEncoder(nn.Module):
     out: int = 256
     dims: int = 2
     dtype: str = "float32"
+    wrap: tuple[bool, ...] = ()
+    strides: tuple[tuple[int, ...], ...] = ()
 
     @property
-    def factor(self) -> int:
-        """How much smaller the grid comes out, per axis."""
-        return 2 ** (len(self.multipliers) - 1)
+    def factor(self) -> int | tuple[int, ...]:
+        """How much smaller the grid comes out; a tuple where the axes differ."""
+        return _factor(self)
+
+    @property
+    def context(self) -> tuple[int, int]:
+        """Refused: what an output depends on has no bounds here."""
+        return _unbounded(self)
+
+    def grid(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Latent grid of a signal with these sides.
+
+        Raises ValueError, naming the nearest sides that fit, if it has none.
+        """
+        if len(shape) != self.dims:
+            raise ValueError(
+                f"a tokenizer of dims={self.dims} takes {self.dims} axes, not {shape}"
+            )
+        return divide(shape, self.factor)
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *grid c"]) -> Float[Array, "b *grid2 out"]:
         _check_axes(x, self.dims)
-        if any(size % self.factor for size in x.shape[1:-1]):
-            raise ValueError(
-                f"the signal's sides {x.shape[1:-1]} are not multiples of the "
-                f"tokenizer's factor {self.factor}"
-            )
+        self.grid(x.shape[1:-1])
         part = _parts(self)
+        strides = _strides(self)
         x = part.conv(self.channels, "conv_in")(x.astype(self.dtype))
         flags = _flags(self)
         for i, multiplier in enumerate(self.multipliers):
@@ -53,17 +74,7 @@ class ConvEncoder(nn.Module):
                 if flags[i]:
                     x = part.attention(f"down_{i}_attention_{j}")(x)
             if i < len(self.multipliers) - 1:
-                # Padded after, not around: the published models' convention.
-                x = jnp.pad(x, ((0, 0), *((0, 1),) * self.dims, (0, 0)))
-                down = nn.Conv(
-                    x.shape[-1],
-                    (3,) * self.dims,
-                    strides=2,
-                    padding="VALID",
-                    dtype=self.dtype,
-                    name=f"down_{i}_conv",
-                )
-                x = down(x)
+                x = part.conv(x.shape[-1], f"down_{i}_conv", strides=strides[i])(x)
         x = part.middle(x, self.mid_attention)
         x = nn.silu(part.norm("norm_out")(x))
         return part.conv(self.out, "conv_out")(x)
@@ -73,7 +84,8 @@ class ConvDecoder(nn.Module):
     """(b, *grid, d) -> (b, *grid * factor, out): the encoder's mirror.
 
     One block a level more than the encoder, nearest-neighbour upsampling and a
-    convolution between levels; `out` is the signal's channels.
+    convolution between levels; `out` is the signal's channels. `wrap` and `strides` are
+    the encoder's.
     """
 
     channels: int = 128
@@ -84,17 +96,24 @@ class ConvDecoder(nn.Module):
     out: int = 3
     dims: int = 2
     dtype: str = "float32"
+    wrap: tuple[bool, ...] = ()
+    strides: tuple[tuple[int, ...], ...] = ()
 
     @property
-    def factor(self) -> int:
-        """How much larger the grid comes out, per axis."""
-        return 2 ** (len(self.multipliers) - 1)
+    def factor(self) -> int | tuple[int, ...]:
+        """How much larger the grid comes out; a tuple where the axes differ."""
+        return _factor(self)
+
+    @property
+    def context(self) -> tuple[int, int]:
+        """Refused: what an output depends on has no bounds here."""
+        return _unbounded(self)
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *grid c"]) -> Float[Array, "b *grid2 out"]:
         _check_axes(x, self.dims)
         part = _parts(self)
-        flags = _flags(self)
+        flags, strides = _flags(self), _strides(self)
         x = part.conv(self.channels * self.multipliers[-1], "conv_in")(
             x.astype(self.dtype)
         )
@@ -106,8 +125,8 @@ class ConvDecoder(nn.Module):
                 if flags[i]:
                     x = part.attention(f"up_{i}_attention_{j}")(x)
             if i:
-                for axis in range(1, 1 + self.dims):
-                    x = jnp.repeat(x, 2, axis=axis)
+                for axis, stride in enumerate(strides[i - 1], 1):
+                    x = jnp.repeat(x, stride, axis=axis)
                 x = part.conv(x.shape[-1], f"up_{i}_conv")(x)
         x = nn.silu(part.norm("norm_out")(x))
         # float32: the reconstruction meets the loss.
@@ -115,20 +134,21 @@ class ConvDecoder(nn.Module):
 
 
 class _parts:
-    """Layers with the owner's dims and dtype filled in."""
+    """Layers with the owner's borders and dtype filled in."""
 
     def __init__(self, owner):
-        self.dims, self.dtype = owner.dims, owner.dtype
+        self.borders, self.dtype = _borders(owner), owner.dtype
 
-    def conv(self, out, name, dtype=None):
-        kernel = (3,) * self.dims
-        return nn.Conv(out, kernel, dtype=dtype or self.dtype, name=name)
+    def conv(self, out, name, dtype=None, strides=()):
+        return lambda x: convolve(
+            x, out, name, self.borders, strides, dtype or self.dtype
+        )
 
     def norm(self, name):
         return GroupNorm(self.dtype, name=name)
 
     def residual(self, out, name):
-        return ResidualBlock(out, self.dims, self.dtype, name=name)
+        return ResidualBlock(out, self.borders, self.dtype, name=name)
 
     def attention(self, name):
         return AttentionBlock(self.dtype, name=name)
@@ -157,16 +177,16 @@ class ResidualBlock(nn.Module):
     """Two convolutions with GroupNorm and SiLU before each."""
 
     out: int
-    dims: int
+    borders: tuple[Border, ...]
     dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *grid c"]) -> Float[Array, "b *grid out"]:
-        kernel = (3,) * self.dims
+        conv = lambda h, name: convolve(h, self.out, name, self.borders, (), self.dtype)
         h = nn.silu(GroupNorm(self.dtype, name="norm_0")(x))
-        h = nn.Conv(self.out, kernel, dtype=self.dtype, name="conv_0")(h)
+        h = conv(h, "conv_0")
         h = nn.silu(GroupNorm(self.dtype, name="norm_1")(h))
-        h = nn.Conv(self.out, kernel, dtype=self.dtype, name="conv_1")(h)
+        h = conv(h, "conv_1")
         if x.shape[-1] != self.out:
             x = nn.Dense(self.out, dtype=self.dtype, name="shortcut")(x)
         return x + h
@@ -195,6 +215,43 @@ def _flags(owner):
             f"{len(owner.multipliers)} levels; write one a level"
         )
     return flags
+
+
+def _unbounded(owner):
+    raise ValueError(
+        f"{type(owner).__name__} cannot work in chunks: its GroupNorm takes statistics "
+        f"over the whole signal, so every output depends on all of it; use WaveEncoder "
+        f"and WaveDecoder, or CausalEncoder and CausalDecoder"
+    )
+
+
+def _borders(owner):
+    wrap = owner.wrap or (False,) * owner.dims
+    if len(wrap) != owner.dims:
+        raise ValueError(
+            f"{type(owner).__name__}.wrap has {len(wrap)} flags for dims={owner.dims}; "
+            f"write one an axis"
+        )
+    return tuple("wrap" if around else "zero" for around in wrap)
+
+
+def _strides(owner):
+    steps = len(owner.multipliers) - 1
+    strides = owner.strides or ((2,) * owner.dims,) * steps
+    if len(strides) != steps or any(len(step) != owner.dims for step in strides):
+        raise ValueError(
+            f"{type(owner).__name__}.strides {strides}: write one tuple of "
+            f"{owner.dims} for each level but the last, {steps} in all"
+        )
+    if not {stride for step in strides for stride in step} <= {1, 2}:
+        raise ValueError(f"{type(owner).__name__}.strides {strides}: write 1 or 2")
+    return strides
+
+
+def _factor(owner):
+    factors = [math.prod(axis) for axis in zip(*_strides(owner), strict=True)]
+    factors = factors or [1] * owner.dims
+    return factors[0] if len(set(factors)) == 1 else tuple(factors)
 
 
 def _check_axes(x, dims):

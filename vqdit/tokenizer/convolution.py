@@ -1,0 +1,94 @@
+"""Convolutions whose border and stride are chosen for each axis."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+KERNEL = 3
+Border = Literal["zero", "wrap", "past"]
+
+
+def convolve(
+    x: Float[Array, "b *grid c"],
+    out: int,
+    name: str,
+    borders: Sequence[Border],
+    strides: Sequence[int] = (),
+    dtype: str = "float32",
+) -> Float[Array, "b *grid2 out"]:
+    """A convolution of 3 sites an axis, as a submodule of whoever calls it.
+
+    borders: what lies outside, an axis each: "zero"; "wrap", the other end of a circle;
+        "past", the first site again and again, and nothing after the last, so that no
+        output sees what comes later.
+    strides: 1 or 2 an axis. With 2, zeros and circles are padded after, not around, the
+        published models' convention; a sequence of 1 + 2 k sites becomes 1 + k.
+    """
+    strides = tuple(strides) or (1,) * len(borders)
+    zeros, wraps, pasts = [], [(0, 0)], [(0, 0)]
+    for border, stride in zip(borders, strides, strict=True):
+        around = (1, 1) if stride == 1 else (0, 1)
+        zeros.append(around if border == "zero" else (0, 0))
+        wraps.append(around if border == "wrap" else (0, 0))
+        pasts.append((KERNEL - 1, 0) if border == "past" else (0, 0))
+    if "wrap" in borders:
+        x = jnp.pad(x, (*wraps, (0, 0)), mode="wrap")
+    if "past" in borders:
+        x = jnp.pad(x, (*pasts, (0, 0)), mode="edge")
+    conv = nn.Conv(
+        out,
+        (KERNEL,) * len(borders),
+        strides=strides,
+        padding=zeros,
+        dtype=dtype,
+        conv_general_dilated=_by_planes if len(borders) == 3 else None,
+        name=name,
+    )
+    return conv(x)
+
+
+def _by_planes(x, kernel, strides, padding, **rest):
+    """A 3-D convolution as a 2-D one over planes, each stacked on its neighbours.
+
+    The same sums; on a CPU several times faster, forwards and backwards.
+    """
+    x = jnp.pad(x, ((0, 0), padding[0], (0, 0), (0, 0), (0, 0)))
+    batch, size, *plane = x.shape
+    steps = (size - KERNEL) // strides[0] + 1
+    last = (steps - 1) * strides[0] + 1
+    x = [x[:, i : i + last : strides[0], ..., :] for i in range(KERNEL)]
+    x = jnp.concatenate(x, axis=-1).reshape(batch * steps, *plane[:-1], -1)
+    kernel = kernel.transpose(1, 2, 0, 3, 4)
+    kernel = kernel.reshape(KERNEL, KERNEL, -1, kernel.shape[-1])
+    y = lax.conv_general_dilated(
+        x,
+        kernel,
+        strides[1:],
+        padding[1:],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=rest["precision"],
+    )
+    return y.reshape(batch, steps, *y.shape[1:])
+
+
+def divide(shape: Sequence[int], factor: int | tuple[int, ...]) -> tuple[int, ...]:
+    """The grid of a signal's sides, `factor` sites a cell.
+
+    Raises ValueError, naming the nearest sides that fit, where one does not.
+    """
+    factors = factor if isinstance(factor, tuple) else (factor,) * len(shape)
+    down = tuple(n // f * f for n, f in zip(shape, factors, strict=True))
+    up = tuple(-(-n // f) * f for n, f in zip(shape, factors, strict=True))
+    if down != up:
+        nearest = f"{down} or {up}" if min(down) else f"{up}"
+        raise ValueError(
+            f"the signal's sides {tuple(shape)} are not multiples of the tokenizer's "
+            f"factor {factor}; the nearest that are: {nearest}"
+        )
+    if not min(shape):
+        raise ValueError(f"the signal's sides {tuple(shape)}: write at least {factor}")
+    return tuple(n // f for n, f in zip(shape, factors, strict=True))
