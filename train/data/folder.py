@@ -84,7 +84,7 @@ class Folder:
             return
         self._bad.add(index)
         if len(self._bad) > self.bad_share * len(self):
-            raise _too_many(self.root, [why], len(self._bad), len(self), self.bad_share)
+            raise too_many(self.root, [why], len(self._bad), len(self), self.bad_share)
         log.warning("skipped unreadable image %s", why)
 
 
@@ -125,12 +125,13 @@ def open_folder(images: Images, train: bool) -> Folder:
         entries = tuple(dataclasses.replace(e, label=number[e.label]) for e in entries)
         return Folder(parts[1], entries, names, images.bad_share)
     entries, names = survey(root, images.bad_share, images.threads)
-    draws = np.array([_draw(entry.file) for entry in entries])
+    draws = np.array([name_draw(entry.file) for entry in entries])
     rows = divide(draws, images.holdout, train, str(root))
     return Folder(root, [entries[i] for i in rows], names, images.bad_share)
 
 
-def _draw(name: str) -> float:
+def name_draw(name: str) -> float:
+    """A draw in [0, 1) that belongs to a file's name, and not to its neighbours."""
     digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8)
     return int.from_bytes(digest.digest(), "big") / 2.0**64
 
@@ -171,7 +172,7 @@ def survey(
         reasons = dict(zip(chosen, pool.map(reason, chosen), strict=True))
     bad = {index: why for index, why in reasons.items() if why}
     if len(bad) > bad_share * len(chosen):
-        raise _too_many(root, list(bad.values()), len(bad), len(chosen), bad_share)
+        raise too_many(root, list(bad.values()), len(bad), len(chosen), bad_share)
     for why in list(bad.values())[:NAMED]:
         log.warning("skipped unreadable image %s", why)
     if bad:
@@ -179,10 +180,13 @@ def survey(
     return tuple(e for i, e in enumerate(entries) if i not in bad), names
 
 
-def _too_many(root: Path, why: list[str], bad: int, n: int, share: float) -> BadInput:
+def too_many(
+    root: Path, why: list[str], bad: int, n: int, share: float, what="image files"
+) -> BadInput:
+    """What to raise when more than a share of the files cannot be read."""
     named = "; ".join(why[:3]) + ("; ..." if bad > len(why[:3]) else "")
     return BadInput(
-        f"{root}: {bad} of {n} image files unreadable, more than "
+        f"{root}: {bad} of {n} {what} unreadable, more than "
         f"data.bad_share={share}: {named}"
     )
 
