@@ -35,6 +35,7 @@ _HOMES = {
     "Tokenizer": "vqdit.tokenizer",
     "ConvEncoder": "vqdit.tokenizer",
     "ConvDecoder": "vqdit.tokenizer",
+    "LogMel": "vqdit.tokenizer",
     "Quantized": "vqdit.quantizers",
     "VectorQuantizer": "vqdit.quantizers",
     "EMAVectorQuantizer": "vqdit.quantizers",

@@ -2,6 +2,7 @@
 
 from vqdit.tokenizer.conv import ConvDecoder, ConvEncoder
 from vqdit.tokenizer.signal import to_signal, to_uint8
+from vqdit.tokenizer.spectral import LogMel
 from vqdit.tokenizer.tokenizer import Tokenizer
 
-__all__ = ["ConvDecoder", "ConvEncoder", "Tokenizer", "to_signal", "to_uint8"]
+__all__ = ["ConvDecoder", "ConvEncoder", "LogMel", "Tokenizer", "to_signal", "to_uint8"]
