@@ -41,8 +41,11 @@ def random_batch(experiment: Experiment, key: jax.Array):
     rows = experiment.run.batch
     if isinstance(experiment, StageOne):
         data = experiment.data
-        shape = (rows, data.size, data.size, data.channels)
-        return {"image": jax.random.randint(key, shape, 0, 256).astype(jnp.uint8)}
+        shape = (rows, *data.shape)
+        if data.kind in ("image", "video"):
+            pixels = jax.random.randint(key, shape, 0, 256).astype(jnp.uint8)
+            return {data.kind: pixels}
+        return {data.kind: jax.random.uniform(key, shape, minval=-1.0)}
     streams = {}
     for i, stream in enumerate(experiment.model.streams):
         stream_key, shape = jax.random.fold_in(key, i), (rows, *stream.shape)
@@ -59,8 +62,7 @@ def random_batch(experiment: Experiment, key: jax.Array):
 def forward_of(experiment: Experiment):
     """(function, its arguments after the parameters): one pass of the network."""
     if isinstance(experiment, StageOne):
-        data = experiment.data
-        x = jnp.zeros((experiment.run.batch, data.size, data.size, data.channels))
+        x = jnp.zeros((experiment.run.batch, *experiment.data.shape))
         return lambda variables, x: experiment.model.apply(variables, x)[0], (x,)
     arguments = stage_two.example(experiment.model, experiment.run.batch)
     return experiment.model.apply, arguments

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
-from train.data.images import Images
+from train.data import Images, Signals
 from train.errors import BadInput
 from train.expression import near
 from vqdit.diffusion import LogitNormal, Process, Uniform
@@ -70,7 +70,7 @@ class Experiment:
     """What both stages have; `name` labels a run and changes nothing in it."""
 
     name: str
-    data: Images = Images()
+    data: Signals = Images()
     optimizer: Optimizer = Optimizer()
     run: Run
     mesh: Mesh = Mesh()

@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from train.command import parse
 from train.config import Experiment
-from train.data import Images
+from train.data import Signals, prepare
 from train.data.cache import write_cache
-from train.data.pipeline import once, prepare
+from train.data.pipeline import once
 from train.errors import BadInput, run
 from train.log import say
 from vqdit.bundle import load
@@ -25,34 +25,34 @@ from vqdit.tokenizer import to_signal
 BATCH = 256
 
 
-def encode(codec: Codec, data: Images, folder: Path, train: bool = True) -> int:
+def encode(codec: Codec, data: Signals, folder: Path, train: bool = True) -> int:
     """Writes every example's latents (and codes, where there are) with its label.
 
-    Latents are those a continuous stream models: per-channel standardised. Pictures
-    are centre crops, unflipped. Returns how many. Raises BadInput when the tokenizer
+    Latents are those a continuous stream models: per-channel standardised. Nothing
+    is augmented. Returns how many. Raises BadInput when the tokenizer
     does not fit the data.
     """
-    shape = (data.size, data.size, data.channels)
-    if codec.contract.shape != shape:
+    want, have = codec.contract, (data.kind, data.shape)
+    if (want.kind, want.shape) != have:
         raise BadInput(
-            f"the tokenizer takes {codec.contract.shape}, the data gives {shape}; "
-            f"write data.size and data.channels to fit"
+            f"the tokenizer takes {want.kind} {want.shape}, the data gives {data.kind} "
+            f"{data.shape}; write data of its kind and shape"
         )
-    fitted = prepare(data, train)
-    source, count = fitted.source, len(fitted)
+    examples = prepare(data, train)
+    count = len(examples)
 
     @jax.jit
-    def both(variables, image):
-        x = to_signal(image)
+    def both(variables, signal):
+        x = to_signal(signal)
         out = {"latents": codec.apply("latents", variables, x)}
         if codec.contract.codes:
             out["codes"] = codec.apply("quantized", variables, x).codes
         return out
 
     def records():
-        in_order = once(fitted.take, count, BATCH, threads=data.threads)
+        in_order = once(examples.take, count, BATCH, threads=data.threads)
         for batch in tqdm(in_order, "encoding", -(-count // BATCH)):
-            out = jax.device_get(both(codec.variables, batch["image"]))
+            out = jax.device_get(both(codec.variables, batch[data.kind]))
             for i in np.flatnonzero(batch["valid"]):
                 record = {name: value[i] for name, value in out.items()}
                 yield record | {"label": batch["label"][i]}
@@ -60,8 +60,8 @@ def encode(codec: Codec, data: Images, folder: Path, train: bool = True) -> int:
     contract = {
         "tokenizer": describe(codec.contract),
         "split": "train" if train else "test",
-        "classes": source.classes,
-        "class_names": list(source.class_names),
+        "classes": examples.classes,
+        "class_names": list(examples.class_names),
     }
     write_cache(folder, records(), contract, count)
     return count

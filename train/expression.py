@@ -177,8 +177,8 @@ def _expected(annotation: Any) -> str:
         return words[annotation]
     if isinstance(annotation, type):
         kinds = [kind for kind in set(library().values()) if _under(kind, annotation)]
-        if dataclasses.is_dataclass(annotation) and annotation is not nn.Module:
-            kinds.append(annotation)
+        if annotation is not nn.Module:
+            kinds += _named(annotation)
         names = sorted({f"{kind.__name__}(...)" for kind in kinds})
         if 0 < len(names) <= 6:
             return ", ".join(names)
@@ -305,9 +305,16 @@ def _resolve(path: str, annotation: Any, at: str) -> type:
 
 
 def _named(annotation: Any) -> list[type]:
-    """The dataclasses that an annotation spells out, at any depth."""
+    """The dataclasses that an annotation spells out, at any depth, and the program's
+    own that stand under a class that it names."""
     if inner := typing.get_args(annotation):
         return [] if _literal(annotation) else [k for i in inner for k in _named(i)]
-    if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
-        return [annotation]
-    return []
+    if not isinstance(annotation, type):
+        return []
+    kinds = [annotation, *annotation.__subclasses__()]
+    return [
+        kind
+        for kind in kinds
+        if dataclasses.is_dataclass(kind)
+        and (kind is annotation or kind.__module__.startswith("train."))
+    ]

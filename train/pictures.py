@@ -44,6 +44,49 @@ def grid(
     return sheet[: sheet.shape[0] - gap, : sheet.shape[1] - gap]
 
 
+def sheet(kind: str, x: np.ndarray, columns: int | None = None) -> np.ndarray:
+    """Signals of any kind as one picture to look at, uint8 (h, w, 1 or 3).
+
+    x: (n, *shape), pixels or floats in about [-1, 1]. Images and range images as they
+    are; of a video every frame in a row, of a volume the middle slice; audio and series
+    as curves, a colour a channel. Values outside [-1, 1] are clipped in pictures.
+    """
+    x = np.asarray(x)
+    if kind == "video":
+        x = np.stack([grid(np.asarray(clip), len(clip)) for clip in x])
+    elif kind == "volume":
+        x = x[:, x.shape[1] // 2]
+    elif kind in ("audio", "series"):
+        x = np.stack([_curves(each) for each in x])
+    if x.shape[-1] not in (1, 3):
+        x = x[..., :1]  # the first channel stands for them
+    if x.dtype != np.uint8:
+        x = np.clip(x, -1, 1)
+    return grid(x, columns)
+
+
+def _curves(x: np.ndarray, height: int = 64, width: int = 160) -> np.ndarray:
+    """(l, c) as curves over a white ground: uint8 (height, width, 3).
+
+    Each pixel column spans the least to the greatest of its samples, so that a peak is
+    seen whatever the length.
+    """
+    x = np.clip(np.nan_to_num(x.astype(np.float32)), -1, 1)
+    picture = np.full((height, width, 3), 255, np.uint8)
+    edges = np.linspace(0, len(x), width + 1).astype(int)
+    for channel in range(x.shape[-1] - 1, -1, -1):
+        colour = COLOURS[channel % len(COLOURS)]
+        rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+        for column in range(width):
+            low = min(edges[column], len(x) - 1)
+            part = x[low : max(edges[column + 1], low + 1) + 1, channel]
+            top, bottom = (
+                int(round((1 - v) / 2 * (height - 1))) for v in (part.max(), part.min())
+            )
+            picture[top : bottom + 1, column] = rgb
+    return picture
+
+
 def png(picture: np.ndarray, scale: int = 1) -> bytes:
     """PNG of one picture (h, w), (h, w, 1 or 3), every pixel repeated scale x scale."""
     picture = _bytes(np.asarray(picture))

@@ -3,6 +3,7 @@
 python -m train.stage_one --config=configs/cifar10_tokenizer.py --workdir=runs/tok
 """
 
+import math
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +14,8 @@ import numpy as np
 from train import pictures
 from train.command import parse
 from train.config import StageOne, Weights
-from train.data import batches, open_source, whole
-from train.data.pipeline import once, prepare
+from train.data import batches, prepare, whole
+from train.data.pipeline import once
 from train.errors import BadInput, run
 from train.launch import launch
 from train.log import say
@@ -26,20 +27,25 @@ from train.validate import validate
 from train.workdir import open_workdir
 from vqdit.bundle import contract_of, save
 from vqdit.codec import Codec
-from vqdit.quantizers import kmeans
-from vqdit.tokenizer import Tokenizer, to_signal, to_uint8
+from vqdit.tokenizer import Tokenizer, to_signal
 
 SHOWN = 8  # pictures in a grid of reconstructions
-CHUNK = 256  # examples encoded at a time outside training
+# Examples encoded at a time outside training, and the values they may have in all.
+CHUNK, CHUNK_VALUES = 256, 2**24
 
 
-def objective(model: Tokenizer, weights: Weights):
-    """Reconstruction and the quantizer's own losses, on batch["image"]."""
+def objective(model: Tokenizer, weights: Weights, kind: str):
+    """Reconstruction and the quantizer's own losses, on batch[kind]."""
 
     def compute(params, stats, batch, key):
-        x = to_signal(batch["image"])
-        (x_hat, quantized), stats = model.apply(
-            {"params": params, **stats}, x, train=True, key=key, mutable=list(stats)
+        def run(model, x):
+            return model.features(x), *model(x, train=True, key=key)
+
+        (x, x_hat, quantized), stats = model.apply(
+            {"params": params, **stats},
+            to_signal(batch[kind]),
+            mutable=list(stats),
+            method=run,
         )
         error = x_hat - x
         reconstruction = {
@@ -116,8 +122,7 @@ def build(experiment: StageOne):
     """(init, step): the state's maker and the train step, for loop and bench."""
     model, optimizer = experiment.model, experiment.optimizer
     tx = make(optimizer, experiment.run.steps)
-    data = experiment.data
-    example = jnp.zeros((1, data.size, data.size, data.channels))
+    example = jnp.zeros((1, *experiment.data.shape))
 
     def init() -> TrainState:
         key = jax.random.key(experiment.run.seed)
@@ -125,7 +130,7 @@ def build(experiment: StageOne):
         return init_state(state_key, dict(model.init(params_key, example)), tx)
 
     step = make_step(
-        objective(model, experiment.losses),
+        objective(model, experiment.losses, experiment.data.kind),
         tx,
         optimizer.ema,
         optimizer.accumulate,
@@ -137,40 +142,39 @@ def build(experiment: StageOne):
 def codebook_from_data(experiment: StageOne, step: int, state: TrainState):
     """The state with its codebook set by k-means over real encoder outputs."""
     model, how = experiment.model, experiment.kmeans
-    sites = _grid_size(experiment)
-    images = whole(experiment.data, train=True, count=-(-how.samples // sites))
+    kind, sites = experiment.data.kind, _grid_size(experiment)
+    # A quantizer over several scales needs whole examples: it is given the grids.
+    count = -(-how.samples // sites)
+    signals = whole(experiment.data, train=True, count=count)[kind]
     variables = {"params": state.params, **state.stats}
+    rows = partial(np.take, signals, axis=0)
     z = np.concatenate(
-        [np.asarray(each) for each in _encoded(model, variables, images["image"])]
+        [
+            np.asarray(_encode(model, variables, batch["x"])[batch["valid"]])
+            for batch in once(lambda i: {"x": rows(i)}, len(signals), CHUNK, threads=0)
+        ]
     )
     quantizer = model.quantizer
     key = jax.random.fold_in(state.key, step)
-    codewords, counts = kmeans(
-        key,
-        jnp.asarray(
-            z.reshape(-1, z.shape[-1])[: max(how.samples, quantizer.num_codes)]
-        ),
-        quantizer.num_codes,
-        how.iterations,
-        quantizer.cosine,
-    )
-    say(
-        f"step {step}: codebook of {quantizer.num_codes} set by k-means; "
-        f"{int((counts > 0).sum())} codes in use"
-    )
 
     def placed(params):
         own = {
             "params": params.get("quantizer", {}),
             "codebook": state.stats["codebook"]["quantizer"],
         }
-        new = quantizer.with_codewords(own, codewords, counts)
+        new, found = quantizer.from_data(own, key, jnp.asarray(z), how.iterations)
         if new["params"]:
             params = {**params, "quantizer": new["params"]}
-        return params, {**state.stats["codebook"], "quantizer": new["codebook"]}
+        codebook = {**state.stats["codebook"], "quantizer": new["codebook"]}
+        return params, codebook, found
 
-    params, codebook = placed(state.params)
-    ema, _ = placed(state.ema)
+    params, codebook, found = placed(state.params)
+    ema, *_ = placed(state.ema)
+    found = ", ".join(f"{name} {float(v):.3g}" for name, v in found.items())
+    say(
+        f"step {step}: codebook set by k-means over {z.size // z.shape[-1]} latents"
+        f"; {found}"
+    )
     ema = jax.tree.map(jnp.copy, ema)  # donated: one buffer cannot be given twice
     return state.replace(
         params=params, ema=ema, stats={**state.stats, "codebook": codebook}
@@ -178,22 +182,12 @@ def codebook_from_data(experiment: StageOne, step: int, state: TrainState):
 
 
 def _grid_size(experiment: StageOne) -> int:
-    return (experiment.data.size // experiment.model.factor) ** 2
+    return math.prod(experiment.model.grid(experiment.data.shape[:-1]))
 
 
 @partial(jax.jit, static_argnums=0)
-def _encode(model, variables, image):
-    return model.apply(variables, to_signal(image), method="latents")
-
-
-def _encoded(model, variables, image):
-    """Latents of all images, CHUNK at a time, the last chunk filled up."""
-    for start in range(0, len(image), CHUNK):
-        part = image[start : start + CHUNK]
-        rows = len(part)
-        if rows < CHUNK and start:
-            part = np.concatenate([part, np.repeat(part[-1:], CHUNK - rows, axis=0)])
-        yield _encode(model, variables, part)[:rows]
+def _encode(model, variables, x):
+    return model.apply(variables, to_signal(x), method="latents")
 
 
 def finished(experiment: StageOne, state: TrainState) -> Codec:
@@ -201,23 +195,50 @@ def finished(experiment: StageOne, state: TrainState) -> Codec:
     model, data = experiment.model, experiment.data
     stats = {n: v for n, v in state.stats.items() if n == "codebook"}
     variables = jax.device_get({"params": state.ema, **stats})
-    fitted = prepare(data, train=True)
+    examples = prepare(data, train=True)
     total, squares, sites = 0.0, 0.0, 0
-    for batch in once(fitted.take, len(fitted), CHUNK, threads=data.threads):
-        z = _encode(model, variables, batch["image"])[batch["valid"]]
+    chunk = _chunk(data.shape)
+    for batch in once(examples.take, len(examples), chunk, threads=data.threads):
+        z = _encode(model, variables, batch[data.kind])[batch["valid"]]
         grid, z = z.shape[1:-1], np.asarray(z, np.float64).reshape(-1, z.shape[-1])
         total, squares = total + z.sum(0), squares + np.square(z).sum(0)
         sites += len(z)
     mean = total / sites
     std = np.sqrt(np.maximum(squares / sites - np.square(mean), 1e-12))
-    signal = {"kind": "image", "shape": (data.size, data.size, data.channels)}
+    signal = {
+        "kind": data.kind,
+        "shape": data.shape,
+        "rate": data.rate,
+        "offset": examples.offset,
+        "scale": examples.scale,
+        "code_grid": _code_grid(model, variables, data.shape),
+    }
     contract = contract_of(model, signal, grid, mean, std, variables)
     return Codec(model, variables, contract)
 
 
+def _code_grid(model, variables, shape) -> tuple[int, ...]:
+    """() where a code belongs to a latent, else the grid of a quantizer's own."""
+    x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    run = partial(model.apply, method=lambda m, x: m.quantize(m.encode(x)).codes)
+    codes = jax.eval_shape(run, variables, x)
+    return () if codes is None else codes.shape[1:-1]
+
+
+def _chunk(shape: tuple[int, ...]) -> int:
+    """Examples encoded at a time: CHUNK small ones, fewer of what is large."""
+    return max(1, min(CHUNK, CHUNK_VALUES // math.prod(shape)))
+
+
 @partial(jax.jit, static_argnums=0)
-def _reconstruct(model, variables, image):
-    return to_uint8(model.apply(variables, to_signal(image))[0])
+def _reconstruct(model, variables, x):
+    """The signal and what the tokenizer makes of it."""
+    x = to_signal(x)
+
+    def run(model, x):
+        return model.decode(model.quantize(model.encode(x)).latents)
+
+    return x, model.apply(variables, x, method=run)
 
 
 def train(experiment: StageOne, workdir: Path) -> Codec:
@@ -226,17 +247,18 @@ def train(experiment: StageOne, workdir: Path) -> Codec:
     init, step_fn = build(experiment)
     waits = getattr(model.quantizer, "start", "normal") == "kmeans"
     latents = len(prepare(data, train=True)) * _grid_size(experiment)
-    if waits and latents < model.quantizer.num_codes:
+    most = max(model.quantizer.code_counts) if waits else 0
+    if latents < most:
         raise BadInput(
-            f"model.quantizer.num_codes={model.quantizer.num_codes}: k-means needs as "
-            f"many latents and the data has {latents}; write fewer codes"
+            f"model.quantizer has {most} codes: k-means needs as many latents and the "
+            f"data has {latents}; write fewer codes"
         )
-    shown = whole(data, train=False, count=SHOWN)["image"]
+    shown = whole(data, train=False, count=SHOWN)[data.kind]
 
     def open_batches(position, sharding):
         process = (jax.process_index(), jax.process_count())
         return (
-            {"image": batch["image"]}
+            {n: batch[n] for n in (data.kind, "mask") if n in batch}
             for batch in batches(
                 data, True, experiment.run.batch, experiment.run.seed, position, process
             )
@@ -245,9 +267,9 @@ def train(experiment: StageOne, workdir: Path) -> Codec:
     def hooks(logger):
         def draw(step, state):
             variables = {"params": state.ema, **state.stats}
-            pair = np.stack([shown, _reconstruct(model, variables, shown)])
-            pair = pair.reshape(-1, *shown.shape[1:])
-            logger.image(step, "reconstruction", pictures.grid(pair, len(shown)))
+            pair = np.concatenate(_reconstruct(model, variables, shown))
+            picture = pictures.sheet(data.kind, pair, len(shown))
+            logger.image(step, "reconstruction", picture)
 
         found = [Hook(draw, experiment.run.sample_every)]
         if waits:
@@ -267,7 +289,8 @@ def train(experiment: StageOne, workdir: Path) -> Codec:
 def main(argv=None):
     command = parse(argv, StageOne)
     validate(command.experiment, jax.device_count())
-    open_source(command.experiment.data, train=True)
+    for part in (True, False):
+        prepare(command.experiment.data, part)
     first = jax.process_index() == 0
     workdir = open_workdir(
         command.workdir, command.experiment, command.force, write=first

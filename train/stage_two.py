@@ -14,7 +14,8 @@ import numpy as np
 from train import pictures
 from train.command import parse
 from train.config import StageTwo
-from train.data import batches, open_source
+from train.data import batches
+from train.data import prepare as examples_of
 from train.data.cache import LatentCache
 from train.errors import BadInput, run
 from train.launch import launch
@@ -30,7 +31,7 @@ from vqdit.codec import Codec, LatentContract
 from vqdit.describe import build as rebuild
 from vqdit.dit import Continuous, DiT
 from vqdit.generator import Generator, check_stream
-from vqdit.tokenizer import to_signal, to_uint8
+from vqdit.tokenizer import to_signal
 
 SHOWN = 8  # columns in a grid of samples, one row a class
 STEPS = 25  # of the sampler that draws it
@@ -182,7 +183,7 @@ def stream_batches(
         return
 
     def encode(variables, batch):
-        x = to_signal(batch["image"])
+        x = to_signal(batch[experiment.data.kind])
         streams = {}
         for name, codec in codecs.items():
             if _field(experiment, name) == "latents":
@@ -216,7 +217,7 @@ def prepare(experiment: StageTwo):
     if experiment.cache is not None:
         source = open_cache(experiment, codecs)
     else:
-        source = open_source(experiment.data, train=True)
+        source = examples_of(experiment.data, train=True)
     classes = experiment.model.classes
     if classes and source.classes and source.classes != classes:
         raise BadInput(
@@ -255,7 +256,8 @@ def train(experiment: StageTwo, workdir: Path, prepared=None) -> Generator:
             key = jax.random.key(experiment.run.seed)
             x = drawn["draw"](key, jnp.arange(rows * SHOWN), label=label)
             for name in codecs:
-                picture = pictures.grid(np.asarray(to_uint8(x[name])), SHOWN)
+                kind = codecs[name].contract.kind
+                picture = pictures.sheet(kind, np.asarray(x[name]), SHOWN)
                 logger.image(step, f"samples_{name}", picture)
 
         return [Hook(draw, experiment.run.sample_every)]

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from train.config import Experiment, Mesh, StageOne, StageTwo
+from train.data import Images
 from train.errors import BadInput
 from train.expression import Unfit, fields_with_types, fit, near
 from train.paths import children, join
@@ -148,28 +149,35 @@ def _check_stage_one(experiment: StageOne) -> None:
     model, data = experiment.model, experiment.data
     for name in ("reconstruction", "commit", "codebook", "kl"):
         _check(f"losses.{name}", getattr(experiment.losses, name), at_least=0)
-    if data.size % model.factor:
-        raise BadInput(
-            f"data.size={data.size} is no multiple of the tokenizer's factor "
-            f"{model.factor}; write data.size={_up(data.size, model.factor)} or fewer"
-            "  multipliers in model.encoder and model.decoder"
-        )
-    channels = getattr(model.decoder, "out", data.channels)
-    if channels != data.channels:
-        raise BadInput(
-            f"model.decoder.out={channels} and data.channels={data.channels} differ; "
-            f"write model.decoder.out={data.channels}"
-        )
+    if isinstance(data, Images) and isinstance(model.factor, int):
+        if data.size % model.factor:
+            raise BadInput(
+                f"data.size={data.size} is no multiple of the tokenizer's factor "
+                f"{model.factor}; write data.size={_up(data.size, model.factor)} or "
+                "fewer multipliers in model.encoder and model.decoder"
+            )
+    with _blame(f"data, {data.kind} of {data.shape}"):
+        model.grid(data.shape[:-1])
     _check_kmeans(experiment)
-    x = jax.ShapeDtypeStruct((1, data.size, data.size, data.channels), jnp.float32)
+    x = jax.ShapeDtypeStruct((1, *data.shape), jnp.float32)
+
+    def run(model, x):
+        return model.features(x), model(x)[0]
+
     with _blame("model"):
-        out = jax.eval_shape(
-            lambda x: model.init_with_output(jax.random.key(0), x)[0][0], x
+        features, out = jax.eval_shape(
+            lambda x: model.init_with_output(jax.random.key(0), x, method=run)[0], x
         )
-    if out.shape != x.shape:
+    if out.shape[-1] != features.shape[-1] and hasattr(model.decoder, "out"):
         raise BadInput(
-            f"model decodes {x.shape[1:]} to {out.shape[1:]}; write an encoder and a "
-            "decoder that fit each other"
+            f"model.decoder.out={model.decoder.out} and the data's "
+            f"{features.shape[-1]} channels differ; write "
+            f"model.decoder.out={features.shape[-1]}"
+        )
+    if out.shape != features.shape:
+        raise BadInput(
+            f"model decodes {features.shape[1:]} to {out.shape[1:]}; write an encoder "
+            "and a decoder that fit each other"
         )
 
 
@@ -183,7 +191,7 @@ def _check_kmeans(experiment: StageOne) -> None:
             "makes; write kmeans=KMeansInit(), or model.quantizer.start=normal"
         )
     _check("kmeans.step", kmeans.step, at_least=1, below=experiment.run.steps)
-    _check("kmeans.samples", kmeans.samples, at_least=quantizer.num_codes)
+    _check("kmeans.samples", kmeans.samples, at_least=max(quantizer.code_counts))
     _check("kmeans.iterations", kmeans.iterations, at_least=1)
 
 

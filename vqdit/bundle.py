@@ -156,7 +156,10 @@ def _flush(path, data):
 
 
 def contract_of(module, signal: Mapping, grid, mean, std, variables) -> LatentContract:
-    """The contract of a trained tokenizer; see LatentContract for the fields."""
+    """The contract of a trained tokenizer; see LatentContract for the fields.
+
+    signal: its kind and shape and, where it has them, rate, offset, scale, code_grid.
+    """
     counts = () if module.quantizer is None else module.quantizer.code_counts
     return LatentContract(
         kind=signal["kind"],
@@ -167,6 +170,10 @@ def contract_of(module, signal: Mapping, grid, mean, std, variables) -> LatentCo
         mean=tuple(float(m) for m in mean),
         std=tuple(float(s) for s in std),
         fingerprint=fingerprint(variables),
+        code_grid=tuple(signal.get("code_grid", ())),
+        rate=float(signal.get("rate", 0.0)),
+        offset=tuple(float(v) for v in signal.get("offset", ())),
+        scale=tuple(float(v) for v in signal.get("scale", ())),
     )
 
 

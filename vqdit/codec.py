@@ -7,23 +7,27 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Num, Shaped
 
 from vqdit.quantizers import Quantized
-from vqdit.tokenizer import Tokenizer
+from vqdit.tokenizer import Tokenizer, to_signal
 
 
 @dataclasses.dataclass(frozen=True)
 class LatentContract:
     """What stage two must know of stage one, and refuses to be wrong about.
 
-    kind:        of signal, "image".
-    shape:       of one example, (h, w, c).
+    kind:        of signal, such as "image" or "audio".
+    shape:       of one example, channels last, such as (h, w, c).
     grid:        of its latents.
     channels:    of a latent.
     codes:       code count of each book; () for a continuous tokenizer.
     mean, std:   per channel of the continuous latents over the training set.
     fingerprint: of the weights (see `vqdit.bundle.fingerprint`).
+    code_grid:   of its codes; left out, that of its latents.
+    rate:        samples or frames a second; 0 where it means nothing.
+    offset, scale: per channel of the signal, (raw - offset) / scale; () where raw
+        values are the signal. Of the training set, and used as they are ever after.
     """
 
     kind: str
@@ -34,11 +38,19 @@ class LatentContract:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
+    code_grid: tuple[int, ...] = ()
+    rate: float = 0.0
+    offset: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        if not self.code_grid:
+            object.__setattr__(self, "code_grid", self.grid)
 
     @property
     def bits(self) -> float:
         """Bits of one example's codes at a fixed length; 0 when continuous."""
-        return math.prod(self.grid) * sum((math.log2(k) for k in self.codes), 0.0)
+        return math.prod(self.code_grid) * sum((math.log2(k) for k in self.codes), 0.0)
 
 
 class Codec:
@@ -50,6 +62,30 @@ class Codec:
     def __init__(self, module: Tokenizer, variables: dict, contract: LatentContract):
         self.module, self.contract = module, contract
         self.variables = jax.tree.map(jnp.asarray, variables)
+
+    def from_raw(self, raw: Num[Array | np.ndarray, "*b c"]) -> Float[Array, "*b c"]:
+        """Raw values in their own unit (uint8 pixels too) -> the signal `encode` takes.
+
+        What is not finite stays so: clean it first.
+        """
+        x = to_signal(raw)
+        if not self.contract.scale:
+            return x
+        offset, scale = self._affine()
+        return (x - offset) / scale
+
+    def to_raw(self, x: Float[Array | np.ndarray, "*b c"]) -> Float[Array, "*b c"]:
+        """The inverse of `from_raw`, as floats."""
+        if not self.contract.scale:
+            return jnp.asarray(x)
+        offset, scale = self._affine()
+        return jnp.asarray(x) * scale + offset
+
+    def _affine(self):
+        return (
+            np.asarray(self.contract.offset, np.float32),
+            np.asarray(self.contract.scale, np.float32),
+        )
 
     def encode(self, x: Float[Array | np.ndarray, "b *shape c"]) -> Quantized:
         """x in [-1, 1] -> quantized latents (b, *grid, d) and codes (b, *grid, m)."""
@@ -64,7 +100,7 @@ class Codec:
     def decode(
         self, q: Shaped[Array | np.ndarray, "b *grid d"]
     ) -> Float[Array, "b *shape c"]:
-        """Codes (integers) or quantized latents (floats) -> signal in [-1, 1]."""
+        """Codes (integers) or quantized latents (floats) -> the signal."""
         q = jnp.asarray(q)
         if jnp.issubdtype(q.dtype, jnp.integer) and not self.contract.codes:
             raise ValueError("this tokenizer is continuous: decode latents, not codes")
@@ -115,8 +151,11 @@ def _function(module, contract, name):
     def latents(variables, x):
         return (module.apply(variables, x, method="latents") - mean) / std
 
+    # A signal in units of its spread has no bounds to keep to.
+    limits = (None, None) if contract.scale else (-1, 1)
+
     def decode(variables, q):
-        return module.apply(variables, q, method="decode").clip(-1, 1)
+        return module.apply(variables, q, method="decode").clip(*limits)
 
     def decode_latents(variables, z):
         def run(m, z):
@@ -124,7 +163,7 @@ def _function(module, contract, name):
                 z = m.quantizer(z).latents
             return m.decode(z)
 
-        return module.apply(variables, z * std + mean, method=run).clip(-1, 1)
+        return module.apply(variables, z * std + mean, method=run).clip(*limits)
 
     functions = {
         "quantized": quantized,

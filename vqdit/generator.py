@@ -245,7 +245,7 @@ def check_stream(stream, processes: Mapping, tokenizers: Mapping) -> None:
         what = "grid and channels"
     else:
         mine = (stream.grid, (stream.vocab,) * stream.books)
-        theirs = (contract.grid, contract.codes)
+        theirs = (contract.code_grid, contract.codes)
         what = "grid and codes a book"
     if mine != theirs:
         raise ValueError(

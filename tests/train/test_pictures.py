@@ -94,3 +94,29 @@ def test_what_is_no_picture_is_refused():
         pictures.grid(np.zeros((2, 4, 4, 2), np.uint8))
     with pytest.raises(BadInput, match="1 or 3"):
         pictures.png(np.zeros((4, 4, 2), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "kind, shape, size",
+    [
+        ("image", (8, 6, 3), (8, 6)),
+        ("range", (4, 16, 2), (4, 16)),
+        ("video", (5, 8, 8, 1), (8, 5 * 9 - 1)),
+        ("volume", (6, 7, 8, 1), (7, 8)),
+        ("audio", (999, 1), (64, 160)),
+        ("series", (31, 5), (64, 160)),
+    ],
+)
+def test_a_sheet_shows_any_kind_of_signal(kind, shape, size):
+    x = np.random.default_rng(0).normal(0, 2, (4, *shape)).astype(np.float32)
+    picture = pictures.sheet(kind, x, 2)
+    assert picture.shape[:2] == (2 * size[0] + 1, 2 * size[1] + 1)
+    assert picture.dtype == np.uint8 and len(np.unique(picture)) > 2
+
+
+def test_curves_show_a_peak_of_one_sample_and_each_channel():
+    x = np.zeros((16_000, 2), np.float32)
+    x[5_050, 0], x[:, 1] = 1, -0.5
+    picture = pictures.sheet("audio", x[None])
+    assert (picture[0] != 255).any(axis=-1).sum() == 1  # the peak touches the top
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 3  # ground, two curves

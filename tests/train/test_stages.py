@@ -295,6 +295,6 @@ def test_an_encoded_set_is_whole_and_in_order(trained):
 def test_encode_refuses_data_of_another_shape(trained, tmp_path):
     work, _, _ = trained
     larger = dataclasses.replace(DATA, size=16)
-    with pytest.raises(BadInput, match=r"write data\.size"):
+    with pytest.raises(BadInput, match=r"write data of its kind and shape"):
         encode.encode(vqdit.load(work), larger, tmp_path / "never")
     assert not (tmp_path / "never").exists()

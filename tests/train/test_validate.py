@@ -51,7 +51,7 @@ REFUSED_TOKENIZERS = [
     ("data.size=9", "data.size=9 is no multiple .* factor 2; write data.size=10"),
     (
         "data.channels=3",
-        "model.decoder.out=1 and data.channels=3 differ; write model.d",
+        "model.decoder.out=1 and the data's 3 channels differ; write model.d",
     ),
     ("losses.commit=-1", "losses.commit=-1.0: write at least 0"),
     (

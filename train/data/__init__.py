@@ -4,7 +4,17 @@ The only room that knows TFDS and Grain.
 """
 
 from train.data.images import Images
-from train.data.pipeline import batches, whole
+from train.data.pipeline import batches, prepare, whole
+from train.data.signals import Examples, Signals
 from train.data.sources import Source, open_source
 
-__all__ = ["Images", "Source", "batches", "open_source", "whole"]
+__all__ = [
+    "Examples",
+    "Images",
+    "Signals",
+    "Source",
+    "batches",
+    "open_source",
+    "prepare",
+    "whole",
+]

@@ -2,19 +2,23 @@
 
 import dataclasses
 import io
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
+from train.data.signals import Signals
 from train.errors import BadInput
+
+if TYPE_CHECKING:
+    from train.data.fitted import Fitted
 
 Crop = Literal["center", "random"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Images:
+class Images(Signals):
     """The pictures of an experiment, and how they become (size, size, channels).
 
     name:        "digits" (ships with scikit-learn), "folder", "npz", or any TFDS set,
@@ -29,6 +33,8 @@ class Images:
     threads:     workers that read and decode; 0 reads in the caller's own thread.
     download:    may TFDS use the network to prepare a missing set.
     """
+
+    kind: ClassVar[str] = "image"
 
     name: str = "digits"
     data_dir: str = ""
@@ -60,6 +66,19 @@ class Images:
             raise BadInput(f"data.bad_share={self.bad_share}: write a share in [0, 1)")
         if self.threads < 0:
             raise BadInput(f"data.threads={self.threads}: write 0 or more")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(size, size, channels)."""
+        return (self.size, self.size, self.channels)
+
+    def open(self, train: bool) -> "Fitted":
+        """The training or the held-out part of the pictures, fitted to `shape`."""
+        # They need this module, and most of what they import is slow to.
+        from train.data.fitted import Fitted
+        from train.data.sources import open_source
+
+        return Fitted(self, open_source(self, train))
 
 
 class Unreadable(ValueError):

@@ -13,6 +13,9 @@ from jaxtyping import Float64, Int, UInt8
 from train.data.images import Images
 from train.errors import BadInput
 
+# First words of the hash behind each kind of draw, so that no two are the same numbers.
+ORDER, PLACE, MIRROR = 1, 2, 3
+
 # {"image": uint8 (h, w, c) as stored, "label": int, -1 where absent, ["caption": str]}
 Example = dict[str, Any]
 

@@ -15,6 +15,9 @@ class Tokenizer(nn.Module):
     dim:         needed, and only allowed, without a quantizer, which brings its own.
     variational: without a quantizer: a diagonal Gaussian posterior, sampled in training
         and its mean taken otherwise, with the loss "kl" (arXiv:2112.10752).
+    front:       a fixed transform that the encoder sees the signal through, such as a
+        log-mel spectrogram: `front(x) -> features`, `front.invert(features) -> x`.
+        Training compares `features(x)` with what `rebuild` returns.
     """
 
     encoder: nn.Module
@@ -22,6 +25,7 @@ class Tokenizer(nn.Module):
     quantizer: nn.Module | None = None
     dim: int | None = None
     variational: bool = False
+    front: nn.Module | None = None
 
     def __post_init__(self):
         if self.quantizer is None and (self.dim is None or self.dim < 1):
@@ -43,9 +47,18 @@ class Tokenizer(nn.Module):
         return self.dim if self.quantizer is None else self.quantizer.dim
 
     @property
-    def factor(self) -> int:
-        """Signal side over grid side."""
+    def factor(self) -> int | tuple[int, ...]:
+        """Signal side over grid side; a tuple where the axes differ."""
         return self.encoder.factor
+
+    def grid(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Latent grid of a signal of this shape, channels left out.
+
+        Raises ValueError, saying which sizes fit, for a shape that has none.
+        """
+        if self.front is not None:
+            shape = self.front.grid(shape)
+        return self.encoder.grid(shape)
 
     def setup(self):
         moments = 2 if self.variational else 1
@@ -60,7 +73,11 @@ class Tokenizer(nn.Module):
 
         Variational: (b, *grid, 2 d), mean and log variance.
         """
-        return self.into(self.encoder(x).astype(jnp.float32))
+        return self.into(self.encoder(self.features(x)).astype(jnp.float32))
+
+    def features(self, x: Float[Array, "b *shape c"]) -> Float[Array, "b *shape2 c2"]:
+        """What the encoder sees and training compares; x itself without a front."""
+        return x if self.front is None else self.front(x)
 
     def quantize(
         self,
@@ -94,6 +111,11 @@ class Tokenizer(nn.Module):
 
     def decode(self, q: Shaped[Array, "b *grid d"]) -> Float[Array, "b *shape c"]:
         """Codes (integers, (b, *grid, m)) or quantized latents (floats) -> signal."""
+        x = self.rebuild(q)
+        return x if self.front is None else self.front.invert(x)
+
+    def rebuild(self, q: Shaped[Array, "b *grid d"]) -> Float[Array, "b *shape2 c2"]:
+        """The features that codes or quantized latents stand for."""
         if jnp.issubdtype(q.dtype, jnp.integer):
             q = self.decode_codes(q)
         return self.decoder(self.out_of(q))
@@ -110,7 +132,7 @@ class Tokenizer(nn.Module):
         *,
         train: bool = False,
         key: Key[Array, ""] | None = None,
-    ) -> tuple[Float[Array, "b *shape c"], Quantized]:
-        """(reconstruction, quantized)."""
+    ) -> tuple[Float[Array, "b *shape2 c2"], Quantized]:
+        """(reconstruction of `features(x)`, quantized)."""
         quantized = self.quantize(self.encode(x), train=train, key=key)
-        return self.decode(quantized.latents), quantized
+        return self.rebuild(quantized.latents), quantized

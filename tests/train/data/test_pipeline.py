@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from train.data import pipeline
+from train.data import fitted, pipeline
 from train.data.images import Images
 from train.data.pipeline import batches, endless, once, whole
 from train.data.sources import open_source
@@ -70,8 +70,8 @@ def test_threads_and_memory_change_nothing(images, monkeypatch):
     for threads in (0, 1, 5):
         other = replaced(images, threads=threads)
         assert equal(first(batches(other, True, 4, 3), 6), run)
-    monkeypatch.setattr(pipeline, "KEPT_BYTES", 0)
-    monkeypatch.setattr(pipeline, "LIGHT_CHUNK", 3)
+    monkeypatch.setattr(fitted, "KEPT_BYTES", 0)
+    monkeypatch.setattr(fitted, "LIGHT_CHUNK", 3)
     pipeline.prepare.cache_clear()
     assert equal(first(batches(images, True, 4, 3), 6), run)
     centred = replaced(images, crop="center")
