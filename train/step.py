@@ -70,33 +70,47 @@ def make_step(
     """
     gradient = jax.value_and_grad(objective, has_aux=True)
     if accumulate > 1:
-        gradient = _accumulated(gradient, accumulate)
+        gradient = accumulated(gradient, accumulate)
 
     def step(state: TrainState, batch: Any):
         key = jax.random.fold_in(state.key, state.step)
         (loss, (stats, metrics)), grads = gradient(
             state.params, state.stats, batch, key
         )
-        updates, opt = tx.update(grads, state.opt, state.params)
-        params = optax.apply_updates(state.params, updates)
-        # 1 - decay, written so that 1e-4 does not round: 1 - (1+i)/(10+i) = 9/(10+i).
-        rate = jnp.maximum(1 - ema_decay, 9 / (10 + state.step))
         metrics = metrics | {"loss": loss, "grad_norm": optax.tree.norm(grads)}
         if learning_rate is not None:
             metrics["learning_rate"] = jnp.asarray(learning_rate(state.step))
-        return state.replace(
-            step=state.step + 1,
-            params=params,
-            stats=stats,
-            opt=opt,
-            ema=optax.incremental_update(params, state.ema, rate),
-        ), metrics
+        return updated(state, grads, stats, tx, ema_decay), metrics
 
     return step
 
 
-def _accumulated(gradient: Callable, count: int) -> Callable:
-    """The same gradient, taken over `count` microbatches one after another."""
+def updated(
+    state: TrainState,
+    grads: Any,
+    stats: Any,
+    tx: optax.GradientTransformation,
+    ema_decay: float | None,
+) -> TrainState:
+    """The state after one update; with a decay of None its `ema` is left as it is."""
+    updates, opt = tx.update(grads, state.opt, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema = state.ema
+    if ema_decay is not None:
+        # 1 - decay, written so that 1e-4 does not round: 1 - (1+i)/(10+i) = 9/(10+i).
+        rate = jnp.maximum(1 - ema_decay, 9 / (10 + state.step))
+        ema = optax.incremental_update(params, ema, rate)
+    return state.replace(
+        step=state.step + 1, params=params, stats=stats, opt=opt, ema=ema
+    )
+
+
+def accumulated(gradient: Callable, count: int) -> Callable:
+    """The same gradient, taken over `count` microbatches one after another.
+
+    gradient: (params, stats, batch, key) -> (loss, (stats, metrics)), gradients, as
+        `jax.value_and_grad` of an objective is.
+    """
 
     def split(x):
         if x.shape[0] % count:
