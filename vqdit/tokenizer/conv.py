@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vqdit.tokenizer.convolution import Border, convolve, divide
+from vqdit.tokenizer.convolution import Border, convolve, divide, upsample
 
 
 class ConvEncoder(nn.Module):
@@ -40,9 +40,14 @@ class ConvEncoder(nn.Module):
     strides: tuple[tuple[int, ...], ...] = ()
 
     @property
+    def borders(self) -> tuple[Border, ...]:
+        """What lies outside, an axis each."""
+        return _borders(self)
+
+    @property
     def factor(self) -> int | tuple[int, ...]:
         """How much smaller the grid comes out; a tuple where the axes differ."""
-        return _factor(self)
+        return total_factor(self)
 
     @property
     def context(self) -> tuple[int, int]:
@@ -64,20 +69,7 @@ class ConvEncoder(nn.Module):
     def __call__(self, x: Float[Array, "b *grid c"]) -> Float[Array, "b *grid2 out"]:
         _check_axes(x, self.dims)
         self.grid(x.shape[1:-1])
-        part = _parts(self)
-        strides = _strides(self)
-        x = part.conv(self.channels, "conv_in")(x.astype(self.dtype))
-        flags = _flags(self)
-        for i, multiplier in enumerate(self.multipliers):
-            for j in range(self.blocks):
-                x = part.residual(self.channels * multiplier, f"down_{i}_block_{j}")(x)
-                if flags[i]:
-                    x = part.attention(f"down_{i}_attention_{j}")(x)
-            if i < len(self.multipliers) - 1:
-                x = part.conv(x.shape[-1], f"down_{i}_conv", strides=strides[i])(x)
-        x = part.middle(x, self.mid_attention)
-        x = nn.silu(part.norm("norm_out")(x))
-        return part.conv(self.out, "conv_out")(x)
+        return encode(self, x)
 
 
 class ConvDecoder(nn.Module):
@@ -100,9 +92,14 @@ class ConvDecoder(nn.Module):
     strides: tuple[tuple[int, ...], ...] = ()
 
     @property
+    def borders(self) -> tuple[Border, ...]:
+        """What lies outside, an axis each."""
+        return _borders(self)
+
+    @property
     def factor(self) -> int | tuple[int, ...]:
         """How much larger the grid comes out; a tuple where the axes differ."""
-        return _factor(self)
+        return total_factor(self)
 
     @property
     def context(self) -> tuple[int, int]:
@@ -112,32 +109,58 @@ class ConvDecoder(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b *grid c"]) -> Float[Array, "b *grid2 out"]:
         _check_axes(x, self.dims)
-        part = _parts(self)
-        flags, strides = _flags(self), _strides(self)
-        x = part.conv(self.channels * self.multipliers[-1], "conv_in")(
-            x.astype(self.dtype)
-        )
-        x = part.middle(x, self.mid_attention)
-        for i in reversed(range(len(self.multipliers))):
-            for j in range(self.blocks + 1):
-                width = self.channels * self.multipliers[i]
-                x = part.residual(width, f"up_{i}_block_{j}")(x)
-                if flags[i]:
-                    x = part.attention(f"up_{i}_attention_{j}")(x)
-            if i:
-                for axis, stride in enumerate(strides[i - 1], 1):
-                    x = jnp.repeat(x, stride, axis=axis)
-                x = part.conv(x.shape[-1], f"up_{i}_conv")(x)
-        x = nn.silu(part.norm("norm_out")(x))
-        # float32: the reconstruction meets the loss.
-        return part.conv(self.out, "conv_out", "float32")(x).astype(jnp.float32)
+        return decode(self, x)
+
+
+def encode(
+    owner: nn.Module, x: Float[Array, "b *grid c"]
+) -> Float[Array, "b *grid2 d"]:
+    """The layers of a convolutional encoder; called where they are its submodules."""
+    part = _parts(owner)
+    strides = level_strides(owner)
+    x = part.conv(owner.channels, "conv_in")(x.astype(owner.dtype))
+    flags = _flags(owner)
+    for i, multiplier in enumerate(owner.multipliers):
+        for j in range(owner.blocks):
+            x = part.residual(owner.channels * multiplier, f"down_{i}_block_{j}")(x)
+            if flags[i]:
+                x = part.attention(f"down_{i}_attention_{j}")(x)
+        if i < len(owner.multipliers) - 1:
+            x = part.conv(x.shape[-1], f"down_{i}_conv", strides=strides[i])(x)
+    x = part.middle(x, owner.mid_attention)
+    x = nn.silu(part.norm("norm_out")(x))
+    return part.conv(owner.out, "conv_out")(x)
+
+
+def decode(
+    owner: nn.Module, x: Float[Array, "b *grid d"]
+) -> Float[Array, "b *grid2 c"]:
+    """The layers of a convolutional decoder; called where they are its submodules."""
+    part = _parts(owner)
+    flags, strides = _flags(owner), level_strides(owner)
+    x = part.conv(owner.channels * owner.multipliers[-1], "conv_in")(
+        x.astype(owner.dtype)
+    )
+    x = part.middle(x, owner.mid_attention)
+    for i in reversed(range(len(owner.multipliers))):
+        for j in range(owner.blocks + 1):
+            width = owner.channels * owner.multipliers[i]
+            x = part.residual(width, f"up_{i}_block_{j}")(x)
+            if flags[i]:
+                x = part.attention(f"up_{i}_attention_{j}")(x)
+        if i:
+            x = upsample(x, part.borders, strides[i - 1])
+            x = part.conv(x.shape[-1], f"up_{i}_conv")(x)
+    x = nn.silu(part.norm("norm_out")(x))
+    # float32: the reconstruction meets the loss.
+    return part.conv(owner.out, "conv_out", "float32")(x).astype(jnp.float32)
 
 
 class _parts:
     """Layers with the owner's borders and dtype filled in."""
 
     def __init__(self, owner):
-        self.borders, self.dtype = _borders(owner), owner.dtype
+        self.borders, self.dtype = owner.borders, owner.dtype
 
     def conv(self, out, name, dtype=None, strides=()):
         return lambda x: convolve(
@@ -145,13 +168,13 @@ class _parts:
         )
 
     def norm(self, name):
-        return GroupNorm(self.dtype, name=name)
+        return _within(self.borders, GroupNorm(self.dtype, name=name))
 
     def residual(self, out, name):
         return ResidualBlock(out, self.borders, self.dtype, name=name)
 
     def attention(self, name):
-        return AttentionBlock(self.dtype, name=name)
+        return _within(self.borders, AttentionBlock(self.dtype, name=name))
 
     def middle(self, x, attention):
         x = self.residual(x.shape[-1], "mid_block_0")(x)
@@ -183,9 +206,10 @@ class ResidualBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b *grid c"]) -> Float[Array, "b *grid out"]:
         conv = lambda h, name: convolve(h, self.out, name, self.borders, (), self.dtype)
-        h = nn.silu(GroupNorm(self.dtype, name="norm_0")(x))
+        norm = lambda name: _within(self.borders, GroupNorm(self.dtype, name=name))
+        h = nn.silu(norm("norm_0")(x))
         h = conv(h, "conv_0")
-        h = nn.silu(GroupNorm(self.dtype, name="norm_1")(h))
+        h = nn.silu(norm("norm_1")(h))
         h = conv(h, "conv_1")
         if x.shape[-1] != self.out:
             x = nn.Dense(self.out, dtype=self.dtype, name="shortcut")(x)
@@ -205,6 +229,13 @@ class AttentionBlock(nn.Module):
         q, k, v = dense("query")(h), dense("key")(h), dense("value")(h)
         h = jax.nn.dot_product_attention(q, k, v)
         return x + dense("out")(h).reshape(x.shape)
+
+
+def _within(borders, mixing):
+    """A module that mixes all sites, kept within each frame where time is causal."""
+    if borders[0] != "past":
+        return mixing
+    return lambda x: mixing(x.reshape(-1, *x.shape[2:])).reshape(x.shape)
 
 
 def _flags(owner):
@@ -235,7 +266,8 @@ def _borders(owner):
     return tuple("wrap" if around else "zero" for around in wrap)
 
 
-def _strides(owner):
+def level_strides(owner: nn.Module) -> tuple[tuple[int, ...], ...]:
+    """How the grid shrinks after each level but the last, an axis each."""
     steps = len(owner.multipliers) - 1
     strides = owner.strides or ((2,) * owner.dims,) * steps
     if len(strides) != steps or any(len(step) != owner.dims for step in strides):
@@ -248,8 +280,9 @@ def _strides(owner):
     return strides
 
 
-def _factor(owner):
-    factors = [math.prod(axis) for axis in zip(*_strides(owner), strict=True)]
+def total_factor(owner: nn.Module) -> int | tuple[int, ...]:
+    """The product of the strides; a tuple where the axes differ."""
+    factors = [math.prod(axis) for axis in zip(*level_strides(owner), strict=True)]
     factors = factors or [1] * owner.dims
     return factors[0] if len(set(factors)) == 1 else tuple(factors)
 

@@ -75,6 +75,17 @@ def _by_planes(x, kernel, strides, padding, **rest):
     return y.reshape(batch, steps, *y.shape[1:])
 
 
+def upsample(
+    x: Float[Array, "b *grid c"], borders: Sequence[Border], strides: Sequence[int]
+) -> Float[Array, "b *grid2 c"]:
+    """Repeats every site; the first of a causal axis stays alone, 1 + k -> 1 + 2 k."""
+    for axis, (border, stride) in enumerate(zip(borders, strides, strict=True), 1):
+        x = jnp.repeat(x, stride, axis=axis)
+        if border == "past":
+            x = lax.slice_in_dim(x, stride - 1, None, axis=axis)
+    return x
+
+
 def divide(shape: Sequence[int], factor: int | tuple[int, ...]) -> tuple[int, ...]:
     """The grid of a signal's sides, `factor` sites a cell.
 
