@@ -1,8 +1,18 @@
 """Tokenizers: raw signal to latents and codes, and back."""
 
+from vqdit.tokenizer.causal import CausalDecoder, CausalEncoder
 from vqdit.tokenizer.conv import ConvDecoder, ConvEncoder
 from vqdit.tokenizer.signal import to_signal, to_uint8
 from vqdit.tokenizer.spectral import LogMel
 from vqdit.tokenizer.tokenizer import Tokenizer
 
-__all__ = ["ConvDecoder", "ConvEncoder", "LogMel", "Tokenizer", "to_signal", "to_uint8"]
+__all__ = [
+    "CausalDecoder",
+    "CausalEncoder",
+    "ConvDecoder",
+    "ConvEncoder",
+    "LogMel",
+    "Tokenizer",
+    "to_signal",
+    "to_uint8",
+]
