@@ -36,6 +36,8 @@ _HOMES = {
     "ConvEncoder": "vqdit.tokenizer",
     "ConvDecoder": "vqdit.tokenizer",
     "LogMel": "vqdit.tokenizer",
+    "WaveDecoder": "vqdit.tokenizer",
+    "WaveEncoder": "vqdit.tokenizer",
     "Quantized": "vqdit.quantizers",
     "VectorQuantizer": "vqdit.quantizers",
     "EMAVectorQuantizer": "vqdit.quantizers",

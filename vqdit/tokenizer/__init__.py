@@ -5,6 +5,7 @@ from vqdit.tokenizer.conv import ConvDecoder, ConvEncoder
 from vqdit.tokenizer.signal import to_signal, to_uint8
 from vqdit.tokenizer.spectral import LogMel
 from vqdit.tokenizer.tokenizer import Tokenizer
+from vqdit.tokenizer.wave import WaveDecoder, WaveEncoder
 
 __all__ = [
     "CausalDecoder",
@@ -13,6 +14,8 @@ __all__ = [
     "ConvEncoder",
     "LogMel",
     "Tokenizer",
+    "WaveDecoder",
+    "WaveEncoder",
     "to_signal",
     "to_uint8",
 ]

@@ -1,0 +1,161 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tests import quick
+from vqdit.quantizers import EMAVectorQuantizer
+from vqdit.tokenizer import LogMel, Tokenizer
+from vqdit.tokenizer.conv import ConvDecoder, ConvEncoder
+from vqdit.tokenizer.wave import Snake, WaveDecoder, WaveEncoder
+
+KEY = jax.random.key(0)
+SHAPE = {"channels": 2, "strides": (2, 3), "dilations": (1, 3), "kernel": 5}
+
+
+def build(causal, **fields):
+    shape = SHAPE | fields
+    return (
+        WaveEncoder(**shape, out=3, causal=causal),
+        WaveDecoder(**shape, out=1, causal=causal),
+    )
+
+
+def noise(*shape, seed=0):
+    x = np.random.default_rng(seed).uniform(-1, 1, shape)
+    return jnp.asarray(x, jnp.float32)
+
+
+@functools.cache
+def started(module, length, channels):
+    x = jnp.zeros((1, length, channels))
+    return quick.parameters(jax.eval_shape(module.init, KEY, x)["params"])
+
+
+@functools.partial(quick.jit, static_argnums=0)
+def run(module, params, x):
+    return module.apply({"params": params}, x)
+
+
+@functools.partial(quick.jit, static_argnums=0)
+def seen(module, params, x):
+    """(outputs of a channel, inputs): which output moves when which input does."""
+
+    def once(x):
+        return module.apply({"params": params}, x[None])[0, :, 0]
+
+    return jnp.abs(jax.jacrev(once)(x)).sum(-1) > 0
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_context_is_what_an_output_sees(causal):
+    """Exactly: the first and the last input with a gradient, of every output."""
+    encoder, decoder = build(causal)
+    factor, latents = 6, 40
+    x = noise(latents * factor, 1)
+    moved = np.asarray(seen(encoder, started(encoder, 12, 1), x))
+    left, right = encoder.context
+    for j in (latents // 2, latents // 2 + 1):
+        inputs = np.flatnonzero(moved[j])
+        assert inputs[0] == j * factor - left
+        assert inputs[-1] == j * factor + factor - 1 + right
+    q = noise(latents, 3)
+    moved = np.asarray(seen(decoder, started(decoder, 2, 3), q))
+    moved = moved.reshape(latents, factor, latents).any(1)
+    left, right = decoder.context
+    for j in (latents // 2, latents // 2 + 1):
+        inputs = np.flatnonzero(moved[j])
+        assert (inputs[0], inputs[-1]) == (j - left, j + right)
+    assert causal == (encoder.context[1] == 0) == (decoder.context[1] == 0)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_pieces_with_their_context_are_the_whole(causal):
+    encoder, decoder = build(causal)
+    x, factor, n = noise(2, 60 * 6, 1), 6, 60
+    params = started(encoder, 12, 1), started(decoder, 2, 3)
+    z = run(encoder, params[0], x)
+    assert z.shape == (2, n, 3) == (2, *encoder.grid((360,)), 3)
+    y = run(decoder, params[1], z)
+    assert y.shape == x.shape
+    left, right = (-(-side // factor) for side in encoder.context)
+    for low, high in ((0, 30), (30, 60)):
+        start, end = max(0, low - left), min(n, high + right)
+        piece = run(encoder, params[0], x[:, start * factor : end * factor])
+        found = piece[:, low - start : high - start]
+        np.testing.assert_allclose(found, z[:, low:high], atol=1e-5)
+        start = max(0, low - decoder.context[0])
+        end = min(n, high + decoder.context[1])
+        piece = run(decoder, params[1], z[:, start:end])
+        found = piece[:, (low - start) * factor : (high - start) * factor]
+        np.testing.assert_allclose(found, y[:, low * factor : high * factor], atol=1e-5)
+
+
+def test_snake_is_its_formula_and_finite_everywhere():
+    x = noise(3, 4, 2) * 5
+    snake = lambda log_a, x: Snake().apply({"params": {"scale": log_a}}, x)
+    log_a = jnp.asarray([0.3, -1.0])
+    a = np.exp(log_a)
+    np.testing.assert_allclose(snake(log_a, x), x + np.sin(a * x) ** 2 / a, atol=1e-5)
+    np.testing.assert_array_equal(snake(log_a, jnp.zeros((1, 2, 2))), 0)
+
+
+TOKENIZERS = {
+    "wave": Tokenizer(*build(False), EMAVectorQuantizer(8, 3, window=64)),
+    "log-mel": Tokenizer(
+        ConvEncoder(8, (1, 2), blocks=1, mid_attention=False, out=4),
+        ConvDecoder(8, (1, 2), blocks=1, mid_attention=False, out=1),
+        EMAVectorQuantizer(8, 3, window=64),
+        front=LogMel(8000, 64, 16, bands=8, iterations=4),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_silence_does_not_poison_training(name):
+    """An all-zero batch: finite gradients, and clipped steps on it lower the loss."""
+    tokenizer = TOKENIZERS[name]
+    x = jnp.zeros((2, 192, 1))
+    variables = quick.jit(tokenizer.init)(KEY, x)
+    state = {k: v for k, v in variables.items() if k != "params"}
+    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(3e-3))
+
+    def loss(params, state):
+        def both(model):
+            quantized = model.quantize(model.encode(x), train=True, key=KEY)
+            found = model.rebuild(quantized.latents)
+            error = jnp.square(found - model.features(x)).mean()
+            return error + 0.25 * quantized.losses["commit"]
+
+        variables = {"params": params, **state}
+        return tokenizer.apply(variables, method=both, mutable=list(state))
+
+    @quick.jit
+    def step(params, opt, state):
+        (value, state), gradient = jax.value_and_grad(loss, has_aux=True)(params, state)
+        updates, opt = tx.update(gradient, opt, params)
+        norm = optax.tree.norm(gradient)
+        return optax.apply_updates(params, updates), opt, state, value, norm
+
+    params, losses = variables["params"], []
+    opt = quick.jit(tx.init)(params)
+    for _ in range(20):
+        params, opt, state, value, norm = step(params, opt, state)
+        assert np.isfinite(norm) and norm > 0
+        losses.append(float(value))
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_what_cannot_be_is_refused():
+    with pytest.raises(ValueError, match="strides"):
+        WaveEncoder(strides=())
+    with pytest.raises(ValueError, match="odd"):
+        WaveDecoder(kernel=4)
+    encoder, _ = build(False)
+    with pytest.raises(ValueError, match="96.* or .*102"):
+        encoder.grid((100,))
+    with pytest.raises(ValueError, match="one axis"):
+        encoder.grid((6, 6))

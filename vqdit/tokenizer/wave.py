@@ -1,0 +1,218 @@
+"""Waveform encoder and decoder of strided 1-D convolutions: DAC, EnCodec.
+
+After DAC (arXiv:2306.06546, section 3.1 and appendix A), which took them from
+SoundStream (arXiv:2107.03312). Departures, and why:
+    no weight normalisation: it steadies DAC's adversarial training at large learning
+        rates; without, a convolution is a plain `nn.Conv`, and its kernels shard, load
+        and count like all others;
+    no tanh on the way out: it flattens loud samples, and a codec clips anyway;
+    causal=True pads on the left alone, as EnCodec does (arXiv:2210.13438, 3.1).
+Nothing here is normalised over time, so an output depends on `context` alone, and a
+silent signal has no variance to divide by.
+"""
+
+import math
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vqdit.tokenizer.convolution import divide
+
+
+class WaveEncoder(nn.Module):
+    """(b, l, c) -> (b, l / factor, out), factor the product of the strides.
+
+    channels:  width at the signal's own rate; every stride doubles it.
+    strides:   how much shorter the signal gets after each level.
+    dilations: of the residual units of a level.
+    kernel:    odd; of the first convolution and the dilated ones.
+    causal:    a latent sees no sample after its own.
+    """
+
+    channels: int = 64
+    strides: tuple[int, ...] = (2, 4, 8, 8)
+    dilations: tuple[int, ...] = (1, 3, 9)
+    kernel: int = 7
+    out: int = 64
+    causal: bool = False
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        _check(self)
+        super().__post_init__()
+
+    @property
+    def factor(self) -> int:
+        """Samples of a latent."""
+        return math.prod(self.strides)
+
+    @property
+    def context(self) -> tuple[int, int]:
+        """Samples that a latent sees before, and after, the `factor` of its own."""
+        seen = (0, 0)
+        for layer in reversed(self._layers()):
+            seen = _seen(layer, seen, self.causal)
+        return -seen[0], max(0, seen[1] - self.factor + 1)
+
+    @nn.nowrap
+    def grid(self, shape: tuple[int, ...]) -> tuple[int]:
+        """(l,) -> (l / factor,). Raises ValueError, naming the lengths that fit."""
+        if len(shape) != 1:
+            raise ValueError(f"a waveform has one axis, (samples,), not {shape}")
+        return divide(shape, self.factor)
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b l c"]) -> Float[Array, "b n out"]:
+        self.grid(x.shape[1:-1])
+        x = _conv(self, self.channels, self.kernel, "conv_in")(x.astype(self.dtype))
+        for i, stride in enumerate(self.strides):
+            x = _units(self, x, f"down_{i}")
+            x = Snake(name=f"down_{i}_snake")(x)
+            out = self.channels * 2 ** (i + 1)
+            x = _conv(self, out, 2 * stride, f"down_{i}_conv", stride=stride)(x)
+        x = Snake(name="snake_out")(x)
+        return _conv(self, self.out, 3, "conv_out")(x)
+
+    @nn.nowrap
+    def _layers(self):
+        layers = [(self.kernel, 1, 1)]
+        for stride in self.strides:
+            layers += [(self.kernel, 1, d) for d in self.dilations]
+            layers.append((2 * stride, stride, 1))
+        return [*layers, (3, 1, 1)]
+
+
+class WaveDecoder(nn.Module):
+    """(b, n, d) -> (b, n * factor, out): the encoder's mirror.
+
+    Fields are the encoder's, strides included: they are gone through backwards. `out`
+    is the signal's channels. causal: samples see no latent after the one they are of.
+    """
+
+    channels: int = 64
+    strides: tuple[int, ...] = (2, 4, 8, 8)
+    dilations: tuple[int, ...] = (1, 3, 9)
+    kernel: int = 7
+    out: int = 1
+    causal: bool = False
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        _check(self)
+        super().__post_init__()
+
+    @property
+    def factor(self) -> int:
+        """Samples of a latent."""
+        return math.prod(self.strides)
+
+    @property
+    def context(self) -> tuple[int, int]:
+        """Latents before, and after, a latent that its `factor` samples see."""
+        seen = (0, self.factor - 1)
+        for kernel, stride, dilation in reversed(self._layers()):
+            if stride == 1:
+                seen = _seen((kernel, 1, dilation), seen, self.causal)
+            else:
+                cut = 0 if self.causal else stride // 2
+                first = -((-seen[0] - cut + kernel - 1) // stride)
+                seen = first, (seen[1] + cut) // stride
+        return -seen[0], seen[1]
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b l out"]:
+        width = self.channels * 2 ** len(self.strides)
+        x = _conv(self, width, self.kernel, "conv_in")(x.astype(self.dtype))
+        for i, stride in reversed(list(enumerate(self.strides))):
+            x = Snake(name=f"up_{i}_snake")(x)
+            grow = nn.ConvTranspose(
+                self.channels * 2**i,
+                (2 * stride,),
+                strides=(stride,),
+                padding="VALID",
+                dtype=self.dtype,
+                name=f"up_{i}_conv",
+            )
+            cut = 0 if self.causal else stride // 2
+            x = grow(x)[:, cut : cut + stride * x.shape[1]]
+            x = _units(self, x, f"up_{i}")
+        x = Snake(name="snake_out")(x)
+        # float32: the reconstruction meets the loss.
+        last = _conv(self, self.out, self.kernel, "conv_out", dtype="float32")
+        return last(x).astype(jnp.float32)
+
+    @nn.nowrap
+    def _layers(self):
+        layers = [(self.kernel, 1, 1)]
+        for stride in reversed(self.strides):
+            layers.append((2 * stride, stride, 1))
+            layers += [(self.kernel, 1, d) for d in self.dilations]
+        return [*layers, (self.kernel, 1, 1)]
+
+
+class Snake(nn.Module):
+    """x + sin(a x)^2 / a with a learned a > 0 for each channel (arXiv:2006.08195).
+
+    a is kept as its logarithm, after BigVGAN (arXiv:2206.04658): it cannot pass zero,
+    where the quotient is not defined. At the start a = 1.
+    """
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
+        start = nn.initializers.zeros_init()
+        log_a = self.param("scale", start, (x.shape[-1],)).astype(x.dtype)
+        # sin^2 by the double angle: one cosine, and half the work backwards.
+        return x + (1 - jnp.cos(2 * jnp.exp(log_a) * x)) * (0.5 * jnp.exp(-log_a))
+
+
+def _units(owner, x, name):
+    """Residual units: Snake, dilated convolution, Snake, pointwise convolution."""
+    for j, dilation in enumerate(owner.dilations):
+        h = Snake(name=f"{name}_unit_{j}_snake_0")(x)
+        conv = (owner.kernel, f"{name}_unit_{j}_conv_0")
+        h = _conv(owner, x.shape[-1], *conv, dilation=dilation)(h)
+        h = Snake(name=f"{name}_unit_{j}_snake_1")(h)
+        x = x + _conv(owner, x.shape[-1], 1, f"{name}_unit_{j}_conv_1")(h)
+    return x
+
+
+def _conv(owner, out, kernel, name, stride=1, dilation=1, dtype=None):
+    return nn.Conv(
+        out,
+        (kernel,),
+        strides=(stride,),
+        kernel_dilation=(dilation,),
+        padding=[_padding(kernel, stride, dilation, owner.causal)],
+        dtype=dtype or owner.dtype,
+        name=name,
+    )
+
+
+def _padding(kernel, stride, dilation, causal):
+    """Zeros before and after, so that l samples become l / stride."""
+    total = (kernel - 1) * dilation + 1 - stride
+    before = total if causal else total // 2
+    return before, total - before
+
+
+def _seen(layer, seen, causal):
+    """The first and last input that outputs first .. last of a convolution see."""
+    kernel, stride, dilation = layer
+    before, _ = _padding(kernel, stride, dilation, causal)
+    first = seen[0] * stride - before
+    return first, seen[1] * stride - before + (kernel - 1) * dilation
+
+
+def _check(owner):
+    name = type(owner).__name__
+    if not owner.strides or min(owner.strides) < 2:
+        raise ValueError(
+            f"{name}.strides={owner.strides}: write one or more, each of at least 2"
+        )
+    if not owner.dilations or min(owner.dilations) < 1:
+        raise ValueError(
+            f"{name}.dilations={owner.dilations}: write one or more, at least 1 each"
+        )
+    if owner.kernel < 1 or owner.kernel % 2 == 0:
+        raise ValueError(f"{name}.kernel={owner.kernel}: write an odd number")
