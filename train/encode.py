@@ -17,7 +17,7 @@ from train.data.cache import write_cache
 from train.data.pipeline import once
 from train.errors import BadInput, run
 from train.log import say
-from vqdit.bundle import load
+from train.opening import open_bundle
 from vqdit.codec import Codec
 from vqdit.describe import describe
 from vqdit.tokenizer import to_signal
@@ -75,12 +75,7 @@ def main(argv=None):
         raise BadInput("write --bundle=DIR, a tokenizer's, and --out=DIR, a new folder")
     if split not in ("train", "test"):
         raise BadInput(f"--split={split}: write train or test")
-    try:
-        codec = load(bundle)
-    except ValueError as error:
-        raise BadInput(f"--bundle: {error}") from error
-    if not isinstance(codec, Codec):
-        raise BadInput(f"--bundle: {bundle} is a generator; write a tokenizer's")
+    codec = open_bundle(bundle, Codec, "--bundle")
     count = encode(codec, command.experiment.data, Path(out), split == "train")
     say(f"{count} examples are in {out}; train on them with --config.cache={out}")
 

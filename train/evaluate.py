@@ -77,8 +77,15 @@ def evaluate_generator(generator, experiment: StageTwo, flags: dict) -> dict:
 
 
 def evaluate_tokenizer(codec: Codec, experiment: Experiment, flags: dict) -> dict:
-    """PSNR, SSIM, usage and perplexity, beside patchwise k-means of equal bits."""
+    """What this kind of signal is scored by, beside a baseline of equal bits.
+
+    Images: PSNR, SSIM, usage and perplexity, and patchwise k-means; `baseline=False`
+    in the flags leaves that out.
+    """
     most = flags.get("most")
+    if not flags.get("baseline", True):
+        heldout = whole(experiment.data, train=False, count=most)["image"]
+        return score_tokenizer(codec, None, heldout)[0]
     # The k-means baseline reads no more than its own sample of patches.
     enough = -(-SAMPLE // math.prod(codec.contract.grid))
     train = whole(experiment.data, train=True, count=min(most or enough, enough))[

@@ -14,7 +14,7 @@ from train import pictures
 from train.command import parse
 from train.errors import BadInput, run
 from train.log import say
-from vqdit.bundle import load
+from train.opening import open_bundle
 from vqdit.diffusion import DDIM, Ancestral, Confidence, Euler, Heun, Unmask
 from vqdit.generator import Generator
 from vqdit.tokenizer import to_uint8
@@ -55,23 +55,10 @@ def _host(x):
     return np.asarray(to_uint8(x) if jnp.issubdtype(x.dtype, jnp.floating) else x)
 
 
-def open_generator(workdir) -> Generator:
-    """The generator of a workdir or bundle. Raises BadInput when there is none."""
-    if workdir is None:
-        raise BadInput("write --workdir=DIR, that of a stage-two run or a bundle")
-    try:
-        generator = load(workdir)
-    except ValueError as error:
-        raise BadInput(f"--workdir: {error}") from error
-    if not isinstance(generator, Generator):
-        raise BadInput(f"--workdir={workdir} is a tokenizer; write a generator's")
-    return generator
-
-
 def main(argv=None):
     command = parse(argv, None, flags=FLAGS)
     flags = command.flags
-    generator = open_generator(command.workdir)
+    generator = open_bundle(command.workdir, Generator, "--workdir")
     count, classes = flags.get("num", 16), generator.module.classes
     if count < 1:
         raise BadInput(f"--num={count}: write 1 or more")

@@ -44,13 +44,17 @@ def reconstruct(
 
 
 def score_tokenizer(
-    codec: Codec, train: np.ndarray, heldout: np.ndarray, patch: int | None = None
+    codec: Codec,
+    train: np.ndarray | None,
+    heldout: np.ndarray,
+    patch: int | None = None,
 ) -> tuple[dict, np.ndarray, np.ndarray | None]:
     """(figures, reconstructions, codes) on held-out uint8 pictures.
 
     PSNR and SSIM of the 8-bit pictures, usage and perplexity of the codes over all
     held-out codes, and beside them k-means on patches of `patch` pixels a side, by
-    default as many as the tokenizer has tokens, with as many codes: equal bits.
+    default as many as the tokenizer has tokens, with as many codes: equal bits. That
+    baseline is left out without `train` pictures to fit it on.
     """
     x, codes = reconstruct(codec, heldout)
     figures = {
@@ -60,13 +64,16 @@ def score_tokenizer(
     }
     contract = codec.contract
     if codes is not None:
-        figures["tokens"] = int(np.prod(contract.grid))
+        figures["tokens"] = int(np.prod(contract.code_grid))
         figures["bits_per_example"] = contract.bits
         for i, k in enumerate(contract.codes):
             figures[f"usage_{i}"] = usage(codes[..., i], k)
             figures[f"perplexity_{i}"] = perplexity(codes[..., i], k)
+        for name in ("usage", "perplexity"):
+            books = [figures[f"{name}_{i}"] for i in range(len(contract.codes))]
+            figures[name] = float(np.mean(books))
         patch = patch or contract.shape[0] // contract.grid[0]
-        if len(contract.codes) == 1:
+        if train is not None and len(contract.codes) == 1:
             try:
                 baseline = patch_kmeans(train, heldout, patch, contract.codes[0])
             except BadInput as error:  # too few pictures for as many codes

@@ -21,12 +21,13 @@ from train.errors import BadInput, run
 from train.launch import launch
 from train.log import say
 from train.loop import Hook
+from train.opening import open_bundle
 from train.optim import learning_rate, make
 from train.sharding import DIT_RULES
 from train.step import TrainState, init_state, make_step
 from train.validate import validate
 from train.workdir import open_workdir
-from vqdit.bundle import load, refuse_mismatch, save
+from vqdit.bundle import refuse_mismatch, save
 from vqdit.codec import Codec, LatentContract
 from vqdit.describe import build as rebuild
 from vqdit.dit import Continuous, DiT
@@ -107,14 +108,10 @@ def example(model: DiT, batch: int):
 
 def load_tokenizers(experiment: StageTwo) -> dict[str, Codec]:
     """Stream -> Codec, each fit for its stream. Raises BadInput when one is not."""
-    codecs = {}
-    for name, path in experiment.tokenizers.items():
-        try:
-            codecs[name] = load(path)
-        except ValueError as error:
-            raise BadInput(f"tokenizers.{name}: {error}") from error
-        if not isinstance(codecs[name], Codec):
-            raise BadInput(f"tokenizers.{name}: {path} is a generator's bundle")
+    codecs = {
+        name: open_bundle(path, Codec, f"tokenizers.{name}")
+        for name, path in experiment.tokenizers.items()
+    }
     for stream in experiment.model.streams:
         if stream.name not in codecs:
             raise BadInput(

@@ -1,0 +1,244 @@
+"""Trains an experiment and all its variants, scores each, and makes one table.
+
+python -m train.ablate --config=configs/quantizers_mnist.py --workdir=runs/quantizers \\
+    --probe=600
+
+Every row is a run of stage one with one field changed; `base` is CONFIG itself. With
+--probe a small diffusion transformer is trained for as many steps on each tokenizer's
+latents, always the same one, and its samples' Fréchet distance is a column too: what a
+tokenizer is worth to stage two is not its PSNR. Writes WORKDIR/table.md and table.json
+after every row; the same command goes on with what is missing. --only='("a","b")' takes
+some of the variants, overrides such as --config.run.steps=300 hold for all.
+"""
+
+import json
+import math
+import shutil
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from train import stage_one, stage_two
+from train.classifier import train_classifier
+from train.command import parse
+from train.config import Optimizer, Run, StageOne, StageTwo, variants
+from train.data import prepare, whole
+from train.encode import encode
+from train.errors import BadInput, run
+from train.evaluate import evaluate_tokenizer, write
+from train.expression import near
+from train.log import read_metrics, say
+from train.paths import diff
+from train.pictures import write_bytes
+from train.scores import Reference, curve
+from train.validate import validate
+from train.workdir import open_workdir
+from vqdit.codec import Codec
+from vqdit.describe import describe
+from vqdit.diffusion import Gaussian, LogitNormal
+from vqdit.dit import Continuous, DiT
+
+FLAGS = {
+    "only": tuple[str, ...],
+    "probe": int,
+    "samples": int,
+    "probe_guidance": float,
+    "most": int,
+}
+BASE = "base"
+# The probe's sampler. Never the best for any one tokenizer, the same for all.
+PROBE_STEPS, PROBE_GUIDANCE, PROBE_SAMPLES = 16, 1.5, 500
+
+
+def rows_of(argv) -> dict[str, StageOne]:
+    """Row name -> its experiment, overrides applied."""
+    command = parse(argv, StageOne, flags=FLAGS)
+    path = next((a.partition("=")[2] for a in argv if a.startswith("--config=")), None)
+    if path is None:
+        raise BadInput("write --config=FILE, whose variants are compared")
+    names = [BASE, *variants(path)]
+    only = command.flags.get("only") or names
+    for name in only:
+        if name not in names:
+            raise BadInput(
+                f"--only: {path} has no variant {name!r}; {near(name, names)}"
+            )
+    rows = {}
+    for name in only:
+        chosen = [] if name == BASE else [f"--variant={name}"]
+        rows[name] = parse([*argv, *chosen], StageOne, flags=FLAGS).experiment
+        validate(rows[name], jax.device_count())
+    return rows
+
+
+def probe(
+    codec: Codec,
+    data,
+    reference: Reference,
+    workdir: Path,
+    steps: int,
+    samples: int = PROBE_SAMPLES,
+    guidance: float = PROBE_GUIDANCE,
+) -> dict:
+    """Scores of the one small flow transformer on this tokenizer's latents.
+
+    Width 96, depth 4, batch 64, rectified flow: about 0.7M parameters whatever the
+    tokenizer, so a difference between rows is one of latents.
+    """
+    contract = codec.contract
+    classes = prepare(data, train=True).classes
+    name = data.kind
+    experiment = StageTwo(
+        name="probe",
+        data=data,
+        model=DiT(
+            streams=(Continuous(name, contract.grid, contract.channels),),
+            width=96,
+            depth=4,
+            heads=4,
+            classes=classes,
+            qk_norm=True,
+            scan=False,
+            remat=False,
+        ),
+        processes={name: Gaussian()},
+        times={name: LogitNormal()},
+        tokenizers={name: str(workdir)},
+        cache=str(workdir / "cache"),
+        optimizer=Optimizer(
+            peak_lr=1e-3,
+            schedule="cosine",
+            warmup=min(100, steps // 5),
+            b2=0.99,
+            ema=0.998,
+        ),
+        run=Run(steps=steps, batch=64, save_every=steps),
+    )
+    validate(experiment, jax.device_count())
+    if not (workdir / "cache").exists():
+        encode(codec, data, workdir / "cache")
+    open_workdir(workdir / "probe", experiment)
+    generator = stage_two.train(experiment, workdir / "probe")
+    rows, _ = curve(
+        generator, reference, (guidance,), samples, stream=name, steps=PROBE_STEPS
+    )
+    # The cache is large and made again in seconds.
+    shutil.rmtree(workdir / "cache")
+    return {f"probe_{key}": value for key, value in rows[0].items()}
+
+
+def row(experiment: StageOne, workdir: Path, flags: dict, reference) -> dict:
+    """One row's figures, trained where they are not on disk."""
+    done = workdir / "row.json"
+    wanted = {"experiment": describe(experiment), "flags": _plain(flags)}
+    if done.exists():
+        found = json.loads(done.read_text())
+        if found["of"] == json.loads(json.dumps(wanted)):
+            return found["figures"]
+    open_workdir(workdir, experiment)
+    codec = stage_one.train(experiment, workdir)
+    figures = evaluate_tokenizer(
+        codec, experiment, {"most": flags.get("most"), "baseline": False}
+    )
+    log = read_metrics(workdir)
+    seconds = [line["step_seconds"] for line in log if "step_seconds" in line]
+    figures["step_ms"] = 1e3 * float(np.median(seconds))
+    figures["parameters"] = sum(
+        leaf.size for leaf in jax.tree.leaves(codec.variables["params"])
+    )
+    if reference is not None:
+        figures |= probe(
+            codec,
+            experiment.data,
+            reference,
+            workdir,
+            flags["probe"],
+            flags.get("samples", PROBE_SAMPLES),
+            flags.get("probe_guidance", PROBE_GUIDANCE),
+        )
+    write(done, {"of": wanted, "figures": figures})
+    return figures
+
+
+def _plain(flags: dict) -> dict:
+    return {name: value for name, value in flags.items() if name != "only"}
+
+
+def table(rows: dict[str, dict], changes: dict[str, str]) -> str:
+    """Markdown: a line a row, the figures that any row has."""
+    columns = {
+        "psnr_db": "PSNR, dB",
+        "ssim": "SSIM",
+        "usage": "usage",
+        "perplexity": "perplexity",
+        "bits_per_example": "bits",
+        "step_ms": "step, ms",
+        "probe_accuracy": "probe accuracy",
+        "probe_distance": "probe Fréchet",
+    }
+    columns = {k: v for k, v in columns.items() if any(k in r for r in rows.values())}
+    lines = [
+        "| row | changed | " + " | ".join(columns.values()) + " |",
+        "|---|---|" + "---|" * len(columns),
+    ]
+    for name, figures in rows.items():
+        cells = [_cell(column, figures.get(column)) for column in columns]
+        lines.append(f"| {name} | {changes[name]} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+DECIMALS = {"psnr_db": 2, "ssim": 3, "usage": 3, "probe_accuracy": 3}
+
+
+def _cell(column: str, value) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return f"{value:.{DECIMALS.get(column, 1)}f}"
+
+
+def main(argv=None):
+    argv = list(sys.argv[1:] if argv is None else argv)
+    rows = rows_of(argv)
+    command = parse(argv, StageOne, flags=FLAGS)
+    flags = dict(command.flags)
+    if command.workdir is None:
+        raise BadInput("write --workdir=DIR, a folder for all rows")
+    for name in ("probe", "samples"):
+        if flags.get(name, 1) < 1:
+            raise BadInput(f"--{name}={flags[name]}: write 1 or more")
+    base = next(iter(rows.values()))
+    reference = None
+    if "probe" in flags:
+        classes = prepare(base.data, train=True).classes
+        if base.data.kind != "image" or not classes:
+            raise BadInput("--probe scores samples of labelled images; leave it out")
+        train, test = whole(base.data, train=True), whole(base.data, train=False)
+        say("training the judge on real pictures")
+        judge = train_classifier(train["image"], train["label"], classes)
+        reference = Reference(
+            judge, train["image"], train["label"], test["image"], test["label"]
+        )
+    figures = {}
+    changes = {
+        name: ", ".join(diff(rows.get(BASE, base), experiment)) or "-"
+        for name, experiment in rows.items()
+    }
+    command.workdir.mkdir(parents=True, exist_ok=True)
+    for name, experiment in rows.items():
+        say(f"row {name}")
+        figures[name] = row(experiment, command.workdir / name, flags, reference)
+        found = {"rows": figures, "changed": changes}
+        if reference is not None:
+            found["real"] = reference.figures(flags.get("samples", PROBE_SAMPLES))
+        write(command.workdir / "table.json", found)
+        text = table(figures, changes)
+        write_bytes(command.workdir / "table.md", text.encode())
+    print(text)
+
+
+if __name__ == "__main__":
+    run(main)
