@@ -1,6 +1,7 @@
 """Tokenizers: raw signal to latents and codes, and back."""
 
 from vqdit.tokenizer.causal import CausalDecoder, CausalEncoder
+from vqdit.tokenizer.chunks import decode_chunks, encode_chunks
 from vqdit.tokenizer.conv import ConvDecoder, ConvEncoder
 from vqdit.tokenizer.signal import to_signal, to_uint8
 from vqdit.tokenizer.spectral import LogMel
@@ -16,6 +17,8 @@ __all__ = [
     "Tokenizer",
     "WaveDecoder",
     "WaveEncoder",
+    "decode_chunks",
+    "encode_chunks",
     "to_signal",
     "to_uint8",
 ]

@@ -1,0 +1,146 @@
+"""Long signals in pieces: equal to the whole, everywhere, in bounded memory."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import quick
+from vqdit.quantizers import FSQ
+from vqdit.tokenizer import (
+    CausalDecoder,
+    CausalEncoder,
+    ConvDecoder,
+    ConvEncoder,
+    Tokenizer,
+    WaveDecoder,
+    WaveEncoder,
+    chunks,
+    decode_chunks,
+    encode_chunks,
+)
+
+KEY = jax.random.key(0)
+
+
+def wave(causal):
+    shape = {"channels": 4, "strides": (2, 3), "dilations": (1, 2), "kernel": 3}
+    encoder = WaveEncoder(**shape, out=4, causal=causal)
+    return Tokenizer(encoder, WaveDecoder(**shape, out=2, causal=causal), FSQ((9, 9)))
+
+
+def video():
+    shape = {"channels": 4, "multipliers": (1, 1), "blocks": 0, "mid_attention": True}
+    encoder = CausalEncoder(**shape, out=4)
+    return Tokenizer(encoder, CausalDecoder(**shape, out=2), None, dim=3)
+
+
+MODULES = {"wave": wave(False), "causal wave": wave(True), "video": video()}
+SIDES = {"wave": (), "causal wave": (), "video": (2, 2)}
+
+
+def drawn(*shape):
+    x = np.random.default_rng(0).uniform(-1, 1, shape)
+    return np.asarray(x, np.float32)
+
+
+@functools.cache
+def variables(name):
+    """Drawn at random, biases too: with none of them zero, padding shows."""
+    x = jnp.zeros((1, 13 if name == "video" else 12, *SIDES[name], 2))
+    shapes = jax.eval_shape(MODULES[name].init, KEY, x)
+    state = {k: v for k, v in shapes.items() if k != "params"}
+    state = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), state)
+    return {"params": quick.parameters(shapes["params"]), **state}
+
+
+@functools.partial(quick.jit, static_argnums=0)
+def whole(module, variables, x):
+    quantized = module.apply(variables, x, method=lambda m, x: m.quantize(m.encode(x)))
+    return quantized, module.apply(variables, quantized.latents, method="decode")
+
+
+@pytest.fixture(autouse=True)
+def quick_programs(monkeypatch):
+    """And a count of what is compiled."""
+    count = []
+
+    def jit(function):
+        def traced(*inputs):
+            count.append(function)
+            return function(*inputs)
+
+        return quick.jit(traced)
+
+    chunks._programs.cache_clear()
+    monkeypatch.setattr(chunks.jax, "jit", jit)
+    yield count
+    chunks._programs.cache_clear()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_pieces_make_the_whole(name, quick_programs):
+    """To rounding, at both ends and at every seam; one program for all pieces."""
+    module, held, sides = MODULES[name], variables(name), SIDES[name]
+    factor = module.factor if name != "video" else module.factor[0]
+    alone = name == "video"
+    reach = sum(-(-side // factor) for side in module.encoder.context)
+    back = sum(module.decoder.context)
+    longest = factor * (max(reach, back) + 9) + alone
+    x = drawn(2, longest, *sides, 2)
+    expected, signal = whole(module, held, x)
+    for chunk in (1, 4 * factor) if name == "wave" else (2 * factor + 1,):
+        quick_programs.clear()
+        chunks._programs.cache_clear()
+        found = encode_chunks(module, held, x, chunk)
+        np.testing.assert_allclose(
+            found.latents, expected.latents, rtol=1e-4, atol=1e-5, err_msg=f"{chunk}"
+        )
+        if found.codes is not None:
+            np.testing.assert_array_equal(found.codes, expected.codes)
+        y = decode_chunks(module, held, np.asarray(expected.latents), chunk)
+        np.testing.assert_allclose(y, signal, rtol=1e-4, atol=1e-5, err_msg=f"{chunk}")
+        assert len(quick_programs) == 2  # one each way
+    if found.codes is not None:
+        again = decode_chunks(module, held, found.codes, chunk)
+        np.testing.assert_allclose(again, y, atol=1e-6)
+
+
+@pytest.mark.parametrize("name,short", [("wave", 6 * 30 - 4), ("video", 12)])
+def test_a_length_that_does_not_fit_is_padded_and_cropped(name, short):
+    module, held, sides = MODULES[name], variables(name), SIDES[name]
+    x = drawn(1, short, *sides, 2)
+    full = 6 * 30 if name == "wave" else 13
+    widths = ((0, 0), (0, full - short), *((0, 0),) * (x.ndim - 2))
+    padded = np.pad(x, widths, mode="constant" if name == "wave" else "edge")
+    found = encode_chunks(module, held, x, 12)
+    expected, signal = whole(module, held, padded)
+    np.testing.assert_allclose(found.latents, expected.latents, rtol=1e-4, atol=1e-5)
+    y = decode_chunks(module, held, found.latents, 12, length=short)
+    assert y.shape == x.shape
+    np.testing.assert_allclose(y, signal[:, :short], rtol=1e-4, atol=1e-5)
+
+
+def test_pieces_cover_every_latent_once_and_have_one_size():
+    for count in range(1, 30):
+        for chunk, before, after in [(1, 0, 0), (1, 3, 2), (4, 0, 5), (7, 6, 0)]:
+            pieces = list(chunks._pieces(count, chunk, before, after))
+            kept = [i for p in pieces for i in range(p.first, p.last)]
+            assert kept == list(range(count))
+            assert len({p.size for p in pieces}) == 1
+            for p in pieces:
+                assert 0 <= p.start and p.start + p.size <= count
+                assert p.start == 0 or p.first - p.start >= before
+                assert p.start + p.size == count or p.start + p.size - p.last >= after
+    with pytest.raises(ValueError, match="at least 1"):
+        list(chunks._pieces(4, 0, 1, 1))
+
+
+def test_what_depends_on_the_whole_signal_is_refused():
+    shape = {"channels": 4, "multipliers": (1, 1), "dims": 1, "out": 4}
+    module = Tokenizer(ConvEncoder(**shape), ConvDecoder(**shape), None, dim=2)
+    for call in (encode_chunks, decode_chunks):
+        with pytest.raises(ValueError, match="GroupNorm takes statistics"):
+            call(module, {}, drawn(1, 8, 2), 4)
