@@ -18,7 +18,7 @@ HELP = {
     "config": "the experiment's file; without it, that of the workdir's run",
     "workdir": "the run's folder; the same command with the same folder resumes",
     "variant": "one of the file's VARIANTS, in place of its CONFIG",
-    "force": "take over a folder that belongs to another experiment",
+    "force": "replace what is there: another experiment's folder, a file of that name",
 }
 
 
@@ -29,24 +29,28 @@ class Command:
     experiment: with its overrides applied; None for a program that takes none.
     workdir:    None where it was not given; `open_workdir` asks for it.
     flags:      the program's own, by name; one that was not given is absent.
+    inputs:     words that are no options, for a program that takes files.
     """
 
     experiment: Any
     workdir: Path | None
     force: bool
     flags: Mapping[str, Any]
+    inputs: tuple[str, ...] = ()
 
 
 def parse(
     argv: Sequence[str],
     stage: type[Experiment] | None,
     flags: Mapping[str, Any] | None = None,
+    inputs: bool = False,
 ) -> Command:
     """Reads `--config=FILE --workdir=DIR --variant=NAME --force`, overrides and flags.
 
     stage: the experiment the program is for (Experiment for any, None for none).
     flags: name -> annotation, such as {"label": int, "out": str}, with underscores
         written as dashes. A bool flag may stand without a value.
+    inputs: whether words that are no options are taken, as the names of files.
 
     Both `--key=value` and `--key value` do. Without --config the experiment is that of
     the workdir's config.json. `--help` prints the options, and the fields of the
@@ -56,7 +60,7 @@ def parse(
     known = {**(OPTIONS if stage else {"workdir": str}), **flags}
     asked = bool({"--help", "-h"} & set(argv))
     argv = [text for text in argv if text not in ("--help", "-h")]
-    given, changes = _split(argv, known, stage)
+    given, changes, words = _split(argv, known, stage, inputs)
     values = {
         name: expression.parse(text, known[name], f"--{_dashed(name)}")
         for name, text in given.items()
@@ -74,18 +78,23 @@ def parse(
         workdir=workdir,
         force=values.get("force", False),
         flags={name: values[name] for name in flags if name in values},
+        inputs=words,
     )
 
 
 def _split(
-    argv: Sequence[str], known: Mapping[str, Any], stage: type | None
-) -> tuple[dict[str, str], dict[str, str]]:
-    """(option -> text, dotted path -> text)."""
+    argv: Sequence[str], known: Mapping[str, Any], stage: type | None, inputs: bool
+) -> tuple[dict[str, str], dict[str, str], tuple[str, ...]]:
+    """(option -> text, dotted path -> text, words that are neither)."""
+    words = []
     given: dict[str, str] = {}
     changes: dict[str, str] = {}
     rest = list(argv)
     while rest:
         word = rest.pop(0)
+        if inputs and word and not word.startswith("-"):
+            words.append(word)
+            continue
         key, equals, text = word.removeprefix("--").partition("=")
         if not word.startswith("--") or not key:
             raise BadInput(f"{word!r} is no option; write --config=FILE, --workdir=DIR")
@@ -104,7 +113,7 @@ def _split(
             else:
                 raise BadInput(f"--{key} has no value; write --{key}=...")
         held[name] = text
-    return given, changes
+    return given, changes, tuple(words)
 
 
 def _advice(name: str, known: Mapping[str, Any], stage: type | None) -> str:

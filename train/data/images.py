@@ -137,7 +137,7 @@ def fit(
     Resampling is bicubic and antialiased; smaller pictures are enlarged. Alpha is laid
     on white; grey is repeated to RGB, RGB becomes grey by luma (ITU-R 601).
     """
-    image = _opaque(image)
+    image = opaque(image)
     height, width = image.shape[:2]
     side = min(height, width)
     # With slack + 1 places every one is equally likely and 0.5 is the middle.
@@ -159,7 +159,7 @@ def fit(
     return np.repeat(image, 3, axis=-1) if channels > image.shape[-1] else image
 
 
-def _opaque(image: np.ndarray) -> np.ndarray:
+def opaque(image: np.ndarray) -> np.ndarray:
     """Lays (grey, alpha) or RGBA on white; other pictures pass through."""
     if image.shape[-1] in (1, 3):
         return image

@@ -1,0 +1,86 @@
+"""Files from `train.compress` to signal files again.
+
+python -m train.decompress coded/ --bundle=runs/tok --out=decoded
+
+Pictures become PNG, sounds WAV or FLAC, series and clips what they were. Every input is
+checked and its codes are read before the first file is written.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from train.coding import BATCH, Opened, listed, open_bundle, targets
+from train.command import parse
+from train.compress import SUFFIX
+from train.container import Header, bundle_name, checksum_of_codes, unpack
+from train.entropy import decode
+from train.errors import BadInput, run
+from train.media import Signal
+from train.pictures import write_bytes
+
+FLAGS = {"bundle": str, "out": str, "force": bool}
+
+
+def codes_of(opened: Opened, path: Path) -> tuple[Header, np.ndarray]:
+    """(header, codes (tiles, places, books)) of a file, or BadInput that names it."""
+    try:
+        header, payload = unpack(path.read_bytes())
+        return header, _codes(opened, header, payload)
+    except (BadInput, OSError) as error:
+        raise BadInput(f"{path}: {error}") from error
+
+
+def _codes(opened: Opened, header: Header, payload: bytes) -> np.ndarray:
+    contract, prior = opened.contract, opened.prior
+    mine = bundle_name(contract.fingerprint)
+    if header.bundle != mine:
+        raise BadInput(
+            f"it was made with bundle {header.bundle.hex()}, --bundle is {mine.hex()}; "
+            f"write the one it was made with"
+        )
+    if header.coder.needs_prior and (prior is None or prior.name != header.prior):
+        have = "none" if prior is None else prior.name.hex()
+        raise BadInput(
+            f"it was coded under prior.npz {header.prior.hex()} and the bundle has "
+            f"{have}; put the one that it was coded under into the bundle"
+        )
+    counts = contract.codes[: header.books]
+    try:
+        if header.kind != contract.kind or header.books > len(contract.codes):
+            raise ValueError("kind or books are not the bundle's")
+        tiles = len(opened.tiling(header.coded_shape, header.overlap))
+        tiles *= opened.kind.count(header.shape[-1], contract.shape[-1])
+        places = int(np.prod(contract.code_grid))
+        codes = decode(payload, tiles, places, counts, header.coder, prior)
+        if checksum_of_codes(codes) != header.codes:
+            raise ValueError("its codes are not those that were written")
+    except (ValueError, MemoryError) as error:
+        raise BadInput(f"it cannot be decoded: {error}; compress it again") from error
+    return codes
+
+
+def main(argv=None):
+    command = parse(argv, None, FLAGS, inputs=True)
+    if command.workdir:
+        raise BadInput("--workdir says nothing here; write --bundle=DIR")
+    opened = open_bundle(command.flags.get("bundle"))
+    paths = listed(command.inputs, (SUFFIX,))
+    found = [codes_of(opened, path) for path in tqdm(paths, "reading", leave=False)]
+    names = ((p, header.suffix) for p, (header, _) in zip(paths, found, strict=True))
+    outs = targets(command.flags.get("out"), names, command.force)
+    # One compilation for all files, as when they were coded.
+    tiles = max(len(codes) for _, codes in found)
+    batch = min(BATCH, 1 << (tiles - 1).bit_length())
+    opened = dataclasses.replace(opened, batch=batch)
+    for path, out, (header, codes) in zip(paths, outs, found, strict=True):
+        values = opened.rebuild(header, codes)
+        signal = Signal(values, header.rate, header.suffix, header.extra)
+        write_bytes(out, opened.kind.write(signal))
+        print(f"{path} -> {out}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,269 @@
+"""Files of pictures, sounds and clips as arrays, and back, for the codec.
+
+What every kind of signal has to the codec is `Kind`; `train.tables` has the kinds whose
+files hold numbers. Values are (*axes, c), uint8 for pixels
+and float32 for all else. What a reader cannot read it refuses with Unreadable or
+BadInput, in words that a program puts behind the file's name.
+"""
+
+import dataclasses
+import io
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from train.data.images import Unreadable, decode, opaque
+from train.errors import BadInput
+from train.pictures import png
+from vqdit.metrics.audio import si_sdr
+
+PIXELS = ("image", "video")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Signal:
+    """What a file holds.
+
+    rate:   samples or frames a second; 0 where the file does not say.
+    suffix: of the file that the values become again.
+    extra:  what the kind's `write` needs besides values and rate.
+    """
+
+    values: np.ndarray
+    rate: float = 0.0
+    suffix: str = ""
+    extra: bytes = b""
+
+
+class Kind:
+    """How a kind of signal is read, written and measured."""
+
+    suffixes: tuple[str, ...] = ()
+    score = "PSNR"
+    unit = "bits per value"
+
+    def read(self, path: Path) -> Signal:
+        """The file as an array."""
+        raise NotImplementedError
+
+    def write(self, signal: Signal) -> bytes:
+        """The inverse, in the format of signal.suffix."""
+        raise NotImplementedError
+
+    def planes(self, values: np.ndarray, channels: int) -> np.ndarray:
+        """(p, *axes, channels): what a tokenizer of as many channels is given."""
+        if values.shape[-1] != channels:
+            raise BadInput(
+                f"it has {values.shape[-1]} channels, and the bundle takes {channels}"
+            )
+        return values[None]
+
+    def count(self, channels: int, taken: int) -> int:
+        """How many planes a signal of `channels` is to a tokenizer of `taken`."""
+        return 1
+
+    def merge(self, planes: np.ndarray, channels: int) -> np.ndarray:
+        """The inverse of `planes`, of a signal that had, or is to have, `channels`."""
+        return planes[0]
+
+    def resample(self, values: np.ndarray, rate: float, to: float) -> np.ndarray:
+        """The same signal at another rate along its first axis."""
+        raise BadInput(f"it has a rate of {rate:g}, the bundle {to:g}")
+
+    def measure(self, original: np.ndarray, decoded: np.ndarray) -> float:
+        """How near the decoded values are, in dB."""
+        peak = float(original.max()) - float(original.min())
+        return decibels(np.square(peak), original, decoded)
+
+    def units(self, values: np.ndarray, rate: float) -> float:
+        """What bits are divided by to be in `unit`."""
+        return values.size
+
+
+class Pictures(Kind):
+    """PNG, JPEG and others that Pillow reads, to PNG. Alpha is laid on white."""
+
+    suffixes = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+    unit = "bits per pixel"
+
+    def read(self, path):
+        values = opaque(decode(path.read_bytes(), upright=True))
+        return Signal(np.ascontiguousarray(values), 0.0, ".png")
+
+    def write(self, signal):
+        return png(signal.values)
+
+    def planes(self, values, channels):
+        if channels == 1 and values.shape[-1] == 3:
+            return _luma(values)[None]
+        if channels == 3 and values.shape[-1] == 1:
+            return np.repeat(values, 3, axis=-1)[None]
+        return super().planes(values, channels)
+
+    def merge(self, planes, channels):
+        values = planes[0]
+        if channels == 1 and values.shape[-1] == 3:
+            return _luma(values)
+        return values
+
+    def measure(self, original, decoded):
+        return decibels(255.0**2, original, decoded)
+
+    def units(self, values, rate):
+        return values.size / values.shape[-1]
+
+
+class Clips(Pictures):
+    """GIF and MP4, each to its own; a GIF's palette and H.264 lose a little more."""
+
+    suffixes = (".gif", ".mp4")
+
+    def read(self, path):
+        frames, rate = (_gif if path.suffix.lower() == ".gif" else _mp4)(path)
+        return Signal(frames, rate, path.suffix.lower())
+
+    def write(self, signal):
+        frames = np.repeat(signal.values, 4 - signal.values.shape[-1], -1)[..., :3]
+        file = io.BytesIO()
+        if signal.suffix == ".gif":
+            pictures = [Image.fromarray(frame) for frame in frames]
+            # GIF counts in hundredths; players take less than two for a mistake.
+            duration = max(20, round(1000 / signal.rate / 10) * 10)
+            pictures[0].save(
+                file,
+                "gif",
+                save_all=True,
+                append_images=pictures[1:],
+                duration=duration,
+                loop=0,
+            )
+            return file.getvalue()
+        import imageio.v3 as imageio
+
+        # Colour at full resolution, which also allows odd sizes.
+        with imageio.imopen(file, "w", plugin="pyav", extension=".mp4") as out:
+            out.init_video_stream(
+                "libx264", fps=Fraction(signal.rate), pixel_format="yuv444p"
+            )
+            out._video_stream.options = {"crf": "10"}
+            for frame in frames:
+                out.write_frame(frame)
+        return file.getvalue()
+
+    def resample(self, values, rate, to):
+        count = max(1, round(len(values) * to / rate))
+        places = np.round(np.arange(count) * rate / to).astype(int)
+        return values[np.minimum(places, len(values) - 1)]
+
+
+class Sound(Kind):
+    """WAV, FLAC and OGG to 16-bit WAV or FLAC. Each channel is a signal of its own for
+    a tokenizer of one channel; one channel is doubled for a tokenizer of two."""
+
+    suffixes = (".wav", ".flac", ".ogg")
+    score, unit = "SI-SDR", "kbps"
+
+    def read(self, path):
+        import soundfile
+
+        try:
+            with soundfile.SoundFile(io.BytesIO(path.read_bytes())) as file:
+                values, rate = (
+                    file.read(dtype="float32", always_2d=True),
+                    (file.samplerate),
+                )
+        except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
+            raise Unreadable(f"no sound file ({error})") from error
+        check(values)
+        suffix = ".flac" if path.suffix.lower() == ".flac" else ".wav"
+        return Signal(values, float(rate), suffix)
+
+    def write(self, signal):
+        import soundfile
+
+        file = io.BytesIO()
+        name = signal.suffix[1:].upper()
+        values = np.clip(signal.values, -1, 1)
+        soundfile.write(file, values, round(signal.rate), format=name, subtype="PCM_16")
+        return file.getvalue()
+
+    def planes(self, values, channels):
+        if channels == 1:
+            return np.ascontiguousarray(values.T)[..., None]
+        if values.shape[-1] == 1:
+            return np.repeat(values, channels, axis=-1)[None]
+        return super().planes(values, channels)
+
+    def count(self, channels, taken):
+        return channels if taken == 1 else 1
+
+    def merge(self, planes, channels):
+        if planes.shape[-1] == 1:
+            return planes[..., 0].T
+        return planes[0].mean(-1, keepdims=True) if channels == 1 else planes[0]
+
+    def resample(self, values, rate, to):
+        from scipy.signal import resample_poly
+
+        ratio = Fraction(to).limit_denominator(1000) / Fraction(rate).limit_denominator(
+            1000
+        )
+        found = resample_poly(values, ratio.numerator, ratio.denominator, axis=0)
+        return found.astype(np.float32)
+
+    def measure(self, original, decoded):
+        """Mean over channels that are not silent; nan where all are."""
+        ratios = si_sdr(original.T, decoded.T)
+        return float(np.nanmean(ratios)) if np.isfinite(ratios).any() else np.nan
+
+    def units(self, values, rate):
+        return 1000 * len(values) / rate
+
+
+def _luma(values):
+    """ITU-R 601, as Pillow's; a grey picture in RGB comes back as it was."""
+    weights = np.array([19595, 38470, 7471], np.uint32)  # of 2**16
+    grey = (values.astype(np.uint32) @ weights + 2**15) >> 16
+    return grey.astype(np.uint8)[..., None]
+
+
+def decibels(peak_squared: float, original: np.ndarray, decoded: np.ndarray) -> float:
+    """Peak signal to noise; inf where nothing differs."""
+    error = np.square(original.astype(np.float64) - decoded).mean()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(10 * np.log10(peak_squared / error)) if error else np.inf
+
+
+def check(values: np.ndarray) -> None:
+    """Raises Unreadable for nothing at all, and for NaN and infinities."""
+    if not values.size:
+        raise Unreadable("it is empty")
+    if not np.isfinite(values).all():
+        raise Unreadable("it has values that are not finite")
+
+
+def _gif(path) -> tuple[np.ndarray, float]:
+    try:
+        with Image.open(path, formats=("GIF",)) as picture:
+            frames, milliseconds = [], 0.0
+            for i in range(picture.n_frames):
+                picture.seek(i)
+                frames.append(np.asarray(picture.convert("RGB")))
+                milliseconds += picture.info.get("duration", 0)
+    except Exception as error:  # a broken file may raise anything from inside Pillow
+        raise Unreadable(f"no GIF file ({error})") from error
+    return np.stack(frames), 1000 * len(frames) / (milliseconds or 100 * len(frames))
+
+
+def _mp4(path) -> tuple[np.ndarray, float]:
+    import imageio.v3 as imageio
+
+    try:
+        with imageio.imopen(path, "r", plugin="pyav") as file:
+            frames = file.read()
+            rate = float(file.metadata()["fps"])
+    except Exception as error:  # FFmpeg's errors are many
+        raise Unreadable(f"no video file ({error})") from error
+    return frames, rate

@@ -1,0 +1,98 @@
+"""A signal of any size as tiles of one size, and back: edges padded, overlaps blended.
+
+Nothing here copies a padded signal: a tile that sticks out repeats the last value, by
+clipped indices, and what sticks out is dropped when the tiles are joined.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+
+class Tiling:
+    """Where the tiles of a signal lie.
+
+    size:    (*axes,) of the signal, without channels.
+    tile:    (*axes,) of a tile.
+    overlap: samples that neighbours share along every axis on which there are two or
+        more; less than every side of the tile.
+    """
+
+    def __init__(self, size: tuple[int, ...], tile: tuple[int, ...], overlap: int = 0):
+        if len(size) != len(tile) or min(size, default=0) < 1:
+            raise ValueError(f"a signal of {size} does not divide into tiles of {tile}")
+        if not 0 <= overlap < min(tile):
+            raise ValueError(
+                f"overlap={overlap} does not fit tiles of {tile}; write 0 to "
+                f"{min(tile) - 1}"
+            )
+        self.size, self.tile, self.overlap = tuple(size), tuple(tile), overlap
+        self.counts = tuple(
+            1 + max(0, -(-(whole - part) // (part - overlap)))
+            for whole, part in zip(size, tile, strict=True)
+        )
+
+    def __len__(self) -> int:
+        return math.prod(self.counts)
+
+    def cut(
+        self, signal: Shaped[np.ndarray, "*size c"], start: int, stop: int
+    ) -> Shaped[np.ndarray, "n *tile c"]:
+        """Tiles start to stop, in row-major order of where they lie."""
+        tiles = []
+        for at in itertools.islice(self._corners(), start, stop):
+            places = [
+                np.minimum(np.arange(low, low + side), whole - 1)
+                for low, side, whole in zip(at, self.tile, self.size, strict=True)
+            ]
+            tiles.append(signal[np.ix_(*places)])
+        return np.stack(tiles)
+
+    def join(
+        self, tiles: Iterable[Float[np.ndarray, "*tile c"]], channels: int
+    ) -> Float[np.ndarray, "*size c"]:
+        """The inverse of `cut` over all tiles, which may come from a generator.
+
+        Where tiles overlap they are averaged with weights that fall linearly towards
+        each tile's border, so that no seam is left.
+        """
+        out = np.zeros((*self.size, channels), np.float32)
+        whole = np.zeros((*self.size, 1), np.float32)
+        ramps = [_ramp(side, self.overlap) for side in self.tile]
+        weight = np.ones((1,) * len(ramps), np.float32)
+        for axis, ramp in enumerate(ramps):
+            shape = [1] * len(ramps)
+            shape[axis] = -1
+            weight = weight * ramp.reshape(shape)
+        weight = weight[..., None]
+        for at, tile in zip(self._corners(), tiles, strict=True):
+            inside = tuple(
+                slice(low, min(low + side, size))
+                for low, side, size in zip(at, self.tile, self.size, strict=True)
+            )
+            kept = tuple(slice(0, place.stop - place.start) for place in inside)
+            if self.overlap:
+                out[inside] += weight[kept] * tile[kept]
+                whole[inside] += weight[kept]
+            else:
+                out[inside] = tile[kept]
+        return out / whole if self.overlap else out
+
+    def _corners(self):
+        steps = [side - self.overlap for side in self.tile]
+        return itertools.product(
+            *(
+                range(0, count * step, step)
+                for count, step in zip(self.counts, steps, strict=True)
+            )
+        )
+
+
+def _ramp(side: int, overlap: int) -> np.ndarray:
+    """(side,) weights: 1 inside, falling to 1 / (overlap + 1) at both ends."""
+    place = np.arange(side)
+    edge = np.minimum(place + 1, side - place) / (overlap + 1)
+    return np.minimum(1.0, edge).astype(np.float32)
