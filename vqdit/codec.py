@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Num, Shaped
 
 from vqdit.quantizers import Quantized
-from vqdit.tokenizer import Tokenizer, to_signal
+from vqdit.tokenizer import Tokenizer, decode_chunks, encode_chunks, to_signal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,10 +101,34 @@ class Codec:
         self, q: Shaped[Array | np.ndarray, "b *grid d"]
     ) -> Float[Array, "b *shape c"]:
         """Codes (integers) or quantized latents (floats) -> the signal."""
-        q = jnp.asarray(q)
-        if jnp.issubdtype(q.dtype, jnp.integer) and not self.contract.codes:
-            raise ValueError("this tokenizer is continuous: decode latents, not codes")
-        return self._run("decode", q)
+        return self._run("decode", jnp.asarray(self._decodable(q)))
+
+    def encode_long(
+        self, x: Float[Array | np.ndarray, "b l *rest"], chunk: int
+    ) -> Quantized:
+        """`encode` of audio or video of any length, `chunk` samples or frames a time.
+
+        NumPy arrays, equal to `encode` of the whole to rounding. A length that does not
+        fit is padded at the end, audio by zeros, video by its last frame. Raises
+        ValueError for a tokenizer whose latents depend on the whole signal.
+        """
+        if x.shape[2:] != self.contract.shape[1:] or not x.shape[1]:
+            shape = ", ".join(map(str, self.contract.shape[1:]))
+            raise ValueError(
+                f"this tokenizer takes (b, any length, {shape}); got {x.shape}"
+            )
+        return encode_chunks(self.module, self.variables, _floats(x), chunk)
+
+    def decode_long(
+        self,
+        q: Shaped[Array | np.ndarray, "b n *rest"],
+        chunk: int,
+        length: int | None = None,
+    ) -> Float[np.ndarray, "b l *rest2"]:
+        """`decode` for `encode_long`: to a NumPy array, cropped to `length`."""
+        q = self._decodable(q)
+        x = decode_chunks(self.module, self.variables, q, chunk, length)
+        return x.clip(*_limits(self.contract))
 
     def decode_latents(self, z: Float[Array | np.ndarray, "b *grid d"]) -> Array:
         """The inverse of `latents`: restores the scale and quantizes before decoding.
@@ -121,12 +145,12 @@ class Codec:
                 f"this tokenizer takes (b, {', '.join(map(str, self.contract.shape))})"
                 f" in [-1, 1]; got {x.shape}"
             )
-        if not jnp.issubdtype(x.dtype, jnp.floating):
-            raise ValueError(
-                f"this tokenizer takes floats in [-1, 1]; got {x.dtype}: for uint8 "
-                f"write x / 127.5 - 1"
-            )
-        return x
+        return _floats(x)
+
+    def _decodable(self, q):
+        if jnp.issubdtype(q.dtype, jnp.integer) and not self.contract.codes:
+            raise ValueError("this tokenizer is continuous: decode latents, not codes")
+        return q
 
     def _run(self, name, x):
         return _jitted(self.module, self.contract, name)(self.variables, x)
@@ -134,6 +158,20 @@ class Codec:
     def apply(self, name: str, variables: dict, x: Array):
         """One of the functions above on given variables, for use inside a jit."""
         return _function(self.module, self.contract, name)(variables, x)
+
+
+def _floats(x):
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(
+            f"this tokenizer takes floats in [-1, 1]; got {x.dtype}: for uint8 "
+            f"write x / 127.5 - 1"
+        )
+    return x
+
+
+def _limits(contract):
+    """A signal in units of its spread has no bounds to keep to."""
+    return (None, None) if contract.scale else (-1, 1)
 
 
 @functools.lru_cache(maxsize=64)
@@ -151,8 +189,7 @@ def _function(module, contract, name):
     def latents(variables, x):
         return (module.apply(variables, x, method="latents") - mean) / std
 
-    # A signal in units of its spread has no bounds to keep to.
-    limits = (None, None) if contract.scale else (-1, 1)
+    limits = _limits(contract)
 
     def decode(variables, q):
         return module.apply(variables, q, method="decode").clip(*limits)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from tests import quick
+from vqdit import Codec
+from vqdit.bundle import contract_of
 from vqdit.quantizers import FSQ
 from vqdit.tokenizer import (
     CausalDecoder,
@@ -121,6 +123,22 @@ def test_a_length_that_does_not_fit_is_padded_and_cropped(name, short):
     y = decode_chunks(module, held, found.latents, 12, length=short)
     assert y.shape == x.shape
     np.testing.assert_allclose(y, signal[:, :short], rtol=1e-4, atol=1e-5)
+
+
+def test_a_codec_takes_any_length():
+    module, held = MODULES["wave"], variables("wave")
+    signal = {"kind": "audio", "shape": (12, 2)}
+    codec = Codec(module, held, contract_of(module, signal, (2,), (), (), held))
+    x = drawn(1, 6 * 30 - 4, 2)
+    found, expected = codec.encode_long(x, 12), encode_chunks(module, held, x, 12)
+    np.testing.assert_array_equal(found.codes, expected.codes)
+    y = codec.decode_long(found.codes, 12, length=x.shape[1])
+    expected = decode_chunks(module, held, found.codes, 12, x.shape[1])
+    np.testing.assert_array_equal(y, expected.clip(-1, 1))
+    assert np.abs(expected).max() > 1  # it clips, as does decode
+    for wrong in (x[..., :1], x[:, :0]):
+        with pytest.raises(ValueError, match="any length, 2"):
+            codec.encode_long(wrong, 12)
 
 
 def test_pieces_cover_every_latent_once_and_have_one_size():
