@@ -19,7 +19,7 @@ from configs.imagenet import F16, RANDOM, tokenizer
 from train.config import Optimizer, Run, StageOne, Weights
 from vqdit.quantizers import EMAVectorQuantizer, VectorQuantizer
 
-QUANTIZER = VectorQuantizer(16_384, 8, cosine=True, revive=False)
+QUANTIZER = VectorQuantizer(16_384, 8, cosine=True, revive="none")
 
 CONFIG = StageOne(
     name="llamagen_vq16",
@@ -36,10 +36,10 @@ def _with(quantizer) -> StageOne:
 
 
 VARIANTS = {
-    "revive": _with(QUANTIZER.clone(revive=True)),
+    "revive": _with(QUANTIZER.clone(revive="batch")),
     "euclidean": _with(QUANTIZER.clone(cosine=False)),
     "dim_256": _with(QUANTIZER.clone(dim=256)),
-    "ema": _with(EMAVectorQuantizer(16_384, 8, cosine=True, revive=False)),
+    "ema": _with(EMAVectorQuantizer(16_384, 8, cosine=True, revive="none")),
     "averaged": dataclasses.replace(
         CONFIG, optimizer=dataclasses.replace(CONFIG.optimizer, ema=0.9999)
     ),

@@ -23,7 +23,7 @@ BATCH = 96
 CONFIG = StageOne(
     name="vqgan_f16_1024",
     data=dataclasses.replace(RANDOM, flip=False),
-    model=tokenizer(F16, VectorQuantizer(1024, 256, revive=False)),
+    model=tokenizer(F16, VectorQuantizer(1024, 256, revive="none")),
     losses=Weights(pixel="l1", commit=0.25, codebook=1.0),
     optimizer=Optimizer(peak_lr=4.5e-6 * BATCH, b1=0.5, b2=0.9, clip=None, ema=0.0),
     run=Run(steps=500_000, batch=BATCH, log_every=100, save_every=10_000),
@@ -35,9 +35,9 @@ def _with(quantizer) -> StageOne:
 
 
 VARIANTS = {
-    "revive": _with(CONFIG.model.quantizer.clone(revive=True)),
+    "revive": _with(CONFIG.model.quantizer.clone(revive="batch")),
     "cosine": _with(CONFIG.model.quantizer.clone(cosine=True)),
     "low_dim": _with(CONFIG.model.quantizer.clone(dim=8)),
-    "ema": _with(EMAVectorQuantizer(1024, 256, revive=False)),
+    "ema": _with(EMAVectorQuantizer(1024, 256, revive="none")),
     "fsq": _with(FSQ((8, 5, 5, 5))),
 }

@@ -48,7 +48,7 @@ def with_rows(quantizer, rows):
 
 
 def test_codes_are_the_nearest_codewords():
-    quantizer = VectorQuantizer(7, 3, revive=False)
+    quantizer = VectorQuantizer(7, 3, revive="none")
     variables, z = start(quantizer), draw(40, 3)
     quantized, _ = train(quantizer, variables, z)
     e = codewords(quantizer, variables)
@@ -59,7 +59,7 @@ def test_codes_are_the_nearest_codewords():
 
 
 def test_cosine_codes_see_directions_only():
-    quantizer = EMAVectorQuantizer(7, 3, cosine=True, revive=False)
+    quantizer = EMAVectorQuantizer(7, 3, cosine=True, revive="none")
     variables, z = start(quantizer), draw(40, 3)
     near, _ = train(quantizer, variables, z)
     far, _ = train(quantizer, variables, 50 * z)
@@ -71,7 +71,7 @@ def test_cosine_codes_see_directions_only():
 
 def test_moving_averages_have_their_closed_form():
     """Appendix A.1 in NumPy, over three batches."""
-    quantizer = EMAVectorQuantizer(4, 2, decay=0.8, revive=False)
+    quantizer = EMAVectorQuantizer(4, 2, decay=0.8, revive="none")
     variables = start(quantizer)
     state = jax.device_get(variables["codebook"])
     counts, sums = state["counts"], state["sums"]
@@ -90,7 +90,7 @@ def test_moving_averages_have_their_closed_form():
 
 def test_moving_averages_settle_on_the_means():
     """Two clusters, two codes near them: each becomes its cluster's mean."""
-    quantizer = EMAVectorQuantizer(2, 2, decay=0.5, revive=False)
+    quantizer = EMAVectorQuantizer(2, 2, decay=0.5, revive="none")
     z = jnp.concatenate([draw(10, 2, scale=0.1), 3 + draw(30, 2, seed=1, scale=0.1)])
     variables = with_rows(quantizer, [[0, 0], [2, 2]])
     for _ in range(30):
@@ -101,7 +101,7 @@ def test_moving_averages_settle_on_the_means():
 
 def test_losses_pull_codes_to_vectors_and_vectors_to_codes_apart():
     """Gradients of the mean square, each to its own side only (eq. 3)."""
-    quantizer = VectorQuantizer(5, 3, revive=False)
+    quantizer = VectorQuantizer(5, 3, revive="none")
     variables, z = start(quantizer), draw(20, 3)
     table = variables["params"]["codewords"]
 
@@ -160,7 +160,7 @@ def test_latents_pass_through_at_no_loss_until_the_codebook_is_set(kind, cosine)
 @pytest.mark.parametrize("cosine", [False, True])
 def test_codebook_from_data_is_its_clusters(kind, cosine):
     """Four tight clusters in four directions, four codes: each is a mean."""
-    quantizer = kind(4, 2, start="kmeans", cosine=cosine, revive=False)
+    quantizer = kind(4, 2, start="kmeans", cosine=cosine, revive="none")
     centres = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]], np.float32)
     z = jnp.repeat(jnp.asarray(centres), 8, axis=0) + draw(32, 2, scale=1e-3)
     for seed in range(9):  # two starts in one cluster may both stay there
@@ -211,7 +211,7 @@ def test_a_revived_code_of_averages_weighs_as_an_average_code():
 
 
 def test_codes_stay_dead_without_revival():
-    quantizer = EMAVectorQuantizer(3, 2, window=8, revive=False)
+    quantizer = EMAVectorQuantizer(3, 2, window=8, revive="none")
     variables = with_rows(quantizer, [[0, 0], [90, 90], [-90, 90]])
     for _ in range(3):
         quantized, variables = train(quantizer, variables, draw(8, 2))
@@ -288,7 +288,7 @@ def test_reviving_needs_a_key(kind):
     call = lambda v: quantizer.apply(v, jnp.zeros((3, 2)), train=True, mutable=True)
     with pytest.raises(ValueError, match="pass key="):
         jax.eval_shape(call, start(quantizer))
-    still = dataclasses.replace(quantizer, revive=False)
+    still = dataclasses.replace(quantizer, revive="none")
     call = lambda v: still.apply(v, jnp.zeros((3, 2)), train=True, mutable=True)
     jax.eval_shape(call, start(still))
 

@@ -4,20 +4,41 @@ A quantizer is a Linen module with `__call__(z, train=, key=)`, `decode(codes)`,
 properties `dim` and `code_counts`. `None` in its place means continuous latents.
 """
 
+from vqdit.quantizers.bsq import BSQ
+from vqdit.quantizers.estimators import rotation, straight_through
 from vqdit.quantizers.fsq import FSQ
+from vqdit.quantizers.grouped import GroupedQuantizer
+from vqdit.quantizers.gumbel import GumbelQuantizer
 from vqdit.quantizers.health import UsageWindow, usage_metrics
+from vqdit.quantizers.ibq import IBQ
 from vqdit.quantizers.kmeans import kmeans
-from vqdit.quantizers.quantized import Quantized, nearest, straight_through
+from vqdit.quantizers.lfq import LFQ
+from vqdit.quantizers.multiscale import MultiScaleQuantizer
+from vqdit.quantizers.quantized import Quantized
+from vqdit.quantizers.residual import ResidualQuantizer
+from vqdit.quantizers.residual_fsq import ResidualFSQ
+from vqdit.quantizers.search import nearest
+from vqdit.quantizers.simvq import SimVQ
 from vqdit.quantizers.vq import EMAVectorQuantizer, VectorQuantizer
 
 __all__ = [
+    "BSQ",
     "FSQ",
+    "IBQ",
+    "LFQ",
     "EMAVectorQuantizer",
+    "GroupedQuantizer",
+    "GumbelQuantizer",
+    "MultiScaleQuantizer",
     "Quantized",
+    "ResidualFSQ",
+    "ResidualQuantizer",
+    "SimVQ",
     "UsageWindow",
     "VectorQuantizer",
     "kmeans",
     "nearest",
+    "rotation",
     "straight_through",
     "usage_metrics",
 ]

@@ -2,17 +2,15 @@
 
 import math
 
-import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 
-from vqdit.quantizers.health import UsageWindow, usage_metrics
-from vqdit.quantizers.quantized import Quantized, straight_through
+from vqdit.quantizers.book import Book
+from vqdit.quantizers.estimators import Estimator
 
 
-class FSQ(nn.Module):
+class FSQ(Book):
     """Bounds every channel and rounds it to one of levels[i] values in [-1, 1].
 
     The product of the levels is the number of codes; a code is the mixed-radix number
@@ -23,13 +21,11 @@ class FSQ(nn.Module):
 
     levels: tuple[int, ...]
     window: int = 65_536
+    estimator: Estimator = "straight_through"
 
     def __post_init__(self):
         object.__setattr__(self, "levels", tuple(self.levels))
-        if not self.levels or min(self.levels) < 2:
-            raise ValueError(
-                f"FSQ.levels {self.levels}: write at least 2 levels for every channel"
-            )
+        check_levels(self)
         super().__post_init__()
 
     @property
@@ -42,60 +38,52 @@ class FSQ(nn.Module):
         """Codes in all."""
         return math.prod(self.levels)
 
-    @property
-    def code_counts(self) -> tuple[int, ...]:
-        """Codes in each codebook."""
-        return (self.num_codes,)
+    def project(self, z: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        """The bound of the paper's equation 1 and its listing, in units of 1."""
+        return bound(z, self.levels)
 
-    def setup(self):
-        self.usage = UsageWindow(self.num_codes, self.window, name="usage")
-
-    def decode(self, codes: Int[Array, "*b 1"]) -> Float[Array, "*b d"]:
-        """Codes -> latents, float32."""
-        levels = np.array(self.levels)
-        digits = codes // self._basis() % levels
-        half = levels // 2
-        return (digits - half) / half.astype(np.float32)
-
-    def __call__(
-        self,
-        z: Float[Array, "*b d"],
-        *,
-        train: bool = False,
-        key: Key[Array, ""] | None = None,
-    ) -> Quantized:
-        """`key` is not used; nothing is drawn."""
-        del key
-        if z.shape[-1] != self.dim:
-            raise ValueError(f"z is {z.shape}; FSQ has {self.dim} levels")
+    def search(self, u: Float[Array, "n d"]) -> Int[Array, "n"]:
+        """The code of the nearest level of every channel."""
         levels = np.array(self.levels)
         half = levels // 2
-        bounded = self._bound(z.astype(jnp.float32))
-        digits = jnp.round(bounded).astype(jnp.int32) + half
+        digits = jnp.round(u * half.astype(np.float32)).astype(jnp.int32) + half
         # The bound's margin of a thousandth is more than a level when they are many.
-        digits = jnp.clip(digits, 0, levels - 1)
-        codes = (digits * self._basis()).sum(-1, keepdims=True).astype(jnp.int32)
-        latents = self.decode(codes)
-        if train:
-            scaled = bounded / half.astype(np.float32)
-            latents = straight_through(scaled, latents)
-        if self.is_initializing():
-            self.usage.metrics()  # a submodule's state exists once it is called
-        if train and not self.is_initializing():
-            self.usage.update(codes.reshape(-1))
-            metrics = self.usage.metrics()
-        else:
-            counts = jnp.zeros(self.num_codes, jnp.int32)
-            metrics = usage_metrics(counts.at[codes.reshape(-1)].add(1))
-        metrics = {name: lax.stop_gradient(value) for name, value in metrics.items()}
-        return Quantized(latents.astype(z.dtype), codes, {}, metrics)
+        return number(jnp.clip(digits, 0, levels - 1), self.levels)
 
-    def _bound(self, z):
-        levels = np.array(self.levels)
-        half = (levels - 1) * (1 + 1e-3) / 2
-        offset = np.where(levels % 2 == 0, 0.5, 0.0)
-        shift = np.arctanh(offset / half)
-        return jnp.tanh(z + shift) * half - offset
+    def look_up(self, index: Int[Array, "*b"]) -> Float[Array, "*b d"]:
+        """Levels as numbers in [-1, 1]."""
+        half = np.array(self.levels) // 2
+        return (digits_of(index, self.levels) - half) / half.astype(np.float32)
 
-    def _basis(self):
-        return np.concatenate([[1], np.cumprod(self.levels[:-1])]).astype(np.int32)
+
+def check_levels(quantizer) -> None:
+    """Raises ValueError for levels that are no grid."""
+    levels = quantizer.levels
+    if not levels or min(levels) < 2:
+        raise ValueError(
+            f"{type(quantizer).__name__}.levels {levels}: write at least 2 levels for "
+            "every channel"
+        )
+
+
+def bound(z: Float[Array, "*b d"], levels: tuple[int, ...]) -> Float[Array, "*b d"]:
+    """z squashed to the range of its levels, of which the middle one is 0."""
+    count = np.array(levels)
+    half = (count - 1) * (1 + 1e-3) / 2
+    offset = np.where(count % 2 == 0, 0.5, 0.0)
+    shift = np.arctanh(offset / half)
+    return (jnp.tanh(z + shift) * half - offset) / (count // 2).astype(np.float32)
+
+
+def number(digits: Int[Array, "*b d"], levels: tuple[int, ...]) -> Int[Array, "*b"]:
+    """Digits -> mixed-radix number, first digit fastest."""
+    return (digits * _basis(levels)).sum(-1).astype(jnp.int32)
+
+
+def digits_of(index: Int[Array, "*b"], levels: tuple[int, ...]) -> Int[Array, "*b d"]:
+    """The inverse of `number`."""
+    return index[..., None] // _basis(levels) % np.array(levels)
+
+
+def _basis(levels):
+    return np.concatenate([[1], np.cumprod(levels[:-1])]).astype(np.int32)

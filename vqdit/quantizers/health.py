@@ -1,9 +1,16 @@
-"""The health of a codebook: usage over a fixed window, and revival of dead codes."""
+"""The health of codebooks: usage over a fixed window, revival of dead codes."""
+
+from collections.abc import Sequence
+from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
+
+# What becomes of a dead code: a vector of the current batch (after arXiv:2005.00341,
+# section 3.1), or half of one of the most used codes (as UViM's, arXiv:2205.10337).
+Revive = Literal["none", "batch", "split"]
 
 
 class UsageWindow(nn.Module):
@@ -68,10 +75,25 @@ class UsageWindow(nn.Module):
 
 
 def usage_metrics(counts: Int[Array, "k"]) -> dict[str, Array]:
-    """usage: share of codes with a count; perplexity: exp of the entropy in nats."""
+    """Of the codes counted. usage: share of codes with a count; perplexity: exp of the
+    entropy in nats; entropy_bits: the entropy in bits, at most log2 k.
+    """
     p = counts / jnp.maximum(counts.sum(), 1)
     entropy = -jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1.0)), 0.0).sum()
-    return {"usage": (counts > 0).mean(), "perplexity": jnp.exp(entropy)}
+    return {
+        "usage": (counts > 0).mean(),
+        "perplexity": jnp.exp(entropy),
+        "entropy_bits": entropy / jnp.log(2.0),
+    }
+
+
+def over_books(metrics: Sequence[dict[str, Array]]) -> dict[str, Array]:
+    """Means over the books; "revived" is a sum, and the worst usage is "usage_min"."""
+    out = {name: sum(m[name] for m in metrics) / len(metrics) for name in metrics[0]}
+    if "revived" in out:
+        out["revived"] = sum(m["revived"] for m in metrics)
+    worst = [m.get("usage_min", m["usage"]) for m in metrics]
+    return out | {"usage_min": jnp.stack(worst).min()}
 
 
 def replacements(
@@ -80,3 +102,15 @@ def replacements(
     """One vector of the batch per code, drawn without repeats while they last."""
     order = jax.random.permutation(key, z.shape[0])
     return z[order[jnp.arange(num_codes) % z.shape[0]]]
+
+
+def split_sources(counts: Int[Array, "k"], dead: Bool[Array, "k"]) -> Int[Array, "k"]:
+    """The code that each dead code splits: the first dead the most used, and so on.
+
+    Once every used code is split, again from the most used on. Only the dead codes'
+    entries mean anything.
+    """
+    used = jnp.where(dead, 0, counts)
+    order = jnp.argsort(-used)
+    place = (jnp.cumsum(dead) - 1) % jnp.maximum((used > 0).sum(), 1)
+    return order[place]

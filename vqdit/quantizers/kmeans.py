@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from vqdit.quantizers.quantized import nearest, unit
+from vqdit.quantizers.quantized import unit
+from vqdit.quantizers.search import nearest
 
 
 @partial(jax.jit, static_argnames=("k", "iterations", "cosine"))

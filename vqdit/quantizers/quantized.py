@@ -1,11 +1,11 @@
-"""What every quantizer returns, and the pieces they share."""
+"""What every quantizer returns."""
 
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 
 class Quantized(flax.struct.PyTreeNode):
@@ -25,17 +25,9 @@ class Quantized(flax.struct.PyTreeNode):
     metrics: dict[str, Any]
 
 
-def straight_through(z: Float[Array, "*b d"], q: Float[Array, "*b d"]) -> Array:
-    """q forward, the identity backward (arXiv:1308.3432)."""
-    return z + jax.lax.stop_gradient(q - z)
-
-
-def nearest(z: Float[Array, "n d"], codewords: Float[Array, "k d"]) -> Int[Array, "n"]:
-    """Index of the nearest codeword in L2, computed in float32."""
-    # On TPU and GPU a float32 matmul still rounds its inputs unless told not to,
-    # and rounded distances pick wrong neighbours.
-    dots = jnp.matmul(z, codewords.T, precision="highest")
-    return (dots - 0.5 * jnp.square(codewords).sum(-1)).argmax(-1).astype(jnp.int32)
+def mean_square(a: Array, b: Array) -> Float[Array, ""]:
+    """The mean over everything of (a - b)^2."""
+    return jnp.square(a - b).mean()
 
 
 def unit(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:

@@ -1,0 +1,66 @@
+"""Codes whose digits are signs, shared by LFQ and BSQ."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from vqdit.quantizers.book import Book
+from vqdit.quantizers.entropy import bit_entropy
+from vqdit.quantizers.quantized import mean_square
+
+MOST = 22  # bits of a code: usage is counted for each of 2^22 codes
+
+
+class Bits(Book):
+    """A subclass has the fields bits, entropy, temperature, group; and `size`."""
+
+    def __post_init__(self):
+        name = type(self).__name__
+        if not 1 <= self.bits <= MOST:
+            raise ValueError(
+                f"{name}.bits {self.bits}: write 1 to {MOST}; more are several books, "
+                f"GroupedQuantizer({name}(bits), count)"
+            )
+        if not self.temperature > 0:
+            raise ValueError(f"{name}.temperature {self.temperature}: write above 0")
+        if not 1 <= self.group <= 16:
+            raise ValueError(f"{name}.group {self.group}: write 1 to 16")
+        super().__post_init__()
+
+    @property
+    def dim(self) -> int:
+        """Channels of z, one bit each."""
+        return self.bits
+
+    @property
+    def num_codes(self) -> int:
+        """Codes in all."""
+        return 2**self.bits
+
+    @property
+    def shrink(self) -> float:
+        """Of halves, as binary digits: a residual's signs say less and less."""
+        return 0.5
+
+    def search(self, u: Float[Array, "n d"]) -> Int[Array, "n"]:
+        """Bit i of the code is whether channel i is at least 0."""
+        return ((u >= 0) * self._basis()).sum(-1).astype(jnp.int32)
+
+    def look_up(self, index: Int[Array, "*b"]) -> Float[Array, "*b d"]:
+        """Signs, of the codewords' size."""
+        signs = 2.0 * (index[..., None] // self._basis() % 2) - 1.0
+        return signs.astype(jnp.float32) * np.float32(self.size)
+
+    def pull(self, u: Array, q: Array) -> dict[str, Array]:
+        """Commitment."""
+        return {"commit": mean_square(u, jax.lax.stop_gradient(q))}
+
+    def penalties(self, u: Array, q: Array) -> dict[str, Array]:
+        """The pair of entropies."""
+        if not self.entropy:
+            return {}
+        return {"entropy": bit_entropy(u / self.size, self.temperature, self.group)}
+
+    def _basis(self):
+        return 2 ** np.arange(self.bits, dtype=np.int32)

@@ -1,0 +1,150 @@
+"""One book of codes: what every quantizer with a single code per vector shares.
+
+A book works in steps that composites call one by one: `project` into the space of its
+codewords, `search` for the index, `look_up` the codeword, `pull` and `penalties` for
+the losses, `observe` for metrics and everything that learns without a gradient.
+"""
+
+from typing import Any, NamedTuple, get_args
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from vqdit.quantizers.estimators import Estimator, estimate
+from vqdit.quantizers.health import UsageWindow, usage_metrics
+from vqdit.quantizers.quantized import Quantized
+
+
+class Part(NamedTuple):
+    """One book's share of an answer, on rows (n, d) of its space.
+
+    q: the codewords. out: q, or close to it, with the method's gradient to its input.
+    """
+
+    q: Array
+    out: Array
+    index: Array
+    losses: dict[str, Array]
+    metrics: dict[str, Array]
+
+
+class Book(nn.Module):
+    """A subclass has the fields `window` and `estimator`, and `num_codes` and `dim`."""
+
+    def __post_init__(self):
+        check_choice(self, "estimator", Estimator)
+        if self.window < 1:
+            raise ValueError(f"{type(self).__name__}.window {self.window}: at least 1")
+        super().__post_init__()
+
+    @property
+    def code_counts(self) -> tuple[int, ...]:
+        """Codes in each codebook."""
+        return (self.num_codes,)
+
+    @property
+    def passes(self) -> bool:
+        """The estimator takes the gradient past the choice; the codeword has none."""
+        return True
+
+    @property
+    def shrink(self) -> float:
+        """How much smaller the codewords of the next book of a residual should be."""
+        return 1.0
+
+    def setup(self):
+        self.usage = UsageWindow(self.num_codes, self.window, name="usage")
+        self._codebook()
+
+    def _codebook(self):
+        pass  # nothing to learn
+
+    def ready(self) -> Any:
+        """False while the codebook waits for data."""
+        return True
+
+    def project(self, z: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        """z, float32, in the space where codewords are; differentiable."""
+        return z
+
+    def pull(self, u: Array, q: Array) -> dict[str, Array]:
+        """The losses that bring vectors and codewords together."""
+        return {}
+
+    def penalties(self, u: Array, q: Array) -> dict[str, Array]:
+        """The losses about how codes are used or lie."""
+        return {}
+
+    def decode(self, codes: Int[Array, "*b 1"]) -> Float[Array, "*b d"]:
+        """Codes -> latents, float32."""
+        return self.look_up(codes[..., 0])
+
+    def quantize(self, u: Float[Array, "n d"], *, train: bool, key: Any) -> Part:
+        """Projected vectors to their codes; while not ready, at no loss."""
+        index = self.search(jax.lax.stop_gradient(u))
+        q = self.look_up(index)
+        losses = self.pull(u, q) | self.penalties(u, q)
+        metrics = self.observe(u, index, train=train, key=key)
+        return self.part(q, estimate(self.estimator, u, q), index, losses, metrics)
+
+    def part(self, q, out, index, losses, metrics) -> Part:
+        """With losses only once ready."""
+        ready = self.ready()
+        losses = {name: value * ready for name, value in losses.items()}
+        return Part(q, out, index, losses, metrics)
+
+    def observe(
+        self, u: Float[Array, "n d"], index: Int[Array, "n"], *, train: bool, key: Any
+    ) -> dict[str, Array]:
+        """Metrics of these codes; in training the window's, after all has learned."""
+        if self.is_initializing():
+            self.usage.metrics()  # a submodule's state exists once it is called
+        if not train or self.is_initializing():
+            counts = jnp.zeros(self.num_codes, jnp.int32).at[index].add(1)
+            return usage_metrics(counts)
+        self.usage.update(index, self.ready())
+        return self.usage.metrics() | self.learn(jax.lax.stop_gradient(u), index, key)
+
+    def learn(self, u: Array, index: Array, key: Any) -> dict[str, Array]:
+        """What changes without a gradient in training, and metrics of it."""
+        return {}
+
+    def __call__(
+        self,
+        z: Float[Array, "*b d"],
+        *,
+        train: bool = False,
+        key: Key[Array, ""] | None = None,
+    ) -> Quantized:
+        """`key` is needed in training by methods that draw; they say so."""
+        check_width(self, z)
+        # Distances, losses and statistics are float32 whatever the compute dtype.
+        u = self.project(z.astype(jnp.float32).reshape(-1, self.dim))
+        part = self.quantize(u, train=train, key=key)
+        latents = jnp.where(self.ready(), part.out if train else part.q, u)
+        return Quantized(
+            latents=latents.reshape(z.shape).astype(z.dtype),
+            codes=part.index.reshape(*z.shape[:-1], 1),
+            losses=part.losses,
+            metrics=jax.tree.map(jax.lax.stop_gradient, part.metrics),
+        )
+
+
+def check_width(quantizer: nn.Module, z: Array) -> None:
+    """Raises ValueError where z is not of the quantizer's width."""
+    if z.shape[-1] != quantizer.dim:
+        name = type(quantizer).__name__
+        raise ValueError(f"z is {z.shape}; the {name}'s dim is {quantizer.dim}")
+
+
+def check_choice(owner: nn.Module, field: str, choices: Any) -> None:
+    """Raises ValueError where a field is none of a Literal's values."""
+    value = getattr(owner, field)
+    # By type too: True equals no string, and 1 no True.
+    if not isinstance(value, str) or value not in get_args(choices):
+        raise ValueError(
+            f"{type(owner).__name__}.{field} {value!r}: write one of "
+            f"{', '.join(get_args(choices))}"
+        )

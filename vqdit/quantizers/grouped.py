@@ -1,0 +1,120 @@
+"""Grouped quantization: a book for every part of the channels (product VQ)."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from vqdit.quantizers.health import over_books
+from vqdit.quantizers.quantized import Quantized
+from vqdit.quantizers.residual import own_of, with_own
+
+
+class GroupedQuantizer(nn.Module):
+    """`count` quantizers side by side, each of its own equal part of z's channels.
+
+    Product quantization (Jegou et al. 2011, eq. 8), as in vq-wav2vec (arXiv:1910.05453,
+    section 3.3): the codes of all groups together choose one of their product.
+
+    book: any quantizer of vectors, of several books too; z has `count` times its
+        channels. Its copies are the submodules books_0, books_1, ... and their codes
+        stand side by side. Losses are means over the groups.
+    """
+
+    book: nn.Module
+    count: int
+
+    def __post_init__(self):
+        if not hasattr(self.book, "code_counts") or hasattr(self.book, "code_grid"):
+            raise ValueError(
+                f"GroupedQuantizer.book {type(self.book).__name__}: write a quantizer "
+                "of vectors, such as VectorQuantizer(num_codes, dim)"
+            )
+        if self.count < 1:
+            raise ValueError(f"GroupedQuantizer.count {self.count}: write at least 1")
+        super().__post_init__()
+
+    @property
+    def dim(self) -> int:
+        """Channels of z."""
+        return self.book.dim * self.count
+
+    @property
+    def code_counts(self) -> tuple[int, ...]:
+        """Codes in each codebook."""
+        return self.book.code_counts * self.count
+
+    @property
+    def start(self) -> str:
+        """Of the books: "kmeans" where they wait for `from_data`."""
+        return getattr(self.book, "start", "normal")
+
+    def setup(self):
+        self.books = [
+            self.book.clone(parent=None, name=None) for _ in range(self.count)
+        ]
+
+    def decode(self, codes: Int[Array, "*b m"]) -> Float[Array, "*b d"]:
+        """Codes -> latents, float32."""
+        if codes.shape[-1] != len(self.code_counts):
+            raise ValueError(
+                f"codes are {codes.shape}: the last axis has {len(self.code_counts)}"
+            )
+        parts = jnp.split(codes, self.count, axis=-1)
+        return jnp.concatenate(
+            [book.decode(part) for book, part in zip(self.books, parts, strict=True)],
+            axis=-1,
+        )
+
+    def __call__(
+        self,
+        z: Float[Array, "*b d"],
+        *,
+        train: bool = False,
+        key: Key[Array, ""] | None = None,
+    ) -> Quantized:
+        """`key` is needed in training by books that draw."""
+        if z.shape[-1] != self.dim:
+            raise ValueError(
+                f"z is {z.shape}; {self.count} groups of {self.book.dim} channels have "
+                f"{self.dim}"
+            )
+        keys = [None] * self.count
+        if key is not None:
+            keys = jax.random.split(key, self.count)
+        parts = [
+            book(part, train=train, key=key)
+            for book, part, key in zip(
+                self.books, jnp.split(z, self.count, axis=-1), keys, strict=True
+            )
+        ]
+        losses = {
+            name: sum(part.losses[name] for part in parts) / self.count
+            for name in parts[0].losses
+        }
+        return Quantized(
+            latents=jnp.concatenate([part.latents for part in parts], -1),
+            codes=jnp.concatenate([part.codes for part in parts], -1),
+            losses=losses,
+            metrics=over_books([part.metrics for part in parts]),
+        )
+
+    def from_data(
+        self, variables: dict, key: Key[Array, ""], z: Array, iterations: int = 25
+    ) -> tuple[dict, dict[str, Array]]:
+        """(variables with every group's books set from its channels of z (n, d),
+        metrics).
+
+        A function of its own {"params": ..., "codebook": ...}, on the module unbound.
+        """
+        found = []
+        for i, part in enumerate(jnp.split(jnp.asarray(z), self.count, axis=-1)):
+            own, metrics = self.book.from_data(
+                own_of(variables, f"books_{i}"),
+                jax.random.fold_in(key, i),
+                part,
+                iterations,
+            )
+            variables = with_own(variables, f"books_{i}", own)
+            found.append(metrics)
+        return variables, over_books(found)

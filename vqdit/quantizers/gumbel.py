@@ -1,0 +1,118 @@
+"""Gumbel-softmax quantization (arXiv:1611.01144; VQGAN's, arXiv:2012.09841)."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from vqdit.quantizers.book import Book, Part
+from vqdit.quantizers.search import best, by_rows
+
+
+class GumbelQuantizer(Book):
+    """Logits of a linear layer choose the code; training samples it with a gradient.
+
+    y = softmax((logits + g) / t), g standard Gumbel noise (eq. 2), and the latents are
+    y E; with `hard` the one-hot argmax of y forward and y backward (straight-through
+    Gumbel-softmax, section 2.2). Outside training the code is the argmax of the logits,
+    the limit of small t without noise. The loss "kl" is that of softmax(logits) from
+    the uniform distribution, a mean over vectors, as in VQGAN.
+
+    temperature: t, at the first step of training.
+    decay_steps: t falls exponentially to `least` over so many calls in training; 0
+        keeps it.
+
+    y is made for a few vectors at a time, and again for the gradient.
+    """
+
+    num_codes: int
+    dim: int
+    hard: bool = True
+    temperature: float = 1.0
+    least: float = 0.0625
+    decay_steps: int = 0
+    window: int = 65_536
+
+    estimator = "straight_through"  # never asked: `passes` is False
+
+    def __post_init__(self):
+        if self.num_codes < 2 or self.dim < 1:
+            raise ValueError(
+                "GumbelQuantizer: write num_codes of at least 2 and dim of at least 1, "
+                f"not {self.num_codes} and {self.dim}"
+            )
+        if not (self.temperature > 0 and self.least > 0 and self.decay_steps >= 0):
+            raise ValueError(
+                "GumbelQuantizer: write temperature and least above 0 and decay_steps "
+                f"of at least 0, not {self.temperature}, {self.least} and "
+                f"{self.decay_steps}"
+            )
+        super().__post_init__()
+
+    @property
+    def passes(self) -> bool:
+        """The gradient is the assignment's own."""
+        return False
+
+    def _codebook(self):
+        scale = nn.initializers.normal(self.dim**-0.5)
+        self.table = self.param("codewords", scale, (self.num_codes, self.dim))
+        self.logits = nn.Dense(self.num_codes, precision="highest", name="logits")
+        if self.decay_steps:
+            self.calls = self.variable("usage", "calls", jnp.zeros, (), jnp.int32)
+
+    def search(self, u: Float[Array, "n d"]) -> Int[Array, "n"]:
+        """Indices of the largest logits."""
+        kernel, bias = self._linear()
+        return best(u, kernel.T, bias)
+
+    def look_up(self, index: Int[Array, "*b"]) -> Float[Array, "*b d"]:
+        """Codewords."""
+        return jnp.asarray(self.table)[index]
+
+    def quantize(self, u: Float[Array, "n d"], *, train: bool, key: Any) -> Part:
+        """Vectors to their codes, sampled in training, for which it needs `key`."""
+        if self.is_initializing():
+            self.logits(u[:1])  # a submodule's parameters exist once it is called
+        drawn = train and not self.is_initializing()
+        if drawn and key is None:
+            raise ValueError("Gumbel quantization samples in training: pass key=")
+        temperature = self._temperature(drawn)
+        kernel, bias = self._linear()
+        e = jnp.asarray(self.table)
+
+        def soft(u, row):
+            logits = jnp.matmul(u, kernel, precision="highest") + bias
+            log_p = jax.nn.log_softmax(logits)
+            kl = (jnp.exp(log_p) * (log_p + jnp.log(self.num_codes))).sum()
+            if drawn:
+                noise = jax.random.gumbel(jax.random.fold_in(key, row[0]), logits.shape)
+                logits = (logits + noise) / temperature
+            y = jax.nn.softmax(logits)
+            index = logits.argmax(-1).astype(jnp.int32)
+            if self.hard or not drawn:
+                slope = jnp.matmul(y - jax.lax.stop_gradient(y), e, precision="highest")
+                return (e[index] + slope, index), kl
+            return (jnp.matmul(y, e, precision="highest"), index), kl
+
+        rows = jnp.arange(u.shape[0])
+        (out, index), kl = by_rows(soft, self.num_codes, u, rows)
+        if not drawn:
+            index = self.search(u)
+        metrics = self.observe(u, index, train=train, key=key)
+        losses = {"kl": kl / u.shape[0]}
+        return self.part(self.look_up(index), out, index, losses, metrics)
+
+    def _linear(self):
+        params = self.logits.variables["params"]
+        return params["kernel"], params["bias"]
+
+    def _temperature(self, drawn):
+        if not self.decay_steps:
+            return self.temperature
+        share = jnp.minimum(self.calls.value / self.decay_steps, 1.0)
+        if drawn:
+            self.calls.value = self.calls.value + 1
+        return self.temperature * (self.least / self.temperature) ** share

@@ -1,0 +1,98 @@
+"""Index backpropagation quantization (arXiv:2412.02692): all codes get a gradient."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from vqdit.quantizers.book import Part
+from vqdit.quantizers.entropy import plogp
+from vqdit.quantizers.nearest import NearestBook, Start
+from vqdit.quantizers.quantized import mean_square
+from vqdit.quantizers.search import best, by_rows
+from vqdit.quantizers.vq import orthogonality
+
+
+class IBQ(NearestBook):
+    """The codeword of the largest product z . e, with the softmax's gradient (eq. 4).
+
+    Forward a one-hot choice, backward p = softmax(z . e) over all codes, so the task's
+    gradient reaches z and the whole codebook; there is no estimator. p is made for a
+    few vectors at a time, and again for the gradient.
+
+    The loss "codebook" is the first of the paper's three (eq. 6), the square of z - q
+    with both ends free; its third, beta |sg[z] - q|^2, pulls where the first does and
+    is left out. "commit" is the second.
+
+    entropy: the loss "entropy" (eq. 7): the mean of the entropies of softmax(z . e /
+        entropy_temperature) minus the entropy of its mean.
+    orthogonal: as for `VectorQuantizer`; so are num_codes, dim, start, start_scale and
+        window.
+    """
+
+    num_codes: int
+    dim: int
+    start: Start = "normal"
+    window: int = 65_536
+    entropy: bool = True
+    entropy_temperature: float = 1.0
+    start_scale: float = 1.0
+    orthogonal: bool = False
+
+    estimator = "straight_through"  # never asked: `passes` is False
+
+    @property
+    def passes(self) -> bool:
+        """The gradient is the assignment's own."""
+        return False
+
+    def _codebook(self):
+        shape = (self.num_codes, self.dim)
+        self.table = self.param("codewords", lambda key, shape: self.first(key), shape)
+
+    def _raw(self):
+        return self.table
+
+    def search(self, u: Float[Array, "n d"]) -> Int[Array, "n"]:
+        """Indices of the largest products."""
+        e = jax.lax.stop_gradient(self.codewords())
+        return best(u, e, jnp.zeros(self.num_codes))
+
+    def quantize(self, u: Float[Array, "n d"], *, train: bool, key: Any) -> Part:
+        """Projected vectors to their codes; while not ready, at no loss."""
+        index = self.search(jax.lax.stop_gradient(u))
+        e = self.codewords()
+        q = e[index]
+
+        def soft(u):
+            logits = jnp.matmul(u, e.T, precision="highest")
+            p = jax.nn.softmax(logits)
+            held = jax.lax.stop_gradient(p)
+            sharp = jax.nn.softmax(logits / self.entropy_temperature)
+            sums = (-plogp(sharp).sum(), sharp.sum(0)) if self.entropy else ()
+            return jnp.matmul(p - held, e, precision="highest"), sums
+
+        # Zero, with the gradient of p.
+        slope, sums = by_rows(soft, self.num_codes, u)
+        out = q + slope
+        losses = {
+            "commit": mean_square(u, jax.lax.stop_gradient(q)),
+            "codebook": mean_square(out, u),
+        }
+        if self.entropy:
+            each, total = sums
+            losses["entropy"] = each / u.shape[0] + plogp(total / u.shape[0])
+        if self.orthogonal:
+            losses["orthogonal"] = orthogonality(e)
+        metrics = self.observe(u, index, train=train, key=key)
+        return self.part(q, out, index, losses, metrics)
+
+    def with_codewords(
+        self, variables: dict, codewords: Float[Array, "k d"], counts: Int[Array, "k"]
+    ) -> dict:
+        """This module's variables with the codebook set and `ready`."""
+        del counts
+        params = {**variables["params"], "codewords": codewords}
+        codebook = {**variables["codebook"], "ready": jnp.array(True)}
+        return {**variables, "params": params, "codebook": codebook}

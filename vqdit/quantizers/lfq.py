@@ -1,0 +1,27 @@
+"""Lookup-free quantization (MAGVIT-v2, arXiv:2310.05737, section 3.1)."""
+
+from vqdit.quantizers.bits import Bits
+from vqdit.quantizers.estimators import Estimator
+
+
+class LFQ(Bits):
+    """Every channel's sign is a bit (eq. 3 and 4); 0 counts as positive.
+
+    entropy:     the loss "entropy" of eq. 5: the mean of the entropies minus the
+        entropy of the mean, of p(code | z) = softmax(-|z - q|^2 / temperature).
+    temperature: 1 gives every z of a code's size a gradient; the 0.01 of several
+        implementations is felt only within about 0.01 of a change of sign.
+    group:       beyond this many bits the second entropy is a sum over groups of bits.
+    """
+
+    bits: int
+    entropy: bool = True
+    temperature: float = 1.0
+    group: int = 9
+    window: int = 65_536
+    estimator: Estimator = "straight_through"
+
+    @property
+    def size(self) -> float:
+        """Of a codeword in every channel."""
+        return 1.0

@@ -1,0 +1,138 @@
+"""What the quantizers that look for the nearest codeword share."""
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from vqdit.quantizers.book import Book, check_choice
+from vqdit.quantizers.entropy import usage_entropy
+from vqdit.quantizers.health import (
+    Revive,
+    replacements,
+    split_sources,
+    usage_metrics,
+)
+from vqdit.quantizers.kmeans import kmeans
+from vqdit.quantizers.quantized import mean_square, unit
+from vqdit.quantizers.search import nearest
+
+Start = Literal["normal", "uniform", "kmeans"]
+
+
+class NearestBook(Book):
+    """Search, losses and start; a subclass owns the codebook (`_codebook`, `_raw`).
+
+    It has the fields num_codes, dim, start, start_scale, entropy and
+    entropy_temperature; without `cosine` or `revive` it has neither.
+    """
+
+    cosine = False
+    revive = "none"
+
+    def __post_init__(self):
+        name = type(self).__name__
+        if self.num_codes < 2 or self.dim < 1:
+            raise ValueError(
+                f"{name}: write num_codes of at least 2 and dim of at least 1, not "
+                f"{self.num_codes} and {self.dim}"
+            )
+        check_choice(self, "start", Start)
+        check_choice(self, "revive", Revive)
+        for field in ("start_scale", "entropy_temperature"):
+            if not getattr(self, field) > 0:
+                raise ValueError(f"{name}.{field} {getattr(self, field)}: above 0")
+        super().__post_init__()
+
+    @property
+    def shrink(self) -> float:
+        """On a sphere every codeword has length 1, also those of a residual."""
+        return 0.5 if self.cosine else 1.0
+
+    def setup(self):
+        ready = self.start != "kmeans"
+        self.is_ready = self.variable("codebook", "ready", jnp.array, ready)
+        super().setup()
+
+    def ready(self) -> Any:
+        """False until `from_data` has set the codebook."""
+        return self.is_ready.value
+
+    def first(self, key: Key[Array, ""]) -> Float[Array, "k d"]:
+        """The codewords to start from.
+
+        VQGAN's uniform(-1/k, 1/k) starts every code at the origin; a normal of the
+        latents' order spreads them. K-means, where asked for, replaces either.
+        """
+        shape = (self.num_codes, self.dim)
+        if self.start == "uniform":
+            bound = self.start_scale / self.num_codes
+            return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+        return jax.random.normal(key, shape) * (self.start_scale * self.dim**-0.5)
+
+    def codewords(self) -> Float[Array, "k d"]:
+        """The codebook as it is compared and decoded."""
+        raw = jnp.asarray(self._raw())  # variables may be NumPy's, codes traced
+        return unit(raw) if self.cosine else raw
+
+    def project(self, z: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        """The vector itself, or its direction."""
+        return unit(z) if self.cosine else z
+
+    def search(self, u: Float[Array, "n d"]) -> Int[Array, "n"]:
+        """Indices of the nearest codewords."""
+        return nearest(u, jax.lax.stop_gradient(self.codewords()))
+
+    def look_up(self, index: Int[Array, "*b"]) -> Float[Array, "*b d"]:
+        """Codewords."""
+        return self.codewords()[index]
+
+    def pull(self, u: Array, q: Array) -> dict[str, Array]:
+        """Of arXiv:1711.00937, eq. 3, the third term."""
+        return {"commit": mean_square(u, jax.lax.stop_gradient(q))}
+
+    def penalties(self, u: Array, q: Array) -> dict[str, Array]:
+        """The usage entropy, where asked for."""
+        if not self.entropy:
+            return {}
+        # A unit of temperature is what separates a vector from its codeword.
+        scale = jnp.square(u - q).sum(-1).mean()
+        e = self.codewords()
+        return {"entropy": usage_entropy(u, e, scale, self.entropy_temperature)}
+
+    def learn(self, u: Array, index: Array, key: Any) -> dict[str, Array]:
+        """Moving averages where there are any, then revival."""
+        self._average(u, index)
+        if self.revive == "none":
+            return {}
+        if key is None:
+            raise ValueError("reviving codes draws vectors: pass key= in training")
+        dead = self.usage.dead()
+        if self.revive == "batch":
+            self._replace(dead, replacements(key, u, self.num_codes))
+        else:
+            e = self.codewords()
+            source = split_sources(self.usage.counts.value, dead)
+            # Apart by a tenth of what their vectors are from them: the plane between
+            # the two halves then cuts the cell in the middle.
+            apart = 0.1 * jnp.sqrt(mean_square(u, e[index]))
+            noise = apart * jax.random.normal(key, e.shape)
+            self._replace(dead, e[source] + noise, source)
+        self.usage.revived(dead)
+        return {"revived": dead.sum()}
+
+    def _average(self, u, index):
+        pass  # by gradient
+
+    def from_data(
+        self, variables: dict, key: Key[Array, ""], z: Array, iterations: int = 25
+    ) -> tuple[dict, dict[str, Array]]:
+        """(variables with the codebook set by k-means over z (n, d), its metrics).
+
+        A function of its own {"params": ..., "codebook": ...}, on the module unbound.
+        usage, perplexity: of the clusters over z. Raises ValueError when n < k.
+        """
+        z = jnp.asarray(z).reshape(-1, self.dim)
+        codewords, counts = kmeans(key, z, self.num_codes, iterations, self.cosine)
+        return self.with_codewords(variables, codewords, counts), usage_metrics(counts)

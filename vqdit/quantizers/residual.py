@@ -1,0 +1,202 @@
+"""Residual vector quantization (SoundStream, arXiv:2107.03312, section III-C)."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from vqdit.quantizers.book import Book, check_width
+from vqdit.quantizers.estimators import estimate
+from vqdit.quantizers.fsq import FSQ
+from vqdit.quantizers.health import over_books
+from vqdit.quantizers.quantized import Quantized
+
+
+class ResidualQuantizer(nn.Module):
+    """`count` books in a row: each quantizes what those before it have left (alg. 1).
+
+    book:    any quantizer of one book but FSQ, whose residuals are `ResidualFSQ`'s. Its
+        copies are the submodules books_0, books_1, ...
+    dropout: share of examples (the first axis of z) that training rebuilds from a
+        prefix of the books, of a length drawn from 1 to `count` alike, so that any
+        prefix decodes well. Departs from the paper, where the books left out do not
+        learn either: here they do, from residuals that do not depend on the draw.
+    shrink:  codewords of book i count shrink^i of what they are. None is the book's
+        own: 1, and 1/2 where codewords have one length (signs, and cosine codes).
+
+    The estimator is applied once, to the sum: with one per book the gradient would be
+    `count` times too large. Losses are means over books, in units of each book.
+    """
+
+    book: nn.Module
+    count: int
+    dropout: float = 0.0
+    shrink: float | None = None
+
+    def __post_init__(self):
+        check_book(self)
+        if isinstance(self.book, FSQ):
+            raise ValueError(
+                "ResidualQuantizer.book FSQ bounds every residual as if it were z; "
+                "write ResidualFSQ(levels, count)"
+            )
+        if not 0 <= self.dropout <= 1:
+            raise ValueError(f"ResidualQuantizer.dropout {self.dropout}: write 0 to 1")
+        if self.shrink is not None and not self.shrink > 0:
+            raise ValueError(f"ResidualQuantizer.shrink {self.shrink}: write above 0")
+        super().__post_init__()
+
+    @property
+    def dim(self) -> int:
+        """Channels of z."""
+        return self.book.dim
+
+    @property
+    def code_counts(self) -> tuple[int, ...]:
+        """Codes in each book."""
+        return self.book.code_counts * self.count
+
+    @property
+    def start(self) -> str:
+        """Of the books: "kmeans" where they wait for `from_data`."""
+        return getattr(self.book, "start", "normal")
+
+    def setup(self):
+        self.books = [_copy(self.book) for _ in range(self.count)]
+
+    def _size(self, i):
+        shrink = self.book.shrink if self.shrink is None else self.shrink
+        return shrink**i
+
+    def decode(self, codes: Int[Array, "*b m"]) -> Float[Array, "*b d"]:
+        """Codes of the first m books -> latents, float32."""
+        if not 1 <= codes.shape[-1] <= self.count:
+            raise ValueError(
+                f"codes are {codes.shape}: the last axis has 1 to {self.count} books"
+            )
+        total = self.books[0].look_up(codes[..., 0])
+        for i in range(1, codes.shape[-1]):
+            total = total + self._size(i) * self.books[i].look_up(codes[..., i])
+        return total
+
+    def __call__(
+        self,
+        z: Float[Array, "*b d"],
+        *,
+        train: bool = False,
+        key: Key[Array, ""] | None = None,
+    ) -> Quantized:
+        """`key` is needed in training by dropout and by books that draw."""
+        check_width(self, z)
+        draws = train and self.dropout > 0
+        if draws and key is None:
+            raise ValueError("quantizer dropout draws books: pass key= in training")
+        depth_key, *keys = self._keys(key)
+        u = self.books[0].project(z.astype(jnp.float32))
+        depth = jnp.full((z.shape[0],) if z.ndim > 1 else (), self.count)
+        if draws:
+            depth = _depths(depth_key, depth.shape, self.count, self.dropout)
+        depth = depth.reshape(depth.shape + (1,) * (z.ndim - depth.ndim))
+
+        left, total, out, parts = u, 0.0, 0.0, []
+        for i, (book, key) in enumerate(zip(self.books, keys, strict=True)):
+            rows = left.reshape(-1, self.dim) / self._size(i)
+            part = book.quantize(rows, train=train, key=key)
+            parts.append(part)
+            q = (self._size(i) * jax.lax.stop_gradient(part.q)).reshape(z.shape)
+            left = left - q
+            total = total + jnp.where(depth > i, q, 0)
+            ours = (self._size(i) * part.out).reshape(z.shape)
+            out = out + jnp.where(depth > i, ours, 0)
+        index = [part.index.reshape(z.shape[:-1]) for part in parts]
+        codes = jnp.stack(index, -1)
+        if not train:
+            latents = self.decode(codes)
+        elif self.book.passes:
+            latents = estimate(self.book.estimator, u, total)
+        else:
+            latents = out
+        latents = jnp.where(self.books[0].ready(), latents, u)
+        losses = {
+            name: sum(part.losses[name] for part in parts) / self.count
+            for name in parts[0].losses
+        }
+        metrics = over_books([part.metrics for part in parts])
+        return Quantized(
+            latents=latents.astype(z.dtype),
+            codes=codes,
+            losses=losses,
+            metrics=jax.tree.map(jax.lax.stop_gradient, metrics),
+        )
+
+    def _keys(self, key):
+        if key is None:
+            return [None] * (self.count + 1)
+        return list(jax.random.split(key, self.count + 1))
+
+    def from_data(
+        self, variables: dict, key: Key[Array, ""], z: Array, iterations: int = 25
+    ) -> tuple[dict, dict[str, Array]]:
+        """(variables with every book set by k-means over z (n, d), metrics).
+
+        Books are set one after the other, each on what those before it leave.
+        A function of its own {"params": ..., "codebook": ...}, on the module unbound.
+        """
+        book = _copy(self.book)
+        left = book.project(jnp.asarray(z, jnp.float32).reshape(-1, self.dim))
+        found = []
+        for i in range(self.count):
+            rows = left / self._size(i)
+            own, metrics = book.from_data(
+                own_of(variables, f"books_{i}"),
+                jax.random.fold_in(key, i),
+                rows,
+                iterations,
+            )
+            variables = with_own(variables, f"books_{i}", own)
+            left = left - self._size(i) * book.apply(own, rows, method=_snap)
+            found.append(metrics)
+        return variables, over_books(found)
+
+
+def _snap(book, u):
+    return book.look_up(book.search(u))
+
+
+def _depths(key, shape, count, dropout):
+    """How many books each example is rebuilt from."""
+    which_key, depth_key = jax.random.split(key)
+    short = jax.random.uniform(which_key, shape) < dropout
+    depth = jax.random.randint(depth_key, shape, 1, count + 1)
+    return jnp.where(short, depth, count)
+
+
+def _copy(book):
+    return book.clone(parent=None, name=None)
+
+
+def check_book(owner: nn.Module) -> None:
+    """Raises ValueError where `book` has not one book, or `count` is no count."""
+    name = type(owner).__name__
+    if not isinstance(owner.book, Book):
+        raise ValueError(
+            f"{name}.book {type(owner.book).__name__}: write a quantizer of one book, "
+            "such as VectorQuantizer(num_codes, dim)"
+        )
+    if getattr(owner, "count", 1) < 1:
+        raise ValueError(f"{name}.count {owner.count}: write at least 1")
+
+
+def own_of(variables: dict, name: str) -> dict:
+    """The variables of the submodule of that name."""
+    return {
+        collection: tree[name] for collection, tree in variables.items() if name in tree
+    } | {c: {} for c, tree in variables.items() if name not in tree}
+
+
+def with_own(variables: dict, name: str, own: dict) -> dict:
+    """The variables with those of the submodule of that name replaced."""
+    return {
+        collection: {**tree, name: own[collection]} if name in tree else tree
+        for collection, tree in variables.items()
+    }

@@ -1,0 +1,56 @@
+"""SimVQ (arXiv:2411.02038): a frozen codebook in a basis that is learned."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from vqdit.quantizers.estimators import Estimator
+from vqdit.quantizers.nearest import NearestBook, Start
+from vqdit.quantizers.quantized import mean_square
+
+
+class SimVQ(NearestBook):
+    """Codewords are C W (eq. 5): C, (k, d) normal and never changed, W (d, d) learned.
+
+    Every code moves with every update of W, so none is left behind and nothing is
+    revived. C lives in the collection "codebook" as `frozen`, W in the parameter
+    "basis", which starts as the identity: the first codewords are those of a plain
+    codebook, where the paper's linear layer starts at random. It has no bias.
+
+    num_codes, dim, start, start_scale, window, estimator, entropy,
+    entropy_temperature: as for `VectorQuantizer`; start="kmeans" sets C, and W to I.
+    """
+
+    num_codes: int
+    dim: int
+    start: Start = "normal"
+    window: int = 65_536
+    estimator: Estimator = "straight_through"
+    entropy: bool = False
+    entropy_temperature: float = 1.0
+    start_scale: float = 1.0
+
+    def _codebook(self):
+        start = lambda: self.first(self.make_rng("params"))
+        self.frozen = self.variable("codebook", "frozen", start)
+        self.basis = self.param("basis", lambda key: jnp.eye(self.dim))
+
+    def _raw(self):
+        frozen = jax.lax.stop_gradient(jnp.asarray(self.frozen.value))
+        return jnp.matmul(frozen, self.basis, precision="highest")
+
+    def pull(self, u: Array, q: Array) -> dict[str, Array]:
+        """The two terms of eq. 3, both through W where they reach the codebook."""
+        return super().pull(u, q) | {
+            "codebook": mean_square(jax.lax.stop_gradient(u), q)
+        }
+
+    def with_codewords(
+        self, variables: dict, codewords: Float[Array, "k d"], counts: Int[Array, "k"]
+    ) -> dict:
+        """This module's variables with the codebook set and `ready`."""
+        del counts
+        params = {**variables["params"], "basis": jnp.eye(self.dim)}
+        ready = {"frozen": codewords, "ready": jnp.array(True)}
+        codebook = {**variables["codebook"], **ready}
+        return {**variables, "params": params, "codebook": codebook}
