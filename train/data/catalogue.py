@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -102,8 +103,7 @@ def _find(
 
 def open_catalogued(images: Images, train: bool) -> Catalogued:
     """Opens a split of images.name below images.data_dir; nothing is downloaded."""
-    root = Path(images.data_dir or _default_dir()).expanduser()
-    folder = _version(images, root) or _prepare(images, root)
+    root, folder = prepared(images)
     try:
         builder = tfds.builder_from_directory(folder)
     except ImportError as error:  # features such as Audio need TensorFlow
@@ -143,6 +143,15 @@ def open_catalogued(images: Images, train: bool) -> Catalogued:
     size = sum(Path(path).stat().st_size for path in info.filepaths)
     shards = sum(info.shard_lengths or [info.num_examples])
     return Catalogued(images.name, records, builder.info.features, size / shards)
+
+
+def prepared(data: Any) -> tuple[Path, Path]:
+    """(data_dir, folder of the newest version, or of the one named) of data.name.
+
+    Raises BadInput where the set is not prepared and data.download does not allow it.
+    """
+    root = Path(data.data_dir or _default_dir()).expanduser()
+    return root, _version(data, root) or _prepare(data, root)
 
 
 def _default_dir() -> str:
