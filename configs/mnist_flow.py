@@ -4,8 +4,8 @@ python -m train.stage_two --config=configs/mnist_flow.py --workdir=runs/mnist_fl
     --config.data.data_dir=DIR --config.tokenizers.image=runs/mnist_tok
 
 Two CPU cores: 5.5 minutes of steps. Expected, as measured once:
-99.9 % of 1,000 samples judged to be
-of their class.
+96.6 % of 1,000 samples judged to be of their class at w = 1.25, Fréchet distance 7.9
+(1,000 real pictures: 4.5); 98.7 % and 12.9 at w = 1.5.
 """
 
 import dataclasses

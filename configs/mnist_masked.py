@@ -5,8 +5,8 @@ python -m train.stage_two --config=configs/mnist_masked.py \\
     --config.data.data_dir=DIR --config.tokenizers.image=runs/mnist_tok
 
 Two CPU cores: 4 minutes of steps. Expected, as measured once:
-98.7 % of 1,000 samples judged to be
-of their class.
+98.7 % of 1,000 samples judged to be of their class at w = 2 by confidence in 12
+steps, Fréchet distance 25.6.
 """
 
 import dataclasses
