@@ -104,13 +104,18 @@ class Files:
 
 
 def listed(
-    data: Any, extensions: frozenset[str], train: bool, folders: bool = False
+    data: Any,
+    extensions: frozenset[str],
+    train: bool,
+    folders: bool = False,
+    single: bool = False,
 ) -> tuple[Path, tuple[str, ...], tuple[int, ...], tuple[str, ...]]:
     """(root, files, labels, class names) of one part of data.data_dir.
 
     The part is the sub-folder train_split or test_split where both are there, else
     chosen by a hash of the files' names and data.holdout. A file's class is its first
-    sub-folder. folders: a folder that holds pictures counts as one file.
+    sub-folder. folders: a folder that holds pictures counts as one file. single:
+    data_dir may be one file, which is then in both parts, for the caller to divide.
     """
     if not data.data_dir:
         raise BadInput(
@@ -121,6 +126,8 @@ def listed(
     if not root.exists():
         raise BadInput(f"data.data_dir={data.data_dir}: no such folder")
     if root.is_file():
+        if not single:
+            raise BadInput(f"data.data_dir={data.data_dir} is a file; write its folder")
         if root.suffix.lower() not in extensions:
             raise BadInput(
                 f"data.data_dir={data.data_dir}: no {' '.join(sorted(extensions))} file"

@@ -1,0 +1,260 @@
+"""Sensor series: CSV, Parquet and .npz files, or generated ones with a known truth."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar, Literal, get_args
+
+import numpy as np
+from jaxtyping import Float
+
+from train.data.augment import Draws, SeriesAugment
+from train.data.clean import Cleaned, Cleaning, clean
+from train.data.files import Files, check_sizes, check_split, listed
+from train.data.generated import rng, sensor_series
+from train.data.normalise import Rule, normaliser, statistics_of
+from train.data.signals import Batch, Signals
+from train.data.tables import EXTENSIONS, read_columns
+from train.errors import BadInput
+
+Name = Literal["generated", "folder"]
+SERIES, TRAIN, TEST = 80, 1, 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Series(Signals):
+    """Windows of sensor recordings, float32 (length, channels), about [-1, 1].
+
+    name:      "generated" (sinusoids with harmonics and drift, and what a poor sensor
+               makes of them), or "folder" of .csv, .parquet and .npz files, one
+               recording each. data_dir may also be one file, whose last share, as large
+               as holdout, is then the held-out part. Classes are sub-folders.
+    columns:   of the files, in this order; (): all of them, but for `time`.
+    time:      the column of a table that holds the times: seconds, or dates. An .npz
+               names the times of its array X "X_time", or its rate "X_rate".
+    rate:      samples a second of the one clock that everything is brought to. 0: rows
+               are samples of one clock already.
+    longest_gap: seconds between samples that interpolation onto the clock may bridge;
+               0: 2.5 steps.
+    stride:    samples between windows; 0: `length`, so that they do not overlap.
+    cleaning:  see train.data.clean. normalise: see train.data.normalise; fitted on the
+               known values of the training recordings.
+    mask_channels: a channel of 1 (known) and -1 (filled) behind those of the signal,
+               for each of them.
+    examples, missing, spikes, noise, seed: of generated series: `examples` to train on
+               and an eighth to test on, the share missing, the share of spikes, the
+               white noise.
+    """
+
+    kind: ClassVar[str] = "series"
+
+    name: Name = "generated"
+    data_dir: str = ""
+    length: int = 256
+    channels: int = 3
+    columns: tuple[str, ...] = ()
+    time: str = ""
+    rate: float = 0.0
+    longest_gap: float = 0.0
+    stride: int = 0
+    cleaning: Cleaning = Cleaning()
+    normalise: Rule = "standard"
+    mask_channels: bool = False
+    examples: int = 2048
+    missing: float = 0.1
+    spikes: float = 0.01
+    noise: float = 0.1
+    seed: int = 0
+    augment: SeriesAugment | None = None
+    train_split: str = "train"
+    test_split: str = "test"
+    holdout: float = 0.2
+    bad_share: float = 0.01
+    threads: int = 4
+
+    def __post_init__(self):
+        for field, words in (("name", Name), ("normalise", Rule)):
+            if getattr(self, field) not in get_args(words):
+                raise BadInput(
+                    f"data.{field}={getattr(self, field)!r}: write "
+                    f"{' or '.join(get_args(words))}"
+                )
+        check_sizes(self, length=2, channels=1, stride=0, examples=8, rate=0, noise=0)
+        for field in ("missing", "spikes"):
+            if not 0 <= getattr(self, field) < 1:
+                raise BadInput(
+                    f"data.{field}={getattr(self, field)}: write a share in [0, 1)"
+                )
+        if self.time and not self.rate:
+            raise BadInput(
+                f"data.time={self.time!r} needs data.rate, the samples a second of the "
+                "clock that the series are brought to"
+            )
+        if self.columns and len(self.columns) != self.channels and not self.data_dir:
+            raise BadInput("data.columns: generated series have none; leave it out")
+        check_split(self)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(length, channels), twice the channels with mask_channels."""
+        return (self.length, self.channels * (1 + self.mask_channels))
+
+    def open(self, train: bool) -> "Windows":
+        return Windows(self, train)
+
+    def chunks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Cleaned training recordings, for the statistics: known values only."""
+        recordings = _recordings(self, True)
+        for i in range(len(recordings)):
+            yield recordings[i].values, recordings[i].known
+
+    def identity(self) -> str:
+        return _recordings(self, True).identity
+
+
+class Generated:
+    """Generated recordings of one window each, with the interface of Files.
+
+    truth: (n, length, channels) without noise, gaps and spikes.
+    """
+
+    identity = "generated"
+    refused: tuple[tuple[str, str], ...] = ()
+
+    def __init__(self, series: Series, train: bool):
+        self.found = series.examples if train else series.examples // 8
+        self.labels = np.full(self.found, -1, np.int32)
+        part = TRAIN if train else TEST
+        made = [
+            sensor_series(
+                series.length,
+                series.channels,
+                rng(SERIES, series.seed, part, i),
+                series.missing,
+                series.spikes,
+                series.noise,
+            )
+            for i in range(self.found)
+        ]
+        self.truth = np.stack([truth for truth, _ in made]).astype(np.float32)
+        self._cleaned = [clean(measured, series.cleaning) for _, measured in made]
+
+    def __len__(self) -> int:
+        return self.found
+
+    def __getitem__(self, index: int) -> Cleaned:
+        return self._cleaned[index]
+
+
+# Statistics and both parts read the same recordings; reading them once is enough.
+@functools.lru_cache(maxsize=4)
+def _recordings(series: Series, train: bool) -> "Files | Generated":
+    if series.name == "generated":
+        return Generated(series, train)
+    root, names, labels, _ = listed(series, EXTENSIONS, train, single=True)
+    share = (0.0, 1.0)
+    if Path(series.data_dir).expanduser().is_file():
+        share = (0.0, 1 - series.holdout) if train else (1 - series.holdout, 1.0)
+        if not train and not series.holdout:
+            raise BadInput(
+                "data.holdout=0 keeps nothing for testing; write for example 0.1"
+            )
+    read = functools.partial(_recording, series=series, share=share)
+    return Files(root, names, labels, read, series.bad_share, series.threads)
+
+
+def _recording(path: Path, series: Series, share: tuple[float, float]) -> Cleaned:
+    raw = read_columns(path, series, share)
+    return clean(raw, series.cleaning)
+
+
+class Windows:
+    """Examples of one part: cleaned windows, normalised.
+
+    take() gives "series" and "mask", 1 where the value was measured and believed, and
+    of generated series "truth", normalised alike.
+
+    findings: what `train.inspect` says of the recordings as they were stored.
+    """
+
+    def __init__(self, series: Series, train: bool):
+        self.series, self.recordings = series, _recordings(series, train)
+        self.class_names = ()
+        if series.name == "folder":
+            *_, self.class_names = listed(series, EXTENSIONS, train, single=True)
+        self.classes = len(self.class_names)
+        self.normaliser = normaliser(statistics_of(series), series.normalise)
+        masks = (0.5,) * series.channels if series.mask_channels else ()
+        self.offset = self.normaliser.offset + masks
+        self.scale = self.normaliser.scale + masks
+        step = series.stride or series.length
+        self._windows = np.array(
+            [
+                (i, start)
+                for i in range(len(self.recordings))
+                for start in range(
+                    0, len(self.recordings[i].values) - series.length + 1, step
+                )
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    @property
+    def findings(self) -> dict:
+        count = len(self.recordings)
+        all_of = [self.recordings[i] for i in range(count)]
+        weights = np.array([len(each.values) for each in all_of], float)
+        weights /= weights.sum()
+        missing = weights @ np.array([each.missing for each in all_of])
+        outliers = weights @ np.array([each.outliers for each in all_of])
+        constant = np.array([each.constant for each in all_of]).sum(0)
+        return {
+            "recordings": count,
+            "missing_share": missing.tolist(),
+            "outlier_share": outliers.tolist(),
+            "recordings_where_constant": constant.tolist(),
+        }
+
+    def take(self, indices: np.ndarray) -> Batch:
+        batch, values = self._cut(indices, np.zeros(len(indices), int))
+        batch["series"] = self._signal(self.normaliser(values), batch["mask"])
+        batch["mask"] = self._mask(batch["mask"])
+        if isinstance(self.recordings, Generated):
+            rows = self._windows[indices, 0]
+            batch["truth"] = self.normaliser(self.recordings.truth[rows])
+        return batch
+
+    def augmented(self, indices: np.ndarray, epochs: np.ndarray, seed: int) -> Batch:
+        augment = self.series.augment or SeriesAugment()
+        draws = Draws(seed, epochs, indices)
+        batch, values = self._cut(indices, augment.shifts(draws))
+        x = augment(self.normaliser(values), draws).astype(np.float32)
+        batch["series"] = self._signal(x, batch["mask"])
+        batch["mask"] = self._mask(batch["mask"])
+        return batch
+
+    def _cut(self, indices: np.ndarray, shifts: np.ndarray) -> tuple[Batch, np.ndarray]:
+        length = self.series.length
+        values = np.empty((len(indices), length, self.series.channels), np.float32)
+        mask = np.empty(values.shape, np.float32)
+        rows = self._windows[indices]
+        for i, ((which, start), shift) in enumerate(zip(rows, shifts, strict=True)):
+            recording = self.recordings[int(which)]
+            first = min(max(start + shift, 0), len(recording.values) - length)
+            values[i] = recording.values[first : first + length]
+            mask[i] = recording.known[first : first + length]
+        return {"mask": mask, "label": self.recordings.labels[rows[:, 0]]}, values
+
+    def _signal(self, x: Float[np.ndarray, "b l c"], mask: np.ndarray) -> np.ndarray:
+        if not self.series.mask_channels:
+            return x
+        return np.concatenate([x, 2 * mask - 1], -1)
+
+    def _mask(self, mask: np.ndarray) -> np.ndarray:
+        """What is known of every channel: of whether a value is known, always."""
+        if not self.series.mask_channels:
+            return mask
+        return np.concatenate([mask, np.ones_like(mask)], -1)
