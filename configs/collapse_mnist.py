@@ -1,0 +1,31 @@
+"""A planted codebook collapse on MNIST, and its cure.
+
+python -m train.ablate --config=configs/collapse_mnist.py --workdir=runs/collapse \\
+    --config.data.data_dir=DIR        # a TFDS data_dir with mnist prepared
+
+1,024 codes that start twenty times as far out as latents lie, without k-means: one of
+them is nearest to everything. The base revives no code; the variants do, from vectors
+of the batch or by splitting the most used code. RESULTS.md has the table.
+"""
+
+import dataclasses
+
+from configs.quantizers_mnist import CONFIG as MNIST
+from train.config import StageOne
+from vqdit.quantizers import EMAVectorQuantizer
+
+QUANTIZER = EMAVectorQuantizer(
+    num_codes=1024, dim=4, decay=0.97, window=16_384, revive="none", start_scale=20.0
+)
+
+
+def _revived(revive: str) -> StageOne:
+    quantizer = QUANTIZER.clone(revive=revive)
+    return dataclasses.replace(MNIST, model=MNIST.model.clone(quantizer=quantizer))
+
+
+CONFIG = dataclasses.replace(_revived("none"), name="collapse_mnist")
+VARIANTS = {
+    name: dataclasses.replace(_revived(name), name="collapse_mnist")
+    for name in ("batch", "split")
+}
