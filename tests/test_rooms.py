@@ -30,7 +30,7 @@ MAY = {
     "generator": {"codec", "diffusion", "dit"},
     "bundle": {"codec", "describe", "generator"},
 }
-OUTSIDE = {"jax", "flax", "jaxtyping", "numpy", "safetensors", "scipy"}
+OUTSIDE = {"jax", "flax", "jaxtyping", "numpy", "safetensors", "scipy", "tokenizers"}
 STANDARD = {
     "collections",
     "contextlib",
@@ -128,6 +128,7 @@ def test_the_front_door_is_quick():
         ("tensorflow_datasets", ("train.data",)),
         ("grain", ("train.data",)),
         ("array_record", ("train.data",)),
+        ("tokenizers", ("vqdit.tokenizer.text",)),
         ("tensorflow", ()),
         ("torch", ()),
         ("pickle", ()),

@@ -1,18 +1,24 @@
 """Tokenizers: raw signal to latents and codes, and back."""
 
+from vqdit.tokenizer.bins import Boxes, Labels
 from vqdit.tokenizer.causal import CausalDecoder, CausalEncoder
 from vqdit.tokenizer.chunks import decode_chunks, encode_chunks
 from vqdit.tokenizer.conv import ConvDecoder, ConvEncoder
 from vqdit.tokenizer.signal import to_signal, to_uint8
 from vqdit.tokenizer.spectral import LogMel
+from vqdit.tokenizer.text import BPE, Bytes
 from vqdit.tokenizer.tokenizer import Tokenizer
 from vqdit.tokenizer.wave import WaveDecoder, WaveEncoder
 
 __all__ = [
+    "BPE",
+    "Boxes",
+    "Bytes",
     "CausalDecoder",
     "CausalEncoder",
     "ConvDecoder",
     "ConvEncoder",
+    "Labels",
     "LogMel",
     "Tokenizer",
     "WaveDecoder",

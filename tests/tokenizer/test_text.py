@@ -1,0 +1,109 @@
+"""Text to codes and back: nothing is lost."""
+
+import functools
+import json
+
+import numpy as np
+import pytest
+
+from vqdit.describe import build, describe
+from vqdit.tokenizer import BPE, Bytes
+
+CORPUS = ["the cat sat on the mat, the dog sat on the log"] * 4 + ["naïve café — 茶"]
+TEXTS = [
+    "",
+    " ",
+    "the cat sat on the mat",
+    "  two  spaces,\ttabs\r\nand\nlines \x00 \x7f ",
+    "naïve 茶 🍵 \u200d e\u0301",
+    "<pad><unk>[MASK]",
+    "\ud800 half a pair \udfff",
+    "\ud83d\ude00",  # two halves, which are not the one character they would make
+]
+
+
+@functools.cache
+def trained(specials=()):
+    return BPE.train(CORPUS, words=300, length=80, specials=specials)
+
+
+def tokenizers():
+    return [Bytes(80), Bytes(80, ("<caption>", "<speech>")), trained(("<caption>",))]
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_every_text_comes_back(index):
+    tokenizer = tokenizers()[index]
+    draw = np.random.default_rng(0)
+    texts = TEXTS + [
+        "".join(map(chr, draw.integers(0, 0x110000, draw.integers(0, 20))))
+        for _ in range(50)
+    ]
+    codes = tokenizer.encode(texts)
+    assert codes.shape == (len(texts), 80) and codes.dtype == np.int32
+    assert codes.min() >= 0 and codes.max() == tokenizer.padding
+    assert tokenizer.padding < tokenizer.code_count
+    assert tokenizer.decode(codes) == texts
+    assert (codes[0] == tokenizer.padding).all()
+
+
+def test_bytes_are_utf_8():
+    codes = Bytes(6).encode(["né"])
+    assert codes.tolist() == [[110, 0xC3, 0xA9, 256, 256, 256]]
+    assert Bytes(6).code_count == 257
+
+
+def test_bpe_learns_what_is_frequent_and_knows_every_byte():
+    tokenizer = trained()
+    assert {tokenizer.pieces.index(bytes([i])) for i in range(256)} == set(range(256))
+    assert 256 < len(tokenizer.pieces) <= 300
+    assert b" the" in tokenizer.pieces and b" sat" in tokenizer.pieces
+    assert not any(piece.count(b" ") > 1 for piece in tokenizer.pieces)
+    text = "the cat sat on the mat"
+    assert len(tokenizer.split(text)) < len(text) / 2
+    # The same corpus, the same codes.
+    assert BPE.train(iter(CORPUS), words=300, length=80) == tokenizer
+
+
+def test_bpe_is_a_value_that_a_bundle_can_hold():
+    tokenizer = trained(("<caption>",))
+    again = build(json.loads(json.dumps(describe(tokenizer))))
+    assert again == tokenizer and hash(again) == hash(tokenizer)
+    assert again.encode(["the cat"]).tolist() == tokenizer.encode(["the cat"]).tolist()
+
+
+def test_specials_go_first_and_are_not_text():
+    for tokenizer in tokenizers()[1:]:
+        codes = tokenizer.encode(["the cat"], first=["<caption>"])
+        assert codes[0, 0] == tokenizer.code("<caption>") > tokenizer.padding
+        assert tokenizer.decode(codes) == ["the cat"]
+    with pytest.raises(ValueError, match="no special '<mask>'; there are: <caption>"):
+        Bytes(4, ("<caption>",)).encode(["a"], first=["<mask>"])
+
+
+def test_a_text_that_is_too_long_is_refused_or_cut_on_request():
+    with pytest.raises(ValueError, match="takes 5 codes, .* room for 4; .*length=5"):
+        Bytes(4).encode(["ok", "hello"])
+    assert Bytes(4).decode(Bytes(4).encode(["hello"], truncate=True)) == ["hell"]
+    # A character cut in two.
+    assert Bytes(4).decode(Bytes(4).encode(["abcé"], truncate=True)) == ["abc\ufffd"]
+
+
+def test_what_a_model_makes_up_can_be_read():
+    made_up = np.array([[255, 104, 256, 105, 105], [104, 105, 257, 33, 256]])
+    assert Bytes(5, ("<s>",)).decode(made_up) == ["\ufffdh", "hi!"]
+    with pytest.raises(ValueError, match="code 257 is none of the 257"):
+        Bytes(5).decode(made_up)
+
+
+def test_impossible_fields_are_refused():
+    with pytest.raises(ValueError, match="write .'hello'."):
+        Bytes(9).encode("hello")
+    with pytest.raises(ValueError, match="Bytes.length=0"):
+        Bytes(0)
+    with pytest.raises(ValueError, match="each name once"):
+        Bytes(4, ("<a>", "<a>"))
+    with pytest.raises(ValueError, match="at least 256"):
+        BPE.train(CORPUS, words=100, length=8)
+    with pytest.raises(ValueError, match="no JSON of tokenizers"):
+        BPE("{}", 8).split("a")

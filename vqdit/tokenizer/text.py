@@ -1,0 +1,221 @@
+"""Text as codes: bytes, or byte pairs learned from a corpus. No network.
+
+Both are lossless for every str, lone surrogates too, and fill what is left of `length`
+with a padding code, which no text contains.
+"""
+
+import dataclasses
+import functools
+import importlib
+import json
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from jaxtyping import Array, Int
+
+
+class Text:
+    """What both have: `length` and `specials`, and how codes and pieces are matched.
+
+    Codes: those of `pieces`, then padding, then one for each special.
+    """
+
+    length: int
+    specials: tuple[str, ...]
+
+    def __post_init__(self):
+        name = type(self).__name__
+        if self.length < 1:
+            raise ValueError(f"{name}.length={self.length}: write at least 1")
+        if len(set(self.specials)) < len(self.specials):
+            raise ValueError(f"{name}.specials={self.specials}: write each name once")
+
+    @property
+    def pieces(self) -> tuple[bytes, ...]:
+        """The bytes of every code that stands for text."""
+        raise NotImplementedError
+
+    def split(self, text: str) -> list[int]:
+        """The codes of one text, of any length."""
+        raise NotImplementedError
+
+    @property
+    def padding(self) -> int:
+        """The code that follows a text's last."""
+        return len(self.pieces)
+
+    @property
+    def code_count(self) -> int:
+        """Codes in all."""
+        return len(self.pieces) + 1 + len(self.specials)
+
+    def code(self, special: str) -> int:
+        """The code of a special, by its name."""
+        if special not in self.specials:
+            names = ", ".join(self.specials) or "none"
+            raise ValueError(f"there is no special {special!r}; there are: {names}")
+        return self.padding + 1 + self.specials.index(special)
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        first: Sequence[str] = (),
+        truncate: bool = False,
+    ) -> Int[np.ndarray, "b length"]:
+        """Texts -> codes (b, length) int32, each behind the specials named in `first`.
+
+        truncate: drops the codes for which there is no room; otherwise a text that is
+        too long raises ValueError.
+        """
+        if isinstance(texts, str):
+            raise ValueError(f"encode takes a list of texts; write [{texts[:20]!r}]")
+        start = [self.code(name) for name in first]
+        out = np.full((len(texts), self.length), self.padding, np.int32)
+        for row, text in zip(out, texts, strict=True):
+            codes = start + self.split(text)
+            if len(codes) > self.length and not truncate:
+                shown = text if len(text) <= 20 else text[:20] + "..."
+                raise ValueError(
+                    f"the text {shown!r} takes {len(codes)} codes, and there is room "
+                    f"for {self.length}; write length={len(codes)} or more, or "
+                    f"truncate=True"
+                )
+            codes = codes[: self.length]
+            row[: len(codes)] = codes
+        return out
+
+    def decode(self, codes: Int[np.ndarray | Array, "b n"]) -> list[str]:
+        """Codes -> texts: up to the first padding, specials left out.
+
+        Bytes that are no UTF-8, as in a character cut in two or in what a model has
+        made up, become U+FFFD. Raises ValueError for a code that there is not.
+        """
+        codes = np.asarray(codes)
+        wrong = (codes < 0) | (codes >= self.code_count)
+        if wrong.any():
+            raise ValueError(
+                f"code {codes[wrong][0]} is none of the {self.code_count} there are"
+            )
+        return [self._text(row) for row in codes]
+
+    def _text(self, row):
+        end = np.flatnonzero(row == self.padding)
+        row = row[: end[0]] if len(end) else row
+        pieces = self.pieces
+        data = b"".join(pieces[code] for code in row if code < self.padding)
+        try:
+            return data.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError:
+            return data.decode("utf-8", "replace")
+
+
+@dataclasses.dataclass(frozen=True)
+class Bytes(Text):
+    """Every str as its UTF-8 bytes, codes 0 to 255.
+
+    length:   of a text in codes; shorter ones are padded.
+    specials: names of extra codes, such as a task's, for `encode(..., first=)`.
+    """
+
+    length: int
+    specials: tuple[str, ...] = ()
+
+    @property
+    def pieces(self) -> tuple[bytes, ...]:
+        """The 256 bytes."""
+        return BYTES
+
+    def split(self, text: str) -> list[int]:
+        """A text's bytes."""
+        return list(_bytes(text))
+
+
+@dataclasses.dataclass(frozen=True)
+class BPE(Text):
+    """Byte-pair encoding (arXiv:1508.07909) over UTF-8 bytes, as GPT-2 has it.
+
+    model:    JSON of the `tokenizers` library, made by `BPE.train`; a value like any
+        other field, so that a bundle's config.json holds it.
+    length, specials: as in Bytes.
+
+    The library is shown a byte as the character of that number: an alphabet of 256
+    letters, all of them known from the start. A merge stays inside a word, with the
+    space before it.
+    """
+
+    model: str
+    length: int
+    specials: tuple[str, ...] = ()
+
+    @classmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        words: int,
+        length: int,
+        specials: tuple[str, ...] = (),
+    ) -> "BPE":
+        """Learns `words` pieces, 256 or more, or as many as the corpus gives."""
+        if words < 256:
+            raise ValueError(f"BPE.train: words={words}; write at least 256, the bytes")
+        library = _library()
+        tokenizer = library.Tokenizer(library.models.BPE())
+        tokenizer.pre_tokenizer = library.pre_tokenizers.Split(
+            library.Regex(r" ?[^\s]+|\s+"), "isolated"
+        )
+        trainer = library.trainers.BpeTrainer(
+            vocab_size=words,
+            initial_alphabet=list(map(_letters, BYTES)),
+            special_tokens=[],
+            show_progress=False,
+        )
+        letters = (_letters(_bytes(text)) for text in texts)
+        tokenizer.train_from_iterator(letters, trainer)
+        return cls(tokenizer.to_str(), length, specials)
+
+    @property
+    def pieces(self) -> tuple[bytes, ...]:
+        """The bytes of every code; the first 256 are single ones."""
+        return _pieces(self.model)
+
+    def split(self, text: str) -> list[int]:
+        """Merges applied in the order in which they were learned."""
+        return _model(self.model).encode(_letters(_bytes(text))).ids
+
+
+BYTES = tuple(bytes([number]) for number in range(256))
+
+
+def _bytes(text):
+    # Half of a surrogate pair is a str to Python, though it is not to UTF-8.
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _letters(data):
+    return data.decode("latin-1")
+
+
+def _library():
+    try:
+        return importlib.import_module("tokenizers")
+    except ImportError as error:
+        raise ValueError(
+            "BPE needs the tokenizers library; pip install tokenizers"
+        ) from error
+
+
+@functools.lru_cache(maxsize=8)
+def _model(text):
+    try:
+        return _library().Tokenizer.from_str(text)
+    except Exception as error:  # the library has no narrower kind
+        raise ValueError(f"BPE.model is no JSON of tokenizers: {error}") from error
+
+
+@functools.lru_cache(maxsize=8)
+def _pieces(text):
+    vocabulary = json.loads(text)["model"]["vocab"]
+    return tuple(
+        piece.encode("latin-1") for piece in sorted(vocabulary, key=vocabulary.get)
+    )
