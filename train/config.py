@@ -7,22 +7,23 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
+import flax.linen as nn
+
 from train.data import Images, Signals
 from train.errors import BadInput
 from train.expression import near
 from vqdit.diffusion import LogitNormal, Process, Uniform
 from vqdit.dit import DiT
-from vqdit.tokenizer import Tokenizer
+from vqdit.tokenizer import Tokenizer, losses
+from vqdit.tokenizer.adversarial import Game
 
 
 @dataclasses.dataclass(frozen=True)
-class Optimizer:
-    """AdamW, its schedule, and the moving average of the weights.
+class AdamW:
+    """AdamW and its schedule.
 
-    schedule:   after a linear warm-up of `warmup` steps: "constant", or "cosine" to 0.
-    clip:       bound on the gradient's global norm; None for no bound.
-    accumulate: microbatches per step; the gradient is that of the whole batch.
-    ema:        decay of the weights' moving average, which is what is evaluated.
+    schedule: after a linear warm-up of `warmup` steps: "constant", or "cosine" to 0.
+    clip:     bound on the gradient's global norm; None for no bound.
     """
 
     peak_lr: float = 1e-4
@@ -32,6 +33,16 @@ class Optimizer:
     b2: float = 0.999
     weight_decay: float = 0.0
     clip: float | None = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer(AdamW):
+    """AdamW, how a step's gradient is made, and the moving average of the weights.
+
+    accumulate: microbatches per step; the gradient is that of the whole batch.
+    ema:        decay of the weights' moving average, which is what is evaluated.
+    """
+
     accumulate: int = 1
     ema: float = 0.9999
 
@@ -78,13 +89,58 @@ class Experiment:
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """The tokenizer's loss: which reconstruction error, and the weight of each term."""
+    """The tokenizer's loss: which reconstruction error, and the weight of each term.
 
-    pixel: Literal["l1", "l2"] = "l2"
+    A term that is not there costs nothing: a quantizer names its own losses, waveforms
+    alone have spectra, and a perceptual loss is there when its network is named.
+
+    stft, mel:  multi-resolution STFT and multi-scale mel losses, at `windows` samples.
+    lpips:      safetensors file with the weights of LPIPS over VGG-16.
+    features:   workdir or bundle of a tokenizer whose encoder's layers are compared.
+    perceptual: weight of each of these two.
+    entropy:    moves linearly to `entropy_end` within `entropy_steps` steps; 0 stays.
+    """
+
+    pixel: losses.Pixel = "l2"
     reconstruction: float = 1.0
+    stft: float = 0.0
+    mel: float = 0.0
+    windows: tuple[int, ...] = (64, 256, 1024)
+    lpips: str | None = None
+    features: str | None = None
+    perceptual: float = 1.0
     commit: float = 0.25
     codebook: float = 1.0
     kl: float = 1e-6
+    entropy: float = 0.1
+    entropy_end: float = 0.0
+    entropy_steps: int = 0
+    orthogonal: float = 10.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Adversarial:
+    """A discriminator, and how the tokenizer plays against it.
+
+    start, ramp: step at which the discriminator begins to learn; within `ramp` more the
+        generator's terms reach their full weight.
+    loss:     the game: "hinge" or "non_saturating".
+    weight:   of the generator's loss. With `adaptive`, a share of the reconstruction's
+        pull on the last layer of the decoder, the parameter at the path `last`.
+    features: weight of feature matching.
+    lecam:    weight of the LeCam regularisation in the discriminator's loss.
+    """
+
+    discriminator: nn.Module
+    start: int = 0
+    ramp: int = 0
+    loss: Game = "hinge"
+    weight: float = 0.8
+    adaptive: bool = True
+    last: str = "decoder/conv_out/kernel"
+    features: float = 0.0
+    lecam: float = 0.0
+    optimizer: AdamW = AdamW()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,10 +158,11 @@ class KMeansInit:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StageOne(Experiment):
-    """A tokenizer trained on signals."""
+    """A tokenizer trained on signals, against a discriminator if there is one."""
 
     model: Tokenizer
     losses: Weights = Weights()
+    adversarial: Adversarial | None = None
     kmeans: KMeansInit | None = None
 
 
@@ -148,6 +205,11 @@ def load(path: str | Path, variant: str | None = None) -> Experiment:
             f"{path}: VARIANTS[{variant!r}] is no {type(config).__name__} as CONFIG is"
         )
     return variants[variant]
+
+
+def variants(path: str | Path) -> tuple[str, ...]:
+    """Names of a config file's VARIANTS, in its order."""
+    return tuple(getattr(_run_file(Path(path)), "VARIANTS", {}))
 
 
 def _run_file(path: Path) -> ModuleType:

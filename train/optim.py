@@ -5,11 +5,11 @@ from typing import Any
 import jax
 import optax
 
-from train.config import Optimizer
+from train.config import AdamW
 from train.errors import BadInput
 
 
-def make(optimizer: Optimizer, steps: int) -> optax.GradientTransformation:
+def make(optimizer: AdamW, steps: int) -> optax.GradientTransformation:
     """AdamW (arXiv:1711.05101) behind a clip of the gradient's global norm.
 
     steps: length of the whole run; the cosine schedule ends there.
@@ -28,7 +28,7 @@ def make(optimizer: Optimizer, steps: int) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(optimizer.clip), adamw)
 
 
-def learning_rate(optimizer: Optimizer, steps: int) -> optax.Schedule:
+def learning_rate(optimizer: AdamW, steps: int) -> optax.Schedule:
     """Update i -> learning rate.
 
     Warm-up is linear, peak_lr * (i + 1) / (warmup + 1), so that the first update moves

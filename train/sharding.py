@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from train import config
 from train.errors import BadInput
-from train.step import TrainState
+from train.step import AdversarialState, TrainState
 
 AXES = ("data", "fsdp", "tensor")
 
@@ -53,11 +53,19 @@ DIT_RULES = (
 # A tokenizer is small beside a DiT: `fsdp` only, on the channels a convolution returns,
 # or takes where few come out. Codebooks and their statistics are on every device.
 TOKENIZER_RULES = (
+    Rule(r"^perceptual/", optional=True),
     Rule(r"/(conv_out|into)/kernel$", P("fsdp", None)),
     Rule(r"/kernel$", P(None, "fsdp")),
     Rule(r"/(bias|scale)$"),
     Rule(r"/codewords$", optional=True),
     Rule(r"^(codebook|usage|revival)/", optional=True),
+)
+
+DISCRIMINATOR_RULES = (
+    Rule(r"/conv_out/kernel$", P("fsdp", None)),
+    Rule(r"/kernel$", P(None, "fsdp")),
+    Rule(r"/(bias|scale)$"),
+    Rule(r"^lecam/"),
 )
 
 
@@ -142,7 +150,8 @@ def state_sharding(
     """A TrainState of NamedShardings: arrays or shapes in, the same structure out.
 
     Moments and the moving average live where their parameter does; step, key and the
-    optimizer's counters are on every device; unlearned state follows the same rules.
+    optimizer's counters are on every device; unlearned state follows the same rules. A
+    discriminator's state beside it follows its own.
     """
     variables = {"params": state.params, **state.stats}
     placed = shardings(variables, rules, mesh)
@@ -167,13 +176,16 @@ def state_sharding(
             )
         return everywhere
 
+    if isinstance(state, AdversarialState):
+        other = state_sharding(state.discriminator, DISCRIMINATOR_RULES, mesh)
+        state = state.replace(discriminator=other)
     return state.replace(
         step=everywhere,
         key=everywhere,
         params=params,
         stats=placed,
         opt=jax.tree_util.tree_map_with_path(place, state.opt, is_leaf=mirrors),
-        ema=params,
+        ema=params if jax.tree.leaves(state.ema) else state.ema,
     )
 
 

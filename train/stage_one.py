@@ -12,60 +12,29 @@ import jax.numpy as jnp
 import numpy as np
 
 from train import pictures
+from train.adversarial import make_adversarial_step, with_discriminator
 from train.command import parse
-from train.config import StageOne, Weights
+from train.config import StageOne
 from train.data import batches, prepare, whole
 from train.data.pipeline import once
 from train.errors import BadInput, run
 from train.launch import launch
 from train.log import say
 from train.loop import Hook
+from train.objective import Reconstruction
 from train.optim import learning_rate, make
+from train.perceptual import networks
 from train.sharding import TOKENIZER_RULES
 from train.step import TrainState, init_state, make_step
 from train.validate import validate
 from train.workdir import open_workdir
 from vqdit.bundle import contract_of, save
 from vqdit.codec import Codec
-from vqdit.tokenizer import Tokenizer, to_signal
+from vqdit.tokenizer import to_signal
 
 SHOWN = 8  # pictures in a grid of reconstructions
 # Examples encoded at a time outside training, and the values they may have in all.
 CHUNK, CHUNK_VALUES = 256, 2**24
-
-
-def objective(model: Tokenizer, weights: Weights, kind: str):
-    """Reconstruction and the quantizer's own losses, on batch[kind]."""
-
-    def compute(params, stats, batch, key):
-        def run(model, x):
-            return model.features(x), *model(x, train=True, key=key)
-
-        (x, x_hat, quantized), stats = model.apply(
-            {"params": params, **stats},
-            to_signal(batch[kind]),
-            mutable=list(stats),
-            method=run,
-        )
-        error = x_hat - x
-        reconstruction = {
-            "l1": lambda: jnp.abs(error).mean(),
-            "l2": lambda: jnp.square(error).mean(),
-        }[weights.pixel]()
-        loss = weights.reconstruction * reconstruction
-        for name, value in quantized.losses.items():
-            if not hasattr(weights, name):
-                raise BadInput(
-                    f"losses has no weight {name!r}, a loss of the quantizer"
-                )
-            loss = loss + getattr(weights, name) * value
-        metrics = {"reconstruction": reconstruction, **quantized.metrics}
-        metrics |= {f"loss_{name}": value for name, value in quantized.losses.items()}
-        # Peak 2: signals are in [-1, 1].
-        metrics["psnr"] = 10 * jnp.log10(4 / jnp.square(error).mean())
-        return loss, (dict(stats), metrics)
-
-    return compute
 
 
 def with_revival(step):
@@ -119,24 +88,36 @@ def _named(tree):
 
 
 def build(experiment: StageOne):
-    """(init, step): the state's maker and the train step, for loop and bench."""
+    """(init, step): the state's maker and the train step, for loop and bench.
+
+    Raises BadInput for a perceptual network that cannot be read.
+    """
     model, optimizer = experiment.model, experiment.optimizer
     tx = make(optimizer, experiment.run.steps)
+    frozen, distances = networks(experiment.losses)
     example = jnp.zeros((1, *experiment.data.shape))
 
     def init() -> TrainState:
         key = jax.random.key(experiment.run.seed)
         params_key, state_key = jax.random.split(key)
-        return init_state(state_key, dict(model.init(params_key, example)), tx)
+        (x, _), variables = model.init_with_output(params_key, example)
+        if frozen:
+            variables = {**variables, "perceptual": frozen}
+        state = init_state(state_key, dict(variables), tx)
+        if experiment.adversarial is None:
+            return state
+        return with_discriminator(state, experiment, x.shape[1:])
 
-    step = make_step(
-        objective(model, experiment.losses, experiment.data.kind),
-        tx,
-        optimizer.ema,
-        optimizer.accumulate,
-        learning_rate(optimizer, experiment.run.steps),
-    )
-    return init, with_revival(step)
+    def plain(state, batch):
+        # Made for the step at hand: some weights change with it.
+        objective = Reconstruction(experiment, state.step, distances).plain
+        rate = learning_rate(optimizer, experiment.run.steps)
+        step = make_step(objective, tx, optimizer.ema, optimizer.accumulate, rate)
+        return step(state, batch)
+
+    if experiment.adversarial is None:
+        return init, with_revival(plain)
+    return init, with_revival(make_adversarial_step(experiment, tx, distances))
 
 
 def codebook_from_data(experiment: StageOne, step: int, state: TrainState):

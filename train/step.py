@@ -27,6 +27,16 @@ class TrainState(flax.struct.PyTreeNode):
     ema: Any  # same structure as params
 
 
+class AdversarialState(TrainState):
+    """A generator's state, and its discriminator's beside it.
+
+    The discriminator's own `step` counts its updates. No average of its weights is
+    kept, as nothing evaluates it: its `ema` is empty.
+    """
+
+    discriminator: Any  # a TrainState
+
+
 def init_state(
     key: jax.Array, variables: dict[str, Any], tx: optax.GradientTransformation
 ) -> TrainState:

@@ -1,20 +1,24 @@
 """Relations between an experiment's values, checked before anything compiles."""
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 
-from train.config import Experiment, Mesh, StageOne, StageTwo
+from train.config import AdamW, Experiment, Mesh, StageOne, StageTwo
 from train.data import Images
 from train.errors import BadInput
 from train.expression import Unfit, fields_with_types, fit, near
 from train.paths import children, join
+from train.perceptual import networks
 from vqdit.diffusion import Gaussian, Masking
 from vqdit.dit import Continuous, DiT, Stream
+from vqdit.tokenizer.discriminators import Verdict
 
 
 def validate(experiment: Experiment, devices: int, tokenizers: bool = True) -> None:
@@ -76,17 +80,23 @@ def _check_ranges(experiment: Experiment) -> None:
         _check(f"run.{name}", getattr(run, name), at_least=1)
     _check("run.sample_every", run.sample_every, at_least=0)
     _check("optimizer.accumulate", optimizer.accumulate, at_least=1)
-    _check("optimizer.warmup", optimizer.warmup, at_least=0)
-    _check("optimizer.weight_decay", optimizer.weight_decay, at_least=0)
-    _check("optimizer.peak_lr", optimizer.peak_lr, above=0)
-    for name in ("b1", "b2", "ema"):
-        _check(f"optimizer.{name}", getattr(optimizer, name), at_least=0, below=1)
+    _check("optimizer.ema", optimizer.ema, at_least=0, below=1)
+    _check_optimizer("optimizer", optimizer, run.steps, f"run.steps={run.steps}")
+
+
+def _check_optimizer(at: str, optimizer: AdamW, steps: int, length: str) -> None:
+    """length: how `steps`, the updates it makes, came about."""
+    _check(f"{at}.warmup", optimizer.warmup, at_least=0)
+    _check(f"{at}.weight_decay", optimizer.weight_decay, at_least=0)
+    _check(f"{at}.peak_lr", optimizer.peak_lr, above=0)
+    for name in ("b1", "b2"):
+        _check(f"{at}.{name}", getattr(optimizer, name), at_least=0, below=1)
     if optimizer.clip is not None:
-        _check("optimizer.clip", optimizer.clip, above=0)
-    if optimizer.schedule == "cosine" and optimizer.warmup >= run.steps:
+        _check(f"{at}.clip", optimizer.clip, above=0)
+    if optimizer.schedule == "cosine" and optimizer.warmup >= steps:
         raise BadInput(
-            f"optimizer.warmup={optimizer.warmup} leaves nothing of "
-            f"run.steps={run.steps}; write a warm-up below {run.steps}"
+            f"{at}.warmup={optimizer.warmup} leaves nothing of {length}; write a "
+            f"warm-up below {steps}"
         )
 
 
@@ -147,8 +157,6 @@ def _check_devices(experiment: Experiment, sizes: tuple[int, int, int]) -> None:
 
 def _check_stage_one(experiment: StageOne) -> None:
     model, data = experiment.model, experiment.data
-    for name in ("reconstruction", "commit", "codebook", "kl"):
-        _check(f"losses.{name}", getattr(experiment.losses, name), at_least=0)
     if isinstance(data, Images) and isinstance(model.factor, int):
         if data.size % model.factor:
             raise BadInput(
@@ -159,7 +167,7 @@ def _check_stage_one(experiment: StageOne) -> None:
     with _blame(f"data, {data.kind} of {data.shape}"):
         model.grid(data.shape[:-1])
     _check_kmeans(experiment)
-    x = jax.ShapeDtypeStruct((1, *data.shape), jnp.float32)
+    x = _data(experiment)
 
     def run(model, x):
         return model.features(x), model(x)[0]
@@ -179,6 +187,73 @@ def _check_stage_one(experiment: StageOne) -> None:
             f"model decodes {features.shape[1:]} to {out.shape[1:]}; write an encoder "
             "and a decoder that fit each other"
         )
+    _check_losses(experiment, features.shape)
+    if experiment.adversarial is not None:
+        _check_adversarial(experiment, out.shape)
+
+
+def _check_losses(experiment: StageOne, shape: tuple[int, ...]) -> None:
+    """shape: of what is compared, (1, *features)."""
+    weights, data = experiment.losses, experiment.data
+    for field in dataclasses.fields(weights):
+        value = getattr(weights, field.name)
+        if isinstance(value, float | int):
+            _check(f"losses.{field.name}", value, at_least=0, below=math.inf)
+    for name in ("stft", "mel"):
+        if getattr(weights, name) and (
+            data.kind != "audio" or experiment.model.front is not None
+        ):
+            raise BadInput(
+                f"losses.{name}={getattr(weights, name)} is for waveforms: data of "
+                f"kind audio, and a model without a front end; write losses.{name}=0"
+            )
+    if not weights.windows or any(n < 8 or n % 8 for n in weights.windows):
+        raise BadInput(
+            f"losses.windows={weights.windows}: write multiples of 8 such as (64, 256)"
+        )
+    variables, distances = networks(weights)
+    x = jax.ShapeDtypeStruct(shape, jnp.float32)
+    for name, distance in distances.items():
+        with _blame(f"losses.{name}={getattr(weights, name)}"):
+            jax.eval_shape(distance, variables[name], x, x)
+
+
+def _check_adversarial(experiment: StageOne, shape: tuple[int, ...]) -> None:
+    """shape: of what the discriminator judges, (1, *features)."""
+    how, steps = experiment.adversarial, experiment.run.steps
+    _check("adversarial.start", how.start, at_least=0, below=steps)
+    for name in ("ramp", "weight", "features", "lecam"):
+        at = f"adversarial.{name}"
+        _check(at, getattr(how, name), at_least=0, below=math.inf)
+    length = f"run.steps={steps} after adversarial.start={how.start}"
+    _check_optimizer("adversarial.optimizer", how.optimizer, steps - how.start, length)
+    x = jax.ShapeDtypeStruct(shape, jnp.float32)
+    with _blame("adversarial.discriminator"):
+        verdicts, variables = jax.eval_shape(
+            lambda x: how.discriminator.init_with_output(jax.random.key(0), x), x
+        )
+    if set(variables) != {"params"} or not all(
+        isinstance(verdict, Verdict) for verdict in verdicts
+    ):
+        raise BadInput(
+            f"adversarial.discriminator={type(how.discriminator).__name__}(...) is no "
+            f"discriminator; write for example PatchDiscriminator()"
+        )
+    if how.adaptive:
+        params = jax.eval_shape(
+            experiment.model.init, jax.random.key(0), _data(experiment)
+        )
+        paths = flax.traverse_util.flatten_dict(params["params"], sep="/")
+        if how.last not in paths:
+            known = [path for path in paths if path.startswith("decoder/")]
+            raise BadInput(
+                f"adversarial.last={how.last}: the model has no such parameter; "
+                f"{near(how.last, known)}"
+            )
+
+
+def _data(experiment: StageOne) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((1, *experiment.data.shape), jnp.float32)
 
 
 def _check_kmeans(experiment: StageOne) -> None:

@@ -112,7 +112,9 @@ def _refusal(workdir: Path, experiment: Experiment) -> str:
     changes = {
         path: pair for path, pair in diff(old, experiment).items() if not _free(path)
     }
-    if old.optimizer.schedule == "cosine" and old.run.steps != experiment.run.steps:
+    other = getattr(old, "adversarial", None)
+    schedules = {old.optimizer.schedule, other and other.optimizer.schedule}
+    if "cosine" in schedules and old.run.steps != experiment.run.steps:
         # A cosine ends at the last step, so every step's learning rate depends on it.
         changes["run.steps"] = (old.run.steps, experiment.run.steps)
     if not changes:

@@ -10,7 +10,7 @@ from vqdit.tokenizer.discriminators import (
     Discriminators,
     MultiPeriodDiscriminator,
     PatchDiscriminator,
-    SpectralDiscriminator,
+    MultiResolutionDiscriminator,
 )
 
 WAVE = (480, 1)
@@ -18,7 +18,7 @@ MEMBERS = {
     "patch 2-D": (PatchDiscriminator(8, 2), (9, 8, 3), 1),
     "patch 3-D": (PatchDiscriminator(8, 2, dims=3), (5, 8, 8, 1), 1),
     "period": (MultiPeriodDiscriminator((2, 7), 2), WAVE, 2),
-    "spectral": (SpectralDiscriminator((64, 128), 4), WAVE, 2),
+    "spectral": (MultiResolutionDiscriminator((64, 128), 4), WAVE, 2),
 }
 
 
@@ -98,7 +98,7 @@ def test_several_are_one_after_another():
     [
         (lambda: PatchDiscriminator(channels=0), "PatchDiscriminator.channels 0"),
         (lambda: MultiPeriodDiscriminator(()), "periods"),
-        (lambda: SpectralDiscriminator((100,)), "multiples of 8"),
+        (lambda: MultiResolutionDiscriminator((100,)), "multiples of 8"),
         (lambda: Discriminators(()), "at least one"),
     ],
 )

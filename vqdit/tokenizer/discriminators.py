@@ -140,7 +140,7 @@ class MultiPeriodDiscriminator(nn.Module):
         return verdicts
 
 
-class SpectrumDiscriminator(nn.Module):
+class ResolutionDiscriminator(nn.Module):
     """Looks at the real and imaginary parts of one short-time Fourier transform.
 
     EnCodec (arXiv:2210.13438, section 3.4 and figure 2): dilated in time, strided in
@@ -183,7 +183,7 @@ class SpectrumDiscriminator(nn.Module):
         return (Verdict(out(x).astype(jnp.float32), tuple(features)),)
 
 
-class SpectralDiscriminator(nn.Module):
+class MultiResolutionDiscriminator(nn.Module):
     """EnCodec's multi-scale STFT discriminator (arXiv:2210.13438, section 3.4).
 
     Waveforms (b, l, c) -> a verdict a window. sizes: samples in each window.
@@ -198,7 +198,7 @@ class SpectralDiscriminator(nn.Module):
         _at_least_one(self, "channels")
         if not self.sizes or any(size < 8 or size % 8 for size in self.sizes):
             raise ValueError(
-                f"SpectralDiscriminator.sizes {self.sizes}: write multiples of 8"
+                f"MultiResolutionDiscriminator.sizes {self.sizes}: write multiples of 8"
             )
         super().__post_init__()
 
@@ -207,7 +207,7 @@ class SpectralDiscriminator(nn.Module):
         verdicts = ()
         for n in self.sizes:
             name = f"window_{n}"
-            verdicts += SpectrumDiscriminator(n, self.channels, self.dtype, name=name)(
+            verdicts += ResolutionDiscriminator(n, self.channels, self.dtype, name=name)(
                 x
             )
         return verdicts
