@@ -6,15 +6,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
+from train import opening
 from train import prior as priors
 from train.container import Header
 from train.errors import BadInput
 from train.media import PIXELS, Clips, Kind, Pictures, Sound
-from train.prior import Prior
+from train.prior import MOST_CODES, Prior
 from train.tables import Arrays, Table
 from train.tiles import Tiling
-from vqdit.bundle import load
 from vqdit.codec import Codec
 from vqdit.tokenizer import to_uint8
 
@@ -91,28 +92,32 @@ class Opened:
         return values
 
 
-def open_bundle(path: str | None, batch: int = BATCH) -> Opened:
+def open_bundle(path: str | Path | None, batch: int = BATCH) -> Opened:
     """A tokenizer with codes, and the prior beside it; BadInput for all else."""
-    if not path:
-        raise BadInput("write --bundle=DIR, a tokenizer's workdir or bundle")
-    try:
-        codec = load(path)
-    except ValueError as error:
-        raise BadInput(f"--bundle: {error}") from error
-    if not isinstance(codec, Codec):
-        raise BadInput(f"--bundle: {path} is a generator; write a tokenizer's")
+    codec = open_tokenizer(path)
+    prior = priors.load(bundle_folder(path), codec.contract)
+    return Opened(codec, prior, KINDS[codec.contract.kind], batch)
+
+
+def open_tokenizer(path: str | Path | None) -> Codec:
+    """A tokenizer whose codes can be stored and whose signals have files."""
+    codec = opening.open_bundle(path, Codec, "--bundle")
     contract = codec.contract
     if not contract.codes:
         raise BadInput(
             f"--bundle: {path} is a continuous tokenizer, which has no codes to store; "
             f"write one with a quantizer"
         )
+    if max(contract.codes) > MOST_CODES:
+        raise BadInput(
+            f"--bundle: {path} has books of {max(contract.codes)} codes; the codec "
+            f"takes up to {MOST_CODES}"
+        )
     if contract.kind not in KINDS:
         raise BadInput(
             f"--bundle: {path} is of {contract.kind}; files are {', '.join(KINDS)}"
         )
-    prior = priors.load(bundle_folder(path), contract)
-    return Opened(codec, prior, KINDS[contract.kind], batch)
+    return codec
 
 
 def bundle_folder(path: str | Path) -> Path:
@@ -176,3 +181,9 @@ def filled(rows: np.ndarray, batch: int) -> np.ndarray:
     return (
         np.concatenate([rows, np.repeat(rows[-1:], short, axis=0)]) if short else rows
     )
+
+
+def watch(items: Sequence, doing: str) -> tqdm:
+    """The items with a progress bar, on a terminal. Used in a `with`, so that the bar
+    is gone before an error is printed."""
+    return tqdm(items, doing, leave=False, disable=None)

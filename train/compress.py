@@ -23,7 +23,16 @@ import numpy as np
 from tqdm import tqdm
 
 from train import prior as priors
-from train.coding import BATCH, Opened, bundle_folder, listed, open_bundle, targets
+from train.coding import (
+    BATCH,
+    Opened,
+    bundle_folder,
+    listed,
+    open_bundle,
+    open_tokenizer,
+    targets,
+    watch,
+)
 from train.command import parse
 from train.config import Experiment
 from train.container import Header, bundle_name, checksum_of_codes, pack
@@ -36,7 +45,6 @@ from train.log import say
 from train.media import PIXELS, Kind, Signal
 from train.pictures import write_bytes
 from train.prior import Prior
-from vqdit.bundle import load
 from vqdit.codec import Codec
 from vqdit.metrics import code_counts
 from vqdit.tokenizer import to_signal
@@ -201,13 +209,7 @@ def fit(argv: Sequence[str]) -> None:
             f"{file} is there, and files coded under it could not be read under "
             f"another; write --force to replace it"
         )
-    try:
-        codec = load(path)
-    except ValueError as error:
-        raise BadInput(f"--bundle: {error}") from error
-    if not isinstance(codec, Codec) or not codec.contract.codes:
-        raise BadInput(f"{path} is no tokenizer with codes")
-    prior = fit_prior(codec, command.experiment.data)
+    prior = fit_prior(open_tokenizer(path), command.experiment.data)
     priors.save(file.parent, prior)
     places = "its own table at every place of the grid"
     for book, counts in enumerate(prior.counts):
@@ -248,18 +250,20 @@ def main(argv=None):
     paths = listed(command.inputs, kind.suffixes)
     outs = targets(flags.get("out"), ((p, SUFFIX) for p in paths), command.force)
     most = 1
-    for path in tqdm(paths, "checking", leave=False, disable=len(paths) < 2):
-        _, planes, _ = read(opened, path, resample)
-        most = max(most, len(opened.tiling(planes.shape[1:], overlap)))
+    with watch(paths, "checking") as bar:
+        for path in bar:
+            _, planes, _ = read(opened, path, resample)
+            most = max(most, len(opened.tiling(planes.shape[1:], overlap)))
     # One compilation for all files, and no larger a batch than the largest needs.
     batch = min(BATCH, 1 << (most - 1).bit_length())
     opened = dataclasses.replace(opened, batch=batch)
     done, counts = [], [np.zeros(k, np.int64) for k in contract.codes[:books]]
-    for path in tqdm(paths, "coding", leave=False, disable=len(paths) < 2):
-        data, figures, codes = compressed(opened, path, books, overlap, resample)
-        done.append((data, figures))
-        for book, k in enumerate(contract.codes[:books]):
-            counts[book] += code_counts(codes[..., book], k)
+    with watch(paths, "coding") as bar:
+        for path in bar:
+            data, figures, codes = compressed(opened, path, books, overlap, resample)
+            done.append((data, figures))
+            for book, k in enumerate(contract.codes[:books]):
+                counts[book] += code_counts(codes[..., book], k)
     for path, out, (data, figures) in zip(paths, outs, done, strict=True):
         write_bytes(out, data)
         print(

@@ -10,9 +10,8 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from train.coding import BATCH, Opened, listed, open_bundle, targets
+from train.coding import BATCH, Opened, listed, open_bundle, targets, watch
 from train.command import parse
 from train.compress import SUFFIX
 from train.container import Header, bundle_name, checksum_of_codes, unpack
@@ -68,7 +67,8 @@ def main(argv=None):
         raise BadInput("--workdir says nothing here; write --bundle=DIR")
     opened = open_bundle(command.flags.get("bundle"))
     paths = listed(command.inputs, (SUFFIX,))
-    found = [codes_of(opened, path) for path in tqdm(paths, "reading", leave=False)]
+    with watch(paths, "reading") as bar:
+        found = [codes_of(opened, path) for path in bar]
     names = ((p, header.suffix) for p, (header, _) in zip(paths, found, strict=True))
     outs = targets(command.flags.get("out"), names, command.force)
     # One compilation for all files, as when they were coded.

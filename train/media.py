@@ -145,7 +145,7 @@ class Clips(Pictures):
         # Colour at full resolution, which also allows odd sizes.
         with imageio.imopen(file, "w", plugin="pyav", extension=".mp4") as out:
             out.init_video_stream(
-                "libx264", fps=Fraction(signal.rate), pixel_format="yuv444p"
+                "libx264", fps=float(signal.rate), pixel_format="yuv444p"
             )
             out._video_stream.options = {"crf": "10"}
             for frame in frames:
