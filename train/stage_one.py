@@ -124,7 +124,7 @@ def codebook_from_data(experiment: StageOne, step: int, state: TrainState):
     """The state with its codebook set by k-means over real encoder outputs."""
     model, how = experiment.model, experiment.kmeans
     kind, sites = experiment.data.kind, _grid_size(experiment)
-    # A quantizer over several scales needs whole examples: it is given the grids.
+    # Whole examples, since a quantizer over several scales needs their grids.
     count = -(-how.samples // sites)
     signals = whole(experiment.data, train=True, count=count)[kind]
     variables = {"params": state.params, **state.stats}
@@ -135,6 +135,7 @@ def codebook_from_data(experiment: StageOne, step: int, state: TrainState):
             for batch in once(lambda i: {"x": rows(i)}, len(signals), CHUNK, threads=0)
         ]
     )
+    z = jnp.asarray(z.reshape(-1, z.shape[-1]))
     quantizer = model.quantizer
     key = jax.random.fold_in(state.key, step)
 
@@ -143,7 +144,7 @@ def codebook_from_data(experiment: StageOne, step: int, state: TrainState):
             "params": params.get("quantizer", {}),
             "codebook": state.stats["codebook"]["quantizer"],
         }
-        new, found = quantizer.from_data(own, key, jnp.asarray(z), how.iterations)
+        new, found = quantizer.from_data(own, key, z, how.iterations)
         if new["params"]:
             params = {**params, "quantizer": new["params"]}
         codebook = {**state.stats["codebook"], "quantizer": new["codebook"]}
@@ -152,10 +153,7 @@ def codebook_from_data(experiment: StageOne, step: int, state: TrainState):
     params, codebook, found = placed(state.params)
     ema, *_ = placed(state.ema)
     found = ", ".join(f"{name} {float(v):.3g}" for name, v in found.items())
-    say(
-        f"step {step}: codebook set by k-means over {z.size // z.shape[-1]} latents"
-        f"; {found}"
-    )
+    say(f"step {step}: codebook set by k-means over {len(z)} latents; {found}")
     ema = jax.tree.map(jnp.copy, ema)  # donated: one buffer cannot be given twice
     return state.replace(
         params=params, ema=ema, stats={**state.stats, "codebook": codebook}
