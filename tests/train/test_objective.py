@@ -1,0 +1,161 @@
+"""What a tokenizer's reconstruction costs: weights, masks, networks it is seen by."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import vqdit
+from tests import quick, toys
+from tests.train.test_stages import DATA, EMA, tokenizer
+from train import stage_one
+from train.config import Weights
+from train.errors import BadInput
+from train.objective import Reconstruction, entropy_weight, quantizer_loss
+from train.perceptual import networks
+from train.sharding import TOKENIZER_RULES, make_mesh, state_sharding
+from train.step import init_state, make_step
+from train.validate import validate
+from vqdit.bundle import contract_of
+from vqdit.codec import Codec
+
+PLAIN = dataclasses.replace(tokenizer(EMA), kmeans=None)
+PLAIN = dataclasses.replace(PLAIN, model=PLAIN.model.clone(quantizer=None, dim=2))
+
+
+def test_entropy_weight_is_a_line():
+    weights = Weights(entropy=0.2, entropy_end=0.1, entropy_steps=10)
+    found = [float(entropy_weight(weights, jnp.int32(i))) for i in (0, 5, 10, 99)]
+    np.testing.assert_allclose(found, [0.2, 0.15, 0.1, 0.1], rtol=1e-6)
+    constant = dataclasses.replace(weights, entropy_steps=0)
+    assert float(entropy_weight(constant, jnp.int32(7))) == np.float32(0.2)
+
+
+def test_the_quantizers_losses_are_weighted_and_reported_as_they_are():
+    weights = Weights(commit=0.5, entropy=2.0, entropy_end=4.0, entropy_steps=4)
+    found = {"commit": 3.0, "entropy": -1.0, "orthogonal": 0.25}
+    loss, metrics = quantizer_loss(weights, found, jnp.int32(2))
+    assert loss == 0.5 * 3 + 3.0 * -1 + 10 * 0.25
+    assert metrics.pop("entropy_weight") == 3
+    assert metrics == {f"loss_{name}": value for name, value in found.items()}
+
+
+def test_a_loss_without_a_weight_is_refused():
+    for name in ("pixel", "unheard_of"):
+        with pytest.raises(BadInput, match=f"losses has no weight '{name}'"):
+            quantizer_loss(Weights(), {name: 1.0}, jnp.int32(0))
+
+
+def test_what_was_not_observed_moves_nothing():
+    """Not the loss, and not the gradient of any parameter, by the compared signal."""
+    draw = np.random.default_rng(0)
+    x = jnp.asarray(draw.uniform(-1, 1, (2, 8, 8, 1)), jnp.float32)
+    mask = jnp.asarray(draw.integers(0, 2, x.shape), jnp.float32)
+    terms = Reconstruction(PLAIN, jnp.int32(0), {})
+    params = toys.drawn(PLAIN.model, x)["params"]
+
+    @quick.jit
+    def run(params, x, mask):
+        batch = {"image": x, "mask": mask}
+        (x_hat, _), (seen, _, _) = terms.forward(params, {}, batch, jax.random.key(0))
+        loss, _ = terms.plain(params, {}, batch, jax.random.key(0))
+        return x_hat, seen, loss
+
+    x_hat, seen, loss = run(params, x, mask)
+    whole, _, _ = run(params, x, jnp.ones_like(mask))
+    np.testing.assert_array_equal(seen, x)
+    np.testing.assert_array_equal(x_hat, np.where(mask > 0, whole, x))
+    expected = np.square(whole - x)[mask > 0].mean()
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    assert run(params, x, jnp.zeros_like(mask))[2] == 0
+
+
+def test_psnr_counts_what_was_observed():
+    terms = Reconstruction(PLAIN, jnp.int32(0), {})
+    x, mask = jnp.zeros((1, 4, 4, 1)), jnp.zeros((1, 4, 4, 1)).at[:, :2].set(1)
+    x_hat = jnp.where(mask > 0, 0.2, 0.0)
+    _, found = terms.compare(x_hat, x, {}, {"mask": mask})
+    np.testing.assert_allclose(found["psnr"], 20.0, rtol=1e-5)
+    np.testing.assert_allclose(found["reconstruction"], 0.04, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    """A tokenizer of 8 x 8 digits, as one that was trained."""
+    folder = tmp_path_factory.mktemp("features") / "bundle"
+    module = PLAIN.model
+    variables = toys.drawn(module, jnp.zeros((1, *DATA.shape)))
+    signal = {"kind": "image", "shape": DATA.shape}
+    contract = contract_of(module, signal, (4, 4), (0, 0), (1, 1), variables)
+    vqdit.save(folder, Codec(module, variables, contract))
+    return folder
+
+
+def test_features_of_a_trained_tokenizer(bundle):
+    """They are compared, reported, kept beside the state and never trained."""
+    losses = Weights(features=str(bundle), perceptual=3.0)
+    chosen = dataclasses.replace(PLAIN, losses=losses)
+    validate(chosen, 1)
+    init, step = stage_one.build(chosen)
+    shapes = jax.eval_shape(init)
+    state_sharding(shapes, TOKENIZER_RULES, make_mesh(chosen.mesh))
+    variables, _ = networks(losses)
+    assert jax.tree.structure(shapes.stats["perceptual"]) == jax.tree.structure(
+        variables
+    )
+    params = quick.parameters(shapes.params)
+    state = shapes.replace(
+        step=jnp.zeros((), jnp.int32),
+        key=jax.random.key(0),
+        params=params,
+        ema=params,
+        opt=jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes.opt),
+        stats={"perceptual": variables},
+    )
+    image = np.random.default_rng(0).integers(0, 256, (4, *DATA.shape), np.uint8)
+    after, metrics = quick.jit(step)(state, {"image": image})
+    np.testing.assert_allclose(
+        metrics["loss"], metrics["reconstruction"] + 3 * metrics["features"], rtol=1e-5
+    )
+    assert metrics["features"] > 0
+    for a, b in zip(
+        jax.tree.leaves(after.stats), jax.tree.leaves(state.stats), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_networks_that_are_not_there_are_refused_in_one_line(bundle, tmp_path):
+    with pytest.raises(BadInput, match="losses.lpips=.* is no file.*lpips.LPIPS"):
+        networks(Weights(lpips=str(tmp_path / "absent.safetensors")))
+    other = tmp_path / "other.safetensors"
+    other.write_bytes((bundle / "model.safetensors").read_bytes())
+    with pytest.raises(BadInput, match="no tensor 'net.slice1.0.weight'.*python -c"):
+        networks(Weights(lpips=str(other)))
+    other.write_bytes(b"not at all")
+    with pytest.raises(BadInput, match="losses.lpips=.*python -c"):
+        networks(Weights(lpips=str(other)))
+    with pytest.raises(BadInput, match="losses.features=.*no bundle"):
+        networks(Weights(features=str(tmp_path)))
+
+
+def test_the_weight_moves_with_the_step():
+    """The objective is made for the step at hand, inside one program."""
+    weights = Weights(entropy=1.0, entropy_end=0.0, entropy_steps=4)
+
+    def step(state, batch):
+        def objective(params, stats, batch, key):
+            loss, metrics = quantizer_loss(weights, {"entropy": params}, state.step)
+            return loss, (stats, metrics)
+
+        return make_step(objective, optax.sgd(1.0))(state, batch)
+
+    variables = {"params": jnp.float32(10.0)}
+    state = init_state(jax.random.key(0), variables, optax.sgd(1.0))
+    step = quick.jit(step)
+    for expected in (9.0, 8.25, 7.75, 7.5, 7.5):
+        state, _ = step(state, {})
+        assert float(state.params) == expected
+    assert step._cache_size() == 1
