@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Num
 
-from train.data.sources import chance
+from train.data.draws import chance
 from train.errors import BadInput
 
 Batch = dict[str, np.ndarray]
 
-# First words of the hash behind each kind of draw; 1 to 3 and 16 are others' (sources,
-# normalise).
+# First words of the hash behind each kind of draw; those below 32 are others'.
 ANGLE, ZOOM, ACROSS, DOWN, MIRROR, FLIP = 32, 33, 34, 35, 36, 37
 BRIGHT, CONTRAST, SATURATION, HUE, NOISE = 40, 41, 42, 43, 44
 SHIFT, GAIN, HIDE, HIDDEN, MUTE, MUTED, PACE, ROLL = 48, 49, 50, 51, 52, 53, 54, 55

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from jaxtyping import Int
 
+from train.data.augment import Draws
 from train.data.images import Images, fit
 from train.data.signals import Batch
 from train.data.sources import MIRROR, PLACE, Source, chance
@@ -65,6 +66,9 @@ class Fitted:
             image = stacked["image"]
             image = np.where(mirror[:, None, None, None], image[:, :, ::-1], image)
             stacked["image"] = image
+        if self.images.augment is not None:
+            draws = Draws(seed, epochs, indices)
+            stacked = self.images.augment(stacked, "image", draws)
         return stacked
 
     def _read(self, indices: np.ndarray, place: np.ndarray | None) -> Batch:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
+from train.data.augment import ImageAugment
 from train.data.signals import Signals
 from train.errors import BadInput
 
@@ -26,6 +27,7 @@ class Images(Signals):
     data_dir:    the folder of images, the .npz file, or the TFDS data directory
                  ("" is TFDS's own default).
     crop, flip:  augmentation while training; evaluation always crops the centre.
+    augment:     more of it: turns, colour, noise (see train.data.augment).
     train_split, test_split: TFDS splits ("train[:90%]" works), or sub-folders (.npz
                  files) of data_dir; where those are missing, holdout divides the data.
     holdout:     share kept for testing, chosen by a hash of the file name or index.
@@ -42,6 +44,7 @@ class Images(Signals):
     channels: int = 1
     crop: Crop = "center"
     flip: bool = False
+    augment: ImageAugment | None = None
     train_split: str = "train"
     test_split: str = "test"
     holdout: float = 0.2
@@ -58,6 +61,11 @@ class Images(Signals):
             raise BadInput(f"data.size={self.size}: write at least 1")
         if self.channels not in (1, 3):
             raise BadInput(f"data.channels={self.channels}: write 1 (grey) or 3 (RGB)")
+        if self.augment is not None and self.augment.pace:
+            raise BadInput(
+                f"data.augment.pace={self.augment.pace}: pictures have no pace; "
+                "leave it out"
+            )
         if self.crop not in get_args(Crop):
             raise BadInput(f"data.crop={self.crop!r}: write center or random")
         if not 0 <= self.holdout < 1:

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from jaxtyping import Bool, Float
 
-from train.data.sources import chance
+from train.data.draws import chance
 from train.errors import BadInput
 from vqdit.describe import build, describe
 

@@ -16,6 +16,8 @@ from train.data.augment import (
     stretches,
     warp,
 )
+from train.data.images import Images
+from train.data.pipeline import prepare
 from train.errors import BadInput
 
 EVERYTHING = ImageAugment(
@@ -249,3 +251,23 @@ def test_a_volume_turns_all_its_slices_alike():
 def test_an_amplitude_out_of_range_is_named(kind, field, value):
     with pytest.raises(BadInput, match=rf"augment\.{field}=.*write at least 0"):
         kind(**{field: value})
+
+
+def test_pictures_are_augmented_by_seed_epoch_and_index():
+    augment = ImageAugment(rotate=30, crop=0.2, brightness=0.2, noise=0.05)
+    images = Images(name="digits", size=8, augment=augment, threads=0)
+    plain = prepare(Images(name="digits", size=8, threads=0), True)
+    rows, epochs = np.arange(8), np.zeros(8, int)
+    found = prepare(images, True).augmented(rows, epochs, 0)
+    assert found["image"].dtype == np.uint8
+    np.testing.assert_array_equal(
+        found["image"],
+        augment(plain.take(rows), "image", Draws(0, epochs, rows))["image"],
+    )
+    assert (found["image"] != plain.take(rows)["image"]).any((1, 2, 3)).all()
+    # What is kept in memory stays as it was read.
+    np.testing.assert_array_equal(
+        prepare(images, True).take(rows)["image"], plain.take(rows)["image"]
+    )
+    with pytest.raises(BadInput, match="data.augment.pace=0.5: pictures have no pace"):
+        Images(augment=ImageAugment(pace=0.5))
