@@ -4,10 +4,18 @@ from vqdit.tokenizer.bins import Boxes, Labels
 from vqdit.tokenizer.causal import CausalDecoder, CausalEncoder
 from vqdit.tokenizer.chunks import decode_chunks, encode_chunks
 from vqdit.tokenizer.conv import ConvDecoder, ConvEncoder
+from vqdit.tokenizer.discriminators import (
+    Discriminators,
+    MultiPeriodDiscriminator,
+    MultiResolutionDiscriminator,
+    PatchDiscriminator,
+)
 from vqdit.tokenizer.signal import to_signal, to_uint8
 from vqdit.tokenizer.spectral import LogMel
 from vqdit.tokenizer.text import BPE, Bytes
+from vqdit.tokenizer.titok import TiTokDecoder, TiTokEncoder
 from vqdit.tokenizer.tokenizer import Tokenizer
+from vqdit.tokenizer.vit import ViTDecoder, ViTEncoder
 from vqdit.tokenizer.wave import WaveDecoder, WaveEncoder
 
 __all__ = [
@@ -18,9 +26,17 @@ __all__ = [
     "CausalEncoder",
     "ConvDecoder",
     "ConvEncoder",
+    "Discriminators",
     "Labels",
     "LogMel",
+    "MultiPeriodDiscriminator",
+    "MultiResolutionDiscriminator",
+    "PatchDiscriminator",
+    "TiTokDecoder",
+    "TiTokEncoder",
     "Tokenizer",
+    "ViTDecoder",
+    "ViTEncoder",
     "WaveDecoder",
     "WaveEncoder",
     "decode_chunks",

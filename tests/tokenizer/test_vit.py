@@ -1,0 +1,163 @@
+"""Transformers over patches, and TiTok's sequence of tokens."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import quick
+from train.sharding import TOKENIZER_RULES, specs
+from vqdit.quantizers import FSQ
+from vqdit.tokenizer import (
+    TiTokDecoder,
+    TiTokEncoder,
+    Tokenizer,
+    ViTDecoder,
+    ViTEncoder,
+    encode_chunks,
+)
+from vqdit.tokenizer.vit import Transformer
+
+KEY = jax.random.key(0)
+SIDES = {2: (4, 6), 3: (4, 2, 2)}
+SHAPE = {"patch": 2, "width": 12, "heads": 2, "mlp_ratio": 2}
+
+
+def vit(depth=1, **fields):
+    fields = SHAPE | {"depth": depth} | fields
+    return Tokenizer(ViTEncoder(**fields, out=5), ViTDecoder(**fields), FSQ((5, 5)))
+
+
+def titok(tokens=3, **fields):
+    fields = SHAPE | {"depth": 1} | fields
+    encoder = TiTokEncoder(tokens, **fields, out=5)
+    return Tokenizer(encoder, TiTokDecoder(SIDES[2], **fields), FSQ((5, 5)))
+
+
+def drawn(dims=2, seed=0):
+    x = np.random.default_rng(seed).uniform(-1, 1, (3, *SIDES[dims], 3))
+    return jnp.asarray(x, jnp.float32)
+
+
+@functools.cache
+def variables(module, dims=2):
+    shapes = jax.eval_shape(module.init, KEY, drawn(dims))
+    state = {k: v for k, v in shapes.items() if k != "params"}
+    state = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), state)
+    return {"params": quick.parameters(shapes["params"]), **state}
+
+
+@functools.partial(quick.jit, static_argnums=0)
+def run(module, variables, x):
+    """(latents, reconstruction, quantized)."""
+
+    def ask(m, x):
+        z = m.encode(x)
+        quantized = m.quantize(z)
+        return z, m.decode(quantized.latents), quantized
+
+    return module.apply(variables, x, method=ask)
+
+
+@pytest.mark.parametrize(
+    "module,dims,grid",
+    [
+        (vit(), 2, (2, 3)),
+        (vit(dtype="bfloat16"), 3, (2, 1, 1)),
+        (titok(), 2, (3,)),
+    ],
+)
+def test_the_interface_is_every_tokenizers(module, dims, grid):
+    x = drawn(dims)
+    z, y, quantized = run(module, variables(module, dims), x)
+    assert module.grid(SIDES[dims]) == grid
+    assert z.shape == (3, *grid, 2) and quantized.codes.shape == (3, *grid, 1)
+    assert y.shape == x.shape and {z.dtype, y.dtype} == {jnp.dtype("float32")}
+    again = module.apply(variables(module, dims), quantized.codes, method="decode")
+    tolerance = 1e-5 if module.encoder.dtype == "float32" else 0.05
+    np.testing.assert_allclose(again, y, atol=tolerance)
+    assert specs(variables(module, dims), TOKENIZER_RULES)
+
+
+def test_blocks_are_pre_norm():
+    """ViT's equations 2 and 3, and the last norm, in NumPy."""
+    module, x = Transformer(1, heads=2, mlp_ratio=2), drawn().reshape(3, 8, 9)[..., :6]
+    shapes = jax.eval_shape(module.init, KEY, x)["params"]
+    params = quick.parameters(shapes)
+    found = module.apply({"params": params}, x)
+    p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+
+    def norm(x, name):
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+        return x * p[name]["scale"] + p[name]["bias"]
+
+    dense = lambda x, leaf: x @ leaf["kernel"] + leaf["bias"]
+    x = np.asarray(x, np.float64)
+    attn, mlp = p["block_00_attn"], p["block_00_mlp"]
+    qkv = dense(norm(x, "block_00_attn_norm"), attn["qkv"]).reshape(3, 8, 2, 3, 3)
+    q, k, v = qkv.transpose(3, 0, 2, 1, 4)
+    scores = np.exp(q @ k.swapaxes(-1, -2) / np.sqrt(3))
+    mixed = scores / scores.sum(-1, keepdims=True) @ v
+    x = x + dense(mixed.transpose(0, 2, 1, 3).reshape(3, 8, 6), attn["out"])
+    h = dense(norm(x, "block_00_mlp_norm"), mlp["up"])
+    h = 0.5 * h * (1 + np.tanh(np.sqrt(2 / np.pi) * (h + 0.044715 * h**3)))
+    expected = norm(x + dense(h, mlp["down"]), "norm_out")
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_without_blocks_a_patch_is_all_that_its_latent_sees():
+    module, x = vit(depth=0), drawn()
+    z, _, _ = run(module, variables(module), x)
+    other = x.at[:, 2:4, 4:6].set(drawn(seed=1)[:, 2:4, 4:6])
+    seen, _, _ = run(module, variables(module), other)
+    changed = np.abs(seen - z).max(axis=(0, 3)) > 1e-6
+    assert changed.tolist() == [[False] * 3, [False, False, True]]
+    # And the way back: a latent is all that its patch sees.
+    decode = lambda z: module.apply(variables(module), z, method="decode")
+    moved = np.abs(decode(z.at[:, 1, 2].add(1.0)) - decode(z)).max(axis=(0, 3)) > 1e-6
+    expected = np.zeros((4, 6), bool)
+    expected[2:, 4:] = True
+    np.testing.assert_array_equal(moved, expected)
+
+
+def test_with_blocks_every_latent_sees_everything_and_knows_its_place():
+    for module in (vit(), titok()):
+        x = drawn()
+        z, y, _ = run(module, variables(module), x)
+        corner = x.at[:, :2, :2].add(0.5)
+        seen, _, _ = run(module, variables(module), corner)
+        assert (np.abs(seen - z).max(axis=(0, -1)) > 1e-6).all()
+        # Patches that trade places do not just trade their latents.
+        swapped = jnp.concatenate([x[:, 2:], x[:, :2]], axis=1)
+        seen, _, _ = run(module, variables(module), swapped)
+        moved = seen if z.ndim == 3 else jnp.concatenate([seen[:, 1:], seen[:, :1]], 1)
+        assert np.abs(moved - z).max() > 1e-3
+
+
+@pytest.mark.parametrize("module", [vit(), titok()])
+def test_the_gradient_reaches_every_parameter(module):
+    module = module.clone(quantizer=None, dim=2)
+    held, x = variables(module), drawn()
+
+    def loss(params):
+        y, _ = module.apply({**held, "params": params}, x)
+        return jnp.square(y - x).mean()
+
+    for path, slope in jax.tree.leaves_with_path(
+        quick.jit(jax.grad(loss))(held["params"])
+    ):
+        assert np.isfinite(slope).all() and (slope != 0).any(), path
+
+
+def test_what_does_not_fit_is_refused():
+    for encoder in (vit().encoder, titok().encoder):
+        with pytest.raises(ValueError, match=r"nearest that are: \(4, 6\) or \(4, 8\)"):
+            encoder.grid((4, 7))
+    wide = titok(width=14, heads=4)
+    with pytest.raises(ValueError, match="4 heads do not divide the width 14"):
+        jax.eval_shape(wide.init, KEY, drawn())
+    for module in (vit(), titok()):
+        with pytest.raises(ValueError, match="by attention every output"):
+            encode_chunks(module, {}, np.zeros((1, 4, 6, 3), np.float32), 4)

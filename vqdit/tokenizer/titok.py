@@ -1,0 +1,98 @@
+"""An image as a short sequence of tokens (TiTok, arXiv:2406.07550, section 3.2).
+
+k learned tokens go through the encoder beside the patches, and they alone are kept;
+the decoder is given them beside mask tokens, one for each patch to be drawn. So k is
+free of the image's size, and a token is of no place in it. Departs from the paper in
+its training: its decoder first learns the codes of another tokenizer, here it learns
+pixels from the start.
+"""
+
+import math
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vqdit.nn import patchify, sincos_positions
+from vqdit.tokenizer.convolution import divide
+from vqdit.tokenizer.vit import embed, pixels, transformer, unbounded
+
+normal = nn.initializers.normal(0.02)
+
+
+class TiTokEncoder(nn.Module):
+    """(b, *grid, c) -> (b, tokens, out): a sequence, whatever the grid.
+
+    tokens: how many. The other fields are ViTEncoder's.
+    """
+
+    tokens: int = 32
+    patch: int = 16
+    width: int = 512
+    depth: int = 8
+    heads: int = 8
+    mlp_ratio: int = 4
+    out: int = 256
+    dtype: str = "float32"
+
+    @property
+    def factor(self) -> int:
+        """What the signal's sides must be multiples of."""
+        return self.patch
+
+    @property
+    def context(self) -> tuple[int, int]:
+        """Refused: what an output depends on has no bounds here."""
+        return unbounded(self)
+
+    def grid(self, shape: tuple[int, ...]) -> tuple[int]:
+        """(tokens,). Raises ValueError for sides that are no multiples of the patch."""
+        divide(shape, self.patch)
+        return (self.tokens,)
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b *grid c"]) -> Float[Array, "b k out"]:
+        grid = divide(x.shape[1:-1], self.patch)
+        x = embed(self, patchify(x, self.patch), sincos_positions(grid, self.width))
+        tokens = self.param("latent_tokens", normal, (self.tokens, self.width))
+        tokens = jnp.broadcast_to(tokens.astype(x.dtype), (len(x), *tokens.shape))
+        x = transformer(self)(jnp.concatenate([x, tokens], axis=1))
+        return nn.Dense(self.out, dtype=self.dtype, name="out")(x[:, -self.tokens :])
+
+
+class TiTokDecoder(nn.Module):
+    """(b, k, d) -> (b, *size, out).
+
+    size: of the signal, which a sequence does not tell. The other fields are
+        ViTDecoder's.
+    """
+
+    size: tuple[int, ...]
+    patch: int = 16
+    width: int = 512
+    depth: int = 8
+    heads: int = 8
+    mlp_ratio: int = 4
+    out: int = 3
+    dtype: str = "float32"
+
+    @property
+    def factor(self) -> int:
+        """What the signal's sides must be multiples of."""
+        return self.patch
+
+    @property
+    def context(self) -> tuple[int, int]:
+        """Refused: what an output depends on has no bounds here."""
+        return unbounded(self)
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b k d"]) -> Float[Array, "b *size out"]:
+        grid = divide(self.size, self.patch)
+        positions = self.param("latent_positions", normal, (x.shape[1], self.width))
+        x = embed(self, x, positions)
+        mask = self.param("mask_token", normal, (1, self.width))
+        masks = (mask + sincos_positions(grid, self.width)).astype(x.dtype)
+        masks = jnp.broadcast_to(masks, (len(x), *masks.shape))
+        x = transformer(self)(jnp.concatenate([masks, x], axis=1))
+        return pixels(self, x[:, : math.prod(grid)], grid)
