@@ -345,9 +345,9 @@ def test_tiles_cover_a_signal_and_join_to_it():
         assert tiles.shape == (len(tiling), *tile, 2)
         np.testing.assert_allclose(tiling.join(tiles, 2), x, rtol=1e-6)
         # As few as cover it: one less along any axis would not reach the end.
-        for count, whole, side in zip(tiling.counts, size, tile, strict=True):
-            assert (count - 1) * (side - overlap) + side >= whole
-            assert count == 1 or (count - 2) * (side - overlap) + side < whole
+        for count, length, side in zip(tiling.counts, size, tile, strict=True):
+            assert (count - 1) * (side - overlap) + side >= length
+            assert count == 1 or (count - 2) * (side - overlap) + side < length
     np.testing.assert_array_equal(
         Tiling((3,), (5,)).cut(np.arange(3)[:, None], 0, 1)[0, :, 0], [0, 1, 2, 2, 2]
     )
