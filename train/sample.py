@@ -1,8 +1,9 @@
-"""Pictures drawn from a trained generator.
+"""Signals drawn from a trained generator, as a picture or as arrays.
 
 python -m train.sample --workdir=runs/dit --label=3 --num=16 --guidance=4 --out=grid.png
 """
 
+import io
 import math
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from vqdit.generator import Generator
 from vqdit.tokenizer import to_uint8
 
 BATCH = 250  # drawn at once: one compilation, bounded memory
+PIXELS = ("image", "video")  # kinds that are 8-bit files to everybody else
 AnySolver = Euler | Heun | DDIM | Ancestral | Unmask | Confidence
 
 FLAGS = {
@@ -36,8 +38,14 @@ FLAGS = {
 }
 
 
-def draw_all(draw, key: jax.Array, ids, label, **call) -> dict[str, np.ndarray]:
-    """The same samples as one call of `draw`, in equal chunks of bounded memory."""
+def draw_all(
+    generator: Generator, draw, key: jax.Array, ids, label, **call
+) -> dict[str, np.ndarray]:
+    """The same samples as one call of `draw`, in equal chunks of bounded memory.
+
+    draw: a sampler of the generator. Pictures come as uint8, other signals in their raw
+    unit, a stream that has no tokenizer as it is.
+    """
     count, size = len(ids), min(BATCH, len(ids))
     parts = []
     for start in range(0, count, size):
@@ -45,14 +53,16 @@ def draw_all(draw, key: jax.Array, ids, label, **call) -> dict[str, np.ndarray]:
         rows = np.minimum(np.arange(start, start + size), count - 1)
         chosen = None if label is None else np.asarray(label)[rows]
         x = draw(key, jnp.asarray(ids)[rows], label=chosen, **call)
-        part = {name: _host(v) for name, v in x.items()}
+        part = {name: _raw(generator.tokenizers.get(name), v) for name, v in x.items()}
         parts.append({n: v[: count - start] for n, v in part.items()})
     return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 
-def _host(x):
-    """Signals as uint8 pictures, everything else as it is."""
-    return np.asarray(to_uint8(x) if jnp.issubdtype(x.dtype, jnp.floating) else x)
+def _raw(codec, x) -> np.ndarray:
+    if codec is None:
+        return np.asarray(x)
+    pixels = codec.contract.kind in PIXELS and not codec.contract.scale
+    return np.asarray(to_uint8(x) if pixels else codec.to_raw(x))
 
 
 def main(argv=None):
@@ -72,7 +82,7 @@ def main(argv=None):
         labels = None if label is None else np.full(count, label)
     out = Path(flags.get("out", "grid.png"))
     if out.suffix not in (".png", ".npz"):
-        raise BadInput(f"--out={out}: write a .png (a grid) or .npz (arrays)")
+        raise BadInput(f"--out={out}: write a .png (a picture) or .npz (arrays)")
 
     try:
         draw = generator.sampler(
@@ -83,17 +93,26 @@ def main(argv=None):
             shift=flags.get("shift", 1.0),
         )
         ids = np.arange(count) + flags.get("first", 0)
-        x = draw_all(draw, jax.random.key(flags.get("seed", 0)), ids, labels)
+        key = jax.random.key(flags.get("seed", 0))
+        x = draw_all(generator, draw, key, ids, labels)
     except ValueError as error:
         raise BadInput(str(error)) from error
-    for name, image in x.items():
+    for name, signal in x.items():
         path = out if len(x) == 1 else out.with_stem(f"{out.stem}_{name}")
-        if out.suffix == ".png":
-            pictures.save_png(path, pictures.grid(image, math.ceil(count**0.5)))
+        codec = generator.tokenizers.get(name)
+        if out.suffix == ".npz":
+            file, field = io.BytesIO(), codec.contract.kind if codec else name
+            extra = {} if labels is None else {"label": labels}
+            np.savez_compressed(file, **{field: signal}, **extra)
+            pictures.write_bytes(path, file.getvalue())
+        elif codec is None:
+            raise BadInput(f"--out={out}: stream {name!r} is no signal; write a .npz")
         else:
-            with open(path, "wb") as file:
-                extra = {} if labels is None else {"label": labels}
-                np.savez_compressed(file, image=image, **extra)
+            shown = signal if signal.dtype == np.uint8 else codec.from_raw(signal)
+            picture = pictures.sheet(
+                codec.contract.kind, np.asarray(shown), math.ceil(count**0.5)
+            )
+            pictures.save_png(path, picture)
         say(f"{count} samples of {name!r} are in {path}")
 
 

@@ -171,7 +171,12 @@ def curve(
     rows, samples = [], {}
     for scale in scales:
         x = draw_all(
-            draw, jax.random.key(seed), np.arange(count), label, guidance=scale
+            generator,
+            draw,
+            jax.random.key(seed),
+            np.arange(count),
+            label,
+            guidance=scale,
         )[stream]
         samples[scale] = x
         rows.append({"guidance": scale, **reference.score(x, label)})
