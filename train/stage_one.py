@@ -16,6 +16,7 @@ from train.adversarial import make_adversarial_step, with_discriminator
 from train.command import parse
 from train.config import StageOne
 from train.data import batches, prepare, whole
+from train.data.normalise import keep_statistics, recall_statistics
 from train.data.pipeline import once
 from train.errors import BadInput, run
 from train.launch import launch
@@ -223,6 +224,7 @@ def _reconstruct(model, variables, x):
 def train(experiment: StageOne, workdir: Path) -> Codec:
     """Trains, writes the bundle into the workdir and returns it."""
     model, data = experiment.model, experiment.data
+    keep_statistics(data, workdir, write=jax.process_index() == 0)
     init, step_fn = build(experiment)
     waits = getattr(model.quantizer, "start", "normal") == "kmeans"
     latents = len(prepare(data, train=True)) * _grid_size(experiment)
@@ -268,6 +270,7 @@ def train(experiment: StageOne, workdir: Path) -> Codec:
 def main(argv=None):
     command = parse(argv, StageOne)
     validate(command.experiment, jax.device_count())
+    recall_statistics(command.experiment.data, command.workdir)
     for part in (True, False):
         prepare(command.experiment.data, part)
     first = jax.process_index() == 0

@@ -12,7 +12,15 @@ from vqdit.describe import build, describe
 
 CONFIG_FILE = "config.json"
 # What a run leaves behind. Under another experiment all of it would be misread.
-LEFT = ("checkpoints", "bundle", "samples", "tensorboard", "metrics.jsonl", CONFIG_FILE)
+LEFT = (
+    "checkpoints",
+    "bundle",
+    "samples",
+    "tensorboard",
+    "metrics.jsonl",
+    "statistics.json",
+    CONFIG_FILE,
+)
 # May change from one start to the next: they say how long, how often and on what
 # machine, not what is computed at a step.
 FREE = (

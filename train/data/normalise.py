@@ -231,6 +231,23 @@ def keep_statistics(
     return statistics
 
 
+def recall_statistics(data: Any, workdir: str | Path | None) -> None:
+    """Believes WORKDIR/statistics.json where it is of this data; never refuses.
+
+    For a program that looks at its data before it may claim the folder, which is when
+    keep_statistics refuses what has to be.
+    """
+    if workdir is None or not hasattr(data, "chunks"):
+        return
+    try:
+        stored = json.loads((Path(workdir) / FILE).read_text(encoding="utf-8"))
+        statistics = build(stored["statistics"], ("train",))
+        if stored["of"] == _key(data) and isinstance(statistics, Statistics):
+            _known[stored["of"]] = statistics
+    except (OSError, KeyError, TypeError, ValueError):
+        return
+
+
 def _key(data: Any) -> str:
     fields = {
         name: value

@@ -10,6 +10,7 @@ from train.data.normalise import (
     Moments,
     keep_statistics,
     normaliser,
+    recall_statistics,
     statistics_of,
 )
 from train.errors import BadInput
@@ -133,6 +134,19 @@ def test_statistics_of_other_data_are_refused(tmp_path):
         path.write_text(text)
         with pytest.raises(BadInput, match="damaged"):
             keep_statistics(Made(), tmp_path)
+
+
+def test_recalling_spares_the_pass_and_refuses_nothing(tmp_path, monkeypatch):
+    fitted = keep_statistics(Made(), tmp_path)
+    monkeypatch.setattr(normalise, "_known", {})
+    recall_statistics(Made(seed=1), tmp_path)
+    recall_statistics(Made(), tmp_path / "none")
+    recall_statistics(Made(), None)
+    assert not normalise._known
+    recall_statistics(Made(), tmp_path)
+    assert statistics_of(Made()) == fitted and Made.passes == [0]
+    (tmp_path / "statistics.json").write_text("{")
+    recall_statistics(Made(), tmp_path)
 
 
 def test_other_processes_write_nothing_and_pictures_need_nothing(tmp_path):
