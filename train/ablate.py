@@ -108,11 +108,11 @@ def probe(
         tokenizers={name: str(workdir)},
         cache=str(workdir / "cache"),
         optimizer=Optimizer(
-            peak_lr=1e-3,
+            peak_lr=2e-3,
             schedule="cosine",
             warmup=min(100, steps // 5),
             b2=0.99,
-            ema=0.998,
+            ema=0.995,
         ),
         run=Run(steps=steps, batch=64, save_every=steps),
     )
