@@ -232,8 +232,10 @@ def _check_adversarial(experiment: StageOne, shape: tuple[int, ...]) -> None:
         verdicts, variables = jax.eval_shape(
             lambda x: how.discriminator.init_with_output(jax.random.key(0), x), x
         )
-    if set(variables) != {"params"} or not all(
-        isinstance(verdict, Verdict) for verdict in verdicts
+    if (
+        set(variables) != {"params"}
+        or not isinstance(verdicts, tuple)
+        or not all(isinstance(verdict, Verdict) for verdict in verdicts)
     ):
         raise BadInput(
             f"adversarial.discriminator={type(how.discriminator).__name__}(...) is no "

@@ -183,7 +183,24 @@ def reduced(chosen: Experiment) -> Experiment:
             decoder=model.decoder.clone(**small),
             quantizer=quantizer,
         )
+        if chosen.adversarial is not None:  # it plays from the first step
+            how = chosen.adversarial
+            small = how.discriminator.clone(channels=8, layers=1)
+            how = dataclasses.replace(how, discriminator=small, start=0)
+            chosen = dataclasses.replace(chosen, adversarial=how)
     return dataclasses.replace(chosen, run=run, data=data, model=model)
+
+
+def drawn(shapes):
+    """The program's first state, but for its parameters' values: they take long."""
+    return shapes.replace(
+        step=jnp.zeros((), jnp.int32),
+        key=jax.random.key(0),
+        params=quick.parameters(shapes.params),
+        ema=quick.parameters(shapes.ema),
+        opt=jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes.opt),
+        stats=jax.tree.map(lambda s: np.ones(s.shape, s.dtype), shapes.stats),
+    )
 
 
 @pytest.mark.parametrize(
@@ -206,15 +223,9 @@ def test_a_step_at_reduced_size_is_finite(name):
     mesh = make_mesh(Mesh(), devices)
     shapes = jax.eval_shape(init)
     layout = state_sharding(shapes, rules, mesh)
-    # The program's init, but for the values of its parameters: they take long.
-    state = shapes.replace(
-        step=jnp.zeros((), jnp.int32),
-        key=jax.random.key(0),
-        params=quick.parameters(shapes.params),
-        ema=quick.parameters(shapes.params),
-        opt=jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes.opt),
-        stats=jax.tree.map(lambda s: np.ones(s.shape, s.dtype), shapes.stats),
-    )
+    state = drawn(shapes)
+    if hasattr(shapes, "discriminator"):
+        state = state.replace(discriminator=drawn(shapes.discriminator))
     state = jax.device_put(state, layout)
     step = quick.jit(step, donate_argnums=0, out_shardings=(layout, None))
     before = jax.device_get(state.params)

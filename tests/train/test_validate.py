@@ -54,6 +54,13 @@ REFUSED_TOKENIZERS = [
         "model.decoder.out=1 and the data's 3 channels differ; write model.d",
     ),
     ("losses.commit=-1", "losses.commit=-1.0: write at least 0"),
+    ("losses.entropy_steps=-1", "losses.entropy_steps=-1: write at least 0"),
+    ("losses.perceptual=nan", "losses.perceptual=nan: write at least 0"),
+    ("losses.mel=1", "losses.mel=1.0 is for waveforms: .*; write losses.mel=0"),
+    ("losses.stft=1", "losses.stft=1.0 is for waveforms"),
+    ("losses.windows=(100,)", r"losses.windows=\(100,\): write multiples of 8"),
+    ("losses.lpips=none.safetensors", "losses.lpips=.* is no file; .*python -c"),
+    ("losses.features=runs/none", "losses.features=runs/none: .*no bundle"),
     (
         "kmeans=None",
         r"kmeans=None .*write kmeans=KMeansInit\(\), or model.quantizer.start=normal",
@@ -63,6 +70,30 @@ REFUSED_TOKENIZERS = [
     ("kmeans.samples=8", "kmeans.samples=8: write at least 16"),
     ("model.decoder.dims=3", "model: "),
     ("model.encoder.attention=(True,)", "model: "),
+]
+
+AGAINST = "adversarial=Adversarial(discriminator=PatchDiscriminator(8,1{})"
+REFUSED_TOKENIZERS += [
+    (AGAINST.format(f"){more}"), f"adversarial.{message}")
+    for more, message in [
+        (",start=1000", "start=1000: write at least 0 and below 1000"),
+        (",ramp=-1", "ramp=-1: write at least 0"),
+        (",lecam=-1", "lecam=-1.0: write at least 0"),
+        (",last='decoder/conv_out'", "last=.* no such parameter; did you mean deco"),
+        (
+            ",start=900,optimizer=AdamW(schedule='cosine',warmup=100)",
+            "optimizer.warmup=100 .* run.steps=1000 after adversarial.start=900; "
+            "write a warm-up below 100",
+        ),
+        (",optimizer=AdamW(b1=1)", "optimizer.b1=1.0: write at least 0 and below 1"),
+    ]
+]
+REFUSED_TOKENIZERS += [
+    (AGAINST.format(",dims=3)"), "adversarial.discriminator: .*dims=3"),
+    (
+        "adversarial=Adversarial(discriminator=ConvEncoder(8,(1,1)))",
+        "adversarial.discriminator=ConvEncoder.* is no discriminator; write .*Patch",
+    ),
 ]
 
 REFUSED_DITS = [
