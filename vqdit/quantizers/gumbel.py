@@ -60,7 +60,8 @@ class GumbelQuantizer(Book):
         scale = nn.initializers.normal(self.dim**-0.5)
         self.table = self.param("codewords", scale, (self.num_codes, self.dim))
         self.logits = nn.Dense(self.num_codes, precision="highest", name="logits")
-        if self.decay_steps:
+        # Training has the collection; a bundle does not, and does not need it.
+        if self.decay_steps and self.is_mutable_collection("usage"):
             self.calls = self.variable("usage", "calls", jnp.zeros, (), jnp.int32)
 
     def search(self, u: Float[Array, "n d"]) -> Int[Array, "n"]:
@@ -110,9 +111,8 @@ class GumbelQuantizer(Book):
         return params["kernel"], params["bias"]
 
     def _temperature(self, drawn):
-        if not self.decay_steps:
+        if not (self.decay_steps and drawn):
             return self.temperature
         share = jnp.minimum(self.calls.value / self.decay_steps, 1.0)
-        if drawn:
-            self.calls.value = self.calls.value + 1
+        self.calls.value = self.calls.value + 1
         return self.temperature * (self.least / self.temperature) ** share

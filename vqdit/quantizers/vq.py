@@ -167,5 +167,6 @@ class EMAVectorQuantizer(NearestBook):
 def orthogonality(codewords: Float[Array, "k d"]) -> Float[Array, ""]:
     """|E E^T - I|^2 / k^2 of the unit codewords: 0 when they are orthonormal."""
     e = unit(codewords)
+    k = float(e.shape[0])  # whose square may be no int32
     gram = jnp.matmul(e.T, e, precision="highest")
-    return (jnp.square(gram).sum() - e.shape[0]) / e.shape[0] ** 2
+    return (jnp.square(gram).sum() - k) / k**2

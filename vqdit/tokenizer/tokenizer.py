@@ -120,7 +120,9 @@ class Tokenizer(nn.Module):
             q = self.decode_codes(q)
         return self.decoder(self.out_of(q))
 
-    def decode_codes(self, codes: Int[Array, "b *grid m"]) -> Float[Array, "b *grid d"]:
+    def decode_codes(
+        self, codes: Int[Array, "b *codes m"]
+    ) -> Float[Array, "b *grid d"]:
         """Codes -> latents. Raises ValueError on a continuous tokenizer."""
         if self.quantizer is None:
             raise ValueError("this tokenizer is continuous: it has no codes")
