@@ -10,6 +10,7 @@ from vqdit.tokenizer.discriminators import (
     MultiResolutionDiscriminator,
     PatchDiscriminator,
 )
+from vqdit.tokenizer.frames import PerFrame
 from vqdit.tokenizer.signal import to_signal, to_uint8
 from vqdit.tokenizer.spectral import LogMel
 from vqdit.tokenizer.text import BPE, Bytes
@@ -32,6 +33,7 @@ __all__ = [
     "MultiPeriodDiscriminator",
     "MultiResolutionDiscriminator",
     "PatchDiscriminator",
+    "PerFrame",
     "TiTokDecoder",
     "TiTokEncoder",
     "Tokenizer",
