@@ -54,9 +54,10 @@ DIT_RULES = (
 # or takes where few come out. Codebooks and their statistics are on every device.
 TOKENIZER_RULES = (
     Rule(r"^perceptual/", optional=True),
-    Rule(r"/(conv_out|into)/kernel$", P("fsdp", None)),
+    Rule(r"/(conv_out|head_down|into)/kernel$", P("fsdp", None)),
     Rule(r"/kernel$", P(None, "fsdp")),
     Rule(r"/(bias|scale)$"),
+    Rule(r"/(latent_tokens|latent_positions|mask_token)$", optional=True),
     Rule(r"/codewords$", optional=True),
     Rule(r"^(codebook|usage|revival)/", optional=True),
 )
