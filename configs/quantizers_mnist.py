@@ -28,9 +28,9 @@ CONFIG = StageOne(
         ),
     ),
     losses=Weights(pixel="l2", commit=0.25),
-    kmeans=KMeansInit(step=100, samples=16_384, iterations=15),
+    kmeans=KMeansInit(step=60, samples=16_384, iterations=15),
     optimizer=Optimizer(peak_lr=2e-3, schedule="cosine", warmup=50, b2=0.99, ema=0.99),
-    run=Run(steps=500, batch=64, save_every=500),
+    run=Run(steps=300, batch=64, save_every=300),
 )
 
 VARIANTS = family(
