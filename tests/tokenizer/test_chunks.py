@@ -34,7 +34,8 @@ def wave(causal):
 
 
 def video():
-    shape = {"channels": 4, "multipliers": (1, 1), "blocks": 0, "mid_attention": True}
+    shape = {"channels": 4, "multipliers": (1, 1, 1), "blocks": 0}
+    shape |= {"mid_attention": True, "strides": ((2, 1, 1), (2, 2, 2))}
     encoder = CausalEncoder(**shape, out=4)
     return Tokenizer(encoder, CausalDecoder(**shape, out=2), None, dim=3)
 
