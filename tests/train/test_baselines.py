@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from train.baselines import patch_kmeans
+from train.baselines import block_kmeans, blocks_of, joined, patch_kmeans
 from train.errors import BadInput
 
 
@@ -45,3 +45,32 @@ def test_bad_requests_are_refused():
         patch_kmeans(images, images, patch=2, codes=2)
     with pytest.raises(BadInput, match="uint8 images"):
         patch_kmeans(images, images.astype(np.float32))
+
+
+@pytest.mark.parametrize("block", [(4,), (2, 3), (2, 1, 3)])
+def test_blocks_are_cut_and_joined_in_place(block):
+    grid = tuple(3 * size for size in block)
+    x = np.random.default_rng(5).random((2, *grid, 2)).astype(np.float32)
+    rows = blocks_of(x, block)
+    assert rows.shape == (2 * 3 ** len(block), np.prod(block) * 2)
+    first = x[0][tuple(slice(0, size) for size in block)]
+    np.testing.assert_array_equal(rows[0], first.ravel())
+    second = x[0][(*(slice(0, s) for s in block[:-1]), slice(block[-1], 2 * block[-1]))]
+    np.testing.assert_array_equal(rows[1], second.ravel())
+    np.testing.assert_array_equal(joined(rows, x.shape, block), x)
+
+
+def test_volumes_of_few_different_blocks_rebuild_exactly():
+    palette = np.random.default_rng(6).standard_normal((5, 2, 2, 2)).astype(np.float32)
+    picked = np.random.default_rng(7).integers(0, 5, (20, 3, 2, 2))
+    x = np.zeros((20, 6, 4, 4, 1), np.float32)
+    for place in np.ndindex(3, 2, 2):
+        cut = tuple(slice(2 * p, 2 * p + 2) for p in place)
+        x[(slice(None), *cut, 0)] = palette[picked[(slice(None), *place)]]
+    found = block_kmeans(x[:12], x[12:], (2, 2, 2), codes=5)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, x[12:], atol=1e-6)
+    with pytest.raises(BadInput, match="do not divide"):
+        block_kmeans(x, x, (4, 2, 2), codes=5)
+    with pytest.raises(BadInput, match="fewer than 6 different blocks"):
+        block_kmeans(x, x, (2, 2, 2), codes=6)

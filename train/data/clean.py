@@ -54,6 +54,10 @@ class Cleaning:
             )
 
 
+# What is left to do where nothing is to be cleaned: a gap cannot be trained on as NaN.
+UNCLEANED = Cleaning(fill="zero", outliers="keep")
+
+
 @dataclasses.dataclass(frozen=True)
 class Cleaned:
     """A series without holes, and what was found in it.

@@ -130,6 +130,7 @@ class Sweeps:
         if ranges.name == "folder":
             *_, self.class_names = listed(ranges, EXTENSIONS, train)
         self.classes = len(self.class_names)
+        self.refused, self.found = self.sweeps.refused, self.sweeps.found
         self.normaliser = normaliser(statistics_of(ranges), ranges.normalise)
         self.offset, self.scale = self.normaliser.offset, self.normaliser.scale
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from train.data.augment import Draws, SeriesAugment
-from train.data.clean import Cleaned, Cleaning, clean
+from train.data.clean import UNCLEANED, Cleaned, Cleaning, clean
 from train.data.files import Files, check_sizes, check_split, listed
 from train.data.generated import rng, sensor_series
 from train.data.normalise import Rule, normaliser, statistics_of
@@ -38,8 +38,9 @@ class Series(Signals):
     longest_gap: seconds between samples that interpolation onto the clock may bridge;
                0: 2.5 steps.
     stride:    samples between windows; 0: `length`, so that they do not overlap.
-    cleaning:  see train.data.clean. normalise: see train.data.normalise; fitted on the
-               known values of the training recordings.
+    cleaning:  see train.data.clean; None does nothing but to write 0 into gaps.
+    normalise: see train.data.normalise; fitted on the known values of the training
+               recordings.
     mask_channels: a channel of 1 (known) and -1 (filled) behind those of the signal,
                for each of them.
     examples, missing, spikes, noise, seed: of generated series: `examples` to train on
@@ -58,7 +59,7 @@ class Series(Signals):
     rate: float = 0.0
     longest_gap: float = 0.0
     stride: int = 0
-    cleaning: Cleaning = Cleaning()
+    cleaning: Cleaning | None = Cleaning()
     normalise: Rule = "standard"
     mask_channels: bool = False
     examples: int = 2048
@@ -138,7 +139,9 @@ class Generated:
             for i in range(self.found)
         ]
         self.truth = np.stack([truth for truth, _ in made]).astype(np.float32)
-        self._cleaned = [clean(measured, series.cleaning) for _, measured in made]
+        self._cleaned = [
+            clean(measured, series.cleaning or UNCLEANED) for _, measured in made
+        ]
 
     def __len__(self) -> int:
         return self.found
@@ -166,7 +169,7 @@ def _recordings(series: Series, train: bool) -> "Files | Generated":
 
 def _recording(path: Path, series: Series, share: tuple[float, float]) -> Cleaned:
     raw = read_columns(path, series, share)
-    return clean(raw, series.cleaning)
+    return clean(raw, series.cleaning or UNCLEANED)
 
 
 class Windows:
@@ -184,6 +187,7 @@ class Windows:
         if series.name == "folder":
             *_, self.class_names = listed(series, EXTENSIONS, train, single=True)
         self.classes = len(self.class_names)
+        self.refused, self.found = self.recordings.refused, self.recordings.found
         self.normaliser = normaliser(statistics_of(series), series.normalise)
         masks = (0.5,) * series.channels if series.mask_channels else ()
         self.offset = self.normaliser.offset + masks

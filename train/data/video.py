@@ -145,6 +145,7 @@ class Clips:
         self.classes = len(self.class_names)
         read = functools.partial(read_clip, video=video)
         self.files = Files(root, names, labels, read, video.bad_share, video.threads)
+        self.refused, self.found = self.files.refused, self.files.found
         step = video.stride or video.frames
         self._clips = np.array(
             [

@@ -144,6 +144,7 @@ class Scans:
         if volumes.name == "folder":
             *_, self.class_names = listed(volumes, EXTENSIONS, train)
         self.classes = len(self.class_names)
+        self.refused, self.found = self.scans.refused, self.scans.found
         self.normaliser = normaliser(statistics_of(volumes), volumes.normalise)
         self.offset, self.scale = self.normaliser.offset, self.normaliser.scale
 

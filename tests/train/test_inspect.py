@@ -1,0 +1,119 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from train.data import Audio, Images, Ranges, Series, Video, Volumes
+from train.data.augment import ImageAugment
+from train.errors import BadInput
+from train.inspect import inspect, lines, main
+from train.pictures_of import augmented_picture, example_picture
+
+EVERY = [
+    Images(name="digits", size=8, threads=0, augment=ImageAugment(rotate=20)),
+    Audio(name="tones", length=512, threads=0),
+    Video(frames=3, size=16, examples=40, threads=0),
+    Series(length=64, examples=40, threads=0),
+    Volumes(size=(8, 8, 8), examples=16, threads=0),
+    Ranges(rows=8, azimuth=32, examples=16, threads=0),
+]
+
+
+@pytest.mark.parametrize("data", EVERY, ids=lambda data: data.kind)
+def test_every_kind_has_a_report_and_pictures(data):
+    report, plots = inspect(data, most=20)
+    json.dumps(report, allow_nan=False)
+    assert report["kind"] == data.kind and report["shape"] == list(data.shape)
+    assert report["train"]["looked_at"] == 20
+    assert {"examples", "augmented", "values"} <= set(plots)
+    assert all(png[:8] == b"\x89PNG\r\n\x1a\n" for png in plots.values())
+    assert all("\n" not in line for line in lines(report))
+    for picture in (example_picture(data), augmented_picture(data)):
+        assert picture.dtype == np.uint8 and picture.shape[-1] == 3
+        assert picture.std() > 0
+
+
+def write(path, image, label):
+    np.savez(path, image=image, label=label)
+
+
+def test_what_is_wrong_with_the_data_is_said(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3)).astype(np.uint8)
+    image[5] = image[4]
+    image[7] = 9
+    image[..., 2] = 31
+    test = image[:10].copy()
+    test[3:] //= 2
+    write(tmp_path / "train.npz", image, np.arange(60) % 3 // 2)
+    write(tmp_path / "test.npz", test, np.array([2] + 9 * [0]))
+    data = Images(name="npz", data_dir=str(tmp_path), size=8, channels=3, threads=0)
+    report, plots = inspect(data)
+    assert report["train"]["examples"] == 60 and report["train"]["dtype"] == "uint8"
+    assert report["train"]["classes"] == {"0": 40, "1": 20, "2": 0}
+    assert report["test_examples_also_in_train"] == 3
+    assert report["train"]["repeated_examples"] == 1
+    assert report["train"]["blank_examples"] == 0  # its channels differ
+    said = "\n".join(report["warnings"])
+    for words in (
+        "3 test examples are in the training part too",
+        "train: 1 examples repeat another",
+        "train: channel 2 never changes",
+        "train: no example of 1 classes, such as 2",
+        "train and test differ: mean",
+    ):
+        assert words in said
+    flat = image.reshape(-1, 3)
+    np.testing.assert_allclose(report["train"]["mean"], flat.mean(0))
+    np.testing.assert_allclose(report["train"]["std"], flat.std(0))
+    assert "classes" in plots
+
+
+def test_files_refused_are_listed_with_the_reason(tmp_path):
+    for i in range(30):
+        x = np.random.default_rng(i).standard_normal((40, 2))
+        np.savez(tmp_path / f"{i}.npz", values=x)
+    (tmp_path / "text.npz").write_text("no arrays")
+    data = Series(
+        name="folder", data_dir=str(tmp_path), length=40, channels=2, holdout=0.3,
+        bad_share=0.5, threads=0,
+    )  # fmt: skip
+    report, _ = inspect(data)
+    refused = report["train"]["refused"] + report["test"]["refused"]
+    assert len(refused) == 1 and refused[0][0] == "text.npz"
+    assert "not a whole npz" in refused[0][1]
+    text = "\n".join(lines(report))
+    assert "refused     text.npz: not a whole npz" in text
+    assert "1 of " in text and "files cannot be read" in text
+
+
+def test_pictures_that_cannot_be_read_are_noted(tmp_path):
+    for i in range(30):
+        Image.new("L", (8, 8), 8 * i).save(tmp_path / f"{i}.png")
+    (tmp_path / "text.png").write_text("no picture")
+    data = Images(name="folder", data_dir=str(tmp_path), bad_share=0.2, threads=0)
+    report, _ = inspect(data)
+    assert any("text.png" in said for said in report["log"])
+    assert report["train"]["blank_examples"] == report["train"]["examples"]
+
+
+def test_the_program_prints_and_writes(tmp_path, capsys):
+    config = tmp_path / "c.py"
+    config.write_text(
+        "import dataclasses\n"
+        "from tests.train.experiments import TOKENIZER\n"
+        "CONFIG = TOKENIZER\n"
+    )
+    out = tmp_path / "looked"
+    main([f"--config={config}", f"--out={out}", "--most=30"])
+    printed = capsys.readouterr().out
+    assert "image of" in printed and "train: " in printed and "classes" in printed
+    names = {path.name for path in out.iterdir()}
+    assert names == {
+        "report.json", "examples.png", "augmented.png", "values.png", "classes.png",
+    }  # fmt: skip
+    assert json.loads((out / "report.json").read_text())["train"]["looked_at"] == 30
+    with pytest.raises(BadInput, match="--most=0: write at least 1"):
+        main([f"--config={config}", f"--out={out}", "--most=0"])
+    with pytest.raises(BadInput, match="is a file; write a folder"):
+        main([f"--config={config}", f"--out={config}"])

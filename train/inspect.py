@@ -1,0 +1,276 @@
+"""What the data of an experiment is, before anything is trained on it.
+
+python -m train.inspect --config=configs/mnist_tokenizer.py --out=looked
+
+Prints counts, shapes, ranges, missing values, outliers, class balance, files that were
+refused and why, and duplicates; writes them as report.json, with pictures beside.
+"""
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from train import pictures
+from train.command import parse
+from train.config import Experiment
+from train.data import Signals, prepare
+from train.data.clean import outlying
+from train.data.normalise import Moments
+from train.errors import BadInput, run
+from train.pictures_of import augmented_picture, example_picture
+from train.report import number
+
+FLAGS = {"out": str, "most": int}
+# Examples are all looked at up to so many bytes; of more, an even selection is.
+LOOKED = 2**28
+CHUNK = 256
+LIMIT = 6.0  # robust z-score beyond which a value counts as an outlier
+BINS = 80
+UNEVEN = 10  # times rarer than the commonest before a class is worth a word
+
+
+class Part:
+    """One pass over one part of the data: what `inspect` says of it."""
+
+    def __init__(self, data: Signals, train: bool, most: int | None):
+        examples = prepare(data, train)
+        n, size = len(examples), math.prod(data.shape)
+        count = min(n, most or max(CHUNK, LOOKED // size))
+        rows = np.arange(count) * n // count
+        channels = data.shape[-1]
+        self.moments, self.missing = Moments(channels), np.zeros(channels)
+        self.seen: dict[bytes, int] = {}
+        self.blank = self.beyond = self.unlabelled = 0
+        labels = np.zeros(examples.classes, np.int64)
+        masked = False
+        for low in range(0, count, CHUNK):
+            batch = examples.take(rows[low : low + CHUNK])
+            x = batch[data.kind]
+            flat = x.reshape(-1, channels)
+            mask = batch.get("mask")
+            known = None if mask is None else mask.reshape(-1, channels) > 0
+            self.moments.add(flat, known)
+            if known is not None:
+                masked = True
+                self.missing += (~known).sum(0)
+            ends = x.reshape(len(x), -1)
+            self.blank += int((ends.min(1) == ends.max(1)).sum())
+            if x.dtype != np.uint8:
+                self.beyond += int((np.abs(x) > 1).sum())
+            for each in x:
+                digest = hashlib.blake2b(each.tobytes(), digest_size=16).digest()
+                self.seen[digest] = self.seen.get(digest, 0) + 1
+            label = batch["label"]
+            self.unlabelled += int((label < 0).sum())
+            labels += np.bincount(label[label >= 0], minlength=len(labels))
+        self.figures = self._figures(data, examples, count, labels, x.dtype, masked)
+
+    def _figures(self, data, examples, count, labels, dtype, masked) -> dict[str, Any]:
+        found = self.moments.finished()
+        figures: dict[str, Any] = {
+            "examples": len(examples),
+            "looked_at": count,
+            "dtype": str(dtype),
+            "min": list(found.minimum),
+            "max": list(found.maximum),
+            "mean": list(found.mean),
+            "std": list(found.std),
+            "blank_examples": self.blank,
+        }
+        if dtype != np.uint8:
+            values = count * math.prod(data.shape)
+            figures["share_outside_1"] = self.beyond / values
+            figures["outlier_share"] = [
+                float(outlying(x[:, None], np.ones((len(x), 1), bool), LIMIT).mean())
+                if len(x)
+                else 0.0
+                for x in self.moments.sample
+            ]
+        if examples.scale:
+            offset, scale = np.array(examples.offset), np.array(examples.scale)
+            figures["raw_min"] = (np.array(found.minimum) * scale + offset).tolist()
+            figures["raw_max"] = (np.array(found.maximum) * scale + offset).tolist()
+        if masked:
+            per_channel = count * math.prod(data.shape[:-1])
+            figures["missing_share"] = (self.missing / per_channel).tolist()
+        figures["constant_channels"] = [
+            i for i, deviation in enumerate(found.std) if deviation == 0
+        ]
+        if examples.classes:
+            names = examples.class_names or tuple(map(str, range(examples.classes)))
+            figures["classes"] = dict(zip(names, labels.tolist(), strict=True))
+        figures["unlabelled"] = self.unlabelled
+        figures["repeated_examples"] = sum(n - 1 for n in self.seen.values())
+        if hasattr(examples, "found"):
+            figures["files"] = examples.found
+        if hasattr(examples, "refused"):
+            figures["refused"] = [list(each) for each in examples.refused]
+        # As stored, before the cleaning that all above has been through.
+        figures |= {"as_stored": getattr(examples, "findings", {})}
+        return figures
+
+
+def inspect(data: Signals, most: int | None = None) -> tuple[dict, dict[str, bytes]]:
+    """(report, name -> PNG). most: examples of each part to look at."""
+    if most is not None and most < 1:
+        raise BadInput(f"--most={most}: write at least 1")
+    with _warnings() as said:
+        parts = {name: Part(data, name == "train", most) for name in ("train", "test")}
+    train, test = parts["train"], parts["test"]
+    shared = sum(n for digest, n in test.seen.items() if digest in train.seen)
+    report: dict[str, Any] = {
+        "data": type(data).__name__,
+        "kind": data.kind,
+        "shape": list(data.shape),
+        "rate": float(data.rate),
+        **{name: part.figures for name, part in parts.items()},
+        "test_examples_also_in_train": shared,
+        "log": said,
+    }
+    report["warnings"] = list(_worries(report))
+    plots = {
+        "examples": pictures.png(example_picture(data)),
+        "augmented": pictures.png(augmented_picture(data)),
+        "values": _histogram(train),
+    }
+    if "classes" in train.figures:
+        counts = train.figures["classes"]
+        names = list(counts) if len(counts) <= 12 else None
+        plots["classes"] = pictures.bar_plot(
+            list(counts.values()), "class", "training examples", names=names
+        )
+    return report, plots
+
+
+@contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """What readers of data log while they skip what cannot be read."""
+    said: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record):
+            if record.getMessage() not in said:
+                said.append(record.getMessage())
+
+    keep, logger = Keep(logging.WARNING), logging.getLogger("train.data")
+    logger.addHandler(keep)
+    try:
+        yield said
+    finally:
+        logger.removeHandler(keep)
+
+
+def _worries(report: dict) -> Iterator[str]:
+    """What a person should know before training, worst first."""
+    if shared := report["test_examples_also_in_train"]:
+        yield f"{shared} test examples are in the training part too"
+    for name in ("train", "test"):
+        part = report[name]
+        if refused := part.get("refused"):
+            yield f"{name}: {len(refused)} of {part['files']} files cannot be read"
+        if repeated := part["repeated_examples"]:
+            yield f"{name}: {repeated} examples repeat another"
+        if blank := part["blank_examples"]:
+            yield f"{name}: {blank} examples hold one value throughout"
+        for channel in part["constant_channels"]:
+            yield f"{name}: channel {channel} never changes"
+        if part.get("share_outside_1", 0) > 0.01:
+            share = part["share_outside_1"]
+            yield f"{name}: {share:.1%} of the values lie outside [-1, 1]"
+        counts = part.get("classes", {})
+        empty = [each for each, n in counts.items() if not n]
+        if empty:
+            yield f"{name}: no example of {len(empty)} classes, such as {empty[0]}"
+        elif counts and max(counts.values()) > UNEVEN * min(counts.values()):
+            rare, common = min(counts, key=counts.get), max(counts, key=counts.get)
+            many, few = counts[common], counts[rare]
+            yield f"{name}: {many} examples of {common} and {few} of {rare}"
+    for at in ("mean", "std"):
+        pair = [np.array(report[name][at]) for name in ("train", "test")]
+        spread = np.maximum(np.array(report["train"]["std"]), 1e-9)
+        if (np.abs(pair[0] - pair[1]) > 0.5 * spread).any():
+            yield f"train and test differ: {at} {_row(pair[0])} and {_row(pair[1])}"
+
+
+def _histogram(part: Part) -> bytes:
+    lines = {}
+    for channel, x in enumerate(part.moments.sample):
+        if x.size:
+            heights, edges = np.histogram(x, BINS)
+            centers = (edges[1:] + edges[:-1]) / 2
+            lines[f"channel {channel}"] = (centers, heights / x.size)
+    return pictures.line_plot(
+        dict(list(lines.items())[:6]), "value, as trained on", "share"
+    )
+
+
+def _row(values, limit: int = 6) -> str:
+    texts = [number(float(v)) for v in values[:limit]]
+    return ", ".join([*texts, "..."] if len(values) > limit else texts)
+
+
+def lines(report: dict) -> Iterator[str]:
+    """The report as text."""
+    shape = " x ".join(map(str, report["shape"]))
+    rate = f" at {report['rate']:g} a second" if report["rate"] else ""
+    yield f"{report['data']}: {report['kind']} of {shape}{rate}"
+    for name in ("train", "test"):
+        part = report[name]
+        looked = part["looked_at"]
+        some = f" ({number(looked)} looked at)" if looked < part["examples"] else ""
+        yield f"{name}: {number(part['examples'])} examples of {part['dtype']}{some}"
+        yield f"  range       {_row(part['min'])} to {_row(part['max'])}"
+        if "raw_min" in part:
+            yield f"  in own unit {_row(part['raw_min'])} to {_row(part['raw_max'])}"
+        yield f"  mean, std   {_row(part['mean'])}; {_row(part['std'])}"
+        if "missing_share" in part:
+            yield f"  missing     {_percent(part['missing_share'])}"
+        if "outlier_share" in part:
+            yield f"  outliers    {_percent(part['outlier_share'])} as trained on"
+        for what, value in part["as_stored"].items():
+            shown = _percent(value) if what.endswith("share") else str(value)
+            yield f"  as stored   {what.replace('_', ' ')}: {shown}"
+        if "classes" in part:
+            counts = list(part["classes"].items())
+            shown = ", ".join(f"{key} {n}" for key, n in counts[:12])
+            more = f", and {len(counts) - 12} more" if len(counts) > 12 else ""
+            yield f"  classes     {shown}{more}"
+        for file, why in part.get("refused", [])[:10]:
+            yield f"  refused     {file}: {why}"
+    for said in report["log"][:10]:
+        yield f"note: {said}"
+    for worry in report["warnings"]:
+        yield f"look: {worry}"
+    if not report["warnings"]:
+        yield "nothing that looks wrong"
+
+
+def _percent(shares) -> str:
+    return ", ".join(f"{share:.2%}" for share in shares[:6])
+
+
+def main(argv=None):
+    command = parse(argv, Experiment, flags=FLAGS)
+    experiment = command.experiment
+    out = Path(command.flags.get("out", f"inspect_{experiment.name}"))
+    if out.exists() and not out.is_dir():
+        raise BadInput(f"--out={out} is a file; write a folder")
+    report, plots = inspect(experiment.data, command.flags.get("most"))
+    for line in lines(report):
+        print(line)
+    for name, png in plots.items():
+        pictures.write_bytes(out / f"{name}.png", png)
+    text = json.dumps({"experiment": experiment.name} | report, indent=1)
+    pictures.write_bytes(out / "report.json", text.encode() + b"\n")
+    print(f"pictures and report.json are in {out}")
+
+
+if __name__ == "__main__":
+    run(main)
