@@ -1,23 +1,19 @@
-"""A tokenizer's bundle as the codec uses it, and the files that go in and come out."""
+"""The codec's bundle, and the files that go in and come out."""
 
-import dataclasses
 import glob
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from train import opening
 from train import prior as priors
-from train.container import Header
 from train.errors import BadInput
-from train.media import PIXELS, Clips, Kind, Pictures, Sound
-from train.prior import MOST_CODES, Prior
+from train.layout import BATCH, Opened
+from train.media import Clips, Kind, Pictures, Sound
+from train.prior import MOST_CODES
 from train.tables import Arrays, Table
-from train.tiles import Tiling
 from vqdit.codec import Codec
-from vqdit.tokenizer import to_uint8
 
 KINDS: dict[str, Kind] = {
     "image": Pictures(),
@@ -27,69 +23,6 @@ KINDS: dict[str, Kind] = {
     "volume": Arrays(3),
     "range": Arrays(2),
 }
-BATCH = 32  # tiles that run through the tokenizer at once
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Opened:
-    """A tokenizer's bundle as the codec uses it; `batch` tiles are coded at once."""
-
-    codec: Codec
-    prior: Prior | None
-    kind: Kind
-    batch: int = BATCH
-
-    @property
-    def contract(self):
-        """The tokenizer's."""
-        return self.codec.contract
-
-    def tiling(self, shape: Sequence[int], overlap: int) -> Tiling:
-        """Of a signal (*axes, c) in tiles of the contract's shape."""
-        if len(shape) != len(self.contract.shape):
-            raise ValueError(f"a signal of {tuple(shape)} is not the bundle's kind")
-        return Tiling(shape[:-1], self.contract.shape[:-1], overlap)
-
-    def codes(self, planes: np.ndarray, tiling: Tiling) -> np.ndarray:
-        """Planes (p, *axes, c) -> codes (p * tiles, places, m)."""
-        found = []
-        for plane in planes:
-            for start in range(0, len(tiling), self.batch):
-                tiles = tiling.cut(plane, start, start + self.batch)
-                x = self.codec.from_raw(filled(tiles, self.batch))
-                codes = np.asarray(self.codec.encode(x).codes)[: len(tiles)]
-                found.append(codes.reshape(len(tiles), -1, codes.shape[-1]))
-        return np.concatenate(found)
-
-    def planes(self, codes: np.ndarray, tiling: Tiling) -> np.ndarray:
-        """The inverse, up to what the tokenizer loses: raw values, pixels uint8."""
-        codes = codes.reshape(-1, *self.contract.code_grid, codes.shape[-1])
-
-        def tiles(of_plane):
-            for start in range(0, len(of_plane), self.batch):
-                part = of_plane[start : start + self.batch]
-                x = self.codec.decode(filled(part, self.batch))
-                yield from np.asarray(self.codec.to_raw(x))[: len(part)]
-
-        count, channels = len(tiling), self.contract.shape[-1]
-        joined = [
-            tiling.join(tiles(codes[low : low + count]), channels)
-            for low in range(0, len(codes), count)
-        ]
-        if self.contract.kind in PIXELS:
-            joined = [np.asarray(to_uint8(plane)) for plane in joined]
-        return np.stack(joined)
-
-    def rebuild(self, header: Header, codes: np.ndarray) -> np.ndarray:
-        """The values that a file's codes stand for, at its own size and rate."""
-        tiling = self.tiling(header.coded_shape, header.overlap)
-        planes = self.planes(codes, tiling)
-        values = self.kind.merge(planes, header.shape[-1])
-        if header.length:
-            values = self.kind.resample(values, self.contract.rate, header.rate)
-            places = np.minimum(np.arange(header.shape[0]), len(values) - 1)
-            values = values[places]
-        return values
 
 
 def open_bundle(path: str | Path | None, batch: int = BATCH) -> Opened:
@@ -173,14 +106,6 @@ def targets(
             raise BadInput(f"{target} is there; write --force to replace it")
         owners[target] = source
     return list(owners)
-
-
-def filled(rows: np.ndarray, batch: int) -> np.ndarray:
-    """`batch` rows: the last repeated where there are fewer."""
-    short = batch - len(rows)
-    return (
-        np.concatenate([rows, np.repeat(rows[-1:], short, axis=0)]) if short else rows
-    )
 
 
 def watch(items: Sequence, doing: str) -> tqdm:

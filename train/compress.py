@@ -8,46 +8,37 @@ bundle: files are smaller for it, small ones much. Their readers need it too.
 
 Options: --books=n keeps the first n books of a residual tokenizer; --overlap=n lets
 neighbouring tiles share n samples and blends them; --resample takes files of another
-rate; --force replaces files that are there. Any size goes: tiles of the bundle's shape,
-the last ones filled up with the signal's edge. Every input is checked and coded before
-the first file is written.
+rate; --peak=p brings sounds to this level before (0.9, 0 leaves them) and back after;
+--force replaces files that are there. Any size goes: waveforms whole where the
+tokenizer allows it, all else in tiles of the bundle's shape, the last ones filled up
+with the signal's edge. Every input is checked and coded before the first file is
+written.
 """
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
-from train import prior as priors
 from train.coding import (
-    BATCH,
-    Opened,
-    bundle_folder,
     listed,
     open_bundle,
-    open_tokenizer,
     targets,
     watch,
 )
 from train.command import parse
-from train.config import Experiment
 from train.container import Header, bundle_name, checksum_of_codes, pack
-from train.data import prepare
+from train.counting import fit
 from train.data.images import Unreadable
-from train.data.pipeline import once
 from train.entropy import choose, encode, order_0_bits
 from train.errors import BadInput, run
-from train.log import say
-from train.media import PIXELS, Kind, Signal
+from train.layout import BATCH, Opened
+from train.media import PIXELS, Kind
 from train.pictures import write_bytes
-from train.prior import Prior
 from vqdit.codec import Codec
 from vqdit.metrics import code_counts
-from vqdit.tokenizer import to_signal
 
 SUFFIX = ".vqd"
 FLAGS = {
@@ -56,62 +47,75 @@ FLAGS = {
     "books": int,
     "overlap": int,
     "resample": bool,
+    "peak": float,
     "force": bool,
 }
-CHUNK = 256  # training examples at once, when codes are counted
 # Two rates are one where they differ by less than this share.
 SAME_RATE = 1e-3
+PEAK = 0.9  # as sounds are trained on, see train.data.clean_audio
 
 
-def read(
-    opened: Opened, path: Path, resample: bool
-) -> tuple[Signal, np.ndarray, Signal]:
-    """(the file, its planes at the bundle's rate and channels, the file as measured).
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How files are coded: the program's options of these names."""
 
-    The last differs from the first in its channels, where a colour picture goes through
-    a grey tokenizer, and in the rate that a file without one is given.
+    books: int
+    overlap: int = 0
+    resample: bool = False
+    peak: float = 0.0
+
+
+def read(opened: Opened, path: Path, settings: Settings):
+    """(the file's Signal, as it is measured; its planes, as they are coded; extra).
+
+    Measured is what the file holds, but grey where the tokenizer is, and at the
+    bundle's rate where the file says none. Coded is that at the bundle's rate, channels
+    and level.
     """
     kind, contract = opened.kind, opened.contract
     try:
         signal = kind.read(path)
-        rate = signal.rate or contract.rate
         if signal.values.ndim != len(contract.shape):
             raise BadInput(
                 f"it is {signal.values.shape}, and the bundle takes {contract.shape}"
             )
-        values = signal.values
-        if _resampled(opened, rate):
-            if not resample:
+        signal = dataclasses.replace(signal, rate=signal.rate or contract.rate)
+        coded = kind.level(signal, settings.peak)
+        values = coded.values
+        if _resampled(opened, signal.rate):
+            if not settings.resample:
                 raise BadInput(
-                    f"it has a rate of {rate:g} a second and the bundle "
+                    f"it has a rate of {signal.rate:g} a second and the bundle "
                     f"{contract.rate:g}; write --resample"
                 )
-            values = kind.resample(values, rate, contract.rate)
+            values = kind.resample(values, signal.rate, contract.rate)
         planes = kind.planes(values, contract.shape[-1])
+        if contract.kind in PIXELS:
+            channels = min(signal.values.shape[-1], contract.shape[-1])
+            grey = kind.merge(kind.planes(signal.values, contract.shape[-1]), channels)
+            signal = dataclasses.replace(signal, values=grey)
     except (Unreadable, BadInput, OSError) as error:
         raise BadInput(f"{path}: {error}") from error
-    reference = signal.values
-    if contract.kind in PIXELS:
-        channels = min(reference.shape[-1], contract.shape[-1])
-        reference = kind.merge(kind.planes(reference, contract.shape[-1]), channels)
-    return signal, planes, dataclasses.replace(signal, values=reference, rate=rate)
+    return signal, planes, coded.extra
 
 
 def compressed(
-    opened: Opened, path: Path, books: int, overlap: int = 0, resample: bool = False
+    opened: Opened, path: Path, settings: Settings
 ) -> tuple[bytes, dict, np.ndarray]:
-    """(the .vqd file, its figures, its codes (tiles, places, books)).
+    """(the .vqd file, its figures, its codes (parts, places, books)).
 
     Figures: bytes; units, of the kind's "bits per ..."; score, of what
     `train.decompress` will make of it; coder; and in bits payload, fixed (every code at
     log2 k) and order_0 (the empirical entropy of this file's own codes).
     """
-    signal, planes, original = read(opened, path, resample)
-    contract, shape = opened.contract, original.values.shape
-    length = planes.shape[1] if _resampled(opened, original.rate) else 0
-    tiling = opened.tiling((length or shape[0], *shape[1:]), overlap)
-    codes = opened.codes(planes, tiling)[..., :books]
-    counts = contract.codes[:books]
+    signal, planes, extra = read(opened, path, settings)
+    contract, shape = opened.contract, signal.values.shape
+    length = planes.shape[1] if _resampled(opened, signal.rate) else 0
+    layout = opened.layout(
+        (length or shape[0], *shape[1:]), settings.overlap, opened.whole
+    )
+    codes = layout.encode(planes)[..., : settings.books]
+    counts = contract.codes[: settings.books]
     coder = choose(codes, counts, opened.prior)
     payload = encode(codes, counts, coder, opened.prior)
     header = Header(
@@ -119,20 +123,22 @@ def compressed(
         suffix=signal.suffix,
         bundle=bundle_name(contract.fingerprint),
         shape=shape,
-        books=books,
+        books=settings.books,
         coder=coder,
         prior=opened.prior.name if coder.needs_prior else b"",
-        rate=original.rate,
+        rate=signal.rate,
         length=length,
-        overlap=overlap,
-        extra=signal.extra,
+        overlap=settings.overlap,
+        extra=extra,
         codes=checksum_of_codes(codes),
+        whole=opened.whole,
     )
     data = pack(header, payload)
+    decoded = opened.rebuild(header, codes)
     figures = {
         "bytes": len(data),
-        "units": opened.kind.units(original.values, original.rate),
-        "score": opened.kind.measure(original.values, opened.rebuild(header, codes)),
+        "units": opened.kind.units(signal.values, signal.rate),
+        "score": opened.kind.measure(signal.values, decoded),
         "coder": coder.name,
         "payload": 8 * len(payload),
         "fixed": codes[..., 0].size * sum(map(math.log2, counts)),
@@ -169,55 +175,6 @@ def decodes_prefixes(codec: Codec) -> bool:
     return shape == (1, *codec.contract.shape)
 
 
-def fit_prior(codec: Codec, data, most: int | None = None) -> Prior:
-    """Counts of a tokenizer's codes over the training part of an experiment's data.
-
-    most: examples at most, evenly spaced.
-    """
-    if tuple(data.shape) != codec.contract.shape or data.kind != codec.contract.kind:
-        raise BadInput(
-            f"the tokenizer takes {codec.contract.kind} of {codec.contract.shape}, the "
-            f"data is {data.kind} of {tuple(data.shape)}"
-        )
-    examples = prepare(data, True)
-    count = min(most or len(examples), len(examples))
-
-    def take(rows):
-        return examples.take(rows * len(examples) // count)
-
-    def parts():
-        chunk = min(CHUNK, count)
-        in_order = once(take, count, chunk, threads=data.threads)
-        for batch in tqdm(in_order, "counting codes", -(-count // chunk), leave=False):
-            codes = codec.encode(to_signal(batch[data.kind])).codes
-            yield np.asarray(codes)[batch["valid"]]
-
-    return priors.fit(parts(), codec.contract.codes, codec.contract.fingerprint)
-
-
-def fit(argv: Sequence[str]) -> None:
-    """The program's --fit: writes prior.npz into the bundle."""
-    command = parse(argv, Experiment, {"fit": bool, "bundle": str}, inputs=True)
-    if command.inputs:
-        raise BadInput(f"--fit reads the training set; leave {command.inputs[0]} out")
-    path = command.flags.get("bundle") or command.workdir
-    if path is None:
-        raise BadInput("write --workdir=DIR, or --bundle=DIR with --config=FILE")
-    file = bundle_folder(path) / priors.FILE
-    if file.exists() and not command.force:
-        raise BadInput(
-            f"{file} is there, and files coded under it could not be read under "
-            f"another; write --force to replace it"
-        )
-    prior = fit_prior(open_tokenizer(path), command.experiment.data)
-    priors.save(file.parent, prior)
-    places = "its own table at every place of the grid"
-    for book, counts in enumerate(prior.counts):
-        kind = places if len(counts) > 1 else "one table for all places"
-        say(f"book {book}: {counts.sum():,} codes counted, {kind}")
-    say(f"{file} is written; train.compress uses it from here on")
-
-
 def _resampled(opened: Opened, rate: float) -> bool:
     """Whether a signal of this rate has to change it."""
     own = opened.contract.rate
@@ -242,25 +199,23 @@ def main(argv=None):
         raise BadInput("--workdir goes with --fit; write --bundle=DIR")
     opened = open_bundle(flags.get("bundle"))
     kind, contract = opened.kind, opened.contract
-    books = check_books(opened, flags.get("books"))
-    overlap, resample = flags.get("overlap", 0), flags.get("resample", False)
-    side = min(contract.shape[:-1])
-    if not 0 <= overlap < side:
-        raise BadInput(f"--overlap={overlap}: write 0 to {side - 1}, less than a tile")
+    settings = _settings(opened, flags)
+    books = settings.books
     paths = listed(command.inputs, kind.suffixes)
     outs = targets(flags.get("out"), ((p, SUFFIX) for p in paths), command.force)
     most = 1
     with watch(paths, "checking") as bar:
         for path in bar:
-            _, planes, _ = read(opened, path, resample)
-            most = max(most, len(opened.tiling(planes.shape[1:], overlap)))
+            planes = read(opened, path, settings)[1]
+            layout = opened.layout(planes.shape[1:], settings.overlap, opened.whole)
+            most = max(most, layout.count)
     # One compilation for all files, and no larger a batch than the largest needs.
     batch = min(BATCH, 1 << (most - 1).bit_length())
     opened = dataclasses.replace(opened, batch=batch)
     done, counts = [], [np.zeros(k, np.int64) for k in contract.codes[:books]]
     with watch(paths, "coding") as bar:
         for path in bar:
-            data, figures, codes = compressed(opened, path, books, overlap, resample)
+            data, figures, codes = compressed(opened, path, settings)
             done.append((data, figures))
             for book, k in enumerate(contract.codes[:books]):
                 counts[book] += code_counts(codes[..., book], k)
@@ -274,6 +229,23 @@ def main(argv=None):
         )
     if len(done) > 1:
         print(f"{len(done)} files: {_total(kind, [f for _, f in done], counts)}")
+
+
+def _settings(opened: Opened, flags: dict) -> Settings:
+    overlap, sound = flags.get("overlap", 0), opened.contract.kind == "audio"
+    side = min(opened.contract.shape[:-1])
+    if not 0 <= overlap < side:
+        raise BadInput(f"--overlap={overlap}: write 0 to {side - 1}, less than a tile")
+    if overlap and opened.whole:
+        raise BadInput(
+            "--overlap is for tiles, and this tokenizer takes a signal of any length "
+            "whole; leave it out"
+        )
+    peak = flags.get("peak", PEAK if sound else 0.0)
+    if not 0 <= peak <= 1 or peak and not sound:
+        raise BadInput(f"--peak={peak:g}: of sounds, write a level in (0, 1], or 0")
+    books = check_books(opened, flags.get("books"))
+    return Settings(books, overlap, flags.get("resample", False), peak)
 
 
 def _total(kind: Kind, figures: list[dict], counts: list[np.ndarray]) -> str:

@@ -9,7 +9,8 @@
     length                 varint, samples along the first axis as coded, 0 as in shape
     overlap                varint, samples that neighbouring tiles share
     books                  varint, how many were kept
-    coder                  1, model and power; 4 more, the prior's name, if it needs one
+    coder                  1, model, power, and whether it passed whole (layout.py)
+    prior                  4, its name, for a coder that needs one
     extra                  varint, bytes of it, and what else the kind keeps
     codes                  4, CRC-32 of the codes: another machine decodes the same
     payload                up to the checksum
@@ -58,6 +59,7 @@ class Header:
     overlap: int = 0
     extra: bytes = b""
     codes: int = 0
+    whole: bool = False
 
     @property
     def coded_shape(self) -> tuple[int, ...]:
@@ -89,7 +91,7 @@ def pack(header: Header, payload: bytes) -> bytes:
         _varint(header.length),
         _varint(header.overlap),
         _varint(header.books),
-        bytes([header.coder.model | header.coder.power << 3]),
+        bytes([header.coder.model | header.coder.power << 3 | header.whole << 7]),
         header.prior,
         _varint(len(header.extra)),
         header.extra,
@@ -127,7 +129,7 @@ def _read(reader: "_Reader") -> tuple[Header, bytes]:
     rate = struct.unpack("<d", rate_bytes)[0] if rate_bytes else 0.0
     length, overlap, books = reader.varint(), reader.varint(), reader.varint()
     packed = reader.byte()
-    coder = Coder(packed & 7, packed >> 3)
+    coder = Coder(packed & 7, packed >> 3 & 15)
     prior = reader.take(4) if coder.needs_prior else b""
     extra = reader.take(reader.varint())
     (codes,) = struct.unpack("<I", reader.take(4))
@@ -146,6 +148,7 @@ def _read(reader: "_Reader") -> tuple[Header, bytes]:
         overlap,
         extra,
         codes,
+        bool(packed >> 7),
     )
     return header, reader.rest()
 

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from train.coding import BATCH, Opened, listed, open_bundle, targets, watch
+from train.coding import listed, open_bundle, targets, watch
 from train.command import parse
 from train.compress import SUFFIX
 from train.container import Header, bundle_name, checksum_of_codes, unpack
 from train.entropy import decode
 from train.errors import BadInput, run
+from train.layout import BATCH, Opened
 from train.media import Signal
 from train.pictures import write_bytes
 
@@ -50,10 +51,9 @@ def _codes(opened: Opened, header: Header, payload: bytes) -> np.ndarray:
     try:
         if header.kind != contract.kind or header.books > len(contract.codes):
             raise ValueError("kind or books are not the bundle's")
-        tiles = len(opened.tiling(header.coded_shape, header.overlap))
-        tiles *= opened.kind.count(header.shape[-1], contract.shape[-1])
-        places = int(np.prod(contract.code_grid))
-        codes = decode(payload, tiles, places, counts, header.coder, prior)
+        layout = opened.layout(header.coded_shape, header.overlap, header.whole)
+        parts = layout.count * opened.kind.count(header.shape[-1], contract.shape[-1])
+        codes = decode(payload, parts, layout.places, counts, header.coder, prior)
         if checksum_of_codes(codes) != header.codes:
             raise ValueError("its codes are not those that were written")
     except (ValueError, MemoryError) as error:
@@ -72,8 +72,11 @@ def main(argv=None):
     names = ((p, header.suffix) for p, (header, _) in zip(paths, found, strict=True))
     outs = targets(command.flags.get("out"), names, command.force)
     # One compilation for all files, as when they were coded.
-    tiles = max(len(codes) for _, codes in found)
-    batch = min(BATCH, 1 << (tiles - 1).bit_length())
+    most = 1
+    for header, _ in found:
+        layout = opened.layout(header.coded_shape, header.overlap, header.whole)
+        most = max(most, layout.count)
+    batch = min(BATCH, 1 << (most - 1).bit_length())
     opened = dataclasses.replace(opened, batch=batch)
     for path, out, (header, codes) in zip(paths, outs, found, strict=True):
         values = opened.rebuild(header, codes)

@@ -104,12 +104,16 @@ def choose(
     code_counts: tuple[int, ...],
     prior: Prior | None = None,
 ) -> Coder:
-    """The coder under which these codes are shortest."""
+    """The coder under which a file of these codes is shortest."""
     coders = [Coder(FIXED), *(Coder(ADAPTIVE, power) for power in POWERS)]
     if prior is not None:
-        coders += [Coder(POOLED), Coder(PLACED)]
-        coders += [Coder(TUNED, power) for power in POWERS]
-    return min(coders, key=lambda coder: cost(codes, code_counts, coder, prior))
+        coders += [Coder(POOLED), *(Coder(TUNED, power) for power in POWERS)]
+        sites = {len(counts) for counts in prior.counts[: len(code_counts)]}
+        if sites <= {1, codes.shape[1]}:
+            coders.append(Coder(PLACED))
+    # A file also names the prior that it needs.
+    bits = lambda coder: cost(codes, code_counts, coder, prior) + 32 * coder.needs_prior
+    return min(coders, key=bits)
 
 
 def cost(
@@ -177,8 +181,8 @@ def _walk(
         elif len(prior.placed[book]) == 1:
             step(prior.placed[book][0], flat)
         else:
-            for place, table in enumerate(prior.placed[book]):
-                step(table, codes[:, place])
+            for table, column in zip(prior.placed[book], codes.T, strict=True):
+                step(table, column)
 
 
 def _adapt(codes: np.ndarray, k: int, start: np.ndarray, step: Step) -> None:

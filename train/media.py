@@ -8,12 +8,13 @@ BadInput, in words that a program puts behind the file's name.
 
 import dataclasses
 import io
-from fractions import Fraction
+import struct
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from train.data.clean_audio import decode_audio, resampled
 from train.data.images import Unreadable, decode, opaque
 from train.errors import BadInput
 from train.pictures import png
@@ -71,6 +72,16 @@ class Kind:
     def resample(self, values: np.ndarray, rate: float, to: float) -> np.ndarray:
         """The same signal at another rate along its first axis."""
         raise BadInput(f"it has a rate of {rate:g}, the bundle {to:g}")
+
+    def level(self, signal: Signal, peak: float) -> Signal:
+        """The signal with its largest magnitude at `peak`; 0 leaves it as it is."""
+        if peak:
+            raise BadInput("only sounds have a level to set; leave --peak out")
+        return signal
+
+    def unlevel(self, values: np.ndarray, extra: bytes) -> np.ndarray:
+        """The inverse of `level`, by what it left in `extra`."""
+        return values
 
     def measure(self, original: np.ndarray, decoded: np.ndarray) -> float:
         """How near the decoded values are, in dB."""
@@ -166,16 +177,7 @@ class Sound(Kind):
     score, unit = "SI-SDR", "kbps"
 
     def read(self, path):
-        import soundfile
-
-        try:
-            with soundfile.SoundFile(io.BytesIO(path.read_bytes())) as file:
-                values, rate = (
-                    file.read(dtype="float32", always_2d=True),
-                    (file.samplerate),
-                )
-        except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
-            raise Unreadable(f"no sound file ({error})") from error
+        values, rate = decode_audio(path.read_bytes())
         check(values)
         suffix = ".flac" if path.suffix.lower() == ".flac" else ".wav"
         return Signal(values, float(rate), suffix)
@@ -205,13 +207,19 @@ class Sound(Kind):
         return planes[0].mean(-1, keepdims=True) if channels == 1 else planes[0]
 
     def resample(self, values, rate, to):
-        from scipy.signal import resample_poly
+        columns = [resampled(column, rate, to) for column in values.T]
+        return np.stack(columns, axis=-1).astype(np.float32)
 
-        ratio = Fraction(to).limit_denominator(1000) / Fraction(rate).limit_denominator(
-            1000
-        )
-        found = resample_poly(values, ratio.numerator, ratio.denominator, axis=0)
-        return found.astype(np.float32)
+    def level(self, signal, peak):
+        top = float(np.abs(signal.values).max())
+        if not peak or top < 1e-9:
+            return signal
+        gain = np.float32(peak / top)
+        extra = struct.pack("<f", gain)
+        return dataclasses.replace(signal, values=signal.values * gain, extra=extra)
+
+    def unlevel(self, values, extra):
+        return values / struct.unpack("<f", extra)[0] if extra else values
 
     def measure(self, original, decoded):
         """Mean over channels that are not silent; nan where all are."""

@@ -27,8 +27,9 @@ from PIL import Image
 
 from train.coding import open_bundle
 from train.command import parse
-from train.compress import decodes_prefixes, fit_prior
+from train.compress import decodes_prefixes
 from train.config import Experiment
+from train.counting import fit_prior
 from train.data import whole
 from train.entropy import PLACED, Coder, choose, cost, encode, order_0_bits
 from train.errors import BadInput, run

@@ -17,15 +17,17 @@ from tests.train.experiments import TOKENIZER
 from train import compress, decompress
 from train import prior as priors
 from train.coding import KINDS, open_bundle
+from train.compress import Settings
 from train.container import unpack
 from train.data import whole
 from train.errors import BadInput, run
+from train.media import Signal
 from train.tiles import Tiling
 from train.workdir import open_workdir
 from vqdit import FSQ, Codec, ConvDecoder, ConvEncoder, Tokenizer
 from vqdit.bundle import contract_of
 from vqdit.quantizers.residual_fsq import ResidualFSQ
-from vqdit.tokenizer import to_uint8
+from vqdit.tokenizer import WaveDecoder, WaveEncoder, to_uint8
 
 SHAPES = {
     "image": (4, 4, 3),
@@ -122,7 +124,7 @@ def test_pictures_of_any_size(bundles, tmp_path, capsys):
 def test_the_codes_in_a_file_are_the_tokenizers(bundles, tmp_path):
     path = picture(tmp_path / "a.png", 4, 4, 3)
     opened = open_bundle(bundles / "image", batch=1)
-    data, figures, codes = compress.compressed(opened, path, 3)
+    data, figures, codes = compress.compressed(opened, path, Settings(3))
     (tmp_path / "a.vqd").write_bytes(data)
     header, back = decompress.codes_of(opened, tmp_path / "a.vqd")
     x = opened.codec.from_raw(pixels(path)[None])
@@ -139,10 +141,10 @@ def test_the_codes_in_a_file_are_the_tokenizers(bundles, tmp_path):
 def test_fewer_books_make_a_smaller_file_and_decode(bundles, tmp_path):
     paths = [picture(tmp_path / "a.png", 24, 24, 3)]
     opened = open_bundle(bundles / "image", batch=1)
-    whole, _, all_codes = compress.compressed(opened, paths[0], 3)
+    whole, _, all_codes = compress.compressed(opened, paths[0], Settings(3))
     sizes = []
     for books in (1, 2, 3):
-        data, _, codes = compress.compressed(opened, paths[0], books)
+        data, _, codes = compress.compressed(opened, paths[0], Settings(books))
         np.testing.assert_array_equal(codes, all_codes[..., :books])
         sizes.append(len(data))
     assert sizes[0] < sizes[1] < sizes[2] == len(whole)
@@ -167,8 +169,8 @@ def test_colour_through_a_grey_tokenizer(bundles, tmp_path):
 def test_overlap_is_kept_and_blended(bundles, tmp_path):
     path = picture(tmp_path / "a.png", 11, 10, 3)
     opened = open_bundle(bundles / "image", batch=4)
-    plain = compress.compressed(opened, path, 3)[2]
-    data, _, codes = compress.compressed(opened, path, 3, overlap=2)
+    plain = compress.compressed(opened, path, Settings(3))[2]
+    data, _, codes = compress.compressed(opened, path, Settings(3, overlap=2))
     assert len(codes) == 5 * 4 > len(plain) == 3 * 3
     header, _ = unpack(data)
     assert header.overlap == 2
@@ -214,7 +216,7 @@ def test_sound(bundles, tmp_path, capsys):
         soundfile.write(paths[-1], source.uniform(-0.5, 0.5, shape), 8000)
     paths.append(tmp_path / "d.flac")
     soundfile.write(paths[-1], np.zeros((30, 1)), 8000)
-    found = there_and_back(bundles / "audio", paths, tmp_path)
+    found = there_and_back(bundles / "audio", paths, tmp_path, "--peak=0")
     assert [p.name for p in found] == ["a.wav", "b.wav", "c.wav", "d.flac"]
     for path, shape in zip(found, [*lengths.values(), (30, 1)], strict=True):
         values, rate = soundfile.read(path, always_2d=True)
@@ -226,6 +228,65 @@ def test_sound(bundles, tmp_path, capsys):
         mine = soundfile.read(found[2])[0][:8, channel]
         np.testing.assert_allclose(mine, expected, atol=2**-15)
     assert "kbps, SI-SDR" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("length", [1, 99])
+def test_waveforms_pass_whole(tmp_path, length):
+    """No seams, and no more codes than the length asks for."""
+    short = {"channels": 4, "strides": (2, 2), "dilations": (1,), "kernel": 3}
+    module = Tokenizer(
+        WaveEncoder(**short, out=4),
+        WaveDecoder(**short, out=1),
+        FSQ((5, 3)),
+    )
+    variables = drawn(module, jnp.zeros((1, 32, 1)))
+    signal = {"kind": "audio", "shape": (32, 1), "rate": 8000.0}
+    contract = contract_of(module, signal, (8,), (0, 0), (1, 1), variables)
+    vqdit.bundle.save(tmp_path / "wave", Codec(module, variables, contract))
+    opened = open_bundle(tmp_path / "wave")
+    wave = np.random.default_rng(0).uniform(-0.5, 0.5, (length, 2))
+    soundfile.write(tmp_path / "a.wav", wave, 8000, subtype="FLOAT")
+    data, _, codes = compress.compressed(opened, tmp_path / "a.wav", Settings(1))
+    header, _ = unpack(data)
+    sites = -(-length // 4)
+    assert header.whole and codes.shape == (2, sites, 1)
+    # As one pass over the whole signal, filled up with silence, would code it.
+    x = np.zeros((2, 4 * (-(-sites // 2) * 2), 1), np.float32)
+    x[:, :length, 0] = wave.T
+    encode = lambda m, x: m.quantize(m.encode(x)).codes
+    expected = module.apply(variables, jnp.asarray(x), method=encode)
+    np.testing.assert_array_equal(codes, expected[:, :sites])
+    found = there_and_back(
+        tmp_path / "wave", [tmp_path / "a.wav"], tmp_path, "--peak=0"
+    )
+    back = soundfile.read(found[0], always_2d=True)[0]
+    assert back.shape == wave.shape
+    decoded = opened.rebuild(header, codes)
+    np.testing.assert_allclose(back, decoded.clip(-1, 1), atol=2**-15)
+    with pytest.raises(BadInput, match="--overlap is for tiles"):
+        compress.main(
+            [
+                str(tmp_path / "a.wav"),
+                f"--bundle={tmp_path / 'wave'}",
+                f"--out={tmp_path / 'more'}",
+                "--overlap=2",
+            ]
+        )
+
+
+def test_quiet_sound_is_brought_to_a_level_and_back(bundles, tmp_path):
+    opened = open_bundle(bundles / "audio", batch=1)
+    wave = np.random.default_rng(0).uniform(-1, 1, (8, 1)).astype(np.float32)
+    found = {}
+    for name, gain in (("loud", 0.9 / np.abs(wave).max()), ("quiet", 0.002)):
+        path = tmp_path / f"{name}.wav"
+        soundfile.write(path, wave * gain, 8000, subtype="FLOAT")
+        data, figures, codes = compress.compressed(opened, path, Settings(1, peak=0.9))
+        header, _ = unpack(data)
+        top = np.abs(opened.rebuild(header, codes)).max() / gain
+        found[name] = (codes.tolist(), figures["score"], top)
+    assert found["loud"][0] == found["quiet"][0]
+    np.testing.assert_allclose(found["loud"][1:], found["quiet"][1:], rtol=1e-3)
 
 
 def test_sound_of_another_rate(bundles, tmp_path):
@@ -264,7 +325,7 @@ def test_clips(bundles, tmp_path, suffix):
     frames[:, 2:4] = np.arange(5, dtype=np.uint8)[:, None, None, None] * 50
     path = tmp_path / f"a{suffix}"
     kind = KINDS["video"]
-    signal = compress.Signal(frames, 10.0, suffix)
+    signal = Signal(frames, 10.0, suffix)
     path.write_bytes(kind.write(signal))
     back = kind.read(path)
     assert back.values.shape == frames.shape and back.rate == 10.0
@@ -273,11 +334,11 @@ def test_clips(bundles, tmp_path, suffix):
     assert found.name == f"a{suffix}"
     assert kind.read(found).values.shape == frames.shape
     # Another rate is refused, or frames are taken for it and given back.
-    path.write_bytes(kind.write(compress.Signal(frames, 20.0, suffix)))
+    path.write_bytes(kind.write(Signal(frames, 20.0, suffix)))
     opened = open_bundle(bundles / "video", batch=1)
     with pytest.raises(BadInput, match="a.*: it has a rate of 20 .*write --resample"):
-        compress.compressed(opened, path, 1)
-    data, _, codes = compress.compressed(opened, path, 1, resample=True)
+        compress.compressed(opened, path, Settings(1))
+    data, _, codes = compress.compressed(opened, path, Settings(1, resample=True))
     header, _ = unpack(data)
     assert (header.shape[0], header.length) == (5, 2)
     assert opened.rebuild(header, codes).shape == frames.shape
@@ -384,12 +445,13 @@ def test_what_cannot_be_compressed_is_one_line(bundles, tmp_path, capsys):
         ([tmp_path / "*.tif", image, out], "there is no .*tif; write a file"),
         ([tmp_path / "empty", image, out], "empty holds no .png .jpg"),
         ([good, audio, out], "good.png: the bundle's kind is read from .wav .flac"),
-        ([tmp_path / "text.wav", audio, out], "text.wav: no sound file"),
-        ([tmp_path / "silent.wav", audio, out], "silent.wav: it is empty"),
+        ([tmp_path / "text.wav", audio, out], "text.wav: is a text file, and not a"),
+        ([tmp_path / "silent.wav", audio, out], "silent.wav: holds no samples"),
         ([good, tmp_path / "cut.png", image, out], "cut.png: "),
         ([good, tmp_path / "good.webp", image, out], "would both become .*good.vqd"),
         ([good, image, out, "--books=4"], "--books=4: the tokenizer has 3"),
         ([good, image, out, "--overlap=4"], "--overlap=4: write 0 to 3"),
+        ([good, image, out, "--peak=0.5"], "--peak=0.5: of sounds, write a level"),
         ([good, image, out, "--workdir=x"], "--workdir goes with --fit"),
         ([good, image, out, "--boks=2"], "did you mean --books"),
         ([good, "--fit"], "which experiment"),
