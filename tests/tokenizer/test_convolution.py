@@ -10,8 +10,8 @@ import pytest
 from jax import lax
 
 from tests import quick
-from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
-from vqdit.tokenizer.convolution import convolve, divide
+from vqdit.tokenizer import CausalEncoder, ConvDecoder, ConvEncoder, Tokenizer
+from vqdit.tokenizer.convolution import convolve, divide, fold, unfold
 
 KEY = jax.random.key(0)
 
@@ -111,6 +111,30 @@ def test_factor_and_grid_follow_the_strides():
 def test_sides_that_do_not_fit_are_refused_with_the_nearest_that_do(shape, nearest):
     with pytest.raises(ValueError, match=nearest):
         ConvEncoder(multipliers=(1, 1, 1)).grid(shape)
+
+
+@pytest.mark.parametrize("patches", [(2, 3), (1, 2), (1, 1), (4,), (1, 2, 2)])
+def test_folding_is_undone_and_keeps_patches_together(patches):
+    x = drawn(2, *(p * (2 + i) for i, p in enumerate(patches)), 3)
+    y = fold(x, patches)
+    grid = tuple(n // p for n, p in zip(x.shape[1:-1], patches, strict=True))
+    assert y.shape == (2, *grid, 3 * np.prod(patches))
+    np.testing.assert_array_equal(unfold(y, patches), x)
+    corner = x[(slice(None), *(slice(p) for p in patches))]
+    first = y[(slice(None), *(0 for _ in patches))]
+    np.testing.assert_array_equal(first, corner.reshape(2, -1))
+
+
+def test_a_patch_is_part_of_the_factor_but_not_of_time():
+    assert ConvEncoder(multipliers=(1, 1), patch=3).factor == 6
+    assert ConvEncoder(multipliers=(1,), patch=2).grid((8, 6)) == (4, 3)
+    causal = CausalEncoder(multipliers=(1, 1), patch=4)
+    assert causal.factor == (2, 8, 8) and causal.grid((5, 8, 16)) == (3, 1, 2)
+    module = build(multipliers=(1, 1), patch=2)
+    shapes = jax.eval_shape(module.init_with_output, KEY, jnp.zeros((1, 4, 8, 2)))
+    assert shapes[0][0].shape == (1, 4, 8, 2)
+    with pytest.raises(ValueError, match="patch=0: write at least 1"):
+        ConvEncoder(patch=0).grid((8, 8))
 
 
 def test_divide_takes_a_factor_an_axis():

@@ -22,6 +22,7 @@ class CausalEncoder(nn.Module):
     strides: one triple (time, height, width) for each level but the last, 1 or 2 each;
         () halves every axis every time.
     attention: one flag a level; within a frame, as is `mid_attention`.
+    patch: side of the squares of a frame that are folded into channels at the start.
     The other fields are ConvEncoder's.
     """
 
@@ -33,6 +34,7 @@ class CausalEncoder(nn.Module):
     mid_attention: bool = False
     out: int = 256
     dtype: str = "float32"
+    patch: int = 1
 
     dims: ClassVar[int] = 3
     borders: ClassVar[tuple[Border, ...]] = ("past", "zero", "zero")
@@ -88,6 +90,7 @@ class CausalDecoder(nn.Module):
     mid_attention: bool = False
     out: int = 3
     dtype: str = "float32"
+    patch: int = 1
 
     dims: ClassVar[int] = 3
     borders: ClassVar[tuple[Border, ...]] = ("past", "zero", "zero")

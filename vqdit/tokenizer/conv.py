@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vqdit.tokenizer.convolution import Border, convolve, divide, upsample
+from vqdit.tokenizer.convolution import Border, convolve, divide, fold, unfold, upsample
 
 
 class ConvEncoder(nn.Module):
@@ -26,6 +26,8 @@ class ConvEncoder(nn.Module):
         for none. Turning the signal by a multiple of the factor turns the latents.
     strides:     one tuple for each level but the last, 1 or 2 an axis: how the grid
         shrinks after it; () halves every axis every time.
+    patch:       sites of every axis that are folded into channels before the first
+        convolution, which spares the largest grids; 1 for none.
     """
 
     channels: int = 128
@@ -38,6 +40,7 @@ class ConvEncoder(nn.Module):
     dtype: str = "float32"
     wrap: tuple[bool, ...] = ()
     strides: tuple[tuple[int, ...], ...] = ()
+    patch: int = 1
 
     @property
     def borders(self) -> tuple[Border, ...]:
@@ -76,8 +79,8 @@ class ConvDecoder(nn.Module):
     """(b, *grid, d) -> (b, *grid * factor, out): the encoder's mirror.
 
     One block a level more than the encoder, nearest-neighbour upsampling and a
-    convolution between levels; `out` is the signal's channels. `wrap` and `strides` are
-    the encoder's.
+    convolution between levels; `out` is the signal's channels. `wrap`, `strides`
+    and `patch` are the encoder's.
     """
 
     channels: int = 128
@@ -90,6 +93,7 @@ class ConvDecoder(nn.Module):
     dtype: str = "float32"
     wrap: tuple[bool, ...] = ()
     strides: tuple[tuple[int, ...], ...] = ()
+    patch: int = 1
 
     @property
     def borders(self) -> tuple[Border, ...]:
@@ -118,7 +122,8 @@ def encode(
     """The layers of a convolutional encoder; called where they are its submodules."""
     part = _parts(owner)
     strides = level_strides(owner)
-    x = part.conv(owner.channels, "conv_in")(x.astype(owner.dtype))
+    x = fold(x.astype(owner.dtype), _patches(owner))
+    x = part.conv(owner.channels, "conv_in")(x)
     flags = _flags(owner)
     for i, multiplier in enumerate(owner.multipliers):
         for j in range(owner.blocks):
@@ -152,8 +157,11 @@ def decode(
             x = upsample(x, part.borders, strides[i - 1])
             x = part.conv(x.shape[-1], f"up_{i}_conv")(x)
     x = nn.silu(part.norm("norm_out")(x))
+    patches = _patches(owner)
+    out = owner.out * math.prod(patches)
     # float32: the reconstruction meets the loss.
-    return part.conv(owner.out, "conv_out", "float32")(x).astype(jnp.float32)
+    x = part.conv(out, "conv_out", "float32")(x).astype(jnp.float32)
+    return unfold(x, patches)
 
 
 class _parts:
@@ -238,6 +246,15 @@ def _within(borders, mixing):
     return lambda x: mixing(x.reshape(-1, *x.shape[2:])).reshape(x.shape)
 
 
+def _patches(owner):
+    if owner.patch < 1:
+        raise ValueError(
+            f"{type(owner).__name__}.patch={owner.patch}: write at least 1"
+        )
+    # Folded frames would be seen together, so time is left as it is.
+    return tuple(1 if border == "past" else owner.patch for border in owner.borders)
+
+
 def _flags(owner):
     flags = owner.attention or (False,) * len(owner.multipliers)
     if len(flags) != len(owner.multipliers):
@@ -281,9 +298,9 @@ def level_strides(owner: nn.Module) -> tuple[tuple[int, ...], ...]:
 
 
 def total_factor(owner: nn.Module) -> int | tuple[int, ...]:
-    """The product of the strides; a tuple where the axes differ."""
-    factors = [math.prod(axis) for axis in zip(*level_strides(owner), strict=True)]
-    factors = factors or [1] * owner.dims
+    """The product of patch and strides; a tuple where the axes differ."""
+    steps = (_patches(owner), *level_strides(owner))
+    factors = [math.prod(axis) for axis in zip(*steps, strict=True)]
     return factors[0] if len(set(factors)) == 1 else tuple(factors)
 
 

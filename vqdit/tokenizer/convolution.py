@@ -86,6 +86,30 @@ def upsample(
     return x
 
 
+def fold(
+    x: Float[Array, "b *grid c"], patches: Sequence[int]
+) -> Float[Array, "b *grid2 c2"]:
+    """Patches of a grid into channels: (b, *grid / patches, prod(patches) * c)."""
+    batch, *grid, _ = x.shape
+    split = [n for size, p in zip(grid, patches, strict=True) for n in (size // p, p)]
+    dims = len(grid)
+    order = (0, *range(1, 2 * dims, 2), *range(2, 2 * dims + 1, 2), 2 * dims + 1)
+    x = x.reshape(batch, *split, -1).transpose(order)
+    return x.reshape(*x.shape[: 1 + dims], -1)
+
+
+def unfold(
+    x: Float[Array, "b *grid c"], patches: Sequence[int]
+) -> Float[Array, "b *grid2 c2"]:
+    """The inverse of `fold`."""
+    batch, *grid, _ = x.shape
+    dims = len(grid)
+    order = [axis for i in range(dims) for axis in (1 + i, 1 + dims + i)]
+    x = x.reshape(batch, *grid, *patches, -1).transpose(0, *order, 2 * dims + 1)
+    fine = [size * p for size, p in zip(grid, patches, strict=True)]
+    return x.reshape(batch, *fine, -1)
+
+
 def divide(shape: Sequence[int], factor: int | tuple[int, ...]) -> tuple[int, ...]:
     """The grid of a signal's sides, `factor` sites a cell.
 
