@@ -6,6 +6,9 @@ python -m train.bench --config=configs/dit_s_2.py --config.run.batch=8 \\
 Times the train step as the loop runs it (donated, one program) and the forward pass,
 on random data, as medians over interleaved repeats, beside the best matrix product of
 the same precision that this machine does in the same minutes. Prints JSON.
+
+With --search instead: the nearest-code search beside the whole matrix of distances,
+its options and figures those of train.bench_search.
 """
 
 import json
@@ -170,6 +173,10 @@ def bench(experiment: Experiment, repeats: int = 10) -> dict:
 
 
 def main(argv=None):
+    if "--search" in argv:
+        from train import bench_search
+
+        return bench_search.main([word for word in argv if word != "--search"])
     command = parse(argv, Experiment, flags={"repeats": int})
     repeats = command.flags.get("repeats", 10)
     if repeats < 1:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -206,19 +207,25 @@ class MultiScaleQuantizer(nn.Module):
             raise ValueError(f"{len(z)} latents are less than one grid of {sites}")
         z = jnp.asarray(z, jnp.float32)[: whole * sites]
         z = z.reshape(whole, *self.grids[-1], self.dim)
-        rows = self.apply(variables, z, method="_ideal")
+        rows = _ideal(self, variables, z)
         own, metrics = self.book.from_data(
             own_of(variables, "book"), key, rows, iterations
         )
         return with_own(variables, "book", own), metrics
 
-    def _ideal(self, z):
+    def ideal(self, z: Float[Array, "b *grid d"]) -> Float[Array, "n d"]:
+        """What every scale asks of a book without error."""
         left, rows = self.book.project(z), []
         for number, grid in enumerate(self.grids):
             v = resize(left, grid, downsample)
             rows.append(v.reshape(-1, self.dim))
             left = left - self._spread(v, number)
         return jnp.concatenate(rows)
+
+
+@partial(jax.jit, static_argnums=0)
+def _ideal(quantizer, variables, z):
+    return quantizer.apply(variables, z, method="ideal")
 
 
 def resize(x: Float[Array, "b *grid d"], grid: tuple[int, ...], weights) -> Array:

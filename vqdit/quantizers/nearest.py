@@ -114,9 +114,9 @@ class NearestBook(Book):
         else:
             e = self.codewords()
             source = split_sources(self.usage.counts.value, dead)
-            # Apart by a tenth of what their vectors are from them: the plane between
-            # the two halves then cuts the cell in the middle.
-            apart = 0.1 * jnp.sqrt(mean_square(u, e[index]))
+            # Apart by a third of what their vectors are from them: the plane between
+            # the two halves then cuts the cell not far from its middle.
+            apart = 0.3 * jnp.sqrt(mean_square(u, e[index]))
             noise = apart * jax.random.normal(key, e.shape)
             self._replace(dead, e[source] + noise, source)
         self.usage.revived(dead)

@@ -1,5 +1,7 @@
 """Residual vector quantization (SoundStream, arXiv:2107.03312, section III-C)."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -154,13 +156,14 @@ class ResidualQuantizer(nn.Module):
                 iterations,
             )
             variables = with_own(variables, f"books_{i}", own)
-            left = left - self._size(i) * book.apply(own, rows, method=_snap)
+            left = left - self._size(i) * _snapped(book, own, rows)
             found.append(metrics)
         return variables, over_books(found)
 
 
-def _snap(book, u):
-    return book.look_up(book.search(u))
+@partial(jax.jit, static_argnums=0)
+def _snapped(book, variables, u):
+    return book.apply(variables, u, method=lambda m, u: m.look_up(m.search(u)))
 
 
 def _depths(key, shape, count, dropout):

@@ -10,22 +10,21 @@ from jaxtyping import Array, Float, Int, Key
 
 from vqdit.quantizers.book import check_choice, check_width
 from vqdit.quantizers.estimators import Estimator, estimate
-from vqdit.quantizers.fsq import bound, check_levels, digits_of, number
+from vqdit.quantizers.fsq import check_levels, digits_of, number
 from vqdit.quantizers.health import UsageWindow, over_books, usage_metrics
 from vqdit.quantizers.quantized import Quantized
 
 
 class ResidualFSQ(nn.Module):
-    """`count` books of the same levels; the first is FSQ, to the bit.
+    """`count` books of the same levels; m of them are levels^m equal cells of [-1, 1].
 
-    Book i > 0 cuts every channel's cell, of width w, into levels[i] equal cells of
-    width w / levels[i] around the value so far, and its code says which. z is bounded
-    once, at the start: a residual lies in a cell already. With odd levels m books are
-    one FSQ of levels^m; even levels, whose first book is off its middle (see FSQ), are
-    refined around where it put them. Any prefix of the books decodes.
+    tanh(z) is cut into levels[i] cells in channel i, each of those into as many by the
+    next book, and so on; a code says which cell, first channel fastest, and any prefix
+    of the books decodes to the middle of the cells so far.
 
-    The paper has one book; that residuals are scaled to the cell is
-    vector-quantize-pytorch's, whose books reuse the range of the first one.
+    Departs from FSQ, whose outermost levels lie on the bound: half of their cells is
+    out of reach, and a next book would waste half of its codes there. Residuals scaled
+    to the cell are vector-quantize-pytorch's; the paper has one book.
     """
 
     levels: tuple[int, ...]
@@ -41,6 +40,11 @@ class ResidualFSQ(nn.Module):
             raise ValueError(
                 f"ResidualFSQ: write count and window of at least 1, not {self.count} "
                 f"and {self.window}"
+            )
+        if max(self.levels) ** self.count > 2**22:
+            raise ValueError(
+                f"ResidualFSQ.count {self.count}: {max(self.levels)} levels to that "
+                "power are finer than float32; write fewer books"
             )
         super().__post_init__()
 
@@ -59,15 +63,17 @@ class ResidualFSQ(nn.Module):
 
     def decode(self, codes: Int[Array, "*b m"]) -> Float[Array, "*b d"]:
         """Codes of the first m books -> latents, float32."""
-        if not 1 <= codes.shape[-1] <= self.count:
+        books = codes.shape[-1]
+        if not 1 <= books <= self.count:
             raise ValueError(
                 f"codes are {codes.shape}: the last axis has 1 to {self.count} books"
             )
-        # Steps of the finest book are whole numbers, and so is every sum of them.
-        total = 0
-        for i in range(codes.shape[-1]):
-            total = total + self._steps(codes[..., i], i, codes.shape[-1])
-        return total.astype(jnp.float32) / self._finest(codes.shape[-1])
+        levels = np.array(self.levels)
+        cell = 0  # a whole number, so that no program rounds otherwise
+        for i in range(books):
+            cell = cell * levels + digits_of(codes[..., i], self.levels)
+        cells = levels**books
+        return (2 * cell + 1 - cells).astype(jnp.float32) / cells.astype(np.float32)
 
     def __call__(
         self,
@@ -80,18 +86,12 @@ class ResidualFSQ(nn.Module):
         del key
         check_width(self, z)
         levels = np.array(self.levels)
-        half = levels // 2
-        u = bound(z.astype(jnp.float32), self.levels)
-        # In units of the first book's steps; what is left is within half a step.
-        left = jax.lax.stop_gradient(u) * half.astype(np.float32)
-        codes = []
-        for i in range(self.count):
-            middle = half if i == 0 else (levels - 1) / 2
-            digits = jnp.round(left + middle).astype(jnp.int32)
-            digits = jnp.clip(digits, 0, levels - 1)
-            left = (left + middle - digits) * levels.astype(np.float32)
-            codes.append(number(digits, self.levels))
-        codes = jnp.stack(codes, -1)
+        u = jnp.tanh(z.astype(jnp.float32))
+        cells = levels**self.count
+        cell = jnp.floor((jax.lax.stop_gradient(u) + 1) * (cells / 2))
+        cell = jnp.clip(cell.astype(jnp.int32), 0, cells - 1)
+        digits = [cell // levels**i % levels for i in reversed(range(self.count))]
+        codes = jnp.stack([number(digit, self.levels) for digit in digits], -1)
         latents = self.decode(codes)
         if train:
             latents = estimate(self.estimator, u, latents)
@@ -100,17 +100,6 @@ class ResidualFSQ(nn.Module):
             for i in range(self.count)
         ]
         return Quantized(latents.astype(z.dtype), codes, {}, over_books(metrics))
-
-    def _finest(self, books):
-        """Steps of which book `books - 1` takes one or two, from 0 to 1."""
-        levels = np.array(self.levels)
-        return (2.0 * (levels // 2) * levels ** (books - 1)).astype(np.float32)
-
-    def _steps(self, index, i, books):
-        levels = np.array(self.levels)
-        digits = digits_of(index, self.levels)
-        twice = 2 * digits - (2 * (levels // 2) if i == 0 else levels - 1)
-        return twice * levels ** (books - 1 - i)
 
     def _metrics(self, i, index, train):
         if self.is_initializing():

@@ -1,0 +1,137 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import quick
+from vqdit.quantizers import IBQ, EMAVectorQuantizer, MultiScaleQuantizer
+from vqdit.quantizers.multiscale import downsample, resize, upsample
+
+KEY = jax.random.key(2)
+
+
+def draw(*shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def test_downsampling_averages_areas():
+    """As adaptive average pooling does: areas share a border that divides no side."""
+    np.testing.assert_array_equal(
+        downsample(5, 3) * np.array([[2], [3], [2]], np.float32),
+        [[1, 1, 0, 0, 0], [0, 1, 1, 1, 0], [0, 0, 0, 1, 1]],
+    )
+    np.testing.assert_array_equal(downsample(4, 1), np.full((1, 4), 0.25))
+
+
+@pytest.mark.parametrize("size, new", [(2, 5), (3, 8), (4, 7), (1, 3)])
+def test_upsampling_keeps_constants(size, new):
+    matrix = upsample(size, new)
+    np.testing.assert_allclose(matrix.sum(1), 1, rtol=1e-6)
+    assert (np.abs(matrix) > 0).sum(1).max() <= 4
+
+
+def test_upsampling_has_the_weights_of_the_cubic_kernel():
+    """Twice as fine: a quarter from a sample, a = -0.75, by hand."""
+    expected = [-0.03515625, 0.26171875, 0.87890625, -0.10546875]
+    np.testing.assert_allclose(upsample(6, 12)[6][1:5], expected, rtol=1e-6)
+    np.testing.assert_allclose(upsample(5, 5), np.eye(5), atol=1e-7)
+
+
+def test_resizing_works_axis_by_axis():
+    x = draw(2, 4, 6, 3)
+    found = resize(x, (2, 3), downsample)
+    expected = np.asarray(x).reshape(2, 2, 2, 3, 2, 3).mean((2, 4))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def smooth(n, seed=0):
+    """Grids of 4 x 4 with more in the coarse than in the fine."""
+    coarse = [resize(draw(n, s, s, 2, seed=s + seed), (4, 4), upsample) for s in (1, 2)]
+    return sum(coarse) + 0.3 * draw(n, 4, 4, 2, seed=9 + seed)
+
+
+def test_scales_decode_one_after_the_other_and_each_helps():
+    book = EMAVectorQuantizer(32, 2, start="kmeans")
+    quantizer = MultiScaleQuantizer(book, (1, 2, 4))
+    z = smooth(60)
+    variables = quick.jit(quantizer.init)(KEY, z)
+    variables, metrics = quantizer.from_data(variables, KEY, z.reshape(-1, 2), 10)
+    assert metrics["usage"] == 1
+    quantized = quick.jit(quantizer.apply)(variables, z)
+    assert quantized.codes.shape == (60, *quantizer.code_grid, 1) == (60, 21, 1)
+    program = quick.jit(lambda v, codes: quantizer.apply(v, codes, method="decode"))
+    decode = lambda codes: program(variables, codes)
+    errors = [float(jnp.square(z).mean())]
+    for n in (1, 5, 21):
+        latents = decode(quantized.codes[:, :n])
+        errors.append(float(jnp.square(z - latents).mean()))
+    assert (np.diff(np.log(errors)) < np.log(0.8)).all()
+    np.testing.assert_array_equal(latents, quantized.latents)
+
+    # The first scale by hand: the codeword nearest to the mean, everywhere.
+    e = np.asarray(
+        book.apply(
+            {"codebook": variables["codebook"]["book"]},
+            jnp.arange(32)[:, None],
+            method="decode",
+        )
+    )
+    mean = np.asarray(z).mean((1, 2))
+    nearest = np.square(mean[:, None] - e).sum(-1).argmin(1)
+    np.testing.assert_array_equal(quantized.codes[:, 0, 0], nearest)
+    first = np.broadcast_to(e[nearest][:, None, None], z.shape)
+    np.testing.assert_allclose(decode(quantized.codes[:, :1]), first, atol=1e-5)
+    with pytest.raises(ValueError, match=r"scales end after \[1, 5, 21\]"):
+        decode(quantized.codes[:, :4])
+
+
+def test_convolutions_start_as_the_identity_and_learn_beside_any_book():
+    quantizer = MultiScaleQuantizer(EMAVectorQuantizer(8, 2), (1, 2, 4), phis=2)
+    z = smooth(8)
+    variables = quick.jit(quantizer.init)(KEY, z)
+    stats = {name: tree for name, tree in variables.items() if name != "params"}
+
+    def loss(params, name):
+        quantized, _ = quantizer.apply(
+            {"params": params, **stats}, z, train=True, key=KEY, mutable=list(stats)
+        )
+        return quantized.losses[name]
+
+    gradient = quick.jit(jax.grad(lambda p: loss(p, "codebook")))(variables["params"])
+    assert set(gradient) == {"phi_0", "phi_1"}
+    for phi, slope in zip(
+        variables["params"].values(), jax.tree.leaves(gradient), strict=False
+    ):
+        assert (np.asarray(phi["kernel"]) == 0).all()
+        assert (np.asarray(slope) != 0).any()
+
+
+@pytest.mark.parametrize("scales", [((1,), (3,), (8,)), ((1, 1, 1), (2, 2, 3))])
+def test_any_number_of_axes(scales):
+    quantizer = MultiScaleQuantizer(EMAVectorQuantizer(8, 2), scales)
+    z = jax.ShapeDtypeStruct((2, *scales[-1], 2), jnp.float32)
+    quantized, _ = jax.eval_shape(quantizer.init_with_output, KEY, z)
+    assert quantized.latents.shape == z.shape
+    sites = sum(int(np.prod(scale)) for scale in scales)
+    assert quantized.codes.shape == (2, sites, 1) and quantizer.code_grid == (sites,)
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"scales": (4, 2)}, "none smaller than the one before"),
+        ({"scales": ()}, "write grids"),
+        ({"scales": ((1,), (2, 2))}, "one number of axes"),
+        ({"scales": (1, 2), "phis": -1}, "phis -1"),
+        ({"scales": (1, 2), "book": IBQ(4, 2)}, "one with an estimator"),
+    ],
+)
+def test_impossible_fields_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        MultiScaleQuantizer(**{"book": EMAVectorQuantizer(4, 2)} | fields)
+
+
+def test_another_grid_is_refused():
+    quantizer = MultiScaleQuantizer(EMAVectorQuantizer(8, 2), (1, 2))
+    with pytest.raises(ValueError, match=r"take \(b, 2, 2, 2\)"):
+        jax.eval_shape(quantizer.init, KEY, jnp.zeros((1, 4, 4, 2)))

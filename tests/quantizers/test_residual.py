@@ -1,0 +1,247 @@
+"""Quantizers of several books: residual, grouped, residual FSQ."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tests import quick
+from train.stage_one import with_revival
+from train.step import init_state, make_step
+from vqdit.quantizers import (
+    FSQ,
+    IBQ,
+    LFQ,
+    EMAVectorQuantizer,
+    GroupedQuantizer,
+    MultiScaleQuantizer,
+    ResidualFSQ,
+    ResidualQuantizer,
+    VectorQuantizer,
+)
+
+KEY = jax.random.key(2)
+
+
+def draw(*shape, seed=0, scale=1.0):
+    return jnp.asarray(np.random.default_rng(seed).normal(0, scale, shape), jnp.float32)
+
+
+@functools.partial(quick.jit, static_argnums=(0, 1))
+def start(quantizer, shape=()):
+    z = jnp.zeros((1, *shape, quantizer.dim))
+    return quantizer.init(jax.random.key(0), z)
+
+
+def train(quantizer, variables, z):
+    """(Quantized, variables afterwards)."""
+    mutable = [name for name in variables if name != "params"]
+    quantized, state = quantizer.apply(
+        variables, z, train=True, key=KEY, mutable=mutable
+    )
+    return quantized, {**variables, **state}
+
+
+jit_train = quick.jit(train, static_argnums=0)
+
+
+@functools.partial(quick.jit, static_argnums=0)
+def decode(quantizer, variables, codes):
+    return quantizer.apply(variables, codes, method="decode")
+
+
+PLAIN = {
+    "rotation": VectorQuantizer(9, 3, revive="none", estimator="rotation"),
+    "cosine": VectorQuantizer(9, 3, revive="none", cosine=True),
+    "ibq": IBQ(9, 3),
+}
+
+
+def nested(variables, name):
+    return {collection: {name: tree} for collection, tree in variables.items()}
+
+
+@pytest.mark.parametrize("book", PLAIN.values(), ids=PLAIN)
+@pytest.mark.parametrize("kind", ["residual", "scales"])
+def test_one_book_or_one_scale_is_the_plain_quantizer(book, kind):
+    """Latents, codes, losses, and the gradient of all of them."""
+    if kind == "residual":
+        whole, name = ResidualQuantizer(book, 1), "books_0"
+    elif book.passes:
+        whole, name = MultiScaleQuantizer(book, (2,), phis=0), "book"
+    else:
+        pytest.skip("scales take a book with an estimator")
+    variables, z, weight = start(book), draw(6, 2, 2, 3), draw(6, 2, 2, 3, seed=1)
+
+    @quick.jit
+    def both(z):
+        answers = []
+        for quantizer, own in ((book, variables), (whole, nested(variables, name))):
+
+            def score(z, quantizer=quantizer, own=own):
+                answer, _ = train(quantizer, own, z)
+                total = (answer.latents * weight).sum() + sum(answer.losses.values())
+                return total, (answer.latents, answer.codes.reshape(-1), answer.losses)
+
+            answers.append(jax.value_and_grad(score, has_aux=True)(z))
+        return answers
+
+    plain, composed = both(z)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        composed,
+        plain,
+    )
+
+
+@functools.cache
+def trained():
+    """(quantizer, variables, z): four books set from data, waiting before."""
+    quantizer = ResidualQuantizer(EMAVectorQuantizer(16, 3, start="kmeans"), 4)
+    z = draw(600, 3)
+    variables = start(quantizer)
+    waiting, _ = jit_train(quantizer, variables, z)
+    np.testing.assert_array_equal(waiting.latents, z)
+    assert all(loss == 0 for loss in waiting.losses.values())
+    variables, metrics = quantizer.from_data(variables, KEY, z, 8)
+    assert metrics["usage_min"] == 1
+    return quantizer, variables, z
+
+
+def test_any_prefix_of_the_books_decodes_and_every_book_helps():
+    """Each book of 16 codes in 3 dimensions takes most of what is left."""
+    quantizer, variables, z = trained()
+    quantized = quick.jit(quantizer.apply)(variables, z)
+    errors, total = [float(jnp.square(z).mean())], 0
+    for m in range(1, 5):
+        latents = decode(quantizer, variables, quantized.codes[..., :m])
+        book = {"codebook": variables["codebook"][f"books_{m - 1}"]}
+        codes = quantized.codes[..., m - 1 : m]
+        total = total + decode(quantizer.book, book, codes)
+        np.testing.assert_allclose(latents, total, atol=1e-6)
+        errors.append(float(jnp.square(z - latents).mean()))
+    assert (np.diff(np.log(errors)) < np.log(0.5)).all()
+    np.testing.assert_array_equal(latents, quantized.latents)
+    for books in (0, 5):
+        codes = jnp.zeros((2, books), jnp.int32)
+        with pytest.raises(ValueError, match="1 to 4 books"):
+            quantizer.apply(variables, codes, method="decode")
+
+
+def test_dropout_rebuilds_each_example_from_a_prefix():
+    """Half of the examples, of length 1 to 4 alike: 5/8 of all have all the books."""
+    quantizer, variables, _ = trained()
+    quantizer = quantizer.clone(dropout=0.5)
+    z = draw(800, 2, 3, seed=3)
+    quantized, _ = jit_train(quantizer, variables, z)
+    prefixes = np.stack(
+        [decode(quantizer, variables, quantized.codes[..., :m]) for m in range(1, 5)]
+    )
+    distance = np.abs(prefixes - np.asarray(quantized.latents)).max((2, 3))
+    depth = distance.argmin(0)
+    assert distance.min(0).max() < 1e-5  # both vectors of an example from one prefix
+    share = np.bincount(depth, minlength=4) / 800
+    p = np.array([1, 1, 1, 5]) / 8
+    assert (np.abs(share - p) < 4 * np.sqrt(p * (1 - p) / 800)).all()
+    # What the books learn from does not depend on the draw.
+    full, _ = jit_train(quantizer.clone(dropout=0.0), variables, z)
+    np.testing.assert_array_equal(full.codes, quantized.codes)
+    np.testing.assert_allclose(full.losses["commit"], quantized.losses["commit"])
+
+
+def test_residual_signs_are_binary_digits():
+    """1 + 1/2 + 1/4 of signs: z in [-2, 2] to within 1/4."""
+    quantizer = ResidualQuantizer(LFQ(3), 3)
+    z = jnp.asarray(np.random.default_rng(0).uniform(-2, 2, (200, 3)), jnp.float32)
+    latents = quick.jit(quantizer.init_with_output)(KEY, z)[0].latents
+    assert 0.24 < np.abs(z - latents).max() <= 0.25
+    assert set(np.unique(np.abs(latents))) == {0.25, 0.75, 1.25, 1.75}
+
+
+def objective(quantizer, params, stats, batch, key):
+    quantized, stats = quantizer.apply(
+        {"params": params, **stats}, batch, train=True, key=key, mutable=list(stats)
+    )
+    return sum(quantized.losses.values()), (dict(stats), {})
+
+
+def test_train_step_replaces_dead_rows_of_the_book_they_belong_to():
+    """Row 2 of the second of two books is far away, and no other row is."""
+    quantizer = ResidualQuantizer(VectorQuantizer(3, 2, window=32), 2)
+    variables = start(quantizer)
+    params = {f"books_{i}": {"codewords": draw(3, 2, scale=0.3)} for i in range(2)}
+    rows = params["books_1"]["codewords"].at[2].set(90.0)
+    params["books_1"] = {"codewords": rows}
+    tx = optax.adamw(1e-3)
+    step = quick.jit(
+        with_revival(make_step(functools.partial(objective, quantizer), tx))
+    )
+    state = init_state(KEY, {**variables, "params": params}, tx)
+    for seed in range(2):
+        state, _ = step(state, draw(64, 2, seed=seed))
+    first, second = (state.params[f"books_{i}"]["codewords"] for i in range(2))
+    assert np.abs(second[2]).max() < 5
+    np.testing.assert_allclose(second[:2], rows[:2], atol=0.01)
+    np.testing.assert_allclose(first, params["books_0"]["codewords"], atol=0.01)
+
+
+def test_groups_quantize_their_own_channels():
+    book = EMAVectorQuantizer(8, 2, start="kmeans")
+    quantizer = GroupedQuantizer(book, 3)
+    z = draw(100, 6)
+    variables, metrics = quantizer.from_data(start(quantizer), KEY, z, 5)
+    quantized = quick.jit(quantizer.apply)(variables, z)
+    for i in range(3):
+        own = {"codebook": variables["codebook"][f"books_{i}"]}
+        channels = slice(2 * i, 2 * i + 2)
+        alone = book.apply(own, z[:, channels])
+        np.testing.assert_array_equal(quantized.codes[:, i], alone.codes[:, 0])
+        np.testing.assert_allclose(
+            quantized.latents[:, channels], alone.latents, atol=1e-6
+        )
+    assert metrics["usage_min"] == 1 and quantizer.code_counts == (8, 8, 8)
+    # Three codebooks of 8, trained: most of each group's spread is taken.
+    assert jnp.square(z - quantized.latents).mean() < 0.35
+
+
+@pytest.mark.parametrize("levels", [(3,), (4,), (5, 2)])
+def test_residual_fsq_of_m_books_is_levels_to_the_m_cells(levels):
+    """Middles of equal cells of [-1, 1], all of them reached; prefixes are coarser."""
+    quantizer = ResidualFSQ(levels, 3)
+    side = np.linspace(-0.9999, 0.9999, 2000)
+    u = np.stack([side] * len(levels), -1)
+    z = jnp.asarray(np.arctanh(u), jnp.float32)
+    variables = start(quantizer)
+    quantized = quick.jit(quantizer.apply)(variables, z)
+    for m in (1, 2, 3):
+        cells = np.array(levels) ** m
+        middle = (2 * np.floor((u + 1) / 2 * cells) + 1) / cells - 1
+        latents = decode(quantizer, variables, quantized.codes[:, :m])
+        inside = np.abs(u * cells / 2 - np.round(u * cells / 2)).min(-1) > 0.01
+        np.testing.assert_allclose(latents[inside], middle[inside], atol=1e-6)
+        assert len(np.unique(np.asarray(latents)[:, 0])) == levels[0] ** m
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: ResidualQuantizer(FSQ((3,)), 2), r"write ResidualFSQ\(levels, count"),
+        (lambda: ResidualQuantizer(VectorQuantizer(4, 2), 0), "count 0"),
+        (lambda: ResidualQuantizer(ResidualFSQ((3,), 2), 2), "a quantizer of one book"),
+        (lambda: ResidualQuantizer(LFQ(2), 2, dropout=2.0), "dropout 2.0: write 0 to"),
+        (lambda: ResidualQuantizer(LFQ(2), 2, shrink=0.0), "shrink 0.0: write above"),
+        (lambda: ResidualFSQ((3,), 20), "finer than float32; write fewer books"),
+        (lambda: ResidualFSQ((3, 1), 2), "at least 2 levels"),
+        (lambda: GroupedQuantizer(LFQ(2), 0), "count 0"),
+        (
+            lambda: GroupedQuantizer(MultiScaleQuantizer(LFQ(2), (1, 2)), 2),
+            "MultiScaleQuantizer: write a quantizer of vectors",
+        ),
+    ],
+)
+def test_impossible_fields_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

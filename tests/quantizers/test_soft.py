@@ -1,0 +1,243 @@
+"""Gumbel, IBQ and SimVQ: quantizers whose codebook gets a gradient of its own."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import quick
+from vqdit.quantizers import IBQ, GumbelQuantizer, SimVQ, VectorQuantizer
+from vqdit.quantizers.entropy import usage_entropy
+from vqdit.quantizers.vq import orthogonality
+
+KEY = jax.random.key(2)
+
+
+def draw(*shape, seed=0, scale=1.0):
+    return jnp.asarray(np.random.default_rng(seed).normal(0, scale, shape), jnp.float32)
+
+
+def start(quantizer):
+    return quick.jit(quantizer.init)(jax.random.key(0), jnp.zeros((1, quantizer.dim)))
+
+
+def train(quantizer, variables, z):
+    """(Quantized, variables afterwards)."""
+    mutable = [name for name in variables if name != "params"]
+    quantized, state = quantizer.apply(
+        variables, z, train=True, key=KEY, mutable=mutable
+    )
+    return quantized, {**variables, **state}
+
+
+jit_train = quick.jit(train, static_argnums=0)
+
+
+def logits_of(variables, z):
+    dense = variables["params"]["logits"]
+    return np.asarray(z @ dense["kernel"] + dense["bias"])
+
+
+def test_gumbel_is_the_argmax_of_the_logits_outside_training():
+    quantizer = GumbelQuantizer(7, 3)
+    variables, z = start(quantizer), draw(40, 3)
+    quantized = quick.jit(quantizer.apply)(variables, z)
+    expected = logits_of(variables, z).argmax(1)
+    np.testing.assert_array_equal(quantized.codes[:, 0], expected)
+    table = variables["params"]["codewords"]
+    np.testing.assert_array_equal(quantized.latents, table[expected])
+
+
+def test_gumbel_samples_the_softmax_and_its_loss_is_the_distance_from_uniform():
+    """4,000 draws at one z: shares within four standard errors."""
+    quantizer = GumbelQuantizer(5, 3)
+    variables, z = start(quantizer), jnp.broadcast_to(draw(1, 3), (4000, 3))
+    quantized, _ = jit_train(quantizer, variables, z)
+    logits = logits_of(variables, z[:1])[0]
+    p = np.exp(logits) / np.exp(logits).sum()
+    share = np.bincount(quantized.codes[:, 0], minlength=5) / 4000
+    assert (np.abs(share - p) < 4 * np.sqrt(p * (1 - p) / 4000)).all()
+    kl = (p * np.log(5 * p)).sum()
+    np.testing.assert_allclose(quantized.losses["kl"], kl, rtol=1e-4)
+
+
+def test_soft_gumbel_hardens_as_its_temperature_falls():
+    """To the codeword of the largest noisy logit; warm, it mixes them all."""
+    z = draw(20, 3)
+    cold = GumbelQuantizer(5, 3, hard=False, temperature=1e-4)
+    variables = start(cold)
+    table = np.asarray(variables["params"]["codewords"])
+    quantized, _ = jit_train(cold, variables, z)
+    np.testing.assert_allclose(
+        quantized.latents, table[quantized.codes[:, 0]], atol=1e-4
+    )
+    warm, _ = jit_train(cold.clone(temperature=1e4), variables, z)
+    np.testing.assert_allclose(warm.latents, np.tile(table.mean(0), (20, 1)), atol=1e-3)
+
+
+def test_hard_gumbel_has_the_codeword_forward_and_the_soft_gradient():
+    z, weight = draw(20, 3), draw(20, 3, seed=1)
+    hard = GumbelQuantizer(5, 3, temperature=0.7)
+    variables = start(hard)
+
+    @quick.jit
+    def run(z):
+        answers = []
+        for quantizer in (hard, hard.clone(hard=False)):
+            score = lambda z, q=quantizer: (lambda a: ((a.latents * weight).sum(), a))(
+                train(q, variables, z)[0]
+            )
+            answers.append(jax.grad(score, has_aux=True)(z))
+        return answers
+
+    (slope, answer), (soft_slope, _) = run(z)
+    np.testing.assert_allclose(slope, soft_slope, rtol=1e-4, atol=1e-6)
+    table = variables["params"]["codewords"]
+    np.testing.assert_allclose(
+        answer.latents, table[answer.codes[:, 0]], rtol=1e-5, atol=1e-6
+    )
+
+
+def test_gumbel_temperature_falls_with_the_calls_of_training():
+    """From 1 to 1/100 in two calls: the third is nearly hard."""
+    quantizer = GumbelQuantizer(5, 3, hard=False, least=1e-4, decay_steps=2)
+    variables, z = start(quantizer), draw(20, 3)
+    table = np.asarray(variables["params"]["codewords"])
+    distance = []
+    for _ in range(3):
+        quantized, variables = jit_train(quantizer, variables, z)
+        q = table[quantized.codes[:, 0]]
+        distance.append(np.abs(np.asarray(quantized.latents) - q).max())
+    assert distance[0] > 0.1 > 1e-3 > distance[2]
+
+
+def test_gumbel_needs_a_key_in_training():
+    quantizer = GumbelQuantizer(4, 2)
+    call = lambda v: quantizer.apply(v, jnp.zeros((3, 2)), train=True, mutable=True)
+    with pytest.raises(ValueError, match="pass key="):
+        jax.eval_shape(call, start(quantizer))
+
+
+def test_ibq_is_a_hard_choice_with_the_gradient_of_the_softmax():
+    """Of one-hot + p - sg[p], written out with an (n, k) matrix."""
+    quantizer = IBQ(7, 3, entropy=False)
+    variables, z, weight = start(quantizer), draw(20, 3), draw(20, 3, seed=1)
+    table = variables["params"]["codewords"]
+
+    def plain(table, z):
+        p = jax.nn.softmax(z @ table.T)
+        one_hot = jax.nn.one_hot((z @ table.T).argmax(-1), 7)
+        return ((one_hot + p - jax.lax.stop_gradient(p)) @ table * weight).sum()
+
+    def ours(table, z):
+        changed = {**variables, "params": {"codewords": table}}
+        return (train(quantizer, changed, z)[0].latents * weight).sum()
+
+    found, expected = (
+        quick.jit(jax.value_and_grad(f, argnums=(0, 1)))(table, z)
+        for f in (ours, plain)
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        found,
+        expected,
+    )
+    # Every code has a gradient, also those that no vector chose.
+    used = set(np.asarray(z @ table.T).argmax(1))
+    assert len(used) < 7 and (np.abs(found[1][0]).max(1) > 0).all()
+
+
+def test_ibq_entropies_are_those_of_its_softmax():
+    quantizer = IBQ(7, 3, entropy_temperature=0.5)
+    variables, z = start(quantizer), draw(20, 3)
+    logits = np.asarray(z @ variables["params"]["codewords"].T) / 0.5
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    entropy = lambda p: -(p * np.log(p)).sum(-1)
+    expected = entropy(p).mean() - entropy(p.mean(0))
+    loss = quick.jit(quantizer.apply)(variables, z).losses["entropy"]
+    np.testing.assert_allclose(loss, expected, rtol=1e-4)
+
+
+def test_simvq_moves_every_code_and_keeps_its_codebook_frozen():
+    quantizer = SimVQ(6, 3)
+    variables, z = start(quantizer), draw(20, 3, seed=1)
+    frozen = variables["codebook"]["frozen"]
+    codes = jnp.arange(6)[:, None]
+    decode = lambda v: quantizer.apply(v, codes, method="decode")
+    np.testing.assert_array_equal(decode(variables), frozen)  # the basis is I
+
+    def loss(params):
+        quantized, after = train(quantizer, {**variables, "params": params}, z)
+        return quantized.losses["codebook"], after["codebook"]
+
+    gradient, codebook = quick.jit(jax.grad(loss, has_aux=True))(variables["params"])
+    assert set(gradient) == {"basis"}
+    jax.tree.map(np.testing.assert_array_equal, codebook, variables["codebook"])
+    basis = variables["params"]["basis"] - gradient["basis"]
+    moved = decode({**variables, "params": {"basis": basis}})
+    np.testing.assert_allclose(moved, frozen @ basis, rtol=1e-5, atol=1e-6)
+    assert (np.abs(moved - frozen).max(1) > 1e-3).all()
+
+
+def test_usage_entropy_is_that_of_the_counts_when_cold():
+    """-log k for all codes alike, sum p log p of the shares else, 0 for one code."""
+    e = jnp.array([[0.0, 0.0], [0.0, 4.0], [4.0, 0.0], [4.0, 4.0]])
+    cold = quick.jit(lambda z: usage_entropy(z, e, jnp.array(1.0), 1e-2))
+    assert cold(e[jnp.zeros(8, int)]) == 0
+    np.testing.assert_allclose(cold(jnp.tile(e, (2, 1))), -np.log(4), rtol=1e-5)
+    np.testing.assert_allclose(cold(e[:3][jnp.array([0, 0, 1, 2])]), -1.5 * np.log(2))
+
+
+def test_usage_entropy_draws_vectors_and_codes_to_what_is_not_used():
+    """Three codes are used and one is not: a step along the gradient uses it more."""
+    z = draw(64, 2, scale=0.5)
+    quantizer = VectorQuantizer(4, 2, revive="none", entropy=True)
+    table = jnp.array([[1.0, 0.0], [-0.5, 0.9], [-0.5, -0.9], [1.5, 1.5]])
+
+    variables = start(quantizer)
+
+    @quick.jit
+    def loss_and_slope(table):
+        def loss(table):
+            own = {**variables, "params": {"codewords": table}}
+            return train(quantizer, own, z)[0].losses["entropy"]
+
+        return jax.value_and_grad(loss)(table)
+
+    before = np.linalg.norm(table[3])
+    first = loss_and_slope(table)[0]
+    for _ in range(100):
+        value, slope = loss_and_slope(table)
+        table = table - 0.5 * slope
+    assert value < first - 0.05 and np.linalg.norm(table[3]) < before - 0.2
+
+
+def test_orthogonality_is_the_frobenius_distance_from_the_identity():
+    e = draw(9, 4)
+    u = np.asarray(e) / np.linalg.norm(e, axis=1, keepdims=True)
+    expected = np.square(u @ u.T - np.eye(9)).sum() / 81
+    np.testing.assert_allclose(orthogonality(e), expected, rtol=1e-4)
+    np.testing.assert_allclose(orthogonality(3 * jnp.eye(5)), 0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: GumbelQuantizer(1, 2), "num_codes of at least 2"),
+        (lambda: GumbelQuantizer(4, 2, temperature=0.0), "temperature"),
+        (lambda: IBQ(4, 2, entropy_temperature=0.0), "entropy_temperature 0.0: above"),
+        (lambda: VectorQuantizer(4, 2, start_scale=0.0), "start_scale 0.0: above"),
+    ],
+)
+def test_impossible_fields_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("field, value", [("revive", True), ("start", "random")])
+def test_a_choice_that_is_none_is_refused(field, value):
+    """Where nothing checks annotations before."""
+    quantizer = VectorQuantizer(4, 2)
+    object.__setattr__(quantizer, field, value)
+    with pytest.raises(ValueError, match=f"{field} {value!r}: write one of n"):
+        quantizer.__post_init__()
