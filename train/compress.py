@@ -34,7 +34,7 @@ from train.counting import fit
 from train.data.images import Unreadable
 from train.entropy import choose, encode, order_0_bits
 from train.errors import BadInput, run
-from train.layout import BATCH, Opened
+from train.layout import Opened
 from train.media import PIXELS, Kind
 from train.pictures import write_bytes
 from vqdit.codec import Codec
@@ -209,9 +209,7 @@ def main(argv=None):
             planes = read(opened, path, settings)[1]
             layout = opened.layout(planes.shape[1:], settings.overlap, opened.whole)
             most = max(most, layout.count)
-    # One compilation for all files, and no larger a batch than the largest needs.
-    batch = min(BATCH, 1 << (most - 1).bit_length())
-    opened = dataclasses.replace(opened, batch=batch)
+    opened = opened.batched(most)
     done, counts = [], [np.zeros(k, np.int64) for k in contract.codes[:books]]
     with watch(paths, "coding") as bar:
         for path in bar:

@@ -17,7 +17,8 @@ from train.prior import Prior
 from vqdit.codec import Codec
 from vqdit.tokenizer import to_signal
 
-CHUNK = 256  # training examples at once
+# Training examples that are coded at once, and values of them.
+CHUNK, VALUES = 256, 2**20
 
 
 def fit_prior(codec: Codec, data, most: int | None = None) -> Prior:
@@ -37,7 +38,7 @@ def fit_prior(codec: Codec, data, most: int | None = None) -> Prior:
         return examples.take(rows * len(examples) // count)
 
     def parts():
-        chunk = min(CHUNK, count)
+        chunk = min(CHUNK, count, max(1, VALUES // int(np.prod(data.shape))))
         in_order = once(take, count, chunk, threads=data.threads)
         for batch in tqdm(in_order, "counting codes", -(-count // chunk), disable=None):
             codes = codec.encode(to_signal(batch[data.kind])).codes

@@ -6,7 +6,6 @@ Pictures become PNG, sounds WAV or FLAC, series and clips what they were. Every 
 checked and its codes are read before the first file is written.
 """
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from train.compress import SUFFIX
 from train.container import Header, bundle_name, checksum_of_codes, unpack
 from train.entropy import decode
 from train.errors import BadInput, run
-from train.layout import BATCH, Opened
+from train.layout import Opened
 from train.media import Signal
 from train.pictures import write_bytes
 
@@ -71,13 +70,11 @@ def main(argv=None):
         found = [codes_of(opened, path) for path in bar]
     names = ((p, header.suffix) for p, (header, _) in zip(paths, found, strict=True))
     outs = targets(command.flags.get("out"), names, command.force)
-    # One compilation for all files, as when they were coded.
     most = 1
     for header, _ in found:
         layout = opened.layout(header.coded_shape, header.overlap, header.whole)
         most = max(most, layout.count)
-    batch = min(BATCH, 1 << (most - 1).bit_length())
-    opened = dataclasses.replace(opened, batch=batch)
+    opened = opened.batched(most)
     for path, out, (header, codes) in zip(paths, outs, found, strict=True):
         values = opened.rebuild(header, codes)
         signal = Signal(values, header.rate, header.suffix, header.extra)

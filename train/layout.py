@@ -18,7 +18,8 @@ from train.tiles import Tiling
 from vqdit.codec import Codec
 from vqdit.tokenizer import decode_chunks, encode_chunks, to_uint8
 
-BATCH = 32  # tiles that run through the tokenizer at once
+# Tiles that run through the tokenizer at once, and values of them.
+BATCH, VALUES = 32, 2**21
 
 
 class InTiles:
@@ -116,6 +117,12 @@ class Opened:
             return bool(module.encoder.context and module.decoder.context)
         except (AttributeError, ValueError):
             return False
+
+    def batched(self, most: int) -> "Opened":
+        """For signals of up to `most` tiles: one compilation, no larger than needed."""
+        bound = min(BATCH, max(1, VALUES // int(np.prod(self.contract.shape))))
+        batch = min(bound, 1 << (most - 1).bit_length())
+        return dataclasses.replace(self, batch=batch)
 
     def layout(self, shape: Sequence[int], overlap: int, whole: bool):
         """Of a signal (*axes, c); ValueError where it does not fit the bundle."""

@@ -14,7 +14,7 @@ import vqdit
 from tests import toys
 from tests.toys import drawn
 from tests.train.experiments import TOKENIZER
-from train import compress, decompress
+from train import compress, decompress, layout
 from train import prior as priors
 from train.coding import KINDS, open_bundle
 from train.compress import Settings
@@ -75,8 +75,7 @@ def bundles(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def one_tile_at_a_time(monkeypatch):
     """One compilation a bundle."""
-    for program in (compress, decompress):
-        monkeypatch.setattr(program, "BATCH", 1)
+    monkeypatch.setattr(layout, "BATCH", 1)
 
 
 def there_and_back(bundle, paths, tmp_path, *options):
