@@ -18,11 +18,13 @@ from train.baselines import SAMPLE
 from train.classifier import train_classifier
 from train.command import parse
 from train.config import Experiment, StageTwo
-from train.data import whole
+from train.data import Audio, whole
 from train.errors import BadInput, run
 from train.log import say
 from train.sample import FLAGS as SAMPLER_FLAGS
 from train.scores import Reference, curve, score_tokenizer
+from train.scores_audio import score_audio
+from train.scores_signals import score_signals
 from vqdit.bundle import load
 from vqdit.codec import Codec
 
@@ -80,8 +82,13 @@ def evaluate_tokenizer(codec: Codec, experiment: Experiment, flags: dict) -> dic
     """What this kind of signal is scored by, beside a baseline of equal bits.
 
     Images: PSNR, SSIM, usage and perplexity, and patchwise k-means; `baseline=False`
-    in the flags leaves that out.
+    in the flags leaves that out. Audio: see `train.scores_audio.score_audio`;
+    series, volumes and video: see `train.scores_signals`.
     """
+    if isinstance(experiment.data, Audio):
+        return score_audio(codec, experiment.data, flags)
+    if figures := score_signals(codec, experiment.data, flags):
+        return figures
     most = flags.get("most")
     if not flags.get("baseline", True):
         heldout = whole(experiment.data, train=False, count=most)["image"]
@@ -112,6 +119,8 @@ def main(argv=None):
         raise BadInput(f"--workdir: {error}") from error
     experiment, flags = command.experiment, dict(command.flags)
     own = {"most"} if isinstance(thing, Codec) else FLAGS.keys() - {"most"}
+    if isinstance(thing, Codec) and isinstance(experiment.data, Audio):
+        own |= {"judge_steps"}
     for name in flags.keys() - own:
         kind = "tokenizer" if isinstance(thing, Codec) else "generator"
         raise BadInput(f"--{name.replace('_', '-')} says nothing of a {kind}; drop it")
