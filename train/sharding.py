@@ -4,7 +4,6 @@
 where they are used; `tensor` splits the wide axis of a block's matrices.
 """
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 from train import config
 from train.errors import BadInput
 from train.step import AdversarialState, TrainState
+from train.validate import mesh_sizes
 
 AXES = ("data", "fsdp", "tensor")
 
@@ -53,12 +53,13 @@ DIT_RULES = (
 # A tokenizer is small beside a DiT: `fsdp` only, on the channels a convolution returns,
 # or takes where few come out. Codebooks and their statistics are on every device.
 TOKENIZER_RULES = (
+    Rule(r"/quantizer/.*\b(logits|phi_\d+)/kernel$", optional=True),
     Rule(r"^perceptual/", optional=True),
     Rule(r"/(conv_out|head_down|into)/kernel$", P("fsdp", None)),
     Rule(r"/kernel$", P(None, "fsdp")),
     Rule(r"/(bias|scale)$"),
     Rule(r"/(latent_tokens|latent_positions|mask_token)$", optional=True),
-    Rule(r"/codewords$", optional=True),
+    Rule(r"/(codewords|basis)$", optional=True),
     Rule(r"^(codebook|usage|revival)/", optional=True),
 )
 
@@ -78,21 +79,7 @@ def make_mesh(
     Raises BadInput when the product of the axes is not the number of devices.
     """
     devices = jax.devices() if devices is None else devices
-    sizes = [mesh.data, mesh.fsdp, mesh.tensor]
-    given = [size for size in sizes if size != -1]
-    if len(given) < len(sizes) - 1 or min(given) < 1:
-        raise BadInput(
-            f"mesh has axes {dict(zip(AXES, sizes, strict=True))}; write positive "
-            f"sizes, at most one of them -1 for what is left of the devices"
-        )
-    known = math.prod(given)
-    if len(devices) % known or (-1 not in sizes and known != len(devices)):
-        raise BadInput(
-            f"mesh axes {dict(zip(AXES, sizes, strict=True))} do not make up "
-            f"{len(devices)} devices; write sizes whose product is {len(devices)}, "
-            f"or mesh.data=-1 for what is left"
-        )
-    sizes = [len(devices) // known if size == -1 else size for size in sizes]
+    sizes = mesh_sizes(mesh, len(devices))
     # jax.make_mesh defaults to Explicit axes; stock Linen layers need Auto.
     auto = (jax.sharding.AxisType.Auto,) * len(AXES)
     return jax.make_mesh(sizes, AXES, axis_types=auto, devices=devices)
