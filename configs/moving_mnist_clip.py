@@ -15,12 +15,13 @@ from vqdit.quantizers import FSQ
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
 
 SHAPE = {
-    "channels": 8,
-    "multipliers": (1, 2, 4, 8),
+    "channels": 32,
+    "multipliers": (1, 2, 2),
     "blocks": 1,
     "mid_attention": False,
     "dims": 3,
-    "strides": ((2, 2, 2), (2, 2, 2), (1, 2, 2)),
+    "strides": ((2, 2, 2), (1, 2, 2)),
+    "patch": 2,
 }
 
 CONFIG = StageOne(

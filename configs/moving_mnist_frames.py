@@ -17,10 +17,11 @@ from vqdit.quantizers import FSQ
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, PerFrame, Tokenizer
 
 SHAPE = {
-    "channels": 8,
-    "multipliers": (1, 2, 4, 8, 8),
+    "channels": 32,
+    "multipliers": (1, 2, 2),
     "blocks": 1,
     "mid_attention": False,
+    "patch": 4,
 }
 
 CONFIG = StageOne(

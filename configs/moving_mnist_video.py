@@ -17,10 +17,11 @@ from vqdit.quantizers import FSQ, EMAVectorQuantizer
 from vqdit.tokenizer import CausalDecoder, CausalEncoder, Tokenizer
 
 SHAPE = {
-    "channels": 8,
-    "multipliers": (1, 2, 4, 8),
+    "channels": 32,
+    "multipliers": (1, 2, 2),
     "blocks": 1,
-    "strides": ((2, 2, 2), (2, 2, 2), (1, 2, 2)),
+    "strides": ((2, 2, 2), (2, 1, 1)),
+    "patch": 4,
 }
 
 CONFIG = StageOne(
