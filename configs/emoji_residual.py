@@ -12,18 +12,16 @@ decodes. RESULTS.md has the figures.
 from train.config import KMeansInit, Optimizer, Run, StageOne, Weights
 from train.data import Images
 from vqdit.quantizers import EMAVectorQuantizer, ResidualQuantizer
-from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
+from vqdit.tokenizer import Tokenizer, ViTDecoder, ViTEncoder
+
+SHAPE = {"patch": 8, "width": 128, "depth": 4, "heads": 4}
 
 CONFIG = StageOne(
     name="emoji_residual",
     data=Images(name="noto_emoji", size=64, channels=3, flip=True, threads=1),
     model=Tokenizer(
-        encoder=ConvEncoder(
-            channels=16, multipliers=(1, 2, 3, 4), blocks=1, mid_attention=False, out=64
-        ),
-        decoder=ConvDecoder(
-            channels=16, multipliers=(1, 2, 3, 4), blocks=1, mid_attention=False, out=3
-        ),
+        encoder=ViTEncoder(**SHAPE, out=128),
+        decoder=ViTDecoder(**SHAPE, out=3),
         quantizer=ResidualQuantizer(
             EMAVectorQuantizer(256, dim=16, decay=0.98, start="kmeans"),
             count=6,
@@ -32,8 +30,8 @@ CONFIG = StageOne(
     ),
     losses=Weights(pixel="l2", commit=0.25),
     kmeans=KMeansInit(step=200, samples=32_768, iterations=15),
-    optimizer=Optimizer(peak_lr=2e-3, schedule="cosine", warmup=50, b2=0.99, ema=0.99),
-    run=Run(steps=2000, batch=32, save_every=500),
+    optimizer=Optimizer(peak_lr=1e-3, schedule="cosine", warmup=100, b2=0.99, ema=0.99),
+    run=Run(steps=3000, batch=64, save_every=500),
 )
 
 VARIANTS = {}

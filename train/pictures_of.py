@@ -5,6 +5,7 @@ from jaxtyping import UInt8
 
 from train import pictures
 from train.data import Signals, prepare
+from train.log import Logger
 
 SHOWN = 16
 
@@ -24,6 +25,11 @@ def augmented_picture(
     examples = prepare(data, True)
     rows = _spaced(len(examples), count)
     return _sheet(data, examples.augmented(rows, np.zeros(len(rows), int), seed))
+
+
+def show_augmented(logger: Logger, data: Signals, seed: int) -> None:
+    """Writes samples/augmented_000000.png: what a run is about to be trained on."""
+    logger.image(0, "augmented", augmented_picture(data, seed))
 
 
 def _spaced(n: int, count: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What tokenizers of series, volumes and video are scored by, beside what is simpler.
+"""What tokenizers of series, volumes, video and sweeps are scored by, and baselines.
 
 Held-out examples only. Every function takes (codec, data, flags) and returns figures.
 """
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from train.baselines import SAMPLE, block_kmeans
-from train.data import Series, Video, Volumes, prepare, whole
+from train.data import Ranges, Series, Video, Volumes, prepare, whole
 from train.data.clean import Cleaning
 from train.data.normalise import Normaliser
 from train.errors import BadInput
@@ -63,8 +63,8 @@ def _codes(codec: Codec, codes: np.ndarray | None) -> dict[str, Any]:
 def score_series(codec: Codec, data: Series, flags: dict) -> dict[str, Any]:
     """Root mean square errors to the clean truth, in the series' own units.
 
-    "reconstruction": of what the tokenizer rebuilds from cleaned series, and
-    "reconstruction_uncleaned" from the same series as they were measured, gaps at 0.
+    "reconstruction": of what the tokenizer rebuilds from series cleaned as it learned
+    them, and "reconstruction_uncleaned" from the same as measured, with gaps at 0.
     Beside them "interpolation", linear over the gaps of what was measured, and
     "interpolation_cleaned", of what cleaning leaves: no network. Each over all values,
     and "_gaps" over the missing ones alone. Recordings without a truth are compared
@@ -74,7 +74,7 @@ def score_series(codec: Codec, data: Series, flags: dict) -> dict[str, Any]:
     own = Normaliser(codec.contract.offset, codec.contract.scale)
     found = whole(data, train=False, count=most)
     x_hat, codes = rebuild(codec, found["series"])
-    cleaned = own.invert(found["series"])[..., :channels]
+    cleaned = _raw(data, data.cleaning or Cleaning(), most)[..., :channels]
     rebuilt = own.invert(x_hat)[..., :channels]
     gaps = found["mask"][..., :channels] == 0
     figures: dict[str, Any] = {"examples": len(rebuilt)} | _codes(codec, codes)
@@ -149,7 +149,8 @@ def score_volume(codec: Codec, data: Volumes, flags: dict) -> dict[str, Any]:
 
 
 def _psnr(x: np.ndarray, y: np.ndarray) -> float:
-    return -20 * math.log10(_rms(x - y) / 2)
+    error = _rms(x - y)
+    return -20 * math.log10(error / 2) if error else math.inf
 
 
 def score_video(codec: Codec, data: Video, flags: dict) -> dict[str, Any]:
@@ -174,8 +175,46 @@ def score_video(codec: Codec, data: Video, flags: dict) -> dict[str, Any]:
     }
 
 
+def score_range(codec: Codec, data: Ranges, flags: dict) -> dict[str, Any]:
+    """Errors on held-out sweeps where a beam returned: the first channel in metres.
+
+    rmse_m and, since a few beams past an edge make most of it, median_m. kmeans_: of
+    k-means on blocks with as many codes and tokens.
+    """
+    most = flags.get("most")
+    found = whole(data, train=False, count=most)
+    heldout, returned = found["range"], found["mask"][..., 0] > 0
+    x_hat, codes = rebuild(codec, heldout)
+    own = Normaliser(codec.contract.offset, codec.contract.scale)
+    figures: dict[str, Any] = {"examples": len(heldout)} | _codes(codec, codes)
+    rebuilt = {"": x_hat}
+    grid, sides = codec.contract.code_grid, data.shape[:-1]
+    block = tuple(side // max(cell, 1) for side, cell in zip(sides, grid, strict=False))
+    fits = tuple(b * g for b, g in zip(block, grid, strict=False)) == sides
+    if flags.get("baseline", True) and len(codec.contract.codes) == 1 and fits:
+        enough = -(-SAMPLE // math.prod(grid))
+        train = whole(data, train=True, count=min(most or enough, enough))["range"]
+        try:
+            rebuilt["kmeans_"] = block_kmeans(
+                train, heldout, block, codec.contract.codes[0]
+            )
+        except BadInput as error:  # too few blocks for as many codes
+            figures["kmeans"] = f"none: {error}"
+    truth = own.invert(heldout)[..., 0]
+    for name, x in rebuilt.items():
+        error = (own.invert(x)[..., 0] - truth)[returned]
+        figures[f"{name}rmse_m"] = _rms(error)
+        figures[f"{name}median_m"] = float(np.median(np.abs(error)))
+    return figures
+
+
 # Which function scores which data; images and audio have programs of their own.
-SCORES = {Series: score_series, Volumes: score_volume, Video: score_video}
+SCORES = {
+    Ranges: score_range,
+    Series: score_series,
+    Volumes: score_volume,
+    Video: score_video,
+}
 
 
 def score_signals(codec: Codec, data: Any, flags: dict) -> dict[str, Any] | None:

@@ -25,6 +25,7 @@ from train.loop import Hook
 from train.objective import Reconstruction
 from train.optim import learning_rate, make
 from train.perceptual import networks
+from train.pictures_of import show_augmented
 from train.sharding import TOKENIZER_RULES
 from train.step import TrainState, init_state, make_step
 from train.validate import validate
@@ -246,6 +247,8 @@ def train(experiment: StageOne, workdir: Path) -> Codec:
         )
 
     def hooks(logger):
+        show_augmented(logger, data, experiment.run.seed)
+
         def draw(step, state):
             variables = {"params": state.ema, **state.stats}
             pair = np.concatenate(_reconstruct(model, variables, shown))

@@ -23,6 +23,7 @@ from train.log import say
 from train.loop import Hook
 from train.opening import open_bundle
 from train.optim import learning_rate, make
+from train.pictures_of import show_augmented
 from train.sharding import DIT_RULES
 from train.step import TrainState, init_state, make_step
 from train.validate import validate
@@ -243,6 +244,9 @@ def train(experiment: StageTwo, workdir: Path, prepared=None) -> Generator:
     drawn = {}
 
     def hooks(logger):
+        if not isinstance(source, LatentCache):
+            show_augmented(logger, experiment.data, experiment.run.seed)
+
         def draw(step, state):
             if "draw" not in drawn:
                 drawn["generator"] = generator(experiment, codecs, state.ema)

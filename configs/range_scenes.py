@@ -1,0 +1,34 @@
+"""Lidar sweeps of 32 rows by 256 azimuths to 8x64 codes of 9 bits: azimuth goes round.
+
+python -m train.stage_one --config=configs/range_scenes.py --workdir=runs/range
+python -m train.evaluate --workdir=runs/range
+
+Generated scenes. The score is the error in metres where a beam returned, beside k-means
+on blocks of 4x4 beams with as many codes: equal bits.
+"""
+
+from train.config import Optimizer, Run, StageOne, Weights
+from train.data import Ranges
+from vqdit.quantizers import FSQ
+from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
+
+SHAPE = {
+    "channels": 16,
+    "multipliers": (1, 2, 2),
+    "blocks": 1,
+    "mid_attention": False,
+    "wrap": (False, True),
+}
+
+CONFIG = StageOne(
+    name="range_scenes",
+    data=Ranges(name="scenes", rows=32, azimuth=256, examples=1024, threads=1),
+    model=Tokenizer(
+        encoder=ConvEncoder(**SHAPE, out=32),
+        decoder=ConvDecoder(**SHAPE, out=1),
+        quantizer=FSQ(levels=(8, 8, 8)),
+    ),
+    losses=Weights(pixel="l1"),
+    optimizer=Optimizer(peak_lr=2e-3, schedule="cosine", warmup=30, b2=0.99, ema=0.99),
+    run=Run(steps=600, batch=16, save_every=300),
+)

@@ -1,0 +1,57 @@
+"""Sensor series with gaps and spikes to 64 codes of 10 bits: 640 bits a window.
+
+python -m train.stage_one --config=configs/series_generated.py --workdir=runs/series
+python -m train.evaluate --workdir=runs/series
+
+Three channels of 256 samples, generated: 10 % missing in bursts, 1 % spikes, noise. The
+truth is known, so the score is the error to it, beside linear interpolation.
+"""
+
+import dataclasses
+
+from train.config import Optimizer, Run, StageOne, Weights
+from train.data import Series
+from train.data.clean import Cleaning
+from vqdit.quantizers import FSQ
+from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
+
+CONFIG = StageOne(
+    name="series_generated",
+    data=Series(
+        name="generated",
+        length=256,
+        channels=3,
+        examples=4096,
+        cleaning=Cleaning(outliers="missing", limit=4.5),
+        threads=1,
+    ),
+    model=Tokenizer(
+        encoder=ConvEncoder(
+            channels=32,
+            multipliers=(1, 2, 2),
+            blocks=1,
+            mid_attention=False,
+            out=64,
+            dims=1,
+        ),
+        decoder=ConvDecoder(
+            channels=32,
+            multipliers=(1, 2, 2),
+            blocks=1,
+            mid_attention=False,
+            out=3,
+            dims=1,
+        ),
+        quantizer=FSQ(levels=(8, 5, 5, 5)),
+    ),
+    losses=Weights(pixel="l2"),
+    optimizer=Optimizer(peak_lr=2e-3, schedule="cosine", warmup=50, b2=0.99, ema=0.99),
+    run=Run(steps=3000, batch=64, save_every=1000),
+)
+
+VARIANTS = {
+    # What a tokenizer learns from series as they were measured, gaps at 0.
+    "no_cleaning": dataclasses.replace(
+        CONFIG, data=dataclasses.replace(CONFIG.data, cleaning=None)
+    ),
+}
