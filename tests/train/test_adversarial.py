@@ -15,7 +15,8 @@ from tests.train import toy
 from tests.train.test_stages import GRADIENT, ONE, shorter, tokenizer
 from train import stage_one
 from train.checkpoint import Checkpoints
-from train.config import AdamW, Adversarial, Mesh
+from train.config import AdamW, Adversarial, Mesh, Weights
+from train.data import Signals
 from train.sharding import (
     TOKENIZER_RULES,
     batch_sharding,
@@ -23,8 +24,16 @@ from train.sharding import (
     state_sharding,
 )
 from train.workdir import open_workdir
-from vqdit.tokenizer import to_signal
-from vqdit.tokenizer.discriminators import PatchDiscriminator
+from vqdit.tokenizer import (
+    Discriminators,
+    MultiPeriodDiscriminator,
+    MultiResolutionDiscriminator,
+    PatchDiscriminator,
+    Tokenizer,
+    WaveDecoder,
+    WaveEncoder,
+    to_signal,
+)
 
 START = 2
 HOW = Adversarial(
@@ -272,3 +281,44 @@ def test_step_is_the_same_on_any_mesh():
         )
     kernel = many.discriminator.params["conv_1"]["kernel"]
     assert "fsdp" in kernel.sharding.spec
+
+
+@dataclasses.dataclass(frozen=True)
+class Waves(Signals):
+    """Stands for audio, of which only the shape and the rate are asked."""
+
+    kind = "audio"
+    rate = 8000
+    shape = (320, 1)
+
+
+def test_silence_trains():
+    """An all-zero batch, every loss of waveforms on: finite, and it moves both."""
+    part = {"channels": 4, "strides": (8,), "dilations": (1,)}
+    members = (
+        MultiPeriodDiscriminator((2,), channels=2),
+        MultiResolutionDiscriminator((64,), channels=4),
+    )
+    how = dataclasses.replace(
+        HOW, discriminator=Discriminators(members), start=0, ramp=0
+    )
+    chosen = dataclasses.replace(
+        adversaries(),
+        data=Waves(),
+        model=Tokenizer(WaveEncoder(**part, out=4), WaveDecoder(**part), dim=2),
+        losses=Weights(pixel="l1", stft=1.0, mel=1.0, windows=(64,)),
+        adversarial=how,
+    )
+    state, step = started(chosen)
+    step = quick.jit(step)
+    first, rows = state, []
+    for _ in range(2):
+        state, metrics = step(state, {"audio": np.zeros((2, 320, 1), np.float32)})
+        rows.append(metrics)
+        assert all(np.isfinite(value) for value in metrics.values())
+    assert rows[0]["grad_norm"] > 0 and rows[0]["discriminator_grad_norm"] > 0
+    assert rows[1]["reconstruction"] != rows[0]["reconstruction"]
+    for name in ("stft", "mel", "feature_matching"):
+        assert rows[0][name] > 0
+    kernel = lambda state: state.discriminator.params["members_0"]["period_2"]["conv_0"]
+    assert np.any(kernel(state)["kernel"] != kernel(first)["kernel"])
