@@ -1,0 +1,78 @@
+"""The table of an experiment and its variants."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from train import ablate
+from train.errors import BadInput
+
+DEMO = f"--config={Path(__file__).parents[2] / 'configs' / 'demo_tokenizer.py'}"
+SHORT = [
+    "--config.run.steps=4",
+    "--config.run.batch=16",
+    "--config.kmeans.step=2",
+    "--config.kmeans.samples=512",
+    "--config.optimizer.warmup=1",
+]
+
+
+def test_rows_are_the_file_and_its_variants_with_overrides_on_each():
+    rows = ablate.rows_of([DEMO, "--config.run.steps=321"])
+    assert list(rows)[0] == "base" and {"fsq", "gradient"} < set(rows)
+    assert {row.run.steps for row in rows.values()} == {321}
+    assert type(rows["fsq"].model.quantizer).__name__ == "FSQ"
+    only = ablate.rows_of([DEMO, '--only=("fsq","base")'])
+    assert list(only) == ["fsq", "base"]
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ([DEMO, '--only=("fsk",)'], "did you mean fsq"),
+        (["--workdir=x"], "--config"),
+        ([DEMO, "--workdir=x", "--probe=0"], "--probe=0: write 1 or more"),
+        ([DEMO, "--config.run.steps=10"], "optimizer.warmup=50"),
+        ([DEMO], "--workdir"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match=message):
+        ablate.main(words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_table_has_the_columns_that_any_row_has():
+    rows = {"base": {"psnr_db": 20.126, "step_ms": 3.0}, "fsq": {"psnr_db": 21.0}}
+    text = ablate.table(rows, {"base": "-", "fsq": "model.quantizer"})
+    assert text.splitlines() == [
+        "| row | changed | PSNR, dB | step, ms |",
+        "|---|---|---|---|",
+        "| base | - | 20.13 | 3.0 |",
+        "| fsq | model.quantizer | 21.00 |  |",
+    ]
+
+
+@pytest.mark.slow
+def test_rows_are_trained_scored_probed_and_not_trained_again(tmp_path, monkeypatch):
+    words = [
+        DEMO,
+        f"--workdir={tmp_path}",
+        "--probe=5",
+        "--samples=50",
+        '--only=("base","fsq")',
+        *SHORT,
+    ]
+    ablate.main(words)
+    found = json.loads((tmp_path / "table.json").read_text())
+    assert set(found["rows"]) == {"base", "fsq"}
+    assert found["changed"] == {"base": "-", "fsq": "model.quantizer"}
+    for figures in found["rows"].values():
+        assert figures["psnr_db"] > 0 and 0 < figures["usage"] <= 1
+        assert figures["probe_distance"] > found["real"]["floor_distance"]
+        assert figures["step_ms"] > 0
+    monkeypatch.setattr(ablate.stage_one, "train", None)
+    ablate.main(words)
+    assert json.loads((tmp_path / "table.json").read_text()) == found
