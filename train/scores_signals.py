@@ -76,7 +76,9 @@ def score_series(codec: Codec, data: Series, flags: dict) -> dict[str, Any]:
     x_hat, codes = rebuild(codec, found["series"])
     cleaned = _raw(data, data.cleaning or Cleaning(), most)[..., :channels]
     rebuilt = own.invert(x_hat)[..., :channels]
-    gaps = found["mask"][..., :channels] == 0
+    # As measured: what cleaning rejects is no gap, though its mask says so too.
+    measured = dataclasses.replace(data, cleaning=None)
+    gaps = whole(measured, train=False, count=most)["mask"][..., :channels] == 0
     figures: dict[str, Any] = {"examples": len(rebuilt)} | _codes(codec, codes)
     figures["missing_share"] = float(gaps.mean())
     if "truth" not in found:

@@ -22,10 +22,10 @@ EVERY = [
 
 @pytest.mark.parametrize("data", EVERY, ids=lambda data: data.kind)
 def test_every_kind_has_a_report_and_pictures(data):
-    report, plots = inspect(data, most=20)
+    report, plots = inspect(data, most=10)
     json.dumps(report, allow_nan=False)
     assert report["kind"] == data.kind and report["shape"] == list(data.shape)
-    assert report["train"]["looked_at"] == 20
+    assert report["train"]["looked_at"] == 10
     assert {"examples", "augmented", "values"} <= set(plots)
     assert all(png[:8] == b"\x89PNG\r\n\x1a\n" for png in plots.values())
     assert all("\n" not in line for line in lines(report))
