@@ -92,7 +92,7 @@ def quantizer_loss(weights: Weights, found: Mapping[str, jax.Array], step: jax.A
     """
     loss, metrics = 0.0, {}
     for name, value in found.items():
-        if name not in ("commit", "codebook", "kl", "entropy", "orthogonal"):
+        if not isinstance(getattr(weights, name, None), float):
             raise BadInput(f"losses has no weight {name!r}, a loss of the quantizer")
         weight = getattr(weights, name)
         if name == "entropy":
