@@ -92,7 +92,7 @@ class Series(Signals):
                 f"data.time={self.time!r} needs data.rate, the samples a second of the "
                 "clock that the series are brought to"
             )
-        if self.columns and len(self.columns) != self.channels and not self.data_dir:
+        if self.columns and self.name == "generated":
             raise BadInput("data.columns: generated series have none; leave it out")
         check_split(self)
 
