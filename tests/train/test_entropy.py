@@ -96,6 +96,20 @@ def test_a_long_payload():
     assert 8 * len(payload) < 1.005 * learned
 
 
+@pytest.mark.parametrize("k", [16, 1024])
+def test_a_prior_costs_little_more_than_knowing_the_distribution(k):
+    """(k - 1) / (2 n ln 2) bits a code for one counted on n, here 0.005 at most."""
+    p = np.random.default_rng(0).dirichlet(np.full(k, 0.5))
+    source = np.random.default_rng(1)
+    training = source.choice(k, (10_000, 16, 1), p=p)
+    codes = source.choice(k, (2000, 16, 1), p=p).astype(np.int32)
+    prior = fit([training], (k,), FINGERPRINT)
+    known = -np.log2(p[codes]).sum()
+    for coder in (Coder(POOLED), Coder(PLACED)):
+        bits = cost(codes, (k,), coder, prior)
+        assert known < bits + 100 and bits < known + 0.01 * codes.size
+
+
 def test_the_cheapest_coder_is_chosen():
     code_counts = (64,)
     prior = fit([drawn(2000, 6, code_counts, seed=1)], code_counts, FINGERPRINT)
