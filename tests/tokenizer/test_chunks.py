@@ -10,12 +10,13 @@ import pytest
 from tests import quick
 from vqdit import Codec
 from vqdit.bundle import contract_of
-from vqdit.quantizers import FSQ
+from vqdit.quantizers import FSQ, MultiScaleQuantizer, VectorQuantizer
 from vqdit.tokenizer import (
     CausalDecoder,
     CausalEncoder,
     ConvDecoder,
     ConvEncoder,
+    LogMel,
     Tokenizer,
     WaveDecoder,
     WaveEncoder,
@@ -163,3 +164,10 @@ def test_what_depends_on_the_whole_signal_is_refused():
     for call in (encode_chunks, decode_chunks):
         with pytest.raises(ValueError, match="GroupNorm takes statistics"):
             call(module, {}, drawn(1, 8, 2), 4)
+    book = VectorQuantizer(5, 4)
+    module = wave(True).clone(quantizer=MultiScaleQuantizer(book, ((1,), (2,))))
+    with pytest.raises(ValueError, match="codes of the whole signal"):
+        encode_chunks(module, {}, drawn(1, 12, 2), 6)
+    front = LogMel(rate=80, window=16, hop=4, bands=4)
+    with pytest.raises(ValueError, match="behind LogMel cannot"):
+        encode_chunks(wave(True).clone(front=front), {}, drawn(1, 12, 2), 6)

@@ -14,6 +14,7 @@ from vqdit.tokenizer import (
     PerFrame,
     TiTokEncoder,
     Tokenizer,
+    encode_chunks,
 )
 
 SHAPE = {"channels": 4, "multipliers": (1, 1), "blocks": 0, "mid_attention": False}
@@ -28,9 +29,12 @@ def test_every_frame_is_an_image():
     params = quick.parameters(shapes["params"])
     state = {k: v for k, v in shapes.items() if k != "params"}
     state = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), state)
-    y, quantized = quick.jit(module.apply)({"params": params, **state}, x)
+    variables = {"params": params, **state}
+    y, quantized = quick.jit(module.apply)(variables, x)
     assert module.factor == (1, 2, 2) and module.grid((3, 4, 6)) == (3, 2, 3)
     assert quantized.codes.shape == (2, 3, 2, 3, 1) and y.shape == x.shape
+    long = encode_chunks(module, variables, np.asarray(x), 2)
+    np.testing.assert_array_equal(long.codes, quantized.codes)
 
     # The image tokenizer itself on one of them.
     images = Tokenizer(encoder, decoder, FSQ((5, 5)))

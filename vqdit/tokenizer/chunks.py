@@ -46,11 +46,6 @@ def encode_chunks(
         keep = slice(piece.first - piece.start, piece.last - piece.start)
         latents.append(np.asarray(quantized.latents)[:, keep])
         if quantized.codes is not None:
-            if quantized.codes.shape[:-1] != quantized.latents.shape[:-1]:
-                raise ValueError(
-                    f"{type(tokenizer.quantizer).__name__} gives codes of the whole "
-                    f"signal, not one for each latent: it cannot work in chunks"
-                )
             codes.append(np.asarray(quantized.codes)[:, keep])
     codes = np.concatenate(codes, axis=1) if codes else None
     return Quantized(np.concatenate(latents, axis=1), codes, {}, {})
@@ -105,6 +100,11 @@ def _time_of(tokenizer):
         raise ValueError(
             f"a tokenizer behind {type(tokenizer.front).__name__} cannot work in chunks"
             f"; cut the signal where it is silent, and encode each part"
+        )
+    if hasattr(tokenizer.quantizer, "code_grid"):
+        raise ValueError(
+            f"{type(tokenizer.quantizer).__name__} has codes of the whole signal, not "
+            f"one for each latent; it cannot work in chunks"
         )
     factor = tokenizer.factor
     factor = factor[0] if isinstance(factor, tuple) else factor
