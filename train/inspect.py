@@ -201,9 +201,11 @@ def _worries(report: dict) -> Iterator[str]:
 
 def _histogram(part: Part) -> bytes:
     lines = {}
+    # One set of bins, or channels of different range could not be compared.
+    ends = [end for x in part.moments.sample if x.size for end in (x.min(), x.max())]
     for channel, x in enumerate(part.moments.sample):
         if x.size:
-            heights, edges = np.histogram(x, BINS)
+            heights, edges = np.histogram(x, BINS, (min(ends), max(ends)))
             centers = (edges[1:] + edges[:-1]) / 2
             lines[f"channel {channel}"] = (centers, heights / x.size)
     return pictures.line_plot(

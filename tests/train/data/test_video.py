@@ -197,3 +197,12 @@ def test_folders_without_clips_are_refused(tmp_path):
         video.open(True)
     with pytest.raises(BadInput, match="is a file; write its folder"):
         dataclasses.replace(video, data_dir=str(tmp_path / "2.gif")).open(True)
+
+
+def test_the_two_parts_differ_in_more_than_their_digits(monkeypatch):
+    same = (np.full((5, 6, 6), 200, np.uint8), np.zeros(5, int))
+    monkeypatch.setattr("train.data.video.digit_pictures", lambda *_: same)
+    video = Video(frames=4, size=16, examples=40)
+    rows = np.arange(4)
+    train, test = (video.open(part).take(rows)["video"] for part in (True, False))
+    assert (train != test).any((1, 2, 3, 4)).all()
