@@ -206,10 +206,10 @@ class MultiResolutionDiscriminator(nn.Module):
     def __call__(self, x: Float[Array, "b l c"]) -> tuple[Verdict, ...]:
         verdicts = ()
         for n in self.sizes:
-            name = f"window_{n}"
-            verdicts += ResolutionDiscriminator(n, self.channels, self.dtype, name=name)(
-                x
+            judge = ResolutionDiscriminator(
+                n, self.channels, self.dtype, name=f"window_{n}"
             )
+            verdicts += judge(x)
         return verdicts
 
 
