@@ -87,7 +87,8 @@ class Audio(Signals):
 class Sounds:
     """Examples of one part: recordings cut or padded to one length.
 
-    lengths(): samples of each recording before that, for `train.inspect`.
+    findings: what `train.inspect` says of the recordings as they were: the shares that
+        are shorter than an example, longer, and silent throughout.
     """
 
     offset: tuple[float, ...] = ()
@@ -103,7 +104,18 @@ class Sounds:
         return len(self.clips)
 
     def lengths(self) -> np.ndarray:
+        """Samples of every recording, at the data's rate."""
         return np.array([len(self.clips[i]) for i in range(len(self))])
+
+    @property
+    def findings(self) -> dict[str, list[float]]:
+        lengths = self.lengths()
+        silent = [not self.clips[i].any() for i in range(len(self))]
+        return {
+            "shorter_share": [float((lengths < self.audio.length).mean())],
+            "longer_share": [float((lengths > self.audio.length).mean())],
+            "silent_share": [float(np.mean(silent))],
+        }
 
     def take(self, indices: np.ndarray) -> Batch:
         at = 0.0 if self.audio.crop == "start" else 0.5
