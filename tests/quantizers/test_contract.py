@@ -74,7 +74,14 @@ SHAPE = (8, 2, 2)  # of the vectors in every test, so that programs are shared
 
 
 # Near relatives of another member.
-SLOW = ("ema_cosine", "ema_split", "gumbel_soft", "residual_bits", "grouped_residual")
+SLOW = (
+    "vq_cosine",
+    "ema_cosine",
+    "ema_split",
+    "gumbel_soft",
+    "residual_bits",
+    "grouped_residual",
+)
 
 
 @pytest.fixture(
@@ -246,15 +253,28 @@ def test_bfloat16_in_bfloat16_out_and_float32_inside(quantizer):
     assert evaluated.latents.dtype == jnp.bfloat16
 
 
+def in_use(variables):
+    """What a bundle holds: usage and revival belong to training."""
+    return {n: v for n, v in variables.items() if n in ("params", "codebook")}
+
+
 def test_params_and_codebook_are_all_that_a_trained_one_needs(quantizer):
-    """A bundle holds no more: usage and revival belong to training. And without jit."""
     variables, z = start(quantizer), vectors(quantizer)
-    kept = {n: v for n, v in variables.items() if n in ("params", "codebook")}
-    quantized = quantizer.apply(kept, z)
-    decoded = quantizer.apply(kept, quantized.codes, method="decode")
+    quantized, _, decoded = jit_evaluate(quantizer, in_use(variables), z)
     np.testing.assert_array_equal(decoded, quantized.latents)
     whole = jit_evaluate(quantizer, variables, z)[0]
-    assert_same(quantized, whole, rtol=1e-5, atol=1e-6)  # jit may round otherwise
+    assert_same(quantized, whole, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.slow
+def test_jit_changes_nothing(quantizer):
+    """Every operation compiled alone; jit may round otherwise."""
+    variables, z = in_use(start(quantizer)), vectors(quantizer)
+    quantized = quantizer.apply(variables, z)
+    decoded = quantizer.apply(variables, quantized.codes, method="decode")
+    np.testing.assert_array_equal(decoded, quantized.latents)
+    whole = jit_evaluate(quantizer, variables, z)[0]
+    assert_same(quantized, whole, rtol=1e-5, atol=1e-6)
 
 
 def test_one_device_equals_eight(name, quantizer):
