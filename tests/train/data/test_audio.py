@@ -85,6 +85,14 @@ def test_a_folder_gives_its_recordings_and_classes(tmp_path):
     assert len(seen) == 6
 
 
+def test_findings_are_shares_of_the_recordings(tmp_path):
+    write_folder(tmp_path)  # 80 to 130 samples
+    soundfile.write(tmp_path / "a" / "silent.wav", np.zeros(100), RATE)
+    findings = at(tmp_path, holdout=0).open(True).findings
+    shares = {"shorter_share": 2 / 7, "longer_share": 3 / 7, "silent_share": 1 / 7}
+    assert findings == {name: [pytest.approx(x)] for name, x in shares.items()}
+
+
 def test_recordings_are_held_out_by_take_and_by_speaker(tmp_path):
     write_folder(tmp_path)
     train, test = both(at(tmp_path, holdout="takes:0-1"))
@@ -217,11 +225,12 @@ def test_a_prepared_set_is_read_without_tensorflow(tmp_path):
 
 def test_augmentation_is_a_function_of_seed_epoch_and_index(tmp_path):
     augment = SeriesAugment(shift=20, gain=6.0, noise=0.01)
-    audio = Audio(rate=RATE, length=128, crop="random", augment=augment)
+    write_folder(tmp_path)  # of other lengths, so that the window can slide
+    audio = at(tmp_path, crop="random", augment=augment, holdout=0)
     sounds = audio.open(True)
-    index, epochs = np.array([4, 9, 4]), np.array([0, 0, 1])
+    index, epochs = np.array([4, 1, 4]), np.array([0, 0, 1])
     first = sounds.augmented(index, epochs, 7)["audio"]
-    assert first.dtype == np.float32 and first.shape == (3, 128, 1)
+    assert first.dtype == np.float32 and first.shape == (3, 100, 1)
     again = Audio(**vars(audio)).open(True).augmented(index[::-1], epochs[::-1], 7)
     np.testing.assert_array_equal(again["audio"][::-1], first)
     assert np.abs(first[0] - first[2]).max() > 0.01, "another epoch, another draw"
