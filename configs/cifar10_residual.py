@@ -1,4 +1,4 @@
-"""CIFAR-10 as a codec of four rates: 8x8 sites of one to four books of 8 bits.
+"""CIFAR-10 as a codec of six rates: 4x4 sites of one to six books of 8 bits.
 
 python -m train.stage_one --config=configs/cifar10_residual.py \\
     --workdir=runs/cifar10_residual \\
@@ -15,17 +15,17 @@ from train.data import Images
 from vqdit.quantizers import EMAVectorQuantizer, ResidualQuantizer
 from vqdit.tokenizer import Tokenizer, ViTDecoder, ViTEncoder
 
-SHAPE = {"patch": 4, "width": 128, "depth": 4, "heads": 4}
+SHAPE = {"patch": 8, "width": 192, "depth": 6, "heads": 6}
 
 CONFIG = StageOne(
     name="cifar10_residual",
     data=Images(name="cifar10", size=32, channels=3, flip=True, threads=1),
     model=Tokenizer(
-        encoder=ViTEncoder(**SHAPE, out=128),
+        encoder=ViTEncoder(**SHAPE, out=192),
         decoder=ViTDecoder(**SHAPE, out=3),
         quantizer=ResidualQuantizer(
-            EMAVectorQuantizer(256, dim=16, decay=0.98, start="kmeans"),
-            count=4,
+            EMAVectorQuantizer(256, dim=32, decay=0.98, start="kmeans"),
+            count=6,
             dropout=0.5,
         ),
     ),

@@ -98,3 +98,13 @@ def test_rows_in_chunks_give_the_same_values_and_gradients(monkeypatch, n):
         parts,
         whole,
     )
+
+
+def test_the_highest_is_the_first_of_equals_and_in_range_beside_nan():
+    scores = np.array(whole_numbers(300, 40))
+    value, index = quick.jit(search.highest)(scores)
+    np.testing.assert_array_equal(index, scores.argmax(-1))
+    np.testing.assert_array_equal(value, scores.max(-1))
+    scores[3, 7] = np.nan
+    _, index = quick.jit(search.highest)(scores)
+    assert index[3] < 40

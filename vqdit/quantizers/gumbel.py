@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from vqdit.quantizers.book import Book, Part
-from vqdit.quantizers.search import best, by_rows
+from vqdit.quantizers.search import best, by_rows, highest
 
 
 class GumbelQuantizer(Book):
@@ -92,7 +92,7 @@ class GumbelQuantizer(Book):
                 noise = jax.random.gumbel(jax.random.fold_in(key, row[0]), logits.shape)
                 logits = (logits + noise) / temperature
             y = jax.nn.softmax(logits)
-            index = logits.argmax(-1).astype(jnp.int32)
+            index = highest(logits)[1]
             if self.hard or not drawn:
                 slope = jnp.matmul(y - jax.lax.stop_gradient(y), e, precision="highest")
                 return (e[index] + slope, index), kl
