@@ -95,7 +95,7 @@ def test_gradients_of_norm_modulate_keep_the_inputs_types(m):
 
 
 def test_gelu_and_norm_modulate_keep_only_their_inputs():
-    """What XLA:CPU pays for is memory traffic: nothing of x's size may be kept twice."""
+    """XLA:CPU pays for memory traffic: nothing of x's size may be kept twice."""
     x, shift, scale = draws((2, 6, 16), (2, 1, 16), (2, 1, 16))
     for function, inputs in ((gelu, (x,)), (norm_modulate, (x, shift, scale))):
         _, backward = jax.vjp(function, *inputs)

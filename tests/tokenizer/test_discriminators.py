@@ -9,8 +9,8 @@ from tests import quick
 from vqdit.tokenizer.discriminators import (
     Discriminators,
     MultiPeriodDiscriminator,
-    PatchDiscriminator,
     MultiResolutionDiscriminator,
+    PatchDiscriminator,
 )
 
 WAVE = (480, 1)
