@@ -46,7 +46,7 @@ CONFIG = StageOne(
     ),
     losses=Weights(pixel="l2"),
     optimizer=Optimizer(peak_lr=2e-3, schedule="cosine", warmup=50, b2=0.99, ema=0.99),
-    run=Run(steps=3000, batch=64, save_every=1000),
+    run=Run(steps=2000, batch=64, save_every=1000),
 )
 
 VARIANTS = {
