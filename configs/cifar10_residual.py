@@ -7,7 +7,7 @@ python -m train.rates --workdir=runs/cifar10_residual
 
 Training rebuilds half of the pictures from a prefix of the books, so that every rate
 decodes. Trained on squared error alone, with transformers, which on a CPU are several
-times as fast as convolutions of the same work. RESULTS.md has the figures.
+times as fast as convolutions of the same work. Expected: RESULTS.md has the rates.
 """
 
 from train.config import KMeansInit, Optimizer, Run, StageOne, Weights

@@ -4,7 +4,7 @@ python -m train.stage_one --config=configs/range_scenes.py --workdir=runs/range
 python -m train.evaluate --workdir=runs/range
 
 Generated scenes. The score is the error in metres where a beam returned, beside k-means
-on blocks of 4x4 beams with as many codes: equal bits.
+on blocks of 4x4 beams with as many codes: equal bits. Expected: not measured yet.
 """
 
 from train.config import Optimizer, Run, StageOne, Weights

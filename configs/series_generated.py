@@ -4,7 +4,8 @@ python -m train.stage_one --config=configs/series_generated.py --workdir=runs/se
 python -m train.evaluate --workdir=runs/series
 
 Three channels of 256 samples, generated: 10 % missing in bursts, 1 % spikes, noise. The
-truth is known, so the score is the error to it, beside linear interpolation.
+truth is known, so the score is the error to it, beside linear interpolation. Expected:
+RESULTS.md.
 """
 
 import dataclasses

@@ -4,7 +4,8 @@ python -m train.stage_one --config=configs/volume_phantoms.py --workdir=runs/vol
 python -m train.evaluate --workdir=runs/volume
 
 Nested ellipsoids with noise, generated. The score is the PSNR on held-out phantoms,
-beside k-means on blocks of 4 x 4 x 4 voxels with as many codes: equal bits.
+beside k-means on blocks of 4 x 4 x 4 voxels with as many codes: equal bits. Expected:
+RESULTS.md.
 """
 
 from train.config import Optimizer, Run, StageOne, Weights

@@ -27,9 +27,8 @@ from vqdit.dit import Continuous
 from vqdit.quantizers import VectorQuantizer
 
 FOLDER = pathlib.Path(__file__).parents[2] / "configs"
-NAMES = sorted(
-    path.stem for path in FOLDER.glob("[a-z]*.py") if path.stem != "imagenet"
-)
+# Two files hold what others are made with.
+NAMES = sorted({p.stem for p in FOLDER.glob("[a-z]*.py")} - {"imagenet", "quantizers"})
 
 # field: millions of parameters. The DiTs of patch 2 as published count their fixed
 # table of positions, 256 x width; those of patch 4 and 8 do not.

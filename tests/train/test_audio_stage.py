@@ -49,7 +49,9 @@ def one_device(monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda *_: 1)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", ["log-mel", pytest.param("wave", marks=pytest.mark.slow)]
+)
 def test_it_trains_and_its_bundle_is_heard(name, tmp_path):
     weights = Weights(pixel="l1", stft=1.0, windows=(64,))
     experiment = StageOne(

@@ -318,7 +318,9 @@ def test_resampling_keeps_what_both_rates_can_hold():
     np.testing.assert_allclose(other[300:-300], expected[300:-300], atol=5e-3)
 
 
-@pytest.mark.parametrize("suffix", [".gif", ".mp4"])
+@pytest.mark.parametrize(
+    "suffix", [".gif", pytest.param(".mp4", marks=pytest.mark.slow)]
+)
 def test_clips(bundles, tmp_path, suffix):
     frames = np.zeros((5, 6, 7, 3), np.uint8)
     frames[:, 2:4] = np.arange(5, dtype=np.uint8)[:, None, None, None] * 50

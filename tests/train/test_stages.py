@@ -95,7 +95,13 @@ def trained(tmp_path_factory, one_device):
     return work, folder / "masked", folder / "cache"
 
 
-@pytest.mark.parametrize("quantizer", [EMA, GRADIENT], ids=["ema", "gradient"])
+@pytest.mark.parametrize(
+    "quantizer",
+    [
+        pytest.param(EMA, id="ema"),
+        pytest.param(GRADIENT, id="gradient", marks=pytest.mark.slow),
+    ],
+)
 def test_a_resumed_tokenizer_equals_one_never_stopped(quantizer, tmp_path, one_device):
     """Bit for bit, with the k-means between the two starts' checkpoints."""
     experiment = tokenizer(quantizer)
@@ -145,7 +151,9 @@ def test_a_cache_holds_what_is_encoded_on_the_fly(trained):
         )
 
 
-@pytest.mark.parametrize("kind", ["flow", "masked"])
+@pytest.mark.parametrize(
+    "kind", ["flow", pytest.param("masked", marks=pytest.mark.slow)]
+)
 def test_a_resumed_generator_equals_one_never_stopped(kind, trained, tmp_path):
     work, _, cache = trained
     experiment = dit(kind, work, cache=str(cache))
