@@ -4,7 +4,7 @@ python -m train.ablate --config=configs/quantizers_cifar10.py \\
     --workdir=runs/quantizers_cifar10 --probe=400 \\
     --config.data.data_dir=DIR        # a TFDS data_dir with cifar10 prepared
 
-Expected: RESULTS.md has what was measured of the table.
+Expected: not measured yet.
 """
 
 from configs.quantizers import family

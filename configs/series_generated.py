@@ -5,7 +5,7 @@ python -m train.evaluate --workdir=runs/series
 
 Three channels of 256 samples, generated: 10 % missing in bursts, 1 % spikes, noise. The
 truth is known, so the score is the error to it, beside linear interpolation. Expected:
-RESULTS.md.
+not measured yet.
 """
 
 import dataclasses

@@ -5,7 +5,7 @@ python -m train.evaluate --workdir=runs/volume
 
 Nested ellipsoids with noise, generated. The score is the PSNR on held-out phantoms,
 beside k-means on blocks of 4 x 4 x 4 voxels with as many codes: equal bits. Expected:
-RESULTS.md.
+not measured yet.
 """
 
 from train.config import Optimizer, Run, StageOne, Weights

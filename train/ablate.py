@@ -11,6 +11,7 @@ after every row; the same command goes on with what is missing. --only='("a","b"
 some of the variants, overrides such as --config.run.steps=300 hold for all.
 """
 
+import dataclasses
 import json
 import math
 import shutil
@@ -58,6 +59,8 @@ def rows_of(argv) -> dict[str, StageOne]:
     path = next((a.partition("=")[2] for a in argv if a.startswith("--config=")), None)
     if path is None:
         raise BadInput("write --config=FILE, whose variants are compared")
+    if any(a.startswith("--variant") for a in argv):
+        raise BadInput("--variant is one row: write --only=('NAME',)")
     names = [BASE, *variants(path)]
     only = command.flags.get("only") or names
     for name in only:
@@ -90,6 +93,8 @@ def probe(
     contract = codec.contract
     classes = prepare(data, train=True).classes
     name = data.kind
+    # The cache holds what is not augmented.
+    data = dataclasses.replace(data, **stage_two.augmenting(data))
     experiment = StageTwo(
         name="probe",
         data=data,
@@ -129,7 +134,9 @@ def probe(
     return {f"probe_{key}": value for key, value in rows[0].items()}
 
 
-def row(experiment: StageOne, workdir: Path, flags: dict, reference) -> dict:
+def row(
+    experiment: StageOne, workdir: Path, flags: dict, reference, force: bool = False
+) -> dict:
     """One row's figures, trained where they are not on disk."""
     done = workdir / "row.json"
     wanted = {"experiment": describe(experiment), "flags": _plain(flags)}
@@ -137,7 +144,7 @@ def row(experiment: StageOne, workdir: Path, flags: dict, reference) -> dict:
         found = json.loads(done.read_text())
         if found["of"] == json.loads(json.dumps(wanted)):
             return found["figures"]
-    open_workdir(workdir, experiment)
+    open_workdir(workdir, experiment, force)
     codec = stage_one.train(experiment, workdir)
     figures = evaluate_tokenizer(
         codec, experiment, {"most": flags.get("most"), "baseline": False}
@@ -171,6 +178,12 @@ def table(rows: dict[str, dict], changes: dict[str, str]) -> str:
     columns = {
         "psnr_db": "PSNR, dB",
         "ssim": "SSIM",
+        "rmse_reconstruction": "RMSE",
+        "rmse_m": "RMSE, m",
+        "accuracy": "accuracy",
+        "si_sdr_db": "SI-SDR, dB",
+        "log_mel_nat": "log-mel, nat",
+        "kbps": "kbps",
         "usage": "usage",
         "perplexity": "perplexity",
         "bits_per_example": "bits",
@@ -189,12 +202,25 @@ def table(rows: dict[str, dict], changes: dict[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-DECIMALS = {"psnr_db": 2, "ssim": 3, "usage": 3, "probe_accuracy": 3}
+DECIMALS = {
+    "psnr_db": 2,
+    "ssim": 3,
+    "usage": 3,
+    "probe_accuracy": 3,
+    "accuracy": 3,
+    "rmse_reconstruction": 4,
+    "rmse_m": 3,
+    "si_sdr_db": 2,
+    "log_mel_nat": 3,
+    "kbps": 2,
+}
 
 
 def _cell(column: str, value) -> str:
     if value is None:
         return ""
+    if isinstance(value, list):  # a value a book
+        value = float(np.mean(value))
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return f"{value:.{DECIMALS.get(column, 1)}f}"
@@ -223,14 +249,17 @@ def main(argv=None):
             judge, train["image"], train["label"], test["image"], test["label"]
         )
     figures = {}
+    origin = parse(argv, StageOne, flags=FLAGS).experiment
     changes = {
-        name: ", ".join(diff(rows.get(BASE, base), experiment)) or "-"
+        name: ", ".join(diff(origin, experiment)) or "-"
         for name, experiment in rows.items()
     }
     command.workdir.mkdir(parents=True, exist_ok=True)
     for name, experiment in rows.items():
         say(f"row {name}")
-        figures[name] = row(experiment, command.workdir / name, flags, reference)
+        figures[name] = row(
+            experiment, command.workdir / name, flags, reference, command.force
+        )
         found = {"rows": figures, "changed": changes}
         if reference is not None:
             found["real"] = reference.figures(flags.get("samples", PROBE_SAMPLES))

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from flax.errors import FlaxError
 
 from train.coding import (
     listed,
@@ -170,7 +171,7 @@ def decodes_prefixes(codec: Codec) -> bool:
         shape = jax.eval_shape(
             lambda codes: codec.apply("decode", codec.variables, codes), one
         ).shape
-    except (ValueError, TypeError, IndexError):
+    except (ValueError, TypeError, IndexError, FlaxError):
         return False
     return shape == (1, *codec.contract.shape)
 

@@ -9,10 +9,10 @@ from train import prior as priors
 from train.coding import bundle_folder, open_tokenizer
 from train.command import parse
 from train.config import Experiment
-from train.data import prepare
 from train.data.pipeline import once
 from train.errors import BadInput
 from train.log import say
+from train.opening import examples_for
 from train.prior import Prior
 from vqdit.codec import Codec
 from vqdit.tokenizer import to_signal
@@ -26,12 +26,7 @@ def fit_prior(codec: Codec, data, most: int | None = None) -> Prior:
 
     most: examples at most, evenly spaced.
     """
-    if tuple(data.shape) != codec.contract.shape or data.kind != codec.contract.kind:
-        raise BadInput(
-            f"the tokenizer takes {codec.contract.kind} of {codec.contract.shape}, the "
-            f"data is {data.kind} of {tuple(data.shape)}"
-        )
-    examples = prepare(data, True)
+    examples = examples_for(codec, data, train=True)
     count = min(most or len(examples), len(examples))
 
     def take(rows):

@@ -37,7 +37,7 @@ from train.validate import validate
 from train.workdir import open_workdir
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-SCALES = (1.0, 1.2, 1.4, 2.0, 3.0)
+SCALES = (1.0, 1.25, 1.4, 2.0, 3.0)
 FLAGS = {"out": str, "fresh": bool}
 
 

@@ -17,8 +17,8 @@ SAMPLES = 1000
 SETTINGS = {
     "flow": {"scale": 1.4, "sampler": {"steps": 25, "solver": DDIM(eta=0.5)}},
     "masked": {
-        "scale": 1.2,
-        "sampler": {"steps": 8, "solver": Confidence()},
+        "scale": 1.25,
+        "sampler": {"steps": 10, "solver": Confidence(noise=6.0)},
     },
 }
 # What the demo is accepted by: figure -> bar.

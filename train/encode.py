@@ -4,6 +4,7 @@ python -m train.encode --bundle=runs/tok --config=configs/cifar10_dit.py \\
     --out=runs/cache
 """
 
+import math
 from pathlib import Path
 
 import jax
@@ -12,17 +13,18 @@ from tqdm import tqdm
 
 from train.command import parse
 from train.config import Experiment
-from train.data import Signals, prepare
+from train.data import Signals
 from train.data.cache import write_cache
 from train.data.pipeline import once
 from train.errors import BadInput, run
 from train.log import say
-from train.opening import open_bundle
+from train.opening import examples_for, open_bundle
 from vqdit.codec import Codec
 from vqdit.describe import describe
 from vqdit.tokenizer import to_signal
 
-BATCH = 256
+# Examples encoded at a time, and the values that they may have in all.
+BATCH, VALUES = 256, 2**24
 
 
 def encode(codec: Codec, data: Signals, folder: Path, train: bool = True) -> int:
@@ -32,14 +34,9 @@ def encode(codec: Codec, data: Signals, folder: Path, train: bool = True) -> int
     is augmented. Returns how many. Raises BadInput when the tokenizer
     does not fit the data.
     """
-    want, have = codec.contract, (data.kind, data.shape)
-    if (want.kind, want.shape) != have:
-        raise BadInput(
-            f"the tokenizer takes {want.kind} {want.shape}, the data gives {data.kind} "
-            f"{data.shape}; write data of its kind and shape"
-        )
-    examples = prepare(data, train)
+    examples = examples_for(codec, data, train)
     count = len(examples)
+    batch_size = max(1, min(BATCH, VALUES // math.prod(data.shape)))
 
     @jax.jit
     def both(variables, signal):
@@ -50,8 +47,8 @@ def encode(codec: Codec, data: Signals, folder: Path, train: bool = True) -> int
         return out
 
     def records():
-        in_order = once(examples.take, count, BATCH, threads=data.threads)
-        for batch in tqdm(in_order, "encoding", -(-count // BATCH)):
+        in_order = once(examples.take, count, batch_size, threads=data.threads)
+        for batch in tqdm(in_order, "encoding", -(-count // batch_size)):
             out = jax.device_get(both(codec.variables, batch[data.kind]))
             for i in np.flatnonzero(batch["valid"]):
                 record = {name: value[i] for name, value in out.items()}

@@ -44,8 +44,8 @@ FLAGS = {
 def evaluate_generator(generator, experiment: StageTwo, flags: dict) -> dict:
     """Accuracy, Fréchet distance and memorisation over guidance scales."""
     data, classes = experiment.data, generator.module.classes
-    if not classes:
-        raise BadInput("this generator has no classes: nothing here can judge it")
+    if not classes or data.kind != "image":
+        raise BadInput("only generators of labelled images can be judged here")
     train, test = whole(data, train=True), whole(data, train=False)
     say("training the judge on real pictures")
     judge = train_classifier(

@@ -54,7 +54,8 @@ def score_tokenizer(
     PSNR and SSIM of the 8-bit pictures, usage and perplexity of the codes over all
     held-out codes, and beside them k-means on patches of `patch` pixels a side, by
     default as many as the tokenizer has tokens, with as many codes: equal bits. That
-    baseline is left out without `train` pictures to fit it on.
+    baseline is left out without `train` pictures to fit it on, and for codes that do
+    not tile the picture.
     """
     x, codes = reconstruct(codec, heldout)
     figures = {
@@ -72,8 +73,10 @@ def score_tokenizer(
         for name in ("usage", "perplexity"):
             books = [figures[f"{name}_{i}"] for i in range(len(contract.codes))]
             figures[name] = float(np.mean(books))
-        patch = patch or contract.shape[0] // contract.grid[0]
-        if train is not None and len(contract.codes) == 1:
+        sides, grid = contract.shape[:-1], contract.code_grid
+        patch = patch or sides[0] // grid[0]
+        fits = patch and tuple(patch * cell for cell in grid) == sides
+        if train is not None and len(contract.codes) == 1 and fits:
             try:
                 baseline = patch_kmeans(train, heldout, patch, contract.codes[0])
             except BadInput as error:  # too few pictures for as many codes

@@ -14,14 +14,13 @@ import numpy as np
 from train import pictures
 from train.command import parse
 from train.config import StageTwo
-from train.data import batches
-from train.data import prepare as examples_of
+from train.data import Signals, batches
 from train.data.cache import LatentCache
 from train.errors import BadInput, run
 from train.launch import launch
 from train.log import say
 from train.loop import Hook
-from train.opening import open_bundle
+from train.opening import examples_for, open_bundle
 from train.optim import learning_rate, make
 from train.pictures_of import show_augmented
 from train.sharding import DIT_RULES
@@ -126,16 +125,25 @@ def load_tokenizers(experiment: StageTwo) -> dict[str, Codec]:
     return codecs
 
 
+def augmenting(data: Signals) -> dict:
+    """Fields of the data that augment it -> their values that do not."""
+    plain = {"flip": (True, False), "crop": ("random", "center")}
+    found = {
+        name: to for name, (of, to) in plain.items() if getattr(data, name, to) == of
+    }
+    return found | ({"augment": None} if getattr(data, "augment", None) else {})
+
+
 def open_cache(experiment: StageTwo, codecs: dict[str, Codec]) -> LatentCache:
     """The experiment's latent cache. Raises BadInput when it is another tokenizer's."""
     cache = LatentCache(experiment.cache)
     (name, codec), *others = codecs.items()
     if others:
         raise BadInput("cache holds one stream; leave it out to encode on the fly")
-    if experiment.data.flip or experiment.data.crop != "center":
+    for field, plain in augmenting(experiment.data).items():
         raise BadInput(
-            "cache holds centre crops, unflipped: write data.flip=False and "
-            "data.crop=center, or leave cache out to encode on the fly"
+            f"cache holds examples that are not augmented: write data.{field}={plain}, "
+            f"or leave cache out to encode on the fly"
         )
     try:
         made_under = rebuild(cache.contract["tokenizer"])
@@ -215,7 +223,7 @@ def prepare(experiment: StageTwo):
     if experiment.cache is not None:
         source = open_cache(experiment, codecs)
     else:
-        source = examples_of(experiment.data, train=True)
+        source = examples_for(next(iter(codecs.values())), experiment.data, train=True)
     classes = experiment.model.classes
     if classes and source.classes and source.classes != classes:
         raise BadInput(

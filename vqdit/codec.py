@@ -64,15 +64,15 @@ class Codec:
         self.variables = jax.tree.map(jnp.asarray, variables)
 
     def from_raw(self, raw: Num[Array | np.ndarray, "*b c"]) -> Float[Array, "*b c"]:
-        """Raw values in their own unit (uint8 pixels too) -> the signal `encode` takes.
+        """Raw values in their own unit -> the signal that `encode` takes.
 
+        Without a normalisation uint8 means pixels, and floats are the signal already.
         What is not finite stays so: clean it first.
         """
-        x = to_signal(raw)
         if not self.contract.scale:
-            return x
+            return to_signal(raw)
         offset, scale = self._affine()
-        return (x - offset) / scale
+        return (jnp.asarray(raw, jnp.float32) - offset) / scale
 
     def to_raw(self, x: Float[Array | np.ndarray, "*b c"]) -> Float[Array, "*b c"]:
         """The inverse of `from_raw`, as floats."""

@@ -203,7 +203,7 @@ def test_the_training_set_is_counted_once(tmp_path, capsys):
     )
     compress.main([*again, "--force"])
     line = refused(compress, [*again, "--force", "--config.data.size=9"], capsys)
-    assert "the tokenizer takes image of (8, 8, 1), the data is image of (9, 9" in line
+    assert "the tokenizer takes image (8, 8, 1), the data gives image (9, 9" in line
 
 
 def test_sound(bundles, tmp_path, capsys):

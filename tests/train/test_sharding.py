@@ -136,7 +136,8 @@ def test_state_is_born_in_place_with_the_same_values():
     born = create_state(toy.new_state, toy.RULES, mesh)
     assert born.params["up"]["kernel"].sharding.spec == P("fsdp", "tensor")
     toy_state = jax.jit(toy.new_state)()
-    toy.same(born, toy_state)
+    # Two programs of one initialisation: another partition may round otherwise.
+    toy.same(born, toy_state, atol=1e-7)
     # Its average is not the parameters' own buffer: it can be donated.
     jax.jit(lambda s: jax.tree.map(lambda x: x, s), donate_argnums=0)(born)
 
@@ -189,7 +190,7 @@ def test_dit_step_is_the_same_on_any_mesh(mesh, options):
     mesh = make_mesh(mesh)
     many = create_state(init, DIT_RULES, mesh)
     one = jax.jit(init)()
-    toy.same(many, one)
+    toy.same(many, one, atol=1e-6)
     layout = state_sharding(many, DIT_RULES, mesh)
     step = make_step(objective, tx)
     spread = jax.jit(step, out_shardings=(layout, None))

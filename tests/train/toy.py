@@ -75,10 +75,17 @@ def batches(start=0, count=10**9):
     return (new_batch(i) for i in range(start, start + count))
 
 
-def same(a, b):
-    """Raises unless two trees are equal bit for bit, typed keys included."""
+def same(a, b, atol=0.0):
+    """Raises unless two trees are equal bit for bit, typed keys included.
+
+    atol: absolute difference that floats may have.
+    """
     assert jax.tree.structure(a) == jax.tree.structure(b)
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             x, y = jax.random.key_data(x), jax.random.key_data(y)
-        np.testing.assert_array_equal(np.asarray(x), np.asarray(y), strict=True)
+        x, y = np.asarray(x), np.asarray(y)
+        if atol and np.issubdtype(x.dtype, np.floating):
+            np.testing.assert_allclose(x, y, rtol=0, atol=atol, strict=True)
+        else:
+            np.testing.assert_array_equal(x, y, strict=True)

@@ -92,7 +92,9 @@ def over_books(metrics: Sequence[dict[str, Array]]) -> dict[str, Array]:
     out = {name: sum(m[name] for m in metrics) / len(metrics) for name in metrics[0]}
     if "revived" in out:
         out["revived"] = sum(m["revived"] for m in metrics)
-    worst = [m.get("usage_min", m["usage"]) for m in metrics]
+    worst = [m.get("usage_min", m.get("usage")) for m in metrics]
+    if worst[0] is None:  # a book need not count
+        return out
     return out | {"usage_min": jnp.stack(worst).min()}
 
 
