@@ -64,7 +64,7 @@ def test_a_sample_is_the_same_on_eight_devices(guided, everyone):
     batch = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
     many = guided(KEY, jax.device_put(IDS, batch), LABEL)["image"]
     assert len(many.sharding.device_set) == 8
-    np.testing.assert_allclose(many, everyone, atol=1e-5)
+    np.testing.assert_allclose(many, everyone, atol=1e-4)
 
 
 def test_scale_one_is_no_guidance(guided, unguided, everyone):
