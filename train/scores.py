@@ -10,6 +10,7 @@ from train.baselines import patch_kmeans
 from train.classifier import Judge
 from train.errors import BadInput
 from train.sample import draw_all
+from train.scores_signals import rebuild
 from vqdit.codec import Codec
 from vqdit.generator import Generator
 from vqdit.metrics import (
@@ -21,26 +22,15 @@ from vqdit.metrics import (
     statistics,
     usage,
 )
-from vqdit.tokenizer import to_signal, to_uint8
-
-CHUNK = 256
+from vqdit.tokenizer import to_uint8
 
 
 def reconstruct(
     codec: Codec, image: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """uint8 pictures -> (uint8 reconstructions, codes or None), in chunks."""
-    pixels, codes = [], []
-    for start in range(0, len(image), CHUNK):
-        part = image[start : start + CHUNK]
-        short = CHUNK - len(part) if start else 0
-        whole = np.concatenate([part, np.repeat(part[-1:], short, axis=0)])
-        q = codec.encode(to_signal(whole))
-        x = to_uint8(codec.decode(q.latents if q.codes is None else q.codes))
-        pixels.append(np.asarray(x)[: len(part)])
-        if q.codes is not None:
-            codes.append(np.asarray(q.codes)[: len(part)])
-    return np.concatenate(pixels), np.concatenate(codes) if codes else None
+    x, codes = rebuild(codec, image)
+    return np.asarray(to_uint8(x)), codes
 
 
 def score_tokenizer(

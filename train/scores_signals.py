@@ -19,7 +19,7 @@ from vqdit.codec import Codec
 from vqdit.metrics import perplexity, psnr, psnr_per_image, ssim, usage
 from vqdit.tokenizer import to_uint8
 
-VALUES = 2**22  # of a signal, encoded at a time
+CHUNK, VALUES = 256, 2**22  # signals coded at a time, and their values in all
 CLIPS = 512  # of video that are scored unless asked for more
 
 
@@ -27,7 +27,7 @@ def rebuild(
     codec: Codec, x: Float[np.ndarray, "n *shape c"]
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """(reconstructions, codes or None) of signals or pixels, in chunks."""
-    chunk = max(1, VALUES // math.prod(x.shape[1:]))
+    chunk = max(1, min(CHUNK, VALUES // math.prod(x.shape[1:])))
     signals, codes = [], []
     for low in range(0, len(x), chunk):
         part = x[low : low + chunk]

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -228,6 +228,16 @@ def check_split(data: Any) -> None:
             )
     if data.threads < 0:
         raise BadInput(f"data.threads={data.threads}: write 0 or more")
+
+
+def check_choices(data: Any, **choices: Any) -> None:
+    """Texts that are none of the Literal each field may be, refused by name."""
+    for field, words in choices.items():
+        if getattr(data, field) not in get_args(words):
+            raise BadInput(
+                f"data.{field}={getattr(data, field)!r}: write "
+                f"{' or '.join(get_args(words))}"
+            )
 
 
 def check_sizes(data: Any, **least: int) -> None:

@@ -4,13 +4,20 @@ import dataclasses
 import functools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from train.data.augment import Draws, RangeAugment
-from train.data.files import Files, check_sizes, check_split, listed, load_arrays
+from train.data.files import (
+    Files,
+    check_choices,
+    check_sizes,
+    check_split,
+    listed,
+    load_arrays,
+)
 from train.data.generated import rng, scene
 from train.data.images import Unreadable
 from train.data.normalise import Rule, normaliser, statistics_of
@@ -55,12 +62,7 @@ class Ranges(Signals):
     threads: int = 4
 
     def __post_init__(self):
-        for field, words in (("name", Name), ("normalise", Rule)):
-            if getattr(self, field) not in get_args(words):
-                raise BadInput(
-                    f"data.{field}={getattr(self, field)!r}: write "
-                    f"{' or '.join(get_args(words))}"
-                )
+        check_choices(self, name=Name, normalise=Rule)
         check_sizes(self, rows=1, azimuth=1, channels=1, examples=8, noise=0)
         if not self.far > 0:
             raise BadInput(f"data.far={self.far}: write metres, above 0")

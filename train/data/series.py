@@ -4,14 +4,14 @@ import dataclasses
 import functools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from train.data.augment import Draws, SeriesAugment
 from train.data.clean import UNCLEANED, Cleaned, Cleaning, clean
-from train.data.files import Files, check_sizes, check_split, listed
+from train.data.files import Files, check_choices, check_sizes, check_split, listed
 from train.data.generated import rng, sensor_series
 from train.data.normalise import Rule, normaliser, statistics_of
 from train.data.signals import Batch, Signals
@@ -75,12 +75,7 @@ class Series(Signals):
     threads: int = 4
 
     def __post_init__(self):
-        for field, words in (("name", Name), ("normalise", Rule)):
-            if getattr(self, field) not in get_args(words):
-                raise BadInput(
-                    f"data.{field}={getattr(self, field)!r}: write "
-                    f"{' or '.join(get_args(words))}"
-                )
+        check_choices(self, name=Name, normalise=Rule)
         check_sizes(self, length=2, channels=1, stride=0, examples=8, rate=0, noise=0)
         for field in ("missing", "spikes"):
             if not 0 <= getattr(self, field) < 1:

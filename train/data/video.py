@@ -3,14 +3,21 @@
 import dataclasses
 import functools
 from pathlib import Path
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageSequence
 
 from train.data.augment import Draws, ImageAugment
-from train.data.files import FRAMES, Files, check_sizes, check_split, listed
+from train.data.files import (
+    FRAMES,
+    Files,
+    check_choices,
+    check_sizes,
+    check_split,
+    listed,
+)
 from train.data.generated import digit_pictures, moving_digits, rng
 from train.data.images import Unreadable, decode, fit
 from train.data.signals import Batch, Signals
@@ -61,10 +68,7 @@ class Video(Signals):
     threads: int = 4
 
     def __post_init__(self):
-        if self.name not in get_args(Name):
-            raise BadInput(
-                f"data.name={self.name!r}: write {' or '.join(get_args(Name))}"
-            )
+        check_choices(self, name=Name)
         check_sizes(self, frames=1, size=1, stride=0, digits=1, examples=10, rate=0)
         if self.channels not in (1, 3):
             raise BadInput(f"data.channels={self.channels}: write 1 (grey) or 3 (RGB)")

@@ -5,13 +5,20 @@ import functools
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from train.data.augment import Draws, VolumeAugment
-from train.data.files import Files, check_sizes, check_split, listed, load_arrays
+from train.data.files import (
+    Files,
+    check_choices,
+    check_sizes,
+    check_split,
+    listed,
+    load_arrays,
+)
 from train.data.generated import phantom, rng
 from train.data.images import Unreadable
 from train.data.normalise import Rule, normaliser, statistics_of
@@ -60,15 +67,7 @@ class Volumes(Signals):
     threads: int = 4
 
     def __post_init__(self):
-        if self.name not in get_args(Name):
-            raise BadInput(
-                f"data.name={self.name!r}: write {' or '.join(get_args(Name))}"
-            )
-        if self.normalise not in get_args(Rule):
-            raise BadInput(
-                f"data.normalise={self.normalise!r}: write "
-                f"{' or '.join(get_args(Rule))}"
-            )
+        check_choices(self, name=Name, normalise=Rule)
         if len(self.size) != 3 or min(self.size) < 1:
             raise BadInput(f"data.size={self.size}: write (d, h, w), each at least 1")
         if self.window and (len(self.window) != 2 or self.window[0] >= self.window[1]):
