@@ -89,15 +89,12 @@ def evaluate_tokenizer(codec: Codec, experiment: Experiment, flags: dict) -> dic
         return score_audio(codec, experiment.data, flags)
     if figures := score_signals(codec, experiment.data, flags):
         return figures
-    most = flags.get("most")
-    if not flags.get("baseline", True):
-        heldout = whole(experiment.data, train=False, count=most)["image"]
-        return score_tokenizer(codec, None, heldout)[0]
-    # The k-means baseline reads no more than its own sample of patches.
-    enough = -(-SAMPLE // math.prod(codec.contract.grid))
-    train = whole(experiment.data, train=True, count=min(most or enough, enough))[
-        "image"
-    ]
+    most, train = flags.get("most"), None
+    if flags.get("baseline", True):
+        # The k-means baseline reads no more than its own sample of patches.
+        enough = -(-SAMPLE // math.prod(codec.contract.grid))
+        count = min(most or enough, enough)
+        train = whole(experiment.data, train=True, count=count)["image"]
     heldout = whole(experiment.data, train=False, count=most)["image"]
     return score_tokenizer(codec, train, heldout)[0]
 
