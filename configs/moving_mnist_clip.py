@@ -16,12 +16,12 @@ from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
 
 SHAPE = {
     "channels": 32,
-    "multipliers": (1, 2, 2),
+    "multipliers": (1, 2),
     "blocks": 1,
     "mid_attention": False,
     "dims": 3,
-    "strides": ((2, 2, 2), (1, 2, 2)),
-    "patch": 2,
+    "strides": ((1, 2, 2),),
+    "patch": 4,
 }
 
 CONFIG = StageOne(
@@ -34,5 +34,5 @@ CONFIG = StageOne(
     ),
     losses=Weights(pixel="l2"),
     optimizer=Optimizer(peak_lr=2e-3, schedule="cosine", warmup=50, b2=0.99, ema=0.99),
-    run=Run(steps=1500, batch=8, save_every=250),
+    run=Run(steps=700, batch=8, save_every=350),
 )

@@ -17,7 +17,7 @@ from vqdit.quantizers import FSQ, EMAVectorQuantizer
 from vqdit.tokenizer import CausalDecoder, CausalEncoder, Tokenizer
 
 SHAPE = {
-    "channels": 32,
+    "channels": 16,
     "multipliers": (1, 2, 2),
     "blocks": 1,
     "strides": ((2, 2, 2), (2, 1, 1)),
@@ -34,7 +34,7 @@ CONFIG = StageOne(
     ),
     losses=Weights(pixel="l2"),
     optimizer=Optimizer(peak_lr=2e-3, schedule="cosine", warmup=50, b2=0.99, ema=0.99),
-    run=Run(steps=1500, batch=8, save_every=250),
+    run=Run(steps=700, batch=8, save_every=350),
 )
 
 VARIANTS = {

@@ -18,10 +18,20 @@ CONFIG = StageOne(
     data=Images(name="cifar10", size=32, channels=3, flip=True, threads=1),
     model=Tokenizer(
         encoder=ConvEncoder(
-            channels=16, multipliers=(1, 2, 4), blocks=1, mid_attention=False, out=64
+            channels=32,
+            multipliers=(1, 2),
+            blocks=1,
+            mid_attention=False,
+            patch=2,
+            out=64,
         ),
         decoder=ConvDecoder(
-            channels=16, multipliers=(1, 2, 4), blocks=1, mid_attention=False, out=3
+            channels=32,
+            multipliers=(1, 2),
+            blocks=1,
+            mid_attention=False,
+            patch=2,
+            out=3,
         ),
         quantizer=EMAVectorQuantizer(
             num_codes=1024, dim=8, decay=0.97, start="kmeans", window=65_536

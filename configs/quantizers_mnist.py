@@ -18,10 +18,20 @@ CONFIG = StageOne(
     data=Images(name="mnist", size=28, channels=1, threads=1),
     model=Tokenizer(
         encoder=ConvEncoder(
-            channels=8, multipliers=(1, 2, 4), blocks=1, mid_attention=False, out=32
+            channels=16,
+            multipliers=(1, 2),
+            blocks=1,
+            mid_attention=False,
+            patch=2,
+            out=32,
         ),
         decoder=ConvDecoder(
-            channels=8, multipliers=(1, 2, 4), blocks=1, mid_attention=False, out=1
+            channels=16,
+            multipliers=(1, 2),
+            blocks=1,
+            mid_attention=False,
+            patch=2,
+            out=1,
         ),
         quantizer=EMAVectorQuantizer(
             num_codes=512, dim=4, decay=0.97, start="kmeans", window=32_768

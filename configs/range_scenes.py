@@ -13,8 +13,9 @@ from vqdit.quantizers import FSQ
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
 
 SHAPE = {
-    "channels": 16,
-    "multipliers": (1, 2, 2),
+    "channels": 32,
+    "multipliers": (1, 2),
+    "patch": 2,
     "blocks": 1,
     "mid_attention": False,
     "wrap": (False, True),

@@ -18,16 +18,18 @@ CONFIG = StageOne(
     data=Volumes(name="phantoms", size=(24, 24, 24), examples=1024, threads=1),
     model=Tokenizer(
         encoder=ConvEncoder(
-            channels=8,
-            multipliers=(1, 2, 4),
+            channels=32,
+            multipliers=(1, 2),
+            patch=2,
             blocks=1,
             mid_attention=False,
             out=32,
             dims=3,
         ),
         decoder=ConvDecoder(
-            channels=8,
-            multipliers=(1, 2, 4),
+            channels=32,
+            multipliers=(1, 2),
+            patch=2,
             blocks=1,
             mid_attention=False,
             out=1,
