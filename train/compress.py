@@ -6,7 +6,9 @@ python -m train.compress --fit --workdir=runs/tok
 The second counts the codes of the training set once, and lays the counts beside the
 bundle: files are smaller for it, small ones much. Their readers need it too.
 
-Options: --books=n keeps the first n books of a residual tokenizer; --overlap=n lets
+Options: --books=n keeps the first n books of a residual tokenizer, or the first n
+scales of a multi-scale one, whose training never leaves scales out, so that quality
+suffers more; --overlap=n lets
 neighbouring tiles share n samples and blends them; --resample takes files of another
 rate; --peak=p brings sounds to this level before (0.9, 0 leaves them) and back after;
 --force replaces files that are there. Any size goes: waveforms whole where the
@@ -19,9 +21,7 @@ import dataclasses
 import math
 from pathlib import Path
 
-import jax
 import numpy as np
-from flax.errors import FlaxError
 
 from train.coding import (
     listed,
@@ -38,7 +38,7 @@ from train.errors import BadInput, run
 from train.layout import Opened
 from train.media import PIXELS, Kind
 from train.pictures import write_bytes
-from vqdit.codec import Codec
+from train.prefixes import decodes_prefixes
 from vqdit.metrics import code_counts
 
 SUFFIX = ".vqd"
@@ -60,7 +60,7 @@ PEAK = 0.9  # as sounds are trained on, see train.data.clean_audio
 class Settings:
     """How files are coded: the program's options of these names."""
 
-    books: int
+    books: int  # or scales
     overlap: int = 0
     resample: bool = False
     peak: float = 0.0
@@ -115,16 +115,17 @@ def compressed(
     layout = opened.layout(
         (length or shape[0], *shape[1:]), settings.overlap, opened.whole
     )
-    codes = layout.encode(planes)[..., : settings.books]
-    counts = contract.codes[: settings.books]
-    coder = choose(codes, counts, opened.prior)
-    payload = encode(codes, counts, coder, opened.prior)
+    prefixes, books = opened.prefixes, settings.books
+    codes = prefixes.cut(layout.encode(planes), books)
+    counts, prior = prefixes.code_counts(books), prefixes.prior(opened.prior, books)
+    coder = choose(codes, counts, prior)
+    payload = encode(codes, counts, coder, prior)
     header = Header(
         kind=contract.kind,
         suffix=signal.suffix,
         bundle=bundle_name(contract.fingerprint),
         shape=shape,
-        books=settings.books,
+        books=books,
         coder=coder,
         prior=opened.prior.name if coder.needs_prior else b"",
         rate=signal.rate,
@@ -149,31 +150,22 @@ def compressed(
 
 
 def check_books(opened: Opened, books: int | None) -> int:
-    """How many books are kept: all, or the first few of a residual tokenizer."""
-    have = len(opened.contract.codes)
+    """How many books or scales are kept: all, or the first few where those decode."""
+    prefixes = opened.prefixes
+    have = prefixes.count
     if books is None or books == have:
         return have
     if not 1 <= books <= have:
-        raise BadInput(f"--books={books}: the tokenizer has {have}; write 1 to {have}")
+        raise BadInput(
+            f"--books={books}: the tokenizer has {have} {prefixes.word}; write 1 to "
+            f"{have}"
+        )
     if not decodes_prefixes(opened.codec):
         raise BadInput(
             f"--books={books}: the tokenizer's {have} books are not residual, all are "
             f"needed; leave --books out"
         )
     return books
-
-
-def decodes_prefixes(codec: Codec) -> bool:
-    """Whether the first few books alone decode to a signal."""
-    grid = codec.contract.code_grid
-    one = jax.ShapeDtypeStruct((1, *grid, 1), np.int32)
-    try:
-        shape = jax.eval_shape(
-            lambda codes: codec.apply("decode", codec.variables, codes), one
-        ).shape
-    except (ValueError, TypeError, IndexError, FlaxError):
-        return False
-    return shape == (1, *codec.contract.shape)
 
 
 def _resampled(opened: Opened, rate: float) -> bool:
@@ -199,7 +191,7 @@ def main(argv=None):
     if command.workdir:
         raise BadInput("--workdir goes with --fit; write --bundle=DIR")
     opened = open_bundle(flags.get("bundle"))
-    kind, contract = opened.kind, opened.contract
+    kind = opened.kind
     settings = _settings(opened, flags)
     books = settings.books
     paths = listed(command.inputs, kind.suffixes)
@@ -211,12 +203,13 @@ def main(argv=None):
             layout = opened.layout(planes.shape[1:], settings.overlap, opened.whole)
             most = max(most, layout.count)
     opened = opened.batched(most)
-    done, counts = [], [np.zeros(k, np.int64) for k in contract.codes[:books]]
+    kept = opened.prefixes.code_counts(books)
+    done, counts = [], [np.zeros(k, np.int64) for k in kept]
     with watch(paths, "coding") as bar:
         for path in bar:
             data, figures, codes = compressed(opened, path, settings)
             done.append((data, figures))
-            for book, k in enumerate(contract.codes[:books]):
+            for book, k in enumerate(kept):
                 counts[book] += code_counts(codes[..., book], k)
     for path, out, (data, figures) in zip(paths, outs, done, strict=True):
         write_bytes(out, data)

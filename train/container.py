@@ -8,7 +8,7 @@
     rate                   varint, bytes of it (0 or 8), and a double: samples a second
     length                 varint, samples along the first axis as coded, 0 as in shape
     overlap                varint, samples that neighbouring tiles share
-    books                  varint, how many were kept
+    books                  varint, how many were kept, or of how many scales
     coder                  1, model, power, and whether it passed whole (layout.py)
     prior                  4, its name, for a coder that needs one
     extra                  varint, bytes of it, and what else the kind keeps

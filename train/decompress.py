@@ -46,13 +46,15 @@ def _codes(opened: Opened, header: Header, payload: bytes) -> np.ndarray:
             f"it was coded under prior.npz {header.prior.hex()} and the bundle has "
             f"{have}; put the one that it was coded under into the bundle"
         )
-    counts = contract.codes[: header.books]
+    prefixes, books = opened.prefixes, header.books
     try:
-        if header.kind != contract.kind or header.books > len(contract.codes):
-            raise ValueError("kind or books are not the bundle's")
+        if header.kind != contract.kind or books > prefixes.count:
+            raise ValueError(f"kind or {prefixes.word} are not the bundle's")
         layout = opened.layout(header.coded_shape, header.overlap, header.whole)
         parts = layout.count * opened.kind.count(header.shape[-1], contract.shape[-1])
-        codes = decode(payload, parts, layout.places, counts, header.coder, prior)
+        places = prefixes.places(layout.places, books)
+        counts, prior = prefixes.code_counts(books), prefixes.prior(prior, books)
+        codes = decode(payload, parts, places, counts, header.coder, prior)
         if checksum_of_codes(codes) != header.codes:
             raise ValueError("its codes are not those that were written")
     except (ValueError, MemoryError) as error:

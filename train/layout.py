@@ -13,6 +13,7 @@ import numpy as np
 
 from train.container import Header
 from train.media import PIXELS, Kind
+from train.prefixes import Prefixes, prefixes
 from train.prior import Prior
 from train.tiles import Tiling
 from vqdit.codec import Codec
@@ -45,7 +46,9 @@ class InTiles:
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Codes -> raw planes, float32."""
         contract = self.codec.contract
-        codes = codes.reshape(-1, *contract.code_grid, codes.shape[-1])
+        # The first scales of a multi-scale tokenizer have fewer places, in a row.
+        grid = contract.code_grid if codes.shape[1] == self.places else (-1,)
+        codes = codes.reshape(len(codes), *grid, codes.shape[-1])
 
         def tiles(of_plane):
             for start in range(0, len(of_plane), self.batch):
@@ -108,11 +111,18 @@ class Opened:
         return self.codec.contract
 
     @property
+    def prefixes(self) -> Prefixes:
+        """What less than all of its codes decodes."""
+        return prefixes(self.codec)
+
+    @property
     def whole(self) -> bool:
         """Whether signals go through in one."""
         module = self.codec.module
         if len(self.contract.shape) != 2 or module.front is not None:
             return False
+        if self.contract.code_grid != self.contract.grid:
+            return False  # a code is of the whole example, not of a stretch of it
         try:
             return bool(module.encoder.context and module.decoder.context)
         except (AttributeError, ValueError):

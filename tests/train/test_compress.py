@@ -20,12 +20,15 @@ from train.coding import KINDS, open_bundle
 from train.compress import Settings
 from train.container import unpack
 from train.data import whole
+from train.entropy import choose, decode, encode
 from train.errors import BadInput, run
 from train.media import Signal
+from train.prefixes import prefixes
 from train.tiles import Tiling
 from train.workdir import open_workdir
-from vqdit import FSQ, Codec, ConvDecoder, ConvEncoder, Tokenizer
+from vqdit import FSQ, Codec, ConvDecoder, ConvEncoder, Tokenizer, VectorQuantizer
 from vqdit.bundle import contract_of
+from vqdit.quantizers import MultiScaleQuantizer
 from vqdit.quantizers.residual_fsq import ResidualFSQ
 from vqdit.tokenizer import WaveDecoder, WaveEncoder, to_uint8
 
@@ -151,9 +154,75 @@ def test_fewer_books_make_a_smaller_file_and_decode(bundles, tmp_path):
     first = all_codes[:1, :, :1].reshape(1, 2, 2, 1)
     expected = to_uint8(opened.codec.decode(first))[0]
     np.testing.assert_array_equal(pixels(found)[:4, :4], expected)
-    for asked, words in ((0, "write 1 to 3"), (4, "the tokenizer has 3; write 1 to 3")):
+    for asked, words in (
+        (0, "write 1 to 3"),
+        (4, "the tokenizer has 3 books; write 1 to 3"),
+    ):
         with pytest.raises(BadInput, match=f"--books={asked}: .*{words}"):
             compress.check_books(opened, asked)
+
+
+def multi_scale() -> Codec:
+    """(8, 8, 1) pictures <-> codes at scales 1, 2 and 4."""
+    small = {"channels": 4, "multipliers": (1, 1), "blocks": 1, "mid_attention": False}
+    module = Tokenizer(
+        ConvEncoder(**small, out=4),
+        ConvDecoder(**small, out=1),
+        MultiScaleQuantizer(VectorQuantizer(7, 2), (1, 2, 4), phis=2),
+    )
+    variables = drawn(module, jnp.zeros((1, 8, 8, 1)))
+    signal = {"kind": "image", "shape": (8, 8, 1), "code_grid": (21,)}
+    contract = contract_of(module, signal, (4, 4), (0, 0), (1, 1), variables)
+    return Codec(module, variables, contract)
+
+
+@pytest.mark.parametrize("prior", [False, True])
+def test_the_first_scales_are_what_the_quantizer_makes_of_them(tmp_path, prior):
+    codec, folder = multi_scale(), tmp_path / "scales"
+    vqdit.bundle.save(folder, codec)
+    if prior:
+        # Every scale has codes of its own, so that tables of places pay.
+        source = np.random.default_rng(0)
+        training = source.integers(0, 7, (2000, 21, 1)) * (np.arange(21) % 3)[:, None]
+        found = priors.fit([training % 7], (7,), codec.contract.fingerprint)
+        priors.save(folder, found)
+    path = picture(tmp_path / "a.png", 8, 16)
+    opened = open_bundle(folder, batch=1)
+    assert (opened.prior is not None) == prior
+    x = codec.from_raw(pixels(path).reshape(8, 2, 8).swapaxes(0, 1)[..., None])
+    codes = np.asarray(codec.encode(x).codes)
+    sizes = []
+    for scales, end in ((1, 1), (2, 5), (3, 21)):
+        data, _, kept = compress.compressed(opened, path, Settings(scales))
+        np.testing.assert_array_equal(kept, codes[:, :end])
+        (tmp_path / "a.vqd").write_bytes(data)
+        header, back = decompress.codes_of(opened, tmp_path / "a.vqd")
+        np.testing.assert_array_equal(back, kept)
+        sizes.append(len(data))
+        # The quantizer's own decoding of the prefix, and the decoder after it.
+        tokenizer, variables = codec.module, codec.variables
+        q = tokenizer.apply(variables, jnp.asarray(kept), method="decode_codes")
+        expected = to_uint8(tokenizer.apply(variables, q, method="decode"))
+        expected = np.concatenate(list(np.asarray(expected)[..., 0]), axis=1)
+        mine = opened.rebuild(header, back)[..., 0].astype(int)
+        np.testing.assert_allclose(mine, expected, atol=1)  # jitted, and not
+    assert sizes[0] < sizes[1] < sizes[2]
+    assert compress.check_books(opened, 2) == 2
+    with pytest.raises(BadInput, match="--books=4: .* has 3 scales; write 1 to 3"):
+        compress.check_books(opened, 4)
+
+
+def test_a_prior_is_cut_to_the_places_that_are_kept():
+    codec = multi_scale()
+    training = np.arange(21)[None, :, None].repeat(50, 0) % 7
+    prior = priors.fit([training], (7,), codec.contract.fingerprint)
+    cut = prefixes(codec).prior(prior, 2)
+    assert prior.counts[0].shape == (21, 7) and cut.counts[0].shape == (5, 7)
+    codes = training[:3, :5]
+    coder = choose(codes, (7,), cut)
+    assert coder.name == "placed"
+    payload = encode(codes, (7,), coder, cut)
+    np.testing.assert_array_equal(decode(payload, 3, 5, (7,), coder, cut), codes)
 
 
 def test_colour_through_a_grey_tokenizer(bundles, tmp_path):
@@ -450,7 +519,7 @@ def test_what_cannot_be_compressed_is_one_line(bundles, tmp_path, capsys):
         ([tmp_path / "silent.wav", audio, out], "silent.wav: holds no samples"),
         ([good, tmp_path / "cut.png", image, out], "cut.png: "),
         ([good, tmp_path / "good.webp", image, out], "would both become .*good.vqd"),
-        ([good, image, out, "--books=4"], "--books=4: the tokenizer has 3"),
+        ([good, image, out, "--books=4"], "--books=4: the tokenizer has 3 books"),
         ([good, image, out, "--overlap=4"], "--overlap=4: write 0 to 3"),
         ([good, image, out, "--peak=0.5"], "--peak=0.5: of sounds, write a level"),
         ([good, image, out, "--workdir=x"], "--workdir goes with --fit"),
