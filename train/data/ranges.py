@@ -75,6 +75,10 @@ class Ranges(Signals):
         """(rows, azimuth, channels)."""
         return (self.rows, self.azimuth, self.channels)
 
+    @property
+    def preparation(self) -> tuple[tuple[str, float], ...]:
+        return (("far", self.far),)
+
     def open(self, train: bool) -> "Sweeps":
         return Sweeps(self, train)
 

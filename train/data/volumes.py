@@ -84,6 +84,10 @@ class Volumes(Signals):
         """(d, h, w, channels)."""
         return (*self.size, self.channels)
 
+    @property
+    def preparation(self) -> tuple[tuple[str, tuple[float, ...]], ...]:
+        return (("window", self.window),) if self.window else ()
+
     def open(self, train: bool) -> "Scans":
         return Scans(self, train)
 
