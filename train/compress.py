@@ -8,13 +8,20 @@ bundle: files are smaller for it, small ones much. Their readers need it too.
 
 Options: --books=n keeps the first n books of a residual tokenizer, or the first n
 scales of a multi-scale one, whose training never leaves scales out, so that quality
-suffers more; --overlap=n lets
-neighbouring tiles share n samples and blends them; --resample takes files of another
-rate; --peak=p brings sounds to this level before (0.9, 0 leaves them) and back after;
---force replaces files that are there. Any size goes: waveforms whole where the
-tokenizer allows it, all else in tiles of the bundle's shape, the last ones filled up
-with the signal's edge. Every input is checked and coded before the first file is
-written.
+suffers more; --overlap=n lets neighbouring tiles share n samples and blends them;
+--resample takes files of another rate; --peak=p brings sounds to this level before,
+instead of that of training (0 leaves them), and back after; --force replaces files
+that are there.
+
+A folder stands for the files in it. For a tokenizer of video a folder of pictures is
+one clip, its frames in the order of their names, and a folder of such folders stands
+for them.
+
+What training did to a file's values is in the bundle, and done here too (see
+`train.media` and `train.tables`, each kind's `takes`). Any size goes: waveforms whole
+where the tokenizer allows it, all else in tiles of the bundle's shape, the last ones
+filled up with the signal's edge. Every input is checked and coded before the first
+file is written.
 """
 
 import dataclasses
@@ -53,7 +60,6 @@ FLAGS = {
 }
 # Two rates are one where they differ by less than this share.
 SAME_RATE = 1e-3
-PEAK = 0.9  # as sounds are trained on, see train.data.clean_audio
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,15 +69,14 @@ class Settings:
     books: int  # or scales
     overlap: int = 0
     resample: bool = False
-    peak: float = 0.0
 
 
 def read(opened: Opened, path: Path, settings: Settings):
     """(the file's Signal, as it is measured; its planes, as they are coded; extra).
 
     Measured is what the file holds, but grey where the tokenizer is, and at the
-    bundle's rate where the file says none. Coded is that at the bundle's rate, channels
-    and level.
+    bundle's rate where the file says none. Coded is that at the bundle's rate and
+    channels, prepared as training prepared its files.
     """
     kind, contract = opened.kind, opened.contract
     try:
@@ -81,7 +86,7 @@ def read(opened: Opened, path: Path, settings: Settings):
                 f"it is {signal.values.shape}, and the bundle takes {contract.shape}"
             )
         signal = dataclasses.replace(signal, rate=signal.rate or contract.rate)
-        coded = kind.level(signal, settings.peak)
+        coded = kind.prepare(signal)
         values = coded.values
         if _resampled(opened, signal.rate):
             if not settings.resample:
@@ -191,10 +196,10 @@ def main(argv=None):
     if command.workdir:
         raise BadInput("--workdir goes with --fit; write --bundle=DIR")
     opened = open_bundle(flags.get("bundle"))
-    kind = opened.kind
-    settings = _settings(opened, flags)
+    opened = _prepared(opened, flags.get("peak"))
+    kind, settings = opened.kind, _settings(opened, flags)
     books = settings.books
-    paths = listed(command.inputs, kind.suffixes)
+    paths = listed(command.inputs, kind)
     outs = targets(flags.get("out"), ((p, SUFFIX) for p in paths), command.force)
     most = 1
     with watch(paths, "checking") as bar:
@@ -224,7 +229,7 @@ def main(argv=None):
 
 
 def _settings(opened: Opened, flags: dict) -> Settings:
-    overlap, sound = flags.get("overlap", 0), opened.contract.kind == "audio"
+    overlap = flags.get("overlap", 0)
     side = min(opened.contract.shape[:-1])
     if not 0 <= overlap < side:
         raise BadInput(f"--overlap={overlap}: write 0 to {side - 1}, less than a tile")
@@ -233,11 +238,17 @@ def _settings(opened: Opened, flags: dict) -> Settings:
             "--overlap is for tiles, and this tokenizer takes a signal of any length "
             "whole; leave it out"
         )
-    peak = flags.get("peak", PEAK if sound else 0.0)
-    if not 0 <= peak <= 1 or peak and not sound:
-        raise BadInput(f"--peak={peak:g}: of sounds, write a level in (0, 1], or 0")
     books = check_books(opened, flags.get("books"))
-    return Settings(books, overlap, flags.get("resample", False), peak)
+    return Settings(books, overlap, flags.get("resample", False))
+
+
+def _prepared(opened: Opened, peak: float | None) -> Opened:
+    """With sounds brought to another level than in training."""
+    if peak is None:
+        return opened
+    if not 0 <= peak <= 1 or peak and opened.contract.kind != "audio":
+        raise BadInput(f"--peak={peak:g}: of sounds, write a level in (0, 1], or 0")
+    return opened.prepared(peak=peak, loudness=None)
 
 
 def _total(kind: Kind, figures: list[dict], counts: list[np.ndarray]) -> str:

@@ -33,9 +33,12 @@ from train.errors import BadInput
 
 MAGIC, VERSION = b"\x89VQD", 1
 CHECKSUM = 8
-# Their order is part of the format: new ones go to the end.
+# Their order is part of the format: new ones go to the end. No suffix is a folder.
 KINDS = ("image", "audio", "video", "series", "volume", "range")
-SUFFIXES = (".png", ".wav", ".flac", ".gif", ".mp4", ".csv", ".npz", ".npy")
+SUFFIXES = (
+    *(".png", ".wav", ".flac", ".gif", ".mp4", ".csv", ".npz", ".npy", ".parquet"),
+    "",
+)
 
 
 @dataclasses.dataclass(frozen=True)

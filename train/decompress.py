@@ -2,8 +2,9 @@
 
 python -m train.decompress coded/ --bundle=runs/tok --out=decoded
 
-Pictures become PNG, sounds WAV or FLAC, series and clips what they were. Every input is
-checked and its codes are read before the first file is written.
+Pictures become PNG, sounds WAV or FLAC, series and clips what they were, a folder of
+frames a folder of PNG, volumes and range images .npy. Every input is checked and its
+codes are read before the first file is written.
 """
 
 from pathlib import Path
@@ -17,10 +18,16 @@ from train.container import Header, bundle_name, checksum_of_codes, unpack
 from train.entropy import decode
 from train.errors import BadInput, run
 from train.layout import Opened
-from train.media import Signal
-from train.pictures import write_bytes
+from train.media import Kind, Signal
+from train.pictures import write_bytes, write_folder
 
 FLAGS = {"bundle": str, "out": str, "force": bool}
+
+
+class Coded(Kind):
+    """Files of codes, as far as finding them goes."""
+
+    suffixes = (SUFFIX,)
 
 
 def codes_of(opened: Opened, path: Path) -> tuple[Header, np.ndarray]:
@@ -67,7 +74,7 @@ def main(argv=None):
     if command.workdir:
         raise BadInput("--workdir says nothing here; write --bundle=DIR")
     opened = open_bundle(command.flags.get("bundle"))
-    paths = listed(command.inputs, (SUFFIX,))
+    paths = listed(command.inputs, Coded())
     with watch(paths, "reading") as bar:
         found = [codes_of(opened, path) for path in bar]
     names = ((p, header.suffix) for p, (header, _) in zip(paths, found, strict=True))
@@ -80,7 +87,11 @@ def main(argv=None):
     for path, out, (header, codes) in zip(paths, outs, found, strict=True):
         values = opened.rebuild(header, codes)
         signal = Signal(values, header.rate, header.suffix, header.extra)
-        write_bytes(out, opened.kind.write(signal))
+        content = opened.kind.write(signal)
+        if isinstance(content, dict):
+            write_folder(out, content)
+        else:
+            write_bytes(out, content)
         print(f"{path} -> {out}")
 
 

@@ -8,6 +8,7 @@ on tiles of the contract's shape.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,9 @@ class InTiles:
 
     def __init__(self, codec: Codec, shape: Sequence[int], overlap: int, batch: int):
         self.codec, self.batch = codec, batch
-        self.tiling = Tiling(shape[:-1], codec.contract.shape[:-1], overlap)
+        around = 1 if codec.contract.kind == "range" else None  # azimuth
+        tile = codec.contract.shape[:-1]
+        self.tiling = Tiling(shape[:-1], tile, overlap, around)
         self.count = len(self.tiling)
         self.places = int(np.prod(codec.contract.code_grid))
 
@@ -134,6 +137,12 @@ class Opened:
         batch = min(bound, 1 << (most - 1).bit_length())
         return dataclasses.replace(self, batch=batch)
 
+    def prepared(self, **how: Any) -> "Opened":
+        """With files prepared otherwise than the bundle says."""
+        kind = self.kind
+        kind = dataclasses.replace(kind, preparation={**kind.preparation, **how})
+        return dataclasses.replace(self, kind=kind)
+
     def layout(self, shape: Sequence[int], overlap: int, whole: bool):
         """Of a signal (*axes, c); ValueError where it does not fit the bundle."""
         if len(shape) != len(self.contract.shape) or whole and not self.whole:
@@ -143,7 +152,8 @@ class Opened:
         return InTiles(self.codec, shape, overlap, self.batch)
 
     def rebuild(self, header: Header, codes: np.ndarray) -> np.ndarray:
-        """The values that a file's codes stand for, at its own size, rate and level."""
+        """The values that a file's codes stand for, at its own size and rate, with what
+        was done to prepare them undone."""
         layout = self.layout(header.coded_shape, header.overlap, header.whole)
         planes = layout.decode(codes)
         if self.contract.kind in PIXELS:
@@ -152,7 +162,7 @@ class Opened:
         if header.length:
             values = self.kind.resample(values, self.contract.rate, header.rate)
             values = values[np.minimum(np.arange(header.shape[0]), len(values) - 1)]
-        return self.kind.unlevel(values, header.extra)
+        return self.kind.restore(values, header.extra)
 
 
 def _filled(rows: np.ndarray, batch: int) -> np.ndarray:
