@@ -6,22 +6,29 @@ python -m train.compress --fit --workdir=runs/tok
 The second counts the codes of the training set once, and lays the counts beside the
 bundle: files are smaller for it, small ones much. Their readers need it too.
 
-Options: --books=n keeps the first n books of a residual tokenizer; --overlap=n lets
-neighbouring tiles share n samples and blends them; --resample takes files of another
-rate; --peak=p brings sounds to this level before (0.9, 0 leaves them) and back after;
---force replaces files that are there. Any size goes: waveforms whole where the
-tokenizer allows it, all else in tiles of the bundle's shape, the last ones filled up
-with the signal's edge. Every input is checked and coded before the first file is
-written.
+Options: --books=n keeps the first n books of a residual tokenizer, or the first n
+scales of a multi-scale one, whose training never leaves scales out, so that quality
+suffers more; --overlap=n lets neighbouring tiles share n samples and blends them;
+--resample takes files of another rate; --peak=p brings sounds to this level before,
+instead of that of training (0 leaves them), and back after; --force replaces files
+that are there.
+
+A folder stands for the files in it. For a tokenizer of video a folder of pictures is
+one clip, its frames in the order of their names, and a folder of such folders stands
+for them.
+
+What training did to a file's values is in the bundle, and done here too (see
+`train.media` and `train.tables`, each kind's `takes`). Any size goes: waveforms whole
+where the tokenizer allows it, all else in tiles of the bundle's shape, the last ones
+filled up with the signal's edge. Every input is checked and coded before the first
+file is written.
 """
 
 import dataclasses
 import math
 from pathlib import Path
 
-import jax
 import numpy as np
-from flax.errors import FlaxError
 
 from train.coding import (
     listed,
@@ -38,7 +45,7 @@ from train.errors import BadInput, run
 from train.layout import Opened
 from train.media import PIXELS, Kind
 from train.pictures import write_bytes
-from vqdit.codec import Codec
+from train.prefixes import decodes_prefixes
 from vqdit.metrics import code_counts
 
 SUFFIX = ".vqd"
@@ -53,25 +60,23 @@ FLAGS = {
 }
 # Two rates are one where they differ by less than this share.
 SAME_RATE = 1e-3
-PEAK = 0.9  # as sounds are trained on, see train.data.clean_audio
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """How files are coded: the program's options of these names."""
 
-    books: int
+    books: int  # or scales
     overlap: int = 0
     resample: bool = False
-    peak: float = 0.0
 
 
 def read(opened: Opened, path: Path, settings: Settings):
     """(the file's Signal, as it is measured; its planes, as they are coded; extra).
 
     Measured is what the file holds, but grey where the tokenizer is, and at the
-    bundle's rate where the file says none. Coded is that at the bundle's rate, channels
-    and level.
+    bundle's rate where the file says none. Coded is that at the bundle's rate and
+    channels, prepared as training prepared its files.
     """
     kind, contract = opened.kind, opened.contract
     try:
@@ -81,7 +86,7 @@ def read(opened: Opened, path: Path, settings: Settings):
                 f"it is {signal.values.shape}, and the bundle takes {contract.shape}"
             )
         signal = dataclasses.replace(signal, rate=signal.rate or contract.rate)
-        coded = kind.level(signal, settings.peak)
+        coded = kind.prepare(signal)
         values = coded.values
         if _resampled(opened, signal.rate):
             if not settings.resample:
@@ -115,16 +120,17 @@ def compressed(
     layout = opened.layout(
         (length or shape[0], *shape[1:]), settings.overlap, opened.whole
     )
-    codes = layout.encode(planes)[..., : settings.books]
-    counts = contract.codes[: settings.books]
-    coder = choose(codes, counts, opened.prior)
-    payload = encode(codes, counts, coder, opened.prior)
+    prefixes, books = opened.prefixes, settings.books
+    codes = prefixes.cut(layout.encode(planes), books)
+    counts, prior = prefixes.code_counts(books), prefixes.prior(opened.prior, books)
+    coder = choose(codes, counts, prior)
+    payload = encode(codes, counts, coder, prior)
     header = Header(
         kind=contract.kind,
         suffix=signal.suffix,
         bundle=bundle_name(contract.fingerprint),
         shape=shape,
-        books=settings.books,
+        books=books,
         coder=coder,
         prior=opened.prior.name if coder.needs_prior else b"",
         rate=signal.rate,
@@ -149,31 +155,22 @@ def compressed(
 
 
 def check_books(opened: Opened, books: int | None) -> int:
-    """How many books are kept: all, or the first few of a residual tokenizer."""
-    have = len(opened.contract.codes)
+    """How many books or scales are kept: all, or the first few where those decode."""
+    prefixes = opened.prefixes
+    have = prefixes.count
     if books is None or books == have:
         return have
     if not 1 <= books <= have:
-        raise BadInput(f"--books={books}: the tokenizer has {have}; write 1 to {have}")
+        raise BadInput(
+            f"--books={books}: the tokenizer has {have} {prefixes.word}; write 1 to "
+            f"{have}"
+        )
     if not decodes_prefixes(opened.codec):
         raise BadInput(
             f"--books={books}: the tokenizer's {have} books are not residual, all are "
             f"needed; leave --books out"
         )
     return books
-
-
-def decodes_prefixes(codec: Codec) -> bool:
-    """Whether the first few books alone decode to a signal."""
-    grid = codec.contract.code_grid
-    one = jax.ShapeDtypeStruct((1, *grid, 1), np.int32)
-    try:
-        shape = jax.eval_shape(
-            lambda codes: codec.apply("decode", codec.variables, codes), one
-        ).shape
-    except (ValueError, TypeError, IndexError, FlaxError):
-        return False
-    return shape == (1, *codec.contract.shape)
 
 
 def _resampled(opened: Opened, rate: float) -> bool:
@@ -199,10 +196,10 @@ def main(argv=None):
     if command.workdir:
         raise BadInput("--workdir goes with --fit; write --bundle=DIR")
     opened = open_bundle(flags.get("bundle"))
-    kind, contract = opened.kind, opened.contract
-    settings = _settings(opened, flags)
+    opened = _prepared(opened, flags.get("peak"))
+    kind, settings = opened.kind, _settings(opened, flags)
     books = settings.books
-    paths = listed(command.inputs, kind.suffixes)
+    paths = listed(command.inputs, kind)
     outs = targets(flags.get("out"), ((p, SUFFIX) for p in paths), command.force)
     most = 1
     with watch(paths, "checking") as bar:
@@ -211,12 +208,13 @@ def main(argv=None):
             layout = opened.layout(planes.shape[1:], settings.overlap, opened.whole)
             most = max(most, layout.count)
     opened = opened.batched(most)
-    done, counts = [], [np.zeros(k, np.int64) for k in contract.codes[:books]]
+    kept = opened.prefixes.code_counts(books)
+    done, counts = [], [np.zeros(k, np.int64) for k in kept]
     with watch(paths, "coding") as bar:
         for path in bar:
             data, figures, codes = compressed(opened, path, settings)
             done.append((data, figures))
-            for book, k in enumerate(contract.codes[:books]):
+            for book, k in enumerate(kept):
                 counts[book] += code_counts(codes[..., book], k)
     for path, out, (data, figures) in zip(paths, outs, done, strict=True):
         write_bytes(out, data)
@@ -231,7 +229,7 @@ def main(argv=None):
 
 
 def _settings(opened: Opened, flags: dict) -> Settings:
-    overlap, sound = flags.get("overlap", 0), opened.contract.kind == "audio"
+    overlap = flags.get("overlap", 0)
     side = min(opened.contract.shape[:-1])
     if not 0 <= overlap < side:
         raise BadInput(f"--overlap={overlap}: write 0 to {side - 1}, less than a tile")
@@ -240,11 +238,17 @@ def _settings(opened: Opened, flags: dict) -> Settings:
             "--overlap is for tiles, and this tokenizer takes a signal of any length "
             "whole; leave it out"
         )
-    peak = flags.get("peak", PEAK if sound else 0.0)
-    if not 0 <= peak <= 1 or peak and not sound:
-        raise BadInput(f"--peak={peak:g}: of sounds, write a level in (0, 1], or 0")
     books = check_books(opened, flags.get("books"))
-    return Settings(books, overlap, flags.get("resample", False), peak)
+    return Settings(books, overlap, flags.get("resample", False))
+
+
+def _prepared(opened: Opened, peak: float | None) -> Opened:
+    """With sounds brought to another level than in training."""
+    if peak is None:
+        return opened
+    if not 0 <= peak <= 1 or peak and opened.contract.kind != "audio":
+        raise BadInput(f"--peak={peak:g}: of sounds, write a level in (0, 1], or 0")
+    return opened.prepared(peak=peak, loudness=None)
 
 
 def _total(kind: Kind, figures: list[dict], counts: list[np.ndarray]) -> str:

@@ -8,7 +8,7 @@
     rate                   varint, bytes of it (0 or 8), and a double: samples a second
     length                 varint, samples along the first axis as coded, 0 as in shape
     overlap                varint, samples that neighbouring tiles share
-    books                  varint, how many were kept
+    books                  varint, how many were kept, or of how many scales
     coder                  1, model, power, and whether it passed whole (layout.py)
     prior                  4, its name, for a coder that needs one
     extra                  varint, bytes of it, and what else the kind keeps
@@ -33,9 +33,12 @@ from train.errors import BadInput
 
 MAGIC, VERSION = b"\x89VQD", 1
 CHECKSUM = 8
-# Their order is part of the format: new ones go to the end.
+# Their order is part of the format: new ones go to the end. No suffix is a folder.
 KINDS = ("image", "audio", "video", "series", "volume", "range")
-SUFFIXES = (".png", ".wav", ".flac", ".gif", ".mp4", ".csv", ".npz", ".npy")
+SUFFIXES = (
+    *(".png", ".wav", ".flac", ".gif", ".mp4", ".csv", ".npz", ".npy", ".parquet"),
+    "",
+)
 
 
 @dataclasses.dataclass(frozen=True)

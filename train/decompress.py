@@ -2,8 +2,9 @@
 
 python -m train.decompress coded/ --bundle=runs/tok --out=decoded
 
-Pictures become PNG, sounds WAV or FLAC, series and clips what they were. Every input is
-checked and its codes are read before the first file is written.
+Pictures become PNG, sounds WAV or FLAC, series and clips what they were, a folder of
+frames a folder of PNG, volumes and range images .npy. Every input is checked and its
+codes are read before the first file is written.
 """
 
 from pathlib import Path
@@ -17,10 +18,16 @@ from train.container import Header, bundle_name, checksum_of_codes, unpack
 from train.entropy import decode
 from train.errors import BadInput, run
 from train.layout import Opened
-from train.media import Signal
-from train.pictures import write_bytes
+from train.media import Kind, Signal
+from train.pictures import write_bytes, write_folder
 
 FLAGS = {"bundle": str, "out": str, "force": bool}
+
+
+class Coded(Kind):
+    """Files of codes, as far as finding them goes."""
+
+    suffixes = (SUFFIX,)
 
 
 def codes_of(opened: Opened, path: Path) -> tuple[Header, np.ndarray]:
@@ -46,13 +53,15 @@ def _codes(opened: Opened, header: Header, payload: bytes) -> np.ndarray:
             f"it was coded under prior.npz {header.prior.hex()} and the bundle has "
             f"{have}; put the one that it was coded under into the bundle"
         )
-    counts = contract.codes[: header.books]
+    prefixes, books = opened.prefixes, header.books
     try:
-        if header.kind != contract.kind or header.books > len(contract.codes):
-            raise ValueError("kind or books are not the bundle's")
+        if header.kind != contract.kind or books > prefixes.count:
+            raise ValueError(f"kind or {prefixes.word} are not the bundle's")
         layout = opened.layout(header.coded_shape, header.overlap, header.whole)
         parts = layout.count * opened.kind.count(header.shape[-1], contract.shape[-1])
-        codes = decode(payload, parts, layout.places, counts, header.coder, prior)
+        places = prefixes.places(layout.places, books)
+        counts, prior = prefixes.code_counts(books), prefixes.prior(prior, books)
+        codes = decode(payload, parts, places, counts, header.coder, prior)
         if checksum_of_codes(codes) != header.codes:
             raise ValueError("its codes are not those that were written")
     except (ValueError, MemoryError) as error:
@@ -65,7 +74,7 @@ def main(argv=None):
     if command.workdir:
         raise BadInput("--workdir says nothing here; write --bundle=DIR")
     opened = open_bundle(command.flags.get("bundle"))
-    paths = listed(command.inputs, (SUFFIX,))
+    paths = listed(command.inputs, Coded())
     with watch(paths, "reading") as bar:
         found = [codes_of(opened, path) for path in bar]
     names = ((p, header.suffix) for p, (header, _) in zip(paths, found, strict=True))
@@ -78,7 +87,11 @@ def main(argv=None):
     for path, out, (header, codes) in zip(paths, outs, found, strict=True):
         values = opened.rebuild(header, codes)
         signal = Signal(values, header.rate, header.suffix, header.extra)
-        write_bytes(out, opened.kind.write(signal))
+        content = opened.kind.write(signal)
+        if isinstance(content, dict):
+            write_folder(out, content)
+        else:
+            write_bytes(out, content)
         print(f"{path} -> {out}")
 
 

@@ -8,11 +8,13 @@ on tiles of the contract's shape.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from train.container import Header
 from train.media import PIXELS, Kind
+from train.prefixes import Prefixes, prefixes
 from train.prior import Prior
 from train.tiles import Tiling
 from vqdit.codec import Codec
@@ -27,7 +29,9 @@ class InTiles:
 
     def __init__(self, codec: Codec, shape: Sequence[int], overlap: int, batch: int):
         self.codec, self.batch = codec, batch
-        self.tiling = Tiling(shape[:-1], codec.contract.shape[:-1], overlap)
+        around = 1 if codec.contract.kind == "range" else None  # azimuth
+        tile = codec.contract.shape[:-1]
+        self.tiling = Tiling(shape[:-1], tile, overlap, around)
         self.count = len(self.tiling)
         self.places = int(np.prod(codec.contract.code_grid))
 
@@ -45,7 +49,9 @@ class InTiles:
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Codes -> raw planes, float32."""
         contract = self.codec.contract
-        codes = codes.reshape(-1, *contract.code_grid, codes.shape[-1])
+        # The first scales of a multi-scale tokenizer have fewer places, in a row.
+        grid = contract.code_grid if codes.shape[1] == self.places else (-1,)
+        codes = codes.reshape(len(codes), *grid, codes.shape[-1])
 
         def tiles(of_plane):
             for start in range(0, len(of_plane), self.batch):
@@ -108,11 +114,18 @@ class Opened:
         return self.codec.contract
 
     @property
+    def prefixes(self) -> Prefixes:
+        """What less than all of its codes decodes."""
+        return prefixes(self.codec)
+
+    @property
     def whole(self) -> bool:
         """Whether signals go through in one."""
         module = self.codec.module
         if len(self.contract.shape) != 2 or module.front is not None:
             return False
+        if self.contract.code_grid != self.contract.grid:
+            return False  # a code is of the whole example, not of a stretch of it
         try:
             return bool(module.encoder.context and module.decoder.context)
         except (AttributeError, ValueError):
@@ -124,6 +137,12 @@ class Opened:
         batch = min(bound, 1 << (most - 1).bit_length())
         return dataclasses.replace(self, batch=batch)
 
+    def prepared(self, **how: Any) -> "Opened":
+        """With files prepared otherwise than the bundle says."""
+        kind = self.kind
+        kind = dataclasses.replace(kind, preparation={**kind.preparation, **how})
+        return dataclasses.replace(self, kind=kind)
+
     def layout(self, shape: Sequence[int], overlap: int, whole: bool):
         """Of a signal (*axes, c); ValueError where it does not fit the bundle."""
         if len(shape) != len(self.contract.shape) or whole and not self.whole:
@@ -133,7 +152,8 @@ class Opened:
         return InTiles(self.codec, shape, overlap, self.batch)
 
     def rebuild(self, header: Header, codes: np.ndarray) -> np.ndarray:
-        """The values that a file's codes stand for, at its own size, rate and level."""
+        """The values that a file's codes stand for, at its own size and rate, with what
+        was done to prepare them undone."""
         layout = self.layout(header.coded_shape, header.overlap, header.whole)
         planes = layout.decode(codes)
         if self.contract.kind in PIXELS:
@@ -142,7 +162,7 @@ class Opened:
         if header.length:
             values = self.kind.resample(values, self.contract.rate, header.rate)
             values = values[np.minimum(np.arange(header.shape[0]), len(values) - 1)]
-        return self.kind.unlevel(values, header.extra)
+        return self.kind.restore(values, header.extra)
 
 
 def _filled(rows: np.ndarray, batch: int) -> np.ndarray:

@@ -8,19 +8,22 @@ BadInput, in words that a program puts behind the file's name.
 
 import dataclasses
 import io
-import struct
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
 from train.data.clean_audio import decode_audio, resampled
 from train.data.images import Unreadable, decode, opaque
+from train.data.video import stills
 from train.errors import BadInput
 from train.pictures import png
 from vqdit.metrics.audio import si_sdr
 
 PIXELS = ("image", "video")
+PEAK = 0.9  # as sounds are trained on, see train.data.clean_audio
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,29 +31,40 @@ class Signal:
     """What a file holds.
 
     rate:   samples or frames a second; 0 where the file does not say.
-    suffix: of the file that the values become again.
-    extra:  what the kind's `write` needs besides values and rate.
+    suffix: of the file that the values become again; "" for a folder.
+    extra:  what the kind's `write` and `restore` need besides values and rate.
+    known:  as values, False where a gap was filled; None where none could be.
     """
 
     values: np.ndarray
     rate: float = 0.0
     suffix: str = ""
     extra: bytes = b""
+    known: np.ndarray | None = None
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class Kind:
-    """How a kind of signal is read, written and measured."""
+    """How a kind of signal is read, prepared, written and measured.
 
-    suffixes: tuple[str, ...] = ()
-    score = "PSNR"
-    unit = "bits per value"
+    preparation: what the tokenizer's training files went through before they were
+        normalised, by name; the kind does the same.
+    """
+
+    preparation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    folders: ClassVar[bool] = False  # whether a folder of pictures is a signal
+    takes: ClassVar[tuple[str, ...]] = ()  # names in `preparation`
+    score: ClassVar[str] = "PSNR"
+    unit: ClassVar[str] = "bits per value"
 
     def read(self, path: Path) -> Signal:
         """The file as an array."""
         raise NotImplementedError
 
-    def write(self, signal: Signal) -> bytes:
-        """The inverse, in the format of signal.suffix."""
+    def write(self, signal: Signal) -> bytes | dict[str, bytes]:
+        """The inverse, in the format of signal.suffix: a file, or a folder's files."""
         raise NotImplementedError
 
     def planes(self, values: np.ndarray, channels: int) -> np.ndarray:
@@ -73,14 +87,12 @@ class Kind:
         """The same signal at another rate along its first axis."""
         raise BadInput(f"it has a rate of {rate:g}, the bundle {to:g}")
 
-    def level(self, signal: Signal, peak: float) -> Signal:
-        """The signal with its largest magnitude at `peak`; 0 leaves it as it is."""
-        if peak:
-            raise BadInput("only sounds have a level to set; leave --peak out")
+    def prepare(self, signal: Signal) -> Signal:
+        """The signal as files were prepared in training."""
         return signal
 
-    def unlevel(self, values: np.ndarray, extra: bytes) -> np.ndarray:
-        """The inverse of `level`, by what it left in `extra`."""
+    def restore(self, values: np.ndarray, extra: bytes) -> np.ndarray:
+        """The inverse of `prepare` as far as there is one, by its signal's extra."""
         return values
 
     def measure(self, original: np.ndarray, decoded: np.ndarray) -> float:
@@ -127,15 +139,25 @@ class Pictures(Kind):
 
 
 class Clips(Pictures):
-    """GIF and MP4, each to its own; a GIF's palette and H.264 lose a little more."""
+    """GIF and MP4, each to its own; a GIF's palette and H.264 lose a little more. A
+    folder of pictures is the frames of one clip, and becomes a folder of PNG."""
 
     suffixes = (".gif", ".mp4")
+    folders = True
 
     def read(self, path):
+        if path.is_dir():
+            return Signal(_stills(path))
         frames, rate = (_gif if path.suffix.lower() == ".gif" else _mp4)(path)
         return Signal(frames, rate, path.suffix.lower())
 
     def write(self, signal):
+        if not signal.suffix:
+            digits = max(6, len(str(len(signal.values) - 1)))
+            return {
+                f"{i:0{digits}d}.png": png(frame)
+                for i, frame in enumerate(signal.values)
+            }
         frames = np.repeat(signal.values, 4 - signal.values.shape[-1], -1)[..., :3]
         file = io.BytesIO()
         if signal.suffix == ".gif":
@@ -171,9 +193,14 @@ class Clips(Pictures):
 
 class Sound(Kind):
     """WAV, FLAC and OGG to 16-bit WAV or FLAC. Each channel is a signal of its own for
-    a tokenizer of one channel; one channel is doubled for a tokenizer of two."""
+    a tokenizer of one channel; one channel is doubled for a tokenizer of two.
+
+    Their mean is taken off ("dc") and they are brought to a level ("peak", "loudness")
+    as `train.data.clean_audio` does it; gain and means go into extra.
+    """
 
     suffixes = (".wav", ".flac", ".ogg")
+    takes = ("dc", "peak", "loudness")
     score, unit = "SI-SDR", "kbps"
 
     def read(self, path):
@@ -210,16 +237,32 @@ class Sound(Kind):
         columns = [resampled(column, rate, to) for column in values.T]
         return np.stack(columns, axis=-1).astype(np.float32)
 
-    def level(self, signal, peak):
-        top = float(np.abs(signal.values).max())
-        if not peak or top < 1e-9:
+    def prepare(self, signal):
+        # What is not said is as a bundle meant it before bundles said anything.
+        how = {"dc": False, "peak": PEAK, "loudness": None} | self.preparation
+        values = signal.values
+        means = np.zeros(values.shape[-1], np.float32)
+        if how["dc"]:
+            means = values.mean(0, dtype=np.float64).astype(np.float32)
+            values = values - means
+        top, gain = float(np.abs(values).max()), 1.0
+        if top >= 1e-9 and how["peak"]:
+            gain = how["peak"] / top
+        elif top >= 1e-9 and how["loudness"] is not None:
+            level = np.sqrt(np.square(values, dtype=np.float64).mean())
+            gain = min(10 ** (how["loudness"] / 20) / level, 1 / top)
+        undo = np.array([gain, *means] if means.any() else [gain], "<f4")
+        if not means.any() and gain == 1:
             return signal
-        gain = np.float32(peak / top)
-        extra = struct.pack("<f", gain)
-        return dataclasses.replace(signal, values=signal.values * gain, extra=extra)
+        values = values * undo[0]
+        return dataclasses.replace(signal, values=values, extra=undo.tobytes())
 
-    def unlevel(self, values, extra):
-        return values / struct.unpack("<f", extra)[0] if extra else values
+    def restore(self, values, extra):
+        if not extra:
+            return values
+        gain, *means = np.frombuffer(extra, "<f4")
+        values = values / gain
+        return values + np.array(means, np.float32) if means else values
 
     def measure(self, original, decoded):
         """Mean over channels that are not silent; nan where all are."""
@@ -263,6 +306,22 @@ def _gif(path) -> tuple[np.ndarray, float]:
     except Exception as error:  # a broken file may raise anything from inside Pillow
         raise Unreadable(f"no GIF file ({error})") from error
     return np.stack(frames), 1000 * len(frames) / (milliseconds or 100 * len(frames))
+
+
+def _stills(path) -> np.ndarray:
+    frames = []
+    for still in stills(path):
+        try:
+            frames.append(opaque(decode(still.read_bytes(), upright=True)))
+        except (Unreadable, OSError) as error:
+            raise Unreadable(f"{still.name}: {error}") from error
+    sizes = {frame.shape[:2]: None for frame in frames}
+    if len(sizes) > 1:
+        (a, b), (c, d), *_ = sizes
+        raise Unreadable(f"it has frames of {a}x{b} and of {c}x{d}; write one size")
+    channels = max(frame.shape[-1] for frame in frames)
+    grown = [np.repeat(f, channels // f.shape[-1], axis=-1) for f in frames]
+    return np.stack(grown)
 
 
 def _mp4(path) -> tuple[np.ndarray, float]:

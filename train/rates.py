@@ -3,10 +3,10 @@
 python -m train.rates --workdir=runs/tok
 python -m train.rates --workdir=runs/tok --bundle=runs/tok,runs/coarse,runs/fine
 
-Every bundle is a point, and every number of books of a residual one. Writes rates.json,
-rates_psnr.png and rates_ssim.png into the workdir. Options: --most, test images (1000,
-evenly spaced); --counted, training images whose codes the model of codes is counted on
-where a bundle has no prior.npz (20000).
+Every bundle is a point, and every number of books of a residual one or of scales of a
+multi-scale one. Writes rates.json, rates_psnr.png and rates_ssim.png into the workdir.
+Options: --most, test images (1000, evenly spaced); --counted, training images whose
+codes the model of codes is counted on where a bundle has no prior.npz (20000).
 
 What is compared is payload, with every doubt in favour of the others. JPEG: bytes of
 the entropy-coded scans, without stuffing; its headers, which hold the quantization
@@ -27,7 +27,6 @@ from PIL import Image
 
 from train.coding import open_bundle
 from train.command import parse
-from train.compress import decodes_prefixes
 from train.config import Experiment
 from train.counting import fit_prior
 from train.data import whole
@@ -36,6 +35,7 @@ from train.errors import BadInput, run
 from train.evaluate import write
 from train.log import say
 from train.pictures import line_plot, write_bytes
+from train.prefixes import decodes_prefixes, prefixes
 from train.scores import reconstruct
 from vqdit.metrics import psnr, ssim
 from vqdit.tokenizer import to_uint8
@@ -115,31 +115,33 @@ def file_curves(images: Pictures) -> dict[str, list[dict]]:
 
 
 def tokenizer_points(name: str, codec, prior, images: Pictures) -> list[dict]:
-    """A point for each number of books that decodes by itself; bits are an image's.
+    """A point for each number of books, or scales, that decodes; bits are an image's.
 
     bits: cross-entropy under the prior, its own tables at each place where it has them.
     payload_bits: of the files' payloads. fixed_bits: log2 k a code. order_0_bits:
     empirical entropy of all these codes together, which knows the test set.
     """
     pixels, codes = reconstruct(codec, images)
-    count, books = len(images), codes.shape[-1]
-    flat = codes.reshape(count, -1, books)
-    prefixes = range(1, books) if decodes_prefixes(codec) else ()
+    count, found = len(images), prefixes(codec)
+    flat = codes.reshape(count, -1, codes.shape[-1])
+    several = found.count > 1 and decodes_prefixes(codec)
     points = []
-    for kept in (*prefixes, books):
-        k, part = codec.contract.codes[:kept], flat[..., :kept]
-        coded = 0
+    for kept in range(1 if several else found.count, found.count + 1):
+        k, part = found.code_counts(kept), found.cut(flat, kept)
+        model, coded = found.prior(prior, kept), 0
         for row in part:
-            chosen = choose(row[None], k, prior)
-            coded += len(encode(row[None], k, chosen, prior))
+            chosen = choose(row[None], k, model)
+            coded += len(encode(row[None], k, chosen, model))
+        of = f", {kept} of {found.count} {found.word}" if several else ""
         rate = {
-            "name": name if len(prefixes) == 0 else f"{name}, {kept} of {books} books",
-            "bits": cost(part, k, Coder(PLACED), prior) / count,
+            "name": name + of,
+            "bits": cost(part, k, Coder(PLACED), model) / count,
             "payload_bits": 8 * coded / count,
             "fixed_bits": part.shape[1] * sum(map(math.log2, k)),
             "order_0_bits": order_0_bits(part, k) / count,
         }
-        shown = pixels if kept == books else _decoded(codec, codes[..., :kept])
+        all_of = kept == found.count
+        shown = pixels if all_of else _decoded(codec, found.cut(codes, kept))
         points.append(rate | _distortion(shown, images))
     return points
 

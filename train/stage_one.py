@@ -193,6 +193,7 @@ def finished(experiment: StageOne, state: TrainState) -> Codec:
         "offset": examples.offset,
         "scale": examples.scale,
         "code_grid": _code_grid(model, variables, data.shape),
+        "preparation": data.preparation,
     }
     contract = contract_of(model, signal, grid, mean, std, variables)
     return Codec(model, variables, contract)

@@ -1,41 +1,85 @@
 """Files of numbers as arrays, and back, for the codec: series, volumes and sweeps."""
 
 import csv
+import dataclasses
 import io
 import struct
 import zlib
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
-from train.data.clean import fill
+from train.data.clean import Cleaning, clean, fill
 from train.data.files import load_arrays
 from train.data.images import Unreadable
+from train.data.ranges import split_sweep
+from train.data.tables import check_names, columns_of, open_table
+from train.data.volumes import filled, read_nifti
+from train.errors import BadInput
 from train.media import Kind, Signal, check
 
 
 class Table(Kind):
-    """CSV and .npz series, each to its own; gaps are filled by straight lines.
+    """CSV, Parquet and .npz series, each to its own.
 
-    A first column named time, t or seconds says when; a .npz has arrays "values"
-    (l, c) and, if it likes, "time" (l,). Times must be even to a hundredth of a step.
+    Columns that training chose are chosen, by name ("columns"); gaps are filled, and
+    outliers treated, as it did ("cleaning"), else by straight lines; and which values
+    are known may be channels of their own ("mask_channels"), which do not come back. A
+    column says when: the one that training named ("time"), else a first column that is
+    named time, t or seconds, or that holds dates. A .npz has arrays "values" (l, c),
+    the chosen columns, or one by the name of each, and, if it likes, "time" (l,). Times
+    must be even to a hundredth of a step; dates come back as seconds.
     """
 
-    suffixes = (".csv", ".npz")
+    suffixes = (".csv", ".parquet", ".npz")
+    takes = ("columns", "time", "cleaning", "mask_channels")
     score = "SNR"
 
     def read(self, path):
         suffix = path.suffix.lower()
-        names, values, time = (_csv if suffix == ".csv" else _npz)(path)
+        columns = self.preparation.get("columns", ())
+        if suffix == ".npz":
+            names, values, time = _npz(path, columns)
+        else:
+            names, values, time = _table(path, columns, self.preparation.get("time"))
         known = np.isfinite(values)
         if not known.any(0).all():
             channel = int(np.flatnonzero(~known.any(0))[0])
             raise Unreadable(f"channel {channel} has no value at all")
-        values = fill(values, known, "linear").astype(np.float32)
+        rule = self._cleaning.fill if self._cleaning else "linear"
+        values = fill(values, known, rule).astype(np.float32)
         start, rate = _clock(time)
         extra = struct.pack("<B", (time is not None) + 2 * bool(names))
         extra += struct.pack("<d", start) if time is not None else b""
         extra += zlib.compress("\n".join(names).encode(), 9) if names else b""
-        return Signal(values, rate, suffix, extra)
+        return Signal(values, rate, suffix, extra, known)
+
+    @property
+    def _cleaning(self) -> Cleaning | None:
+        fields = self.preparation.get("cleaning")
+        return Cleaning(**dict(fields)) if fields else None
+
+    def prepare(self, signal):
+        values, known = signal.values, signal.known
+        if self._cleaning:
+            found = clean(np.where(known, values, np.nan), self._cleaning)
+            values, known = found.values, found.known
+        if self.preparation.get("mask_channels"):
+            values = np.concatenate([values, known.astype(np.float32)], axis=-1)
+        return dataclasses.replace(signal, values=values)
+
+    def planes(self, values, channels):
+        masks = 1 + bool(self.preparation.get("mask_channels"))
+        if values.shape[-1] != channels:
+            raise BadInput(
+                f"it has {values.shape[-1] // masks} columns, and the bundle takes "
+                f"{channels // masks}"
+            )
+        return values[None]
+
+    def merge(self, planes, channels):
+        return planes[0][..., :channels]
 
     def write(self, signal):
         timed, named = signal.extra[0] & 1, signal.extra[0] & 2
@@ -55,6 +99,8 @@ class Table(Kind):
             file = io.BytesIO()
             np.savez_compressed(file, **arrays)
             return file.getvalue()
+        if signal.suffix == ".parquet":
+            return _parquet(names, signal.values, time)
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
         if named:
@@ -85,19 +131,21 @@ class Table(Kind):
 
 
 class Arrays(Kind):
-    """NumPy files: volumes (d, h, w[, c]) and range images (rows, azimuth[, c])."""
+    """NumPy files of one array, `axes` axes and channels last, to .npy."""
 
     suffixes = (".npy", ".npz")
     types = ("<f4", "|u1", "<i2", "<u2", "<f8", "|i1", "<i4", "<u4", "<i8", "<f2")
+    axes: ClassVar[int]
 
-    def __init__(self, axes: int):
-        self.axes = axes
-
-    def read(self, path):
+    def array(self, path: Path) -> np.ndarray:
+        """Of a file."""
         arrays = load_arrays(path)
         if len(arrays) != 1:
             raise Unreadable(f"it holds {len(arrays)} arrays; write a file of one")
-        (array,) = arrays.values()
+        return next(iter(arrays.values()))
+
+    def read(self, path):
+        array = self.array(path)
         if array.ndim not in (self.axes, self.axes + 1) or not array.size:
             raise Unreadable(
                 f"its array is {array.shape}; write {self.axes} axes, and channels last"
@@ -107,7 +155,6 @@ class Arrays(Kind):
             raise Unreadable(f"its array is {array.dtype}; write float32")
         flat = array.ndim == self.axes
         values = (array[..., None] if flat else array).astype(np.float32)
-        check(values)
         extra = bytes([self.types.index(kind) << 1 | flat])
         return Signal(values, 0.0, ".npy", extra)
 
@@ -123,56 +170,120 @@ class Arrays(Kind):
         return file.getvalue()
 
 
+class Volume(Arrays):
+    """Scans (d, h, w[, c]), NIfTI too, which becomes .npy as (z, y, x), without its
+    header. Intensities are clipped to the "window" of training, for good. What is not
+    finite is taken for the least there is, and comes back so."""
+
+    axes = 3
+    suffixes = (*Arrays.suffixes, ".nii", ".nii.gz")
+    takes = ("window",)
+
+    def array(self, path):
+        if path.suffix.lower() in (".nii", ".gz"):
+            return read_nifti(path)
+        return super().array(path)
+
+    def read(self, path):
+        signal = super().read(path)
+        return dataclasses.replace(signal, values=filled(signal.values))
+
+    def prepare(self, signal):
+        if "window" not in self.preparation:
+            return signal
+        values = np.clip(signal.values, *map(np.float32, self.preparation["window"]))
+        return dataclasses.replace(signal, values=values)
+
+
+class Sweep(Arrays):
+    """Range images (rows, azimuth[, c]).
+
+    Where the bundle says what stood for a beam that did not return ("far"), it stands
+    for those that are NaN, 0 or less. Which they were is kept, exactly, and they come
+    back as the first of them was. The score is that of beams that returned.
+    """
+
+    axes = 2
+    takes = ("far",)
+
+    def read(self, path):
+        signal = super().read(path)
+        if "far" not in self.preparation:
+            check(signal.values)
+        return signal
+
+    def prepare(self, signal):
+        if "far" not in self.preparation:
+            return signal
+        values, hit = split_sweep(signal.values, self.preparation["far"])
+        lost = hit[..., 0] == 0
+        extra = signal.extra
+        if lost.any():
+            extra += signal.values[lost][0].astype("<f4").tobytes()
+            extra += zlib.compress(np.packbits(lost).tobytes(), 9)
+        return dataclasses.replace(signal, values=values, extra=extra)
+
+    def restore(self, values, extra):
+        if len(extra) == 1:
+            return values
+        size = 1 + 4 * values.shape[-1]
+        bits = np.frombuffer(zlib.decompress(extra[size:]), np.uint8)
+        beams = values.shape[:-1]
+        lost = np.unpackbits(bits, count=beams[0] * beams[1]).reshape(beams) > 0
+        beam = np.frombuffer(extra[1:size], "<f4")
+        return np.where(lost[..., None], beam, values)
+
+    def measure(self, original, decoded):
+        hit = split_sweep(original, 1.0)[1][..., 0] > 0
+        return super().measure(original[hit], decoded[hit]) if hit.any() else np.nan
+
+
 TIME = ("time", "t", "seconds")
-MISSING = ("", "nan", "na", "null", "none")
 
 
-def _csv(path):
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        rows = [row for row in csv.reader(io.StringIO(text)) if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise Unreadable(f"no CSV file ({error})") from error
-    names = []
-    if rows and not all(map(_is_number, rows[0])):
-        names = [name.strip() for name in rows.pop(0)]
-    if not rows or len({len(row) for row in rows}) != 1 or "\0" in text:
-        raise Unreadable("no table: write rows of as many numbers each")
-    try:
-        numbers = [
-            [np.nan if c.strip().lower() in MISSING else float(c) for c in row]
-            for row in rows
-        ]
-    except ValueError as error:
-        raise Unreadable(f"no table of numbers ({error})") from error
-    values = np.array(numbers, np.float64)
-    if names and len(names) != values.shape[1]:
-        raise Unreadable(f"{len(names)} names over {values.shape[1]} columns")
-    time = None
-    if names and names[0].lower() in TIME:
-        names, time, values = names[1:], values[:, 0], values[:, 1:]
-    if not values.size:
-        raise Unreadable("no column of values")
-    return names, values, time
+def _table(path, columns, time):
+    table, named = open_table(path)
+    names = table.column_names
+    if not time or time not in names:
+        time = names[0] if _says_when(names[0], table[0].type) else ""
+    streams = columns_of(table, time, columns)
+    times = next(iter(streams.values()))[0]
+    values = np.concatenate([column for _, column in streams.values()], axis=1)
+    return list(streams) if named else [], values, times
 
 
-def _is_number(text):
-    if text.strip().lower() in MISSING:
-        return True
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _says_when(name, kind) -> bool:
+    from pyarrow.types import is_temporal
+
+    return name.strip().lower() in TIME or is_temporal(kind)
 
 
-def _npz(path):
+def _parquet(names, values, time) -> bytes:
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = [] if time is None else [time]
+    columns += [np.ascontiguousarray(column) for column in values.T]
+    names = ([] if time is None else ["time"]) + names
+    file = io.BytesIO()
+    table = pyarrow.Table.from_arrays(list(map(pyarrow.array, columns)), names=names)
+    pyarrow.parquet.write_table(table, file)
+    return file.getvalue()
+
+
+def _npz(path, columns):
     arrays = load_arrays(path)
     time = arrays.pop("time", None)
     values = arrays.pop("values", None)
-    if values is None and len(arrays) == 1:
+    if columns and set(columns) <= set(arrays):
+        parts = [arrays[name] for name in columns]
+        if {part.ndim for part in parts} - {1, 2} or len(set(map(len, parts))) > 1:
+            raise Unreadable("its columns are not of one length: write (l,) or (l, c)")
+        values = np.concatenate([p.reshape(len(p), -1) for p in parts], axis=1)
+    elif values is None and len(arrays) == 1:
         (values,) = arrays.values()
     if values is None:
+        check_names(columns, arrays)
         raise Unreadable('no array "values" of (l, c) in it')
     values = values[:, None] if values.ndim == 1 else values
     if values.ndim != 2 or not values.size:

@@ -19,9 +19,16 @@ class Tiling:
     tile:    (*axes,) of a tile.
     overlap: samples that neighbours share along every axis on which there are two or
         more; less than every side of the tile.
+    around:  the axis that goes round, if one does: what sticks out there is the start.
     """
 
-    def __init__(self, size: tuple[int, ...], tile: tuple[int, ...], overlap: int = 0):
+    def __init__(
+        self,
+        size: tuple[int, ...],
+        tile: tuple[int, ...],
+        overlap: int = 0,
+        around: int | None = None,
+    ):
         if len(size) != len(tile) or min(size, default=0) < 1:
             raise ValueError(f"a signal of {size} does not divide into tiles of {tile}")
         if not 0 <= overlap < min(tile):
@@ -30,6 +37,7 @@ class Tiling:
                 f"{min(tile) - 1}"
             )
         self.size, self.tile, self.overlap = tuple(size), tuple(tile), overlap
+        self.around = around
         self.counts = tuple(
             1 + max(0, -(-(whole - part) // (part - overlap)))
             for whole, part in zip(size, tile, strict=True)
@@ -44,10 +52,11 @@ class Tiling:
         """Tiles start to stop, in row-major order of where they lie."""
         tiles = []
         for at in itertools.islice(self._corners(), start, stop):
-            places = [
-                np.minimum(np.arange(low, low + side), whole - 1)
-                for low, side, whole in zip(at, self.tile, self.size, strict=True)
-            ]
+            places = []
+            for axis, (low, whole) in enumerate(zip(at, self.size, strict=True)):
+                place = np.arange(low, low + self.tile[axis])
+                turn = place % whole if axis == self.around else place
+                places.append(np.minimum(turn, whole - 1))
             tiles.append(signal[np.ix_(*places)])
         return np.stack(tiles)
 

@@ -158,7 +158,8 @@ def _flush(path, data):
 def contract_of(module, signal: Mapping, grid, mean, std, variables) -> LatentContract:
     """The contract of a trained tokenizer; see LatentContract for the fields.
 
-    signal: its kind and shape and, where it has them, rate, offset, scale, code_grid.
+    signal: its kind and shape and, where it has them, rate, offset, scale, code_grid
+        and preparation.
     """
     counts = () if module.quantizer is None else module.quantizer.code_counts
     return LatentContract(
@@ -174,6 +175,7 @@ def contract_of(module, signal: Mapping, grid, mean, std, variables) -> LatentCo
         rate=float(signal.get("rate", 0.0)),
         offset=tuple(float(v) for v in signal.get("offset", ())),
         scale=tuple(float(v) for v in signal.get("scale", ())),
+        preparation=tuple(signal.get("preparation", ())),
     )
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,8 @@ class LatentContract:
     rate:        samples or frames a second; 0 where it means nothing.
     offset, scale: per channel of the signal, (raw - offset) / scale; () where raw
         values are the signal. Of the training set, and used as they are ever after.
+    preparation: (name, value) of what else was done to a file's values before that,
+        such as ("far", 80.0), as the data says; () where nothing was, or is known.
     """
 
     kind: str
@@ -42,6 +45,7 @@ class LatentContract:
     rate: float = 0.0
     offset: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
+    preparation: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self):
         if not self.code_grid:

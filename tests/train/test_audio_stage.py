@@ -68,6 +68,7 @@ def test_it_trains_and_its_bundle_is_heard(name, tmp_path):
     stage_one.train(experiment, workdir)
     codec = vqdit.load(workdir)
     assert (codec.contract.kind, codec.contract.rate) == ("audio", 2000)
+    assert codec.contract.preparation == experiment.data.preparation != ()
     assert (codec.contract.grid, codec.contract.bits) == SIZES[name]
     x = whole(experiment.data, train=False)["audio"]
     found = np.asarray(codec.decode(codec.encode(x).codes))

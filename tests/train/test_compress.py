@@ -1,11 +1,17 @@
 """Files of every kind and size to .vqd and back, and every refusal in one line."""
 
 import csv
+import dataclasses
 import io
 import re
+import sys
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+import pyarrow
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
 import soundfile
 from PIL import Image
@@ -16,16 +22,21 @@ from tests.toys import drawn
 from tests.train.experiments import TOKENIZER
 from train import compress, decompress, layout
 from train import prior as priors
-from train.coding import KINDS, open_bundle
+from train.coding import KINDS, listed, open_bundle, targets
 from train.compress import Settings
 from train.container import unpack
-from train.data import whole
+from train.data import Audio, Images, Ranges, Series, Video, Volumes, whole
+from train.data.clean import Cleaning
+from train.data.clean_audio import AudioCleaning
+from train.entropy import choose, decode, encode
 from train.errors import BadInput, run
 from train.media import Signal
+from train.prefixes import prefixes
 from train.tiles import Tiling
 from train.workdir import open_workdir
-from vqdit import FSQ, Codec, ConvDecoder, ConvEncoder, Tokenizer
+from vqdit import FSQ, Codec, ConvDecoder, ConvEncoder, Tokenizer, VectorQuantizer
 from vqdit.bundle import contract_of
+from vqdit.quantizers import MultiScaleQuantizer
 from vqdit.quantizers.residual_fsq import ResidualFSQ
 from vqdit.tokenizer import WaveDecoder, WaveEncoder, to_uint8
 
@@ -35,9 +46,12 @@ SHAPES = {
     "video": (2, 4, 4, 3),
     "series": (8, 2),
     "volume": (2, 4, 4, 1),
+    "range": (4, 8, 1),
 }
 RATES = {"audio": 8000.0, "video": 10.0, "series": 50.0}
 UNITS = {"series": ((3.0, -2.0), (10.0, 0.5)), "volume": ((100.0,), (50.0,))}
+UNITS |= {"range": ((40.0,), (40.0,))}
+PREPARED = {"range": (("far", 80.0),)}
 
 
 def toy(kind) -> Codec:
@@ -45,6 +59,8 @@ def toy(kind) -> Codec:
     shape = SHAPES[kind]
     axes = len(shape) - 1
     small = {"channels": 4, "multipliers": (1, 1), "blocks": 1, "mid_attention": False}
+    if kind == "range":
+        small["wrap"] = (False, True)
     quantizer = ResidualFSQ((3, 3), 3) if kind == "image" else FSQ((3, 3))
     module = Tokenizer(
         ConvEncoder(**small, out=4, dims=axes),
@@ -55,6 +71,7 @@ def toy(kind) -> Codec:
     offset, scale = UNITS.get(kind, ((), ()))
     signal = {"kind": kind, "shape": shape, "rate": RATES.get(kind, 0.0)}
     signal |= {"offset": offset, "scale": scale}
+    signal |= {"preparation": PREPARED.get(kind, ())}
     grid = tuple(side // 2 for side in shape[:-1])
     moments = ((0.0, 0.0), (1.0, 1.0))
     return Codec(
@@ -151,9 +168,75 @@ def test_fewer_books_make_a_smaller_file_and_decode(bundles, tmp_path):
     first = all_codes[:1, :, :1].reshape(1, 2, 2, 1)
     expected = to_uint8(opened.codec.decode(first))[0]
     np.testing.assert_array_equal(pixels(found)[:4, :4], expected)
-    for asked, words in ((0, "write 1 to 3"), (4, "the tokenizer has 3; write 1 to 3")):
+    for asked, words in (
+        (0, "write 1 to 3"),
+        (4, "the tokenizer has 3 books; write 1 to 3"),
+    ):
         with pytest.raises(BadInput, match=f"--books={asked}: .*{words}"):
             compress.check_books(opened, asked)
+
+
+def multi_scale() -> Codec:
+    """(8, 8, 1) pictures <-> codes at scales 1, 2 and 4."""
+    small = {"channels": 4, "multipliers": (1, 1), "blocks": 1, "mid_attention": False}
+    module = Tokenizer(
+        ConvEncoder(**small, out=4),
+        ConvDecoder(**small, out=1),
+        MultiScaleQuantizer(VectorQuantizer(7, 2), (1, 2, 4), phis=2),
+    )
+    variables = drawn(module, jnp.zeros((1, 8, 8, 1)))
+    signal = {"kind": "image", "shape": (8, 8, 1), "code_grid": (21,)}
+    contract = contract_of(module, signal, (4, 4), (0, 0), (1, 1), variables)
+    return Codec(module, variables, contract)
+
+
+@pytest.mark.parametrize("prior", [False, True])
+def test_the_first_scales_are_what_the_quantizer_makes_of_them(tmp_path, prior):
+    codec, folder = multi_scale(), tmp_path / "scales"
+    vqdit.bundle.save(folder, codec)
+    if prior:
+        # Every scale has codes of its own, so that tables of places pay.
+        source = np.random.default_rng(0)
+        training = source.integers(0, 7, (2000, 21, 1)) * (np.arange(21) % 3)[:, None]
+        found = priors.fit([training % 7], (7,), codec.contract.fingerprint)
+        priors.save(folder, found)
+    path = picture(tmp_path / "a.png", 8, 16)
+    opened = open_bundle(folder, batch=1)
+    assert (opened.prior is not None) == prior
+    x = codec.from_raw(pixels(path).reshape(8, 2, 8).swapaxes(0, 1)[..., None])
+    codes = np.asarray(codec.encode(x).codes)
+    sizes = []
+    for scales, end in ((1, 1), (2, 5), (3, 21)):
+        data, _, kept = compress.compressed(opened, path, Settings(scales))
+        np.testing.assert_array_equal(kept, codes[:, :end])
+        (tmp_path / "a.vqd").write_bytes(data)
+        header, back = decompress.codes_of(opened, tmp_path / "a.vqd")
+        np.testing.assert_array_equal(back, kept)
+        sizes.append(len(data))
+        # The quantizer's own decoding of the prefix, and the decoder after it.
+        tokenizer, variables = codec.module, codec.variables
+        q = tokenizer.apply(variables, jnp.asarray(kept), method="decode_codes")
+        expected = to_uint8(tokenizer.apply(variables, q, method="decode"))
+        expected = np.concatenate(list(np.asarray(expected)[..., 0]), axis=1)
+        mine = opened.rebuild(header, back)[..., 0].astype(int)
+        np.testing.assert_allclose(mine, expected, atol=1)  # jitted, and not
+    assert sizes[0] < sizes[1] < sizes[2]
+    assert compress.check_books(opened, 2) == 2
+    with pytest.raises(BadInput, match="--books=4: .* has 3 scales; write 1 to 3"):
+        compress.check_books(opened, 4)
+
+
+def test_a_prior_is_cut_to_the_places_that_are_kept():
+    codec = multi_scale()
+    training = np.arange(21)[None, :, None].repeat(50, 0) % 7
+    prior = priors.fit([training], (7,), codec.contract.fingerprint)
+    cut = prefixes(codec).prior(prior, 2)
+    assert prior.counts[0].shape == (21, 7) and cut.counts[0].shape == (5, 7)
+    codes = training[:3, :5]
+    coder = choose(codes, (7,), cut)
+    assert coder.name == "placed"
+    payload = encode(codes, (7,), coder, cut)
+    np.testing.assert_array_equal(decode(payload, 3, 5, (7,), coder, cut), codes)
 
 
 def test_colour_through_a_grey_tokenizer(bundles, tmp_path):
@@ -242,7 +325,7 @@ def test_waveforms_pass_whole(tmp_path, length):
     signal = {"kind": "audio", "shape": (32, 1), "rate": 8000.0}
     contract = contract_of(module, signal, (8,), (0, 0), (1, 1), variables)
     vqdit.bundle.save(tmp_path / "wave", Codec(module, variables, contract))
-    opened = open_bundle(tmp_path / "wave")
+    opened = open_bundle(tmp_path / "wave").prepared(peak=0)
     wave = np.random.default_rng(0).uniform(-0.5, 0.5, (length, 2))
     soundfile.write(tmp_path / "a.wav", wave, 8000, subtype="FLOAT")
     data, _, codes = compress.compressed(opened, tmp_path / "a.wav", Settings(1))
@@ -274,13 +357,13 @@ def test_waveforms_pass_whole(tmp_path, length):
 
 
 def test_quiet_sound_is_brought_to_a_level_and_back(bundles, tmp_path):
-    opened = open_bundle(bundles / "audio", batch=1)
+    opened = open_bundle(bundles / "audio", batch=1)  # older than what bundles say
     wave = np.random.default_rng(0).uniform(-1, 1, (8, 1)).astype(np.float32)
     found = {}
     for name, gain in (("loud", 0.9 / np.abs(wave).max()), ("quiet", 0.002)):
         path = tmp_path / f"{name}.wav"
         soundfile.write(path, wave * gain, 8000, subtype="FLOAT")
-        data, figures, codes = compress.compressed(opened, path, Settings(1, peak=0.9))
+        data, figures, codes = compress.compressed(opened, path, Settings(1))
         header, _ = unpack(data)
         top = np.abs(opened.rebuild(header, codes)).max() / gain
         found[name] = (codes.tolist(), figures["score"], top)
@@ -345,6 +428,78 @@ def test_clips(bundles, tmp_path, suffix):
     assert opened.rebuild(header, codes).shape == frames.shape
 
 
+def frames_in(folder, count=5, side=6, suffix="png"):
+    folder.mkdir(parents=True)
+    for i in range(count):
+        shade = np.full((side, 7, 3), 40 * i, np.uint8)
+        Image.fromarray(shade).save(folder / f"{i:03d}.{suffix}")
+    return folder
+
+
+def test_a_folder_of_frames_is_a_clip(bundles, tmp_path):
+    walk, run_ = frames_in(tmp_path / "clips/walk"), tmp_path / "clips/run.v2"
+    frames_in(run_, 3, suffix="jpg")
+    (walk / "notes.txt").write_text("not a frame")
+    (walk / ".hidden.png").write_bytes(b"nor this")
+    (tmp_path / "clips/empty").mkdir()
+    # A folder of folders stands for them, and one of frames for itself.
+    found = there_and_back(bundles / "video", [tmp_path / "clips"], tmp_path)
+    assert [path.name for path in found] == ["run.v2", "walk"]
+    names = [path.name for path in sorted(found[1].iterdir())]
+    assert names == [f"{i:06d}.png" for i in range(5)]
+    assert len(list(found[0].iterdir())) == 3
+    opened = open_bundle(bundles / "video", batch=1)
+    header, codes = decompress.codes_of(opened, tmp_path / "coded" / "walk.vqd")
+    expected = opened.rebuild(header, codes)
+    assert expected.shape == (5, 6, 7, 3)
+    for name, frame in zip(names, expected, strict=True):
+        np.testing.assert_array_equal(pixels(found[1] / name), frame)
+    assert opened.kind.read(walk).values[:, 0, 0, 0].tolist() == [0, 40, 80, 120, 160]
+    # Frames are replaced as a whole, and never more than frames.
+    (found[1] / "000009.png").write_bytes(b"of a longer clip")
+    argv = [str(tmp_path / "coded"), f"--bundle={bundles / 'video'}"]
+    argv += [f"--out={tmp_path / 'out'}"]
+    with pytest.raises(BadInput, match="run.v2 is there; write --force"):
+        decompress.main(argv)
+    decompress.main([*argv, "--force"])
+    assert sorted(path.name for path in found[1].iterdir()) == names
+    assert len(list((tmp_path / "out").iterdir())) == 2
+    (found[1] / "mine.txt").write_text("keep me")
+    with pytest.raises(BadInput, match="walk holds more than frames; remove it"):
+        decompress.main([*argv, "--force"])
+    assert (found[1] / "mine.txt").exists()
+
+
+def test_which_folders_are_clips(bundles, tmp_path, capsys, monkeypatch):
+    kind = KINDS["video"]
+    walk = frames_in(tmp_path / "clips" / "walk", 2)
+    (tmp_path / "clips" / "a.gif").write_bytes(b"GIF89a")
+    both = [tmp_path / "clips" / "a.gif", walk]
+    assert listed([str(tmp_path / "clips")], kind) == both
+    assert listed([str(tmp_path / "clips" / "*")], kind) == both
+    assert listed([str(walk)], kind) == [walk]
+    monkeypatch.chdir(walk)
+    (target,) = targets("coded", [(Path("."), ".vqd")], False)
+    assert target == Path("coded/walk.vqd")
+    # Of pictures a folder is what is in it.
+    assert len(listed([str(walk)], KINDS["image"])) == 2
+    (walk / "b.gif").write_bytes(b"GIF89a")
+    frames_in(tmp_path / "odd", 2)
+    picture(tmp_path / "odd" / "x.png", 9, 9, 3)
+    (frames_in(tmp_path / "cut", 2) / "001.png").write_bytes(b"\x89PNG")
+    (tmp_path / "none").mkdir()
+    for path, words in (
+        (walk, "walk holds frames, which make it one clip, and b.gif; write folders"),
+        (tmp_path / "odd", "odd: it has frames of 6x7 and of 9x9; write one size"),
+        (tmp_path / "cut", "cut: 001.png: "),
+        (tmp_path / "none", "none holds no .gif .mp4 file, and no frames"),
+    ):
+        argv = [path, f"--bundle={bundles / 'video'}", f"--out={tmp_path / 'coded'}"]
+        line = refused(compress, argv, capsys)
+        assert words in line, line
+        assert not (tmp_path / "coded").exists()
+
+
 def test_series(bundles, tmp_path, capsys):
     time = np.round(7.5 + np.arange(19) / 50, 6)
     values = np.stack([np.sin(time) * 10 + 3, time], axis=1)
@@ -374,6 +529,71 @@ def test_series(bundles, tmp_path, capsys):
     assert "bits per value, SNR" in capsys.readouterr().out
 
 
+def test_parquet_is_read_and_written_as_csv_is(bundles, tmp_path):
+    time = np.round(7.5 + np.arange(19) / 50, 6)
+    values = np.stack([np.sin(time) * 10 + 3, time], axis=1)
+    values[3, 0] = np.nan
+    names = ["t", "speed", "force, N"]
+    columns = [pyarrow.array(column) for column in (time, *values.T)]
+    table = pyarrow.Table.from_arrays(columns, names=names)
+    pyarrow.parquet.write_table(table, tmp_path / "b.parquet")
+    with open(tmp_path / "a.csv", "w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(names)
+        rows.writerows(np.concatenate([time[:, None], values], axis=1).tolist())
+    paths = [tmp_path / "a.csv", tmp_path / "b.parquet"]
+    a, b = there_and_back(bundles / "series", paths, tmp_path)
+    assert (a.name, b.name) == ("a.csv", "b.parquet")
+    with open(a, newline="") as file:
+        names, *rows = csv.reader(file)
+    back = pyarrow.parquet.read_table(b)
+    assert back.column_names == names == ["time", "speed", "force, N"]
+    mine = np.stack([column.to_numpy() for column in back.columns], axis=1)
+    np.testing.assert_allclose(mine, np.array(rows, float), rtol=1e-6)
+    np.testing.assert_allclose(mine[:, 0], time)
+    # And what was written is read again.
+    again = KINDS["series"].read(b)
+    np.testing.assert_array_equal(again.values, mine[:, 1:].astype(np.float32))
+    assert again.rate == pytest.approx(50)
+
+
+def test_dates_say_when(tmp_path):
+    when = np.datetime64("2024-01-01") + 20 * np.arange(9).astype("timedelta64[ms]")
+    table = pyarrow.table({"when": when, "x": np.arange(9)})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    (tmp_path / "b.csv").write_text("\n".join(["x", *map(str, range(9))]))
+    found = KINDS["series"].read(tmp_path / "a.parquet")
+    assert found.values[:, 0].tolist() == list(range(9))
+    assert found.rate == pytest.approx(50)
+    assert KINDS["series"].read(tmp_path / "b.csv").rate == 0
+    # Some programs mark a text as UTF-8 by what is no part of its first number.
+    (tmp_path / "c.csv").write_text("\ufeff0,1\n2,3\n", encoding="utf-8")
+    bare = KINDS["series"].read(tmp_path / "c.csv")
+    assert bare.values.tolist() == [[0, 1], [2, 3]]
+
+
+def test_tables_that_are_none_are_one_line(bundles, tmp_path, capsys):
+    (tmp_path / "cut.parquet").write_bytes(b"PAR1 and no more")
+    (tmp_path / "twice.csv").write_text("a,a\n1,2\n3,4\n")
+    table = pyarrow.table({"a": [1.0], "b": ["text"]})
+    pyarrow.parquet.write_table(table, tmp_path / "text.parquet")
+    (tmp_path / "ragged.csv").write_text("a,b\n1,2\n1\n")
+    (tmp_path / "names.csv").write_text("a,b\n")
+    (tmp_path / "three.csv").write_text("1,2,3\n4,5,6\n")
+    for name, words in (
+        ("cut.parquet", "not a whole parquet table"),
+        ("twice.csv", "has 2 columns named 'a'"),
+        ("text.parquet", "column 'b' holds string, not numbers$"),
+        ("ragged.csv", "not a whole csv table"),
+        ("names.csv", "has no rows"),
+        ("three.csv", "it has 3 columns, and the bundle takes 2"),
+    ):
+        argv = [tmp_path / name, f"--bundle={bundles / 'series'}"]
+        line = refused(compress, [*argv, f"--out={tmp_path / 'coded'}"], capsys)
+        assert re.search(f"{name}: .*{words}", line), line
+        assert not (tmp_path / "coded").exists()
+
+
 @pytest.mark.parametrize("dtype", ["int16", "float32", "uint8"])
 def test_volumes(bundles, tmp_path, dtype):
     source = np.random.default_rng(0)
@@ -391,6 +611,223 @@ def test_volumes(bundles, tmp_path, dtype):
         limits = np.iinfo(dtype)
         expected = np.clip(np.round(expected), limits.min, limits.max)
     np.testing.assert_allclose(a[:2, :4], expected, rtol=1e-4, atol=1e-3)
+
+
+def test_nifti_is_read_as_training_reads_it(bundles, tmp_path, capsys, monkeypatch):
+    nibabel = pytest.importorskip("nibabel")
+    source = np.random.default_rng(0)
+    scan = source.normal(100, 50, (3, 5, 4)).astype(np.float32)
+    for name in ("a.nii.gz", "b.nii"):
+        # Stored x first, as NIfTI has it.
+        nibabel.save(
+            nibabel.Nifti1Image(scan.swapaxes(0, 2), np.eye(4)), tmp_path / name
+        )
+    np.save(tmp_path / "c.npy", scan)
+    (tmp_path / "d.txt.gz").write_bytes(b"no scan")
+    found = there_and_back(bundles / "volume", [tmp_path], tmp_path)
+    assert [path.name for path in found] == ["a.npy", "b.npy", "c.npy"]
+    a, b, c = map(np.load, found)
+    assert a.shape == scan.shape and a.dtype == np.float32
+    np.testing.assert_array_equal(a, c)
+    np.testing.assert_array_equal(b, c)
+    argv = [tmp_path / "b.nii", f"--bundle={bundles / 'volume'}"]
+    argv += [f"--out={tmp_path / 'more'}"]
+    (tmp_path / "b.nii").write_bytes(b"cut")
+    assert "b.nii: not a whole NIfTI file" in refused(compress, argv, capsys)
+    monkeypatch.setitem(sys.modules, "nibabel", None)
+    line = refused(compress, argv, capsys)
+    assert line.endswith(
+        "b.nii: NIfTI files need nibabel; pip install 'vqdit[nifti]', or write .npy "
+        "files"
+    )
+    assert line.count("b.nii") == 1 and not (tmp_path / "more").exists()
+
+
+def test_sweeps(bundles, tmp_path, capsys):
+    """Round trip of shape, type, beams that did not return, and around the azimuth."""
+    codec = vqdit.load(bundles / "range")
+    sweep = np.random.default_rng(0).uniform(1, 79, (4, 8)).astype(np.float32)
+    lost = np.zeros((4, 8), bool)
+    lost[[0, 0, 3], [0, 7, 4]] = True
+    turned = np.roll(sweep, 2, axis=1)
+    np.save(tmp_path / "a.npy", np.where(lost, np.float32(np.nan), sweep))
+    np.save(tmp_path / "b.npy", np.where(lost, 0, sweep)[..., None])
+    np.save(tmp_path / "c.npy", np.where(np.roll(lost, 2, axis=1), -1, turned))
+    np.save(tmp_path / "d.npy", (1000 * np.where(lost, 0, sweep)).astype(np.uint16))
+    np.save(tmp_path / "e.npy", sweep)
+    np.save(tmp_path / "f.npy", np.full((4, 8), np.nan, np.float32))
+    np.save(tmp_path / "g.npy", np.concatenate([sweep, sweep[:, :3]], axis=1)[:3])
+    paths = sorted(tmp_path.glob("*.npy"))
+    found = there_and_back(bundles / "range", paths, tmp_path)
+    a, b, c, d, e, f, g = map(np.load, found)
+    assert (a.shape, b.shape, g.shape) == ((4, 8), (4, 8, 1), (3, 11))
+    assert (a.dtype, d.dtype) == (np.float32, np.uint16)
+    # Which beams returned is exact, and they come back as they were marked.
+    np.testing.assert_array_equal(np.isnan(a), lost)
+    np.testing.assert_array_equal(b[..., 0] == 0, lost)
+    assert (c[np.roll(lost, 2, axis=1)] == -1).all()
+    assert (d[lost] == 0).all() and np.isfinite(e).all() and np.isnan(f).all()
+    # The rest is the tokenizer's, of the sweep with `far` in their place.
+    x = codec.from_raw(np.where(lost, np.float32(80), sweep)[None, ..., None])
+    expected = codec.to_raw(codec.decode(codec.encode(x).codes))[0, ..., 0]
+    np.testing.assert_allclose(a[~lost], expected[~lost], rtol=1e-5)
+    np.testing.assert_array_equal(b[~lost, 0], a[~lost])
+    # A turn of the sensor by whole codes turns what comes back: azimuth wraps.
+    np.testing.assert_allclose(
+        np.roll(a, 2, axis=1)[~np.isnan(c)][0], c[0, 0], rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        np.roll(np.where(lost, -1, a), 2, axis=1), c, rtol=1e-4, atol=1e-3
+    )
+    # A longer sweep is filled up by its own start.
+    opened = open_bundle(bundles / "range", batch=1)
+    longer = np.load(tmp_path / "g.npy")
+    np.save(tmp_path / "h.npy", np.concatenate([longer, longer[:, :5]], axis=1))
+    codes = [
+        compress.compressed(opened, tmp_path / f"{name}.npy", Settings(1))[2]
+        for name in "gh"
+    ]
+    np.testing.assert_array_equal(*codes)
+    # The score is of beams that returned.
+    error = np.square(a[~lost].astype(float) - sweep[~lost]).mean()
+    reach = float(sweep[~lost].max()) - float(sweep[~lost].min())
+    score = 10 * np.log10(reach**2 / error)
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert f"PSNR {score:.2f} dB" in first
+
+
+def test_what_sticks_out_around_the_azimuth_is_its_start():
+    x = np.arange(10).reshape(2, 5, 1)
+    tiling = Tiling((2, 5), (3, 4), around=1)
+    second = tiling.cut(x, 1, 2)[0, ..., 0]
+    np.testing.assert_array_equal(second, [[4, 0, 1, 2], [9, 5, 6, 7], [9, 5, 6, 7]])
+    joined = tiling.join(tiling.cut(x, 0, 2).astype(np.float32), 1)
+    np.testing.assert_array_equal(joined, x)
+
+
+def bundle_of(data, folder):
+    """A tokenizer's bundle that was trained on this data, as far as files go."""
+    codec = toy(data.kind)
+    fields = {"shape": data.shape, "preparation": data.preparation}
+    rate = float(data.rate)
+    contract = dataclasses.replace(codec.contract, rate=rate, **fields)
+    vqdit.bundle.save(folder, Codec(codec.module, codec.variables, contract))
+    return open_bundle(folder)
+
+
+def as_trained(data, opened, path):
+    """(what training is given of the one file, in its own units, what is coded)."""
+    examples = data.open(True)
+    x = examples.take(np.arange(1))[data.kind][0].astype(np.float64)
+    if examples.scale:
+        x = x * examples.scale + examples.offset
+    return x, compress.read(opened, path, Settings(1))
+
+
+def test_sweeps_are_coded_as_trained_on(tmp_path):
+    sweep = np.random.default_rng(0).uniform(1, 50, (4, 8, 2)).astype(np.float32)
+    sweep[0, 0], sweep[1, 1, 1], sweep[2, 2, 0] = np.nan, np.inf, 0
+    (tmp_path / "data").mkdir()
+    np.save(tmp_path / "data" / "a.npy", sweep)
+    folder = {"name": "folder", "data_dir": str(tmp_path / "data"), "holdout": 0.0}
+    data = Ranges(rows=4, azimuth=8, channels=2, far=120.0, threads=0, **folder)
+    opened = bundle_of(data, tmp_path / "bundle")
+    expected, (_, planes, extra) = as_trained(data, opened, tmp_path / "data/a.npy")
+    assert planes[0, 0, 0].tolist() == [120, 0]
+    np.testing.assert_allclose(planes[0], expected, atol=1e-4)
+    back = opened.kind.restore(planes[0], extra)
+    lost = np.isnan(back[..., 0])
+    assert lost.sum() == 3 and lost[[0, 1, 2], [0, 1, 2]].all()
+    np.testing.assert_array_equal(back[~lost], sweep[~lost])
+
+
+def test_scans_are_coded_as_trained_on(tmp_path):
+    scan = np.random.default_rng(0).normal(0, 200, (2, 4, 4)).astype(np.float32)
+    scan[0, 0, 0] = np.nan
+    (tmp_path / "data").mkdir()
+    np.save(tmp_path / "data" / "a.npy", scan)
+    folder = {"name": "folder", "data_dir": str(tmp_path / "data"), "holdout": 0.0}
+    data = Volumes(size=(2, 4, 4), window=(-160, 240), threads=0, **folder)
+    opened = bundle_of(data, tmp_path / "bundle")
+    expected, (signal, planes, _) = as_trained(data, opened, tmp_path / "data/a.npy")
+    assert (planes.min(), planes.max()) == (-160, 240)
+    np.testing.assert_allclose(planes[0], expected, atol=1e-3)
+    assert signal.values.max() > 240  # the score is against the file
+    plain = dataclasses.replace(data, window=())
+    other = bundle_of(plain, tmp_path / "plain")
+    planes = compress.read(other, tmp_path / "data/a.npy", Settings(1))[1]
+    assert planes.max() > 240
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "npz"])
+def test_series_are_coded_as_trained_on(tmp_path, suffix):
+    source = np.random.default_rng(0)
+    columns = {name: source.normal(5, 1, 40) for name in ("a", "b", "c")}
+    columns["c"][[3, 4]], columns["c"][20] = np.nan, 500.0
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data" / f"a.{suffix}"
+    if suffix == "npz":
+        np.savez(path, **columns)
+    else:
+        # A column that is not chosen need not be one of numbers.
+        table = pyarrow.table(columns | {"note": ["x"] * 40})
+        write = {"csv": pyarrow.csv.write_csv, "parquet": pyarrow.parquet.write_table}
+        write[suffix](table, path)
+    data = Series(
+        name="folder", data_dir=str(tmp_path / "data"), length=40, channels=2,
+        columns=("c", "a"), mask_channels=True, holdout=0.0, threads=0,
+        cleaning=Cleaning(fill="previous", outliers="missing"),
+    )  # fmt: skip
+    opened = bundle_of(data, tmp_path / "bundle")
+    expected, (signal, planes, _) = as_trained(data, opened, path)
+    assert planes.shape == (1, 40, 4) and signal.values.shape == (40, 2)
+    np.testing.assert_allclose(planes[0], expected, atol=1e-3)
+    assert planes[0, [3, 20, 21], 2].tolist() == [0, 0, 1]
+    assert signal.values[20, 0] == 500  # the score is against the file
+    # Only the signal comes back, under its names.
+    values = opened.kind.merge(planes, 2)
+    back = dataclasses.replace(signal, values=values)
+    (tmp_path / f"b.{suffix}").write_bytes(opened.kind.write(back))
+    again = opened.kind.read(tmp_path / f"b.{suffix}")
+    np.testing.assert_allclose(again.values, values, rtol=1e-6)
+    with pytest.raises(BadInput, match="has no column 'd', only a, b, c"):
+        compress.read(opened.prepared(columns=("a", "d")), path, Settings(1))
+
+
+@pytest.mark.parametrize(
+    "clean", [AudioCleaning(), AudioCleaning(peak=None, loudness=-20.0)]
+)
+def test_sounds_are_coded_as_trained_on(tmp_path, clean):
+    wave = 0.1 + 0.02 * np.random.default_rng(0).standard_normal(64)
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data" / "a.wav"
+    soundfile.write(path, wave, 8000, subtype="FLOAT")
+    folder = {"name": "folder", "data_dir": str(tmp_path / "data"), "holdout": 0.0}
+    data = Audio(length=64, threads=0, clean=clean, **folder)
+    opened = bundle_of(data, tmp_path / "bundle")
+    expected, (signal, planes, extra) = as_trained(data, opened, path)
+    np.testing.assert_allclose(planes[0], expected, atol=1e-6)
+    # Loudness and mean come back.
+    back = opened.kind.restore(opened.kind.merge(planes, 1), extra)
+    np.testing.assert_allclose(back, signal.values, atol=1e-6)
+    silence = opened.kind.prepare(Signal(np.full((9, 2), 0.25, np.float32)))
+    assert not silence.values.any()
+    back = opened.kind.restore(silence.values, silence.extra)
+    assert (back == 0.25).all()
+    other = opened.prepared(dc=False, peak=None, loudness=None)
+    np.testing.assert_array_equal(other.kind.prepare(signal).values, signal.values)
+
+
+def test_every_preparation_has_a_kind_that_knows_it(tmp_path):
+    for data in (Audio(), Images(), Ranges(), Series(), Video(), Volumes()):
+        assert {name for name, _ in data.preparation} <= set(KINDS[data.kind].takes)
+    codec = toy("range")
+    contract = dataclasses.replace(codec.contract, preparation=(("near", 1.0),))
+    vqdit.bundle.save(tmp_path / "new", Codec(codec.module, codec.variables, contract))
+    with pytest.raises(
+        BadInput, match="prepared by 'near', which this program does no"
+    ):
+        open_bundle(tmp_path / "new")
 
 
 def test_tiles_cover_a_signal_and_join_to_it():
@@ -450,7 +887,7 @@ def test_what_cannot_be_compressed_is_one_line(bundles, tmp_path, capsys):
         ([tmp_path / "silent.wav", audio, out], "silent.wav: holds no samples"),
         ([good, tmp_path / "cut.png", image, out], "cut.png: "),
         ([good, tmp_path / "good.webp", image, out], "would both become .*good.vqd"),
-        ([good, image, out, "--books=4"], "--books=4: the tokenizer has 3"),
+        ([good, image, out, "--books=4"], "--books=4: the tokenizer has 3 books"),
         ([good, image, out, "--overlap=4"], "--overlap=4: write 0 to 3"),
         ([good, image, out, "--peak=0.5"], "--peak=0.5: of sounds, write a level"),
         ([good, image, out, "--workdir=x"], "--workdir goes with --fit"),

@@ -120,3 +120,14 @@ def test_curves_show_a_peak_of_one_sample_and_each_channel():
     picture = pictures.sheet("audio", x[None])
     assert (picture[0] != 255).any(axis=-1).sum() == 1  # the peak touches the top
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 3  # ground, two curves
+
+
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
+    folder = tmp_path / "new" / "clip"
+    pictures.write_folder(folder, {"a": b"1", "b": b"2"})
+    pictures.write_folder(folder, {"a": b"3"})
+    assert [(p.name, p.read_bytes()) for p in folder.iterdir()] == [("a", b"3")]
+    with pytest.raises(OSError):
+        pictures.write_folder(folder, {"a": b"4", "no/such": b"5"})
+    assert (folder / "a").read_bytes() == b"3"
+    assert list(folder.parent.iterdir()) == [folder]

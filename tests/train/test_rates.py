@@ -19,8 +19,9 @@ from train.errors import BadInput
 from train.prior import fit
 from train.scores import reconstruct
 from train.workdir import open_workdir
-from vqdit import Codec, ConvDecoder, ConvEncoder, Tokenizer
+from vqdit import Codec, ConvDecoder, ConvEncoder, Tokenizer, VectorQuantizer
 from vqdit.bundle import contract_of
+from vqdit.quantizers import MultiScaleQuantizer
 from vqdit.quantizers.residual_fsq import ResidualFSQ
 from vqdit.tokenizer import to_uint8
 
@@ -167,3 +168,25 @@ def test_the_program_writes_figures_and_plots(tmp_path, capsys, monkeypatch):
         rates.main([f"--workdir={workdir}", "--most=0"])
     with pytest.raises(BadInput, match=r"takes \(8, 8, 1\), the data is \(9, 9, 1\)"):
         rates.main([f"--workdir={workdir}", "--config.data.size=9", "--most=9"])
+
+
+def test_every_number_of_scales_is_a_point():
+    small = {"channels": 4, "multipliers": (1, 1), "blocks": 1, "mid_attention": False}
+    module = Tokenizer(
+        ConvEncoder(**small, out=4),
+        ConvDecoder(**small, out=1),
+        MultiScaleQuantizer(VectorQuantizer(7, 2), (1, 4), phis=1),
+    )
+    variables = drawn(module, jnp.zeros((1, 8, 8, 1)))
+    signal = {"kind": "image", "shape": (8, 8, 1), "code_grid": (17,)}
+    contract = contract_of(module, signal, (4, 4), (0, 0), (1, 1), variables)
+    codec, images = Codec(module, variables, contract), noise(20, 8, 8, 1)
+    pixels, codes = reconstruct(codec, images)
+    prior = fit([codes], (7,), "f" * 64)
+    one, two = rates.tokenizer_points("tok", codec, prior, images)
+    assert [one["name"], two["name"]] == ["tok, 1 of 2 scales", "tok, 2 of 2 scales"]
+    assert two["psnr_db"] == pytest.approx(vqdit.metrics.psnr(pixels, images))
+    first = np.asarray(to_uint8(codec.decode(codes[:, :1])))
+    assert one["psnr_db"] == pytest.approx(vqdit.metrics.psnr(first, images))
+    assert one["fixed_bits"] == np.log2(7) and two["fixed_bits"] == 17 * np.log2(7)
+    assert one["bits"] < two["bits"]

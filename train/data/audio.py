@@ -80,6 +80,15 @@ class Audio(Signals):
         """(length, 1)."""
         return (self.length, 1)
 
+    @property
+    def preparation(self) -> tuple[tuple[str, bool | float | None], ...]:
+        clean = self.clean
+        return (
+            ("dc", clean.dc),
+            ("peak", clean.peak),
+            ("loudness", clean.loudness),
+        )
+
     def open(self, train: bool) -> "Sounds":
         return Sounds(self, train)
 

@@ -75,6 +75,10 @@ class Ranges(Signals):
         """(rows, azimuth, channels)."""
         return (self.rows, self.azimuth, self.channels)
 
+    @property
+    def preparation(self) -> tuple[tuple[str, float], ...]:
+        return (("far", self.far),)
+
     def open(self, train: bool) -> "Sweeps":
         return Sweeps(self, train)
 
@@ -82,7 +86,7 @@ class Ranges(Signals):
         """What returned in the training sweeps, for the statistics."""
         sweeps = _sweeps(self, True)
         for i in range(len(sweeps)):
-            x, mask = _split(sweeps[i], self.far)
+            x, mask = split_sweep(sweeps[i], self.far)
             yield x.reshape(-1, self.channels), mask.reshape(-1, self.channels) > 0
 
     def identity(self) -> str:
@@ -140,7 +144,7 @@ class Sweeps:
         return len(self.sweeps)
 
     def take(self, indices: np.ndarray) -> Batch:
-        pairs = [_split(self.sweeps[int(i)], self.ranges.far) for i in indices]
+        pairs = [split_sweep(self.sweeps[int(i)], self.ranges.far) for i in indices]
         x, mask = (np.stack(part) for part in zip(*pairs, strict=True))
         label = self.sweeps.labels[indices]
         return {"range": self.normaliser(x), "mask": mask, "label": label}
@@ -152,7 +156,7 @@ class Sweeps:
         return self.ranges.augment(batch, "range", Draws(seed, epochs, indices))
 
 
-def _split(sweep: np.ndarray, far: float) -> tuple[np.ndarray, np.ndarray]:
+def split_sweep(sweep: np.ndarray, far: float) -> tuple[np.ndarray, np.ndarray]:
     """(values without holes, mask), of one shape."""
     with np.errstate(invalid="ignore"):
         hit = np.isfinite(sweep).all(-1, keepdims=True) & (sweep[..., :1] > 0)

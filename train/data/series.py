@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -95,6 +95,16 @@ class Series(Signals):
     def shape(self) -> tuple[int, int]:
         """(length, channels), twice the channels with mask_channels."""
         return (self.length, self.channels * (1 + self.mask_channels))
+
+    @property
+    def preparation(self) -> tuple[tuple[str, Any], ...]:
+        cleaning = dataclasses.asdict(self.cleaning or UNCLEANED)
+        return (
+            ("columns", self.columns),
+            ("time", self.time),
+            ("cleaning", tuple(cleaning.items())),
+            ("mask_channels", self.mask_channels),
+        )
 
     def open(self, train: bool) -> "Windows":
         return Windows(self, train)

@@ -21,6 +21,14 @@ class Signals:
     threads: Any = 0
 
     @property
+    def preparation(self) -> tuple[tuple[str, Any], ...]:
+        """(name, value) of what changes a file's values before they are normalised.
+
+        Goes into the tokenizer's bundle, and `train.compress` does the same to files.
+        """
+        return ()
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Of one example as the tokenizer sees it, channels last."""
         raise NotImplementedError

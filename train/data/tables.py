@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,12 @@ def read_columns(
     """
     if path.suffix.lower() == ".npz":
         streams = _arrays(path)
+        check_names(series.columns, streams)
     else:
-        streams = _table(path, series.time)
+        advice = "; choose with data.columns, or name it in data.time"
+        table, _ = open_table(path)
+        streams = columns_of(table, series.time, series.columns, advice)
     names = series.columns or tuple(streams)
-    absent = [name for name in names if name not in streams]
-    if absent:
-        raise Unreadable(f"has no column {absent[0]!r}, only {', '.join(streams)}")
     parts = [streams[name] for name in names]
     if any(times is not None for times, _ in parts):
         values = _clocked(parts, names, series)
@@ -97,53 +98,80 @@ def _arrays(path: Path) -> dict[str, Stream]:
     return streams
 
 
-def _table(path: Path, time: str) -> dict[str, Stream]:
-    """Columns of a CSV or Parquet file by name, with the times they share."""
+def check_names(names: Iterable[str], have: Collection[str]) -> None:
+    """Raises Unreadable for a column that is not there."""
+    for name in names:
+        if name not in have:
+            raise Unreadable(f"has no column {name!r}, only {', '.join(have)}")
+
+
+def open_table(path: Path) -> tuple[Any, bool]:
+    """(a CSV or Parquet file as a pyarrow.Table, whether its columns have names).
+
+    Where they have none they are called f0, f1, ... Raises Unreadable where it is no
+    table, has no rows, or two columns of one name.
+    """
     try:
         import pyarrow
         import pyarrow.csv
         import pyarrow.parquet
     except ImportError as error:
-        raise BadInput(
-            f"{path}: reading tables needs pyarrow; pip install pyarrow"
-        ) from error
-
+        raise BadInput("reading tables needs pyarrow; pip install pyarrow") from error
     try:
         content = path.read_bytes()
     except OSError as error:
         raise Unreadable(error.strerror or "cannot be opened") from error
     try:
         if path.suffix.lower() == ".parquet":
-            table = pyarrow.parquet.read_table(pyarrow.BufferReader(content))
+            content = pyarrow.BufferReader(content)
+            table, named = pyarrow.parquet.read_table(content), True
         else:
-            table = _csv(content, pyarrow.csv)
+            table, named = _csv(content, pyarrow.csv)
     except (pyarrow.ArrowException, OSError, ValueError, UnicodeDecodeError) as error:
         kind = path.suffix.lower().lstrip(".")
         words = " ".join(str(error).split())[:160]
         raise Unreadable(f"not a whole {kind} table ({words})") from error
     if not table.num_rows:
         raise Unreadable("has no rows")
+    names = table.column_names
+    for name in names:
+        if names.count(name) > 1:
+            raise Unreadable(f"has {names.count(name)} columns named {name!r}")
+    return table, named
+
+
+def columns_of(
+    table: Any, time: str = "", names: Sequence[str] = (), advice: str = ""
+) -> dict[str, Stream]:
+    """Columns of a table by name, with the times they share.
+
+    names: those that are read; (): all but `time`. advice: what to do about a column
+    that does not hold numbers.
+    """
+    import pyarrow
+
     if time and time not in table.column_names:
         raise Unreadable(
             f"has no column {time!r} of times, only {', '.join(table.column_names)}"
         )
+    check_names(names, table.column_names)
     times = _seconds(table[time], time, pyarrow) if time else None
     streams = {}
-    for name in table.column_names:
-        if name != time:
-            streams[name] = (times, _numbers(table[name], name, pyarrow)[:, None])
+    for name in names or (name for name in table.column_names if name != time):
+        values = _numbers(table[name], name, pyarrow, advice)
+        streams[name] = (times, values[:, None])
     if not streams:
         raise Unreadable(f"has no column but {time!r}")
     return streams
 
 
-def _csv(content: bytes, arrow):
-    head = content[:65536].decode("utf-8", "replace").splitlines() or [""]
+def _csv(content: bytes, arrow) -> tuple[Any, bool]:
+    head = content[:65536].decode("utf-8-sig", "replace").splitlines() or [""]
     mark = max(",;\t", key=head[0].count)
     first = next(csv.reader([head[0]], delimiter=mark), [])
     # A first row of numbers is data: such a file has no names.
     bare = bool(first) and all(map(_is_number, first))
-    return arrow.read_csv(
+    table = arrow.read_csv(
         io.BytesIO(content),
         read_options=arrow.ReadOptions(autogenerate_column_names=bare),
         parse_options=arrow.ParseOptions(delimiter=mark),
@@ -151,6 +179,7 @@ def _csv(content: bytes, arrow):
             null_values=MISSING, strings_can_be_null=True
         ),
     )
+    return table, not bare
 
 
 def _is_number(text: str) -> bool:
@@ -161,7 +190,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _numbers(column, name: str, arrow) -> Float[np.ndarray, "t"]:
+def _numbers(column, name: str, arrow, advice: str = "") -> Float[np.ndarray, "t"]:
     kind, is_ = column.type, arrow.types
     if not (
         is_.is_floating(kind)
@@ -170,10 +199,7 @@ def _numbers(column, name: str, arrow) -> Float[np.ndarray, "t"]:
         or is_.is_decimal(kind)
         or is_.is_null(kind)
     ):
-        raise Unreadable(
-            f"column {name!r} holds {kind}, not numbers; choose with data.columns, or "
-            "name it in data.time"
-        )
+        raise Unreadable(f"column {name!r} holds {kind}, not numbers{advice}")
     if is_.is_boolean(kind):
         column = column.cast(arrow.int8())
     return np.asarray(column.cast(arrow.float64()).to_numpy(), np.float64)

@@ -199,8 +199,8 @@ class Clips:
 def read_clip(path: Path, video: Video) -> UInt8[np.ndarray, "n s s c"]:
     """All frames of a file or folder, fitted to the size; Unreadable if too few."""
     if path.is_dir():
-        stills = sorted(p for p in path.iterdir() if p.suffix.lower() in FRAMES)
-        frames, rate = [decode(_bytes(still), upright=True) for still in stills], 0.0
+        frames = [decode(_bytes(still), upright=True) for still in stills(path)]
+        rate = 0.0
     elif path.suffix.lower() == ".gif":
         frames, rate = _gif(path)
     else:
@@ -214,6 +214,15 @@ def read_clip(path: Path, video: Video) -> UInt8[np.ndarray, "n s s c"]:
     if len(frames) < video.frames:
         raise Unreadable(f"{len(frames)} frames, fewer than data.frames={video.frames}")
     return np.stack([fit(frame, video.size, video.channels) for frame in frames])
+
+
+def stills(folder: Path) -> list[Path]:
+    """The pictures of a folder, in the order of their names."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in FRAMES and not path.name.startswith(".")
+    )
 
 
 def _bytes(path: Path) -> bytes:

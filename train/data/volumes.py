@@ -84,6 +84,10 @@ class Volumes(Signals):
         """(d, h, w, channels)."""
         return (*self.size, self.channels)
 
+    @property
+    def preparation(self) -> tuple[tuple[str, tuple[float, ...]], ...]:
+        return (("window", self.window),) if self.window else ()
+
     def open(self, train: bool) -> "Scans":
         return Scans(self, train)
 
@@ -179,7 +183,10 @@ class Scans:
 def read_scan(path: Path, volumes: Volumes) -> Float[np.ndarray, "d h w c"]:
     """One scan, windowed; Unreadable where it is not one of these channels."""
     if path.suffix.lower() in (".nii", ".gz"):
-        scan = _nifti(path)
+        try:
+            scan = read_nifti(path)
+        except BadInput as error:
+            raise BadInput(f"{path}: {error}") from error
     else:
         arrays = load_arrays(path)
         scan = arrays.get("volume", next(iter(arrays.values()), None))
@@ -192,26 +199,37 @@ def read_scan(path: Path, volumes: Volumes) -> Float[np.ndarray, "d h w c"]:
             f"is {list(scan.shape)}; data.channels={volumes.channels} asks for "
             f"(d, h, w, {volumes.channels}), or (d, h, w) of one channel"
         )
-    scan = np.array(scan, np.float32)
-    known = np.isfinite(scan)
-    if not known.any():
-        raise Unreadable("holds no finite value")
-    # A scanner's padding outside of its circle: air, the least there is.
-    scan[~known] = scan[known].min()
+    scan = filled(scan)
     if volumes.window:
         scan = np.clip(scan, *volumes.window)
     return resample(scan, volumes.size) if volumes.resize else scan
 
 
-def _nifti(path: Path) -> np.ndarray:
+def filled(scan: np.ndarray) -> np.ndarray:
+    """float32, with the least there is where it is not finite.
+
+    That is a scanner's padding outside of its circle: air.
+    """
+    scan = np.array(scan, np.float32)
+    known = np.isfinite(scan)
+    if not known.any():
+        raise Unreadable("holds no finite value")
+    scan[~known] = scan[known].min()
+    return scan
+
+
+def read_nifti(path: Path) -> Float[np.ndarray, "d h w *c"]:
+    """(z, y, x), and what other axes it has, in the header's units.
+
+    Raises BadInput without nibabel, and Unreadable for what it cannot read.
+    """
     if not path.name.lower().endswith((".nii", ".nii.gz")):
         raise Unreadable("not a .nii.gz file")
     try:
         import nibabel  # an extra: few need it
     except ImportError as error:
         raise BadInput(
-            f"{path}: NIfTI files need nibabel; pip install 'vqdit[nifti]', or write "
-            ".npy files"
+            "NIfTI files need nibabel; pip install 'vqdit[nifti]', or write .npy files"
         ) from error
     try:
         # (x, y, z) as stored, with the header's slope and intercept applied.

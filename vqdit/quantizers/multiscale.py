@@ -20,7 +20,8 @@ class MultiScaleQuantizer(nn.Module):
 
     scales: grids from coarse to fine, the last one the latents' own; a number is a
         square. z is (b, *grid, d) and codes are (b, n, 1), the scales one after the
-        other. Codes up to the end of any scale decode.
+        other. Codes up to the end of any scale decode; but training rebuilds from all
+        scales, never from fewer, so a decoder has not learned what a prefix looks like.
     phis:   convolutions of width 3 after upsampling, each shared by neighbouring scales
         (section 3.2); 0 for none. They are x + conv(x), starting as the identity; the
         paper's code has half of each and a random start.
