@@ -211,7 +211,7 @@ def _check_losses(experiment: StageOne, shape: tuple[int, ...]) -> None:
         raise BadInput(
             f"losses.windows={weights.windows}: write multiples of 8 such as (64, 256)"
         )
-    variables, distances = networks(weights)
+    variables, distances = networks(weights, experiment.model.front)
     x = jax.ShapeDtypeStruct(shape, jnp.float32)
     for name, distance in distances.items():
         with _blame(f"losses.{name}={getattr(weights, name)}"):
