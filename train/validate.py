@@ -157,6 +157,12 @@ def _check_devices(experiment: Experiment, sizes: tuple[int, int, int]) -> None:
 
 def _check_stage_one(experiment: StageOne) -> None:
     model, data = experiment.model, experiment.data
+    if model.front is not None and data.masked:
+        raise BadInput(
+            f"model.front={type(model.front).__name__}(...): what was not observed of "
+            f"{data.kind} is marked in the signal and not behind a front end; write "
+            f"model.front=None"
+        )
     if isinstance(data, Images) and isinstance(model.factor, int):
         if data.size % model.factor:
             raise BadInput(
