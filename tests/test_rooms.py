@@ -28,7 +28,8 @@ MAY = {
     "dit": {"nn"},
     "codec": {"quantizers", "tokenizer"},
     "generator": {"codec", "diffusion", "dit"},
-    "bundle": {"codec", "describe", "generator"},
+    "judge": {"tokenizer"},
+    "bundle": {"codec", "describe", "generator", "judge"},
 }
 OUTSIDE = {"jax", "flax", "jaxtyping", "numpy", "safetensors", "scipy", "tokenizers"}
 STANDARD = {

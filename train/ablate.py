@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from train import stage_one, stage_two
-from train.classifier import train_classifier
+from train.classifier import train_judge
 from train.command import parse
 from train.config import Optimizer, Run, StageOne, StageTwo, variants
 from train.data import prepare, whole
@@ -243,8 +243,7 @@ def main(argv=None):
         if base.data.kind != "image" or not classes:
             raise BadInput("--probe scores samples of labelled images; leave it out")
         train, test = whole(base.data, train=True), whole(base.data, train=False)
-        say("training the judge on real pictures")
-        judge = train_classifier(train["image"], train["label"], classes)
+        judge = train_judge(base.data)
         reference = Reference(
             judge, train["image"], train["label"], test["image"], test["label"]
         )

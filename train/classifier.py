@@ -1,4 +1,12 @@
-"""The judge: a small classifier, trained on real images only, that scores samples.
+"""The judge: a small classifier, trained on real signals only, that scores samples.
+
+python -m train.classifier --config=configs/mnist_tokenizer.py --out=runs/judge
+
+trains one on an experiment's labelled images or clips and keeps it, so that several
+runs are scored by the same (`train.evaluate --judge=runs/judge`), or a tokenizer learns
+to keep what it sees (`--config.losses.features=runs/judge`). Without --config,
+--workdir=DIR names a run whose data it is. --steps is 1000 for images and 600 for
+clips, --seed 0.
 
 Its accuracy on conditional samples says whether they are of their class, and its
 features carry the Fréchet distance. Neither compares with published figures, which use
@@ -15,100 +23,79 @@ import hashlib
 import math
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.tree_util import tree_flatten_with_path
+from jaxtyping import Float
 from tqdm import tqdm
 
-from train.errors import BadInput
+from train.command import parse
+from train.config import Experiment
+from train.data import Audio, Signals, prepare, whole
+from train.errors import BadInput, run
+from train.log import say
+from train.opening import open_bundle
+from vqdit.bundle import FILES, save
+from vqdit.judge import Classifier, Judge, pictures
+from vqdit.tokenizer import LogMel, to_signal
 
 BATCH = 128
-# Images scored at once. Fixed, so that there is one shape to compile.
-SCORED = 500
+STEPS = {"image": 1000, "audio": 600}
+FRAME = 0.032  # seconds under a window of the front end of clips
+FLAGS = {"out": str, "steps": int, "seed": int}
 
 
-class Classifier(nn.Module):
-    """Convolutions of stride 2 down to 2 to 4 pixels a side, then two dense layers.
+def train_judge(data: Signals, steps: int | None = None, seed: int = 0) -> Judge:
+    """A judge of the training part of labelled images or clips; None for its STEPS.
 
-    Images (b, h, w, c) in [-1, 1] -> features (b, dim), logits (b, classes). The
-    features are the penultimate layer before its activation: no unit is cut off at
-    zero, so their covariance has full rank and a Gaussian is a fair description.
+    Raises BadInput for other kinds, and for data without at least two classes.
     """
+    if data.kind not in STEPS:
+        raise BadInput(f"data is {data.kind}; a judge is of labelled images or audio")
+    classes = prepare(data, True).classes
+    if classes < 2:
+        raise BadInput(
+            f"data has {classes} classes; a judge learns from labels of two or more"
+        )
+    say(f"training the judge on real {'clips' if data.kind == 'audio' else 'pictures'}")
+    batch = whole(data, train=True)
+    steps = STEPS[data.kind] if steps is None else steps
+    if isinstance(data, Audio):
+        part = (batch["audio"], batch["label"], classes, data.rate)
+        return train_listener(*part, steps, seed)
+    return train_classifier(batch["image"], batch["label"], classes, seed, steps)
 
-    classes: int
-    widths: tuple[int, ...]
-    dim: int = 64
 
-    @nn.compact
-    def __call__(self, x):
-        conv = functools.partial(nn.Conv, strides=(2, 2), precision="highest")
-        dense = functools.partial(nn.Dense, precision="highest")
-        for i, width in enumerate(self.widths):
-            # The first looks wider: it alone sees pixels.
-            side = 5 if i == 0 else 3
-            x = nn.gelu(conv(width, (side, side), name=f"conv_{i}")(x))
-        features = dense(self.dim, name="features")(x.reshape(x.shape[0], -1))
-        return features, dense(self.classes, name="logits")(nn.gelu(features))
+def ear(rate: int) -> LogMel:
+    """The front end that clips are judged and compared through: windows of 32 ms every
+    16 ms, 64 bands, or as many as have a bin at a low rate."""
+    window = max(16, 4 * round(rate * FRAME / 4))
+    for bands in (64, 32, 16, 8, 4):
+        try:
+            return LogMel(rate, window, window // 2, bands)
+        except ValueError:
+            continue
+    return LogMel(rate, window, window // 2, 2)
 
 
-@dataclasses.dataclass(frozen=True)
-class Judge:
-    """A trained classifier. Images are uint8 (n, h, w, c), of the size it has learned.
-
-    uint8 only: samples are scored as the pictures that a reader would see, by the one
-    rounding rule of `vqdit.tokenizer.to_uint8`.
-    protocol: what its figures depend on, for a report; `fingerprint` is of its weights.
-    """
-
-    network: Classifier
-    params: Any
-    shape: tuple[int, int, int]
-    protocol: dict[str, Any]
-
-    def accuracy(self, images: np.ndarray, labels: np.ndarray) -> float:
-        """Share of images whose likeliest class is their label, in [0, 1]."""
-        labels = np.asarray(labels)
-        if labels.shape != (len(images),) or not len(images):
-            raise BadInput(
-                f"{len(images)} images and labels {list(labels.shape)}: accuracy needs "
-                f"one label for every image"
-            )
-        return float((self.predict(images) == labels).mean())
-
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        """The likeliest class of every image, int32 (n,)."""
-        return self._outputs(images)[1].argmax(-1).astype(np.int32)
-
-    def features(self, images: np.ndarray) -> np.ndarray:
-        """float32 (n, dim), for `vqdit.metrics.frechet`."""
-        return self._outputs(images)[0]
-
-    def _outputs(self, images) -> tuple[np.ndarray, np.ndarray]:
-        images = np.asarray(images)
-        if images.dtype != np.uint8 or images.shape[1:] != self.shape:
-            raise BadInput(
-                f"the classifier scores uint8 images [n, *{list(self.shape)}], not "
-                f"{images.dtype}{list(images.shape)}"
-            )
-        features, logits = [], []
-        for start in range(0, len(images), SCORED):
-            part = images[start : start + SCORED]
-            short = SCORED - len(part)
-            part = np.pad(part, ((0, short), (0, 0), (0, 0), (0, 0)))
-            found = _apply(self.network, self.params, part)
-            for whole, piece in zip((features, logits), found, strict=True):
-                whole.append(np.asarray(piece)[: SCORED - short])
-        if not features:
-            return (
-                np.zeros((0, self.network.dim), np.float32),
-                np.zeros((0, self.network.classes), np.float32),
-            )
-        return np.concatenate(features), np.concatenate(logits)
+def train_listener(
+    x: Float[np.ndarray, "n l 1"],
+    labels: np.ndarray,
+    classes: int,
+    rate: int,
+    steps: int = STEPS["audio"],
+    seed: int = 0,
+) -> Judge:
+    """A judge of clips; see `train_classifier`, whose shifts of a twelfth of the
+    picture are shifts in time and in pitch here."""
+    front = ear(rate)
+    judge = train_classifier(pictures(front, x), labels, classes, seed, steps)
+    return dataclasses.replace(judge, front=front)
 
 
 def train_classifier(
@@ -141,7 +128,7 @@ def train_classifier(
     @functools.partial(jax.jit, donate_argnums=(0, 1))
     def step(params, opt, x, y):
         def loss(params):
-            _, logits = network.apply({"params": params}, _signal(x))
+            _, logits = network.apply({"params": params}, to_signal(x))
             return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
 
         updates, opt = tx.update(jax.grad(loss)(params), opt, params)
@@ -228,19 +215,37 @@ def _crop(padded, rows, corner, height, width) -> np.ndarray:
     return padded[rows[:, None, None], down[:, :, None], along[:, None, :]]
 
 
-def _signal(x):
-    """uint8 -> [-1, 1]."""
-    return x.astype(jnp.float32) / 127.5 - 1
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _apply(network, params, x):
-    return network.apply({"params": params}, _signal(x))
-
-
 def _fingerprint(params) -> str:
     digest = hashlib.sha256()
     for path, leaf in tree_flatten_with_path(params)[0]:
         digest.update(jax.tree_util.keystr(path).encode())
         digest.update(np.asarray(leaf).tobytes())
     return digest.hexdigest()[:16]
+
+
+def main(argv=None):
+    command = parse(argv, Experiment, flags=FLAGS)
+    data, flags = command.experiment.data, dict(command.flags)
+    out = flags.pop("out", None)
+    if not out:
+        raise BadInput("write --out=DIR, the folder that the judge is kept in")
+    folder = Path(out)
+    if folder.exists():
+        if not command.force:
+            raise BadInput(f"--out={out} is there; write --force to replace it")
+        # What is replaced is deleted: a judge, and nothing beside it.
+        open_bundle(folder, Judge, "--out")
+        if {path.name for path in folder.iterdir()} - set(FILES):
+            raise BadInput(f"--out={out} holds more than a judge; write a new folder")
+    judge = train_judge(data, **flags)
+    save(folder, judge)
+    heldout = whole(data, train=False)
+    accuracy = judge.accuracy(heldout[data.kind], heldout["label"])
+    say(
+        f"the judge is in {out}, right about {accuracy:.4f} of {len(heldout['label'])} "
+        f"held-out {'clips' if judge.front else 'pictures'}"
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -96,7 +96,8 @@ class Weights:
 
     stft, mel:  multi-resolution STFT and multi-scale mel losses, at `windows` samples.
     lpips:      safetensors file with the weights of LPIPS over VGG-16.
-    features:   workdir or bundle of a tokenizer whose encoder's layers are compared.
+    features:   workdir or bundle of a tokenizer whose encoder's layers are compared, or
+        folder of a classifier (train.classifier), whose layers up to its features are.
     perceptual: weight of each of these two.
     entropy:    moves linearly to `entropy_end` within `entropy_steps` steps; 0 stays.
     """

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from train import report, stage_one, stage_two
-from train.classifier import train_classifier
+from train.classifier import train_judge
 from train.command import parse
 from train.config import load
 from train.data import whole
@@ -72,9 +72,8 @@ def main(argv=None):
         generators[name] = _trained(folder / name, experiment, stage_two.train)
         seconds[name] = clock.lap()
 
-    say("training the judge on real pictures")
     train, test = whole(tokenizer.data, True), whole(tokenizer.data, False)
-    judge = train_classifier(train["image"], train["label"], 10)
+    judge = train_judge(tokenizer.data)
     reference = Reference(
         judge, train["image"], train["label"], test["image"], test["label"]
     )

@@ -3,8 +3,9 @@
 python -m train.evaluate --workdir=runs/tok
 python -m train.evaluate --workdir=runs/dit --num=1000 --guidance='(1.0, 1.5, 2.0)'
 
-Writes WORKDIR/evaluation.json and prints it. A generator is judged by a classifier that
-is trained here, on real training pictures only.
+Writes WORKDIR/evaluation.json and prints it. A generator, and a tokenizer of labelled
+sound, is judged by a classifier that is trained here, on real training signals only, or
+by the one in --judge=DIR (see train.classifier), so that several runs have the same.
 """
 
 import json
@@ -15,18 +16,18 @@ from pathlib import Path
 import jax
 
 from train.baselines import SAMPLE
-from train.classifier import train_classifier
+from train.classifier import train_judge
 from train.command import parse
 from train.config import Experiment, StageTwo
 from train.data import Audio, whole
 from train.errors import BadInput, run
-from train.log import say
+from train.opening import open_bundle, open_judge
 from train.sample import FLAGS as SAMPLER_FLAGS
 from train.scores import Reference, curve, score_tokenizer
 from train.scores_audio import score_audio
 from train.scores_signals import score_signals
-from vqdit.bundle import load
 from vqdit.codec import Codec
+from vqdit.generator import Generator
 
 FLAGS = {
     "num": int,
@@ -36,6 +37,7 @@ FLAGS = {
     "interval": tuple[float, float],
     "solver": SAMPLER_FLAGS["solver"],
     "seed": int,
+    "judge": str,
     "judge_steps": int,
     "most": int,
 }
@@ -47,10 +49,10 @@ def evaluate_generator(generator, experiment: StageTwo, flags: dict) -> dict:
     if not classes or data.kind != "image":
         raise BadInput("only generators of labelled images can be judged here")
     train, test = whole(data, train=True), whole(data, train=False)
-    say("training the judge on real pictures")
-    judge = train_classifier(
-        train["image"], train["label"], classes, steps=flags.get("judge_steps", 1000)
-    )
+    if "judge" in flags:
+        judge = open_judge(flags["judge"], data, classes)
+    else:
+        judge = train_judge(data, flags.get("judge_steps"))
     reference = Reference(
         judge, train["image"], train["label"], test["image"], test["label"]
     )
@@ -110,17 +112,16 @@ def main(argv=None):
     command = parse(argv, Experiment, flags=FLAGS)
     if command.workdir is None:
         raise BadInput("write --workdir=DIR, that of a finished run")
-    try:
-        thing = load(command.workdir)
-    except ValueError as error:
-        raise BadInput(f"--workdir: {error}") from error
+    thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
     experiment, flags = command.experiment, dict(command.flags)
     own = {"most"} if isinstance(thing, Codec) else FLAGS.keys() - {"most"}
     if isinstance(thing, Codec) and isinstance(experiment.data, Audio):
-        own |= {"judge_steps"}
+        own |= {"judge", "judge_steps"}
     for name in flags.keys() - own:
         kind = "tokenizer" if isinstance(thing, Codec) else "generator"
         raise BadInput(f"--{name.replace('_', '-')} says nothing of a {kind}; drop it")
+    if {"judge", "judge_steps"} <= flags.keys():
+        raise BadInput("--judge-steps is of a judge trained here; drop it, or --judge")
     if isinstance(thing, Codec):
         figures = evaluate_tokenizer(thing, experiment, flags)
     elif isinstance(experiment, StageTwo):

@@ -9,30 +9,61 @@ from train.errors import BadInput
 from vqdit.bundle import load
 from vqdit.codec import Codec
 from vqdit.generator import Generator
+from vqdit.judge import Judge
 
 if TYPE_CHECKING:
     from train.data import Examples, Signals
 
-T = TypeVar("T", Codec, Generator)
-WORDS = {Codec: "a tokenizer", Generator: "a generator"}
+T = TypeVar("T", bound=Codec | Generator | Judge)
+WORDS = {Codec: "a tokenizer", Generator: "a generator", Judge: "a classifier"}
 
 
-def open_bundle(path: str | Path | None, kind: type[T], at: str) -> T:
-    """The Codec or the Generator of a workdir or bundle folder.
+def open_bundle(
+    path: str | Path | None, kind: type[T] | tuple[type[T], ...], at: str
+) -> T:
+    """What is in a workdir or bundle folder, of this kind or one of these.
 
     Raises BadInput, naming the field or flag `at` that gave the path.
     """
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    wanted = " or ".join(WORDS[each] for each in kinds)
     if not path:
-        raise BadInput(f"write {at}=DIR, the workdir or bundle of {WORDS[kind]}")
+        raise BadInput(f"write {at}=DIR, the workdir or bundle of {wanted}")
     try:
         found = load(path)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise BadInput(f"{at}: {error}") from error
-    if not isinstance(found, kind):
+    if not isinstance(found, kinds):
         raise BadInput(
-            f"{at}: {path} is {WORDS[type(found)]}; write the folder of {WORDS[kind]}"
+            f"{at}: {path} is {WORDS[type(found)]}; write the folder of {wanted}"
         )
     return found
+
+
+def open_judge(path: str, data: "Signals", classes: int) -> Judge:
+    """A saved judge of signals like these; `train.classifier` saves one.
+
+    Raises BadInput where it judges others: pictures of another size, another number of
+    classes, clips of another length or rate.
+    """
+    judge = open_bundle(path, Judge, "--judge")
+    shape, other = data.shape, None
+    if data.kind == "audio" and judge.front is not None:
+        frames = -(-data.length // judge.front.hop)
+        shape = (frames, judge.front.bands, 1)
+        if judge.front.rate != data.rate:
+            other = f"clips of rate {judge.front.rate}, the data's is {data.rate}"
+    elif (data.kind == "audio") != (judge.front is not None):
+        other = f"{'clips' if judge.front else 'images'}, the data is {data.kind}"
+    if not other and judge.shape != shape:
+        other = f"pictures {judge.shape}, the data's are {shape}"
+    if not other and judge.network.classes != classes:
+        other = f"{judge.network.classes} classes, the data has {classes}"
+    if other:
+        raise BadInput(
+            f"--judge: {path} judges {other}; train one with python -m train.classifier"
+        )
+    return judge
 
 
 def examples_for(codec: Codec, data: "Signals", train: bool) -> "Examples":

@@ -1,18 +1,25 @@
-"""The networks whose features a tokenizer's reconstructions are compared in."""
+"""The networks whose features a tokenizer's reconstructions are compared in.
 
+LPIPS, a tokenizer trained here (train.stage_one), a classifier (train.classifier).
+"""
+
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import safetensors
 import safetensors.numpy
 
 from train.config import Weights
 from train.errors import BadInput
-from vqdit.bundle import load
+from train.opening import open_bundle
+from train.paths import spell
 from vqdit.codec import Codec
+from vqdit.judge import Judge, seen
 from vqdit.tokenizer.perceptual import LPIPS, feature_distance, lpips_params
 
 # (variables, x, x_hat) -> (b,)
@@ -24,25 +31,74 @@ CONVERT = (
 )
 
 
-def networks(weights: Weights) -> tuple[dict[str, Any], dict[str, Distance]]:
+def networks(
+    weights: Weights, front: nn.Module | None = None
+) -> tuple[dict[str, Any], dict[str, Distance]]:
     """(variables, distances) by name, of the networks that are named; none is trained.
 
+    front: of the model, whose features are what is compared.
     Raises BadInput, in one line, for weights that are not there or of another network.
+    A distance raises ValueError for signals that its network does not take.
     """
     variables, distances = {}, {}
     if weights.lpips is not None:
         variables["lpips"] = {"params": _lpips(Path(weights.lpips))}
         distances["lpips"] = LPIPS().apply
     if weights.features is not None:
-        codec = _codec(weights.features)
-        # A collection without a part of the encoder has no state that it could need.
-        variables["features"] = {
-            name: part["encoder"]
-            for name, part in jax.device_get(codec.variables).items()
-            if "encoder" in part
-        }
-        distances["features"] = partial(feature_distance, codec.module.encoder)
+        at = f"losses.features={weights.features}"
+        network = open_bundle(weights.features, (Codec, Judge), at)
+        if isinstance(network, Judge):
+            variables["features"] = {"params": jax.device_get(network.params)}
+            distances["features"] = partial(_judged, _sight(network, front, at))
+        else:
+            # A collection without a part of the encoder has no state it could need.
+            variables["features"] = {
+                name: part["encoder"]
+                for name, part in jax.device_get(network.variables).items()
+                if "encoder" in part
+            }
+            distances["features"] = partial(_encoded, _bare(network, at))
     return variables, distances
+
+
+def _sight(judge: Judge, front: nn.Module | None, at: str) -> Judge:
+    """The judge, without its front end where that is the model's own."""
+    if front is None:
+        return judge
+    if judge.front != front:
+        other = f", or with model.front={spell(judge.front)}" if judge.front else ""
+        raise BadInput(
+            f"{at} and the model have different front ends; write a model without "
+            f"one{other}"
+        )
+    return dataclasses.replace(judge, front=None)
+
+
+def _judged(judge: Judge, variables, x, y) -> jax.Array:
+    """The distance in a classifier's layers up to its features; of a video's frames
+    the mean."""
+    count = len(x)
+    if judge.front is not None and x.ndim == 3:
+        x, y = seen(judge.front, x), seen(judge.front, y)
+    if x.ndim < 4 or x.shape[-3:] != judge.shape:
+        raise ValueError(
+            f"the classifier sees pictures {judge.shape}, here they are {x.shape[1:]}; "
+            f"write one that was trained on signals of this shape"
+        )
+    x, y = (each.reshape(-1, *judge.shape) for each in (x, y))
+    found = feature_distance(judge.network, variables, x, y, without=("logits",))
+    return found.reshape(count, -1).mean(-1)
+
+
+def _encoded(codec: Codec, variables, x, y) -> jax.Array:
+    """The distance in the layers of a tokenizer's encoder."""
+    shape = codec.contract.shape
+    if x.ndim != 1 + len(shape) or x.shape[-1] != shape[-1]:
+        raise ValueError(
+            f"the tokenizer takes signals {shape}, here they are {x.shape[1:]}; write "
+            f"one of as many axes and channels"
+        )
+    return feature_distance(codec.module.encoder, variables, x, y)
 
 
 def _lpips(path: Path) -> dict[str, Any]:
@@ -59,18 +115,10 @@ def _lpips(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _codec(path: str) -> Codec:
-    try:
-        codec = load(path)
-    except (ValueError, OSError) as error:
-        raise BadInput(f"losses.features={path}: {error}") from error
-    if not isinstance(codec, Codec):
-        raise BadInput(
-            f"losses.features={path} is a generator; write the workdir of a tokenizer"
-        )
+def _bare(codec: Codec, at: str) -> Codec:
     if codec.module.front is not None:
         raise BadInput(
-            f"losses.features={path} has a front end, and what it compares is another "
-            f"signal; write the workdir of a tokenizer without one"
+            f"{at} has a front end, and what it compares is another signal; write the "
+            f"workdir of a tokenizer without one"
         )
     return codec

@@ -37,6 +37,7 @@ from train.log import say
 from train.pictures import line_plot, write_bytes
 from train.prefixes import decodes_prefixes, prefixes
 from train.scores import reconstruct
+from train.scores_signals import chunked
 from vqdit.metrics import psnr, ssim
 from vqdit.tokenizer import to_uint8
 
@@ -196,13 +197,8 @@ def plot(points, curves, measure: str, pixels: int) -> bytes:
 
 
 def _decoded(codec, codes):
-    parts = []
-    for start in range(0, len(codes), CHUNK):
-        part = codes[start : start + CHUNK]
-        short = CHUNK - len(part) if start else 0
-        filled = np.concatenate([part, np.repeat(part[-1:], short, axis=0)])
-        parts.append(np.asarray(to_uint8(codec.decode(filled)))[: len(part)])
-    return np.concatenate(parts)
+    values = math.prod(codec.contract.shape)
+    return chunked(lambda part: to_uint8(codec.decode(part)), codes, values)
 
 
 def _distortion(decoded, images):

@@ -5,10 +5,12 @@ Held-out examples only. Every function takes (codec, data, flags) and returns fi
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from train.baselines import SAMPLE, block_kmeans
 from train.data import Ranges, Series, Video, Volumes, prepare, whole
@@ -19,7 +21,7 @@ from vqdit.codec import Codec
 from vqdit.metrics import perplexity, psnr, psnr_per_image, ssim, usage
 from vqdit.tokenizer import to_uint8
 
-CHUNK, VALUES = 256, 2**22  # signals coded at a time, and their values in all
+CHUNK, VALUES = 256, 2**21  # signals coded at a time, and their values in all
 CLIPS = 512  # of video that are scored unless asked for more
 
 
@@ -27,20 +29,30 @@ def rebuild(
     codec: Codec, x: Float[np.ndarray, "n *shape c"]
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """(reconstructions, codes or None) of signals or pixels, in chunks."""
-    chunk = max(1, min(CHUNK, VALUES // math.prod(x.shape[1:])))
-    signals, codes = [], []
+
+    def run(part):
+        q = codec.encode(codec.from_raw(part) if part.dtype == np.uint8 else part)
+        return codec.decode(q.latents if q.codes is None else q.codes), q.codes
+
+    return chunked(run, x)
+
+
+def chunked(
+    function: Callable, x: Shaped[np.ndarray, "n *shape"], values: int | None = None
+) -> Any:
+    """function(x), arrays of n rows, of as many rows at a time as are affordable.
+
+    One program for all chunks: the last is filled up with its last row.
+    values: of the signal that a row stands for; None where rows are signals.
+    """
+    chunk = max(1, min(CHUNK, VALUES // (values or math.prod(x.shape[1:]))))
+    parts = []
     for low in range(0, len(x), chunk):
         part = x[low : low + chunk]
-        short = chunk - len(part) if low else 0  # one program for all chunks
+        short = chunk - len(part) if low else 0
         filled = np.concatenate([part, np.repeat(part[-1:], short, axis=0)])
-        if filled.dtype == np.uint8:
-            filled = codec.from_raw(filled)
-        q = codec.encode(filled)
-        found = codec.decode(q.latents if q.codes is None else q.codes)
-        signals.append(np.asarray(found)[: len(part)])
-        if q.codes is not None:
-            codes.append(np.asarray(q.codes)[: len(part)])
-    return np.concatenate(signals), np.concatenate(codes) if codes else None
+        parts.append(jax.device_get(function(filled)))
+    return jax.tree.map(lambda *found: np.concatenate(found)[: len(x)], *parts)
 
 
 def _codes(codec: Codec, codes: np.ndarray | None) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def build(experiment: StageOne):
     """
     model, optimizer = experiment.model, experiment.optimizer
     tx = make(optimizer, experiment.run.steps)
-    frozen, distances = networks(experiment.losses)
+    frozen, distances = networks(experiment.losses, model.front)
     example = jnp.zeros((1, *experiment.data.shape))
 
     def init() -> TrainState:

@@ -157,6 +157,12 @@ def _check_devices(experiment: Experiment, sizes: tuple[int, int, int]) -> None:
 
 def _check_stage_one(experiment: StageOne) -> None:
     model, data = experiment.model, experiment.data
+    if model.front is not None and data.masked:
+        raise BadInput(
+            f"model.front={type(model.front).__name__}(...): what was not observed of "
+            f"{data.kind} is marked in the signal and not behind a front end; write "
+            f"model.front=None"
+        )
     if isinstance(data, Images) and isinstance(model.factor, int):
         if data.size % model.factor:
             raise BadInput(
@@ -211,7 +217,7 @@ def _check_losses(experiment: StageOne, shape: tuple[int, ...]) -> None:
         raise BadInput(
             f"losses.windows={weights.windows}: write multiples of 8 such as (64, 256)"
         )
-    variables, distances = networks(weights)
+    variables, distances = networks(weights, experiment.model.front)
     x = jax.ShapeDtypeStruct(shape, jnp.float32)
     for name, distance in distances.items():
         with _blame(f"losses.{name}={getattr(weights, name)}"):

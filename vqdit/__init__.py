@@ -29,6 +29,7 @@ _HOMES = {
     "Codec": "vqdit.codec",
     "LatentContract": "vqdit.codec",
     "Generator": "vqdit.generator",
+    "Judge": "vqdit.judge",
     "DiT": "vqdit.dit",
     "Continuous": "vqdit.dit",
     "Discrete": "vqdit.dit",

@@ -1,7 +1,8 @@
 """Bundles: a folder of config.json and model.safetensors, and what is drawn from it.
 
 The library's only file access. A tokenizer's bundle carries its latent contract; a
-generator's carries its tokenizers' bundles in tokenizers/NAME, so it is self-contained.
+generator's carries its tokenizers' bundles in tokenizers/NAME, so it is self-contained;
+a classifier's what it judges.
 Weights are hashed when written and checked when read; a folder appears whole or not at
 all.
 """
@@ -23,11 +24,13 @@ import safetensors.numpy
 from vqdit.codec import Codec, LatentContract
 from vqdit.describe import build, describe
 from vqdit.generator import Generator
+from vqdit.judge import Judge
 
 FORMAT = 1
+FILES = ("config.json", "model.safetensors")
 
 
-def load(path: str | os.PathLike) -> Codec | Generator:
+def load(path: str | os.PathLike) -> Codec | Generator | Judge:
     """Loads a bundle folder, or the bundle of a workdir.
 
     Raises ValueError, in one line, when there is none, it is of another format, or its
@@ -67,6 +70,8 @@ def _load(folder, config):
     module = build(config["module"])
     if config["kind"] == "tokenizer":
         return Codec(module, variables, build(config["contract"]))
+    if config["kind"] == "classifier":
+        return Judge(module, variables["params"], **build(config["judge"]))
     names = config["tokenizers"]
     return Generator(
         module,
@@ -77,7 +82,7 @@ def _load(folder, config):
     )
 
 
-def save(path: str | os.PathLike, thing: Codec | Generator) -> None:
+def save(path: str | os.PathLike, thing: Codec | Generator | Judge) -> None:
     """Writes a bundle folder; one that is there goes once the new is whole."""
     folder = pathlib.Path(path)
     fresh = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
@@ -109,8 +114,13 @@ def fingerprint(variables: Mapping) -> str:
 
 def _write(folder, thing):
     folder.mkdir(parents=True)
-    config: dict[str, Any] = {"format": FORMAT, "module": describe(thing.module)}
-    if isinstance(thing, Codec):
+    module = thing.network if isinstance(thing, Judge) else thing.module
+    config: dict[str, Any] = {"format": FORMAT, "module": describe(module)}
+    if isinstance(thing, Judge):
+        variables = {"params": thing.params}
+        judged = {name: getattr(thing, name) for name in ("shape", "protocol", "front")}
+        config |= {"kind": "classifier", "judge": describe(judged)}
+    elif isinstance(thing, Codec):
         variables = thing.variables
         config |= {"kind": "tokenizer", "contract": describe(thing.contract)}
     else:

@@ -9,7 +9,7 @@ import pytest
 
 from tests import quick
 from vqdit.quantizers import UsageWindow, usage_metrics
-from vqdit.quantizers.health import replacements
+from vqdit.quantizers.health import over_books, replacements
 
 
 def start(num_codes, window):
@@ -109,6 +109,20 @@ def test_perplexity_of_uneven_counts():
 def test_metrics_of_an_empty_window_are_finite():
     metrics = usage_metrics(jnp.zeros(4, jnp.int32))
     assert metrics["usage"] == 0 and metrics["perplexity"] == 1
+
+
+def test_metrics_of_books_are_means_but_for_the_revived_and_the_worst():
+    found = [
+        {"usage": jnp.float32(0.5), "revived": jnp.int32(3)},
+        {"usage": jnp.float32(0.25), "revived": jnp.int32(2)},
+    ]
+    assert over_books(found) == {"usage": 0.375, "revived": 5, "usage_min": 0.25}
+    # Books of several books have a worst of their own.
+    worst = (jnp.float32(0.125), jnp.float32(1.0))
+    nested = [{"usage": each, "usage_min": each} for each in worst]
+    assert over_books(nested)["usage_min"] == 0.125
+    uncounted = [{"other": jnp.float32(1)}, {"other": jnp.float32(2)}]
+    assert over_books(uncounted) == {"other": 1.5}
 
 
 def test_replacements_are_vectors_of_the_batch_without_repeats():

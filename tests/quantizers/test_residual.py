@@ -17,6 +17,7 @@ from vqdit.quantizers import (
     LFQ,
     EMAVectorQuantizer,
     GroupedQuantizer,
+    GumbelQuantizer,
     MultiScaleQuantizer,
     ResidualFSQ,
     ResidualQuantizer,
@@ -194,17 +195,32 @@ def test_groups_quantize_their_own_channels():
     z = draw(100, 6)
     variables, metrics = quantizer.from_data(start(quantizer), KEY, z, 5)
     quantized = quick.jit(quantizer.apply)(variables, z)
+    commit = 0.0
     for i in range(3):
         own = {"codebook": variables["codebook"][f"books_{i}"]}
+        assert own["codebook"]["ready"]
         channels = slice(2 * i, 2 * i + 2)
         alone = book.apply(own, z[:, channels])
+        commit += alone.losses["commit"] / 3
         np.testing.assert_array_equal(quantized.codes[:, i], alone.codes[:, 0])
         np.testing.assert_allclose(
             quantized.latents[:, channels], alone.latents, atol=1e-6
         )
+    np.testing.assert_allclose(quantized.losses["commit"], commit, rtol=1e-5)
     assert metrics["usage_min"] == 1 and quantizer.code_counts == (8, 8, 8)
     # Three codebooks of 8, trained: most of each group's spread is taken.
     assert jnp.square(z - quantized.latents).mean() < 0.35
+
+
+def test_every_group_draws_its_own_codes():
+    """Two equal groups of one book's weights, asked about the same vectors."""
+    quantizer = GroupedQuantizer(GumbelQuantizer(8, 2, window=64), 2)
+    variables = start(quantizer)
+    params = {name: variables["params"]["books_0"] for name in ("books_0", "books_1")}
+    z = jnp.tile(draw(40, 2, scale=0.1), 2)
+    quantized, _ = jit_train(quantizer, {**variables, "params": params}, z)
+    # Eight codes nearly alike: two draws agree about once in eight.
+    assert (quantized.codes[:, 0] == quantized.codes[:, 1]).mean() < 0.5
 
 
 @pytest.mark.parametrize("levels", [(3,), (4,), (5, 2)])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests import quick
-from vqdit.quantizers import IBQ, GumbelQuantizer, SimVQ, VectorQuantizer
+from vqdit.quantizers import IBQ, GumbelQuantizer, SimVQ, VectorQuantizer, search
 from vqdit.quantizers.entropy import usage_entropy
 from vqdit.quantizers.vq import orthogonality
 
@@ -99,7 +99,7 @@ def test_hard_gumbel_has_the_codeword_forward_and_the_soft_gradient():
 
 
 def test_gumbel_temperature_falls_with_the_calls_of_training():
-    """From 1 to 1/100 in two calls: the third is nearly hard."""
+    """From 1 to 1/10,000 in two calls, and there it stays: the third is hard."""
     quantizer = GumbelQuantizer(5, 3, hard=False, least=1e-4, decay_steps=2)
     variables, z = start(quantizer), draw(20, 3)
     table = np.asarray(variables["params"]["codewords"])
@@ -109,6 +109,22 @@ def test_gumbel_temperature_falls_with_the_calls_of_training():
         q = table[quantized.codes[:, 0]]
         distance.append(np.abs(np.asarray(quantized.latents) - q).max())
     assert distance[0] > 0.1 > 1e-3 > distance[2]
+    assert variables["usage"]["calls"] == 3
+    warm = GumbelQuantizer(5, 3, hard=False, least=0.5, decay_steps=1)
+    held = warm.clone(temperature=0.5, decay_steps=0)
+    late = {**variables, "usage": {**variables["usage"], "calls": jnp.int32(9)}}
+    found, expected = (jit_train(each, late, z)[0] for each in (warm, held))
+    np.testing.assert_allclose(found.latents, expected.latents, rtol=1e-5, atol=1e-6)
+
+
+def test_gumbel_draws_alike_for_no_two_vectors(monkeypatch):
+    """Also where they are done a few at a time."""
+    quantizer = GumbelQuantizer(64, 3)
+    variables, z = start(quantizer), jnp.zeros((32, 3))
+    monkeypatch.setattr(search, "LIMIT", 64 * 4)  # four vectors at a time
+    codes = quick.jit(lambda z: train(quantizer, variables, z)[0].codes[:, 0])(z)
+    # 32 draws of 64 codes alike have 25 kinds, give or take 2.
+    assert len(set(codes.tolist())) > 15
 
 
 def test_gumbel_needs_a_key_in_training():
@@ -186,6 +202,23 @@ def test_usage_entropy_is_that_of_the_counts_when_cold():
     assert cold(e[jnp.zeros(8, int)]) == 0
     np.testing.assert_allclose(cold(jnp.tile(e, (2, 1))), -np.log(4), rtol=1e-5)
     np.testing.assert_allclose(cold(e[:3][jnp.array([0, 0, 1, 2])]), -1.5 * np.log(2))
+
+
+def test_usage_entropy_is_that_of_the_mean_assignment():
+    """p = mean of softmax(-|z - e|^2 / (temperature scale)), over every third of 3,000
+    vectors; the scale is a unit and has no gradient."""
+    # What comes after the first third lies elsewhere.
+    z = draw(3000, 2) + jnp.linspace(0, 3, 3000)[:, None]
+    e, scale, temperature = draw(5, 2, seed=1, scale=2.0), jnp.array(1.7), 0.8
+    apart = np.square(np.asarray(z)[::3, None] - np.asarray(e)).sum(-1)
+    logits = -apart / (temperature * float(scale))
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p = (p / p.sum(1, keepdims=True)).mean(0)
+    run = jax.value_and_grad(usage_entropy, argnums=(0, 2))
+    value, (slope, none) = quick.jit(run, static_argnums=3)(z, e, scale, temperature)
+    np.testing.assert_allclose(value, (p * np.log(p)).sum(), rtol=1e-4)
+    assert none == 0 and (slope[::3] != 0).any()
+    assert (slope[1::3] == 0).all()
 
 
 def test_usage_entropy_draws_vectors_and_codes_to_what_is_not_used():

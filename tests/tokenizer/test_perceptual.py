@@ -7,7 +7,7 @@ import pytest
 
 from tests import quick
 from tests.toys import drawn
-from train.classifier import Classifier
+from vqdit.judge import Classifier
 from vqdit.tokenizer import ConvEncoder
 from vqdit.tokenizer.perceptual import (
     LPIPS,

@@ -1,11 +1,22 @@
+import dataclasses
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from train import classifier
+import vqdit
+from tests import toys
+from train import classifier, config
 from train.classifier import train_classifier
+from train.data import Audio, Images, whole
 from train.errors import BadInput
+from train.opening import open_judge
+from vqdit import judge as judge_module
+from vqdit.judge import Classifier, Judge
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +50,7 @@ def test_the_same_seed_gives_the_same_judge(judge, digits):
 
 
 def test_another_seed_starts_and_shuffles_differently():
-    network = classifier.Classifier(10, (32,))
+    network = Classifier(10, (32,))
     kernels = [
         classifier._initial(network, (1, 4, 4, 1), seed)["logits"]["kernel"]
         for seed in (0, 1)
@@ -58,7 +69,7 @@ def test_every_feature_varies_and_their_covariance_has_full_rank(judge, digits):
 def test_scores_do_not_depend_on_what_is_scored_together(judge, digits, monkeypatch):
     images = digits[1][:11]
     whole = judge.features(images)
-    monkeypatch.setattr(classifier, "SCORED", 4)
+    monkeypatch.setattr(judge_module, "SCORED", 4)
     np.testing.assert_allclose(judge.features(images), whole, atol=1e-4)
     assert judge.features(images[:0]).shape == (0, 64)
 
@@ -91,7 +102,7 @@ def test_images_of_any_size_are_halved_to_two_to_four_pixels():
 
 
 def test_kernels_start_at_the_scale_of_their_inputs():
-    network = classifier.Classifier(10, (32, 64))
+    network = Classifier(10, (32, 64))
     params = classifier._initial(network, (1, 8, 8, 1), seed=0)
     kernel = np.asarray(params["features"]["kernel"])  # (256, 64): 0.6% standard error
     assert kernel.shape == (256, 64)
@@ -101,11 +112,11 @@ def test_kernels_start_at_the_scale_of_their_inputs():
 
 def test_what_cannot_be_judged_is_refused(judge, digits):
     images, _, labels, _ = digits
-    with pytest.raises(BadInput, match="uint8 images"):
+    with pytest.raises(ValueError, match="uint8 images"):
         judge.predict(images / 127.5 - 1)
-    with pytest.raises(BadInput, match="8, 8, 1"):
+    with pytest.raises(ValueError, match="8, 8, 1"):
         judge.features(images[:, :4])
-    with pytest.raises(BadInput, match="one label for every image"):
+    with pytest.raises(ValueError, match="one label for every image"):
         judge.accuracy(images, labels[:3])
     with pytest.raises(BadInput, match="labels run from -1"):
         train_classifier(images, labels * 0 - 1, 10)
@@ -115,3 +126,97 @@ def test_what_cannot_be_judged_is_refused(judge, digits):
         train_classifier(images, labels, 10, steps=0)
     with pytest.raises(BadInput, match="uint8"):
         train_classifier(images.astype(np.float32), labels, 10)
+
+
+SERIES = Path(__file__).parents[2] / "configs" / "series_generated.py"
+DEMO = Path(__file__).parents[2] / "configs" / "demo_tokenizer.py"
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """The folder of a judge that the program has made."""
+    out = tmp_path_factory.mktemp("kept") / "judge"
+    classifier.main([f"--config={DEMO}", f"--out={out}", "--steps=60"])
+    return out
+
+
+def test_a_kept_judge_is_the_one_that_was_trained(kept, capsys):
+    data = config.load(DEMO).data
+    again, loaded = classifier.train_judge(data, 60), vqdit.load(kept)
+    assert isinstance(loaded, Judge) and loaded.shape == (8, 8, 1)
+    assert (loaded.network, loaded.protocol) == (again.network, again.protocol)
+    images = whole(data, train=False)["image"]
+    np.testing.assert_array_equal(loaded.features(images), again.features(images))
+    classifier.main(
+        [f"--config={DEMO}", f"--out={kept}", "--steps=2", "--seed=1", "--force"]
+    )
+    other = vqdit.load(kept)
+    assert (other.protocol["steps"], other.protocol["seed"]) == (2, 1)
+    vqdit.save(kept, loaded)
+    score = other.accuracy(images, whole(data, train=False)["label"])
+    assert f"{score:.4f} of {len(images)} held-out pictures" in capsys.readouterr().err
+
+
+def test_an_altered_judge_is_refused(kept, tmp_path):
+    shutil.copytree(kept, tmp_path / "judge")
+    weights = tmp_path / "judge" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(ValueError, match="SHA-256 differs"):
+        vqdit.load(tmp_path / "judge")
+
+
+def test_a_judge_of_clips_hears_the_same_when_it_is_loaded(tmp_path):
+    data = Audio(rate=2000, length=1000, threads=0)
+    judge = classifier.train_judge(data, 20)
+    vqdit.save(tmp_path / "judge", judge)
+    loaded, batch = vqdit.load(tmp_path / "judge"), whole(data, train=False)
+    assert loaded.front == judge.front == classifier.ear(2000)
+    clips, labels = batch["audio"], batch["label"]
+    np.testing.assert_array_equal(loaded.features(clips), judge.features(clips))
+    assert loaded.accuracy(clips, labels) == judge.accuracy(clips, labels)
+    assert open_judge(tmp_path / "judge", data, 4).shape == judge.shape
+    for other, message in (
+        (dataclasses.replace(data, rate=1000), "clips of rate 2000, the data's is"),
+        (dataclasses.replace(data, length=2000), r"pictures \(32,.*\), the data's are"),
+        (Images(), "judges clips, the data is image"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            open_judge(tmp_path / "judge", other, 4)
+
+
+def test_a_kept_judge_of_others_is_refused(kept):
+    assert open_judge(kept, Images(size=8), 10).shape == (8, 8, 1)
+    for data, classes, message in (
+        (Images(size=16), 10, r"pictures \(8, 8, 1\), the data's are \(16, 16, 1\)"),
+        (Images(size=8), 9, "10 classes, the data has 9"),
+        (Audio(rate=2000, length=1000), 10, "judges images, the data is audio"),
+    ):
+        with pytest.raises(BadInput, match=f"--judge: .*{message}; train one"):
+            open_judge(kept, data, classes)
+
+
+def test_a_judge_that_cannot_be_trained_or_kept_is_refused(kept, tmp_path):
+    def refused(*words, message):
+        with pytest.raises(BadInput, match=message):
+            classifier.main([f"--config={DEMO}", *words])
+
+    refused(message="write --out=DIR")
+    refused(f"--out={kept}", message="--force to replace it")
+    refused(f"--out={tmp_path}", "--force", message="--out: .* no bundle here")
+    vqdit.save(tmp_path / "tok", toys.codec())
+    refused(f"--out={tmp_path / 'tok'}", "--force", message="tok is a tokenizer")
+    (kept / "notes.txt").write_text("mine")
+    refused(f"--out={kept}", "--force", message="holds more than a judge")
+    (kept / "notes.txt").unlink()
+    refused(f"--out={tmp_path / 'new'}", "--steps=0", message="0 steps")
+    with pytest.raises(BadInput, match="data is series; a judge is of labelled"):
+        classifier.main([f"--config={SERIES}", f"--out={tmp_path / 'new'}"])
+    files = tmp_path / "files"
+    files.mkdir()
+    for i in range(8):
+        Image.new("L", (8, 8), 20 * i).save(files / f"{i}.png")
+    with pytest.raises(BadInput, match="data has 0 classes; a judge learns from"):
+        classifier.train_judge(Images(name="folder", data_dir=str(files)))
+    assert not (tmp_path / "new").exists()

@@ -1,6 +1,7 @@
 """What a tokenizer's reconstruction costs: weights, masks, networks it is seen by."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from tests import quick, toys
 from tests.train.test_stages import DATA, EMA, tokenizer
 from train import stage_one
 from train.config import Weights
+from train.data import Images
 from train.errors import BadInput
 from train.objective import Reconstruction, entropy_weight, quantizer_loss
 from train.perceptual import networks
@@ -21,6 +23,8 @@ from train.step import init_state, make_step
 from train.validate import validate
 from vqdit.bundle import contract_of
 from vqdit.codec import Codec
+from vqdit.judge import Classifier, Judge
+from vqdit.tokenizer import LogMel
 
 PLAIN = dataclasses.replace(tokenizer(EMA), kmeans=None)
 PLAIN = dataclasses.replace(PLAIN, model=PLAIN.model.clone(quantizer=None, dim=2))
@@ -94,9 +98,25 @@ def bundle(tmp_path_factory):
     return folder
 
 
-def test_features_of_a_trained_tokenizer(bundle):
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    """A classifier of 8 x 8 digits, as one that was trained."""
+    folder = tmp_path_factory.mktemp("classifier") / "judge"
+    vqdit.save(folder, drawn_judge(DATA.shape))
+    return folder
+
+
+def drawn_judge(shape, front=None):
+    network = Classifier(10, (4, 6), dim=5)
+    params = toys.drawn(network, jnp.zeros((1, *shape)))["params"]
+    return Judge(network, params, shape, {"seed": 0}, front)
+
+
+@pytest.mark.parametrize("network", ["bundle", "classifier"])
+def test_features_of_a_trained_network(network, request):
     """They are compared, reported, kept beside the state and never trained."""
-    losses = Weights(features=str(bundle), perceptual=3.0)
+    folder = request.getfixturevalue(network)
+    losses = Weights(features=str(folder), perceptual=3.0)
     chosen = dataclasses.replace(PLAIN, losses=losses)
     validate(chosen, 1)
     init, step = stage_one.build(chosen)
@@ -127,6 +147,117 @@ def test_features_of_a_trained_tokenizer(bundle):
         np.testing.assert_array_equal(a, b)
 
 
+def features_of(folder, front=None):
+    variables, distances = networks(Weights(features=str(folder)), front)
+    return partial(distances["features"], variables["features"])
+
+
+def test_a_classifier_tells_apart_what_its_layers_do(classifier):
+    """0 where its features are equal, the signals equal or not, and only there; they
+    are the layers' directions, its logits left out."""
+    draw = np.random.default_rng(0)
+    x, y = jnp.asarray(draw.uniform(-1, 1, (2, 3, *DATA.shape)), jnp.float32)
+    distance = quick.jit(features_of(classifier))
+    assert distance(x, y).shape == (3,)
+    assert (distance(x, x) == 0).all() and (distance(x, y) > 0).all()
+
+    judge = vqdit.load(classifier)
+    _, found = judge.network.apply(
+        {"params": judge.params},
+        jnp.stack([x, y]).reshape(6, *DATA.shape),
+        mutable=["intermediates"],
+        capture_intermediates=True,
+    )
+    expected = 0
+    for name in ("conv_0", "conv_1", "features"):
+        layer = np.asarray(found["intermediates"][name]["__call__"][0], np.float64)
+        layer /= np.linalg.norm(layer, axis=-1, keepdims=True)
+        apart = np.square(layer[:3] - layer[3:]).sum(-1)
+        expected += apart.reshape(3, -1).mean(-1) / 3
+    np.testing.assert_allclose(distance(x, y), expected, rtol=1e-4)
+
+
+def test_a_classifier_that_does_not_look_sees_no_difference(tmp_path):
+    """Blind to the second channel, it moves nothing there, and the first as ever."""
+    judge = drawn_judge((8, 8, 3))
+    kernel = judge.params["conv_0"]["kernel"].at[:, :, 1].set(0)
+    params = {**judge.params, "conv_0": {**judge.params["conv_0"], "kernel": kernel}}
+    vqdit.save(tmp_path / "judge", dataclasses.replace(judge, params=params))
+    distance = features_of(tmp_path / "judge")
+    x = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 8, 8, 3)), jnp.float32)
+    assert (distance(x, x.at[..., 1].set(0)) == 0).all()
+    slope = quick.jit(jax.grad(lambda y: distance(x, y).sum()))(x.at[..., 0].add(0.1))
+    assert (slope[..., 1] == 0).all() and (slope[..., 0] != 0).any()
+    assert np.isfinite(slope).all()
+
+
+def test_a_perceptual_network_gets_no_gradient(classifier):
+    losses = Weights(features=str(classifier))
+    variables, distances = networks(losses)
+    terms = Reconstruction(
+        dataclasses.replace(PLAIN, losses=losses), jnp.int32(0), distances
+    )
+    x = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, *DATA.shape)), "f4")
+
+    def features(x_hat, frozen):
+        _, found = terms.compare(x_hat, x, {"perceptual": frozen}, {})
+        return found["features"]
+
+    slopes = quick.jit(jax.grad(features, argnums=(0, 1)))(0.5 * x, variables)
+    assert (slopes[0] != 0).any()
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(slopes[1]))
+
+
+def test_signals_of_another_shape_are_refused(bundle, classifier):
+    wide = Images(name="digits", size=16, channels=1, threads=0)
+    for data, folder, message in (
+        (wide, classifier, r"pictures \(8, 8, 1\), here they are \(16, 16, 1\)"),
+        (colour(DATA), classifier, r"here they are \(8, 8, 3\); write one"),
+        (colour(DATA), bundle, r"takes signals \(8, 8, 1\), here they are \(8, 8, 3\)"),
+    ):
+        model = PLAIN.model.clone(decoder=PLAIN.model.decoder.clone(out=data.channels))
+        chosen = dataclasses.replace(
+            PLAIN, data=data, model=model, losses=Weights(features=str(folder))
+        )
+        with pytest.raises(BadInput, match=f"losses.features=.*{message}"):
+            validate(chosen, 1)
+
+
+def colour(data):
+    return dataclasses.replace(data, channels=3)
+
+
+def test_a_video_is_seen_frame_by_frame(classifier):
+    draw = np.random.default_rng(0)
+    x, y = jnp.asarray(draw.uniform(-1, 1, (2, 3, 4, *DATA.shape)), jnp.float32)
+    distance = features_of(classifier)
+    each = [distance(x[:, i], y[:, i]) for i in range(4)]
+    np.testing.assert_allclose(distance(x, y), np.mean(each, 0), rtol=1e-5)
+
+
+def test_sound_is_seen_through_the_classifiers_front_end_or_the_models(tmp_path):
+    front = LogMel(2000, 64, 32, bands=8)
+    vqdit.save(tmp_path / "judge", drawn_judge((4, 8, 1), front))
+    x, y = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 2, 100, 1)), "f4")
+    heard = features_of(tmp_path / "judge")
+    # A last part of a hop is filled up with silence.
+    full = [jnp.pad(s, ((0, 0), (0, 28), (0, 0))) for s in (x, y)]
+    found = heard(x, y)
+    assert (found > 0).all() and (heard(x, x) == 0).all()
+    np.testing.assert_allclose(heard(*full), found, rtol=1e-6)
+    slope = quick.jit(jax.grad(lambda y: heard(x, y).sum()))(y)
+    assert np.isfinite(slope).all() and (slope != 0).any()
+    # Behind the same front end, what is compared is what it makes.
+    behind = features_of(tmp_path / "judge", LogMel(2000, 64, 32, bands=8))
+    np.testing.assert_allclose(
+        behind(*(front.apply({}, s) for s in full)), found, rtol=1e-5
+    )
+    with pytest.raises(BadInput, match="different front ends; .*bands=8"):
+        features_of(tmp_path / "judge", LogMel(2000, 64, 32, bands=4))
+    with pytest.raises(ValueError, match=r"here they are \(5, 8, 1\)"):
+        heard(*(jnp.pad(s, ((0, 0), (0, 60), (0, 0))) for s in (x, y)))
+
+
 def test_networks_that_are_not_there_are_refused_in_one_line(bundle, tmp_path):
     with pytest.raises(BadInput, match="losses.lpips=.* is no file.*lpips.LPIPS"):
         networks(Weights(lpips=str(tmp_path / "absent.safetensors")))
@@ -139,6 +270,9 @@ def test_networks_that_are_not_there_are_refused_in_one_line(bundle, tmp_path):
         networks(Weights(lpips=str(other)))
     with pytest.raises(BadInput, match="losses.features=.*no bundle"):
         networks(Weights(features=str(tmp_path)))
+    vqdit.save(tmp_path / "dit", toys.labelled())
+    with pytest.raises(BadInput, match="generator; .* a tokenizer or a classifier"):
+        networks(Weights(features=str(tmp_path / "dit")))
 
 
 def test_the_weight_moves_with_the_step():

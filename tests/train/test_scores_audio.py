@@ -4,9 +4,11 @@ import types
 import numpy as np
 import pytest
 
+from train.classifier import ear, train_listener
 from train.data import Audio, whole
 from train.data.clean_audio import AudioCleaning
-from train.scores_audio import ear, reconstruct, score_audio, train_listener
+from train.scores_audio import score_audio
+from train.scores_signals import rebuild
 from vqdit.codec import LatentContract
 from vqdit.quantizers import Quantized
 
@@ -73,7 +75,7 @@ def test_every_clip_is_rebuilt_in_order():
     x = whole(DATA, train=True)["audio"]
     assert len(x) == 96
     for count in (96, 5):
-        found, codes = reconstruct(Rounded(2**16), x[:count])
+        found, codes = rebuild(Rounded(2**16), x[:count])
         np.testing.assert_allclose(found, x[:count], atol=1e-4)
         assert codes.shape == (count, 1000, 1)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,18 +11,29 @@ import numpy as np
 import pytest
 
 import vqdit
-from train import encode, evaluate, sample, stage_one, stage_two
-from train.config import KMeansInit, Mesh, Optimizer, Run, StageOne, StageTwo
+from train import classifier, encode, evaluate, sample, stage_one, stage_two
+from train.classifier import train_judge
+from train.config import (
+    KMeansInit,
+    Mesh,
+    Optimizer,
+    Run,
+    StageOne,
+    StageTwo,
+    Weights,
+)
 from train.data import Images, whole
 from train.data.cache import LatentCache
 from train.errors import BadInput, run
 from train.workdir import open_workdir
+from vqdit.bundle import save
 from vqdit.codec import Codec
 from vqdit.diffusion import Gaussian, Masking, Uniform
 from vqdit.dit import Continuous, Discrete, DiT
 from vqdit.quantizers import EMAVectorQuantizer, VectorQuantizer
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
 
+DEMO = Path(__file__).parents[2] / "configs" / "demo_tokenizer.py"
 CODES = 16
 DATA = Images(name="digits", size=8, channels=1, threads=0)
 ONE = Mesh(data=1)
@@ -199,8 +211,42 @@ def test_evaluate_scores_both_kinds(trained, capsys):
     found = json.loads((masked / "evaluation.json").read_text())
     assert [row["guidance"] for row in found["curve"]] == [1.0, 2.0]
     assert found["real"]["floor_count"] == 50
+    assert found["real"]["judge"]["steps"] == 20
     # What is printed is what is written.
     assert capsys.readouterr().out.endswith(json.dumps(found, indent=1) + "\n")
+
+
+def test_runs_are_scored_by_the_judge_that_is_named(trained, tmp_path, capsys):
+    work, masked, _ = trained
+    classifier.main([f"--workdir={work}", f"--out={tmp_path / 'judge'}", "--steps=7"])
+    ask = [f"--workdir={masked}", "--num=20", "--steps=1", "--guidance=(1.0,)"]
+    evaluate.main([*ask, f"--judge={tmp_path / 'judge'}"])
+    found = json.loads((masked / "evaluation.json").read_text())
+    assert found["real"]["judge"] == vqdit.load(tmp_path / "judge").protocol
+    assert found["real"]["judge"]["steps"] == 7
+    for words, message in (
+        ([*ask, f"--judge={work}"], "is a tokenizer; write the folder of a classifier"),
+        ([*ask, "--judge=x", "--judge-steps=3"], "drop it, or --judge"),
+        ([f"--workdir={work}", "--judge=x"], "--judge says nothing of a tokenizer"),
+        ([f"--workdir={tmp_path / 'judge'}", f"--config={DEMO}"], "is a classifier"),
+    ):
+        assert message in refused(evaluate.main, words, capsys)
+
+
+@pytest.mark.slow
+def test_a_tokenizer_that_learns_from_a_judge_resumes(tmp_path, one_device):
+    save(tmp_path / "judge", train_judge(DATA, 5))
+    plain = tokenizer(EMA, losses=Weights(features=str(tmp_path / "judge")))
+    model = plain.model.clone(quantizer=None, dim=2)
+    experiment = dataclasses.replace(plain, model=model, kmeans=None)
+    whole_run = stage_one.train(experiment, open_workdir(tmp_path / "a", experiment))
+    stage_one.train(shorter(experiment, 5), open_workdir(tmp_path / "b", experiment))
+    resumed = stage_one.train(experiment, open_workdir(tmp_path / "b", experiment))
+    assert resumed.contract == whole_run.contract  # a hash of every weight is in it
+    assert set(resumed.variables) == {"params"}  # the judge's are not kept
+    lines = (tmp_path / "b" / "metrics.jsonl").read_text().splitlines()
+    assert all(json.loads(line).get("features", 1) > 0 for line in lines)
+    assert any("features" in line for line in lines)
 
 
 def refused(main, argv, capsys):

@@ -7,10 +7,12 @@ import pytest
 
 from tests.train.experiments import JOINT, TOKENIZER
 from train.config import Mesh, Run
+from train.data import Audio, Ranges, Series, whole
 from train.errors import BadInput
 from train.override import overrides
 from train.validate import mesh_sizes, validate
 from vqdit.dit import Continuous
+from vqdit.tokenizer import LogMel
 
 
 @pytest.mark.parametrize("experiment", [TOKENIZER, JOINT], ids=lambda e: e.name)
@@ -154,6 +156,22 @@ def test_streams_need_names_of_their_own():
     joint = dataclasses.replace(JOINT, model=JOINT.model.clone(streams=twice))
     with pytest.raises(BadInput, match="model.streams has the names .*image.*image"):
         validate(joint, 8)
+
+
+@pytest.mark.parametrize("data", [Series(length=256, channels=1), Ranges()])
+def test_a_mask_of_the_signal_does_not_fit_behind_a_front_end(data):
+    model = TOKENIZER.model.clone(front=LogMel(2000, 64, 32, bands=16))
+    behind = dataclasses.replace(TOKENIZER, model=model, data=data)
+    with pytest.raises(BadInput, match=rf"model.front=LogMel.* {data.kind} is marked"):
+        validate(behind, 8)
+    sound = dataclasses.replace(behind, data=Audio(rate=2000, length=256))
+    validate(sound, 8)
+
+
+@pytest.mark.parametrize("data", [Series(threads=0), Ranges(threads=0), Audio()])
+def test_masked_data_are_those_whose_batches_have_a_mask(data):
+    small = dataclasses.replace(data, examples=8) if data.kind != "audio" else data
+    assert ("mask" in whole(small, train=False, count=1)) == data.masked
 
 
 def test_types_of_a_config_file_are_checked_too():

@@ -31,6 +31,7 @@ class Files:
     files:   paths below root, in order; labels: class of each, -1 where there is none.
     refused: (file, why) of those left out, at most bad_share of all.
     found:   how many there were, refused ones included.
+    class_names: of the labels.
 
     read(path) returns something with `nbytes`, or raises Unreadable. Every file is read
     once when the set is opened (an evenly spaced selection of CHECKED where there are
@@ -45,8 +46,9 @@ class Files:
         read: Callable[[Path], Any],
         bad_share: float,
         threads: int,
+        class_names: tuple[str, ...] = (),
     ):
-        self.root, self._read = root, read
+        self.root, self._read, self.class_names = root, read, class_names
         chosen = range(0, len(files), -(-len(files) // CHECKED))
         kept: dict[int, Any] = {}
         why: dict[int, str] = {}
@@ -101,6 +103,18 @@ class Files:
         return "\n".join(
             f"{file} {(self.root / file).stat().st_size}" for file in self.files
         )
+
+
+def open_files(
+    data: Any,
+    extensions: frozenset[str],
+    train: bool,
+    read: Callable[[Path], Any],
+    **kinds: bool,
+) -> Files:
+    """The files of one part of data.data_dir; see `listed`, which takes `kinds`."""
+    root, names, labels, classes = listed(data, extensions, train, **kinds)
+    return Files(root, names, labels, read, data.bad_share, data.threads, classes)
 
 
 def listed(

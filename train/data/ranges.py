@@ -15,18 +15,19 @@ from train.data.files import (
     check_choices,
     check_sizes,
     check_split,
-    listed,
     load_arrays,
+    open_files,
 )
 from train.data.generated import rng, scene
 from train.data.images import Unreadable
-from train.data.normalise import Rule, normaliser, statistics_of
+from train.data.normalise import Rule
+from train.data.parts import Made, Part
 from train.data.signals import Batch, Signals
 from train.errors import BadInput
 
 Name = Literal["scenes", "folder"]
 EXTENSIONS = frozenset((".npy", ".npz"))
-RANGE, TRAIN, TEST = 96, 1, 2
+RANGE = 96
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Ranges(Signals):
     """
 
     kind: ClassVar[str] = "range"
+    masked: ClassVar[bool] = True
 
     name: Name = "scenes"
     data_dir: str = ""
@@ -93,25 +95,17 @@ class Ranges(Signals):
         return _sweeps(self, True).identity
 
 
-class Scenes:
-    """Generated sweeps by index, kept once made, with the interface of Files."""
-
-    refused: tuple[tuple[str, str], ...] = ()
-    identity = "scenes"
+class Scenes(Made):
+    """Generated sweeps, kept once made."""
 
     def __init__(self, ranges: Ranges, train: bool):
-        self.ranges, self._part = ranges, TRAIN if train else TEST
-        self.found = ranges.examples if train else ranges.examples // 8
-        self.labels = np.full(self.found, -1, np.int32)
+        super().__init__(ranges, train)
         self._kept: dict[int, np.ndarray] = {}
-
-    def __len__(self) -> int:
-        return self.found
 
     def __getitem__(self, index: int) -> Float[np.ndarray, "rows azimuth c"]:
         if index not in self._kept:
-            r = self.ranges
-            draw = rng(RANGE, r.seed, self._part, index)
+            r = self.data
+            draw = rng(RANGE, r.seed, self.part, index)
             x = scene(r.rows, r.azimuth, draw, r.far, r.noise)
             self._kept[index] = x.astype(np.float32)[..., None]
         return self._kept[index]
@@ -121,39 +115,28 @@ class Scenes:
 def _sweeps(ranges: Ranges, train: bool) -> "Files | Scenes":
     if ranges.name == "scenes":
         return Scenes(ranges, train)
-    root, names, labels, _ = listed(ranges, EXTENSIONS, train)
     read = functools.partial(read_sweep, ranges=ranges)
-    return Files(root, names, labels, read, ranges.bad_share, ranges.threads)
+    return open_files(ranges, EXTENSIONS, train, read)
 
 
-class Sweeps:
+class Sweeps(Part):
     """Examples of one part, normalised: take() gives "range" and "mask", 1 where a beam
     returned."""
 
     def __init__(self, ranges: Ranges, train: bool):
-        self.ranges, self.sweeps = ranges, _sweeps(ranges, train)
-        self.class_names = ()
-        if ranges.name == "folder":
-            *_, self.class_names = listed(ranges, EXTENSIONS, train)
-        self.classes = len(self.class_names)
-        self.refused, self.found = self.sweeps.refused, self.sweeps.found
-        self.normaliser = normaliser(statistics_of(ranges), ranges.normalise)
-        self.offset, self.scale = self.normaliser.offset, self.normaliser.scale
-
-    def __len__(self) -> int:
-        return len(self.sweeps)
+        super().__init__(ranges, _sweeps(ranges, train))
 
     def take(self, indices: np.ndarray) -> Batch:
-        pairs = [split_sweep(self.sweeps[int(i)], self.ranges.far) for i in indices]
+        pairs = [split_sweep(self.items[int(i)], self.data.far) for i in indices]
         x, mask = (np.stack(part) for part in zip(*pairs, strict=True))
-        label = self.sweeps.labels[indices]
+        label = self.items.labels[indices]
         return {"range": self.normaliser(x), "mask": mask, "label": label}
 
     def augmented(self, indices: np.ndarray, epochs: np.ndarray, seed: int) -> Batch:
         batch = self.take(indices)
-        if self.ranges.augment is None:
+        if self.data.augment is None:
             return batch
-        return self.ranges.augment(batch, "range", Draws(seed, epochs, indices))
+        return self.data.augment(batch, "range", Draws(seed, epochs, indices))
 
 
 def split_sweep(sweep: np.ndarray, far: float) -> tuple[np.ndarray, np.ndarray]:

@@ -11,15 +11,16 @@ from jaxtyping import Float
 
 from train.data.augment import Draws, SeriesAugment
 from train.data.clean import UNCLEANED, Cleaned, Cleaning, clean
-from train.data.files import Files, check_choices, check_sizes, check_split, listed
+from train.data.files import Files, check_choices, check_sizes, check_split, open_files
 from train.data.generated import rng, sensor_series
-from train.data.normalise import Rule, normaliser, statistics_of
+from train.data.normalise import Rule
+from train.data.parts import Made, Part
 from train.data.signals import Batch, Signals
 from train.data.tables import EXTENSIONS, read_columns
 from train.errors import BadInput
 
 Name = Literal["generated", "folder"]
-SERIES, TRAIN, TEST = 80, 1, 2
+SERIES = 80
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Series(Signals):
     """
 
     kind: ClassVar[str] = "series"
+    masked: ClassVar[bool] = True
 
     name: Name = "generated"
     data_dir: str = ""
@@ -119,24 +121,19 @@ class Series(Signals):
         return _recordings(self, True).identity
 
 
-class Generated:
-    """Generated recordings of one window each, with the interface of Files.
+class Generated(Made):
+    """Generated recordings of one window each.
 
     truth: (n, length, channels) without noise, gaps and spikes.
     """
 
-    identity = "generated"
-    refused: tuple[tuple[str, str], ...] = ()
-
     def __init__(self, series: Series, train: bool):
-        self.found = series.examples if train else series.examples // 8
-        self.labels = np.full(self.found, -1, np.int32)
-        part = TRAIN if train else TEST
+        super().__init__(series, train)
         made = [
             sensor_series(
                 series.length,
                 series.channels,
-                rng(SERIES, series.seed, part, i),
+                rng(SERIES, series.seed, self.part, i),
                 series.missing,
                 series.spikes,
                 series.noise,
@@ -148,9 +145,6 @@ class Generated:
             clean(measured, series.cleaning or UNCLEANED) for _, measured in made
         ]
 
-    def __len__(self) -> int:
-        return self.found
-
     def __getitem__(self, index: int) -> Cleaned:
         return self._cleaned[index]
 
@@ -160,7 +154,6 @@ class Generated:
 def _recordings(series: Series, train: bool) -> "Files | Generated":
     if series.name == "generated":
         return Generated(series, train)
-    root, names, labels, _ = listed(series, EXTENSIONS, train, single=True)
     share = (0.0, 1.0)
     if Path(series.data_dir).expanduser().is_file():
         share = (0.0, 1 - series.holdout) if train else (1 - series.holdout, 1.0)
@@ -169,7 +162,7 @@ def _recordings(series: Series, train: bool) -> "Files | Generated":
                 "data.holdout=0 keeps nothing for testing; write for example 0.1"
             )
     read = functools.partial(_recording, series=series, share=share)
-    return Files(root, names, labels, read, series.bad_share, series.threads)
+    return open_files(series, EXTENSIONS, train, read, single=True)
 
 
 def _recording(path: Path, series: Series, share: tuple[float, float]) -> Cleaned:
@@ -177,7 +170,7 @@ def _recording(path: Path, series: Series, share: tuple[float, float]) -> Cleane
     return clean(raw, series.cleaning or UNCLEANED)
 
 
-class Windows:
+class Windows(Part):
     """Examples of one part: cleaned windows, normalised.
 
     take() gives "series" and "mask", 1 where the value was measured and believed, and
@@ -187,23 +180,16 @@ class Windows:
     """
 
     def __init__(self, series: Series, train: bool):
-        self.series, self.recordings = series, _recordings(series, train)
-        self.class_names = ()
-        if series.name == "folder":
-            *_, self.class_names = listed(series, EXTENSIONS, train, single=True)
-        self.classes = len(self.class_names)
-        self.refused, self.found = self.recordings.refused, self.recordings.found
-        self.normaliser = normaliser(statistics_of(series), series.normalise)
+        super().__init__(series, _recordings(series, train))
         masks = (0.5,) * series.channels if series.mask_channels else ()
-        self.offset = self.normaliser.offset + masks
-        self.scale = self.normaliser.scale + masks
+        self.offset, self.scale = self.offset + masks, self.scale + masks
         step = series.stride or series.length
         self._windows = np.array(
             [
                 (i, start)
-                for i in range(len(self.recordings))
+                for i in range(len(self.items))
                 for start in range(
-                    0, len(self.recordings[i].values) - series.length + 1, step
+                    0, len(self.items[i].values) - series.length + 1, step
                 )
             ]
         )
@@ -213,8 +199,8 @@ class Windows:
 
     @property
     def findings(self) -> dict:
-        count = len(self.recordings)
-        all_of = [self.recordings[i] for i in range(count)]
+        count = len(self.items)
+        all_of = [self.items[i] for i in range(count)]
         weights = np.array([len(each.values) for each in all_of], float)
         weights /= weights.sum()
         missing = weights @ np.array([each.missing for each in all_of])
@@ -231,13 +217,13 @@ class Windows:
         batch, values = self._cut(indices, np.zeros(len(indices), int))
         batch["series"] = self._signal(self.normaliser(values), batch["mask"])
         batch["mask"] = self._mask(batch["mask"])
-        if isinstance(self.recordings, Generated):
+        if isinstance(self.items, Generated):
             rows = self._windows[indices, 0]
-            batch["truth"] = self.normaliser(self.recordings.truth[rows])
+            batch["truth"] = self.normaliser(self.items.truth[rows])
         return batch
 
     def augmented(self, indices: np.ndarray, epochs: np.ndarray, seed: int) -> Batch:
-        augment = self.series.augment or SeriesAugment()
+        augment = self.data.augment or SeriesAugment()
         draws = Draws(seed, epochs, indices)
         batch, values = self._cut(indices, augment.shifts(draws))
         x = augment(self.normaliser(values), draws).astype(np.float32)
@@ -246,24 +232,24 @@ class Windows:
         return batch
 
     def _cut(self, indices: np.ndarray, shifts: np.ndarray) -> tuple[Batch, np.ndarray]:
-        length = self.series.length
-        values = np.empty((len(indices), length, self.series.channels), np.float32)
+        length = self.data.length
+        values = np.empty((len(indices), length, self.data.channels), np.float32)
         mask = np.empty(values.shape, np.float32)
         rows = self._windows[indices]
         for i, ((which, start), shift) in enumerate(zip(rows, shifts, strict=True)):
-            recording = self.recordings[int(which)]
+            recording = self.items[int(which)]
             first = min(max(start + shift, 0), len(recording.values) - length)
             values[i] = recording.values[first : first + length]
             mask[i] = recording.known[first : first + length]
-        return {"mask": mask, "label": self.recordings.labels[rows[:, 0]]}, values
+        return {"mask": mask, "label": self.items.labels[rows[:, 0]]}, values
 
     def _signal(self, x: Float[np.ndarray, "b l c"], mask: np.ndarray) -> np.ndarray:
-        if not self.series.mask_channels:
+        if not self.data.mask_channels:
             return x
         return np.concatenate([x, 2 * mask - 1], -1)
 
     def _mask(self, mask: np.ndarray) -> np.ndarray:
         """What is known of every channel: of whether a value is known, always."""
-        if not self.series.mask_channels:
+        if not self.data.mask_channels:
             return mask
         return np.concatenate([mask, np.ones_like(mask)], -1)

@@ -14,9 +14,11 @@ class Signals:
         the signal in a batch.
     rate:    samples or frames a second; 0 where it means nothing.
     threads: workers that read and decode; 0 reads in the caller's own thread.
+    masked:  batches have a "mask" of what was observed (see Examples).
     """
 
     kind: ClassVar[str]
+    masked: ClassVar[bool] = False
     rate: Any = 0.0
     threads: Any = 0
 

@@ -12,11 +12,9 @@ from PIL import Image, ImageSequence
 from train.data.augment import Draws, ImageAugment
 from train.data.files import (
     FRAMES,
-    Files,
     check_choices,
     check_sizes,
     check_split,
-    listed,
 )
 from train.data.generated import digit_pictures, moving_digits, rng
 from train.data.images import Unreadable, decode, fit
@@ -143,12 +141,10 @@ class Clips:
 
     def __init__(self, video: Video, train: bool):
         self.video = video
-        root, names, labels, self.class_names = listed(
-            video, EXTENSIONS, train, folders=True
-        )
-        self.classes = len(self.class_names)
         read = functools.partial(read_clip, video=video)
-        self.files = Files(root, names, labels, read, video.bad_share, video.threads)
+        self.files = open_files(video, EXTENSIONS, train, read, folders=True)
+        self.class_names = self.files.class_names
+        self.classes = len(self.class_names)
         self.refused, self.found = self.files.refused, self.files.found
         step = video.stride or video.frames
         self._clips = np.array(

@@ -16,19 +16,20 @@ from train.data.files import (
     check_choices,
     check_sizes,
     check_split,
-    listed,
     load_arrays,
+    open_files,
 )
 from train.data.generated import phantom, rng
 from train.data.images import Unreadable
-from train.data.normalise import Rule, normaliser, statistics_of
+from train.data.normalise import Rule
+from train.data.parts import Made, Part
 from train.data.signals import Batch, Signals
 from train.data.sources import chance
 from train.errors import BadInput
 
 Name = Literal["phantoms", "folder"]
 EXTENSIONS = frozenset((".npy", ".npz", ".nii", ".gz"))
-VOLUME, TRAIN, TEST, CORNER = 66, 1, 2, 67
+VOLUME, CORNER = 66, 67
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,19 +103,8 @@ class Volumes(Signals):
         return _scans(self, True).identity
 
 
-class Phantoms:
-    """Generated scans by index, with the interface of Files."""
-
-    refused: tuple[tuple[str, str], ...] = ()
-    identity = "phantoms"
-
-    def __init__(self, volumes: Volumes, train: bool):
-        self.volumes, self._part = volumes, TRAIN if train else TEST
-        self.found = volumes.examples if train else volumes.examples // 8
-        self.labels = np.full(self.found, -1, np.int32)
-
-    def __len__(self) -> int:
-        return self.found
+class Phantoms(Made):
+    """Generated scans."""
 
     def truth(self, index: int) -> Float[np.ndarray, "d h w c"]:
         """Without the noise."""
@@ -124,8 +114,8 @@ class Phantoms:
         return self._made(index)[1].astype(np.float32)[..., None]
 
     def _made(self, index: int):
-        v = self.volumes
-        return phantom(v.size, rng(VOLUME, v.seed, self._part, index), v.noise)
+        v = self.data
+        return phantom(v.size, rng(VOLUME, v.seed, self.part, index), v.noise)
 
 
 # Statistics and both parts read the same scans; reading them once is enough.
@@ -133,51 +123,40 @@ class Phantoms:
 def _scans(volumes: Volumes, train: bool) -> "Files | Phantoms":
     if volumes.name == "phantoms":
         return Phantoms(volumes, train)
-    root, names, labels, _ = listed(volumes, EXTENSIONS, train)
     read = functools.partial(read_scan, volumes=volumes)
-    return Files(root, names, labels, read, volumes.bad_share, volumes.threads)
+    return open_files(volumes, EXTENSIONS, train, read)
 
 
-class Scans:
+class Scans(Part):
     """Examples of one part: scans cut or resampled to one size, normalised."""
 
     def __init__(self, volumes: Volumes, train: bool):
-        self.volumes, self.scans = volumes, _scans(volumes, train)
-        self.class_names = ()
-        if volumes.name == "folder":
-            *_, self.class_names = listed(volumes, EXTENSIONS, train)
-        self.classes = len(self.class_names)
-        self.refused, self.found = self.scans.refused, self.scans.found
-        self.normaliser = normaliser(statistics_of(volumes), volumes.normalise)
-        self.offset, self.scale = self.normaliser.offset, self.normaliser.scale
-
-    def __len__(self) -> int:
-        return len(self.scans)
+        super().__init__(volumes, _scans(volumes, train))
 
     def take(self, indices: np.ndarray) -> Batch:
         return self._cut(indices, np.full((len(indices), 3), 0.5))
 
     def truth(self, indices: np.ndarray) -> Float[np.ndarray, "b d h w c"]:
         """Phantoms without their noise, normalised as the examples are."""
-        if not isinstance(self.scans, Phantoms):
+        if not isinstance(self.items, Phantoms):
             raise BadInput("data.name=folder: only phantoms know their truth")
-        return self.normaliser(np.stack([self.scans.truth(int(i)) for i in indices]))
+        return self.normaliser(np.stack([self.items.truth(int(i)) for i in indices]))
 
     def augmented(self, indices: np.ndarray, epochs: np.ndarray, seed: int) -> Batch:
         place = [chance(CORNER + axis, seed, epochs, indices) for axis in range(3)]
         batch = self._cut(indices, np.stack(place, -1))
-        if self.volumes.augment is not None:
-            x = self.volumes.augment(batch["volume"], Draws(seed, epochs, indices))
+        if self.data.augment is not None:
+            x = self.data.augment(batch["volume"], Draws(seed, epochs, indices))
             batch["volume"] = x.astype(np.float32)
         return batch
 
     def _cut(self, indices: np.ndarray, place: np.ndarray) -> Batch:
         cut = [
-            fit_volume(self.scans[int(i)], self.volumes.size, at)
+            fit_volume(self.items[int(i)], self.data.size, at)
             for i, at in zip(indices, place, strict=True)
         ]
         x = self.normaliser(np.stack(cut))
-        return {"volume": x, "label": self.scans.labels[indices]}
+        return {"volume": x, "label": self.items.labels[indices]}
 
 
 def read_scan(path: Path, volumes: Volumes) -> Float[np.ndarray, "d h w c"]:

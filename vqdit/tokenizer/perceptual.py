@@ -4,7 +4,7 @@ LPIPS over VGG-16 with weights that the user brings, and the same distance over 
 layers of any network trained here, such as a tokenizer's encoder.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -92,11 +92,13 @@ def feature_distance(
     variables: Mapping[str, Any],
     x: Float[Array, "b *shape c"],
     y: Float[Array, "b *shape c"],
+    without: Sequence[str] = (),
 ) -> Float[Array, "b"]:
     """LPIPS's distance, unweighted, over the layers of any network of one input.
 
     A layer is a submodule directly in the network, at its output: with unit vectors
     over the channels, the mean of their squared difference over sites and layers.
+    without: layers that are not compared, by name.
     """
 
     def layers(signal):
@@ -105,7 +107,9 @@ def feature_distance(
             signal,
             mutable=["intermediates"],
             capture_intermediates=lambda module, method: (
-                len(module.path) == 1 and method == "__call__"
+                len(module.path) == 1
+                and method == "__call__"
+                and module.name not in without
             ),
         )
         flat = jax.tree.leaves(found["intermediates"])

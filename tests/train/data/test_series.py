@@ -214,7 +214,7 @@ def test_files_that_cannot_be_used_are_named_and_refused_above_a_share(
     (tmp_path / "fake.parquet").write_text("no table")
     series = over(tmp_path, bad_share=0.6)
     examples = series.open(True)
-    why = dict(examples.recordings.refused)
+    why = dict(examples.refused)
     assert len(examples) == 8 and len(why) == 6
     for file, words in {
         "short.csv": "1 samples, fewer than data.length=50",

@@ -116,7 +116,7 @@ def test_scans_that_cannot_be_used_are_named_and_refused_above_a_share(tmp_path)
     (tmp_path / "a" / "fake.nii").write_text("no scan")
     volumes = over(tmp_path, bad_share=0.5)
     examples = volumes.open(True)
-    why = dict(examples.scans.refused)
+    why = dict(examples.refused)
     assert len(examples) == 6 and examples.class_names == ("a", "b")
     assert "is [4, 4]" in why["a/flat.npy"]
     assert "no finite value" in why["a/nothing.npy"]
