@@ -15,6 +15,7 @@ from train.data.files import (
     check_choices,
     check_sizes,
     check_split,
+    open_files,
 )
 from train.data.generated import digit_pictures, moving_digits, rng
 from train.data.images import Unreadable, decode, fit
