@@ -1,24 +1,20 @@
 """Relations between an experiment's values, checked before anything compiles."""
 
-import contextlib
-import dataclasses
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
-import flax.traverse_util
 import jax
 import jax.numpy as jnp
 
-from train.config import AdamW, Experiment, Mesh, StageOne, StageTwo
-from train.data import Images
+from train.checks import blame, check_number, check_optimizer, round_up
+from train.config import Experiment, Mesh, StageOne, StageTwo
 from train.errors import BadInput
 from train.expression import Unfit, fields_with_types, fit, near
 from train.paths import children, join
-from train.perceptual import networks
+from train.validate_tokenizer import check_stage_one
 from vqdit.diffusion import Gaussian, Masking
 from vqdit.dit import Continuous, DiT, Stream
-from vqdit.tokenizer.discriminators import Verdict
 
 
 def validate(experiment: Experiment, devices: int, tokenizers: bool = True) -> None:
@@ -33,7 +29,7 @@ def validate(experiment: Experiment, devices: int, tokenizers: bool = True) -> N
     _check_ranges(experiment)
     _check_devices(experiment, mesh_sizes(experiment.mesh, devices))
     if isinstance(experiment, StageOne):
-        _check_stage_one(experiment)
+        check_stage_one(experiment)
     if isinstance(experiment, StageTwo):
         _check_stage_two(experiment)
         _check_sources(experiment, tokenizers)
@@ -77,57 +73,11 @@ def _check_types(value: Any, at: str) -> None:
 def _check_ranges(experiment: Experiment) -> None:
     run, optimizer = experiment.run, experiment.optimizer
     for name in ("steps", "batch", "log_every", "save_every", "keep"):
-        _check(f"run.{name}", getattr(run, name), at_least=1)
-    _check("run.sample_every", run.sample_every, at_least=0)
-    _check("optimizer.accumulate", optimizer.accumulate, at_least=1)
-    _check("optimizer.ema", optimizer.ema, at_least=0, below=1)
-    _check_optimizer("optimizer", optimizer, run.steps, f"run.steps={run.steps}")
-
-
-def _check_optimizer(at: str, optimizer: AdamW, steps: int, length: str) -> None:
-    """length: how `steps`, the updates it makes, came about."""
-    _check(f"{at}.warmup", optimizer.warmup, at_least=0)
-    _check(f"{at}.weight_decay", optimizer.weight_decay, at_least=0)
-    _check(f"{at}.peak_lr", optimizer.peak_lr, above=0)
-    for name in ("b1", "b2"):
-        _check(f"{at}.{name}", getattr(optimizer, name), at_least=0, below=1)
-    if optimizer.clip is not None:
-        _check(f"{at}.clip", optimizer.clip, above=0)
-    if optimizer.schedule == "cosine" and optimizer.warmup >= steps:
-        raise BadInput(
-            f"{at}.warmup={optimizer.warmup} leaves nothing of {length}; write a "
-            f"warm-up below {steps}"
-        )
-
-
-def _check(
-    at: str,
-    value: float,
-    *,
-    at_least: float = -math.inf,
-    above: float = -math.inf,
-    below: float = math.inf,
-    at_most: float = math.inf,
-) -> None:
-    if value >= at_least and above < value < below and value <= at_most:
-        return
-    bounds = [
-        f"{word} {bound}"
-        for word, bound in (
-            ("at least", at_least),
-            ("above", above),
-            ("below", below),
-            ("at most", at_most),
-        )
-        if math.isfinite(bound)
-    ]
-    wanted = " and ".join(bounds) or "a finite number"
-    raise BadInput(f"{at}={value}: write {wanted}")
-
-
-def _up(value: int, unit: int) -> int:
-    """The next multiple."""
-    return -(-value // unit) * unit
+        check_number(f"run.{name}", getattr(run, name), at_least=1)
+    check_number("run.sample_every", run.sample_every, at_least=0)
+    check_number("optimizer.accumulate", optimizer.accumulate, at_least=1)
+    check_number("optimizer.ema", optimizer.ema, at_least=0, below=1)
+    check_optimizer("optimizer", optimizer, run.steps, f"run.steps={run.steps}")
 
 
 def _check_devices(experiment: Experiment, sizes: tuple[int, int, int]) -> None:
@@ -140,7 +90,7 @@ def _check_devices(experiment: Experiment, sizes: tuple[int, int, int]) -> None:
             way += f" in {parts} microbatches (optimizer.accumulate)"
         raise BadInput(
             f"run.batch={batch} does not divide over {way}; "
-            f"write a multiple of {unit} such as run.batch={_up(batch, unit)}"
+            f"write a multiple of {unit} such as run.batch={round_up(batch, unit)}"
         )
     if isinstance(experiment, StageTwo):
         model = experiment.model
@@ -155,135 +105,12 @@ def _check_devices(experiment: Experiment, sizes: tuple[int, int, int]) -> None:
                 )
 
 
-def _check_stage_one(experiment: StageOne) -> None:
-    model, data = experiment.model, experiment.data
-    if model.front is not None and data.masked:
-        raise BadInput(
-            f"model.front={type(model.front).__name__}(...): what was not observed of "
-            f"{data.kind} is marked in the signal and not behind a front end; write "
-            f"model.front=None"
-        )
-    if isinstance(data, Images) and isinstance(model.factor, int):
-        if data.size % model.factor:
-            raise BadInput(
-                f"data.size={data.size} is no multiple of the tokenizer's factor "
-                f"{model.factor}; write data.size={_up(data.size, model.factor)} or "
-                "fewer multipliers in model.encoder and model.decoder"
-            )
-    with _blame(f"data, {data.kind} of {data.shape}"):
-        model.grid(data.shape[:-1])
-    _check_kmeans(experiment)
-    x = _data(experiment)
-
-    def run(model, x):
-        return model.features(x), model(x)[0]
-
-    with _blame("model"):
-        features, out = jax.eval_shape(
-            lambda x: model.init_with_output(jax.random.key(0), x, method=run)[0], x
-        )
-    if out.shape[-1] != features.shape[-1] and hasattr(model.decoder, "out"):
-        raise BadInput(
-            f"model.decoder.out={model.decoder.out} and the data's "
-            f"{features.shape[-1]} channels differ; write "
-            f"model.decoder.out={features.shape[-1]}"
-        )
-    if out.shape != features.shape:
-        raise BadInput(
-            f"model decodes {features.shape[1:]} to {out.shape[1:]}; write an encoder "
-            "and a decoder that fit each other"
-        )
-    _check_losses(experiment, features.shape)
-    if experiment.adversarial is not None:
-        _check_adversarial(experiment, out.shape)
-
-
-def _check_losses(experiment: StageOne, shape: tuple[int, ...]) -> None:
-    """shape: of what is compared, (1, *features)."""
-    weights, data = experiment.losses, experiment.data
-    for field in dataclasses.fields(weights):
-        value = getattr(weights, field.name)
-        if isinstance(value, float | int):
-            _check(f"losses.{field.name}", value, at_least=0, below=math.inf)
-    for name in ("stft", "mel"):
-        if getattr(weights, name) and (
-            data.kind != "audio" or experiment.model.front is not None
-        ):
-            raise BadInput(
-                f"losses.{name}={getattr(weights, name)} is for waveforms: data of "
-                f"kind audio, and a model without a front end; write losses.{name}=0"
-            )
-    if not weights.windows or any(n < 8 or n % 8 for n in weights.windows):
-        raise BadInput(
-            f"losses.windows={weights.windows}: write multiples of 8 such as (64, 256)"
-        )
-    variables, distances = networks(weights, experiment.model.front)
-    x = jax.ShapeDtypeStruct(shape, jnp.float32)
-    for name, distance in distances.items():
-        with _blame(f"losses.{name}={getattr(weights, name)}"):
-            jax.eval_shape(distance, variables[name], x, x)
-
-
-def _check_adversarial(experiment: StageOne, shape: tuple[int, ...]) -> None:
-    """shape: of what the discriminator judges, (1, *features)."""
-    how, steps = experiment.adversarial, experiment.run.steps
-    _check("adversarial.start", how.start, at_least=0, below=steps)
-    for name in ("ramp", "weight", "features", "lecam"):
-        at = f"adversarial.{name}"
-        _check(at, getattr(how, name), at_least=0, below=math.inf)
-    length = f"run.steps={steps} after adversarial.start={how.start}"
-    _check_optimizer("adversarial.optimizer", how.optimizer, steps - how.start, length)
-    x = jax.ShapeDtypeStruct(shape, jnp.float32)
-    with _blame("adversarial.discriminator"):
-        verdicts, variables = jax.eval_shape(
-            lambda x: how.discriminator.init_with_output(jax.random.key(0), x), x
-        )
-    if (
-        set(variables) != {"params"}
-        or not isinstance(verdicts, tuple)
-        or not all(isinstance(verdict, Verdict) for verdict in verdicts)
-    ):
-        raise BadInput(
-            f"adversarial.discriminator={type(how.discriminator).__name__}(...) is no "
-            f"discriminator; write for example PatchDiscriminator()"
-        )
-    if how.adaptive:
-        params = jax.eval_shape(
-            experiment.model.init, jax.random.key(0), _data(experiment)
-        )
-        paths = flax.traverse_util.flatten_dict(params["params"], sep="/")
-        if how.last not in paths:
-            known = [path for path in paths if path.startswith("decoder/")]
-            raise BadInput(
-                f"adversarial.last={how.last}: the model has no such parameter; "
-                f"{near(how.last, known)}"
-            )
-
-
-def _data(experiment: StageOne) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((1, *experiment.data.shape), jnp.float32)
-
-
-def _check_kmeans(experiment: StageOne) -> None:
-    quantizer, kmeans = experiment.model.quantizer, experiment.kmeans
-    if getattr(quantizer, "start", None) != "kmeans":
-        return  # nothing waits for it, so that changing the quantizer is one change
-    if kmeans is None:
-        raise BadInput(
-            "model.quantizer.start=kmeans waits for a k-means that kmeans=None never "
-            "makes; write kmeans=KMeansInit(), or model.quantizer.start=normal"
-        )
-    _check("kmeans.step", kmeans.step, at_least=1, below=experiment.run.steps)
-    _check("kmeans.samples", kmeans.samples, at_least=max(quantizer.code_counts))
-    _check("kmeans.iterations", kmeans.iterations, at_least=1)
-
-
 def _check_stage_two(experiment: StageTwo) -> None:
     model = experiment.model
     for name in ("width", "depth", "heads", "mlp_ratio"):
-        _check(f"model.{name}", getattr(model, name), at_least=1)
-    _check("model.classes", model.classes, at_least=0)
-    _check("label_dropout", experiment.label_dropout, at_least=0, at_most=1)
+        check_number(f"model.{name}", getattr(model, name), at_least=1)
+    check_number("model.classes", model.classes, at_least=0)
+    check_number("label_dropout", experiment.label_dropout, at_least=0, at_most=1)
     if model.width % model.heads:
         near_by = [n for n in range(1, model.width + 1) if model.width % n == 0]
         best = min(near_by, key=lambda n: abs(n - model.heads))
@@ -301,7 +128,7 @@ def _check_stage_two(experiment: StageTwo) -> None:
         _check_stream(experiment, stream)
     _known("processes", experiment.processes, names)
     _known("times", experiment.times, names)
-    with _blame("model"):
+    with blame("model"):
         _eval_dit(model)
 
 
@@ -362,14 +189,3 @@ def _eval_dit(model: DiT) -> None:
     # One block stands for all: they are alike, and tracing 28 takes seconds.
     shallow = model.clone(depth=1)
     jax.eval_shape(lambda *x: shallow.init(jax.random.key(0), *x), streams, times)
-
-
-@contextlib.contextmanager
-def _blame(at: str) -> Iterator[None]:
-    """What a module refuses becomes a BadInput that names the field."""
-    try:
-        yield
-    except BadInput:
-        raise
-    except ValueError as error:
-        raise BadInput(f"{at}: {error}") from error
