@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests import quick
-from vqdit.quantizers import IBQ, EMAVectorQuantizer, MultiScaleQuantizer
+from vqdit.quantizers import FSQ, IBQ, EMAVectorQuantizer, MultiScaleQuantizer
 from vqdit.quantizers.multiscale import downsample, resize, upsample
 
 KEY = jax.random.key(2)
@@ -104,6 +104,21 @@ def test_convolutions_start_as_the_identity_and_learn_beside_any_book():
     ):
         assert (np.asarray(phi["kernel"]) == 0).all()
         assert (np.asarray(slope) != 0).any()
+
+
+def test_neighbouring_scales_share_a_convolution():
+    """Of four, places 1/12, 13/36, 23/36 and 11/12 between the first and the last."""
+    quantizer = MultiScaleQuantizer(FSQ((3,)), ((1,),) * 14)
+    kernels = {f"phi_{i}": i + jnp.ones((3, 1, 1)) for i in range(4)}
+    phis = {n: {"kernel": k, "bias": jnp.zeros(1)} for n, k in kernels.items()}
+
+    def spread(module):
+        return [module._spread(jnp.ones((1, 1, 1)), i).item() for i in range(14)]
+
+    found = quantizer.apply({"params": phis}, method=spread)
+    # x + conv(x), of which a grid of one sees the kernel's middle.
+    shared = [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3]
+    assert found == [2 + i for i in shared]
 
 
 @pytest.mark.parametrize("scales", [((1,), (3,), (8,)), ((1, 1, 1), (2, 2, 3))])

@@ -135,7 +135,7 @@ def test_gumbel_needs_a_key_in_training():
 
 
 def test_ibq_is_a_hard_choice_with_the_gradient_of_the_softmax():
-    """Of one-hot + p - sg[p], written out with an (n, k) matrix."""
+    """Of one-hot + p - sg[p], written out with an (n, k) matrix; so has its loss."""
     quantizer = IBQ(7, 3, entropy=False)
     variables, z, weight = start(quantizer), draw(20, 3), draw(20, 3, seed=1)
     table = variables["params"]["codewords"]
@@ -143,11 +143,13 @@ def test_ibq_is_a_hard_choice_with_the_gradient_of_the_softmax():
     def plain(table, z):
         p = jax.nn.softmax(z @ table.T)
         one_hot = jax.nn.one_hot((z @ table.T).argmax(-1), 7)
-        return ((one_hot + p - jax.lax.stop_gradient(p)) @ table * weight).sum()
+        out = (one_hot + p - jax.lax.stop_gradient(p)) @ table
+        return (out * weight).sum() + jnp.square(out - z).mean()
 
     def ours(table, z):
         changed = {**variables, "params": {"codewords": table}}
-        return (train(quantizer, changed, z)[0].latents * weight).sum()
+        answer, _ = train(quantizer, changed, z)
+        return (answer.latents * weight).sum() + answer.losses["codebook"]
 
     found, expected = (
         quick.jit(jax.value_and_grad(f, argnums=(0, 1)))(table, z)

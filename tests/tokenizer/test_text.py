@@ -89,6 +89,11 @@ def test_a_text_that_is_too_long_is_refused_or_cut_on_request():
     assert Bytes(4).decode(Bytes(4).encode(["abcé"], truncate=True)) == ["abc\ufffd"]
 
 
+def test_a_text_may_fill_its_codes():
+    codes = Bytes(3).encode(["abc"])
+    assert codes.tolist() == [[97, 98, 99]] and Bytes(3).decode(codes) == ["abc"]
+
+
 def test_what_a_model_makes_up_can_be_read():
     made_up = np.array([[255, 104, 256, 105, 105], [104, 105, 257, 33, 256]])
     assert Bytes(5, ("<s>",)).decode(made_up) == ["\ufffdh", "hi!"]

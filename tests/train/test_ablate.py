@@ -45,13 +45,16 @@ def test_what_cannot_be_compared_is_refused(words, message, tmp_path, monkeypatc
 
 
 def test_the_table_has_the_columns_that_any_row_has():
-    rows = {"base": {"psnr_db": 20.126, "step_ms": 3.0}, "fsq": {"psnr_db": 21.0}}
+    rows = {
+        "base": {"psnr_db": 20.126, "step_ms": 3.0},
+        "fsq": {"psnr_db": 21.0, "usage": [0.5, 1.0]},  # a value a book
+    }
     text = ablate.table(rows, {"base": "-", "fsq": "model.quantizer"})
     assert text.splitlines() == [
-        "| row | changed | PSNR, dB | step, ms |",
-        "|---|---|---|---|",
-        "| base | - | 20.13 | 3.0 |",
-        "| fsq | model.quantizer | 21.00 |  |",
+        "| row | changed | PSNR, dB | usage | step, ms |",
+        "|---|---|---|---|---|",
+        "| base | - | 20.13 |  | 3.0 |",
+        "| fsq | model.quantizer | 21.00 | 0.750 |  |",
     ]
 
 
