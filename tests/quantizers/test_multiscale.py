@@ -106,10 +106,18 @@ def test_convolutions_start_as_the_identity_and_learn_beside_any_book():
         assert (np.asarray(slope) != 0).any()
 
 
-def test_neighbouring_scales_share_a_convolution():
-    """Of four, places 1/12, 13/36, 23/36 and 11/12 between the first and the last."""
-    quantizer = MultiScaleQuantizer(FSQ((3,)), ((1,),) * 14)
-    kernels = {f"phi_{i}": i + jnp.ones((3, 1, 1)) for i in range(4)}
+@pytest.mark.parametrize(
+    "count, shared",
+    [
+        # Places 1/12, 13/36, 23/36 and 11/12 between the first scale and the last.
+        (4, [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3]),
+        # 1/6, 1/2 and 5/6.
+        (3, [0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 2]),
+    ],
+)
+def test_neighbouring_scales_share_a_convolution(count, shared):
+    quantizer = MultiScaleQuantizer(FSQ((3,)), ((1,),) * 14, phis=count)
+    kernels = {f"phi_{i}": i + jnp.ones((3, 1, 1)) for i in range(count)}
     phis = {n: {"kernel": k, "bias": jnp.zeros(1)} for n, k in kernels.items()}
 
     def spread(module):
@@ -117,7 +125,6 @@ def test_neighbouring_scales_share_a_convolution():
 
     found = quantizer.apply({"params": phis}, method=spread)
     # x + conv(x), of which a grid of one sees the kernel's middle.
-    shared = [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3]
     assert found == [2 + i for i in shared]
 
 

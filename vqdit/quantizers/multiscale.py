@@ -111,8 +111,8 @@ class MultiScaleQuantizer(nn.Module):
         if not self.phis:
             return q
         # The convolution whose place in (0, 1) is nearest to the scale's, as in the
-        # paper's code.
-        edge = 1 / 3 / self.phis
+        # paper's code, where four lie further out than any other number.
+        edge = 1 / (3 if self.phis == 4 else 2) / self.phis
         places = np.linspace(edge, 1 - edge, self.phis)
         at = number / max(len(self.grids) - 1, 1)
         return q + self.phi[int(np.abs(places - at).argmin())](q)
