@@ -4,8 +4,9 @@ python -m train.stage_one --config=configs/volume_phantoms.py --workdir=runs/vol
 python -m train.evaluate --workdir=runs/volume
 
 Nested ellipsoids with noise, generated. The score is the PSNR on held-out phantoms,
-beside k-means on blocks of 4 x 4 x 4 voxels with as many codes: equal bits. Expected:
-not measured yet.
+beside k-means on blocks of 4 x 4 x 4 voxels with as many codes: equal bits.
+
+One CPU core: 14 minutes. Expected, as measured once: 22.6 dB, and 22.0 of k-means.
 """
 
 from train.config import Optimizer, Run, StageOne, Weights
