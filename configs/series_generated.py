@@ -6,9 +6,9 @@ python -m train.evaluate --workdir=runs/series
 Three channels of 256 samples, generated: 10 % missing in bursts, 1 % spikes, noise. The
 truth is known, so the score is the error to it, beside linear interpolation.
 
-One CPU core: 12 minutes. Expected, as measured once: root mean square error 0.173 to the
-clean signal, where linear interpolation of cleaned data has 0.179, of the data as they
-are 0.822, and a tokenizer without cleaning (`--variant=no_cleaning`) 0.798.
+One CPU core: 12 minutes. Expected, as measured once: root mean square error 0.173 to
+the clean signal, where linear interpolation of cleaned data has 0.179, of the data as
+they are 0.822, and a tokenizer without cleaning (`--variant=no_cleaning`) 0.798.
 """
 
 import dataclasses

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from train import opening
 from train import prior as priors
-from train.data.video import stills
+from train.data.clips import stills
 from train.errors import BadInput
 from train.layout import BATCH, Opened
 from train.media import Clips, Kind, Pictures, Sound

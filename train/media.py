@@ -16,13 +16,14 @@ import numpy as np
 from PIL import Image
 
 from train.data.clean_audio import decode_audio, resampled
+from train.data.clips import read_frames
 from train.data.images import Unreadable, decode, opaque
-from train.data.video import stills
 from train.errors import BadInput
 from train.pictures import png
 from vqdit.metrics.audio import si_sdr
 
 PIXELS = ("image", "video")
+RATE = 10.0  # frames a second of a clip that does not say, as browsers have it
 PEAK = 0.9  # as sounds are trained on, see train.data.clean_audio
 
 
@@ -146,10 +147,10 @@ class Clips(Pictures):
     folders = True
 
     def read(self, path):
+        frames, rate = read_frames(path)
         if path.is_dir():
-            return Signal(_stills(path))
-        frames, rate = (_gif if path.suffix.lower() == ".gif" else _mp4)(path)
-        return Signal(frames, rate, path.suffix.lower())
+            return Signal(_alike(frames))
+        return Signal(np.stack(frames), rate or RATE, path.suffix.lower())
 
     def write(self, signal):
         if not signal.suffix:
@@ -295,26 +296,9 @@ def check(values: np.ndarray) -> None:
         raise Unreadable("it has values that are not finite")
 
 
-def _gif(path) -> tuple[np.ndarray, float]:
-    try:
-        with Image.open(path, formats=("GIF",)) as picture:
-            frames, milliseconds = [], 0.0
-            for i in range(picture.n_frames):
-                picture.seek(i)
-                frames.append(np.asarray(picture.convert("RGB")))
-                milliseconds += picture.info.get("duration", 0)
-    except Exception as error:  # a broken file may raise anything from inside Pillow
-        raise Unreadable(f"no GIF file ({error})") from error
-    return np.stack(frames), 1000 * len(frames) / (milliseconds or 100 * len(frames))
-
-
-def _stills(path) -> np.ndarray:
-    frames = []
-    for still in stills(path):
-        try:
-            frames.append(opaque(decode(still.read_bytes(), upright=True)))
-        except (Unreadable, OSError) as error:
-            raise Unreadable(f"{still.name}: {error}") from error
+def _alike(frames) -> np.ndarray:
+    """Pictures of a folder as one clip: opaque, and grey only where all are."""
+    frames = [opaque(frame) for frame in frames]
     sizes = {frame.shape[:2]: None for frame in frames}
     if len(sizes) > 1:
         (a, b), (c, d), *_ = sizes
@@ -322,15 +306,3 @@ def _stills(path) -> np.ndarray:
     channels = max(frame.shape[-1] for frame in frames)
     grown = [np.repeat(f, channels // f.shape[-1], axis=-1) for f in frames]
     return np.stack(grown)
-
-
-def _mp4(path) -> tuple[np.ndarray, float]:
-    import imageio.v3 as imageio
-
-    try:
-        with imageio.imopen(path, "r", plugin="pyav") as file:
-            frames = file.read()
-            rate = float(file.metadata()["fps"])
-    except Exception as error:  # FFmpeg's errors are many
-        raise Unreadable(f"no video file ({error})") from error
-    return frames, rate

@@ -7,18 +7,17 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageSequence
 
 from train.data.augment import Draws, ImageAugment
+from train.data.clips import read_frames
 from train.data.files import (
-    FRAMES,
     check_choices,
     check_sizes,
     check_split,
     open_files,
 )
 from train.data.generated import digit_pictures, moving_digits, rng
-from train.data.images import Unreadable, decode, fit
+from train.data.images import Unreadable, fit
 from train.data.signals import Batch, Signals
 from train.data.sources import chance
 from train.errors import BadInput
@@ -195,13 +194,7 @@ class Clips:
 
 def read_clip(path: Path, video: Video) -> UInt8[np.ndarray, "n s s c"]:
     """All frames of a file or folder, fitted to the size; Unreadable if too few."""
-    if path.is_dir():
-        frames = [decode(_bytes(still), upright=True) for still in stills(path)]
-        rate = 0.0
-    elif path.suffix.lower() == ".gif":
-        frames, rate = _gif(path)
-    else:
-        frames, rate = _stream(path)
+    frames, rate = read_frames(path)
     if video.rate and rate and frames:
         count = max(1, round(len(frames) * video.rate / rate))
         at = np.floor(np.arange(count) * rate / video.rate + 0.5).astype(int)
@@ -211,55 +204,3 @@ def read_clip(path: Path, video: Video) -> UInt8[np.ndarray, "n s s c"]:
     if len(frames) < video.frames:
         raise Unreadable(f"{len(frames)} frames, fewer than data.frames={video.frames}")
     return np.stack([fit(frame, video.size, video.channels) for frame in frames])
-
-
-def stills(folder: Path) -> list[Path]:
-    """The pictures of a folder, in the order of their names."""
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in FRAMES and not path.name.startswith(".")
-    )
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise Unreadable(error.strerror or "cannot be opened") from error
-
-
-def _gif(path: Path) -> tuple[list[np.ndarray], float]:
-    """(frames as they are shown, frames a second by the mean of their durations)."""
-    try:
-        with Image.open(path) as picture:
-            # Each frame of a GIF changes a part of the one before; Pillow puts it in.
-            frames, durations = [], []
-            for frame in ImageSequence.Iterator(picture):
-                frames.append(np.asarray(frame.convert("RGB")))
-                durations.append(frame.info.get("duration", 0))
-    except Exception as error:  # a broken file may raise anything from inside Pillow
-        raise Unreadable(
-            " ".join(str(error).split()) or type(error).__name__
-        ) from error
-    mean = float(np.mean(durations)) / 1000
-    return frames, 1 / mean if mean else 0.0
-
-
-def _stream(path: Path) -> tuple[list[np.ndarray], float]:
-    """(RGB frames, frames a second) by FFmpeg's libraries."""
-    try:
-        import imageio.v3  # slow to import, and of use only here
-    except ImportError as error:
-        raise BadInput(
-            f"{path}: reading video files needs imageio; "
-            "pip install 'imageio[pyav]', or write a folder of GIFs or of frames"
-        ) from error
-    try:
-        with imageio.v3.imopen(path, "r", plugin="pyav") as file:
-            rate = float(file.metadata().get("fps", 0.0))
-            frames = list(file.iter(format="rgb24"))
-    except Exception as error:  # each container breaks in its own way
-        words = " ".join(str(error).split())[-120:] or type(error).__name__
-        raise Unreadable(f"not a whole video ({words})") from error
-    return frames, rate
