@@ -174,6 +174,19 @@ def test_an_interrupted_save_leaves_the_old(
     assert [p.name for p in tmp_path.iterdir()] == ["dit"]
 
 
+def test_what_lies_beside_the_same_bundle_stays(tmp_path, codec):
+    """Such as the counts of codes that files are compressed under."""
+    save(tmp_path / "tok", codec)
+    (tmp_path / "tok" / "prior.npz").write_bytes(b"counts")
+    save(tmp_path / "tok", codec)
+    assert (tmp_path / "tok" / "prior.npz").read_bytes() == b"counts"
+    # Of other weights they would be wrong.
+    params = jax.tree.map(lambda x: x + 1, codec.variables["params"])
+    variables = {**codec.variables, "params": params}
+    save(tmp_path / "tok", Codec(codec.module, variables, codec.contract))
+    assert not (tmp_path / "tok" / "prior.npz").exists()
+
+
 def test_an_interrupted_first_save_leaves_nothing(tmp_path, monkeypatch, codec):
     interrupt(monkeypatch, bundle, "_flush", 2)
     with pytest.raises(Interrupted):

@@ -6,7 +6,8 @@ trains one on an experiment's labelled images or clips and keeps it, so that sev
 runs are scored by the same (`train.evaluate --judge=runs/judge`), or a tokenizer learns
 to keep what it sees (`--config.losses.features=runs/judge`). Without --config,
 --workdir=DIR names a run whose data it is. --steps is 1000 for images and 600 for
-clips, --seed 0.
+clips. --seed is 1: the one that train.evaluate trains for itself has 0, so that what
+has learned from a judge is not scored by its twin.
 
 Its accuracy on conditional samples says whether they are of their class, and its
 features carry the Fréchet distance. Neither compares with published figures, which use
@@ -39,7 +40,7 @@ from train.config import Experiment
 from train.data import Audio, Signals, prepare, whole
 from train.errors import BadInput, run
 from train.log import say
-from train.opening import open_bundle
+from train.opening import open_bundle, source
 from vqdit.bundle import FILES, save
 from vqdit.judge import Classifier, Judge, pictures
 from vqdit.tokenizer import LogMel, to_signal
@@ -47,6 +48,7 @@ from vqdit.tokenizer import LogMel, to_signal
 BATCH = 128
 STEPS = {"image": 1000, "audio": 600}
 FRAME = 0.032  # seconds under a window of the front end of clips
+SEED = 1
 FLAGS = {"out": str, "steps": int, "seed": int}
 
 
@@ -67,8 +69,10 @@ def train_judge(data: Signals, steps: int | None = None, seed: int = 0) -> Judge
     steps = STEPS[data.kind] if steps is None else steps
     if isinstance(data, Audio):
         part = (batch["audio"], batch["label"], classes, data.rate)
-        return train_listener(*part, steps, seed)
-    return train_classifier(batch["image"], batch["label"], classes, seed, steps)
+        judge = train_listener(*part, steps, seed)
+    else:
+        judge = train_classifier(batch["image"], batch["label"], classes, seed, steps)
+    return dataclasses.replace(judge, protocol=judge.protocol | {"data": source(data)})
 
 
 def ear(rate: int) -> LogMel:
@@ -237,9 +241,9 @@ def main(argv=None):
         open_bundle(folder, Judge, "--out")
         if {path.name for path in folder.iterdir()} - set(FILES):
             raise BadInput(f"--out={out} holds more than a judge; write a new folder")
-    judge = train_judge(data, **flags)
-    save(folder, judge)
     heldout = whole(data, train=False)
+    judge = train_judge(data, **{"seed": SEED} | flags)
+    save(folder, judge)
     accuracy = judge.accuracy(heldout[data.kind], heldout["label"])
     say(
         f"the judge is in {out}, right about {accuracy:.4f} of {len(heldout['label'])} "

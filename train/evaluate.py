@@ -122,6 +122,16 @@ def main(argv=None):
         raise BadInput(f"--{name.replace('_', '-')} says nothing of a {kind}; drop it")
     if {"judge", "judge_steps"} <= flags.keys():
         raise BadInput("--judge-steps is of a judge trained here; drop it, or --judge")
+    features = getattr(experiment, "losses", None) and experiment.losses.features
+    if (
+        features
+        and "judge" in flags
+        and Path(features).resolve() == Path(flags["judge"]).resolve()
+    ):
+        raise BadInput(
+            f"--judge={flags['judge']}: the tokenizer was trained to please it; write "
+            f"another, or drop it"
+        )
     if isinstance(thing, Codec):
         figures = evaluate_tokenizer(thing, experiment, flags)
     elif isinstance(experiment, StageTwo):

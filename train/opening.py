@@ -44,7 +44,8 @@ def open_judge(path: str, data: "Signals", classes: int) -> Judge:
     """A saved judge of signals like these; `train.classifier` saves one.
 
     Raises BadInput where it judges others: pictures of another size, another number of
-    classes, clips of another length or rate.
+    classes, clips of another length or rate, other data or another held-out part, of
+    which it may have seen what is held out here.
     """
     judge = open_bundle(path, Judge, "--judge")
     shape, other = data.shape, None
@@ -59,6 +60,8 @@ def open_judge(path: str, data: "Signals", classes: int) -> Judge:
         other = f"pictures {judge.shape}, the data's are {shape}"
     if not other and judge.network.classes != classes:
         other = f"{judge.network.classes} classes, the data has {classes}"
+    if not other and judge.protocol.get("data") != source(data):
+        other = f"by {judge.protocol.get('data')}, the data is {source(data)}"
     if other:
         raise BadInput(
             f"--judge: {path} judges {other}; train one with python -m train.classifier"
@@ -66,12 +69,18 @@ def open_judge(path: str, data: "Signals", classes: int) -> Judge:
     return judge
 
 
+def source(data: "Signals") -> dict[str, str]:
+    """What says which signals are trained on, and which are held out."""
+    names = ("name", "train_split", "test_split", "holdout")
+    return {name: str(getattr(data, name)) for name in names if hasattr(data, name)}
+
+
 def examples_for(codec: Codec, data: "Signals", train: bool) -> "Examples":
     """One part of the data, known to be what the tokenizer was trained on.
 
-    Raises BadInput when its kind or shape is another, or when it is normalised by other
-    statistics: those are fitted on the training part, and a part that has changed since
-    would put every value on another scale.
+    Raises BadInput when its kind or shape is another, when it is normalised by other
+    statistics, or prepared otherwise: statistics are fitted on the training part, and a
+    part that has changed since would put every value on another scale.
     """
     from train.data import prepare
 
@@ -88,6 +97,13 @@ def examples_for(codec: Codec, data: "Signals", train: bool) -> "Examples":
             raise BadInput(
                 f"data: its normalisation has {name} {_few(theirs)}, the tokenizer's "
                 f"training part had {_few(mine)}; write the data it was trained on"
+            )
+    theirs = dict(data.preparation)
+    for name, mine in want.preparation:
+        if theirs.get(name) != mine:
+            raise BadInput(
+                f"data: it is prepared with {name} {theirs.get(name)}, the tokenizer's "
+                f"training part was with {mine}; write the data it was trained on"
             )
     return examples
 

@@ -8,6 +8,7 @@ all.
 """
 
 import dataclasses
+import filecmp
 import hashlib
 import json
 import os
@@ -83,11 +84,16 @@ def _load(folder, config):
 
 
 def save(path: str | os.PathLike, thing: Codec | Generator | Judge) -> None:
-    """Writes a bundle folder; one that is there goes once the new is whole."""
+    """Writes a bundle folder; one that is there goes once the new is whole.
+
+    One of the very same files stays, and with it what others have laid beside them.
+    """
     folder = pathlib.Path(path)
     fresh = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     try:
         _write(fresh, thing)
+        if _holds(folder, fresh):
+            return
         if folder.exists():
             aside = folder.with_name(f".{folder.name}.old.{uuid.uuid4().hex}")
             folder.rename(aside)
@@ -101,6 +107,17 @@ def save(path: str | os.PathLike, thing: Codec | Generator | Judge) -> None:
             fresh.rename(folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _holds(folder, fresh):
+    """Whether all files of `fresh` are in the folder, byte for byte."""
+    for path in fresh.rglob("*"):
+        there = folder / path.relative_to(fresh)
+        if path.is_file() and not (
+            there.is_file() and filecmp.cmp(path, there, shallow=False)
+        ):
+            return False
+    return True
 
 
 def fingerprint(variables: Mapping) -> str:

@@ -142,16 +142,17 @@ def kept(tmp_path_factory):
 
 def test_a_kept_judge_is_the_one_that_was_trained(kept, capsys):
     data = config.load(DEMO).data
-    again, loaded = classifier.train_judge(data, 60), vqdit.load(kept)
+    # Of another seed than the one that is trained where none is named.
+    again, loaded = classifier.train_judge(data, 60, seed=1), vqdit.load(kept)
     assert isinstance(loaded, Judge) and loaded.shape == (8, 8, 1)
     assert (loaded.network, loaded.protocol) == (again.network, again.protocol)
     images = whole(data, train=False)["image"]
     np.testing.assert_array_equal(loaded.features(images), again.features(images))
     classifier.main(
-        [f"--config={DEMO}", f"--out={kept}", "--steps=2", "--seed=1", "--force"]
+        [f"--config={DEMO}", f"--out={kept}", "--steps=2", "--seed=2", "--force"]
     )
     other = vqdit.load(kept)
-    assert (other.protocol["steps"], other.protocol["seed"]) == (2, 1)
+    assert (other.protocol["steps"], other.protocol["seed"]) == (2, 2)
     vqdit.save(kept, loaded)
     score = other.accuracy(images, whole(data, train=False)["label"])
     assert f"{score:.4f} of {len(images)} held-out pictures" in capsys.readouterr().err
@@ -181,6 +182,8 @@ def test_a_judge_of_clips_hears_the_same_when_it_is_loaded(tmp_path):
         (dataclasses.replace(data, rate=1000), "clips of rate 2000, the data's is"),
         (dataclasses.replace(data, length=2000), r"pictures \(32,.*\), the data's are"),
         (Images(), "judges clips, the data is image"),
+        # It has heard some of what is held out here.
+        (dataclasses.replace(data, holdout=0.3), "'holdout': '0.3'"),
     ):
         with pytest.raises(BadInput, match=message):
             open_judge(tmp_path / "judge", other, 4)

@@ -227,6 +227,10 @@ def test_runs_are_scored_by_the_judge_that_is_named(trained, tmp_path, capsys):
     for words, message in (
         ([*ask, f"--judge={work}"], "is a tokenizer; write the folder of a classifier"),
         ([*ask, "--judge=x", "--judge-steps=3"], "drop it, or --judge"),
+        (
+            [f"--workdir={work}", "--judge=x", "--config.losses.features=./x"],
+            "the tokenizer was trained to please it",
+        ),
         ([f"--workdir={work}", "--judge=x"], "--judge says nothing of a tokenizer"),
         ([f"--workdir={tmp_path / 'judge'}", f"--config={DEMO}"], "is a classifier"),
     ):
