@@ -7,7 +7,9 @@ python -m train.rates --workdir=runs/cifar10_residual
 
 Training rebuilds half of the pictures from a prefix of the books, so that every rate
 decodes. Trained on squared error alone, with transformers, which on a CPU are several
-times as fast as convolutions of the same work. Expected: RESULTS.md has the rates.
+times as fast as convolutions of the same work. One CPU core: 28 minutes. Expected, as
+measured once on 1,000 test pictures: 21.7, 23.1, 24.1 and 24.6 dB at 247, 371, 495 and
+620 bits, above JPEG (20.2, 22.0, 23.1, 24.2) and WebP (21.6 or less, 22.9 at 620).
 """
 
 from train.config import KMeansInit, Optimizer, Run, StageOne, Weights

@@ -7,15 +7,15 @@ Generated scenes. The score is the error in metres where a beam returned, beside
 on blocks of 4x4 beams with as many codes: equal bits. Expected: not measured yet.
 """
 
-from train.config import Optimizer, Run, StageOne, Weights
+from train.config import KMeansInit, Optimizer, Run, StageOne, Weights
 from train.data import Ranges
-from vqdit.quantizers import FSQ
+from vqdit.quantizers import EMAVectorQuantizer
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
 
 SHAPE = {
-    "channels": 32,
-    "multipliers": (1, 2),
-    "patch": 2,
+    "channels": 64,
+    "multipliers": (1,),
+    "patch": 4,
     "blocks": 1,
     "mid_attention": False,
     "wrap": (False, True),
@@ -27,9 +27,12 @@ CONFIG = StageOne(
     model=Tokenizer(
         encoder=ConvEncoder(**SHAPE, out=32),
         decoder=ConvDecoder(**SHAPE, out=1),
-        quantizer=FSQ(levels=(8, 8, 8)),
+        quantizer=EMAVectorQuantizer(
+            num_codes=512, dim=8, decay=0.97, start="kmeans", window=32_768
+        ),
     ),
-    losses=Weights(pixel="l1"),
+    losses=Weights(pixel="l2", commit=0.25),
+    kmeans=KMeansInit(step=100, samples=16_384, iterations=15),
     optimizer=Optimizer(peak_lr=2e-3, schedule="cosine", warmup=30, b2=0.99, ema=0.99),
-    run=Run(steps=600, batch=16, save_every=300),
+    run=Run(steps=1000, batch=16, save_every=500),
 )
