@@ -134,15 +134,21 @@ def test_gumbel_needs_a_key_in_training():
         jax.eval_shape(call, start(quantizer))
 
 
-def test_ibq_is_a_hard_choice_with_the_gradient_of_the_softmax():
+@pytest.mark.parametrize("by", ["product", "distance"])
+def test_ibq_is_a_hard_choice_with_the_gradient_of_the_softmax(by):
     """Of one-hot + p - sg[p], written out with an (n, k) matrix; so has its loss."""
-    quantizer = IBQ(7, 3, entropy=False)
+    quantizer = IBQ(7, 3, entropy=False, by=by)
     variables, z, weight = start(quantizer), draw(20, 3), draw(20, 3, seed=1)
     table = variables["params"]["codewords"]
 
+    def scores(table, z):
+        if by == "product":
+            return z @ table.T
+        return -jnp.square(z[:, None] - table).sum(-1) / 2
+
     def plain(table, z):
-        p = jax.nn.softmax(z @ table.T)
-        one_hot = jax.nn.one_hot((z @ table.T).argmax(-1), 7)
+        p = jax.nn.softmax(scores(table, z))
+        one_hot = jax.nn.one_hot(scores(table, z).argmax(-1), 7)
         out = (one_hot + p - jax.lax.stop_gradient(p)) @ table
         return (out * weight).sum() + jnp.square(out - z).mean()
 
@@ -161,7 +167,7 @@ def test_ibq_is_a_hard_choice_with_the_gradient_of_the_softmax():
         expected,
     )
     # Every code has a gradient, also those that no vector chose.
-    used = set(np.asarray(z @ table.T).argmax(1))
+    used = set(np.asarray(scores(table, z)).argmax(1))
     assert len(used) < 7 and (np.abs(found[1][0]).max(1) > 0).all()
 
 
@@ -261,6 +267,7 @@ def test_orthogonality_is_the_frobenius_distance_from_the_identity():
         (lambda: GumbelQuantizer(1, 2), "num_codes of at least 2"),
         (lambda: GumbelQuantizer(4, 2, temperature=0.0), "temperature"),
         (lambda: IBQ(4, 2, entropy_temperature=0.0), "entropy_temperature 0.0: above"),
+        (lambda: IBQ(4, 2, start="kmeans"), 'write by="distance"'),
         (lambda: VectorQuantizer(4, 2, start_scale=0.0), "start_scale 0.0: above"),
     ],
 )

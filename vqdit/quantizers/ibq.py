@@ -1,17 +1,19 @@
 """Index backpropagation quantization (arXiv:2412.02692): all codes get a gradient."""
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from vqdit.quantizers.book import Part
+from vqdit.quantizers.book import Part, check_choice
 from vqdit.quantizers.entropy import plogp
 from vqdit.quantizers.nearest import NearestBook, Start
 from vqdit.quantizers.quantized import mean_square
 from vqdit.quantizers.search import best, by_rows
 from vqdit.quantizers.vq import orthogonality
+
+By = Literal["product", "distance"]
 
 
 class IBQ(NearestBook):
@@ -25,6 +27,10 @@ class IBQ(NearestBook):
     with both ends free; its third, beta |sg[z] - q|^2, pulls where the first does and
     is left out. "commit" is the second.
 
+    by: "product", the paper's; or "distance", z . e - |e|^2 / 2 in the place of z . e,
+        which orders codes by their distance. In few dimensions products choose none but
+        the outermost codes, and of a k-means codebook a handful: start="kmeans" goes
+        with distances.
     entropy: the loss "entropy" (eq. 7): the mean of the entropies of softmax(z . e /
         entropy_temperature) minus the entropy of its mean.
     orthogonal: as for `VectorQuantizer`; so are num_codes, dim, start, start_scale and
@@ -39,8 +45,18 @@ class IBQ(NearestBook):
     entropy_temperature: float = 1.0
     start_scale: float = 1.0
     orthogonal: bool = False
+    by: By = "product"
 
     estimator = "straight_through"  # never asked: `passes` is False
+
+    def __post_init__(self):
+        check_choice(self, "by", By)
+        if self.start == "kmeans" and self.by == "product":
+            raise ValueError(
+                'IBQ.start="kmeans" with by="product", which would choose the few '
+                'longest codewords alone: write by="distance", or start="normal"'
+            )
+        super().__post_init__()
 
     @property
     def passes(self) -> bool:
@@ -55,9 +71,14 @@ class IBQ(NearestBook):
         return self.table
 
     def search(self, u: Float[Array, "n d"]) -> Int[Array, "n"]:
-        """Indices of the largest products."""
+        """Indices of the largest products, or of the smallest distances."""
         e = jax.lax.stop_gradient(self.codewords())
-        return best(u, e, jnp.zeros(self.num_codes))
+        return best(u, e, self._bias(e))
+
+    def _bias(self, e):
+        if self.by == "product":
+            return jnp.zeros(self.num_codes)
+        return -0.5 * jnp.square(e).sum(-1)
 
     def quantize(self, u: Float[Array, "n d"], *, train: bool, key: Any) -> Part:
         """Projected vectors to their codes; while not ready, at no loss."""
@@ -66,7 +87,7 @@ class IBQ(NearestBook):
         q = e[index]
 
         def soft(u):
-            logits = jnp.matmul(u, e.T, precision="highest")
+            logits = jnp.matmul(u, e.T, precision="highest") + self._bias(e)
             p = jax.nn.softmax(logits)
             held = jax.lax.stop_gradient(p)
             sharp = jax.nn.softmax(logits / self.entropy_temperature)
