@@ -53,8 +53,15 @@ def family(
         "gradient_entropy": gradient.clone(entropy=True),
         "gradient_orthogonal": gradient.clone(orthogonal=True),
         "gumbel": GumbelQuantizer(codes, dim, window=own.window),
-        "ibq": IBQ(codes, dim, start="kmeans", window=own.window, by="distance"),
-        "simvq": SimVQ(codes, dim, start="kmeans", window=own.window),
+        "ibq": IBQ(
+            codes,
+            dim,
+            start="kmeans",
+            window=own.window,
+            by="distance",
+            revive="batch",
+        ),
+        "simvq": SimVQ(codes, dim, start="kmeans", window=own.window, revive="batch"),
         "residual": ResidualQuantizer(small, books),
         "grouped": GroupedQuantizer(small.clone(dim=max(dim // 2, 1)), books),
         "multi_scale": MultiScaleQuantizer(

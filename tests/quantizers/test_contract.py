@@ -49,7 +49,9 @@ QUANTIZERS = {
     "ema_cosine": EMAVectorQuantizer(12, 4, cosine=True, window=WINDOW),
     "ema_split": EMA.clone(revive="split"),
     "simvq": SimVQ(12, 4, window=WINDOW),
+    "simvq_revived": SimVQ(12, 4, window=WINDOW, revive="batch"),
     "ibq": IBQ(12, 4, window=WINDOW, orthogonal=True),
+    "ibq_revived": IBQ(12, 4, window=WINDOW, by="distance", revive="batch"),
     "gumbel": GumbelQuantizer(12, 4, window=WINDOW, decay_steps=4),
     "gumbel_soft": GumbelQuantizer(12, 4, hard=False, window=WINDOW),
     "fsq": FSQ((4, 3, 7, 5), window=WINDOW),
@@ -65,10 +67,10 @@ QUANTIZERS = {
     "multi_scale": MultiScaleQuantizer(EMA, (1, 2)),
 }
 # Whose latents in training have the gradient of another thing than the identity.
-OWN_GRADIENT = ("ibq", "gumbel", "gumbel_soft", "vq_terms")
+OWN_GRADIENT = ("ibq", "ibq_revived", "gumbel", "gumbel_soft", "vq_terms")
 BENT = ("fsq", "residual_fsq", "bsq", "grouped_residual", "vq_cosine", "ema_cosine")
 REVIVES = ("vq", "vq_cosine", "vq_terms", "ema", "ema_cosine", "ema_split")
-REVIVES += ("residual", "grouped", "multi_scale")
+REVIVES += ("residual", "grouped", "multi_scale", "simvq_revived", "ibq_revived")
 KEY = jax.random.key(3)
 SHAPE = (8, 2, 2)  # of the vectors in every test, so that programs are shared
 

@@ -8,15 +8,16 @@ from jaxtyping import Array, Float, Int
 
 from vqdit.quantizers.book import Part, check_choice
 from vqdit.quantizers.entropy import plogp
-from vqdit.quantizers.nearest import NearestBook, Start
+from vqdit.quantizers.health import Revive
+from vqdit.quantizers.nearest import Start
 from vqdit.quantizers.quantized import mean_square
 from vqdit.quantizers.search import best, by_rows
-from vqdit.quantizers.vq import orthogonality
+from vqdit.quantizers.vq import ParameterBook, orthogonality
 
 By = Literal["product", "distance"]
 
 
-class IBQ(NearestBook):
+class IBQ(ParameterBook):
     """The codeword of the largest product z . e, with the softmax's gradient (eq. 4).
 
     Forward a one-hot choice, backward p = softmax(z . e) over all codes, so the task's
@@ -33,6 +34,8 @@ class IBQ(NearestBook):
         with distances.
     entropy: the loss "entropy" (eq. 7): the mean of the entropies of softmax(z . e /
         entropy_temperature) minus the entropy of its mean.
+    revive: the paper revives no code, since the softmax reaches all; a code that is far
+        off has next to no share in it, and "batch" or "split" bring it back.
     orthogonal: as for `VectorQuantizer`; so are num_codes, dim, start, start_scale and
         window.
     """
@@ -46,6 +49,7 @@ class IBQ(NearestBook):
     start_scale: float = 1.0
     orthogonal: bool = False
     by: By = "product"
+    revive: Revive = "none"
 
     estimator = "straight_through"  # never asked: `passes` is False
 
@@ -62,13 +66,6 @@ class IBQ(NearestBook):
     def passes(self) -> bool:
         """The gradient is the assignment's own."""
         return False
-
-    def _codebook(self):
-        shape = (self.num_codes, self.dim)
-        self.table = self.param("codewords", lambda key, shape: self.first(key), shape)
-
-    def _raw(self):
-        return self.table
 
     def search(self, u: Float[Array, "n d"]) -> Int[Array, "n"]:
         """Indices of the largest products, or of the smallest distances."""
@@ -108,12 +105,3 @@ class IBQ(NearestBook):
             losses["orthogonal"] = orthogonality(e)
         metrics = self.observe(u, index, train=train, key=key)
         return self.part(q, out, index, losses, metrics)
-
-    def with_codewords(
-        self, variables: dict, codewords: Float[Array, "k d"], counts: Int[Array, "k"]
-    ) -> dict:
-        """This module's variables with the codebook set and `ready`."""
-        del counts
-        params = {**variables["params"], "codewords": codewords}
-        codebook = {**variables["codebook"], "ready": jnp.array(True)}
-        return {**variables, "params": params, "codebook": codebook}

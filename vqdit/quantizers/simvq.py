@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from vqdit.quantizers.estimators import Estimator
+from vqdit.quantizers.health import Revive
 from vqdit.quantizers.nearest import NearestBook, Start
 from vqdit.quantizers.quantized import mean_square
 
@@ -12,11 +13,13 @@ from vqdit.quantizers.quantized import mean_square
 class SimVQ(NearestBook):
     """Codewords are C W (eq. 5): C, (k, d) normal and never changed, W (d, d) learned.
 
-    Every code moves with every update of W, so none is left behind and nothing is
-    revived. C lives in the collection "codebook" as `frozen`, W in the parameter
-    "basis", which starts as the identity: the first codewords are those of a plain
-    codebook, where the paper's linear layer starts at random. It has no bias.
+    Every code moves with every update of W, and the paper revives none. C lives in the
+    collection "codebook" as `frozen`, W in the parameter "basis", which starts as the
+    identity: the first codewords are those of a plain codebook, where the paper's
+    linear layer starts at random. It has no bias.
 
+    revive: where latents leave the place that C lay in, W, which moves all codes alike,
+        cannot follow with each; "batch" and "split" give a dead code another row of C.
     num_codes, dim, start, start_scale, window, estimator, entropy,
     entropy_temperature: as for `VectorQuantizer`; start="kmeans" sets C, and W to I.
     """
@@ -29,6 +32,7 @@ class SimVQ(NearestBook):
     entropy: bool = False
     entropy_temperature: float = 1.0
     start_scale: float = 1.0
+    revive: Revive = "none"
 
     def _codebook(self):
         start = lambda: self.first(self.make_rng("params"))
@@ -44,6 +48,13 @@ class SimVQ(NearestBook):
         return super().pull(u, q) | {
             "codebook": mean_square(jax.lax.stop_gradient(u), q)
         }
+
+    def _replace(self, dead, fresh, source=None):
+        del source  # its row stays where it is
+        # The rows of C that W takes there.
+        rows = jnp.linalg.solve(jax.lax.stop_gradient(self.basis).T, fresh.T).T
+        dead = dead & jnp.isfinite(rows).all(-1)
+        self.frozen.value = jnp.where(dead[:, None], rows, self.frozen.value)
 
     def with_codewords(
         self, variables: dict, codewords: Float[Array, "k d"], counts: Int[Array, "k"]

@@ -25,12 +25,44 @@ from vqdit.quantizers.nearest import NearestBook, Start
 from vqdit.quantizers.quantized import mean_square, unit
 
 
-class VectorQuantizer(NearestBook):
-    """The codebook is a parameter, pulled to the vectors by the codebook loss (eq. 3).
+class ParameterBook(NearestBook):
+    """A codebook that is the parameter "codewords", trained by gradient.
 
     With revive, the collection "revival" tells the train step which rows to replace
     after the gradient update: a parameter is not changed inside the forward pass. Rows
     stay marked until the step clears them, so those of every microbatch are replaced.
+    """
+
+    def _codebook(self):
+        shape = (self.num_codes, self.dim)
+        self.table = self.param("codewords", lambda key, shape: self.first(key), shape)
+        # Training has the collection; a bundle does not, and does not need it.
+        if self.revive != "none" and self.is_mutable_collection("revival"):
+            self.dead = self.variable(
+                "revival", "dead", jnp.zeros, self.num_codes, jnp.bool_
+            )
+            self.fresh = self.variable("revival", "fresh", jnp.zeros, shape)
+
+    def _raw(self):
+        return self.table
+
+    def _replace(self, dead, fresh, source=None):
+        del source  # its row stays where it is
+        self.fresh.value = jnp.where(dead[:, None], fresh, self.fresh.value)
+        self.dead.value = self.dead.value | dead
+
+    def with_codewords(
+        self, variables: dict, codewords: Float[Array, "k d"], counts: Int[Array, "k"]
+    ) -> dict:
+        """This module's variables with the codebook set and `ready`."""
+        del counts
+        params = {**variables["params"], "codewords": codewords}
+        codebook = {**variables["codebook"], "ready": jnp.array(True)}
+        return {**variables, "params": params, "codebook": codebook}
+
+
+class VectorQuantizer(ParameterBook):
+    """The codebook is a parameter, pulled to the vectors by the codebook loss (eq. 3).
 
     orthogonal: the loss "orthogonal", |E E^T - I|^2 / k^2 of the unit codewords
         (arXiv:2112.00384, section 3), by |E E^T|^2 = |E^T E|^2, which is d by d.
@@ -48,19 +80,6 @@ class VectorQuantizer(NearestBook):
     start_scale: float = 1.0
     orthogonal: bool = False
 
-    def _codebook(self):
-        shape = (self.num_codes, self.dim)
-        self.table = self.param("codewords", lambda key, shape: self.first(key), shape)
-        # Training has the collection; a bundle does not, and does not need it.
-        if self.revive != "none" and self.is_mutable_collection("revival"):
-            self.dead = self.variable(
-                "revival", "dead", jnp.zeros, self.num_codes, jnp.bool_
-            )
-            self.fresh = self.variable("revival", "fresh", jnp.zeros, shape)
-
-    def _raw(self):
-        return self.table
-
     def pull(self, u: Array, q: Array) -> dict[str, Array]:
         """The second and the third term of eq. 3."""
         return super().pull(u, q) | {
@@ -73,20 +92,6 @@ class VectorQuantizer(NearestBook):
         if self.orthogonal:
             losses["orthogonal"] = orthogonality(self.codewords())
         return losses
-
-    def _replace(self, dead, fresh, source=None):
-        del source  # its row stays where it is
-        self.fresh.value = jnp.where(dead[:, None], fresh, self.fresh.value)
-        self.dead.value = self.dead.value | dead
-
-    def with_codewords(
-        self, variables: dict, codewords: Float[Array, "k d"], counts: Int[Array, "k"]
-    ) -> dict:
-        """This module's variables with the codebook set and `ready`."""
-        del counts
-        params = {**variables["params"], "codewords": codewords}
-        codebook = {**variables["codebook"], "ready": jnp.array(True)}
-        return {**variables, "params": params, "codebook": codebook}
 
 
 class EMAVectorQuantizer(NearestBook):
