@@ -232,6 +232,9 @@ def test_a_prior_is_cut_to_the_places_that_are_kept():
     prior = priors.fit([training], (7,), codec.contract.fingerprint)
     cut = prefixes(codec).prior(prior, 2)
     assert prior.counts[0].shape == (21, 7) and cut.counts[0].shape == (5, 7)
+    # The same for each file, so that its tables are computed once.
+    assert prefixes(codec).prior(prior, 2) is cut
+    assert prefixes(codec).prior(prior, 1) is not cut
     codes = training[:3, :5]
     coder = choose(codes, (7,), cut)
     assert coder.name == "placed"
