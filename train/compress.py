@@ -26,6 +26,7 @@ file is written.
 
 import dataclasses
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,8 @@ def read(opened: Opened, path: Path, settings: Settings):
     bundle's rate where the file says none. Coded is that at the bundle's rate and
     channels, prepared as training prepared its files.
     """
-    kind, contract = opened.kind, opened.contract
+    contract = opened.contract
+    kind = dataclasses.replace(opened.kind, channels=contract.shape[-1])
     try:
         signal = kind.read(path)
         if signal.values.ndim != len(contract.shape):
@@ -86,16 +88,16 @@ def read(opened: Opened, path: Path, settings: Settings):
                 f"it is {signal.values.shape}, and the bundle takes {contract.shape}"
             )
         signal = dataclasses.replace(signal, rate=signal.rate or contract.rate)
-        coded = kind.prepare(signal)
-        values = coded.values
+        coded = signal
         if _resampled(opened, signal.rate):
             if not settings.resample:
                 raise BadInput(
                     f"it has a rate of {signal.rate:g} a second and the bundle "
                     f"{contract.rate:g}; write --resample"
                 )
-            values = kind.resample(values, signal.rate, contract.rate)
-        planes = kind.planes(values, contract.shape[-1])
+            coded = kind.regrid(coded, contract.rate)
+        coded = kind.prepare(coded)
+        planes = kind.planes(coded.values, contract.shape[-1])
         if contract.kind in PIXELS:
             channels = min(signal.values.shape[-1], contract.shape[-1])
             grey = kind.merge(kind.planes(signal.values, contract.shape[-1]), channels)
@@ -189,6 +191,7 @@ def line(kind: Kind, figures: dict) -> str:
 
 
 def main(argv=None):
+    argv = sys.argv[1:] if argv is None else argv
     if any(word == "--fit" or word.startswith("--fit=") for word in argv):
         return fit(argv)
     command = parse(argv, None, FLAGS, inputs=True)

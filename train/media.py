@@ -50,9 +50,12 @@ class Kind:
 
     preparation: what the tokenizer's training files went through before they were
         normalised, by name; the kind does the same.
+    channels: that the tokenizer takes, for a kind that has to guess what in a file is
+        signal; 0: unknown.
     """
 
     preparation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    channels: int = 0
 
     suffixes: ClassVar[tuple[str, ...]] = ()
     folders: ClassVar[bool] = False  # whether a folder of pictures is a signal
@@ -88,8 +91,13 @@ class Kind:
         """The same signal at another rate along its first axis."""
         raise BadInput(f"it has a rate of {rate:g}, the bundle {to:g}")
 
+    def regrid(self, signal: Signal, to: float) -> Signal:
+        """The signal at another rate, as training brings files to its own."""
+        values = self.resample(signal.values, signal.rate, to)
+        return dataclasses.replace(signal, values=values, rate=to)
+
     def prepare(self, signal: Signal) -> Signal:
-        """The signal as files were prepared in training."""
+        """The signal, at its rate in training, as files were prepared there."""
         return signal
 
     def restore(self, values: np.ndarray, extra: bytes) -> np.ndarray:

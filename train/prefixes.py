@@ -5,6 +5,7 @@ its first few scales. What is left is not read, so that a file can do without it
 """
 
 import dataclasses
+import functools
 import itertools
 import math
 
@@ -59,9 +60,14 @@ class Prefixes:
         """The model of what `cut` leaves: counts at its places alone."""
         if prior is None or not self.ends or kept == self.count:
             return prior
-        end = self.ends[kept - 1]
-        counts = tuple(c[:end] if len(c) > 1 else c for c in prior.counts)
-        return dataclasses.replace(prior, counts=counts)
+        return _first_places(prior, self.ends[kept - 1])
+
+
+# One for all files: the tables that a prior computes are kept with it.
+@functools.lru_cache(maxsize=8)
+def _first_places(prior: Prior, end: int) -> Prior:
+    counts = tuple(c[:end] if len(c) > 1 else c for c in prior.counts)
+    return dataclasses.replace(prior, counts=counts)
 
 
 def prefixes(codec: Codec) -> Prefixes:

@@ -3,6 +3,8 @@
 import csv
 import dataclasses
 import io
+import itertools
+import json
 import struct
 import zlib
 from pathlib import Path
@@ -10,11 +12,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from train.data.clean import Cleaning, clean, fill
+from train.data.clean import Cleaning, clean, fill, one_clock
 from train.data.files import load_arrays
 from train.data.images import Unreadable
 from train.data.ranges import split_sweep
-from train.data.tables import check_names, columns_of, open_table
+from train.data.tables import Stream, arrays_of, columns_of, open_table
 from train.data.volumes import filled, read_nifti
 from train.errors import BadInput
 from train.media import Kind, Signal, check
@@ -25,24 +27,25 @@ class Table(Kind):
 
     Columns that training chose are chosen, by name ("columns"); gaps are filled, and
     outliers treated, as it did ("cleaning"), else by straight lines; and which values
-    are known may be channels of their own ("mask_channels"), which do not come back. A
-    column says when: the one that training named ("time"), else a first column that is
-    named time, t or seconds, or that holds dates. A .npz has arrays "values" (l, c),
-    the chosen columns, or one by the name of each, and, if it likes, "time" (l,). Times
-    must be even to a hundredth of a step; dates come back as seconds.
+    are known may be channels of their own ("mask_channels"), which do not come back.
+
+    A column says when: the one that training named ("time"), else a first column that
+    holds dates, or is named time, t or seconds and is not needed as a channel. It comes
+    first, under its own name where that tells what it is. A .npz has one array or
+    several, (l,) or (l, c), and X_time or X_rate of array X, as in training; "time"
+    (l,) is that of all that have none, and "values" (l, c) stands for chosen columns:
+    these two come back. Times must be even to a hundredth of a step, and the same for
+    all; dates come back as seconds. Another rate is reached as in training, whose gaps
+    stay open ("longest_gap").
     """
 
     suffixes = (".csv", ".parquet", ".npz")
-    takes = ("columns", "time", "cleaning", "mask_channels")
+    takes = ("columns", "time", "cleaning", "mask_channels", "longest_gap")
     score = "SNR"
 
     def read(self, path):
         suffix = path.suffix.lower()
-        columns = self.preparation.get("columns", ())
-        if suffix == ".npz":
-            names, values, time = _npz(path, columns)
-        else:
-            names, values, time = _table(path, columns, self.preparation.get("time"))
+        names, values, time = (self._npz if suffix == ".npz" else self._table)(path)
         known = np.isfinite(values)
         if not known.any(0).all():
             channel = int(np.flatnonzero(~known.any(0))[0])
@@ -50,10 +53,55 @@ class Table(Kind):
         rule = self._cleaning.fill if self._cleaning else "linear"
         values = fill(values, known, rule).astype(np.float32)
         start, rate = _clock(time)
-        extra = struct.pack("<B", (time is not None) + 2 * bool(names))
+        extra = struct.pack("<B", (time is not None) + 6 * bool(names))
         extra += struct.pack("<d", start) if time is not None else b""
-        extra += zlib.compress("\n".join(names).encode(), 9) if names else b""
+        extra += zlib.compress(json.dumps(names).encode(), 9) if names else b""
         return Signal(values, rate, suffix, extra, known)
+
+    def _table(self, path):
+        """(names with that of the times first, values, times) of a CSV or Parquet."""
+        table, named = open_table(path)
+        time = self._time_column(table.column_names, table[0].type)
+        streams = columns_of(table, time, self.preparation.get("columns", ()))
+        names = list(streams) if named else []
+        if named and time:
+            known = _is_time(time) or time == self.preparation.get("time")
+            own = known and time not in names
+            names.insert(0, time if own else _untaken(names))
+        values = np.concatenate([column for _, column in streams.values()], axis=1)
+        return names, values, next(iter(streams.values()))[0]
+
+    def _time_column(self, names, first):
+        """The column that says when, or ""; `first` is the type of the first one."""
+        from pyarrow.types import is_temporal
+
+        said, columns = self.preparation.get("time"), self.preparation.get("columns")
+        if said in names:
+            return said
+        if columns and names[0] in columns:
+            return ""
+        guess = _is_time(names[0]) and (columns or self._takes(len(names) - 1))
+        return names[0] if guess or is_temporal(first) else ""
+
+    def _npz(self, path):
+        """([], values, times)."""
+        arrays, columns = load_arrays(path), self.preparation.get("columns", ())
+        if columns and "values" in arrays and not set(columns) <= set(arrays):
+            columns = ("values",)
+        streams = arrays_of(arrays, columns)
+        if not columns and "time" in streams and len(streams) > 1:
+            channels = sum(each.shape[1] for _, each in streams.values()) - 1
+            if self._takes(channels):
+                del streams["time"]
+        time = None if "time" in streams else arrays.get("time")
+        times = _shared(streams, time)
+        values = np.concatenate([values for _, values in streams.values()], axis=1)
+        return [], values, times
+
+    def _takes(self, channels: int) -> bool:
+        """Whether the tokenizer may take as many, besides those of the mask."""
+        masks = 1 + bool(self.preparation.get("mask_channels"))
+        return self.channels in (0, masks * channels)
 
     @property
     def _cleaning(self) -> Cleaning | None:
@@ -82,11 +130,7 @@ class Table(Kind):
         return planes[0][..., :channels]
 
     def write(self, signal):
-        timed, named = signal.extra[0] & 1, signal.extra[0] & 2
-        names = []
-        if named:
-            names = zlib.decompress(signal.extra[9 if timed else 1 :]).decode()
-            names = names.split("\n")
+        timed, names = signal.extra[0] & 1, _names(signal.extra)
         time = None
         if timed:
             (start,) = struct.unpack("<d", signal.extra[1:9])
@@ -103,10 +147,13 @@ class Table(Kind):
             return _parquet(names, signal.values, time)
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
-        if named:
-            rows.writerow((["time"] if timed else []) + names)
+        if names:
+            # Quoted, so that they aren't taken for what divides columns.
+            odd = any(set(name) & set(";\t\r\n") for name in names)
+            quoting = csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL
+            csv.writer(text, lineterminator="\n", quoting=quoting).writerow(names)
         for i, row in enumerate(signal.values):
-            when = [] if time is None else [f"{time[i]:.12g}"]
+            when = [] if time is None else [repr(float(time[i]))]  # as it is, exactly
             rows.writerow(when + [f"{value:.7g}" for value in row])
         return text.getvalue().encode()
 
@@ -115,6 +162,17 @@ class Table(Kind):
         at, old = np.arange(count) / to, np.arange(len(values)) / rate
         columns = [np.interp(at, old, column) for column in values.T]
         return np.stack(columns, axis=-1).astype(np.float32)
+
+    def regrid(self, signal, to):
+        """By `one_clock`: gaps stay gaps, and are filled anew."""
+        raw = np.where(signal.known, signal.values.astype(np.float64), np.nan)
+        times = np.arange(len(raw)) / signal.rate
+        gap = self.preparation.get("longest_gap")
+        values, _ = one_clock([(times, raw)], to, gap or None, ["it"])
+        known = np.isfinite(values)
+        rule = self._cleaning.fill if self._cleaning else "linear"
+        values = fill(values, known, rule).astype(np.float32)
+        return dataclasses.replace(signal, values=values, rate=to, known=known)
 
     def measure(self, original, decoded):
         """Signal to noise over all channels, each in units of its own spread.
@@ -136,12 +194,17 @@ class Arrays(Kind):
     suffixes = (".npy", ".npz")
     types = ("<f4", "|u1", "<i2", "<u2", "<f8", "|i1", "<i4", "<u4", "<i8", "<f2")
     axes: ClassVar[int]
+    name: ClassVar[str]  # of the array, among several
 
     def array(self, path: Path) -> np.ndarray:
         """Of a file."""
         arrays = load_arrays(path)
+        if self.name in arrays:
+            return arrays[self.name]
         if len(arrays) != 1:
-            raise Unreadable(f"it holds {len(arrays)} arrays; write a file of one")
+            raise Unreadable(
+                f"it holds {len(arrays)} arrays; write one, or call it {self.name!r}"
+            )
         return next(iter(arrays.values()))
 
     def read(self, path):
@@ -176,6 +239,7 @@ class Volume(Arrays):
     finite is taken for the least there is, and comes back so."""
 
     axes = 3
+    name = "volume"
     suffixes = (*Arrays.suffixes, ".nii", ".nii.gz")
     takes = ("window",)
 
@@ -204,6 +268,7 @@ class Sweep(Arrays):
     """
 
     axes = 2
+    name = "range"
     takes = ("far",)
 
     def read(self, path):
@@ -239,23 +304,32 @@ class Sweep(Arrays):
 
 
 TIME = ("time", "t", "seconds")
+ONE_CLOCK = "bring it to one clock (see train.data.clean)"
 
 
-def _table(path, columns, time):
-    table, named = open_table(path)
-    names = table.column_names
-    if not time or time not in names:
-        time = names[0] if _says_when(names[0], table[0].type) else ""
-    streams = columns_of(table, time, columns)
-    times = next(iter(streams.values()))[0]
-    values = np.concatenate([column for _, column in streams.values()], axis=1)
-    return list(streams) if named else [], values, times
+def _is_time(name) -> bool:
+    return name.strip().lower() in TIME
 
 
-def _says_when(name, kind) -> bool:
-    from pyarrow.types import is_temporal
+def _names(extra: bytes) -> list[str]:
+    """Names of a table's columns in order, with that of the times; [] if it has none.
 
-    return name.strip().lower() in TIME or is_temporal(kind)
+    Files of before had names with a line each, and none of the times.
+    """
+    timed, named, spelled = (extra[0] & bit for bit in (1, 2, 4))
+    if not named:
+        return []
+    text = zlib.decompress(extra[9 if timed else 1 :]).decode()
+    if spelled:
+        return json.loads(text)
+    names = text.split("\n")
+    return [_untaken(names), *names] if timed else names
+
+
+def _untaken(names) -> str:
+    """A name for the column of times."""
+    more = (f"time_{i}" for i in itertools.count(2))
+    return next(name for name in itertools.chain(TIME, more) if name not in names)
 
 
 def _parquet(names, values, time) -> bytes:
@@ -264,33 +338,33 @@ def _parquet(names, values, time) -> bytes:
 
     columns = [] if time is None else [time]
     columns += [np.ascontiguousarray(column) for column in values.T]
-    names = ([] if time is None else ["time"]) + names
     file = io.BytesIO()
     table = pyarrow.Table.from_arrays(list(map(pyarrow.array, columns)), names=names)
     pyarrow.parquet.write_table(table, file)
     return file.getvalue()
 
 
-def _npz(path, columns):
-    arrays = load_arrays(path)
-    time = arrays.pop("time", None)
-    values = arrays.pop("values", None)
-    if columns and set(columns) <= set(arrays):
-        parts = [arrays[name] for name in columns]
-        if {part.ndim for part in parts} - {1, 2} or len(set(map(len, parts))) > 1:
-            raise Unreadable("its columns are not of one length: write (l,) or (l, c)")
-        values = np.concatenate([p.reshape(len(p), -1) for p in parts], axis=1)
-    elif values is None and len(arrays) == 1:
-        (values,) = arrays.values()
-    if values is None:
-        check_names(columns, arrays)
-        raise Unreadable('no array "values" of (l, c) in it')
-    values = values[:, None] if values.ndim == 1 else values
-    if values.ndim != 2 or not values.size:
-        raise Unreadable(f"its values are {values.shape}; write (l, c)")
-    if time is not None and time.shape != values.shape[:1]:
-        raise Unreadable(f"{time.shape} times for {len(values)} rows of values")
-    return [], values.astype(np.float64), time
+def _shared(streams: dict[str, Stream], time: np.ndarray | None) -> np.ndarray | None:
+    """The times of all series; `time` is that of those with none of their own."""
+    if time is not None:
+        time = np.asarray(time, np.float64)
+    (first, (times, values)), *others = streams.items()
+    count, times = len(values), time if times is None else times
+    if times is not None and times.shape != (count,):
+        raise Unreadable(f"{times.shape} times for {count} rows of values")
+    for name, (own, values) in others:
+        own = time if own is None else own
+        if (own is None) != (times is None):
+            bare, timed = (name, first) if own is None else (first, name)
+            raise Unreadable(f"{bare} has no times, unlike {timed}")
+        if len(values) != count:
+            raise Unreadable(
+                f"{first} has {count} samples and {name} {len(values)}; {ONE_CLOCK}"
+            )
+        step = 0.0 if times is None else abs(times[-1] - times[0]) / max(1, count - 1)
+        if times is not None and not np.abs(own - times).max() <= 0.01 * step:
+            raise Unreadable(f"{first} and {name} differ in their times; {ONE_CLOCK}")
+    return times
 
 
 def _clock(time) -> tuple[float, float]:
@@ -304,7 +378,5 @@ def _clock(time) -> tuple[float, float]:
     if not np.isfinite(time).all() or step <= 0:
         raise Unreadable("its times do not rise")
     if np.abs(steps - step).max() > 0.01 * step:
-        raise Unreadable(
-            "its times are not even; bring it to one clock (see train.data.clean)"
-        )
+        raise Unreadable(f"its times are not even; {ONE_CLOCK}")
     return float(time[0]), 1 / step

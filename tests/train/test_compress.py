@@ -4,7 +4,9 @@ import csv
 import dataclasses
 import io
 import re
+import struct
 import sys
+import zlib
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -28,6 +30,7 @@ from train.container import unpack
 from train.data import Audio, Images, Ranges, Series, Video, Volumes, whole
 from train.data.clean import Cleaning
 from train.data.clean_audio import AudioCleaning
+from train.data.images import Unreadable
 from train.entropy import choose, decode, encode
 from train.errors import BadInput, run
 from train.media import Signal
@@ -232,6 +235,9 @@ def test_a_prior_is_cut_to_the_places_that_are_kept():
     prior = priors.fit([training], (7,), codec.contract.fingerprint)
     cut = prefixes(codec).prior(prior, 2)
     assert prior.counts[0].shape == (21, 7) and cut.counts[0].shape == (5, 7)
+    # The same for each file, so that its tables are computed once.
+    assert prefixes(codec).prior(prior, 2) is cut
+    assert prefixes(codec).prior(prior, 1) is not cut
     codes = training[:3, :5]
     coder = choose(codes, (7,), cut)
     assert coder.name == "placed"
@@ -547,7 +553,7 @@ def test_parquet_is_read_and_written_as_csv_is(bundles, tmp_path):
     with open(a, newline="") as file:
         names, *rows = csv.reader(file)
     back = pyarrow.parquet.read_table(b)
-    assert back.column_names == names == ["time", "speed", "force, N"]
+    assert back.column_names == names == ["t", "speed", "force, N"]
     mine = np.stack([column.to_numpy() for column in back.columns], axis=1)
     np.testing.assert_allclose(mine, np.array(rows, float), rtol=1e-6)
     np.testing.assert_allclose(mine[:, 0], time)
@@ -572,6 +578,156 @@ def test_dates_say_when(tmp_path):
     assert bare.values.tolist() == [[0, 1], [2, 3]]
 
 
+def written(kind, path):
+    """A table that is read and written, read again."""
+    signal = kind.read(path)
+    back = path.with_name(f"back{path.suffix}")
+    back.write_bytes(kind.write(signal))
+    again = kind.read(back)
+    np.testing.assert_allclose(again.values, signal.values, rtol=1e-6)
+    assert again.rate == pytest.approx(signal.rate)
+    if path.suffix == ".csv":
+        return pyarrow.csv.read_csv(back)
+    return pyarrow.parquet.read_table(back)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_names_and_times_of_any_spelling_come_back(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    write = {"csv": pyarrow.csv.write_csv, "parquet": pyarrow.parquet.write_table}
+    time = 1.7e9 + np.arange(400) / 200  # seconds since 1970
+    odd = {"t": time, "time": np.arange(400.0), "speed\n(m/s)": np.ones(400)}
+    odd |= {"a;b;c;d;e": np.zeros(400), "tab\tand\r": np.zeros(400), "µ": np.zeros(400)}
+    write[suffix](pyarrow.table(odd), path)
+    back = written(KINDS["series"], path)
+    assert back.column_names == list(odd)
+    np.testing.assert_allclose(back["t"].to_numpy(), time, rtol=0, atol=1e-6)
+    # Dates come back as seconds, so under a name that says so, but where training did.
+    when = np.datetime64("2024-01-01") + 20 * np.arange(9).astype("timedelta64[ms]")
+    write[suffix](pyarrow.table({"when": when, "time": np.arange(9.0)}), path)
+    assert written(KINDS["series"], path).column_names == ["t", "time"]
+    trained = dataclasses.replace(KINDS["series"], preparation={"time": "when"})
+    assert written(trained, path).column_names == ["when", "time"]
+
+
+def test_tables_coded_before_names_had_line_ends_are_written():
+    names = zlib.compress(b"time\nspeed", 9)
+    signal = Signal(np.ones((2, 2), np.float32), 2.0, ".csv")
+    for extra, rows in (
+        (struct.pack("<Bd", 3, 7.5) + names, "t,time,speed\n7.5,1,1\n8.0,1,1\n"),
+        (bytes([2]) + names, "time,speed\n1,1\n1,1\n"),
+        (struct.pack("<Bd", 1, 7.5), "7.5,1,1\n8.0,1,1\n"),
+    ):
+        coded = dataclasses.replace(signal, extra=extra)
+        assert KINDS["series"].write(coded).decode() == rows
+
+
+def test_no_channel_is_taken_for_times(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("t,rh\n20,5\n20,6\n19,7\n")
+    kind = KINDS["series"]
+    for channels, how in (
+        (2, {"columns": (), "time": ""}),
+        (2, {}),
+        (4, {"columns": (), "time": "", "mask_channels": True}),
+        (0, {"columns": ("t", "rh"), "time": ""}),
+    ):
+        each = dataclasses.replace(kind, preparation=how, channels=channels)
+        found = each.read(path)
+        assert found.values.tolist() == [[20, 5], [20, 6], [19, 7]] and not found.rate
+    # As it would be where nothing else can be meant.
+    path.write_text("t,rh\n20,5\n20.5,6\n21,7\n")
+    for channels, how in ((0, {}), (1, {}), (2, {"columns": ("rh",), "time": ""})):
+        each = dataclasses.replace(kind, preparation=how, channels=channels)
+        found = each.read(path)
+        assert found.values[:, 0].tolist() == [5, 6, 7] and found.rate == 2
+    # And through the program, which knows how many channels there are.
+    data = Series(
+        name="folder", data_dir=str(tmp_path), length=3, channels=2, holdout=0.0,
+        threads=0, cleaning=None,
+    )  # fmt: skip
+    opened = bundle_of(data, tmp_path / "bundle")
+    expected, (_, planes, _) = as_trained(data, opened, path)
+    np.testing.assert_allclose(planes[0], expected, atol=1e-5)
+
+
+def test_arrays_have_the_clock_that_training_takes(tmp_path):
+    path, t = tmp_path / "a.npz", np.arange(9)
+    kind = dataclasses.replace(KINDS["series"], channels=1)
+    chosen = dataclasses.replace(kind, preparation={"columns": ("acc",)})
+    for arrays in (
+        {"acc": t, "acc_rate": 50.0},
+        {"acc": t, "acc_time": 3 + t / 50},
+        {"acc": t, "time": t.astype(np.uint8) / 50},
+    ):
+        np.savez(path, **arrays)
+        for each in (chosen, kind):
+            found = each.read(path)
+            assert found.values[:, 0].tolist() == t.tolist()
+            assert found.rate == pytest.approx(50)
+    # Several, and one that is not chosen.
+    both = {"acc": t, "acc_rate": 50.0, "gyro": np.stack([t, -t], 1)}
+    np.savez(path, **both, gyro_time=t / 50)
+    three = dataclasses.replace(kind, channels=3)
+    assert three.read(path).values.tolist() == [[i, i, -i] for i in range(9)]
+    assert chosen.read(path).values.shape == (9, 1)
+    for more, words in (
+        ({"gyro_rate": 25.0}, "acc and gyro differ in their times; bring it to one"),
+        ({}, "gyro has no times, unlike acc"),
+        ({"gyro_time": t[1:]}, r"gyro_time is \[8\], not \[9\] as its array"),
+        ({"gyro_rate": 0.0}, "gyro_rate is not one number above 0"),
+    ):
+        np.savez(path, **both, **more)
+        with pytest.raises(Unreadable, match=words):
+            three.read(path)
+    for arrays, words in (
+        ({"a": t, "b": t[1:]}, "a has 9 samples and b 8; bring it to one clock"),
+        ({"a": np.zeros((2, 3, 4))}, r"array 'a' is \[2, 3, 4\], not \(t,\) or"),
+        ({"a": np.zeros((0, 2))}, r"array 'a' is \[0, 2\], not"),
+        ({"values": t, "time": t[1:]}, r"\(8,\) times for 9 rows"),
+    ):
+        np.savez(path, **arrays)
+        with pytest.raises(Unreadable, match=words):
+            KINDS["series"].read(path)
+    # A bundle of another rate refuses what it would have coded on its own clock.
+    np.savez(path, acc=np.arange(40.0), acc_rate=50.0)
+    data = Series(
+        name="folder", data_dir=str(tmp_path), length=40, channels=1, columns=("acc",),
+        rate=100.0, holdout=0.0, threads=0,
+    )  # fmt: skip
+    opened = bundle_of(data, tmp_path / "bundle")
+    with pytest.raises(BadInput, match="a rate of 50 a second and the bundle 100"):
+        compress.read(opened, path, Settings(1))
+    expected, _ = as_trained(data, opened, path, resample=True)
+    planes = compress.read(opened, path, Settings(1, resample=True))[1]
+    np.testing.assert_allclose(planes[0, :40], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("rate", [20.0, 80.0])
+def test_series_of_another_rate_are_prepared_after_it(tmp_path, rate):
+    source = np.random.default_rng(0)
+    time = np.arange(200) / 40
+    x = np.stack([np.sin(3 * time), np.cos(time)], 1) + source.normal(0, 0.1, (200, 2))
+    x[50, 0], x[60:62, 1], x[100:130, 0] = 40, np.nan, np.nan
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data" / "a.parquet"
+    table = pyarrow.table({"time": time, "a": x[:, 0], "b": x[:, 1]})
+    pyarrow.parquet.write_table(table, path)
+    for gap in (0.0, 10.0):
+        data = Series(
+            name="folder", data_dir=str(tmp_path / "data"), length=80, channels=2,
+            time="time", rate=rate, longest_gap=gap, mask_channels=True, holdout=0.0,
+            threads=0, cleaning=Cleaning(fill="mean", outliers="missing"),
+        )  # fmt: skip
+        opened = bundle_of(data, tmp_path / f"bundle{gap}")
+        expected, found = as_trained(data, opened, path, resample=True)
+        signal, planes, _ = found
+        np.testing.assert_allclose(planes[0, :80], expected, atol=1e-4)
+        # In the middle of what is missing for longer than 2.5 steps.
+        assert planes[0, int(2.875 * rate), 2] == (gap > 0)
+        assert len(signal.values) == 200 and signal.values[50, 0] == 40  # measured
+
+
 def test_tables_that_are_none_are_one_line(bundles, tmp_path, capsys):
     (tmp_path / "cut.parquet").write_bytes(b"PAR1 and no more")
     (tmp_path / "twice.csv").write_text("a,a\n1,2\n3,4\n")
@@ -579,6 +735,12 @@ def test_tables_that_are_none_are_one_line(bundles, tmp_path, capsys):
     pyarrow.parquet.write_table(table, tmp_path / "text.parquet")
     (tmp_path / "ragged.csv").write_text("a,b\n1,2\n1\n")
     (tmp_path / "names.csv").write_text("a,b\n")
+    (tmp_path / "latin.csv").write_bytes(b"\xe9,b\n1,2\n")
+    (tmp_path / "back.csv").write_text("time,a,b\n12:00:01,1,2\n12:00:00,3,4\n")
+    huge = pyarrow.table({"time": pyarrow.array([2**64 - 1, 0], pyarrow.uint64())})
+    for name in ("a", "b"):
+        huge = huge.append_column(name, [[1.0, 2.0]])
+    pyarrow.parquet.write_table(huge, tmp_path / "huge.parquet")
     (tmp_path / "three.csv").write_text("1,2,3\n4,5,6\n")
     for name, words in (
         ("cut.parquet", "not a whole parquet table"),
@@ -586,6 +748,9 @@ def test_tables_that_are_none_are_one_line(bundles, tmp_path, capsys):
         ("text.parquet", "column 'b' holds string, not numbers$"),
         ("ragged.csv", "not a whole csv table"),
         ("names.csv", "has no rows"),
+        ("latin.csv", "not a whole csv table"),
+        ("back.csv", "its times do not rise"),
+        ("huge.parquet", "column 'time' cannot be read .Integer value"),
         ("three.csv", "it has 3 columns, and the bundle takes 2"),
     ):
         argv = [tmp_path / name, f"--bundle={bundles / 'series'}"]
@@ -641,6 +806,17 @@ def test_nifti_is_read_as_training_reads_it(bundles, tmp_path, capsys, monkeypat
         "files"
     )
     assert line.count("b.nii") == 1 and not (tmp_path / "more").exists()
+
+
+@pytest.mark.parametrize("kind", ["volume", "range"])
+def test_of_several_arrays_the_one_that_training_takes(tmp_path, kind):
+    x = np.random.default_rng(0).uniform(1, 9, SHAPES[kind]).astype(np.float32)
+    path = tmp_path / "a.npz"
+    np.savez(path, label=np.arange(3), **{kind: x})
+    np.testing.assert_array_equal(KINDS[kind].read(path).values, x)
+    np.savez(path, label=np.arange(3), x=x)
+    with pytest.raises(Unreadable, match=f"holds 2 arrays; .* or call it '{kind}'"):
+        KINDS[kind].read(path)
 
 
 def test_sweeps(bundles, tmp_path, capsys):
@@ -715,13 +891,13 @@ def bundle_of(data, folder):
     return open_bundle(folder)
 
 
-def as_trained(data, opened, path):
+def as_trained(data, opened, path, resample=False):
     """(what training is given of the one file, in its own units, what is coded)."""
     examples = data.open(True)
     x = examples.take(np.arange(1))[data.kind][0].astype(np.float64)
     if examples.scale:
         x = x * examples.scale + examples.offset
-    return x, compress.read(opened, path, Settings(1))
+    return x, compress.read(opened, path, Settings(1, resample=resample))
 
 
 def test_sweeps_are_coded_as_trained_on(tmp_path):
@@ -818,9 +994,37 @@ def test_sounds_are_coded_as_trained_on(tmp_path, clean):
     np.testing.assert_array_equal(other.kind.prepare(signal).values, signal.values)
 
 
+def test_sounds_of_another_rate_are_brought_to_a_level_after_it(tmp_path):
+    # Most of it is above what the lower rate holds.
+    t = np.arange(1600) / 16_000
+    wave = 0.1 * np.sin(2 * np.pi * 440 * t) + 0.8 * np.sin(2 * np.pi * 7000 * t)
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data" / "a.wav"
+    soundfile.write(path, wave + 0.05, 16_000, subtype="FLOAT")
+    folder = {"name": "folder", "data_dir": str(tmp_path / "data"), "holdout": 0.0}
+    data = Audio(length=800, rate=8000, threads=0, **folder)
+    opened = bundle_of(data, tmp_path / "bundle")
+    expected, found = as_trained(data, opened, path, resample=True)
+    signal, planes, extra = found
+    np.testing.assert_allclose(planes[0], expected, atol=1e-5)
+    assert np.abs(planes).max() == pytest.approx(0.9)
+    assert signal.values.shape == (1600, 1) and signal.rate == 16_000
+    back = opened.kind.restore(opened.kind.merge(planes, 1), extra)
+    np.testing.assert_allclose(
+        back, KINDS["audio"].resample(signal.values, 2, 1), atol=1e-5
+    )
+
+
 def test_every_preparation_has_a_kind_that_knows_it(tmp_path):
-    for data in (Audio(), Images(), Ranges(), Series(), Video(), Volumes()):
-        assert {name for name, _ in data.preparation} <= set(KINDS[data.kind].takes)
+    for data in (
+        Audio(),
+        Images(),
+        Ranges(),
+        Series(longest_gap=1.0),
+        Video(),
+        Volumes(window=(0, 1)),
+    ):
+        assert {name for name, _ in data.preparation} == set(KINDS[data.kind].takes)
     codec = toy("range")
     contract = dataclasses.replace(codec.contract, preparation=(("near", 1.0),))
     vqdit.bundle.save(tmp_path / "new", Codec(codec.module, codec.variables, contract))
@@ -864,7 +1068,7 @@ def refused(program, argv, capsys):
     return error[0]
 
 
-def test_what_cannot_be_compressed_is_one_line(bundles, tmp_path, capsys):
+def test_what_cannot_be_compressed_is_one_line(bundles, tmp_path, capsys, monkeypatch):
     image, audio = f"--bundle={bundles / 'image'}", f"--bundle={bundles / 'audio'}"
     out = f"--out={tmp_path / 'coded'}"
     good = picture(tmp_path / "good.png", 5, 5, 3)
@@ -897,7 +1101,9 @@ def test_what_cannot_be_compressed_is_one_line(bundles, tmp_path, capsys):
         line = refused(compress, argv, capsys)
         assert re.search(words, line), line
         assert not (tmp_path / "coded").exists()
-    compress.main([str(good), image, out])
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "argv", ["compress", str(good), image, out])
+        compress.main()
     line = refused(compress, [good, image, out], capsys)
     assert "good.vqd is there; write --force to replace it" in line
     compress.main([str(good), image, out, "--force"])

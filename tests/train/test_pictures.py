@@ -1,4 +1,5 @@
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,3 +132,29 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
         pictures.write_folder(folder, {"a": b"4", "no/such": b"5"})
     assert (folder / "a").read_bytes() == b"3"
     assert list(folder.parent.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_interrupted_write_never_loses_the_folder(tmp_path, monkeypatch, nth, when):
+    folder = tmp_path / "clip"
+    pictures.write_folder(folder, {"a": b"1"})
+    rename, done = Path.rename, []
+
+    def interrupted(self, target):
+        done.append(target)
+        if len(done) == nth and when == "before":
+            raise KeyboardInterrupt
+        rename(self, target)
+        if len(done) == nth:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pictures.write_folder(folder, {"a": b"2"})
+    last = b"2" if (nth, when) == (2, "after") else b"1"
+    assert (folder / "a").read_bytes() == last
+    monkeypatch.undo()
+    pictures.write_folder(folder, {"a": b"3"})
+    assert (folder / "a").read_bytes() == b"3"
+    assert list(tmp_path.iterdir()) == [folder]

@@ -106,6 +106,7 @@ class Series(Signals):
             ("time", self.time),
             ("cleaning", tuple(cleaning.items())),
             ("mask_channels", self.mask_channels),
+            *((("longest_gap", self.longest_gap),) if self.longest_gap else ()),
         )
 
     def open(self, train: bool) -> "Windows":

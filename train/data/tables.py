@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ EXTENSIONS = frozenset((".csv", ".parquet", ".npz"))
 # How a missing value is written in a CSV.
 MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-", "?"]
 
+# Ticks a second of a table's times, by their unit.
+TICKS = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
+
 Stream = tuple[np.ndarray | None, np.ndarray]  # times in seconds or None, (t, c)
 
 
@@ -28,8 +31,7 @@ def read_columns(
     a value is missing. Raises Unreadable, naming what a Series asks for and it lacks.
     """
     if path.suffix.lower() == ".npz":
-        streams = _arrays(path)
-        check_names(series.columns, streams)
+        streams = arrays_of(load_arrays(path), series.columns)
     else:
         advice = "; choose with data.columns, or name it in data.time"
         table, _ = open_table(path)
@@ -73,28 +75,44 @@ def _clocked(parts: list[Stream], names: tuple[str, ...], series: Any) -> np.nda
         raise Unreadable(str(error)) from error
 
 
-def _arrays(path: Path) -> dict[str, Stream]:
-    """Series of an .npz by name, with their times."""
-    arrays = load_arrays(path)
-    streams: dict[str, Stream] = {}
-    for name, array in arrays.items():
+def arrays_of(
+    arrays: Mapping[str, np.ndarray], names: Sequence[str] = ()
+) -> dict[str, Stream]:
+    """Series of an .npz by name, each with its times, of "NAME_time" or "NAME_rate".
+
+    names: those that are read; (): all.
+    """
+
+    def is_clock(name):
         owner = name.removesuffix("_time").removesuffix("_rate")
-        if owner != name and owner in arrays:
-            continue
-        if array.ndim not in (1, 2):
+        return owner != name and owner in arrays
+
+    have = [name for name in arrays if not is_clock(name)]
+    if not have:
+        raise Unreadable("holds no arrays")
+    check_names(names, have)
+    streams: dict[str, Stream] = {}
+    for name in names or have:
+        array = arrays[name]
+        if array.ndim not in (1, 2) or not array.size:
             raise Unreadable(
                 f"array {name!r} is {list(array.shape)}, not (t,) or (t, c)"
             )
         values = np.asarray(array, np.float64).reshape(len(array), -1)
         times = arrays.get(f"{name}_time")
         own = arrays.get(f"{name}_rate")
-        if times is None and own is not None:
+        if times is not None:
+            if times.shape != (len(values),):
+                raise Unreadable(
+                    f"{name}_time is {list(times.shape)}, not [{len(values)}] as its "
+                    f"array"
+                )
+            times = np.asarray(times, np.float64)
+        elif own is not None:
             if own.size != 1 or not own.item() > 0:
                 raise Unreadable(f"{name}_rate is not one number above 0")
             times = np.arange(len(values)) / own.item()
         streams[name] = (times, values)
-    if not streams:
-        raise Unreadable("holds no arrays")
     return streams
 
 
@@ -113,6 +131,7 @@ def open_table(path: Path) -> tuple[Any, bool]:
     """
     try:
         import pyarrow
+        import pyarrow.compute
         import pyarrow.csv
         import pyarrow.parquet
     except ImportError as error:
@@ -127,13 +146,13 @@ def open_table(path: Path) -> tuple[Any, bool]:
             table, named = pyarrow.parquet.read_table(content), True
         else:
             table, named = _csv(content, pyarrow.csv)
-    except (pyarrow.ArrowException, OSError, ValueError, UnicodeDecodeError) as error:
+        names = table.column_names
+    except (pyarrow.ArrowException, OSError, ValueError, csv.Error) as error:
         kind = path.suffix.lower().lstrip(".")
         words = " ".join(str(error).split())[:160]
         raise Unreadable(f"not a whole {kind} table ({words})") from error
     if not table.num_rows:
         raise Unreadable("has no rows")
-    names = table.column_names
     for name in names:
         if names.count(name) > 1:
             raise Unreadable(f"has {names.count(name)} columns named {name!r}")
@@ -155,20 +174,30 @@ def columns_of(
             f"has no column {time!r} of times, only {', '.join(table.column_names)}"
         )
     check_names(names, table.column_names)
-    times = _seconds(table[time], time, pyarrow) if time else None
-    streams = {}
-    for name in names or (name for name in table.column_names if name != time):
-        values = _numbers(table[name], name, pyarrow, advice)
-        streams[name] = (times, values[:, None])
+    names = names or [name for name in table.column_names if name != time]
+    streams, column = {}, time
+    try:
+        times = _seconds(table[time], time, pyarrow) if time else None
+        for column in names:
+            values = _numbers(table[column], column, pyarrow, advice)
+            streams[column] = (times, values[:, None])
+    except pyarrow.ArrowException as error:
+        words = " ".join(str(error).split())[:160]
+        raise Unreadable(f"column {column!r} cannot be read ({words})") from error
     if not streams:
         raise Unreadable(f"has no column but {time!r}")
     return streams
 
 
 def _csv(content: bytes, arrow) -> tuple[Any, bool]:
-    head = content[:65536].decode("utf-8-sig", "replace").splitlines() or [""]
-    mark = max(",;\t", key=head[0].count)
-    first = next(csv.reader([head[0]], delimiter=mark), [])
+    head = content[:65536].decode("utf-8-sig", "replace")
+    # Names may hold any of these, and line ends, in quotes.
+    rows = {
+        mark: next(csv.reader(io.StringIO(head, newline=""), delimiter=mark), [])
+        for mark in ",;\t"
+    }
+    mark = max(rows, key=lambda mark: len(rows[mark]))
+    first = rows[mark]
     # A first row of numbers is data: such a file has no names.
     bare = bool(first) and all(map(_is_number, first))
     table = arrow.read_csv(
@@ -202,12 +231,26 @@ def _numbers(column, name: str, arrow, advice: str = "") -> Float[np.ndarray, "t
         raise Unreadable(f"column {name!r} holds {kind}, not numbers{advice}")
     if is_.is_boolean(kind):
         column = column.cast(arrow.int8())
-    return np.asarray(column.cast(arrow.float64()).to_numpy(), np.float64)
+    column = column.cast(arrow.float64(), safe=False)  # more digits than it has go
+    return np.asarray(column.to_numpy(), np.float64)
 
 
 def _seconds(column, name: str, arrow) -> Float[np.ndarray, "t"]:
-    """Times as seconds: numbers as they are, dates since the first one."""
-    if arrow.types.is_temporal(column.type):
-        ticks = column.cast(arrow.timestamp("us")).to_numpy().astype(np.float64) / 1e6
-        return ticks - ticks[0]
-    return _numbers(column, name, arrow)
+    """Times as seconds: numbers as they are, dates and times of day since the first,
+    and so integers of more digits than a float has.
+    """
+    kind, is_ = column.type, arrow.types
+    if is_.is_date(kind):
+        column = column.cast(arrow.timestamp("ms"))
+    if hasattr(column.type, "unit"):
+        ticks = TICKS[column.type.unit]
+    elif is_.is_integer(kind) and abs(column[0].as_py() or 0) > 2**53:
+        ticks = 1
+    else:
+        return _numbers(column, name, arrow)
+    if is_.is_time32(kind):
+        column = column.cast(arrow.int32())
+    column = column.cast(arrow.int64())
+    # As integers, since nanoseconds of today have more digits than a float.
+    since = arrow.compute.subtract(column, column[0]).cast(arrow.float64(), safe=False)
+    return np.asarray(since.to_numpy(), np.float64) / ticks
