@@ -14,7 +14,9 @@ import dataclasses
 from configs.quantizers_mnist import CONFIG as MNIST
 from train.config import StageOne
 from vqdit.quantizers import EMAVectorQuantizer
+from vqdit.tokenizer import ConvDecoder, ConvEncoder
 
+SHAPE = {"channels": 8, "multipliers": (1, 2, 4), "blocks": 1, "mid_attention": False}
 QUANTIZER = EMAVectorQuantizer(
     num_codes=1024, dim=4, decay=0.97, window=16_384, revive="none", start_scale=20.0
 )
@@ -22,7 +24,12 @@ QUANTIZER = EMAVectorQuantizer(
 
 def _revived(revive: str) -> StageOne:
     quantizer = QUANTIZER.clone(revive=revive)
-    return dataclasses.replace(MNIST, model=MNIST.model.clone(quantizer=quantizer))
+    model = MNIST.model.clone(
+        encoder=ConvEncoder(**SHAPE, out=32),
+        decoder=ConvDecoder(**SHAPE, out=1),
+        quantizer=quantizer,
+    )
+    return dataclasses.replace(MNIST, model=model)
 
 
 CONFIG = dataclasses.replace(_revived("none"), name="collapse_mnist")
