@@ -6,7 +6,9 @@ python -m train.stage_one --config=configs/moving_mnist_clip.py \\
 
 Transformers over cubes of 8 frames by 8 by 8 pixels, for clips of one length; the
 `clip` variant of configs/moving_mnist_frames.py spends as many bits frame by frame.
-Expected: not measured yet.
+
+One CPU core: 7 minutes. Expected, as measured once: 17.7 dB, short of the 18.2 dB of
+frame by frame.
 """
 
 from train.config import KMeansInit, Optimizer, Run, StageOne, Weights

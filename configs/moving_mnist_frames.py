@@ -6,7 +6,8 @@ python -m train.stage_one --config=configs/moving_mnist_frames.py \\
 
 An image tokenizer on every frame: what configs/moving_mnist_video.py (2,720 bits) has
 to be better than and, as the `clip` variant of 16 frames and 2,560 bits, what
-configs/moving_mnist_clip.py has. Expected: not measured yet.
+configs/moving_mnist_clip.py has. One CPU core: 7 minutes. Expected, as measured once:
+18.2 dB.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from vqdit.tokenizer import ConvDecoder, ConvEncoder, PerFrame, Tokenizer
 
 SHAPE = {
     "channels": 32,
-    "multipliers": (1, 2, 4),
+    "multipliers": (1, 2, 2),
     "blocks": 1,
     "mid_attention": False,
     "patch": 4,
@@ -34,7 +35,7 @@ CONFIG = StageOne(
     ),
     losses=Weights(pixel="l2"),
     optimizer=Optimizer(peak_lr=2e-3, schedule="cosine", warmup=50, b2=0.99, ema=0.99),
-    run=Run(steps=1400, batch=4, save_every=700),
+    run=Run(steps=700, batch=8, save_every=350),
 )
 
 VARIANTS = {

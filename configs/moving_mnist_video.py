@@ -8,7 +8,8 @@ A causal tokenizer: the first frame is an image, every four after it are one lat
 four residual books, since most of a clip is black and a finer grid would spend its bits
 on that.
 configs/moving_mnist_frames.py spends as many bits frame by frame; it is what this has
-to be better than. Expected: not measured yet.
+to be better than, and in minutes on a CPU was not: a step takes 0.55 s on one core.
+Expected: not measured to the end.
 """
 
 from train.config import KMeansInit, Optimizer, Run, StageOne, Weights
