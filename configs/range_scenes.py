@@ -4,7 +4,8 @@ python -m train.stage_one --config=configs/range_scenes.py --workdir=runs/range
 python -m train.evaluate --workdir=runs/range
 
 Generated scenes. The score is the error in metres where a beam returned, beside k-means
-on blocks of 4x4 beams with as many codes: equal bits. Expected: not measured yet.
+on blocks of 4x4 beams with as many codes: equal bits. One CPU core: 9 minutes.
+Expected, as measured once: 1.34 m, which k-means, 0.73 m, is better than.
 """
 
 from train.config import KMeansInit, Optimizer, Run, StageOne, Weights
