@@ -114,14 +114,6 @@ def main(argv=None):
         raise BadInput("write --workdir=DIR, that of a finished run")
     thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
     experiment, flags = command.experiment, dict(command.flags)
-    own = {"most"} if isinstance(thing, Codec) else FLAGS.keys() - {"most"}
-    if isinstance(thing, Codec) and isinstance(experiment.data, Audio):
-        own |= {"judge", "judge_steps"}
-    for name in flags.keys() - own:
-        kind = "tokenizer" if isinstance(thing, Codec) else "generator"
-        raise BadInput(f"--{name.replace('_', '-')} says nothing of a {kind}; drop it")
-    if {"judge", "judge_steps"} <= flags.keys():
-        raise BadInput("--judge-steps is of a judge trained here; drop it, or --judge")
     features = getattr(experiment, "losses", None) and experiment.losses.features
     if (
         features
@@ -132,6 +124,14 @@ def main(argv=None):
             f"--judge={flags['judge']}: the tokenizer was trained to please it; write "
             f"another, or drop it"
         )
+    own = {"most"} if isinstance(thing, Codec) else FLAGS.keys() - {"most"}
+    if isinstance(thing, Codec) and isinstance(experiment.data, Audio):
+        own |= {"judge", "judge_steps"}
+    for name in flags.keys() - own:
+        kind = "tokenizer" if isinstance(thing, Codec) else "generator"
+        raise BadInput(f"--{name.replace('_', '-')} says nothing of a {kind}; drop it")
+    if {"judge", "judge_steps"} <= flags.keys():
+        raise BadInput("--judge-steps is of a judge trained here; drop it, or --judge")
     if isinstance(thing, Codec):
         figures = evaluate_tokenizer(thing, experiment, flags)
     elif isinstance(experiment, StageTwo):

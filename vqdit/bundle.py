@@ -8,7 +8,6 @@ all.
 """
 
 import dataclasses
-import filecmp
 import hashlib
 import json
 import os
@@ -113,11 +112,14 @@ def _holds(folder, fresh):
     """Whether all files of `fresh` are in the folder, byte for byte."""
     for path in fresh.rglob("*"):
         there = folder / path.relative_to(fresh)
-        if path.is_file() and not (
-            there.is_file() and filecmp.cmp(path, there, shallow=False)
-        ):
+        if path.is_file() and not (there.is_file() and _digest(path) == _digest(there)):
             return False
     return True
+
+
+def _digest(path):
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def fingerprint(variables: Mapping) -> str:
