@@ -243,14 +243,13 @@ def main(argv=None):
         if base.data.kind != "image" or not classes:
             raise BadInput("--probe scores samples of labelled images; leave it out")
         train, test = whole(base.data, train=True), whole(base.data, train=False)
-        judge = train_judge(base.data)
+        judge = train_judge(base.data, batch=train)
         reference = Reference(
             judge, train["image"], train["label"], test["image"], test["label"]
         )
     figures = {}
-    origin = parse(argv, StageOne, flags=FLAGS).experiment
     changes = {
-        name: ", ".join(diff(origin, experiment)) or "-"
+        name: ", ".join(diff(command.experiment, experiment)) or "-"
         for name, experiment in rows.items()
     }
     command.workdir.mkdir(parents=True, exist_ok=True)

@@ -38,6 +38,7 @@ from tqdm import tqdm
 from train.command import parse
 from train.config import Experiment
 from train.data import Audio, Signals, prepare, whole
+from train.data.signals import Batch
 from train.errors import BadInput, run
 from train.log import say
 from train.opening import open_bundle, source
@@ -52,9 +53,15 @@ SEED = 1
 FLAGS = {"out": str, "steps": int, "seed": int}
 
 
-def train_judge(data: Signals, steps: int | None = None, seed: int = 0) -> Judge:
+def train_judge(
+    data: Signals,
+    steps: int | None = None,
+    seed: int = 0,
+    batch: Batch | None = None,
+) -> Judge:
     """A judge of the training part of labelled images or clips; None for its STEPS.
 
+    batch: that part, where it has been read already.
     Raises BadInput for other kinds, and for data without at least two classes.
     """
     if data.kind not in STEPS:
@@ -65,7 +72,7 @@ def train_judge(data: Signals, steps: int | None = None, seed: int = 0) -> Judge
             f"data has {classes} classes; a judge learns from labels of two or more"
         )
     say(f"training the judge on real {'clips' if data.kind == 'audio' else 'pictures'}")
-    batch = whole(data, train=True)
+    batch = whole(data, train=True) if batch is None else batch
     steps = STEPS[data.kind] if steps is None else steps
     if isinstance(data, Audio):
         part = (batch["audio"], batch["label"], classes, data.rate)

@@ -10,12 +10,13 @@ from tqdm import tqdm
 
 from train import opening
 from train import prior as priors
+from train.arrays import Sweep, Volume
 from train.data.clips import stills
 from train.errors import BadInput
 from train.layout import BATCH, Opened
 from train.media import Clips, Kind, Pictures, Sound
 from train.prior import MOST_CODES
-from train.tables import Sweep, Table, Volume
+from train.tables import Table
 from vqdit.codec import Codec
 
 KINDS: dict[str, Kind] = {
@@ -32,8 +33,12 @@ def open_bundle(path: str | Path | None, batch: int = BATCH) -> Opened:
     """A tokenizer with codes, and the prior beside it; BadInput for all else."""
     codec = open_tokenizer(path)
     prior = priors.load(bundle_folder(path), codec.contract)
-    kind = KINDS[codec.contract.kind]
-    kind = dataclasses.replace(kind, preparation=dict(codec.contract.preparation))
+    contract = codec.contract
+    kind = dataclasses.replace(
+        KINDS[contract.kind],
+        preparation=dict(contract.preparation),
+        channels=contract.shape[-1],
+    )
     return Opened(codec, prior, kind, batch)
 
 

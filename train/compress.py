@@ -18,10 +18,10 @@ one clip, its frames in the order of their names, and a folder of such folders s
 for them.
 
 What training did to a file's values is in the bundle, and done here too (see
-`train.media` and `train.tables`, each kind's `takes`). Any size goes: waveforms whole
-where the tokenizer allows it, all else in tiles of the bundle's shape, the last ones
-filled up with the signal's edge. Every input is checked and coded before the first
-file is written.
+`train.media`, `train.tables` and `train.arrays`, each kind's `takes`). Any size goes:
+waveforms whole where the tokenizer allows it, all else in tiles of the bundle's shape,
+the last ones filled up with the signal's edge. Every input is checked and coded before
+the first file is written.
 """
 
 import dataclasses
@@ -79,8 +79,7 @@ def read(opened: Opened, path: Path, settings: Settings):
     bundle's rate where the file says none. Coded is that at the bundle's rate and
     channels, prepared as training prepared its files.
     """
-    contract = opened.contract
-    kind = dataclasses.replace(opened.kind, channels=contract.shape[-1])
+    kind, contract = opened.kind, opened.contract
     try:
         signal = kind.read(path)
         if signal.values.ndim != len(contract.shape):

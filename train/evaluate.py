@@ -52,7 +52,7 @@ def evaluate_generator(generator, experiment: StageTwo, flags: dict) -> dict:
     if "judge" in flags:
         judge = open_judge(flags["judge"], data, classes)
     else:
-        judge = train_judge(data, flags.get("judge_steps"))
+        judge = train_judge(data, flags.get("judge_steps"), batch=train)
     reference = Reference(
         judge, train["image"], train["label"], test["image"], test["label"]
     )

@@ -1,9 +1,9 @@
 """Files of pictures, sounds and clips as arrays, and back, for the codec.
 
-What every kind of signal has to the codec is `Kind`; `train.tables` has the kinds whose
-files hold numbers. Values are (*axes, c), uint8 for pixels
-and float32 for all else. What a reader cannot read it refuses with Unreadable or
-BadInput, in words that a program puts behind the file's name.
+What every kind of signal has to the codec is `Kind`; `train.tables` and `train.arrays`
+have the kinds whose files hold numbers. Values are (*axes, c), uint8 for pixels and
+float32 for all else. What a reader cannot read it refuses with Unreadable or BadInput,
+in words that a program puts behind the file's name.
 """
 
 import dataclasses

@@ -7,12 +7,12 @@ import jax
 import numpy as np
 
 from train.baselines import patch_kmeans
-from train.classifier import Judge
 from train.errors import BadInput
 from train.sample import draw_all
 from train.scores_signals import rebuild
 from vqdit.codec import Codec
 from vqdit.generator import Generator
+from vqdit.judge import Judge
 from vqdit.metrics import (
     frechet_distance,
     memorisation_ratio,
