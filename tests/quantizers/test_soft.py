@@ -182,6 +182,25 @@ def test_ibq_entropies_are_those_of_its_softmax():
     np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
 
+def test_simvq_revives_where_its_basis_takes_the_row():
+    """A dead code's codeword, not its row of C, becomes a vector of the batch."""
+    quantizer = SimVQ(6, 3, window=16, revive="batch")
+    variables, z = start(quantizer), draw(20, 3, seed=1)
+    far = variables["codebook"]["frozen"].at[2:].set(100.0)
+    variables = {
+        **variables,
+        "params": {"basis": jnp.eye(3) + 0.3 * draw(3, 3, seed=4)},
+        "codebook": {**variables["codebook"], "frozen": far},
+    }
+    quantized, after = train(quantizer, variables, z)
+    assert quantized.metrics["revived"] >= 4
+    codewords = np.asarray(
+        quantizer.apply(after, jnp.arange(6)[:, None], method="decode")
+    )
+    apart = np.abs(codewords[2:, None] - np.asarray(z)).max(-1).min(1)
+    np.testing.assert_allclose(apart, 0, atol=1e-4)
+
+
 def test_simvq_moves_every_code_and_keeps_its_codebook_frozen():
     quantizer = SimVQ(6, 3)
     variables, z = start(quantizer), draw(20, 3, seed=1)
