@@ -48,6 +48,8 @@ _HOMES = {
     "BPE": "vqdit.tokenizer",
     "Boxes": "vqdit.tokenizer",
     "Labels": "vqdit.tokenizer",
+    "VocosDecoder": "vqdit.tokenizer",
+    "VocosEncoder": "vqdit.tokenizer",
     "WaveDecoder": "vqdit.tokenizer",
     "WaveEncoder": "vqdit.tokenizer",
     "Quantized": "vqdit.quantizers",

@@ -41,8 +41,15 @@ def _run(module, method, variables, x):
     return module.apply(variables, x, method=method)
 
 
-def test_no_latent_sees_a_later_frame():
-    module, x = build(), drawn(2, 7, 4, 4, 2)
+# Time shrinks by a strided convolution, or is folded into channels at the start.
+BOTH = pytest.mark.parametrize(
+    "module", [build(), build(multipliers=(1,), patch=(2, 2, 2))]
+)
+
+
+@BOTH
+def test_no_latent_sees_a_later_frame(module):
+    x = drawn(2, 7, 4, 4, 2)
     z = run(module, "encode", x)
     assert z.shape == (2, 4, 2, 2, 3) and module.factor == (2, 2, 2)
     for last in (1, 3, 5):  # the frames after which everything is another
@@ -53,8 +60,9 @@ def test_no_latent_sees_a_later_frame():
         assert (seen[:, known:] != z[:, known:]).any(axis=(2, 3, 4)).all()
 
 
-def test_no_frame_sees_a_later_latent():
-    module, q = build(), drawn(2, 4, 2, 2, 3)
+@BOTH
+def test_no_frame_sees_a_later_latent(module):
+    q = drawn(2, 4, 2, 2, 3)
     y = run(module, "decode", q)
     assert y.shape == (2, 7, 4, 4, 2) and y.dtype == jnp.float32
     for last in (1, 2, 3):
@@ -64,8 +72,9 @@ def test_no_frame_sees_a_later_latent():
         assert (seen[:, known:] != y[:, known:]).any(axis=(2, 3, 4)).all()
 
 
-def test_an_image_is_the_first_frame_of_a_video():
-    module, x = build(), drawn(2, 7, 4, 4, 2)
+@BOTH
+def test_an_image_is_the_first_frame_of_a_video(module):
+    x = drawn(2, 7, 4, 4, 2)
     z, image = run(module, "encode", x), run(module, "encode", x[:, :1])
     assert image.shape == (2, 1, 2, 2, 3)
     np.testing.assert_allclose(image, z[:, :1], rtol=1e-4, atol=1e-5)
@@ -74,12 +83,20 @@ def test_an_image_is_the_first_frame_of_a_video():
     np.testing.assert_allclose(image, y[:, :1], rtol=1e-4, atol=1e-5)
 
 
-def test_context_is_how_far_back_is_seen():
+@pytest.mark.parametrize(
+    "fields,back",
+    [
+        # 3 convolutions of 2 frames before the stride, its own, 7 of 4 after it.
+        ({"strides": ((2, 1, 1),)}, 2 + 2 * 2 + 2 + 7 * 4),
+        # 1 frame in a fold, then 8 convolutions of 4.
+        ({"multipliers": (1,), "patch": (2, 1, 1)}, 1 + 8 * 4),
+    ],
+)
+def test_context_is_how_far_back_is_seen(fields, back):
     """Of the encoder in frames, of the decoder in latents, and not one more."""
-    module = build(channels=4, attention=False, strides=((2, 1, 1),))
+    module = build(channels=4, attention=False, **fields)
     encoder, decoder = module.encoder, module.decoder
-    # 2 and 3 convolutions of 2 frames before the stride, 7 of 4 after it.
-    assert encoder.context == (2 + 2 * 2 + 2 + 7 * 4, 0)
+    assert encoder.context == (back, 0)
 
     def seen(method, x, sites):
         outputs = lambda x: module.apply(variables(module), x, method=method)

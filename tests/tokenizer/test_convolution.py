@@ -116,13 +116,25 @@ def test_sides_that_do_not_fit_are_refused_with_the_nearest_that_do(shape, neare
 @pytest.mark.parametrize("patches", [(2, 3), (1, 2), (1, 1), (4,), (1, 2, 2)])
 def test_folding_is_undone_and_keeps_patches_together(patches):
     x = drawn(2, *(p * (2 + i) for i, p in enumerate(patches)), 3)
-    y = fold(x, patches)
+    borders = ("zero",) * len(patches)
+    y = fold(x, borders, patches)
     grid = tuple(n // p for n, p in zip(x.shape[1:-1], patches, strict=True))
     assert y.shape == (2, *grid, 3 * np.prod(patches))
-    np.testing.assert_array_equal(unfold(y, patches), x)
+    np.testing.assert_array_equal(unfold(y, borders, patches), x)
     corner = x[(slice(None), *(slice(p) for p in patches))]
     first = y[(slice(None), *(0 for _ in patches))]
     np.testing.assert_array_equal(first, corner.reshape(2, -1))
+
+
+def test_folding_a_causal_axis_leaves_its_first_site_alone():
+    x, axes = drawn(2, 7, 4, 3), (("past", "zero"), (3, 2))
+    y = fold(x, *axes)
+    assert y.shape == (2, 3, 2, 18)
+    np.testing.assert_array_equal(unfold(y, *axes), x)
+    alone = fold(x[:, :1], *axes)
+    np.testing.assert_array_equal(alone, y[:, :1])
+    np.testing.assert_array_equal(alone[..., :6], alone[..., 6:12])
+    np.testing.assert_array_equal(unfold(y[:, 1:], *axes)[:, 0], x[:, 3])
 
 
 def test_a_patch_is_part_of_the_factor_but_not_of_time():
@@ -133,6 +145,9 @@ def test_a_patch_is_part_of_the_factor_but_not_of_time():
     module = build(multipliers=(1, 1), patch=2)
     shapes = jax.eval_shape(module.init_with_output, KEY, jnp.zeros((1, 4, 8, 2)))
     assert shapes[0][0].shape == (1, 4, 8, 2)
+    assert causal.clone(patch=(4, 2, 1)).factor == (8, 4, 2)
+    with pytest.raises(ValueError, match=r"patch=\(4, 2\): write .* or 3 numbers"):
+        ConvEncoder(dims=3, patch=(4, 2)).grid((8, 8, 8))
     with pytest.raises(ValueError, match="patch=0: write at least 1"):
         ConvEncoder(patch=0).grid((8, 8))
 

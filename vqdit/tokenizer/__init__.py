@@ -17,6 +17,7 @@ from vqdit.tokenizer.text import BPE, Bytes
 from vqdit.tokenizer.titok import TiTokDecoder, TiTokEncoder
 from vqdit.tokenizer.tokenizer import Tokenizer
 from vqdit.tokenizer.vit import ViTDecoder, ViTEncoder
+from vqdit.tokenizer.vocos import VocosDecoder, VocosEncoder
 from vqdit.tokenizer.wave import WaveDecoder, WaveEncoder
 
 __all__ = [
@@ -39,6 +40,8 @@ __all__ = [
     "Tokenizer",
     "ViTDecoder",
     "ViTEncoder",
+    "VocosDecoder",
+    "VocosEncoder",
     "WaveDecoder",
     "WaveEncoder",
     "decode_chunks",

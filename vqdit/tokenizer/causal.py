@@ -12,7 +12,13 @@ from typing import ClassVar
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from vqdit.tokenizer.conv import decode, encode, level_strides, total_factor
+from vqdit.tokenizer.conv import (
+    decode,
+    encode,
+    level_strides,
+    patches_of,
+    total_factor,
+)
 from vqdit.tokenizer.convolution import KERNEL, Border, divide
 
 
@@ -22,7 +28,9 @@ class CausalEncoder(nn.Module):
     strides: one triple (time, height, width) for each level but the last, 1 or 2 each;
         () halves every axis every time.
     attention: one flag a level; within a frame, as is `mid_attention`.
-    patch: side of the squares of a frame that are folded into channels at the start.
+    patch: side of the squares of a frame that are folded into channels at the start, or
+        (time, height, width): t frames at once, and the first by itself, as in Cosmos,
+        spares the layers that see all frames.
     The other fields are ConvEncoder's.
     """
 
@@ -34,7 +42,7 @@ class CausalEncoder(nn.Module):
     mid_attention: bool = False
     out: int = 256
     dtype: str = "float32"
-    patch: int = 1
+    patch: int | tuple[int, int, int] = 1
 
     dims: ClassVar[int] = 3
     borders: ClassVar[tuple[Border, ...]] = ("past", "zero", "zero")
@@ -48,7 +56,8 @@ class CausalEncoder(nn.Module):
     def context(self) -> tuple[int, int]:
         """Frames before and after frame t n that latent n sees."""
         convs = lambda count: [_conv(1)] * count
-        layers = convs(1)
+        patch = patches_of(self)[0]
+        layers = [_conv(patch, kernel=patch), *convs(1)]
         steps = [stride[0] for stride in level_strides(self)]
         for stride in steps:
             layers += [*convs(2 * self.blocks), _conv(stride)]
@@ -90,7 +99,7 @@ class CausalDecoder(nn.Module):
     mid_attention: bool = False
     out: int = 3
     dtype: str = "float32"
-    patch: int = 1
+    patch: int | tuple[int, int, int] = 1
 
     dims: ClassVar[int] = 3
     borders: ClassVar[tuple[Border, ...]] = ("past", "zero", "zero")
@@ -107,7 +116,7 @@ class CausalDecoder(nn.Module):
         layers = convs(1 + 4 + 2 * (self.blocks + 1))
         for stride in reversed([stride[0] for stride in level_strides(self)]):
             layers += [_up(stride), *convs(1 + 2 * (self.blocks + 1))]
-        layers += convs(1)
+        layers += [*convs(1), _up(patches_of(self)[0])]
         t = self.factor[0]
         return max(-_first_seen(layers, frame) for frame in range(1 - t, 1)), 0
 
@@ -122,8 +131,8 @@ def _factors(owner):
 
 
 # For output i of a layer: the first input it sees. Negative ones are in the past too.
-def _conv(stride):
-    return lambda i: stride * i - (KERNEL - 1)
+def _conv(stride, kernel=KERNEL):
+    return lambda i: stride * i - (kernel - 1)
 
 
 def _up(stride):

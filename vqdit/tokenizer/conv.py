@@ -26,8 +26,9 @@ class ConvEncoder(nn.Module):
         for none. Turning the signal by a multiple of the factor turns the latents.
     strides:     one tuple for each level but the last, 1 or 2 an axis: how the grid
         shrinks after it; () halves every axis every time.
-    patch:       sites of every axis that are folded into channels before the first
-        convolution, which spares the largest grids; 1 for none.
+    patch:       sites that are folded into channels before the first convolution,
+        which spares the largest grids: of every axis, or one number an axis; 1 for
+        none.
     """
 
     channels: int = 128
@@ -40,7 +41,7 @@ class ConvEncoder(nn.Module):
     dtype: str = "float32"
     wrap: tuple[bool, ...] = ()
     strides: tuple[tuple[int, ...], ...] = ()
-    patch: int = 1
+    patch: int | tuple[int, ...] = 1
 
     @property
     def borders(self) -> tuple[Border, ...]:
@@ -93,7 +94,7 @@ class ConvDecoder(nn.Module):
     dtype: str = "float32"
     wrap: tuple[bool, ...] = ()
     strides: tuple[tuple[int, ...], ...] = ()
-    patch: int = 1
+    patch: int | tuple[int, ...] = 1
 
     @property
     def borders(self) -> tuple[Border, ...]:
@@ -122,7 +123,7 @@ def encode(
     """The layers of a convolutional encoder; called where they are its submodules."""
     part = _parts(owner)
     strides = level_strides(owner)
-    x = fold(x.astype(owner.dtype), _patches(owner))
+    x = fold(x.astype(owner.dtype), part.borders, patches_of(owner))
     x = part.conv(owner.channels, "conv_in")(x)
     flags = _flags(owner)
     for i, multiplier in enumerate(owner.multipliers):
@@ -157,11 +158,11 @@ def decode(
             x = upsample(x, part.borders, strides[i - 1])
             x = part.conv(x.shape[-1], f"up_{i}_conv")(x)
     x = nn.silu(part.norm("norm_out")(x))
-    patches = _patches(owner)
+    patches = patches_of(owner)
     out = owner.out * math.prod(patches)
     # float32: the reconstruction meets the loss.
     x = part.conv(out, "conv_out", "float32")(x).astype(jnp.float32)
-    return unfold(x, patches)
+    return unfold(x, part.borders, patches)
 
 
 class _parts:
@@ -246,13 +247,18 @@ def _within(borders, mixing):
     return lambda x: mixing(x.reshape(-1, *x.shape[2:])).reshape(x.shape)
 
 
-def _patches(owner):
-    if owner.patch < 1:
+def patches_of(owner: nn.Module) -> tuple[int, ...]:
+    """Sites that are folded into channels at the start, an axis each."""
+    patch, axes = owner.patch, owner.borders
+    if isinstance(patch, int):
+        # Of a causal axis only where that is written: it makes frames see each other.
+        patch = tuple(1 if border == "past" else patch for border in axes)
+    if len(patch) != len(axes) or min(patch) < 1:
         raise ValueError(
-            f"{type(owner).__name__}.patch={owner.patch}: write at least 1"
+            f"{type(owner).__name__}.patch={owner.patch}: write at least 1, or "
+            f"{len(axes)} numbers of at least 1, one an axis"
         )
-    # Folded frames would be seen together, so time is left as it is.
-    return tuple(1 if border == "past" else owner.patch for border in owner.borders)
+    return patch
 
 
 def _flags(owner):
@@ -299,7 +305,7 @@ def level_strides(owner: nn.Module) -> tuple[tuple[int, ...], ...]:
 
 def total_factor(owner: nn.Module) -> int | tuple[int, ...]:
     """The product of patch and strides; a tuple where the axes differ."""
-    steps = (_patches(owner), *level_strides(owner))
+    steps = (patches_of(owner), *level_strides(owner))
     factors = [math.prod(axis) for axis in zip(*steps, strict=True)]
     return factors[0] if len(set(factors)) == 1 else tuple(factors)
 

@@ -87,9 +87,16 @@ def upsample(
 
 
 def fold(
-    x: Float[Array, "b *grid c"], patches: Sequence[int]
+    x: Float[Array, "b *grid c"], borders: Sequence[Border], patches: Sequence[int]
 ) -> Float[Array, "b *grid2 c2"]:
-    """Patches of a grid into channels: (b, *grid / patches, prod(patches) * c)."""
+    """Patches of a grid into channels: (b, *grid / patches, prod(patches) * c).
+
+    Of a causal axis the first site is a patch of its own, many times over: 1 + p k
+    sites become 1 + k, and none sees what comes later.
+    """
+    first = [(p - 1) * (b == "past") for b, p in zip(borders, patches, strict=True)]
+    if any(first):
+        x = jnp.pad(x, [(0, 0), *((n, 0) for n in first), (0, 0)], mode="edge")
     batch, *grid, _ = x.shape
     split = [n for size, p in zip(grid, patches, strict=True) for n in (size // p, p)]
     dims = len(grid)
@@ -99,15 +106,17 @@ def fold(
 
 
 def unfold(
-    x: Float[Array, "b *grid c"], patches: Sequence[int]
+    x: Float[Array, "b *grid c"], borders: Sequence[Border], patches: Sequence[int]
 ) -> Float[Array, "b *grid2 c2"]:
-    """The inverse of `fold`."""
+    """The inverse of `fold`; of the copies of a causal axis's first site, the last."""
     batch, *grid, _ = x.shape
     dims = len(grid)
     order = [axis for i in range(dims) for axis in (1 + i, 1 + dims + i)]
     x = x.reshape(batch, *grid, *patches, -1).transpose(0, *order, 2 * dims + 1)
     fine = [size * p for size, p in zip(grid, patches, strict=True)]
-    return x.reshape(batch, *fine, -1)
+    x = x.reshape(batch, *fine, -1)
+    first = [p - 1 if b == "past" else 0 for b, p in zip(borders, patches, strict=True)]
+    return x[(slice(None), *(slice(n, None) for n in first))]
 
 
 def divide(shape: Sequence[int], factor: int | tuple[int, ...]) -> tuple[int, ...]:

@@ -27,7 +27,7 @@ def stft(
     A signal that is no multiple of hop is continued with zeros: frames = ceil(l / hop).
     Raises ValueError unless window > hop and both are even or both odd.
     """
-    _check(window, hop)
+    check_frames(window, hop)
     extra, side = -x.shape[-1] % hop, (window - hop) // 2
     x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(side, side + extra)])
     return jnp.fft.rfft(_frames(x, window, hop) * hann(window))
@@ -44,7 +44,7 @@ def istft(
     The inverse of `stft`, first and last samples included. `length` keeps that many
     samples; by default all, frames * hop.
     """
-    _check(window, hop)
+    check_frames(window, hop)
     frames = jnp.fft.irfft(spectrum, window) * hann(window)
     weight = jnp.broadcast_to(jnp.square(hann(window)), frames.shape[-2:])
     total = frames.shape[-2] * hop
@@ -134,7 +134,7 @@ class LogMel(nn.Module):
     momentum: float = 0.99
 
     def __post_init__(self):
-        _check(self.window, self.hop)
+        check_frames(self.window, self.hop)
         if not 0 < self.floor < 1:
             raise ValueError(f"LogMel.floor={self.floor}: write a magnitude in (0, 1)")
         if self.iterations < 1:
@@ -287,7 +287,8 @@ def _overlap_add(frames, hop):
     return total.reshape(*lead, -1)
 
 
-def _check(window, hop):
+def check_frames(window: int, hop: int) -> None:
+    """Raises ValueError for a window and a hop that no frames have."""
     if not 0 < hop < window or (window - hop) % 2:
         raise ValueError(
             f"window {window} and hop {hop}: write a window longer than the hop, both "

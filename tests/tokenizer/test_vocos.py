@@ -1,0 +1,105 @@
+"""Transformers over short-time spectra."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import quick
+from vqdit.tokenizer import Tokenizer, VocosDecoder, VocosEncoder, encode_chunks
+from vqdit.tokenizer.spectral import magnitude
+from vqdit.tokenizer.vocos import CENTRE, FLOOR, analysis, synthesis
+
+KEY = jax.random.key(0)
+SHAPE = {"window": 8, "hop": 4, "width": 12, "depth": 1, "heads": 2, "mlp_ratio": 2}
+
+
+def build(channels=1, **fields):
+    fields = SHAPE | fields
+    encoder, decoder = VocosEncoder(**fields, out=5), VocosDecoder(**fields)
+    return Tokenizer(encoder, decoder.clone(out=channels), dim=3)
+
+
+def drawn(*shape, seed=0):
+    x = np.random.default_rng(seed).uniform(-1, 1, shape)
+    return jnp.asarray(x, jnp.float32)
+
+
+@functools.cache
+def variables(module):
+    x = jnp.zeros((1, 16, module.decoder.out))
+    return {"params": quick.parameters(jax.eval_shape(module.init, KEY, x)["params"])}
+
+
+@pytest.mark.parametrize("window,hop,channels", [(8, 4, 1), (32, 8, 2), (9, 3, 1)])
+@pytest.mark.parametrize("loudness", [1.0, 1e-2])
+def test_what_is_seen_of_a_waveform_draws_it_again(window, hop, channels, loudness):
+    x = loudness * drawn(2, 24 * hop, channels)
+    seen = analysis(x, window, hop)
+    assert seen.shape == (2, 24, channels, 3, window // 2 + 1)
+    y = synthesis(seen, window, hop)
+    np.testing.assert_allclose(y, x, atol=2e-3 * loudness)
+    # The direction's length is free, and the level is all that says how loud.
+    longer = seen.at[..., 1:, :].multiply(7.0)
+    np.testing.assert_allclose(synthesis(longer, window, hop), y, atol=1e-3 * loudness)
+    louder = seen.at[..., 0, :].add(np.log(0.5))
+    np.testing.assert_allclose(synthesis(louder, window, hop), y / 2, atol=1e-6)
+
+
+def test_levels_are_those_of_a_spectrum_between_the_floor_and_full_scale():
+    x = 0.1 * drawn(2, 64, 1)
+    level = analysis(x, 16, 4)[:, :, 0, 0]
+    expected = np.maximum(magnitude(x[..., 0], 16, 4), FLOOR)
+    np.testing.assert_allclose(np.exp(level + CENTRE), expected, rtol=0.02)
+    silent = analysis(jnp.zeros((1, 64, 1)), 16, 4)
+    np.testing.assert_allclose(silent[..., 0, :], np.log(FLOOR) - CENTRE, rtol=1e-6)
+    assert not silent[..., 1:, :].any()
+    # However loud it is drawn, a bin has no more than full scale.
+    loud = analysis(drawn(1, 64, 1), 16, 4).at[..., 0, :].set(-CENTRE)
+    most = synthesis(loud, 16, 4)
+    np.testing.assert_array_equal(synthesis(loud.at[..., 0, :].set(50.0), 16, 4), most)
+    assert np.isfinite(most).all()
+
+
+@pytest.mark.parametrize("channels,dtype", [(1, "float32"), (2, "bfloat16")])
+def test_the_interface_is_every_tokenizers(channels, dtype):
+    module, x = build(channels, dtype=dtype), 0.1 * drawn(3, 16, channels)
+    z = module.apply(variables(module), x, method="encode")
+    y = module.apply(variables(module), z, method="decode")
+    assert module.factor == 4 and module.grid((16,)) == (4,)
+    assert z.shape == (3, 4, 3) and y.shape == x.shape
+    assert {z.dtype, y.dtype} == {jnp.dtype("float32")}
+    # Every latent sees every sample, and every sample every latent.
+    seen = module.apply(variables(module), x.at[:, 13].add(0.5), method="encode")
+    assert (np.abs(seen - z).max(axis=(0, 2)) > 0).all()
+    moved = module.apply(variables(module), z.at[:, 0].add(1.0), method="decode")
+    assert (np.abs(moved - y).max(axis=(0, 2)) > 0).all()
+
+
+@pytest.mark.parametrize("loudness", [0.1, 0.0])
+def test_the_gradient_is_finite_and_reaches_every_parameter(loudness):
+    """Of silence too: it must not poison training."""
+    module, x = build(), loudness * drawn(3, 16, 1)
+
+    def loss(params):
+        y, _ = module.apply({"params": params}, x)
+        return jnp.square(y - x).mean()
+
+    slopes = quick.jit(jax.grad(loss))(variables(module)["params"])
+    for path, slope in jax.tree.leaves_with_path(slopes):
+        assert np.isfinite(slope).all() and (slope != 0).any(), path
+
+
+def test_what_does_not_fit_is_refused():
+    module = build()
+    with pytest.raises(ValueError, match=r"nearest that are: \(16,\) or \(20,\)"):
+        module.grid((17,))
+    with pytest.raises(ValueError, match="one axis"):
+        module.grid((4, 4))
+    for part in (VocosEncoder, VocosDecoder):
+        with pytest.raises(ValueError, match="write a window longer than the hop"):
+            part(window=4, hop=8)
+    with pytest.raises(ValueError, match="by attention every output"):
+        encode_chunks(module, {}, np.zeros((1, 16, 1), np.float32), 4)
