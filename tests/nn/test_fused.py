@@ -42,6 +42,20 @@ def test_attend_is_softmax_attention_and_its_gradient():
     )
 
 
+@pytest.mark.parametrize("block", [1, 3, 4])
+def test_attend_in_blocks_sees_none_that_comes_later(block):
+    """Against a mask, and the last block, of 1 token where block = 3, is shorter."""
+    turn = np.arange(7) // block
+
+    def masked(q, k, v):
+        scores = jnp.einsum("bnk,bmk->bnm", q, k) / jnp.sqrt(q.shape[-1])
+        scores = jnp.where(turn[:, None] < turn, -1e9, scores)
+        return jax.nn.softmax(scores) @ v
+
+    inputs = draws((3, 7, 4), (3, 7, 4), (3, 7, 4))
+    same_with_gradients(lambda *x: attend(*x, block), masked, inputs)
+
+
 def test_attend_survives_scores_that_overflow_an_exponential():
     q, k, v = draws((1, 5, 4), (1, 5, 4), (1, 5, 4))
     out, backward = jax.vjp(attend, 60 * q, 60 * k, v)

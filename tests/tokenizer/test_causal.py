@@ -41,13 +41,19 @@ def _run(module, method, variables, x):
     return module.apply(variables, x, method=method)
 
 
-# Time shrinks by a strided convolution, or is folded into channels at the start.
-BOTH = pytest.mark.parametrize(
-    "module", [build(), build(multipliers=(1,), patch=(2, 2, 2))]
+# Time shrinks by a strided convolution, between levels that look back in time or do
+# not, or is folded into channels at the start.
+ALL = pytest.mark.parametrize(
+    "module",
+    [
+        build(),
+        build(temporal=(False, True)),
+        build(multipliers=(1,), patch=(2, 2, 2)),
+    ],
 )
 
 
-@BOTH
+@ALL
 def test_no_latent_sees_a_later_frame(module):
     x = drawn(2, 7, 4, 4, 2)
     z = run(module, "encode", x)
@@ -60,7 +66,7 @@ def test_no_latent_sees_a_later_frame(module):
         assert (seen[:, known:] != z[:, known:]).any(axis=(2, 3, 4)).all()
 
 
-@BOTH
+@ALL
 def test_no_frame_sees_a_later_latent(module):
     q = drawn(2, 4, 2, 2, 3)
     y = run(module, "decode", q)
@@ -72,7 +78,7 @@ def test_no_frame_sees_a_later_latent(module):
         assert (seen[:, known:] != y[:, known:]).any(axis=(2, 3, 4)).all()
 
 
-@BOTH
+@ALL
 def test_an_image_is_the_first_frame_of_a_video(module):
     x = drawn(2, 7, 4, 4, 2)
     z, image = run(module, "encode", x), run(module, "encode", x[:, :1])
@@ -88,6 +94,9 @@ def test_an_image_is_the_first_frame_of_a_video(module):
     [
         # 3 convolutions of 2 frames before the stride, its own, 7 of 4 after it.
         ({"strides": ((2, 1, 1),)}, 2 + 2 * 2 + 2 + 7 * 4),
+        # The first level looks back only where time steps: its own, 7 of 2 after it.
+        ({"strides": ((2, 1, 1),), "temporal": (False, True)}, 2 + 7 * 4),
+        ({"strides": ((2, 1, 1),), "temporal": (True, False)}, 2 + 2 * 2 + 2),
         # 1 frame in a fold, then 8 convolutions of 4.
         ({"multipliers": (1,), "patch": (2, 1, 1)}, 1 + 8 * 4),
     ],
@@ -138,6 +147,23 @@ def test_a_video_that_does_not_fit_is_refused_with_the_nearest_that_do(shape, me
     if len(shape) == 3:
         with pytest.raises(ValueError, match=message):
             jax.eval_shape(CausalEncoder().init, KEY, jnp.zeros((1, *shape, 3)))
+
+
+def test_training_starts_with_every_frame_on_its_own():
+    """Or a deep stack of convolutions would blur the frames before it has learned."""
+    module = build(strides=((1, 2, 2),))
+    x = drawn(1, 3, 4, 4, 2)
+    held = quick.jit(module.init)(KEY, x)
+    encode = lambda x: module.apply(held, x, method="encode")
+    z = encode(x)
+    for i in range(3):
+        np.testing.assert_allclose(encode(x[:, i : i + 1]), z[:, i : i + 1], atol=1e-4)
+    y, _ = module.apply(held, x)
+    for i in range(3):
+        alone, _ = module.apply(held, x[:, i : i + 1])
+        np.testing.assert_allclose(alone, y[:, i : i + 1], atol=1e-4)
+    # And what it starts with has the spread of a network of pictures.
+    assert 0.1 < z.std() < 10 and (jnp.abs(y).max() > 1e-3)
 
 
 def test_parameters_are_those_of_the_convolutional_backbone():

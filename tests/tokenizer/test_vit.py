@@ -136,6 +136,50 @@ def test_with_blocks_every_latent_sees_everything_and_knows_its_place():
         assert np.abs(moved - z).max() > 1e-3
 
 
+def test_a_patch_may_have_another_side_on_every_axis():
+    module, x = vit(depth=0, patch=(1, 2, 1)), drawn(3)
+    z, y, _ = run(module, variables(module, 3), x)
+    assert z.shape == (3, 4, 1, 2, 2) and module.grid(SIDES[3]) == (4, 1, 2)
+    assert y.shape == x.shape and module.factor == (1, 2, 1)
+    seen, _, _ = run(module, variables(module, 3), x.at[:, 2, 1, 0].add(0.5))
+    changed = np.abs(seen - z).max(axis=(0, -1)) > 1e-6
+    assert np.argwhere(changed).tolist() == [[2, 0, 0]]
+
+
+CAUSAL = vit(depth=2, patch=(2, 2, 1), causal=True)
+
+
+@functools.cache
+def of_video():
+    shapes = jax.eval_shape(CAUSAL.init, KEY, film())
+    return {"params": quick.parameters(shapes["params"])}
+
+
+def film(seed=0):
+    x = np.random.default_rng(seed).uniform(-1, 1, (2, 7, 4, 2, 3))
+    return jnp.asarray(x, jnp.float32)
+
+
+def test_causal_transformers_see_nothing_that_comes_later():
+    held, x = of_video(), film()
+    encode = lambda x: CAUSAL.apply(held, x, method="encode")
+    z = encode(x)
+    assert z.shape == (2, 4, 2, 2, 2) and CAUSAL.grid((7, 4, 2)) == (4, 2, 2)
+    for last in (1, 3, 5):  # the frames after which everything is another
+        seen = encode(x.at[:, last:].set(film(1)[:, last:]))
+        known = (last - 1) // 2 + 1
+        np.testing.assert_allclose(seen[:, :known], z[:, :known], atol=1e-5)
+        assert (np.abs(seen - z)[:, known:].max(axis=(2, 3, 4)) > 1e-3).all()
+    decode = lambda z: CAUSAL.apply(held, z, method="decode")
+    y = decode(z)
+    assert y.shape == x.shape
+    moved = np.abs(decode(z.at[:, 2].add(1.0)) - y).max(axis=(0, 2, 3, 4))
+    assert (moved[:3] < 1e-5).all() and (moved[3:] > 1e-3).all()
+    # The first frame is an image.
+    np.testing.assert_allclose(encode(x[:, :1]), z[:, :1], atol=1e-5)
+    np.testing.assert_allclose(decode(z[:, :1]), y[:, :1], atol=1e-5)
+
+
 @pytest.mark.parametrize("module", [vit(), titok()])
 def test_the_gradient_reaches_every_parameter(module):
     module = module.clone(quantizer=None, dim=2)
@@ -155,6 +199,11 @@ def test_what_does_not_fit_is_refused():
     for encoder in (vit().encoder, titok().encoder):
         with pytest.raises(ValueError, match=r"nearest that are: \(4, 6\) or \(4, 8\)"):
             encoder.grid((4, 7))
+    with pytest.raises(ValueError, match="6 frames are not 1 . 2 k.* 5 or 7"):
+        CAUSAL.grid((6, 4, 2))
+    for module in (vit(patch=(2, 2, 2)), titok(patch=(2, 2, 2))):
+        with pytest.raises(ValueError, match="write one number for all, or 2"):
+            module.grid((4, 6))
     wide = titok(width=14, heads=4)
     with pytest.raises(ValueError, match="4 heads do not divide the width 14"):
         jax.eval_shape(wide.init, KEY, drawn())

@@ -12,11 +12,15 @@ class Attention(nn.Module):
 
     Scores and softmax are float32 whatever the compute dtype. Raises ValueError when
     the heads do not divide the width.
+
+    block: of `attend`: how many tokens make a block that sees none after it; 0 for no
+        such order.
     """
 
     heads: int
     qk_norm: bool = False
     dtype: str = "float32"
+    block: int = 0
 
     @nn.compact
     def __call__(
@@ -44,7 +48,7 @@ class Attention(nn.Module):
         def rows(x):
             return x.transpose(0, 2, 1, 3).reshape(-1, n, d // self.heads)
 
-        y = attend(rows(q), rows(k), rows(v))
+        y = attend(rows(q), rows(k), rows(v), self.block)
         y = y.reshape(batch, self.heads, n, -1).transpose(0, 2, 1, 3)
         y = y.reshape(-1, d)
         y = nn.Dense(d, kernel_init=xavier, dtype=self.dtype, name="out")(y)

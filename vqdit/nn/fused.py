@@ -4,6 +4,8 @@ The same functions as the textbook's, to rounding. What is chosen is the order o
 operations and what the backward pass keeps.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -17,30 +19,36 @@ EPSILON = 1e-6
 BATCH = ((0,), (0,))
 
 
-@jax.custom_vjp
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def attend(
-    q: Float[Array, "b n k"], k: Float[Array, "b n k"], v: Float[Array, "b n k"]
+    q: Float[Array, "b n k"],
+    k: Float[Array, "b n k"],
+    v: Float[Array, "b n k"],
+    block: int = 0,
 ) -> Float[Array, "b n k"]:
     """softmax(q k^T / sqrt(k)) v; b holds examples and heads.
+
+    block: consecutive tokens that see each other and those before them, not those of
+        later blocks; 0 where all see all.
 
     Scores and softmax are float32. Nothing of size n x n is kept for the backward pass,
     which computes the scores again; so it differentiates backwards only.
     """
-    weights, total = _weights(q, k)
+    weights, total = _weights(q, k, block)
     # Divided after the product, not before: n x k values instead of n x n, and XLA:CPU
     # makes one kernel of the whole, which a softmax in between prevents.
     mixed = _product(weights.astype(v.dtype), v, 2, 1)
     return (mixed / total).astype(v.dtype)
 
 
-def _attend_forward(q, k, v):
-    out = attend(q, k, v)
+def _attend_forward(q, k, v, block):
+    out = attend(q, k, v, block)
     return out, (q, k, v, out)
 
 
-def _attend_backward(kept, dout):
+def _attend_backward(block, kept, dout):
     q, k, v, out = kept
-    weights, total = _weights(q, k)
+    weights, total = _weights(q, k, block)
     dout = dout.astype(jnp.float32) / total
     inner = (dout * out).sum(-1, keepdims=True)
     dout, low = dout.astype(v.dtype), weights.astype(v.dtype)
@@ -55,9 +63,12 @@ def _attend_backward(kept, dout):
 attend.defvjp(_attend_forward, _attend_backward)
 
 
-def _weights(q, k):
+def _weights(q, k, block):
     """Unnormalised attention weights (b, n, n) and their sums (b, n, 1), float32."""
     scores = _product(q * q.shape[-1] ** -0.5, k, 2, 2)
+    if block:
+        turn = jnp.arange(scores.shape[-1]) // block
+        scores = jnp.where(turn[:, None] >= turn, scores, -jnp.inf)
     weights = jnp.exp(scores - scores.max(-1, keepdims=True))
     return weights, weights.sum(-1, keepdims=True)
 

@@ -16,10 +16,11 @@ from vqdit.tokenizer.conv import (
     decode,
     encode,
     level_strides,
+    looks_back,
     patches_of,
     total_factor,
 )
-from vqdit.tokenizer.convolution import KERNEL, Border, divide
+from vqdit.tokenizer.convolution import KERNEL, Border, divide_frames
 
 
 class CausalEncoder(nn.Module):
@@ -31,6 +32,9 @@ class CausalEncoder(nn.Module):
     patch: side of the squares of a frame that are folded into channels at the start, or
         (time, height, width): t frames at once, and the first by itself, as in Cosmos,
         spares the layers that see all frames.
+    temporal: one flag a level: whether its convolutions look back in time, () for all.
+        Without, a level works on pictures, a third of the work; steps in time look back
+        in any case.
     The other fields are ConvEncoder's.
     """
 
@@ -43,6 +47,7 @@ class CausalEncoder(nn.Module):
     out: int = 256
     dtype: str = "float32"
     patch: int | tuple[int, int, int] = 1
+    temporal: tuple[bool, ...] = ()
 
     dims: ClassVar[int] = 3
     borders: ClassVar[tuple[Border, ...]] = ("past", "zero", "zero")
@@ -55,13 +60,14 @@ class CausalEncoder(nn.Module):
     @property
     def context(self) -> tuple[int, int]:
         """Frames before and after frame t n that latent n sees."""
-        convs = lambda count: [_conv(1)] * count
+        last = len(self.multipliers) - 1
+        convs = lambda count, level: [_conv(1)] * (count * looks_back(self, level))
         patch = patches_of(self)[0]
-        layers = [_conv(patch, kernel=patch), *convs(1)]
-        steps = [stride[0] for stride in level_strides(self)]
-        for stride in steps:
-            layers += [*convs(2 * self.blocks), _conv(stride)]
-        layers += convs(2 * self.blocks + 4 + 1)
+        layers = [_conv(patch, kernel=patch), *convs(1, 0)]
+        for i, (stride, *_) in enumerate(level_strides(self)):
+            step = [_conv(stride)] * looks_back(self, i, stride)
+            layers += [*convs(2 * self.blocks, i), *step]
+        layers += convs(2 * self.blocks + 4 + 1, last)
         return -_first_seen(layers, 0), 0
 
     def grid(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -70,17 +76,7 @@ class CausalEncoder(nn.Module):
         Raises ValueError, naming the nearest that fit, for sides that do not divide and
         frames that are not 1 + t k.
         """
-        if len(shape) != 3:
-            raise ValueError(f"a video has (frames, height, width), not {shape}")
-        t, *factors = self.factor
-        frames, *sides = shape
-        if frames < 1 or (frames - 1) % t:
-            k = max(frames - 1, 0) // t
-            raise ValueError(
-                f"{frames} frames are not 1 + {t} k; the nearest that are: "
-                f"{1 + t * k} or {1 + t * (k + 1)}"
-            )
-        return (1 + (frames - 1) // t, *divide(sides, tuple(factors)))
+        return divide_frames(shape, self.factor)
 
     @nn.compact
     def __call__(self, x: Float[Array, "b f h w c"]) -> Float[Array, "b n gh gw out"]:
@@ -100,6 +96,7 @@ class CausalDecoder(nn.Module):
     out: int = 3
     dtype: str = "float32"
     patch: int | tuple[int, int, int] = 1
+    temporal: tuple[bool, ...] = ()
 
     dims: ClassVar[int] = 3
     borders: ClassVar[tuple[Border, ...]] = ("past", "zero", "zero")
@@ -112,11 +109,13 @@ class CausalDecoder(nn.Module):
     @property
     def context(self) -> tuple[int, int]:
         """Latents before and after latent n that its frames, up to frame t n, see."""
-        convs = lambda count: [_conv(1)] * count
-        layers = convs(1 + 4 + 2 * (self.blocks + 1))
-        for stride in reversed([stride[0] for stride in level_strides(self)]):
-            layers += [_up(stride), *convs(1 + 2 * (self.blocks + 1))]
-        layers += [*convs(1), _up(patches_of(self)[0])]
+        last = len(self.multipliers) - 1
+        convs = lambda count, level: [_conv(1)] * (count * looks_back(self, level))
+        layers = convs(1 + 4 + 2 * (self.blocks + 1), last)
+        for i, (stride, *_) in reversed([*enumerate(level_strides(self))]):
+            step = [_conv(1)] * looks_back(self, i, stride)
+            layers += [_up(stride), *step, *convs(2 * (self.blocks + 1), i)]
+        layers += [*convs(1, 0), _up(patches_of(self)[0])]
         t = self.factor[0]
         return max(-_first_seen(layers, frame) for frame in range(1 - t, 1)), 0
 

@@ -121,17 +121,18 @@ def encode(
     owner: nn.Module, x: Float[Array, "b *grid c"]
 ) -> Float[Array, "b *grid2 d"]:
     """The layers of a convolutional encoder; called where they are its submodules."""
-    part = _parts(owner)
-    strides = level_strides(owner)
-    x = fold(x.astype(owner.dtype), part.borders, patches_of(owner))
+    strides, flags = level_strides(owner), _flags(owner)
+    x = fold(x.astype(owner.dtype), owner.borders, patches_of(owner))
+    part = _parts(owner, 0)
     x = part.conv(owner.channels, "conv_in")(x)
-    flags = _flags(owner)
     for i, multiplier in enumerate(owner.multipliers):
+        part = _parts(owner, i)
         for j in range(owner.blocks):
             x = part.residual(owner.channels * multiplier, f"down_{i}_block_{j}")(x)
             if flags[i]:
                 x = part.attention(f"down_{i}_attention_{j}")(x)
         if i < len(owner.multipliers) - 1:
+            part = _parts(owner, i, strides[i])
             x = part.conv(x.shape[-1], f"down_{i}_conv", strides=strides[i])(x)
     x = part.middle(x, owner.mid_attention)
     x = nn.silu(part.norm("norm_out")(x))
@@ -142,34 +143,38 @@ def decode(
     owner: nn.Module, x: Float[Array, "b *grid d"]
 ) -> Float[Array, "b *grid2 c"]:
     """The layers of a convolutional decoder; called where they are its submodules."""
-    part = _parts(owner)
     flags, strides = _flags(owner), level_strides(owner)
+    part = _parts(owner, len(owner.multipliers) - 1)
     x = part.conv(owner.channels * owner.multipliers[-1], "conv_in")(
         x.astype(owner.dtype)
     )
     x = part.middle(x, owner.mid_attention)
     for i in reversed(range(len(owner.multipliers))):
+        part = _parts(owner, i)
         for j in range(owner.blocks + 1):
             width = owner.channels * owner.multipliers[i]
             x = part.residual(width, f"up_{i}_block_{j}")(x)
             if flags[i]:
                 x = part.attention(f"up_{i}_attention_{j}")(x)
         if i:
-            x = upsample(x, part.borders, strides[i - 1])
+            x = upsample(x, owner.borders, strides[i - 1])
+            part = _parts(owner, i - 1, strides[i - 1])
             x = part.conv(x.shape[-1], f"up_{i}_conv")(x)
     x = nn.silu(part.norm("norm_out")(x))
     patches = patches_of(owner)
     out = owner.out * math.prod(patches)
     # float32: the reconstruction meets the loss.
     x = part.conv(out, "conv_out", "float32")(x).astype(jnp.float32)
-    return unfold(x, part.borders, patches)
+    return unfold(x, owner.borders, patches)
 
 
 class _parts:
-    """Layers with the owner's borders and dtype filled in."""
+    """Layers with the borders of one of the owner's levels and its dtype filled in."""
 
-    def __init__(self, owner):
+    def __init__(self, owner, level, strides=(1,)):
         self.borders, self.dtype = owner.borders, owner.dtype
+        if not looks_back(owner, level, strides[0]):
+            self.borders = ("alone", *self.borders[1:])
 
     def conv(self, out, name, dtype=None, strides=()):
         return lambda x: convolve(
@@ -242,7 +247,7 @@ class AttentionBlock(nn.Module):
 
 def _within(borders, mixing):
     """A module that mixes all sites, kept within each frame where time is causal."""
-    if borders[0] != "past":
+    if borders[0] not in ("past", "alone"):
         return mixing
     return lambda x: mixing(x.reshape(-1, *x.shape[2:])).reshape(x.shape)
 
@@ -259,6 +264,17 @@ def patches_of(owner: nn.Module) -> tuple[int, ...]:
             f"{len(axes)} numbers of at least 1, one an axis"
         )
     return patch
+
+
+def looks_back(owner: nn.Module, level: int, stride: int = 1) -> bool:
+    """Whether convolutions of a level, or of a step of it in time, see other frames."""
+    flags = getattr(owner, "temporal", ()) or (True,) * len(owner.multipliers)
+    if len(flags) != len(owner.multipliers):
+        raise ValueError(
+            f"{type(owner).__name__}.temporal has {len(flags)} flags for "
+            f"{len(owner.multipliers)} levels; write one a level"
+        )
+    return flags[level] or stride > 1
 
 
 def _flags(owner):

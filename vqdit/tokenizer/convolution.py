@@ -9,7 +9,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 KERNEL = 3
-Border = Literal["zero", "wrap", "past"]
+lecun = nn.initializers.lecun_normal()
+Border = Literal["zero", "wrap", "past", "alone"]
 
 
 def convolve(
@@ -24,11 +25,12 @@ def convolve(
 
     borders: what lies outside, an axis each: "zero"; "wrap", the other end of a circle;
         "past", the first site again and again, and nothing after the last, so that no
-        output sees what comes later.
+        output sees what comes later; "alone", the axis is not looked along at all.
     strides: 1 or 2 an axis. With 2, zeros and circles are padded after, not around, the
         published models' convention; a sequence of 1 + 2 k sites becomes 1 + k.
     """
     strides = tuple(strides) or (1,) * len(borders)
+    kernel = tuple(1 if border == "alone" else KERNEL for border in borders)
     zeros, wraps, pasts = [], [(0, 0)], [(0, 0)]
     for border, stride in zip(borders, strides, strict=True):
         around = (1, 1) if stride == 1 else (0, 1)
@@ -41,14 +43,26 @@ def convolve(
         x = jnp.pad(x, (*pasts, (0, 0)), mode="edge")
     conv = nn.Conv(
         out,
-        (KERNEL,) * len(borders),
+        kernel,
         strides=strides,
         padding=zeros,
         dtype=dtype,
+        kernel_init=_presents if borders[0] == "past" else lecun,
         conv_general_dilated=_by_planes if len(borders) == 3 else None,
         name=name,
     )
     return conv(x)
+
+
+def _presents(key, shape, dtype=jnp.float32):
+    """A convolution over past and present that starts as one of the present alone.
+
+    MAGVIT's inflation of an image's kernels (arXiv:2212.05199, section 3.1), with new
+    ones. Otherwise a stack of convolutions starts by mixing the frames, and a network
+    spends its first thousands of steps on taking them apart.
+    """
+    kernel = jnp.zeros(shape, dtype)
+    return kernel.at[-1].set(lecun(key, shape[1:], dtype))
 
 
 def _by_planes(x, kernel, strides, padding, **rest):
@@ -58,12 +72,12 @@ def _by_planes(x, kernel, strides, padding, **rest):
     """
     x = jnp.pad(x, ((0, 0), padding[0], (0, 0), (0, 0), (0, 0)))
     batch, size, *plane = x.shape
-    steps = (size - KERNEL) // strides[0] + 1
+    seen, *sides, _, out = kernel.shape
+    steps = (size - seen) // strides[0] + 1
     last = (steps - 1) * strides[0] + 1
-    x = [x[:, i : i + last : strides[0], ..., :] for i in range(KERNEL)]
+    x = [x[:, i : i + last : strides[0], ..., :] for i in range(seen)]
     x = jnp.concatenate(x, axis=-1).reshape(batch * steps, *plane[:-1], -1)
-    kernel = kernel.transpose(1, 2, 0, 3, 4)
-    kernel = kernel.reshape(KERNEL, KERNEL, -1, kernel.shape[-1])
+    kernel = kernel.transpose(1, 2, 0, 3, 4).reshape(*sides, -1, out)
     y = lax.conv_general_dilated(
         x,
         kernel,
@@ -136,3 +150,24 @@ def divide(shape: Sequence[int], factor: int | tuple[int, ...]) -> tuple[int, ..
     if not min(shape):
         raise ValueError(f"the signal's sides {tuple(shape)}: write at least {factor}")
     return tuple(n // f for n, f in zip(shape, factors, strict=True))
+
+
+def divide_frames(
+    shape: tuple[int, ...], factor: tuple[int, int, int]
+) -> tuple[int, int, int]:
+    """The grid of a causal video of (frames, height, width).
+
+    Raises ValueError, naming the nearest that fit, for sides that do not divide and
+    frames that are not 1 + t k.
+    """
+    if len(shape) != 3:
+        raise ValueError(f"a video has (frames, height, width), not {shape}")
+    t, *factors = factor
+    frames, *sides = shape
+    if frames < 1 or (frames - 1) % t:
+        k = max(frames - 1, 0) // t
+        raise ValueError(
+            f"{frames} frames are not 1 + {t} k; the nearest that are: "
+            f"{1 + t * k} or {1 + t * (k + 1)}"
+        )
+    return (1 + (frames - 1) // t, *divide(sides, tuple(factors)))

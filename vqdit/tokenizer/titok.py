@@ -13,9 +13,16 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vqdit.nn import patchify, sincos_positions
+from vqdit.nn import sincos_positions
 from vqdit.tokenizer.convolution import divide
-from vqdit.tokenizer.vit import embed, pixels, transformer, unbounded
+from vqdit.tokenizer.vit import (
+    embed,
+    patches_of,
+    pieces,
+    pixels,
+    transformer,
+    unbounded,
+)
 
 normal = nn.initializers.normal(0.02)
 
@@ -27,7 +34,7 @@ class TiTokEncoder(nn.Module):
     """
 
     tokens: int = 32
-    patch: int = 16
+    patch: int | tuple[int, ...] = 16
     width: int = 512
     depth: int = 8
     heads: int = 8
@@ -36,7 +43,7 @@ class TiTokEncoder(nn.Module):
     dtype: str = "float32"
 
     @property
-    def factor(self) -> int:
+    def factor(self) -> int | tuple[int, ...]:
         """What the signal's sides must be multiples of."""
         return self.patch
 
@@ -47,13 +54,13 @@ class TiTokEncoder(nn.Module):
 
     def grid(self, shape: tuple[int, ...]) -> tuple[int]:
         """(tokens,). Raises ValueError for sides that are no multiples of the patch."""
-        divide(shape, self.patch)
+        divide(shape, patches_of(self, len(shape)))
         return (self.tokens,)
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *grid c"]) -> Float[Array, "b k out"]:
-        grid = divide(x.shape[1:-1], self.patch)
-        x = embed(self, patchify(x, self.patch), sincos_positions(grid, self.width))
+        grid = divide(x.shape[1:-1], patches_of(self, x.ndim - 2))
+        x = embed(self, pieces(self, x), sincos_positions(grid, self.width))
         tokens = self.param("latent_tokens", normal, (self.tokens, self.width))
         tokens = jnp.broadcast_to(tokens.astype(x.dtype), (len(x), *tokens.shape))
         x = transformer(self)(jnp.concatenate([x, tokens], axis=1))
@@ -68,7 +75,7 @@ class TiTokDecoder(nn.Module):
     """
 
     size: tuple[int, ...]
-    patch: int = 16
+    patch: int | tuple[int, ...] = 16
     width: int = 512
     depth: int = 8
     heads: int = 8
@@ -77,7 +84,7 @@ class TiTokDecoder(nn.Module):
     dtype: str = "float32"
 
     @property
-    def factor(self) -> int:
+    def factor(self) -> int | tuple[int, ...]:
         """What the signal's sides must be multiples of."""
         return self.patch
 
@@ -88,7 +95,7 @@ class TiTokDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b k d"]) -> Float[Array, "b *size out"]:
-        grid = divide(self.size, self.patch)
+        grid = divide(self.size, patches_of(self, len(self.size)))
         positions = self.param("latent_positions", normal, (x.shape[1], self.width))
         x = embed(self, x, positions)
         mask = self.param("mask_token", normal, (1, self.width))

@@ -2,7 +2,9 @@
 
 A patch is a token, and a token a latent. After the blocks come two layers with a tanh
 between them, and nothing after the last. Departs from the paper in its positions, fixed
-sines and cosines instead of learned ones, so that one network takes any size.
+sines and cosines instead of learned ones, so that one network takes any size. Causal in
+time it is a tokenizer of images and videos, as OmniTokenizer is (arXiv:2406.09399, 3.1),
+with attention over all that came before instead of one axis at a time.
 """
 
 import math
@@ -12,30 +14,34 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from vqdit.nn import Attention, patchify, sincos_positions, unpatchify
+from vqdit.nn import Attention, sincos_positions
 from vqdit.nn.block import Mlp
-from vqdit.tokenizer.convolution import divide
+from vqdit.tokenizer.convolution import divide, divide_frames, fold, unfold
 
 
 class ViTEncoder(nn.Module):
     """(b, *grid, c) -> (b, *grid / patch, out), for any number of axes.
 
-    patch:     side of a patch, along every axis.
+    patch:     side of a patch, along every axis, or one number an axis.
+    causal:    the first axis is time, and no latent sees what comes after its frames:
+        1 + t k frames become 1 + k, t the patch in time; the first frame alone is an
+        image.
     width, depth, heads, mlp_ratio: of the transformer; the paper's Small, and its Base
         with 768, 12 and 12.
     """
 
-    patch: int = 8
+    patch: int | tuple[int, ...] = 8
     width: int = 512
     depth: int = 8
     heads: int = 8
     mlp_ratio: int = 4
     out: int = 256
     dtype: str = "float32"
+    causal: bool = False
 
     @property
-    def factor(self) -> int:
-        """How much smaller the grid comes out, per axis."""
+    def factor(self) -> int | tuple[int, ...]:
+        """How much smaller the grid comes out; a tuple where the axes differ."""
         return self.patch
 
     @property
@@ -48,30 +54,32 @@ class ViTEncoder(nn.Module):
 
         Raises ValueError, naming the nearest sides that fit, if it has none.
         """
-        return divide(shape, self.patch)
+        patches = patches_of(self, len(shape))
+        return divide_frames(shape, patches) if self.causal else divide(shape, patches)
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *grid c"]) -> Float[Array, "b *grid2 out"]:
         grid = self.grid(x.shape[1:-1])
-        x = embed(self, patchify(x, self.patch), sincos_positions(grid, self.width))
-        x = transformer(self)(x)
+        x = embed(self, pieces(self, x), sincos_positions(grid, self.width))
+        x = transformer(self, math.prod(grid[1:]) if self.causal else 0)(x)
         return head(self, x, self.out, self.dtype).reshape(len(x), *grid, self.out)
 
 
 class ViTDecoder(nn.Module):
     """(b, *grid, d) -> (b, *grid * patch, out): the encoder's mirror."""
 
-    patch: int = 8
+    patch: int | tuple[int, ...] = 8
     width: int = 512
     depth: int = 8
     heads: int = 8
     mlp_ratio: int = 4
     out: int = 3
     dtype: str = "float32"
+    causal: bool = False
 
     @property
-    def factor(self) -> int:
-        """How much larger the grid comes out, per axis."""
+    def factor(self) -> int | tuple[int, ...]:
+        """How much larger the grid comes out; a tuple where the axes differ."""
         return self.patch
 
     @property
@@ -84,37 +92,50 @@ class ViTDecoder(nn.Module):
         grid = x.shape[1:-1]
         x = x.reshape(len(x), math.prod(grid), -1)
         x = embed(self, x, sincos_positions(grid, self.width))
-        return pixels(self, transformer(self)(x), grid)
+        x = transformer(self, math.prod(grid[1:]) if self.causal else 0)(x)
+        return pixels(self, x, grid)
 
 
 class Transformer(nn.Module):
     """Blocks of attention and MLP, each residual and behind a LayerNorm; a last norm.
 
     Pre-norm as in ViT (arXiv:2010.11929, equations 2 and 3), without conditioning.
+
+    block: how many tokens make a block that sees none after it; 0 for no such order.
     """
 
     depth: int
     heads: int
     mlp_ratio: int = 4
     dtype: str = "float32"
+    block: int = 0
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
         norm = lambda name: nn.LayerNorm(1e-6, dtype=self.dtype, name=name)
         for i in range(self.depth):
-            block = f"block_{i:02}"
-            h = norm(f"{block}_attn_norm")(x)
-            x = x + Attention(self.heads, dtype=self.dtype, name=f"{block}_attn")(h)
-            h = norm(f"{block}_mlp_norm")(x)
-            x = x + Mlp(self.mlp_ratio, self.dtype, name=f"{block}_mlp")(h)
+            name = f"block_{i:02}"
+            h = norm(f"{name}_attn_norm")(x)
+            attention = Attention(
+                self.heads, dtype=self.dtype, block=self.block, name=f"{name}_attn"
+            )
+            x = x + attention(h)
+            h = norm(f"{name}_mlp_norm")(x)
+            x = x + Mlp(self.mlp_ratio, self.dtype, name=f"{name}_mlp")(h)
         return norm("norm_out")(x)
 
 
-def transformer(owner: nn.Module) -> Transformer:
+def transformer(owner: nn.Module, block: int = 0) -> Transformer:
     """The owner's transformer, a submodule of it."""
-    return Transformer(
-        owner.depth, owner.heads, owner.mlp_ratio, owner.dtype, name="transformer"
-    )
+    shape = (owner.depth, owner.heads, owner.mlp_ratio, owner.dtype)
+    return Transformer(*shape, block, name="transformer")
+
+
+def pieces(owner: nn.Module, x: Float[Array, "b *grid c"]) -> Float[Array, "b n d"]:
+    """A signal as a sequence of patches."""
+    patches = patches_of(owner, x.ndim - 2)
+    x = fold(x, _borders(owner, len(patches)), patches)
+    return x.reshape(len(x), -1, x.shape[-1])
 
 
 def embed(
@@ -140,10 +161,26 @@ def pixels(
     owner: nn.Module, x: Float[Array, "b n d"], grid: tuple[int, ...]
 ) -> Float[Array, "b *grid2 out"]:
     """One patch a token, put back where it belongs."""
+    patches = patches_of(owner, len(grid))
     # float32: the reconstruction meets the loss.
-    x = head(owner, x, owner.patch ** len(grid) * owner.out, "float32")
-    fine = tuple(owner.patch * size for size in grid)
-    return unpatchify(x.astype(jnp.float32), fine, owner.patch)
+    x = head(owner, x, math.prod(patches) * owner.out, "float32").astype(jnp.float32)
+    return unfold(x.reshape(len(x), *grid, -1), _borders(owner, len(grid)), patches)
+
+
+def patches_of(owner: nn.Module, axes: int) -> tuple[int, ...]:
+    """Sides of a patch, an axis each. Raises ValueError for another number of them."""
+    patch = (owner.patch,) * axes if isinstance(owner.patch, int) else owner.patch
+    if len(patch) != axes:
+        raise ValueError(
+            f"{type(owner).__name__}.patch={owner.patch}: a signal of {axes} axes; "
+            f"write one number for all, or {axes}"
+        )
+    return patch
+
+
+def _borders(owner, axes):
+    first = "past" if getattr(owner, "causal", False) else "zero"
+    return (first, *(("zero",) * (axes - 1)))
 
 
 def unbounded(owner: nn.Module) -> tuple[int, int]:
