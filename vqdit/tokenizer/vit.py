@@ -3,8 +3,8 @@
 A patch is a token, and a token a latent. After the blocks come two layers with a tanh
 between them, and nothing after the last. Departs from the paper in its positions, fixed
 sines and cosines instead of learned ones, so that one network takes any size. Causal in
-time it is a tokenizer of images and videos, as OmniTokenizer is (arXiv:2406.09399, 3.1),
-with attention over all that came before instead of one axis at a time.
+time it is a tokenizer of images and videos, as OmniTokenizer is (arXiv:2406.09399,
+section 3.1), with attention over all that came before, not over one axis at a time.
 """
 
 import math
