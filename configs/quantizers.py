@@ -52,7 +52,9 @@ def family(
         "gradient": gradient,
         "gradient_entropy": gradient.clone(entropy=True),
         "gradient_orthogonal": gradient.clone(orthogonal=True),
-        "gumbel": GumbelQuantizer(codes, dim, window=own.window),
+        # Only logits on the convex hull of their weights can be the largest: in few
+        # channels that is a few codes.
+        "gumbel": GumbelQuantizer(codes, 64, window=own.window),
         "ibq": IBQ(
             codes,
             dim,

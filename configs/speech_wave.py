@@ -9,7 +9,7 @@ clip is rebuilt from 1 to 4 of the books, so that any prefix of them decodes: 1.
 a book. Takes 0 to 4 of every speaker and digit are held out.
 
 A step takes 2.2 s on one CPU core: this is for an accelerator, and a CPU has
-configs/speech_patches.py. Expected: not measured.
+configs/speech_vocos.py. Expected: not measured.
 """
 
 import dataclasses

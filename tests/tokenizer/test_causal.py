@@ -97,6 +97,15 @@ def test_an_image_is_the_first_frame_of_a_video(module):
         # The first level looks back only where time steps: its own, 7 of 2 after it.
         ({"strides": ((2, 1, 1),), "temporal": (False, True)}, 2 + 7 * 4),
         ({"strides": ((2, 1, 1),), "temporal": (True, False)}, 2 + 2 * 2 + 2),
+        # Steps that leave time as it is are the finer level's.
+        (
+            {
+                "multipliers": (1, 1, 1),
+                "strides": ((1, 1, 1), (2, 1, 1)),
+                "temporal": (False, True, True),
+            },
+            2 * 2 + 2 + 7 * 4,
+        ),
         # 1 frame in a fold, then 8 convolutions of 4.
         ({"multipliers": (1,), "patch": (2, 1, 1)}, 1 + 8 * 4),
     ],

@@ -175,6 +175,11 @@ def test_causal_transformers_see_nothing_that_comes_later():
     assert y.shape == x.shape
     moved = np.abs(decode(z.at[:, 2].add(1.0)) - y).max(axis=(0, 2, 3, 4))
     assert (moved[:3] < 1e-5).all() and (moved[3:] > 1e-3).all()
+    # Within a moment all see each other.
+    seen = encode(x.at[:, 0, 2:, 1].add(0.5))
+    assert (np.abs(seen - z)[:, 0].max(axis=(0, -1)) > 1e-3).all()
+    moved = np.abs(decode(z.at[:, 3, 1, 1].add(1.0)) - y)[:, 5:].max(axis=(0, -1))
+    assert (moved > 1e-4).all()
     # The first frame is an image.
     np.testing.assert_allclose(encode(x[:, :1]), z[:, :1], atol=1e-5)
     np.testing.assert_allclose(decode(z[:, :1]), y[:, :1], atol=1e-5)

@@ -53,9 +53,13 @@ def test_levels_are_those_of_a_spectrum_between_the_floor_and_full_scale():
     level = analysis(x, 16, 4)[:, :, 0, 0]
     expected = np.maximum(magnitude(x[..., 0], 16, 4), FLOOR)
     np.testing.assert_allclose(np.exp(level + CENTRE), expected, rtol=0.02)
+    # The spectrum beside them is that of the levels to the power 0.3.
+    long = np.linalg.norm(analysis(x, 16, 4)[:, :, 0, 1:], axis=-2)
+    np.testing.assert_allclose(long, np.exp(level + CENTRE) ** 0.3, rtol=0.02)
     silent = analysis(jnp.zeros((1, 64, 1)), 16, 4)
     np.testing.assert_allclose(silent[..., 0, :], np.log(FLOOR) - CENTRE, rtol=1e-6)
     assert not silent[..., 1:, :].any()
+    assert not synthesis(silent, 16, 4).any()
     # However loud it is drawn, a bin has no more than full scale.
     loud = analysis(drawn(1, 64, 1), 16, 4).at[..., 0, :].set(-CENTRE)
     most = synthesis(loud, 16, 4)
@@ -76,6 +80,16 @@ def test_the_interface_is_every_tokenizers(channels, dtype):
     assert (np.abs(seen - z).max(axis=(0, 2)) > 0).all()
     moved = module.apply(variables(module), z.at[:, 0].add(1.0), method="decode")
     assert (np.abs(moved - y).max(axis=(0, 2)) > 0).all()
+
+
+def test_a_latent_knows_its_place():
+    module = build()
+    steady = jnp.tile(0.1 * drawn(1, 4, 1), (1, 6, 1))
+    z = module.apply(variables(module), steady, method="encode")
+    assert np.abs(z[:, 2] - z[:, 3]).max() > 1e-3
+    y = module.apply(variables(module), jnp.ones((1, 6, 3)), method="decode")
+    frames = y.reshape(6, 4)
+    assert np.abs(frames[2] - frames[3]).max() > 1e-4 * np.abs(frames).max()
 
 
 @pytest.mark.parametrize("loudness", [0.1, 0.0])

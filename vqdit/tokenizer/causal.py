@@ -16,7 +16,7 @@ from vqdit.tokenizer.conv import (
     decode,
     encode,
     level_strides,
-    looks_back,
+    looks_along,
     patches_of,
     total_factor,
 )
@@ -33,8 +33,6 @@ class CausalEncoder(nn.Module):
         (time, height, width): t frames at once, and the first by itself, as in Cosmos,
         spares the layers that see all frames.
     temporal: one flag a level: whether its convolutions look back in time, () for all.
-        Without, a level works on pictures, a third of the work; steps in time look back
-        in any case.
     The other fields are ConvEncoder's.
     """
 
@@ -61,11 +59,11 @@ class CausalEncoder(nn.Module):
     def context(self) -> tuple[int, int]:
         """Frames before and after frame t n that latent n sees."""
         last = len(self.multipliers) - 1
-        convs = lambda count, level: [_conv(1)] * (count * looks_back(self, level))
+        convs = lambda count, level: [_conv(1)] * (count * looks_along(self, level))
         patch = patches_of(self)[0]
         layers = [_conv(patch, kernel=patch), *convs(1, 0)]
         for i, (stride, *_) in enumerate(level_strides(self)):
-            step = [_conv(stride)] * looks_back(self, i, stride)
+            step = [_conv(stride)] * looks_along(self, i, stride)
             layers += [*convs(2 * self.blocks, i), *step]
         layers += convs(2 * self.blocks + 4 + 1, last)
         return -_first_seen(layers, 0), 0
@@ -110,10 +108,10 @@ class CausalDecoder(nn.Module):
     def context(self) -> tuple[int, int]:
         """Latents before and after latent n that its frames, up to frame t n, see."""
         last = len(self.multipliers) - 1
-        convs = lambda count, level: [_conv(1)] * (count * looks_back(self, level))
+        convs = lambda count, level: [_conv(1)] * (count * looks_along(self, level))
         layers = convs(1 + 4 + 2 * (self.blocks + 1), last)
         for i, (stride, *_) in reversed([*enumerate(level_strides(self))]):
-            step = [_conv(1)] * looks_back(self, i, stride)
+            step = [_conv(1)] * looks_along(self, i, stride)
             layers += [_up(stride), *step, *convs(2 * (self.blocks + 1), i)]
         layers += [*convs(1, 0), _up(patches_of(self)[0])]
         t = self.factor[0]

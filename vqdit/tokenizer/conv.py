@@ -29,6 +29,9 @@ class ConvEncoder(nn.Module):
     patch:       sites that are folded into channels before the first convolution,
         which spares the largest grids: of every axis, or one number an axis; 1 for
         none.
+    temporal:    one flag a level: whether its convolutions look along the first axis,
+        () for all. Without, a level works on pictures, each on its own, a third of the
+        work; steps along the axis look along it in any case.
     """
 
     channels: int = 128
@@ -42,6 +45,7 @@ class ConvEncoder(nn.Module):
     wrap: tuple[bool, ...] = ()
     strides: tuple[tuple[int, ...], ...] = ()
     patch: int | tuple[int, ...] = 1
+    temporal: tuple[bool, ...] = ()
 
     @property
     def borders(self) -> tuple[Border, ...]:
@@ -80,8 +84,8 @@ class ConvDecoder(nn.Module):
     """(b, *grid, d) -> (b, *grid * factor, out): the encoder's mirror.
 
     One block a level more than the encoder, nearest-neighbour upsampling and a
-    convolution between levels; `out` is the signal's channels. `wrap`, `strides`
-    and `patch` are the encoder's.
+    convolution between levels; `out` is the signal's channels. `wrap`, `strides`,
+    `patch` and `temporal` are the encoder's.
     """
 
     channels: int = 128
@@ -95,6 +99,7 @@ class ConvDecoder(nn.Module):
     wrap: tuple[bool, ...] = ()
     strides: tuple[tuple[int, ...], ...] = ()
     patch: int | tuple[int, ...] = 1
+    temporal: tuple[bool, ...] = ()
 
     @property
     def borders(self) -> tuple[Border, ...]:
@@ -173,7 +178,7 @@ class _parts:
 
     def __init__(self, owner, level, strides=(1,)):
         self.borders, self.dtype = owner.borders, owner.dtype
-        if not looks_back(owner, level, strides[0]):
+        if not looks_along(owner, level, strides[0]):
             self.borders = ("alone", *self.borders[1:])
 
     def conv(self, out, name, dtype=None, strides=()):
@@ -266,9 +271,9 @@ def patches_of(owner: nn.Module) -> tuple[int, ...]:
     return patch
 
 
-def looks_back(owner: nn.Module, level: int, stride: int = 1) -> bool:
-    """Whether convolutions of a level, or of a step of it in time, see other frames."""
-    flags = getattr(owner, "temporal", ()) or (True,) * len(owner.multipliers)
+def looks_along(owner: nn.Module, level: int, stride: int = 1) -> bool:
+    """Whether a level, or a step out of it, looks along the first axis."""
+    flags = owner.temporal or (True,) * len(owner.multipliers)
     if len(flags) != len(owner.multipliers):
         raise ValueError(
             f"{type(owner).__name__}.temporal has {len(flags)} flags for "
