@@ -159,9 +159,14 @@ class KMeansInit:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StageOne(Experiment):
-    """A tokenizer trained on signals, against a discriminator if there is one."""
+    """A tokenizer trained on signals, against a discriminator if there is one.
+
+    init: workdir or bundle of a tokenizer whose weights and codes training starts from;
+        what it lacks starts new. One of pictures starts one of clips, too.
+    """
 
     model: Tokenizer
+    init: str | None = None
     losses: Weights = Weights()
     adversarial: Adversarial | None = None
     kmeans: KMeansInit | None = None

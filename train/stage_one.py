@@ -28,6 +28,7 @@ from train.perceptual import networks
 from train.pictures_of import show_augmented
 from train.sharding import TOKENIZER_RULES
 from train.step import TrainState, init_state, make_step
+from train.transfer import Transfer, waits_for_kmeans
 from train.validate import validate
 from train.workdir import open_workdir
 from vqdit.bundle import contract_of, save
@@ -97,12 +98,15 @@ def build(experiment: StageOne):
     model, optimizer = experiment.model, experiment.optimizer
     tx = make(optimizer, experiment.run.steps)
     frozen, distances = networks(experiment.losses, model.front)
+    transfer = Transfer(experiment.init, model) if experiment.init else None
     example = jnp.zeros((1, *experiment.data.shape))
 
     def init() -> TrainState:
         key = jax.random.key(experiment.run.seed)
         params_key, state_key = jax.random.split(key)
         (x, _), variables = model.init_with_output(params_key, example)
+        if transfer is not None:
+            variables = transfer.into(dict(variables))
         if frozen:
             variables = {**variables, "perceptual": frozen}
         state = init_state(state_key, dict(variables), tx)
@@ -228,7 +232,7 @@ def train(experiment: StageOne, workdir: Path) -> Codec:
     model, data = experiment.model, experiment.data
     keep_statistics(data, workdir, write=jax.process_index() == 0)
     init, step_fn = build(experiment)
-    waits = getattr(model.quantizer, "start", "normal") == "kmeans"
+    waits = waits_for_kmeans(experiment)
     latents = len(prepare(data, train=True)) * _grid_size(experiment)
     most = max(model.quantizer.code_counts) if waits else 0
     if latents < most:

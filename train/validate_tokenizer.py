@@ -13,6 +13,7 @@ from train.data import Images
 from train.errors import BadInput
 from train.expression import near
 from train.perceptual import networks
+from train.transfer import check_transfer, waits_for_kmeans
 from vqdit.tokenizer.discriminators import Verdict
 
 
@@ -55,6 +56,8 @@ def check_stage_one(experiment: StageOne) -> None:
             f"model decodes {features.shape[1:]} to {out.shape[1:]}; write an encoder "
             "and a decoder that fit each other"
         )
+    if experiment.init is not None:
+        check_transfer(experiment.init, model, x)
     _check_losses(experiment, features.shape)
     if experiment.adversarial is not None:
         _check_adversarial(experiment, out.shape)
@@ -128,7 +131,7 @@ def _data(experiment: StageOne) -> jax.ShapeDtypeStruct:
 
 def _check_kmeans(experiment: StageOne) -> None:
     quantizer, kmeans = experiment.model.quantizer, experiment.kmeans
-    if getattr(quantizer, "start", None) != "kmeans":
+    if not waits_for_kmeans(experiment):
         return  # nothing waits for it, so that changing the quantizer is one change
     if kmeans is None:
         raise BadInput(

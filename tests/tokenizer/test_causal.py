@@ -167,6 +167,15 @@ def test_training_starts_with_every_frame_on_its_own():
     z = encode(x)
     for i in range(3):
         np.testing.assert_allclose(encode(x[:, i : i + 1]), z[:, i : i + 1], atol=1e-4)
+    # A step in time starts with the mean of its two frames.
+    steps = build()
+    frames = drawn(1, 7, 4, 4, 2)
+    own = quick.jit(steps.init)(KEY, frames)
+    encode = lambda x: steps.apply(own, x, method="encode")
+    for frame in range(7):
+        moved = encode(frames.at[:, frame].add(0.5)) - encode(frames)
+        found = np.flatnonzero(np.abs(moved).max(axis=(0, 2, 3, 4)) > 1e-5)
+        assert found.tolist() == [(frame + 1) // 2]
     y, _ = module.apply(held, x)
     for i in range(3):
         alone, _ = module.apply(held, x[:, i : i + 1])

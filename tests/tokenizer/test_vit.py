@@ -209,9 +209,17 @@ def test_what_does_not_fit_is_refused():
     for module in (vit(patch=(2, 2, 2)), titok(patch=(2, 2, 2))):
         with pytest.raises(ValueError, match="write one number for all, or 2"):
             module.grid((4, 6))
+    for make in (vit, titok):
+        for patch in (0, -4, (0, 2)):
+            with pytest.raises(ValueError, match="patch=.*each at least 1"):
+                make(patch=patch)
+    assert vit(patch=(2, 2)).factor == 2 == vit().factor
+    assert vit(causal=True).factor == (2, 2, 2)
+    with pytest.raises(ValueError, match="causal=True and the other without"):
+        CAUSAL.clone(decoder=CAUSAL.decoder.clone(causal=False, patch=(2, 2, 1)))
     wide = titok(width=14, heads=4)
     with pytest.raises(ValueError, match="4 heads do not divide the width 14"):
         jax.eval_shape(wide.init, KEY, drawn())
     for module in (vit(), titok()):
-        with pytest.raises(ValueError, match="by attention every output"):
+        with pytest.raises(ValueError, match="by attention an output"):
             encode_chunks(module, {}, np.zeros((1, 4, 6, 3), np.float32), 4)

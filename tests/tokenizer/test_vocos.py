@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests import quick
+from train.sharding import TOKENIZER_RULES, specs
 from vqdit.tokenizer import Tokenizer, VocosDecoder, VocosEncoder, encode_chunks
 from vqdit.tokenizer.spectral import magnitude
 from vqdit.tokenizer.vocos import CENTRE, FLOOR, analysis, synthesis
@@ -74,6 +75,7 @@ def test_the_interface_is_every_tokenizers(channels, dtype):
     y = module.apply(variables(module), z, method="decode")
     assert module.factor == 4 and module.grid((16,)) == (4,)
     assert z.shape == (3, 4, 3) and y.shape == x.shape
+    assert specs(variables(module), TOKENIZER_RULES)
     assert {z.dtype, y.dtype} == {jnp.dtype("float32")}
     # Every latent sees every sample, and every sample every latent.
     seen = module.apply(variables(module), x.at[:, 13].add(0.5), method="encode")
@@ -115,5 +117,9 @@ def test_what_does_not_fit_is_refused():
     for part in (VocosEncoder, VocosDecoder):
         with pytest.raises(ValueError, match="write a window longer than the hop"):
             part(window=4, hop=8)
-    with pytest.raises(ValueError, match="by attention every output"):
+        with pytest.raises(ValueError, match="write at least twice the hop, 16"):
+            part(window=10, hop=8)
+    with pytest.raises(ValueError, match="same patch or hop"):
+        Tokenizer(module.encoder, module.decoder.clone(hop=2), dim=3)
+    with pytest.raises(ValueError, match="by attention an output"):
         encode_chunks(module, {}, np.zeros((1, 16, 1), np.float32), 4)

@@ -32,8 +32,7 @@ class CausalEncoder(nn.Module):
     patch: side of the squares of a frame that are folded into channels at the start, or
         (time, height, width): t frames at once, and the first by itself, as in Cosmos,
         spares the layers that see all frames.
-    temporal: one flag a level: whether its convolutions look back in time, () for all.
-    The other fields are ConvEncoder's.
+    The other fields, `temporal` among them, are ConvEncoder's.
     """
 
     channels: int = 128

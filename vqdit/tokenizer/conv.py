@@ -29,9 +29,9 @@ class ConvEncoder(nn.Module):
     patch:       sites that are folded into channels before the first convolution,
         which spares the largest grids: of every axis, or one number an axis; 1 for
         none.
-    temporal:    one flag a level: whether its convolutions look along the first axis,
-        () for all. Without, a level works on pictures, each on its own, a third of the
-        work; steps along the axis look along it in any case.
+    temporal:    for clips, one flag a level: whether its convolutions look along the
+        first axis, () for all. Without, a level works on pictures, each on its own,
+        with a third of the products; steps along the axis look along it in any case.
     """
 
     channels: int = 128

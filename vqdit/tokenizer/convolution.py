@@ -47,22 +47,28 @@ def convolve(
         strides=strides,
         padding=zeros,
         dtype=dtype,
-        kernel_init=_presents if borders[0] == "past" else lecun,
+        kernel_init=_present(strides[0]) if borders[0] == "past" else lecun,
         conv_general_dilated=_by_planes if len(borders) == 3 else None,
         name=name,
     )
     return conv(x)
 
 
-def _presents(key, shape, dtype=jnp.float32):
+def _present(stride):
     """A convolution over past and present that starts as one of the present alone.
 
     MAGVIT's inflation of an image's kernels (arXiv:2212.05199, section 3.1), with new
-    ones. Otherwise a stack of convolutions starts by mixing the frames, and a network
-    spends its first thousands of steps on taking them apart.
+    ones; a step in time starts with the mean of its frames. Otherwise a stack of
+    convolutions starts by mixing the frames, and a network spends its first thousands
+    of steps on taking them apart.
     """
-    kernel = jnp.zeros(shape, dtype)
-    return kernel.at[-1].set(lecun(key, shape[1:], dtype))
+
+    def init(key, shape, dtype=jnp.float32):
+        taps = min(stride, shape[0])
+        own = lecun(key, shape[1:], dtype) / taps
+        return jnp.zeros(shape, dtype).at[-taps:].set(own)
+
+    return init
 
 
 def _by_planes(x, kernel, strides, padding, **rest):

@@ -17,9 +17,10 @@ from vqdit.nn import sincos_positions
 from vqdit.tokenizer.convolution import divide
 from vqdit.tokenizer.vit import (
     embed,
-    patches_of,
+    factor_of,
     pieces,
     pixels,
+    sides_of,
     transformer,
     unbounded,
 )
@@ -45,7 +46,7 @@ class TiTokEncoder(nn.Module):
     @property
     def factor(self) -> int | tuple[int, ...]:
         """What the signal's sides must be multiples of."""
-        return self.patch
+        return factor_of(self)
 
     @property
     def context(self) -> tuple[int, int]:
@@ -54,12 +55,12 @@ class TiTokEncoder(nn.Module):
 
     def grid(self, shape: tuple[int, ...]) -> tuple[int]:
         """(tokens,). Raises ValueError for sides that are no multiples of the patch."""
-        divide(shape, patches_of(self, len(shape)))
+        divide(shape, sides_of(self, len(shape)))
         return (self.tokens,)
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *grid c"]) -> Float[Array, "b k out"]:
-        grid = divide(x.shape[1:-1], patches_of(self, x.ndim - 2))
+        grid = divide(x.shape[1:-1], sides_of(self, x.ndim - 2))
         x = embed(self, pieces(self, x), sincos_positions(grid, self.width))
         tokens = self.param("latent_tokens", normal, (self.tokens, self.width))
         tokens = jnp.broadcast_to(tokens.astype(x.dtype), (len(x), *tokens.shape))
@@ -86,7 +87,7 @@ class TiTokDecoder(nn.Module):
     @property
     def factor(self) -> int | tuple[int, ...]:
         """What the signal's sides must be multiples of."""
-        return self.patch
+        return factor_of(self)
 
     @property
     def context(self) -> tuple[int, int]:
@@ -95,7 +96,7 @@ class TiTokDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b k d"]) -> Float[Array, "b *size out"]:
-        grid = divide(self.size, patches_of(self, len(self.size)))
+        grid = divide(self.size, sides_of(self, len(self.size)))
         positions = self.param("latent_positions", normal, (x.shape[1], self.width))
         x = embed(self, x, positions)
         mask = self.param("mask_token", normal, (1, self.width))

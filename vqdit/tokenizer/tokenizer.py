@@ -37,7 +37,13 @@ class Tokenizer(nn.Module):
         if self.encoder.factor != self.decoder.factor:
             raise ValueError(
                 f"the encoder shrinks by {self.encoder.factor}, the decoder grows by "
-                f"{self.decoder.factor}; give both the same number of multipliers"
+                f"{self.decoder.factor}; give both the same patch or hop, and the same "
+                f"number of multipliers and strides"
+            )
+        if len({getattr(p, "causal", False) for p in (self.encoder, self.decoder)}) > 1:
+            raise ValueError(
+                "an encoder or a decoder with causal=True and the other without: write "
+                "it in both"
             )
         super().__post_init__()
 

@@ -23,9 +23,9 @@ class ViTEncoder(nn.Module):
     """(b, *grid, c) -> (b, *grid / patch, out), for any number of axes.
 
     patch:     side of a patch, along every axis, or one number an axis.
-    causal:    the first axis is time, and no latent sees what comes after its frames:
-        1 + t k frames become 1 + k, t the patch in time; the first frame alone is an
-        image.
+    causal:    for video, (frames, height, width): no latent sees what comes after its
+        frames. 1 + t k frames become 1 + k, t the patch in time, which one number
+        sets too; the first frame alone is an image.
     width, depth, heads, mlp_ratio: of the transformer; the paper's Small, and its Base
         with 768, 12 and 12.
     """
@@ -42,7 +42,7 @@ class ViTEncoder(nn.Module):
     @property
     def factor(self) -> int | tuple[int, ...]:
         """How much smaller the grid comes out; a tuple where the axes differ."""
-        return self.patch
+        return factor_of(self)
 
     @property
     def context(self) -> tuple[int, int]:
@@ -54,8 +54,9 @@ class ViTEncoder(nn.Module):
 
         Raises ValueError, naming the nearest sides that fit, if it has none.
         """
-        patches = patches_of(self, len(shape))
-        return divide_frames(shape, patches) if self.causal else divide(shape, patches)
+        if self.causal:
+            return divide_frames(shape, factor_of(self))
+        return divide(shape, sides_of(self, len(shape)))
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *grid c"]) -> Float[Array, "b *grid2 out"]:
@@ -80,7 +81,7 @@ class ViTDecoder(nn.Module):
     @property
     def factor(self) -> int | tuple[int, ...]:
         """How much larger the grid comes out; a tuple where the axes differ."""
-        return self.patch
+        return factor_of(self)
 
     @property
     def context(self) -> tuple[int, int]:
@@ -133,7 +134,7 @@ def transformer(owner: nn.Module, block: int = 0) -> Transformer:
 
 def pieces(owner: nn.Module, x: Float[Array, "b *grid c"]) -> Float[Array, "b n d"]:
     """A signal as a sequence of patches."""
-    patches = patches_of(owner, x.ndim - 2)
+    patches = sides_of(owner, x.ndim - 2)
     x = fold(x, _borders(owner, len(patches)), patches)
     return x.reshape(len(x), -1, x.shape[-1])
 
@@ -161,21 +162,33 @@ def pixels(
     owner: nn.Module, x: Float[Array, "b n d"], grid: tuple[int, ...]
 ) -> Float[Array, "b *grid2 out"]:
     """One patch a token, put back where it belongs."""
-    patches = patches_of(owner, len(grid))
+    patches = sides_of(owner, len(grid))
     # float32: the reconstruction meets the loss.
     x = head(owner, x, math.prod(patches) * owner.out, "float32").astype(jnp.float32)
     return unfold(x.reshape(len(x), *grid, -1), _borders(owner, len(grid)), patches)
 
 
-def patches_of(owner: nn.Module, axes: int) -> tuple[int, ...]:
-    """Sides of a patch, an axis each. Raises ValueError for another number of them."""
+def sides_of(owner: nn.Module, axes: int) -> tuple[int, ...]:
+    """Sides of a patch, an axis each.
+
+    Raises ValueError for another number of them, and for sides below 1.
+    """
     patch = (owner.patch,) * axes if isinstance(owner.patch, int) else owner.patch
-    if len(patch) != axes:
+    if len(patch) != axes or min(patch) < 1:
         raise ValueError(
             f"{type(owner).__name__}.patch={owner.patch}: a signal of {axes} axes; "
-            f"write one number for all, or {axes}"
+            f"write one number for all, or {axes}, each at least 1"
         )
     return patch
+
+
+def factor_of(owner: nn.Module) -> int | tuple[int, ...]:
+    """Of a grid of patches; of a causal one always three numbers."""
+    if getattr(owner, "causal", False):
+        return sides_of(owner, 3)
+    sides = (owner.patch,) if isinstance(owner.patch, int) else owner.patch
+    sides = sides_of(owner, len(sides))
+    return sides[0] if len(set(sides)) == 1 else sides
 
 
 def _borders(owner, axes):
@@ -186,7 +199,7 @@ def _borders(owner, axes):
 def unbounded(owner: nn.Module) -> tuple[int, int]:
     """Refuses to say how far an output sees."""
     raise ValueError(
-        f"{type(owner).__name__} cannot work in chunks: by attention every output "
-        f"depends on the whole signal; use WaveEncoder and WaveDecoder, or "
-        f"CausalEncoder and CausalDecoder"
+        f"{type(owner).__name__} cannot work in chunks: by attention an output depends "
+        f"on all of the signal, or on all that came before; use WaveEncoder and "
+        f"WaveDecoder, or CausalEncoder and CausalDecoder"
     )

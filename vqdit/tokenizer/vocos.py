@@ -30,7 +30,8 @@ class VocosEncoder(nn.Module):
         samples of its latent.
     width, depth, heads, mlp_ratio: of the transformer.
 
-    Raises ValueError unless window > hop and both are even or both odd.
+    Raises ValueError unless window >= 2 hop and both are even or both odd: where frames
+    hardly overlap, a window that falls to 0 at its ends cannot be divided out.
     """
 
     window: int = 256
@@ -43,7 +44,7 @@ class VocosEncoder(nn.Module):
     dtype: str = "float32"
 
     def __post_init__(self):
-        check_frames(self.window, self.hop)
+        _check(self)
         super().__post_init__()
 
     @property
@@ -72,7 +73,10 @@ class VocosEncoder(nn.Module):
 
 
 class VocosDecoder(nn.Module):
-    """(b, n, d) -> (b, n * hop, out), float32. Its fields are the encoder's."""
+    """(b, n, d) -> (b, n * hop, out), float32, for signals in [-1, 1].
+
+    Its fields are the encoder's.
+    """
 
     window: int = 256
     hop: int = 64
@@ -84,7 +88,7 @@ class VocosDecoder(nn.Module):
     dtype: str = "float32"
 
     def __post_init__(self):
-        check_frames(self.window, self.hop)
+        _check(self)
         super().__post_init__()
 
     @property
@@ -105,6 +109,15 @@ class VocosDecoder(nn.Module):
         # float32: a level is an exponential, and the reconstruction meets the loss.
         x = head(self, transformer(self)(x), 3 * bins * self.out, "float32")
         return synthesis(x.reshape(batch, n, self.out, 3, bins), self.window, self.hop)
+
+
+def _check(owner):
+    check_frames(owner.window, owner.hop)
+    if owner.window < 2 * owner.hop:
+        raise ValueError(
+            f"{type(owner).__name__}.window={owner.window}: write at least twice the "
+            f"hop, {2 * owner.hop}, so that every sample lies within two frames"
+        )
 
 
 def analysis(
