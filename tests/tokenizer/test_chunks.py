@@ -41,8 +41,21 @@ def video():
     return Tokenizer(encoder, CausalDecoder(**shape, out=2), None, dim=3)
 
 
-MODULES = {"wave": wave(False), "causal wave": wave(True), "video": video()}
-SIDES = {"wave": (), "causal wave": (), "video": (2, 2)}
+def folded():
+    """Time in a patch of two frames and in a step between levels, one of pictures."""
+    shape = {"channels": 4, "multipliers": (1, 1), "blocks": 0, "patch": (2, 1, 1)}
+    shape |= {"strides": ((2, 2, 2),), "temporal": (False, True)}
+    encoder = CausalEncoder(**shape, out=4)
+    return Tokenizer(encoder, CausalDecoder(**shape, out=2), None, dim=3)
+
+
+MODULES = {
+    "wave": wave(False),
+    "causal wave": wave(True),
+    "video": video(),
+    "folded video": folded(),
+}
+SIDES = {"wave": (), "causal wave": (), "video": (2, 2), "folded video": (2, 2)}
 
 
 def drawn(*shape):
@@ -53,7 +66,7 @@ def drawn(*shape):
 @functools.cache
 def variables(name):
     """Drawn at random, biases too: with none of them zero, padding shows."""
-    x = jnp.zeros((1, 13 if name == "video" else 12, *SIDES[name], 2))
+    x = jnp.zeros((1, 13 if "video" in name else 12, *SIDES[name], 2))
     shapes = jax.eval_shape(MODULES[name].init, KEY, x)
     state = {k: v for k, v in shapes.items() if k != "params"}
     state = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), state)
@@ -88,8 +101,8 @@ def quick_programs(monkeypatch):
 def test_pieces_make_the_whole(name, quick_programs):
     """To rounding, at both ends and at every seam; one program for all pieces."""
     module, held, sides = MODULES[name], variables(name), SIDES[name]
-    factor = module.factor if name != "video" else module.factor[0]
-    alone = name == "video"
+    alone = "video" in name
+    factor = module.factor[0] if alone else module.factor
     reach = sum(-(-side // factor) for side in module.encoder.context)
     back = sum(module.decoder.context)
     longest = factor * (max(reach, back) + 9) + alone

@@ -185,10 +185,12 @@ def test_causal_transformers_see_nothing_that_comes_later():
     np.testing.assert_allclose(decode(z[:, :1]), y[:, :1], atol=1e-5)
 
 
-@pytest.mark.parametrize("module", [vit(), titok()])
+@pytest.mark.parametrize("module", [vit(), titok(), CAUSAL])
 def test_the_gradient_reaches_every_parameter(module):
+    x = film() if module is CAUSAL else drawn()
     module = module.clone(quantizer=None, dim=2)
-    held, x = variables(module), drawn()
+    shapes = jax.eval_shape(module.init, KEY, x)
+    held = {"params": quick.parameters(shapes["params"])}
 
     def loss(params):
         y, _ = module.apply({**held, "params": params}, x)
