@@ -52,8 +52,7 @@ def family(
         "gradient": gradient,
         "gradient_entropy": gradient.clone(entropy=True),
         "gradient_orthogonal": gradient.clone(orthogonal=True),
-        # In few channels most logits, which are linear in them, are never the largest.
-        "gumbel": GumbelQuantizer(codes, 64, window=own.window),
+        "gumbel": GumbelQuantizer(codes, dim, window=own.window),
         "ibq": IBQ(
             codes,
             dim,
