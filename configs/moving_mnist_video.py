@@ -5,9 +5,9 @@ python -m train.stage_one --config=configs/moving_mnist_video.py \\
     --config.data.data_dir=DIR        # a TFDS data_dir with mnist prepared
 
 A causal tokenizer that starts as the frame-by-frame one of
-configs/moving_mnist_frames.py, trained before: the same codes of the same grid, bit for
-bit the same pictures, and kernels that may learn to look back. What a frame's code says
-is then not all that its picture is drawn from. `clip` has 16 frames, 2,560 bits.
+configs/moving_mnist_frames.py, trained before: the same codes of the same grid, the
+same pictures to rounding, and kernels that may learn to look back. What a frame's code
+says is then not all that its picture is drawn from. `clip` has 16 frames, 2,560 bits.
 
 Without --config.init it trains from nothing, and is behind: kernels that look back
 learn noise first.

@@ -9,6 +9,7 @@ import numpy as np
 
 from train.config import StageOne
 from train.errors import BadInput
+from train.log import say
 from train.opening import open_bundle
 from vqdit.codec import Codec
 from vqdit.tokenizer import PerFrame, Tokenizer
@@ -60,12 +61,12 @@ class Transfer:
         return flax.traverse_util.unflatten_dict(flat)
 
     def news(self, variables: dict[str, Any]) -> list[str]:
-        """Paths of the parameters that the bundle does not have."""
-        return [
+        """Paths of the parameters that the bundle does not have, in order."""
+        return sorted(
             "/".join(place[1:])
             for place in flax.traverse_util.flatten_dict(variables)
             if place[0] == "params" and _plain(place, self.model) not in self._held
-        ]
+        )
 
     def _fit(self, place, mine, leaf):
         if mine.shape == leaf.shape:
@@ -90,10 +91,16 @@ def waits_for_kmeans(experiment: StageOne) -> bool:
 
 
 def check_transfer(path: str, model: Tokenizer, x: jax.ShapeDtypeStruct) -> None:
-    """Raises BadInput as training from this bundle would, before anything is made."""
+    """Raises BadInput as training from this bundle would, before anything is made.
+
+    Says which parameters the bundle does not have.
+    """
     transfer = Transfer(path, model)
-    variables = jax.eval_shape(model.init, jax.random.key(0), x)
-    jax.eval_shape(transfer.into, dict(variables))
+    variables = dict(jax.eval_shape(model.init, jax.random.key(0), x))
+    jax.eval_shape(transfer.into, variables)
+    if news := transfer.news(variables):
+        more = f" and {len(news) - 3} more" if len(news) > 3 else ""
+        say(f"init: {path} lacks {', '.join(news[:3])}{more}; these start new")
 
 
 def _plain(place: tuple[str, ...], model: Tokenizer) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ def test_a_kernel_that_looks_both_ways_has_the_pictures_in_its_middle(pictures):
     assert not kernel[0].any() and not kernel[2].any()
 
 
-def test_what_the_bundle_lacks_starts_new(pictures):
+def test_what_the_bundle_lacks_starts_new_and_is_said(pictures, capsys):
     path, _ = pictures
     deeper = CAUSAL.clone(encoder=CAUSAL.encoder.clone(mid_attention=True))
     fresh = dict(deeper.init(jax.random.key(0), VIDEO))
@@ -100,6 +100,11 @@ def test_what_the_bundle_lacks_starts_new(pictures):
     assert news and all(name.startswith("encoder/mid_attention") for name in news)
     own = lambda tree: tree["params"]["encoder"]["mid_attention"]["query"]["kernel"]
     np.testing.assert_array_equal(own(mine), own(fresh))
+    check_transfer(str(path), CAUSAL, X)
+    assert "lacks" not in "".join(capsys.readouterr())
+    check_transfer(str(path), deeper, X)
+    found = "".join(capsys.readouterr())
+    assert f"lacks {news[0]}" in found and f"{len(news) - 3} more" in found
 
 
 def test_the_state_of_a_run_starts_with_the_weights_and_codes(pictures):

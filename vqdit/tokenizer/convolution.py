@@ -158,6 +158,16 @@ def divide(shape: Sequence[int], factor: int | tuple[int, ...]) -> tuple[int, ..
     return tuple(n // f for n, f in zip(shape, factors, strict=True))
 
 
+def divide_samples(shape: tuple[int, ...], factor: int) -> tuple[int]:
+    """The grid of a waveform, (l,) -> (l / factor,).
+
+    Raises ValueError, naming the lengths that fit.
+    """
+    if len(shape) != 1:
+        raise ValueError(f"a waveform has one axis, (samples,), not {shape}")
+    return divide(shape, factor)
+
+
 def divide_frames(
     shape: tuple[int, ...], factor: tuple[int, int, int]
 ) -> tuple[int, int, int]:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vqdit.nn import sincos_positions
-from vqdit.tokenizer.convolution import divide
+from vqdit.tokenizer.convolution import divide_samples
 from vqdit.tokenizer.spectral import check_frames, hann, istft, stft
 from vqdit.tokenizer.vit import embed, head, transformer, unbounded
 
@@ -60,9 +60,7 @@ class VocosEncoder(nn.Module):
     @nn.nowrap
     def grid(self, shape: tuple[int, ...]) -> tuple[int]:
         """(l,) -> (l / hop,). Raises ValueError, naming the lengths that fit."""
-        if len(shape) != 1:
-            raise ValueError(f"a waveform has one axis, (samples,), not {shape}")
-        return divide(shape, self.hop)
+        return divide_samples(shape, self.hop)
 
     @nn.compact
     def __call__(self, x: Float[Array, "b l c"]) -> Float[Array, "b n out"]:

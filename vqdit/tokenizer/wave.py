@@ -17,7 +17,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vqdit.tokenizer.convolution import divide
+from vqdit.tokenizer.convolution import divide_samples
 
 
 class WaveEncoder(nn.Module):
@@ -58,9 +58,7 @@ class WaveEncoder(nn.Module):
     @nn.nowrap
     def grid(self, shape: tuple[int, ...]) -> tuple[int]:
         """(l,) -> (l / factor,). Raises ValueError, naming the lengths that fit."""
-        if len(shape) != 1:
-            raise ValueError(f"a waveform has one axis, (samples,), not {shape}")
-        return divide(shape, self.factor)
+        return divide_samples(shape, self.factor)
 
     @nn.compact
     def __call__(self, x: Float[Array, "b l c"]) -> Float[Array, "b n out"]:
