@@ -9,6 +9,7 @@ import flax.linen as nn
 import pytest
 from flax.linen import Dense
 
+from vqdit import Continuous
 from vqdit.describe import build, describe
 
 PACKAGES = ("vqdit", "tests", __name__.partition(".")[0])
@@ -209,3 +210,9 @@ def test_a_damaged_description_is_refused_in_one_line(data, message):
         build([data], PACKAGES)
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith("0")  # where it is
+
+
+def test_a_class_that_moved_is_found_under_its_old_name():
+    fields = {"name": "x", "grid": [4], "channels": 2}
+    old = {"class": "vqdit.dit.Continuous", "fields": fields}
+    assert build(old) == Continuous("x", (4,), 2)

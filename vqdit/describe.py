@@ -24,6 +24,12 @@ from typing import Any
 
 import flax.linen as nn
 
+# Where a class was when files were written that name it, and where it is now.
+_MOVED = {
+    "vqdit.dit.Continuous": "vqdit.nn.streams.Continuous",
+    "vqdit.dit.Discrete": "vqdit.nn.streams.Discrete",
+}
+
 
 def field_names(owner: Any) -> tuple[str, ...]:
     """Names of the constructor's fields of a dataclass or module, or of its class.
@@ -148,7 +154,7 @@ def _find(path: Any, packages: tuple[str, ...], at: str) -> type:
     )
     if not isinstance(path, str):
         raise ValueError(refusal)
-    module, _, name = path.rpartition(".")
+    module, _, name = _MOVED.get(path, path).rpartition(".")
     parts = module.split(".")
     # Dunder modules are programs (`__main__`): importing one would run it.
     if parts[0] not in packages or not all(

@@ -6,10 +6,13 @@ from vqdit.nn.embedding import LabelEmbedding, TimeEmbedding, sincos_positions
 from vqdit.nn.fused import attend, gelu, norm_modulate
 from vqdit.nn.patching import patchify, unpatchify
 from vqdit.nn.rotary import rotary_table, rotate
+from vqdit.nn.streams import Continuous, Discrete
 
 __all__ = [
     "Attention",
     "Block",
+    "Continuous",
+    "Discrete",
     "LabelEmbedding",
     "TimeEmbedding",
     "attend",
