@@ -16,13 +16,12 @@ from train.command import parse
 from train.errors import BadInput, run
 from train.log import say
 from train.opening import open_bundle
-from vqdit.diffusion import DDIM, Ancestral, Confidence, Euler, Heun, Unmask
+from vqdit.diffusion import Solver
 from vqdit.generator import Generator
 from vqdit.tokenizer import to_uint8
 
 BATCH = 250  # drawn at once: one compilation, bounded memory
 PIXELS = ("image", "video")  # kinds that are 8-bit files to everybody else
-AnySolver = Euler | Heun | DDIM | Ancestral | Unmask | Confidence
 
 FLAGS = {
     "label": int,
@@ -31,7 +30,7 @@ FLAGS = {
     "interval": tuple[float, float],
     "steps": int,
     "shift": float,
-    "solver": AnySolver,
+    "solver": Solver,
     "seed": int,
     "first": int,
     "out": str,

@@ -30,7 +30,8 @@ from train.workdir import open_workdir
 from vqdit.bundle import refuse_mismatch, save
 from vqdit.codec import Codec, LatentContract
 from vqdit.describe import build as rebuild
-from vqdit.dit import Continuous, DiT
+from vqdit.diffusion import preconditioned
+from vqdit.dit import DiT
 from vqdit.generator import Generator, check_stream
 from vqdit.tokenizer import to_signal
 
@@ -59,14 +60,18 @@ def objective(model: DiT, processes, times, label_dropout: float):
             x[name], targets[name] = processes[name].corrupt(
                 batch["streams"][name], t[name], noise_key
             )
-        outputs = model.apply({"params": params}, x, t, label, train=True)
+        network = preconditioned(
+            lambda *seen: model.apply({"params": params}, *seen, train=True), processes
+        )
+        outputs = network(x, t, label)
         losses = {
-            name: processes[name].loss(outputs[name], targets[name], x[name], t[name])
+            name: processes[name]
+            .loss(outputs[name], targets[name], x[name], t[name])
+            .mean()
             for name in x
         }
-        loss = sum(losses.values()).mean()
-        metrics = {f"loss_{name}": value.mean() for name, value in losses.items()}
-        return loss, (stats, metrics)
+        metrics = {f"loss_{name}": value for name, value in losses.items()}
+        return sum(losses.values()), (stats, metrics)
 
     return compute
 
@@ -95,12 +100,7 @@ def build(experiment: StageTwo):
 
 def example(model: DiT, batch: int):
     """Arguments of the model's call: zeros of its shapes."""
-    streams = {
-        s.name: jnp.zeros(
-            (batch, *s.shape), jnp.float32 if isinstance(s, Continuous) else jnp.int32
-        )
-        for s in model.streams
-    }
+    streams = {s.name: jnp.zeros((batch, *s.shape), s.dtype) for s in model.streams}
     times = {s.name: jnp.zeros(batch) for s in model.streams}
     label = jnp.zeros(batch, jnp.int32) if model.classes else None
     return streams, times, label
@@ -167,8 +167,7 @@ def open_cache(experiment: StageTwo, codecs: dict[str, Codec]) -> LatentCache:
 
 
 def _field(experiment: StageTwo, name: str) -> str:
-    stream = next(s for s in experiment.model.streams if s.name == name)
-    return "latents" if isinstance(stream, Continuous) else "codes"
+    return experiment.processes[name].kind
 
 
 def stream_batches(
@@ -192,10 +191,8 @@ def stream_batches(
         x = to_signal(batch[experiment.data.kind])
         streams = {}
         for name, codec in codecs.items():
-            if _field(experiment, name) == "latents":
-                streams[name] = codec.apply("latents", variables[name], x)
-            else:
-                streams[name] = codec.apply("quantized", variables[name], x).codes
+            field = _field(experiment, name)
+            streams[name] = codec.apply(field, variables[name], x)
         return {"streams": streams, "label": batch["label"]}
 
     encode = jax.jit(encode, out_shardings=sharding)

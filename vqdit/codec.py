@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +50,21 @@ class LatentContract:
     def __post_init__(self):
         if not self.code_grid:
             object.__setattr__(self, "code_grid", self.grid)
+
+    def stream(self, kind: Literal["latents", "codes"]) -> dict[str, Any]:
+        """Fields of the stream that holds its latents, or its codes.
+
+        Raises ValueError for codes of books of different sizes, and of none.
+        """
+        if kind == "latents":
+            return {"grid": self.grid, "channels": self.channels}
+        if len(set(self.codes)) != 1:
+            raise ValueError(
+                f"the tokenizer's books have {self.codes} codes: a stream of codes "
+                f"needs books of one size"
+            )
+        books = len(self.codes)
+        return {"grid": self.code_grid, "vocab": self.codes[0], "books": books}
 
     @property
     def bits(self) -> float:
@@ -193,6 +208,9 @@ def _function(module, contract, name):
     def latents(variables, x):
         return (module.apply(variables, x, method="latents") - mean) / std
 
+    def codes(variables, x):
+        return quantized(variables, x).codes
+
     limits = _limits(contract)
 
     def decode(variables, q):
@@ -209,7 +227,9 @@ def _function(module, contract, name):
     functions = {
         "quantized": quantized,
         "latents": latents,
+        "codes": codes,
         "decode": decode,
+        "decode_codes": decode,
         "decode_latents": decode_latents,
     }
     return functions[name]

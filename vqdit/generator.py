@@ -10,8 +10,8 @@ from jaxtyping import Array, Int, Key
 
 from vqdit import diffusion
 from vqdit.codec import Codec
-from vqdit.diffusion import Gaussian, Masking, Process, Solver
-from vqdit.dit import Continuous, DiT
+from vqdit.diffusion import Process, Solver
+from vqdit.dit import DiT
 
 
 class Generator:
@@ -34,7 +34,9 @@ class Generator:
         self.params = jax.tree.map(jnp.asarray, params)
         self.tokenizers, self.class_names = dict(tokenizers), tuple(class_names)
         for stream in module.streams:
-            check_stream(stream, self.processes, self.tokenizers)
+            self.processes[stream.name] = check_stream(
+                stream, self.processes, self.tokenizers
+            )
 
     def sampler(
         self,
@@ -54,7 +56,7 @@ class Generator:
         guidance: scale, 1 means none; None builds a cheaper sampler that cannot guide.
         interval: times [low, high] in which the scale applies.
         want:     streams to draw (default all); the others must be `given` as signals.
-        shift:    see `diffusion.time_grid`.
+        shift:    see `diffusion.Steps`.
         trajectory: also return, under NAME_path, x_t at every time, undecoded.
         decode:   return signals; else the streams themselves.
 
@@ -71,10 +73,15 @@ class Generator:
             raise ValueError(
                 f"solvers for {sorted(solver)}: the streams drawn are {want}"
             )
-        solvers = {name: _solver(self.processes[name], solver, name) for name in want}
+        by_name = solver if isinstance(solver, Mapping) else dict.fromkeys(want, solver)
+        solvers = {
+            name: diffusion.choose(self.processes[name], by_name.get(name), name)
+            for name in want
+        }
         shapes = {s.name: s.shape for s in self.module.streams if s.name in want}
+        # Streams that are drawn together walk together.
         start = min(self.processes[name].start for name in want)
-        times = diffusion.time_grid(steps, start, shift)
+        times = diffusion.Steps(steps, shift)(None, start)
         given_names = tuple(name for name in names if name not in want)
         classes, can_guide = self.module.classes, guidance is not None
         if not can_guide and tuple(interval) != (0.0, 1.0):
@@ -92,8 +99,10 @@ class Generator:
             keys = diffusion.example_keys(key, ids)
             streams = {name: self._encode(name, codecs, x) for name, x in given.items()}
 
-            def network(x, t, y):
-                return self.module.apply({"params": params}, x, t, y)
+            network = diffusion.preconditioned(
+                lambda *seen: self.module.apply({"params": params}, *seen),
+                self.processes,
+            )
 
             if can_guide:
                 lengths = {n: x.shape[1:] for n, x in streams.items()}
@@ -196,78 +205,35 @@ class Generator:
         codec = self.tokenizers.get(name)
         if codec is None:
             return x
-        if isinstance(self.processes[name], Gaussian):
-            return codec.apply("latents", codecs[name], x)
-        return codec.apply("quantized", codecs[name], x).codes
+        return codec.apply(self.processes[name].kind, codecs[name], x)
 
     def _decode(self, name, codecs, x):
         codec = self.tokenizers.get(name)
         if codec is None:
             return x
-        what = "decode"
-        if isinstance(self.processes[name], Gaussian):
-            what = "decode_latents"
-        return codec.apply(what, codecs[name], x)
+        return codec.apply(f"decode_{self.processes[name].kind}", codecs[name], x)
 
 
-def check_stream(stream, processes: Mapping, tokenizers: Mapping) -> None:
-    """Raises ValueError when a stream, its process and its tokenizer do not fit."""
+def check_stream(stream, processes: Mapping, tokenizers: Mapping) -> Process:
+    """The stream's process, fit for it (see `Process.fit`).
+
+    Raises ValueError when a stream, its process and its tokenizer do not fit.
+    """
     name = stream.name
     process = processes.get(name)
     if process is None:
         raise ValueError(
             f"stream {name!r} has no process; the processes are {sorted(processes)}"
         )
-    if isinstance(stream, Continuous) != isinstance(process, Gaussian):
-        raise ValueError(
-            f"stream {name!r} is {type(stream).__name__} but its process is "
-            f"{type(process).__name__}: Continuous goes with Gaussian, Discrete with "
-            f"Masking"
-        )
-    if isinstance(process, Gaussian) and process.outputs != stream.outputs:
-        raise ValueError(
-            f"stream {name!r}: its process reads outputs={process.outputs} values a "
-            f"channel; the stream says outputs={stream.outputs}"
-        )
-    if isinstance(process, Masking) and process.vocab != stream.vocab:
-        raise ValueError(
-            f"stream {name!r}: Masking.vocab {process.vocab} is not the stream's "
-            f"vocab {stream.vocab}"
-        )
+    process = process.fit(stream)
     if name not in tokenizers:
-        return
+        return process
     contract = tokenizers[name].contract
-    if isinstance(stream, Continuous):
-        mine, theirs = (
-            (stream.grid, stream.channels),
-            (contract.grid, contract.channels),
-        )
-        what = "grid and channels"
-    else:
-        mine = (stream.grid, (stream.vocab,) * stream.books)
-        theirs = (contract.code_grid, contract.codes)
-        what = "grid and codes a book"
-    if mine != theirs:
-        raise ValueError(
-            f"the tokenizer does not fit stream {name!r}: {what} are {theirs} in the "
-            f"tokenizer, {mine} in the model; write the tokenizer's in the model"
-        )
-
-
-def _solver(process, solver, name):
-    if isinstance(solver, Mapping):
-        solver = solver.get(name)
-    if solver is None:
-        return (
-            diffusion.Euler() if isinstance(process, Gaussian) else diffusion.Unmask()
-        )
-    if isinstance(solver, type) or not isinstance(solver, Solver):
-        raise ValueError(
-            f"stream {name!r}: {solver!r} is no solver; write a value, as Heun()"
-        )
-    if not isinstance(process, solver.kind):
-        raise ValueError(
-            f"stream {name!r}: {type(solver).__name__} is a solver for "
-            f"{solver.kind.__name__}, the stream's process is {type(process).__name__}"
-        )
-    return solver
+    for field, theirs in contract.stream(process.kind).items():
+        mine = getattr(stream, field)
+        if mine != theirs:
+            raise ValueError(
+                f"the tokenizer does not fit stream {name!r}: its {field} is {theirs}, "
+                f"the model's is {mine}; write the tokenizer's in the model"
+            )
+    return process

@@ -62,6 +62,17 @@ def plain(network: Callable, label: Array | None) -> Predictor:
     return lambda streams, times: network(streams, times, label)
 
 
+def preconditioned(network: Callable, processes: dict) -> Callable:
+    """The network behind its processes' `inputs`: asked for x_t, shown those."""
+
+    def ask(streams, times, *others, **fields):
+        seen = {n: processes[n].inputs(x, times[n]) for n, x in streams.items()}
+        x, t = ({n: pair[i] for n, pair in seen.items()} for i in (0, 1))
+        return network(x, t, *others, **fields)
+
+    return ask
+
+
 def broadcast(t: Float[Array, ""], streams: dict[str, jax.Array]) -> Array:
     """One time for a whole batch."""
     batch = next(iter(streams.values())).shape[0]
