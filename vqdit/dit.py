@@ -18,9 +18,9 @@ from vqdit.nn import block as blocks
 from vqdit.nn import embedding, rotary
 from vqdit.nn.fused import norm_modulate
 from vqdit.nn.patching import patchify, unpatchify
-from vqdit.nn.streams import Continuous, Discrete, Stream
+from vqdit.nn.streams import Continuous, Discrete, Stream  # noqa: F401
 
-__all__ = ["Continuous", "DiT", "Discrete", "Stream"]
+__all__ = ["DiT"]
 
 xavier = nn.initializers.xavier_uniform()
 zeros = nn.initializers.zeros_init()

@@ -14,9 +14,6 @@ from jaxtyping import Array
 from vqdit.diffusion.process import Kind, Process
 from vqdit.diffusion.schedules import Cosine, Schedule
 
-# The weight of a replaced code grows like 1/t: below this time it is held.
-T_MIN = 1e-3
-
 
 @dataclasses.dataclass(frozen=True)
 class Replacement(Process):
@@ -26,6 +23,8 @@ class Replacement(Process):
     schedule: Schedule = Cosine()
 
     kind: ClassVar[Kind] = "codes"
+    # The weight of a replaced code grows like 1/t: below this time it is held.
+    hold: ClassVar[float] = 1e-3
 
     def __post_init__(self):
         name = type(self).__name__
@@ -50,11 +49,11 @@ class Replacement(Process):
     def _rate(self, t: Array) -> tuple[Array, Array]:
         """(sigma(t), sigma'(t)), with sigma' such that a bound keeps its value.
 
-        Below T_MIN both are those of T_MIN, where codes fall with the smaller sigma(t):
-        of sigma ~ t^p that would leave p / (p + 1) of what is due, so sigma' is larger
-        by (p + 1) / p there.
+        Below `hold` both are those at `hold`, while codes fall with the smaller
+        sigma(t): of sigma ~ t^p that would leave p / (p + 1) of what is due, so sigma'
+        is larger by (p + 1) / p there.
         """
-        held = jnp.maximum(t, T_MIN)
+        held = jnp.maximum(t, self.hold)
         sigma, slope = jax.jvp(self.schedule.sigma, (held,), (jnp.ones_like(held),))
         power = held * slope / sigma
-        return sigma, jnp.where(t < T_MIN, slope * (power + 1) / power, slope)
+        return sigma, jnp.where(t < self.hold, slope * (power + 1) / power, slope)

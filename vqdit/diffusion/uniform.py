@@ -1,6 +1,7 @@
 """Uniform-state diffusion: a code is kept, or replaced by one drawn at random."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,9 @@ class UniformState(Replacement):
     place is evidence beside that: then the reverse rates are those of the data
     (arXiv:2310.16834), and the bound below is tight.
     """
+
+    # Codes in their place pay too, and too much by sigma(hold) below it.
+    hold: ClassVar[float] = 1e-4
 
     def prior(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Array:
         """Every code at random."""
