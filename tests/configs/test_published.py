@@ -12,10 +12,10 @@ import pytest
 
 from configs.imagenet import F8, F16, tokenizer
 from tests import quick
-from train import stage_one, stage_two
 from train.config import Experiment, Mesh, StageOne, StageTwo
 from train.config.paths import diff
 from train.config.validate import validate
+from train.objectives import start, streams
 from train.runtime.sharding import (
     DIT_RULES,
     TOKENIZER_RULES,
@@ -72,8 +72,10 @@ def count(tree) -> int:
 def parameters(name):
     """Shapes of the parameters."""
     chosen = experiment(name)
-    stage = stage_one if isinstance(chosen, StageOne) else stage_two
-    init, _ = stage.build(chosen)
+    if isinstance(chosen, StageOne):
+        init, _ = start.build(chosen, start.open_start(chosen))
+    else:
+        init, _ = streams.build(chosen)
     return jax.eval_shape(init).params
 
 
