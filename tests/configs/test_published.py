@@ -68,14 +68,18 @@ def count(tree) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
+def built(chosen):
+    """(init, step) as the programs make them."""
+    if isinstance(chosen, StageOne):
+        return start.build(chosen, start.open_start(chosen))
+    return streams.build(chosen)
+
+
 @functools.cache
 def parameters(name):
     """Shapes of the parameters."""
     chosen = experiment(name)
-    if isinstance(chosen, StageOne):
-        init, _ = start.build(chosen, start.open_start(chosen))
-    else:
-        init, _ = streams.build(chosen)
+    init, _ = built(chosen)
     return jax.eval_shape(init).params
 
 
@@ -214,13 +218,13 @@ def test_a_step_at_reduced_size_is_finite(name):
     validate(chosen, len(devices), tokenizers=False)
     draw = np.random.default_rng(0)
     if isinstance(chosen, StageTwo):
-        stage, rules = stage_two, DIT_RULES
+        rules = DIT_RULES
         latents = draw.normal(size=(4, 8, 8, 4)).astype(np.float32)
         batch = {"streams": {"image": latents}, "label": np.arange(4, dtype=np.int32)}
     else:
-        stage, rules = stage_one, TOKENIZER_RULES
+        rules = TOKENIZER_RULES
         batch = {"image": draw.integers(0, 256, (4, 4, 4, 3), np.uint8)}
-    init, step = stage.build(chosen)
+    init, step = built(chosen)
     mesh = make_mesh(Mesh(), devices)
     shapes = jax.eval_shape(init)
     layout = state_sharding(shapes, rules, mesh)
