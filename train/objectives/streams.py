@@ -12,50 +12,13 @@ from train.objectives.bundles import examples_for, open_bundle
 from train.pipeline import LatentCache, batches
 from train.runtime.optim import learning_rate, make
 from train.runtime.step import TrainState, init_state, make_step
-from vqdit.diffusion import preconditioned
+from vqdit.diffusion.objectives import Denoising
 from vqdit.dit import DiT
 from vqdit.signal import to_signal
 from vqdit.trained.codec import Codec
 from vqdit.trained.contract import LatentContract, refuse_mismatch
 from vqdit.trained.generator import Generator, check_stream
 from vqdit.values import build as rebuild
-
-
-def objective(model: DiT, processes, times, label_dropout: float):
-    """The processes' losses, summed over the streams of batch, each at its own time.
-
-    batch: {"streams": {name: latents or codes}, "label": (b,) int, -1 for none}.
-    """
-
-    def compute(params, stats, batch, key):
-        label_key, *stream_keys = jax.random.split(key, 1 + len(model.streams))
-        label = batch["label"]
-        n = label.shape[0]
-        absent = (label < 0) | jax.random.bernoulli(label_key, label_dropout, (n,))
-        label = jnp.where(absent, model.classes, label) if model.classes else None
-
-        x, t, targets = {}, {}, {}
-        for stream, stream_key in zip(model.streams, stream_keys, strict=True):
-            name = stream.name
-            time_key, noise_key = jax.random.split(stream_key)
-            t[name] = times[name](time_key, n)
-            x[name], targets[name] = processes[name].corrupt(
-                batch["streams"][name], t[name], noise_key
-            )
-        network = preconditioned(
-            lambda *seen: model.apply({"params": params}, *seen, train=True), processes
-        )
-        outputs = network(x, t, label)
-        losses = {
-            name: processes[name]
-            .loss(outputs[name], targets[name], x[name], t[name])
-            .mean()
-            for name in x
-        }
-        metrics = {f"loss_{name}": value for name, value in losses.items()}
-        return sum(losses.values()), (stats, metrics)
-
-    return compute
 
 
 def build(experiment: StageTwo):
@@ -69,7 +32,7 @@ def build(experiment: StageTwo):
         return init_state(state_key, dict(variables), tx)
 
     step = make_step(
-        objective(
+        Denoising(
             model, experiment.processes, experiment.times, experiment.label_dropout
         ),
         tx,
