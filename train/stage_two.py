@@ -52,13 +52,14 @@ def train(experiment: StageTwo, workdir: Path, prepared=None) -> Generator:
 
         def draw(step, state):
             if "draw" not in drawn:
-                drawn["generator"] = generator(experiment, codecs, state.ema)
-                drawn["draw"] = drawn["generator"].sampler(steps=STEPS)
-            drawn["generator"].params = state.ema
+                model = generator(experiment, codecs, state.ema)
+                drawn["draw"] = model.sampler(steps=STEPS)
             rows = max(min(classes, 10), 1)
             label = np.repeat(np.arange(rows), SHOWN) if classes else None
             key = jax.random.key(experiment.run.seed)
-            x = drawn["draw"](key, jnp.arange(rows * SHOWN), label=label)
+            x = drawn["draw"](
+                key, jnp.arange(rows * SHOWN), label=label, params=state.ema
+            )
             for name in codecs:
                 kind = codecs[name].contract.kind
                 picture = pictures.sheet(kind, np.asarray(x[name]), SHOWN)

@@ -159,19 +159,19 @@ def test_signals_become_what_the_stream_models(joint):
     """Latents by the contract's mean and std for a Gaussian, codes for masks."""
     codec = joint.tokenizers["image"]
     coded = toys.generator([CODES], {"image": Masking(9)}, {"image": codec})
-    codecs = {"image": codec.variables}
+    variables = coded.variables
 
     @jax.jit
-    def run(codecs, x):
-        latents, codes = (m._encode("image", codecs, x) for m in (joint, coded))
-        z = codec.module.apply(codecs["image"], x, method="encode")
+    def run(variables, x):
+        latents, codes = (m.encode("image", variables, x) for m in (joint, coded))
+        z = codec.module.apply(variables["tokenizers"]["image"], x, method="encode")
         signals = (
-            joint._decode("image", codecs, latents),
-            coded._decode("image", codecs, codes),
+            joint.decode("image", variables, latents),
+            coded.decode("image", variables, codes),
         )
         return z, latents, codes, signals
 
-    z, latents, codes, (first, second) = run(codecs, IMAGE)
+    z, latents, codes, (first, second) = run(variables, IMAGE)
     mean, std = codec.contract.mean, codec.contract.std
     np.testing.assert_allclose(latents * jnp.array(std) + jnp.array(mean), z, atol=1e-5)
     assert codes.shape == (8, 2, 2, 1) and codes.dtype == jnp.int32

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from vqdit.diffusion.guidance import Predictor, broadcast
+from vqdit.diffusion.process import against
 
 
 def example_keys(key: Key[Array, ""], ids: Int[Array, "b"]) -> Key[Array, "b"]:
@@ -37,12 +38,15 @@ def sample(
     given: Mapping[str, Array] | None = None,
     trajectory: bool = False,
     noise: Mapping[str, Array] | None = None,
+    fixed: Mapping[str, tuple[Array, Array]] | None = None,
 ) -> dict[str, Array] | tuple[dict[str, Array], dict[str, Array]]:
     """Draws the streams in `shapes`, given those in `given` at t = 0.
 
     times run from near 1 down to 0, for all streams or for each its own, equally many.
-    noise: streams at their first time; the others start from their prior. Sample i is a
-    function of keys[i] (and its condition) alone: batch size, order and mesh do not
+    noise: streams at their first time; the others start from their prior.
+    fixed: drawn stream -> (data, (b, *grid) mask): where the mask is 1 the stream is
+    the data, corrupted anew to every time (arXiv:2011.13456, appendix I.2). Sample i is
+    a function of keys[i] (and its condition) alone: batch size, order and mesh do not
     matter. With `trajectory` also returns every x_t, name -> (steps + 1, b, ...).
     """
     given = dict(given or {})
@@ -51,6 +55,7 @@ def sample(
     times = {name: jnp.asarray(times[name]) for name in shapes}
     (steps,) = {len(t) - 1 for t in times.values()}
     stages = max(solvers[name].stages for name in shapes)
+    fixed, words = dict(fixed or {}), (stages + 1) * steps
 
     def ask(x, now):
         clean = {name: broadcast(jnp.float32(0), x) for name in given}
@@ -84,6 +89,19 @@ def sample(
             return s
         return solvers[name].time(stage, processes[name], t, s)
 
+    def hold(name, x, i):
+        """x with what is fixed as it is at time i."""
+        if name not in fixed:
+            return x
+        data, mask = fixed[name]
+        corrupt = lambda x0, key: processes[name].corrupt(
+            x0[None], times[name][i][None], _named(key, name, 1 + i + words)
+        )[0][0]
+        held = jax.vmap(corrupt)(data, keys)
+        # A schedule may leave some noise at its end.
+        held = jnp.where(times[name][i] == 0, data.astype(held.dtype), held)
+        return jnp.where(against(mask, x) > 0, held.astype(x.dtype), x)
+
     def body(carry, i):
         x, memory = carry
         x = x_t = {name: begin(name, x[name], memory[name], i) for name in x}
@@ -95,11 +113,13 @@ def sample(
                     x[name], memory[name] = step(
                         name, stage, outputs[name], x_t[name], x[name], memory[name], i
                     )
+        x = {name: hold(name, v, i + 1) for name, v in x.items()}
         return (x, memory), (x if trajectory else None)
 
     first = dict(noise or {})
     drawn = {name: shape for name, shape in shapes.items() if name not in first}
     start = {**priors(processes, drawn, keys), **first}
+    start = {name: hold(name, x, 0) for name, x in start.items()}
     memory = {name: jax.vmap(solvers[name].memory)(x) for name, x in start.items()}
     (x, _), path = jax.lax.scan(body, (start, memory), jnp.arange(steps))
     if not trajectory:
