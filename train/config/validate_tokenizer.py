@@ -23,12 +23,12 @@ def check_stage_one(experiment: StageOne) -> None:
             f"{data.kind} is marked in the signal and not behind a front end; write "
             f"model.front=None"
         )
-    if isinstance(data, Images) and isinstance(model.factor, int):
-        if data.size % model.factor:
-            size = round_up(data.size, model.factor)
+    if isinstance(data, Images):
+        factor = math.lcm(*model.factor)
+        if data.size % factor:
             raise BadInput(
                 f"data.size={data.size} is no multiple of the tokenizer's factor "
-                f"{model.factor}; write data.size={size} or fewer "
+                f"{factor}; write data.size={round_up(data.size, factor)} or fewer "
                 "multipliers in model.encoder and model.decoder"
             )
     with blame(f"data, {data.kind} of {data.shape}"):

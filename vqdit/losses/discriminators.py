@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from vqdit.nn.group_norm import GroupNorm
 from vqdit.signal.spectra import hann, stft
 
 
@@ -63,7 +64,7 @@ class PatchDiscriminator(nn.Module):
             x = conv(x)
             if i:
                 groups = 32 if width % 32 == 0 else 1
-                x = nn.GroupNorm(groups, dtype=self.dtype, name=f"norm_{i}")(x)
+                x = GroupNorm(groups, dtype=self.dtype, name=f"norm_{i}")(x)
             x = nn.leaky_relu(x, 0.2)
             features.append(x)
         out = _conv(1, (4,) * self.dims, 1, "float32", "conv_out")
