@@ -19,6 +19,7 @@ def usage_entropy(
     codewords: Float[Array, "k d"],
     scale: Float[Array, ""],
     temperature: float,
+    scores: int | None = None,
 ) -> Float[Array, ""]:
     """sum p log p of the batch's code distribution: -log k when all are used alike.
 
@@ -35,7 +36,7 @@ def usage_entropy(
         dots = jnp.matmul(z, codewords.T, precision="highest")
         return None, jax.nn.softmax((dots - half) * sharpness).sum(0)
 
-    _, total = by_rows(assign, codewords.shape[0], z)
+    _, total = by_rows(assign, codewords.shape[0], z, scores=scores)
     return plogp(total / z.shape[0])
 
 

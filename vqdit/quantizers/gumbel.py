@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from vqdit.quantizers.book import Book, Part
-from vqdit.quantizers.search import best, by_rows, highest
+from vqdit.quantizers.book import Book, Part, check_search
+from vqdit.quantizers.search import Adding, best, by_rows, highest, take
 
 
 class GumbelQuantizer(Book):
@@ -25,6 +25,8 @@ class GumbelQuantizer(Book):
         keeps it.
 
     y is made for a few vectors at a time, and again for the gradient.
+
+    scores, adding: of `NearestBook`.
     """
 
     num_codes: int
@@ -34,6 +36,8 @@ class GumbelQuantizer(Book):
     least: float = 0.0625
     decay_steps: int = 0
     window: int = 65_536
+    scores: int | None = None
+    adding: Adding | None = None
 
     estimator = "straight_through"  # never asked: `passes` is False
 
@@ -49,6 +53,7 @@ class GumbelQuantizer(Book):
                 f"of at least 0, not {self.temperature}, {self.least} and "
                 f"{self.decay_steps}"
             )
+        check_search(self)
         super().__post_init__()
 
     @property
@@ -67,11 +72,11 @@ class GumbelQuantizer(Book):
     def search(self, u: Float[Array, "n d"]) -> Int[Array, "n"]:
         """Indices of the largest logits."""
         kernel, bias = self._linear()
-        return best(u, kernel.T, bias)
+        return best(u, kernel.T, bias, self.scores)
 
     def look_up(self, index: Int[Array, "*b"]) -> Float[Array, "*b d"]:
         """Codewords."""
-        return jnp.asarray(self.table)[index]
+        return take(jnp.asarray(self.table), index, self.adding, self.scores)
 
     def quantize(self, u: Float[Array, "n d"], *, train: bool, key: Any) -> Part:
         """Vectors to their codes, sampled in training, for which it needs `key`."""
@@ -95,11 +100,12 @@ class GumbelQuantizer(Book):
             index = highest(logits)[1]
             if self.hard or not drawn:
                 slope = jnp.matmul(y - jax.lax.stop_gradient(y), e, precision="highest")
-                return (e[index] + slope, index), kl
+                q = take(e, index, self.adding, self.scores)
+                return (q + slope, index), kl
             return (jnp.matmul(y, e, precision="highest"), index), kl
 
         rows = jnp.arange(u.shape[0])
-        (out, index), kl = by_rows(soft, self.num_codes, u, rows)
+        (out, index), kl = by_rows(soft, self.num_codes, u, rows, scores=self.scores)
         if not drawn:
             index = self.search(u)
         metrics = self.observe(u, index, train=train, key=key)

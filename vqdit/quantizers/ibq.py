@@ -11,7 +11,7 @@ from vqdit.quantizers.entropy import plogp
 from vqdit.quantizers.health import Revive
 from vqdit.quantizers.nearest import Start
 from vqdit.quantizers.quantized import mean_square
-from vqdit.quantizers.search import best, by_rows
+from vqdit.quantizers.search import best, by_rows, take
 from vqdit.quantizers.vq import ParameterBook, orthogonality
 
 By = Literal["product", "distance"]
@@ -70,7 +70,7 @@ class IBQ(ParameterBook):
     def search(self, u: Float[Array, "n d"]) -> Int[Array, "n"]:
         """Indices of the largest products, or of the smallest distances."""
         e = jax.lax.stop_gradient(self.codewords())
-        return best(u, e, self._bias(e))
+        return best(u, e, self._bias(e), self.scores)
 
     def _bias(self, e):
         if self.by == "product":
@@ -81,7 +81,7 @@ class IBQ(ParameterBook):
         """Projected vectors to their codes; while not ready, at no loss."""
         index = self.search(jax.lax.stop_gradient(u))
         e = self.codewords()
-        q = e[index]
+        q = take(e, index, self.adding, self.scores)
 
         def soft(u):
             logits = jnp.matmul(u, e.T, precision="highest") + self._bias(e)
@@ -92,7 +92,7 @@ class IBQ(ParameterBook):
             return jnp.matmul(p - held, e, precision="highest"), sums
 
         # Zero, with the gradient of p.
-        slope, sums = by_rows(soft, self.num_codes, u)
+        slope, sums = by_rows(soft, self.num_codes, u, scores=self.scores)
         out = q + slope
         losses = {
             "commit": mean_square(u, jax.lax.stop_gradient(q)),
