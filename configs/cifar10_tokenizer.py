@@ -20,13 +20,9 @@ from train.config import (
     Weights,
 )
 from train.data import Images
+from vqdit.losses import PatchDiscriminator
 from vqdit.quantizers import FSQ, EMAVectorQuantizer, VectorQuantizer
-from vqdit.tokenizer import (
-    ConvDecoder,
-    ConvEncoder,
-    PatchDiscriminator,
-    Tokenizer,
-)
+from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
 
 CONFIG = StageOne(
     name="cifar10_tokenizer",

@@ -18,8 +18,15 @@ of 4.5e-6 x batch; data, batch and length are choices.
 import dataclasses
 
 from configs.imagenet import RANDOM, tokenizer
-from train.config import AdamW, Adversarial, Optimizer, Run, StageOne, Weights
-from vqdit.tokenizer import PatchDiscriminator
+from train.config import (
+    AdamW,
+    Adversarial,
+    Optimizer,
+    Run,
+    StageOne,
+    Weights,
+)
+from vqdit.losses import PatchDiscriminator
 
 BATCH = 96
 # The published weight of 1e-6 is against an error summed over the picture; here it is

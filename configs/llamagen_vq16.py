@@ -17,9 +17,16 @@ its Adam; so none here.
 import dataclasses
 
 from configs.imagenet import F16, RANDOM, tokenizer
-from train.config import AdamW, Adversarial, Optimizer, Run, StageOne, Weights
+from train.config import (
+    AdamW,
+    Adversarial,
+    Optimizer,
+    Run,
+    StageOne,
+    Weights,
+)
+from vqdit.losses import PatchDiscriminator
 from vqdit.quantizers import EMAVectorQuantizer, VectorQuantizer
-from vqdit.tokenizer import PatchDiscriminator
 
 QUANTIZER = VectorQuantizer(16_384, 8, cosine=True, revive="none")
 

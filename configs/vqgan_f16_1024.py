@@ -16,9 +16,16 @@ is a choice.
 import dataclasses
 
 from configs.imagenet import F16, RANDOM, tokenizer
-from train.config import AdamW, Adversarial, Optimizer, Run, StageOne, Weights
+from train.config import (
+    AdamW,
+    Adversarial,
+    Optimizer,
+    Run,
+    StageOne,
+    Weights,
+)
+from vqdit.losses import PatchDiscriminator
 from vqdit.quantizers import FSQ, EMAVectorQuantizer, VectorQuantizer
-from vqdit.tokenizer import PatchDiscriminator
 
 BATCH = 96
 

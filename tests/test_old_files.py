@@ -18,7 +18,7 @@ from PIL import Image
 import vqdit
 from tests.fixtures.machine import machine
 from train import decompress, evaluate, stage_one, stage_two
-from vqdit.bundle import fingerprint
+from vqdit.trained.contract import fingerprint
 
 # What may differ, and by how much: of codes the share that are others, of all else the
 # difference's norm over the norm. 0 is bit for bit. Arithmetic that is changed on

@@ -20,7 +20,7 @@ from vqdit import (
     Masking,
     Tokenizer,
 )
-from vqdit.bundle import contract_of
+from vqdit.trained.contract import contract_of
 
 
 def drawn(module, *inputs, scale=0.3, **fields):

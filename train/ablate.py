@@ -22,24 +22,26 @@ import jax
 import numpy as np
 
 from train import stage_one, stage_two
-from train.classifier import train_judge
-from train.command import parse
 from train.config import Optimizer, Run, StageOne, StageTwo, variants
+from train.config.command import parse
+from train.config.expression import near
+from train.config.paths import diff
+from train.config.validate import validate
+from train.config.workdir import open_workdir
 from train.data import prepare, whole
-from train.encode import encode
 from train.errors import BadInput, run
-from train.evaluate import evaluate_tokenizer, write
-from train.expression import near
-from train.log import read_metrics, say
-from train.paths import diff
-from train.pictures import write_bytes
-from train.scores import Reference, curve
-from train.validate import validate
-from train.workdir import open_workdir
-from vqdit.codec import Codec
-from vqdit.describe import describe
+from train.evaluation.judge import train_judge
+from train.evaluation.samples import Reference, curve
+from train.evaluation.scores import evaluate_tokenizer
+from train.objectives import streams
+from train.objectives.latents import encode
+from train.objectives.start import open_start
+from train.runtime.files import write, write_bytes
+from train.runtime.log import read_metrics, say
 from vqdit.diffusion import Gaussian, LogitNormal
 from vqdit.dit import Continuous, DiT
+from vqdit.trained.codec import Codec
+from vqdit.values import describe
 
 FLAGS = {
     "only": tuple[str, ...],
@@ -73,6 +75,7 @@ def rows_of(argv) -> dict[str, StageOne]:
         chosen = [] if name == BASE else [f"--variant={name}"]
         rows[name] = parse([*argv, *chosen], StageOne, flags=FLAGS).experiment
         validate(rows[name], jax.device_count())
+        open_start(rows[name])
     return rows
 
 
@@ -94,7 +97,7 @@ def probe(
     classes = prepare(data, train=True).classes
     name = data.kind
     # The cache holds what is not augmented.
-    data = dataclasses.replace(data, **stage_two.augmenting(data))
+    data = dataclasses.replace(data, **streams.augmenting(data))
     experiment = StageTwo(
         name="probe",
         data=data,

@@ -19,20 +19,20 @@ import time
 import jax
 import jax.numpy as jnp
 
-from train import stage_one, stage_two
-from train.command import parse
 from train.config import Experiment, StageOne
+from train.config.command import parse
+from train.config.validate import validate
 from train.errors import BadInput, run
-from train.flops import macs
-from train.log import say
-from train.sharding import (
+from train.objectives import start, streams
+from train.runtime.flops import macs
+from train.runtime.log import say
+from train.runtime.sharding import (
     DIT_RULES,
     TOKENIZER_RULES,
     batch_sharding,
     create_state,
     make_mesh,
 )
-from train.validate import validate
 from vqdit.dit import Continuous
 
 # Sides of the square matrix products tried; the best is the machine's rate.
@@ -67,7 +67,7 @@ def forward_of(experiment: Experiment):
     if isinstance(experiment, StageOne):
         x = jnp.zeros((experiment.run.batch, *experiment.data.shape))
         return lambda variables, x: experiment.model.apply(variables, x)[0], (x,)
-    arguments = stage_two.example(experiment.model, experiment.run.batch)
+    arguments = streams.example(experiment.model, experiment.run.batch)
     return experiment.model.apply, arguments
 
 
@@ -97,21 +97,24 @@ def matrix_products(dtype: str) -> dict:
 def bench(experiment: Experiment, repeats: int = 10) -> dict:
     """The figures, as printed."""
     first = isinstance(experiment, StageOne)
-    stage, rules = (stage_one, TOKENIZER_RULES) if first else (stage_two, DIT_RULES)
     mesh = make_mesh(experiment.mesh)
-    init, step = stage.build(experiment)
+    if first:
+        init, step = start.build(experiment, start.open_start(experiment))
+    else:
+        init, step = streams.build(experiment)
+    rules = TOKENIZER_RULES if first else DIT_RULES
     state = create_state(init, rules, mesh)
     batch = jax.device_put(
         random_batch(experiment, jax.random.key(0)), batch_sharding(mesh)
     )
     layout = jax.tree.map(lambda x: x.sharding, state)
-    start = time.perf_counter()
+    began = time.perf_counter()
     program = (
         jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
         .lower(state, batch)
         .compile()
     )
-    compile_seconds = time.perf_counter() - start
+    compile_seconds = time.perf_counter() - began
 
     apply, arguments = forward_of(experiment)
     variables = {"params": jax.tree.map(jnp.copy, state.params), **state.stats}

@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 
 from train.bench import median_ms
-from train.command import parse
+from train.config.command import parse
 from train.errors import BadInput, run
-from train.log import say
+from train.runtime.log import say
 from vqdit.quantizers import nearest
 
 FLAGS = {

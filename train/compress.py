@@ -18,10 +18,9 @@ one clip, its frames in the order of their names, and a folder of such folders s
 for them.
 
 What training did to a file's values is in the bundle, and done here too (see
-`train.media`, `train.tables` and `train.arrays`, each kind's `takes`). Any size goes:
-waveforms whole where the tokenizer allows it, all else in tiles of the bundle's shape,
-the last ones filled up with the signal's edge. Every input is checked and coded before
-the first file is written.
+`train.codec`, each kind's `takes`). Any size goes: waveforms whole where the tokenizer
+allows it, all else in tiles of the bundle's shape, the last ones filled up with the
+signal's edge. Every input is checked and coded before the first file is written.
 """
 
 import dataclasses
@@ -31,25 +30,19 @@ from pathlib import Path
 
 import numpy as np
 
-from train.coding import (
-    listed,
-    open_bundle,
-    targets,
-    watch,
-)
-from train.command import parse
-from train.container import Header, bundle_name, checksum_of_codes, pack
-from train.counting import fit
+from train.codec.container import SUFFIX, Header, bundle_name, checksum_of_codes, pack
+from train.codec.counting import fit
+from train.codec.entropy import choose, encode, order_0_bits
+from train.codec.files import listed, open_bundle, targets, watch
+from train.codec.layout import Opened
+from train.codec.media import PIXELS, Kind
+from train.codec.prefixes import decodes_prefixes
+from train.config.command import parse
 from train.data.images import Unreadable
-from train.entropy import choose, encode, order_0_bits
 from train.errors import BadInput, run
-from train.layout import Opened
-from train.media import PIXELS, Kind
-from train.pictures import write_bytes
-from train.prefixes import decodes_prefixes
+from train.runtime.files import write_bytes
 from vqdit.metrics import code_counts
 
-SUFFIX = ".vqd"
 FLAGS = {
     "bundle": str,
     "out": str,

@@ -11,15 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from train.coding import listed, open_bundle, targets, watch
-from train.command import parse
-from train.compress import SUFFIX
-from train.container import Header, bundle_name, checksum_of_codes, unpack
-from train.entropy import decode
+from train.codec.container import SUFFIX, Header, bundle_name, checksum_of_codes, unpack
+from train.codec.entropy import decode
+from train.codec.files import listed, open_bundle, targets, watch
+from train.codec.layout import Opened
+from train.codec.media import Kind, Signal
+from train.config.command import parse
 from train.errors import BadInput, run
-from train.layout import Opened
-from train.media import Kind, Signal
-from train.pictures import write_bytes, write_folder
+from train.runtime.files import write_bytes, write_folder
 
 FLAGS = {"bundle": str, "out": str, "force": bool}
 

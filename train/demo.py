@@ -20,21 +20,30 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from train import report, stage_one, stage_two
-from train.classifier import train_judge
-from train.command import parse
+from train import stage_one, stage_two
 from train.config import load
+from train.config.command import parse
+from train.config.validate import validate
+from train.config.workdir import open_workdir
 from train.data import whole
 from train.data.cache import LatentCache
-from train.demo_pages import SAMPLES, SETTINGS, bars, lead, save_picture, sections
-from train.encode import encode
 from train.errors import BadInput, run
-from train.evaluate import write
-from train.log import say
-from train.report import Figure
-from train.scores import Reference, balanced_labels, curve, score_tokenizer
-from train.validate import validate
-from train.workdir import open_workdir
+from train.evaluation.judge import train_judge
+from train.evaluation.samples import Reference, balanced_labels, curve, score_tokenizer
+from train.objectives.latents import encode
+from train.report import pages as report
+from train.report.demo_pages import (
+    SAMPLES,
+    SETTINGS,
+    bars,
+    lead,
+    save_picture,
+    sections,
+)
+from train.report.pages import Figure
+from train.runtime.files import write
+from train.runtime.log import say
+from vqdit.values import build
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 SCALES = (1.0, 1.25, 1.4, 2.0, 3.0)
@@ -168,8 +177,6 @@ def _trained(workdir, experiment, train):
 def _fits(cache, codec) -> bool:
     if not cache.exists():
         return False
-    from vqdit.describe import build
-
     try:
         return build(LatentCache(cache).contract["tokenizer"]) == codec.contract
     except (BadInput, KeyError, ValueError):

@@ -9,25 +9,18 @@ by the one in --judge=DIR (see train.classifier), so that several runs have the 
 """
 
 import json
-import math
-import os
 from pathlib import Path
 
-import jax
-
-from train.baselines import SAMPLE
-from train.classifier import train_judge
-from train.command import parse
 from train.config import Experiment, StageTwo
-from train.data import Audio, whole
+from train.config.command import parse
+from train.data import Audio
 from train.errors import BadInput, run
-from train.opening import open_bundle, open_judge
-from train.sample import FLAGS as SAMPLER_FLAGS
-from train.scores import Reference, curve, score_tokenizer
-from train.scores_audio import score_audio
-from train.scores_signals import score_signals
-from vqdit.codec import Codec
-from vqdit.generator import Generator
+from train.evaluation.drawing import AnySolver
+from train.evaluation.scores import evaluate_generator, evaluate_tokenizer
+from train.objectives.bundles import open_bundle
+from train.runtime.files import write
+from vqdit.trained.codec import Codec
+from vqdit.trained.generator import Generator
 
 FLAGS = {
     "num": int,
@@ -35,77 +28,12 @@ FLAGS = {
     "steps": int,
     "shift": float,
     "interval": tuple[float, float],
-    "solver": SAMPLER_FLAGS["solver"],
+    "solver": AnySolver,
     "seed": int,
     "judge": str,
     "judge_steps": int,
     "most": int,
 }
-
-
-def evaluate_generator(generator, experiment: StageTwo, flags: dict) -> dict:
-    """Accuracy, Fréchet distance and memorisation over guidance scales."""
-    data, classes = experiment.data, generator.module.classes
-    if not classes or data.kind != "image":
-        raise BadInput("only generators of labelled images can be judged here")
-    train, test = whole(data, train=True), whole(data, train=False)
-    if "judge" in flags:
-        judge = open_judge(flags["judge"], data, classes)
-    else:
-        judge = train_judge(data, flags.get("judge_steps"), batch=train)
-    reference = Reference(
-        judge, train["image"], train["label"], test["image"], test["label"]
-    )
-    count = flags.get("num", 1000)
-    # Defaults are spelled out: the protocol has to say what was done.
-    sampler = {"steps": 50, "shift": 1.0, "interval": (0.0, 1.0), "solver": None}
-    sampler |= {name: flags[name] for name in sampler if name in flags}
-    scales = flags.get("guidance", (1.0, 1.5, 2.0, 3.0))
-    seed = flags.get("seed", 0)
-    try:
-        rows, _ = curve(generator, reference, scales, count, seed, **sampler)
-    except ValueError as error:
-        raise BadInput(str(error)) from error
-    return {
-        "protocol": {
-            "samples": count,
-            "labels": "balanced",
-            "seed": seed,
-            "sampler": {name: str(value) for name, value in sampler.items()},
-            "backend": jax.default_backend(),
-            "dtype": generator.module.dtype,
-        },
-        "real": reference.figures(count),
-        "curve": rows,
-    }
-
-
-def evaluate_tokenizer(codec: Codec, experiment: Experiment, flags: dict) -> dict:
-    """What this kind of signal is scored by, beside a baseline of equal bits.
-
-    Images: PSNR, SSIM, usage and perplexity, and patchwise k-means; `baseline=False`
-    in the flags leaves that out. Audio: see `train.scores_audio.score_audio`;
-    series, volumes and video: see `train.scores_signals`.
-    """
-    if isinstance(experiment.data, Audio):
-        return score_audio(codec, experiment.data, flags)
-    if figures := score_signals(codec, experiment.data, flags):
-        return figures
-    most, train = flags.get("most"), None
-    if flags.get("baseline", True):
-        # The k-means baseline reads no more than its own sample of patches.
-        enough = -(-SAMPLE // math.prod(codec.contract.grid))
-        count = min(most or enough, enough)
-        train = whole(experiment.data, train=True, count=count)["image"]
-    heldout = whole(experiment.data, train=False, count=most)["image"]
-    return score_tokenizer(codec, train, heldout)[0]
-
-
-def write(path: Path, figures: dict) -> None:
-    """JSON, whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(figures, indent=1) + "\n")
-    partial.replace(path)
 
 
 def main(argv=None):

@@ -17,15 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from train import pictures
-from train.command import parse
 from train.config import Experiment
+from train.config.command import parse
 from train.data import Signals, prepare
 from train.data.clean import outlying
 from train.data.normalise import Moments
 from train.errors import BadInput, run
-from train.pictures_of import augmented_picture, example_picture
-from train.report import number
+from train.report import pictures
+from train.report.examples import augmented_picture, example_picture
+from train.report.pages import number
+from train.runtime.files import write_bytes
 
 FLAGS = {"out": str, "most": int}
 # Examples are all looked at up to so many bytes; of more, an even selection is.
@@ -268,9 +269,9 @@ def main(argv=None):
     for line in lines(report):
         print(line)
     for name, png in plots.items():
-        pictures.write_bytes(out / f"{name}.png", png)
+        write_bytes(out / f"{name}.png", png)
     text = json.dumps({"experiment": experiment.name} | report, indent=1)
-    pictures.write_bytes(out / "report.json", text.encode() + b"\n")
+    write_bytes(out / "report.json", text.encode() + b"\n")
     print(f"pictures and report.json are in {out}")
 
 

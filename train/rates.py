@@ -25,21 +25,21 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from train.coding import open_bundle
-from train.command import parse
+from train.codec.counting import fit_prior
+from train.codec.entropy import PLACED, Coder, choose, cost, encode, order_0_bits
+from train.codec.files import open_bundle
+from train.codec.prefixes import decodes_prefixes, prefixes
 from train.config import Experiment
-from train.counting import fit_prior
+from train.config.command import parse
 from train.data import whole
-from train.entropy import PLACED, Coder, choose, cost, encode, order_0_bits
 from train.errors import BadInput, run
-from train.evaluate import write
-from train.log import say
-from train.pictures import line_plot, write_bytes
-from train.prefixes import decodes_prefixes, prefixes
-from train.scores import reconstruct
-from train.scores_signals import chunked
+from train.evaluation.samples import reconstruct
+from train.evaluation.signals import chunked
+from train.report.pictures import line_plot
+from train.runtime.files import write, write_bytes
+from train.runtime.log import say
 from vqdit.metrics import psnr, ssim
-from vqdit.tokenizer import to_uint8
+from vqdit.signal import to_uint8
 
 Pictures = UInt8[np.ndarray, "n h w c"]
 

@@ -4,235 +4,30 @@ python -m train.stage_two --config=configs/cifar10_dit.py --workdir=runs/dit \\
     --config.tokenizers.image=runs/tok
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from train import pictures
-from train.command import parse
 from train.config import StageTwo
-from train.data import Signals, batches
+from train.config.command import parse
+from train.config.validate import validate
+from train.config.workdir import open_workdir
 from train.data.cache import LatentCache
-from train.errors import BadInput, run
-from train.launch import launch
-from train.log import say
-from train.loop import Hook
-from train.opening import examples_for, open_bundle
-from train.optim import learning_rate, make
-from train.pictures_of import show_augmented
-from train.sharding import DIT_RULES
-from train.step import TrainState, init_state, make_step
-from train.validate import validate
-from train.workdir import open_workdir
-from vqdit.bundle import refuse_mismatch, save
-from vqdit.codec import Codec, LatentContract
-from vqdit.describe import build as rebuild
-from vqdit.dit import Continuous, DiT
-from vqdit.generator import Generator, check_stream
-from vqdit.tokenizer import to_signal
+from train.errors import run
+from train.objectives.streams import build, generator, prepare, stream_batches
+from train.report import pictures
+from train.report.examples import show_augmented
+from train.runtime.launch import launch
+from train.runtime.log import say
+from train.runtime.loop import Hook
+from train.runtime.sharding import DIT_RULES
+from vqdit.trained.bundle import save
+from vqdit.trained.generator import Generator
 
 SHOWN = 8  # columns in a grid of samples, one row a class
 STEPS = 25  # of the sampler that draws it
-
-
-def objective(model: DiT, processes, times, label_dropout: float):
-    """The processes' losses, summed over the streams of batch, each at its own time.
-
-    batch: {"streams": {name: latents or codes}, "label": (b,) int, -1 for none}.
-    """
-
-    def compute(params, stats, batch, key):
-        label_key, *stream_keys = jax.random.split(key, 1 + len(model.streams))
-        label = batch["label"]
-        n = label.shape[0]
-        absent = (label < 0) | jax.random.bernoulli(label_key, label_dropout, (n,))
-        label = jnp.where(absent, model.classes, label) if model.classes else None
-
-        x, t, targets = {}, {}, {}
-        for stream, stream_key in zip(model.streams, stream_keys, strict=True):
-            name = stream.name
-            time_key, noise_key = jax.random.split(stream_key)
-            t[name] = times[name](time_key, n)
-            x[name], targets[name] = processes[name].corrupt(
-                batch["streams"][name], t[name], noise_key
-            )
-        outputs = model.apply({"params": params}, x, t, label, train=True)
-        losses = {
-            name: processes[name].loss(outputs[name], targets[name], x[name], t[name])
-            for name in x
-        }
-        loss = sum(losses.values()).mean()
-        metrics = {f"loss_{name}": value.mean() for name, value in losses.items()}
-        return loss, (stats, metrics)
-
-    return compute
-
-
-def build(experiment: StageTwo):
-    """(init, step): the state's maker and the train step, for loop and bench."""
-    model, optimizer = experiment.model, experiment.optimizer
-    tx = make(optimizer, experiment.run.steps)
-
-    def init() -> TrainState:
-        params_key, state_key = jax.random.split(jax.random.key(experiment.run.seed))
-        variables = model.init(params_key, *example(model, 1))
-        return init_state(state_key, dict(variables), tx)
-
-    step = make_step(
-        objective(
-            model, experiment.processes, experiment.times, experiment.label_dropout
-        ),
-        tx,
-        optimizer.ema,
-        optimizer.accumulate,
-        learning_rate(optimizer, experiment.run.steps),
-    )
-    return init, step
-
-
-def example(model: DiT, batch: int):
-    """Arguments of the model's call: zeros of its shapes."""
-    streams = {
-        s.name: jnp.zeros(
-            (batch, *s.shape), jnp.float32 if isinstance(s, Continuous) else jnp.int32
-        )
-        for s in model.streams
-    }
-    times = {s.name: jnp.zeros(batch) for s in model.streams}
-    label = jnp.zeros(batch, jnp.int32) if model.classes else None
-    return streams, times, label
-
-
-def load_tokenizers(experiment: StageTwo) -> dict[str, Codec]:
-    """Stream -> Codec, each fit for its stream. Raises BadInput when one is not."""
-    codecs = {
-        name: open_bundle(path, Codec, f"tokenizers.{name}")
-        for name, path in experiment.tokenizers.items()
-    }
-    for stream in experiment.model.streams:
-        if stream.name not in codecs:
-            raise BadInput(
-                f"tokenizers has no {stream.name!r}; write "
-                f"--config.tokenizers.{stream.name}=DIR, a workdir of stage one"
-            )
-        try:
-            check_stream(stream, experiment.processes, codecs)
-        except ValueError as error:
-            raise BadInput(f"tokenizers.{stream.name}: {error}") from error
-    return codecs
-
-
-def augmenting(data: Signals) -> dict:
-    """Fields of the data that augment it -> their values that do not."""
-    plain = {"flip": (True, False), "crop": ("random", "center")}
-    found = {
-        name: to for name, (of, to) in plain.items() if getattr(data, name, to) == of
-    }
-    return found | ({"augment": None} if getattr(data, "augment", None) else {})
-
-
-def open_cache(experiment: StageTwo, codecs: dict[str, Codec]) -> LatentCache:
-    """The experiment's latent cache. Raises BadInput when it is another tokenizer's."""
-    cache = LatentCache(experiment.cache)
-    (name, codec), *others = codecs.items()
-    if others:
-        raise BadInput("cache holds one stream; leave it out to encode on the fly")
-    for field, plain in augmenting(experiment.data).items():
-        raise BadInput(
-            f"cache holds examples that are not augmented: write data.{field}={plain}, "
-            f"or leave cache out to encode on the fly"
-        )
-    try:
-        made_under = rebuild(cache.contract["tokenizer"])
-        if not isinstance(made_under, LatentContract):
-            raise ValueError("it states no latent contract")
-        refuse_mismatch(codec.contract, made_under, f"the cache {experiment.cache}")
-    except (KeyError, ValueError) as error:
-        raise BadInput(f"cache: {error}") from error
-    if cache.contract.get("split") != "train":
-        raise BadInput(
-            f"cache: {experiment.cache} is not of the training split; encode it with "
-            f"--split=train"
-        )
-    field = _field(experiment, name)
-    if field not in cache.fields:
-        raise BadInput(
-            f"cache: {experiment.cache} holds {sorted(cache.fields)}, stream {name!r} "
-            f"needs {field}; encode again"
-        )
-    return cache
-
-
-def _field(experiment: StageTwo, name: str) -> str:
-    stream = next(s for s in experiment.model.streams if s.name == name)
-    return "latents" if isinstance(stream, Continuous) else "codes"
-
-
-def stream_batches(
-    experiment: StageTwo,
-    codecs: dict[str, Codec],
-    cache: LatentCache | None,
-    position: int,
-    sharding,
-) -> Iterator[dict]:
-    """Training batches, from the cache or encoded now."""
-    process = (jax.process_index(), jax.process_count())
-    order = (True, experiment.run.batch, experiment.run.seed, position, process)
-    if cache is not None:
-        name = next(iter(codecs))
-        field = _field(experiment, name)
-        for batch in cache.batches(*order):
-            yield {"streams": {name: batch[field]}, "label": batch["label"]}
-        return
-
-    def encode(variables, batch):
-        x = to_signal(batch[experiment.data.kind])
-        streams = {}
-        for name, codec in codecs.items():
-            if _field(experiment, name) == "latents":
-                streams[name] = codec.apply("latents", variables[name], x)
-            else:
-                streams[name] = codec.apply("quantized", variables[name], x).codes
-        return {"streams": streams, "label": batch["label"]}
-
-    encode = jax.jit(encode, out_shardings=sharding)
-    variables = {name: codec.variables for name, codec in codecs.items()}
-    for batch in batches(experiment.data, *order):
-        placed = jax.tree.map(
-            lambda x: jax.make_array_from_process_local_data(sharding, x), batch
-        )
-        yield encode(variables, placed)
-
-
-def generator(experiment: StageTwo, codecs, params, class_names=()) -> Generator:
-    """What is drawn from: a model of the experiment with the given parameters."""
-    return Generator(
-        experiment.model, params, experiment.processes, codecs, class_names
-    )
-
-
-def prepare(experiment: StageTwo):
-    """(tokenizers, source of the data), once they are known to fit the model.
-
-    Raises BadInput, before anything is written or compiled, when they do not.
-    """
-    codecs = load_tokenizers(experiment)
-    if experiment.cache is not None:
-        source = open_cache(experiment, codecs)
-    else:
-        source = examples_for(next(iter(codecs.values())), experiment.data, train=True)
-    classes = experiment.model.classes
-    if classes and source.classes and source.classes != classes:
-        raise BadInput(
-            f"model.classes={classes} but the data has {source.classes} classes; "
-            f"write model.classes={source.classes}"
-        )
-    if classes and not source.classes:
-        raise BadInput("model.classes: the data has no labels; write model.classes=0")
-    return codecs, source
 
 
 def train(experiment: StageTwo, workdir: Path, prepared=None) -> Generator:

@@ -16,61 +16,46 @@ The legend of letters, the same in every file:
     l samples of audio, k codewords, m codebooks, *b any leading axes. Channels last.
 
 Signals are in [-1, 1]; logits are raw; guidance scale 1 means none.
+
+Read in this order: tokenizer/tokenizer.py, quantizers/vq.py, diffusion/process.py,
+diffusion/gaussian.py, nn/block.py, dit.py, diffusion/sampling.py, trained/codec.py,
+trained/generator.py.
+
+Every class in a room's `__all__` is also a name here, and it is under this name that
+bundles store it: `vqdit.ConvEncoder`.
 """
 
 import importlib
 
 __version__ = "0.1.0"
 
-# Name -> module. Imported when first asked for, so that `import vqdit` stays quick.
-_HOMES = {
-    "load": "vqdit.bundle",
-    "save": "vqdit.bundle",
-    "Codec": "vqdit.codec",
-    "LatentContract": "vqdit.codec",
-    "Generator": "vqdit.generator",
-    "Judge": "vqdit.judge",
-    "DiT": "vqdit.dit",
-    "Continuous": "vqdit.dit",
-    "Discrete": "vqdit.dit",
-    "Tokenizer": "vqdit.tokenizer",
-    "ConvEncoder": "vqdit.tokenizer",
-    "ConvDecoder": "vqdit.tokenizer",
-    "LogMel": "vqdit.tokenizer",
-    "CausalEncoder": "vqdit.tokenizer",
-    "CausalDecoder": "vqdit.tokenizer",
-    "ViTEncoder": "vqdit.tokenizer",
-    "ViTDecoder": "vqdit.tokenizer",
-    "TiTokEncoder": "vqdit.tokenizer",
-    "TiTokDecoder": "vqdit.tokenizer",
-    "PerFrame": "vqdit.tokenizer",
-    "Bytes": "vqdit.tokenizer",
-    "BPE": "vqdit.tokenizer",
-    "Boxes": "vqdit.tokenizer",
-    "Labels": "vqdit.tokenizer",
-    "VocosDecoder": "vqdit.tokenizer",
-    "VocosEncoder": "vqdit.tokenizer",
-    "WaveDecoder": "vqdit.tokenizer",
-    "WaveEncoder": "vqdit.tokenizer",
-    "Quantized": "vqdit.quantizers",
-    "VectorQuantizer": "vqdit.quantizers",
-    "EMAVectorQuantizer": "vqdit.quantizers",
-    "FSQ": "vqdit.quantizers",
-    "Gaussian": "vqdit.diffusion",
-    "Masking": "vqdit.diffusion",
-}
-_ROOMS = ("diffusion", "metrics", "nn", "quantizers", "tokenizer")
-
-__all__ = sorted(_HOMES) + list(_ROOMS)
+# Imported when a name of theirs is first asked for, so that `import vqdit` stays quick.
+_ROOMS = (
+    "signal",
+    "nn",
+    "quantizers",
+    "tokenizer",
+    "losses",
+    "features",
+    "diffusion",
+    "metrics",
+    "dit",
+    "trained",
+)
 
 
 def __getattr__(name):
     if name in _ROOMS:
         return importlib.import_module(f"vqdit.{name}")
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"vqdit has no {name!r}; it has {__all__}")
+    if name[:1].isupper() or name in ("load", "save"):
+        for room in _ROOMS:
+            module = importlib.import_module(f"vqdit.{room}")
+            if name in module.__all__:
+                return getattr(module, name)
+    raise AttributeError(f"vqdit has no {name!r}; it has {__dir__()}")
 
 
 def __dir__():
-    return __all__
+    rooms = [importlib.import_module(f"vqdit.{room}") for room in _ROOMS]
+    names = {name for room in rooms for name in room.__all__ if name[0].isupper()}
+    return sorted({*names, "load", "save", *_ROOMS})

@@ -20,6 +20,8 @@ from vqdit.nn import embedding, rotary
 from vqdit.nn.fused import norm_modulate
 from vqdit.nn.patching import patchify, unpatchify
 
+__all__ = ["Continuous", "DiT", "Discrete"]
+
 xavier = nn.initializers.xavier_uniform()
 zeros = nn.initializers.zeros_init()
 

@@ -14,15 +14,15 @@ from configs.imagenet import F8, F16, tokenizer
 from tests import quick
 from train import stage_one, stage_two
 from train.config import Experiment, Mesh, StageOne, StageTwo
-from train.paths import diff
-from train.sharding import (
+from train.config.paths import diff
+from train.config.validate import validate
+from train.runtime.sharding import (
     DIT_RULES,
     TOKENIZER_RULES,
     batch_sharding,
     make_mesh,
     state_sharding,
 )
-from train.validate import validate
 from vqdit.dit import Continuous
 from vqdit.quantizers import VectorQuantizer
 

@@ -4,7 +4,8 @@ import pytest
 
 from vqdit.metrics.audio import _bank as bank
 from vqdit.metrics.audio import kbps, log_mel_distance, si_sdr
-from vqdit.tokenizer.spectral import LogMel, mel_filterbank
+from vqdit.signal.spectra import mel_filterbank
+from vqdit.tokenizer.mel import LogMel
 
 
 def noise(*shape, seed=0):

@@ -9,8 +9,8 @@ import optax
 import pytest
 
 from tests import quick
-from train.stage_one import with_revival
-from train.step import init_state, make_step
+from train.objectives.codebook import with_revival
+from train.runtime.step import init_state, make_step
 from vqdit.quantizers import EMAVectorQuantizer, VectorQuantizer
 from vqdit.quantizers.health import split_sources
 

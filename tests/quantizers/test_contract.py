@@ -12,8 +12,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from tests import quick
-from train.sharding import TOKENIZER_RULES, path_name
-from vqdit.describe import build, describe
+from train.runtime.sharding import TOKENIZER_RULES, path_name
 from vqdit.quantizers import (
     BSQ,
     FSQ,
@@ -28,6 +27,7 @@ from vqdit.quantizers import (
     SimVQ,
     VectorQuantizer,
 )
+from vqdit.values import build, describe
 
 WINDOW = 64
 EMA = EMAVectorQuantizer(12, 4, window=WINDOW)

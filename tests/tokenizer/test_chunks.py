@@ -9,7 +9,6 @@ import pytest
 
 from tests import quick
 from vqdit import Codec
-from vqdit.bundle import contract_of
 from vqdit.quantizers import FSQ, MultiScaleQuantizer, VectorQuantizer
 from vqdit.tokenizer import (
     CausalDecoder,
@@ -24,6 +23,7 @@ from vqdit.tokenizer import (
     decode_chunks,
     encode_chunks,
 )
+from vqdit.trained.contract import contract_of
 
 KEY = jax.random.key(0)
 

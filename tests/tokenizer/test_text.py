@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from vqdit.describe import build, describe
 from vqdit.tokenizer import BPE, Bytes
+from vqdit.values import build, describe
 
 CORPUS = ["the cat sat on the mat, the dog sat on the log"] * 4 + ["naïve café — 茶"]
 TEXTS = [

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests import quick
-from train.sharding import TOKENIZER_RULES, specs
+from train.runtime.sharding import TOKENIZER_RULES, specs
 from vqdit.quantizers import FSQ
 from vqdit.tokenizer import (
     TiTokDecoder,

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from tests import quick
-from train.sharding import TOKENIZER_RULES, specs
+from train.runtime.sharding import TOKENIZER_RULES, specs
+from vqdit.signal.spectra import magnitude
 from vqdit.tokenizer import Tokenizer, VocosDecoder, VocosEncoder, encode_chunks
-from vqdit.tokenizer.spectral import magnitude
 from vqdit.tokenizer.vocos import CENTRE, FLOOR, analysis, synthesis
 
 KEY = jax.random.key(0)

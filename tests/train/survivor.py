@@ -7,9 +7,9 @@ import jax
 import numpy as np
 
 from tests.train import toy
-from train.checkpoint import Checkpoints
-from train.log import Logger
-from train.loop import Hook, train
+from train.runtime.checkpoint import Checkpoints
+from train.runtime.log import Logger
+from train.runtime.loop import Hook, train
 
 STEPS = 45
 EVERY = 3

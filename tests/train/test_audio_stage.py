@@ -9,8 +9,8 @@ import pytest
 import vqdit
 from train import evaluate, stage_one
 from train.config import KMeansInit, Mesh, Optimizer, Run, StageOne, Weights
+from train.config.workdir import open_workdir
 from train.data import Audio, whole
-from train.workdir import open_workdir
 from vqdit.quantizers import FSQ, EMAVectorQuantizer, ResidualQuantizer
 from vqdit.tokenizer import (
     ConvDecoder,

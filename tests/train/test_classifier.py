@@ -10,13 +10,16 @@ from sklearn.model_selection import train_test_split
 
 import vqdit
 from tests import toys
-from train import classifier, config
-from train.classifier import train_classifier
+from train import classifier
+from train.config import experiment as config
 from train.data import Audio, Images, whole
 from train.errors import BadInput
-from train.opening import open_judge
-from vqdit import judge as judge_module
-from vqdit.judge import Classifier, Judge
+from train.evaluation import judge as judging
+from train.evaluation.judge import train_classifier
+from train.objectives.bundles import open_judge
+from vqdit.features.classifier import Classifier
+from vqdit.trained import judge as judge_module
+from vqdit.trained.judge import Judge
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +55,11 @@ def test_the_same_seed_gives_the_same_judge(judge, digits):
 def test_another_seed_starts_and_shuffles_differently():
     network = Classifier(10, (32,))
     kernels = [
-        classifier._initial(network, (1, 4, 4, 1), seed)["logits"]["kernel"]
+        judging._initial(network, (1, 4, 4, 1), seed)["logits"]["kernel"]
         for seed in (0, 1)
     ]
     assert not np.array_equal(*kernels)
-    assert not np.array_equal(*(next(classifier._order(300, s)) for s in (0, 1)))
+    assert not np.array_equal(*(next(judging._order(300, s)) for s in (0, 1)))
 
 
 def test_every_feature_varies_and_their_covariance_has_full_rank(judge, digits):
@@ -79,7 +82,7 @@ def test_crops_shift_by_at_most_the_padding():
     padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
     rows = np.array([1, 0, 1])
     corner = np.array([[1, 0, 2], [1, 1, 0]])
-    still, down, up_right = classifier._crop(padded, rows, corner, 4, 4)[..., 0]
+    still, down, up_right = judging._crop(padded, rows, corner, 4, 4)[..., 0]
     np.testing.assert_array_equal(still, images[1, ..., 0])
     np.testing.assert_array_equal(down[1:], images[0, :3, :, 0])
     np.testing.assert_array_equal(up_right[:3, 1:], images[1, 1:, :3, 0])
@@ -87,7 +90,7 @@ def test_crops_shift_by_at_most_the_padding():
 
 
 def test_an_epoch_shows_every_example_at_most_once():
-    order = classifier._order(300, seed=0)
+    order = judging._order(300, seed=0)
     epoch = np.concatenate([next(order) for _ in range(2)])
     assert len(set(epoch)) == 256
     assert not np.array_equal(epoch[:128], next(order))
@@ -95,7 +98,7 @@ def test_an_epoch_shows_every_example_at_most_once():
 
 def test_images_of_any_size_are_halved_to_two_to_four_pixels():
     for side, left in ((4, 2), (8, 2), (28, 4), (32, 2), (50, 4), (63, 4)):
-        widths = classifier._widths(side)
+        widths = judging._widths(side)
         for _ in widths:
             side = -(-side // 2)
         assert side == left
@@ -103,7 +106,7 @@ def test_images_of_any_size_are_halved_to_two_to_four_pixels():
 
 def test_kernels_start_at_the_scale_of_their_inputs():
     network = Classifier(10, (32, 64))
-    params = classifier._initial(network, (1, 8, 8, 1), seed=0)
+    params = judging._initial(network, (1, 8, 8, 1), seed=0)
     kernel = np.asarray(params["features"]["kernel"])  # (256, 64): 0.6% standard error
     assert kernel.shape == (256, 64)
     assert kernel.std() == pytest.approx(256**-0.5, rel=0.03)
@@ -143,7 +146,7 @@ def kept(tmp_path_factory):
 def test_a_kept_judge_is_the_one_that_was_trained(kept, capsys):
     data = config.load(DEMO).data
     # Of another seed than the one that is trained where none is named.
-    again, loaded = classifier.train_judge(data, 60, seed=1), vqdit.load(kept)
+    again, loaded = judging.train_judge(data, 60, seed=1), vqdit.load(kept)
     assert isinstance(loaded, Judge) and loaded.shape == (8, 8, 1)
     assert (loaded.network, loaded.protocol) == (again.network, again.protocol)
     images = whole(data, train=False)["image"]
@@ -170,10 +173,10 @@ def test_an_altered_judge_is_refused(kept, tmp_path):
 
 def test_a_judge_of_clips_hears_the_same_when_it_is_loaded(tmp_path):
     data = Audio(rate=2000, length=1000, threads=0)
-    judge = classifier.train_judge(data, 20)
+    judge = judging.train_judge(data, 20)
     vqdit.save(tmp_path / "judge", judge)
     loaded, batch = vqdit.load(tmp_path / "judge"), whole(data, train=False)
-    assert loaded.front == judge.front == classifier.ear(2000)
+    assert loaded.front == judge.front == judging.ear(2000)
     clips, labels = batch["audio"], batch["label"]
     np.testing.assert_array_equal(loaded.features(clips), judge.features(clips))
     assert loaded.accuracy(clips, labels) == judge.accuracy(clips, labels)
@@ -221,5 +224,5 @@ def test_a_judge_that_cannot_be_trained_or_kept_is_refused(kept, tmp_path):
     for i in range(8):
         Image.new("L", (8, 8), 20 * i).save(files / f"{i}.png")
     with pytest.raises(BadInput, match="data has 0 classes; a judge learns from"):
-        classifier.train_judge(Images(name="folder", data_dir=str(files)))
+        judging.train_judge(Images(name="folder", data_dir=str(files)))
     assert not (tmp_path / "new").exists()

@@ -22,26 +22,28 @@ import vqdit
 from tests import toys
 from tests.toys import drawn
 from tests.train.experiments import TOKENIZER
-from train import compress, decompress, layout
-from train import prior as priors
-from train.coding import KINDS, listed, open_bundle, targets
+from train import compress, decompress
+from train.codec import layout
+from train.codec import prior as priors
+from train.codec.container import unpack
+from train.codec.entropy import choose, decode, encode
+from train.codec.files import KINDS, listed, open_bundle, targets
+from train.codec.media import Signal
+from train.codec.prefixes import prefixes
+from train.codec.tiles import Tiling
 from train.compress import Settings
-from train.container import unpack
+from train.config.workdir import open_workdir
 from train.data import Audio, Images, Ranges, Series, Video, Volumes, whole
 from train.data.clean import Cleaning
 from train.data.clean_audio import AudioCleaning
 from train.data.images import Unreadable
-from train.entropy import choose, decode, encode
 from train.errors import BadInput, run
-from train.media import Signal
-from train.prefixes import prefixes
-from train.tiles import Tiling
-from train.workdir import open_workdir
 from vqdit import FSQ, Codec, ConvDecoder, ConvEncoder, Tokenizer, VectorQuantizer
-from vqdit.bundle import contract_of
 from vqdit.quantizers import MultiScaleQuantizer
 from vqdit.quantizers.residual_fsq import ResidualFSQ
-from vqdit.tokenizer import WaveDecoder, WaveEncoder, to_uint8
+from vqdit.signal import to_uint8
+from vqdit.tokenizer import WaveDecoder, WaveEncoder
+from vqdit.trained.contract import contract_of
 
 SHAPES = {
     "image": (4, 4, 3),
@@ -87,8 +89,8 @@ def bundles(tmp_path_factory):
     """kind -> the folder of its toy bundle."""
     folder = tmp_path_factory.mktemp("bundles")
     for kind in SHAPES:
-        vqdit.bundle.save(folder / kind, toy(kind))
-    vqdit.bundle.save(folder / "grey", toys.codec())
+        vqdit.save(folder / kind, toy(kind))
+    vqdit.trained.bundle.save(folder / "grey", toys.codec())
     return folder
 
 
@@ -196,7 +198,7 @@ def multi_scale() -> Codec:
 @pytest.mark.parametrize("prior", [False, True])
 def test_the_first_scales_are_what_the_quantizer_makes_of_them(tmp_path, prior):
     codec, folder = multi_scale(), tmp_path / "scales"
-    vqdit.bundle.save(folder, codec)
+    vqdit.trained.bundle.save(folder, codec)
     if prior:
         # Every scale has codes of its own, so that tables of places pay.
         source = np.random.default_rng(0)
@@ -276,7 +278,7 @@ def test_the_training_set_is_counted_once(tmp_path, capsys):
     contract = contract_of(module, signal, (4, 4), (0, 0), (1, 1), variables)
     codec = Codec(module, variables, contract)
     workdir = open_workdir(tmp_path / "run", TOKENIZER)
-    vqdit.bundle.save(workdir / "bundle", codec)
+    vqdit.trained.bundle.save(workdir / "bundle", codec)
     compress.main(["--fit", f"--workdir={workdir}"])
     assert (workdir / "bundle" / priors.FILE).exists()
     found = open_bundle(workdir).prior
@@ -330,7 +332,7 @@ def test_waveforms_pass_whole(tmp_path, length):
     variables = drawn(module, jnp.zeros((1, 32, 1)))
     signal = {"kind": "audio", "shape": (32, 1), "rate": 8000.0}
     contract = contract_of(module, signal, (8,), (0, 0), (1, 1), variables)
-    vqdit.bundle.save(tmp_path / "wave", Codec(module, variables, contract))
+    vqdit.trained.bundle.save(tmp_path / "wave", Codec(module, variables, contract))
     opened = open_bundle(tmp_path / "wave").prepared(peak=0)
     wave = np.random.default_rng(0).uniform(-0.5, 0.5, (length, 2))
     soundfile.write(tmp_path / "a.wav", wave, 8000, subtype="FLOAT")
@@ -887,7 +889,7 @@ def bundle_of(data, folder):
     fields = {"shape": data.shape, "preparation": data.preparation}
     rate = float(data.rate)
     contract = dataclasses.replace(codec.contract, rate=rate, **fields)
-    vqdit.bundle.save(folder, Codec(codec.module, codec.variables, contract))
+    vqdit.trained.bundle.save(folder, Codec(codec.module, codec.variables, contract))
     return open_bundle(folder)
 
 
@@ -1027,7 +1029,9 @@ def test_every_preparation_has_a_kind_that_knows_it(tmp_path):
         assert {name for name, _ in data.preparation} == set(KINDS[data.kind].takes)
     codec = toy("range")
     contract = dataclasses.replace(codec.contract, preparation=(("near", 1.0),))
-    vqdit.bundle.save(tmp_path / "new", Codec(codec.module, codec.variables, contract))
+    vqdit.trained.bundle.save(
+        tmp_path / "new", Codec(codec.module, codec.variables, contract)
+    )
     with pytest.raises(
         BadInput, match="prepared by 'near', which this program does no"
     ):
@@ -1140,7 +1144,7 @@ def test_what_cannot_be_decompressed_is_one_line(bundles, tmp_path, capsys):
 def test_files_under_a_prior_need_it(bundles, tmp_path, capsys):
     folder = tmp_path / "bundle"
     codec = vqdit.load(bundles / "grey")
-    vqdit.bundle.save(folder, codec)
+    vqdit.trained.bundle.save(folder, codec)
     source = np.random.default_rng(0)
     x = codec.from_raw(source.integers(0, 256, (500, 4, 4, 1)).astype(np.uint8))
     training = np.asarray(codec.encode(x).codes)

@@ -8,7 +8,7 @@ from train.data import Audio, Images, Ranges, Series, Video, Volumes
 from train.data.augment import ImageAugment
 from train.errors import BadInput
 from train.inspect import inspect, lines, main
-from train.pictures_of import augmented_picture, example_picture
+from train.report.examples import augmented_picture, example_picture
 
 EVERY = [
     Images(name="digits", size=8, threads=0, augment=ImageAugment(rotate=20)),

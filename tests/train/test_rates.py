@@ -14,16 +14,16 @@ import vqdit
 from tests.toys import drawn
 from tests.train.experiments import TOKENIZER
 from train import rates
-from train.entropy import PLACED, POOLED, Coder, cost
+from train.codec.entropy import PLACED, POOLED, Coder, cost
+from train.codec.prior import fit
+from train.config.workdir import open_workdir
 from train.errors import BadInput
-from train.prior import fit
-from train.scores import reconstruct
-from train.workdir import open_workdir
+from train.evaluation.samples import reconstruct
 from vqdit import Codec, ConvDecoder, ConvEncoder, Tokenizer, VectorQuantizer
-from vqdit.bundle import contract_of
 from vqdit.quantizers import MultiScaleQuantizer
 from vqdit.quantizers.residual_fsq import ResidualFSQ
-from vqdit.tokenizer import to_uint8
+from vqdit.signal import to_uint8
+from vqdit.trained.contract import contract_of
 
 
 def saved(picture, **options):
@@ -156,7 +156,7 @@ def test_the_program_writes_figures_and_plots(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(rates, "JPEG", (5, 50, 90))
     monkeypatch.setattr(rates, "WEBP", (5, 50, 90))
     workdir = open_workdir(tmp_path / "run", TOKENIZER)
-    vqdit.bundle.save(workdir / "bundle", residual())
+    vqdit.trained.bundle.save(workdir / "bundle", residual())
     rates.main([f"--workdir={workdir}", "--most=60", "--counted=60"])
     found = json.loads((workdir / "rates.json").read_text())
     assert found["images"] == 60 and len(found["points"]) == 2

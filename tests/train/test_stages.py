@@ -12,7 +12,6 @@ import pytest
 
 import vqdit
 from train import classifier, encode, evaluate, sample, stage_one, stage_two
-from train.classifier import train_judge
 from train.config import (
     KMeansInit,
     Mesh,
@@ -22,16 +21,18 @@ from train.config import (
     StageTwo,
     Weights,
 )
+from train.config.workdir import open_workdir
 from train.data import Images, whole
 from train.data.cache import LatentCache
 from train.errors import BadInput, run
-from train.workdir import open_workdir
-from vqdit.bundle import save
-from vqdit.codec import Codec
+from train.evaluation.judge import train_judge
+from train.objectives import streams
 from vqdit.diffusion import Gaussian, Masking, Uniform
 from vqdit.dit import Continuous, Discrete, DiT
 from vqdit.quantizers import EMAVectorQuantizer, VectorQuantizer
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
+from vqdit.trained.bundle import save
+from vqdit.trained.codec import Codec
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo_tokenizer.py"
 CODES = 16
@@ -153,10 +154,10 @@ def test_a_cache_holds_what_is_encoded_on_the_fly(trained):
     for kind in ("flow", "masked"):
         direct = dit(kind, work)
         cached = dataclasses.replace(direct, cache=str(cache))
-        codecs = stage_two.load_tokenizers(direct)
+        codecs = streams.load_tokenizers(direct)
         place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        a = next(stage_two.stream_batches(direct, codecs, None, 2, place))
-        b = next(stage_two.stream_batches(cached, codecs, LatentCache(cache), 2, place))
+        a = next(streams.stream_batches(direct, codecs, None, 2, place))
+        b = next(streams.stream_batches(cached, codecs, LatentCache(cache), 2, place))
         np.testing.assert_array_equal(a["label"], b["label"])
         np.testing.assert_allclose(
             a["streams"]["image"], b["streams"]["image"], atol=1e-5
@@ -285,7 +286,7 @@ def test_a_tokenizer_that_does_not_fit_the_dit_is_refused(trained):
         processes={"image": Masking(32)},
     )
     with pytest.raises(BadInput, match="codes a book are .* in the tokenizer"):
-        stage_two.load_tokenizers(experiment)
+        streams.load_tokenizers(experiment)
 
 
 def test_a_cache_of_another_tokenizer_is_refused(trained, tmp_path, one_device):
@@ -296,7 +297,7 @@ def test_a_cache_of_another_tokenizer_is_refused(trained, tmp_path, one_device):
     stage_one.train(other, open_workdir(tmp_path / "other", other))
     experiment = dit("flow", tmp_path / "other", cache=str(cache))
     with pytest.raises(BadInput, match="made under another tokenizer"):
-        stage_two.open_cache(experiment, stage_two.load_tokenizers(experiment))
+        streams.open_cache(experiment, streams.load_tokenizers(experiment))
 
 
 def test_a_generator_is_not_resumed_on_another_tokenizer(trained, tmp_path):
@@ -318,7 +319,7 @@ def test_a_cache_of_held_out_data_is_not_trained_on(trained, tmp_path):
     encode.encode(vqdit.load(work), DATA, tmp_path / "test", train=False)
     experiment = dit("flow", work, cache=str(tmp_path / "test"))
     with pytest.raises(BadInput, match="--split=train"):
-        stage_two.prepare(experiment)
+        streams.prepare(experiment)
 
 
 def test_a_cache_does_not_ignore_augmentation(trained):
@@ -326,7 +327,7 @@ def test_a_cache_does_not_ignore_augmentation(trained):
     experiment = dit("flow", work, cache=str(cache))
     flipped = dataclasses.replace(experiment, data=dataclasses.replace(DATA, flip=True))
     with pytest.raises(BadInput, match=r"data\.flip=False"):
-        stage_two.open_cache(flipped, stage_two.load_tokenizers(experiment))
+        streams.open_cache(flipped, streams.load_tokenizers(experiment))
 
 
 def test_classes_are_those_of_the_data(trained):
@@ -336,7 +337,7 @@ def test_classes_are_those_of_the_data(trained):
         experiment, model=experiment.model.clone(classes=7)
     )
     with pytest.raises(BadInput, match=r"model\.classes=7 .* write model\.classes=10"):
-        stage_two.prepare(experiment)
+        streams.prepare(experiment)
 
 
 def test_an_encoded_set_is_whole_and_in_order(trained):

@@ -9,9 +9,9 @@ import numpy as np
 from jax import P
 
 from train.config import Optimizer
-from train.optim import make
-from train.sharding import Rule
-from train.step import init_state, make_step
+from train.runtime.optim import make
+from train.runtime.sharding import Rule
+from train.runtime.step import init_state, make_step
 
 RULES = (
     Rule(r"up/kernel$", P("fsdp", "tensor")),

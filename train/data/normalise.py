@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 
 from train.data.draws import chance
 from train.errors import BadInput
-from vqdit.describe import build, describe
+from vqdit.values import build, describe
 
 Rule = Literal["standard", "robust", "range", "none"]
 FILE = "statistics.json"

@@ -10,12 +10,7 @@ from jaxtyping import UInt8
 
 from train.data.augment import Draws, ImageAugment
 from train.data.clips import read_frames
-from train.data.files import (
-    check_choices,
-    check_sizes,
-    check_split,
-    open_files,
-)
+from train.data.files import check_choices, check_sizes, check_split, open_files
 from train.data.generated import digit_pictures, moving_digits, rng
 from train.data.images import Unreadable, fit
 from train.data.signals import Batch, Signals

@@ -8,12 +8,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from vqdit.quantizers.book import Book, check_choice, check_search
 from vqdit.quantizers.entropy import usage_entropy
-from vqdit.quantizers.health import (
-    Revive,
-    replacements,
-    split_sources,
-    usage_metrics,
-)
+from vqdit.quantizers.health import Revive, replacements, split_sources, usage_metrics
 from vqdit.quantizers.kmeans import kmeans
 from vqdit.quantizers.quantized import mean_square, unit
 from vqdit.quantizers.search import Adding, nearest, take

@@ -4,15 +4,8 @@ from vqdit.tokenizer.bins import Boxes, Labels
 from vqdit.tokenizer.causal import CausalDecoder, CausalEncoder
 from vqdit.tokenizer.chunks import decode_chunks, encode_chunks
 from vqdit.tokenizer.conv import ConvDecoder, ConvEncoder
-from vqdit.tokenizer.discriminators import (
-    Discriminators,
-    MultiPeriodDiscriminator,
-    MultiResolutionDiscriminator,
-    PatchDiscriminator,
-)
 from vqdit.tokenizer.frames import PerFrame
-from vqdit.tokenizer.signal import to_signal, to_uint8
-from vqdit.tokenizer.spectral import LogMel
+from vqdit.tokenizer.mel import LogMel
 from vqdit.tokenizer.text import BPE, Bytes
 from vqdit.tokenizer.titok import TiTokDecoder, TiTokEncoder
 from vqdit.tokenizer.tokenizer import Tokenizer
@@ -28,12 +21,8 @@ __all__ = [
     "CausalEncoder",
     "ConvDecoder",
     "ConvEncoder",
-    "Discriminators",
     "Labels",
     "LogMel",
-    "MultiPeriodDiscriminator",
-    "MultiResolutionDiscriminator",
-    "PatchDiscriminator",
     "PerFrame",
     "TiTokDecoder",
     "TiTokEncoder",
@@ -46,6 +35,4 @@ __all__ = [
     "WaveEncoder",
     "decode_chunks",
     "encode_chunks",
-    "to_signal",
-    "to_uint8",
 ]

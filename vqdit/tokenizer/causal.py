@@ -12,6 +12,8 @@ from typing import ClassVar
 import flax.linen as nn
 from jaxtyping import Array, Float
 
+from vqdit.nn.convolution import KERNEL, Border
+from vqdit.signal.grids import divide_frames
 from vqdit.tokenizer.conv import (
     decode,
     encode,
@@ -20,7 +22,6 @@ from vqdit.tokenizer.conv import (
     patches_of,
     total_factor,
 )
-from vqdit.tokenizer.convolution import KERNEL, Border, divide_frames
 
 
 class CausalEncoder(nn.Module):

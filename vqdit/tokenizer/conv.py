@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vqdit.tokenizer.convolution import Border, convolve, divide, fold, unfold, upsample
+from vqdit.nn.convolution import Border, convolve, upsample
+from vqdit.signal.grids import divide, fold, unfold
 
 
 class ConvEncoder(nn.Module):

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vqdit.nn import sincos_positions
-from vqdit.tokenizer.convolution import divide
+from vqdit.signal.grids import divide
 from vqdit.tokenizer.vit import (
     embed,
     factor_of,

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from vqdit.nn import Attention, sincos_positions
 from vqdit.nn.block import Mlp
-from vqdit.tokenizer.convolution import divide, divide_frames, fold, unfold
+from vqdit.signal.grids import divide, divide_frames, fold, unfold
 
 
 class ViTEncoder(nn.Module):

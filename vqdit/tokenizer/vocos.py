@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vqdit.nn import sincos_positions
-from vqdit.tokenizer.convolution import divide_samples
-from vqdit.tokenizer.spectral import check_frames, hann, istft, stft
+from vqdit.signal.grids import divide_samples
+from vqdit.signal.spectra import check_frames, hann, istft, stft
 from vqdit.tokenizer.vit import embed, head, transformer, unbounded
 
 FLOOR = 1e-5  # levels below this, -100 dB of full scale, are not told apart

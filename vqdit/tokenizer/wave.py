@@ -17,7 +17,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vqdit.tokenizer.convolution import divide_samples
+from vqdit.signal.grids import divide_samples
 
 
 class WaveEncoder(nn.Module):

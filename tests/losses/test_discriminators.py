@@ -1,0 +1,118 @@
+"""Discriminators: shapes, independence of examples, and what each can see."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import quick
+from vqdit.losses.discriminators import (
+    Discriminators,
+    MultiPeriodDiscriminator,
+    MultiResolutionDiscriminator,
+    PatchDiscriminator,
+)
+
+WAVE = (480, 1)
+MEMBERS = {
+    "patch 2-D": (PatchDiscriminator(8, 2), (9, 8, 3), 1),
+    "patch 3-D": (PatchDiscriminator(8, 2, dims=3), (5, 8, 8, 1), 1),
+    "period": (MultiPeriodDiscriminator((2, 7), 2), WAVE, 2),
+    "spectral": (MultiResolutionDiscriminator((64, 128), 4), WAVE, 2),
+}
+
+
+def judged(module, shape, x):
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, *shape)))
+    variables = quick.parameters(shapes)
+    return variables, quick.jit(module.apply)(variables, x)
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_verdict_is_of_one_example(name):
+    """No batch statistics: another neighbour, the same verdict. Nothing but params."""
+    module, shape, count = MEMBERS[name]
+    x = np.random.default_rng(0).normal(size=(3, *shape)).astype(np.float32)
+    variables, verdicts = judged(module, shape, x)
+    assert set(variables) == {"params"} and len(verdicts) == count
+    other = x.copy()
+    other[1:] = 0
+    _, again = judged(module, shape, other)
+    for one, two in zip(verdicts, again, strict=True):
+        assert one.logits.dtype == jnp.float32 and one.logits.shape[0] == 3
+        assert len(one.features) >= 3 and np.std(one.logits[0]) > 0
+        np.testing.assert_allclose(one.logits[0], two.logits[0], atol=1e-5)
+        assert not np.allclose(one.logits[1], two.logits[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_silence_has_a_finite_gradient(name):
+    module, shape, _ = MEMBERS[name]
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, *shape)))
+
+    def loss(variables, x):
+        return sum(v.logits.mean() for v in module.apply(variables, x))
+
+    grads = quick.jit(jax.grad(loss, argnums=(0, 1)))(
+        quick.parameters(shapes), jnp.zeros((1, *shape))
+    )
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+
+
+def test_patchgan_has_its_published_size():
+    """pix2pix's 70 x 70 discriminator of three channels, but for its normalisation:
+    scale and bias of GroupNorm stand for those of BatchNorm."""
+    shapes = jax.eval_shape(
+        PatchDiscriminator().init, jax.random.key(0), jnp.zeros((1, 256, 256, 3))
+    )
+    sizes = [leaf.size for leaf in jax.tree.leaves(shapes["params"])]
+    kernels = 16 * (3 * 64 + 64 * 128 + 128 * 256 + 256 * 512 + 512)
+    norms = 2 * (128 + 256 + 512)
+    biases = 64 + 128 + 256 + 512 + 1
+    assert sum(sizes) == kernels + norms + biases
+
+
+def test_a_period_sees_its_own_columns():
+    """A column is every p-th sample: a change in one moves no logit of another."""
+    module = MultiPeriodDiscriminator((5,), 2)
+    x = np.random.default_rng(0).normal(size=(1, 480, 1)).astype(np.float32)
+    other = x.copy()
+    other[:, 2::5] += 1
+    _, (one,) = judged(module, WAVE, x)
+    _, (two,) = judged(module, WAVE, other)
+    moved = np.abs(np.asarray(one.logits - two.logits)).max((0, 1, 3)) > 0
+    assert moved.tolist() == [False, False, True, False, False]
+
+
+def test_several_are_one_after_another():
+    one, two = MEMBERS["period"][0], MEMBERS["spectral"][0]
+    module = Discriminators((one, two))
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, *WAVE)))
+    assert set(shapes["params"]) == {"members_0", "members_1"}
+    found = jax.eval_shape(module.apply, shapes, jnp.zeros((2, *WAVE)))
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: PatchDiscriminator(channels=0), "PatchDiscriminator.channels 0"),
+        (lambda: MultiPeriodDiscriminator(()), "periods"),
+        (lambda: MultiResolutionDiscriminator((100,)), "multiples of 8"),
+        (lambda: Discriminators(()), "at least one"),
+    ],
+)
+def test_bad_fields_are_refused(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_a_signal_of_other_axes_is_refused():
+    with pytest.raises(ValueError, match="dims=2"):
+        jax.eval_shape(
+            PatchDiscriminator().init, jax.random.key(0), jnp.zeros((1, 8, 3))
+        )
+    with pytest.raises(ValueError, match="at least"):
+        jax.eval_shape(
+            MultiPeriodDiscriminator().init, jax.random.key(0), jnp.zeros((1, 5, 1))
+        )

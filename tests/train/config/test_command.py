@@ -1,0 +1,168 @@
+"""The command line: both spellings, the programs' own flags, and every refusal."""
+
+import pytest
+
+from tests.train.experiments import TOKENIZER
+from train.config import Experiment, StageOne, StageTwo
+from train.config.command import parse
+from train.config.override import overrides
+from train.config.paths import leaves
+from train.config.workdir import open_workdir
+from train.errors import BadInput
+
+FLAGS = {
+    "label": int,
+    "guidance": float,
+    "out": str,
+    "smoke": bool,
+    "per_class": tuple[int, ...],
+}
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "digits.py"
+    path.write_text(
+        "from tests.train.experiments import JOINT, TOKENIZER\n"
+        "CONFIG = TOKENIZER\n"
+        "VARIANTS = {'same': TOKENIZER}\n"
+    )
+    return str(path)
+
+
+def test_both_spellings_are_the_same_command(file):
+    wanted = overrides(
+        TOKENIZER, {"run.steps": "7", "model.quantizer": "FSQ(levels=(5, 4))"}
+    )
+    one = parse(
+        [
+            f"--config={file}",
+            "--workdir=runs/a=b",
+            "--variant=same",
+            "--force",
+            "--config.run.steps=7",
+            "--config.model.quantizer=FSQ(levels=(5, 4))",
+            "--label=3",
+            "--guidance=-1.5",
+            "--smoke",
+            "--per-class=(1, 2)",
+        ],
+        StageOne,
+        FLAGS,
+    )
+    two = parse(
+        "--per_class 1,2 --smoke --guidance -1.5 --label 3 --config.run.steps 7 "
+        f"--variant same --workdir runs/a=b --force --config {file}".split()
+        + ["--config.model.quantizer", "FSQ(levels=(5, 4))"],
+        StageOne,
+        FLAGS,
+    )
+    assert one == two
+    assert one.experiment == wanted
+    assert str(one.workdir) == "runs/a=b"
+    assert one.force
+    assert one.flags == {
+        "label": 3,
+        "guidance": -1.5,
+        "smoke": True,
+        "per_class": (1, 2),
+    }
+
+
+def test_what_is_not_given(file):
+    command = parse([f"--config={file}", "--smoke=false"], StageOne, FLAGS)
+    assert command.experiment == TOKENIZER
+    assert command.workdir is None
+    assert not command.force
+    assert command.flags == {"smoke": False}
+
+
+def test_without_a_config_the_workdir_says_which_experiment(tmp_path):
+    open_workdir(tmp_path / "run", TOKENIZER)
+    argv = [f"--workdir={tmp_path / 'run'}", "--config.run.seed=5"]
+    command = parse(argv, Experiment)
+    assert command.experiment == overrides(TOKENIZER, {"run.seed": "5"})
+
+
+def test_a_program_without_experiment():
+    command = parse(["--workdir=runs/demo", "--smoke"], None, FLAGS)
+    assert command.experiment is None
+    assert command.flags == {"smoke": True}
+    with pytest.raises(BadInput, match="--config is no option; there are --workdir, "):
+        parse(["--config=x.py"], None, FLAGS)
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        ("--confg=x.py", "--confg is no option; did you mean --config?"),
+        ("--wrokdir x", "--wrokdir is no option; did you mean --workdir?"),
+        ("--zzz", "--zzz is no option; there are --config, .* --per-class"),
+        ("--run.steps=3", "did you mean --config.run.steps?"),
+        ("--model=x", "did you mean --config.model?"),
+        ("--config_run=3", "write --config=FILE or --config.FIELD=VALUE"),
+        ("file.py", "'file.py' is no option; write --config=FILE"),
+        ("-f", "'-f' is no option"),
+        ("--", "'--' is no option"),
+        ("--config", "--config has no value; write --config=..."),
+        ("--config --force", "--config has no value"),
+        ("--label", "--label has no value; write --label=..."),
+        ("--label=a", "--label: write a whole number, not 'a'"),
+        ("--per-class=a", "--per-class: write a tuple of ints"),
+        ("--force=maybe", "--force: write True or False, not 'maybe'"),
+        ("--label=1 --label=1", "--label is given twice; write it once"),
+        ("--force --force", "--force is given twice"),
+        (
+            "--config.run.steps=1 --config.run.steps=2",
+            "--config.run.steps is given twice",
+        ),
+        ("--per-class=1, --per_class=2,", "--per_class is given twice"),
+        (
+            "--config.run.step=3 --config FILE",
+            "run.step does not exist; did you mean run.steps or kmeans.step?",
+        ),
+        ("--config.=3 --config FILE", "does not exist"),
+        ("--config.run..steps=3 --config FILE", "does not exist"),
+        ("", "which experiment? write --config=FILE, or --workdir=DIR of a run"),
+        ("--workdir=nowhere", "there is no nowhere/config.json; write the workdir of"),
+        (
+            "--workdir=x --variant=same",
+            "--variant is one of a config file; write --con",
+        ),
+        ("--config=nowhere.py", "there is no config file nowhere.py"),
+    ],
+)
+def test_refusals(argv, message, file):
+    message = message.replace("?", r"\?")
+    with pytest.raises(BadInput, match=message) as caught:
+        parse(argv.replace("FILE", file).split(), StageOne, FLAGS)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_config_of_the_other_stage_is_refused(file, tmp_path):
+    with pytest.raises(BadInput, match="is a StageOne; write the config of a StageTwo"):
+        parse([f"--config={file}"], StageTwo)
+    open_workdir(tmp_path / "run", TOKENIZER)
+    with pytest.raises(BadInput, match="is a StageOne; write the config of a StageTwo"):
+        parse([f"--workdir={tmp_path / 'run'}"], StageTwo)
+
+
+def test_help_lists_options_and_fields_that_can_be_typed_back(file, capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse(["--help"], StageOne, FLAGS)
+    assert not caught.value.code
+    out = capsys.readouterr().out
+    assert "--per-class=..." in out and "--force " in out and "--config.run" not in out
+    with pytest.raises(SystemExit):
+        parse(["--help", f"--config={file}", "--config.run.steps=77"], StageOne)
+    lines = capsys.readouterr().out.splitlines()
+    typed = [
+        line.strip().removeprefix("--config.").partition("=")[::2]
+        for line in lines
+        if line.startswith("  --config.") and "..." not in line
+    ]
+    assert ("run.steps", "77") in typed
+    assert dict(typed).keys() == leaves(TOKENIZER).keys()
+    plain = {path: text.strip("'") for path, text in typed}
+    same = overrides(TOKENIZER, plain | {"run.steps": "1000"})
+    assert same == TOKENIZER

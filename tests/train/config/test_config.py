@@ -1,0 +1,88 @@
+"""Config files: what is found in them, and what is said when it is not."""
+
+import dataclasses
+
+import pytest
+
+from tests.train.experiments import JOINT, TOKENIZER
+from train.config import load
+from train.config.paths import diff
+from train.errors import BadInput
+
+FILE = '''"""A config file."""
+
+import dataclasses
+
+from tests.train.experiments import TOKENIZER
+
+CONFIG = TOKENIZER
+VARIANTS = {
+    "batch": dataclasses.replace(
+        CONFIG, run=dataclasses.replace(CONFIG.run, batch=32)
+    ),
+    "wrong": 3,
+}
+'''
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "digits.py"
+    path.write_text(FILE)
+    return path
+
+
+def test_config_and_variants(file):
+    assert load(file) == TOKENIZER
+    assert diff(load(str(file)), load(file, "batch")) == {"run.batch": (16, 32)}
+
+
+@pytest.mark.parametrize(
+    "variant, message",
+    [
+        ("batc", "digits.py has no variant 'batc'; did you mean batch"),
+        ("zzz", "no variant 'zzz'; there are batch, wrong"),
+        ("wrong", r"VARIANTS\['wrong'\] is no StageOne"),
+    ],
+)
+def test_unknown_variants_name_the_known(file, variant, message):
+    with pytest.raises(BadInput, match=message):
+        load(file, variant)
+
+
+def test_a_missing_file_names_the_nearest(file):
+    with pytest.raises(BadInput, match="no config file .*; did you mean .*/digits.py"):
+        load(file.with_name("digit.py"))
+    with pytest.raises(BadInput, match="did you mean .*/digits.py"):
+        load(file.with_suffix(""))
+    with pytest.raises(BadInput, match="there is no config file"):
+        load("nowhere/at_all.py")
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("\nCONFIG = (", "broken.py, line 2: '.' was never closed"),
+        ("import gone_module", "broken.py, line 1: ModuleNotFoundError: .*gone_module"),
+        ("\n\nx = 1 / 0", "broken.py, line 3: ZeroDivisionError"),
+        (
+            "from vqdit.quantizers import FSQ\nFSQ((8, 1))",
+            "broken.py, line 2: ValueError: FSQ.levels .*write at least 2 levels",
+        ),
+        ("x = 1", r"has no experiment; write CONFIG = "),
+        ("CONFIG = {}", r"has no experiment; write CONFIG = "),
+    ],
+)
+def test_a_file_that_fails_names_its_line(tmp_path, text, message):
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    with pytest.raises(BadInput, match=message) as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_experiments_are_values():
+    assert dataclasses.replace(TOKENIZER) == TOKENIZER
+    assert dataclasses.replace(JOINT, label_dropout=0.2) != JOINT
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TOKENIZER.run.steps = 3

@@ -1,0 +1,265 @@
+"""Overrides: a value by the type of its field, a refusal that says what to write."""
+
+import dataclasses
+import math
+from typing import Any, Literal, Optional, Protocol, runtime_checkable
+
+import flax.linen as nn
+import pytest
+
+from train.config import expression
+from train.config.override import override, overrides
+from train.config.paths import ABSENT, children, diff
+from train.errors import BadInput
+
+
+@runtime_checkable
+class Shape(Protocol):
+    def area(self) -> float: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Square:
+    side: float = 1.0
+
+    def area(self):
+        return self.side**2
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    shape: Shape = Square()
+    count: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Level:
+    name: str
+    grid: int = 8
+    patch: int = 2
+
+    def __post_init__(self):
+        if self.grid % self.patch:
+            raise ValueError(f"patch {self.patch} does not divide grid {self.grid}")
+
+
+class Net(nn.Module):
+    levels: tuple[Level, ...]
+    depth: int = 12
+    width: int = 384
+    inner: Any = None
+    rotary: bool = False
+    kind: Literal["sincos", "rotary"] = "sincos"
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuner:
+    peak_lr: float = 1e-4
+    clip: float | None = 1.0
+    schedule: Literal["constant", "cosine"] = "constant"
+    count: Literal[1, 2] = 1
+    betas: tuple[float, float] = (0.9, 0.999)
+    sizes: tuple[int, ...] = ()
+    folder: str | None = None
+    number: float | int = 1
+    legacy: Optional[int] = None  # noqa: UP045  both spellings of a union are read
+    any_thing: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    name: str = "toy"
+    model: Net = Net((Level("image"), Level("audio")))
+    tuner: Tuner = Tuner()
+    tile: Tile | None = None
+    tiles: dict[str, Tile] = dataclasses.field(default_factory=dict)
+    folders: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+TRIAL = Trial()
+
+
+@pytest.fixture(autouse=True)
+def toys(monkeypatch):
+    """Takes the toy that no annotation names for a part of the library."""
+    paths = {**expression.library(), "vqdit.toys.Square": Square}
+    monkeypatch.setattr(expression, "library", lambda: paths)
+
+
+def get(value, dotted):
+    for name in dotted.split("."):
+        value = children(value)[name]
+    return value
+
+
+@pytest.mark.parametrize(
+    "dotted, text, wanted",
+    [
+        ("model.depth", "24", 24),
+        ("model.depth", " -1_000 ", -1000),
+        ("model.rotary", "True", True),
+        ("model.rotary", "false", False),
+        ("model.kind", "rotary", "rotary"),
+        ("model.kind", "'rotary'", "rotary"),
+        ("model.inner", "((1, 2.0), 'a', None)", ((1, 2.0), "a", None)),
+        ("tuner.peak_lr", "3", 3.0),
+        ("tuner.peak_lr", "1e-3", 1e-3),
+        ("tuner.peak_lr", "-inf", -math.inf),
+        ("tuner.clip", "None", None),
+        ("tuner.clip", "none", None),
+        ("tuner.clip", "2", 2.0),
+        ("tuner.schedule", "cosine", "cosine"),
+        ("tuner.count", "2", 2),
+        ("tuner.betas", "(0, 0.5)", (0.0, 0.5)),
+        ("tuner.betas", "0.8,0.9", (0.8, 0.9)),
+        ("tuner.sizes", "[8, 5]", (8, 5)),
+        ("tuner.sizes", "()", ()),
+        ("tuner.folder", "runs/a b", "runs/a b"),
+        ("tuner.folder", "None", None),
+        ("tuner.folder", "12", "12"),
+        ("tuner.number", "1", 1),
+        ("tuner.number", "1.0", 1.0),
+        ("tuner.legacy", "7", 7),
+        ("name", "None", "None"),
+        ("name", "a=b", "a=b"),
+        ("tile", "Tile(count=3)", Tile(count=3)),
+        ("tile", "Tile(Square(2), 3)", Tile(Square(2.0), 3)),
+        ("tiles.image", "Tile()", Tile()),
+        ("tiles", "{'a': Tile(), 'b': Tile(Square())}", {"a": Tile(), "b": Tile()}),
+        ("folders.image", "runs/tok=1", "runs/tok=1"),
+        ("model.levels.audio.patch", "4", 4),
+    ],
+)
+def test_text_becomes_a_value_of_the_fields_type(dotted, text, wanted):
+    new = override(TRIAL, dotted, text)
+    found = get(new, dotted)
+    assert found == wanted
+    assert type(found) is type(wanted)
+    assert TRIAL == Trial()  # the old one is untouched
+
+
+@pytest.mark.parametrize(
+    "dotted, text, message",
+    [
+        ("model.dept", "24", "model.dept does not exist; did you mean model.depth?"),
+        ("depth", "24", "depth does not exist; did you mean model.depth?"),
+        ("lr", "1", "lr does not exist; did you mean tuner.peak_lr?"),
+        ("zzz", "1", "there are name, model, tuner, tile, tiles, folders"),
+        ("model.parent", "None", "model.parent does not exist"),
+        ("model.name", "x", "model.name does not exist"),
+        ("model.levels.imag.patch", "1", "did you mean image?"),
+        ("model.levels.2.patch", "1", "there are image, audio"),
+        ("tiles.image.count", "1", "tiles.image does not exist; there are none"),
+        ("tile.count", "1", "tile is None and has no count; first write tile as Tile"),
+        ("model.depth.x", "1", "model.depth is the int 12 and has no x"),
+        ("model.depth", "abc", "model.depth: write a whole number, not 'abc'"),
+        ("model.depth", "24.0", "model.depth: write a whole number, not '24.0'"),
+        ("model.depth", "True", "write a whole number"),
+        ("model.depth", "", "write a whole number, not ''"),
+        ("model.depth", "2+2", "write a whole number"),
+        ("model.depth", "-'a'", "write a whole number"),
+        ("model.depth", "len('a')", "len is no dataclass or module of vqdit"),
+        ("model.rotary", "1", "model.rotary: write True or False, not '1'"),
+        ("model.kind", "sincs", "write one of sincos, rotary, not 'sincs'"),
+        ("tuner.peak_lr", "True", "write a number, not 'True'"),
+        ("tuner.clip", "x", "tuner.clip: write a number or None, not 'x'"),
+        ("tuner.count", "True", "write one of 1, 2"),
+        ("tuner.betas", "(0.9,)", "write a tuple of a number and a number"),
+        ("tuner.sizes", "(8, 5.5)", r"write a tuple of ints such as \(8, 5\)"),
+        ("tuner.sizes", "8", r"write a tuple of ints such as \(8, 5\), not '8'"),
+        ("tuner", "3", r"tuner: write Tuner\(...\), not '3'"),
+        ("tile", "3", r"tile: write Tile\(...\) or None, not '3'"),
+        ("tile", "Tile", r"tile: write Tile\(shape=..., count=...\)"),
+        ("tile", "Til()", r"Til is no dataclass .*; did you mean Tile\?"),
+        ("tile", "Tile(cont=1)", r"tile: Tile.cont does not exist; did you mean count"),
+        ("tile", "Tile(count='a')", "tile: Tile.count: write a whole number, not 'a'"),
+        ("tile", "Tile(shape=3)", "tile: Tile.shape: write .*, not 3"),
+        ("tile", "Tile(Square(), 1, 2)", "Tile has 2 fields, not more"),
+        ("tile", "Tile(Square(), shape=Square())", "Tile.shape is given twice"),
+        ("tile", "Tile(count=3, count=4)", "Tile.count is given twice"),
+        ("tile", "Tile(*(1, 2))", "without \\* or \\*\\*"),
+        ("tile", "Tile(**{'count': 1})", "without \\* or \\*\\*"),
+        ("tile", "Square()", r"tile: write Tile\(...\) or None, not 'Square\(\)'"),
+        ("tile", "Tile(count=(lambda: 1)())", "no dataclass or module"),
+        ("tile", "Tile(count=[i for i in (1,)])", "write a whole number"),
+        ("tile", "__import__('os').system('true')", "no dataclass or module"),
+        ("tile", "Tile.__class__('x')", "no dataclass or module"),
+        ("tile", "Tile(count=1", "write Tile"),
+        ("model.levels.image.patch", "3", "patch 3 does not divide grid 8"),
+        ("model", "Net()", "model: Net: .*missing 1 required .* 'levels'"),
+        ("tiles", "{'a': 1}", "tiles: write a dict"),
+        ("tiles", "{1: Tile()}", "tiles: write a dict"),
+        ("tiles.a", "1", r"tiles.a: write Tile\(...\), not '1'"),
+    ],
+)
+def test_refusals_are_one_line_that_says_what_to_write(dotted, text, message):
+    with pytest.raises(BadInput, match=message) as caught:
+        override(TRIAL, dotted, text)
+    line = str(caught.value)
+    assert "\n" not in line
+    assert line.startswith(dotted.partition(".")[0])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_values_that_depend_on_each_other_change_together(order):
+    """Either change alone is refused, in whichever order they are written."""
+    texts = {"model.levels.image.grid": "9", "model.levels.0.patch": "3"}
+    for dotted, text in texts.items():
+        with pytest.raises(BadInput):
+            override(TRIAL, dotted, text)
+    new = overrides(TRIAL, dict(list(texts.items())[::order]))
+    assert new.model.levels == (Level("image", 9, 3), Level("audio"))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_parts_apply_to_a_new_whole(order):
+    texts = {"tile": "Tile(count=3)", "tile.shape.side": "5"}
+    new = overrides(TRIAL, dict(list(texts.items())[::order]))
+    assert new.tile == Tile(Square(5.0), 3)
+
+
+def test_diff_is_what_was_overridden():
+    texts = {
+        "model.depth": "24",
+        "model.levels.audio.patch": "4",
+        "tuner.clip": "None",
+        "tiles.image": "Tile()",
+        "name": "other",
+    }
+    assert diff(TRIAL, overrides(TRIAL, texts)) == {
+        "model.depth": (12, 24),
+        "model.levels.audio.patch": (2, 4),
+        "tuner.clip": (1.0, None),
+        "tiles.image": (ABSENT, Tile()),
+    }
+    assert diff(TRIAL, TRIAL) == {}
+
+
+def test_diff_reaches_everywhere():
+    nan = Tuner(peak_lr=math.nan)
+    assert diff(nan, dataclasses.replace(nan)) == {}
+    longer = TRIAL.model.clone(levels=(Level("image"),))
+    old, new = diff(TRIAL.model, longer)["levels"]
+    assert (len(old), len(new)) == (2, 1)
+    # A stream's name is a value, unlike the experiment's.
+    renamed = TRIAL.model.clone(levels=(Level("picture"), Level("audio")))
+    assert list(diff(TRIAL.model, renamed)) == ["levels"]
+    assert diff(Tile(), Square()) == {"": (Tile(), Square())}
+    assert diff(Tile(Square()), Tile(None)) == {"shape": (Square(), None)}
+
+
+def test_the_library_is_found_by_any_tail_of_its_path():
+    paths = expression.library()
+    assert paths["vqdit.dit.DiT"].__name__ == "DiT"
+    text = "dit.DiT((vqdit.Discrete('image', (4, 4), 16),), depth=2)"
+    new = override(TRIAL, "model.inner", text).model.inner
+    assert type(new) is paths["vqdit.dit.DiT"]
+    assert (new.depth, new.streams[0].vocab) == (2, 16)
+
+
+def test_a_name_that_two_classes_have_asks_for_the_whole_path(monkeypatch):
+    twice = {"vqdit.a.Tile": Tile, "vqdit.b.Tile": Square}
+    monkeypatch.setattr(expression, "library", lambda: twice)
+    with pytest.raises(BadInput, match="Tile is ambiguous; write "):
+        override(TRIAL, "model.inner", "Tile()")
+    assert override(TRIAL, "model.inner", "b.Tile()").model.inner == Square()

@@ -1,0 +1,216 @@
+"""What cannot be run is refused before anything compiles, naming field and remedy."""
+
+import dataclasses
+
+import jax
+import pytest
+
+from tests.train.experiments import JOINT, TOKENIZER
+from train.config import Mesh, Run
+from train.config.override import overrides
+from train.config.validate import validate
+from train.data import Audio, Ranges, Series, whole
+from train.errors import BadInput
+from train.objectives.start import open_start
+from vqdit.dit import Continuous
+from vqdit.tokenizer import LogMel
+
+
+@pytest.mark.parametrize("experiment", [TOKENIZER, JOINT], ids=lambda e: e.name)
+@pytest.mark.parametrize("devices", [1, 8, 16])
+def test_a_sound_experiment_passes_and_nothing_compiles(experiment, devices, caplog):
+    with jax.log_compiles(), jax.transfer_guard("disallow"):
+        validate(experiment, devices)
+    assert "Compiling" not in caplog.text
+
+
+REFUSED = [
+    ("run.steps=0", "run.steps=0: write at least 1"),
+    ("run.batch=0", "run.batch=0: write at least 1"),
+    ("run.keep=0", "run.keep=0: write at least 1"),
+    ("run.sample_every=-1", "run.sample_every=-1: write at least 0"),
+    ("run.batch=12", "run.batch=12 .* over 8 devices .*; .* such as run.batch=16"),
+    ("run.batch=12 mesh.fsdp=8", "data 1 x mesh.fsdp 8.*; .* such as run.batch=16"),
+    ("run.batch=4", "such as run.batch=8"),
+    ("optimizer.accumulate=4", "in 4 microbatches .* such as run.batch=32"),
+    ("optimizer.accumulate=0", "optimizer.accumulate=0: write at least 1"),
+    ("optimizer.peak_lr=0", "optimizer.peak_lr=0.0: write above 0"),
+    ("optimizer.peak_lr=nan", "optimizer.peak_lr=nan: write above 0"),
+    ("optimizer.b2=1", "optimizer.b2=1.0: write at least 0 and below 1"),
+    ("optimizer.ema=1", "optimizer.ema=1.0: write at least 0 and below 1"),
+    ("optimizer.clip=0", "optimizer.clip=0.0: write above 0"),
+    ("optimizer.weight_decay=-1", "optimizer.weight_decay=-1.0: write at least 0"),
+    (
+        "optimizer.schedule=cosine optimizer.warmup=1000",
+        "optimizer.warmup=1000 leaves nothing of run.steps=1000",
+    ),
+    ("mesh.data=3", "data 3 x fsdp 1 x tensor 1 does not make 8 dev.*mesh.data=-1"),
+    ("mesh.fsdp=3", "fsdp 3 .* does not make 8 devices; write sizes that divide 8"),
+    ("mesh.fsdp=0", "mesh.fsdp=0: write 1 or more"),
+    ("mesh.tensor=-1", "mesh.tensor=-1: only one axis can be the rest"),
+]
+
+REFUSED_TOKENIZERS = [
+    ("data.size=9", "data.size=9 is no multiple .* factor 2; write data.size=10"),
+    (
+        "data.channels=3",
+        "model.decoder.out=1 and the data's 3 channels differ; write model.d",
+    ),
+    ("losses.commit=-1", "losses.commit=-1.0: write at least 0"),
+    ("losses.entropy_steps=-1", "losses.entropy_steps=-1: write at least 0"),
+    ("losses.perceptual=nan", "losses.perceptual=nan: write at least 0"),
+    ("losses.mel=1", "losses.mel=1.0 is for waveforms: .*; write losses.mel=0"),
+    ("losses.stft=1", "losses.stft=1.0 is for waveforms"),
+    ("losses.windows=(100,)", r"losses.windows=\(100,\): write multiples of 8"),
+    ("losses.lpips=none.safetensors", "losses.lpips=.* is no file; .*python -c"),
+    ("losses.features=runs/none", "losses.features=runs/none: .*no bundle"),
+    (
+        "kmeans=None",
+        r"kmeans=None .*write kmeans=KMeansInit\(\), or model.quantizer.start=normal",
+    ),
+    ("kmeans.step=1000", "kmeans.step=1000: write at least 1 and below 1000"),
+    ("kmeans.step=0", "kmeans.step=0: write at least 1 and below 1000"),
+    ("kmeans.samples=8", "kmeans.samples=8: write at least 16"),
+    ("model.decoder.dims=3", "model: "),
+    ("model.encoder.attention=(True,)", "model: "),
+]
+
+AGAINST = "adversarial=Adversarial(discriminator=PatchDiscriminator(8,1{})"
+REFUSED_TOKENIZERS += [
+    (AGAINST.format(f"){more}"), f"adversarial.{message}")
+    for more, message in [
+        (",start=1000", "start=1000: write at least 0 and below 1000"),
+        (",ramp=-1", "ramp=-1: write at least 0"),
+        (",lecam=-1", "lecam=-1.0: write at least 0"),
+        (",last='decoder/conv_out'", "last=.* no such parameter; did you mean deco"),
+        (
+            ",start=900,optimizer=AdamW(schedule='cosine',warmup=100)",
+            "optimizer.warmup=100 .* run.steps=1000 after adversarial.start=900; "
+            "write a warm-up below 100",
+        ),
+        (",optimizer=AdamW(b1=1)", "optimizer.b1=1.0: write at least 0 and below 1"),
+    ]
+]
+REFUSED_TOKENIZERS += [
+    (AGAINST.format(",dims=3)"), "adversarial.discriminator: .*dims=3"),
+    (
+        "adversarial=Adversarial(discriminator=ConvEncoder(8,(1,1)))",
+        "adversarial.discriminator=ConvEncoder.* is no discriminator; write .*Patch",
+    ),
+]
+
+REFUSED_DITS = [
+    ("model.heads=5", "model.heads=5 .* model.width=32; write model.heads=4"),
+    ("model.depth=0", "model.depth=0: write at least 1"),
+    ("model.classes=-1", "model.classes=-1: write at least 0"),
+    ("label_dropout=1.5", "label_dropout=1.5: write at least 0 and at most 1"),
+    ("mesh.tensor=8", "mesh.tensor=8 does not divide model.heads=4"),
+    ("mesh.data=1 mesh.fsdp=-1 model.width=36", "mesh.fsdp=8 .* model.width=36"),
+    ("processes={'image': Gaussian()}", r"text is absent; write .*Masking\(vocab=32\)"),
+    ("processes={'text': Masking(32)}", r"image is absent; write .*Gaussian\(\)"),
+    ("times={'image': Uniform()}", r"times.text is absent; write times.text=Uniform"),
+    (
+        "processes.txt=Masking(32)",
+        "processes.txt: .* no such stream; did you mean text",
+    ),
+    ("times.imag=Uniform()", "times.imag: .* no such stream; did you mean image"),
+    ("tokenizers.imag=x", "tokenizers.imag: .* no such stream; did you mean image"),
+    ("tokenizers={'text': 'x'}", "write --config.tokenizers.image=DIR"),
+    ("processes.image=Masking(4)", r"is Masking, .* continuous; .*image=Gaussian\(\)"),
+    ("processes.text=Gaussian()", r"Gaussian, .* discrete; .*=Masking\(vocab=32\)"),
+    ("processes.text.vocab=64", "model.streams.text.vocab=32, .* write .*vocab=64"),
+    ("processes.image.learned_variance=True", "write model.streams.image.outputs=2"),
+    ("model.positions=rotary model.heads=32", "model: "),
+]
+
+
+CASES = [
+    pytest.param(experiment, changes, message, id=f"{experiment.name}-{changes}")
+    for experiment, more in ((TOKENIZER, REFUSED_TOKENIZERS), (JOINT, REFUSED_DITS))
+    for changes, message in REFUSED + more
+]
+
+
+@pytest.mark.parametrize("experiment, changes, message", CASES)
+def test_a_broken_relation_names_the_field_and_the_remedy(experiment, changes, message):
+    texts = [change.partition("=")[::2] for change in _words(changes)]
+    changed = overrides(experiment, dict(texts))
+    with pytest.raises(BadInput, match=message) as caught:
+        validate(changed, 8)
+        open_start(changed)
+    assert "\n" not in str(caught.value)
+
+
+def _words(changes):
+    """At spaces, unless within brackets."""
+    words, depth = [""], 0
+    for letter in changes:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == " " and not depth:
+            words.append("")
+        else:
+            words[-1] += letter
+    return words
+
+
+def test_streams_need_names_of_their_own():
+    twice = (Continuous("image", (4, 4), 4),) * 2
+    joint = dataclasses.replace(JOINT, model=JOINT.model.clone(streams=twice))
+    with pytest.raises(BadInput, match="model.streams has the names .*image.*image"):
+        validate(joint, 8)
+
+
+@pytest.mark.parametrize("data", [Series(length=256, channels=1), Ranges()])
+def test_a_mask_of_the_signal_does_not_fit_behind_a_front_end(data):
+    model = TOKENIZER.model.clone(front=LogMel(2000, 64, 32, bands=16))
+    behind = dataclasses.replace(TOKENIZER, model=model, data=data)
+    with pytest.raises(BadInput, match=rf"model.front=LogMel.* {data.kind} is marked"):
+        validate(behind, 8)
+    sound = dataclasses.replace(behind, data=Audio(rate=2000, length=256))
+    validate(sound, 8)
+
+
+@pytest.mark.parametrize("data", [Series(threads=0), Ranges(threads=0), Audio()])
+def test_masked_data_are_those_whose_batches_have_a_mask(data):
+    small = dataclasses.replace(data, examples=8) if data.kind != "audio" else data
+    assert ("mask" in whole(small, train=False, count=1)) == data.masked
+
+
+def test_types_of_a_config_file_are_checked_too():
+    """No override has seen these values, and Python takes any."""
+    optimizer = dataclasses.replace(TOKENIZER.optimizer, schedule="cosin")
+    with pytest.raises(
+        BadInput, match="optimizer.schedule: write one of constant, cos"
+    ):
+        validate(dataclasses.replace(TOKENIZER, optimizer=optimizer), 8)
+    run = Run(steps=1000.0, batch=16)
+    with pytest.raises(BadInput, match="run.steps: write a whole number, not 1000.0"):
+        validate(dataclasses.replace(TOKENIZER, run=run), 8)
+    with pytest.raises(BadInput, match="tokenizers: write a dict"):
+        validate(dataclasses.replace(JOINT, tokenizers={"image": 3}), 8)
+    with pytest.raises(BadInput, match="kmeans: write KMeansInit"):
+        validate(dataclasses.replace(TOKENIZER, kmeans=100), 8)
+
+
+def test_a_program_that_reads_no_data_needs_no_tokenizers():
+    joint = dataclasses.replace(JOINT, tokenizers={})
+    validate(joint, 8, tokenizers=False)
+
+
+def test_quantizers_that_wait_for_nothing_pass_whatever_kmeans_says():
+    """So that an ablation of the quantizer changes one field."""
+    validate(overrides(TOKENIZER, {"model.quantizer": "FSQ((5, 4))"}), 8)
+
+
+@pytest.mark.parametrize(
+    "mesh, sizes",
+    [
+        (Mesh(), (8, 1, 1)),
+        (Mesh(fsdp=4), (2, 4, 1)),
+        (Mesh(2, 2, 2), (2, 2, 2)),
+        (Mesh(2, -1, 2), (2, 2, 2)),
+        (Mesh(8, 1, -1), (8, 1, 1)),
+    ],
+)
+def test_minus_one_is_what_is_left_of_the_devices(mesh, sizes):
+    assert mesh.sizes(8) == sizes

@@ -1,0 +1,190 @@
+"""A folder belongs to one experiment; nothing in it is lost by taking it over."""
+
+import dataclasses
+import json
+
+import pytest
+
+from tests.train.experiments import JOINT, TOKENIZER
+from train.config import workdir as workdirs
+from train.config.override import overrides
+from train.config.workdir import open_workdir, read, save
+from train.errors import BadInput
+
+
+@pytest.mark.parametrize("experiment", [TOKENIZER, JOINT], ids=lambda e: e.name)
+def test_config_json_round_trips(experiment, tmp_path):
+    save(experiment, tmp_path / "config.json")
+    assert read(tmp_path / "config.json") == experiment
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_failed_write_leaves_the_old_file(call, tmp_path, monkeypatch):
+    path = tmp_path / "config.json"
+    save(TOKENIZER, path)
+
+    def full(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(workdirs.os, call, full)
+    with pytest.raises(OSError, match="no space"):
+        save(JOINT, path)
+    assert read(path) == TOKENIZER
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "config.json cannot be read"),
+        ('{"class": "train.config.St', "config.json cannot be read"),
+        ("[" * 100_000, "config.json cannot be read"),
+        ("3", "config.json holds a int, which is no experiment"),
+        ('{"class": "os.system", "fields": {}}', "'os.system' is not a dataclass"),
+        (
+            '{"class": "train.config.Run", "fields": {"steps": 1}}',
+            "needs the field batch",
+        ),
+    ],
+    ids=range(6),
+)
+def test_a_damaged_config_json_is_refused(text, message, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(BadInput, match=message):
+        read(path)
+
+
+def test_a_folder_without_a_run_says_what_to_write(tmp_path):
+    with pytest.raises(BadInput, match="there is no .*config.json; write the workdir"):
+        read(tmp_path / "config.json")
+
+
+def test_a_new_folder_is_created_and_the_same_experiment_resumes(tmp_path):
+    folder = tmp_path / "runs" / "a"
+    assert open_workdir(str(folder), TOKENIZER) == folder
+    (folder / "checkpoints").mkdir()
+    longer = {
+        "run.steps": "2000",
+        "run.save_every": "7",
+        "mesh.fsdp": "2",
+        "data.threads": "1",
+        "name": "other",
+    }
+    changed = overrides(TOKENIZER, longer)
+    open_workdir(folder, changed)
+    assert (folder / "checkpoints").exists()
+    # The longer run is what the folder now holds.
+    assert read(folder / "config.json") == changed
+    open_workdir(folder, changed, force=True)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "checkpoints",
+        "config.json",
+    ]
+
+
+def test_another_experiment_is_refused_with_what_differs(tmp_path):
+    open_workdir(tmp_path, TOKENIZER)
+    texts = {
+        "run.batch": "32",
+        "run.steps": "2000",
+        "model.quantizer": "FSQ(levels=(5, 4))",
+        "optimizer.clip": "None",
+    }
+    other = overrides(TOKENIZER, texts)
+    with pytest.raises(BadInput) as caught:
+        open_workdir(tmp_path, other)
+    line = str(caught.value)
+    assert "\n" not in line
+    assert "another experiment, 'tokenizer' (" in line
+    assert "run.batch: 16 -> 32" in line
+    assert "optimizer.clip: 1.0 -> None" in line
+    assert "VectorQuantizer(num_codes=16, dim=4, start='kmeans') -> FSQ(levels=" in line
+    assert "--force" in line and "another --workdir" in line
+    assert "run.steps" not in line  # may differ
+    assert read(tmp_path / "config.json") == TOKENIZER
+
+
+def test_many_differences_are_counted(tmp_path):
+    open_workdir(tmp_path, TOKENIZER)
+    rates = {
+        "peak_lr": "1",
+        "warmup": "1",
+        "b1": "0",
+        "b2": "0",
+        "clip": "2",
+        "ema": "0",
+    }
+    texts = {f"optimizer.{name}": text for name, text in rates.items()}
+    texts |= {f"losses.{name}": "2" for name in ("commit", "codebook", "kl")}
+    with pytest.raises(BadInput, match=r" and 1 more\);"):
+        open_workdir(tmp_path, overrides(TOKENIZER, texts))
+
+
+def test_the_other_stage_is_refused(tmp_path):
+    open_workdir(tmp_path, TOKENIZER)
+    with pytest.raises(
+        BadInput, match="belongs to a StageOne, 'tokenizer'; write --fo"
+    ):
+        open_workdir(tmp_path, JOINT)
+
+
+def test_force_moves_everything_aside(tmp_path):
+    other = overrides(TOKENIZER, {"run.batch": "32"})
+    last = overrides(TOKENIZER, {"run.batch": "64"})
+    for experiment in (TOKENIZER, other, last):
+        open_workdir(tmp_path, experiment, force=True)
+        (tmp_path / "checkpoints").mkdir()
+        (tmp_path / "checkpoints" / "of").write_text(str(experiment.run.batch))
+        (tmp_path / "metrics.jsonl").write_text(str(experiment.run.batch))
+    for n, experiment in ((1, TOKENIZER), (2, other)):
+        batch = str(experiment.run.batch)
+        assert (tmp_path / f"checkpoints.replaced-{n}" / "of").read_text() == batch
+        assert (tmp_path / f"metrics.jsonl.replaced-{n}").read_text() == batch
+        assert read(tmp_path / f"config.json.replaced-{n}") == experiment
+    assert read(tmp_path / "config.json") == last
+
+
+def test_checkpoints_of_nobody_knows_whom_are_not_resumed(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(BadInput, match="checkpoints but no config.json; write --force"):
+        open_workdir(tmp_path, TOKENIZER)
+    open_workdir(tmp_path, TOKENIZER, force=True)
+    assert (tmp_path / "checkpoints.replaced-1").exists()
+
+
+def test_an_unreadable_config_json_needs_force_too(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(BadInput, match="cannot be read.*; write --force"):
+        open_workdir(tmp_path, TOKENIZER)
+    open_workdir(tmp_path, TOKENIZER, force=True)
+    assert (tmp_path / "config.json.replaced-1").read_text() == "{"
+    assert read(tmp_path / "config.json") == TOKENIZER
+
+
+def test_other_processes_compare_and_write_nothing(tmp_path):
+    folder = tmp_path / "new"
+    open_workdir(folder, TOKENIZER, write=False)
+    assert not folder.exists()
+    open_workdir(folder, TOKENIZER)
+    with pytest.raises(BadInput, match="another experiment"):
+        open_workdir(folder, overrides(TOKENIZER, {"run.seed": "1"}), write=False)
+
+
+def test_what_is_no_folder_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match="file is a file; write a folder"):
+        open_workdir(tmp_path / "file", TOKENIZER)
+    with pytest.raises(BadInput, match="cannot be written"):
+        open_workdir(tmp_path / "file" / "inside", TOKENIZER)
+    for nothing in (None, ""):
+        with pytest.raises(BadInput, match="write --workdir=DIR"):
+            open_workdir(nothing, TOKENIZER)
+
+
+def test_config_json_is_plain_json_with_the_classes_in_it(tmp_path):
+    save(dataclasses.replace(JOINT, name="é"), tmp_path / "config.json")
+    data = json.loads((tmp_path / "config.json").read_text())
+    assert data["class"] == "train.StageTwo"
+    assert data["fields"]["model"]["class"] == "vqdit.DiT"

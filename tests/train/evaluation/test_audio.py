@@ -1,0 +1,96 @@
+import dataclasses
+import types
+
+import numpy as np
+import pytest
+
+from train.data import Audio, whole
+from train.data.clean_audio import AudioCleaning
+from train.evaluation.audio import score_audio
+from train.evaluation.judge import ear, train_listener
+from train.evaluation.signals import rebuild
+from vqdit.quantizers import Quantized
+from vqdit.trained.contract import LatentContract
+
+DATA = Audio(rate=2000, length=1000, clean=AudioCleaning(peak=1.0), threads=0)
+
+
+@dataclasses.dataclass
+class Rounded:
+    """A codec that stores every sample in one of k levels, and can halve it."""
+
+    k: int
+    gain: float = 1.0
+
+    @property
+    def module(self):
+        return types.SimpleNamespace(front=None, quantizer=None)
+
+    @property
+    def contract(self):
+        grid = (DATA.length,)
+        return LatentContract(
+            "audio", DATA.shape, grid, 1, (self.k,), (0.0,), (1.0,), ""
+        )
+
+    def encode(self, x):
+        codes = np.round((np.asarray(x) + 1) / 2 * (self.k - 1)).astype(np.int32)
+        return Quantized(x, codes, {}, {})
+
+    def decode(self, codes):
+        return self.gain * (codes / (self.k - 1) * 2 - 1).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def fine():
+    return score_audio(Rounded(2**16), DATA, {"judge_steps": 60})
+
+
+def test_a_fine_codec_loses_nothing(fine):
+    assert fine["examples"] == 32 and fine["seconds_each"] == 0.5
+    assert fine["log_mel_nat"] < 0.05 and fine["si_sdr_db"] > 60
+    assert fine["accuracy"] == fine["accuracy_originals"] > 0.9
+    assert fine["judge"]["trained_on"] == 96
+
+
+def test_rates_are_of_the_codes(fine):
+    assert fine["kbps"] == pytest.approx(16 * 2000 / 1000)
+    assert fine["tokens"] == 1000
+    assert 0 < fine["entropy_kbps"] < fine["kbps"]
+    assert len(fine["usage"]) == len(fine["perplexity"]) == 1
+
+
+def test_a_gain_moves_the_distance_and_not_the_ratio(fine):
+    unlabelled = dataclasses.replace(DATA)
+    halved = score_audio(Rounded(2**16, gain=0.5), unlabelled, {"judge_steps": 1})
+    assert halved["si_sdr_db"] == pytest.approx(fine["si_sdr_db"], abs=0.1)
+    # At most log 2, where the floor is not felt.
+    assert 0.3 < halved["log_mel_nat"] <= np.log(2) + 1e-3
+    coarse = score_audio(Rounded(5), DATA, {"judge_steps": 1, "most": 8})
+    assert coarse["examples"] == 8
+    assert coarse["si_sdr_db"] < fine["si_sdr_db"] - 20
+
+
+def test_every_clip_is_rebuilt_in_order():
+    x = whole(DATA, train=True)["audio"]
+    assert len(x) == 96
+    for count in (96, 5):
+        found, codes = rebuild(Rounded(2**16), x[:count])
+        np.testing.assert_allclose(found, x[:count], atol=1e-4)
+        assert codes.shape == (count, 1000, 1)
+
+
+def test_the_ear_has_bands_at_any_rate():
+    for rate in (500, 2000, 8000, 16_000, 44_100):
+        front = ear(rate)
+        assert front.window / rate == pytest.approx(0.032, rel=0.1)
+        assert front.window == 2 * front.hop
+    assert ear(8000).bands == 64 and ear(8000).window == 256
+
+
+def test_the_listener_learns_from_the_clips_it_is_given():
+    batch = whole(DATA, train=True)
+    x, labels = batch["audio"], batch["label"]
+    listener = train_listener(x, labels[::-1].copy(), 4, DATA.rate, steps=60)
+    # Classes lie 0, 1, 2, 3, 0, ...: reversed, label y is named 3 - y.
+    assert listener.accuracy(x, 3 - labels) > 0.9 > listener.accuracy(x, labels)

@@ -1,0 +1,161 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from train.data import Ranges, Series, Video, Volumes, prepare, whole
+from train.data.clean import Cleaning
+from train.evaluation.signals import (
+    score_range,
+    score_series,
+    score_signals,
+    score_video,
+    score_volume,
+)
+from vqdit.quantizers import Quantized
+from vqdit.trained.contract import LatentContract
+
+SERIES = Series(
+    length=128,
+    channels=2,
+    examples=80,
+    cleaning=Cleaning(outliers="missing", limit=4.5),
+    threads=0,
+)
+
+
+class Stand:
+    """A codec that returns what `change` makes of a signal, with made-up codes."""
+
+    def __init__(self, data, codes=(), grid=(), change=lambda x: x):
+        examples = prepare(data, True)
+        self.contract = LatentContract(
+            data.kind, data.shape, grid, 1, codes, (0.0,), (1.0,), "none",
+            offset=examples.offset, scale=examples.scale,
+        )  # fmt: skip
+        self.change, self.widths = change, []
+
+    def from_raw(self, raw):
+        return raw.astype(np.float32) / 127.5 - 1
+
+    def encode(self, x):
+        assert x.dtype == np.float32
+        self.widths.append(len(x))
+        codes = None
+        if self.contract.codes:
+            codes = np.arange(len(x) * np.prod(self.contract.grid)) % 4
+            codes = codes.reshape(len(x), *self.contract.grid, 1)
+        self.x = x
+        return Quantized(x, codes, {}, {})
+
+    def decode(self, q):
+        return self.change(self.x)
+
+
+def test_a_perfect_codec_of_series_is_as_good_as_its_cleaning():
+    figures = score_series(Stand(SERIES), SERIES, {})
+    assert figures["examples"] == 10
+    for part in ("", "_gaps"):
+        for a, b in (("reconstruction", "interpolation_cleaned"),):
+            assert figures[f"rmse_{a}{part}"] == pytest.approx(
+                figures[f"rmse_{b}{part}"]
+            )
+    # Noise of 0.1 on nine of ten values, and what interpolation misses on the rest.
+    assert 0.09 < figures["rmse_interpolation_cleaned"] < 0.35
+    # Spikes of 4 to 12 on 1 % of the values: about 0.8 of their own.
+    assert figures["rmse_interpolation"] > 2 * figures["rmse_interpolation_cleaned"]
+    assert figures["rmse_reconstruction_uncleaned"] > figures["rmse_interpolation"]
+    # A gap at 0 is wrong by the signal itself.
+    assert figures["rmse_reconstruction_uncleaned_gaps"] == pytest.approx(
+        figures["std_truth"], rel=0.25
+    )
+
+
+def test_the_truth_itself_has_no_error():
+    truth = whole(SERIES, False)["truth"]
+    codec = Stand(SERIES, change=lambda x: truth)
+    figures = score_series(codec, SERIES, {})
+    assert figures["rmse_reconstruction"] == pytest.approx(0, abs=1e-6)
+    masked = dataclasses.replace(SERIES, mask_channels=True)
+    wide = np.concatenate([truth, truth], -1)
+    figures = score_series(Stand(masked, change=lambda x: wide), masked, {})
+    assert figures["rmse_reconstruction"] == pytest.approx(0, abs=1e-6)
+
+
+def test_statistics_are_those_of_the_bundle_whatever_the_data_says():
+    """A codec trained uncleaned has another scale; series go in on that."""
+    raw = dataclasses.replace(SERIES, cleaning=None)
+    truth = prepare(raw, False).normaliser(
+        prepare(SERIES, False).normaliser.invert(whole(SERIES, False)["truth"])
+    )
+    figures = score_series(Stand(raw, change=lambda x: truth), raw, {})
+    assert figures["rmse_reconstruction"] == pytest.approx(0, abs=1e-5)
+
+
+def test_recordings_without_a_truth_are_compared_where_measured(tmp_path):
+    x = np.sin(np.arange(400) / 5)[:, None] * [1.0, 3.0]
+    x[50:60] = np.nan
+    np.savez(tmp_path / "x.npz", values=x)
+    data = Series(
+        name="folder", data_dir=str(tmp_path / "x.npz"), length=64, channels=2,
+        holdout=0.5, threads=0,
+    )  # fmt: skip
+    codec = Stand(data, change=lambda x: x + 0.5)
+    figures = score_series(codec, data, {})
+    scale = np.array(codec.contract.scale)
+    wanted = np.sqrt(np.mean(np.square(0.5 * scale)))
+    assert figures["rmse_measured"] == pytest.approx(wanted, rel=1e-5)
+    assert "rmse_interpolation" not in figures
+
+
+def test_volumes_are_scored_beside_blocks_of_equal_bits():
+    data = Volumes(size=(8, 8, 8), examples=64, threads=0)
+    codec = Stand(data, (4,), (4, 4, 4), change=lambda x: x + 0.02)
+    figures = score_volume(codec, data, {})
+    assert figures["psnr_db"] == pytest.approx(20 * np.log10(2 / 0.02), abs=1e-3)
+    assert figures["bits_per_example"] == 128 and figures["usage"] == 1.0
+    assert 10 < figures["kmeans_psnr_db"] < figures["psnr_db"]
+    scale = prepare(data, True).scale[0]
+    noise = 20 * np.log10(2 * scale / 0.03)
+    assert figures["measured_psnr_truth_db"] == pytest.approx(noise, abs=0.2)
+    assert "kmeans_psnr_db" not in score_volume(codec, data, {"baseline": False})
+    many = Stand(data, (100_000,), (4, 4, 4))
+    assert "fewer than 100000" in score_volume(many, data, {})["kmeans"]
+
+
+def test_video_is_scored_frame_by_frame():
+    data = Video(frames=4, size=16, examples=40, threads=0)
+
+    def worse_later(x):
+        x = x.copy()
+        x[:, 1:] = np.clip(x[:, 1:] - 0.1, -1, 1)
+        return x
+
+    figures = score_video(Stand(data, change=worse_later), data, {"most": 3})
+    assert figures["examples"] == 3
+    assert figures["psnr_by_frame_db"][0] == np.inf
+    assert all(np.isfinite(figures["psnr_by_frame_db"][1:]))
+    assert figures["ssim_by_frame"][0] == pytest.approx(1)
+    assert figures["ssim"] == pytest.approx(np.mean(figures["ssim_by_frame"]), abs=1e-5)
+
+
+def test_other_kinds_are_scored_elsewhere():
+    assert score_signals(None, object(), {}) is None
+
+
+def test_sweeps_are_scored_in_metres_where_a_beam_returned():
+    data = Ranges(rows=8, azimuth=32, examples=16, threads=0)
+    codec = Stand(data, codes=(4,), grid=(4, 16), change=lambda x: x + 0.1)
+    figures = score_range(codec, data, {})
+    metres = 0.1 * prepare(data, True).scale[0]
+    assert figures["rmse_m"] == pytest.approx(metres, rel=1e-4)
+    assert figures["median_m"] == pytest.approx(metres, rel=1e-4)
+    assert figures["tokens"] == 64 and figures["bits_per_example"] == 128
+    # Four codes for blocks of four beams: metres off, and finite.
+    assert metres / 100 < figures["kmeans_rmse_m"] < data.far
+
+    lost = whole(data, False)["mask"] == 0
+    assert lost.any()
+    codec = Stand(data, change=lambda x: np.where(lost, 1.0, x))
+    assert score_range(codec, data, {})["rmse_m"] == pytest.approx(0, abs=1e-5)
+    assert score_signals(codec, data, {})["rmse_m"] == pytest.approx(0, abs=1e-5)

@@ -1,0 +1,323 @@
+"""Two states in one step: who moves when, and which way."""
+
+import dataclasses
+import functools
+import json
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import quick
+from tests.train import toy
+from tests.train.test_stages import GRADIENT, ONE, shorter, tokenizer
+from train import stage_one
+from train.config import AdamW, Adversarial, Mesh, Weights
+from train.config.workdir import open_workdir
+from train.data import Signals
+from train.objectives import start
+from train.runtime.checkpoint import Checkpoints
+from train.runtime.sharding import (
+    TOKENIZER_RULES,
+    batch_sharding,
+    make_mesh,
+    state_sharding,
+)
+from vqdit.losses import (
+    Discriminators,
+    MultiPeriodDiscriminator,
+    MultiResolutionDiscriminator,
+    PatchDiscriminator,
+)
+from vqdit.signal import to_signal
+from vqdit.tokenizer import Tokenizer, WaveDecoder, WaveEncoder
+
+START = 2
+HOW = Adversarial(
+    discriminator=PatchDiscriminator(channels=8, layers=1),
+    start=START,
+    ramp=2,
+    features=0.5,
+    lecam=0.1,
+    optimizer=AdamW(peak_lr=1e-3),
+)
+
+
+def experiment(how=HOW, quantizer=GRADIENT, **changes):
+    """Codes die and are revived within a few steps: the window is that short."""
+    found = tokenizer(quantizer, adversarial=how, **changes)
+    if quantizer is None:
+        return found
+    quantizer = quantizer.clone(num_codes=64, start="normal", window=64)
+    return dataclasses.replace(found, model=found.model.clone(quantizer=quantizer))
+
+
+def images(seed=0, rows=16):
+    draw = np.random.default_rng(seed)
+    return {"image": draw.integers(0, 256, (rows, 8, 8, 1), np.uint8)}
+
+
+def started(chosen, seed=0):
+    """(state of drawn parameters, step): an initial discriminator says nothing."""
+    init, step = start.build(chosen, start.open_start(chosen))
+    shapes = jax.eval_shape(init)
+
+    def filled(shapes, seed):
+        params = quick.parameters(shapes.params, seed)
+        zeros = lambda tree: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), tree)
+        ema = jax.tree.map(jnp.copy, params) if shapes.ema else {}
+        return shapes.replace(
+            step=jnp.zeros((), jnp.int32),
+            key=jax.random.key(seed),
+            params=params,
+            stats=zeros(shapes.stats),
+            opt=zeros(shapes.opt),
+            ema=ema,
+        )
+
+    state = filled(shapes, seed)
+    stats = {**state.stats}
+    if "codebook" in stats:
+        stats["codebook"] = jax.tree.map(jnp.ones_like, stats["codebook"])
+    state = state.replace(stats=stats)
+    if chosen.adversarial is not None:
+        other = filled(shapes.discriminator, seed + 1)
+        state = state.replace(discriminator=other)
+    return state, step
+
+
+@functools.cache
+def crossing():
+    """(step as one program, states, metrics) of six steps across the start."""
+    state, step = started(experiment())
+    step = quick.jit(step)
+    states, rows = [state], []
+    for i in range(6):
+        state, metrics = step(state, images(i))
+        states.append(state)
+        rows.append({name: float(value) for name, value in metrics.items()})
+    return step, states, rows
+
+
+def test_one_program_serves_every_step_and_metrics_are_finite():
+    step, _, rows = crossing()
+    assert step._cache_size() == 1
+    assert all(np.isfinite(list(row.values())).all() for row in rows)
+    assert {
+        "reconstruction",
+        "psnr",
+        "loss_commit",
+        "loss_codebook",
+        "adversarial",
+        "adversarial_weight",
+        "feature_matching",
+        "lecam",
+        "discriminator_loss",
+        "discriminator_real",
+        "discriminator_fake",
+        "discriminator_accuracy",
+        "discriminator_grad_norm",
+        "learning_rate",
+    } <= set(rows[0])
+
+
+def test_before_its_start_the_discriminator_rests():
+    _, states, rows = crossing()
+    toy.same(states[START].discriminator, states[0].discriminator)
+    for row in rows[:START]:
+        assert row["discriminator_loss"] == row["adversarial_weight"] == 0
+        assert row["discriminator_grad_norm"] == row["adversarial"] == 0
+    assert rows[START]["discriminator_loss"] > 0
+    after = states[-1].discriminator
+    assert after.step == len(rows) - START
+    assert after.stats["lecam"]["count"] == len(rows) - START
+    moved = jax.tree.map(
+        lambda a, b: bool(jnp.any(a != b)), after.params, states[0].discriminator.params
+    )
+    assert all(jax.tree.leaves(moved))
+
+
+def test_before_the_start_the_generator_trains_as_if_alone():
+    _, states, rows = crossing()
+    state, step = started(experiment(how=None))
+    step = quick.jit(step)
+    for i in range(START):
+        state, metrics = step(state, images(i))
+        np.testing.assert_allclose(metrics["loss"], rows[i]["loss"], rtol=1e-5)
+    alone, beside = state.params, states[START].params
+    chex.assert_trees_all_close(alone, beside, rtol=1e-4, atol=1e-6)
+
+
+def test_usual_logits_are_averages_from_the_first():
+    """Of the first hundred updates all alike: LeCam is not pulled to a zero start."""
+    _, states, rows = crossing()
+    played = rows[START:]
+    for name in ("real", "fake"):
+        found = states[-1].discriminator.stats["lecam"][name]
+        expected = np.mean([row[f"discriminator_{name}"] for row in played])
+        np.testing.assert_allclose(found, [expected], rtol=1e-4)
+
+
+def test_dead_codes_are_revived_beside_a_discriminator():
+    _, states, rows = crossing()
+    assert sum(row["revived"] for row in rows) > 0
+    assert not any(map(jnp.any, jax.tree.leaves(states[-1].stats["revival"])))
+
+
+def test_adaptive_weight_is_the_ratio_of_gradients_at_the_last_kernel():
+    """VQGAN's eq. 7, each gradient taken on its own; half of it in a ramp of two."""
+    _, states, rows = crossing()
+    state, model = states[START], experiment().model
+    x = to_signal(images(START)["image"])
+
+    @quick.jit
+    def norms(state):
+        def both(last):
+            decoder = {**state.params["decoder"], "conv_out": last}
+            (x_hat, _), _ = model.apply(
+                {**state.stats, "params": {**state.params, "decoder": decoder}},
+                x,
+                train=True,
+                key=state.key,  # draws no more than what revives codes
+                mutable=list(state.stats),
+            )
+            judge = {"params": state.discriminator.params}
+            (verdict,) = HOW.discriminator.apply(judge, x_hat)
+            return jnp.square(x_hat - x).mean(), -verdict.logits.mean()
+
+        slopes = jax.jacrev(both)(state.params["decoder"]["conv_out"])
+        return [jnp.linalg.norm(slope["kernel"].ravel()) for slope in slopes]
+
+    reconstruction, adversarial = norms(state)
+    expected = 0.8 * 0.5 * reconstruction / adversarial
+    np.testing.assert_allclose(rows[START]["adversarial_weight"], expected, rtol=1e-3)
+
+
+def adversaries(accumulate=1):
+    """A game about little else, in which equal microbatches are one batch."""
+    how = dataclasses.replace(
+        HOW, start=0, ramp=0, features=0.0, lecam=0.0, adaptive=False, weight=100.0
+    )
+    chosen = tokenizer(GRADIENT, adversarial=how)
+    optimizer = dataclasses.replace(
+        chosen.optimizer, peak_lr=1e-4, accumulate=accumulate
+    )
+    plain = chosen.model.clone(quantizer=None, dim=2)
+    return dataclasses.replace(chosen, model=plain, optimizer=optimizer)
+
+
+def test_each_side_improves_at_its_own_game_and_in_microbatches_alike():
+    """On the same batch, with the other side held still."""
+    state, step = started(adversaries())
+    step = quick.jit(step)
+    after, before = step(state, images())
+    _, wiser = step(state.replace(discriminator=after.discriminator), images())
+    assert wiser["discriminator_loss"] < before["discriminator_loss"]
+    _, closer = step(state.replace(params=after.params), images())
+    assert closer["discriminator_fake"] > before["discriminator_fake"]
+    assert closer["adversarial"] < before["adversarial"]
+
+    _, parts = started(adversaries(accumulate=2))
+    found, metrics = quick.jit(parts)(state, images())
+    for name in ("reconstruction", "adversarial", "discriminator_loss", "grad_norm"):
+        np.testing.assert_allclose(metrics[name], before[name], rtol=1e-4)
+    for one, two in [(found, after), (found.discriminator, after.discriminator)]:
+        chex.assert_trees_all_close(one.params, two.params, atol=2e-5)
+
+
+def test_resuming_equals_never_stopping(tmp_path):
+    """Bit for bit, both states, through a checkpoint before the start."""
+    step, states, _ = crossing()
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(1, states[1], position=1)
+        checkpoints.wait()
+        state, position, _ = checkpoints.restore_latest(states[0])
+    toy.same(state, states[1])
+    for i in range(position, 6):
+        state, _ = step(state, images(i))
+    toy.same(state, states[-1])
+
+
+def leaves(workdir, step=10):
+    """Name -> fingerprint of every array of a checkpoint."""
+    manifest = workdir / "checkpoints" / str(step) / "manifest" / "metadata"
+    return json.loads(manifest.read_text())["leaves"]
+
+
+@pytest.mark.slow
+def test_a_resumed_run_equals_one_never_stopped(tmp_path, monkeypatch):
+    """The whole program: k-means before the stop, the start after it."""
+    devices = jax.devices()[:1]
+    monkeypatch.setattr(jax, "devices", lambda *_: devices)
+    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
+    how = dataclasses.replace(HOW, start=6)
+    chosen = tokenizer(GRADIENT, adversarial=how, mesh=ONE)
+    stage_one.train(chosen, open_workdir(tmp_path / "a", chosen))
+    stage_one.train(shorter(chosen, 5), open_workdir(tmp_path / "b", chosen))
+    stage_one.train(chosen, open_workdir(tmp_path / "b", chosen))
+    found = leaves(tmp_path / "a")
+    assert any(name.startswith("discriminator/opt") for name in found)
+    assert found == leaves(tmp_path / "b")
+
+
+def test_step_is_the_same_on_any_mesh():
+    _, states, rows = crossing()
+    _, step = started(experiment())
+    mesh = make_mesh(Mesh(2, 4), jax.devices()[:8])
+    layout = state_sharding(states[1], TOKENIZER_RULES, mesh)
+    many = jax.device_put(jax.tree.map(jnp.copy, states[1]), layout)
+    step = quick.jit(step, out_shardings=(layout, None))
+    for i in range(1, 4):
+        batch = jax.device_put(images(i), batch_sharding(mesh))
+        many, found = step(many, batch)
+    for name, value in rows[3].items():
+        np.testing.assert_allclose(found[name], value, rtol=2e-3, atol=1e-4)
+    for a, b in [(many, states[4]), (many.discriminator, states[4].discriminator)]:
+        chex.assert_trees_all_close(
+            jax.device_get(a.params), jax.device_get(b.params), atol=1e-3
+        )
+    kernel = many.discriminator.params["conv_1"]["kernel"]
+    assert "fsdp" in kernel.sharding.spec
+
+
+@dataclasses.dataclass(frozen=True)
+class Waves(Signals):
+    """Stands for audio, of which only the shape and the rate are asked."""
+
+    kind = "audio"
+    rate = 8000
+    shape = (320, 1)
+
+
+def test_silence_trains():
+    """An all-zero batch, every loss of waveforms on: finite, and it moves both."""
+    part = {"channels": 4, "strides": (8,), "dilations": (1,)}
+    members = (
+        MultiPeriodDiscriminator((2,), channels=2),
+        MultiResolutionDiscriminator((64,), channels=4),
+    )
+    how = dataclasses.replace(
+        HOW, discriminator=Discriminators(members), start=0, ramp=0
+    )
+    chosen = dataclasses.replace(
+        adversaries(),
+        data=Waves(),
+        model=Tokenizer(WaveEncoder(**part, out=4), WaveDecoder(**part), dim=2),
+        losses=Weights(pixel="l1", stft=1.0, mel=1.0, windows=(64,)),
+        adversarial=how,
+    )
+    state, step = started(chosen)
+    step = quick.jit(step)
+    first, rows = state, []
+    for _ in range(2):
+        state, metrics = step(state, {"audio": np.zeros((2, 320, 1), np.float32)})
+        rows.append(metrics)
+        assert all(np.isfinite(value) for value in metrics.values())
+    assert rows[0]["grad_norm"] > 0 and rows[0]["discriminator_grad_norm"] > 0
+    assert rows[1]["reconstruction"] != rows[0]["reconstruction"]
+    for name in ("stft", "mel", "feature_matching"):
+        assert rows[0][name] > 0
+    kernel = lambda state: state.discriminator.params["members_0"]["period_2"]["conv_0"]
+    assert np.any(kernel(state)["kernel"] != kernel(first)["kernel"])

@@ -1,0 +1,43 @@
+"""A tokenizer and data that belong together."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+
+from train.data import Audio, Ranges, prepare
+from train.errors import BadInput
+from train.objectives.bundles import examples_for
+
+
+def trained_on(data):
+    """What of a tokenizer says what it was trained on."""
+    examples = prepare(data, True)
+    return SimpleNamespace(
+        contract=SimpleNamespace(
+            kind=data.kind,
+            shape=tuple(data.shape),
+            offset=examples.offset,
+            scale=examples.scale,
+            preparation=data.preparation,
+        )
+    )
+
+
+def test_data_prepared_otherwise_are_refused():
+    """Statistics are of beams that returned, so they don't tell what lost ones were."""
+    data = Ranges(name="scenes", rows=8, azimuth=16, examples=16, threads=1)
+    codec = trained_on(data)
+    assert len(examples_for(codec, data, True)) == 16
+    codec.contract.preparation = (("far", 2 * data.far),)
+    with pytest.raises(BadInput, match=f"prepared with far {data.far}, the"):
+        examples_for(codec, data, True)
+    codec.contract.preparation = ()  # of before bundles said so
+    assert len(examples_for(codec, data, True)) == 16
+
+
+def test_sounds_of_another_level_are_refused():
+    data = Audio(rate=2000, length=1000, threads=0)
+    louder = dataclasses.replace(data, clean=dataclasses.replace(data.clean, peak=0.5))
+    with pytest.raises(BadInput, match=r"prepared with peak 0\.5"):
+        examples_for(trained_on(data), louder, False)

@@ -1,0 +1,154 @@
+"""Training that starts from the weights of a trained tokenizer."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import toys
+from train.config import KMeansInit, Run, StageOne
+from train.data import Video
+from train.errors import BadInput
+from train.objectives.start import build, open_start
+from train.objectives.transfer import Transfer, check_transfer
+from vqdit.quantizers import EMAVectorQuantizer
+from vqdit.tokenizer import (
+    CausalDecoder,
+    CausalEncoder,
+    ConvDecoder,
+    ConvEncoder,
+    PerFrame,
+    Tokenizer,
+)
+from vqdit.trained.bundle import save
+from vqdit.trained.codec import Codec
+from vqdit.trained.contract import contract_of
+
+SHAPE = {"channels": 4, "multipliers": (1, 1), "blocks": 1, "mid_attention": False}
+STEPS = {"strides": ((1, 2, 2),), "patch": (1, 1, 1)}
+BOOK = EMAVectorQuantizer(5, dim=2, window=64)
+IMAGE = Tokenizer(ConvEncoder(**SHAPE, out=4), ConvDecoder(**SHAPE, out=1), BOOK)
+FRAMES = Tokenizer(PerFrame(IMAGE.encoder), PerFrame(IMAGE.decoder), BOOK)
+CAUSAL = Tokenizer(
+    CausalEncoder(**SHAPE, **STEPS, out=4), CausalDecoder(**SHAPE, **STEPS, out=1), BOOK
+)
+CLIP = Tokenizer(
+    ConvEncoder(**SHAPE, strides=STEPS["strides"], dims=3, out=4),
+    ConvDecoder(**SHAPE, strides=STEPS["strides"], dims=3, out=1),
+    BOOK,
+)
+VIDEO = jax.random.uniform(jax.random.key(1), (1, 3, 4, 4, 1), minval=-1)
+X = jax.ShapeDtypeStruct(VIDEO.shape, jnp.float32)
+
+
+def saved(path, module, example, grid):
+    variables = toys.drawn(module, example)
+    codewords = variables["codebook"]["quantizer"]
+    assert codewords  # the codes are a moving average, not a parameter
+    kind = {2: "image", 3: "video"}[len(grid)]
+    signal = {"kind": kind, "shape": example.shape[1:]}
+    contract = contract_of(module, signal, grid, (0, 0), (1, 1), variables)
+    variables = {name: variables[name] for name in ("params", "codebook")}
+    save(path, Codec(module, variables, contract))
+    return variables
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pictures") / "tok"
+    return path, saved(path, IMAGE, VIDEO[:, 0], (2, 2))
+
+
+@pytest.mark.parametrize("module", [FRAMES, CAUSAL])
+def test_a_network_of_clips_starts_as_that_of_pictures(pictures, module):
+    """Every frame's latent, codes and picture, exactly those of the picture's."""
+    path, held = pictures
+    transfer = Transfer(str(path), module)
+    check_transfer(transfer, X)
+    mine = transfer.into(dict(module.init(jax.random.key(0), VIDEO)))
+    assert transfer.news(mine) == [] and transfer.brings_codes()
+    z = module.apply(mine, VIDEO, method="encode")
+    for i in range(3):
+        alone = IMAGE.apply(held, VIDEO[:, i], method="encode")
+        np.testing.assert_allclose(z[:, i], alone, atol=1e-5)
+    y, quantized = module.apply(mine, VIDEO)
+    for i in range(3):
+        alone, expected = IMAGE.apply(held, VIDEO[:, i])
+        np.testing.assert_array_equal(quantized.codes[:, i], expected.codes)
+        np.testing.assert_allclose(y[:, i], alone, atol=1e-5)
+
+
+def test_a_kernel_that_looks_both_ways_has_the_pictures_in_its_middle(pictures):
+    path, held = pictures
+    variables = jax.eval_shape(CLIP.init, jax.random.key(0), VIDEO)
+    ones = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), dict(variables))
+    mine = Transfer(str(path), CLIP).into(ones)
+    kernel = mine["params"]["encoder"]["conv_in"]["kernel"]
+    expected = held["params"]["encoder"]["conv_in"]["kernel"]
+    np.testing.assert_array_equal(kernel[1], expected)
+    assert not kernel[0].any() and not kernel[2].any()
+
+
+def test_what_the_bundle_lacks_starts_new_and_is_said(pictures, capsys):
+    path, _ = pictures
+    deeper = CAUSAL.clone(encoder=CAUSAL.encoder.clone(mid_attention=True))
+    fresh = dict(deeper.init(jax.random.key(0), VIDEO))
+    transfer = Transfer(str(path), deeper)
+    mine = transfer.into(fresh)
+    news = transfer.news(fresh)
+    assert news and all(name.startswith("encoder/mid_attention") for name in news)
+    own = lambda tree: tree["params"]["encoder"]["mid_attention"]["query"]["kernel"]
+    np.testing.assert_array_equal(own(mine), own(fresh))
+    check_transfer(Transfer(str(path), CAUSAL), X)
+    assert "lacks" not in "".join(capsys.readouterr())
+    check_transfer(Transfer(str(path), deeper), X)
+    found = "".join(capsys.readouterr())
+    assert f"lacks {news[0]}" in found and f"{len(news) - 3} more" in found
+
+
+def test_the_state_of_a_run_starts_with_the_weights_and_codes(pictures):
+    path, held = pictures
+    experiment = StageOne(
+        name="from_pictures",
+        data=Video(frames=3, size=4, examples=10),
+        model=FRAMES,
+        init=str(path),
+        run=Run(steps=1, batch=1, save_every=1),
+    )
+    init, _ = build(experiment, open_start(experiment))
+    state = init()
+    kernel = held["params"]["encoder"]["conv_in"]["kernel"]
+    for params in (state.params, state.ema):
+        np.testing.assert_array_equal(
+            params["encoder"]["image"]["conv_in"]["kernel"], kernel
+        )
+    for ours, theirs in zip(
+        jax.tree.leaves(state.stats["codebook"]),
+        jax.tree.leaves(held["codebook"]),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_k_means_is_not_waited_for_where_codes_are_brought(pictures):
+    path, _ = pictures
+    experiment = StageOne(
+        name="waits",
+        data=Video(frames=3, size=4, examples=10),
+        model=FRAMES.clone(quantizer=BOOK.clone(start="kmeans")),
+        kmeans=KMeansInit(step=1),
+        run=Run(steps=2, batch=1, save_every=1),
+    )
+    assert open_start(experiment).waits
+    assert not open_start(dataclasses.replace(experiment, init=str(path))).waits
+
+
+def test_a_bundle_that_does_not_fit_is_refused(pictures, tmp_path):
+    path, _ = pictures
+    wider = CAUSAL.clone(encoder=CAUSAL.encoder.clone(channels=8))
+    with pytest.raises(BadInput, match=r"init: encoder/\S+ is .* in this model"):
+        check_transfer(Transfer(str(path), wider), X)
+    with pytest.raises(BadInput, match="init: .*no bundle here"):
+        Transfer(str(tmp_path), CAUSAL)

@@ -1,0 +1,161 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from train.errors import BadInput
+from train.report import pictures
+from train.runtime.files import write_bytes, write_folder
+
+
+def decoded(data):
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def test_grid_puts_images_in_rows():
+    images = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones(
+        (1, 2, 3, 1), np.uint8
+    )
+    sheet = pictures.grid(images, 3, gap=1, fill=9)
+    expected = [
+        [0, 0, 0, 9, 1, 1, 1, 9, 2, 2, 2],
+        [0, 0, 0, 9, 1, 1, 1, 9, 2, 2, 2],
+        [9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9],
+        [3, 3, 3, 9, 4, 4, 4, 9, 9, 9, 9],
+        [3, 3, 3, 9, 4, 4, 4, 9, 9, 9, 9],
+    ]
+    np.testing.assert_array_equal(sheet[..., 0], expected)
+
+
+def test_grid_without_gaps_and_with_signals():
+    images = np.random.default_rng(0).integers(0, 256, (4, 2, 2, 3)).astype(np.uint8)
+    sheet = pictures.grid(images / np.float32(127.5) - 1, gap=0)
+    assert sheet.dtype == np.uint8
+    np.testing.assert_array_equal(sheet[:2, :2], images[0])
+    np.testing.assert_array_equal(sheet[2:, :2], images[2])
+    np.testing.assert_array_equal(
+        pictures.grid(images[..., 0], 4, gap=0)[..., 0][:, 2:4], images[1, ..., 0]
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_file_holds_every_pixel(tmp_path, channels):
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (3, 5, channels)).astype(np.uint8)
+    path = tmp_path / "new" / "picture.png"
+    pictures.save_png(path, picture, scale=2)
+    found = np.asarray(Image.open(path)).reshape(6, 10, channels)
+    np.testing.assert_array_equal(found[::2, 1::2], picture)
+    np.testing.assert_array_equal(found[1::2, ::2], picture)
+    assert [p.name for p in path.parent.iterdir()] == ["picture.png"]
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    write_bytes(path, b"old")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(pictures.os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_bytes(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_plots_are_pictures_of_the_size_asked_and_alike_each_time():
+    lines = {"flow": ([0, 1, 2], [3.0, np.nan, 1.0]), "masked": ([0, 2], [2.0, 1.5])}
+
+    def draw():
+        return pictures.line_plot(
+            lines,
+            "step",
+            "loss",
+            points={"masked": ["w = 1", "w = 2"]},
+            bars={"bar": 1.2},
+            size=(2, 1.5),
+        )
+
+    found = decoded(draw())
+    assert found.shape == (300, 400, 4)
+    assert not found[0, 0, 3]  # a clear background, for light and dark pages
+    assert draw() == draw()
+    bars = decoded(pictures.bar_plot([1, 5, 2], names=["a", "b", "c"], size=(1, 1)))
+    assert bars.shape == (200, 200, 4)
+
+
+def test_what_is_no_picture_is_refused():
+    with pytest.raises(BadInput, match="not finite"):
+        pictures.png(np.full((2, 2), np.nan, np.float32))
+    with pytest.raises(BadInput, match="int64"):
+        pictures.png(np.zeros((2, 2), np.int64))
+    with pytest.raises(BadInput, match="1 or 3"):
+        pictures.grid(np.zeros((2, 4, 4, 2), np.uint8))
+    with pytest.raises(BadInput, match="1 or 3"):
+        pictures.png(np.zeros((4, 4, 2), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "kind, shape, size",
+    [
+        ("image", (8, 6, 3), (8, 6)),
+        ("range", (4, 16, 2), (4, 16)),
+        ("video", (5, 8, 8, 1), (8, 5 * 9 - 1)),
+        ("volume", (6, 7, 8, 1), (7, 8)),
+        ("audio", (999, 1), (64, 160)),
+        ("series", (31, 5), (64, 160)),
+    ],
+)
+def test_a_sheet_shows_any_kind_of_signal(kind, shape, size):
+    x = np.random.default_rng(0).normal(0, 2, (4, *shape)).astype(np.float32)
+    picture = pictures.sheet(kind, x, 2)
+    assert picture.shape[:2] == (2 * size[0] + 1, 2 * size[1] + 1)
+    assert picture.dtype == np.uint8 and len(np.unique(picture)) > 2
+
+
+def test_curves_show_a_peak_of_one_sample_and_each_channel():
+    x = np.zeros((16_000, 2), np.float32)
+    x[5_050, 0], x[:, 1] = 1, -0.5
+    picture = pictures.sheet("audio", x[None])
+    assert (picture[0] != 255).any(axis=-1).sum() == 1  # the peak touches the top
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 3  # ground, two curves
+
+
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
+    folder = tmp_path / "new" / "clip"
+    write_folder(folder, {"a": b"1", "b": b"2"})
+    write_folder(folder, {"a": b"3"})
+    assert [(p.name, p.read_bytes()) for p in folder.iterdir()] == [("a", b"3")]
+    with pytest.raises(OSError):
+        write_folder(folder, {"a": b"4", "no/such": b"5"})
+    assert (folder / "a").read_bytes() == b"3"
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_interrupted_write_never_loses_the_folder(tmp_path, monkeypatch, nth, when):
+    folder = tmp_path / "clip"
+    write_folder(folder, {"a": b"1"})
+    rename, done = Path.rename, []
+
+    def interrupted(self, target):
+        done.append(target)
+        if len(done) == nth and when == "before":
+            raise KeyboardInterrupt
+        rename(self, target)
+        if len(done) == nth:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_folder(folder, {"a": b"2"})
+    last = b"2" if (nth, when) == (2, "after") else b"1"
+    assert (folder / "a").read_bytes() == last
+    monkeypatch.undo()
+    write_folder(folder, {"a": b"3"})
+    assert (folder / "a").read_bytes() == b"3"
+    assert list(tmp_path.iterdir()) == [folder]

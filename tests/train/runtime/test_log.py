@@ -1,0 +1,86 @@
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from train.runtime.log import Logger, read_metrics, say
+
+
+def steps(workdir):
+    return [row["step"] for row in read_metrics(workdir)]
+
+
+def test_metrics_are_one_json_object_a_line(tmp_path):
+    with Logger(tmp_path) as logger:
+        logger.scalars(1, {"loss": np.float32(0.5), "spread": math.nan})
+        lines = (tmp_path / "metrics.jsonl").read_text().splitlines()  # on disk at once
+        logger.scalars(2, {"loss": math.inf})
+    row = json.loads(lines[0], parse_constant=pytest.fail)
+    assert row["step"] == 1 and row["loss"] == 0.5 and row["spread"] is None
+    assert read_metrics(tmp_path)[1]["loss"] is None
+    assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_lines_past_the_resumed_step_are_written_again_not_twice(tmp_path):
+    with Logger(tmp_path) as logger:
+        for step in (10, 20, 30, 40):
+            logger.scalars(step, {"loss": step})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 50, "lo')  # the process was killed here
+    assert steps(tmp_path) == [10, 20, 30, 40]
+    with Logger(tmp_path, step=25) as logger:
+        assert steps(tmp_path) == [10, 20]
+        logger.scalars(30, {"loss": 3})
+    assert [row["loss"] for row in read_metrics(tmp_path)] == [10, 20, 3]
+    replaced = (tmp_path / "metrics.replaced.jsonl").read_text().splitlines()
+    assert [line[:11] for line in replaced] == [f'{{"step": {n}' for n in (30, 40, 50)]
+
+
+def test_a_line_cut_short_never_joins_the_next(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}')
+    with Logger(tmp_path, step=2) as logger:
+        logger.scalars(3, {})
+    assert steps(tmp_path) == [1, 3]
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (4, 6, 1), (4, 6, 3)])
+def test_pictures_come_back_from_disk(tmp_path, shape):
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    with Logger(tmp_path) as logger:
+        path = logger.image(7, "flow", pixels)
+    assert path == tmp_path / "samples" / "flow_000007.png"
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), pixels.squeeze())
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("pixels", [np.zeros((4, 4)), np.zeros((4, 4, 2), np.uint8)])
+def test_a_picture_of_another_kind_is_refused(tmp_path, pixels):
+    with Logger(tmp_path) as logger, pytest.raises(ValueError, match="'flow'"):
+        logger.image(7, "flow", pixels)
+
+
+def test_only_the_first_process_writes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    with Logger(tmp_path / "run") as logger, logger.progress(3) as bar:
+        logger.scalars(1, {"loss": 1.0})
+        assert logger.image(1, "x", np.zeros((2, 2), np.uint8)) is None
+        bar.update()
+        say("not heard")
+    assert not list(tmp_path.iterdir())
+    assert capsys.readouterr().err == ""
+
+
+def test_progress_shows_count_rate_and_time_left_on_stderr(tmp_path, capsys):
+    with (
+        Logger(tmp_path) as logger,
+        logger.progress(10, start=4, name="training") as bar,
+    ):
+        bar.update(3)
+        bar.refresh()
+        say("a message")
+    out, err = capsys.readouterr()
+    assert out == "" and "a message" in err
+    assert "training" in err and "7/10" in err and "step" in err and "<" in err

@@ -1,0 +1,126 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tests.train import toy
+from train.runtime.step import init_state, make_step
+
+
+def line(params, stats, batch, key):
+    """Loss a * x, so the gradient is the mean of x; counts its own calls."""
+    del key
+    loss = (params["a"] * batch["x"]).mean()
+    return loss, ({"calls": stats["calls"] + 1}, {"largest": batch["x"].max()})
+
+
+def line_state(tx):
+    variables = {"params": {"a": jnp.float32(1.0)}, "calls": jnp.int32(0)}
+    return init_state(jax.random.key(0), variables, tx)
+
+
+def test_one_update_by_hand():
+    tx = optax.sgd(0.5)
+    step = make_step(line, tx, ema_decay=0.5, learning_rate=lambda i: 0.5 + i)
+    state, metrics = step(line_state(tx), {"x": jnp.array([1.0, 3.0])})
+    assert state.step == 1 and state.stats["calls"] == 1
+    assert float(state.params["a"]) == 1 - 0.5 * 2
+    expected = {"loss": 2.0, "grad_norm": 2.0, "largest": 3.0, "learning_rate": 0.5}
+    assert {name: float(v) for name, v in metrics.items()} == expected
+
+
+def test_moving_average_starts_as_a_copy_and_its_decay_is_ramped():
+    tx = optax.sgd(1.0)
+    step = jax.jit(make_step(line, tx, ema_decay=0.3))
+    state = line_state(tx)
+    assert state.ema["a"] is not state.params["a"]
+    ema = 1.0
+    for i in range(5):
+        state, _ = step(state, {"x": jnp.ones(2)})
+        decay = min(0.3, (1 + i) / (10 + i))
+        ema = decay * ema + (1 - decay) * (1.0 - (i + 1))
+        np.testing.assert_allclose(state.ema["a"], ema, rtol=1e-6)
+
+
+def test_state_is_arrays_whatever_the_module_began_with():
+    variables = {"params": {"a": jnp.ones(2)}, "codebook": {"ready": False, "n": 3}}
+    state = init_state(jax.random.key(0), variables, optax.adam(1.0))
+    assert set(state.stats) == {"codebook"} and "codebook" not in state.params
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
+
+
+def test_a_fresh_state_can_be_donated():
+    step = jax.jit(toy.new_step(), donate_argnums=0)
+    state = toy.new_state()
+    first = state.params["up"]["kernel"]
+    state, _ = step(state, toy.new_batch())
+    assert first.is_deleted() and state.step == 1
+
+
+def test_each_update_has_its_own_noise_and_each_example_too():
+    seen = []
+
+    def spy(params, stats, batch, key):
+        seen.append(jax.random.normal(key, (4,)))
+        return jnp.float32(0) * params["a"], (stats, {})
+
+    tx = optax.sgd(1.0)
+    step = make_step(spy, tx)
+    state = line_state(tx)
+    for _ in range(3):
+        state, _ = step(state, {"x": jnp.ones(4)})
+    assert len(np.unique(np.concatenate(seen))) == 12
+    again = jax.random.normal(jax.random.fold_in(state.key, 1), (4,))
+    np.testing.assert_array_equal(seen[1], again)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_accumulating_equals_the_whole_batch(count):
+    def still(params, stats, batch, key):
+        """Without noise, and without stats that see one microbatch at a time."""
+        loss, (_, metrics) = toy.objective(params, stats, batch, key, noise=0.0)
+        return loss, (stats, {"mean": batch["x"].mean()})
+
+    tx = optax.sgd(0.1)
+    states = [toy.new_state().replace(opt=tx.init(toy.new_state().params))] * 2
+    whole, whole_metrics = jax.jit(make_step(still, tx))(states[0], toy.new_batch())
+    parts, metrics = jax.jit(make_step(still, tx, accumulate=count))(
+        states[1], toy.new_batch()
+    )
+    chex.assert_trees_all_close(parts.params, whole.params, rtol=1e-5, atol=1e-7)
+    chex.assert_trees_all_close(metrics, whole_metrics, rtol=1e-5)
+    assert parts.step == 1
+
+
+def test_accumulating_passes_stats_on_and_draws_fresh_noise():
+    tx = optax.sgd(0.5)
+    step = make_step(line, tx, accumulate=4)
+    state, metrics = step(line_state(tx), {"x": jnp.arange(8.0)})
+    assert state.stats["calls"] == 4
+    assert float(metrics["grad_norm"]) == 3.5  # the mean of all eight
+    assert float(metrics["largest"]) == np.mean([4, 5, 6, 7])  # of microbatches i::4
+
+    def noise(params, stats, batch, key):
+        draw = jax.random.normal(key)
+        return params["a"] * draw, (stats, {"draw": draw, "square": draw**2})
+
+    _, metrics = make_step(noise, tx, accumulate=4)(line_state(tx), {"x": jnp.ones(4)})
+    assert float(metrics["square"]) > float(metrics["draw"]) ** 2 * 1.01
+
+
+def test_accumulate_must_divide_the_batch():
+    tx = optax.sgd(0.5)
+    with pytest.raises(ValueError, match="accumulate=3 does not divide the batch of 8"):
+        make_step(line, tx, accumulate=3)(line_state(tx), {"x": jnp.ones(8)})
+
+
+def test_the_toy_learns():
+    """Finite from the start, and falling on one repeated batch."""
+    step, state = jax.jit(toy.new_step()), toy.new_state()
+    losses = []
+    for _ in range(60):
+        state, metrics = step(state, toy.new_batch())
+        losses.append(float(metrics["loss"]))
+    assert np.isfinite(losses).all() and losses[-1] < 0.5 * losses[0]

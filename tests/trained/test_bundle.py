@@ -1,0 +1,240 @@
+"""Bundles: through disk bit for bit, or refused; whole, or not there."""
+
+import dataclasses
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vqdit
+from tests import toys
+from vqdit import Codec, Generator, VectorQuantizer
+from vqdit.trained import bundle
+from vqdit.trained.bundle import load, save
+from vqdit.trained.contract import contract_of, fingerprint, flatten, refuse_mismatch
+
+
+def assert_same(mine, theirs):
+    """Names, types, shapes and every bit."""
+    mine, theirs = (flatten(tree) for tree in (mine, theirs))
+    assert mine.keys() == theirs.keys() and mine
+    for name, leaf in mine.items():
+        assert leaf.dtype == theirs[name].dtype, name
+        assert leaf.shape == theirs[name].shape, name
+        assert leaf.tobytes() == theirs[name].tobytes(), name
+
+
+@pytest.fixture(scope="module")
+def codec():
+    return toys.codec()
+
+
+@pytest.fixture(scope="module")
+def generator():
+    return toys.any_to_any()
+
+
+def test_a_tokenizer_round_trips_bit_for_bit(tmp_path, codec):
+    variables = jax.tree.map(lambda x: x, codec.variables)
+    kernel = variables["params"]["into"]["kernel"]
+    odd = jnp.array([np.nan, -0.0, np.inf, 1e-45])
+    variables["params"]["into"]["kernel"] = (
+        kernel.reshape(-1).at[:4].set(odd).reshape(kernel.shape)
+    )
+    variables["usage"] = jax.tree.map(lambda x: x + 1, variables["usage"])
+    save(tmp_path / "tok", Codec(codec.module, variables, codec.contract))
+    loaded = vqdit.load(tmp_path / "tok")
+    assert isinstance(loaded, Codec)
+    assert (loaded.module, loaded.contract) == (codec.module, codec.contract)
+    assert_same(loaded.variables, variables)
+
+
+def test_a_generator_brings_its_tokenizers(tmp_path, generator):
+    save(tmp_path / "dit", generator)
+    loaded = load(str(tmp_path / "dit"))
+    assert isinstance(loaded, Generator)
+    assert loaded.module == generator.module
+    assert loaded.processes == generator.processes
+    assert loaded.class_names == ("a", "b")
+    assert_same(loaded.params, generator.params)
+    mine, theirs = generator.tokenizers["image"], loaded.tokenizers["image"]
+    assert (mine.module, mine.contract) == (theirs.module, theirs.contract)
+    assert_same(mine.variables, theirs.variables)
+    # Self-contained: moved, it is the same, and nothing but two files a bundle.
+    (tmp_path / "dit").rename(tmp_path / "moved")
+    files = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert files == {
+        f"moved/{folder}{file}"
+        for folder in ("", "tokenizers/image/")
+        for file in ("config.json", "model.safetensors")
+    }
+    assert load(tmp_path / "moved").module == generator.module
+
+
+def test_a_workdir_is_its_bundle(tmp_path, codec):
+    (tmp_path / "config.json").write_text("{}")  # the experiment's own
+    save(tmp_path / "bundle", codec)
+    assert load(tmp_path).contract == codec.contract
+
+
+def flip(path: pathlib.Path, at: int):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("folder", [".", "tokenizers/image"])
+@pytest.mark.parametrize("at", [9, -1])
+def test_altered_weights_are_refused(tmp_path, generator, folder, at):
+    save(tmp_path / "dit", generator)
+    flip(tmp_path / "dit" / folder / "model.safetensors", at)
+    with pytest.raises(ValueError, match="SHA-256 differs") as refusal:
+        load(tmp_path / "dit")
+    assert "\n" not in str(refusal.value)
+
+
+def test_cut_weights_are_refused(tmp_path, codec):
+    save(tmp_path / "tok", codec)
+    weights = tmp_path / "tok" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="SHA-256 differs"):
+        load(tmp_path / "tok")
+    weights.unlink()
+    with pytest.raises(ValueError, match="no model.safetensors"):
+        load(tmp_path / "tok")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "subprocess.Popen",
+        "train.config.Run",
+        "flax.linen.Dense",
+        "vqdit.load",
+    ],
+)
+@pytest.mark.parametrize("place", ["module", "contract", "encoder"])
+def test_a_foreign_class_is_refused(tmp_path, codec, place, name):
+    save(tmp_path / "tok", codec)
+    file = tmp_path / "tok" / "config.json"
+    config = json.loads(file.read_text())
+    owner = config["module"]["fields"] if place == "encoder" else config
+    owner[place] = {"class": name, "fields": {}}
+    file.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=f"'{name}' is not a dataclass or module"):
+        load(tmp_path / "tok")
+
+
+def test_what_is_no_bundle_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no bundle here"):
+        load(tmp_path)
+    (tmp_path / "config.json").write_text('{"format": 99}')
+    with pytest.raises(ValueError, match="format 1"):
+        load(tmp_path)
+    (tmp_path / "config.json").write_text('{"format": ')
+    with pytest.raises(ValueError, match="not JSON"):
+        load(tmp_path)
+
+
+class Interrupted(BaseException):
+    """As KeyboardInterrupt, which no handler of errors may swallow."""
+
+
+def interrupt(monkeypatch, owner, name, call):
+    """The `call`-th call of a function fails halfway through its work."""
+    true, seen = getattr(owner, name), []
+
+    def failing(*given):
+        seen.append(given)
+        if len(seen) == call:
+            if name == "_flush":
+                given[0].write_bytes(given[1][:10])
+            raise Interrupted
+        return true(*given)
+
+    monkeypatch.setattr(owner, name, failing)
+
+
+@pytest.mark.parametrize(
+    "owner,name,call",
+    [(bundle, "_flush", call) for call in (1, 2, 3, 4)]
+    + [(pathlib.Path, "rename", call) for call in (1, 2)],
+)
+def test_an_interrupted_save_leaves_the_old(
+    tmp_path, monkeypatch, generator, owner, name, call
+):
+    save(tmp_path / "dit", generator)
+    params = jax.tree.map(lambda x: x + 1, generator.params)
+    other = Generator(
+        generator.module, params, generator.processes, generator.tokenizers
+    )
+    with monkeypatch.context() as patch:
+        interrupt(patch, owner, name, call)
+        with pytest.raises(Interrupted):
+            save(tmp_path / "dit", other)
+    assert_same(load(tmp_path / "dit").params, generator.params)
+    assert [p.name for p in tmp_path.iterdir()] == ["dit"]
+    save(tmp_path / "dit", other)
+    assert_same(load(tmp_path / "dit").params, params)
+    assert [p.name for p in tmp_path.iterdir()] == ["dit"]
+
+
+def test_what_lies_beside_the_same_bundle_stays(tmp_path, codec):
+    """Such as the counts of codes that files are compressed under."""
+    save(tmp_path / "tok", codec)
+    (tmp_path / "tok" / "prior.npz").write_bytes(b"counts")
+    save(tmp_path / "tok", codec)
+    assert (tmp_path / "tok" / "prior.npz").read_bytes() == b"counts"
+    # Of other weights they would be wrong.
+    params = jax.tree.map(lambda x: x + 1, codec.variables["params"])
+    variables = {**codec.variables, "params": params}
+    save(tmp_path / "tok", Codec(codec.module, variables, codec.contract))
+    assert not (tmp_path / "tok" / "prior.npz").exists()
+
+
+def test_an_interrupted_first_save_leaves_nothing(tmp_path, monkeypatch, codec):
+    interrupt(monkeypatch, bundle, "_flush", 2)
+    with pytest.raises(Interrupted):
+        save(tmp_path / "tok", codec)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fingerprint_is_of_names_types_shapes_and_bits():
+    tree = {"params": {"a": np.zeros((2, 3), np.float32), "b": np.ones(1)}}
+    same = {"params": {"b": np.ones(1), "a": np.zeros((2, 3), np.float32)}}
+    assert fingerprint(tree) == fingerprint(same)
+    others = [
+        {"params": {"c": tree["params"]["a"], "b": np.ones(1)}},
+        {"params": {"a": np.zeros((3, 2), np.float32), "b": np.ones(1)}},
+        {"params": {"a": np.zeros((2, 3), np.int32), "b": np.ones(1)}},
+        {"params": {"a": np.full((2, 3), -0.0, np.float32), "b": np.ones(1)}},
+        {"stats": tree["params"]},
+    ]
+    assert len({fingerprint(t) for t in [tree, *others]}) == 6
+
+
+def test_a_contract_says_what_stage_two_must_know(codec):
+    contract = codec.contract
+    assert contract.codes == (9,) and contract.channels == 2
+    assert contract.bits == 4 * np.log2(9)
+    assert contract.fingerprint == fingerprint(codec.variables)
+    module = codec.module.clone(quantizer=VectorQuantizer(16, 3))
+    signal = {"kind": "image", "shape": (4, 4, 1)}
+    other = contract_of(module, signal, (2, 2), [0] * 3, [1] * 3, codec.variables)
+    assert other.codes == (16,) and other.channels == 3
+    plain = codec.module.clone(quantizer=None, dim=5)
+    other = contract_of(plain, signal, (2, 2), [0] * 5, [1] * 5, codec.variables)
+    assert other.codes == () and other.channels == 5 and other.bits == 0
+
+
+@pytest.mark.parametrize(
+    "field,value", [("codes", (8,)), ("std", (1.0, 1.0)), ("fingerprint", "other")]
+)
+def test_another_contract_is_refused_by_its_field(codec, field, value):
+    refuse_mismatch(codec.contract, dataclasses.replace(codec.contract), "the cache")
+    other = dataclasses.replace(codec.contract, **{field: value})
+    with pytest.raises(ValueError, match=f"the cache .* its {field} is"):
+        refuse_mismatch(codec.contract, other, "the cache")

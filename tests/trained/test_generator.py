@@ -1,0 +1,273 @@
+"""Samplers: what compiles, what a sample depends on, what is refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import toys
+from vqdit import Continuous, Discrete, Gaussian, Generator, Masking
+from vqdit.diffusion import Euler, Heun, Unmask, example_keys, priors
+from vqdit.trained.generator import check_stream
+
+KEY = jax.random.key(0)
+IDS = jnp.arange(8)
+LABEL = jnp.array([0, 1, 2, 0, 1, 2, 0, 1])
+
+
+@pytest.fixture(scope="module")
+def model():
+    return toys.labelled()
+
+
+@pytest.fixture(scope="module")
+def guided(model):
+    return model.sampler(steps=2, guidance=2.0)
+
+
+@pytest.fixture(scope="module")
+def unguided(model):
+    return model.sampler(steps=2)
+
+
+@pytest.fixture(scope="module")
+def everyone(guided):
+    return guided(KEY, IDS, LABEL)["image"]
+
+
+def test_nothing_but_shapes_compiles(guided, everyone):
+    seen = guided.compilations()
+    assert seen >= 1
+    others = [
+        guided(jax.random.key(5), IDS, LABEL),
+        guided(KEY, IDS + 100, LABEL),
+        guided(KEY, IDS, (LABEL + 1) % 3),
+        guided(KEY, IDS, LABEL, guidance=3.5),
+        guided(KEY, IDS, LABEL, interval=(0.6, 1.0)),
+        guided(KEY, IDS, LABEL, guidance=0.0, interval=(0.0, 0.6)),
+    ]
+    assert guided.compilations() == seen
+    for other in others:
+        assert abs(other["image"] - everyone).max() > 1e-3
+
+
+def test_a_sample_is_its_key_and_id(guided, everyone):
+    order = jnp.array([5, 0, 3, 7, 1, 1, 2, 4])
+    again = guided(KEY, order, LABEL[order])["image"]
+    np.testing.assert_allclose(again, everyone[order], atol=1e-5)
+    few = guided(KEY, order[:3], LABEL[order[:3]])["image"]
+    np.testing.assert_allclose(few, everyone[order[:3]], atol=1e-5)
+
+
+def test_a_sample_is_the_same_on_eight_devices(guided, everyone):
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    batch = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    many = guided(KEY, jax.device_put(IDS, batch), LABEL)["image"]
+    assert len(many.sharding.device_set) == 8
+    np.testing.assert_allclose(many, everyone, atol=1e-4)
+
+
+def test_scale_one_is_no_guidance(guided, unguided, everyone):
+    plain = unguided(KEY, IDS, LABEL)["image"]
+    one = guided(KEY, IDS, LABEL, guidance=1.0)["image"]
+    np.testing.assert_allclose(one, plain, atol=1e-4)
+    never = guided(KEY, IDS, LABEL, interval=(2.0, 3.0))["image"]
+    np.testing.assert_allclose(never, plain, atol=1e-4)
+    assert abs(everyone - plain).max() > 1e-2
+
+
+def test_scale_zero_forgets_the_label(guided, unguided):
+    null = unguided(KEY, IDS, jnp.full(8, 3))["image"]
+    none = guided(KEY, IDS, LABEL, guidance=0.0)["image"]
+    np.testing.assert_allclose(none, null, atol=1e-4)
+    assert abs(unguided(KEY, IDS, LABEL)["image"] - null).max() > 1e-3
+
+
+def test_a_constant_velocity_is_subtracted_from_the_noise(model):
+    """The one network whose samples are known: what is drawn is x_1 - velocity."""
+    out = {"kernel": 0 * model.params["image_out"]["kernel"]}
+    out["bias"] = jnp.tile(jnp.array([3.0, -1.0]), 4)
+    params = {**model.params, "image_out": out}
+    constant = Generator(model.module, params, model.processes, {})
+    draw = constant.sampler(steps=3, guidance=5.0, shift=2.0, trajectory=True)
+    found = draw(KEY, IDS + 20, LABEL)
+    keys = example_keys(KEY, IDS + 20)
+    noise = priors(model.processes, {"image": (4, 4, 2)}, keys)["image"]
+    expected = noise - jnp.array([3.0, -1.0])
+    np.testing.assert_allclose(found["image"], expected, atol=1e-5)
+    path = found["image_path"]
+    assert path.shape == (4, 8, 4, 4, 2)
+    np.testing.assert_allclose(path[0], noise, atol=1e-6)
+    np.testing.assert_allclose(path[-1], found["image"], atol=1e-6)
+    # t = 2/3 and 1/3 of even steps, moved towards noise by the shift.
+    np.testing.assert_allclose(path[1], noise - 0.2 * (noise - expected), atol=1e-5)
+    np.testing.assert_allclose(path[2], noise - 0.5 * (noise - expected), atol=1e-5)
+
+
+# Any to any: images through a tokenizer, and words.
+
+
+@pytest.fixture(scope="module")
+def joint():
+    return toys.any_to_any()
+
+
+LATENT = Continuous("image", (2, 2), 2)
+CODES = Discrete("image", (2, 2), 9)
+
+IMAGE = jnp.linspace(-1, 1, 8 * 16).reshape(8, 4, 4, 1)
+WORD = jnp.arange(24).reshape(8, 3, 1) % 5
+
+
+def test_all_streams_are_drawn_together(joint):
+    draw = joint.sampler(steps=2, solver={"image": Heun()})
+    found = draw(KEY, IDS)
+    assert found["image"].shape == (8, 4, 4, 1)  # decoded
+    assert abs(found["image"]).max() <= 1
+    assert found["word"].shape == (8, 3, 1) and found["word"].dtype == jnp.int32
+    assert 0 <= found["word"].min() and found["word"].max() < 5
+
+
+def ask(draw, given, scale):
+    return draw(KEY, IDS, given=given, guidance=scale)
+
+
+def check_condition(draw, name, given):
+    """It changes what is drawn, unless the scale is 0, and costs no compilation."""
+    found = ask(draw, {name: given}, 1.0)
+    assert len(found) == 1 and name not in found
+    ((want, values),) = found.items()
+    other = given[::-1]
+    assert not jnp.array_equal(ask(draw, {name: other}, 1.0)[want], values)
+    absent = [ask(draw, {name: x}, 0.0)[want] for x in (given, other)]
+    np.testing.assert_allclose(*absent, atol=1e-5)
+    assert draw.compilations() == 1
+    return values
+
+
+def test_words_are_a_condition_of_images(joint):
+    draw = joint.sampler(steps=4, want=("image",), guidance=1.0, decode=False)
+    check_condition(draw, "word", WORD)
+
+
+def test_images_are_a_condition_of_words(joint):
+    draw = joint.sampler(steps=2, want=("word",), guidance=1.0)
+    check_condition(draw, "image", IMAGE)
+
+
+def test_signals_become_what_the_stream_models(joint):
+    """Latents by the contract's mean and std for a Gaussian, codes for masks."""
+    codec = joint.tokenizers["image"]
+    coded = toys.generator([CODES], {"image": Masking(9)}, {"image": codec})
+    codecs = {"image": codec.variables}
+
+    @jax.jit
+    def run(codecs, x):
+        latents, codes = (m._encode("image", codecs, x) for m in (joint, coded))
+        z = codec.module.apply(codecs["image"], x, method="encode")
+        signals = (
+            joint._decode("image", codecs, latents),
+            coded._decode("image", codecs, codes),
+        )
+        return z, latents, codes, signals
+
+    z, latents, codes, (first, second) = run(codecs, IMAGE)
+    mean, std = codec.contract.mean, codec.contract.std
+    np.testing.assert_allclose(latents * jnp.array(std) + jnp.array(mean), z, atol=1e-5)
+    assert codes.shape == (8, 2, 2, 1) and codes.dtype == jnp.int32
+    # Decoding quantizes latents, so both ways lead to one signal.
+    np.testing.assert_allclose(first, second, atol=1e-5)
+    assert abs(first).max() <= 1 and first.std() > 1e-3
+
+
+# What is refused, before anything compiles.
+
+
+@pytest.mark.parametrize(
+    "fields,message",
+    [
+        ({"want": ("sound",)}, "the streams are"),
+        ({"want": ()}, "the streams are"),
+        ({"solver": Unmask()}, "'image': Unmask is a solver for Masking"),
+        ({"solver": {"word": Euler()}}, "'word': Euler is a solver for Gaussian"),
+        ({"solver": {"imgae": Euler()}}, "imgae"),
+        ({"solver": {"image": Heun}}, "write a value"),
+        ({"guidance": 2.0}, "guidance needs a condition"),
+        ({"steps": 0}, "at least 1"),
+        ({"shift": 0.0}, "positive"),
+    ],
+)
+def test_samplers_that_cannot_be_are_refused(joint, fields, message):
+    with pytest.raises(ValueError, match=message) as refusal:
+        joint.sampler(**fields)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "fields,message",
+    [
+        ({}, r"is given \['image'\]; got \[\]"),
+        ({"given": {"image": IMAGE, "word": WORD}}, r"got \['image', 'word'\]"),
+        ({"given": {"imgae": IMAGE}}, r"got \['imgae'\]"),
+        ({"given": {"image": IMAGE[:3]}}, r"given 'image' is .3, 4, 4, 1.; ids are"),
+        ({"given": {"image": IMAGE}, "guidance": 2.0}, "built without guidance"),
+        ({"given": {"image": IMAGE}, "label": LABEL}, "no classes"),
+    ],
+)
+def test_calls_that_do_not_fit_are_refused(joint, fields, message):
+    draw = joint.sampler(want=("word",))
+    with pytest.raises(ValueError, match=message) as refusal:
+        draw(KEY, IDS, **fields)
+    assert "\n" not in str(refusal.value)
+    assert draw.compilations() == 0
+
+
+@pytest.mark.parametrize(
+    "label,message",
+    [
+        (LABEL - 1, "label -1 is outside the classes: write 0 to 2"),
+        (LABEL + 2, "label 4 is outside"),
+        (LABEL / 2, "label is float32; write integers"),
+        (LABEL[:3], r"label is \(3,\), ids are \(8,\)"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(model, label, message):
+    with pytest.raises(ValueError, match=message):
+        model.check_label(label, IDS)
+    np.testing.assert_array_equal(model.check_label(LABEL + 1, IDS), LABEL + 1)
+
+
+@pytest.mark.parametrize(
+    "stream,process,message",
+    [
+        (LATENT, {}, "has no process"),
+        (LATENT, Masking(9), "is Continuous but its process is Masking"),
+        (CODES, Gaussian(), "is Discrete but its process is Gaussian"),
+        (LATENT, Gaussian(learned_variance=True), "outputs=2"),
+        (CODES, Masking(8), "vocab 8 is not the stream's vocab 9"),
+        (Continuous("image", (4, 4), 2), Gaussian(), "grid and channels"),
+        (Continuous("image", (2, 2), 3), Gaussian(), "grid and channels"),
+        (Discrete("image", (2, 2), 8), Masking(8), "codes a book"),
+        (Discrete("image", (2, 2), 9, books=2), Masking(9), "codes a book"),
+    ],
+)
+def test_streams_that_do_not_fit_are_refused(stream, process, message):
+    tokenizers = {"image": toys.codec()}
+    processes = {"image": process} if process else {}
+    with pytest.raises(ValueError, match=message):
+        check_stream(stream, processes, tokenizers)
+
+
+@pytest.mark.parametrize(
+    "stream,process",
+    [
+        (LATENT, Gaussian()),
+        (CODES, Masking(9)),
+        (
+            Continuous("image", (2, 2), 2, outputs=2),
+            Gaussian(learned_variance=True),
+        ),
+    ],
+)
+def test_streams_that_fit_are_taken(stream, process):
+    check_stream(stream, {"image": process}, {"image": toys.codec()})

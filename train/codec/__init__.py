@@ -1,0 +1,1 @@
+"""The .vqd file: codes of a signal, range coded."""

@@ -1,0 +1,201 @@
+"""The .vqd file: what a signal was, which bundle coded it, its codes, a checksum.
+
+    magic and version      5 bytes
+    kind                   1, its place in KINDS
+    suffix                 1, of the file it becomes again: its place in SUFFIXES
+    bundle                 8, first bytes of the tokenizer's fingerprint
+    shape                  varint, the number of axes, and a varint each: axes, channels
+    rate                   varint, bytes of it (0 or 8), and a double: samples a second
+    length                 varint, samples along the first axis as coded, 0 as in shape
+    overlap                varint, samples that neighbouring tiles share
+    books                  varint, how many were kept, or of how many scales
+    coder                  1, model, power, and whether it passed whole (layout.py)
+    prior                  4, its name, for a coder that needs one
+    extra                  varint, bytes of it, and what else the kind keeps
+    codes                  4, CRC-32 of the codes: another machine decodes the same
+    payload                up to the checksum
+    checksum               8, BLAKE2b of all before
+
+Varints have seven bits a byte, low bits first; all else is little-endian. About 45
+bytes beside payload and extra.
+"""
+
+import dataclasses
+import hashlib
+import struct
+import zlib
+
+import numpy as np
+from jaxtyping import Int
+
+from train.codec.entropy import NAMES, Coder
+from train.errors import BadInput
+
+MAGIC, VERSION = b"\x89VQD", 1
+CHECKSUM = 8
+# Their order is part of the format: new ones go to the end. No suffix is a folder.
+KINDS = ("image", "audio", "video", "series", "volume", "range")
+SUFFIX = ".vqd"
+SUFFIXES = (
+    *(".png", ".wav", ".flac", ".gif", ".mp4", ".csv", ".npz", ".npy", ".parquet"),
+    "",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What a .vqd file says before its payload; fields as in the module's text.
+
+    bundle: the fingerprint's first 8 bytes. shape: of the original, channels last.
+    rate, length: of the original, and as coded, which differ where it was resampled.
+    prior: 4 bytes, empty for a coder that needs none.
+    """
+
+    kind: str
+    suffix: str
+    bundle: bytes
+    shape: tuple[int, ...]
+    books: int
+    coder: Coder
+    prior: bytes = b""
+    rate: float = 0.0
+    length: int = 0
+    overlap: int = 0
+    extra: bytes = b""
+    codes: int = 0
+    whole: bool = False
+
+    @property
+    def coded_shape(self) -> tuple[int, ...]:
+        """The shape that was cut into tiles."""
+        return (self.length or self.shape[0], *self.shape[1:])
+
+
+def bundle_name(fingerprint: str) -> bytes:
+    """What stands for a tokenizer in its files."""
+    return bytes.fromhex(fingerprint)[:8]
+
+
+def checksum_of_codes(codes: Int[np.ndarray, "tiles places m"]) -> int:
+    """CRC-32 over the codes as little-endian int32."""
+    return zlib.crc32(np.ascontiguousarray(codes, "<i4").tobytes())
+
+
+def pack(header: Header, payload: bytes) -> bytes:
+    """The whole file."""
+    rate = struct.pack("<d", header.rate) if header.rate else b""
+    parts = [
+        MAGIC,
+        bytes([VERSION, KINDS.index(header.kind), SUFFIXES.index(header.suffix)]),
+        header.bundle,
+        _varint(len(header.shape)),
+        *map(_varint, header.shape),
+        _varint(len(rate)),
+        rate,
+        _varint(header.length),
+        _varint(header.overlap),
+        _varint(header.books),
+        bytes([header.coder.model | header.coder.power << 3 | header.whole << 7]),
+        header.prior,
+        _varint(len(header.extra)),
+        header.extra,
+        struct.pack("<I", header.codes),
+        payload,
+    ]
+    body = b"".join(parts)
+    return body + _digest(body)
+
+
+def unpack(data: bytes) -> tuple[Header, bytes]:
+    """(header, payload) of a whole file, unaltered; BadInput says what else it is."""
+    if not data.startswith(MAGIC):
+        raise BadInput("this is no .vqd file; write one that train.compress made")
+    # First of all, so that a damaged version or length is not taken at its word.
+    if (
+        len(data) < len(MAGIC) + CHECKSUM
+        or _digest(data[:-CHECKSUM]) != (data[-CHECKSUM:])
+    ):
+        raise BadInput("the file is cut short or altered; copy it again")
+    reader = _Reader(data[:-CHECKSUM], len(MAGIC))
+    if (version := reader.byte()) != VERSION:
+        raise BadInput(f"the file has version {version}; this program reads {VERSION}")
+    try:
+        return _read(reader)
+    except (IndexError, struct.error, OverflowError) as error:
+        raise BadInput("the file's header makes no sense; compress again") from error
+
+
+def _read(reader: "_Reader") -> tuple[Header, bytes]:
+    kind, suffix = KINDS[reader.byte()], SUFFIXES[reader.byte()]
+    bundle = reader.take(8)
+    shape = tuple(reader.varint() for _ in range(reader.varint()))
+    rate_bytes = reader.take(reader.varint())
+    rate = struct.unpack("<d", rate_bytes)[0] if rate_bytes else 0.0
+    length, overlap, books = reader.varint(), reader.varint(), reader.varint()
+    packed = reader.byte()
+    coder = Coder(packed & 7, packed >> 3 & 15)
+    prior = reader.take(4) if coder.needs_prior else b""
+    extra = reader.take(reader.varint())
+    (codes,) = struct.unpack("<I", reader.take(4))
+    if not shape or 0 in shape or not books or coder.model >= len(NAMES):
+        raise IndexError
+    header = Header(
+        kind,
+        suffix,
+        bundle,
+        shape,
+        books,
+        coder,
+        prior,
+        rate,
+        length,
+        overlap,
+        extra,
+        codes,
+        bool(packed >> 7),
+    )
+    return header, reader.rest()
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=CHECKSUM).digest()
+
+
+def _varint(value: int) -> bytes:
+    if value < 0:
+        raise ValueError(f"{value} is negative")
+    found = bytearray()
+    while value > 127:
+        found.append(value & 127 | 128)
+        value >>= 7
+    found.append(value)
+    return bytes(found)
+
+
+class _Reader:
+    def __init__(self, data: bytes, at: int):
+        self.data, self.at = data, at
+
+    def byte(self) -> int:
+        self.at += 1
+        return self.data[self.at - 1]
+
+    def take(self, count: int) -> bytes:
+        if self.at + count > len(self.data):
+            raise IndexError
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def varint(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self.byte()
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value
+            shift += 7
+            if shift > 56:
+                raise OverflowError
+
+    def rest(self) -> bytes:
+        return self.data[self.at :]

@@ -1,0 +1,65 @@
+"""Counts a tokenizer's codes over its training set, for the codec's model of them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from train.codec import prior as priors
+from train.codec.files import bundle_folder, open_tokenizer
+from train.codec.prior import Prior
+from train.config import Experiment
+from train.config.command import parse
+from train.data.pipeline import once
+from train.errors import BadInput
+from train.objectives.bundles import examples_for
+from train.runtime.log import say
+from vqdit.signal import to_signal
+from vqdit.trained.codec import Codec
+
+# Training examples that are coded at once, and values of them.
+CHUNK, VALUES = 256, 2**20
+
+
+def fit_prior(codec: Codec, data, most: int | None = None) -> Prior:
+    """Counts of a tokenizer's codes over the training part of an experiment's data.
+
+    most: examples at most, evenly spaced.
+    """
+    examples = examples_for(codec, data, train=True)
+    count = min(most or len(examples), len(examples))
+
+    def take(rows):
+        return examples.take(rows * len(examples) // count)
+
+    def parts():
+        chunk = min(CHUNK, count, max(1, VALUES // int(np.prod(data.shape))))
+        in_order = once(take, count, chunk, threads=data.threads)
+        for batch in tqdm(in_order, "counting codes", -(-count // chunk), disable=None):
+            codes = codec.encode(to_signal(batch[data.kind])).codes
+            yield np.asarray(codes)[batch["valid"]]
+
+    return priors.fit(parts(), codec.contract.codes, codec.contract.fingerprint)
+
+
+def fit(argv: Sequence[str]) -> None:
+    """`train.compress --fit`: writes prior.npz into the bundle."""
+    command = parse(argv, Experiment, {"fit": bool, "bundle": str}, inputs=True)
+    if command.inputs:
+        raise BadInput(f"--fit reads the training set; leave {command.inputs[0]} out")
+    path = command.flags.get("bundle") or command.workdir
+    if path is None:
+        raise BadInput("write --workdir=DIR, or --bundle=DIR with --config=FILE")
+    file = bundle_folder(path) / priors.FILE
+    if file.exists() and not command.force:
+        raise BadInput(
+            f"{file} is there, and files coded under it could not be read under "
+            f"another; write --force to replace it"
+        )
+    prior = fit_prior(open_tokenizer(path), command.experiment.data)
+    priors.save(file.parent, prior)
+    places = "its own table at every place of the grid"
+    for book, counts in enumerate(prior.counts):
+        kind = places if len(counts) > 1 else "one table for all places"
+        say(f"book {book}: {counts.sum():,} codes counted, {kind}")
+    say(f"{file} is written; train.compress uses it from here on")

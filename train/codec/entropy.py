@@ -1,0 +1,241 @@
+"""Codes to bytes and back, by a range coder under order-0 models.
+
+The coder is `constriction`'s. Its models are made from whole numbers (see
+`train.codec.prior.frequencies`) that double precision holds exactly, so nothing that
+encoder and decoder must agree on depends on how a machine rounds.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import constriction
+import numpy as np
+from jaxtyping import Int
+
+from train.codec.prior import BITS, MOST_CODES, TOTAL, Prior, frequencies
+from vqdit.metrics import entropy_bits
+
+# The models a payload may be coded under.
+FIXED, ADAPTIVE, POOLED, PLACED, TUNED = range(5)
+NAMES = ("fixed", "adaptive", "pooled", "placed", "tuned")
+# Powers of two that an adaptive model's start may count for, in codes seen.
+POWERS = (3, 6, 9, 12, 15)
+# An adaptive model is renewed after this many codes, and later after an eighth of those
+# seen: a few hundred models for any length, at a cost of well under a percent.
+RENEW = 16
+# Payloads up to this many bytes are cut to the shortest that decodes the same.
+SHORT = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class Coder:
+    """The model of a file's codes.
+
+    FIXED: every code at log2(k) bits. ADAPTIVE: frequencies of the codes before,
+    starting from equal ones as if 2**power codes had been seen. Under a prior: POOLED,
+    its frequencies over all places; PLACED, those at each place; TUNED, adaptive from
+    the pooled ones.
+    """
+
+    model: int = FIXED
+    power: int = 0
+
+    @property
+    def needs_prior(self) -> bool:
+        """Whether a payload can only be read with a prior."""
+        return self.model in (POOLED, PLACED, TUNED)
+
+    @property
+    def name(self) -> str:
+        """As printed."""
+        return NAMES[self.model]
+
+
+def encode(
+    codes: Int[np.ndarray, "tiles places m"],
+    code_counts: tuple[int, ...],
+    coder: Coder,
+    prior: Prior | None = None,
+) -> bytes:
+    """The payload; `decode` with the same arguments gives the codes back."""
+    codes = _checked(codes, code_counts)
+    encoder = constriction.stream.queue.RangeEncoder()
+
+    def step(table, view):
+        encoder.encode(np.ascontiguousarray(view), _model(table))
+
+    _walk(codes, code_counts, coder, prior, step)
+    payload = encoder.get_compressed().astype(">u4").tobytes()
+    if len(payload) > SHORT:
+        return payload
+    return _shortest(payload, codes, code_counts, coder, prior)
+
+
+def decode(
+    payload: bytes,
+    tiles: int,
+    places: int,
+    code_counts: tuple[int, ...],
+    coder: Coder,
+    prior: Prior | None = None,
+) -> Int[np.ndarray, "tiles places m"]:
+    """The codes of a payload. Raises ValueError where it cannot be one.
+
+    Most damage only gives other codes: a file needs a checksum beside its payload.
+    """
+    words = payload + bytes(-len(payload) % 4)
+    words = np.frombuffer(words, ">u4").astype(np.uint32)
+    decoder = constriction.stream.queue.RangeDecoder(words)
+    codes = np.zeros((len(code_counts), tiles, places), np.int32)
+
+    def step(table, view):
+        try:
+            view[...] = decoder.decode(_model(table), view.size)
+        except AssertionError as error:  # constriction's word for impossible data
+            raise ValueError("the payload is damaged") from error
+
+    _walk(codes, code_counts, coder, prior, step)
+    return np.moveaxis(codes, 0, -1)
+
+
+def choose(
+    codes: Int[np.ndarray, "tiles places m"],
+    code_counts: tuple[int, ...],
+    prior: Prior | None = None,
+) -> Coder:
+    """The coder under which a file of these codes is shortest."""
+    coders = [Coder(FIXED), *(Coder(ADAPTIVE, power) for power in POWERS)]
+    if prior is not None:
+        coders += [Coder(POOLED), *(Coder(TUNED, power) for power in POWERS)]
+        sites = {len(counts) for counts in prior.counts[: len(code_counts)]}
+        if sites <= {1, codes.shape[1]}:
+            coders.append(Coder(PLACED))
+    # A file also names the prior that it needs.
+    bits = lambda coder: cost(codes, code_counts, coder, prior) + 32 * coder.needs_prior
+    return min(coders, key=bits)
+
+
+def cost(
+    codes: Int[np.ndarray, "tiles places m"],
+    code_counts: tuple[int, ...],
+    coder: Coder,
+    prior: Prior | None = None,
+) -> float:
+    """Bits of the codes under the coder's model; a payload is this and at most a word.
+
+    Under the prior's models this is their cross-entropy with it.
+    """
+    bits = 0.0
+
+    def step(table, view):
+        nonlocal bits
+        if isinstance(table, int):
+            bits += view.size * math.log2(table)
+        else:
+            bits += view.size * BITS - float(np.log2(table[view]).sum())
+
+    _walk(_checked(codes, code_counts), code_counts, coder, prior, step)
+    return bits
+
+
+def order_0_bits(codes: Int[np.ndarray, "*window m"], code_counts) -> float:
+    """Empirical order-0 entropy of the codes themselves, in bits in all.
+
+    Each book by its own frequencies, which a decoder does not know: a bound that no
+    coder reaches when there are few codes for a book's size.
+    """
+    return sum(
+        codes[..., book].size * entropy_bits(codes[..., book], k)
+        for book, k in enumerate(code_counts)
+    )
+
+
+# Takes (frequencies (k,), or k where all are equal; codes, to read or to fill in).
+Step = Callable[[np.ndarray | int, np.ndarray], None]
+
+
+def _walk(
+    books: Int[np.ndarray, "m tiles places"],
+    code_counts: tuple[int, ...],
+    coder: Coder,
+    prior: Prior | None,
+    step: Step,
+) -> None:
+    """Takes `step` over all codes in the order of the payload, each with its model."""
+    if coder.needs_prior and prior is None:
+        raise ValueError(f"the {coder.name} coder needs a prior")
+    for book, (codes, k) in enumerate(zip(books, code_counts, strict=True)):
+        if k < 2 or not codes.size:
+            continue  # nothing to tell
+        flat = codes.reshape(-1)
+        if coder.model == FIXED:
+            step(k, flat)
+        elif coder.model == ADAPTIVE:
+            equal = np.full(k, TOTAL // k, np.int64)
+            _adapt(flat, k, equal << coder.power, step)
+        elif coder.model == TUNED:
+            _adapt(flat, k, prior.pooled[book] << coder.power, step)
+        elif coder.model == POOLED:
+            step(prior.pooled[book], flat)
+        elif len(prior.placed[book]) == 1:
+            step(prior.placed[book][0], flat)
+        else:
+            for table, column in zip(prior.placed[book], codes.T, strict=True):
+                step(table, column)
+
+
+def _adapt(codes: np.ndarray, k: int, start: np.ndarray, step: Step) -> None:
+    counts = np.zeros(k, np.int64)
+    done = 0
+    while done < len(codes):
+        part = codes[done : done + max(RENEW, done // 8)]
+        step(frequencies(start + (counts << BITS)), part)
+        counts += np.bincount(part, minlength=k)
+        done += len(part)
+
+
+def _model(table: np.ndarray | int):
+    models = constriction.stream.model
+    if isinstance(table, int):
+        return models.Uniform(table)
+    return models.Categorical(table.astype(np.float64), perfect=False)
+
+
+def _checked(codes: np.ndarray, code_counts: tuple[int, ...]) -> np.ndarray:
+    """(m, tiles, places) int32, each book contiguous."""
+    if codes.ndim != 3 or codes.shape[-1] != len(code_counts):
+        raise ValueError(
+            f"codes are (tiles, places, {len(code_counts)}); got {codes.shape}"
+        )
+    books = np.ascontiguousarray(np.moveaxis(codes, -1, 0), np.int32)
+    for book, k in zip(books, code_counts, strict=True):
+        if k > MOST_CODES:
+            raise ValueError(f"a book of {k} codes; there may be {MOST_CODES}")
+        if book.size and (book.min() < 0 or book.max() >= k):
+            raise ValueError(f"codes outside [0, {k})")
+    return books
+
+
+def _shortest(payload, books, code_counts, coder, prior) -> bytes:
+    """The payload without the last bytes that it does not need.
+
+    The coder ends on a whole word, and any number inside its last interval decodes the
+    same: the one with the most zero bytes at the end, which are then left out.
+    """
+    number = int.from_bytes(payload)
+    tiles, places = books.shape[1:]
+    codes = np.moveaxis(books, 0, -1)
+    for cut in range(min(7, len(payload)), 0, -1):
+        low = number >> (8 * cut)
+        for short in (low, low + 1):
+            if short.bit_length() > 8 * (len(payload) - cut):
+                continue
+            found = short.to_bytes(len(payload) - cut)
+            try:
+                back = decode(found, tiles, places, code_counts, coder, prior)
+            except ValueError:
+                continue
+            if np.array_equal(back, codes):
+                return found
+    return payload

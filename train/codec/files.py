@@ -1,0 +1,175 @@
+"""The codec's bundle, and the files that go in and come out."""
+
+import dataclasses
+import glob
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from train.codec import prior as priors
+from train.codec.arrays import Sweep, Volume
+from train.codec.layout import BATCH, Opened
+from train.codec.media import Clips, Kind, Pictures, Sound
+from train.codec.prior import MOST_CODES
+from train.codec.tables import Table
+from train.data.clips import stills
+from train.errors import BadInput
+from train.objectives import bundles as opening
+from vqdit.trained.codec import Codec
+
+KINDS: dict[str, Kind] = {
+    "image": Pictures(),
+    "audio": Sound(),
+    "video": Clips(),
+    "series": Table(),
+    "volume": Volume(),
+    "range": Sweep(),
+}
+
+
+def open_bundle(path: str | Path | None, batch: int = BATCH) -> Opened:
+    """A tokenizer with codes, and the prior beside it; BadInput for all else."""
+    codec = open_tokenizer(path)
+    prior = priors.load(bundle_folder(path), codec.contract)
+    contract = codec.contract
+    kind = dataclasses.replace(
+        KINDS[contract.kind],
+        preparation=dict(contract.preparation),
+        channels=contract.shape[-1],
+    )
+    return Opened(codec, prior, kind, batch)
+
+
+def open_tokenizer(path: str | Path | None) -> Codec:
+    """A tokenizer whose codes can be stored and whose signals have files."""
+    codec = opening.open_bundle(path, Codec, "--bundle")
+    contract = codec.contract
+    if not contract.codes:
+        raise BadInput(
+            f"--bundle: {path} is a continuous tokenizer, which has no codes to store; "
+            f"write one with a quantizer"
+        )
+    if max(contract.codes) > MOST_CODES:
+        raise BadInput(
+            f"--bundle: {path} has books of {max(contract.codes)} codes; the codec "
+            f"takes up to {MOST_CODES}"
+        )
+    if contract.kind not in KINDS:
+        raise BadInput(
+            f"--bundle: {path} is of {contract.kind}; files are {', '.join(KINDS)}"
+        )
+    for name, _ in contract.preparation:
+        if name not in KINDS[contract.kind].takes:
+            raise BadInput(
+                f"--bundle: {path} was trained on files prepared by {name!r}, which "
+                f"this program does not know; take the one that trained it"
+            )
+    return codec
+
+
+def bundle_folder(path: str | Path) -> Path:
+    """The folder that `vqdit.load` reads: of a workdir, its bundle."""
+    path = Path(path)
+    return path / "bundle" if (path / "bundle").is_dir() else path
+
+
+def listed(words: Sequence[str], kind: Kind) -> list[Path]:
+    """The files that are named, those of a folder, and those that a pattern matches.
+
+    Of a kind that has folders for signals, a folder that holds pictures is one itself;
+    of one that holds none, those folders in it that do are taken along with its files.
+    Raises BadInput where there is nothing.
+    """
+    if not words:
+        raise BadInput("write the files to read, or a folder of them")
+    found: list[Path] = []
+    for word in words:
+        path = Path(word)
+        if path.is_dir():
+            found += _inside(path, kind)
+        elif path.exists():
+            found.append(path)
+        elif matches := sorted(glob.glob(word)):
+            for match in map(Path, matches):
+                whole = match.is_dir() and kind.folders
+                found += _inside(match, kind) if whole else [match]
+        else:
+            raise BadInput(f"there is no {word}; write a file, or a folder of them")
+    for path in found:
+        if not (path.is_dir() and kind.folders or _ends(path, kind)):
+            ends = " ".join(kind.suffixes)
+            raise BadInput(f"{path}: the bundle's kind is read from {ends}")
+    return list(dict.fromkeys(found))
+
+
+def _inside(folder: Path, kind: Kind) -> list[Path]:
+    files = [path for path in folder.iterdir() if _ends(path, kind)]
+    if kind.folders:
+        if stills(folder):
+            if files:
+                raise BadInput(
+                    f"{folder} holds frames, which make it one clip, and "
+                    f"{min(files).name}; write folders of either"
+                )
+            return [folder]
+        files += [path for path in folder.iterdir() if path.is_dir() and stills(path)]
+    if not files:
+        or_frames = ", and no frames" if kind.folders else ""
+        raise BadInput(f"{folder} holds no {' '.join(kind.suffixes)} file{or_frames}")
+    return sorted(files)
+
+
+def _ends(path: Path, kind: Kind) -> bool:
+    return path.name.lower().endswith(kind.suffixes)
+
+
+def targets(
+    out: str | None, names: Iterable[tuple[Path, str]], force: bool
+) -> list[Path]:
+    """out/STEM.SUFFIX of each (input, suffix), a folder where there is no suffix; none
+    there, no two the same."""
+    if not out:
+        raise BadInput("write --out=DIR, the folder to write to")
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"--out={out} is a file; write a folder")
+    owners: dict[Path, Path] = {}
+    for source, suffix in names:
+        target = folder / (_stem(source) + suffix)
+        if target in owners:
+            raise BadInput(
+                f"{owners[target]} and {source} would both become {target}; "
+                f"rename one, or write them to two folders"
+            )
+        if target.exists():
+            if not force:
+                raise BadInput(f"{target} is there; write --force to replace it")
+            _check_replaceable(target, suffix)
+        owners[target] = source
+    return list(owners)
+
+
+def _stem(path: Path) -> str:
+    if path.is_dir():
+        return Path(os.path.abspath(path)).name  # of "." too
+    twice = path.name.lower().endswith(".nii.gz")
+    return path.with_suffix("").stem if twice else path.stem
+
+
+def _check_replaceable(target: Path, suffix: str) -> None:
+    """Raises BadInput where --force would take away more than it was meant for."""
+    if target.is_dir() != (not suffix):
+        what = "a folder" if target.is_dir() else "a file"
+        raise BadInput(f"{target} is {what}; remove it, or write to another --out")
+    if not suffix and any(p.suffix != ".png" for p in target.iterdir()):
+        raise BadInput(
+            f"{target} holds more than frames; remove it, or write to another --out"
+        )
+
+
+def watch(items: Sequence, doing: str) -> tqdm:
+    """The items with a progress bar, on a terminal. Used in a `with`, so that the bar
+    is gone before an error is printed."""
+    return tqdm(items, doing, leave=False, disable=None)

@@ -1,0 +1,174 @@
+"""How a signal of any size passes through a tokenizer of one size: in tiles, or whole.
+
+Both give codes (parts, places, m) and take them back. A tokenizer of waveforms whose
+outputs see a bounded stretch is run over the whole signal in pieces, equal to one pass
+over it, without seams and with no more codes than its length asks for. All others work
+on tiles of the contract's shape.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from train.codec.container import Header
+from train.codec.media import PIXELS, Kind
+from train.codec.prefixes import Prefixes, prefixes
+from train.codec.prior import Prior
+from train.codec.tiles import Tiling
+from vqdit.signal import to_uint8
+from vqdit.tokenizer import decode_chunks, encode_chunks
+from vqdit.trained.codec import Codec
+
+# Tiles that run through the tokenizer at once, and values of them.
+BATCH, VALUES = 32, 2**21
+
+
+class InTiles:
+    """Each plane as `count` tiles of the contract's shape."""
+
+    def __init__(self, codec: Codec, shape: Sequence[int], overlap: int, batch: int):
+        self.codec, self.batch = codec, batch
+        around = 1 if codec.contract.kind == "range" else None  # azimuth
+        tile = codec.contract.shape[:-1]
+        self.tiling = Tiling(shape[:-1], tile, overlap, around)
+        self.count = len(self.tiling)
+        self.places = int(np.prod(codec.contract.code_grid))
+
+    def encode(self, planes: np.ndarray) -> np.ndarray:
+        """Raw planes (p, *axes, c) -> codes (p * count, places, m)."""
+        found = []
+        for plane in planes:
+            for start in range(0, self.count, self.batch):
+                tiles = self.tiling.cut(plane, start, start + self.batch)
+                x = self.codec.from_raw(_filled(tiles, self.batch))
+                codes = np.asarray(self.codec.encode(x).codes)[: len(tiles)]
+                found.append(codes.reshape(len(tiles), self.places, -1))
+        return np.concatenate(found)
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """Codes -> raw planes, float32."""
+        contract = self.codec.contract
+        # The first scales of a multi-scale tokenizer have fewer places, in a row.
+        grid = contract.code_grid if codes.shape[1] == self.places else (-1,)
+        codes = codes.reshape(len(codes), *grid, codes.shape[-1])
+
+        def tiles(of_plane):
+            for start in range(0, len(of_plane), self.batch):
+                part = of_plane[start : start + self.batch]
+                x = self.codec.decode(_filled(part, self.batch))
+                yield from np.asarray(self.codec.to_raw(x))[: len(part)]
+
+        joined = [
+            self.tiling.join(tiles(codes[low : low + self.count]), contract.shape[-1])
+            for low in range(0, len(codes), self.count)
+        ]
+        return np.stack(joined)
+
+
+class Whole:
+    """Each plane in one, at one code for every `factor` samples, the last begun ones
+    included. Computed on a few more, so that not every length is compiled for."""
+
+    count = 1
+
+    def __init__(self, codec: Codec, shape: Sequence[int]):
+        self.codec, self.length = codec, shape[0]
+        self.factor = codec.module.factor
+        self.chunk = codec.contract.shape[0]
+        self.places = -(-self.length // self.factor)
+        step = max(1, self.chunk // (4 * self.factor))
+        self.computed = -(-self.places // step) * step
+
+    def encode(self, planes: np.ndarray) -> np.ndarray:
+        """Raw planes (p, l, c) -> codes (p, places, m)."""
+        x = np.asarray(self.codec.from_raw(planes))
+        x = np.pad(x, ((0, 0), (0, self.computed * self.factor - self.length), (0, 0)))
+        module, variables = self.codec.module, self.codec.variables
+        codes = encode_chunks(module, variables, x, self.chunk).codes
+        return codes[:, : self.places]
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """Codes -> raw planes, float32."""
+        extra = self.computed - self.places
+        codes = np.concatenate([codes, np.repeat(codes[:, -1:], extra, axis=1)], axis=1)
+        module, variables = self.codec.module, self.codec.variables
+        x = decode_chunks(module, variables, codes, self.chunk, self.length)
+        if not self.codec.contract.scale:
+            x = x.clip(-1, 1)  # as `Codec.decode`
+        return np.asarray(self.codec.to_raw(x))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Opened:
+    """A tokenizer's bundle as the codec uses it; `batch` tiles are coded at once."""
+
+    codec: Codec
+    prior: Prior | None
+    kind: Kind
+    batch: int = BATCH
+
+    @property
+    def contract(self):
+        """The tokenizer's."""
+        return self.codec.contract
+
+    @property
+    def prefixes(self) -> Prefixes:
+        """What less than all of its codes decodes."""
+        return prefixes(self.codec)
+
+    @property
+    def whole(self) -> bool:
+        """Whether signals go through in one."""
+        module = self.codec.module
+        if len(self.contract.shape) != 2 or module.front is not None:
+            return False
+        if self.contract.code_grid != self.contract.grid:
+            return False  # a code is of the whole example, not of a stretch of it
+        try:
+            return bool(module.encoder.context and module.decoder.context)
+        except (AttributeError, ValueError):
+            return False
+
+    def batched(self, most: int) -> "Opened":
+        """For signals of up to `most` tiles: one compilation, no larger than needed."""
+        bound = min(BATCH, max(1, VALUES // int(np.prod(self.contract.shape))))
+        batch = min(bound, 1 << (most - 1).bit_length())
+        return dataclasses.replace(self, batch=batch)
+
+    def prepared(self, **how: Any) -> "Opened":
+        """With files prepared otherwise than the bundle says."""
+        kind = self.kind
+        kind = dataclasses.replace(kind, preparation={**kind.preparation, **how})
+        return dataclasses.replace(self, kind=kind)
+
+    def layout(self, shape: Sequence[int], overlap: int, whole: bool):
+        """Of a signal (*axes, c); ValueError where it does not fit the bundle."""
+        if len(shape) != len(self.contract.shape) or whole and not self.whole:
+            raise ValueError(f"a signal of {tuple(shape)} is not the bundle's kind")
+        if whole:
+            return Whole(self.codec, shape)
+        return InTiles(self.codec, shape, overlap, self.batch)
+
+    def rebuild(self, header: Header, codes: np.ndarray) -> np.ndarray:
+        """The values that a file's codes stand for, at its own size and rate, with what
+        was done to prepare them undone."""
+        layout = self.layout(header.coded_shape, header.overlap, header.whole)
+        planes = layout.decode(codes)
+        if self.contract.kind in PIXELS:
+            planes = np.asarray(to_uint8(planes))
+        values = self.kind.merge(planes, header.shape[-1])
+        if header.length:
+            values = self.kind.resample(values, self.contract.rate, header.rate)
+            values = values[np.minimum(np.arange(header.shape[0]), len(values) - 1)]
+        return self.kind.restore(values, header.extra)
+
+
+def _filled(rows: np.ndarray, batch: int) -> np.ndarray:
+    """`batch` rows: the last repeated where there are fewer."""
+    short = batch - len(rows)
+    return (
+        np.concatenate([rows, np.repeat(rows[-1:], short, axis=0)]) if short else rows
+    )

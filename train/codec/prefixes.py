@@ -1,0 +1,93 @@
+"""Which first part of its codes a tokenizer decodes: books, or scales.
+
+A residual tokenizer decodes the first few of its books, a multi-scale one the codes of
+its first few scales. What is left is not read, so that a file can do without it.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+
+import jax
+import numpy as np
+from flax.errors import FlaxError
+from jaxtyping import Int
+
+from train.codec.prior import Prior
+from vqdit.quantizers import MultiScaleQuantizer
+from vqdit.trained.codec import Codec
+
+
+@dataclasses.dataclass(frozen=True)
+class Prefixes:
+    """The prefixes of codes (*b, places, books).
+
+    codes: code count of each book.
+    ends:  places up to the end of each scale; () where books are counted.
+    """
+
+    codes: tuple[int, ...]
+    ends: tuple[int, ...]
+
+    @property
+    def word(self) -> str:
+        """What is counted."""
+        return "scales" if self.ends else "books"
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.ends or self.codes)
+
+    def cut(
+        self, codes: Int[np.ndarray, "*b places m"], kept: int
+    ) -> Int[np.ndarray, "*b places2 m2"]:
+        """The first `kept` of them."""
+        if self.ends:
+            return codes[..., : self.ends[kept - 1], :]
+        return codes[..., :kept]
+
+    def code_counts(self, kept: int) -> tuple[int, ...]:
+        """Of the books that `cut` leaves."""
+        return self.codes if self.ends else self.codes[:kept]
+
+    def places(self, places: int, kept: int) -> int:
+        """How many places `cut` leaves."""
+        return self.ends[kept - 1] if self.ends else places
+
+    def prior(self, prior: Prior | None, kept: int) -> Prior | None:
+        """The model of what `cut` leaves: counts at its places alone."""
+        if prior is None or not self.ends or kept == self.count:
+            return prior
+        return _first_places(prior, self.ends[kept - 1])
+
+
+# One for all files: the tables that a prior computes are kept with it.
+@functools.lru_cache(maxsize=8)
+def _first_places(prior: Prior, end: int) -> Prior:
+    counts = tuple(c[:end] if len(c) > 1 else c for c in prior.counts)
+    return dataclasses.replace(prior, counts=counts)
+
+
+def prefixes(codec: Codec) -> Prefixes:
+    """Those of a tokenizer, which decode where `decodes_prefixes` says so."""
+    quantizer, ends = codec.module.quantizer, ()
+    if isinstance(quantizer, MultiScaleQuantizer):
+        ends = tuple(itertools.accumulate(map(math.prod, quantizer.grids)))
+    return Prefixes(codec.contract.codes, ends)
+
+
+def decodes_prefixes(codec: Codec) -> bool:
+    """Whether the first few books, or scales, alone decode to a signal."""
+    if isinstance(codec.module.quantizer, MultiScaleQuantizer):
+        return True
+    grid = codec.contract.code_grid
+    one = jax.ShapeDtypeStruct((1, *grid, 1), np.int32)
+    try:
+        shape = jax.eval_shape(
+            lambda codes: codec.apply("decode", codec.variables, codes), one
+        ).shape
+    except (ValueError, TypeError, IndexError, FlaxError):
+        return False
+    return shape == (1, *codec.contract.shape)

@@ -1,0 +1,31 @@
+"""What was asked for: the experiment, the command line, and the folder of a run."""
+
+from train.config.experiment import (
+    AdamW,
+    Adversarial,
+    Experiment,
+    KMeansInit,
+    Mesh,
+    Optimizer,
+    Run,
+    StageOne,
+    StageTwo,
+    Weights,
+    load,
+    variants,
+)
+
+__all__ = [
+    "AdamW",
+    "Adversarial",
+    "Experiment",
+    "KMeansInit",
+    "Mesh",
+    "Optimizer",
+    "Run",
+    "StageOne",
+    "StageTwo",
+    "Weights",
+    "load",
+    "variants",
+]

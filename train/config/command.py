@@ -1,0 +1,169 @@
+"""The command line that all programs share."""
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from train.config import expression
+from train.config.experiment import Experiment, load
+from train.config.override import overrides
+from train.config.paths import leaves, spell
+from train.config.workdir import CONFIG_FILE, read
+from train.errors import BadInput
+
+OPTIONS = {"config": str, "workdir": str, "variant": str, "force": bool}
+HELP = {
+    "config": "the experiment's file; without it, that of the workdir's run",
+    "workdir": "the run's folder; the same command with the same folder resumes",
+    "variant": "one of the file's VARIANTS, in place of its CONFIG",
+    "force": "replace what is there: another experiment's folder, a file of that name",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """What a program was asked for.
+
+    experiment: with its overrides applied; None for a program that takes none.
+    workdir:    None where it was not given; `open_workdir` asks for it.
+    flags:      the program's own, by name; one that was not given is absent.
+    inputs:     words that are no options, for a program that takes files.
+    """
+
+    experiment: Any
+    workdir: Path | None
+    force: bool
+    flags: Mapping[str, Any]
+    inputs: tuple[str, ...] = ()
+
+
+def parse(
+    argv: Sequence[str],
+    stage: type[Experiment] | None,
+    flags: Mapping[str, Any] | None = None,
+    inputs: bool = False,
+) -> Command:
+    """Reads `--config=FILE --workdir=DIR --variant=NAME --force`, overrides and flags.
+
+    stage: the experiment the program is for (Experiment for any, None for none).
+    flags: name -> annotation, such as {"label": int, "out": str}, with underscores
+        written as dashes. A bool flag may stand without a value.
+    inputs: whether words that are no options are taken, as the names of files.
+
+    Both `--key=value` and `--key value` do. Without --config the experiment is that of
+    the workdir's config.json. `--help` prints the options, and the fields of the
+    experiment where there is one, and exits. Raises BadInput for all that is wrong.
+    """
+    flags = dict(flags or {})
+    known = {**(OPTIONS if stage else {"workdir": str}), **flags}
+    asked = bool({"--help", "-h"} & set(argv))
+    argv = [text for text in argv if text not in ("--help", "-h")]
+    given, changes, words = _split(argv, known, stage, inputs)
+    values = {
+        name: expression.parse(text, known[name], f"--{_dashed(name)}")
+        for name, text in given.items()
+    }
+    workdir = Path(values["workdir"]) if values.get("workdir") else None
+    experiment = None
+    if stage and not (asked and not values.keys() & {"config", "workdir"}):
+        experiment = _experiment(values, workdir, stage)
+        experiment = overrides(experiment, changes)
+    if asked:
+        _print_help(known, experiment)
+        sys.exit(0)
+    return Command(
+        experiment=experiment,
+        workdir=workdir,
+        force=values.get("force", False),
+        flags={name: values[name] for name in flags if name in values},
+        inputs=words,
+    )
+
+
+def _split(
+    argv: Sequence[str], known: Mapping[str, Any], stage: type | None, inputs: bool
+) -> tuple[dict[str, str], dict[str, str], tuple[str, ...]]:
+    """(option -> text, dotted path -> text, words that are neither)."""
+    words = []
+    given: dict[str, str] = {}
+    changes: dict[str, str] = {}
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        if inputs and word and not word.startswith("-"):
+            words.append(word)
+            continue
+        key, equals, text = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not key:
+            raise BadInput(f"{word!r} is no option; write --config=FILE, --workdir=DIR")
+        dotted = stage is not None and key.startswith("config.")
+        name = key.removeprefix("config.") if dotted else key.replace("-", "_")
+        if not dotted and name not in known:
+            raise BadInput(f"--{key} is no option; {_advice(name, known, stage)}")
+        held = changes if dotted else given
+        if name in held:
+            raise BadInput(f"--{key} is given twice; write it once")
+        if not equals:
+            if not dotted and known[name] is bool:
+                text = "True"
+            elif rest and not rest[0].startswith("--"):
+                text = rest.pop(0)
+            else:
+                raise BadInput(f"--{key} has no value; write --{key}=...")
+        held[name] = text
+    return given, changes, tuple(words)
+
+
+def _advice(name: str, known: Mapping[str, Any], stage: type | None) -> str:
+    fields = expression.fields_with_types(stage) if stage else {}
+    if name.partition(".")[0] in fields:
+        return f"did you mean --config.{name}?"
+    if stage and name.startswith("config"):
+        return "write --config=FILE or --config.FIELD=VALUE"
+    nearest = expression.close(name, known)
+    if nearest:
+        return f"did you mean --{_dashed(nearest)}?"
+    return "there are " + ", ".join(f"--{_dashed(option)}" for option in known)
+
+
+def _experiment(
+    values: Mapping[str, Any], workdir: Path | None, stage: type[Experiment]
+) -> Experiment:
+    if "config" in values:
+        source, experiment = (
+            values["config"],
+            load(values["config"], values.get("variant")),
+        )
+    elif workdir is None:
+        raise BadInput(
+            "which experiment? write --config=FILE, or --workdir=DIR of a run"
+        )
+    elif "variant" in values:
+        raise BadInput("--variant is one of a config file; write --config=FILE too")
+    else:
+        source, experiment = workdir / CONFIG_FILE, read(workdir / CONFIG_FILE)
+    if not isinstance(experiment, stage):
+        kind = type(experiment).__name__
+        raise BadInput(f"{source} is a {kind}; write the config of a {stage.__name__}")
+    return experiment
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _print_help(known: Mapping[str, Any], experiment: Experiment | None) -> None:
+    for name, annotation in known.items():
+        wanted = HELP.get(name) or expression.expected(annotation)
+        value = "" if annotation is bool else "=..."
+        print(f"  {f'--{_dashed(name)}{value}':24}{wanted}")
+    if "config" in known:
+        print(f"  {'--config.FIELD=...':24}a field of the experiment, by its path")
+    if experiment is not None:
+        print(f"\nThe fields of {experiment.name}, a {type(experiment).__name__}:")
+        for path, value in leaves(experiment).items():
+            print(f"  --config.{path}={spell(value)}")
+    elif "config" in known:
+        print("\nWith --config=FILE, --help also lists the experiment's fields.")

@@ -1,0 +1,272 @@
+"""An experiment: everything that decides what a run computes, as one value."""
+
+import dataclasses
+import importlib.util
+import math
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+import flax.linen as nn
+
+from train.config.expression import near
+from train.data import Images, Signals
+from train.errors import BadInput
+from vqdit import losses
+from vqdit.diffusion import LogitNormal, Process, Uniform
+from vqdit.dit import DiT
+from vqdit.losses.adversarial import Game
+from vqdit.tokenizer import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class AdamW:
+    """AdamW and its schedule.
+
+    schedule: after a linear warm-up of `warmup` steps: "constant", or "cosine" to 0.
+    clip:     bound on the gradient's global norm; None for no bound.
+    """
+
+    peak_lr: float = 1e-4
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: int = 0
+    b1: float = 0.9
+    b2: float = 0.999
+    weight_decay: float = 0.0
+    clip: float | None = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer(AdamW):
+    """AdamW, how a step's gradient is made, and the moving average of the weights.
+
+    accumulate: microbatches per step; the gradient is that of the whole batch.
+    ema:        decay of the weights' moving average, which is what is evaluated.
+    """
+
+    accumulate: int = 1
+    ema: float = 0.9999
+
+
+@dataclasses.dataclass(frozen=True)
+class Mesh:
+    """How many devices along each axis; one may be -1, what is left of the devices."""
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+    def sizes(self, devices: int) -> tuple[int, int, int]:
+        """(data, fsdp, tensor) with a -1 filled in. Raises BadInput if it cannot be."""
+        sizes = {"data": self.data, "fsdp": self.fsdp, "tensor": self.tensor}
+        for name, size in sizes.items():
+            if size < 1 and size != -1:
+                raise BadInput(
+                    f"mesh.{name}={size}: write 1 or more, or -1 for the rest"
+                )
+        rest = [name for name, size in sizes.items() if size == -1]
+        if len(rest) > 1:
+            raise BadInput(
+                f"mesh.{rest[1]}=-1: only one axis can be the rest; write a size"
+            )
+        known = math.prod(size for size in sizes.values() if size != -1)
+        if devices % known or (not rest and known != devices):
+            spelled = " x ".join(f"{name} {size}" for name, size in sizes.items())
+            advice = (
+                "write mesh.data=-1 for what is left"
+                if devices % (known // abs(self.data)) == 0
+                else f"write sizes that divide {devices}"
+            )
+            raise BadInput(f"mesh: {spelled} does not make {devices} devices; {advice}")
+        return tuple(devices // known if n == -1 else n for n in sizes.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """How long, on how much, and what is written down on the way.
+
+    steps, batch: updates in all, and examples in each over all devices.
+    keep:         checkpoints that stay; older ones are deleted.
+    sample_every: steps between pictures; 0 draws them at the end only.
+    wandb:        Weights & Biases project to report to as well; "" for none.
+    """
+
+    steps: int
+    batch: int
+    seed: int = 0
+    log_every: int = 50
+    save_every: int = 500
+    keep: int = 3
+    sample_every: int = 0
+    wandb: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What both stages have; `name` labels a run and changes nothing in it."""
+
+    name: str
+    data: Signals = Images()
+    optimizer: Optimizer = Optimizer()
+    run: Run
+    mesh: Mesh = Mesh()
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """The tokenizer's loss: which reconstruction error, and the weight of each term.
+
+    A term that is not there costs nothing: a quantizer names its own losses, waveforms
+    alone have spectra, and a perceptual loss is there when its network is named.
+
+    stft, mel:  multi-resolution STFT and multi-scale mel losses, at `windows` samples.
+    lpips:      safetensors file with the weights of LPIPS over VGG-16.
+    features:   workdir or bundle of a tokenizer whose encoder's layers are compared, or
+        folder of a classifier (train.classifier), whose layers up to its features are.
+    perceptual: weight of each of these two.
+    entropy:    moves linearly to `entropy_end` within `entropy_steps` steps; 0 stays.
+    """
+
+    pixel: losses.Pixel = "l2"
+    reconstruction: float = 1.0
+    stft: float = 0.0
+    mel: float = 0.0
+    windows: tuple[int, ...] = (64, 256, 1024)
+    lpips: str | None = None
+    features: str | None = None
+    perceptual: float = 1.0
+    commit: float = 0.25
+    codebook: float = 1.0
+    kl: float = 1e-6
+    entropy: float = 0.1
+    entropy_end: float = 0.0
+    entropy_steps: int = 0
+    orthogonal: float = 10.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Adversarial:
+    """A discriminator, and how the tokenizer plays against it.
+
+    start, ramp: step at which the discriminator begins to learn; within `ramp` more the
+        generator's terms reach their full weight.
+    loss:     the game: "hinge" or "non_saturating".
+    weight:   of the generator's loss. With `adaptive`, a share of the reconstruction's
+        pull on the last layer of the decoder, the parameter at the path `last`.
+    features: weight of feature matching.
+    lecam:    weight of the LeCam regularisation in the discriminator's loss.
+    """
+
+    discriminator: nn.Module
+    start: int = 0
+    ramp: int = 0
+    loss: Game = "hinge"
+    weight: float = 0.8
+    adaptive: bool = True
+    last: str = "decoder/conv_out/kernel"
+    features: float = 0.0
+    lecam: float = 0.0
+    optimizer: AdamW = AdamW()
+
+
+@dataclasses.dataclass(frozen=True)
+class KMeansInit:
+    """Start the codebook from data: a plain autoencoder until `step`, then k-means.
+
+    For a quantizer with start="kmeans"; any other is ready at once and needs none.
+    samples: encoder outputs that are clustered, in `iterations` rounds.
+    """
+
+    step: int = 200
+    samples: int = 4096
+    iterations: int = 25
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StageOne(Experiment):
+    """A tokenizer trained on signals, against a discriminator if there is one.
+
+    init: workdir or bundle of a tokenizer whose weights and codes training starts from;
+        what it lacks starts new. One of pictures starts one of clips, too.
+    """
+
+    model: Tokenizer
+    init: str | None = None
+    losses: Weights = Weights()
+    adversarial: Adversarial | None = None
+    kmeans: KMeansInit | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StageTwo(Experiment):
+    """A diffusion transformer trained on a tokenizer's latents or codes.
+
+    processes, times: stream name -> how it is noised, and at which times in training.
+    tokenizers:       stream name -> workdir or bundle of its tokenizer.
+    cache:            folder of a latent cache; None encodes on the fly.
+    label_dropout:    share of labels replaced by the null class, for guidance.
+    """
+
+    model: DiT
+    processes: dict[str, Process]
+    times: dict[str, Uniform | LogitNormal]
+    tokenizers: dict[str, str] = dataclasses.field(default_factory=dict)
+    cache: str | None = None
+    label_dropout: float = 0.1
+
+
+def load(path: str | Path, variant: str | None = None) -> Experiment:
+    """The CONFIG of a config file, or the named one of its VARIANTS.
+
+    Raises BadInput for a file or variant that is not there, naming the nearest, and for
+    a file that fails, with the line in it that did.
+    """
+    path = Path(path)
+    module = _run_file(path)
+    config = getattr(module, "CONFIG", None)
+    if not isinstance(config, Experiment):
+        raise BadInput(f"{path} has no experiment; write CONFIG = StageOne(...) in it")
+    if variant is None:
+        return config
+    variants = getattr(module, "VARIANTS", {})
+    if variant not in variants:
+        raise BadInput(f"{path} has no variant {variant!r}; {near(variant, variants)}")
+    if not isinstance(variants[variant], type(config)):
+        raise BadInput(
+            f"{path}: VARIANTS[{variant!r}] is no {type(config).__name__} as CONFIG is"
+        )
+    return variants[variant]
+
+
+def variants(path: str | Path) -> tuple[str, ...]:
+    """Names of a config file's VARIANTS, in its order."""
+    return tuple(getattr(_run_file(Path(path)), "VARIANTS", {}))
+
+
+def _run_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        # The config files beside it, or those one forgot the folder or suffix of.
+        known = sorted(
+            map(str, {*path.parent.glob("*.py"), *Path("configs").glob("*")})
+        )
+        known = [name for name in known if name.endswith(".py")]
+        raise BadInput(f"there is no config file {path}; {near(str(path), known)}")
+    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise BadInput(f"{path} is no Python file; write one that ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        place = f"{error.filename}, line {error.lineno}"
+        raise BadInput(f"{place}: {error.msg}") from error
+    except Exception as error:
+        lines = [
+            frame.lineno
+            for frame in traceback.extract_tb(error.__traceback__)
+            if Path(frame.filename) == path
+        ]
+        place = f"{path}, line {lines[-1]}" if lines else str(path)
+        raise BadInput(f"{place}: {type(error).__name__}: {error}") from error
+    return module

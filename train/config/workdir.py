@@ -1,0 +1,152 @@
+"""A run's folder, and the config.json in it that says whose it is."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from train.config.experiment import Experiment
+from train.config.paths import diff, spell
+from train.errors import BadInput
+from vqdit.values import build, describe
+
+CONFIG_FILE = "config.json"
+# What a run leaves behind. Under another experiment all of it would be misread.
+LEFT = (
+    "checkpoints",
+    "bundle",
+    "samples",
+    "tensorboard",
+    "metrics.jsonl",
+    "statistics.json",
+    CONFIG_FILE,
+)
+# May change from one start to the next: they say how long, how often and on what
+# machine, not what is computed at a step.
+FREE = (
+    "run.steps",
+    "run.log_every",
+    "run.save_every",
+    "run.keep",
+    "run.sample_every",
+    "run.wandb",
+    "mesh",
+    "data.threads",
+    "data.download",
+)
+SHOWN = 8  # differences listed before the rest is only counted
+
+
+def save(experiment: Experiment, path: str | Path) -> None:
+    """Writes an experiment as JSON, whole or not at all."""
+    path = Path(path)
+    text = json.dumps(describe(experiment), indent=2, allow_nan=False)
+    new = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        with open(new, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def read(path: str | Path) -> Experiment:
+    """The experiment that `save` wrote. Raises BadInput if there is none to be read."""
+    path = Path(path)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        experiment = build(data, ("vqdit", "train"))
+    except FileNotFoundError as error:
+        raise BadInput(
+            f"there is no {path}; write the workdir of a run, or --config=FILE"
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"{path} cannot be read: {error}") from error
+    if not isinstance(experiment, Experiment):
+        kind = type(experiment).__name__
+        raise BadInput(f"{path} holds a {kind}, which is no experiment of train.config")
+    return experiment
+
+
+def open_workdir(
+    workdir: str | Path | None,
+    experiment: Experiment,
+    force: bool = False,
+    write: bool = True,
+) -> Path:
+    """The folder, which from here on belongs to `experiment`.
+
+    A new folder is created. An old one must hold the same experiment, up to the fields
+    in FREE, so that the same command resumes; otherwise BadInput lists what differs.
+
+    force: take the folder over all the same. Everything that the old experiment left is
+        moved aside, as `checkpoints.replaced-1` and the like; nothing is deleted. It
+        has no effect where the experiment is the same.
+    write: False only compares; for every process of a run but the first.
+    """
+    if workdir is None or not str(workdir):
+        raise BadInput("there is no folder to write to; write --workdir=DIR")
+    workdir = Path(workdir)
+    if workdir.exists() and not workdir.is_dir():
+        raise BadInput(f"--workdir={workdir} is a file; write a folder")
+    refusal = _refusal(workdir, experiment)
+    if refusal and not force:
+        raise BadInput(f"{refusal}; write --force to replace it, or another --workdir")
+    if write:
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            if refusal:
+                _move_aside(workdir)
+            save(experiment, workdir / CONFIG_FILE)
+        except OSError as error:
+            raise BadInput(f"--workdir={workdir} cannot be written: {error}") from error
+    return workdir
+
+
+def _refusal(workdir: Path, experiment: Experiment) -> str:
+    """Why the folder cannot be this experiment's; empty if it can."""
+    if not (workdir / CONFIG_FILE).exists():
+        if (workdir / "checkpoints").exists():
+            return f"{workdir} holds checkpoints but no {CONFIG_FILE}"
+        return ""
+    try:
+        old = read(workdir / CONFIG_FILE)
+    except BadInput as error:
+        return str(error)
+    if type(old) is not type(experiment):
+        return f"{workdir} belongs to a {type(old).__name__}, {old.name!r}"
+    changes = {
+        path: pair for path, pair in diff(old, experiment).items() if not _free(path)
+    }
+    other = getattr(old, "adversarial", None)
+    schedules = {old.optimizer.schedule, other and other.optimizer.schedule}
+    if "cosine" in schedules and old.run.steps != experiment.run.steps:
+        # A cosine ends at the last step, so every step's learning rate depends on it.
+        changes["run.steps"] = (old.run.steps, experiment.run.steps)
+    if not changes:
+        return ""
+    shown = [f"{path}: {_short(a)} -> {_short(b)}" for path, (a, b) in changes.items()]
+    more = len(shown) - SHOWN
+    listed = ", ".join(shown[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return f"{workdir} belongs to another experiment, {old.name!r} ({listed})"
+
+
+def _free(path: str) -> bool:
+    return any(path == free or path.startswith(f"{free}.") for free in FREE)
+
+
+def _short(value: Any) -> str:
+    text = spell(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _move_aside(workdir: Path) -> None:
+    """config.json goes last: cut short before it, the next start finds the old one."""
+    n = 1
+    while any((workdir / f"{name}.replaced-{n}").exists() for name in LEFT):
+        n += 1
+    for name in LEFT:
+        if (workdir / name).exists():
+            (workdir / name).rename(workdir / f"{name}.replaced-{n}")

@@ -1,0 +1,40 @@
+"""Many samples of a generator, in chunks of bounded memory."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vqdit.diffusion import DDIM, Ancestral, Confidence, Euler, Heun, Unmask
+from vqdit.signal import to_uint8
+from vqdit.trained.generator import Generator
+
+AnySolver = Euler | Heun | DDIM | Ancestral | Unmask | Confidence
+BATCH = 250  # drawn at once: one compilation, bounded memory
+PIXELS = ("image", "video")  # kinds that are 8-bit files to everybody else
+
+
+def draw_all(
+    generator: Generator, draw, key: jax.Array, ids, label, **call
+) -> dict[str, np.ndarray]:
+    """The same samples as one call of `draw`, in equal chunks of bounded memory.
+
+    draw: a sampler of the generator. Pictures come as uint8, other signals in their raw
+    unit, a stream that has no tokenizer as it is.
+    """
+    count, size = len(ids), min(BATCH, len(ids))
+    parts = []
+    for start in range(0, count, size):
+        # The last chunk is filled up with samples that nobody asked for.
+        rows = np.minimum(np.arange(start, start + size), count - 1)
+        chosen = None if label is None else np.asarray(label)[rows]
+        x = draw(key, jnp.asarray(ids)[rows], label=chosen, **call)
+        part = {name: _raw(generator.tokenizers.get(name), v) for name, v in x.items()}
+        parts.append({n: v[: count - start] for n, v in part.items()})
+    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+
+
+def _raw(codec, x) -> np.ndarray:
+    if codec is None:
+        return np.asarray(x)
+    pixels = codec.contract.kind in PIXELS and not codec.contract.scale
+    return np.asarray(to_uint8(x) if pixels else codec.to_raw(x))

@@ -1,0 +1,1 @@
+"""What a stage opens at its start, and what it minimises."""

@@ -1,0 +1,108 @@
+"""Opens what training left behind, and refuses the wrong kind of it."""
+
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from train.data import Examples, Signals, prepare
+from train.errors import BadInput
+from vqdit.trained.bundle import load
+from vqdit.trained.codec import Codec
+from vqdit.trained.generator import Generator
+from vqdit.trained.judge import Judge
+
+T = TypeVar("T", bound=Codec | Generator | Judge)
+WORDS = {Codec: "a tokenizer", Generator: "a generator", Judge: "a classifier"}
+
+
+def open_bundle(
+    path: str | Path | None, kind: type[T] | tuple[type[T], ...], at: str
+) -> T:
+    """What is in a workdir or bundle folder, of this kind or one of these.
+
+    Raises BadInput, naming the field or flag `at` that gave the path.
+    """
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    wanted = " or ".join(WORDS[each] for each in kinds)
+    if not path:
+        raise BadInput(f"write {at}=DIR, the workdir or bundle of {wanted}")
+    try:
+        found = load(path)
+    except (ValueError, OSError) as error:
+        raise BadInput(f"{at}: {error}") from error
+    if not isinstance(found, kinds):
+        raise BadInput(
+            f"{at}: {path} is {WORDS[type(found)]}; write the folder of {wanted}"
+        )
+    return found
+
+
+def open_judge(path: str, data: Signals, classes: int) -> Judge:
+    """A saved judge of signals like these; `train.classifier` saves one.
+
+    Raises BadInput where it judges others: pictures of another size, another number of
+    classes, clips of another length or rate, other data or another held-out part, of
+    which it may have seen what is held out here.
+    """
+    judge = open_bundle(path, Judge, "--judge")
+    shape, other = data.shape, None
+    if data.kind == "audio" and judge.front is not None:
+        frames = -(-data.length // judge.front.hop)
+        shape = (frames, judge.front.bands, 1)
+        if judge.front.rate != data.rate:
+            other = f"clips of rate {judge.front.rate}, the data's is {data.rate}"
+    elif (data.kind == "audio") != (judge.front is not None):
+        other = f"{'clips' if judge.front else 'images'}, the data is {data.kind}"
+    if not other and judge.shape != shape:
+        other = f"pictures {judge.shape}, the data's are {shape}"
+    if not other and judge.network.classes != classes:
+        other = f"{judge.network.classes} classes, the data has {classes}"
+    if not other and judge.protocol.get("data") != source(data):
+        other = f"by {judge.protocol.get('data')}, the data is {source(data)}"
+    if other:
+        raise BadInput(
+            f"--judge: {path} judges {other}; train one with python -m train.classifier"
+        )
+    return judge
+
+
+def source(data: Signals) -> dict[str, str]:
+    """What says which signals are trained on, and which are held out."""
+    names = ("name", "train_split", "test_split", "holdout")
+    return {name: str(getattr(data, name)) for name in names if hasattr(data, name)}
+
+
+def examples_for(codec: Codec, data: Signals, train: bool) -> Examples:
+    """One part of the data, known to be what the tokenizer was trained on.
+
+    Raises BadInput when its kind or shape is another, when it is normalised by other
+    statistics, or prepared otherwise: statistics are fitted on the training part, and a
+    part that has changed since would put every value on another scale.
+    """
+    want, have = codec.contract, (data.kind, tuple(data.shape))
+    if (want.kind, want.shape) != have:
+        raise BadInput(
+            f"the tokenizer takes {want.kind} {want.shape}, the data gives {data.kind} "
+            f"{data.shape}; write data of its kind and shape"
+        )
+    examples = prepare(data, train)
+    for name in ("offset", "scale"):
+        mine, theirs = getattr(want, name), getattr(examples, name)
+        if len(mine) != len(theirs) or not np.allclose(mine, theirs, rtol=1e-4):
+            raise BadInput(
+                f"data: its normalisation has {name} {_few(theirs)}, the tokenizer's "
+                f"training part had {_few(mine)}; write the data it was trained on"
+            )
+    theirs = dict(data.preparation)
+    for name, mine in want.preparation:
+        if theirs.get(name) != mine:
+            raise BadInput(
+                f"data: it is prepared with {name} {theirs.get(name)}, the tokenizer's "
+                f"training part was with {mine}; write the data it was trained on"
+            )
+    return examples
+
+
+def _few(values) -> str:
+    return "(" + ", ".join(f"{v:.4g}" for v in values) + ")"

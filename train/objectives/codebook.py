@@ -1,0 +1,122 @@
+"""The codebook from data: k-means at a step, and revival of dead codes after each."""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from train.config import StageOne
+from train.data import whole
+from train.data.pipeline import once
+from train.runtime.log import say
+from train.runtime.step import TrainState
+from vqdit.signal import to_signal
+
+# Examples encoded at a time outside training, and the values they may have in all.
+CHUNK, CHUNK_VALUES = 256, 2**24
+
+
+def chunk_size(shape: tuple[int, ...]) -> int:
+    """Examples encoded at a time: CHUNK small ones, fewer of what is large."""
+    return max(1, min(CHUNK, CHUNK_VALUES // math.prod(shape)))
+
+
+def with_revival(step):
+    """The step, and after it the rows of gradient codebooks that the quantizer gave up.
+
+    Their moving average is replaced with them, and their moments start from zero: a
+    revived code inherits nothing from the dead one.
+    """
+
+    def revive(state: TrainState) -> TrainState:
+        plans = {
+            path[1:-1]: leaf for path, leaf in _named(state.stats) if path[-1] == "dead"
+        }
+        fresh = {
+            path[1:-1]: leaf
+            for path, leaf in _named(state.stats)
+            if path[0] == "revival" and path[-1] == "fresh"
+        }
+
+        def replace(tree, reset):
+            def leaf(path, value):
+                names = tuple(getattr(k, "key", getattr(k, "name", "")) for k in path)
+                for owner, dead in plans.items():
+                    if names[-len(owner) - 1 :] == (*owner, "codewords"):
+                        new = jnp.zeros_like(value) if reset else fresh[owner]
+                        return jnp.where(dead[:, None], new, value)
+                return value
+
+            return jax.tree_util.tree_map_with_path(leaf, tree)
+
+        if not plans:
+            return state
+        done = jax.tree.map(jnp.zeros_like, state.stats["revival"])
+        return state.replace(
+            stats={**state.stats, "revival": done},
+            params=replace(state.params, reset=False),
+            ema=replace(state.ema, reset=False),
+            opt=replace(state.opt, reset=True),
+        )
+
+    def revived(state, batch):
+        state, metrics = step(state, batch)
+        return revive(state), metrics
+
+    return revived
+
+
+def _named(tree):
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return [(tuple(k.key for k in path), leaf) for path, leaf in leaves]
+
+
+def codebook_from_data(experiment: StageOne, step: int, state: TrainState):
+    """The state with its codebook set by k-means over real encoder outputs."""
+    model, how = experiment.model, experiment.kmeans
+    kind, sites = experiment.data.kind, grid_size(experiment)
+    # Whole examples, since a quantizer over several scales needs their grids.
+    count = -(-how.samples // sites)
+    signals = whole(experiment.data, train=True, count=count)[kind]
+    variables = {"params": state.params, **state.stats}
+    rows = partial(np.take, signals, axis=0)
+    z = np.concatenate(
+        [
+            np.asarray(encode(model, variables, batch["x"])[batch["valid"]])
+            for batch in once(lambda i: {"x": rows(i)}, len(signals), CHUNK, threads=0)
+        ]
+    )
+    z = jnp.asarray(z.reshape(-1, z.shape[-1]))
+    quantizer = model.quantizer
+    key = jax.random.fold_in(state.key, step)
+
+    def placed(params):
+        own = {
+            "params": params.get("quantizer", {}),
+            "codebook": state.stats["codebook"]["quantizer"],
+        }
+        new, found = quantizer.from_data(own, key, z, how.iterations)
+        if new["params"]:
+            params = {**params, "quantizer": new["params"]}
+        codebook = {**state.stats["codebook"], "quantizer": new["codebook"]}
+        return params, codebook, found
+
+    params, codebook, found = placed(state.params)
+    ema, *_ = placed(state.ema)
+    found = ", ".join(f"{name} {float(v):.3g}" for name, v in found.items())
+    say(f"step {step}: codebook set by k-means over {len(z)} latents; {found}")
+    ema = jax.tree.map(jnp.copy, ema)  # donated: one buffer cannot be given twice
+    return state.replace(
+        params=params, ema=ema, stats={**state.stats, "codebook": codebook}
+    )
+
+
+def grid_size(experiment: StageOne) -> int:
+    return math.prod(experiment.model.grid(experiment.data.shape[:-1]))
+
+
+@partial(jax.jit, static_argnums=0)
+def encode(model, variables, x):
+    return model.apply(variables, to_signal(x), method="latents")

@@ -1,0 +1,51 @@
+"""A trained tokenizer as it is used: averaged weights and its latent contract."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from train.config import StageOne
+from train.data import prepare
+from train.data.pipeline import once
+from train.objectives.codebook import chunk_size, encode
+from train.runtime.step import TrainState
+from vqdit.trained.codec import Codec
+from vqdit.trained.contract import contract_of
+
+
+def finished(experiment: StageOne, state: TrainState) -> Codec:
+    """The tokenizer as it is used: averaged weights, and the latents' statistics."""
+    model, data = experiment.model, experiment.data
+    stats = {n: v for n, v in state.stats.items() if n == "codebook"}
+    variables = jax.device_get({"params": state.ema, **stats})
+    examples = prepare(data, train=True)
+    total, squares, sites = 0.0, 0.0, 0
+    chunk = chunk_size(data.shape)
+    for batch in once(examples.take, len(examples), chunk, threads=data.threads):
+        z = encode(model, variables, batch[data.kind])[batch["valid"]]
+        grid, z = z.shape[1:-1], np.asarray(z, np.float64).reshape(-1, z.shape[-1])
+        total, squares = total + z.sum(0), squares + np.square(z).sum(0)
+        sites += len(z)
+    mean = total / sites
+    std = np.sqrt(np.maximum(squares / sites - np.square(mean), 1e-12))
+    signal = {
+        "kind": data.kind,
+        "shape": data.shape,
+        "rate": data.rate,
+        "offset": examples.offset,
+        "scale": examples.scale,
+        "code_grid": _code_grid(model, variables, data.shape),
+        "preparation": data.preparation,
+    }
+    contract = contract_of(model, signal, grid, mean, std, variables)
+    return Codec(model, variables, contract)
+
+
+def _code_grid(model, variables, shape) -> tuple[int, ...]:
+    """() where a code belongs to a latent, else the grid of a quantizer's own."""
+    x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    run = partial(model.apply, method=lambda m, x: m.quantize(m.encode(x)).codes)
+    codes = jax.eval_shape(run, variables, x)
+    return () if codes is None else codes.shape[1:-1]

@@ -1,0 +1,112 @@
+"""Stage one's objective: what a tokenizer's reconstruction, and its codes, cost."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from train.config import StageOne, Weights
+from train.errors import BadInput
+from train.objectives.perceptual import Distance
+from vqdit import losses
+from vqdit.signal import to_signal
+
+
+@dataclasses.dataclass(frozen=True)
+class Reconstruction:
+    """The objective in two parts, with the reconstruction between them.
+
+    A discriminator needs that seam: it looks at the reconstruction, and its gradient
+    enters there. Without one, `plain` is the whole objective.
+
+    step:      () int32, number of updates done, for weights that change.
+    distances: perceptual losses by name; each finds its own weights, which are not
+        trained, in stats["perceptual"][name].
+    """
+
+    experiment: StageOne
+    step: jax.Array
+    distances: Mapping[str, Distance]
+
+    def forward(self, params, stats, batch, key):
+        """(reconstruction, weighted losses of the quantizer), (signal, stats, metrics).
+
+        Both signals are as the encoder and the decoder see them, behind a front end.
+        Where batch["mask"] is 0 the reconstruction is the signal, so that nothing that
+        comes after is moved by what was not observed.
+        """
+        model, kind = self.experiment.model, self.experiment.data.kind
+        own = {name: value for name, value in stats.items() if name != "perceptual"}
+
+        def run(model, x):
+            return model.features(x), *model(x, train=True, key=key)
+
+        (x, x_hat, quantized), own = model.apply(
+            {"params": params, **own},
+            to_signal(batch[kind]),
+            mutable=list(own),
+            method=run,
+        )
+        loss, metrics = quantizer_loss(
+            self.experiment.losses, quantized.losses, self.step
+        )
+        x_hat = losses.observed(x, x_hat, batch.get("mask"))
+        return (x_hat, loss), (x, {**stats, **own}, metrics | quantized.metrics)
+
+    def compare(self, x_hat, x, stats, batch):
+        """(weighted loss, metrics) of a reconstruction."""
+        weights, mask = self.experiment.losses, batch.get("mask")
+        x_hat, error = x_hat.astype(jnp.float32), x_hat - x
+        terms = {
+            "reconstruction": losses.mean(losses.PIXEL[weights.pixel](error), mask)
+        }
+        if weights.stft:
+            terms["stft"] = losses.stft_loss(x, x_hat, weights.windows)
+        if weights.mel:
+            rate = round(self.experiment.data.rate)
+            terms["mel"] = losses.mel_loss(x, x_hat, rate, weights.windows)
+        for name, distance in self.distances.items():
+            frozen = jax.lax.stop_gradient(stats["perceptual"][name])
+            terms[name] = distance(frozen, x, x_hat).mean()
+        scale = {name: weights.perceptual for name in self.distances}
+        loss = sum(
+            value * (scale[name] if name in scale else getattr(weights, name))
+            for name, value in terms.items()
+        )
+        # Peak 2: signals are in [-1, 1].
+        square = losses.mean(jnp.square(error), mask)
+        terms["psnr"] = 10 * jnp.log10(4 / jnp.maximum(square, 1e-10))
+        return loss, terms
+
+    def plain(self, params, stats, batch, key):
+        """The objective of `train.runtime.step.make_step`."""
+        (x_hat, loss), (x, stats, metrics) = self.forward(params, stats, batch, key)
+        compared, terms = self.compare(x_hat, x, stats, batch)
+        return compared + loss, (stats, metrics | terms)
+
+
+def quantizer_loss(weights: Weights, found: Mapping[str, jax.Array], step: jax.Array):
+    """(weighted sum, metrics) of the losses that a quantizer names.
+
+    Raises BadInput for one that has no weight.
+    """
+    loss, metrics = 0.0, {}
+    for name, value in found.items():
+        if not isinstance(getattr(weights, name, None), float):
+            raise BadInput(f"losses has no weight {name!r}, a loss of the quantizer")
+        weight = getattr(weights, name)
+        if name == "entropy":
+            weight = entropy_weight(weights, step)
+            metrics["entropy_weight"] = weight
+        loss = loss + weight * value
+        metrics[f"loss_{name}"] = value
+    return jnp.asarray(loss, jnp.float32), metrics
+
+
+def entropy_weight(weights: Weights, step: jax.Array) -> jax.Array:
+    """From losses.entropy at step 0 to losses.entropy_end at losses.entropy_steps."""
+    if not weights.entropy_steps:
+        return jnp.float32(weights.entropy)
+    share = jnp.minimum(step / weights.entropy_steps, 1.0)
+    return weights.entropy + share * (weights.entropy_end - weights.entropy)

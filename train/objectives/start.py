@@ -1,0 +1,108 @@
+"""Stage one: what it opens at its start, and its train step."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from train.config import StageOne
+from train.config.checks import blame, check_number
+from train.errors import BadInput
+from train.objectives.adversarial import make_adversarial_step, with_discriminator
+from train.objectives.codebook import with_revival
+from train.objectives.perceptual import Distance, networks
+from train.objectives.reconstruction import Reconstruction
+from train.objectives.transfer import Transfer, check_transfer
+from train.runtime.optim import learning_rate, make
+from train.runtime.step import TrainState, init_state, make_step
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Start:
+    """What a run of stage one opens, once, for all who need it.
+
+    transfer:  the bundle that training starts from, if there is one.
+    frozen:    variables of the networks that reconstructions are compared in.
+    distances: these comparisons; see `networks`.
+    waits:     whether the codebook is made from data by k-means: the quantizer says
+        start="kmeans", and no codebook is brought.
+    """
+
+    transfer: Transfer | None
+    frozen: dict[str, Any]
+    distances: Mapping[str, Distance]
+    waits: bool
+
+
+def open_start(experiment: StageOne) -> Start:
+    """Opens what the experiment names, and checks that it fits the model.
+
+    Raises BadInput, naming a field and what to write; compiles nothing.
+    """
+    model = experiment.model
+    transfer = Transfer(experiment.init, model) if experiment.init else None
+    waits = getattr(model.quantizer, "start", None) == "kmeans" and not (
+        transfer is not None and transfer.brings_codes()
+    )
+    if waits:
+        _check_kmeans(experiment)
+    x = jax.ShapeDtypeStruct((1, *experiment.data.shape), jnp.float32)
+    if transfer is not None:
+        check_transfer(transfer, x)
+    frozen, distances = networks(experiment.losses, model.front)
+    if distances:
+        features = jax.eval_shape(
+            lambda x: model.init_with_output(
+                jax.random.key(0), x, method=lambda model, x: model.features(x)
+            )[0],
+            x,
+        )
+    for name, distance in distances.items():
+        with blame(f"losses.{name}={getattr(experiment.losses, name)}"):
+            jax.eval_shape(distance, frozen[name], features, features)
+    return Start(transfer, frozen, distances, waits)
+
+
+def _check_kmeans(experiment: StageOne) -> None:
+    quantizer, kmeans = experiment.model.quantizer, experiment.kmeans
+    if kmeans is None:
+        raise BadInput(
+            "model.quantizer.start=kmeans waits for a k-means that kmeans=None never "
+            "makes; write kmeans=KMeansInit(), or model.quantizer.start=normal"
+        )
+    check_number("kmeans.step", kmeans.step, at_least=1, below=experiment.run.steps)
+    check_number("kmeans.samples", kmeans.samples, at_least=max(quantizer.code_counts))
+    check_number("kmeans.iterations", kmeans.iterations, at_least=1)
+
+
+def build(experiment: StageOne, start: Start):
+    """(init, step): the state's maker and the train step, for loop and bench."""
+    model, optimizer = experiment.model, experiment.optimizer
+    tx = make(optimizer, experiment.run.steps)
+    example = jnp.zeros((1, *experiment.data.shape))
+
+    def init() -> TrainState:
+        key = jax.random.key(experiment.run.seed)
+        params_key, state_key = jax.random.split(key)
+        (x, _), variables = model.init_with_output(params_key, example)
+        if start.transfer is not None:
+            variables = start.transfer.into(dict(variables))
+        if start.frozen:
+            variables = {**variables, "perceptual": start.frozen}
+        state = init_state(state_key, dict(variables), tx)
+        if experiment.adversarial is None:
+            return state
+        return with_discriminator(state, experiment, x.shape[1:])
+
+    def plain(state, batch):
+        # Made for the step at hand: some weights change with it.
+        objective = Reconstruction(experiment, state.step, start.distances).plain
+        rate = learning_rate(optimizer, experiment.run.steps)
+        step = make_step(objective, tx, optimizer.ema, optimizer.accumulate, rate)
+        return step(state, batch)
+
+    if experiment.adversarial is None:
+        return init, with_revival(plain)
+    return init, with_revival(make_adversarial_step(experiment, tx, start.distances))

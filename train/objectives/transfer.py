@@ -1,0 +1,99 @@
+"""The weights of a trained tokenizer as the start of another's training."""
+
+from typing import Any
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from train.errors import BadInput
+from train.objectives.bundles import open_bundle
+from train.runtime.log import say
+from vqdit.tokenizer import PerFrame, Tokenizer
+from vqdit.trained.codec import Codec
+
+COLLECTIONS = ("params", "codebook")
+
+
+class Transfer:
+    """Parameters and codebooks of a bundle, by their paths in a model of one's own.
+
+    A tokenizer of pictures also starts one of clips: frame by frame its kernels are the
+    same, and in a network that looks along time they become the present of its kernels,
+    or their middle, and every other tap 0, so that it starts as the network of pictures
+    that it was (MAGVIT's inflation, arXiv:2212.05199, section 3.1).
+
+    Raises BadInput for a bundle that cannot be opened, or is no tokenizer's.
+    """
+
+    def __init__(self, path: str, model: Tokenizer):
+        self.path, self.model = path, model
+        codec = open_bundle(path, Codec, "init")
+        held = {name: codec.variables.get(name, {}) for name in COLLECTIONS}
+        self._held = {
+            _plain(place, codec.module): np.asarray(leaf)
+            for place, leaf in flax.traverse_util.flatten_dict(held).items()
+        }
+
+    def brings_codes(self) -> bool:
+        """Whether the codebook is among them, so that none has to be made."""
+        return any(place[:2] == ("codebook", "quantizer") for place in self._held)
+
+    def into(self, variables: dict[str, Any]) -> dict[str, Any]:
+        """The variables with every array that the bundle has; traceable.
+
+        Raises BadInput where one has another shape there, or none is there.
+        """
+        flat, taken = flax.traverse_util.flatten_dict(variables), 0
+        for place, leaf in flat.items():
+            mine = self._held.get(_plain(place, self.model))
+            if place[0] not in COLLECTIONS or mine is None:
+                continue
+            flat[place] = self._fit(place, mine, leaf)
+            taken += 1
+        if not taken:
+            raise BadInput(
+                f"init: {self.path} has no array of this model; write the bundle of a "
+                f"tokenizer with the same encoder and decoder"
+            )
+        return flax.traverse_util.unflatten_dict(flat)
+
+    def news(self, variables: dict[str, Any]) -> list[str]:
+        """Paths of the parameters that the bundle does not have, in order."""
+        return sorted(
+            "/".join(place[1:])
+            for place in flax.traverse_util.flatten_dict(variables)
+            if place[0] == "params" and _plain(place, self.model) not in self._held
+        )
+
+    def _fit(self, place, mine, leaf):
+        if mine.shape == leaf.shape:
+            return jnp.asarray(mine, leaf.dtype)
+        if place[-1] == "kernel" and mine.shape == leaf.shape[1:]:
+            owner = getattr(self.model, place[1], None)
+            past = getattr(owner, "borders", ("",))[0] == "past"
+            tap = leaf.shape[0] - 1 if past else leaf.shape[0] // 2
+            return jnp.zeros_like(leaf).at[tap].set(mine)
+        raise BadInput(
+            f"init: {'/'.join(place[1:])} is {mine.shape} in {self.path} and "
+            f"{leaf.shape} in this model; write the model that was trained there"
+        )
+
+
+def check_transfer(transfer: Transfer, x: jax.ShapeDtypeStruct) -> None:
+    """Raises BadInput as training from this bundle would, before anything is made.
+
+    Says which parameters the bundle does not have.
+    """
+    variables = dict(jax.eval_shape(transfer.model.init, jax.random.key(0), x))
+    jax.eval_shape(transfer.into, variables)
+    if news := transfer.news(variables):
+        more = f" and {len(news) - 3} more" if len(news) > 3 else ""
+        say(f"init: {transfer.path} lacks {', '.join(news[:3])}{more}; these start new")
+
+
+def _plain(place: tuple[str, ...], model: Tokenizer) -> tuple[str, ...]:
+    """A path as it is in a network of pictures."""
+    owner = getattr(model, place[1], None) if len(place) > 1 else None
+    return (*place[:2], *place[3:]) if isinstance(owner, PerFrame) else place

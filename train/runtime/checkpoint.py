@@ -1,0 +1,350 @@
+"""Checkpoints that are verified when they are read. The only file that knows Orbax.
+
+One checkpoint is a folder named by its step: the state, and a manifest that holds the
+position in the data, the caller's notes, and a fingerprint of every array. Orbax sees
+that a file was cut short, but a flipped bit restores silently wrong; the fingerprints
+do not let it pass. Nothing is ever deleted but the oldest of more than `keep`.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+from jax.experimental import multihost_utils
+
+from train.errors import BadInput
+from train.runtime.fingerprint import describe
+from train.runtime.log import say
+from train.runtime.sharding import path_name
+
+FORMAT = 1
+
+
+class NonFinite(BadInput):
+    """The state holds nan or infinity, so it was not saved."""
+
+
+class SaveFailed(BadInput):
+    """The last checkpoint could not be written."""
+
+
+class Checkpoints:
+    """The checkpoints of one run. A context manager: leaving it finishes the writing.
+
+    keep: newest checkpoints that stay on disk; older ones go once a newer is committed.
+    read_only: for programs beside the run that trains; creates, moves, deletes nothing.
+    report: called with one line when a write failed or a checkpoint was rejected.
+    Raises BadInput when another process is training here, or `keep` is below 1.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        keep: int = 3,
+        *,
+        read_only: bool = False,
+        report: Callable[[str], None] = say,
+    ):
+        if keep < 1:
+            raise BadInput(f"run.keep={keep} keeps nothing; write 1 or more")
+        self.directory = _absolute(directory)
+        self.read_only = read_only
+        self._report = report
+        # What goes wrong is told here in a line; Orbax would add pages of traceback.
+        logging.getLogger("absl").addFilter(_not_orbax)
+        self._lock = None if read_only else _lock(self.directory)
+        self._manager = ocp.CheckpointManager(
+            self.directory,
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=None if read_only else keep,
+                read_only=read_only,
+                create=not read_only,
+                # What a killed process left half written: never restorable.
+                cleanup_tmp_directories=not read_only,
+            ),
+            item_names=("state", "manifest"),
+        )
+        self._newest: int | None = None  # restored, or given to Orbax to write
+        self._committed: int | None = None
+        self._failure: str | None = None
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Finishes the writing and lets other processes in."""
+        self._settle()
+        self._manager.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    @property
+    def committed(self) -> int | None:
+        """The newest step known to be whole on disk; a step being written is not."""
+        if not self._manager.is_saving_in_progress():
+            self._settle()
+        return self._committed
+
+    @property
+    def good(self) -> str:
+        """Folder of the newest whole step, or "none". Waits for one being written."""
+        self._settle()
+        return "none" if self._committed is None else str(self._path(self._committed))
+
+    def save(
+        self, step: int, state: Any, *, position: int, meta: dict | None = None
+    ) -> None:
+        """Starts writing the state of `step`; the writing goes on in the background.
+
+        The state may be donated as soon as this returns. A step that is already here is
+        not written again. A failed write is reported, and raised by `wait`: training
+        can outlive a full disk.
+
+        position: batches of data consumed. meta: JSON-able notes, given back by
+            `restore_latest`.
+        Raises NonFinite, and writes nothing, when the state holds nan or infinity.
+        """
+        if step == self._newest:
+            return
+        leaves = describe(state)
+        broken = [name for name, leaf in leaves.items() if not leaf.pop("finite")]
+        if broken:
+            raise NonFinite(
+                f"the state of step {step} is not finite and was not saved: "
+                f"{_some(broken)}; the last good checkpoint is {self.good}"
+            )
+        manifest = _sealed(
+            {
+                "format": FORMAT,
+                "step": step,
+                "position": position,
+                "meta": meta or {},
+                "leaves": leaves,
+            }
+        )
+        self._settle()
+        self._newest, self._failure = step, None
+        try:
+            started = self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state),
+                    manifest=ocp.args.JsonSave(manifest),
+                ),
+            )
+        except Exception as error:  # whatever the file system had to say
+            self._fail(error)
+            return
+        if not started:
+            raise RuntimeError(
+                f"{self.directory} has a checkpoint newer than step {step}; "
+                f"restore_latest comes before save"
+            )
+
+    def wait(self) -> None:
+        """Returns once the last save is whole on disk; raises SaveFailed if not."""
+        self._settle()
+        if self._failure:
+            raise SaveFailed(
+                f"{self._failure}; the last good checkpoint is {self.good}"
+            )
+
+    def restore_latest(self, like: Any) -> tuple[Any, int, dict] | None:
+        """The newest whole checkpoint: (state, position, meta). None if there is none.
+
+        Every array is compared with the fingerprint taken when it was saved. A damaged
+        checkpoint is reported, the next older one is tried, and once that proved whole
+        the damaged one is moved beside the folder.
+
+        like: the state's structure, as arrays or shapes with shardings, on any mesh.
+        Raises BadInput when the checkpoint is of another model (names, shapes or types
+        differ), and when there are checkpoints but none of them can be read.
+        """
+        like = jax.tree.map(_shape, like)
+        rejected: dict[int, str] = {}
+        for step in sorted(self._steps(), reverse=True):
+            try:
+                manifest = self._manifest(step)
+                _compare(manifest, like, self._path(step))
+                state = self._state(step, like, manifest)
+            except BadInput:
+                raise
+            except Exception as error:  # Orbax and TensorStore raise many kinds
+                rejected[step] = _line(error)
+                self._report(f"checkpoint {self._path(step)} rejected: {_line(error)}")
+                continue
+            if rejected and not self.read_only:
+                self._set_aside(sorted(rejected))
+            self._newest = self._committed = step
+            return state, manifest["position"], manifest["meta"]
+        if rejected:
+            reasons = "; ".join(f"step {step}: {why}" for step, why in rejected.items())
+            raise BadInput(
+                f"no checkpoint in {self.directory} can be read ({reasons}); bring "
+                f"back a whole one, or write another --workdir to start anew"
+            )
+        return None
+
+    def preempted(self, step: int) -> bool:
+        """Whether the scheduler asked all processes to stop after this very step.
+
+        Only where there are several: they must agree on a step. A single process sees
+        the signal itself.
+        """
+        return jax.process_count() > 1 and self._manager.reached_preemption(step)
+
+    def _steps(self) -> list[int]:
+        if not self.directory.exists():
+            return []
+        names = [p.name for p in self.directory.iterdir() if p.is_dir()]
+        return [int(n) for n in names if n.isdecimal() and n == str(int(n))]
+
+    def _path(self, step: int) -> epath.Path:
+        return self.directory / str(step)
+
+    def _manifest(self, step: int) -> dict:
+        if not (self._path(step) / "manifest").exists():
+            raise ValueError("it has no manifest")
+        args = ocp.args.Composite(manifest=ocp.args.JsonRestore())
+        manifest = dict(self._manager.restore(step, args=args)["manifest"])
+        seal = manifest.pop("sha256", None)
+        if _sealed(manifest)["sha256"] != seal or manifest["step"] != step:
+            raise ValueError("its manifest was altered")
+        if manifest["format"] != FORMAT:
+            raise BadInput(
+                f"checkpoint {self._path(step)} has format {manifest['format']}, this "
+                f"program reads {FORMAT}; use the version that wrote it"
+            )
+        return manifest
+
+    def _state(self, step: int, like: Any, manifest: dict) -> Any:
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(like))
+        state = self._manager.restore(step, args=args)["state"]
+        wrong = [
+            name
+            for name, leaf in describe(state).items()
+            if leaf["fingerprint"] != manifest["leaves"][name]["fingerprint"]
+        ]
+        if wrong:
+            raise ValueError(f"altered on disk: {_some(wrong)}")
+        return state
+
+    def _set_aside(self, steps: list[int]) -> None:
+        """Moves damaged steps out of the way of new ones and of the count of `keep`."""
+        if jax.process_index() == 0:
+            place = self.directory.parent / f"{self.directory.name}.rejected"
+            place.mkdir(parents=True, exist_ok=True)
+            for step in steps:
+                names = (f"{step}-{i}" for i in range(10_000))
+                free = next(place / n for n in names if not (place / n).exists())
+                self._path(step).rename(free)
+                self._report(f"checkpoint {self._path(step)} moved to {free}")
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("checkpoints set aside")
+        self._manager.reload()
+
+    def _settle(self) -> None:
+        """Waits for the write under way, and notes how it ended."""
+        if self._newest == self._committed:
+            return
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:  # a full disk, a vanished folder
+            self._fail(error)
+            return
+        self._committed = self._newest
+
+    def _fail(self, error: Exception) -> None:
+        failure = f"checkpoint {self._path(self._newest)} not written: {_line(error)}"
+        self._report(failure)
+        if jax.process_index() == 0:  # what is half written takes room on a full disk
+            for partial in self.directory.glob(f"{self._newest}.orbax-checkpoint-tmp*"):
+                partial.rmtree(missing_ok=True)
+        self._newest, self._failure = self._committed, failure
+        self._manager.reload()
+
+
+def _compare(manifest: dict, like: Any, path: epath.Path) -> None:
+    """Raises BadInput unless the checkpoint has the names, shapes and types of `like`.
+
+    Orbax itself would cast float32 into bfloat16 without a word.
+    """
+    named, _ = jax.tree_util.tree_flatten_with_path(like)
+    wanted = {path_name(p): f"{x.dtype}{list(x.shape)}" for p, x in named}
+    stored = {n: f"{x['dtype']}{x['shape']}" for n, x in manifest["leaves"].items()}
+    different = [
+        f"{name} is {stored.get(name, 'absent')}, not {wanted.get(name, 'wanted')}"
+        for name in sorted(wanted.keys() | stored.keys())
+        if wanted.get(name) != stored.get(name)
+    ]
+    if different:
+        raise BadInput(
+            f"checkpoint {path} is of another model: {_some(different)}; use the "
+            f"configuration that wrote it, or write another --workdir"
+        )
+
+
+def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
+    sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _sealed(manifest: dict) -> dict:
+    """The manifest with a hash of its own text."""
+    text = json.dumps(manifest, sort_keys=True)
+    seal = hashlib.sha256(text.encode()).hexdigest()
+    return json.loads(text) | {"sha256": seal}
+
+
+def _absolute(directory: str | os.PathLike) -> epath.Path:
+    remote = "://" in os.fspath(directory)
+    return epath.Path(directory if remote else os.path.abspath(directory))
+
+
+def _lock(directory: epath.Path) -> int | None:
+    """Keeps a second run out: it would take our unfinished files for garbage.
+
+    The system lets go of the lock however the process ends. None on remote storage,
+    which has no locks, and on other processes of this same run.
+    """
+    if "://" in os.fspath(directory) or jax.process_index():
+        return None
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    path = directory.parent / f"{directory.name}.lock"
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise BadInput(
+            f"another process is training in {directory.parent}; wait for it, stop it, "
+            f"or write another --workdir"
+        ) from None
+    return descriptor
+
+
+def _not_orbax(record: logging.LogRecord) -> bool:
+    return "orbax" not in record.pathname
+
+
+def _some(names: list[str], count: int = 3) -> str:
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + more
+
+
+def _line(error: Exception) -> str:
+    """An error as one short line; TensorStore's run to a page."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    text = text.removeprefix("ValueError: ")
+    return text if len(text) <= 200 else text[:197] + "..."

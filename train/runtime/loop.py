@@ -1,0 +1,320 @@
+"""The training loop of every stage: steps, metrics, checkpoints, signals."""
+
+import contextlib
+import dataclasses
+import itertools
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from train.errors import BadInput
+from train.runtime.checkpoint import Checkpoints, NonFinite, SaveFailed
+from train.runtime.log import Logger, say
+from train.runtime.sharding import replicated
+from train.runtime.step import TrainState
+
+# Steps given to the device before their results are waited for. Enough to keep it busy;
+# few enough that a signal is obeyed, and the bar is right, within two steps.
+IN_FLIGHT = 2
+PREFETCH = 2  # batches on the device ahead of their step
+
+
+class TrainingDiverged(BadInput):
+    """The loss or the gradient is nan or infinite."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Hook:
+    """Something that happens after certain steps, outside the training step.
+
+    run:   called with (step, state). A hook that `changes` the state returns it, in the
+           same structure; any other returns nothing.
+    every: after each step that this divides, and after the last; 0 is only the last.
+    at:    instead of `every`, after these steps.
+
+    A changing hook runs before the checkpoint of its step, so resuming never repeats or
+    skips it. The others run after it, so their failure loses no training; those of the
+    last step run again when a finished run is started again.
+    """
+
+    run: Callable[[int, TrainState], TrainState | None]
+    every: int = 0
+    at: tuple[int, ...] = ()
+    changes: bool = False
+
+    def due(self, step: int, steps: int) -> bool:
+        if self.at:
+            return step in self.at
+        return step == steps or bool(self.every and step % self.every == 0)
+
+
+def train(
+    state: TrainState,
+    step_fn: Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]],
+    batches: Iterable[Any],
+    *,
+    steps: int,
+    checkpoints: Checkpoints,
+    logger: Logger,
+    log_every: int = 50,
+    save_every: int = 500,
+    batch_sharding: jax.sharding.Sharding | None = None,
+    position: int | None = None,
+    meta: dict | None = None,
+    hooks: Sequence[Hook] = (),
+) -> TrainState:
+    """Trains from `state.step` to `steps`; returns the last state, by then on disk.
+
+    state: fresh, or from `checkpoints.restore_latest`, placed as it is to stay. It is
+        donated: do not use it afterwards.
+    step_fn: of `make_step`; its metrics hold `loss` and `grad_norm`.
+    batches: trees of arrays, from `position` on, that nobody writes to any more. No
+        more are drawn than there are steps left.
+    position: batches consumed so far; None is `state.step`. Saved with each checkpoint.
+    meta: JSON-able notes to save with each checkpoint.
+
+    Logged at `log_every`: means over the steps since the last line, and step_seconds,
+    examples_per_second. Nothing in between waits for the device's results.
+
+    SIGTERM or SIGINT: the step ends, its state is saved, SystemExit(143 or 130). A
+    second signal does what it always does. Another error, say in the data, is raised on
+    after the state is saved.
+
+    Raises TrainingDiverged, naming the first bad step, when loss or gradient are not
+    finite; no such state is saved. Raises BadInput when the batches end early, and
+    SaveFailed when the last checkpoint could not be written.
+    """
+    first = step = int(state.step)
+    position = first if position is None else position
+    if step >= steps:
+        say(f"already trained: step {step} of {steps}")
+        for hook in hooks:
+            if not hook.changes and hook.due(steps, steps):
+                hook.run(step, state)
+        return state
+
+    def save() -> None:
+        here = position + step - first
+        try:
+            checkpoints.save(step, state, position=here, meta=meta)
+        except NonFinite as error:
+            raise TrainingDiverged(str(error)) from None
+
+    feed = _prefetch(itertools.islice(batches, steps - step), batch_sharding)
+    whole = True  # state is that of `step`, changing hooks included
+    with _StopSignals() as signals, logger.progress(steps, step, "compiling") as bar:
+        try:
+            batch = next(feed, None)
+            if batch is not None:
+                layout = jax.tree.map(lambda x: x.sharding, state)
+                update, names = _compile(step_fn, state, batch, layout)
+                window = _Window(step, names, _examples(batch), checkpoints)
+                bar.set_description("training")
+            while batch is not None:
+                with jax.transfer_guard("disallow"):
+                    state, row = update(state, batch)
+                step += 1
+                window.add(row)
+                bar.update()
+
+                last = step == steps
+                stopping = signals.received or checkpoints.preempted(step)
+                logging = last or step % log_every == 0
+                saving = last or stopping or step % save_every == 0
+                due = [hook for hook in hooks if hook.due(step, steps)]
+                if logging or saving or due:
+                    window.check()
+                    if logging:
+                        means = window.close()
+                        logger.scalars(step, means)
+                        progress = {
+                            "loss": means["loss"],
+                            "saved": checkpoints.committed,
+                        }
+                        bar.set_postfix(progress, refresh=False)
+                    with window.paused():
+                        whole = False
+                        for hook in due:
+                            if hook.changes:
+                                state = jax.device_put(hook.run(step, state), layout)
+                        whole = True
+                        if saving:
+                            save()
+                        if stopping:
+                            break
+                        for hook in due:
+                            if not hook.changes:
+                                hook.run(step, state)
+                batch = next(feed, None)
+            else:
+                if step < steps:
+                    raise BadInput(
+                        f"the data ended after {step - first} batches, at step {step} "
+                        f"of run.steps={steps}; write fewer steps"
+                    )
+        except (TrainingDiverged, SaveFailed):
+            raise
+        except Exception as error:
+            gone = any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+            if step > first and whole and not gone and jax.process_count() == 1:
+                with contextlib.suppress(BadInput):
+                    window.check()
+                    save()
+                    checkpoints.wait()
+                    say(f"step {step} is saved; stopping: {type(error).__name__}")
+            raise
+        checkpoints.wait()
+        if step < steps or signals.received:
+            number = signals.received or signal.SIGTERM
+            say(
+                f"stopped by {signal.Signals(number).name}: step {step} of {steps} is "
+                f"saved; the same command continues from there"
+            )
+            raise SystemExit(128 + number)
+    return state
+
+
+class _Window:
+    """The metrics of the steps since the last line of the log.
+
+    They stay on the device until they are asked for; every single step's are looked at
+    then, so the first bad one is named.
+    """
+
+    def __init__(
+        self, step: int, names: list[str], examples: int, checkpoints: Checkpoints
+    ):
+        self._step = step  # of the newest row fetched
+        self._names = names
+        self._examples = examples
+        self._checkpoints = checkpoints
+        self._pending: list[jax.Array] = []
+        self._rows: list[np.ndarray] = []
+        self._started = time.perf_counter()
+
+    def add(self, row: jax.Array) -> None:
+        self._pending.append(row)
+        if len(self._pending) > IN_FLIGHT:
+            self._pending[-1 - IN_FLIGHT].block_until_ready()
+
+    def check(self) -> None:
+        """Fetches what is pending. Raises TrainingDiverged at the first bad step."""
+        rows, self._pending = jax.device_get(self._pending), []
+        for row in rows:
+            self._step += 1
+            self._rows.append(row)
+            for name in ("loss", "grad_norm"):
+                value = row[self._names.index(name)]
+                if not np.isfinite(value):
+                    raise TrainingDiverged(
+                        f"{name} is {value} at step {self._step}, which was not saved; "
+                        f"the last good checkpoint is {self._checkpoints.good}; write "
+                        f"a lower optimizer.peak_lr or a longer optimizer.warmup"
+                    )
+
+    def close(self) -> dict[str, float]:
+        """Means over the window, which starts anew. After `check`."""
+        seconds = time.perf_counter() - self._started
+        means = np.mean(np.asarray(self._rows, np.float64), axis=0)
+        values = dict(zip(self._names, means.tolist(), strict=True))
+        values["step_seconds"] = seconds / len(self._rows)
+        values["examples_per_second"] = self._examples * len(self._rows) / seconds
+        self._rows = []
+        self._started = time.perf_counter()
+        return values
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Keeps saving and drawing out of the seconds."""
+        before = time.perf_counter()
+        yield
+        self._started += time.perf_counter() - before
+
+
+class _StopSignals:
+    """Notes SIGTERM and SIGINT instead of dying of them; the second one is obeyed.
+
+    In a program of several processes nothing is touched: JAX's own service makes them
+    agree on a step (`Checkpoints.preempted`). Nor outside the main thread, where Python
+    sets no handlers.
+    """
+
+    def __init__(self):
+        self.received = 0
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "_StopSignals":
+        main = threading.current_thread() is threading.main_thread()
+        if main and jax.process_count() == 1:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _frame) -> None:
+        if self.received:
+            self.__exit__()
+            signal.raise_signal(number)
+        self.received = number
+        say("finishing this step and saving; again to stop at once")
+
+
+def _compile(
+    step_fn: Callable, state: TrainState, batch: Any, layout: TrainState
+) -> tuple[Callable, list[str]]:
+    """The step as one program that keeps the layout, and the names of its metrics.
+
+    Compiled ahead, so a batch of another shape is an error, not minutes of compiling.
+    """
+    names = []
+
+    def update(state, batch):
+        state, metrics = step_fn(state, batch)
+        names[:] = sorted(metrics)
+        for name in names:
+            if jnp.ndim(metrics[name]):
+                raise ValueError(f"metric {name!r} is not a scalar")
+        # One array a step, not one a metric: less to hand over, less to fetch.
+        row = jnp.stack([jnp.asarray(metrics[n], jnp.float32) for n in names])
+        return state, row
+
+    program = jax.jit(
+        update,
+        donate_argnums=0,
+        out_shardings=(layout, replicated(state.step.sharding)),
+    )
+    return program.lower(state, batch).compile(), names
+
+
+def _prefetch(
+    batches: Iterable[Any], sharding: jax.sharding.Sharding | None
+) -> Iterator[Any]:
+    """Batches on the device, PREFETCH of them on their way while one is used."""
+    queue = deque()
+    for batch in batches:
+        queue.append(_put(batch, sharding))
+        if len(queue) > PREFETCH:
+            yield queue.popleft()
+    yield from queue
+
+
+def _put(batch: Any, sharding: jax.sharding.Sharding | None) -> Any:
+    if jax.process_count() == 1:
+        return jax.device_put(batch, sharding)
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(sharding, x), batch
+    )
+
+
+def _examples(batch: Any) -> int:
+    return jax.tree.leaves(batch)[0].shape[0]

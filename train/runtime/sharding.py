@@ -1,0 +1,204 @@
+"""Where each array lives. The only file that names mesh axes.
+
+`data` splits the batch; `fsdp` splits the batch and the parameters, which are gathered
+where they are used; `tensor` splits the wide axis of a block's matrices.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from train.config import experiment as config
+from train.errors import BadInput
+from train.runtime.step import AdversarialState, TrainState
+
+AXES = ("data", "fsdp", "tensor")
+
+
+class Rule(NamedTuple):
+    """Arrays whose path matches `pattern` are split by `spec`.
+
+    pattern: a regular expression, searched in the "/"-joined path of a variable, its
+        collection first: "params/block_00/attn/qkv/kernel", "codebook/quantizer/sums".
+    spec: right-aligned to the shape, so a layer scan's leading axis needs no row.
+    optional: the model may have no such variable (a switch, a kind of stream).
+    """
+
+    pattern: str
+    spec: P = P()
+    optional: bool = False
+
+
+Rules = Sequence[Rule]
+
+# First match wins. No match is an error, so nothing is replicated by accident.
+DIT_RULES = (
+    Rule(r"/(attn/qkv|mlp/up|\w*modulation)/kernel$", P("fsdp", "tensor")),
+    Rule(r"/(attn/out|mlp/down)/kernel$", P("tensor", "fsdp")),
+    Rule(r"/time/(up|down)/kernel$", P(None, "fsdp")),
+    Rule(r"/label/table$", P(None, "fsdp"), optional=True),
+    Rule(r"_in/kernel$", P(None, "fsdp"), optional=True),
+    Rule(r"_in/table$", P(None, "fsdp"), optional=True),
+    Rule(r"_out/kernel$", P("fsdp", None)),
+    Rule(r"^params/stream$", optional=True),
+    Rule(r"_norm/scale$", optional=True),
+    Rule(r"/bias$"),
+)
+
+# A tokenizer is small beside a DiT: `fsdp` only, on the channels a convolution returns,
+# or takes where few come out. Codebooks and their statistics are on every device.
+TOKENIZER_RULES = (
+    Rule(r"/quantizer/.*\b(logits|phi_\d+)/kernel$", optional=True),
+    Rule(r"^perceptual/", optional=True),
+    Rule(r"/(conv_out|head_down|into)/kernel$", P("fsdp", None)),
+    Rule(r"/kernel$", P(None, "fsdp")),
+    Rule(r"/(bias|scale)$"),
+    Rule(r"/(latent_tokens|latent_positions|mask_token)$", optional=True),
+    Rule(r"/(codewords|basis)$", optional=True),
+    Rule(r"^(codebook|usage|revival)/", optional=True),
+)
+
+DISCRIMINATOR_RULES = (
+    Rule(r"/conv_out/kernel$", P("fsdp", None)),
+    Rule(r"/kernel$", P(None, "fsdp")),
+    Rule(r"/(bias|scale)$"),
+    Rule(r"^lecam/"),
+)
+
+
+def make_mesh(
+    mesh: config.Mesh, devices: Sequence[jax.Device] | None = None
+) -> jax.sharding.Mesh:
+    """The mesh over all devices, or the given ones; one axis may be -1, what is left.
+
+    Raises BadInput when the product of the axes is not the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    sizes = mesh.sizes(len(devices))
+    # jax.make_mesh defaults to Explicit axes; stock Linen layers need Auto.
+    auto = (jax.sharding.AxisType.Auto,) * len(AXES)
+    return jax.make_mesh(sizes, AXES, axis_types=auto, devices=devices)
+
+
+def specs(variables: Any, rules: Rules) -> Any:
+    """Same structure as the variables, a PartitionSpec of full rank at each leaf.
+
+    Raises ValueError on a leaf without a rule, a leaf with fewer axes than its rule,
+    and a rule that is not optional and matches nothing.
+    """
+    unused = {rule.pattern for rule in rules if not rule.optional}
+
+    def spec(path, leaf):
+        name = path_name(path)
+        for rule in rules:
+            if re.search(rule.pattern, name):
+                unused.discard(rule.pattern)
+                missing = leaf.ndim - len(rule.spec)
+                if missing < 0:
+                    raise ValueError(
+                        f"{name}{leaf.shape}: rule {rule.pattern!r} has {rule.spec}"
+                    )
+                return P(*(None,) * missing, *rule.spec)
+        raise ValueError(f"{name}{leaf.shape}: no sharding rule")
+
+    out = jax.tree_util.tree_map_with_path(spec, variables)
+    if unused:
+        raise ValueError(f"sharding rules that match nothing: {sorted(unused)}")
+    return out
+
+
+def shardings(variables: Any, rules: Rules, mesh: jax.sharding.Mesh) -> Any:
+    """Same structure as the variables, a NamedSharding at each leaf.
+
+    Raises ValueError as `specs` does, and BadInput when a mesh axis does not divide the
+    axis of the array that it splits.
+    """
+
+    def place(path, leaf, spec):
+        for size, axis in zip(leaf.shape, spec, strict=True):
+            if axis is not None and size % mesh.shape[axis]:
+                raise BadInput(
+                    f"{path_name(path)}{leaf.shape}: mesh axis {axis!r} of "
+                    f"{mesh.shape[axis]} does not divide {size}; write a smaller "
+                    f"mesh.{axis} or another width"
+                )
+        return NamedSharding(mesh, spec)
+
+    return jax.tree_util.tree_map_with_path(place, variables, specs(variables, rules))
+
+
+def state_sharding(
+    state: TrainState, rules: Rules, mesh: jax.sharding.Mesh
+) -> TrainState:
+    """A TrainState of NamedShardings: arrays or shapes in, the same structure out.
+
+    Moments and the moving average live where their parameter does; step, key and the
+    optimizer's counters are on every device; unlearned state follows the same rules. A
+    discriminator's state beside it follows its own.
+    """
+    variables = {"params": state.params, **state.stats}
+    placed = shardings(variables, rules, mesh)
+    params = placed.pop("params")
+    everywhere = NamedSharding(mesh, P())
+    structure = jax.tree.structure(state.params)
+    shapes = [leaf.shape for leaf in jax.tree.leaves(state.params)]
+
+    def mirrors(node):
+        """Whether a part of the optimizer's state is shaped like the parameters."""
+        return jax.tree.structure(node) == structure and shapes == [
+            leaf.shape for leaf in jax.tree.leaves(node)
+        ]
+
+    def place(path, node):
+        if mirrors(node):
+            return params
+        if node.ndim:
+            raise ValueError(
+                f"opt/{path_name(path)}{node.shape}: neither a counter nor a mirror of "
+                f"the parameters, so its sharding is unknown"
+            )
+        return everywhere
+
+    if isinstance(state, AdversarialState):
+        other = state_sharding(state.discriminator, DISCRIMINATOR_RULES, mesh)
+        state = state.replace(discriminator=other)
+    return state.replace(
+        step=everywhere,
+        key=everywhere,
+        params=params,
+        stats=placed,
+        opt=jax.tree_util.tree_map_with_path(place, state.opt, is_leaf=mirrors),
+        ema=params if jax.tree.leaves(state.ema) else state.ema,
+    )
+
+
+def create_state(
+    init: Callable[[], TrainState], rules: Rules, mesh: jax.sharding.Mesh
+) -> TrainState:
+    """Calls `init` under jit with every array born where it lives.
+
+    No device ever holds the whole state; the values are the same on every mesh.
+    """
+    layout = state_sharding(jax.eval_shape(init), rules, mesh)
+    return jax.jit(init, out_shardings=layout)()
+
+
+def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
+    """Examples, the leading axis, over `data` and `fsdp`; whole over `tensor`."""
+    return NamedSharding(mesh, P(("data", "fsdp")))
+
+
+def replicated(sharding: jax.sharding.Sharding) -> jax.sharding.Sharding:
+    """Whole on every device of the given sharding."""
+    if isinstance(sharding, NamedSharding):
+        return NamedSharding(sharding.mesh, P())
+    return sharding
+
+
+def path_name(path: tuple) -> str:
+    """A key path of JAX as "params/block_00/attn/qkv/kernel"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")

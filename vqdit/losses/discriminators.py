@@ -1,0 +1,245 @@
+"""Discriminators: a signal -> verdicts, each with logits and the features under them.
+
+PatchGAN judges signals on any grid; the others judge waveforms. All return a tuple of
+verdicts, so that one loss serves one discriminator or several.
+
+None has batch statistics or a re-normalised kernel: a verdict on an example depends on
+that example and the parameters alone, whatever the batch and the devices.
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from vqdit.signal.spectra import hann, stft
+
+
+class Verdict(NamedTuple):
+    """One discriminator's answer.
+
+    logits:   (b, ...) float32, positive for real, one a patch.
+    features: outputs of the layers under them, in order, for feature matching.
+    """
+
+    logits: Array
+    features: tuple[Array, ...]
+
+
+class PatchDiscriminator(nn.Module):
+    """PatchGAN (arXiv:1611.07004, appendix 6.1.2) over `dims` axes.
+
+    (b, *shape, c) -> one logit for every patch of side 70 (at `layers` 3). Widths
+    double from `channels` with every layer of stride 2, up to eight times.
+
+    Departs from the paper in GroupNorm where it has BatchNorm, and in padding to the
+    same size, so that a signal of any size, a single frame too, has a verdict.
+    """
+
+    channels: int = 64
+    layers: int = 3
+    dims: int = 2
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        _at_least_one(self, "channels", "layers", "dims")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b *shape c"]) -> tuple[Verdict, ...]:
+        if x.ndim != self.dims + 2:
+            raise ValueError(
+                f"a PatchDiscriminator of dims={self.dims} takes (b, *{self.dims} "
+                f"axes, c); got {x.shape}"
+            )
+        features = []
+        x = x.astype(self.dtype)
+        for i in range(self.layers + 1):
+            width = self.channels * min(2**i, 8)
+            stride = 2 if i < self.layers else 1
+            conv = _conv(width, (4,) * self.dims, stride, self.dtype, f"conv_{i}")
+            x = conv(x)
+            if i:
+                groups = 32 if width % 32 == 0 else 1
+                x = nn.GroupNorm(groups, dtype=self.dtype, name=f"norm_{i}")(x)
+            x = nn.leaky_relu(x, 0.2)
+            features.append(x)
+        out = _conv(1, (4,) * self.dims, 1, "float32", "conv_out")
+        return (Verdict(out(x).astype(jnp.float32), tuple(features)),)
+
+
+class PeriodDiscriminator(nn.Module):
+    """Folds a waveform by `period` and looks along every column of the fold.
+
+    HiFi-GAN (arXiv:2010.05646, section 2.3). Departs in the weight normalisation, which
+    is left out.
+    """
+
+    period: int
+    channels: int = 32
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b l c"]) -> tuple[Verdict, ...]:
+        b, length, c = x.shape
+        short = -length % self.period
+        if short >= length:
+            raise ValueError(
+                f"a period of {self.period} folds signals of at least "
+                f"{self.period // 2 + 1} samples; got {length}"
+            )
+        x = jnp.pad(x, ((0, 0), (0, short), (0, 0)), mode="reflect")
+        x = x.reshape(b, -1, self.period, c).astype(self.dtype)
+        features = []
+        for i, multiple in enumerate((1, 4, 16, 32, 32)):
+            conv = nn.Conv(
+                self.channels * multiple,
+                (5, 1),
+                strides=(3 if i < 4 else 1, 1),
+                padding=((2, 2), (0, 0)),
+                dtype=self.dtype,
+                name=f"conv_{i}",
+            )
+            x = nn.leaky_relu(conv(x), 0.1)
+            features.append(x)
+        out = nn.Conv(
+            1, (3, 1), padding=((1, 1), (0, 0)), dtype="float32", name="conv_out"
+        )
+        return (Verdict(out(x).astype(jnp.float32), tuple(features)),)
+
+
+class MultiPeriodDiscriminator(nn.Module):
+    """HiFi-GAN's multi-period discriminator (arXiv:2010.05646, section 2.3).
+
+    Waveforms (b, l, c) -> a verdict a period. Periods are primes, so that no two see
+    the same columns.
+    """
+
+    periods: tuple[int, ...] = (2, 3, 5, 7, 11)
+    channels: int = 32
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        object.__setattr__(self, "periods", tuple(self.periods))
+        _at_least_one(self, "channels")
+        if not self.periods or min(self.periods) < 1:
+            raise ValueError(
+                f"MultiPeriodDiscriminator.periods {self.periods}: write at least one "
+                f"period of 1 or more samples"
+            )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b l c"]) -> tuple[Verdict, ...]:
+        verdicts = ()
+        for p in self.periods:
+            name = f"period_{p}"
+            verdicts += PeriodDiscriminator(p, self.channels, self.dtype, name=name)(x)
+        return verdicts
+
+
+class ResolutionDiscriminator(nn.Module):
+    """Looks at the real and imaginary parts of one short-time Fourier transform.
+
+    EnCodec (arXiv:2210.13438, section 3.4 and figure 2): dilated in time, strided in
+    frequency; a hop of a quarter of the window. Departs in the weight normalisation,
+    which is left out.
+    """
+
+    size: int
+    channels: int = 32
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b l c"]) -> tuple[Verdict, ...]:
+        x = jnp.moveaxis(x.astype(jnp.float32), -1, 1)
+        spectrum = stft(x, self.size, self.size // 4)
+        # Per unit of the window's energy: white noise is as loud in every window.
+        spectrum = spectrum / np.linalg.norm(hann(self.size))
+        spectrum = jnp.moveaxis(spectrum, 1, -1)
+        x = jnp.concatenate([spectrum.real, spectrum.imag], axis=-1)
+        x = x.astype(self.dtype)
+        features = []
+        # Kernel, stride in frequency, dilation in time.
+        layers = [
+            ((3, 9), 1, 1),
+            *(((3, 9), 2, 2**i) for i in range(3)),
+            ((3, 3), 1, 1),
+        ]
+        for i, (kernel, stride, dilation) in enumerate(layers):
+            conv = nn.Conv(
+                self.channels,
+                kernel,
+                strides=(1, stride),
+                kernel_dilation=(dilation, 1),
+                dtype=self.dtype,
+                name=f"conv_{i}",
+            )
+            x = nn.leaky_relu(conv(x), 0.2)
+            features.append(x)
+        out = nn.Conv(1, (3, 3), dtype="float32", name="conv_out")
+        return (Verdict(out(x).astype(jnp.float32), tuple(features)),)
+
+
+class MultiResolutionDiscriminator(nn.Module):
+    """EnCodec's multi-scale STFT discriminator (arXiv:2210.13438, section 3.4).
+
+    Waveforms (b, l, c) -> a verdict a window. sizes: samples in each window.
+    """
+
+    sizes: tuple[int, ...] = (2048, 1024, 512, 256, 128)
+    channels: int = 32
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        object.__setattr__(self, "sizes", tuple(self.sizes))
+        _at_least_one(self, "channels")
+        if not self.sizes or any(size < 8 or size % 8 for size in self.sizes):
+            raise ValueError(
+                f"MultiResolutionDiscriminator.sizes {self.sizes}: write multiples of 8"
+            )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b l c"]) -> tuple[Verdict, ...]:
+        verdicts = ()
+        for n in self.sizes:
+            judge = ResolutionDiscriminator(
+                n, self.channels, self.dtype, name=f"window_{n}"
+            )
+            verdicts += judge(x)
+        return verdicts
+
+
+class Discriminators(nn.Module):
+    """Several discriminators of one signal; their verdicts, one after another."""
+
+    members: tuple[nn.Module, ...]
+
+    def __post_init__(self):
+        object.__setattr__(self, "members", tuple(self.members))
+        if not self.members:
+            raise ValueError("Discriminators.members: write at least one")
+        super().__post_init__()
+
+    def __call__(self, x: Float[Array, "b *shape c"]) -> tuple[Verdict, ...]:
+        return sum((member(x) for member in self.members), ())
+
+
+def _conv(out, kernel, stride, dtype, name):
+    # The published initialisation.
+    start = nn.initializers.normal(0.02)
+    return nn.Conv(
+        out, kernel, strides=stride, dtype=dtype, kernel_init=start, name=name
+    )
+
+
+def _at_least_one(module, *names):
+    for name in names:
+        if getattr(module, name) < 1:
+            raise ValueError(
+                f"{type(module).__name__}.{name} {getattr(module, name)}: write 1 or "
+                f"more"
+            )

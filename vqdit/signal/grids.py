@@ -1,0 +1,93 @@
+"""Grids: the cells of a signal's sides, and patches folded into channels."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+# What lies outside an axis: see `vqdit.nn.convolution.convolve`.
+Border = Literal["zero", "wrap", "past", "alone"]
+
+
+def fold(
+    x: Float[Array, "b *grid c"], borders: Sequence[Border], patches: Sequence[int]
+) -> Float[Array, "b *grid2 c2"]:
+    """Patches of a grid into channels: (b, *grid / patches, prod(patches) * c).
+
+    Of a causal axis the first site is a patch of its own, many times over: 1 + p k
+    sites become 1 + k, and none sees what comes later.
+    """
+    first = [(p - 1) * (b == "past") for b, p in zip(borders, patches, strict=True)]
+    if any(first):
+        x = jnp.pad(x, [(0, 0), *((n, 0) for n in first), (0, 0)], mode="edge")
+    batch, *grid, _ = x.shape
+    split = [n for size, p in zip(grid, patches, strict=True) for n in (size // p, p)]
+    dims = len(grid)
+    order = (0, *range(1, 2 * dims, 2), *range(2, 2 * dims + 1, 2), 2 * dims + 1)
+    x = x.reshape(batch, *split, -1).transpose(order)
+    return x.reshape(*x.shape[: 1 + dims], -1)
+
+
+def unfold(
+    x: Float[Array, "b *grid c"], borders: Sequence[Border], patches: Sequence[int]
+) -> Float[Array, "b *grid2 c2"]:
+    """The inverse of `fold`; of the copies of a causal axis's first site, the last."""
+    batch, *grid, _ = x.shape
+    dims = len(grid)
+    order = [axis for i in range(dims) for axis in (1 + i, 1 + dims + i)]
+    x = x.reshape(batch, *grid, *patches, -1).transpose(0, *order, 2 * dims + 1)
+    fine = [size * p for size, p in zip(grid, patches, strict=True)]
+    x = x.reshape(batch, *fine, -1)
+    first = [p - 1 if b == "past" else 0 for b, p in zip(borders, patches, strict=True)]
+    return x[(slice(None), *(slice(n, None) for n in first))]
+
+
+def divide(shape: Sequence[int], factor: int | tuple[int, ...]) -> tuple[int, ...]:
+    """The grid of a signal's sides, `factor` sites a cell.
+
+    Raises ValueError, naming the nearest sides that fit, where one does not.
+    """
+    factors = factor if isinstance(factor, tuple) else (factor,) * len(shape)
+    down = tuple(n // f * f for n, f in zip(shape, factors, strict=True))
+    up = tuple(-(-n // f) * f for n, f in zip(shape, factors, strict=True))
+    if down != up:
+        nearest = f"{down} or {up}" if min(down) else f"{up}"
+        raise ValueError(
+            f"the signal's sides {tuple(shape)} are not multiples of the tokenizer's "
+            f"factor {factor}; the nearest that are: {nearest}"
+        )
+    if not min(shape):
+        raise ValueError(f"the signal's sides {tuple(shape)}: write at least {factor}")
+    return tuple(n // f for n, f in zip(shape, factors, strict=True))
+
+
+def divide_samples(shape: tuple[int, ...], factor: int) -> tuple[int]:
+    """The grid of a waveform, (l,) -> (l / factor,).
+
+    Raises ValueError, naming the lengths that fit.
+    """
+    if len(shape) != 1:
+        raise ValueError(f"a waveform has one axis, (samples,), not {shape}")
+    return divide(shape, factor)
+
+
+def divide_frames(
+    shape: tuple[int, ...], factor: tuple[int, int, int]
+) -> tuple[int, int, int]:
+    """The grid of a causal video of (frames, height, width).
+
+    Raises ValueError, naming the nearest that fit, for sides that do not divide and
+    frames that are not 1 + t k.
+    """
+    if len(shape) != 3:
+        raise ValueError(f"a video has (frames, height, width), not {shape}")
+    t, *factors = factor
+    frames, *sides = shape
+    if frames < 1 or (frames - 1) % t:
+        k = max(frames - 1, 0) // t
+        raise ValueError(
+            f"{frames} frames are not 1 + {t} k; the nearest that are: "
+            f"{1 + t * k} or {1 + t * (k + 1)}"
+        )
+    return (1 + (frames - 1) // t, *divide(sides, tuple(factors)))

@@ -1,0 +1,9 @@
+"""Trained models in use: codec, generator, judge; their contract; bundles on disk."""
+
+from vqdit.trained.bundle import load, save
+from vqdit.trained.codec import Codec
+from vqdit.trained.contract import LatentContract
+from vqdit.trained.generator import Generator
+from vqdit.trained.judge import Judge
+
+__all__ = ["Codec", "Generator", "Judge", "LatentContract", "load", "save"]

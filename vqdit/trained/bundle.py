@@ -1,0 +1,168 @@
+"""Bundles: a folder of config.json and model.safetensors, and what is drawn from it.
+
+The library's only file access. A tokenizer's bundle carries its latent contract; a
+generator's carries its tokenizers' bundles in tokenizers/NAME, so it is self-contained;
+a classifier's what it judges.
+Weights are hashed when written and checked when read; a folder appears whole or not at
+all.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import uuid
+from typing import Any
+
+import flax.traverse_util
+import safetensors.numpy
+
+from vqdit.trained.codec import Codec
+from vqdit.trained.contract import flatten
+from vqdit.trained.generator import Generator
+from vqdit.trained.judge import Judge
+from vqdit.values import build, describe
+
+FORMAT = 1
+FILES = ("config.json", "model.safetensors")
+
+
+def load(path: str | os.PathLike) -> Codec | Generator | Judge:
+    """Loads a bundle folder, or the bundle of a workdir.
+
+    Raises ValueError, in one line, when there is none, it is of another format, or its
+    weights are not those it was written with.
+    """
+    folder = pathlib.Path(path)
+    if not (folder / "config.json").exists() or (folder / "bundle").is_dir():
+        folder = folder / "bundle"
+    if not (folder / "config.json").exists():
+        raise ValueError(
+            f"{path}: no bundle here; write a bundle folder, or a workdir whose "
+            f"training has finished"
+        )
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{folder}/config.json is not JSON: {error}") from error
+    if not isinstance(config, dict) or "format" not in config:
+        raise ValueError(
+            f"{path}: no bundle here yet; finish its training, or write a bundle folder"
+        )
+    if config["format"] != FORMAT:
+        raise ValueError(
+            f"{folder} has format {config['format']}; this version reads format "
+            f"{FORMAT}"
+        )
+    try:
+        return _load(folder, config)
+    except KeyError as error:
+        raise ValueError(
+            f"{folder}/config.json lacks {error}; copy it again"
+        ) from error
+
+
+def _load(folder, config):
+    variables = _read(folder, config["sha256"])
+    module = build(config["module"])
+    if config["kind"] == "tokenizer":
+        return Codec(module, variables, build(config["contract"]))
+    if config["kind"] == "classifier":
+        return Judge(module, variables["params"], **build(config["judge"]))
+    names = config["tokenizers"]
+    return Generator(
+        module,
+        variables["params"],
+        {name: build(process) for name, process in config["processes"].items()},
+        {name: load(folder / "tokenizers" / name) for name in names},
+        tuple(config["class_names"]),
+    )
+
+
+def save(path: str | os.PathLike, thing: Codec | Generator | Judge) -> None:
+    """Writes a bundle folder; one that is there goes once the new is whole.
+
+    One of the very same files stays, and with it what others have laid beside them.
+    """
+    folder = pathlib.Path(path)
+    fresh = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    try:
+        _write(fresh, thing)
+        if _holds(folder, fresh):
+            return
+        if folder.exists():
+            aside = folder.with_name(f".{folder.name}.old.{uuid.uuid4().hex}")
+            folder.rename(aside)
+            try:
+                fresh.rename(folder)
+            except BaseException:
+                aside.rename(folder)
+                raise
+            shutil.rmtree(aside)
+        else:
+            fresh.rename(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _holds(folder, fresh):
+    """Whether all files of `fresh` are in the folder, byte for byte."""
+    for path in fresh.rglob("*"):
+        there = folder / path.relative_to(fresh)
+        if path.is_file() and not (there.is_file() and _digest(path) == _digest(there)):
+            return False
+    return True
+
+
+def _digest(path):
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _write(folder, thing):
+    folder.mkdir(parents=True)
+    module = thing.network if isinstance(thing, Judge) else thing.module
+    config: dict[str, Any] = {"format": FORMAT, "module": describe(module)}
+    if isinstance(thing, Judge):
+        variables = {"params": thing.params}
+        judged = {name: getattr(thing, name) for name in ("shape", "protocol", "front")}
+        config |= {"kind": "classifier", "judge": describe(judged)}
+    elif isinstance(thing, Codec):
+        variables = thing.variables
+        config |= {"kind": "tokenizer", "contract": describe(thing.contract)}
+    else:
+        variables = {"params": thing.params}
+        config |= {
+            "kind": "generator",
+            "processes": {n: describe(p) for n, p in thing.processes.items()},
+            "tokenizers": sorted(thing.tokenizers),
+            "class_names": list(thing.class_names),
+        }
+        for name, codec in thing.tokenizers.items():
+            _write(folder / "tokenizers" / name, codec)
+    data = safetensors.numpy.save(flatten(variables))
+    config["sha256"] = hashlib.sha256(data).hexdigest()
+    _flush(folder / "model.safetensors", data)
+    _flush(folder / "config.json", json.dumps(config, indent=1).encode())
+
+
+def _read(folder, sha256):
+    try:
+        data = (folder / "model.safetensors").read_bytes()
+    except FileNotFoundError as error:
+        raise ValueError(f"{folder} has no model.safetensors") from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ValueError(
+            f"{folder}/model.safetensors is not what was written (its SHA-256 differs "
+            f"from config.json's): copy the bundle again"
+        )
+    flat = safetensors.numpy.load(data)
+    return flax.traverse_util.unflatten_dict(flat, sep="/")
+
+
+def _flush(path, data):
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

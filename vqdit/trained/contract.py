@@ -1,0 +1,103 @@
+"""The latent contract: what stage two must know of a tokenizer's latents."""
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import flax.traverse_util
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class LatentContract:
+    """What stage two must know of stage one, and refuses to be wrong about.
+
+    kind:        of signal, such as "image" or "audio".
+    shape:       of one example, channels last, such as (h, w, c).
+    grid:        of its latents.
+    channels:    of a latent.
+    codes:       code count of each book; () for a continuous tokenizer.
+    mean, std:   per channel of the continuous latents over the training set.
+    fingerprint: of the weights (see `vqdit.trained.contract.fingerprint`).
+    code_grid:   of its codes; left out, that of its latents.
+    rate:        samples or frames a second; 0 where it means nothing.
+    offset, scale: per channel of the signal, (raw - offset) / scale; () where raw
+        values are the signal. Of the training set, and used as they are ever after.
+    preparation: (name, value) of what else was done to a file's values before that,
+        such as ("far", 80.0), as the data says; () where nothing was, or is known.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    grid: tuple[int, ...]
+    channels: int
+    codes: tuple[int, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+    code_grid: tuple[int, ...] = ()
+    rate: float = 0.0
+    offset: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+    preparation: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self):
+        if not self.code_grid:
+            object.__setattr__(self, "code_grid", self.grid)
+
+    @property
+    def bits(self) -> float:
+        """Bits of one example's codes at a fixed length; 0 when continuous."""
+        return math.prod(self.code_grid) * sum((math.log2(k) for k in self.codes), 0.0)
+
+
+def fingerprint(variables: Mapping) -> str:
+    """SHA-256 over the names, types, shapes and bytes of all leaves."""
+    digest = hashlib.sha256()
+    for name, leaf in sorted(flatten(variables).items()):
+        digest.update(f"{name} {leaf.dtype} {leaf.shape};".encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
+def flatten(variables):
+    flat = flax.traverse_util.flatten_dict(dict(variables), sep="/")
+    return {name: np.asarray(leaf) for name, leaf in flat.items()}
+
+
+def contract_of(module, signal: Mapping, grid, mean, std, variables) -> LatentContract:
+    """The contract of a trained tokenizer; see LatentContract for the fields.
+
+    signal: its kind and shape and, where it has them, rate, offset, scale, code_grid
+        and preparation.
+    """
+    counts = () if module.quantizer is None else module.quantizer.code_counts
+    return LatentContract(
+        kind=signal["kind"],
+        shape=tuple(signal["shape"]),
+        grid=tuple(grid),
+        channels=module.latent_dim,
+        codes=tuple(counts),
+        mean=tuple(float(m) for m in mean),
+        std=tuple(float(s) for s in std),
+        fingerprint=fingerprint(variables),
+        code_grid=tuple(signal.get("code_grid", ())),
+        rate=float(signal.get("rate", 0.0)),
+        offset=tuple(float(v) for v in signal.get("offset", ())),
+        scale=tuple(float(v) for v in signal.get("scale", ())),
+        preparation=tuple(signal.get("preparation", ())),
+    )
+
+
+def refuse_mismatch(contract: LatentContract, other: LatentContract, where: str):
+    """Raises ValueError naming the first field in which two contracts differ."""
+    for field in dataclasses.fields(contract):
+        mine, theirs = getattr(contract, field.name), getattr(other, field.name)
+        if mine != theirs:
+            raise ValueError(
+                f"{where} was made under another tokenizer: its {field.name} is "
+                f"{theirs}, the tokenizer's is {mine}; encode again or name the "
+                f"tokenizer it was made with"
+            )

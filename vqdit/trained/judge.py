@@ -1,0 +1,108 @@
+"""The judge: a trained classifier in use. It names classes and gives features."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from vqdit.features.classifier import Classifier
+from vqdit.signal import to_signal, to_uint8
+from vqdit.tokenizer import LogMel
+
+# Pictures judged at once, and clips made pictures at once. Fixed, so that there is one
+# shape to compile.
+SCORED, HEARD = 500, 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Judge:
+    """A trained classifier of images uint8 (n, h, w, c), or of clips (n, l, 1).
+
+    uint8 only: samples are scored as the pictures that a reader would see, by the one
+    rounding rule of `vqdit.signal.to_uint8`. Clips are judged by their log-mel
+    pictures, rounded likewise.
+
+    shape:    of a picture, as the network sees it.
+    protocol: what its figures depend on, for a report; `fingerprint` is of its weights.
+    front:    what makes a clip a picture; None for images.
+    """
+
+    network: Classifier
+    params: Any
+    shape: tuple[int, int, int]
+    protocol: dict[str, Any]
+    front: LogMel | None = None
+
+    def accuracy(self, x: np.ndarray, labels: np.ndarray) -> float:
+        """Share of signals whose likeliest class is their label, in [0, 1]."""
+        labels = np.asarray(labels)
+        if labels.shape != (len(x),) or not len(x):
+            raise ValueError(
+                f"{len(x)} images and labels {list(labels.shape)}: accuracy needs "
+                f"one label for every image"
+            )
+        return float((self.predict(x) == labels).mean())
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """The likeliest class of every signal, int32 (n,)."""
+        return self._outputs(x)[1].argmax(-1).astype(np.int32)
+
+    def features(self, x: np.ndarray) -> np.ndarray:
+        """float32 (n, dim), for `vqdit.metrics.frechet`."""
+        return self._outputs(x)[0]
+
+    def _outputs(self, x) -> tuple[np.ndarray, np.ndarray]:
+        images = pictures(self.front, np.asarray(x))
+        if images.dtype != np.uint8 or images.shape[1:] != self.shape:
+            raise ValueError(
+                f"the classifier scores uint8 images [n, *{list(self.shape)}], not "
+                f"{images.dtype}{list(images.shape)}"
+            )
+        features, logits = [], []
+        for part, count in _chunks(images, SCORED):
+            found = _apply(self.network, self.params, part)
+            for whole, piece in zip((features, logits), found, strict=True):
+                whole.append(np.asarray(piece)[:count])
+        if not features:
+            return (
+                np.zeros((0, self.network.dim), np.float32),
+                np.zeros((0, self.network.classes), np.float32),
+            )
+        return np.concatenate(features), np.concatenate(logits)
+
+
+def pictures(front: LogMel | None, x: np.ndarray) -> np.ndarray:
+    """What is judged, uint8 (n, h, w, c): images themselves, of clips their log-mel."""
+    if front is None:
+        return x
+    return np.concatenate(
+        [np.asarray(_picture(front, part))[:count] for part, count in _chunks(x, HEARD)]
+    )
+
+
+def seen(front: LogMel, x: Float[Array, "n l 1"]) -> Float[Array, "n frames bands 1"]:
+    """Log-mel pictures in [-1, 1]; a last part of a hop is filled with silence."""
+    x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % front.hop), (0, 0)))
+    return front.apply({}, x)
+
+
+def _chunks(x, size):
+    """(`size` signals, the last filled up with zeros; how many they are)."""
+    for start in range(0, len(x), size):
+        part = x[start : start + size]
+        short = size - len(part)
+        yield np.pad(part, [(0, short)] + [(0, 0)] * (x.ndim - 1)), len(part)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _picture(front, x):
+    return to_uint8(seen(front, x))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(network, params, x):
+    return network.apply({"params": params}, to_signal(x))
