@@ -14,9 +14,9 @@ from train.config import StageTwo
 from train.config.command import parse
 from train.config.validate import validate
 from train.config.workdir import open_workdir
-from train.data.cache import LatentCache
 from train.errors import run
 from train.objectives.streams import build, generator, prepare, stream_batches
+from train.pipeline import LatentCache
 from train.report import pictures
 from train.report.examples import show_augmented
 from train.runtime.launch import launch

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import math
+import re
 import traceback
 from pathlib import Path
 from types import ModuleType
@@ -11,8 +12,8 @@ from typing import Literal
 import flax.linen as nn
 
 from train.config.expression import near
-from train.data import Images, Signals
 from train.errors import BadInput
+from train.modalities import Images, Modality
 from vqdit import losses
 from vqdit.diffusion import LogitNormal, Process, Uniform
 from vqdit.dit import DiT
@@ -107,7 +108,7 @@ class Experiment:
     """What both stages have; `name` labels a run and changes nothing in it."""
 
     name: str
-    data: Signals = Images()
+    data: Modality = Images()
     optimizer: Optimizer = Optimizer()
     run: Run
     mesh: Mesh = Mesh()
@@ -246,6 +247,11 @@ def variants(path: str | Path) -> tuple[str, ...]:
 
 def _run_file(path: Path) -> ModuleType:
     if not path.is_file():
+        if moved := re.fullmatch(r"(?:dit_|(?=sit_))(.+_[248])", path.stem):
+            raise BadInput(
+                f"{path} is a variant now: write "
+                f"--config={path.with_name('imagenet_dit.py')} --variant={moved[1]}"
+            )
         # The config files beside it, or those one forgot the folder or suffix of.
         known = sorted(
             map(str, {*path.parent.glob("*.py"), *Path("configs").glob("*")})

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from train.config import StageOne
-from train.data import whole
-from train.data.pipeline import once
+from train.pipeline import once, whole
 from train.runtime.log import say
 from train.runtime.step import TrainState
 from vqdit.signal import to_signal

@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from train.config import StageOne
-from train.data import prepare
-from train.data.pipeline import once
 from train.objectives.codebook import chunk_size, encode
+from train.pipeline import once, open_examples
 from train.runtime.step import TrainState
 from vqdit.trained.codec import Codec
 from vqdit.trained.contract import contract_of
@@ -20,7 +19,7 @@ def finished(experiment: StageOne, state: TrainState) -> Codec:
     model, data = experiment.model, experiment.data
     stats = {n: v for n, v in state.stats.items() if n == "codebook"}
     variables = jax.device_get({"params": state.ema, **stats})
-    examples = prepare(data, train=True)
+    examples = open_examples(data, train=True)
     total, squares, sites = 0.0, 0.0, 0
     chunk = chunk_size(data.shape)
     for batch in once(examples.take, len(examples), chunk, threads=data.threads):
