@@ -9,7 +9,7 @@ One GPU: about two hours. Expected score: not measured yet.
 import dataclasses
 
 from train.config import Optimizer, Run, StageTwo
-from train.data import Images
+from train.modalities import Images
 from vqdit.diffusion import Linear, Masking, Uniform
 from vqdit.dit import Discrete, DiT
 

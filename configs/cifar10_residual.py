@@ -13,7 +13,7 @@ measured once on 1,000 test pictures: 21.7, 23.1, 24.1 and 24.6 dB at 247, 371, 
 """
 
 from train.config import KMeansInit, Optimizer, Run, StageOne, Weights
-from train.data import Images
+from train.modalities import Images
 from vqdit.quantizers import EMAVectorQuantizer, ResidualQuantizer
 from vqdit.tokenizer import Tokenizer, ViTDecoder, ViTEncoder
 

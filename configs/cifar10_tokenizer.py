@@ -19,7 +19,7 @@ from train.config import (
     StageOne,
     Weights,
 )
-from train.data import Images
+from train.modalities import Images
 from vqdit.losses import PatchDiscriminator
 from vqdit.quantizers import FSQ, EMAVectorQuantizer, VectorQuantizer
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer

@@ -9,7 +9,7 @@ Two CPU cores: about a minute and a half. Expected: see RESULTS.md, section demo
 import dataclasses
 
 from train.config import Optimizer, Run, StageTwo
-from train.data import Images
+from train.modalities import Images
 from vqdit.diffusion import Cosine, Gaussian, LogitNormal, Uniform
 from vqdit.dit import Continuous, DiT
 

@@ -10,7 +10,7 @@ MaskGIT's unweighted loss draws better digits than the bound, which is a variant
 import dataclasses
 
 from train.config import Optimizer, Run, StageTwo
-from train.data import Images
+from train.modalities import Images
 from vqdit.diffusion import Cosine, Masking, Uniform
 from vqdit.dit import Discrete, DiT
 

@@ -9,7 +9,7 @@ every code in use.
 import dataclasses
 
 from train.config import KMeansInit, Optimizer, Run, StageOne, Weights
-from train.data import Images
+from train.modalities import Images
 from vqdit.quantizers import FSQ, EMAVectorQuantizer, VectorQuantizer
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
 

@@ -11,7 +11,7 @@ more than one; RESULTS.md has all rates.
 """
 
 from train.config import KMeansInit, Optimizer, Run, StageOne, Weights
-from train.data import Images
+from train.modalities import Images
 from vqdit.quantizers import EMAVectorQuantizer, ResidualQuantizer
 from vqdit.tokenizer import Tokenizer, ViTDecoder, ViTEncoder
 

@@ -6,7 +6,7 @@ Sizes and recipes are those of the papers; every file says where it departs from
 import dataclasses
 
 from train.config import Optimizer, Run, StageTwo
-from train.data.images import Images
+from train.modalities import Images
 from vqdit.diffusion import Cosine, DDPMLinear, Gaussian, Process, Uniform
 from vqdit.dit import Continuous, DiT
 from vqdit.quantizers import FSQ, EMAVectorQuantizer, VectorQuantizer

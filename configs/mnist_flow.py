@@ -11,7 +11,7 @@ Two CPU cores: 5.5 minutes of steps. Expected, as measured once:
 import dataclasses
 
 from train.config import Optimizer, Run, StageTwo
-from train.data import Images
+from train.modalities import Images
 from vqdit.diffusion import Gaussian, LogitNormal, Uniform
 from vqdit.dit import Continuous, DiT
 

@@ -12,7 +12,7 @@ steps, Fréchet distance 25.6.
 import dataclasses
 
 from train.config import Optimizer, Run, StageTwo
-from train.data import Images
+from train.modalities import Images
 from vqdit.diffusion import Masking, Uniform
 from vqdit.dit import Discrete, DiT
 

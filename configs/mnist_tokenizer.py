@@ -11,7 +11,7 @@ test PSNR 27.8 dB, every code in use.
 import dataclasses
 
 from train.config import KMeansInit, Optimizer, Run, StageOne, Weights
-from train.data import Images
+from train.modalities import Images
 from vqdit.quantizers import FSQ, EMAVectorQuantizer
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
 

@@ -11,7 +11,7 @@ One CPU core: 11 minutes. Expected: RESULTS.md has the table.
 """
 
 from train.config import KMeansInit, Optimizer, Run, StageOne, Weights
-from train.data import Video
+from train.modalities import Video
 from vqdit.quantizers import EMAVectorQuantizer
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, PerFrame, Tokenizer
 

@@ -18,7 +18,7 @@ One CPU core: 16 minutes, after 11 for the frames. Expected: RESULTS.md has the 
 import dataclasses
 
 from train.config import KMeansInit, Optimizer, Run, StageOne, Weights
-from train.data import Video
+from train.modalities import Video
 from vqdit.quantizers import EMAVectorQuantizer
 from vqdit.tokenizer import CausalDecoder, CausalEncoder, Tokenizer
 

@@ -9,7 +9,7 @@ One CPU core: four minutes a row. Expected: RESULTS.md has the table.
 
 from configs.quantizers import family
 from train.config import KMeansInit, Optimizer, Run, StageOne, Weights
-from train.data import Images
+from train.modalities import Images
 from vqdit.quantizers import EMAVectorQuantizer
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
 

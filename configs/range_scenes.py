@@ -9,7 +9,7 @@ Expected, as measured once: 1.34 m, which k-means, 0.73 m, is better than.
 """
 
 from train.config import KMeansInit, Optimizer, Run, StageOne, Weights
-from train.data import Ranges
+from train.modalities import Ranges
 from vqdit.quantizers import EMAVectorQuantizer
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
 

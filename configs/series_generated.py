@@ -14,8 +14,7 @@ they are 0.822, and a tokenizer without cleaning (`--variant=no_cleaning`) 0.798
 import dataclasses
 
 from train.config import Optimizer, Run, StageOne, Weights
-from train.data import Series
-from train.data.clean import Cleaning
+from train.modalities import Cleaning, Series
 from vqdit.quantizers import FSQ
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
 

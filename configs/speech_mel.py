@@ -15,7 +15,7 @@ heard in 98.0 % of the reconstructions and in 99.3 % of the originals; log-mel d
 import dataclasses
 
 from train.config import Optimizer, Run, StageOne, Weights
-from train.data import Audio
+from train.modalities import Audio
 from vqdit.quantizers import FSQ
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, LogMel, Tokenizer
 

@@ -21,7 +21,7 @@ reconstructions and in 99.7 % of the originals.
 import dataclasses
 
 from train.config import KMeansInit, Optimizer, Run, StageOne, Weights
-from train.data import Audio
+from train.modalities import Audio
 from vqdit.quantizers import EMAVectorQuantizer, ResidualQuantizer
 from vqdit.tokenizer import Tokenizer, VocosDecoder, VocosEncoder
 

@@ -15,7 +15,7 @@ configs/speech_vocos.py. Expected: not measured.
 import dataclasses
 
 from train.config import KMeansInit, Optimizer, Run, StageOne, Weights
-from train.data import Audio
+from train.modalities import Audio
 from vqdit.quantizers import EMAVectorQuantizer, ResidualQuantizer
 from vqdit.tokenizer import Tokenizer, WaveDecoder, WaveEncoder
 

@@ -10,7 +10,7 @@ One CPU core: 14 minutes. Expected, as measured once: 22.6 dB, and 22.0 of k-mea
 """
 
 from train.config import Optimizer, Run, StageOne, Weights
-from train.data import Volumes
+from train.modalities import Volumes
 from vqdit.quantizers import FSQ
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
 

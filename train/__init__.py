@@ -6,7 +6,7 @@ name here, and it is under this name that files store it: `train.Images`.
 
 import importlib
 
-_ROOMS = ("config", "data")
+_ROOMS = ("config", "modalities")
 
 
 def __getattr__(name):

@@ -28,7 +28,6 @@ from train.config.expression import near
 from train.config.paths import diff
 from train.config.validate import validate
 from train.config.workdir import open_workdir
-from train.data import prepare, whole
 from train.errors import BadInput, run
 from train.evaluation.judge import train_judge
 from train.evaluation.samples import Reference, curve
@@ -36,6 +35,7 @@ from train.evaluation.scores import evaluate_tokenizer
 from train.objectives import streams
 from train.objectives.latents import encode
 from train.objectives.start import open_start
+from train.pipeline import open_examples, whole
 from train.runtime.files import write, write_bytes
 from train.runtime.log import read_metrics, say
 from vqdit.diffusion import Gaussian, LogitNormal
@@ -94,7 +94,7 @@ def probe(
     tokenizer, so a difference between rows is one of latents.
     """
     contract = codec.contract
-    classes = prepare(data, train=True).classes
+    classes = open_examples(data, train=True).classes
     name = data.kind
     # The cache holds what is not augmented.
     data = dataclasses.replace(data, **streams.augmenting(data))
@@ -242,8 +242,8 @@ def main(argv=None):
     base = next(iter(rows.values()))
     reference = None
     if "probe" in flags:
-        classes = prepare(base.data, train=True).classes
-        if base.data.kind != "image" or not classes:
+        classes = open_examples(base.data, train=True).classes
+        if not base.data.judged or base.data.front is not None or not classes:
             raise BadInput("--probe scores samples of labelled images; leave it out")
         train, test = whole(base.data, train=True), whole(base.data, train=False)
         judge = train_judge(base.data, batch=train)

@@ -22,10 +22,10 @@ from pathlib import Path
 
 from train.config import Experiment
 from train.config.command import parse
-from train.data import whole
 from train.errors import BadInput, run
 from train.evaluation.judge import train_judge
 from train.objectives.bundles import open_bundle
+from train.pipeline import whole
 from train.runtime.log import say
 from vqdit.trained.bundle import FILES, save
 from vqdit.trained.judge import Judge

@@ -18,9 +18,10 @@ one clip, its frames in the order of their names, and a folder of such folders s
 for them.
 
 What training did to a file's values is in the bundle, and done here too (see
-`train.codec`, each kind's `takes`). Any size goes: waveforms whole where the tokenizer
-allows it, all else in tiles of the bundle's shape, the last ones filled up with the
-signal's edge. Every input is checked and coded before the first file is written.
+`train.modalities`, each one's `takes`). Any size goes: waveforms whole where the
+tokenizer allows it, all else in tiles of the bundle's shape, the last ones filled up
+with the signal's edge. Every input is checked and coded before the first file is
+written.
 """
 
 import dataclasses
@@ -35,13 +36,12 @@ from train.codec.counting import fit
 from train.codec.entropy import choose, encode, order_0_bits
 from train.codec.files import listed, open_bundle, targets, watch
 from train.codec.layout import Opened
-from train.codec.media import PIXELS, Kind
 from train.codec.prefixes import decodes_prefixes
 from train.config.command import parse
-from train.data.images import Unreadable
-from train.errors import BadInput, run
+from train.errors import BadInput, Unreadable, run
+from train.modalities.modality import Modality
 from train.runtime.files import write_bytes
-from vqdit.metrics import code_counts
+from vqdit.metrics.codes import code_counts, entropy_of
 
 FLAGS = {
     "bundle": str,
@@ -52,8 +52,6 @@ FLAGS = {
     "peak": float,
     "force": bool,
 }
-# Two rates are one where they differ by less than this share.
-SAME_RATE = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,33 +64,33 @@ class Settings:
 
 
 def read(opened: Opened, path: Path, settings: Settings):
-    """(the file's Signal, as it is measured; its planes, as they are coded; extra).
+    """(the file's record, as it is measured; its planes, as they are coded; extra).
 
     Measured is what the file holds, but grey where the tokenizer is, and at the
     bundle's rate where the file says none. Coded is that at the bundle's rate and
     channels, prepared as training prepared its files.
     """
-    kind, contract = opened.kind, opened.contract
+    data, contract = opened.data, opened.contract
     try:
-        signal = kind.read(path)
+        signal = data.read(path)
         if signal.values.ndim != len(contract.shape):
             raise BadInput(
                 f"it is {signal.values.shape}, and the bundle takes {contract.shape}"
             )
         signal = dataclasses.replace(signal, rate=signal.rate or contract.rate)
         coded = signal
-        if _resampled(opened, signal.rate):
+        if opened.resampled(signal.rate):
             if not settings.resample:
                 raise BadInput(
                     f"it has a rate of {signal.rate:g} a second and the bundle "
                     f"{contract.rate:g}; write --resample"
                 )
-            coded = kind.regrid(coded, contract.rate)
-        coded = kind.prepare(coded)
-        planes = kind.planes(coded.values, contract.shape[-1])
-        if contract.kind in PIXELS:
+            coded = data.regrid(coded, contract.rate)
+        coded = data.prepare(coded)
+        planes = data.planes(coded.values, contract.shape[-1])
+        if data.pixels:
             channels = min(signal.values.shape[-1], contract.shape[-1])
-            grey = kind.merge(kind.planes(signal.values, contract.shape[-1]), channels)
+            grey = data.merge(data.planes(signal.values, contract.shape[-1]), channels)
             signal = dataclasses.replace(signal, values=grey)
     except (Unreadable, BadInput, OSError) as error:
         raise BadInput(f"{path}: {error}") from error
@@ -110,7 +108,7 @@ def compressed(
     """
     signal, planes, extra = read(opened, path, settings)
     contract, shape = opened.contract, signal.values.shape
-    length = planes.shape[1] if _resampled(opened, signal.rate) else 0
+    length = planes.shape[1] if opened.resampled(signal.rate) else 0
     layout = opened.layout(
         (length or shape[0], *shape[1:]), settings.overlap, opened.whole
     )
@@ -138,8 +136,8 @@ def compressed(
     decoded = opened.rebuild(header, codes)
     figures = {
         "bytes": len(data),
-        "units": opened.kind.units(signal.values, signal.rate),
-        "score": opened.kind.measure(signal.values, decoded),
+        "units": opened.data.units(signal.values, signal.rate),
+        "score": opened.data.measure(signal.values, decoded),
         "coder": coder.name,
         "payload": 8 * len(payload),
         "fixed": codes[..., 0].size * sum(map(math.log2, counts)),
@@ -167,13 +165,7 @@ def check_books(opened: Opened, books: int | None) -> int:
     return books
 
 
-def _resampled(opened: Opened, rate: float) -> bool:
-    """Whether a signal of this rate has to change it."""
-    own = opened.contract.rate
-    return bool(own and rate) and abs(rate - own) > SAME_RATE * own
-
-
-def line(kind: Kind, figures: dict) -> str:
+def line(kind: Modality, figures: dict) -> str:
     """A file's or all files' figures as printed."""
     return (
         f"{figures['bytes']:,} bytes, "
@@ -191,10 +183,12 @@ def main(argv=None):
     if command.workdir:
         raise BadInput("--workdir goes with --fit; write --bundle=DIR")
     opened = open_bundle(flags.get("bundle"))
-    opened = _prepared(opened, flags.get("peak"))
-    kind, settings = opened.kind, _settings(opened, flags)
+    if "peak" in flags:
+        data = opened.data.at_peak(flags["peak"])
+        opened = dataclasses.replace(opened, data=data)
+    kind, settings = opened.data, _settings(opened, flags)
     books = settings.books
-    paths = listed(command.inputs, kind)
+    paths = listed(command.inputs, kind.suffixes, kind.folders)
     outs = targets(flags.get("out"), ((p, SUFFIX) for p in paths), command.force)
     most = 1
     with watch(paths, "checking") as bar:
@@ -237,16 +231,7 @@ def _settings(opened: Opened, flags: dict) -> Settings:
     return Settings(books, overlap, flags.get("resample", False))
 
 
-def _prepared(opened: Opened, peak: float | None) -> Opened:
-    """With sounds brought to another level than in training."""
-    if peak is None:
-        return opened
-    if not 0 <= peak <= 1 or peak and opened.contract.kind != "audio":
-        raise BadInput(f"--peak={peak:g}: of sounds, write a level in (0, 1], or 0")
-    return opened.prepared(peak=peak, loudness=None)
-
-
-def _total(kind: Kind, figures: list[dict], counts: list[np.ndarray]) -> str:
+def _total(kind: Modality, figures: list[dict], counts: list[np.ndarray]) -> str:
     size = sum(f["bytes"] for f in figures)
     scores = [f["score"] for f in figures if math.isfinite(f["score"])]
     total = {
@@ -254,10 +239,7 @@ def _total(kind: Kind, figures: list[dict], counts: list[np.ndarray]) -> str:
         "units": sum(f["units"] for f in figures),
         "score": float(np.mean(scores)) if scores else math.nan,
     }
-    entropy = 0.0
-    for book in counts:
-        p = book[book > 0] / book.sum()
-        entropy -= float(book.sum() * (p * np.log2(p)).sum())
+    entropy = sum(book.sum() * entropy_of(book) for book in counts)
     return (
         f"{line(kind, total)} (mean); codes "
         f"{sum(f['payload'] for f in figures) / 8:,.0f} bytes, order-0 entropy of all "

@@ -15,18 +15,12 @@ from train.codec.container import SUFFIX, Header, bundle_name, checksum_of_codes
 from train.codec.entropy import decode
 from train.codec.files import listed, open_bundle, targets, watch
 from train.codec.layout import Opened
-from train.codec.media import Kind, Signal
 from train.config.command import parse
 from train.errors import BadInput, run
+from train.modalities.modality import Record
 from train.runtime.files import write_bytes, write_folder
 
 FLAGS = {"bundle": str, "out": str, "force": bool}
-
-
-class Coded(Kind):
-    """Files of codes, as far as finding them goes."""
-
-    suffixes = (SUFFIX,)
 
 
 def codes_of(opened: Opened, path: Path) -> tuple[Header, np.ndarray]:
@@ -57,7 +51,7 @@ def _codes(opened: Opened, header: Header, payload: bytes) -> np.ndarray:
         if header.kind != contract.kind or books > prefixes.count:
             raise ValueError(f"kind or {prefixes.word} are not the bundle's")
         layout = opened.layout(header.coded_shape, header.overlap, header.whole)
-        parts = layout.count * opened.kind.count(header.shape[-1], contract.shape[-1])
+        parts = layout.count * opened.data.count(header.shape[-1], contract.shape[-1])
         places = prefixes.places(layout.places, books)
         counts, prior = prefixes.code_counts(books), prefixes.prior(prior, books)
         codes = decode(payload, parts, places, counts, header.coder, prior)
@@ -73,7 +67,7 @@ def main(argv=None):
     if command.workdir:
         raise BadInput("--workdir says nothing here; write --bundle=DIR")
     opened = open_bundle(command.flags.get("bundle"))
-    paths = listed(command.inputs, Coded())
+    paths = listed(command.inputs, (SUFFIX,))
     with watch(paths, "reading") as bar:
         found = [codes_of(opened, path) for path in bar]
     names = ((p, header.suffix) for p, (header, _) in zip(paths, found, strict=True))
@@ -85,8 +79,8 @@ def main(argv=None):
     opened = opened.batched(most)
     for path, out, (header, codes) in zip(paths, outs, found, strict=True):
         values = opened.rebuild(header, codes)
-        signal = Signal(values, header.rate, header.suffix, header.extra)
-        content = opened.kind.write(signal)
+        record = Record(values, header.rate, suffix=header.suffix, extra=header.extra)
+        content = opened.data.write(record)
         if isinstance(content, dict):
             write_folder(out, content)
         else:

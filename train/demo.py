@@ -25,12 +25,11 @@ from train.config import load
 from train.config.command import parse
 from train.config.validate import validate
 from train.config.workdir import open_workdir
-from train.data import whole
-from train.data.cache import LatentCache
 from train.errors import BadInput, run
 from train.evaluation.judge import train_judge
 from train.evaluation.samples import Reference, balanced_labels, curve, score_tokenizer
 from train.objectives.latents import encode
+from train.pipeline import LatentCache, whole
 from train.report import pages as report
 from train.report.demo_pages import (
     SAMPLES,

@@ -17,6 +17,13 @@ class BadInput(ValueError):
     """
 
 
+class Unreadable(ValueError):
+    """A file that does not hold what is looked for; the message says why.
+
+    Readers raise it without the file's name; who called them puts that in front.
+    """
+
+
 def run(
     main: Callable[[Sequence[str]], object], argv: Sequence[str] | None = None
 ) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from train.config import Experiment, StageTwo
 from train.config.command import parse
-from train.data import Audio
 from train.errors import BadInput, run
 from train.evaluation.drawing import AnySolver
 from train.evaluation.scores import evaluate_generator, evaluate_tokenizer
@@ -55,7 +54,7 @@ def main(argv=None):
             f"another, or drop it"
         )
     own = {"most"} if isinstance(thing, Codec) else FLAGS.keys() - {"most"}
-    if isinstance(thing, Codec) and isinstance(experiment.data, Audio):
+    if isinstance(thing, Codec) and experiment.data.front is not None:
         own |= {"judge", "judge_steps"}
     for name in flags.keys() - own:
         kind = "tokenizer" if isinstance(thing, Codec) else "generator"

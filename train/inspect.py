@@ -19,10 +19,11 @@ import numpy as np
 
 from train.config import Experiment
 from train.config.command import parse
-from train.data import Signals, prepare
-from train.data.clean import outlying
-from train.data.normalise import Moments
 from train.errors import BadInput, run
+from train.modalities import Modality
+from train.modalities.gaps import outlying
+from train.modalities.normalise import Moments
+from train.pipeline import open_examples
 from train.report import pictures
 from train.report.examples import augmented_picture, example_picture
 from train.report.pages import number
@@ -40,8 +41,8 @@ UNEVEN = 10  # times rarer than the commonest before a class is worth a word
 class Part:
     """One pass over one part of the data: what `inspect` says of it."""
 
-    def __init__(self, data: Signals, train: bool, most: int | None):
-        examples = prepare(data, train)
+    def __init__(self, data: Modality, train: bool, most: int | None):
+        examples = open_examples(data, train)
         n, size = len(examples), math.prod(data.shape)
         count = min(n, most or max(CHUNK, LOOKED // size))
         rows = np.arange(count) * n // count
@@ -109,16 +110,14 @@ class Part:
             figures["classes"] = dict(zip(names, labels.tolist(), strict=True))
         figures["unlabelled"] = self.unlabelled
         figures["repeated_examples"] = sum(n - 1 for n in self.seen.values())
-        if hasattr(examples, "found"):
-            figures["files"] = examples.found
-        if hasattr(examples, "refused"):
-            figures["refused"] = [list(each) for each in examples.refused]
+        figures["files"] = examples.found
+        figures["refused"] = [list(each) for each in examples.refused]
         # As stored, before the cleaning that all above has been through.
-        figures |= {"as_stored": getattr(examples, "findings", {})}
+        figures["as_stored"] = examples.findings
         return figures
 
 
-def inspect(data: Signals, most: int | None = None) -> tuple[dict, dict[str, bytes]]:
+def inspect(data: Modality, most: int | None = None) -> tuple[dict, dict[str, bytes]]:
     """(report, name -> PNG). most: examples of each part to look at."""
     if most is not None and most < 1:
         raise BadInput(f"--most={most}: write at least 1")
@@ -160,7 +159,7 @@ def _warnings() -> Iterator[list[str]]:
             if record.getMessage() not in said:
                 said.append(record.getMessage())
 
-    keep, logger = Keep(logging.WARNING), logging.getLogger("train.data")
+    keep, logger = Keep(logging.WARNING), logging.getLogger("train.sources")
     logger.addHandler(keep)
     try:
         yield said

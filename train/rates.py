@@ -31,10 +31,10 @@ from train.codec.files import open_bundle
 from train.codec.prefixes import decodes_prefixes, prefixes
 from train.config import Experiment
 from train.config.command import parse
-from train.data import whole
 from train.errors import BadInput, run
 from train.evaluation.samples import reconstruct
 from train.evaluation.signals import chunked
+from train.pipeline import whole
 from train.report.pictures import line_plot
 from train.runtime.files import write, write_bytes
 from train.runtime.log import say
@@ -218,7 +218,7 @@ def measure(
     points = []
     for path in bundles:
         opened = open_bundle(path)
-        if opened.contract.kind != "image":
+        if not opened.data.pixels or len(opened.contract.shape) != 3:
             raise BadInput(
                 f"--bundle: {path} is of {opened.contract.kind}; JPEG and WebP are of "
                 f"images"
@@ -249,7 +249,7 @@ def main(argv=None):
     if command.workdir is None:
         raise BadInput("write --workdir=DIR, that of a finished run")
     data, flags = command.experiment.data, dict(command.flags)
-    if data.kind != "image":
+    if not data.pixels or len(data.shape) != 3:
         raise BadInput(f"data is {data.kind}; JPEG and WebP are of images")
     bundles = flags.pop("bundle", str(command.workdir)).split(",")
     for name, value in flags.items():

@@ -13,12 +13,17 @@ from train.config import StageOne
 from train.config.command import parse
 from train.config.validate import validate
 from train.config.workdir import open_workdir
-from train.data import batches, prepare, whole
-from train.data.normalise import keep_statistics, recall_statistics
 from train.errors import BadInput, run
 from train.objectives.codebook import codebook_from_data, grid_size
 from train.objectives.contract import finished
 from train.objectives.start import Start, build, open_start
+from train.pipeline import (
+    batches,
+    keep_statistics,
+    open_examples,
+    recall_statistics,
+    whole,
+)
 from train.report import pictures
 from train.report.examples import show_augmented
 from train.runtime import hosts
@@ -53,7 +58,7 @@ def train(experiment: StageOne, workdir: Path, start: Start | None = None) -> Co
     model, data = experiment.model, experiment.data
     keep_statistics(data, workdir, write=hosts.first())
     init, step_fn = build(experiment, start)
-    latents = len(prepare(data, train=True)) * grid_size(experiment)
+    latents = len(open_examples(data, train=True)) * grid_size(experiment)
     most = max(model.quantizer.code_counts) if start.waits else 0
     if latents < most:
         raise BadInput(
@@ -104,7 +109,7 @@ def main(argv=None):
         start = open_start(command.experiment)
         recall_statistics(command.experiment.data, command.workdir)
         for part in (True, False):
-            prepare(command.experiment.data, part)
+            open_examples(command.experiment.data, part)
     with hosts.together():
         workdir = open_workdir(
             command.workdir, command.experiment, command.force, write=hosts.first()

@@ -15,7 +15,6 @@ from train.config import StageTwo
 from train.config.command import parse
 from train.config.validate import validate
 from train.config.workdir import open_workdir
-from train.data.cache import LatentCache
 from train.errors import run
 from train.objectives.streams import (
     build,
@@ -24,6 +23,7 @@ from train.objectives.streams import (
     prepare,
     stream_batches,
 )
+from train.pipeline import LatentCache
 from train.report import pictures
 from train.report.examples import show_augmented
 from train.runtime import hosts

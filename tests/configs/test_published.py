@@ -12,10 +12,10 @@ import pytest
 
 from configs.imagenet import F8, F16, tokenizer
 from tests import quick
-from train import stage_one, stage_two
 from train.config import Experiment, Mesh, StageOne, StageTwo
 from train.config.paths import diff
 from train.config.validate import validate
+from train.objectives import start, streams
 from train.runtime.sharding import (
     DIT_RULES,
     TOKENIZER_RULES,
@@ -68,12 +68,18 @@ def count(tree) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
+def built(chosen):
+    """(init, step) as the programs make them."""
+    if isinstance(chosen, StageOne):
+        return start.build(chosen, start.open_start(chosen))
+    return streams.build(chosen)
+
+
 @functools.cache
 def parameters(name):
     """Shapes of the parameters."""
     chosen = experiment(name)
-    stage = stage_one if isinstance(chosen, StageOne) else stage_two
-    init, _ = stage.build(chosen)
+    init, _ = built(chosen)
     return jax.eval_shape(init).params
 
 
@@ -212,13 +218,13 @@ def test_a_step_at_reduced_size_is_finite(name):
     validate(chosen, len(devices), tokenizers=False)
     draw = np.random.default_rng(0)
     if isinstance(chosen, StageTwo):
-        stage, rules = stage_two, DIT_RULES
+        rules = DIT_RULES
         latents = draw.normal(size=(4, 8, 8, 4)).astype(np.float32)
         batch = {"streams": {"image": latents}, "label": np.arange(4, dtype=np.int32)}
     else:
-        stage, rules = stage_one, TOKENIZER_RULES
+        rules = TOKENIZER_RULES
         batch = {"image": draw.integers(0, 256, (4, 4, 4, 3), np.uint8)}
-    init, step = stage.build(chosen)
+    init, step = built(chosen)
     mesh = make_mesh(Mesh(), devices)
     shapes = jax.eval_shape(init)
     layout = state_sharding(shapes, rules, mesh)

@@ -10,7 +10,8 @@ import vqdit
 from train import evaluate, stage_one
 from train.config import KMeansInit, Mesh, Optimizer, Run, StageOne, Weights
 from train.config.workdir import open_workdir
-from train.data import Audio, whole
+from train.modalities import Audio
+from train.pipeline import whole
 from vqdit.quantizers import FSQ, EMAVectorQuantizer, ResidualQuantizer
 from vqdit.tokenizer import (
     ConvDecoder,

@@ -12,11 +12,13 @@ import vqdit
 from tests import toys
 from train import classifier
 from train.config import experiment as config
-from train.data import Audio, Images, whole
 from train.errors import BadInput
 from train.evaluation import judge as judging
 from train.evaluation.judge import train_classifier
+from train.modalities import Audio, Images
+from train.modalities.audio import ear
 from train.objectives.bundles import open_judge
+from train.pipeline import whole
 from vqdit.features.classifier import Classifier
 from vqdit.trained import judge as judge_module
 from vqdit.trained.judge import Judge
@@ -176,7 +178,7 @@ def test_a_judge_of_clips_hears_the_same_when_it_is_loaded(tmp_path):
     judge = judging.train_judge(data, 20)
     vqdit.save(tmp_path / "judge", judge)
     loaded, batch = vqdit.load(tmp_path / "judge"), whole(data, train=False)
-    assert loaded.front == judge.front == judging.ear(2000)
+    assert loaded.front == judge.front == ear(2000)
     clips, labels = batch["audio"], batch["label"]
     np.testing.assert_array_equal(loaded.features(clips), judge.features(clips))
     assert loaded.accuracy(clips, labels) == judge.accuracy(clips, labels)

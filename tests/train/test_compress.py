@@ -22,22 +22,30 @@ import vqdit
 from tests import toys
 from tests.toys import drawn
 from tests.train.experiments import TOKENIZER
+from tests.train.fresh import fresh
 from train import compress, decompress
 from train.codec import layout
 from train.codec import prior as priors
 from train.codec.container import unpack
 from train.codec.entropy import choose, decode, encode
-from train.codec.files import KINDS, listed, open_bundle, targets
-from train.codec.media import Signal
+from train.codec.files import listed, open_bundle, targets
 from train.codec.prefixes import prefixes
 from train.codec.tiles import Tiling
 from train.compress import Settings
 from train.config.workdir import open_workdir
-from train.data import Audio, Images, Ranges, Series, Video, Volumes, whole
-from train.data.clean import Cleaning
-from train.data.clean_audio import AudioCleaning
-from train.data.images import Unreadable
-from train.errors import BadInput, run
+from train.errors import BadInput, Unreadable, run
+from train.modalities import (
+    Audio,
+    AudioCleaning,
+    Cleaning,
+    Images,
+    Ranges,
+    Series,
+    Video,
+    Volumes,
+)
+from train.modalities.modality import Record, modality_of
+from train.pipeline import whole
 from vqdit import FSQ, Codec, ConvDecoder, ConvEncoder, Tokenizer, VectorQuantizer
 from vqdit.quantizers import MultiScaleQuantizer
 from vqdit.quantizers.residual_fsq import ResidualFSQ
@@ -333,7 +341,8 @@ def test_waveforms_pass_whole(tmp_path, length):
     signal = {"kind": "audio", "shape": (32, 1), "rate": 8000.0}
     contract = contract_of(module, signal, (8,), (0, 0), (1, 1), variables)
     vqdit.trained.bundle.save(tmp_path / "wave", Codec(module, variables, contract))
-    opened = open_bundle(tmp_path / "wave").prepared(peak=0)
+    opened = open_bundle(tmp_path / "wave")
+    opened = dataclasses.replace(opened, data=opened.data.at_peak(0))
     wave = np.random.default_rng(0).uniform(-0.5, 0.5, (length, 2))
     soundfile.write(tmp_path / "a.wav", wave, 8000, subtype="FLOAT")
     data, _, codes = compress.compressed(opened, tmp_path / "a.wav", Settings(1))
@@ -396,7 +405,7 @@ def test_sound_of_another_rate(bundles, tmp_path):
 
 
 def test_resampling_keeps_what_both_rates_can_hold():
-    kind = KINDS["audio"]
+    kind = Audio()
     t = np.arange(8000) / 8000
     wave = np.sin(2 * np.pi * 440 * t).astype(np.float32)[:, None]
     other = kind.resample(wave, 8000.0, 11_025.0)
@@ -416,8 +425,8 @@ def test_clips(bundles, tmp_path, suffix):
     frames = np.zeros((5, 6, 7, 3), np.uint8)
     frames[:, 2:4] = np.arange(5, dtype=np.uint8)[:, None, None, None] * 50
     path = tmp_path / f"a{suffix}"
-    kind = KINDS["video"]
-    signal = Signal(frames, 10.0, suffix)
+    kind = Video()
+    signal = Record(frames, 10.0, suffix=suffix)
     path.write_bytes(kind.write(signal))
     back = kind.read(path)
     assert back.values.shape == frames.shape and back.rate == 10.0
@@ -426,7 +435,7 @@ def test_clips(bundles, tmp_path, suffix):
     assert found.name == f"a{suffix}"
     assert kind.read(found).values.shape == frames.shape
     # Another rate is refused, or frames are taken for it and given back.
-    path.write_bytes(kind.write(Signal(frames, 20.0, suffix)))
+    path.write_bytes(kind.write(Record(frames, 20.0, suffix=suffix)))
     opened = open_bundle(bundles / "video", batch=1)
     with pytest.raises(BadInput, match="a.*: it has a rate of 20 .*write --resample"):
         compress.compressed(opened, path, Settings(1))
@@ -462,7 +471,7 @@ def test_a_folder_of_frames_is_a_clip(bundles, tmp_path):
     assert expected.shape == (5, 6, 7, 3)
     for name, frame in zip(names, expected, strict=True):
         np.testing.assert_array_equal(pixels(found[1] / name), frame)
-    assert opened.kind.read(walk).values[:, 0, 0, 0].tolist() == [0, 40, 80, 120, 160]
+    assert opened.data.read(walk).values[:, 0, 0, 0].tolist() == [0, 40, 80, 120, 160]
     # Frames are replaced as a whole, and never more than frames.
     (found[1] / "000009.png").write_bytes(b"of a longer clip")
     argv = [str(tmp_path / "coded"), f"--bundle={bundles / 'video'}"]
@@ -479,18 +488,18 @@ def test_a_folder_of_frames_is_a_clip(bundles, tmp_path):
 
 
 def test_which_folders_are_clips(bundles, tmp_path, capsys, monkeypatch):
-    kind = KINDS["video"]
+    kind = (Video.suffixes, True)
     walk = frames_in(tmp_path / "clips" / "walk", 2)
     (tmp_path / "clips" / "a.gif").write_bytes(b"GIF89a")
     both = [tmp_path / "clips" / "a.gif", walk]
-    assert listed([str(tmp_path / "clips")], kind) == both
-    assert listed([str(tmp_path / "clips" / "*")], kind) == both
-    assert listed([str(walk)], kind) == [walk]
+    assert listed([str(tmp_path / "clips")], *kind) == both
+    assert listed([str(tmp_path / "clips" / "*")], *kind) == both
+    assert listed([str(walk)], *kind) == [walk]
     monkeypatch.chdir(walk)
     (target,) = targets("coded", [(Path("."), ".vqd")], False)
     assert target == Path("coded/walk.vqd")
     # Of pictures a folder is what is in it.
-    assert len(listed([str(walk)], KINDS["image"])) == 2
+    assert len(listed([str(walk)], Images.suffixes)) == 2
     (walk / "b.gif").write_bytes(b"GIF89a")
     frames_in(tmp_path / "odd", 2)
     picture(tmp_path / "odd" / "x.png", 9, 9, 3)
@@ -500,7 +509,7 @@ def test_which_folders_are_clips(bundles, tmp_path, capsys, monkeypatch):
         (walk, "walk holds frames, which make it one clip, and b.gif; write folders"),
         (tmp_path / "odd", "odd: it has frames of 6x7 and of 9x9; write one size"),
         (tmp_path / "cut", "cut: 001.png: "),
-        (tmp_path / "none", "none holds no .gif .mp4 file, and no frames"),
+        (tmp_path / "none", "none holds no .gif .mp4 .webm .mov .mkv .avi file, and"),
     ):
         argv = [path, f"--bundle={bundles / 'video'}", f"--out={tmp_path / 'coded'}"]
         line = refused(compress, argv, capsys)
@@ -560,7 +569,7 @@ def test_parquet_is_read_and_written_as_csv_is(bundles, tmp_path):
     np.testing.assert_allclose(mine, np.array(rows, float), rtol=1e-6)
     np.testing.assert_allclose(mine[:, 0], time)
     # And what was written is read again.
-    again = KINDS["series"].read(b)
+    again = Series.of(2).read(b)
     np.testing.assert_array_equal(again.values, mine[:, 1:].astype(np.float32))
     assert again.rate == pytest.approx(50)
 
@@ -570,13 +579,13 @@ def test_dates_say_when(tmp_path):
     table = pyarrow.table({"when": when, "x": np.arange(9)})
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
     (tmp_path / "b.csv").write_text("\n".join(["x", *map(str, range(9))]))
-    found = KINDS["series"].read(tmp_path / "a.parquet")
+    found = Series.of(1).read(tmp_path / "a.parquet")
     assert found.values[:, 0].tolist() == list(range(9))
     assert found.rate == pytest.approx(50)
-    assert KINDS["series"].read(tmp_path / "b.csv").rate == 0
+    assert Series.of(1).read(tmp_path / "b.csv").rate == 0
     # Some programs mark a text as UTF-8 by what is no part of its first number.
     (tmp_path / "c.csv").write_text("\ufeff0,1\n2,3\n", encoding="utf-8")
-    bare = KINDS["series"].read(tmp_path / "c.csv")
+    bare = Series.of(2).read(tmp_path / "c.csv")
     assert bare.values.tolist() == [[0, 1], [2, 3]]
 
 
@@ -601,47 +610,44 @@ def test_names_and_times_of_any_spelling_come_back(tmp_path, suffix):
     odd = {"t": time, "time": np.arange(400.0), "speed\n(m/s)": np.ones(400)}
     odd |= {"a;b;c;d;e": np.zeros(400), "tab\tand\r": np.zeros(400), "µ": np.zeros(400)}
     write[suffix](pyarrow.table(odd), path)
-    back = written(KINDS["series"], path)
+    back = written(Series.of(5), path)
     assert back.column_names == list(odd)
     np.testing.assert_allclose(back["t"].to_numpy(), time, rtol=0, atol=1e-6)
     # Dates come back as seconds, so under a name that says so, but where training did.
     when = np.datetime64("2024-01-01") + 20 * np.arange(9).astype("timedelta64[ms]")
     write[suffix](pyarrow.table({"when": when, "time": np.arange(9.0)}), path)
-    assert written(KINDS["series"], path).column_names == ["t", "time"]
-    trained = dataclasses.replace(KINDS["series"], preparation={"time": "when"})
+    assert written(Series.of(1), path).column_names == ["t", "time"]
+    trained = Series.of(1, 50.0, time="when")
     assert written(trained, path).column_names == ["when", "time"]
 
 
 def test_tables_coded_before_names_had_line_ends_are_written():
     names = zlib.compress(b"time\nspeed", 9)
-    signal = Signal(np.ones((2, 2), np.float32), 2.0, ".csv")
+    signal = Record(np.ones((2, 2), np.float32), 2.0, suffix=".csv")
     for extra, rows in (
         (struct.pack("<Bd", 3, 7.5) + names, "t,time,speed\n7.5,1,1\n8.0,1,1\n"),
         (bytes([2]) + names, "time,speed\n1,1\n1,1\n"),
         (struct.pack("<Bd", 1, 7.5), "7.5,1,1\n8.0,1,1\n"),
     ):
         coded = dataclasses.replace(signal, extra=extra)
-        assert KINDS["series"].write(coded).decode() == rows
+        assert Series.of(2).write(coded).decode() == rows
 
 
 def test_no_channel_is_taken_for_times(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("t,rh\n20,5\n20,6\n19,7\n")
-    kind = KINDS["series"]
     for channels, how in (
         (2, {"columns": (), "time": ""}),
         (2, {}),
         (4, {"columns": (), "time": "", "mask_channels": True}),
-        (0, {"columns": ("t", "rh"), "time": ""}),
+        (2, {"columns": ("t", "rh"), "time": ""}),
     ):
-        each = dataclasses.replace(kind, preparation=how, channels=channels)
-        found = each.read(path)
+        found = Series.of(channels, **how).read(path)
         assert found.values.tolist() == [[20, 5], [20, 6], [19, 7]] and not found.rate
     # As it would be where nothing else can be meant.
     path.write_text("t,rh\n20,5\n20.5,6\n21,7\n")
-    for channels, how in ((0, {}), (1, {}), (2, {"columns": ("rh",), "time": ""})):
-        each = dataclasses.replace(kind, preparation=how, channels=channels)
-        found = each.read(path)
+    for channels, how in ((1, {}), (2, {"columns": ("rh",), "time": ""})):
+        found = Series.of(channels, **how).read(path)
         assert found.values[:, 0].tolist() == [5, 6, 7] and found.rate == 2
     # And through the program, which knows how many channels there are.
     data = Series(
@@ -655,8 +661,7 @@ def test_no_channel_is_taken_for_times(tmp_path):
 
 def test_arrays_have_the_clock_that_training_takes(tmp_path):
     path, t = tmp_path / "a.npz", np.arange(9)
-    kind = dataclasses.replace(KINDS["series"], channels=1)
-    chosen = dataclasses.replace(kind, preparation={"columns": ("acc",)})
+    kind, chosen = Series.of(1), Series.of(1, columns=("acc",))
     for arrays in (
         {"acc": t, "acc_rate": 50.0},
         {"acc": t, "acc_time": 3 + t / 50},
@@ -670,7 +675,7 @@ def test_arrays_have_the_clock_that_training_takes(tmp_path):
     # Several, and one that is not chosen.
     both = {"acc": t, "acc_rate": 50.0, "gyro": np.stack([t, -t], 1)}
     np.savez(path, **both, gyro_time=t / 50)
-    three = dataclasses.replace(kind, channels=3)
+    three = Series.of(3)
     assert three.read(path).values.tolist() == [[i, i, -i] for i in range(9)]
     assert chosen.read(path).values.shape == (9, 1)
     for more, words in (
@@ -690,7 +695,7 @@ def test_arrays_have_the_clock_that_training_takes(tmp_path):
     ):
         np.savez(path, **arrays)
         with pytest.raises(Unreadable, match=words):
-            KINDS["series"].read(path)
+            Series.of(1).read(path)
     # A bundle of another rate refuses what it would have coded on its own clock.
     np.savez(path, acc=np.arange(40.0), acc_rate=50.0)
     data = Series(
@@ -815,10 +820,10 @@ def test_of_several_arrays_the_one_that_training_takes(tmp_path, kind):
     x = np.random.default_rng(0).uniform(1, 9, SHAPES[kind]).astype(np.float32)
     path = tmp_path / "a.npz"
     np.savez(path, label=np.arange(3), **{kind: x})
-    np.testing.assert_array_equal(KINDS[kind].read(path).values, x)
+    np.testing.assert_array_equal(modality_of(kind).of(1).read(path).values, x)
     np.savez(path, label=np.arange(3), x=x)
-    with pytest.raises(Unreadable, match=f"holds 2 arrays; .* or call it '{kind}'"):
-        KINDS[kind].read(path)
+    with pytest.raises(Unreadable, match=f"no array '{kind}', only"):
+        modality_of(kind).of(1).read(path)
 
 
 def test_sweeps(bundles, tmp_path, capsys):
@@ -895,7 +900,7 @@ def bundle_of(data, folder):
 
 def as_trained(data, opened, path, resample=False):
     """(what training is given of the one file, in its own units, what is coded)."""
-    examples = data.open(True)
+    examples = fresh(data, True)
     x = examples.take(np.arange(1))[data.kind][0].astype(np.float64)
     if examples.scale:
         x = x * examples.scale + examples.offset
@@ -913,7 +918,7 @@ def test_sweeps_are_coded_as_trained_on(tmp_path):
     expected, (_, planes, extra) = as_trained(data, opened, tmp_path / "data/a.npy")
     assert planes[0, 0, 0].tolist() == [120, 0]
     np.testing.assert_allclose(planes[0], expected, atol=1e-4)
-    back = opened.kind.restore(planes[0], extra)
+    back = opened.data.restore(planes[0], extra)
     lost = np.isnan(back[..., 0])
     assert lost.sum() == 3 and lost[[0, 1, 2], [0, 1, 2]].all()
     np.testing.assert_array_equal(back[~lost], sweep[~lost])
@@ -963,13 +968,14 @@ def test_series_are_coded_as_trained_on(tmp_path, suffix):
     assert planes[0, [3, 20, 21], 2].tolist() == [0, 0, 1]
     assert signal.values[20, 0] == 500  # the score is against the file
     # Only the signal comes back, under its names.
-    values = opened.kind.merge(planes, 2)
+    values = opened.data.merge(planes, 2)
     back = dataclasses.replace(signal, values=values)
-    (tmp_path / f"b.{suffix}").write_bytes(opened.kind.write(back))
-    again = opened.kind.read(tmp_path / f"b.{suffix}")
+    (tmp_path / f"b.{suffix}").write_bytes(opened.data.write(back))
+    again = opened.data.read(tmp_path / f"b.{suffix}")
     np.testing.assert_allclose(again.values, values, rtol=1e-6)
     with pytest.raises(BadInput, match="has no column 'd', only a, b, c"):
-        compress.read(opened.prepared(columns=("a", "d")), path, Settings(1))
+        other = dataclasses.replace(opened.data, columns=("a", "d"))
+        compress.read(dataclasses.replace(opened, data=other), path, Settings(1))
 
 
 @pytest.mark.parametrize(
@@ -986,14 +992,14 @@ def test_sounds_are_coded_as_trained_on(tmp_path, clean):
     expected, (signal, planes, extra) = as_trained(data, opened, path)
     np.testing.assert_allclose(planes[0], expected, atol=1e-6)
     # Loudness and mean come back.
-    back = opened.kind.restore(opened.kind.merge(planes, 1), extra)
+    back = opened.data.restore(opened.data.merge(planes, 1), extra)
     np.testing.assert_allclose(back, signal.values, atol=1e-6)
-    silence = opened.kind.prepare(Signal(np.full((9, 2), 0.25, np.float32)))
+    silence = opened.data.prepare(Record(np.full((9, 2), 0.25, np.float32)))
     assert not silence.values.any()
-    back = opened.kind.restore(silence.values, silence.extra)
+    back = opened.data.restore(silence.values, silence.extra)
     assert (back == 0.25).all()
-    other = opened.prepared(dc=False, peak=None, loudness=None)
-    np.testing.assert_array_equal(other.kind.prepare(signal).values, signal.values)
+    other = Audio.of(1, dc=False, peak=None, loudness=None)
+    np.testing.assert_array_equal(other.prepare(signal).values, signal.values)
 
 
 def test_sounds_of_another_rate_are_brought_to_a_level_after_it(tmp_path):
@@ -1011,10 +1017,8 @@ def test_sounds_of_another_rate_are_brought_to_a_level_after_it(tmp_path):
     np.testing.assert_allclose(planes[0], expected, atol=1e-5)
     assert np.abs(planes).max() == pytest.approx(0.9)
     assert signal.values.shape == (1600, 1) and signal.rate == 16_000
-    back = opened.kind.restore(opened.kind.merge(planes, 1), extra)
-    np.testing.assert_allclose(
-        back, KINDS["audio"].resample(signal.values, 2, 1), atol=1e-5
-    )
+    back = opened.data.restore(opened.data.merge(planes, 1), extra)
+    np.testing.assert_allclose(back, Audio().resample(signal.values, 2, 1), atol=1e-5)
 
 
 def test_every_preparation_has_a_kind_that_knows_it(tmp_path):
@@ -1026,7 +1030,7 @@ def test_every_preparation_has_a_kind_that_knows_it(tmp_path):
         Video(),
         Volumes(window=(0, 1)),
     ):
-        assert {name for name, _ in data.preparation} == set(KINDS[data.kind].takes)
+        assert {name for name, _ in data.preparation} == set(data.takes)
     codec = toy("range")
     contract = dataclasses.replace(codec.contract, preparation=(("near", 1.0),))
     vqdit.trained.bundle.save(

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from train.data import Audio, Images, Ranges, Series, Video, Volumes
-from train.data.augment import ImageAugment
 from train.errors import BadInput
 from train.inspect import inspect, lines, main
+from train.modalities import Audio, ImageAugment, Images, Ranges, Series, Video, Volumes
 from train.report.examples import augmented_picture, example_picture
 
 EVERY = [

@@ -22,11 +22,11 @@ from train.config import (
     Weights,
 )
 from train.config.workdir import open_workdir
-from train.data import Images, whole
-from train.data.cache import LatentCache
 from train.errors import BadInput, run
 from train.evaluation.judge import train_judge
+from train.modalities import Images
 from train.objectives import streams
+from train.pipeline import LatentCache, whole
 from vqdit.diffusion import Gaussian, Masking, Uniform
 from vqdit.dit import Continuous, Discrete, DiT
 from vqdit.quantizers import EMAVectorQuantizer, VectorQuantizer

@@ -1,8 +1,8 @@
 """The .vqd file: what a signal was, which bundle coded it, its codes, a checksum.
 
     magic and version      5 bytes
-    kind                   1, its place in KINDS
-    suffix                 1, of the file it becomes again: its place in SUFFIXES
+    kind                   1, its place in KINDS, or OTHER, a varint and its name
+    suffix                 the same, of the file it becomes again, in SUFFIXES
     bundle                 8, first bytes of the tokenizer's fingerprint
     shape                  varint, the number of axes, and a varint each: axes, channels
     rate                   varint, bytes of it (0 or 8), and a double: samples a second
@@ -24,6 +24,7 @@ import dataclasses
 import hashlib
 import struct
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int
@@ -33,7 +34,8 @@ from train.errors import BadInput
 
 MAGIC, VERSION = b"\x89VQD", 1
 CHECKSUM = 8
-# Their order is part of the format: new ones go to the end. No suffix is a folder.
+OTHER = 255
+# Their order is part of the format; others are spelled. No suffix is a folder.
 KINDS = ("image", "audio", "video", "series", "volume", "range")
 SUFFIX = ".vqd"
 SUFFIXES = (
@@ -86,7 +88,9 @@ def pack(header: Header, payload: bytes) -> bytes:
     rate = struct.pack("<d", header.rate) if header.rate else b""
     parts = [
         MAGIC,
-        bytes([VERSION, KINDS.index(header.kind), SUFFIXES.index(header.suffix)]),
+        bytes([VERSION]),
+        _word(header.kind, KINDS),
+        _word(header.suffix, SUFFIXES),
         header.bundle,
         _varint(len(header.shape)),
         *map(_varint, header.shape),
@@ -121,12 +125,12 @@ def unpack(data: bytes) -> tuple[Header, bytes]:
         raise BadInput(f"the file has version {version}; this program reads {VERSION}")
     try:
         return _read(reader)
-    except (IndexError, struct.error, OverflowError) as error:
+    except (IndexError, struct.error, OverflowError, UnicodeError) as error:
         raise BadInput("the file's header makes no sense; compress again") from error
 
 
 def _read(reader: "_Reader") -> tuple[Header, bytes]:
-    kind, suffix = KINDS[reader.byte()], SUFFIXES[reader.byte()]
+    kind, suffix = reader.word(KINDS), reader.word(SUFFIXES)
     bundle = reader.take(8)
     shape = tuple(reader.varint() for _ in range(reader.varint()))
     rate_bytes = reader.take(reader.varint())
@@ -161,6 +165,13 @@ def _digest(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=CHECKSUM).digest()
 
 
+def _word(word: str, known: Sequence[str]) -> bytes:
+    if word in known:
+        return bytes([known.index(word)])
+    text = word.encode()
+    return bytes([OTHER]) + _varint(len(text)) + text
+
+
 def _varint(value: int) -> bytes:
     if value < 0:
         raise ValueError(f"{value} is negative")
@@ -185,6 +196,10 @@ class _Reader:
             raise IndexError
         self.at += count
         return self.data[self.at - count : self.at]
+
+    def word(self, known: Sequence[str]) -> str:
+        at = self.byte()
+        return self.take(self.varint()).decode() if at == OTHER else known[at]
 
     def varint(self) -> int:
         value = shift = 0

@@ -10,9 +10,9 @@ from train.codec.files import bundle_folder, open_tokenizer
 from train.codec.prior import Prior
 from train.config import Experiment
 from train.config.command import parse
-from train.data.pipeline import once
 from train.errors import BadInput
 from train.objectives.bundles import examples_for
+from train.pipeline import once
 from train.runtime.log import say
 from vqdit.signal import to_signal
 from vqdit.trained.codec import Codec

@@ -1,6 +1,5 @@
 """The codec's bundle, and the files that go in and come out."""
 
-import dataclasses
 import glob
 import os
 from collections.abc import Iterable, Sequence
@@ -9,37 +8,22 @@ from pathlib import Path
 from tqdm import tqdm
 
 from train.codec import prior as priors
-from train.codec.arrays import Sweep, Volume
 from train.codec.layout import BATCH, Opened
-from train.codec.media import Clips, Kind, Pictures, Sound
 from train.codec.prior import MOST_CODES
-from train.codec.tables import Table
-from train.data.clips import stills
 from train.errors import BadInput
+from train.modalities.modality import modality_of
+from train.modalities.pixels import stills
 from train.objectives import bundles as opening
 from vqdit.trained.codec import Codec
-
-KINDS: dict[str, Kind] = {
-    "image": Pictures(),
-    "audio": Sound(),
-    "video": Clips(),
-    "series": Table(),
-    "volume": Volume(),
-    "range": Sweep(),
-}
 
 
 def open_bundle(path: str | Path | None, batch: int = BATCH) -> Opened:
     """A tokenizer with codes, and the prior beside it; BadInput for all else."""
     codec = open_tokenizer(path)
     prior = priors.load(bundle_folder(path), codec.contract)
-    contract = codec.contract
-    kind = dataclasses.replace(
-        KINDS[contract.kind],
-        preparation=dict(contract.preparation),
-        channels=contract.shape[-1],
-    )
-    return Opened(codec, prior, kind, batch)
+    of, contract = modality_of(codec.contract.kind), codec.contract
+    signal = (contract.shape[-1], contract.rate)
+    return Opened(codec, prior, of.of(*signal, **dict(contract.preparation)), batch)
 
 
 def open_tokenizer(path: str | Path | None) -> Codec:
@@ -56,12 +40,12 @@ def open_tokenizer(path: str | Path | None) -> Codec:
             f"--bundle: {path} has books of {max(contract.codes)} codes; the codec "
             f"takes up to {MOST_CODES}"
         )
-    if contract.kind not in KINDS:
-        raise BadInput(
-            f"--bundle: {path} is of {contract.kind}; files are {', '.join(KINDS)}"
-        )
+    try:
+        takes = modality_of(contract.kind).takes
+    except BadInput as error:
+        raise BadInput(f"--bundle: {path}: {error}") from error
     for name, _ in contract.preparation:
-        if name not in KINDS[contract.kind].takes:
+        if name not in takes:
             raise BadInput(
                 f"--bundle: {path} was trained on files prepared by {name!r}, which "
                 f"this program does not know; take the one that trained it"
@@ -75,11 +59,13 @@ def bundle_folder(path: str | Path) -> Path:
     return path / "bundle" if (path / "bundle").is_dir() else path
 
 
-def listed(words: Sequence[str], kind: Kind) -> list[Path]:
+def listed(
+    words: Sequence[str], suffixes: tuple[str, ...], folders: bool = False
+) -> list[Path]:
     """The files that are named, those of a folder, and those that a pattern matches.
 
-    Of a kind that has folders for signals, a folder that holds pictures is one itself;
-    of one that holds none, those folders in it that do are taken along with its files.
+    folders: a folder that holds pictures is a signal itself; of one that holds none,
+    those folders in it that do are taken along with its files.
     Raises BadInput where there is nothing.
     """
     if not words:
@@ -88,25 +74,25 @@ def listed(words: Sequence[str], kind: Kind) -> list[Path]:
     for word in words:
         path = Path(word)
         if path.is_dir():
-            found += _inside(path, kind)
+            found += _inside(path, suffixes, folders)
         elif path.exists():
             found.append(path)
         elif matches := sorted(glob.glob(word)):
             for match in map(Path, matches):
-                whole = match.is_dir() and kind.folders
-                found += _inside(match, kind) if whole else [match]
+                whole = match.is_dir() and folders
+                found += _inside(match, suffixes, folders) if whole else [match]
         else:
             raise BadInput(f"there is no {word}; write a file, or a folder of them")
     for path in found:
-        if not (path.is_dir() and kind.folders or _ends(path, kind)):
-            ends = " ".join(kind.suffixes)
+        if not (path.is_dir() and folders or _ends(path, suffixes)):
+            ends = " ".join(suffixes)
             raise BadInput(f"{path}: the bundle's kind is read from {ends}")
     return list(dict.fromkeys(found))
 
 
-def _inside(folder: Path, kind: Kind) -> list[Path]:
-    files = [path for path in folder.iterdir() if _ends(path, kind)]
-    if kind.folders:
+def _inside(folder: Path, suffixes: tuple[str, ...], folders: bool) -> list[Path]:
+    files = [path for path in folder.iterdir() if _ends(path, suffixes)]
+    if folders:
         if stills(folder):
             if files:
                 raise BadInput(
@@ -116,13 +102,13 @@ def _inside(folder: Path, kind: Kind) -> list[Path]:
             return [folder]
         files += [path for path in folder.iterdir() if path.is_dir() and stills(path)]
     if not files:
-        or_frames = ", and no frames" if kind.folders else ""
-        raise BadInput(f"{folder} holds no {' '.join(kind.suffixes)} file{or_frames}")
+        or_frames = ", and no frames" if folders else ""
+        raise BadInput(f"{folder} holds no {' '.join(suffixes)} file{or_frames}")
     return sorted(files)
 
 
-def _ends(path: Path, kind: Kind) -> bool:
-    return path.name.lower().endswith(kind.suffixes)
+def _ends(path: Path, suffixes: tuple[str, ...]) -> bool:
+    return path.name.lower().endswith(suffixes)
 
 
 def targets(

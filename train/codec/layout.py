@@ -8,29 +8,36 @@ on tiles of the contract's shape.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from train.codec.container import Header
-from train.codec.media import PIXELS, Kind
 from train.codec.prefixes import Prefixes, prefixes
 from train.codec.prior import Prior
 from train.codec.tiles import Tiling
+from train.modalities.modality import Modality
 from vqdit.signal import to_uint8
 from vqdit.tokenizer import decode_chunks, encode_chunks
 from vqdit.trained.codec import Codec
 
 # Tiles that run through the tokenizer at once, and values of them.
 BATCH, VALUES = 32, 2**21
+# Two rates are one where they differ by less than this share.
+SAME_RATE = 1e-3
 
 
 class InTiles:
     """Each plane as `count` tiles of the contract's shape."""
 
-    def __init__(self, codec: Codec, shape: Sequence[int], overlap: int, batch: int):
+    def __init__(
+        self,
+        codec: Codec,
+        shape: Sequence[int],
+        overlap: int,
+        batch: int,
+        around: int | None = None,
+    ):
         self.codec, self.batch = codec, batch
-        around = 1 if codec.contract.kind == "range" else None  # azimuth
         tile = codec.contract.shape[:-1]
         self.tiling = Tiling(shape[:-1], tile, overlap, around)
         self.count = len(self.tiling)
@@ -68,8 +75,8 @@ class InTiles:
 
 
 class Whole:
-    """Each plane in one, at one code for every `factor` samples, the last begun ones
-    included. Computed on a few more, so that not every length is compiled for."""
+    """Each plane in one, at one code for every `factor` samples, rounded up. Computed
+    on a few more, so that not every length is compiled for."""
 
     count = 1
 
@@ -106,7 +113,7 @@ class Opened:
 
     codec: Codec
     prior: Prior | None
-    kind: Kind
+    data: Modality
     batch: int = BATCH
 
     @property
@@ -116,7 +123,7 @@ class Opened:
 
     @property
     def prefixes(self) -> Prefixes:
-        """What less than all of its codes decodes."""
+        """Which first parts of its codes decode."""
         return prefixes(self.codec)
 
     @property
@@ -138,11 +145,10 @@ class Opened:
         batch = min(bound, 1 << (most - 1).bit_length())
         return dataclasses.replace(self, batch=batch)
 
-    def prepared(self, **how: Any) -> "Opened":
-        """With files prepared otherwise than the bundle says."""
-        kind = self.kind
-        kind = dataclasses.replace(kind, preparation={**kind.preparation, **how})
-        return dataclasses.replace(self, kind=kind)
+    def resampled(self, rate: float) -> bool:
+        """Whether a signal of this rate has to change it."""
+        own = self.contract.rate
+        return bool(own and rate) and abs(rate - own) > SAME_RATE * own
 
     def layout(self, shape: Sequence[int], overlap: int, whole: bool):
         """Of a signal (*axes, c); ValueError where it does not fit the bundle."""
@@ -150,20 +156,20 @@ class Opened:
             raise ValueError(f"a signal of {tuple(shape)} is not the bundle's kind")
         if whole:
             return Whole(self.codec, shape)
-        return InTiles(self.codec, shape, overlap, self.batch)
+        return InTiles(self.codec, shape, overlap, self.batch, self.data.around)
 
     def rebuild(self, header: Header, codes: np.ndarray) -> np.ndarray:
         """The values that a file's codes stand for, at its own size and rate, with what
         was done to prepare them undone."""
         layout = self.layout(header.coded_shape, header.overlap, header.whole)
         planes = layout.decode(codes)
-        if self.contract.kind in PIXELS:
+        if self.data.pixels:
             planes = np.asarray(to_uint8(planes))
-        values = self.kind.merge(planes, header.shape[-1])
+        values = self.data.merge(planes, header.shape[-1])
         if header.length:
-            values = self.kind.resample(values, self.contract.rate, header.rate)
+            values = self.data.resample(values, self.contract.rate, header.rate)
             values = values[np.minimum(np.arange(header.shape[0]), len(values) - 1)]
-        return self.kind.restore(values, header.extra)
+        return self.data.restore(values, header.extra)
 
 
 def _filled(rows: np.ndarray, batch: int) -> np.ndarray:

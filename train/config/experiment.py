@@ -11,8 +11,8 @@ from typing import Literal
 import flax.linen as nn
 
 from train.config.expression import near
-from train.data import Images, Signals
 from train.errors import BadInput
+from train.modalities import Images, Modality
 from vqdit import losses
 from vqdit.diffusion import LogitNormal, Process, Uniform
 from vqdit.dit import DiT
@@ -107,7 +107,7 @@ class Experiment:
     """What both stages have; `name` labels a run and changes nothing in it."""
 
     name: str
-    data: Signals = Images()
+    data: Modality = Images()
     optimizer: Optimizer = Optimizer()
     run: Run
     mesh: Mesh = Mesh()

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from train.config.checks import blame, check_number, check_optimizer, round_up
 from train.config.experiment import StageOne
 from train.config.expression import near
-from train.data import Images
 from train.errors import BadInput
 from vqdit.losses.discriminators import Verdict
 
@@ -23,14 +22,13 @@ def check_stage_one(experiment: StageOne) -> None:
             f"{data.kind} is marked in the signal and not behind a front end; write "
             f"model.front=None"
         )
-    if isinstance(data, Images) and isinstance(model.factor, int):
-        if data.size % model.factor:
-            size = round_up(data.size, model.factor)
-            raise BadInput(
-                f"data.size={data.size} is no multiple of the tokenizer's factor "
-                f"{model.factor}; write data.size={size} or fewer "
-                "multipliers in model.encoder and model.decoder"
-            )
+    size, factor = getattr(data, "size", None), model.factor
+    if isinstance(size, int) and isinstance(factor, int) and size % factor:
+        raise BadInput(
+            f"data.size={size} is no multiple of the tokenizer's factor {factor}; "
+            f"write data.size={round_up(size, factor)} or fewer multipliers in "
+            "model.encoder and model.decoder"
+        )
     with blame(f"data, {data.kind} of {data.shape}"):
         model.grid(data.shape[:-1])
     x = _data(experiment)
@@ -66,7 +64,7 @@ def _check_losses(experiment: StageOne) -> None:
             check_number(f"losses.{field.name}", value, at_least=0, below=math.inf)
     for name in ("stft", "mel"):
         if getattr(weights, name) and (
-            data.kind != "audio" or experiment.model.front is not None
+            data.front is None or experiment.model.front is not None
         ):
             raise BadInput(
                 f"losses.{name}={getattr(weights, name)} is for waveforms: data of "

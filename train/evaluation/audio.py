@@ -9,11 +9,11 @@ import functools
 import jax
 import numpy as np
 
-from train.data import prepare, whole
-from train.data.audio import Audio
-from train.evaluation.judge import ear, train_judge
+from train.evaluation.judge import train_judge
 from train.evaluation.signals import chunked, rebuild
+from train.modalities.audio import Audio, ear
 from train.objectives.bundles import open_judge
+from train.pipeline import open_examples, whole
 from vqdit.metrics import entropy_bits, kbps, log_mel_distance, perplexity, si_sdr
 from vqdit.metrics import usage as usage_of
 from vqdit.quantizers import ResidualFSQ, ResidualQuantizer
@@ -35,7 +35,7 @@ def score_audio(codec: Codec, data: Audio, flags: dict) -> dict:
     """
     heldout = whole(data, train=False, count=flags.get("most"))
     x, labels = heldout["audio"], heldout["label"]
-    judge, classes = None, prepare(data, True).classes
+    judge, classes = None, open_examples(data, True).classes
     if "judge" in flags:
         judge = open_judge(flags["judge"], data, classes)
     elif classes > 1:

@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from train.modalities.modality import modality_of
 from vqdit.diffusion import DDIM, Ancestral, Confidence, Euler, Heun, Unmask
 from vqdit.signal import to_uint8
 from vqdit.trained.generator import Generator
 
 AnySolver = Euler | Heun | DDIM | Ancestral | Unmask | Confidence
 BATCH = 250  # drawn at once: one compilation, bounded memory
-PIXELS = ("image", "video")  # kinds that are 8-bit files to everybody else
 
 
 def draw_all(
@@ -36,5 +36,5 @@ def draw_all(
 def _raw(codec, x) -> np.ndarray:
     if codec is None:
         return np.asarray(x)
-    pixels = codec.contract.kind in PIXELS and not codec.contract.scale
+    pixels = modality_of(codec.contract.kind).pixels and not codec.contract.scale
     return np.asarray(to_uint8(x) if pixels else codec.to_raw(x))

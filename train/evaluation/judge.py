@@ -1,4 +1,4 @@
-"""TODO."""
+"""The judge: a small classifier, trained on real signals only, that scores samples."""
 
 import dataclasses
 import functools
@@ -13,83 +13,47 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.tree_util import tree_flatten_with_path
-from jaxtyping import Float
 from tqdm import tqdm
 
-from train.data import Audio, Signals, prepare, whole
-from train.data.signals import Batch
 from train.errors import BadInput
+from train.modalities import Batch, Modality
 from train.objectives.bundles import source
+from train.pipeline import open_examples, whole
 from train.runtime import hosts
 from train.runtime.log import say
 from vqdit.features.classifier import Classifier
 from vqdit.signal import to_signal
-from vqdit.tokenizer import LogMel
 from vqdit.trained.judge import Judge, pictures
 
 BATCH = 128
 
 
-STEPS = {"image": 1000, "audio": 600}
-
-
-FRAME = 0.032  # seconds under a window of the front end of clips
-
-
 def train_judge(
-    data: Signals,
+    data: Modality,
     steps: int | None = None,
     seed: int = 0,
     batch: Batch | None = None,
 ) -> Judge:
-    """A judge of the training part of labelled images or clips; None for its STEPS.
+    """A judge of the training part of labelled examples; of clips, by their log-mel
+    pictures. steps: None for those of the modality.
 
     batch: that part, where it has been read already.
     Raises BadInput for other kinds, and for data without at least two classes.
     """
-    if data.kind not in STEPS:
+    if not data.judged:
         raise BadInput(f"data is {data.kind}; a judge is of labelled images or audio")
-    classes = prepare(data, True).classes
+    classes = open_examples(data, True).classes
     if classes < 2:
         raise BadInput(
             f"data has {classes} classes; a judge learns from labels of two or more"
         )
-    say(f"training the judge on real {'clips' if data.kind == 'audio' else 'pictures'}")
+    say(f"training the judge on the real {data.kind} of the training part")
     batch = whole(data, train=True) if batch is None else batch
-    steps = STEPS[data.kind] if steps is None else steps
-    if isinstance(data, Audio):
-        part = (batch["audio"], batch["label"], classes, data.rate)
-        judge = train_listener(*part, steps, seed)
-    else:
-        judge = train_classifier(batch["image"], batch["label"], classes, seed, steps)
-    return dataclasses.replace(judge, protocol=judge.protocol | {"data": source(data)})
-
-
-def ear(rate: int) -> LogMel:
-    """The front end that clips are judged and compared through: windows of 32 ms every
-    16 ms, 64 bands, or as many as have a bin at a low rate."""
-    window = max(16, 4 * round(rate * FRAME / 4))
-    for bands in (64, 32, 16, 8, 4):
-        try:
-            return LogMel(rate, window, window // 2, bands)
-        except ValueError:
-            continue
-    return LogMel(rate, window, window // 2, 2)
-
-
-def train_listener(
-    x: Float[np.ndarray, "n l 1"],
-    labels: np.ndarray,
-    classes: int,
-    rate: int,
-    steps: int = STEPS["audio"],
-    seed: int = 0,
-) -> Judge:
-    """A judge of clips; see `train_classifier`, whose shifts of a twelfth of the
-    picture are shifts in time and in pitch here."""
-    front = ear(rate)
-    judge = train_classifier(pictures(front, x), labels, classes, seed, steps)
-    return dataclasses.replace(judge, front=front)
+    steps, x = data.judged if steps is None else steps, batch[data.kind]
+    seen = x if data.front is None else pictures(data.front, x)
+    judge = train_classifier(seen, batch["label"], classes, seed, steps)
+    protocol = judge.protocol | {"data": source(data)}
+    return dataclasses.replace(judge, front=data.front, protocol=protocol)
 
 
 def train_classifier(

@@ -5,21 +5,28 @@ import math
 import jax
 
 from train.config import Experiment, StageTwo
-from train.data import Audio, whole
 from train.errors import BadInput
 from train.evaluation.audio import score_audio
 from train.evaluation.baselines import SAMPLE
 from train.evaluation.judge import train_judge
 from train.evaluation.samples import Reference, curve, score_tokenizer
-from train.evaluation.signals import score_signals
+from train.evaluation.signals import (
+    score_any,
+    score_range,
+    score_series,
+    score_video,
+    score_volume,
+)
+from train.modalities import Modality
 from train.objectives.bundles import open_judge
+from train.pipeline import whole
 from vqdit.trained.codec import Codec
 
 
 def evaluate_generator(generator, experiment: StageTwo, flags: dict) -> dict:
     """Accuracy, Fréchet distance and memorisation over guidance scales."""
     data, classes = experiment.data, generator.module.classes
-    if not classes or data.kind != "image":
+    if not classes or not data.judged or data.front is not None:
         raise BadInput("only generators of labelled images can be judged here")
     train, test = whole(data, train=True), whole(data, train=False)
     if "judge" in flags:
@@ -58,17 +65,29 @@ def evaluate_tokenizer(codec: Codec, experiment: Experiment, flags: dict) -> dic
 
     Images: PSNR, SSIM, usage and perplexity, and patchwise k-means; `baseline=False`
     in the flags leaves that out. Audio: see `train.evaluation.audio.score_audio`;
-    series, volumes and video: see `train.evaluation.signals`.
+    series, volumes and video: see `train.evaluation.signals`; others: `score_any`.
     """
-    if isinstance(experiment.data, Audio):
-        return score_audio(codec, experiment.data, flags)
-    if figures := score_signals(codec, experiment.data, flags):
-        return figures
+    data = experiment.data
+    return SCORES.get(data.kind, score_any)(codec, data, flags)
+
+
+def score_images(codec: Codec, data: Modality, flags: dict) -> dict:
+    """See `score_tokenizer`."""
     most, train = flags.get("most"), None
     if flags.get("baseline", True):
         # The k-means baseline reads no more than its own sample of patches.
         enough = -(-SAMPLE // math.prod(codec.contract.grid))
         count = min(most or enough, enough)
-        train = whole(experiment.data, train=True, count=count)["image"]
-    heldout = whole(experiment.data, train=False, count=most)["image"]
+        train = whole(data, train=True, count=count)["image"]
+    heldout = whole(data, train=False, count=most)["image"]
     return score_tokenizer(codec, train, heldout)[0]
+
+
+SCORES = {
+    "image": score_images,
+    "audio": score_audio,
+    "range": score_range,
+    "series": score_series,
+    "volume": score_volume,
+    "video": score_video,
+}

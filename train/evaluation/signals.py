@@ -12,11 +12,11 @@ import jax
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from train.data import Ranges, Series, Video, Volumes, prepare, whole
-from train.data.clean import Cleaning
-from train.data.normalise import Normaliser
 from train.errors import BadInput
 from train.evaluation.baselines import SAMPLE, block_kmeans
+from train.modalities import Cleaning, Modality, Ranges, Series, Video, Volumes
+from train.modalities.normalise import Normaliser
+from train.pipeline import open_examples, whole
 from train.runtime import hosts
 from vqdit.metrics import perplexity, psnr, psnr_per_image, ssim, usage
 from vqdit.signal import to_uint8
@@ -97,7 +97,7 @@ def score_series(codec: Codec, data: Series, flags: dict) -> dict[str, Any]:
     if "truth" not in found:
         figures["rmse_measured"] = _rms((rebuilt - cleaned)[~gaps])
         return figures
-    truth = prepare(data, False).normaliser.invert(found["truth"])
+    truth = open_examples(data, False).normaliser.invert(found["truth"])
     as_measured = own(_raw(data, None, most))
     uncleaned = own.invert(rebuild(codec, as_measured)[0])[..., :channels]
     plain = _raw(data, Cleaning(fill="linear", outliers="keep"), most)
@@ -116,7 +116,7 @@ def score_series(codec: Codec, data: Series, flags: dict) -> dict[str, Any]:
 def _raw(data: Series, cleaning: Cleaning | None, most: int | None) -> np.ndarray:
     """The held-out series under another cleaning, in their own units."""
     other = dataclasses.replace(data, cleaning=cleaning)
-    examples = prepare(other, False)
+    examples = open_examples(other, False)
     rescale = Normaliser(examples.offset, examples.scale)
     return rescale.invert(whole(other, train=False, count=most)["series"])
 
@@ -132,7 +132,8 @@ def score_volume(codec: Codec, data: Volumes, flags: dict) -> dict[str, Any]:
     the phantom without its noise, and that of the noisy phantom itself.
     """
     most = flags.get("most")
-    heldout = whole(data, train=False, count=most)["volume"]
+    batch = whole(data, train=False, count=most)
+    heldout = batch["volume"]
     x_hat, codes = rebuild(codec, heldout)
     figures: dict[str, Any] = {"examples": len(heldout)} | _codes(codec, codes)
     found = {"": x_hat}
@@ -154,12 +155,9 @@ def score_volume(codec: Codec, data: Volumes, flags: dict) -> dict[str, Any]:
             figures["kmeans"] = f"none: {error}"
     for name, x in found.items():
         figures[f"{name}psnr_db"] = _psnr(x, heldout)
-    if data.name == "phantoms":
-        examples = prepare(data, False)
-        rows = np.arange(len(heldout)) * len(examples) // len(heldout)
-        truth = examples.truth(rows)
+    if "truth" in batch:
         for name, x in ({"measured_": heldout} | found).items():
-            figures[f"{name}psnr_truth_db"] = _psnr(x, truth)
+            figures[f"{name}psnr_truth_db"] = _psnr(x, batch["truth"])
     return figures
 
 
@@ -223,18 +221,11 @@ def score_range(codec: Codec, data: Ranges, flags: dict) -> dict[str, Any]:
     return figures
 
 
-# Which function scores which data; images and audio have programs of their own.
-SCORES = {
-    Ranges: score_range,
-    Series: score_series,
-    Volumes: score_volume,
-    Video: score_video,
-}
-
-
-def score_signals(codec: Codec, data: Any, flags: dict) -> dict[str, Any] | None:
-    """Figures for a kind that is scored here, None for any other."""
-    for kind, score in SCORES.items():
-        if isinstance(data, kind):
-            return score(codec, data, flags)
-    return None
+def score_any(codec: Codec, data: Modality, flags: dict) -> dict[str, Any]:
+    """The mean of the modality's own measure, of signals in their own units."""
+    heldout = whole(data, train=False, count=flags.get("most"))[data.kind]
+    x_hat, codes = rebuild(codec, heldout)
+    pair = [np.asarray(codec.to_raw(x)) for x in (heldout, x_hat)]
+    scores = [data.measure(x, y) for x, y in zip(*pair, strict=True)]
+    figures = {"examples": len(heldout)} | _codes(codec, codes)
+    return figures | {"score_db": float(np.nanmean(scores))}

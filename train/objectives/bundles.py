@@ -5,8 +5,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from train.data import Examples, Signals, prepare
 from train.errors import BadInput
+from train.modalities import Modality
+from train.pipeline import Examples, open_examples
 from vqdit.trained.bundle import load
 from vqdit.trained.codec import Codec
 from vqdit.trained.generator import Generator
@@ -38,7 +39,7 @@ def open_bundle(
     return found
 
 
-def open_judge(path: str, data: Signals, classes: int) -> Judge:
+def open_judge(path: str, data: Modality, classes: int) -> Judge:
     """A saved judge of signals like these; `train.classifier` saves one.
 
     Raises BadInput where it judges others: pictures of another size, another number of
@@ -47,13 +48,13 @@ def open_judge(path: str, data: Signals, classes: int) -> Judge:
     """
     judge = open_bundle(path, Judge, "--judge")
     shape, other = data.shape, None
-    if data.kind == "audio" and judge.front is not None:
-        frames = -(-data.length // judge.front.hop)
+    if (data.front is None) != (judge.front is None):
+        other = f"{'clips' if judge.front else 'images'}, the data is {data.kind}"
+    elif judge.front is not None:
+        frames = -(-data.shape[0] // judge.front.hop)
         shape = (frames, judge.front.bands, 1)
         if judge.front.rate != data.rate:
             other = f"clips of rate {judge.front.rate}, the data's is {data.rate}"
-    elif (data.kind == "audio") != (judge.front is not None):
-        other = f"{'clips' if judge.front else 'images'}, the data is {data.kind}"
     if not other and judge.shape != shape:
         other = f"pictures {judge.shape}, the data's are {shape}"
     if not other and judge.network.classes != classes:
@@ -67,13 +68,13 @@ def open_judge(path: str, data: Signals, classes: int) -> Judge:
     return judge
 
 
-def source(data: Signals) -> dict[str, str]:
+def source(data: Modality) -> dict[str, str]:
     """What says which signals are trained on, and which are held out."""
     names = ("name", "train_split", "test_split", "holdout")
     return {name: str(getattr(data, name)) for name in names if hasattr(data, name)}
 
 
-def examples_for(codec: Codec, data: Signals, train: bool) -> Examples:
+def examples_for(codec: Codec, data: Modality, train: bool) -> Examples:
     """One part of the data, known to be what the tokenizer was trained on.
 
     Raises BadInput when its kind or shape is another, when it is normalised by other
@@ -86,7 +87,7 @@ def examples_for(codec: Codec, data: Signals, train: bool) -> Examples:
             f"the tokenizer takes {want.kind} {want.shape}, the data gives {data.kind} "
             f"{data.shape}; write data of its kind and shape"
         )
-    examples = prepare(data, train)
+    examples = open_examples(data, train)
     for name in ("offset", "scale"):
         mine, theirs = getattr(want, name), getattr(examples, name)
         if len(mine) != len(theirs) or not np.allclose(mine, theirs, rtol=1e-4):

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from train.config import StageOne
-from train.data import prepare
-from train.data.pipeline import once
+from train.pipeline import once, open_examples
 from train.runtime import hosts
 from train.runtime.log import say
 from train.runtime.sharding import along_batch
@@ -80,7 +79,7 @@ def codebook_from_data(experiment: StageOne, step: int, state: TrainState):
     model, how = experiment.model, experiment.kmeans
     kind, sites = experiment.data.kind, grid_size(experiment)
     # Whole examples, since a quantizer over several scales needs their grids.
-    examples = prepare(experiment.data, True)
+    examples = open_examples(experiment.data, True)
     count = min(-(-how.samples // sites), len(examples))
     layout = along_batch(state.step.sharding, count)
     # Those of this process; the latents of all lie side by side on the mesh, where

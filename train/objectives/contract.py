@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from train.config import StageOne
-from train.data import prepare
-from train.data.pipeline import once
 from train.objectives.codebook import chunk_size, encode
+from train.pipeline import once, open_examples
 from train.runtime import hosts
 from train.runtime.step import TrainState
 from vqdit.trained.codec import Codec
@@ -21,7 +20,7 @@ def finished(experiment: StageOne, state: TrainState) -> Codec:
     model, data = experiment.model, experiment.data
     stats = {n: v for n, v in state.stats.items() if n == "codebook"}
     variables = hosts.gather({"params": state.ema, **stats})
-    examples = prepare(data, train=True)
+    examples = open_examples(data, train=True)
     sums = np.zeros((3, model.latent_dim))  # of 1, z and its square
     chunk, (index, count) = chunk_size(data.shape), hosts.share()
     mine = np.arange(index * chunk, (index + 1) * chunk)

@@ -7,18 +7,17 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from train.data import Signals
-from train.data.cache import write_cache
-from train.data.pipeline import once
+from train.modalities import Modality
 from train.objectives.bundles import examples_for
 from train.objectives.codebook import chunk_size
+from train.pipeline import once, write_cache
 from train.runtime import hosts
 from vqdit.signal import to_signal
 from vqdit.trained.codec import Codec
 from vqdit.values import describe
 
 
-def encode(codec: Codec, data: Signals, folder: Path, train: bool = True) -> int:
+def encode(codec: Codec, data: Modality, folder: Path, train: bool = True) -> int:
     """Writes every example's latents (and codes, where there are) with its label.
 
     Latents are those a continuous stream models: per-channel standardised. Nothing

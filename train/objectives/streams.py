@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from train.config import StageTwo
-from train.data import Signals, batches
-from train.data.cache import LatentCache
 from train.errors import BadInput
+from train.modalities import Modality
 from train.objectives.bundles import examples_for, open_bundle
+from train.pipeline import LatentCache, batches
 from train.runtime import hosts
 from train.runtime.optim import learning_rate, make
 from train.runtime.sharding import replicated
@@ -111,7 +111,7 @@ def load_tokenizers(experiment: StageTwo) -> dict[str, Codec]:
     return codecs
 
 
-def augmenting(data: Signals) -> dict:
+def augmenting(data: Modality) -> dict:
     """Fields of the data that augment it -> their values that do not."""
     plain = {"flip": (True, False), "crop": ("random", "center")}
     found = {

@@ -3,7 +3,8 @@
 import numpy as np
 from jaxtyping import UInt8
 
-from train.data import Signals, prepare
+from train.modalities import Modality
+from train.pipeline import open_examples
 from train.report import pictures
 from train.runtime.log import Logger
 
@@ -11,23 +12,23 @@ SHOWN = 16
 
 
 def example_picture(
-    data: Signals, train: bool = True, count: int = SHOWN
+    data: Modality, train: bool = True, count: int = SHOWN
 ) -> UInt8[np.ndarray, "h w 3"]:
     """`count` examples, evenly spaced, as they are evaluated."""
-    examples = prepare(data, train)
+    examples = open_examples(data, train)
     return _sheet(data, examples.take(_spaced(len(examples), count)))
 
 
 def augmented_picture(
-    data: Signals, seed: int = 0, count: int = SHOWN
+    data: Modality, seed: int = 0, count: int = SHOWN
 ) -> UInt8[np.ndarray, "h w 3"]:
     """The same training examples as training meets them in its first epoch."""
-    examples = prepare(data, True)
+    examples = open_examples(data, True)
     rows = _spaced(len(examples), count)
     return _sheet(data, examples.augmented(rows, np.zeros(len(rows), int), seed))
 
 
-def show_augmented(logger: Logger, data: Signals, seed: int) -> None:
+def show_augmented(logger: Logger, data: Modality, seed: int) -> None:
     """Writes samples/augmented_000000.png: what a run is about to be trained on."""
     logger.image(0, "augmented", augmented_picture(data, seed))
 
@@ -36,8 +37,8 @@ def _spaced(n: int, count: int) -> np.ndarray:
     return np.arange(min(count, n)) * n // min(count, n)
 
 
-def _sheet(data: Signals, batch: dict) -> np.ndarray:
+def _sheet(data: Modality, batch: dict) -> np.ndarray:
     # A clip is a row of frames and a sweep is wide already: one beside another is lost.
-    columns = 1 if data.kind in ("video", "range") else None
+    columns = 1 if data.wide else None
     sheet = pictures.sheet(data.kind, batch[data.kind], columns)
     return np.repeat(sheet, 3, -1) if sheet.shape[-1] == 1 else sheet

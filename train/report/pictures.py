@@ -4,92 +4,28 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 
-import jax.numpy as jnp
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from train.errors import BadInput
+from train.modalities.modality import modality_of
+from train.modalities.shown import COLOURS, eight_bits, grid
 from train.runtime.files import write_bytes
-from vqdit.signal import to_uint8
 
 INK, FAINT = "#2b2f36", "#c9ced6"
-# Distinct to colour-blind eyes, and on a dark page too.
-COLOURS = ("#2f6fb3", "#d2691e", "#2a8c6a", "#a8508f", "#8a7a2f", "#5d6675")
 
 
-def grid(
-    images: np.ndarray, columns: int | None = None, gap: int = 1, fill: int = 112
-) -> np.ndarray:
-    """Images side by side, row by row: uint8 (rows * h + ..., columns * w + ..., c).
-
-    images: (n, h, w) or (n, h, w, c), c of 1 or 3, uint8 or floats in [-1, 1].
-    columns: the square root of n by default. `gap` pixels of grey level `fill` lie
-    between images, and fill the places left over.
-    """
-    images = np.asarray(images)
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.ndim != 4 or not len(images) or images.shape[-1] not in (1, 3):
-        raise BadInput(
-            f"a grid is of images (n, h, w, 1 or 3), not {list(images.shape)}"
-        )
-    images = _bytes(images)
-    n, h, w, c = images.shape
-    columns = columns or int(np.ceil(np.sqrt(n)))
-    rows = -(-n // columns)
-    cells = np.full((rows * columns, h + gap, w + gap, c), fill, np.uint8)
-    cells[:n, :h, :w] = images
-    cells = cells.reshape(rows, columns, h + gap, w + gap, c).swapaxes(1, 2)
-    sheet = cells.reshape(rows * (h + gap), columns * (w + gap), c)
-    return sheet[: sheet.shape[0] - gap, : sheet.shape[1] - gap]
-
-
-def sheet(kind: str, x: np.ndarray, columns: int | None = None) -> np.ndarray:
-    """Signals of any kind as one picture to look at, uint8 (h, w, 1 or 3).
-
-    x: (n, *shape), pixels or floats in about [-1, 1]. Images and range images as they
-    are; of a video every frame in a row, of a volume the middle slice; audio and series
-    as curves, a colour a channel. Values outside [-1, 1] are clipped in pictures.
-    """
-    x = np.asarray(x)
-    if kind == "video":
-        x = np.stack([grid(np.asarray(clip), len(clip)) for clip in x])
-    elif kind == "volume":
-        x = x[:, x.shape[1] // 2]
-    elif kind in ("audio", "series"):
-        x = np.stack([_curves(each) for each in x])
-    if x.shape[-1] not in (1, 3):
-        x = x[..., :1]  # the first channel stands for them
-    if x.dtype != np.uint8:
-        x = np.clip(x, -1, 1)
-    return grid(x, columns)
-
-
-def _curves(x: np.ndarray, height: int = 64, width: int = 160) -> np.ndarray:
-    """(l, c) as curves over a white ground: uint8 (height, width, 3).
-
-    Each pixel column spans the least to the greatest of its samples, so that a peak is
-    seen whatever the length.
-    """
-    x = np.clip(np.nan_to_num(x.astype(np.float32)), -1, 1)
-    picture = np.full((height, width, 3), 255, np.uint8)
-    edges = np.linspace(0, len(x), width + 1).astype(int)
-    for channel in range(x.shape[-1] - 1, -1, -1):
-        colour = COLOURS[channel % len(COLOURS)]
-        rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-        for column in range(width):
-            low = min(edges[column], len(x) - 1)
-            part = x[low : max(edges[column + 1], low + 1) + 1, channel]
-            top, bottom = (
-                int(round((1 - v) / 2 * (height - 1))) for v in (part.max(), part.min())
-            )
-            picture[top : bottom + 1, column] = rgb
-    return picture
+def sheet(
+    kind: str, x: np.ndarray, columns: int | None = None
+) -> UInt8[np.ndarray, "h w c"]:
+    """Signals (n, *shape) as one picture to look at, as their modality shows them."""
+    return grid(modality_of(kind).show(np.asarray(x)), columns)
 
 
 def png(picture: np.ndarray, scale: int = 1) -> bytes:
     """PNG of one picture (h, w), (h, w, 1 or 3), every pixel repeated scale x scale."""
-    picture = _bytes(np.asarray(picture))
+    picture = eight_bits(np.asarray(picture))
     if picture.ndim == 3 and picture.shape[-1] == 1:
         picture = picture[..., 0]
     if picture.shape[2:] not in ((), (3,)):
@@ -162,19 +98,6 @@ def bar_plot(
         axes.set_xticks(range(len(heights)), names)
     axes.margins(x=0.01)
     return _drawn(figure, axes, x_label, y_label)
-
-
-def _bytes(picture: np.ndarray) -> np.ndarray:
-    if picture.dtype == np.uint8:
-        return picture
-    if not np.issubdtype(picture.dtype, np.floating):
-        raise BadInput(
-            f"a picture is uint8 or floats in [-1, 1], not {picture.dtype}; say which "
-            f"by casting it"
-        )
-    if not np.isfinite(picture).all():
-        raise BadInput("a picture has values that are not finite")
-    return np.asarray(to_uint8(jnp.asarray(picture)))
 
 
 def _colours(count: int) -> list[str]:

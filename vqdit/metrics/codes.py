@@ -27,7 +27,11 @@ def entropy_bits(codes: Integer[Array | np.ndarray, "*window"], k: int) -> float
     What an entropy coder that knows only the codes' frequencies spends on each; the
     codes' order and neighbourhood may be worth less still.
     """
-    counts = code_counts(codes, k)
+    return entropy_of(code_counts(codes, k))
+
+
+def entropy_of(counts: Int[np.ndarray, "k"]) -> float:
+    """The same of their counts."""
     p = counts[counts > 0] / counts.sum()
     return float(-(p * np.log2(p)).sum()) + 0.0  # + 0.0: one code is 0, not -0
 

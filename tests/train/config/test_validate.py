@@ -9,9 +9,10 @@ from tests.train.experiments import JOINT, TOKENIZER
 from train.config import Mesh, Run
 from train.config.override import overrides
 from train.config.validate import validate
-from train.data import Audio, Ranges, Series, whole
 from train.errors import BadInput
+from train.modalities import Audio, Ranges, Series
 from train.objectives.start import open_start
+from train.pipeline import whole
 from vqdit.dit import Continuous
 from vqdit.tokenizer import LogMel
 

@@ -4,11 +4,12 @@ import types
 import numpy as np
 import pytest
 
-from train.data import Audio, whole
-from train.data.clean_audio import AudioCleaning
 from train.evaluation.audio import score_audio
-from train.evaluation.judge import ear, train_listener
+from train.evaluation.judge import train_judge
 from train.evaluation.signals import rebuild
+from train.modalities import Audio, AudioCleaning
+from train.modalities.audio import ear
+from train.pipeline import whole
 from vqdit.quantizers import Quantized
 from vqdit.trained.contract import LatentContract
 
@@ -91,6 +92,7 @@ def test_the_ear_has_bands_at_any_rate():
 def test_the_listener_learns_from_the_clips_it_is_given():
     batch = whole(DATA, train=True)
     x, labels = batch["audio"], batch["label"]
-    listener = train_listener(x, labels[::-1].copy(), 4, DATA.rate, steps=60)
+    turned = batch | {"label": labels[::-1].copy()}
+    listener = train_judge(DATA, steps=60, batch=turned)
     # Classes lie 0, 1, 2, 3, 0, ...: reversed, label y is named 3 - y.
     assert listener.accuracy(x, 3 - labels) > 0.9 > listener.accuracy(x, labels)

@@ -3,15 +3,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from train.data import Ranges, Series, Video, Volumes, prepare, whole
-from train.data.clean import Cleaning
 from train.evaluation.signals import (
     score_range,
     score_series,
-    score_signals,
     score_video,
     score_volume,
 )
+from train.modalities import Cleaning, Ranges, Series, Video, Volumes
+from train.pipeline import open_examples, whole
 from vqdit.quantizers import Quantized
 from vqdit.trained.contract import LatentContract
 
@@ -28,7 +27,7 @@ class Stand:
     """A codec that returns what `change` makes of a signal, with made-up codes."""
 
     def __init__(self, data, codes=(), grid=(), change=lambda x: x):
-        examples = prepare(data, True)
+        examples = open_examples(data, True)
         self.contract = LatentContract(
             data.kind, data.shape, grid, 1, codes, (0.0,), (1.0,), "none",
             offset=examples.offset, scale=examples.scale,
@@ -85,8 +84,8 @@ def test_the_truth_itself_has_no_error():
 def test_statistics_are_those_of_the_bundle_whatever_the_data_says():
     """A codec trained uncleaned has another scale; series go in on that."""
     raw = dataclasses.replace(SERIES, cleaning=None)
-    truth = prepare(raw, False).normaliser(
-        prepare(SERIES, False).normaliser.invert(whole(SERIES, False)["truth"])
+    truth = open_examples(raw, False).normaliser(
+        open_examples(SERIES, False).normaliser.invert(whole(SERIES, False)["truth"])
     )
     figures = score_series(Stand(raw, change=lambda x: truth), raw, {})
     assert figures["rmse_reconstruction"] == pytest.approx(0, abs=1e-5)
@@ -115,7 +114,7 @@ def test_volumes_are_scored_beside_blocks_of_equal_bits():
     assert figures["psnr_db"] == pytest.approx(20 * np.log10(2 / 0.02), abs=1e-3)
     assert figures["bits_per_example"] == 128 and figures["usage"] == 1.0
     assert 10 < figures["kmeans_psnr_db"] < figures["psnr_db"]
-    scale = prepare(data, True).scale[0]
+    scale = open_examples(data, True).scale[0]
     noise = 20 * np.log10(2 * scale / 0.03)
     assert figures["measured_psnr_truth_db"] == pytest.approx(noise, abs=0.2)
     assert "kmeans_psnr_db" not in score_volume(codec, data, {"baseline": False})
@@ -139,15 +138,11 @@ def test_video_is_scored_frame_by_frame():
     assert figures["ssim"] == pytest.approx(np.mean(figures["ssim_by_frame"]), abs=1e-5)
 
 
-def test_other_kinds_are_scored_elsewhere():
-    assert score_signals(None, object(), {}) is None
-
-
 def test_sweeps_are_scored_in_metres_where_a_beam_returned():
     data = Ranges(rows=8, azimuth=32, examples=16, threads=0)
     codec = Stand(data, codes=(4,), grid=(4, 16), change=lambda x: x + 0.1)
     figures = score_range(codec, data, {})
-    metres = 0.1 * prepare(data, True).scale[0]
+    metres = 0.1 * open_examples(data, True).scale[0]
     assert figures["rmse_m"] == pytest.approx(metres, rel=1e-4)
     assert figures["median_m"] == pytest.approx(metres, rel=1e-4)
     assert figures["tokens"] == 64 and figures["bits_per_example"] == 128
@@ -158,4 +153,3 @@ def test_sweeps_are_scored_in_metres_where_a_beam_returned():
     assert lost.any()
     codec = Stand(data, change=lambda x: np.where(lost, 1.0, x))
     assert score_range(codec, data, {})["rmse_m"] == pytest.approx(0, abs=1e-5)
-    assert score_signals(codec, data, {})["rmse_m"] == pytest.approx(0, abs=1e-5)

@@ -16,7 +16,7 @@ from tests.train.test_stages import GRADIENT, ONE, shorter, tokenizer
 from train import stage_one
 from train.config import AdamW, Adversarial, Mesh, Weights
 from train.config.workdir import open_workdir
-from train.data import Signals
+from train.modalities import Modality
 from train.objectives import start
 from train.runtime.checkpoint import Checkpoints
 from train.runtime.sharding import (
@@ -283,7 +283,7 @@ def test_step_is_the_same_on_any_mesh():
 
 
 @dataclasses.dataclass(frozen=True)
-class Waves(Signals):
+class Waves(Modality):
     """Stands for audio, of which only the shape and the rate are asked."""
 
     kind = "audio"

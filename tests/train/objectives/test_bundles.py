@@ -5,14 +5,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from train.data import Audio, Ranges, prepare
 from train.errors import BadInput
+from train.modalities import Audio, Ranges
 from train.objectives.bundles import examples_for
+from train.pipeline import open_examples
 
 
 def trained_on(data):
     """What of a tokenizer says what it was trained on."""
-    examples = prepare(data, True)
+    examples = open_examples(data, True)
     return SimpleNamespace(
         contract=SimpleNamespace(
             kind=data.kind,

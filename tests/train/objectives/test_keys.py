@@ -124,6 +124,7 @@ def test_stage_one_uses_a_key_once(used):
     assert len(used) > 6 and not twice(used)
 
 
+@pytest.mark.slow
 def test_stage_two_uses_a_key_once(used):
     experiment = dit("flow", "nowhere")
     model = experiment.model

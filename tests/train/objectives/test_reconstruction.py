@@ -14,8 +14,8 @@ from tests import quick, toys
 from tests.train.test_stages import DATA, EMA, tokenizer
 from train.config import Weights
 from train.config.validate import validate
-from train.data import Images
 from train.errors import BadInput
+from train.modalities import Images
 from train.objectives import start
 from train.objectives.perceptual import networks
 from train.objectives.reconstruction import (

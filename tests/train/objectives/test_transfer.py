@@ -9,8 +9,8 @@ import pytest
 
 from tests import toys
 from train.config import KMeansInit, Run, StageOne
-from train.data import Video
 from train.errors import BadInput
+from train.modalities import Video
 from train.objectives.start import build, open_start
 from train.objectives.transfer import Transfer, check_transfer
 from vqdit.quantizers import EMAVectorQuantizer

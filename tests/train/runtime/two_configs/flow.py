@@ -1,7 +1,7 @@
 """A flow over the latents of the tokenizer beside it."""
 
 from train.config import Optimizer, Run, StageTwo
-from train.data import Images
+from train.modalities import Images
 from vqdit.diffusion import Gaussian, LogitNormal
 from vqdit.dit import Continuous, DiT
 

@@ -1,7 +1,7 @@
 """A tokenizer that starts by k-means and revives codes within a few steps."""
 
 from train.config import KMeansInit, Optimizer, Run, StageOne
-from train.data import Images
+from train.modalities import Images
 from vqdit.quantizers import EMAVectorQuantizer
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
 

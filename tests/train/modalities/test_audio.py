@@ -1,0 +1,278 @@
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from array_record.python.array_record_module import ArrayRecordWriter
+from tensorflow_datasets.proto import tf_example_pb2
+
+from tests.train.fresh import fresh
+from train.errors import BadInput
+from train.modalities.audio import Audio, window
+from train.modalities.augment import SeriesAugment
+from train.modalities.sound import AudioCleaning
+from train.pipeline import batches, whole
+from train.sources.split import held_out
+
+RATE = 1000
+PLAIN = AudioCleaning(dc=False, peak=None)
+
+
+def at(root, name="folder", **fields) -> Audio:
+    fields = {"rate": RATE, "length": 100, "clean": PLAIN, "threads": 1} | fields
+    return Audio(name=name, data_dir=str(root), **fields)
+
+
+def ramp(length, seed=1):
+    return np.sin(np.arange(length) * 0.05 * seed) * 0.5
+
+
+def write_folder(root, count=6):
+    for i in range(count):
+        path = root / "ab"[i % 2] / f"{i % 2}_{'xyz'[i % 3]}_{i}.wav"
+        path.parent.mkdir(exist_ok=True, parents=True)
+        soundfile.write(path, ramp(80 + 10 * i, i + 1), RATE, subtype="FLOAT")
+
+
+def both(audio):
+    return [fresh(audio, train) for train in (True, False)]
+
+
+def test_the_embedded_tones_are_of_their_classes():
+    audio = Audio(rate=2000, length=256)
+    train, test = both(audio)
+    batch = train.take(np.arange(len(train)))
+    assert audio.shape == (256, 1) and batch["audio"].shape == (96, 256, 1)
+    assert batch["audio"].dtype == np.float32 and batch["label"].dtype == np.int32
+    assert np.abs(batch["audio"]).max() == pytest.approx(0.9, abs=1e-5)
+    assert (train.classes, len(test)) == (4, 32)
+    again = fresh(Audio(rate=2000, length=256), True).take(np.array([3, 3, 0]))
+    np.testing.assert_array_equal(again["audio"], batch["audio"][[3, 3, 0]])
+    # The strongest frequency of a class lies in its third of an octave.
+    spectrum = np.abs(np.fft.rfft(batch["audio"][..., 0], 4096))
+    pitch = spectrum.argmax(1) * 2000 / 4096
+    for y, name in enumerate(train.class_names):
+        ratio = np.log2(pitch[batch["label"] == y] / float(name.split()[0]))
+        assert np.abs(ratio).max() < 0.2
+
+
+def test_the_window_of_longer_and_shorter_recordings():
+    x = np.arange(1.0, 9.0)
+    np.testing.assert_array_equal(window(x, 4, 0.0), [1, 2, 3, 4])
+    np.testing.assert_array_equal(window(x, 4, 0.5), [3, 4, 5, 6])
+    np.testing.assert_array_equal(window(x, 4, 0.999), [5, 6, 7, 8])
+    np.testing.assert_array_equal(window(x, 4, 0.999, shift=2), [7, 8, 0, 0])
+    np.testing.assert_array_equal(window(x[:2], 4, 0.0), [1, 2, 0, 0])
+    np.testing.assert_array_equal(window(x[:2], 4, 0.5), [0, 1, 2, 0])
+    np.testing.assert_array_equal(window(x[:2], 4, 0.999), [0, 0, 1, 2])
+    np.testing.assert_array_equal(window(x[:2], 4, 0.0, shift=-1), [0, 1, 2, 0])
+    np.testing.assert_array_equal(window(x, 4, 0.0, shift=100), [0, 0, 0, 0])
+
+
+def test_a_folder_gives_its_recordings_and_classes(tmp_path):
+    write_folder(tmp_path)
+    train, test = both(at(tmp_path, crop="start", holdout=0.4))
+    assert len(train) + len(test) == 6 and min(len(train), len(test)) > 0
+    assert train.class_names == test.class_names == ("a", "b")
+    seen = {}
+    for part in (train, test):
+        batch = part.take(np.arange(len(part)))
+        for x, y, file in zip(*batch.values(), part.source.files, strict=True):
+            i = int(file.rsplit("_", 1)[1].removesuffix(".wav"))
+            n = min(100, 80 + 10 * i)
+            np.testing.assert_allclose(x[:n, 0], ramp(n, i + 1), atol=1e-6)
+            assert not x[n:].any() and y == i % 2
+            seen[i] = file
+    assert len(seen) == 6
+
+
+def test_findings_are_shares_of_the_recordings(tmp_path):
+    write_folder(tmp_path)  # 80 to 130 samples
+    soundfile.write(tmp_path / "a" / "silent.wav", np.zeros(100), RATE)
+    findings = fresh(at(tmp_path, holdout=0), True).findings
+    shares = {"shorter_share": 2 / 7, "longer_share": 3 / 7, "silent_share": 1 / 7}
+    assert findings == {name: [pytest.approx(x)] for name, x in shares.items()}
+
+
+def test_recordings_are_held_out_by_take_and_by_speaker(tmp_path):
+    write_folder(tmp_path)
+    train, test = both(at(tmp_path, holdout="takes:0-1"))
+    assert sorted(test.source.files) == ["a/0_x_0.wav", "b/1_y_1.wav"]
+    assert len(train) == 4
+    train, test = both(at(tmp_path, holdout="speaker:z"))
+    assert sorted(test.source.files) == ["a/0_z_2.wav", "b/1_z_5.wav"]
+    assert not any("_z_" in file for file in train.source.files)
+
+
+@pytest.mark.parametrize(
+    "rule,said",
+    [
+        ("speaker:bob", "speakers are jane, theo"),
+        ("takes:7", "holds out 0 of 3"),
+        ("takes:x", "write a share, takes:0-4, or speaker:NAME"),
+        ("voice:theo", "write a share"),
+    ],
+)
+def test_rules_that_hold_nothing_out_are_refused(rule, said):
+    names = ["1_theo_0.wav", "1_theo_1.wav", "2_jane_0.wav"]
+    np.testing.assert_array_equal(held_out(names, "takes:0"), [True, False, True])
+    with pytest.raises(BadInput, match=said):
+        held_out(names, rule)
+    with pytest.raises(BadInput, match="not named like"):
+        held_out(["hello.wav"], rule)
+
+
+def test_bad_files_are_skipped_counted_and_refused_above_a_share(tmp_path):
+    write_folder(tmp_path)
+    (tmp_path / "a" / "0_x_9.wav").write_text("a text file under a false name\n")
+    with pytest.raises(BadInput, match="1 of 7 .*0_x_9.wav: is a text file"):
+        fresh(at(tmp_path, holdout=0), True)
+    sounds = fresh(at(tmp_path, holdout=0, bad_share=0.2), True)
+    assert len(sounds) == 6 and sounds.found == 7
+    assert [file for file, _ in sounds.refused] == ["a/0_x_9.wav"]
+
+
+def test_folders_that_hold_nothing_are_refused(tmp_path):
+    with pytest.raises(BadInput, match="holds nothing to read"):
+        fresh(at(tmp_path), True)
+    with pytest.raises(BadInput, match="data_dir is empty"):
+        fresh(Audio(name="folder"), True)
+    (tmp_path / "one.wav").write_text("words")
+    with pytest.raises(BadInput, match="one.wav: is a text file"):
+        fresh(at(tmp_path, holdout=0), True)
+
+
+def test_other_rates_are_resampled(tmp_path):
+    t = np.arange(400) / 4000
+    soundfile.write(tmp_path / "x.wav", np.sin(2 * np.pi * 50 * t), 4000)
+    sounds = fresh(at(tmp_path, holdout=0), True)
+    assert [len(each.values) for each in sounds.source] == [100]
+    found = sounds.take(np.array([0]))["audio"][0, :, 0]
+    expected = np.sin(2 * np.pi * 50 * np.arange(100) / RATE)
+    np.testing.assert_allclose(found[10:-10], expected[10:-10], atol=0.01)
+
+
+def test_arrays(tmp_path):
+    x = (np.stack([ramp(120, i) for i in range(1, 9)]) * 32768).astype(np.int16)
+    label = np.arange(8) % 3
+    np.savez(tmp_path / "x.npz", audio=x, label=label, rate=np.array(RATE))
+    train, test = both(at(tmp_path / "x.npz", "npz", crop="start"))
+    assert len(train) + len(test) == 8 and train.classes == 3
+    whole_set = fresh(at(tmp_path / "x.npz", "npz", crop="start", holdout=0), True)
+    batch = whole_set.take(np.arange(8))
+    np.testing.assert_allclose(batch["audio"][..., 0], x[:, :100] / 32768, atol=1e-7)
+    np.testing.assert_array_equal(batch["label"], label)
+    np.savez(tmp_path / "bad.npz", audio=x.astype(np.float32) * np.nan)
+    with pytest.raises(BadInput, match="no finite numbers"):
+        fresh(at(tmp_path / "bad.npz", "npz", holdout=0), True).take(np.array([0]))
+    np.savez(tmp_path / "none.npz", sound=x)
+    with pytest.raises(BadInput, match="np.savez"):
+        fresh(at(tmp_path / "none.npz", "npz"), True)
+    with pytest.raises(BadInput, match="no names"):
+        fresh(at(tmp_path / "x.npz", "npz", holdout="takes:0"), True)
+
+
+def write_set(folder, recordings, dtype="int64"):
+    """A prepared set as spoken_digit is: (samples, label, file name) each."""
+    folder.mkdir(parents=True)
+    path = folder / "toys-train.array_record-00000-of-00001"
+    writer = ArrayRecordWriter(str(path), "group_size:1")
+    for x, label, name in recordings:
+        message = tf_example_pb2.Example()
+        feature = message.features.feature
+        feature["audio"].int64_list.value.extend(x)
+        feature["label"].int64_list.value.append(label)
+        feature["audio/filename"].bytes_list.value.append(name.encode())
+        writer.write(message.SerializeToString())
+    writer.close()
+    kind = "tensorflow_datasets.core.features"
+    sound = {"sampleRate": str(RATE), "dtype": dtype, "shape": {"dimensions": ["-1"]}}
+    features = {
+        "audio": {"pythonClassName": f"{kind}.audio_feature.Audio", "audio": sound},
+        "label": {
+            "pythonClassName": f"{kind}.class_label_feature.ClassLabel",
+            "classLabel": {"numClasses": "2"},
+        },
+        "audio/filename": {"pythonClassName": f"{kind}.text_feature.Text"},
+    }
+    tree = {"featuresDict": {"features": features}}
+    (folder / "features.json").write_text(json.dumps(tree))
+    split = {"name": "train", "shardLengths": [str(len(recordings))]}
+    (folder / "dataset_info.json").write_text(
+        json.dumps({"fileFormat": "array_record", "splits": [split]})
+    )
+
+
+def test_a_prepared_set_is_read_without_tensorflow(tmp_path):
+    sounds = [
+        (np.full(50 + 20 * i, 1000 * (i + 1)), i % 2, f"{i % 2}_{'st'[i // 2]}_{i}.wav")
+        for i in range(4)
+    ]
+    write_set(tmp_path / "toys" / "1.0.0", sounds)
+    audio = at(tmp_path, "toys", holdout="takes:0-1", crop="start")
+    train, test = both(audio)
+    assert (len(train), len(test), train.class_names) == (2, 2, ("0", "1"))
+    batch = test.take(np.arange(2))
+    np.testing.assert_array_equal(batch["label"], [0, 1])
+    np.testing.assert_allclose(batch["audio"][1, :70, 0], 2000 / 32768, atol=1e-7)
+    assert not batch["audio"][1, 70:].any()
+    by_speaker = fresh(at(tmp_path, "toys", holdout="speaker:t", crop="start"), False)
+    assert [len(each.values) for each in by_speaker.source] == [90, 110]
+    by_share = both(at(tmp_path, "toys", holdout=0.5))
+    assert sum(map(len, by_share)) == 4
+    with pytest.raises(BadInput, match="no data.train_split='valid'"):
+        fresh(at(tmp_path, "toys", train_split="valid"), True)
+    with pytest.raises(BadInput, match="not prepared"):
+        fresh(at(tmp_path, "absent"), True)
+
+
+def test_augmentation_is_a_function_of_seed_epoch_and_index(tmp_path):
+    augment = SeriesAugment(shift=20, gain=6.0, noise=0.01)
+    write_folder(tmp_path)  # of other lengths, so that the window can slide
+    audio = at(tmp_path, crop="random", augment=augment, holdout=0)
+    sounds = fresh(audio, True)
+    index, epochs = np.array([4, 1, 4]), np.array([0, 0, 1])
+    first = sounds.augmented(index, epochs, 7)["audio"]
+    assert first.dtype == np.float32 and first.shape == (3, 100, 1)
+    again = fresh(Audio(**vars(audio)), True).augmented(index[::-1], epochs[::-1], 7)
+    np.testing.assert_array_equal(again["audio"][::-1], first)
+    assert np.abs(first[0] - first[2]).max() > 0.01, "another epoch, another draw"
+    other = sounds.augmented(index, epochs, 8)["audio"]
+    assert np.abs(other - first).max() > 0.01, "another seed, another draw"
+
+
+def test_shifts_move_the_window_both_ways():
+    plain = fresh(Audio(rate=RATE, length=128), True).take(np.arange(40))["audio"]
+    shifted = Audio(rate=RATE, length=128, augment=SeriesAugment(shift=3))
+    sounds = fresh(shifted, True).augmented(np.arange(40), np.zeros(40, int), 0)[
+        "audio"
+    ]
+    moves = []
+    for x, y in zip(plain[..., 0], sounds[..., 0], strict=True):
+        padded = np.pad(x, 3)
+        same = [m for m in range(-3, 4) if (padded[3 + m : 131 + m] == y).all()]
+        moves += same
+    assert len(moves) == 40 and set(moves) == set(range(-3, 4))
+
+
+def test_batches_are_float32_with_labels():
+    audio = Audio(rate=RATE, length=64, threads=0)
+    batch = next(batches(audio, train=True, batch=8, seed=0))
+    assert batch["audio"].shape == (8, 64, 1) and batch["audio"].dtype == np.float32
+    assert whole(audio, train=False)["audio"].shape == (32, 64, 1)
+
+
+@pytest.mark.parametrize(
+    "fields,said",
+    [
+        ({"rate": 0}, "data.rate"),
+        ({"length": 0}, "data.length"),
+        ({"crop": "middle"}, "data.crop"),
+        ({"holdout": 1.5}, "data.holdout"),
+        ({"holdout": "takes:0"}, "tones have no names"),
+        ({"name": ""}, "data.name"),
+    ],
+)
+def test_fields_that_cannot_be_are_refused(fields, said):
+    with pytest.raises(BadInput, match=said):
+        Audio(**fields)

@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+
+from train.errors import BadInput
+from train.modalities.gaps import (
+    Cleaning,
+    clean,
+    constant,
+    fill,
+    one_clock,
+    outlying,
+    robust_scale,
+)
+
+NAN = np.nan
+
+
+@pytest.mark.parametrize(
+    "rule,expected",
+    [
+        ("linear", [2, 2, 4, 6, 8, 8]),
+        ("previous", [2, 2, 2, 2, 8, 8]),
+        ("mean", [5, 2, 5, 5, 8, 5]),
+        ("zero", [0, 2, 0, 0, 8, 0]),
+    ],
+)
+def test_gaps_are_filled_by_the_rule_and_edges_held(rule, expected):
+    x = np.array([NAN, 2, np.inf, NAN, 8, -np.inf])[:, None]
+    known = np.isfinite(x)
+    np.testing.assert_allclose(fill(x, known, rule)[:, 0], expected)
+    done = clean(x, Cleaning(fill=rule, outliers="keep"))
+    np.testing.assert_allclose(done.values[:, 0], expected)
+    np.testing.assert_array_equal(done.known, known)
+    assert done.missing == (4 / 6,)
+
+
+def test_channels_are_filled_apart_and_an_empty_one_is_zero():
+    x = np.array([[1.0, NAN, NAN], [NAN, NAN, 5.0], [3.0, NAN, NAN]])
+    filled = fill(x, np.isfinite(x))
+    np.testing.assert_allclose(filled, [[1, 0, 5], [2, 0, 5], [3, 0, 5]])
+    np.testing.assert_array_equal(constant(x, np.isfinite(x)), [False, True, True])
+
+
+def test_the_robust_spread_of_normal_noise_is_its_standard_deviation():
+    """5 standard errors: that of 1.4826 MAD is about 1.17 / sqrt(n)."""
+    n = 40_000
+    x = 3 + 2 * np.random.default_rng(0).standard_normal((n, 1))
+    center, spread = robust_scale(x, np.ones(x.shape, bool))
+    assert abs(spread.item() / 2 - 1) < 5 * 1.17 / n**0.5
+    assert abs(center.item() - 3) < 5 * 2 * 1.2533 / n**0.5
+    x[::3] += 1000  # a third of it may be anything
+    assert robust_scale(x, np.ones(x.shape, bool))[1].item() < 6
+
+
+def test_an_outlier_is_clipped_to_the_limit_exactly_or_marked():
+    x = np.array([1.0, 2, 3, 4, 5, 1000])[:, None]
+    # Median 3.5, absolute deviations 2.5 1.5 .5 .5 1.5 996.5, so the MAD is 1.5.
+    top = 3.5 + 4 * 1.482602218505602 * 1.5
+    clipped = clean(x, Cleaning(limit=4.0))
+    np.testing.assert_allclose(clipped.values[:, 0], [1, 2, 3, 4, 5, top], rtol=1e-6)
+    assert clipped.known.all() and clipped.outliers == (1 / 6,)
+    marked = clean(x, Cleaning(outliers="missing", limit=4.0))
+    np.testing.assert_allclose(marked.values[:, 0], [1, 2, 3, 4, 5, 5])
+    assert not marked.known[5, 0] and marked.known[:5].all()
+
+
+def test_a_spike_on_a_channel_at_rest_is_found_though_its_mad_is_zero():
+    x = np.zeros((50, 2))
+    x[17, 0] = 3.0
+    far = outlying(x, np.ones(x.shape, bool))
+    assert far[17, 0] and far.sum() == 1
+    on_off = (np.arange(60) % 5 < 2).astype(float)[:, None]  # two values, MAD 0
+    assert not outlying(on_off, np.ones(on_off.shape, bool)).any()
+
+
+def test_a_rolling_window_finds_what_the_whole_series_hides():
+    t = np.arange(400.0)
+    x = np.where(t < 200, 0.1 * np.sin(t), 100 + 0.1 * np.sin(t))[:, None]
+    x[50] = 3.0
+    known = np.ones(x.shape, bool)
+    assert not outlying(x, known).any()
+    far = outlying(x, known, window=21)
+    assert far[50] and far.sum() <= 3  # and, if any, the two beside the step
+
+
+def test_a_window_is_judged_by_what_is_known_in_it():
+    x = np.full((30, 1), NAN)
+    x[::10] = 5.0
+    done = clean(x, Cleaning(window=5))
+    np.testing.assert_array_equal(done.values, 5.0)
+    assert done.outliers == (0.0,) and done.constant == (True,)
+
+
+def test_a_ramp_on_three_clocks_is_the_same_ramp_on_one():
+    """Linear interpolation and its means are exact on a line, edges included."""
+    line = lambda t: 2 * t - 3
+    clocks = [np.arange(0, 10.01, 0.5), np.arange(1, 9.001, 0.01), np.arange(0.2, 12)]
+    streams = [(t, line(t)[:, None]) for t in clocks]
+    values, start = one_clock(streams, rate=10)
+    assert start == 1.0 and values.shape == (81, 3)
+    grid = 1 + np.arange(81) / 10
+    np.testing.assert_allclose(values, np.repeat(line(grid)[:, None], 3, 1), atol=1e-9)
+
+
+def test_what_the_grid_cannot_hold_is_averaged_away():
+    t = np.arange(0, 10, 0.001)
+    fast = np.sin(2 * np.pi * 50 * t)  # 50 Hz on a grid of 10: whole periods a step
+    values, _ = one_clock([(t, (1 + fast)[:, None])], rate=10)
+    np.testing.assert_allclose(values[1:-1], 1, atol=1e-3)
+
+
+def test_long_gaps_stay_missing_and_short_ones_are_bridged():
+    t = np.array([0.0, 1, 2, 4, 5, 9, 10])
+    values, _ = one_clock([(t, t[:, None])], rate=1)
+    np.testing.assert_allclose(values[:, 0], [0, 1, 2, 3, 4, 5, NAN, NAN, NAN, 9, 10])
+    values, _ = one_clock([(t, t[:, None])], rate=1, longest_gap=4.0)
+    np.testing.assert_allclose(values[:, 0], np.arange(11))
+    holed = np.where(t == 4, NAN, t)  # a missing sample makes its gap longer
+    values, _ = one_clock([(t, holed[:, None])], rate=1)
+    np.testing.assert_allclose(values[:6, 0], [0, 1, 2, NAN, NAN, 5])
+
+
+@pytest.mark.parametrize(
+    "streams,message",
+    [
+        ([([0, 1], 2), ([5, 6], 2)], "no overlap in time: a ends at 1 s and b starts"),
+        ([([0, 1], 2), ([1, 0], 2)], "b: its times do not increase"),
+        ([([0, 1], 2), ([0, 1, 2], 2)], "b: 3 times for 2 samples"),
+        ([([0], 1)], "a: 1 times for 1 samples; .* at least 2"),
+    ],
+)
+def test_clocks_that_cannot_be_one_are_refused_in_a_line(streams, message):
+    streams = [(np.array(t, float), np.zeros((n, 1))) for t, n in streams]
+    with pytest.raises(BadInput, match=message) as caught:
+        one_clock(streams, 1.0, names=["a", "b"][: len(streams)])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "field,value",
+    [("fill", "cubic"), ("outliers", "drop"), ("limit", 0), ("window", 3)],
+)
+def test_a_rule_that_does_not_exist_is_named(field, value):
+    with pytest.raises(BadInput, match=rf"cleaning\.{field}=.*write"):
+        Cleaning(**{field: value})

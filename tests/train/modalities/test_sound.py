@@ -1,0 +1,135 @@
+import io
+import struct
+
+import numpy as np
+import pytest
+import soundfile
+
+from train.errors import BadInput, Unreadable
+from train.modalities.sound import (
+    AudioCleaning,
+    decode_audio,
+    one_channel,
+    resampled,
+    trimmed,
+)
+
+RATE = 8000
+
+
+def tone(length=800, pitch=440.0, level=0.5):
+    return level * np.sin(2 * np.pi * pitch * np.arange(length) / RATE)
+
+
+def encoded(x, form="WAV", subtype=None, rate=RATE):
+    file = io.BytesIO()
+    soundfile.write(file, x, rate, format=form, subtype=subtype)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "form,subtype,within",
+    [("WAV", "PCM_16", 4e-5), ("WAV", "FLOAT", 1e-7), ("FLAC", None, 4e-5)],
+)
+def test_lossless_files_are_their_samples(form, subtype, within):
+    x = np.stack([tone(), tone(pitch=600.0)], -1)
+    found, rate = decode_audio(encoded(x, form, subtype))
+    assert rate == RATE and found.dtype == np.float32
+    np.testing.assert_allclose(found, x, atol=within)
+
+
+def test_ogg_is_heard():
+    found, _ = decode_audio(encoded(tone(4000), "OGG"))
+    assert np.corrcoef(found[:, 0], tone(4000))[0, 1] > 0.99
+
+
+def test_files_that_are_no_sound_say_so():
+    with pytest.raises(Unreadable, match="text file"):
+        decode_audio(b"this is not a recording\n" * 9)
+    whole = encoded(tone(), "WAV")
+    with pytest.raises(Unreadable, match="cut short: 700 bytes of 1644"):
+        decode_audio(whole[:700])
+    with pytest.raises(Unreadable, match="not a whole"):
+        decode_audio(encoded(tone(), "FLAC")[:60])
+    with pytest.raises(Unreadable, match="not a whole"):
+        decode_audio(b"")
+    with pytest.raises(Unreadable, match="no samples"):
+        decode_audio(encoded(np.zeros(0)))
+
+
+def test_a_stream_of_open_size_is_read():
+    whole = encoded(tone())
+    streamed = whole[:4] + struct.pack("<I", 2**32 - 1) + whole[8:]
+    assert len(decode_audio(streamed)[0]) == 800
+
+
+def test_channels_are_averaged_and_numbers_checked():
+    x = np.stack([np.ones(5), np.zeros(5)], -1)
+    np.testing.assert_array_equal(one_channel(x), 0.5)
+    with pytest.raises(Unreadable, match="2 samples that are no finite"):
+        one_channel(np.array([0, np.nan, np.inf]))
+    with pytest.raises(Unreadable, match="no sound"):
+        one_channel(np.zeros((0, 2)))
+
+
+@pytest.mark.parametrize("rate,to", [(8000, 16_000), (44_100, 8000), (22_050, 8000)])
+def test_resampling_keeps_a_tone_and_its_time(rate, to):
+    t = np.arange(rate // 2) / rate
+    found = resampled(np.sin(2 * np.pi * 440 * t), rate, to)
+    assert len(found) == -(-len(t) * to // rate)
+    expected = np.sin(2 * np.pi * 440 * np.arange(len(found)) / to)
+    middle = slice(to // 10, -to // 10)
+    np.testing.assert_allclose(found[middle], expected[middle], atol=5e-3)
+
+
+def test_resampling_down_leaves_no_alias():
+    t = np.arange(16_000) / 16_000
+    found = resampled(np.sin(2 * np.pi * 6000 * t), 16_000, 8000)
+    assert np.abs(found[400:-400]).max() < 0.01
+
+
+def test_trimming_cuts_the_ends_and_not_the_middle():
+    quiet = np.zeros(400)
+    x = np.concatenate([quiet, tone(), quiet, tone(), quiet])
+    found = trimmed(x, RATE, 40.0)
+    np.testing.assert_array_equal(found, x[400:2400])
+    faint = np.concatenate([tone(400, level=0.02), tone()])
+    assert len(trimmed(faint, RATE, 20.0)) == 800  # 28 dB below
+    assert len(trimmed(faint, RATE, 40.0)) == 1200
+    np.testing.assert_array_equal(trimmed(quiet, RATE, 40.0), quiet)
+
+
+def test_the_mean_is_taken_off_before_the_level_is_set():
+    found = AudioCleaning(peak=0.9)(tone() + 3.0, RATE)
+    assert found.dtype == np.float32
+    assert abs(found.mean()) < 1e-6 and np.abs(found).max() == pytest.approx(0.9)
+    left = AudioCleaning(dc=False, peak=None)(tone() + 0.25, RATE)
+    np.testing.assert_allclose(left, tone() + 0.25, atol=1e-6)
+
+
+def test_loudness_is_the_rms_and_never_clips():
+    level = lambda x: 20 * np.log10(np.sqrt(np.square(x.astype(np.float64)).mean()))
+    clean = AudioCleaning(peak=None, loudness=-23.0)
+    for x in (tone(level=0.01), tone(level=0.9)):
+        assert level(clean(x, RATE)) == pytest.approx(-23, abs=1e-3)
+    click = np.zeros(800)
+    click[5] = 0.3
+    loud = AudioCleaning(peak=None, loudness=-1.0, dc=False)(click, RATE)
+    assert np.abs(loud).max() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3])
+def test_silence_stays_silence(value):
+    for clean in (AudioCleaning(trim=40.0), AudioCleaning(peak=None, loudness=-20.0)):
+        np.testing.assert_array_equal(clean(np.full(300, value), RATE), 0)
+
+
+def test_levels_that_cannot_be_are_refused():
+    for fields, word in (
+        ({"peak": 1.5}, "clean.peak"),
+        ({"trim": -3.0}, "clean.trim"),
+        ({"peak": None, "loudness": 3.0}, "clean.loudness"),
+        ({"loudness": -20.0}, "both set"),
+    ):
+        with pytest.raises(BadInput, match=word):
+            AudioCleaning(**fields)

@@ -1,0 +1,59 @@
+"""Times of tables, in every type that a file may have them."""
+
+import numpy as np
+import pyarrow
+import pytest
+
+from train.errors import Unreadable
+from train.modalities.tables import columns_of, open_table
+
+DAY = 1_704_067_200_000_000_000  # 2024-01-01 in nanoseconds
+STEP = 5_000_123  # a step with digits below a microsecond
+
+
+@pytest.mark.parametrize(
+    "kind, ticks, seconds",
+    [
+        (pyarrow.timestamp("ns"), [DAY, DAY + STEP], [0, 0.005000123]),
+        (pyarrow.timestamp("ns", "UTC"), [DAY, DAY + STEP], [0, 0.005000123]),
+        (pyarrow.timestamp("s"), [7, 9], [0, 2]),
+        (pyarrow.time32("ms"), [43_200_000, 43_200_020], [0, 0.02]),
+        (pyarrow.time64("ns"), [STEP, 3 * STEP], [0, 0.010000246]),
+        (pyarrow.duration("us"), [5, 25], [0, 2e-5]),
+        (pyarrow.date32(), [19_000, 19_001], [0, 86_400]),
+        (pyarrow.int64(), [DAY, DAY + STEP], [0, STEP]),
+        (pyarrow.int64(), [5, 6], [5, 6]),
+        (pyarrow.timestamp("ns"), [DAY, None], [0, np.nan]),
+    ],
+    ids=str,
+)
+def test_times_are_seconds(kind, ticks, seconds):
+    table = pyarrow.table({"time": pyarrow.array(ticks, kind), "x": [1.0, 2.0]})
+    times, _ = columns_of(table, "time")["x"]
+    np.testing.assert_allclose(times, seconds, rtol=1e-12)
+
+
+def test_times_of_day_in_a_csv(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("time,x\n12:00:00,1\n12:00:02,2\n")
+    times, values = columns_of(open_table(path)[0], "time")["x"]
+    assert times.tolist() == [0, 2] and values.tolist() == [[1], [2]]
+
+
+def test_columns_that_hold_no_numbers_are_one_line():
+    span = pyarrow.array([(0, 0, 1), (0, 0, 2)], pyarrow.month_day_nano_interval())
+    table = pyarrow.table({"time": span, "x": [2**60 + 1, 5]})
+    with pytest.raises(Unreadable, match="'time' holds month_day_nano_.*not numbers"):
+        columns_of(table, "time")
+    # More digits than a float has are no reason to refuse a channel.
+    assert columns_of(table, names=("x",))["x"][1].tolist() == [[2.0**60], [5]]
+    huge = pyarrow.table({"t": pyarrow.array([2**64 - 1], pyarrow.uint64()), "x": [1]})
+    with pytest.raises(Unreadable, match="column 't' cannot be read .*2\\d+") as caught:
+        columns_of(huge, "t")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_divides_columns_is_told_from_names_that_hold_it(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('"a, b, c";"d\n(m)"\n1;2\n')
+    assert open_table(path)[0].column_names == ["a, b, c", "d\n(m)"]

@@ -1,0 +1,152 @@
+import dataclasses
+import sys
+
+import numpy as np
+import pytest
+
+from tests.train.fresh import fresh
+from train.errors import BadInput
+from train.modalities.augment import VolumeAugment
+from train.modalities.volume import Volumes, fit_volume, resample
+from train.pipeline.batching import batches, whole
+
+SMALL = Volumes(size=(8, 12, 16), examples=24, threads=0)
+
+
+def counted(*shape: int) -> np.ndarray:
+    return np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+
+
+def over(folder, **fields) -> Volumes:
+    given = {"size": (4, 4, 4), "threads": 0, "holdout": 0.0} | fields
+    return Volumes(name="folder", data_dir=str(folder), **given)
+
+
+def raw(volumes: Volumes, part: bool = True) -> np.ndarray:
+    examples = fresh(volumes, part)
+    found = whole(volumes, part)["volume"].astype(np.float64)
+    return found * examples.scale + examples.offset
+
+
+def test_phantoms_come_normalised_to_the_range_of_training():
+    train, test = fresh(SMALL, True), fresh(SMALL, False)
+    assert (len(train), len(test)) == (24, 3)
+    batch = train.take(np.arange(24))
+    found, truth = batch["volume"], batch["truth"]
+    assert found.shape == (24, *SMALL.shape) and found.dtype == np.float32
+    np.testing.assert_allclose([found.min(), found.max()], [-1, 1], rtol=1e-5)
+    error = (found - truth) * train.scale[0]
+    np.testing.assert_allclose(error.std(), 0.03, rtol=0.05)
+    assert test.offset == train.offset
+
+
+@pytest.mark.parametrize("form", ["npy", "npz", "nii", "nii.gz"])
+def test_every_file_form_gives_the_same_voxels(tmp_path, form):
+    x = counted(4, 4, 4) / 7
+    path = tmp_path / f"scan.{form}"
+    if form == "npy":
+        np.save(path, x)
+    elif form == "npz":
+        np.savez(path, volume=x, spacing=np.ones(3))
+    else:
+        nibabel = pytest.importorskip("nibabel")
+        # Stored x first, as NIfTI has it.
+        nibabel.save(nibabel.Nifti1Image(x.swapaxes(0, 2), np.eye(4)), path)
+    np.testing.assert_allclose(raw(over(tmp_path))[0, ..., 0], x, atol=1e-5)
+
+
+def test_nifti_without_its_library_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "a.nii").write_bytes(b"x")
+    monkeypatch.setitem(sys.modules, "nibabel", None)
+    with pytest.raises(BadInput, match=r"need nibabel; pip install 'vqdit\[nifti\]'"):
+        fresh(over(tmp_path), True)
+
+
+def test_larger_scans_are_cut_and_smaller_ones_padded_with_their_least():
+    x = counted(6, 4, 3)[..., None] + 5
+    cut = fit_volume(x, (4, 4, 5))
+    np.testing.assert_array_equal(cut[:, :, 1:4], x[1:5])
+    assert (cut[:, :, [0, 4]] == 5).all()
+    np.testing.assert_array_equal(fit_volume(x, (4, 4, 3), (0.0, 0.5, 0.5)), x[:4])
+    np.testing.assert_array_equal(fit_volume(x, (4, 4, 3), (0.99, 0.5, 0.5)), x[2:])
+
+
+def test_training_cuts_anywhere_and_evaluation_at_the_centre(tmp_path):
+    np.save(tmp_path / "a.npy", counted(8, 4, 4))
+    volumes = over(tmp_path)
+    np.testing.assert_allclose(
+        raw(volumes)[0, ..., 0], counted(8, 4, 4)[2:6], atol=1e-3
+    )
+    examples = fresh(volumes, True)
+    out = examples.augmented(np.zeros(200, int), np.arange(200), 0)["volume"]
+    first = (out[:, 0, 0, 0, 0] * examples.scale[0] + examples.offset[0]) / 16
+    counts = np.bincount(np.round(first).astype(int))
+    assert len(counts) == 5 and abs(counts - 40).max() < 5 * 40**0.5
+
+
+def test_resampling_keeps_a_ramp_and_the_mean_and_reduces_noise():
+    ramp = np.broadcast_to(np.arange(20.0)[:, None, None, None], (20, 5, 5, 1))
+    up = resample(ramp, (40, 5, 5))[1:-1, 2, 2, 0]
+    np.testing.assert_allclose(up, (np.arange(40) + 0.5)[1:-1] / 2 - 0.5, atol=1e-5)
+    down = resample(ramp, (10, 5, 5))[1:-1, 2, 2, 0]
+    np.testing.assert_allclose(down, (np.arange(10) + 0.5)[1:-1] * 2 - 0.5, atol=1e-5)
+    noise = np.random.default_rng(0).standard_normal((40, 40, 40, 1))
+    small = resample(noise, (10, 10, 10))
+    assert small.std() < 0.15 and abs(small.mean()) < 0.02
+    assert resample(noise, (40, 40, 40)) is noise
+
+
+def test_intensities_are_windowed_first(tmp_path):
+    np.save(tmp_path / "a.npy", counted(4, 4, 4) * 100 - 1000)
+    volumes = over(tmp_path, window=(-160.0, 240.0))
+    examples = fresh(volumes, True)
+    assert (examples.offset, examples.scale) == ((40.0,), (200.0,))
+    found = examples.take(np.array([0]))["volume"]
+    assert found.min() == -1 and found.max() == 1
+    assert (found == -1).sum() == 9  # -1000, -900, ..., -200
+
+
+def test_scans_that_cannot_be_used_are_named_and_refused_above_a_share(tmp_path):
+    pytest.importorskip("nibabel")
+    for i in range(6):
+        (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
+        np.save(tmp_path / "ab"[i % 2] / f"{i}.npy", counted(4, 5, 6) + i)
+    np.save(tmp_path / "a" / "flat.npy", counted(4, 4))
+    np.save(tmp_path / "a" / "nothing.npy", np.full((4, 4, 4), np.nan))
+    np.savez(tmp_path / "a" / "two.npz", x=counted(4, 4, 4), y=counted(4, 4, 4))
+    (tmp_path / "a" / "fake.nii").write_text("no scan")
+    volumes = over(tmp_path, bad_share=0.5)
+    examples = fresh(volumes, True)
+    why = dict(examples.refused)
+    assert len(examples) == 6 and examples.class_names == ("a", "b")
+    assert "is [4, 4]" in why["a/flat.npy"]
+    assert "no finite value" in why["a/nothing.npy"]
+    assert "no array 'volume', only ['x', 'y']" in why["a/two.npz"]
+    assert "not a whole NIfTI" in why["a/fake.nii"]
+    with pytest.raises(BadInput, match="4 of 10 files unreadable"):
+        fresh(over(tmp_path), True)
+
+
+def test_volumes_go_through_the_pipeline_augmented():
+    augment = VolumeAugment(rotate=20, flip=True, noise=0.1)
+    volumes = dataclasses.replace(SMALL, augment=augment)
+    one, again = (next(batches(volumes, True, 4, seed=0)) for _ in range(2))
+    np.testing.assert_array_equal(one["volume"], again["volume"])
+    assert one["volume"].dtype == np.float32
+    other = next(batches(volumes, True, 4, seed=1))
+    assert (other["volume"] != one["volume"]).any()
+
+
+@pytest.mark.parametrize(
+    "fields,message",
+    [
+        ({"name": "ct"}, "data.name='ct': write phantoms or folder"),
+        ({"size": (8, 8)}, r"data.size=\(8, 8\): write \(d, h, w\)"),
+        ({"window": (3.0, 1.0)}, "data.window=.*low below high"),
+        ({"channels": 2}, "data.channels=2: phantoms have 1"),
+        ({"normalise": "x"}, "data.normalise='x'"),
+    ],
+)
+def test_bad_fields_are_named(fields, message):
+    with pytest.raises(BadInput, match=message):
+        Volumes(**fields)

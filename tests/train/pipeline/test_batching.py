@@ -1,0 +1,244 @@
+import itertools
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.train.fresh import forget
+from train.errors import BadInput
+from train.modalities import Images
+from train.pipeline import examples
+from train.pipeline.batching import batches, endless, once, whole
+from train.sources import open_source
+from train.sources import source as sources
+
+WIDE = 12  # pictures are 4 x 12, so a crop of 4 has nine places
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Ten pictures whose columns are numbered; label i, and value 20 i + column."""
+    column = np.arange(WIDE) + 20 * np.arange(10)[:, None]
+    image = np.repeat(column[:, None, :], 4, axis=1).astype(np.uint8)
+    np.savez(tmp_path / "train.npz", image=image, label=np.arange(10))
+    np.savez(tmp_path / "test.npz", image=image[:7], label=np.arange(7))
+    return Images(name="npz", data_dir=str(tmp_path), size=4, threads=2)
+
+
+def first(iterator, n: int) -> list:
+    return list(itertools.islice(iterator, n))
+
+
+def equal(a, b) -> bool:
+    return all(
+        x.keys() == y.keys() and all((x[name] == y[name]).all() for name in x)
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def replaced(images, **fields):
+    return Images(**{**vars(images), **fields})
+
+
+def test_every_epoch_is_a_new_order_of_all_examples(images):
+    labels = np.concatenate(
+        [b["label"] for b in first(batches(images, True, 4, 0), 15)]
+    )
+    epochs = labels.reshape(6, 10)
+    np.testing.assert_array_equal(np.sort(epochs), np.tile(np.arange(10), (6, 1)))
+    assert len({tuple(epoch) for epoch in epochs}) == 6
+
+
+def test_images_travel_with_their_labels(images):
+    for batch in first(batches(images, True, 4, 0), 5):
+        assert batch["image"].shape == (4, 4, 4, 1) and batch["image"].dtype == np.uint8
+        assert batch["label"].dtype == np.int32
+        np.testing.assert_array_equal(batch["image"][:, 0, 0, 0] // 20, batch["label"])
+
+
+@pytest.mark.parametrize("crop,flip", [("center", True), ("random", True)])
+@pytest.mark.parametrize("start", [1, 2, 7])
+def test_starting_at_k_equals_never_stopping(images, crop, flip, start):
+    images = replaced(images, crop=crop, flip=flip)
+    run = first(batches(images, True, 4, 3), 9)
+    assert equal(
+        first(batches(images, True, 4, 3, start=start), 9 - start), run[start:]
+    )
+
+
+def test_threads_and_memory_change_nothing(images, monkeypatch):
+    images = replaced(images, crop="random", flip=True)
+    run = first(batches(images, True, 4, 3), 6)
+    for threads in (0, 1, 5):
+        other = replaced(images, threads=threads)
+        assert equal(first(batches(other, True, 4, 3), 6), run)
+    monkeypatch.setattr(sources, "KEPT_BYTES", 0)
+    monkeypatch.setattr(examples, "LIGHT_CHUNK", 3)
+    forget()
+    assert equal(first(batches(images, True, 4, 3), 6), run)
+    centred = replaced(images, crop="center")
+    forgetful = first(batches(centred, True, 4, 3), 6)
+    forgetful_whole = whole(centred, True)
+    monkeypatch.undo()
+    forget()
+    assert equal(first(batches(centred, True, 4, 3), 6), forgetful)
+    assert equal([whole(centred, True)], [forgetful_whole])
+
+
+def test_seeds_give_other_orders_and_no_epoch_is_shared(images):
+    orders = [
+        tuple(b["label"])
+        for seed in range(6)
+        for b in first(batches(images, True, 10, seed), 6)
+    ]
+    assert len(set(orders)) == 36
+
+
+def test_processes_share_one_global_batch(images):
+    images = replaced(images, crop="random", flip=True)
+    run = first(batches(images, True, 6, 5, start=1), 4)
+    parts = [
+        first(batches(images, True, 6, 5, start=1, rows=np.arange(6)[i::3]), 4)
+        for i in range(3)
+    ]
+    joined = [
+        {
+            name: np.stack([part[name] for part in at], 1).reshape(
+                6, *at[0][name].shape[1:]
+            )
+            for name in at[0]
+        }
+        for at in zip(*parts, strict=True)
+    ]
+    assert equal(joined, run)
+    test = first(batches(images, False, 4, 0, rows=np.arange(2, 4)), 9)
+    np.testing.assert_array_equal(test[1]["label"], [6, 6])
+    np.testing.assert_array_equal(test[1]["valid"], [True, False])
+
+
+def test_augmentation_differs_by_epoch_and_covers_every_place(images):
+    images = replaced(images, crop="random", flip=True)
+    places, mirrors = set(), []
+    for batch in first(batches(images, True, 10, 0), 60):
+        row = batch["image"][:, 0, :, 0].astype(int)
+        mirrors += list(row[:, 0] > row[:, 3])
+        places |= set(row.min(1) % 20)
+    assert places == set(range(WIDE - 4 + 1))
+    # 600 fair coins: five standard errors are 0.1.
+    assert abs(np.mean(mirrors) - 0.5) < 0.1
+    # One picture over the epochs is not always mirrored alike.
+    assert 0 < np.mean(np.array(mirrors)[:10]) < 1
+
+
+def test_augmentation_belongs_to_the_example_and_not_to_the_batch_size(images):
+    images = replaced(images, crop="random", flip=True)
+
+    def epoch(batch: int) -> np.ndarray:
+        run = first(batches(images, True, batch, 0), 10 // batch)
+        return np.concatenate([b["image"] for b in run])
+
+    np.testing.assert_array_equal(epoch(5), epoch(2))
+
+
+def test_without_augmentation_every_picture_is_its_centre(images):
+    for batch in first(batches(images, True, 10, 0), 2):
+        np.testing.assert_array_equal(batch["image"][0, 0, :, 0] % 20, [4, 5, 6, 7])
+
+
+def test_a_batch_may_be_larger_than_the_set(images):
+    batch = next(batches(images, True, 25, 0))
+    assert sorted(np.bincount(batch["label"])) == [2] * 5 + [3] * 5
+    batch = next(batches(images, False, 16, 0))
+    assert batch["valid"].sum() == 7 and batch["image"].shape[0] == 16
+
+
+def test_evaluation_is_one_pass_in_order_with_padding_marked(images):
+    images = replaced(images, flip=True, crop="random")
+    run = list(batches(images, False, 3, seed=9))
+    assert [len(b["label"]) for b in run] == [3, 3, 3]
+    label, valid = (np.concatenate([b[n] for b in run]) for n in ("label", "valid"))
+    np.testing.assert_array_equal(valid, [True] * 7 + [False] * 2)
+    np.testing.assert_array_equal(label[valid], np.arange(7))
+    image = np.concatenate([b["image"] for b in run])[valid]
+    np.testing.assert_array_equal(image, whole(images, False)["image"])
+    assert equal(batches(images, False, 3, 9, start=2), run[2:])
+    assert list(batches(images, False, 3, 9, start=3)) == []
+
+
+def test_whole_is_every_example_centred(images):
+    everything = whole(replaced(images, flip=True, crop="random"), True)
+    np.testing.assert_array_equal(everything["label"], np.arange(10))
+    assert everything["label"].dtype == np.int32
+    np.testing.assert_array_equal(
+        everything["image"][:, 0, 0, 0], 20 * np.arange(10) + 4
+    )
+    some = whole(images, True, count=4)
+    np.testing.assert_array_equal(some["label"], [0, 2, 5, 7])
+    np.testing.assert_array_equal(some["image"], everything["image"][[0, 2, 5, 7]])
+    assert len(whole(images, True, count=99)["label"]) == 10
+
+
+def test_what_a_caller_writes_into_a_batch_is_not_kept(images):
+    whole(images, True)["image"][:] = 0
+    next(batches(images, True, 4, 0))["image"][:] = 0
+    assert (
+        whole(images, True)["image"].min() == 4 and not whole(images, True)["label"][0]
+    )
+
+
+def test_larger_sizes_and_rgb(images):
+    batch = next(batches(replaced(images, size=9, channels=3), True, 2, 0))
+    assert batch["image"].shape == (2, 9, 9, 3)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_bad_requests_are_refused_before_the_first_batch(images, train):
+    with pytest.raises(BadInput, match="run.batch=0: write 1 or more"):
+        batches(images, train, 0, 0)
+    with pytest.raises(BadInput, match="start=-1"):
+        batches(images, train, 4, 0, start=-1)
+    with pytest.raises(BadInput, match="data.data_dir"):
+        batches(replaced(images, data_dir=""), train, 4, 0)
+    with pytest.raises(BadInput, match="run.seed=-1"):
+        batches(images, True, 4, -1)
+    with pytest.raises(BadInput, match="count=0"):
+        whole(images, train, count=0)
+
+
+@pytest.mark.parametrize("threads", [0, 3])
+def test_an_error_while_reading_reaches_the_caller_and_ends_the_batches(threads):
+    def take(indices, epochs):
+        if (epochs == 1).any():
+            raise BadInput("example 3 is damaged")
+        return {"label": indices}
+
+    iterator = endless(take, count=8, batch=4, seed=0, threads=threads)
+    first(iterator, 2)
+    with pytest.raises(BadInput) as caught:
+        next(iterator)
+    assert str(caught.value) == "example 3 is damaged"
+    with pytest.raises(StopIteration):
+        next(iterator)
+
+
+def test_once_reads_no_example_that_is_not_there():
+    read = []
+
+    def take(indices):
+        read.extend(indices)
+        return {"label": indices}
+
+    list(once(take, count=5, batch=4, rows=np.arange(2, 4), threads=0))
+    assert max(read) == 4
+
+
+def test_a_damaged_file_does_not_move_the_other_examples(tmp_path):
+    for i in range(8):
+        Image.fromarray(np.full((4, 4), i, np.uint8)).save(tmp_path / f"{i}.png")
+    images = Images("folder", str(tmp_path), size=4, holdout=0, bad_share=0.2)
+    source = open_source(images, True)
+    before = [source[i].values[0, 0, 0] for i in range(8)]
+    (tmp_path / "3.png").write_bytes(b"")
+    assert [source[i].values[0, 0, 0] for i in range(8) if i != 3] == [
+        value for value in before if value != 3
+    ]

@@ -1,0 +1,143 @@
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from train.errors import BadInput
+from train.modalities import Images
+from train.pipeline import cache
+from train.pipeline.batching import batches
+from train.pipeline.cache import LatentCache, write_cache
+
+CONTRACT = {"grid": [2, 2], "fingerprint": "ab12", "classes": 10, "mean": [0.5, -1e-7]}
+
+
+def records(n: int) -> list[dict]:
+    random = np.random.default_rng(0)
+    return [
+        {
+            "latents": random.normal(size=(2, 2, 3)).astype(np.float32),
+            "codes": random.integers(0, 512, (2, 2, 1)).astype(np.int32),
+            "label": i % 10,
+        }
+        for i in range(n)
+    ]
+
+
+def fake_record(index: int) -> dict:
+    return {"codes": np.full((2, 1), index), "label": index}
+
+
+def test_a_cache_returns_every_bit_in_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "SHARD_BYTES", 300)  # four records a shard
+    written = records(11)
+    write_cache(tmp_path / "deep" / "cache", iter(written), CONTRACT, 11)
+    assert len(list((tmp_path / "deep" / "cache").glob("*.array_record"))) == 3
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["cache"]
+    read = LatentCache(tmp_path / "deep" / "cache")
+    assert len(read) == 11 and read.contract == CONTRACT and read.classes == 10
+    for i in (*range(11), 3):
+        example = read[i]
+        assert example["label"] == i % 10 and type(example["label"]) is int
+        for name, dtype in [("latents", np.float32), ("codes", np.int32)]:
+            assert example[name].dtype == dtype
+            np.testing.assert_array_equal(example[name], written[i][name])
+    taken = read.take(np.array([10, 0, 10]))
+    assert [int(example["label"]) for example in taken] == [0, 0, 0]
+    np.testing.assert_array_equal(taken[0]["codes"], written[10]["codes"])
+
+
+@pytest.mark.parametrize("kept", ["latents", "codes"])
+def test_one_kind_alone_and_no_label(tmp_path, kept):
+    written = [{kept: record[kept]} for record in records(2)]
+    write_cache(tmp_path / "cache", written, {}, 2)
+    read = LatentCache(tmp_path / "cache")
+    assert set(read[1]) == {kept, "label"} and read[1]["label"] == -1
+    assert read.classes == 0
+
+
+def test_batches_have_the_order_of_the_pictures_they_came_from(tmp_path):
+    image = np.zeros((9, 4, 4, 1), np.uint8)
+    for split in ("train", "test"):
+        np.savez(tmp_path / f"{split}.npz", image=image, label=np.arange(9))
+    images = Images("npz", str(tmp_path), size=4)
+    write_cache(tmp_path / "cache", map(fake_record, range(9)), {}, 9)
+    read = LatentCache(tmp_path / "cache")
+    for train in (True, False):
+        from_cache = read.batches(train, 4, seed=2, start=1)
+        from_images = batches(images, train, 4, seed=2, start=1)
+        for a, b in itertools.islice(zip(from_cache, from_images, strict=True), 6):
+            np.testing.assert_array_equal(a["label"], b["label"])
+            np.testing.assert_array_equal(a["codes"][:, 0, 0], b["label"])
+            assert a["codes"].shape == (4, 2, 1) and a["label"].dtype == np.int32
+            assert train or (a["valid"] == b["valid"]).all()
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone", "count", "json", "format"])
+def test_an_altered_cache_is_refused_in_one_line(tmp_path, damage):
+    folder = tmp_path / "cache"
+    write_cache(folder, records(5), CONTRACT, 5)
+    shard, description = folder / "records-00000.array_record", folder / "cache.json"
+    data = bytearray(shard.read_bytes())
+    stored = json.loads(description.read_text())
+    if damage == "flip":
+        data[-1] ^= 1  # in the padding, which the record format itself never looks at
+        shard.write_bytes(data)
+    elif damage == "cut":
+        shard.write_bytes(data[:-10])
+    elif damage == "gone":
+        shard.unlink()
+    elif damage == "count":
+        description.write_text(json.dumps(stored | {"count": 4}))
+    elif damage == "json":
+        description.write_text(description.read_text()[:-40])
+    else:
+        description.write_text(json.dumps(stored | {"format": 2}))
+    with pytest.raises(BadInput, match="encode again") as caught:
+        LatentCache(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_is_no_cache_names_the_command(tmp_path):
+    for path in (tmp_path, tmp_path / "gone"):
+        with pytest.raises(BadInput, match="python -m train.encode"):
+            LatentCache(path)
+
+
+def interrupted():
+    yield from records(2)
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "given,count,error,message",
+    [
+        (records(2), 3, BadInput, "2 records to cache where 3 were announced"),
+        (records(3), 2, BadInput, "3 records to cache where 2 were announced"),
+        ([], 0, BadInput, "0 records"),
+        ([{"label": 1}], 1, BadInput, "write latents or codes"),
+        (
+            [{"codes": np.zeros(1), "pixels": 1}],
+            1,
+            BadInput,
+            "holds .'codes', 'pixels'",
+        ),
+        ([{"latents": np.array([np.nan])}], 1, BadInput, "record 0: latents .* finite"),
+        ([records(1)[0], fake_record(1)], 2, BadInput, "record 1 .* unlike the first"),
+        (interrupted(), 5, KeyboardInterrupt, None),
+    ],
+)
+def test_a_cache_that_cannot_be_finished_leaves_nothing(
+    tmp_path, given, count, error, message
+):
+    with pytest.raises(error, match=message):
+        write_cache(tmp_path / "cache", given, {}, count)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_folder_is_never_replaced(tmp_path):
+    write_cache(tmp_path / "cache", records(2), {"a": 1}, 2)
+    with pytest.raises(BadInput, match="cache exists; remove it"):
+        write_cache(tmp_path / "cache", records(3), {"a": 2}, 3)
+    assert LatentCache(tmp_path / "cache").contract == {"a": 1}

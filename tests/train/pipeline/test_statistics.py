@@ -1,0 +1,158 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from train.errors import BadInput
+from train.modalities import Images, Modality, Record
+from train.modalities.normalise import SAMPLE, Moments, normaliser
+from train.pipeline import keep_statistics, recall_statistics, statistics
+from train.pipeline.statistics import statistics_of
+from train.sources import Source
+
+
+@dataclasses.dataclass(frozen=True)
+class Made(Modality):
+    """Data of three channels, of which the last is constant; counts its passes."""
+
+    kind = "made"
+    normalise = "standard"
+    seed: int = 0
+    length: int = 1000
+    files: str = "a"
+
+    passes = []
+
+    def source(self, train):
+        return Parts(self)
+
+
+class Parts(Source):
+    def __init__(self, data):
+        super().__init__(7)
+        self.data, self.identity = data, data.files
+
+    def read(self, rows):
+        self.data.passes.extend([self.data.seed] * (0 in rows))
+        x = np.array_split(values(self.data.seed, self.data.length), 7)
+        return [Record(x[row]) for row in rows]
+
+
+@pytest.fixture(autouse=True)
+def forgetful(monkeypatch):
+    monkeypatch.setattr(statistics, "_known", {})
+    statistics.records_of.cache_clear()
+    Made.passes.clear()
+
+
+def values(seed: int, n: int) -> np.ndarray:
+    x = np.random.default_rng(seed).standard_normal((n, 3))
+    # Far from zero: a sum of squares in float64 would lose the deviation of 1e-3.
+    return x * [1e-3, 5.0, 0.0] + [1e6, -2.0, 0.1]
+
+
+@pytest.mark.parametrize("parts", [1, 13, 1000])
+def test_streamed_moments_are_those_of_the_whole(parts):
+    x = values(0, 5000)
+    known = np.random.default_rng(1).random(x.shape) < 0.7
+    moments = Moments(3)
+    cuts = np.sort(np.random.default_rng(2).integers(0, 5001, parts - 1))
+    for rows in np.split(np.arange(5000), cuts):
+        moments.add(x[rows], known[rows])
+    found = moments.finished()
+    for c in range(3):
+        whole = x[known[:, c], c]
+        assert found.count[c] == len(whole)
+        np.testing.assert_allclose(found.mean[c], whole.mean(), rtol=1e-13)
+        np.testing.assert_allclose(found.std[c], whole.std(), rtol=1e-7, atol=1e-15)
+        assert (found.minimum[c], found.maximum[c]) == (whole.min(), whole.max())
+        assert found.median[c] == np.median(whole)
+    assert found.exact
+
+
+def test_quantiles_of_a_long_stream_come_from_an_even_sample():
+    """The same whatever the chunks, and within 5 standard errors of the truth."""
+    x = np.random.default_rng(3).standard_normal((5 * SAMPLE, 1))
+    x = np.sort(x, axis=0)  # a sample of the first or the last would be far off
+    found = []
+    for parts in (3, 50):
+        moments = Moments(1)
+        for part in np.array_split(x, parts):
+            moments.add(part)
+        found.append(moments.finished())
+    assert found[0].median == found[1].median and not found[0].exact
+    error = 1.2533 / SAMPLE**0.5
+    assert abs(found[0].median[0]) < 5 * error
+    assert abs(found[0].spread[0] - 1) < 5 * 1.17 / SAMPLE**0.5
+
+
+@pytest.mark.parametrize("rule", ["standard", "robust", "range", "none"])
+def test_every_rule_inverts_and_leaves_a_dead_channel_alone(rule):
+    x = np.random.default_rng(4).standard_normal((20, 50, 3)) * [2, 5, 0] + [7, -2, 0.1]
+    moments = Moments(3)
+    moments.add(x.reshape(-1, 3))
+    rescale = normaliser(moments.finished(), rule)
+    signal = rescale(x)
+    np.testing.assert_allclose(rescale.invert(signal), x, rtol=1e-5, atol=1e-5)
+    assert rescale.scale[2] == 1.0
+    if rule == "range":
+        np.testing.assert_allclose(signal[..., :2].max((0, 1)), 1, rtol=1e-6)
+        np.testing.assert_allclose(signal[..., :2].min((0, 1)), -1, rtol=1e-6)
+    if rule == "standard":
+        flat = signal.reshape(-1, 3)[:, :2]
+        np.testing.assert_allclose(flat.mean(0), 0, atol=1e-6)
+        np.testing.assert_allclose(flat.std(0), 1 / 4, rtol=1e-5)
+
+
+def test_robust_statistics_do_not_hear_a_few_wild_values():
+    x = np.random.default_rng(5).standard_normal((10_000, 1))
+    x[::100] = 1e9
+    moments = Moments(1)
+    moments.add(x)
+    robust = normaliser(moments.finished(), "robust")
+    np.testing.assert_allclose(robust.scale[0], 4, rtol=0.1)
+    assert normaliser(moments.finished(), "standard").scale[0] > 1e6
+
+
+def test_one_pass_a_program_and_none_on_resuming(tmp_path, monkeypatch):
+    data = Made()
+    fitted = keep_statistics(data, tmp_path)
+    assert statistics_of(data) == fitted and Made.passes == [0]
+    stored = (tmp_path / "statistics.json").read_bytes()
+    monkeypatch.setattr(statistics, "_known", {})  # another program
+    again = keep_statistics(dataclasses.replace(data, threads=1), tmp_path)
+    assert again == fitted == statistics_of(data) and Made.passes == [0]
+    assert (tmp_path / "statistics.json").read_bytes() == stored
+    assert [path.name for path in tmp_path.iterdir()] == ["statistics.json"]
+
+
+def test_statistics_of_other_data_are_refused(tmp_path):
+    keep_statistics(Made(), tmp_path)
+    for other in (Made(seed=1), Made(files="b")):
+        with pytest.raises(BadInput, match="statistics.json was fitted on other data"):
+            keep_statistics(other, tmp_path)
+    path = tmp_path / "statistics.json"
+    for text in ("{", "{}", json.dumps({"of": "x", "statistics": {"class": "os.x"}})):
+        path.write_text(text)
+        with pytest.raises(BadInput, match="damaged"):
+            keep_statistics(Made(), tmp_path)
+
+
+def test_recalling_spares_the_pass_and_refuses_nothing(tmp_path, monkeypatch):
+    fitted = keep_statistics(Made(), tmp_path)
+    monkeypatch.setattr(statistics, "_known", {})
+    recall_statistics(Made(seed=1), tmp_path)
+    recall_statistics(Made(), tmp_path / "none")
+    recall_statistics(Made(), None)
+    assert not statistics._known
+    recall_statistics(Made(), tmp_path)
+    assert statistics_of(Made()) == fitted and Made.passes == [0]
+    (tmp_path / "statistics.json").write_text("{")
+    recall_statistics(Made(), tmp_path)
+
+
+def test_other_processes_write_nothing_and_pictures_need_nothing(tmp_path):
+    keep_statistics(Made(), tmp_path, write=False)
+    assert keep_statistics(Images(), tmp_path) is None
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,197 @@
+import json
+import logging
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.train.fresh import forget
+from train.errors import BadInput
+from train.modalities import Images
+from train.sources import folder, open_source
+from train.sources import source as sources
+
+
+def draw(path, value: int, size: int = 4):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((size, size), value, np.uint8)).save(path)
+
+
+def at(path, **fields) -> Images:
+    return Images(name="folder", data_dir=str(path), size=4, **fields)
+
+
+def values(source) -> list[int]:
+    return [int(source[i].values[0, 0, 0]) for i in range(len(source))]
+
+
+def everything(images: Images) -> dict[int, dict]:
+    sources = [open_source(images, part) for part in (True, False)]
+    return {
+        int(e.values[0, 0, 0]): e
+        for s in sources
+        for e in (s[i] for i in range(len(s)))
+    }
+
+
+def test_classes_come_from_sorted_sub_folders_nested_or_not(tmp_path):
+    for i in range(12):
+        draw(tmp_path / ("zebra", "ant", "bee/deep")[i % 3] / f"{i}.png", i)
+    (tmp_path / "ant" / "notes.md").write_text("not a picture")
+    (tmp_path / "ant" / "._0.png").write_bytes(b"a file manager's litter")
+    examples = everything(at(tmp_path))
+    assert sorted(examples) == list(range(12))
+    assert all(e.label == (2, 0, 1)[i % 3] for i, e in examples.items())
+    assert "caption" not in examples[0].more
+    source = open_source(at(tmp_path), True)
+    assert (source.classes, source.class_names) == (3, ("ant", "bee", "zebra"))
+
+
+def test_the_split_follows_the_name_not_the_neighbours(tmp_path):
+    for i in range(30):
+        draw(tmp_path / f"{i}.png", i)
+    forget()
+    before = values(open_source(at(tmp_path), False))
+    for i in range(30, 60):
+        draw(tmp_path / f"{i}.png", i)
+    forget()
+    after = values(open_source(at(tmp_path), False))
+    assert 0 < len(before) < 30
+    assert sorted(v for v in after if v < 30) == sorted(before)
+
+
+def test_captions_beside_the_images(tmp_path):
+    for i in range(4):
+        draw(tmp_path / f"{i}.png", i)
+    (tmp_path / "1.txt").write_text(" ein grüner Käfer\n", encoding="utf-8")
+    examples = everything(at(tmp_path))
+    assert examples[1].more["caption"] == "ein grüner Käfer"
+    assert examples[2].more["caption"] == "" and examples[1].label == -1
+
+
+def test_a_manifest_gives_captions_and_labels(tmp_path):
+    rows = [
+        {"file": f"in/{i}.png", "caption": f"number {i}", "label": "ba"[i % 2]}
+        for i in range(6)
+    ]
+    for i in range(6):
+        draw(tmp_path / "in" / f"{i}.png", i)
+    draw(tmp_path / "in" / "unlisted.png", 99)
+    (tmp_path / "list.jsonl").write_text("\n\n".join(map(json.dumps, rows)) + "\n")
+    examples = everything(at(tmp_path))
+    assert sorted(examples) == list(range(6))
+    assert examples[3].more["caption"] == "number 3" and examples[3].label == 0
+    # The names other tools use, and labels that are indices.
+    rows = [{"file_name": f"in/{i}.png", "text": "x", "label": i} for i in range(6)]
+    (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    forget()
+    examples = everything(at(tmp_path))
+    assert all(e.label == i and e.more["caption"] == "x" for i, e in examples.items())
+    assert open_source(at(tmp_path), True).classes == 6
+
+
+@pytest.mark.parametrize(
+    "lines,message",
+    [
+        (['{"file": "0.png"}', '{"file": '], "line 2: not JSON"),
+        (['["0.png"]'], "line 1: write"),
+        (['{"caption": "x"}'], "line 1: write 'file'"),
+        (
+            ['{"file": "0.png", "label": 1}', "", '{"file": "1.png"}'],
+            "line 3: no label",
+        ),
+        (['{"file": "0.png", "label": -1}'], "label"),
+        (['{"file": "0.png", "label": "a"}', '{"file": "1.png", "label": 1}'], "label"),
+        ([], "holds nothing to read"),
+    ],
+)
+def test_a_bad_manifest_line_is_named(tmp_path, lines, message):
+    draw(tmp_path / "0.png", 0)
+    draw(tmp_path / "1.png", 1)
+    (tmp_path / "list.jsonl").write_text("\n".join(lines))
+    with pytest.raises(BadInput, match=message) as caught:
+        open_source(at(tmp_path), True)
+    assert "\n" not in str(caught.value)
+
+
+def test_named_sub_folders_are_the_parts_and_share_class_numbers(tmp_path):
+    for i, name in enumerate(["train/a", "train/b", "train/c", "test/a", "test/c"]):
+        draw(tmp_path / name / "x.png", i)
+    train, test = (open_source(at(tmp_path), part) for part in (True, False))
+    assert values(train) == [0, 1, 2] and values(test) == [3, 4]
+    assert [test[i].label for i in range(2)] == [0, 2]
+    assert test.classes == 3
+    draw(tmp_path / "test/d/x.png", 9)
+    forget()
+    with pytest.raises(BadInput, match="label 'd' is outside the classes"):
+        open_source(at(tmp_path), False)
+
+
+def test_damaged_files_are_named_skipped_and_counted_up_to_the_share(tmp_path, caplog):
+    for i in range(20):
+        draw(tmp_path / f"{i:02d}.png", i)
+    whole = (tmp_path / "03.png").read_bytes()
+    (tmp_path / "03.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "07.png").write_bytes(b"")
+    with caplog.at_level(logging.WARNING):
+        examples = everything(at(tmp_path, bad_share=0.1))
+    assert sorted(examples) == [i for i in range(20) if i not in (3, 7)]
+    assert "03.png" in caplog.text and "07.png" in caplog.text
+    assert "skipped 2 of 20" in caplog.text
+    with pytest.raises(BadInput, match="2 of 20 .*data.bad_share=0.05: 03.png: .*07"):
+        open_source(at(tmp_path, bad_share=0.05), True)
+
+
+def test_files_missing_from_a_manifest_count_as_unreadable(tmp_path):
+    draw(tmp_path / "0.png", 0)
+    (tmp_path / "list.jsonl").write_text('{"file": "0.png"}\n{"file": "gone.png"}')
+    with pytest.raises(BadInput, match="1 of 2 .*gone.png: No such file"):
+        open_source(at(tmp_path), True)
+
+
+def test_damage_met_while_reading_is_replaced_by_the_next_then_refused(
+    tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr(sources, "KEPT_BYTES", 0)
+    for i in range(10):
+        draw(tmp_path / f"{i}.png", i)
+    source = open_source(at(tmp_path, holdout=0, bad_share=0.2), True)
+    for i in (4, 5, 9):
+        (tmp_path / f"{i}.png").write_bytes(b"damaged since it was opened")
+    assert int(source[4].values[0, 0, 0]) == 6  # two bad in a row
+    assert int(source[4].values[0, 0, 0]) == 6  # counted once
+    assert caplog.text.count("4.png") == 1
+    with pytest.raises(BadInput, match="3 of 10"):
+        source[9]
+
+
+def test_a_large_folder_is_judged_by_a_selection(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "CHECKED", 5)
+    for i in range(10):
+        draw(tmp_path / f"{i}.png", i)
+    for i in (1, 2):  # one of the selection 0, 2, 4, 6, 8 and one beside it
+        (tmp_path / f"{i}.png").write_bytes(b"")
+    source = open_source(at(tmp_path, holdout=0, bad_share=0.3), True)
+    assert values(source) == [0, 3, 3, 4, 5, 6, 7, 8, 9]
+
+
+def test_folders_that_cannot_be_used_are_refused_in_one_line(tmp_path):
+    with pytest.raises(BadInput, match="data.data_dir is empty"):
+        open_source(Images(name="folder"), True)
+    with pytest.raises(BadInput, match="no such folder"):
+        open_source(at(tmp_path / "gone"), True)
+    with pytest.raises(BadInput, match="holds nothing to read"):
+        open_source(at(tmp_path), True)
+    draw(tmp_path / "0.png", 0)
+    forget()
+    with pytest.raises(BadInput, match="cannot be divided"):
+        open_source(at(tmp_path), True)
+    draw(tmp_path / "cat" / "1.png", 0)
+    forget()
+    with pytest.raises(BadInput, match="0.png lies beside class folders"):
+        open_source(at(tmp_path), True)
+    for name in "ab":
+        (tmp_path / f"{name}.jsonl").write_text("{}")
+    forget()
+    with pytest.raises(BadInput, match="several manifests .a.jsonl, b.jsonl."):
+        open_source(at(tmp_path), True)

@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+
+from train.sources.generated import (
+    bounce,
+    bursts,
+    chosen,
+    moving_digits,
+    phantom,
+    rng,
+    scene,
+    sensor_series,
+)
+
+
+def test_a_bouncing_point_is_that_of_a_simulation():
+    room, speed, at, way = 10.0, 3.0, 4.0, []
+    for _ in range(30):
+        way.append(at)
+        at += speed
+        if not 0 <= at <= room:
+            at, speed = (2 * room - at if at > room else -at), -speed
+    np.testing.assert_allclose(bounce(4.0, 3.0 * np.arange(30), room), way)
+    assert (bounce(np.array([0.0]), np.array([5.0]), 0.0) == 0).all()
+
+
+def ink(n: int = 5, side: int = 6) -> np.ndarray:
+    pictures = np.zeros((n, side, side), np.uint8)
+    pictures[:, 1:-1, 2:-1] = 40 + 40 * np.arange(n)[:, None, None]
+    return pictures
+
+
+def test_digits_move_within_the_frame_and_their_boxes_hold_their_ink():
+    for i in range(20):
+        frames, boxes = moving_digits(ink(), 32, np.arange(40.0), 1, rng(i))
+        first = chosen(rng(i), ink(), 1)[0]
+        assert frames.shape == (40, 32, 32) and frames.dtype == np.uint8
+        for frame, box in zip(frames, boxes[:, 0] * 32, strict=True):
+            x0, y0, x1, y1 = np.round(box).astype(int)
+            assert (frame[y0:y1, x0:x1] == 40 + 40 * first).all()
+            assert (frame > 0).sum() == (y1 - y0) * (x1 - x0)
+        steps = abs(np.diff(boxes[:, 0, :2], axis=0)) * 32
+        assert steps.max() <= 0.08 * 32 + 1 and steps.max() > 0.5
+
+
+def test_later_frames_need_no_earlier_ones_and_two_digits_keep_the_brighter():
+    times = np.arange(30.0)
+    whole, boxes = moving_digits(ink(), 24, times, 2, rng(7))
+    part, *_ = moving_digits(ink(), 24, times[11:13], 2, rng(7))
+    np.testing.assert_array_equal(part, whole[11:13])
+    values = [np.unique(f[f > 0]).tolist() for f in whole]
+    assert max(map(len, values)) <= 2
+    assert whole.max() == max(max(v) for v in values if v)
+
+
+def test_gaps_have_their_share_and_their_length():
+    gone = bursts(20_000, 20, 0.1, 12.0, rng(0))
+    starts = (gone[1:] & ~gone[:-1]).sum()
+    runs = gone.sum() / starts
+    # Geometric runs: the deviation of the mean of n is about 12 / sqrt(n).
+    assert abs(runs - 12) < 5 * 12 / starts**0.5
+    assert abs(gone.mean() - 0.1) < 5 * 0.1 * (12 / starts**0.5) / 12 * 2**0.5 + 0.005
+    assert not bursts(100, 2, 0.0, 12.0, rng(0)).any()
+
+
+def test_measured_series_are_the_truth_plus_what_was_said():
+    made = [sensor_series(256, 3, rng(1, i), noise=0.1) for i in range(200)]
+    truth, measured = (np.stack(part) for part in zip(*made, strict=True))
+    error = measured - truth
+    known = np.isfinite(error)
+    assert abs((~known).mean() - 0.1) < 0.01
+    wild = known & (abs(error) > 3)
+    assert abs(wild.sum() / known.sum() - 0.01) < 0.001
+    quiet = error[known & ~wild]
+    np.testing.assert_allclose(quiet.std(), 0.1, rtol=0.01)
+    # Smooth: linear interpolation from every fourth sample would be nearly right.
+    assert abs(truth[:, 2:-2] - (truth[:, :-4] + truth[:, 4:]) / 2).max() < 0.5
+    clean, same = sensor_series(256, 3, rng(1, 0), 0.0, 0.0, 0.0)
+    np.testing.assert_array_equal(clean, same)
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 16), (8, 20, 12)])
+def test_phantoms_are_nested_bodies_in_empty_space(shape):
+    for i in range(5):
+        truth, measured = phantom(shape, rng(i), noise=0.05)
+        assert truth.shape == shape and truth.min() == 0 and 0.8 <= truth.max() <= 1
+        assert truth[0, 0, 0] == truth[-1, -1, -1] == 0
+        assert 0.1 < (truth > 0).mean() < 0.6
+        assert len(np.unique(truth)) >= 3
+        np.testing.assert_allclose((measured - truth).std(), 0.05, rtol=0.1)
+    again, _ = phantom(shape, rng(4), noise=0.05)
+    np.testing.assert_array_equal(again, truth)
+
+
+def test_a_street_without_boxes_in_the_way_has_the_ground_of_geometry():
+    up = np.radians(np.linspace(3, -25, 32))
+    ground = -1.73 / np.sin(up[6:])  # the first rows look above the horizon
+    for i in range(5):
+        found = scene(32, 128, rng(i), noise=0.0)
+        assert found[~np.isnan(found)].max() <= 80
+        rows = found[6:]
+        open_road = np.isclose(rows, ground[:, None], rtol=1e-9)
+        nearer = rows < ground[:, None]
+        unseen = np.isnan(rows) & (ground[:, None] > 80)
+        assert (open_road | nearer | unseen).all()
+        assert open_road.mean() > 0.3 and nearer.mean() > 0.01
+        assert np.isnan(found[0]).mean() > 0.2  # mostly sky

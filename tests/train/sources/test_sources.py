@@ -1,0 +1,133 @@
+"""What every source promises; a place in SOURCES is the price of entry."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from array_record.python.array_record_module import ArrayRecordWriter
+from PIL import Image
+from tensorflow_datasets.proto import tf_example_pb2
+
+from tests.train.fresh import fresh_source
+from train.errors import BadInput
+from train.modalities import Audio, Images, Ranges, Series, Video, Volumes
+from train.modalities.draws import chance
+from train.sources import source as sources
+
+CLIPS = {"rate": 1000, "length": 50}
+
+
+def pictures(root):
+    for i in range(12):
+        path = root / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(exist_ok=True, parents=True)
+        Image.fromarray(np.full((4, 4), 20 * i, np.uint8)).save(path)
+    return Images(name="folder", data_dir=str(root), size=4)
+
+
+def recordings(root):
+    root.mkdir()
+    for i in range(12):
+        wave = np.sin(np.arange(60) / (i + 2))
+        soundfile.write(root / f"{i}_{'st'[i % 2]}_{i}.wav", wave, 1000)
+    return Audio(name="folder", data_dir=str(root), holdout="speaker:t", **CLIPS)
+
+
+def table(root):
+    np.savez(root.with_suffix(".npz"), values=np.cumsum(np.ones((90, 2)), 0))
+    path = str(root.with_suffix(".npz"))
+    return Series(name="folder", data_dir=path, length=10, channels=2, cleaning=None)
+
+
+def arrays(root):
+    x = np.arange(20, dtype=np.uint8).reshape(20, 1, 1) * np.ones((4, 4), np.uint8)
+    np.savez(root.with_suffix(".npz"), image=x, label=np.arange(20) % 3)
+    return Images(name="npz", data_dir=str(root.with_suffix(".npz")), size=4)
+
+
+def prepared(root):
+    folder = root / "toys" / "1.0.0"
+    folder.mkdir(parents=True)
+    path = folder / "toys-train.array_record-00000-of-00001"
+    writer = ArrayRecordWriter(str(path), "group_size:1")
+    for i in range(16):
+        message = tf_example_pb2.Example()
+        wave = (np.arange(60) % (i + 2)) * 100
+        message.features.feature["audio"].int64_list.value.extend(wave)
+        writer.write(message.SerializeToString())
+    writer.close()
+    kind = "tensorflow_datasets.core.features.audio_feature.Audio"
+    sound = {"sampleRate": "1000", "shape": {"dimensions": ["-1"]}}
+    features = {"audio": {"pythonClassName": kind, "audio": sound}}
+    tree = {"featuresDict": {"features": features}}
+    (folder / "features.json").write_text(json.dumps(tree))
+    splits = [{"name": "train", "shardLengths": ["16"]}]
+    info = {"fileFormat": "array_record", "splits": splits}
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    return Audio(name="toys", data_dir=str(root), **CLIPS)
+
+
+SOURCES = {
+    "digits": lambda root: Images(),
+    "folder": pictures,
+    "rule": recordings,
+    "one file": table,
+    "npz": arrays,
+    "prepared": prepared,
+    "tones": lambda root: Audio(rate=1000, length=50),
+    "moving": lambda root: Video(frames=2, size=16, examples=20, digits=1),
+    "generated": lambda root: Series(length=16, examples=16),
+    "phantoms": lambda root: Volumes(size=(4, 4, 4), examples=16),
+    "scenes": lambda root: Ranges(rows=4, azimuth=8, examples=16),
+}
+
+
+@pytest.fixture(params=SOURCES)
+def data(request, tmp_path):
+    return SOURCES[request.param](tmp_path / "data")
+
+
+def content(data, record) -> bytes:
+    batch = data.cut([record], [0], None)
+    return batch[data.kind].tobytes()
+
+
+def test_records_come_in_the_order_asked_for_however_they_are_read(data, monkeypatch):
+    source = fresh_source(data, True)
+    n = len(source)
+    rows = [n - 1, 0, n // 2, 0]
+    one_by_one = [content(data, source[row]) for row in rows]
+    assert [content(data, each) for each in source.take(rows)] == one_by_one
+    assert len(list(source)) == n
+    monkeypatch.setattr(sources, "KEPT_BYTES", 0)
+    forgetful = fresh_source(data, True)
+    assert [content(data, each) for each in forgetful.take(rows)] == one_by_one
+    assert forgetful.identity == source.identity
+
+
+def test_parts_share_their_classes_and_no_record(data):
+    train, test = (fresh_source(data, part) for part in (True, False))
+    assert len(train) and len(test)
+    assert (train.classes, train.class_names) == (test.classes, test.class_names)
+    labels = [record.label for part in (train, test) for record in part]
+    assert min(labels) >= -1 and max(labels) < max(train.classes, 1)
+    assert (max(labels) >= 0) == bool(train.classes)
+    seen = [{content(data, record) for record in part} for part in (train, test)]
+    if data.name != "digits":  # some of scikit-learn's are written alike
+        assert not seen[0] & seen[1]
+
+
+@pytest.mark.parametrize("name", ["folder", "npz", "toys"])
+def test_what_is_not_there_is_refused_in_one_line(tmp_path, name):
+    for where in ("", str(tmp_path / "gone")):
+        if name == "toys" and not where:
+            continue  # TFDS has a folder of its own
+        with pytest.raises(BadInput) as caught:
+            fresh_source(Audio(name=name, data_dir=where), True)
+        assert "\n" not in str(caught.value)
+
+
+def test_draws_of_parts_do_not_move_when_records_are_added():
+    few, many = chance(0, np.arange(10)), chance(0, np.arange(20))
+    np.testing.assert_array_equal(few, many[:10])

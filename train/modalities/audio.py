@@ -1,0 +1,235 @@
+"""Sound: recordings cut or padded to one length."""
+
+import dataclasses
+import io
+from typing import ClassVar, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from train.errors import BadInput, Unreadable
+from train.modalities.arrays import stored
+from train.modalities.augment import SeriesAugment
+from train.modalities.draws import PLACE, Draws
+from train.modalities.modality import Batch, Modality, Record, check_finite
+from train.modalities.sound import AudioCleaning, decode_audio, one_channel, resampled
+from vqdit.metrics.audio import si_sdr
+from vqdit.tokenizer import LogMel
+
+Crop = Literal["start", "center", "random"]
+FRAME = 0.032  # seconds under a window of the front end
+# Of recordings in a tokenizer's training before its bundle said what was done to them.
+UNSAID = {"dc": False, "peak": 0.9, "loudness": None}
+
+
+@dataclasses.dataclass(frozen=True)
+class Audio(Modality):
+    """Recordings, float32 (length, 1) in about [-1, 1].
+
+    name:     "tones" (generated), "folder" of WAV, FLAC and OGG files, "npz", or a
+              prepared TFDS set with one feature of sound, such as "spoken_digit".
+    rate:     samples a second; recordings of another are resampled. Several channels
+              are averaged.
+    length:   samples of an example. A longer recording is cut, a shorter one has zeros
+              put around it.
+    crop:     where the window lies while training: "random" is anywhere it fits.
+              Evaluation takes the start with "start", else the centre.
+    clean:    see AudioCleaning.
+    augment:  while training; `shift` moves the window further, over zeros if need be.
+    holdout:  a share, or a rule over names such as 7_jackson_32.wav: "takes:0-4",
+              "speaker:theo".
+    download: may TFDS use the network to prepare a missing set.
+    """
+
+    kind: ClassVar[str] = "audio"
+    feature: ClassVar[str] = "Audio"
+    judged: ClassVar[int] = 600
+    channels: ClassVar[int] = 1
+    suffixes: ClassVar[tuple[str, ...]] = (".wav", ".flac", ".ogg")
+    takes: ClassVar[tuple[str, ...]] = ("dc", "peak", "loudness")
+    score: ClassVar[str] = "SI-SDR"
+    unit: ClassVar[str] = "kbps"
+
+    name: str = "tones"
+    rate: int = 8000
+    length: int = 8192
+    crop: Crop = "center"
+    clean: AudioCleaning = AudioCleaning()
+    augment: SeriesAugment | None = None
+    holdout: float | str = 0.2
+    download: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.one_of(crop=Crop)
+        self.at_least(rate=1, length=1)
+        if self.name == "tones" and isinstance(self.holdout, str):
+            raise BadInput(
+                f"data.holdout={self.holdout!r}: tones have no names; write a share"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(length, 1)."""
+        return (self.length, 1)
+
+    @property
+    def preparation(self) -> tuple[tuple[str, bool | float | None], ...]:
+        clean = self.clean
+        return (
+            ("dc", clean.dc),
+            ("peak", clean.peak),
+            ("loudness", clean.loudness),
+        )
+
+    @property
+    def front(self):
+        return ear(self.rate)
+
+    def read(self, path):
+        values, rate = decode_audio(stored(path))
+        suffix = ".flac" if path.suffix.lower() == ".flac" else ".wav"
+        return Record(values, float(rate), suffix=suffix)
+
+    def adapt(self, record):
+        x = one_channel(record.values)
+        x = resampled(x, record.rate or self.rate, self.rate)
+        x = self.clean(x, self.rate)
+        return dataclasses.replace(record, values=x[:, None], rate=float(self.rate))
+
+    def rows(self, arrays):
+        x = super().rows(arrays)
+        if x.ndim not in (2, 3) or x.dtype.kind not in "if":
+            raise Unreadable(
+                f"audio is {x.dtype} {list(x.shape)}; write np.savez(file, audio=...), "
+                "(n, l) or (n, l, c), floats in [-1, 1] or int16"
+            )
+        return x
+
+    def cut(self, records, starts, draws) -> Batch:
+        place = np.full(len(records), 0.0 if self.crop == "start" else 0.5)
+        shift = np.zeros(len(records), int)
+        if draws is not None and self.crop == "random":
+            place = draws(PLACE)
+        if draws is not None and self.augment is not None:
+            shift = self.augment.shifts(draws)
+        x = [
+            window(record.values, self.length, at, by)
+            for record, at, by in zip(records, place, shift, strict=True)
+        ]
+        return {"audio": np.stack(x)}
+
+    def augmented(self, batch: Batch, draws: Draws) -> Batch:
+        if self.augment is None:
+            return batch
+        x = self.augment(batch["audio"], draws).astype(np.float32)
+        return batch | {"audio": x}
+
+    def findings(self, records):
+        """Shares shorter than an example, longer, and silent throughout."""
+        found = [(len(each.values), each.values.any()) for each in records]
+        lengths, heard = np.array(found).T
+        return {
+            "shorter_share": [float((lengths < self.length).mean())],
+            "longer_share": [float((lengths > self.length).mean())],
+            "silent_share": [float(1 - heard.mean())],
+        }
+
+    @classmethod
+    def of(cls, channels, rate=0.0, **preparation):
+        return cls(name="folder", clean=AudioCleaning(**UNSAID | preparation))
+
+    def at_peak(self, peak):
+        if not 0 <= peak <= 1:
+            raise BadInput(f"--peak={peak:g}: of sounds, write a level in (0, 1], or 0")
+        clean = dataclasses.replace(self.clean, peak=peak or None, loudness=None)
+        return dataclasses.replace(self, clean=clean)
+
+    def write(self, record):
+        import soundfile  # slow to import
+
+        file = io.BytesIO()
+        name = record.suffix[1:].upper()
+        values = np.clip(record.values, -1, 1)
+        soundfile.write(file, values, round(record.rate), format=name, subtype="PCM_16")
+        return file.getvalue()
+
+    def planes(self, values, channels):
+        if channels == 1:
+            return np.ascontiguousarray(values.T)[..., None]
+        if values.shape[-1] == 1:
+            return np.repeat(values, channels, axis=-1)[None]
+        return super().planes(values, channels)
+
+    def count(self, channels, taken):
+        return channels if taken == 1 else 1
+
+    def merge(self, planes, channels):
+        if planes.shape[-1] == 1:
+            return planes[..., 0].T
+        return planes[0].mean(-1, keepdims=True) if channels == 1 else planes[0]
+
+    def resample(self, values, rate, to):
+        columns = [resampled(column, rate, to) for column in values.T]
+        return np.stack(columns, axis=-1).astype(np.float32)
+
+    def prepare(self, record):
+        """Each channel is a signal of its own to a tokenizer of one; mean and level are
+        those of training. Gain and means go into extra, for `restore`."""
+        check_finite(record.values)
+        values = record.values
+        means = np.zeros(values.shape[-1], np.float32)
+        if self.clean.dc:
+            means = values.mean(0, dtype=np.float64).astype(np.float32)
+            values = values - means
+        gain = self.clean.gain(values)
+        undo = np.array([gain, *means] if means.any() else [gain], "<f4")
+        if not means.any() and gain == 1:
+            return record
+        return dataclasses.replace(
+            record, values=values * undo[0], extra=undo.tobytes()
+        )
+
+    def restore(self, values, extra):
+        if not extra:
+            return values
+        gain, *means = np.frombuffer(extra, "<f4")
+        values = values / gain
+        return values + np.array(means, np.float32) if means else values
+
+    def measure(self, original, decoded):
+        """Mean over channels that are not silent; nan where all are."""
+        ratios = si_sdr(original.T, decoded.T)
+        return np.nan if np.isnan(ratios).all() else float(np.nanmean(ratios))
+
+    def units(self, values, rate):
+        return 1000 * len(values) / rate
+
+
+def ear(rate: int) -> LogMel:
+    """The front end that clips are judged and compared through: windows of 32 ms every
+    16 ms, 64 bands, or as many as have a bin at a low rate."""
+    window = max(16, 4 * round(rate * FRAME / 4))
+    for bands in (64, 32, 16, 8, 4):
+        try:
+            return LogMel(rate, window, window // 2, bands)
+        except ValueError:
+            continue
+    return LogMel(rate, window, window // 2, 2)
+
+
+def window(
+    x: Float[np.ndarray, "l *c"], length: int, place: float, shift: int = 0
+) -> Float[np.ndarray, "length *c"]:
+    """`length` samples of x, zeros where x has none.
+
+    place in [0, 1) slides the window over a longer recording, or a shorter recording
+    through the window; `shift` moves it on by as many samples.
+    """
+    slack = len(x) - length
+    first = int(place * (abs(slack) + 1)) * (1 if slack >= 0 else -1) + shift
+    out = np.zeros((length, *x.shape[1:]), x.dtype)
+    low, high = max(0, -first), min(length, len(x) - first)
+    if low < high:
+        out[low:high] = x[first + low : first + high]
+    return out

@@ -1,0 +1,332 @@
+"""Augmentation: batched NumPy, each example's a function of (seed, epoch, index).
+
+Pictures and video are moved, turned, coloured; series and sound are shifted, scaled and
+masked in time and frequency; volumes and sweeps are turned. What belongs together is
+drawn once: all frames of a clip, and its boxes with them.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, Num
+
+from train.errors import BadInput
+from train.modalities.draws import (
+    ACROSS,
+    ANGLE,
+    BRIGHT,
+    CONTRAST,
+    DOWN,
+    FLIP,
+    GAIN,
+    HIDDEN,
+    HIDE,
+    HUE,
+    MIRROR,
+    MUTE,
+    MUTED,
+    NOISE,
+    PACE,
+    ROLL,
+    SATURATION,
+    SHIFT,
+    ZOOM,
+    Draws,
+)
+
+Batch = dict[str, np.ndarray]
+
+# RGB to luma and two chroma axes (ITU-R 601 luma, NTSC's I and Q), where a hue is an
+# angle and a saturation a radius.
+YIQ = np.array(
+    [
+        [0.299, 0.587, 0.114],
+        [0.595716, -0.274453, -0.321263],
+        [0.211456, -0.522591, 0.311135],
+    ]
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageAugment:
+    """For images and video. 0 and False leave out; every frame gets the same draw.
+
+    rotate:     degrees, up to which a picture is turned either way.
+    crop:       share of the side that may be cut away; the rest, anywhere, is enlarged.
+    shift:      share of the side by which it may move.
+    flip:       mirrored left to right half of the time. Not for digits and text.
+    brightness, contrast, saturation: 0.2 multiplies by 0.8 to 1.2 (brightness adds 20 %
+                of white).
+    hue:        degrees on the colour circle.
+    noise:      standard deviation, as a share of white; fresh for every frame.
+    pace:       video: 0.5 plays it at 1/1.5 to 1.5 times its frame rate.
+    """
+
+    rotate: float = 0.0
+    crop: float = 0.0
+    shift: float = 0.0
+    flip: bool = False
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    noise: float = 0.0
+    pace: float = 0.0
+
+    def __post_init__(self):
+        _check(self, {"crop": 1, "contrast": 1, "saturation": 1})
+
+    def paces(self, draws: Draws) -> Float[np.ndarray, "b"]:
+        """How much faster than recorded each clip is played."""
+        return (1 + self.pace) ** draws.between(PACE, 1)
+
+    def __call__(self, batch: Batch, kind: str, draws: Draws) -> Batch:
+        """The batch with batch[kind], uint8 (b, *frames, h, w, c), and "boxes" changed.
+
+        boxes: (b, ..., 4), x0, y0, x1, y1 in shares of width and height; of a turned
+        box the upright hull, cut at the borders.
+        """
+        x = batch[kind]
+        height, width = x.shape[-3:-1]
+        if self.rotate or self.crop or self.shift or self.flip:
+            matrix = self.placements(draws, height, width)
+            x = warp(x, matrix)
+            if "boxes" in batch:
+                boxes = move_boxes(batch["boxes"], matrix, height, width)
+                batch = {**batch, "boxes": boxes}
+        return {**batch, kind: self._coloured(x, draws)}
+
+    def placements(
+        self, draws: Draws, height: int, width: int
+    ) -> Float[np.ndarray, "b 2 3"]:
+        """Where in the source each output pixel is read: (y, x) about the centre."""
+        angle = np.radians(draws.between(ANGLE, self.rotate))
+        kept = 1 - self.crop * draws(ZOOM)
+        cos, sin = kept * np.cos(angle), kept * np.sin(angle)
+        mirror = np.where(draws(MIRROR) < 0.5, -1.0, 1.0) if self.flip else 1.0
+        slack = (1 - kept) / 2
+        down = draws.between(DOWN, 1) * (slack + self.shift) * height
+        across = draws.between(ACROSS, 1) * (slack + self.shift) * width
+        rows = [cos, -sin * mirror, down], [sin, cos * mirror, across]
+        return np.stack([np.stack(np.broadcast_arrays(*row), -1) for row in rows], 1)
+
+    def _coloured(self, x: np.ndarray, draws: Draws) -> np.ndarray:
+        colours = x.shape[-1] == 3 and (self.saturation or self.hue)
+        if not (self.brightness or self.contrast or colours or self.noise):
+            return x
+        b = len(x)
+        flat = x.reshape(b, -1, x.shape[-1]).astype(np.float32)
+        gain = 1 + draws.between(CONTRAST, self.contrast)
+        add = 255 * draws.between(BRIGHT, self.brightness)
+        if colours:
+            turn = np.radians(draws.between(HUE, self.hue))
+            radius = 1 + draws.between(SATURATION, self.saturation)
+            chroma = np.zeros((b, 3, 3))
+            chroma[:, 0, 0] = 1
+            chroma[:, 1, 1] = chroma[:, 2, 2] = radius * np.cos(turn)
+            chroma[:, 1, 2], chroma[:, 2, 1] = (
+                -radius * np.sin(turn),
+                radius * np.sin(turn),
+            )
+            mixed = np.linalg.inv(YIQ) @ chroma @ YIQ
+            flat = flat @ mixed.swapaxes(1, 2).astype(np.float32)
+        mean = flat.mean((1, 2))
+        flat *= gain[:, None, None].astype(np.float32)
+        flat += (mean * (1 - gain) + add)[:, None, None].astype(np.float32)
+        if self.noise:
+            flat += 255 * self.noise * draws.normal(NOISE, flat.shape[1:])
+        return np.clip(np.rint(flat), 0, 255).astype(np.uint8).reshape(x.shape)
+
+
+def warp(
+    x: Num[np.ndarray, "b *frames h w c"], matrix: Float[np.ndarray, "b 2 3"]
+) -> Num[np.ndarray, "b *frames h w c"]:
+    """Bilinear: output (y, x), about the centre, is read at matrix @ (y, x, 1).
+
+    One matrix an example, for all its frames. Edges are held beyond the border; uint8
+    is rounded, and whole steps and quarter turns are exact.
+    """
+    height, width, channels = x.shape[-3:]
+    y, z = np.meshgrid(
+        np.arange(height) - (height - 1) / 2,
+        np.arange(width) - (width - 1) / 2,
+        indexing="ij",
+    )
+    place = np.stack([y.ravel(), z.ravel(), np.ones(y.size)])
+    frames = x.reshape(len(x), -1, height * width, channels)
+    out = np.empty(frames.shape, x.dtype)
+    for each, into, m in zip(frames, out, matrix, strict=True):
+        rows, columns = m @ place
+        # Rounding noise about a whole pixel would otherwise cost an exact copy.
+        rows = np.clip(np.round(rows + (height - 1) / 2, 6), 0, height - 1)
+        columns = np.clip(np.round(columns + (width - 1) / 2, 6), 0, width - 1)
+        top, left = rows.astype(np.intp), columns.astype(np.intp)
+        low, right = np.minimum(top + 1, height - 1), np.minimum(left + 1, width - 1)
+        v = (rows - top).astype(np.float32)[:, None]
+        u = (columns - left).astype(np.float32)[:, None]
+        total = each[:, top * width + left] * ((1 - v) * (1 - u))
+        total += each[:, top * width + right] * ((1 - v) * u)
+        total += each[:, low * width + left] * (v * (1 - u))
+        total += each[:, low * width + right] * (v * u)
+        into[:] = np.rint(total) if x.dtype == np.uint8 else total
+    return out.reshape(x.shape)
+
+
+def move_boxes(
+    boxes: Float[np.ndarray, "b *k 4"],
+    matrix: Float[np.ndarray, "b 2 3"],
+    height: int,
+    width: int,
+) -> Float[np.ndarray, "b *k 4"]:
+    """Boxes where `warp` by the same matrices puts what they hold."""
+    whole = np.concatenate(
+        [matrix, np.broadcast_to([[[0.0, 0.0, 1.0]]], (len(matrix), 1, 3))], 1
+    )
+    back = np.linalg.inv(whole)[:, :2]  # the matrix says where to read, not to write
+    flat = boxes.reshape(len(boxes), -1, 4)
+    x = (flat[..., [0, 2, 0, 2]] - 0.5) * width
+    y = (flat[..., [1, 1, 3, 3]] - 0.5) * height
+    corners = np.stack([y, x, np.ones_like(x)], -1)
+    moved = corners @ back.swapaxes(1, 2)[:, None]
+    y, x = moved[..., 0] / height + 0.5, moved[..., 1] / width + 0.5
+    hull = np.stack([x.min(-1), y.min(-1), x.max(-1), y.max(-1)], -1)
+    return np.clip(hull, 0, 1).astype(boxes.dtype).reshape(boxes.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class SeriesAugment:
+    """For series and sound, (b, l, c). 0 leaves out.
+
+    shift:  samples by which a window may move within its recording.
+    gain:   decibels up or down.
+    noise:  standard deviation, in units of the signal.
+    hide:   longest stretch, a share of the length, that is set to 0.
+    mute:   widest band, a share of all frequencies, that is taken out.
+    """
+
+    shift: int = 0
+    gain: float = 0.0
+    noise: float = 0.0
+    hide: float = 0.0
+    mute: float = 0.0
+
+    def __post_init__(self):
+        _check(self, {"hide": 1, "mute": 1})
+
+    def shifts(self, draws: Draws) -> Int[np.ndarray, "b"]:
+        """Samples that each window moves; for the one who cuts them."""
+        return np.floor(draws(SHIFT) * (2 * self.shift + 1)).astype(int) - self.shift
+
+    def __call__(
+        self, x: Float[np.ndarray, "b l c"], draws: Draws
+    ) -> Float[np.ndarray, "b l c"]:
+        """All but the shift."""
+        length = x.shape[1]
+        if self.mute:
+            bands = np.fft.rfft(x, axis=1)
+            width = self.mute * draws(MUTED)
+            bands[stretches(bands.shape[1], width, draws(MUTE))] = 0
+            x = np.fft.irfft(bands, n=length, axis=1).astype(x.dtype)
+        if self.gain:
+            factor = 10 ** (draws.between(GAIN, self.gain) / 20)
+            x = x * factor[:, None, None].astype(x.dtype)
+        if self.noise:
+            x = x + self.noise * draws.normal(NOISE, x.shape[1:])
+        if self.hide:
+            gone = stretches(length, self.hide * draws(HIDDEN), draws(HIDE))
+            x = np.where(gone[..., None], x.dtype.type(0), x)
+        return x
+
+
+def stretches(
+    length: int, width: Float[np.ndarray, "b"], place: Float[np.ndarray, "b"]
+) -> np.ndarray:
+    """bool (b, length): one run of True each, `width` of the length long.
+
+    place in [0, 1) slides it from the start to the end. Along time it masks samples,
+    along frequency bands, of a spectrogram too (SpecAugment, arXiv:1904.08779).
+    """
+    count = np.floor(width * length + 1e-9).astype(int)
+    first = np.floor(place * (length - count + 1)).astype(int)
+    at = np.arange(length)
+    return (at >= first[:, None]) & (at < (first + count)[:, None])
+
+
+@dataclasses.dataclass(frozen=True)
+class VolumeAugment:
+    """For volumes, (b, d, h, w, c). 0 and False leave out.
+
+    rotate: degrees about the depth axis; gain: 0.1 multiplies by 0.9 to 1.1; noise in
+    units of the signal; flip: half of the time along each of the last two axes.
+    """
+
+    rotate: float = 0.0
+    flip: bool = False
+    gain: float = 0.0
+    noise: float = 0.0
+
+    def __post_init__(self):
+        _check(self, {"gain": 1})
+
+    def __call__(
+        self, x: Float[np.ndarray, "b d h w c"], draws: Draws
+    ) -> Float[np.ndarray, "b d h w c"]:
+        if self.rotate:
+            turned = ImageAugment(rotate=self.rotate)
+            x = warp(x, turned.placements(draws, *x.shape[2:4]))
+        if self.flip:
+            for word, axis in ((MIRROR, 3), (FLIP, 2)):
+                half = (draws(word) < 0.5)[:, None, None, None, None]
+                x = np.where(half, np.flip(x, axis), x)
+        if self.gain:
+            factor = 1 + draws.between(GAIN, self.gain)
+            x = x * factor[:, None, None, None, None].astype(x.dtype)
+        if self.noise:
+            x = x + self.noise * draws.normal(NOISE, x.shape[1:])
+        return x
+
+
+@dataclasses.dataclass(frozen=True)
+class RangeAugment:
+    """For sweeps, (b, rows, azimuth, c). 0 and False leave out.
+
+    roll: any turn of the sensor about its axis, exact since azimuth wraps around.
+    flip: mirrored along azimuth half of the time; noise in units of the signal, on what
+    was measured.
+    """
+
+    roll: bool = False
+    flip: bool = False
+    noise: float = 0.0
+
+    def __post_init__(self):
+        _check(self, {})
+
+    def __call__(self, batch: Batch, kind: str, draws: Draws) -> Batch:
+        """Turns batch[kind] and batch["mask"] alike."""
+        x, mask = batch[kind], batch["mask"]
+        if self.roll or self.flip:
+            columns = np.arange(x.shape[2])[None]
+            if self.flip:
+                mirror = (draws(MIRROR) < 0.5)[:, None]
+                columns = np.where(mirror, columns[:, ::-1], columns)
+            if self.roll:
+                turn = np.floor(draws(ROLL) * x.shape[2]).astype(int)
+                columns = (columns + turn[:, None]) % x.shape[2]
+            columns = np.broadcast_to(columns, (len(x), x.shape[2]))
+            at = columns[:, None, :, None]
+            x = np.take_along_axis(x, at, axis=2)
+            mask = np.take_along_axis(mask, at, axis=2)
+        if self.noise:
+            x = x + self.noise * draws.normal(NOISE, x.shape[1:]) * (mask > 0)
+        return {**batch, kind: x.astype(np.float32), "mask": mask}
+
+
+def _check(augment: Any, most: dict[str, float]) -> None:
+    for field in dataclasses.fields(augment):
+        value = getattr(augment, field.name)
+        limit = most.get(field.name)
+        if value < 0 or (limit is not None and value >= limit):
+            below = f" and below {limit}" if limit is not None else ""
+            raise BadInput(f"augment.{field.name}={value}: write at least 0{below}")

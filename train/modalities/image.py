@@ -1,0 +1,137 @@
+"""Pictures: fitted to one square size."""
+
+import dataclasses
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from train.errors import BadInput, Unreadable
+from train.modalities.arrays import stored
+from train.modalities.augment import ImageAugment
+from train.modalities.draws import MIRRORED, PLACE, Draws
+from train.modalities.modality import Batch, Modality, Record, decibels
+from train.modalities.pixels import decode, fit, luma, opaque, png
+
+Crop = Literal["center", "random"]
+
+
+class Pixels(Modality):
+    """Signals whose values are 8 bits: grey and colour become each other."""
+
+    pixels: ClassVar[bool] = True
+    unit: ClassVar[str] = "bits per pixel"
+
+    def planes(self, values, channels):
+        if channels == 1 and values.shape[-1] == 3:
+            return luma(values)[None]
+        if channels == 3 and values.shape[-1] == 1:
+            return np.repeat(values, 3, axis=-1)[None]
+        return super().planes(values, channels)
+
+    def merge(self, planes, channels):
+        values = planes[0]
+        return luma(values) if channels == 1 and values.shape[-1] == 3 else values
+
+    def measure(self, original, decoded):
+        return decibels(255.0**2, original, decoded)
+
+    def units(self, values, rate):
+        return values.size / values.shape[-1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Images(Pixels):
+    """Pictures, uint8 (size, size, channels).
+
+    name:        "digits" (ships with scikit-learn), "folder", "npz", or any TFDS set,
+                 with configuration and version if wanted: "mnist", "mnist:3.0.1".
+    data_dir:    the folder of images, the .npz file, or the TFDS data directory
+                 ("" is TFDS's own default).
+    crop, flip:  augmentation while training; evaluation always crops the centre.
+    augment:     more of it: turns, colour, noise.
+    train_split, test_split: TFDS splits ("train[:90%]" works), or as in Modality.
+    download:    may TFDS use the network to prepare a missing set.
+    """
+
+    kind: ClassVar[str] = "image"
+    feature: ClassVar[str] = "Image"
+    judged: ClassVar[int] = 1000
+    suffixes: ClassVar[tuple[str, ...]] = tuple(
+        ".png .jpg .jpeg .webp .bmp .tif .tiff .gif .ppm .pgm".split(" ")
+    )
+
+    name: str = "digits"
+    size: int = 8
+    channels: int = 1
+    crop: Crop = "center"
+    flip: bool = False
+    augment: ImageAugment | None = None
+    download: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.at_least(size=1)
+        self.one_of(crop=Crop)
+        if self.channels not in (1, 3):
+            raise BadInput(f"data.channels={self.channels}: write 1 (grey) or 3 (RGB)")
+        if self.augment is not None and self.augment.pace:
+            raise BadInput(
+                f"data.augment.pace={self.augment.pace}: pictures have no pace; "
+                "leave it out"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(size, size, channels)."""
+        return (self.size, self.size, self.channels)
+
+    def read(self, path):
+        """PNG, JPEG and others that Pillow reads; alpha is laid on white."""
+        values = opaque(decode(stored(path), upright=True))
+        return Record(np.ascontiguousarray(values), suffix=".png")
+
+    def write(self, record):
+        return png(record.values)
+
+    def adapt(self, record):
+        height, width = record.values.shape[:2]
+        if self.crop == "random" and height != width:
+            return record  # where it is cut is drawn anew each time
+        values = fit(record.values, self.size, self.channels)
+        return dataclasses.replace(record, values=values)
+
+    def rows(self, arrays):
+        if "image" not in arrays:
+            raise Unreadable(
+                f"no array 'image', only {sorted(arrays)}; "
+                "write np.savez(file, image=..., label=...)"
+            )
+        x = arrays["image"]
+        if x.dtype != np.uint8:
+            raise Unreadable(f"image is {x.dtype}; write uint8 in 0..255")
+        if x.ndim == 3:
+            x = x[..., None]
+        if x.ndim != 4 or x.shape[-1] not in (1, 2, 3, 4):
+            raise Unreadable(f"image is {x.shape}; write (n, h, w, c), c in 1..4")
+        if 0 in x.shape:
+            raise Unreadable(f"image is {x.shape}, which holds no picture")
+        return x
+
+    def cut(self, records, starts, draws) -> Batch:
+        place = np.full(len(records), 0.5)
+        if draws is not None and self.crop == "random":
+            place = draws(PLACE)
+        cut = [
+            record.values
+            if record.values.shape == self.shape
+            else fit(record.values, self.size, self.channels, float(at))
+            for record, at in zip(records, place, strict=True)
+        ]
+        return {"image": np.stack(cut)}
+
+    def augmented(self, batch: Batch, draws: Draws) -> Batch:
+        if self.flip:
+            mirror = (draws(MIRRORED) < 0.5)[:, None, None, None]
+            image = batch["image"]
+            batch = batch | {"image": np.where(mirror, image[:, :, ::-1], image)}
+        return batch if self.augment is None else self.augment(batch, "image", draws)

@@ -1,0 +1,298 @@
+"""A kind of signal: how it is stored, learned from, shown and measured."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, get_args
+
+import numpy as np
+from jaxtyping import UInt8
+
+from train.errors import BadInput, Unreadable
+from train.modalities.draws import Draws
+from train.modalities.shown import curves, eight_bits
+
+Batch = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
+class Record:
+    """One stored signal.
+
+    values: (*axes, c), uint8 for pixels and float32 or float64 for all else.
+    rate:   samples or frames a second; 0 where nothing says it.
+    known:  as values, False where a gap was filled; None where none could be.
+    label:  its class, -1 where there is none.
+    more:   what else comes with it, by name: "truth", "caption", shares of outliers.
+    suffix, extra: of the file that the values become again ("" is a folder), and what
+        the modality's `write` and `restore` need besides values and rate.
+    """
+
+    values: np.ndarray
+    rate: float = 0.0
+    known: np.ndarray | None = None
+    label: int = -1
+    more: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    suffix: str = ""
+    extra: bytes = b""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it holds."""
+        arrays = [self.values, self.known, *self.more.values()]
+        return sum(getattr(each, "nbytes", 0) for each in arrays)
+
+
+@dataclasses.dataclass(frozen=True)
+class Modality:
+    """The signals of an experiment: which source, and how its records become examples.
+
+    A modality is one file: this class with a `kind`, a `shape`, and what differs of the
+    methods below. It is a value; `train.pipeline.open_examples` opens its source.
+
+    name:      of the source: "folder", "npz", a generated one, or a prepared TFDS set.
+    data_dir:  the folder, the .npz file, or the TFDS data directory.
+    train_split, test_split: sub-folders (.npz files, TFDS splits) that are the two
+        parts; where those are missing, holdout divides the data.
+    holdout:   share kept for testing, by a hash of the file name or index.
+    bad_share: share of unreadable files that is skipped rather than refused.
+    threads:   workers that read and decode; 0 reads in the caller's own thread.
+
+    Of the class:
+    kind:       its name in a bundle's contract.
+    suffixes:   of the files it reads.
+    folders:    a folder of pictures counts as a file.
+    divides:    one file may hold both parts, one after the other.
+    feature:    of a prepared TFDS set, such as "Image"; "" where there is none.
+    masked:     some values may be unknown, and the batch says which.
+    pixels:     values are 8 bits in files and in batches.
+    around:     the axis that goes round, if one does.
+    wide:       one example beside another is lost in a picture.
+    normalise:  how values without a range of their own are brought into [-1, 1].
+    takes:      names in `preparation`, all there may be.
+    judged:     steps that a judge of labelled examples is trained for; 0: none is.
+    score, unit: of `measure`, and of the bits of a file.
+    """
+
+    kind: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    folders: ClassVar[bool] = False
+    divides: ClassVar[bool] = False
+    feature: ClassVar[str] = ""
+    masked: ClassVar[bool] = False
+    pixels: ClassVar[bool] = False
+    around: ClassVar[int | None] = None
+    wide: ClassVar[bool] = False
+    takes: ClassVar[tuple[str, ...]] = ()
+    judged: ClassVar[int] = 0
+    score: ClassVar[str] = "PSNR"
+    unit: ClassVar[str] = "bits per value"
+
+    name: str = "folder"
+    data_dir: str = ""
+    _: dataclasses.KW_ONLY
+    train_split: str = "train"
+    test_split: str = "test"
+    holdout: float = 0.2
+    bad_share: float = 0.01
+    threads: int = 4
+
+    rate: ClassVar[Any] = 0.0
+    normalise: ClassVar[Any] = None
+    augment: ClassVar[Any] = None
+
+    def __post_init__(self):
+        if not self.name:
+            raise BadInput("data.name is empty: write folder, npz or another source")
+        for field in ("holdout", "bad_share"):
+            value = getattr(self, field)
+            if not isinstance(value, str) and not 0 <= value < 1:
+                raise BadInput(f"data.{field}={value}: write a share in [0, 1)")
+        self.at_least(threads=0)
+
+    def at_least(self, **least: int) -> None:
+        """Refuses numbers below the least that each field may be."""
+        for field, low in least.items():
+            if getattr(self, field) < low:
+                raise BadInput(
+                    f"data.{field}={getattr(self, field)}: write at least {low}"
+                )
+
+    def one_of(self, **choices: Any) -> None:
+        """Refuses texts that are none of the Literal each field may be."""
+        for field, words in choices.items():
+            if getattr(self, field) not in get_args(words):
+                raise BadInput(
+                    f"data.{field}={getattr(self, field)!r}: write "
+                    f"{' or '.join(get_args(words))}"
+                )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one example as the tokenizer sees it, channels last."""
+        raise NotImplementedError
+
+    @property
+    def preparation(self) -> tuple[tuple[str, Any], ...]:
+        """(name, value) of what changes a file's values before they are normalised.
+
+        Goes into the tokenizer's bundle, and `train.compress` does the same to files.
+        """
+        return ()
+
+    @property
+    def front(self) -> Any:
+        """The front end through which examples are judged and compared, or None."""
+        return None
+
+    def source(self, train: bool) -> Any:
+        """A source of its own, or None for the one that `name` names."""
+        return None
+
+    # From a record to an example.
+
+    def read(self, path: Path) -> Record:
+        """A file as it is stored; Unreadable, or BadInput, says why not."""
+        raise NotImplementedError
+
+    def adapt(self, record: Record) -> Record:
+        """A stored record as it is learned from, before it is cut; Unreadable says why
+        it cannot be."""
+        return record
+
+    def load(self, path: Path, share: tuple[float, float] = (0.0, 1.0)) -> Record:
+        """A file as it is learned from; `share`: the part of one that is divided."""
+        return self.adapt(self.read(path))
+
+    def rows(self, arrays: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]:
+        """The signals of an .npz, one a row; Unreadable says what it lacks."""
+        x = arrays.get(self.kind)
+        if x is None or x.ndim < 2 or not x.size:
+            have = {name: list(array.shape) for name, array in arrays.items()}
+            raise Unreadable(
+                f"holds {have}; write np.savez(file, {self.kind}=..., label=...)"
+            )
+        return x
+
+    def starts(self, record: Record) -> Sequence[int]:
+        """Where the examples of a record begin; None: each record is one."""
+        return (0,)
+
+    def cut(
+        self, records: Sequence[Record], starts: Sequence[int], draws: Draws | None
+    ) -> Batch:
+        """Examples (b, *shape) in their own units, under `kind`, and what is known of
+        them under "mask". draws: of augmentation; None: as they are evaluated."""
+        return {self.kind: np.stack([record.values for record in records])}
+
+    def augmented(self, batch: Batch, draws: Draws) -> Batch:
+        """The batch, normalised, as it is trained on."""
+        return batch
+
+    def measured(self, record: Record) -> tuple[np.ndarray, np.ndarray | None]:
+        """(values (n, c), known (n, c)) of a record, for the statistics."""
+        values = record.values.reshape(-1, record.values.shape[-1])
+        return values, None
+
+    def findings(self, records: Sequence[Record]) -> dict[str, Any]:
+        """What `train.inspect` says of the records as they were stored."""
+        return {}
+
+    # Files of any size, through a tokenizer of one size.
+
+    @classmethod
+    def of(cls, channels: int, rate: float = 0.0, **preparation: Any) -> "Modality":
+        """The modality of a tokenizer's bundle: files are prepared as in its training.
+
+        channels, rate: that the tokenizer takes. preparation: of the names in `takes`.
+        """
+        return cls(name="folder", **preparation)
+
+    def at_peak(self, peak: float) -> "Modality":
+        """With recordings brought to another level than in training; 0 leaves them."""
+        raise BadInput(f"--peak={peak:g}: of sounds, write a level; leave it out")
+
+    def write(self, record: Record) -> bytes | dict[str, bytes]:
+        """The inverse of `read`, in the format of record.suffix: a file, or a folder's
+        files."""
+        raise NotImplementedError
+
+    def planes(self, values: np.ndarray, channels: int) -> np.ndarray:
+        """(p, *axes, channels): what a tokenizer of as many channels is given."""
+        if values.shape[-1] != channels:
+            raise BadInput(
+                f"it has {values.shape[-1]} channels, and the bundle takes {channels}"
+            )
+        return values[None]
+
+    def count(self, channels: int, taken: int) -> int:
+        """How many planes a signal of `channels` is to a tokenizer of `taken`."""
+        return 1
+
+    def merge(self, planes: np.ndarray, channels: int) -> np.ndarray:
+        """The inverse of `planes`, of a signal that had, or is to have, `channels`."""
+        return planes[0]
+
+    def resample(self, values: np.ndarray, rate: float, to: float) -> np.ndarray:
+        """The same signal at another rate along its first axis."""
+        raise BadInput(f"it has a rate of {rate:g}, the bundle {to:g}")
+
+    def regrid(self, record: Record, to: float) -> Record:
+        """The signal at another rate, as training brings files to its own."""
+        values = self.resample(record.values, record.rate, to)
+        return dataclasses.replace(record, values=values, rate=to)
+
+    def prepare(self, record: Record) -> Record:
+        """The signal, at its rate in training, as files were prepared there."""
+        return record
+
+    def restore(self, values: np.ndarray, extra: bytes) -> np.ndarray:
+        """The inverse of `prepare` as far as there is one, by its record's extra."""
+        return values
+
+    def measure(self, original: np.ndarray, decoded: np.ndarray) -> float:
+        """How near the decoded values are, in dB."""
+        peak = float(original.max()) - float(original.min())
+        return decibels(np.square(peak), original, decoded)
+
+    def units(self, values: np.ndarray, rate: float) -> float:
+        """What bits are divided by to be in `unit`."""
+        return values.size
+
+    @classmethod
+    def show(cls, x: np.ndarray) -> UInt8[np.ndarray, "n h w c"]:
+        """Signals (n, *shape) as pictures of 1 or 3 channels: of one axis curves, of
+        two as they are, of three the middle slice. Floats are clipped to [-1, 1]."""
+        if x.ndim == 5:
+            x = x[:, x.shape[1] // 2]
+        x = np.stack(list(map(curves, x))) if x.ndim == 3 else x
+        x = x if x.shape[-1] in (1, 3) else x[..., :1]  # the first stands for them
+        return x if x.dtype == np.uint8 else eight_bits(np.clip(x, -1, 1))
+
+
+def modality_of(kind: str) -> type[Modality]:
+    """The modality of this kind; BadInput where none has been imported."""
+    found = {}
+    classes = [Modality]
+    while classes:
+        classes += (each := classes.pop()).__subclasses__()
+        found[getattr(each, "kind", "")] = each
+    if not kind or kind not in found:
+        known = ", ".join(sorted(filter(None, found)))
+        raise BadInput(f"there is no modality {kind!r}; there are {known}")
+    return found[kind]
+
+
+def decibels(peak_squared: float, original: np.ndarray, decoded: np.ndarray) -> float:
+    """Peak signal to noise; inf where nothing differs."""
+    error = np.square(original.astype(np.float64) - decoded).mean()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(10 * np.log10(peak_squared / error)) if error else np.inf
+
+
+def check_finite(values: np.ndarray) -> None:
+    """Raises Unreadable for nothing at all, and for NaN and infinities."""
+    if not values.size:
+        raise Unreadable("it is empty")
+    if not np.isfinite(values).all():
+        raise Unreadable("it has values that are not finite")

@@ -1,0 +1,153 @@
+"""Normalisation: a signal is (raw - offset) / scale per channel.
+
+Offset and scale come from statistics of the training split, go into the bundle's
+contract, and are the same at inference.
+"""
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from train.errors import BadInput
+from train.modalities.draws import PICK, chance
+
+Rule = Literal["standard", "robust", "range", "none"]
+SAMPLE = 2**16  # values of a channel that quantiles are taken of
+# Standard deviations that reach the edge of [-1, 1]; a codec clips what lies beyond.
+REACH = 4.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    """What the known values of the training split are like, one number a channel.
+
+    count: known values. mean, std, minimum, maximum: of all of them, to rounding.
+    median, spread: of at most SAMPLE of them, drawn evenly; exact where `exact`. The
+    spread is 1.4826 times the median absolute deviation, for normal values their
+    standard deviation.
+    """
+
+    count: tuple[int, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    minimum: tuple[float, ...]
+    maximum: tuple[float, ...]
+    median: tuple[float, ...]
+    spread: tuple[float, ...]
+    exact: bool
+
+
+class Moments:
+    """Mean, variance and range of a stream, chunk by chunk, and a sample of it.
+
+    Chan, Golub and LeVeque 1979, eq. 2.1: chunks are merged by their means and sums of
+    squared deviations, which loses nothing where a sum of squares would cancel. The
+    sample is of the SAMPLE values with the smallest hash of their position, so it
+    depends neither on the chunks nor on a generator's state.
+    """
+
+    def __init__(self, channels: int):
+        self.count = np.zeros(channels, np.int64)
+        self.mean, self.squares = np.zeros(channels), np.zeros(channels)
+        self.low = np.full(channels, np.inf)
+        self.high = np.full(channels, -np.inf)
+        self.sample = [np.empty(0) for _ in range(channels)]
+        self._draws = [np.empty(0) for _ in range(channels)]
+
+    def add(
+        self,
+        values: Float[np.ndarray, "n c"],
+        known: Bool[np.ndarray, "n c"] | None = None,
+    ) -> None:
+        values = np.asarray(values, np.float64)
+        for c in range(values.shape[1]):
+            column = values[:, c] if known is None else values[known[:, c], c]
+            if column.size:
+                self._add(c, column)
+
+    def _add(self, c: int, x: np.ndarray) -> None:
+        before, total = self.count[c], self.count[c] + len(x)
+        mean = x.mean()
+        apart = mean - self.mean[c]
+        self.squares[c] += np.square(x - mean).sum()
+        self.squares[c] += apart**2 * before * len(x) / total
+        self.mean[c] += apart * len(x) / total
+        self.count[c] = total
+        self.low[c], self.high[c] = (
+            min(self.low[c], x.min()),
+            max(self.high[c], x.max()),
+        )
+        draws = chance(PICK, c, np.arange(before, total))
+        draws = np.concatenate([self._draws[c], draws])
+        sample = np.concatenate([self.sample[c], x])
+        if len(sample) > SAMPLE:
+            kept = np.argpartition(draws, SAMPLE)[:SAMPLE]
+            draws, sample = draws[kept], sample[kept]
+        self._draws[c], self.sample[c] = draws, sample
+
+    def finished(self) -> Statistics:
+        """A channel of which nothing is known has mean 0 and spread 0."""
+        none = self.count == 0
+        count = np.maximum(self.count, 1)
+        sample = [x if x.size else np.zeros(1) for x in self.sample]
+        median = [float(np.median(x)) for x in sample]
+        away = [np.abs(x - m) for x, m in zip(sample, median, strict=True)]
+        return Statistics(
+            count=tuple(map(int, self.count)),
+            mean=tuple(map(float, self.mean)),
+            std=tuple(map(float, np.sqrt(self.squares / count))),
+            minimum=tuple(map(float, np.where(none, 0, self.low))),
+            maximum=tuple(map(float, np.where(none, 0, self.high))),
+            median=tuple(median),
+            spread=tuple(1.482602218505602 * float(np.median(x)) for x in away),
+            exact=bool((self.count <= SAMPLE).all()),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Normaliser:
+    """signal = (raw - offset) / scale, per channel; raw = signal * scale + offset."""
+
+    offset: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    def __call__(self, raw: Float[np.ndarray, "*b c"]) -> Float[np.ndarray, "*b c"]:
+        signal = (raw - np.asarray(self.offset)) / np.asarray(self.scale)
+        return signal.astype(np.float32)
+
+    def invert(self, signal: Float[np.ndarray, "*b c"]) -> Float[np.ndarray, "*b c"]:
+        raw = np.asarray(signal, np.float64) * np.asarray(self.scale)
+        return (raw + np.asarray(self.offset)).astype(np.float32)
+
+
+def normaliser(statistics: Statistics, rule: Rule = "standard") -> Normaliser:
+    """What brings a signal into about [-1, 1].
+
+    "standard": the mean to 0 and REACH standard deviations to 1; "robust": the same of
+    median and spread; "range": minimum and maximum to -1 and 1; "none": nothing. A
+    channel that never changes keeps scale 1.
+    """
+    s = statistics
+    match rule:
+        case "standard":
+            offset, scale = s.mean, [REACH * x for x in s.std]
+        case "robust":
+            # Half of the values equal: the spread is 0 though the channel is alive.
+            pairs = zip(s.spread, s.std, strict=True)
+            offset, scale = s.median, [REACH * (a or b) for a, b in pairs]
+        case "range":
+            pairs = list(zip(s.minimum, s.maximum, strict=True))
+            offset = [(low + high) / 2 for low, high in pairs]
+            scale = [(high - low) / 2 for low, high in pairs]
+        case "none":
+            offset, scale = [0.0] * len(s.mean), [1.0] * len(s.mean)
+        case _:
+            raise BadInput(
+                f"data.normalise={rule!r}: write standard, robust, range or none"
+            )
+    # Rounding leaves a constant channel with a deviation that isn't quite 0.
+    alive = [x > 1e-7 * (abs(o) or 1) for x, o in zip(scale, offset, strict=True)]
+    scale = [float(x) if y else 1.0 for x, y in zip(scale, alive, strict=True)]
+    return Normaliser(tuple(map(float, offset)), tuple(scale))

@@ -1,0 +1,186 @@
+"""Files of series as one table of even times, and back: CSV, Parquet and .npz.
+
+A column says when: the one that training named, else a first column that holds dates,
+or is named time, t or seconds and is not needed as a channel. It comes back first,
+under its own name where that tells what it is. An .npz has one array or several, (l,)
+or (l, c), and X_time or X_rate of array X, as in training; "time" (l,) is that of all
+that have none, and "values" (l, c) stands for chosen columns: these two come back.
+Times must be even to a hundredth of a step, and the same for all; dates come back as
+seconds.
+"""
+
+import csv
+import io
+import itertools
+import json
+import struct
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from train.errors import Unreadable
+from train.modalities.arrays import load_arrays
+from train.modalities.tables import Stream, arrays_of, columns_of, open_table
+
+TIME = ("time", "t", "seconds")
+ONE_CLOCK = "bring it to one clock (see train.modalities.gaps)"
+
+
+def read_recording(
+    path: Path, columns: Sequence[str], time: str, takes: Callable[[int], bool]
+) -> tuple[list[str], np.ndarray, np.ndarray | None]:
+    """(names with that of the times first, [] for none; values (t, c), NaN where one is
+    missing; times or None). takes: whether as many channels can be meant.
+    """
+    if path.suffix.lower() == ".npz":
+        return _npz(path, columns, takes)
+    table, named = open_table(path)
+    when = _time_column(table.column_names, table[0].type, columns, time, takes)
+    streams = columns_of(table, when, columns)
+    names = list(streams) if named else []
+    if named and when:
+        own = (_is_time(when) or when == time) and when not in names
+        names.insert(0, when if own else _untaken(names))
+    values = np.concatenate([column for _, column in streams.values()], axis=1)
+    return names, values, next(iter(streams.values()))[0]
+
+
+def _time_column(names, first, columns, time, takes) -> str:
+    """The column that says when, or ""; `first` is the type of the first one."""
+    from pyarrow.types import is_temporal
+
+    if time in names:
+        return time
+    if columns and names[0] in columns:
+        return ""
+    guess = _is_time(names[0]) and (columns or takes(len(names) - 1))
+    return names[0] if guess or is_temporal(first) else ""
+
+
+def _npz(path, columns, takes):
+    arrays = load_arrays(path)
+    if columns and "values" in arrays and not set(columns) <= set(arrays):
+        columns = ("values",)
+    streams = arrays_of(arrays, columns)
+    if not columns and "time" in streams and len(streams) > 1:
+        if takes(sum(each.shape[1] for _, each in streams.values()) - 1):
+            del streams["time"]
+    times = _shared(streams, None if "time" in streams else arrays.get("time"))
+    values = np.concatenate([values for _, values in streams.values()], axis=1)
+    return [], values, times
+
+
+def extra_of(names: Sequence[str], times: np.ndarray | None) -> tuple[bytes, float]:
+    """(what `write_recording` needs, rate; 0 where nothing says it)."""
+    start, rate = _clock(times)
+    extra = struct.pack("<B", (times is not None) + 6 * bool(names))
+    extra += struct.pack("<d", start) if times is not None else b""
+    return extra + (
+        zlib.compress(json.dumps(names).encode(), 9) if names else b""
+    ), rate
+
+
+def write_recording(record: Any) -> bytes:
+    """A file of record.suffix."""
+    timed, names = record.extra[0] & 1, _names(record.extra)
+    time = None
+    if timed:
+        (start,) = struct.unpack("<d", record.extra[1:9])
+        steps = np.arange(len(record.values))
+        time = start + (steps / record.rate if record.rate else steps)
+    if record.suffix == ".npz":
+        arrays = {"values": record.values} | ({} if time is None else {"time": time})
+        file = io.BytesIO()
+        np.savez_compressed(file, **arrays)
+        return file.getvalue()
+    if record.suffix == ".parquet":
+        return _parquet(names, record.values, time)
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    if names:
+        # Quoted, so that they aren't taken for what divides columns.
+        odd = any(set(name) & set(";\t\r\n") for name in names)
+        quoting = csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL
+        csv.writer(text, lineterminator="\n", quoting=quoting).writerow(names)
+    for i, row in enumerate(record.values):
+        when = [] if time is None else [repr(float(time[i]))]  # as it is, exactly
+        rows.writerow(when + [f"{value:.7g}" for value in row])
+    return text.getvalue().encode()
+
+
+def _is_time(name) -> bool:
+    return name.strip().lower() in TIME
+
+
+def _names(extra: bytes) -> list[str]:
+    """Names of a table's columns in order, with that of the times; [] if it has none.
+
+    Files of before had names with a line each, and none of the times.
+    """
+    timed, named, spelled = (extra[0] & bit for bit in (1, 2, 4))
+    if not named:
+        return []
+    text = zlib.decompress(extra[9 if timed else 1 :]).decode()
+    if spelled:
+        return json.loads(text)
+    names = text.split("\n")
+    return [_untaken(names), *names] if timed else names
+
+
+def _untaken(names) -> str:
+    """A name for the column of times."""
+    more = (f"time_{i}" for i in itertools.count(2))
+    return next(name for name in itertools.chain(TIME, more) if name not in names)
+
+
+def _parquet(names, values, time) -> bytes:
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = [] if time is None else [time]
+    columns += [np.ascontiguousarray(column) for column in values.T]
+    file = io.BytesIO()
+    table = pyarrow.Table.from_arrays(list(map(pyarrow.array, columns)), names=names)
+    pyarrow.parquet.write_table(table, file)
+    return file.getvalue()
+
+
+def _shared(streams: dict[str, Stream], time: np.ndarray | None) -> np.ndarray | None:
+    """The times of all series; `time` is that of those with none of their own."""
+    if time is not None:
+        time = np.asarray(time, np.float64)
+    (first, (times, values)), *others = streams.items()
+    count, times = len(values), time if times is None else times
+    if times is not None and times.shape != (count,):
+        raise Unreadable(f"{times.shape} times for {count} rows of values")
+    for name, (own, values) in others:
+        own = time if own is None else own
+        if (own is None) != (times is None):
+            bare, timed = (name, first) if own is None else (first, name)
+            raise Unreadable(f"{bare} has no times, unlike {timed}")
+        if len(values) != count:
+            raise Unreadable(
+                f"{first} has {count} samples and {name} {len(values)}; {ONE_CLOCK}"
+            )
+        step = 0.0 if times is None else abs(times[-1] - times[0]) / max(1, count - 1)
+        if times is not None and not np.abs(own - times).max() <= 0.01 * step:
+            raise Unreadable(f"{first} and {name} differ in their times; {ONE_CLOCK}")
+    return times
+
+
+def _clock(time) -> tuple[float, float]:
+    """(first time, rate); rate 0 where nothing says it."""
+    if time is None:
+        return 0.0, 0.0
+    if len(time) < 2:
+        return float(time[0]), 0.0
+    steps = np.diff(time)
+    step = float(time[-1] - time[0]) / len(steps)
+    if not np.isfinite(time).all() or step <= 0:
+        raise Unreadable("its times do not rise")
+    if np.abs(steps - step).max() > 0.01 * step:
+        raise Unreadable(f"its times are not even; {ONE_CLOCK}")
+    return float(time[0]), 1 / step

@@ -1,0 +1,261 @@
+"""Sensor series: windows of recordings, cleaned, with what is known of them."""
+
+import dataclasses
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from train.errors import BadInput, Unreadable
+from train.modalities.augment import SeriesAugment
+from train.modalities.draws import Draws
+from train.modalities.gaps import UNCLEANED, Cleaning, clean, fill, one_clock
+from train.modalities.modality import Batch, Modality, Record
+from train.modalities.normalise import Rule
+from train.modalities.recordings import (
+    extra_of,
+    read_recording,
+    write_recording,
+)
+from train.modalities.tables import read_columns
+
+Name = Literal["generated", "folder"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Series(Modality):
+    """Windows of sensor recordings, float32 (length, channels), about [-1, 1].
+
+    name:      "generated" (sinusoids with harmonics and drift, and what a poor sensor
+               makes of them), or "folder" of .csv, .parquet and .npz files, one
+               recording each. data_dir may also be one file, whose last share, as large
+               as holdout, is then the held-out part. Classes are sub-folders.
+    columns:   of the files, in this order; (): all of them, but for `time`.
+    time:      the column of a table that holds the times: seconds, or dates. An .npz
+               names the times of its array X "X_time", or its rate "X_rate".
+    rate:      samples a second of the one clock that everything is brought to. 0: rows
+               are samples of one clock already.
+    longest_gap: seconds between samples that interpolation onto the clock may bridge;
+               0: 2.5 steps.
+    stride:    samples between windows; 0: `length`, so that they do not overlap.
+    cleaning:  see train.modalities.gaps; None does nothing but to write 0 into gaps.
+    normalise: see train.modalities.normalise; fitted on the known values of the
+               training recordings.
+    mask_channels: a channel of 1 (known) and -1 (filled) behind those of the signal,
+               for each of them.
+    examples, missing, spikes, noise, seed: of generated series: `examples` to train on
+               and an eighth to test on, the share missing, the share of spikes, the
+               white noise.
+    """
+
+    kind: ClassVar[str] = "series"
+    masked: ClassVar[bool] = True
+    divides: ClassVar[bool] = True
+    suffixes: ClassVar[tuple[str, ...]] = (".csv", ".parquet", ".npz")
+    takes: ClassVar[tuple[str, ...]] = (
+        *("columns", "time", "cleaning", "mask_channels", "longest_gap"),
+    )
+    score: ClassVar[str] = "SNR"
+
+    name: Name = "generated"
+    length: int = 256
+    channels: int = 3
+    columns: tuple[str, ...] = ()
+    time: str = ""
+    rate: float = 0.0
+    longest_gap: float = 0.0
+    stride: int = 0
+    cleaning: Cleaning | None = Cleaning()
+    normalise: Rule = "standard"
+    mask_channels: bool = False
+    examples: int = 2048
+    missing: float = 0.1
+    spikes: float = 0.01
+    noise: float = 0.1
+    seed: int = 0
+    augment: SeriesAugment | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.one_of(name=Name, normalise=Rule)
+        self.at_least(length=2, channels=1, stride=0, examples=8, rate=0, noise=0)
+        for field in ("missing", "spikes"):
+            if not 0 <= getattr(self, field) < 1:
+                raise BadInput(
+                    f"data.{field}={getattr(self, field)}: write a share in [0, 1)"
+                )
+        if self.time and not self.rate:
+            raise BadInput(
+                f"data.time={self.time!r} needs data.rate, the samples a second of the "
+                "clock that the series are brought to"
+            )
+        if self.columns and self.name == "generated":
+            raise BadInput("data.columns: generated series have none; leave it out")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(length, channels), twice the channels with mask_channels."""
+        return (self.length, self.channels * (1 + self.mask_channels))
+
+    @property
+    def preparation(self) -> tuple[tuple[str, Any], ...]:
+        cleaning = dataclasses.asdict(self.cleaning or UNCLEANED)
+        return (
+            ("columns", self.columns),
+            ("time", self.time),
+            ("cleaning", tuple(cleaning.items())),
+            ("mask_channels", self.mask_channels),
+            *((("longest_gap", self.longest_gap),) if self.longest_gap else ()),
+        )
+
+    @classmethod
+    def of(cls, channels, rate=0.0, **preparation):
+        # A bundle that does not say filled gaps by straight lines, and no more.
+        cleaning = dict(preparation.pop("cleaning", ())) or {"outliers": "keep"}
+        masks = 1 + bool(preparation.get("mask_channels"))
+        return cls(
+            name="folder",
+            channels=channels // masks,
+            rate=rate,
+            cleaning=Cleaning(**cleaning),
+            **preparation,
+        )
+
+    def read(self, path):
+        names, values, times = read_recording(
+            path, self.columns, self.time, lambda channels: channels == self.channels
+        )
+        known = np.isfinite(values)
+        if not known.any(0).all():
+            channel = int(np.flatnonzero(~known.any(0))[0])
+            raise Unreadable(f"channel {channel} has no value at all")
+        extra, rate = extra_of(names, times)
+        return Record(
+            self._filled(values, known),
+            rate,
+            known,
+            suffix=path.suffix.lower(),
+            extra=extra,
+        )
+
+    def write(self, record):
+        return write_recording(record)
+
+    def _filled(self, values, known):
+        rule = (self.cleaning or UNCLEANED).fill
+        return fill(values, known, rule).astype(np.float32)
+
+    def load(self, path, share=(0.0, 1.0)):
+        return self.adapt(Record(read_columns(path, self, share), self.rate))
+
+    def adapt(self, record):
+        """(t, c) with NaN where a value is missing -> cleaned."""
+        found = clean(record.values, self.cleaning or UNCLEANED)
+        said = {
+            name: getattr(found, name) for name in ("missing", "outliers", "constant")
+        }
+        return dataclasses.replace(
+            record, values=found.values, known=found.known, more=record.more | said
+        )
+
+    def starts(self, record):
+        last = len(record.values) - self.length
+        return range(0, last + 1, self.stride or self.length)
+
+    def cut(self, records, starts, draws) -> Batch:
+        shifts = np.zeros(len(records), int)
+        if draws is not None:
+            shifts = (self.augment or SeriesAugment()).shifts(draws)
+        at = [
+            min(max(start + shift, 0), len(record.values) - self.length)
+            for record, start, shift in zip(records, starts, shifts, strict=True)
+        ]
+
+        def windows(arrays) -> np.ndarray:
+            pairs = zip(arrays, at, strict=True)
+            found = np.stack([x[low : low + self.length] for x, low in pairs])
+            return found.astype(np.float32)
+
+        x = windows(record.values for record in records)
+        mask = windows(record.known for record in records)
+        batch = {"series": x, "mask": mask}
+        if draws is None and all("truth" in record.more for record in records):
+            batch["truth"] = windows(record.more["truth"] for record in records)
+        if self.mask_channels:  # of these everything is known
+            batch["series"] = np.concatenate([x, mask], -1)
+            batch["mask"] = np.concatenate([mask, np.ones_like(mask)], -1)
+        return batch
+
+    def augmented(self, batch: Batch, draws: Draws) -> Batch:
+        if self.augment is None:
+            return batch
+        x, masks = np.split(batch["series"], [self.channels], -1)
+        x = self.augment(x, draws).astype(np.float32)
+        return batch | {"series": np.concatenate([x, masks], -1)}
+
+    def measured(self, record):
+        return record.values, record.known
+
+    def findings(self, records):
+        """Shares missing and beyond the limit; in how many a channel is constant."""
+        found = [(len(each.values), each.more) for each in records]
+        weights = np.array([length for length, _ in found], float)
+        weights /= weights.sum()
+
+        def mean(name: str) -> list[float]:
+            return (weights @ np.array([more[name] for _, more in found])).tolist()
+
+        constant = np.array([more["constant"] for _, more in found]).sum(0)
+        return {
+            "recordings": len(found),
+            "missing_share": mean("missing"),
+            "outlier_share": mean("outliers"),
+            "recordings_where_constant": constant.tolist(),
+        }
+
+    def prepare(self, record):
+        raw = np.where(record.known, record.values, np.nan)
+        found = clean(raw, self.cleaning or UNCLEANED)
+        values = found.values
+        if self.mask_channels:
+            values = np.concatenate([values, found.known.astype(np.float32)], axis=-1)
+        return dataclasses.replace(record, values=values)
+
+    def planes(self, values, channels):
+        if values.shape[-1] != channels:
+            masks = 1 + self.mask_channels
+            raise BadInput(
+                f"it has {values.shape[-1] // masks} columns, and the bundle takes "
+                f"{channels // masks}"
+            )
+        return values[None]
+
+    def merge(self, planes, channels):
+        return planes[0][..., :channels]
+
+    def resample(self, values, rate, to):
+        count = max(1, round((len(values) - 1) * to / rate) + 1)
+        at, old = np.arange(count) / to, np.arange(len(values)) / rate
+        columns = [np.interp(at, old, column) for column in values.T]
+        return np.stack(columns, axis=-1).astype(np.float32)
+
+    def regrid(self, record, to):
+        """By `one_clock`: gaps stay gaps, and are filled anew."""
+        raw = np.where(record.known, record.values.astype(np.float64), np.nan)
+        times = np.arange(len(raw)) / record.rate
+        values, _ = one_clock([(times, raw)], to, self.longest_gap or None, ["it"])
+        known = np.isfinite(values)
+        values = self._filled(values, known)
+        return dataclasses.replace(record, values=values, rate=to, known=known)
+
+    def measure(self, original, decoded):
+        """Signal to noise over all channels, each in units of its own spread.
+
+        A channel that never changes has none and does not count; nan where all are so.
+        """
+        power = original.var(0)
+        error = np.square(original - decoded).mean(0)
+        moving = power > 0
+        if not moving.any():
+            return np.nan
+        with np.errstate(divide="ignore"):
+            return float(-10 * np.log10((error[moving] / power[moving]).mean()))

@@ -1,0 +1,76 @@
+"""Signals as pictures to look at: curves, and grids of pictures."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import UInt8
+
+from train.errors import BadInput
+from vqdit.signal import to_uint8
+
+# Distinct to colour-blind eyes, and on a dark page too.
+COLOURS = ("#2f6fb3", "#d2691e", "#2a8c6a", "#a8508f", "#8a7a2f", "#5d6675")
+
+
+def grid(
+    images: np.ndarray, columns: int | None = None, gap: int = 1, fill: int = 112
+) -> UInt8[np.ndarray, "h w c"]:
+    """Images side by side, row by row: uint8 (rows * h + ..., columns * w + ..., c).
+
+    images: (n, h, w) or (n, h, w, c), c of 1 or 3, uint8 or floats in [-1, 1].
+    columns: the square root of n by default. `gap` pixels of grey level `fill` lie
+    between images, and fill the places left over.
+    """
+    images = np.asarray(images)
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or not len(images) or images.shape[-1] not in (1, 3):
+        raise BadInput(
+            f"a grid is of images (n, h, w, 1 or 3), not {list(images.shape)}"
+        )
+    images = eight_bits(images)
+    n, h, w, c = images.shape
+    columns = columns or int(np.ceil(np.sqrt(n)))
+    rows = -(-n // columns)
+    cells = np.full((rows * columns, h + gap, w + gap, c), fill, np.uint8)
+    cells[:n, :h, :w] = images
+    cells = cells.reshape(rows, columns, h + gap, w + gap, c).swapaxes(1, 2)
+    sheet = cells.reshape(rows * (h + gap), columns * (w + gap), c)
+    return sheet[: sheet.shape[0] - gap, : sheet.shape[1] - gap]
+
+
+def curves(
+    x: np.ndarray, height: int = 64, width: int = 160
+) -> UInt8[np.ndarray, "height width 3"]:
+    """(l, c) as curves over a white ground: uint8 (height, width, 3).
+
+    Each pixel column spans the least to the greatest of its samples, so that a peak is
+    seen whatever the length.
+    """
+    x = np.clip(np.nan_to_num(x.astype(np.float32)), -1, 1)
+    picture = np.full((height, width, 3), 255, np.uint8)
+    edges = np.linspace(0, len(x), width + 1).astype(int)
+    for channel in range(x.shape[-1] - 1, -1, -1):
+        colour = COLOURS[channel % len(COLOURS)]
+        rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+        for column in range(width):
+            low = min(edges[column], len(x) - 1)
+            part = x[low : max(edges[column + 1], low + 1) + 1, channel]
+            top, bottom = (
+                int(round((1 - v) / 2 * (height - 1))) for v in (part.max(), part.min())
+            )
+            picture[top : bottom + 1, column] = rgb
+    return picture
+
+
+def eight_bits(picture: np.ndarray) -> UInt8[np.ndarray, "*axes"]:
+    """Floats in [-1, 1] as pixels; uint8 passes through."""
+    if picture.dtype == np.uint8:
+        return picture
+    if not np.issubdtype(picture.dtype, np.floating):
+        raise BadInput(
+            f"a picture is uint8 or floats in [-1, 1], not {picture.dtype}; say which "
+            f"by casting it"
+        )
+    if not np.isfinite(picture).all():
+        raise BadInput("a picture has values that are not finite")
+    return np.asarray(to_uint8(jnp.asarray(picture)))

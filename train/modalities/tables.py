@@ -1,0 +1,251 @@
+"""Recordings from files: columns of CSV and Parquet tables, arrays of .npz."""
+
+import csv
+import io
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from train.errors import BadInput, Unreadable
+from train.modalities.arrays import load_arrays, stored
+from train.modalities.gaps import one_clock
+
+# How a missing value is written in a CSV.
+MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-", "?"]
+
+# Ticks a second of a table's times, by their unit.
+TICKS = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
+
+Stream = tuple[np.ndarray | None, np.ndarray]  # times in seconds or None, (t, c)
+
+
+def read_columns(
+    path: Path, series: Any, share: tuple[float, float] = (0.0, 1.0)
+) -> Float[np.ndarray, "t c"]:
+    """The part of a recording between two shares of its length, on one clock; NaN where
+    a value is missing. Raises Unreadable, naming what a Series asks for and it lacks.
+    """
+    if path.suffix.lower() == ".npz":
+        streams = arrays_of(load_arrays(path), series.columns)
+    else:
+        advice = "; choose with data.columns, or name it in data.time"
+        table, _ = open_table(path)
+        streams = columns_of(table, series.time, series.columns, advice)
+    names = series.columns or tuple(streams)
+    parts = [streams[name] for name in names]
+    if any(times is not None for times, _ in parts):
+        values = _clocked(parts, names, series)
+    else:
+        lengths = {len(values) for _, values in parts}
+        if len(lengths) > 1:
+            raise Unreadable(
+                f"its series have {min(lengths)} to {max(lengths)} samples and no "
+                "times; store NAME_time or NAME_rate beside each"
+            )
+        values = np.concatenate([values for _, values in parts], axis=1)
+    first, last = (round(part * len(values)) for part in share)
+    values = values[first:last]
+    if values.shape[1] != series.channels:
+        raise Unreadable(
+            f"has {values.shape[1]} channels, where data.channels={series.channels}; "
+            "choose with data.columns"
+        )
+    if len(values) < series.length:
+        part = "" if share == (0.0, 1.0) else " in this part"
+        raise Unreadable(
+            f"{len(values)} samples{part}, fewer than data.length={series.length}"
+        )
+    return values
+
+
+def _clocked(parts: list[Stream], names: tuple[str, ...], series: Any) -> np.ndarray:
+    if not series.rate:
+        raise Unreadable("its series have their own times; write data.rate")
+    bare = [n for n, (times, _) in zip(names, parts, strict=True) if times is None]
+    if bare:
+        raise Unreadable(f"{bare[0]} has no times, unlike the others")
+    try:
+        return one_clock(parts, series.rate, series.longest_gap or None, names)[0]
+    except BadInput as error:
+        raise Unreadable(str(error)) from error
+
+
+def arrays_of(
+    arrays: Mapping[str, np.ndarray], names: Sequence[str] = ()
+) -> dict[str, Stream]:
+    """Series of an .npz by name, each with its times, of "NAME_time" or "NAME_rate".
+
+    names: those that are read; (): all.
+    """
+
+    def is_clock(name):
+        owner = name.removesuffix("_time").removesuffix("_rate")
+        return owner != name and owner in arrays
+
+    have = [name for name in arrays if not is_clock(name)]
+    if not have:
+        raise Unreadable("holds no arrays")
+    check_names(names, have)
+    streams: dict[str, Stream] = {}
+    for name in names or have:
+        array = arrays[name]
+        if array.ndim not in (1, 2) or not array.size:
+            raise Unreadable(
+                f"array {name!r} is {list(array.shape)}, not (t,) or (t, c)"
+            )
+        values = np.asarray(array, np.float64).reshape(len(array), -1)
+        times = arrays.get(f"{name}_time")
+        own = arrays.get(f"{name}_rate")
+        if times is not None:
+            if times.shape != (len(values),):
+                raise Unreadable(
+                    f"{name}_time is {list(times.shape)}, not [{len(values)}] as its "
+                    f"array"
+                )
+            times = np.asarray(times, np.float64)
+        elif own is not None:
+            if own.size != 1 or not own.item() > 0:
+                raise Unreadable(f"{name}_rate is not one number above 0")
+            times = np.arange(len(values)) / own.item()
+        streams[name] = (times, values)
+    return streams
+
+
+def check_names(names: Iterable[str], have: Collection[str]) -> None:
+    """Raises Unreadable for a column that is not there."""
+    for name in names:
+        if name not in have:
+            raise Unreadable(f"has no column {name!r}, only {', '.join(have)}")
+
+
+def open_table(path: Path) -> tuple[Any, bool]:
+    """(a CSV or Parquet file as a pyarrow.Table, whether its columns have names).
+
+    Where they have none they are called f0, f1, ... Raises Unreadable where it is no
+    table, has no rows, or two columns of one name.
+    """
+    try:
+        import pyarrow
+        import pyarrow.compute
+        import pyarrow.csv
+        import pyarrow.parquet
+    except ImportError as error:
+        raise BadInput("reading tables needs pyarrow; pip install pyarrow") from error
+    content = stored(path)
+    try:
+        if path.suffix.lower() == ".parquet":
+            content = pyarrow.BufferReader(content)
+            table, named = pyarrow.parquet.read_table(content), True
+        else:
+            table, named = _csv(content, pyarrow.csv)
+        names = table.column_names
+    except (pyarrow.ArrowException, OSError, ValueError, csv.Error) as error:
+        kind = path.suffix.lower().lstrip(".")
+        words = " ".join(str(error).split())[:160]
+        raise Unreadable(f"not a whole {kind} table ({words})") from error
+    if not table.num_rows:
+        raise Unreadable("has no rows")
+    for name in names:
+        if names.count(name) > 1:
+            raise Unreadable(f"has {names.count(name)} columns named {name!r}")
+    return table, named
+
+
+def columns_of(
+    table: Any, time: str = "", names: Sequence[str] = (), advice: str = ""
+) -> dict[str, Stream]:
+    """Columns of a table by name, with the times they share.
+
+    names: those that are read; (): all but `time`. advice: what to do about a column
+    that does not hold numbers.
+    """
+    import pyarrow
+
+    if time and time not in table.column_names:
+        raise Unreadable(
+            f"has no column {time!r} of times, only {', '.join(table.column_names)}"
+        )
+    check_names(names, table.column_names)
+    names = names or [name for name in table.column_names if name != time]
+    streams, column = {}, time
+    try:
+        times = _seconds(table[time], time, pyarrow) if time else None
+        for column in names:
+            values = _numbers(table[column], column, pyarrow, advice)
+            streams[column] = (times, values[:, None])
+    except pyarrow.ArrowException as error:
+        words = " ".join(str(error).split())[:160]
+        raise Unreadable(f"column {column!r} cannot be read ({words})") from error
+    if not streams:
+        raise Unreadable(f"has no column but {time!r}")
+    return streams
+
+
+def _csv(content: bytes, arrow) -> tuple[Any, bool]:
+    head = content[:65536].decode("utf-8-sig", "replace")
+    # Names may hold any of these, and line ends, in quotes.
+    rows = {
+        mark: next(csv.reader(io.StringIO(head, newline=""), delimiter=mark), [])
+        for mark in ",;\t"
+    }
+    mark = max(rows, key=lambda mark: len(rows[mark]))
+    first = rows[mark]
+    # A first row of numbers is data: such a file has no names.
+    bare = bool(first) and all(map(_is_number, first))
+    table = arrow.read_csv(
+        io.BytesIO(content),
+        read_options=arrow.ReadOptions(autogenerate_column_names=bare),
+        parse_options=arrow.ParseOptions(delimiter=mark),
+        convert_options=arrow.ConvertOptions(
+            null_values=MISSING, strings_can_be_null=True
+        ),
+    )
+    return table, not bare
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return text.strip() in MISSING
+    return True
+
+
+def _numbers(column, name: str, arrow, advice: str = "") -> Float[np.ndarray, "t"]:
+    kind, is_ = column.type, arrow.types
+    if not (
+        is_.is_floating(kind)
+        or is_.is_integer(kind)
+        or is_.is_boolean(kind)
+        or is_.is_decimal(kind)
+        or is_.is_null(kind)
+    ):
+        raise Unreadable(f"column {name!r} holds {kind}, not numbers{advice}")
+    if is_.is_boolean(kind):
+        column = column.cast(arrow.int8())
+    column = column.cast(arrow.float64(), safe=False)  # more digits than it has go
+    return np.asarray(column.to_numpy(), np.float64)
+
+
+def _seconds(column, name: str, arrow) -> Float[np.ndarray, "t"]:
+    """Times as seconds: numbers as they are, dates and times of day since the first,
+    and so integers of more digits than a float has.
+    """
+    kind, is_ = column.type, arrow.types
+    if is_.is_date(kind):
+        column = column.cast(arrow.timestamp("ms"))
+    if hasattr(column.type, "unit"):
+        ticks = TICKS[column.type.unit]
+    elif is_.is_integer(kind) and abs(column[0].as_py() or 0) > 2**53:
+        ticks = 1
+    else:
+        return _numbers(column, name, arrow)
+    if is_.is_time32(kind):
+        column = column.cast(arrow.int32())
+    column = column.cast(arrow.int64())
+    # As integers, since nanoseconds of today have more digits than a float.
+    since = arrow.compute.subtract(column, column[0]).cast(arrow.float64(), safe=False)
+    return np.asarray(since.to_numpy(), np.float64) / ticks

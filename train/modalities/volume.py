@@ -1,0 +1,192 @@
+"""Volumes: scans cut or resampled to one size."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from train.errors import BadInput, Unreadable
+from train.modalities.arrays import as_stored, one_array, with_channels
+from train.modalities.augment import VolumeAugment
+from train.modalities.draws import CORNER, Draws
+from train.modalities.modality import Batch, Modality, Record
+from train.modalities.normalise import Rule
+
+Name = Literal["phantoms", "folder"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Volumes(Modality):
+    """Scans, float32 (d, h, w, channels), in about [-1, 1].
+
+    name:      "phantoms" (nested ellipsoids with noise), or "folder" of .npy, .npz
+               (array "volume", or the only one) and NIfTI files (.nii, .nii.gz; needs
+               nibabel); (d, h, w) or (d, h, w, c). Classes are sub-folders.
+    size:      (d, h, w) of an example. A larger scan is cut at its centre, in training
+               anywhere; a smaller one is padded with its least value. With resize=True
+               the whole scan is resampled to it instead (linear, antialiased).
+    window:    (low, high) that intensities are clipped to first, such as (-160, 240)
+               for soft tissue in Hounsfield units; (): not clipped.
+    normalise: see train.modalities.normalise; fitted on the training scans.
+    examples, noise, seed: of phantoms: `examples` to train on, an eighth to test on.
+    """
+
+    kind: ClassVar[str] = "volume"
+    suffixes: ClassVar[tuple[str, ...]] = (".npy", ".npz", ".nii", ".nii.gz")
+    takes: ClassVar[tuple[str, ...]] = ("window",)
+
+    name: Name = "phantoms"
+    size: tuple[int, int, int] = (32, 32, 32)
+    channels: int = 1
+    window: tuple[float, ...] = ()
+    resize: bool = False
+    normalise: Rule = "range"
+    examples: int = 512
+    noise: float = 0.03
+    seed: int = 0
+    augment: VolumeAugment | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.one_of(name=Name, normalise=Rule)
+        if len(self.size) != 3 or min(self.size) < 1:
+            raise BadInput(f"data.size={self.size}: write (d, h, w), each at least 1")
+        if self.window and (len(self.window) != 2 or self.window[0] >= self.window[1]):
+            raise BadInput(
+                f"data.window={self.window}: write (low, high), low below high"
+            )
+        self.at_least(channels=1, examples=8, noise=0)
+        if self.name == "phantoms" and self.channels != 1:
+            raise BadInput(f"data.channels={self.channels}: phantoms have 1")
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(d, h, w, channels)."""
+        return (*self.size, self.channels)
+
+    @property
+    def preparation(self) -> tuple[tuple[str, tuple[float, ...]], ...]:
+        return (("window", self.window),) if self.window else ()
+
+    def read(self, path):
+        """What is not finite is taken for the least there is, and comes back so."""
+        nifti = path.suffix.lower() in (".nii", ".gz")
+        scan = read_nifti(path) if nifti else one_array(path, "volume")
+        values, extra = with_channels(scan, 3)
+        return Record(filled(values), suffix=".npy", extra=extra)
+
+    def write(self, record):
+        return as_stored(record.values, record.extra)
+
+    def prepare(self, record):
+        """Intensities are clipped for good."""
+        if not self.window:
+            return record
+        values = np.clip(record.values, *map(np.float32, self.window))
+        return dataclasses.replace(record, values=values)
+
+    def adapt(self, record):
+        scan = record.values
+        if scan.shape[-1] != self.channels:
+            raise Unreadable(
+                f"is {list(scan.shape)}; data.channels={self.channels} asks for "
+                f"(d, h, w, {self.channels}), or (d, h, w) of one channel"
+            )
+        scan = self.prepare(record).values
+        if self.resize:
+            scan = resample(scan, self.size)
+        return dataclasses.replace(record, values=scan)
+
+    def cut(self, records, starts, draws) -> Batch:
+        place = np.full((len(records), 3), 0.5)
+        if draws is not None:
+            place = np.stack([draws(CORNER + axis) for axis in range(3)], -1)
+        pairs = list(zip(records, place, strict=True))
+        batch = {
+            "volume": np.stack([fit_volume(r.values, self.size, at) for r, at in pairs])
+        }
+        if draws is None and all("truth" in record.more for record in records):
+            batch["truth"] = np.stack(
+                [fit_volume(r.more["truth"], self.size, at) for r, at in pairs]
+            )
+        return batch
+
+    def augmented(self, batch: Batch, draws: Draws) -> Batch:
+        if self.augment is None:
+            return batch
+        x = self.augment(batch["volume"], draws).astype(np.float32)
+        return batch | {"volume": x}
+
+
+def filled(scan: np.ndarray) -> np.ndarray:
+    """float32, with the least there is where it is not finite.
+
+    That is a scanner's padding outside of its circle: air.
+    """
+    scan = np.array(scan, np.float32)
+    known = np.isfinite(scan)
+    if not known.any():
+        raise Unreadable("holds no finite value")
+    scan[~known] = scan[known].min()
+    return scan
+
+
+def read_nifti(path: Path) -> Float[np.ndarray, "d h w *c"]:
+    """(z, y, x), and what other axes it has, in the header's units.
+
+    Raises BadInput without nibabel, and Unreadable for what it cannot read.
+    """
+    if not path.name.lower().endswith((".nii", ".nii.gz")):
+        raise Unreadable("not a .nii.gz file")
+    try:
+        import nibabel  # an extra: few need it
+    except ImportError as error:
+        raise BadInput(
+            "NIfTI files need nibabel; pip install 'vqdit[nifti]', or write .npy files"
+        ) from error
+    try:
+        # (x, y, z) as stored, with the header's slope and intercept applied.
+        return np.asarray(nibabel.load(path).get_fdata(dtype=np.float32)).swapaxes(0, 2)
+    except Exception as error:  # nibabel raises many kinds on a damaged file
+        raise Unreadable(f"not a whole NIfTI file ({error})") from error
+
+
+def fit_volume(
+    scan: Float[np.ndarray, "d h w c"],
+    size: tuple[int, int, int],
+    place: Float[np.ndarray, "3"] | tuple[float, ...] = (0.5, 0.5, 0.5),
+) -> Float[np.ndarray, "d2 h2 w2 c"]:
+    """Cut to the size, at `place` in [0, 1) of what slack there is; padded in the
+    middle with the least value where it is smaller."""
+    lack = [max(0, n - have) for n, have in zip(size, scan.shape[:3], strict=True)]
+    if any(lack):
+        pads = [(short // 2, short - short // 2) for short in lack]
+        scan = np.pad(scan, [*pads, (0, 0)], constant_values=scan.min())
+    spare = [have - n for n, have in zip(size, scan.shape[:3], strict=True)]
+    at = [int(p * (s + 1)) for p, s in zip(place, spare, strict=True)]
+    cut = tuple(slice(a, a + n) for a, n in zip(at, size, strict=True))
+    return scan[cut]
+
+
+def resample(
+    scan: Float[np.ndarray, "d h w c"], size: tuple[int, int, int]
+) -> Float[np.ndarray, "d2 h2 w2 c"]:
+    """Linear along each axis; where it shrinks, over as many voxels as one covers."""
+    for axis, n in enumerate(size):
+        if scan.shape[axis] != n:
+            weights = _triangle(scan.shape[axis], n).astype(np.float32)
+            scan = np.moveaxis(np.tensordot(weights, scan, (1, axis)), 0, axis)
+    return scan
+
+
+def _triangle(have: int, want: int) -> Float[np.ndarray, "want have"]:
+    """Weights of a triangle filter as wide as the larger of the two steps."""
+    step = have / want
+    center = (np.arange(want)[:, None] + 0.5) * step - 0.5
+    reach = max(step, 1.0)
+    at = np.clip(center, 0, have - 1) if math.isclose(reach, 1.0) else center
+    weights = np.maximum(0, 1 - np.abs(np.arange(have)[None] - at) / reach)
+    return weights / weights.sum(1, keepdims=True)

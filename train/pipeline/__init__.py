@@ -1,0 +1,21 @@
+"""The pipeline: records of a source, as batches of examples of a modality.
+
+The only room that knows Grain.
+"""
+
+from train.pipeline.batching import batches, once, whole
+from train.pipeline.cache import LatentCache, write_cache
+from train.pipeline.examples import Examples, open_examples
+from train.pipeline.statistics import keep_statistics, recall_statistics
+
+__all__ = [
+    "Examples",
+    "LatentCache",
+    "batches",
+    "keep_statistics",
+    "once",
+    "open_examples",
+    "recall_statistics",
+    "whole",
+    "write_cache",
+]

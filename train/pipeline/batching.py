@@ -1,0 +1,141 @@
+"""From examples to batches, on Grain: order, stacking, worker threads.
+
+Batch k is a function of (seed, k) alone, and an example's augmentation of (seed, epoch,
+index). So a position in the data is one integer, and resuming is exact.
+"""
+
+import functools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from train.errors import BadInput
+from train.modalities.draws import ORDER, chance
+from train.modalities.modality import Batch, Modality
+from train.pipeline.examples import open_examples
+
+
+def batches(
+    data: Modality,
+    train: bool,
+    batch: int,
+    seed: int,
+    start: int = 0,
+    rows: np.ndarray | None = None,
+) -> Iterator[Batch]:
+    """Batches {data.kind: (b, *data.shape), "label": int32 (b,)}; see Examples.
+
+    train=True: endless; every epoch is another order of all examples, and batches run
+    across its end, so a batch may be larger than the set.
+    train=False: in order, once, with "valid": bool (b,), False on the padding that
+    fills the last batch. Label -1 means there is none.
+
+    `start`: batches already consumed. `rows`: those of each batch that are read, such
+    as one process's own; None is all.
+    """
+    examples = open_examples(data, train)
+    if not train:
+        return once(examples.take, len(examples), batch, start, rows, data.threads)
+
+    def augmented(indices: np.ndarray, epochs: np.ndarray) -> Batch:
+        return examples.augmented(indices, epochs, seed)
+
+    return endless(augmented, len(examples), batch, seed, start, rows, data.threads)
+
+
+def whole(data: Modality, train: bool, count: int | None = None) -> Batch:
+    """Every example, not augmented. `count` takes that many, evenly spaced, of a larger
+    set."""
+    examples = open_examples(data, train)
+    n = len(examples)
+    if count is not None and count < 1:
+        raise BadInput(f"count={count}: ask for at least 1 example")
+    if count is None or count >= n:
+        return examples.take(np.arange(n))
+    return examples.take(np.arange(count) * n // count)
+
+
+def endless(
+    take: Callable[[np.ndarray, np.ndarray], Batch],
+    count: int,
+    batch: int,
+    seed: int,
+    start: int = 0,
+    rows: np.ndarray | None = None,
+    threads: int = 4,
+) -> Iterator[Batch]:
+    """Shuffled batches without end; take(indices, epochs) reads the rows asked for."""
+    mine = _rows(batch, start, rows)
+    if not 0 <= seed < 2**63:
+        raise BadInput(f"run.seed={seed}: write a number in [0, 2**63)")
+
+    # Two epochs, since batches run across their border. Kept here, and not drawn by
+    # Grain's shuffle, which costs fifty times more per example.
+    @functools.lru_cache(maxsize=2)
+    def shuffled(epoch: int) -> np.ndarray:
+        return permutation(count, seed, epoch)
+
+    def load(k: int) -> Batch:
+        epochs, ranks = np.divmod(k * batch + mine, count)
+        indices = np.empty_like(ranks)
+        for epoch in np.unique(epochs):
+            here = epochs == epoch
+            indices[here] = shuffled(int(epoch))[ranks[here]]
+        return take(indices, epochs)
+
+    return _iterate(load, sys.maxsize, start, threads)
+
+
+def permutation(count: int, seed: int, epoch: int) -> Int[np.ndarray, "count"]:
+    """The order of an epoch, a function of (seed, epoch) and the number of examples."""
+    return np.argsort(chance(ORDER, seed, epoch, np.arange(count)), kind="stable")
+
+
+def once(
+    take: Callable[[np.ndarray], Batch],
+    count: int,
+    batch: int,
+    start: int = 0,
+    rows: np.ndarray | None = None,
+    threads: int = 4,
+) -> Iterator[Batch]:
+    """Batches in order, one pass, the last filled up with its last example."""
+    mine = _rows(batch, start, rows)
+
+    def load(k: int) -> Batch:
+        index = k * batch + mine
+        return take(np.minimum(index, count - 1)) | {"valid": index < count}
+
+    return _iterate(load, -(-count // batch), start, threads)
+
+
+def _rows(batch: int, start: int, rows: np.ndarray | None) -> np.ndarray:
+    """The rows of a batch that are read."""
+    if batch < 1:
+        raise BadInput(f"run.batch={batch}: write 1 or more")
+    if start < 0:
+        raise BadInput(f"start={start}: batches consumed cannot be negative")
+    return np.arange(batch) if rows is None else rows
+
+
+def _iterate(
+    load: Callable[[int], Batch], count: int, start: int, threads: int
+) -> Iterator[Batch]:
+    if start >= count:
+        return iter(())
+    import grain  # a machine that reads no data has no need of it
+
+    dataset = grain.MapDataset.range(count).map(load)
+    options = grain.ReadOptions(
+        num_threads=threads, prefetch_buffer_size=2 * threads if threads else 0
+    )
+    # A generator ends at the first error, where Grain's own iterator would go on with
+    # the batch after it, and a caller that retried would lose one.
+    return (each for each in dataset[start:].to_iter_dataset(options))
+
+
+def stack(examples: Sequence[dict[str, np.ndarray]]) -> Batch:
+    """Examples with the same names and shapes as one array per name."""
+    return {name: np.stack([e[name] for e in examples]) for name in examples[0]}

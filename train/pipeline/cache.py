@@ -1,0 +1,213 @@
+"""Latents and codes of a whole data set on disk, so stage two needs no encoder.
+
+A cache is a folder of ArrayRecord shards and cache.json, which states the latent
+contract, the layout of a record, and a checksum per shard. A record is the bytes of its
+fields one after the other, little-endian: nothing in it can be executed.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from train.errors import BadInput
+from train.modalities.modality import Batch
+from train.pipeline.batching import endless, once, stack
+
+DESCRIPTION = "cache.json"
+FORMAT = 1
+SHARD_BYTES = 2**28
+# What a record may hold, and how each is stored.
+DTYPES = {"latents": "<f4", "codes": "<i4", "label": "<i4"}
+
+Record = Mapping[str, Any]
+
+
+def write_cache(
+    folder: str | Path,
+    records: Iterable[Record],
+    contract: dict[str, Any],
+    count: int,
+) -> None:
+    """Writes `count` records of "latents" (*grid, c), "codes" (*grid, m), or both.
+
+    A record may have a "label"; where it has none -1 is stored. The folder appears
+    whole or not at all: everything is written beside it and renamed.
+
+    Raises BadInput where the folder exists, a record does not look like the first, a
+    latent is not finite, or there are more or fewer than `count`.
+    """
+    folder = Path(folder).expanduser()
+    if folder.exists():
+        raise BadInput(f"{folder} exists; remove it, or write the cache elsewhere")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        description = _write_shards(unfinished, records, count)
+        head = {"format": FORMAT, "contract": contract}
+        text = json.dumps(head | description, indent=2)
+        (unfinished / DESCRIPTION).write_text(text, encoding="utf-8")
+        unfinished.chmod(0o755)  # mkdtemp keeps others out
+        unfinished.rename(folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
+def _write_shards(
+    folder: Path, records: Iterable[Record], count: int
+) -> dict[str, Any]:
+    from array_record.python import array_record_module  # only where data is
+
+    fields: dict[str, dict[str, Any]] = {}
+    shards: list[dict[str, Any]] = []
+    writer, written = None, 0
+    for i, record in enumerate(records):
+        arrays = _arrays(i, record)
+        shapes = {name: list(array.shape) for name, array in arrays.items()}
+        if not fields:
+            fields = {n: {"dtype": DTYPES[n], "shape": s} for n, s in shapes.items()}
+            per_shard = max(1, SHARD_BYTES // sum(a.nbytes for a in arrays.values()))
+        if shapes != {name: field["shape"] for name, field in fields.items()}:
+            raise BadInput(f"record {i} is {shapes}, unlike the first; encode again")
+        if i % per_shard == 0:
+            if writer is not None:
+                writer.close()
+            path = folder / f"records-{len(shards):05d}.array_record"
+            # One record a group: reading one must not decompress its neighbours.
+            writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1")
+            shards.append({"file": path.name, "records": 0})
+        writer.write(b"".join(array.tobytes() for array in arrays.values()))
+        shards[-1]["records"] += 1
+        written = i + 1
+    if writer is not None:
+        writer.close()
+    if written != count or not count:
+        raise BadInput(f"{written} records to cache where {count} were announced")
+    for shard in shards:
+        shard["sha256"] = _checksum(folder / shard["file"])
+    return {"count": count, "fields": fields, "shards": shards}
+
+
+def _arrays(i: int, record: Record) -> dict[str, np.ndarray]:
+    unknown = set(record) - set(DTYPES)
+    if unknown or not {"latents", "codes"} & set(record):
+        raise BadInput(
+            f"record {i} holds {sorted(record)}; write latents or codes, and label"
+        )
+    arrays = {}
+    for name, dtype in DTYPES.items():
+        if name not in record and name != "label":
+            continue
+        value = np.asarray(record.get(name, -1))
+        if not np.isfinite(value).all():
+            raise BadInput(f"record {i}: {name} are not finite; look at the tokenizer")
+        arrays[name] = value.astype(dtype)
+    return arrays
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class LatentCache:
+    """A Source over a folder written by write_cache, verified when it is opened.
+
+    contract: what was given to write_cache, for the caller to compare.
+    classes, class_names: as the contract states them under these names, else 0 and ().
+    """
+
+    def __init__(self, folder: str | Path):
+        folder = Path(folder).expanduser()
+        try:
+            text = (folder / DESCRIPTION).read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError):
+            raise BadInput(
+                f"{folder}: no latent cache ({DESCRIPTION} is missing); "
+                "write one with python -m train.encode"
+            ) from None
+        try:
+            stored = json.loads(text)
+            if stored["format"] != FORMAT:
+                raise BadInput(f"{folder}: format {stored['format']}; encode again")
+            self.contract: dict[str, Any] = stored["contract"]
+            self.fields = {
+                name: (np.dtype(DTYPES[name]), tuple(field["shape"]))
+                for name, field in stored["fields"].items()
+            }
+            self.count = int(stored["count"])
+            paths = [folder / shard["file"] for shard in stored["shards"]]
+            digests = [shard["sha256"] for shard in stored["shards"]]
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise BadInput(
+                f"{folder / DESCRIPTION}: damaged ({error!r}); encode again"
+            ) from error
+        with ThreadPoolExecutor(4) as pool:  # hashing releases the interpreter lock
+            list(pool.map(_verify, paths, digests))
+        self.classes = int(self.contract.get("classes", 0))
+        self.class_names = tuple(self.contract.get("class_names", ()))
+        from array_record.python import array_record_data_source  # only where data is
+
+        self._records = array_record_data_source.ArrayRecordDataSource(
+            [str(path) for path in paths]
+        )
+        if len(self._records) != self.count:
+            raise BadInput(
+                f"{folder}: {len(self._records)} records where {self.count} belong; "
+                "encode again"
+            )
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        example = self.take([index])[0]
+        return example | {"label": int(example["label"])}
+
+    def take(self, indices: Sequence[int]) -> list[dict[str, np.ndarray]]:
+        """Records {"latents" and/or "codes", "label"}, in the order asked for."""
+        records = self._records.__getitems__([int(index) for index in indices])
+        return [self._parse(record) for record in records]
+
+    def _parse(self, record: bytes) -> dict[str, np.ndarray]:
+        arrays, at = {}, 0
+        for name, (dtype, shape) in self.fields.items():
+            size = int(np.prod(shape, dtype=np.int64))
+            arrays[name] = np.frombuffer(record, dtype, size, at).reshape(shape)
+            at += size * dtype.itemsize
+        return arrays
+
+    def batches(
+        self,
+        train: bool,
+        batch: int,
+        seed: int,
+        start: int = 0,
+        rows: np.ndarray | None = None,
+        threads: int = 4,
+    ) -> Iterator[Batch]:
+        """Batches of the stored arrays, in the order pipeline.batches has for the same
+        seed and number of examples; train=False adds "valid"."""
+        if train:
+            return endless(
+                lambda indices, _: stack(self.take(indices)),
+                *(self.count, batch, seed, start, rows, threads),
+            )
+        return once(
+            lambda indices: stack(self.take(indices)),
+            *(self.count, batch, start, rows, threads),
+        )
+
+
+def _verify(path: Path, digest: str) -> None:
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file; the cache is incomplete, encode again")
+    if _checksum(path) != digest:
+        raise BadInput(f"{path}: truncated or altered (sha256 differs); encode again")

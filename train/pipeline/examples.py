@@ -1,0 +1,116 @@
+"""One part of an experiment's data: records of a source as examples of a modality."""
+
+import functools
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from train.modalities.draws import Draws
+from train.modalities.modality import Batch, Modality
+from train.modalities.normalise import Normaliser, normaliser
+from train.pipeline.statistics import records_of, statistics_of
+
+# Records read at once, light ones and others; bounds how many lie in memory uncut.
+LIGHT_CHUNK, CHUNK = 4096, 256
+
+
+class Examples:
+    """One part of the data as arrays of one shape.
+
+    A batch has the signal under its kind, uint8 pixels or float32 in about [-1, 1], as
+    (b, *shape), and "label" int32 (b,), -1 where there is none. It may have "mask",
+    shaped like the signal, 1 where the value was observed, and at rest "truth".
+
+    classes, class_names: of the source.
+    offset, scale: per channel; signal = (raw - offset) / scale. () where signals are
+        used as they are. normaliser: of the channels that are measured, or None.
+    """
+
+    def __init__(self, data: Modality, train: bool):
+        self.data, self.source = data, records_of(data, train)
+        self.classes, self.class_names = self.source.classes, self.source.class_names
+        self.found, self.refused = self.source.found, self.source.refused
+        self.normaliser = None
+        self.offset: tuple[float, ...] = ()
+        self.scale: tuple[float, ...] = ()
+        if data.normalise is not None:
+            own = self.normaliser = normaliser(statistics_of(data), data.normalise)
+            # What a modality adds to the channels that are measured is 0 or 1.
+            more = (0.5,) * (data.shape[-1] - len(own.offset))
+            self.offset, self.scale = own.offset + more, own.scale + more
+        self._windows = np.array(
+            [
+                (row, start)
+                for row in range(len(self.source))
+                for start in self._starts(row)
+            ]
+        ).reshape(-1, 2)
+
+    def _starts(self, row: int):
+        if type(self.data).starts is Modality.starts:
+            return (0,)  # without reading the record
+        return self.data.starts(self.source[row])
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    @property
+    def findings(self) -> dict[str, Any]:
+        """What `train.inspect` says of the records as they were stored."""
+        return self.data.findings(self.source)
+
+    def take(self, indices: Int[np.ndarray, "b"]) -> Batch:
+        """The examples as they are evaluated: always the same for an index."""
+        return self._batch(indices, None)
+
+    def augmented(
+        self, indices: Int[np.ndarray, "b"], epochs: Int[np.ndarray, "b"], seed: int
+    ) -> Batch:
+        """The examples as they are trained on: a function of (seed, epoch, index)."""
+        return self._batch(indices, Draws(seed, epochs, indices))
+
+    def _batch(self, indices: np.ndarray, draws: Draws | None) -> Batch:
+        chunk = LIGHT_CHUNK if self.source.light else CHUNK
+        parts = [slice(low, low + chunk) for low in range(0, len(indices), chunk)]
+
+        def make(part: slice) -> Batch:
+            of = draws and Draws(draws.seed, draws.epochs[part], draws.indices[part])
+            return self._part(indices[part], of)
+
+        # A batch of training is one chunk, read on one of Grain's threads.
+        if len(parts) <= 1 or self.source.light or not self.data.threads:
+            found = [make(part) for part in parts] or [make(slice(0))]
+        else:
+            with ThreadPoolExecutor(self.data.threads) as pool:
+                found = list(pool.map(make, parts))
+        if len(found) == 1:
+            return found[0]
+        return {n: np.concatenate([each[n] for each in found]) for n in found[0]}
+
+    def _part(self, indices: np.ndarray, draws: Draws | None) -> Batch:
+        rows, starts = self._windows[indices].T
+        records = self.source.take(rows)
+        batch = self.data.cut(records, starts, draws)
+        for name in (self.data.kind, "truth"):
+            if self.normaliser and name in batch:
+                batch[name] = self._normalised(batch[name])
+        if draws is not None:
+            batch = self.data.augmented(batch, draws)
+        label = np.array([record.label for record in records], np.int32)
+        return batch | {"label": label}
+
+    def _normalised(self, x: np.ndarray) -> np.ndarray:
+        c = x.shape[-1]
+        return Normaliser(self.offset[:c], self.scale[:c])(x)
+
+
+# Evaluation and training read the same sets again and again within one program.
+@functools.lru_cache(maxsize=4)
+def open_examples(data: Modality, train: bool) -> Examples:
+    """The training or the held-out part, shared by all who ask for the same.
+
+    Raises BadInput, in one line, for whatever cannot be read.
+    """
+    return Examples(data, train)

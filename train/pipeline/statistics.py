@@ -1,0 +1,126 @@
+"""Statistics of the training split: fitted once, kept with the workdir."""
+
+import functools
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from train.errors import BadInput
+from train.modalities.modality import Modality
+from train.modalities.normalise import Moments, Statistics
+from train.sources import Source, open_source
+from vqdit.values import build, describe
+
+FILE = "statistics.json"
+# Settings that change nothing in what is measured.
+FREE = ("threads", "augment", "stride", "download")
+# Files of before classes had public names say where theirs was.
+WAS = {"Cleaning": "train.data.clean.Cleaning"}
+
+
+# Statistics and both parts read the same records; reading them once is enough.
+@functools.lru_cache(maxsize=4)
+def records_of(data: Modality, train: bool) -> Source:
+    """The source of one part, shared by all who ask for the same."""
+    return open_source(data, train)
+
+
+# By settings and identity, so that what one program has read it reads once, and a run
+# that resumes not at all. What is in here never depends on who asked first: statistics
+# from a file are believed only if that names the same settings and identity.
+_known: dict[str, Statistics] = {}
+
+
+def statistics_of(data: Modality) -> Statistics:
+    """Of the training split: fitted in one pass, at most once in a program."""
+    key = _key(data)
+    if key not in _known:
+        moments = None
+        for record in records_of(data, True):
+            values, known = data.measured(record)
+            moments = moments or Moments(values.shape[-1])
+            moments.add(values, known)
+        if moments is None:
+            raise BadInput("data: the training split is empty, so it has no statistics")
+        _known[key] = moments.finished()
+    return _known[key]
+
+
+def keep_statistics(
+    data: Modality, workdir: str | Path, write: bool = True
+) -> Statistics | None:
+    """Statistics from WORKDIR/statistics.json, or fitted now and written there.
+
+    None for a kind of data whose values have a range of their own (images, video).
+    Raises BadInput where the file is of other data, so that a run never goes on with
+    its signals on another scale. write: False for every process but the first.
+    """
+    if data.normalise is None:
+        return None
+    path = Path(workdir) / FILE
+    key = _key(data)
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        statistics, of = build(stored["statistics"], ("train",)), stored["of"]
+    except FileNotFoundError:
+        statistics = statistics_of(data)
+        if write:
+            _write(path, {"of": key, "statistics": describe(statistics)})
+        return statistics
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(
+            f"{path}: damaged ({error!r}); remove it to fit the statistics again"
+        ) from error
+    if of != key or not isinstance(statistics, Statistics):
+        raise BadInput(
+            f"{path} was fitted on other data than this run reads now; give the run "
+            "its data back, or start another --workdir"
+        )
+    _known[key] = statistics
+    return statistics
+
+
+def recall_statistics(data: Modality, workdir: str | Path | None) -> None:
+    """Believes WORKDIR/statistics.json where it is of this data; never refuses.
+
+    For a program that looks at its data before it may claim the folder, which is when
+    keep_statistics refuses what has to be.
+    """
+    if workdir is None or data.normalise is None:
+        return
+    try:
+        stored = json.loads((Path(workdir) / FILE).read_text(encoding="utf-8"))
+        statistics = build(stored["statistics"], ("train",))
+        if stored["of"] == _key(data) and isinstance(statistics, Statistics):
+            _known[stored["of"]] = statistics
+    except (OSError, KeyError, TypeError, ValueError):
+        return
+
+
+def _key(data: Modality) -> str:
+    fields = {
+        name: value
+        for name, value in describe(data)["fields"].items()
+        if name not in FREE
+    }
+    for value in fields.values():
+        if isinstance(value, dict) and "class" in value:
+            name = value["class"].rpartition(".")[2]
+            value["class"] = WAS.get(name, name)
+    kind = type(data).__name__
+    text = json.dumps([kind, fields, records_of(data, True).identity], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _write(path: Path, stored: dict) -> None:
+    partial = path.with_name(f"{path.name}.{os.getpid()}.new")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(partial, "w", encoding="utf-8") as file:
+            file.write(json.dumps(stored, indent=1) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,123 @@
+"""Signals that are already in memory: scikit-learn's digits, and arrays of an .npz."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from train.errors import BadInput, Unreadable
+from train.modalities.arrays import load_arrays
+from train.modalities.draws import chance
+from train.modalities.modality import Modality, Record
+from train.sources.source import Source
+from train.sources.split import divide
+
+
+class Arrays(Source):
+    """Rows of an array, each a record.
+
+    rate: samples or frames a second; 0: unknown. where: what a bad row is named by.
+    """
+
+    light = True
+
+    def __init__(
+        self,
+        data: Modality,
+        x: Sequence[np.ndarray],
+        labels: Int[np.ndarray, "n"],
+        class_names: Sequence[str] = (),
+        rate: float = 0.0,
+        where: str = "",
+    ):
+        super().__init__(len(x), class_names)
+        self.data, self.x, self.labels = data, x, labels
+        self.rate, self.where = rate, where
+
+    def read(self, rows):
+        return [self._row(row) for row in rows]
+
+    def _row(self, row: int) -> Record:
+        record = Record(self.x[row], self.rate, label=int(self.labels[row]))
+        try:
+            return self.data.adapt(record)
+        except Unreadable as error:
+            raise BadInput(
+                f"{self.where}: {self.data.kind}[{row}] {error}; take it out"
+            ) from error
+
+
+def digits(data: Modality, train: bool) -> Arrays:
+    """Handwritten digits of scikit-learn, 8x8: a fixed stratified 1437 / 360 split."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    found = load_digits()
+    # 16 grey levels and white: 0..16.
+    image = np.round(found.images * (255 / 16)).astype(np.uint8)[..., None]
+    parts = train_test_split(
+        np.arange(len(image)), test_size=360, stratify=found.target, random_state=0
+    )
+    rows = np.sort(parts[0 if train else 1])
+    return Arrays(data, image[rows], found.target[rows], map(str, found.target_names))
+
+
+def npz(data: Modality, train: bool) -> Arrays:
+    """Arrays of an .npz: the signals, under their kind, and optional "label" (n,) and
+    "rate".
+
+    data_dir is one file, divided by holdout, or a folder that holds one file a split:
+    train.npz and test.npz.
+    """
+    if not data.data_dir:
+        raise BadInput("data.data_dir is empty: write the .npz file to read")
+    path = Path(data.data_dir).expanduser()
+    if path.is_dir():
+        paths = [path / f"{s}.npz" for s in (data.train_split, data.test_split)]
+        both = [_arrays(data, each) for each in paths]
+        x, label, rate = both[0 if train else 1]
+        # One class count for both parts, or the label table would depend on the part.
+        classes = 1 + max(int(each[1].max()) for each in both)
+        rows, path = np.arange(len(x)), paths[0 if train else 1]
+    else:
+        x, label, rate = _arrays(data, path)
+        classes = 1 + int(label.max())
+        if isinstance(data.holdout, str):
+            raise BadInput(
+                f"data.holdout={data.holdout!r}: an .npz file has no names of "
+                "recordings; write a share"
+            )
+        draws = chance(0, np.arange(len(x)))
+        rows = divide(draws, data.holdout, train, str(path))
+    names = map(str, range(classes))
+    return Arrays(data, x[rows], label[rows], names, rate, str(path))
+
+
+def _arrays(data: Modality, path: Path) -> tuple[np.ndarray, np.ndarray, float]:
+    """(signals, labels, rate) of a file."""
+    if not path.exists():
+        raise BadInput(f"{path}: no such file; write data.data_dir=FILE.npz")
+    try:
+        found = load_arrays(path)
+        if "" in found:
+            raise Unreadable(f"a single array; write np.savez(file, {data.kind}=...)")
+        x = data.rows(found)
+    except Unreadable as error:
+        raise BadInput(f"{path}: {error}") from error
+    label = found.get("label", np.full(len(x), -1))
+    if label.shape != (len(x),) or label.dtype.kind not in "iu":
+        raise BadInput(
+            f"{path}: label is {label.dtype} {list(label.shape)}; write one integer an "
+            f"example, ({len(x)},)"
+        )
+    label = label.astype(np.int64)
+    if "label" in found and label.min() < 0:
+        at = int(label.argmin())
+        raise BadInput(
+            f"{path}: label[{at}] = {label[at]} is outside the classes; write 0 or more"
+        )
+    rate = found.get("rate", np.zeros(()))
+    if rate.size != 1:
+        raise BadInput(f"{path}: rate is {list(rate.shape)}; write one number")
+    return x, label, float(rate.reshape(()))

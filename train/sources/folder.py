@@ -1,0 +1,328 @@
+"""A folder of signal files, with classes from sub-folders and captions beside them."""
+
+import dataclasses
+import functools
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from train.errors import BadInput, Unreadable
+from train.modalities.modality import Modality, Record
+from train.modalities.pixels import FRAMES
+from train.sources.source import Source
+from train.sources.split import divide, held_out, name_draw
+
+# Every file of a folder up to this many is read when it is opened; of a larger one an
+# evenly spaced selection is, and the rest is judged as training meets it.
+CHECKED = 20_000
+# Bad files named one by one before they are only counted.
+NAMED = 10
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One file: its path below the root, class index (-1: none), and caption."""
+
+    file: str
+    label: int = -1
+    caption: str | None = None
+
+
+class Folder(Source):
+    """All files of a folder, both parts, and which of them cannot be read.
+
+    Unreadable files are named in the log; above bad_share they are refused. What is
+    read to find them out is kept, so that nothing is decoded twice.
+
+    share: of each file, along its first axis.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        data: Modality,
+        entries: Sequence[Entry],
+        names: Sequence[str],
+        share: tuple[float, float] = (0.0, 1.0),
+    ):
+        super().__init__(len(entries), names)
+        self.root, self.data, self.entries, self.share = root, data, entries, share
+        self.bad: dict[int, str] = {}
+
+        def check(row: int) -> None:
+            try:
+                self.take([row])
+            except Unreadable as error:
+                self.bad[row] = str(error)
+
+        # Rounded up, so at most CHECKED; the stride meets every class of a sorted list.
+        chosen = range(0, len(entries), -(-len(entries) // CHECKED))
+        with ThreadPoolExecutor(max(data.threads, 1)) as pool:
+            list(pool.map(check, chosen))
+        named = [self.named(row, self.bad[row]) for row in sorted(self.bad)]
+        if len(named) > data.bad_share * len(chosen):
+            raise self.too_many(named, len(chosen))
+        for why in named[:NAMED]:
+            log.warning("skipped unreadable file %s", why)
+        if named:
+            log.warning("%s: skipped %d of %d files", root, len(named), len(chosen))
+
+    def read(self, rows):
+        return [self._read(self.entries[row]) for row in rows]
+
+    def _read(self, entry: Entry) -> Record:
+        path = self.root / entry.file
+        try:
+            record = self.data.load(path, self.share)
+        except BadInput as error:
+            raise BadInput(f"{path}: {error}") from error
+        more = {} if entry.caption is None else {"caption": entry.caption}
+        more = {**record.more, **more}
+        return dataclasses.replace(record, label=entry.label, more=more)
+
+    def named(self, row: int, why: object) -> str:
+        """What is said of a file."""
+        return f"{self.entries[row].file}: {why}"
+
+    def too_many(self, named: list[str], of: int) -> BadInput:
+        """What to raise when more than a share of the files cannot be read."""
+        first = "; ".join(named[:3]) + ("; ..." if len(named) > 3 else "")
+        return BadInput(
+            f"{self.root}: {len(named)} of {of} files unreadable, more than "
+            f"data.bad_share={self.data.bad_share}: {first}"
+        )
+
+
+class Part(Source):
+    """The files of one part that can be read.
+
+    A file that is found unreadable only now is named, and the next readable one of its
+    part stands in for it: what an index returns is still a function of the files alone.
+    When more than bad_share of the files turn out so, BadInput is raised.
+    """
+
+    def __init__(self, folder: Folder, rows: Sequence[int]):
+        self.rows = [int(row) for row in rows if row not in folder.bad]
+        super().__init__(len(self.rows), folder.class_names)
+        self.folder, self.found = folder, len(rows)
+        bad = [row for row in rows if row in folder.bad]
+        self.refused = tuple((folder.entries[i].file, folder.bad[i]) for i in bad)
+        if not self.rows:
+            named = [folder.named(row, folder.bad[row]) for row in bad]
+            raise folder.too_many(named, len(rows))
+        self._late: dict[int, str] = {}
+
+    @property
+    def files(self) -> list[str]:
+        """Paths below the root, in order."""
+        return [self.folder.entries[row].file for row in self.rows]
+
+    @property
+    def identity(self) -> str:
+        """Names and sizes, which differ where the files do."""
+        root = self.folder.root
+        return "\n".join(f"{f} {(root / f).stat().st_size}" for f in self.files)
+
+    def take(self, rows):
+        return [self._readable(int(row)) for row in rows]
+
+    def _readable(self, at: int) -> Record:
+        for i in range(at, at + self.count):
+            row = self.rows[i % self.count]
+            try:
+                return self.folder.take([row])[0]
+            except Unreadable as error:
+                self._found_bad(row, self.folder.named(row, error))
+        raise BadInput(f"{self.folder.root}: none of {self.count} files can be read")
+
+    def _found_bad(self, row: int, why: str) -> None:
+        if row in self._late:
+            return
+        self._late[row] = why
+        if len(self._late) > self.folder.data.bad_share * self.count:
+            raise self.folder.too_many(list(self._late.values()), self.count)
+        log.warning("skipped unreadable file %s", why)
+
+
+def open_folder(data: Modality, train: bool) -> Part:
+    """The training or held-out part of a folder of files.
+
+    Where data_dir holds sub-folders named train_split and test_split those are the two
+    parts; otherwise holdout divides the files by a hash, or a rule, of their names. One
+    file alone is divided along its first axis by modalities that can be.
+    """
+    if not data.data_dir:
+        raise BadInput(f"data.data_dir is empty: write the folder of {_what(data)}")
+    root = Path(data.data_dir).expanduser()
+    if not root.exists():
+        raise BadInput(f"data.data_dir={data.data_dir}: no such folder")
+    if root.is_file():
+        return _one_file(root, data, train)
+    parts = [root / split for split in (data.train_split, data.test_split)]
+    rule = data.holdout if isinstance(data.holdout, str) else ""
+    if parts[0] != parts[1] and all(part.is_dir() for part in parts) and not rule:
+        folder = folder_of(parts[0], data)
+        if not train:
+            folder = folder_of(parts[1], data, folder.class_names)
+        return Part(folder, range(len(folder)))
+    folder = folder_of(root, data)
+    files = [entry.file for entry in folder.entries]
+    if rule:
+        held = held_out([Path(file).name for file in files], rule)
+        return Part(folder, np.flatnonzero(held != train))
+    draws = np.array([name_draw(file) for file in files])
+    rows = divide(draws, data.holdout, train, str(root))
+    return Part(folder, rows)
+
+
+def _one_file(path: Path, data: Modality, train: bool) -> Part:
+    where = f"data.data_dir={data.data_dir}"
+    if not data.divides:
+        raise BadInput(f"{where} is a file; write its folder")
+    if not path.name.lower().endswith(data.suffixes):
+        raise BadInput(f"{where}: no {' '.join(data.suffixes)} file")
+    if not train and not data.holdout:
+        raise BadInput(
+            "data.holdout=0 keeps nothing for testing; write for example 0.1"
+        )
+    first = 1 - data.holdout
+    share = (0.0, first) if train else (first, 1.0)
+    return Part(Folder(path.parent, data, [Entry(path.name)], (), share), [0])
+
+
+def _what(data: Modality) -> str:
+    more = ", or folders of frames" if data.folders else ""
+    return f"{' '.join(data.suffixes)} files to read{more}"
+
+
+# The two parts of one folder are opened one after the other; reading it all once is
+# enough.
+@functools.lru_cache(maxsize=4)
+def folder_of(
+    root: Path, data: Modality, names: tuple[str, ...] | None = None
+) -> Folder:
+    """A folder's files; names: the classes that it may have, in their order."""
+    manifests = sorted(p for p in root.glob("*.jsonl") if not p.name.startswith("."))
+    if len(manifests) > 1:
+        listed = ", ".join(path.name for path in manifests)
+        raise BadInput(f"{root}: several manifests ({listed}); keep one .jsonl")
+    if manifests:
+        entries, own = _from_manifest(manifests[0])
+    else:
+        entries, own = _from_tree(root, data)
+    if not entries:
+        raise BadInput(
+            f"{root}: holds nothing to read; write a folder of {_what(data)}"
+        )
+    if names is not None:
+        # A class without held-out files must not shift the numbers of the others.
+        for name in sorted(set(own) - set(names)):
+            raise BadInput(
+                f"{root}: label {name!r} is outside the classes of the training "
+                "folder; give it one there or remove it"
+            )
+        number = {-1: -1} | {i: names.index(name) for i, name in enumerate(own)}
+        entries = [dataclasses.replace(e, label=number[e.label]) for e in entries]
+    return Folder(root, data, entries, own if names is None else names)
+
+
+def _from_tree(root: Path, data: Modality) -> tuple[list[Entry], tuple[str, ...]]:
+    """Files by extension, and folders of pictures where those are signals; the class is
+    the first sub-folder, a caption the .txt beside."""
+    found = set()
+    for path in root.rglob("*"):
+        local = path.relative_to(root)
+        if any(part.startswith(".") for part in local.parts):
+            continue
+        if path.name.lower().endswith(data.suffixes) and path.is_file():
+            found.add(local)
+        elif data.folders and path.suffix.lower() in FRAMES and path.parent != root:
+            found.add(local.parent)
+    files = sorted(found)
+    classes = [file.parts[0] if len(file.parts) > 1 else None for file in files]
+    names = sorted({name for name in classes if name is not None})
+    if names and None in classes:
+        raise BadInput(
+            f"{root}: {files[classes.index(None)]} lies beside class folders "
+            f"({names[0]}, ...); move it into one, or remove it"
+        )
+    number = {name: i for i, name in enumerate(names)} | {None: -1}
+    captions = [_caption(root / file) for file in files]
+    if any(captions):  # then a file without one has an empty caption, not none
+        captions = [caption or "" for caption in captions]
+    entries = [
+        Entry(str(file), number[name], caption)
+        for file, name, caption in zip(files, classes, captions, strict=True)
+    ]
+    return entries, tuple(names)
+
+
+def _caption(file: Path) -> str | None:
+    path = file.with_suffix(".txt")
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError:
+        raise BadInput(f"{path}: not UTF-8 text") from None
+
+
+def _from_manifest(path: Path) -> tuple[list[Entry], tuple[str, ...]]:
+    """Lines such as {"file": "a.png", "caption": "a red boat", "label": "boat"}.
+
+    Also understood: file_name for file and text for caption. A label is a class name,
+    or an index; it is given on every line or on none.
+    """
+    rows = list(_lines(path))
+    files = [_field(path, line, row, ("file", "file_name")) for line, row in rows]
+    named = ("caption", "text")
+    captions = [_field(path, line, row, named, required=False) for line, row in rows]
+    labels = [row.get("label") for _, row in rows]
+    given = [label for label in labels if label is not None]
+    if not given:
+        numbers, names = [-1] * len(rows), ()
+    elif len(given) < len(rows):
+        line = rows[labels.index(None)][0]
+        raise BadInput(f"{path} line {line}: no label, though other lines have one")
+    elif all(type(label) is str for label in given):
+        names = tuple(sorted(set(given)))
+        numbers = [names.index(label) for label in given]
+    elif all(type(label) is int and label >= 0 for label in given):
+        numbers, names = given, tuple(map(str, range(max(given) + 1)))
+    else:
+        raise BadInput(f"{path}: write every label as a name, or every one as an index")
+    entries = [Entry(*entry) for entry in zip(files, numbers, captions, strict=True)]
+    return entries, names
+
+
+def _lines(path: Path) -> Iterator[tuple[int, dict]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise BadInput(f"{path}: not UTF-8 text") from None
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise BadInput(
+                    f"{path} line {number}: not JSON ({error.msg})"
+                ) from None
+            if not isinstance(row, dict):
+                raise BadInput(f'{path} line {number}: write {{"file": ..., ...}}')
+            yield number, row
+
+
+def _field(path: Path, line: int, row: dict, names: tuple[str, ...], required=True):
+    value = next((row[name] for name in names if row.get(name) is not None), None)
+    if value is None and not required:
+        return None
+    if not isinstance(value, str) or (required and not value):
+        raise BadInput(f"{path} line {line}: write {names[0]!r} as text")
+    return value

@@ -1,0 +1,346 @@
+"""Signals made on the fly with a known truth: moving digits, series, phantoms, scenes,
+tones.
+
+Every one is a function of (its seeds) alone: example i is the same in any order, batch
+and process.
+"""
+
+import functools
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from train.modalities.draws import RANGE, SERIES, TONES, VIDEO, VOLUME
+from train.modalities.image import Images
+from train.modalities.modality import Modality, Record
+from train.sources.arrays import digits
+from train.sources.catalogue import open_prepared
+from train.sources.source import Source
+
+TRAIN, TEST = 1, 2  # words of the parts
+CLASSES = 4  # of tones
+
+
+def rng(*words: int) -> np.random.Generator:
+    """A generator that belongs to these integers."""
+    return np.random.default_rng(words)
+
+
+class Made(Source):
+    """Generated records: `make(data, part, row)`, where part is TRAIN or TEST."""
+
+    def __init__(self, data, train, count, make, class_names=()):
+        super().__init__(count, class_names)
+        self.data, self.make = data, make
+        self.part = TRAIN if train else TEST
+        self.identity = data.name
+
+    def read(self, rows):
+        made = (self.make(self.data, self.part, row) for row in rows)
+        return [self.data.adapt(record) for record in made]
+
+
+def series(data: Modality, train: bool) -> Made:
+    """As many as data.examples says, and an eighth to test on, of one window each."""
+
+    def make(data, part, row) -> Record:
+        draw = rng(SERIES, data.seed, part, row)
+        size = (data.length, data.channels)
+        how = (data.missing, data.spikes, data.noise)
+        truth, measured = sensor_series(*size, draw, *how)
+        return Record(measured, more={"truth": truth.astype(np.float32)})
+
+    return Made(data, train, data.examples if train else data.examples // 8, make)
+
+
+def phantoms(data: Modality, train: bool) -> Made:
+    """As many as data.examples says, and an eighth to test on."""
+
+    def make(data, part, row) -> Record:
+        draw = rng(VOLUME, data.seed, part, row)
+        truth, measured = phantom(data.size, draw, data.noise)
+        values = measured.astype(np.float32)[..., None]
+        return Record(values, more={"truth": truth[..., None]})
+
+    return Made(data, train, data.examples if train else data.examples // 8, make)
+
+
+def scenes(data: Modality, train: bool) -> Made:
+    """As many as data.examples says, and an eighth to test on."""
+
+    def make(data, part, row) -> Record:
+        draw = rng(RANGE, data.seed, part, row)
+        x = scene(data.rows, data.azimuth, draw, data.far, data.noise)
+        return Record(x.astype(np.float32)[..., None])
+
+    return Made(data, train, data.examples if train else data.examples // 8, make)
+
+
+def tones(data: Modality, train: bool) -> Made:
+    """96 and 32 generated clips: a class is a pitch, with harmonics that die away.
+
+    As long as the data's `length`, and a function of (index, rate, length).
+    """
+    pitches = [rate_share * data.rate for rate_share in (0.02, 0.03, 0.045, 0.07)]
+
+    def make(data, part, row) -> Record:
+        i = row if part == TRAIN else 96 + row
+        random = rng(TONES, i)
+        t = np.arange(data.length) / data.rate
+        whole = data.length / data.rate
+        pitch = pitches[i % CLASSES] * 2 ** random.uniform(-0.1, 0.1)
+        start, fade = random.uniform(0, 0.3) * whole, random.uniform(3, 8) / whole
+        swell = np.exp(-fade * np.maximum(t - start, 0)) * (t >= start)
+        phases = random.uniform(0, 2 * np.pi, 4)
+        x = sum(
+            np.sin(2 * np.pi * k * pitch * t + phase) / k
+            for k, phase in enumerate(phases, 1)
+        )
+        x = x * swell + 0.003 * random.standard_normal(data.length)
+        return Record(0.3 * x, label=i % CLASSES)
+
+    names = [f"{pitch:g} Hz" for pitch in pitches]
+    return Made(data, train, 96 if train else 32, make, names)
+
+
+def moving(data: Modality, train: bool) -> Made:
+    """Digits that bounce off the walls: data.examples of training digits, and a tenth
+    as many of test digits. A record makes its frames at any time; its label is the
+    digit's where there is one.
+    """
+    name = "mnist" if data.name == "moving_mnist" else "digits"
+    pictures, labels = digit_pictures(name, data.data_dir, train)
+    alone = data.digits == 1
+
+    def make(data, part, row) -> Record:
+        words = (VIDEO, data.seed, part, row)
+
+        def at(times):
+            return moving_digits(pictures, data.size, times, data.digits, rng(*words))
+
+        first = chosen(rng(*words), pictures, data.digits)[0]
+        label = int(labels[first]) if alone else -1
+        return Record(np.empty(0, np.uint8), label=label, more={"at": at})
+
+    names = tuple("0123456789") if alone else ()
+    count = data.examples if train else data.examples // 10
+    return Made(data, train, count, make, names)
+
+
+@functools.lru_cache(maxsize=4)
+def digit_pictures(
+    name: str, data_dir: str, train: bool
+) -> tuple[UInt8[np.ndarray, "n h w"], np.ndarray]:
+    """(pictures, labels) of "digits" (scikit-learn) or "mnist" (TFDS, data_dir)."""
+    size, open_part = {"digits": (8, digits), "mnist": (28, open_prepared)}[name]
+    source = open_part(Images(name=name, data_dir=data_dir, size=size), train)
+    found = source.take(range(len(source)))
+    pictures = np.stack([record.values[..., 0] for record in found])
+    return pictures, np.array([record.label for record in found])
+
+
+def bounce(
+    start: Float[np.ndarray, "*b"], speed: Float[np.ndarray, "*b"], room: float
+) -> Float[np.ndarray, "*b"]:
+    """Where a point that left 0 <= start <= room is, reflected at both walls.
+
+    A triangle wave of the way gone, so a frame needs none of those before it.
+    """
+    if room <= 0:
+        return np.zeros(np.broadcast_shapes(np.shape(start), np.shape(speed)))
+    way = np.mod(start + speed, 2 * room)
+    return np.where(way > room, 2 * room - way, way)
+
+
+def moving_digits(
+    pictures: UInt8[np.ndarray, "n h w"],
+    size: int,
+    times: Float[np.ndarray, "f"],
+    digits: int,
+    draw: np.random.Generator,
+) -> tuple[UInt8[np.ndarray, "f s s"], Float[np.ndarray, "f k 4"]]:
+    """(frames, boxes): digits that bounce off the walls.
+
+    As Moving MNIST (Srivastava et al. 2015, arXiv:1502.04681): each digit has its own
+    place, direction and speed, 3 to 8 % of the side a frame, and overlapping ink is as
+    bright as the brighter. times: in frames, need not be whole. A digit is enlarged to
+    about 7/16 of the side. Boxes: x0, y0, x1, y1 of its ink in shares of the side.
+    """
+    frames = np.zeros((len(times), size, size), np.uint8)
+    boxes = np.empty((len(times), digits, 4), np.float32)
+    for k, index in enumerate(chosen(draw, pictures, digits)):
+        picture = pictures[index]
+        factor = max(1, size * 7 // 16 // picture.shape[0])
+        picture = picture.repeat(factor, 0).repeat(factor, 1)[:size, :size]
+        rows, columns = (np.flatnonzero(picture.any(1 - axis)) for axis in (0, 1))
+        # Bounced by its ink, which a blank picture does not have.
+        if rows.size:
+            picture = picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        height, width = picture.shape
+        angle, speed = draw.uniform(0, 2 * np.pi), draw.uniform(0.03, 0.08) * size
+        room = np.array([size - height, size - width], float)
+        start = draw.uniform(0, 1, 2) * room
+        velocity = speed * np.array([np.sin(angle), np.cos(angle)])
+        at = [bounce(start[i], velocity[i] * times, room[i]) for i in (0, 1)]
+        tops, lefts = (np.round(x).astype(int) for x in at)
+        for frame, top, left in zip(frames, tops, lefts, strict=True):
+            part = frame[top : top + height, left : left + width]
+            np.maximum(part, picture, out=part)
+        corners = [lefts, tops, lefts + width, tops + height]
+        boxes[:, k] = np.stack(corners, -1) / size
+    return frames, boxes
+
+
+def chosen(draw: np.random.Generator, pictures: np.ndarray, digits: int) -> np.ndarray:
+    """Which pictures move; the first draw of a clip."""
+    return draw.integers(0, len(pictures), digits)
+
+
+def sensor_series(
+    length: int,
+    channels: int,
+    draw: np.random.Generator,
+    missing: float = 0.1,
+    spikes: float = 0.01,
+    noise: float = 0.1,
+) -> tuple[Float[np.ndarray, "t c"], Float[np.ndarray, "t c"]]:
+    """(truth, measured): what a few sensors on one machine would give.
+
+    The truth is a fundamental with two harmonics, 2 to 6 periods long in the window,
+    that every channel mixes in its own proportion and phase, and a slow drift (AR(1),
+    smoothed). Measured adds white noise, spikes of 4 to 12 and, in bursts of about 12
+    samples, NaN for the share `missing`.
+    """
+    t = np.arange(length) / length
+    pace = draw.uniform(2, 6)
+    truth = np.zeros((length, channels))
+    for harmonic, size in ((1, 1.0), (2, 0.5), (3, 0.3)):
+        amplitude = size * draw.uniform(0.4, 1.0, channels)
+        phase = draw.uniform(0, 2 * np.pi, channels)
+        truth += amplitude * np.sin(2 * np.pi * harmonic * pace * t[:, None] + phase)
+    knots = max(length // 32, 1) + 2
+    drift = np.empty((knots, channels))
+    drift[0] = draw.standard_normal(channels)
+    for i in range(1, knots):  # an AR(1) of unit variance at the knots
+        drift[i] = 0.8 * drift[i - 1] + 0.6 * draw.standard_normal(channels)
+    places = np.linspace(0, knots - 1, length)
+    low = places.astype(int).clip(max=knots - 2)
+    weight = (1 - np.cos(np.pi * (places - low)))[:, None] / 2
+    truth += 0.3 * ((1 - weight) * drift[low] + weight * drift[low + 1])
+    measured = truth + noise * draw.standard_normal(truth.shape)
+    wild = draw.random(truth.shape) < spikes
+    sign = np.where(draw.random(truth.shape) < 0.5, -1, 1)
+    measured += wild * sign * draw.uniform(4, 12, truth.shape)
+    measured[bursts(length, channels, missing, 12.0, draw)] = np.nan
+    return truth, measured
+
+
+def bursts(
+    length: int, channels: int, share: float, mean: float, draw: np.random.Generator
+) -> np.ndarray:
+    """bool (length, channels): runs of True of this mean length, `share` of all.
+
+    A two-state Markov chain that starts in its stationary distribution.
+    """
+    if share <= 0:
+        return np.zeros((length, channels), bool)
+    gaps, spells = 1 / mean, share / (1 - share) / mean
+    gone = np.empty((length, channels), bool)
+    for c in range(channels):
+        first = draw.random() < share
+        # Enough of both kinds to cover the series: each lasts at least one sample.
+        lasting = np.stack(
+            [draw.geometric(min(p, 1.0), length) for p in (gaps, spells)], -1
+        )
+        lasting = lasting if first else lasting[:, ::-1]
+        ends = np.cumsum(lasting.reshape(-1))
+        turn = np.searchsorted(ends, np.arange(length), side="right")
+        gone[:, c] = (turn % 2 == 0) == first
+    return gone
+
+
+def phantom(
+    shape: tuple[int, int, int], draw: np.random.Generator, noise: float = 0.03
+) -> tuple[Float[np.ndarray, "d h w"], Float[np.ndarray, "d h w"]]:
+    """(truth, measured): nested ellipsoids as in a Shepp-Logan phantom, 0 outside.
+
+    A shell, within it a body, and two to four inclusions within that, each turned at
+    random; intensities from 0 to 1, and white noise on all of it.
+    """
+    axes = [(np.arange(n) - (n - 1) / 2) * 2 / n for n in shape]
+    place = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
+    truth = np.zeros(shape)
+    turn = _rotation(draw)
+    center, radii = draw.uniform(-0.1, 0.1, 3), draw.uniform(0.65, 0.85, 3)
+    truth[_inside(place, center, radii, turn)] = draw.uniform(0.8, 1.0)
+    inner = radii - draw.uniform(0.08, 0.15)
+    body = _inside(place, center, inner, turn)
+    truth[body] = draw.uniform(0.25, 0.45)
+    for _ in range(draw.integers(2, 5)):
+        middle = center + turn @ (inner * draw.uniform(-0.5, 0.5, 3))
+        size = inner.min() * draw.uniform(0.15, 0.45, 3)
+        within = _inside(place, middle, size, _rotation(draw)) & body
+        truth[within] = draw.uniform(0.05, 0.9)
+    return truth, truth + noise * draw.standard_normal(shape)
+
+
+def _inside(place, center, radii, turn):
+    return np.square(((place - center) @ turn) / radii).sum(-1) <= 1
+
+
+def _rotation(draw: np.random.Generator) -> Float[np.ndarray, "3 3"]:
+    """A turn in space, evenly distributed: a QR of normal numbers, its signs fixed."""
+    q, r = np.linalg.qr(draw.standard_normal((3, 3)))
+    return q * np.sign(np.diag(r))
+
+
+def scene(
+    rows: int,
+    azimuths: int,
+    draw: np.random.Generator,
+    reach: float = 80.0,
+    noise: float = 0.02,
+) -> Float[np.ndarray, "rows azimuths"]:
+    """Ranges in metres that a turning lidar on a street would measure; NaN: no return.
+
+    Beams from 3 degrees up (row 0) to 25 down, 1.73 m above flat ground, with boxes the
+    size of cars and walls around it; the nearest hit within `reach`, plus noise.
+    """
+    up = np.radians(np.linspace(3, -25, rows))[:, None]
+    around = 2 * np.pi * np.arange(azimuths)[None] / azimuths
+    beams = np.stack(
+        np.broadcast_arrays(
+            np.cos(up) * np.cos(around), np.cos(up) * np.sin(around), np.sin(up)
+        ),
+        -1,
+    )
+    height = 1.73
+    with np.errstate(divide="ignore", invalid="ignore"):
+        near = np.where(beams[..., 2] < 0, -height / beams[..., 2], np.inf)
+        for _ in range(draw.integers(6, 14)):
+            wall = draw.random() < 0.3
+            distance = draw.uniform(15, 60) if wall else draw.uniform(4, 40)
+            size = (
+                np.array([draw.uniform(8, 30), 0.5, draw.uniform(3, 10)])
+                if wall
+                else np.array([4.2, 1.8, 1.5]) * draw.uniform(0.8, 1.3)
+            )
+            bearing, yaw = draw.uniform(0, 2 * np.pi, 2)
+            center = distance * np.array([np.cos(bearing), np.sin(bearing), 0])
+            center[2] = size[2] / 2 - height
+            near = np.minimum(near, _hit(beams, center, size, yaw))
+    far = near > reach
+    near = near + noise * draw.standard_normal(near.shape)
+    return np.where(far, np.nan, np.maximum(near, 0.1))
+
+
+def _hit(beams, center, size, yaw):
+    """Distance along each beam from the origin to a box, by slabs; inf if it misses."""
+    c, s = np.cos(yaw), np.sin(yaw)
+    turn = np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]])  # into the box's own axes
+    origin, ways = -turn @ center, beams @ turn.T
+    low = (-size / 2 - origin) / ways
+    high = (size / 2 - origin) / ways
+    enter = np.minimum(low, high).max(-1)
+    leave = np.maximum(low, high).min(-1)
+    return np.where((enter <= leave) & (leave > 0) & (enter > 0), enter, np.inf)

@@ -1,0 +1,30 @@
+"""The source that an experiment's data names."""
+
+from train.modalities.modality import Modality
+from train.sources.arrays import digits, npz
+from train.sources.catalogue import open_prepared
+from train.sources.folder import open_folder
+from train.sources.generated import moving, phantoms, scenes, series, tones
+from train.sources.source import Source
+
+# By name; any other is that of a prepared TFDS set.
+SOURCES = {
+    "folder": open_folder,
+    "npz": npz,
+    "digits": digits,
+    "tones": tones,
+    "generated": series,
+    "phantoms": phantoms,
+    "scenes": scenes,
+    "moving_digits": moving,
+    "moving_mnist": moving,
+}
+
+
+def open_source(data: Modality, train: bool) -> Source:
+    """The training or the held-out part of the data's records; never empty.
+
+    Raises BadInput, in one line, for whatever cannot be read.
+    """
+    own = data.source(train)
+    return SOURCES.get(data.name, open_prepared)(data, train) if own is None else own

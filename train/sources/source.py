@@ -1,0 +1,64 @@
+"""Random access to stored records, so that a position in the data is an integer."""
+
+from collections.abc import Iterator, Sequence
+
+from train.modalities.modality import Record
+
+# Records of a source that were read stay in memory up to this many bytes.
+KEPT_BYTES = 2**30
+
+
+class Source:
+    """Records by index; `take` keeps those that were read while they fit into memory.
+
+    A source of one's own says how many it has, and reads those that are asked for.
+
+    classes:     number of classes, 0 where records have no label.
+    class_names: one per class, or empty.
+    identity:    text that differs where the data behind it does.
+    light:       reading is so cheap that threads would only wait for each other.
+    found, refused: how many files there were, and (file, why) of those left out.
+    """
+
+    class_names: tuple[str, ...] = ()
+    identity: str = ""
+    light: bool = False
+    refused: tuple[tuple[str, str], ...] = ()
+
+    def __init__(self, count: int, class_names: Sequence[str] = ()):
+        self.count = self.found = count
+        self.class_names = tuple(class_names)
+        self.classes = len(self.class_names)
+        self._kept: dict[int, Record] = {}
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Record:
+        if not 0 <= index < self.count:  # what ends an iteration
+            raise IndexError(f"record {index} of {self.count}")
+        return self.take([index])[0]
+
+    def __iter__(self) -> Iterator[Record]:
+        return map(self.__getitem__, range(self.count))
+
+    def take(self, rows: Sequence[int]) -> list[Record]:
+        """Several records in one read, in the order asked for."""
+        rows = [int(row) for row in rows]
+        new = sorted({row for row in rows if row not in self._kept})
+        found = dict(zip(new, self.read(new) if new else (), strict=True))
+        for row, record in found.items():
+            self.keep(row, record)
+        return [found[row] if row in found else self._kept[row] for row in rows]
+
+    def keep(self, row: int, record: Record) -> None:
+        """Keeps a record that was read, if there is room."""
+        if row not in self._kept and self._bytes + record.nbytes <= KEPT_BYTES:
+            # Two threads may both keep a record; they have read the same.
+            self._bytes += record.nbytes
+            self._kept[row] = record
+
+    def read(self, rows: Sequence[int]) -> list[Record]:
+        """These records, each once; BadInput where one cannot be read."""
+        raise NotImplementedError

@@ -1,0 +1,76 @@
+"""Which records are trained on, and which are held out."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int
+
+from train.errors import BadInput
+
+
+def name_draw(name: str) -> float:
+    """A draw in [0, 1) that belongs to a file's name, and not to its neighbours."""
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8)
+    return int.from_bytes(digest.digest(), "big") / 2.0**64
+
+
+def divide(
+    draws: Float64[np.ndarray, "n"], holdout: float, train: bool, where: str
+) -> Int[np.ndarray, "rows"]:
+    """Indices of the training part, or of the held-out part: those drawn < holdout.
+
+    Each draw belongs to its example alone, so a file added later moves no other across.
+    Both parts get at least one example; holdout = 0 keeps everything for training.
+    """
+    if holdout == 0:
+        if not train:
+            raise BadInput(
+                "data.holdout=0 keeps nothing for testing; write for example 0.1"
+            )
+        return np.arange(len(draws))
+    if len(draws) < 2:
+        raise BadInput(
+            f"{where}: {len(draws)} example cannot be divided into training and test; "
+            "add more, or write data.holdout=0"
+        )
+    held = draws < holdout
+    if not held.any():
+        held[draws.argmin()] = True
+    if held.all():
+        held[draws.argmax()] = False
+    return np.flatnonzero(~held if train else held)
+
+
+def held_out(names: Sequence[str], rule: str) -> Bool[np.ndarray, "n"]:
+    """bool, which recordings are held out by "takes:0-4" or "speaker:theo".
+
+    Names are of the form 7_jackson_32.wav: label, speaker, take.
+    """
+    parts = [Path(name).stem.rsplit("_", 2) for name in names]
+    for name, part in zip(names, parts, strict=True):
+        if len(part) != 3 or not part[2].isdigit():
+            raise BadInput(
+                f"data.holdout={rule!r}: {name!r} is not named like 7_jackson_32.wav "
+                "(label, speaker, take); write a share"
+            )
+    kind, _, value = rule.partition(":")
+    takes = re.fullmatch(r"(\d+)(?:-(\d+))?", value)
+    if kind == "takes" and takes:
+        low, high = int(takes.group(1)), int(takes.group(2) or takes.group(1))
+        held = np.array([low <= int(part[2]) <= high for part in parts])
+    elif kind == "speaker" and value:
+        held = np.array([part[1] == value for part in parts])
+    else:
+        raise BadInput(
+            f"data.holdout={rule!r}: write a share, takes:0-4, or speaker:NAME"
+        )
+    if not held.any() or held.all():
+        speakers = ", ".join(sorted({part[1] for part in parts}))
+        raise BadInput(
+            f"data.holdout={rule!r} holds out {int(held.sum())} of {len(held)} "
+            f"recordings; speakers are {speakers}"
+        )
+    return held
