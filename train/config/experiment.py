@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import math
+import re
 import traceback
 from pathlib import Path
 from types import ModuleType
@@ -246,6 +247,11 @@ def variants(path: str | Path) -> tuple[str, ...]:
 
 def _run_file(path: Path) -> ModuleType:
     if not path.is_file():
+        if moved := re.fullmatch(r"(?:dit_|(?=sit_))(.+_[248])", path.stem):
+            raise BadInput(
+                f"{path} is a variant now: write "
+                f"--config={path.with_name('imagenet_dit.py')} --variant={moved[1]}"
+            )
         # The config files beside it, or those one forgot the folder or suffix of.
         known = sorted(
             map(str, {*path.parent.glob("*.py"), *Path("configs").glob("*")})
