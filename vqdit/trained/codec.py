@@ -114,7 +114,7 @@ class Codec:
             for start in range(0, len(tiling), batch):
                 tiles = tiling.cut(signal, start, start + batch)
                 quantized = self._run("quantized", _filled(tiles, batch))
-                own = jax.device_get((quantized.latents, quantized.codes))
+                own = jax.tree.map(np.asarray, (quantized.latents, quantized.codes))
                 found.append([v if v is None else v[: len(tiles)] for v in own])
         whole = jax.tree.map(lambda *parts: np.concatenate(parts), *found)
         rows = lambda v: v.reshape(len(x), len(tiling), *v.shape[1:])

@@ -98,7 +98,7 @@ def _extremes(x):
     if isinstance(x, jax.core.Tracer):
         return np.zeros((2, x.shape[-1]))
     ends = _ends(x) if isinstance(x, jax.Array) else _ends.__wrapped__(x)
-    ends = np.stack(jax.device_get(ends)).astype(np.float64)
+    ends = np.stack([np.asarray(end) for end in ends]).astype(np.float64)
     if not np.isfinite(ends).all():
         raise ValueError(
             f"values of {x.shape} are not all finite; set what was not observed to 0"
