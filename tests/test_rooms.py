@@ -268,6 +268,24 @@ def test_one_file_lays_out_meshes():
         assert not found, f"{name} uses {sorted(found)}"
 
 
+def test_one_file_names_a_process():
+    """Which process this is, arrays that span several, and how they are started."""
+    words = {"process_index", "process_count", "process_indices", "local_devices"}
+    words |= {"device_get", "make_array_from_process_local_data", "distributed"}
+    words |= {"make_array_from_callback", "multihost_utils", "local_device_count"}
+    words |= {"process_allgather", "is_fully_addressable", "addressable_shards"}
+    for name in FILES:
+        if name == "train.runtime.hosts":
+            continue
+        named = {
+            node.attr
+            for node in ast.walk(TREES[name])
+            if isinstance(node, ast.Attribute)
+        }
+        named |= {found.rpartition(".")[2] for found in imports(name)}
+        assert not named & words, f"{name} uses {sorted(named & words)}"
+
+
 def test_one_file_of_the_library_touches_disk():
     for name in names("vqdit"):
         called = {

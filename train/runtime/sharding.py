@@ -192,6 +192,15 @@ def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
     return NamedSharding(mesh, P(("data", "fsdp")))
 
 
+def along_batch(sharding: jax.sharding.Sharding, rows: int) -> jax.sharding.Sharding:
+    """Rows over the given devices, or whole on each where they do not divide."""
+    if isinstance(sharding, NamedSharding):
+        over = batch_sharding(sharding.mesh)
+        parts = sharding.mesh.shape["data"] * sharding.mesh.shape["fsdp"]
+        return replicated(sharding) if rows % parts else over
+    return sharding
+
+
 def replicated(sharding: jax.sharding.Sharding) -> jax.sharding.Sharding:
     """Whole on every device of the given sharding."""
     if isinstance(sharding, NamedSharding):
