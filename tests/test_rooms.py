@@ -268,6 +268,24 @@ def test_one_file_lays_out_meshes():
         assert not found, f"{name} uses {sorted(found)}"
 
 
+def test_one_file_names_a_process():
+    """Which process this is, arrays that span several, and how they are started."""
+    words = {"process_index", "process_count", "process_indices", "local_devices"}
+    words |= {"device_get", "make_array_from_process_local_data", "distributed"}
+    words |= {"make_array_from_callback", "multihost_utils", "local_device_count"}
+    words |= {"process_allgather", "is_fully_addressable", "addressable_shards"}
+    for name in FILES:
+        if name == "train.runtime.hosts":
+            continue
+        named = {
+            node.attr
+            for node in ast.walk(TREES[name])
+            if isinstance(node, ast.Attribute)
+        }
+        named |= {found.rpartition(".")[2] for found in imports(name)}
+        assert not named & words, f"{name} uses {sorted(named & words)}"
+
+
 def test_one_file_of_the_library_touches_disk():
     for name in names("vqdit"):
         called = {
@@ -277,6 +295,25 @@ def test_one_file_of_the_library_touches_disk():
         }
         files = {"open", "read_bytes", "read_text", "write_bytes", "write_text"}
         assert name == "vqdit.trained.bundle" or not called & files
+
+
+KINDS = {"image", "audio", "video", "series", "volume", "range"}
+CLASSES = {"Images", "Audio", "Video", "Series", "Volumes", "Ranges"}
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in FILES if n not in names("train.modalities")]
+)
+def test_no_branch_on_a_kind_of_signal_outside_the_modalities(name):
+    """What differs between kinds is a field or a method of the modality."""
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Compare) and not name.startswith("configs"):
+            words = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant)}
+            about = {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+            assert "kind" not in about or not words & KINDS, ast.unparse(node)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
+            asked = {n.id for n in ast.walk(node.args[1]) if isinstance(n, ast.Name)}
+            assert not asked & CLASSES, ast.unparse(node)
 
 
 def test_no_room_for_odds_and_ends():

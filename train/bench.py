@@ -1,7 +1,8 @@
 """How fast an experiment runs here, and what share of this machine that is.
 
-python -m train.bench --config=configs/dit_s_2.py --config.run.batch=8 \\
-    --config.model.dtype=float32 --config.model.remat=False --config.model.scan=False
+python -m train.bench --config=configs/imagenet_dit.py --variant=s_2 \\
+    --config.run.batch=8 --config.model.dtype=float32 --config.model.remat=False \\
+    --config.model.scan=False
 
 Times the train step as the loop runs it (donated, one program) and the forward pass,
 on random data, as medians over interleaved repeats, beside the best matrix product of
@@ -44,7 +45,7 @@ def random_batch(experiment: Experiment, key: jax.Array):
     if isinstance(experiment, StageOne):
         data = experiment.data
         shape = (rows, *data.shape)
-        if data.kind in ("image", "video"):
+        if data.pixels:
             pixels = jax.random.randint(key, shape, 0, 256).astype(jnp.uint8)
             return {data.kind: pixels}
         return {data.kind: jax.random.uniform(key, shape, minval=-1.0)}

@@ -11,12 +11,15 @@ from train.config.command import parse
 from train.errors import BadInput, run
 from train.objectives.bundles import open_bundle
 from train.objectives.latents import encode
+from train.runtime import hosts
 from train.runtime.log import say
 from vqdit.trained.codec import Codec
 
 
 def main(argv=None):
-    command = parse(argv, Experiment, flags={"bundle": str, "out": str, "split": str})
+    flags = {"bundle": str, "out": str, "split": str}
+    command = parse(argv, Experiment, flags, processes=True)
+    hosts.start(command.processes)
     out, bundle = command.flags.get("out"), command.flags.get("bundle")
     split = command.flags.get("split") or "train"
     if not out or not bundle:

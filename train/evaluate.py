@@ -16,6 +16,7 @@ from train.config.command import parse
 from train.errors import BadInput, run
 from train.evaluation.scores import evaluate_generator, evaluate_tokenizer
 from train.objectives.bundles import open_bundle
+from train.runtime import hosts
 from train.runtime.files import write
 from vqdit.diffusion import Solver
 from vqdit.trained.codec import Codec
@@ -35,7 +36,8 @@ FLAGS = {
 
 
 def main(argv=None):
-    command = parse(argv, Experiment, flags=FLAGS)
+    command = parse(argv, Experiment, flags=FLAGS, processes=True)
+    hosts.start(command.processes)
     if command.workdir is None:
         raise BadInput("write --workdir=DIR, that of a finished run")
     thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
@@ -65,8 +67,9 @@ def main(argv=None):
     else:
         raise BadInput(f"{command.workdir}: config.json is not a generator's")
     figures = {"experiment": experiment.name} | figures
-    write(command.workdir / "evaluation.json", figures)
-    print(json.dumps(figures, indent=1))
+    if hosts.first():
+        write(command.workdir / "evaluation.json", figures)
+        print(json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":

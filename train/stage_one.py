@@ -26,6 +26,7 @@ from train.pipeline import (
 )
 from train.report import pictures
 from train.report.examples import show_augmented
+from train.runtime import hosts
 from train.runtime.launch import launch
 from train.runtime.log import say
 from train.runtime.loop import Hook
@@ -55,7 +56,7 @@ def train(experiment: StageOne, workdir: Path, start: Start | None = None) -> Co
     """
     start = start or open_start(experiment)
     model, data = experiment.model, experiment.data
-    keep_statistics(data, workdir, write=jax.process_index() == 0)
+    keep_statistics(data, workdir, write=hosts.first())
     init, step_fn = build(experiment, start)
     latents = len(open_examples(data, train=True)) * grid_size(experiment)
     most = max(model.quantizer.code_counts) if start.waits else 0
@@ -66,20 +67,20 @@ def train(experiment: StageOne, workdir: Path, start: Start | None = None) -> Co
         )
     shown = whole(data, train=False, count=SHOWN)[data.kind]
 
-    def open_batches(position, sharding):
-        process = (jax.process_index(), jax.process_count())
+    def open_batches(position, rows):
+        run = experiment.run
         return (
             {n: batch[n] for n in (data.kind, "mask") if n in batch}
-            for batch in batches(
-                data, True, experiment.run.batch, experiment.run.seed, position, process
-            )
+            for batch in batches(data, True, run.batch, run.seed, position, rows)
         )
 
     def hooks(logger):
         show_augmented(logger, data, experiment.run.seed)
 
         def draw(step, state):
-            variables = {"params": state.ema, **state.stats}
+            variables = hosts.own({"params": state.ema, **state.stats})
+            if not hosts.first():
+                return
             pair = np.concatenate(_reconstruct(model, variables, shown))
             picture = pictures.sheet(data.kind, pair, len(shown))
             logger.image(step, "reconstruction", picture)
@@ -94,22 +95,25 @@ def train(experiment: StageOne, workdir: Path, start: Start | None = None) -> Co
         experiment, workdir, init, step_fn, TOKENIZER_RULES, open_batches, hooks
     )
     codec = finished(experiment, state)
-    if jax.process_index() == 0:
+    if hosts.first():
         save(workdir / "bundle", codec)
+    hosts.wait("bundle")
     return codec
 
 
 def main(argv=None):
-    command = parse(argv, StageOne)
-    validate(command.experiment, jax.device_count())
-    start = open_start(command.experiment)
-    recall_statistics(command.experiment.data, command.workdir)
-    for part in (True, False):
-        open_examples(command.experiment.data, part)
-    first = jax.process_index() == 0
-    workdir = open_workdir(
-        command.workdir, command.experiment, command.force, write=first
-    )
+    command = parse(argv, StageOne, processes=True)
+    hosts.start(command.processes)
+    with hosts.together():
+        validate(command.experiment, jax.device_count())
+        start = open_start(command.experiment)
+        recall_statistics(command.experiment.data, command.workdir)
+        for part in (True, False):
+            open_examples(command.experiment.data, part)
+    with hosts.together():
+        workdir = open_workdir(
+            command.workdir, command.experiment, command.force, write=hosts.first()
+        )
     train(command.experiment, workdir, start)
     say(
         f"the tokenizer is in {workdir}/bundle; score it with "

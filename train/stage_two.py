@@ -4,6 +4,7 @@ python -m train.stage_two --config=configs/cifar10_dit.py --workdir=runs/dit \\
     --config.tokenizers.image=runs/tok
 """
 
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -15,10 +16,17 @@ from train.config.command import parse
 from train.config.validate import validate
 from train.config.workdir import open_workdir
 from train.errors import run
-from train.objectives.streams import build, generator, prepare, stream_batches
+from train.objectives.streams import (
+    build,
+    encoder,
+    generator,
+    prepare,
+    stream_batches,
+)
 from train.pipeline import LatentCache
 from train.report import pictures
 from train.report.examples import show_augmented
+from train.runtime import hosts
 from train.runtime.launch import launch
 from train.runtime.log import say
 from train.runtime.loop import Hook
@@ -39,9 +47,10 @@ def train(experiment: StageTwo, workdir: Path, prepared=None) -> Generator:
     init, step_fn = build(experiment)
     classes = experiment.model.classes
 
-    def open_batches(position, sharding):
-        cache = source if isinstance(source, LatentCache) else None
-        return stream_batches(experiment, codecs, cache, position, sharding)
+    cache = source if isinstance(source, LatentCache) else None
+
+    def open_batches(position, rows):
+        return stream_batches(experiment, codecs, cache, position, rows)
 
     # One sampler for all pictures: its parameters are arguments, so it compiles once.
     drawn = {}
@@ -51,15 +60,16 @@ def train(experiment: StageTwo, workdir: Path, prepared=None) -> Generator:
             show_augmented(logger, experiment.data, experiment.run.seed)
 
         def draw(step, state):
+            params = hosts.own(state.ema)
+            if not hosts.first():
+                return
             if "draw" not in drawn:
-                model = generator(experiment, codecs, state.ema)
+                model = generator(experiment, codecs, params)
                 drawn["draw"] = model.sampler(steps=STEPS)
             rows = max(min(classes, 10), 1)
             label = np.repeat(np.arange(rows), SHOWN) if classes else None
             key = jax.random.key(experiment.run.seed)
-            x = drawn["draw"](
-                key, jnp.arange(rows * SHOWN), label=label, params=state.ema
-            )
+            x = drawn["draw"](key, jnp.arange(rows * SHOWN), label=label, params=params)
             for name in codecs:
                 kind = codecs[name].contract.kind
                 picture = pictures.sheet(kind, np.asarray(x[name]), SHOWN)
@@ -72,23 +82,27 @@ def train(experiment: StageTwo, workdir: Path, prepared=None) -> Generator:
         for name, codec in codecs.items()
     }
     state = launch(
-        experiment, workdir, init, step_fn, DIT_RULES, open_batches, hooks, depends
+        *(experiment, workdir, init, step_fn, DIT_RULES, open_batches, hooks, depends),
+        encoder=None if cache else partial(encoder, experiment, codecs),
     )
-    params = jax.device_get(state.ema)
+    params = hosts.gather(state.ema)
     result = generator(experiment, codecs, params, source.class_names)
-    if jax.process_index() == 0:
+    if hosts.first():
         save(workdir / "bundle", result)
+    hosts.wait("bundle")
     return result
 
 
 def main(argv=None):
-    command = parse(argv, StageTwo)
-    validate(command.experiment, jax.device_count())
-    prepared = prepare(command.experiment)
-    first = jax.process_index() == 0
-    workdir = open_workdir(
-        command.workdir, command.experiment, command.force, write=first
-    )
+    command = parse(argv, StageTwo, processes=True)
+    hosts.start(command.processes)
+    with hosts.together():
+        validate(command.experiment, jax.device_count())
+        prepared = prepare(command.experiment)
+    with hosts.together():
+        workdir = open_workdir(
+            command.workdir, command.experiment, command.force, write=hosts.first()
+        )
     train(command.experiment, workdir, prepared)
     say(
         f"the generator is in {workdir}/bundle; draw from it with "

@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import imagenet_dit
 from configs.imagenet import F8, F16, tokenizer
 from tests import quick
-from train.config import Experiment, Mesh, StageOne, StageTwo
+from train.config import Experiment, Mesh, StageOne, StageTwo, load
 from train.config.paths import diff
 from train.config.validate import validate
+from train.errors import BadInput
 from train.objectives import start, streams
 from train.runtime.sharding import (
     DIT_RULES,
@@ -33,30 +35,30 @@ NAMES = sorted({p.stem for p in FOLDER.glob("[a-z]*.py")} - {"imagenet", "quanti
 # field: millions of parameters. The DiTs of patch 2 as published count their fixed
 # table of positions, 256 x width; those of patch 4 and 8 do not.
 DITS = {
-    "dit_s_8": 33.14,
-    "dit_s_4": 32.92,
-    "dit_s_2": 32.96,
-    "dit_b_8": 130.87,
-    "dit_b_4": 130.43,
-    "dit_b_2": 130.51,
-    "dit_l_8": 458.58,
-    "dit_l_4": 457.99,
-    "dit_l_2": 458.10,
-    "dit_xl_8": 675.66,
-    "dit_xl_4": 675.00,
-    "dit_xl_2": 675.13,
+    "s_8": 33.14,
+    "s_4": 32.92,
+    "s_2": 32.96,
+    "b_8": 130.87,
+    "b_4": 130.43,
+    "b_2": 130.51,
+    "l_8": 458.58,
+    "l_4": 457.99,
+    "l_2": 458.10,
+    "xl_8": 675.66,
+    "xl_4": 675.00,
+    "xl_2": 675.13,
 }
 TOKENIZERS = {
-    "vqgan_f16_1024": 72.14,
     "vqgan_f16_16384": 76.07,
     "llamagen_vq16": 71.88,
-    "kl_f8": 83.67,
+    "kl_f8": 83.65,
 }
-SIZES = {**DITS, **TOKENIZERS}
-PUBLISHED = [*SIZES, "sit_xl_2"]
 
 
 def experiment(name) -> Experiment:
+    """The CONFIG of a file, or a DiT by its name in the table of DiTs."""
+    if name in imagenet_dit.MODELS:
+        return imagenet_dit.MODELS[name]
     return importlib.import_module(f"configs.{name}").CONFIG
 
 
@@ -84,40 +86,62 @@ def parameters(name):
 
 
 def test_every_published_experiment_is_there():
-    assert set(PUBLISHED) <= set(NAMES)
+    assert {*DITS, "sit_xl_2"} == set(imagenet_dit.MODELS)
+    assert set(TOKENIZERS) <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_valid_and_says_what_it_is(name):
     chosen = experiment(name)
-    assert chosen.name == name
+    assert chosen.name == ("dit_xl_2" if name == "imagenet_dit" else name)
     validate(chosen, 1, tokenizers=False)
     docstring = importlib.import_module(f"configs.{name}").__doc__
     assert f"--config=configs/{name}.py" in docstring
     assert "xpected" in docstring
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", [*TOKENIZERS, "imagenet_dit"])
 def test_published_files_say_hours_scores_and_run_on_eight_devices(name):
     docstring = importlib.import_module(f"configs.{name}").__doc__
-    assert "Hardware, hours:" in docstring and "Expected:" in docstring
-    if name in SIZES:
-        assert f"{SIZES[name]:.2f}M" in docstring
+    assert "Hardware, hours:" in docstring and "Expected" in docstring
+    sizes = DITS if name == "imagenet_dit" else {"": TOKENIZERS[name]}
+    for model, size in sizes.items():
+        line = next(line for line in docstring.splitlines() if f" {model} " in line)
+        assert f"{size:.2f}M" in (line if model else docstring)
     assert experiment(name).run.batch % 8 == 0
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "imagenet_dit"])
 def test_every_variant_changes_one_thing(name):
     chosen = experiment(name)
     for variant, other in variants(name).items():
         assert len(diff(chosen, other)) == 1, variant
 
 
-@pytest.mark.parametrize("name", [*TOKENIZERS, "dit_s_2", "sit_xl_2"])
+def test_every_variant_of_a_dit_changes_one_thing():
+    changed = 0
+    for name, model in imagenet_dit.MODELS.items():
+        for variant, other in imagenet_dit.VARIANTS.items():
+            if variant.startswith(f"{name}_"):
+                assert len(diff(model, other)) == 1, variant
+                changed += 1
+    assert changed + len(imagenet_dit.MODELS) == len(imagenet_dit.VARIANTS)
+
+
+def test_a_file_of_old_says_which_variant_it_is_now():
+    for old, new in (("dit_b_2", "b_2"), ("sit_xl_2", "sit_xl_2")):
+        with pytest.raises(BadInput, match=f"imagenet_dit.py --variant={new}$"):
+            load(f"configs/{old}.py")
+        assert new in imagenet_dit.VARIANTS
+
+
+@pytest.mark.parametrize("name", [*TOKENIZERS, "s_2", "sit_xl_2"])
 def test_every_variant_can_be_built(name):
-    for other in variants(name).values():
+    whole = imagenet_dit.VARIANTS if name in imagenet_dit.MODELS else variants(name)
+    for variant, other in whole.items():
         if isinstance(other, StageTwo):
-            validate(other, 8, tokenizers=False)
+            if variant.startswith(name):
+                validate(other, 8, tokenizers=False)
         elif other.model.quantizer is not None:  # all that differs, and quick to trace
             z = jnp.zeros((1, other.model.latent_dim))
             jax.eval_shape(other.model.quantizer.init, jax.random.key(0), z)
@@ -135,8 +159,8 @@ def test_dit_parameter_counts_are_the_published_ones(name):
 
 def test_sit_is_dit_without_the_dead_half_of_its_head():
     dead = 4 * 4 * (1152 + 1)  # 2 x 2 x 4 channels of a token, with their biases
-    assert count(parameters("dit_xl_2")) - count(parameters("sit_xl_2")) == dead
-    assert "18,448" in (FOLDER / "sit_xl_2.py").read_text() and dead == 18_448
+    assert count(parameters("xl_2")) - count(parameters("sit_xl_2")) == dead
+    assert "18,448" in imagenet_dit.__doc__ and dead == 18_448
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
@@ -176,6 +200,7 @@ def reduced(chosen: Experiment) -> Experiment:
     else:
         small = {
             "channels": 8,
+            "groups": None,
             "multipliers": model.encoder.multipliers[-1:],
             "blocks": 0,
             "attention": model.encoder.attention[-1:],
@@ -209,7 +234,7 @@ def drawn(shapes):
 
 
 @pytest.mark.parametrize(
-    "name", ["dit_s_8", "sit_xl_2", "vqgan_f16_1024", "llamagen_vq16", "kl_f8"]
+    "name", ["s_8", "sit_xl_2", "vqgan_f16_16384", "llamagen_vq16", "kl_f8"]
 )
 def test_a_step_at_reduced_size_is_finite(name):
     """One of each family through the program's own build; the DiTs on two devices."""

@@ -18,30 +18,30 @@ def whole_numbers(*shape, seed=0):
 
 
 @pytest.mark.parametrize("k", [1024, 700])
-def test_blocks_find_what_the_matrix_does_ties_included(monkeypatch, k):
+def test_blocks_find_what_the_matrix_does_ties_included(k):
     """In blocks of 128; 5^3 places for the codes: often several are the nearest."""
     z, e = whole_numbers(64, 3), whole_numbers(k, 3, seed=1)
     distance = np.square(np.asarray(z)[:, None] - np.asarray(e)).sum(-1)
     expected = distance.argmin(1)
     assert (distance == distance.min(1, keepdims=True)).sum(1).mean() > 2
     np.testing.assert_array_equal(quick.jit(nearest)(z, e), expected)
-    monkeypatch.setattr(search, "LIMIT", 64 * 100)
-    jaxpr = str(jax.make_jaxpr(lambda z, e: nearest(z, e))(z, e))
+    few = lambda z, e: nearest(z, e, 64 * 100)
+    jaxpr = str(jax.make_jaxpr(few)(z, e))
     assert "scan" in jaxpr and f"f32[64,{k}]" not in jaxpr
-    blocks = quick.jit(lambda z, e: nearest(z, e))
+    blocks = quick.jit(few)
     np.testing.assert_array_equal(blocks(z, e), expected)
     # What fills up the last block is never nearest, however far the codes are.
     far = np.square(np.asarray(z)[:, None] - np.asarray(e + 100)).sum(-1)
     np.testing.assert_array_equal(blocks(z, e + 100), far.argmin(1))
 
 
-def test_search_cuts_the_codes_and_leaves_the_vectors_where_they_are(monkeypatch):
+def test_search_cuts_the_codes_and_leaves_the_vectors_where_they_are():
     """On eight devices nothing is sent: the program has no collective."""
-    monkeypatch.setattr(search, "LIMIT", 64 * 128)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     rows, everywhere = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
     z, e = whole_numbers(64, 3), whole_numbers(512, 3, seed=1)
-    program = quick.jit(lambda z, e: nearest(z, e), in_shardings=(rows, everywhere))
+    few = lambda z, e: nearest(z, e, 64 * 128)
+    program = quick.jit(few, in_shardings=(rows, everywhere))
     found = program(z, e)
     np.testing.assert_array_equal(found, nearest(z, e))
     text = program.lower(z, e).compile().as_text()
@@ -78,25 +78,27 @@ def test_kmeans_never_holds_all_distances():
     assert memory.temp_size_in_bytes < 4 * 32_768**2 / 64
 
 
-@pytest.mark.parametrize("n", [24, 7])
-def test_rows_in_chunks_give_the_same_values_and_gradients(monkeypatch, n):
+@pytest.mark.parametrize("n,scores", [(24, 40), (7, 40), (13, 24), (5, 1)])
+def test_rows_in_chunks_give_the_same_values_and_gradients(n, scores):
+    """In equal chunks, with some left over, and where a row alone is over the limit."""
     x, e = (
         whole_numbers(n, 3),
         jnp.asarray(np.random.default_rng(2).normal(size=(8, 3))),
     )
 
-    def both(x, e):
+    def both(x, e, scores):
         def soft(x):
             p = jax.nn.softmax(x @ e.T)
             return p @ e, p.sum(0)
 
-        rows, total = search.by_rows(soft, 8, x)
+        rows, total = search.by_rows(soft, 8, x, scores=scores)
         return (jnp.sin(rows).sum() + jnp.square(total).sum()), (rows, total)
 
-    run = lambda: quick.jit(jax.value_and_grad(lambda x: both(x, e), has_aux=True))(x)
-    whole = run()
-    monkeypatch.setattr(search, "LIMIT", 40)
-    parts = run()
+    def run(scores):
+        loss = lambda x: both(x, e, scores)
+        return quick.jit(jax.value_and_grad(loss, has_aux=True))(x)
+
+    whole, parts = run(None), run(scores)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
         parts,
@@ -112,3 +114,36 @@ def test_the_highest_is_the_first_of_equals_and_in_range_beside_nan():
     scores[3, 7], scores[5] = np.nan, np.nan
     _, index = quick.jit(search.highest)(scores)
     assert index[3] < 40 and index[5] < 40
+
+
+@pytest.mark.parametrize("offset", [100.0, 1000.0])
+def test_codes_far_from_the_origin_are_told_apart(offset):
+    """Uncentred, 1 and 44 of 100 neighbours are wrong, by rounding."""
+    draw = np.random.default_rng(0)
+    z, e = (draw.normal(offset, 1, (n, 8)).astype(np.float32) for n in (512, 256))
+    exact = np.square(np.float64(z)[:, None] - np.float64(e)).sum(-1).argmin(1)
+    assert (quick.jit(nearest)(z, e) == exact).mean() > 0.998
+
+
+def test_an_accelerator_s_choices_are_a_cpu_s(monkeypatch):
+    """The argmax, and one-hot products, of codes and of the gradient of a look-up."""
+    z, e = whole_numbers(60, 3), whole_numbers(300, 3, seed=1)
+    rows = jnp.asarray(np.random.default_rng(2).normal(size=(60, 3)), jnp.float32)
+
+    def run():
+        def answers(z, e):
+            index = search.nearest(z, e, 60 * 128)
+            sums = search.sums_by_code(index, rows, 300, scores=60 * 128)
+            loss = lambda e: search.take(jnp.sin(e), index, scores=60 * 128) * rows
+            return index, sums, jax.grad(lambda e: loss(e).sum())(e)
+
+        program = quick.jit(answers).lower(z, e)
+        return "scatter" in program.as_text(), program.compile()(z, e)
+
+    scatters, own = run()
+    monkeypatch.setattr(search, "on_cpu", lambda: False)
+    never, other = run()
+    assert scatters and not never
+    np.testing.assert_array_equal(other[0], own[0])
+    for a, b in zip(other[1:], own[1:], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

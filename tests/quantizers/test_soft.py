@@ -1,12 +1,14 @@
 """Gumbel, IBQ and SimVQ: quantizers whose codebook gets a gradient of its own."""
 
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests import quick
-from vqdit.quantizers import IBQ, GumbelQuantizer, SimVQ, VectorQuantizer, search
+from vqdit.quantizers import IBQ, GumbelQuantizer, SimVQ, VectorQuantizer
+from vqdit.quantizers.assignment import assign
 from vqdit.quantizers.entropy import usage_entropy
 from vqdit.quantizers.vq import orthogonality
 
@@ -117,11 +119,10 @@ def test_gumbel_temperature_falls_with_the_calls_of_training():
     np.testing.assert_allclose(found.latents, expected.latents, rtol=1e-5, atol=1e-6)
 
 
-def test_gumbel_draws_alike_for_no_two_vectors(monkeypatch):
+def test_gumbel_draws_alike_for_no_two_vectors():
     """Also where they are done a few at a time."""
-    quantizer = GumbelQuantizer(64, 3)
+    quantizer = GumbelQuantizer(64, 3, scores=64 * 4)  # four vectors at a time
     variables, z = start(quantizer), jnp.zeros((32, 3))
-    monkeypatch.setattr(search, "LIMIT", 64 * 4)  # four vectors at a time
     codes = quick.jit(lambda z: train(quantizer, variables, z)[0].codes[:, 0])(z)
     # 32 draws of 64 codes alike have 25 kinds, give or take 2.
     assert len(set(codes.tolist())) > 15
@@ -302,3 +303,53 @@ def test_a_choice_that_is_none_is_refused(field, value):
     object.__setattr__(quantizer, field, value)
     with pytest.raises(ValueError, match=f"{field} {value!r}: write one of n"):
         quantizer.__post_init__()
+
+
+@pytest.mark.parametrize("n,k,scores", [(7, 9, 16), (9, 64, 4096)])
+def test_an_assignment_by_tiles_is_the_whole_softmax(n, k, scores):
+    """In blocks of codes and chunks of vectors, the last of each filled up or short."""
+    z, table, values = draw(n, 3), draw(k, 3, seed=1), draw(k, 2, seed=2)
+    bias, weight = draw(k, seed=3), draw(n, 2, seed=4)
+
+    def whole(z, table, bias, values):
+        p = jax.nn.softmax((z @ table.T + bias) * 2)
+        entropy = -(p * jnp.log(p)).sum()
+        return p @ values, (z @ table.T + bias).argmax(-1), p.sum(0), entropy
+
+    def tiles(*parts):
+        return tuple(assign(*parts, sharpness=2.0, scores=scores))
+
+    def run(function):
+        def loss(*parts):
+            mixture, index, total, entropy = answer = function(*parts)
+            value = jnp.sin(mixture * weight).sum() + jnp.square(total).sum() + entropy
+            return value, answer
+
+        program = jax.value_and_grad(loss, (0, 1, 2, 3), has_aux=True)
+        return quick.jit(program)(z, table, bias, values)
+
+    for a, b in zip(*map(jax.tree.leaves, (run(tiles), run(whole))), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_softmax_over_262144_codes_reads_them_a_few_times():
+    """With its gradient; in whole rows of what is held at once, 2,048 times."""
+    shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((32_768, 4), (262_144, 4))]
+
+    def loss(z, table):
+        p = assign(z, table, jnp.zeros(len(table)), table, scores=1 << 22)
+        return p.mixture.sum() + p.entropy
+
+    def loops(jaxpr, times=1):
+        """How often each scan over all blocks of the table runs."""
+        for equation in jaxpr.eqns:
+            inner = list(jax.extend.core.jaxprs_in_params(equation.params))
+            repeats = equation.params.get("length", 1)
+            if repeats == 128:
+                yield times
+            for each in inner:
+                yield from loops(each, times * (1 if repeats == 128 else repeats))
+
+    jaxpr = jax.make_jaxpr(jax.grad(loss, (0, 1)))(*shapes)
+    found = list(loops(jaxpr.jaxpr))
+    assert found and sum(found) <= 6 * 16

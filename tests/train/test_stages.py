@@ -156,8 +156,9 @@ def test_a_cache_holds_what_is_encoded_on_the_fly(trained):
         cached = dataclasses.replace(direct, cache=str(cache))
         codecs = streams.load_tokenizers(direct)
         place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        a = next(streams.stream_batches(direct, codecs, None, 2, place))
-        b = next(streams.stream_batches(cached, codecs, LatentCache(cache), 2, place))
+        a = next(streams.stream_batches(direct, codecs, None, 2))
+        a = streams.encoder(direct, codecs, place)(a)
+        b = next(streams.stream_batches(cached, codecs, LatentCache(cache), 2))
         np.testing.assert_array_equal(a["label"], b["label"])
         np.testing.assert_allclose(
             a["streams"]["image"], b["streams"]["image"], atol=1e-5

@@ -19,7 +19,11 @@ HELP = {
     "workdir": "the run's folder; the same command with the same folder resumes",
     "variant": "one of the file's VARIANTS, in place of its CONFIG",
     "force": "replace what is there: another experiment's folder, a file of that name",
+    "coordinator": "HOST:PORT of process 0, where a run has several processes",
+    "processes": "how many; a launcher such as SLURM is found without these three",
+    "process": "which of them this is, from 0",
 }
+PROCESSES = {"coordinator": str, "processes": int, "process": int}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Command:
     workdir:    None where it was not given; `open_workdir` asks for it.
     flags:      the program's own, by name; one that was not given is absent.
     inputs:     words that are no options, for a program that takes files.
+    processes:  what was said of the run's processes; see `train.runtime.hosts.start`.
     """
 
     experiment: Any
@@ -37,6 +42,7 @@ class Command:
     force: bool
     flags: Mapping[str, Any]
     inputs: tuple[str, ...] = ()
+    processes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def parse(
@@ -44,6 +50,7 @@ def parse(
     stage: type[Experiment] | None,
     flags: Mapping[str, Any] | None = None,
     inputs: bool = False,
+    processes: bool = False,
 ) -> Command:
     """Reads `--config=FILE --workdir=DIR --variant=NAME --force`, overrides and flags.
 
@@ -51,6 +58,7 @@ def parse(
     flags: name -> annotation, such as {"label": int, "out": str}, with underscores
         written as dashes. A bool flag may stand without a value.
     inputs: whether words that are no options are taken, as the names of files.
+    processes: whether the program runs on several, and takes the flags that say so.
 
     Both `--key=value` and `--key value` do. Without --config the experiment is that of
     the workdir's config.json. `--help` prints the options, and the fields of the
@@ -58,6 +66,7 @@ def parse(
     """
     flags = dict(flags or {})
     known = {**(OPTIONS if stage else {"workdir": str}), **flags}
+    known |= PROCESSES if processes else {}
     asked = bool({"--help", "-h"} & set(argv))
     argv = [text for text in argv if text not in ("--help", "-h")]
     given, changes, words = _split(argv, known, stage, inputs)
@@ -79,6 +88,7 @@ def parse(
         force=values.get("force", False),
         flags={name: values[name] for name in flags if name in values},
         inputs=words,
+        processes={name: values[name] for name in PROCESSES if name in values},
     )
 
 

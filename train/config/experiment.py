@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import math
+import re
 import traceback
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,9 @@ from vqdit.diffusion import LogitNormal, Process, Uniform
 from vqdit.dit import DiT
 from vqdit.losses.adversarial import Game
 from vqdit.tokenizer import Tokenizer
+
+# Rooms that config files of earlier versions import from, and what to write instead.
+MOVED = {"train.data": "write from train.modalities import Images, or what it names"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,6 +250,11 @@ def variants(path: str | Path) -> tuple[str, ...]:
 
 def _run_file(path: Path) -> ModuleType:
     if not path.is_file():
+        if moved := re.fullmatch(r"(?:dit_|(?=sit_))(.+_[248])", path.stem):
+            raise BadInput(
+                f"{path} is a variant now: write "
+                f"--config={path.with_name('imagenet_dit.py')} --variant={moved[1]}"
+            )
         # The config files beside it, or those one forgot the folder or suffix of.
         known = sorted(
             map(str, {*path.parent.glob("*.py"), *Path("configs").glob("*")})
@@ -262,6 +271,8 @@ def _run_file(path: Path) -> ModuleType:
         place = f"{error.filename}, line {error.lineno}"
         raise BadInput(f"{place}: {error.msg}") from error
     except Exception as error:
+        if getattr(error, "name", None) in MOVED:
+            raise BadInput(f"{path}: {error}; {MOVED[error.name]}") from error
         lines = [
             frame.lineno
             for frame in traceback.extract_tb(error.__traceback__)

@@ -19,6 +19,7 @@ from train.errors import BadInput
 from train.modalities import Batch, Modality
 from train.objectives.bundles import source
 from train.pipeline import open_examples, whole
+from train.runtime import hosts
 from train.runtime.log import say
 from vqdit.features.classifier import Classifier
 from vqdit.signal import to_signal
@@ -95,7 +96,7 @@ def train_classifier(
     rows = _order(len(images), seed)
     generator = np.random.default_rng((seed, 1))
     padded = np.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
-    quiet = None if jax.process_index() == 0 else True  # None: only on a terminal
+    quiet = None if hosts.first() else True  # None: only on a terminal
     bar = tqdm(range(steps), "classifier", leave=False, file=sys.stderr, disable=quiet)
     for _ in bar:
         row = next(rows)

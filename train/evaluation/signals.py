@@ -17,6 +17,7 @@ from train.evaluation.baselines import SAMPLE, block_kmeans
 from train.modalities import Cleaning, Modality, Ranges, Series, Video, Volumes
 from train.modalities.normalise import Normaliser
 from train.pipeline import open_examples, whole
+from train.runtime import hosts
 from vqdit.metrics import perplexity, psnr, psnr_per_image, ssim, usage
 from vqdit.signal import to_uint8
 from vqdit.trained.codec import Codec
@@ -51,7 +52,7 @@ def chunked(
         part = x[low : low + chunk]
         short = chunk - len(part) if low else 0
         filled = np.concatenate([part, np.repeat(part[-1:], short, axis=0)])
-        parts.append(jax.device_get(function(filled)))
+        parts.append(hosts.gather(function(filled)))
     return jax.tree.map(lambda *found: np.concatenate(found)[: len(x)], *parts)
 
 

@@ -67,21 +67,28 @@ class Moments:
             if column.size:
                 self._add(c, column)
 
+    def merge(self, other: "Moments") -> None:
+        """Adds what another has seen, such as that of another process's rows."""
+        for c in np.flatnonzero(other.count):
+            ends, sample = (other.low[c], other.high[c]), other.sample[c]
+            of = (other.count[c], other.mean[c], other.squares[c], *ends)
+            self._merge(c, *of, sample, other._draws[c])
+
     def _add(self, c: int, x: np.ndarray) -> None:
-        before, total = self.count[c], self.count[c] + len(x)
-        mean = x.mean()
+        mean, before = x.mean(), self.count[c]
+        of = (len(x), mean, np.square(x - mean).sum(), x.min(), x.max())
+        self._merge(c, *of, x, chance(PICK, c, np.arange(before, before + len(x))))
+
+    def _merge(self, c, count, mean, squares, low, high, sample, draws) -> None:
+        before, total = self.count[c], self.count[c] + count
         apart = mean - self.mean[c]
-        self.squares[c] += np.square(x - mean).sum()
-        self.squares[c] += apart**2 * before * len(x) / total
-        self.mean[c] += apart * len(x) / total
+        self.squares[c] += squares
+        self.squares[c] += apart**2 * before * count / total
+        self.mean[c] += apart * count / total
         self.count[c] = total
-        self.low[c], self.high[c] = (
-            min(self.low[c], x.min()),
-            max(self.high[c], x.max()),
-        )
-        draws = chance(PICK, c, np.arange(before, total))
+        self.low[c], self.high[c] = min(self.low[c], low), max(self.high[c], high)
         draws = np.concatenate([self._draws[c], draws])
-        sample = np.concatenate([self.sample[c], x])
+        sample = np.concatenate([self.sample[c], sample])
         if len(sample) > SAMPLE:
             kept = np.argpartition(draws, SAMPLE)[:SAMPLE]
             draws, sample = draws[kept], sample[kept]

@@ -21,6 +21,7 @@ from train.runtime.step import (
     AdversarialState,
     TrainState,
     accumulated,
+    beside,
     init_state,
     updated,
 )
@@ -38,7 +39,7 @@ def with_discriminator(
     The discriminator's stats are the moving averages of its mean logits, one a verdict.
     """
     how = experiment.adversarial
-    key, params_key = jax.random.split(jax.random.fold_in(state.key, 0))
+    key, params_key = jax.random.split(beside(state.key, "discriminator"))
     example = jnp.zeros((1, *features))
     verdicts, variables = how.discriminator.init_with_output(params_key, example)
     averages = {

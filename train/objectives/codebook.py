@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from train.config import StageOne
-from train.pipeline import once, whole
+from train.pipeline import once, open_examples
+from train.runtime import hosts
 from train.runtime.log import say
-from train.runtime.step import TrainState
+from train.runtime.sharding import along_batch
+from train.runtime.step import TrainState, beside
 from vqdit.signal import to_signal
 
 # Examples encoded at a time outside training, and the values they may have in all.
@@ -77,19 +79,25 @@ def codebook_from_data(experiment: StageOne, step: int, state: TrainState):
     model, how = experiment.model, experiment.kmeans
     kind, sites = experiment.data.kind, grid_size(experiment)
     # Whole examples, since a quantizer over several scales needs their grids.
-    count = -(-how.samples // sites)
-    signals = whole(experiment.data, train=True, count=count)[kind]
-    variables = {"params": state.params, **state.stats}
-    rows = partial(np.take, signals, axis=0)
+    examples = open_examples(experiment.data, True)
+    count = min(-(-how.samples // sites), len(examples))
+    layout = along_batch(state.step.sharding, count)
+    # Those of this process; the latents of all lie side by side on the mesh, where
+    # k-means takes its sums over them.
+    mine = hosts.rows(count, layout) * len(examples) // count
+    variables = hosts.own({"params": state.params, **state.stats})
     z = np.concatenate(
         [
-            np.asarray(encode(model, variables, batch["x"])[batch["valid"]])
-            for batch in once(lambda i: {"x": rows(i)}, len(signals), CHUNK, threads=0)
+            np.asarray(encode(model, variables, batch[kind])[batch["valid"]])
+            for batch in once(
+                lambda i: examples.take(mine[i]), len(mine), CHUNK, threads=0
+            )
         ]
     )
-    z = jnp.asarray(z.reshape(-1, z.shape[-1]))
+    z = hosts.place(z, layout)
+    z = z.reshape(-1, z.shape[-1])
     quantizer = model.quantizer
-    key = jax.random.fold_in(state.key, step)
+    key = jax.random.fold_in(beside(state.key, "k-means"), step)
 
     def placed(params):
         own = {

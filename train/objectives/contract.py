@@ -9,6 +9,7 @@ import numpy as np
 from train.config import StageOne
 from train.objectives.codebook import chunk_size, encode
 from train.pipeline import once, open_examples
+from train.runtime import hosts
 from train.runtime.step import TrainState
 from vqdit.trained.codec import Codec
 from vqdit.trained.contract import contract_of
@@ -18,17 +19,22 @@ def finished(experiment: StageOne, state: TrainState) -> Codec:
     """The tokenizer as it is used: averaged weights, and the latents' statistics."""
     model, data = experiment.model, experiment.data
     stats = {n: v for n, v in state.stats.items() if n == "codebook"}
-    variables = jax.device_get({"params": state.ema, **stats})
+    variables = hosts.gather({"params": state.ema, **stats})
     examples = open_examples(data, train=True)
-    total, squares, sites = 0.0, 0.0, 0
-    chunk = chunk_size(data.shape)
-    for batch in once(examples.take, len(examples), chunk, threads=data.threads):
+    sums = np.zeros((3, model.latent_dim))  # of 1, z and its square
+    chunk, (index, count) = chunk_size(data.shape), hosts.share()
+    mine = np.arange(index * chunk, (index + 1) * chunk)
+    threads = data.threads
+    for batch in once(
+        examples.take, len(examples), count * chunk, rows=mine, threads=threads
+    ):
         z = encode(model, variables, batch[data.kind])[batch["valid"]]
-        grid, z = z.shape[1:-1], np.asarray(z, np.float64).reshape(-1, z.shape[-1])
-        total, squares = total + z.sum(0), squares + np.square(z).sum(0)
-        sites += len(z)
+        z = np.asarray(z, np.float64).reshape(-1, z.shape[-1])
+        sums += np.stack([np.full(z.shape[1], len(z)), z.sum(0), np.square(z).sum(0)])
+    sites, total, squares = hosts.total(sums)
     mean = total / sites
     std = np.sqrt(np.maximum(squares / sites - np.square(mean), 1e-12))
+    grid = model.grid(data.shape[:-1])
     signal = {
         "kind": data.kind,
         "shape": data.shape,

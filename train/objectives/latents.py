@@ -1,5 +1,6 @@
 """A latent cache written from a tokenizer and its data."""
 
+from collections import deque
 from pathlib import Path
 
 import jax
@@ -10,6 +11,7 @@ from train.modalities import Modality
 from train.objectives.bundles import examples_for
 from train.objectives.codebook import chunk_size
 from train.pipeline import once, write_cache
+from train.runtime import hosts
 from vqdit.signal import to_signal
 from vqdit.trained.codec import Codec
 from vqdit.values import describe
@@ -23,8 +25,8 @@ def encode(codec: Codec, data: Modality, folder: Path, train: bool = True) -> in
     does not fit the data.
     """
     examples = examples_for(codec, data, train)
-    count = len(examples)
-    batch_size = chunk_size(data.shape)
+    count, chunk, (index, of) = len(examples), chunk_size(data.shape), hosts.share()
+    mine = np.arange(index * chunk, (index + 1) * chunk)
 
     @jax.jit
     def both(variables, signal):
@@ -35,12 +37,16 @@ def encode(codec: Codec, data: Modality, folder: Path, train: bool = True) -> in
         return out
 
     def records():
-        in_order = once(examples.take, count, batch_size, threads=data.threads)
-        for batch in tqdm(in_order, "encoding", -(-count // batch_size)):
-            out = jax.device_get(both(codec.variables, batch[data.kind]))
-            for i in np.flatnonzero(batch["valid"]):
-                record = {name: value[i] for name, value in out.items()}
-                yield record | {"label": batch["label"][i]}
+        in_order = once(
+            *(examples.take, count, of * chunk), rows=mine, threads=data.threads
+        )
+        for batch in tqdm(in_order, "encoding", -(-count // (of * chunk))):
+            out = hosts.gather(both(codec.variables, batch[data.kind]))
+            out |= {name: batch[name] for name in ("label", "valid")}
+            out = {name: hosts.joined(value) for name, value in out.items()}
+            valid = out.pop("valid")
+            for i in np.flatnonzero(valid):
+                yield {name: value[i] for name, value in out.items()}
 
     contract = {
         "tokenizer": describe(codec.contract),
@@ -48,5 +54,9 @@ def encode(codec: Codec, data: Modality, folder: Path, train: bool = True) -> in
         "classes": examples.classes,
         "class_names": list(examples.class_names),
     }
-    write_cache(folder, records(), contract, count)
+    if hosts.first():
+        write_cache(folder, records(), contract, count)
+    else:
+        deque(records(), maxlen=0)
+    hosts.wait("cache")
     return count

@@ -18,6 +18,7 @@ from train.config import Weights
 from train.config.paths import spell
 from train.errors import BadInput
 from train.objectives.bundles import open_bundle
+from train.runtime import hosts
 from vqdit.losses.perceptual import LPIPS, feature_distance, lpips_params
 from vqdit.trained.codec import Codec
 from vqdit.trained.judge import Judge, seen
@@ -48,13 +49,13 @@ def networks(
         at = f"losses.features={weights.features}"
         network = open_bundle(weights.features, (Codec, Judge), at)
         if isinstance(network, Judge):
-            variables["features"] = {"params": jax.device_get(network.params)}
+            variables["features"] = {"params": hosts.gather(network.params)}
             distances["features"] = partial(_judged, _sight(network, front, at))
         else:
             # A collection without a part of the encoder has no state it could need.
             variables["features"] = {
                 name: part["encoder"]
-                for name, part in jax.device_get(network.variables).items()
+                for name, part in hosts.gather(network.variables).items()
                 if "encoder" in part
             }
             distances["features"] = partial(_encoded, _bare(network, at))

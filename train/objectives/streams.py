@@ -1,16 +1,20 @@
 """Stage two: what it opens at its start, and what it minimises."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from train.config import StageTwo
 from train.errors import BadInput
 from train.modalities import Modality
 from train.objectives.bundles import examples_for, open_bundle
 from train.pipeline import LatentCache, batches
+from train.runtime import hosts
 from train.runtime.optim import learning_rate, make
+from train.runtime.sharding import replicated
 from train.runtime.step import TrainState, init_state, make_step
 from vqdit.diffusion.objectives import Denoising
 from vqdit.dit import DiT
@@ -120,17 +124,23 @@ def stream_batches(
     codecs: dict[str, Codec],
     cache: LatentCache | None,
     position: int,
-    sharding,
+    rows: np.ndarray | None = None,
 ) -> Iterator[dict]:
-    """Training batches, from the cache or encoded now."""
-    process = (jax.process_index(), jax.process_count())
-    order = (True, experiment.run.batch, experiment.run.seed, position, process)
-    if cache is not None:
-        name = next(iter(codecs))
-        field = _field(experiment, name)
-        for batch in cache.batches(*order):
-            yield {"streams": {name: batch[field]}, "label": batch["label"]}
+    """These rows of training batches: of the cache, or signals for `encoder`."""
+    order = (True, experiment.run.batch, experiment.run.seed, position, rows)
+    if cache is None:
+        used = (experiment.data.kind, "label")
+        for batch in batches(experiment.data, *order):
+            yield {name: batch[name] for name in used}
         return
+    name = next(iter(codecs))
+    field = _field(experiment, name)
+    for batch in cache.batches(*order):
+        yield {"streams": {name: batch[field]}, "label": batch["label"]}
+
+
+def encoder(experiment: StageTwo, codecs: dict[str, Codec], sharding):
+    """A batch of signals, placed by the sharding -> one of streams, placed likewise."""
 
     def encode(variables, batch):
         x = to_signal(batch[experiment.data.kind])
@@ -140,13 +150,9 @@ def stream_batches(
             streams[name] = codec.apply(field, variables[name], x)
         return {"streams": streams, "label": batch["label"]}
 
-    encode = jax.jit(encode, out_shardings=sharding)
     variables = {name: codec.variables for name, codec in codecs.items()}
-    for batch in batches(experiment.data, *order):
-        placed = jax.tree.map(
-            lambda x: jax.make_array_from_process_local_data(sharding, x), batch
-        )
-        yield encode(variables, placed)
+    variables = hosts.everywhere(variables, replicated(sharding))
+    return partial(jax.jit(encode, out_shardings=sharding), variables)
 
 
 def generator(experiment: StageTwo, codecs, params, class_names=()) -> Generator:

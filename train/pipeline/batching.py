@@ -23,7 +23,7 @@ def batches(
     batch: int,
     seed: int,
     start: int = 0,
-    process: tuple[int, int] = (0, 1),
+    rows: np.ndarray | None = None,
 ) -> Iterator[Batch]:
     """Batches {data.kind: (b, *data.shape), "label": int32 (b,)}; see Examples.
 
@@ -32,17 +32,17 @@ def batches(
     train=False: in order, once, with "valid": bool (b,), False on the padding that
     fills the last batch. Label -1 means there is none.
 
-    `start`: batches already consumed. `process`: (index, count); each of the count
-    processes gets its own equal rows of the same global batch.
+    `start`: batches already consumed. `rows`: those of each batch that are read, such
+    as one process's own; None is all.
     """
     examples = open_examples(data, train)
     if not train:
-        return once(examples.take, len(examples), batch, start, process, data.threads)
+        return once(examples.take, len(examples), batch, start, rows, data.threads)
 
     def augmented(indices: np.ndarray, epochs: np.ndarray) -> Batch:
         return examples.augmented(indices, epochs, seed)
 
-    return endless(augmented, len(examples), batch, seed, start, process, data.threads)
+    return endless(augmented, len(examples), batch, seed, start, rows, data.threads)
 
 
 def whole(data: Modality, train: bool, count: int | None = None) -> Batch:
@@ -63,11 +63,11 @@ def endless(
     batch: int,
     seed: int,
     start: int = 0,
-    process: tuple[int, int] = (0, 1),
+    rows: np.ndarray | None = None,
     threads: int = 4,
 ) -> Iterator[Batch]:
-    """Shuffled batches without end; take(indices, epochs) reads one process's rows."""
-    low, high = _rows(batch, start, process)
+    """Shuffled batches without end; take(indices, epochs) reads the rows asked for."""
+    mine = _rows(batch, start, rows)
     if not 0 <= seed < 2**63:
         raise BadInput(f"run.seed={seed}: write a number in [0, 2**63)")
 
@@ -78,7 +78,7 @@ def endless(
         return permutation(count, seed, epoch)
 
     def load(k: int) -> Batch:
-        epochs, ranks = np.divmod(k * batch + np.arange(low, high), count)
+        epochs, ranks = np.divmod(k * batch + mine, count)
         indices = np.empty_like(ranks)
         for epoch in np.unique(epochs):
             here = epochs == epoch
@@ -98,32 +98,26 @@ def once(
     count: int,
     batch: int,
     start: int = 0,
-    process: tuple[int, int] = (0, 1),
+    rows: np.ndarray | None = None,
     threads: int = 4,
 ) -> Iterator[Batch]:
     """Batches in order, one pass, the last filled up with its last example."""
-    low, high = _rows(batch, start, process)
+    mine = _rows(batch, start, rows)
 
     def load(k: int) -> Batch:
-        rows = k * batch + np.arange(low, high)
-        return take(np.minimum(rows, count - 1)) | {"valid": rows < count}
+        index = k * batch + mine
+        return take(np.minimum(index, count - 1)) | {"valid": index < count}
 
     return _iterate(load, -(-count // batch), start, threads)
 
 
-def _rows(batch: int, start: int, process: tuple[int, int]) -> tuple[int, int]:
-    """The rows of a global batch that belong to this process."""
-    index, of = process
-    if batch < 1 or batch % of:
-        nearest = max(of, batch // of * of)
-        raise BadInput(
-            f"run.batch={batch} does not divide over {of} processes; write {nearest}"
-        )
+def _rows(batch: int, start: int, rows: np.ndarray | None) -> np.ndarray:
+    """The rows of a batch that are read."""
+    if batch < 1:
+        raise BadInput(f"run.batch={batch}: write 1 or more")
     if start < 0:
         raise BadInput(f"start={start}: batches consumed cannot be negative")
-    if not 0 <= index < of:
-        raise ValueError(f"process {index} of {of}")
-    return index * (batch // of), (index + 1) * (batch // of)
+    return np.arange(batch) if rows is None else rows
 
 
 def _iterate(

@@ -190,7 +190,7 @@ class LatentCache:
         batch: int,
         seed: int,
         start: int = 0,
-        process: tuple[int, int] = (0, 1),
+        rows: np.ndarray | None = None,
         threads: int = 4,
     ) -> Iterator[Batch]:
         """Batches of the stored arrays, in the order pipeline.batches has for the same
@@ -198,11 +198,11 @@ class LatentCache:
         if train:
             return endless(
                 lambda indices, _: stack(self.take(indices)),
-                *(self.count, batch, seed, start, process, threads),
+                *(self.count, batch, seed, start, rows, threads),
             )
         return once(
             lambda indices: stack(self.take(indices)),
-            *(self.count, batch, start, process, threads),
+            *(self.count, batch, start, rows, threads),
         )
 
 

@@ -17,9 +17,9 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
-from jax.experimental import multihost_utils
 
 from train.errors import BadInput
+from train.runtime import hosts
 from train.runtime.fingerprint import describe
 from train.runtime.log import say
 from train.runtime.sharding import path_name
@@ -202,7 +202,7 @@ class Checkpoints:
         Only where there are several: they must agree on a step. A single process sees
         the signal itself.
         """
-        return jax.process_count() > 1 and self._manager.reached_preemption(step)
+        return hosts.several() and self._manager.reached_preemption(step)
 
     def _steps(self) -> list[int]:
         if not self.directory.exists():
@@ -242,7 +242,7 @@ class Checkpoints:
 
     def _set_aside(self, steps: list[int]) -> None:
         """Moves damaged steps out of the way of new ones and of the count of `keep`."""
-        if jax.process_index() == 0:
+        if hosts.first():
             place = self.directory.parent / f"{self.directory.name}.rejected"
             place.mkdir(parents=True, exist_ok=True)
             for step in steps:
@@ -250,8 +250,7 @@ class Checkpoints:
                 free = next(place / n for n in names if not (place / n).exists())
                 self._path(step).rename(free)
                 self._report(f"checkpoint {self._path(step)} moved to {free}")
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("checkpoints set aside")
+        hosts.wait("checkpoints set aside")
         self._manager.reload()
 
     def _settle(self) -> None:
@@ -268,7 +267,7 @@ class Checkpoints:
     def _fail(self, error: Exception) -> None:
         failure = f"checkpoint {self._path(self._newest)} not written: {_line(error)}"
         self._report(failure)
-        if jax.process_index() == 0:  # what is half written takes room on a full disk
+        if hosts.first():  # what is half written takes room on a full disk
             for partial in self.directory.glob(f"{self._newest}.orbax-checkpoint-tmp*"):
                 partial.rmtree(missing_ok=True)
         self._newest, self._failure = self._committed, failure
@@ -318,7 +317,7 @@ def _lock(directory: epath.Path) -> int | None:
     The system lets go of the lock however the process ends. None on remote storage,
     which has no locks, and on other processes of this same run.
     """
-    if "://" in os.fspath(directory) or jax.process_index():
+    if "://" in os.fspath(directory) or not hosts.first():
         return None
     directory.parent.mkdir(parents=True, exist_ok=True)
     path = directory.parent / f"{directory.name}.lock"

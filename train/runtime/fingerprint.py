@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from train.runtime.sharding import path_name, replicated
 
@@ -16,7 +17,11 @@ def describe(state: Any) -> dict[str, dict]:
     state: a tree of JAX arrays, typed keys among them.
     """
     named, _ = jax.tree_util.tree_flatten_with_path(state)
-    digests = [_digest_to(replicated(leaf.sharding))(leaf) for _, leaf in named]
+    # Each is waited for: where arrays span devices a digest is a collective, and those
+    # that start two of them in different orders wait for each other for ever.
+    digests = [
+        np.asarray(_digest_to(replicated(leaf.sharding))(leaf)) for _, leaf in named
+    ]
     return {
         path_name(path): {
             "shape": list(leaf.shape),
@@ -24,7 +29,7 @@ def describe(state: Any) -> dict[str, dict]:
             "fingerprint": f"{digest[0]:08x}{digest[1]:08x}",
             "finite": not digest[2],
         }
-        for (path, leaf), digest in zip(named, jax.device_get(digests), strict=True)
+        for (path, leaf), digest in zip(named, digests, strict=True)
     }
 
 

@@ -5,17 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from train.config import Experiment
 from train.errors import BadInput
+from train.runtime import hosts
 from train.runtime.checkpoint import Checkpoints
 from train.runtime.log import Logger, say
 from train.runtime.loop import Hook, train
 from train.runtime.sharding import Rules, batch_sharding, create_state, make_mesh
 from train.runtime.step import TrainState
 
-# (position, sharding of a batch) -> batches from there on
-OpenBatches = Callable[[int, jax.sharding.Sharding], Iterator[Any]]
+# (position, rows of a batch that are wanted) -> batches from there on
+OpenBatches = Callable[[int, np.ndarray], Iterator[Any]]
+# Sharding of a batch -> what makes of a placed batch what the step sees
+Encoder = Callable[[jax.sharding.Sharding], Callable[[Any], Any]]
 
 
 def launch(
@@ -27,6 +31,7 @@ def launch(
     open_batches: OpenBatches,
     hooks: Callable[[Logger], Sequence[Hook]],
     depends: dict[str, str] | None = None,
+    encoder: Encoder | None = None,
 ) -> TrainState:
     """Trains the experiment in its workdir to its last step, from wherever it stands.
 
@@ -55,13 +60,14 @@ def launch(
             return train(
                 state,
                 step_fn,
-                open_batches(position, sharding),
+                open_batches(position, hosts.rows(run.batch, sharding)),
                 steps=run.steps,
                 checkpoints=checkpoints,
                 logger=logger,
                 log_every=run.log_every,
                 save_every=run.save_every,
                 batch_sharding=sharding,
+                encode=encoder and encoder(sharding),
                 position=position,
                 meta=depends,
                 hooks=hooks(logger),

@@ -9,17 +9,17 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import jax
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from train.errors import BadInput
+from train.runtime import hosts
 
 
 def say(message: str) -> None:
     """Writes one line to stderr, above a progress bar if there is one."""
-    if jax.process_index() == 0:
+    if hosts.first():
         tqdm.write(message, file=sys.stderr)
 
 
@@ -42,7 +42,7 @@ class Logger:
     """
 
     def __init__(self, workdir: str | os.PathLike, step: int = 0, wandb: str = ""):
-        self._writes = jax.process_index() == 0
+        self._writes = hosts.first()
         self._workdir = Path(workdir)
         self._board = None
         self._wandb = None

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from train.errors import BadInput
+from train.runtime import hosts
 from train.runtime.checkpoint import Checkpoints, NonFinite, SaveFailed
 from train.runtime.log import Logger, say
 from train.runtime.sharding import replicated
@@ -66,6 +67,7 @@ def train(
     log_every: int = 50,
     save_every: int = 500,
     batch_sharding: jax.sharding.Sharding | None = None,
+    encode: Callable[[Any], Any] | None = None,
     position: int | None = None,
     meta: dict | None = None,
     hooks: Sequence[Hook] = (),
@@ -75,8 +77,9 @@ def train(
     state: fresh, or from `checkpoints.restore_latest`, placed as it is to stay. It is
         donated: do not use it afterwards.
     step_fn: of `make_step`; its metrics hold `loss` and `grad_norm`.
-    batches: trees of arrays, from `position` on, that nobody writes to any more. No
-        more are drawn than there are steps left.
+    batches: trees of arrays, from `position` on, that nobody writes to any more: the
+        rows that `hosts.rows` names. No more are drawn than there are steps left.
+    encode: what the step sees of a batch, once that is placed; None is the batch.
     position: batches consumed so far; None is `state.step`. Saved with each checkpoint.
     meta: JSON-able notes to save with each checkpoint.
 
@@ -107,7 +110,7 @@ def train(
         except NonFinite as error:
             raise TrainingDiverged(str(error)) from None
 
-    feed = _prefetch(itertools.islice(batches, steps - step), batch_sharding)
+    feed = _prefetch(itertools.islice(batches, steps - step), batch_sharding, encode)
     whole = True  # state is that of `step`, changing hooks included
     with _StopSignals() as signals, logger.progress(steps, step, "compiling") as bar:
         try:
@@ -163,7 +166,7 @@ def train(
             raise
         except Exception as error:
             gone = any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
-            if step > first and whole and not gone and jax.process_count() == 1:
+            if step > first and whole and not gone and not hosts.several():
                 with contextlib.suppress(BadInput):
                     window.check()
                     save()
@@ -206,7 +209,7 @@ class _Window:
 
     def check(self) -> None:
         """Fetches what is pending. Raises TrainingDiverged at the first bad step."""
-        rows, self._pending = jax.device_get(self._pending), []
+        rows, self._pending = hosts.gather(self._pending), []
         for row in rows:
             self._step += 1
             self._rows.append(row)
@@ -252,7 +255,7 @@ class _StopSignals:
 
     def __enter__(self) -> "_StopSignals":
         main = threading.current_thread() is threading.main_thread()
-        if main and jax.process_count() == 1:
+        if main and not hosts.several():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._previous[number] = signal.signal(number, self._note)
         return self
@@ -297,23 +300,18 @@ def _compile(
 
 
 def _prefetch(
-    batches: Iterable[Any], sharding: jax.sharding.Sharding | None
+    batches: Iterable[Any],
+    sharding: jax.sharding.Sharding | None,
+    encode: Callable[[Any], Any] | None,
 ) -> Iterator[Any]:
     """Batches on the device, PREFETCH of them on their way while one is used."""
     queue = deque()
     for batch in batches:
-        queue.append(_put(batch, sharding))
+        placed = hosts.place(batch, sharding)
+        queue.append(placed if encode is None else encode(placed))
         if len(queue) > PREFETCH:
             yield queue.popleft()
     yield from queue
-
-
-def _put(batch: Any, sharding: jax.sharding.Sharding | None) -> Any:
-    if jax.process_count() == 1:
-        return jax.device_put(batch, sharding)
-    return jax.tree.map(
-        lambda x: jax.make_array_from_process_local_data(sharding, x), batch
-    )
 
 
 def _examples(batch: Any) -> int:

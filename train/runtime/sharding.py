@@ -52,7 +52,7 @@ DIT_RULES = (
 # A tokenizer is small beside a DiT: `fsdp` only, on the channels a convolution returns,
 # or takes where few come out. Codebooks and their statistics are on every device.
 TOKENIZER_RULES = (
-    Rule(r"/quantizer/.*\b(logits|phi_\d+)/kernel$", optional=True),
+    Rule(r"/quantizer/.*\b(logits|phi_\d+|into|out_of)/kernel$", optional=True),
     Rule(r"^perceptual/", optional=True),
     Rule(r"/(conv_out|head_down|into)/kernel$", P("fsdp", None)),
     Rule(r"/kernel$", P(None, "fsdp")),
@@ -190,6 +190,15 @@ def create_state(
 def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
     """Examples, the leading axis, over `data` and `fsdp`; whole over `tensor`."""
     return NamedSharding(mesh, P(("data", "fsdp")))
+
+
+def along_batch(sharding: jax.sharding.Sharding, rows: int) -> jax.sharding.Sharding:
+    """Rows over the given devices, or whole on each where they do not divide."""
+    if isinstance(sharding, NamedSharding):
+        over = batch_sharding(sharding.mesh)
+        parts = sharding.mesh.shape["data"] * sharding.mesh.shape["fsdp"]
+        return replicated(sharding) if rows % parts else over
+    return sharding
 
 
 def replicated(sharding: jax.sharding.Sharding) -> jax.sharding.Sharding:

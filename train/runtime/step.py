@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from zlib import crc32
 
 import flax.struct
 import jax
@@ -58,6 +59,12 @@ def init_state(
         # A copy: the loop donates the state, and one buffer cannot be given twice.
         ema=jax.tree.map(jnp.copy, params),
     )
+
+
+def beside(key: jax.Array, word: str) -> jax.Array:
+    """The key of what happens beside the steps, whose keys are `fold_in(key, i)`."""
+    # No step has this number.
+    return jax.random.fold_in(jax.random.fold_in(key, 2**32 - 1), crc32(word.encode()))
 
 
 def make_step(

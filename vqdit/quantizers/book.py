@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 from vqdit.quantizers.estimators import Estimator, estimate
 from vqdit.quantizers.health import UsageWindow, usage_metrics
 from vqdit.quantizers.quantized import Quantized
+from vqdit.quantizers.search import Adding
 
 
 class Part(NamedTuple):
@@ -137,6 +138,16 @@ def check_width(quantizer: nn.Module, z: Array) -> None:
     if z.shape[-1] != quantizer.dim:
         name = type(quantizer).__name__
         raise ValueError(f"z is {z.shape}; the {name}'s dim is {quantizer.dim}")
+
+
+def check_search(owner: nn.Module) -> None:
+    """Raises ValueError where the field `scores` or `adding` says what cannot be."""
+    if owner.adding is not None:
+        check_choice(owner, "adding", Adding)
+    if owner.scores is not None and owner.scores < 1:
+        raise ValueError(
+            f"{type(owner).__name__}.scores {owner.scores}: write 1 or more, or None"
+        )
 
 
 def check_choice(owner: nn.Module, field: str, choices: Any) -> None:

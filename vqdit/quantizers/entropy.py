@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vqdit.quantizers.assignment import assign
 from vqdit.quantizers.search import by_rows
 
 VECTORS = 1024  # of a batch that the usage entropy of a codebook is taken over
@@ -19,24 +20,21 @@ def usage_entropy(
     codewords: Float[Array, "k d"],
     scale: Float[Array, ""],
     temperature: float,
+    scores: int | None = None,
 ) -> Float[Array, ""]:
     """sum p log p of the batch's code distribution: -log k when all are used alike.
 
     p = mean over vectors of softmax(-|z - e|^2 / (temperature scale)): soft, since a
     count has no gradient. It is taken over at most 1,024 vectors evenly spaced in the
-    batch and a few of them at a time, so that it stays affordable for many codes.
+    batch, and by `assign`, so that it stays affordable for many codes.
     """
     n = z.shape[0]
     z = z[:: -(-n // VECTORS)]
     half = 0.5 * jnp.square(codewords).sum(-1)
     sharpness = 2 / (temperature * jnp.maximum(jax.lax.stop_gradient(scale), 1e-12))
 
-    def assign(z):
-        dots = jnp.matmul(z, codewords.T, precision="highest")
-        return None, jax.nn.softmax((dots - half) * sharpness).sum(0)
-
-    _, total = by_rows(assign, codewords.shape[0], z)
-    return plogp(total / z.shape[0])
+    soft = assign(z, codewords, -half, codewords, sharpness, scores=scores)
+    return plogp(soft.total / z.shape[0])
 
 
 def bit_entropy(

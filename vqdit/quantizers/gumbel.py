@@ -1,5 +1,6 @@
 """Gumbel-softmax quantization (arXiv:1611.01144; VQGAN's, arXiv:2012.09841)."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -7,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from vqdit.quantizers.book import Book, Part
-from vqdit.quantizers.search import best, by_rows, highest
+from vqdit.quantizers.assignment import assign
+from vqdit.quantizers.book import Book, Part, check_search
+from vqdit.quantizers.search import Adding, best, take
 
 
 class GumbelQuantizer(Book):
@@ -24,7 +26,9 @@ class GumbelQuantizer(Book):
     decay_steps: t falls exponentially to `least` over so many calls in training; 0
         keeps it.
 
-    y is made for a few vectors at a time, and again for the gradient.
+    y is never whole: see `assign`.
+
+    scores, adding: of `NearestBook`.
     """
 
     num_codes: int
@@ -34,6 +38,8 @@ class GumbelQuantizer(Book):
     least: float = 0.0625
     decay_steps: int = 0
     window: int = 65_536
+    scores: int | None = None
+    adding: Adding | None = None
 
     estimator = "straight_through"  # never asked: `passes` is False
 
@@ -49,6 +55,7 @@ class GumbelQuantizer(Book):
                 f"of at least 0, not {self.temperature}, {self.least} and "
                 f"{self.decay_steps}"
             )
+        check_search(self)
         super().__post_init__()
 
     @property
@@ -67,11 +74,11 @@ class GumbelQuantizer(Book):
     def search(self, u: Float[Array, "n d"]) -> Int[Array, "n"]:
         """Indices of the largest logits."""
         kernel, bias = self._linear()
-        return best(u, kernel.T, bias)
+        return best(u, kernel.T, bias, self.scores)
 
     def look_up(self, index: Int[Array, "*b"]) -> Float[Array, "*b d"]:
         """Codewords."""
-        return jnp.asarray(self.table)[index]
+        return take(jnp.asarray(self.table), index, self.adding, self.scores)
 
     def quantize(self, u: Float[Array, "n d"], *, train: bool, key: Any) -> Part:
         """Vectors to their codes, sampled in training, for which it needs `key`."""
@@ -84,26 +91,30 @@ class GumbelQuantizer(Book):
         kernel, bias = self._linear()
         e = jnp.asarray(self.table)
 
-        def soft(u, row):
-            logits = jnp.matmul(u, kernel, precision="highest") + bias
-            log_p = jax.nn.log_softmax(logits)
-            kl = (jnp.exp(log_p) * (log_p + jnp.log(self.num_codes))).sum()
-            if drawn:
-                noise = jax.random.gumbel(jax.random.fold_in(key, row[0]), logits.shape)
-                logits = (logits + noise) / temperature
-            y = jax.nn.softmax(logits)
-            index = highest(logits)[1]
-            if self.hard or not drawn:
-                slope = jnp.matmul(y - jax.lax.stop_gradient(y), e, precision="highest")
-                return (e[index] + slope, index), kl
-            return (jnp.matmul(y, e, precision="highest"), index), kl
+        def noise(row, code, shape):
+            drawn = jax.random.fold_in(key, row)
+            # The first block's as where there is but one.
+            drawn = jax.lax.cond(
+                code == 0, lambda: drawn, lambda: jax.random.fold_in(drawn, code)
+            )
+            return jax.random.gumbel(drawn, shape)
 
-        rows = jnp.arange(u.shape[0])
-        (out, index), kl = by_rows(soft, self.num_codes, u, rows)
-        if not drawn:
-            index = self.search(u)
+        hard = self.hard or not drawn
+        soft = functools.partial(assign, u, kernel.T, bias, scores=self.scores)
+        p = soft(jax.lax.stop_gradient(e))
+        y = (
+            soft(jax.lax.stop_gradient(e) if hard else e, 1 / temperature, noise)
+            if drawn
+            else p
+        )
+        index = y.index if drawn else self.search(u)
+        out = y.mixture
+        if hard:
+            q = take(e, index, self.adding, self.scores)
+            out = q + (out - jax.lax.stop_gradient(out))
         metrics = self.observe(u, index, train=train, key=key)
-        losses = {"kl": kl / u.shape[0]}
+        # sum p (log p + log k)
+        losses = {"kl": jnp.log(self.num_codes) - p.entropy / u.shape[0]}
         return self.part(self.look_up(index), out, index, losses, metrics)
 
     def _linear(self):

@@ -1,17 +1,19 @@
 """Index backpropagation quantization (arXiv:2412.02692): all codes get a gradient."""
 
+import functools
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from vqdit.quantizers.assignment import assign
 from vqdit.quantizers.book import Part, check_choice
 from vqdit.quantizers.entropy import plogp
 from vqdit.quantizers.health import Revive
 from vqdit.quantizers.nearest import Start
 from vqdit.quantizers.quantized import mean_square
-from vqdit.quantizers.search import best, by_rows
+from vqdit.quantizers.search import best, take
 from vqdit.quantizers.vq import ParameterBook, orthogonality
 
 By = Literal["product", "distance"]
@@ -21,8 +23,8 @@ class IBQ(ParameterBook):
     """The codeword of the largest product z . e, with the softmax's gradient (eq. 4).
 
     Forward a one-hot choice, backward p = softmax(z . e) over all codes, so the task's
-    gradient reaches z and the whole codebook; there is no estimator. p is made for a
-    few vectors at a time, and again for the gradient.
+    gradient reaches z and the whole codebook; there is no estimator. p is never whole:
+    see `assign`.
 
     The loss "codebook" is the first of the paper's three (eq. 6), the square of z - q
     with both ends free; its third, beta |sg[z] - q|^2, pulls where the first does and
@@ -70,7 +72,7 @@ class IBQ(ParameterBook):
     def search(self, u: Float[Array, "n d"]) -> Int[Array, "n"]:
         """Indices of the largest products, or of the smallest distances."""
         e = jax.lax.stop_gradient(self.codewords())
-        return best(u, e, self._bias(e))
+        return best(u, e, self._bias(e), self.scores)
 
     def _bias(self, e):
         if self.by == "product":
@@ -81,26 +83,23 @@ class IBQ(ParameterBook):
         """Projected vectors to their codes; while not ready, at no loss."""
         index = self.search(jax.lax.stop_gradient(u))
         e = self.codewords()
-        q = e[index]
+        q = take(e, index, self.adding, self.scores)
 
-        def soft(u):
-            logits = jnp.matmul(u, e.T, precision="highest") + self._bias(e)
-            p = jax.nn.softmax(logits)
-            held = jax.lax.stop_gradient(p)
-            sharp = jax.nn.softmax(logits / self.entropy_temperature)
-            sums = (-plogp(sharp).sum(), sharp.sum(0)) if self.entropy else ()
-            return jnp.matmul(p - held, e, precision="highest"), sums
-
-        # Zero, with the gradient of p.
-        slope, sums = by_rows(soft, self.num_codes, u)
-        out = q + slope
+        soft = functools.partial(
+            *(assign, u, e, self._bias(e), jax.lax.stop_gradient(e)),
+            scores=self.scores,
+        )
+        p = soft()
+        # q, with the gradient of p.
+        out = q + (p.mixture - jax.lax.stop_gradient(p.mixture))
         losses = {
             "commit": mean_square(u, jax.lax.stop_gradient(q)),
             "codebook": mean_square(out, u),
         }
         if self.entropy:
-            each, total = sums
-            losses["entropy"] = each / u.shape[0] + plogp(total / u.shape[0])
+            n, temperature = u.shape[0], self.entropy_temperature
+            sharp = p if temperature == 1 else soft(sharpness=1 / temperature)
+            losses["entropy"] = sharp.entropy / n + plogp(sharp.total / n)
         if self.orthogonal:
             losses["orthogonal"] = orthogonality(e)
         metrics = self.observe(u, index, train=train, key=key)

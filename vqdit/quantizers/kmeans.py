@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from vqdit.quantizers.quantized import unit
-from vqdit.quantizers.search import nearest
+from vqdit.quantizers.search import nearest, sums_by_code
 
 
 @partial(jax.jit, static_argnames=("k", "iterations", "cosine"))
@@ -40,15 +40,19 @@ def kmeans(
 
     def update(_, centroids):
         index, counts = assign(centroids)
-        sums = jnp.zeros_like(centroids).at[index].add(x)
+        sums = sums_by_code(index, x, k)
         means = sums / jnp.maximum(counts, 1)[:, None]
         error = jnp.square(x - centroids[index]).sum(-1)
         # Equal vectors have equal errors: their order must not depend on the mesh,
         # and top_k takes the lowest index first.
-        farthest = x[jax.lax.top_k(error, k)[1]]
         empty = counts == 0
-        place = jnp.cumsum(empty) - 1
-        centroids = jnp.where(empty[:, None], farthest[place], means)
+
+        def filled():
+            farthest = x[jax.lax.top_k(error, k)[1]]
+            place = jnp.cumsum(empty) - 1
+            return jnp.where(empty[:, None], farthest[place], means)
+
+        centroids = jax.lax.cond(empty.any(), filled, lambda: means)
         return unit(centroids) if cosine else centroids
 
     centroids = jax.lax.fori_loop(0, iterations, update, start)

@@ -6,22 +6,28 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from vqdit.quantizers.book import Book, check_choice
+from vqdit.quantizers.book import Book, check_choice, check_search
 from vqdit.quantizers.entropy import usage_entropy
 from vqdit.quantizers.health import Revive, replacements, split_sources, usage_metrics
 from vqdit.quantizers.kmeans import kmeans
 from vqdit.quantizers.quantized import mean_square, unit
-from vqdit.quantizers.search import nearest
+from vqdit.quantizers.search import Adding, nearest, take
 
 Start = Literal["normal", "uniform", "kmeans"]
 
 
-class NearestBook(Book):
+class NearestBook(Book, kw_only=True):
     """Search, losses and start; a subclass owns the codebook (`_codebook`, `_raw`).
 
     It has the fields num_codes, dim, start, start_scale, entropy and
     entropy_temperature; without `cosine` or `revive` it has neither.
+
+    scores: how many scores of codes are held at once; None for what suits the backend.
+    adding: how rows are added up by code, in averages and gradients: `sums_by_code`.
     """
+
+    scores: int | None = None
+    adding: Adding | None = None
 
     cosine = False
     revive = "none"
@@ -35,6 +41,7 @@ class NearestBook(Book):
             )
         check_choice(self, "start", Start)
         check_choice(self, "revive", Revive)
+        check_search(self)
         for field in ("start_scale", "entropy_temperature"):
             if not getattr(self, field) > 0:
                 raise ValueError(f"{name}.{field} {getattr(self, field)}: above 0")
@@ -77,11 +84,11 @@ class NearestBook(Book):
 
     def search(self, u: Float[Array, "n d"]) -> Int[Array, "n"]:
         """Indices of the nearest codewords."""
-        return nearest(u, jax.lax.stop_gradient(self.codewords()))
+        return nearest(u, jax.lax.stop_gradient(self.codewords()), self.scores)
 
     def look_up(self, index: Int[Array, "*b"]) -> Float[Array, "*b d"]:
         """Codewords."""
-        return self.codewords()[index]
+        return take(self.codewords(), index, self.adding, self.scores)
 
     def pull(self, u: Array, q: Array) -> dict[str, Array]:
         """Of arXiv:1711.00937, eq. 3, the third term."""
@@ -94,7 +101,8 @@ class NearestBook(Book):
         # A unit of temperature is what separates a vector from its codeword.
         scale = jnp.square(u - q).sum(-1).mean()
         e = self.codewords()
-        return {"entropy": usage_entropy(u, e, scale, self.entropy_temperature)}
+        loss = usage_entropy(u, e, scale, self.entropy_temperature, self.scores)
+        return {"entropy": loss}
 
     def learn(self, u: Array, index: Array, key: Any) -> dict[str, Array]:
         """Moving averages where there are any, then revival."""
@@ -103,17 +111,25 @@ class NearestBook(Book):
             return {}
         if key is None:
             raise ValueError("reviving codes draws vectors: pass key= in training")
-        dead = self.usage.dead()
-        if self.revive == "batch":
-            self._replace(dead, replacements(key, u, self.num_codes))
-        else:
-            e = self.codewords()
-            source = split_sources(self.usage.counts.value, dead)
+        dead, e = self.usage.dead(), self.codewords()
+        counts = self.usage.counts.value
+
+        def split():
+            source = split_sources(counts, dead)
             # Apart by a third of what their vectors are from them: the plane between
             # the two halves then cuts the cell not far from its middle.
             apart = 0.3 * jnp.sqrt(mean_square(u, e[index]))
-            noise = apart * jax.random.normal(key, e.shape)
-            self._replace(dead, e[source] + noise, source)
+            return e[source] + apart * jax.random.normal(key, e.shape), source
+
+        def batch():
+            return replacements(key, u, self.num_codes), nobody
+
+        # Sorting the codes or the batch costs as much as the search: only when needed.
+        nobody = jnp.zeros(self.num_codes, jnp.int32)
+        fresh, source = jax.lax.cond(
+            dead.any(), split if self.revive == "split" else batch, lambda: (e, nobody)
+        )
+        self._replace(dead, fresh, source if self.revive == "split" else None)
         self.usage.revived(dead)
         return {"revived": dead.sum()}
 

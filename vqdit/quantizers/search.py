@@ -1,41 +1,75 @@
 """Sums over all codes, a block at a time: no (n, k) matrix is ever whole."""
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-LIMIT = 1 << 22  # elements of a block of scores: 16 MiB of float32
+# Scores held at once, float32: 16 MiB on a CPU, about its cache; 256 MiB elsewhere,
+# where a block must occupy the whole chip and is the price of a few GB/s more.
+SCORES, SCORES_OF_CPU = 1 << 26, 1 << 22
+Adding = Literal["scatter", "product"]
 
 
-def nearest(z: Float[Array, "n d"], codewords: Float[Array, "k d"]) -> Int[Array, "n"]:
+def on_cpu() -> bool:
+    """Whether the default backend is a CPU."""
+    return jax.default_backend() == "cpu"
+
+
+def most_scores(scores: int | None) -> int:
+    """The scores asked for, or as many as suit the backend."""
+    return scores or (SCORES_OF_CPU if on_cpu() else SCORES)
+
+
+def nearest(
+    z: Float[Array, "n d"], codewords: Float[Array, "k d"], scores: int | None = None
+) -> Int[Array, "n"]:
     """Index of the nearest codeword in L2, the lowest of equals, in float32."""
-    return best(z, codewords, -0.5 * jnp.square(codewords).sum(-1))
+    centre = _centre(codewords)
+    codewords = codewords - centre
+    bias = -0.5 * jnp.square(codewords).sum(-1)
+    return best(z - centre, codewords, bias, scores)
+
+
+def _centre(codewords):
+    """0, or where the codewords' mean is far from it beside their spread, the mean.
+
+    z . e - |e|^2 / 2 cancels there: at 1,000 spreads every second neighbour is wrong.
+    Rounded to a power of two near the spread, so that numbers keep all their digits.
+    """
+    mean = codewords.mean(0)
+    spread = jnp.sqrt(jnp.square(codewords - mean).sum(-1).mean())
+    far = (spread > 0) & (jnp.square(mean).sum() > 16 * spread**2)
+    _, exponent = jnp.frexp(jnp.where(far, spread, 1.0))
+    unit = jnp.ldexp(1.0, exponent - 4)
+    return jnp.where(far, jnp.round(mean / unit) * unit, 0.0)
 
 
 def best(
-    z: Float[Array, "n d"], table: Float[Array, "k d"], bias: Float[Array, "k"]
+    z: Float[Array, "n d"],
+    table: Float[Array, "k d"],
+    bias: Float[Array, "k"],
+    scores: int | None = None,
 ) -> Int[Array, "n"]:
     """Index of the largest z . table_k + bias_k, the lowest of equals.
 
     Blocks of rows of the table are scored one after the other against a running best,
     so memory is that of one block; z's leading axis is never cut, and stays sharded.
+    scores: how many a block has; None for as many as suit the backend.
     """
     n, k = z.shape[0], table.shape[0]
 
-    def scores(table, bias):
+    def score(table, bias):
         # On TPU and GPU a float32 matmul still rounds its inputs unless told not to,
         # and rounded distances pick wrong neighbours.
         return jnp.matmul(z, table.T, precision="highest") + bias
 
-    if n * k <= LIMIT:
-        return highest(scores(table, bias))[1]
-
-    # A power of two divides the usual code counts, so that nothing has to be padded.
-    block = 1 << max(LIMIT // max(n, 1), 128).bit_length() - 1
-    blocks = -(-k // block)
+    if n * k <= most_scores(scores):
+        return highest(score(table, bias))[1]
+    blocks, block = _blocks(n, k, scores)
     spare = blocks * block - k
     if spare:
         table = jnp.pad(table, ((0, spare), (0, 0)))
@@ -44,7 +78,7 @@ def best(
     def step(carry, part):
         top, index = carry
         start, table, bias = part
-        found = scores(table, bias)
+        found = score(table, bias)
         value, place = highest(found)
         better = value > top
         return (jnp.where(better, value, top), jnp.where(better, start + place, index))
@@ -61,22 +95,96 @@ def best(
     return jax.lax.scan(body, start, parts)[0][1]
 
 
+def _blocks(n, k, scores):
+    """(blocks, codes of a block)."""
+    # A power of two divides the usual code counts, so that nothing has to be padded.
+    block = 1 << max(most_scores(scores) // max(n, 1), 128).bit_length() - 1
+    return -(-k // block), block
+
+
 def highest(
     scores: Float[Array, "n k"],
 ) -> tuple[Float[Array, "n"], Int[Array, "n"]]:
     """(the largest of each row, its index, the lowest of equals).
 
-    argmax in two passes: XLA:CPU turns each into vector instructions and argmax into
+    On a CPU in two passes: XLA turns each into vector instructions and argmax into
     none, which is nine times as slow and more than the product of all codes.
     """
     k = scores.shape[-1]
     value = scores.max(-1)
+    if not on_cpu():
+        # A row with NaN has its first, which is in range too.
+        return value, scores.argmax(-1).astype(jnp.int32)
     places = jnp.arange(k, dtype=jnp.int32)
     index = jnp.where(scores == value[:, None], places, k).min(-1)
     return value, jnp.minimum(index, k - 1)  # a row with NaN equals nothing
 
 
-def by_rows(function: Callable, k: int, *rows: Array) -> tuple[Any, Any]:
+def sums_by_code(
+    index: Int[Array, "n"],
+    x: Float[Array, "n d"],
+    k: int,
+    adding: Adding | None = None,
+    scores: int | None = None,
+) -> Float[Array, "k d"]:
+    """Of each code, the sum of the rows of x that have it.
+
+    adding: "scatter" adds row by row, on a GPU in an order of its own every time;
+        "product" is one of one-hot rows with x, bit-reproducible and at home on a TPU.
+        None is scatter on a CPU and product elsewhere.
+    """
+    if _chosen(adding) == "scatter":
+        return jnp.zeros((k, x.shape[1]), x.dtype).at[index].add(x)
+    blocks, block = _blocks(len(x), k, scores)
+    block = min(block, k)
+
+    def part(start):
+        codes = start + jnp.arange(block, dtype=index.dtype)
+        hot = (index[:, None] == codes).astype(x.dtype)
+        return jnp.matmul(hot.T, x, precision="highest")
+
+    starts = jnp.arange(blocks, dtype=index.dtype) * block
+    found = part(starts[0])[None] if blocks == 1 else jax.lax.map(part, starts)
+    return found.reshape(-1, x.shape[1])[:k]
+
+
+def _chosen(adding):
+    return adding or ("scatter" if on_cpu() else "product")
+
+
+def take(
+    table: Float[Array, "k d"],
+    index: Int[Array, "*b"],
+    adding: Adding | None = None,
+    scores: int | None = None,
+) -> Float[Array, "*b d"]:
+    """table[index], with the gradient `sums_by_code`; "product" has no forward mode."""
+    if _chosen(adding) == "scatter":
+        return table[index]
+    return _take(scores, table, index)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _take(scores, table, index):
+    return table[index]
+
+
+def _take_forward(scores, table, index):
+    return table[index], (index, len(table))
+
+
+def _take_backward(scores, kept, dy):
+    index, k = kept
+    rows = dy.reshape(-1, dy.shape[-1])
+    return sums_by_code(index.reshape(-1), rows, k, "product", scores), None
+
+
+_take.defvjp(_take_forward, _take_backward)
+
+
+def by_rows(
+    function: Callable, k: int, *rows: Array, scores: int | None = None
+) -> tuple[Any, Any]:
     """(outputs of every row, outputs summed over rows) of `function(*rows)`.
 
     For methods whose gradient needs all k scores of a vector: the function is called on
@@ -84,17 +192,22 @@ def by_rows(function: Callable, k: int, *rows: Array) -> tuple[Any, Any]:
     Its second output is summed over the calls, so it must be a sum over its rows.
     """
     n = rows[0].shape[0]
-    wanted = max(-(-n * k // LIMIT), 1)
-    chunks = next(c for c in range(wanted, n + 1) if n % c == 0)
-    if chunks == 1:
+    wanted = min(max(-(-n * k // most_scores(scores)), 1), n)
+    if wanted == 1:
         return function(*rows)
+    # Equal chunks if there are some not much smaller, else what is left by itself.
+    chunks = next((c for c in range(wanted, 2 * wanted) if n % c == 0), None)
+    size = n // chunks if chunks else -(-n // wanted)
+    chunks = n // size
+    whole = chunks * size
 
     def split(x):
         # Every chunk takes a row from everywhere: each device works on rows of its own.
-        return jnp.moveaxis(x.reshape(n // chunks, chunks, *x.shape[1:]), 1, 0)
+        x = x[:whole]
+        return jnp.moveaxis(x.reshape(size, chunks, *x.shape[1:]), 1, 0)
 
     def join(x):
-        return jnp.moveaxis(x, 0, 1).reshape(n, *x.shape[2:])
+        return jnp.moveaxis(x, 0, 1).reshape(whole, *x.shape[2:])
 
     parts = tuple(map(split, rows))
     _, shapes = jax.eval_shape(function, *(part[0] for part in parts))
@@ -106,4 +219,9 @@ def by_rows(function: Callable, k: int, *rows: Array) -> tuple[Any, Any]:
         return jax.tree.map(jnp.add, sums, more), out
 
     sums, out = jax.lax.scan(body, zeros, parts)
-    return jax.tree.map(join, out), sums
+    out = jax.tree.map(join, out)
+    if whole < n:
+        rest, more = again(*(x[whole:] for x in rows))
+        out = jax.tree.map(lambda *parts: jnp.concatenate(parts), out, rest)
+        sums = jax.tree.map(jnp.add, sums, more)
+    return out, sums

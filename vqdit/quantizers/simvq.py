@@ -51,10 +51,15 @@ class SimVQ(NearestBook):
 
     def _replace(self, dead, fresh, source=None):
         del source  # its row stays where it is
-        # The rows of C that W takes there.
-        rows = jnp.linalg.solve(jax.lax.stop_gradient(self.basis).T, fresh.T).T
-        dead = dead & jnp.isfinite(rows).all(-1)
-        self.frozen.value = jnp.where(dead[:, None], rows, self.frozen.value)
+        frozen, basis = self.frozen.value, jax.lax.stop_gradient(self.basis)
+
+        def replaced():
+            # The rows of C that W takes there.
+            rows = jnp.linalg.solve(basis.T, fresh.T).T
+            solved = dead & jnp.isfinite(rows).all(-1)
+            return jnp.where(solved[:, None], rows, frozen)
+
+        self.frozen.value = jax.lax.cond(dead.any(), replaced, lambda: frozen)
 
     def with_codewords(
         self, variables: dict, codewords: Float[Array, "k d"], counts: Int[Array, "k"]

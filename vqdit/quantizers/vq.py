@@ -13,6 +13,7 @@ estimator: "straight_through" or "rotation".
 entropy:   the loss "entropy", sum p log p of the batch's soft assignments at
            `entropy_temperature`, in units of the mean squared quantization error.
 start_scale: of the first codewords, in units of what `start` says.
+scores, adding: of `NearestBook`.
 """
 
 import jax
@@ -23,6 +24,7 @@ from vqdit.quantizers.estimators import Estimator
 from vqdit.quantizers.health import Revive
 from vqdit.quantizers.nearest import NearestBook, Start
 from vqdit.quantizers.quantized import mean_square, unit
+from vqdit.quantizers.search import sums_by_code
 
 
 class ParameterBook(NearestBook):
@@ -133,7 +135,7 @@ class EMAVectorQuantizer(NearestBook):
     def _average(self, u, index):
         keep = jnp.where(self.ready(), self.decay, 1.0)
         hits = jnp.zeros(self.num_codes).at[index].add(1.0)
-        sums = jnp.zeros((self.num_codes, self.dim)).at[index].add(u)
+        sums = sums_by_code(index, u, self.num_codes, self.adding, self.scores)
         self.counts.value = keep * self.counts.value + (1 - keep) * hits
         self.sums.value = keep * self.sums.value + (1 - keep) * sums
 

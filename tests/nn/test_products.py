@@ -1,0 +1,119 @@
+"""Convolutions by matrix products against XLA's own."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import quick
+from vqdit.nn import products
+from vqdit.nn.products import TransposedConvolution, convolution
+
+# Grid, kernel, strides, padding, dilation: what the library's layers have.
+WINDOWS = {
+    "wave": ((9,), (7,), (1,), "SAME", (1,)),
+    "wave, dilated": ((20,), (7,), (1,), "SAME", (3,)),
+    "wave, causal": ((8,), (3,), (1,), [(2, 0)], (1,)),
+    "wave, strided": ((12,), (8,), (4,), [(2, 2)], (1,)),
+    "picture": ((6, 8), (3, 3), (1, 1), "SAME", (1, 1)),
+    "picture, strided": ((6, 8), (3, 3), (2, 2), [(0, 1), (0, 1)], (1, 1)),
+    "picture, strided by rows": ((6, 8), (3, 3), (1, 2), [(1, 1), (0, 1)], (1, 1)),
+    "patches": ((9, 4), (4, 4), (2, 2), "SAME", (1, 1)),
+    "period": ((8, 3), (5, 1), (3, 1), [(2, 2), (0, 0)], (1, 1)),
+    "spectrum": ((6, 9), (3, 9), (1, 2), "SAME", (2, 1)),
+    "volume": ((5, 4, 6), (3, 3, 3), (2, 2, 1), [(1, 1), (0, 1), (1, 1)], (1, 1, 1)),
+    "clip": ((5, 4, 6), (3, 3, 3), (1, 1, 1), [(2, 0), (1, 1), (1, 1)], (1, 1, 1)),
+}
+
+
+def drawn(*shape):
+    x = np.random.default_rng(0).uniform(-1, 1, shape)
+    return jnp.asarray(x, jnp.float32)
+
+
+def outcome(module, variables, x):
+    """Values, and gradients by the parameters and the input, in one program."""
+
+    def loss(variables, x):
+        y = module.apply(variables, x)
+        return jnp.sin(y).sum(), y
+
+    return quick.jit(jax.grad(loss, (0, 1), has_aux=True))(variables, x)
+
+
+def close(a, b, tolerance=2e-5):
+    for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert left.dtype == right.dtype
+        left, right = np.float32(left), np.float32(right)
+        np.testing.assert_allclose(left, right, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("channels,sites", [((2, 5), 8), ((5, 2), 2048)])
+@pytest.mark.parametrize("window", WINDOWS)
+def test_values_and_gradients_are_those_of_xla(window, channels, sites, monkeypatch):
+    """In one product and in parts, with the taps on either factor."""
+    monkeypatch.setattr(products, "SITES", sites)
+    grid, kernel, strides, padding, dilation = WINDOWS[window]
+    c, o = channels
+    x = drawn(4, *grid, c)
+    plain, by_products = (
+        nn.Conv(
+            o,
+            kernel,
+            strides=strides,
+            padding=padding,
+            kernel_dilation=dilation,
+            conv_general_dilated=convolution(implementation),
+        )
+        for implementation in ("plain", "products")
+    )
+    variables = {"params": {"kernel": drawn(*kernel, c, o), "bias": drawn(o)}}
+    close(outcome(by_products, variables, x), outcome(plain, variables, x))
+
+
+def test_half_precision_is_added_up_in_float32(monkeypatch):
+    monkeypatch.setattr(products, "SITES", 16)
+    x, variables = drawn(2, 8, 8, 4), {"params": {"kernel": drawn(3, 3, 4, 4)}}
+    conv = lambda dtype: nn.Conv(
+        *(4, (3, 3)),
+        use_bias=False,
+        dtype=dtype,
+        conv_general_dilated=convolution("products"),
+    )
+    exact, rounded = (outcome(conv(d), variables, x)[0] for d in (None, "bfloat16"))
+    close(rounded, exact, 0.05)
+
+
+@pytest.mark.parametrize("implementation", ["plain", "products"])
+def test_a_transposed_convolution_is_flax_s(implementation):
+    x = drawn(2, 6, 3)
+    variables = {"params": {"kernel": drawn(8, 3, 5), "bias": drawn(5)}}
+    flax = nn.ConvTranspose(5, (8,), strides=(4,), padding="VALID")
+    ours = TransposedConvolution(5, 8, 4, implementation=implementation)
+    close(outcome(ours, variables, x), outcome(flax, variables, x))
+    fresh = [jax.eval_shape(m.init, jax.random.key(0), x) for m in (ours, flax)]
+    assert fresh[0] == fresh[1]
+
+
+def test_plain_differentiates_in_any_order_and_products_backwards():
+    """A jvp inside a grad; on a CPU, too, where products do not pay."""
+    x, along = drawn(1, 6, 6, 2), drawn(1, 6, 6, 2) / 2
+    variables = {"params": {"kernel": drawn(3, 3, 2, 3), "bias": drawn(3)}}
+
+    def slope(implementation):
+        conv = nn.Conv(3, (3, 3), conv_general_dilated=convolution(implementation))
+        f = lambda x: jnp.sin(conv.apply(variables, x)).sum()
+        return quick.jit(jax.grad(lambda x: jax.jvp(f, (x,), (along,))[1]))(x)
+
+    kernel, bias = variables["params"].values()
+    y = convolution("plain")
+    dims = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+    at, moved = (y(x, kernel, (1, 1), "SAME", **dims) for x in (x, along))
+    curved = -jnp.sin(at + bias) * moved
+    same = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+    expected = y(curved, same, (1, 1), "SAME", **dims)
+    for implementation in ("plain", None):
+        close(slope(implementation), expected)
+    with pytest.raises((TypeError, NotImplementedError), match="custom_"):
+        slope("products")

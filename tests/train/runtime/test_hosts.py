@@ -1,0 +1,178 @@
+"""Two processes on this machine compute what one does."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from train.config import Mesh
+from train.errors import BadInput
+from train.runtime import hosts
+from train.runtime.sharding import batch_sharding, make_mesh
+
+ROOT = Path(__file__).parents[3]
+
+
+def started(count, words, module="tests.train.runtime.two"):
+    """The processes, each with its own device; they listen to no launcher of ours."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    environment = {n: v for n, v in os.environ.items() if not n.startswith("SLURM")}
+    environment |= {"JAX_PLATFORMS": "cpu"}
+    # These programs are too small for their speed to matter.
+    environment |= {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    among = [f"--coordinator=localhost:{port}", f"--processes={count}"]
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", module, *words, *among, f"--process={i}"],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(count)
+    ]
+
+
+def ended(processes, timeout=280):
+    """(exit status, what it printed, what it said) of each; none is left behind."""
+    try:
+        said = [process.communicate(timeout=timeout) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [(p.returncode, *texts) for p, texts in zip(processes, said, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The folder of what one process makes."""
+    folder = tmp_path_factory.mktemp("one")
+    ((status, _, said),) = ended(started(1, [str(folder), "data"]))
+    assert status == 0, said
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("axis", ["data", "fsdp", "tensor"])
+def test_two_processes_equal_one(axis, alone, tmp_path):
+    """Both stages to their bundles, with a cache and without, and their scores."""
+    found = ended(started(2, [str(tmp_path), axis]), 800)
+    for status, _, said in found:
+        assert status == 0, said
+    assert found[0][1] and not found[1][1]  # the first alone prints
+    for run in ("tok", "cached", "direct"):
+        files = (folder / run / "bundle" for folder in (alone, tmp_path))
+        one, two = (
+            safetensors.numpy.load_file(bundle / "model.safetensors")
+            for bundle in files
+        )
+        assert one.keys() == two.keys()
+        for name in one:
+            np.testing.assert_allclose(two[name], one[name], atol=1e-5, err_msg=name)
+        rows = [_rows(folder / run) for folder in (alone, tmp_path)]
+        assert [row["step"] for row in rows[1]] == [2, 4, 6]
+        for a, b in zip(*rows, strict=True):
+            np.testing.assert_allclose(b["loss"], a["loss"], rtol=1e-5)
+            np.testing.assert_allclose(b["grad_norm"], a["grad_norm"], rtol=1e-4)
+    contracts = [
+        json.loads((folder / "tok/bundle/config.json").read_text())["contract"]
+        for folder in (alone, tmp_path)
+    ]
+    for name in ("mean", "std"):
+        a, b = (contract["fields"][name] for contract in contracts)
+        np.testing.assert_allclose(b, a, atol=1e-5)
+    for run in ("tok", "direct"):
+        a, b = (
+            json.loads((folder / run / "evaluation.json").read_text())
+            for folder in (alone, tmp_path)
+        )
+        _close(b, a)
+
+
+def _rows(workdir):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def _close(found, wanted):
+    if isinstance(wanted, dict):
+        assert found.keys() == wanted.keys()
+        for name in wanted.keys() - {"fingerprint"}:
+            _close(found[name], wanted[name])
+    elif isinstance(wanted, list):
+        for a, b in zip(found, wanted, strict=True):
+            _close(a, b)
+    elif isinstance(wanted, float):
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-5)
+    else:
+        assert found == wanted
+
+
+def test_alone_nothing_changes():
+    x = np.arange(6.0).reshape(3, 2)
+    assert hosts.first() and not hosts.several() and hosts.share() == (0, 1)
+    np.testing.assert_array_equal(hosts.total(x), x)
+    np.testing.assert_array_equal(hosts.joined(x), x)
+    with pytest.raises(BadInput, match="^no$"), hosts.together():
+        raise BadInput("no")
+
+
+@pytest.mark.parametrize("axis", ["data", "fsdp", "tensor"])
+def test_rows_are_those_of_the_devices(axis):
+    """With one process all of them, whichever way the mesh lies."""
+    mesh = make_mesh(Mesh(**{"data": 1, axis: 8} if axis != "data" else {}))
+    np.testing.assert_array_equal(hosts.rows(16, batch_sharding(mesh)), np.arange(16))
+
+
+@pytest.mark.parametrize(
+    "asked, message",
+    [
+        ({"processes": 2}, "--coordinator is missing: write --coordinator=HOST:PORT"),
+        ({"coordinator": "here:1", "processes": 2}, "--process is missing"),
+        ({"coordinator": "here", "processes": 2, "process": 0}, "write HOST:PORT"),
+        ({"coordinator": "here:x", "processes": 2, "process": 0}, "write HOST:PORT"),
+        ({"coordinator": "here:1", "processes": 0, "process": 0}, "write 1 or more"),
+        ({"coordinator": "here:1", "processes": 2, "process": 2}, "write 0 to 1"),
+    ],
+)
+def test_what_was_asked_is_checked(asked, message):
+    with pytest.raises(BadInput, match=message):
+        hosts.start(asked)
+
+
+def test_the_environment_says_it_too(monkeypatch):
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "two")
+    with pytest.raises(BadInput, match="JAX_NUM_PROCESSES=two: write a number"):
+        hosts.start({})
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "2")
+    with pytest.raises(BadInput, match="--coordinator is missing"):
+        hosts.start({})
+
+
+STEP = {"SLURM_STEP_NODELIST": "a[1-2]"}
+
+
+@pytest.mark.parametrize(
+    "environment, several",
+    [
+        ({}, False),
+        (STEP | {"SLURM_NTASKS": "1"}, False),
+        (STEP | {"SLURM_NTASKS": "2"}, True),
+        ({"SLURM_NTASKS": "2"}, False),  # in a batch script, outside srun
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, True),
+        ({"MEGASCALE_COORDINATOR_ADDRESS": "a"}, True),
+    ],
+)
+def test_launchers_are_seen(environment, several):
+    assert hosts.launched(environment) == several

@@ -1,0 +1,16 @@
+"""A flow over the latents of the tokenizer beside it."""
+
+from train.config import Optimizer, Run, StageTwo
+from train.modalities import Images
+from vqdit.diffusion import Gaussian, LogitNormal
+from vqdit.dit import Continuous, DiT
+
+CONFIG = StageTwo(
+    name="two_flow",
+    data=Images(name="digits", size=8, channels=1, threads=0),
+    model=DiT((Continuous("image", (4, 4), 2),), width=8, depth=2, heads=2, classes=10),
+    processes={"image": Gaussian()},
+    times={"image": LogitNormal()},
+    optimizer=Optimizer(peak_lr=3e-3, ema=0.9),
+    run=Run(steps=6, batch=16, log_every=2, save_every=3),
+)

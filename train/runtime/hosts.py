@@ -1,0 +1,230 @@
+"""The processes of a run, one a host or several on one. No other file names a process.
+
+A program is started once for every process, on a folder that all of them see. What a
+process does alone (reading its rows, writing a file) it does between the calls of this
+file that all make together; one that fails alone leaves through `together`.
+"""
+
+import contextlib
+import importlib.util
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from train.errors import BadInput
+
+# Flag -> the variable that says the same.
+ENVIRONMENT = {
+    "coordinator": "JAX_COORDINATOR_ADDRESS",
+    "processes": "JAX_NUM_PROCESSES",
+    "process": "JAX_PROCESS_ID",
+}
+WAITING = 60  # seconds until processes that have not come are given up
+
+
+def start(asked: Mapping[str, Any]) -> None:
+    """Joins the processes of this run; before anything asks for a device.
+
+    asked: coordinator "HOST:PORT", where process 0 listens; processes; process, from 0.
+        Without them the environment's JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
+        JAX_PROCESS_ID; without those whatever launcher JAX knows (SLURM, Open MPI, GKE,
+        a TPU VM); and without one this process is alone.
+    Raises BadInput for some without the others, and where the others do not come.
+    """
+    found = dict(asked) or {
+        name: os.environ[variable] if name == "coordinator" else _number(variable)
+        for name, variable in ENVIRONMENT.items()
+        if variable in os.environ
+    }
+    if jax.distributed.is_initialized():
+        return
+    if found:
+        _check(found)
+        if found["processes"] == 1:
+            return
+        _initialize(
+            coordinator_address=found["coordinator"],
+            num_processes=found["processes"],
+            process_id=found["process"],
+            cluster_detection_method="deactivate",
+        )
+    elif launched(os.environ):
+        _initialize()
+
+
+def _initialize(**found) -> None:
+    try:
+        jax.distributed.initialize(initialization_timeout=WAITING, **found)
+    except (RuntimeError, ValueError) as error:
+        line = " ".join(str(error).split())
+        raise BadInput(f"the processes did not find each other: {line}") from error
+
+
+def _number(variable: str) -> int:
+    try:
+        return int(os.environ[variable])
+    except ValueError:
+        raise BadInput(f"{variable}={os.environ[variable]}: write a number") from None
+
+
+def _check(found: Mapping[str, Any]) -> None:
+    if missing := [name for name in ENVIRONMENT if name not in found]:
+        raise BadInput(
+            f"--{missing[0]} is missing: write --coordinator=HOST:PORT --processes=N "
+            f"--process=I together, or {', '.join(ENVIRONMENT.values())}"
+        )
+    host, _, port = found["coordinator"].rpartition(":")
+    if not host or not port.isdecimal():
+        raise BadInput(f"--coordinator={found['coordinator']}: write HOST:PORT")
+    if found["processes"] < 1:
+        raise BadInput(f"--processes={found['processes']}: write 1 or more")
+    if not 0 <= found["process"] < found["processes"]:
+        raise BadInput(
+            f"--process={found['process']}: write 0 to {found['processes'] - 1}"
+        )
+
+
+def launched(environment: Mapping[str, str]) -> bool:
+    """Whether a launcher that JAX knows has started several of us, or may have."""
+    if "SLURM_STEP_NODELIST" in environment:
+        return int(environment.get("SLURM_NTASKS", 1)) > 1
+    if "OMPI_MCA_orte_hnp_uri" in environment:
+        return int(environment.get("OMPI_COMM_WORLD_SIZE", 1)) > 1
+    if "MEGASCALE_COORDINATOR_ADDRESS" in environment:
+        return True
+    workers = environment.get("TPU_PROCESS_ADDRESSES") or environment.get(
+        "TPU_WORKER_HOSTNAMES"
+    )
+    if workers is not None:
+        return "," in workers
+    # On a TPU VM only its metadata server knows, and JAX asks it.
+    chips = [*Path("/dev").glob("accel[0-9]*"), *Path("/dev/vfio").glob("[0-9]*")]
+    skipped = "TPU_SKIP_MDS_QUERY" in environment
+    return bool(chips) and not skipped and bool(importlib.util.find_spec("libtpu"))
+
+
+def first() -> bool:
+    """Whether this process writes what is written once."""
+    return jax.process_index() == 0
+
+
+def several() -> bool:
+    """Whether the run has more than this process."""
+    return jax.process_count() > 1
+
+
+def share() -> tuple[int, int]:
+    """(this process, how many there are), for work that is divided among them."""
+    return jax.process_index(), jax.process_count()
+
+
+def wait(name: str) -> None:
+    """Until every process is here, with the same name."""
+    if several():
+        multihost_utils.sync_global_devices(name)
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """A part that each process does alone; all leave it, or none.
+
+    What one refuses all refuse, with its line. Nothing inside may wait for the others.
+    """
+    refusal = ""
+    try:
+        yield
+    except BadInput as error:
+        if not several():
+            raise
+        refusal = str(error)
+    if not several():
+        return
+    for line in exchanged(np.frombuffer(refusal.encode(), np.uint8)):
+        if len(line):
+            raise BadInput(line.tobytes().decode())
+
+
+def agreed(fine: bool) -> bool:
+    """Whether it is fine on every process."""
+    return all(part.item() for part in exchanged(np.asarray([fine])))
+
+
+def exchanged(x: np.ndarray) -> list[np.ndarray]:
+    """The arrays of all processes, of equal types and equal in all but their length."""
+    if not several():
+        return [x]
+    lengths = multihost_utils.process_allgather(np.asarray(len(x)))
+    rows = np.zeros((int(lengths.max()), *x.shape[1:]), x.dtype)
+    rows[: len(x)] = x
+    # As bytes: on its way through devices a float64 would become a float32.
+    every = multihost_utils.process_allgather(np.frombuffer(rows.tobytes(), np.uint8))
+    every = every.view(x.dtype).reshape(len(lengths), *rows.shape)
+    return [each[:n] for each, n in zip(every, lengths, strict=True)]
+
+
+def joined(x: np.ndarray) -> np.ndarray:
+    """The rows of all processes, one process after another."""
+    return np.concatenate(exchanged(x))
+
+
+def total(x: np.ndarray) -> np.ndarray:
+    """The sum over all processes, the same bits on each."""
+    return sum(exchanged(np.asarray(x)[None]))[0]
+
+
+def rows(batch: int, sharding: jax.sharding.Sharding) -> np.ndarray:
+    """Which of a batch's examples lie on this process's devices, in order."""
+    slices = sharding.addressable_devices_indices_map((batch,)).values()
+    return np.unique(np.concatenate([np.arange(batch)[index] for index in slices]))
+
+
+def place(batch: Any, sharding: jax.sharding.Sharding | None) -> Any:
+    """A tree of this process's `rows` as one of arrays over all devices."""
+    if not several():
+        return jax.device_put(batch, sharding)
+    devices = math.prod(sharding.mesh.shape.values())
+    mine = len(rows(devices, sharding))
+
+    def put(x):
+        count = len(x) * devices // mine
+        held = rows(count, sharding)
+
+        def part(index):
+            low, high, _ = index[0].indices(count)
+            here = np.searchsorted(held, low)
+            return x[here : here + high - low]
+
+        return jax.make_array_from_callback((count, *x.shape[1:]), sharding, part)
+
+    return jax.tree.map(put, batch)
+
+
+def everywhere(tree: Any, sharding: jax.sharding.Sharding) -> Any:
+    """Arrays that every process has, whole on every device of a replicated sharding."""
+    if not several():
+        return tree
+    put = lambda x: jax.make_array_from_callback(x.shape, sharding, lambda i: x[i])
+    return jax.tree.map(lambda x: put(np.asarray(x)), tree)
+
+
+def gather(tree: Any) -> Any:
+    """Arrays over all devices as NumPy arrays that every process has whole.
+
+    One at a time: a device that waits for two collectives may wait for ever.
+    """
+    if not several():
+        return jax.device_get(tree)
+    take = lambda x: multihost_utils.process_allgather(x, tiled=True)
+    local = lambda x: not isinstance(x, jax.Array) or x.is_fully_addressable
+    return jax.tree.map(lambda x: np.asarray(x) if local(x) else take(x), tree)
+
+
+def own(tree: Any) -> Any:
+    """Arrays as this process can compute with them by itself."""
+    return gather(tree) if several() else tree

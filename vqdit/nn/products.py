@@ -1,0 +1,274 @@
+"""Convolutions whose kernel's gradient is a matrix product, for XLA on a CPU.
+
+XLA:CPU takes that gradient as a convolution with a kernel of the signal's size, on one
+core; as a product of windows with what arrives it takes a third of the time, and that
+of a transposed convolution a hundredth (RESULTS.md).
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+Convolution = Literal["plain", "products"]
+
+# Sites whose windows are in one product: of 64 channels they stay in a core's cache.
+SITES = 2048
+# Below either, measured from 8x8 to 32x32 sites and 3 to 256 channels, XLA is faster.
+LEAST_SITES, LEAST_KERNEL = 256, 64 * 64
+
+
+class Window(NamedTuple):
+    """How a convolution slides, an axis each; its precision as lax has it."""
+
+    strides: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    precision: Any = None
+
+
+def choose(implementation: Convolution | None) -> Convolution:
+    """The implementation asked for, or the backend's own."""
+    own = "products" if jax.default_backend() == "cpu" else "plain"
+    return implementation or own
+
+
+def convolution(implementation: Convolution | None = None) -> Callable:
+    """`conv_general_dilated` for `nn.Conv`.
+
+    implementation: "plain" is XLA's, and differentiates in any order. "products" has
+        XLA's values and input gradients and a kernel gradient written by hand, without
+        forward mode, and takes three axes as two of stacked planes. None is products on
+        a CPU, each where it pays, and plain elsewhere.
+    """
+    asked = implementation is not None
+
+    def convolve(x, kernel, strides, padding, *, rhs_dilation=None, **rest):
+        grouped = rest.get("feature_group_count", 1) > 1
+        if grouped or choose(implementation) == "plain":
+            return lax.conv_general_dilated(
+                x, kernel, strides, padding, rhs_dilation=rhs_dilation, **rest
+            )
+        dilation = tuple(rhs_dilation or (1,) * len(strides))
+        if isinstance(padding, str):
+            wide = [
+                (n - 1) * d + 1
+                for n, d in zip(kernel.shape[:-2], dilation, strict=True)
+            ]
+            padding = lax.padtype_to_pads(x.shape[1:-1], wide, strides, padding)
+        padding = tuple(map(tuple, padding))
+        window = Window(tuple(strides), padding, dilation, rest.get("precision"))
+        if len(strides) == 3 and dilation[0] == 1:
+            return _by_planes(x, kernel, window, asked)
+        return _convolve(x, kernel, window, asked)
+
+    return convolve
+
+
+def _convolve(x, kernel, window, asked):
+    sites = math.prod(x.shape[1:-1]) // math.prod(window.strides)
+    pays = sites >= LEAST_SITES and math.prod(kernel.shape[-2:]) >= LEAST_KERNEL
+    return (_by_products if asked or pays else _plain)(x, kernel, window)
+
+
+def _plain(x, kernel, window):
+    axes = "DHW"[-len(window.strides) :]
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        window.strides,
+        window.padding,
+        rhs_dilation=window.dilation,
+        dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
+        precision=window.precision,
+    )
+
+
+_by_products = jax.custom_vjp(_plain, nondiff_argnums=(2,))
+
+
+def _forward(x, kernel, window):
+    return _plain(x, kernel, window), (x, kernel)
+
+
+def _backward(window, kept, dy):
+    x, kernel = kept
+    # Linear in x: none of the values of this call are computed.
+    (dx,) = jax.linear_transpose(lambda x: _plain(x, kernel, window), x)(dy)
+    return dx, kernel_gradient(x, dy, kernel.shape[:-2], window).astype(kernel.dtype)
+
+
+_by_products.defvjp(_forward, _backward)
+
+
+def _by_planes(x, kernel, window, asked):
+    """A 3-D convolution as a 2-D one over planes, each stacked on its neighbours.
+
+    The same sums; on a CPU several times faster, forwards and backwards.
+    """
+    x = jnp.pad(x, ((0, 0), window.padding[0], (0, 0), (0, 0), (0, 0)))
+    batch, size, *plane = x.shape
+    seen, *sides, _, out = kernel.shape
+    stride = window.strides[0]
+    steps = (size - seen) // stride + 1
+    last = (steps - 1) * stride + 1
+    x = [x[:, i : i + last : stride, ..., :] for i in range(seen)]
+    x = jnp.concatenate(x, axis=-1).reshape(batch * steps, *plane[:-1], -1)
+    kernel = kernel.transpose(1, 2, 0, 3, 4).reshape(*sides, -1, out)
+    flat = Window(*(field[1:] for field in window[:3]), window.precision)
+    y = _convolve(x, kernel, flat, asked)
+    return y.reshape(batch, steps, *y.shape[1:])
+
+
+def kernel_gradient(
+    x: Float[Array, "b *grid c"],
+    dy: Float[Array, "b *grid2 o"],
+    kernel: Sequence[int],
+    window: Window,
+) -> Float[Array, "*kernel c o"]:
+    """Gradient of a convolution's kernel, (*kernel, c, o) float32, from its output's.
+
+    A sum over parts of about `SITES` sites, of several examples or a band of one.
+    """
+    (rows, first, *_), sites = dy.shape[:2], math.prod(dy.shape[1:-1])
+    x = jnp.pad(x, ((0, 0), *window.padding, (0, 0)))
+    several = max(n for n in _divisors(rows) if n == 1 or n * sites <= SITES)
+    band = max(n for n in _divisors(first) if n == 1 or n * sites // first <= SITES)
+    bands, parts = first // band, rows // several * (first // band)
+    if parts == 1:
+        return _product(x, dy, kernel, window)
+    stride, spread = window.strides[0], (kernel[0] - 1) * window.dilation[0] + 1
+
+    def part(x, i, start, size):
+        # A part takes a row from everywhere: each device works on rows of its own.
+        x = x.reshape(several, rows // several, *x.shape[1:])
+        x = lax.dynamic_slice_in_dim(x, i // bands, 1, 1).squeeze(1)
+        return lax.dynamic_slice_in_dim(x, i % bands * start, size, 1)
+
+    def body(i, total):
+        seen = part(x, i, band * stride, (band - 1) * stride + spread)
+        return total + _product(seen, part(dy, i, band, band), kernel, window)
+
+    shape = (*kernel, x.shape[-1], dy.shape[-1])
+    return lax.fori_loop(0, parts, body, jnp.zeros(shape, jnp.float32))
+
+
+def _product(x, dy, kernel, window):
+    """`kernel_gradient` of a padded x in one product, sites innermost in both factors.
+
+    The taps of an axis are copies of x, shifted, or copies of dy, shifted the other way
+    within the padded axis, which asks for a stride of 1: whichever is narrower.
+    """
+    (c, o), sites = (x.shape[-1], dy.shape[-1]), dy.shape[1:-1]
+    axes = list(zip(kernel, window.strides, window.dilation, strict=True))
+    along, widths = [], [c, o]
+    for taps, stride, _ in axes:
+        along.append(0 if stride > 1 or widths[0] <= widths[1] else 1)
+        widths[along[-1]] *= taps
+    x, dy = _sites_last(x), _sites_last(dy)
+
+    def seen(*taps):
+        cut = [slice(None)] * 2
+        for tap, side, n, (_, stride, dilation) in zip(
+            taps, along, sites, axes, strict=True
+        ):
+            start = tap * dilation
+            stop = start + (n - 1) * stride + 1
+            cut.append(slice(start, stop, stride) if side == 0 else slice(None))
+        return x[tuple(cut)]
+
+    def met(*taps):
+        starts = (
+            tap * dilation for tap, (*_, dilation) in zip(taps, axes, strict=True)
+        )
+        spare = (
+            (start, size - n - start) if side else (0, 0)
+            for start, side, n, size in zip(
+                starts, along, sites, x.shape[2:], strict=True
+            )
+        )
+        return jnp.pad(dy, ((0, 0), (0, 0), *spare))
+
+    def copies(shift, side):
+        counts = [
+            taps if s == side else 1 for (taps, *_), s in zip(axes, along, strict=True)
+        ]
+        every = itertools.product(*map(range, counts))
+        stack = jnp.stack([shift(*taps) for taps in every])
+        return counts, stack.reshape(math.prod(stack.shape[:2]), -1)
+
+    (left, a), (right, b) = copies(seen, 0), copies(met, 1)
+    over = ((1,), (1,)), ((), ())
+    exact = {"precision": window.precision, "preferred_element_type": jnp.float32}
+    total = lax.dot_general(a, b, over, **exact)
+    dims = len(kernel)
+    total = total.reshape(*left, c, *right, o)
+    order = [at for i in range(dims) for at in (i, dims + 1 + i)]
+    total = total.transpose(*order, dims, 2 * dims + 1)
+    return total.reshape(*kernel, c, o)
+
+
+def _sites_last(x):
+    """(b, *grid, c) -> (c, b, *grid), once and for all copies: fused with them, XLA
+    takes the transpose again for each."""
+    flat = lax.optimization_barrier(x.reshape(-1, x.shape[-1]).T)
+    return flat.reshape(x.shape[-1], *x.shape[:-1])
+
+
+def _divisors(n):
+    return [d for d in range(1, n + 1) if n % d == 0]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _grow(x, kernel, stride):
+    return _dilated(x, kernel, stride)
+
+
+def _dilated(x, kernel, stride):
+    order = ("NHC", "HIO", "NHC")
+    return lax.conv_transpose(x, kernel, (stride,), "VALID", dimension_numbers=order)
+
+
+def _grow_forward(x, kernel, stride):
+    return _dilated(x, kernel, stride), (x, kernel)
+
+
+def _grow_backward(stride, kept, dy):
+    x, kernel = kept
+    (dx,) = jax.linear_transpose(lambda x: _dilated(x, kernel, stride), x)(dy)
+    # A transposed convolution is a convolution from its output to its input.
+    window = Window((stride,), ((0, 0),), (1,))
+    dkernel = kernel_gradient(dy, x, kernel.shape[:1], window)
+    return dx, jnp.flip(dkernel.swapaxes(1, 2), 0).astype(kernel.dtype)
+
+
+_grow.defvjp(_grow_forward, _grow_backward)
+
+
+class TransposedConvolution(nn.Module):
+    """(b, n, c) -> (b, (n - 1) * stride + kernel, out), `nn.ConvTranspose` unpadded.
+
+    implementation: of `convolution`; on a CPU products always pay.
+    """
+
+    out: int
+    kernel: int
+    stride: int
+    dtype: str = "float32"
+    implementation: Convolution | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b l out"]:
+        start, shape = nn.initializers.lecun_normal(), (self.kernel, x.shape[-1])
+        kernel = self.param("kernel", start, (*shape, self.out))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.out,))
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        grow = _grow if choose(self.implementation) == "products" else _dilated
+        return grow(x, kernel, self.stride) + bias
