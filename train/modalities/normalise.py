@@ -5,6 +5,7 @@ contract, and are the same at inference.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -46,9 +47,13 @@ class Moments:
     squared deviations, which loses nothing where a sum of squares would cancel. The
     sample is of the SAMPLE values with the smallest hash of their position, so it
     depends neither on the chunks nor on a generator's state.
+
+    part: of a stream that several read, each its own part, and then `merge`; values of
+        different parts have different positions.
     """
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, part: int = 0):
+        self._first = part << 40
         self.count = np.zeros(channels, np.int64)
         self.mean, self.squares = np.zeros(channels), np.zeros(channels)
         self.low = np.full(channels, np.inf)
@@ -79,13 +84,34 @@ class Moments:
             min(self.low[c], x.min()),
             max(self.high[c], x.max()),
         )
-        draws = chance(PICK, c, np.arange(before, total))
+        self._keep(c, chance(PICK, c, self._first + np.arange(before, total)), x)
+
+    def _keep(self, c: int, draws: np.ndarray, x: np.ndarray) -> None:
         draws = np.concatenate([self._draws[c], draws])
         sample = np.concatenate([self.sample[c], x])
         if len(sample) > SAMPLE:
             kept = np.argpartition(draws, SAMPLE)[:SAMPLE]
             draws, sample = draws[kept], sample[kept]
         self._draws[c], self.sample[c] = draws, sample
+
+    def merge(self, exchange: Callable[[np.ndarray], list[np.ndarray]]) -> None:
+        """With the parts of others; `exchange` gives an array of each, in an order."""
+        rows = [self.count.astype(float), self.mean, self.squares, self.low, self.high]
+        parts = exchange(np.stack(rows, 1))
+        total = sum(part[:, 0] for part in parts)
+        # A channel of which no part knows anything keeps its mean of 0.
+        mean = sum(part[:, 0] * part[:, 1] for part in parts) / np.maximum(total, 1)
+        self.squares = sum(
+            part[:, 2] + part[:, 0] * np.square(part[:, 1] - mean) for part in parts
+        )
+        self.count, self.mean = total.astype(np.int64), mean
+        self.low = np.min([part[:, 3] for part in parts], axis=0)
+        self.high = np.max([part[:, 4] for part in parts], axis=0)
+        for c in range(len(mean)):
+            found = exchange(np.stack([self._draws[c], self.sample[c]], 1))
+            self._draws[c], self.sample[c] = np.empty(0), np.empty(0)
+            for each in found:
+                self._keep(c, each[:, 0], each[:, 1])
 
     def finished(self) -> Statistics:
         """A channel of which nothing is known has mean 0 and spread 0."""
