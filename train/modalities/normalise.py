@@ -48,7 +48,7 @@ class Moments:
     sample is of the SAMPLE values with the smallest hash of their position, so it
     depends neither on the chunks nor on a generator's state.
 
-    part: of a stream that several read, each its own part, and then `merge`; values of
+    part: of a stream that several read, each its own part, and then merge; values of
         different parts have different positions.
     """
 
@@ -72,46 +72,46 @@ class Moments:
             if column.size:
                 self._add(c, column)
 
-    def _add(self, c: int, x: np.ndarray) -> None:
-        before, total = self.count[c], self.count[c] + len(x)
-        mean = x.mean()
-        apart = mean - self.mean[c]
-        self.squares[c] += np.square(x - mean).sum()
-        self.squares[c] += apart**2 * before * len(x) / total
-        self.mean[c] += apart * len(x) / total
-        self.count[c] = total
-        self.low[c], self.high[c] = (
-            min(self.low[c], x.min()),
-            max(self.high[c], x.max()),
-        )
-        self._keep(c, chance(PICK, c, self._first + np.arange(before, total)), x)
+    def merge(self, other: "Moments") -> None:
+        """Adds what another has seen, such as that of another process's rows."""
+        for c in np.flatnonzero(other.count):
+            ends, sample = (other.low[c], other.high[c]), other.sample[c]
+            of = (other.count[c], other.mean[c], other.squares[c], *ends)
+            self._merge(c, *of, sample, other._draws[c])
 
-    def _keep(self, c: int, draws: np.ndarray, x: np.ndarray) -> None:
+    def gathered(self, exchange: Callable[[np.ndarray], list[np.ndarray]]) -> "Moments":
+        """Those of all processes; `exchange` gives an array of each, in order."""
+        rows = [self.count.astype(float), self.mean, self.squares, self.low, self.high]
+        parts, whole = exchange(np.stack(rows, 1)), Moments(len(self.mean))
+        for c in range(len(self.mean)):
+            found = exchange(np.stack([self._draws[c], self.sample[c]], 1))
+            for part, each in zip(parts, found, strict=True):
+                count, *of = part[c]
+                if count:
+                    whole._merge(c, int(count), *of, each[:, 1], each[:, 0])
+        return whole
+
+    def _add(self, c: int, x: np.ndarray) -> None:
+        mean, before = x.mean(), self.count[c]
+        of = (len(x), mean, np.square(x - mean).sum(), x.min(), x.max())
+        self._merge(
+            c, *of, x, chance(PICK, c, self._first + np.arange(before, before + len(x)))
+        )
+
+    def _merge(self, c, count, mean, squares, low, high, sample, draws) -> None:
+        before, total = self.count[c], self.count[c] + count
+        apart = mean - self.mean[c]
+        self.squares[c] += squares
+        self.squares[c] += apart**2 * before * count / total
+        self.mean[c] += apart * count / total
+        self.count[c] = total
+        self.low[c], self.high[c] = min(self.low[c], low), max(self.high[c], high)
         draws = np.concatenate([self._draws[c], draws])
-        sample = np.concatenate([self.sample[c], x])
+        sample = np.concatenate([self.sample[c], sample])
         if len(sample) > SAMPLE:
             kept = np.argpartition(draws, SAMPLE)[:SAMPLE]
             draws, sample = draws[kept], sample[kept]
         self._draws[c], self.sample[c] = draws, sample
-
-    def merge(self, exchange: Callable[[np.ndarray], list[np.ndarray]]) -> None:
-        """With the parts of others; `exchange` gives an array of each, in an order."""
-        rows = [self.count.astype(float), self.mean, self.squares, self.low, self.high]
-        parts = exchange(np.stack(rows, 1))
-        total = sum(part[:, 0] for part in parts)
-        # A channel of which no part knows anything keeps its mean of 0.
-        mean = sum(part[:, 0] * part[:, 1] for part in parts) / np.maximum(total, 1)
-        self.squares = sum(
-            part[:, 2] + part[:, 0] * np.square(part[:, 1] - mean) for part in parts
-        )
-        self.count, self.mean = total.astype(np.int64), mean
-        self.low = np.min([part[:, 3] for part in parts], axis=0)
-        self.high = np.max([part[:, 4] for part in parts], axis=0)
-        for c in range(len(mean)):
-            found = exchange(np.stack([self._draws[c], self.sample[c]], 1))
-            self._draws[c], self.sample[c] = np.empty(0), np.empty(0)
-            for each in found:
-                self._keep(c, each[:, 0], each[:, 1])
 
     def finished(self) -> Statistics:
         """A channel of which nothing is known has mean 0 and spread 0."""

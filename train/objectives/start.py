@@ -74,8 +74,7 @@ def share_statistics(data: Modality) -> None:
         return
     with hosts.together():
         moments = moments_of(data, hosts.share())
-    moments.merge(hosts.exchanged)
-    believe(data, moments.finished())
+    believe(data, moments.gathered(hosts.exchanged).finished())
 
 
 def _check_kmeans(experiment: StageOne) -> None:

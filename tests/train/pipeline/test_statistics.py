@@ -1,4 +1,3 @@
-import copy
 import dataclasses
 import json
 
@@ -70,6 +69,30 @@ def test_streamed_moments_are_those_of_the_whole(parts):
         assert (found.minimum[c], found.maximum[c]) == (whole.min(), whole.max())
         assert found.median[c] == np.median(whole)
     assert found.exact
+
+
+def test_moments_of_two_processes_merge_to_those_of_all():
+    x = values(1, 3000)
+    parts = [Moments(3) for _ in range(3)]
+    for moments, rows in zip(parts, np.split(x, [100, 2500]), strict=True):
+        moments.add(rows)
+    whole = Moments(3)
+    whole.add(x)
+    empty = Moments(3)
+    for moments in (*parts, Moments(3)):
+        empty.merge(moments)
+    found, wanted = empty.finished(), whole.finished()
+    assert found.count == wanted.count and found.exact
+    for name in ("mean", "minimum", "maximum", "median", "spread"):
+        np.testing.assert_allclose(getattr(found, name), getattr(wanted, name))
+    np.testing.assert_allclose(found.std, wanted.std, rtol=1e-7, atol=1e-15)
+    # Of a long stream the sample is even over both halves.
+    parts = [Moments(1), Moments(1)]
+    for sign, moments in zip((-1, 1), parts, strict=True):
+        moments.add(np.full((2 * SAMPLE, 1), float(sign)))
+    parts[0].merge(parts[1])
+    assert len(parts[0].sample[0]) == SAMPLE
+    assert abs(parts[0].sample[0].mean()) < 5 * SAMPLE**-0.5
 
 
 def test_quantiles_of_a_long_stream_come_from_an_even_sample():
@@ -171,13 +194,13 @@ def test_parts_that_are_merged_are_the_whole(n):
             moments.add(x[rows], known[rows])
     # What each gives to the exchange, before any has taken something from it.
     given = [[] for _ in parts]
-    for part, mine in zip(copy.deepcopy(parts), given, strict=True):
-        part.merge(lambda array, mine=mine: [mine.append(array) or array])
+    for part, mine in zip(parts, given, strict=True):
+        part.gathered(lambda array, mine=mine: [mine.append(array) or array])
     found = []
     for part in parts:
         exchanged = zip(*given, strict=True)
-        part.merge(lambda _, exchanged=exchanged: list(next(exchanged)))
-        found.append(part.finished())
+        every = part.gathered(lambda _, exchanged=exchanged: list(next(exchanged)))
+        found.append(every.finished())
     assert found[0] == found[1] == found[2]
     one, merged = whole.finished(), found[0]
     assert merged.count == one.count and merged.exact == one.exact
