@@ -3,6 +3,8 @@
 PatchGAN judges signals on any grid; the others judge waveforms. All return a tuple of
 verdicts, so that one loss serves one discriminator or several.
 
+implementation: of `nn.products.convolution`, in all of them.
+
 None has batch statistics or a re-normalised kernel: a verdict on an example depends on
 that example and the parameters alone, whatever the batch and the devices.
 """
@@ -14,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from vqdit.nn.products import Convolution, convolution
 from vqdit.signal.spectra import hann, stft
 
 
@@ -42,6 +45,7 @@ class PatchDiscriminator(nn.Module):
     layers: int = 3
     dims: int = 2
     dtype: str = "float32"
+    implementation: Convolution | None = None
 
     def __post_init__(self):
         _at_least_one(self, "channels", "layers", "dims")
@@ -59,14 +63,14 @@ class PatchDiscriminator(nn.Module):
         for i in range(self.layers + 1):
             width = self.channels * min(2**i, 8)
             stride = 2 if i < self.layers else 1
-            conv = _conv(width, (4,) * self.dims, stride, self.dtype, f"conv_{i}")
+            conv = _conv(self, width, stride, self.dtype, f"conv_{i}")
             x = conv(x)
             if i:
                 groups = 32 if width % 32 == 0 else 1
                 x = nn.GroupNorm(groups, dtype=self.dtype, name=f"norm_{i}")(x)
             x = nn.leaky_relu(x, 0.2)
             features.append(x)
-        out = _conv(1, (4,) * self.dims, 1, "float32", "conv_out")
+        out = _conv(self, 1, 1, "float32", "conv_out")
         return (Verdict(out(x).astype(jnp.float32), tuple(features)),)
 
 
@@ -80,6 +84,7 @@ class PeriodDiscriminator(nn.Module):
     period: int
     channels: int = 32
     dtype: str = "float32"
+    implementation: Convolution | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "b l c"]) -> tuple[Verdict, ...]:
@@ -100,6 +105,7 @@ class PeriodDiscriminator(nn.Module):
                 strides=(3 if i < 4 else 1, 1),
                 padding=((2, 2), (0, 0)),
                 dtype=self.dtype,
+                conv_general_dilated=convolution(self.implementation),
                 name=f"conv_{i}",
             )
             x = nn.leaky_relu(conv(x), 0.1)
@@ -120,6 +126,7 @@ class MultiPeriodDiscriminator(nn.Module):
     periods: tuple[int, ...] = (2, 3, 5, 7, 11)
     channels: int = 32
     dtype: str = "float32"
+    implementation: Convolution | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "periods", tuple(self.periods))
@@ -133,10 +140,9 @@ class MultiPeriodDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b l c"]) -> tuple[Verdict, ...]:
-        verdicts = ()
+        fields, verdicts = (self.channels, self.dtype, self.implementation), ()
         for p in self.periods:
-            name = f"period_{p}"
-            verdicts += PeriodDiscriminator(p, self.channels, self.dtype, name=name)(x)
+            verdicts += PeriodDiscriminator(p, *fields, name=f"period_{p}")(x)
         return verdicts
 
 
@@ -151,6 +157,7 @@ class ResolutionDiscriminator(nn.Module):
     size: int
     channels: int = 32
     dtype: str = "float32"
+    implementation: Convolution | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "b l c"]) -> tuple[Verdict, ...]:
@@ -175,6 +182,7 @@ class ResolutionDiscriminator(nn.Module):
                 strides=(1, stride),
                 kernel_dilation=(dilation, 1),
                 dtype=self.dtype,
+                conv_general_dilated=convolution(self.implementation),
                 name=f"conv_{i}",
             )
             x = nn.leaky_relu(conv(x), 0.2)
@@ -192,6 +200,7 @@ class MultiResolutionDiscriminator(nn.Module):
     sizes: tuple[int, ...] = (2048, 1024, 512, 256, 128)
     channels: int = 32
     dtype: str = "float32"
+    implementation: Convolution | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "sizes", tuple(self.sizes))
@@ -204,12 +213,9 @@ class MultiResolutionDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b l c"]) -> tuple[Verdict, ...]:
-        verdicts = ()
+        fields, verdicts = (self.channels, self.dtype, self.implementation), ()
         for n in self.sizes:
-            judge = ResolutionDiscriminator(
-                n, self.channels, self.dtype, name=f"window_{n}"
-            )
-            verdicts += judge(x)
+            verdicts += ResolutionDiscriminator(n, *fields, name=f"window_{n}")(x)
         return verdicts
 
 
@@ -228,11 +234,15 @@ class Discriminators(nn.Module):
         return sum((member(x) for member in self.members), ())
 
 
-def _conv(out, kernel, stride, dtype, name):
-    # The published initialisation.
-    start = nn.initializers.normal(0.02)
+def _conv(owner, out, stride, dtype, name):
     return nn.Conv(
-        out, kernel, strides=stride, dtype=dtype, kernel_init=start, name=name
+        out,
+        (4,) * owner.dims,
+        strides=stride,
+        dtype=dtype,
+        kernel_init=nn.initializers.normal(0.02),  # the published one
+        conv_general_dilated=convolution(owner.implementation),
+        name=name,
     )
 
 

@@ -48,10 +48,11 @@ def convolution(implementation: Convolution | None = None) -> Callable:
         forward mode, and takes three axes as two of stacked planes. None is products on
         a CPU, each where it pays, and plain elsewhere.
     """
-    chosen, asked = choose(implementation), implementation is not None
+    asked = implementation is not None
 
     def convolve(x, kernel, strides, padding, *, rhs_dilation=None, **rest):
-        if chosen == "plain" or rest.get("feature_group_count", 1) > 1:
+        grouped = rest.get("feature_group_count", 1) > 1
+        if grouped or choose(implementation) == "plain":
             return lax.conv_general_dilated(
                 x, kernel, strides, padding, rhs_dilation=rhs_dilation, **rest
             )
