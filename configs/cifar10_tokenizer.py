@@ -28,8 +28,12 @@ CONFIG = StageOne(
     name="cifar10_tokenizer",
     data=Images(name="cifar10", size=32, channels=3, flip=True),
     model=Tokenizer(
-        encoder=ConvEncoder(channels=64, multipliers=(1, 2, 2), blocks=2, out=128),
-        decoder=ConvDecoder(channels=64, multipliers=(1, 2, 2), blocks=2, out=3),
+        encoder=ConvEncoder(
+            channels=64, multipliers=(1, 2, 2), blocks=2, groups=32, out=128
+        ),
+        decoder=ConvDecoder(
+            channels=64, multipliers=(1, 2, 2), blocks=2, groups=32, out=3
+        ),
         quantizer=EMAVectorQuantizer(num_codes=1024, dim=8, start="kmeans"),
     ),
     losses=Weights(pixel="l2", commit=0.25),

@@ -13,16 +13,20 @@ from train.modalities import Images
 from vqdit.quantizers import FSQ, EMAVectorQuantizer, VectorQuantizer
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
 
+SHAPE = {
+    "channels": 32,
+    "multipliers": (1, 1),
+    "blocks": 1,
+    "mid_attention": False,
+    "groups": 8,
+}
+
 CONFIG = StageOne(
     name="demo_tokenizer",
     data=Images(name="digits", size=8, channels=1, threads=1),
     model=Tokenizer(
-        encoder=ConvEncoder(
-            channels=32, multipliers=(1, 1), blocks=1, mid_attention=False, out=32
-        ),
-        decoder=ConvDecoder(
-            channels=32, multipliers=(1, 1), blocks=1, mid_attention=False, out=1
-        ),
+        encoder=ConvEncoder(**SHAPE, out=32),
+        decoder=ConvDecoder(**SHAPE, out=1),
         quantizer=EMAVectorQuantizer(
             num_codes=64, dim=4, decay=0.95, start="kmeans", window=16_384
         ),

@@ -98,10 +98,12 @@ def tokenizer(
 
     out: channels of the encoder's last convolution (z_channels).
     attention: at the coarsest level, besides the one in the middle.
-    continuous: the tokenizer's `dim` and `variational` where it has no quantizer.
+    continuous: the tokenizer's `dim`, `variational` and `back` where it has no
+        quantizer.
     """
     shape = {
         "channels": 128,
+        "groups": 32,
         "multipliers": multipliers,
         "attention": (*(False,) * (len(multipliers) - 1), attention),
         "dtype": dtype,

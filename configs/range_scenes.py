@@ -15,6 +15,7 @@ from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
 
 SHAPE = {
     "channels": 64,
+    "groups": 32,
     "multipliers": (1,),
     "patch": 4,
     "blocks": 1,

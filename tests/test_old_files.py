@@ -22,20 +22,22 @@ from vqdit.trained.contract import fingerprint
 
 # What may differ, and by how much: of codes the share that are others, of all else the
 # difference's norm over the norm. 0 is bit for bit. Arithmetic that is changed on
-# purpose gets its figure here, with the reason.
+# purpose gets its figure here, with the reason:
+#   norms take their variance in two passes, (x - mean)^2 and not x^2 - mean^2, which
+#   rounds otherwise in every tokenizer that has one.
 TOLERANCE = {
     "codes": 0.0,
-    "latents": 0.0,
-    "decoded": 0.0,
-    "draw": 0.0,
+    "latents": 2e-6,
+    "decoded": 2e-6,
+    "draw": 2e-6,
     "judge": 0.0,
-    "files": 0.0,
+    "files": 2e-6,
     "evaluate": 0.0,
-    "runs/tokenizer": 0.0,
-    "runs/series": 0.0,
+    "runs/tokenizer": 2e-6,
+    "runs/series": 2e-6,
     "runs/flow": 0.0,
-    "demo/tok": 0.0,
-    "demo/flow": 0.0,
+    "demo/tok": 2e-6,
+    "demo/flow": 2e-6,
 }
 # The least that is allowed on a machine that rounds otherwise than theirs.
 ELSEWHERE = 2e-2

@@ -297,6 +297,25 @@ def test_one_file_of_the_library_touches_disk():
         assert name == "vqdit.trained.bundle" or not called & files
 
 
+KINDS = {"image", "audio", "video", "series", "volume", "range"}
+CLASSES = {"Images", "Audio", "Video", "Series", "Volumes", "Ranges"}
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in FILES if n not in names("train.modalities")]
+)
+def test_no_branch_on_a_kind_of_signal_outside_the_modalities(name):
+    """What differs between kinds is a field or a method of the modality."""
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Compare) and not name.startswith("configs"):
+            words = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant)}
+            about = {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+            assert "kind" not in about or not words & KINDS, ast.unparse(node)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
+            asked = {n.id for n in ast.walk(node.args[1]) if isinstance(n, ast.Name)}
+            assert not asked & CLASSES, ast.unparse(node)
+
+
 def test_no_room_for_odds_and_ends():
     odd = {"utils", "util", "common", "helpers", "helper", "base", "misc"}
     for room in ("vqdit", "train", "configs", "tests"):

@@ -46,7 +46,7 @@ def random_batch(experiment: Experiment, key: jax.Array):
     if isinstance(experiment, StageOne):
         data = experiment.data
         shape = (rows, *data.shape)
-        if data.kind in ("image", "video"):
+        if data.pixels:
             pixels = jax.random.randint(key, shape, 0, 256).astype(jnp.uint8)
             return {data.kind: pixels}
         return {data.kind: jax.random.uniform(key, shape, minval=-1.0)}

@@ -51,7 +51,7 @@ DITS = {
 TOKENIZERS = {
     "vqgan_f16_16384": 76.07,
     "llamagen_vq16": 71.88,
-    "kl_f8": 83.67,
+    "kl_f8": 83.65,
 }
 
 
@@ -200,6 +200,7 @@ def reduced(chosen: Experiment) -> Experiment:
     else:
         small = {
             "channels": 8,
+            "groups": None,
             "multipliers": model.encoder.multipliers[-1:],
             "blocks": 0,
             "attention": model.encoder.attention[-1:],

@@ -99,10 +99,10 @@ def test_turning_a_range_image_turns_its_latents_and_its_reconstruction():
 
 def test_factor_and_grid_follow_the_strides():
     plain = ConvEncoder(multipliers=(1, 1, 1), dims=3)
-    assert plain.factor == 4 and plain.grid((8, 4, 12)) == (2, 1, 3)
+    assert plain.factor == (4, 4, 4) and plain.grid((8, 4, 12)) == (2, 1, 3)
     flat = plain.clone(strides=((1, 2, 2), (2, 2, 2)))
     assert flat.factor == (2, 4, 4) and flat.grid((8, 4, 12)) == (4, 1, 3)
-    assert ConvEncoder(multipliers=(1,)).factor == 1
+    assert ConvEncoder(multipliers=(1,)).factor == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_folding_a_causal_axis_leaves_its_first_site_alone():
 
 
 def test_a_patch_is_part_of_the_factor_but_not_of_time():
-    assert ConvEncoder(multipliers=(1, 1), patch=3).factor == 6
+    assert ConvEncoder(multipliers=(1, 1), patch=3).factor == (6, 6)
     assert ConvEncoder(multipliers=(1,), patch=2).grid((8, 6)) == (4, 3)
     causal = CausalEncoder(multipliers=(1, 1), patch=4)
     assert causal.factor == (2, 8, 8) and causal.grid((5, 8, 16)) == (3, 1, 2)
@@ -185,7 +185,7 @@ def test_divide_takes_a_factor_an_axis():
     with pytest.raises(ValueError, match=r"\(6, 8\) or \(6, 12\)"):
         divide((6, 9), (3, 4))
     with pytest.raises(ValueError, match="at least"):
-        divide((0, 4), 4)
+        divide((0, 4), (4, 4))
 
 
 @pytest.mark.parametrize(

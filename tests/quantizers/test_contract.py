@@ -22,6 +22,7 @@ from vqdit.quantizers import (
     GroupedQuantizer,
     GumbelQuantizer,
     MultiScaleQuantizer,
+    Projected,
     ResidualFSQ,
     ResidualQuantizer,
     SimVQ,
@@ -64,13 +65,21 @@ QUANTIZERS = {
     "grouped_residual": GroupedQuantizer(
         ResidualQuantizer(BSQ(3, entropy=False, window=WINDOW), 2), 2
     ),
+    "projected": Projected(VectorQuantizer(12, 3, cosine=True, window=WINDOW), 5),
     "multi_scale": MultiScaleQuantizer(EMA, (1, 2)),
 }
 # Whose latents in training have the gradient of another thing than the identity.
-OWN_GRADIENT = ("ibq", "ibq_revived", "gumbel", "gumbel_soft", "vq_terms")
+OWN_GRADIENT = ("projected", "ibq", "ibq_revived", "gumbel", "gumbel_soft", "vq_terms")
 BENT = ("fsq", "residual_fsq", "bsq", "grouped_residual", "vq_cosine", "ema_cosine")
 REVIVES = ("vq", "vq_cosine", "vq_terms", "ema", "ema_cosine", "ema_split")
-REVIVES += ("residual", "grouped", "multi_scale", "simvq_revived", "ibq_revived")
+REVIVES += (
+    "projected",
+    "residual",
+    "grouped",
+    "multi_scale",
+    "simvq_revived",
+    "ibq_revived",
+)
 KEY = jax.random.key(3)
 SHAPE = (8, 2, 2)  # of the vectors in every test, so that programs are shared
 

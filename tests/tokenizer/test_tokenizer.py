@@ -1,5 +1,6 @@
 import functools
 
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 from tests import quick
 from vqdit.quantizers import FSQ, EMAVectorQuantizer, VectorQuantizer
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
-from vqdit.tokenizer.conv import AttentionBlock, GroupNorm
+from vqdit.tokenizer.blocks import AttentionBlock
+from vqdit.values import build as build_value
+from vqdit.values import describe
 
 KEY = jax.random.key(4)
 SIDES = {1: (12,), 2: (4, 8), 3: (2, 4, 4)}
@@ -103,8 +106,8 @@ def gradients(tokenizer, variables, x):
 def test_one_interface_for_all(case):
     tokenizer, variables, x = case
     found = evaluate(tokenizer, variables, x)
-    grid = tuple(side // tokenizer.factor for side in x.shape[1:-1])
-    assert tokenizer.factor == 2
+    grid = tuple(side // 2 for side in x.shape[1:-1])
+    assert tokenizer.factor == (2,) * (x.ndim - 2)
     width = tokenizer.latent_dim * (2 if tokenizer.variational else 1)
     assert found["z"].shape == (3, *grid, width)
     assert found["latents"].shape == (3, *grid, tokenizer.latent_dim)
@@ -185,7 +188,7 @@ def test_variational_training_needs_a_key():
 @pytest.mark.parametrize("shape", [(1, 5, 8, 3), (1, 8, 3), (1, 4, 4, 4, 3)])
 def test_wrong_sides_and_axes_are_refused(shape):
     tokenizer = build(dim=4)
-    with pytest.raises(ValueError, match="factor 2|dims=2"):
+    with pytest.raises(ValueError, match=r"factor \(2, 2\)|dims=2"):
         jax.eval_shape(tokenizer.init, KEY, jnp.zeros(shape))
 
 
@@ -205,7 +208,9 @@ def test_impossible_fields_are_refused(quantizer, fields, message):
 
 def test_encoder_and_decoder_of_different_factors_are_refused():
     encoder, decoder = ConvEncoder(multipliers=(1, 1)), ConvDecoder(multipliers=(1,))
-    with pytest.raises(ValueError, match="shrinks by 2, the decoder grows by 1"):
+    with pytest.raises(
+        ValueError, match=r"shrinks by \(2, 2\), the decoder grows by \(1, 1\)"
+    ):
         Tokenizer(encoder, decoder, None, dim=2)
 
 
@@ -241,18 +246,82 @@ def test_down_sampling_is_padded_after_not_around():
         np.testing.assert_allclose(down[i], expected, atol=1e-5)
 
 
-def test_group_norm_has_no_group_of_one_channel():
-    """It would normalise a single site to nothing."""
-    for channels, groups in ((128, 32), (32, 8), (3, 1)):
-        x = jnp.asarray(
-            np.random.default_rng(0).normal(2, 3, (1, 1, 1, channels)), jnp.float32
-        )
-        y, _ = quick.jit(GroupNorm().init_with_output)(KEY, x)
-        grouped = np.asarray(x).reshape(groups, -1)
-        expected = (grouped - grouped.mean(1, keepdims=True)) / grouped.std(
-            1, keepdims=True
-        )
-        np.testing.assert_allclose(y.reshape(groups, -1), expected, rtol=1e-3)
+def shapes(tokenizer, *shape):
+    """Parameter path -> shape."""
+    held = jax.eval_shape(tokenizer.init, KEY, jnp.zeros((1, *shape)))["params"]
+    flat = flax.traverse_util.flatten_dict(held, sep="/")
+    return {path: leaf.shape for path, leaf in flat.items()}
+
+
+def test_published_projections_can_be_written():
+    """Stable Diffusion's VAE: 8 -> 8 moments in, 4 -> 4 out, any widths."""
+    part = {"widths": (4, 6), "blocks": 0, "mid_attention": False, "groups": 2}
+    encoder, decoder = ConvEncoder(**part, out=8), ConvDecoder(**part, out=3)
+    vae = Tokenizer(encoder, decoder, dim=4, variational=True, back=4)
+    held = shapes(vae, 4, 4, 3)
+    assert held["into/kernel"] == (8, 8) and held["out_of/kernel"] == (4, 4)
+    assert held["encoder/conv_in/kernel"] == (3, 3, 3, 4)
+    assert held["decoder/conv_in/kernel"] == (3, 3, 4, 6)
+    # EnCodec: none, so that the encoder's channels are the quantizer's.
+    bare = Tokenizer(encoder, decoder, FSQ((3,) * 8), into=None, back=None)
+    held = shapes(bare, 4, 4, 3)
+    assert not any("into" in path or "out_of" in path for path in held)
+    assert held["decoder/conv_in/kernel"] == (3, 3, 8, 6)
+    # What files without the fields mean.
+    plain = shapes(Tokenizer(encoder, decoder, dim=4), 4, 4, 3)
+    assert plain["into/kernel"] == (8, 4) and plain["out_of/kernel"] == (4, 8)
+
+
+def test_without_projections_latents_are_what_the_encoder_returns():
+    module = build(dim=6, into=None, back=None)
+    variables, x = start(module, 2), signal(2)
+    found = evaluate(module, variables, x)
+    held = {"params": variables["params"]["encoder"]}
+    z = quick.jit(module.encoder.apply)(held, x)
+    np.testing.assert_allclose(found["z"], z, rtol=1e-5, atol=1e-6)
+    held = {"params": variables["params"]["decoder"]}
+    y = quick.jit(module.decoder.apply)(held, found["z"])
+    np.testing.assert_allclose(found["decoded"], y, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "fields,message",
+    [
+        ({"into": None}, "into=None gives the quantizer 6 channels, and it takes 4"),
+        ({"into": 5}, "into=5 gives the quantizer 5 channels, and it takes 4"),
+        ({"back": 0}, 'back=0: write a number, "encoder" or None'),
+        ({"back": "quantizer"}, 'write a number, "encoder" or None'),
+    ],
+)
+def test_projections_that_do_not_fit_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        build(dim=4, **fields)
+
+
+@pytest.mark.parametrize(
+    "fields,message",
+    [
+        ({"widths": (8, 12), "channels": 8}, "write widths, or channels and mult"),
+        ({"widths": (8, 12), "groups": 8}, "does not divide the width 12.*groups=4"),
+        ({"channels": 8, "multipliers": (1,), "groups": 0}, "groups=0.*groups=8"),
+        ({"widths": (8, 0)}, "at least 1 each"),
+    ],
+)
+def test_impossible_widths_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        ConvEncoder(**fields)
+
+
+def test_old_files_keep_the_groups_that_their_widths_had():
+    """32 channels had 8 groups before the number was a field, 64 had 32."""
+    for channels, multipliers, groups in ((32, (1, 1), 8), (64, (1, 2), 32)):
+        new = ConvEncoder(channels, multipliers, groups=groups)
+        stored = describe(new)
+        del stored["fields"]["groups"]
+        assert build_value(stored) == new
+    stored = describe(ConvEncoder(16, (1, 2)))  # 4 groups, and 8
+    del stored["fields"]["groups"]
+    assert build_value(stored).groups is None
 
 
 def test_attention_block_is_softmax_over_all_sites():

@@ -73,7 +73,7 @@ def test_the_interface_is_every_tokenizers(channels, dtype):
     module, x = build(channels, dtype=dtype), 0.1 * drawn(3, 16, channels)
     z = module.apply(variables(module), x, method="encode")
     y = module.apply(variables(module), z, method="decode")
-    assert module.factor == 4 and module.grid((16,)) == (4,)
+    assert module.factor == (4,) and module.grid((16,)) == (4,)
     assert z.shape == (3, 4, 3) and y.shape == x.shape
     assert specs(variables(module), TOKENIZER_RULES)
     assert {z.dtype, y.dtype} == {jnp.dtype("float32")}
@@ -92,20 +92,6 @@ def test_a_latent_knows_its_place():
     y = module.apply(variables(module), jnp.ones((1, 6, 3)), method="decode")
     frames = y.reshape(6, 4)
     assert np.abs(frames[2] - frames[3]).max() > 1e-4 * np.abs(frames).max()
-
-
-@pytest.mark.parametrize("loudness", [0.1, 0.0])
-def test_the_gradient_is_finite_and_reaches_every_parameter(loudness):
-    """Of silence too: it must not poison training."""
-    module, x = build(), loudness * drawn(3, 16, 1)
-
-    def loss(params):
-        y, _ = module.apply({"params": params}, x)
-        return jnp.square(y - x).mean()
-
-    slopes = quick.jit(jax.grad(loss))(variables(module)["params"])
-    for path, slope in jax.tree.leaves_with_path(slopes):
-        assert np.isfinite(slope).all() and (slope != 0).any(), path
 
 
 def test_what_does_not_fit_is_refused():

@@ -30,7 +30,6 @@ from train.codec.container import unpack
 from train.codec.entropy import choose, decode, encode
 from train.codec.files import listed, open_bundle, targets
 from train.codec.prefixes import prefixes
-from train.codec.tiles import Tiling
 from train.compress import Settings
 from train.config.workdir import open_workdir
 from train.errors import BadInput, Unreadable, run
@@ -50,6 +49,7 @@ from vqdit import FSQ, Codec, ConvDecoder, ConvEncoder, Tokenizer, VectorQuantiz
 from vqdit.quantizers import MultiScaleQuantizer
 from vqdit.quantizers.residual_fsq import ResidualFSQ
 from vqdit.signal import to_uint8
+from vqdit.signal.tiles import Tiling
 from vqdit.tokenizer import WaveDecoder, WaveEncoder
 from vqdit.trained.contract import contract_of
 

@@ -14,9 +14,9 @@ import numpy as np
 from train.codec.container import Header
 from train.codec.prefixes import Prefixes, prefixes
 from train.codec.prior import Prior
-from train.codec.tiles import Tiling
 from train.modalities.modality import Modality
 from vqdit.signal import to_uint8
+from vqdit.signal.tiles import Tiling
 from vqdit.tokenizer import decode_chunks, encode_chunks
 from vqdit.trained.codec import Codec
 
@@ -38,40 +38,25 @@ class InTiles:
         around: int | None = None,
     ):
         self.codec, self.batch = codec, batch
-        tile = codec.contract.shape[:-1]
-        self.tiling = Tiling(shape[:-1], tile, overlap, around)
-        self.count = len(self.tiling)
+        self.size, self.overlap, self.around = tuple(shape[:-1]), overlap, around
+        self.count = len(Tiling(self.size, codec.contract.shape[:-1], overlap))
         self.places = int(np.prod(codec.contract.code_grid))
 
     def encode(self, planes: np.ndarray) -> np.ndarray:
         """Raw planes (p, *axes, c) -> codes (p * count, places, m)."""
-        found = []
-        for plane in planes:
-            for start in range(0, self.count, self.batch):
-                tiles = self.tiling.cut(plane, start, start + self.batch)
-                x = self.codec.from_raw(_filled(tiles, self.batch))
-                codes = np.asarray(self.codec.encode(x).codes)[: len(tiles)]
-                found.append(codes.reshape(len(tiles), self.places, -1))
-        return np.concatenate(found)
+        x = (self.codec.from_raw(plane[None]) for plane in planes)
+        how = {"around": self.around, "batch": self.batch}
+        codes = [self.codec.encode_tiles(one, self.overlap, **how).codes for one in x]
+        return np.concatenate(codes).reshape(len(planes) * self.count, self.places, -1)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Codes -> raw planes, float32."""
         contract = self.codec.contract
         # The first scales of a multi-scale tokenizer have fewer places, in a row.
         grid = contract.code_grid if codes.shape[1] == self.places else (-1,)
-        codes = codes.reshape(len(codes), *grid, codes.shape[-1])
-
-        def tiles(of_plane):
-            for start in range(0, len(of_plane), self.batch):
-                part = of_plane[start : start + self.batch]
-                x = self.codec.decode(_filled(part, self.batch))
-                yield from np.asarray(self.codec.to_raw(x))[: len(part)]
-
-        joined = [
-            self.tiling.join(tiles(codes[low : low + self.count]), contract.shape[-1])
-            for low in range(0, len(codes), self.count)
-        ]
-        return np.stack(joined)
+        codes = codes.reshape(-1, self.count, *grid, codes.shape[-1])
+        x = self.codec.decode_tiles(codes, self.size, self.overlap, batch=self.batch)
+        return np.asarray(self.codec.to_raw(x))
 
 
 class Whole:
@@ -82,7 +67,7 @@ class Whole:
 
     def __init__(self, codec: Codec, shape: Sequence[int]):
         self.codec, self.length = codec, shape[0]
-        self.factor = codec.module.factor
+        (self.factor,) = codec.module.factor
         self.chunk = codec.contract.shape[0]
         self.places = -(-self.length // self.factor)
         step = max(1, self.chunk // (4 * self.factor))
@@ -134,10 +119,7 @@ class Opened:
             return False
         if self.contract.code_grid != self.contract.grid:
             return False  # a code is of the whole example, not of a stretch of it
-        try:
-            return bool(module.encoder.context and module.decoder.context)
-        except (AttributeError, ValueError):
-            return False
+        return None not in (module.encoder.context, module.decoder.context)
 
     def batched(self, most: int) -> "Opened":
         """For signals of up to `most` tiles: one compilation, no larger than needed."""
@@ -170,11 +152,3 @@ class Opened:
             values = self.data.resample(values, self.contract.rate, header.rate)
             values = values[np.minimum(np.arange(header.shape[0]), len(values) - 1)]
         return self.data.restore(values, header.extra)
-
-
-def _filled(rows: np.ndarray, batch: int) -> np.ndarray:
-    """`batch` rows: the last repeated where there are fewer."""
-    short = batch - len(rows)
-    return (
-        np.concatenate([rows, np.repeat(rows[-1:], short, axis=0)]) if short else rows
-    )

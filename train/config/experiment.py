@@ -20,6 +20,9 @@ from vqdit.dit import DiT
 from vqdit.losses.adversarial import Game
 from vqdit.tokenizer import Tokenizer
 
+# Rooms that config files of earlier versions import from, and what to write instead.
+MOVED = {"train.data": "write from train.modalities import Images, or what it names"}
+
 
 @dataclasses.dataclass(frozen=True)
 class AdamW:
@@ -268,6 +271,8 @@ def _run_file(path: Path) -> ModuleType:
         place = f"{error.filename}, line {error.lineno}"
         raise BadInput(f"{place}: {error.msg}") from error
     except Exception as error:
+        if getattr(error, "name", None) in MOVED:
+            raise BadInput(f"{path}: {error}; {MOVED[error.name]}") from error
         lines = [
             frame.lineno
             for frame in traceback.extract_tb(error.__traceback__)

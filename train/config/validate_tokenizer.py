@@ -22,8 +22,8 @@ def check_stage_one(experiment: StageOne) -> None:
             f"{data.kind} is marked in the signal and not behind a front end; write "
             f"model.front=None"
         )
-    size, factor = getattr(data, "size", None), model.factor
-    if isinstance(size, int) and isinstance(factor, int) and size % factor:
+    size, factor = getattr(data, "size", None), math.lcm(*model.factor)
+    if isinstance(size, int) and size % factor:
         raise BadInput(
             f"data.size={size} is no multiple of the tokenizer's factor {factor}; "
             f"write data.size={round_up(size, factor)} or fewer multipliers in "

@@ -52,7 +52,7 @@ DIT_RULES = (
 # A tokenizer is small beside a DiT: `fsdp` only, on the channels a convolution returns,
 # or takes where few come out. Codebooks and their statistics are on every device.
 TOKENIZER_RULES = (
-    Rule(r"/quantizer/.*\b(logits|phi_\d+)/kernel$", optional=True),
+    Rule(r"/quantizer/.*\b(logits|phi_\d+|into|out_of)/kernel$", optional=True),
     Rule(r"^perceptual/", optional=True),
     Rule(r"/(conv_out|head_down|into)/kernel$", P("fsdp", None)),
     Rule(r"/kernel$", P(None, "fsdp")),

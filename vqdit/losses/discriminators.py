@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from vqdit.nn.group_norm import GroupNorm
 from vqdit.nn.products import Convolution, convolution
 from vqdit.signal.spectra import hann, stft
 
@@ -67,7 +68,7 @@ class PatchDiscriminator(nn.Module):
             x = conv(x)
             if i:
                 groups = 32 if width % 32 == 0 else 1
-                x = nn.GroupNorm(groups, dtype=self.dtype, name=f"norm_{i}")(x)
+                x = GroupNorm(groups, dtype=self.dtype, name=f"norm_{i}")(x)
             x = nn.leaky_relu(x, 0.2)
             features.append(x)
         out = _conv(self, 1, 1, "float32", "conv_out")

@@ -14,6 +14,7 @@ from vqdit.quantizers.ibq import IBQ
 from vqdit.quantizers.kmeans import kmeans
 from vqdit.quantizers.lfq import LFQ
 from vqdit.quantizers.multiscale import MultiScaleQuantizer
+from vqdit.quantizers.projected import Projected
 from vqdit.quantizers.quantized import Quantized
 from vqdit.quantizers.residual import ResidualQuantizer
 from vqdit.quantizers.residual_fsq import ResidualFSQ
@@ -30,6 +31,7 @@ __all__ = [
     "GroupedQuantizer",
     "GumbelQuantizer",
     "MultiScaleQuantizer",
+    "Projected",
     "Quantized",
     "ResidualFSQ",
     "ResidualQuantizer",

@@ -43,14 +43,13 @@ def unfold(
     return x[(slice(None), *(slice(n, None) for n in first))]
 
 
-def divide(shape: Sequence[int], factor: int | tuple[int, ...]) -> tuple[int, ...]:
+def divide(shape: Sequence[int], factor: tuple[int, ...]) -> tuple[int, ...]:
     """The grid of a signal's sides, `factor` sites a cell.
 
     Raises ValueError, naming the nearest sides that fit, where one does not.
     """
-    factors = factor if isinstance(factor, tuple) else (factor,) * len(shape)
-    down = tuple(n // f * f for n, f in zip(shape, factors, strict=True))
-    up = tuple(-(-n // f) * f for n, f in zip(shape, factors, strict=True))
+    down = tuple(n // f * f for n, f in zip(shape, factor, strict=True))
+    up = tuple(-(-n // f) * f for n, f in zip(shape, factor, strict=True))
     if down != up:
         nearest = f"{down} or {up}" if min(down) else f"{up}"
         raise ValueError(
@@ -59,7 +58,7 @@ def divide(shape: Sequence[int], factor: int | tuple[int, ...]) -> tuple[int, ..
         )
     if not min(shape):
         raise ValueError(f"the signal's sides {tuple(shape)}: write at least {factor}")
-    return tuple(n // f for n, f in zip(shape, factors, strict=True))
+    return tuple(n // f for n, f in zip(shape, factor, strict=True))
 
 
 def divide_samples(shape: tuple[int, ...], factor: int) -> tuple[int]:
@@ -69,19 +68,18 @@ def divide_samples(shape: tuple[int, ...], factor: int) -> tuple[int]:
     """
     if len(shape) != 1:
         raise ValueError(f"a waveform has one axis, (samples,), not {shape}")
-    return divide(shape, factor)
+    return divide(shape, (factor,))
 
 
-def divide_frames(
-    shape: tuple[int, ...], factor: tuple[int, int, int]
-) -> tuple[int, int, int]:
-    """The grid of a causal video of (frames, height, width).
+def divide_frames(shape: tuple[int, ...], factor: tuple[int, ...]) -> tuple[int, ...]:
+    """The grid of a causal signal, time first, such as (frames, height, width).
 
     Raises ValueError, naming the nearest that fit, for sides that do not divide and
     frames that are not 1 + t k.
     """
-    if len(shape) != 3:
-        raise ValueError(f"a video has (frames, height, width), not {shape}")
+    if len(shape) != len(factor):
+        axes = ("frames", "height", "width", *("depth",) * len(factor))[: len(factor)]
+        raise ValueError(f"a video has ({', '.join(axes)}), not {shape}")
     t, *factors = factor
     frames, *sides = shape
     if frames < 1 or (frames - 1) % t:
@@ -90,4 +88,5 @@ def divide_frames(
             f"{frames} frames are not 1 + {t} k; the nearest that are: "
             f"{1 + t * k} or {1 + t * (k + 1)}"
         )
-    return (1 + (frames - 1) // t, *divide(sides, tuple(factors)))
+    grid = divide(sides, tuple(factors)) if sides else ()
+    return (1 + (frames - 1) // t, *grid)

@@ -1,9 +1,13 @@
 """Tokenizers: raw signal to latents and codes, and back."""
 
 from vqdit.tokenizer.bins import Boxes, Labels
-from vqdit.tokenizer.causal import CausalDecoder, CausalEncoder
 from vqdit.tokenizer.chunks import decode_chunks, encode_chunks
-from vqdit.tokenizer.conv import ConvDecoder, ConvEncoder
+from vqdit.tokenizer.conv import (
+    CausalDecoder,
+    CausalEncoder,
+    ConvDecoder,
+    ConvEncoder,
+)
 from vqdit.tokenizer.frames import PerFrame
 from vqdit.tokenizer.mel import LogMel
 from vqdit.tokenizer.text import BPE, Bytes

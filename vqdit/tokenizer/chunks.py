@@ -16,7 +16,6 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from vqdit.quantizers import Quantized
-from vqdit.tokenizer.causal import CausalEncoder
 from vqdit.tokenizer.tokenizer import Tokenizer
 
 
@@ -34,7 +33,7 @@ def encode_chunks(
     for a tokenizer whose outputs depend on the whole signal.
     """
     time = _time_of(tokenizer)
-    before, after = tokenizer.encoder.context
+    before, after = _context(tokenizer.encoder)
     run = _programs(tokenizer)[0]
     latents, codes = [], []
     count = time.latents(x.shape[1])
@@ -64,7 +63,7 @@ def decode_chunks(
     context; cropped to `length`.
     """
     time = _time_of(tokenizer)
-    before, after = tokenizer.decoder.context
+    before, after = _context(tokenizer.decoder)
     # Alone, a piece's first latent gives one frame: it must be one that is dropped.
     before = max(before, int(time.alone))
     run = _programs(tokenizer)[1]
@@ -106,9 +105,18 @@ def _time_of(tokenizer):
             f"{type(tokenizer.quantizer).__name__} has codes of the whole signal, not "
             f"one for each latent; it cannot work in chunks"
         )
-    factor = tokenizer.factor
-    factor = factor[0] if isinstance(factor, tuple) else factor
-    return _Time(factor, isinstance(tokenizer.encoder, CausalEncoder))
+    alone = getattr(tokenizer.encoder, "borders", ("",))[0] == "past"
+    return _Time(tokenizer.factor[0], alone)
+
+
+def _context(part):
+    if part.context is None:
+        raise ValueError(
+            f"{type(part).__name__} cannot work in chunks: through its norms or its "
+            f"attention an output depends on all of the signal; use WaveEncoder and "
+            f"WaveDecoder, or CausalEncoder and CausalDecoder"
+        )
+    return part.context
 
 
 class _Piece(NamedTuple):

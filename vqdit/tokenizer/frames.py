@@ -25,8 +25,12 @@ class PerFrame(nn.Module):
     @property
     def factor(self) -> tuple[int, int, int]:
         """How the grid changes in time, not at all, height and width."""
-        factor = self.image.factor
-        return (1, *(factor if isinstance(factor, tuple) else (factor,) * 2))
+        return (1, *self.image.factor)
+
+    @property
+    def causal(self) -> bool:
+        """Whether frames are ordered: they do not see each other."""
+        return False
 
     @property
     def context(self) -> tuple[int, int]:

@@ -7,6 +7,7 @@ its training: its decoder first learns the codes of another tokenizer, here it l
 pixels from the start.
 """
 
+import dataclasses
 import math
 
 import flax.linen as nn
@@ -15,52 +16,32 @@ from jaxtyping import Array, Float
 
 from vqdit.nn import sincos_positions
 from vqdit.signal.grids import divide
-from vqdit.tokenizer.vit import (
-    embed,
-    factor_of,
-    pieces,
-    pixels,
-    sides_of,
-    transformer,
-    unbounded,
-)
+from vqdit.tokenizer.vit import ViTSpec, embed, pieces, pixels, transformer
 
 normal = nn.initializers.normal(0.02)
 
 
-class TiTokEncoder(nn.Module):
+class TiTokEncoder(ViTSpec):
     """(b, *grid, c) -> (b, tokens, out): a sequence, whatever the grid.
 
     tokens: how many. The other fields are ViTEncoder's.
     """
 
     tokens: int = 32
-    patch: int | tuple[int, ...] = 16
-    width: int = 512
-    depth: int = 8
-    heads: int = 8
-    mlp_ratio: int = 4
-    out: int = 256
-    dtype: str = "float32"
+    patch: int | tuple[int, ...] = dataclasses.field(default=16, kw_only=True)
 
-    @property
-    def factor(self) -> int | tuple[int, ...]:
-        """What the signal's sides must be multiples of."""
-        return factor_of(self)
-
-    @property
-    def context(self) -> tuple[int, int]:
-        """Refused: what an output depends on has no bounds here."""
-        return unbounded(self)
+    def __post_init__(self):
+        _check(self)
+        super().__post_init__()
 
     def grid(self, shape: tuple[int, ...]) -> tuple[int]:
         """(tokens,). Raises ValueError for sides that are no multiples of the patch."""
-        divide(shape, sides_of(self, len(shape)))
+        divide(shape, self.patches(len(shape)))
         return (self.tokens,)
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *grid c"]) -> Float[Array, "b k out"]:
-        grid = divide(x.shape[1:-1], sides_of(self, x.ndim - 2))
+        grid = divide(x.shape[1:-1], self.patches(x.ndim - 2))
         x = embed(self, pieces(self, x), sincos_positions(grid, self.width))
         tokens = self.param("latent_tokens", normal, (self.tokens, self.width))
         tokens = jnp.broadcast_to(tokens.astype(x.dtype), (len(x), *tokens.shape))
@@ -68,7 +49,7 @@ class TiTokEncoder(nn.Module):
         return nn.Dense(self.out, dtype=self.dtype, name="out")(x[:, -self.tokens :])
 
 
-class TiTokDecoder(nn.Module):
+class TiTokDecoder(ViTSpec):
     """(b, k, d) -> (b, *size, out).
 
     size: of the signal, which a sequence does not tell. The other fields are
@@ -76,27 +57,16 @@ class TiTokDecoder(nn.Module):
     """
 
     size: tuple[int, ...]
-    patch: int | tuple[int, ...] = 16
-    width: int = 512
-    depth: int = 8
-    heads: int = 8
-    mlp_ratio: int = 4
-    out: int = 3
-    dtype: str = "float32"
+    patch: int | tuple[int, ...] = dataclasses.field(default=16, kw_only=True)
+    out: int = dataclasses.field(default=3, kw_only=True)
 
-    @property
-    def factor(self) -> int | tuple[int, ...]:
-        """What the signal's sides must be multiples of."""
-        return factor_of(self)
-
-    @property
-    def context(self) -> tuple[int, int]:
-        """Refused: what an output depends on has no bounds here."""
-        return unbounded(self)
+    def __post_init__(self):
+        _check(self)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: Float[Array, "b k d"]) -> Float[Array, "b *size out"]:
-        grid = divide(self.size, sides_of(self, len(self.size)))
+        grid = divide(self.size, self.patches(len(self.size)))
         positions = self.param("latent_positions", normal, (x.shape[1], self.width))
         x = embed(self, x, positions)
         mask = self.param("mask_token", normal, (1, self.width))
@@ -104,3 +74,11 @@ class TiTokDecoder(nn.Module):
         masks = jnp.broadcast_to(masks, (len(x), *masks.shape))
         x = transformer(self)(jnp.concatenate([masks, x], axis=1))
         return pixels(self, x[:, : math.prod(grid)], grid)
+
+
+def _check(owner):
+    if owner.causal:
+        raise ValueError(
+            f"{type(owner).__name__}.causal: a token is of no place in the signal, and "
+            f"so of no time; write causal=False"
+        )

@@ -1,5 +1,7 @@
 """Encoder, quantizer and decoder behind one interface, for 1-, 2- and 3-D signals."""
 
+from typing import Literal
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,10 @@ class Tokenizer(nn.Module):
     dim:         needed, and only allowed, without a quantizer, which brings its own.
     variational: without a quantizer: a diagonal Gaussian posterior, sampled in training
         and its mean taken otherwise, with the loss "kl" (arXiv:2112.10752).
+    into, back:  channels of the 1x1 convolutions into and out of the quantizer, VQGAN's
+        quant_conv and post_quant_conv; None for none, as in EnCodec. `into` gives what
+        the quantizer takes, "quantizer"; `back` as many as the encoder ends in,
+        "encoder", or a number: in Stable Diffusion's VAE half of that, the mean's.
     front:       a fixed transform that the encoder sees the signal through, such as a
         log-mel spectrogram: `front(x) -> features`, `front.invert(features) -> x`.
         Training compares `features(x)` with what `rebuild` returns.
@@ -26,6 +32,8 @@ class Tokenizer(nn.Module):
     dim: int | None = None
     variational: bool = False
     front: nn.Module | None = None
+    into: int | Literal["quantizer"] | None = "quantizer"
+    back: int | Literal["encoder"] | None = "encoder"
 
     def __post_init__(self):
         if self.quantizer is None and (self.dim is None or self.dim < 1):
@@ -40,12 +48,28 @@ class Tokenizer(nn.Module):
                 f"{self.decoder.factor}; give both the same patch or hop, and the same "
                 f"number of multipliers and strides"
             )
-        if len({getattr(p, "causal", False) for p in (self.encoder, self.decoder)}) > 1:
+        if self.encoder.causal != self.decoder.causal:
             raise ValueError(
                 "an encoder or a decoder with causal=True and the other without: write "
                 "it in both"
             )
+        for field, word in (("into", "quantizer"), ("back", "encoder")):
+            width = getattr(self, field)
+            if width not in (None, word) and not (type(width) is int and width > 0):
+                raise ValueError(
+                    f'Tokenizer.{field}={width!r}: write a number, "{word}" or None'
+                )
+        taken, given = self._moments * self.latent_dim, self.encoder.out
+        if self.into not in ("quantizer", taken) and (self.into or given) != taken:
+            raise ValueError(
+                f"Tokenizer.into={self.into} gives the quantizer {self.into or given} "
+                f'channels, and it takes {taken}; write into="quantizer"'
+            )
         super().__post_init__()
+
+    @property
+    def _moments(self):
+        return 2 if self.variational else 1
 
     @property
     def latent_dim(self) -> int:
@@ -53,8 +77,8 @@ class Tokenizer(nn.Module):
         return self.dim if self.quantizer is None else self.quantizer.dim
 
     @property
-    def factor(self) -> int | tuple[int, ...]:
-        """Signal side over grid side; a tuple where the axes differ."""
+    def factor(self) -> tuple[int, ...]:
+        """Signal side over grid side, an axis each."""
         return self.encoder.factor
 
     def grid(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -67,19 +91,23 @@ class Tokenizer(nn.Module):
         return self.encoder.grid(shape)
 
     def setup(self):
-        moments = 2 if self.variational else 1
-        dtype = self.encoder.dtype
-        # VQGAN's 1x1 convolutions around the quantizer; float32 on the way in, since
-        # rounding a latent can change its code.
-        self.into = nn.Dense(moments * self.latent_dim, name="into")
-        self.out_of = nn.Dense(self.encoder.out, dtype=dtype, name="out_of")
+        if self.into is not None:
+            # float32 to the last bit: a rounded latent can have another code.
+            self.project = nn.Dense(
+                self._moments * self.latent_dim, precision="highest", name="into"
+            )
+        if self.back is not None:
+            width = self.encoder.out if self.back == "encoder" else self.back
+            dtype = self.encoder.dtype
+            self.project_back = nn.Dense(width, dtype=dtype, name="out_of")
 
     def encode(self, x: Float[Array, "b *shape c"]) -> Float[Array, "b *grid d"]:
         """The latent before quantization, float32.
 
         Variational: (b, *grid, 2 d), mean and log variance.
         """
-        return self.into(self.encoder(self.features(x)).astype(jnp.float32))
+        z = self.encoder(self.features(x)).astype(jnp.float32)
+        return z if self.into is None else self.project(z)
 
     def features(self, x: Float[Array, "b *shape c"]) -> Float[Array, "b *shape2 c2"]:
         """What the encoder sees and training compares; x itself without a front."""
@@ -124,7 +152,7 @@ class Tokenizer(nn.Module):
         """The features that codes or quantized latents stand for."""
         if jnp.issubdtype(q.dtype, jnp.integer):
             q = self.decode_codes(q)
-        return self.decoder(self.out_of(q))
+        return self.decoder(q if self.back is None else self.project_back(q))
 
     def decode_codes(
         self, codes: Int[Array, "b *codes m"]

@@ -7,6 +7,7 @@ time it is a tokenizer of images and videos, as OmniTokenizer is (arXiv:2406.093
 section 3.1), with attention over all that came before, not over one axis at a time.
 """
 
+import dataclasses
 import math
 
 import flax.linen as nn
@@ -19,18 +20,16 @@ from vqdit.nn.block import Mlp
 from vqdit.signal.grids import divide, divide_frames, fold, unfold
 
 
-class ViTEncoder(nn.Module):
-    """(b, *grid, c) -> (b, *grid / patch, out), for any number of axes.
+class TransformerSpec(nn.Module, kw_only=True):
+    """The fields that every transformer backbone shares, encoder and decoder alike.
 
-    patch:     side of a patch, along every axis, or one number an axis.
-    causal:    for video, (frames, height, width): no latent sees what comes after its
-        frames. 1 + t k frames become 1 + k, t the patch in time, which one number
-        sets too; the first frame alone is an image.
-    width, depth, heads, mlp_ratio: of the transformer; the paper's Small, and its Base
+    width, depth, heads, mlp_ratio: of the transformer; ViT-VQGAN's Small, and its Base
         with 768, 12 and 12.
+    out:    channels returned.
+    causal: no latent sees what comes after its frames.
+    remat:  blocks are computed again for the backward pass instead of being kept.
     """
 
-    patch: int | tuple[int, ...] = 8
     width: int = 512
     depth: int = 8
     heads: int = 8
@@ -38,16 +37,50 @@ class ViTEncoder(nn.Module):
     out: int = 256
     dtype: str = "float32"
     causal: bool = False
+    remat: bool = False
 
     @property
-    def factor(self) -> int | tuple[int, ...]:
-        """How much smaller the grid comes out; a tuple where the axes differ."""
-        return factor_of(self)
+    def context(self) -> None:
+        """Unbounded: by attention an output depends on all of the signal, or past."""
+        return None
+
+
+class ViTSpec(TransformerSpec, kw_only=True):
+    """The fields that ViTEncoder and ViTDecoder share.
+
+    patch:  side of a patch, one number an axis, or one for all.
+    causal: for video, (frames, height, width): 1 + t k frames become 1 + k, t the patch
+        in time, which one number sets too; the first frame alone is an image.
+    """
+
+    patch: int | tuple[int, ...] = 8
 
     @property
-    def context(self) -> tuple[int, int]:
-        """Refused: what an output depends on has no bounds here."""
-        return unbounded(self)
+    def factor(self) -> tuple[int, ...]:
+        """The patch, an axis each; one number for all is told as of a picture."""
+        if self.causal:
+            return self.patches(3)
+        return self.patches(2 if isinstance(self.patch, int) else len(self.patch))
+
+    @nn.nowrap
+    def patches(self, axes: int) -> tuple[int, ...]:
+        """Sides of a patch, an axis each.
+
+        Raises ValueError for another number of them, and for sides below 1.
+        """
+        patch = (self.patch,) * axes if isinstance(self.patch, int) else self.patch
+        if len(patch) != axes or min(patch) < 1:
+            raise ValueError(
+                f"{type(self).__name__}.patch={self.patch}: a signal of {axes} axes; "
+                f"write one number for all, or {axes}, each at least 1"
+            )
+        return patch
+
+
+class ViTEncoder(ViTSpec):
+    """(b, *grid, c) -> (b, *grid / patch, out), for any number of axes."""
+
+    patch: int | tuple[int, ...] = 8
 
     def grid(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Latent grid of a signal with these sides.
@@ -55,8 +88,8 @@ class ViTEncoder(nn.Module):
         Raises ValueError, naming the nearest sides that fit, if it has none.
         """
         if self.causal:
-            return divide_frames(shape, factor_of(self))
-        return divide(shape, sides_of(self, len(shape)))
+            return divide_frames(shape, self.factor)
+        return divide(shape, self.patches(len(shape)))
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *grid c"]) -> Float[Array, "b *grid2 out"]:
@@ -66,27 +99,11 @@ class ViTEncoder(nn.Module):
         return head(self, x, self.out, self.dtype).reshape(len(x), *grid, self.out)
 
 
-class ViTDecoder(nn.Module):
+class ViTDecoder(ViTSpec):
     """(b, *grid, d) -> (b, *grid * patch, out): the encoder's mirror."""
 
     patch: int | tuple[int, ...] = 8
-    width: int = 512
-    depth: int = 8
-    heads: int = 8
-    mlp_ratio: int = 4
-    out: int = 3
-    dtype: str = "float32"
-    causal: bool = False
-
-    @property
-    def factor(self) -> int | tuple[int, ...]:
-        """How much larger the grid comes out; a tuple where the axes differ."""
-        return factor_of(self)
-
-    @property
-    def context(self) -> tuple[int, int]:
-        """Refused: what an output depends on has no bounds here."""
-        return unbounded(self)
+    out: int = dataclasses.field(default=3, kw_only=True)
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *grid c"]) -> Float[Array, "b *grid2 out"]:
@@ -103,6 +120,7 @@ class Transformer(nn.Module):
     Pre-norm as in ViT (arXiv:2010.11929, equations 2 and 3), without conditioning.
 
     block: how many tokens make a block that sees none after it; 0 for no such order.
+    remat: blocks are computed again for the backward pass.
     """
 
     depth: int
@@ -110,31 +128,37 @@ class Transformer(nn.Module):
     mlp_ratio: int = 4
     dtype: str = "float32"
     block: int = 0
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
-        norm = lambda name: nn.LayerNorm(1e-6, dtype=self.dtype, name=name)
+        run = nn.remat(Transformer._block, static_argnums=2)
         for i in range(self.depth):
-            name = f"block_{i:02}"
-            h = norm(f"{name}_attn_norm")(x)
-            attention = Attention(
-                self.heads, dtype=self.dtype, block=self.block, name=f"{name}_attn"
-            )
-            x = x + attention(h)
-            h = norm(f"{name}_mlp_norm")(x)
-            x = x + Mlp(self.mlp_ratio, self.dtype, name=f"{name}_mlp")(h)
-        return norm("norm_out")(x)
+            x = (run if self.remat else Transformer._block)(self, x, f"block_{i:02}")
+        return self._norm("norm_out")(x)
+
+    def _block(self, x, name):
+        h = self._norm(f"{name}_attn_norm")(x)
+        attention = Attention(
+            self.heads, dtype=self.dtype, block=self.block, name=f"{name}_attn"
+        )
+        x = x + attention(h)
+        h = self._norm(f"{name}_mlp_norm")(x)
+        return x + Mlp(self.mlp_ratio, self.dtype, name=f"{name}_mlp")(h)
+
+    def _norm(self, name):
+        return nn.LayerNorm(1e-6, dtype=self.dtype, use_fast_variance=False, name=name)
 
 
 def transformer(owner: nn.Module, block: int = 0) -> Transformer:
     """The owner's transformer, a submodule of it."""
     shape = (owner.depth, owner.heads, owner.mlp_ratio, owner.dtype)
-    return Transformer(*shape, block, name="transformer")
+    return Transformer(*shape, block, owner.remat, name="transformer")
 
 
 def pieces(owner: nn.Module, x: Float[Array, "b *grid c"]) -> Float[Array, "b n d"]:
     """A signal as a sequence of patches."""
-    patches = sides_of(owner, x.ndim - 2)
+    patches = owner.patches(x.ndim - 2)
     x = fold(x, _borders(owner, len(patches)), patches)
     return x.reshape(len(x), -1, x.shape[-1])
 
@@ -162,44 +186,11 @@ def pixels(
     owner: nn.Module, x: Float[Array, "b n d"], grid: tuple[int, ...]
 ) -> Float[Array, "b *grid2 out"]:
     """One patch a token, put back where it belongs."""
-    patches = sides_of(owner, len(grid))
+    patches = owner.patches(len(grid))
     # float32: the reconstruction meets the loss.
     x = head(owner, x, math.prod(patches) * owner.out, "float32").astype(jnp.float32)
     return unfold(x.reshape(len(x), *grid, -1), _borders(owner, len(grid)), patches)
 
 
-def sides_of(owner: nn.Module, axes: int) -> tuple[int, ...]:
-    """Sides of a patch, an axis each.
-
-    Raises ValueError for another number of them, and for sides below 1.
-    """
-    patch = (owner.patch,) * axes if isinstance(owner.patch, int) else owner.patch
-    if len(patch) != axes or min(patch) < 1:
-        raise ValueError(
-            f"{type(owner).__name__}.patch={owner.patch}: a signal of {axes} axes; "
-            f"write one number for all, or {axes}, each at least 1"
-        )
-    return patch
-
-
-def factor_of(owner: nn.Module) -> int | tuple[int, ...]:
-    """Of a grid of patches; of a causal one always three numbers."""
-    if getattr(owner, "causal", False):
-        return sides_of(owner, 3)
-    sides = (owner.patch,) if isinstance(owner.patch, int) else owner.patch
-    sides = sides_of(owner, len(sides))
-    return sides[0] if len(set(sides)) == 1 else sides
-
-
 def _borders(owner, axes):
-    first = "past" if getattr(owner, "causal", False) else "zero"
-    return (first, *(("zero",) * (axes - 1)))
-
-
-def unbounded(owner: nn.Module) -> tuple[int, int]:
-    """Refuses to say how far an output sees."""
-    raise ValueError(
-        f"{type(owner).__name__} cannot work in chunks: by attention an output depends "
-        f"on all of the signal, or on all that came before; use WaveEncoder and "
-        f"WaveDecoder, or CausalEncoder and CausalDecoder"
-    )
+    return ("past" if owner.causal else "zero", *(("zero",) * (axes - 1)))

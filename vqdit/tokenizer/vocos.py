@@ -17,18 +17,17 @@ from jaxtyping import Array, Float
 from vqdit.nn import sincos_positions
 from vqdit.signal.grids import divide_samples
 from vqdit.signal.spectra import check_frames, hann, istft, stft
-from vqdit.tokenizer.vit import embed, head, transformer, unbounded
+from vqdit.tokenizer.vit import TransformerSpec, embed, head, transformer
 
 FLOOR = 1e-5  # levels below this, -100 dB of full scale, are not told apart
 CENTRE = -7.0  # the log level that is drawn as 0: -61 dB
 
 
-class VocosEncoder(nn.Module):
-    """(b, l, c) -> (b, l / hop, out).
+class VocosSpec(TransformerSpec):
+    """The fields that VocosEncoder and VocosDecoder share.
 
     window, hop: samples of a frame, and between frames; a frame is centred on the
-        samples of its latent.
-    width, depth, heads, mlp_ratio: of the transformer.
+        samples of its latent, and so is never causal.
 
     Raises ValueError unless window >= 2 hop and both are even or both odd: where frames
     hardly overlap, a window that falls to 0 at its ends cannot be divided out.
@@ -36,26 +35,32 @@ class VocosEncoder(nn.Module):
 
     window: int = 256
     hop: int = 64
-    width: int = 512
-    depth: int = 8
-    heads: int = 8
-    mlp_ratio: int = 4
-    out: int = 64
-    dtype: str = "float32"
 
     def __post_init__(self):
-        _check(self)
+        name = type(self).__name__
+        check_frames(self.window, self.hop)
+        if self.window < 2 * self.hop:
+            raise ValueError(
+                f"{name}.window={self.window}: write at least twice the hop, "
+                f"{2 * self.hop}, so that every sample lies within two frames"
+            )
+        if self.causal:
+            raise ValueError(
+                f"{name}.causal: a frame of the spectrum sees samples after its "
+                f"latent's; write causal=False, or use WaveEncoder and WaveDecoder"
+            )
         super().__post_init__()
 
     @property
-    def factor(self) -> int:
+    def factor(self) -> tuple[int]:
         """Samples of a latent."""
-        return self.hop
+        return (self.hop,)
 
-    @property
-    def context(self) -> tuple[int, int]:
-        """Refused: what an output depends on has no bounds here."""
-        return unbounded(self)
+
+class VocosEncoder(VocosSpec, kw_only=True):
+    """(b, l, c) -> (b, l / hop, out)."""
+
+    out: int = 64
 
     @nn.nowrap
     def grid(self, shape: tuple[int, ...]) -> tuple[int]:
@@ -70,34 +75,10 @@ class VocosEncoder(nn.Module):
         return head(self, transformer(self)(x), self.out, self.dtype)
 
 
-class VocosDecoder(nn.Module):
-    """(b, n, d) -> (b, n * hop, out), float32, for signals in [-1, 1].
+class VocosDecoder(VocosSpec, kw_only=True):
+    """(b, n, d) -> (b, n * hop, out), float32, for signals in [-1, 1]."""
 
-    Its fields are the encoder's.
-    """
-
-    window: int = 256
-    hop: int = 64
-    width: int = 512
-    depth: int = 8
-    heads: int = 8
-    mlp_ratio: int = 4
     out: int = 1
-    dtype: str = "float32"
-
-    def __post_init__(self):
-        _check(self)
-        super().__post_init__()
-
-    @property
-    def factor(self) -> int:
-        """Samples of a latent."""
-        return self.hop
-
-    @property
-    def context(self) -> tuple[int, int]:
-        """Refused: what an output depends on has no bounds here."""
-        return unbounded(self)
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b l out"]:
@@ -107,15 +88,6 @@ class VocosDecoder(nn.Module):
         # float32: a level is an exponential, and the reconstruction meets the loss.
         x = head(self, transformer(self)(x), 3 * bins * self.out, "float32")
         return synthesis(x.reshape(batch, n, self.out, 3, bins), self.window, self.hop)
-
-
-def _check(owner):
-    check_frames(owner.window, owner.hop)
-    if owner.window < 2 * owner.hop:
-        raise ValueError(
-            f"{type(owner).__name__}.window={owner.window}: write at least twice the "
-            f"hop, {2 * owner.hop}, so that every sample lies within two frames"
-        )
 
 
 def analysis(

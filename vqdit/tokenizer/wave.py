@@ -20,14 +20,16 @@ from jaxtyping import Array, Float
 from vqdit.signal.grids import divide_samples
 
 
-class WaveEncoder(nn.Module):
-    """(b, l, c) -> (b, l / factor, out), factor the product of the strides.
+class WaveSpec(nn.Module):
+    """The fields that WaveEncoder and WaveDecoder share.
 
     channels:  width at the signal's own rate; every stride doubles it.
-    strides:   how much shorter the signal gets after each level.
+    strides:   how much shorter the signal gets after each level of the encoder; the
+        decoder goes through them backwards.
     dilations: of the residual units of a level.
     kernel:    odd; of the first convolution and the dilated ones.
-    causal:    a latent sees no sample after its own.
+    causal:    a latent sees no sample after its own, a sample no later latent.
+    remat:     residual units are computed again for the backward pass.
     """
 
     channels: int = 64
@@ -37,28 +39,47 @@ class WaveEncoder(nn.Module):
     out: int = 64
     causal: bool = False
     dtype: str = "float32"
+    remat: bool = False
 
     def __post_init__(self):
-        _check(self)
+        name = type(self).__name__
+        if not self.strides or min(self.strides) < 2:
+            raise ValueError(
+                f"{name}.strides={self.strides}: write one or more, each of at least 2"
+            )
+        if not self.dilations or min(self.dilations) < 1:
+            raise ValueError(
+                f"{name}.dilations={self.dilations}: write one or more, at least 1 each"
+            )
+        if self.kernel < 1 or self.kernel % 2 == 0:
+            raise ValueError(f"{name}.kernel={self.kernel}: write an odd number")
         super().__post_init__()
 
     @property
-    def factor(self) -> int:
+    def factor(self) -> tuple[int]:
         """Samples of a latent."""
-        return math.prod(self.strides)
+        return (math.prod(self.strides),)
+
+
+class WaveEncoder(WaveSpec):
+    """(b, l, c) -> (b, l / factor, out), factor the product of the strides."""
 
     @property
     def context(self) -> tuple[int, int]:
         """Samples that a latent sees before, and after, the `factor` of its own."""
+        layers = [(self.kernel, 1, 1)]
+        for stride in self.strides:
+            layers += [(self.kernel, 1, d) for d in self.dilations]
+            layers.append((2 * stride, stride, 1))
         seen = (0, 0)
-        for layer in reversed(self._layers()):
+        for layer in reversed([*layers, (3, 1, 1)]):
             seen = _seen(layer, seen, self.causal)
-        return -seen[0], max(0, seen[1] - self.factor + 1)
+        return -seen[0], max(0, seen[1] - self.factor[0] + 1)
 
     @nn.nowrap
     def grid(self, shape: tuple[int, ...]) -> tuple[int]:
         """(l,) -> (l / factor,). Raises ValueError, naming the lengths that fit."""
-        return divide_samples(shape, self.factor)
+        return divide_samples(shape, self.factor[0])
 
     @nn.compact
     def __call__(self, x: Float[Array, "b l c"]) -> Float[Array, "b n out"]:
@@ -72,44 +93,21 @@ class WaveEncoder(nn.Module):
         x = Snake(name="snake_out")(x)
         return _conv(self, self.out, 3, "conv_out")(x)
 
-    @nn.nowrap
-    def _layers(self):
-        layers = [(self.kernel, 1, 1)]
-        for stride in self.strides:
-            layers += [(self.kernel, 1, d) for d in self.dilations]
-            layers.append((2 * stride, stride, 1))
-        return [*layers, (3, 1, 1)]
 
+class WaveDecoder(WaveSpec):
+    """(b, n, d) -> (b, n * factor, out): the encoder's mirror."""
 
-class WaveDecoder(nn.Module):
-    """(b, n, d) -> (b, n * factor, out): the encoder's mirror.
-
-    Fields are the encoder's, strides included: they are gone through backwards. `out`
-    is the signal's channels. causal: samples see no latent after the one they are of.
-    """
-
-    channels: int = 64
-    strides: tuple[int, ...] = (2, 4, 8, 8)
-    dilations: tuple[int, ...] = (1, 3, 9)
-    kernel: int = 7
     out: int = 1
-    causal: bool = False
-    dtype: str = "float32"
-
-    def __post_init__(self):
-        _check(self)
-        super().__post_init__()
-
-    @property
-    def factor(self) -> int:
-        """Samples of a latent."""
-        return math.prod(self.strides)
 
     @property
     def context(self) -> tuple[int, int]:
         """Latents before, and after, a latent that its `factor` samples see."""
-        seen = (0, self.factor - 1)
-        for kernel, stride, dilation in reversed(self._layers()):
+        layers = [(self.kernel, 1, 1)]
+        for stride in reversed(self.strides):
+            layers.append((2 * stride, stride, 1))
+            layers += [(self.kernel, 1, d) for d in self.dilations]
+        seen = (0, self.factor[0] - 1)
+        for kernel, stride, dilation in reversed([*layers, (self.kernel, 1, 1)]):
             if stride == 1:
                 seen = _seen((kernel, 1, dilation), seen, self.causal)
             else:
@@ -140,14 +138,6 @@ class WaveDecoder(nn.Module):
         last = _conv(self, self.out, self.kernel, "conv_out", dtype="float32")
         return last(x).astype(jnp.float32)
 
-    @nn.nowrap
-    def _layers(self):
-        layers = [(self.kernel, 1, 1)]
-        for stride in reversed(self.strides):
-            layers.append((2 * stride, stride, 1))
-            layers += [(self.kernel, 1, d) for d in self.dilations]
-        return [*layers, (self.kernel, 1, 1)]
-
 
 class Snake(nn.Module):
     """x + sin(a x)^2 / a with a learned a > 0 for each channel (arXiv:2006.08195).
@@ -166,13 +156,17 @@ class Snake(nn.Module):
 
 def _units(owner, x, name):
     """Residual units: Snake, dilated convolution, Snake, pointwise convolution."""
+    run = nn.remat(_unit, static_argnums=(2, 3)) if owner.remat else _unit
     for j, dilation in enumerate(owner.dilations):
-        h = Snake(name=f"{name}_unit_{j}_snake_0")(x)
-        conv = (owner.kernel, f"{name}_unit_{j}_conv_0")
-        h = _conv(owner, x.shape[-1], *conv, dilation=dilation)(h)
-        h = Snake(name=f"{name}_unit_{j}_snake_1")(h)
-        x = x + _conv(owner, x.shape[-1], 1, f"{name}_unit_{j}_conv_1")(h)
+        x = run(owner, x, f"{name}_unit_{j}", dilation)
     return x
+
+
+def _unit(owner, x, name, dilation):
+    h = Snake(name=f"{name}_snake_0")(x)
+    h = _conv(owner, x.shape[-1], owner.kernel, f"{name}_conv_0", dilation=dilation)(h)
+    h = Snake(name=f"{name}_snake_1")(h)
+    return x + _conv(owner, x.shape[-1], 1, f"{name}_conv_1")(h)
 
 
 def _conv(owner, out, kernel, name, stride=1, dilation=1, dtype=None):
@@ -200,17 +194,3 @@ def _seen(layer, seen, causal):
     before, _ = _padding(kernel, stride, dilation, causal)
     first = seen[0] * stride - before
     return first, seen[1] * stride - before + (kernel - 1) * dilation
-
-
-def _check(owner):
-    name = type(owner).__name__
-    if not owner.strides or min(owner.strides) < 2:
-        raise ValueError(
-            f"{name}.strides={owner.strides}: write one or more, each of at least 2"
-        )
-    if not owner.dilations or min(owner.dilations) < 1:
-        raise ValueError(
-            f"{name}.dilations={owner.dilations}: write one or more, at least 1 each"
-        )
-    if owner.kernel < 1 or owner.kernel % 2 == 0:
-        raise ValueError(f"{name}.kernel={owner.kernel}: write an odd number")

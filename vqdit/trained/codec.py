@@ -1,5 +1,6 @@
 """A trained tokenizer in use: signals to codes and latents, and back, jitted."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,19 +10,49 @@ from jaxtyping import Array, Float, Num, Shaped
 
 from vqdit.quantizers import Quantized
 from vqdit.signal import to_signal
+from vqdit.signal.tiles import Tiling
 from vqdit.tokenizer import Tokenizer, decode_chunks, encode_chunks
+from vqdit.trained import inputs
 from vqdit.trained.contract import LatentContract
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["variables"],
+    meta_fields=["module", "contract"],
+)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Codec:
-    """A tokenizer with its variables and latent contract.
+    """A tokenizer with its variables and latent contract; a pytree of its variables.
 
     module, variables, contract: as stored in the bundle.
+
+    Signals may have other sides than the contract's wherever the tokenizer decodes what
+    it encodes of them. Given values are checked before anything compiles, and not at
+    all inside a jit, where they are not known.
     """
 
-    def __init__(self, module: Tokenizer, variables: dict, contract: LatentContract):
-        self.module, self.contract = module, contract
-        self.variables = jax.tree.map(jnp.asarray, variables)
+    module: Tokenizer
+    variables: dict
+    contract: LatentContract
+
+    def __post_init__(self):
+        place = lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x
+        object.__setattr__(self, "variables", jax.tree.map(place, self.variables))
+
+    def __repr__(self) -> str:
+        module, contract = self.module, self.contract
+        parts = (module.encoder, module.quantizer, module.decoder)
+        names = ", ".join(type(part).__name__ for part in parts if part is not None)
+        size = sum(x.size for x in jax.tree.leaves(self.variables.get("params", {})))
+        held = f"{contract.channels} channels"
+        if contract.codes:
+            books = ", ".join(f"{k:,}" for k in contract.codes)
+            held = f"codes of {books}, {contract.bits:,.0f} bits"
+        return (
+            f"Codec({contract.kind} {contract.shape} <-> {contract.code_grid} {held}: "
+            f"{names}, {size:,} parameters)"
+        )
 
     def from_raw(self, raw: Num[Array | np.ndarray, "*b c"]) -> Float[Array, "*b c"]:
         """Raw values in their own unit -> the signal that `encode` takes.
@@ -49,19 +80,76 @@ class Codec:
 
     def encode(self, x: Float[Array | np.ndarray, "b *shape c"]) -> Quantized:
         """x in [-1, 1] -> quantized latents (b, *grid, d) and codes (b, *grid, m)."""
-        return self._run("quantized", self._checked(x))
+        return self._run("quantized", inputs.signal(self.module, self.contract, x))
 
     def latents(
         self, x: Float[Array | np.ndarray, "b *shape c"]
     ) -> Float[Array, "b *grid d"]:
         """What a continuous stream models: (z - mean) / std, z before quantization."""
-        return self._run("latents", self._checked(x))
+        return self._run("latents", inputs.signal(self.module, self.contract, x))
 
     def decode(
         self, q: Shaped[Array | np.ndarray, "b *grid d"]
     ) -> Float[Array, "b *shape c"]:
         """Codes (integers) or quantized latents (floats) -> the signal."""
-        return self._run("decode", jnp.asarray(self._decodable(q)))
+        return self._run("decode", inputs.tokens(self.contract, q))
+
+    def encode_tiles(
+        self,
+        x: Float[Array | np.ndarray, "b *size c"],
+        overlap: int,
+        *,
+        around: int | None = None,
+        batch: int = 32,
+    ) -> Quantized:
+        """Signals of any size as tiles of the contract's: (b, tiles, *grid, d) and m.
+
+        NumPy arrays, `batch` tiles computed at once. overlap: samples that neighbours
+        share along every axis, which hide the seams. around: the axis that is a circle.
+        """
+        x = inputs.values(self.contract, x)
+        tiling = self._tiling(x.shape[1:-1], overlap, around)
+        found = []
+        for signal in np.asarray(x):
+            for start in range(0, len(tiling), batch):
+                tiles = tiling.cut(signal, start, start + batch)
+                quantized = self._run("quantized", _filled(tiles, batch))
+                own = jax.tree.map(np.asarray, (quantized.latents, quantized.codes))
+                found.append([v if v is None else v[: len(tiles)] for v in own])
+        whole = jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+        rows = lambda v: v.reshape(len(x), len(tiling), *v.shape[1:])
+        return Quantized(*jax.tree.map(rows, whole), {}, {})
+
+    def decode_tiles(
+        self,
+        q: Shaped[Array | np.ndarray, "b tiles *grid d"],
+        size: tuple[int, ...],
+        overlap: int,
+        *,
+        batch: int = 32,
+    ) -> Float[np.ndarray, "b *size c"]:
+        """`decode` for `encode_tiles`: overlaps are blended, and no seam is left."""
+        tiling = self._tiling(size, overlap)
+        if q.shape[1] != len(tiling):
+            raise ValueError(
+                f"{size} with overlap={overlap} has {len(tiling)} tiles; got {q.shape}"
+            )
+        q = np.asarray(q)
+        inputs.tokens(self.contract, q.reshape(-1, *q.shape[2:]))
+
+        def tiles(rows):
+            for start in range(0, len(rows), batch):
+                part = rows[start : start + batch]
+                yield from np.asarray(self._run("decode", _filled(part, batch)))[
+                    : len(part)
+                ]
+
+        return np.stack(
+            [tiling.join(tiles(rows), self.contract.shape[-1]) for rows in q]
+        )
+
+    def _tiling(self, size, overlap, around=None):
+        return Tiling(tuple(size), self.contract.shape[:-1], overlap, around)
 
     def encode_long(
         self, x: Float[Array | np.ndarray, "b l *rest"], chunk: int
@@ -77,7 +165,9 @@ class Codec:
             raise ValueError(
                 f"this tokenizer takes (b, any length, {shape}); got {x.shape}"
             )
-        return encode_chunks(self.module, self.variables, _floats(x), chunk)
+        return encode_chunks(
+            self.module, self.variables, inputs.values(self.contract, x), chunk
+        )
 
     def decode_long(
         self,
@@ -86,7 +176,7 @@ class Codec:
         length: int | None = None,
     ) -> Float[np.ndarray, "b l *rest2"]:
         """`decode` for `encode_long`: to a NumPy array, cropped to `length`."""
-        q = self._decodable(q)
+        q = inputs.tokens(self.contract, q)
         x = decode_chunks(self.module, self.variables, q, chunk, length)
         return x.clip(*_limits(self.contract))
 
@@ -96,37 +186,21 @@ class Codec:
         As in latent diffusion (arXiv:2112.10752) the quantizer belongs to the decoder,
         so what is decoded always lies on the codebook.
         """
-        return self._run("decode_latents", jnp.asarray(z))
-
-    def _checked(self, x):
-        x = jnp.asarray(x)
-        if x.shape[1:] != self.contract.shape:
-            raise ValueError(
-                f"this tokenizer takes (b, {', '.join(map(str, self.contract.shape))})"
-                f" in [-1, 1]; got {x.shape}"
-            )
-        return _floats(x)
-
-    def _decodable(self, q):
-        if jnp.issubdtype(q.dtype, jnp.integer) and not self.contract.codes:
-            raise ValueError("this tokenizer is continuous: decode latents, not codes")
-        return q
+        return self._run("decode_latents", inputs.latents(self.contract, z))
 
     def _run(self, name, x):
-        return _jitted(self.module, self.contract, name)(self.variables, x)
+        run = _jitted(self.module, self.contract, name)
+        return run(self.variables, jnp.asarray(x))
 
     def apply(self, name: str, variables: dict, x: Array):
         """One of the functions above on given variables, for use inside a jit."""
         return _function(self.module, self.contract, name)(variables, x)
 
 
-def _floats(x):
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(
-            f"this tokenizer takes floats in [-1, 1]; got {x.dtype}: for uint8 "
-            f"write x / 127.5 - 1"
-        )
-    return x
+def _filled(rows, batch):
+    """`batch` rows, the last repeated where there are fewer: one program for all."""
+    short = batch - len(rows)
+    return np.pad(rows, [(0, short)] + [(0, 0)] * (rows.ndim - 1), mode="edge")
 
 
 def _limits(contract):

@@ -86,3 +86,11 @@ def test_experiments_are_values():
     assert dataclasses.replace(JOINT, label_dropout=0.2) != JOINT
     with pytest.raises(dataclasses.FrozenInstanceError):
         TOKENIZER.run.steps = 3
+
+
+@pytest.mark.parametrize("where", ["train.data", "train.data.images"])
+def test_a_file_of_an_earlier_version_is_told_where_its_names_are(tmp_path, where):
+    path = tmp_path / "old.py"
+    path.write_text(f"from {where} import Images\nCONFIG = None\n")
+    with pytest.raises(BadInput, match="No module named 'train.data'; .*modalities"):
+        load(path)

@@ -71,6 +71,30 @@ def test_streamed_moments_are_those_of_the_whole(parts):
     assert found.exact
 
 
+def test_moments_of_two_processes_merge_to_those_of_all():
+    x = values(1, 3000)
+    parts = [Moments(3) for _ in range(3)]
+    for moments, rows in zip(parts, np.split(x, [100, 2500]), strict=True):
+        moments.add(rows)
+    whole = Moments(3)
+    whole.add(x)
+    empty = Moments(3)
+    for moments in (*parts, Moments(3)):
+        empty.merge(moments)
+    found, wanted = empty.finished(), whole.finished()
+    assert found.count == wanted.count and found.exact
+    for name in ("mean", "minimum", "maximum", "median", "spread"):
+        np.testing.assert_allclose(getattr(found, name), getattr(wanted, name))
+    np.testing.assert_allclose(found.std, wanted.std, rtol=1e-7, atol=1e-15)
+    # Of a long stream the sample is even over both halves.
+    parts = [Moments(1), Moments(1)]
+    for sign, moments in zip((-1, 1), parts, strict=True):
+        moments.add(np.full((2 * SAMPLE, 1), float(sign)))
+    parts[0].merge(parts[1])
+    assert len(parts[0].sample[0]) == SAMPLE
+    assert abs(parts[0].sample[0].mean()) < 5 * SAMPLE**-0.5
+
+
 def test_quantiles_of_a_long_stream_come_from_an_even_sample():
     """The same whatever the chunks, and within 5 standard errors of the truth."""
     x = np.random.default_rng(3).standard_normal((5 * SAMPLE, 1))
@@ -156,3 +180,33 @@ def test_other_processes_write_nothing_and_pictures_need_nothing(tmp_path):
     keep_statistics(Made(), tmp_path, write=False)
     assert keep_statistics(Images(), tmp_path) is None
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("n", [900, 70_000])
+def test_parts_that_are_merged_are_the_whole(n):
+    """Each process reads its own chunks; the sample, where one is taken, is another."""
+    draw = np.random.default_rng(0)
+    x, known = draw.normal(1e6, 2, (n, 2)), draw.random((n, 2)) > 0.02
+    whole, parts = Moments(2), [Moments(2, i) for i in range(3)]
+    for i in range(n // 100):
+        rows = slice(100 * i, 100 * i + 100)
+        for moments in (whole, parts[i % 3]):
+            moments.add(x[rows], known[rows])
+    # What each gives to the exchange, before any has taken something from it.
+    given = [[] for _ in parts]
+    for part, mine in zip(parts, given, strict=True):
+        part.gathered(lambda array, mine=mine: [mine.append(array) or array])
+    found = []
+    for part in parts:
+        exchanged = zip(*given, strict=True)
+        every = part.gathered(lambda _, exchanged=exchanged: list(next(exchanged)))
+        found.append(every.finished())
+    assert found[0] == found[1] == found[2]
+    one, merged = whole.finished(), found[0]
+    assert merged.count == one.count and merged.exact == one.exact
+    assert merged.minimum == one.minimum and merged.maximum == one.maximum
+    np.testing.assert_allclose(merged.mean, one.mean, rtol=1e-14)
+    np.testing.assert_allclose(merged.std, one.std, rtol=1e-8)
+    # A median of 65,536 normal values has a standard error of 0.005 deviations.
+    atol = 0 if one.exact else 0.05
+    np.testing.assert_allclose(merged.median, one.median, rtol=0, atol=atol)

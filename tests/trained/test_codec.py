@@ -1,0 +1,172 @@
+"""A trained tokenizer in use: signals of other sides, in tiles, and what is refused."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import toys
+from vqdit.quantizers import FSQ
+from vqdit.tokenizer import TiTokDecoder, TiTokEncoder, Tokenizer
+from vqdit.trained import codec as codecs
+from vqdit.trained import inputs
+from vqdit.trained.codec import Codec
+from vqdit.trained.contract import contract_of
+
+
+@pytest.fixture(scope="module")
+def codec():
+    """(4, 4, 1) <-> 2x2 codes of 9, two channels; convolutions and a GroupNorm."""
+    return toys.codec()
+
+
+def pictures(*sides, batch=2, seed=0):
+    x = np.random.default_rng(seed).uniform(-1, 1, (batch, *sides, 1))
+    return x.astype(np.float32)
+
+
+def test_a_codec_takes_sides_that_its_backbone_can(codec):
+    x = pictures(8, 6)
+    quantized = codec.encode(x)
+    assert quantized.codes.shape == (2, 4, 3, 1) == (*codec.latents(x).shape[:3], 1)
+    y = codec.decode(np.asarray(quantized.codes))
+    assert y.shape == x.shape
+    run = lambda m, x: m.decode(m.quantize(m.encode(x)).latents)
+    whole = codec.module.apply(codec.variables, jnp.asarray(x), method=run).clip(-1, 1)
+    np.testing.assert_allclose(y, whole, atol=1e-5)
+    with pytest.raises(ValueError, match=r"nearest that are: \(6, 6\) or \(8, 6\)"):
+        codec.encode(x[:, :7])
+
+
+def test_what_is_bound_to_its_sides_says_so():
+    part = {"width": 8, "depth": 1, "heads": 2, "mlp_ratio": 1, "patch": 2}
+    module = Tokenizer(
+        TiTokEncoder(2, **part, out=4), TiTokDecoder((4, 4), **part, out=1), FSQ((3, 3))
+    )
+    variables = toys.drawn(module, jnp.zeros((1, 4, 4, 1)))
+    signal = {"kind": "image", "shape": (4, 4, 1)}
+    codec = Codec(
+        module, variables, contract_of(module, signal, (2,), (), (), variables)
+    )
+    with pytest.raises(ValueError, match=r"bound to the sides \(4, 4\).*encode_tiles"):
+        codec.encode(pictures(8, 8))
+    assert codec.encode_tiles(pictures(8, 8), 0).codes.shape == (2, 4, 2, 1)
+
+
+def test_tiles_are_the_codec_on_each_of_them(codec):
+    """Without an overlap; a last batch that is not full, and edges that stick out."""
+    x = pictures(7, 8)
+    tiles = codec.encode_tiles(x, 0, batch=3)
+    assert tiles.codes.shape == (2, 4, 2, 2, 1)
+    corner = codec.encode(x[:, :4, 4:])
+    np.testing.assert_array_equal(tiles.codes[:, 1], corner.codes)
+    np.testing.assert_allclose(tiles.latents[:, 1], corner.latents, atol=1e-6)
+    padded = np.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0)), mode="edge")
+    low = codec.encode(padded[:, 4:, :4])
+    np.testing.assert_array_equal(tiles.codes[:, 2], low.codes)
+    y = codec.decode_tiles(tiles.codes, (7, 8), 0, batch=3)
+    assert y.shape == x.shape
+    np.testing.assert_allclose(y[:, :4, 4:], codec.decode(corner.codes), atol=1e-6)
+    again = codec.decode_tiles(tiles.latents, (7, 8), 0, batch=3)
+    np.testing.assert_allclose(again, y, atol=1e-6)
+
+
+def test_overlapping_tiles_are_blended(codec):
+    x = pictures(6, 4)
+    tiles = codec.encode_tiles(x, 2)
+    assert tiles.codes.shape[:2] == (2, 2)
+    first, second = (np.asarray(codec.decode(tiles.codes[:, i])) for i in range(2))
+    y = codec.decode_tiles(tiles.codes, (6, 4), 2)
+    np.testing.assert_allclose(y[:, :2, 0], first[:, :2, 0], atol=1e-5)
+    between = (2 * first[:, 2, 0] + first[:, 2, 0] * 0 + second[:, 0, 0]) / 3
+    np.testing.assert_allclose(y[:, 2, 0], between, atol=1e-5)
+    with pytest.raises(ValueError, match="has 2 tiles; got"):
+        codec.decode_tiles(tiles.codes[:, :1], (6, 4), 2)
+    with pytest.raises(ValueError, match="overlap=4 does not fit"):
+        codec.encode_tiles(x, 4)
+
+
+def test_a_circle_goes_on_at_its_start(codec):
+    x = pictures(4, 6)
+    tiles = codec.encode_tiles(x, 0, around=1)
+    turned = np.concatenate([x[:, :, 4:], x[:, :, :2]], axis=2)
+    np.testing.assert_array_equal(tiles.codes[:, 1], codec.encode(turned).codes)
+
+
+def test_a_codec_is_a_pytree_of_its_variables(codec):
+    leaves, structure = jax.tree.flatten(codec)
+    assert len(leaves) == len(jax.tree.leaves(codec.variables))
+    other = jax.tree.unflatten(structure, leaves)
+    assert other.module == codec.module and other.contract == codec.contract
+    x = pictures(4, 4)
+    inside = jax.jit(lambda codec, x: codec.decode(codec.encode(x).codes))
+    expected = codec.decode(codec.encode(x).codes)
+    np.testing.assert_allclose(inside(codec, x), expected, atol=1e-5)
+    zeros = jax.tree.map(jnp.zeros_like, codec)
+    assert not np.any(zeros.encode(x).latents)
+    text = repr(codec)
+    for part in ("image (4, 4, 1)", "codes of 9, 13 bits", "ConvEncoder, FSQ", "3,8"):
+        assert part in text
+
+
+def bad(x, place, value):
+    x = x.copy()
+    x.flat[place] = value
+    return x
+
+
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])
+def test_signals_are_checked_at_the_door(codec, kind, monkeypatch):
+    """Before anything compiles, whatever holds them."""
+    monkeypatch.setattr(codecs, "_jitted", None)
+    x = pictures(4, 4)
+    for wrong, message in [
+        (bad(x, 3, np.nan), "not all finite"),
+        (bad(x, 3, np.inf), "not all finite"),
+        ((x + 1) * 127.5, r"for 0 to 255 write x / 127.5 - 1"),
+        (x[:0], "an empty batch"),
+        (x[..., 0], r"takes \(b, 4, 4, 1\)"),
+        (np.concatenate([x, x], -1), r"takes \(b, 4, 4, 1\)"),
+    ]:
+        for method in (codec.encode, codec.latents):
+            with pytest.raises(ValueError, match=message):
+                method(kind(wrong))
+    pixels = ((x + 1) * 127.5).astype(np.uint8)
+    with pytest.raises(ValueError, match="for uint8 write x / 127.5 - 1"):
+        inputs.signal(codec.module, codec.contract, kind(pixels))
+    with pytest.raises(ValueError, match="not all finite"):
+        codec.encode_tiles(bad(x, 3, np.nan), 0)
+    with pytest.raises(ValueError, match="not all finite"):
+        codec.encode_long(bad(x, 3, np.nan), 2)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])
+def test_codes_and_latents_are_checked_at_the_door(codec, kind, monkeypatch):
+    monkeypatch.setattr(codecs, "_jitted", None)
+    codes, z = np.ones((2, 2, 2, 1), np.int32), np.ones((2, 2, 2, 2), np.float32)
+    for wrong, message in [
+        (bad(codes, 3, -1), "codes of book 0 are 0 to 8; got -1 to 1"),
+        (bad(codes, 3, 9), "codes of book 0 are 0 to 8; got 1 to 9"),
+        (np.concatenate([codes, codes], -1), "or fewer books; got"),
+        (codes[0], "codes are"),
+        (codes[:0], "codes are"),
+        (codes.astype(np.float32), "codes are integers"),
+        (codes > 0, "latents are floats"),
+        (bad(z, 3, np.nan), "not all finite"),
+        (z[..., :1], "latents are"),
+        (z[:0], "got no latents"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            codec.decode(kind(wrong))
+    with pytest.raises(ValueError, match="not all finite"):
+        codec.decode_latents(kind(bad(z, 3, np.nan)))
+    with pytest.raises(ValueError, match="0 to 8"):
+        codec.decode_tiles(bad(codes, 0, 9)[:, None], (4, 4), 0)
+
+
+def test_a_normalised_signal_has_no_bounds(codec):
+    contract = dataclasses.replace(codec.contract, offset=(5.0,), scale=(2.0,))
+    series = Codec(codec.module, codec.variables, contract)
+    assert series.encode(pictures(4, 4) + 3).codes.shape == (2, 2, 2, 1)

@@ -1,0 +1,87 @@
+"""Factorised codes: a book that looks its codes up in fewer channels than it returns.
+
+ViT-VQGAN (arXiv:2110.04627, section 3.2) for one book; DAC (arXiv:2306.06546, section
+3.2) for every book of a residual: ResidualQuantizer(Projected(book, dim), count).
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jaxtyping import Array, Float, Int, Key
+
+from vqdit.quantizers.book import Book, Part
+from vqdit.quantizers.residual import check_book, own_of, with_own
+
+
+class Projected(Book):
+    """A linear layer into the book's space before it, and one back after it.
+
+    book: any quantizer of one book. dim: channels of z. Codewords have the gradient of
+    the layer back, so in a residual every book's output keeps its own.
+    """
+
+    book: nn.Module
+    dim: int
+
+    def __post_init__(self):
+        check_book(self)
+        if self.dim < 1:
+            raise ValueError(f"Projected.dim {self.dim}: write at least 1")
+        nn.Module.__post_init__(self)
+
+    @property
+    def num_codes(self) -> int:
+        """Codes of the book."""
+        return self.book.num_codes
+
+    @property
+    def start(self) -> str:
+        """Of the book: "kmeans" where it waits for `from_data`."""
+        return getattr(self.book, "start", "normal")
+
+    @property
+    def passes(self) -> bool:
+        """False: the layer back learns from what is decoded."""
+        return False
+
+    def setup(self):
+        dense = lambda width, name: nn.Dense(width, precision="highest", name=name)
+        self.project_in = dense(self.book.dim, "into")
+        self.project_out = dense(self.dim, "out_of")
+
+    def ready(self) -> Any:
+        """False while the book waits for data."""
+        return self.book.ready()
+
+    def search(self, u: Float[Array, "n d"]) -> Int[Array, "n"]:
+        """The book's, in its space."""
+        return self.book.search(self.book.project(self.project_in(u)))
+
+    def look_up(self, index: Int[Array, "*b"]) -> Float[Array, "*b d"]:
+        """Codewords, projected back."""
+        # Rows, so that decoding codes of any shape rounds as quantizing does.
+        rows = self.project_out(self.book.look_up(index.reshape(-1)))
+        return rows.reshape(*index.shape, self.dim)
+
+    def quantize(self, u: Float[Array, "n d"], *, train: bool, key: Any) -> Part:
+        """The book's share, with losses in its space and latents in z's."""
+        v = self.book.project(self.project_in(u))
+        part = self.book.quantize(v, train=train, key=key)
+        back = self.project_out
+        return part._replace(q=back(part.q), out=back(part.out))
+
+    def from_data(
+        self, variables: dict, key: Key[Array, ""], z: Array, iterations: int = 25
+    ) -> tuple[dict, dict[str, Array]]:
+        """(variables with the book set by k-means over projected z (n, d), metrics).
+
+        A function of its own {"params": ..., "codebook": ...}, on the module unbound.
+        """
+        project = lambda m, z: m.book.project(m.project_in(z))
+        v = jax.jit(lambda h, z: self.apply(h, z, method=project))(
+            variables, z.reshape(-1, self.dim)
+        )
+        own = own_of(variables, "book")
+        own, metrics = self.book.from_data(own, key, v, iterations)
+        return with_own(variables, "book", own), metrics
