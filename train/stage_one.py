@@ -16,7 +16,7 @@ from train.config.workdir import open_workdir
 from train.errors import BadInput, run
 from train.objectives.codebook import codebook_from_data, grid_size
 from train.objectives.contract import finished
-from train.objectives.start import Start, build, open_start
+from train.objectives.start import Start, build, open_start, share_statistics
 from train.pipeline import (
     batches,
     keep_statistics,
@@ -108,6 +108,8 @@ def main(argv=None):
         validate(command.experiment, jax.device_count())
         start = open_start(command.experiment)
         recall_statistics(command.experiment.data, command.workdir)
+    share_statistics(command.experiment.data)
+    with hosts.together():
         for part in (True, False):
             open_examples(command.experiment.data, part)
     with hosts.together():

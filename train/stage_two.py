@@ -16,6 +16,7 @@ from train.config.command import parse
 from train.config.validate import validate
 from train.config.workdir import open_workdir
 from train.errors import run
+from train.objectives.start import share_statistics
 from train.objectives.streams import (
     build,
     encoder,
@@ -98,6 +99,9 @@ def main(argv=None):
     hosts.start(command.processes)
     with hosts.together():
         validate(command.experiment, jax.device_count())
+    if command.experiment.cache is None:
+        share_statistics(command.experiment.data)
+    with hosts.together():
         prepared = prepare(command.experiment)
     with hosts.together():
         workdir = open_workdir(

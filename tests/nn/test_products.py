@@ -7,8 +7,14 @@ import numpy as np
 import pytest
 
 from tests import quick
+from vqdit.losses import (
+    MultiPeriodDiscriminator,
+    MultiResolutionDiscriminator,
+    PatchDiscriminator,
+)
 from vqdit.nn import products
 from vqdit.nn.products import TransposedConvolution, convolution
+from vqdit.tokenizer import ConvDecoder, ConvEncoder, WaveDecoder, WaveEncoder
 
 # Grid, kernel, strides, padding, dilation: what the library's layers have.
 WINDOWS = {
@@ -117,3 +123,30 @@ def test_plain_differentiates_in_any_order_and_products_backwards():
         close(slope(implementation), expected)
     with pytest.raises((TypeError, NotImplementedError), match="custom_"):
         slope("products")
+
+
+@pytest.mark.parametrize(
+    "network,shape,convolutions",
+    [
+        (ConvEncoder(8, (1, 1), 1, mid_attention=False), (8, 8, 2), 11),
+        (ConvDecoder(8, (1, 1), 1, mid_attention=False), (4, 4, 2), 15),
+        (WaveEncoder(4, (2,), (1,)), (16, 1), 5),
+        (WaveDecoder(4, (2,), (1,)), (8, 3), 5),
+        (PatchDiscriminator(8, layers=2), (16, 16, 2), 4),
+        (MultiPeriodDiscriminator((2, 3), 4), (40, 1), 10),
+        (MultiResolutionDiscriminator((32,), 4), (64, 1), 5),
+    ],
+)
+def test_a_network_s_field_says_how_its_convolutions_differentiate(
+    network, shape, convolutions
+):
+    """None of these small ones pays; the last of a discriminator, of one, is plain."""
+    x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+
+    def by_hand(implementation):
+        module = network.clone(implementation=implementation)
+        init = lambda x: module.init_with_output(jax.random.key(0), x)[0]
+        return str(jax.make_jaxpr(init)(x)).count("custom_vjp_call[")
+
+    assert by_hand("products") == convolutions
+    assert by_hand("plain") == 0

@@ -11,9 +11,7 @@ import collections.abc
 import dataclasses
 import difflib
 import functools
-import importlib
 import math
-import pkgutil
 import types
 import typing
 from typing import Any
@@ -176,7 +174,7 @@ def _expected(annotation: Any) -> str:
     if annotation in words:
         return words[annotation]
     if isinstance(annotation, type):
-        kinds = [kind for kind in set(library().values()) if _under(kind, annotation)]
+        kinds = [kind for kind in library().values() if _under(kind, annotation)]
         if annotation is not nn.Module:
             kinds += _named(annotation)
         names = sorted({f"{kind.__name__}(...)" for kind in kinds})
@@ -196,21 +194,13 @@ def _under(kind: type, annotation: type) -> bool:
 
 @functools.cache
 def library() -> dict[str, type]:
-    """The public dataclasses and modules of vqdit, by every path that leads to them."""
-    found = {}
-    modules = [info.name for info in pkgutil.walk_packages(vqdit.__path__, "vqdit.")]
-    for module in map(importlib.import_module, ["vqdit", *modules]):
-        # The package imports its public names when they are first asked for.
-        for name in dir(module):
-            kind = getattr(module, name)
-            if (
-                isinstance(kind, type)
-                and dataclasses.is_dataclass(kind)
-                and kind.__module__.partition(".")[0] == "vqdit"
-                and not name.startswith("_")
-            ):
-                found[f"{module.__name__}.{name}"] = kind
-    return found
+    """The public dataclasses and modules of vqdit, by name."""
+    found = {name: getattr(vqdit, name) for name in dir(vqdit)}
+    return {
+        name: kind
+        for name, kind in found.items()
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind)
+    }
 
 
 def _evaluate(node: ast.expr, annotation: Any, at: str) -> Any:
@@ -235,7 +225,8 @@ def _evaluate(node: ast.expr, annotation: Any, at: str) -> Any:
         case ast.Call():
             return _call(node, annotation, at)
         case ast.Name() | ast.Attribute() if str not in alternatives(annotation):
-            for kind in _candidates(ast.unparse(node), annotation):
+            kinds = _kinds(annotation)
+            if kind := kinds.get(ast.unparse(node).rpartition(".")[2]):
                 fields = ", ".join(f"{name}=..." for name in field_names(kind))
                 raise BadInput(f"{at}: write {kind.__name__}({fields})")
     raise Unfit("a literal or a constructor call")
@@ -282,26 +273,19 @@ def construct(kind: type, values: dict[str, Any], at: str) -> Any:
         raise BadInput(f"{at}: {error}") from error
 
 
-def _candidates(path: str, annotation: Any) -> set[type]:
-    """The classes that a dotted name, cut short from the left or not, may mean."""
-    if named := {kind for kind in _named(annotation) if kind.__name__ == path}:
-        return named
-    return {kind for full, kind in library().items() if f".{full}".endswith(f".{path}")}
-
-
 def _resolve(path: str, annotation: Any, at: str) -> type:
-    """The one class that a dotted name means."""
-    found = _candidates(path, annotation)
-    if len(found) == 1:
-        return found.pop()
-    if found:
-        full = sorted(f"{kind.__module__}.{kind.__name__}" for kind in found)
-        raise BadInput(f"{at}: {path} is ambiguous; write {' or '.join(full)}")
-    kinds = {*_named(annotation), *library().values()}
-    names = {kind.__name__ for kind in kinds}
-    nearest = close(path, sorted(names))
+    """The class that a name means, with or without the path that leads to it."""
+    name, kinds = path.rpartition(".")[2], _kinds(annotation)
+    if name in kinds:
+        return kinds[name]
+    nearest = close(name, sorted(kinds))
     advice = f"did you mean {nearest}?" if nearest else f"write {expected(annotation)}"
     raise BadInput(f"{at}: {path} is no dataclass or module of vqdit; {advice}")
+
+
+def _kinds(annotation: Any) -> dict[str, type]:
+    """The classes that a text may call, by name."""
+    return library() | {kind.__name__: kind for kind in _named(annotation)}
 
 
 def _named(annotation: Any) -> list[type]:

@@ -5,6 +5,7 @@ contract, and are the same at inference.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -46,9 +47,13 @@ class Moments:
     squared deviations, which loses nothing where a sum of squares would cancel. The
     sample is of the SAMPLE values with the smallest hash of their position, so it
     depends neither on the chunks nor on a generator's state.
+
+    part: of a stream that several read, each its own part, and then merge; values of
+        different parts have different positions.
     """
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, part: int = 0):
+        self._first = part << 40
         self.count = np.zeros(channels, np.int64)
         self.mean, self.squares = np.zeros(channels), np.zeros(channels)
         self.low = np.full(channels, np.inf)
@@ -74,10 +79,24 @@ class Moments:
             of = (other.count[c], other.mean[c], other.squares[c], *ends)
             self._merge(c, *of, sample, other._draws[c])
 
+    def gathered(self, exchange: Callable[[np.ndarray], list[np.ndarray]]) -> "Moments":
+        """Those of all processes; `exchange` gives an array of each, in order."""
+        rows = [self.count.astype(float), self.mean, self.squares, self.low, self.high]
+        parts, whole = exchange(np.stack(rows, 1)), Moments(len(self.mean))
+        for c in range(len(self.mean)):
+            found = exchange(np.stack([self._draws[c], self.sample[c]], 1))
+            for part, each in zip(parts, found, strict=True):
+                count, *of = part[c]
+                if count:
+                    whole._merge(c, int(count), *of, each[:, 1], each[:, 0])
+        return whole
+
     def _add(self, c: int, x: np.ndarray) -> None:
         mean, before = x.mean(), self.count[c]
         of = (len(x), mean, np.square(x - mean).sum(), x.min(), x.max())
-        self._merge(c, *of, x, chance(PICK, c, np.arange(before, before + len(x))))
+        self._merge(
+            c, *of, x, chance(PICK, c, self._first + np.arange(before, before + len(x)))
+        )
 
     def _merge(self, c, count, mean, squares, low, high, sample, draws) -> None:
         before, total = self.count[c], self.count[c] + count

@@ -10,11 +10,14 @@ import jax.numpy as jnp
 from train.config import StageOne
 from train.config.checks import blame, check_number
 from train.errors import BadInput
+from train.modalities import Modality
 from train.objectives.adversarial import make_adversarial_step, with_discriminator
 from train.objectives.codebook import with_revival
 from train.objectives.perceptual import Distance, networks
 from train.objectives.reconstruction import Reconstruction
 from train.objectives.transfer import Transfer, check_transfer
+from train.pipeline.statistics import are_known, believe, moments_of
+from train.runtime import hosts
 from train.runtime.optim import learning_rate, make
 from train.runtime.step import TrainState, init_state, make_step
 
@@ -63,6 +66,15 @@ def open_start(experiment: StageOne) -> Start:
         with blame(f"losses.{name}={getattr(experiment.losses, name)}"):
             jax.eval_shape(distance, frozen[name], features, features)
     return Start(transfer, frozen, distances, waits)
+
+
+def share_statistics(data: Modality) -> None:
+    """Statistics of the training split, each process reading its own records."""
+    if not hosts.several() or hosts.agreed(are_known(data)):
+        return
+    with hosts.together():
+        moments = moments_of(data, hosts.share())
+    believe(data, moments.gathered(hosts.exchanged).finished())
 
 
 def _check_kmeans(experiment: StageOne) -> None:

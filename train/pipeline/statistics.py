@@ -36,15 +36,32 @@ def statistics_of(data: Modality) -> Statistics:
     """Of the training split: fitted in one pass, at most once in a program."""
     key = _key(data)
     if key not in _known:
-        moments = None
-        for record in records_of(data, True):
-            values, known = data.measured(record)
-            moments = moments or Moments(values.shape[-1])
-            moments.add(values, known)
-        if moments is None:
-            raise BadInput("data: the training split is empty, so it has no statistics")
-        _known[key] = moments.finished()
+        _known[key] = moments_of(data).finished()
     return _known[key]
+
+
+def are_known(data: Modality) -> bool:
+    """Whether no pass is needed for them any more."""
+    return data.normalise is None or _key(data) in _known
+
+
+def believe(data: Modality, statistics: Statistics) -> None:
+    """Takes them for those of the training split."""
+    _known[_key(data)] = statistics
+
+
+def moments_of(data: Modality, share: tuple[int, int] = (0, 1)) -> Moments:
+    """Of every count-th record of the training split; share: (index, count)."""
+    records, (index, count) = records_of(data, True), share
+    if not len(records):
+        raise BadInput("data: the training split is empty, so it has no statistics")
+    moments = None
+    for row in range(index, len(records), count):
+        values, known = data.measured(records[row])
+        moments = moments or Moments(values.shape[-1], index)
+        moments.add(values, known)
+    # A share without a record is as wide as the others.
+    return moments or Moments(data.measured(records[0])[0].shape[-1], index)
 
 
 def keep_statistics(

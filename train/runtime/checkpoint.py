@@ -59,7 +59,10 @@ class Checkpoints:
         self._report = report
         # What goes wrong is told here in a line; Orbax would add pages of traceback.
         logging.getLogger("absl").addFilter(_not_orbax)
-        self._lock = None if read_only else _lock(self.directory)
+        self._lock = None
+        if not read_only:
+            with hosts.together():
+                self._lock = _lock(self.directory)
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
@@ -177,12 +180,20 @@ class Checkpoints:
             try:
                 manifest = self._manifest(step)
                 _compare(manifest, like, self._path(step))
-                state = self._state(step, like, manifest)
+                args = ocp.args.Composite(state=ocp.args.StandardRestore(like))
+                state, why = self._manager.restore(step, args=args)["state"], ""
             except BadInput:
                 raise
             except Exception as error:  # Orbax and TensorStore raise many kinds
-                rejected[step] = _line(error)
-                self._report(f"checkpoint {self._path(step)} rejected: {_line(error)}")
+                why = _line(error)
+            if hosts.agreed(not why):
+                wrong = _altered(state, manifest)
+                why = f"altered on disk: {_some(wrong)}" if wrong else ""
+            else:
+                why = why or "another process cannot read it"
+            if why:
+                rejected[step] = why
+                self._report(f"checkpoint {self._path(step)} rejected: {why}")
                 continue
             if rejected and not self.read_only:
                 self._set_aside(sorted(rejected))
@@ -227,18 +238,6 @@ class Checkpoints:
                 f"program reads {FORMAT}; use the version that wrote it"
             )
         return manifest
-
-    def _state(self, step: int, like: Any, manifest: dict) -> Any:
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(like))
-        state = self._manager.restore(step, args=args)["state"]
-        wrong = [
-            name
-            for name, leaf in describe(state).items()
-            if leaf["fingerprint"] != manifest["leaves"][name]["fingerprint"]
-        ]
-        if wrong:
-            raise ValueError(f"altered on disk: {_some(wrong)}")
-        return state
 
     def _set_aside(self, steps: list[int]) -> None:
         """Moves damaged steps out of the way of new ones and of the count of `keep`."""
@@ -292,6 +291,16 @@ def _compare(manifest: dict, like: Any, path: epath.Path) -> None:
             f"checkpoint {path} is of another model: {_some(different)}; use the "
             f"configuration that wrote it, or write another --workdir"
         )
+
+
+def _altered(state: Any, manifest: dict) -> list[str]:
+    """Paths of arrays that are not those that were saved."""
+    leaves = manifest["leaves"]
+    return [
+        name
+        for name, leaf in describe(state).items()
+        if leaf["fingerprint"] != leaves[name]["fingerprint"]
+    ]
 
 
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:

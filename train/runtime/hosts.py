@@ -9,6 +9,8 @@ import contextlib
 import importlib.util
 import math
 import os
+import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -148,6 +150,25 @@ def together() -> Iterator[None]:
     for line in exchanged(np.frombuffer(refusal.encode(), np.uint8)):
         if len(line):
             raise BadInput(line.tobytes().decode())
+
+
+@contextlib.contextmanager
+def bound() -> Iterator[None]:
+    """A part in which the processes wait for one another: an error ends this one here.
+
+    Leaving as usual it would wait for the others, and they for it, for minutes.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not several():
+            raise
+        if isinstance(error, BadInput):
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        else:
+            traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(2 if isinstance(error, BadInput) else 1)
 
 
 def agreed(fine: bool) -> bool:

@@ -56,7 +56,7 @@ def launch(
                 )
             say(f"{workdir}: continuing from step {int(state.step)}")
         sharding = batch_sharding(mesh)
-        with Logger(workdir, int(state.step), run.wandb) as logger:
+        with Logger(workdir, int(state.step), run.wandb) as logger, hosts.bound():
             return train(
                 state,
                 step_fn,

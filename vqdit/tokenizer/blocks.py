@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from vqdit.nn.convolution import convolve
 from vqdit.nn.group_norm import GroupNorm, groups_of
+from vqdit.nn.products import Convolution
 from vqdit.signal.grids import Border
 
 
@@ -37,6 +38,7 @@ class ConvSpec(nn.Module):
     groups:      of every GroupNorm, 32 in the published models; None for as many of 32
         as divide the width, or a quarter of that where it leaves one channel a group.
     remat:       blocks are computed again for the backward pass instead of being kept.
+    implementation: of `nn.products.convolution`, in every convolution.
     """
 
     channels: int = 128
@@ -55,6 +57,7 @@ class ConvSpec(nn.Module):
     widths: tuple[int, ...] = ()
     groups: int | None = None
     remat: bool = False
+    implementation: Convolution | None = None
 
     def __post_init__(self):
         name, kind = type(self).__name__, type(self)
@@ -176,16 +179,16 @@ class Level:
             self.borders = ("alone", *self.borders[1:])
 
     def conv(self, out, name, dtype=None, strides=()):
-        return lambda x: convolve(
-            x, out, name, self.borders, strides, dtype or self.dtype
-        )
+        fields = (dtype or self.dtype, self.owner.implementation)
+        return lambda x: convolve(x, out, name, self.borders, strides, *fields)
 
     def norm(self, name):
         return within(self.borders, Norm(self.groups, self.dtype, name=name))
 
     def residual(self, out, name):
         block = nn.remat(ResidualBlock) if self.owner.remat else ResidualBlock
-        return block(out, self.borders, self.dtype, self.groups, name=name)
+        fields = (self.dtype, self.groups, self.owner.implementation)
+        return block(out, self.borders, *fields, name=name)
 
     def attention(self, name):
         block = nn.remat(AttentionBlock) if self.owner.remat else AttentionBlock
@@ -216,10 +219,12 @@ class ResidualBlock(nn.Module):
     borders: tuple[Border, ...]
     dtype: str = "float32"
     groups: int | None = None
+    implementation: Convolution | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *grid c"]) -> Float[Array, "b *grid out"]:
-        conv = lambda h, name: convolve(h, self.out, name, self.borders, (), self.dtype)
+        fields = (self.borders, (), self.dtype, self.implementation)
+        conv = lambda h, name: convolve(h, self.out, name, *fields)
         norm = lambda name: within(
             self.borders, Norm(self.groups, self.dtype, name=name)
         )

@@ -17,6 +17,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vqdit.nn.products import Convolution, TransposedConvolution, convolution
 from vqdit.signal.grids import divide_samples
 
 
@@ -30,6 +31,7 @@ class WaveSpec(nn.Module):
     kernel:    odd; of the first convolution and the dilated ones.
     causal:    a latent sees no sample after its own, a sample no later latent.
     remat:     residual units are computed again for the backward pass.
+    implementation: of `nn.products.convolution`, in every convolution.
     """
 
     channels: int = 64
@@ -40,6 +42,7 @@ class WaveSpec(nn.Module):
     causal: bool = False
     dtype: str = "float32"
     remat: bool = False
+    implementation: Convolution | None = None
 
     def __post_init__(self):
         name = type(self).__name__
@@ -122,14 +125,9 @@ class WaveDecoder(WaveSpec):
         x = _conv(self, width, self.kernel, "conv_in")(x.astype(self.dtype))
         for i, stride in reversed(list(enumerate(self.strides))):
             x = Snake(name=f"up_{i}_snake")(x)
-            grow = nn.ConvTranspose(
-                self.channels * 2**i,
-                (2 * stride,),
-                strides=(stride,),
-                padding="VALID",
-                dtype=self.dtype,
-                name=f"up_{i}_conv",
-            )
+            size = (self.channels * 2**i, 2 * stride, stride)
+            fields = (self.dtype, self.implementation)
+            grow = TransposedConvolution(*size, *fields, name=f"up_{i}_conv")
             cut = 0 if self.causal else stride // 2
             x = grow(x)[:, cut : cut + stride * x.shape[1]]
             x = _units(self, x, f"up_{i}")
@@ -177,6 +175,7 @@ def _conv(owner, out, kernel, name, stride=1, dilation=1, dtype=None):
         kernel_dilation=(dilation,),
         padding=[_padding(kernel, stride, dilation, owner.causal)],
         dtype=dtype or owner.dtype,
+        conv_general_dilated=convolution(owner.implementation),
         name=name,
     )
 

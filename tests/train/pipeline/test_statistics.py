@@ -180,3 +180,33 @@ def test_other_processes_write_nothing_and_pictures_need_nothing(tmp_path):
     keep_statistics(Made(), tmp_path, write=False)
     assert keep_statistics(Images(), tmp_path) is None
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("n", [900, 70_000])
+def test_parts_that_are_merged_are_the_whole(n):
+    """Each process reads its own chunks; the sample, where one is taken, is another."""
+    draw = np.random.default_rng(0)
+    x, known = draw.normal(1e6, 2, (n, 2)), draw.random((n, 2)) > 0.02
+    whole, parts = Moments(2), [Moments(2, i) for i in range(3)]
+    for i in range(n // 100):
+        rows = slice(100 * i, 100 * i + 100)
+        for moments in (whole, parts[i % 3]):
+            moments.add(x[rows], known[rows])
+    # What each gives to the exchange, before any has taken something from it.
+    given = [[] for _ in parts]
+    for part, mine in zip(parts, given, strict=True):
+        part.gathered(lambda array, mine=mine: [mine.append(array) or array])
+    found = []
+    for part in parts:
+        exchanged = zip(*given, strict=True)
+        every = part.gathered(lambda _, exchanged=exchanged: list(next(exchanged)))
+        found.append(every.finished())
+    assert found[0] == found[1] == found[2]
+    one, merged = whole.finished(), found[0]
+    assert merged.count == one.count and merged.exact == one.exact
+    assert merged.minimum == one.minimum and merged.maximum == one.maximum
+    np.testing.assert_allclose(merged.mean, one.mean, rtol=1e-14)
+    np.testing.assert_allclose(merged.std, one.std, rtol=1e-8)
+    # A median of 65,536 normal values has a standard error of 0.005 deviations.
+    atol = 0 if one.exact else 0.05
+    np.testing.assert_allclose(merged.median, one.median, rtol=0, atol=atol)

@@ -1,8 +1,12 @@
 import gc
 import json
+import os
 import resource
 import shutil
+import subprocess
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -316,3 +320,21 @@ def test_reading_leaves_no_trace(tmp_path):
         "1",
         "2.orbax-checkpoint-tmp",
     }
+
+
+@pytest.mark.parametrize(
+    "sizes", ["1 4 2", pytest.param("2 4 1", marks=pytest.mark.slow)]
+)
+def test_many_saves_and_restores_on_a_mesh(sizes, tmp_path):
+    """Collectives wait for one another: never two at a time."""
+    environment = {n: v for n, v in os.environ.items() if n != "NPROC"}
+    words = ["tests.train.runtime.many_saves", str(tmp_path / "run"), *sizes.split()]
+    done = subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=Path(__file__).parents[3],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -176,3 +178,55 @@ STEP = {"SLURM_STEP_NODELIST": "a[1-2]"}
 )
 def test_launchers_are_seen(environment, several):
     assert hosts.launched(environment) == several
+
+
+TOKENIZER = [f"--config={ROOT / 'tests/train/runtime/two_configs/tokenizer.py'}"]
+
+
+def trained_for_a_while(workdir):
+    """Two processes of a long run that have made some steps."""
+    words = [*TOKENIZER, f"--workdir={workdir}", "--config.run.steps=100000"]
+    words += ["--config.run.log_every=1"]
+    processes = started(2, words, "train.stage_one")
+    lines = workdir / "metrics.jsonl"
+    while all(process.poll() is None for process in processes):
+        if lines.exists() and lines.read_text().count("\n") > 3:
+            break
+        time.sleep(0.2)
+    return processes
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_signal_to_one_stops_both_at_one_step(tmp_path):
+    processes = trained_for_a_while(tmp_path / "run")
+    processes[1].send_signal(signal.SIGTERM)
+    (one, _, said), (two, *_) = ended(processes)
+    assert (one, two) == (143, 143), said
+    assert "is saved; the same command continues" in said
+    step = max(int(path.name) for path in (tmp_path / "run/checkpoints").iterdir())
+    words = [f"--workdir={tmp_path / 'run'}", f"--config.run.steps={step + 2}"]
+    (one, _, said), (two, *_) = ended(started(2, words, "train.stage_one"))
+    assert (one, two) == (0, 0) and f"continuing from step {step}" in said
+    assert (tmp_path / "run/bundle/config.json").exists()
+    assert [row["step"] for row in _rows(tmp_path / "run")][-1] == step + 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_one_that_is_killed_ends_the_other(tmp_path):
+    processes = trained_for_a_while(tmp_path / "run")
+    processes[1].kill()
+    started_waiting = time.monotonic()
+    (status, *_), _ = ended(processes)
+    assert status != 0 and time.monotonic() - started_waiting < 150
+
+
+@pytest.mark.slow
+def test_what_one_refuses_all_refuse(tmp_path):
+    words = [*TOKENIZER, f"--workdir={tmp_path / 'run'}"]
+    (tmp_path / "run").write_text("a file")
+    found = ended(started(2, words, "train.stage_one"))
+    for status, printed, said in found:
+        assert status == 2 and not printed
+        assert "is a file; write a folder" in said
