@@ -20,6 +20,7 @@ from train.runtime import hosts
 from train.runtime.files import write
 from vqdit.diffusion import Solver
 from vqdit.trained.codec import Codec
+from vqdit.trained.generator import Generator
 
 FLAGS = {
     "num": int,

@@ -50,27 +50,18 @@ class Generator:
         return f"Generator({streams}{classes}, {size:,} parameters)"
 
     def tree_flatten(self):
-        """As a pytree its arrays are `variables`."""
-        codecs = tuple((n, c.module, c.contract) for n, c in self.tokenizers.items())
-        return (self.variables,), (
-            self.module,
-            tuple(self.processes.items()),
-            codecs,
-            self.class_names,
-        )
+        """Its arrays are the parameters and the tokenizers'."""
+        processes = tuple(self.processes.items())
+        static = self.module, processes, self.class_names
+        return (self.params, self.tokenizers), static
 
     @classmethod
     def tree_unflatten(cls, static, children):
         """The inverse; leaves may be anything that JAX puts there."""
-        self, (variables,) = object.__new__(cls), children
-        self.module, processes, codecs, self.class_names = static
-        self.processes, self.params = dict(processes), variables["params"]
-        self.tokenizers = {}
-        for name, module, contract in codecs:
-            codec = object.__new__(Codec)
-            codec.module, codec.contract = module, contract
-            codec.variables = variables["tokenizers"][name]
-            self.tokenizers[name] = codec
+        self = object.__new__(cls)
+        self.module, processes, self.class_names = static
+        self.processes = dict(processes)
+        self.params, self.tokenizers = children
         return self
 
     @property

@@ -78,6 +78,8 @@ class Sampler:
             if label is None and classes:
                 label = jnp.full(ids.shape, classes, jnp.int32)
             scale = self.guidance if guidance is None else guidance
+            if isinstance(scale, Mapping):  # which a jit has sorted
+                scale = {n: scale[n] for n in (*streams, "label") if n in scale}
             low, high = self.interval if interval is None else interval
             predict = diffusion.guided(
                 network, model.processes, label, classes, absent, scale, (low, high)
@@ -131,7 +133,8 @@ class Sampler:
         known:    of a given stream, (b,) or (b, *grid): 0 where it is absent. Of one
             that is drawn, (b, *grid): 1 where `given` holds it and it stays.
         guidance: a scale, one for each sample (b,), or {condition: scale}, where a
-            condition is a given stream or "label" (arXiv:2211.09800, eq. 3).
+            condition is a given stream or "label", which comes last: each pulls away
+            from those before it (arXiv:2211.09800, eq. 3).
         noise:    streams at their first time, instead of a draw of their prior.
         params:   of the network, instead of the generator's.
         """
