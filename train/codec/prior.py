@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Int
 
 from train.errors import BadInput
+from train.runtime.files import write_bytes
 from vqdit.trained.contract import LatentContract
 
 FILE = "prior.npz"
@@ -155,16 +156,7 @@ def save(folder: str | os.PathLike, prior: Prior) -> None:
     np.savez_compressed(
         file, fingerprint=mark, strength=np.array(prior.strength), **arrays
     )
-    path = Path(folder) / FILE
-    partial = path.with_name(f"{FILE}.{os.getpid()}.new")
-    try:
-        with open(partial, "wb") as out:
-            out.write(file.getvalue())
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_bytes(Path(folder) / FILE, file.getvalue())
 
 
 def load(folder: str | os.PathLike, contract: LatentContract) -> Prior | None:

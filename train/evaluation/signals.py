@@ -121,6 +121,27 @@ def _raw(data: Series, cleaning: Cleaning | None, most: int | None) -> np.ndarra
     return rescale.invert(whole(other, train=False, count=most)["series"])
 
 
+def kmeans(
+    codec: Codec, data: Modality, heldout: np.ndarray, flags: dict
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """({"kmeans_": k-means on blocks with as many codes and tokens}, why not): empty
+    where one book's codes do not tile the signal, or `baseline` of flags is False."""
+    contract, sides = codec.contract, heldout.shape[1:-1]
+    pairs = list(zip(sides, contract.code_grid, strict=False))
+    block = tuple(side // cell for side, cell in pairs)
+    fits = tuple(size * cell for size, (_, cell) in zip(block, pairs, strict=True))
+    if not flags.get("baseline", True) or len(contract.codes) != 1 or fits != sides:
+        return {}, {}
+    # No more examples than the sample of blocks that k-means reads.
+    enough = -(-SAMPLE // math.prod(contract.code_grid))
+    count = min(flags.get("most") or enough, enough)
+    train = whole(data, train=True, count=count)[data.kind]
+    try:
+        return {"kmeans_": block_kmeans(train, heldout, block, contract.codes[0])}, {}
+    except BadInput as error:  # too few blocks for as many codes
+        return {}, {"kmeans": f"none: {error}"}
+
+
 def _rms(error: np.ndarray) -> float:
     return float(np.sqrt(np.square(error, dtype=np.float64).mean()))
 
@@ -137,22 +158,8 @@ def score_volume(codec: Codec, data: Volumes, flags: dict) -> dict[str, Any]:
     x_hat, codes = rebuild(codec, heldout)
     figures: dict[str, Any] = {"examples": len(heldout)} | _codes(codec, codes)
     found = {"": x_hat}
-    contract = codec.contract
-    block = tuple(
-        side // cell for side, cell in zip(data.size, contract.code_grid, strict=False)
-    )
-    fits = len(contract.code_grid) == 3 and all(
-        size * cell == side
-        for size, cell, side in zip(block, contract.code_grid, data.size, strict=True)
-    )
-    if flags.get("baseline", True) and len(contract.codes) == 1 and fits:
-        # No more scans than the sample of blocks that k-means reads.
-        enough = -(-SAMPLE // math.prod(contract.code_grid))
-        train = whole(data, train=True, count=min(most or enough, enough))["volume"]
-        try:
-            found["kmeans_"] = block_kmeans(train, heldout, block, contract.codes[0])
-        except BadInput as error:  # too few blocks for as many codes
-            figures["kmeans"] = f"none: {error}"
+    more, why = kmeans(codec, data, heldout, flags)
+    found, figures = found | more, figures | why
     for name, x in found.items():
         figures[f"{name}psnr_db"] = _psnr(x, heldout)
     if "truth" in batch:
@@ -200,19 +207,8 @@ def score_range(codec: Codec, data: Ranges, flags: dict) -> dict[str, Any]:
     x_hat, codes = rebuild(codec, heldout)
     own = Normaliser(codec.contract.offset, codec.contract.scale)
     figures: dict[str, Any] = {"examples": len(heldout)} | _codes(codec, codes)
-    rebuilt = {"": x_hat}
-    grid, sides = codec.contract.code_grid, data.shape[:-1]
-    block = tuple(side // max(cell, 1) for side, cell in zip(sides, grid, strict=False))
-    fits = tuple(b * g for b, g in zip(block, grid, strict=False)) == sides
-    if flags.get("baseline", True) and len(codec.contract.codes) == 1 and fits:
-        enough = -(-SAMPLE // math.prod(grid))
-        train = whole(data, train=True, count=min(most or enough, enough))["range"]
-        try:
-            rebuilt["kmeans_"] = block_kmeans(
-                train, heldout, block, codec.contract.codes[0]
-            )
-        except BadInput as error:  # too few blocks for as many codes
-            figures["kmeans"] = f"none: {error}"
+    more, why = kmeans(codec, data, heldout, flags)
+    rebuilt, figures = {"": x_hat} | more, figures | why
     truth = own.invert(heldout)[..., 0]
     for name, x in rebuilt.items():
         error = (own.invert(x)[..., 0] - truth)[returned]

@@ -118,15 +118,13 @@ class Images(Pixels):
         return x
 
     def cut(self, records, starts, draws) -> Batch:
-        place = np.full(len(records), 0.5)
+        cut = [record.values for record in records]
         if draws is not None and self.crop == "random":
-            place = draws(PLACE)
-        cut = [
-            record.values
-            if record.values.shape == self.shape
-            else fit(record.values, self.size, self.channels, float(at))
-            for record, at in zip(records, place, strict=True)
-        ]
+            # Squares have been fitted, and move nowhere.
+            pairs = zip(cut, draws(PLACE).tolist(), strict=True)
+            cut = [fit(x, self.size, self.channels, place) for x, place in pairs]
+        elif self.crop == "random":
+            cut = [fit(x, self.size, self.channels) for x in cut]
         return {"image": np.stack(cut)}
 
     def augmented(self, batch: Batch, draws: Draws) -> Batch:

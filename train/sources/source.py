@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from train.modalities.modality import Record
 
 # Records of a source that were read stay in memory up to this many bytes.
@@ -45,9 +47,11 @@ class Source:
 
     def take(self, rows: Sequence[int]) -> list[Record]:
         """Several records in one read, in the order asked for."""
-        rows = [int(row) for row in rows]
+        rows = np.asarray(rows, int).tolist()
         new = sorted({row for row in rows if row not in self._kept})
-        found = dict(zip(new, self.read(new) if new else (), strict=True))
+        if not new:
+            return [self._kept[row] for row in rows]
+        found = dict(zip(new, self.read(new), strict=True))
         for row, record in found.items():
             self.keep(row, record)
         return [found[row] if row in found else self._kept[row] for row in rows]
