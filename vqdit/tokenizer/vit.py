@@ -139,12 +139,9 @@ class Transformer(nn.Module):
 
     def _block(self, x, name):
         h = self._norm(f"{name}_attn_norm")(x)
-        attention = Attention(
-            self.heads, dtype=self.dtype, block=self.block, name=f"{name}_attn"
-        )
-        x = x + attention(h)
+        x = x + Attention(self.heads, block=self.block, name=f"{name}_attn")(h)
         h = self._norm(f"{name}_mlp_norm")(x)
-        return x + Mlp(self.mlp_ratio, self.dtype, name=f"{name}_mlp")(h)
+        return x + Mlp(self.mlp_ratio, name=f"{name}_mlp")(h)
 
     def _norm(self, name):
         return nn.LayerNorm(1e-6, dtype=self.dtype, use_fast_variance=False, name=name)
