@@ -1,7 +1,7 @@
 """How fast an experiment runs here, and what share of this machine that is.
 
 python -m train.bench --config=configs/imagenet_dit.py --variant=s_2 \\
-    --config.run.batch=8 --config.model.dtype=float32 --config.model.remat=False \\
+    --config.run.batch=8 --config.model.dtype=float32 --config.model.remat=None \\
     --config.model.scan=False
 
 Times the train step as the loop runs it (donated, one program) and the forward pass,

@@ -50,7 +50,8 @@ def build(experiment: StageTwo):
 def example(model: DiT, batch: int):
     """Arguments of the model's call: zeros of its shapes."""
     streams = {s.name: jnp.zeros((batch, *s.shape), s.dtype) for s in model.streams}
-    times = {s.name: jnp.zeros(batch) for s in model.streams}
+    ends = (batch, 2) if model.intervals else (batch,)
+    times = {s.name: jnp.zeros(ends) for s in model.streams}
     label = jnp.zeros(batch, jnp.int32) if model.classes else None
     return streams, times, label
 

@@ -57,7 +57,7 @@ class Sampler:
         streams = {name: model.encode(name, variables, x) for name, x in given.items()}
         # Known in part: what is drawn around it. The rest conditions from outside.
         fixed = {n: (streams.pop(n), known.pop(n)) for n in self.want if n in known}
-        mask = {"known": known} if known else {}
+        mask = {"known": {n: v > 0 for n, v in known.items()}} if known else {}
 
         def network(x, t, y):
             # A guided batch holds every example several times.

@@ -42,7 +42,7 @@ class Denoising:
         """Raises ValueError where `known` names no stream."""
         del step
         names = [stream.name for stream in self.model.streams]
-        known = dict(batch.get("known", {}))
+        known = {name: v > 0 for name, v in batch.get("known", {}).items()}
         if set(known) - set(names):
             raise ValueError(f"known {sorted(known)}: the streams are {sorted(names)}")
         label_key, streams_key = jax.random.split(key)
@@ -57,7 +57,7 @@ class Denoising:
             time_key, noise_key = jax.random.split(own)
             x0 = batch["streams"][name]
             if name in known:
-                x0 = jnp.where(_against(known[name], x0) > 0, x0, 0)
+                x0 = jnp.where(_against(known[name], x0), x0, 0)
             t[name] = self.times[name](time_key, len(x0))
             x[name], targets[name] = self.processes[name].corrupt(
                 x0, t[name], noise_key
