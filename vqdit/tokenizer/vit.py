@@ -173,10 +173,11 @@ def embed(
 def head(
     owner: nn.Module, x: Float[Array, "b n d"], out: int, dtype: str
 ) -> Float[Array, "b n out"]:
-    """Two layers with a tanh between them; `dtype` is the last one's."""
+    """Two layers with a tanh between them; `dtype` is the last one's, exact float32."""
     hidden = owner.mlp_ratio * owner.width
     x = jnp.tanh(nn.Dense(hidden, dtype=owner.dtype, name="head_up")(x))
-    return nn.Dense(out, dtype=dtype, name="head_down")(x)
+    exact = "highest" if dtype == "float32" else None
+    return nn.Dense(out, dtype=dtype, precision=exact, name="head_down")(x)
 
 
 def pixels(
