@@ -159,7 +159,7 @@ def test_signals_become_what_the_stream_models(joint):
     """Latents by the contract's mean and std for a Gaussian, codes for masks."""
     codec = joint.tokenizers["image"]
     coded = toys.generator([CODES], {"image": Masking(9)}, {"image": codec})
-    variables = coded.variables
+    variables = coded.arrays
 
     @jax.jit
     def run(variables, x):

@@ -58,7 +58,7 @@ def test_it_is_a_pure_function_inside_a_jit(model, guided, drawn):
     @jax.jit
     def mine(model, key, label, scale):
         called = guided(key, IDS, label, guidance=scale)["image"]
-        pure = guided.draw(model.variables, key, IDS, label, guidance=scale)["image"]
+        pure = guided.draw(model.arrays, key, IDS, label, guidance=scale)["image"]
         return called, pure
 
     for found in mine(model, KEY, LABEL, 2.0):

@@ -65,7 +65,7 @@ class Generator:
         return self
 
     @property
-    def variables(self) -> dict:
+    def arrays(self) -> dict:
         """All arrays: {"params": ..., "tokenizers": {name: ...}}."""
         codecs = {name: codec.variables for name, codec in self.tokenizers.items()}
         return {"params": self.params, "tokenizers": codecs}

@@ -50,7 +50,7 @@ class Sampler:
     ) -> dict[str, Array]:
         """The samples; pure, and checks nothing, for use inside a jit of your own.
 
-        variables: as `generator.variables`. All else is that of a call.
+        variables: as `generator.arrays`. All else is that of a call.
         """
         model, given, known = self.generator, dict(given or {}), dict(known or {})
         keys = diffusion.example_keys(key, ids)
@@ -154,7 +154,7 @@ class Sampler:
                 number, self.guidance if guidance is None else guidance
             )
             ends = tuple(map(number, self.interval if interval is None else interval))
-        variables = self.generator.variables
+        variables = self.generator.arrays
         if params is not None:
             variables = {**variables, "params": params}
         return self._jitted(
