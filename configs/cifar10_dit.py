@@ -11,7 +11,8 @@ import dataclasses
 from train.config import Optimizer, Run, StageTwo
 from train.modalities import Images
 from vqdit.diffusion import Cosine, Gaussian, LogitNormal, Uniform
-from vqdit.dit import Continuous, DiT
+from vqdit.dit import DiT
+from vqdit.nn import Block, Continuous
 
 CONFIG = StageTwo(
     name="cifar10_dit",
@@ -20,7 +21,7 @@ CONFIG = StageTwo(
         streams=(Continuous("image", grid=(8, 8), channels=8),),
         width=384,
         depth=12,
-        heads=6,
+        block=Block(6),
         classes=10,
     ),
     processes={"image": Gaussian()},

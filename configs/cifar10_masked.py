@@ -11,7 +11,8 @@ import dataclasses
 from train.config import Optimizer, Run, StageTwo
 from train.modalities import Images
 from vqdit.diffusion import Linear, Masking, Uniform
-from vqdit.dit import Discrete, DiT
+from vqdit.dit import DiT
+from vqdit.nn import Block, Discrete
 
 CONFIG = StageTwo(
     name="cifar10_masked",
@@ -20,7 +21,7 @@ CONFIG = StageTwo(
         streams=(Discrete("image", grid=(8, 8), vocab=1024),),
         width=384,
         depth=12,
-        heads=6,
+        block=Block(6),
         classes=10,
     ),
     processes={"image": Masking(vocab=1024)},

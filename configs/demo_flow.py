@@ -11,7 +11,8 @@ import dataclasses
 from train.config import Optimizer, Run, StageTwo
 from train.modalities import Images
 from vqdit.diffusion import Cosine, Gaussian, LogitNormal, Uniform
-from vqdit.dit import Continuous, DiT
+from vqdit.dit import DiT
+from vqdit.nn import Block, Continuous
 
 CONFIG = StageTwo(
     name="demo_flow",
@@ -20,7 +21,7 @@ CONFIG = StageTwo(
         streams=(Continuous("image", grid=(4, 4), channels=4),),
         width=96,
         depth=4,
-        heads=4,
+        block=Block(4),
         classes=10,
     ),
     processes={"image": Gaussian()},

@@ -12,7 +12,8 @@ import dataclasses
 from train.config import Optimizer, Run, StageTwo
 from train.modalities import Images
 from vqdit.diffusion import Cosine, Masking, Uniform
-from vqdit.dit import Discrete, DiT
+from vqdit.dit import DiT
+from vqdit.nn import Block, Discrete
 
 CONFIG = StageTwo(
     name="demo_masked",
@@ -21,7 +22,7 @@ CONFIG = StageTwo(
         streams=(Discrete("image", grid=(4, 4), vocab=64),),
         width=96,
         depth=4,
-        heads=4,
+        block=Block(4),
         classes=10,
     ),
     processes={"image": Masking(vocab=64, schedule=Cosine(), weight="none")},

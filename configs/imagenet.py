@@ -8,7 +8,8 @@ import dataclasses
 from train.config import Optimizer, Run, StageTwo
 from train.modalities import Images
 from vqdit.diffusion import Cosine, DDPMLinear, Gaussian, Process, Uniform
-from vqdit.dit import Continuous, DiT
+from vqdit.dit import DiT
+from vqdit.nn import Block, Continuous
 from vqdit.quantizers import FSQ, EMAVectorQuantizer, VectorQuantizer
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
 
@@ -42,10 +43,10 @@ def transformer(name: str, size: str, patch: int, process: Process) -> StageTwo:
             (stream,),
             width=width,
             depth=depth,
-            heads=heads,
+            block=Block(heads),
             classes=1000,
             dtype="bfloat16",
-            remat=True,
+            remat="whole",
             scan=True,
         ),
         processes={"image": process},
@@ -81,7 +82,7 @@ def variants(config: StageTwo) -> dict[str, StageTwo]:
         "cosine": with_process(schedule=Cosine()),
         "predict_v": with_process(target="v"),
         "rotary": with_model(positions="rotary"),
-        "qk_norm": with_model(qk_norm=True),
+        "qk_norm": with_model(block=model.block.clone(qk_norm="rms")),
         "float32": with_model(dtype="float32"),
     }
 

@@ -13,7 +13,8 @@ import dataclasses
 from train.config import Optimizer, Run, StageTwo
 from train.modalities import Images
 from vqdit.diffusion import Gaussian, LogitNormal, Uniform
-from vqdit.dit import Continuous, DiT
+from vqdit.dit import DiT
+from vqdit.nn import Block, Continuous
 
 CONFIG = StageTwo(
     name="mnist_flow",
@@ -22,7 +23,7 @@ CONFIG = StageTwo(
         streams=(Continuous("image", grid=(7, 7), channels=4),),
         width=96,
         depth=4,
-        heads=4,
+        block=Block(4),
         classes=10,
     ),
     processes={"image": Gaussian()},

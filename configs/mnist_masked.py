@@ -14,7 +14,8 @@ import dataclasses
 from train.config import Optimizer, Run, StageTwo
 from train.modalities import Images
 from vqdit.diffusion import Masking, Uniform
-from vqdit.dit import Discrete, DiT
+from vqdit.dit import DiT
+from vqdit.nn import Block, Discrete
 
 CONFIG = StageTwo(
     name="mnist_masked",
@@ -23,7 +24,7 @@ CONFIG = StageTwo(
         streams=(Discrete("image", grid=(7, 7), vocab=512),),
         width=96,
         depth=4,
-        heads=4,
+        block=Block(4),
         classes=10,
     ),
     processes={"image": Masking(vocab=512)},

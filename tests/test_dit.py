@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from tests import quick
-from vqdit.dit import Continuous, Discrete, DiT
+from vqdit.dit import DiT
+from vqdit.nn import Block, Continuous, Discrete
+from vqdit.values import build, describe
 
 IMAGE = Continuous("image", (4, 6), 3, patch=2)
 TEXT = Discrete("text", (5,), vocab=7, books=2)
-SMALL = {"width": 16, "depth": 2, "heads": 2, "classes": 4, "qk_norm": True}
+SMALL = {"width": 16, "depth": 2, "block": Block(2, qk_norm="rms"), "classes": 4}
 ONE = DiT((IMAGE,), **SMALL)
 TWO = DiT((IMAGE, TEXT), **SMALL)
 
@@ -26,7 +28,8 @@ def inputs(model, batch=2):
         else:  # the mask among them
             codes = draw.integers(0, s.vocab + 1, shape)
             streams[s.name] = jnp.asarray(codes, jnp.int32)
-        times[s.name] = jnp.asarray(draw.uniform(size=batch), jnp.float32)
+        ends = (batch, 2) if model.intervals else (batch,)
+        times[s.name] = jnp.asarray(draw.uniform(size=ends), jnp.float32)
     return streams, times, jnp.arange(batch, dtype=jnp.int32) % 4
 
 
@@ -40,8 +43,8 @@ def start(model, seed=0):
 
 
 @functools.partial(quick.jit, static_argnums=0)
-def apply(model, variables, streams, times, label):
-    return model.apply(variables, streams, times, label)
+def apply(model, variables, streams, times, label, known=None):
+    return model.apply(variables, streams, times, label, known)
 
 
 @functools.partial(quick.jit, static_argnums=0)
@@ -84,7 +87,7 @@ PUBLISHED = {
 def test_parameter_counts_are_the_published_ones(name):
     width, depth, heads, patch, millions = PUBLISHED[name]
     stream = Continuous("image", (32, 32), 4, patch, outputs=2)
-    model = DiT((stream,), width, depth, heads, classes=1000, scan=True)
+    model = DiT((stream,), width, depth, Block(heads), classes=1000, scan=True)
     count = sum(leaf.size for leaf in jax.tree.leaves(shapes(model)))
     if patch == 2:
         count += 256 * width
@@ -101,7 +104,7 @@ def test_at_init_the_output_is_zero():
 
 
 def test_initial_scales_are_the_published_ones():
-    model = DiT((IMAGE,), width=64, depth=1, heads=2, classes=500)
+    model = DiT((IMAGE,), width=64, depth=1, block=Block(2), classes=500)
     params = quick.jit(model.init)(jax.random.key(0), *inputs(model))["params"]
     xavier = lambda fan_in, fan_out: np.sqrt(2 / (fan_in + fan_out))
     expected = {
@@ -129,14 +132,39 @@ def test_scan_equals_unrolled_blocks():
     sizes = lambda tree: jax.tree.map(lambda leaf: leaf.shape, tree)
     assert sizes(stacked["params"]) == sizes(shapes(scanned))
     close(apply(scanned, stacked, *arguments), outputs)
-    mine = gradients(scanned.clone(remat=True), stacked, *arguments)
+    mine = gradients(scanned.clone(remat="whole"), stacked, *arguments)
     close(mine, (outputs, restacked(expected, 2)))
 
 
 def test_recomputing_changes_no_gradient():
     variables, arguments = start(TWO), inputs(TWO)
     plain = gradients(TWO, variables, *arguments)
-    close(gradients(TWO.clone(remat=True), variables, *arguments), plain)
+    close(gradients(TWO.clone(remat="whole"), variables, *arguments), plain)
+
+
+def test_what_is_recomputed():
+    """Products: none, those of attention, or all of the forward pass, once more."""
+    block = Block(2, implementation="plain")
+    model, variables, arguments = TWO.clone(block=block), start(TWO), inputs(TWO)
+
+    def products(remat):
+        model_ = model.clone(remat=remat)
+        loss = lambda v: sum(y.sum() for y in model_.apply(v, *arguments).values())
+        return str(jax.make_jaxpr(jax.grad(loss))(variables)).count("dot_general")
+
+    kept = products(None)
+    assert products("dots_saveable") == kept
+    # A block has two products inside attention, and five with a matrix of its own.
+    assert products("dots_with_no_batch_dims_saveable") == kept + 2 * 2
+    assert products("whole") == kept + 2 * 7
+
+
+def test_layers_of_a_scan_start_different():
+    model = ONE.clone(scan=True)
+    params = quick.jit(model.init)(jax.random.key(0), *inputs(model))["params"]
+    for name, part in (("attn", "qkv"), ("mlp", "up")):
+        first, second = params["blocks"][name][part]["kernel"]
+        assert np.abs(first - second).min() < np.abs(first - second).max()
 
 
 def test_every_parameter_matters():
@@ -186,7 +214,7 @@ def test_a_stream_sees_another_only_by_attention():
 def test_streams_of_one_kind_are_told_apart():
     """Equal data at equal times, and equal projections, but a vector of their own."""
     pair = (Continuous("a", (3,), 2), Continuous("b", (3,), 2))
-    model = DiT(pair, width=16, depth=1, heads=2)
+    model = DiT(pair, width=16, depth=1, block=Block(2))
     variables = start(model)
     params = variables["params"]
     for part in ("in", "out"):
@@ -202,7 +230,7 @@ def test_streams_of_one_kind_are_told_apart():
 
 def test_codes_are_embedded_per_book_and_summed():
     """A model whose only stream is codes, cut to its embedding."""
-    model = DiT((TEXT,), width=16, depth=1, heads=2)
+    model = DiT((TEXT,), width=16, depth=1, block=Block(2))
     table = shapes(model)["text_in"]["table"]
     assert table.shape == (2 * 8, 16)  # two books of seven codes and a mask
     variables, (streams, times, _) = start(model), inputs(model)
@@ -247,7 +275,7 @@ def test_any_number_of_axes(positions):
         ),
         width=24,
         depth=1,
-        heads=2,
+        block=Block(2),
         positions=positions,
     )
     streams, times, _ = inputs(model)
@@ -260,7 +288,7 @@ def test_any_number_of_axes(positions):
 
 
 def test_a_model_of_one_token_has_rotary_positions_too():
-    model = DiT((Discrete("answer", (), 5),), 8, 1, 2, positions="rotary")
+    model = DiT((Discrete("answer", (), 5),), 8, 1, Block(2), positions="rotary")
     assert "answer_in" in shapes(model)
 
 
@@ -270,6 +298,9 @@ def test_a_model_of_one_token_has_rotary_positions_too():
         (lambda x, t: ({}, t), "got streams"),
         (lambda x, t: (x, {**t, "text": t["image"]}), "times"),
         (lambda x, t: ({"image": x["image"][:, :2]}, t), r"\(b, 4, 6, 3\)"),
+        (lambda x, t: (x, {"image": t["image"][:, None]}), "intervals=False"),
+        (lambda x, t: (x, t, None, {"text": t["image"]}), "known of"),
+        (lambda x, t: (x, t, None, {"image": t["image"][:1]}), r"is \(2,\) or"),
     ],
 )
 def test_streams_that_are_not_its_own_are_refused(change, message):
@@ -285,7 +316,10 @@ def test_streams_that_are_not_its_own_are_refused(change, message):
         (lambda: Continuous("x", (4, 6), 3, patch=4), "patch 4 does not divide"),
         (lambda: Continuous("x", (4,), 0), "start at 1"),
         (lambda: Discrete("x", (4,), 1), "starts at 2"),
-        (lambda: shapes(ONE.clone(heads=3)), "3 heads do not divide the width 16"),
+        (
+            lambda: shapes(ONE.clone(block=Block(3))),
+            "3 heads do not divide the width 16",
+        ),
         (lambda: shapes(DiT((IMAGE, IMAGE))), "its own name"),
         (lambda: shapes(DiT(())), "at least one stream"),
     ],
@@ -293,3 +327,129 @@ def test_streams_that_are_not_its_own_are_refused(change, message):
 def test_impossible_fields_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_stream_that_is_left_out_is_as_if_unknown():
+    """By leaving it out, by known = 0 for all of it, and with anything in its place."""
+    variables, (streams, times, label) = start(TWO), inputs(TWO)
+    alone = {"image": streams["image"]}, {"image": times["image"]}
+    y = apply(TWO, variables, *alone, label)
+    assert set(y) == {"image"}
+    known = {"text": jnp.zeros(2, bool)}
+    masked = apply(TWO, variables, streams, times, label, known)
+    close(masked["image"], y["image"])
+    other = {**streams, "text": 7 - streams["text"]}
+    moved = apply(TWO, variables, other, times, label, known)
+    np.testing.assert_array_equal(moved["image"], masked["image"])
+    assert np.isfinite(masked["text"]).all()
+    whole = apply(TWO, variables, streams, times, label)
+    assert np.abs(whole["image"] - y["image"]).max() > 0.01
+
+
+def test_a_stream_that_is_left_out_costs_nothing():
+    text = next(s for s in TWO.streams if s is TEXT)
+    alone, variables = TWO.clone(streams=(text,)), start(TWO)
+    streams, times, label = inputs(TWO)
+
+    def products(model, variables):
+        call = lambda: model.apply(
+            variables, {"text": streams["text"]}, {"text": times["text"]}, label
+        )
+        return str(jax.make_jaxpr(call)()).count("dot_general")
+
+    assert products(TWO, variables) == products(alone, start(alone))
+
+
+def test_unknown_places_influence_nothing():
+    """Not even where they share a patch with what is known, nor as infinities."""
+    variables, (streams, times, label) = start(TWO), inputs(TWO)
+    # Whole patches, a part of one, and in the second example nothing at all.
+    image = np.zeros((2, 4, 6), bool)
+    image[0, :2, :3] = image[0, 3, 5] = True
+    text = np.array([[1, 0, 1, 1, 0], [0] * 5], bool)
+    known = {"image": jnp.asarray(image), "text": jnp.asarray(text)}
+    other = {
+        "image": jnp.where(image[..., None], streams["image"], jnp.inf),
+        "text": jnp.where(text[..., None], streams["text"], 0),
+    }
+    y = apply(TWO, variables, streams, times, label, known)
+    moved = apply(TWO, variables, other, times, label, known)
+    for name in y:
+        assert np.isfinite(y[name]).all()
+        np.testing.assert_array_equal(y[name], moved[name])
+    # What is known is seen, by the stream itself and by the other.
+    there = {**streams, "image": streams["image"].at[0, 3, 5].add(1.0)}
+    moved = apply(TWO, variables, there, times, label, known)
+    for name in y:
+        assert np.abs(moved[name][0] - y[name][0]).max() > 1e-3
+
+    def loss(variables):
+        outputs = TWO.apply(variables, streams, times, label, known)
+        return sum(jnp.square(y).mean() for y in outputs.values())
+
+    for leaf in jax.tree.leaves(quick.jit(jax.grad(loss))(variables)):
+        assert np.isfinite(leaf).all()
+
+
+def test_all_known_is_as_not_saying():
+    variables, arguments = start(TWO), inputs(TWO)
+    known = {"image": jnp.ones(2), "text": jnp.ones((2, 5), bool)}
+    close(apply(TWO, variables, *arguments, known), apply(TWO, variables, *arguments))
+
+
+def test_the_scale_of_time_is_a_field():
+    """SiT's t is a thousandth of DiT's."""
+    variables, (streams, times, label) = start(ONE), inputs(ONE)
+    slow = ONE.clone(time_scale=1.0)
+    y = apply(slow, variables, streams, {"image": 100 * times["image"]}, label)
+    small = {"image": times["image"] / 10}
+    close(y, apply(ONE, variables, streams, small, label), atol=1e-4)
+
+
+def test_both_ends_of_an_interval_matter():
+    model = ONE.clone(intervals=True)
+    variables, (streams, times, label) = start(model), inputs(model)
+    t = times["image"][:, 0]
+    run = lambda t, s: apply(
+        model, variables, streams, {"image": jnp.stack([t, s], 1)}, label
+    )["image"]
+    y = run(t, t / 2)
+    assert np.abs(run(t, t / 3) - y).max() > 1e-3
+    assert np.abs(run(t / 2, t / 2 - t / 2) - y).max() > 1e-3  # as long, but earlier
+
+
+@pytest.mark.parametrize("positions", ["learned", "sincos_rotary"])
+def test_places_matter_with_other_positions(positions):
+    model = TWO.clone(positions=positions)
+    variables, (streams, times, label) = start(model), inputs(model)
+    y = apply(model, variables, streams, times, label)
+    turned = {**streams, "text": streams["text"][:, ::-1]}
+    moved = apply(model, variables, turned, times, label)
+    assert np.abs(moved["text"][:, ::-1] - y["text"]).max() > 1e-3
+    added = {name for name in shapes(model) if name.endswith("_positions")}
+    learned = {"image_positions", "text_positions"}
+    assert added == (learned if positions == "learned" else set())
+
+
+def test_single_modulation_is_one_projection_for_all_blocks():
+    model = ONE.clone(block=Block(2, modulation="single"))
+    parameters = shapes(model)
+    assert parameters["modulation"]["kernel"].shape == (16, 96)
+    assert parameters["block_01"]["modulation_table"].shape == (6, 16)
+    variables, arguments = start(model), inputs(model)
+    _, found = gradients(model, variables, *arguments)
+    for path, gradient in jax.tree.leaves_with_path(found):
+        assert np.any(gradient), path
+
+
+def test_files_of_the_time_when_the_block_was_no_value_load():
+    fields = describe(ONE)["fields"]
+    fields = {name: fields[name] for name in ("streams", "width", "classes", "dtype")}
+    fields |= {"heads": 2, "mlp_ratio": 3, "qk_norm": True, "remat": True}
+    old = build({"class": "vqdit.dit.DiT", "fields": fields})
+    block = Block(2, mlp_ratio=3, qk_norm="rms")
+    assert old == ONE.clone(depth=12, block=block, remat="whole")
+    fields |= {"qk_norm": False, "remat": False}
+    old = build({"class": "vqdit.dit.DiT", "fields": fields})
+    assert old.block == Block(2, mlp_ratio=3) and old.remat is None
+    assert build(describe(old)) == old

@@ -20,6 +20,7 @@ from vqdit import (
     Masking,
     Tokenizer,
 )
+from vqdit.nn import Block
 from vqdit.trained.contract import contract_of
 
 
@@ -51,7 +52,7 @@ def codec() -> Codec:
 
 def generator(streams, processes, tokenizers=None, classes=0, names=()) -> Generator:
     """A DiT of width 16 and depth 1 over the streams."""
-    module = DiT(tuple(streams), width=16, depth=1, heads=2, classes=classes)
+    module = DiT(tuple(streams), width=16, depth=1, block=Block(2), classes=classes)
     x = {
         s.name: jnp.zeros((1, *s.shape), jnp.int32 if isinstance(s, Discrete) else None)
         for s in streams

@@ -39,7 +39,8 @@ from train.pipeline import open_examples, whole
 from train.runtime.files import write, write_bytes
 from train.runtime.log import read_metrics, say
 from vqdit.diffusion import Gaussian, LogitNormal
-from vqdit.dit import Continuous, DiT
+from vqdit.dit import DiT
+from vqdit.nn import Block, Continuous
 from vqdit.trained.codec import Codec
 from vqdit.values import describe
 
@@ -105,11 +106,8 @@ def probe(
             streams=(Continuous(name, contract.grid, contract.channels),),
             width=96,
             depth=4,
-            heads=4,
             classes=classes,
-            qk_norm=True,
-            scan=False,
-            remat=False,
+            block=Block(4, qk_norm="rms"),
         ),
         processes={name: Gaussian()},
         times={name: LogitNormal()},

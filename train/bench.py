@@ -1,7 +1,7 @@
 """How fast an experiment runs here, and what share of this machine that is.
 
 python -m train.bench --config=configs/imagenet_dit.py --variant=s_2 \\
-    --config.run.batch=8 --config.model.dtype=float32 --config.model.remat=False \\
+    --config.run.batch=8 --config.model.dtype=float32 --config.model.remat=None \\
     --config.model.scan=False
 
 Times the train step as the loop runs it (donated, one program) and the forward pass,
@@ -34,7 +34,7 @@ from train.runtime.sharding import (
     create_state,
     make_mesh,
 )
-from vqdit.dit import Continuous
+from vqdit.nn import Continuous
 
 # Sides of the square matrix products tried; the best is the machine's rate.
 SIDES = {"cpu": (1024, 2048, 3072), "gpu": (4096, 8192, 16384), "tpu": (4096, 8192)}

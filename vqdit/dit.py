@@ -5,7 +5,6 @@ UniDiffuser (arXiv:2303.06555): a stream at t = 0 is given, at t = 1 absent. The
 holds no loss and no schedule.
 """
 
-import dataclasses
 import math
 from typing import Literal
 
@@ -15,223 +14,186 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from vqdit.nn import block as blocks
 from vqdit.nn import embedding, rotary
-from vqdit.nn.fused import norm_modulate
+from vqdit.nn.block import Block, ModulatedNorm, add_table, per_token
 from vqdit.nn.patching import patchify, unpatchify
+from vqdit.nn.streams import Continuous, Stream
 
-__all__ = ["Continuous", "DiT", "Discrete"]
+__all__ = ["DiT"]
+
+__all__ = ["DiT"]
 
 xavier = nn.initializers.xavier_uniform()
 zeros = nn.initializers.zeros_init()
 
+# Fields that are the block's today.
+_OLD = {"heads", "mlp_ratio", "qk_norm"}
 
-@dataclasses.dataclass(frozen=True)
-class Continuous:
-    """A stream of latents, (b, *grid, channels).
-
-    patch:   side of the cube of positions that makes one token.
-    outputs: values returned per channel; 2 for a learned variance (see Gaussian).
-    """
-
-    name: str
-    grid: tuple[int, ...]
-    channels: int
-    patch: int = 1
-    outputs: int = 1
-
-    def __post_init__(self):
-        if self.channels < 1 or self.outputs < 1:
-            raise ValueError(f"stream {self.name!r}: channels and outputs start at 1")
-        if self.patch < 1 or any(size % self.patch for size in self.grid):
-            raise ValueError(
-                f"stream {self.name!r}: patch {self.patch} does not divide the grid "
-                f"{self.grid}; write a patch that divides every side"
-            )
-
-    @property
-    def coarse(self) -> tuple[int, ...]:
-        """The grid of tokens."""
-        return tuple(size // self.patch for size in self.grid)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one example."""
-        return (*self.grid, self.channels)
-
-    @property
-    def in_width(self) -> int:
-        """Values in one token."""
-        return self.patch ** len(self.grid) * self.channels
-
-    @property
-    def out_width(self) -> int:
-        """Values predicted for one token."""
-        return self.in_width * self.outputs
-
-
-@dataclasses.dataclass(frozen=True)
-class Discrete:
-    """A stream of codes, (b, *grid, books) int32 in [0, vocab]; `vocab` is the mask.
-
-    The network returns logits (b, *grid, books, vocab): it never predicts the mask.
-    """
-
-    name: str
-    grid: tuple[int, ...]
-    vocab: int
-    books: int = 1
-
-    def __post_init__(self):
-        if self.vocab < 2 or self.books < 1:
-            raise ValueError(
-                f"stream {self.name!r}: a vocabulary starts at 2 codes, books at 1"
-            )
-
-    @property
-    def coarse(self) -> tuple[int, ...]:
-        """The grid of tokens."""
-        return self.grid
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one example."""
-        return (*self.grid, self.books)
-
-    @property
-    def out_width(self) -> int:
-        """Values predicted for one token."""
-        return self.books * self.vocab
-
-
-Stream = Continuous | Discrete
+Remat = Literal["whole", "dots_saveable", "dots_with_no_batch_dims_saveable"]
 
 
 class DiT(nn.Module):
     """Maps a dict of corrupted streams and their times to a dict of predictions.
 
-    classes:   0 for none; label `classes` is the null class that guidance uses.
-    positions: "sincos" adds fixed tables to the tokens, as DiT; "rotary" turns queries
-               and keys instead.
-    dtype:     of activations and matrix products; parameters, norms' statistics,
-               softmax and outputs are float32.
-    remat:     recompute each block in the backward pass.
-    scan:      one compiled block for all depths; parameters gain a leading axis.
+    block:      a prototype; every layer is a copy of it.
+    classes:    0 for none; label `classes` is the null class that guidance uses.
+    positions:  "sincos" adds fixed tables to the tokens, as DiT, and "learned" learned
+                ones; "rotary" turns queries and keys instead, "sincos_rotary" does
+                both, as LightningDiT (arXiv:2501.01423).
+    time_scale: of `TimeEmbedding`.
+    intervals:  a time is a pair (t, s), the ends of the step that is asked for, s the
+                earlier; t - s is embedded too (MeanFlow, arXiv:2505.13447, section 4).
+    dtype:      of activations and matrix products; parameters, norms' statistics,
+                softmax and outputs are float32.
+    remat:      what of a block the backward pass computes again: the whole, or all but
+                what this one of `jax.checkpoint_policies` keeps; None for nothing.
+    scan:       one compiled block for all depths; parameters gain a leading axis.
     """
 
     streams: tuple[Stream, ...]
     width: int = 384
     depth: int = 12
-    heads: int = 6
-    mlp_ratio: int = 4
+    block: Block = Block()
     classes: int = 0
-    positions: Literal["sincos", "rotary"] = "sincos"
-    qk_norm: bool = False
+    positions: Literal["sincos", "learned", "rotary", "sincos_rotary"] = "sincos"
+    time_scale: float = 1000.0
+    intervals: bool = False
     dtype: Literal["float32", "bfloat16"] = "float32"
-    remat: bool = False
+    remat: Remat | None = None
     scan: bool = False
+
+    @staticmethod
+    def upgraded(fields: dict) -> dict:
+        """Fields as a file has them, the block's among them in files of version 0.1."""
+        fields = dict(fields)
+        old = {name: fields.pop(name) for name in _OLD & set(fields)}
+        if old:
+            old["qk_norm"] = "rms" if old.get("qk_norm") else None
+            fields["block"] = {"class": "vqdit.Block", "fields": old}
+        if isinstance(fields.get("remat"), bool):
+            fields["remat"] = "whole" if fields["remat"] else None
+        return fields
 
     @nn.compact
     def __call__(
         self,
         streams: dict[str, Array],
-        times: dict[str, Float[Array, "b"]],
+        times: dict[str, Float[Array, "b *ends"]],
         label: Int[Array, "b"] | None = None,
-        *,
-        train: bool = False,
+        known: dict[str, Array] | None = None,
     ) -> dict[str, Array]:
-        """streams: name -> (b, *grid, c) latents or (b, *grid, m) codes.
+        """streams: name -> (b, *grid, c) latents or (b, *grid, m) codes. All of them at
+        init; later those that nobody needs may be left out.
 
-        times: name -> (b,). label: (b,) in [0, classes]; None is the null class.
+        times: name -> (b,), or (b, 2) of intervals. label: (b,) in [0, classes]; None
+        is the null class. known: name -> (b,) or (b, *grid), true where there is
+        something; no output depends on what stands elsewhere. A stream without one is
+        known whole.
         Returns name -> (b, *grid, c * outputs) or logits (b, *grid, m, vocab), float32.
         Raises ValueError on streams that are not the module's own.
         """
-        del train  # no dropout: the DiT recipe has none
-        self._check(streams, times)
-        tokens = [self._embed(s, streams[s.name]) for s in self.streams]
-        lengths = tuple(math.prod(s.coarse) for s in self.streams)
+        known = {} if known is None else known
+        given = self._check(streams, times, known)
+        known = {name: _on_grid(known[name], streams[name]) for name in known}
+        tokens = [self._embed(s, streams[s.name], known.get(s.name)) for s in given]
+        lengths = tuple(math.prod(s.coarse) for s in given)
         x = jnp.concatenate(tokens, axis=1)
-        c = self._condition(times, label, x.shape[0])
-        table = self._rotary() if self.positions == "rotary" else None
+        c = self._condition(given, times, label, x.shape[0])
+        layer = {
+            "lengths": lengths,
+            "rotary": self._rotary(given) if "rotary" in self.positions else None,
+            "known": _seen(given, known, x.shape[0]),
+        }
+        x = self._stack(x, c, layer)
 
-        x = self._stack(x, c, lengths, table)
-
-        mods = nn.Dense(
-            2 * self.width, kernel_init=zeros, dtype=self.dtype, name="final_modulation"
-        )(nn.silu(c))
-        shift, scale = jnp.split(blocks.per_token(mods, lengths), 2, axis=-1)
-        x = norm_modulate(x, shift, scale)
+        if self.block.modulation == "single":
+            mods = add_table(self, "final_modulation_table", jnp.tile(c, 2), 2)
+        else:
+            mods = self._modulation("final_modulation", 2, zeros)(nn.silu(c))
+        shift, scale = jnp.split(per_token(mods, lengths), 2, axis=-1)
+        b = self.block
+        norm = ModulatedNorm(b.norm, b.norm_scale, b.implementation, name="final_norm")
+        x = norm(x, scale, shift)
 
         parts = jnp.split(x, np.cumsum(lengths)[:-1], axis=1)
-        outputs = zip(self.streams, parts, strict=True)
-        return {s.name: self._read(s, part) for s, part in outputs}
+        return {s.name: self._read(s, y) for s, y in zip(given, parts, strict=True)}
 
-    def _embed(self, stream, x):
+    def _embed(self, stream, x, known):
+        name = f"{stream.name}_in"
         if isinstance(stream, Continuous):
+            if known is not None:
+                x = jnp.where(known[..., None], x, 0)
             x = patchify(x.astype(self.dtype), stream.patch)
-            dense = nn.Dense(
-                self.width,
-                kernel_init=xavier,
-                dtype=self.dtype,
-                name=f"{stream.name}_in",
-            )
-            x = dense(x)
+            x = nn.Dense(self.width, kernel_init=xavier, dtype=self.dtype, name=name)(x)
         else:
+            if known is not None:
+                x = jnp.where(known[..., None], x, stream.vocab)
             # One table per book, all in one array; row vocab is the mask token.
             init = nn.initializers.normal(stream.books**-0.5 * 0.5)
-            x = _Codes(
-                stream.vocab + 1,
-                stream.books,
-                self.width,
-                init,
-                name=f"{stream.name}_in",
-            )(x)
-            x = x.astype(self.dtype)
-        if self.positions == "sincos":
-            x = x + embedding.sincos_positions(stream.coarse, self.width).astype(
-                x.dtype
-            )
+            shape = (stream.vocab + 1, stream.books, self.width)
+            x = _Codes(*shape, init, name=name)(x).astype(self.dtype)
+        if self.positions == "learned":
+            name, shape = f"{stream.name}_positions", (x.shape[1], self.width)
+            x = x + self.param(name, embedding.normal, shape).astype(x.dtype)
+        elif "sincos" in self.positions:
+            table = embedding.sincos_positions(stream.coarse, self.width)
+            x = x + table.astype(x.dtype)
         return x
 
-    def _condition(self, times, label, batch):
-        t = jnp.stack([times[s.name] for s in self.streams], axis=1)
-        c = embedding.TimeEmbedding(self.width, dtype=self.dtype, name="time")(t)
+    def _condition(self, given, times, label, batch):
+        t = jnp.stack([times[s.name] for s in given], axis=1)
+        embed = lambda t, name: embedding.TimeEmbedding(
+            self.width, self.time_scale, dtype=self.dtype, name=name
+        )(t)
+        if self.intervals:
+            c = embed(t[..., 0], "time") + embed(t[..., 0] - t[..., 1], "duration")
+        else:
+            c = embed(t, "time")
         if len(self.streams) > 1:
             shape = (len(self.streams), self.width)
-            c = c + self.param("stream", embedding.normal, shape).astype(c.dtype)
+            rows = np.array([self.streams.index(s) for s in given])
+            c = c + self.param("stream", embedding.normal, shape)[rows].astype(c.dtype)
         if self.classes:
             if label is None:
                 label = jnp.full((batch,), self.classes, jnp.int32)
-            embed = embedding.LabelEmbedding(self.classes, self.width, name="label")
-            c = c + embed(label)[:, None].astype(c.dtype)
+            table = embedding.LabelEmbedding(self.classes, self.width, name="label")
+            c = c + table(label)[:, None].astype(c.dtype)
         return c
 
-    def _rotary(self):
+    def _modulation(self, name, parts, init):
+        width = parts * self.width
+        return nn.Dense(width, kernel_init=init, dtype=self.dtype, name=name)
+
+    def _rotary(self, given):
         axes = max(1, *(len(s.grid) for s in self.streams))
         positions = []
-        for s in self.streams:
+        for s in given:
             n = math.prod(s.coarse)
             index = np.indices(s.coarse, int).reshape(len(s.coarse), n).T
             positions.append(np.pad(index, ((0, 0), (0, axes - index.shape[1]))))
-        width = self.width // self.heads
+        width = self.width // self.block.heads
         return jnp.asarray(rotary.rotary_table(np.concatenate(positions), width))
 
-    def _stack(self, x, c, lengths, table):
-        block = blocks.Block
+    def _stack(self, x, c, layer):
+        if self.block.modulation == "single":
+            init = embedding.normal
+            c = self._modulation("modulation", self.block.parts, init)(nn.silu(c))
+        call = lambda block, x, c: block(x, c, **layer)
         if self.remat:
-            block = nn.remat(block, static_argnums=(3,), prevent_cse=not self.scan)
-        fields = (self.heads, self.mlp_ratio, self.qk_norm, self.dtype)
+            policy = getattr(jax.checkpoint_policies, self.remat, None)
+            call = nn.remat(call, policy=policy, prevent_cse=not self.scan)
+        copy = lambda name: self.block.clone(parent=self, name=name)
         if not self.scan:
             for i in range(self.depth):
-                x = block(*fields, name=f"block_{i:02d}")(x, c, lengths, table)
+                x = call(copy(f"block_{i:02d}"), x, c)
             return x
         stack = nn.scan(
-            lambda module, x, _: (module(x, c, lengths, table), None),
+            lambda block, x, _: (call(block, x, c), None),
             variable_axes={"params": 0},
             split_rngs={"params": True},
             length=self.depth,
         )
-        return stack(block(*fields, name="blocks"), x, None)[0]
+        return stack(copy("blocks"), x, None)[0]
 
     def _read(self, stream, x):
         # The head runs in float32: it is small, and its output meets the loss.
@@ -245,26 +207,68 @@ class DiT(nn.Module):
             return unpatchify(x, stream.grid, stream.patch)
         return x.reshape(x.shape[0], *stream.grid, stream.books, stream.vocab)
 
-    def _check(self, streams, times):
+    def _check(self, streams, times, known):
+        """The streams of this call, in the module's order."""
         names = {s.name for s in self.streams}
         if len(names) != len(self.streams) or not names:
             raise ValueError("DiT.streams needs at least one stream, each its own name")
-        if set(streams) != names or set(times) != names:
+        wanted = names if self.is_initializing() else names & set(streams)
+        if set(streams) != (wanted or names) or set(times) != set(streams):
             raise ValueError(
                 f"the DiT's streams are {sorted(names)}; got streams {sorted(streams)} "
                 f"and times {sorted(times)}"
             )
-        for s in self.streams:
-            if streams[s.name].shape[1:] != s.shape:
+        if not set(known) <= set(streams):
+            raise ValueError(
+                f"known says what is known of {sorted(known)}; the streams of this "
+                f"call are {sorted(streams)}"
+            )
+        given = [s for s in self.streams if s.name in streams]
+        for s in given:
+            shape, batch = streams[s.name].shape, len(streams[s.name])
+            if shape[1:] != s.shape:
                 raise ValueError(
                     f"stream {s.name!r} is (b, {', '.join(map(str, s.shape))}); "
-                    f"got {streams[s.name].shape}"
+                    f"got {shape}"
                 )
-        if self.width % self.heads:
+            ends = (batch, 2) if self.intervals else (batch,)
+            if times[s.name].shape != ends:
+                raise ValueError(
+                    f"times of stream {s.name!r} are {ends} where intervals="
+                    f"{self.intervals}; got {times[s.name].shape}"
+                )
+            whole = ((batch,), shape[:-1])
+            if s.name in known and known[s.name].shape not in whole:
+                raise ValueError(
+                    f"known of stream {s.name!r} is {whole[0]} or {whole[1]}; "
+                    f"got {known[s.name].shape}"
+                )
+        if self.width % self.block.heads:
             raise ValueError(
-                f"{self.heads} heads do not divide the width {self.width}; "
+                f"{self.block.heads} heads do not divide the width {self.width}; "
                 f"write a number of heads that does"
             )
+        return given
+
+
+def _on_grid(known, x):
+    """(b,) or (b, *grid) -> bool (b, *grid)."""
+    known = known.astype(bool).reshape(*known.shape, *(1,) * (x.ndim - 1 - known.ndim))
+    return jnp.broadcast_to(known, x.shape[:-1])
+
+
+def _seen(given, known, batch):
+    """(b, n): tokens with something known in them; None where all is."""
+    if not known:
+        return None
+    parts = []
+    for s in given:
+        seen = jnp.ones((batch, math.prod(s.coarse)), bool)
+        if s.name in known:
+            patch = getattr(s, "patch", 1)
+            seen = patchify(known[s.name][..., None], patch).any(-1)
+        parts.append(seen)
+    return jnp.concatenate(parts, axis=1)
 
 
 class _Codes(nn.Module):

@@ -25,7 +25,7 @@ from train.runtime.sharding import (
     make_mesh,
     state_sharding,
 )
-from vqdit.dit import Continuous
+from vqdit.nn import Continuous
 from vqdit.quantizers import VectorQuantizer
 
 FOLDER = pathlib.Path(__file__).parents[2] / "configs"
@@ -196,7 +196,10 @@ def reduced(chosen: Experiment) -> Experiment:
         stream = Continuous(
             "image", (8, 8), stream.channels, stream.patch, stream.outputs
         )
-        model = model.clone(streams=(stream,), width=32, depth=2, heads=2, classes=10)
+        block = model.block.clone(heads=2)
+        model = model.clone(
+            streams=(stream,), width=32, depth=2, block=block, classes=10
+        )
     else:
         small = {
             "channels": 8,
@@ -208,6 +211,7 @@ def reduced(chosen: Experiment) -> Experiment:
         quantizer = model.quantizer
         if quantizer is not None:
             quantizer = quantizer.clone(num_codes=16, window=64)
+        block = model.block.clone(heads=2)
         model = model.clone(
             encoder=model.encoder.clone(**small),
             decoder=model.decoder.clone(**small),

@@ -1,12 +1,15 @@
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import topologies
+from jax.experimental.pallas import tpu as pltpu
 
 from tests import quick
-from vqdit.nn import Attention, rotary_table
+from vqdit.nn import Attention, attend, rotary_table
 
 
 def draw(*shape, seed=0):
@@ -40,7 +43,7 @@ def softmax_attention(params, x, heads, qk_norm=False):
     return y @ params["out"]["kernel"] + params["out"]["bias"]
 
 
-@pytest.mark.parametrize("qk_norm", [False, True])
+@pytest.mark.parametrize("qk_norm", [None, "rms"])
 def test_it_is_softmax_attention(qk_norm):
     x, module = draw(2, 5, 12), Attention(3, qk_norm)
     variables = start(module, x)
@@ -72,7 +75,7 @@ def test_with_rotary_it_sees_relative_places_only():
 
 def test_normalised_scores_are_bounded():
     """A million times larger tokens leave the weights as they were: no overflow."""
-    x, module = draw(1, 4, 8), Attention(2, qk_norm=True)
+    x, module = draw(1, 4, 8), Attention(2, qk_norm="rms")
     variables = start(module, x)
     params = variables["params"]
     params["qkv"]["bias"] = jnp.zeros_like(params["qkv"]["bias"])
@@ -84,9 +87,12 @@ def test_normalised_scores_are_bounded():
 def test_softmax_is_float32_in_bfloat16():
     """512 equal tokens weigh 1/512 each, though a bfloat16 sum of ones stops at 256."""
     x = jnp.broadcast_to(draw(1, 1, 8), (1, 512, 8))
-    module, low = Attention(1), Attention(1, dtype="bfloat16")
+    module = Attention(1)
     variables = start(module, x)
-    y, y_low = apply(module, variables, x), apply(low, variables, x)
+    y, y_low = (
+        apply(module, variables, x),
+        apply(module, variables, x.astype("bfloat16")),
+    )
     assert y_low.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.asarray(y_low, np.float32), y, atol=0.05)
 
@@ -94,3 +100,102 @@ def test_softmax_is_float32_in_bfloat16():
 def test_heads_that_do_not_divide_the_width_are_refused():
     with pytest.raises(ValueError, match="5 heads do not divide the width 12"):
         jax.eval_shape(Attention(5).init, jax.random.key(0), draw(1, 2, 12))
+
+
+def drawn_heads(n, width, batch=2, heads=2, dtype="float32"):
+    return [draw(batch, n, heads, width, seed=i).astype(dtype) for i in range(3)]
+
+
+def test_implementations_are_the_same():
+    """The TPU's kernel is interpreted here. The second example knows nothing."""
+    qkv, weights = drawn_heads(128, 8), draw(2, 128, 2, 8, seed=3)
+    known = jnp.stack([jnp.arange(128) % 3 > 0, jnp.zeros(128, bool)])
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def both(implementation, q, k, v):
+        call = lambda *x: attend(*x, known, implementation=implementation)
+        y, backward = jax.vjp(call, q, k, v)
+        return y, backward(weights)
+
+    expected = both("plain", *qkv)
+    with pltpu.force_tpu_interpret_mode():
+        found = {"flash": both("flash", *qkv), "fused": both("fused", *qkv)}
+    for name, values in found.items():
+        for mine, other in zip(*map(jax.tree.leaves, (values, expected)), strict=True):
+            np.testing.assert_allclose(mine, other, atol=2e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("width", [64, 72, 88, 128])
+def test_in_bfloat16_scores_are_scaled_in_float32(width):
+    """No less exact than JAX's own, also where the scale is no power of 2."""
+    qkv = drawn_heads(64, width, dtype="bfloat16")
+
+    @quick.jit
+    def errors(*qkv):
+        exact = jax.nn.dot_product_attention(*(x.astype("float32") for x in qkv))
+        rms = lambda y: jnp.sqrt(jnp.square(y.astype("float32") - exact).mean())
+        ours = [attend(*qkv, implementation=name) for name in ("plain", "fused")]
+        return rms(jax.nn.dot_product_attention(*qkv)), *map(rms, ours)
+
+    theirs, *ours = errors(*qkv)
+    assert max(ours) <= 1.02 * theirs
+
+
+@pytest.mark.parametrize(
+    "fields,message",
+    [
+        ({"implementation": "cudnn"}, "bfloat16 or float16, not float32"),
+        ({"implementation": "flash"}, "a multiple of 128 tokens, not 5"),
+        ({"implementation": "flash", "block": 2}, "no order of blocks"),
+    ],
+)
+def test_what_an_implementation_does_not_take_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        attend(*drawn_heads(5, 8), **fields)
+
+
+def test_the_default_takes_everything_on_any_backend(monkeypatch):
+    """What the backend's own does not take is plain."""
+    qkv = drawn_heads(5, 8)
+    for backend in ("gpu", "tpu"):
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        call = functools.partial(attend, block=2)
+        traced = str(jax.make_jaxpr(call)(*qkv))
+        assert "softmax" in traced or "exp" in traced
+        assert "custom_vjp" not in traced and "pallas" not in traced
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    assert "pallas" in str(jax.make_jaxpr(attend)(*drawn_heads(128, 8)))
+
+
+@pytest.mark.parametrize("width", [64, 72])
+def test_flash_compiles_for_a_tpu_and_splits_over_examples_and_heads(
+    width, monkeypatch
+):
+    """Ahead of time, for four chips that are not there: forward and backward."""
+    pytest.importorskip("libtpu", reason="the extra vqdit[tpu] is not installed")
+    # The library asks a cloud's server what machine it is on, unless it is told.
+    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
+    monkeypatch.setenv("TPU_ACCELERATOR_TYPE", "v5litepod-4")
+    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "localhost")
+    monkeypatch.setenv("TPU_WORKER_ID", "0")
+    monkeypatch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2")
+    auto = (jax.sharding.AxisType.Auto,) * 3
+    devices = np.array(topology.devices).reshape(1, 2, 2)
+    mesh = jax.sharding.Mesh(devices, ("data", "fsdp", "tensor"), axis_types=auto)
+    rules = (("batch", ("data", "fsdp")), ("heads", "tensor"))
+    place = lambda *spec: jax.NamedSharding(mesh, jax.P(("data", "fsdp"), *spec))
+    x = jax.ShapeDtypeStruct(
+        (4, 256, 4, width), jnp.bfloat16, sharding=place(None, "tensor")
+    )
+    known = jax.ShapeDtypeStruct((4, 256), bool, sharding=place())
+
+    def loss(q, k, v, known):
+        return attend(q, k, v, known, implementation="flash").astype("float32").sum()
+
+    with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
+        gradient = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))
+        program = gradient.lower(x, x, x, known).compile().as_text()
+    assert program.count("custom-call(") >= 2
+    assert "all-gather" not in program

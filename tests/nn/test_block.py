@@ -1,3 +1,5 @@
+"""The contract of a block, over a list of them: to add a switch, add a row."""
+
 import functools
 
 import jax
@@ -6,59 +8,211 @@ import numpy as np
 import pytest
 
 from tests import quick
-from vqdit.nn import Block
+from vqdit.nn import Block, rotary_table
 from vqdit.nn.block import per_token
+
+BLOCKS = {
+    "dit": Block(2),
+    "rms": Block(2, norm="rms"),
+    "gelu": Block(2, mlp="gelu", mlp_ratio=2),
+    "swiglu": Block(2, mlp="swiglu", mlp_ratio=8 / 3),
+    "qk_rms": Block(2, qk_norm="rms"),
+    "qk_layer": Block(2, qk_norm="layer"),
+    "single": Block(2, modulation="single"),
+    "layer_scale": Block(2, layer_scale=0.1),
+    "lightning": Block(
+        2, "swiglu", 8 / 3, norm="rms", norm_scale=True, qk_norm="rms", shift=False
+    ),
+    "all": Block(
+        *(2, "swiglu", 2, "layer", True, "layer"),
+        modulation="single",
+        shift=False,
+        layer_scale=0.1,
+    ),
+}
+ALL = pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
+ROTARY = rotary_table(np.arange(5)[:, None], 6)
+LENGTHS = (2, 3)
 
 
 def draw(*shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
+def inputs(block):
+    """(x, c) of five tokens in two streams, of width 12."""
+    width = 12 * (block.parts if block.modulation == "single" else 1)
+    return draw(2, 5, 12), 0.5 * draw(2, 2, width, seed=1)
+
+
+def start(block, seed=0):
+    call = functools.partial(block.init, lengths=LENGTHS)
+    shapes = jax.eval_shape(call, jax.random.key(0), *inputs(block))
+    return quick.parameters(shapes, seed)
+
+
 @functools.partial(quick.jit, static_argnums=(0, 4))
-def apply(block, variables, x, c, lengths):
-    return block.apply(variables, x, c, lengths)
+def apply(block, variables, x, c, lengths=LENGTHS, rotary=None, known=None):
+    return block.apply(variables, x, c, lengths, rotary, known)
+
+
+def textbook(block, params, x, c):
+    """One example in NumPy and float64, from the papers' formulas."""
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+    linear = lambda name, x: x @ params[name]["kernel"] + params[name]["bias"]
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))
+    std = lambda x: np.sqrt(np.square(x).mean(-1, keepdims=True) + 1e-12)
+    centred = lambda x: x - x.mean(-1, keepdims=True)
+
+    def norm(kind, x):
+        return centred(x) / std(centred(x)) if kind == "layer" else x / std(x)
+
+    def attention(x):
+        n, d = x.shape
+        p = params["attn"]
+        qkv = x @ p["qkv"]["kernel"] + p["qkv"]["bias"]
+        q, k, v = qkv.reshape(n, 2, 3, d // 2).transpose(2, 1, 0, 3)
+        if block.qk_norm:
+            q, k = (
+                norm(block.qk_norm, z) * p[name]["scale"] + p[name].get("bias", 0)
+                for z, name in ((q, "query_norm"), (k, "key_norm"))
+            )
+        weights = np.exp(q @ k.swapaxes(1, 2) / np.sqrt(d // 2))
+        y = weights / weights.sum(-1, keepdims=True) @ v
+        y = y.transpose(1, 0, 2).reshape(n, d)
+        return y @ p["out"]["kernel"] + p["out"]["bias"]
+
+    def mlp(x):
+        p = params["mlp"]
+        up = x @ p["up"]["kernel"] + p["up"]["bias"]
+        if block.mlp == "swiglu":
+            gate = x @ p["gate"]["kernel"] + p["gate"]["bias"]
+            h = gate * sigmoid(gate) * up
+        else:
+            h = np.asarray(jax.nn.gelu(up, approximate=block.mlp == "gelu_tanh"))
+        return h @ p["down"]["kernel"] + p["down"]["bias"]
+
+    c = np.asarray(c, np.float64)
+    if block.modulation == "single":
+        mods = c + params["modulation_table"].ravel()
+    else:
+        mods = linear("modulation", c * sigmoid(c))
+    mods = np.repeat(mods, LENGTHS, axis=0).reshape(5, block.parts, 12)
+    x = np.asarray(x, np.float64)
+    for i, (name, branch) in enumerate((("attn", attention), ("mlp", mlp))):
+        *shift, scale, gate = np.split(mods, 2, axis=1)[i].transpose(1, 0, 2)
+        own = params[f"{name}_norm"]["scale"] if block.norm_scale else 1
+        h = norm(block.norm, x) * own * (1 + scale) + (shift[0] if shift else 0)
+        x = x + gate * params.get(f"{name}_scale", 1) * branch(h)
+    return x
+
+
+@ALL
+def test_it_is_the_textbooks(block):
+    (x, c), variables = inputs(block), start(block)
+    y = apply(block, variables, x, c, LENGTHS, None, jnp.ones((2, 5), bool))
+    for i in range(2):
+        expected = textbook(block, variables["params"], x[i], c[i])
+        np.testing.assert_allclose(y[i], expected, rtol=2e-4, atol=2e-5)
+
+
+@ALL
+def test_the_plain_one_differentiates_forward_over_reverse(block):
+    """A jvp inside a grad, as MeanFlow's loss has it, against finite differences."""
+    block = block.clone(implementation="plain")
+    (x, c), variables = inputs(block), start(block)
+    dx, dc, step = (
+        draw(2, 5, 12, seed=2),
+        draw(*c.shape, seed=3),
+        draw(2, 5, 12, seed=4),
+    )
+
+    def slope(x, c, dx, dc, variables):
+        call = lambda x, c: block.apply(variables, x, c, LENGTHS)
+        y, dy = jax.jvp(call, (x, c), (dx, dc))
+        return (jnp.sin(y) * dy).sum(), y
+
+    with jax.enable_x64(True):
+        double = functools.partial(
+            jax.tree.map, lambda leaf: np.asarray(leaf, "float64")
+        )
+        x, step, *rest = double((x, step, c, dx, dc, variables))
+        both = quick.jit(jax.value_and_grad(slope, has_aux=True))
+        (_, y), found = both(x, *rest)
+        ends = [float(both(x + h * step, *rest)[0][0]) for h in (1e-3, -1e-3)]
+    expected = textbook(block, variables["params"], x[0], c[0])
+    np.testing.assert_allclose(y[0], expected, rtol=2e-4, atol=2e-5)
+    slopes = (ends[0] - ends[1]) / 2e-3
+    np.testing.assert_allclose(np.vdot(found, step), slopes, rtol=5e-3)
+
+
+@pytest.mark.parametrize("name", ["dit", "all"])
+def test_implementations_have_the_same_gradients(name):
+    @functools.partial(quick.jit, static_argnums=0)
+    def gradients(block, variables, x, c, known):
+        def loss(variables, x, c):
+            y = block.apply(variables, x, c, LENGTHS, jnp.asarray(ROTARY), known)
+            return jnp.sin(y).sum()
+
+        return jax.grad(loss, argnums=(0, 1, 2))(variables, x, c)
+
+    block, known = BLOCKS[name], jnp.arange(5) != jnp.array([[1], [9]])
+    (x, c), variables = inputs(block), start(block)
+    plain, fused = (
+        gradients(block.clone(implementation=name), variables, x, c, known)
+        for name in ("plain", "fused")
+    )
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4)
+    jax.tree.map(close, fused, plain)
+
+
+@ALL
+def test_what_is_not_known_is_not_seen(block):
+    """Whatever stands there, bit for bit; and nobody is known in the second example."""
+    (x, c), variables = inputs(block), start(block)
+    known = jnp.array([[1, 0, 1, 1, 0], [0, 0, 0, 0, 0]], bool)
+    other = jnp.where(known[..., None], x, 7 * x + 1)
+    y, moved = (apply(block, variables, z, c, LENGTHS, None, known) for z in (x, other))
+    np.testing.assert_array_equal(y[0, known[0]], moved[0, known[0]])
+    assert np.isfinite(y).all()
+    whole = apply(block, variables, x, c, LENGTHS, None, jnp.ones_like(known))
+    assert np.abs(whole - y)[0, known[0]].max() > 1e-3
+
+
+def test_without_the_unknown_tokens_the_others_are_the_same():
+    block = BLOCKS["dit"]
+    (x, c), variables = inputs(block), start(block)
+    rows = np.array([0, 2, 3])
+    known = jnp.zeros((2, 5), bool).at[:, rows].set(True)
+    y = apply(block, variables, x, c[:, :1], (5,), None, known)[:, rows]
+    cut = apply(block, variables, x[:, rows], c[:, :1], (3,))
+    np.testing.assert_allclose(y, cut, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["dit", "all"])
+def test_it_computes_in_the_type_of_its_input(name):
+    block = BLOCKS[name]
+    (x, c), variables = inputs(block), start(block)
+    known = jnp.ones((2, 5), bool)
+    y = apply(block, variables, x, c, LENGTHS, None, known)
+    low = [z.astype("bfloat16") for z in (x, c)]
+    low = apply(block, variables, *low, LENGTHS, None, known)
+    assert low.dtype == jnp.bfloat16 and y.dtype == jnp.float32
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    np.testing.assert_allclose(low.astype("float32"), y, atol=0.1 * np.abs(y).max())
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_at_init_every_gate_is_0_so_the_block_is_the_identity(dtype):
+@pytest.mark.parametrize("name", ["dit", "lightning"])
+def test_at_init_every_gate_is_0_so_the_block_is_the_identity(name, dtype):
     x, c = draw(2, 5, 8).astype(dtype), draw(2, 1, 8, seed=1).astype(dtype)
-    block = Block(2, dtype=dtype)
-    y, variables = quick.jit(block.init_with_output, static_argnums=3)(
+    y, variables = quick.jit(BLOCKS[name].init_with_output, static_argnums=3)(
         jax.random.key(0), x, c, (5,)
     )
     np.testing.assert_array_equal(y, x)
-    assert not any(np.any(leaf) for leaf in variables["params"]["modulation"].values())
     # Its parts are not: only the gates hold them back.
     for name in ("qkv", "out"):
         assert np.any(variables["params"]["attn"][name]["kernel"])
-
-
-def test_each_gate_opens_its_own_branch():
-    """adaLN-Zero: a gate of 1 in one of the two adds that branch alone."""
-    x, c, block = draw(1, 4, 8), jnp.zeros((1, 1, 8)), Block(2, mlp_ratio=2)
-    shapes = jax.eval_shape(
-        functools.partial(block.init, lengths=(4,)), jax.random.key(0), x, c
-    )
-    variables = quick.parameters(shapes)
-
-    def with_gates(first, second):
-        bias = jnp.repeat(jnp.array([0, 0, first, 0, 0, second], jnp.float32), 8)
-        modulation = {**variables["params"]["modulation"], "bias": bias}
-        params = {**variables["params"], "modulation": modulation}
-        return apply(block, {"params": params}, x, c, (4,))
-
-    params = jax.device_get(variables["params"])
-    h = np.asarray(x - x.mean(-1, keepdims=True))
-    h = h / np.sqrt(np.square(h).mean(-1, keepdims=True) + 1e-6)
-    u = h @ params["mlp"]["up"]["kernel"] + params["mlp"]["up"]["bias"]
-    u = 0.5 * u * (1 + np.tanh(np.sqrt(2 / np.pi) * (u + 0.044715 * u**3)))
-    u = u @ params["mlp"]["down"]["kernel"] + params["mlp"]["down"]["bias"]
-    np.testing.assert_array_equal(with_gates(0, 0), x)
-    np.testing.assert_allclose(with_gates(0, 1), x + u, atol=1e-5)
-    np.testing.assert_allclose(with_gates(0, 3), x + 3 * u, atol=1e-5)
-    attended = with_gates(1, 0) - x
-    assert np.abs(attended).max() > 0.01
-    np.testing.assert_allclose(with_gates(2, 0), x + 2 * attended, atol=1e-5)
 
 
 def test_each_stream_is_modulated_by_its_own_vector():
@@ -69,10 +223,13 @@ def test_each_stream_is_modulated_by_its_own_vector():
     assert per_token(mods[:, :1], (6,)).shape == (2, 1, 1)  # broadcasts
 
 
-def test_streams_with_equal_vectors_are_one_stream():
-    x, c, block = draw(2, 5, 8), draw(2, 1, 8, seed=1), Block(2)
-    init = functools.partial(block.init, lengths=(5,))
-    variables = quick.parameters(jax.eval_shape(init, jax.random.key(0), x, c))
-    whole = apply(block, variables, x, c, (5,))
-    parts = apply(block, variables, x, jnp.repeat(c, 2, axis=1), (2, 3))
-    np.testing.assert_allclose(whole, parts, atol=1e-5)
+@pytest.mark.parametrize(
+    "fields,message",
+    [
+        ({"heads": 0}, "heads start at 1"),
+        ({"mlp_ratio": 0}, "the ratio above 0"),
+    ],
+)
+def test_impossible_fields_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Block(**fields)

@@ -15,8 +15,8 @@ def draws(*shapes):
 
 
 def softmax_attention(q, k, v):
-    scores = jnp.einsum("bnk,bmk->bnm", q, k) / jnp.sqrt(q.shape[-1])
-    return jax.nn.softmax(scores) @ v
+    scores = jnp.einsum("bnhk,bmhk->bhnm", q, k) / jnp.sqrt(q.shape[-1])
+    return jnp.einsum("bhnm,bmhk->bnhk", jax.nn.softmax(scores), v)
 
 
 def layer_norm(x, shift, scale):
@@ -37,9 +37,7 @@ def same_with_gradients(ours, theirs, inputs, rtol=1e-5, atol=1e-5):
 
 
 def test_attend_is_softmax_attention_and_its_gradient():
-    same_with_gradients(
-        attend, softmax_attention, draws((3, 7, 4), (3, 7, 4), (3, 7, 4))
-    )
+    same_with_gradients(attend, softmax_attention, draws(*3 * [(3, 7, 2, 4)]))
 
 
 @pytest.mark.parametrize("block", [1, 3, 4])
@@ -48,25 +46,23 @@ def test_attend_in_blocks_sees_none_that_comes_later(block):
     turn = np.arange(7) // block
 
     def masked(q, k, v):
-        scores = jnp.einsum("bnk,bmk->bnm", q, k) / jnp.sqrt(q.shape[-1])
+        scores = jnp.einsum("bnhk,bmhk->bhnm", q, k) / jnp.sqrt(q.shape[-1])
         scores = jnp.where(turn[:, None] < turn, -1e9, scores)
-        return jax.nn.softmax(scores) @ v
+        return jnp.einsum("bhnm,bmhk->bnhk", jax.nn.softmax(scores), v)
 
-    inputs = draws((3, 7, 4), (3, 7, 4), (3, 7, 4))
-    same_with_gradients(lambda *x: attend(*x, block), masked, inputs)
+    inputs = draws(*3 * [(3, 7, 2, 4)])
+    same_with_gradients(lambda *x: attend(*x, None, block), masked, inputs)
 
 
 def test_attend_survives_scores_that_overflow_an_exponential():
-    q, k, v = draws((1, 5, 4), (1, 5, 4), (1, 5, 4))
+    q, k, v = draws(*3 * [(1, 5, 1, 4)])
     out, backward = jax.vjp(attend, 60 * q, 60 * k, v)
     np.testing.assert_allclose(out, softmax_attention(60 * q, 60 * k, v), atol=1e-4)
     assert all(np.isfinite(g).all() for g in backward(v))
 
 
 def test_attend_keeps_bfloat16_and_sums_in_float32():
-    q, k, v = (
-        x.astype(jnp.bfloat16) for x in draws((2, 64, 8), (2, 64, 8), (2, 64, 8))
-    )
+    q, k, v = (x.astype(jnp.bfloat16) for x in draws(*3 * [(2, 64, 1, 8)]))
     out = attend(q, k, v)
     assert out.dtype == jnp.bfloat16
     exact = softmax_attention(*(x.astype(jnp.float32) for x in (q, k, v)))

@@ -11,7 +11,6 @@ from vqdit.signal.spectra import (
     hann,
     istft,
     magnitude,
-    masked_bands,
     mel_filterbank,
     non_negative,
     stft,
@@ -192,17 +191,3 @@ def test_inversion_keeps_what_the_picture_holds():
     # 1 is 4.6 nat; the tokenizers' own error is several times as large.
     assert np.abs(again - features).mean() < 0.04
     np.testing.assert_array_equal(invert(jnp.full(features.shape, -1.0)), 0)
-
-
-def test_masks_hide_one_stretch_of_each_axis():
-    x = noise(400, 12, 10, 1)
-    mask = quick.jit(lambda x, key: masked_bands(x, key, 4, 3, fill=7.0))
-    hidden = np.asarray(mask(x, jax.random.key(1)))[..., 0] == 7
-    rows, columns = hidden.all(2), hidden.all(1)
-    # What is hidden is whole rows and whole columns, and nothing else.
-    np.testing.assert_array_equal(hidden, rows[:, :, None] | columns[:, None, :])
-    for mask, most in ((rows, 4), (columns, 3)):
-        changes = np.abs(np.diff(mask.astype(int), axis=1, prepend=0, append=0)).sum(1)
-        assert set(changes) == {0, 2}, "one stretch"
-        assert set(mask.sum(1)) == set(range(most + 1))
-        assert mask.any(0).all(), "every place is reached"

@@ -2,7 +2,8 @@
 
 from train.config import KMeansInit, Run, StageOne, StageTwo
 from vqdit.diffusion import Gaussian, Masking, Uniform
-from vqdit.dit import Continuous, Discrete, DiT
+from vqdit.dit import DiT
+from vqdit.nn import Block, Continuous, Discrete
 from vqdit.quantizers import VectorQuantizer
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
 
@@ -26,7 +27,7 @@ JOINT = StageTwo(
         (Continuous("image", (4, 4), 4, patch=2), Discrete("text", (6,), 32)),
         width=32,
         depth=2,
-        heads=4,
+        block=Block(4),
         classes=10,
     ),
     processes={"image": Gaussian(), "text": Masking(32)},

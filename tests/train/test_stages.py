@@ -28,7 +28,8 @@ from train.modalities import Images
 from train.objectives import streams
 from train.pipeline import LatentCache, whole
 from vqdit.diffusion import Gaussian, Masking, Uniform
-from vqdit.dit import Continuous, Discrete, DiT
+from vqdit.dit import DiT
+from vqdit.nn import Block, Continuous, Discrete
 from vqdit.quantizers import EMAVectorQuantizer, VectorQuantizer
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
 from vqdit.trained.bundle import save
@@ -68,7 +69,7 @@ def dit(kind, tokenizer_dir, **changes):
     return StageTwo(
         name=f"tiny_{kind}",
         data=DATA,
-        model=DiT((stream,), width=16, depth=1, heads=2, classes=10),
+        model=DiT((stream,), width=16, depth=1, block=Block(2), classes=10),
         processes={"image": process},
         times={"image": Uniform()},
         tokenizers={"image": str(tokenizer_dir)},

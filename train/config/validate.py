@@ -13,7 +13,9 @@ from train.config.paths import children, join
 from train.config.validate_tokenizer import check_stage_one
 from train.errors import BadInput
 from vqdit.diffusion import Gaussian, Masking
-from vqdit.dit import Continuous, DiT, Stream
+from vqdit.dit import DiT
+from vqdit.nn import Continuous
+from vqdit.nn.streams import Stream
 
 
 def validate(experiment: Experiment, devices: int, tokenizers: bool = True) -> None:
@@ -72,7 +74,7 @@ def _check_devices(experiment: Experiment, sizes: tuple[int, int, int]) -> None:
         model = experiment.model
         for axis, size, name, value in (
             ("fsdp", fsdp, "width", model.width),
-            ("tensor", sizes[2], "heads", model.heads),
+            ("tensor", sizes[2], "block.heads", model.block.heads),
         ):
             if value % size:
                 raise BadInput(
@@ -83,16 +85,17 @@ def _check_devices(experiment: Experiment, sizes: tuple[int, int, int]) -> None:
 
 def _check_stage_two(experiment: StageTwo) -> None:
     model = experiment.model
-    for name in ("width", "depth", "heads", "mlp_ratio"):
+    for name in ("width", "depth"):
         check_number(f"model.{name}", getattr(model, name), at_least=1)
     check_number("model.classes", model.classes, at_least=0)
     check_number("label_dropout", experiment.label_dropout, at_least=0, at_most=1)
-    if model.width % model.heads:
+    heads = model.block.heads
+    if model.width % heads:
         near_by = [n for n in range(1, model.width + 1) if model.width % n == 0]
-        best = min(near_by, key=lambda n: abs(n - model.heads))
+        best = min(near_by, key=lambda n: abs(n - heads))
         raise BadInput(
-            f"model.heads={model.heads} does not divide model.width={model.width}; "
-            f"write model.heads={best}"
+            f"model.block.heads={heads} does not divide model.width={model.width}; "
+            f"write model.block.heads={best}"
         )
     names = [stream.name for stream in model.streams]
     if not names or len(set(names)) < len(names):
@@ -161,7 +164,8 @@ def _eval_dit(model: DiT) -> None:
         )
         for stream in model.streams
     }
-    times = {name: jax.ShapeDtypeStruct((1,), jnp.float32) for name in streams}
+    ends = (1, 2) if model.intervals else (1,)
+    times = {name: jax.ShapeDtypeStruct(ends, jnp.float32) for name in streams}
     # One block stands for all: they are alike, and tracing 28 takes seconds.
     shallow = model.clone(depth=1)
     jax.eval_shape(lambda *x: shallow.init(jax.random.key(0), *x), streams, times)

@@ -16,7 +16,8 @@ from train.runtime import hosts
 from train.runtime.optim import learning_rate, make
 from train.runtime.sharding import replicated
 from train.runtime.step import TrainState, init_state, make_step
-from vqdit.dit import Continuous, DiT
+from vqdit.dit import DiT
+from vqdit.nn import Continuous
 from vqdit.signal import to_signal
 from vqdit.trained.codec import Codec
 from vqdit.trained.contract import LatentContract, refuse_mismatch
@@ -45,7 +46,7 @@ def objective(model: DiT, processes, times, label_dropout: float):
             x[name], targets[name] = processes[name].corrupt(
                 batch["streams"][name], t[name], noise_key
             )
-        outputs = model.apply({"params": params}, x, t, label, train=True)
+        outputs = model.apply({"params": params}, x, t, label)
         losses = {
             name: processes[name].loss(outputs[name], targets[name], x[name], t[name])
             for name in x
@@ -87,7 +88,8 @@ def example(model: DiT, batch: int):
         )
         for s in model.streams
     }
-    times = {s.name: jnp.zeros(batch) for s in model.streams}
+    ends = (batch, 2) if model.intervals else (batch,)
+    times = {s.name: jnp.zeros(ends) for s in model.streams}
     label = jnp.zeros(batch, jnp.int32) if model.classes else None
     return streams, times, label
 

@@ -13,7 +13,13 @@ from train.runtime import hosts
 from train.runtime.checkpoint import Checkpoints
 from train.runtime.log import Logger, say
 from train.runtime.loop import Hook, train
-from train.runtime.sharding import Rules, batch_sharding, create_state, make_mesh
+from train.runtime.sharding import (
+    Rules,
+    batch_sharding,
+    create_state,
+    kernels,
+    make_mesh,
+)
 from train.runtime.step import TrainState
 
 # (position, rows of a batch that are wanted) -> batches from there on
@@ -56,7 +62,11 @@ def launch(
                 )
             say(f"{workdir}: continuing from step {int(state.step)}")
         sharding = batch_sharding(mesh)
-        with Logger(workdir, int(state.step), run.wandb) as logger, hosts.bound():
+        with (
+            Logger(workdir, int(state.step), run.wandb) as logger,
+            hosts.bound(),
+            kernels(mesh),
+        ):
             return train(
                 state,
                 step_fn,

@@ -4,10 +4,13 @@
 where they are used; `tensor` splits the wide axis of a block's matrices.
 """
 
+import contextlib
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -37,15 +40,20 @@ Rules = Sequence[Rule]
 
 # First match wins. No match is an error, so nothing is replicated by accident.
 DIT_RULES = (
-    Rule(r"/(attn/qkv|mlp/up|\w*modulation)/kernel$", P("fsdp", "tensor")),
+    Rule(r"/(attn/qkv|mlp/up|mlp/gate)/kernel$", P("fsdp", "tensor")),
     Rule(r"/(attn/out|mlp/down)/kernel$", P("tensor", "fsdp")),
-    Rule(r"/time/(up|down)/kernel$", P(None, "fsdp")),
+    # Along its input: what comes out is cut into shifts, scales and gates of the whole
+    # width, and to split those would split the tokens' own channels, norms and all.
+    Rule(r"modulation/kernel$", P(("fsdp", "tensor"), None)),
+    Rule(r"/(time|duration)/(up|down)/kernel$", P(None, "fsdp")),
     Rule(r"/label/table$", P(None, "fsdp"), optional=True),
     Rule(r"_in/kernel$", P(None, "fsdp"), optional=True),
     Rule(r"_in/table$", P(None, "fsdp"), optional=True),
+    Rule(r"_positions$", P(None, "fsdp"), optional=True),
     Rule(r"_out/kernel$", P("fsdp", None)),
     Rule(r"^params/stream$", optional=True),
-    Rule(r"_norm/scale$", optional=True),
+    Rule(r"modulation_table$", optional=True),
+    Rule(r"(_norm/|attn_|mlp_)scale$", optional=True),
     Rule(r"/bias$"),
 )
 
@@ -119,12 +127,14 @@ def shardings(variables: Any, rules: Rules, mesh: jax.sharding.Mesh) -> Any:
     """
 
     def place(path, leaf, spec):
-        for size, axis in zip(leaf.shape, spec, strict=True):
-            if axis is not None and size % mesh.shape[axis]:
+        for size, entry in zip(leaf.shape, spec, strict=True):
+            axes = entry if isinstance(entry, tuple) else (entry,) if entry else ()
+            parts = math.prod(mesh.shape[axis] for axis in axes)
+            if size % parts:
                 raise BadInput(
-                    f"{path_name(path)}{leaf.shape}: mesh axis {axis!r} of "
-                    f"{mesh.shape[axis]} does not divide {size}; write a smaller "
-                    f"mesh.{axis} or another width"
+                    f"{path_name(path)}{leaf.shape}: mesh axis {' x '.join(axes)!r} of "
+                    f"{parts} does not divide {size}; write a smaller "
+                    f"mesh.{axes[-1]} or another width"
                 )
         return NamedSharding(mesh, spec)
 
@@ -190,6 +200,20 @@ def create_state(
 def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
     """Examples, the leading axis, over `data` and `fsdp`; whole over `tensor`."""
     return NamedSharding(mesh, P(("data", "fsdp")))
+
+
+@contextlib.contextmanager
+def kernels(mesh: jax.sharding.Mesh) -> Iterator[None]:
+    """Within, a TPU's attention kernel is split as the rules split examples and heads.
+
+    The compiler splits everything else by itself, and every other backend's attention.
+    """
+    if mesh.size == 1 or jax.default_backend() != "tpu":
+        yield
+        return
+    rules = (("batch", ("data", "fsdp")), ("heads", "tensor"))
+    with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
+        yield
 
 
 def along_batch(sharding: jax.sharding.Sharding, rows: int) -> jax.sharding.Sharding:

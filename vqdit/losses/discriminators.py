@@ -112,7 +112,11 @@ class PeriodDiscriminator(nn.Module):
             x = nn.leaky_relu(conv(x), 0.1)
             features.append(x)
         out = nn.Conv(
-            1, (3, 1), padding=((1, 1), (0, 0)), dtype="float32", name="conv_out"
+            *(1, (3, 1)),
+            padding=((1, 1), (0, 0)),
+            dtype="float32",
+            precision="highest",
+            name="conv_out",
         )
         return (Verdict(out(x).astype(jnp.float32), tuple(features)),)
 
@@ -188,7 +192,8 @@ class ResolutionDiscriminator(nn.Module):
             )
             x = nn.leaky_relu(conv(x), 0.2)
             features.append(x)
-        out = nn.Conv(1, (3, 3), dtype="float32", name="conv_out")
+        exact = {"dtype": "float32", "precision": "highest"}
+        out = nn.Conv(1, (3, 3), **exact, name="conv_out")
         return (Verdict(out(x).astype(jnp.float32), tuple(features)),)
 
 
@@ -241,6 +246,7 @@ def _conv(owner, out, stride, dtype, name):
         (4,) * owner.dims,
         strides=stride,
         dtype=dtype,
+        precision="highest" if out == 1 else None,
         kernel_init=nn.initializers.normal(0.02),  # the published one
         conv_general_dilated=convolution(owner.implementation),
         name=name,

@@ -1,20 +1,20 @@
 """Layers of the transformer: attention, blocks, embeddings, positions, patches."""
 
-from vqdit.nn.attention import Attention
+from vqdit.nn.attention import Attention, attend
 from vqdit.nn.block import Block
 from vqdit.nn.embedding import LabelEmbedding, TimeEmbedding, sincos_positions
-from vqdit.nn.fused import attend, gelu, norm_modulate
 from vqdit.nn.patching import patchify, unpatchify
 from vqdit.nn.rotary import rotary_table, rotate
+from vqdit.nn.streams import Continuous, Discrete
 
 __all__ = [
     "Attention",
     "Block",
+    "Continuous",
+    "Discrete",
     "LabelEmbedding",
     "TimeEmbedding",
     "attend",
-    "gelu",
-    "norm_modulate",
     "patchify",
     "rotary_table",
     "rotate",

@@ -1,31 +1,44 @@
-"""Multi-head self-attention."""
+"""Multi-head self-attention, by whichever program suits the backend."""
+
+from typing import Literal
 
 import flax.linen as nn
-from jaxtyping import Array, Float
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
-from vqdit.nn.fused import attend
+from vqdit.nn import flash, fused
 from vqdit.nn.rotary import rotate
+
+Implementation = Literal["plain", "fused", "cudnn", "flash"]
+QKNorm = Literal["rms", "layer"]
 
 
 class Attention(nn.Module):
-    """Softmax attention over all tokens; optional RMS-normalised queries and keys.
+    """Softmax attention over all tokens, in x's dtype; scores and softmax in float32.
 
-    Scores and softmax are float32 whatever the compute dtype. Raises ValueError when
-    the heads do not divide the width.
+    Raises ValueError when the heads do not divide the width.
 
+    qk_norm: of queries and keys, head by head, with learned scales: "rms"
+        (arXiv:2302.05442 with RMSNorm), or "layer", which has biases too (timm's).
     block: of `attend`: how many tokens make a block that sees none after it; 0 for no
         such order.
+    implementation: of `attend`.
     """
 
     heads: int
-    qk_norm: bool = False
-    dtype: str = "float32"
+    qk_norm: QKNorm | None = None
     block: int = 0
+    implementation: Implementation | None = None
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b n d"], rotary: Float[Array, "n pairs"] | None = None
+        self,
+        x: Float[Array, "b n d"],
+        rotary: Float[Array, "n pairs"] | None = None,
+        known: Bool[Array, "b n"] | None = None,
     ) -> Float[Array, "b n d"]:
+        """No token sees one that is not `known`."""
         batch, n, d = x.shape
         if d % self.heads:
             raise ValueError(
@@ -34,22 +47,98 @@ class Attention(nn.Module):
             )
         xavier = nn.initializers.xavier_uniform()
         # Two axes, not three: the backward pass of a product then copies no transposes.
-        x = x.reshape(-1, d)
-        qkv = nn.Dense(3 * d, kernel_init=xavier, dtype=self.dtype, name="qkv")(x)
+        rows, dtype = x.reshape(-1, d), x.dtype
+        qkv = nn.Dense(3 * d, kernel_init=xavier, dtype=dtype, name="qkv")(rows)
         # Heads first, then q, k and v: split over heads, each device has its own three.
         qkv = qkv.reshape(batch, n, self.heads, 3, d // self.heads)
         q, k, v = qkv[..., 0, :], qkv[..., 1, :], qkv[..., 2, :]
-        if self.qk_norm:
-            q = nn.RMSNorm(dtype=self.dtype, name="query_norm")(q)
-            k = nn.RMSNorm(dtype=self.dtype, name="key_norm")(k)
+        q, k = self._norm(q, "query_norm"), self._norm(k, "key_norm")
         if rotary is not None:
             q, k = rotate(q, rotary), rotate(k, rotary)
-
-        def rows(x):
-            return x.transpose(0, 2, 1, 3).reshape(-1, n, d // self.heads)
-
-        y = attend(rows(q), rows(k), rows(v), self.block)
-        y = y.reshape(batch, self.heads, n, -1).transpose(0, 2, 1, 3)
-        y = y.reshape(-1, d)
-        y = nn.Dense(d, kernel_init=xavier, dtype=self.dtype, name="out")(y)
+        y = attend(q, k, v, known, self.block, self.implementation).reshape(-1, d)
+        y = nn.Dense(d, kernel_init=xavier, dtype=dtype, name="out")(y)
         return y.reshape(batch, n, d)
+
+    def _norm(self, x, name):
+        if self.qk_norm == "rms":
+            return nn.RMSNorm(dtype=x.dtype, name=name)(x)
+        if self.qk_norm == "layer":
+            norm = nn.LayerNorm(1e-5, dtype=x.dtype, use_fast_variance=False, name=name)
+            return norm(x)
+        return x
+
+
+def attend(
+    q: Float[Array, "b n h k"],
+    k: Float[Array, "b n h k"],
+    v: Float[Array, "b n h k"],
+    known: Bool[Array, "b n"] | None = None,
+    block: int = 0,
+    implementation: Implementation | None = None,
+) -> Float[Array, "b n h k"]:
+    """softmax(q k^T / sqrt(k)) v, head by head; scores and softmax in float32.
+
+    known: keys that may be seen. Where an example knows none, all are seen, so that
+        its output, which nobody reads, is finite.
+    block: consecutive tokens that see each other and those before them, not those of
+        later blocks; 0 where all see all.
+    implementation: "plain" differentiates in any order. The others keep nothing of size
+        n x n for a backward pass written by hand, and have no forward mode: "fused" is
+        written for XLA on a CPU, "cudnn" is a GPU's kernel and "flash" a TPU's. None is
+        the backend's own, or plain where that one does not take the inputs.
+
+    Raises ValueError where the implementation asked for does not take the inputs.
+    """
+    chosen = choose(implementation)
+    obstacle = _obstacle(chosen, q, known, block)
+    if obstacle and implementation:
+        raise ValueError(
+            f"attention by {chosen!r} takes {obstacle}; write implementation='plain'"
+        )
+    if known is not None:
+        known = known | ~known.any(axis=1, keepdims=True)
+    if chosen == "fused":
+        return fused.attend(q, k, v, known, block)
+    if chosen == "flash" and not obstacle:
+        return flash.attend(q, k, v, known)
+    kernel = "cudnn" if chosen == "cudnn" and not obstacle else "xla"
+    mask = _mask(q.shape, known, block)
+    return jax.nn.dot_product_attention(q, k, v, mask=mask, implementation=kernel)
+
+
+def choose(implementation: Implementation | None) -> Implementation:
+    """The implementation asked for, or the backend's own."""
+    kernel = "flash" if flash.usable() else "plain"
+    own = {"cpu": "fused", "gpu": "cudnn", "tpu": kernel}
+    return implementation or own.get(jax.default_backend(), "plain")
+
+
+def _obstacle(chosen, q, known, block):
+    """What the implementation takes, where this is not it; else empty."""
+    n, width = q.shape[1], q.shape[3]
+    if chosen == "cudnn":
+        if q.dtype not in (jnp.bfloat16, jnp.float16):
+            return f"bfloat16 or float16, not {q.dtype}"
+        if width % 8 or width > 128:
+            return f"a head width up to 128 that 8 divides, not {width}"
+        if n % 2 and (known is not None or block):
+            return f"a mask over an even number of tokens, not {n}"
+    if chosen == "flash":
+        if block:
+            return "no order of blocks"
+        if n % flash.TILE:
+            return f"a multiple of {flash.TILE} tokens, not {n}"
+        if width > flash.TILE and width % flash.TILE:
+            return f"a head width below {flash.TILE} or a multiple of it, not {width}"
+    return ""
+
+
+def _mask(shape, known, block):
+    """(b or 1, 1, n, n), true where a query sees a key; None where all see all."""
+    batch, n = shape[:2]
+    mask = None if known is None else known[:, None, None]
+    if block:
+        turn = jnp.arange(n) // block
+        order = (turn[:, None] >= turn)[None, None]
+        mask = order if mask is None else mask & order
+    return None if mask is None else jnp.broadcast_to(mask, (len(mask), 1, n, n))

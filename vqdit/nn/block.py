@@ -1,66 +1,189 @@
-"""The DiT block (arXiv:2212.09748, figure 3, adaLN-Zero)."""
+"""The transformer's block: attention and MLP, modulated by a conditioning vector."""
+
+from typing import Literal, get_args
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from vqdit.nn.attention import Attention
-from vqdit.nn.fused import gelu, norm_modulate
+from vqdit.nn import fused
+from vqdit.nn.attention import Attention, Implementation, QKNorm, choose
 
 zeros = nn.initializers.zeros_init()
+xavier = nn.initializers.xavier_uniform()
+
+Activation = Literal["gelu_tanh", "gelu", "swiglu"]
+Modulation = Literal["zero", "single"]
 
 
 class Block(nn.Module):
-    """Attention and MLP, each gated by the conditioning vector.
+    """x + gate attention(norm(x)), then x + gate MLP(norm(x)), in x's dtype.
 
-    At init every gate is 0, so the block is the identity.
+    Norms are modulated: shift, scale and gate follow from the conditioning vector. The
+    defaults are DiT's (arXiv:2212.09748, figure 3).
+
+    mlp, mlp_ratio: of `Mlp`.
+    norm, norm_scale: of `ModulatedNorm`.
+    qk_norm:     of `Attention`.
+    modulation:  "zero" is adaLN-Zero, a projection in each block that starts at zero,
+                 so that at init the block is the identity. "single" is adaLN-single
+                 (PixArt-alpha, arXiv:2310.00426, section 2.3): the network has one
+                 projection, and each block a table that is added to it.
+    shift:       False leaves shifts out, as LightningDiT may.
+    layer_scale: where a learned factor per channel starts, on both branches (CaiT,
+                 arXiv:2103.17239, section 2); None for no factor.
+    implementation: of `attend`. GELU and norms have hand-written backward passes where
+                 it is "fused". `jax.jvp` needs "plain".
     """
 
-    heads: int
-    mlp_ratio: int = 4
-    qk_norm: bool = False
-    dtype: str = "float32"
+    heads: int = 6
+    mlp: Activation = "gelu_tanh"
+    mlp_ratio: int | float = 4
+    norm: fused.Norm = "layer"
+    norm_scale: bool = False
+    qk_norm: QKNorm | None = None
+    modulation: Modulation = "zero"
+    shift: bool = True
+    layer_scale: float | None = None
+    implementation: Implementation | None = None
+
+    def __post_init__(self):
+        if self.heads < 1 or not self.mlp_ratio > 0:
+            raise ValueError(
+                f"Block.heads={self.heads}, mlp_ratio={self.mlp_ratio}: heads start at "
+                "1, the ratio above 0"
+            )
+        for name, choices in (
+            ("mlp", get_args(Activation)),
+            ("norm", get_args(fused.Norm)),
+            ("qk_norm", (*get_args(QKNorm), None)),
+            ("modulation", get_args(Modulation)),
+            ("implementation", (*get_args(Implementation), None)),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"Block.{name}={getattr(self, name)!r}; write one of {choices}"
+                )
+        super().__post_init__()
+
+    @property
+    def parts(self) -> int:
+        """Vectors that modulate one token: shift, scale and gate of each branch."""
+        return 6 if self.shift else 4
 
     @nn.compact
     def __call__(
         self,
         x: Float[Array, "b n d"],
-        c: Float[Array, "b s d"],
+        c: Float[Array, "b s c"],
         lengths: tuple[int, ...],
         rotary: Float[Array, "n pairs"] | None = None,
+        known: Bool[Array, "b n"] | None = None,
     ) -> Float[Array, "b n d"]:
-        """c holds one vector per stream; `lengths` are the streams' token counts."""
+        """c holds a conditioning vector per stream, or under "single" its projection
+        to `parts` d channels; `lengths` are the streams' token counts."""
         d = x.shape[-1]
-        mods = nn.Dense(6 * d, kernel_init=zeros, dtype=self.dtype, name="modulation")(
-            nn.silu(c)
-        )
-        mods = per_token(mods, lengths)
-        shift1, scale1, gate1, shift2, scale2, gate2 = jnp.split(mods, 6, axis=-1)
+        if self.modulation == "single":
+            mods = add_table(self, "modulation_table", c, self.parts)
+        else:
+            mods = nn.Dense(
+                self.parts * d, kernel_init=zeros, dtype=x.dtype, name="modulation"
+            )(nn.silu(c))
+        mods = jnp.split(per_token(mods, lengths), self.parts, axis=-1)
+        half = self.parts // 2
 
-        h = norm_modulate(x, shift1, scale1)
-        h = Attention(self.heads, self.qk_norm, self.dtype, name="attn")(h, rotary)
-        x = x + gate1 * h
+        *shift, scale, gate = mods[:half]
+        h = self.norm_of("attn_norm")(x, scale, *shift)
+        h = Attention(
+            self.heads, self.qk_norm, implementation=self.implementation, name="attn"
+        )(h, rotary, known)
+        x = x + self._scaled("attn_scale", gate) * h
 
-        h = norm_modulate(x, shift2, scale2)
-        h = Mlp(self.mlp_ratio, self.dtype, name="mlp")(h)
-        return x + gate2 * h
+        *shift, scale, gate = mods[half:]
+        h = self.norm_of("mlp_norm")(x, scale, *shift)
+        h = Mlp(self.mlp_ratio, self.mlp, self.implementation, name="mlp")(h)
+        return x + self._scaled("mlp_scale", gate) * h
+
+    def norm_of(self, name: str) -> "ModulatedNorm":
+        """A norm of the block's kind."""
+        fields = (self.norm, self.norm_scale, self.implementation)
+        return ModulatedNorm(*fields, name=name)
+
+    def _scaled(self, name, gate):
+        if self.layer_scale is None:
+            return gate
+        init = nn.initializers.constant(self.layer_scale)
+        return gate * self.param(name, init, gate.shape[-1:]).astype(gate.dtype)
+
+
+class ModulatedNorm(nn.Module):
+    """norm(x) (1 + scale) + shift; statistics in float32, taken in two passes.
+
+    norm_scale: the norm has a learned scale besides, as LightningDiT's RMSNorm.
+    """
+
+    norm: fused.Norm = "layer"
+    norm_scale: bool = False
+    implementation: Implementation | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b n d"],
+        scale: Float[Array, "b m d"],
+        shift: Float[Array, "b m d"] | None = None,
+    ) -> Float[Array, "b n d"]:
+        """m is 1 or n. Returns the scale's type."""
+        if self.norm_scale:
+            own = self.param("scale", nn.initializers.ones, x.shape[-1:])
+            scale = ((1 + scale) * own - 1).astype(scale.dtype)
+        if shift is None:
+            shift = jnp.zeros_like(scale)
+        by_hand = choose(self.implementation) == "fused"
+        modulate = fused.norm_modulate if by_hand else fused.modulated
+        return modulate(x, shift, scale, self.norm)
 
 
 class Mlp(nn.Module):
-    """Two layers with the tanh form of GELU, as in DiT."""
+    """Two layers with an activation between them, in x's dtype.
 
-    ratio: int
-    dtype: str = "float32"
+    ratio: of the hidden width to x's, rounded down. activation: GELU in its tanh form,
+    as DiT, or exact; or SwiGLU (arXiv:2002.05202, eq. 6), whose third matrix is paid
+    for by a ratio of 2/3.
+    """
+
+    ratio: int | float = 4
+    activation: Activation = "gelu_tanh"
+    implementation: Implementation | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
         d = x.shape[-1]
-        xavier = nn.initializers.xavier_uniform()
+        hidden = int(self.ratio * d + 1e-6)  # 8/3 of 1152 is 3072
+        dense = lambda width, name: nn.Dense(
+            width, kernel_init=xavier, dtype=x.dtype, name=name
+        )
         # Two axes, not three: see Attention.
-        h = x.reshape(-1, d)
-        h = nn.Dense(self.ratio * d, kernel_init=xavier, dtype=self.dtype, name="up")(h)
-        h = nn.Dense(d, kernel_init=xavier, dtype=self.dtype, name="down")(gelu(h))
-        return h.reshape(x.shape)
+        rows = x.reshape(-1, d)
+        h = dense(hidden, "up")(rows)
+        if self.activation == "swiglu":
+            h = h * nn.silu(dense(hidden, "gate")(rows))
+        elif self.activation == "gelu_tanh" and choose(self.implementation) == "fused":
+            h = fused.gelu(h)
+        else:
+            h = nn.gelu(h, approximate=self.activation == "gelu_tanh")
+        return dense(d, "down")(h).reshape(x.shape)
+
+
+def add_table(
+    module: nn.Module, name: str, c: Float[Array, "b s c"], parts: int
+) -> Float[Array, "b s c"]:
+    """adaLN-single: c, which all blocks share, and a table of the module's own."""
+    width = c.shape[-1] // parts
+    # Starts as in the code of PixArt-alpha.
+    init = nn.initializers.normal(width**-0.5)
+    table = module.param(name, init, (parts, width))
+    return c + table.reshape(-1).astype(c.dtype)
 
 
 def per_token(

@@ -22,6 +22,7 @@ def convolve(
     strides: Sequence[int] = (),
     dtype: str = "float32",
     implementation: Convolution | None = None,
+    precision: str | None = None,
 ) -> Float[Array, "b *grid2 out"]:
     """A convolution of 3 sites an axis, as a submodule of whoever calls it.
 
@@ -30,7 +31,7 @@ def convolve(
         output sees what comes later; "alone", the axis is not looked along at all.
     strides: 1 or 2 an axis. With 2, zeros and circles are padded after, not around, the
         published models' convention; a sequence of 1 + 2 k sites becomes 1 + k.
-    implementation: of `products.convolution`.
+    implementation: of `products.convolution`. precision: of its sums, as jax has it.
     """
     strides = tuple(strides) or (1,) * len(borders)
     kernel = tuple(1 if border == "alone" else KERNEL for border in borders)
@@ -50,6 +51,7 @@ def convolve(
         strides=strides,
         padding=zeros,
         dtype=dtype,
+        precision=precision,
         kernel_init=_present(strides[0]) if borders[0] == "past" else lecun,
         conv_general_dilated=convolution(implementation),
         name=name,

@@ -11,10 +11,12 @@ normal = nn.initializers.normal(0.02)
 class TimeEmbedding(nn.Module):
     """t in [0, 1] -> a vector of the given width, as in DiT (arXiv:2212.09748).
 
-    Sinusoids of 1000 t (DiT counts a thousand integer steps) and a two-layer MLP.
+    Sinusoids of scale * t and a two-layer MLP. DiT counts a thousand integer steps;
+    SiT's scale is 1.
     """
 
     width: int
+    scale: float = 1000.0
     features: int = 256
     dtype: str = "float32"
 
@@ -23,7 +25,7 @@ class TimeEmbedding(nn.Module):
         half = self.features // 2
         frequencies = np.exp(-np.log(10_000.0) * np.arange(half) / half)
         # float32 whatever the compute dtype: bfloat16 cannot tell 999 from 1000.
-        angles = 1000.0 * t.astype(jnp.float32)[..., None] * frequencies
+        angles = self.scale * t.astype(jnp.float32)[..., None] * frequencies
         x = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
         x = nn.Dense(self.width, kernel_init=normal, dtype=self.dtype, name="up")(x)
         x = nn.silu(x)

@@ -1,81 +1,92 @@
-"""Attention, GELU and modulated LayerNorm, written for how XLA fuses them.
+"""Attention, GELU and modulated norms, written for how XLA fuses them on a CPU.
 
 The same functions as the textbook's, to rounding. What is chosen is the order of the
-operations and what the backward pass keeps.
+operations and what the backward pass keeps; so they differentiate backwards only.
 """
 
 import functools
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
+
+Norm = Literal["layer", "rms"]
 
 # gelu(x) = x sigmoid(A x + B x^3) is the tanh form: A = 2 sqrt(2 / pi), B = 0.044715 A.
 A = 1.5957691216057308
 B = 0.07135481282722363
 EPSILON = 1e-6
+HIDDEN = -1e30  # a score whose exponential is 0; finite, so that a row of them is
 
 
-BATCH = ((0,), (0,))
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def attend(
-    q: Float[Array, "b n k"],
-    k: Float[Array, "b n k"],
-    v: Float[Array, "b n k"],
+    q: Float[Array, "b n h k"],
+    k: Float[Array, "b n h k"],
+    v: Float[Array, "b n h k"],
+    known: Bool[Array, "b n"] | None = None,
     block: int = 0,
-) -> Float[Array, "b n k"]:
-    """softmax(q k^T / sqrt(k)) v; b holds examples and heads.
+) -> Float[Array, "b n h k"]:
+    """`nn.attention.attend`, which says what the arguments are.
 
-    block: consecutive tokens that see each other and those before them, not those of
-        later blocks; 0 where all see all.
-
-    Scores and softmax are float32. Nothing of size n x n is kept for the backward pass,
-    which computes the scores again; so it differentiates backwards only.
+    The backward pass computes the scores again.
     """
-    weights, total = _weights(q, k, block)
+    return _attend_forward(q, k, v, known, block)[0]
+
+
+def _attend_forward(q, k, v, known, block):
+    q, k, v = (_heads_first(x) for x in (q, k, v))
+    weights, total = _weights(q, k, known, block)
     # Divided after the product, not before: n x k values instead of n x n, and XLA:CPU
     # makes one kernel of the whole, which a softmax in between prevents.
-    mixed = _product(weights.astype(v.dtype), v, 2, 1)
-    return (mixed / total).astype(v.dtype)
-
-
-def _attend_forward(q, k, v, block):
-    out = attend(q, k, v, block)
-    return out, (q, k, v, out)
+    mixed = _product(weights.astype(v.dtype), v, 3, 2)
+    out = (mixed / total).astype(v.dtype)
+    return _heads_first(out), (q, k, v, known, out)
 
 
 def _attend_backward(block, kept, dout):
-    q, k, v, out = kept
-    weights, total = _weights(q, k, block)
-    dout = dout.astype(jnp.float32) / total
+    q, k, v, known, out = kept
+    weights, total = _weights(q, k, known, block)
+    dout = _heads_first(dout).astype(jnp.float32) / total
     inner = (dout * out).sum(-1, keepdims=True)
     dout, low = dout.astype(v.dtype), weights.astype(v.dtype)
-    dscores = (weights * (_product(dout, v, 2, 2) - inner)).astype(v.dtype)
+    dscores = (weights * (_product(dout, v, 3, 3) - inner)).astype(v.dtype)
     scale = q.shape[-1] ** -0.5
-    dq = _product(dscores, k, 2, 1) * scale
-    dk = _product(dscores, q, 1, 1) * scale
-    dv = _product(low, dout, 1, 1)
-    return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype)
+    dq = _product(dscores, k, 3, 2) * scale
+    dk = _product(dscores, q, 2, 2) * scale
+    dv = _product(low, dout, 2, 2)
+    pairs = ((dq, q), (dk, k), (dv, v))
+    return *(_heads_first(dx.astype(x.dtype)) for dx, x in pairs), None
 
 
 attend.defvjp(_attend_forward, _attend_backward)
 
 
-def _weights(q, k, block):
-    """Unnormalised attention weights (b, n, n) and their sums (b, n, 1), float32."""
-    scores = _product(q * q.shape[-1] ** -0.5, k, 2, 2)
+def _heads_first(x):
+    """(b, n, h, k) -> (b, h, n, k), and back."""
+    return x.transpose(0, 2, 1, 3)
+
+
+def _weights(q, k, known, block):
+    """Unnormalised attention weights (b, h, n, n), their sums (b, h, n, 1); float32."""
+    scale = q.shape[-1] ** -0.5
+    if q.dtype == jnp.float32:
+        scores = _product(q * scale, k, 3, 3)
+    else:  # a scaled q would be rounded a second time
+        scores = _product(q, k, 3, 3) * scale
     if block:
         turn = jnp.arange(scores.shape[-1]) // block
-        scores = jnp.where(turn[:, None] >= turn, scores, -jnp.inf)
+        scores = jnp.where(turn[:, None] >= turn, scores, HIDDEN)
+    if known is not None:
+        scores = jnp.where(known[:, None, None], scores, HIDDEN)
     weights = jnp.exp(scores - scores.max(-1, keepdims=True))
     return weights, weights.sum(-1, keepdims=True)
 
 
 def _product(a, b, axis_a, axis_b):
-    """Contracts one axis of each, example by example, and adds up in float32."""
-    dims = (((axis_a,), (axis_b,)), BATCH)
+    """Contracts one axis of each, head by head, and adds up in float32."""
+    dims = (((axis_a,), (axis_b,)), ((0, 1), (0, 1)))
     return jax.lax.dot_general(a, b, dims, preferred_element_type=jnp.float32)
 
 
@@ -83,7 +94,7 @@ def _product(a, b, axis_a, axis_b):
 def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The tanh form of GELU (arXiv:1606.08415), with one exponential.
 
-    Differentiates backwards only, and keeps x, not the slope.
+    Keeps x, not the slope.
     """
     return x * _gate(x)
 
@@ -104,46 +115,64 @@ def _gate(x):
     return 1 / (1 + jnp.exp(-x * (A + B * x * x)))
 
 
-@jax.custom_vjp
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def norm_modulate(
-    x: Float[Array, "b n d"], shift: Float[Array, "b m d"], scale: Float[Array, "b m d"]
+    x: Float[Array, "b n d"],
+    shift: Float[Array, "b m d"],
+    scale: Float[Array, "b m d"],
+    norm: Norm = "layer",
 ) -> Float[Array, "b n d"]:
-    """LayerNorm without its own scale and bias, times (1 + scale), plus shift.
+    """`modulated`, whose backward pass takes the statistics again.
 
-    m is 1 or n. Statistics are float32; returns shift's type. Differentiates backwards
-    only: it keeps x and takes the statistics again, which on a CPU is worth a third of
-    the training step over keeping what forward mode leaves (RESULTS.md).
+    It keeps x, which on a CPU is worth a third of the training step over keeping what
+    forward mode leaves (RESULTS.md).
     """
-    unit, _ = _normalised(x)
+    return modulated(x, shift, scale, norm)
+
+
+def modulated(
+    x: Float[Array, "b n d"],
+    shift: Float[Array, "b m d"],
+    scale: Float[Array, "b m d"],
+    norm: Norm = "layer",
+) -> Float[Array, "b n d"]:
+    """LayerNorm or RMSNorm without scale and bias, times (1 + scale), plus shift.
+
+    m is 1 or n. Statistics are float32; returns shift's type. Differentiates in any
+    order.
+    """
+    unit, _ = _normalised(x, norm)
     return (unit * (1 + scale) + shift).astype(shift.dtype)
 
 
-def _norm_modulate_forward(x, shift, scale):
-    return norm_modulate(x, shift, scale), (x, scale)
+def _norm_modulate_forward(x, shift, scale, norm):
+    return modulated(x, shift, scale, norm), (x, scale)
 
 
-def _norm_modulate_backward(kept, dout):
+def _norm_modulate_backward(norm, kept, dout):
     x, scale = kept
-    unit, rate = _normalised(x)
+    unit, rate = _normalised(x, norm)
     dout = dout.astype(jnp.float32)
     dunit = dout * (1 + scale)
-    dx = rate * (
-        dunit
-        - dunit.mean(-1, keepdims=True)
-        - unit * (dunit * unit).mean(-1, keepdims=True)
-    )
+    dx = dunit
+    if norm == "layer":
+        dx = dx - dunit.mean(-1, keepdims=True)
+    dx = rate * (dx - unit * (dunit * unit).mean(-1, keepdims=True))
     dshift, dscale = dout, dout * unit
     if scale.shape[1] == 1:
         dshift = dshift.sum(1, keepdims=True)
         dscale = dscale.sum(1, keepdims=True)
-    return dx.astype(x.dtype), dshift.astype(scale.dtype), dscale.astype(scale.dtype)
+    kinds = (x.dtype, scale.dtype, scale.dtype)
+    grads = (dx, dshift, dscale)
+    return tuple(g.astype(kind) for g, kind in zip(grads, kinds, strict=True))
 
 
 norm_modulate.defvjp(_norm_modulate_forward, _norm_modulate_backward)
 
 
-def _normalised(x):
+def _normalised(x, norm):
     x = x.astype(jnp.float32)
-    centred = x - x.mean(-1, keepdims=True)
-    rate = jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + EPSILON)
-    return centred * rate, rate
+    if norm == "layer":
+        x = x - x.mean(-1, keepdims=True)
+    rate = jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + EPSILON)
+    return x * rate, rate

@@ -11,7 +11,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Complex, Float, Key
+from jaxtyping import Array, Complex, Float
 
 Scale = Literal["slaney", "htk"]
 SMALLEST = 1e-6  # magnitudes are smoothed below it, so that their gradient is finite
@@ -160,31 +160,6 @@ def griffin_lim(
     consistent = stft(first, window, hop)
     state = (consistent, consistent, first)
     return jax.lax.fori_loop(0, iterations, improve, state)[2]
-
-
-def masked_bands(
-    features: Float[Array, "b frames bands 1"],
-    key: Key[Array, ""],
-    frames: int,
-    bands: int,
-    fill: float = -1.0,
-) -> Float[Array, "b frames bands 1"]:
-    """One stretch of time and one of frequency set to `fill`, drawn for each example.
-
-    SpecAugment (arXiv:1904.08779, section 2) with one mask of each kind and no warping:
-    widths are uniform in 0 .. frames and 0 .. bands, places uniform. For classifiers.
-    """
-    out = jnp.zeros(features.shape[:-1], bool)
-    for axis, most in ((1, frames), (2, bands)):
-        key, width_key, place_key = jax.random.split(key, 3)
-        size, count = features.shape[axis], features.shape[:1]
-        width = jax.random.randint(width_key, count, 0, min(most, size) + 1)
-        place = jax.random.uniform(place_key, count) * (size - width + 1)
-        place = place.astype(jnp.int32)[:, None]
-        index = jnp.arange(size)
-        hidden = (index >= place) & (index < place + width[:, None])
-        out |= jnp.expand_dims(hidden, 3 - axis)
-    return jnp.where(out[..., None], fill, features)
 
 
 def _frames(x, window, hop):

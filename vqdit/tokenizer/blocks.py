@@ -179,7 +179,9 @@ class Level:
             self.borders = ("alone", *self.borders[1:])
 
     def conv(self, out, name, dtype=None, strides=()):
-        fields = (dtype or self.dtype, self.owner.implementation)
+        # A type of its own is float32's, which an accelerator's products round.
+        precision = "highest" if dtype else None
+        fields = (dtype or self.dtype, self.owner.implementation, precision)
         return lambda x: convolve(x, out, name, self.borders, strides, *fields)
 
     def norm(self, name):

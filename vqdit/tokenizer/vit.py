@@ -139,12 +139,9 @@ class Transformer(nn.Module):
 
     def _block(self, x, name):
         h = self._norm(f"{name}_attn_norm")(x)
-        attention = Attention(
-            self.heads, dtype=self.dtype, block=self.block, name=f"{name}_attn"
-        )
-        x = x + attention(h)
+        x = x + Attention(self.heads, block=self.block, name=f"{name}_attn")(h)
         h = self._norm(f"{name}_mlp_norm")(x)
-        return x + Mlp(self.mlp_ratio, self.dtype, name=f"{name}_mlp")(h)
+        return x + Mlp(self.mlp_ratio, name=f"{name}_mlp")(h)
 
     def _norm(self, name):
         return nn.LayerNorm(1e-6, dtype=self.dtype, use_fast_variance=False, name=name)
@@ -176,10 +173,11 @@ def embed(
 def head(
     owner: nn.Module, x: Float[Array, "b n d"], out: int, dtype: str
 ) -> Float[Array, "b n out"]:
-    """Two layers with a tanh between them; `dtype` is the last one's."""
+    """Two layers with a tanh between them; `dtype` is the last one's, exact float32."""
     hidden = owner.mlp_ratio * owner.width
     x = jnp.tanh(nn.Dense(hidden, dtype=owner.dtype, name="head_up")(x))
-    return nn.Dense(out, dtype=dtype, name="head_down")(x)
+    exact = "highest" if dtype == "float32" else None
+    return nn.Dense(out, dtype=dtype, precision=exact, name="head_down")(x)
 
 
 def pixels(

@@ -175,6 +175,7 @@ def _conv(owner, out, kernel, name, stride=1, dilation=1, dtype=None):
         kernel_dilation=(dilation,),
         padding=[_padding(kernel, stride, dilation, owner.causal)],
         dtype=dtype or owner.dtype,
+        precision="highest" if dtype else None,
         conv_general_dilated=convolution(owner.implementation),
         name=name,
     )

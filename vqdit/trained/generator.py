@@ -10,7 +10,8 @@ from jaxtyping import Array, Int, Key
 
 from vqdit import diffusion
 from vqdit.diffusion import Gaussian, Masking, Process, Solver
-from vqdit.dit import Continuous, DiT
+from vqdit.dit import DiT
+from vqdit.nn import Continuous
 from vqdit.trained.codec import Codec
 
 

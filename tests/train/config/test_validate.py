@@ -13,7 +13,7 @@ from train.errors import BadInput
 from train.modalities import Audio, Ranges, Series
 from train.objectives.start import open_start
 from train.pipeline import whole
-from vqdit.dit import Continuous
+from vqdit.nn import Continuous
 from vqdit.tokenizer import LogMel
 
 
@@ -101,11 +101,14 @@ REFUSED_TOKENIZERS += [
 ]
 
 REFUSED_DITS = [
-    ("model.heads=5", "model.heads=5 .* model.width=32; write model.heads=4"),
+    (
+        "model.block.heads=5",
+        "model.block.heads=5 .* model.width=32; write model.block.heads=4",
+    ),
     ("model.depth=0", "model.depth=0: write at least 1"),
     ("model.classes=-1", "model.classes=-1: write at least 0"),
     ("label_dropout=1.5", "label_dropout=1.5: write at least 0 and at most 1"),
-    ("mesh.tensor=8", "mesh.tensor=8 does not divide model.heads=4"),
+    ("mesh.tensor=8", "mesh.tensor=8 does not divide model.block.heads=4"),
     ("mesh.data=1 mesh.fsdp=-1 model.width=36", "mesh.fsdp=8 .* model.width=36"),
     ("processes={'image': Gaussian()}", r"text is absent; write .*Masking\(vocab=32\)"),
     ("processes={'text': Masking(32)}", r"image is absent; write .*Gaussian\(\)"),
@@ -121,7 +124,7 @@ REFUSED_DITS = [
     ("processes.text=Gaussian()", r"Gaussian, .* discrete; .*=Masking\(vocab=32\)"),
     ("processes.text.vocab=64", "model.streams.text.vocab=32, .* write .*vocab=64"),
     ("processes.image.learned_variance=True", "write model.streams.image.outputs=2"),
-    ("model.positions=rotary model.heads=32", "model: "),
+    ("model.positions=rotary model.block.heads=32", "model: "),
 ]
 
 

@@ -1,3 +1,5 @@
+import re
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -6,6 +8,8 @@ import optax
 import pytest
 from jax import P
 
+from tests import quick
+from tests.nn.test_block import BLOCKS
 from tests.train import toy
 from train.config import Mesh
 from train.errors import BadInput
@@ -21,7 +25,8 @@ from train.runtime.sharding import (
     state_sharding,
 )
 from train.runtime.step import init_state, make_step
-from vqdit.dit import Continuous, Discrete, DiT
+from vqdit.dit import DiT
+from vqdit.nn import Block, Continuous, Discrete
 from vqdit.quantizers import FSQ, EMAVectorQuantizer, VectorQuantizer
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
 
@@ -145,7 +150,12 @@ def test_state_is_born_in_place_with_the_same_values():
 STREAMS = (Continuous("image", (4, 4), 4, patch=2), Discrete("text", (4,), 7, books=2))
 
 
-EVERYTHING = {"scan": True, "remat": True, "qk_norm": True, "positions": "rotary"}
+EVERYTHING = {
+    "scan": True,
+    "remat": "whole",
+    "block": Block(2, qk_norm="rms"),
+    "positions": "rotary",
+}
 
 
 @pytest.mark.parametrize(
@@ -153,7 +163,9 @@ EVERYTHING = {"scan": True, "remat": True, "qk_norm": True, "positions": "rotary
 )
 def test_dit_step_is_the_same_on_any_mesh(mesh, options):
     """The real table on the real model: a joint one, so that every rule is used."""
-    model = DiT(STREAMS, width=16, heads=2, classes=7, **{"depth": 2} | options)
+    model = DiT(
+        STREAMS, width=16, classes=7, **{"depth": 2, "block": Block(2)} | options
+    )
     batch = {
         "image": np.random.default_rng(0).normal(size=(8, 4, 4, 4)).astype(np.float32),
         "text": np.random.default_rng(1).integers(0, 7, (8, 4, 2)).astype(np.int32),
@@ -207,35 +219,94 @@ def test_dit_step_is_the_same_on_any_mesh(mesh, options):
     )
 
 
-def test_dit_table_covers_every_switch():
+def dit_shapes(model, batch=1):
+    """Shapes of its variables, and of the arguments of a call."""
+    streams = {
+        s.name: jax.ShapeDtypeStruct(
+            (batch, *s.shape), jnp.float32 if isinstance(s, Continuous) else jnp.int32
+        )
+        for s in model.streams
+    }
+    times = {name: jax.ShapeDtypeStruct((batch,), jnp.float32) for name in streams}
+    shapes = jax.eval_shape(model.init, jax.random.key(0), streams, times)
+    return shapes, (streams, times)
+
+
+@pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
+def test_dit_table_covers_every_switch(block):
     """By shape alone; a rule without a parameter raises, and the reverse."""
-    models = [
-        DiT(
-            streams,
-            width=32,
-            depth=2,
-            heads=2,
-            classes=classes,
-            scan=scan,
-            qk_norm=norm,
-        )
-        for streams, classes, scan, norm in (
-            (STREAMS[:1], 0, False, False),
-            (STREAMS[1:], 10, True, False),
-            (STREAMS, 10, False, True),
-            (STREAMS, 0, True, True),
-        )
-    ]
-    for model in models:
-        streams = {
-            s.name: jnp.zeros((1, *s.shape), jnp.float32 if s is STREAMS[0] else int)
-            for s in model.streams
-        }
-        times = {name: jnp.zeros(1) for name in streams}
-        init = jax.eval_shape(model.init, jax.random.key(0), streams, times)
-        placed = shardings(init, DIT_RULES, make_mesh(Mesh(1, 4, 2)))
-        split = [s.spec for s in jax.tree.leaves(placed) if any(s.spec)]
-        assert len(split) >= 7
+    for fields in (
+        {"streams": STREAMS[:1]},
+        {"streams": STREAMS[1:], "classes": 10, "scan": True, "positions": "learned"},
+        {"streams": STREAMS, "classes": 10, "positions": "learned"},
+    ):
+        model = DiT(width=24, depth=2, block=block, **fields)
+        placed = shardings(dit_shapes(model)[0], DIT_RULES, make_mesh(Mesh(1, 4, 2)))
+        for path, place in jax.tree_util.tree_leaves_with_path(placed):
+            small = re.search(r"bias|_?scale|_table|stream", path[-1].key)
+            whole = bool(small) and path[-1].key != "table"
+            assert any(place.spec) != whole, path
+
+
+def test_where_the_parameters_of_a_dit_live():
+    """The table, written out: what is replicated by a slip costs memory in silence."""
+    block = Block(2, "swiglu", qk_norm="layer")
+    model = DiT(STREAMS, 16, 1, block, classes=7, positions="learned", intervals=True)
+    times = {s.name: jnp.zeros((1, 2)) for s in STREAMS}
+    example = {s.name: jnp.zeros((1, *s.shape), int) for s in STREAMS}
+    variables = jax.eval_shape(model.init, jax.random.key(0), example, times)
+    flat = jax.tree_util.tree_leaves_with_path(specs(variables, DIT_RULES))
+    found = {
+        jax.tree_util.keystr(path[1:], simple=True, separator="/"): tuple(spec)
+        for path, spec in flat
+        if any(spec)
+    }
+    assert found == {
+        "block_00/attn/qkv/kernel": ("fsdp", "tensor"),
+        "block_00/attn/out/kernel": ("tensor", "fsdp"),
+        "block_00/mlp/up/kernel": ("fsdp", "tensor"),
+        "block_00/mlp/gate/kernel": ("fsdp", "tensor"),
+        "block_00/mlp/down/kernel": ("tensor", "fsdp"),
+        "block_00/modulation/kernel": (("fsdp", "tensor"), None),
+        "final_modulation/kernel": (("fsdp", "tensor"), None),
+        "time/up/kernel": (None, "fsdp"),
+        "time/down/kernel": (None, "fsdp"),
+        "duration/up/kernel": (None, "fsdp"),
+        "duration/down/kernel": (None, "fsdp"),
+        "label/table": (None, "fsdp"),
+        "image_in/kernel": (None, "fsdp"),
+        "text_in/table": (None, "fsdp"),
+        "image_positions": (None, "fsdp"),
+        "text_positions": (None, "fsdp"),
+        "image_out/kernel": ("fsdp", None),
+        "text_out/kernel": ("fsdp", None),
+    }
+    assert batch_sharding(make_mesh(Mesh(2, 2, 2))).spec == P(("data", "fsdp"))
+
+
+def test_tensor_splits_heads_and_gathers_none():
+    """Read in the compiled gradient: 2 examples and 4 of 8 heads to each device."""
+    model = DiT((Continuous("image", (6, 6), 3),), 64, 2, Block(8))
+    mesh, (variables, arguments) = make_mesh(Mesh(2, 2, 2)), dit_shapes(model, 8)
+    layout = shardings(variables, DIT_RULES, mesh)
+    place = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
+    variables = jax.tree.map(place, variables, layout)
+    batch = batch_sharding(mesh)
+    arguments = jax.tree.map(lambda x: place(x, batch), arguments)
+
+    def loss(variables, streams, times):
+        return jnp.square(model.apply(variables, streams, times)["image"] - 1).mean()
+
+    program = quick.jit(jax.grad(loss), out_shardings=layout)
+    text = program.lower(variables, *arguments).compile().as_text()
+    scores = set(re.findall(r"f32\[([\d,]+),36,36\]", text))
+    assert scores == {"2,4"}
+    # Gathered are parameters, and vectors that hold no token.
+    gathered = re.findall(r"= \w+\[([\d,]*)\]\S* all-gather", text)
+    assert gathered and not [shape for shape in gathered if "36" in shape.split(",")]
+    # Shifts, scales and gates stay whole: no piece of them is sent to a neighbour.
+    moved = r"= \w+\[([\d,]*)\]\S* (?:collective-permute|all-to-all)\("
+    assert not {"2,1,32", "2,1,64", "2,1,384"} & set(re.findall(moved, text))
 
 
 @pytest.mark.parametrize(

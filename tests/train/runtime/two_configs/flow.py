@@ -3,12 +3,15 @@
 from train.config import Optimizer, Run, StageTwo
 from train.modalities import Images
 from vqdit.diffusion import Gaussian, LogitNormal
-from vqdit.dit import Continuous, DiT
+from vqdit.dit import DiT
+from vqdit.nn import Block, Continuous
 
 CONFIG = StageTwo(
     name="two_flow",
     data=Images(name="digits", size=8, channels=1, threads=0),
-    model=DiT((Continuous("image", (4, 4), 2),), width=8, depth=2, heads=2, classes=10),
+    model=DiT(
+        (Continuous("image", (4, 4), 2),), width=8, depth=2, block=Block(2), classes=10
+    ),
     processes={"image": Gaussian()},
     times={"image": LogitNormal()},
     optimizer=Optimizer(peak_lr=3e-3, ema=0.9),

@@ -1,0 +1,84 @@
+"""The two kinds of stream that a transformer reads: latents and codes."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Continuous:
+    """A stream of latents, (b, *grid, channels).
+
+    patch:   side of the cube of positions that makes one token.
+    outputs: values returned per channel; 2 for a learned variance (see Gaussian).
+    """
+
+    name: str
+    grid: tuple[int, ...]
+    channels: int
+    patch: int = 1
+    outputs: int = 1
+
+    def __post_init__(self):
+        if self.channels < 1 or self.outputs < 1:
+            raise ValueError(f"stream {self.name!r}: channels and outputs start at 1")
+        if self.patch < 1 or any(size % self.patch for size in self.grid):
+            raise ValueError(
+                f"stream {self.name!r}: patch {self.patch} does not divide the grid "
+                f"{self.grid}; write a patch that divides every side"
+            )
+
+    @property
+    def coarse(self) -> tuple[int, ...]:
+        """The grid of tokens."""
+        return tuple(size // self.patch for size in self.grid)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one example."""
+        return (*self.grid, self.channels)
+
+    @property
+    def in_width(self) -> int:
+        """Values in one token."""
+        return self.patch ** len(self.grid) * self.channels
+
+    @property
+    def out_width(self) -> int:
+        """Values predicted for one token."""
+        return self.in_width * self.outputs
+
+
+@dataclasses.dataclass(frozen=True)
+class Discrete:
+    """A stream of codes, (b, *grid, books) int32 in [0, vocab]; `vocab` is the mask.
+
+    The network returns logits (b, *grid, books, vocab): it never predicts the mask.
+    """
+
+    name: str
+    grid: tuple[int, ...]
+    vocab: int
+    books: int = 1
+
+    def __post_init__(self):
+        if self.vocab < 2 or self.books < 1:
+            raise ValueError(
+                f"stream {self.name!r}: a vocabulary starts at 2 codes, books at 1"
+            )
+
+    @property
+    def coarse(self) -> tuple[int, ...]:
+        """The grid of tokens."""
+        return self.grid
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one example."""
+        return (*self.grid, self.books)
+
+    @property
+    def out_width(self) -> int:
+        """Values predicted for one token."""
+        return self.books * self.vocab
+
+
+Stream = Continuous | Discrete
