@@ -100,10 +100,6 @@ def names(room):
     return [name for name in FILES if name == room or name.startswith(room + ".")]
 
 
-# These are being rebuilt, and are not held to their floor yet.
-PENDING = {"train.bench", "train.bench_search"}
-
-
 def test_the_walk_sees_the_files():
     known = {"vqdit", "vqdit.dit", "train.runtime.loop", "train.modalities.image"}
     assert known <= set(FILES)
@@ -150,9 +146,7 @@ def test_rooms_of_the_library(name):
     assert "vqdit" not in imports(name), "name the room, not the front door"
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in names("train") if n not in {"train", *PENDING}]
-)
+@pytest.mark.parametrize("name", [n for n in names("train") if n != "train"])
 def test_rooms_of_training(name):
     room = name.split(".")[1]
     assert imported(name, "train") <= below(TRAIN, room) | TOURS.get(room, set())
@@ -167,7 +161,7 @@ def test_programs_alone_lie_beside_the_rooms():
             assert "main" in defined, f"train/{stem}.py is no program"
 
 
-@pytest.mark.parametrize("name", sorted(set(FILES) - PENDING))
+@pytest.mark.parametrize("name", sorted(FILES))
 def test_imports_of_ours_stand_at_the_top(name):
     """One inside a function hides a circle."""
     for node in ast.walk(TREES[name]):
@@ -182,8 +176,8 @@ def test_no_circles():
             found if found in FILES else found.rpartition(".")[0]
             for found in imports(name)
         }
-        & set(FILES) - {name} - PENDING
-        for name in set(FILES) - PENDING
+        & set(FILES) - {name}
+        for name in FILES
     }
     done = set()
 

@@ -8,142 +8,103 @@ Times the train step as the loop runs it (donated, one program) and the forward 
 on random data, as medians over interleaved repeats, beside the best matrix product of
 the same precision that this machine does in the same minutes. Prints JSON.
 
-With --search instead: the nearest-code search beside the whole matrix of distances,
-its options and figures those of train.bench_search.
+python -m train.bench --suite [--minutes=8] [--only=DiT-B/2,search] [--small]
+
+What a new machine does, in one command: its matrix and copy rates, training of two DiTs
+by each attention and each rematerialisation and of LlamaGen's VQ-16, searches for the
+nearest code, and a sampler; each with its rate, the share of the machine's own and the
+memory it needs. A row that fails says why, and those after it run; once `minutes` are
+over, no further row begins. Prints JSON and, on stderr, a table. From the project's
+root: the networks are those of configs/.
+
+--only:  rows whose name has one of these words.
+--small: tiny sizes, to see that everything runs.
 """
 
 import json
 import resource
-import statistics
 import time
+from collections.abc import Callable
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 
-from train.config import Experiment, StageOne
+from train.config import Experiment
 from train.config.command import parse
 from train.config.validate import validate
 from train.errors import BadInput, run
-from train.objectives import start, streams
-from train.runtime.flops import macs
-from train.runtime.log import say
-from train.runtime.sharding import (
-    DIT_RULES,
-    TOKENIZER_RULES,
-    batch_sharding,
-    create_state,
-    make_mesh,
+from train.objectives.rehearsal import (
+    dtype_of,
+    forward_macs,
+    forward_pass,
+    train_step,
 )
-from vqdit.nn import Continuous
+from train.runtime.log import say
+from train.runtime.sharding import batch_sharding, make_mesh
+from train.runtime.timing import (
+    copy_rate,
+    matrix_products,
+    matrix_rate,
+    median_ms,
+    peak_bytes,
+)
+from vqdit.nn.attention import Implementation
+from vqdit.quantizers import nearest
+from vqdit.trained import Generator
 
-# Sides of the square matrix products tried; the best is the machine's rate.
-SIDES = {"cpu": (1024, 2048, 3072), "gpu": (4096, 8192, 16384), "tpu": (4096, 8192)}
-
-
-def random_batch(experiment: Experiment, key: jax.Array):
-    """A training batch of the experiment's shapes."""
-    rows = experiment.run.batch
-    if isinstance(experiment, StageOne):
-        data = experiment.data
-        shape = (rows, *data.shape)
-        if data.pixels:
-            pixels = jax.random.randint(key, shape, 0, 256).astype(jnp.uint8)
-            return {data.kind: pixels}
-        return {data.kind: jax.random.uniform(key, shape, minval=-1.0)}
-    streams = {}
-    for i, stream in enumerate(experiment.model.streams):
-        stream_key, shape = jax.random.fold_in(key, i), (rows, *stream.shape)
-        if isinstance(stream, Continuous):
-            streams[stream.name] = jax.random.normal(stream_key, shape)
-        else:
-            streams[stream.name] = jax.random.randint(
-                stream_key, shape, 0, stream.vocab
-            )
-    classes = max(experiment.model.classes, 1)
-    return {"streams": streams, "label": jax.random.randint(key, (rows,), 0, classes)}
-
-
-def forward_of(experiment: Experiment):
-    """(function, its arguments after the parameters): one pass of the network."""
-    if isinstance(experiment, StageOne):
-        x = jnp.zeros((experiment.run.batch, *experiment.data.shape))
-        return lambda variables, x: experiment.model.apply(variables, x)[0], (x,)
-    arguments = streams.example(experiment.model, experiment.run.batch)
-    return experiment.model.apply, arguments
-
-
-def median_ms(functions: dict, repeats: int) -> dict[str, float]:
-    """Medians of the functions' times in milliseconds, all interleaved, after one
-    round of warming up; each function waits for its own results."""
-    times = {name: [] for name in functions}
-    for i in range(repeats + 1):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            jax.block_until_ready(function())
-            if i:
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def matrix_products(dtype: str) -> dict:
-    """Name -> (function, FLOP of a call), of square products."""
-    found = {}
-    for side in SIDES.get(jax.default_backend(), SIDES["cpu"]):
-        a = jax.random.normal(jax.random.key(side), (side, side)).astype(dtype)
-        product = jax.jit(jnp.matmul).lower(a, a).compile()
-        found[f"{side}"] = (lambda p=product, a=a: p(a, a), 2 * side**3)
-    return found
+FLAGS = {"suite": bool, "minutes": float, "only": str, "small": bool}
+# Keeps matrix products, so that only what is cheap is computed again.
+POLICY = "dots_with_no_batch_dims_saveable"
+# Variant of configs/imagenet_dit.py, and a batch that fits the memory of one card.
+DITS = {"DiT-B/2": ("b_2", 256), "DiT-XL/2": ("xl_2", 64)}
+DIT, VQ, VQ_BATCH = "configs/imagenet_dit.py", "configs/llamagen_vq16.py", 16
+# What --small makes of them.
+SMALL_DIT = (
+    "--config.model.depth=1",
+    "--config.model.width=48",
+    "--config.model.block.heads=2",
+    "--config.run.batch=2",
+)
+SMALL_VQ = (
+    "--config.adversarial=None",
+    "--config.data.size=32",
+    "--config.run.batch=1",
+    *(
+        f"--config.model.{net}.{field}"
+        for net in ("encoder", "decoder")
+        for field in ("channels=32", "multipliers=(1,1)", "attention=()", "blocks=1")
+    ),
+)
 
 
 def bench(experiment: Experiment, repeats: int = 10) -> dict:
-    """The figures, as printed."""
-    first = isinstance(experiment, StageOne)
-    mesh = make_mesh(experiment.mesh)
-    if first:
-        init, step = start.build(experiment, start.open_start(experiment))
-    else:
-        init, step = streams.build(experiment)
-    rules = TOKENIZER_RULES if first else DIT_RULES
-    state = create_state(init, rules, mesh)
-    batch = jax.device_put(
-        random_batch(experiment, jax.random.key(0)), batch_sharding(mesh)
-    )
-    layout = jax.tree.map(lambda x: x.sharding, state)
+    """The figures of one experiment, as printed."""
     began = time.perf_counter()
-    program = (
-        jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
-        .lower(state, batch)
-        .compile()
-    )
+    program, state, step = train_step(experiment)
     compile_seconds = time.perf_counter() - began
 
-    apply, arguments = forward_of(experiment)
-    variables = {"params": jax.tree.map(jnp.copy, state.params), **state.stats}
-    variables = jax.tree.map(jnp.copy, variables)  # the step donates the state's
-    arguments = jax.device_put(arguments, batch_sharding(mesh))
+    apply, arguments = forward_pass(experiment)
+    # Copies: the step donates the state's.
+    variables = jax.tree.map(jnp.copy, {"params": state.params, **state.stats})
+    sharding = batch_sharding(make_mesh(experiment.mesh))
+    arguments = jax.device_put(arguments, sharding)
     forward = jax.jit(apply).lower(variables, *arguments).compile()
-    forward_macs = macs(apply, variables, *arguments)
 
-    held = {"state": state}
-
-    def one_step():
-        held["state"], metrics = program(held["state"], batch)
-        return metrics
-
-    dtype = getattr(experiment.model, "dtype", None) or experiment.model.encoder.dtype
+    dtype = dtype_of(experiment)
     products = matrix_products(dtype)
-    functions = {"step": one_step, "forward": lambda: forward(variables, *arguments)}
+    functions = {"step": step, "forward": lambda: forward(variables, *arguments)}
     functions |= {name: function for name, (function, _) in products.items()}
     ms = median_ms(functions, repeats)
 
     devices, rows = jax.device_count(), experiment.run.batch
-    rates = {name: flop / ms[name] / 1e6 for name, (_, flop) in products.items()}
-    best = max(rates.values())
+    best = max(flop / ms[name] / 1e6 for name, (_, flop) in products.items())
     # A backward pass is two products for each forward one; recomputation and the
     # optimizer are work that the count does not credit.
+    macs = forward_macs(experiment)
     gflops = {
-        "forward": 2 * forward_macs / ms["forward"] / 1e6 / devices,
-        "step": 6 * forward_macs / ms["step"] / 1e6 / devices,
+        "forward": 2 * macs / ms["forward"] / 1e6 / devices,
+        "step": 6 * macs / ms["step"] / 1e6 / devices,
     }
     memory = program.memory_analysis()
     peak = jax.devices()[0].memory_stats() or {}
@@ -154,7 +115,7 @@ def bench(experiment: Experiment, repeats: int = 10) -> dict:
         "dtype": dtype,
         "batch": rows,
         "parameters": sum(x.size for x in jax.tree.leaves(variables["params"])),
-        "forward_gmacs_per_example": forward_macs / rows / 1e9,
+        "forward_gmacs_per_example": macs / rows / 1e9,
         "compile_seconds": compile_seconds,
         "step_ms": ms["step"],
         "forward_ms": ms["forward"],
@@ -176,11 +137,150 @@ def bench(experiment: Experiment, repeats: int = 10) -> dict:
     }
 
 
-def main(argv=None):
-    if "--search" in argv:
-        from train import bench_search
+def suite(
+    minutes: float = 8.0,
+    only: tuple[str, ...] = ("",),
+    small: bool = False,
+    items: dict[str, Callable[[dict], dict]] | None = None,
+) -> dict:
+    """The rows of the suite by name, the most telling first, as printed.
 
-        return bench_search.main([word for word in argv if word != "--search"])
+    Of each the rate with its unit, share of the machine's own rate, memory in GiB and
+    seconds; or "failed", with the reason in one line.
+    """
+    end = time.monotonic() + 60 * minutes
+    rows: dict[str, dict[str, Any]] = {}
+    for name, item in (items or _items(small)).items():
+        if not any(word in name for word in only):
+            continue
+        began = time.monotonic()
+        if began > end:
+            rows[name] = {"failed": f"the {minutes:g} minutes were over"}
+        else:
+            try:
+                rows[name] = item(rows)
+            # Out of memory, a kernel that does not take these shapes, no such file.
+            except Exception as error:  # noqa: BLE001
+                line = " ".join(str(error).split())
+                rows[name] = {"failed": f"{type(error).__name__}: {line}"[:300]}
+            rows[name]["seconds"] = round(time.monotonic() - began, 1)
+            jax.clear_caches()
+        say(_line(name, rows[name]))
+    device = jax.devices()[0].device_kind
+    return {"backend": device, "jax": jax.__version__, "small": small, "rows": rows}
+
+
+def _line(name, row):
+    if "failed" in row:
+        return f"{name:34} {row['failed']}"
+    share = f"{100 * row['share']:5.1f} % of {row['of']}" if row.get("share") else ""
+    memory = f"{row['gib']:8.2f} GiB" if "gib" in row else f"{'':12}"
+    return f"{name:34} {row['rate']:12,.1f} {row['unit']:11} {memory}  {share}"
+
+
+def _items(small):
+    """Name -> function of the rows so far that gives its own."""
+    sides = (256,) if small else ()
+    products = {
+        "product bfloat16": ("bfloat16", None),
+        "product float32": ("float32", None),
+        "product float32 exact": ("float32", "highest"),
+    }
+    items = {
+        name: lambda rows, of=of: {"rate": matrix_rate(*of, sides), "unit": "GFLOP/s"}
+        for name, of in products.items()
+    }
+    items["copy"] = lambda rows: {
+        "rate": copy_rate(4096 if small else None),
+        "unit": "GB/s",
+    }
+
+    def dit(name, remat, implementation=None):
+        variant, batch = DITS[name]
+        words = (
+            f"--variant={variant}",
+            f"--config.model.remat={remat}",
+            f"--config.model.block.implementation={implementation}",
+            *(SMALL_DIT if small else (f"--config.run.batch={batch}",)),
+        )
+        what = f"{implementation or 'own'} attention remat {remat or 'none'}"
+        items[f"{name} {what}"] = lambda rows: _training(rows, DIT, words)
+
+    for name in DITS:
+        for remat in ("whole", POLICY, None):
+            dit(name, remat)
+    words = SMALL_VQ if small else (f"--config.run.batch={VQ_BATCH}",)
+    items["VQ-16"] = lambda rows: _training(rows, VQ, words)
+    n = 64 if small else 32_768
+    for k, d in ((16_384, 8), (262_144, 8), (262_144, 256)):
+        k = k // 64 if small else k
+        items[f"search {k:,} x {d}"] = lambda rows, k=k, d=d: _search(rows, n, k, d)
+    items["sampler DiT-B/2 50 steps"] = lambda rows: _sampling(rows, small)
+    for name in DITS:
+        for implementation in get_args(Implementation):
+            dit(name, "whole", implementation)
+    return items
+
+
+def _experiment(path, words):
+    experiment = parse([f"--config={path}", *words], Experiment).experiment
+    validate(experiment, jax.device_count(), tokenizers=False)
+    return experiment
+
+
+def _row(rows, rate, unit, gflops, of, gib):
+    own = rows.get(of, {}).get("rate")
+    share = gflops / own if own else None
+    return {"rate": rate, "unit": unit, "share": share, "of": of, "gib": gib}
+
+
+def _training(rows, path, words):
+    experiment = _experiment(path, words)
+    program, _, step = train_step(experiment)
+    ms = median_ms({"step": step}, 5)["step"]
+    gflops = 6 * forward_macs(experiment) / ms / 1e6 / jax.device_count()
+    rate, of = 1e3 * experiment.run.batch / ms, f"product {dtype_of(experiment)}"
+    return _row(rows, rate, "examples/s", gflops, of, peak_bytes(program) / 2**30)
+
+
+def _search(rows, n, k, d):
+    z_key, e_key = jax.random.split(jax.random.key(0))
+    z, e = jax.random.normal(z_key, (n, d)), jax.random.normal(e_key, (k, d))
+    program = jax.jit(nearest).lower(z, e).compile()
+    ms = median_ms({"search": lambda: program(z, e)}, 3)["search"]
+    of, gflops = "product float32 exact", 2 * n * k * d / ms / 1e6
+    return _row(rows, n / ms, "vectors/ms", gflops, of, peak_bytes(program) / 2**30)
+
+
+def _sampling(rows, small):
+    words = ("--config.model.remat=None", *(SMALL_DIT if small else ()))
+    experiment = _experiment(DIT, (f"--variant={DITS['DiT-B/2'][0]}", *words))
+    model, n = experiment.model, 2 if small else 64
+    arguments = forward_pass(experiment)[1]
+    params = jax.jit(model.init)(jax.random.key(0), *arguments)["params"]
+    generator = Generator(model, params, experiment.processes, {})
+    draw = generator.sampler(steps=50, guidance=4.0, decode=False)
+    ids, label = jnp.arange(n), jnp.zeros(n, jnp.int32)
+    call = lambda: draw(jax.random.key(0), ids, label=label)
+    ms = median_ms({"draw": call}, 3)["draw"]
+    # Guidance asks the network twice a step.
+    macs = 100 * n * forward_macs(experiment) / experiment.run.batch
+    of = f"product {dtype_of(experiment)}"
+    row = _row(rows, 1e3 * n / ms, "samples/s", 2 * macs / ms / 1e6, of, 0.0)
+    del row["gib"]
+    return row
+
+
+def main(argv=None):
+    if "--suite" in argv:
+        flags = dict(parse(argv, None, flags=FLAGS).flags)
+        minutes = flags.get("minutes", 8.0)
+        if not minutes > 0:
+            raise BadInput(f"--minutes={minutes}: write a number above 0")
+        only = tuple(flags.get("only", "").split(","))
+        found = suite(minutes, only, flags.get("small", False))
+        print(json.dumps(found, indent=1))
+        return
     command = parse(argv, Experiment, flags={"repeats": int})
     repeats = command.flags.get("repeats", 10)
     if repeats < 1:

@@ -1,7 +1,7 @@
 """What finding the nearest codes takes: memory and time, beside the whole matrix.
 
-python -m train.bench --search
-python -m train.bench --search --codes=1024,16384 --dims=8, --vectors=4096 --repeats=5
+python -m train.bench_search
+python -m train.bench_search --codes=1024,16384 --dims=8, --vectors=4096 --repeats=5
 
 For every count of codes and width: the time of the quantizers' blockwise search and of
 one product of all vectors with all codes, medians of interleaved repeats, with the
@@ -15,10 +15,10 @@ import json
 import jax
 import jax.numpy as jnp
 
-from train.bench import median_ms
 from train.config.command import parse
 from train.errors import BadInput, run
 from train.runtime.log import say
+from train.runtime.timing import median_ms
 from vqdit.quantizers import nearest
 
 FLAGS = {

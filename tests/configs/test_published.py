@@ -211,7 +211,6 @@ def reduced(chosen: Experiment) -> Experiment:
         quantizer = model.quantizer
         if quantizer is not None:
             quantizer = quantizer.clone(num_codes=16, window=64)
-        block = model.block.clone(heads=2)
         model = model.clone(
             encoder=model.encoder.clone(**small),
             decoder=model.decoder.clone(**small),

@@ -31,6 +31,8 @@ FREE = (
     "run.sample_every",
     "run.wandb",
     "mesh",
+    "model.remat",
+    "model.block.implementation",
     "data.threads",
     "data.download",
 )

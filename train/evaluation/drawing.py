@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from train.modalities.modality import modality_of
+from train.runtime import hosts
 from vqdit.diffusion import DDIM, Ancestral, Confidence, Euler, Heun, Unmask
 from vqdit.signal import to_uint8
 from vqdit.trained.generator import Generator
@@ -16,20 +17,23 @@ BATCH = 250  # drawn at once: one compilation, bounded memory
 def draw_all(
     generator: Generator, draw, key: jax.Array, ids, label, **call
 ) -> dict[str, np.ndarray]:
-    """The same samples as one call of `draw`, in equal chunks of bounded memory.
+    """The same samples as one call of `draw`, in equal chunks of bounded memory, each
+    process drawing its own.
 
     draw: a sampler of the generator. Pictures come as uint8, other signals in their raw
     unit, a stream that has no tokenizer as it is.
     """
-    count, size = len(ids), min(BATCH, len(ids))
+    count, (index, of) = len(ids), hosts.share()
+    size = min(BATCH, -(-count // of))
     parts = []
-    for start in range(0, count, size):
+    for start in range(index * size, count + index * size, of * size):
         # The last chunk is filled up with samples that nobody asked for.
         rows = np.minimum(np.arange(start, start + size), count - 1)
         chosen = None if label is None else np.asarray(label)[rows]
         x = draw(key, jnp.asarray(ids)[rows], label=chosen, **call)
         part = {name: _raw(generator.tokenizers.get(name), v) for name, v in x.items()}
-        parts.append({n: v[: count - start] for n, v in part.items()})
+        mine = max(0, count - start)
+        parts.append({n: hosts.joined(v[:mine]) for n, v in part.items()})
     return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 

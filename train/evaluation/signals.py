@@ -41,19 +41,22 @@ def rebuild(
 def chunked(
     function: Callable, x: Shaped[np.ndarray, "n *shape"], values: int | None = None
 ) -> Any:
-    """function(x), arrays of n rows, of as many rows at a time as are affordable.
+    """function(x), arrays of n rows, of as many rows at a time as are affordable, each
+    process computing its own.
 
     One program for all chunks: the last is filled up with its last row.
     values: of the signal that a row stands for; None where rows are signals.
     """
     chunk = max(1, min(CHUNK, VALUES // (values or math.prod(x.shape[1:]))))
-    parts = []
-    for low in range(0, len(x), chunk):
-        part = x[low : low + chunk]
-        short = chunk - len(part) if low else 0
+    parts, (index, of) = [], hosts.share()
+    for low in range(index * chunk, len(x) + index * chunk, of * chunk):
+        count = min(chunk, max(0, len(x) - low))
+        part = x[low : low + chunk] if count else x[-1:]
+        short = chunk - len(part) if len(x) > chunk or of > 1 else 0
         filled = np.concatenate([part, np.repeat(part[-1:], short, axis=0)])
-        parts.append(hosts.gather(function(filled)))
-    return jax.tree.map(lambda *found: np.concatenate(found)[: len(x)], *parts)
+        found = hosts.gather(function(filled))
+        parts.append(jax.tree.map(lambda y, n=count: hosts.joined(y[:n]), found))
+    return jax.tree.map(lambda *found: np.concatenate(found), *parts)
 
 
 def _codes(codec: Codec, codes: np.ndarray | None) -> dict[str, Any]:

@@ -84,6 +84,16 @@ def test_a_new_folder_is_created_and_the_same_experiment_resumes(tmp_path):
     ]
 
 
+def test_what_a_machine_needs_may_change(tmp_path):
+    open_workdir(tmp_path, JOINT)
+    texts = {"model.remat": "whole", "model.block.implementation": "plain"}
+    changed = overrides(JOINT, texts)
+    open_workdir(tmp_path, changed)
+    assert read(tmp_path / "config.json") == changed
+    with pytest.raises(BadInput, match=r"model.block.qk_norm: None -> 'rms'"):
+        open_workdir(tmp_path, overrides(JOINT, {"model.block.qk_norm": "rms"}))
+
+
 def test_another_experiment_is_refused_with_what_differs(tmp_path):
     open_workdir(tmp_path, TOKENIZER)
     texts = {

@@ -71,7 +71,8 @@ def test_two_processes_equal_one(axis, alone, tmp_path):
     found = ended(started(2, [str(tmp_path), axis]), 800)
     for status, _, said in found:
         assert status == 0, said
-    assert found[0][1] and not found[1][1]  # the first alone prints
+    # The first alone prints figures. Both print a line of the collectives' library.
+    assert ["psnr_db" in printed for _, printed, _ in found] == [True, False]
     for run in ("tok", "cached", "direct"):
         files = (folder / run / "bundle" for folder in (alone, tmp_path))
         one, two = (
@@ -227,6 +228,5 @@ def test_what_one_refuses_all_refuse(tmp_path):
     words = [*TOKENIZER, f"--workdir={tmp_path / 'run'}"]
     (tmp_path / "run").write_text("a file")
     found = ended(started(2, words, "train.stage_one"))
-    for status, printed, said in found:
-        assert status == 2 and not printed
-        assert "is a file; write a folder" in said
+    for status, _, said in found:
+        assert status == 2 and "is a file; write a folder" in said

@@ -1,0 +1,64 @@
+"""The suite of rates: on a bare machine, within its time, whatever fails."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from train import bench
+
+# What a machine with jax, flax, optax and orbax alone lacks.
+BARE = """
+import sys
+
+LACKS = {"grain", "tensorflow_datasets", "tensorflow", "array_record", "sklearn",
+         "soundfile", "imageio", "matplotlib", "tensorboardX", "constriction"}
+
+
+class Lacking:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in LACKS:
+            raise ModuleNotFoundError(f"a bare machine has no {name}", name=name)
+
+
+sys.meta_path.insert(0, Lacking())
+from train import bench
+from train.errors import run
+
+run(bench.main)
+"""
+
+
+def test_the_suite_runs_on_a_bare_machine():
+    words = ["--suite", "--small", "--only=product bfloat16,copy,search 256"]
+    done = subprocess.run(
+        [sys.executable, "-c", BARE, *words], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert list(found["rows"]) == ["product bfloat16", "copy", "search 256 x 8"]
+    assert all(row["rate"] > 0 for row in found["rows"].values()), done.stderr
+    assert all(name in done.stderr for name in found["rows"])
+
+
+def test_a_row_that_fails_says_why_and_the_others_run():
+    def refuse(rows):
+        raise MemoryError("out of\n memory")
+
+    fine = lambda rows: {"rate": 1.0 + len(rows), "unit": "GB/s"}
+    items = {"a": fine, "b": refuse, "c": fine}
+    rows = bench.suite(items=items)["rows"]
+    assert rows["a"]["rate"] == 1.0 and rows["c"]["rate"] == 3.0
+    assert rows["b"]["failed"] == "MemoryError: out of memory"
+    late = bench.suite(1e-9, items=items)["rows"]
+    assert {row["failed"] for row in late.values()} == {"the 1e-09 minutes were over"}
+    assert list(bench.suite(only=("c",), items=items)["rows"]) == ["c"]
+
+
+@pytest.mark.slow
+def test_every_row_has_a_rate_or_a_kernel_that_a_cpu_lacks():
+    rows = bench.suite(60.0, ("DiT-B/2", "VQ-16"), small=True)["rows"]
+    failed = {name: row["failed"] for name, row in rows.items() if "failed" in row}
+    assert all("cudnn" in name or "flash" in name for name in failed), failed
+    assert len(rows) == 3 + 1 + 1 + 4

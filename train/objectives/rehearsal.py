@@ -1,0 +1,93 @@
+"""An experiment's train step and forward pass on random data, as the loop runs them."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from train.config import Experiment, StageOne
+from train.objectives import start, streams
+from train.runtime.flops import macs
+from train.runtime.sharding import (
+    DIT_RULES,
+    TOKENIZER_RULES,
+    batch_sharding,
+    create_state,
+    make_mesh,
+)
+from train.runtime.step import TrainState
+from vqdit.nn import Continuous
+
+
+def random_batch(experiment: Experiment, key: jax.Array) -> dict[str, Any]:
+    """A training batch of the experiment's shapes."""
+    rows = experiment.run.batch
+    if isinstance(experiment, StageOne):
+        shape = (rows, *experiment.data.shape)
+        return {experiment.data.kind: jax.random.uniform(key, shape, minval=-1.0)}
+    drawn = {}
+    for i, stream in enumerate(experiment.model.streams):
+        stream_key, shape = jax.random.fold_in(key, i), (rows, *stream.shape)
+        if isinstance(stream, Continuous):
+            drawn[stream.name] = jax.random.normal(stream_key, shape)
+        else:
+            drawn[stream.name] = jax.random.randint(stream_key, shape, 0, stream.vocab)
+    classes = max(experiment.model.classes, 1)
+    return {"streams": drawn, "label": jax.random.randint(key, (rows,), 0, classes)}
+
+
+def train_step(
+    experiment: Experiment,
+) -> tuple[jax.stages.Compiled, TrainState, Callable[[], Any]]:
+    """(the compiled program, its first state, a call that takes one step more).
+
+    The first call donates the first state.
+    """
+    first = isinstance(experiment, StageOne)
+    mesh = make_mesh(experiment.mesh)
+    if first:
+        init, step = start.build(experiment, start.open_start(experiment))
+    else:
+        init, step = streams.build(experiment)
+    state = create_state(init, TOKENIZER_RULES if first else DIT_RULES, mesh)
+    batch = random_batch(experiment, jax.random.key(0))
+    batch = jax.device_put(batch, batch_sharding(mesh))
+    layout = jax.tree.map(lambda x: x.sharding, state)
+    program = jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
+    program = program.lower(state, batch).compile()
+    held = {"state": state}
+
+    def one_step():
+        held["state"], metrics = program(held["state"], batch)
+        return metrics
+
+    return program, state, one_step
+
+
+def forward_pass(experiment: Experiment) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """(a pass of the network, its arguments after the variables)."""
+    model = experiment.model
+    if isinstance(experiment, StageOne):
+        x = jnp.zeros((experiment.run.batch, *experiment.data.shape))
+        return (lambda variables, x: model.apply(variables, x)[0]), (x,)
+    return model.apply, streams.example(model, experiment.run.batch)
+
+
+def forward_macs(experiment: Experiment) -> int:
+    """Multiply-accumulates of a forward pass, whatever computes the attention."""
+    model = experiment.model
+    if not isinstance(experiment, StageOne):
+        # A kernel of its own, such as cuDNN's, is no product that could be counted.
+        model = model.clone(block=model.block.clone(implementation="plain"))
+        experiment = dataclasses.replace(experiment, model=model)
+    apply, arguments = forward_pass(experiment)
+    variables = jax.eval_shape(model.init, jax.random.key(0), *arguments)
+    return macs(apply, variables, *arguments)
+
+
+def dtype_of(experiment: Experiment) -> str:
+    """Of the matrix products."""
+    model = experiment.model
+    return getattr(model, "dtype", None) or model.encoder.dtype

@@ -1,0 +1,64 @@
+"""Times of programs, and the rates of the machine they run on."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+
+# Sides of the square matrix products tried; the best is the machine's rate.
+SIDES = {"cpu": (1024, 2048, 3072), "gpu": (4096, 8192, 16384), "tpu": (4096, 8192)}
+COPIED = {"cpu": 1 << 26}  # bytes; elsewhere a gibibyte, which no cache holds
+
+
+def median_ms(
+    functions: Mapping[str, Callable[[], object]], repeats: int
+) -> dict[str, float]:
+    """Medians of the functions' times in milliseconds, all interleaved, after one
+    round of warming up; each function waits for its own results."""
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for i in range(repeats + 1):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            jax.block_until_ready(function())
+            if i:
+                times[name].append(1e3 * (time.perf_counter() - start))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def matrix_products(
+    dtype: str, precision: str | None = None, sides: tuple[int, ...] = ()
+) -> dict[str, tuple[Callable[[], object], int]]:
+    """Name -> (function, FLOP of a call), of square products."""
+    found = {}
+    for side in sides or SIDES.get(jax.default_backend(), SIDES["cpu"]):
+        a = jax.random.normal(jax.random.key(side), (side, side)).astype(dtype)
+        product = jax.jit(lambda a: jnp.matmul(a, a, precision=precision))
+        product = product.lower(a).compile()
+        found[f"{side}"] = (lambda p=product, a=a: p(a), 2 * side**3)
+    return found
+
+
+def matrix_rate(
+    dtype: str, precision: str | None = None, sides: tuple[int, ...] = ()
+) -> float:
+    """GFLOP/s of the best square product."""
+    products = matrix_products(dtype, precision, sides)
+    ms = median_ms({name: run for name, (run, _) in products.items()}, 5)
+    return max(flop / ms[name] / 1e6 for name, (_, flop) in products.items())
+
+
+def copy_rate(size: int | None = None) -> float:
+    """GB/s read and written by a copy of `size` bytes; None for more than a cache."""
+    size = size or COPIED.get(jax.default_backend(), 1 << 30)
+    x = jnp.zeros(size // 4)
+    add = jax.jit(lambda x: x + 1).lower(x).compile()
+    return 2 * size / median_ms({"copy": lambda: add(x)}, 5)["copy"] / 1e6
+
+
+def peak_bytes(program: jax.stages.Compiled) -> int:
+    """Memory that a program needs at once, a donated argument once."""
+    m = program.memory_analysis()
+    held = m.argument_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes
+    return held + m.temp_size_in_bytes
