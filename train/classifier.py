@@ -26,6 +26,7 @@ from train.errors import BadInput, run
 from train.evaluation.judge import train_judge
 from train.objectives.bundles import open_bundle
 from train.pipeline import whole
+from train.runtime import hosts
 from train.runtime.log import say
 from vqdit.trained.bundle import FILES, save
 from vqdit.trained.judge import Judge
@@ -35,27 +36,34 @@ FLAGS = {"out": str, "steps": int, "seed": int}
 
 
 def main(argv=None):
-    command = parse(argv, Experiment, flags=FLAGS)
+    command = parse(argv, Experiment, flags=FLAGS, processes=True)
+    hosts.start(command.processes)
     data, flags = command.experiment.data, dict(command.flags)
     out = flags.pop("out", None)
     if not out:
         raise BadInput("write --out=DIR, the folder that the judge is kept in")
     folder = Path(out)
-    if folder.exists():
-        if not command.force:
-            raise BadInput(f"--out={out} is there; write --force to replace it")
-        # What is replaced is deleted: a judge, and nothing beside it.
-        open_bundle(folder, Judge, "--out")
-        if {path.name for path in folder.iterdir()} - set(FILES):
-            raise BadInput(f"--out={out} holds more than a judge; write a new folder")
+    with hosts.together():
+        if folder.exists():
+            _check(folder, command.force)
     heldout = whole(data, train=False)
     judge = train_judge(data, **{"seed": SEED} | flags)
-    save(folder, judge)
+    if hosts.first():
+        save(folder, judge)
     accuracy = judge.accuracy(heldout[data.kind], heldout["label"])
     say(
         f"the judge is in {out}, right about {accuracy:.4f} of {len(heldout['label'])} "
         f"held-out {'clips' if judge.front else 'pictures'}"
     )
+
+
+def _check(folder: Path, force: bool) -> None:
+    if not force:
+        raise BadInput(f"--out={folder} is there; write --force to replace it")
+    # What is replaced is deleted: a judge, and nothing beside it.
+    open_bundle(folder, Judge, "--out")
+    if {path.name for path in folder.iterdir()} - set(FILES):
+        raise BadInput(f"--out={folder} holds more than a judge; write a new folder")
 
 
 if __name__ == "__main__":

@@ -54,7 +54,8 @@ class InTiles:
         contract = self.codec.contract
         # The first scales of a multi-scale tokenizer have fewer places, in a row.
         grid = contract.code_grid if codes.shape[1] == self.places else (-1,)
-        codes = codes.reshape(-1, self.count, *grid, codes.shape[-1])
+        planes = len(codes) // self.count
+        codes = codes.reshape(planes, self.count, *grid, codes.shape[-1])
         x = self.codec.decode_tiles(codes, self.size, self.overlap, batch=self.batch)
         return np.asarray(self.codec.to_raw(x))
 

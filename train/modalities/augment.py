@@ -34,8 +34,7 @@ from train.modalities.draws import (
     ZOOM,
     Draws,
 )
-
-Batch = dict[str, np.ndarray]
+from train.modalities.modality import Batch
 
 # RGB to luma and two chroma axes (ITU-R 601 luma, NTSC's I and Q), where a hue is an
 # angle and a saturation a radius.

@@ -75,10 +75,6 @@ class Cleaned:
     outliers: tuple[float, ...]
     constant: tuple[bool, ...]
 
-    @property
-    def nbytes(self) -> int:
-        return self.values.nbytes + self.known.nbytes
-
 
 def clean(x: Float[np.ndarray, "t c"], cleaning: Cleaning) -> Cleaned:
     """A series with its outliers treated and its gaps filled."""

@@ -175,7 +175,7 @@ class Modality:
         return x
 
     def starts(self, record: Record) -> Sequence[int]:
-        """Where the examples of a record begin; None: each record is one."""
+        """Where the examples of a record begin along its first axis."""
         return (0,)
 
     def cut(

@@ -72,13 +72,6 @@ class Moments:
             if column.size:
                 self._add(c, column)
 
-    def merge(self, other: "Moments") -> None:
-        """Adds what another has seen, such as that of another process's rows."""
-        for c in np.flatnonzero(other.count):
-            ends, sample = (other.low[c], other.high[c]), other.sample[c]
-            of = (other.count[c], other.mean[c], other.squares[c], *ends)
-            self._merge(c, *of, sample, other._draws[c])
-
     def gathered(self, exchange: Callable[[np.ndarray], list[np.ndarray]]) -> "Moments":
         """Those of all processes; `exchange` gives an array of each, in order."""
         rows = [self.count.astype(float), self.mean, self.squares, self.low, self.high]

@@ -72,7 +72,7 @@ REFUSED_TOKENIZERS = [
     ("kmeans.step=1000", "kmeans.step=1000: write at least 1 and below 1000"),
     ("kmeans.step=0", "kmeans.step=0: write at least 1 and below 1000"),
     ("kmeans.samples=8", "kmeans.samples=8: write at least 16"),
-    ("model.decoder.dims=3", "model: "),
+    ("model.decoder.dims=3 model.encoder.dims=3", "data, image of "),
     ("model.encoder.attention=(True,)", "model: "),
 ]
 

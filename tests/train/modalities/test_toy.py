@@ -45,7 +45,7 @@ def data(tmp_path, monkeypatch):
 def test_a_toy_modality_is_inspected_trained_scored_and_coded(data, tmp_path):
     report, plots = inspect(data)
     assert "Ramps: ramp of 16 x 1" in list(lines(report))[0] and "augmented" in plots
-    small = SMALL | {"channels": 8, "dims": 1}
+    small = SMALL | {"channels": 8, "dims": 1, "blocks": 0}
     experiment = StageOne(
         name="toy",
         data=data,

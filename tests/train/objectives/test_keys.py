@@ -24,7 +24,8 @@ class Encoder(nn.Module):
 
     out: int = 2
     dtype: str = "float32"
-    factor: ClassVar[int] = 2
+    causal: bool = False
+    factor: ClassVar[tuple[int, int]] = (2, 2)
 
     def grid(self, shape):
         return tuple(side // 2 for side in shape)

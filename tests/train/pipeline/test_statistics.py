@@ -71,30 +71,6 @@ def test_streamed_moments_are_those_of_the_whole(parts):
     assert found.exact
 
 
-def test_moments_of_two_processes_merge_to_those_of_all():
-    x = values(1, 3000)
-    parts = [Moments(3) for _ in range(3)]
-    for moments, rows in zip(parts, np.split(x, [100, 2500]), strict=True):
-        moments.add(rows)
-    whole = Moments(3)
-    whole.add(x)
-    empty = Moments(3)
-    for moments in (*parts, Moments(3)):
-        empty.merge(moments)
-    found, wanted = empty.finished(), whole.finished()
-    assert found.count == wanted.count and found.exact
-    for name in ("mean", "minimum", "maximum", "median", "spread"):
-        np.testing.assert_allclose(getattr(found, name), getattr(wanted, name))
-    np.testing.assert_allclose(found.std, wanted.std, rtol=1e-7, atol=1e-15)
-    # Of a long stream the sample is even over both halves.
-    parts = [Moments(1), Moments(1)]
-    for sign, moments in zip((-1, 1), parts, strict=True):
-        moments.add(np.full((2 * SAMPLE, 1), float(sign)))
-    parts[0].merge(parts[1])
-    assert len(parts[0].sample[0]) == SAMPLE
-    assert abs(parts[0].sample[0].mean()) < 5 * SAMPLE**-0.5
-
-
 def test_quantiles_of_a_long_stream_come_from_an_even_sample():
     """The same whatever the chunks, and within 5 standard errors of the truth."""
     x = np.random.default_rng(3).standard_normal((5 * SAMPLE, 1))
