@@ -32,6 +32,8 @@ FREE = (
     "run.wandb",
     "mesh",
     "model.remat",
+    "model.encoder.remat",
+    "model.decoder.remat",
     "model.block.implementation",
     "data.threads",
     "data.download",

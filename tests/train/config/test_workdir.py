@@ -92,6 +92,9 @@ def test_what_a_machine_needs_may_change(tmp_path):
     assert read(tmp_path / "config.json") == changed
     with pytest.raises(BadInput, match=r"model.block.qk_norm: None -> 'rms'"):
         open_workdir(tmp_path, overrides(JOINT, {"model.block.qk_norm": "rms"}))
+    recomputed = {f"model.{part}.remat": "True" for part in ("encoder", "decoder")}
+    open_workdir(tmp_path / "tok", TOKENIZER)
+    open_workdir(tmp_path / "tok", overrides(TOKENIZER, recomputed))
 
 
 def test_another_experiment_is_refused_with_what_differs(tmp_path):
