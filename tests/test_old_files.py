@@ -24,7 +24,9 @@ from vqdit.trained.contract import fingerprint
 # difference's norm over the norm. 0 is bit for bit. Arithmetic that is changed on
 # purpose gets its figure here, with the reason:
 #   norms take their variance in two passes, (x - mean)^2 and not x^2 - mean^2, which
-#   rounds otherwise in every tokenizer that has one.
+#   rounds otherwise in every tokenizer that has one;
+#   stage two's loss is a mean over places of means over channels, which rounds the
+#   number that is logged otherwise, and no parameter.
 TOLERANCE = {
     "codes": 0.0,
     "latents": 2e-6,
@@ -35,7 +37,7 @@ TOLERANCE = {
     "evaluate": 0.0,
     "runs/tokenizer": 2e-6,
     "runs/series": 2e-6,
-    "runs/flow": 0.0,
+    "runs/flow": 1e-7,
     "demo/tok": 2e-6,
     "demo/flow": 2e-6,
 }

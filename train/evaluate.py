@@ -14,11 +14,11 @@ from pathlib import Path
 from train.config import Experiment, StageTwo
 from train.config.command import parse
 from train.errors import BadInput, run
-from train.evaluation.drawing import AnySolver
 from train.evaluation.scores import evaluate_generator, evaluate_tokenizer
 from train.objectives.bundles import open_bundle
 from train.runtime import hosts
 from train.runtime.files import write
+from vqdit.diffusion import Solver
 from vqdit.trained.codec import Codec
 from vqdit.trained.generator import Generator
 
@@ -28,7 +28,7 @@ FLAGS = {
     "steps": int,
     "shift": float,
     "interval": tuple[float, float],
-    "solver": AnySolver,
+    "solver": Solver,
     "seed": int,
     "judge": str,
     "judge_steps": int,

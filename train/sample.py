@@ -12,11 +12,12 @@ import numpy as np
 
 from train.config.command import parse
 from train.errors import BadInput, run
-from train.evaluation.drawing import AnySolver, draw_all
+from train.evaluation.drawing import draw_all
 from train.objectives.bundles import open_bundle
 from train.report import pictures
 from train.runtime.files import write_bytes
 from train.runtime.log import say
+from vqdit.diffusion import Solver
 from vqdit.trained.generator import Generator
 
 FLAGS = {
@@ -26,7 +27,7 @@ FLAGS = {
     "interval": tuple[float, float],
     "steps": int,
     "shift": float,
-    "solver": AnySolver,
+    "solver": Solver,
     "seed": int,
     "first": int,
     "out": str,

@@ -65,13 +65,12 @@ def train(experiment: StageTwo, workdir: Path, prepared=None) -> Generator:
             if not hosts.first():
                 return
             if "draw" not in drawn:
-                drawn["generator"] = generator(experiment, codecs, params)
-                drawn["draw"] = drawn["generator"].sampler(steps=STEPS)
-            drawn["generator"].params = params
+                model = generator(experiment, codecs, params)
+                drawn["draw"] = model.sampler(steps=STEPS)
             rows = max(min(classes, 10), 1)
             label = np.repeat(np.arange(rows), SHOWN) if classes else None
             key = jax.random.key(experiment.run.seed)
-            x = drawn["draw"](key, jnp.arange(rows * SHOWN), label=label)
+            x = drawn["draw"](key, jnp.arange(rows * SHOWN), label=label, params=params)
             for name in codecs:
                 kind = codecs[name].contract.kind
                 picture = pictures.sheet(kind, np.asarray(x[name]), SHOWN)

@@ -21,8 +21,6 @@ from vqdit.nn.streams import Continuous, Stream
 
 __all__ = ["DiT"]
 
-__all__ = ["DiT"]
-
 xavier = nn.initializers.xavier_uniform()
 zeros = nn.initializers.zeros_init()
 

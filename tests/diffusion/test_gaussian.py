@@ -32,11 +32,11 @@ def examples(schedule, target, t=TIMES, **fields):
 def test_split_inverts_corrupt(schedule, target):
     process, x, eps, x_t, output = examples(schedule, target)
     assert isinstance(process, Process)
-    data, noise = process.split(output, x_t, TIMES)
+    data, noise = process.estimate(output, x_t, TIMES)
     np.testing.assert_allclose(data, x, atol=1e-4)
     np.testing.assert_allclose(noise, eps, atol=1e-4)
     # One example at a time, as the sampler asks.
-    one, _ = process.split(output[2], x_t[2], TIMES[2])
+    one, _ = process.estimate(output[2], x_t[2], TIMES[2])
     np.testing.assert_allclose(one, data[2], atol=1e-5)
 
 

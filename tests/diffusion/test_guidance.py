@@ -7,7 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.diffusion.toys import SCHEDULES, TARGETS, as_target, schedule_name
+from tests.diffusion.toys import (
+    SCHEDULES,
+    TARGETS,
+    as_target,
+    schedule_name,
+    time_grid,
+)
 from vqdit.diffusion import (
     Cosine,
     Gaussian,
@@ -18,7 +24,6 @@ from vqdit.diffusion import (
     guided,
     plain,
     sample,
-    time_grid,
 )
 
 NULL = 2

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.diffusion.toys import time_grid
 from vqdit.diffusion import (
     DDIM,
     Ancestral,
@@ -20,7 +21,6 @@ from vqdit.diffusion import (
     example_keys,
     priors,
     sample,
-    time_grid,
 )
 
 

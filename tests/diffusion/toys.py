@@ -6,11 +6,62 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.diffusion import Cosine, DDPMLinear, Linear
+from vqdit.diffusion import (
+    EDM,
+    Betas,
+    Cosine,
+    CosineBetas,
+    DDPMLinear,
+    Gaussian,
+    Linear,
+    LinearBetas,
+    Masking,
+    Steps,
+    UniformState,
+    VarianceExploding,
+)
 from vqdit.diffusion.process import against
 
 SCHEDULES = (Linear(), Cosine(), DDPMLinear())
 TARGETS = ("data", "noise", "velocity", "v")
+
+# A new schedule or process joins these, and with them every test of the contract.
+ALL_SCHEDULES = (
+    *SCHEDULES,
+    VarianceExploding(),
+    LinearBetas(),
+    CosineBetas(),
+    Betas((0.1, 0.2, 0.4, 0.7, 0.9, 0.97)),
+)
+GAUSSIANS = {
+    f"{type(schedule).__name__}, {target}": Gaussian(schedule, target)
+    for schedule, target in (
+        (Linear(), "data"),
+        (Linear(), "velocity"),
+        (Cosine(), "noise"),
+        (Cosine(), "v"),
+        (DDPMLinear(), "noise"),
+        (VarianceExploding(), "noise"),
+        (LinearBetas(), "velocity"),
+        (CosineBetas(), "v"),
+        (ALL_SCHEDULES[-1], "data"),
+    )
+} | {"EDM": EDM(), "EDM, Linear": EDM(Linear(), data_std=1.5)}
+CODES = {
+    "Masking": Masking(3),
+    "Masking, Linear": Masking(3, Linear()),
+    "Masking, DDPMLinear": Masking(3, DDPMLinear()),
+    "Masking, LinearBetas": Masking(3, LinearBetas()),
+    "Masking, none": Masking(3, weight="none"),
+    "UniformState": UniformState(3),
+    "UniformState, Linear": UniformState(3, Linear()),
+    "UniformState, DDPMLinear": UniformState(3, DDPMLinear()),
+}
+
+
+def time_grid(steps, start=1.0, shift=1.0):
+    """steps + 1 times from start to 0."""
+    return Steps(steps, shift)(None, start)
 
 
 def schedule_name(schedule):
@@ -33,6 +84,11 @@ def as_target(process, data, noise, t):
         return noise
     if process.target == "velocity":
         return d_alpha * data + d_sigma * noise
+    if process.target == "edm":  # (D - c_skip x) / c_out of table 1, at sigma / alpha
+        ratio, std = sigma / jnp.maximum(alpha, 1e-5), process.data_std
+        skip = std**2 / (ratio**2 + std**2)
+        out = ratio * std / jnp.sqrt(ratio**2 + std**2)
+        return (data - skip * (data + ratio * noise)) / out
     return alpha * noise - sigma * data
 
 
@@ -73,6 +129,22 @@ def joint_logits(joint=JOINT):
 
     def predict(codes):
         return jnp.stack([first[codes[:, 1]], second[codes[:, 0]]], axis=1)
+
+    return predict
+
+
+def others_logits(process, joint=JOINT):
+    """(b, 2) codes at t -> logits of p(first | second at t), p(second | first at t).
+
+    What a network of UniformState learns; here from Bayes' rule by hand.
+    """
+
+    def predict(codes, t):
+        sigma = against(process.schedule.sigma(t), codes)[..., None]
+        likely = sigma / VOCAB + (1 - sigma) * jax.nn.one_hot(codes, VOCAB)
+        first = likely[:, 1] @ jnp.asarray(joint, jnp.float32).T
+        second = likely[:, 0] @ jnp.asarray(joint, jnp.float32)
+        return jnp.log(jnp.stack([first, second], axis=1) + 1e-30)
 
     return predict
 

@@ -18,7 +18,7 @@ KEY = jax.random.key(2)
 STEPS, BATCH, CODES = 80, 256, 64
 
 
-def objective(quantizer, params, stats, batch, key):
+def objective(quantizer, params, stats, batch, key, step):
     quantized, stats = quantizer.apply(
         {"params": params, **stats}, batch, train=True, key=key, mutable=list(stats)
     )

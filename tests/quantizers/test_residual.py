@@ -162,7 +162,7 @@ def test_residual_signs_are_binary_digits():
     assert set(np.unique(np.abs(latents))) == {0.25, 0.75, 1.25, 1.75}
 
 
-def objective(quantizer, params, stats, batch, key):
+def objective(quantizer, params, stats, batch, key, step):
     quantized, stats = quantizer.apply(
         {"params": params, **stats}, batch, train=True, key=key, mutable=list(stats)
     )

@@ -219,7 +219,7 @@ def test_codes_stay_dead_without_revival():
     np.testing.assert_allclose(codewords(quantizer, variables)[1], [90, 90], rtol=1e-3)
 
 
-def objective(quantizer, params, stats, batch, key):
+def objective(quantizer, params, stats, batch, key, step=0):
     quantized, stats = quantizer.apply(
         {"params": params, **stats},
         batch["z"],

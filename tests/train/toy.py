@@ -35,7 +35,7 @@ class Mlp(nn.Module):
         return nn.Dense(x.shape[-1], name="down")(nn.tanh(h))
 
 
-def objective(params, stats, batch, key, noise=0.1):
+def objective(params, stats, batch, key, step, noise=0.1):
     """Recover x from x plus noise; `noise` 0 makes it deterministic."""
     x = batch["x"]
     noisy = x + noise * jax.random.normal(key, x.shape)

@@ -7,7 +7,7 @@ import pytest
 
 from tests import toys
 from vqdit import Continuous, Discrete, Gaussian, Generator, Masking
-from vqdit.diffusion import Euler, Heun, Unmask, example_keys, priors
+from vqdit.diffusion import Confidence, Heun, example_keys, priors
 from vqdit.trained.generator import check_stream
 
 KEY = jax.random.key(0)
@@ -159,19 +159,19 @@ def test_signals_become_what_the_stream_models(joint):
     """Latents by the contract's mean and std for a Gaussian, codes for masks."""
     codec = joint.tokenizers["image"]
     coded = toys.generator([CODES], {"image": Masking(9)}, {"image": codec})
-    codecs = {"image": codec.variables}
+    variables = coded.arrays
 
     @jax.jit
-    def run(codecs, x):
-        latents, codes = (m._encode("image", codecs, x) for m in (joint, coded))
-        z = codec.module.apply(codecs["image"], x, method="encode")
+    def run(variables, x):
+        latents, codes = (m.encode("image", variables, x) for m in (joint, coded))
+        z = codec.module.apply(variables["tokenizers"]["image"], x, method="encode")
         signals = (
-            joint._decode("image", codecs, latents),
-            coded._decode("image", codecs, codes),
+            joint.decode("image", variables, latents),
+            coded.decode("image", variables, codes),
         )
         return z, latents, codes, signals
 
-    z, latents, codes, (first, second) = run(codecs, IMAGE)
+    z, latents, codes, (first, second) = run(variables, IMAGE)
     mean, std = codec.contract.mean, codec.contract.std
     np.testing.assert_allclose(latents * jnp.array(std) + jnp.array(mean), z, atol=1e-5)
     assert codes.shape == (8, 2, 2, 1) and codes.dtype == jnp.int32
@@ -188,9 +188,9 @@ def test_signals_become_what_the_stream_models(joint):
     [
         ({"want": ("sound",)}, "the streams are"),
         ({"want": ()}, "the streams are"),
-        ({"solver": Unmask()}, "'image': Unmask is a solver for Masking"),
-        ({"solver": {"word": Euler()}}, "'word': Euler is a solver for Gaussian"),
-        ({"solver": {"imgae": Euler()}}, "imgae"),
+        ({"solver": Confidence()}, "'image': Confidence is a solver for Masking"),
+        ({"solver": {"word": Heun()}}, "'word': Heun is a solver for Gaussian"),
+        ({"solver": {"imgae": Heun()}}, "imgae"),
         ({"solver": {"image": Heun}}, "write a value"),
         ({"guidance": 2.0}, "guidance needs a condition"),
         ({"steps": 0}, "at least 1"),
@@ -241,14 +241,18 @@ def test_labels_that_do_not_fit_are_refused(model, label, message):
     "stream,process,message",
     [
         (LATENT, {}, "has no process"),
-        (LATENT, Masking(9), "is Continuous but its process is Masking"),
-        (CODES, Gaussian(), "is Discrete but its process is Gaussian"),
+        (LATENT, Masking(9), "holds latents, but its process Masking is for codes"),
+        (CODES, Gaussian(), "holds codes, but its process Gaussian is for latents"),
         (LATENT, Gaussian(learned_variance=True), "outputs=2"),
         (CODES, Masking(8), "vocab 8 is not the stream's vocab 9"),
-        (Continuous("image", (4, 4), 2), Gaussian(), "grid and channels"),
-        (Continuous("image", (2, 2), 3), Gaussian(), "grid and channels"),
-        (Discrete("image", (2, 2), 8), Masking(8), "codes a book"),
-        (Discrete("image", (2, 2), 9, books=2), Masking(9), "codes a book"),
+        (Continuous("image", (4, 4), 2), Gaussian(), "its grid is .2, 2., the model's"),
+        (
+            Continuous("image", (2, 2), 3),
+            Gaussian(),
+            "its channels is 2, the model's is 3",
+        ),
+        (Discrete("image", (2, 2), 8), Masking(8), "its vocab is 9, the model's is 8"),
+        (Discrete("image", (2, 2), 9, books=2), Masking(9), "its books is 1"),
     ],
 )
 def test_streams_that_do_not_fit_are_refused(stream, process, message):

@@ -12,9 +12,7 @@ from train.config.expression import Unfit, fields_with_types, fit, near
 from train.config.paths import children, join
 from train.config.validate_tokenizer import check_stage_one
 from train.errors import BadInput
-from vqdit.diffusion import Gaussian, Masking
 from vqdit.dit import DiT
-from vqdit.nn import Continuous
 from vqdit.nn.streams import Stream
 
 
@@ -114,27 +112,17 @@ def _check_stage_two(experiment: StageTwo) -> None:
 def _check_stream(experiment: StageTwo, stream: Stream) -> None:
     """The process and the times of one stream are there, and of its kind."""
     name, at = stream.name, f"processes.{stream.name}"
-    continuous = isinstance(stream, Continuous)
-    wanted = "Gaussian()" if continuous else f"Masking(vocab={stream.vocab})"
+    wanted = {"latents": "Gaussian()", "codes": "Masking()"}[stream.kind]
     if name not in experiment.processes:
         raise BadInput(f"{at} is absent; write {at}={wanted}")
     if name not in experiment.times:
         raise BadInput(f"times.{name} is absent; write times.{name}=Uniform()")
     process = experiment.processes[name]
-    if isinstance(process, Masking if continuous else Gaussian):
-        kind = "continuous" if continuous else "discrete"
-        raise BadInput(
-            f"{at} is {type(process).__name__}, but the stream is {kind}; "
-            f"write {at}={wanted}"
-        )
-    for field, kind in (("vocab", Masking), ("outputs", Gaussian)):
-        have = getattr(stream, field, None)
-        if isinstance(process, kind) and getattr(process, field) != have:
-            raise BadInput(
-                f"model.streams.{name}.{field}={have}, but {at} has "
-                f"{getattr(process, field)}; write "
-                f"model.streams.{name}.{field}={getattr(process, field)}"
-            )
+    try:
+        process.fit(stream)
+    except ValueError as error:
+        advice = "" if process.kind == stream.kind else f"; write {at}={wanted}"
+        raise BadInput(f"{at}: {error}{advice}") from error
 
 
 def _check_sources(experiment: StageTwo, needed: bool) -> None:
@@ -158,10 +146,7 @@ def _known(at: str, entries: Iterable[str], streams: list[str]) -> None:
 
 def _eval_dit(model: DiT) -> None:
     streams = {
-        stream.name: jax.ShapeDtypeStruct(
-            (1, *stream.shape),
-            jnp.float32 if isinstance(stream, Continuous) else jnp.int32,
-        )
+        stream.name: jax.ShapeDtypeStruct((1, *stream.shape), jnp.dtype(stream.dtype))
         for stream in model.streams
     }
     ends = (1, 2) if model.intervals else (1,)

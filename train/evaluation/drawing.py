@@ -6,11 +6,9 @@ import numpy as np
 
 from train.modalities.modality import modality_of
 from train.runtime import hosts
-from vqdit.diffusion import DDIM, Ancestral, Confidence, Euler, Heun, Unmask
 from vqdit.signal import to_uint8
 from vqdit.trained.generator import Generator
 
-AnySolver = Euler | Heun | DDIM | Ancestral | Unmask | Confidence
 BATCH = 250  # drawn at once: one compilation, bounded memory
 
 

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import optax
 
 from train.config import Adversarial, StageOne
-from train.objectives.perceptual import Distance
 from train.objectives.reconstruction import Reconstruction
 from train.runtime.optim import learning_rate, make
 from train.runtime.step import (
@@ -59,7 +58,7 @@ def with_discriminator(
 def make_adversarial_step(
     experiment: StageOne,
     tx: optax.GradientTransformation,
-    distances: dict[str, Distance],
+    terms: Reconstruction,
 ):
     """The function (state, batch) -> (state, metrics) that updates both.
 
@@ -76,13 +75,16 @@ def make_adversarial_step(
 
     def step(state: AdversarialState, batch: Any):
         key = jax.random.fold_in(state.key, state.step)
-        terms = Reconstruction(experiment, state.step, distances)
         gradient = functools.partial(both_gradients, how, terms)
         if optimizer.accumulate > 1:
             gradient = accumulated(gradient, optimizer.accumulate)
         other = state.discriminator
         (loss, (stats, metrics)), grads = gradient(
-            (state.params, other.params), (state.stats, other.stats), batch, key
+            (state.params, other.params),
+            (state.stats, other.stats),
+            batch,
+            key,
+            state.step,
         )
         other = jax.lax.cond(
             state.step >= how.start,
@@ -101,12 +103,14 @@ def make_adversarial_step(
     return step
 
 
-def both_gradients(how: Adversarial, terms: Reconstruction, params, stats, batch, key):
+def both_gradients(
+    how: Adversarial, terms: Reconstruction, params, stats, batch, key, step
+):
     """((generator's loss, (stats, metrics)), gradients) of generator and discriminator.
 
     params, stats and gradients are pairs.
     """
-    forward = lambda params: terms.forward(params, stats[0], batch, key)
+    forward = lambda params: terms.forward(params, stats[0], batch, key, step)
     (x_hat, own), pull, (x, new_stats, metrics) = jax.vjp(
         forward, params[0], has_aux=True
     )
@@ -114,13 +118,13 @@ def both_gradients(how: Adversarial, terms: Reconstruction, params, stats, batch
     (compared, found), slope = jax.value_and_grad(compare, has_aux=True)(x_hat)
     metrics |= found
 
-    active = terms.step >= how.start
+    active = step >= how.start
     play = functools.partial(_play, how, params[1], stats[1], x, x_hat)
     blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(play))
     played = _either(active, play, blank | {"stats": stats[1]})
     metrics |= played["metrics"]
 
-    ramp = game.ramp(terms.step, how.start, how.ramp)
+    ramp = game.ramp(step, how.start, how.ramp)
     weight = how.weight * ramp
     if how.adaptive:
         # Only one kernel's gradient is used of either: the rest is never computed.

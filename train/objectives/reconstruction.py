@@ -18,18 +18,16 @@ class Reconstruction:
     """The objective in two parts, with the reconstruction between them.
 
     A discriminator needs that seam: it looks at the reconstruction, and its gradient
-    enters there. Without one, `plain` is the whole objective.
+    enters there. Without one, it is called as the whole objective.
 
-    step:      () int32, number of updates done, for weights that change.
     distances: perceptual losses by name; each finds its own weights, which are not
         trained, in stats["perceptual"][name].
     """
 
     experiment: StageOne
-    step: jax.Array
     distances: Mapping[str, Distance]
 
-    def forward(self, params, stats, batch, key):
+    def forward(self, params, stats, batch, key, step):
         """(reconstruction, weighted losses of the quantizer), (signal, stats, metrics).
 
         Both signals are as the encoder and the decoder see them, behind a front end.
@@ -48,9 +46,7 @@ class Reconstruction:
             mutable=list(own),
             method=run,
         )
-        loss, metrics = quantizer_loss(
-            self.experiment.losses, quantized.losses, self.step
-        )
+        loss, metrics = quantizer_loss(self.experiment.losses, quantized.losses, step)
         x_hat = losses.observed(x, x_hat, batch.get("mask"))
         return (x_hat, loss), (x, {**stats, **own}, metrics | quantized.metrics)
 
@@ -79,9 +75,11 @@ class Reconstruction:
         terms["psnr"] = 10 * jnp.log10(4 / jnp.maximum(square, 1e-10))
         return loss, terms
 
-    def plain(self, params, stats, batch, key):
+    def __call__(self, params, stats, batch, key, step):
         """The objective of `train.runtime.step.make_step`."""
-        (x_hat, loss), (x, stats, metrics) = self.forward(params, stats, batch, key)
+        (x_hat, loss), (x, stats, metrics) = self.forward(
+            params, stats, batch, key, step
+        )
         compared, terms = self.compare(x_hat, x, stats, batch)
         return compared + loss, (stats, metrics | terms)
 

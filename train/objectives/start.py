@@ -108,13 +108,10 @@ def build(experiment: StageOne, start: Start):
             return state
         return with_discriminator(state, experiment, x.shape[1:])
 
-    def plain(state, batch):
-        # Made for the step at hand: some weights change with it.
-        objective = Reconstruction(experiment, state.step, start.distances).plain
-        rate = learning_rate(optimizer, experiment.run.steps)
-        step = make_step(objective, tx, optimizer.ema, optimizer.accumulate, rate)
-        return step(state, batch)
-
+    terms = Reconstruction(experiment, start.distances)
     if experiment.adversarial is None:
-        return init, with_revival(plain)
-    return init, with_revival(make_adversarial_step(experiment, tx, start.distances))
+        rate = learning_rate(optimizer, experiment.run.steps)
+        step = make_step(terms, tx, optimizer.ema, optimizer.accumulate, rate)
+    else:
+        step = make_adversarial_step(experiment, tx, terms)
+    return init, with_revival(step)

@@ -16,46 +16,13 @@ from train.runtime import hosts
 from train.runtime.optim import learning_rate, make
 from train.runtime.sharding import replicated
 from train.runtime.step import TrainState, init_state, make_step
+from vqdit.diffusion.objectives import Denoising
 from vqdit.dit import DiT
-from vqdit.nn import Continuous
 from vqdit.signal import to_signal
 from vqdit.trained.codec import Codec
 from vqdit.trained.contract import LatentContract, refuse_mismatch
 from vqdit.trained.generator import Generator, check_stream
 from vqdit.values import build as rebuild
-
-
-def objective(model: DiT, processes, times, label_dropout: float):
-    """The processes' losses, summed over the streams of batch, each at its own time.
-
-    batch: {"streams": {name: latents or codes}, "label": (b,) int, -1 for none}.
-    """
-
-    def compute(params, stats, batch, key):
-        label_key, *stream_keys = jax.random.split(key, 1 + len(model.streams))
-        label = batch["label"]
-        n = label.shape[0]
-        absent = (label < 0) | jax.random.bernoulli(label_key, label_dropout, (n,))
-        label = jnp.where(absent, model.classes, label) if model.classes else None
-
-        x, t, targets = {}, {}, {}
-        for stream, stream_key in zip(model.streams, stream_keys, strict=True):
-            name = stream.name
-            time_key, noise_key = jax.random.split(stream_key)
-            t[name] = times[name](time_key, n)
-            x[name], targets[name] = processes[name].corrupt(
-                batch["streams"][name], t[name], noise_key
-            )
-        outputs = model.apply({"params": params}, x, t, label)
-        losses = {
-            name: processes[name].loss(outputs[name], targets[name], x[name], t[name])
-            for name in x
-        }
-        loss = sum(losses.values()).mean()
-        metrics = {f"loss_{name}": value.mean() for name, value in losses.items()}
-        return loss, (stats, metrics)
-
-    return compute
 
 
 def build(experiment: StageTwo):
@@ -69,7 +36,7 @@ def build(experiment: StageTwo):
         return init_state(state_key, dict(variables), tx)
 
     step = make_step(
-        objective(
+        Denoising(
             model, experiment.processes, experiment.times, experiment.label_dropout
         ),
         tx,
@@ -82,12 +49,7 @@ def build(experiment: StageTwo):
 
 def example(model: DiT, batch: int):
     """Arguments of the model's call: zeros of its shapes."""
-    streams = {
-        s.name: jnp.zeros(
-            (batch, *s.shape), jnp.float32 if isinstance(s, Continuous) else jnp.int32
-        )
-        for s in model.streams
-    }
+    streams = {s.name: jnp.zeros((batch, *s.shape), s.dtype) for s in model.streams}
     ends = (batch, 2) if model.intervals else (batch,)
     times = {s.name: jnp.zeros(ends) for s in model.streams}
     label = jnp.zeros(batch, jnp.int32) if model.classes else None
@@ -155,8 +117,7 @@ def open_cache(experiment: StageTwo, codecs: dict[str, Codec]) -> LatentCache:
 
 
 def _field(experiment: StageTwo, name: str) -> str:
-    stream = next(s for s in experiment.model.streams if s.name == name)
-    return "latents" if isinstance(stream, Continuous) else "codes"
+    return experiment.processes[name].kind
 
 
 def stream_batches(
@@ -186,10 +147,8 @@ def encoder(experiment: StageTwo, codecs: dict[str, Codec], sharding):
         x = to_signal(batch[experiment.data.kind])
         streams = {}
         for name, codec in codecs.items():
-            if _field(experiment, name) == "latents":
-                streams[name] = codec.apply("latents", variables[name], x)
-            else:
-                streams[name] = codec.apply("quantized", variables[name], x).codes
+            field = _field(experiment, name)
+            streams[name] = codec.apply(field, variables[name], x)
         return {"streams": streams, "label": batch["label"]}
 
     variables = {name: codec.variables for name, codec in codecs.items()}

@@ -9,9 +9,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-# (params, stats, batch, key) -> loss, (new stats, metrics). `params` is what is
-# learned, `stats` every other collection; metrics are scalars by name.
-Objective = Callable[[Any, Any, Any, jax.Array], tuple[jax.Array, tuple[Any, dict]]]
+# (params, stats, batch, key, step) -> loss, (new stats, metrics). `params` is what is
+# learned, `stats` every other collection, step () int32 the number of updates done;
+# metrics are scalars by name.
+Objective = Callable[
+    [Any, Any, Any, jax.Array, jax.Array], tuple[jax.Array, tuple[Any, dict]]
+]
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -92,7 +95,7 @@ def make_step(
     def step(state: TrainState, batch: Any):
         key = jax.random.fold_in(state.key, state.step)
         (loss, (stats, metrics)), grads = gradient(
-            state.params, state.stats, batch, key
+            state.params, state.stats, batch, key, state.step
         )
         metrics = metrics | {"loss": loss, "grad_norm": optax.tree.norm(grads)}
         if learning_rate is not None:
@@ -125,8 +128,8 @@ def updated(
 def accumulated(gradient: Callable, count: int) -> Callable:
     """The same gradient, taken over `count` microbatches one after another.
 
-    gradient: (params, stats, batch, key) -> (loss, (stats, metrics)), gradients, as
-        `jax.value_and_grad` of an objective is.
+    gradient: (params, stats, batch, key, step) -> (loss, (stats, metrics)), gradients,
+        as `jax.value_and_grad` of an objective is.
     """
 
     def split(x):
@@ -139,19 +142,23 @@ def accumulated(gradient: Callable, count: int) -> Callable:
         # neighbouring examples then keeps its own, and nothing is sent around.
         return jnp.moveaxis(x.reshape(-1, count, *x.shape[1:]), 1, 0)
 
-    def total(params, stats, batch, key):
+    def total(params, stats, batch, key, step):
         microbatches = jax.tree.map(split, batch)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
 
         def body(carry, inputs):
             stats, sums = carry
             microbatch, key = inputs
-            (loss, (stats, metrics)), grads = gradient(params, stats, microbatch, key)
+            (loss, (stats, metrics)), grads = gradient(
+                params, stats, microbatch, key, step
+            )
             sums = jax.tree.map(jnp.add, sums, (loss, metrics, grads))
             return (stats, sums), None
 
         first = jax.tree.map(lambda x: x[0], (microbatches, keys))
-        (loss, (_, metrics)), grads = jax.eval_shape(gradient, params, stats, *first)
+        (loss, (_, metrics)), grads = jax.eval_shape(
+            gradient, params, stats, *first, step
+        )
         zeros = jax.tree.map(
             lambda x: jnp.zeros(x.shape, x.dtype), (loss, metrics, grads)
         )

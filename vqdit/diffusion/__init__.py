@@ -1,43 +1,75 @@
-"""Processes, schedules, times, solvers, guidance and the sampling loop."""
+"""Processes, schedules, times, grids, solvers, guidance and the sampling loop."""
 
-from vqdit.diffusion.gaussian import Gaussian
-from vqdit.diffusion.guidance import guided, plain
+from vqdit.diffusion.gaussian import EDM, Gaussian
+from vqdit.diffusion.grids import Grid, Karras, Steps, Times
+from vqdit.diffusion.guidance import guided, plain, preconditioned
 from vqdit.diffusion.masking import Masking
 from vqdit.diffusion.process import Process
-from vqdit.diffusion.sampling import example_keys, priors, sample, time_grid
-from vqdit.diffusion.schedules import Cosine, DDPMLinear, Linear, Schedule
+from vqdit.diffusion.sampling import example_keys, priors, sample
+from vqdit.diffusion.schedules import (
+    Betas,
+    Cosine,
+    CosineBetas,
+    DDPMLinear,
+    Linear,
+    LinearBetas,
+    Schedule,
+    VarianceExploding,
+)
 from vqdit.diffusion.solvers import (
     DDIM,
     Ancestral,
+    Churn,
     Confidence,
+    Corrector,
     Euler,
     Heun,
+    Multistep,
+    Plain,
     Solver,
     Unmask,
+    choose,
 )
-from vqdit.diffusion.times import LogitNormal, Uniform
+from vqdit.diffusion.times import LogitNormal, LogNormal, Uniform
+from vqdit.diffusion.uniform import UniformState
 
 __all__ = [
-    "DDIM",
     "Ancestral",
+    "Betas",
+    "Churn",
     "Confidence",
+    "Corrector",
     "Cosine",
+    "CosineBetas",
+    "DDIM",
     "DDPMLinear",
+    "EDM",
     "Euler",
     "Gaussian",
+    "Grid",
     "Heun",
+    "Karras",
     "Linear",
+    "LinearBetas",
+    "LogNormal",
     "LogitNormal",
     "Masking",
+    "Multistep",
+    "Plain",
     "Process",
     "Schedule",
     "Solver",
+    "Steps",
+    "Times",
     "Uniform",
+    "UniformState",
     "Unmask",
+    "VarianceExploding",
+    "choose",
     "example_keys",
     "guided",
     "plain",
     "priors",
     "sample",
-    "time_grid",
+    "preconditioned",
 ]

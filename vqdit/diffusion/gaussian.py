@@ -1,14 +1,14 @@
 """Gaussian corruption x_t = alpha(t) x + sigma(t) eps of continuous streams."""
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from vqdit.diffusion.process import against
-from vqdit.diffusion.schedules import Linear, Schedule
+from vqdit.diffusion.process import Kind, Process, against
+from vqdit.diffusion.schedules import Linear, Schedule, VarianceExploding
 
 Target = Literal["data", "noise", "velocity", "v"]
 
@@ -19,19 +19,21 @@ T_MIN = 1e-5
 
 
 @dataclasses.dataclass(frozen=True)
-class Gaussian:
+class Gaussian(Process):
     """A schedule, and which quantity the network is asked for.
 
     target: "data" x, "noise" eps, "velocity" dx_t/dt (arXiv:2209.03003),
         or "v" = alpha eps - sigma x (arXiv:2202.00512).
     learned_variance: the network also returns, after the target's channels, as many
         values that place the reverse variance between its two bounds
-        (arXiv:2102.09672, eq. 15); the stream then needs `outputs=2`.
+        (arXiv:2102.09672, eq. 15).
     """
 
     schedule: Schedule = Linear()
     target: Target = "velocity"
     learned_variance: bool = False
+
+    kind: ClassVar[Kind] = "latents"
 
     def __post_init__(self):
         if self.target not in ("data", "noise", "velocity", "v"):
@@ -47,12 +49,26 @@ class Gaussian:
 
     @property
     def start(self) -> float:
-        """Where sampling starts: noise alone says nothing of the data at t = 1."""
-        return 0.999 if self.target == "noise" else 1.0
+        """Where sampling starts: noise alone may say nothing of the data at t = 1."""
+        return self.schedule.last if self.target == "noise" else 1.0
+
+    def fit(self, stream):
+        """Itself, where the stream has as many outputs. Raises ValueError otherwise."""
+        if super().fit(stream).outputs != stream.outputs:
+            raise ValueError(
+                f"stream {stream.name!r}: its process reads outputs={self.outputs} "
+                f"values a channel; the stream says outputs={stream.outputs}"
+            )
+        return self
 
     def prior(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Array:
-        """Unit noise, float32."""
-        return jax.random.normal(key, shape)
+        """Noise of the schedule's spread, float32."""
+        noise, spread = jax.random.normal(key, shape), self.schedule.spread
+        return noise if spread == 1 else spread * noise
+
+    def inputs(self, x_t: Array, t: Array) -> tuple[Array, Array]:
+        """(x_t, the schedule's clock)."""
+        return x_t, self.schedule.clock(t)
 
     def corrupt(
         self, x0: Float[Array, "b *d"], t: Float[Array, "b"], key: Key[Array, ""]
@@ -63,8 +79,8 @@ class Gaussian:
         alpha, sigma, a, b = self._coefficients(against(t, x0))
         return alpha * x0 + sigma * eps, a * x0 + b * eps
 
-    def split(
-        self, output: Float[Array, "*b_d"], x_t: Float[Array, "*b_d"], t: Array
+    def estimate(
+        self, output: Float[Array, "*b_o"], x_t: Float[Array, "*b_d"], t: Array
     ) -> tuple[Array, Array]:
         """Reads (data, noise) off a network output; t is (b,), or () for one example.
 
@@ -74,17 +90,22 @@ class Gaussian:
         The determinant vanishes for "noise" where alpha does, for "data" where sigma
         does: hence `start` and T_MIN.
         """
+        output = self.mean_part(output)
         alpha, sigma, a, b = self._coefficients(against(t, x_t))
         det = alpha * b - sigma * a
         return (b * x_t - sigma * output) / det, (alpha * output - a * x_t) / det
 
     def velocity(self, output: Array, x_t: Array, t: Array) -> Array:
-        """dx_t/dt of the probability-flow ODE, from any target."""
-        data, noise = self.split(self.mean_part(output), x_t, t)
-        _, _, d_alpha, d_sigma = dataclasses.replace(
-            self, target="velocity"
-        )._coefficients(against(t, x_t))
-        return d_alpha * data + d_sigma * noise
+        """dx_t/du of the probability-flow ODE, u the schedule's variable."""
+        data, noise = self.estimate(output, x_t, t)
+        t = jnp.maximum(against(t, x_t), T_MIN)
+        _, _, d_alpha, d_sigma = self._path(t)
+        _, rate = jax.jvp(self.schedule.variable, (t,), (jnp.ones_like(t),))
+        return (d_alpha * data + d_sigma * noise) / rate
+
+    def length(self, t: Array, s: Array) -> Array:
+        """u(s) - u(t), a step's in the schedule's variable."""
+        return self.schedule.variable(s) - self.schedule.variable(t)
 
     def mean_part(self, output: Array) -> Array:
         """The target's channels, without those of a learned variance."""
@@ -96,14 +117,12 @@ class Gaussian:
         target: Float[Array, "b *d"],
         x_t: Float[Array, "b *d"],
         t: Float[Array, "b"],
-    ) -> Float[Array, "b"]:
-        """Mean squared error, plus the variance bound when the variance is learned."""
+    ) -> Float[Array, "b *grid"]:
+        """Mean squared error of a place, plus the bound of a learned variance."""
         output = output.astype(jnp.float32)
-        axes = tuple(range(1, x_t.ndim))
-        mean = self.mean_part(output)
-        loss = jnp.square(mean - target).mean(axes)
+        loss = jnp.square(self.mean_part(output) - target).mean(-1)
         if self.learned_variance:
-            loss = loss + self._bound(output, target, x_t, t).mean(axes)
+            loss = loss + self._bound(output, target, x_t, t).mean(-1)
         return loss
 
     def step(self, output, x_t, t, s, key):
@@ -113,8 +132,9 @@ class Gaussian:
         DDPMLinear, with sigma ~ sqrt(t), would leave half of it behind.
         """
         del key
-        data, _ = self.split(self.mean_part(output), x_t, t)
-        return jnp.where(s == 0, data, x_t + (s - t) * self.velocity(output, x_t, t))
+        data, _ = self.estimate(output, x_t, t)
+        ahead = x_t + self.length(t, s) * self.velocity(output, x_t, t)
+        return jnp.where(s == 0, data, ahead)
 
     def guide(self, given: Array, absent: Array, scale: Array) -> Array:
         """absent + scale (given - absent); a learned variance stays the given one."""
@@ -131,7 +151,7 @@ class Gaussian:
         The posterior q(x_s | x_t, x) at the data estimate (arXiv:2006.11239, eq. 7, for
         any two times). Its variance, the lower bound, serves unless one is learned.
         """
-        data, _ = self.split(self.mean_part(output), x_t, t)
+        data, _ = self.estimate(output, x_t, t)
         mean, low, high = self._posterior(data, x_t, t, s)
         if not self.learned_variance:
             return mean, low
@@ -151,7 +171,8 @@ class Gaussian:
         # Not past `start`, where the data cannot be read off the noise.
         t = jnp.clip(t, 2 / CHAIN, self.start)
         s = t - 1 / CHAIN
-        data, _ = self.split(target, x_t, t)
+        fixed = dataclasses.replace(self, learned_variance=False)
+        data, _ = fixed.estimate(target, x_t, t)
         true_mean, true_log, _ = self._posterior(data, x_t, t, s)
         mean, log = self.reverse(output, x_t, t, s)
         mean = jax.lax.stop_gradient(mean)
@@ -160,14 +181,61 @@ class Gaussian:
         return kl / jnp.log(2.0)
 
     def _coefficients(self, t):
+        alpha, sigma, d_alpha, d_sigma = self._path(t)
+        return alpha, sigma, *self._row(alpha, sigma, d_alpha, d_sigma)
+
+    def _path(self, t):
         t = jnp.maximum(t, T_MIN)
         one = jnp.ones_like(t)
         alpha, d_alpha = jax.jvp(self.schedule.alpha, (t,), (one,))
         sigma, d_sigma = jax.jvp(self.schedule.sigma, (t,), (one,))
-        a, b = {
+        return alpha, sigma, d_alpha, d_sigma
+
+    def _row(self, alpha, sigma, d_alpha, d_sigma):
+        """The target as a row (a, b) in (x, eps)."""
+        one = jnp.ones_like(alpha)
+        return {
             "data": (one, 0 * one),
             "noise": (0 * one, one),
             "velocity": (d_alpha, d_sigma),
             "v": (-sigma, alpha),
         }[self.target]
-        return alpha, sigma, a, b
+
+
+@dataclasses.dataclass(frozen=True)
+class EDM(Gaussian):
+    """The preconditioning of Karras et al. 2022 (arXiv:2206.00364, table 1, eq. 7-8).
+
+    The network sees x_t at unit variance and log(sigma / alpha) / 4 for its time, and
+    its output F, whose target has unit variance too, gives the data as
+    c_skip x_t + c_out F. In (x, eps) that target is the row
+    (sigma / std, -alpha std) / sqrt(alpha^2 std^2 + sigma^2), so nothing else differs,
+    and the weight of the paper's loss is already in it. Train it at LogNormal times. A
+    published network multiplies the time by 1: DiT(time_scale=1.0).
+
+    data_std: standard deviation of the stream's data, sigma_data in the paper.
+    """
+
+    schedule: Schedule = VarianceExploding()
+    target: str = dataclasses.field(default="edm", init=False)
+    data_std: float = 0.5
+
+    def __post_init__(self):
+        if self.data_std <= 0:
+            raise ValueError(f"EDM.data_std {self.data_std}: write a positive number")
+
+    def inputs(self, x_t, t):
+        """(c_in x_t, c_noise)."""
+        alpha, sigma, _, _ = self._path(t)
+        scale = against(1 / self._size(alpha, sigma), x_t)
+        # Finite where a schedule ends without data.
+        ratio = jnp.log(sigma) - jnp.log(jnp.maximum(alpha, T_MIN))
+        return scale * x_t.astype(jnp.float32), ratio / 4
+
+    def _row(self, alpha, sigma, d_alpha, d_sigma):
+        del d_alpha, d_sigma
+        size = self._size(alpha, sigma)
+        return sigma / (self.data_std * size), -alpha * self.data_std / size
+
+    def _size(self, alpha, sigma):
+        return jnp.sqrt((alpha * self.data_std) ** 2 + sigma**2)

@@ -4,11 +4,13 @@ The unconditional network is the same network with the label null and the given 
 moved to t = 1. Scale 1 is no guidance.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from vqdit.diffusion.process import against
 
 # (streams, times) -> outputs, each a dict by stream name with a batch axis.
 Predictor = Callable[[dict, dict], dict]
@@ -16,43 +18,57 @@ Predictor = Callable[[dict, dict], dict]
 
 def guided(
     network: Callable,
-    processes: dict,
+    processes: Mapping,
     label: Array | None,
     null: int,
-    absent: dict[str, Array],
-    scale: Float[Array, ""],
+    absent: Mapping[str, Array],
+    scale: Array | Mapping[str, Array],
     interval: tuple[Array | float, Array | float] = (0.0, 1.0),
 ) -> Predictor:
-    """A predictor that asks once with a doubled batch.
+    """A predictor that asks once, with the batch beside itself without its conditions.
 
     network:  (streams, times, label) -> outputs.
     null:     the label that means none.
     absent:   given stream -> what it looks like at t = 1 (a draw of its prior).
+    scale:    () or one for each example (b,). Or {condition: scale}, where a condition
+        is a given stream or "label": they come in that order, each pulls away from
+        those before it (arXiv:2211.09800, eq. 3), and the batch is asked once more for
+        each.
     interval: times [low, high] where the scale applies (arXiv:2404.07724); elsewhere 1.
     """
+    chain = isinstance(scale, Mapping)
+    conditions = list(scale) if chain else ["all"]
+    scales = list(scale.values()) if chain else [scale]
+    # Of each copy of the batch, the conditions that it lacks; the first lacks none.
+    lacks = [set(conditions[i:]) for i in range(len(conditions), -1, -1)]
+    if not chain:
+        lacks = [set(), {"label", *absent}]
 
     def predict(streams, times):
-        def double(name, x):
-            return jnp.concatenate([x, absent.get(name, x)])
+        def copies(name, x, gone):
+            return jnp.concatenate([gone if name in lack else x for lack in lacks])
 
-        def double_time(name, t):
-            return jnp.concatenate([t, jnp.ones_like(t) if name in absent else t])
-
-        both = {name: double(name, x) for name, x in streams.items()}
-        both_times = {name: double_time(name, t) for name, t in times.items()}
+        seen = {n: copies(n, x, absent.get(n, x)) for n, x in streams.items()}
+        seen_times = {n: copies(n, t, jnp.ones_like(t)) for n, t in times.items()}
         labels = None
         if label is not None:
-            labels = jnp.concatenate([label, jnp.full_like(label, null)])
-        outputs = network(both, both_times, labels)
-        now = next(t for name, t in times.items() if name not in absent)[0]
-        inside = (interval[0] <= now) & (now <= interval[1])
-        strength = jnp.where(inside, scale, 1.0)
+            labels = copies("label", label, jnp.full_like(label, null))
+        outputs = network(seen, seen_times, labels)
 
         def mix(name, output):
-            given, base = jnp.split(output, 2)
-            return processes[name].guide(given, base, strength)
+            now = times[name][0]
+            inside = (interval[0] <= now) & (now <= interval[1])
+            *others, before = jnp.split(output, len(lacks))
+            mixed = before
+            for given, strength in zip(reversed(others), scales, strict=True):
+                strength = against(jnp.where(inside, strength, 1.0), given)
+                step = processes[name].guide(given, before, strength)
+                mixed = step if mixed is before else mixed + (step - before)
+                before = given
+            return mixed
 
-        return {name: mix(name, output) for name, output in outputs.items()}
+        drawn = {n: x for n, x in outputs.items() if n not in absent}
+        return {name: mix(name, output) for name, output in drawn.items()}
 
     return predict
 
@@ -60,6 +76,17 @@ def guided(
 def plain(network: Callable, label: Array | None) -> Predictor:
     """The predictor without guidance."""
     return lambda streams, times: network(streams, times, label)
+
+
+def preconditioned(network: Callable, processes: dict) -> Callable:
+    """The network behind its processes' `inputs`: asked for x_t, shown those."""
+
+    def ask(streams, times, *others, **fields):
+        seen = {n: processes[n].inputs(x, times[n]) for n, x in streams.items()}
+        x, t = ({n: pair[i] for n, pair in seen.items()} for i in (0, 1))
+        return network(x, t, *others, **fields)
+
+    return ask
 
 
 def broadcast(t: Float[Array, ""], streams: dict[str, jax.Array]) -> Array:

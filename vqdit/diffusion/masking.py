@@ -1,8 +1,4 @@
-"""Masking (absorbing) diffusion of discrete streams.
-
-A code is kept or replaced by the mask, whose index is `vocab`; sigma(t) of the schedule
-is the share masked at time t.
-"""
+"""Masking (absorbing) diffusion: a code is kept, or replaced by the mask, `vocab`."""
 
 import dataclasses
 from typing import Literal
@@ -12,36 +8,25 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from vqdit.diffusion.process import against
-from vqdit.diffusion.schedules import Cosine, Schedule
-
-# The weight sigma'/sigma grows like 1/t: below this time it is held.
-T_MIN = 1e-3
+from vqdit.diffusion.replacement import Replacement
 
 
 @dataclasses.dataclass(frozen=True)
-class Masking:
-    """vocab: number of codes, without the mask.
+class Masking(Replacement):
+    """vocab: number of codes, without the mask; None where the stream says it.
 
     weight: "elbo" for the time weighting sigma'(t) / sigma(t) that makes the loss, at
         uniform times, a bound on -log p per code in nats whatever the schedule
         (arXiv:2406.07524, eq. 10); "none" for MaskGIT's plain mean over the masked
-        codes (arXiv:2202.04200, eq. 1).
+        codes of an example (arXiv:2202.04200, eq. 1).
     """
 
-    vocab: int
-    schedule: Schedule = Cosine()
     weight: Literal["elbo", "none"] = "elbo"
 
     def __post_init__(self):
-        if self.vocab < 2:
-            raise ValueError(f"Masking.vocab {self.vocab}: write at least 2 codes")
+        super().__post_init__()
         if self.weight not in ("elbo", "none"):
             raise ValueError(f"Masking.weight {self.weight!r}: write 'elbo' or 'none'")
-
-    @property
-    def start(self) -> float:
-        """Where sampling starts."""
-        return 1.0
 
     def prior(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Array:
         """Everything masked."""
@@ -61,19 +46,30 @@ class Masking:
         target: Int[Array, "b *d"],
         x_t: Int[Array, "b *d"],
         t: Float[Array, "b"],
-    ) -> Float[Array, "b"]:
-        """Weighted cross-entropy over the masked codes, in nats a code."""
+    ) -> Float[Array, "b *grid"]:
+        """Weighted cross-entropy of a place, 0 where it is not masked.
+
+        In nats a code. With weight "none" it is divided by the share of the example's
+        codes that are masked, so that the mean over places is that over masked codes.
+        """
         log_p = jax.nn.log_softmax(output.astype(jnp.float32))
         picked = jnp.take_along_axis(log_p, target[..., None], axis=-1)[..., 0]
         masked = x_t == self.vocab
-        axes = tuple(range(1, target.ndim))
-        total = -jnp.where(masked, picked, 0.0).sum(axes)
+        missed = -jnp.where(masked, picked, 0.0)
         if self.weight == "none":
-            return total / jnp.maximum(masked.sum(axes), 1)
-        t = jnp.maximum(t, T_MIN)
-        sigma, d_sigma = jax.jvp(self.schedule.sigma, (t,), (jnp.ones_like(t),))
-        codes = target[0].size
-        return total * d_sigma / sigma / codes
+            count = jnp.maximum(masked.sum(tuple(range(1, x_t.ndim))), 1)
+            weight = target[0].size / count
+        else:
+            sigma, d_sigma = self._rate(t)
+            weight = d_sigma / sigma
+        return (missed * against(weight, missed)).mean(-1)
+
+    def estimate(self, output, x_t, t):
+        """Probabilities of each place's code: certain where it is seen."""
+        del t
+        masked = (x_t == self.vocab)[..., None]
+        seen = jax.nn.one_hot(x_t, self.vocab)
+        return jnp.where(masked, jax.nn.softmax(output), seen)
 
     def step(self, output, x_t, t, s, key):
         """Ancestral: each masked code is revealed with the probability of its falling.
@@ -88,7 +84,3 @@ class Masking:
         values = jax.random.categorical(value_key, output).astype(jnp.int32)
         reveal = jax.random.uniform(reveal_key, x_t.shape) < share
         return jnp.where(reveal & (x_t == self.vocab), values, x_t)
-
-    def guide(self, given: Array, absent: Array, scale: Array) -> Array:
-        """Guidance on logits: p ~ p(given)^scale p(absent)^(1 - scale)."""
-        return absent + scale * (given - absent)

@@ -1,26 +1,50 @@
-"""How one stream is noised and denoised: the protocol every process keeps.
+"""How one stream is noised and denoised: what every process keeps.
 
 The network never sees a schedule, the process never sees a network. A joint model is a
-dict of processes, one per stream.
+dict of processes, one per stream. The last axis of a stream holds the channels, or the
+books, of one place.
 """
 
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Key
+
+Kind = Literal["latents", "codes"]
 
 
 @runtime_checkable
 class Process(Protocol):
-    """Training methods take a batch; `prior` and `step` one example and its own key.
+    """A frozen dataclass that inherits from this and writes what has no default here.
 
-    One example at a time is what makes a sample a function of (key, id) alone: the
-    sampler maps these two over the batch.
+    Training methods take a batch; `prior` and `step` one example and its own key. One
+    example at a time is what makes a sample a function of (key, id) alone: the sampler
+    maps these two over the batch.
     """
+
+    # What a stream of this process holds, and a tokenizer gives it.
+    kind: ClassVar[Kind]
+
+    @property
+    def outputs(self) -> int:
+        """Values the network returns per channel, or sets of logits per code."""
+        return 1
 
     @property
     def start(self) -> float:
         """The time at which sampling starts, 1 or just below."""
-        ...
+        return 1.0
+
+    def fit(self, stream) -> "Process":
+        """This process with what it takes from a stream.
+
+        Raises ValueError when it is not one for that stream.
+        """
+        if stream.kind != self.kind:
+            raise ValueError(
+                f"stream {stream.name!r} holds {stream.kind}, but its process "
+                f"{type(self).__name__} is for {self.kind}"
+            )
+        return self
 
     def prior(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Array:
         """One draw at t = 1."""
@@ -32,10 +56,18 @@ class Process(Protocol):
         """(x_t, what `loss` compares the network's output with)."""
         ...
 
+    def inputs(self, x_t: Array, t: Float[Array, "b"]) -> tuple[Array, Array]:
+        """(stream, time) as the network is shown them."""
+        return x_t, t
+
     def loss(
         self, output: Array, target: Array, x_t: Array, t: Float[Array, "b"]
-    ) -> Float[Array, "b"]:
-        """One number per example."""
+    ) -> Float[Array, "b *grid"]:
+        """One number per place; the objective takes the mean over those known."""
+        ...
+
+    def estimate(self, output: Array, x_t: Array, t: Array):
+        """What the output says of the data: latents, or probabilities of codes."""
         ...
 
     def step(
@@ -51,7 +83,7 @@ class Process(Protocol):
 
     def guide(self, given: Array, absent: Array, scale: Array) -> Array:
         """Moves the conditional output away from the unconditional one."""
-        ...
+        return absent + scale * (given - absent)
 
 
 def against(t: Array, x: Array) -> Array:

@@ -8,20 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from vqdit.diffusion.guidance import Predictor, broadcast
-
-
-def time_grid(steps: int, start: float = 1.0, shift: float = 1.0) -> Array:
-    """steps + 1 times from `start` down to 0.
-
-    shift > 1 spends more of them near noise: t -> shift t / (1 + (shift - 1) t)
-    (arXiv:2403.03206, eq. 23).
-    """
-    if steps < 1:
-        raise ValueError(f"{steps} sampling steps; write at least 1")
-    if shift <= 0:
-        raise ValueError(f"time shift {shift}; write a positive number")
-    t = jnp.linspace(1.0, 0.0, steps + 1)
-    return start * shift * t / (1 + (shift - 1) * t)
+from vqdit.diffusion.process import against
 
 
 def example_keys(key: Key[Array, ""], ids: Int[Array, "b"]) -> Key[Array, "b"]:
@@ -47,46 +34,94 @@ def sample(
     predict: Predictor,
     keys: Key[Array, "b"],
     shapes: Mapping[str, tuple[int, ...]],
-    times: Float[Array, "steps"],
+    times: Float[Array, "steps"] | Mapping[str, Float[Array, "steps"]],
     given: Mapping[str, Array] | None = None,
     trajectory: bool = False,
+    noise: Mapping[str, Array] | None = None,
+    fixed: Mapping[str, tuple[Array, Array]] | None = None,
 ) -> dict[str, Array] | tuple[dict[str, Array], dict[str, Array]]:
     """Draws the streams in `shapes`, given those in `given` at t = 0.
 
-    times run from near 1 down to 0. Sample i is a function of keys[i] (and its
-    condition) alone: batch size, order and mesh do not matter. With `trajectory` also
-    returns every x_t, name -> (steps + 1, b, ...).
+    times run from near 1 down to 0, for all streams or for each its own, equally many.
+    noise: streams at their first time; the others start from their prior.
+    fixed: drawn stream -> (data, (b, *grid) mask): where the mask is 1 the stream is
+    the data, corrupted anew to every time (arXiv:2011.13456, appendix I.2). Sample i is
+    a function of keys[i] (and its condition) alone: batch size, order and mesh do not
+    matter. With `trajectory` also returns every x_t, name -> (steps + 1, b, ...).
     """
-    given, times = dict(given or {}), jnp.asarray(times)
+    given = dict(given or {})
+    if not isinstance(times, Mapping):
+        times = dict.fromkeys(shapes, times)
+    times = {name: jnp.asarray(times[name]) for name in shapes}
+    (steps,) = {len(t) - 1 for t in times.values()}
+    stages = max(solvers[name].stages for name in shapes)
+    fixed, words = dict(fixed or {}), (stages + 1) * steps
 
-    def at(x, t):
-        now = {name: broadcast(t, x) for name in x}
-        clean = {name: jnp.zeros_like(broadcast(t, x)) for name in given}
+    def ask(x, now):
+        clean = {name: broadcast(jnp.float32(0), x) for name in given}
+        now = {name: broadcast(now[name], x) for name in x}
         return predict({**x, **given}, {**now, **clean})
 
-    def body(x, i):
-        t, s = times[i], times[i + 1]
-        outputs = at(x, t)
-        x_s = {}
-        for name, x_t in x.items():
-            step = lambda o, v, k, name=name: solvers[name].step(
-                processes[name], o, v, t, s, _named(k, name, i + 1)
-            )
-            x_s[name] = jax.vmap(step)(outputs[name], x_t, keys)
-        if any(solvers[name].order == 2 for name in x):
-            outputs_s = at(x_s, s)
-            for name in x:
-                if solvers[name].order == 2:
-                    correct = lambda o, p, v, w, name=name: solvers[name].correct(
-                        processes[name], o, p, v, w, t, s
-                    )
-                    x_s[name] = jax.vmap(correct)(
-                        outputs[name], outputs_s[name], x[name], x_s[name]
-                    )
-        return x_s, (x_s if trajectory else None)
+    def begin(name, x, memory, i):
+        solver, process = solvers[name], processes[name]
+        t, s = times[name][i], times[name][i + 1]
 
-    start = priors(processes, shapes, keys)
-    x, path = jax.lax.scan(body, start, jnp.arange(len(times) - 1))
+        def one(x, key, memory):
+            key = _named(key, name, i + 1 + stages * steps)
+            return solver.begin(process, x, t, s, key, memory)
+
+        return jax.vmap(one)(x, keys, memory)
+
+    def step(name, stage, output, x_t, x, memory, i):
+        solver, process = solvers[name], processes[name]
+        t, s = times[name][i], times[name][i + 1]
+        asked = solver.time(0, process, t, s)
+
+        def one(output, x_t, x, key, memory):
+            key = _named(key, name, i + 1 + stage * steps)
+            return solver.step(stage, process, output, x_t, x, asked, s, key, memory)
+
+        return jax.vmap(one)(output, x_t, x, keys, memory)
+
+    def now(name, stage, i):
+        t, s = times[name][i], times[name][i + 1]
+        if stage >= solvers[name].stages:
+            return s
+        return solvers[name].time(stage, processes[name], t, s)
+
+    def hold(name, x, i):
+        """x with what is fixed as it is at time i."""
+        if name not in fixed:
+            return x
+        data, mask = fixed[name]
+        corrupt = lambda x0, key: processes[name].corrupt(
+            x0[None], times[name][i][None], _named(key, name, 1 + i + words)
+        )[0][0]
+        held = jax.vmap(corrupt)(data, keys)
+        # A schedule may leave some noise at its end.
+        held = jnp.where(times[name][i] == 0, data.astype(held.dtype), held)
+        return jnp.where(against(mask, x) > 0, held.astype(x.dtype), x)
+
+    def body(carry, i):
+        x, memory = carry
+        x = x_t = {name: begin(name, x[name], memory[name], i) for name in x}
+        for stage in range(stages):
+            outputs = ask(x, {name: now(name, stage, i) for name in x})
+            x, memory = dict(x), dict(memory)
+            for name in x:
+                if stage < solvers[name].stages:
+                    x[name], memory[name] = step(
+                        name, stage, outputs[name], x_t[name], x[name], memory[name], i
+                    )
+        x = {name: hold(name, v, i + 1) for name, v in x.items()}
+        return (x, memory), (x if trajectory else None)
+
+    first = dict(noise or {})
+    drawn = {name: shape for name, shape in shapes.items() if name not in first}
+    start = {**priors(processes, drawn, keys), **first}
+    start = {name: hold(name, x, 0) for name, x in start.items()}
+    memory = {name: jax.vmap(solvers[name].memory)(x) for name, x in start.items()}
+    (x, _), path = jax.lax.scan(body, (start, memory), jnp.arange(steps))
     if not trajectory:
         return x
     path = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), start, path)
@@ -94,5 +129,5 @@ def sample(
 
 
 def _named(key, name, i):
-    """A key for step i of one stream; the stream's noise ignores its companions."""
+    """A key for word i of one stream; the stream's noise ignores its companions."""
     return jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(name.encode())), i)

@@ -1,117 +1,254 @@
 """Steps from t to s < t, on one example.
 
-A solver is a value; one of `order` 2 asks the network once more at (x_s, s) and
-corrects.
-
-Gaussian: Euler, Heun, DDIM, Ancestral. Masking: Unmask (ancestral), Confidence.
+A solver is a value. In a step the network is asked `stages` times, at the times that
+`time` says; what has to be kept between stages or steps is its memory. All processes:
+Plain. Gaussian: Heun, DDIM, Ancestral, Multistep, Churn, Corrector. Masking:
+Confidence.
 """
 
 import dataclasses
-from typing import Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from vqdit.diffusion.gaussian import Gaussian
 from vqdit.diffusion.masking import Masking
+from vqdit.diffusion.process import Process
 
 
 @runtime_checkable
 class Solver(Protocol):
-    """What the sampling loop asks of a solver."""
+    """A frozen dataclass that inherits from this and writes `step`."""
 
-    order: int
-    kind: type  # of process that it solves
+    stages: ClassVar[int] = 1
+    kind: ClassVar[type] = Process  # what it solves
 
-    def step(self, process, output, x_t, t, s, key): ...
+    def memory(self, x: Array) -> Any:
+        """Arrays carried from stage to stage, as they are before the first step."""
+        return ()
+
+    def time(self, stage: int, process, t: Array, s: Array) -> Array:
+        """When the network is asked at a stage: at t, then at s."""
+        return s if stage else t
+
+    def begin(self, process, x, t, s, key, memory) -> Array:
+        """x_t, at the time of stage 0, from x at time t."""
+        return x
+
+    def step(
+        self, stage: int, process, output, x_t, x, t, s, key, memory
+    ) -> tuple[Array, Any]:
+        """(x after a stage, memory); after the last one it is x_s.
+
+        output is the network's at x; x_t and t are those of stage 0, where they are
+        one. The key is the stage's own.
+        """
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
-class Euler:
-    """First order in t on the probability-flow ODE."""
+class Plain(Solver):
+    """The process's own step.
 
-    order = 1
-    kind = Gaussian
+    Of a Gaussian, Euler's on the probability-flow ODE; of codes, ancestral.
+    """
 
-    def step(self, process, output, x_t, t, s, key):
-        """The process's own step."""
-        return process.step(output, x_t, t, s, key)
+    def step(self, stage, process, output, x_t, x, t, s, key, memory):
+        """process.step."""
+        return process.step(output, x_t, t, s, key), memory
+
+
+# The names that it has in the literature, for latents and for masks.
+Euler = Unmask = Plain
 
 
 @dataclasses.dataclass(frozen=True)
-class Heun:
+class Heun(Solver):
     """Second order (arXiv:2206.00364, algorithm 1); the last step is Euler's."""
 
-    order = 2
-    kind = Gaussian
+    stages: ClassVar[int] = 2
+    kind: ClassVar[type] = Gaussian
 
-    def step(self, process, output, x_t, t, s, key):
-        """The predictor."""
-        return process.step(output, x_t, t, s, key)
+    def memory(self, x):
+        """The slope at t."""
+        return jnp.zeros_like(x)
 
-    def correct(self, process, output, output_s, x_t, x_s, t, s):
-        """The trapezoid with the slope at the predicted point."""
-        slope = process.velocity(output, x_t, t)
+    def step(self, stage, process, output, x_t, x, t, s, key, memory):
+        """Euler's step, then the trapezoid with the slope at the predicted point."""
+        if stage == 0:
+            slope = process.velocity(output, x_t, t)
+            return process.step(output, x_t, t, s, key), slope
         # At s = 0 the slope may not exist; the value computed there is dropped.
-        slope_s = process.velocity(output_s, x_s, s)
-        return jnp.where(s == 0, x_s, x_t + (s - t) * 0.5 * (slope + slope_s))
+        slope = process.velocity(output, x, s)
+        mean = process.length(t, s) * 0.5 * (memory + slope)
+        return jnp.where(s == 0, x, x_t + mean), memory
 
 
 @dataclasses.dataclass(frozen=True)
-class DDIM:
+class DDIM(Solver):
     """arXiv:2010.02502, eq. 12 and 16: eta = 0 is the ODE, eta = 1 is ancestral."""
 
     eta: float = 0.0
 
-    order = 1
-    kind = Gaussian
+    kind: ClassVar[type] = Gaussian
 
-    def step(self, process, output, x_t, t, s, key):
+    def step(self, stage, process, output, x_t, x, t, s, key, memory):
         """x_s; draws noise only for eta > 0."""
-        data, noise = process.split(process.mean_part(output), x_t, t)
+        data, noise = process.estimate(output, x_t, t)
         alpha_t, sigma_t = process.schedule.alpha(t), process.schedule.sigma(t)
         alpha_s, sigma_s = process.schedule.alpha(s), process.schedule.sigma(s)
         if self.eta == 0:
-            return alpha_s * data + sigma_s * noise
+            return alpha_s * data + sigma_s * noise, memory
         ratio = alpha_t * sigma_s / (alpha_s * sigma_t)
         fresh = self.eta * sigma_s * jnp.sqrt(jnp.clip(1 - ratio**2, 0.0))
         kept = jnp.sqrt(jnp.clip(sigma_s**2 - fresh**2, 0.0))
         eps = jax.random.normal(key, x_t.shape)
-        return alpha_s * data + kept * noise + fresh * eps
+        return alpha_s * data + kept * noise + fresh * eps, memory
 
 
 @dataclasses.dataclass(frozen=True)
-class Ancestral:
+class Ancestral(Solver):
     """Draws from p(x_s | x_t) with the process's variance, learned or not.
 
     arXiv:2102.09672. With a fixed variance this is DDIM(eta=1).
     """
 
-    order = 1
-    kind = Gaussian
+    kind: ClassVar[type] = Gaussian
 
-    def step(self, process, output, x_t, t, s, key):
+    def step(self, stage, process, output, x_t, x, t, s, key, memory):
         """The last step returns the mean."""
-        data, _ = process.split(process.mean_part(output), x_t, t)
+        data, _ = process.estimate(output, x_t, t)
         mean, log_variance = process.reverse(output, x_t, t, s)
         eps = jax.random.normal(key, x_t.shape)
-        return jnp.where(s == 0, data, mean + jnp.exp(0.5 * log_variance) * eps)
+        drawn = mean + jnp.exp(0.5 * log_variance) * eps
+        return jnp.where(s == 0, data, drawn), memory
 
 
 @dataclasses.dataclass(frozen=True)
-class Unmask:
-    """Ancestral unmasking: each code on its own (arXiv:2406.07524)."""
+class Multistep(Solver):
+    """DPM-Solver++ 2M: second order, one call a step (arXiv:2211.01095, algorithm 2).
 
-    order = 1
-    kind = Masking
+    The data is extrapolated in log-SNR from this step and the one before. The first
+    step and the last are of first order, DDIM's.
+    """
 
-    def step(self, process, output, x_t, t, s, key):
-        """The process's own step."""
-        return process.step(output, x_t, t, s, key)
+    kind: ClassVar[type] = Gaussian
+
+    def memory(self, x):
+        """The data as the step before saw it, and its log-SNR."""
+        return jnp.zeros_like(x), jnp.float32(-jnp.inf)
+
+    def step(self, stage, process, output, x_t, x, t, s, key, memory):
+        """eq. 9 with D of algorithm 2."""
+        before, log_before = memory
+        data, _ = process.estimate(output, x_t, t)
+        schedule = process.schedule
+        log_t = schedule.log_snr(t)
+        # 1 / (2r), r the ratio of this step's length to the last one's inverse; 0 where
+        # either end is infinite: no step before, pure noise, pure data.
+        share = (schedule.log_snr(s) - log_t) / (2 * (log_t - log_before))
+        share = jnp.nan_to_num(share, nan=0.0, posinf=0.0)
+        ahead = data + share * (data - before)
+        keep = schedule.sigma(s) / schedule.sigma(t)
+        x_s = keep * x_t + (schedule.alpha(s) - keep * schedule.alpha(t)) * ahead
+        return jnp.where(s == 0, data, x_s), (data, log_t)
 
 
 @dataclasses.dataclass(frozen=True)
-class Confidence:
+class Churn(Solver):
+    """EDM's stochastic sampler: noise is added before every step of a solver.
+
+    arXiv:2206.00364, algorithm 2; sigma is here sigma / alpha of any schedule.
+    solver:    one that looks at no step but its own: Heun, Plain, DDIM.
+    more:      share by which it grows before a step, S_churn / steps, at most 0.414.
+    low, high: range of sigma in which it does, S_tmin and S_tmax.
+    scale:     standard deviation of the added noise, S_noise.
+    """
+
+    solver: Solver = Heun()
+    more: float = 0.2
+    low: float = 0.05
+    high: float = 50.0
+    scale: float = 1.003
+
+    kind: ClassVar[type] = Gaussian
+
+    def __post_init__(self):
+        if not 0 <= self.more <= 0.4143:
+            raise ValueError(f"Churn.more {self.more}: write 0 to 0.414")
+        if isinstance(self.solver, Multistep | Churn):
+            raise ValueError(
+                f"Churn.solver: {type(self.solver).__name__} counts on the time it "
+                f"left off at; write Heun()"
+            )
+
+    @property
+    def stages(self) -> int:
+        """The solver's."""
+        return self.solver.stages
+
+    def memory(self, x):
+        """The solver's."""
+        return self.solver.memory(x)
+
+    def time(self, stage, process, t, s):
+        """Stage 0 is asked where the noise is as high as it was made."""
+        if stage:
+            return self.solver.time(stage, process, self.time(0, process, t, s), s)
+        log_snr = process.schedule.log_snr(t)
+        sigma = jnp.exp(-0.5 * log_snr)
+        inside = (self.low <= sigma) & (sigma <= self.high)
+        later = process.schedule.time(log_snr - 2 * jnp.log1p(self.more))
+        return jnp.where(inside, jnp.maximum(later, t), t)
+
+    def begin(self, process, x, t, s, key, memory):
+        """x with noise added."""
+        schedule, later = process.schedule, self.time(0, process, t, s)
+        ratio = schedule.alpha(later) / schedule.alpha(t)
+        fresh = schedule.sigma(later) ** 2 - (ratio * schedule.sigma(t)) ** 2
+        fresh = self.scale * jnp.sqrt(jnp.maximum(fresh, 0.0))
+        noised = ratio * x + fresh * jax.random.normal(key, x.shape)
+        # Where nothing is added there may be no data, whose ratio does not exist.
+        return jnp.where(later > t, noised, x)
+
+    def step(self, stage, process, output, x_t, x, t, s, key, memory):
+        """The solver's, from where stage 0 was asked."""
+        return self.solver.step(stage, process, output, x_t, x, t, s, key, memory)
+
+
+@dataclasses.dataclass(frozen=True)
+class Corrector(Solver):
+    """A step of Langevin dynamics at t, then the process's own step to s.
+
+    arXiv:2011.13456, algorithm 5. snr: share of the score's step in its noise.
+    """
+
+    snr: float = 0.1
+
+    stages: ClassVar[int] = 2
+    kind: ClassVar[type] = Gaussian
+
+    def time(self, stage, process, t, s):
+        """Both at t."""
+        return t
+
+    def step(self, stage, process, output, x_t, x, t, s, key, memory):
+        """The corrected x_t, then x_s."""
+        if stage:
+            return process.step(output, x, t, s, key), memory
+        _, noise = process.estimate(output, x_t, t)
+        # The score is -noise / sigma, and a step of 2 (snr |z| / |score|)^2 with |z|
+        # and |noise| both the root of their size is 2 (snr sigma)^2.
+        sigma = process.schedule.sigma(t)
+        step = 2 * (self.snr * sigma) ** 2
+        z = jax.random.normal(key, x_t.shape)
+        return x_t - step * noise / sigma + jnp.sqrt(2 * step) * z, memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Confidence(Solver):
     """MaskGIT's order: the surest codes first (arXiv:2202.04200, section 3.2).
 
     After the step to s, a share sigma(s) of the codes stays masked. The order is by
@@ -122,8 +259,7 @@ class Confidence:
     noise: float = 4.5
     temperature: float = 1.0
 
-    order = 1
-    kind = Masking
+    kind: ClassVar[type] = Masking
 
     def __post_init__(self):
         if self.noise < 0 or self.temperature <= 0:
@@ -131,7 +267,7 @@ class Confidence:
                 "Confidence: write noise of at least 0 and a positive temperature"
             )
 
-    def step(self, process, output, x_t, t, s, key):
+    def step(self, stage, process, output, x_t, x, t, s, key, memory):
         """Reveals the surest codes, at least one."""
         value_key, order_key = jax.random.split(key)
         log_p = jax.nn.log_softmax(output / self.temperature)
@@ -149,4 +285,23 @@ class Confidence:
         stay = jnp.where(s == 0, 0, jnp.minimum(stay, masked.sum() - 1))
         score = jnp.where(masked, score, jnp.inf).reshape(-1)
         rank = jnp.argsort(jnp.argsort(score)).reshape(x_t.shape)
-        return jnp.where(masked & (rank >= stay), values, x_t)
+        return jnp.where(masked & (rank >= stay), values, x_t), memory
+
+
+def choose(process: Process, solver: Solver | None, name: str) -> Solver:
+    """The solver of a stream called name, Plain where none is given.
+
+    Raises ValueError for what is no solver, or one for another process.
+    """
+    if solver is None:
+        return Plain()
+    if isinstance(solver, type) or not isinstance(solver, Solver):
+        raise ValueError(
+            f"stream {name!r}: {solver!r} is no solver; write a value, as Heun()"
+        )
+    if not isinstance(process, solver.kind):
+        raise ValueError(
+            f"stream {name!r}: {type(solver).__name__} is a solver for "
+            f"{solver.kind.__name__}, the stream's process is {type(process).__name__}"
+        )
+    return solver

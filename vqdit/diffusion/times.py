@@ -10,6 +10,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 
@@ -41,6 +42,35 @@ class LogitNormal:
         u = jnp.clip(_stratified(key, batch), 1e-6, 1 - 1e-6)
         normal = jax.scipy.special.ndtri(u)
         return jax.nn.sigmoid(self.mean + self.std * normal)
+
+
+@dataclasses.dataclass(frozen=True)
+class LogNormal:
+    """log(sigma) ~ N(mean, std^2) of VarianceExploding(low, high), cut at its ends.
+
+    arXiv:2206.00364, table 1.
+    """
+
+    mean: float = -1.2
+    std: float = 1.2
+    low: float = 0.001
+    high: float = 80.0
+
+    def __post_init__(self):
+        if self.std <= 0 or not 0 < self.low < self.high:
+            raise ValueError(
+                f"LogNormal({self.mean}, {self.std}, {self.low}, {self.high}): write a "
+                f"positive std and 0 < low < high"
+            )
+
+    def __call__(self, key: Key[Array, ""], batch: int) -> Float[Array, "b"]:
+        """(batch,) times."""
+        low, high = np.log(self.low), np.log(self.high)
+        ends = np.array([low, high], np.float32)
+        ends = jax.scipy.special.ndtr((ends - self.mean) / self.std)
+        u = jnp.clip(_stratified(key, batch), 1e-6, 1 - 1e-6)
+        normal = jax.scipy.special.ndtri(ends[0] + u * (ends[1] - ends[0]))
+        return jnp.clip((self.mean + self.std * normal - low) / (high - low), 0.0, 1.0)
 
 
 def _stratified(key, batch):

@@ -1,6 +1,7 @@
 """The two kinds of stream that a transformer reads: latents and codes."""
 
 import dataclasses
+from typing import ClassVar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,6 +17,9 @@ class Continuous:
     channels: int
     patch: int = 1
     outputs: int = 1
+
+    kind: ClassVar[str] = "latents"
+    dtype: ClassVar[str] = "float32"
 
     def __post_init__(self):
         if self.channels < 1 or self.outputs < 1:
@@ -58,6 +62,9 @@ class Discrete:
     grid: tuple[int, ...]
     vocab: int
     books: int = 1
+
+    kind: ClassVar[str] = "codes"
+    dtype: ClassVar[str] = "int32"
 
     def __post_init__(self):
         if self.vocab < 2 or self.books < 1:

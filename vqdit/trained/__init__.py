@@ -5,5 +5,6 @@ from vqdit.trained.codec import Codec
 from vqdit.trained.contract import LatentContract
 from vqdit.trained.generator import Generator
 from vqdit.trained.judge import Judge
+from vqdit.trained.sampler import Sampler
 
-__all__ = ["Codec", "Generator", "Judge", "LatentContract", "load", "save"]
+__all__ = ["Codec", "Generator", "Judge", "LatentContract", "Sampler", "load", "save"]

@@ -223,6 +223,9 @@ def _function(module, contract, name):
     def latents(variables, x):
         return (module.apply(variables, x, method="latents") - mean) / std
 
+    def codes(variables, x):
+        return quantized(variables, x).codes
+
     limits = _limits(contract)
 
     def decode(variables, q):
@@ -239,7 +242,9 @@ def _function(module, contract, name):
     functions = {
         "quantized": quantized,
         "latents": latents,
+        "codes": codes,
         "decode": decode,
+        "decode_codes": decode,
         "decode_latents": decode_latents,
     }
     return functions[name]

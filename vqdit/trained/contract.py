@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import flax.traverse_util
 import numpy as np
@@ -46,6 +46,21 @@ class LatentContract:
     def __post_init__(self):
         if not self.code_grid:
             object.__setattr__(self, "code_grid", self.grid)
+
+    def stream(self, kind: Literal["latents", "codes"]) -> dict[str, Any]:
+        """Fields of the stream that holds its latents, or its codes.
+
+        Raises ValueError for codes of books of different sizes, and of none.
+        """
+        if kind == "latents":
+            return {"grid": self.grid, "channels": self.channels}
+        if len(set(self.codes)) != 1:
+            raise ValueError(
+                f"the tokenizer's books have {self.codes} codes: a stream of codes "
+                f"needs books of one size"
+            )
+        books = len(self.codes)
+        return {"grid": self.code_grid, "vocab": self.codes[0], "books": books}
 
     @property
     def bits(self) -> float:

@@ -1,20 +1,20 @@
 """A trained diffusion transformer in use: jitted samplers of signals."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array
 
 from vqdit import diffusion
-from vqdit.diffusion import Gaussian, Masking, Process, Solver
+from vqdit.diffusion import Grid, Process, Solver, Steps, Times
 from vqdit.dit import DiT
-from vqdit.nn import Continuous
 from vqdit.trained.codec import Codec
+from vqdit.trained.sampler import Sampler, class_number
 
 
+@jax.tree_util.register_pytree_node_class
 class Generator:
     """A DiT with its parameters, processes and tokenizers.
 
@@ -35,151 +35,129 @@ class Generator:
         self.params = jax.tree.map(jnp.asarray, params)
         self.tokenizers, self.class_names = dict(tokenizers), tuple(class_names)
         for stream in module.streams:
-            check_stream(stream, self.processes, self.tokenizers)
+            self.processes[stream.name] = check_stream(
+                stream, self.processes, self.tokenizers
+            )
+
+    def __repr__(self):
+        streams = ", ".join(
+            f"{s.name} {s.shape} by {self.processes[s.name]}"
+            f"{' through its tokenizer' if s.name in self.tokenizers else ''}"
+            for s in self.module.streams
+        )
+        size = sum(x.size for x in jax.tree.leaves(self.params))
+        classes = f", {self.module.classes} classes" if self.module.classes else ""
+        return f"Generator({streams}{classes}, {size:,} parameters)"
+
+    def tree_flatten(self):
+        """Its arrays are the parameters and the tokenizers'."""
+        processes = tuple(self.processes.items())
+        static = self.module, processes, self.class_names
+        return (self.params, self.tokenizers), static
+
+    @classmethod
+    def tree_unflatten(cls, static, children):
+        """The inverse; leaves may be anything that JAX puts there."""
+        self = object.__new__(cls)
+        self.module, processes, self.class_names = static
+        self.processes = dict(processes)
+        self.params, self.tokenizers = children
+        return self
+
+    @property
+    def arrays(self) -> dict:
+        """All arrays: {"params": ..., "tokenizers": {name: ...}}."""
+        codecs = {name: codec.variables for name, codec in self.tokenizers.items()}
+        return {"params": self.params, "tokenizers": codecs}
 
     def sampler(
         self,
-        steps: int = 50,
+        steps: int | None = None,
         guidance: float | None = None,
         interval: tuple[float, float] = (0.0, 1.0),
         solver: Solver | Mapping[str, Solver] | None = None,
         want: tuple[str, ...] | None = None,
-        shift: float = 1.0,
+        shift: float | None = None,
         trajectory: bool = False,
         decode: bool = True,
-    ) -> Callable[..., dict[str, Array]]:
-        """A jitted `draw(key, ids, label=, given=, guidance=, interval=)`.
+        grid: Grid | Mapping[str, Grid] | Sequence[float] | None = None,
+    ) -> Sampler:
+        """A jitted sampler; see Sampler for how it is called, and the other fields.
 
-        steps:    of the solver. solver: one for all streams, or one a stream; by
-            default Euler for latents and Unmask for codes.
-        guidance: scale, 1 means none; None builds a cheaper sampler that cannot guide.
-        interval: times [low, high] in which the scale applies.
-        want:     streams to draw (default all); the others must be `given` as signals.
-        shift:    see `diffusion.time_grid`.
-        trajectory: also return, under NAME_path, x_t at every time, undecoded.
-        decode:   return signals; else the streams themselves.
+        steps, shift: of the grid of times that `diffusion.Steps` makes; 50 and 1.
+        grid:   another one, for all streams or one a stream, or the times themselves.
+        solver: for all streams, or one a stream; else each process's own step.
+        want:   streams to draw (default all); the others must be `given` as signals.
 
-        draw's ids (b,) int number the samples: sample i is a function of (key, ids[i]).
-        label (b,) int in [0, classes). New keys, labels, scales, intervals and given
-        signals of the same shapes do not recompile. Raises ValueError on streams,
-        solvers or labels that do not fit, before anything compiles.
+        Raises ValueError on streams, solvers or grids that do not fit, before anything
+        compiles.
         """
         names = tuple(s.name for s in self.module.streams)
         want = names if want is None else tuple(want)
         if not want or set(want) - set(names):
             raise ValueError(f"want={want}: the streams are {names}")
-        if isinstance(solver, Mapping) and set(solver) - set(want):
-            raise ValueError(
-                f"solvers for {sorted(solver)}: the streams drawn are {want}"
-            )
-        solvers = {name: _solver(self.processes[name], solver, name) for name in want}
-        shapes = {s.name: s.shape for s in self.module.streams if s.name in want}
-        start = min(self.processes[name].start for name in want)
-        times = diffusion.time_grid(steps, start, shift)
-        given_names = tuple(name for name in names if name not in want)
-        classes, can_guide = self.module.classes, guidance is not None
-        if not can_guide and tuple(interval) != (0.0, 1.0):
+        for what, values in (("solvers", solver), ("grids", grid)):
+            if isinstance(values, Mapping) and set(values) - set(want):
+                raise ValueError(
+                    f"{what} for {sorted(values)}: the streams drawn are {want}"
+                )
+        if grid is not None and (steps is not None or shift is not None):
+            raise ValueError("steps and shift are a grid's: write them in grid=")
+        even = Steps(50 if steps is None else steps, 1.0 if shift is None else shift)
+        if grid is not None and not isinstance(grid, Grid | Mapping):
+            grid = Times(tuple(float(t) for t in grid))
+        grids = grid if isinstance(grid, Mapping) else dict.fromkeys(want, grid or even)
+        solvers = solver if isinstance(solver, Mapping) else dict.fromkeys(want, solver)
+        if guidance is None and tuple(interval) != (0.0, 1.0):
             raise ValueError(
                 f"interval={tuple(interval)} is guidance's: write guidance= too"
             )
-        if can_guide and not classes and not given_names:
+        if guidance is not None and not self.module.classes and want == names:
             raise ValueError(
                 "guidance needs a condition: this model has no classes and no stream "
                 "is given; write guidance=None"
             )
-
-        def draw(variables, key, ids, label, given, scale, low, high):
-            params, codecs = variables
-            keys = diffusion.example_keys(key, ids)
-            streams = {name: self._encode(name, codecs, x) for name, x in given.items()}
-
-            def network(x, t, y):
-                return self.module.apply({"params": params}, x, t, y)
-
-            if can_guide:
-                lengths = {n: x.shape[1:] for n, x in streams.items()}
-                absent = diffusion.priors(self.processes, lengths, keys)
-                if label is None and classes:
-                    label = jnp.full(ids.shape, classes, jnp.int32)
-                predict = diffusion.guided(
-                    network, self.processes, label, classes, absent, scale, (low, high)
-                )
-            else:
-                predict = diffusion.plain(network, label)
-            out = diffusion.sample(
-                self.processes,
-                solvers,
-                predict,
-                keys,
-                shapes,
-                times,
-                streams,
-                trajectory,
-            )
-            x, path = out if trajectory else (out, {})
-            if decode:
-                x = {name: self._decode(name, codecs, v) for name, v in x.items()}
-            return x | {f"{name}_path": v for name, v in path.items()}
-
-        jitted = jax.jit(draw)
-        default_scale, default_interval = guidance, interval
-
-        def call(
-            key: Key[Array, ""],
-            ids: Int[Array | np.ndarray, "b"],
-            label: Int[Array | np.ndarray, "b"] | None = None,
-            given: Mapping[str, Array | np.ndarray] | None = None,
-            guidance: Any = None,
-            interval: tuple[Any, Any] | None = None,
-        ) -> dict[str, Array]:
-            given = dict(given or {})
-            if set(given) != set(given_names):
-                raise ValueError(
-                    f"this sampler is given {sorted(given_names)}; got {sorted(given)}"
-                )
-            if not can_guide and (guidance is not None or interval is not None):
-                raise ValueError(
-                    "this sampler was built without guidance: write "
-                    "sampler(guidance=1.0), whose scale each call may change"
-                )
-            scale = default_scale if guidance is None else guidance
-            if can_guide and label is None and not given:
-                raise ValueError(
-                    "guidance needs a condition: pass label=, or build the sampler "
-                    "with guidance=None"
-                )
-            low, high = default_interval if interval is None else interval
-            if not isinstance(low, jax.Array) and low > high:
-                raise ValueError(f"interval {(low, high)}: write (low, high)")
-            scalar = lambda v: jnp.asarray(0.0 if v is None else v, jnp.float32)
-            ids = jnp.asarray(ids, jnp.int32)
-            for name, x in given.items():
-                if x.shape[:1] != ids.shape:
-                    raise ValueError(
-                        f"given {name!r} is {x.shape}; ids are {ids.shape}"
-                    )
-            codecs = {name: codec.variables for name, codec in self.tokenizers.items()}
-            return jitted(
-                (self.params, codecs),
-                key,
-                ids,
-                self.check_label(label, ids),
-                given,
-                scalar(scale),
-                scalar(low),
-                scalar(high),
-            )
-
-        call.compilations = jitted._cache_size
-        return call
+        chosen = {
+            name: diffusion.choose(self.processes[name], solvers.get(name), name)
+            for name in want
+        }
+        return Sampler(
+            self,
+            want,
+            {name: grids.get(name, even) for name in want},
+            chosen,
+            guidance,
+            tuple(interval),
+            trajectory,
+            decode,
+        )
 
     def check_label(self, label, ids) -> Array | None:
-        """The label as (b,) int32. Raises ValueError when it does not fit."""
+        """Labels as (b,) int32, of one label or many, in numbers or class names.
+
+        Raises ValueError when they do not fit; of values inside a jit only the shape is
+        known.
+        """
         if label is None:
             return None
         classes = self.module.classes
         if not classes:
             raise ValueError("this model has no classes: leave label out")
+        if isinstance(label, str):
+            label = class_number(label, self.class_names)
+        elif isinstance(label, list | tuple):
+            label = [
+                class_number(v, self.class_names) if isinstance(v, str) else v
+                for v in label
+            ]
+        if np.ndim(label) == 0:
+            label = jnp.full(ids.shape, label)
+        if isinstance(label, jax.core.Tracer):
+            if label.shape != ids.shape or label.dtype.kind not in "iu":
+                raise ValueError(
+                    f"label is {label.dtype} {label.shape}; write integers {ids.shape}"
+                )
+            return label.astype(jnp.int32)
         values = np.asarray(label)
         if not np.issubdtype(values.dtype, np.integer):
             raise ValueError(f"label is {values.dtype}; write integers")
@@ -193,82 +171,43 @@ class Generator:
             )
         return jnp.asarray(values, jnp.int32)
 
-    def _encode(self, name, codecs, x):
+    def encode(self, name: str, variables: dict, x: Array) -> Array:
+        """A signal as its stream models it; for use inside a jit."""
         codec = self.tokenizers.get(name)
         if codec is None:
             return x
-        if isinstance(self.processes[name], Gaussian):
-            return codec.apply("latents", codecs[name], x)
-        return codec.apply("quantized", codecs[name], x).codes
+        kind = self.processes[name].kind
+        return codec.apply(kind, variables["tokenizers"][name], x)
 
-    def _decode(self, name, codecs, x):
+    def decode(self, name: str, variables: dict, x: Array) -> Array:
+        """The inverse of `encode`."""
         codec = self.tokenizers.get(name)
         if codec is None:
             return x
-        what = "decode"
-        if isinstance(self.processes[name], Gaussian):
-            what = "decode_latents"
-        return codec.apply(what, codecs[name], x)
+        kind = self.processes[name].kind
+        return codec.apply(f"decode_{kind}", variables["tokenizers"][name], x)
 
 
-def check_stream(stream, processes: Mapping, tokenizers: Mapping) -> None:
-    """Raises ValueError when a stream, its process and its tokenizer do not fit."""
+def check_stream(stream, processes: Mapping, tokenizers: Mapping) -> Process:
+    """The stream's process, fit for it (see `Process.fit`).
+
+    Raises ValueError when a stream, its process and its tokenizer do not fit.
+    """
     name = stream.name
     process = processes.get(name)
     if process is None:
         raise ValueError(
             f"stream {name!r} has no process; the processes are {sorted(processes)}"
         )
-    if isinstance(stream, Continuous) != isinstance(process, Gaussian):
-        raise ValueError(
-            f"stream {name!r} is {type(stream).__name__} but its process is "
-            f"{type(process).__name__}: Continuous goes with Gaussian, Discrete with "
-            f"Masking"
-        )
-    if isinstance(process, Gaussian) and process.outputs != stream.outputs:
-        raise ValueError(
-            f"stream {name!r}: its process reads outputs={process.outputs} values a "
-            f"channel; the stream says outputs={stream.outputs}"
-        )
-    if isinstance(process, Masking) and process.vocab != stream.vocab:
-        raise ValueError(
-            f"stream {name!r}: Masking.vocab {process.vocab} is not the stream's "
-            f"vocab {stream.vocab}"
-        )
+    process = process.fit(stream)
     if name not in tokenizers:
-        return
+        return process
     contract = tokenizers[name].contract
-    if isinstance(stream, Continuous):
-        mine, theirs = (
-            (stream.grid, stream.channels),
-            (contract.grid, contract.channels),
-        )
-        what = "grid and channels"
-    else:
-        mine = (stream.grid, (stream.vocab,) * stream.books)
-        theirs = (contract.code_grid, contract.codes)
-        what = "grid and codes a book"
-    if mine != theirs:
-        raise ValueError(
-            f"the tokenizer does not fit stream {name!r}: {what} are {theirs} in the "
-            f"tokenizer, {mine} in the model; write the tokenizer's in the model"
-        )
-
-
-def _solver(process, solver, name):
-    if isinstance(solver, Mapping):
-        solver = solver.get(name)
-    if solver is None:
-        return (
-            diffusion.Euler() if isinstance(process, Gaussian) else diffusion.Unmask()
-        )
-    if isinstance(solver, type) or not isinstance(solver, Solver):
-        raise ValueError(
-            f"stream {name!r}: {solver!r} is no solver; write a value, as Heun()"
-        )
-    if not isinstance(process, solver.kind):
-        raise ValueError(
-            f"stream {name!r}: {type(solver).__name__} is a solver for "
-            f"{solver.kind.__name__}, the stream's process is {type(process).__name__}"
-        )
-    return solver
+    for field, theirs in contract.stream(process.kind).items():
+        mine = getattr(stream, field)
+        if mine != theirs:
+            raise ValueError(
+                f"the tokenizer does not fit stream {name!r}: its {field} is {theirs}, "
+                f"the model's is {mine}; write the tokenizer's in the model"
+            )
+    return process

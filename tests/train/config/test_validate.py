@@ -110,7 +110,7 @@ REFUSED_DITS = [
     ("label_dropout=1.5", "label_dropout=1.5: write at least 0 and at most 1"),
     ("mesh.tensor=8", "mesh.tensor=8 does not divide model.block.heads=4"),
     ("mesh.data=1 mesh.fsdp=-1 model.width=36", "mesh.fsdp=8 .* model.width=36"),
-    ("processes={'image': Gaussian()}", r"text is absent; write .*Masking\(vocab=32\)"),
+    ("processes={'image': Gaussian()}", r"text is absent; write .*Masking\(\)"),
     ("processes={'text': Masking(32)}", r"image is absent; write .*Gaussian\(\)"),
     ("times={'image': Uniform()}", r"times.text is absent; write times.text=Uniform"),
     (
@@ -120,10 +120,16 @@ REFUSED_DITS = [
     ("times.imag=Uniform()", "times.imag: .* no such stream; did you mean image"),
     ("tokenizers.imag=x", "tokenizers.imag: .* no such stream; did you mean image"),
     ("tokenizers={'text': 'x'}", "write --config.tokenizers.image=DIR"),
-    ("processes.image=Masking(4)", r"is Masking, .* continuous; .*image=Gaussian\(\)"),
-    ("processes.text=Gaussian()", r"Gaussian, .* discrete; .*=Masking\(vocab=32\)"),
-    ("processes.text.vocab=64", "model.streams.text.vocab=32, .* write .*vocab=64"),
-    ("processes.image.learned_variance=True", "write model.streams.image.outputs=2"),
+    (
+        "processes.image=Masking(4)",
+        r"holds latents, .* Masking is for codes; .*image=Gaussian\(\)",
+    ),
+    (
+        "processes.text=Gaussian()",
+        r"holds codes, .* Gaussian is for latents; .*=Masking\(\)",
+    ),
+    ("processes.text.vocab=64", "Masking.vocab 64 is not the stream's vocab 32"),
+    ("processes.image.learned_variance=True", "reads outputs=2 values a channel"),
     ("model.positions=rotary model.block.heads=32", "model: "),
 ]
 

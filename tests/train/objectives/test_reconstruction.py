@@ -63,14 +63,16 @@ def test_what_was_not_observed_moves_nothing():
     draw = np.random.default_rng(0)
     x = jnp.asarray(draw.uniform(-1, 1, (2, 8, 8, 1)), jnp.float32)
     mask = jnp.asarray(draw.integers(0, 2, x.shape), jnp.float32)
-    terms = Reconstruction(PLAIN, jnp.int32(0), {})
+    terms = Reconstruction(PLAIN, {})
     params = toys.drawn(PLAIN.model, x)["params"]
 
     @quick.jit
     def run(params, x, mask):
         batch = {"image": x, "mask": mask}
-        (x_hat, _), (seen, _, _) = terms.forward(params, {}, batch, jax.random.key(0))
-        loss, _ = terms.plain(params, {}, batch, jax.random.key(0))
+        (x_hat, _), (seen, _, _) = terms.forward(
+            params, {}, batch, jax.random.key(0), 0
+        )
+        loss, _ = terms(params, {}, batch, jax.random.key(0), 0)
         return x_hat, seen, loss
 
     x_hat, seen, loss = run(params, x, mask)
@@ -83,7 +85,7 @@ def test_what_was_not_observed_moves_nothing():
 
 
 def test_psnr_counts_what_was_observed():
-    terms = Reconstruction(PLAIN, jnp.int32(0), {})
+    terms = Reconstruction(PLAIN, {})
     x, mask = jnp.zeros((1, 4, 4, 1)), jnp.zeros((1, 4, 4, 1)).at[:, :2].set(1)
     x_hat = jnp.where(mask > 0, 0.2, 0.0)
     _, found = terms.compare(x_hat, x, {}, {"mask": mask})
@@ -199,9 +201,7 @@ def test_a_classifier_that_does_not_look_sees_no_difference(tmp_path):
 def test_a_perceptual_network_gets_no_gradient(classifier):
     losses = Weights(features=str(classifier))
     variables, distances = networks(losses)
-    terms = Reconstruction(
-        dataclasses.replace(PLAIN, losses=losses), jnp.int32(0), distances
-    )
+    terms = Reconstruction(dataclasses.replace(PLAIN, losses=losses), distances)
     x = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, *DATA.shape)), "f4")
 
     def features(x_hat, frozen):
@@ -281,19 +281,16 @@ def test_networks_that_are_not_there_are_refused_in_one_line(bundle, tmp_path):
 
 
 def test_the_weight_moves_with_the_step():
-    """The objective is made for the step at hand, inside one program."""
+    """The objective is told how many updates are done, inside one program."""
     weights = Weights(entropy=1.0, entropy_end=0.0, entropy_steps=4)
 
-    def step(state, batch):
-        def objective(params, stats, batch, key):
-            loss, metrics = quantizer_loss(weights, {"entropy": params}, state.step)
-            return loss, (stats, metrics)
-
-        return make_step(objective, optax.sgd(1.0))(state, batch)
+    def objective(params, stats, batch, key, step):
+        loss, metrics = quantizer_loss(weights, {"entropy": params}, step)
+        return loss, (stats, metrics)
 
     variables = {"params": jnp.float32(10.0)}
     state = init_state(jax.random.key(0), variables, optax.sgd(1.0))
-    step = quick.jit(step)
+    step = quick.jit(make_step(objective, optax.sgd(1.0)))
     for expected in (9.0, 8.25, 7.75, 7.5, 7.5):
         state, _ = step(state, {})
         assert float(state.params) == expected

@@ -176,7 +176,7 @@ def test_dit_step_is_the_same_on_any_mesh(mesh, options):
         streams = {name: batch[name] for name in ("image", "text")}
         return model.apply({"params": params}, streams, times, batch["label"])
 
-    def objective(params, stats, batch, key):
+    def objective(params, stats, batch, key, step):
         t = jax.random.uniform(key, (batch["label"].shape[0],))
         out = apply(params, batch, {"image": t, "text": 1 - t})
         target = 1 + batch["image"]

@@ -9,7 +9,7 @@ from tests.train import toy
 from train.runtime.step import init_state, make_step
 
 
-def line(params, stats, batch, key):
+def line(params, stats, batch, key, step):
     """Loss a * x, so the gradient is the mean of x; counts its own calls."""
     del key
     loss = (params["a"] * batch["x"]).mean()
@@ -62,7 +62,7 @@ def test_a_fresh_state_can_be_donated():
 def test_each_update_has_its_own_noise_and_each_example_too():
     seen = []
 
-    def spy(params, stats, batch, key):
+    def spy(params, stats, batch, key, step):
         seen.append(jax.random.normal(key, (4,)))
         return jnp.float32(0) * params["a"], (stats, {})
 
@@ -78,9 +78,9 @@ def test_each_update_has_its_own_noise_and_each_example_too():
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_accumulating_equals_the_whole_batch(count):
-    def still(params, stats, batch, key):
+    def still(params, stats, batch, key, step):
         """Without noise, and without stats that see one microbatch at a time."""
-        loss, (_, metrics) = toy.objective(params, stats, batch, key, noise=0.0)
+        loss, (_, metrics) = toy.objective(params, stats, batch, key, step, noise=0.0)
         return loss, (stats, {"mean": batch["x"].mean()})
 
     tx = optax.sgd(0.1)
@@ -102,7 +102,7 @@ def test_accumulating_passes_stats_on_and_draws_fresh_noise():
     assert float(metrics["grad_norm"]) == 3.5  # the mean of all eight
     assert float(metrics["largest"]) == np.mean([4, 5, 6, 7])  # of microbatches i::4
 
-    def noise(params, stats, batch, key):
+    def noise(params, stats, batch, key, step):
         draw = jax.random.normal(key)
         return params["a"] * draw, (stats, {"draw": draw, "square": draw**2})
 

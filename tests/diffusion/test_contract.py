@@ -1,0 +1,293 @@
+"""What every process, schedule and solver keeps; a new one joins the lists."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.diffusion import toys
+from tests.quick import jit
+from vqdit.diffusion import (
+    DDIM,
+    EDM,
+    Ancestral,
+    Churn,
+    Confidence,
+    Corrector,
+    Gaussian,
+    Grid,
+    Heun,
+    Karras,
+    LinearBetas,
+    Masking,
+    Multistep,
+    Plain,
+    Process,
+    Schedule,
+    Solver,
+    Steps,
+    Times,
+    example_keys,
+    preconditioned,
+    sample,
+)
+from vqdit.nn.streams import Continuous, Discrete
+
+PROCESSES = toys.GAUSSIANS | toys.CODES
+PROCESSES["learned variance"] = Gaussian(learned_variance=True)
+SOLVERS = (
+    Plain(),
+    Heun(),
+    DDIM(),
+    DDIM(1.0),
+    Ancestral(),
+    Multistep(),
+    Churn(scale=1.0),
+    Corrector(),
+    Confidence(),
+)
+processes = pytest.mark.parametrize("name", PROCESSES)
+schedules = pytest.mark.parametrize("schedule", toys.ALL_SCHEDULES, ids=repr)
+KEY = jax.random.key(5)
+STREAMS = {
+    "latents": Continuous("x", (2, 3), 4),
+    "codes": Discrete("x", (2, 3), 3, books=2),
+}
+T = jnp.array([0.0, 1e-6, 0.3, 0.999, 1.0])
+
+
+def examples(process):
+    """(x, x_t, target, a network's output) at the times T."""
+    shape = (len(T), *STREAMS[process.kind].shape)
+    if process.kind == "codes":
+        x = jax.random.randint(jax.random.key(0), shape, 0, 3)
+        output = jax.random.normal(jax.random.key(1), (*shape, 3))
+    else:
+        x = jax.random.normal(jax.random.key(0), shape)
+        wide = (*shape[:-1], shape[-1] * process.outputs)
+        output = jax.random.normal(jax.random.key(1), wide)
+    return x, *process.corrupt(x, T, jax.random.key(2)), output
+
+
+@processes
+def test_a_process_keeps_its_protocol(name):
+    """Loss by place, finite with its gradient from end to end; a value; one example."""
+    process, stream = PROCESSES[name], STREAMS[PROCESSES[name].kind]
+    assert isinstance(process, Process) and hash(process) == hash(process)
+
+    def run():
+        x, x_t, target, output = examples(process)
+        floats = lambda o: process.loss(o, target, x_t, T)
+        loss, pull = jax.vjp(floats, output)
+        shown, time = process.inputs(x_t, T)
+        tilted = process.guide(output, output - 1, jnp.array(1.0))
+        one = process.step(output[2], x_t[2], T[2], jnp.array(0.1), jax.random.key(3))
+        last = process.step(output[2], x_t[2], T[2], jnp.array(0.0), jax.random.key(3))
+        start = process.prior(jax.random.key(4), stream.shape)
+        return loss, pull(jnp.ones_like(loss))[0], shown, time, tilted, one, last, start
+
+    loss, pull, shown, time, tilted, one, last, start = jit(run)()
+    assert loss.shape == (len(T), *stream.grid) and loss.dtype == jnp.float32
+    for values in (loss, pull, shown, time, one, last):
+        assert np.isfinite(values).all()
+    # Cosine's slope at t = 1 rounds to below 0.
+    assert (loss > -1e-6).all() and time.shape == T.shape
+    x, x_t, target, output = examples(process)
+    assert shown.shape == x.shape == x_t.shape
+    np.testing.assert_allclose(tilted, output, atol=1e-6)
+    assert one.shape == last.shape == start.shape == stream.shape
+    assert one.dtype == last.dtype == start.dtype == jnp.dtype(stream.dtype)
+
+
+@processes
+def test_ends_are_data_and_prior(name):
+    """At t = 0 the data, up to the noise that a schedule leaves; at t = 1 the prior."""
+    process = PROCESSES[name]
+    x, x_t, _, _ = examples(process)
+    if process.kind == "codes":
+        np.testing.assert_array_equal(x_t[0], x[0])
+        draws = [
+            np.bincount(np.ravel(v), minlength=4) / v.size
+            for v in (
+                process.corrupt(jnp.zeros((1, 8000), int), T[-1:], KEY)[0],
+                process.prior(jax.random.key(6), (8000,)),
+            )
+        ]
+        # 4 standard errors of the difference of two shares.
+        assert abs(draws[0] - draws[1]).max() < 4 * math.sqrt(2 * 0.25 / 8000)
+        return
+    np.testing.assert_allclose(x_t[0], x[0], atol=0.01)
+    end = process.corrupt(jnp.ones((1, 8000)), T[-1:], KEY)[0]
+    start = process.prior(jax.random.key(6), (8000,))
+    assert abs(end.std() / start.std() - 1) < 4 / math.sqrt(8000)
+    left = float(process.schedule.alpha(T[-1]))
+    assert abs(end.mean() - left) < 4 * start.std() / math.sqrt(8000)
+
+
+@processes
+def test_a_process_says_which_streams_it_fits(name):
+    process = PROCESSES[name]
+    stream = STREAMS[process.kind]
+    if process.outputs > 1:
+        with pytest.raises(ValueError, match="'x': its process reads outputs=2"):
+            process.fit(stream)
+        stream = Continuous("x", (2, 3), 4, outputs=2)
+    assert process.fit(stream) == process
+    (other,) = (s for kind, s in STREAMS.items() if kind != process.kind)
+    with pytest.raises(ValueError, match=f"stream 'x' holds {other.kind}"):
+        process.fit(other)
+    if process.kind == "codes":
+        wide = Discrete("x", (2, 3), 7)
+        with pytest.raises(ValueError, match="vocab 3 is not the stream's vocab 7"):
+            process.fit(wide)
+        assert type(process)().fit(wide).vocab == 7
+
+
+@schedules
+def test_log_snr_falls_and_has_its_inverse(schedule):
+    assert isinstance(schedule, Schedule)
+    t = jnp.linspace(0.001, 0.999, 401)
+    log_snr = jit(schedule.log_snr)(t)
+    assert (np.diff(log_snr) < 0).all()
+    np.testing.assert_allclose(jit(schedule.time)(log_snr), t, atol=2e-5)
+    ends = schedule.time(jnp.array([jnp.inf, -jnp.inf]))
+    np.testing.assert_allclose(ends, [0, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "grid", [Steps(7), Steps(7, 3.0), Karras(7), Karras(7, rho=math.inf)], ids=repr
+)
+def test_a_grid_falls_from_the_start_to_the_data(grid):
+    assert isinstance(grid, Grid)
+    for name, process in toys.GAUSSIANS.items():
+        times = np.asarray(grid(process))
+        assert times.shape == (8,) and times[-1] == 0, name
+        np.testing.assert_allclose(times[0], process.start, atol=1e-6)
+        assert (np.diff(times) < 0).all(), name
+
+
+def test_karras_grid_is_that_of_the_paper():
+    """Eq. 5 at rho = 7, between 0.002 and 80; and even in log sigma for rho = inf."""
+    i, n = np.arange(10), 10
+    a, b = 80 ** (1 / 7), 0.002 ** (1 / 7)
+    for grid, expected in (
+        (Karras(n), (a + i / (n - 1) * (b - a)) ** 7),
+        (Karras(n, rho=math.inf), np.geomspace(80, 0.002, n)),
+    ):
+        for process in (EDM(), EDM(LinearBetas())):
+            t = grid(process)[:-1]
+            sigma = process.schedule.sigma(t) / process.schedule.alpha(t)
+            np.testing.assert_allclose(sigma[1:], expected[1:], rtol=2e-3)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: Steps(0), lambda: Karras(8, 2.0, 1.0), lambda: Times((1.0, 0.5))],
+)
+def test_a_grid_that_makes_no_sense_is_refused(make):
+    with pytest.raises(ValueError, match="write"):
+        make()
+
+
+# Every pair of process and solver on data whose best predictor is known.
+
+MEAN, STD = 0.7, 0.5
+
+
+def fits(solver, process):
+    return isinstance(process, solver.kind)
+
+
+SAMPLED = (
+    "Linear, velocity",
+    "Cosine, noise",
+    "VarianceExploding, noise",
+    "LinearBetas, velocity",
+    "EDM",
+)
+
+
+@pytest.mark.parametrize("solver", SOLVERS[:-1], ids=repr)
+def test_a_solver_samples_gaussian_data_exactly(solver):
+    """Mean and std of 2,048 draws of N(0.7, 0.5^2).
+
+    Tolerance: 4 standard errors, and 0.03 std for what 60 steps leave undone, 0.08
+    where noise is added in every one of them.
+    """
+    assert isinstance(solver, Solver) and hash(solver) == hash(solver)
+    some = {name: toys.GAUSSIANS[name] for name in SAMPLED}
+    keys, steps = example_keys(jax.random.key(0), jnp.arange(32)), 60
+
+    def predict(x, t):
+        return {n: toys.best_gaussian(some[n], MEAN, STD)(x[n], t[n]) for n in x}
+
+    def run():
+        times = {name: Karras(steps)(process) for name, process in some.items()}
+        solvers, shapes = dict.fromkeys(some, solver), dict.fromkeys(some, (64,))
+        x = sample(some, solvers, predict, keys, shapes, times)
+        return {name: (v.mean(), v.std()) for name, v in x.items()}
+
+    noisy = isinstance(solver, Churn | Corrector | Ancestral) or solver == DDIM(1.0)
+    left = 0.08 if noisy else 0.03
+    for name, (mean, std) in jax.jit(run)().items():
+        assert abs(mean - MEAN) < STD * (4 / math.sqrt(2048) + left), (name, mean)
+        assert abs(std - STD) < STD * (4 / math.sqrt(2 * 2048) + left), (name, std)
+
+
+@pytest.mark.parametrize("solver", [Plain(), Confidence(math.inf)], ids=repr)
+def test_a_solver_samples_the_joint_of_codes(solver):
+    """2,000 pairs in 40 steps: a largest cell's 4 standard errors, and coincidences."""
+    some = {n: p for n, p in toys.CODES.items() if fits(solver, p)}
+    masked, n, steps = toys.joint_logits(), 2000, 40
+
+    def predict(x, t):
+        return {
+            name: masked(x[name])
+            if isinstance(process, Masking)
+            else toys.others_logits(process)(x[name], t[name])
+            for name, process in some.items()
+        }
+
+    def run():
+        keys = example_keys(jax.random.key(0), jnp.arange(n))
+        times = {name: Steps(steps)(p) for name, p in some.items()}
+        solvers, shapes = dict.fromkeys(some, solver), dict.fromkeys(some, (2,))
+        return sample(some, solvers, predict, keys, shapes, times)
+
+    for name, draws in jax.jit(run)().items():
+        total = np.zeros((toys.VOCAB, toys.VOCAB))
+        np.add.at(total, tuple(np.asarray(draws).T), 1 / n)
+        error = abs(total - toys.JOINT).max()
+        assert error < 4 * 0.46 / math.sqrt(n) + 0.03, (name, error)
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=repr)
+def test_a_sample_is_its_key_and_id(solver):
+    """Whatever the batch and whoever is drawn beside it."""
+    process = next(p for p in PROCESSES.values() if fits(solver, p))
+    stream = Discrete("x", (6,), 3) if process.kind == "codes" else None
+    shape = stream.shape if stream else (6,)
+
+    def network(x, t):
+        if process.kind == "latents":
+            return {n: jnp.tanh(v) * t[n][:, None] for n, v in x.items()}
+        seen = jax.nn.one_hot(x["x"], 3)
+        return {"x": seen + jnp.roll(seen, 1, axis=1)}
+
+    def run(ids):
+        keys = example_keys(jax.random.key(0), ids)
+        return sample(
+            {"x": process},
+            {"x": solver},
+            preconditioned(network, {"x": process}),
+            keys,
+            {"x": shape},
+            Steps(3)(process),
+        )["x"]
+
+    run = jit(run)
+    everyone, order = run(jnp.arange(8)), jnp.array([5, 0, 3])
+    np.testing.assert_allclose(run(order), everyone[order], atol=1e-5)
+    assert len({tuple(np.ravel(x).tolist()) for x in np.asarray(everyone)}) > 4

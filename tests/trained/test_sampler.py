@@ -1,0 +1,174 @@
+"""The sampler as a value: what may be asked of a call, alone and inside a jit."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vqdit
+from tests import toys
+from vqdit import Discrete, Generator, UniformState
+from vqdit.diffusion import Confidence, Karras, Multistep, Steps
+
+KEY, IDS = jax.random.key(0), jnp.arange(4)
+LABEL = jnp.array([0, 1, 2, 1])
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = toys.labelled()
+    model.class_names = ("six", "seven", "eight")
+    return model
+
+
+@pytest.fixture(scope="module")
+def guided(model):
+    return model.sampler(steps=2, guidance=2.0)
+
+
+@pytest.fixture(scope="module")
+def drawn(guided):
+    return guided(KEY, IDS, LABEL)["image"]
+
+
+def test_classes_have_names(guided, drawn):
+    some = guided(KEY, IDS, ["six", "seven", "eight", 1])["image"]
+    np.testing.assert_array_equal(some, drawn)
+    one = guided(KEY, IDS, "seven")["image"]
+    np.testing.assert_array_equal(one[1], drawn[1])
+    np.testing.assert_array_equal(one, guided(KEY, IDS, 1)["image"])
+    with pytest.raises(ValueError, match="'sevn'; did you mean 'seven'"):
+        guided(KEY, IDS, "sevn")
+
+
+def test_a_scale_for_each_sample(guided, drawn):
+    scales = jnp.array([2.0, 0.0, 3.0, 2.0])
+    mixed = guided(KEY, IDS, LABEL, guidance=scales)["image"]
+    np.testing.assert_allclose(mixed[::3], drawn[::3], atol=1e-5)
+    for i in (1, 2):
+        alone = guided(KEY, IDS, LABEL, guidance=scales[i])["image"]
+        np.testing.assert_allclose(mixed[i], alone[i], atol=1e-5)
+
+
+def test_it_is_a_pure_function_inside_a_jit(model, guided, drawn):
+    """With labels and scales that are traced, of arguments that are its variables."""
+
+    @jax.jit
+    def mine(model, key, label, scale):
+        called = guided(key, IDS, label, guidance=scale)["image"]
+        pure = guided.draw(model.arrays, key, IDS, label, guidance=scale)["image"]
+        return called, pure
+
+    for found in mine(model, KEY, LABEL, 2.0):
+        np.testing.assert_allclose(found, drawn, atol=1e-5)
+
+
+def test_a_generator_is_a_pytree(model, drawn):
+    doubled = jax.tree.map(lambda x: 2 * x, model)
+    assert isinstance(doubled, Generator) and doubled.module == model.module
+    leaves = zip(jax.tree.leaves(doubled), jax.tree.leaves(model.params), strict=True)
+    assert all((a == 2 * b).all() for a, b in leaves)
+    joint = jax.tree.map(lambda x: x, toys.any_to_any())
+    assert joint.sampler(steps=1)(KEY, IDS)["image"].shape == (4, 4, 4, 1)
+    again = model.sampler(steps=2, guidance=2.0)
+    found = again(KEY, IDS, LABEL, params=model.params)["image"]
+    np.testing.assert_allclose(found, drawn, atol=1e-5)
+
+
+def test_its_repr_says_what_it_is(model, guided):
+    assert "image (4, 4, 2) by Gaussian" in repr(model)
+    assert "3 classes" in repr(model)
+    for word in ("Sampler(", "Generator(", "Steps(steps=2", "guidance=2.0"):
+        assert word in repr(guided)
+
+
+def test_noise_may_be_given(model):
+    """That of the prior gives what is drawn without; a sample follows its noise."""
+    draw = model.sampler(steps=2, trajectory=True)
+    first = draw(KEY, IDS, LABEL)
+    noise = first["image_path"][0]
+    given = draw(jax.random.key(9), IDS + 7, LABEL, noise={"image": noise})
+    np.testing.assert_allclose(given["image"], first["image"], atol=1e-5)
+    with pytest.raises(ValueError, match="noise 'image' is"):
+        draw(KEY, IDS, LABEL, noise={"image": noise[..., :1]})
+
+
+def test_grids_are_values_or_times(model):
+    even = model.sampler(grid=Steps(2))(KEY, IDS, LABEL)["image"]
+    written = model.sampler(grid=(1.0, 0.5, 0.0))(KEY, IDS, LABEL)["image"]
+    np.testing.assert_array_equal(even, written)
+    other = model.sampler(grid={"image": Karras(3)}, solver=Multistep())
+    assert np.isfinite(other(KEY, IDS, LABEL)["image"]).all()
+    with pytest.raises(ValueError, match="write them in grid="):
+        model.sampler(steps=3, grid=Steps(2))
+
+
+@pytest.mark.parametrize(
+    "ids,message",
+    [
+        (np.array([0.2, 0.9]), "ids are float64"),
+        (np.array([], int), "whole numbers"),
+        (np.array([1, 2**32 + 1]), "below 2.31"),
+        (3, "whole numbers"),
+    ],
+)
+def test_ids_that_number_nothing_are_refused(guided, ids, message):
+    with pytest.raises(ValueError, match=message):
+        guided(KEY, ids, label=0)
+
+
+def test_what_is_known_of_a_stream_stays():
+    """The rest is drawn around it, and looks at it."""
+    joint = toys.any_to_any()
+    draw = joint.sampler(steps=3, decode=False)
+    word = jnp.array([[[0], [1], [2]]] * 4)
+    known = jnp.array([[1, 0, 0], [0, 0, 0], [1, 1, 0], [1, 1, 1]])
+    found = draw(KEY, IDS, given={"word": word}, known={"word": known})
+    free = draw(KEY, IDS)
+    mask = known[..., None] > 0
+    np.testing.assert_array_equal(found["word"][mask], word[mask])
+    np.testing.assert_array_equal(found["word"][1], free["word"][1])
+    np.testing.assert_allclose(found["image"][1], free["image"][1], atol=1e-5)
+    assert abs(found["image"][3] - free["image"][3]).max() > 1e-3
+    with pytest.raises(ValueError, match=r"is given \['word'\]; got \[\]"):
+        draw(KEY, IDS, known={"word": known})
+
+
+def test_each_condition_has_its_own_scale():
+    """Scales alike are one scale; a scale of 0 forgets its condition."""
+    streams = [vqdit.Continuous("image", (2, 2), 2), Discrete("word", (3,), 5)]
+    processes = {"image": vqdit.Gaussian(), "word": vqdit.Masking()}
+    model = toys.generator(streams, processes, classes=3)
+    draw = model.sampler(steps=2, want=("image",), guidance=1.0)
+    word = jnp.arange(12).reshape(4, 3, 1) % 5
+
+    def ask(label, word, /, **scales):
+        given = {"word": word}
+        return draw(KEY, IDS, label, given=given, guidance=scales)["image"]
+
+    one = draw(KEY, IDS, LABEL, given={"word": word}, guidance=2.5)["image"]
+    np.testing.assert_allclose(ask(LABEL, word, word=2.5, label=2.5), one, atol=1e-4)
+    unlabelled = ask(LABEL, word, word=2.0, label=0.0)
+    other = ask((LABEL + 1) % 3, word, word=2.0, label=0.0)
+    np.testing.assert_allclose(unlabelled, other, atol=1e-4)
+    assert abs(unlabelled - ask(LABEL, word[::-1], word=2.0, label=0.0)).max() > 1e-3
+    with pytest.raises(ValueError, match="write a scale for each of"):
+        ask(LABEL, word, word=2.0)
+
+
+def test_a_third_process_is_drawn_by_being_written(tmp_path):
+    """Saved, loaded and sampled; a solver of masks is not one for it."""
+    codec = toys.codec()
+    codes = Discrete("image", (2, 2), 9)
+    model = toys.generator([codes], {"image": UniformState()}, {"image": codec})
+    assert model.processes["image"].vocab == 9
+    vqdit.save(tmp_path / "bundle", model)
+    again = vqdit.load(tmp_path / "bundle")
+    draw = again.sampler(steps=3)
+    found = draw(KEY, IDS)["image"]
+    assert found.shape == (4, 4, 4, 1) and abs(found).max() <= 1
+    np.testing.assert_array_equal(found, model.sampler(steps=3)(KEY, IDS)["image"])
+    with pytest.raises(ValueError, match="Confidence is a solver for Masking"):
+        again.sampler(solver=Confidence(math.inf))

@@ -1,0 +1,106 @@
+"""Grids of times that a sampler walks, from noise to data.
+
+A grid is a value; called with a process it gives steps + 1 times, which fall from where
+sampling starts to 0.
+"""
+
+import dataclasses
+from typing import Protocol, runtime_checkable
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+
+@runtime_checkable
+class Grid(Protocol):
+    """start: where to begin instead of at the process's own, for streams that are drawn
+    together.
+    """
+
+    def __call__(
+        self, process, start: float | None = None
+    ) -> Float[Array, "steps"]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """Even in t, or with shift > 1 denser near noise.
+
+    t -> shift t / (1 + (shift - 1) t) (arXiv:2403.03206, eq. 23).
+    """
+
+    steps: int = 50
+    shift: float = 1.0
+
+    def __post_init__(self):
+        _check_steps(self.steps)
+        if self.shift <= 0:
+            raise ValueError(f"time shift {self.shift}; write a positive number")
+
+    def __call__(self, process, start: float | None = None) -> Float[Array, "steps"]:
+        """steps + 1 times."""
+        start = process.start if start is None else start
+        t = jnp.linspace(1.0, 0.0, self.steps + 1)
+        return start * self.shift * t / (1 + (self.shift - 1) * t)
+
+
+@dataclasses.dataclass(frozen=True)
+class Karras:
+    """Even in sigma^(1/rho) from high to low, then 0 (arXiv:2206.00364, eq. 5).
+
+    sigma is sigma / alpha of the process's schedule. rho = inf is even in log-SNR, as
+    DPM-Solver++ walks (arXiv:2211.01095); rho = 1 even in sigma. Where the process
+    starts above `high`, the first step is longer.
+    """
+
+    steps: int = 18
+    low: float = 0.002
+    high: float = 80.0
+    rho: float = 7.0
+
+    def __post_init__(self):
+        _check_steps(self.steps)
+        if not 0 < self.low < self.high or self.rho <= 0:
+            raise ValueError(
+                f"Karras({self.low}, {self.high}, {self.rho}): write 0 < low < high "
+                f"and a positive rho"
+            )
+
+    def __call__(self, process, start: float | None = None) -> Float[Array, "steps"]:
+        """steps + 1 times."""
+        start = jnp.float32(process.start if start is None else start)
+        log_high = jnp.minimum(
+            -0.5 * process.schedule.log_snr(start), np.float32(np.log(self.high))
+        )
+        share = jnp.linspace(0.0, 1.0, self.steps)
+        low = np.log(self.low)
+        if self.rho == float("inf"):
+            log_sigma = log_high + share * (low - log_high)
+        else:
+            ends = jnp.exp(log_high / self.rho), np.exp(low / self.rho)
+            log_sigma = self.rho * jnp.log(ends[0] + share * (ends[1] - ends[0]))
+        times = process.schedule.time(-2 * log_sigma)
+        return jnp.concatenate([start[None], times[1:], jnp.zeros(1)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Times:
+    """Those that are written down, such as (1.0, 0.6, 0.3, 0.0)."""
+
+    times: tuple[float, ...]
+
+    def __post_init__(self):
+        times = np.asarray(self.times)
+        falls = times.ndim == 1 and times.size > 1 and (np.diff(times) < 0).all()
+        if not falls or times[0] > 1 or times[-1] != 0:
+            raise ValueError("Times: write two or more, falling from at most 1 to 0")
+
+    def __call__(self, process, start: float | None = None) -> Float[Array, "steps"]:
+        """The times."""
+        return jnp.asarray(self.times, jnp.float32)
+
+
+def _check_steps(steps):
+    if steps < 1:
+        raise ValueError(f"{steps} sampling steps; write at least 1")

@@ -1,0 +1,225 @@
+"""Samples of a generator: a value that says how, and a pure function inside it."""
+
+import dataclasses
+import difflib
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Key
+
+from vqdit import diffusion
+from vqdit.diffusion import Grid, Solver
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sampler:
+    """Called as `sampler(key, ids, label=, given=, ...)`; made by `Generator.sampler`.
+
+    want:       streams that are drawn; the others are given.
+    grids:      stream -> its grid of times. solvers: stream -> its solver.
+    guidance:   default scale, 1 means none; None for a cheaper sampler that cannot.
+    interval:   times [low, high] in which the scale applies.
+    trajectory: also return, under NAME_path, x_t at every time, undecoded.
+    decode:     return signals; else the streams themselves.
+    """
+
+    generator: Any  # a Generator, which makes these
+    want: tuple[str, ...]
+    grids: Mapping[str, Grid]
+    solvers: Mapping[str, Solver]
+    guidance: float | None = None
+    interval: tuple[float, float] = (0.0, 1.0)
+    trajectory: bool = False
+    decode: bool = True
+
+    def draw(
+        self,
+        variables: Any,
+        key: Key[Array, ""],
+        ids: Int[Array, "b"],
+        label: Int[Array, "b"] | None = None,
+        given: Mapping[str, Array] | None = None,
+        known: Mapping[str, Array] | None = None,
+        noise: Mapping[str, Array] | None = None,
+        guidance: Any = None,
+        interval: tuple[Any, Any] | None = None,
+    ) -> dict[str, Array]:
+        """The samples; pure, and checks nothing, for use inside a jit of your own.
+
+        variables: as `generator.arrays`. All else is that of a call.
+        """
+        model, given, known = self.generator, dict(given or {}), dict(known or {})
+        keys = diffusion.example_keys(key, ids)
+        streams = {name: model.encode(name, variables, x) for name, x in given.items()}
+        # Known in part: what is drawn around it. The rest conditions from outside.
+        fixed = {n: (streams.pop(n), known.pop(n)) for n in self.want if n in known}
+        mask = {"known": {n: v > 0 for n, v in known.items()}} if known else {}
+
+        def network(x, t, y):
+            # A guided batch holds every example several times.
+            copies = len(next(iter(x.values()))) // len(keys)
+            seen = {
+                name: {n: jnp.concatenate([v] * copies) for n, v in m.items()}
+                for name, m in mask.items()
+            }
+            return model.module.apply({"params": variables["params"]}, x, t, y, **seen)
+
+        network = diffusion.preconditioned(network, model.processes)
+        predict = diffusion.plain(network, label)
+        if self.guidance is not None:
+            absent = diffusion.priors(
+                model.processes, {n: x.shape[1:] for n, x in streams.items()}, keys
+            )
+            classes = model.module.classes
+            if label is None and classes:
+                label = jnp.full(ids.shape, classes, jnp.int32)
+            scale = self.guidance if guidance is None else guidance
+            if isinstance(scale, Mapping):  # which a jit has sorted
+                scale = {n: scale[n] for n in (*streams, "label") if n in scale}
+            low, high = self.interval if interval is None else interval
+            predict = diffusion.guided(
+                network, model.processes, label, classes, absent, scale, (low, high)
+            )
+        # Streams that are drawn together start together.
+        start = min(model.processes[name].start for name in self.want)
+        times = {n: self.grids[n](model.processes[n], start) for n in self.want}
+        shapes = {s.name: s.shape for s in model.module.streams if s.name in self.want}
+        out = diffusion.sample(
+            model.processes,
+            self.solvers,
+            predict,
+            keys,
+            shapes,
+            times,
+            streams,
+            self.trajectory,
+            noise,
+            fixed,
+        )
+        x, path = out if self.trajectory else (out, {})
+        if self.decode:
+            x = {name: model.decode(name, variables, v) for name, v in x.items()}
+        return x | {f"{name}_path": v for name, v in path.items()}
+
+    @functools.cached_property
+    def _jitted(self):
+        return jax.jit(self.draw)
+
+    def compilations(self) -> int:
+        """Programs made so far; new keys, labels, scales or signals need no new one."""
+        return self._jitted._cache_size()
+
+    def __call__(
+        self,
+        key: Key[Array, ""],
+        ids: Any,
+        label: Any = None,
+        given: Mapping[str, Any] | None = None,
+        guidance: Any = None,
+        interval: tuple[Any, Any] | None = None,
+        known: Mapping[str, Any] | None = None,
+        noise: Mapping[str, Any] | None = None,
+        params: Any = None,
+    ) -> dict[str, Array]:
+        """Draws, jitted. Raises ValueError before anything compiles.
+
+        ids:      (b,) whole numbers; sample i is a function of (key, ids[i]).
+        label:    a class, as a number or its name, or one for each sample.
+        given:    signals of the streams that are not drawn.
+        known:    of a given stream, (b,) or (b, *grid): 0 where it is absent. Of one
+            that is drawn, (b, *grid): 1 where `given` holds it and it stays.
+        guidance: a scale, one for each sample (b,), or {condition: scale}, where a
+            condition is a given stream or "label", which comes last: each pulls away
+            from those before it (arXiv:2211.09800, eq. 3).
+        noise:    streams at their first time, instead of a draw of their prior.
+        params:   of the network, instead of the generator's.
+        """
+        ids = _whole(ids)
+        given, known, noise = dict(given or {}), dict(known or {}), dict(noise or {})
+        self._check(ids, given, known, noise, guidance, interval)
+        label = self.generator.check_label(label, ids)
+        if self.guidance is not None and label is None and not given:
+            raise ValueError(
+                "guidance needs a condition: pass label=, or build the sampler "
+                "with guidance=None"
+            )
+        scale, ends = None, None
+        if self.guidance is not None:
+            number = lambda v: jnp.asarray(v, jnp.float32)
+            scale = jax.tree.map(
+                number, self.guidance if guidance is None else guidance
+            )
+            ends = tuple(map(number, self.interval if interval is None else interval))
+        variables = self.generator.arrays
+        if params is not None:
+            variables = {**variables, "params": params}
+        return self._jitted(
+            variables, key, ids, label, given, known, noise, scale, ends
+        )
+
+    def _check(self, ids, given, known, noise, guidance, interval):
+        names = [s.name for s in self.generator.module.streams]
+        partly = [name for name in self.want if name in known]
+        needed = [name for name in names if name not in self.want or name in partly]
+        if set(given) != set(needed):
+            raise ValueError(
+                f"this sampler is given {sorted(needed)}; got {sorted(given)}"
+            )
+        if set(known) - set(needed):
+            raise ValueError(f"known {sorted(known)}: the streams are {names}")
+        if set(noise) - set(self.want):
+            raise ValueError(f"noise of {sorted(noise)}: {self.want} are drawn")
+        if self.guidance is None and (guidance is not None or interval is not None):
+            raise ValueError(
+                "this sampler was built without guidance: write "
+                "sampler(guidance=1.0), whose scale each call may change"
+            )
+        if isinstance(guidance, Mapping):
+            conditions = {n for n in names if n not in self.want}
+            conditions |= {"label"} if self.generator.module.classes else set()
+            if set(guidance) != conditions:
+                raise ValueError(
+                    f"guidance of {sorted(guidance)}: write a scale for each of "
+                    f"{sorted(conditions)}, or one for all"
+                )
+        low, high = interval or self.interval
+        if not isinstance(low, jax.Array) and low > high:
+            raise ValueError(f"interval {(low, high)}: write (low, high)")
+        for what, arrays in (("given", given), ("known", known), ("noise", noise)):
+            for name, x in arrays.items():
+                if x.shape[:1] != ids.shape:
+                    raise ValueError(
+                        f"{what} {name!r} is {x.shape}; ids are {ids.shape}"
+                    )
+        for name, x in noise.items():
+            shape = next(
+                s.shape for s in self.generator.module.streams if s.name == name
+            )
+            if x.shape[1:] != shape:
+                raise ValueError(f"noise {name!r} is {x.shape}; write (b, *{shape})")
+
+
+def _whole(ids) -> Array:
+    """ids as int32. Raises ValueError for what numbers no sample."""
+    if not isinstance(ids, jax.core.Tracer):
+        values = np.asarray(ids)
+        if values.ndim != 1 or not values.size or values.dtype.kind not in "iu":
+            raise ValueError(
+                f"ids are {values.dtype} {values.shape}; write (b,) whole numbers"
+            )
+        if values.min() < -(2**31) or values.max() >= 2**31:
+            raise ValueError(f"id {values.max()}: write ids below 2^31")
+    return jnp.asarray(ids, jnp.int32)
+
+
+def class_number(name: str, names: tuple[str, ...]) -> int:
+    """The class of that name. Raises ValueError, with the nearest, where it is none."""
+    if name in names:
+        return names.index(name)
+    near = difflib.get_close_matches(name, names, n=1)
+    advice = f"did you mean {near[0]!r}?" if near else f"they are {names}"
+    raise ValueError(f"no class is called {name!r}; {advice}")
