@@ -43,7 +43,7 @@ def test_every_frame_is_an_image():
 
 def test_what_is_no_picture_is_refused():
     frames = PerFrame(ConvEncoder(**SHAPE))
-    with pytest.raises(ValueError, match="not multiples of the tokenizer's factor 2"):
+    with pytest.raises(ValueError, match=r"tokenizer's factor \(2, 2\)"):
         frames.grid((3, 4, 5))
     with pytest.raises(ValueError, match="frames, height, width"):
         frames.grid((4, 4))

@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
@@ -20,7 +19,7 @@ from vqdit.diffusion.process import Process
 class Denoising:
     """The objective (params, state, batch, key, step) -> loss, (state, metrics).
 
-    model:         a network over streams, such as DiT.
+    model:         a Linen module over streams, such as DiT.
     times:         stream -> law of its times, called with (key, batch).
     label_dropout: share of labels replaced by the null class, for guidance.
     weights:       stream -> factor of its loss; 1 where none is named.
@@ -32,7 +31,7 @@ class Denoising:
     streams.
     """
 
-    model: nn.Module
+    model: Any
     processes: Mapping[str, Process]
     times: Mapping[str, Callable]
     label_dropout: float = 0.0
@@ -90,7 +89,7 @@ class Denoising:
 
 
 def mean(
-    loss: Float[Array, "b *grid"], known: Shaped[Array, "b *grid"] | None = None
+    loss: Float[Array, "b *grid"], known: Shaped[Array, "b *some"] | None = None
 ) -> Float[Array, ""]:
     """Over the places that are known, whatever the others hold; 0 where none is."""
     if known is None:

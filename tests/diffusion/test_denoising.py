@@ -1,0 +1,81 @@
+"""The objective over streams: what is unknown counts for nothing; draws are apart."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import toys
+from tests.quick import jit
+from vqdit import Continuous, Discrete, Gaussian, Masking
+from vqdit.diffusion import Linear, Uniform
+from vqdit.diffusion.objectives import Denoising, mean
+
+STREAMS = [Continuous("image", (2, 2), 2), Discrete("word", (3,), 5)]
+PROCESSES = {"image": Gaussian(), "word": Masking(5)}
+TIMES = {"image": Uniform(), "word": Uniform()}
+IMAGE = jax.random.normal(jax.random.key(1), (4, 2, 2, 2))
+WORD = jnp.arange(12).reshape(4, 3, 1) % 5
+LABEL = jnp.array([0, 1, 2, -1])
+
+
+def test_what_is_unknown_moves_nothing():
+    """Loss and gradients bit for bit, of an absent stream and of padding."""
+    model = toys.generator(STREAMS, PROCESSES, classes=3)
+    objective = Denoising(model.module, PROCESSES, TIMES, 0.1)
+    known = {
+        "image": jnp.array([1, 1, 0, 1]),
+        "word": jnp.array([[1, 1, 0], [1, 0, 0], [1, 1, 1], [0, 0, 0]]),
+    }
+    key = jax.random.key(0)
+
+    @jit
+    def run(params, image, word):
+        batch = {"streams": {"image": image, "word": word}, "label": LABEL}
+        batch["known"] = known
+        grad = jax.value_and_grad(objective, has_aux=True)
+        (loss, (_, metrics)), slope = grad(params, {}, batch, key, 0)
+        return loss, metrics, slope
+
+    other_image = IMAGE.at[2].set(jnp.nan)
+    other_word = jnp.where(known["word"][..., None] > 0, WORD, 4)
+    first = run(model.params, IMAGE, WORD)
+    second = run(model.params, other_image, other_word)
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+    moved = run(model.params, IMAGE.at[0].add(1.0), WORD)
+    assert moved[0] != first[0] and np.isfinite(first[0])
+
+
+def test_the_mean_is_over_what_is_known():
+    loss = jnp.arange(6.0).reshape(2, 3)
+    assert mean(loss) == 2.5
+    assert mean(loss, jnp.array([0, 1])) == 4.0
+    assert mean(loss, jnp.array([[1, 0, 0], [0, 0, 1]])) == 2.5
+    assert mean(loss.at[0].set(jnp.inf), jnp.array([0, 1])) == 4.0
+    assert mean(loss, jnp.zeros(2)) == 0.0
+
+
+def test_streams_have_times_and_noise_of_their_own_and_labels_fall():
+    """What the network is shown; 4 standard errors of a share of 4,000 labels."""
+    n, shown = 4000, {}
+
+    class Spy:
+        streams = (Continuous("a", (2,), 1), Continuous("b", (2,), 1))
+        classes = 3
+
+        def apply(self, variables, x, t, label):
+            shown.update(x=x, t=t, label=label)
+            return x
+
+    spy, processes = Spy(), dict.fromkeys("ab", Gaussian(Linear(), "noise"))
+    objective = Denoising(spy, processes, dict.fromkeys("ab", Uniform()), 0.25)
+    zeros = jnp.zeros((n, 2, 1))
+    batch = {"streams": {"a": zeros, "b": zeros}, "label": jnp.arange(n) % 3}
+    objective({}, {}, batch, jax.random.key(0), 0)
+    for values in (shown["t"], {k: v[:, 0, 0] for k, v in shown["x"].items()}):
+        assert abs(jnp.corrcoef(values["a"], values["b"])[0, 1]) < 4 / np.sqrt(n)
+    fallen = (shown["label"] == 3).mean()
+    assert abs(fallen - 0.25) < 4 * np.sqrt(0.25 * 0.75 / n)
+    batch["known"] = {"c": jnp.ones(n)}
+    with pytest.raises(ValueError, match="the streams are"):
+        objective({}, {}, batch, jax.random.key(0), 0)
