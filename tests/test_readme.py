@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from train.evaluation.evaluator import evaluated
 from vqdit.tokenizer import Tokenizer
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
@@ -53,3 +54,11 @@ def test_the_modality_reads_what_it_writes(shown, tmp_path):
     back = ramps.read(tmp_path / "a.ramp")
     np.testing.assert_array_equal(back.values, record.values)
     assert back.values.shape == ramps.shape
+
+
+def test_the_evaluator_counts_over_batches(shown):
+    x = np.arange(24.0).reshape(6, 4)
+    moved = x + np.array([0, 0, 0.1, 0, 0.5, 0])[:, None]
+    batches = [{"x": x[i : i + 4], "x_hat": moved[i : i + 4]} for i in (0, 4)]
+    assert evaluated(shown["Exact"](), batches) == {"exact": 4 / 6}
+    assert evaluated(shown["Exact"](0.2), batches) == {"exact": 5 / 6}

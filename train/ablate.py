@@ -29,13 +29,13 @@ from train.config.paths import diff
 from train.config.validate import validate
 from train.config.workdir import open_workdir
 from train.errors import BadInput, run
-from train.evaluation.judge import train_judge
+from train.evaluation.judge import judge_of, train_judge
 from train.evaluation.samples import Reference, curve
 from train.evaluation.scores import evaluate_tokenizer
 from train.objectives import streams
 from train.objectives.latents import encode
 from train.objectives.start import open_start
-from train.pipeline import open_examples, whole
+from train.pipeline import open_examples
 from train.runtime.files import write, write_bytes
 from train.runtime.log import read_metrics, say
 from vqdit.diffusion import Gaussian, LogitNormal
@@ -127,12 +127,12 @@ def probe(
         encode(codec, data, workdir / "cache")
     open_workdir(workdir / "probe", experiment)
     generator = stage_two.train(experiment, workdir / "probe")
-    rows, _ = curve(
+    (scores,) = curve(
         generator, reference, (guidance,), samples, stream=name, steps=PROBE_STEPS
     )
     # The cache is large and made again in seconds.
     shutil.rmtree(workdir / "cache")
-    return {f"probe_{key}": value for key, value in rows[0].items()}
+    return {f"probe_{key}": value for key, value in scores.items()}
 
 
 def row(
@@ -147,9 +147,10 @@ def row(
             return found["figures"]
     open_workdir(workdir, experiment, force)
     codec = stage_one.train(experiment, workdir)
-    figures = evaluate_tokenizer(
-        codec, experiment, {"most": flags.get("most"), "baseline": False}
-    )
+    data, judge = experiment.data, None
+    if data.front is not None:
+        judge = judge_of(data, open_examples(data, train=True).classes)
+    figures = evaluate_tokenizer(codec, data, flags.get("most"), False, judge)
     log = read_metrics(workdir)
     seconds = [line["step_seconds"] for line in log if "step_seconds" in line]
     figures["step_ms"] = 1e3 * float(np.median(seconds))
@@ -159,7 +160,7 @@ def row(
     if reference is not None:
         figures |= probe(
             codec,
-            experiment.data,
+            data,
             reference,
             workdir,
             flags["probe"],
@@ -243,11 +244,7 @@ def main(argv=None):
         classes = open_examples(base.data, train=True).classes
         if not base.data.judged or base.data.front is not None or not classes:
             raise BadInput("--probe scores samples of labelled images; leave it out")
-        train, test = whole(base.data, train=True), whole(base.data, train=False)
-        judge = train_judge(base.data, batch=train)
-        reference = Reference(
-            judge, train["image"], train["label"], test["image"], test["label"]
-        )
+        reference = Reference.of(train_judge(base.data), base.data)
     figures = {}
     changes = {
         name: ", ".join(diff(command.experiment, experiment)) or "-"

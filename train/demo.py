@@ -26,8 +26,11 @@ from train.config.command import parse
 from train.config.validate import validate
 from train.config.workdir import open_workdir
 from train.errors import BadInput, run
+from train.evaluation.drawing import draw_all
+from train.evaluation.evaluator import evaluated, reconstruct
 from train.evaluation.judge import train_judge
-from train.evaluation.samples import Reference, balanced_labels, curve, score_tokenizer
+from train.evaluation.samples import Reference, balanced_labels
+from train.evaluation.scores import evaluate_tokenizer
 from train.objectives.latents import encode
 from train.pipeline import LatentCache, whole
 from train.report import pages as report
@@ -82,31 +85,35 @@ def main(argv=None):
 
     train, test = whole(tokenizer.data, True), whole(tokenizer.data, False)
     judge = train_judge(tokenizer.data)
-    reference = Reference(
-        judge, train["image"], train["label"], test["image"], test["label"]
-    )
+    reference = Reference.of(judge, tokenizer.data)
     real = reference.figures(SAMPLES)
     seconds["judge"] = clock.lap()
 
     say("scoring")
-    figures, rebuilt, codes = score_tokenizer(codec, train["image"], test["image"])
-    figures["judge_accuracy"] = judge.accuracy(rebuilt, test["label"])
-    figures["distance_ratio"] = reference.distance(rebuilt) / real["train_distance"]
-    curves, drawn = {}, {}
+    figures = evaluate_tokenizer(codec, tokenizer.data)
+    rebuilt, codes = reconstruct(codec, test["image"])
+    found = _scores(reference, rebuilt, test["label"])
+    figures["judge_accuracy"] = found["accuracy"]
+    figures["distance_ratio"] = found["distance"] / real["train_distance"]
+    curves, drawn, labels = {}, {}, balanced_labels(10, SAMPLES)
     for name, generator in generators.items():
-        setting = SETTINGS[name]
-        rows, samples = curve(
-            generator, reference, SCALES, SAMPLES, **setting["sampler"]
-        )
-        for row in rows:
+        setting, curves[name] = SETTINGS[name], []
+        draw = generator.sampler(guidance=1.0, **setting["sampler"])
+        for scale in SCALES:
+            image = draw_all(
+                *(generator, draw, jax.random.key(0), np.arange(SAMPLES), labels),
+                guidance=scale,
+            )["image"]
+            row = {"guidance": scale} | _scores(reference, image, labels)
             row["distance_ratio"] = row["distance"] / real["train_distance"]
-        curves[name], drawn[name] = rows, samples[setting["scale"]]
+            curves[name].append(row)
+            if scale == setting["scale"]:
+                drawn[name] = image
     seconds["scoring"] = clock.lap()
 
     _save_npz(
         folder / "reconstructions.npz", image=test["image"], reconstruction=rebuilt
     )
-    labels = balanced_labels(10, SAMPLES)
     for name, image in drawn.items():
         _save_npz(folder / f"samples_{name}.npz", image=image, label=labels)
     found = {
@@ -149,6 +156,10 @@ def main(argv=None):
     )
     print(f"The report is {folder}/report.html. Draw more samples with")
     print(f"  python -m train.sample --workdir={folder}/flow --label=3 --guidance=1.4")
+
+
+def _scores(reference, image, label) -> dict:
+    return evaluated(reference.evaluator, [{"x": image, "label": label}])
 
 
 class _Clock:

@@ -3,9 +3,11 @@
 python -m train.evaluate --workdir=runs/tok
 python -m train.evaluate --workdir=runs/dit --num=1000 --guidance='(1.0, 1.5, 2.0)'
 
-Writes WORKDIR/evaluation.json and prints it. A generator, and a tokenizer of labelled
-sound, is judged by a classifier that is trained here, on real training signals only, or
-by the one in --judge=DIR (see train.classifier), so that several runs have the same.
+Writes WORKDIR/evaluation.json and prints it. Of a tokenizer --most takes so many
+held-out examples, and --baseline=False leaves out k-means at equal bits. A generator,
+and a tokenizer of labelled sound, is judged by a classifier that is trained here, on
+real training signals only, or by the one in --judge=DIR (see train.classifier), so that
+several runs have the same.
 """
 
 import json
@@ -14,8 +16,11 @@ from pathlib import Path
 from train.config import Experiment, StageTwo
 from train.config.command import parse
 from train.errors import BadInput, run
+from train.evaluation.judge import judge_of
+from train.evaluation.measures import BASELINES
 from train.evaluation.scores import evaluate_generator, evaluate_tokenizer
 from train.objectives.bundles import open_bundle
+from train.pipeline import open_examples
 from train.runtime import hosts
 from train.runtime.files import write
 from vqdit.diffusion import Solver
@@ -33,7 +38,9 @@ FLAGS = {
     "judge": str,
     "judge_steps": int,
     "most": int,
+    "baseline": bool,
 }
+TOKENIZER, JUDGE = {"most", "baseline"}, {"judge", "judge_steps"}
 
 
 def main(argv=None):
@@ -43,28 +50,36 @@ def main(argv=None):
         raise BadInput("write --workdir=DIR, that of a finished run")
     thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
     experiment, flags = command.experiment, dict(command.flags)
+    data, tokenizer = experiment.data, isinstance(thing, Codec)
     features = getattr(experiment, "losses", None) and experiment.losses.features
-    if (
-        features
-        and "judge" in flags
-        and Path(features).resolve() == Path(flags["judge"]).resolve()
-    ):
+    judge = flags.get("judge")
+    if features and judge and Path(features).resolve() == Path(judge).resolve():
         raise BadInput(
-            f"--judge={flags['judge']}: the tokenizer was trained to please it; write "
-            f"another, or drop it"
+            f"--judge={judge}: the tokenizer was trained to please it; write another, "
+            "or drop it"
         )
-    own = {"most"} if isinstance(thing, Codec) else FLAGS.keys() - {"most"}
-    if isinstance(thing, Codec) and experiment.data.front is not None:
-        own |= {"judge", "judge_steps"}
+    own = TOKENIZER & {"most"} if tokenizer else FLAGS.keys() - TOKENIZER
+    if tokenizer and data.front is not None:
+        own |= JUDGE
+    if tokenizer and data.measures in BASELINES:
+        own |= {"baseline"}
     for name in flags.keys() - own:
-        kind = "tokenizer" if isinstance(thing, Codec) else "generator"
+        kind = f"tokenizer of {data.kind}" if tokenizer else "generator"
         raise BadInput(f"--{name.replace('_', '-')} says nothing of a {kind}; drop it")
-    if {"judge", "judge_steps"} <= flags.keys():
+    if flags.keys() >= JUDGE:
         raise BadInput("--judge-steps is of a judge trained here; drop it, or --judge")
-    if isinstance(thing, Codec):
-        figures = evaluate_tokenizer(thing, experiment, flags)
+    asked = {name: value for name, value in flags.items() if name not in JUDGE}
+    if tokenizer:
+        if data.front is not None:
+            classes = open_examples(data, True).classes
+            asked["judge"] = judge_of(data, classes, judge, flags.get("judge_steps"))
+        figures = evaluate_tokenizer(thing, data, **asked)
     elif isinstance(experiment, StageTwo):
-        figures = evaluate_generator(thing, experiment, flags)
+        classes = thing.module.classes
+        if not classes or not data.judged or data.front is not None:
+            raise BadInput("only generators of labelled images can be judged here")
+        chosen = judge_of(data, classes, judge, flags.get("judge_steps"))
+        figures = evaluate_generator(thing, data, chosen, **asked)
     else:
         raise BadInput(f"{command.workdir}: config.json is not a generator's")
     figures = {"experiment": experiment.name} | figures

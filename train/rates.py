@@ -32,8 +32,7 @@ from train.codec.prefixes import decodes_prefixes, prefixes
 from train.config import Experiment
 from train.config.command import parse
 from train.errors import BadInput, run
-from train.evaluation.samples import reconstruct
-from train.evaluation.signals import chunked
+from train.evaluation.evaluator import chunked, reconstruct
 from train.pipeline import whole
 from train.report.pictures import line_plot
 from train.runtime.files import write, write_bytes

@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from vqdit.metrics import FeatureStatistics, frechet_distance, statistics
+from vqdit.metrics import (
+    FeatureStatistics,
+    feature_sums,
+    frechet_distance,
+    statistics,
+)
 
 
 def rotation(d, seed=0):
@@ -63,6 +68,20 @@ def test_statistics_are_the_unbiased_ones_in_float64():
     np.testing.assert_allclose(found.covariance, np.cov(x.T), rtol=1e-8)
     np.testing.assert_allclose(found.mean, x.mean(0))
     assert found.count == 50
+
+
+def test_sums_of_parts_have_the_statistics_of_the_whole():
+    x = np.random.default_rng(6).normal(size=(90, 5)) * np.arange(1, 6) + 3
+    parts = [feature_sums(part) for part in np.split(x.astype(np.float32), [1, 40])]
+    sums = {name: sum(part[name] for part in parts) for name in parts[0]}
+    found, whole = FeatureStatistics.of(sums), statistics(x.astype(np.float32))
+    assert found.count == whole.count
+    np.testing.assert_allclose(found.mean, whole.mean, rtol=1e-12)
+    np.testing.assert_allclose(found.covariance, whole.covariance, rtol=1e-11)
+    with pytest.raises(ValueError, match="at least 2"):
+        FeatureStatistics.of(feature_sums(x[:1]))
+    with pytest.raises(ValueError, match="not all finite"):
+        FeatureStatistics.of(feature_sums(np.full((3, 2), np.inf)))
 
 
 def test_what_has_no_distance_is_refused():

@@ -18,7 +18,7 @@ from train.codec.entropy import PLACED, POOLED, Coder, cost
 from train.codec.prior import fit
 from train.config.workdir import open_workdir
 from train.errors import BadInput
-from train.evaluation.samples import reconstruct
+from train.evaluation.evaluator import reconstruct
 from vqdit import Codec, ConvDecoder, ConvEncoder, Tokenizer, VectorQuantizer
 from vqdit.quantizers import MultiScaleQuantizer
 from vqdit.quantizers.residual_fsq import ResidualFSQ

@@ -198,10 +198,11 @@ def test_a_generator_draws_from_its_bundle_alone(trained, tmp_path):
 
 def test_evaluate_scores_both_kinds(trained, capsys):
     work, masked, _ = trained
-    evaluate.main([f"--workdir={work}"])
+    evaluate.main([f"--workdir={work}", "--baseline=False", "--most=60"])
     found = json.loads((work / "evaluation.json").read_text())
     assert found["psnr_db"] > 5 and 0 < found["usage_0"] <= 1
     assert found["tokens"] == 16 and found["bits_per_example"] == 64
+    assert found["examples"] == 60 and "kmeans_psnr_db" not in found
     evaluate.main(
         [
             f"--workdir={masked}",
@@ -235,6 +236,7 @@ def test_runs_are_scored_by_the_judge_that_is_named(trained, tmp_path, capsys):
             "the tokenizer was trained to please it",
         ),
         ([f"--workdir={work}", "--judge=x"], "--judge says nothing of a tokenizer"),
+        ([*ask, "--baseline=False"], "--baseline says nothing of a generator"),
         ([f"--workdir={tmp_path / 'judge'}", f"--config={DEMO}"], "is a classifier"),
     ):
         assert message in refused(evaluate.main, words, capsys)

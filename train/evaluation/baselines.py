@@ -1,77 +1,94 @@
 """What a learned tokenizer has to beat: k-means on blocks at the same bits."""
 
+import dataclasses
+import math
+from typing import Any
+
 import numpy as np
 
 from train.errors import BadInput
+from train.modalities import Modality
+from train.pipeline import whole
+from vqdit.trained.codec import Codec
 
 SAMPLE = 100_000  # patches that k-means is fitted on
 
 
-def patch_kmeans(
-    train: np.ndarray,
-    test: np.ndarray,
-    patch: int = 2,
-    codes: int = 128,
-    seed: int = 0,
-    sample: int = SAMPLE,
-) -> np.ndarray:
-    """Test images with every patch replaced by the nearest of `codes` centroids.
+@dataclasses.dataclass(frozen=True, eq=False)
+class BlockKMeans:
+    """Every block of a signal replaced by the nearest of its centroids.
 
-    train, test: uint8 (n, h, w, c); patches are patch x patch pixels, all channels
-    together, so an image costs (h / patch) (w / patch) log2(codes) bits. Centroids are
-    the best of three k-means runs on at most `sample` training patches. Returns uint8
-    like `test`.
+    An example costs prod(grid / block) log2(codes) bits. Gives what it takes: float32,
+    or uint8 rounded.
     """
-    for name, images in (("train", train), ("test", test)):
-        if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
+
+    means: Any
+    block: tuple[int, ...]
+
+    @classmethod
+    def fit(
+        cls,
+        train: np.ndarray,
+        block: tuple[int, ...],
+        codes: int,
+        seed: int = 0,
+        sample: int = SAMPLE,
+    ) -> "BlockKMeans":
+        """The best of three k-means runs on at most `sample` training blocks.
+
+        train: (n, *grid, c), one side of `block` for each side of the grid, which it
+        divides. Raises BadInput for fewer different blocks than codes.
+        """
+        vectors = blocks_of(train, block)
+        if len(vectors) > sample:
+            vectors = np.random.default_rng(seed).permutation(vectors)[:sample]
+        if len(np.unique(vectors, axis=0)) < codes:
+            what = "patches" if len(block) == 2 else "blocks"
             raise BadInput(
-                f"the k-means baseline takes uint8 images (n, h, w, c); {name} is "
-                f"{images.dtype}{list(images.shape)}"
+                f"the training {'images' if len(block) == 2 else 'signals'} have fewer "
+                f"than {codes} different {what}; write fewer codes"
             )
-    _, h, w, _ = test.shape
-    if h % patch or w % patch:
-        raise BadInput(f"patches of {patch} do not divide images of {h}x{w}")
-    found = block_kmeans(train, test, (patch, patch), codes, seed, sample)
-    return np.clip(np.round(found), 0, 255).astype(np.uint8)
+        from sklearn.cluster import KMeans  # a slow import, of use only here
+
+        return cls(KMeans(codes, n_init=3, random_state=seed).fit(vectors), block)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """(n, *grid, c) like the signals it was fitted to."""
+        nearest = self.means.predict(blocks_of(x, self.block))
+        rows = self.means.cluster_centers_[nearest].astype(np.float32)
+        found = joined(rows, x.shape, self.block)
+        if x.dtype == np.uint8:
+            return np.clip(np.round(found), 0, 255).astype(np.uint8)
+        return found
 
 
-def block_kmeans(
-    train: np.ndarray,
-    test: np.ndarray,
-    block: tuple[int, ...],
-    codes: int,
-    seed: int = 0,
-    sample: int = SAMPLE,
-) -> np.ndarray:
-    """Test signals with every block replaced by the nearest of `codes` centroids.
+def fitted(codec: Codec, data: Modality, most: int | None = None) -> BlockKMeans | None:
+    """The baseline of as many codes and tokens as a tokenizer has; None where its codes
+    do not tile the signal, or are of several books."""
+    contract = codec.contract
+    grid, sides = contract.code_grid, contract.shape[:-1]
+    tiled = len(grid) == len(sides) and not any(
+        side % cell for side, cell in zip(sides, grid, strict=True)
+    )
+    if len(contract.codes) != 1 or not tiled:
+        return None
+    block = tuple(side // cell for side, cell in zip(sides, grid, strict=True))
+    # No more signals than the sample of blocks that k-means reads.
+    enough = -(-SAMPLE // math.prod(grid))
+    train = whole(data, train=True, count=min(most or enough, enough))[data.kind]
+    return BlockKMeans.fit(train, block, contract.codes[0])
 
-    train, test: (n, *grid, c), one side of `block` for each side of the grid, which it
-    divides; an example costs prod(grid / block) log2(codes) bits. Centroids are the
-    best of three k-means runs on at most `sample` training blocks. float32.
+
+def blocks_of(x: np.ndarray, block: tuple[int, ...]) -> np.ndarray:
+    """(n, *grid, c) -> (n * blocks, prod(block) * c) float32, row by row.
+
+    Raises BadInput for blocks that do not divide the grid.
     """
-    grid = test.shape[1:-1]
+    grid = x.shape[1:-1]
     if len(block) != len(grid) or any(
         side % size for side, size in zip(grid, block, strict=True)
     ):
         raise BadInput(f"blocks of {block} do not divide signals of {grid}")
-    vectors = blocks_of(train, block)
-    if len(vectors) > sample:
-        vectors = np.random.default_rng(seed).permutation(vectors)[:sample]
-    if len(np.unique(vectors, axis=0)) < codes:
-        what = "patches" if len(block) == 2 else "blocks"
-        raise BadInput(
-            f"the training {'images' if len(block) == 2 else 'signals'} have fewer "
-            f"than {codes} different {what}; write fewer codes"
-        )
-    from sklearn.cluster import KMeans  # a slow import, of use only here
-
-    means = KMeans(codes, n_init=3, random_state=seed).fit(vectors)
-    found = means.cluster_centers_[means.predict(blocks_of(test, block))]
-    return joined(found.astype(np.float32), test.shape, block)
-
-
-def blocks_of(x: np.ndarray, block: tuple[int, ...]) -> np.ndarray:
-    """(n, *grid, c) -> (n * blocks, prod(block) * c) float32, row by row."""
     split, axes = _split(x.shape, block)
     rows = x.reshape(split).transpose(axes)
     return rows.reshape(-1, int(np.prod(block)) * x.shape[-1]).astype(np.float32)

@@ -1,5 +1,7 @@
 """Many samples of a generator, in chunks of bounded memory."""
 
+from collections.abc import Iterator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,15 +17,25 @@ BATCH = 250  # drawn at once: one compilation, bounded memory
 def draw_all(
     generator: Generator, draw, key: jax.Array, ids, label, **call
 ) -> dict[str, np.ndarray]:
-    """The same samples as one call of `draw`, in equal chunks of bounded memory, each
-    process drawing its own.
+    """The same samples as one call of `draw`, each process drawing its own."""
+    parts = [
+        {name: hosts.joined(x) for name, x in part.items()}
+        for _, part in drawn(generator, draw, key, ids, label, **call)
+    ]
+    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+
+
+def drawn(
+    generator: Generator, draw, key: jax.Array, ids, label, **call
+) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """(places among the ids, samples) of this process, in equal chunks of bounded
+    memory; as many chunks as the others have, the last perhaps empty.
 
     draw: a sampler of the generator. Pictures come as uint8, other signals in their raw
     unit, a stream that has no tokenizer as it is.
     """
     count, (index, of) = len(ids), hosts.share()
     size = min(BATCH, -(-count // of))
-    parts = []
     for start in range(index * size, count + index * size, of * size):
         # The last chunk is filled up with samples that nobody asked for.
         rows = np.minimum(np.arange(start, start + size), count - 1)
@@ -31,8 +43,7 @@ def draw_all(
         x = draw(key, jnp.asarray(ids)[rows], label=chosen, **call)
         part = {name: _raw(generator.tokenizers.get(name), v) for name, v in x.items()}
         mine = max(0, count - start)
-        parts.append({n: hosts.joined(v[:mine]) for n, v in part.items()})
-    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+        yield rows[:mine], {name: v[:mine] for name, v in part.items()}
 
 
 def _raw(codec, x) -> np.ndarray:

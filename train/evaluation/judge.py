@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from train.errors import BadInput
 from train.modalities import Batch, Modality
-from train.objectives.bundles import source
+from train.objectives.bundles import open_judge, source
 from train.pipeline import open_examples, whole
 from train.runtime import hosts
 from train.runtime.log import say
@@ -26,6 +26,19 @@ from vqdit.signal import to_signal
 from vqdit.trained.judge import Judge, pictures
 
 BATCH = 128
+
+
+def judge_of(
+    data: Modality,
+    classes: int,
+    folder: str | None = None,
+    steps: int | None = None,
+) -> Judge | None:
+    """The judge that is saved in a folder, or one of `classes` trained here for as many
+    steps; None where there are no classes to tell apart, and no folder is named."""
+    if folder is not None:
+        return open_judge(folder, data, classes)
+    return train_judge(data, steps) if classes > 1 else None
 
 
 def train_judge(

@@ -1,129 +1,162 @@
-"""What a trained tokenizer and a trained generator are scored by."""
+"""What samples of a generator are scored by, and what they are compared with."""
 
 import dataclasses
-from collections.abc import Iterable
+import functools
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
 
-from train.errors import BadInput
-from train.evaluation.baselines import patch_kmeans
-from train.evaluation.drawing import draw_all
-from train.evaluation.signals import rebuild
-from vqdit.metrics import (
-    frechet_distance,
-    memorisation_ratio,
-    perplexity,
-    psnr,
-    ssim,
-    statistics,
-    usage,
+from train.evaluation.drawing import drawn
+from train.evaluation.evaluator import (
+    GROUP,
+    Evaluator,
+    Features,
+    Several,
+    evaluated,
+    examples,
+    gathered,
+    grouped,
 )
-from vqdit.signal import to_uint8
-from vqdit.trained.codec import Codec
+from train.evaluation.means import Mean, Median
+from train.modalities import Batch, Modality
+from train.pipeline import open_examples, whole
+from train.runtime import hosts
+from vqdit.metrics import FeatureStatistics, feature_sums, frechet_distance, nearest
 from vqdit.trained.generator import Generator
 from vqdit.trained.judge import Judge
 
 
-def reconstruct(
-    codec: Codec, image: np.ndarray
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """uint8 pictures -> (uint8 reconstructions, codes or None), in chunks."""
-    x, codes = rebuild(codec, image)
-    return np.asarray(to_uint8(x)), codes
+def accuracy(judge: Judge, of: str = "x", name: str = "accuracy") -> Mean:
+    """Share of signals, the entry `of`, in which a judge hears or sees their label."""
+    return Mean(name, lambda batch: judge.predict(batch[of]) == batch["label"])
 
 
-def score_tokenizer(
-    codec: Codec,
-    train: np.ndarray | None,
-    heldout: np.ndarray,
-    patch: int | None = None,
-) -> tuple[dict, np.ndarray, np.ndarray | None]:
-    """(figures, reconstructions, codes) on held-out uint8 pictures.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Frechet(Evaluator):
+    """Fréchet distance to a reference in the features of a network.
 
-    PSNR and SSIM of the 8-bit pictures, usage and perplexity of the codes over all
-    held-out codes, and beside them k-means on patches of `patch` pixels a side, by
-    default as many as the tokenizer has tokens, with as many codes: equal bits. That
-    baseline is left out without `train` pictures to fit it on, and for codes that do
-    not tile the picture.
+    Sums in float64, of d + d^2 numbers whatever the count.
     """
-    x, codes = reconstruct(codec, heldout)
-    figures = {
-        "examples": len(heldout),
-        "psnr_db": psnr(x, heldout),
-        "ssim": ssim(x, heldout),
-    }
-    contract = codec.contract
-    if codes is not None:
-        figures["tokens"] = int(np.prod(contract.code_grid))
-        figures["bits_per_example"] = contract.bits
-        for i, k in enumerate(contract.codes):
-            figures[f"usage_{i}"] = usage(codes[..., i], k)
-            figures[f"perplexity_{i}"] = perplexity(codes[..., i], k)
-        for name in ("usage", "perplexity"):
-            books = [figures[f"{name}_{i}"] for i in range(len(contract.codes))]
-            figures[name] = float(np.mean(books))
-        sides, grid = contract.shape[:-1], contract.code_grid
-        patch = patch or sides[0] // grid[0]
-        fits = patch and tuple(patch * cell for cell in grid) == sides
-        if train is not None and len(contract.codes) == 1 and fits:
-            try:
-                baseline = patch_kmeans(train, heldout, patch, contract.codes[0])
-            except BadInput as error:  # too few pictures for as many codes
-                figures["kmeans"] = f"none: {error}"
-                return figures, x, codes
-            figures["kmeans_psnr_db"] = psnr(baseline, heldout)
-            figures["kmeans_ssim"] = ssim(baseline, heldout)
-    return figures, x, codes
+
+    network: Features
+    reference: FeatureStatistics | None = None
+    of: str = "x"
+    name: str = "distance"
+
+    def start(self):
+        d = self.network.dim
+        sums = {"sum": np.zeros(d), "outer": np.zeros((d, d))}
+        return sums | {"count": np.zeros((), np.int64)}
+
+    def sums(self, batch):
+        return feature_sums(self.network.features(batch[self.of]))
+
+    def finish(self, sums):
+        found = FeatureStatistics.of(sums)
+        return {self.name: frechet_distance(found, self.reference)}
 
 
-@dataclasses.dataclass(frozen=True)
+def memorisation(data: Modality, heldout: float = 1.0) -> Median:
+    """Median distance to the nearest training signal, over that of held-out signals.
+
+    See `vqdit.metrics.memorisation_ratio`; medians are of fine bins, to a thousandth.
+    """
+
+    def distances(batch: Batch) -> np.ndarray:
+        least = np.full(len(batch["x"]), np.inf)
+        for part in training(data):
+            least = np.minimum(least, nearest(batch["x"], part)[1][:, 0])
+        return least
+
+    return Median("memorisation", distances, lambda median: median / heldout)
+
+
+def training(data: Modality) -> Iterable[np.ndarray]:
+    """All training signals, in parts of bounded memory; few are read only once."""
+    if len(open_examples(data, True)) * math.prod(data.shape) <= GROUP:
+        return [_whole(data)]
+    parts = grouped(examples(data, True, divided=False))
+    return (batch["x"] for batch in parts)
+
+
+@functools.lru_cache(maxsize=1)
+def _whole(data: Modality) -> np.ndarray:
+    return whole(data, train=True)[data.kind]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Reference:
-    """What samples are compared with: a judge, and the real pictures.
+    """What samples are compared with: a judge, and statistics of the real signals.
 
-    Pictures are uint8 (n, h, w, c), labels (n,) ints.
+    heldout, train: of the judge's features. labels: (n,) ints, of the training set.
+    accuracy: the judge's own, of held-out signals. apart: their median distance to the
+    nearest training signal.
     """
 
     judge: Judge
-    train: np.ndarray
-    train_labels: np.ndarray
-    heldout: np.ndarray
-    heldout_labels: np.ndarray
+    data: Modality
+    heldout: FeatureStatistics
+    train: FeatureStatistics
+    labels: np.ndarray
+    accuracy: float
+    apart: float
 
-    def figures(self, count: int) -> dict:
-        """The judge's own accuracy, and the distances of real pictures.
+    @classmethod
+    def of(cls, judge: Judge, data: Modality) -> "Reference":
+        """One pass over each part. Raises ValueError where half of the held-out data is
+        in the training set: nothing can be said of memorising then."""
+        features = Frechet(judge)
+        labels = np.zeros(len(open_examples(data, True)), np.int64)
+
+        def labelled(batches: Iterable[Batch]) -> Iterator[Batch]:
+            for batch in batches:
+                labels[batch["index"]] = batch["label"]
+                yield batch
+
+        train = gathered(features, labelled(grouped(examples(data, True))))
+        parts = (features, accuracy(judge), memorisation(data))
+        held, *sums = gathered(Several(parts), grouped(examples(data, False))).values()
+        found = [part.finish(each) for part, each in zip(parts[1:], sums, strict=True)]
+        right, apart = (value for each in found for value in each.values())
+        if not apart:
+            raise ValueError("half of the held-out data is in the training set")
+        return cls(
+            judge,
+            data,
+            FeatureStatistics.of(held),
+            FeatureStatistics.of(train),
+            hosts.total(labels),
+            right,
+            apart,
+        )
+
+    @property
+    def evaluator(self) -> Evaluator:
+        """Accuracy, Fréchet distance and memorisation of samples "x" with "label"."""
+        distance = Frechet(self.judge, self.heldout)
+        parts = (accuracy(self.judge), distance, memorisation(self.data, self.apart))
+        return Several(parts)
+
+    def figures(self, count: int) -> dict[str, Any]:
+        """The judge's own accuracy, and the distances of real signals.
 
         train_distance: of the whole training set to the held-out one. floor_distance:
-        of `count` training pictures, as many of each class as the samples have: what
+        of `count` training signals, as many of each class as the samples have: what
         perfect samples of that number and balance would have.
         """
-        rows = balanced_rows(self.train_labels, count)
-        held = self._statistics(self.heldout)
+        rows = balanced_rows(self.labels, count)
+        floor = Frechet(self.judge, self.heldout, name="floor_distance")
         return {
-            "judge_accuracy": self.judge.accuracy(self.heldout, self.heldout_labels),
+            "judge_accuracy": self.accuracy,
             "judge": self.judge.protocol,
-            "train_distance": frechet_distance(self._statistics(self.train), held),
-            "floor_distance": frechet_distance(
-                self._statistics(self.train[rows]), held
-            ),
+            "train_distance": frechet_distance(self.train, self.heldout),
+            **evaluated(floor, grouped(examples(self.data, True, rows))),
             "floor_count": len(rows),
-            "heldout_count": len(self.heldout),
+            "heldout_count": self.heldout.count,
         }
-
-    def distance(self, image: np.ndarray) -> float:
-        """Fréchet distance of pictures to the held-out ones, in judge's features."""
-        return frechet_distance(self._statistics(image), self._statistics(self.heldout))
-
-    def score(self, image: np.ndarray, label: np.ndarray) -> dict:
-        """Accuracy, Fréchet distance and memorisation ratio of samples."""
-        return {
-            "accuracy": self.judge.accuracy(image, label),
-            "distance": self.distance(image),
-            "memorisation": memorisation_ratio(image, self.heldout, self.train),
-        }
-
-    def _statistics(self, image):
-        return statistics(self.judge.features(image))
 
 
 def balanced_rows(labels: np.ndarray, count: int) -> np.ndarray:
@@ -153,24 +186,23 @@ def curve(
     seed: int = 0,
     stream: str = "image",
     **sampler,
-) -> tuple[list[dict], dict[float, np.ndarray]]:
-    """Scores at every guidance scale: (rows, scale -> samples).
+) -> list[dict]:
+    """Scores at every guidance scale.
 
     Accuracy alone can be bought with guidance and distance without it: both are given,
-    for the same samples, with class-balanced labels. One compilation for all scales.
+    for the same samples, with class-balanced labels. One compilation for all scales;
+    samples are scored as they are drawn, by each process its own.
     """
     draw = generator.sampler(guidance=1.0, **sampler)
-    label = balanced_labels(generator.module.classes, count)
-    rows, samples = [], {}
-    for scale in scales:
-        x = draw_all(
-            generator,
-            draw,
-            jax.random.key(seed),
-            np.arange(count),
-            label,
-            guidance=scale,
-        )[stream]
-        samples[scale] = x
-        rows.append({"guidance": scale, **reference.score(x, label)})
-    return rows, samples
+    ids, label = np.arange(count), balanced_labels(generator.module.classes, count)
+
+    def batches(scale: float) -> Iterator[Batch]:
+        key = jax.random.key(seed)
+        for rows, x in drawn(generator, draw, key, ids, label, guidance=scale):
+            if len(rows):
+                yield {"x": x[stream], "label": label[rows]}
+
+    return [
+        {"guidance": scale, **evaluated(reference.evaluator, grouped(batches(scale)))}
+        for scale in scales
+    ]

@@ -42,6 +42,7 @@ class Audio(Modality):
     """
 
     kind: ClassVar[str] = "audio"
+    measures: ClassVar[str] = "sound"
     feature: ClassVar[str] = "Audio"
     judged: ClassVar[int] = 600
     channels: ClassVar[int] = 1

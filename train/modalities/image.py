@@ -54,6 +54,7 @@ class Images(Pixels):
     """
 
     kind: ClassVar[str] = "image"
+    measures: ClassVar[str] = "pictures"
     feature: ClassVar[str] = "Image"
     judged: ClassVar[int] = 1000
     suffixes: ClassVar[tuple[str, ...]] = tuple(

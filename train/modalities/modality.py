@@ -71,6 +71,8 @@ class Modality:
     normalise:  how values without a range of their own are brought into [-1, 1].
     takes:      names in `preparation`, all there may be.
     judged:     steps that a judge of labelled examples is trained for; 0: none is.
+    measures:   the evaluators that a tokenizer is scored by, in
+                `train.evaluation.measures`; "": the mean of its own `measure`.
     score, unit: of `measure`, and of the bits of a file.
     """
 
@@ -85,6 +87,7 @@ class Modality:
     wide: ClassVar[bool] = False
     takes: ClassVar[tuple[str, ...]] = ()
     judged: ClassVar[int] = 0
+    measures: ClassVar[str] = ""
     score: ClassVar[str] = "PSNR"
     unit: ClassVar[str] = "bits per value"
 

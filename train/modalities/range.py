@@ -31,6 +31,7 @@ class Ranges(Modality):
     """
 
     kind: ClassVar[str] = "range"
+    measures: ClassVar[str] = "sweeps"
     masked: ClassVar[bool] = True
     wide: ClassVar[bool] = True
     around: ClassVar[int | None] = 1

@@ -48,6 +48,7 @@ class Series(Modality):
     """
 
     kind: ClassVar[str] = "series"
+    measures: ClassVar[str] = "series"
     masked: ClassVar[bool] = True
     divides: ClassVar[bool] = True
     suffixes: ClassVar[tuple[str, ...]] = (".csv", ".parquet", ".npz")

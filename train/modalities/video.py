@@ -38,6 +38,7 @@ class Video(Pixels):
     """
 
     kind: ClassVar[str] = "video"
+    measures: ClassVar[str] = "clips"
     folders: ClassVar[bool] = True
     wide: ClassVar[bool] = True
     suffixes: ClassVar[tuple[str, ...]] = tuple(

@@ -35,6 +35,7 @@ class Volumes(Modality):
     """
 
     kind: ClassVar[str] = "volume"
+    measures: ClassVar[str] = "volumes"
     suffixes: ClassVar[tuple[str, ...]] = (".npy", ".npz", ".nii", ".nii.gz")
     takes: ClassVar[tuple[str, ...]] = ("window",)
 

@@ -5,15 +5,37 @@ floats or NumPy arrays, so a figure can go straight into a report.
 """
 
 from vqdit.metrics.audio import kbps, log_mel_distance, si_sdr
-from vqdit.metrics.codes import code_counts, entropy_bits, perplexity, usage
-from vqdit.metrics.frechet import FeatureStatistics, frechet_distance, statistics
-from vqdit.metrics.image import psnr, psnr_per_image, ssim, ssim_per_image
+from vqdit.metrics.codes import (
+    code_counts,
+    entropy_bits,
+    entropy_of,
+    perplexity,
+    usage,
+    usage_of,
+)
+from vqdit.metrics.frechet import (
+    FeatureStatistics,
+    feature_sums,
+    frechet_distance,
+    statistics,
+)
+from vqdit.metrics.histogram import Histogram
+from vqdit.metrics.image import (
+    psnr,
+    psnr_per_image,
+    squared_error_per_image,
+    ssim,
+    ssim_per_image,
+)
 from vqdit.metrics.neighbours import memorisation_ratio, nearest
 
 __all__ = [
     "FeatureStatistics",
+    "Histogram",
     "code_counts",
     "entropy_bits",
+    "entropy_of",
+    "feature_sums",
     "frechet_distance",
     "kbps",
     "log_mel_distance",
@@ -23,8 +45,10 @@ __all__ = [
     "psnr",
     "psnr_per_image",
     "si_sdr",
+    "squared_error_per_image",
     "ssim",
     "ssim_per_image",
     "statistics",
     "usage",
+    "usage_of",
 ]

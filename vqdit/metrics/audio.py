@@ -9,6 +9,8 @@ import math
 import numpy as np
 from jaxtyping import Array, Float
 
+from vqdit.signal.spectra import mel_filterbank
+
 Waves = Float[Array | np.ndarray, "..."]
 
 
@@ -51,7 +53,7 @@ def log_mel_distance(
     a, b = _pair(a, b)
     if a.shape[1] < window:
         raise ValueError(f"{a.shape[1]} samples hold no window of {window}")
-    bank = _bank(rate, window, bands)
+    bank = mel_filterbank(rate, window, bands).astype(np.float64)
     difference = _log_mel(a, window, hop, floor, bank) - _log_mel(
         b, window, hop, floor, bank
     )
@@ -73,33 +75,6 @@ def _log_mel(x, window, hop, floor, bank):
     # Every example alone: the frames of all at once are many times the signals.
     level = [np.abs(np.fft.rfft(each * shape)) @ bank.T for each in frames]
     return np.log(np.stack(level) / shape.sum() + floor)
-
-
-def _bank(rate, window, bands):
-    """Triangles on the Slaney scale, of unit sum.
-
-    Written out here, as this room imports nothing of ours; the tests compare it with
-    the front end's.
-    """
-    step = math.log(6.4) / 27
-    top = rate / 2
-    last = top * 3 / 200 if top < 1000 else 15 + math.log(top / 1000) / step
-    mel = np.linspace(0, last, bands + 2)
-    edges = np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) * step))
-    bins = np.arange(window // 2 + 1) * rate / window
-    bank = np.stack(
-        [
-            np.interp(bins, edges[i : i + 3], [0, 1, 0], left=0, right=0)
-            for i in range(bands)
-        ]
-    )
-    sums = bank.sum(1, keepdims=True)
-    if not sums.all():
-        raise ValueError(
-            f"{bands} mel bands are too narrow for bins of {rate / window:g} Hz; write "
-            f"fewer bands, or a window longer than {window}"
-        )
-    return bank / sums
 
 
 def _pair(a, b):

@@ -13,7 +13,12 @@ from jaxtyping import Array, Int, Integer
 
 def usage(codes: Integer[Array | np.ndarray, "*window"], k: int) -> float:
     """Share of the k codewords that occur in the window, in [0, 1]."""
-    return float((code_counts(codes, k) > 0).mean())
+    return usage_of(code_counts(codes, k))
+
+
+def usage_of(counts: Int[np.ndarray, "k"]) -> float:
+    """The same of their counts."""
+    return float((counts > 0).mean())
 
 
 def perplexity(codes: Integer[Array | np.ndarray, "*window"], k: int) -> float:

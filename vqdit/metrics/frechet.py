@@ -5,10 +5,13 @@ dimension over the number of samples. A figure means something only beside the n
 samples and the distance that as many real ones have.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float
+
+Features = Float[Array | np.ndarray, "n d"]
 
 
 class FeatureStatistics(NamedTuple):
@@ -18,18 +21,37 @@ class FeatureStatistics(NamedTuple):
     covariance: np.ndarray
     count: int
 
+    @classmethod
+    def of(cls, sums: Mapping[str, Any]) -> "FeatureStatistics":
+        """Of `feature_sums`, those of several sets added up. Equal to `statistics`
+        where means are not many orders above deviations: a difference of squares."""
+        count, mean = int(sums["count"]), sums["sum"] / max(int(sums["count"]), 1)
+        _check(count, sums["outer"])
+        scatter = sums["outer"] - count * np.outer(mean, mean)
+        return cls(mean, scatter / (count - 1), count)
 
-def statistics(features: Float[Array | np.ndarray, "n d"]) -> FeatureStatistics:
+
+def statistics(features: Features) -> FeatureStatistics:
     """Statistics of n features. Raises ValueError on fewer than two, or not finite."""
     features = np.asarray(features, np.float64)
-    count = len(features)
-    if count < 2:
-        raise ValueError(f"a covariance needs at least 2 features, not {count}")
-    if not np.isfinite(features).all():
-        raise ValueError("features are not all finite; their distance says nothing")
+    _check(len(features), features)
     mean = features.mean(0)
     centred = features - mean
-    return FeatureStatistics(mean, centred.T @ centred / (count - 1), count)
+    covariance = centred.T @ centred / (len(features) - 1)
+    return FeatureStatistics(mean, covariance, len(features))
+
+
+def feature_sums(features: Features) -> dict[str, np.ndarray]:
+    """Their count, sum (d,) and sum of outer products (d, d), in float64."""
+    x = np.asarray(features, np.float64)
+    return {"count": np.asarray(len(x)), "sum": x.sum(0), "outer": x.T @ x}
+
+
+def _check(count, values):
+    if count < 2:
+        raise ValueError(f"a covariance needs at least 2 features, not {count}")
+    if not np.isfinite(values).all():
+        raise ValueError("features are not all finite; their distance says nothing")
 
 
 def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:

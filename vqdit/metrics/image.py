@@ -21,12 +21,12 @@ def psnr(a: Images, b: Images) -> float:
     inf where they are equal. Below the mean of `psnr_per_image` unless every image is
     equally wrong, since the logarithm is concave: say which of the two is quoted.
     """
-    return float(_decibels(_squared_error(a, b).mean()))
+    return float(_decibels(squared_error_per_image(a, b).mean()))
 
 
 def psnr_per_image(a: Images, b: Images) -> Float[np.ndarray, "b"]:
     """PSNR of every image, in dB; inf where the pair is equal."""
-    return _decibels(_squared_error(a, b))
+    return _decibels(squared_error_per_image(a, b))
 
 
 def ssim(a: Images, b: Images) -> float:
@@ -47,8 +47,8 @@ def ssim_per_image(a: Images, b: Images) -> Float[np.ndarray, "b"]:
     return np.asarray(_ssim(jnp.asarray(a), jnp.asarray(b), side - 1 + side % 2))
 
 
-def _squared_error(a, b) -> np.ndarray:
-    """(b,) mean squared error on the scale where black is 0 and white is 1."""
+def squared_error_per_image(a: Images, b: Images) -> Float[np.ndarray, "b"]:
+    """Mean squared error of every image, where black is 0 and white is 1."""
     a, b = _pair(a, b)
     error = _unit(jnp.asarray(a)) - _unit(jnp.asarray(b))
     return np.asarray(jnp.square(error).mean((1, 2, 3)), np.float64)

@@ -51,6 +51,11 @@ class Judge:
         """The likeliest class of every signal, int32 (n,)."""
         return self._outputs(x)[1].argmax(-1).astype(np.int32)
 
+    @property
+    def dim(self) -> int:
+        """How many features there are."""
+        return self.network.dim
+
     def features(self, x: np.ndarray) -> np.ndarray:
         """float32 (n, dim), for `vqdit.metrics.frechet`."""
         return self._outputs(x)[0]

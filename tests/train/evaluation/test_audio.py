@@ -4,9 +4,9 @@ import types
 import numpy as np
 import pytest
 
-from train.evaluation.audio import score_audio
-from train.evaluation.judge import train_judge
-from train.evaluation.signals import rebuild
+from train.evaluation.evaluator import rebuild
+from train.evaluation.judge import judge_of, train_judge
+from train.evaluation.scores import evaluate_tokenizer
 from train.modalities import Audio, AudioCleaning
 from train.modalities.audio import ear
 from train.pipeline import whole
@@ -44,7 +44,7 @@ class Rounded:
 
 @pytest.fixture(scope="module")
 def fine():
-    return score_audio(Rounded(2**16), DATA, {"judge_steps": 60})
+    return evaluate_tokenizer(Rounded(2**16), DATA, judge=judge_of(DATA, 4, steps=60))
 
 
 def test_a_fine_codec_loses_nothing(fine):
@@ -62,12 +62,12 @@ def test_rates_are_of_the_codes(fine):
 
 
 def test_a_gain_moves_the_distance_and_not_the_ratio(fine):
-    unlabelled = dataclasses.replace(DATA)
-    halved = score_audio(Rounded(2**16, gain=0.5), unlabelled, {"judge_steps": 1})
+    halved = evaluate_tokenizer(Rounded(2**16, gain=0.5), DATA)
+    assert "accuracy" not in halved
     assert halved["si_sdr_db"] == pytest.approx(fine["si_sdr_db"], abs=0.1)
     # At most log 2, where the floor is not felt.
     assert 0.3 < halved["log_mel_nat"] <= np.log(2) + 1e-3
-    coarse = score_audio(Rounded(5), DATA, {"judge_steps": 1, "most": 8})
+    coarse = evaluate_tokenizer(Rounded(5), DATA, most=8)
     assert coarse["examples"] == 8
     assert coarse["si_sdr_db"] < fine["si_sdr_db"] - 20
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from train.errors import BadInput
-from train.evaluation.baselines import block_kmeans, blocks_of, joined, patch_kmeans
+from train.evaluation.baselines import BlockKMeans, blocks_of, joined
 
 
 def mosaic(palette, n, seed):
@@ -18,21 +18,21 @@ def test_as_many_codes_as_patches_rebuild_exactly(channels):
     rng = np.random.default_rng(0)
     palette = rng.integers(0, 256, (7, 2, 2, channels)).astype(np.uint8)
     train, test = mosaic(palette, 40, 1), mosaic(palette, 9, 2)
-    found = patch_kmeans(train, test, patch=2, codes=7)
+    found = BlockKMeans.fit(train, (2, 2), 7)(test)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, test)
 
 
 def test_one_code_is_the_mean_patch():
     train = np.random.default_rng(3).integers(0, 256, (50, 4, 4, 1)).astype(np.uint8)
-    found = patch_kmeans(train, train[:2], patch=4, codes=1)
+    found = BlockKMeans.fit(train, (4, 4), 1)(train[:2])
     np.testing.assert_array_equal(found[0], np.round(train.mean(0)))
 
 
 def test_few_patches_are_sampled_the_same_each_time():
     train = np.random.default_rng(4).integers(0, 256, (60, 4, 4, 1)).astype(np.uint8)
     first, again = (
-        patch_kmeans(train, train[:5], codes=8, seed=1, sample=100) for _ in range(2)
+        BlockKMeans.fit(train, (2, 2), 8, 1, sample=100)(train[:5]) for _ in range(2)
     )
     np.testing.assert_array_equal(first, again)
 
@@ -40,11 +40,12 @@ def test_few_patches_are_sampled_the_same_each_time():
 def test_bad_requests_are_refused():
     images = np.zeros((3, 6, 6, 1), np.uint8)
     with pytest.raises(BadInput, match="do not divide"):
-        patch_kmeans(images, images, patch=4)
+        BlockKMeans.fit(images, (4, 4), 1)
     with pytest.raises(BadInput, match="fewer than 2 different"):
-        patch_kmeans(images, images, patch=2, codes=2)
-    with pytest.raises(BadInput, match="uint8 images"):
-        patch_kmeans(images, images.astype(np.float32))
+        BlockKMeans.fit(images, (2, 2), 2)
+    means = BlockKMeans.fit(images, (2, 2), 1)
+    with pytest.raises(BadInput, match="do not divide"):
+        means(images[:, :5])
 
 
 @pytest.mark.parametrize("block", [(4,), (2, 3), (2, 1, 3)])
@@ -67,10 +68,10 @@ def test_volumes_of_few_different_blocks_rebuild_exactly():
     for place in np.ndindex(3, 2, 2):
         cut = tuple(slice(2 * p, 2 * p + 2) for p in place)
         x[(slice(None), *cut, 0)] = palette[picked[(slice(None), *place)]]
-    found = block_kmeans(x[:12], x[12:], (2, 2, 2), codes=5)
+    found = BlockKMeans.fit(x[:12], (2, 2, 2), 5)(x[12:])
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, x[12:], atol=1e-6)
     with pytest.raises(BadInput, match="do not divide"):
-        block_kmeans(x, x, (4, 2, 2), codes=5)
+        BlockKMeans.fit(x, (4, 2, 2), 5)
     with pytest.raises(BadInput, match="fewer than 6 different blocks"):
-        block_kmeans(x, x, (2, 2, 2), codes=6)
+        BlockKMeans.fit(x, (2, 2, 2), 6)

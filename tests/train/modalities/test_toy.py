@@ -57,7 +57,7 @@ def test_a_toy_modality_is_inspected_trained_scored_and_coded(data, tmp_path):
     )
     codec = stage_one.train(experiment, tmp_path / "run")
     assert codec.contract.kind == "ramp" and codec.contract.shape == (16, 1)
-    figures = evaluate_tokenizer(codec, experiment, {})
+    figures = evaluate_tokenizer(codec, data)
     assert np.isfinite(figures["score_db"]) and figures["bits_per_example"] > 0
     # Of any length, through the files of its own.
     np.savetxt(tmp_path / "long.ramp", np.linspace(-50, 50, 40))

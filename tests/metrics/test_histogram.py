@@ -1,0 +1,31 @@
+import numpy as np
+import pytest
+
+from vqdit.metrics.histogram import DECIBELS, DISTANCES
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 1000])
+def test_medians_are_as_fine_as_the_bins(count):
+    draw = np.random.default_rng(count)
+    x = np.exp(3 * draw.normal(size=count))
+    found = DISTANCES.median(DISTANCES.counts(x))
+    assert found == pytest.approx(np.median(x), rel=1.001e-3)
+    x = 30 * draw.normal(size=count)
+    assert DECIBELS.median(DECIBELS.counts(x)) == pytest.approx(
+        np.median(x), abs=2.501e-3
+    )
+
+
+def test_what_lies_beyond_counts_at_the_ends():
+    assert DISTANCES.median(DISTANCES.counts(np.array([0.0, 0, 0, 5]))) == 0
+    assert DISTANCES.counts(np.array([1e-9, 1e12]))[[0, -1]].tolist() == [1, 1]
+    ends = DECIBELS.counts(np.array([-np.inf, np.inf, np.inf, np.nan]))
+    assert ends[[0, -1]].tolist() == [1, 2] and ends.sum() == 3
+    assert DECIBELS.median(ends) == pytest.approx(100)
+    assert np.isnan(DECIBELS.median(0 * ends))
+
+
+def test_counts_of_two_sets_add_up():
+    x = np.random.default_rng(0).exponential(size=50)
+    parts = DISTANCES.counts(x[:20]) + DISTANCES.counts(x[20:])
+    np.testing.assert_array_equal(parts, DISTANCES.counts(x))

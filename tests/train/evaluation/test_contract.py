@@ -1,0 +1,215 @@
+"""What every evaluator keeps to: figures are of the examples, not of their batches.
+
+A new evaluator is a line of CASES: itself, the entries of its batches, and its figures
+in closed form.
+"""
+
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from train.evaluation.codebook import CodebookUse
+from train.evaluation.evaluator import Several, evaluated, merged
+from train.evaluation.means import Mean, Median, decibels, difference, squared_error
+from train.evaluation.samples import Frechet, accuracy, memorisation
+from train.modalities import Images
+from train.pipeline import whole
+from vqdit.metrics import frechet_distance, statistics
+from vqdit.metrics.histogram import DECIBELS
+from vqdit.trained.contract import LatentContract
+
+N = 24
+DRAW = np.random.default_rng(0)
+DIGITS = Images(threads=0)
+X = DRAW.integers(0, 256, (N, 8, 8, 1)).astype(np.uint8)
+VALUES = np.where(DRAW.random(N) < 0.2, np.nan, DRAW.normal(size=N))
+PLACES = DRAW.normal(size=(N, 3)).astype(np.float32)
+WAS, IS, WHERE = DRAW.normal(size=(2, N, 5)), DRAW.normal(size=(N, 5)), [True, False]
+WHERE = DRAW.random((N, 5)) < 0.5
+CODES = DRAW.integers(0, 3, (N, 2, 2, 2)).astype(np.int32)
+LABELS = DRAW.integers(0, 3, N)
+
+
+class Network:
+    """A judge that sees the first pixels."""
+
+    dim = 4
+
+    def features(self, x):
+        return x.reshape(len(x), -1)[:, :4].astype(np.float32)
+
+    def predict(self, x):
+        return x.reshape(len(x), -1)[:, 0] % 3
+
+
+def contract(*codes):
+    grid = (2, 2)
+    return LatentContract("image", (8, 8, 1), grid, 1, codes, (0.0,), (1.0,), "")
+
+
+def entropy(codes):
+    share = np.unique(codes, return_counts=True)[1] / codes.size
+    return -(share * np.log2(share)).sum()
+
+
+def apart():
+    """Median distance of X to the nearest digit, by brute force."""
+    train = whole(DIGITS, True)["image"].reshape(-1, 64).astype(float)
+    gap = [np.square(train - x).sum(1).min() for x in X.reshape(N, 64).astype(float)]
+    return np.median(np.sqrt(gap))
+
+
+NETWORK = Network()
+REFERENCE = statistics(DRAW.normal(100, 70, (50, 4)))
+ERROR = np.square(WAS[0] - IS)
+ENTROPIES = [entropy(CODES[..., i]) for i in range(2)]
+PERPLEXITIES = [2**e for e in ENTROPIES]
+CASES = {
+    "mean": lambda: (
+        Mean("m", lambda b: b["v"]),
+        {"v": VALUES},
+        {"m": np.nanmean(VALUES)},
+    ),
+    "means of places": lambda: (
+        Mean("m", lambda b: b["v"], decibels, 3),
+        {"v": np.square(PLACES)},
+        {"m": list(-10 * np.log10(np.square(PLACES, dtype=float).mean(0)))},
+    ),
+    "squared error": lambda: (
+        Mean("e", squared_error("a", "b", "where"), lambda e: float(np.sqrt(e))),
+        {"a": WAS[0], "b": IS, "where": WHERE},
+        {"e": np.sqrt(ERROR[WHERE].mean())},
+    ),
+    "median": lambda: (
+        Median("m", lambda b: np.abs(difference("a", "b")(b))),
+        {"a": WAS[0], "b": IS},
+        {"m": np.median(np.abs(WAS[0] - IS))},
+    ),
+    "median of decibels": lambda: (
+        Median("m", lambda b: 20 * b["v"], bins=DECIBELS),
+        {"v": VALUES},
+        {"m": np.nanmedian(20 * VALUES)},
+    ),
+    "codes": lambda: (
+        CodebookUse(contract(4, 3)),
+        {"codes": CODES},
+        {
+            "tokens": 4,
+            "bits_per_example": 4 * (2 + np.log2(3)),
+            "usage": (3 / 4 + 1) / 2,
+            "perplexity": np.mean(PERPLEXITIES),
+        },
+    ),
+    "codes of each book": lambda: (
+        CodebookUse(contract(3, 6), named=True),
+        {"codes": CODES},
+        {
+            "tokens": 4,
+            "bits_per_example": 4 * np.log2(18),
+            **{"usage": 0.75, "usage_0": 1.0, "usage_1": 0.5},
+            "perplexity_0": PERPLEXITIES[0],
+            "perplexity_1": PERPLEXITIES[1],
+            "perplexity": np.mean(PERPLEXITIES),
+        },
+    ),
+    "codes of sound": lambda: (
+        CodebookUse(contract(3, 3), sound=(100, 2000.0)),
+        {"codes": CODES},
+        {
+            "tokens": 8,
+            "bits_per_example": 8 * np.log2(3),
+            "usage": [1.0, 1.0],
+            "perplexity": PERPLEXITIES,
+            "kbps": 8 * np.log2(3) * 20 / 1000,
+            "entropy_kbps": 4 * sum(ENTROPIES) * 20 / 1000,
+        },
+    ),
+    "accuracy": lambda: (
+        accuracy(NETWORK),
+        {"x": X, "label": LABELS},
+        {"accuracy": np.mean(X[:, 0, 0, 0] % 3 == LABELS)},
+    ),
+    "distance": lambda: (
+        Frechet(NETWORK, REFERENCE),
+        {"x": X},
+        {"distance": frechet_distance(statistics(NETWORK.features(X)), REFERENCE)},
+    ),
+    "memorisation": lambda: (
+        memorisation(DIGITS, 4.0),
+        {"x": X},
+        {"memorisation": apart() / 4},
+    ),
+    "several": lambda: (
+        Several((Mean("m", lambda b: b["v"]), Mean("n", lambda b: b["w"])), {"k": 7}),
+        {"v": VALUES, "w": PLACES[:, 0]},
+        {"m": np.nanmean(VALUES), "n": PLACES[:, 0].mean(dtype=float), "k": 7},
+    ),
+    "rows": lambda: (
+        Several([Mean("m", lambda b, i=i: i * b["v"]) for i in (1, 2)], rows="r"),
+        {"v": VALUES},
+        {"r": [{"m": i * np.nanmean(VALUES)} for i in (1, 2)]},
+    ),
+}
+
+
+@pytest.fixture(params=CASES, scope="module")
+def case(request):
+    evaluator, batch, figures = CASES[request.param]()
+    closeness = 1.001e-3 if request.param.startswith(("median", "memor")) else 1e-7
+    return types.SimpleNamespace(
+        evaluator=evaluator, batch=batch, figures=figures, rel=closeness
+    )
+
+
+def parts(batch, *borders):
+    rows = np.split(np.arange(N), borders)
+    return [{name: x[row] for name, x in batch.items()} for row in rows]
+
+
+def close(found, wanted, rel):
+    if isinstance(wanted, dict):
+        assert found.keys() == wanted.keys()
+        found, wanted = ([x[name] for name in sorted(x)] for x in (found, wanted))
+    if isinstance(wanted, list):
+        assert len(found) == len(wanted)
+        for a, b in zip(found, wanted, strict=True):
+            close(a, b, rel)
+    else:
+        assert found == pytest.approx(wanted, rel=rel, nan_ok=True)
+
+
+def test_one_batch_has_the_closed_form(case):
+    close(evaluated(case.evaluator, [case.batch]), case.figures, case.rel)
+
+
+@pytest.mark.parametrize("borders", [(1,), (5, 12), tuple(range(1, N)), (12, 12)])
+def test_any_split_and_any_order_give_the_same(case, borders):
+    """Also of batches that two processes have, one of which may have none."""
+    if "memorisation" in case.figures and len(borders) > 2:
+        pytest.skip("a program for each number of rows")
+    split = [
+        part for part in parts(case.batch, *borders) if len(next(iter(part.values())))
+    ]
+    close(evaluated(case.evaluator, reversed(split)), case.figures, case.rel)
+    add, start = case.evaluator.add, case.evaluator.start()
+    one, two = add(start, split[0]), case.evaluator.start()
+    for part in split[1:]:
+        two = add(two, part)
+    for both in (merged(one, two), merged(two, one), merged(merged(two, start), one)):
+        close(case.evaluator.finish(both), case.figures, case.rel)
+
+
+def test_sums_are_counts_and_float64_of_one_shape(case):
+    start = case.evaluator.start()
+    sums = case.evaluator.add(start, case.batch)
+    for a, b in zip(*map(jax.tree.leaves, (start, sums)), strict=True):
+        assert np.shape(a) == np.shape(b) and not np.any(a)
+        assert np.asarray(b).dtype in (np.int64, np.float64)
+        assert np.asarray(a).dtype == np.asarray(b).dtype
+
+
+def test_sums_of_two_evaluators_are_not_added():
+    with pytest.raises(ValueError):
+        merged(Mean("a", None).start(), Median("b", None).start())

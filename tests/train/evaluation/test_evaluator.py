@@ -1,0 +1,95 @@
+import jax
+import numpy as np
+import pytest
+
+from tests.train.evaluation.test_contract import Network
+from train.errors import BadInput
+from train.evaluation import evaluator as streaming
+from train.evaluation import samples
+from train.evaluation.evaluator import examples, gathered, grouped, merged, places
+from train.evaluation.samples import Frechet, Reference, balanced_rows
+from train.modalities import Images
+from train.pipeline import whole
+from train.runtime import hosts
+from vqdit.metrics import frechet_distance, statistics
+
+DATA = Images(threads=0)
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_every_example_is_read_once_by_one_process(processes, monkeypatch):
+    monkeypatch.setattr(streaming, "CHUNK", 50)
+    wanted, seen, sizes = whole(DATA, False), [], set()
+    for process in range(processes):
+        monkeypatch.setattr(
+            hosts, "share", lambda process=process: (process, processes)
+        )
+        for batch in examples(DATA, False):
+            sizes.add(len(batch["x"]))
+            index = batch["index"][batch["valid"]]
+            np.testing.assert_array_equal(batch["x"], wanted["image"][batch["index"]])
+            seen += index.tolist()
+    assert sorted(seen) == list(range(360)) and sizes == {50}
+
+
+def test_some_examples_are_evenly_spaced():
+    assert places(DATA, False, 4).tolist() == [0, 90, 180, 270]
+    assert places(DATA, False, 1000).tolist() == list(range(360))
+    found = np.concatenate(
+        [b["index"] for b in examples(DATA, False, places(DATA, False, 7))]
+    )
+    np.testing.assert_array_equal(found, places(DATA, False, 7))
+    with pytest.raises(BadInput, match="at least 1 example"):
+        places(DATA, False, 0)
+
+
+def test_groups_hold_as_much_as_is_affordable(monkeypatch):
+    monkeypatch.setattr(streaming, "CHUNK", 50)
+    monkeypatch.setattr(streaming, "GROUP", 120 * 64)
+    groups = list(grouped(examples(DATA, False)))
+    assert [len(group["x"]) for group in groups] == [100, 100, 100, 60]
+    index = np.concatenate([group["index"] for group in groups])
+    np.testing.assert_array_equal(index, np.arange(360))
+
+
+class Judge(Network):
+    protocol = 7
+
+    def features(self, x):
+        return x.reshape(len(x), -1)[:, 18:46:7].astype(np.float32)
+
+
+def test_the_reference_is_that_of_the_whole_sets(monkeypatch):
+    """Also where the training set is read in parts, again and again."""
+    judge, (train, held) = Judge(), (whole(DATA, part) for part in (True, False))
+    of = lambda x: statistics(judge.features(x))
+    wanted = {
+        "judge": judge.protocol,
+        "judge_accuracy": np.mean(judge.predict(held["image"]) == held["label"]),
+        "train_distance": frechet_distance(of(train["image"]), of(held["image"])),
+        "floor_distance": frechet_distance(
+            of(train["image"][balanced_rows(train["label"], 100)]), of(held["image"])
+        ),
+        "floor_count": 100,
+        "heldout_count": 360,
+    }
+    found = Reference.of(judge, DATA)
+    assert found.figures(100) == pytest.approx(wanted, rel=1e-9)
+    gap = held["image"].reshape(360, 1, 64).astype(np.float32)
+    gap = np.square(gap - train["image"].reshape(1, -1, 64)).sum(-1).min(1)
+    assert found.apart == pytest.approx(np.median(np.sqrt(gap)), rel=1.001e-3)
+    monkeypatch.setattr(samples, "GROUP", 500 * 64)
+    monkeypatch.setattr(streaming, "GROUP", 500 * 64)
+    again = Reference.of(judge, DATA)
+    assert again.figures(100) == pytest.approx(wanted, rel=1e-9)
+    assert again.apart == found.apart
+
+
+def test_processes_add_up(monkeypatch):
+    alone = gathered(Frechet(Judge()), grouped(examples(DATA, False)))
+    monkeypatch.setattr(hosts, "total", np.asarray)
+    each = []
+    for process in range(2):
+        monkeypatch.setattr(hosts, "share", lambda process=process: (process, 2))
+        each.append(gathered(Frechet(Judge()), grouped(examples(DATA, False))))
+    jax.tree.map(np.testing.assert_allclose, merged(*each), alone)

@@ -1,0 +1,213 @@
+"""Evaluators: figures of sums, over batches, so that no set has to fit in memory.
+
+An evaluator is a frozen dataclass. Its sums are arrays of integers or float64 that add
+up, whatever the batches, their order and the processes that they are divided among.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from train.errors import BadInput
+from train.modalities import Batch, Modality
+from train.pipeline import open_examples
+from train.pipeline.batching import once
+from train.runtime import hosts
+from vqdit.signal import to_uint8
+from vqdit.trained.codec import Codec
+
+Sums = dict[str, Any]  # of arrays, or of sums
+CHUNK, VALUES = 256, 2**21  # signals coded at a time, and their values in all
+GROUP = 2**28  # values of small signals that are compared with others at once
+
+
+class Features(Protocol):
+    """A network whose features are compared; `dim` of them."""
+
+    dim: int
+
+    def features(self, x: np.ndarray) -> Float[np.ndarray, "b d"]: ...
+
+
+class Evaluator:
+    """What a model is scored by: `start`, `sums` of a batch, and `finish`."""
+
+    def start(self) -> Sums:
+        """The sums of nothing."""
+        raise NotImplementedError
+
+    def sums(self, batch: Batch) -> Sums:
+        """Those of one batch alone."""
+        raise NotImplementedError
+
+    def add(self, sums: Sums, batch: Batch) -> Sums:
+        """The sums with those of a batch."""
+        return merged(sums, self.sums(batch))
+
+    def finish(self, sums: Sums) -> dict[str, Any]:
+        """Figures by name, as JSON has them."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Several(Evaluator):
+    """Evaluators of the same batches: their figures together, and what is known.
+
+    rows: the name of a list of their figures instead.
+    """
+
+    parts: Sequence[Evaluator]
+    known: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    rows: str = ""
+
+    def start(self):
+        return {str(i): each.start() for i, each in enumerate(self.parts)}
+
+    def sums(self, batch):
+        return {str(i): each.sums(batch) for i, each in enumerate(self.parts)}
+
+    def finish(self, sums):
+        found = [each.finish(sums[str(i)]) for i, each in enumerate(self.parts)]
+        if self.rows:
+            return {self.rows: found}
+        return {name: x for each in (*found, self.known) for name, x in each.items()}
+
+
+def merged(a: Sums, b: Sums) -> Sums:
+    """The sums of two sets together. Raises ValueError for those of two evaluators."""
+    return jax.tree.map(np.add, a, b)
+
+
+def gathered(evaluator: Evaluator, batches: Iterable[Batch]) -> Sums:
+    """The sums over the batches of all processes, each of which brings its own."""
+    sums = evaluator.start()
+    with hosts.together():
+        for batch in batches:
+            sums = evaluator.add(sums, batch)
+    return jax.tree.map(hosts.total, sums)
+
+
+def evaluated(evaluator: Evaluator, batches: Iterable[Batch]) -> dict[str, Any]:
+    """The figures over the batches of all processes."""
+    return evaluator.finish(gathered(evaluator, batches))
+
+
+def places(data: Modality, train: bool, most: int | None = None) -> np.ndarray:
+    """Indices of the examples of a part; `most`: so many, evenly spaced."""
+    if most is not None and most < 1:
+        raise BadInput(f"most={most}: ask for at least 1 example")
+    n = len(open_examples(data, train))
+    count = n if most is None else min(most, n)
+    return np.arange(count) * n // count
+
+
+def examples(
+    data: Modality, train: bool, index: np.ndarray | None = None, divided: bool = True
+) -> Iterator[Batch]:
+    """A part of the data in chunks of bounded memory: the signals as "x", "index",
+    "label", and what else the modality gives. As many rows in each; "valid" says which
+    count, and is not all False.
+
+    index: of the examples that are read; None is all. divided: among the processes.
+    """
+    held = open_examples(data, train)
+    index = places(data, train) if index is None else index
+    process, processes = hosts.share() if divided else (0, 1)
+    size = min(_affordable(math.prod(data.shape)), -(-len(index) // processes))
+
+    def take(ranks: np.ndarray) -> Batch:
+        batch = held.take(index[ranks]) | {"index": index[ranks]}
+        return batch | {"x": batch.pop(data.kind)}
+
+    rows, step = np.arange(size) + size * process, size * processes
+    found = once(take, len(index), step, rows=rows, threads=data.threads)
+    return (batch for batch in found if batch["valid"].any())
+
+
+def grouped(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The same rows in fewer batches, of as many signals "x" as are affordable."""
+    held: list[Batch] = []
+    for batch in map(_valid, batches):
+        if sum(each["x"].size for each in [*held, batch]) > GROUP and held:
+            yield _joined(held)
+            held = []
+        held.append(batch)
+    if held:
+        yield _joined(held)
+
+
+def reconstructions(
+    codec: Codec,
+    data: Modality,
+    most: int | None = None,
+    beside: Sequence[Callable[[Batch], Batch]] = (),
+) -> Iterator[Batch]:
+    """`examples` held out with "x_hat", "codes" of a discrete tokenizer, and what each
+    of `beside` makes of the batch."""
+    for batch in examples(data, False, places(data, False, most)):
+        batch["x_hat"], codes = _coded(codec, batch["x"])
+        batch |= {} if codes is None else {"codes": codes}
+        for make in beside:
+            batch |= make(batch)
+        yield _valid(batch)
+
+
+def rebuild(
+    codec: Codec, x: Shaped[np.ndarray, "n *shape c"]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """(reconstructions, codes or None) of signals or pixels, in chunks."""
+    return chunked(lambda part: _coded(codec, part), x)
+
+
+def reconstruct(
+    codec: Codec, image: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """uint8 pictures -> (uint8 reconstructions, codes or None), in chunks."""
+    x, codes = rebuild(codec, image)
+    return np.asarray(to_uint8(x)), codes
+
+
+def chunked(
+    function: Callable, x: Shaped[np.ndarray, "n *shape"], values: int | None = None
+) -> Any:
+    """function(x), arrays of n rows, of as many rows at a time as are affordable.
+
+    One program for all chunks: the last is filled up with its last row.
+    values: of the signal that a row stands for; None where rows are signals.
+    """
+    chunk = _affordable(values or math.prod(x.shape[1:]))
+    parts = []
+    for low in range(0, len(x), chunk):
+        part = x[low : low + chunk]
+        short = chunk - len(part) if low else 0
+        filled = np.concatenate([part, np.repeat(part[-1:], short, axis=0)])
+        parts.append(hosts.gather(function(filled)))
+    return jax.tree.map(lambda *found: np.concatenate(found)[: len(x)], *parts)
+
+
+def _affordable(values: int) -> int:
+    return max(1, min(CHUNK, VALUES // values))
+
+
+def _coded(codec, x):
+    q = codec.encode(codec.from_raw(x) if x.dtype == np.uint8 else x)
+    x_hat = codec.decode(q.latents if q.codes is None else q.codes)
+    return jax.tree.map(np.asarray, (x_hat, q.codes))
+
+
+def _valid(batch):
+    valid = batch.get("valid")
+    if valid is None or valid.all():
+        return batch
+    return {name: x[valid] for name, x in batch.items()}
+
+
+def _joined(batches):
+    if len(batches) == 1:
+        return batches[0]
+    return {n: np.concatenate([each[n] for each in batches]) for n in batches[0]}
