@@ -18,6 +18,7 @@ from PIL import Image
 import vqdit
 from tests.fixtures.machine import machine
 from train import decompress, evaluate, stage_one, stage_two
+from train.objectives import codebook
 from vqdit.trained.contract import fingerprint
 
 # What may differ, and by how much: of codes the share that are others, of all else the
@@ -195,8 +196,8 @@ def test_a_run_is_continued(name, program, old, expected, capsys):
 def test_thirty_steps_of_the_demo(old, monkeypatch):
     """Its tokenizer, whose k-means is at step 10, and its flow.
 
-    k-means has had a key of its own since; with the one it shared with the next step the
-    parameters are those of then.
+    k-means has had a key of its own since. With the one that it shared with the next
+    step, the parameters are those of then.
     """
     monkeypatch.setattr(codebook, "beside", lambda key, word: key)
     with np.load(FIXTURES / "demo.npz") as arrays:
