@@ -281,6 +281,8 @@ def main(argv=None):
         found = suite(minutes, only, flags.get("small", False))
         print(json.dumps(found, indent=1))
         return
+    if "--search" in argv:
+        raise BadInput("--search is a program: write python -m train.bench_search")
     command = parse(argv, Experiment, flags={"repeats": int})
     repeats = command.flags.get("repeats", 10)
     if repeats < 1:

@@ -6,7 +6,7 @@ holds no loss and no schedule.
 """
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import flax.linen as nn
 import jax
@@ -18,6 +18,7 @@ from vqdit.nn import embedding, rotary
 from vqdit.nn.block import Block, ModulatedNorm, add_table, per_token
 from vqdit.nn.patching import patchify, unpatchify
 from vqdit.nn.streams import Continuous, Stream
+from vqdit.nn.streams import Discrete as Discrete  # where they were once
 
 __all__ = ["DiT"]
 
@@ -178,7 +179,12 @@ class DiT(nn.Module):
             c = self._modulation("modulation", self.block.parts, init)(nn.silu(c))
         call = lambda block, x, c: block(x, c, **layer)
         if self.remat:
-            policy = getattr(jax.checkpoint_policies, self.remat, None)
+            if self.remat not in get_args(Remat):
+                raise ValueError(
+                    f"DiT.remat={self.remat!r}: write None or one of {get_args(Remat)}"
+                )
+            whole = self.remat == "whole"
+            policy = None if whole else getattr(jax.checkpoint_policies, self.remat)
             call = nn.remat(call, policy=policy, prevent_cse=not self.scan)
         copy = lambda name: self.block.clone(parent=self, name=name)
         if not self.scan:

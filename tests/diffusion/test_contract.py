@@ -20,6 +20,7 @@ from vqdit.diffusion import (
     Grid,
     Heun,
     Karras,
+    Linear,
     LinearBetas,
     Masking,
     Multistep,
@@ -291,3 +292,17 @@ def test_a_sample_is_its_key_and_id(solver):
     everyone, order = run(jnp.arange(8)), jnp.array([5, 0, 3])
     np.testing.assert_allclose(run(order), everyone[order], atol=1e-5)
     assert len({tuple(np.ravel(x).tolist()) for x in np.asarray(everyone)}) > 4
+
+
+def test_times_that_begin_past_the_start_are_refused():
+    """Noise alone says nothing of the data at t = 1."""
+    process = Gaussian(Linear(), "noise")
+    with pytest.raises(ValueError, match="1.0 is past 0.999"):
+        Times((1.0, 0.5, 0.0))(process)
+    np.testing.assert_allclose(Times((0.999, 0.0))(process), (0.999, 0.0))
+
+
+@pytest.mark.parametrize("solver", [Confidence(), Corrector(), Multistep()])
+def test_churn_takes_solvers_of_one_step_of_latents(solver):
+    with pytest.raises(ValueError, match=type(solver).__name__):
+        Churn(solver)

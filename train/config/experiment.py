@@ -15,13 +15,18 @@ from train.config.expression import near
 from train.errors import BadInput
 from train.modalities import Images, Modality
 from vqdit import losses
-from vqdit.diffusion import LogitNormal, Process, Uniform
+from vqdit.diffusion import LogitNormal, LogNormal, Process, Uniform
 from vqdit.dit import DiT
 from vqdit.losses.adversarial import Game
 from vqdit.tokenizer import Tokenizer
 
 # Rooms that config files of earlier versions import from, and what to write instead.
-MOVED = {"train.data": "write from train.modalities import Images, or what it names"}
+MOVED = {
+    "train.data": "Images and its like are in train.modalities, batches and whole in "
+    "train.pipeline, Source in train.sources",
+}
+# A DiT's fields that are its block's since.
+BLOCK = ("heads", "mlp_ratio", "qk_norm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,7 +219,7 @@ class StageTwo(Experiment):
 
     model: DiT
     processes: dict[str, Process]
-    times: dict[str, Uniform | LogitNormal]
+    times: dict[str, Uniform | LogitNormal | LogNormal]
     tokenizers: dict[str, str] = dataclasses.field(default_factory=dict)
     cache: str | None = None
     label_dropout: float = 0.1
@@ -255,6 +260,11 @@ def _run_file(path: Path) -> ModuleType:
                 f"{path} is a variant now: write "
                 f"--config={path.with_name('imagenet_dit.py')} --variant={moved[1]}"
             )
+        if path.stem == "vqgan_f16_1024":
+            raise BadInput(
+                f"{path} is a variant now: write "
+                f"--config={path.with_name('vqgan_f16_16384.py')} --variant=codes_1024"
+            )
         # The config files beside it, or those one forgot the folder or suffix of.
         known = sorted(
             map(str, {*path.parent.glob("*.py"), *Path("configs").glob("*")})
@@ -279,5 +289,8 @@ def _run_file(path: Path) -> ModuleType:
             if Path(frame.filename) == path
         ]
         place = f"{path}, line {lines[-1]}" if lines else str(path)
-        raise BadInput(f"{place}: {type(error).__name__}: {error}") from error
+        advice = ""
+        if "DiT.__init__" in str(error) and any(f"'{n}'" in str(error) for n in BLOCK):
+            advice = "; it is the block's: DiT(..., block=Block(6, qk_norm='rms'))"
+        raise BadInput(f"{place}: {type(error).__name__}: {error}{advice}") from error
     return module

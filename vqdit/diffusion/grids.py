@@ -97,7 +97,13 @@ class Times:
             raise ValueError("Times: write two or more, falling from at most 1 to 0")
 
     def __call__(self, process, start: float | None = None) -> Float[Array, "steps"]:
-        """The times."""
+        """The times. Raises ValueError where the first is past `start`."""
+        start = process.start if start is None else start
+        if self.times[0] > start:
+            raise ValueError(
+                f"Times: {self.times[0]} is past {start}, where sampling starts; begin "
+                f"there"
+            )
         return jnp.asarray(self.times, jnp.float32)
 
 

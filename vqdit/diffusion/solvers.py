@@ -178,10 +178,10 @@ class Churn(Solver):
     def __post_init__(self):
         if not 0 <= self.more <= 0.4143:
             raise ValueError(f"Churn.more {self.more}: write 0 to 0.414")
-        if isinstance(self.solver, Multistep | Churn):
+        if not isinstance(self.solver, Heun | Plain | DDIM):
             raise ValueError(
-                f"Churn.solver: {type(self.solver).__name__} counts on the time it "
-                f"left off at; write Heun()"
+                f"Churn.solver: {type(self.solver).__name__} sees more than one step "
+                f"of latents; write Heun(), Plain() or DDIM()"
             )
 
     @property

@@ -1,6 +1,6 @@
 """Which times a training batch sees.
 
-Both laws push stratified uniforms through their quantile function: example i of b gets
+All laws push stratified uniforms through their quantile function: example i of b gets
 a draw from the i-th b-th of (0, 1), rotated by one shared offset (arXiv:2107.00630,
 appendix I.1), which lowers the variance of the batch's loss and leaves each example's
 law unchanged.

@@ -73,7 +73,7 @@ class Generator:
     def sampler(
         self,
         steps: int | None = None,
-        guidance: float | None = None,
+        guidance: float | Mapping[str, float] | None = None,
         interval: tuple[float, float] = (0.0, 1.0),
         solver: Solver | Mapping[str, Solver] | None = None,
         want: tuple[str, ...] | None = None,

@@ -31,7 +31,7 @@ class Sampler:
     want: tuple[str, ...]
     grids: Mapping[str, Grid]
     solvers: Mapping[str, Solver]
-    guidance: float | None = None
+    guidance: float | Mapping[str, float] | None = None
     interval: tuple[float, float] = (0.0, 1.0)
     trajectory: bool = False
     decode: bool = True
@@ -178,6 +178,7 @@ class Sampler:
                 "this sampler was built without guidance: write "
                 "sampler(guidance=1.0), whose scale each call may change"
             )
+        guidance = self.guidance if guidance is None else guidance
         if isinstance(guidance, Mapping):
             conditions = {n for n in names if n not in self.want}
             conditions |= {"label"} if self.generator.module.classes else set()

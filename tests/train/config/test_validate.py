@@ -224,3 +224,10 @@ def test_quantizers_that_wait_for_nothing_pass_whatever_kmeans_says():
 )
 def test_minus_one_is_what_is_left_of_the_devices(mesh, sizes):
     assert mesh.sizes(8) == sizes
+
+
+def test_edm_trains_at_its_own_law_of_times():
+    texts = {"processes.image": "EDM()", "times.image": "LogNormal()"}
+    chosen = overrides(JOINT, texts)
+    validate(chosen, 8, tokenizers=False)
+    assert type(chosen.times["image"]).__name__ == "LogNormal"
