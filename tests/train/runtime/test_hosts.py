@@ -58,7 +58,7 @@ def ended(processes, timeout=280):
 def alone(tmp_path_factory):
     """The folder of what one process makes."""
     folder = tmp_path_factory.mktemp("one")
-    ((status, _, said),) = ended(started(1, [str(folder), "data"]))
+    ((status, _, said),) = ended(started(1, [str(folder), "data"]), 800)
     assert status == 0, said
     return folder
 
