@@ -14,6 +14,7 @@ from tests.train.test_stages import EMA, dit, tokenizer
 from train.config import Adversarial
 from train.objectives import codebook, start, streams
 from train.runtime.step import beside
+from vqdit.diffusion.objectives.denoising import Denoising
 from vqdit.losses.discriminators import Verdict
 from vqdit.quantizers import ResidualQuantizer
 from vqdit.tokenizer import Tokenizer
@@ -136,8 +137,8 @@ def test_stage_two_uses_a_key_once(used):
     params = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape), jax.eval_shape(init).params
     )
-    compute = streams.objective(model, experiment.processes, experiment.times, 0.1)
+    compute = Denoising(model, experiment.processes, experiment.times, 0.1)
     with jax.disable_jit():
         for i in range(2):
-            compute(params, {}, batch, jax.random.fold_in(jax.random.key(0), i))
+            compute(params, {}, batch, jax.random.fold_in(jax.random.key(0), i), i)
     assert len(used) > 6 and not twice(used)
