@@ -11,6 +11,7 @@ continues; --fresh starts over.
 
 import dataclasses
 import datetime
+import io
 import os
 import platform
 import shutil
@@ -43,7 +44,7 @@ from train.report.demo_pages import (
     sections,
 )
 from train.report.pages import Figure
-from train.runtime.files import write
+from train.runtime.files import write, write_bytes
 from train.runtime.log import say
 from vqdit.values import build
 
@@ -194,10 +195,9 @@ def _fits(cache, codec) -> bool:
 
 
 def _save_npz(path, **arrays):
-    partial = path.with_name(f".{path.name}")
-    with open(partial, "wb") as file:
-        np.savez_compressed(file, **arrays)
-    partial.replace(path)
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    write_bytes(path, file.getvalue())
 
 
 _IMPORTED = time.process_time()

@@ -133,6 +133,9 @@ def test_a_file_of_old_says_which_variant_it_is_now():
         with pytest.raises(BadInput, match=f"imagenet_dit.py --variant={new}$"):
             load(f"configs/{old}.py")
         assert new in imagenet_dit.VARIANTS
+    with pytest.raises(BadInput, match="vqgan_f16_16384.py --variant=codes_1024$"):
+        load("configs/vqgan_f16_1024.py")
+    assert "codes_1024" in variants("vqgan_f16_16384")
 
 
 @pytest.mark.parametrize("name", [*TOKENIZERS, "s_2", "sit_xl_2"])

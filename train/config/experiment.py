@@ -25,6 +25,12 @@ MOVED = {
     "train.data": "Images and its like are in train.modalities, batches and whole in "
     "train.pipeline, Source in train.sources",
 }
+# Config files that became variants of others: name, file, variant.
+VARIANTS_NOW = (
+    (r"dit_(.+_[248])", "imagenet_dit.py", r"\1"),
+    (r"(sit_.+_[248])", "imagenet_dit.py", r"\1"),
+    (r"vqgan_f16_1024", "vqgan_f16_16384.py", "codes_1024"),
+)
 # A DiT's fields that are its block's since.
 BLOCK = ("heads", "mlp_ratio", "qk_norm")
 
@@ -255,16 +261,12 @@ def variants(path: str | Path) -> tuple[str, ...]:
 
 def _run_file(path: Path) -> ModuleType:
     if not path.is_file():
-        if moved := re.fullmatch(r"(?:dit_|(?=sit_))(.+_[248])", path.stem):
-            raise BadInput(
-                f"{path} is a variant now: write "
-                f"--config={path.with_name('imagenet_dit.py')} --variant={moved[1]}"
-            )
-        if path.stem == "vqgan_f16_1024":
-            raise BadInput(
-                f"{path} is a variant now: write "
-                f"--config={path.with_name('vqgan_f16_16384.py')} --variant=codes_1024"
-            )
+        for old, file, variant in VARIANTS_NOW:
+            if found := re.fullmatch(old, path.stem):
+                raise BadInput(
+                    f"{path} is a variant now: write --config={path.with_name(file)} "
+                    f"--variant={found.expand(variant)}"
+                )
         # The config files beside it, or those one forgot the folder or suffix of.
         known = sorted(
             map(str, {*path.parent.glob("*.py"), *Path("configs").glob("*")})

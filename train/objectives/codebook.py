@@ -90,7 +90,10 @@ def codebook_from_data(experiment: StageOne, step: int, state: TrainState):
         [
             np.asarray(encode(model, variables, batch[kind])[batch["valid"]])
             for batch in once(
-                lambda i: examples.take(mine[i]), len(mine), CHUNK, threads=0
+                lambda i: examples.take(mine[i]),
+                len(mine),
+                chunk_size(experiment.data.shape),
+                threads=0,
             )
         ]
     )

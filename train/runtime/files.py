@@ -9,9 +9,7 @@ from pathlib import Path
 
 def write(path: Path, figures: dict) -> None:
     """JSON, whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(figures, indent=1) + "\n")
-    partial.replace(path)
+    write_bytes(path, (json.dumps(figures, indent=1) + "\n").encode())
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:

@@ -1,6 +1,7 @@
 """What a run says about itself: metrics, pictures, progress. Process 0 writes."""
 
 import hashlib
+import io
 import json
 import math
 import os
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 from train.errors import BadInput
 from train.runtime import hosts
+from train.runtime.files import write_bytes
 
 
 def say(message: str) -> None:
@@ -106,10 +108,9 @@ class Logger:
         if not self._writes:
             return None
         path = self._workdir / "samples" / f"{name}_{step:06d}.png"
-        path.parent.mkdir(exist_ok=True)
-        partial = path.with_suffix(".partial")
-        Image.fromarray(pixels).save(partial, format="png")
-        partial.replace(path)
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, format="png")
+        write_bytes(path, file.getvalue())
         layout = "HW" if pixels.ndim == 2 else "HWC"
         self._board.add_image(name, pixels, step, dataformats=layout)
         if self._wandb is not None:
@@ -172,10 +173,8 @@ def _rewind(path: Path, step: int) -> None:
             for line, kept in zip(lines, keep, strict=True)
             if not kept
         )
-    partial = path.with_suffix(".partial")
     kept_lines = [line for line, kept in zip(lines, keep, strict=True) if kept]
-    partial.write_text("".join(kept_lines), encoding="utf-8")
-    partial.replace(path)
+    write_bytes(path, "".join(kept_lines).encode())
 
 
 def _parsed(line: str) -> dict | None:

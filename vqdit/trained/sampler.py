@@ -139,6 +139,7 @@ class Sampler:
         params:   of the network, instead of the generator's.
         """
         ids = _whole(ids)
+        guidance = self.guidance if guidance is None else guidance
         given, known, noise = dict(given or {}), dict(known or {}), dict(noise or {})
         self._check(ids, given, known, noise, guidance, interval)
         label = self.generator.check_label(label, ids)
@@ -150,9 +151,7 @@ class Sampler:
         scale, ends = None, None
         if self.guidance is not None:
             number = lambda v: jnp.asarray(v, jnp.float32)
-            scale = jax.tree.map(
-                number, self.guidance if guidance is None else guidance
-            )
+            scale = jax.tree.map(number, guidance)
             ends = tuple(map(number, self.interval if interval is None else interval))
         variables = self.generator.arrays
         if params is not None:
@@ -178,7 +177,6 @@ class Sampler:
                 "this sampler was built without guidance: write "
                 "sampler(guidance=1.0), whose scale each call may change"
             )
-        guidance = self.guidance if guidance is None else guidance
         if isinstance(guidance, Mapping):
             conditions = {n for n in names if n not in self.want}
             conditions |= {"label"} if self.generator.module.classes else set()
