@@ -76,10 +76,9 @@ def main(argv=None):
         encode(codec, tokenizer.data, cache)
     generators = {}
     for name in SETTINGS:
-        experiment = dataclasses.replace(
-            _experiment(name),
-            tokenizers={"image": str(folder / "tokenizer")},
-            cache=str(cache),
+        experiment = dataclasses.replace(_experiment(name), cache=str(cache))
+        experiment = experiment.with_stream(
+            "image", tokenizer=str(folder / "tokenizer")
         )
         generators[name] = _trained(folder / name, experiment, stage_two.train)
         seconds[name] = clock.lap()
@@ -92,7 +91,7 @@ def main(argv=None):
 
     say("scoring")
     figures = evaluate_tokenizer(codec, tokenizer.data)
-    rebuilt, codes = reconstruct(codec, test["image"])
+    rebuilt, codes = reconstruct(codec, test["x"])
     found = _scores(reference, rebuilt, test["label"])
     figures["judge_accuracy"] = found["accuracy"]
     figures["distance_ratio"] = found["distance"] / real["train_distance"]
@@ -112,9 +111,7 @@ def main(argv=None):
                 drawn[name] = image
     seconds["scoring"] = clock.lap()
 
-    _save_npz(
-        folder / "reconstructions.npz", image=test["image"], reconstruction=rebuilt
-    )
+    _save_npz(folder / "reconstructions.npz", image=test["x"], reconstruction=rebuilt)
     for name, image in drawn.items():
         _save_npz(folder / f"samples_{name}.npz", image=image, label=labels)
     found = {

@@ -54,9 +54,9 @@ class Part:
         masked = False
         for low in range(0, count, CHUNK):
             batch = examples.take(rows[low : low + CHUNK])
-            x = batch[data.kind]
+            x = batch["x"]
             flat = x.reshape(-1, channels)
-            mask = batch.get("mask")
+            mask = batch.get("known")
             known = None if mask is None else mask.reshape(-1, channels) > 0
             self.moments.add(flat, known)
             if known is not None:
@@ -264,14 +264,17 @@ def main(argv=None):
     out = Path(command.flags.get("out", f"inspect_{experiment.name}"))
     if out.exists() and not out.is_dir():
         raise BadInput(f"--out={out} is a file; write a folder")
-    report, plots = inspect(experiment.data, command.flags.get("most"))
-    for line in lines(report):
-        print(line)
-    for name, png in plots.items():
-        write_bytes(out / f"{name}.png", png)
-    text = json.dumps({"experiment": experiment.name} | report, indent=1)
-    write_bytes(out / "report.json", text.encode() + b"\n")
-    print(f"pictures and report.json are in {out}")
+    data = experiment.data
+    # Of a stage two whose streams have their own, a folder for each.
+    for stream, each in data.items() if isinstance(data, dict) else [("", data)]:
+        report, plots = inspect(each, command.flags.get("most"))
+        for line in lines(report):
+            print(line)
+        for name, png in plots.items():
+            write_bytes(out / stream / f"{name}.png", png)
+        text = json.dumps({"experiment": experiment.name} | report, indent=1)
+        write_bytes(out / stream / "report.json", text.encode() + b"\n")
+        print(f"pictures and report.json are in {out / stream}")
 
 
 if __name__ == "__main__":

@@ -290,7 +290,7 @@ def test_the_training_set_is_counted_once(tmp_path, capsys):
     compress.main(["--fit", f"--workdir={workdir}"])
     assert (workdir / "bundle" / priors.FILE).exists()
     found = open_bundle(workdir).prior
-    x = codec.from_raw(whole(TOKENIZER.data, train=True)["image"])
+    x = codec.from_raw(whole(TOKENIZER.data, train=True)["x"])
     codes = np.asarray(codec.encode(x).codes)
     np.testing.assert_array_equal(
         found.counts[0].sum(0), np.bincount(codes.reshape(-1), minlength=15)
@@ -901,7 +901,7 @@ def bundle_of(data, folder):
 def as_trained(data, opened, path, resample=False):
     """(what training is given of the one file, in its own units, what is coded)."""
     examples = fresh(data, True)
-    x = examples.take(np.arange(1))[data.kind][0].astype(np.float64)
+    x = examples.take(np.arange(1))["x"][0].astype(np.float64)
     if examples.scale:
         x = x * examples.scale + examples.offset
     return x, compress.read(opened, path, Settings(1, resample=resample))

@@ -36,7 +36,7 @@ def fit_prior(codec: Codec, data, most: int | None = None) -> Prior:
         chunk = min(CHUNK, count, max(1, VALUES // int(np.prod(data.shape))))
         in_order = once(take, count, chunk, threads=data.threads)
         for batch in tqdm(in_order, "counting codes", -(-count // chunk), disable=None):
-            codes = codec.encode(to_signal(batch[data.kind])).codes
+            codes = codec.encode(to_signal(batch["x"])).codes
             yield np.asarray(codes)[batch["valid"]]
 
     return priors.fit(parts(), codec.contract.codes, codec.contract.fingerprint)

@@ -285,7 +285,11 @@ def _resolve(path: str, annotation: Any, at: str) -> type:
 
 def _kinds(annotation: Any) -> dict[str, type]:
     """The classes that a text may call, by name."""
-    return library() | {kind.__name__: kind for kind in _named(annotation)}
+    kinds = list(_named(annotation))
+    for kind in kinds:  # any Modality may be written where a Modality is wanted
+        if dataclasses.is_dataclass(kind):
+            kinds += kind.__subclasses__()
+    return library() | {kind.__name__: kind for kind in kinds}
 
 
 def _named(annotation: Any) -> list[type]:

@@ -1,6 +1,7 @@
 """`--config.model.depth=24`: an experiment with some of its fields changed."""
 
 import dataclasses
+import re
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -10,6 +11,12 @@ from train.config.paths import children, join, leaves
 from train.errors import BadInput
 
 T = TypeVar("T")
+# Fields of a stream of stage two, by the paths that they had up to 0.1.0.
+MOVED = (
+    (r"tokenizers\.([^.]+)", r"streams.\1.tokenizer"),
+    (r"processes\.([^.]+)(.*)", r"streams.\1.process\2"),
+    (r"times\.([^.]+)(.*)", r"streams.\1.times\2"),
+)
 
 
 def override(experiment: T, dotted: str, text: str) -> T:
@@ -26,6 +33,12 @@ def overrides(experiment: T, texts: Mapping[str, str]) -> T:
 
     A whole and its parts may both be given: the parts apply to the new whole.
     """
+    for dotted in texts:
+        for old, new in MOVED:
+            if re.fullmatch(old, dotted) and not hasattr(
+                experiment, dotted.split(".")[0]
+            ):
+                raise BadInput(f"{dotted} is now {re.sub(old, new, dotted)}")
     edits = [(dotted.split("."), text) for dotted, text in texts.items()]
     return _edit(experiment, type(experiment), edits, "", experiment)
 

@@ -1,5 +1,6 @@
 """A run's folder, and the config.json in it that says whose it is."""
 
+import fnmatch
 import json
 import os
 from pathlib import Path
@@ -37,6 +38,11 @@ FREE = (
     "model.block.implementation",
     "data.threads",
     "data.download",
+    "data.*.threads",
+    "data.*.download",
+    # The tokenizer says them, and its fingerprint is compared.
+    "streams.*.shape",
+    "streams.*.codes",
 )
 SHOWN = 8  # differences listed before the rest is only counted
 
@@ -138,7 +144,9 @@ def _refusal(workdir: Path, experiment: Experiment) -> str:
 
 
 def _free(path: str) -> bool:
-    return any(path == free or path.startswith(f"{free}.") for free in FREE)
+    return any(
+        fnmatch.fnmatchcase(path, free) or path.startswith(f"{free}.") for free in FREE
+    )
 
 
 def _short(value: Any) -> str:

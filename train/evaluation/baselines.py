@@ -75,7 +75,7 @@ def fitted(codec: Codec, data: Modality, most: int | None = None) -> BlockKMeans
     block = tuple(side // cell for side, cell in zip(sides, grid, strict=True))
     # No more signals than the sample of blocks that k-means reads.
     enough = -(-SAMPLE // math.prod(grid))
-    train = whole(data, train=True, count=min(most or enough, enough))[data.kind]
+    train = whole(data, train=True, count=min(most or enough, enough))["x"]
     return BlockKMeans.fit(train, block, contract.codes[0])
 
 

@@ -109,9 +109,8 @@ def places(data: Modality, train: bool, most: int | None = None) -> np.ndarray:
 def examples(
     data: Modality, train: bool, index: np.ndarray | None = None, divided: bool = True
 ) -> Iterator[Batch]:
-    """A part of the data in chunks of bounded memory: the signals as "x", "index",
-    "label", and what else the modality gives. As many rows in each; "valid" says which
-    count, and is not all False.
+    """A part of the data in chunks of bounded memory, as `Examples` has them, with
+    "index". As many rows in each; "valid" says which count, and is not all False.
 
     index: of the examples that are read; None is all. divided: among the processes.
     """
@@ -121,8 +120,7 @@ def examples(
     size = min(_affordable(math.prod(data.shape)), -(-len(index) // processes))
 
     def take(ranks: np.ndarray) -> Batch:
-        batch = held.take(index[ranks]) | {"index": index[ranks]}
-        return batch | {"x": batch.pop(data.kind)}
+        return held.take(index[ranks]) | {"index": index[ranks]}
 
     rows, step = np.arange(size) + size * process, size * processes
     found = once(take, len(index), step, rows=rows, threads=data.threads)

@@ -62,7 +62,7 @@ def train_judge(
         )
     say(f"training the judge on the real {data.kind} of the training part")
     batch = whole(data, train=True) if batch is None else batch
-    steps, x = data.judged if steps is None else steps, batch[data.kind]
+    steps, x = data.judged if steps is None else steps, batch["x"]
     seen = x if data.front is None else pictures(data.front, x)
     judge = train_classifier(seen, batch["label"], classes, seed, steps)
     protocol = judge.protocol | {"data": source(data)}

@@ -84,7 +84,7 @@ def training(data: Modality) -> Iterable[np.ndarray]:
 
 @functools.lru_cache(maxsize=1)
 def _whole(data: Modality) -> np.ndarray:
-    return whole(data, train=True)[data.kind]
+    return whole(data, train=True)["x"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -126,11 +126,11 @@ class Images(Pixels):
             cut = [fit(x, self.size, self.channels, place) for x, place in pairs]
         elif self.crop == "random":
             cut = [fit(x, self.size, self.channels) for x in cut]
-        return {"image": np.stack(cut)}
+        return {"x": np.stack(cut)}
 
     def augmented(self, batch: Batch, draws: Draws) -> Batch:
         if self.flip:
             mirror = (draws(MIRRORED) < 0.5)[:, None, None, None]
-            image = batch["image"]
-            batch = batch | {"image": np.where(mirror, image[:, :, ::-1], image)}
-        return batch if self.augment is None else self.augment(batch, "image", draws)
+            image = batch["x"]
+            batch = batch | {"x": np.where(mirror, image[:, :, ::-1], image)}
+        return batch if self.augment is None else self.augment(batch, draws)

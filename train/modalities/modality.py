@@ -184,9 +184,9 @@ class Modality:
     def cut(
         self, records: Sequence[Record], starts: Sequence[int], draws: Draws | None
     ) -> Batch:
-        """Examples (b, *shape) in their own units, under `kind`, and what is known of
-        them under "mask". draws: of augmentation; None: as they are evaluated."""
-        return {self.kind: np.stack([record.values for record in records])}
+        """Examples (b, *shape) in their own units, under "x", and what is known of
+        them under "known". draws: of augmentation; None: as they are evaluated."""
+        return {"x": np.stack([record.values for record in records])}
 
     def augmented(self, batch: Batch, draws: Draws) -> Batch:
         """The batch, normalised, as it is trained on."""

@@ -92,10 +92,10 @@ class Ranges(Modality):
     def cut(self, records, starts, draws) -> Batch:
         pairs = [split_sweep(record.values, self.far) for record in records]
         x, mask = (np.stack(part) for part in zip(*pairs, strict=True))
-        return {"range": x, "mask": mask}
+        return {"x": x, "known": mask}
 
     def augmented(self, batch: Batch, draws: Draws) -> Batch:
-        return batch if self.augment is None else self.augment(batch, "range", draws)
+        return batch if self.augment is None else self.augment(batch, draws)
 
     def measured(self, record):
         x, mask = split_sweep(record.values, self.far)

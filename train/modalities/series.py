@@ -178,20 +178,20 @@ class Series(Modality):
 
         x = windows(record.values for record in records)
         mask = windows(record.known for record in records)
-        batch = {"series": x, "mask": mask}
+        batch = {"x": x, "known": mask}
         if draws is None and all("truth" in record.more for record in records):
             batch["truth"] = windows(record.more["truth"] for record in records)
         if self.mask_channels:  # of these everything is known
-            batch["series"] = np.concatenate([x, mask], -1)
-            batch["mask"] = np.concatenate([mask, np.ones_like(mask)], -1)
+            batch["x"] = np.concatenate([x, mask], -1)
+            batch["known"] = np.concatenate([mask, np.ones_like(mask)], -1)
         return batch
 
     def augmented(self, batch: Batch, draws: Draws) -> Batch:
         if self.augment is None:
             return batch
-        x, masks = np.split(batch["series"], [self.channels], -1)
+        x, masks = np.split(batch["x"], [self.channels], -1)
         x = self.augment(x, draws).astype(np.float32)
-        return batch | {"series": np.concatenate([x, masks], -1)}
+        return batch | {"x": np.concatenate([x, masks], -1)}
 
     def measured(self, record):
         return record.values, record.known

@@ -107,7 +107,7 @@ class Video(Pixels):
                 clips[i] = clip[..., None]  # grey, the same in every channel
             else:
                 clips[i] = self._clip(record.values, starts[i], at, place[i])
-        return {"video": clips} | ({"boxes": boxes} if self.boxes else {})
+        return {"x": clips} | ({"boxes": boxes} if self.boxes else {})
 
     def _clip(self, clip, start, at, place):
         """Frames `at` after the start of a clip, the nearest there are.
@@ -124,7 +124,7 @@ class Video(Pixels):
         return clip[np.floor(first + at + 0.5).astype(int)]
 
     def augmented(self, batch: Batch, draws: Draws) -> Batch:
-        return batch if self.augment is None else self.augment(batch, "video", draws)
+        return batch if self.augment is None else self.augment(batch, draws)
 
     def read(self, path):
         """All frames; of a folder of pictures, which become a folder of PNG again."""

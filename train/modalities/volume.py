@@ -107,7 +107,7 @@ class Volumes(Modality):
             place = np.stack([draws(CORNER + axis) for axis in range(3)], -1)
         pairs = list(zip(records, place, strict=True))
         batch = {
-            "volume": np.stack([fit_volume(r.values, self.size, at) for r, at in pairs])
+            "x": np.stack([fit_volume(r.values, self.size, at) for r, at in pairs])
         }
         if draws is None and all("truth" in record.more for record in records):
             batch["truth"] = np.stack(
@@ -118,8 +118,8 @@ class Volumes(Modality):
     def augmented(self, batch: Batch, draws: Draws) -> Batch:
         if self.augment is None:
             return batch
-        x = self.augment(batch["volume"], draws).astype(np.float32)
-        return batch | {"volume": x}
+        x = self.augment(batch["x"], draws).astype(np.float32)
+        return batch | {"x": x}
 
 
 def filled(scan: np.ndarray) -> np.ndarray:

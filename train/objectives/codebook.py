@@ -77,7 +77,7 @@ def _named(tree):
 def codebook_from_data(experiment: StageOne, step: int, state: TrainState):
     """The state with its codebook set by k-means over real encoder outputs."""
     model, how = experiment.model, experiment.kmeans
-    kind, sites = experiment.data.kind, grid_size(experiment)
+    sites = grid_size(experiment)
     # Whole examples, since a quantizer over several scales needs their grids.
     examples = open_examples(experiment.data, True)
     count = min(-(-how.samples // sites), len(examples))
@@ -88,7 +88,7 @@ def codebook_from_data(experiment: StageOne, step: int, state: TrainState):
     variables = hosts.own({"params": state.params, **state.stats})
     z = np.concatenate(
         [
-            np.asarray(encode(model, variables, batch[kind])[batch["valid"]])
+            np.asarray(encode(model, variables, batch["x"])[batch["valid"]])
             for batch in once(
                 lambda i: examples.take(mine[i]),
                 len(mine),

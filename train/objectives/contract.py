@@ -28,7 +28,7 @@ def finished(experiment: StageOne, state: TrainState) -> Codec:
     for batch in once(
         examples.take, len(examples), count * chunk, rows=mine, threads=threads
     ):
-        z = encode(model, variables, batch[data.kind])[batch["valid"]]
+        z = encode(model, variables, batch["x"])[batch["valid"]]
         z = np.asarray(z, np.float64).reshape(-1, z.shape[-1])
         sums += np.stack([np.full(z.shape[1], len(z)), z.sum(0), np.square(z).sum(0)])
     sites, total, squares = hosts.total(sums)

@@ -24,7 +24,7 @@ DESCRIPTION = "cache.json"
 FORMAT = 1
 SHARD_BYTES = 2**28
 # What a record may hold, and how each is stored.
-DTYPES = {"latents": "<f4", "codes": "<i4", "label": "<i4"}
+DTYPES = {"latents": "<f4", "codes": "<i4", "known": "|u1", "label": "<i4"}
 
 Record = Mapping[str, Any]
 
@@ -37,7 +37,8 @@ def write_cache(
 ) -> None:
     """Writes `count` records of "latents" (*grid, c), "codes" (*grid, m), or both.
 
-    A record may have a "label"; where it has none -1 is stored. The folder appears
+    A record may say in "known" (*grid) where something was observed, 1, and may have a
+    "label"; where it has none -1 is stored. The folder appears
     whole or not at all: everything is written beside it and renamed.
 
     Raises BadInput where the folder exists, a record does not look like the first, a
@@ -99,7 +100,7 @@ def _arrays(i: int, record: Record) -> dict[str, np.ndarray]:
     unknown = set(record) - set(DTYPES)
     if unknown or not {"latents", "codes"} & set(record):
         raise BadInput(
-            f"record {i} holds {sorted(record)}; write latents or codes, and label"
+            f"record {i} holds {sorted(record)}; write latents or codes, known, label"
         )
     arrays = {}
     for name, dtype in DTYPES.items():
@@ -172,7 +173,7 @@ class LatentCache:
         return example | {"label": int(example["label"])}
 
     def take(self, indices: Sequence[int]) -> list[dict[str, np.ndarray]]:
-        """Records {"latents" and/or "codes", "label"}, in the order asked for."""
+        """Records {"latents" and/or "codes", "known", "label"}, in the order asked."""
         records = self._records.__getitems__([int(index) for index in indices])
         return [self._parse(record) for record in records]
 

@@ -96,10 +96,10 @@ def lead(found):
 def sections(folder, found, train, test, rebuilt, codes, drawn, generators):
     real, tokenizer = found["real"], found["tokenizer"]
     return [
-        _tokenizer_section(tokenizer, test["image"], rebuilt, codes),
+        _tokenizer_section(tokenizer, test["x"], rebuilt, codes),
         _loss_section(folder),
         *[
-            _samples_section(name, found, drawn[name], train["image"], real)
+            _samples_section(name, found, drawn[name], train["x"], real)
             for name in SETTINGS
         ],
         _curve_section(found),

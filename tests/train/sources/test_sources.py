@@ -90,7 +90,7 @@ def data(request, tmp_path):
 
 def content(data, record) -> bytes:
     batch = data.cut([record], [0], None)
-    return batch[data.kind].tobytes()
+    return batch["x"].tobytes()
 
 
 def test_records_come_in_the_order_asked_for_however_they_are_read(data, monkeypatch):
