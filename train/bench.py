@@ -195,20 +195,23 @@ def _items(small):
         "unit": "GB/s",
     }
 
-    def dit(name, remat, implementation=None):
+    def dit(name, remat, implementation=None, scan=True):
         variant, batch = DITS[name]
         words = (
+            f"--config.model.scan={scan}",
             f"--variant={variant}",
             f"--config.model.remat={remat}",
             f"--config.model.block.implementation={implementation}",
             *(SMALL_DIT if small else (f"--config.run.batch={batch}",)),
         )
         what = f"{implementation or 'own'} attention remat {remat or 'none'}"
+        what += "" if scan else " no scan"
         items[f"{name} {what}"] = lambda rows: _training(rows, DIT, words)
 
     for name in DITS:
         for remat in ("whole", POLICY, None):
             dit(name, remat)
+    dit("DiT-B/2", None, scan=False)
     words = SMALL_VQ if small else (f"--config.run.batch={VQ_BATCH}",)
     items["VQ-16"] = lambda rows: _training(rows, VQ, words)
     n = 64 if small else 32_768
