@@ -34,16 +34,15 @@ from train.evaluation.samples import Reference, balanced_labels
 from train.evaluation.scores import evaluate_tokenizer
 from train.objectives.latents import encode
 from train.pipeline import LatentCache, whole
-from train.report import pages as report
 from train.report.demo_pages import (
     SAMPLES,
     SETTINGS,
     bars,
-    lead,
+    drawings,
+    page,
     save_picture,
-    sections,
 )
-from train.report.pages import Figure
+from train.report.pages import render
 from train.runtime.files import write, write_bytes
 from train.runtime.log import say
 from vqdit.values import build
@@ -133,23 +132,15 @@ def main(argv=None):
         "seconds": seconds,
     }
     save_picture(folder / "samples.png", drawn)
-    pages = sections(folder, found, train, test, rebuilt, codes, drawn, generators)
+    shown = drawings(folder, found, train, test, rebuilt, codes, drawn, generators)
     seconds["report"] = clock.lap()
     # Importing is part of the wait: its CPU seconds are nearly its wall seconds.
     seconds["total"] = time.time() - started + _IMPORTED
     found["cold_start"] = cold
     found["bars"] = bars(found)
     write(folder / "report.json", found)
-    report.write(
-        folder / "report.html",
-        "vqdit demo",
-        lead(found),
-        pages,
-        [
-            Figure(n, v["value"], v["note"], v["passed"])
-            for n, v in found["bars"].items()
-        ],
-    )
+    text = page(found, len(train["image"]))
+    write_bytes(folder / "report.html", render(text, shown).encode())
     missed = [name for name, bar in found["bars"].items() if not bar["passed"]]
     say(
         f"{seconds['total']:.0f} s; "

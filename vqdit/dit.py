@@ -20,8 +20,6 @@ from vqdit.nn.patching import patchify, unpatchify
 from vqdit.nn.streams import Continuous, Stream
 from vqdit.nn.streams import Discrete as Discrete  # where they were once
 
-__all__ = ["DiT"]
-
 xavier = nn.initializers.xavier_uniform()
 zeros = nn.initializers.zeros_init()
 

@@ -30,6 +30,16 @@ def overrides(experiment: T, texts: Mapping[str, str]) -> T:
     return _edit(experiment, type(experiment), edits, "", experiment)
 
 
+def replaced(value: T, fields: Mapping[str, Any]) -> T:
+    """The value with others at these dotted paths: {"run.batch": 32}."""
+    for dotted, new in fields.items():
+        name, _, rest = dotted.partition(".")
+        if rest:
+            new = replaced(getattr(value, name), {rest: new})
+        value = expression.construct(type(value), {**children(value), name: new}, name)
+    return value
+
+
 Edits = list[tuple[list[str], str]]
 
 
