@@ -7,6 +7,7 @@ One GPU: about two hours. Expected score: not measured yet.
 """
 
 from train.config import Optimizer, Run, StageTwo, Stream
+from train.config.override import replaced
 from train.modalities import Images
 from vqdit.diffusion import Cosine, Gaussian, LogitNormal, Uniform
 from vqdit.dit import DiT
@@ -27,7 +28,7 @@ CONFIG = StageTwo(
 )
 
 VARIANTS = {
-    "uniform_times": CONFIG.with_stream("image", times=Uniform()),
-    "cosine": CONFIG.with_stream("image", process=Gaussian(Cosine())),
-    "predict_data": CONFIG.with_stream("image", process=Gaussian(target="data")),
+    "uniform_times": replaced(CONFIG, {"streams.image.times": Uniform()}),
+    "cosine": replaced(CONFIG, {"streams.image.process": Gaussian(Cosine())}),
+    "predict_data": replaced(CONFIG, {"streams.image.process.target": "data"}),
 }

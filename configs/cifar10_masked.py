@@ -7,6 +7,7 @@ One GPU: about two hours. Expected score: not measured yet.
 """
 
 from train.config import Optimizer, Run, StageTwo, Stream
+from train.config.override import replaced
 from train.modalities import Images
 from vqdit.diffusion import Linear, Masking
 from vqdit.dit import DiT
@@ -27,6 +28,6 @@ CONFIG = StageTwo(
 )
 
 VARIANTS = {
-    "linear": CONFIG.with_stream("image", process=Masking(schedule=Linear())),
-    "unweighted": CONFIG.with_stream("image", process=Masking(weight="none")),
+    "linear": replaced(CONFIG, {"streams.image.process": Masking(schedule=Linear())}),
+    "unweighted": replaced(CONFIG, {"streams.image.process": Masking(weight="none")}),
 }

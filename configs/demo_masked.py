@@ -8,6 +8,7 @@ MaskGIT's unweighted loss draws better digits than the bound, which is a variant
 """
 
 from train.config import Optimizer, Run, StageTwo, Stream
+from train.config.override import replaced
 from train.modalities import Images
 from vqdit.diffusion import Cosine, Masking
 from vqdit.dit import DiT
@@ -34,5 +35,5 @@ CONFIG = StageTwo(
 )
 
 VARIANTS = {
-    "elbo": CONFIG.with_stream("image", process=Masking(schedule=Cosine())),
+    "elbo": replaced(CONFIG, {"streams.image.process": Masking(schedule=Cosine())}),
 }

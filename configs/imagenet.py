@@ -6,6 +6,7 @@ Sizes and recipes are those of the papers; every file says where it departs from
 import dataclasses
 
 from train.config import Optimizer, Run, StageTwo, Stream
+from train.config.override import replaced
 from train.modalities import Images
 from vqdit.diffusion import Cosine, DDPMLinear, Gaussian, Process
 from vqdit.dit import DiT
@@ -67,20 +68,14 @@ def dit(size: str, patch: int) -> StageTwo:
 
 def variants(config: StageTwo) -> dict[str, StageTwo]:
     """One question a line, asked of any of the DiTs."""
-    model, process = config.model, config.streams["image"].process
-    with_model = lambda **field: dataclasses.replace(config, model=model.clone(**field))
-    with_process = lambda **field: config.with_stream(
-        "image", process=dataclasses.replace(process, **field)
-    )
+    change = lambda path, value: replaced(config, {path: value})
     return {
-        "full": dataclasses.replace(  # the length of the paper's final models
-            config, run=dataclasses.replace(config.run, steps=7_000_000)
-        ),
-        "cosine": with_process(schedule=Cosine()),
-        "predict_v": with_process(target="v"),
-        "rotary": with_model(positions="rotary"),
-        "qk_norm": with_model(block=model.block.clone(qk_norm="rms")),
-        "float32": with_model(dtype="float32"),
+        "full": change("run.steps", 7_000_000),  # of the papers' final models
+        "cosine": change("streams.image.process.schedule", Cosine()),
+        "predict_v": change("streams.image.process.target", "v"),
+        "rotary": change("model.positions", "rotary"),
+        "qk_norm": change("model.block.qk_norm", "rms"),
+        "float32": change("model.dtype", "float32"),
     }
 
 

@@ -9,6 +9,7 @@ Two CPU cores: 5.5 minutes of steps. Expected, as measured once:
 """
 
 from train.config import Optimizer, Run, StageTwo, Stream
+from train.config.override import replaced
 from train.modalities import Images
 from vqdit.diffusion import Gaussian, LogitNormal, Uniform
 from vqdit.dit import DiT
@@ -31,5 +32,5 @@ CONFIG = StageTwo(
 )
 
 VARIANTS = {
-    "uniform_times": CONFIG.with_stream("image", times=Uniform()),
+    "uniform_times": replaced(CONFIG, {"streams.image.times": Uniform()}),
 }

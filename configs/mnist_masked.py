@@ -10,6 +10,7 @@ steps, Fréchet distance 25.6.
 """
 
 from train.config import Optimizer, Run, StageTwo, Stream
+from train.config.override import replaced
 from train.modalities import Images
 from vqdit.diffusion import Masking
 from vqdit.dit import DiT
@@ -32,5 +33,5 @@ CONFIG = StageTwo(
 )
 
 VARIANTS = {
-    "unweighted": CONFIG.with_stream("image", process=Masking(weight="none")),
+    "unweighted": replaced(CONFIG, {"streams.image.process": Masking(weight="none")}),
 }

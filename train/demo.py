@@ -24,6 +24,7 @@ import numpy as np
 from train import stage_one, stage_two
 from train.config import load
 from train.config.command import parse
+from train.config.override import replaced
 from train.config.validate import validate
 from train.config.workdir import open_workdir
 from train.errors import BadInput, run
@@ -34,16 +35,15 @@ from train.evaluation.samples import Reference, balanced_labels
 from train.evaluation.scores import evaluate_tokenizer
 from train.objectives.latents import encode
 from train.pipeline import LatentCache, whole
-from train.report import pages as report
 from train.report.demo_pages import (
     SAMPLES,
     SETTINGS,
     bars,
-    lead,
+    drawings,
+    page,
     save_picture,
-    sections,
 )
-from train.report.pages import Figure
+from train.report.pages import render
 from train.runtime.files import write, write_bytes
 from train.runtime.log import say
 from vqdit.values import build
@@ -77,8 +77,8 @@ def main(argv=None):
     generators = {}
     for name in SETTINGS:
         experiment = dataclasses.replace(_experiment(name), cache=str(cache))
-        experiment = experiment.with_stream(
-            "image", tokenizer=str(folder / "tokenizer")
+        experiment = replaced(
+            experiment, {"streams.image.tokenizer": str(folder / "tokenizer")}
         )
         generators[name] = _trained(folder / name, experiment, stage_two.train)
         seconds[name] = clock.lap()
@@ -130,23 +130,15 @@ def main(argv=None):
         "seconds": seconds,
     }
     save_picture(folder / "samples.png", drawn)
-    pages = sections(folder, found, train, test, rebuilt, codes, drawn, generators)
+    shown = drawings(folder, found, train, test, rebuilt, codes, drawn, generators)
     seconds["report"] = clock.lap()
     # Importing is part of the wait: its CPU seconds are nearly its wall seconds.
     seconds["total"] = time.time() - started + _IMPORTED
     found["cold_start"] = cold
     found["bars"] = bars(found)
     write(folder / "report.json", found)
-    report.write(
-        folder / "report.html",
-        "vqdit demo",
-        lead(found),
-        pages,
-        [
-            Figure(n, v["value"], v["note"], v["passed"])
-            for n, v in found["bars"].items()
-        ],
-    )
+    text = page(found, len(train["x"]))
+    write_bytes(folder / "report.html", render(text, shown).encode())
     missed = [name for name, bar in found["bars"].items() if not bar["passed"]]
     say(
         f"{seconds['total']:.0f} s; "

@@ -213,7 +213,7 @@ def measure(
     bundles: Sequence[str | Path], data, most: int = 1000, counted: int = 20_000
 ) -> dict:
     """The whole of rates.json."""
-    images = whole(data, train=False, count=most)["image"]
+    images = whole(data, train=False, count=most)["x"]
     points = []
     for path in bundles:
         opened = open_bundle(path)

@@ -15,6 +15,7 @@ from configs.imagenet import F8, F16, tokenizer
 from tests import quick
 from train.config import Experiment, Mesh, StageOne, StageTwo, load
 from train.config.network import network
+from train.config.override import replaced
 from train.config.paths import diff
 from train.config.validate import validate
 from train.errors import BadInput
@@ -194,7 +195,7 @@ def reduced(chosen: Experiment) -> Experiment:
     data = dataclasses.replace(chosen.data, size=4)
     model = chosen.model
     if isinstance(chosen, StageTwo):
-        chosen = chosen.with_stream("image", shape=(8, 8, 4))
+        chosen = replaced(chosen, {"streams.image.shape": (8, 8, 4)})
         block = model.block.clone(heads=2)
         model = model.clone(width=32, depth=2, block=block, classes=10)
     else:

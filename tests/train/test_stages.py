@@ -22,6 +22,7 @@ from train.config import (
     Stream,
     Weights,
 )
+from train.config.override import replaced
 from train.config.workdir import open_workdir
 from train.errors import BadInput, run
 from train.evaluation.judge import train_judge
@@ -195,9 +196,14 @@ def test_a_picture_and_what_it_shows_are_two_streams(trained, tmp_path, one_devi
     np.testing.assert_array_equal(
         by_label, draw(key, ids, given={"word": codes})["image"]
     )
-    other = draw(key, ids, given={"word": [3, 1, 5]})["image"]
-    np.testing.assert_array_equal(other[:2], by_label[:2])
-    assert (other[2] != by_label[2]).any()
+    # Hardly trained, its blocks are still nearly the identity.
+    moved = jax.tree.map(lambda leaf: leaf + 0.1, generator.params)
+    one, two = (
+        draw(key, ids, given={"word": words}, params=moved)["image"]
+        for words in ([3, 1, 4], [3, 1, 5])
+    )
+    np.testing.assert_array_equal(one[:2], two[:2])
+    assert (one[2] != two[2]).any()
 
 
 @pytest.mark.parametrize(
@@ -318,7 +324,7 @@ def test_a_tokenizer_that_does_not_fit_the_dit_is_refused(trained):
     work, _, _ = trained
     experiment = dit("masked", work)
     with pytest.raises(BadInput, match="streams.image: .* vocab is 16, and 32 is writ"):
-        streams.prepare(experiment.with_stream("image", codes=32))
+        streams.prepare(replaced(experiment, {"streams.image.codes": 32}))
 
 
 def test_a_cache_of_another_tokenizer_is_refused(trained, tmp_path, one_device):

@@ -15,19 +15,3 @@ from train.config.experiment import (
     load,
     variants,
 )
-
-__all__ = [
-    "AdamW",
-    "Adversarial",
-    "Experiment",
-    "KMeansInit",
-    "Mesh",
-    "Optimizer",
-    "Run",
-    "StageOne",
-    "StageTwo",
-    "Stream",
-    "Weights",
-    "load",
-    "variants",
-]

@@ -262,11 +262,6 @@ class StageTwo(Experiment):
             return dict.fromkeys(self.streams, self.data)
         return self.data
 
-    def with_stream(self, name: str, **fields) -> "StageTwo":
-        """The experiment with these fields of one stream changed."""
-        stream = dataclasses.replace(self.streams[name], **fields)
-        return dataclasses.replace(self, streams={**self.streams, name: stream})
-
     @staticmethod
     def upgraded(fields: dict) -> dict:
         """Fields as a file has them; 0.1.0 told of the streams in four places."""

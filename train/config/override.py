@@ -43,6 +43,20 @@ def overrides(experiment: T, texts: Mapping[str, str]) -> T:
     return _edit(experiment, type(experiment), edits, "", experiment)
 
 
+def replaced(value: T, fields: Mapping[str, Any]) -> T:
+    """The value with others at these dotted paths: {"run.batch": 32}."""
+    for dotted, new in fields.items():
+        name, _, rest = dotted.partition(".")
+        parts = children(value)
+        if rest:
+            new = replaced(parts[name], {rest: new})
+        if isinstance(value, Mapping):
+            value = {**value, name: new}
+        else:
+            value = expression.construct(type(value), {**parts, name: new}, name)
+    return value
+
+
 Edits = list[tuple[list[str], str]]
 
 

@@ -8,16 +8,3 @@ from train.pipeline.cache import LatentCache, write_cache
 from train.pipeline.examples import Examples, open_examples
 from train.pipeline.statistics import keep_statistics, recall_statistics
 from train.pipeline.streams import Joined
-
-__all__ = [
-    "Examples",
-    "Joined",
-    "LatentCache",
-    "batches",
-    "keep_statistics",
-    "once",
-    "open_examples",
-    "recall_statistics",
-    "whole",
-    "write_cache",
-]

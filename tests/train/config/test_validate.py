@@ -7,7 +7,7 @@ import pytest
 
 from tests.train.experiments import JOINT, TOKENIZER
 from train.config import Mesh, Run
-from train.config.override import overrides
+from train.config.override import overrides, replaced
 from train.config.validate import validate
 from train.errors import BadInput
 from train.modalities import Audio, Ranges, Series
@@ -215,16 +215,16 @@ def test_types_of_a_config_file_are_checked_too():
     with pytest.raises(BadInput, match="run.steps: write a whole number, not 1000.0"):
         validate(dataclasses.replace(TOKENIZER, run=run), 8)
     with pytest.raises(BadInput, match="streams.image.tokenizer: write "):
-        validate(JOINT.with_stream("image", tokenizer=3), 8)
+        validate(replaced(JOINT, {"streams.image.tokenizer": 3}), 8)
     with pytest.raises(BadInput, match="kmeans: write KMeansInit"):
         validate(dataclasses.replace(TOKENIZER, kmeans=100), 8)
 
 
 def test_a_program_that_reads_no_data_needs_no_tokenizers():
-    joint = JOINT.with_stream("image", tokenizer=None)
+    joint = replaced(JOINT, {"streams.image.tokenizer": None})
     validate(joint, 8, tokenizers=False)
     with pytest.raises(BadInput, match="streams.image.tokenizer is absent"):
-        validate(joint.with_stream("image", shape=()), 8, tokenizers=False)
+        validate(replaced(joint, {"streams.image.shape": ()}), 8, tokenizers=False)
 
 
 def test_quantizers_that_wait_for_nothing_pass_whatever_kmeans_says():

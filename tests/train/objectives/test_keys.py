@@ -13,6 +13,7 @@ import pytest
 from tests.train.test_stages import EMA, dit, tokenizer
 from train.config import Adversarial
 from train.config.network import network
+from train.config.override import replaced
 from train.objectives import codebook, start, streams
 from train.runtime.step import beside
 from vqdit.diffusion.objectives.denoising import Denoising
@@ -129,7 +130,7 @@ def test_stage_one_uses_a_key_once(used):
 
 @pytest.mark.slow
 def test_stage_two_uses_a_key_once(used):
-    experiment = dit("flow", "nowhere").with_stream("image", shape=(4, 4, 2))
+    experiment = replaced(dit("flow", "nowhere"), {"streams.image.shape": (4, 4, 2)})
     model, processes = network(experiment, {})
     draw = np.random.default_rng(0)
     x = jnp.asarray(draw.normal(size=(2, 4, 4, 2)), jnp.float32)

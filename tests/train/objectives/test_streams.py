@@ -2,12 +2,12 @@
 
 import numpy as np
 
+from tests.train.experiments import JOINT
 from train.config.network import network
+from train.config.override import replaced
 from train.objectives.streams import on_grid
 from vqdit.diffusion import Gaussian, Masking, Uniform
 from vqdit.values import build, describe
-
-from ..experiments import JOINT
 
 
 def test_a_latent_is_known_where_anything_of_its_block_is():
@@ -55,5 +55,7 @@ def test_a_process_is_fit_for_what_the_stream_says():
     model, processes = network(JOINT, {})
     assert [stream.name for stream in model.streams] == ["image", "text"]
     assert processes["text"].vocab == 32 and model.streams[0].patch == 2
-    learned = JOINT.with_stream("image", process=Gaussian(learned_variance=True))
+    learned = replaced(
+        JOINT, {"streams.image.process": Gaussian(learned_variance=True)}
+    )
     assert network(learned, {})[0].streams[0].outputs == 2
