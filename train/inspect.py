@@ -219,7 +219,6 @@ def _row(values, limit: int = 6) -> str:
 
 
 def lines(report: dict) -> Iterator[str]:
-    """The report as text."""
     shape = " x ".join(map(str, report["shape"]))
     rate = f" at {report['rate']:g} a second" if report["rate"] else ""
     yield f"{report['data']}: {report['kind']} of {shape}{rate}"

@@ -212,7 +212,6 @@ def _distortion(decoded, images):
 def measure(
     bundles: Sequence[str | Path], data, most: int = 1000, counted: int = 20_000
 ) -> dict:
-    """The whole of rates.json."""
     images = whole(data, train=False, count=most)["image"]
     points = []
     for path in bundles:

@@ -71,7 +71,6 @@ class Audio(Modality):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(length, 1)."""
         return (self.length, 1)
 
     @property

@@ -83,7 +83,6 @@ class Images(Pixels):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(size, size, channels)."""
         return (self.size, self.size, self.channels)
 
     def read(self, path):

@@ -68,7 +68,6 @@ class Video(Pixels):
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """(frames, size, size, channels)."""
         return (self.frames, self.size, self.size, self.channels)
 
     def load(self, path, share=(0.0, 1.0)):

@@ -30,12 +30,10 @@ class Bits(Book):
 
     @property
     def dim(self) -> int:
-        """Channels of z, one bit each."""
         return self.bits
 
     @property
     def num_codes(self) -> int:
-        """Codes in all."""
         return 2**self.bits
 
     @property
@@ -53,11 +51,9 @@ class Bits(Book):
         return signs.astype(jnp.float32) * np.float32(self.size)
 
     def pull(self, u: Array, q: Array) -> dict[str, Array]:
-        """Commitment."""
         return {"commit": mean_square(u, jax.lax.stop_gradient(q))}
 
     def penalties(self, u: Array, q: Array) -> dict[str, Array]:
-        """The pair of entropies."""
         if not self.entropy:
             return {}
         return {"entropy": bit_entropy(u / self.size, self.temperature, self.group)}

@@ -31,9 +31,7 @@ class BSQ(Bits):
 
     @property
     def size(self) -> float:
-        """Of a codeword in every channel."""
         return self.bits**-0.5
 
     def project(self, z: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-        """The vector's direction."""
         return unit(z.astype(jnp.float32))

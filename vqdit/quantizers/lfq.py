@@ -23,5 +23,4 @@ class LFQ(Bits):
 
     @property
     def size(self) -> float:
-        """Of a codeword in every channel."""
         return 1.0

@@ -23,7 +23,6 @@ class Labels:
 
     @property
     def code_count(self) -> int:
-        """Codes in all."""
         return self.classes + 1
 
     def encode(self, label: Int[Host, "b"]) -> Int[np.ndarray, "b 1"]:
@@ -72,7 +71,6 @@ class Boxes:
 
     @property
     def code_count(self) -> int:
-        """Codes in all."""
         return self.bins + self.classes + 1
 
     def encode(
