@@ -21,13 +21,13 @@ from train.config import Experiment
 from train.config.command import parse
 from train.errors import BadInput, run
 from train.modalities import Modality
+from train.modalities.files import write_bytes
 from train.modalities.gaps import outlying
 from train.modalities.normalise import Moments
 from train.pipeline import open_examples
 from train.report import pictures
 from train.report.examples import augmented_picture, example_picture
 from train.report.pages import number
-from train.runtime.files import write_bytes
 
 FLAGS = {"out": str, "most": int}
 # Examples are all looked at up to so many bytes; of more, an even selection is.

@@ -33,9 +33,9 @@ from train.config import Experiment
 from train.config.command import parse
 from train.errors import BadInput, run
 from train.evaluation.evaluator import chunked, reconstruct
+from train.modalities.files import write, write_bytes
 from train.pipeline import whole
 from train.report.pictures import line_plot
-from train.runtime.files import write, write_bytes
 from train.runtime.log import say
 from vqdit.metrics import psnr, ssim
 from vqdit.signal import to_uint8

@@ -6,9 +6,9 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from train.errors import BadInput, Unreadable
-from train.modalities.arrays import stored
 from train.modalities.augment import ImageAugment
 from train.modalities.draws import MIRRORED, PLACE, Draws
+from train.modalities.files import stored
 from train.modalities.modality import Batch, Modality, Record, decibels
 from train.modalities.pixels import decode, fit, luma, opaque, png
 

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps, ImageSequence
 
 from train.errors import Unreadable
-from train.modalities.arrays import stored
+from train.modalities.files import stored
 
 FRAMES = frozenset(".png .jpg .jpeg .webp .bmp .tif .tiff".split(" "))
 

@@ -9,9 +9,9 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from train.errors import BadInput
+from train.modalities.files import write_bytes
 from train.modalities.modality import modality_of
 from train.modalities.shown import COLOURS, eight_bits, grid
-from train.runtime.files import write_bytes
 
 INK, FAINT = "#2b2f36", "#c9ced6"
 

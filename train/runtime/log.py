@@ -15,8 +15,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from train.errors import BadInput
+from train.modalities.files import write_bytes
 from train.runtime import hosts
-from train.runtime.files import write_bytes
 
 
 def say(message: str) -> None:
