@@ -10,7 +10,8 @@ from train.modalities.augment import ImageAugment
 from train.modalities.draws import MIRRORED, PLACE, Draws
 from train.modalities.files import stored
 from train.modalities.modality import Batch, Modality, Record, decibels
-from train.modalities.pixels import decode, fit, luma, opaque, png
+from train.modalities.pixels import decode, fit, luma, opaque
+from train.modalities.shown import png
 
 Crop = Literal["center", "random"]
 

@@ -103,14 +103,6 @@ def luma(values: UInt8[np.ndarray, "*b 3"]) -> UInt8[np.ndarray, "*b 1"]:
     return grey.astype(np.uint8)[..., None]
 
 
-def png(picture: UInt8[np.ndarray, "h w c"]) -> bytes:
-    """A picture of 1 or 3 channels as a PNG file."""
-    file = io.BytesIO()
-    plain = picture[..., 0] if picture.shape[-1] == 1 else picture
-    Image.fromarray(plain).save(file, format="png")
-    return file.getvalue()
-
-
 def read_frames(path: Path) -> tuple[list[UInt8[np.ndarray, "h w c"]], float]:
     """(frames as they are shown, frames a second, 0 where nothing says it).
 

@@ -12,8 +12,8 @@ from train.modalities.augment import ImageAugment
 from train.modalities.draws import START, Draws
 from train.modalities.image import Pixels
 from train.modalities.modality import Batch, Record
-from train.modalities.pixels import alike, fit, png, read_frames
-from train.modalities.shown import grid
+from train.modalities.pixels import alike, fit, read_frames
+from train.modalities.shown import grid, png
 
 Name = Literal["moving_digits", "moving_mnist", "folder"]
 RATE = 10.0  # frames a second of a clip that does not say, as browsers have it
