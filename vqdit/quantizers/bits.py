@@ -7,13 +7,21 @@ from jaxtyping import Array, Float, Int
 
 from vqdit.quantizers.book import Book
 from vqdit.quantizers.entropy import bit_entropy
+from vqdit.quantizers.estimators import Estimator
 from vqdit.quantizers.quantized import mean_square
 
 MOST = 22  # bits of a code: usage is counted for each of 2^22 codes
 
 
 class Bits(Book):
-    """A subclass has the fields bits, entropy, temperature, group; and `size`."""
+    """A subclass has the property `size`, of a codeword in every channel."""
+
+    bits: int
+    entropy: bool = True
+    temperature: float = 1.0
+    group: int = 9
+    window: int = 65_536
+    estimator: Estimator = "straight_through"
 
     def __post_init__(self):
         name = type(self).__name__

@@ -4,7 +4,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vqdit.quantizers.bits import Bits
-from vqdit.quantizers.estimators import Estimator
 from vqdit.quantizers.quantized import unit
 
 
@@ -21,13 +20,6 @@ class BSQ(Bits):
     group:       beyond this many bits the second entropy is a sum over groups of bits
         (eq. 12).
     """
-
-    bits: int
-    entropy: bool = True
-    temperature: float = 1.0
-    group: int = 9
-    window: int = 65_536
-    estimator: Estimator = "straight_through"
 
     @property
     def size(self) -> float:
