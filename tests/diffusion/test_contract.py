@@ -1,4 +1,7 @@
-"""What every process, schedule and solver keeps; a new one joins the lists."""
+"""What every process, schedule, solver, grid and law of times keeps.
+
+A new one joins its list, here or in toys.
+"""
 
 import math
 
@@ -8,7 +11,9 @@ import numpy as np
 import pytest
 
 from tests.diffusion import toys
+from tests.members import missing
 from tests.quick import jit
+from vqdit import diffusion
 from vqdit.diffusion import (
     DDIM,
     EDM,
@@ -22,6 +27,8 @@ from vqdit.diffusion import (
     Karras,
     Linear,
     LinearBetas,
+    LogitNormal,
+    LogNormal,
     Masking,
     Multistep,
     Plain,
@@ -30,6 +37,7 @@ from vqdit.diffusion import (
     Solver,
     Steps,
     Times,
+    Uniform,
     example_keys,
     preconditioned,
     sample,
@@ -49,6 +57,14 @@ SOLVERS = (
     Corrector(),
     Confidence(),
 )
+GRIDS = (
+    Steps(7),
+    Steps(7, 3.0),
+    Karras(7),
+    Karras(7, rho=math.inf),
+    Times((0.999, 0.8, 0.7, 0.5, 0.3, 0.2, 0.1, 0.0)),
+)
+LAWS = (Uniform(), LogitNormal(-0.5, 0.8), LogNormal())
 processes = pytest.mark.parametrize("name", PROCESSES)
 schedules = pytest.mark.parametrize("schedule", toys.ALL_SCHEDULES, ids=repr)
 KEY = jax.random.key(5)
@@ -57,6 +73,41 @@ STREAMS = {
     "codes": Discrete("x", (2, 3), 3, books=2),
 }
 T = jnp.array([0.0, 1e-6, 0.3, 0.999, 1.0])
+
+
+@pytest.mark.parametrize(
+    "base, members, bases",
+    [
+        (Process, PROCESSES.values(), {"Process", "Replacement"}),
+        (Schedule, toys.ALL_SCHEDULES, {"Schedule"}),
+        (Solver, SOLVERS, {"Solver"}),
+    ],
+)
+def test_none_is_left_out(base, members, bases):
+    belongs = lambda kind: base in kind.__mro__
+    assert missing(diffusion, belongs, map(type, members)) == bases
+
+
+@pytest.mark.parametrize(
+    "room, members, bases", [("grids", GRIDS, {"Grid"}), ("times", LAWS, set())]
+)
+def test_no_grid_and_no_law_is_left_out(room, members, bases):
+    belongs = lambda kind: kind.__module__ == f"vqdit.diffusion.{room}"
+    assert missing(diffusion, belongs, map(type, members)) == bases
+
+
+@pytest.mark.parametrize("law", LAWS, ids=repr)
+def test_a_law_draws_a_time_in_each_part_of_its_mass(law):
+    """A function of the key; an even share of each batch below any quantile."""
+    draw = jit(lambda key: law(key, 8))
+    t = np.stack([draw(key) for key in jax.random.split(KEY, 64)])
+    np.testing.assert_array_equal(draw(KEY), draw(KEY))
+    assert t.shape == (64, 8) and (t >= 0).all() and (t <= 1).all()
+    for share in (0.25, 0.5, 0.75):
+        below = (t < np.quantile(t, share)).sum(1)
+        assert abs(below - 8 * share).max() <= 1 and t.std() > 0.05
+    assert (np.diff(t[:, 0]) != 0).all() and (t[:, 0] > np.median(t)).mean() < 0.8
+    hash(law)
 
 
 def examples(process):
@@ -157,15 +208,14 @@ def test_log_snr_falls_and_has_its_inverse(schedule):
     np.testing.assert_allclose(ends, [0, 1], atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "grid", [Steps(7), Steps(7, 3.0), Karras(7), Karras(7, rho=math.inf)], ids=repr
-)
+@pytest.mark.parametrize("grid", GRIDS, ids=repr)
 def test_a_grid_falls_from_the_start_to_the_data(grid):
     assert isinstance(grid, Grid)
     for name, process in toys.GAUSSIANS.items():
         times = np.asarray(grid(process))
         assert times.shape == (8,) and times[-1] == 0, name
-        np.testing.assert_allclose(times[0], process.start, atol=1e-6)
+        start = grid.times[0] if isinstance(grid, Times) else process.start
+        np.testing.assert_allclose(times[0], start, atol=1e-6)
         assert (np.diff(times) < 0).all(), name
 
 

@@ -10,8 +10,10 @@ import jax
 import numpy as np
 import pytest
 
+from tests.members import missing
+from train import evaluation
 from train.evaluation.codebook import CodebookUse
-from train.evaluation.evaluator import Several, evaluated, merged
+from train.evaluation.evaluator import Evaluator, Several, evaluated, merged
 from train.evaluation.means import Mean, Median, decibels, difference, squared_error
 from train.evaluation.samples import Frechet, accuracy, memorisation
 from train.modalities import Images
@@ -152,6 +154,12 @@ CASES = {
         {"r": [{"m": i * np.nanmean(VALUES)} for i in (1, 2)]},
     ),
 }
+
+
+def test_no_evaluator_is_left_out():
+    members = {type(make()[0]) for make in CASES.values()}
+    belongs = lambda kind: issubclass(kind, Evaluator)
+    assert missing(evaluation, belongs, members) == {"Evaluator"}
 
 
 @pytest.fixture(params=CASES, scope="module")

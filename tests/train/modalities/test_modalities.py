@@ -6,7 +6,9 @@ import json
 import numpy as np
 import pytest
 
+from tests.members import missing
 from tests.train.fresh import fresh
+from train import modalities
 from train.modalities import (
     Audio,
     AudioCleaning,
@@ -22,7 +24,7 @@ from train.modalities import (
     VolumeAugment,
     Volumes,
 )
-from train.modalities.modality import modality_of
+from train.modalities.modality import Modality, modality_of
 from train.pipeline import batches, whole
 from vqdit.values import build, describe
 
@@ -64,6 +66,14 @@ OF = {
 }
 every = pytest.mark.parametrize("data", MODALITIES.values(), ids=list(MODALITIES))
 each = pytest.mark.parametrize("kind", SUFFIXED)
+
+
+def test_no_modality_is_left_out():
+    belongs = lambda kind: issubclass(kind, Modality)
+    members = map(type, MODALITIES.values())
+    assert missing(modalities, belongs, members) == {"Modality", "Pixels"}
+    kinds = {data.kind for data in MODALITIES.values()}
+    assert kinds == SUFFIXED.keys() == OF.keys()
 
 
 @every
