@@ -10,9 +10,16 @@ _ROOMS = ("config", "modalities")
 
 
 def __getattr__(name):
-    if name[:1].isupper():
-        for room in _ROOMS:
-            found = getattr(importlib.import_module(f"train.{room}"), name, None)
-            if isinstance(found, type):
-                return found
+    for classes in map(_classes, _ROOMS):
+        if name in classes:
+            return classes[name]
     raise AttributeError(f"train has no {name!r}")
+
+
+def __dir__():
+    return sorted(set().union(*map(_classes, _ROOMS)))
+
+
+def _classes(room):
+    names = vars(importlib.import_module(f"train.{room}"))
+    return {n: v for n, v in names.items() if n[:1].isupper() and isinstance(v, type)}

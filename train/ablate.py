@@ -32,11 +32,11 @@ from train.errors import BadInput, run
 from train.evaluation.judge import judge_of, train_judge
 from train.evaluation.samples import Reference, curve
 from train.evaluation.scores import evaluate_tokenizer
+from train.modalities.files import write, write_bytes
 from train.objectives import streams
 from train.objectives.latents import encode
 from train.objectives.start import open_start
 from train.pipeline import open_examples
-from train.runtime.files import write, write_bytes
 from train.runtime.log import read_metrics, say
 from vqdit.diffusion import Gaussian, LogitNormal
 from vqdit.dit import DiT

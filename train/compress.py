@@ -39,8 +39,8 @@ from train.codec.layout import Opened
 from train.codec.prefixes import decodes_prefixes
 from train.config.command import parse
 from train.errors import BadInput, Unreadable, run
+from train.modalities.files import write_bytes
 from train.modalities.modality import Modality
-from train.runtime.files import write_bytes
 from vqdit.metrics.codes import code_counts, entropy_of
 
 FLAGS = {

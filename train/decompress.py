@@ -17,8 +17,8 @@ from train.codec.files import listed, open_bundle, targets, watch
 from train.codec.layout import Opened
 from train.config.command import parse
 from train.errors import BadInput, run
+from train.modalities.files import write_bytes, write_folder
 from train.modalities.modality import Record
-from train.runtime.files import write_bytes, write_folder
 
 FLAGS = {"bundle": str, "out": str, "force": bool}
 

@@ -33,6 +33,7 @@ from train.evaluation.evaluator import evaluated, reconstruct
 from train.evaluation.judge import train_judge
 from train.evaluation.samples import Reference, balanced_labels
 from train.evaluation.scores import evaluate_tokenizer
+from train.modalities.files import write, write_bytes
 from train.objectives.latents import encode
 from train.pipeline import LatentCache, whole
 from train.report.demo_pages import (
@@ -44,7 +45,6 @@ from train.report.demo_pages import (
     save_picture,
 )
 from train.report.pages import render
-from train.runtime.files import write, write_bytes
 from train.runtime.log import say
 from vqdit.values import build
 

@@ -20,10 +20,10 @@ from train.evaluation.judge import judge_of
 from train.evaluation.measures import BASELINES
 from train.evaluation.scores import evaluate_generator, evaluate_tokenizer
 from train.modalities import Modality
+from train.modalities.files import write
 from train.objectives.bundles import open_bundle
 from train.pipeline import open_examples
 from train.runtime import hosts
-from train.runtime.files import write
 from vqdit.diffusion import Solver
 from vqdit.trained.codec import Codec
 from vqdit.trained.generator import Generator

@@ -21,13 +21,13 @@ from train.config import Experiment
 from train.config.command import parse
 from train.errors import BadInput, run
 from train.modalities import Modality
+from train.modalities.files import write_bytes
 from train.modalities.gaps import outlying
 from train.modalities.normalise import Moments
 from train.pipeline import open_examples
 from train.report import pictures
 from train.report.examples import augmented_picture, example_picture
 from train.report.pages import number
-from train.runtime.files import write_bytes
 
 FLAGS = {"out": str, "most": int}
 # Examples are all looked at up to so many bytes; of more, an even selection is.
@@ -219,7 +219,6 @@ def _row(values, limit: int = 6) -> str:
 
 
 def lines(report: dict) -> Iterator[str]:
-    """The report as text."""
     shape = " x ".join(map(str, report["shape"]))
     rate = f" at {report['rate']:g} a second" if report["rate"] else ""
     yield f"{report['data']}: {report['kind']} of {shape}{rate}"

@@ -33,9 +33,9 @@ from train.config import Experiment
 from train.config.command import parse
 from train.errors import BadInput, run
 from train.evaluation.evaluator import chunked, reconstruct
+from train.modalities.files import write, write_bytes
 from train.pipeline import whole
 from train.report.pictures import line_plot
-from train.runtime.files import write, write_bytes
 from train.runtime.log import say
 from vqdit.metrics import psnr, ssim
 from vqdit.signal import to_uint8
@@ -212,7 +212,6 @@ def _distortion(decoded, images):
 def measure(
     bundles: Sequence[str | Path], data, most: int = 1000, counted: int = 20_000
 ) -> dict:
-    """The whole of rates.json."""
     images = whole(data, train=False, count=most)["x"]
     points = []
     for path in bundles:

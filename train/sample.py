@@ -13,9 +13,9 @@ import numpy as np
 from train.config.command import parse
 from train.errors import BadInput, run
 from train.evaluation.drawing import draw_all
+from train.modalities.files import write_bytes
 from train.objectives.bundles import open_bundle
 from train.report import pictures
-from train.runtime.files import write_bytes
 from train.runtime.log import say
 from vqdit.diffusion import Solver
 from vqdit.trained.generator import Generator

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vqdit.metrics import memorisation_ratio, nearest, neighbours
+from vqdit.metrics import nearest, neighbours
 
 
 def by_brute_force(x, reference, k):
@@ -36,19 +36,7 @@ def test_a_copy_is_at_zero_far_from_the_origin():
     np.testing.assert_allclose(distance[:, 1], expected[:, 1], rtol=1e-5)
 
 
-def test_memorisation_ratio_is_zero_for_copies_and_one_for_new_data():
-    rng = np.random.default_rng(2)
-    train, heldout, fresh = rng.normal(size=(3, 400, 5))
-    assert memorisation_ratio(train[:100], heldout, train) == 0
-    # The median of 400 distances of relative spread 0.4 has a standard error of 2.5%.
-    assert memorisation_ratio(fresh, heldout, train) == pytest.approx(1, abs=0.13)
-    halfway = (train + heldout) / 2
-    assert 0.5 < memorisation_ratio(halfway, heldout, train) < 0.95
-
-
 def test_bad_requests_are_refused():
     x = np.zeros((4, 2), np.float32)
     with pytest.raises(ValueError, match="4 references"):
         nearest(x, x, 5)
-    with pytest.raises(ValueError, match="held-out"):
-        memorisation_ratio(x, x, x)

@@ -48,7 +48,6 @@ class Coder:
 
     @property
     def name(self) -> str:
-        """As printed."""
         return NAMES[self.model]
 
 

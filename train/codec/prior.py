@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Int
 
 from train.errors import BadInput
-from train.runtime.files import write_bytes
+from train.modalities.files import write_bytes
 from vqdit.trained.contract import LatentContract
 
 FILE = "prior.npz"

@@ -19,19 +19,13 @@ MOVED = (
 )
 
 
-def override(experiment: T, dotted: str, text: str) -> T:
-    """override(experiment, "model.depth", "24") -> a new experiment.
-
-    Raises BadInput for a path that does not exist, naming the nearest that does, and
-    for a text that does not fit the field's type, saying what to write.
-    """
-    return overrides(experiment, {dotted: text})
-
-
 def overrides(experiment: T, texts: Mapping[str, str]) -> T:
-    """All of `texts` at once, so that values that depend on each other change together.
+    """overrides(experiment, {"model.depth": "24"}) -> a new experiment.
 
-    A whole and its parts may both be given: the parts apply to the new whole.
+    All at once, so that values that depend on each other change together; a whole and
+    its parts may both be given: the parts apply to the new whole. Raises BadInput for a
+    path that does not exist, naming the nearest that does, and for a text that does not
+    fit the field's type, saying what to write.
     """
     for dotted in texts:
         for old, new in MOVED:

@@ -2,13 +2,13 @@
 
 import fnmatch
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from train.config.experiment import Experiment
 from train.config.paths import diff, spell
 from train.errors import BadInput
+from train.modalities.files import write
 from vqdit.values import build, describe
 
 CONFIG_FILE = "config.json"
@@ -49,17 +49,7 @@ SHOWN = 8  # differences listed before the rest is only counted
 
 def save(experiment: Experiment, path: str | Path) -> None:
     """Writes an experiment as JSON, whole or not at all."""
-    path = Path(path)
-    text = json.dumps(describe(experiment), indent=2, allow_nan=False)
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")
-    try:
-        with open(new, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
-    finally:
-        new.unlink(missing_ok=True)
+    write(path, describe(experiment), indent=2, allow_nan=False)
 
 
 def read(path: str | Path) -> Experiment:

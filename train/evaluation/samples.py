@@ -62,7 +62,9 @@ class Frechet(Evaluator):
 def memorisation(data: Modality, heldout: float = 1.0) -> Median:
     """Median distance to the nearest training signal, over that of held-out signals.
 
-    See `vqdit.metrics.memorisation_ratio`; medians are of fine bins, to a thousandth.
+    1: samples are as far from the training set as new data is. Well below 1: they copy
+    it. It is no proof of the contrary: blurred or broken samples are far from
+    everything. Medians are of fine bins, to a thousandth.
     """
 
     def distances(batch: Batch) -> np.ndarray:

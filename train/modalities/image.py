@@ -6,11 +6,12 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from train.errors import BadInput, Unreadable
-from train.modalities.arrays import stored
 from train.modalities.augment import ImageAugment
 from train.modalities.draws import MIRRORED, PLACE, Draws
+from train.modalities.files import stored
 from train.modalities.modality import Batch, Modality, Record, decibels
-from train.modalities.pixels import decode, fit, luma, opaque, png
+from train.modalities.pixels import decode, fit, luma, opaque
+from train.modalities.shown import png
 
 Crop = Literal["center", "random"]
 
@@ -83,7 +84,6 @@ class Images(Pixels):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(size, size, channels)."""
         return (self.size, self.size, self.channels)
 
     def read(self, path):

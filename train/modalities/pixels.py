@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps, ImageSequence
 
 from train.errors import Unreadable
-from train.modalities.arrays import stored
+from train.modalities.files import stored
 
 FRAMES = frozenset(".png .jpg .jpeg .webp .bmp .tif .tiff".split(" "))
 
@@ -101,14 +101,6 @@ def luma(values: UInt8[np.ndarray, "*b 3"]) -> UInt8[np.ndarray, "*b 1"]:
     weights = np.array([19595, 38470, 7471], np.uint32)  # of 2**16
     grey = (values.astype(np.uint32) @ weights + 2**15) >> 16
     return grey.astype(np.uint8)[..., None]
-
-
-def png(picture: UInt8[np.ndarray, "h w c"]) -> bytes:
-    """A picture of 1 or 3 channels as a PNG file."""
-    file = io.BytesIO()
-    plain = picture[..., 0] if picture.shape[-1] == 1 else picture
-    Image.fromarray(plain).save(file, format="png")
-    return file.getvalue()
 
 
 def read_frames(path: Path) -> tuple[list[UInt8[np.ndarray, "h w c"]], float]:

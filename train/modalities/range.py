@@ -60,7 +60,6 @@ class Ranges(Modality):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(rows, azimuth, channels)."""
         return (self.rows, self.azimuth, self.channels)
 
     @property

@@ -84,7 +84,6 @@ def extra_of(names: Sequence[str], times: np.ndarray | None) -> tuple[bytes, flo
 
 
 def write_recording(record: Any) -> bytes:
-    """A file of record.suffix."""
     timed, names = record.extra[0] & 1, _names(record.extra)
     time = None
     if timed:

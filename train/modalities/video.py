@@ -12,8 +12,8 @@ from train.modalities.augment import ImageAugment
 from train.modalities.draws import START, Draws
 from train.modalities.image import Pixels
 from train.modalities.modality import Batch, Record
-from train.modalities.pixels import alike, fit, png, read_frames
-from train.modalities.shown import grid
+from train.modalities.pixels import alike, fit, read_frames
+from train.modalities.shown import grid, png
 
 Name = Literal["moving_digits", "moving_mnist", "folder"]
 RATE = 10.0  # frames a second of a clip that does not say, as browsers have it
@@ -68,7 +68,6 @@ class Video(Pixels):
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """(frames, size, size, channels)."""
         return (self.frames, self.size, self.size, self.channels)
 
     def load(self, path, share=(0.0, 1.0)):

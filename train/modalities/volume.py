@@ -65,7 +65,6 @@ class Volumes(Modality):
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """(d, h, w, channels)."""
         return (*self.size, self.channels)
 
     @property

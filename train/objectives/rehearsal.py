@@ -100,6 +100,5 @@ def forward_macs(experiment: Experiment) -> int:
 
 
 def dtype_of(experiment: Experiment) -> str:
-    """Of the matrix products."""
     model = experiment.model
     return getattr(model, "dtype", None) or model.encoder.dtype

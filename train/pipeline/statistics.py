@@ -3,10 +3,10 @@
 import functools
 import hashlib
 import json
-import os
 from pathlib import Path
 
 from train.errors import BadInput
+from train.modalities import files
 from train.modalities.modality import Modality
 from train.modalities.normalise import Moments, Statistics
 from train.sources import Source, open_source
@@ -83,7 +83,7 @@ def keep_statistics(
     except FileNotFoundError:
         statistics = statistics_of(data)
         if write:
-            _write(path, {"of": key, "statistics": describe(statistics)})
+            files.write(path, {"of": key, "statistics": describe(statistics)})
         return statistics
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(
@@ -128,16 +128,3 @@ def _key(data: Modality) -> str:
     kind = type(data).__name__
     text = json.dumps([kind, fields, records_of(data, True).identity], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _write(path: Path, stored: dict) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.new")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write(json.dumps(stored, indent=1) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -87,7 +87,6 @@ class Folder(Source):
         return dataclasses.replace(record, label=entry.label, more=more)
 
     def named(self, row: int, why: object) -> str:
-        """What is said of a file."""
         return f"{self.entries[row].file}: {why}"
 
     def too_many(self, named: list[str], of: int) -> BadInput:

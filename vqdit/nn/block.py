@@ -105,7 +105,6 @@ class Block(nn.Module):
         return x + self._scaled("mlp_scale", gate) * h
 
     def norm_of(self, name: str) -> "ModulatedNorm":
-        """A norm of the block's kind."""
         fields = (self.norm, self.norm_scale, self.implementation)
         return ModulatedNorm(*fields, name=name)
 

@@ -30,12 +30,10 @@ class FSQ(Book):
 
     @property
     def dim(self) -> int:
-        """Channels of z."""
         return len(self.levels)
 
     @property
     def num_codes(self) -> int:
-        """Codes in all."""
         return math.prod(self.levels)
 
     def project(self, z: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
@@ -51,7 +49,6 @@ class FSQ(Book):
         return number(jnp.clip(digits, 0, levels - 1), self.levels)
 
     def look_up(self, index: Int[Array, "*b"]) -> Float[Array, "*b d"]:
-        """Levels as numbers in [-1, 1]."""
         half = np.array(self.levels) // 2
         return (digits_of(index, self.levels) - half) / half.astype(np.float32)
 

@@ -60,7 +60,6 @@ class GumbelQuantizer(Book):
 
     @property
     def passes(self) -> bool:
-        """The gradient is the assignment's own."""
         return False
 
     def _codebook(self):
@@ -72,12 +71,10 @@ class GumbelQuantizer(Book):
             self.calls = self.variable("usage", "calls", jnp.zeros, (), jnp.int32)
 
     def search(self, u: Float[Array, "n d"]) -> Int[Array, "n"]:
-        """Indices of the largest logits."""
         kernel, bias = self._linear()
         return best(u, kernel.T, bias, self.scores)
 
     def look_up(self, index: Int[Array, "*b"]) -> Float[Array, "*b d"]:
-        """Codewords."""
         return take(jnp.asarray(self.table), index, self.adding, self.scores)
 
     def quantize(self, u: Float[Array, "n d"], *, train: bool, key: Any) -> Part:

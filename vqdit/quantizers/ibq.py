@@ -66,7 +66,6 @@ class IBQ(ParameterBook):
 
     @property
     def passes(self) -> bool:
-        """The gradient is the assignment's own."""
         return False
 
     def search(self, u: Float[Array, "n d"]) -> Int[Array, "n"]:

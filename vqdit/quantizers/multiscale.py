@@ -70,12 +70,10 @@ class MultiScaleQuantizer(nn.Module):
 
     @property
     def grids(self) -> tuple[tuple[int, ...], ...]:
-        """Of every scale."""
         return tuple((s, s) if isinstance(s, int) else s for s in self.scales)
 
     @property
     def dim(self) -> int:
-        """Channels of z."""
         return self.book.dim
 
     @property

@@ -79,15 +79,12 @@ class NearestBook(Book, kw_only=True):
         return unit(raw) if self.cosine else raw
 
     def project(self, z: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-        """The vector itself, or its direction."""
         return unit(z) if self.cosine else z
 
     def search(self, u: Float[Array, "n d"]) -> Int[Array, "n"]:
-        """Indices of the nearest codewords."""
         return nearest(u, jax.lax.stop_gradient(self.codewords()), self.scores)
 
     def look_up(self, index: Int[Array, "*b"]) -> Float[Array, "*b d"]:
-        """Codewords."""
         return take(self.codewords(), index, self.adding, self.scores)
 
     def pull(self, u: Array, q: Array) -> dict[str, Array]:
@@ -95,7 +92,6 @@ class NearestBook(Book, kw_only=True):
         return {"commit": mean_square(u, jax.lax.stop_gradient(q))}
 
     def penalties(self, u: Array, q: Array) -> dict[str, Array]:
-        """The usage entropy, where asked for."""
         if not self.entropy:
             return {}
         # A unit of temperature is what separates a vector from its codeword.

@@ -32,7 +32,6 @@ class Projected(Book):
 
     @property
     def num_codes(self) -> int:
-        """Codes of the book."""
         return self.book.num_codes
 
     @property
@@ -55,11 +54,9 @@ class Projected(Book):
         return self.book.ready()
 
     def search(self, u: Float[Array, "n d"]) -> Int[Array, "n"]:
-        """The book's, in its space."""
         return self.book.search(self.book.project(self.project_in(u)))
 
     def look_up(self, index: Int[Array, "*b"]) -> Float[Array, "*b d"]:
-        """Codewords, projected back."""
         # Rows, so that decoding codes of any shape rounds as quantizing does.
         rows = self.project_out(self.book.look_up(index.reshape(-1)))
         return rows.reshape(*index.shape, self.dim)

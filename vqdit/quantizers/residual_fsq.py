@@ -50,12 +50,10 @@ class ResidualFSQ(nn.Module):
 
     @property
     def dim(self) -> int:
-        """Channels of z."""
         return len(self.levels)
 
     @property
     def code_counts(self) -> tuple[int, ...]:
-        """Codes in each book."""
         return (math.prod(self.levels),) * self.count
 
     def setup(self):

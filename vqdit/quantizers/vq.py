@@ -89,7 +89,6 @@ class VectorQuantizer(ParameterBook):
         }
 
     def penalties(self, u: Array, q: Array) -> dict[str, Array]:
-        """Usage entropy and orthogonality, where asked for."""
         losses = super().penalties(u, q)
         if self.orthogonal:
             losses["orthogonal"] = orthogonality(self.codewords())

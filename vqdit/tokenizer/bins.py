@@ -29,7 +29,6 @@ class Labels:
 
     @property
     def code_count(self) -> int:
-        """Codes in all."""
         return self.classes + 1
 
     def stream(self, kind: str) -> dict[str, object]:
@@ -82,7 +81,6 @@ class Boxes:
 
     @property
     def code_count(self) -> int:
-        """Codes in all."""
         return self.bins + self.classes + 1
 
     def encode(

@@ -130,11 +130,9 @@ class Bytes(Text):
 
     @property
     def pieces(self) -> tuple[bytes, ...]:
-        """The 256 bytes."""
         return BYTES
 
     def split(self, text: str) -> list[int]:
-        """A text's bytes."""
         return list(_bytes(text))
 
 

@@ -193,7 +193,6 @@ class Generator:
         return codec.apply(kind, variables["tokenizers"][name], x)
 
     def decode(self, name: str, variables: dict, x: Array) -> Array:
-        """The inverse of `encode`."""
         codec = self.codecs.get(name)
         if codec is None:
             return x

@@ -53,7 +53,6 @@ class Judge:
 
     @property
     def dim(self) -> int:
-        """How many features there are."""
         return self.network.dim
 
     def features(self, x: np.ndarray) -> np.ndarray:

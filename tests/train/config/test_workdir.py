@@ -2,11 +2,11 @@
 
 import dataclasses
 import json
+import os
 
 import pytest
 
 from tests.train.experiments import JOINT, TOKENIZER
-from train.config import workdir as workdirs
 from train.config.override import overrides
 from train.config.workdir import open_workdir, read, save
 from train.errors import BadInput
@@ -27,7 +27,7 @@ def test_a_failed_write_leaves_the_old_file(call, tmp_path, monkeypatch):
     def full(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(workdirs.os, call, full)
+    monkeypatch.setattr(os, call, full)
     with pytest.raises(OSError, match="no space"):
         save(JOINT, path)
     assert read(path) == TOKENIZER
