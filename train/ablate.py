@@ -34,7 +34,7 @@ from train.evaluation.samples import Reference, curve
 from train.evaluation.scores import evaluate_tokenizer
 from train.modalities.files import write, write_bytes
 from train.objectives import streams
-from train.objectives.latents import encode
+from train.objectives.latents import encode_set
 from train.objectives.start import open_start
 from train.pipeline import open_examples
 from train.runtime.log import read_metrics, say
@@ -115,7 +115,7 @@ def probe(
     )
     validate(experiment, jax.device_count())
     if not (workdir / "cache").exists():
-        encode(codec, data, workdir / "cache")
+        encode_set(codec, data, workdir / "cache")
     open_workdir(workdir / "probe", experiment)
     generator = stage_two.train(experiment, workdir / "probe")
     (scores,) = curve(

@@ -34,7 +34,7 @@ from train.evaluation.judge import train_judge
 from train.evaluation.samples import Reference, balanced_labels
 from train.evaluation.scores import evaluate_tokenizer
 from train.modalities.files import write, write_bytes
-from train.objectives.latents import encode
+from train.objectives.latents import encode_set
 from train.pipeline import LatentCache, whole
 from train.report.demo_pages import (
     SAMPLES,
@@ -73,7 +73,7 @@ def main(argv=None):
     cache = folder / "cache"
     if not _fits(cache, codec):
         shutil.rmtree(cache, ignore_errors=True)
-        encode(codec, tokenizer.data, cache)
+        encode_set(codec, tokenizer.data, cache)
     generators = {}
     for name in SETTINGS:
         experiment = dataclasses.replace(_experiment(name), cache=str(cache))

@@ -38,7 +38,7 @@ BINS = 80
 UNEVEN = 10  # times rarer than the commonest before a class is worth a word
 
 
-class Part:
+class Survey:
     """One pass over one part of the data: what `inspect` says of it."""
 
     def __init__(self, data: Modality, train: bool, most: int | None):
@@ -122,7 +122,9 @@ def inspect(data: Modality, most: int | None = None) -> tuple[dict, dict[str, by
     if most is not None and most < 1:
         raise BadInput(f"--most={most}: write at least 1")
     with _warnings() as said:
-        parts = {name: Part(data, name == "train", most) for name in ("train", "test")}
+        parts = {
+            name: Survey(data, name == "train", most) for name in ("train", "test")
+        }
     train, test = parts["train"], parts["test"]
     shared = sum(n for digest, n in test.seen.items() if digest in train.seen)
     report: dict[str, Any] = {
@@ -199,7 +201,7 @@ def _worries(report: dict) -> Iterator[str]:
             yield f"train and test differ: {at} {_row(pair[0])} and {_row(pair[1])}"
 
 
-def _histogram(part: Part) -> bytes:
+def _histogram(part: Survey) -> bytes:
     lines = {}
     # One set of bins, or channels of different range could not be compared.
     ends = [end for x in part.moments.sample if x.size for end in (x.min(), x.max())]

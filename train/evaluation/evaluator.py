@@ -26,7 +26,7 @@ CHUNK, VALUES = 256, 2**21  # signals coded at a time, and their values in all
 GROUP = 2**28  # values of small signals that are compared with others at once
 
 
-class Features(Protocol):
+class FeatureNetwork(Protocol):
     """A network whose features are compared; `dim` of them."""
 
     dim: int

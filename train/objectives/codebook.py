@@ -88,7 +88,7 @@ def codebook_from_data(experiment: StageOne, step: int, state: TrainState):
     variables = hosts.own({"params": state.params, **state.stats})
     z = np.concatenate(
         [
-            np.asarray(encode(model, variables, batch["x"])[batch["valid"]])
+            np.asarray(latents_of(model, variables, batch["x"])[batch["valid"]])
             for batch in once(
                 lambda i: examples.take(mine[i]),
                 len(mine),
@@ -128,5 +128,5 @@ def grid_size(experiment: StageOne) -> int:
 
 
 @partial(jax.jit, static_argnums=0)
-def encode(model, variables, x):
+def latents_of(model, variables, x):
     return model.apply(variables, to_signal(x), method="latents")

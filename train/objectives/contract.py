@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from train.config import StageOne
-from train.objectives.codebook import chunk_size, encode
+from train.objectives.codebook import chunk_size, latents_of
 from train.pipeline import once, open_examples
 from train.runtime import hosts
 from train.runtime.step import TrainState
@@ -28,7 +28,7 @@ def finished(experiment: StageOne, state: TrainState) -> Codec:
     for batch in once(
         examples.take, len(examples), count * chunk, rows=mine, threads=threads
     ):
-        z = encode(model, variables, batch["x"])[batch["valid"]]
+        z = latents_of(model, variables, batch["x"])[batch["valid"]]
         z = np.asarray(z, np.float64).reshape(-1, z.shape[-1])
         sums += np.stack([np.full(z.shape[1], len(z)), z.sum(0), np.square(z).sum(0)])
     sites, total, squares = hosts.total(sums)

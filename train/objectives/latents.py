@@ -18,7 +18,7 @@ from vqdit.trained.codec import Codec
 from vqdit.values import describe
 
 
-def encode(codec: Codec, data: Modality, folder: Path, train: bool = True) -> int:
+def encode_set(codec: Codec, data: Modality, folder: Path, train: bool = True) -> int:
     """Writes every example's latents (and codes, where there are) with its label.
 
     Latents are those a continuous stream models: per-channel standardised. Where values
