@@ -2,7 +2,7 @@
 
 python -m train.stage_one --config=configs/kl_f8.py --workdir=runs/kl_f8
 python -m train.stage_two --config=configs/imagenet_dit.py --variant=b_2 \\
-    --workdir=runs/dit_b_2 --config.tokenizers.image=runs/kl_f8
+    --workdir=runs/dit_b_2 --config.streams.image.tokenizer=runs/kl_f8
 
     variant   parameters   multiply-adds   FID-50K as published: 400K steps, batch
                            an image        256, unguided, 250 DDPM steps, SD's VAE

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from train import stage_one, stage_two
-from train.config import Optimizer, Run, StageOne, StageTwo, variants
+from train.config import Optimizer, Run, StageOne, StageTwo, Stream, variants
 from train.config.command import parse
 from train.config.expression import near
 from train.config.paths import diff
@@ -34,13 +34,13 @@ from train.evaluation.samples import Reference, curve
 from train.evaluation.scores import evaluate_tokenizer
 from train.modalities.files import write, write_bytes
 from train.objectives import streams
-from train.objectives.latents import encode
+from train.objectives.latents import encode_set
 from train.objectives.start import open_start
 from train.pipeline import open_examples
 from train.runtime.log import read_metrics, say
 from vqdit.diffusion import Gaussian, LogitNormal
 from vqdit.dit import DiT
-from vqdit.nn import Block, Continuous
+from vqdit.nn import Block
 from vqdit.trained.codec import Codec
 from vqdit.values import describe
 
@@ -94,7 +94,6 @@ def probe(
     Width 96, depth 4, batch 64, rectified flow: about 0.7M parameters whatever the
     tokenizer, so a difference between rows is one of latents.
     """
-    contract = codec.contract
     classes = open_examples(data, train=True).classes
     name = data.kind
     # The cache holds what is not augmented.
@@ -102,16 +101,8 @@ def probe(
     experiment = StageTwo(
         name="probe",
         data=data,
-        model=DiT(
-            streams=(Continuous(name, contract.grid, contract.channels),),
-            width=96,
-            depth=4,
-            classes=classes,
-            block=Block(4, qk_norm="rms"),
-        ),
-        processes={name: Gaussian()},
-        times={name: LogitNormal()},
-        tokenizers={name: str(workdir)},
+        model=DiT(width=96, depth=4, classes=classes, block=Block(4, qk_norm="rms")),
+        streams={name: Stream(Gaussian(), str(workdir), LogitNormal())},
         cache=str(workdir / "cache"),
         optimizer=Optimizer(
             peak_lr=2e-3,
@@ -124,7 +115,7 @@ def probe(
     )
     validate(experiment, jax.device_count())
     if not (workdir / "cache").exists():
-        encode(codec, data, workdir / "cache")
+        encode_set(codec, data, workdir / "cache")
     open_workdir(workdir / "probe", experiment)
     generator = stage_two.train(experiment, workdir / "probe")
     (scores,) = curve(

@@ -38,6 +38,7 @@ from train.objectives.rehearsal import (
     dtype_of,
     forward_macs,
     forward_pass,
+    model_of,
     train_step,
 )
 from train.runtime.log import say
@@ -266,10 +267,11 @@ def _search(rows, n, k, d, find=nearest):
 def _sampling(rows, small):
     words = ("--config.model.remat=None", *(SMALL_DIT if small else ()))
     experiment = _experiment(DIT, (f"--variant={DITS['DiT-B/2'][0]}", *words))
-    model, n = experiment.model, 2 if small else 64
+    model, processes = model_of(experiment)
+    n = 2 if small else 64
     arguments = forward_pass(experiment)[1]
     params = jax.jit(model.init)(jax.random.key(0), *arguments)["params"]
-    generator = Generator(model, params, experiment.processes, {})
+    generator = Generator(model, params, processes, {})
     draw = generator.sampler(steps=50, guidance=4.0, decode=False)
     ids, label = jnp.arange(n), jnp.zeros(n, jnp.int32)
     call = lambda: draw(jax.random.key(0), ids, label=label)

@@ -50,7 +50,7 @@ def main(argv=None):
     judge = train_judge(data, **{"seed": SEED} | flags)
     if hosts.first():
         save(folder, judge)
-    accuracy = judge.accuracy(heldout[data.kind], heldout["label"])
+    accuracy = judge.accuracy(heldout["x"], heldout["label"])
     say(
         f"the judge is in {out}, right about {accuracy:.4f} of {len(heldout['label'])} "
         f"held-out {'clips' if judge.front else 'pictures'}"

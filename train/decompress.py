@@ -13,7 +13,7 @@ import numpy as np
 
 from train.codec.container import SUFFIX, Header, bundle_name, checksum_of_codes, unpack
 from train.codec.entropy import decode
-from train.codec.files import listed, open_bundle, targets, watch
+from train.codec.files import listed, open_codec, targets, watch
 from train.codec.layout import Opened
 from train.config.command import parse
 from train.errors import BadInput, run
@@ -66,7 +66,7 @@ def main(argv=None):
     command = parse(argv, None, FLAGS, inputs=True)
     if command.workdir:
         raise BadInput("--workdir says nothing here; write --bundle=DIR")
-    opened = open_bundle(command.flags.get("bundle"))
+    opened = open_codec(command.flags.get("bundle"))
     paths = listed(command.inputs, (SUFFIX,))
     with watch(paths, "reading") as bar:
         found = [codes_of(opened, path) for path in bar]

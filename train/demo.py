@@ -24,6 +24,7 @@ import numpy as np
 from train import stage_one, stage_two
 from train.config import load
 from train.config.command import parse
+from train.config.override import replaced
 from train.config.validate import validate
 from train.config.workdir import open_workdir
 from train.errors import BadInput, run
@@ -33,7 +34,7 @@ from train.evaluation.judge import train_judge
 from train.evaluation.samples import Reference, balanced_labels
 from train.evaluation.scores import evaluate_tokenizer
 from train.modalities.files import write, write_bytes
-from train.objectives.latents import encode
+from train.objectives.latents import encode_set
 from train.pipeline import LatentCache, whole
 from train.report.demo_pages import (
     SAMPLES,
@@ -72,13 +73,12 @@ def main(argv=None):
     cache = folder / "cache"
     if not _fits(cache, codec):
         shutil.rmtree(cache, ignore_errors=True)
-        encode(codec, tokenizer.data, cache)
+        encode_set(codec, tokenizer.data, cache)
     generators = {}
     for name in SETTINGS:
-        experiment = dataclasses.replace(
-            _experiment(name),
-            tokenizers={"image": str(folder / "tokenizer")},
-            cache=str(cache),
+        experiment = dataclasses.replace(_experiment(name), cache=str(cache))
+        experiment = replaced(
+            experiment, {"streams.image.tokenizer": str(folder / "tokenizer")}
         )
         generators[name] = _trained(folder / name, experiment, stage_two.train)
         seconds[name] = clock.lap()
@@ -91,7 +91,7 @@ def main(argv=None):
 
     say("scoring")
     figures = evaluate_tokenizer(codec, tokenizer.data)
-    rebuilt, codes = reconstruct(codec, test["image"])
+    rebuilt, codes = reconstruct(codec, test["x"])
     found = _scores(reference, rebuilt, test["label"])
     figures["judge_accuracy"] = found["accuracy"]
     figures["distance_ratio"] = found["distance"] / real["train_distance"]
@@ -111,9 +111,7 @@ def main(argv=None):
                 drawn[name] = image
     seconds["scoring"] = clock.lap()
 
-    _save_npz(
-        folder / "reconstructions.npz", image=test["image"], reconstruction=rebuilt
-    )
+    _save_npz(folder / "reconstructions.npz", image=test["x"], reconstruction=rebuilt)
     for name, image in drawn.items():
         _save_npz(folder / f"samples_{name}.npz", image=image, label=labels)
     found = {
@@ -139,7 +137,7 @@ def main(argv=None):
     found["cold_start"] = cold
     found["bars"] = bars(found)
     write(folder / "report.json", found)
-    text = page(found, len(train["image"]))
+    text = page(found, len(train["x"]))
     write_bytes(folder / "report.html", render(text, shown).encode())
     missed = [name for name, bar in found["bars"].items() if not bar["passed"]]
     say(

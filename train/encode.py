@@ -10,7 +10,7 @@ from train.config import Experiment
 from train.config.command import parse
 from train.errors import BadInput, run
 from train.objectives.bundles import open_bundle
-from train.objectives.latents import encode
+from train.objectives.latents import encode_set
 from train.runtime import hosts
 from train.runtime.log import say
 from vqdit.trained.codec import Codec
@@ -27,7 +27,7 @@ def main(argv=None):
     if split not in ("train", "test"):
         raise BadInput(f"--split={split}: write train or test")
     codec = open_bundle(bundle, Codec, "--bundle")
-    count = encode(codec, command.experiment.data, Path(out), split == "train")
+    count = encode_set(codec, command.experiment.data, Path(out), split == "train")
     say(f"{count} examples are in {out}; train on them with --config.cache={out}")
 
 

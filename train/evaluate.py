@@ -19,6 +19,7 @@ from train.errors import BadInput, run
 from train.evaluation.judge import judge_of
 from train.evaluation.measures import BASELINES
 from train.evaluation.scores import evaluate_generator, evaluate_tokenizer
+from train.modalities import Modality
 from train.modalities.files import write
 from train.objectives.bundles import open_bundle
 from train.pipeline import open_examples
@@ -76,7 +77,8 @@ def main(argv=None):
         figures = evaluate_tokenizer(thing, data, **asked)
     elif isinstance(experiment, StageTwo):
         classes = thing.module.classes
-        if not classes or not data.judged or data.front is not None:
+        one = isinstance(data, Modality)
+        if not classes or not one or not data.judged or data.front is not None:
             raise BadInput("only generators of labelled images can be judged here")
         chosen = judge_of(data, classes, judge, flags.get("judge_steps"))
         figures = evaluate_generator(thing, data, chosen, **asked)

@@ -38,7 +38,7 @@ BINS = 80
 UNEVEN = 10  # times rarer than the commonest before a class is worth a word
 
 
-class Part:
+class Survey:
     """One pass over one part of the data: what `inspect` says of it."""
 
     def __init__(self, data: Modality, train: bool, most: int | None):
@@ -53,9 +53,9 @@ class Part:
         masked = False
         for low in range(0, count, CHUNK):
             batch = examples.take(rows[low : low + CHUNK])
-            x = batch[data.kind]
+            x = batch["x"]
             flat = x.reshape(-1, channels)
-            mask = batch.get("mask")
+            mask = batch.get("known")
             known = None if mask is None else mask.reshape(-1, channels) > 0
             self.moments.add(flat, known)
             if known is not None:
@@ -121,7 +121,9 @@ def inspect(data: Modality, most: int | None = None) -> tuple[dict, dict[str, by
     if most is not None and most < 1:
         raise BadInput(f"--most={most}: write at least 1")
     with _warnings() as said:
-        parts = {name: Part(data, name == "train", most) for name in ("train", "test")}
+        parts = {
+            name: Survey(data, name == "train", most) for name in ("train", "test")
+        }
     train, test = parts["train"], parts["test"]
     shared = sum(n for digest, n in test.seen.items() if digest in train.seen)
     report: dict[str, Any] = {
@@ -198,7 +200,7 @@ def _worries(report: dict) -> Iterator[str]:
             yield f"train and test differ: {at} {_row(pair[0])} and {_row(pair[1])}"
 
 
-def _histogram(part: Part) -> bytes:
+def _histogram(part: Survey) -> bytes:
     lines = {}
     # One set of bins, or channels of different range could not be compared.
     ends = [end for x in part.moments.sample if x.size for end in (x.min(), x.max())]
@@ -262,14 +264,17 @@ def main(argv=None):
     out = Path(command.flags.get("out", f"inspect_{experiment.name}"))
     if out.exists() and not out.is_dir():
         raise BadInput(f"--out={out} is a file; write a folder")
-    report, plots = inspect(experiment.data, command.flags.get("most"))
-    for line in lines(report):
-        print(line)
-    for name, png in plots.items():
-        write_bytes(out / f"{name}.png", png)
-    text = json.dumps({"experiment": experiment.name} | report, indent=1)
-    write_bytes(out / "report.json", text.encode() + b"\n")
-    print(f"pictures and report.json are in {out}")
+    data = experiment.data
+    # Of a stage two whose streams have their own, a folder for each.
+    for stream, each in data.items() if isinstance(data, dict) else [("", data)]:
+        report, plots = inspect(each, command.flags.get("most"))
+        for line in lines(report):
+            print(line)
+        for name, png in plots.items():
+            write_bytes(out / stream / f"{name}.png", png)
+        text = json.dumps({"experiment": experiment.name} | report, indent=1)
+        write_bytes(out / stream / "report.json", text.encode() + b"\n")
+        print(f"pictures and report.json are in {out / stream}")
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from train.codec.counting import fit_prior
-from train.codec.entropy import PLACED, Coder, choose, cost, encode, order_0_bits
-from train.codec.files import open_bundle
+from train.codec.entropy import PLACED, Coder, best_coder, cost, encode, order_0_bits
+from train.codec.files import open_codec
 from train.codec.prefixes import decodes_prefixes, prefixes
 from train.config import Experiment
 from train.config.command import parse
@@ -130,7 +130,7 @@ def tokenizer_points(name: str, codec, prior, images: Pictures) -> list[dict]:
         k, part = found.code_counts(kept), found.cut(flat, kept)
         model, coded = found.prior(prior, kept), 0
         for row in part:
-            chosen = choose(row[None], k, model)
+            chosen = best_coder(row[None], k, model)
             coded += len(encode(row[None], k, chosen, model))
         of = f", {kept} of {found.count} {found.word}" if several else ""
         rate = {
@@ -212,10 +212,10 @@ def _distortion(decoded, images):
 def measure(
     bundles: Sequence[str | Path], data, most: int = 1000, counted: int = 20_000
 ) -> dict:
-    images = whole(data, train=False, count=most)["image"]
+    images = whole(data, train=False, count=most)["x"]
     points = []
     for path in bundles:
-        opened = open_bundle(path)
+        opened = open_codec(path)
         if not opened.data.pixels or len(opened.contract.shape) != 3:
             raise BadInput(
                 f"--bundle: {path} is of {opened.contract.kind}; JPEG and WebP are of "

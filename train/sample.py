@@ -68,7 +68,7 @@ def main(argv=None):
         raise BadInput(str(error)) from error
     for name, signal in x.items():
         path = out if len(x) == 1 else out.with_stem(f"{out.stem}_{name}")
-        codec = generator.tokenizers.get(name)
+        codec = generator.codecs.get(name)
         if out.suffix == ".npz":
             file, field = io.BytesIO(), codec.contract.kind if codec else name
             extra = {} if labels is None else {"label": labels}

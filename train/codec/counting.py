@@ -35,13 +35,13 @@ def fit_prior(codec: Codec, data, most: int | None = None) -> Prior:
         take = lambda rows: examples.take(chosen[rows])
         in_order = once(take, count, chunk, threads=data.threads)
         for batch in tqdm(in_order, "counting codes", -(-count // chunk), disable=None):
-            codes = codec.encode(to_signal(batch[data.kind])).codes
+            codes = codec.encode(to_signal(batch["x"])).codes
             yield np.asarray(codes)[batch["valid"]]
 
-    return priors.fit(parts(), codec.contract.codes, codec.contract.fingerprint)
+    return priors.count_codes(parts(), codec.contract.codes, codec.contract.fingerprint)
 
 
-def fit(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str]) -> None:
     """`train.compress --fit`: writes prior.npz into the bundle."""
     command = parse(argv, Experiment, {"fit": bool, "bundle": str}, inputs=True)
     if command.inputs:
@@ -56,7 +56,7 @@ def fit(argv: Sequence[str]) -> None:
             f"another; write --force to replace it"
         )
     prior = fit_prior(open_tokenizer(path), command.experiment.data)
-    priors.save(file.parent, prior)
+    priors.write_prior(file.parent, prior)
     places = "its own table at every place of the grid"
     for book, counts in enumerate(prior.counts):
         kind = places if len(counts) > 1 else "one table for all places"

@@ -10,6 +10,7 @@ from train.config.experiment import (
     Run,
     StageOne,
     StageTwo,
+    Stream,
     Weights,
     load,
     variants,

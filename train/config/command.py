@@ -10,7 +10,7 @@ from train.config import expression
 from train.config.experiment import Experiment, load
 from train.config.override import overrides
 from train.config.paths import leaves, spell
-from train.config.workdir import CONFIG_FILE, read
+from train.config.workdir import CONFIG_FILE, read_config
 from train.errors import BadInput
 
 OPTIONS = {"config": str, "workdir": str, "variant": str, "force": bool}
@@ -71,7 +71,7 @@ def parse(
     argv = [text for text in argv if text not in ("--help", "-h")]
     given, changes, words = _split(argv, known, stage, inputs)
     values = {
-        name: expression.parse(text, known[name], f"--{_dashed(name)}")
+        name: expression.parse_value(text, known[name], f"--{_dashed(name)}")
         for name, text in given.items()
     }
     workdir = Path(values["workdir"]) if values.get("workdir") else None
@@ -153,7 +153,7 @@ def _experiment(
     elif "variant" in values:
         raise BadInput("--variant is one of a config file; write --config=FILE too")
     else:
-        source, experiment = workdir / CONFIG_FILE, read(workdir / CONFIG_FILE)
+        source, experiment = workdir / CONFIG_FILE, read_config(workdir / CONFIG_FILE)
     if not isinstance(experiment, stage):
         kind = type(experiment).__name__
         raise BadInput(f"{source} is a {kind}; write the config of a {stage.__name__}")

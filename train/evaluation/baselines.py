@@ -57,7 +57,7 @@ class BlockKMeans:
         """(n, *grid, c) like the signals it was fitted to."""
         nearest = self.means.predict(blocks_of(x, self.block))
         rows = self.means.cluster_centers_[nearest].astype(np.float32)
-        found = joined(rows, x.shape, self.block)
+        found = unblock(rows, x.shape, self.block)
         if x.dtype == np.uint8:
             return np.clip(np.round(found), 0, 255).astype(np.uint8)
         return found
@@ -76,7 +76,7 @@ def fitted(codec: Codec, data: Modality, most: int | None = None) -> BlockKMeans
     block = tuple(side // cell for side, cell in zip(sides, grid, strict=True))
     # No more signals than the sample of blocks that k-means reads.
     enough = -(-SAMPLE // math.prod(grid))
-    train = whole(data, train=True, count=min(most or enough, enough))[data.kind]
+    train = whole(data, train=True, count=min(most or enough, enough))["x"]
     return BlockKMeans.fit(train, block, contract.codes[0])
 
 
@@ -94,7 +94,7 @@ def blocks_of(x: np.ndarray, block: tuple[int, ...]) -> np.ndarray:
     return rows.astype(np.float32)
 
 
-def joined(
+def unblock(
     rows: np.ndarray, shape: tuple[int, ...], block: tuple[int, ...]
 ) -> np.ndarray:
     """The inverse of `blocks_of`, for signals of this shape."""

@@ -25,7 +25,7 @@ CHUNK, VALUES = 256, 2**21  # signals coded at a time, and their values in all
 GROUP = 2**28  # values of small signals that are compared with others at once
 
 
-class Features(Protocol):
+class FeatureNetwork(Protocol):
     """A network whose features are compared; `dim` of them."""
 
     dim: int
@@ -99,9 +99,8 @@ def evaluated(evaluator: Evaluator, batches: Iterable[Batch]) -> dict[str, Any]:
 def examples(
     data: Modality, train: bool, index: np.ndarray | None = None, divided: bool = True
 ) -> Iterator[Batch]:
-    """A part of the data in chunks of bounded memory: the signals as "x", "index",
-    "label", and what else the modality gives. As many rows in each; "valid" says which
-    count, and is not all False.
+    """A part of the data in chunks of bounded memory, as `Examples` has them, with
+    "index". As many rows in each; "valid" says which count, and is not all False.
 
     index: of the examples that are read; None is all. divided: among the processes.
     """
@@ -111,8 +110,7 @@ def examples(
     size = min(_affordable(math.prod(data.shape)), -(-len(index) // processes))
 
     def take(ranks: np.ndarray) -> Batch:
-        batch = held.take(index[ranks]) | {"index": index[ranks]}
-        return batch | {"x": batch.pop(data.kind)}
+        return held.take(index[ranks]) | {"index": index[ranks]}
 
     rows, step = np.arange(size) + size * process, size * processes
     found = once(take, len(index), step, rows=rows, threads=data.threads)

@@ -23,7 +23,7 @@ from train.runtime import hosts
 from train.runtime.log import say
 from vqdit.features.classifier import Classifier
 from vqdit.signal import to_signal
-from vqdit.trained.judge import Judge, pictures
+from vqdit.trained.judge import Judge, as_pictures
 
 BATCH = 128
 
@@ -62,8 +62,8 @@ def train_judge(
         )
     say(f"training the judge on the real {data.kind} of the training part")
     batch = whole(data, train=True) if batch is None else batch
-    steps, x = data.judged if steps is None else steps, batch[data.kind]
-    seen = x if data.front is None else pictures(data.front, x)
+    steps, x = data.judged if steps is None else steps, batch["x"]
+    seen = x if data.front is None else as_pictures(data.front, x)
     judge = train_classifier(seen, batch["label"], classes, seed, steps)
     protocol = judge.protocol | {"data": source(data)}
     return dataclasses.replace(judge, front=data.front, protocol=protocol)

@@ -117,13 +117,13 @@ class Audio(Modality):
             window(record.values, self.length, at, by)
             for record, at, by in zip(records, place, shift, strict=True)
         ]
-        return {"audio": np.stack(x)}
+        return {"x": np.stack(x)}
 
     def augmented(self, batch: Batch, draws: Draws) -> Batch:
         if self.augment is None:
             return batch
-        x = self.augment(batch["audio"], draws).astype(np.float32)
-        return batch | {"audio": x}
+        x = self.augment(batch["x"], draws).astype(np.float32)
+        return batch | {"x": x}
 
     def findings(self, records):
         """Shares shorter than an example, longer, and silent throughout."""

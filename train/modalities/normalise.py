@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 
 from train.modalities.draws import PICK, chance
 
-Rule = Literal["standard", "robust", "range", "none"]
+Scaling = Literal["standard", "robust", "range", "none"]
 SAMPLE = 2**16  # values of a channel that quantiles are taken of
 # Standard deviations that reach the edge of [-1, 1]; a codec clips what lies beyond.
 REACH = 4.0
@@ -140,7 +140,7 @@ class Normaliser:
         return (raw + np.asarray(self.offset)).astype(np.float32)
 
 
-def normaliser(statistics: Statistics, rule: Rule = "standard") -> Normaliser:
+def normaliser(statistics: Statistics, rule: Scaling = "standard") -> Normaliser:
     """What brings a signal into about [-1, 1].
 
     "standard": the mean to 0 and REACH standard deviations to 1; "robust": the same of

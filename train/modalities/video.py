@@ -12,7 +12,7 @@ from train.modalities.augment import ImageAugment
 from train.modalities.draws import START, Draws
 from train.modalities.image import Pixels
 from train.modalities.modality import Batch, Record
-from train.modalities.pixels import alike, fit, read_frames
+from train.modalities.pixels import alike, fit_square, read_frames
 from train.modalities.shown import grid, png
 
 Name = Literal["moving_digits", "moving_mnist", "folder"]
@@ -84,7 +84,7 @@ class Video(Pixels):
             raise Unreadable(
                 f"{len(frames)} frames, fewer than data.frames={self.frames}"
             )
-        fitted = [fit(frame, self.size, self.channels) for frame in frames]
+        fitted = [fit_square(frame, self.size, self.channels) for frame in frames]
         return Record(np.stack(fitted), self.rate or rate)
 
     def starts(self, record):
@@ -106,7 +106,7 @@ class Video(Pixels):
                 clips[i] = clip[..., None]  # grey, the same in every channel
             else:
                 clips[i] = self._clip(record.values, starts[i], at, place[i])
-        return {"video": clips} | ({"boxes": boxes} if self.boxes else {})
+        return {"x": clips} | ({"boxes": boxes} if self.boxes else {})
 
     def _clip(self, clip, start, at, place):
         """Frames `at` after the start of a clip, the nearest there are.
@@ -123,7 +123,7 @@ class Video(Pixels):
         return clip[np.floor(first + at + 0.5).astype(int)]
 
     def augmented(self, batch: Batch, draws: Draws) -> Batch:
-        return batch if self.augment is None else self.augment(batch, "video", draws)
+        return batch if self.augment is None else self.augment(batch, draws)
 
     def read(self, path):
         """All frames; of a folder of pictures, which become a folder of PNG again."""

@@ -88,7 +88,7 @@ def _named(tree):
 def codebook_from_data(experiment: StageOne, step: int, state: TrainState):
     """The state with its codebook set by k-means over real encoder outputs."""
     model, how = experiment.model, experiment.kmeans
-    kind, sites = experiment.data.kind, grid_size(experiment)
+    sites = grid_size(experiment)
     # Whole examples, since a quantizer over several scales needs their grids.
     examples = open_examples(experiment.data, True)
     chosen = examples.spaced(-(-how.samples // sites))
@@ -99,7 +99,7 @@ def codebook_from_data(experiment: StageOne, step: int, state: TrainState):
     variables = hosts.own({"params": state.params, **state.stats})
     z = np.concatenate(
         [
-            np.asarray(encode(model, variables, batch[kind])[batch["valid"]])
+            np.asarray(latents_of(model, variables, batch["x"])[batch["valid"]])
             for batch in once(
                 lambda i: examples.take(mine[i]),
                 len(mine),
@@ -139,5 +139,5 @@ def grid_size(experiment: StageOne) -> int:
 
 
 @partial(jax.jit, static_argnums=0)
-def encode(model, variables, x):
+def latents_of(model, variables, x):
     return model.apply(variables, to_signal(x), method="latents")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from train.config import StageOne
-from train.objectives.codebook import all_of, encode
+from train.objectives.codebook import all_of, latents_of
 from train.pipeline import open_examples
 from train.runtime import hosts
 from train.runtime.step import TrainState
@@ -23,7 +23,7 @@ def finished(experiment: StageOne, state: TrainState) -> Codec:
     examples = open_examples(data, train=True)
     sums = np.zeros((3, model.latent_dim))  # of 1, z and its square
     for batch in all_of(examples, data):
-        z = encode(model, variables, batch[data.kind])[batch["valid"]]
+        z = latents_of(model, variables, batch["x"])[batch["valid"]]
         z = np.asarray(z, np.float64).reshape(-1, z.shape[-1])
         sums += np.stack([np.full(z.shape[1], len(z)), z.sum(0), np.square(z).sum(0)])
     sites, total, squares = hosts.total(sums)

@@ -9,6 +9,7 @@ import numpy as np
 from train.modalities import Modality
 from train.objectives.bundles import examples_for
 from train.objectives.codebook import all_of
+from train.objectives.streams import on_grid
 from train.pipeline import write_cache
 from train.runtime import hosts
 from vqdit.signal import to_signal
@@ -16,27 +17,31 @@ from vqdit.trained.codec import Codec
 from vqdit.values import describe
 
 
-def encode(codec: Codec, data: Modality, folder: Path, train: bool = True) -> int:
+def encode_set(codec: Codec, data: Modality, folder: Path, train: bool = True) -> int:
     """Writes every example's latents (and codes, where there are) with its label.
 
-    Latents are those a continuous stream models: per-channel standardised. Nothing
-    is augmented. Returns how many. Raises BadInput when the tokenizer
+    Latents are those a continuous stream models: per-channel standardised. Where values
+    may be missing, "known" says which latents have some. Nothing is augmented. Returns
+    how many examples there are. Raises BadInput when the tokenizer
     does not fit the data.
     """
     examples = examples_for(codec, data, train)
     count = len(examples)
 
     @jax.jit
-    def both(variables, signal):
+    def both(variables, signal, known):
         x = to_signal(signal)
         out = {"latents": codec.apply("latents", variables, x)}
         if codec.contract.codes:
             out["codes"] = codec.apply("quantized", variables, x).codes
+        if known is not None:
+            out["known"] = on_grid(known, codec.contract.grid)
         return out
 
     def records():
         for batch in all_of(examples, data, "encoding"):
-            out = hosts.gather(both(codec.variables, batch[data.kind]))
+            out = both(codec.variables, batch["x"], batch.get("known"))
+            out = hosts.gather(out)
             out |= {name: batch[name] for name in ("label", "valid")}
             out = {name: hosts.joined(value) for name, value in out.items()}
             valid = out.pop("valid")

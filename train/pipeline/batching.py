@@ -25,7 +25,7 @@ def batches(
     start: int = 0,
     rows: np.ndarray | None = None,
 ) -> Iterator[Batch]:
-    """Batches {data.kind: (b, *data.shape), "label": int32 (b,)}; see Examples.
+    """Batches {"x": (b, *data.shape), "label": int32 (b,)}; see Examples.
 
     train=True: endless; every epoch is another order of all examples, and batches run
     across its end, so a batch may be larger than the set.

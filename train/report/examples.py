@@ -36,5 +36,5 @@ def show_augmented(logger: Logger, data: Modality, seed: int) -> None:
 def _sheet(data: Modality, batch: dict) -> np.ndarray:
     # A clip is a row of frames and a sweep is wide already: one beside another is lost.
     columns = 1 if data.wide else None
-    sheet = pictures.sheet(data.kind, batch[data.kind], columns)
+    sheet = pictures.sheet(data.kind, batch["x"], columns)
     return np.repeat(sheet, 3, -1) if sheet.shape[-1] == 1 else sheet

@@ -153,7 +153,7 @@ def together() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def bound() -> Iterator[None]:
+def fail_fast() -> Iterator[None]:
     """A part in which the processes wait for one another: an error ends this one here.
 
     Leaving as usual it would wait for the others, and they for it, for minutes.

@@ -82,6 +82,3 @@ class Discrete:
     def out_width(self) -> int:
         """Values predicted for one token."""
         return self.books * self.vocab
-
-
-Stream = Continuous | Discrete

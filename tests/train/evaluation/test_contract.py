@@ -58,7 +58,7 @@ def entropy(codes):
 
 def apart():
     """Median distance of X to the nearest digit, by brute force."""
-    train = whole(DIGITS, True)["image"].reshape(-1, 64).astype(float)
+    train = whole(DIGITS, True)["x"].reshape(-1, 64).astype(float)
     gap = [np.square(train - x).sum(1).min() for x in X.reshape(N, 64).astype(float)]
     return np.median(np.sqrt(gap))
 

@@ -27,7 +27,7 @@ def test_every_example_is_read_once_by_one_process(processes, monkeypatch):
         for batch in examples(DATA, False):
             sizes.add(len(batch["x"]))
             index = batch["index"][batch["valid"]]
-            np.testing.assert_array_equal(batch["x"], wanted["image"][batch["index"]])
+            np.testing.assert_array_equal(batch["x"], wanted["x"][batch["index"]])
             seen += index.tolist()
     assert sorted(seen) == list(range(360)) and sizes == {50}
 
@@ -64,18 +64,18 @@ def test_the_reference_is_that_of_the_whole_sets(monkeypatch):
     of = lambda x: statistics(judge.features(x))
     wanted = {
         "judge": judge.protocol,
-        "judge_accuracy": np.mean(judge.predict(held["image"]) == held["label"]),
-        "train_distance": frechet_distance(of(train["image"]), of(held["image"])),
+        "judge_accuracy": np.mean(judge.predict(held["x"]) == held["label"]),
+        "train_distance": frechet_distance(of(train["x"]), of(held["x"])),
         "floor_distance": frechet_distance(
-            of(train["image"][balanced_rows(train["label"], 100)]), of(held["image"])
+            of(train["x"][balanced_rows(train["label"], 100)]), of(held["x"])
         ),
         "floor_count": 100,
         "heldout_count": 360,
     }
     found = Reference.of(judge, DATA)
     assert found.figures(100) == pytest.approx(wanted, rel=1e-9)
-    gap = held["image"].reshape(360, 1, 64).astype(np.float32)
-    gap = np.square(gap - train["image"].reshape(1, -1, 64)).sum(-1).min(1)
+    gap = held["x"].reshape(360, 1, 64).astype(np.float32)
+    gap = np.square(gap - train["x"].reshape(1, -1, 64)).sum(-1).min(1)
     assert found.apart == pytest.approx(np.median(np.sqrt(gap)), rel=1.001e-3)
     monkeypatch.setattr(samples, "GROUP", 500 * 64)
     monkeypatch.setattr(streaming, "GROUP", 500 * 64)

@@ -104,7 +104,7 @@ def test_no_source_is_left_out(tmp_path):
 
 def content(data, record) -> bytes:
     batch = data.cut([record], [0], None)
-    return batch[data.kind].tobytes()
+    return batch["x"].tobytes()
 
 
 def test_records_come_in_the_order_asked_for_however_they_are_read(data, monkeypatch):
