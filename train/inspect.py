@@ -47,9 +47,8 @@ class Survey:
 
     def __init__(self, data: Modality, train: bool, most: int | None):
         examples = open_examples(data, train)
-        n, size = len(examples), math.prod(data.shape)
-        count = min(n, most or max(CHUNK, LOOKED // size))
-        rows = np.arange(count) * n // count
+        rows = examples.spaced(most or max(CHUNK, LOOKED // math.prod(data.shape)))
+        count = len(rows)
         channels = data.shape[-1]
         self.moments, self.missing = Moments(channels), np.zeros(channels)
         self.seen: dict[bytes, int] = {}

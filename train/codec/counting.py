@@ -33,13 +33,12 @@ def fit_prior(codec: Codec, data, most: int | None = None) -> Prior:
     most: examples at most, evenly spaced.
     """
     examples = examples_for(codec, data, train=True)
-    count = min(most or len(examples), len(examples))
-
-    def take(rows):
-        return examples.take(rows * len(examples) // count)
+    chosen = examples.spaced(most)
+    count = len(chosen)
 
     def parts():
         chunk = min(CHUNK, count, max(1, VALUES // int(np.prod(data.shape))))
+        take = lambda rows: examples.take(chosen[rows])
         in_order = once(take, count, chunk, threads=data.threads)
         for batch in tqdm(in_order, "counting codes", -(-count // chunk), disable=None):
             codes = codec.encode(to_signal(batch["x"])).codes

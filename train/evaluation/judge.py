@@ -86,7 +86,7 @@ def train_classifier(
 
     1,000 steps, seed 0: digits 0.994 on the held-out 360; MNIST 0.993 on test.
     """
-    images, labels = _checked(images, labels, classes)
+    labels = _checked(labels, classes)
     height, width, channels = images.shape[1:]
     if steps < 1:
         raise BadInput(f"a classifier trained for {steps} steps judges nothing")
@@ -127,22 +127,14 @@ def train_classifier(
     return Judge(network, params, (height, width, channels), protocol)
 
 
-def _checked(images, labels, classes) -> tuple[np.ndarray, np.ndarray]:
-    images, labels = np.asarray(images), np.asarray(labels)
-    if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
-        raise BadInput(
-            f"a classifier trains on uint8 images (n, h, w, c), not "
-            f"{images.dtype}{list(images.shape)}"
-        )
-    if labels.shape != images.shape[:1]:
-        raise BadInput(f"{len(images)} images have labels {list(labels.shape)}")
-    low, high = labels.min(), labels.max()
+def _checked(labels, classes) -> np.ndarray:
+    low, high = np.min(labels), np.max(labels)
     if low < 0 or high >= classes:
         raise BadInput(
             f"labels run from {low} to {high}, and a classifier of {classes} classes "
             f"needs them from 0 to {classes - 1}"
         )
-    return images, labels.astype(np.int32)
+    return np.asarray(labels, np.int32)
 
 
 def _widths(side: int) -> tuple[int, ...]:

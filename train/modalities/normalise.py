@@ -11,7 +11,6 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from train.errors import BadInput
 from train.modalities.draws import PICK, chance
 
 Scaling = Literal["standard", "robust", "range", "none"]
@@ -160,12 +159,8 @@ def normaliser(statistics: Statistics, rule: Scaling = "standard") -> Normaliser
             pairs = list(zip(s.minimum, s.maximum, strict=True))
             offset = [(low + high) / 2 for low, high in pairs]
             scale = [(high - low) / 2 for low, high in pairs]
-        case "none":
+        case _:  # "none"
             offset, scale = [0.0] * len(s.mean), [1.0] * len(s.mean)
-        case _:
-            raise BadInput(
-                f"data.normalise={rule!r}: write standard, robust, range or none"
-            )
     # Rounding leaves a constant channel with a deviation that isn't quite 0.
     alive = [x > 1e-7 * (abs(o) or 1) for x, o in zip(scale, offset, strict=True)]
     scale = [float(x) if y else 1.0 for x, y in zip(scale, alive, strict=True)]
