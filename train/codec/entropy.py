@@ -98,7 +98,7 @@ def decode(
     return np.moveaxis(codes, 0, -1)
 
 
-def choose(
+def best_coder(
     codes: Int[np.ndarray, "tiles places m"],
     code_counts: tuple[int, ...],
     prior: Prior | None = None,

@@ -27,7 +27,7 @@ class Unfit(ValueError):
     """A value that is not of the annotated type."""
 
 
-def parse(text: str, annotation: Any, at: str) -> Any:
+def parse_value(text: str, annotation: Any, at: str) -> Any:
     """The value that `text` writes for the field `at`.
 
     A str field takes the text as it stands, without quotes; elsewhere an int does for
@@ -39,7 +39,9 @@ def parse(text: str, annotation: Any, at: str) -> Any:
     if text in (item for arm in arms for item in typing.get_args(arm) if _literal(arm)):
         return text
     try:
-        return fit(_evaluate(ast.parse(text.strip(), mode="eval").body, at), annotation)
+        return conform(
+            _evaluate(ast.parse(text.strip(), mode="eval").body, at), annotation
+        )
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         if str in arms:
             return text
@@ -57,7 +59,7 @@ def alternatives(annotation: Any) -> tuple[Any, ...]:
     return (annotation,)
 
 
-def fit(value: Any, annotation: Any) -> Any:
+def conform(value: Any, annotation: Any) -> Any:
     """`value` as the annotated type holds it; raises Unfit if it cannot."""
     unfit = None
     arms = alternatives(annotation)
@@ -124,7 +126,7 @@ def _fit(value: Any, annotation: Any) -> Any:
     elif (origin or annotation) in (dict, collections.abc.Mapping):
         if isinstance(value, dict):
             held = inner[1] if inner else Any
-            return {key: fit(item, held) for key, item in value.items()}
+            return {key: conform(item, held) for key, item in value.items()}
     elif isinstance(annotation, type) and _is_a(value, annotation):
         return value
     raise Unfit(f"write {_expected(annotation)}, not {value!r}")
@@ -134,10 +136,10 @@ def _fit_tuple(value: tuple, inner: tuple, origin: Any) -> tuple:
     if not inner:
         return value
     if origin is not tuple or inner[1:] == (Ellipsis,):
-        return tuple(fit(item, inner[0]) for item in value)
+        return tuple(conform(item, inner[0]) for item in value)
     if len(value) != len(inner):
         raise Unfit(f"write {len(inner)} values, not {len(value)}")
-    return tuple(fit(item, arm) for item, arm in zip(value, inner, strict=True))
+    return tuple(conform(item, arm) for item, arm in zip(value, inner, strict=True))
 
 
 def _is_a(value: Any, kind: type) -> bool:
@@ -253,7 +255,7 @@ def _call(node: ast.Call, at: str) -> Any:
         if name in values:
             raise BadInput(f"{place} is given twice; write it once")
         try:
-            values[name] = fit(_evaluate(item, at), hints[name])
+            values[name] = conform(_evaluate(item, at), hints[name])
         except Unfit as error:
             text, wanted = ast.unparse(item), expected(hints[name])
             raise BadInput(f"{place}: write {wanted}, not {text}") from error

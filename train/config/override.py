@@ -58,7 +58,7 @@ def _edit(value: Any, annotation: Any, edits: Edits, at: str, root: Any) -> Any:
     """`value`, which is at the path `at` of `root`, with the edits below it made."""
     for path, text in edits:
         if not path:
-            value = expression.parse(text, annotation, at)
+            value = expression.parse_value(text, annotation, at)
     edits = [edit for edit in edits if edit[0]]
     if not edits:
         return value

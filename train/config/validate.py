@@ -4,7 +4,7 @@ from typing import Any
 
 from train.config.checks import check_number, check_optimizer, round_up
 from train.config.experiment import Experiment, StageOne, StageTwo
-from train.config.expression import Unfit, fields_with_types, fit, near
+from train.config.expression import Unfit, conform, fields_with_types, near
 from train.config.network import network
 from train.config.paths import children, join
 from train.config.validate_tokenizer import check_stage_one
@@ -34,7 +34,7 @@ def _check_types(value: Any, at: str) -> None:
         place = join(at, name)
         if hasattr(value, "__dataclass_fields__"):
             try:
-                fit(part, fields_with_types(type(value))[name])
+                conform(part, fields_with_types(type(value))[name])
             except Unfit as error:
                 raise BadInput(f"{place}: {error}") from error
         _check_types(part, place)

@@ -47,12 +47,12 @@ FREE = (
 SHOWN = 8  # differences listed before the rest is only counted
 
 
-def save(experiment: Experiment, path: str | Path) -> None:
+def save_config(experiment: Experiment, path: str | Path) -> None:
     """Writes an experiment as JSON, whole or not at all."""
     write(path, describe(experiment), indent=2, allow_nan=False)
 
 
-def read(path: str | Path) -> Experiment:
+def read_config(path: str | Path) -> Experiment:
     """The experiment that `save` wrote. Raises BadInput if there is none to be read."""
     path = Path(path)
     try:
@@ -99,7 +99,7 @@ def open_workdir(
             workdir.mkdir(parents=True, exist_ok=True)
             if refusal:
                 _move_aside(workdir)
-            save(experiment, workdir / CONFIG_FILE)
+            save_config(experiment, workdir / CONFIG_FILE)
         except OSError as error:
             raise BadInput(f"--workdir={workdir} cannot be written: {error}") from error
     return workdir
@@ -112,7 +112,7 @@ def _refusal(workdir: Path, experiment: Experiment) -> str:
             return f"{workdir} holds checkpoints but no {CONFIG_FILE}"
         return ""
     try:
-        old = read(workdir / CONFIG_FILE)
+        old = read_config(workdir / CONFIG_FILE)
     except BadInput as error:
         return str(error)
     if type(old) is not type(experiment):

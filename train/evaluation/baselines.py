@@ -57,7 +57,7 @@ class BlockKMeans:
         """(n, *grid, c) like the signals it was fitted to."""
         nearest = self.means.predict(blocks_of(x, self.block))
         rows = self.means.cluster_centers_[nearest].astype(np.float32)
-        found = joined(rows, x.shape, self.block)
+        found = unblock(rows, x.shape, self.block)
         if x.dtype == np.uint8:
             return np.clip(np.round(found), 0, 255).astype(np.uint8)
         return found
@@ -94,7 +94,7 @@ def blocks_of(x: np.ndarray, block: tuple[int, ...]) -> np.ndarray:
     return rows.astype(np.float32)
 
 
-def joined(
+def unblock(
     rows: np.ndarray, shape: tuple[int, ...], block: tuple[int, ...]
 ) -> np.ndarray:
     """The inverse of `blocks_of`, for signals of this shape."""

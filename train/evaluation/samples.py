@@ -13,7 +13,7 @@ from train.evaluation.drawing import drawn
 from train.evaluation.evaluator import (
     GROUP,
     Evaluator,
-    Features,
+    FeatureNetwork,
     Several,
     evaluated,
     examples,
@@ -24,7 +24,12 @@ from train.evaluation.means import Mean, Median
 from train.modalities import Batch, Modality
 from train.pipeline import open_examples, whole
 from train.runtime import hosts
-from vqdit.metrics import FeatureStatistics, feature_sums, frechet_distance, nearest
+from vqdit.metrics import (
+    FeatureStatistics,
+    feature_sums,
+    frechet_distance,
+    nearest_neighbours,
+)
 from vqdit.trained.generator import Generator
 from vqdit.trained.judge import Judge
 
@@ -41,7 +46,7 @@ class Frechet(Evaluator):
     Sums in float64, of d + d^2 numbers whatever the count.
     """
 
-    network: Features
+    network: FeatureNetwork
     reference: FeatureStatistics | None = None
     of: str = "x"
     name: str = "distance"
@@ -70,7 +75,7 @@ def memorisation(data: Modality, heldout: float = 1.0) -> Median:
     def distances(batch: Batch) -> np.ndarray:
         least = np.full(len(batch["x"]), np.inf)
         for part in training(data):
-            least = np.minimum(least, nearest(batch["x"], part)[1][:, 0])
+            least = np.minimum(least, nearest_neighbours(batch["x"], part)[1][:, 0])
         return least
 
     return Median("memorisation", distances, lambda median: median / heldout)

@@ -14,7 +14,7 @@ from train.modalities.files import stored
 FRAMES = frozenset(".png .jpg .jpeg .webp .bmp .tif .tiff".split(" "))
 
 
-def decode(encoded: bytes, upright: bool = False) -> UInt8[np.ndarray, "h w c"]:
+def decode_picture(encoded: bytes, upright: bool = False) -> UInt8[np.ndarray, "h w c"]:
     """Pixels of an encoded picture; c is 1 (grey), 2 (grey, alpha), 3 or 4.
 
     Palettes are looked up, 16-bit grey is scaled to 8 bits, other colour spaces become
@@ -53,7 +53,7 @@ def _pixels(picture: Image.Image) -> np.ndarray:
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-def fit(
+def fit_square(
     image: UInt8[np.ndarray, "h w c"],
     size: int,
     channels: int,
@@ -127,7 +127,7 @@ def stills(folder: Path) -> list[Path]:
 
 def _picture(path: Path) -> UInt8[np.ndarray, "h w c"]:
     try:
-        return decode(stored(path), upright=True)
+        return decode_picture(stored(path), upright=True)
     except Unreadable as error:
         raise Unreadable(f"{path.name}: {error}") from error
 

@@ -10,7 +10,7 @@ from train.modalities.augment import SeriesAugment
 from train.modalities.draws import Draws
 from train.modalities.gaps import UNCLEANED, Cleaning, clean, fill, one_clock
 from train.modalities.modality import Batch, Modality, Record
-from train.modalities.normalise import Rule
+from train.modalities.normalise import Scaling
 from train.modalities.recordings import (
     extra_of,
     read_recording,
@@ -66,7 +66,7 @@ class Series(Modality):
     longest_gap: float = 0.0
     stride: int = 0
     cleaning: Cleaning | None = Cleaning()
-    normalise: Rule = "standard"
+    normalise: Scaling = "standard"
     mask_channels: bool = False
     examples: int = 2048
     missing: float = 0.1
@@ -77,7 +77,7 @@ class Series(Modality):
 
     def __post_init__(self):
         super().__post_init__()
-        self.one_of(name=Name, normalise=Rule)
+        self.one_of(name=Name, normalise=Scaling)
         self.at_least(length=2, channels=1, stride=0, examples=8, rate=0, noise=0)
         for field in ("missing", "spikes"):
             if not 0 <= getattr(self, field) < 1:

@@ -12,7 +12,7 @@ from train.modalities.augment import ImageAugment
 from train.modalities.draws import START, Draws
 from train.modalities.image import Pixels
 from train.modalities.modality import Batch, Record
-from train.modalities.pixels import alike, fit, read_frames
+from train.modalities.pixels import alike, fit_square, read_frames
 from train.modalities.shown import grid, png
 
 Name = Literal["moving_digits", "moving_mnist", "folder"]
@@ -84,7 +84,7 @@ class Video(Pixels):
             raise Unreadable(
                 f"{len(frames)} frames, fewer than data.frames={self.frames}"
             )
-        fitted = [fit(frame, self.size, self.channels) for frame in frames]
+        fitted = [fit_square(frame, self.size, self.channels) for frame in frames]
         return Record(np.stack(fitted), self.rate or rate)
 
     def starts(self, record):

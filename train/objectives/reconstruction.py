@@ -57,7 +57,9 @@ class Reconstruction:
         weights, known = self.experiment.losses, known_of(batch)
         x_hat, error = x_hat.astype(jnp.float32), x_hat - x
         terms = {
-            "reconstruction": losses.mean(losses.PIXEL[weights.pixel](error), known)
+            "reconstruction": losses.masked_mean(
+                losses.PIXEL[weights.pixel](error), known
+            )
         }
         if weights.stft:
             terms["stft"] = losses.stft_loss(x, x_hat, weights.windows)
@@ -73,7 +75,7 @@ class Reconstruction:
             for name, value in terms.items()
         )
         # Peak 2: signals are in [-1, 1].
-        square = losses.mean(jnp.square(error), known)
+        square = losses.masked_mean(jnp.square(error), known)
         terms["psnr"] = 10 * jnp.log10(4 / jnp.maximum(square, 1e-10))
         return loss, terms
 

@@ -26,12 +26,12 @@ SHARD_BYTES = 2**28
 # What a record may hold, and how each is stored.
 DTYPES = {"latents": "<f4", "codes": "<i4", "known": "|u1", "label": "<i4"}
 
-Record = Mapping[str, Any]
+Row = Mapping[str, Any]
 
 
 def write_cache(
     folder: str | Path,
-    records: Iterable[Record],
+    records: Iterable[Row],
     contract: dict[str, Any],
     count: int,
 ) -> None:
@@ -61,9 +61,7 @@ def write_cache(
         raise
 
 
-def _write_shards(
-    folder: Path, records: Iterable[Record], count: int
-) -> dict[str, Any]:
+def _write_shards(folder: Path, records: Iterable[Row], count: int) -> dict[str, Any]:
     from array_record.python import array_record_module  # only where data is
 
     fields: dict[str, dict[str, Any]] = {}
@@ -96,7 +94,7 @@ def _write_shards(
     return {"count": count, "fields": fields, "shards": shards}
 
 
-def _arrays(i: int, record: Record) -> dict[str, np.ndarray]:
+def _arrays(i: int, record: Row) -> dict[str, np.ndarray]:
     unknown = set(record) - set(DTYPES)
     if unknown or not {"latents", "codes"} & set(record):
         raise BadInput(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from train.errors import BadInput
 from train.modalities.draws import Draws
 from train.modalities.modality import Batch, Modality
 from train.modalities.normalise import Normaliser, normaliser
@@ -56,6 +57,14 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self._windows)
+
+    def spaced(self, most: int | None = None) -> Int[np.ndarray, "n"]:
+        """Indices of so many, evenly spaced; of all where there are no more."""
+        if most is not None and most < 1:
+            raise BadInput(f"most={most}: ask for at least 1 example")
+        n = len(self)
+        count = n if most is None else min(most, n)
+        return np.arange(count) * n // count
 
     @property
     def findings(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from train.report import pictures
 from train.report.pages import number, table
 from train.runtime.log import read_metrics
 from vqdit.diffusion import DDIM, Confidence
-from vqdit.metrics import nearest
+from vqdit.metrics import nearest_neighbours
 from vqdit.signal import to_uint8
 
 SAMPLES = 1000
@@ -93,7 +93,7 @@ def drawings(folder, found, train, test, rebuilt, codes, drawn, generators):
         shown[f"loss {name}"] = pictures.line_plot(line, "step", "loss", log_y=True)
     for name, image in drawn.items():
         some = image[:20]
-        closest = train["x"][nearest(some, train["x"])[0][:, 0]]
+        closest = train["x"][nearest_neighbours(some, train["x"])[0][:, 0]]
         shown[f"samples {name}"] = _sheet(_by_class(image, 16), 16)
         shown[f"nearest {name}"] = _sheet(np.concatenate([some, closest]), 20)
     return shown

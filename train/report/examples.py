@@ -16,7 +16,7 @@ def example_picture(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """`count` examples, evenly spaced, as they are evaluated."""
     examples = open_examples(data, train)
-    return _sheet(data, examples.take(_spaced(len(examples), count)))
+    return _sheet(data, examples.take(examples.spaced(count)))
 
 
 def augmented_picture(
@@ -24,17 +24,13 @@ def augmented_picture(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """The same training examples as training meets them in its first epoch."""
     examples = open_examples(data, True)
-    rows = _spaced(len(examples), count)
+    rows = examples.spaced(count)
     return _sheet(data, examples.augmented(rows, np.zeros(len(rows), int), seed))
 
 
 def show_augmented(logger: Logger, data: Modality, seed: int) -> None:
     """Writes samples/augmented_000000.png: what a run is about to be trained on."""
     logger.image(0, "augmented", augmented_picture(data, seed))
-
-
-def _spaced(n: int, count: int) -> np.ndarray:
-    return np.arange(min(count, n)) * n // min(count, n)
 
 
 def _sheet(data: Modality, batch: dict) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from vqdit.diffusion.gaussian import EDM, Gaussian
 from vqdit.diffusion.grids import Grid, Karras, Steps, Times
-from vqdit.diffusion.guidance import guided, plain, preconditioned
+from vqdit.diffusion.guidance import guided, preconditioned, unguided
 from vqdit.diffusion.masking import Masking
 from vqdit.diffusion.process import Process, against
 from vqdit.diffusion.sampling import example_keys, priors, sample
@@ -28,7 +28,7 @@ from vqdit.diffusion.solvers import (
     Plain,
     Solver,
     Unmask,
-    choose,
+    solver_for,
 )
 from vqdit.diffusion.times import LogitNormal, LogNormal, Uniform
 from vqdit.diffusion.uniform import UniformState

@@ -285,7 +285,7 @@ class Confidence(Solver):
         return jnp.where(masked & (rank >= stay), values, x_t), memory
 
 
-def choose(process: Process, solver: Solver | None, name: str) -> Solver:
+def solver_for(process: Process, solver: Solver | None, name: str) -> Solver:
     """The solver of a stream called name, Plain where none is given.
 
     Raises ValueError for what is no solver, or one for another process.

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, Num
 _BLOCK = 1 << 26
 
 
-def nearest(
+def nearest_neighbours(
     x: Num[Array | np.ndarray, "n *shape"],
     reference: Num[Array | np.ndarray, "r *shape"],
     k: int = 1,

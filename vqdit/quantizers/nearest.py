@@ -13,7 +13,7 @@ from vqdit.quantizers.kmeans import kmeans
 from vqdit.quantizers.quantized import mean_square, unit
 from vqdit.quantizers.search import Adding, nearest, take
 
-Start = Literal["normal", "uniform", "kmeans"]
+Initial = Literal["normal", "uniform", "kmeans"]
 
 
 class NearestBook(Book, kw_only=True):
@@ -39,7 +39,7 @@ class NearestBook(Book, kw_only=True):
                 f"{name}: write num_codes of at least 2 and dim of at least 1, not "
                 f"{self.num_codes} and {self.dim}"
             )
-        check_choice(self, "start", Start)
+        check_choice(self, "start", Initial)
         check_choice(self, "revive", Revive)
         check_search(self)
         for field in ("start_scale", "entropy_temperature"):

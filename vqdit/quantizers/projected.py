@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Float, Int, Key
 
-from vqdit.quantizers.book import Book, Part
+from vqdit.quantizers.book import Answer, Book
 from vqdit.quantizers.residual import check_book, own_of, with_own
 
 
@@ -61,7 +61,7 @@ class Projected(Book):
         rows = self.project_out(self.book.look_up(index.reshape(-1)))
         return rows.reshape(*index.shape, self.dim)
 
-    def quantize(self, u: Float[Array, "n d"], *, train: bool, key: Any) -> Part:
+    def quantize(self, u: Float[Array, "n d"], *, train: bool, key: Any) -> Answer:
         """The book's share, with losses in its space and latents in z's."""
         v = self.book.project(self.project_in(u))
         part = self.book.quantize(v, train=train, key=key)

@@ -131,7 +131,7 @@ class Generator:
                 "is given; write guidance=None"
             )
         chosen = {
-            name: diffusion.choose(self.processes[name], solvers.get(name), name)
+            name: diffusion.solver_for(self.processes[name], solvers.get(name), name)
             for name in want
         }
         return Sampler(

@@ -69,7 +69,7 @@ class Sampler:
             return model.module.apply({"params": variables["params"]}, x, t, y, **seen)
 
         network = diffusion.preconditioned(network, model.processes)
-        predict = diffusion.plain(network, label)
+        predict = diffusion.unguided(network, label)
         if self.guidance is not None:
             absent = diffusion.priors(
                 model.processes, {n: x.shape[1:] for n, x in streams.items()}, keys

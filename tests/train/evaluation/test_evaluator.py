@@ -6,10 +6,10 @@ from tests.train.evaluation.test_contract import Network
 from train.errors import BadInput
 from train.evaluation import evaluator as streaming
 from train.evaluation import samples
-from train.evaluation.evaluator import examples, gathered, grouped, merged, places
+from train.evaluation.evaluator import examples, gathered, grouped, merged
 from train.evaluation.samples import Frechet, Reference, balanced_rows
 from train.modalities import Images
-from train.pipeline import whole
+from train.pipeline import open_examples, whole
 from train.runtime import hosts
 from vqdit.metrics import frechet_distance, statistics
 
@@ -33,14 +33,13 @@ def test_every_example_is_read_once_by_one_process(processes, monkeypatch):
 
 
 def test_some_examples_are_evenly_spaced():
-    assert places(DATA, False, 4).tolist() == [0, 90, 180, 270]
-    assert places(DATA, False, 1000).tolist() == list(range(360))
-    found = np.concatenate(
-        [b["index"] for b in examples(DATA, False, places(DATA, False, 7))]
-    )
-    np.testing.assert_array_equal(found, places(DATA, False, 7))
+    held = open_examples(DATA, False)
+    assert held.spaced(4).tolist() == [0, 90, 180, 270]
+    assert held.spaced(1000).tolist() == list(range(360))
+    found = np.concatenate([b["index"] for b in examples(DATA, False, held.spaced(7))])
+    np.testing.assert_array_equal(found, held.spaced(7))
     with pytest.raises(BadInput, match="at least 1 example"):
-        places(DATA, False, 0)
+        held.spaced(0)
 
 
 def test_groups_hold_as_much_as_is_affordable(monkeypatch):
