@@ -12,7 +12,7 @@ from train.config import Run, StageTwo, Stream
 from train.config.network import network
 from train.config.override import replaced
 from train.modalities import Series
-from train.objectives.latents import encode
+from train.objectives.latents import encode_set
 from train.objectives.streams import on_grid, prepare
 from train.pipeline import open_examples
 from vqdit.diffusion import Gaussian, Masking, Uniform
@@ -112,7 +112,7 @@ def test_what_is_known_reaches_the_latents_with_and_without_a_cache(gapped, tmp_
     seen = raw["known"]["pulse"].any(-1)
     assert known.shape == (8, *codec.contract.grid)
     np.testing.assert_array_equal(known, seen.reshape(8, -1, 2).any(-1))
-    encode(codec, PULSE, tmp_path / "cache")
+    encode_set(codec, PULSE, tmp_path / "cache")
     kept = prepare(replaced(experiment, {"cache": str(tmp_path / "cache")}))
     stored = next(kept.batches(1))
     np.testing.assert_array_equal(stored["known"]["pulse"], known)
