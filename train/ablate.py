@@ -37,6 +37,7 @@ from train.objectives import streams
 from train.objectives.latents import encode_set
 from train.objectives.start import open_start
 from train.pipeline import open_examples
+from train.runtime import hosts
 from train.runtime.log import read_metrics, say
 from vqdit.diffusion import Gaussian, LogitNormal
 from vqdit.dit import DiT
@@ -45,11 +46,13 @@ from vqdit.trained.codec import Codec
 from vqdit.values import describe
 
 FLAGS = {
-    "only": tuple[str, ...],
-    "probe": int,
-    "samples": int,
-    "probe_guidance": float,
-    "most": int,
+    "workdir": (str, "the folder of all rows; the same command goes on with the rest"),
+    "force": (bool, "put rows of another experiment aside and train them anew"),
+    "only": (tuple[str, ...], "the rows that are trained, such as ('base', 'fsq')"),
+    "probe": (int, "steps of a diffusion transformer on each row's latents"),
+    "samples": (int, "of each probe, which are scored (500)"),
+    "probe_guidance": (float, "scale of the probe's sampler (1.5)"),
+    "most": (int, "held-out examples that a row is scored on; else all"),
 }
 BASE = "base"
 # The probe's sampler. Never the best for any one tokenizer, the same for all.
@@ -221,6 +224,7 @@ def _cell(column: str, value) -> str:
 
 def main(argv=None):
     argv = list(sys.argv[1:] if argv is None else argv)
+    hosts.alone()
     rows = rows_of(argv)
     command = parse(argv, StageOne, flags=FLAGS)
     flags = dict(command.flags)

@@ -31,7 +31,7 @@ import jax
 import jax.numpy as jnp
 
 from train.config import Experiment
-from train.config.command import parse
+from train.config.command import OF_RUN, parse
 from train.config.validate import validate
 from train.errors import BadInput, run
 from train.objectives.rehearsal import (
@@ -41,6 +41,7 @@ from train.objectives.rehearsal import (
     model_of,
     train_step,
 )
+from train.runtime import hosts
 from train.runtime.log import say
 from train.runtime.sharding import batch_sharding, make_mesh
 from train.runtime.timing import (
@@ -54,7 +55,13 @@ from vqdit.nn.attention import Implementation
 from vqdit.quantizers import nearest
 from vqdit.trained import Generator
 
-FLAGS = {"suite": bool, "minutes": float, "only": str, "small": bool}
+SUITE = {
+    "suite": (bool, "what a new machine does, instead of one experiment"),
+    "minutes": (float, "of the suite: after so many no further row begins (8)"),
+    "only": (str, "of the suite: rows whose name has one of these words"),
+    "small": (bool, "of the suite: tiny sizes, to see that everything runs"),
+}
+FLAGS = OF_RUN | {"repeats": (int, "calls of each program, interleaved (10)")} | SUITE
 # Keeps matrix products, so that only what is cheap is computed again.
 POLICY = "dots_with_no_batch_dims_saveable"
 # Variant of configs/imagenet_dit.py, and a batch that fits the memory of one card.
@@ -285,8 +292,9 @@ def _sampling(rows, small):
 
 
 def main(argv=None):
-    if "--suite" in argv:
-        flags = dict(parse(argv, None, flags=FLAGS).flags)
+    hosts.alone()
+    if "--suite" in argv and not {"--help", "-h"} & set(argv):
+        flags = dict(parse(argv, None, SUITE).flags)
         minutes = flags.get("minutes", 8.0)
         if not minutes > 0:
             raise BadInput(f"--minutes={minutes}: write a number above 0")
@@ -296,7 +304,9 @@ def main(argv=None):
         return
     if "--search" in argv:
         raise BadInput("--search is a part of the suite: write --suite --only=search")
-    command = parse(argv, Experiment, flags={"repeats": int})
+    command = parse(argv, Experiment, FLAGS)
+    for name in command.flags.keys() & SUITE:
+        raise BadInput(f"--{name} is of the suite: write --suite too")
     repeats = command.flags.get("repeats", 10)
     if repeats < 1:
         raise BadInput(f"--repeats={repeats}: write 1 or more")

@@ -41,16 +41,21 @@ from train.config.command import parse
 from train.errors import BadInput, Unreadable, run
 from train.modalities.files import write_bytes
 from train.modalities.modality import Modality
+from train.runtime import hosts
 from vqdit.metrics.codes import code_counts, entropy_of
 
 FLAGS = {
-    "bundle": str,
-    "out": str,
-    "books": int,
-    "overlap": int,
-    "resample": bool,
-    "peak": float,
-    "force": bool,
+    "bundle": (str, "the tokenizer: a workdir or bundle folder"),
+    "out": (str, "the folder of the .vqd files"),
+    "books": (int, "the first so many books, or scales, are kept; else all"),
+    "overlap": (int, "samples that neighbouring tiles share and blend (0)"),
+    "resample": (bool, "take sounds and clips of another rate"),
+    "peak": (
+        float,
+        "level that sounds are brought to and back from; 0: none",
+    ),
+    "force": (bool, "replace files that are there"),
+    "fit": (bool, "lay the counts of a training set's codes beside the bundle"),
 }
 
 
@@ -175,13 +180,12 @@ def line(kind: Modality, figures: dict) -> str:
 
 
 def main(argv=None):
+    hosts.alone()
     argv = sys.argv[1:] if argv is None else argv
     if any(word == "--fit" or word.startswith("--fit=") for word in argv):
         return counting.main(argv)
     command = parse(argv, None, FLAGS, inputs=True)
     flags = command.flags
-    if command.workdir:
-        raise BadInput("--workdir goes with --fit; write --bundle=DIR")
     opened = open_codec(flags.get("bundle"))
     if "peak" in flags:
         data = opened.data.at_peak(flags["peak"])

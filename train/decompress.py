@@ -19,8 +19,13 @@ from train.config.command import parse
 from train.errors import BadInput, run
 from train.modalities.files import write_bytes, write_folder
 from train.modalities.modality import Record
+from train.runtime import hosts
 
-FLAGS = {"bundle": str, "out": str, "force": bool}
+FLAGS = {
+    "bundle": (str, "the tokenizer that they were made with"),
+    "out": (str, "the folder of the signals"),
+    "force": (bool, "replace files that are there"),
+}
 
 
 def codes_of(opened: Opened, path: Path) -> tuple[Header, np.ndarray]:
@@ -63,9 +68,8 @@ def _codes(opened: Opened, header: Header, payload: bytes) -> np.ndarray:
 
 
 def main(argv=None):
+    hosts.alone()
     command = parse(argv, None, FLAGS, inputs=True)
-    if command.workdir:
-        raise BadInput("--workdir says nothing here; write --bundle=DIR")
     opened = open_codec(command.flags.get("bundle"))
     paths = listed(command.inputs, (SUFFIX,))
     with watch(paths, "reading") as bar:

@@ -45,16 +45,22 @@ from train.report.demo_pages import (
     save_picture,
 )
 from train.report.pages import render
+from train.runtime import hosts
 from train.runtime.log import say
 from vqdit.values import build
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 SCALES = (1.0, 1.25, 1.4, 2.0, 3.0)
-FLAGS = {"out": str, "fresh": bool}
+FLAGS = {
+    "out": (str, "the folder of models and report (runs/demo)"),
+    "workdir": (str, "the same as --out"),
+    "fresh": (bool, "train anew what the folder holds"),
+}
 
 
 def main(argv=None):
     started = time.time()
+    hosts.alone()
     command = parse(argv, None, flags=FLAGS)
     if command.workdir is not None and "out" in command.flags:
         raise BadInput("--workdir and --out are the same here; write one")

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from train.config import Experiment
-from train.config.command import parse
+from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
 from train.modalities import Modality
 from train.modalities.files import write_bytes
@@ -28,8 +28,12 @@ from train.pipeline import open_examples
 from train.report import pictures
 from train.report.examples import augmented_picture, example_picture
 from train.report.pages import number
+from train.runtime import hosts
 
-FLAGS = {"out": str, "most": int}
+FLAGS = OF_RUN | {
+    "out": (str, "the folder of report and pictures (inspect_NAME)"),
+    "most": (int, "examples of each part that are looked at"),
+}
 # Examples are all looked at up to so many bytes; of more, an even selection is.
 LOOKED = 2**28
 CHUNK = 256
@@ -259,6 +263,7 @@ def _percent(shares) -> str:
 
 
 def main(argv=None):
+    hosts.alone()
     command = parse(argv, Experiment, flags=FLAGS)
     experiment = command.experiment
     out = Path(command.flags.get("out", f"inspect_{experiment.name}"))

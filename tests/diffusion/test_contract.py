@@ -154,6 +154,16 @@ def test_a_process_keeps_its_protocol(name):
 
 
 @processes
+def test_a_loss_is_computed_in_float32(name):
+    """Of a network's bfloat16 as of the same numbers in float32."""
+    _, x_t, target, output = examples(PROCESSES[name])
+    output, loss = output.astype(jnp.bfloat16), PROCESSES[name].loss
+    one = jit(lambda o: loss(o, target, x_t, T))(output)
+    two = jit(lambda o: loss(o, target, x_t, T))(output.astype(jnp.float32))
+    np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
+
+
+@processes
 def test_ends_are_data_and_prior(name):
     """At t = 0 the data, up to the noise that a schedule leaves; at t = 1 the prior."""
     process = PROCESSES[name]
@@ -176,6 +186,20 @@ def test_ends_are_data_and_prior(name):
     assert abs(end.std() / start.std() - 1) < 4 / math.sqrt(8000)
     left = float(process.schedule.alpha(T[-1]))
     assert abs(end.mean() - left) < 4 * start.std() / math.sqrt(8000)
+
+
+def test_a_network_is_told_the_schedules_clock():
+    """Step i of a chain as i / 1000; of EDM log(sigma) / 4, and unit variance."""
+    x, i = jnp.ones((3, 4)), jnp.array([0.0, 250.0, 999.0])
+    shown, time = Gaussian(LinearBetas()).inputs(x, (i + 1) / 1000)
+    np.testing.assert_array_equal(shown, x)
+    np.testing.assert_allclose(time, i / 1000, atol=1e-6)
+    process, t = EDM(data_std=0.7), jnp.array([0.1, 0.5, 1.0])
+    sigma = process.schedule.sigma(t)
+    shown, time = process.inputs(x, t)
+    np.testing.assert_allclose(time, jnp.log(sigma) / 4, rtol=1e-5)
+    scale = 1 / jnp.sqrt(sigma**2 + 0.7**2)
+    np.testing.assert_allclose(shown, scale[:, None] * x, rtol=1e-5)
 
 
 @processes

@@ -100,7 +100,7 @@ def trained(tmp_path_factory, one_device):
     experiment = tokenizer(EMA)
     work = open_workdir(folder / "tok", experiment)
     codec = stage_one.train(experiment, work)
-    encode.encode(codec, DATA, folder / "cache")
+    encode.encode_set(codec, DATA, folder / "cache")
     masked = dit("masked", work)
     stage_two.train(masked, open_workdir(folder / "masked", masked))
     return work, folder / "masked", folder / "cache"
@@ -355,7 +355,7 @@ def test_a_generator_is_not_resumed_on_another_tokenizer(trained, tmp_path):
 
 def test_a_cache_of_held_out_data_is_not_trained_on(trained, tmp_path):
     work, _, _ = trained
-    encode.encode(vqdit.load(work), DATA, tmp_path / "test", train=False)
+    encode.encode_set(vqdit.load(work), DATA, tmp_path / "test", train=False)
     experiment = dit("flow", work, cache=str(tmp_path / "test"))
     with pytest.raises(BadInput, match="--split=train"):
         streams.prepare(experiment)
@@ -394,5 +394,5 @@ def test_encode_refuses_data_of_another_shape(trained, tmp_path):
     work, _, _ = trained
     larger = dataclasses.replace(DATA, size=16)
     with pytest.raises(BadInput, match=r"write data of its kind and shape"):
-        encode.encode(vqdit.load(work), larger, tmp_path / "never")
+        encode.encode_set(vqdit.load(work), larger, tmp_path / "never")
     assert not (tmp_path / "never").exists()

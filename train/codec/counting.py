@@ -9,7 +9,7 @@ from train.codec import prior as priors
 from train.codec.files import bundle_folder, open_tokenizer
 from train.codec.prior import Prior
 from train.config import Experiment
-from train.config.command import parse
+from train.config.command import OF_RUN, parse
 from train.errors import BadInput
 from train.objectives.bundles import examples_for
 from train.pipeline import once
@@ -19,6 +19,12 @@ from vqdit.trained.codec import Codec
 
 # Training examples that are coded at once, and values of them.
 CHUNK, VALUES = 256, 2**20
+
+FLAGS = OF_RUN | {
+    "fit": (bool, "count the codes of an experiment's training set"),
+    "bundle": (str, "the tokenizer's folder; without it, the workdir's"),
+    "force": (bool, "replace the counts that are there"),
+}
 
 
 def fit_prior(codec: Codec, data, most: int | None = None) -> Prior:
@@ -43,7 +49,7 @@ def fit_prior(codec: Codec, data, most: int | None = None) -> Prior:
 
 def main(argv: Sequence[str]) -> None:
     """`train.compress --fit`: writes prior.npz into the bundle."""
-    command = parse(argv, Experiment, {"fit": bool, "bundle": str}, inputs=True)
+    command = parse(argv, Experiment, FLAGS, inputs=True)
     if command.inputs:
         raise BadInput(f"--fit reads the training set; leave {command.inputs[0]} out")
     path = command.flags.get("bundle") or command.workdir
