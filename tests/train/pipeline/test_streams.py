@@ -21,10 +21,11 @@ def first(joined, batch=16, seed=3):
 
 def test_streams_of_their_own_data_are_joined_by_index():
     """Each as it is alone, in the one order, augmented by the same draws."""
-    small = dataclasses.replace(DIGITS, size=4)
-    joined = Joined({"left": DIGITS, "right": small}, {}, train=True)
+    large = dataclasses.replace(DIGITS, flip=True)
+    small = dataclasses.replace(large, size=4)
+    joined = Joined({"left": large, "right": small}, {}, train=True)
     found = first(joined)
-    for name, data in (("left", DIGITS), ("right", small)):
+    for name, data in (("left", large), ("right", small)):
         alone = next(batches(data, True, 16, 3))
         np.testing.assert_array_equal(found["streams"][name], alone["x"])
         np.testing.assert_array_equal(found["label"], alone["label"])
