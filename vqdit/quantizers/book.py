@@ -31,7 +31,24 @@ class Answer(NamedTuple):
     metrics: dict[str, Array]
 
 
-class Book(nn.Module):
+class Quantizer(nn.Module):
+    """A subclass has `quantized`, `decode`, and properties `dim` and `code_counts`."""
+
+    def __call__(
+        self,
+        z: Float[Array, "*b d"],
+        *,
+        train: bool = False,
+        key: Key[Array, ""] | None = None,
+    ) -> Quantized:
+        """`key` is needed in training by methods that draw; they say so."""
+        if z.shape[-1] != self.dim:
+            name = type(self).__name__
+            raise ValueError(f"z is {z.shape}; the {name}'s dim is {self.dim}")
+        return self.quantized(z, train, key)
+
+
+class Book(Quantizer):
     """A subclass has the fields `window` and `estimator`, and `num_codes` and `dim`."""
 
     def __post_init__(self):
@@ -112,15 +129,7 @@ class Book(nn.Module):
         """What changes without a gradient in training, and metrics of it."""
         return {}
 
-    def __call__(
-        self,
-        z: Float[Array, "*b d"],
-        *,
-        train: bool = False,
-        key: Key[Array, ""] | None = None,
-    ) -> Quantized:
-        """`key` is needed in training by methods that draw; they say so."""
-        check_width(self, z)
+    def quantized(self, z: Array, train: bool, key: Any) -> Quantized:
         # Distances, losses and statistics are float32 whatever the compute dtype.
         u = self.project(z.astype(jnp.float32).reshape(-1, self.dim))
         part = self.quantize(u, train=train, key=key)
@@ -131,13 +140,6 @@ class Book(nn.Module):
             losses=part.losses,
             metrics=jax.tree.map(jax.lax.stop_gradient, part.metrics),
         )
-
-
-def check_width(quantizer: nn.Module, z: Array) -> None:
-    """Raises ValueError where z is not of the quantizer's width."""
-    if z.shape[-1] != quantizer.dim:
-        name = type(quantizer).__name__
-        raise ValueError(f"z is {z.shape}; the {name}'s dim is {quantizer.dim}")
 
 
 def check_search(owner: nn.Module) -> None:
