@@ -32,7 +32,12 @@ class Answer(NamedTuple):
 
 
 class Quantizer(nn.Module):
-    """A subclass has `quantized`, `decode`, and properties `dim` and `code_counts`."""
+    """A subclass has `quantized`, `decode`, and properties `dim` and `code_counts`.
+
+    One that can wait for data has `from_data(variables, key, z, iterations)`, which
+    gives its own {"params": ..., "codebook": ...} set from latents z, and metrics; it
+    is called on the module unbound.
+    """
 
     def __call__(
         self,
@@ -143,7 +148,12 @@ class Book(Quantizer):
 
 
 def check_search(owner: nn.Module) -> None:
-    """Raises ValueError where the field `scores` or `adding` says what cannot be."""
+    """Raises ValueError where a codebook's size, `scores` or `adding` cannot be."""
+    if owner.num_codes < 2 or owner.dim < 1:
+        raise ValueError(
+            f"{type(owner).__name__}: write num_codes of at least 2 and dim of at "
+            f"least 1, not {owner.num_codes} and {owner.dim}"
+        )
     if owner.adding is not None:
         check_choice(owner, "adding", Adding)
     if owner.scores is not None and owner.scores < 1:

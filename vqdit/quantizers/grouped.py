@@ -84,11 +84,7 @@ class GroupedQuantizer(Composite):
     def from_data(
         self, variables: dict, key: Key[Array, ""], z: Array, iterations: int = 25
     ) -> tuple[dict, dict[str, Array]]:
-        """(variables with every group's books set from its channels of z (n, d),
-        metrics).
-
-        A function of its own {"params": ..., "codebook": ...}, on the module unbound.
-        """
+        """Every group's books from its channels of z (n, d)."""
         found = []
         for i, part in enumerate(jnp.split(jnp.asarray(z), self.count, axis=-1)):
             own, metrics = self.book.from_data(

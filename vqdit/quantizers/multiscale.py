@@ -179,11 +179,10 @@ class MultiScaleQuantizer(Composite):
     def from_data(
         self, variables: dict, key: Key[Array, ""], z: Array, iterations: int = 25
     ) -> tuple[dict, dict[str, Array]]:
-        """(variables with the book set by k-means over what the scales ask, metrics).
+        """The book by k-means over what the scales ask.
 
         z (n, d) are whole grids of latents, one after the other; what is over is left
         out. The scales are those of latents that are quantized without error.
-        A function of its own {"params": ..., "codebook": ...}, on the module unbound.
         """
         sites = math.prod(self.grids[-1])
         whole = len(z) // sites

@@ -135,11 +135,7 @@ class ResidualQuantizer(Composite):
     def from_data(
         self, variables: dict, key: Key[Array, ""], z: Array, iterations: int = 25
     ) -> tuple[dict, dict[str, Array]]:
-        """(variables with every book set by k-means over z (n, d), metrics).
-
-        Books are set one after the other, each on what those before it leave.
-        A function of its own {"params": ..., "codebook": ...}, on the module unbound.
-        """
+        """The books by k-means, one after another, each on what those before leave."""
         book = _copy(self.book)
         left = book.project(jnp.asarray(z, jnp.float32).reshape(-1, self.dim))
         found = []
