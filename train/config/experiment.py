@@ -107,6 +107,17 @@ class Experiment:
     run: Run
     mesh: Mesh = Mesh()
 
+    @property
+    def one_data(self) -> Modality:
+        """The data, for a program that takes one; BadInput where each stream has its
+        own."""
+        if isinstance(self.data, Modality):
+            return self.data
+        raise BadInput(
+            f"data is one a stream, of {', '.join(self.data)}: write the one that is "
+            "meant, --config.data='Images(...)'"
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
