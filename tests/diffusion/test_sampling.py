@@ -21,6 +21,7 @@ from vqdit.diffusion import (
     Solver,
     Steps,
     Unmask,
+    VarianceExploding,
     example_keys,
     priors,
     sample,
@@ -252,3 +253,36 @@ def test_a_step_draws_anew_at_its_begin_and_at_every_stage():
     _, path = sample(process, solver, asked, keys, shapes, times, trajectory=True)
     drawn = np.ravel(path["a"][1:]).tolist()
     assert len(set(drawn)) == len(drawn) == 4 * 2 * 3
+
+
+def test_a_stream_that_waits_for_another_stands_where_it_went():
+    @dataclasses.dataclass(frozen=True)
+    class Asked(Solver):
+        stages = 2
+
+        def step(self, stage, process, output, x_t, x, t, s, key, memory):
+            return (output if stage else x), memory
+
+    both = {"a": Gaussian(), "b": Gaussian()}
+    keys, times = example_keys(KEY, jnp.arange(2)), Steps(4)(both["a"])
+    asked = lambda x, t: {"a": jnp.broadcast_to(t["b"], (2,)), "b": x["b"]}
+    solvers, shapes = {"a": Asked(), "b": Euler()}, {"a": (), "b": ()}
+    _, path = sample(both, solvers, asked, keys, shapes, times, trajectory=True)
+    np.testing.assert_array_equal(path["a"][1:, 0], times[1:])
+
+
+def test_what_is_fixed_ends_as_the_data_whatever_noise_a_schedule_leaves():
+    process = {"a": Gaussian(VarianceExploding(low=0.5))}
+    data, mask = jnp.ones((2, 3, 1)), jnp.array([[1, 0, 1]] * 2)
+    keys, times = example_keys(KEY, jnp.arange(2)), Steps(3)(process["a"])
+    x = sample(
+        process,
+        {"a": Euler()},
+        lambda x, t: {"a": 0 * x["a"]},
+        keys,
+        {"a": (3, 1)},
+        times,
+        fixed={"a": (data, mask)},
+    )["a"]
+    np.testing.assert_array_equal(x[:, ::2], 1.0)
+    assert (x[:, 1] != 1.0).all()
