@@ -1,40 +1,33 @@
 """A masked DiT on CIFAR-10's 8x8 codes, with class labels.
 
 python -m train.stage_two --config=configs/cifar10_masked.py --workdir=runs/masked \\
-    --config.data.data_dir=DIR --config.tokenizers.image=runs/tok
+    --config.data.data_dir=DIR --config.streams.image.tokenizer=runs/tok
 
 One GPU: about two hours. Expected score: not measured yet.
 """
 
-import dataclasses
-
-from train.config import Optimizer, Run, StageTwo
+from train.config import Optimizer, Run, StageTwo, Stream
+from train.config.override import replaced
 from train.modalities import Images
-from vqdit.diffusion import Linear, Masking, Uniform
+from vqdit.diffusion import Linear, Masking
 from vqdit.dit import DiT
-from vqdit.nn import Block, Discrete
+from vqdit.nn import Block
 
 CONFIG = StageTwo(
     name="cifar10_masked",
     data=Images(name="cifar10", size=32, channels=3, flip=True),
     model=DiT(
-        streams=(Discrete("image", grid=(8, 8), vocab=1024),),
         width=384,
         depth=12,
         block=Block(6),
         classes=10,
     ),
-    processes={"image": Masking(vocab=1024)},
-    times={"image": Uniform()},
+    streams={"image": Stream(Masking(), shape=(8, 8, 1), codes=1024)},
     optimizer=Optimizer(peak_lr=3e-4, schedule="cosine", warmup=1000, b2=0.99),
     run=Run(steps=100_000, batch=256, save_every=2000, sample_every=10_000),
 )
 
 VARIANTS = {
-    "linear": dataclasses.replace(
-        CONFIG, processes={"image": Masking(vocab=1024, schedule=Linear())}
-    ),
-    "unweighted": dataclasses.replace(
-        CONFIG, processes={"image": Masking(vocab=1024, weight="none")}
-    ),
+    "linear": replaced(CONFIG, {"streams.image.process": Masking(schedule=Linear())}),
+    "unweighted": replaced(CONFIG, {"streams.image.process": Masking(weight="none")}),
 }

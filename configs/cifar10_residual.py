@@ -36,5 +36,3 @@ CONFIG = StageOne(
     optimizer=Optimizer(peak_lr=1e-3, schedule="cosine", warmup=200, b2=0.99, ema=0.99),
     run=Run(steps=8000, batch=32, save_every=2000),
 )
-
-VARIANTS = {}

@@ -8,27 +8,19 @@ and as many. Expected score: not measured yet. Trained on squared error alone, s
 reconstructions are smooth.
 """
 
-import dataclasses
-
 from configs.cifar10_tokenizer import CONFIG as CONVOLUTIONAL
-from train.config import StageOne
+from train.config.override import replaced
 from vqdit.tokenizer import TiTokDecoder, TiTokEncoder
 
 SHAPE = {"patch": 4, "width": 192, "depth": 6, "heads": 3}
 
-CONFIG: StageOne = dataclasses.replace(
-    CONVOLUTIONAL,
-    name="cifar10_titok",
-    model=CONVOLUTIONAL.model.clone(
-        encoder=TiTokEncoder(tokens=32, **SHAPE, out=192),
-        decoder=TiTokDecoder(size=(32, 32), **SHAPE, out=3),
-    ),
+MODEL = CONVOLUTIONAL.model.clone(
+    encoder=TiTokEncoder(tokens=32, **SHAPE, out=192),
+    decoder=TiTokDecoder(size=(32, 32), **SHAPE, out=3),
 )
+CONFIG = replaced(CONVOLUTIONAL, {"name": "cifar10_titok", "model": MODEL})
 
-
-def _tokens(count: int) -> StageOne:
-    encoder = CONFIG.model.encoder.clone(tokens=count)
-    return dataclasses.replace(CONFIG, model=CONFIG.model.clone(encoder=encoder))
-
-
-VARIANTS = {"tokens_16": _tokens(16), "tokens_64": _tokens(64)}
+VARIANTS = {
+    f"tokens_{count}": replaced(CONFIG, {"model.encoder.tokens": count})
+    for count in (16, 64)
+}

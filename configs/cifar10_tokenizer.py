@@ -8,8 +8,6 @@ Trained on squared error alone, so reconstructions are smooth; --variant=adversa
 the same against a PatchGAN discriminator from step 5,000 on.
 """
 
-import dataclasses
-
 from train.config import (
     AdamW,
     Adversarial,
@@ -19,21 +17,20 @@ from train.config import (
     StageOne,
     Weights,
 )
+from train.config.override import replaced
 from train.modalities import Images
 from vqdit.losses import PatchDiscriminator
 from vqdit.quantizers import FSQ, EMAVectorQuantizer, VectorQuantizer
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
 
+SHAPE = {"channels": 64, "multipliers": (1, 2, 2), "blocks": 2, "groups": 32}
+
 CONFIG = StageOne(
     name="cifar10_tokenizer",
     data=Images(name="cifar10", size=32, channels=3, flip=True),
     model=Tokenizer(
-        encoder=ConvEncoder(
-            channels=64, multipliers=(1, 2, 2), blocks=2, groups=32, out=128
-        ),
-        decoder=ConvDecoder(
-            channels=64, multipliers=(1, 2, 2), blocks=2, groups=32, out=3
-        ),
+        encoder=ConvEncoder(**SHAPE, out=128),
+        decoder=ConvDecoder(**SHAPE, out=3),
         quantizer=EMAVectorQuantizer(num_codes=1024, dim=8, start="kmeans"),
     ),
     losses=Weights(pixel="l2", commit=0.25),
@@ -44,25 +41,25 @@ CONFIG = StageOne(
     run=Run(steps=20_000, batch=128, save_every=1000),
 )
 
-
-def _quantizer(quantizer):
-    return dataclasses.replace(CONFIG, model=CONFIG.model.clone(quantizer=quantizer))
-
-
+# Two strided layers: a patch of 34 pixels is all of a picture already.
+ADVERSARY = Adversarial(
+    discriminator=PatchDiscriminator(channels=64, layers=2),
+    start=5000,
+    ramp=1000,
+    weight=0.5,
+    lecam=1e-3,
+    optimizer=AdamW(peak_lr=2e-4, b1=0.5, b2=0.9),
+)
 VARIANTS = {
-    "fsq": _quantizer(FSQ(levels=(8, 8, 4, 4))),
-    "gradient": _quantizer(VectorQuantizer(num_codes=1024, dim=8, start="kmeans")),
-    "cosine": _quantizer(CONFIG.model.quantizer.clone(cosine=True)),
-    # Two strided layers: a patch of 34 pixels is all of a picture already.
-    "adversarial": dataclasses.replace(
-        CONFIG,
-        adversarial=Adversarial(
-            discriminator=PatchDiscriminator(channels=64, layers=2),
-            start=5000,
-            ramp=1000,
-            weight=0.5,
-            lecam=1e-3,
-            optimizer=AdamW(peak_lr=2e-4, b1=0.5, b2=0.9),
+    name: replaced(CONFIG, {path: value})
+    for name, path, value in (
+        ("fsq", "model.quantizer", FSQ(levels=(8, 8, 4, 4))),
+        (
+            "gradient",
+            "model.quantizer",
+            VectorQuantizer(num_codes=1024, dim=8, start="kmeans"),
         ),
-    ),
+        ("cosine", "model.quantizer.cosine", True),
+        ("adversarial", "adversarial", ADVERSARY),
+    )
 }

@@ -7,18 +7,13 @@ python -m train.stage_one --config=configs/cifar10_vit.py --workdir=runs/vit \\
 Trained on squared error alone, so reconstructions are smooth.
 """
 
-import dataclasses
-
 from configs.cifar10_tokenizer import CONFIG as CONVOLUTIONAL
-from train.config import StageOne
+from train.config.override import replaced
 from vqdit.tokenizer import ViTDecoder, ViTEncoder
 
 SHAPE = {"patch": 4, "width": 192, "depth": 6, "heads": 3}
 
-CONFIG: StageOne = dataclasses.replace(
-    CONVOLUTIONAL,
-    name="cifar10_vit",
-    model=CONVOLUTIONAL.model.clone(
-        encoder=ViTEncoder(**SHAPE, out=192), decoder=ViTDecoder(**SHAPE, out=3)
-    ),
+MODEL = CONVOLUTIONAL.model.clone(
+    encoder=ViTEncoder(**SHAPE, out=192), decoder=ViTDecoder(**SHAPE, out=3)
 )
+CONFIG = replaced(CONVOLUTIONAL, {"name": "cifar10_vit", "model": MODEL})

@@ -9,10 +9,8 @@ of the batch or by splitting the most used code. Expected: 4 % of
 the codes in use without revival, all of them with it.
 """
 
-import dataclasses
-
 from configs.quantizers_mnist import CONFIG as MNIST
-from train.config import StageOne
+from train.config.override import replaced
 from vqdit.quantizers import EMAVectorQuantizer
 from vqdit.tokenizer import ConvDecoder, ConvEncoder
 
@@ -20,20 +18,14 @@ SHAPE = {"channels": 8, "multipliers": (1, 2, 4), "blocks": 1, "mid_attention": 
 QUANTIZER = EMAVectorQuantizer(
     num_codes=1024, dim=4, decay=0.97, window=16_384, revive="none", start_scale=20.0
 )
+MODEL = MNIST.model.clone(
+    encoder=ConvEncoder(**SHAPE, out=32),
+    decoder=ConvDecoder(**SHAPE, out=1),
+    quantizer=QUANTIZER,
+)
 
-
-def _revived(revive: str) -> StageOne:
-    quantizer = QUANTIZER.clone(revive=revive)
-    model = MNIST.model.clone(
-        encoder=ConvEncoder(**SHAPE, out=32),
-        decoder=ConvDecoder(**SHAPE, out=1),
-        quantizer=quantizer,
-    )
-    return dataclasses.replace(MNIST, model=model)
-
-
-CONFIG = dataclasses.replace(_revived("none"), name="collapse_mnist")
+CONFIG = replaced(MNIST, {"name": "collapse_mnist", "model": MODEL})
 VARIANTS = {
-    name: dataclasses.replace(_revived(name), name="collapse_mnist")
+    name: replaced(CONFIG, {"model.quantizer.revive": name})
     for name in ("batch", "split")
 }

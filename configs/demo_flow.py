@@ -1,31 +1,30 @@
 """The demo's flow DiT: rectified flow on the continuous latents of 8x8 digits.
 
 python -m train.stage_two --config=configs/demo_flow.py --workdir=runs/digits_flow \\
-    --config.tokenizers.image=runs/digits_tok
+    --config.streams.image.tokenizer=runs/digits_tok
 
 Two CPU cores: about a minute and a half. Expected: see RESULTS.md, section demo.
 """
 
 import dataclasses
 
-from train.config import Optimizer, Run, StageTwo
+from train.config import Optimizer, Run, StageTwo, Stream
+from train.config.override import replaced
 from train.modalities import Images
 from vqdit.diffusion import Cosine, Gaussian, LogitNormal, Uniform
 from vqdit.dit import DiT
-from vqdit.nn import Block, Continuous
+from vqdit.nn import Block
 
 CONFIG = StageTwo(
     name="demo_flow",
     data=Images(name="digits", size=8, channels=1, threads=1),
     model=DiT(
-        streams=(Continuous("image", grid=(4, 4), channels=4),),
         width=96,
         depth=4,
         block=Block(4),
         classes=10,
     ),
-    processes={"image": Gaussian()},
-    times={"image": LogitNormal()},
+    streams={"image": Stream(Gaussian(), times=LogitNormal(), shape=(4, 4, 4))},
     optimizer=Optimizer(
         peak_lr=1e-3, schedule="cosine", warmup=100, b2=0.99, ema=0.998
     ),
@@ -33,10 +32,8 @@ CONFIG = StageTwo(
 )
 
 VARIANTS = {
-    "uniform_times": dataclasses.replace(CONFIG, times={"image": Uniform()}),
-    "cosine": dataclasses.replace(CONFIG, processes={"image": Gaussian(Cosine())}),
-    "predict_data": dataclasses.replace(
-        CONFIG, processes={"image": Gaussian(target="data")}
-    ),
+    "uniform_times": replaced(CONFIG, {"streams.image.times": Uniform()}),
+    "cosine": replaced(CONFIG, {"streams.image.process": Gaussian(Cosine())}),
+    "predict_data": replaced(CONFIG, {"streams.image.process.target": "data"}),
     "rotary": dataclasses.replace(CONFIG, model=CONFIG.model.clone(positions="rotary")),
 }

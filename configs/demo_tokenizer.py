@@ -6,9 +6,8 @@ Two CPU cores: about half a minute. Expected: PSNR above 25 dB on the held-out d
 every code in use.
 """
 
-import dataclasses
-
 from train.config import KMeansInit, Optimizer, Run, StageOne, Weights
+from train.config.override import replaced
 from train.modalities import Images
 from vqdit.quantizers import FSQ, EMAVectorQuantizer, VectorQuantizer
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
@@ -37,18 +36,16 @@ CONFIG = StageOne(
     run=Run(steps=1500, batch=64, log_every=50, save_every=500),
 )
 
-
-def _quantizer(quantizer):
-    return dataclasses.replace(CONFIG, model=CONFIG.model.clone(quantizer=quantizer))
-
-
 VARIANTS = {
-    "fsq": _quantizer(FSQ(levels=(4, 4, 4), window=16_384)),
-    "gradient": _quantizer(
-        VectorQuantizer(num_codes=64, dim=4, start="kmeans", window=16_384)
-    ),
-    "no_kmeans": _quantizer(CONFIG.model.quantizer.clone(start="normal")),
-    "no_commit": dataclasses.replace(
-        CONFIG, losses=dataclasses.replace(CONFIG.losses, commit=0.0)
-    ),
+    name: replaced(CONFIG, {path: value})
+    for name, path, value in (
+        ("fsq", "model.quantizer", FSQ(levels=(4, 4, 4), window=16_384)),
+        (
+            "gradient",
+            "model.quantizer",
+            VectorQuantizer(num_codes=64, dim=4, start="kmeans", window=16_384),
+        ),
+        ("no_kmeans", "model.quantizer.start", "normal"),
+        ("no_commit", "losses.commit", 0.0),
+    )
 }

@@ -34,5 +34,3 @@ CONFIG = StageOne(
     optimizer=Optimizer(peak_lr=1e-3, schedule="cosine", warmup=100, b2=0.99, ema=0.99),
     run=Run(steps=3000, batch=64, save_every=500),
 )
-
-VARIANTS = {}

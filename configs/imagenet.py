@@ -5,11 +5,12 @@ Sizes and recipes are those of the papers; every file says where it departs from
 
 import dataclasses
 
-from train.config import Optimizer, Run, StageTwo
+from train.config import Optimizer, Run, StageTwo, Stream
+from train.config.override import replaced
 from train.modalities import Images
-from vqdit.diffusion import Cosine, DDPMLinear, Gaussian, Process, Uniform
+from vqdit.diffusion import Cosine, DDPMLinear, Gaussian, Process
 from vqdit.dit import DiT
-from vqdit.nn import Block, Continuous
+from vqdit.nn import Block
 from vqdit.quantizers import FSQ, EMAVectorQuantizer, VectorQuantizer
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
 
@@ -35,12 +36,10 @@ RANDOM = dataclasses.replace(CENTRE, crop="random")
 def transformer(name: str, size: str, patch: int, process: Process) -> StageTwo:
     """A DiT of the given size on 32x32x4 latents, as DiT and SiT are both trained."""
     width, depth, heads = SIZES[size]
-    stream = Continuous("image", (32, 32), 4, patch, outputs=process.outputs)
     return StageTwo(
         name=name,
         data=CENTRE,
         model=DiT(
-            (stream,),
             width=width,
             depth=depth,
             block=Block(heads),
@@ -49,8 +48,7 @@ def transformer(name: str, size: str, patch: int, process: Process) -> StageTwo:
             remat="whole",
             scan=True,
         ),
-        processes={"image": process},
-        times={"image": Uniform()},
+        streams={"image": Stream(process, patch=patch, shape=(32, 32, 4))},
         optimizer=Optimizer(peak_lr=1e-4, clip=None, ema=0.9999),
         run=Run(
             steps=400_000,
@@ -70,20 +68,14 @@ def dit(size: str, patch: int) -> StageTwo:
 
 def variants(config: StageTwo) -> dict[str, StageTwo]:
     """One question a line, asked of any of the DiTs."""
-    model, process = config.model, config.processes["image"]
-    with_model = lambda **field: dataclasses.replace(config, model=model.clone(**field))
-    with_process = lambda **field: dataclasses.replace(
-        config, processes={"image": dataclasses.replace(process, **field)}
-    )
+    change = lambda path, value: replaced(config, {path: value})
     return {
-        "full": dataclasses.replace(  # the length of the paper's final models
-            config, run=dataclasses.replace(config.run, steps=7_000_000)
-        ),
-        "cosine": with_process(schedule=Cosine()),
-        "predict_v": with_process(target="v"),
-        "rotary": with_model(positions="rotary"),
-        "qk_norm": with_model(block=model.block.clone(qk_norm="rms")),
-        "float32": with_model(dtype="float32"),
+        "full": change("run.steps", 7_000_000),  # of the papers' final models
+        "cosine": change("streams.image.process.schedule", Cosine()),
+        "predict_v": change("streams.image.process.target", "v"),
+        "rotary": change("model.positions", "rotary"),
+        "qk_norm": change("model.block.qk_norm", "rms"),
+        "float32": change("model.dtype", "float32"),
     }
 
 

@@ -2,7 +2,7 @@
 
 python -m train.stage_one --config=configs/kl_f8.py --workdir=runs/kl_f8
 python -m train.stage_two --config=configs/imagenet_dit.py --variant=b_2 \\
-    --workdir=runs/dit_b_2 --config.tokenizers.image=runs/kl_f8
+    --workdir=runs/dit_b_2 --config.streams.image.tokenizer=runs/kl_f8
 
     variant   parameters   multiply-adds   FID-50K as published: 400K steps, batch
                            an image        256, unguided, 250 DDPM steps, SD's VAE
@@ -25,8 +25,10 @@ PyTorch runs of the authors reach 68.9 and 68.3 for b_4, and 18.1 for xl_2; at 7
 (--variant=xl_2_full) xl_2 is published at 9.62, and 2.27 guided at scale 1.5. sit_xl_2,
 xl_2 trained as a flow, is at 7M steps 8.3 (SDE) or 9.5 (ODE), and 2.06 guided.
 
-Hardware, hours: by arithmetic one H100-class GPU at 40 % of its bf16 peak takes 51
-hours for xl_2 from cached latents (556 images a second); not measured.
+Hardware, hours: one H100 takes 63 hours for xl_2 from cached latents, at 449 images a
+second, which were measured with --config.model.remat=dots_with_no_batch_dims_saveable
+and 64 images a step (RESULTS.md, section Accelerator). --config.model.scan=False is
+faster and compiles longer.
 
 Departs from the papers in its times, which are continuous and stratified over a batch,
 and in its latents, which are posterior means scaled per channel, not samples. SiT's

@@ -14,17 +14,9 @@ normalisation: weight 0.5, adaptive, after 50K steps. The optimizers follow VQGA
 of 4.5e-6 x batch; data, batch and length are choices.
 """
 
-import dataclasses
-
 from configs.imagenet import RANDOM, tokenizer
-from train.config import (
-    AdamW,
-    Adversarial,
-    Optimizer,
-    Run,
-    StageOne,
-    Weights,
-)
+from train.config import AdamW, Adversarial, Optimizer, Run, StageOne, Weights
+from train.config.override import replaced
 from vqdit.losses import PatchDiscriminator
 
 BATCH = 96
@@ -50,8 +42,6 @@ CONFIG = StageOne(
 )
 
 VARIANTS = {
-    "plain": dataclasses.replace(CONFIG, model=CONFIG.model.clone(variational=False)),
-    "heavy_kl": dataclasses.replace(
-        CONFIG, losses=dataclasses.replace(CONFIG.losses, kl=100 * KL)
-    ),
+    "plain": replaced(CONFIG, {"model.variational": False}),
+    "heavy_kl": replaced(CONFIG, {"losses.kl": 100 * KL}),
 }

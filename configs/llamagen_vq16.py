@@ -14,17 +14,9 @@ normalisation: a constant weight of 0.5 after 20K steps. Its 40 epochs at batch 
 its Adam; so none here.
 """
 
-import dataclasses
-
 from configs.imagenet import F16, RANDOM, tokenizer
-from train.config import (
-    AdamW,
-    Adversarial,
-    Optimizer,
-    Run,
-    StageOne,
-    Weights,
-)
+from train.config import AdamW, Adversarial, Optimizer, Run, StageOne, Weights
+from train.config.override import replaced
 from vqdit.losses import PatchDiscriminator
 from vqdit.quantizers import EMAVectorQuantizer, VectorQuantizer
 
@@ -46,17 +38,17 @@ CONFIG = StageOne(
     run=Run(steps=400_360, batch=128, log_every=100, save_every=10_000),
 )
 
-
-def _with(quantizer) -> StageOne:
-    return dataclasses.replace(CONFIG, model=CONFIG.model.clone(quantizer=quantizer))
-
-
 VARIANTS = {
-    "revive": _with(QUANTIZER.clone(revive="batch")),
-    "euclidean": _with(QUANTIZER.clone(cosine=False)),
-    "dim_256": _with(QUANTIZER.clone(dim=256)),
-    "ema": _with(EMAVectorQuantizer(16_384, 8, cosine=True, revive="none")),
-    "averaged": dataclasses.replace(
-        CONFIG, optimizer=dataclasses.replace(CONFIG.optimizer, ema=0.9999)
-    ),
+    name: replaced(CONFIG, {path: value})
+    for name, path, value in (
+        ("revive", "model.quantizer.revive", "batch"),
+        ("euclidean", "model.quantizer.cosine", False),
+        ("dim_256", "model.quantizer.dim", 256),
+        (
+            "ema",
+            "model.quantizer",
+            EMAVectorQuantizer(16_384, 8, cosine=True, revive="none"),
+        ),
+        ("averaged", "optimizer.ema", 0.9999),
+    )
 }

@@ -36,5 +36,3 @@ CONFIG = StageOne(
     optimizer=Optimizer(peak_lr=2e-3, schedule="cosine", warmup=50, b2=0.99, ema=0.99),
     run=Run(steps=2400, batch=4, save_every=1200),
 )
-
-VARIANTS = {}

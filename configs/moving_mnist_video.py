@@ -15,9 +15,8 @@ learn noise first.
 One CPU core: 16 minutes, after 11 for the frames. Expected: RESULTS.md has the table.
 """
 
-import dataclasses
-
 from train.config import KMeansInit, Optimizer, Run, StageOne, Weights
+from train.config.override import replaced
 from train.modalities import Video
 from vqdit.quantizers import EMAVectorQuantizer
 from vqdit.tokenizer import CausalDecoder, CausalEncoder, Tokenizer
@@ -44,8 +43,4 @@ CONFIG = StageOne(
     run=Run(steps=2400, batch=4, save_every=1200),
 )
 
-VARIANTS = {
-    "clip": dataclasses.replace(
-        CONFIG, data=dataclasses.replace(CONFIG.data, frames=16)
-    ),
-}
+VARIANTS = {"clip": replaced(CONFIG, {"data.frames": 16})}

@@ -4,10 +4,11 @@ Where a method cannot have just as many codes it has the nearest below, and the 
 column of bits says so.
 """
 
-import dataclasses
 import math
 
-from train.config import StageOne
+from train.config import KMeansInit, Optimizer, Run, StageOne, Weights
+from train.config.override import replaced
+from train.modalities import Images
 from vqdit.quantizers import (
     BSQ,
     FSQ,
@@ -22,10 +23,44 @@ from vqdit.quantizers import (
     SimVQ,
     VectorQuantizer,
 )
+from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
+
+
+def base(
+    name: str, data: Images, channels: int, codes: int, dim: int, samples: int
+) -> StageOne:
+    """A small tokenizer of two levels, trained for 300 steps.
+
+    channels: of the first level. codes, dim: of the codebook. samples: of k-means; the
+    window, in which a code counts as used, is twice as long.
+    """
+    shape = {
+        "channels": channels,
+        "multipliers": (1, 2),
+        "blocks": 1,
+        "mid_attention": False,
+        "patch": 2,
+    }
+    own = EMAVectorQuantizer(codes, dim, decay=0.97, start="kmeans", window=2 * samples)
+    return StageOne(
+        name=name,
+        data=data,
+        model=Tokenizer(
+            encoder=ConvEncoder(**shape, out=2 * channels),
+            decoder=ConvDecoder(**shape, out=data.channels),
+            quantizer=own,
+        ),
+        losses=Weights(pixel="l2", commit=0.25),
+        kmeans=KMeansInit(step=60, samples=samples, iterations=15),
+        optimizer=Optimizer(
+            peak_lr=2e-3, schedule="cosine", warmup=50, b2=0.99, ema=0.99
+        ),
+        run=Run(steps=300, batch=64, save_every=300),
+    )
 
 
 def family(
-    base: StageOne,
+    chosen: StageOne,
     levels: tuple[int, ...],
     books: int,
     scales: tuple[int, ...],
@@ -36,14 +71,13 @@ def family(
     levels: FSQ's, of about as many codes. books: that the bits are divided over, for
     residual and grouped ones. scales, scale_codes: of the multi-scale one.
     """
-    own = base.model.quantizer
+    own = chosen.model.quantizer
     codes, dim = own.num_codes, own.dim
     bits = round(math.log2(codes))
-    small = EMAVectorQuantizer(
-        2 ** (bits // books), dim, decay=own.decay, start="kmeans", window=own.window
-    )
+    small = own.clone(num_codes=2 ** (bits // books))
     # A codebook that learns by gradient, from k-means as the base.
-    gradient = VectorQuantizer(codes, dim, start="kmeans", window=own.window)
+    start = {"start": "kmeans", "window": own.window}
+    gradient = VectorQuantizer(codes, dim, **start)
     found = {
         "cosine": own.clone(cosine=True),
         "rotation": own.clone(estimator="rotation"),
@@ -53,15 +87,8 @@ def family(
         "gradient_entropy": gradient.clone(entropy=True),
         "gradient_orthogonal": gradient.clone(orthogonal=True),
         "gumbel": GumbelQuantizer(codes, dim, window=own.window),
-        "ibq": IBQ(
-            codes,
-            dim,
-            start="kmeans",
-            window=own.window,
-            by="distance",
-            revive="batch",
-        ),
-        "simvq": SimVQ(codes, dim, start="kmeans", window=own.window, revive="batch"),
+        "ibq": IBQ(codes, dim, by="distance", revive="batch", **start),
+        "simvq": SimVQ(codes, dim, revive="batch", **start),
         "residual": ResidualQuantizer(small, books),
         "grouped": GroupedQuantizer(small.clone(dim=max(dim // 2, 1)), books),
         "multi_scale": MultiScaleQuantizer(
@@ -73,6 +100,6 @@ def family(
         "bsq": BSQ(bits, window=own.window),
     }
     return {
-        name: dataclasses.replace(base, model=base.model.clone(quantizer=quantizer))
+        name: replaced(chosen, {"model.quantizer": quantizer})
         for name, quantizer in found.items()
     }

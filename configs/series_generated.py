@@ -11,12 +11,19 @@ the clean signal, where linear interpolation of cleaned data has 0.179, of the d
 they are 0.822, and a tokenizer without cleaning (`--variant=no_cleaning`) 0.798.
 """
 
-import dataclasses
-
 from train.config import Optimizer, Run, StageOne, Weights
+from train.config.override import replaced
 from train.modalities import Cleaning, Series
 from vqdit.quantizers import FSQ
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
+
+SHAPE = {
+    "channels": 32,
+    "multipliers": (1, 2, 2),
+    "blocks": 1,
+    "mid_attention": False,
+    "dims": 1,
+}
 
 CONFIG = StageOne(
     name="series_generated",
@@ -29,22 +36,8 @@ CONFIG = StageOne(
         threads=1,
     ),
     model=Tokenizer(
-        encoder=ConvEncoder(
-            channels=32,
-            multipliers=(1, 2, 2),
-            blocks=1,
-            mid_attention=False,
-            out=64,
-            dims=1,
-        ),
-        decoder=ConvDecoder(
-            channels=32,
-            multipliers=(1, 2, 2),
-            blocks=1,
-            mid_attention=False,
-            out=3,
-            dims=1,
-        ),
+        encoder=ConvEncoder(**SHAPE, out=64),
+        decoder=ConvDecoder(**SHAPE, out=3),
         quantizer=FSQ(levels=(8, 5, 5, 5)),
     ),
     losses=Weights(pixel="l2"),
@@ -52,9 +45,5 @@ CONFIG = StageOne(
     run=Run(steps=2000, batch=64, save_every=1000),
 )
 
-VARIANTS = {
-    # What a tokenizer learns from series as they were measured, gaps at 0.
-    "no_cleaning": dataclasses.replace(
-        CONFIG, data=dataclasses.replace(CONFIG.data, cleaning=None)
-    ),
-}
+# What a tokenizer learns from series as they were measured, gaps at 0.
+VARIANTS = {"no_cleaning": replaced(CONFIG, {"data.cleaning": None})}

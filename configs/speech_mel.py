@@ -12,23 +12,25 @@ heard in 98.0 % of the reconstructions and in 99.3 % of the originals; log-mel d
 0.233 nat.
 """
 
-import dataclasses
-
 from train.config import Optimizer, Run, StageOne, Weights
+from train.config.override import replaced
 from train.modalities import Audio
 from vqdit.quantizers import FSQ
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, LogMel, Tokenizer
+
+SHAPE = {
+    "channels": 8,
+    "multipliers": (1, 2, 4, 8),
+    "blocks": 1,
+    "mid_attention": False,
+}
 
 CONFIG = StageOne(
     name="speech_mel",
     data=Audio(name="spoken_digit", rate=8000, length=8192, holdout="takes:0-4"),
     model=Tokenizer(
-        encoder=ConvEncoder(
-            channels=8, multipliers=(1, 2, 4, 8), blocks=1, mid_attention=False, out=64
-        ),
-        decoder=ConvDecoder(
-            channels=8, multipliers=(1, 2, 4, 8), blocks=1, mid_attention=False, out=1
-        ),
+        encoder=ConvEncoder(**SHAPE, out=64),
+        decoder=ConvDecoder(**SHAPE, out=1),
         quantizer=FSQ(levels=(8, 8, 8, 8, 8)),
         front=LogMel(rate=8000, window=256, hop=128, bands=64),
     ),
@@ -38,10 +40,6 @@ CONFIG = StageOne(
 )
 
 VARIANTS = {
-    "speaker": dataclasses.replace(
-        CONFIG, data=dataclasses.replace(CONFIG.data, holdout="speaker:theo")
-    ),
-    "bits_9": dataclasses.replace(
-        CONFIG, model=CONFIG.model.clone(quantizer=FSQ(levels=(8, 8, 8)))
-    ),
+    "speaker": replaced(CONFIG, {"data.holdout": "speaker:theo"}),
+    "bits_9": replaced(CONFIG, {"model.quantizer": FSQ(levels=(8, 8, 8))}),
 }

@@ -18,9 +18,8 @@ clips: SI-SDR 7.1 dB, log-mel distance 0.210 nat, digits heard in 96.0 % of the
 reconstructions and in 99.7 % of the originals.
 """
 
-import dataclasses
-
 from train.config import KMeansInit, Optimizer, Run, StageOne, Weights
+from train.config.override import replaced
 from train.modalities import Audio
 from vqdit.quantizers import EMAVectorQuantizer, ResidualQuantizer
 from vqdit.tokenizer import Tokenizer, VocosDecoder, VocosEncoder
@@ -51,11 +50,6 @@ CONFIG = StageOne(
 )
 
 VARIANTS = {
-    "speaker": dataclasses.replace(
-        CONFIG, data=dataclasses.replace(CONFIG.data, holdout="speaker:theo")
-    ),
-    "no_dropout": dataclasses.replace(
-        CONFIG,
-        model=CONFIG.model.clone(quantizer=CONFIG.model.quantizer.clone(dropout=0.0)),
-    ),
+    "speaker": replaced(CONFIG, {"data.holdout": "speaker:theo"}),
+    "no_dropout": replaced(CONFIG, {"model.quantizer.dropout": 0.0}),
 }

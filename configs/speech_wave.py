@@ -12,9 +12,8 @@ A step takes 2.2 s on one CPU core: this is for an accelerator, and a CPU has
 configs/speech_vocos.py. Expected: not measured.
 """
 
-import dataclasses
-
 from train.config import KMeansInit, Optimizer, Run, StageOne, Weights
+from train.config.override import replaced
 from train.modalities import Audio
 from vqdit.quantizers import EMAVectorQuantizer, ResidualQuantizer
 from vqdit.tokenizer import Tokenizer, WaveDecoder, WaveEncoder
@@ -42,13 +41,7 @@ CONFIG = StageOne(
     run=Run(steps=6000, batch=16, save_every=1000),
 )
 
-
 VARIANTS = {
-    "speaker": dataclasses.replace(
-        CONFIG, data=dataclasses.replace(CONFIG.data, holdout="speaker:theo")
-    ),
-    "no_dropout": dataclasses.replace(
-        CONFIG,
-        model=CONFIG.model.clone(quantizer=CONFIG.model.quantizer.clone(dropout=0.0)),
-    ),
+    "speaker": replaced(CONFIG, {"data.holdout": "speaker:theo"}),
+    "no_dropout": replaced(CONFIG, {"model.quantizer.dropout": 0.0}),
 }

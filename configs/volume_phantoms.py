@@ -14,28 +14,21 @@ from train.modalities import Volumes
 from vqdit.quantizers import FSQ
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
 
+SHAPE = {
+    "channels": 32,
+    "multipliers": (1, 2),
+    "patch": 2,
+    "blocks": 1,
+    "mid_attention": False,
+    "dims": 3,
+}
+
 CONFIG = StageOne(
     name="volume_phantoms",
     data=Volumes(name="phantoms", size=(24, 24, 24), examples=1024, threads=1),
     model=Tokenizer(
-        encoder=ConvEncoder(
-            channels=32,
-            multipliers=(1, 2),
-            patch=2,
-            blocks=1,
-            mid_attention=False,
-            out=32,
-            dims=3,
-        ),
-        decoder=ConvDecoder(
-            channels=32,
-            multipliers=(1, 2),
-            patch=2,
-            blocks=1,
-            mid_attention=False,
-            out=1,
-            dims=3,
-        ),
+        encoder=ConvEncoder(**SHAPE, out=32),
+        decoder=ConvDecoder(**SHAPE, out=1),
         quantizer=FSQ(levels=(8, 8, 8)),
     ),
     losses=Weights(pixel="l2"),

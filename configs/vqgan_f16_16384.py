@@ -15,17 +15,9 @@ normalisation: weight 0.8, adaptive, after 250K steps. The learning rate of both
 is a choice.
 """
 
-import dataclasses
-
 from configs.imagenet import F16, RANDOM, tokenizer
-from train.config import (
-    AdamW,
-    Adversarial,
-    Optimizer,
-    Run,
-    StageOne,
-    Weights,
-)
+from train.config import AdamW, Adversarial, Optimizer, Run, StageOne, Weights
+from train.config.override import replaced
 from vqdit.losses import PatchDiscriminator
 from vqdit.quantizers import FSQ, EMAVectorQuantizer, VectorQuantizer
 
@@ -33,7 +25,7 @@ BATCH = 96
 
 CONFIG = StageOne(
     name="vqgan_f16_16384",
-    data=dataclasses.replace(RANDOM, flip=False),
+    data=replaced(RANDOM, {"flip": False}),
     model=tokenizer(F16, VectorQuantizer(16_384, 256, revive="none")),
     losses=Weights(pixel="l1", commit=0.25, codebook=1.0),
     adversarial=Adversarial(
@@ -46,16 +38,14 @@ CONFIG = StageOne(
     run=Run(steps=500_000, batch=BATCH, log_every=100, save_every=10_000),
 )
 
-
-def _with(quantizer) -> StageOne:
-    return dataclasses.replace(CONFIG, model=CONFIG.model.clone(quantizer=quantizer))
-
-
 VARIANTS = {
-    "codes_1024": _with(CONFIG.model.quantizer.clone(num_codes=1024)),
-    "revive": _with(CONFIG.model.quantizer.clone(revive="batch")),
-    "cosine": _with(CONFIG.model.quantizer.clone(cosine=True)),
-    "low_dim": _with(CONFIG.model.quantizer.clone(dim=8)),
-    "ema": _with(EMAVectorQuantizer(16_384, 256, revive="none")),
-    "fsq": _with(FSQ((8, 8, 8, 6, 5))),
+    name: replaced(CONFIG, {path: value})
+    for name, path, value in (
+        ("codes_1024", "model.quantizer.num_codes", 1024),
+        ("revive", "model.quantizer.revive", "batch"),
+        ("cosine", "model.quantizer.cosine", True),
+        ("low_dim", "model.quantizer.dim", 8),
+        ("ema", "model.quantizer", EMAVectorQuantizer(16_384, 256, revive="none")),
+        ("fsq", "model.quantizer", FSQ((8, 8, 8, 6, 5))),
+    )
 }

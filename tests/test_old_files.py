@@ -206,7 +206,7 @@ def test_thirty_steps_of_the_demo(old, monkeypatch):
     short = ["--config.run.steps=30", "--config.optimizer.warmup=5"]
     short += ["--config.mesh.data=1"]
     kmeans = "--config.kmeans.step=10"
-    onto = "--config.tokenizers.image=demo/tok"
+    onto = "--config.streams.image.tokenizer=demo/tok"
     for name, program, file, change in (
         ("tok", stage_one, "demo_tokenizer.py", kmeans),
         ("flow", stage_two, "demo_flow.py", onto),

@@ -8,7 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests import quick, toys
+from tests.diffusion.toys import best_gaussian, flow_map
 from train.evaluation.evaluator import evaluated
+from vqdit import Continuous, Gaussian
+from vqdit.diffusion import Cosine, Plain, Steps, Uniform, example_keys, sample
+from vqdit.diffusion.objectives import Denoising
 from vqdit.tokenizer import Tokenizer
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
@@ -45,6 +50,78 @@ def test_the_quantizer_and_the_backbone_make_a_tokenizer(shown):
         variables
     )
     assert jnp.abs(slope["params"]["encoder"]["pieces"]["kernel"]).max() > 0
+
+
+KEY, IDS = jax.random.key(0), jnp.arange(8)
+
+
+def walk(process, solver, predict, steps, noise):
+    """A stream of one place from its noise to data."""
+    return sample(
+        {"x": process},
+        {"x": solver},
+        lambda x, t: {"x": predict(x["x"], t["x"])},
+        example_keys(KEY, IDS),
+        {"x": noise.shape[1:]},
+        Steps(steps)(process),
+        noise={"x": noise},
+    )["x"]
+
+
+def test_the_process_is_trained(shown):
+    """Of a network that is silent the loss is a uniform arc's mean square, 1/3."""
+    process = shown["Circular"]()
+    model = toys.generator([Continuous("way", (6,), 2)], {"way": process})
+    objective = Denoising(model.module, {"way": process}, {"way": Uniform()})
+    x = jnp.linspace(-0.9, 0.9, 768).reshape(64, 6, 2)
+    batch = {"streams": {"way": x}, "label": jnp.full(64, -1)}
+
+    def loss(params):
+        return objective(params, {}, batch, KEY, 0)[0]
+
+    silent = jax.tree.map(jnp.zeros_like, model.params)
+    still, slope = quick.jit(jax.value_and_grad(loss))(silent)
+    assert abs(still - 1 / 3) < 4 * np.sqrt(4 / 45 / 768)
+    assert max(abs(v).max() for v in jax.tree.leaves(slope)) > 1e-3
+    t = jnp.linspace(0, 1, 64)
+    x_t, arc = process.corrupt(x, t, KEY)
+    assert -1 <= x_t.min() and x_t.max() < 1
+    np.testing.assert_allclose(process.estimate(arc, x_t, t), x, atol=1e-5)
+
+
+def test_the_process_walks_over_the_seam(shown):
+    """To data that are all 0.9, from every angle."""
+
+    def best(x, t):
+        return shown["wrapped"](x - 0.9) / t[:, None]
+
+    noise = jnp.linspace(-1, 0.99, 8)[:, None]
+    found = walk(shown["Circular"](), Plain(), best, 5, noise)
+    np.testing.assert_allclose(found, 0.9, atol=1e-5)
+
+
+def test_the_solver_is_of_second_order(shown):
+    """Half as long steps err a quarter, of N(0.7, 0.5^2) whose flow is known."""
+    process, noise = Gaussian(Cosine()), jnp.full((8, 1), 4.0)
+
+    def errors():
+        flow = best_gaussian(process, 0.7, 0.5)
+        for steps in (16, 32):
+            x = walk(process, shown["Midpoint"](), flow, steps, noise)
+            yield abs(x - flow_map(process, 0.7, 0.5, noise)).mean()
+
+    coarse, fine = quick.jit(lambda: tuple(errors()))()
+    assert 3.5 < coarse / fine < 4.5
+
+
+def test_a_sampler_takes_both(shown):
+    streams = [Continuous("way", (4,), 2), Continuous("x", (4,), 2)]
+    processes = {"way": shown["Circular"](), "x": Gaussian()}
+    model = toys.generator(streams, processes)
+    draw = model.sampler(steps=2, solver={"x": shown["Midpoint"]()})
+    found = draw(KEY, IDS)
+    assert found["way"].shape == found["x"].shape == (8, 4, 2)
+    assert abs(found["way"]).max() <= 1 and jnp.isfinite(found["x"]).all()
 
 
 def test_the_modality_reads_what_it_writes(shown, tmp_path):

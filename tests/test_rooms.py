@@ -198,10 +198,12 @@ def test_the_front_door_is_quick():
     for package in (vqdit, train):
         homes = {}
         for room in package._ROOMS:
-            for name in importlib.import_module(f"{package.__name__}.{room}").__all__:
-                if name[0].isupper():
+            module = importlib.import_module(f"{package.__name__}.{room}")
+            for name, kind in vars(module).items():
+                own = getattr(kind, "__module__", "").startswith(module.__name__)
+                if isinstance(kind, type) and own and name[0] != "_":
                     assert homes.setdefault(name, room) == room, name
-                    assert getattr(package, name) is not None
+                    assert getattr(package, name) is kind
     for name in dir(vqdit):
         assert getattr(vqdit, name) is not None
 

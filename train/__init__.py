@@ -1,7 +1,7 @@
 """The effects: everything that touches disk, clock, devices or argv.
 
-`train/*.py` are the programs. Every class in `__all__` of the rooms below is also a
-name here, and it is under this name that files store it: `train.Images`.
+`train/*.py` are the programs. Every class that the rooms below import is also a name
+here, and it is under this name that files store it: `train.Images`.
 """
 
 import importlib
@@ -10,9 +10,16 @@ _ROOMS = ("config", "modalities")
 
 
 def __getattr__(name):
-    if name[:1].isupper():
-        for room in _ROOMS:
-            module = importlib.import_module(f"train.{room}")
-            if name in module.__all__:
-                return getattr(module, name)
+    for classes in map(_classes, _ROOMS):
+        if name in classes:
+            return classes[name]
     raise AttributeError(f"train has no {name!r}")
+
+
+def __dir__():
+    return sorted(set().union(*map(_classes, _ROOMS)))
+
+
+def _classes(room):
+    names = vars(importlib.import_module(f"train.{room}"))
+    return {n: v for n, v in names.items() if n[:1].isupper() and isinstance(v, type)}

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from train import stage_one, stage_two
-from train.config import Optimizer, Run, StageOne, StageTwo, variants
+from train.config import Optimizer, Run, StageOne, StageTwo, Stream, variants
 from train.config.command import parse
 from train.config.expression import near
 from train.config.paths import diff
@@ -32,24 +32,27 @@ from train.errors import BadInput, run
 from train.evaluation.judge import judge_of, train_judge
 from train.evaluation.samples import Reference, curve
 from train.evaluation.scores import evaluate_tokenizer
+from train.modalities.files import write, write_bytes
 from train.objectives import streams
-from train.objectives.latents import encode
+from train.objectives.latents import encode_set
 from train.objectives.start import open_start
 from train.pipeline import open_examples
-from train.runtime.files import write, write_bytes
+from train.runtime import hosts
 from train.runtime.log import read_metrics, say
 from vqdit.diffusion import Gaussian, LogitNormal
 from vqdit.dit import DiT
-from vqdit.nn import Block, Continuous
+from vqdit.nn import Block
 from vqdit.trained.codec import Codec
 from vqdit.values import describe
 
 FLAGS = {
-    "only": tuple[str, ...],
-    "probe": int,
-    "samples": int,
-    "probe_guidance": float,
-    "most": int,
+    "workdir": (str, "the folder of all rows; the same command goes on with the rest"),
+    "force": (bool, "put rows of another experiment aside and train them anew"),
+    "only": (tuple[str, ...], "the rows that are trained, such as ('base', 'fsq')"),
+    "probe": (int, "steps of a diffusion transformer on each row's latents"),
+    "samples": (int, "of each probe, which are scored (500)"),
+    "probe_guidance": (float, "scale of the probe's sampler (1.5)"),
+    "most": (int, "held-out examples that a row is scored on; else all"),
 }
 BASE = "base"
 # The probe's sampler. Never the best for any one tokenizer, the same for all.
@@ -94,7 +97,6 @@ def probe(
     Width 96, depth 4, batch 64, rectified flow: about 0.7M parameters whatever the
     tokenizer, so a difference between rows is one of latents.
     """
-    contract = codec.contract
     classes = open_examples(data, train=True).classes
     name = data.kind
     # The cache holds what is not augmented.
@@ -102,16 +104,8 @@ def probe(
     experiment = StageTwo(
         name="probe",
         data=data,
-        model=DiT(
-            streams=(Continuous(name, contract.grid, contract.channels),),
-            width=96,
-            depth=4,
-            classes=classes,
-            block=Block(4, qk_norm="rms"),
-        ),
-        processes={name: Gaussian()},
-        times={name: LogitNormal()},
-        tokenizers={name: str(workdir)},
+        model=DiT(width=96, depth=4, classes=classes, block=Block(4, qk_norm="rms")),
+        streams={name: Stream(Gaussian(), str(workdir), LogitNormal())},
         cache=str(workdir / "cache"),
         optimizer=Optimizer(
             peak_lr=2e-3,
@@ -124,7 +118,7 @@ def probe(
     )
     validate(experiment, jax.device_count())
     if not (workdir / "cache").exists():
-        encode(codec, data, workdir / "cache")
+        encode_set(codec, data, workdir / "cache")
     open_workdir(workdir / "probe", experiment)
     generator = stage_two.train(experiment, workdir / "probe")
     (scores,) = curve(
@@ -230,6 +224,7 @@ def _cell(column: str, value) -> str:
 
 def main(argv=None):
     argv = list(sys.argv[1:] if argv is None else argv)
+    hosts.alone()
     rows = rows_of(argv)
     command = parse(argv, StageOne, flags=FLAGS)
     flags = dict(command.flags)

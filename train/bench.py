@@ -31,15 +31,17 @@ import jax
 import jax.numpy as jnp
 
 from train.config import Experiment
-from train.config.command import parse
+from train.config.command import OF_RUN, parse
 from train.config.validate import validate
 from train.errors import BadInput, run
 from train.objectives.rehearsal import (
     dtype_of,
     forward_macs,
     forward_pass,
+    model_of,
     train_step,
 )
+from train.runtime import hosts
 from train.runtime.log import say
 from train.runtime.sharding import batch_sharding, make_mesh
 from train.runtime.timing import (
@@ -53,7 +55,13 @@ from vqdit.nn.attention import Implementation
 from vqdit.quantizers import nearest
 from vqdit.trained import Generator
 
-FLAGS = {"suite": bool, "minutes": float, "only": str, "small": bool}
+SUITE = {
+    "suite": (bool, "what a new machine does, instead of one experiment"),
+    "minutes": (float, "of the suite: after so many no further row begins (8)"),
+    "only": (str, "of the suite: rows whose name has one of these words"),
+    "small": (bool, "of the suite: tiny sizes, to see that everything runs"),
+}
+FLAGS = OF_RUN | {"repeats": (int, "calls of each program, interleaved (10)")} | SUITE
 # Keeps matrix products, so that only what is cheap is computed again.
 POLICY = "dots_with_no_batch_dims_saveable"
 # Variant of configs/imagenet_dit.py, and a batch that fits the memory of one card.
@@ -193,26 +201,32 @@ def _items(small):
         "unit": "GB/s",
     }
 
-    def dit(name, remat, implementation=None):
+    def dit(name, remat, implementation=None, scan=True):
         variant, batch = DITS[name]
         words = (
+            f"--config.model.scan={scan}",
             f"--variant={variant}",
             f"--config.model.remat={remat}",
             f"--config.model.block.implementation={implementation}",
             *(SMALL_DIT if small else (f"--config.run.batch={batch}",)),
         )
         what = f"{implementation or 'own'} attention remat {remat or 'none'}"
+        what += "" if scan else " no scan"
         items[f"{name} {what}"] = lambda rows: _training(rows, DIT, words)
 
     for name in DITS:
         for remat in ("whole", POLICY, None):
             dit(name, remat)
+    dit("DiT-B/2", None, scan=False)
     words = SMALL_VQ if small else (f"--config.run.batch={VQ_BATCH}",)
     items["VQ-16"] = lambda rows: _training(rows, VQ, words)
     n = 64 if small else 32_768
     for k, d in ((16_384, 8), (262_144, 8), (262_144, 256)):
         k = k // 64 if small else k
         items[f"search {k:,} x {d}"] = lambda rows, k=k, d=d: _search(rows, n, k, d)
+    # Beside it, all scores at once: they need n x k floats.
+    k, d = 16_384 // (64 if small else 1), 8
+    items[f"whole search {k:,} x {d}"] = lambda rows: _search(rows, n, k, d, _whole)
     items["sampler DiT-B/2 50 steps"] = lambda rows: _sampling(rows, small)
     for name in DITS:
         for implementation in get_args(Implementation):
@@ -241,10 +255,15 @@ def _training(rows, path, words):
     return _row(rows, rate, "examples/s", gflops, of, peak_bytes(program) / 2**30)
 
 
-def _search(rows, n, k, d):
+def _whole(z, codewords):
+    dots = jnp.matmul(z, codewords.T, precision="highest")
+    return (dots - 0.5 * jnp.square(codewords).sum(-1)).argmax(-1)
+
+
+def _search(rows, n, k, d, find=nearest):
     z_key, e_key = jax.random.split(jax.random.key(0))
     z, e = jax.random.normal(z_key, (n, d)), jax.random.normal(e_key, (k, d))
-    program = jax.jit(nearest).lower(z, e).compile()
+    program = jax.jit(find).lower(z, e).compile()
     ms = median_ms({"search": lambda: program(z, e)}, 3)["search"]
     of, gflops = "product float32 exact", 2 * n * k * d / ms / 1e6
     return _row(rows, n / ms, "vectors/ms", gflops, of, peak_bytes(program) / 2**30)
@@ -253,10 +272,11 @@ def _search(rows, n, k, d):
 def _sampling(rows, small):
     words = ("--config.model.remat=None", *(SMALL_DIT if small else ()))
     experiment = _experiment(DIT, (f"--variant={DITS['DiT-B/2'][0]}", *words))
-    model, n = experiment.model, 2 if small else 64
+    model, processes = model_of(experiment)
+    n = 2 if small else 64
     arguments = forward_pass(experiment)[1]
     params = jax.jit(model.init)(jax.random.key(0), *arguments)["params"]
-    generator = Generator(model, params, experiment.processes, {})
+    generator = Generator(model, params, processes, {})
     draw = generator.sampler(steps=50, guidance=4.0, decode=False)
     ids, label = jnp.arange(n), jnp.zeros(n, jnp.int32)
     call = lambda: draw(jax.random.key(0), ids, label=label)
@@ -270,8 +290,9 @@ def _sampling(rows, small):
 
 
 def main(argv=None):
-    if "--suite" in argv:
-        flags = dict(parse(argv, None, flags=FLAGS).flags)
+    hosts.alone()
+    if "--suite" in argv and not {"--help", "-h"} & set(argv):
+        flags = dict(parse(argv, None, SUITE).flags)
         minutes = flags.get("minutes", 8.0)
         if not minutes > 0:
             raise BadInput(f"--minutes={minutes}: write a number above 0")
@@ -280,8 +301,10 @@ def main(argv=None):
         print(json.dumps(found, indent=1))
         return
     if "--search" in argv:
-        raise BadInput("--search is a program: write python -m train.bench_search")
-    command = parse(argv, Experiment, flags={"repeats": int})
+        raise BadInput("--search is a part of the suite: write --suite --only=search")
+    command = parse(argv, Experiment, FLAGS)
+    for name in command.flags.keys() & SUITE:
+        raise BadInput(f"--{name} is of the suite: write --suite too")
     repeats = command.flags.get("repeats", 10)
     if repeats < 1:
         raise BadInput(f"--repeats={repeats}: write 1 or more")

@@ -21,7 +21,7 @@ class, and at 9.7 as they come. Score samples of equal labels, against such a fl
 from pathlib import Path
 
 from train.config import Experiment
-from train.config.command import parse
+from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
 from train.evaluation.judge import train_judge
 from train.objectives.bundles import open_bundle
@@ -32,7 +32,12 @@ from vqdit.trained.bundle import FILES, save
 from vqdit.trained.judge import Judge
 
 SEED = 1
-FLAGS = {"out": str, "steps": int, "seed": int}
+FLAGS = OF_RUN | {
+    "out": (str, "the folder that the judge is kept in"),
+    "steps": (int, "of training (1000, of clips 600)"),
+    "seed": (int, "of its training (1)"),
+    "force": (bool, "replace the judge that is there"),
+}
 
 
 def main(argv=None):
@@ -50,7 +55,7 @@ def main(argv=None):
     judge = train_judge(data, **{"seed": SEED} | flags)
     if hosts.first():
         save(folder, judge)
-    accuracy = judge.accuracy(heldout[data.kind], heldout["label"])
+    accuracy = judge.accuracy(heldout["x"], heldout["label"])
     say(
         f"the judge is in {out}, right about {accuracy:.4f} of {len(heldout['label'])} "
         f"held-out {'clips' if judge.front else 'pictures'}"

@@ -31,26 +31,31 @@ from pathlib import Path
 
 import numpy as np
 
+from train.codec import counting
 from train.codec.container import SUFFIX, Header, bundle_name, checksum_of_codes, pack
-from train.codec.counting import fit
-from train.codec.entropy import choose, encode, order_0_bits
-from train.codec.files import listed, open_bundle, targets, watch
+from train.codec.entropy import best_coder, encode, order_0_bits
+from train.codec.files import listed, open_codec, targets, watch
 from train.codec.layout import Opened
 from train.codec.prefixes import decodes_prefixes
 from train.config.command import parse
 from train.errors import BadInput, Unreadable, run
+from train.modalities.files import write_bytes
 from train.modalities.modality import Modality
-from train.runtime.files import write_bytes
+from train.runtime import hosts
 from vqdit.metrics.codes import code_counts, entropy_of
 
 FLAGS = {
-    "bundle": str,
-    "out": str,
-    "books": int,
-    "overlap": int,
-    "resample": bool,
-    "peak": float,
-    "force": bool,
+    "bundle": (str, "the tokenizer: a workdir or bundle folder"),
+    "out": (str, "the folder of the .vqd files"),
+    "books": (int, "the first so many books, or scales, are kept; else all"),
+    "overlap": (int, "samples that neighbouring tiles share and blend (0)"),
+    "resample": (bool, "take sounds and clips of another rate"),
+    "peak": (
+        float,
+        "level that sounds are brought to and back from; 0: none",
+    ),
+    "force": (bool, "replace files that are there"),
+    "fit": (bool, "lay the counts of a training set's codes beside the bundle"),
 }
 
 
@@ -63,7 +68,7 @@ class Settings:
     resample: bool = False
 
 
-def read(opened: Opened, path: Path, settings: Settings):
+def read_file(opened: Opened, path: Path, settings: Settings):
     """(the file's record, as it is measured; its planes, as they are coded; extra).
 
     Measured is what the file holds, but grey where the tokenizer is, and at the
@@ -106,7 +111,7 @@ def compressed(
     `train.decompress` will make of it; coder; and in bits payload, fixed (every code at
     log2 k) and order_0 (the empirical entropy of this file's own codes).
     """
-    signal, planes, extra = read(opened, path, settings)
+    signal, planes, extra = read_file(opened, path, settings)
     contract, shape = opened.contract, signal.values.shape
     length = planes.shape[1] if opened.resampled(signal.rate) else 0
     layout = opened.layout(
@@ -115,7 +120,7 @@ def compressed(
     prefixes, books = opened.prefixes, settings.books
     codes = prefixes.cut(layout.encode(planes), books)
     counts, prior = prefixes.code_counts(books), prefixes.prior(opened.prior, books)
-    coder = choose(codes, counts, prior)
+    coder = best_coder(codes, counts, prior)
     payload = encode(codes, counts, coder, prior)
     header = Header(
         kind=contract.kind,
@@ -175,14 +180,13 @@ def line(kind: Modality, figures: dict) -> str:
 
 
 def main(argv=None):
+    hosts.alone()
     argv = sys.argv[1:] if argv is None else argv
     if any(word == "--fit" or word.startswith("--fit=") for word in argv):
-        return fit(argv)
+        return counting.main(argv)
     command = parse(argv, None, FLAGS, inputs=True)
     flags = command.flags
-    if command.workdir:
-        raise BadInput("--workdir goes with --fit; write --bundle=DIR")
-    opened = open_bundle(flags.get("bundle"))
+    opened = open_codec(flags.get("bundle"))
     if "peak" in flags:
         data = opened.data.at_peak(flags["peak"])
         opened = dataclasses.replace(opened, data=data)
@@ -193,7 +197,7 @@ def main(argv=None):
     most = 1
     with watch(paths, "checking") as bar:
         for path in bar:
-            planes = read(opened, path, settings)[1]
+            planes = read_file(opened, path, settings)[1]
             layout = opened.layout(planes.shape[1:], settings.overlap, opened.whole)
             most = max(most, layout.count)
     opened = opened.batched(most)

@@ -13,14 +13,19 @@ import numpy as np
 
 from train.codec.container import SUFFIX, Header, bundle_name, checksum_of_codes, unpack
 from train.codec.entropy import decode
-from train.codec.files import listed, open_bundle, targets, watch
+from train.codec.files import listed, open_codec, targets, watch
 from train.codec.layout import Opened
 from train.config.command import parse
 from train.errors import BadInput, run
+from train.modalities.files import write_bytes, write_folder
 from train.modalities.modality import Record
-from train.runtime.files import write_bytes, write_folder
+from train.runtime import hosts
 
-FLAGS = {"bundle": str, "out": str, "force": bool}
+FLAGS = {
+    "bundle": (str, "the tokenizer that they were made with"),
+    "out": (str, "the folder of the signals"),
+    "force": (bool, "replace files that are there"),
+}
 
 
 def codes_of(opened: Opened, path: Path) -> tuple[Header, np.ndarray]:
@@ -63,10 +68,9 @@ def _codes(opened: Opened, header: Header, payload: bytes) -> np.ndarray:
 
 
 def main(argv=None):
+    hosts.alone()
     command = parse(argv, None, FLAGS, inputs=True)
-    if command.workdir:
-        raise BadInput("--workdir says nothing here; write --bundle=DIR")
-    opened = open_bundle(command.flags.get("bundle"))
+    opened = open_codec(command.flags.get("bundle"))
     paths = listed(command.inputs, (SUFFIX,))
     with watch(paths, "reading") as bar:
         found = [codes_of(opened, path) for path in bar]

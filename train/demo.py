@@ -24,6 +24,7 @@ import numpy as np
 from train import stage_one, stage_two
 from train.config import load
 from train.config.command import parse
+from train.config.override import replaced
 from train.config.validate import validate
 from train.config.workdir import open_workdir
 from train.errors import BadInput, run
@@ -32,29 +33,34 @@ from train.evaluation.evaluator import evaluated, reconstruct
 from train.evaluation.judge import train_judge
 from train.evaluation.samples import Reference, balanced_labels
 from train.evaluation.scores import evaluate_tokenizer
-from train.objectives.latents import encode
+from train.modalities.files import write, write_bytes
+from train.objectives.latents import encode_set
 from train.pipeline import LatentCache, whole
-from train.report import pages as report
 from train.report.demo_pages import (
     SAMPLES,
     SETTINGS,
     bars,
-    lead,
+    drawings,
+    page,
     save_picture,
-    sections,
 )
-from train.report.pages import Figure
-from train.runtime.files import write, write_bytes
+from train.report.pages import render
+from train.runtime import hosts
 from train.runtime.log import say
 from vqdit.values import build
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 SCALES = (1.0, 1.25, 1.4, 2.0, 3.0)
-FLAGS = {"out": str, "fresh": bool}
+FLAGS = {
+    "out": (str, "the folder of models and report (runs/demo)"),
+    "workdir": (str, "the same as --out"),
+    "fresh": (bool, "train anew what the folder holds"),
+}
 
 
 def main(argv=None):
     started = time.time()
+    hosts.alone()
     command = parse(argv, None, flags=FLAGS)
     if command.workdir is not None and "out" in command.flags:
         raise BadInput("--workdir and --out are the same here; write one")
@@ -73,13 +79,12 @@ def main(argv=None):
     cache = folder / "cache"
     if not _fits(cache, codec):
         shutil.rmtree(cache, ignore_errors=True)
-        encode(codec, tokenizer.data, cache)
+        encode_set(codec, tokenizer.data, cache)
     generators = {}
     for name in SETTINGS:
-        experiment = dataclasses.replace(
-            _experiment(name),
-            tokenizers={"image": str(folder / "tokenizer")},
-            cache=str(cache),
+        experiment = dataclasses.replace(_experiment(name), cache=str(cache))
+        experiment = replaced(
+            experiment, {"streams.image.tokenizer": str(folder / "tokenizer")}
         )
         generators[name] = _trained(folder / name, experiment, stage_two.train)
         seconds[name] = clock.lap()
@@ -92,7 +97,7 @@ def main(argv=None):
 
     say("scoring")
     figures = evaluate_tokenizer(codec, tokenizer.data)
-    rebuilt, codes = reconstruct(codec, test["image"])
+    rebuilt, codes = reconstruct(codec, test["x"])
     found = _scores(reference, rebuilt, test["label"])
     figures["judge_accuracy"] = found["accuracy"]
     figures["distance_ratio"] = found["distance"] / real["train_distance"]
@@ -112,9 +117,7 @@ def main(argv=None):
                 drawn[name] = image
     seconds["scoring"] = clock.lap()
 
-    _save_npz(
-        folder / "reconstructions.npz", image=test["image"], reconstruction=rebuilt
-    )
+    _save_npz(folder / "reconstructions.npz", image=test["x"], reconstruction=rebuilt)
     for name, image in drawn.items():
         _save_npz(folder / f"samples_{name}.npz", image=image, label=labels)
     found = {
@@ -133,23 +136,15 @@ def main(argv=None):
         "seconds": seconds,
     }
     save_picture(folder / "samples.png", drawn)
-    pages = sections(folder, found, train, test, rebuilt, codes, drawn, generators)
+    shown = drawings(folder, found, train, test, rebuilt, codes, drawn, generators)
     seconds["report"] = clock.lap()
     # Importing is part of the wait: its CPU seconds are nearly its wall seconds.
     seconds["total"] = time.time() - started + _IMPORTED
     found["cold_start"] = cold
     found["bars"] = bars(found)
     write(folder / "report.json", found)
-    report.write(
-        folder / "report.html",
-        "vqdit demo",
-        lead(found),
-        pages,
-        [
-            Figure(n, v["value"], v["note"], v["passed"])
-            for n, v in found["bars"].items()
-        ],
-    )
+    text = page(found, len(train["x"]))
+    write_bytes(folder / "report.html", render(text, shown).encode())
     missed = [name for name, bar in found["bars"].items() if not bar["passed"]]
     say(
         f"{seconds['total']:.0f} s; "

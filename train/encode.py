@@ -7,18 +7,23 @@ python -m train.encode --bundle=runs/tok --config=configs/cifar10_dit.py \\
 from pathlib import Path
 
 from train.config import Experiment
-from train.config.command import parse
+from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
 from train.objectives.bundles import open_bundle
-from train.objectives.latents import encode
+from train.objectives.latents import encode_set
 from train.runtime import hosts
 from train.runtime.log import say
 from vqdit.trained.codec import Codec
 
+FLAGS = OF_RUN | {
+    "bundle": (str, "the tokenizer: a workdir or bundle folder"),
+    "out": (str, "the cache, a new folder"),
+    "split": (str, "train or test (train)"),
+}
+
 
 def main(argv=None):
-    flags = {"bundle": str, "out": str, "split": str}
-    command = parse(argv, Experiment, flags, processes=True)
+    command = parse(argv, Experiment, FLAGS, processes=True)
     hosts.start(command.processes)
     out, bundle = command.flags.get("out"), command.flags.get("bundle")
     split = command.flags.get("split") or "train"
@@ -27,7 +32,7 @@ def main(argv=None):
     if split not in ("train", "test"):
         raise BadInput(f"--split={split}: write train or test")
     codec = open_bundle(bundle, Codec, "--bundle")
-    count = encode(codec, command.experiment.data, Path(out), split == "train")
+    count = encode_set(codec, command.experiment.data, Path(out), split == "train")
     say(f"{count} examples are in {out}; train on them with --config.cache={out}")
 
 

@@ -14,31 +14,32 @@ import json
 from pathlib import Path
 
 from train.config import Experiment, StageTwo
-from train.config.command import parse
+from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
 from train.evaluation.judge import judge_of
 from train.evaluation.measures import BASELINES
 from train.evaluation.scores import evaluate_generator, evaluate_tokenizer
+from train.modalities import Modality
+from train.modalities.files import write
 from train.objectives.bundles import open_bundle
 from train.pipeline import open_examples
 from train.runtime import hosts
-from train.runtime.files import write
 from vqdit.diffusion import Solver
 from vqdit.trained.codec import Codec
 from vqdit.trained.generator import Generator
 
-FLAGS = {
-    "num": int,
-    "guidance": tuple[float, ...],
-    "steps": int,
-    "shift": float,
-    "interval": tuple[float, float],
-    "solver": Solver,
-    "seed": int,
-    "judge": str,
-    "judge_steps": int,
-    "most": int,
-    "baseline": bool,
+FLAGS = OF_RUN | {
+    "num": (int, "of a generator: samples that are scored"),
+    "guidance": (tuple[float, ...], "its scales, each scored, such as (1.0, 2.0)"),
+    "steps": (int, "of its sampler"),
+    "shift": (float, "of its times, above 1 denser near noise"),
+    "interval": (tuple[float, float], "times in which the scale applies"),
+    "solver": (Solver, "of its stream, such as Heun()"),
+    "seed": (int, "of its samples"),
+    "judge": (str, "a folder of train.classifier; else one is trained here"),
+    "judge_steps": (int, "for which that one is trained"),
+    "most": (int, "of a tokenizer: held-out examples it is scored on"),
+    "baseline": (bool, "of a tokenizer: False leaves out k-means at equal bits"),
 }
 TOKENIZER, JUDGE = {"most", "baseline"}, {"judge", "judge_steps"}
 
@@ -76,7 +77,8 @@ def main(argv=None):
         figures = evaluate_tokenizer(thing, data, **asked)
     elif isinstance(experiment, StageTwo):
         classes = thing.module.classes
-        if not classes or not data.judged or data.front is not None:
+        one = isinstance(data, Modality)
+        if not classes or not one or not data.judged or data.front is not None:
             raise BadInput("only generators of labelled images can be judged here")
         chosen = judge_of(data, classes, judge, flags.get("judge_steps"))
         figures = evaluate_generator(thing, data, chosen, **asked)

@@ -18,18 +18,22 @@ from typing import Any
 import numpy as np
 
 from train.config import Experiment
-from train.config.command import parse
+from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
 from train.modalities import Modality
+from train.modalities.files import write_bytes
 from train.modalities.gaps import outlying
 from train.modalities.normalise import Moments
 from train.pipeline import open_examples
 from train.report import pictures
 from train.report.examples import augmented_picture, example_picture
 from train.report.pages import number
-from train.runtime.files import write_bytes
+from train.runtime import hosts
 
-FLAGS = {"out": str, "most": int}
+FLAGS = OF_RUN | {
+    "out": (str, "the folder of report and pictures (inspect_NAME)"),
+    "most": (int, "examples of each part that are looked at"),
+}
 # Examples are all looked at up to so many bytes; of more, an even selection is.
 LOOKED = 2**28
 CHUNK = 256
@@ -38,14 +42,13 @@ BINS = 80
 UNEVEN = 10  # times rarer than the commonest before a class is worth a word
 
 
-class Part:
+class Survey:
     """One pass over one part of the data: what `inspect` says of it."""
 
     def __init__(self, data: Modality, train: bool, most: int | None):
         examples = open_examples(data, train)
-        n, size = len(examples), math.prod(data.shape)
-        count = min(n, most or max(CHUNK, LOOKED // size))
-        rows = np.arange(count) * n // count
+        rows = examples.spaced(most or max(CHUNK, LOOKED // math.prod(data.shape)))
+        count = len(rows)
         channels = data.shape[-1]
         self.moments, self.missing = Moments(channels), np.zeros(channels)
         self.seen: dict[bytes, int] = {}
@@ -54,9 +57,9 @@ class Part:
         masked = False
         for low in range(0, count, CHUNK):
             batch = examples.take(rows[low : low + CHUNK])
-            x = batch[data.kind]
+            x = batch["x"]
             flat = x.reshape(-1, channels)
-            mask = batch.get("mask")
+            mask = batch.get("known")
             known = None if mask is None else mask.reshape(-1, channels) > 0
             self.moments.add(flat, known)
             if known is not None:
@@ -122,7 +125,9 @@ def inspect(data: Modality, most: int | None = None) -> tuple[dict, dict[str, by
     if most is not None and most < 1:
         raise BadInput(f"--most={most}: write at least 1")
     with _warnings() as said:
-        parts = {name: Part(data, name == "train", most) for name in ("train", "test")}
+        parts = {
+            name: Survey(data, name == "train", most) for name in ("train", "test")
+        }
     train, test = parts["train"], parts["test"]
     shared = sum(n for digest, n in test.seen.items() if digest in train.seen)
     report: dict[str, Any] = {
@@ -199,7 +204,7 @@ def _worries(report: dict) -> Iterator[str]:
             yield f"train and test differ: {at} {_row(pair[0])} and {_row(pair[1])}"
 
 
-def _histogram(part: Part) -> bytes:
+def _histogram(part: Survey) -> bytes:
     lines = {}
     # One set of bins, or channels of different range could not be compared.
     ends = [end for x in part.moments.sample if x.size for end in (x.min(), x.max())]
@@ -219,7 +224,6 @@ def _row(values, limit: int = 6) -> str:
 
 
 def lines(report: dict) -> Iterator[str]:
-    """The report as text."""
     shape = " x ".join(map(str, report["shape"]))
     rate = f" at {report['rate']:g} a second" if report["rate"] else ""
     yield f"{report['data']}: {report['kind']} of {shape}{rate}"
@@ -259,19 +263,23 @@ def _percent(shares) -> str:
 
 
 def main(argv=None):
+    hosts.alone()
     command = parse(argv, Experiment, flags=FLAGS)
     experiment = command.experiment
     out = Path(command.flags.get("out", f"inspect_{experiment.name}"))
     if out.exists() and not out.is_dir():
         raise BadInput(f"--out={out} is a file; write a folder")
-    report, plots = inspect(experiment.data, command.flags.get("most"))
-    for line in lines(report):
-        print(line)
-    for name, png in plots.items():
-        write_bytes(out / f"{name}.png", png)
-    text = json.dumps({"experiment": experiment.name} | report, indent=1)
-    write_bytes(out / "report.json", text.encode() + b"\n")
-    print(f"pictures and report.json are in {out}")
+    data = experiment.data
+    # Of a stage two whose streams have their own, a folder for each.
+    for stream, each in data.items() if isinstance(data, dict) else [("", data)]:
+        report, plots = inspect(each, command.flags.get("most"))
+        for line in lines(report):
+            print(line)
+        for name, png in plots.items():
+            write_bytes(out / stream / f"{name}.png", png)
+        text = json.dumps({"experiment": experiment.name} | report, indent=1)
+        write_bytes(out / stream / "report.json", text.encode() + b"\n")
+        print(f"pictures and report.json are in {out / stream}")
 
 
 if __name__ == "__main__":

@@ -26,16 +26,17 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from train.codec.counting import fit_prior
-from train.codec.entropy import PLACED, Coder, choose, cost, encode, order_0_bits
-from train.codec.files import open_bundle
+from train.codec.entropy import PLACED, Coder, best_coder, cost, encode, order_0_bits
+from train.codec.files import open_codec
 from train.codec.prefixes import decodes_prefixes, prefixes
 from train.config import Experiment
-from train.config.command import parse
+from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
 from train.evaluation.evaluator import chunked, reconstruct
+from train.modalities.files import write, write_bytes
 from train.pipeline import whole
 from train.report.pictures import line_plot
-from train.runtime.files import write, write_bytes
+from train.runtime import hosts
 from train.runtime.log import say
 from vqdit.metrics import psnr, ssim
 from vqdit.signal import to_uint8
@@ -44,7 +45,11 @@ Pictures = UInt8[np.ndarray, "n h w c"]
 
 JPEG = (1, 2, 3, 5, 7, 10, 14, 19, 25, 32, 40, 50, 60, 70, 80, 90, 95)
 WEBP = (0, 1, 2, 4, 7, 11, 16, 22, 30, 40, 50, 60, 70, 80, 90, 95)
-FLAGS = {"bundle": str, "most": int, "counted": int}
+FLAGS = OF_RUN | {
+    "bundle": (str, "tokenizers, with commas between; else the workdir's"),
+    "most": (int, "test images (1000, evenly spaced)"),
+    "counted": (int, "training images that codes are counted on (20000)"),
+}
 CHUNK = 256
 MEASURES = ("psnr_db", "ssim")
 
@@ -130,7 +135,7 @@ def tokenizer_points(name: str, codec, prior, images: Pictures) -> list[dict]:
         k, part = found.code_counts(kept), found.cut(flat, kept)
         model, coded = found.prior(prior, kept), 0
         for row in part:
-            chosen = choose(row[None], k, model)
+            chosen = best_coder(row[None], k, model)
             coded += len(encode(row[None], k, chosen, model))
         of = f", {kept} of {found.count} {found.word}" if several else ""
         rate = {
@@ -212,11 +217,10 @@ def _distortion(decoded, images):
 def measure(
     bundles: Sequence[str | Path], data, most: int = 1000, counted: int = 20_000
 ) -> dict:
-    """The whole of rates.json."""
-    images = whole(data, train=False, count=most)["image"]
+    images = whole(data, train=False, count=most)["x"]
     points = []
     for path in bundles:
-        opened = open_bundle(path)
+        opened = open_codec(path)
         if not opened.data.pixels or len(opened.contract.shape) != 3:
             raise BadInput(
                 f"--bundle: {path} is of {opened.contract.kind}; JPEG and WebP are of "
@@ -244,6 +248,7 @@ def measure(
 
 
 def main(argv=None):
+    hosts.alone()
     command = parse(argv, Experiment, FLAGS)
     if command.workdir is None:
         raise BadInput("write --workdir=DIR, that of a finished run")

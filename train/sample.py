@@ -13,28 +13,31 @@ import numpy as np
 from train.config.command import parse
 from train.errors import BadInput, run
 from train.evaluation.drawing import draw_all
+from train.modalities.files import write_bytes
 from train.objectives.bundles import open_bundle
 from train.report import pictures
-from train.runtime.files import write_bytes
+from train.runtime import hosts
 from train.runtime.log import say
 from vqdit.diffusion import Solver
 from vqdit.trained.generator import Generator
 
 FLAGS = {
-    "label": int,
-    "num": int,
-    "guidance": float,
-    "interval": tuple[float, float],
-    "steps": int,
-    "shift": float,
-    "solver": Solver,
-    "seed": int,
-    "first": int,
-    "out": str,
+    "workdir": (str, "the generator: a workdir or bundle folder"),
+    "label": (int, "the class that is drawn; else all in turn"),
+    "num": (int, "of samples (16)"),
+    "guidance": (float, "scale; 1 means none"),
+    "interval": (tuple[float, float], "times in which the scale applies (0.0, 1.0)"),
+    "steps": (int, "of the sampler (50)"),
+    "shift": (float, "of its times, above 1 denser near noise (1)"),
+    "solver": (Solver, "of the stream, such as Heun()"),
+    "seed": (int, "of all samples (0)"),
+    "first": (int, "number of the first sample (0)"),
+    "out": (str, "a .png, or a .npz of arrays (grid.png)"),
 }
 
 
 def main(argv=None):
+    hosts.alone()
     command = parse(argv, None, flags=FLAGS)
     flags = command.flags
     generator = open_bundle(command.workdir, Generator, "--workdir")
@@ -68,7 +71,7 @@ def main(argv=None):
         raise BadInput(str(error)) from error
     for name, signal in x.items():
         path = out if len(x) == 1 else out.with_stem(f"{out.stem}_{name}")
-        codec = generator.tokenizers.get(name)
+        codec = generator.codecs.get(name)
         if out.suffix == ".npz":
             file, field = io.BytesIO(), codec.contract.kind if codec else name
             extra = {} if labels is None else {"label": labels}

@@ -16,9 +16,10 @@ from train.config.workdir import open_workdir
 from train.errors import BadInput, run
 from train.objectives.codebook import codebook_from_data, grid_size
 from train.objectives.contract import finished
+from train.objectives.reconstruction import SIGNAL
 from train.objectives.start import Start, build, open_start, share_statistics
 from train.pipeline import (
-    batches,
+    Joined,
     keep_statistics,
     open_examples,
     recall_statistics,
@@ -65,14 +66,13 @@ def train(experiment: StageOne, workdir: Path, start: Start | None = None) -> Co
             f"model.quantizer has {most} codes: k-means needs as many latents and the "
             f"data has {latents}; write fewer codes"
         )
-    shown = whole(data, train=False, count=SHOWN)[data.kind]
+    shown = whole(data, train=False, count=SHOWN)["x"]
+
+    joined = Joined({SIGNAL: data}, {}, train=True)
 
     def open_batches(position, rows):
         run = experiment.run
-        return (
-            {n: batch[n] for n in (data.kind, "mask") if n in batch}
-            for batch in batches(data, True, run.batch, run.seed, position, rows)
-        )
+        return joined.batches(run.batch, run.seed, position, rows)
 
     def hooks(logger):
         show_augmented(logger, data, experiment.run.seed)

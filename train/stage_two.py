@@ -1,10 +1,9 @@
 """Stage two: a diffusion transformer learns a tokenizer's latents or codes.
 
 python -m train.stage_two --config=configs/cifar10_dit.py --workdir=runs/dit \\
-    --config.tokenizers.image=runs/tok
+    --config.streams.image.tokenizer=runs/tok
 """
 
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -17,14 +16,7 @@ from train.config.validate import validate
 from train.config.workdir import open_workdir
 from train.errors import run
 from train.objectives.start import share_statistics
-from train.objectives.streams import (
-    build,
-    encoder,
-    generator,
-    prepare,
-    stream_batches,
-)
-from train.pipeline import LatentCache
+from train.objectives.streams import Opened, build, prepare
 from train.report import pictures
 from train.report.examples import show_augmented
 from train.runtime import hosts
@@ -33,61 +25,64 @@ from train.runtime.log import say
 from train.runtime.loop import Hook
 from train.runtime.sharding import DIT_RULES
 from vqdit.trained.bundle import save
-from vqdit.trained.generator import Generator
 
 SHOWN = 8  # columns in a grid of samples, one row a class
 STEPS = 25  # of the sampler that draws it
 
 
-def train(experiment: StageTwo, workdir: Path, prepared=None) -> Generator:
-    """Trains, writes the bundle into the workdir and returns it.
+def train(experiment: StageTwo, workdir: Path, opened: Opened | None = None):
+    """Trains, writes the bundle into the workdir and returns the Generator.
 
-    prepared: what `prepare` returned, for a caller that has it.
+    opened: what `prepare` returned, for a caller that has it.
     """
-    codecs, source = prepared or prepare(experiment)
-    init, step_fn = build(experiment)
-    classes = experiment.model.classes
-
-    cache = source if isinstance(source, LatentCache) else None
-
-    def open_batches(position, rows):
-        return stream_batches(experiment, codecs, cache, position, rows)
-
+    opened = opened or prepare(experiment)
+    init, step_fn = build(experiment, opened.model, opened.processes)
+    classes = opened.model.classes
     # One sampler for all pictures: its parameters are arguments, so it compiles once.
     drawn = {}
 
     def hooks(logger):
-        if not isinstance(source, LatentCache):
-            show_augmented(logger, experiment.data, experiment.run.seed)
+        if experiment.cache is None:
+            for data in dict.fromkeys(experiment.sources.values()):
+                show_augmented(logger, data, experiment.run.seed)
 
         def draw(step, state):
             params = hosts.own(state.ema)
             if not hosts.first():
                 return
             if "draw" not in drawn:
-                model = generator(experiment, codecs, params)
-                drawn["draw"] = model.sampler(steps=STEPS)
+                drawn["draw"] = opened.generator(params).sampler(steps=STEPS)
             rows = max(min(classes, 10), 1)
             label = np.repeat(np.arange(rows), SHOWN) if classes else None
             key = jax.random.key(experiment.run.seed)
             x = drawn["draw"](key, jnp.arange(rows * SHOWN), label=label, params=params)
-            for name in codecs:
-                kind = codecs[name].contract.kind
+            for name, codec in opened.codecs.items():
+                kind = codec.contract.kind
                 picture = pictures.sheet(kind, np.asarray(x[name]), SHOWN)
                 logger.image(step, f"samples_{name}", picture)
 
         return [Hook(draw, experiment.run.sample_every)]
 
+    # The name under which checkpoints have kept them from the first.
     depends = {
         f"tokenizers.{name}": codec.contract.fingerprint
-        for name, codec in codecs.items()
+        for name, codec in opened.codecs.items()
     }
     state = launch(
-        *(experiment, workdir, init, step_fn, DIT_RULES, open_batches, hooks, depends),
-        encoder=None if cache else partial(encoder, experiment, codecs),
+        *(
+            experiment,
+            workdir,
+            init,
+            step_fn,
+            DIT_RULES,
+            opened.batches,
+            hooks,
+            depends,
+        ),
+        encoder=opened.encoder,
     )
     params = hosts.gather(state.ema)
-    result = generator(experiment, codecs, params, source.class_names)
+    result = opened.generator(params)
     if hosts.first():
         save(workdir / "bundle", result)
     hosts.wait("bundle")
@@ -100,14 +95,15 @@ def main(argv=None):
     with hosts.together():
         validate(command.experiment, jax.device_count())
     if command.experiment.cache is None:
-        share_statistics(command.experiment.data)
+        for data in dict.fromkeys(command.experiment.sources.values()):
+            share_statistics(data)
     with hosts.together():
-        prepared = prepare(command.experiment)
+        opened = prepare(command.experiment)
     with hosts.together():
         workdir = open_workdir(
             command.workdir, command.experiment, command.force, write=hosts.first()
         )
-    train(command.experiment, workdir, prepared)
+    train(command.experiment, workdir, opened)
     say(
         f"the generator is in {workdir}/bundle; draw from it with "
         f"python -m train.sample --workdir={workdir} --out=grid.png"

@@ -21,8 +21,8 @@ Read in this order: tokenizer/tokenizer.py, quantizers/vq.py, diffusion/process.
 diffusion/gaussian.py, nn/block.py, dit.py, diffusion/sampling.py, trained/codec.py,
 trained/generator.py.
 
-Every class in a room's `__all__` is also a name here, and it is under this name that
-bundles store it: `vqdit.ConvEncoder`.
+What a room's `__init__` imports is public. Its classes are also names here, and it is
+under these that bundles store them: `vqdit.ConvEncoder`.
 """
 
 import importlib
@@ -47,15 +47,25 @@ _ROOMS = (
 def __getattr__(name):
     if name in _ROOMS:
         return importlib.import_module(f"vqdit.{name}")
-    if name[:1].isupper() or name in ("load", "save"):
+    if name in ("load", "save"):
+        return getattr(__getattr__("trained"), name)
+    if name[:1].isupper():
         for room in _ROOMS:
-            module = importlib.import_module(f"vqdit.{room}")
-            if name in module.__all__:
-                return getattr(module, name)
+            if found := _classes(room).get(name):
+                return found
     raise AttributeError(f"vqdit has no {name!r}; it has {__dir__()}")
 
 
 def __dir__():
-    rooms = [importlib.import_module(f"vqdit.{room}") for room in _ROOMS]
-    names = {name for room in rooms for name in room.__all__ if name[0].isupper()}
-    return sorted({*names, "load", "save", *_ROOMS})
+    return sorted({*_ROOMS, "load", "save"}.union(*map(_classes, _ROOMS)))
+
+
+def _classes(room):
+    """A room's own public classes, by name."""
+    own = f"vqdit.{room}"
+    return {
+        name: value
+        for name, value in vars(importlib.import_module(own)).items()
+        if name[0] != "_" and getattr(value, "__module__", "").startswith(own)
+        if isinstance(value, type)
+    }

@@ -17,10 +17,7 @@ from jaxtyping import Array, Float, Int
 from vqdit.nn import embedding, rotary
 from vqdit.nn.block import Block, ModulatedNorm, add_table, per_token
 from vqdit.nn.patching import patchify, unpatchify
-from vqdit.nn.streams import Continuous, Stream
-from vqdit.nn.streams import Discrete as Discrete  # where they were once
-
-__all__ = ["DiT"]
+from vqdit.nn.streams import Continuous, Discrete
 
 xavier = nn.initializers.xavier_uniform()
 zeros = nn.initializers.zeros_init()
@@ -34,6 +31,8 @@ Remat = Literal["whole", "dots_saveable", "dots_with_no_batch_dims_saveable"]
 class DiT(nn.Module):
     """Maps a dict of corrupted streams and their times to a dict of predictions.
 
+    streams:    what goes in and out; an experiment's are added when its tokenizers are
+                known.
     block:      a prototype; every layer is a copy of it.
     classes:    0 for none; label `classes` is the null class that guidance uses.
     positions:  "sincos" adds fixed tables to the tokens, as DiT, and "learned" learned
@@ -49,7 +48,7 @@ class DiT(nn.Module):
     scan:       one compiled block for all depths; parameters gain a leading axis.
     """
 
-    streams: tuple[Stream, ...]
+    streams: tuple[Continuous | Discrete, ...] = ()
     width: int = 384
     depth: int = 12
     block: Block = Block()

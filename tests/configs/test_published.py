@@ -14,6 +14,8 @@ from configs import imagenet_dit
 from configs.imagenet import F8, F16, tokenizer
 from tests import quick
 from train.config import Experiment, Mesh, StageOne, StageTwo, load
+from train.config.network import network
+from train.config.override import replaced
 from train.config.paths import diff
 from train.config.validate import validate
 from train.errors import BadInput
@@ -25,7 +27,6 @@ from train.runtime.sharding import (
     make_mesh,
     state_sharding,
 )
-from vqdit.nn import Continuous
 from vqdit.quantizers import VectorQuantizer
 
 FOLDER = pathlib.Path(__file__).parents[2] / "configs"
@@ -74,7 +75,7 @@ def built(chosen):
     """(init, step) as the programs make them."""
     if isinstance(chosen, StageOne):
         return start.build(chosen, start.open_start(chosen))
-    return streams.build(chosen)
+    return streams.build(chosen, *network(chosen, {}))
 
 
 @functools.cache
@@ -153,9 +154,8 @@ def test_every_variant_can_be_built(name):
 @pytest.mark.parametrize("name", DITS)
 def test_dit_parameter_counts_are_the_published_ones(name):
     model = experiment(name).model
-    (stream,) = model.streams
     total = count(parameters(name))
-    if stream.patch == 2:
+    if experiment(name).streams["image"].patch == 2:
         total += 256 * model.width
     assert round(total / 1e6, 2) == DITS[name]
 
@@ -195,14 +195,9 @@ def reduced(chosen: Experiment) -> Experiment:
     data = dataclasses.replace(chosen.data, size=4)
     model = chosen.model
     if isinstance(chosen, StageTwo):
-        (stream,) = model.streams
-        stream = Continuous(
-            "image", (8, 8), stream.channels, stream.patch, stream.outputs
-        )
+        chosen = replaced(chosen, {"streams.image.shape": (8, 8, 4)})
         block = model.block.clone(heads=2)
-        model = model.clone(
-            streams=(stream,), width=32, depth=2, block=block, classes=10
-        )
+        model = model.clone(width=32, depth=2, block=block, classes=10)
     else:
         small = {
             "channels": 8,
@@ -254,7 +249,7 @@ def test_a_step_at_reduced_size_is_finite(name):
         batch = {"streams": {"image": latents}, "label": np.arange(4, dtype=np.int32)}
     else:
         rules = TOKENIZER_RULES
-        batch = {"image": draw.integers(0, 256, (4, 4, 4, 3), np.uint8)}
+        batch = {"streams": {"x": draw.integers(0, 256, (4, 4, 4, 3), np.uint8)}}
     init, step = built(chosen)
     mesh = make_mesh(Mesh(), devices)
     shapes = jax.eval_shape(init)

@@ -1,4 +1,7 @@
-"""What every process, schedule and solver keeps; a new one joins the lists."""
+"""What every process, schedule, solver, grid and law of times keeps.
+
+A new one joins its list, here or in toys.
+"""
 
 import functools
 import math
@@ -9,7 +12,9 @@ import numpy as np
 import pytest
 
 from tests.diffusion import toys
+from tests.members import missing
 from tests.quick import jit
+from vqdit import diffusion
 from vqdit.diffusion import (
     DDIM,
     EDM,
@@ -23,6 +28,8 @@ from vqdit.diffusion import (
     Karras,
     Linear,
     LinearBetas,
+    LogitNormal,
+    LogNormal,
     Masking,
     Multistep,
     Plain,
@@ -31,6 +38,7 @@ from vqdit.diffusion import (
     Solver,
     Steps,
     Times,
+    Uniform,
     example_keys,
     preconditioned,
     sample,
@@ -50,6 +58,14 @@ SOLVERS = (
     Corrector(),
     Confidence(),
 )
+GRIDS = (
+    Steps(7),
+    Steps(7, 3.0),
+    Karras(7),
+    Karras(7, rho=math.inf),
+    Times((0.999, 0.8, 0.7, 0.5, 0.3, 0.2, 0.1, 0.0)),
+)
+LAWS = (Uniform(), LogitNormal(-0.5, 0.8), LogNormal())
 processes = pytest.mark.parametrize("name", PROCESSES)
 schedules = pytest.mark.parametrize("schedule", toys.ALL_SCHEDULES, ids=repr)
 KEY = jax.random.key(5)
@@ -58,6 +74,41 @@ STREAMS = {
     "codes": Discrete("x", (2, 3), 3, books=2),
 }
 T = jnp.array([0.0, 1e-6, 0.3, 0.999, 1.0])
+
+
+@pytest.mark.parametrize(
+    "base, members, bases",
+    [
+        (Process, PROCESSES.values(), {"Process", "Replacement"}),
+        (Schedule, toys.ALL_SCHEDULES, {"Schedule"}),
+        (Solver, SOLVERS, {"Solver"}),
+    ],
+)
+def test_none_is_left_out(base, members, bases):
+    belongs = lambda kind: base in kind.__mro__
+    assert missing(diffusion, belongs, map(type, members)) == bases
+
+
+@pytest.mark.parametrize(
+    "room, members, bases", [("grids", GRIDS, {"Grid"}), ("times", LAWS, set())]
+)
+def test_no_grid_and_no_law_is_left_out(room, members, bases):
+    belongs = lambda kind: kind.__module__ == f"vqdit.diffusion.{room}"
+    assert missing(diffusion, belongs, map(type, members)) == bases
+
+
+@pytest.mark.parametrize("law", LAWS, ids=repr)
+def test_a_law_draws_a_time_in_each_part_of_its_mass(law):
+    """A function of the key; an even share of each batch below any quantile."""
+    draw = jit(lambda key: law(key, 8))
+    t = np.stack([draw(key) for key in jax.random.split(KEY, 64)])
+    np.testing.assert_array_equal(draw(KEY), draw(KEY))
+    assert t.shape == (64, 8) and (t >= 0).all() and (t <= 1).all()
+    for share in (0.25, 0.5, 0.75):
+        below = (t < np.quantile(t, share)).sum(1)
+        assert abs(below - 8 * share).max() <= 1 and t.std() > 0.05
+    assert (np.diff(t[:, 0]) != 0).all() and (t[:, 0] > np.median(t)).mean() < 0.8
+    hash(law)
 
 
 def examples(process):
@@ -117,6 +168,16 @@ def test_a_process_keeps_its_protocol(name):
 
 
 @processes
+def test_a_loss_is_computed_in_float32(name):
+    """Of a network's bfloat16 as of the same numbers in float32."""
+    _, x_t, target, output = examples(PROCESSES[name])
+    output, loss = output.astype(jnp.bfloat16), PROCESSES[name].loss
+    one = jit(lambda o: loss(o, target, x_t, T))(output)
+    two = jit(lambda o: loss(o, target, x_t, T))(output.astype(jnp.float32))
+    np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
+
+
+@processes
 def test_ends_are_data_and_prior(name):
     """At t = 0 the data, up to the noise that a schedule leaves; at t = 1 the prior."""
     process = PROCESSES[name]
@@ -130,6 +191,20 @@ def test_ends_are_data_and_prior(name):
     np.testing.assert_allclose(x_t[0], x[0], atol=0.01)
     assert abs(end.std() / start.std() - 1) < 4 / math.sqrt(8000)
     assert abs(end.mean() - left) < 4 * start.std() / math.sqrt(8000)
+
+
+def test_a_network_is_told_the_schedules_clock():
+    """Step i of a chain as i / 1000; of EDM log(sigma) / 4, and unit variance."""
+    x, i = jnp.ones((3, 4)), jnp.array([0.0, 250.0, 999.0])
+    shown, time = Gaussian(LinearBetas()).inputs(x, (i + 1) / 1000)
+    np.testing.assert_array_equal(shown, x)
+    np.testing.assert_allclose(time, i / 1000, atol=1e-6)
+    process, t = EDM(data_std=0.7), jnp.array([0.1, 0.5, 1.0])
+    sigma = process.schedule.sigma(t)
+    shown, time = process.inputs(x, t)
+    np.testing.assert_allclose(time, jnp.log(sigma) / 4, rtol=1e-5)
+    scale = 1 / jnp.sqrt(sigma**2 + 0.7**2)
+    np.testing.assert_allclose(shown, scale[:, None] * x, rtol=1e-5)
 
 
 @processes
@@ -162,15 +237,14 @@ def test_log_snr_falls_and_has_its_inverse(schedule):
     np.testing.assert_allclose(ends, [0, 1], atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "grid", [Steps(7), Steps(7, 3.0), Karras(7), Karras(7, rho=math.inf)], ids=repr
-)
+@pytest.mark.parametrize("grid", GRIDS, ids=repr)
 def test_a_grid_falls_from_the_start_to_the_data(grid):
     assert isinstance(grid, Grid)
     for name, process in toys.GAUSSIANS.items():
         times = np.asarray(grid(process))
         assert times.shape == (8,) and times[-1] == 0, name
-        np.testing.assert_allclose(times[0], process.start, atol=1e-6)
+        start = grid.times[0] if isinstance(grid, Times) else process.start
+        np.testing.assert_allclose(times[0], start, atol=1e-6)
         assert (np.diff(times) < 0).all(), name
 
 

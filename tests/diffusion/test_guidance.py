@@ -22,8 +22,8 @@ from vqdit.diffusion import (
     Masking,
     example_keys,
     guided,
-    plain,
     sample,
+    unguided,
 )
 
 NULL = 2
@@ -90,8 +90,8 @@ def outputs(t, scale, interval=(0.0, 1.0)):
 
 
 def test_scale_one_is_none_and_scale_zero_is_unconditional():
-    given = plain(NETWORK, LABEL)(X_T, at(0.4))["x"]
-    absent = plain(NETWORK, jnp.full(6, NULL))(X_T, at(0.4))["x"]
+    given = unguided(NETWORK, LABEL)(X_T, at(0.4))["x"]
+    absent = unguided(NETWORK, jnp.full(6, NULL))(X_T, at(0.4))["x"]
     np.testing.assert_allclose(outputs(0.4, 1.0), given, atol=1e-6)
     np.testing.assert_allclose(outputs(0.4, 0.0), absent, atol=1e-6)
     assert abs(given - absent).max() > 0.1

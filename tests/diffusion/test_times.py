@@ -1,12 +1,11 @@
 """Each example's law of times, and how a batch shares them out."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 
-from vqdit.diffusion import LogitNormal, Uniform
+from vqdit.diffusion import LogitNormal, LogNormal, Uniform, VarianceExploding
 
 KEYS = jax.random.split(jax.random.key(0), 2000)
 
@@ -52,13 +51,18 @@ def test_logit_normal_covers_its_quantiles_evenly():
     np.testing.assert_allclose(np.diff(share, axis=1), 0.25, atol=1e-4)
 
 
-def test_times_are_a_function_of_the_key():
-    law = LogitNormal()
-    np.testing.assert_array_equal(law(KEYS[0], 8), law(KEYS[0], 8))
-    assert not jnp.array_equal(law(KEYS[0], 8), law(KEYS[1], 8))
+@pytest.mark.parametrize("low, high", [(0.001, 80.0), (0.1, 2.0)])
+def test_log_normal_is_normal_in_log_sigma_between_its_ends(low, high):
+    """Those of EDM, where nothing is cut, and those that cut much."""
+    t = batches(LogNormal(-1.2, 1.2, low, high), 3)
+    log_sigma = np.log(VarianceExploding(low, high).sigma(t))
+    law = stats.truncnorm(*((np.log([low, high]) + 1.2) / 1.2), -1.2, 1.2)
+    for place in range(3):
+        assert stats.kstest(log_sigma[:, place], law.cdf).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("std", [0.0, -1.0])
 def test_a_spread_that_is_none_is_refused(std):
-    with pytest.raises(ValueError, match="positive number"):
-        LogitNormal(std=std)
+    for law in (LogitNormal, LogNormal):
+        with pytest.raises(ValueError, match="positive"):
+            law(std=std)

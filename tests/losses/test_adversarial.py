@@ -59,7 +59,7 @@ def test_confident_hinge_has_no_gradient():
 def test_accuracy_and_mean_logits():
     np.testing.assert_allclose(game.mean_logits(REAL), [0.75, 0.5])
     # Of the first half of both are right; of the second the real one, 0 is not < 0.
-    assert game.accuracy(REAL, FAKE) == 0.5
+    assert game.discriminator_accuracy(REAL, FAKE) == 0.5
 
 
 def test_lecam_by_hand():

@@ -154,6 +154,12 @@ def test_what_an_implementation_does_not_take_is_refused(fields, message):
         attend(*drawn_heads(5, 8), **fields)
 
 
+def test_a_kernel_of_another_backend_is_refused(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    with pytest.raises(ValueError, match="'flash' takes a TPU"):
+        attend(*drawn_heads(128, 8), implementation="flash")
+
+
 def test_the_default_takes_everything_on_any_backend(monkeypatch):
     """What the backend's own does not take is plain."""
     qkv = drawn_heads(5, 8)

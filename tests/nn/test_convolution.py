@@ -117,11 +117,10 @@ def test_sides_that_do_not_fit_are_refused_with_the_nearest_that_do(shape, neare
 @pytest.mark.parametrize("patches", [(2, 3), (1, 2), (1, 1), (4,), (1, 2, 2)])
 def test_folding_is_undone_and_keeps_patches_together(patches):
     x = drawn(2, *(p * (2 + i) for i, p in enumerate(patches)), 3)
-    borders = ("zero",) * len(patches)
-    y = fold(x, borders, patches)
+    y = fold(x, patches)
     grid = tuple(n // p for n, p in zip(x.shape[1:-1], patches, strict=True))
     assert y.shape == (2, *grid, 3 * np.prod(patches))
-    np.testing.assert_array_equal(unfold(y, borders, patches), x)
+    np.testing.assert_array_equal(unfold(y, patches), x)
     corner = x[(slice(None), *(slice(p) for p in patches))]
     first = y[(slice(None), *(0 for _ in patches))]
     np.testing.assert_array_equal(first, corner.reshape(2, -1))
@@ -155,7 +154,7 @@ def test_levels_that_do_not_look_along_the_first_axis_work_on_pictures():
 
 
 def test_folding_a_causal_axis_leaves_its_first_site_alone():
-    x, axes = drawn(2, 7, 4, 3), (("past", "zero"), (3, 2))
+    x, axes = drawn(2, 7, 4, 3), ((3, 2), ("past", "zero"))
     y = fold(x, *axes)
     assert y.shape == (2, 3, 2, 18)
     np.testing.assert_array_equal(unfold(y, *axes), x)

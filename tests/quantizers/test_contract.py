@@ -12,7 +12,9 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from tests import quick
+from tests.members import missing
 from train.runtime.sharding import TOKENIZER_RULES, path_name
+from vqdit import quantizers
 from vqdit.quantizers import (
     BSQ,
     FSQ,
@@ -108,6 +110,13 @@ def name(request):
 @pytest.fixture
 def quantizer(name):
     return QUANTIZERS[name]
+
+
+def test_no_quantizer_is_left_out():
+    belongs = lambda kind: hasattr(kind, "code_counts")
+    members = map(type, QUANTIZERS.values())
+    bases = {"Bits", "Book", "NearestBook", "ParameterBook"}
+    assert missing(quantizers, belongs, members) == bases
 
 
 def code_shape(quantizer):

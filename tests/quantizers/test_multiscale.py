@@ -5,7 +5,7 @@ import pytest
 
 from tests import quick
 from vqdit.quantizers import FSQ, IBQ, EMAVectorQuantizer, MultiScaleQuantizer
-from vqdit.quantizers.multiscale import downsample, resize, upsample
+from vqdit.quantizers.multiscale import downsample, resize, upsample_cubic
 
 KEY = jax.random.key(2)
 
@@ -25,7 +25,7 @@ def test_downsampling_averages_areas():
 
 @pytest.mark.parametrize("size, new", [(2, 5), (3, 8), (4, 7), (1, 3)])
 def test_upsampling_keeps_constants(size, new):
-    matrix = upsample(size, new)
+    matrix = upsample_cubic(size, new)
     np.testing.assert_allclose(matrix.sum(1), 1, rtol=1e-6)
     assert (np.abs(matrix) > 0).sum(1).max() <= 4
 
@@ -33,8 +33,8 @@ def test_upsampling_keeps_constants(size, new):
 def test_upsampling_has_the_weights_of_the_cubic_kernel():
     """Twice as fine: a quarter from a sample, a = -0.75, by hand."""
     expected = [-0.03515625, 0.26171875, 0.87890625, -0.10546875]
-    np.testing.assert_allclose(upsample(6, 12)[6][1:5], expected, rtol=1e-6)
-    np.testing.assert_allclose(upsample(5, 5), np.eye(5), atol=1e-7)
+    np.testing.assert_allclose(upsample_cubic(6, 12)[6][1:5], expected, rtol=1e-6)
+    np.testing.assert_allclose(upsample_cubic(5, 5), np.eye(5), atol=1e-7)
 
 
 def test_resizing_works_axis_by_axis():
@@ -46,7 +46,9 @@ def test_resizing_works_axis_by_axis():
 
 def smooth(n, seed=0):
     """Grids of 4 x 4 with more in the coarse than in the fine."""
-    coarse = [resize(draw(n, s, s, 2, seed=s + seed), (4, 4), upsample) for s in (1, 2)]
+    coarse = [
+        resize(draw(n, s, s, 2, seed=s + seed), (4, 4), upsample_cubic) for s in (1, 2)
+    ]
     return sum(coarse) + 0.3 * draw(n, 4, 4, 2, seed=9 + seed)
 
 

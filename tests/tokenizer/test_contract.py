@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from tests import quick
+from tests.members import missing
 from train.runtime.sharding import TOKENIZER_RULES, specs
+from vqdit import tokenizer
 from vqdit.tokenizer import (
     CausalDecoder,
     CausalEncoder,
@@ -104,6 +106,12 @@ SLOW = ("conv_1d", "conv_range", "frames", "wave")
 )
 def name(request):
     return request.param
+
+
+def test_no_backbone_is_left_out():
+    members = {type(part) for parts, _ in BACKBONES.values() for part in parts}
+    bases = {"ConvSpec", "ViTSpec", "VocosSpec", "WaveSpec", "Tokenizer"}
+    assert missing(tokenizer, lambda kind: hasattr(kind, "factor"), members) == bases
 
 
 def module_of(name, **fields):

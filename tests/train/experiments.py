@@ -1,9 +1,9 @@
 """Small whole experiments for the tests of what is around training."""
 
-from train.config import KMeansInit, Run, StageOne, StageTwo
-from vqdit.diffusion import Gaussian, Masking, Uniform
+from train.config import KMeansInit, Run, StageOne, StageTwo, Stream
+from vqdit.diffusion import Gaussian, Masking
 from vqdit.dit import DiT
-from vqdit.nn import Block, Continuous, Discrete
+from vqdit.nn import Block
 from vqdit.quantizers import VectorQuantizer
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
 
@@ -23,14 +23,9 @@ TOKENIZER = StageOne(
 JOINT = StageTwo(
     name="joint",
     run=Run(steps=1000, batch=16),
-    model=DiT(
-        (Continuous("image", (4, 4), 4, patch=2), Discrete("text", (6,), 32)),
-        width=32,
-        depth=2,
-        block=Block(4),
-        classes=10,
-    ),
-    processes={"image": Gaussian(), "text": Masking(32)},
-    times={"image": Uniform(), "text": Uniform()},
-    tokenizers={"image": "runs/image", "text": "runs/text"},
+    model=DiT(width=32, depth=2, block=Block(4), classes=10),
+    streams={
+        "image": Stream(Gaussian(), "runs/image", patch=2, shape=(4, 4, 4)),
+        "text": Stream(Masking(), "runs/text", shape=(6, 1), codes=32),
+    },
 )

@@ -71,7 +71,7 @@ def test_it_trains_and_its_bundle_is_heard(name, tmp_path):
     assert (codec.contract.kind, codec.contract.rate) == ("audio", 2000)
     assert codec.contract.preparation == experiment.data.preparation != ()
     assert (codec.contract.grid, codec.contract.bits) == SIZES[name]
-    x = whole(experiment.data, train=False)["audio"]
+    x = whole(experiment.data, train=False)["x"]
     found = np.asarray(codec.decode(codec.encode(x).codes))
     assert found.shape == x.shape and np.isfinite(found).all()
     if name == "wave":  # the first book alone is a coarser one, and not an error

@@ -129,8 +129,6 @@ def test_what_cannot_be_judged_is_refused(judge, digits):
         train_classifier(images, labels, 9)
     with pytest.raises(BadInput, match="0 steps"):
         train_classifier(images, labels, 10, steps=0)
-    with pytest.raises(BadInput, match="uint8"):
-        train_classifier(images.astype(np.float32), labels, 10)
 
 
 SERIES = Path(__file__).parents[2] / "configs" / "series_generated.py"
@@ -151,7 +149,7 @@ def test_a_kept_judge_is_the_one_that_was_trained(kept, capsys):
     again, loaded = judging.train_judge(data, 60, seed=1), vqdit.load(kept)
     assert isinstance(loaded, Judge) and loaded.shape == (8, 8, 1)
     assert (loaded.network, loaded.protocol) == (again.network, again.protocol)
-    images = whole(data, train=False)["image"]
+    images = whole(data, train=False)["x"]
     np.testing.assert_array_equal(loaded.features(images), again.features(images))
     classifier.main(
         [f"--config={DEMO}", f"--out={kept}", "--steps=2", "--seed=2", "--force"]
@@ -179,7 +177,7 @@ def test_a_judge_of_clips_hears_the_same_when_it_is_loaded(tmp_path):
     vqdit.save(tmp_path / "judge", judge)
     loaded, batch = vqdit.load(tmp_path / "judge"), whole(data, train=False)
     assert loaded.front == judge.front == ear(2000)
-    clips, labels = batch["audio"], batch["label"]
+    clips, labels = batch["x"], batch["label"]
     np.testing.assert_array_equal(loaded.features(clips), judge.features(clips))
     assert loaded.accuracy(clips, labels) == judge.accuracy(clips, labels)
     assert open_judge(tmp_path / "judge", data, 4).shape == judge.shape

@@ -27,8 +27,8 @@ from train import compress, decompress
 from train.codec import layout
 from train.codec import prior as priors
 from train.codec.container import unpack
-from train.codec.entropy import choose, decode, encode
-from train.codec.files import listed, open_bundle, targets
+from train.codec.entropy import best_coder, decode, encode
+from train.codec.files import listed, open_codec, targets
 from train.codec.prefixes import prefixes
 from train.compress import Settings
 from train.config.workdir import open_workdir
@@ -152,7 +152,7 @@ def test_pictures_of_any_size(bundles, tmp_path, capsys):
 
 def test_the_codes_in_a_file_are_the_tokenizers(bundles, tmp_path):
     path = picture(tmp_path / "a.png", 4, 4, 3)
-    opened = open_bundle(bundles / "image", batch=1)
+    opened = open_codec(bundles / "image", batch=1)
     data, figures, codes = compress.compressed(opened, path, Settings(3))
     (tmp_path / "a.vqd").write_bytes(data)
     header, back = decompress.codes_of(opened, tmp_path / "a.vqd")
@@ -169,7 +169,7 @@ def test_the_codes_in_a_file_are_the_tokenizers(bundles, tmp_path):
 
 def test_fewer_books_make_a_smaller_file_and_decode(bundles, tmp_path):
     paths = [picture(tmp_path / "a.png", 24, 24, 3)]
-    opened = open_bundle(bundles / "image", batch=1)
+    opened = open_codec(bundles / "image", batch=1)
     whole, _, all_codes = compress.compressed(opened, paths[0], Settings(3))
     sizes = []
     for books in (1, 2, 3):
@@ -211,10 +211,10 @@ def test_the_first_scales_are_what_the_quantizer_makes_of_them(tmp_path, prior):
         # Every scale has codes of its own, so that tables of places pay.
         source = np.random.default_rng(0)
         training = source.integers(0, 7, (2000, 21, 1)) * (np.arange(21) % 3)[:, None]
-        found = priors.fit([training % 7], (7,), codec.contract.fingerprint)
-        priors.save(folder, found)
+        found = priors.count_codes([training % 7], (7,), codec.contract.fingerprint)
+        priors.write_prior(folder, found)
     path = picture(tmp_path / "a.png", 8, 16)
-    opened = open_bundle(folder, batch=1)
+    opened = open_codec(folder, batch=1)
     assert (opened.prior is not None) == prior
     x = codec.from_raw(pixels(path).reshape(8, 2, 8).swapaxes(0, 1)[..., None])
     codes = np.asarray(codec.encode(x).codes)
@@ -242,14 +242,14 @@ def test_the_first_scales_are_what_the_quantizer_makes_of_them(tmp_path, prior):
 def test_a_prior_is_cut_to_the_places_that_are_kept():
     codec = multi_scale()
     training = np.arange(21)[None, :, None].repeat(50, 0) % 7
-    prior = priors.fit([training], (7,), codec.contract.fingerprint)
+    prior = priors.count_codes([training], (7,), codec.contract.fingerprint)
     cut = prefixes(codec).prior(prior, 2)
     assert prior.counts[0].shape == (21, 7) and cut.counts[0].shape == (5, 7)
     # The same for each file, so that its tables are computed once.
     assert prefixes(codec).prior(prior, 2) is cut
     assert prefixes(codec).prior(prior, 1) is not cut
     codes = training[:3, :5]
-    coder = choose(codes, (7,), cut)
+    coder = best_coder(codes, (7,), cut)
     assert coder.name == "placed"
     payload = encode(codes, (7,), coder, cut)
     np.testing.assert_array_equal(decode(payload, 3, 5, (7,), coder, cut), codes)
@@ -266,7 +266,7 @@ def test_colour_through_a_grey_tokenizer(bundles, tmp_path):
 
 def test_overlap_is_kept_and_blended(bundles, tmp_path):
     path = picture(tmp_path / "a.png", 11, 10, 3)
-    opened = open_bundle(bundles / "image", batch=4)
+    opened = open_codec(bundles / "image", batch=4)
     plain = compress.compressed(opened, path, Settings(3))[2]
     data, _, codes = compress.compressed(opened, path, Settings(3, overlap=2))
     assert len(codes) == 5 * 4 > len(plain) == 3 * 3
@@ -289,8 +289,8 @@ def test_the_training_set_is_counted_once(tmp_path, capsys):
     vqdit.trained.bundle.save(workdir / "bundle", codec)
     compress.main(["--fit", f"--workdir={workdir}"])
     assert (workdir / "bundle" / priors.FILE).exists()
-    found = open_bundle(workdir).prior
-    x = codec.from_raw(whole(TOKENIZER.data, train=True)["image"])
+    found = open_codec(workdir).prior
+    x = codec.from_raw(whole(TOKENIZER.data, train=True)["x"])
     codes = np.asarray(codec.encode(x).codes)
     np.testing.assert_array_equal(
         found.counts[0].sum(0), np.bincount(codes.reshape(-1), minlength=15)
@@ -341,7 +341,7 @@ def test_waveforms_pass_whole(tmp_path, length):
     signal = {"kind": "audio", "shape": (32, 1), "rate": 8000.0}
     contract = contract_of(module, signal, (8,), (0, 0), (1, 1), variables)
     vqdit.trained.bundle.save(tmp_path / "wave", Codec(module, variables, contract))
-    opened = open_bundle(tmp_path / "wave")
+    opened = open_codec(tmp_path / "wave")
     opened = dataclasses.replace(opened, data=opened.data.at_peak(0))
     wave = np.random.default_rng(0).uniform(-0.5, 0.5, (length, 2))
     soundfile.write(tmp_path / "a.wav", wave, 8000, subtype="FLOAT")
@@ -374,7 +374,7 @@ def test_waveforms_pass_whole(tmp_path, length):
 
 
 def test_quiet_sound_is_brought_to_a_level_and_back(bundles, tmp_path):
-    opened = open_bundle(bundles / "audio", batch=1)  # older than what bundles say
+    opened = open_codec(bundles / "audio", batch=1)  # older than what bundles say
     wave = np.random.default_rng(0).uniform(-1, 1, (8, 1)).astype(np.float32)
     found = {}
     for name, gain in (("loud", 0.9 / np.abs(wave).max()), ("quiet", 0.002)):
@@ -436,7 +436,7 @@ def test_clips(bundles, tmp_path, suffix):
     assert kind.read(found).values.shape == frames.shape
     # Another rate is refused, or frames are taken for it and given back.
     path.write_bytes(kind.write(Record(frames, 20.0, suffix=suffix)))
-    opened = open_bundle(bundles / "video", batch=1)
+    opened = open_codec(bundles / "video", batch=1)
     with pytest.raises(BadInput, match="a.*: it has a rate of 20 .*write --resample"):
         compress.compressed(opened, path, Settings(1))
     data, _, codes = compress.compressed(opened, path, Settings(1, resample=True))
@@ -465,7 +465,7 @@ def test_a_folder_of_frames_is_a_clip(bundles, tmp_path):
     names = [path.name for path in sorted(found[1].iterdir())]
     assert names == [f"{i:06d}.png" for i in range(5)]
     assert len(list(found[0].iterdir())) == 3
-    opened = open_bundle(bundles / "video", batch=1)
+    opened = open_codec(bundles / "video", batch=1)
     header, codes = decompress.codes_of(opened, tmp_path / "coded" / "walk.vqd")
     expected = opened.rebuild(header, codes)
     assert expected.shape == (5, 6, 7, 3)
@@ -704,9 +704,9 @@ def test_arrays_have_the_clock_that_training_takes(tmp_path):
     )  # fmt: skip
     opened = bundle_of(data, tmp_path / "bundle")
     with pytest.raises(BadInput, match="a rate of 50 a second and the bundle 100"):
-        compress.read(opened, path, Settings(1))
+        compress.read_file(opened, path, Settings(1))
     expected, _ = as_trained(data, opened, path, resample=True)
-    planes = compress.read(opened, path, Settings(1, resample=True))[1]
+    planes = compress.read_file(opened, path, Settings(1, resample=True))[1]
     np.testing.assert_allclose(planes[0, :40], expected, atol=1e-4)
 
 
@@ -863,7 +863,7 @@ def test_sweeps(bundles, tmp_path, capsys):
         np.roll(np.where(lost, -1, a), 2, axis=1), c, rtol=1e-4, atol=1e-3
     )
     # A longer sweep is filled up by its own start.
-    opened = open_bundle(bundles / "range", batch=1)
+    opened = open_codec(bundles / "range", batch=1)
     longer = np.load(tmp_path / "g.npy")
     np.save(tmp_path / "h.npy", np.concatenate([longer, longer[:, :5]], axis=1))
     codes = [
@@ -895,16 +895,16 @@ def bundle_of(data, folder):
     rate = float(data.rate)
     contract = dataclasses.replace(codec.contract, rate=rate, **fields)
     vqdit.trained.bundle.save(folder, Codec(codec.module, codec.variables, contract))
-    return open_bundle(folder)
+    return open_codec(folder)
 
 
 def as_trained(data, opened, path, resample=False):
     """(what training is given of the one file, in its own units, what is coded)."""
     examples = fresh(data, True)
-    x = examples.take(np.arange(1))[data.kind][0].astype(np.float64)
+    x = examples.take(np.arange(1))["x"][0].astype(np.float64)
     if examples.scale:
         x = x * examples.scale + examples.offset
-    return x, compress.read(opened, path, Settings(1, resample=resample))
+    return x, compress.read_file(opened, path, Settings(1, resample=resample))
 
 
 def test_sweeps_are_coded_as_trained_on(tmp_path):
@@ -938,7 +938,7 @@ def test_scans_are_coded_as_trained_on(tmp_path):
     assert signal.values.max() > 240  # the score is against the file
     plain = dataclasses.replace(data, window=())
     other = bundle_of(plain, tmp_path / "plain")
-    planes = compress.read(other, tmp_path / "data/a.npy", Settings(1))[1]
+    planes = compress.read_file(other, tmp_path / "data/a.npy", Settings(1))[1]
     assert planes.max() > 240
 
 
@@ -975,7 +975,7 @@ def test_series_are_coded_as_trained_on(tmp_path, suffix):
     np.testing.assert_allclose(again.values, values, rtol=1e-6)
     with pytest.raises(BadInput, match="has no column 'd', only a, b, c"):
         other = dataclasses.replace(opened.data, columns=("a", "d"))
-        compress.read(dataclasses.replace(opened, data=other), path, Settings(1))
+        compress.read_file(dataclasses.replace(opened, data=other), path, Settings(1))
 
 
 @pytest.mark.parametrize(
@@ -1039,7 +1039,7 @@ def test_every_preparation_has_a_kind_that_knows_it(tmp_path):
     with pytest.raises(
         BadInput, match="prepared by 'near', which this program does no"
     ):
-        open_bundle(tmp_path / "new")
+        open_codec(tmp_path / "new")
 
 
 def test_tiles_cover_a_signal_and_join_to_it():
@@ -1102,7 +1102,7 @@ def test_what_cannot_be_compressed_is_one_line(bundles, tmp_path, capsys, monkey
         ([good, image, out, "--books=4"], "--books=4: the tokenizer has 3 books"),
         ([good, image, out, "--overlap=4"], "--overlap=4: write 0 to 3"),
         ([good, image, out, "--peak=0.5"], "--peak=0.5: of sounds, write a level"),
-        ([good, image, out, "--workdir=x"], "--workdir goes with --fit"),
+        ([good, image, out, "--workdir=x"], "--workdir is no option"),
         ([good, image, out, "--boks=2"], "did you mean --books"),
         ([good, "--fit"], "which experiment"),
     ):
@@ -1153,7 +1153,9 @@ def test_files_under_a_prior_need_it(bundles, tmp_path, capsys):
     x = codec.from_raw(source.integers(0, 256, (500, 4, 4, 1)).astype(np.uint8))
     training = np.asarray(codec.encode(x).codes)
     mark = codec.contract.fingerprint
-    priors.save(folder, priors.fit([training], codec.contract.codes, mark))
+    priors.write_prior(
+        folder, priors.count_codes([training], codec.contract.codes, mark)
+    )
     path = picture(tmp_path / "a.png", 8, 8)
     coded, bundle = tmp_path / "coded", f"--bundle={folder}"
     compress.main([str(path), bundle, f"--out={coded}"])
@@ -1162,11 +1164,15 @@ def test_files_under_a_prior_need_it(bundles, tmp_path, capsys):
     decompress.main([str(coded), bundle, f"--out={tmp_path / 'out'}"])
     assert pixels(tmp_path / "out" / "a.png").shape == (8, 8)
     argv = [coded, bundle, f"--out={tmp_path / 'again'}"]
-    priors.save(folder, priors.fit([training[1:]], codec.contract.codes, mark))
+    priors.write_prior(
+        folder, priors.count_codes([training[1:]], codec.contract.codes, mark)
+    )
     assert "a.vqd: it was coded under prior.npz" in refused(decompress, argv, capsys)
     (folder / priors.FILE).unlink()
     assert "the bundle has none" in refused(decompress, argv, capsys)
     assert not (tmp_path / "again").exists()
     other = vqdit.load(bundles / "image").contract.fingerprint
-    priors.save(folder, priors.fit([training], codec.contract.codes, other))
+    priors.write_prior(
+        folder, priors.count_codes([training], codec.contract.codes, other)
+    )
     assert "fitted for another tokenizer" in refused(decompress, argv, capsys)

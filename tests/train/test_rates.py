@@ -15,7 +15,7 @@ from tests.toys import drawn
 from tests.train.experiments import TOKENIZER
 from train import rates
 from train.codec.entropy import PLACED, POOLED, Coder, cost
-from train.codec.prior import fit
+from train.codec.prior import count_codes
 from train.config.workdir import open_workdir
 from train.errors import BadInput
 from train.evaluation.evaluator import reconstruct
@@ -134,7 +134,7 @@ def test_every_number_of_books_is_a_point():
     codec, images = residual(), noise(60, 8, 8, 1)
     pixels, codes = reconstruct(codec, images)
     training = noise(60, 8, 8, 1, seed=1)
-    prior = fit([reconstruct(codec, training)[1]], (15, 15), "f" * 64)
+    prior = count_codes([reconstruct(codec, training)[1]], (15, 15), "f" * 64)
     one, two = rates.tokenizer_points("tok", codec, prior, images)
     assert [one["name"], two["name"]] == ["tok, 1 of 2 books", "tok, 2 of 2 books"]
     assert two["psnr_db"] == pytest.approx(vqdit.metrics.psnr(pixels, images))
@@ -182,7 +182,7 @@ def test_every_number_of_scales_is_a_point():
     contract = contract_of(module, signal, (4, 4), (0, 0), (1, 1), variables)
     codec, images = Codec(module, variables, contract), noise(20, 8, 8, 1)
     pixels, codes = reconstruct(codec, images)
-    prior = fit([codes], (7,), "f" * 64)
+    prior = count_codes([codes], (7,), "f" * 64)
     one, two = rates.tokenizer_points("tok", codec, prior, images)
     assert [one["name"], two["name"]] == ["tok, 1 of 2 scales", "tok, 2 of 2 scales"]
     assert two["psnr_db"] == pytest.approx(vqdit.metrics.psnr(pixels, images))

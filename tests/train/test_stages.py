@@ -19,19 +19,21 @@ from train.config import (
     Run,
     StageOne,
     StageTwo,
+    Stream,
     Weights,
 )
+from train.config.override import replaced
 from train.config.workdir import open_workdir
 from train.errors import BadInput, run
 from train.evaluation.judge import train_judge
 from train.modalities import Images
 from train.objectives import streams
 from train.pipeline import LatentCache, whole
-from vqdit.diffusion import Gaussian, Masking, Uniform
+from vqdit.diffusion import Gaussian, Masking
 from vqdit.dit import DiT
-from vqdit.nn import Block, Continuous, Discrete
+from vqdit.nn import Block
 from vqdit.quantizers import EMAVectorQuantizer, VectorQuantizer
-from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
+from vqdit.tokenizer import ConvDecoder, ConvEncoder, Labels, Tokenizer
 from vqdit.trained.bundle import save
 from vqdit.trained.codec import Codec
 
@@ -62,17 +64,12 @@ GRADIENT = VectorQuantizer(CODES, 2, start="kmeans", window=512)
 
 
 def dit(kind, tokenizer_dir, **changes):
-    if kind == "flow":
-        stream, process = Continuous("image", (4, 4), 2), Gaussian()
-    else:
-        stream, process = Discrete("image", (4, 4), CODES), Masking(CODES)
+    process = Gaussian() if kind == "flow" else Masking()
     return StageTwo(
         name=f"tiny_{kind}",
         data=DATA,
-        model=DiT((stream,), width=16, depth=1, block=Block(2), classes=10),
-        processes={"image": process},
-        times={"image": Uniform()},
-        tokenizers={"image": str(tokenizer_dir)},
+        model=DiT(width=16, depth=1, block=Block(2), classes=10),
+        streams={"image": Stream(process, str(tokenizer_dir))},
         optimizer=Optimizer(peak_lr=1e-3, ema=0.9),
         run=Run(**{"steps": 6, "batch": 16, "log_every": 3, "save_every": 3}),
         **changes,
@@ -103,7 +100,7 @@ def trained(tmp_path_factory, one_device):
     experiment = tokenizer(EMA)
     work = open_workdir(folder / "tok", experiment)
     codec = stage_one.train(experiment, work)
-    encode.encode(codec, DATA, folder / "cache")
+    encode.encode_set(codec, DATA, folder / "cache")
     masked = dit("masked", work)
     stage_two.train(masked, open_workdir(folder / "masked", masked))
     return work, folder / "masked", folder / "cache"
@@ -132,7 +129,7 @@ def test_a_resumed_tokenizer_equals_one_never_stopped(quantizer, tmp_path, one_d
 def test_kmeans_sets_the_codebook_and_quantizing_begins(trained):
     work, _, _ = trained
     codec = vqdit.load(work)
-    image = whole(DATA, train=False)["image"][:32]
+    image = whole(DATA, train=False)["x"][:32]
     x = image / np.float32(127.5) - 1
     q = codec.encode(x)
     assert bool(codec.variables["codebook"]["quantizer"]["ready"])
@@ -143,7 +140,7 @@ def test_kmeans_sets_the_codebook_and_quantizing_begins(trained):
 def test_contract_statistics_are_those_of_the_training_set(trained):
     work, _, _ = trained
     codec = vqdit.load(work)
-    x = whole(DATA, train=True)["image"] / np.float32(127.5) - 1
+    x = whole(DATA, train=True)["x"] / np.float32(127.5) - 1
     z = np.asarray(codec.latents(jnp.asarray(x))).reshape(-1, 2)
     np.testing.assert_allclose(z.mean(0), 0, atol=1e-4)
     np.testing.assert_allclose(z.std(0), 1, atol=1e-4)
@@ -155,15 +152,59 @@ def test_a_cache_holds_what_is_encoded_on_the_fly(trained):
     for kind in ("flow", "masked"):
         direct = dit(kind, work)
         cached = dataclasses.replace(direct, cache=str(cache))
-        codecs = streams.load_tokenizers(direct)
         place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        a = next(streams.stream_batches(direct, codecs, None, 2))
-        a = streams.encoder(direct, codecs, place)(a)
-        b = next(streams.stream_batches(cached, codecs, LatentCache(cache), 2))
+        opened = streams.prepare(direct)
+        a = opened.encoder(place)(next(opened.batches(2)))
+        b = next(streams.prepare(cached).batches(2))
+        assert not a["known"] and not b["known"]
         np.testing.assert_array_equal(a["label"], b["label"])
         np.testing.assert_allclose(
             a["streams"]["image"], b["streams"]["image"], atol=1e-5
         )
+
+
+def test_a_picture_and_what_it_shows_are_two_streams(trained, tmp_path, one_device):
+    """Latents of a tokenizer beside labels, which are born discrete; each its own loss,
+    and any of them drawn from the other, from the bundle alone."""
+    work, _, _ = trained
+    alone = dit("flow", work)
+    word = Stream(Masking(), Labels(10), weight=0.5)
+    joint = dataclasses.replace(
+        alone,
+        name="joint",
+        model=alone.model.clone(classes=0),
+        streams={**alone.streams, "word": word},
+    )
+    opened = streams.prepare(joint)
+    batch = next(opened.batches(0))
+    np.testing.assert_array_equal(batch["streams"]["word"][:, 0, 0], batch["label"])
+    assert batch["known"]["word"].all() and "image" not in batch["known"]
+    stage_two.train(joint, open_workdir(tmp_path / "run", joint), opened)
+    row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    halves = row["loss_image"] + 0.5 * row["loss_word"]
+    assert row["loss"] == pytest.approx(halves, rel=1e-5)
+
+    generator = vqdit.load(tmp_path / "run")
+    assert generator.tokenizers["word"] == Labels(10)
+    image = whole(DATA, train=False)["x"][:3] / np.float32(127.5) - 1
+    key, ids = jax.random.key(0), jnp.arange(3)
+    found = generator.sampler(want=("word",), steps=2)(key, ids, given={"image": image})
+    assert found["word"].shape == (3,) and found["word"].dtype == np.int32
+    # Latents: a decoder sees only the codes that they are nearest to.
+    draw = generator.sampler(want=("image",), steps=2, decode=False)
+    by_label = draw(key, ids, given={"word": [3, 1, 4]})["image"]
+    codes = np.array([3, 1, 4])[:, None, None]
+    np.testing.assert_array_equal(
+        by_label, draw(key, ids, given={"word": codes})["image"]
+    )
+    # Hardly trained, its blocks are still nearly the identity.
+    moved = jax.tree.map(lambda leaf: leaf + 0.1, generator.params)
+    one, two = (
+        draw(key, ids, given={"word": words}, params=moved)["image"]
+        for words in ([3, 1, 4], [3, 1, 5])
+    )
+    np.testing.assert_array_equal(one[:2], two[:2])
+    assert (one[2] != two[2]).any()
 
 
 @pytest.mark.parametrize(
@@ -283,14 +324,8 @@ def test_a_tokenizer_is_no_generator(trained, capsys):
 def test_a_tokenizer_that_does_not_fit_the_dit_is_refused(trained):
     work, _, _ = trained
     experiment = dit("masked", work)
-    wrong = Discrete("image", (4, 4), 32)
-    experiment = dataclasses.replace(
-        experiment,
-        model=experiment.model.clone(streams=(wrong,)),
-        processes={"image": Masking(32)},
-    )
-    with pytest.raises(BadInput, match="its vocab is 16, the model's is 32"):
-        streams.load_tokenizers(experiment)
+    with pytest.raises(BadInput, match="streams.image: .* vocab is 16, and 32 is writ"):
+        streams.prepare(replaced(experiment, {"streams.image.codes": 32}))
 
 
 def test_a_cache_of_another_tokenizer_is_refused(trained, tmp_path, one_device):
@@ -301,7 +336,7 @@ def test_a_cache_of_another_tokenizer_is_refused(trained, tmp_path, one_device):
     stage_one.train(other, open_workdir(tmp_path / "other", other))
     experiment = dit("flow", tmp_path / "other", cache=str(cache))
     with pytest.raises(BadInput, match="made under another tokenizer"):
-        streams.open_cache(experiment, streams.load_tokenizers(experiment))
+        streams.prepare(experiment)
 
 
 def test_a_generator_is_not_resumed_on_another_tokenizer(trained, tmp_path):
@@ -320,7 +355,7 @@ def test_a_generator_is_not_resumed_on_another_tokenizer(trained, tmp_path):
 
 def test_a_cache_of_held_out_data_is_not_trained_on(trained, tmp_path):
     work, _, _ = trained
-    encode.encode(vqdit.load(work), DATA, tmp_path / "test", train=False)
+    encode.encode_set(vqdit.load(work), DATA, tmp_path / "test", train=False)
     experiment = dit("flow", work, cache=str(tmp_path / "test"))
     with pytest.raises(BadInput, match="--split=train"):
         streams.prepare(experiment)
@@ -331,7 +366,7 @@ def test_a_cache_does_not_ignore_augmentation(trained):
     experiment = dit("flow", work, cache=str(cache))
     flipped = dataclasses.replace(experiment, data=dataclasses.replace(DATA, flip=True))
     with pytest.raises(BadInput, match=r"data\.flip=False"):
-        streams.open_cache(flipped, streams.load_tokenizers(experiment))
+        streams.prepare(flipped)
 
 
 def test_classes_are_those_of_the_data(trained):
@@ -359,5 +394,5 @@ def test_encode_refuses_data_of_another_shape(trained, tmp_path):
     work, _, _ = trained
     larger = dataclasses.replace(DATA, size=16)
     with pytest.raises(BadInput, match=r"write data of its kind and shape"):
-        encode.encode(vqdit.load(work), larger, tmp_path / "never")
+        encode.encode_set(vqdit.load(work), larger, tmp_path / "never")
     assert not (tmp_path / "never").exists()

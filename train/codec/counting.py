@@ -9,7 +9,7 @@ from train.codec import prior as priors
 from train.codec.files import bundle_folder, open_tokenizer
 from train.codec.prior import Prior
 from train.config import Experiment
-from train.config.command import parse
+from train.config.command import OF_RUN, parse
 from train.errors import BadInput
 from train.objectives.bundles import examples_for
 from train.pipeline import once
@@ -20,6 +20,12 @@ from vqdit.trained.codec import Codec
 # Training examples that are coded at once, and values of them.
 CHUNK, VALUES = 256, 2**20
 
+FLAGS = OF_RUN | {
+    "fit": (bool, "count the codes of an experiment's training set"),
+    "bundle": (str, "the tokenizer's folder; without it, the workdir's"),
+    "force": (bool, "replace the counts that are there"),
+}
+
 
 def fit_prior(codec: Codec, data, most: int | None = None) -> Prior:
     """Counts of a tokenizer's codes over the training part of an experiment's data.
@@ -27,24 +33,23 @@ def fit_prior(codec: Codec, data, most: int | None = None) -> Prior:
     most: examples at most, evenly spaced.
     """
     examples = examples_for(codec, data, train=True)
-    count = min(most or len(examples), len(examples))
-
-    def take(rows):
-        return examples.take(rows * len(examples) // count)
+    chosen = examples.spaced(most)
+    count = len(chosen)
 
     def parts():
         chunk = min(CHUNK, count, max(1, VALUES // int(np.prod(data.shape))))
+        take = lambda rows: examples.take(chosen[rows])
         in_order = once(take, count, chunk, threads=data.threads)
         for batch in tqdm(in_order, "counting codes", -(-count // chunk), disable=None):
-            codes = codec.encode(to_signal(batch[data.kind])).codes
+            codes = codec.encode(to_signal(batch["x"])).codes
             yield np.asarray(codes)[batch["valid"]]
 
-    return priors.fit(parts(), codec.contract.codes, codec.contract.fingerprint)
+    return priors.count_codes(parts(), codec.contract.codes, codec.contract.fingerprint)
 
 
-def fit(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str]) -> None:
     """`train.compress --fit`: writes prior.npz into the bundle."""
-    command = parse(argv, Experiment, {"fit": bool, "bundle": str}, inputs=True)
+    command = parse(argv, Experiment, FLAGS, inputs=True)
     if command.inputs:
         raise BadInput(f"--fit reads the training set; leave {command.inputs[0]} out")
     path = command.flags.get("bundle") or command.workdir
@@ -57,7 +62,7 @@ def fit(argv: Sequence[str]) -> None:
             f"another; write --force to replace it"
         )
     prior = fit_prior(open_tokenizer(path), command.experiment.data)
-    priors.save(file.parent, prior)
+    priors.write_prior(file.parent, prior)
     places = "its own table at every place of the grid"
     for book, counts in enumerate(prior.counts):
         kind = places if len(counts) > 1 else "one table for all places"

@@ -48,7 +48,6 @@ class Coder:
 
     @property
     def name(self) -> str:
-        """As printed."""
         return NAMES[self.model]
 
 
@@ -99,7 +98,7 @@ def decode(
     return np.moveaxis(codes, 0, -1)
 
 
-def choose(
+def best_coder(
     codes: Int[np.ndarray, "tiles places m"],
     code_counts: tuple[int, ...],
     prior: Prior | None = None,

@@ -17,10 +17,10 @@ from train.objectives import bundles as opening
 from vqdit.trained.codec import Codec
 
 
-def open_bundle(path: str | Path | None, batch: int = BATCH) -> Opened:
+def open_codec(path: str | Path | None, batch: int = BATCH) -> Opened:
     """A tokenizer with codes, and the prior beside it; BadInput for all else."""
     codec = open_tokenizer(path)
-    prior = priors.load(bundle_folder(path), codec.contract)
+    prior = priors.read_prior(bundle_folder(path), codec.contract)
     of, contract = modality_of(codec.contract.kind), codec.contract
     signal = (contract.shape[-1], contract.rate)
     return Opened(codec, prior, of.of(*signal, **dict(contract.preparation)), batch)

@@ -104,7 +104,6 @@ class Opened:
 
     @property
     def contract(self):
-        """The tokenizer's."""
         return self.codec.contract
 
     @property

@@ -32,12 +32,10 @@ class Prefixes:
 
     @property
     def word(self) -> str:
-        """What is counted."""
         return "scales" if self.ends else "books"
 
     @property
     def count(self) -> int:
-        """How many there are."""
         return len(self.ends or self.codes)
 
     def cut(

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Int
 
 from train.errors import BadInput
-from train.runtime.files import write_bytes
+from train.modalities.files import write_bytes
 from vqdit.trained.contract import LatentContract
 
 FILE = "prior.npz"
@@ -92,7 +92,7 @@ class Prior:
         return digest.digest()
 
 
-def fit(
+def count_codes(
     parts: Iterable[Int[np.ndarray, "n *grid m"]],
     code_counts: tuple[int, ...],
     fingerprint: str,
@@ -148,7 +148,7 @@ def _best_strength(halves: np.ndarray) -> int:
     return best if costs[best] < (1 - LEAST_GAIN) * costs[0] else 0
 
 
-def save(folder: str | os.PathLike, prior: Prior) -> None:
+def write_prior(folder: str | os.PathLike, prior: Prior) -> None:
     """Writes FILE into a bundle's folder, whole or not at all."""
     arrays = {f"book_{i}": counts for i, counts in enumerate(prior.counts)}
     mark = np.frombuffer(prior.fingerprint.encode(), np.uint8)
@@ -159,7 +159,7 @@ def save(folder: str | os.PathLike, prior: Prior) -> None:
     write_bytes(Path(folder) / FILE, file.getvalue())
 
 
-def load(folder: str | os.PathLike, contract: LatentContract) -> Prior | None:
+def read_prior(folder: str | os.PathLike, contract: LatentContract) -> Prior | None:
     """The prior in a bundle's folder; None where there is none.
 
     Raises BadInput for a file that is no prior, or another tokenizer's.

@@ -10,22 +10,8 @@ from train.config.experiment import (
     Run,
     StageOne,
     StageTwo,
+    Stream,
     Weights,
     load,
     variants,
 )
-
-__all__ = [
-    "AdamW",
-    "Adversarial",
-    "Experiment",
-    "KMeansInit",
-    "Mesh",
-    "Optimizer",
-    "Run",
-    "StageOne",
-    "StageTwo",
-    "Weights",
-    "load",
-    "variants",
-]

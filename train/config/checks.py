@@ -50,7 +50,6 @@ def check_optimizer(at: str, optimizer: AdamW, steps: int, length: str) -> None:
 
 
 def round_up(value: int, unit: int) -> int:
-    """The next multiple."""
     return -(-value // unit) * unit
 
 

@@ -10,20 +10,26 @@ from train.config import expression
 from train.config.experiment import Experiment, load
 from train.config.override import overrides
 from train.config.paths import leaves, spell
-from train.config.workdir import CONFIG_FILE, read
+from train.config.workdir import CONFIG_FILE, read_config
 from train.errors import BadInput
 
-OPTIONS = {"config": str, "workdir": str, "variant": str, "force": bool}
-HELP = {
-    "config": "the experiment's file; without it, that of the workdir's run",
-    "workdir": "the run's folder; the same command with the same folder resumes",
-    "variant": "one of the file's VARIANTS, in place of its CONFIG",
-    "force": "replace what is there: another experiment's folder, a file of that name",
-    "coordinator": "HOST:PORT of process 0, where a run has several processes",
-    "processes": "how many; a launcher such as SLURM is found without these three",
-    "process": "which of them this is, from 0",
+Flags = Mapping[str, tuple[Any, str]]  # name -> (annotation, what --help says of it)
+OPTIONS: Flags = {
+    "config": (str, "the experiment's file"),
+    "variant": (str, "one of the file's VARIANTS, in place of its CONFIG"),
 }
-PROCESSES = {"coordinator": str, "processes": int, "process": int}
+# What else a program takes stands among its flags. Those of training:
+RUN: Flags = {
+    "workdir": (str, "the run's folder; the same command with it resumes"),
+    "force": (bool, "put another experiment's folder aside and begin anew"),
+}
+# Of a program that reads what a run has left.
+OF_RUN: Flags = {"workdir": (str, "a run's folder; without --config its experiment")}
+PROCESSES: Flags = {
+    "coordinator": (str, "HOST:PORT of process 0, where there are several"),
+    "processes": (int, "how many; launchers such as SLURM need none of these three"),
+    "process": (int, "which of them this is, from 0"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Command:
 
     experiment: with its overrides applied; None for a program that takes none.
     workdir:    None where it was not given; `open_workdir` asks for it.
-    flags:      the program's own, by name; one that was not given is absent.
+    flags:      the program's others, by name; one that was not given is absent.
     inputs:     words that are no options, for a program that takes files.
     processes:  what was said of the run's processes; see `train.runtime.hosts.start`.
     """
@@ -48,15 +54,16 @@ class Command:
 def parse(
     argv: Sequence[str],
     stage: type[Experiment] | None,
-    flags: Mapping[str, Any] | None = None,
+    flags: Flags = RUN,
     inputs: bool = False,
     processes: bool = False,
 ) -> Command:
-    """Reads `--config=FILE --workdir=DIR --variant=NAME --force`, overrides and flags.
+    """Reads `--config=FILE --variant=NAME`, overrides and flags.
 
     stage: the experiment the program is for (Experiment for any, None for none).
-    flags: name -> annotation, such as {"label": int, "out": str}, with underscores
-        written as dashes. A bool flag may stand without a value.
+    flags: the program's, such as {"label": (int, "the class to draw")}, --workdir and
+        --force among them where it has a use for them. Underscores are written as
+        dashes. A bool flag may stand without a value.
     inputs: whether words that are no options are taken, as the names of files.
     processes: whether the program runs on several, and takes the flags that say so.
 
@@ -64,20 +71,18 @@ def parse(
     the workdir's config.json. `--help` prints the options, and the fields of the
     experiment where there is one, and exits. Raises BadInput for all that is wrong.
     """
-    flags = dict(flags or {})
-    known = {**(OPTIONS if stage else {"workdir": str}), **flags}
-    known |= PROCESSES if processes else {}
+    known = {**(OPTIONS if stage else {}), **flags, **(PROCESSES if processes else {})}
     asked = bool({"--help", "-h"} & set(argv))
     argv = [text for text in argv if text not in ("--help", "-h")]
     given, changes, words = _split(argv, known, stage, inputs)
     values = {
-        name: expression.parse(text, known[name], f"--{_dashed(name)}")
+        name: expression.parse_value(text, known[name][0], f"--{_dashed(name)}")
         for name, text in given.items()
     }
     workdir = Path(values["workdir"]) if values.get("workdir") else None
     experiment = None
     if stage and not (asked and not values.keys() & {"config", "workdir"}):
-        experiment = _experiment(values, workdir, stage)
+        experiment = _experiment(values, workdir, stage, "workdir" in known)
         experiment = overrides(experiment, changes)
     if asked:
         _print_help(known, experiment)
@@ -86,14 +91,14 @@ def parse(
         experiment=experiment,
         workdir=workdir,
         force=values.get("force", False),
-        flags={name: values[name] for name in flags if name in values},
+        flags={name: values[name] for name in flags if name in values.keys() - RUN},
         inputs=words,
         processes={name: values[name] for name in PROCESSES if name in values},
     )
 
 
 def _split(
-    argv: Sequence[str], known: Mapping[str, Any], stage: type | None, inputs: bool
+    argv: Sequence[str], known: Flags, stage: type | None, inputs: bool
 ) -> tuple[dict[str, str], dict[str, str], tuple[str, ...]]:
     """(option -> text, dotted path -> text, words that are neither)."""
     words = []
@@ -107,7 +112,8 @@ def _split(
             continue
         key, equals, text = word.removeprefix("--").partition("=")
         if not word.startswith("--") or not key:
-            raise BadInput(f"{word!r} is no option; write --config=FILE, --workdir=DIR")
+            listed = ", ".join(f"--{_dashed(option)}" for option in known)
+            raise BadInput(f"{word!r} is no option; there are {listed}")
         dotted = stage is not None and key.startswith("config.")
         name = key.removeprefix("config.") if dotted else key.replace("-", "_")
         if not dotted and name not in known:
@@ -116,7 +122,7 @@ def _split(
         if name in held:
             raise BadInput(f"--{key} is given twice; write it once")
         if not equals:
-            if not dotted and known[name] is bool:
+            if not dotted and known[name][0] is bool:
                 text = "True"
             elif rest and not rest[0].startswith("--"):
                 text = rest.pop(0)
@@ -126,7 +132,7 @@ def _split(
     return given, changes, tuple(words)
 
 
-def _advice(name: str, known: Mapping[str, Any], stage: type | None) -> str:
+def _advice(name: str, known: Flags, stage: type | None) -> str:
     fields = expression.fields_with_types(stage) if stage else {}
     if name.partition(".")[0] in fields:
         return f"did you mean --config.{name}?"
@@ -139,7 +145,7 @@ def _advice(name: str, known: Mapping[str, Any], stage: type | None) -> str:
 
 
 def _experiment(
-    values: Mapping[str, Any], workdir: Path | None, stage: type[Experiment]
+    values: Mapping[str, Any], workdir: Path | None, stage: type, runs: bool
 ) -> Experiment:
     if "config" in values:
         source, experiment = (
@@ -147,13 +153,12 @@ def _experiment(
             load(values["config"], values.get("variant")),
         )
     elif workdir is None:
-        raise BadInput(
-            "which experiment? write --config=FILE, or --workdir=DIR of a run"
-        )
+        of = ", or --workdir=DIR of a run" if runs else ""
+        raise BadInput(f"which experiment? write --config=FILE{of}")
     elif "variant" in values:
         raise BadInput("--variant is one of a config file; write --config=FILE too")
     else:
-        source, experiment = workdir / CONFIG_FILE, read(workdir / CONFIG_FILE)
+        source, experiment = workdir / CONFIG_FILE, read_config(workdir / CONFIG_FILE)
     if not isinstance(experiment, stage):
         kind = type(experiment).__name__
         raise BadInput(f"{source} is a {kind}; write the config of a {stage.__name__}")
@@ -164,11 +169,10 @@ def _dashed(name: str) -> str:
     return name.replace("_", "-")
 
 
-def _print_help(known: Mapping[str, Any], experiment: Experiment | None) -> None:
-    for name, annotation in known.items():
-        wanted = HELP.get(name) or expression.expected(annotation)
+def _print_help(known: Flags, experiment: Experiment | None) -> None:
+    for name, (annotation, meaning) in known.items():
         value = "" if annotation is bool else "=..."
-        print(f"  {f'--{_dashed(name)}{value}':24}{wanted}")
+        print(f"  {f'--{_dashed(name)}{value}':24}{meaning}")
     if "config" in known:
         print(f"  {'--config.FIELD=...':24}a field of the experiment, by its path")
     if experiment is not None:

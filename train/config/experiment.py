@@ -15,10 +15,10 @@ from train.config.expression import near
 from train.errors import BadInput
 from train.modalities import Images, Modality
 from vqdit import losses
-from vqdit.diffusion import LogitNormal, LogNormal, Process, Uniform
+from vqdit.diffusion import Gaussian, LogitNormal, LogNormal, Process, Uniform
 from vqdit.dit import DiT
 from vqdit.losses.adversarial import Game
-from vqdit.tokenizer import Tokenizer
+from vqdit.tokenizer import BPE, Bytes, Labels, Tokenizer
 
 # Rooms that config files of earlier versions import from, and what to write instead.
 MOVED = {
@@ -213,22 +213,88 @@ class StageOne(Experiment):
     kmeans: KMeansInit | None = None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class StageTwo(Experiment):
-    """A diffusion transformer trained on a tokenizer's latents or codes.
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """One stream of stage two: what its tokens are, and how they are learnt.
 
-    processes, times: stream name -> how it is noised, and at which times in training.
-    tokenizers:       stream name -> workdir or bundle of its tokenizer.
-    cache:            folder of a latent cache; None encodes on the fly.
-    label_dropout:    share of labels replaced by the null class, for guidance.
+    process:   how it is noised; it says whether the stream is of latents or of codes.
+    tokenizer: workdir or bundle of stage one; or a value, of what is born discrete:
+        Bytes(32) or BPE(...) of captions, Labels(10) of labels.
+    times:     at which it is noised in training.
+    patch:     side of the cube of latents that makes a token.
+    weight:    factor of its loss.
+    shape, codes: of one example, (*grid, channels) of latents, or (*grid, books) and
+        how many codes a book has. The tokenizer says both; written, they say what it
+        has to be, and stand in for it where no data are read (train.bench).
     """
 
+    process: Process = Gaussian()
+    tokenizer: str | Bytes | BPE | Labels | None = None
+    times: Uniform | LogitNormal | LogNormal = Uniform()
+    patch: int = 1
+    weight: float = 1.0
+    shape: tuple[int, ...] = ()
+    codes: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StageTwo(Experiment):
+    """A diffusion transformer trained on the latents or codes of its streams.
+
+    data:    of all streams; or stream -> its own, joined by index: row i of each is of
+        one example.
+    model:   without its streams, which follow from these.
+    streams: name -> Stream, in their order in the sequence.
+    cache:   folder of a latent cache of the one stream; None encodes on the fly.
+    label_dropout: share of labels replaced by the null class, for guidance.
+    """
+
+    data: Modality | dict[str, Modality] = Images()
     model: DiT
-    processes: dict[str, Process]
-    times: dict[str, Uniform | LogitNormal | LogNormal]
-    tokenizers: dict[str, str] = dataclasses.field(default_factory=dict)
+    streams: dict[str, Stream]
     cache: str | None = None
     label_dropout: float = 0.1
+
+    @property
+    def sources(self) -> dict[str, Modality]:
+        """Stream -> its data."""
+        if isinstance(self.data, Modality):
+            return dict.fromkeys(self.streams, self.data)
+        return self.data
+
+    @staticmethod
+    def upgraded(fields: dict) -> dict:
+        """Fields as a file has them; 0.1.0 told of the streams in four places."""
+        if "processes" not in fields:
+            return fields
+        fields = dict(fields)
+        parts = {
+            name: fields.pop(name, {"dict": {}})["dict"]
+            for name in ("processes", "times", "tokenizers")
+        }
+        model = fields["model"] = {**fields["model"]}
+        model["fields"] = {**model["fields"]}
+        streams = {
+            stream["fields"]["name"]: _stream(stream["fields"], parts)
+            for stream in model["fields"].pop("streams")
+        }
+        return fields | {"streams": {"dict": streams}}
+
+
+def _stream(old: dict, parts: dict[str, dict]) -> dict:
+    """A Stream in JSON, of a stream of a DiT and what else is said of its name."""
+    name, process = old["name"], parts["processes"][old["name"]]
+    new = {"process": process, "times": parts["times"][name]}
+    if name in parts["tokenizers"]:
+        new["tokenizer"] = parts["tokenizers"][name]
+    if "vocab" in old:
+        new |= {"shape": [*old["grid"], old.get("books", 1)], "codes": old["vocab"]}
+        if process["fields"].get("vocab") == old["vocab"]:  # the stream says it
+            own = {**process["fields"], "vocab": None}
+            new["process"] = {**process, "fields": own}
+    else:
+        new |= {"shape": [*old["grid"], old["channels"]], "patch": old.get("patch", 1)}
+    return {"class": "train.Stream", "fields": new}
 
 
 def load(path: str | Path, variant: str | None = None) -> Experiment:
@@ -294,5 +360,10 @@ def _run_file(path: Path) -> ModuleType:
         advice = ""
         if "DiT.__init__" in str(error) and any(f"'{n}'" in str(error) for n in BLOCK):
             advice = "; it is the block's: DiT(..., block=Block(6, qk_norm='rms'))"
+        if "StageTwo.__init__" in str(error):
+            advice = (
+                "; say it of each stream: StageTwo(model=DiT(...), streams={'image': "
+                "Stream(Gaussian(), times=..., shape=(4, 4, 4))})"
+            )
         raise BadInput(f"{place}: {type(error).__name__}: {error}{advice}") from error
     return module

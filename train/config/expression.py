@@ -2,8 +2,7 @@
 
 The text is a Python literal or a constructor call such as `FSQ(levels=(8, 5, 5, 5))`.
 It is parsed and walked, never evaluated: it can call the public dataclasses and
-modules of `vqdit` and the classes that the field's own annotation names, and nothing
-else.
+modules of `vqdit` and `train`, and nothing else.
 """
 
 import ast
@@ -16,8 +15,7 @@ import types
 import typing
 from typing import Any
 
-import flax.linen as nn
-
+import train
 import vqdit
 from train.errors import BadInput
 from vqdit.values import field_names
@@ -29,7 +27,7 @@ class Unfit(ValueError):
     """A value that is not of the annotated type."""
 
 
-def parse(text: str, annotation: Any, at: str) -> Any:
+def parse_value(text: str, annotation: Any, at: str) -> Any:
     """The value that `text` writes for the field `at`.
 
     A str field takes the text as it stands, without quotes; elsewhere an int does for
@@ -41,13 +39,14 @@ def parse(text: str, annotation: Any, at: str) -> Any:
     if text in (item for arm in arms for item in typing.get_args(arm) if _literal(arm)):
         return text
     try:
-        node = ast.parse(text.strip(), mode="eval").body
-        return fit(_evaluate(node, annotation, at), annotation)
-    except BadInput:  # from inside a constructor call, which says more
-        raise
+        return conform(
+            _evaluate(ast.parse(text.strip(), mode="eval").body, at), annotation
+        )
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         if str in arms:
             return text
+        if isinstance(error, BadInput):  # of a constructor call, which says more
+            raise
         raise BadInput(f"{at}: write {expected(annotation)}, not {text!r}") from error
 
 
@@ -60,7 +59,7 @@ def alternatives(annotation: Any) -> tuple[Any, ...]:
     return (annotation,)
 
 
-def fit(value: Any, annotation: Any) -> Any:
+def conform(value: Any, annotation: Any) -> Any:
     """`value` as the annotated type holds it; raises Unfit if it cannot."""
     unfit = None
     arms = alternatives(annotation)
@@ -91,12 +90,12 @@ def close(name: str, names: typing.Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, list(names), n=1)), None)
 
 
-def near(name: str, names: typing.Iterable[str]) -> str:
-    """Advice on a misspelt name: the nearest one, or all there are."""
+def near(name: str, names: typing.Iterable[str], most: str = "") -> str:
+    """Advice on a misspelt name: the nearest one, or all there are, or `most`."""
     names = list(names)
     if nearest := close(name, names):
         return f"did you mean {nearest}?"
-    return f"there are {', '.join(names)}" if names else "there are none"
+    return most or (f"there are {', '.join(names)}" if names else "there are none")
 
 
 def _literal(annotation: Any) -> bool:
@@ -127,7 +126,7 @@ def _fit(value: Any, annotation: Any) -> Any:
     elif (origin or annotation) in (dict, collections.abc.Mapping):
         if isinstance(value, dict):
             held = inner[1] if inner else Any
-            return {key: fit(item, held) for key, item in value.items()}
+            return {key: conform(item, held) for key, item in value.items()}
     elif isinstance(annotation, type) and _is_a(value, annotation):
         return value
     raise Unfit(f"write {_expected(annotation)}, not {value!r}")
@@ -137,10 +136,10 @@ def _fit_tuple(value: tuple, inner: tuple, origin: Any) -> tuple:
     if not inner:
         return value
     if origin is not tuple or inner[1:] == (Ellipsis,):
-        return tuple(fit(item, inner[0]) for item in value)
+        return tuple(conform(item, inner[0]) for item in value)
     if len(value) != len(inner):
         raise Unfit(f"write {len(inner)} values, not {len(value)}")
-    return tuple(fit(item, arm) for item, arm in zip(value, inner, strict=True))
+    return tuple(conform(item, arm) for item, arm in zip(value, inner, strict=True))
 
 
 def _is_a(value: Any, kind: type) -> bool:
@@ -175,9 +174,7 @@ def _expected(annotation: Any) -> str:
         return words[annotation]
     if isinstance(annotation, type):
         kinds = [kind for kind in library().values() if _under(kind, annotation)]
-        if annotation is not nn.Module:
-            kinds += _named(annotation)
-        names = sorted({f"{kind.__name__}(...)" for kind in kinds})
+        names = sorted(f"{kind.__name__}(...)" for kind in kinds)
         if 0 < len(names) <= 6:
             return ", ".join(names)
         if names:
@@ -194,8 +191,8 @@ def _under(kind: type, annotation: type) -> bool:
 
 @functools.cache
 def library() -> dict[str, type]:
-    """The public dataclasses and modules of vqdit, by name."""
-    found = {name: getattr(vqdit, name) for name in dir(vqdit)}
+    """The public dataclasses and modules of vqdit and train, by name."""
+    found = {name: getattr(room, name) for room in (vqdit, train) for name in dir(room)}
     return {
         name: kind
         for name, kind in found.items()
@@ -203,37 +200,42 @@ def library() -> dict[str, type]:
     }
 
 
-def _evaluate(node: ast.expr, annotation: Any, at: str) -> Any:
+def _evaluate(node: ast.expr, at: str) -> Any:
     match node:
         case ast.Constant(value=None | bool() | int() | float() | str()):
             return node.value
         case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign):
-            value = _evaluate(node.operand, annotation, at)
+            value = _evaluate(node.operand, at)
             if type(value) not in (int, float):
                 raise Unfit("a sign goes before a number")
             return -value if isinstance(sign, ast.USub) else value
         case ast.Tuple() | ast.List():
-            return tuple(_evaluate(item, annotation, at) for item in node.elts)
+            return tuple(_evaluate(item, at) for item in node.elts)
         case ast.Dict():
-            keys = [_evaluate(key, str, at) for key in node.keys if key]
+            keys = [_evaluate(key, at) for key in node.keys if key]
             if len(keys) < len(node.keys) or not all(isinstance(k, str) for k in keys):
                 raise Unfit("a dict has texts as keys")
-            values = [_evaluate(item, annotation, at) for item in node.values]
+            values = [_evaluate(item, at) for item in node.values]
             return dict(zip(keys, values, strict=True))
         case ast.Name(id=name) if name.lower() in WORDS:
             return WORDS[name.lower()]
         case ast.Call():
-            return _call(node, annotation, at)
-        case ast.Name() | ast.Attribute() if str not in alternatives(annotation):
-            kinds = _kinds(annotation)
-            if kind := kinds.get(ast.unparse(node).rpartition(".")[2]):
+            return _call(node, at)
+        case ast.Name() | ast.Attribute():
+            if kind := library().get(ast.unparse(node).rpartition(".")[2]):
                 fields = ", ".join(f"{name}=..." for name in field_names(kind))
                 raise BadInput(f"{at}: write {kind.__name__}({fields})")
     raise Unfit("a literal or a constructor call")
 
 
-def _call(node: ast.Call, annotation: Any, at: str) -> Any:
-    kind = _resolve(ast.unparse(node.func), annotation, at)
+def _call(node: ast.Call, at: str) -> Any:
+    path = ast.unparse(node.func)
+    kind = library().get(path.rpartition(".")[2])
+    if kind is None:
+        advice = near(
+            path.rpartition(".")[2], library(), "write one of its constructors"
+        )
+        raise BadInput(f"{at}: {path} is no dataclass or module of vqdit; {advice}")
     hints = fields_with_types(kind)
     if any(isinstance(item, ast.Starred) for item in node.args) or any(
         item.arg is None for item in node.keywords
@@ -253,7 +255,7 @@ def _call(node: ast.Call, annotation: Any, at: str) -> Any:
         if name in values:
             raise BadInput(f"{place} is given twice; write it once")
         try:
-            values[name] = fit(_evaluate(item, hints[name], at), hints[name])
+            values[name] = conform(_evaluate(item, at), hints[name])
         except Unfit as error:
             text, wanted = ast.unparse(item), expected(hints[name])
             raise BadInput(f"{place}: write {wanted}, not {text}") from error
@@ -271,34 +273,3 @@ def construct(kind: type, values: dict[str, Any], at: str) -> Any:
         raise
     except ValueError as error:
         raise BadInput(f"{at}: {error}") from error
-
-
-def _resolve(path: str, annotation: Any, at: str) -> type:
-    """The class that a name means, with or without the path that leads to it."""
-    name, kinds = path.rpartition(".")[2], _kinds(annotation)
-    if name in kinds:
-        return kinds[name]
-    nearest = close(name, sorted(kinds))
-    advice = f"did you mean {nearest}?" if nearest else f"write {expected(annotation)}"
-    raise BadInput(f"{at}: {path} is no dataclass or module of vqdit; {advice}")
-
-
-def _kinds(annotation: Any) -> dict[str, type]:
-    """The classes that a text may call, by name."""
-    return library() | {kind.__name__: kind for kind in _named(annotation)}
-
-
-def _named(annotation: Any) -> list[type]:
-    """The dataclasses that an annotation spells out, at any depth, and the program's
-    own that stand under a class that it names."""
-    if inner := typing.get_args(annotation):
-        return [] if _literal(annotation) else [k for i in inner for k in _named(i)]
-    if not isinstance(annotation, type):
-        return []
-    kinds = [annotation, *annotation.__subclasses__()]
-    return [
-        kind
-        for kind in kinds
-        if dataclasses.is_dataclass(kind)
-        and (kind is annotation or kind.__module__.startswith("train."))
-    ]

@@ -1,6 +1,7 @@
 """`--config.model.depth=24`: an experiment with some of its fields changed."""
 
 import dataclasses
+import re
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -10,24 +11,44 @@ from train.config.paths import children, join, leaves
 from train.errors import BadInput
 
 T = TypeVar("T")
-
-
-def override(experiment: T, dotted: str, text: str) -> T:
-    """override(experiment, "model.depth", "24") -> a new experiment.
-
-    Raises BadInput for a path that does not exist, naming the nearest that does, and
-    for a text that does not fit the field's type, saying what to write.
-    """
-    return overrides(experiment, {dotted: text})
+# Fields of a stream of stage two, by the paths that they had up to 0.1.0.
+MOVED = (
+    (r"tokenizers\.([^.]+)", r"streams.\1.tokenizer"),
+    (r"processes\.([^.]+)(.*)", r"streams.\1.process\2"),
+    (r"times\.([^.]+)(.*)", r"streams.\1.times\2"),
+)
 
 
 def overrides(experiment: T, texts: Mapping[str, str]) -> T:
-    """All of `texts` at once, so that values that depend on each other change together.
+    """overrides(experiment, {"model.depth": "24"}) -> a new experiment.
 
-    A whole and its parts may both be given: the parts apply to the new whole.
+    All at once, so that values that depend on each other change together; a whole and
+    its parts may both be given: the parts apply to the new whole. Raises BadInput for a
+    path that does not exist, naming the nearest that does, and for a text that does not
+    fit the field's type, saying what to write.
     """
+    for dotted in texts:
+        for old, new in MOVED:
+            if re.fullmatch(old, dotted) and not hasattr(
+                experiment, dotted.split(".")[0]
+            ):
+                raise BadInput(f"{dotted} is now {re.sub(old, new, dotted)}")
     edits = [(dotted.split("."), text) for dotted, text in texts.items()]
     return _edit(experiment, type(experiment), edits, "", experiment)
+
+
+def replaced(value: T, fields: Mapping[str, Any]) -> T:
+    """The value with others at these dotted paths: {"run.batch": 32}."""
+    for dotted, new in fields.items():
+        name, _, rest = dotted.partition(".")
+        parts = children(value)
+        if rest:
+            new = replaced(parts[name], {rest: new})
+        if isinstance(value, Mapping):
+            value = {**value, name: new}
+        else:
+            value = expression.construct(type(value), {**parts, name: new}, name)
+    return value
 
 
 Edits = list[tuple[list[str], str]]
@@ -37,7 +58,7 @@ def _edit(value: Any, annotation: Any, edits: Edits, at: str, root: Any) -> Any:
     """`value`, which is at the path `at` of `root`, with the edits below it made."""
     for path, text in edits:
         if not path:
-            value = expression.parse(text, annotation, at)
+            value = expression.parse_value(text, annotation, at)
     edits = [edit for edit in edits if edit[0]]
     if not edits:
         return value

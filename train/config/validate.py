@@ -1,19 +1,14 @@
 """Relations between an experiment's values, checked before anything compiles."""
 
-from collections.abc import Iterable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
-from train.config.checks import blame, check_number, check_optimizer, round_up
+from train.config.checks import check_number, check_optimizer, round_up
 from train.config.experiment import Experiment, StageOne, StageTwo
-from train.config.expression import Unfit, fields_with_types, fit, near
+from train.config.expression import Unfit, conform, fields_with_types, near
+from train.config.network import network
 from train.config.paths import children, join
 from train.config.validate_tokenizer import check_stage_one
 from train.errors import BadInput
-from vqdit.dit import DiT
-from vqdit.nn.streams import Stream
 
 
 def validate(experiment: Experiment, devices: int, tokenizers: bool = True) -> None:
@@ -30,8 +25,7 @@ def validate(experiment: Experiment, devices: int, tokenizers: bool = True) -> N
     if isinstance(experiment, StageOne):
         check_stage_one(experiment)
     if isinstance(experiment, StageTwo):
-        _check_stage_two(experiment)
-        _check_sources(experiment, tokenizers)
+        _check_stage_two(experiment, tokenizers)
 
 
 def _check_types(value: Any, at: str) -> None:
@@ -40,7 +34,7 @@ def _check_types(value: Any, at: str) -> None:
         place = join(at, name)
         if hasattr(value, "__dataclass_fields__"):
             try:
-                fit(part, fields_with_types(type(value))[name])
+                conform(part, fields_with_types(type(value))[name])
             except Unfit as error:
                 raise BadInput(f"{place}: {error}") from error
         _check_types(part, place)
@@ -81,7 +75,7 @@ def _check_devices(experiment: Experiment, sizes: tuple[int, int, int]) -> None:
                 )
 
 
-def _check_stage_two(experiment: StageTwo) -> None:
+def _check_stage_two(experiment: StageTwo, tokenizers: bool) -> None:
     model = experiment.model
     for name in ("width", "depth"):
         check_number(f"model.{name}", getattr(model, name), at_least=1)
@@ -95,62 +89,37 @@ def _check_stage_two(experiment: StageTwo) -> None:
             f"model.block.heads={heads} does not divide model.width={model.width}; "
             f"write model.block.heads={best}"
         )
-    names = [stream.name for stream in model.streams]
-    if not names or len(set(names)) < len(names):
+    if model.streams:
         raise BadInput(
-            f"model.streams has the names {names}; write at least one stream, each "
-            "with a name of its own"
+            "model.streams follow from the experiment's; write streams={...} instead"
         )
-    for stream in model.streams:
-        _check_stream(experiment, stream)
-    _known("processes", experiment.processes, names)
-    _known("times", experiment.times, names)
-    with blame("model"):
-        _eval_dit(model)
-
-
-def _check_stream(experiment: StageTwo, stream: Stream) -> None:
-    """The process and the times of one stream are there, and of its kind."""
-    name, at = stream.name, f"processes.{stream.name}"
-    wanted = {"latents": "Gaussian()", "codes": "Masking()"}[stream.kind]
-    if name not in experiment.processes:
-        raise BadInput(f"{at} is absent; write {at}={wanted}")
-    if name not in experiment.times:
-        raise BadInput(f"times.{name} is absent; write times.{name}=Uniform()")
-    process = experiment.processes[name]
-    try:
-        process.fit(stream)
-    except ValueError as error:
-        advice = "" if process.kind == stream.kind else f"; write {at}={wanted}"
-        raise BadInput(f"{at}: {error}{advice}") from error
+    if not experiment.streams:
+        raise BadInput("streams is empty; write streams={'image': Stream(...)}")
+    for name, stream in experiment.streams.items():
+        check_number(f"streams.{name}.weight", stream.weight, at_least=0)
+        check_number(f"streams.{name}.patch", stream.patch, at_least=1)
+    _check_sources(experiment, tokenizers)
+    values = {
+        name: stream.tokenizer
+        for name, stream in experiment.streams.items()
+        if not isinstance(stream.tokenizer, str | None)
+    }
+    # What is still to be opened is checked when it is.
+    said = all(s.shape or name in values for name, s in experiment.streams.items())
+    if said or not tokenizers:
+        network(experiment, values)
 
 
 def _check_sources(experiment: StageTwo, needed: bool) -> None:
-    names = [stream.name for stream in experiment.model.streams]
-    _known("tokenizers", experiment.tokenizers, names)
-    absent = [name for name in names if name not in experiment.tokenizers]
-    if needed and absent:
-        raise BadInput(
-            f"tokenizers.{absent[0]} is absent; write "
-            f"--config.tokenizers.{absent[0]}=DIR, the workdir or bundle of a tokenizer"
-        )
-
-
-def _known(at: str, entries: Iterable[str], streams: list[str]) -> None:
-    for name in entries:
-        if name not in streams:
+    names = experiment.streams.keys()
+    for name in experiment.sources.keys() - names:
+        raise BadInput(f"data.{name}: there is no such stream; {near(name, names)}")
+    for name in names - experiment.sources.keys():
+        raise BadInput(f"data.{name} is absent; write data of every stream")
+    for name, stream in experiment.streams.items():
+        if needed and stream.tokenizer is None:
             raise BadInput(
-                f"{at}.{name}: the model has no such stream; {near(name, streams)}"
+                f"streams.{name}.tokenizer is absent; write "
+                f"--config.streams.{name}.tokenizer=DIR, the workdir or bundle of a "
+                "tokenizer"
             )
-
-
-def _eval_dit(model: DiT) -> None:
-    streams = {
-        stream.name: jax.ShapeDtypeStruct((1, *stream.shape), jnp.dtype(stream.dtype))
-        for stream in model.streams
-    }
-    ends = (1, 2) if model.intervals else (1,)
-    times = {name: jax.ShapeDtypeStruct(ends, jnp.float32) for name in streams}
-    # One block stands for all: they are alike, and tracing 28 takes seconds.
-    shallow = model.clone(depth=1)
-    jax.eval_shape(lambda *x: shallow.init(jax.random.key(0), *x), streams, times)

@@ -1,13 +1,14 @@
 """A run's folder, and the config.json in it that says whose it is."""
 
+import fnmatch
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from train.config.experiment import Experiment
 from train.config.paths import diff, spell
 from train.errors import BadInput
+from train.modalities.files import write
 from vqdit.values import build, describe
 
 CONFIG_FILE = "config.json"
@@ -37,26 +38,21 @@ FREE = (
     "model.block.implementation",
     "data.threads",
     "data.download",
+    "data.*.threads",
+    "data.*.download",
+    # The tokenizer says them, and its fingerprint is compared.
+    "streams.*.shape",
+    "streams.*.codes",
 )
 SHOWN = 8  # differences listed before the rest is only counted
 
 
-def save(experiment: Experiment, path: str | Path) -> None:
+def save_config(experiment: Experiment, path: str | Path) -> None:
     """Writes an experiment as JSON, whole or not at all."""
-    path = Path(path)
-    text = json.dumps(describe(experiment), indent=2, allow_nan=False)
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")
-    try:
-        with open(new, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
-    finally:
-        new.unlink(missing_ok=True)
+    write(path, describe(experiment), indent=2, allow_nan=False)
 
 
-def read(path: str | Path) -> Experiment:
+def read_config(path: str | Path) -> Experiment:
     """The experiment that `save` wrote. Raises BadInput if there is none to be read."""
     path = Path(path)
     try:
@@ -103,7 +99,7 @@ def open_workdir(
             workdir.mkdir(parents=True, exist_ok=True)
             if refusal:
                 _move_aside(workdir)
-            save(experiment, workdir / CONFIG_FILE)
+            save_config(experiment, workdir / CONFIG_FILE)
         except OSError as error:
             raise BadInput(f"--workdir={workdir} cannot be written: {error}") from error
     return workdir
@@ -116,7 +112,7 @@ def _refusal(workdir: Path, experiment: Experiment) -> str:
             return f"{workdir} holds checkpoints but no {CONFIG_FILE}"
         return ""
     try:
-        old = read(workdir / CONFIG_FILE)
+        old = read_config(workdir / CONFIG_FILE)
     except BadInput as error:
         return str(error)
     if type(old) is not type(experiment):
@@ -138,7 +134,9 @@ def _refusal(workdir: Path, experiment: Experiment) -> str:
 
 
 def _free(path: str) -> bool:
-    return any(path == free or path.startswith(f"{free}.") for free in FREE)
+    return any(
+        fnmatch.fnmatchcase(path, free) or path.startswith(f"{free}.") for free in FREE
+    )
 
 
 def _short(value: Any) -> str:

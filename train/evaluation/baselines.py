@@ -9,6 +9,7 @@ import numpy as np
 from train.errors import BadInput
 from train.modalities import Modality
 from train.pipeline import whole
+from vqdit.signal.grids import fold, unfold
 from vqdit.trained.codec import Codec
 
 SAMPLE = 100_000  # patches that k-means is fitted on
@@ -56,7 +57,7 @@ class BlockKMeans:
         """(n, *grid, c) like the signals it was fitted to."""
         nearest = self.means.predict(blocks_of(x, self.block))
         rows = self.means.cluster_centers_[nearest].astype(np.float32)
-        found = joined(rows, x.shape, self.block)
+        found = unblock(rows, x.shape, self.block)
         if x.dtype == np.uint8:
             return np.clip(np.round(found), 0, 255).astype(np.uint8)
         return found
@@ -75,7 +76,7 @@ def fitted(codec: Codec, data: Modality, most: int | None = None) -> BlockKMeans
     block = tuple(side // cell for side, cell in zip(sides, grid, strict=True))
     # No more signals than the sample of blocks that k-means reads.
     enough = -(-SAMPLE // math.prod(grid))
-    train = whole(data, train=True, count=min(most or enough, enough))[data.kind]
+    train = whole(data, train=True, count=min(most or enough, enough))["x"]
     return BlockKMeans.fit(train, block, contract.codes[0])
 
 
@@ -89,24 +90,13 @@ def blocks_of(x: np.ndarray, block: tuple[int, ...]) -> np.ndarray:
         side % size for side, size in zip(grid, block, strict=True)
     ):
         raise BadInput(f"blocks of {block} do not divide signals of {grid}")
-    split, axes = _split(x.shape, block)
-    rows = x.reshape(split).transpose(axes)
-    return rows.reshape(-1, int(np.prod(block)) * x.shape[-1]).astype(np.float32)
+    rows = fold(x, block).reshape(-1, math.prod(block) * x.shape[-1])
+    return rows.astype(np.float32)
 
 
-def joined(
+def unblock(
     rows: np.ndarray, shape: tuple[int, ...], block: tuple[int, ...]
 ) -> np.ndarray:
     """The inverse of `blocks_of`, for signals of this shape."""
-    split, axes = _split(shape, block)
-    x = rows.reshape([split[axis] for axis in axes])
-    return x.transpose(np.argsort(axes)).reshape(shape)
-
-
-def _split(shape, block):
-    """Every side as (blocks, size), and the order that puts the sizes last."""
-    k = len(block)
-    pairs = [(n // b, b) for n, b in zip(shape[1:-1], block, strict=True)]
-    split = [shape[0], *(size for pair in pairs for size in pair), shape[-1]]
-    axes = [0, *range(1, 2 * k, 2), *range(2, 2 * k + 1, 2), 2 * k + 1]
-    return split, axes
+    grid = [side // size for side, size in zip(shape[1:-1], block, strict=True)]
+    return unfold(rows.reshape(shape[0], *grid, -1), block)

@@ -41,7 +41,7 @@ def drawn(
         rows = np.minimum(np.arange(start, start + size), count - 1)
         chosen = None if label is None else np.asarray(label)[rows]
         x = draw(key, jnp.asarray(ids)[rows], label=chosen, **call)
-        part = {name: _raw(generator.tokenizers.get(name), v) for name, v in x.items()}
+        part = {name: _raw(generator.codecs.get(name), v) for name, v in x.items()}
         mine = max(0, count - start)
         yield rows[:mine], {name: v[:mine] for name, v in part.items()}
 

@@ -13,7 +13,6 @@ import jax
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from train.errors import BadInput
 from train.modalities import Batch, Modality
 from train.pipeline import open_examples
 from train.pipeline.batching import once
@@ -26,7 +25,7 @@ CHUNK, VALUES = 256, 2**21  # signals coded at a time, and their values in all
 GROUP = 2**28  # values of small signals that are compared with others at once
 
 
-class Features(Protocol):
+class FeatureNetwork(Protocol):
     """A network whose features are compared; `dim` of them."""
 
     dim: int
@@ -97,32 +96,21 @@ def evaluated(evaluator: Evaluator, batches: Iterable[Batch]) -> dict[str, Any]:
     return evaluator.finish(gathered(evaluator, batches))
 
 
-def places(data: Modality, train: bool, most: int | None = None) -> np.ndarray:
-    """Indices of the examples of a part; `most`: so many, evenly spaced."""
-    if most is not None and most < 1:
-        raise BadInput(f"most={most}: ask for at least 1 example")
-    n = len(open_examples(data, train))
-    count = n if most is None else min(most, n)
-    return np.arange(count) * n // count
-
-
 def examples(
     data: Modality, train: bool, index: np.ndarray | None = None, divided: bool = True
 ) -> Iterator[Batch]:
-    """A part of the data in chunks of bounded memory: the signals as "x", "index",
-    "label", and what else the modality gives. As many rows in each; "valid" says which
-    count, and is not all False.
+    """A part of the data in chunks of bounded memory, as `Examples` has them, with
+    "index". As many rows in each; "valid" says which count, and is not all False.
 
     index: of the examples that are read; None is all. divided: among the processes.
     """
     held = open_examples(data, train)
-    index = places(data, train) if index is None else index
+    index = held.spaced() if index is None else index
     process, processes = hosts.share() if divided else (0, 1)
     size = min(_affordable(math.prod(data.shape)), -(-len(index) // processes))
 
     def take(ranks: np.ndarray) -> Batch:
-        batch = held.take(index[ranks]) | {"index": index[ranks]}
-        return batch | {"x": batch.pop(data.kind)}
+        return held.take(index[ranks]) | {"index": index[ranks]}
 
     rows, step = np.arange(size) + size * process, size * processes
     found = once(take, len(index), step, rows=rows, threads=data.threads)
@@ -149,7 +137,7 @@ def reconstructions(
 ) -> Iterator[Batch]:
     """`examples` held out with "x_hat", "codes" of a discrete tokenizer, and what each
     of `beside` makes of the batch."""
-    for batch in examples(data, False, places(data, False, most)):
+    for batch in examples(data, False, open_examples(data, False).spaced(most)):
         batch["x_hat"], codes = _coded(codec, batch["x"])
         batch |= {} if codes is None else {"codes": codes}
         for make in beside:

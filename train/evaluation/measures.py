@@ -222,7 +222,7 @@ def series(score: Measures) -> None:
         }
         found["reconstruction"] = own.invert(batch["x_hat"])
         # As measured: what cleaning rejects is no gap, though its mask says so too.
-        found["gaps"] = taken["measured"]["mask"] == 0
+        found["gaps"] = taken["measured"]["known"] == 0
         found["known"] = ~found["gaps"]
         if truth:
             uncleaned = rebuild(codec, own(found["measured"]))[0]
@@ -284,7 +284,7 @@ def sweeps(score: Measures) -> None:
     def metres(batch: Batch) -> Batch:
         names = ["x", *found.values()]
         first = {f"{name}_m": own.invert(batch[name])[..., 0] for name in names}
-        return first | {"returned": batch["mask"][..., 0] > 0}
+        return first | {"returned": batch["known"][..., 0] > 0}
 
     score.beside.append(metres)
     for name, x in found.items():

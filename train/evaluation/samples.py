@@ -13,7 +13,7 @@ from train.evaluation.drawing import drawn
 from train.evaluation.evaluator import (
     GROUP,
     Evaluator,
-    Features,
+    FeatureNetwork,
     Several,
     evaluated,
     examples,
@@ -24,7 +24,12 @@ from train.evaluation.means import Mean, Median
 from train.modalities import Batch, Modality
 from train.pipeline import open_examples, whole
 from train.runtime import hosts
-from vqdit.metrics import FeatureStatistics, feature_sums, frechet_distance, nearest
+from vqdit.metrics import (
+    FeatureStatistics,
+    feature_sums,
+    frechet_distance,
+    nearest_neighbours,
+)
 from vqdit.trained.generator import Generator
 from vqdit.trained.judge import Judge
 
@@ -41,7 +46,7 @@ class Frechet(Evaluator):
     Sums in float64, of d + d^2 numbers whatever the count.
     """
 
-    network: Features
+    network: FeatureNetwork
     reference: FeatureStatistics | None = None
     of: str = "x"
     name: str = "distance"
@@ -62,13 +67,15 @@ class Frechet(Evaluator):
 def memorisation(data: Modality, heldout: float = 1.0) -> Median:
     """Median distance to the nearest training signal, over that of held-out signals.
 
-    See `vqdit.metrics.memorisation_ratio`; medians are of fine bins, to a thousandth.
+    1: samples are as far from the training set as new data is. Well below 1: they copy
+    it. It is no proof of the contrary: blurred or broken samples are far from
+    everything. Medians are of fine bins, to a thousandth.
     """
 
     def distances(batch: Batch) -> np.ndarray:
         least = np.full(len(batch["x"]), np.inf)
         for part in training(data):
-            least = np.minimum(least, nearest(batch["x"], part)[1][:, 0])
+            least = np.minimum(least, nearest_neighbours(batch["x"], part)[1][:, 0])
         return least
 
     return Median("memorisation", distances, lambda median: median / heldout)
@@ -84,7 +91,7 @@ def training(data: Modality) -> Iterable[np.ndarray]:
 
 @functools.lru_cache(maxsize=1)
 def _whole(data: Modality) -> np.ndarray:
-    return whole(data, train=True)[data.kind]
+    return whole(data, train=True)["x"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -9,12 +9,12 @@ from train.errors import BadInput
 from train.evaluation.evaluator import (
     Several,
     evaluated,
-    places,
     reconstructions,
 )
 from train.evaluation.measures import Measures
 from train.evaluation.samples import Reference, curve
 from train.modalities import Modality
+from train.pipeline import open_examples
 from vqdit.trained.codec import Codec
 from vqdit.trained.generator import Generator
 from vqdit.trained.judge import Judge
@@ -36,7 +36,7 @@ def evaluate_tokenizer(
     """
     score = Measures(codec, data, most, baseline, judge)
     batches = reconstructions(codec, data, score.most, score.beside)
-    count = {"examples": places(data, False, score.most).size}
+    count = {"examples": len(open_examples(data, False).spaced(score.most))}
     return count | evaluated(Several(score.evaluators, score.known), batches)
 
 

@@ -16,24 +16,3 @@ from train.modalities.series import Series
 from train.modalities.sound import AudioCleaning
 from train.modalities.video import Video
 from train.modalities.volume import Volumes
-
-__all__ = [
-    "Audio",
-    "AudioCleaning",
-    "Batch",
-    "Cleaned",
-    "Cleaning",
-    "ImageAugment",
-    "Images",
-    "Modality",
-    "Normaliser",
-    "RangeAugment",
-    "Ranges",
-    "Record",
-    "Series",
-    "SeriesAugment",
-    "Statistics",
-    "Video",
-    "VolumeAugment",
-    "Volumes",
-]

@@ -1,4 +1,4 @@
-"""Files as bytes, and as NumPy arrays of numbers."""
+"""Files as NumPy arrays of numbers."""
 
 import io
 import zipfile
@@ -9,14 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from train.errors import Unreadable
-
-
-def stored(path: Path) -> bytes:
-    """What a file holds."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise Unreadable(error.strerror or str(error) or "cannot be opened") from error
+from train.modalities.files import stored
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Float
 
 from train.errors import BadInput, Unreadable
-from train.modalities.arrays import stored
 from train.modalities.augment import SeriesAugment
 from train.modalities.draws import PLACE, Draws
+from train.modalities.files import stored
 from train.modalities.modality import Batch, Modality, Record, check_finite
 from train.modalities.sound import AudioCleaning, decode_audio, one_channel, resampled
 from vqdit.metrics.audio import si_sdr
@@ -71,7 +71,6 @@ class Audio(Modality):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(length, 1)."""
         return (self.length, 1)
 
     @property
@@ -118,13 +117,13 @@ class Audio(Modality):
             window(record.values, self.length, at, by)
             for record, at, by in zip(records, place, shift, strict=True)
         ]
-        return {"audio": np.stack(x)}
+        return {"x": np.stack(x)}
 
     def augmented(self, batch: Batch, draws: Draws) -> Batch:
         if self.augment is None:
             return batch
-        x = self.augment(batch["audio"], draws).astype(np.float32)
-        return batch | {"audio": x}
+        x = self.augment(batch["x"], draws).astype(np.float32)
+        return batch | {"x": x}
 
     def findings(self, records):
         """Shares shorter than an example, longer, and silent throughout."""

@@ -80,13 +80,13 @@ class ImageAugment:
         """How much faster than recorded each clip is played."""
         return (1 + self.pace) ** draws.between(PACE, 1)
 
-    def __call__(self, batch: Batch, kind: str, draws: Draws) -> Batch:
-        """The batch with batch[kind], uint8 (b, *frames, h, w, c), and "boxes" changed.
+    def __call__(self, batch: Batch, draws: Draws) -> Batch:
+        """The batch with "x", uint8 (b, *frames, h, w, c), and "boxes" changed.
 
         boxes: (b, ..., 4), x0, y0, x1, y1 in shares of width and height; of a turned
         box the upright hull, cut at the borders.
         """
-        x = batch[kind]
+        x = batch["x"]
         height, width = x.shape[-3:-1]
         if self.rotate or self.crop or self.shift or self.flip:
             matrix = self.placements(draws, height, width)
@@ -94,7 +94,7 @@ class ImageAugment:
             if "boxes" in batch:
                 boxes = move_boxes(batch["boxes"], matrix, height, width)
                 batch = {**batch, "boxes": boxes}
-        return {**batch, kind: self._coloured(x, draws)}
+        return {**batch, "x": self._coloured(x, draws)}
 
     def placements(
         self, draws: Draws, height: int, width: int
@@ -302,9 +302,9 @@ class RangeAugment:
     def __post_init__(self):
         _check(self, {})
 
-    def __call__(self, batch: Batch, kind: str, draws: Draws) -> Batch:
-        """Turns batch[kind] and batch["mask"] alike."""
-        x, mask = batch[kind], batch["mask"]
+    def __call__(self, batch: Batch, draws: Draws) -> Batch:
+        """Turns "x" and what is "known" of it alike."""
+        x, known = batch["x"], batch["known"]
         if self.roll or self.flip:
             columns = np.arange(x.shape[2])[None]
             if self.flip:
@@ -316,10 +316,10 @@ class RangeAugment:
             columns = np.broadcast_to(columns, (len(x), x.shape[2]))
             at = columns[:, None, :, None]
             x = np.take_along_axis(x, at, axis=2)
-            mask = np.take_along_axis(mask, at, axis=2)
+            known = np.take_along_axis(known, at, axis=2)
         if self.noise:
-            x = x + self.noise * draws.normal(NOISE, x.shape[1:]) * (mask > 0)
-        return {**batch, kind: x.astype(np.float32), "mask": mask}
+            x = x + self.noise * draws.normal(NOISE, x.shape[1:]) * (known > 0)
+        return {**batch, "x": x.astype(np.float32), "known": known}
 
 
 def _check(augment: Any, most: dict[str, float]) -> None:

@@ -124,10 +124,8 @@ def fill(
             case "previous":
                 last = np.searchsorted(at, places, side="right") - 1
                 found = values[np.maximum(last, 0)]
-            case "mean":
+            case _:  # "mean"
                 found = np.where(here, filled[:, channel], values.mean())
-            case _:
-                raise BadInput(f"gaps are filled by {rule!r}: write linear, previous")
         filled[:, channel] = found
     return filled
 

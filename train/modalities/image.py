@@ -6,11 +6,12 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from train.errors import BadInput, Unreadable
-from train.modalities.arrays import stored
 from train.modalities.augment import ImageAugment
 from train.modalities.draws import MIRRORED, PLACE, Draws
-from train.modalities.modality import Batch, Modality, Record, decibels
-from train.modalities.pixels import decode, fit, luma, opaque, png
+from train.modalities.files import stored
+from train.modalities.modality import Batch, Modality, Record, peak_ratio
+from train.modalities.pixels import decode_picture, fit_square, luma, opaque
+from train.modalities.shown import png
 
 Crop = Literal["center", "random"]
 
@@ -33,7 +34,7 @@ class Pixels(Modality):
         return luma(values) if channels == 1 and values.shape[-1] == 3 else values
 
     def measure(self, original, decoded):
-        return decibels(255.0**2, original, decoded)
+        return peak_ratio(255.0**2, original, decoded)
 
     def units(self, values, rate):
         return values.size / values.shape[-1]
@@ -83,12 +84,11 @@ class Images(Pixels):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(size, size, channels)."""
         return (self.size, self.size, self.channels)
 
     def read(self, path):
         """PNG, JPEG and others that Pillow reads; alpha is laid on white."""
-        values = opaque(decode(stored(path), upright=True))
+        values = opaque(decode_picture(stored(path), upright=True))
         return Record(np.ascontiguousarray(values), suffix=".png")
 
     def write(self, record):
@@ -98,7 +98,7 @@ class Images(Pixels):
         height, width = record.values.shape[:2]
         if self.crop == "random" and height != width:
             return record  # where it is cut is drawn anew each time
-        values = fit(record.values, self.size, self.channels)
+        values = fit_square(record.values, self.size, self.channels)
         return dataclasses.replace(record, values=values)
 
     def rows(self, arrays):
@@ -123,14 +123,14 @@ class Images(Pixels):
         if draws is not None and self.crop == "random":
             # Squares have been fitted, and move nowhere.
             pairs = zip(cut, draws(PLACE).tolist(), strict=True)
-            cut = [fit(x, self.size, self.channels, place) for x, place in pairs]
+            cut = [fit_square(x, self.size, self.channels, place) for x, place in pairs]
         elif self.crop == "random":
-            cut = [fit(x, self.size, self.channels) for x in cut]
-        return {"image": np.stack(cut)}
+            cut = [fit_square(x, self.size, self.channels) for x in cut]
+        return {"x": np.stack(cut)}
 
     def augmented(self, batch: Batch, draws: Draws) -> Batch:
         if self.flip:
             mirror = (draws(MIRRORED) < 0.5)[:, None, None, None]
-            image = batch["image"]
-            batch = batch | {"image": np.where(mirror, image[:, :, ::-1], image)}
-        return batch if self.augment is None else self.augment(batch, "image", draws)
+            image = batch["x"]
+            batch = batch | {"x": np.where(mirror, image[:, :, ::-1], image)}
+        return batch if self.augment is None else self.augment(batch, draws)

@@ -184,9 +184,9 @@ class Modality:
     def cut(
         self, records: Sequence[Record], starts: Sequence[int], draws: Draws | None
     ) -> Batch:
-        """Examples (b, *shape) in their own units, under `kind`, and what is known of
-        them under "mask". draws: of augmentation; None: as they are evaluated."""
-        return {self.kind: np.stack([record.values for record in records])}
+        """Examples (b, *shape) in their own units, under "x", and what is known of
+        them under "known". draws: of augmentation; None: as they are evaluated."""
+        return {"x": np.stack([record.values for record in records])}
 
     def augmented(self, batch: Batch, draws: Draws) -> Batch:
         """The batch, normalised, as it is trained on."""
@@ -256,7 +256,7 @@ class Modality:
     def measure(self, original: np.ndarray, decoded: np.ndarray) -> float:
         """How near the decoded values are, in dB."""
         peak = float(original.max()) - float(original.min())
-        return decibels(np.square(peak), original, decoded)
+        return peak_ratio(np.square(peak), original, decoded)
 
     def units(self, values: np.ndarray, rate: float) -> float:
         """What bits are divided by to be in `unit`."""
@@ -286,7 +286,7 @@ def modality_of(kind: str) -> type[Modality]:
     return found[kind]
 
 
-def decibels(peak_squared: float, original: np.ndarray, decoded: np.ndarray) -> float:
+def peak_ratio(peak_squared: float, original: np.ndarray, decoded: np.ndarray) -> float:
     """Peak signal to noise; inf where nothing differs."""
     error = np.square(original.astype(np.float64) - decoded).mean()
     with np.errstate(divide="ignore", invalid="ignore"):

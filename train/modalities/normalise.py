@@ -11,10 +11,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from train.errors import BadInput
 from train.modalities.draws import PICK, chance
 
-Rule = Literal["standard", "robust", "range", "none"]
+Scaling = Literal["standard", "robust", "range", "none"]
 SAMPLE = 2**16  # values of a channel that quantiles are taken of
 # Standard deviations that reach the edge of [-1, 1]; a codec clips what lies beyond.
 REACH = 4.0
@@ -141,7 +140,7 @@ class Normaliser:
         return (raw + np.asarray(self.offset)).astype(np.float32)
 
 
-def normaliser(statistics: Statistics, rule: Rule = "standard") -> Normaliser:
+def normaliser(statistics: Statistics, rule: Scaling = "standard") -> Normaliser:
     """What brings a signal into about [-1, 1].
 
     "standard": the mean to 0 and REACH standard deviations to 1; "robust": the same of
@@ -160,12 +159,8 @@ def normaliser(statistics: Statistics, rule: Rule = "standard") -> Normaliser:
             pairs = list(zip(s.minimum, s.maximum, strict=True))
             offset = [(low + high) / 2 for low, high in pairs]
             scale = [(high - low) / 2 for low, high in pairs]
-        case "none":
+        case _:  # "none"
             offset, scale = [0.0] * len(s.mean), [1.0] * len(s.mean)
-        case _:
-            raise BadInput(
-                f"data.normalise={rule!r}: write standard, robust, range or none"
-            )
     # Rounding leaves a constant channel with a deviation that isn't quite 0.
     alive = [x > 1e-7 * (abs(o) or 1) for x, o in zip(scale, offset, strict=True)]
     scale = [float(x) if y else 1.0 for x, y in zip(scale, alive, strict=True)]

@@ -9,12 +9,12 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps, ImageSequence
 
 from train.errors import Unreadable
-from train.modalities.arrays import stored
+from train.modalities.files import stored
 
 FRAMES = frozenset(".png .jpg .jpeg .webp .bmp .tif .tiff".split(" "))
 
 
-def decode(encoded: bytes, upright: bool = False) -> UInt8[np.ndarray, "h w c"]:
+def decode_picture(encoded: bytes, upright: bool = False) -> UInt8[np.ndarray, "h w c"]:
     """Pixels of an encoded picture; c is 1 (grey), 2 (grey, alpha), 3 or 4.
 
     Palettes are looked up, 16-bit grey is scaled to 8 bits, other colour spaces become
@@ -53,7 +53,7 @@ def _pixels(picture: Image.Image) -> np.ndarray:
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-def fit(
+def fit_square(
     image: UInt8[np.ndarray, "h w c"],
     size: int,
     channels: int,
@@ -103,14 +103,6 @@ def luma(values: UInt8[np.ndarray, "*b 3"]) -> UInt8[np.ndarray, "*b 1"]:
     return grey.astype(np.uint8)[..., None]
 
 
-def png(picture: UInt8[np.ndarray, "h w c"]) -> bytes:
-    """A picture of 1 or 3 channels as a PNG file."""
-    file = io.BytesIO()
-    plain = picture[..., 0] if picture.shape[-1] == 1 else picture
-    Image.fromarray(plain).save(file, format="png")
-    return file.getvalue()
-
-
 def read_frames(path: Path) -> tuple[list[UInt8[np.ndarray, "h w c"]], float]:
     """(frames as they are shown, frames a second, 0 where nothing says it).
 
@@ -135,7 +127,7 @@ def stills(folder: Path) -> list[Path]:
 
 def _picture(path: Path) -> UInt8[np.ndarray, "h w c"]:
     try:
-        return decode(stored(path), upright=True)
+        return decode_picture(stored(path), upright=True)
     except Unreadable as error:
         raise Unreadable(f"{path.name}: {error}") from error
 

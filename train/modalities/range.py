@@ -11,7 +11,7 @@ from train.modalities.arrays import as_stored, one_array, with_channels
 from train.modalities.augment import RangeAugment
 from train.modalities.draws import Draws
 from train.modalities.modality import Batch, Modality, Record, check_finite
-from train.modalities.normalise import Rule
+from train.modalities.normalise import Scaling
 
 Name = Literal["scenes", "folder"]
 
@@ -43,7 +43,7 @@ class Ranges(Modality):
     azimuth: int = 256
     channels: int = 1
     far: float | None = 80.0
-    normalise: Rule = "range"
+    normalise: Scaling = "range"
     examples: int = 512
     noise: float = 0.02
     seed: int = 0
@@ -51,7 +51,7 @@ class Ranges(Modality):
 
     def __post_init__(self):
         super().__post_init__()
-        self.one_of(name=Name, normalise=Rule)
+        self.one_of(name=Name, normalise=Scaling)
         self.at_least(rows=1, azimuth=1, channels=1, examples=8, noise=0)
         if self.far is not None and not self.far > 0:
             raise BadInput(f"data.far={self.far}: write metres, above 0")
@@ -60,7 +60,6 @@ class Ranges(Modality):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(rows, azimuth, channels)."""
         return (self.rows, self.azimuth, self.channels)
 
     @property
@@ -92,10 +91,10 @@ class Ranges(Modality):
     def cut(self, records, starts, draws) -> Batch:
         pairs = [split_sweep(record.values, self.far) for record in records]
         x, mask = (np.stack(part) for part in zip(*pairs, strict=True))
-        return {"range": x, "mask": mask}
+        return {"x": x, "known": mask}
 
     def augmented(self, batch: Batch, draws: Draws) -> Batch:
-        return batch if self.augment is None else self.augment(batch, "range", draws)
+        return batch if self.augment is None else self.augment(batch, draws)
 
     def measured(self, record):
         x, mask = split_sweep(record.values, self.far)

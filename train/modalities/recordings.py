@@ -23,7 +23,7 @@ import numpy as np
 
 from train.errors import Unreadable
 from train.modalities.arrays import load_arrays
-from train.modalities.tables import Stream, arrays_of, columns_of, open_table
+from train.modalities.tables import Columns, arrays_of, columns_of, open_table
 
 TIME = ("time", "t", "seconds")
 ONE_CLOCK = "bring it to one clock (see train.modalities.gaps)"
@@ -84,7 +84,6 @@ def extra_of(names: Sequence[str], times: np.ndarray | None) -> tuple[bytes, flo
 
 
 def write_recording(record: Any) -> bytes:
-    """A file of record.suffix."""
     timed, names = record.extra[0] & 1, _names(record.extra)
     time = None
     if timed:
@@ -148,7 +147,7 @@ def _parquet(names, values, time) -> bytes:
     return file.getvalue()
 
 
-def _shared(streams: dict[str, Stream], time: np.ndarray | None) -> np.ndarray | None:
+def _shared(streams: dict[str, Columns], time: np.ndarray | None) -> np.ndarray | None:
     """The times of all series; `time` is that of those with none of their own."""
     if time is not None:
         time = np.asarray(time, np.float64)

@@ -10,7 +10,7 @@ from train.modalities.augment import SeriesAugment
 from train.modalities.draws import Draws
 from train.modalities.gaps import UNCLEANED, Cleaning, clean, fill, one_clock
 from train.modalities.modality import Batch, Modality, Record
-from train.modalities.normalise import Rule
+from train.modalities.normalise import Scaling
 from train.modalities.recordings import (
     extra_of,
     read_recording,
@@ -66,7 +66,7 @@ class Series(Modality):
     longest_gap: float = 0.0
     stride: int = 0
     cleaning: Cleaning | None = Cleaning()
-    normalise: Rule = "standard"
+    normalise: Scaling = "standard"
     mask_channels: bool = False
     examples: int = 2048
     missing: float = 0.1
@@ -77,7 +77,7 @@ class Series(Modality):
 
     def __post_init__(self):
         super().__post_init__()
-        self.one_of(name=Name, normalise=Rule)
+        self.one_of(name=Name, normalise=Scaling)
         self.at_least(length=2, channels=1, stride=0, examples=8, rate=0, noise=0)
         for field in ("missing", "spikes"):
             if not 0 <= getattr(self, field) < 1:
@@ -178,20 +178,20 @@ class Series(Modality):
 
         x = windows(record.values for record in records)
         mask = windows(record.known for record in records)
-        batch = {"series": x, "mask": mask}
+        batch = {"x": x, "known": mask}
         if draws is None and all("truth" in record.more for record in records):
             batch["truth"] = windows(record.more["truth"] for record in records)
         if self.mask_channels:  # of these everything is known
-            batch["series"] = np.concatenate([x, mask], -1)
-            batch["mask"] = np.concatenate([mask, np.ones_like(mask)], -1)
+            batch["x"] = np.concatenate([x, mask], -1)
+            batch["known"] = np.concatenate([mask, np.ones_like(mask)], -1)
         return batch
 
     def augmented(self, batch: Batch, draws: Draws) -> Batch:
         if self.augment is None:
             return batch
-        x, masks = np.split(batch["series"], [self.channels], -1)
+        x, masks = np.split(batch["x"], [self.channels], -1)
         x = self.augment(x, draws).astype(np.float32)
-        return batch | {"series": np.concatenate([x, masks], -1)}
+        return batch | {"x": np.concatenate([x, masks], -1)}
 
     def measured(self, record):
         return record.values, record.known

@@ -1,8 +1,11 @@
-"""Signals as pictures to look at: curves, and grids of pictures."""
+"""Signals as pictures to look at: curves, grids of pictures, PNG."""
+
+import io
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 from train.errors import BadInput
 from vqdit.signal import to_uint8
@@ -74,3 +77,16 @@ def eight_bits(picture: np.ndarray) -> UInt8[np.ndarray, "*axes"]:
     if not np.isfinite(picture).all():
         raise BadInput("a picture has values that are not finite")
     return np.asarray(to_uint8(jnp.asarray(picture)))
+
+
+def png(picture: np.ndarray, scale: int = 1) -> bytes:
+    """PNG of one picture (h, w), (h, w, 1 or 3), every pixel repeated scale x scale."""
+    picture = eight_bits(np.asarray(picture))
+    if picture.ndim == 3 and picture.shape[-1] == 1:
+        picture = picture[..., 0]
+    if picture.shape[2:] not in ((), (3,)):
+        raise BadInput(f"a picture is (h, w, 1 or 3), not {list(picture.shape)}")
+    picture = picture.repeat(scale, 0).repeat(scale, 1)
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, format="png")
+    return file.getvalue()

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from train.errors import BadInput, Unreadable
-from train.modalities.arrays import load_arrays, stored
+from train.modalities.arrays import load_arrays
+from train.modalities.files import stored
 from train.modalities.gaps import one_clock
 
 # How a missing value is written in a CSV.
@@ -19,7 +20,7 @@ MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-", "?"]
 # Ticks a second of a table's times, by their unit.
 TICKS = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
-Stream = tuple[np.ndarray | None, np.ndarray]  # times in seconds or None, (t, c)
+Columns = tuple[np.ndarray | None, np.ndarray]  # times in seconds or None, (t, c)
 
 
 def read_columns(
@@ -61,7 +62,7 @@ def read_columns(
     return values
 
 
-def _clocked(parts: list[Stream], names: tuple[str, ...], series: Any) -> np.ndarray:
+def _clocked(parts: list[Columns], names: tuple[str, ...], series: Any) -> np.ndarray:
     if not series.rate:
         raise Unreadable("its series have their own times; write data.rate")
     bare = [n for n, (times, _) in zip(names, parts, strict=True) if times is None]
@@ -75,7 +76,7 @@ def _clocked(parts: list[Stream], names: tuple[str, ...], series: Any) -> np.nda
 
 def arrays_of(
     arrays: Mapping[str, np.ndarray], names: Sequence[str] = ()
-) -> dict[str, Stream]:
+) -> dict[str, Columns]:
     """Series of an .npz by name, each with its times, of "NAME_time" or "NAME_rate".
 
     names: those that are read; (): all.
@@ -89,7 +90,7 @@ def arrays_of(
     if not have:
         raise Unreadable("holds no arrays")
     check_names(names, have)
-    streams: dict[str, Stream] = {}
+    streams: dict[str, Columns] = {}
     for name in names or have:
         array = arrays[name]
         if array.ndim not in (1, 2) or not array.size:
@@ -156,7 +157,7 @@ def open_table(path: Path) -> tuple[Any, bool]:
 
 def columns_of(
     table: Any, time: str = "", names: Sequence[str] = (), advice: str = ""
-) -> dict[str, Stream]:
+) -> dict[str, Columns]:
     """Columns of a table by name, with the times they share.
 
     names: those that are read; (): all but `time`. advice: what to do about a column

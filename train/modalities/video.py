@@ -12,8 +12,8 @@ from train.modalities.augment import ImageAugment
 from train.modalities.draws import START, Draws
 from train.modalities.image import Pixels
 from train.modalities.modality import Batch, Record
-from train.modalities.pixels import alike, fit, png, read_frames
-from train.modalities.shown import grid
+from train.modalities.pixels import alike, fit_square, read_frames
+from train.modalities.shown import grid, png
 
 Name = Literal["moving_digits", "moving_mnist", "folder"]
 RATE = 10.0  # frames a second of a clip that does not say, as browsers have it
@@ -68,7 +68,6 @@ class Video(Pixels):
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """(frames, size, size, channels)."""
         return (self.frames, self.size, self.size, self.channels)
 
     def load(self, path, share=(0.0, 1.0)):
@@ -85,7 +84,7 @@ class Video(Pixels):
             raise Unreadable(
                 f"{len(frames)} frames, fewer than data.frames={self.frames}"
             )
-        fitted = [fit(frame, self.size, self.channels) for frame in frames]
+        fitted = [fit_square(frame, self.size, self.channels) for frame in frames]
         return Record(np.stack(fitted), self.rate or rate)
 
     def starts(self, record):
@@ -107,7 +106,7 @@ class Video(Pixels):
                 clips[i] = clip[..., None]  # grey, the same in every channel
             else:
                 clips[i] = self._clip(record.values, starts[i], at, place[i])
-        return {"video": clips} | ({"boxes": boxes} if self.boxes else {})
+        return {"x": clips} | ({"boxes": boxes} if self.boxes else {})
 
     def _clip(self, clip, start, at, place):
         """Frames `at` after the start of a clip, the nearest there are.
@@ -124,7 +123,7 @@ class Video(Pixels):
         return clip[np.floor(first + at + 0.5).astype(int)]
 
     def augmented(self, batch: Batch, draws: Draws) -> Batch:
-        return batch if self.augment is None else self.augment(batch, "video", draws)
+        return batch if self.augment is None else self.augment(batch, draws)
 
     def read(self, path):
         """All frames; of a folder of pictures, which become a folder of PNG again."""

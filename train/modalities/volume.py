@@ -13,7 +13,7 @@ from train.modalities.arrays import as_stored, one_array, with_channels
 from train.modalities.augment import VolumeAugment
 from train.modalities.draws import CORNER, Draws
 from train.modalities.modality import Batch, Modality, Record
-from train.modalities.normalise import Rule
+from train.modalities.normalise import Scaling
 
 Name = Literal["phantoms", "folder"]
 
@@ -44,7 +44,7 @@ class Volumes(Modality):
     channels: int = 1
     window: tuple[float, ...] = ()
     resize: bool = False
-    normalise: Rule = "range"
+    normalise: Scaling = "range"
     examples: int = 512
     noise: float = 0.03
     seed: int = 0
@@ -52,7 +52,7 @@ class Volumes(Modality):
 
     def __post_init__(self):
         super().__post_init__()
-        self.one_of(name=Name, normalise=Rule)
+        self.one_of(name=Name, normalise=Scaling)
         if len(self.size) != 3 or min(self.size) < 1:
             raise BadInput(f"data.size={self.size}: write (d, h, w), each at least 1")
         if self.window and (len(self.window) != 2 or self.window[0] >= self.window[1]):
@@ -65,7 +65,6 @@ class Volumes(Modality):
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """(d, h, w, channels)."""
         return (*self.size, self.channels)
 
     @property
@@ -107,7 +106,7 @@ class Volumes(Modality):
             place = np.stack([draws(CORNER + axis) for axis in range(3)], -1)
         pairs = list(zip(records, place, strict=True))
         batch = {
-            "volume": np.stack([fit_volume(r.values, self.size, at) for r, at in pairs])
+            "x": np.stack([fit_volume(r.values, self.size, at) for r, at in pairs])
         }
         if draws is None and all("truth" in record.more for record in records):
             batch["truth"] = np.stack(
@@ -118,8 +117,8 @@ class Volumes(Modality):
     def augmented(self, batch: Batch, draws: Draws) -> Batch:
         if self.augment is None:
             return batch
-        x = self.augment(batch["volume"], draws).astype(np.float32)
-        return batch | {"volume": x}
+        x = self.augment(batch["x"], draws).astype(np.float32)
+        return batch | {"x": x}
 
 
 def filled(scan: np.ndarray) -> np.ndarray:

@@ -185,7 +185,7 @@ def _play(how: Adversarial, params, stats, x, x_hat) -> dict[str, Any]:
         "discriminator_loss": loss,
         "discriminator_real": game.mean_logits(real).mean(),
         "discriminator_fake": game.mean_logits(fake).mean(),
-        "discriminator_accuracy": game.accuracy(real, fake),
+        "discriminator_accuracy": game.discriminator_accuracy(real, fake),
         "lecam": distance,
     }
     played = {

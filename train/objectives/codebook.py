@@ -1,14 +1,17 @@
 """The codebook from data: k-means at a step, and revival of dead codes after each."""
 
 import math
+from collections.abc import Iterable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
 from train.config import StageOne
-from train.pipeline import once, open_examples
+from train.modalities import Batch, Modality
+from train.pipeline import Examples, once, open_examples
 from train.runtime import hosts
 from train.runtime.log import say
 from train.runtime.sharding import along_batch
@@ -22,6 +25,14 @@ CHUNK, CHUNK_VALUES = 256, 2**24
 def chunk_size(shape: tuple[int, ...]) -> int:
     """Examples encoded at a time: CHUNK small ones, fewer of what is large."""
     return max(1, min(CHUNK, CHUNK_VALUES // math.prod(shape)))
+
+
+def all_of(examples: Examples, data: Modality, doing: str = "") -> Iterable[Batch]:
+    """Chunks of all examples, each process its own rows; `doing` shows a bar."""
+    count, chunk, (index, of) = len(examples), chunk_size(data.shape), hosts.share()
+    rows = np.arange(index * chunk, (index + 1) * chunk)
+    found = once(examples.take, count, of * chunk, rows=rows, threads=data.threads)
+    return tqdm(found, doing, -(-count // (of * chunk)), disable=not doing)
 
 
 def with_revival(step):
@@ -77,18 +88,18 @@ def _named(tree):
 def codebook_from_data(experiment: StageOne, step: int, state: TrainState):
     """The state with its codebook set by k-means over real encoder outputs."""
     model, how = experiment.model, experiment.kmeans
-    kind, sites = experiment.data.kind, grid_size(experiment)
+    sites = grid_size(experiment)
     # Whole examples, since a quantizer over several scales needs their grids.
     examples = open_examples(experiment.data, True)
-    count = min(-(-how.samples // sites), len(examples))
-    layout = along_batch(state.step.sharding, count)
+    chosen = examples.spaced(-(-how.samples // sites))
+    layout = along_batch(state.step.sharding, len(chosen))
     # Those of this process; the latents of all lie side by side on the mesh, where
     # k-means takes its sums over them.
-    mine = hosts.rows(count, layout) * len(examples) // count
+    mine = chosen[hosts.rows(len(chosen), layout)]
     variables = hosts.own({"params": state.params, **state.stats})
     z = np.concatenate(
         [
-            np.asarray(encode(model, variables, batch[kind])[batch["valid"]])
+            np.asarray(latents_of(model, variables, batch["x"])[batch["valid"]])
             for batch in once(
                 lambda i: examples.take(mine[i]),
                 len(mine),
@@ -128,5 +139,5 @@ def grid_size(experiment: StageOne) -> int:
 
 
 @partial(jax.jit, static_argnums=0)
-def encode(model, variables, x):
+def latents_of(model, variables, x):
     return model.apply(variables, to_signal(x), method="latents")

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from train.config import StageOne
-from train.objectives.codebook import chunk_size, encode
-from train.pipeline import once, open_examples
+from train.objectives.codebook import all_of, latents_of
+from train.pipeline import open_examples
 from train.runtime import hosts
 from train.runtime.step import TrainState
 from vqdit.trained.codec import Codec
@@ -22,13 +22,8 @@ def finished(experiment: StageOne, state: TrainState) -> Codec:
     variables = hosts.gather({"params": state.ema, **stats})
     examples = open_examples(data, train=True)
     sums = np.zeros((3, model.latent_dim))  # of 1, z and its square
-    chunk, (index, count) = chunk_size(data.shape), hosts.share()
-    mine = np.arange(index * chunk, (index + 1) * chunk)
-    threads = data.threads
-    for batch in once(
-        examples.take, len(examples), count * chunk, rows=mine, threads=threads
-    ):
-        z = encode(model, variables, batch[data.kind])[batch["valid"]]
+    for batch in all_of(examples, data):
+        z = latents_of(model, variables, batch["x"])[batch["valid"]]
         z = np.asarray(z, np.float64).reshape(-1, z.shape[-1])
         sums += np.stack([np.full(z.shape[1], len(z)), z.sum(0), np.square(z).sum(0)])
     sites, total, squares = hosts.total(sums)

@@ -5,43 +5,43 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from train.modalities import Modality
 from train.objectives.bundles import examples_for
-from train.objectives.codebook import chunk_size
-from train.pipeline import once, write_cache
+from train.objectives.codebook import all_of
+from train.objectives.streams import on_grid
+from train.pipeline import write_cache
 from train.runtime import hosts
 from vqdit.signal import to_signal
 from vqdit.trained.codec import Codec
 from vqdit.values import describe
 
 
-def encode(codec: Codec, data: Modality, folder: Path, train: bool = True) -> int:
+def encode_set(codec: Codec, data: Modality, folder: Path, train: bool = True) -> int:
     """Writes every example's latents (and codes, where there are) with its label.
 
-    Latents are those a continuous stream models: per-channel standardised. Nothing
-    is augmented. Returns how many. Raises BadInput when the tokenizer
+    Latents are those a continuous stream models: per-channel standardised. Where values
+    may be missing, "known" says which latents have some. Nothing is augmented. Returns
+    how many examples there are. Raises BadInput when the tokenizer
     does not fit the data.
     """
     examples = examples_for(codec, data, train)
-    count, chunk, (index, of) = len(examples), chunk_size(data.shape), hosts.share()
-    mine = np.arange(index * chunk, (index + 1) * chunk)
+    count = len(examples)
 
     @jax.jit
-    def both(variables, signal):
+    def both(variables, signal, known):
         x = to_signal(signal)
         out = {"latents": codec.apply("latents", variables, x)}
         if codec.contract.codes:
             out["codes"] = codec.apply("quantized", variables, x).codes
+        if known is not None:
+            out["known"] = on_grid(known, codec.contract.grid)
         return out
 
     def records():
-        in_order = once(
-            *(examples.take, count, of * chunk), rows=mine, threads=data.threads
-        )
-        for batch in tqdm(in_order, "encoding", -(-count // (of * chunk))):
-            out = hosts.gather(both(codec.variables, batch[data.kind]))
+        for batch in all_of(examples, data, "encoding"):
+            out = both(codec.variables, batch["x"], batch.get("known"))
+            out = hosts.gather(out)
             out |= {name: batch[name] for name in ("label", "valid")}
             out = {name: hosts.joined(value) for name, value in out.items()}
             valid = out.pop("valid")

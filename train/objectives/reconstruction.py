@@ -12,6 +12,8 @@ from train.objectives.perceptual import Distance
 from vqdit import losses
 from vqdit.signal import to_signal
 
+SIGNAL = "x"  # the stream of stage one's batches
+
 
 @dataclasses.dataclass(frozen=True)
 class Reconstruction:
@@ -31,10 +33,10 @@ class Reconstruction:
         """(reconstruction, weighted losses of the quantizer), (signal, stats, metrics).
 
         Both signals are as the encoder and the decoder see them, behind a front end.
-        Where batch["mask"] is 0 the reconstruction is the signal, so that nothing that
-        comes after is moved by what was not observed.
+        The batch has one stream, SIGNAL. Where it is not known the reconstruction is
+        the signal, so that nothing that follows is moved by what was not observed.
         """
-        model, kind = self.experiment.model, self.experiment.data.kind
+        model = self.experiment.model
         own = {name: value for name, value in stats.items() if name != "perceptual"}
 
         def run(model, x):
@@ -42,20 +44,22 @@ class Reconstruction:
 
         (x, x_hat, quantized), own = model.apply(
             {"params": params, **own},
-            to_signal(batch[kind]),
+            to_signal(batch["streams"][SIGNAL]),
             mutable=list(own),
             method=run,
         )
         loss, metrics = quantizer_loss(self.experiment.losses, quantized.losses, step)
-        x_hat = losses.observed(x, x_hat, batch.get("mask"))
+        x_hat = losses.observed(x, x_hat, known_of(batch))
         return (x_hat, loss), (x, {**stats, **own}, metrics | quantized.metrics)
 
     def compare(self, x_hat, x, stats, batch):
         """(weighted loss, metrics) of a reconstruction."""
-        weights, mask = self.experiment.losses, batch.get("mask")
+        weights, known = self.experiment.losses, known_of(batch)
         x_hat, error = x_hat.astype(jnp.float32), x_hat - x
         terms = {
-            "reconstruction": losses.mean(losses.PIXEL[weights.pixel](error), mask)
+            "reconstruction": losses.masked_mean(
+                losses.PIXEL[weights.pixel](error), known
+            )
         }
         if weights.stft:
             terms["stft"] = losses.stft_loss(x, x_hat, weights.windows)
@@ -71,7 +75,7 @@ class Reconstruction:
             for name, value in terms.items()
         )
         # Peak 2: signals are in [-1, 1].
-        square = losses.mean(jnp.square(error), mask)
+        square = losses.masked_mean(jnp.square(error), known)
         terms["psnr"] = 10 * jnp.log10(4 / jnp.maximum(square, 1e-10))
         return loss, terms
 
@@ -82,6 +86,11 @@ class Reconstruction:
         )
         compared, terms = self.compare(x_hat, x, stats, batch)
         return compared + loss, (stats, metrics | terms)
+
+
+def known_of(batch) -> jax.Array | None:
+    """What is known of the signal, shaped like it; None where all is."""
+    return batch.get("known", {}).get(SIGNAL)
 
 
 def quantizer_loss(weights: Weights, found: Mapping[str, jax.Array], step: jax.Array):

@@ -8,8 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from train.config import Experiment, StageOne
+from train.config import Experiment, StageOne, StageTwo
+from train.config.network import network
 from train.objectives import start, streams
+from train.objectives.reconstruction import SIGNAL
 from train.runtime.flops import macs
 from train.runtime.sharding import (
     DIT_RULES,
@@ -19,6 +21,17 @@ from train.runtime.sharding import (
     make_mesh,
 )
 from train.runtime.step import TrainState
+from vqdit.diffusion import Process
+from vqdit.dit import DiT
+
+
+def model_of(experiment: StageTwo) -> tuple[DiT, dict[str, Process]]:
+    """(model, processes) of the shapes that are written; a tokenizer is not opened."""
+    found = experiment.streams.items()
+    values = {
+        n: s.tokenizer for n, s in found if not isinstance(s.tokenizer, str | None)
+    }
+    return network(experiment, values)
 
 
 def random_batch(experiment: Experiment, key: jax.Array) -> dict[str, Any]:
@@ -26,9 +39,9 @@ def random_batch(experiment: Experiment, key: jax.Array) -> dict[str, Any]:
     rows = experiment.run.batch
     if isinstance(experiment, StageOne):
         shape = (rows, *experiment.data.shape)
-        return {experiment.data.kind: jax.random.uniform(key, shape, minval=-1.0)}
+        return {"streams": {SIGNAL: jax.random.uniform(key, shape, minval=-1.0)}}
     drawn = {}
-    for i, stream in enumerate(experiment.model.streams):
+    for i, stream in enumerate(model_of(experiment)[0].streams):
         stream_key, shape = jax.random.fold_in(key, i), (rows, *stream.shape)
         # Of codes both values are below any vocabulary.
         values = jax.random.bernoulli(stream_key, 0.5, shape)
@@ -50,7 +63,7 @@ def train_step(
     if first:
         init, step = start.build(experiment, start.open_start(experiment))
     else:
-        init, step = streams.build(experiment)
+        init, step = streams.build(experiment, *model_of(experiment))
     state = create_state(init, TOKENIZER_RULES if first else DIT_RULES, mesh)
     batch = random_batch(experiment, jax.random.key(0))
     batch = jax.device_put(batch, batch_sharding(mesh))
@@ -70,10 +83,10 @@ def train_step(
 
 def forward_pass(experiment: Experiment) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """(a pass of the network, its arguments after the variables)."""
-    model = experiment.model
     if isinstance(experiment, StageOne):
         x = jnp.zeros((experiment.run.batch, *experiment.data.shape))
-        return (lambda variables, x: model.apply(variables, x)[0]), (x,)
+        return (lambda variables, x: experiment.model.apply(variables, x)[0]), (x,)
+    model, _ = model_of(experiment)
     return model.apply, streams.example(model, experiment.run.batch)
 
 
@@ -85,11 +98,11 @@ def forward_macs(experiment: Experiment) -> int:
         model = model.clone(block=model.block.clone(implementation="plain"))
         experiment = dataclasses.replace(experiment, model=model)
     apply, arguments = forward_pass(experiment)
+    model = model if isinstance(experiment, StageOne) else model_of(experiment)[0]
     variables = jax.eval_shape(model.init, jax.random.key(0), *arguments)
     return macs(apply, variables, *arguments)
 
 
 def dtype_of(experiment: Experiment) -> str:
-    """Of the matrix products."""
     model = experiment.model
     return getattr(model, "dtype", None) or model.encoder.dtype

@@ -1,33 +1,113 @@
 """Stage two: what it opens at its start, and what it minimises."""
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from train.config import StageTwo
+from train.config.network import network
 from train.errors import BadInput
 from train.modalities import Modality
 from train.objectives.bundles import examples_for, open_bundle
-from train.pipeline import LatentCache, batches
+from train.pipeline import Joined, LatentCache
 from train.runtime import hosts
 from train.runtime.optim import learning_rate, make
 from train.runtime.sharding import replicated
 from train.runtime.step import TrainState, init_state, make_step
+from vqdit.diffusion import Process
 from vqdit.diffusion.objectives import Denoising
 from vqdit.dit import DiT
 from vqdit.signal import to_signal
 from vqdit.trained.codec import Codec
 from vqdit.trained.contract import LatentContract, refuse_mismatch
-from vqdit.trained.generator import Generator, check_stream
+from vqdit.trained.generator import Generator
 from vqdit.values import build as rebuild
 
+CAPTIONED = 256  # examples among which one has to have a caption
 
-def build(experiment: StageTwo):
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Opened:
+    """What a run of stage two opens, once, for all who need it.
+
+    model, processes: of `network`.
+    tokenizers: stream -> Codec, or a value that is born discrete.
+    source:     the data: joined, or a latent cache.
+    """
+
+    experiment: StageTwo
+    model: DiT
+    processes: Mapping[str, Process]
+    tokenizers: Mapping[str, Any]
+    source: Joined | LatentCache
+
+    @property
+    def codecs(self) -> dict[str, Codec]:
+        """The tokenizers that have parameters."""
+        found = self.tokenizers.items()
+        return {name: each for name, each in found if isinstance(each, Codec)}
+
+    def batches(self, position: int, rows: np.ndarray | None = None) -> Iterator[dict]:
+        """These rows of training batches: of the cache, or signals for `encoder`."""
+        run = self.experiment.run
+        order = (run.batch, run.seed, position, rows)
+        if isinstance(self.source, Joined):
+            yield from self.source.batches(*order)
+            return
+        ((name, process),) = self.processes.items()
+        for batch in self.source.batches(True, *order):
+            known = {name: batch["known"]} if "known" in batch else {}
+            streams = {name: batch[process.kind]}
+            yield {"streams": streams, "known": known, "label": batch["label"]}
+
+    def encoder(self, sharding):
+        """A batch of signals, placed by the sharding -> one of streams, placed alike.
+
+        None where the batches hold streams already.
+        """
+        if not isinstance(self.source, Joined):
+            return None
+
+        def encode(variables, batch):
+            streams, known = dict(batch["streams"]), dict(batch["known"])
+            for name, codec in self.codecs.items():
+                x, kind = to_signal(streams[name]), self.processes[name].kind
+                streams[name] = codec.apply(kind, variables[name], x)
+                if name in known:
+                    known[name] = on_grid(known[name], streams[name].shape[1:-1])
+            return {**batch, "streams": streams, "known": known}
+
+        variables = {name: codec.variables for name, codec in self.codecs.items()}
+        variables = hosts.everywhere(variables, replicated(sharding))
+        return partial(jax.jit(encode, out_shardings=sharding), variables)
+
+    def generator(self, params) -> Generator:
+        """What is drawn from: the model with these parameters."""
+        names = self.source.class_names
+        return Generator(self.model, params, self.processes, self.tokenizers, names)
+
+
+def on_grid(known: jax.Array, grid: tuple[int, ...]) -> jax.Array:
+    """What is known of a signal (b, *sides, c), of its latents (b, *grid).
+
+    A latent is where anything is of the block that it stands for. Where the grid does
+    not divide the signal into blocks, (b,): where anything is at all.
+    """
+    known, sides = (known > 0).any(-1), known.shape[1:-1]
+    if len(sides) != len(grid) or any(a % b for a, b in zip(sides, grid, strict=True)):
+        return known.any(tuple(range(1, known.ndim)))
+    blocks = [n for a, b in zip(sides, grid, strict=True) for n in (b, a // b)]
+    return known.reshape(-1, *blocks).any(tuple(range(2, 2 + 2 * len(grid), 2)))
+
+
+def build(experiment: StageTwo, model: DiT, processes: Mapping[str, Process]):
     """(init, step): the state's maker and the train step, for loop and bench."""
-    model, optimizer = experiment.model, experiment.optimizer
+    optimizer, streams = experiment.optimizer, experiment.streams
     tx = make(optimizer, experiment.run.steps)
 
     def init() -> TrainState:
@@ -35,16 +115,15 @@ def build(experiment: StageTwo):
         variables = model.init(params_key, *example(model, 1))
         return init_state(state_key, dict(variables), tx)
 
-    step = make_step(
-        Denoising(
-            model, experiment.processes, experiment.times, experiment.label_dropout
-        ),
-        tx,
-        optimizer.ema,
-        optimizer.accumulate,
-        learning_rate(optimizer, experiment.run.steps),
+    objective = Denoising(
+        model,
+        processes,
+        {name: stream.times for name, stream in streams.items()},
+        experiment.label_dropout,
+        {name: stream.weight for name, stream in streams.items()},
     )
-    return init, step
+    rate = learning_rate(optimizer, experiment.run.steps)
+    return init, make_step(objective, tx, optimizer.ema, optimizer.accumulate, rate)
 
 
 def example(model: DiT, batch: int):
@@ -56,25 +135,6 @@ def example(model: DiT, batch: int):
     return streams, times, label
 
 
-def load_tokenizers(experiment: StageTwo) -> dict[str, Codec]:
-    """Stream -> Codec, each fit for its stream. Raises BadInput when one is not."""
-    codecs = {
-        name: open_bundle(path, Codec, f"tokenizers.{name}")
-        for name, path in experiment.tokenizers.items()
-    }
-    for stream in experiment.model.streams:
-        if stream.name not in codecs:
-            raise BadInput(
-                f"tokenizers has no {stream.name!r}; write "
-                f"--config.tokenizers.{stream.name}=DIR, a workdir of stage one"
-            )
-        try:
-            check_stream(stream, experiment.processes, codecs)
-        except ValueError as error:
-            raise BadInput(f"tokenizers.{stream.name}: {error}") from error
-    return codecs
-
-
 def augmenting(data: Modality) -> dict:
     """Fields of the data that augment it -> their values that do not."""
     plain = {"flip": (True, False), "crop": ("random", "center")}
@@ -84,13 +144,60 @@ def augmenting(data: Modality) -> dict:
     return found | ({"augment": None} if getattr(data, "augment", None) else {})
 
 
-def open_cache(experiment: StageTwo, codecs: dict[str, Codec]) -> LatentCache:
-    """The experiment's latent cache. Raises BadInput when it is another tokenizer's."""
+def prepare(experiment: StageTwo) -> Opened:
+    """All that the experiment names, known to fit.
+
+    Raises BadInput, before anything is written or compiled, when it does not.
+    """
+    tokenizers = {}
+    for name, stream in experiment.streams.items():
+        at, tokenizer = f"streams.{name}.tokenizer", stream.tokenizer
+        if tokenizer is None or isinstance(tokenizer, str):
+            tokenizer = open_bundle(tokenizer, Codec, at)
+        tokenizers[name] = tokenizer
+    model, processes = network(experiment, tokenizers)
+    if experiment.cache is not None:
+        source = _open_cache(experiment, processes, tokenizers)
+    else:
+        source = _open_data(experiment, tokenizers)
+    classes = model.classes
+    if classes and source.classes and source.classes != classes:
+        raise BadInput(
+            f"model.classes={classes} but the data has {source.classes} classes; "
+            f"write model.classes={source.classes}"
+        )
+    if classes and not source.classes:
+        raise BadInput("model.classes: the data has no labels; write model.classes=0")
+    return Opened(experiment, model, processes, tokenizers, source)
+
+
+def _open_data(experiment: StageTwo, tokenizers) -> Joined:
+    values = {}
+    for name, tokenizer in tokenizers.items():
+        if isinstance(tokenizer, Codec):
+            examples_for(tokenizer, experiment.sources[name], train=True)
+        else:
+            values[name] = tokenizer
+    joined = Joined(experiment.sources, values, train=True)
+    for name, tokenizer in values.items():
+        first = joined.parts[name].take(np.arange(min(CAPTIONED, len(joined))))
+        if tokenizer.source not in first:
+            raise BadInput(
+                f"streams.{name}.tokenizer: the data has no {tokenizer.source}; leave "
+                "the stream out"
+            )
+    return joined
+
+
+def _open_cache(experiment: StageTwo, processes, tokenizers) -> LatentCache:
+    """Raises BadInput when it is another tokenizer's, or holds what it must not."""
     cache = LatentCache(experiment.cache)
-    (name, codec), *others = codecs.items()
-    if others:
-        raise BadInput("cache holds one stream; leave it out to encode on the fly")
-    for field, plain in augmenting(experiment.data).items():
+    (name, codec), *others = tokenizers.items()
+    if others or not isinstance(codec, Codec):
+        raise BadInput(
+            "cache holds one stream of a tokenizer; leave it out to encode on the fly"
+        )
+    for field, plain in augmenting(experiment.sources[name]).items():
         raise BadInput(
             f"cache holds examples that are not augmented: write data.{field}={plain}, "
             f"or leave cache out to encode on the fly"
@@ -107,78 +214,10 @@ def open_cache(experiment: StageTwo, codecs: dict[str, Codec]) -> LatentCache:
             f"cache: {experiment.cache} is not of the training split; encode it with "
             f"--split=train"
         )
-    field = _field(experiment, name)
+    field = processes[name].kind
     if field not in cache.fields:
         raise BadInput(
             f"cache: {experiment.cache} holds {sorted(cache.fields)}, stream {name!r} "
             f"needs {field}; encode again"
         )
     return cache
-
-
-def _field(experiment: StageTwo, name: str) -> str:
-    return experiment.processes[name].kind
-
-
-def stream_batches(
-    experiment: StageTwo,
-    codecs: dict[str, Codec],
-    cache: LatentCache | None,
-    position: int,
-    rows: np.ndarray | None = None,
-) -> Iterator[dict]:
-    """These rows of training batches: of the cache, or signals for `encoder`."""
-    order = (True, experiment.run.batch, experiment.run.seed, position, rows)
-    if cache is None:
-        used = (experiment.data.kind, "label")
-        for batch in batches(experiment.data, *order):
-            yield {name: batch[name] for name in used}
-        return
-    name = next(iter(codecs))
-    field = _field(experiment, name)
-    for batch in cache.batches(*order):
-        yield {"streams": {name: batch[field]}, "label": batch["label"]}
-
-
-def encoder(experiment: StageTwo, codecs: dict[str, Codec], sharding):
-    """A batch of signals, placed by the sharding -> one of streams, placed likewise."""
-
-    def encode(variables, batch):
-        x = to_signal(batch[experiment.data.kind])
-        streams = {}
-        for name, codec in codecs.items():
-            field = _field(experiment, name)
-            streams[name] = codec.apply(field, variables[name], x)
-        return {"streams": streams, "label": batch["label"]}
-
-    variables = {name: codec.variables for name, codec in codecs.items()}
-    variables = hosts.everywhere(variables, replicated(sharding))
-    return partial(jax.jit(encode, out_shardings=sharding), variables)
-
-
-def generator(experiment: StageTwo, codecs, params, class_names=()) -> Generator:
-    """What is drawn from: a model of the experiment with the given parameters."""
-    return Generator(
-        experiment.model, params, experiment.processes, codecs, class_names
-    )
-
-
-def prepare(experiment: StageTwo):
-    """(tokenizers, source of the data), once they are known to fit the model.
-
-    Raises BadInput, before anything is written or compiled, when they do not.
-    """
-    codecs = load_tokenizers(experiment)
-    if experiment.cache is not None:
-        source = open_cache(experiment, codecs)
-    else:
-        source = examples_for(next(iter(codecs.values())), experiment.data, train=True)
-    classes = experiment.model.classes
-    if classes and source.classes and source.classes != classes:
-        raise BadInput(
-            f"model.classes={classes} but the data has {source.classes} classes; "
-            f"write model.classes={source.classes}"
-        )
-    if classes and not source.classes:
-        raise BadInput("model.classes: the data has no labels; write model.classes=0")
-    return codecs, source

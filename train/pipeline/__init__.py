@@ -7,15 +7,4 @@ from train.pipeline.batching import batches, once, whole
 from train.pipeline.cache import LatentCache, write_cache
 from train.pipeline.examples import Examples, open_examples
 from train.pipeline.statistics import keep_statistics, recall_statistics
-
-__all__ = [
-    "Examples",
-    "LatentCache",
-    "batches",
-    "keep_statistics",
-    "once",
-    "open_examples",
-    "recall_statistics",
-    "whole",
-    "write_cache",
-]
+from train.pipeline.streams import Joined

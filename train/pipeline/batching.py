@@ -25,7 +25,7 @@ def batches(
     start: int = 0,
     rows: np.ndarray | None = None,
 ) -> Iterator[Batch]:
-    """Batches {data.kind: (b, *data.shape), "label": int32 (b,)}; see Examples.
+    """Batches {"x": (b, *data.shape), "label": int32 (b,)}; see Examples.
 
     train=True: endless; every epoch is another order of all examples, and batches run
     across its end, so a batch may be larger than the set.
@@ -49,12 +49,7 @@ def whole(data: Modality, train: bool, count: int | None = None) -> Batch:
     """Every example, not augmented. `count` takes that many, evenly spaced, of a larger
     set."""
     examples = open_examples(data, train)
-    n = len(examples)
-    if count is not None and count < 1:
-        raise BadInput(f"count={count}: ask for at least 1 example")
-    if count is None or count >= n:
-        return examples.take(np.arange(n))
-    return examples.take(np.arange(count) * n // count)
+    return examples.take(examples.spaced(count))
 
 
 def endless(
@@ -67,7 +62,7 @@ def endless(
     threads: int = 4,
 ) -> Iterator[Batch]:
     """Shuffled batches without end; take(indices, epochs) reads the rows asked for."""
-    mine = _rows(batch, start, rows)
+    mine = _rows(batch, rows)
     if not 0 <= seed < 2**63:
         raise BadInput(f"run.seed={seed}: write a number in [0, 2**63)")
 
@@ -102,7 +97,7 @@ def once(
     threads: int = 4,
 ) -> Iterator[Batch]:
     """Batches in order, one pass, the last filled up with its last example."""
-    mine = _rows(batch, start, rows)
+    mine = _rows(batch, rows)
 
     def load(k: int) -> Batch:
         index = k * batch + mine
@@ -111,12 +106,10 @@ def once(
     return _iterate(load, -(-count // batch), start, threads)
 
 
-def _rows(batch: int, start: int, rows: np.ndarray | None) -> np.ndarray:
+def _rows(batch: int, rows: np.ndarray | None) -> np.ndarray:
     """The rows of a batch that are read."""
     if batch < 1:
         raise BadInput(f"run.batch={batch}: write 1 or more")
-    if start < 0:
-        raise BadInput(f"start={start}: batches consumed cannot be negative")
     return np.arange(batch) if rows is None else rows
 
 

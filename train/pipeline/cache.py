@@ -24,20 +24,21 @@ DESCRIPTION = "cache.json"
 FORMAT = 1
 SHARD_BYTES = 2**28
 # What a record may hold, and how each is stored.
-DTYPES = {"latents": "<f4", "codes": "<i4", "label": "<i4"}
+DTYPES = {"latents": "<f4", "codes": "<i4", "known": "|u1", "label": "<i4"}
 
-Record = Mapping[str, Any]
+Row = Mapping[str, Any]
 
 
 def write_cache(
     folder: str | Path,
-    records: Iterable[Record],
+    records: Iterable[Row],
     contract: dict[str, Any],
     count: int,
 ) -> None:
     """Writes `count` records of "latents" (*grid, c), "codes" (*grid, m), or both.
 
-    A record may have a "label"; where it has none -1 is stored. The folder appears
+    A record may say in "known" (*grid) where something was observed, 1, and may have a
+    "label"; where it has none -1 is stored. The folder appears
     whole or not at all: everything is written beside it and renamed.
 
     Raises BadInput where the folder exists, a record does not look like the first, a
@@ -60,9 +61,7 @@ def write_cache(
         raise
 
 
-def _write_shards(
-    folder: Path, records: Iterable[Record], count: int
-) -> dict[str, Any]:
+def _write_shards(folder: Path, records: Iterable[Row], count: int) -> dict[str, Any]:
     from array_record.python import array_record_module  # only where data is
 
     fields: dict[str, dict[str, Any]] = {}
@@ -95,11 +94,11 @@ def _write_shards(
     return {"count": count, "fields": fields, "shards": shards}
 
 
-def _arrays(i: int, record: Record) -> dict[str, np.ndarray]:
+def _arrays(i: int, record: Row) -> dict[str, np.ndarray]:
     unknown = set(record) - set(DTYPES)
     if unknown or not {"latents", "codes"} & set(record):
         raise BadInput(
-            f"record {i} holds {sorted(record)}; write latents or codes, and label"
+            f"record {i} holds {sorted(record)}; write latents or codes, known, label"
         )
     arrays = {}
     for name, dtype in DTYPES.items():
@@ -172,7 +171,7 @@ class LatentCache:
         return example | {"label": int(example["label"])}
 
     def take(self, indices: Sequence[int]) -> list[dict[str, np.ndarray]]:
-        """Records {"latents" and/or "codes", "label"}, in the order asked for."""
+        """Records {"latents" and/or "codes", "known", "label"}, in the order asked."""
         records = self._records.__getitems__([int(index) for index in indices])
         return [self._parse(record) for record in records]
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from train.errors import BadInput
 from train.modalities.draws import Draws
 from train.modalities.modality import Batch, Modality
 from train.modalities.normalise import Normaliser, normaliser
@@ -19,9 +20,10 @@ LIGHT_CHUNK, CHUNK = 4096, 256
 class Examples:
     """One part of the data as arrays of one shape.
 
-    A batch has the signal under its kind, uint8 pixels or float32 in about [-1, 1], as
-    (b, *shape), and "label" int32 (b,), -1 where there is none. It may have "mask",
-    shaped like the signal, 1 where the value was observed, and at rest "truth".
+    A batch has the signal as "x", uint8 pixels or float32 in about [-1, 1], as
+    (b, *shape), and "label" int32 (b,), -1 where there is none. It may have "known",
+    shaped like the signal, 1 where the value was observed, at rest "truth", and
+    "caption", None where there is none.
 
     classes, class_names: of the source.
     offset, scale: per channel; signal = (raw - offset) / scale. () where signals are
@@ -56,6 +58,14 @@ class Examples:
     def __len__(self) -> int:
         return len(self._windows)
 
+    def spaced(self, most: int | None = None) -> Int[np.ndarray, "n"]:
+        """Indices of so many, evenly spaced; of all where there are no more."""
+        if most is not None and most < 1:
+            raise BadInput(f"most={most}: ask for at least 1 example")
+        n = len(self)
+        count = n if most is None else min(most, n)
+        return np.arange(count) * n // count
+
     @property
     def findings(self) -> dict[str, Any]:
         """What `train.inspect` says of the records as they were stored."""
@@ -87,17 +97,28 @@ class Examples:
                 found = list(pool.map(make, parts))
         if len(found) == 1:
             return found[0]
-        return {n: np.concatenate([each[n] for each in found]) for n in found[0]}
+        # A chunk without a single caption has none.
+        absent = lambda each: np.full(len(each["label"]), None)
+        names = dict.fromkeys(name for each in found for name in each)
+        return {
+            name: np.concatenate(
+                [each[name] if name in each else absent(each) for each in found]
+            )
+            for name in names
+        }
 
     def _part(self, indices: np.ndarray, draws: Draws | None) -> Batch:
         rows, starts = self._windows[indices].T
         records = self.source.take(rows)
         batch = self.data.cut(records, starts, draws)
-        for name in (self.data.kind, "truth"):
+        for name in ("x", "truth"):
             if self.normaliser and name in batch:
                 batch[name] = self._normalised(batch[name])
         if draws is not None:
             batch = self.data.augmented(batch, draws)
+        captions = [record.more.get("caption") for record in records]
+        if any(text is not None for text in captions):
+            batch["caption"] = np.array(captions, object)
         label = np.array([record.label for record in records], np.int32)
         return batch | {"label": label}
 

@@ -1,12 +1,13 @@
 """Statistics of the training split: fitted once, kept with the workdir."""
 
+import contextlib
 import functools
 import hashlib
 import json
-import os
 from pathlib import Path
 
 from train.errors import BadInput
+from train.modalities import files
 from train.modalities.modality import Modality
 from train.modalities.normalise import Moments, Statistics
 from train.sources import Source, open_source
@@ -53,8 +54,6 @@ def believe(data: Modality, statistics: Statistics) -> None:
 def moments_of(data: Modality, share: tuple[int, int] = (0, 1)) -> Moments:
     """Of every count-th record of the training split; share: (index, count)."""
     records, (index, count) = records_of(data, True), share
-    if not len(records):
-        raise BadInput("data: the training split is empty, so it has no statistics")
     moments = None
     for row in range(index, len(records), count):
         values, known = data.measured(records[row])
@@ -76,26 +75,14 @@ def keep_statistics(
     if data.normalise is None:
         return None
     path = Path(workdir) / FILE
-    key = _key(data)
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        statistics, of = build(stored["statistics"], ("train",)), stored["of"]
+        return _believed(path, data)
     except FileNotFoundError:
         statistics = statistics_of(data)
         if write:
-            _write(path, {"of": key, "statistics": describe(statistics)})
+            kept = {"of": _key(data), "statistics": describe(statistics)}
+            files.write(path, kept)
         return statistics
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(
-            f"{path}: damaged ({error!r}); remove it to fit the statistics again"
-        ) from error
-    if of != key or not isinstance(statistics, Statistics):
-        raise BadInput(
-            f"{path} was fitted on other data than this run reads now; give the run "
-            "its data back, or start another --workdir"
-        )
-    _known[key] = statistics
-    return statistics
 
 
 def recall_statistics(data: Modality, workdir: str | Path | None) -> None:
@@ -104,15 +91,27 @@ def recall_statistics(data: Modality, workdir: str | Path | None) -> None:
     For a program that looks at its data before it may claim the folder, which is when
     keep_statistics refuses what has to be.
     """
-    if workdir is None or data.normalise is None:
-        return
+    if workdir is not None and data.normalise is not None:
+        with contextlib.suppress(BadInput, OSError):
+            _believed(Path(workdir) / FILE, data)
+
+
+def _believed(path: Path, data: Modality) -> Statistics:
+    """Those of the file, of this data."""
     try:
-        stored = json.loads((Path(workdir) / FILE).read_text(encoding="utf-8"))
-        statistics = build(stored["statistics"], ("train",))
-        if stored["of"] == _key(data) and isinstance(statistics, Statistics):
-            _known[stored["of"]] = statistics
-    except (OSError, KeyError, TypeError, ValueError):
-        return
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        statistics, of = build(stored["statistics"], ("train",)), stored["of"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(
+            f"{path}: damaged ({error!r}); remove it to fit the statistics again"
+        ) from error
+    if of != _key(data) or not isinstance(statistics, Statistics):
+        raise BadInput(
+            f"{path} was fitted on other data than this run reads now; give the run "
+            "its data back, or start another --workdir"
+        )
+    _known[of] = statistics
+    return statistics
 
 
 def _key(data: Modality) -> str:
@@ -128,16 +127,3 @@ def _key(data: Modality) -> str:
     kind = type(data).__name__
     text = json.dumps([kind, fields, records_of(data, True).identity], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _write(path: Path, stored: dict) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.new")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write(json.dumps(stored, indent=1) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ def example_picture(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """`count` examples, evenly spaced, as they are evaluated."""
     examples = open_examples(data, train)
-    return _sheet(data, examples.take(_spaced(len(examples), count)))
+    return _sheet(data, examples.take(examples.spaced(count)))
 
 
 def augmented_picture(
@@ -24,7 +24,7 @@ def augmented_picture(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """The same training examples as training meets them in its first epoch."""
     examples = open_examples(data, True)
-    rows = _spaced(len(examples), count)
+    rows = examples.spaced(count)
     return _sheet(data, examples.augmented(rows, np.zeros(len(rows), int), seed))
 
 
@@ -33,12 +33,8 @@ def show_augmented(logger: Logger, data: Modality, seed: int) -> None:
     logger.image(0, "augmented", augmented_picture(data, seed))
 
 
-def _spaced(n: int, count: int) -> np.ndarray:
-    return np.arange(min(count, n)) * n // min(count, n)
-
-
 def _sheet(data: Modality, batch: dict) -> np.ndarray:
     # A clip is a row of frames and a sweep is wide already: one beside another is lost.
     columns = 1 if data.wide else None
-    sheet = pictures.sheet(data.kind, batch[data.kind], columns)
+    sheet = pictures.sheet(data.kind, batch["x"], columns)
     return np.repeat(sheet, 3, -1) if sheet.shape[-1] == 1 else sheet

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
-from train.errors import BadInput
+from train.modalities.files import write_bytes
 from train.modalities.modality import modality_of
-from train.modalities.shown import COLOURS, eight_bits, grid
-from train.runtime.files import write_bytes
+from train.modalities.shown import COLOURS, grid, png
 
 INK, FAINT = "#2b2f36", "#c9ced6"
 
@@ -21,19 +19,6 @@ def sheet(
 ) -> UInt8[np.ndarray, "h w c"]:
     """Signals (n, *shape) as one picture to look at, as their modality shows them."""
     return grid(modality_of(kind).show(np.asarray(x)), columns)
-
-
-def png(picture: np.ndarray, scale: int = 1) -> bytes:
-    """PNG of one picture (h, w), (h, w, 1 or 3), every pixel repeated scale x scale."""
-    picture = eight_bits(np.asarray(picture))
-    if picture.ndim == 3 and picture.shape[-1] == 1:
-        picture = picture[..., 0]
-    if picture.shape[2:] not in ((), (3,)):
-        raise BadInput(f"a picture is (h, w, 1 or 3), not {list(picture.shape)}")
-    picture = picture.repeat(scale, 0).repeat(scale, 1)
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, format="png")
-    return file.getvalue()
 
 
 def save_png(path: str | os.PathLike, picture: np.ndarray, scale: int = 1) -> None:

@@ -20,7 +20,7 @@ from etils import epath
 
 from train.errors import BadInput
 from train.runtime import hosts
-from train.runtime.fingerprint import describe
+from train.runtime.fingerprint import fingerprints
 from train.runtime.log import say
 from train.runtime.sharding import path_name
 
@@ -120,7 +120,7 @@ class Checkpoints:
         """
         if step == self._newest:
             return
-        leaves = describe(state)
+        leaves = fingerprints(state)
         broken = [name for name, leaf in leaves.items() if not leaf.pop("finite")]
         if broken:
             raise NonFinite(
@@ -298,7 +298,7 @@ def _altered(state: Any, manifest: dict) -> list[str]:
     leaves = manifest["leaves"]
     return [
         name
-        for name, leaf in describe(state).items()
+        for name, leaf in fingerprints(state).items()
         if leaf["fingerprint"] != leaves[name]["fingerprint"]
     ]
 

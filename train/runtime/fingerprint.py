@@ -11,7 +11,7 @@ import numpy as np
 from train.runtime.sharding import path_name, replicated
 
 
-def describe(state: Any) -> dict[str, dict]:
+def fingerprints(state: Any) -> dict[str, dict]:
     """Path -> shape, dtype, fingerprint, finite. Waits for the device.
 
     state: a tree of JAX arrays, typed keys among them.

@@ -60,6 +60,15 @@ def start(asked: Mapping[str, Any]) -> None:
         _initialize()
 
 
+def alone() -> None:
+    """Raises BadInput where this is one of several: the program is for one process."""
+    if _told(os.environ) or os.environ.get("JAX_NUM_PROCESSES", "1") != "1":
+        raise BadInput(
+            "this program is for one process, and several were started; start it once, "
+            "as with srun --ntasks=1"
+        )
+
+
 def _initialize(**found) -> None:
     try:
         jax.distributed.initialize(initialization_timeout=WAITING, **found)
@@ -94,6 +103,17 @@ def _check(found: Mapping[str, Any]) -> None:
 
 def launched(environment: Mapping[str, str]) -> bool:
     """Whether a launcher that JAX knows has started several of us, or may have."""
+    told = _told(environment)
+    if told is not None:
+        return told
+    # On a TPU VM only its metadata server knows, and JAX asks it.
+    chips = [*Path("/dev").glob("accel[0-9]*"), *Path("/dev/vfio").glob("[0-9]*")]
+    skipped = "TPU_SKIP_MDS_QUERY" in environment
+    return bool(chips) and not skipped and bool(importlib.util.find_spec("libtpu"))
+
+
+def _told(environment: Mapping[str, str]) -> bool | None:
+    """Whether the environment names several; None where no launcher wrote it."""
     if "SLURM_STEP_NODELIST" in environment:
         return int(environment.get("SLURM_NTASKS", 1)) > 1
     if "OMPI_MCA_orte_hnp_uri" in environment:
@@ -103,12 +123,7 @@ def launched(environment: Mapping[str, str]) -> bool:
     workers = environment.get("TPU_PROCESS_ADDRESSES") or environment.get(
         "TPU_WORKER_HOSTNAMES"
     )
-    if workers is not None:
-        return "," in workers
-    # On a TPU VM only its metadata server knows, and JAX asks it.
-    chips = [*Path("/dev").glob("accel[0-9]*"), *Path("/dev/vfio").glob("[0-9]*")]
-    skipped = "TPU_SKIP_MDS_QUERY" in environment
-    return bool(chips) and not skipped and bool(importlib.util.find_spec("libtpu"))
+    return None if workers is None else "," in workers
 
 
 def first() -> bool:
@@ -153,7 +168,7 @@ def together() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def bound() -> Iterator[None]:
+def fail_fast() -> Iterator[None]:
     """A part in which the processes wait for one another: an error ends this one here.
 
     Leaving as usual it would wait for the others, and they for it, for minutes.

@@ -64,7 +64,7 @@ def launch(
         sharding = batch_sharding(mesh)
         with (
             Logger(workdir, int(state.step), run.wandb) as logger,
-            hosts.bound(),
+            hosts.fail_fast(),
             kernels(mesh),
         ):
             return train(

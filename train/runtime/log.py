@@ -1,7 +1,6 @@
 """What a run says about itself: metrics, pictures, progress. Process 0 writes."""
 
 import hashlib
-import io
 import json
 import math
 import os
@@ -11,12 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from train.errors import BadInput
+from train.modalities.files import write_bytes
+from train.modalities.shown import png
 from train.runtime import hosts
-from train.runtime.files import write_bytes
 
 
 def say(message: str) -> None:
@@ -98,9 +97,7 @@ class Logger:
         shape.
         """
         pixels = np.asarray(pixels)
-        if pixels.ndim == 3 and pixels.shape[-1] == 1:
-            pixels = pixels[..., 0]
-        if pixels.dtype != np.uint8 or pixels.shape[2:] not in ((), (3,)):
+        if pixels.dtype != np.uint8 or pixels.shape[2:] not in ((), (1,), (3,)):
             raise ValueError(
                 f"picture {name!r} is {pixels.dtype}{list(pixels.shape)}; a picture is "
                 f"uint8, (h, w), (h, w, 1) or (h, w, 3)"
@@ -108,9 +105,7 @@ class Logger:
         if not self._writes:
             return None
         path = self._workdir / "samples" / f"{name}_{step:06d}.png"
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, format="png")
-        write_bytes(path, file.getvalue())
+        write_bytes(path, png(pixels))
         layout = "HW" if pixels.ndim == 2 else "HWC"
         self._board.add_image(name, pixels, step, dataformats=layout)
         if self._wandb is not None:

@@ -6,7 +6,6 @@ import jax
 import optax
 
 from train.config import AdamW
-from train.errors import BadInput
 
 
 def make(optimizer: AdamW, steps: int) -> optax.GradientTransformation:
@@ -14,7 +13,6 @@ def make(optimizer: AdamW, steps: int) -> optax.GradientTransformation:
 
     steps: length of the whole run; the cosine schedule ends there.
     Accumulation is the train step's work (`make_step`), not the optimizer's.
-    Raises BadInput as `learning_rate` does.
     """
     adamw = optax.adamw(
         learning_rate(optimizer, steps),
@@ -33,15 +31,9 @@ def learning_rate(optimizer: AdamW, steps: int) -> optax.Schedule:
 
     Warm-up is linear, peak_lr * (i + 1) / (warmup + 1), so that the first update moves
     already; then constant, or a half cosine from peak_lr at `warmup` to 0 at `steps`.
-    Raises BadInput when a cosine would have no steps left after its warm-up.
     """
     first = optimizer.peak_lr / (optimizer.warmup + 1)
     if optimizer.schedule == "cosine":
-        if optimizer.warmup >= steps:
-            raise BadInput(
-                f"optimizer.warmup={optimizer.warmup} leaves nothing of "
-                f"run.steps={steps}; write a warm-up below {steps}"
-            )
         if not optimizer.warmup:
             return optax.cosine_decay_schedule(optimizer.peak_lr, steps)
         return optax.warmup_cosine_decay_schedule(

@@ -2,5 +2,3 @@
 
 from train.sources.open import open_source
 from train.sources.source import Source
-
-__all__ = ["Source", "open_source"]

@@ -11,7 +11,7 @@ from train.modalities.arrays import load_arrays
 from train.modalities.draws import chance
 from train.modalities.modality import Modality, Record
 from train.sources.source import Source
-from train.sources.split import divide
+from train.sources.split import part_rows
 
 
 class Arrays(Source):
@@ -89,7 +89,7 @@ def npz(data: Modality, train: bool) -> Arrays:
                 "recordings; write a share"
             )
         draws = chance(0, np.arange(len(x)))
-        rows = divide(draws, data.holdout, train, str(path))
+        rows = part_rows(draws, data.holdout, train, str(path))
     names = map(str, range(classes))
     return Arrays(data, x[rows], label[rows], names, rate, str(path))
 

@@ -18,9 +18,9 @@ import numpy as np
 from train.errors import BadInput, Unreadable
 from train.modalities.draws import chance
 from train.modalities.modality import Modality, Record
-from train.modalities.pixels import decode
+from train.modalities.pixels import decode_picture
 from train.sources.source import Source
-from train.sources.split import divide, held_out
+from train.sources.split import held_out, part_rows
 
 # Below this many bytes a record decodes in tens of microseconds, nearly all of them
 # holding the interpreter lock, and threads make it slower (measured on MNIST).
@@ -34,7 +34,7 @@ class Prepared(Source):
     signal, label, caption: names of the features; "" where there is none.
     """
 
-    def __init__(self, data: Modality, features: "Features", records: Any):
+    def __init__(self, data: Modality, features: "Schema", records: Any):
         super().__init__(len(records), features.class_names)
         self.data, self.features, self.records = data, features, records
         self.rows = np.arange(len(records))
@@ -88,7 +88,7 @@ class Prepared(Source):
 
 
 @dataclasses.dataclass(frozen=True)
-class Features:
+class Schema:
     """Which features of a set are read, and how its signal is stored.
 
     names: of the feature that holds file names; "" where there is none.
@@ -109,12 +109,12 @@ class Features:
         """Pixels of an encoded picture, or the array that is stored as numbers."""
         if self.encoded:
             encoded = value.bytes_list.value
-            return decode(encoded[0] if encoded else b"")
+            return decode_picture(encoded[0] if encoded else b"")
         x = np.array(value.int64_list.value or value.float_list.value)
         return x.reshape(self.sizes)
 
 
-def _features(data: Modality, folder: Path) -> Features:
+def _features(data: Modality, folder: Path) -> Schema:
     where = f"data.name={data.name!r}"
     features = _json(folder / "features.json")["featuresDict"]["features"]
 
@@ -148,7 +148,7 @@ def _features(data: Modality, folder: Path) -> Features:
         count = int(features[label]["classLabel"].get("numClasses", 0))
         names = tuple(map(str, range(count)))
     sizes = about.get("shape", {}).get("dimensions", ["-1"])
-    return Features(
+    return Schema(
         signal,
         label,
         find("Text", ("caption", "text"), only=False),
@@ -190,7 +190,7 @@ def open_prepared(data: Modality, train: bool) -> Prepared:
         known = [each[features.names].bytes_list for each in found.parsed(rows)]
         held = held_out([each.value[0].decode() for each in known], rule)
         return found.only(np.flatnonzero(held != train))
-    return found.only(divide(chance(0, rows), data.holdout, train, data.name))
+    return found.only(part_rows(chance(0, rows), data.holdout, train, data.name))
 
 
 def _records(data: Modality, root: Path, folder: Path, info: dict, field: str):

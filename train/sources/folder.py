@@ -14,7 +14,7 @@ from train.errors import BadInput, Unreadable
 from train.modalities.modality import Modality, Record
 from train.modalities.pixels import FRAMES
 from train.sources.source import Source
-from train.sources.split import divide, held_out, name_draw
+from train.sources.split import held_out, name_draw, part_rows
 
 # Every file of a folder up to this many is read when it is opened; of a larger one an
 # evenly spaced selection is, and the rest is judged as training meets it.
@@ -87,7 +87,6 @@ class Folder(Source):
         return dataclasses.replace(record, label=entry.label, more=more)
 
     def named(self, row: int, why: object) -> str:
-        """What is said of a file."""
         return f"{self.entries[row].file}: {why}"
 
     def too_many(self, named: list[str], of: int) -> BadInput:
@@ -177,7 +176,7 @@ def open_folder(data: Modality, train: bool) -> Part:
         held = held_out([Path(file).name for file in files], rule)
         return Part(folder, np.flatnonzero(held != train))
     draws = np.array([name_draw(file) for file in files])
-    rows = divide(draws, data.holdout, train, str(root))
+    rows = part_rows(draws, data.holdout, train, str(root))
     return Part(folder, rows)
 
 

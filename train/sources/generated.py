@@ -26,7 +26,7 @@ def rng(*words: int) -> np.random.Generator:
     return np.random.default_rng(words)
 
 
-class Made(Source):
+class Generated(Source):
     """Generated records: `make(data, part, row)`, where part is TRAIN or TEST."""
 
     def __init__(self, data, train, count, make, class_names=()):
@@ -40,7 +40,7 @@ class Made(Source):
         return [self.data.adapt(record) for record in made]
 
 
-def series(data: Modality, train: bool) -> Made:
+def series(data: Modality, train: bool) -> Generated:
     """As many as data.examples says, and an eighth to test on, of one window each."""
 
     def make(data, part, row) -> Record:
@@ -50,10 +50,10 @@ def series(data: Modality, train: bool) -> Made:
         truth, measured = sensor_series(*size, draw, *how)
         return Record(measured, more={"truth": truth.astype(np.float32)})
 
-    return Made(data, train, data.examples if train else data.examples // 8, make)
+    return Generated(data, train, data.examples if train else data.examples // 8, make)
 
 
-def phantoms(data: Modality, train: bool) -> Made:
+def phantoms(data: Modality, train: bool) -> Generated:
     """As many as data.examples says, and an eighth to test on."""
 
     def make(data, part, row) -> Record:
@@ -62,10 +62,10 @@ def phantoms(data: Modality, train: bool) -> Made:
         values = measured.astype(np.float32)[..., None]
         return Record(values, more={"truth": truth[..., None]})
 
-    return Made(data, train, data.examples if train else data.examples // 8, make)
+    return Generated(data, train, data.examples if train else data.examples // 8, make)
 
 
-def scenes(data: Modality, train: bool) -> Made:
+def scenes(data: Modality, train: bool) -> Generated:
     """As many as data.examples says, and an eighth to test on."""
 
     def make(data, part, row) -> Record:
@@ -73,10 +73,10 @@ def scenes(data: Modality, train: bool) -> Made:
         x = scene(data.rows, data.azimuth, draw, data.far, data.noise)
         return Record(x.astype(np.float32)[..., None])
 
-    return Made(data, train, data.examples if train else data.examples // 8, make)
+    return Generated(data, train, data.examples if train else data.examples // 8, make)
 
 
-def tones(data: Modality, train: bool) -> Made:
+def tones(data: Modality, train: bool) -> Generated:
     """96 and 32 generated clips: a class is a pitch, with harmonics that die away.
 
     As long as the data's `length`, and a function of (index, rate, length).
@@ -100,10 +100,10 @@ def tones(data: Modality, train: bool) -> Made:
         return Record(0.3 * x, label=i % CLASSES)
 
     names = [f"{pitch:g} Hz" for pitch in pitches]
-    return Made(data, train, 96 if train else 32, make, names)
+    return Generated(data, train, 96 if train else 32, make, names)
 
 
-def moving(data: Modality, train: bool) -> Made:
+def moving(data: Modality, train: bool) -> Generated:
     """Digits that bounce off the walls: data.examples of training digits, and a tenth
     as many of test digits. A record makes its frames at any time; its label is the
     digit's where there is one.
@@ -124,7 +124,7 @@ def moving(data: Modality, train: bool) -> Made:
 
     names = tuple("0123456789") if alone else ()
     count = data.examples if train else data.examples // 10
-    return Made(data, train, count, make, names)
+    return Generated(data, train, count, make, names)
 
 
 @functools.lru_cache(maxsize=4)

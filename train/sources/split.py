@@ -17,7 +17,7 @@ def name_draw(name: str) -> float:
     return int.from_bytes(digest.digest(), "big") / 2.0**64
 
 
-def divide(
+def part_rows(
     draws: Float64[np.ndarray, "n"], holdout: float, train: bool, where: str
 ) -> Int[np.ndarray, "rows"]:
     """Indices of the training part, or of the held-out part: those drawn < holdout.

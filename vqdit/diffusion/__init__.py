@@ -2,9 +2,9 @@
 
 from vqdit.diffusion.gaussian import EDM, Gaussian
 from vqdit.diffusion.grids import Grid, Karras, Steps, Times
-from vqdit.diffusion.guidance import guided, plain, preconditioned
+from vqdit.diffusion.guidance import guided, preconditioned, unguided
 from vqdit.diffusion.masking import Masking
-from vqdit.diffusion.process import Process
+from vqdit.diffusion.process import Process, against
 from vqdit.diffusion.sampling import example_keys, priors, sample
 from vqdit.diffusion.schedules import (
     Betas,
@@ -28,48 +28,7 @@ from vqdit.diffusion.solvers import (
     Plain,
     Solver,
     Unmask,
-    choose,
+    solver_for,
 )
 from vqdit.diffusion.times import LogitNormal, LogNormal, Uniform
 from vqdit.diffusion.uniform import UniformState
-
-__all__ = [
-    "Ancestral",
-    "Betas",
-    "Churn",
-    "Confidence",
-    "Corrector",
-    "Cosine",
-    "CosineBetas",
-    "DDIM",
-    "DDPMLinear",
-    "EDM",
-    "Euler",
-    "Gaussian",
-    "Grid",
-    "Heun",
-    "Karras",
-    "Linear",
-    "LinearBetas",
-    "LogNormal",
-    "LogitNormal",
-    "Masking",
-    "Multistep",
-    "Plain",
-    "Process",
-    "Schedule",
-    "Solver",
-    "Steps",
-    "Times",
-    "Uniform",
-    "UniformState",
-    "Unmask",
-    "VarianceExploding",
-    "choose",
-    "example_keys",
-    "guided",
-    "plain",
-    "priors",
-    "sample",
-    "preconditioned",
-]

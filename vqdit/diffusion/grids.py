@@ -39,7 +39,6 @@ class Steps:
             raise ValueError(f"time shift {self.shift}; write a positive number")
 
     def __call__(self, process, start: float | None = None) -> Float[Array, "steps"]:
-        """steps + 1 times."""
         start = process.start if start is None else start
         t = jnp.linspace(1.0, 0.0, self.steps + 1)
         return start * self.shift * t / (1 + (self.shift - 1) * t)
@@ -68,7 +67,6 @@ class Karras:
             )
 
     def __call__(self, process, start: float | None = None) -> Float[Array, "steps"]:
-        """steps + 1 times."""
         start = jnp.float32(process.start if start is None else start)
         log_high = jnp.minimum(
             -0.5 * process.schedule.log_snr(start), np.float32(np.log(self.high))

@@ -73,7 +73,7 @@ def guided(
     return predict
 
 
-def plain(network: Callable, label: Array | None) -> Predictor:
+def unguided(network: Callable, label: Array | None) -> Predictor:
     """The predictor without guidance."""
     return lambda streams, times: network(streams, times, label)
 

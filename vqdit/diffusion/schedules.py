@@ -72,11 +72,9 @@ class Linear(Schedule):
     """Rectified flow (arXiv:2209.03003); as a mask rate, MDLM's (arXiv:2406.07524)."""
 
     def alpha(self, t):
-        """1 - t."""
         return 1.0 - t
 
     def sigma(self, t):
-        """t."""
         return t
 
 
@@ -85,11 +83,9 @@ class Cosine(Schedule):
     """alpha^2 + sigma^2 = 1 (arXiv:2202.00512); as a mask rate, MaskGIT's cosine."""
 
     def alpha(self, t):
-        """cos(pi t / 2)."""
         return jnp.cos(0.5 * jnp.pi * t)
 
     def sigma(self, t):
-        """sin(pi t / 2)."""
         return jnp.sin(0.5 * jnp.pi * t)
 
 
@@ -142,11 +138,9 @@ class VarianceExploding(Schedule):
         return self.high
 
     def alpha(self, t):
-        """1."""
         return jnp.ones_like(t)
 
     def sigma(self, t):
-        """low (high / low)^t."""
         return self.low * jnp.exp(t * np.log(self.high / self.low))
 
     def variable(self, t):
@@ -226,7 +220,6 @@ class LinearBetas(Betas):
     power: float = 1.0
 
     def table(self):
-        """(steps,) betas."""
         root = 1 / self.power
         return np.linspace(self.low**root, self.high**root, self.steps) ** self.power
 
@@ -241,7 +234,6 @@ class CosineBetas(Betas):
     most: float = 0.999
 
     def table(self):
-        """(steps,) betas."""
         t = np.arange(self.steps + 1) / self.steps
         level = np.cos((t + self.offset) / (1 + self.offset) * np.pi / 2) ** 2
         return np.minimum(1 - level[1:] / level[:-1], self.most)

@@ -56,7 +56,6 @@ class Plain(Solver):
     """
 
     def step(self, stage, process, output, x_t, x, t, s, key, memory):
-        """process.step."""
         return process.step(output, x_t, t, s, key), memory
 
 
@@ -186,11 +185,9 @@ class Churn(Solver):
 
     @property
     def stages(self) -> int:
-        """The solver's."""
         return self.solver.stages
 
     def memory(self, x):
-        """The solver's."""
         return self.solver.memory(x)
 
     def time(self, stage, process, t, s):
@@ -288,7 +285,7 @@ class Confidence(Solver):
         return jnp.where(masked & (rank >= stay), values, x_t), memory
 
 
-def choose(process: Process, solver: Solver | None, name: str) -> Solver:
+def solver_for(process: Process, solver: Solver | None, name: str) -> Solver:
     """The solver of a stream called name, Plain where none is given.
 
     Raises ValueError for what is no solver, or one for another process.

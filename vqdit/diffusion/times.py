@@ -19,7 +19,6 @@ class Uniform:
     """t uniform on [0, 1)."""
 
     def __call__(self, key: Key[Array, ""], batch: int) -> Float[Array, "b"]:
-        """(batch,) times."""
         return _stratified(key, batch)
 
 
@@ -38,7 +37,6 @@ class LogitNormal:
             raise ValueError(f"LogitNormal.std {self.std}: write a positive number")
 
     def __call__(self, key: Key[Array, ""], batch: int) -> Float[Array, "b"]:
-        """(batch,) times."""
         u = jnp.clip(_stratified(key, batch), 1e-6, 1 - 1e-6)
         normal = jax.scipy.special.ndtri(u)
         return jax.nn.sigmoid(self.mean + self.std * normal)
@@ -64,7 +62,6 @@ class LogNormal:
             )
 
     def __call__(self, key: Key[Array, ""], batch: int) -> Float[Array, "b"]:
-        """(batch,) times."""
         low, high = np.log(self.low), np.log(self.high)
         ends = np.array([low, high], np.float32)
         ends = jax.scipy.special.ndtr((ends - self.mean) / self.std)

@@ -10,25 +10,5 @@ from vqdit.losses.discriminators import (
     Verdict,
 )
 from vqdit.losses.perceptual import LPIPS, feature_distance, lpips_params
-from vqdit.losses.reconstruction import PIXEL, Pixel, mean, observed
+from vqdit.losses.reconstruction import PIXEL, Pixel, masked_mean, observed
 from vqdit.losses.spectral import mel_bands, mel_loss, stft_loss
-
-__all__ = [
-    "LPIPS",
-    "PIXEL",
-    "Discriminators",
-    "MultiPeriodDiscriminator",
-    "MultiResolutionDiscriminator",
-    "PatchDiscriminator",
-    "PeriodDiscriminator",
-    "Pixel",
-    "ResolutionDiscriminator",
-    "Verdict",
-    "feature_distance",
-    "lpips_params",
-    "mean",
-    "mel_bands",
-    "mel_loss",
-    "observed",
-    "stft_loss",
-]

@@ -66,7 +66,7 @@ def mean_logits(verdicts: Verdicts) -> Float[Array, "m"]:
     return jnp.stack([verdict.logits.mean() for verdict in verdicts])
 
 
-def accuracy(real: Verdicts, fake: Verdicts) -> Float[Array, ""]:
+def discriminator_accuracy(real: Verdicts, fake: Verdicts) -> Float[Array, ""]:
     """Share of logits on the right side of zero, half of them real."""
     shares = [
         0.5 * ((r.logits > 0).mean() + (f.logits < 0).mean())

@@ -37,7 +37,7 @@ def observed(
     return x_hat if mask is None else jnp.where(mask > 0, x_hat, x)
 
 
-def mean(
+def masked_mean(
     error: Float[Array, "b *shape c"], mask: Float[Array, "b *shape m"] | None
 ) -> Float[Array, ""]:
     """The mean over the values whose mask is 1; 0 where there are none."""

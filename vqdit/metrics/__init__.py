@@ -27,28 +27,4 @@ from vqdit.metrics.image import (
     ssim,
     ssim_per_image,
 )
-from vqdit.metrics.neighbours import memorisation_ratio, nearest
-
-__all__ = [
-    "FeatureStatistics",
-    "Histogram",
-    "code_counts",
-    "entropy_bits",
-    "entropy_of",
-    "feature_sums",
-    "frechet_distance",
-    "kbps",
-    "log_mel_distance",
-    "memorisation_ratio",
-    "nearest",
-    "perplexity",
-    "psnr",
-    "psnr_per_image",
-    "si_sdr",
-    "squared_error_per_image",
-    "ssim",
-    "ssim_per_image",
-    "statistics",
-    "usage",
-    "usage_of",
-]
+from vqdit.metrics.neighbours import nearest_neighbours

@@ -22,7 +22,6 @@ class Histogram:
 
     @property
     def bins(self) -> int:
-        """How many there are."""
         return int(self._places(np.asarray([self.high]))[0]) + 1
 
     def counts(self, x: Float[np.ndarray, "*n"]) -> Int[np.ndarray, "bins"]:

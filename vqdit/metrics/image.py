@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
-Images = Shaped[Array | np.ndarray, "b h w c"]
+ImageBatch = Shaped[Array | np.ndarray, "b h w c"]
 WINDOW, DEVIATION = 11, 1.5  # of the SSIM paper
 
 
-def psnr(a: Images, b: Images) -> float:
+def psnr(a: ImageBatch, b: ImageBatch) -> float:
     """Peak signal to noise, in dB, of the squared error pooled over all images.
 
     inf where they are equal. Below the mean of `psnr_per_image` unless every image is
@@ -24,17 +24,17 @@ def psnr(a: Images, b: Images) -> float:
     return float(_decibels(squared_error_per_image(a, b).mean()))
 
 
-def psnr_per_image(a: Images, b: Images) -> Float[np.ndarray, "b"]:
+def psnr_per_image(a: ImageBatch, b: ImageBatch) -> Float[np.ndarray, "b"]:
     """PSNR of every image, in dB; inf where the pair is equal."""
     return _decibels(squared_error_per_image(a, b))
 
 
-def ssim(a: Images, b: Images) -> float:
+def ssim(a: ImageBatch, b: ImageBatch) -> float:
     """Mean structural similarity over images, at most 1."""
     return float(ssim_per_image(a, b).mean())
 
 
-def ssim_per_image(a: Images, b: Images) -> Float[np.ndarray, "b"]:
+def ssim_per_image(a: ImageBatch, b: ImageBatch) -> Float[np.ndarray, "b"]:
     """Structural similarity of every image pair (Wang et al. 2004, eq. 13 and 17).
 
     11x11 Gaussian window of deviation 1.5, only where it lies wholly inside, K1 = 0.01,
@@ -47,7 +47,7 @@ def ssim_per_image(a: Images, b: Images) -> Float[np.ndarray, "b"]:
     return np.asarray(_ssim(jnp.asarray(a), jnp.asarray(b), side - 1 + side % 2))
 
 
-def squared_error_per_image(a: Images, b: Images) -> Float[np.ndarray, "b"]:
+def squared_error_per_image(a: ImageBatch, b: ImageBatch) -> Float[np.ndarray, "b"]:
     """Mean squared error of every image, where black is 0 and white is 1."""
     a, b = _pair(a, b)
     error = _unit(jnp.asarray(a)) - _unit(jnp.asarray(b))

@@ -1,4 +1,4 @@
-"""Nearest neighbours by Euclidean distance, and what they say about memorising."""
+"""Nearest neighbours by Euclidean distance."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, Num
 _BLOCK = 1 << 26
 
 
-def nearest(
+def nearest_neighbours(
     x: Num[Array | np.ndarray, "n *shape"],
     reference: Num[Array | np.ndarray, "r *shape"],
     k: int = 1,
@@ -35,25 +35,6 @@ def nearest(
     if not indices:
         return np.zeros((0, k), np.int32), np.zeros((0, k), np.float32)
     return np.concatenate(indices), np.concatenate(distances)
-
-
-def memorisation_ratio(
-    samples: Num[Array | np.ndarray, "n *shape"],
-    heldout: Num[Array | np.ndarray, "m *shape"],
-    train: Num[Array | np.ndarray, "r *shape"],
-) -> float:
-    """Median distance to the nearest training example, of samples over held-out data.
-
-    1: samples are as far from the training set as new data is. Well below 1: they copy
-    it. It is no proof of the contrary: blurred or broken samples are far from
-    everything. Raises ValueError where half of the held-out data is in the training
-    set.
-    """
-    ours = np.median(nearest(samples, train)[1])
-    theirs = np.median(nearest(heldout, train)[1])
-    if theirs == 0:
-        raise ValueError("half of the held-out data is in the training set")
-    return float(ours / theirs)
 
 
 @jax.jit(static_argnums=2)

@@ -6,18 +6,3 @@ from vqdit.nn.embedding import LabelEmbedding, TimeEmbedding, sincos_positions
 from vqdit.nn.patching import patchify, unpatchify
 from vqdit.nn.rotary import rotary_table, rotate
 from vqdit.nn.streams import Continuous, Discrete
-
-__all__ = [
-    "Attention",
-    "Block",
-    "Continuous",
-    "Discrete",
-    "LabelEmbedding",
-    "TimeEmbedding",
-    "attend",
-    "patchify",
-    "rotary_table",
-    "rotate",
-    "sincos_positions",
-    "unpatchify",
-]

@@ -124,6 +124,8 @@ def _obstacle(chosen, q, known, block):
         if n % 2 and (known is not None or block):
             return f"a mask over an even number of tokens, not {n}"
     if chosen == "flash":
+        if jax.default_backend() == "gpu":
+            return "a TPU"
         if block:
             return "no order of blocks"
         if n % flash.TILE:

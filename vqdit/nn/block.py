@@ -32,8 +32,8 @@ class Block(nn.Module):
     shift:       False leaves shifts out, as LightningDiT may.
     layer_scale: where a learned factor per channel starts, on both branches (CaiT,
                  arXiv:2103.17239, section 2); None for no factor.
-    implementation: of `attend`. GELU and norms have hand-written backward passes where
-                 it is "fused". `jax.jvp` needs "plain".
+    implementation: of `attend`. GELU and norms have hand-written backward passes, which
+                 keep their inputs alone, unless it is "plain"; `jax.jvp` needs that.
     """
 
     heads: int = 6
@@ -105,7 +105,6 @@ class Block(nn.Module):
         return x + self._scaled("mlp_scale", gate) * h
 
     def norm_of(self, name: str) -> "ModulatedNorm":
-        """A norm of the block's kind."""
         fields = (self.norm, self.norm_scale, self.implementation)
         return ModulatedNorm(*fields, name=name)
 
@@ -139,7 +138,7 @@ class ModulatedNorm(nn.Module):
             scale = ((1 + scale) * own - 1).astype(scale.dtype)
         if shift is None:
             shift = jnp.zeros_like(scale)
-        by_hand = choose(self.implementation) == "fused"
+        by_hand = choose(self.implementation) != "plain"
         modulate = fused.norm_modulate if by_hand else fused.modulated
         return modulate(x, shift, scale, self.norm)
 
@@ -168,7 +167,7 @@ class Mlp(nn.Module):
         h = dense(hidden, "up")(rows)
         if self.activation == "swiglu":
             h = h * nn.silu(dense(hidden, "gate")(rows))
-        elif self.activation == "gelu_tanh" and choose(self.implementation) == "fused":
+        elif self.activation == "gelu_tanh" and choose(self.implementation) != "plain":
             h = fused.gelu(h)
         else:
             h = nn.gelu(h, approximate=self.activation == "gelu_tanh")

@@ -1,8 +1,8 @@
 """n-D patches: a grid of vectors to a sequence of tokens and back."""
 
-import math
-
 from jaxtyping import Array, Shaped
+
+from vqdit.signal.grids import fold, unfold
 
 
 def patchify(x: Shaped[Array, "b *grid c"], patch: int) -> Shaped[Array, "b n patch_c"]:
@@ -13,15 +13,9 @@ def patchify(x: Shaped[Array, "b *grid c"], patch: int) -> Shaped[Array, "b n pa
     a Conv(patch, stride=patch) kernel flattened. Raises ValueError when an axis is not
     a multiple of the patch.
     """
-    batch, *grid, channels = x.shape
-    _check(grid, patch)
-    d = len(grid)
-    split = [size for g in grid for size in (g // patch, patch)]
-    x = x.reshape(batch, *split, channels)
-    coarse = [1 + 2 * i for i in range(d)]
-    fine = [2 + 2 * i for i in range(d)]
-    x = x.transpose(0, *coarse, *fine, 1 + 2 * d)
-    return x.reshape(batch, math.prod(g // patch for g in grid), -1)
+    _check(x.shape[1:-1], patch)
+    x = fold(x, (patch,) * (x.ndim - 2))
+    return x.reshape(len(x), -1, x.shape[-1])
 
 
 def unpatchify(
@@ -29,13 +23,9 @@ def unpatchify(
 ) -> Shaped[Array, "b *grid c"]:
     """The inverse of `patchify` for a grid of the given (fine) shape."""
     _check(grid, patch)
-    d = len(grid)
-    coarse = [g // patch for g in grid]
-    batch, _, width = tokens.shape
-    channels = width // patch**d
-    x = tokens.reshape(batch, *coarse, *([patch] * d), channels)
-    order = [axis for i in range(d) for axis in (1 + i, 1 + d + i)]
-    return x.transpose(0, *order, 1 + 2 * d).reshape(batch, *grid, channels)
+    coarse = [size // patch for size in grid]
+    x = tokens.reshape(len(tokens), *coarse, tokens.shape[-1])
+    return unfold(x, (patch,) * len(grid))
 
 
 def _check(grid, patch):

@@ -32,12 +32,10 @@ class Continuous:
 
     @property
     def coarse(self) -> tuple[int, ...]:
-        """The grid of tokens."""
         return tuple(size // self.patch for size in self.grid)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one example."""
         return (*self.grid, self.channels)
 
     @property
@@ -74,18 +72,13 @@ class Discrete:
 
     @property
     def coarse(self) -> tuple[int, ...]:
-        """The grid of tokens."""
         return self.grid
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one example."""
         return (*self.grid, self.books)
 
     @property
     def out_width(self) -> int:
         """Values predicted for one token."""
         return self.books * self.vocab
-
-
-Stream = Continuous | Discrete

@@ -21,26 +21,3 @@ from vqdit.quantizers.residual_fsq import ResidualFSQ
 from vqdit.quantizers.search import nearest
 from vqdit.quantizers.simvq import SimVQ
 from vqdit.quantizers.vq import EMAVectorQuantizer, VectorQuantizer
-
-__all__ = [
-    "BSQ",
-    "FSQ",
-    "IBQ",
-    "LFQ",
-    "EMAVectorQuantizer",
-    "GroupedQuantizer",
-    "GumbelQuantizer",
-    "MultiScaleQuantizer",
-    "Projected",
-    "Quantized",
-    "ResidualFSQ",
-    "ResidualQuantizer",
-    "SimVQ",
-    "UsageWindow",
-    "VectorQuantizer",
-    "kmeans",
-    "nearest",
-    "rotation",
-    "straight_through",
-    "usage_metrics",
-]

@@ -7,13 +7,21 @@ from jaxtyping import Array, Float, Int
 
 from vqdit.quantizers.book import Book
 from vqdit.quantizers.entropy import bit_entropy
+from vqdit.quantizers.estimators import Estimator
 from vqdit.quantizers.quantized import mean_square
 
 MOST = 22  # bits of a code: usage is counted for each of 2^22 codes
 
 
 class Bits(Book):
-    """A subclass has the fields bits, entropy, temperature, group; and `size`."""
+    """A subclass has the property `size`, of a codeword in every channel."""
+
+    bits: int
+    entropy: bool = True
+    temperature: float = 1.0
+    group: int = 9
+    window: int = 65_536
+    estimator: Estimator = "straight_through"
 
     def __post_init__(self):
         name = type(self).__name__
@@ -30,12 +38,10 @@ class Bits(Book):
 
     @property
     def dim(self) -> int:
-        """Channels of z, one bit each."""
         return self.bits
 
     @property
     def num_codes(self) -> int:
-        """Codes in all."""
         return 2**self.bits
 
     @property
@@ -53,11 +59,9 @@ class Bits(Book):
         return signs.astype(jnp.float32) * np.float32(self.size)
 
     def pull(self, u: Array, q: Array) -> dict[str, Array]:
-        """Commitment."""
         return {"commit": mean_square(u, jax.lax.stop_gradient(q))}
 
     def penalties(self, u: Array, q: Array) -> dict[str, Array]:
-        """The pair of entropies."""
         if not self.entropy:
             return {}
         return {"entropy": bit_entropy(u / self.size, self.temperature, self.group)}

@@ -18,8 +18,8 @@ from vqdit.quantizers.quantized import Quantized
 from vqdit.quantizers.search import Adding
 
 
-class Part(NamedTuple):
-    """One book's share of an answer, on rows (n, d) of its space.
+class Answer(NamedTuple):
+    """One book's, on rows (n, d) of its space.
 
     q: the codewords. out: q, or close to it, with the method's gradient to its input.
     """
@@ -82,19 +82,19 @@ class Book(nn.Module):
         """Codes -> latents, float32."""
         return self.look_up(codes[..., 0])
 
-    def quantize(self, u: Float[Array, "n d"], *, train: bool, key: Any) -> Part:
+    def quantize(self, u: Float[Array, "n d"], *, train: bool, key: Any) -> Answer:
         """Projected vectors to their codes; while not ready, at no loss."""
         index = self.search(jax.lax.stop_gradient(u))
         q = self.look_up(index)
         losses = self.pull(u, q) | self.penalties(u, q)
         metrics = self.observe(u, index, train=train, key=key)
-        return self.part(q, estimate(self.estimator, u, q), index, losses, metrics)
+        return self.answer(q, estimate(self.estimator, u, q), index, losses, metrics)
 
-    def part(self, q, out, index, losses, metrics) -> Part:
+    def answer(self, q, out, index, losses, metrics) -> Answer:
         """With losses only once ready."""
         ready = self.ready()
         losses = {name: value * ready for name, value in losses.items()}
-        return Part(q, out, index, losses, metrics)
+        return Answer(q, out, index, losses, metrics)
 
     def observe(
         self, u: Float[Array, "n d"], index: Int[Array, "n"], *, train: bool, key: Any

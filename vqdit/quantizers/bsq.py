@@ -4,7 +4,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vqdit.quantizers.bits import Bits
-from vqdit.quantizers.estimators import Estimator
 from vqdit.quantizers.quantized import unit
 
 
@@ -22,18 +21,9 @@ class BSQ(Bits):
         (eq. 12).
     """
 
-    bits: int
-    entropy: bool = True
-    temperature: float = 1.0
-    group: int = 9
-    window: int = 65_536
-    estimator: Estimator = "straight_through"
-
     @property
     def size(self) -> float:
-        """Of a codeword in every channel."""
         return self.bits**-0.5
 
     def project(self, z: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-        """The vector's direction."""
         return unit(z.astype(jnp.float32))

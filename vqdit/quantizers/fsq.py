@@ -30,12 +30,10 @@ class FSQ(Book):
 
     @property
     def dim(self) -> int:
-        """Channels of z."""
         return len(self.levels)
 
     @property
     def num_codes(self) -> int:
-        """Codes in all."""
         return math.prod(self.levels)
 
     def project(self, z: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
@@ -48,10 +46,9 @@ class FSQ(Book):
         half = levels // 2
         digits = jnp.round(u * half.astype(np.float32)).astype(jnp.int32) + half
         # The bound's margin of a thousandth is more than a level when they are many.
-        return number(jnp.clip(digits, 0, levels - 1), self.levels)
+        return radix_number(jnp.clip(digits, 0, levels - 1), self.levels)
 
     def look_up(self, index: Int[Array, "*b"]) -> Float[Array, "*b d"]:
-        """Levels as numbers in [-1, 1]."""
         half = np.array(self.levels) // 2
         return (digits_of(index, self.levels) - half) / half.astype(np.float32)
 
@@ -75,7 +72,9 @@ def bound(z: Float[Array, "*b d"], levels: tuple[int, ...]) -> Float[Array, "*b 
     return (jnp.tanh(z + shift) * half - offset) / (count // 2).astype(np.float32)
 
 
-def number(digits: Int[Array, "*b d"], levels: tuple[int, ...]) -> Int[Array, "*b"]:
+def radix_number(
+    digits: Int[Array, "*b d"], levels: tuple[int, ...]
+) -> Int[Array, "*b"]:
     """Digits -> mixed-radix number, first digit fastest."""
     return (digits * _basis(levels)).sum(-1).astype(jnp.int32)
 

@@ -36,12 +36,10 @@ class GroupedQuantizer(nn.Module):
 
     @property
     def dim(self) -> int:
-        """Channels of z."""
         return self.book.dim * self.count
 
     @property
     def code_counts(self) -> tuple[int, ...]:
-        """Codes in each codebook."""
         return self.book.code_counts * self.count
 
     @property
@@ -55,7 +53,6 @@ class GroupedQuantizer(nn.Module):
         ]
 
     def decode(self, codes: Int[Array, "*b m"]) -> Float[Array, "*b d"]:
-        """Codes -> latents, float32."""
         if codes.shape[-1] != len(self.code_counts):
             raise ValueError(
                 f"codes are {codes.shape}: the last axis has {len(self.code_counts)}"

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from vqdit.quantizers.assignment import assign
-from vqdit.quantizers.book import Book, Part, check_search
+from vqdit.quantizers.book import Answer, Book, check_search
 from vqdit.quantizers.search import Adding, best, take
 
 
@@ -60,7 +60,6 @@ class GumbelQuantizer(Book):
 
     @property
     def passes(self) -> bool:
-        """The gradient is the assignment's own."""
         return False
 
     def _codebook(self):
@@ -72,15 +71,13 @@ class GumbelQuantizer(Book):
             self.calls = self.variable("usage", "calls", jnp.zeros, (), jnp.int32)
 
     def search(self, u: Float[Array, "n d"]) -> Int[Array, "n"]:
-        """Indices of the largest logits."""
         kernel, bias = self._linear()
         return best(u, kernel.T, bias, self.scores)
 
     def look_up(self, index: Int[Array, "*b"]) -> Float[Array, "*b d"]:
-        """Codewords."""
         return take(jnp.asarray(self.table), index, self.adding, self.scores)
 
-    def quantize(self, u: Float[Array, "n d"], *, train: bool, key: Any) -> Part:
+    def quantize(self, u: Float[Array, "n d"], *, train: bool, key: Any) -> Answer:
         """Vectors to their codes, sampled in training, for which it needs `key`."""
         if self.is_initializing():
             self.logits(u[:1])  # a submodule's parameters exist once it is called
@@ -115,7 +112,7 @@ class GumbelQuantizer(Book):
         metrics = self.observe(u, index, train=train, key=key)
         # sum p (log p + log k)
         losses = {"kl": jnp.log(self.num_codes) - p.entropy / u.shape[0]}
-        return self.part(self.look_up(index), out, index, losses, metrics)
+        return self.answer(self.look_up(index), out, index, losses, metrics)
 
     def _linear(self):
         params = self.logits.variables["params"]

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from vqdit.quantizers.assignment import assign
-from vqdit.quantizers.book import Part, check_choice
+from vqdit.quantizers.book import Answer, check_choice
 from vqdit.quantizers.entropy import plogp
 from vqdit.quantizers.health import Revive
-from vqdit.quantizers.nearest import Start
+from vqdit.quantizers.nearest import Initial
 from vqdit.quantizers.quantized import mean_square
 from vqdit.quantizers.search import best, take
 from vqdit.quantizers.vq import ParameterBook, orthogonality
@@ -44,7 +44,7 @@ class IBQ(ParameterBook):
 
     num_codes: int
     dim: int
-    start: Start = "normal"
+    start: Initial = "normal"
     window: int = 65_536
     entropy: bool = True
     entropy_temperature: float = 1.0
@@ -66,7 +66,6 @@ class IBQ(ParameterBook):
 
     @property
     def passes(self) -> bool:
-        """The gradient is the assignment's own."""
         return False
 
     def search(self, u: Float[Array, "n d"]) -> Int[Array, "n"]:
@@ -79,7 +78,7 @@ class IBQ(ParameterBook):
             return jnp.zeros(self.num_codes)
         return -0.5 * jnp.square(e).sum(-1)
 
-    def quantize(self, u: Float[Array, "n d"], *, train: bool, key: Any) -> Part:
+    def quantize(self, u: Float[Array, "n d"], *, train: bool, key: Any) -> Answer:
         """Projected vectors to their codes; while not ready, at no loss."""
         index = self.search(jax.lax.stop_gradient(u))
         e = self.codewords()
@@ -103,4 +102,4 @@ class IBQ(ParameterBook):
         if self.orthogonal:
             losses["orthogonal"] = orthogonality(e)
         metrics = self.observe(u, index, train=train, key=key)
-        return self.part(q, out, index, losses, metrics)
+        return self.answer(q, out, index, losses, metrics)

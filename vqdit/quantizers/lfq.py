@@ -1,7 +1,6 @@
 """Lookup-free quantization (MAGVIT-v2, arXiv:2310.05737, section 3.1)."""
 
 from vqdit.quantizers.bits import Bits
-from vqdit.quantizers.estimators import Estimator
 
 
 class LFQ(Bits):
@@ -14,14 +13,6 @@ class LFQ(Bits):
     group:       beyond this many bits the second entropy is a sum over groups of bits.
     """
 
-    bits: int
-    entropy: bool = True
-    temperature: float = 1.0
-    group: int = 9
-    window: int = 65_536
-    estimator: Estimator = "straight_through"
-
     @property
     def size(self) -> float:
-        """Of a codeword in every channel."""
         return 1.0

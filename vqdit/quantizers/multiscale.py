@@ -70,12 +70,10 @@ class MultiScaleQuantizer(nn.Module):
 
     @property
     def grids(self) -> tuple[tuple[int, ...], ...]:
-        """Of every scale."""
         return tuple((s, s) if isinstance(s, int) else s for s in self.scales)
 
     @property
     def dim(self) -> int:
-        """Channels of z."""
         return self.book.dim
 
     @property
@@ -107,7 +105,7 @@ class MultiScaleQuantizer(nn.Module):
 
     def _spread(self, q, number):
         """Codewords of one scale on the finest grid."""
-        q = resize(q, self.grids[-1], upsample)
+        q = resize(q, self.grids[-1], upsample_cubic)
         if not self.phis:
             return q
         # The convolution whose place in (0, 1) is nearest to the scale's, as in the
@@ -248,7 +246,7 @@ def downsample(size: int, new: int) -> np.ndarray:
     return out
 
 
-def upsample(size: int, new: int) -> np.ndarray:
+def upsample_cubic(size: int, new: int) -> np.ndarray:
     """(new, size): cubic convolution with a = -0.75, the borders repeated."""
     out = np.zeros((new, size))
     for i in range(new):

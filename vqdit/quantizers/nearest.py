@@ -13,7 +13,7 @@ from vqdit.quantizers.kmeans import kmeans
 from vqdit.quantizers.quantized import mean_square, unit
 from vqdit.quantizers.search import Adding, nearest, take
 
-Start = Literal["normal", "uniform", "kmeans"]
+Initial = Literal["normal", "uniform", "kmeans"]
 
 
 class NearestBook(Book, kw_only=True):
@@ -39,7 +39,7 @@ class NearestBook(Book, kw_only=True):
                 f"{name}: write num_codes of at least 2 and dim of at least 1, not "
                 f"{self.num_codes} and {self.dim}"
             )
-        check_choice(self, "start", Start)
+        check_choice(self, "start", Initial)
         check_choice(self, "revive", Revive)
         check_search(self)
         for field in ("start_scale", "entropy_temperature"):
@@ -79,15 +79,12 @@ class NearestBook(Book, kw_only=True):
         return unit(raw) if self.cosine else raw
 
     def project(self, z: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-        """The vector itself, or its direction."""
         return unit(z) if self.cosine else z
 
     def search(self, u: Float[Array, "n d"]) -> Int[Array, "n"]:
-        """Indices of the nearest codewords."""
         return nearest(u, jax.lax.stop_gradient(self.codewords()), self.scores)
 
     def look_up(self, index: Int[Array, "*b"]) -> Float[Array, "*b d"]:
-        """Codewords."""
         return take(self.codewords(), index, self.adding, self.scores)
 
     def pull(self, u: Array, q: Array) -> dict[str, Array]:
@@ -95,7 +92,6 @@ class NearestBook(Book, kw_only=True):
         return {"commit": mean_square(u, jax.lax.stop_gradient(q))}
 
     def penalties(self, u: Array, q: Array) -> dict[str, Array]:
-        """The usage entropy, where asked for."""
         if not self.entropy:
             return {}
         # A unit of temperature is what separates a vector from its codeword.

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Float, Int, Key
 
-from vqdit.quantizers.book import Book, Part
+from vqdit.quantizers.book import Answer, Book
 from vqdit.quantizers.residual import check_book, own_of, with_own
 
 
@@ -32,7 +32,6 @@ class Projected(Book):
 
     @property
     def num_codes(self) -> int:
-        """Codes of the book."""
         return self.book.num_codes
 
     @property
@@ -55,16 +54,14 @@ class Projected(Book):
         return self.book.ready()
 
     def search(self, u: Float[Array, "n d"]) -> Int[Array, "n"]:
-        """The book's, in its space."""
         return self.book.search(self.book.project(self.project_in(u)))
 
     def look_up(self, index: Int[Array, "*b"]) -> Float[Array, "*b d"]:
-        """Codewords, projected back."""
         # Rows, so that decoding codes of any shape rounds as quantizing does.
         rows = self.project_out(self.book.look_up(index.reshape(-1)))
         return rows.reshape(*index.shape, self.dim)
 
-    def quantize(self, u: Float[Array, "n d"], *, train: bool, key: Any) -> Part:
+    def quantize(self, u: Float[Array, "n d"], *, train: bool, key: Any) -> Answer:
         """The book's share, with losses in its space and latents in z's."""
         v = self.book.project(self.project_in(u))
         part = self.book.quantize(v, train=train, key=key)

@@ -50,12 +50,10 @@ class ResidualQuantizer(nn.Module):
 
     @property
     def dim(self) -> int:
-        """Channels of z."""
         return self.book.dim
 
     @property
     def code_counts(self) -> tuple[int, ...]:
-        """Codes in each book."""
         return self.book.code_counts * self.count
 
     @property

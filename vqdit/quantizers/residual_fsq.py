@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from vqdit.quantizers.book import check_choice, check_width
 from vqdit.quantizers.estimators import Estimator, estimate
-from vqdit.quantizers.fsq import check_levels, digits_of, number
+from vqdit.quantizers.fsq import check_levels, digits_of, radix_number
 from vqdit.quantizers.health import UsageWindow, over_books, usage_metrics
 from vqdit.quantizers.quantized import Quantized
 
@@ -50,12 +50,10 @@ class ResidualFSQ(nn.Module):
 
     @property
     def dim(self) -> int:
-        """Channels of z."""
         return len(self.levels)
 
     @property
     def code_counts(self) -> tuple[int, ...]:
-        """Codes in each book."""
         return (math.prod(self.levels),) * self.count
 
     def setup(self):
@@ -91,7 +89,7 @@ class ResidualFSQ(nn.Module):
         cell = jnp.floor((jax.lax.stop_gradient(u) + 1) * (cells / 2))
         cell = jnp.clip(cell.astype(jnp.int32), 0, cells - 1)
         digits = [cell // levels**i % levels for i in reversed(range(self.count))]
-        codes = jnp.stack([number(digit, self.levels) for digit in digits], -1)
+        codes = jnp.stack([radix_number(digit, self.levels) for digit in digits], -1)
         latents = self.decode(codes)
         if train:
             latents = estimate(self.estimator, u, latents)

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Int
 
 from vqdit.quantizers.estimators import Estimator
 from vqdit.quantizers.health import Revive
-from vqdit.quantizers.nearest import NearestBook, Start
+from vqdit.quantizers.nearest import Initial, NearestBook
 from vqdit.quantizers.quantized import mean_square
 
 
@@ -26,7 +26,7 @@ class SimVQ(NearestBook):
 
     num_codes: int
     dim: int
-    start: Start = "normal"
+    start: Initial = "normal"
     window: int = 65_536
     estimator: Estimator = "straight_through"
     entropy: bool = False

@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from vqdit.quantizers.estimators import Estimator
 from vqdit.quantizers.health import Revive
-from vqdit.quantizers.nearest import NearestBook, Start
+from vqdit.quantizers.nearest import Initial, NearestBook
 from vqdit.quantizers.quantized import mean_square, unit
 from vqdit.quantizers.search import sums_by_code
 
@@ -73,7 +73,7 @@ class VectorQuantizer(ParameterBook):
     num_codes: int
     dim: int
     cosine: bool = False
-    start: Start = "normal"
+    start: Initial = "normal"
     revive: Revive = "batch"
     window: int = 65_536
     estimator: Estimator = "straight_through"
@@ -89,7 +89,6 @@ class VectorQuantizer(ParameterBook):
         }
 
     def penalties(self, u: Array, q: Array) -> dict[str, Array]:
-        """Usage entropy and orthogonality, where asked for."""
         losses = super().penalties(u, q)
         if self.orthogonal:
             losses["orthogonal"] = orthogonality(self.codewords())
@@ -107,7 +106,7 @@ class EMAVectorQuantizer(NearestBook):
     num_codes: int
     dim: int
     cosine: bool = False
-    start: Start = "normal"
+    start: Initial = "normal"
     revive: Revive = "batch"
     window: int = 65_536
     decay: float = 0.99

@@ -3,18 +3,3 @@
 from vqdit.signal.grids import divide, divide_frames, divide_samples, fold, unfold
 from vqdit.signal.pixels import to_signal, to_uint8
 from vqdit.signal.spectra import hann, istft, magnitude, mel_filterbank, stft
-
-__all__ = [
-    "divide",
-    "divide_frames",
-    "divide_samples",
-    "fold",
-    "hann",
-    "istft",
-    "magnitude",
-    "mel_filterbank",
-    "stft",
-    "to_signal",
-    "to_uint8",
-    "unfold",
-]

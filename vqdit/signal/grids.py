@@ -1,46 +1,56 @@
 """Grids: the cells of a signal's sides, and patches folded into channels."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Shaped
 
 # What lies outside an axis: see `vqdit.nn.convolution.convolve`.
 Border = Literal["zero", "wrap", "past", "alone"]
+Host = Array | np.ndarray
 
 
 def fold(
-    x: Float[Array, "b *grid c"], borders: Sequence[Border], patches: Sequence[int]
-) -> Float[Array, "b *grid2 c2"]:
+    x: Shaped[Host, "b *grid c"], patches: Sequence[int], borders: Sequence[Border] = ()
+) -> Shaped[Host, "b *grid2 c2"]:
     """Patches of a grid into channels: (b, *grid / patches, prod(patches) * c).
 
     Of a causal axis the first site is a patch of its own, many times over: 1 + p k
     sites become 1 + k, and none sees what comes later.
     """
-    first = [(p - 1) * (b == "past") for b, p in zip(borders, patches, strict=True)]
+    first = _copies(patches, borders)
     if any(first):
         x = jnp.pad(x, [(0, 0), *((n, 0) for n in first), (0, 0)], mode="edge")
-    batch, *grid, _ = x.shape
-    split = [n for size, p in zip(grid, patches, strict=True) for n in (size // p, p)]
+    batch, *grid, channels = x.shape
+    coarse = [size // p for size, p in zip(grid, patches, strict=True)]
+    split = [n for pair in zip(coarse, patches, strict=True) for n in pair]
     dims = len(grid)
     order = (0, *range(1, 2 * dims, 2), *range(2, 2 * dims + 1, 2), 2 * dims + 1)
-    x = x.reshape(batch, *split, -1).transpose(order)
-    return x.reshape(*x.shape[: 1 + dims], -1)
+    x = x.reshape(batch, *split, channels).transpose(order)
+    return x.reshape(batch, *coarse, math.prod(patches) * channels)
 
 
 def unfold(
-    x: Float[Array, "b *grid c"], borders: Sequence[Border], patches: Sequence[int]
-) -> Float[Array, "b *grid2 c2"]:
+    x: Shaped[Host, "b *grid c"], patches: Sequence[int], borders: Sequence[Border] = ()
+) -> Shaped[Host, "b *grid2 c2"]:
     """The inverse of `fold`; of the copies of a causal axis's first site, the last."""
-    batch, *grid, _ = x.shape
-    dims = len(grid)
+    batch, *grid, channels = x.shape
+    dims, channels = len(grid), channels // math.prod(patches)
     order = [axis for i in range(dims) for axis in (1 + i, 1 + dims + i)]
-    x = x.reshape(batch, *grid, *patches, -1).transpose(0, *order, 2 * dims + 1)
+    x = x.reshape(batch, *grid, *patches, channels).transpose(0, *order, 2 * dims + 1)
     fine = [size * p for size, p in zip(grid, patches, strict=True)]
-    x = x.reshape(batch, *fine, -1)
-    first = [p - 1 if b == "past" else 0 for b, p in zip(borders, patches, strict=True)]
+    x = x.reshape(batch, *fine, channels)
+    first = _copies(patches, borders)
     return x[(slice(None), *(slice(n, None) for n in first))]
+
+
+def _copies(patches, borders):
+    """Of the first site that stand before it, an axis each."""
+    borders = borders or ("zero",) * len(patches)
+    return [(p - 1) * (b == "past") for b, p in zip(borders, patches, strict=True)]
 
 
 def divide(shape: Sequence[int], factor: tuple[int, ...]) -> tuple[int, ...]:

@@ -16,27 +16,3 @@ from vqdit.tokenizer.tokenizer import Tokenizer
 from vqdit.tokenizer.vit import ViTDecoder, ViTEncoder
 from vqdit.tokenizer.vocos import VocosDecoder, VocosEncoder
 from vqdit.tokenizer.wave import WaveDecoder, WaveEncoder
-
-__all__ = [
-    "BPE",
-    "Boxes",
-    "Bytes",
-    "CausalDecoder",
-    "CausalEncoder",
-    "ConvDecoder",
-    "ConvEncoder",
-    "Labels",
-    "LogMel",
-    "PerFrame",
-    "TiTokDecoder",
-    "TiTokEncoder",
-    "Tokenizer",
-    "ViTDecoder",
-    "ViTEncoder",
-    "VocosDecoder",
-    "VocosEncoder",
-    "WaveDecoder",
-    "WaveEncoder",
-    "decode_chunks",
-    "encode_chunks",
-]

@@ -4,9 +4,13 @@ NumPy, on the host: codes are made with the data and read after sampling.
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Array, Float, Int
+
+from vqdit.tokenizer.text import codes_alone
 
 Host = np.ndarray | Array
 
@@ -14,6 +18,8 @@ Host = np.ndarray | Array
 @dataclasses.dataclass(frozen=True)
 class Labels:
     """A class label as one code; one more code for "no label", -1."""
+
+    source: ClassVar[str] = "label"  # what of an example it encodes
 
     classes: int
 
@@ -23,10 +29,13 @@ class Labels:
 
     @property
     def code_count(self) -> int:
-        """Codes in all."""
         return self.classes + 1
 
-    def encode(self, label: Int[Host, "b"]) -> Int[np.ndarray, "b 1"]:
+    def stream(self, kind: str) -> dict[str, object]:
+        """Fields of the stream that holds its code; ValueError for one of latents."""
+        return codes_alone(self, kind, 1)
+
+    def encode(self, label: Int[Host, "b"] | Sequence[int]) -> Int[np.ndarray, "b 1"]:
         """Labels, -1 for none -> codes int32. Raises ValueError for any other."""
         label = np.asarray(label)
         _known("label", label, self.classes)
@@ -72,7 +81,6 @@ class Boxes:
 
     @property
     def code_count(self) -> int:
-        """Codes in all."""
         return self.bins + self.classes + 1
 
     def encode(

@@ -185,7 +185,7 @@ class Level:
         return lambda x: convolve(x, out, name, self.borders, strides, *fields)
 
     def norm(self, name):
-        return within(self.borders, Norm(self.groups, self.dtype, name=name))
+        return within(self.borders, NestedGroupNorm(self.groups, self.dtype, name=name))
 
     def residual(self, out, name):
         block = nn.remat(ResidualBlock) if self.owner.remat else ResidualBlock
@@ -203,7 +203,7 @@ class Level:
         return self.residual(x.shape[-1], "mid_block_1")(x)
 
 
-class Norm(nn.Module):
+class NestedGroupNorm(nn.Module):
     """GroupNorm, whose parameters trained files keep one name further down."""
 
     groups: int | None = None
@@ -228,7 +228,7 @@ class ResidualBlock(nn.Module):
         fields = (self.borders, (), self.dtype, self.implementation)
         conv = lambda h, name: convolve(h, self.out, name, *fields)
         norm = lambda name: within(
-            self.borders, Norm(self.groups, self.dtype, name=name)
+            self.borders, NestedGroupNorm(self.groups, self.dtype, name=name)
         )
         h = nn.silu(norm("norm_0")(x))
         h = conv(h, "conv_0")
@@ -248,7 +248,9 @@ class AttentionBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b *grid c"]) -> Float[Array, "b *grid c"]:
         c = x.shape[-1]
-        h = Norm(self.groups, self.dtype, name="norm")(x).reshape(x.shape[0], -1, 1, c)
+        h = NestedGroupNorm(self.groups, self.dtype, name="norm")(x).reshape(
+            x.shape[0], -1, 1, c
+        )
         dense = lambda name: nn.Dense(c, dtype=self.dtype, name=name)
         q, k, v = dense("query")(h), dense("key")(h), dense("value")(h)
         h = jax.nn.dot_product_attention(q, k, v)

@@ -58,7 +58,7 @@ class ConvEncoder(ConvSpec):
         self.check_axes(x)
         self.grid(x.shape[1:-1])
         flags = self.flags("attention", False)
-        x = fold(x.astype(self.dtype), self.borders, self.patches)
+        x = fold(x.astype(self.dtype), self.patches, self.borders)
         x = Level(self, 0).conv(self.stem, "conv_in")(x)
         for i, width in enumerate(self.levels):
             level = Level(self, i)
@@ -117,7 +117,7 @@ class ConvDecoder(ConvSpec):
         out = self.out * math.prod(self.patches)
         # float32: the reconstruction meets the loss.
         x = level.conv(out, "conv_out", "float32")(x).astype(jnp.float32)
-        return unfold(x, self.borders, self.patches)
+        return unfold(x, self.patches, self.borders)
 
 
 class CausalEncoder(ConvEncoder):

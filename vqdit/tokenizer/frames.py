@@ -14,12 +14,10 @@ class PerFrame(nn.Module):
 
     @property
     def out(self) -> int:
-        """Channels returned."""
         return self.image.out
 
     @property
     def dtype(self) -> str:
-        """Of the layers."""
         return self.image.dtype
 
     @property

@@ -9,6 +9,7 @@ import functools
 import importlib
 import json
 from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Array, Int
@@ -19,6 +20,8 @@ class Text:
 
     Codes: those of `pieces`, then padding, then one for each special.
     """
+
+    source: ClassVar[str] = "caption"  # what of an example it encodes
 
     length: int
     specials: tuple[str, ...]
@@ -48,6 +51,10 @@ class Text:
     def code_count(self) -> int:
         """Codes in all."""
         return len(self.pieces) + 1 + len(self.specials)
+
+    def stream(self, kind: str) -> dict[str, object]:
+        """Fields of the stream that holds its codes; ValueError for one of latents."""
+        return codes_alone(self, kind, self.length)
 
     def code(self, special: str) -> int:
         """The code of a special, by its name."""
@@ -123,11 +130,9 @@ class Bytes(Text):
 
     @property
     def pieces(self) -> tuple[bytes, ...]:
-        """The 256 bytes."""
         return BYTES
 
     def split(self, text: str) -> list[int]:
-        """A text's bytes."""
         return list(_bytes(text))
 
 
@@ -182,6 +187,16 @@ class BPE(Text):
     def split(self, text: str) -> list[int]:
         """Merges applied in the order in which they were learned."""
         return _model(self.model).encode(_letters(_bytes(text))).ids
+
+
+def codes_alone(tokenizer, kind: str, length: int) -> dict[str, object]:
+    """Fields of the stream of what is born discrete, `length` codes of one book."""
+    if kind != "codes":
+        raise ValueError(
+            f"{type(tokenizer).__name__} has codes and no latents; write a process of "
+            "codes such as Masking()"
+        )
+    return {"grid": (length,), "vocab": tokenizer.code_count, "books": 1}
 
 
 BYTES = tuple(bytes([number]) for number in range(256))

@@ -156,7 +156,7 @@ def transformer(owner: nn.Module, block: int = 0) -> Transformer:
 def pieces(owner: nn.Module, x: Float[Array, "b *grid c"]) -> Float[Array, "b n d"]:
     """A signal as a sequence of patches."""
     patches = owner.patches(x.ndim - 2)
-    x = fold(x, _borders(owner, len(patches)), patches)
+    x = fold(x, patches, _borders(owner, len(patches)))
     return x.reshape(len(x), -1, x.shape[-1])
 
 
@@ -187,7 +187,7 @@ def pixels(
     patches = owner.patches(len(grid))
     # float32: the reconstruction meets the loss.
     x = head(owner, x, math.prod(patches) * owner.out, "float32").astype(jnp.float32)
-    return unfold(x.reshape(len(x), *grid, -1), _borders(owner, len(grid)), patches)
+    return unfold(x.reshape(len(x), *grid, -1), patches, _borders(owner, len(grid)))
 
 
 def _borders(owner, axes):

@@ -53,7 +53,6 @@ class VocosSpec(TransformerSpec):
 
     @property
     def factor(self) -> tuple[int]:
-        """Samples of a latent."""
         return (self.hop,)
 
 

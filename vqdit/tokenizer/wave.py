@@ -60,7 +60,6 @@ class WaveSpec(nn.Module):
 
     @property
     def factor(self) -> tuple[int]:
-        """Samples of a latent."""
         return (math.prod(self.strides),)
 
 

@@ -6,5 +6,3 @@ from vqdit.trained.contract import LatentContract
 from vqdit.trained.generator import Generator
 from vqdit.trained.judge import Judge
 from vqdit.trained.sampler import Sampler
-
-__all__ = ["Codec", "Generator", "Judge", "LatentContract", "Sampler", "load", "save"]

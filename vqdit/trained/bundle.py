@@ -75,7 +75,8 @@ def _load(folder, config):
         module,
         variables["params"],
         {name: build(process) for name, process in config["processes"].items()},
-        {name: load(folder / "tokenizers" / name) for name in names},
+        {name: load(folder / "tokenizers" / name) for name in names}
+        | {name: build(value) for name, value in config.get("values", {}).items()},
         tuple(config["class_names"]),
     )
 
@@ -136,10 +137,11 @@ def _write(folder, thing):
         config |= {
             "kind": "generator",
             "processes": {n: describe(p) for n, p in thing.processes.items()},
-            "tokenizers": sorted(thing.tokenizers),
+            "tokenizers": sorted(thing.codecs),
+            "values": {n: describe(value) for n, value in thing.values.items()},
             "class_names": list(thing.class_names),
         }
-        for name, codec in thing.tokenizers.items():
+        for name, codec in thing.codecs.items():
             _write(folder / "tokenizers" / name, codec)
     data = safetensors.numpy.save(flatten(variables))
     config["sha256"] = hashlib.sha256(data).hexdigest()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -77,6 +78,10 @@ class Codec:
             np.asarray(self.contract.offset, np.float32),
             np.asarray(self.contract.scale, np.float32),
         )
+
+    def stream(self, kind: Literal["latents", "codes"]) -> dict[str, Any]:
+        """Fields of the stream that holds its latents, or its codes."""
+        return self.contract.stream(kind)
 
     def encode(self, x: Float[Array | np.ndarray, "b *shape c"]) -> Quantized:
         """x in [-1, 1] -> quantized latents (b, *grid, d) and codes (b, *grid, m)."""

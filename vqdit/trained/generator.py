@@ -1,6 +1,7 @@
 """A trained diffusion transformer in use: jitted samplers of signals."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from vqdit.diffusion import Grid, Process, Solver, Steps, Times
 from vqdit.dit import DiT
 from vqdit.trained.codec import Codec
 from vqdit.trained.sampler import Sampler, class_number
+from vqdit.trained.streams import check_stream
 
 
 @jax.tree_util.register_pytree_node_class
@@ -19,7 +21,9 @@ class Generator:
     """A DiT with its parameters, processes and tokenizers.
 
     module, params, processes: as stored in the bundle; one process a stream.
-    tokenizers:  stream -> Codec; a stream without one is drawn as it is.
+    tokenizers:  stream -> Codec, or a value that is born discrete, such as Bytes, which
+        works on the host; a stream without one is drawn as it is. `codecs` and `values`
+        hold the two kinds apart.
     class_names: of the labels, where known.
     """
 
@@ -28,15 +32,18 @@ class Generator:
         module: DiT,
         params: dict,
         processes: Mapping[str, Process],
-        tokenizers: Mapping[str, Codec],
+        tokenizers: Mapping[str, Any],
         class_names: tuple[str, ...] = (),
     ):
         self.module, self.processes = module, dict(processes)
         self.params = jax.tree.map(jnp.asarray, params)
-        self.tokenizers, self.class_names = dict(tokenizers), tuple(class_names)
+        self.class_names = tuple(class_names)
+        learned = {n: isinstance(each, Codec) for n, each in tokenizers.items()}
+        self.codecs = {n: each for n, each in tokenizers.items() if learned[n]}
+        self.values = {n: each for n, each in tokenizers.items() if not learned[n]}
         for stream in module.streams:
             self.processes[stream.name] = check_stream(
-                stream, self.processes, self.tokenizers
+                stream, self.processes, tokenizers
             )
 
     def __repr__(self):
@@ -51,23 +58,29 @@ class Generator:
 
     def tree_flatten(self):
         """Its arrays are the parameters and the tokenizers'."""
-        processes = tuple(self.processes.items())
-        static = self.module, processes, self.class_names
-        return (self.params, self.tokenizers), static
+        processes, values = tuple(self.processes.items()), tuple(self.values.items())
+        static = self.module, processes, values, self.class_names
+        return (self.params, self.codecs), static
 
     @classmethod
     def tree_unflatten(cls, static, children):
         """The inverse; leaves may be anything that JAX puts there."""
         self = object.__new__(cls)
-        self.module, processes, self.class_names = static
+        self.module, processes, values, self.class_names = static
         self.processes = dict(processes)
-        self.params, self.tokenizers = children
+        self.params, self.codecs = children
+        self.values = dict(values)
         return self
+
+    @property
+    def tokenizers(self) -> dict[str, Any]:
+        """Stream -> its tokenizer, learned or not."""
+        return {**self.codecs, **self.values}
 
     @property
     def arrays(self) -> dict:
         """All arrays: {"params": ..., "tokenizers": {name: ...}}."""
-        codecs = {name: codec.variables for name, codec in self.tokenizers.items()}
+        codecs = {name: codec.variables for name, codec in self.codecs.items()}
         return {"params": self.params, "tokenizers": codecs}
 
     def sampler(
@@ -118,7 +131,7 @@ class Generator:
                 "is given; write guidance=None"
             )
         chosen = {
-            name: diffusion.choose(self.processes[name], solvers.get(name), name)
+            name: diffusion.solver_for(self.processes[name], solvers.get(name), name)
             for name in want
         }
         return Sampler(
@@ -173,41 +186,15 @@ class Generator:
 
     def encode(self, name: str, variables: dict, x: Array) -> Array:
         """A signal as its stream models it; for use inside a jit."""
-        codec = self.tokenizers.get(name)
+        codec = self.codecs.get(name)
         if codec is None:
             return x
         kind = self.processes[name].kind
         return codec.apply(kind, variables["tokenizers"][name], x)
 
     def decode(self, name: str, variables: dict, x: Array) -> Array:
-        """The inverse of `encode`."""
-        codec = self.tokenizers.get(name)
+        codec = self.codecs.get(name)
         if codec is None:
             return x
         kind = self.processes[name].kind
         return codec.apply(f"decode_{kind}", variables["tokenizers"][name], x)
-
-
-def check_stream(stream, processes: Mapping, tokenizers: Mapping) -> Process:
-    """The stream's process, fit for it (see `Process.fit`).
-
-    Raises ValueError when a stream, its process and its tokenizer do not fit.
-    """
-    name = stream.name
-    process = processes.get(name)
-    if process is None:
-        raise ValueError(
-            f"stream {name!r} has no process; the processes are {sorted(processes)}"
-        )
-    process = process.fit(stream)
-    if name not in tokenizers:
-        return process
-    contract = tokenizers[name].contract
-    for field, theirs in contract.stream(process.kind).items():
-        mine = getattr(stream, field)
-        if mine != theirs:
-            raise ValueError(
-                f"the tokenizer does not fit stream {name!r}: its {field} is {theirs}, "
-                f"the model's is {mine}; write the tokenizer's in the model"
-            )
-    return process

@@ -53,7 +53,6 @@ class Judge:
 
     @property
     def dim(self) -> int:
-        """How many features there are."""
         return self.network.dim
 
     def features(self, x: np.ndarray) -> np.ndarray:
@@ -61,7 +60,7 @@ class Judge:
         return self._outputs(x)[0]
 
     def _outputs(self, x) -> tuple[np.ndarray, np.ndarray]:
-        images = pictures(self.front, np.asarray(x))
+        images = as_pictures(self.front, np.asarray(x))
         if images.dtype != np.uint8 or images.shape[1:] != self.shape:
             raise ValueError(
                 f"the classifier scores uint8 images [n, *{list(self.shape)}], not "
@@ -80,7 +79,7 @@ class Judge:
         return np.concatenate(features), np.concatenate(logits)
 
 
-def pictures(front: LogMel | None, x: np.ndarray) -> np.ndarray:
+def as_pictures(front: LogMel | None, x: np.ndarray) -> np.ndarray:
     """What is judged, uint8 (n, h, w, c): images themselves, of clips their log-mel."""
     if front is None:
         return x

@@ -69,7 +69,7 @@ class Sampler:
             return model.module.apply({"params": variables["params"]}, x, t, y, **seen)
 
         network = diffusion.preconditioned(network, model.processes)
-        predict = diffusion.plain(network, label)
+        predict = diffusion.unguided(network, label)
         if self.guidance is not None:
             absent = diffusion.priors(
                 model.processes, {n: x.shape[1:] for n, x in streams.items()}, keys
@@ -124,12 +124,14 @@ class Sampler:
         known: Mapping[str, Any] | None = None,
         noise: Mapping[str, Any] | None = None,
         params: Any = None,
-    ) -> dict[str, Array]:
+    ) -> dict[str, Any]:
         """Draws, jitted. Raises ValueError before anything compiles.
 
         ids:      (b,) whole numbers; sample i is a function of (key, ids[i]).
         label:    a class, as a number or its name, or one for each sample.
-        given:    signals of the streams that are not drawn.
+        given:    signals of the streams that are not drawn; of what is born discrete
+            texts or labels, or their codes (b, *grid, 1). Drawn, it comes as texts or
+            labels, within a jit of your own as codes.
         known:    of a given stream, (b,) or (b, *grid): 0 where it is absent. Of one
             that is drawn, (b, *grid): 1 where `given` holds it and it stays.
         guidance: a scale, one for each sample (b,), or {condition: scale}, where a
@@ -141,6 +143,10 @@ class Sampler:
         ids = _whole(ids)
         guidance = self.guidance if guidance is None else guidance
         given, known, noise = dict(given or {}), dict(known or {}), dict(noise or {})
+        values = self.generator.values
+        for name in given.keys() & values.keys():
+            if not hasattr(given[name], "shape"):  # texts, not their codes
+                given[name] = values[name].encode(given[name])[..., None]
         self._check(ids, given, known, noise, guidance, interval)
         label = self.generator.check_label(label, ids)
         if self.guidance is not None and label is None and not given:
@@ -156,9 +162,11 @@ class Sampler:
         variables = self.generator.arrays
         if params is not None:
             variables = {**variables, "params": params}
-        return self._jitted(
-            variables, key, ids, label, given, known, noise, scale, ends
-        )
+        x = self._jitted(variables, key, ids, label, given, known, noise, scale, ends)
+        if self.decode and not isinstance(key, jax.core.Tracer):
+            for name in values.keys() & set(self.want):
+                x[name] = values[name].decode(np.asarray(x[name])[..., 0])
+        return x
 
     def _check(self, ids, given, known, noise, guidance, interval):
         names = [s.name for s in self.generator.module.streams]

@@ -12,8 +12,8 @@ from train.codec.container import (
     pack,
     unpack,
 )
-from train.codec.entropy import NAMES, Coder, choose, encode, order_0_bits
-from train.codec.prior import fit
+from train.codec.entropy import NAMES, Coder, best_coder, encode, order_0_bits
+from train.codec.prior import count_codes
 from train.errors import BadInput
 
 FINGERPRINT = "0123456789abcdef" * 4
@@ -118,12 +118,12 @@ def test_files_are_within_two_percent_of_order_0_entropy_and_64_bytes(k, lengths
     than anyone can know it to be.
     """
     training = files(0, k, (10_000,), seed=1)
-    prior = fit(training, (k,), FINGERPRINT)
+    prior = count_codes(training, (k,), FINGERPRINT)
     p = np.random.default_rng(0).dirichlet(np.full(k, 0.5))
     entropy = -(p[p > 0] * np.log2(p[p > 0])).sum()
     bits = codes_in_all = own = 0
     for codes in files(0, k, lengths, seed=2):
-        coder = choose(codes, (k,), prior)
+        coder = best_coder(codes, (k,), prior)
         header = Header(
             kind="image",
             suffix=".png",

@@ -13,13 +13,13 @@ from train.codec.entropy import (
     POOLED,
     TUNED,
     Coder,
-    choose,
+    best_coder,
     cost,
     decode,
     encode,
     order_0_bits,
 )
-from train.codec.prior import TOTAL, Prior, fit, frequencies
+from train.codec.prior import TOTAL, Prior, count_codes, frequencies
 from train.errors import BadInput
 from vqdit.trained.contract import LatentContract
 
@@ -54,7 +54,9 @@ def drawn(tiles, places, code_counts, seed=0, spread=0.3):
 )
 def test_codes_round_trip_at_their_cost(coder, shape, code_counts):
     codes = drawn(*shape, code_counts)
-    prior = fit([drawn(50, shape[1], code_counts, seed=1)], code_counts, FINGERPRINT)
+    prior = count_codes(
+        [drawn(50, shape[1], code_counts, seed=1)], code_counts, FINGERPRINT
+    )
     payload = encode(codes, code_counts, coder, prior)
     back = decode(payload, *shape, code_counts, coder, prior)
     np.testing.assert_array_equal(back, codes)
@@ -67,7 +69,7 @@ def test_codes_round_trip_at_their_cost(coder, shape, code_counts):
 @pytest.mark.parametrize("coder", CODERS, ids=lambda c: f"{c.name}{c.power}")
 def test_one_code_only(coder, code):
     codes = np.full((300, 4, 2), code, np.int32)
-    prior = fit([codes], (7, 7), FINGERPRINT)
+    prior = count_codes([codes], (7, 7), FINGERPRINT)
     payload = encode(codes, (7, 7), coder, prior)
     np.testing.assert_array_equal(decode(payload, 300, 4, (7, 7), coder, prior), codes)
     if coder.model in (POOLED, PLACED):
@@ -86,7 +88,7 @@ def test_without_a_prior():
 def test_a_long_payload():
     """Longer than what is cut to its shortest form."""
     codes = drawn(4000, 8, (1024,))
-    coder = choose(codes, (1024,))
+    coder = best_coder(codes, (1024,))
     payload = encode(codes, (1024,), coder)
     assert len(payload) > 4096 and coder.model == ADAPTIVE
     np.testing.assert_array_equal(decode(payload, 4000, 8, (1024,), coder), codes)
@@ -103,7 +105,7 @@ def test_a_prior_costs_little_more_than_knowing_the_distribution(k):
     source = np.random.default_rng(1)
     training = source.choice(k, (10_000, 16, 1), p=p)
     codes = source.choice(k, (2000, 16, 1), p=p).astype(np.int32)
-    prior = fit([training], (k,), FINGERPRINT)
+    prior = count_codes([training], (k,), FINGERPRINT)
     known = -np.log2(p[codes]).sum()
     for coder in (Coder(POOLED), Coder(PLACED)):
         bits = cost(codes, (k,), coder, prior)
@@ -112,14 +114,14 @@ def test_a_prior_costs_little_more_than_knowing_the_distribution(k):
 
 def test_the_cheapest_coder_is_chosen():
     code_counts = (64,)
-    prior = fit([drawn(2000, 6, code_counts, seed=1)], code_counts, FINGERPRINT)
+    prior = count_codes([drawn(2000, 6, code_counts, seed=1)], code_counts, FINGERPRINT)
     alike, source = drawn(20, 6, code_counts, seed=2), np.random.default_rng(3)
-    assert choose(alike, code_counts, prior).model == PLACED
-    assert choose(alike[:, ::-1], code_counts, prior).model != PLACED
+    assert best_coder(alike, code_counts, prior).model == PLACED
+    assert best_coder(alike[:, ::-1], code_counts, prior).model != PLACED
     even = source.integers(0, 64, (3, 6, 1)).astype(np.int32)
-    assert choose(even, code_counts, prior).model == FIXED
+    assert best_coder(even, code_counts, prior).model == FIXED
     other = np.where(drawn(2000, 6, code_counts, seed=4) < 32, 3, 63)
-    chosen = choose(other, code_counts, prior)
+    chosen = best_coder(other, code_counts, prior)
     assert chosen.model in (ADAPTIVE, TUNED)
     costs = [cost(other, code_counts, coder, prior) for coder in CODERS]
     assert cost(other, code_counts, chosen, prior) <= min(costs)
@@ -129,13 +131,13 @@ def test_places_share_a_table_where_they_are_alike():
     source = np.random.default_rng(0)
     p = source.dirichlet(np.ones(16))
     codes = source.choice(16, (400, 9, 1), p=p)
-    prior = fit(np.split(codes, 4), (16,), FINGERPRINT)
+    prior = count_codes(np.split(codes, 4), (16,), FINGERPRINT)
     assert prior.counts[0].shape == (1, 16)
     np.testing.assert_array_equal(
         prior.counts[0][0], np.bincount(codes.reshape(-1), minlength=16)
     )
     differing = drawn(400, 9, (16,))
-    prior = fit([differing.reshape(400, 3, 3, 1)], (16,), FINGERPRINT)
+    prior = count_codes([differing.reshape(400, 3, 3, 1)], (16,), FINGERPRINT)
     assert prior.counts[0].shape == (9, 16)
     for place in range(9):
         np.testing.assert_array_equal(
@@ -200,21 +202,23 @@ def contract(**fields):
 
 
 def test_a_prior_comes_back_from_disk(tmp_path):
-    assert priors.load(tmp_path, contract()) is None
-    prior = fit([drawn(60, 4, (9, 3))], (9, 3), FINGERPRINT)
-    priors.save(tmp_path, prior)
-    back = priors.load(tmp_path, contract())
+    assert priors.read_prior(tmp_path, contract()) is None
+    prior = count_codes([drawn(60, 4, (9, 3))], (9, 3), FINGERPRINT)
+    priors.write_prior(tmp_path, prior)
+    back = priors.read_prior(tmp_path, contract())
     assert back.name == prior.name and back.strength == prior.strength
     for book in range(2):
         np.testing.assert_array_equal(back.placed[book], prior.placed[book])
         np.testing.assert_array_equal(back.pooled[book], prior.pooled[book])
     assert [p.name for p in tmp_path.iterdir()] == ["prior.npz"]
-    other = fit([drawn(60, 4, (9, 3), seed=1)], (9, 3), FINGERPRINT)
+    other = count_codes([drawn(60, 4, (9, 3), seed=1)], (9, 3), FINGERPRINT)
     assert other.name != prior.name
 
 
 def test_a_prior_of_another_tokenizer_or_none_is_refused(tmp_path):
-    priors.save(tmp_path, fit([drawn(60, 4, (9, 3))], (9, 3), FINGERPRINT))
+    priors.write_prior(
+        tmp_path, count_codes([drawn(60, 4, (9, 3))], (9, 3), FINGERPRINT)
+    )
     for other, words in (
         ({"fingerprint": "f" * 64}, "another tokenizer"),
         ({"codes": (9,)}, "does not fit the bundle's codes"),
@@ -222,11 +226,11 @@ def test_a_prior_of_another_tokenizer_or_none_is_refused(tmp_path):
         ({"code_grid": (2, 3)}, "does not fit the bundle's codes"),
     ):
         with pytest.raises(BadInput, match=words) as caught:
-            priors.load(tmp_path, contract(**other))
+            priors.read_prior(tmp_path, contract(**other))
         assert "--fit --force" in str(caught.value)
     (tmp_path / "prior.npz").write_bytes(b"PK\x03\x04")
     with pytest.raises(BadInput, match="is no model of codes"):
-        priors.load(tmp_path, contract())
+        priors.read_prior(tmp_path, contract())
 
 
 def test_what_cannot_be_codes_is_refused():
@@ -235,4 +239,4 @@ def test_what_cannot_be_codes_is_refused():
     with pytest.raises(ValueError, match="there may be"):
         encode(np.zeros((1, 1, 1), int), (2**21,), Coder(FIXED))
     with pytest.raises(ValueError, match="there are no codes"):
-        fit([], (4,), FINGERPRINT)
+        count_codes([], (4,), FINGERPRINT)

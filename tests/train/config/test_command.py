@@ -1,22 +1,34 @@
 """The command line: both spellings, the programs' own flags, and every refusal."""
 
+import importlib
+import pathlib
+import re
+
 import pytest
 
+import train
 from tests.train.experiments import TOKENIZER
+from train import bench
 from train.config import Experiment, StageOne, StageTwo
-from train.config.command import parse
+from train.config.command import RUN, parse
 from train.config.override import overrides
 from train.config.paths import leaves
 from train.config.workdir import open_workdir
 from train.errors import BadInput
 
-FLAGS = {
-    "label": int,
-    "guidance": float,
-    "out": str,
-    "smoke": bool,
-    "per_class": tuple[int, ...],
+FLAGS = RUN | {
+    "label": (int, "the class"),
+    "guidance": (float, "its scale"),
+    "out": (str, "a file"),
+    "smoke": (bool, "a test"),
+    "per_class": (tuple[int, ...], "so many"),
 }
+PROGRAMS = [
+    importlib.import_module(f"train.{path.stem}")
+    for path in sorted(pathlib.Path(train.__file__).parent.glob("*.py"))
+    if path.stem not in ("__init__", "errors")
+]
+programs = pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.__name__)
 
 
 @pytest.fixture
@@ -101,7 +113,7 @@ def test_a_program_without_experiment():
         ("--run.steps=3", "did you mean --config.run.steps?"),
         ("--model=x", "did you mean --config.model?"),
         ("--config_run=3", "write --config=FILE or --config.FIELD=VALUE"),
-        ("file.py", "'file.py' is no option; write --config=FILE"),
+        ("file.py", "'file.py' is no option; there are --config, "),
         ("-f", "'-f' is no option"),
         ("--", "'--' is no option"),
         ("--config", "--config has no value; write --config=..."),
@@ -152,7 +164,8 @@ def test_help_lists_options_and_fields_that_can_be_typed_back(file, capsys):
         parse(["--help"], StageOne, FLAGS)
     assert not caught.value.code
     out = capsys.readouterr().out
-    assert "--per-class=..." in out and "--force " in out and "--config.run" not in out
+    assert "--per-class=... " in out and "--config.run" not in out
+    assert re.search(r"  --force +put another", out)
     with pytest.raises(SystemExit):
         parse(["--help", f"--config={file}", "--config.run.steps=77"], StageOne)
     lines = capsys.readouterr().out.splitlines()
@@ -166,3 +179,50 @@ def test_help_lists_options_and_fields_that_can_be_typed_back(file, capsys):
     plain = {path: text.strip("'") for path, text in typed}
     same = overrides(TOKENIZER, plain | {"run.steps": "1000"})
     assert same == TOKENIZER
+
+
+@programs
+def test_help_says_what_each_option_means(program, capsys):
+    """In a line of its own that is no type's name; --workdir resumes where it does."""
+    with pytest.raises(SystemExit) as caught:
+        program.main(["--help"])
+    assert not caught.value.code
+    lines = [v for v in capsys.readouterr().out.splitlines() if v.startswith("  --")]
+    assert lines
+    for line in lines:
+        option, meaning = re.fullmatch(r"  (--\S+) +(.*)", line).groups()
+        assert len(meaning.split()) > 2 and len(line) <= 88, line
+        assert not re.match(r"write |(a |an )?(text|number|whole number)$", meaning)
+        if option == "--workdir=...":
+            resumes = {"train.stage_one", "train.stage_two"}
+            assert ("resumes" in meaning) == (program.__name__ in resumes)
+
+
+def test_the_bench_lists_the_suites_flags_and_refuses_them_alone(file, capsys):
+    for words in (["--help"], ["--help", "--suite"]):
+        with pytest.raises(SystemExit):
+            bench.main(words)
+        out = capsys.readouterr().out
+        assert "--minutes=..." in out and "--small" in out and "--repeats" in out
+    with pytest.raises(BadInput, match="--small is of the suite: write --suite too"):
+        bench.main([f"--config={file}", "--small"])
+    with pytest.raises(BadInput, match="--repeats is no option"):
+        bench.main(["--suite", "--repeats=3"])
+
+
+@programs
+def test_a_program_runs_on_several_processes_or_says_so(program, capsys, monkeypatch):
+    with pytest.raises(SystemExit):
+        program.main(["--help"])
+    if "--coordinator=" in capsys.readouterr().out:
+        return
+    for names in (
+        {"SLURM_STEP_NODELIST": "a,b", "SLURM_NTASKS": "2"},
+        {"OMPI_MCA_orte_hnp_uri": "x", "OMPI_COMM_WORLD_SIZE": "2"},
+        {"JAX_NUM_PROCESSES": "2"},
+    ):
+        with monkeypatch.context() as patch:
+            for name, value in names.items():
+                patch.setenv(name, value)
+            with pytest.raises(BadInput, match="start it once"):
+                program.main(["--workdir=gone"])

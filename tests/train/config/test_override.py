@@ -9,7 +9,7 @@ import pytest
 
 import vqdit
 from train.config import expression
-from train.config.override import override, overrides
+from train.config.override import overrides
 from train.config.paths import ABSENT, children, diff
 from train.errors import BadInput
 
@@ -80,11 +80,15 @@ class Trial:
 TRIAL = Trial()
 
 
+def override(experiment, dotted, text):
+    return overrides(experiment, {dotted: text})
+
+
 @pytest.fixture(autouse=True)
 def toys(monkeypatch):
-    """Takes the toy that no annotation names for a part of the library."""
-    paths = {**expression.library(), "Square": Square}
-    monkeypatch.setattr(expression, "library", lambda: paths)
+    """Takes the toys for a part of the library."""
+    found = expression.library() | {t.__name__: t for t in (Square, Tile, Tuner, Net)}
+    monkeypatch.setattr(expression, "library", lambda: found)
 
 
 def get(value, dotted):

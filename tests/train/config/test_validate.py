@@ -7,7 +7,7 @@ import pytest
 
 from tests.train.experiments import JOINT, TOKENIZER
 from train.config import Mesh, Run
-from train.config.override import overrides
+from train.config.override import overrides, replaced
 from train.config.validate import validate
 from train.errors import BadInput
 from train.modalities import Audio, Ranges, Series
@@ -110,26 +110,31 @@ REFUSED_DITS = [
     ("label_dropout=1.5", "label_dropout=1.5: write at least 0 and at most 1"),
     ("mesh.tensor=8", "mesh.tensor=8 does not divide model.block.heads=4"),
     ("mesh.data=1 mesh.fsdp=-1 model.width=36", "mesh.fsdp=8 .* model.width=36"),
-    ("processes={'image': Gaussian()}", r"text is absent; write .*Masking\(\)"),
-    ("processes={'text': Masking(32)}", r"image is absent; write .*Gaussian\(\)"),
-    ("times={'image': Uniform()}", r"times.text is absent; write times.text=Uniform"),
+    ("streams={}", "streams is empty; write streams="),
+    ("streams.image.tokenizer=None", "write --config.streams.image.tokenizer=DIR"),
     (
-        "processes.txt=Masking(32)",
-        "processes.txt: .* no such stream; did you mean text",
+        "streams.image.process=Masking()",
+        "streams.image: without a tokenizer, write .*books., codes",
     ),
-    ("times.imag=Uniform()", "times.imag: .* no such stream; did you mean image"),
-    ("tokenizers.imag=x", "tokenizers.imag: .* no such stream; did you mean image"),
-    ("tokenizers={'text': 'x'}", "write --config.tokenizers.image=DIR"),
+    ("streams.text.process=Gaussian()", r"streams.text: codes=32, .*Masking\(\)"),
     (
-        "processes.image=Masking(4)",
-        r"holds latents, .* Masking is for codes; .*image=Gaussian\(\)",
+        "streams.text.process.vocab=64",
+        "streams.text: .* Masking.vocab 64 is not the stream's vocab 32",
     ),
+    ("streams.text.patch=2", "streams.text: patch=2: every place of codes is a token"),
+    ("streams.image.patch=3", "streams.image: .*patch 3 does not divide the grid"),
+    ("streams.image.weight=-1", "streams.image.weight=-1.0: write at least 0"),
+    ("streams.image.shape=(4,)", "streams.image: shape=.4,.: write the grid, and last"),
+    ("streams.text.tokenizer=Bytes(7)", "grid is .7,., and .6,. is written"),
     (
-        "processes.text=Gaussian()",
-        r"holds codes, .* Gaussian is for latents; .*=Masking\(\)",
+        "streams.image.tokenizer=Labels(3)",
+        r"streams.image: Labels has codes and no latents; .*Masking\(\)",
     ),
-    ("processes.text.vocab=64", "Masking.vocab 64 is not the stream's vocab 32"),
-    ("processes.image.learned_variance=True", "reads outputs=2 values a channel"),
+    ("data={'image': Images()}", "data.text is absent; write data of every stream"),
+    (
+        "data={'image': Images(), 'text': Images(), 'txt': Images()}",
+        "data.txt: there is no such stream; did you mean text",
+    ),
     ("model.positions=rotary model.block.heads=32", "model: "),
 ]
 
@@ -163,11 +168,24 @@ def _words(changes):
     return words
 
 
-def test_streams_need_names_of_their_own():
-    twice = (Continuous("image", (4, 4), 4),) * 2
-    joint = dataclasses.replace(JOINT, model=JOINT.model.clone(streams=twice))
-    with pytest.raises(BadInput, match="model.streams has the names .*image.*image"):
-        validate(joint, 8)
+@pytest.mark.parametrize(
+    "path, message",
+    [
+        ("streams.txt.patch", "does not exist; did you mean streams.text"),
+        ("tokenizers.image", "is now streams.image.tokenizer"),
+        ("processes.text.vocab", "is now streams.text.process.vocab"),
+        ("times.image", "is now streams.image.times"),
+    ],
+)
+def test_a_path_of_a_stream_that_is_not_there_names_the_one_that_is(path, message):
+    with pytest.raises(BadInput, match=message):
+        overrides(JOINT, {path: "1"})
+
+
+def test_a_model_has_no_streams_of_its_own():
+    model = JOINT.model.clone(streams=(Continuous("image", (4, 4), 4),))
+    with pytest.raises(BadInput, match="model.streams follow from the experiment's"):
+        validate(dataclasses.replace(JOINT, model=model), 8)
 
 
 @pytest.mark.parametrize("data", [Series(length=256, channels=1), Ranges()])
@@ -183,7 +201,7 @@ def test_a_mask_of_the_signal_does_not_fit_behind_a_front_end(data):
 @pytest.mark.parametrize("data", [Series(threads=0), Ranges(threads=0), Audio()])
 def test_masked_data_are_those_whose_batches_have_a_mask(data):
     small = dataclasses.replace(data, examples=8) if data.kind != "audio" else data
-    assert ("mask" in whole(small, train=False, count=1)) == data.masked
+    assert ("known" in whole(small, train=False, count=1)) == data.masked
 
 
 def test_types_of_a_config_file_are_checked_too():
@@ -196,15 +214,17 @@ def test_types_of_a_config_file_are_checked_too():
     run = Run(steps=1000.0, batch=16)
     with pytest.raises(BadInput, match="run.steps: write a whole number, not 1000.0"):
         validate(dataclasses.replace(TOKENIZER, run=run), 8)
-    with pytest.raises(BadInput, match="tokenizers: write a dict"):
-        validate(dataclasses.replace(JOINT, tokenizers={"image": 3}), 8)
+    with pytest.raises(BadInput, match="streams.image.tokenizer: write "):
+        validate(replaced(JOINT, {"streams.image.tokenizer": 3}), 8)
     with pytest.raises(BadInput, match="kmeans: write KMeansInit"):
         validate(dataclasses.replace(TOKENIZER, kmeans=100), 8)
 
 
 def test_a_program_that_reads_no_data_needs_no_tokenizers():
-    joint = dataclasses.replace(JOINT, tokenizers={})
+    joint = replaced(JOINT, {"streams.image.tokenizer": None})
     validate(joint, 8, tokenizers=False)
+    with pytest.raises(BadInput, match="streams.image.tokenizer is absent"):
+        validate(replaced(joint, {"streams.image.shape": ()}), 8, tokenizers=False)
 
 
 def test_quantizers_that_wait_for_nothing_pass_whatever_kmeans_says():
@@ -227,7 +247,7 @@ def test_minus_one_is_what_is_left_of_the_devices(mesh, sizes):
 
 
 def test_edm_trains_at_its_own_law_of_times():
-    texts = {"processes.image": "EDM()", "times.image": "LogNormal()"}
+    texts = {"streams.image.process": "EDM()", "streams.image.times": "LogNormal()"}
     chosen = overrides(JOINT, texts)
     validate(chosen, 8, tokenizers=False)
-    assert type(chosen.times["image"]).__name__ == "LogNormal"
+    assert type(chosen.streams["image"].times).__name__ == "LogNormal"

@@ -2,35 +2,35 @@
 
 import dataclasses
 import json
+import os
 
 import pytest
 
 from tests.train.experiments import JOINT, TOKENIZER
-from train.config import workdir as workdirs
 from train.config.override import overrides
-from train.config.workdir import open_workdir, read, save
+from train.config.workdir import open_workdir, read_config, save_config
 from train.errors import BadInput
 
 
 @pytest.mark.parametrize("experiment", [TOKENIZER, JOINT], ids=lambda e: e.name)
 def test_config_json_round_trips(experiment, tmp_path):
-    save(experiment, tmp_path / "config.json")
-    assert read(tmp_path / "config.json") == experiment
+    save_config(experiment, tmp_path / "config.json")
+    assert read_config(tmp_path / "config.json") == experiment
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_a_failed_write_leaves_the_old_file(call, tmp_path, monkeypatch):
     path = tmp_path / "config.json"
-    save(TOKENIZER, path)
+    save_config(TOKENIZER, path)
 
     def full(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(workdirs.os, call, full)
+    monkeypatch.setattr(os, call, full)
     with pytest.raises(OSError, match="no space"):
-        save(JOINT, path)
-    assert read(path) == TOKENIZER
+        save_config(JOINT, path)
+    assert read_config(path) == TOKENIZER
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
@@ -53,12 +53,12 @@ def test_a_damaged_config_json_is_refused(text, message, tmp_path):
     path = tmp_path / "config.json"
     path.write_text(text)
     with pytest.raises(BadInput, match=message):
-        read(path)
+        read_config(path)
 
 
 def test_a_folder_without_a_run_says_what_to_write(tmp_path):
     with pytest.raises(BadInput, match="there is no .*config.json; write the workdir"):
-        read(tmp_path / "config.json")
+        read_config(tmp_path / "config.json")
 
 
 def test_a_new_folder_is_created_and_the_same_experiment_resumes(tmp_path):
@@ -76,7 +76,7 @@ def test_a_new_folder_is_created_and_the_same_experiment_resumes(tmp_path):
     open_workdir(folder, changed)
     assert (folder / "checkpoints").exists()
     # The longer run is what the folder now holds.
-    assert read(folder / "config.json") == changed
+    assert read_config(folder / "config.json") == changed
     open_workdir(folder, changed, force=True)
     assert sorted(path.name for path in folder.iterdir()) == [
         "checkpoints",
@@ -89,7 +89,7 @@ def test_what_a_machine_needs_may_change(tmp_path):
     texts = {"model.remat": "whole", "model.block.implementation": "plain"}
     changed = overrides(JOINT, texts)
     open_workdir(tmp_path, changed)
-    assert read(tmp_path / "config.json") == changed
+    assert read_config(tmp_path / "config.json") == changed
     with pytest.raises(BadInput, match=r"model.block.qk_norm: None -> 'rms'"):
         open_workdir(tmp_path, overrides(JOINT, {"model.block.qk_norm": "rms"}))
     recomputed = {f"model.{part}.remat": "True" for part in ("encoder", "decoder")}
@@ -116,7 +116,7 @@ def test_another_experiment_is_refused_with_what_differs(tmp_path):
     assert "VectorQuantizer(num_codes=16, dim=4, start='kmeans') -> FSQ(levels=" in line
     assert "--force" in line and "another --workdir" in line
     assert "run.steps" not in line  # may differ
-    assert read(tmp_path / "config.json") == TOKENIZER
+    assert read_config(tmp_path / "config.json") == TOKENIZER
 
 
 def test_many_differences_are_counted(tmp_path):
@@ -155,8 +155,8 @@ def test_force_moves_everything_aside(tmp_path):
         batch = str(experiment.run.batch)
         assert (tmp_path / f"checkpoints.replaced-{n}" / "of").read_text() == batch
         assert (tmp_path / f"metrics.jsonl.replaced-{n}").read_text() == batch
-        assert read(tmp_path / f"config.json.replaced-{n}") == experiment
-    assert read(tmp_path / "config.json") == last
+        assert read_config(tmp_path / f"config.json.replaced-{n}") == experiment
+    assert read_config(tmp_path / "config.json") == last
 
 
 def test_checkpoints_of_nobody_knows_whom_are_not_resumed(tmp_path):
@@ -173,7 +173,7 @@ def test_an_unreadable_config_json_needs_force_too(tmp_path):
         open_workdir(tmp_path, TOKENIZER)
     open_workdir(tmp_path, TOKENIZER, force=True)
     assert (tmp_path / "config.json.replaced-1").read_text() == "{"
-    assert read(tmp_path / "config.json") == TOKENIZER
+    assert read_config(tmp_path / "config.json") == TOKENIZER
 
 
 def test_other_processes_compare_and_write_nothing(tmp_path):
@@ -197,7 +197,7 @@ def test_what_is_no_folder_is_refused(tmp_path):
 
 
 def test_config_json_is_plain_json_with_the_classes_in_it(tmp_path):
-    save(dataclasses.replace(JOINT, name="é"), tmp_path / "config.json")
+    save_config(dataclasses.replace(JOINT, name="é"), tmp_path / "config.json")
     data = json.loads((tmp_path / "config.json").read_text())
     assert data["class"] == "train.StageTwo"
     assert data["fields"]["model"]["class"] == "vqdit.DiT"

@@ -73,7 +73,7 @@ def test_a_gain_moves_the_distance_and_not_the_ratio(fine):
 
 
 def test_every_clip_is_rebuilt_in_order():
-    x = whole(DATA, train=True)["audio"]
+    x = whole(DATA, train=True)["x"]
     assert len(x) == 96
     for count in (96, 5):
         found, codes = rebuild(Rounded(2**16), x[:count])
@@ -91,7 +91,7 @@ def test_the_ear_has_bands_at_any_rate():
 
 def test_the_listener_learns_from_the_clips_it_is_given():
     batch = whole(DATA, train=True)
-    x, labels = batch["audio"], batch["label"]
+    x, labels = batch["x"], batch["label"]
     turned = batch | {"label": labels[::-1].copy()}
     listener = train_judge(DATA, steps=60, batch=turned)
     # Classes lie 0, 1, 2, 3, 0, ...: reversed, label y is named 3 - y.

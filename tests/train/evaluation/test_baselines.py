@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from train.errors import BadInput
-from train.evaluation.baselines import BlockKMeans, blocks_of, joined
+from train.evaluation.baselines import BlockKMeans, blocks_of, unblock
 
 
 def mosaic(palette, n, seed):
@@ -58,7 +58,7 @@ def test_blocks_are_cut_and_joined_in_place(block):
     np.testing.assert_array_equal(rows[0], first.ravel())
     second = x[0][(*(slice(0, s) for s in block[:-1]), slice(block[-1], 2 * block[-1]))]
     np.testing.assert_array_equal(rows[1], second.ravel())
-    np.testing.assert_array_equal(joined(rows, x.shape, block), x)
+    np.testing.assert_array_equal(unblock(rows, x.shape, block), x)
 
 
 def test_volumes_of_few_different_blocks_rebuild_exactly():

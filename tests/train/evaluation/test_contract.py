@@ -10,8 +10,10 @@ import jax
 import numpy as np
 import pytest
 
+from tests.members import missing
+from train import evaluation
 from train.evaluation.codebook import CodebookUse
-from train.evaluation.evaluator import Several, evaluated, merged
+from train.evaluation.evaluator import Evaluator, Several, evaluated, merged
 from train.evaluation.means import Mean, Median, decibels, difference, squared_error
 from train.evaluation.samples import Frechet, accuracy, memorisation
 from train.modalities import Images
@@ -56,7 +58,7 @@ def entropy(codes):
 
 def apart():
     """Median distance of X to the nearest digit, by brute force."""
-    train = whole(DIGITS, True)["image"].reshape(-1, 64).astype(float)
+    train = whole(DIGITS, True)["x"].reshape(-1, 64).astype(float)
     gap = [np.square(train - x).sum(1).min() for x in X.reshape(N, 64).astype(float)]
     return np.median(np.sqrt(gap))
 
@@ -152,6 +154,12 @@ CASES = {
         {"r": [{"m": i * np.nanmean(VALUES)} for i in (1, 2)]},
     ),
 }
+
+
+def test_no_evaluator_is_left_out():
+    members = {type(make()[0]) for make in CASES.values()}
+    belongs = lambda kind: issubclass(kind, Evaluator)
+    assert missing(evaluation, belongs, members) == {"Evaluator"}
 
 
 @pytest.fixture(params=CASES, scope="module")

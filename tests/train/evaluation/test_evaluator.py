@@ -6,10 +6,10 @@ from tests.train.evaluation.test_contract import Network
 from train.errors import BadInput
 from train.evaluation import evaluator as streaming
 from train.evaluation import samples
-from train.evaluation.evaluator import examples, gathered, grouped, merged, places
+from train.evaluation.evaluator import examples, gathered, grouped, merged
 from train.evaluation.samples import Frechet, Reference, balanced_rows
 from train.modalities import Images
-from train.pipeline import whole
+from train.pipeline import open_examples, whole
 from train.runtime import hosts
 from vqdit.metrics import frechet_distance, statistics
 
@@ -27,20 +27,19 @@ def test_every_example_is_read_once_by_one_process(processes, monkeypatch):
         for batch in examples(DATA, False):
             sizes.add(len(batch["x"]))
             index = batch["index"][batch["valid"]]
-            np.testing.assert_array_equal(batch["x"], wanted["image"][batch["index"]])
+            np.testing.assert_array_equal(batch["x"], wanted["x"][batch["index"]])
             seen += index.tolist()
     assert sorted(seen) == list(range(360)) and sizes == {50}
 
 
 def test_some_examples_are_evenly_spaced():
-    assert places(DATA, False, 4).tolist() == [0, 90, 180, 270]
-    assert places(DATA, False, 1000).tolist() == list(range(360))
-    found = np.concatenate(
-        [b["index"] for b in examples(DATA, False, places(DATA, False, 7))]
-    )
-    np.testing.assert_array_equal(found, places(DATA, False, 7))
+    held = open_examples(DATA, False)
+    assert held.spaced(4).tolist() == [0, 90, 180, 270]
+    assert held.spaced(1000).tolist() == list(range(360))
+    found = np.concatenate([b["index"] for b in examples(DATA, False, held.spaced(7))])
+    np.testing.assert_array_equal(found, held.spaced(7))
     with pytest.raises(BadInput, match="at least 1 example"):
-        places(DATA, False, 0)
+        held.spaced(0)
 
 
 def test_groups_hold_as_much_as_is_affordable(monkeypatch):
@@ -65,18 +64,18 @@ def test_the_reference_is_that_of_the_whole_sets(monkeypatch):
     of = lambda x: statistics(judge.features(x))
     wanted = {
         "judge": judge.protocol,
-        "judge_accuracy": np.mean(judge.predict(held["image"]) == held["label"]),
-        "train_distance": frechet_distance(of(train["image"]), of(held["image"])),
+        "judge_accuracy": np.mean(judge.predict(held["x"]) == held["label"]),
+        "train_distance": frechet_distance(of(train["x"]), of(held["x"])),
         "floor_distance": frechet_distance(
-            of(train["image"][balanced_rows(train["label"], 100)]), of(held["image"])
+            of(train["x"][balanced_rows(train["label"], 100)]), of(held["x"])
         ),
         "floor_count": 100,
         "heldout_count": 360,
     }
     found = Reference.of(judge, DATA)
     assert found.figures(100) == pytest.approx(wanted, rel=1e-9)
-    gap = held["image"].reshape(360, 1, 64).astype(np.float32)
-    gap = np.square(gap - train["image"].reshape(1, -1, 64)).sum(-1).min(1)
+    gap = held["x"].reshape(360, 1, 64).astype(np.float32)
+    gap = np.square(gap - train["x"].reshape(1, -1, 64)).sum(-1).min(1)
     assert found.apart == pytest.approx(np.median(np.sqrt(gap)), rel=1.001e-3)
     monkeypatch.setattr(samples, "GROUP", 500 * 64)
     monkeypatch.setattr(streaming, "GROUP", 500 * 64)

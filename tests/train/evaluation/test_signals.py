@@ -145,7 +145,7 @@ def test_sweeps_are_scored_in_metres_where_a_beam_returned():
     # Four codes for blocks of four beams: metres off, and finite.
     assert metres / 100 < figures["kmeans_rmse_m"] < data.far
 
-    lost = whole(data, False)["mask"] == 0
+    lost = whole(data, False)["known"] == 0
     assert lost.any()
     codec = Stand(data, change=lambda x: np.where(lost, 1.0, x))
     assert evaluate_tokenizer(codec, data)["rmse_m"] == pytest.approx(0, abs=1e-5)

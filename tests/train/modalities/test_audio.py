@@ -42,14 +42,14 @@ def test_the_embedded_tones_are_of_their_classes():
     audio = Audio(rate=2000, length=256)
     train, test = both(audio)
     batch = train.take(np.arange(len(train)))
-    assert audio.shape == (256, 1) and batch["audio"].shape == (96, 256, 1)
-    assert batch["audio"].dtype == np.float32 and batch["label"].dtype == np.int32
-    assert np.abs(batch["audio"]).max() == pytest.approx(0.9, abs=1e-5)
+    assert audio.shape == (256, 1) and batch["x"].shape == (96, 256, 1)
+    assert batch["x"].dtype == np.float32 and batch["label"].dtype == np.int32
+    assert np.abs(batch["x"]).max() == pytest.approx(0.9, abs=1e-5)
     assert (train.classes, len(test)) == (4, 32)
     again = fresh(Audio(rate=2000, length=256), True).take(np.array([3, 3, 0]))
-    np.testing.assert_array_equal(again["audio"], batch["audio"][[3, 3, 0]])
+    np.testing.assert_array_equal(again["x"], batch["x"][[3, 3, 0]])
     # The strongest frequency of a class lies in its third of an octave.
-    spectrum = np.abs(np.fft.rfft(batch["audio"][..., 0], 4096))
+    spectrum = np.abs(np.fft.rfft(batch["x"][..., 0], 4096))
     pitch = spectrum.argmax(1) * 2000 / 4096
     for y, name in enumerate(train.class_names):
         ratio = np.log2(pitch[batch["label"] == y] / float(name.split()[0]))
@@ -147,7 +147,7 @@ def test_other_rates_are_resampled(tmp_path):
     soundfile.write(tmp_path / "x.wav", np.sin(2 * np.pi * 50 * t), 4000)
     sounds = fresh(at(tmp_path, holdout=0), True)
     assert [len(each.values) for each in sounds.source] == [100]
-    found = sounds.take(np.array([0]))["audio"][0, :, 0]
+    found = sounds.take(np.array([0]))["x"][0, :, 0]
     expected = np.sin(2 * np.pi * 50 * np.arange(100) / RATE)
     np.testing.assert_allclose(found[10:-10], expected[10:-10], atol=0.01)
 
@@ -160,7 +160,7 @@ def test_arrays(tmp_path):
     assert len(train) + len(test) == 8 and train.classes == 3
     whole_set = fresh(at(tmp_path / "x.npz", "npz", crop="start", holdout=0), True)
     batch = whole_set.take(np.arange(8))
-    np.testing.assert_allclose(batch["audio"][..., 0], x[:, :100] / 32768, atol=1e-7)
+    np.testing.assert_allclose(batch["x"][..., 0], x[:, :100] / 32768, atol=1e-7)
     np.testing.assert_array_equal(batch["label"], label)
     np.savez(tmp_path / "bad.npz", audio=x.astype(np.float32) * np.nan)
     with pytest.raises(BadInput, match="no finite numbers"):
@@ -214,8 +214,8 @@ def test_a_prepared_set_is_read_without_tensorflow(tmp_path):
     assert (len(train), len(test), train.class_names) == (2, 2, ("0", "1"))
     batch = test.take(np.arange(2))
     np.testing.assert_array_equal(batch["label"], [0, 1])
-    np.testing.assert_allclose(batch["audio"][1, :70, 0], 2000 / 32768, atol=1e-7)
-    assert not batch["audio"][1, 70:].any()
+    np.testing.assert_allclose(batch["x"][1, :70, 0], 2000 / 32768, atol=1e-7)
+    assert not batch["x"][1, 70:].any()
     by_speaker = fresh(at(tmp_path, "toys", holdout="speaker:t", crop="start"), False)
     assert [len(each.values) for each in by_speaker.source] == [90, 110]
     by_share = both(at(tmp_path, "toys", holdout=0.5))
@@ -232,17 +232,17 @@ def test_augmentation_is_a_function_of_seed_epoch_and_index(tmp_path):
     audio = at(tmp_path, crop="random", augment=augment, holdout=0)
     sounds = fresh(audio, True)
     index, epochs = np.array([4, 1, 4]), np.array([0, 0, 1])
-    first = sounds.augmented(index, epochs, 7)["audio"]
+    first = sounds.augmented(index, epochs, 7)["x"]
     assert first.dtype == np.float32 and first.shape == (3, 100, 1)
     again = fresh(Audio(**vars(audio)), True).augmented(index[::-1], epochs[::-1], 7)
-    np.testing.assert_array_equal(again["audio"][::-1], first)
+    np.testing.assert_array_equal(again["x"][::-1], first)
     assert np.abs(first[0] - first[2]).max() > 0.01, "another epoch, another draw"
-    other = sounds.augmented(index, epochs, 8)["audio"]
+    other = sounds.augmented(index, epochs, 8)["x"]
     assert np.abs(other - first).max() > 0.01, "another seed, another draw"
 
 
 def test_shifts_move_the_window_both_ways():
-    plain = fresh(Audio(rate=RATE, length=128), True).take(np.arange(40))["audio"]
+    plain = fresh(Audio(rate=RATE, length=128), True).take(np.arange(40))["x"]
     shifted = Audio(rate=RATE, length=128, augment=SeriesAugment(shift=3))
     sounds = fresh(shifted, True).augmented(np.arange(40), np.zeros(40, int), 0)[
         "audio"
@@ -258,8 +258,8 @@ def test_shifts_move_the_window_both_ways():
 def test_batches_are_float32_with_labels():
     audio = Audio(rate=RATE, length=64, threads=0)
     batch = next(batches(audio, train=True, batch=8, seed=0))
-    assert batch["audio"].shape == (8, 64, 1) and batch["audio"].dtype == np.float32
-    assert whole(audio, train=False)["audio"].shape == (32, 64, 1)
+    assert batch["x"].shape == (8, 64, 1) and batch["x"].dtype == np.float32
+    assert whole(audio, train=False)["x"].shape == (32, 64, 1)
 
 
 @pytest.mark.parametrize(

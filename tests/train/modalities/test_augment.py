@@ -79,11 +79,11 @@ def test_turning_there_and_back_is_nearly_nothing_inside():
 
 def test_an_example_is_a_function_of_seed_epoch_and_index_alone():
     x = pictures(6, 12, 12, 3)
-    whole = EVERYTHING({"image": x}, "image", draws(6))["image"]
-    part = EVERYTHING({"image": x[3:5]}, "image", draws(2, first=3))["image"]
+    whole = EVERYTHING({"x": x}, draws(6))["x"]
+    part = EVERYTHING({"x": x[3:5]}, draws(2, first=3))["x"]
     np.testing.assert_array_equal(part, whole[3:5])
     for other in (draws(6, seed=1), draws(6, epoch=1), draws(6, first=1)):
-        changed = EVERYTHING({"image": x}, "image", other)["image"]
+        changed = EVERYTHING({"x": x}, other)["x"]
         assert (changed != whole).any((1, 2, 3)).all()
 
 
@@ -102,16 +102,16 @@ def test_all_frames_of_a_clip_and_its_boxes_get_one_draw():
     clip[:, :, 20:30, 24:44] = 255
     boxes = np.broadcast_to(np.array([24, 20, 44, 30]) / 64, (8, 3, 1, 4))
     augment = ImageAugment(rotate=60, crop=0.3, shift=0.05, flip=True)
-    batch = {"video": clip, "boxes": boxes.astype(np.float32)}
-    out = augment(batch, "video", draws(8))
-    for frames, found in zip(out["video"], out["boxes"], strict=True):
+    batch = {"x": clip, "boxes": boxes.astype(np.float32)}
+    out = augment(batch, draws(8))
+    for frames, found in zip(out["x"], out["boxes"], strict=True):
         np.testing.assert_array_equal(frames, np.broadcast_to(frames[:1], frames.shape))
         assert (found == found[0]).all()
         rows, columns = np.nonzero(frames[0, ..., 0] > 127)
         ink = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
         np.testing.assert_allclose(ink, found[0, 0] * 64, atol=1.5)
     assert len(np.unique(out["boxes"][:, 0, 0], axis=0)) == 8
-    assert (batch["video"] == clip).all() and (batch["boxes"] == boxes).all()
+    assert (batch["x"] == clip).all() and (batch["boxes"] == boxes).all()
 
 
 def test_a_mirrored_box_is_its_mirror_image_and_stays_in_the_picture():
@@ -124,10 +124,10 @@ def test_a_mirrored_box_is_its_mirror_image_and_stays_in_the_picture():
 
 def test_colour_keeps_grey_grey_and_turns_the_hue():
     grey = np.repeat(pictures(4, 5, 5, 1), 3, -1)
-    turned = ImageAugment(saturation=0.9, hue=180)({"image": grey}, "image", draws(4))
-    np.testing.assert_allclose(turned["image"].astype(int), grey.astype(int), atol=1)
+    turned = ImageAugment(saturation=0.9, hue=180)({"x": grey}, draws(4))
+    np.testing.assert_allclose(turned["x"].astype(int), grey.astype(int), atol=1)
     soft = 100 + pictures(4, 5, 5, 3) // 8
-    found = ImageAugment(hue=90)({"image": soft}, "image", draws(4))["image"]
+    found = ImageAugment(hue=90)({"x": soft}, draws(4))["x"]
     before, after = (p.astype(float) @ YIQ.T for p in (soft, found))
     np.testing.assert_allclose(after[..., 0], before[..., 0], atol=1)  # luma
     angle = np.arctan2(after[..., 2], after[..., 1]) - np.arctan2(
@@ -141,11 +141,11 @@ def test_colour_keeps_grey_grey_and_turns_the_hue():
 
 def test_brightness_adds_and_contrast_spreads_about_the_mean():
     x = 100 + pictures(50, 6, 6, 1) // 8
-    lit = ImageAugment(brightness=0.1)({"image": x}, "image", draws(50))["image"]
+    lit = ImageAugment(brightness=0.1)({"x": x}, draws(50))["x"]
     change = lit.astype(int) - x
     assert (change == change[:, :1, :1]).all()
     assert -26 <= change.min() < -15 and 15 < change.max() <= 26
-    spread = ImageAugment(contrast=0.5)({"image": x}, "image", draws(50))["image"]
+    spread = ImageAugment(contrast=0.5)({"x": x}, draws(50))["x"]
     ratio = spread.std((1, 2, 3)) / x.std((1, 2, 3))
     assert 0.45 < ratio.min() < 0.7 and 1.3 < ratio.max() < 1.55
     np.testing.assert_allclose(spread.mean((1, 2, 3)), x.mean((1, 2, 3)), atol=0.5)
@@ -153,7 +153,7 @@ def test_brightness_adds_and_contrast_spreads_about_the_mean():
 
 def test_noise_has_its_deviation_and_is_fresh_for_every_frame():
     x = np.full((4, 5, 40, 40, 1), 128, np.uint8)
-    noisy = ImageAugment(noise=0.05)({"video": x}, "video", draws(4))["video"]
+    noisy = ImageAugment(noise=0.05)({"x": x}, draws(4))["x"]
     away = noisy.astype(float) - 128
     n = away.size
     np.testing.assert_allclose(away.std(), 0.05 * 255, rtol=5 / (2 * n) ** 0.5 + 0.01)
@@ -163,7 +163,7 @@ def test_noise_has_its_deviation_and_is_fresh_for_every_frame():
 
 def test_nothing_asked_is_nothing_done():
     x = pictures(3, 6, 6, 3)
-    assert ImageAugment()({"image": x}, "image", draws(3))["image"] is x
+    assert ImageAugment()({"x": x}, draws(3))["x"] is x
     series = np.ones((2, 8, 1), np.float32)
     assert SeriesAugment()(series, draws(2)) is series
     assert VolumeAugment()(series, draws(2)) is series
@@ -211,20 +211,20 @@ def test_gain_is_in_decibels_and_shifts_are_even():
 def test_a_sweep_rolls_with_its_mask():
     x = np.random.default_rng(1).random((6, 3, 10, 2)).astype(np.float32)
     mask = (x > 0.5).astype(np.float32)
-    out = RangeAugment(roll=True)({"range": x, "mask": mask}, "range", draws(6))
-    np.testing.assert_array_equal(out["mask"], out["range"] > 0.5)
+    out = RangeAugment(roll=True)({"x": x, "known": mask}, draws(6))
+    np.testing.assert_array_equal(out["known"], out["x"] > 0.5)
     turns = [
         [k for k in range(10) if (np.roll(b, -k, 1) == a).all()]
-        for a, b in zip(out["range"], x, strict=True)
+        for a, b in zip(out["x"], x, strict=True)
     ]
     assert all(len(t) == 1 for t in turns) and len({t[0] for t in turns}) > 2
     both = RangeAugment(roll=True, flip=True, noise=0.1)
-    out = both({"range": x, "mask": mask}, "range", draws(6))
+    out = both({"x": x, "known": mask}, draws(6))
     quiet = dataclasses.replace(both, noise=0.0)
-    still = quiet({"range": x, "mask": mask}, "range", draws(6))
-    assert ((out["range"] != still["range"]) == (out["mask"] > 0)).all()
+    still = quiet({"x": x, "known": mask}, draws(6))
+    assert ((out["x"] != still["x"]) == (out["known"] > 0)).all()
     mirrored = (draws(6)(MIRROR) < 0.5)[0]
-    row = still["range"][0, 0, :, 0]
+    row = still["x"][0, 0, :, 0]
     there = np.concatenate([x[0, 0, :, 0]] * 2)[:: -1 if mirrored else 1]
     assert any((there[k : k + 10] == row).all() for k in range(11))
 
@@ -259,15 +259,15 @@ def test_pictures_are_augmented_by_seed_epoch_and_index():
     plain = prepare(Images(name="digits", size=8, threads=0), True)
     rows, epochs = np.arange(8), np.zeros(8, int)
     found = prepare(images, True).augmented(rows, epochs, 0)
-    assert found["image"].dtype == np.uint8
+    assert found["x"].dtype == np.uint8
     np.testing.assert_array_equal(
-        found["image"],
-        augment(plain.take(rows), "image", Draws(0, epochs, rows))["image"],
+        found["x"],
+        augment(plain.take(rows), Draws(0, epochs, rows))["x"],
     )
-    assert (found["image"] != plain.take(rows)["image"]).any((1, 2, 3)).all()
+    assert (found["x"] != plain.take(rows)["x"]).any((1, 2, 3)).all()
     # What is kept in memory stays as it was read.
     np.testing.assert_array_equal(
-        prepare(images, True).take(rows)["image"], plain.take(rows)["image"]
+        prepare(images, True).take(rows)["x"], plain.take(rows)["x"]
     )
     with pytest.raises(BadInput, match="data.augment.pace=0.5: pictures have no pace"):
         Images(augment=ImageAugment(pace=0.5))

@@ -6,7 +6,9 @@ import json
 import numpy as np
 import pytest
 
+from tests.members import missing
 from tests.train.fresh import fresh
+from train import modalities
 from train.modalities import (
     Audio,
     AudioCleaning,
@@ -22,7 +24,7 @@ from train.modalities import (
     VolumeAugment,
     Volumes,
 )
-from train.modalities.modality import modality_of
+from train.modalities.modality import Modality, modality_of
 from train.pipeline import batches, whole
 from vqdit.values import build, describe
 
@@ -66,17 +68,25 @@ every = pytest.mark.parametrize("data", MODALITIES.values(), ids=list(MODALITIES
 each = pytest.mark.parametrize("kind", SUFFIXED)
 
 
+def test_no_modality_is_left_out():
+    belongs = lambda kind: issubclass(kind, Modality)
+    members = map(type, MODALITIES.values())
+    assert missing(modalities, belongs, members) == {"Modality", "Pixels"}
+    kinds = {data.kind for data in MODALITIES.values()}
+    assert kinds == SUFFIXED.keys() == OF.keys()
+
+
 @every
 def test_shapes_labels_and_masks_are_as_said(data):
     data = dataclasses.replace(data, threads=0)
     batch = next(batches(data, True, 4, seed=0))
-    assert batch[data.kind].shape == (4, *data.shape)
-    assert batch[data.kind].dtype == (np.uint8 if data.pixels else np.float32)
+    assert batch["x"].shape == (4, *data.shape)
+    assert batch["x"].dtype == (np.uint8 if data.pixels else np.float32)
     assert batch["label"].shape == (4,) and batch["label"].dtype == np.int32
-    assert ("mask" in batch) == data.masked
+    assert ("known" in batch) == data.masked
     if data.masked:
-        assert batch["mask"].shape == batch[data.kind].shape
-        assert set(np.unique(batch["mask"])) <= {0, 1}
+        assert batch["known"].shape == batch["x"].shape
+        assert set(np.unique(batch["known"])) <= {0, 1}
     assert modality_of(data.kind) is type(data)
 
 
@@ -84,14 +94,14 @@ def test_shapes_labels_and_masks_are_as_said(data):
 def test_augmentation_is_a_function_of_seed_epoch_and_index(data):
     examples = fresh(data, True)
     rows, epochs = np.array([3, 0, 3, 7]), np.array([0, 0, 1, 2])
-    one = examples.augmented(rows, epochs, 5)[data.kind]
-    turned = fresh(data, True).augmented(rows[::-1], epochs[::-1], 5)[data.kind]
+    one = examples.augmented(rows, epochs, 5)["x"]
+    turned = fresh(data, True).augmented(rows[::-1], epochs[::-1], 5)["x"]
     np.testing.assert_array_equal(one, turned[::-1])
     assert (one[0] != one[2]).any(), "another epoch, another draw"
-    assert (one != examples.augmented(rows, epochs, 6)[data.kind]).any()
+    assert (one != examples.augmented(rows, epochs, 6)["x"]).any()
     # Evaluation draws nothing.
     np.testing.assert_array_equal(
-        examples.take(rows)[data.kind], whole(data, True)[data.kind][rows]
+        examples.take(rows)["x"], whole(data, True)["x"][rows]
     )
 
 
@@ -104,7 +114,7 @@ def test_it_is_a_value_that_json_holds(data):
 
 @every
 def test_examples_are_shown_as_pictures(data):
-    x = whole(data, False, count=2)[data.kind]
+    x = whole(data, False, count=2)["x"]
     shown = data.show(x)
     assert shown.dtype == np.uint8 and shown.ndim == 4 and len(shown) == 2
     assert shown.shape[-1] in (1, 3) and shown.std() > 0

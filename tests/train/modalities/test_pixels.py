@@ -6,7 +6,7 @@ from PIL import Image
 
 from train.errors import BadInput, Unreadable
 from train.modalities import Images
-from train.modalities.pixels import decode, fit
+from train.modalities.pixels import decode_picture, fit_square
 
 
 def encoded(picture: Image.Image, form: str = "PNG", **options) -> bytes:
@@ -27,12 +27,12 @@ def test_eight_bit_pictures_decode_to_their_own_bytes(channels, mode):
     pixels = ramp(5, 7, channels)
     picture = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
     assert picture.mode == mode
-    np.testing.assert_array_equal(decode(encoded(picture)), pixels)
+    np.testing.assert_array_equal(decode_picture(encoded(picture)), pixels)
 
 
 def test_sixteen_bit_grey_is_scaled_and_not_clipped():
     wide = np.array([[0, 257, 128 * 257, 65535, 1000]], np.uint16)
-    pixels = decode(encoded(Image.fromarray(wide)))
+    pixels = decode_picture(encoded(Image.fromarray(wide)))
     np.testing.assert_array_equal(pixels[..., 0], [[0, 1, 128, 255, 4]])
 
 
@@ -41,16 +41,16 @@ def test_palettes_are_looked_up_and_their_transparency_kept():
     picture.putpalette([10, 20, 30, 40, 50, 60])
     picture.putpixel((1, 0), 1)
     np.testing.assert_array_equal(
-        decode(encoded(picture)), [[[10, 20, 30], [40, 50, 60]]]
+        decode_picture(encoded(picture)), [[[10, 20, 30], [40, 50, 60]]]
     )
-    seen = decode(encoded(picture, transparency=0))
+    seen = decode_picture(encoded(picture, transparency=0))
     np.testing.assert_array_equal(seen, [[[10, 20, 30, 0], [40, 50, 60, 255]]])
 
 
 def test_bilevel_and_cmyk_pictures_become_grey_and_rgb():
-    bits = decode(encoded(Image.fromarray(np.array([[True, False]]))))
+    bits = decode_picture(encoded(Image.fromarray(np.array([[True, False]]))))
     np.testing.assert_array_equal(bits[..., 0], [[255, 0]])
-    ink = decode(encoded(Image.new("CMYK", (8, 8), (255, 0, 0, 0)), "TIFF"))
+    ink = decode_picture(encoded(Image.new("CMYK", (8, 8), (255, 0, 0, 0)), "TIFF"))
     np.testing.assert_array_equal(ink[0, 0], [0, 255, 255])
 
 
@@ -58,9 +58,9 @@ def test_orientation_is_applied_only_when_asked():
     exif = Image.Exif()
     exif[0x0112] = 6  # turn a quarter to the right
     data = encoded(Image.fromarray(ramp(4, 9, 3)), exif=exif)
-    assert decode(data).shape == (4, 9, 3)
+    assert decode_picture(data).shape == (4, 9, 3)
     np.testing.assert_array_equal(
-        decode(data, upright=True), np.rot90(ramp(4, 9, 3), -1)
+        decode_picture(data, upright=True), np.rot90(ramp(4, 9, 3), -1)
     )
 
 
@@ -68,21 +68,21 @@ def test_orientation_is_applied_only_when_asked():
 def test_a_truncated_picture_is_unreadable(form):
     random = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     data = encoded(Image.fromarray(random), form)
-    decode(data)
+    decode_picture(data)
     for kept in (0, 10, len(data) // 2, int(len(data) * 0.9)):
         with pytest.raises(Unreadable):
-            decode(data[:kept])
+            decode_picture(data[:kept])
 
 
 def test_floating_point_pixels_are_refused():
     with pytest.raises(Unreadable, match="range"):
-        decode(encoded(Image.new("F", (2, 2)), "TIFF"))
+        decode_picture(encoded(Image.new("F", (2, 2)), "TIFF"))
 
 
 def test_a_picture_of_the_right_size_passes_unchanged():
     for channels in (1, 3):
         image = ramp(6, 6, channels)
-        np.testing.assert_array_equal(fit(image, 6, channels), image)
+        np.testing.assert_array_equal(fit_square(image, 6, channels), image)
 
 
 @pytest.mark.parametrize("shape", [(6, 10), (10, 6)])
@@ -91,10 +91,12 @@ def test_the_crop_slides_over_every_place_of_the_longer_side(shape):
     axis = int(shape[1] > shape[0])
     for place in range(5):
         crop = np.take(image, range(place, place + 6), axis)
-        np.testing.assert_array_equal(fit(image, 6, 1, (place + 0.5) / 5), crop)
-    np.testing.assert_array_equal(fit(image, 6, 1), fit(image, 6, 1, 2.5 / 5))
+        np.testing.assert_array_equal(fit_square(image, 6, 1, (place + 0.5) / 5), crop)
     np.testing.assert_array_equal(
-        fit(image, 6, 1, 0.999999), np.take(image, range(4, 10), axis)
+        fit_square(image, 6, 1), fit_square(image, 6, 1, 2.5 / 5)
+    )
+    np.testing.assert_array_equal(
+        fit_square(image, 6, 1, 0.999999), np.take(image, range(4, 10), axis)
     )
 
 
@@ -102,34 +104,38 @@ def test_fit_is_resizing_the_whole_and_then_cropping():
     image = np.random.default_rng(1).integers(0, 256, (40, 80, 3), np.uint8)
     small = Image.fromarray(image).resize((20, 10), Image.Resampling.BICUBIC)
     # 41 places of the crop before resizing; place 20 of them is column 5 after it.
-    np.testing.assert_array_equal(fit(image, 10, 3), np.asarray(small)[:, 5:15])
+    np.testing.assert_array_equal(fit_square(image, 10, 3), np.asarray(small)[:, 5:15])
 
 
 def test_reducing_is_antialiased_and_enlarging_keeps_a_flat_picture():
     stripes = np.tile(np.array([0, 255], np.uint8), (64, 32))[..., None]
-    reduced = fit(stripes, 8, 1).astype(int)
+    reduced = fit_square(stripes, 8, 1).astype(int)
     assert abs(reduced - 127.5).max() < 16  # plain decimation would give 0 or 255
     flat = np.full((3, 5, 1), 93, np.uint8)
-    np.testing.assert_array_equal(fit(flat, 8, 1), np.full((8, 8, 1), 93))
-    assert fit(np.zeros((1, 1, 3), np.uint8), 4, 3).shape == (4, 4, 3)
+    np.testing.assert_array_equal(fit_square(flat, 8, 1), np.full((8, 8, 1), 93))
+    assert fit_square(np.zeros((1, 1, 3), np.uint8), 4, 3).shape == (4, 4, 3)
 
 
 def test_an_extreme_aspect_ratio_costs_no_more_than_the_crop():
-    assert fit(np.zeros((1, 100_000, 1), np.uint8), 256, 1).shape == (256, 256, 1)
+    assert fit_square(np.zeros((1, 100_000, 1), np.uint8), 256, 1).shape == (
+        256,
+        256,
+        1,
+    )
 
 
 def test_grey_and_rgb_become_each_other_and_alpha_lies_on_white():
     grey = ramp(4, 4, 1)
-    rgb = fit(grey, 4, 3)
+    rgb = fit_square(grey, 4, 3)
     np.testing.assert_array_equal(rgb, np.repeat(grey, 3, -1))
-    np.testing.assert_array_equal(fit(rgb, 4, 1), grey)
-    luma = fit(np.array([[[255, 0, 0]]], np.uint8), 1, 1)
+    np.testing.assert_array_equal(fit_square(rgb, 4, 1), grey)
+    luma = fit_square(np.array([[[255, 0, 0]]], np.uint8), 1, 1)
     np.testing.assert_array_equal(luma, [[[76]]])  # 0.299 * 255
     rgba = np.array([[[200, 100, 0, 255], [200, 100, 0, 0]]], np.uint8)
-    np.testing.assert_array_equal(fit(rgba, 1, 3, 0.0), [[[200, 100, 0]]])
-    np.testing.assert_array_equal(fit(rgba, 1, 3, 0.9), [[[255, 255, 255]]])
+    np.testing.assert_array_equal(fit_square(rgba, 1, 3, 0.0), [[[200, 100, 0]]])
+    np.testing.assert_array_equal(fit_square(rgba, 1, 3, 0.9), [[[255, 255, 255]]])
     half = np.array([[[0, 51]]], np.uint8)  # black at alpha 0.2
-    np.testing.assert_array_equal(fit(half, 1, 1), [[[204]]])
+    np.testing.assert_array_equal(fit_square(half, 1, 1), [[[204]]])
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,14 @@ def test_sweeps_come_normalised_with_a_mask_of_what_returned():
     train, test = fresh(SMALL, True), fresh(SMALL, False)
     assert (len(train), len(test)) == (16, 2)
     found = train.take(np.arange(16))
-    assert found["range"].shape == (16, *SMALL.shape) == found["mask"].shape
-    hit = found["mask"] > 0
+    assert found["x"].shape == (16, *SMALL.shape) == found["known"].shape
+    hit = found["known"] > 0
     assert 0.5 < hit.mean() < 1
-    metres = found["range"] * train.scale[0] + train.offset[0]
+    metres = found["x"] * train.scale[0] + train.offset[0]
     np.testing.assert_allclose(metres[~hit], 80, rtol=1e-5)
     assert 1 < metres[hit].min() < 5 and metres[hit].max() <= 80.2
     np.testing.assert_allclose(
-        [found["range"][hit].min(), found["range"][hit].max()], [-1, 1], rtol=1e-5
+        [found["x"][hit].min(), found["x"][hit].max()], [-1, 1], rtol=1e-5
     )
 
 
@@ -41,10 +41,10 @@ def test_files_of_several_channels_keep_what_did_not_return_out(tmp_path):
     examples = fresh(ranges, True)
     found = examples.take(np.arange(3))
     for i in range(3):
-        assert not found["mask"][i, i, i].any() and found["mask"][i].sum() == 62
-    values = found["range"] * examples.scale + examples.offset
+        assert not found["known"][i, i, i].any() and found["known"][i].sum() == 62
+    values = found["x"] * examples.scale + examples.offset
     np.testing.assert_allclose(values[1, 1, 1], [80, 0], atol=1e-4)
-    hit = found["mask"] > 0
+    hit = found["known"] > 0
     np.testing.assert_allclose(values[hit], x[hit], rtol=1e-4)
     assert examples.offset[1] == pytest.approx(
         (x[hit[..., 1], 1].max() + x[hit[..., 1], 1].min()) / 2
@@ -55,8 +55,8 @@ def test_rolling_is_a_turn_of_the_sensor():
     ranges = dataclasses.replace(SMALL, augment=RangeAugment(roll=True))
     plain = fresh(ranges, True).take(np.arange(4))
     one = next(batches(ranges, True, 16, seed=0))
-    rows = {np.sort(x.ravel()).tobytes() for x in one["range"]}
-    assert {np.sort(x.ravel()).tobytes() for x in plain["range"]} <= rows
+    rows = {np.sort(x.ravel()).tobytes() for x in one["x"]}
+    assert {np.sort(x.ravel()).tobytes() for x in plain["x"]} <= rows
 
 
 def test_bad_sweeps_and_fields_are_named(tmp_path):

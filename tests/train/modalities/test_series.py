@@ -39,28 +39,26 @@ def raw(series: Series, part: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """All windows in their own units, and their masks."""
     found = whole(series, part)
     examples = fresh(series, part)
-    signal = found["series"].astype(np.float64)
-    return signal * examples.scale + examples.offset, found["mask"]
+    signal = found["x"].astype(np.float64)
+    return signal * examples.scale + examples.offset, found["known"]
 
 
 def test_generated_series_come_cleaned_with_mask_and_truth():
     train, test = fresh(SMALL, True), fresh(SMALL, False)
     assert (len(train), len(test)) == (80, 10)
     found = train.take(np.arange(80))
-    assert found["series"].shape == found["mask"].shape == found["truth"].shape
-    assert found["series"].dtype == np.float32 and set(np.unique(found["mask"])) == {
+    assert found["x"].shape == found["known"].shape == found["truth"].shape
+    assert found["x"].dtype == np.float32 and set(np.unique(found["known"])) == {
         0,
         1,
     }
-    assert 0.05 < 1 - found["mask"].mean() < 0.15
+    assert 0.05 < 1 - found["known"].mean() < 0.15
     # Statistics of the known values: 0 and a quarter, since 4 deviations reach 1.
-    known = found["series"][found["mask"] > 0]
+    known = found["x"][found["known"] > 0]
     assert abs(known.mean()) < 0.01 and abs(known.std() - 0.25) < 0.01
-    near = abs(found["series"] - found["truth"])[found["mask"] > 0]
+    near = abs(found["x"] - found["truth"])[found["known"] > 0]
     assert np.median(near) * train.scale[0] < 0.1
-    np.testing.assert_array_equal(
-        train.take(np.array([7]))["series"][0], found["series"][7]
-    )
+    np.testing.assert_array_equal(train.take(np.array([7]))["x"][0], found["x"][7])
     assert train.findings["missing_share"] == pytest.approx([0.1, 0.1], abs=0.04)
     assert train.findings["outlier_share"] == pytest.approx([0.01, 0.01], abs=0.01)
 
@@ -165,12 +163,12 @@ def test_mask_channels_say_what_is_filled():
     both = dataclasses.replace(SMALL, mask_channels=True)
     assert both.shape == (64, 4)
     found, examples = whole(both, False), fresh(both, False)
-    np.testing.assert_array_equal(found["series"][..., :2], plain["series"])
-    np.testing.assert_array_equal(found["series"][..., 2:], 2 * plain["mask"] - 1)
-    assert found["mask"].shape == (10, 64, 4) and found["mask"][..., 2:].all()
+    np.testing.assert_array_equal(found["x"][..., :2], plain["x"])
+    np.testing.assert_array_equal(found["x"][..., 2:], 2 * plain["known"] - 1)
+    assert found["known"].shape == (10, 64, 4) and found["known"][..., 2:].all()
     # In their own units mask channels are 0 and 1, as offset and scale say.
-    back = found["series"] * examples.scale + examples.offset
-    np.testing.assert_array_equal(back[..., 2:], plain["mask"])
+    back = found["x"] * examples.scale + examples.offset
+    np.testing.assert_array_equal(back[..., 2:], plain["known"])
 
 
 def test_windows_shift_within_their_recording_with_their_mask(tmp_path):
@@ -182,8 +180,8 @@ def test_windows_shift_within_their_recording_with_their_mask(tmp_path):
     starts = set()
     for epoch in range(20):
         out = examples.augmented(np.arange(2), np.full(2, epoch), 0)
-        values = out["series"] * examples.scale + examples.offset
-        for value, mask in zip(values, out["mask"], strict=True):
+        values = out["x"] * examples.scale + examples.offset
+        for value, mask in zip(values, out["known"], strict=True):
             errors = [abs(value[:, 0] - x[s : s + 50, 0]).max() for s in range(71)]
             start = int(np.argmin(errors))
             assert errors[start] < 1e-4
@@ -250,7 +248,7 @@ def test_a_run_on_files_that_changed_is_refused(tmp_path):
 
 def test_series_go_through_the_pipeline():
     one = next(batches(SMALL, True, 8, seed=0, start=2))
-    assert one["series"].shape == (8, 64, 2) and one["mask"].shape == (8, 64, 2)
+    assert one["x"].shape == (8, 64, 2) and one["known"].shape == (8, 64, 2)
     last = list(batches(SMALL, False, 8, seed=0))[-1]
     assert last["valid"].sum() == 2
 

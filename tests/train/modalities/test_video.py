@@ -43,17 +43,15 @@ def test_generated_clips_are_functions_of_the_index():
     train, test = fresh(video, True), fresh(video, False)
     assert (len(train), len(test)) == (40, 4)
     found = train.take(np.array([3, 17, 3]))
-    assert (
-        found["video"].shape == (3, *video.shape) and found["video"].dtype == np.uint8
-    )
+    assert found["x"].shape == (3, *video.shape) and found["x"].dtype == np.uint8
     assert found["boxes"].shape == (3, 5, 2, 4)
-    np.testing.assert_array_equal(found["video"][0], found["video"][2])
+    np.testing.assert_array_equal(found["x"][0], found["x"][2])
     np.testing.assert_array_equal(
-        found["video"][1], fresh(video, True).take(np.array([17]))["video"][0]
+        found["x"][1], fresh(video, True).take(np.array([17]))["x"][0]
     )
-    assert (found["video"][0] != test.take(np.array([3]))["video"][0]).any()
+    assert (found["x"][0] != test.take(np.array([3]))["x"][0]).any()
     other = fresh(dataclasses.replace(video, seed=1), True)
-    assert (found["video"][0] != other.take(np.array([3]))["video"][0]).any()
+    assert (found["x"][0] != other.take(np.array([3]))["x"][0]).any()
     one = fresh(Video(frames=2, size=16, digits=1, examples=300), True)
     label = one.take(np.arange(300))["label"]
     assert one.classes == 10 and set(label) == set(range(10))
@@ -72,7 +70,7 @@ def test_pace_moves_digits_further_and_boxes_go_with_their_frames():
     ]
     ratio = way[1] / way[0]
     assert ratio.min() < 0.8 and ratio.max() > 1.3
-    for clip, boxes in zip(fast["video"], fast["boxes"], strict=True):
+    for clip, boxes in zip(fast["x"], fast["boxes"], strict=True):
         columns = np.flatnonzero(clip[2, ..., 0].any(0))
         ink = np.array([columns[0], columns[-1] + 1]) / 32
         np.testing.assert_allclose(ink, boxes[2, 0, [0, 2]], atol=1e-6)
@@ -85,7 +83,7 @@ def test_a_folder_of_gifs_is_cut_into_clips_with_classes(folder):
     # 9, 10, 11 and 12 frames hold 2, 2, 2 and 3 clips of 4; a: 0 and 2, b: 1 and 3.
     assert found["label"].tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 1]
     np.testing.assert_array_equal(
-        numbers(found["video"]) % 4, np.tile(np.arange(4), (9, 1))
+        numbers(found["x"]) % 4, np.tile(np.arange(4), (9, 1))
     )
     assert len(test) == 4
     dense = fresh(dataclasses.replace(folder, stride=1), True)
@@ -98,7 +96,7 @@ def test_frame_rates_become_the_one_asked_for(folder, tmp_path):
     video = dataclasses.replace(
         folder, data_dir=str(tmp_path / "c"), rate=10.0, holdout=0, frames=8
     )
-    found = numbers(fresh(video, True).take(np.arange(2))["video"])
+    found = numbers(fresh(video, True).take(np.arange(2))["x"])
     np.testing.assert_array_equal(found[0], np.arange(0, 16, 2))  # fast.gif
     np.testing.assert_array_equal(found[1], [0, 1, 1, 2, 2, 3, 3, 3])
 
@@ -109,11 +107,11 @@ def test_pace_takes_other_frames_of_a_file_in_their_order(folder):
     n = len(part)
     seen = set()
     for epoch in range(12):
-        rows = numbers(part.augmented(np.arange(n), np.full(n, epoch), 0)["video"])
+        rows = numbers(part.augmented(np.arange(n), np.full(n, epoch), 0)["x"])
         steps = np.diff(rows, axis=1)
         assert steps.min() >= 0 and steps.max() <= 2 and rows.max() <= 11
         seen |= set(np.unique(steps))
-        again = part.augmented(np.array([4]), np.array([epoch]), 0)["video"]
+        again = part.augmented(np.array([4]), np.array([epoch]), 0)["x"]
         np.testing.assert_array_equal(numbers(again)[0], rows[4])
     assert seen == {0, 1, 2}
 
@@ -127,8 +125,8 @@ def test_folders_of_frames_are_clips_too(tmp_path):
         name="folder", data_dir=str(tmp_path), frames=5, size=16, holdout=0, channels=3
     )
     found = fresh(video, True).take(np.arange(2))
-    assert found["label"].tolist() == [0, 1] and found["video"].shape[-1] == 3
-    np.testing.assert_array_equal(numbers(found["video"])[0], np.arange(5))
+    assert found["label"].tolist() == [0, 1] and found["x"].shape[-1] == 3
+    np.testing.assert_array_equal(numbers(found["x"])[0], np.arange(5))
     with pytest.raises(BadInput, match="states no frame rate"):
         fresh(dataclasses.replace(video, rate=5.0), True)
 
@@ -142,7 +140,7 @@ def test_video_files_are_read_with_their_rate(tmp_path):
     (tmp_path / "b.mp4").write_bytes(path.read_bytes())
     video = Video(name="folder", data_dir=str(tmp_path), frames=5, size=16, holdout=0)
     found = fresh(dataclasses.replace(video, rate=5.0), True).take(np.arange(2))
-    level = found["video"][0, :, 8, 8, 0].astype(int)
+    level = found["x"][0, :, 8, 8, 0].astype(int)
     np.testing.assert_allclose(level, 40 * np.arange(5), atol=4)
     (tmp_path / "b.mp4").write_text("no video")
     with pytest.raises(BadInput, match="b.mp4: not a whole video"):
@@ -167,7 +165,7 @@ def test_files_that_cannot_be_used_are_named_skipped_counted_and_refused(
 def test_video_goes_through_the_pipeline():
     video = Video(frames=3, size=16, examples=20, threads=0)
     one = next(batches(video, True, 4, seed=0, start=3))
-    assert one["video"].shape == (4, *video.shape) and one["label"].dtype == np.int32
+    assert one["x"].shape == (4, *video.shape) and one["label"].dtype == np.int32
 
 
 @pytest.mark.parametrize(
@@ -205,5 +203,5 @@ def test_the_two_parts_differ_in_more_than_their_digits(monkeypatch):
     monkeypatch.setattr("train.sources.generated.digit_pictures", lambda *_: same)
     video = Video(frames=4, size=16, examples=40)
     rows = np.arange(4)
-    train, test = (fresh(video, part).take(rows)["video"] for part in (True, False))
+    train, test = (fresh(video, part).take(rows)["x"] for part in (True, False))
     assert (train != test).any((1, 2, 3, 4)).all()

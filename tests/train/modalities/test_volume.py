@@ -24,7 +24,7 @@ def over(folder, **fields) -> Volumes:
 
 def raw(volumes: Volumes, part: bool = True) -> np.ndarray:
     examples = fresh(volumes, part)
-    found = whole(volumes, part)["volume"].astype(np.float64)
+    found = whole(volumes, part)["x"].astype(np.float64)
     return found * examples.scale + examples.offset
 
 
@@ -32,7 +32,7 @@ def test_phantoms_come_normalised_to_the_range_of_training():
     train, test = fresh(SMALL, True), fresh(SMALL, False)
     assert (len(train), len(test)) == (24, 3)
     batch = train.take(np.arange(24))
-    found, truth = batch["volume"], batch["truth"]
+    found, truth = batch["x"], batch["truth"]
     assert found.shape == (24, *SMALL.shape) and found.dtype == np.float32
     np.testing.assert_allclose([found.min(), found.max()], [-1, 1], rtol=1e-5)
     error = (found - truth) * train.scale[0]
@@ -78,7 +78,7 @@ def test_training_cuts_anywhere_and_evaluation_at_the_centre(tmp_path):
         raw(volumes)[0, ..., 0], counted(8, 4, 4)[2:6], atol=1e-3
     )
     examples = fresh(volumes, True)
-    out = examples.augmented(np.zeros(200, int), np.arange(200), 0)["volume"]
+    out = examples.augmented(np.zeros(200, int), np.arange(200), 0)["x"]
     first = (out[:, 0, 0, 0, 0] * examples.scale[0] + examples.offset[0]) / 16
     counts = np.bincount(np.round(first).astype(int))
     assert len(counts) == 5 and abs(counts - 40).max() < 5 * 40**0.5
@@ -101,7 +101,7 @@ def test_intensities_are_windowed_first(tmp_path):
     volumes = over(tmp_path, window=(-160.0, 240.0))
     examples = fresh(volumes, True)
     assert (examples.offset, examples.scale) == ((40.0,), (200.0,))
-    found = examples.take(np.array([0]))["volume"]
+    found = examples.take(np.array([0]))["x"]
     assert found.min() == -1 and found.max() == 1
     assert (found == -1).sum() == 9  # -1000, -900, ..., -200
 
@@ -131,10 +131,10 @@ def test_volumes_go_through_the_pipeline_augmented():
     augment = VolumeAugment(rotate=20, flip=True, noise=0.1)
     volumes = dataclasses.replace(SMALL, augment=augment)
     one, again = (next(batches(volumes, True, 4, seed=0)) for _ in range(2))
-    np.testing.assert_array_equal(one["volume"], again["volume"])
-    assert one["volume"].dtype == np.float32
+    np.testing.assert_array_equal(one["x"], again["x"])
+    assert one["x"].dtype == np.float32
     other = next(batches(volumes, True, 4, seed=1))
-    assert (other["volume"] != one["volume"]).any()
+    assert (other["x"] != one["x"]).any()
 
 
 @pytest.mark.parametrize(

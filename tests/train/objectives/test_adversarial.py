@@ -56,7 +56,7 @@ def experiment(how=HOW, quantizer=GRADIENT, **changes):
 
 def images(seed=0, rows=16):
     draw = np.random.default_rng(seed)
-    return {"image": draw.integers(0, 256, (rows, 8, 8, 1), np.uint8)}
+    return {"streams": {"x": draw.integers(0, 256, (rows, 8, 8, 1), np.uint8)}}
 
 
 def started(chosen, seed=0):
@@ -170,7 +170,7 @@ def test_adaptive_weight_is_the_ratio_of_gradients_at_the_last_kernel():
     """VQGAN's eq. 7, each gradient taken on its own; half of it in a ramp of two."""
     _, states, rows = crossing()
     state, model = states[START], experiment().model
-    x = to_signal(images(START)["image"])
+    x = to_signal(images(START)["streams"]["x"])
 
     @quick.jit
     def norms(state):
@@ -312,7 +312,9 @@ def test_silence_trains():
     step = quick.jit(step)
     first, rows = state, []
     for _ in range(2):
-        state, metrics = step(state, {"audio": np.zeros((2, 320, 1), np.float32)})
+        state, metrics = step(
+            state, {"streams": {"x": np.zeros((2, 320, 1), np.float32)}}
+        )
         rows.append(metrics)
         assert all(np.isfinite(value) for value in metrics.values())
     assert rows[0]["grad_norm"] > 0 and rows[0]["discriminator_grad_norm"] > 0

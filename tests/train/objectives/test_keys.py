@@ -12,6 +12,8 @@ import pytest
 
 from tests.train.test_stages import EMA, dit, tokenizer
 from train.config import Adversarial
+from train.config.network import network
+from train.config.override import replaced
 from train.objectives import codebook, start, streams
 from train.runtime.step import beside
 from vqdit.diffusion.objectives.denoising import Denoising
@@ -115,7 +117,7 @@ def test_stage_one_uses_a_key_once(used):
     experiment = dataclasses.replace(experiment, model=model, kmeans=kmeans)
     init, step = start.build(experiment, start.open_start(experiment))
     draw = np.random.default_rng(0)
-    batch = {"image": draw.integers(0, 256, (2, 8, 8, 1), np.uint8)}
+    batch = {"streams": {"x": draw.integers(0, 256, (2, 8, 8, 1), np.uint8)}}
     with jax.disable_jit():
         state, _ = step(init(), batch)
         before = set(used)
@@ -128,16 +130,17 @@ def test_stage_one_uses_a_key_once(used):
 
 @pytest.mark.slow
 def test_stage_two_uses_a_key_once(used):
-    experiment = dit("flow", "nowhere")
-    model = experiment.model
+    experiment = replaced(dit("flow", "nowhere"), {"streams.image.shape": (4, 4, 2)})
+    model, processes = network(experiment, {})
     draw = np.random.default_rng(0)
     x = jnp.asarray(draw.normal(size=(2, 4, 4, 2)), jnp.float32)
     batch = {"streams": {"image": x}, "label": jnp.arange(2)}
-    init, _ = streams.build(experiment)
+    init, _ = streams.build(experiment, model, processes)
     params = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape), jax.eval_shape(init).params
     )
-    compute = Denoising(model, experiment.processes, experiment.times, 0.1)
+    times = {"image": experiment.streams["image"].times}
+    compute = Denoising(model, processes, times, 0.1)
     with jax.disable_jit():
         for i in range(2):
             compute(params, {}, batch, jax.random.fold_in(jax.random.key(0), i), i)

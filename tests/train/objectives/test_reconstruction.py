@@ -68,7 +68,7 @@ def test_what_was_not_observed_moves_nothing():
 
     @quick.jit
     def run(params, x, mask):
-        batch = {"image": x, "mask": mask}
+        batch = {"streams": {"x": x}, "known": {"x": mask}}
         (x_hat, _), (seen, _, _) = terms.forward(
             params, {}, batch, jax.random.key(0), 0
         )
@@ -88,7 +88,7 @@ def test_psnr_counts_what_was_observed():
     terms = Reconstruction(PLAIN, {})
     x, mask = jnp.zeros((1, 4, 4, 1)), jnp.zeros((1, 4, 4, 1)).at[:, :2].set(1)
     x_hat = jnp.where(mask > 0, 0.2, 0.0)
-    _, found = terms.compare(x_hat, x, {}, {"mask": mask})
+    _, found = terms.compare(x_hat, x, {}, {"known": {"x": mask}})
     np.testing.assert_allclose(found["psnr"], 20.0, rtol=1e-5)
     np.testing.assert_allclose(found["reconstruction"], 0.04, rtol=1e-5)
 
@@ -143,7 +143,7 @@ def test_features_of_a_trained_network(network, request):
         stats={"perceptual": variables},
     )
     image = np.random.default_rng(0).integers(0, 256, (4, *DATA.shape), np.uint8)
-    after, metrics = quick.jit(step)(state, {"image": image})
+    after, metrics = quick.jit(step)(state, {"streams": {"x": image}})
     np.testing.assert_allclose(
         metrics["loss"], metrics["reconstruction"] + 3 * metrics["features"], rtol=1e-5
     )

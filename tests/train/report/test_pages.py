@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from train.errors import BadInput
-from train.report import pages as report
-from train.report.pages import Figure, Picture, Section, Table
+from train.report.demo_pages import SETTINGS, bars, page
+from train.report.pages import number, render, table
 from train.report.pictures import png
 
 PIXELS = png(np.arange(48, dtype=np.uint8).reshape(6, 8))
+PLOT = png(np.zeros((300, 920), np.uint8))
 
 
 class Page(HTMLParser):
@@ -37,72 +38,54 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def test_a_page_is_one_file_with_its_pictures(tmp_path):
-    path = tmp_path / "runs" / "report.html"
-    sections = [
-        Section(
-            "One", "First.\n\nRun `python -m x`.", [Picture(PIXELS, "eight by six")]
-        ),
-        Section("Two", pictures=[Picture(PIXELS, plot=True)]),
-        Section("Three", tables=[Table(["a", "b"], [["x", 1.5]])]),
-    ]
-    report.write(path, "A title", "A lead.", sections, [Figure("PSNR", 26.31, "dB")])
-    text = path.read_text(encoding="utf-8")
-    page = Page(text)
-    pixels, plot = page.all("img")
+def test_a_page_is_one_file_with_its_pictures():
+    shown = {"eight": PIXELS, "plot": PLOT}
+    text = f"""# A title
+
+First, `code`
+and **bold**.
+
+## Section
+
+![eight by six](eight)
+![](plot)
+
+{table(["a", "b"], [["x", 1.5]])}
+"""
+    html = render(text, shown)
+    found = Page(html)
+    pixels, plot = found.all("img")
     assert base64.b64decode(pixels["src"].split(",")[1]) == PIXELS
     assert pixels["class"] == "pixels" and plot["class"] == "plot"
-    # Square pixels, a whole number of the screen's for each.
+    # Square pixels, a whole number of the screen's for each; plots at half their size.
     assert int(pixels["width"]) / 8 == int(pixels["height"]) / 6 == 6
-    assert page.text.count("First.") == 1 and "26.31" in page.text
-    assert [c for c in page.all("a")] == [{"href": f"#s{i}"} for i in range(3)]
-    assert [s["id"] for s in page.all("section")] == ["s0", "s1", "s2"]
-    assert not page.all("script") and not page.all("link")
-    assert not re.search(r"https?:|@import|url\(", text)
+    assert (plot["width"], plot["height"]) == ("460", "150")
+    tags = [tag for tag, _ in found.tags]
+    assert [tags.count(tag) for tag in ("h1", "h2", "p", "code", "b")] == [1] * 5
+    assert tags.count("table") == 1 and tags.count("td") == 2
+    assert found.text.count("First") == 1 and "<title>A title</title>" in html
+    assert not found.all("script") and not found.all("link")
+    assert not re.search(r"https?:|@import|url\(", html)
 
 
 def test_text_cannot_become_markup():
-    nasty = "<script>\"&'</script>"
-    text = report.render(
-        nasty,
-        nasty,
-        [
-            Section(
-                nasty,
-                f"`{nasty}`",
-                [Picture(PIXELS, nasty)],
-                [Table([nasty], [[nasty]], nasty)],
-            )
-        ],
-        [Figure(nasty, nasty, nasty)],
-    )
-    page = Page(text)
-    assert not page.all("script")
-    assert page.all("img")[0]["alt"] == nasty
-    assert len(page.all("code")) == 1
-
-
-def cells(table, tag="td"):
-    text = report.render("t", "", [Section("s", tables=[table])])
-    return re.findall(rf"<{tag}( [^>]*)?>(.*?)</{tag}>", text)
+    nasty = "<script>\"&'|</script>"
+    blocks = f"# {nasty}", f"`{nasty}`", f"![{nasty}](x)", table([nasty], [[nasty]])
+    found = Page(render("\n\n".join(blocks), {"x": PIXELS}))
+    assert not found.all("script") and len(found.all("td")) == 1
+    assert found.all("img")[0]["alt"] == nasty
+    assert len(found.all("code")) == 1
 
 
 def test_numbers_of_a_column_have_their_points_in_line():
     rows = [["flow", 0.924, 12.87, 1437], ["masked", 1.0, 2.5, None]]
-    found = cells(Table(["model", "accuracy", "distance", "n"], rows))
-    assert [text for _, text in found] == [
-        *("flow", "0.924", "12.87", "1,437"),
-        *("masked", "1.000", "2.50", "–"),
+    assert table(["model", "accuracy", "distance", "n"], rows, bold=[1]).split(
+        "\n"
+    ) == [
+        "| model | accuracy | distance | n |",
+        "| flow | 0.924 | 12.87 | 1,437 |",
+        "| **masked** | **1.000** | **2.50** | **–** |",
     ]
-    kinds = [kind for kind, _ in found]
-    assert kinds == ["", *[' class="number"'] * 3] * 2
-    head = cells(Table(["model", "accuracy", "distance", "n"], rows), "th")
-    assert [kind for kind, _ in head] == kinds[:4]
-
-
-def test_a_column_with_words_is_text():
-    found = cells(Table(["steps"], [[25], ["adaptive"]]))
-    assert found == [("", "25"), ("", "adaptive")]
 
 
 @pytest.mark.parametrize(
@@ -127,21 +110,36 @@ def test_a_column_with_words_is_text():
     ],
 )
 def test_numbers_are_written_to_four_digits(value, text):
-    assert report.number(value) == text
-
-
-def test_a_figure_says_whether_its_bar_was_met():
-    text = report.render(
-        "t", "", [], [Figure("a", 1, "x", True), Figure("b", 2, "x", 0)]
-    )
-    assert [c["class"] for c in Page(text).all("div") if "figure " in c["class"]] == [
-        "figure passed",
-        "figure missed",
-    ]
+    assert number(value) == text
 
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(BadInput, match="3 columns and a row of 2"):
-        cells(Table(["a", "b", "c"], [[1, 2]], "t"))
+        table(["a", "b", "c"], [[1, 2]])
     with pytest.raises(BadInput, match="no PNG"):
-        report.render("t", "", [Section("s", "", [Picture(b"GIF89a", "x")])])
+        render("![x](x)", {"x": b"GIF89a"})
+
+
+def test_the_demos_page_shows_which_bars_were_met():
+    row = {"accuracy": 0.99, "distance_ratio": 4.0, "distance": 9.0, "memorisation": 1}
+    scores = {"psnr_db": 26.0, "kmeans_psnr_db": 20.0, "ssim": 0.9, "kmeans_ssim": 0.8}
+    scores |= {"tokens": 16, "bits_per_example": 96, "usage_0": 1.0, "perplexity_0": 60}
+    names = "heldout_count", "judge_accuracy", "train_distance", "floor_count"
+    found = {
+        "curves": {n: [row | {"guidance": s["scale"]}] for n, s in SETTINGS.items()},
+        "tokenizer": scores,
+        "real": dict.fromkeys([*names, "floor_distance"], 1.0),
+        "seconds": {"total": 400.0},
+        "steps": {},
+        "cold_start": True,
+        **dict.fromkeys(("date", "hardware", "jax", "command"), "x"),
+    }
+    found["bars"] = bars(found)
+    missed = [name for name, bar in found["bars"].items() if not bar["passed"]]
+    assert missed == ["seconds", *(f"Fréchet ratio, {name}" for name in SETTINGS)]
+    text = page(found, 1437)
+    named = re.findall(r"^!\[.*\]\((.*)\)$", text, re.M)
+    html = Page(render(text, dict.fromkeys(named, PIXELS)))
+    assert len(html.all("img")) == len(named) == 11
+    assert html.text.count("✗") == 3 and len(html.all("table")) == 5
+    assert "**" not in html.text and "|" not in html.text and "![" not in html.text

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from train.errors import BadInput
+from train.modalities.files import write_bytes, write_folder
 from train.report import pictures
-from train.runtime.files import write_bytes, write_folder
 
 
 def decoded(data):

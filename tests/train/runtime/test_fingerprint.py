@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from train.config import Mesh
-from train.runtime.fingerprint import describe
+from train.runtime.fingerprint import fingerprints
 from train.runtime.sharding import make_mesh
 
 
 def prints(x):
-    return describe({"x": x})["x"]["fingerprint"]
+    return fingerprints({"x": x})["x"]["fingerprint"]
 
 
 def test_it_is_the_same_on_any_mesh():
@@ -44,5 +44,5 @@ def test_what_is_not_finite_is_seen():
     tree = {"nan": jnp.array([1.0, jnp.nan]), "inf": jnp.array(-jnp.inf)}
     tree |= {"fine": jnp.ones(3), "whole": jnp.arange(3), "key": jax.random.key(0)}
     tree |= {"empty": jnp.zeros((0, 2))}
-    found = {name: leaf["finite"] for name, leaf in describe(tree).items()}
+    found = {name: leaf["finite"] for name, leaf in fingerprints(tree).items()}
     assert {name for name, finite in found.items() if not finite} == {"nan", "inf"}

@@ -35,7 +35,7 @@ def after_steps(quantizer, mesh, devices, steps=3):
     revived = 0
     for i in range(steps):
         image = np.random.default_rng(i).integers(0, 256, (16, 8, 8, 1), np.uint8)
-        batch = {"image": jax.device_put(image, batch_sharding(mesh))}
+        batch = {"streams": {"x": jax.device_put(image, batch_sharding(mesh))}}
         state, metrics = step(state, batch)
         revived += int(metrics["revived"])
     keep = {"params": state.params, "stats": state.stats, "ema": state.ema}

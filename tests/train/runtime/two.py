@@ -20,7 +20,7 @@ def main(folder: str, axis: str, *processes: str) -> None:
     mesh = [*rest, f"--config.mesh.{axis}=-1", *processes]
     tokenizer = f"--config={CONFIGS / 'tokenizer.py'}"
     flow = f"--config={CONFIGS / 'flow.py'}"
-    over = f"--config.tokenizers.image={folder / 'tok'}"
+    over = f"--config.streams.image.tokenizer={folder / 'tok'}"
     stage_one.main([tokenizer, f"--workdir={folder / 'tok'}", *mesh])
     encode.main(
         [

@@ -5,7 +5,7 @@ from train.errors import BadInput
 from train.modalities import Images
 from train.modalities.draws import chance
 from train.sources import open_source
-from train.sources.split import divide
+from train.sources.split import part_rows
 
 
 def write_npz(path, **arrays):
@@ -122,20 +122,20 @@ def test_npz_that_is_missing_truncated_or_something_else_is_refused(tmp_path):
 @pytest.mark.parametrize("n", [2, 3, 40])
 def test_both_parts_get_an_example_whatever_the_share(n, holdout):
     draws = chance(0, np.arange(n))
-    train, test = (divide(draws, holdout, part, "here") for part in (True, False))
+    train, test = (part_rows(draws, holdout, part, "here") for part in (True, False))
     assert len(train) and len(test)
     assert sorted([*train, *test]) == list(range(n))
 
 
 def test_holdout_zero_keeps_everything_for_training():
     draws = chance(0, np.arange(3))
-    np.testing.assert_array_equal(divide(draws, 0, True, "here"), [0, 1, 2])
+    np.testing.assert_array_equal(part_rows(draws, 0, True, "here"), [0, 1, 2])
     with pytest.raises(BadInput, match="data.holdout=0"):
-        divide(draws, 0, False, "here")
+        part_rows(draws, 0, False, "here")
 
 
 def test_a_new_example_moves_no_other_across():
-    few, many = (divide(chance(0, np.arange(n)), 0.2, False, "") for n in (100, 150))
+    few, many = (part_rows(chance(0, np.arange(n)), 0.2, False, "") for n in (100, 150))
     np.testing.assert_array_equal(many[many < 100], few)
 
 

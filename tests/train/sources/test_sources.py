@@ -9,10 +9,14 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 from tensorflow_datasets.proto import tf_example_pb2
 
+from tests.members import missing
 from tests.train.fresh import fresh_source
+from train import sources as room
 from train.errors import BadInput
 from train.modalities import Audio, Images, Ranges, Series, Video, Volumes
 from train.modalities.draws import chance
+from train.sources import Source
+from train.sources import open as names
 from train.sources import source as sources
 
 CLIPS = {"rate": 1000, "length": 50}
@@ -88,9 +92,19 @@ def data(request, tmp_path):
     return SOURCES[request.param](tmp_path / "data")
 
 
+def test_no_source_is_left_out(tmp_path):
+    """Neither a class, nor a name by which data ask for one."""
+    cases = [make(tmp_path / name) for name, make in SOURCES.items()]
+    members = {type(fresh_source(data, True)) for data in cases}
+    bases = {"Source", "Folder"}  # which stands behind its parts
+    assert missing(room, lambda kind: issubclass(kind, Source), members) == bases
+    asked = {names.SOURCES.get(data.name, names.open_prepared) for data in cases}
+    assert asked == {*names.SOURCES.values(), names.open_prepared}
+
+
 def content(data, record) -> bytes:
     batch = data.cut([record], [0], None)
-    return batch[data.kind].tobytes()
+    return batch["x"].tobytes()
 
 
 def test_records_come_in_the_order_asked_for_however_they_are_read(data, monkeypatch):

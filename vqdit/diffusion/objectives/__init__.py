@@ -1,5 +1,3 @@
 """What a network over streams is trained to do, one file a method."""
 
-from vqdit.diffusion.objectives.denoising import Denoising, mean
-
-__all__ = ["Denoising", "mean"]
+from vqdit.diffusion.objectives.denoising import Denoising, known_mean

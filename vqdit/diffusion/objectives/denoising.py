@@ -69,7 +69,7 @@ class Denoising:
         )
         outputs = network(x, t, label)
         losses = {
-            name: mean(
+            name: known_mean(
                 self.processes[name].loss(
                     outputs[name], targets[name], x[name], t[name]
                 ),
@@ -88,7 +88,7 @@ class Denoising:
         return jnp.where(absent, classes, label) if classes else None
 
 
-def mean(
+def known_mean(
     loss: Float[Array, "b *grid"], known: Shaped[Array, "b *some"] | None = None
 ) -> Float[Array, ""]:
     """Over the places that are known, whatever the others hold; 0 where none is."""

@@ -1,15 +1,26 @@
-"""Files and folders that are written whole or not at all."""
+"""Files as bytes; files and folders are written whole or not at all."""
 
 import json
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from train.errors import Unreadable
 
 
-def write(path: Path, figures: dict) -> None:
+def stored(path: Path) -> bytes:
+    """What a file holds."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Unreadable(error.strerror or str(error) or "cannot be opened") from error
+
+
+def write(path: str | os.PathLike, figures: dict, **how: Any) -> None:
     """JSON, whole or not at all."""
-    write_bytes(path, (json.dumps(figures, indent=1) + "\n").encode())
+    write_bytes(path, (json.dumps(figures, **{"indent": 1} | how) + "\n").encode())
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
@@ -18,7 +29,10 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
-        partial.write_bytes(data)
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

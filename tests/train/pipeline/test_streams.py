@@ -1,0 +1,92 @@
+"""Batches of streams: what belongs together, and what is known of it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from train.errors import BadInput
+from train.modalities import Images, Series
+from train.pipeline import Joined, batches
+from vqdit.tokenizer import Bytes, Labels
+
+DIGITS = Images(name="digits", size=8, channels=1, threads=0)
+SMALL = Series(length=16, channels=2, examples=40, threads=0)
+
+
+def first(joined, batch=16, seed=3):
+    return next(joined.batches(batch, seed))
+
+
+def test_streams_of_their_own_data_are_joined_by_index():
+    """Each as it is alone, in the one order, augmented by the same draws."""
+    small = dataclasses.replace(DIGITS, size=4)
+    joined = Joined({"left": DIGITS, "right": small}, {}, train=True)
+    found = first(joined)
+    for name, data in (("left", DIGITS), ("right", small)):
+        alone = next(batches(data, True, 16, 3))
+        np.testing.assert_array_equal(found["streams"][name], alone["x"])
+        np.testing.assert_array_equal(found["label"], alone["label"])
+    assert len(joined) == 1437 and joined.classes == 10 and not found["known"]
+
+
+def test_data_that_several_streams_name_are_read_once(monkeypatch):
+    joined = Joined({"a": DIGITS, "b": DIGITS}, {}, train=True)
+    part, calls = joined.parts["a"], []
+    augmented = part.augmented
+    monkeypatch.setattr(
+        part, "augmented", lambda *x: calls.append(x) or augmented(*x), raising=True
+    )
+    found = first(joined)["streams"]
+    assert len(calls) == 1
+    np.testing.assert_array_equal(found["a"], found["b"])
+
+
+def test_data_of_another_length_are_refused():
+    with pytest.raises(BadInput, match=r"data.b has .* and data.a has 1437: .* index"):
+        Joined({"a": DIGITS, "b": SMALL}, {}, train=True)
+
+
+def test_gaps_come_as_what_is_known():
+    joined = Joined({"pulse": SMALL}, {}, train=True)
+    found, alone = first(joined), next(batches(SMALL, True, 16, 3))
+    np.testing.assert_array_equal(found["known"]["pulse"], alone["known"])
+    assert 0 < (alone["known"] == 0).mean() < 0.5
+
+
+@pytest.fixture
+def captioned(tmp_path):
+    """Five pictures of their number; the third has no caption."""
+    for i in range(5):
+        grey = np.full((4, 4), 40 * i, np.uint8)
+        Image.fromarray(grey).save(tmp_path / f"{i}.png")
+        if i != 2:
+            (tmp_path / f"{i}.txt").write_text("abcde"[: i + 1])
+    return Images("folder", str(tmp_path), size=4, channels=1, holdout=0.0, threads=0)
+
+
+def test_a_caption_that_is_absent_is_not_known(captioned):
+    both = {"image": captioned, "text": captioned}
+    found = first(Joined(both, {"text": Bytes(5)}, train=True), 5)
+    number = found["streams"]["image"][:, 0, 0, 0] // 40
+    assert sorted(number) == [0, 1, 2, 3, 4]
+    np.testing.assert_array_equal(found["known"]["text"], number != 2)
+    codes = found["streams"]["text"]
+    assert codes.shape == (5, 5, 1) and codes.dtype == np.int32
+    for n, row in zip(number, codes[..., 0], strict=True):
+        assert Bytes(5).decode(row[None]) == ["" if n == 2 else "abcde"[: n + 1]]
+
+
+def test_a_text_too_long_and_a_label_beyond_are_refused(captioned):
+    both = {"image": captioned, "text": captioned}
+    with pytest.raises(BadInput, match="streams.text.tokenizer: the text 'ab.*' takes"):
+        first(Joined(both, {"text": Bytes(2)}, train=True), 5)
+    joined = Joined({"word": DIGITS}, {"word": Labels(5)}, train=True)
+    with pytest.raises(BadInput, match="streams.word.tokenizer: label .: write 0 to 4"):
+        first(joined)
+
+
+def test_without_labels_no_word_is_known(captioned):
+    found = first(Joined({"word": captioned}, {"word": Labels(5)}, train=True), 5)
+    assert not found["known"]["word"].any()

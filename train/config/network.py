@@ -1,0 +1,65 @@
+"""The transformer of an experiment: its model, with the streams that follow."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from train.config.checks import blame
+from train.config.experiment import StageTwo, Stream
+from train.errors import BadInput
+from vqdit.diffusion import Process
+from vqdit.dit import DiT
+from vqdit.trained.streams import check_stream, stream_of
+
+
+def network(
+    experiment: StageTwo, tokenizers: Mapping[str, Any]
+) -> tuple[DiT, dict[str, Process]]:
+    """(the model with its streams, their processes fit for them). Compiles nothing.
+
+    tokenizers: stream -> Codec, or a value that is born discrete; a stream that is not
+        in it is what its `shape` and `codes` say.
+
+    Raises BadInput at the field where a stream, its process and its tokenizer do not
+    fit, and where the model refuses them.
+    """
+    streams, processes = [], {}
+    for name, stream in experiment.streams.items():
+        with blame(f"streams.{name}"):
+            made = _stream(name, stream, tokenizers.get(name))
+            fitted = check_stream(made, {name: stream.process}, tokenizers)
+        streams.append(made)
+        processes[name] = fitted
+    model = experiment.model.clone(streams=tuple(streams))
+    with blame("model"):
+        _try(model)
+    return model, processes
+
+
+def _stream(name: str, stream: Stream, tokenizer: Any):
+    said = (stream.patch, tuple(stream.shape), stream.codes)
+    try:
+        return stream_of(name, stream.process, tokenizer, *said)
+    except ValueError as error:
+        if tokenizer is None and not stream.shape:
+            raise BadInput(
+                f"streams.{name}.tokenizer is absent; write "
+                f"--config.streams.{name}.tokenizer=DIR, the workdir or bundle of a "
+                "tokenizer"
+            ) from error
+        raise
+
+
+def _try(model: DiT) -> None:
+    """What the model refuses of its streams, without computing anything."""
+    streams = {
+        stream.name: jax.ShapeDtypeStruct((1, *stream.shape), jnp.dtype(stream.dtype))
+        for stream in model.streams
+    }
+    ends = (1, 2) if model.intervals else (1,)
+    times = {name: jax.ShapeDtypeStruct(ends, jnp.float32) for name in streams}
+    # One block stands for all: they are alike, and tracing 28 takes seconds.
+    shallow = model.clone(depth=1)
+    jax.eval_shape(lambda *x: shallow.init(jax.random.key(0), *x), streams, times)

@@ -1,0 +1,86 @@
+"""Batches of a training step: streams by name, and what is known of each."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from train.errors import BadInput
+from train.modalities.modality import Batch, Modality
+from train.pipeline.batching import endless
+from train.pipeline.examples import Examples, open_examples
+
+
+class Joined:
+    """Data sets whose rows belong together: row i of each is of the same example.
+
+    data:   stream -> its data. One that several streams name is read once.
+    values: stream -> what is born discrete, such as Bytes or Labels: its codes are made
+        of the caption or the label that `tokenizer.source` names.
+    classes, class_names: of the first data that has some; its labels are the batch's.
+
+    Raises BadInput for data of different lengths.
+    """
+
+    def __init__(self, data: Mapping[str, Modality], values: Mapping[str, Any], train):
+        self.data, self.values = dict(data), dict(values)
+        self.parts = {name: open_examples(each, train) for name, each in data.items()}
+        (first, one), *others = self.parts.items()
+        for name, other in others:
+            if len(other) != len(one):
+                raise BadInput(
+                    f"data.{name} has {len(other)} examples and data.{first} has "
+                    f"{len(one)}: streams are joined by index; write as many of each"
+                )
+        labelled = [part for part in self.parts.values() if part.classes]
+        self._labels = (labelled or [one])[0]
+        self.classes = self._labels.classes
+        self.class_names = self._labels.class_names
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def augmented(self, indices: np.ndarray, epochs: np.ndarray, seed: int) -> Batch:
+        """{"streams": {name: (b, ...)}, "known": {name: (b, ...)}, "label": (b,)}.
+
+        Signals as `Examples` has them, codes (b, *grid, books) of what is born
+        discrete. What is not in "known" is known whole.
+        """
+        found: dict[Examples, Batch] = {}
+        for part in self.parts.values():
+            if part not in found:
+                found[part] = part.augmented(indices, epochs, seed)
+        streams, known = {}, {}
+        for name, part in self.parts.items():
+            batch = found[part]
+            if name in self.values:
+                streams[name], known[name] = _codes(self.values[name], batch, name)
+            else:
+                streams[name] = batch["x"]
+                if "known" in batch:
+                    known[name] = batch["known"]
+        label = found[self._labels]["label"]
+        return {"streams": streams, "known": known, "label": label}
+
+    def batches(
+        self, batch: int, seed: int, start: int = 0, rows: np.ndarray | None = None
+    ) -> Iterator[Batch]:
+        """Endless batches in the order of `pipeline.batches` for the same seed."""
+        threads = next(iter(self.data.values())).threads
+        take = lambda indices, epochs: self.augmented(indices, epochs, seed)
+        return endless(take, len(self), batch, seed, start, rows, threads)
+
+
+def _codes(tokenizer, batch: Batch, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """(codes (b, *grid, 1), known (b,)) of captions or labels; an empty one is none."""
+    values = batch.get(tokenizer.source, [None] * len(batch["label"]))
+    if tokenizer.source == "label":
+        known = values >= 0
+    else:
+        values = [text or "" for text in values]
+        known = np.array([text != "" for text in values])
+    try:
+        codes = tokenizer.encode(values)
+    except ValueError as error:
+        raise BadInput(f"streams.{name}.tokenizer: {error}") from error
+    return codes[..., None], known
