@@ -194,8 +194,7 @@ def test_dit_step_is_the_same_on_any_mesh(mesh, options):
         ).mean()
         return loss, (stats, {})
 
-    tx = optax.adam(1e-2)
-
+    tx = optax.adam(1e-2, eps=1e-3)  # else it divides gradients near 0 by their size
     # Gates that start at zero would hide the blocks.
     variables = quick.parameters(dit_shapes(model)[0])
     one, mesh = init_state(jax.random.key(2), variables, tx), make_mesh(mesh)
@@ -210,7 +209,6 @@ def test_dit_step_is_the_same_on_any_mesh(mesh, options):
     chex.assert_trees_all_close(
         jax.device_get(metrics), jax.device_get(one_metrics), rtol=1e-4
     )
-    # Adam divides by the gradient's own size, so near-zero gradients keep few digits.
     chex.assert_trees_all_close(
         jax.device_get(many.params), jax.device_get(one.params), atol=2e-4
     )
