@@ -10,27 +10,25 @@ decodes. Expected: 22.8 dB at 1,168 bits and 23.6 dB at 1,581, above JPEG and We
 more than one; RESULTS.md has all rates.
 """
 
-from train.config import KMeansInit, Optimizer, Run, StageOne, Weights
-from train.modalities import Images
-from vqdit.quantizers import EMAVectorQuantizer, ResidualQuantizer
-from vqdit.tokenizer import Tokenizer, ViTDecoder, ViTEncoder
+from configs.cifar10_residual import CONFIG as CIFAR10
+from train.config.override import replaced
+from vqdit.tokenizer import ViTDecoder, ViTEncoder
 
 SHAPE = {"patch": 8, "width": 128, "depth": 4, "heads": 4}
 
-CONFIG = StageOne(
-    name="emoji_residual",
-    data=Images(name="noto_emoji", size=64, channels=3, flip=True, threads=1),
-    model=Tokenizer(
-        encoder=ViTEncoder(**SHAPE, out=128),
-        decoder=ViTDecoder(**SHAPE, out=3),
-        quantizer=ResidualQuantizer(
-            EMAVectorQuantizer(256, dim=16, decay=0.98, start="kmeans"),
-            count=6,
-            dropout=0.5,
-        ),
-    ),
-    losses=Weights(pixel="l2", commit=0.25),
-    kmeans=KMeansInit(step=200, samples=32_768, iterations=15),
-    optimizer=Optimizer(peak_lr=1e-3, schedule="cosine", warmup=100, b2=0.99, ema=0.99),
-    run=Run(steps=3000, batch=64, save_every=500),
+CONFIG = replaced(
+    CIFAR10,
+    {
+        "name": "emoji_residual",
+        "data.name": "noto_emoji",
+        "data.size": 64,
+        "model.encoder": ViTEncoder(**SHAPE, out=128),
+        "model.decoder": ViTDecoder(**SHAPE, out=3),
+        "model.quantizer.book.dim": 16,
+        "kmeans.step": 200,
+        "optimizer.warmup": 100,
+        "run.steps": 3000,
+        "run.batch": 64,
+        "run.save_every": 500,
+    },
 )

@@ -15,11 +15,9 @@ learn noise first.
 One CPU core: 16 minutes, after 11 for the frames. Expected: RESULTS.md has the table.
 """
 
-from train.config import KMeansInit, Optimizer, Run, StageOne, Weights
+from configs.moving_mnist_frames import CONFIG as FRAMES
 from train.config.override import replaced
-from train.modalities import Video
-from vqdit.quantizers import EMAVectorQuantizer
-from vqdit.tokenizer import CausalDecoder, CausalEncoder, Tokenizer
+from vqdit.tokenizer import CausalDecoder, CausalEncoder
 
 SHAPE = {
     "channels": 32,
@@ -29,18 +27,15 @@ SHAPE = {
     "patch": 4,
 }
 
-CONFIG = StageOne(
-    name="moving_mnist_video",
-    data=Video(name="moving_mnist", frames=17, size=64),
-    model=Tokenizer(
-        encoder=CausalEncoder(**SHAPE, temporal=(False, False, True), out=64),
-        decoder=CausalDecoder(**SHAPE, temporal=(False, True, True), out=1),
-        quantizer=EMAVectorQuantizer(1024, dim=8, decay=0.98, start="kmeans"),
-    ),
-    losses=Weights(pixel="l2"),
-    kmeans=KMeansInit(step=150, samples=16_384, iterations=15),
-    optimizer=Optimizer(peak_lr=1e-3, schedule="cosine", warmup=200, b2=0.99, ema=0.99),
-    run=Run(steps=2400, batch=4, save_every=1200),
+CONFIG = replaced(
+    FRAMES,
+    {
+        "name": "moving_mnist_video",
+        "model.encoder": CausalEncoder(**SHAPE, temporal=(False, False, True), out=64),
+        "model.decoder": CausalDecoder(**SHAPE, temporal=(False, True, True), out=1),
+        "optimizer.peak_lr": 1e-3,
+        "optimizer.warmup": 200,
+    },
 )
 
 VARIANTS = {"clip": replaced(CONFIG, {"data.frames": 16})}

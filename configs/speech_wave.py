@@ -12,33 +12,27 @@ A step takes 2.2 s on one CPU core: this is for an accelerator, and a CPU has
 configs/speech_vocos.py. Expected: not measured.
 """
 
-from train.config import KMeansInit, Optimizer, Run, StageOne, Weights
+from configs.speech_vocos import CONFIG as VOCOS
 from train.config.override import replaced
-from train.modalities import Audio
-from vqdit.quantizers import EMAVectorQuantizer, ResidualQuantizer
-from vqdit.tokenizer import Tokenizer, WaveDecoder, WaveEncoder
+from vqdit.tokenizer import WaveDecoder, WaveEncoder
 
-CONFIG = StageOne(
-    name="speech_wave",
-    data=Audio(
-        name="spoken_digit", rate=8000, length=6144, crop="random", holdout="takes:0-4"
-    ),
-    model=Tokenizer(
-        encoder=WaveEncoder(channels=16, strides=(4, 4, 4), out=64),
-        decoder=WaveDecoder(channels=16, strides=(4, 4, 4), out=1),
-        quantizer=ResidualQuantizer(
-            book=EMAVectorQuantizer(
-                num_codes=1024, dim=16, decay=0.97, start="kmeans", window=32_768
-            ),
-            count=4,
-            dropout=0.5,
-        ),
-    ),
-    # The samples weigh most: spectra alone leave the phases open.
-    losses=Weights(pixel="l1", reconstruction=30.0, stft=1.0, mel=1.0),
-    kmeans=KMeansInit(step=200, samples=16_384, iterations=15),
-    optimizer=Optimizer(peak_lr=2e-3, schedule="cosine", warmup=50, b2=0.99, ema=0.99),
-    run=Run(steps=6000, batch=16, save_every=1000),
+SHAPE = {"channels": 16, "strides": (4, 4, 4)}
+
+CONFIG = replaced(
+    VOCOS,
+    {
+        "name": "speech_wave",
+        "model.encoder": WaveEncoder(**SHAPE, out=64),
+        "model.decoder": WaveDecoder(**SHAPE, out=1),
+        "model.quantizer.dropout": 0.5,
+        "losses.reconstruction": 30.0,
+        "losses.mel": 1.0,
+        "optimizer.peak_lr": 2e-3,
+        "optimizer.warmup": 50,
+        "run.steps": 6000,
+        "run.batch": 16,
+        "run.save_every": 1000,
+    },
 )
 
 VARIANTS = {

@@ -43,7 +43,7 @@ FLAGS = OF_RUN | {
 def main(argv=None):
     command = parse(argv, Experiment, flags=FLAGS, processes=True)
     hosts.start(command.processes)
-    data, flags = command.experiment.data, dict(command.flags)
+    data, flags = command.experiment.one_data, dict(command.flags)
     out = flags.pop("out", None)
     if not out:
         raise BadInput("write --out=DIR, the folder that the judge is kept in")

@@ -32,7 +32,7 @@ def main(argv=None):
     if split not in ("train", "test"):
         raise BadInput(f"--split={split}: write train or test")
     codec = open_bundle(bundle, Codec, "--bundle")
-    count = encode_set(codec, command.experiment.data, Path(out), split == "train")
+    count = encode_set(codec, command.experiment.one_data, Path(out), split == "train")
     say(f"{count} examples are in {out}; train on them with --config.cache={out}")
 
 

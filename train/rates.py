@@ -252,7 +252,7 @@ def main(argv=None):
     command = parse(argv, Experiment, FLAGS)
     if command.workdir is None:
         raise BadInput("write --workdir=DIR, that of a finished run")
-    data, flags = command.experiment.data, dict(command.flags)
+    data, flags = command.experiment.one_data, dict(command.flags)
     if not data.pixels or len(data.shape) != 3:
         raise BadInput(f"data is {data.kind}; JPEG and WebP are of images")
     bundles = flags.pop("bundle", str(command.workdir)).split(",")

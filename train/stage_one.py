@@ -19,7 +19,7 @@ from train.objectives.contract import finished
 from train.objectives.reconstruction import SIGNAL
 from train.objectives.start import Start, build, open_start, share_statistics
 from train.pipeline import (
-    Joined,
+    JointExamples,
     keep_statistics,
     open_examples,
     recall_statistics,
@@ -68,7 +68,7 @@ def train(experiment: StageOne, workdir: Path, start: Start | None = None) -> Co
         )
     shown = whole(data, train=False, count=SHOWN)["x"]
 
-    joined = Joined({SIGNAL: data}, {}, train=True)
+    joined = JointExamples({SIGNAL: data}, {}, train=True)
 
     def open_batches(position, rows):
         run = experiment.run

@@ -16,7 +16,7 @@ from train.config.validate import validate
 from train.config.workdir import open_workdir
 from train.errors import run
 from train.objectives.start import share_statistics
-from train.objectives.streams import Opened, build, prepare
+from train.objectives.streams import Streams, build, prepare
 from train.report import pictures
 from train.report.examples import show_augmented
 from train.runtime import hosts
@@ -25,19 +25,22 @@ from train.runtime.log import say
 from train.runtime.loop import Hook
 from train.runtime.sharding import DIT_RULES
 from vqdit.trained.bundle import save
+from vqdit.trained.generator import Generator
 
 SHOWN = 8  # columns in a grid of samples, one row a class
 STEPS = 25  # of the sampler that draws it
 
 
-def train(experiment: StageTwo, workdir: Path, opened: Opened | None = None):
-    """Trains, writes the bundle into the workdir and returns the Generator.
+def train(
+    experiment: StageTwo, workdir: Path, streams: Streams | None = None
+) -> Generator:
+    """Trains, writes the bundle into the workdir and returns it.
 
-    opened: what `prepare` returned, for a caller that has it.
+    streams: what `prepare` returned, for a caller that has it.
     """
-    opened = opened or prepare(experiment)
-    init, step_fn = build(experiment, opened.model, opened.processes)
-    classes = opened.model.classes
+    streams = streams or prepare(experiment)
+    init, step_fn = build(experiment, streams.model, streams.processes)
+    classes = streams.model.classes
     # One sampler for all pictures: its parameters are arguments, so it compiles once.
     drawn = {}
 
@@ -51,12 +54,12 @@ def train(experiment: StageTwo, workdir: Path, opened: Opened | None = None):
             if not hosts.first():
                 return
             if "draw" not in drawn:
-                drawn["draw"] = opened.generator(params).sampler(steps=STEPS)
+                drawn["draw"] = streams.generator(params).sampler(steps=STEPS)
             rows = max(min(classes, 10), 1)
             label = np.repeat(np.arange(rows), SHOWN) if classes else None
             key = jax.random.key(experiment.run.seed)
             x = drawn["draw"](key, jnp.arange(rows * SHOWN), label=label, params=params)
-            for name, codec in opened.codecs.items():
+            for name, codec in streams.codecs.items():
                 kind = codec.contract.kind
                 picture = pictures.sheet(kind, np.asarray(x[name]), SHOWN)
                 logger.image(step, f"samples_{name}", picture)
@@ -66,23 +69,21 @@ def train(experiment: StageTwo, workdir: Path, opened: Opened | None = None):
     # The name under which checkpoints have kept them from the first.
     depends = {
         f"tokenizers.{name}": codec.contract.fingerprint
-        for name, codec in opened.codecs.items()
+        for name, codec in streams.codecs.items()
     }
     state = launch(
-        *(
-            experiment,
-            workdir,
-            init,
-            step_fn,
-            DIT_RULES,
-            opened.batches,
-            hooks,
-            depends,
-        ),
-        encoder=opened.encoder,
+        experiment,
+        workdir,
+        init,
+        step_fn,
+        DIT_RULES,
+        streams.batches,
+        hooks,
+        depends,
+        streams.encoder,
     )
     params = hosts.gather(state.ema)
-    result = opened.generator(params)
+    result = streams.generator(params)
     if hosts.first():
         save(workdir / "bundle", result)
     hosts.wait("bundle")
@@ -98,12 +99,12 @@ def main(argv=None):
         for data in dict.fromkeys(command.experiment.sources.values()):
             share_statistics(data)
     with hosts.together():
-        opened = prepare(command.experiment)
+        streams = prepare(command.experiment)
     with hosts.together():
         workdir = open_workdir(
             command.workdir, command.experiment, command.force, write=hosts.first()
         )
-    train(command.experiment, workdir, opened)
+    train(command.experiment, workdir, streams)
     say(
         f"the generator is in {workdir}/bundle; draw from it with "
         f"python -m train.sample --workdir={workdir} --out=grid.png"

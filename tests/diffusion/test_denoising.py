@@ -79,3 +79,40 @@ def test_streams_have_times_and_noise_of_their_own_and_labels_fall():
     batch["known"] = {"c": jnp.ones(n)}
     with pytest.raises(ValueError, match="the streams are"):
         objective({}, {}, batch, jax.random.key(0), 0)
+
+
+class Silent:
+    """A network over these streams that always answers 0."""
+
+    classes = 0
+
+    def __init__(self, streams):
+        self.streams = streams
+
+    def apply(self, variables, x, times, label, known=None):
+        self.known = known
+        wide = {"image": x["image"].shape, "word": (*x["word"].shape, 5)}
+        return {name: jnp.zeros(wide[name]) for name in x}
+
+
+def test_a_stream_draws_by_its_name_and_weighs_what_is_said():
+    batch = {"streams": {"image": IMAGE, "word": WORD}, "label": LABEL}
+    found = []
+    for streams in (STREAMS, STREAMS[::-1]):
+        objective = Denoising(
+            Silent(streams), PROCESSES, TIMES, weights={"image": 3.0, "word": 0.5}
+        )
+        loss, (_, metrics) = objective({}, {}, batch, jax.random.key(0), 0)
+        image, word = metrics["loss_image"], metrics["loss_word"]
+        np.testing.assert_allclose(loss, 3 * image + 0.5 * word, rtol=1e-6)
+        found.append((image, word))
+    np.testing.assert_allclose(*found, rtol=1e-6)
+
+
+def test_the_network_is_told_what_is_known():
+    batch = {"streams": {"image": IMAGE, "word": WORD}, "label": LABEL}
+    batch["known"] = {"word": jnp.array([[1, 1, 0], [1, 0, 0], [1, 1, 1], [0, 0, 0]])}
+    model = Silent(STREAMS)
+    Denoising(model, PROCESSES, TIMES)({}, {}, batch, jax.random.key(0), 0)
+    assert model.known.keys() == {"word"}
+    np.testing.assert_array_equal(model.known["word"], batch["known"]["word"] > 0)

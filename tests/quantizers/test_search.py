@@ -35,6 +35,16 @@ def test_blocks_find_what_the_matrix_does_ties_included(k):
     np.testing.assert_array_equal(blocks(z, e + 100), far.argmin(1))
 
 
+def test_what_fills_up_the_last_block_is_no_code():
+    """Around the origin, where its zeros would be nearer than all codes."""
+    angle = np.linspace(0, 2 * np.pi, 700, endpoint=False)
+    codes = jnp.asarray(10 * np.stack([np.cos(angle), np.sin(angle)], 1), jnp.float32)
+    z = jnp.asarray(np.random.default_rng(0).normal(size=(64, 2)), jnp.float32)
+    found = quick.jit(lambda z, e: nearest(z, e, 64 * 100))(z, codes)
+    np.testing.assert_array_equal(found, quick.jit(nearest)(z, codes))
+    assert found.max() < 700
+
+
 def test_search_cuts_the_codes_and_leaves_the_vectors_where_they_are():
     """On eight devices nothing is sent: the program has no collective."""
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))

@@ -10,8 +10,7 @@ from sklearn.model_selection import train_test_split
 
 import vqdit
 from tests import toys
-from train import classifier
-from train.config import experiment as config
+from train import classifier, config
 from train.errors import BadInput
 from train.evaluation import judge as judging
 from train.evaluation.judge import train_classifier

@@ -40,6 +40,42 @@ def test_a_codec_takes_sides_that_its_backbone_can(codec):
         codec.encode(x[:, :7])
 
 
+def test_latents_are_scaled_and_decode_on_the_codebook(codec):
+    x = pictures(4, 4)
+    z = codec.module.apply(codec.variables, jnp.asarray(x), method="latents")
+    scaled = (z - jnp.array(codec.contract.mean)) / jnp.array(codec.contract.std)
+    np.testing.assert_allclose(codec.latents(x), scaled, atol=1e-5)
+    y, bare = (
+        codec.decode(codec.encode(x).codes),
+        codec.module.apply(codec.variables, z, method="decode"),
+    )
+    np.testing.assert_allclose(codec.decode_latents(scaled), y, atol=1e-5)
+    assert abs(bare.clip(-1, 1) - y).max() > 0.01
+
+
+def test_what_is_decoded_stays_within_bounds_where_there_are_any(codec):
+    loud = jax.tree.map(lambda v: 9 * v, codec.variables)
+    codes = codec.encode(pictures(4, 4)).codes
+    kept = Codec(codec.module, loud, codec.contract).decode(codes)
+    assert abs(kept).max() == 1
+    free = dataclasses.replace(codec.contract, offset=(0.0,), scale=(2.0,))
+    found = Codec(codec.module, loud, free).decode(codes)
+    assert abs(found).max() > 1
+    np.testing.assert_allclose(found.clip(-1, 1), kept, atol=1e-6)
+
+
+def test_each_book_has_its_own_codes_and_their_own_grid(codec):
+    contract = dataclasses.replace(codec.contract, codes=(9, 4), code_grid=(3,))
+    codes = np.array([[[8, 3], [0, 0], [1, 2]]])
+    assert inputs.tokens(contract, codes) is codes
+    codes[0, 0, 1] = 4
+    with pytest.raises(ValueError, match="codes of book 1 are 0 to 3; got 0 to 4"):
+        inputs.tokens(contract, codes)
+    alike = dataclasses.replace(contract, codes=(9, 9))
+    assert alike.stream("codes") == {"grid": (3,), "vocab": 9, "books": 2}
+    assert alike.stream("latents") == {"grid": (2, 2), "channels": 2}
+
+
 def test_what_is_bound_to_its_sides_says_so():
     part = {"width": 8, "depth": 1, "heads": 2, "mlp_ratio": 1, "patch": 2}
     module = Tokenizer(

@@ -12,6 +12,5 @@ from train.config.experiment import (
     StageTwo,
     Stream,
     Weights,
-    load,
-    variants,
 )
+from train.config.file import load, variants

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from train.config import expression
-from train.config.experiment import Experiment, load
+from train.config.experiment import Experiment
+from train.config.file import load
 from train.config.override import overrides
 from train.config.paths import leaves, spell
 from train.config.workdir import CONFIG_FILE, read_config

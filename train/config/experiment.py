@@ -1,17 +1,11 @@
 """An experiment: everything that decides what a run computes, as one value."""
 
 import dataclasses
-import importlib.util
 import math
-import re
-import traceback
-from pathlib import Path
-from types import ModuleType
 from typing import Literal
 
 import flax.linen as nn
 
-from train.config.expression import near
 from train.errors import BadInput
 from train.modalities import Images, Modality
 from vqdit import losses
@@ -19,20 +13,6 @@ from vqdit.diffusion import Gaussian, LogitNormal, LogNormal, Process, Uniform
 from vqdit.dit import DiT
 from vqdit.losses.adversarial import Game
 from vqdit.tokenizer import BPE, Bytes, Labels, Tokenizer
-
-# Rooms that config files of earlier versions import from, and what to write instead.
-MOVED = {
-    "train.data": "Images and its like are in train.modalities, batches and whole in "
-    "train.pipeline, Source in train.sources",
-}
-# Config files that became variants of others: name, file, variant.
-VARIANTS_NOW = (
-    (r"dit_(.+_[248])", "imagenet_dit.py", r"\1"),
-    (r"(sit_.+_[248])", "imagenet_dit.py", r"\1"),
-    (r"vqgan_f16_1024", "vqgan_f16_16384.py", "codes_1024"),
-)
-# A DiT's fields that are its block's since.
-BLOCK = ("heads", "mlp_ratio", "qk_norm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +106,17 @@ class Experiment:
     optimizer: Optimizer = Optimizer()
     run: Run
     mesh: Mesh = Mesh()
+
+    @property
+    def one_data(self) -> Modality:
+        """The data, for a program that takes one; BadInput where each stream has its
+        own."""
+        if isinstance(self.data, Modality):
+            return self.data
+        raise BadInput(
+            f"data is one a stream, of {', '.join(self.data)}: write the one that is "
+            "meant, --config.data='Images(...)'"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -295,75 +286,3 @@ def _stream(old: dict, parts: dict[str, dict]) -> dict:
     else:
         new |= {"shape": [*old["grid"], old["channels"]], "patch": old.get("patch", 1)}
     return {"class": "train.Stream", "fields": new}
-
-
-def load(path: str | Path, variant: str | None = None) -> Experiment:
-    """The CONFIG of a config file, or the named one of its VARIANTS.
-
-    Raises BadInput for a file or variant that is not there, naming the nearest, and for
-    a file that fails, with the line in it that did.
-    """
-    path = Path(path)
-    module = _run_file(path)
-    config = getattr(module, "CONFIG", None)
-    if not isinstance(config, Experiment):
-        raise BadInput(f"{path} has no experiment; write CONFIG = StageOne(...) in it")
-    if variant is None:
-        return config
-    variants = getattr(module, "VARIANTS", {})
-    if variant not in variants:
-        raise BadInput(f"{path} has no variant {variant!r}; {near(variant, variants)}")
-    if not isinstance(variants[variant], type(config)):
-        raise BadInput(
-            f"{path}: VARIANTS[{variant!r}] is no {type(config).__name__} as CONFIG is"
-        )
-    return variants[variant]
-
-
-def variants(path: str | Path) -> tuple[str, ...]:
-    """Names of a config file's VARIANTS, in its order."""
-    return tuple(getattr(_run_file(Path(path)), "VARIANTS", {}))
-
-
-def _run_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        for old, file, variant in VARIANTS_NOW:
-            if found := re.fullmatch(old, path.stem):
-                raise BadInput(
-                    f"{path} is a variant now: write --config={path.with_name(file)} "
-                    f"--variant={found.expand(variant)}"
-                )
-        # The config files beside it, or those one forgot the folder or suffix of.
-        known = sorted(
-            map(str, {*path.parent.glob("*.py"), *Path("configs").glob("*")})
-        )
-        known = [name for name in known if name.endswith(".py")]
-        raise BadInput(f"there is no config file {path}; {near(str(path), known)}")
-    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise BadInput(f"{path} is no Python file; write one that ends in .py")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except SyntaxError as error:
-        place = f"{error.filename}, line {error.lineno}"
-        raise BadInput(f"{place}: {error.msg}") from error
-    except Exception as error:
-        if getattr(error, "name", None) in MOVED:
-            raise BadInput(f"{path}: {error}; {MOVED[error.name]}") from error
-        lines = [
-            frame.lineno
-            for frame in traceback.extract_tb(error.__traceback__)
-            if Path(frame.filename) == path
-        ]
-        place = f"{path}, line {lines[-1]}" if lines else str(path)
-        advice = ""
-        if "DiT.__init__" in str(error) and any(f"'{n}'" in str(error) for n in BLOCK):
-            advice = "; it is the block's: DiT(..., block=Block(6, qk_norm='rms'))"
-        if "StageTwo.__init__" in str(error):
-            advice = (
-                "; say it of each stream: StageTwo(model=DiT(...), streams={'image': "
-                "Stream(Gaussian(), times=..., shape=(4, 4, 4))})"
-            )
-        raise BadInput(f"{place}: {type(error).__name__}: {error}{advice}") from error
-    return module

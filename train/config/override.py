@@ -1,9 +1,10 @@
 """`--config.model.depth=24`: an experiment with some of its fields changed."""
 
 import dataclasses
+import functools
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from train.config import expression
@@ -33,32 +34,28 @@ def overrides(experiment: T, texts: Mapping[str, str]) -> T:
                 experiment, dotted.split(".")[0]
             ):
                 raise BadInput(f"{dotted} is now {re.sub(old, new, dotted)}")
-    edits = [(dotted.split("."), text) for dotted, text in texts.items()]
+    edits = [
+        (dotted.split("."), functools.partial(expression.parse_value, text))
+        for dotted, text in texts.items()
+    ]
     return _edit(experiment, type(experiment), edits, "", experiment)
 
 
 def replaced(value: T, fields: Mapping[str, Any]) -> T:
-    """The value with others at these dotted paths: {"run.batch": 32}."""
-    for dotted, new in fields.items():
-        name, _, rest = dotted.partition(".")
-        parts = children(value)
-        if rest:
-            new = replaced(parts[name], {rest: new})
-        if isinstance(value, Mapping):
-            value = {**value, name: new}
-        else:
-            value = expression.construct(type(value), {**parts, name: new}, name)
-    return value
+    """The value with others at these dotted paths, all at once: {"run.batch": 32}."""
+    edits = [(at.split("."), lambda *_, new=new: new) for at, new in fields.items()]
+    return _edit(value, type(value), edits, "", value)
 
 
-Edits = list[tuple[list[str], str]]
+# A path below a value, and what reads its new value by (annotation, path).
+Edits = list[tuple[list[str], Callable[[Any, str], Any]]]
 
 
 def _edit(value: Any, annotation: Any, edits: Edits, at: str, root: Any) -> Any:
     """`value`, which is at the path `at` of `root`, with the edits below it made."""
-    for path, text in edits:
+    for path, read in edits:
         if not path:
-            value = expression.parse_value(text, annotation, at)
+            value = read(annotation, at)
     edits = [edit for edit in edits if edit[0]]
     if not edits:
         return value
@@ -67,9 +64,9 @@ def _edit(value: Any, annotation: Any, edits: Edits, at: str, root: Any) -> Any:
         _refuse_inside(value, annotation, at, edits[0][0][0])
     # Grouped by what the name means: a tuple's element has a name and an index.
     inner: dict[Any, Edits] = {}
-    for path, text in edits:
+    for path, read in edits:
         key = _key(value, parts, path, at, root)
-        inner.setdefault(key, []).append((path[1:], text))
+        inner.setdefault(key, []).append((path[1:], read))
     changes = {}
     for key, below in inner.items():
         old = value[key] if isinstance(value, tuple) else parts.get(key)

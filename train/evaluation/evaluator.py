@@ -18,6 +18,7 @@ from train.pipeline import open_examples
 from train.pipeline.batching import once
 from train.runtime import hosts
 from vqdit.signal import to_uint8
+from vqdit.signal.rows import by_chunks
 from vqdit.trained.codec import Codec
 
 Sums = dict[str, Any]  # of arrays, or of sums
@@ -165,17 +166,10 @@ def chunked(
 ) -> Any:
     """function(x), arrays of n rows, of as many rows at a time as are affordable.
 
-    One program for all chunks: the last is filled up with its last row.
     values: of the signal that a row stands for; None where rows are signals.
     """
-    chunk = _affordable(values or math.prod(x.shape[1:]))
-    parts = []
-    for low in range(0, len(x), chunk):
-        part = x[low : low + chunk]
-        short = chunk - len(part) if low else 0
-        filled = np.concatenate([part, np.repeat(part[-1:], short, axis=0)])
-        parts.append(hosts.gather(function(filled)))
-    return jax.tree.map(lambda *found: np.concatenate(found)[: len(x)], *parts)
+    size = min(len(x), _affordable(values or math.prod(x.shape[1:])))
+    return by_chunks(lambda part: hosts.gather(function(part)), x, size)
 
 
 def _affordable(values: int) -> int:

@@ -217,7 +217,7 @@ def series(score: Measures) -> None:
     def versions(batch: Batch) -> Batch:
         taken = {name: view.take(batch["index"]) for name, view in views.items()}
         found = {
-            name: Normaliser(view.offset, view.scale).invert(taken[name]["series"])
+            name: Normaliser(view.offset, view.scale).invert(taken[name]["x"])
             for name, view in views.items()
         }
         found["reconstruction"] = own.invert(batch["x_hat"])

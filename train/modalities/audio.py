@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from train.errors import BadInput, Unreadable
 from train.modalities.augment import SeriesAugment
-from train.modalities.draws import PLACE, Draws
+from train.modalities.draws import PLACE
 from train.modalities.files import stored
 from train.modalities.modality import Batch, Modality, Record, check_finite
 from train.modalities.sound import AudioCleaning, decode_audio, one_channel, resampled
@@ -118,12 +118,6 @@ class Audio(Modality):
             for record, at, by in zip(records, place, shift, strict=True)
         ]
         return {"x": np.stack(x)}
-
-    def augmented(self, batch: Batch, draws: Draws) -> Batch:
-        if self.augment is None:
-            return batch
-        x = self.augment(batch["x"], draws).astype(np.float32)
-        return batch | {"x": x}
 
     def findings(self, records):
         """Shares shorter than an example, longer, and silent throughout."""

@@ -217,11 +217,9 @@ class SeriesAugment:
         """Samples that each window moves; for the one who cuts them."""
         return np.floor(draws(SHIFT) * (2 * self.shift + 1)).astype(int) - self.shift
 
-    def __call__(
-        self, x: Float[np.ndarray, "b l c"], draws: Draws
-    ) -> Float[np.ndarray, "b l c"]:
-        """All but the shift."""
-        length = x.shape[1]
+    def __call__(self, batch: Batch, draws: Draws) -> Batch:
+        """The batch with "x", (b, l, c), changed, but for the shift."""
+        x, length = batch["x"], batch["x"].shape[1]
         if self.mute:
             bands = np.fft.rfft(x, axis=1)
             width = self.mute * draws(MUTED)
@@ -235,7 +233,7 @@ class SeriesAugment:
         if self.hide:
             gone = stretches(length, self.hide * draws(HIDDEN), draws(HIDE))
             x = np.where(gone[..., None], x.dtype.type(0), x)
-        return x
+        return {**batch, "x": x.astype(np.float32, copy=False)}
 
 
 def stretches(
@@ -268,9 +266,9 @@ class VolumeAugment:
     def __post_init__(self):
         _check(self, {"gain": 1})
 
-    def __call__(
-        self, x: Float[np.ndarray, "b d h w c"], draws: Draws
-    ) -> Float[np.ndarray, "b d h w c"]:
+    def __call__(self, batch: Batch, draws: Draws) -> Batch:
+        """The batch with "x" changed."""
+        x = batch["x"]
         if self.rotate:
             turned = ImageAugment(rotate=self.rotate)
             x = warp(x, turned.placements(draws, *x.shape[2:4]))
@@ -283,7 +281,7 @@ class VolumeAugment:
             x = x * factor[:, None, None, None, None].astype(x.dtype)
         if self.noise:
             x = x + self.noise * draws.normal(NOISE, x.shape[1:])
-        return x
+        return {**batch, "x": x.astype(np.float32, copy=False)}
 
 
 @dataclasses.dataclass(frozen=True)

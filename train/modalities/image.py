@@ -133,4 +133,4 @@ class Images(Pixels):
             mirror = (draws(MIRRORED) < 0.5)[:, None, None, None]
             image = batch["x"]
             batch = batch | {"x": np.where(mirror, image[:, :, ::-1], image)}
-        return batch if self.augment is None else self.augment(batch, draws)
+        return super().augmented(batch, draws)

@@ -190,7 +190,7 @@ class Modality:
 
     def augmented(self, batch: Batch, draws: Draws) -> Batch:
         """The batch, normalised, as it is trained on."""
-        return batch
+        return batch if self.augment is None else self.augment(batch, draws)
 
     def measured(self, record: Record) -> tuple[np.ndarray, np.ndarray | None]:
         """(values (n, c), known (n, c)) of a record, for the statistics."""

@@ -9,7 +9,6 @@ import numpy as np
 from train.errors import BadInput, Unreadable
 from train.modalities.arrays import as_stored, one_array, with_channels
 from train.modalities.augment import RangeAugment
-from train.modalities.draws import Draws
 from train.modalities.modality import Batch, Modality, Record, check_finite
 from train.modalities.normalise import Scaling
 
@@ -92,9 +91,6 @@ class Ranges(Modality):
         pairs = [split_sweep(record.values, self.far) for record in records]
         x, mask = (np.stack(part) for part in zip(*pairs, strict=True))
         return {"x": x, "known": mask}
-
-    def augmented(self, batch: Batch, draws: Draws) -> Batch:
-        return batch if self.augment is None else self.augment(batch, draws)
 
     def measured(self, record):
         x, mask = split_sweep(record.values, self.far)

@@ -187,10 +187,8 @@ class Series(Modality):
         return batch
 
     def augmented(self, batch: Batch, draws: Draws) -> Batch:
-        if self.augment is None:
-            return batch
         x, masks = np.split(batch["x"], [self.channels], -1)
-        x = self.augment(x, draws).astype(np.float32)
+        x = super().augmented({"x": x}, draws)["x"]
         return batch | {"x": np.concatenate([x, masks], -1)}
 
     def measured(self, record):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from train.errors import BadInput, Unreadable
 from train.modalities.augment import ImageAugment
-from train.modalities.draws import START, Draws
+from train.modalities.draws import START
 from train.modalities.image import Pixels
 from train.modalities.modality import Batch, Record
 from train.modalities.pixels import alike, fit_square, read_frames
@@ -121,9 +121,6 @@ class Video(Pixels):
             # Slower than recorded: any part of the clip's time, not its beginning.
             first += place * min(self.frames - 1 - at[-1], last - first - at[-1])
         return clip[np.floor(first + at + 0.5).astype(int)]
-
-    def augmented(self, batch: Batch, draws: Draws) -> Batch:
-        return batch if self.augment is None else self.augment(batch, draws)
 
     def read(self, path):
         """All frames; of a folder of pictures, which become a folder of PNG again."""

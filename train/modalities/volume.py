@@ -11,7 +11,7 @@ from jaxtyping import Float
 from train.errors import BadInput, Unreadable
 from train.modalities.arrays import as_stored, one_array, with_channels
 from train.modalities.augment import VolumeAugment
-from train.modalities.draws import CORNER, Draws
+from train.modalities.draws import CORNER
 from train.modalities.modality import Batch, Modality, Record
 from train.modalities.normalise import Scaling
 
@@ -113,12 +113,6 @@ class Volumes(Modality):
                 [fit_volume(r.more["truth"], self.size, at) for r, at in pairs]
             )
         return batch
-
-    def augmented(self, batch: Batch, draws: Draws) -> Batch:
-        if self.augment is None:
-            return batch
-        x = self.augment(batch["x"], draws).astype(np.float32)
-        return batch | {"x": x}
 
 
 def filled(scan: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from train.config.network import network
 from train.errors import BadInput
 from train.modalities import Modality
 from train.objectives.bundles import examples_for, open_bundle
-from train.pipeline import Joined, LatentCache
+from train.pipeline import JointExamples, LatentCache
 from train.runtime import hosts
 from train.runtime.optim import learning_rate, make
 from train.runtime.sharding import replicated
@@ -32,7 +32,7 @@ CAPTIONED = 256  # examples among which one has to have a caption
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Opened:
+class Streams:
     """What a run of stage two opens, once, for all who need it.
 
     model, processes: of `network`.
@@ -44,7 +44,7 @@ class Opened:
     model: DiT
     processes: Mapping[str, Process]
     tokenizers: Mapping[str, Any]
-    source: Joined | LatentCache
+    source: JointExamples | LatentCache
 
     @property
     def codecs(self) -> dict[str, Codec]:
@@ -56,7 +56,7 @@ class Opened:
         """These rows of training batches: of the cache, or signals for `encoder`."""
         run = self.experiment.run
         order = (run.batch, run.seed, position, rows)
-        if isinstance(self.source, Joined):
+        if isinstance(self.source, JointExamples):
             yield from self.source.batches(*order)
             return
         ((name, process),) = self.processes.items()
@@ -70,7 +70,7 @@ class Opened:
 
         None where the batches hold streams already.
         """
-        if not isinstance(self.source, Joined):
+        if not isinstance(self.source, JointExamples):
             return None
 
         def encode(variables, batch):
@@ -144,7 +144,7 @@ def augmenting(data: Modality) -> dict:
     return found | ({"augment": None} if getattr(data, "augment", None) else {})
 
 
-def prepare(experiment: StageTwo) -> Opened:
+def prepare(experiment: StageTwo) -> Streams:
     """All that the experiment names, known to fit.
 
     Raises BadInput, before anything is written or compiled, when it does not.
@@ -168,17 +168,17 @@ def prepare(experiment: StageTwo) -> Opened:
         )
     if classes and not source.classes:
         raise BadInput("model.classes: the data has no labels; write model.classes=0")
-    return Opened(experiment, model, processes, tokenizers, source)
+    return Streams(experiment, model, processes, tokenizers, source)
 
 
-def _open_data(experiment: StageTwo, tokenizers) -> Joined:
+def _open_data(experiment: StageTwo, tokenizers) -> JointExamples:
     values = {}
     for name, tokenizer in tokenizers.items():
         if isinstance(tokenizer, Codec):
             examples_for(tokenizer, experiment.sources[name], train=True)
         else:
             values[name] = tokenizer
-    joined = Joined(experiment.sources, values, train=True)
+    joined = JointExamples(experiment.sources, values, train=True)
     for name, tokenizer in values.items():
         first = joined.parts[name].take(np.arange(min(CAPTIONED, len(joined))))
         if tokenizer.source not in first:

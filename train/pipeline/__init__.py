@@ -7,4 +7,4 @@ from train.pipeline.batching import batches, once, whole
 from train.pipeline.cache import LatentCache, write_cache
 from train.pipeline.examples import Examples, open_examples
 from train.pipeline.statistics import keep_statistics, recall_statistics
-from train.pipeline.streams import Joined
+from train.pipeline.streams import JointExamples

@@ -11,7 +11,7 @@ from train.pipeline.batching import endless
 from train.pipeline.examples import Examples, open_examples
 
 
-class Joined:
+class JointExamples:
     """Data sets whose rows belong together: row i of each is of the same example.
 
     data:   stream -> its data. One that several streams name is read once.

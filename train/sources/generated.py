@@ -29,7 +29,10 @@ def rng(*words: int) -> np.random.Generator:
 class Generated(Source):
     """Generated records: `make(data, part, row)`, where part is TRAIN or TEST."""
 
-    def __init__(self, data, train, count, make, class_names=()):
+    def __init__(self, data, train, make, count=None, class_names=()):
+        """count: None for data.examples, and an eighth of as many to test on."""
+        if count is None:
+            count = data.examples if train else data.examples // 8
         super().__init__(count, class_names)
         self.data, self.make = data, make
         self.part = TRAIN if train else TEST
@@ -41,7 +44,7 @@ class Generated(Source):
 
 
 def series(data: Modality, train: bool) -> Generated:
-    """As many as data.examples says, and an eighth to test on, of one window each."""
+    """Sensor series of one window each."""
 
     def make(data, part, row) -> Record:
         draw = rng(SERIES, data.seed, part, row)
@@ -50,11 +53,11 @@ def series(data: Modality, train: bool) -> Generated:
         truth, measured = sensor_series(*size, draw, *how)
         return Record(measured, more={"truth": truth.astype(np.float32)})
 
-    return Generated(data, train, data.examples if train else data.examples // 8, make)
+    return Generated(data, train, make)
 
 
 def phantoms(data: Modality, train: bool) -> Generated:
-    """As many as data.examples says, and an eighth to test on."""
+    """Volumes, and their truth without noise."""
 
     def make(data, part, row) -> Record:
         draw = rng(VOLUME, data.seed, part, row)
@@ -62,18 +65,18 @@ def phantoms(data: Modality, train: bool) -> Generated:
         values = measured.astype(np.float32)[..., None]
         return Record(values, more={"truth": truth[..., None]})
 
-    return Generated(data, train, data.examples if train else data.examples // 8, make)
+    return Generated(data, train, make)
 
 
 def scenes(data: Modality, train: bool) -> Generated:
-    """As many as data.examples says, and an eighth to test on."""
+    """Sweeps of streets."""
 
     def make(data, part, row) -> Record:
         draw = rng(RANGE, data.seed, part, row)
         x = scene(data.rows, data.azimuth, draw, data.far, data.noise)
         return Record(x.astype(np.float32)[..., None])
 
-    return Generated(data, train, data.examples if train else data.examples // 8, make)
+    return Generated(data, train, make)
 
 
 def tones(data: Modality, train: bool) -> Generated:
@@ -100,7 +103,7 @@ def tones(data: Modality, train: bool) -> Generated:
         return Record(0.3 * x, label=i % CLASSES)
 
     names = [f"{pitch:g} Hz" for pitch in pitches]
-    return Generated(data, train, 96 if train else 32, make, names)
+    return Generated(data, train, make, 96 if train else 32, names)
 
 
 def moving(data: Modality, train: bool) -> Generated:
@@ -124,7 +127,7 @@ def moving(data: Modality, train: bool) -> Generated:
 
     names = tuple("0123456789") if alone else ()
     count = data.examples if train else data.examples // 10
-    return Generated(data, train, count, make, names)
+    return Generated(data, train, make, count, names)
 
 
 @functools.lru_cache(maxsize=4)

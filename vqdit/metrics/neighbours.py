@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
+from vqdit.signal.rows import by_chunks
+
 # Distances held at once, in elements: 256 MiB of float32.
 _BLOCK = 1 << 26
 
@@ -24,17 +26,8 @@ def nearest_neighbours(
         raise ValueError(f"k is {k}, and there are {len(reference)} references")
     rows = max(1, min(len(x), _BLOCK // len(reference)))
     reference = jnp.asarray(reference).reshape(len(reference), -1)
-    indices, distances = [], []
-    for start in range(0, len(x), rows):
-        part = np.asarray(x[start : start + rows]).reshape(-1, reference.shape[1])
-        short = rows - len(part)
-        part = np.pad(part, ((0, short), (0, 0)))  # one shape, so one compilation
-        index, distance = _nearest(part, reference, k)
-        indices.append(np.asarray(index)[: rows - short])
-        distances.append(np.asarray(distance)[: rows - short])
-    if not indices:
-        return np.zeros((0, k), np.int32), np.zeros((0, k), np.float32)
-    return np.concatenate(indices), np.concatenate(distances)
+    flat = np.asarray(x).reshape(len(x), reference.shape[1])
+    return by_chunks(lambda part: _nearest(part, reference, k), flat, rows)
 
 
 @jax.jit(static_argnums=2)

@@ -31,7 +31,29 @@ class Answer(NamedTuple):
     metrics: dict[str, Array]
 
 
-class Book(nn.Module):
+class Quantizer(nn.Module):
+    """A subclass has `quantized`, `decode`, and properties `dim` and `code_counts`.
+
+    One that can wait for data has `from_data(variables, key, z, iterations)`, which
+    gives its own {"params": ..., "codebook": ...} set from latents z, and metrics; it
+    is called on the module unbound.
+    """
+
+    def __call__(
+        self,
+        z: Float[Array, "*b d"],
+        *,
+        train: bool = False,
+        key: Key[Array, ""] | None = None,
+    ) -> Quantized:
+        """`key` is needed in training by methods that draw; they say so."""
+        if z.shape[-1] != self.dim:
+            name = type(self).__name__
+            raise ValueError(f"z is {z.shape}; the {name}'s dim is {self.dim}")
+        return self.quantized(z, train, key)
+
+
+class Book(Quantizer):
     """A subclass has the fields `window` and `estimator`, and `num_codes` and `dim`."""
 
     def __post_init__(self):
@@ -112,15 +134,7 @@ class Book(nn.Module):
         """What changes without a gradient in training, and metrics of it."""
         return {}
 
-    def __call__(
-        self,
-        z: Float[Array, "*b d"],
-        *,
-        train: bool = False,
-        key: Key[Array, ""] | None = None,
-    ) -> Quantized:
-        """`key` is needed in training by methods that draw; they say so."""
-        check_width(self, z)
+    def quantized(self, z: Array, train: bool, key: Any) -> Quantized:
         # Distances, losses and statistics are float32 whatever the compute dtype.
         u = self.project(z.astype(jnp.float32).reshape(-1, self.dim))
         part = self.quantize(u, train=train, key=key)
@@ -133,15 +147,13 @@ class Book(nn.Module):
         )
 
 
-def check_width(quantizer: nn.Module, z: Array) -> None:
-    """Raises ValueError where z is not of the quantizer's width."""
-    if z.shape[-1] != quantizer.dim:
-        name = type(quantizer).__name__
-        raise ValueError(f"z is {z.shape}; the {name}'s dim is {quantizer.dim}")
-
-
 def check_search(owner: nn.Module) -> None:
-    """Raises ValueError where the field `scores` or `adding` says what cannot be."""
+    """Raises ValueError where a codebook's size, `scores` or `adding` cannot be."""
+    if owner.num_codes < 2 or owner.dim < 1:
+        raise ValueError(
+            f"{type(owner).__name__}: write num_codes of at least 2 and dim of at "
+            f"least 1, not {owner.num_codes} and {owner.dim}"
+        )
     if owner.adding is not None:
         check_choice(owner, "adding", Adding)
     if owner.scores is not None and owner.scores < 1:

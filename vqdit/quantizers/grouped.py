@@ -1,5 +1,7 @@
 """Grouped quantization: a book for every part of the channels (product VQ)."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,10 +9,10 @@ from jaxtyping import Array, Float, Int, Key
 
 from vqdit.quantizers.health import over_books
 from vqdit.quantizers.quantized import Quantized
-from vqdit.quantizers.residual import own_of, with_own
+from vqdit.quantizers.residual import Composite, own_of, with_own
 
 
-class GroupedQuantizer(nn.Module):
+class GroupedQuantizer(Composite):
     """`count` quantizers side by side, each of its own equal part of z's channels.
 
     Product quantization (Jegou et al. 2011, eq. 8), as in vq-wav2vec (arXiv:1910.05453,
@@ -42,11 +44,6 @@ class GroupedQuantizer(nn.Module):
     def code_counts(self) -> tuple[int, ...]:
         return self.book.code_counts * self.count
 
-    @property
-    def start(self) -> str:
-        """Of the books: "kmeans" where they wait for `from_data`."""
-        return getattr(self.book, "start", "normal")
-
     def setup(self):
         self.books = [
             self.book.clone(parent=None, name=None) for _ in range(self.count)
@@ -63,19 +60,7 @@ class GroupedQuantizer(nn.Module):
             axis=-1,
         )
 
-    def __call__(
-        self,
-        z: Float[Array, "*b d"],
-        *,
-        train: bool = False,
-        key: Key[Array, ""] | None = None,
-    ) -> Quantized:
-        """`key` is needed in training by books that draw."""
-        if z.shape[-1] != self.dim:
-            raise ValueError(
-                f"z is {z.shape}; {self.count} groups of {self.book.dim} channels have "
-                f"{self.dim}"
-            )
+    def quantized(self, z: Array, train: bool, key: Any) -> Quantized:
         keys = [None] * self.count
         if key is not None:
             keys = jax.random.split(key, self.count)
@@ -99,11 +84,7 @@ class GroupedQuantizer(nn.Module):
     def from_data(
         self, variables: dict, key: Key[Array, ""], z: Array, iterations: int = 25
     ) -> tuple[dict, dict[str, Array]]:
-        """(variables with every group's books set from its channels of z (n, d),
-        metrics).
-
-        A function of its own {"params": ..., "codebook": ...}, on the module unbound.
-        """
+        """Every group's books from its channels of z (n, d)."""
         found = []
         for i, part in enumerate(jnp.split(jnp.asarray(z), self.count, axis=-1)):
             own, metrics = self.book.from_data(

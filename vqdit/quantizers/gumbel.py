@@ -44,11 +44,6 @@ class GumbelQuantizer(Book):
     estimator = "straight_through"  # never asked: `passes` is False
 
     def __post_init__(self):
-        if self.num_codes < 2 or self.dim < 1:
-            raise ValueError(
-                "GumbelQuantizer: write num_codes of at least 2 and dim of at least 1, "
-                f"not {self.num_codes} and {self.dim}"
-            )
         if not (self.temperature > 0 and self.least > 0 and self.decay_steps >= 0):
             raise ValueError(
                 "GumbelQuantizer: write temperature and least above 0 and decay_steps "

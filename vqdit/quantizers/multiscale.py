@@ -3,6 +3,7 @@
 import itertools
 import math
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -12,10 +13,10 @@ from jaxtyping import Array, Float, Int, Key
 
 from vqdit.quantizers.estimators import estimate
 from vqdit.quantizers.quantized import Quantized, mean_square
-from vqdit.quantizers.residual import check_book, own_of, with_own
+from vqdit.quantizers.residual import Composite, check_book, own_of, with_own
 
 
-class MultiScaleQuantizer(nn.Module):
+class MultiScaleQuantizer(Composite):
     """One book, asked at ever finer scales about what the coarser have left.
 
     scales: grids from coarse to fine, the last one the latents' own; a number is a
@@ -73,10 +74,6 @@ class MultiScaleQuantizer(nn.Module):
         return tuple((s, s) if isinstance(s, int) else s for s in self.scales)
 
     @property
-    def dim(self) -> int:
-        return self.book.dim
-
-    @property
     def code_counts(self) -> tuple[int, ...]:
         """Codes in each codebook: there is one."""
         return self.book.code_counts
@@ -85,11 +82,6 @@ class MultiScaleQuantizer(nn.Module):
     def code_grid(self) -> tuple[int, ...]:
         """Shape of one example's codes, without the last axis."""
         return (sum(map(math.prod, self.grids)),)
-
-    @property
-    def start(self) -> str:
-        """Of the book: "kmeans" where it waits for `from_data`."""
-        return getattr(self.book, "start", "normal")
 
     def setup(self):
         grid = self.grids[-1]
@@ -133,14 +125,7 @@ class MultiScaleQuantizer(nn.Module):
             total = total + self._spread(self.book.look_up(index.reshape(grid)), number)
         return total
 
-    def __call__(
-        self,
-        z: Float[Array, "b *grid d"],
-        *,
-        train: bool = False,
-        key: Key[Array, ""] | None = None,
-    ) -> Quantized:
-        """`key` is needed in training by a book that draws."""
+    def quantized(self, z: Array, train: bool, key: Any) -> Quantized:
         self._check(z)
         u = self.book.project(z.astype(jnp.float32))
         total, asked, index = 0.0, [], []
@@ -194,11 +179,10 @@ class MultiScaleQuantizer(nn.Module):
     def from_data(
         self, variables: dict, key: Key[Array, ""], z: Array, iterations: int = 25
     ) -> tuple[dict, dict[str, Array]]:
-        """(variables with the book set by k-means over what the scales ask, metrics).
+        """The book by k-means over what the scales ask.
 
         z (n, d) are whole grids of latents, one after the other; what is over is left
         out. The scales are those of latents that are quantized without error.
-        A function of its own {"params": ..., "codebook": ...}, on the module unbound.
         """
         sites = math.prod(self.grids[-1])
         whole = len(z) // sites

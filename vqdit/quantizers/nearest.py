@@ -34,14 +34,9 @@ class NearestBook(Book, kw_only=True):
 
     def __post_init__(self):
         name = type(self).__name__
-        if self.num_codes < 2 or self.dim < 1:
-            raise ValueError(
-                f"{name}: write num_codes of at least 2 and dim of at least 1, not "
-                f"{self.num_codes} and {self.dim}"
-            )
+        check_search(self)
         check_choice(self, "start", Initial)
         check_choice(self, "revive", Revive)
-        check_search(self)
         for field in ("start_scale", "entropy_temperature"):
             if not getattr(self, field) > 0:
                 raise ValueError(f"{name}.{field} {getattr(self, field)}: above 0")
@@ -135,10 +130,9 @@ class NearestBook(Book, kw_only=True):
     def from_data(
         self, variables: dict, key: Key[Array, ""], z: Array, iterations: int = 25
     ) -> tuple[dict, dict[str, Array]]:
-        """(variables with the codebook set by k-means over z (n, d), its metrics).
+        """The codebook by k-means over z (n, d); usage and perplexity of its clusters.
 
-        A function of its own {"params": ..., "codebook": ...}, on the module unbound.
-        usage, perplexity: of the clusters over z. Raises ValueError when n < k.
+        Raises ValueError when n < k.
         """
         z = jnp.asarray(z).reshape(-1, self.dim)
         codewords, counts = kmeans(key, z, self.num_codes, iterations, self.cosine)

@@ -71,10 +71,7 @@ class Projected(Book):
     def from_data(
         self, variables: dict, key: Key[Array, ""], z: Array, iterations: int = 25
     ) -> tuple[dict, dict[str, Array]]:
-        """(variables with the book set by k-means over projected z (n, d), metrics).
-
-        A function of its own {"params": ..., "codebook": ...}, on the module unbound.
-        """
+        """The book by k-means over projected z (n, d)."""
         project = lambda m, z: m.book.project(m.project_in(z))
         v = jax.jit(lambda h, z: self.apply(h, z, method=project))(
             variables, z.reshape(-1, self.dim)

@@ -1,20 +1,35 @@
 """Residual vector quantization (SoundStream, arXiv:2107.03312, section III-C)."""
 
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from vqdit.quantizers.book import Book, check_width
+from vqdit.quantizers.book import Book, Quantizer
 from vqdit.quantizers.estimators import estimate
 from vqdit.quantizers.fsq import FSQ
 from vqdit.quantizers.health import over_books
 from vqdit.quantizers.quantized import Quantized
 
 
-class ResidualQuantizer(nn.Module):
+class Composite(Quantizer):
+    """A quantizer made of a `book`, or of copies of it."""
+
+    @property
+    def dim(self) -> int:
+        """Channels of z."""
+        return self.book.dim
+
+    @property
+    def start(self) -> str:
+        """Of the book: "kmeans" where it waits for `from_data`."""
+        return getattr(self.book, "start", "normal")
+
+
+class ResidualQuantizer(Composite):
     """`count` books in a row: each quantizes what those before it have left (alg. 1).
 
     book:    any quantizer of one book but FSQ, whose residuals are `ResidualFSQ`'s. Its
@@ -49,17 +64,8 @@ class ResidualQuantizer(nn.Module):
         super().__post_init__()
 
     @property
-    def dim(self) -> int:
-        return self.book.dim
-
-    @property
     def code_counts(self) -> tuple[int, ...]:
         return self.book.code_counts * self.count
-
-    @property
-    def start(self) -> str:
-        """Of the books: "kmeans" where they wait for `from_data`."""
-        return getattr(self.book, "start", "normal")
 
     def setup(self):
         self.books = [_copy(self.book) for _ in range(self.count)]
@@ -79,15 +85,7 @@ class ResidualQuantizer(nn.Module):
             total = total + self._size(i) * self.books[i].look_up(codes[..., i])
         return total
 
-    def __call__(
-        self,
-        z: Float[Array, "*b d"],
-        *,
-        train: bool = False,
-        key: Key[Array, ""] | None = None,
-    ) -> Quantized:
-        """`key` is needed in training by dropout and by books that draw."""
-        check_width(self, z)
+    def quantized(self, z: Array, train: bool, key: Any) -> Quantized:
         draws = train and self.dropout > 0
         if draws and key is None:
             raise ValueError("quantizer dropout draws books: pass key= in training")
@@ -137,11 +135,7 @@ class ResidualQuantizer(nn.Module):
     def from_data(
         self, variables: dict, key: Key[Array, ""], z: Array, iterations: int = 25
     ) -> tuple[dict, dict[str, Array]]:
-        """(variables with every book set by k-means over z (n, d), metrics).
-
-        Books are set one after the other, each on what those before it leave.
-        A function of its own {"params": ..., "codebook": ...}, on the module unbound.
-        """
+        """The books by k-means, one after another, each on what those before leave."""
         book = _copy(self.book)
         left = book.project(jnp.asarray(z, jnp.float32).reshape(-1, self.dim))
         found = []

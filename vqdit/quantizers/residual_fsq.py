@@ -1,21 +1,21 @@
 """Residual FSQ: every book cuts the cell of the book before it (arXiv:2309.15505)."""
 
 import math
+from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 
-from vqdit.quantizers.book import check_choice, check_width
+from vqdit.quantizers.book import Quantizer, check_choice
 from vqdit.quantizers.estimators import Estimator, estimate
 from vqdit.quantizers.fsq import check_levels, digits_of, radix_number
 from vqdit.quantizers.health import UsageWindow, over_books, usage_metrics
 from vqdit.quantizers.quantized import Quantized
 
 
-class ResidualFSQ(nn.Module):
+class ResidualFSQ(Quantizer):
     """`count` books of the same levels; m of them are levels^m equal cells of [-1, 1].
 
     tanh(z) is cut into levels[i] cells in channel i, each of those into as many by the
@@ -73,16 +73,8 @@ class ResidualFSQ(nn.Module):
         cells = levels**books
         return (2 * cell + 1 - cells).astype(jnp.float32) / cells.astype(np.float32)
 
-    def __call__(
-        self,
-        z: Float[Array, "*b d"],
-        *,
-        train: bool = False,
-        key: Key[Array, ""] | None = None,
-    ) -> Quantized:
-        """`key` is not used; nothing is drawn."""
+    def quantized(self, z: Array, train: bool, key: Any) -> Quantized:
         del key
-        check_width(self, z)
         levels = np.array(self.levels)
         u = jnp.tanh(z.astype(jnp.float32))
         cells = levels**self.count

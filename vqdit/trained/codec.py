@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Num, Shaped
 
 from vqdit.quantizers import Quantized
 from vqdit.signal import to_signal
+from vqdit.signal.rows import by_chunks
 from vqdit.signal.tiles import Tiling
 from vqdit.tokenizer import Tokenizer, decode_chunks, encode_chunks
 from vqdit.trained import inputs
@@ -118,12 +119,14 @@ class Codec:
         for signal in np.asarray(x):
             for start in range(0, len(tiling), batch):
                 tiles = tiling.cut(signal, start, start + batch)
-                quantized = self._run("quantized", _filled(tiles, batch))
-                own = jax.tree.map(np.asarray, (quantized.latents, quantized.codes))
-                found.append([v if v is None else v[: len(tiles)] for v in own])
+                found.append(by_chunks(self._coded, tiles, batch))
         whole = jax.tree.map(lambda *parts: np.concatenate(parts), *found)
         rows = lambda v: v.reshape(len(x), len(tiling), *v.shape[1:])
         return Quantized(*jax.tree.map(rows, whole), {}, {})
+
+    def _coded(self, x):
+        quantized = self._run("quantized", x)
+        return quantized.latents, quantized.codes
 
     def decode_tiles(
         self,
@@ -145,9 +148,7 @@ class Codec:
         def tiles(rows):
             for start in range(0, len(rows), batch):
                 part = rows[start : start + batch]
-                yield from np.asarray(self._run("decode", _filled(part, batch)))[
-                    : len(part)
-                ]
+                yield from by_chunks(lambda q: self._run("decode", q), part, batch)
 
         return np.stack(
             [tiling.join(tiles(rows), self.contract.shape[-1]) for rows in q]
@@ -200,12 +201,6 @@ class Codec:
     def apply(self, name: str, variables: dict, x: Array):
         """One of the functions above on given variables, for use inside a jit."""
         return _function(self.module, self.contract, name)(variables, x)
-
-
-def _filled(rows, batch):
-    """`batch` rows, the last repeated where there are fewer: one program for all."""
-    short = batch - len(rows)
-    return np.pad(rows, [(0, short)] + [(0, 0)] * (rows.ndim - 1), mode="edge")
 
 
 def _limits(contract):

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from vqdit.features.classifier import Classifier
 from vqdit.signal import to_signal, to_uint8
+from vqdit.signal.rows import by_chunks
 from vqdit.tokenizer import LogMel
 
 # Pictures judged at once, and clips made pictures at once. Fixed, so that there is one
@@ -66,40 +67,21 @@ class Judge:
                 f"the classifier scores uint8 images [n, *{list(self.shape)}], not "
                 f"{images.dtype}{list(images.shape)}"
             )
-        features, logits = [], []
-        for part, count in _chunks(images, SCORED):
-            found = _apply(self.network, self.params, part)
-            for whole, piece in zip((features, logits), found, strict=True):
-                whole.append(np.asarray(piece)[:count])
-        if not features:
-            return (
-                np.zeros((0, self.network.dim), np.float32),
-                np.zeros((0, self.network.classes), np.float32),
-            )
-        return np.concatenate(features), np.concatenate(logits)
+        run = functools.partial(_apply, self.network, self.params)
+        return by_chunks(run, images, SCORED)
 
 
 def as_pictures(front: LogMel | None, x: np.ndarray) -> np.ndarray:
     """What is judged, uint8 (n, h, w, c): images themselves, of clips their log-mel."""
     if front is None:
         return x
-    return np.concatenate(
-        [np.asarray(_picture(front, part))[:count] for part, count in _chunks(x, HEARD)]
-    )
+    return by_chunks(functools.partial(_picture, front), x, HEARD)
 
 
 def seen(front: LogMel, x: Float[Array, "n l 1"]) -> Float[Array, "n frames bands 1"]:
     """Log-mel pictures in [-1, 1]; a last part of a hop is filled with silence."""
     x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % front.hop), (0, 0)))
     return front.apply({}, x)
-
-
-def _chunks(x, size):
-    """(`size` signals, the last filled up with zeros; how many they are)."""
-    for start in range(0, len(x), size):
-        part = x[start : start + size]
-        short = size - len(part)
-        yield np.pad(part, [(0, short)] + [(0, 0)] * (x.ndim - 1)), len(part)
 
 
 @functools.partial(jax.jit, static_argnums=0)

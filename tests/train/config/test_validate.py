@@ -182,6 +182,13 @@ def test_a_path_of_a_stream_that_is_not_there_names_the_one_that_is(path, messag
         overrides(JOINT, {path: "1"})
 
 
+def test_a_program_of_one_set_asks_which():
+    assert JOINT.one_data is JOINT.data
+    data = {"image": JOINT.data, "text": JOINT.data}
+    with pytest.raises(BadInput, match="one a stream, of image, text: write the one"):
+        _ = dataclasses.replace(JOINT, data=data).one_data
+
+
 def test_a_model_has_no_streams_of_its_own():
     model = JOINT.model.clone(streams=(Continuous("image", (4, 4), 4),))
     with pytest.raises(BadInput, match="model.streams follow from the experiment's"):

@@ -244,9 +244,7 @@ def test_augmentation_is_a_function_of_seed_epoch_and_index(tmp_path):
 def test_shifts_move_the_window_both_ways():
     plain = fresh(Audio(rate=RATE, length=128), True).take(np.arange(40))["x"]
     shifted = Audio(rate=RATE, length=128, augment=SeriesAugment(shift=3))
-    sounds = fresh(shifted, True).augmented(np.arange(40), np.zeros(40, int), 0)[
-        "audio"
-    ]
+    sounds = fresh(shifted, True).augmented(np.arange(40), np.zeros(40, int), 0)["x"]
     moves = []
     for x, y in zip(plain[..., 0], sounds[..., 0], strict=True):
         padded = np.pad(x, 3)

@@ -165,8 +165,8 @@ def test_nothing_asked_is_nothing_done():
     x = pictures(3, 6, 6, 3)
     assert ImageAugment()({"x": x}, draws(3))["x"] is x
     series = np.ones((2, 8, 1), np.float32)
-    assert SeriesAugment()(series, draws(2)) is series
-    assert VolumeAugment()(series, draws(2)) is series
+    assert SeriesAugment()({"x": series}, draws(2))["x"] is series
+    assert VolumeAugment()({"x": series}, draws(2))["x"] is series
 
 
 def test_masks_in_time_and_frequency_are_runs_of_their_width():
@@ -188,7 +188,7 @@ def test_a_muted_band_takes_out_its_tones_and_no_other():
     t = np.arange(256) / 256
     tones = np.stack([np.sin(2 * np.pi * k * t) for k in range(1, 128)]).sum(0)
     x = np.repeat(tones[None, :, None], 20, 0)
-    quiet = SeriesAugment(mute=0.3)(x, draws(20))
+    quiet = SeriesAugment(mute=0.3)({"x": x}, draws(20))["x"]
     power = abs(np.fft.rfft(quiet[..., 0], axis=1)) / 128
     on = power[:, 1:128]
     np.testing.assert_allclose(np.minimum(on, abs(1 - on)), 0, atol=1e-6)
@@ -198,12 +198,14 @@ def test_a_muted_band_takes_out_its_tones_and_no_other():
 
 def test_gain_is_in_decibels_and_shifts_are_even():
     x = np.ones((500, 4, 2), np.float32)
-    levels = 20 * np.log10(SeriesAugment(gain=6)(x, draws(500))[:, 0, 0])
+    louder = SeriesAugment(gain=6)({"x": x}, draws(500))["x"]
+    levels = 20 * np.log10(louder[:, 0, 0])
     assert abs(levels).max() <= 6 and levels.min() < -5.5 and levels.max() > 5.5
     shifts = SeriesAugment(shift=3).shifts(draws(7000))
     counts = np.bincount(shifts + 3)
     assert len(counts) == 7 and abs(counts - 1000).max() < 5 * 1000**0.5
-    hidden = SeriesAugment(hide=0.5)(np.ones((50, 40, 2), np.float32), draws(50))
+    ones = {"x": np.ones((50, 40, 2), np.float32)}
+    hidden = SeriesAugment(hide=0.5)(ones, draws(50))["x"]
     assert (hidden[..., 0] == hidden[..., 1]).all()
     assert 0 < (hidden[..., 0] == 0).sum(1).max() <= 20
 
@@ -232,7 +234,7 @@ def test_a_sweep_rolls_with_its_mask():
 def test_a_volume_turns_all_its_slices_alike():
     x = np.random.default_rng(2).random((3, 4, 8, 8, 1)).astype(np.float32)
     x[:, 1:] = x[:, :1]
-    out = VolumeAugment(rotate=180, flip=True, gain=0.2)(x, draws(3))
+    out = VolumeAugment(rotate=180, flip=True, gain=0.2)({"x": x}, draws(3))["x"]
     np.testing.assert_array_equal(out, np.broadcast_to(out[:, :1], out.shape))
     assert (out != x).any((1, 2, 3, 4)).all()
 

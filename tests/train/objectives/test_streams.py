@@ -1,12 +1,25 @@
 """What stage two opens, and its streams as files of old have them."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
 
+import vqdit
+from tests import toys
 from tests.train.experiments import JOINT
+from train.config import Run, StageTwo, Stream
 from train.config.network import network
 from train.config.override import replaced
-from train.objectives.streams import on_grid
+from train.modalities import Series
+from train.objectives.latents import encode_set
+from train.objectives.streams import on_grid, prepare
+from train.pipeline import open_examples
 from vqdit.diffusion import Gaussian, Masking, Uniform
+from vqdit.dit import DiT
+from vqdit.nn import Block
+from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
+from vqdit.trained.contract import contract_of
 from vqdit.values import build, describe
 
 
@@ -59,3 +72,49 @@ def test_a_process_is_fit_for_what_the_stream_says():
         JOINT, {"streams.image.process": Gaussian(learned_variance=True)}
     )
     assert network(learned, {})[0].streams[0].outputs == 2
+
+
+PULSE = Series(length=16, channels=2, examples=40, threads=0)
+
+
+@pytest.fixture(scope="module")
+def gapped(tmp_path_factory):
+    """A tokenizer of series with gaps, by weights drawn, and a stage two over it."""
+    folder = tmp_path_factory.mktemp("gapped") / "tok"
+    fields = {"dims": 1, "blocks": 1, "mid_attention": False}
+    halves = (ConvEncoder(4, (1, 1), **fields), ConvDecoder(4, (1, 1), **fields, out=2))
+    module = Tokenizer(halves[0].clone(out=2), halves[1], None, dim=2)
+    variables = toys.drawn(module, jnp.zeros((1, 16, 2)))
+    held = open_examples(PULSE, True)
+    signal = {"kind": "series", "shape": (16, 2), "preparation": PULSE.preparation}
+    signal |= {"offset": held.offset, "scale": held.scale, "rate": PULSE.rate}
+    grid = module.grid((16,))
+    contract = contract_of(module, signal, grid, (0.0, 0.0), (1.0, 1.0), variables)
+    codec = vqdit.Codec(module, variables, contract)
+    vqdit.save(folder, codec)
+    experiment = StageTwo(
+        name="gapped",
+        data=PULSE,
+        model=DiT(width=8, depth=1, block=Block(2)),
+        streams={"pulse": Stream(Gaussian(), str(folder))},
+        run=Run(steps=2, batch=8),
+    )
+    return codec, experiment
+
+
+def test_what_is_known_reaches_the_latents_with_and_without_a_cache(gapped, tmp_path):
+    codec, experiment = gapped
+    opened = prepare(experiment)
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    raw = next(opened.batches(1))
+    direct = opened.encoder(place)(raw)
+    known = np.asarray(direct["known"]["pulse"])
+    seen = raw["known"]["pulse"].any(-1)
+    assert known.shape == (8, *codec.contract.grid)
+    np.testing.assert_array_equal(known, seen.reshape(8, -1, 2).any(-1))
+    encode_set(codec, PULSE, tmp_path / "cache")
+    kept = prepare(replaced(experiment, {"cache": str(tmp_path / "cache")}))
+    stored = next(kept.batches(1))
+    np.testing.assert_array_equal(stored["known"]["pulse"], known)
+    for name, value in direct["streams"].items():
+        np.testing.assert_allclose(stored["streams"][name], value, atol=1e-5)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from train.errors import BadInput
 from train.modalities import Images, Series
-from train.pipeline import Joined, batches
+from train.pipeline import JointExamples, batches
 from vqdit.tokenizer import Bytes, Labels
 
 DIGITS = Images(name="digits", size=8, channels=1, threads=0)
@@ -21,10 +21,11 @@ def first(joined, batch=16, seed=3):
 
 def test_streams_of_their_own_data_are_joined_by_index():
     """Each as it is alone, in the one order, augmented by the same draws."""
-    small = dataclasses.replace(DIGITS, size=4)
-    joined = Joined({"left": DIGITS, "right": small}, {}, train=True)
+    large = dataclasses.replace(DIGITS, flip=True)
+    small = dataclasses.replace(large, size=4)
+    joined = JointExamples({"left": large, "right": small}, {}, train=True)
     found = first(joined)
-    for name, data in (("left", DIGITS), ("right", small)):
+    for name, data in (("left", large), ("right", small)):
         alone = next(batches(data, True, 16, 3))
         np.testing.assert_array_equal(found["streams"][name], alone["x"])
         np.testing.assert_array_equal(found["label"], alone["label"])
@@ -32,7 +33,7 @@ def test_streams_of_their_own_data_are_joined_by_index():
 
 
 def test_data_that_several_streams_name_are_read_once(monkeypatch):
-    joined = Joined({"a": DIGITS, "b": DIGITS}, {}, train=True)
+    joined = JointExamples({"a": DIGITS, "b": DIGITS}, {}, train=True)
     part, calls = joined.parts["a"], []
     augmented = part.augmented
     monkeypatch.setattr(
@@ -45,11 +46,11 @@ def test_data_that_several_streams_name_are_read_once(monkeypatch):
 
 def test_data_of_another_length_are_refused():
     with pytest.raises(BadInput, match=r"data.b has .* and data.a has 1437: .* index"):
-        Joined({"a": DIGITS, "b": SMALL}, {}, train=True)
+        JointExamples({"a": DIGITS, "b": SMALL}, {}, train=True)
 
 
 def test_gaps_come_as_what_is_known():
-    joined = Joined({"pulse": SMALL}, {}, train=True)
+    joined = JointExamples({"pulse": SMALL}, {}, train=True)
     found, alone = first(joined), next(batches(SMALL, True, 16, 3))
     np.testing.assert_array_equal(found["known"]["pulse"], alone["known"])
     assert 0 < (alone["known"] == 0).mean() < 0.5
@@ -68,7 +69,7 @@ def captioned(tmp_path):
 
 def test_a_caption_that_is_absent_is_not_known(captioned):
     both = {"image": captioned, "text": captioned}
-    found = first(Joined(both, {"text": Bytes(5)}, train=True), 5)
+    found = first(JointExamples(both, {"text": Bytes(5)}, train=True), 5)
     number = found["streams"]["image"][:, 0, 0, 0] // 40
     assert sorted(number) == [0, 1, 2, 3, 4]
     np.testing.assert_array_equal(found["known"]["text"], number != 2)
@@ -81,12 +82,14 @@ def test_a_caption_that_is_absent_is_not_known(captioned):
 def test_a_text_too_long_and_a_label_beyond_are_refused(captioned):
     both = {"image": captioned, "text": captioned}
     with pytest.raises(BadInput, match="streams.text.tokenizer: the text 'ab.*' takes"):
-        first(Joined(both, {"text": Bytes(2)}, train=True), 5)
-    joined = Joined({"word": DIGITS}, {"word": Labels(5)}, train=True)
+        first(JointExamples(both, {"text": Bytes(2)}, train=True), 5)
+    joined = JointExamples({"word": DIGITS}, {"word": Labels(5)}, train=True)
     with pytest.raises(BadInput, match="streams.word.tokenizer: label .: write 0 to 4"):
         first(joined)
 
 
 def test_without_labels_no_word_is_known(captioned):
-    found = first(Joined({"word": captioned}, {"word": Labels(5)}, train=True), 5)
+    found = first(
+        JointExamples({"word": captioned}, {"word": Labels(5)}, train=True), 5
+    )
     assert not found["known"]["word"].any()

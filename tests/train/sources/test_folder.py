@@ -138,6 +138,10 @@ def test_damaged_files_are_named_skipped_and_counted_up_to_the_share(tmp_path, c
     assert sorted(examples) == [i for i in range(20) if i not in (3, 7)]
     assert "03.png" in caplog.text and "07.png" in caplog.text
     assert "skipped 2 of 20" in caplog.text
+    parts = [open_source(at(tmp_path, bad_share=0.1), part) for part in (True, False)]
+    refused = dict(sum((part.refused for part in parts), ()))
+    assert refused.keys() == {"03.png", "07.png"} and all(refused.values())
+    assert sum(part.found for part in parts) == 20
     with pytest.raises(BadInput, match="2 of 20 .*data.bad_share=0.05: 03.png: .*07"):
         open_source(at(tmp_path, bad_share=0.05), True)
 
@@ -163,6 +167,15 @@ def test_damage_met_while_reading_is_replaced_by_the_next_then_refused(
     assert caplog.text.count("4.png") == 1
     with pytest.raises(BadInput, match="3 of 10"):
         source[9]
+
+
+def test_after_the_last_file_the_first_stands_in(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "KEPT_BYTES", 0)
+    for i in range(5):
+        draw(tmp_path / f"{i}.png", i)
+    source = open_source(at(tmp_path, holdout=0, bad_share=0.2), True)
+    (tmp_path / "4.png").write_bytes(b"damaged since it was opened")
+    assert values(source) == [0, 1, 2, 3, 0]
 
 
 def test_a_large_folder_is_judged_by_a_selection(tmp_path, monkeypatch):

@@ -1,6 +1,11 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
+from tests.train.fresh import fresh_source
+from train.modalities import Ranges, Series, Video, Volumes
+from train.sources import generated
 from train.sources.generated import (
     bounce,
     bursts,
@@ -60,6 +65,8 @@ def test_gaps_have_their_share_and_their_length():
     # Geometric runs: the deviation of the mean of n is about 12 / sqrt(n).
     assert abs(runs - 12) < 5 * 12 / starts**0.5
     assert abs(gone.mean() - 0.1) < 5 * 0.1 * (12 / starts**0.5) / 12 * 2**0.5 + 0.005
+    # From the first sample on.
+    assert abs(bursts(2, 4000, 0.1, 12.0, rng(1))[0].mean() - 0.1) < 4 * 0.3 / 4000**0.5
     assert not bursts(100, 2, 0.0, 12.0, rng(0)).any()
 
 
@@ -105,3 +112,85 @@ def test_a_street_without_boxes_in_the_way_has_the_ground_of_geometry():
         assert (open_road | nearer | unseen).all()
         assert open_road.mean() > 0.3 and nearer.mean() > 0.01
         assert np.isnan(found[0]).mean() > 0.2  # mostly sky
+
+
+def test_a_drift_spreads_as_much_at_its_end_as_at_its_start():
+    """Four standard errors of the ratio of two variances, of 20,000 channels each."""
+    truth, _ = sensor_series(64, 20_000, rng(3), 0.0, 0.0, 0.0)
+    assert abs(truth[-1].var() / truth[0].var() - 1) < 4 * (2 * 2 / 20_000) ** 0.5
+
+
+def test_turns_in_space_favour_no_direction():
+    turns = np.stack([generated._rotation(rng(5, i)) for i in range(600)])
+    np.testing.assert_allclose(
+        turns @ turns.swapaxes(1, 2), [np.eye(3)] * 600, atol=1e-9
+    )
+    assert abs(turns.mean(0)).max() < 4 / (3 * 600) ** 0.5
+
+
+@pytest.mark.parametrize("yaw", [0.0, 0.5, -1.1])
+def test_beams_meet_a_box_where_walking_along_them_does(yaw):
+    """And none that lies behind them."""
+    size, center = np.array([6.0, 1.0, 2.0]), np.array([9.0, 2.0, 0.3])
+    angles = np.linspace(-3.1, 3.1, 180)
+    beams = np.stack([np.cos(angles), np.sin(angles), 0 * angles], -1)
+    with np.errstate(divide="ignore"):
+        found = generated._hit(beams, center, size, yaw)
+    away = np.arange(0, 20, 0.01)
+    gap = beams[:, None] * away[None, :, None] - center
+    along = gap[..., 0] * np.cos(yaw) + gap[..., 1] * np.sin(yaw)
+    across = gap[..., 1] * np.cos(yaw) - gap[..., 0] * np.sin(yaw)
+    own = np.stack([along, across, gap[..., 2]], -1)
+    inside = (abs(own) <= size / 2 + 1e-9).all(-1)
+    first = np.where(inside.any(1), away[inside.argmax(1)], np.inf)
+    both = np.isfinite(first)
+    assert 5 < both.sum() < 60 and (np.isfinite(found) >= both).all()
+    assert (np.isfinite(found) & ~both).sum() <= 2  # a corner between two steps
+    np.testing.assert_allclose(found[both], first[both], atol=0.02)
+
+
+@pytest.mark.parametrize("reach", [20.0, 80.0])
+def test_no_beam_returns_from_past_its_reach(reach):
+    found = np.stack([scene(16, 64, rng(i), reach, noise=0.0) for i in range(8)])
+    assert 0.7 * reach < np.nanmax(found) <= reach
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        Series(length=16, examples=8),
+        Volumes(size=(4, 4, 4), examples=8),
+        Ranges(rows=4, azimuth=8, examples=8),
+        Video(frames=2, size=16, examples=10),
+    ],
+    ids=lambda data: data.name,
+)
+def test_another_seed_makes_other_signals(data):
+    one, two = (
+        fresh_source(dataclasses.replace(data, seed=seed), True) for seed in (0, 1)
+    )
+    a, b = (data.cut([source[3]], [0], None)["x"] for source in (one, two))
+    assert (np.nan_to_num(a) != np.nan_to_num(b)).any()
+
+
+def test_a_moving_digit_has_its_own_label():
+    """Its picture, found by its ink, is one of its class."""
+    data = Video(frames=1, size=32, examples=20, digits=1)
+    pictures, labels = generated.digit_pictures("digits", "", True)
+    source = fresh_source(data, True)
+    for row in range(20):
+        frame = data.cut([source[row]], [0], None)["x"][0, 0, ..., 0]
+        seen = []
+        for picture in pictures:
+            rows, columns = (np.flatnonzero(picture.any(1 - i)) for i in (0, 1))
+            seen.append(picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+        rows, columns = (np.flatnonzero(frame.any(1 - i)) for i in (0, 1))
+        ink = frame[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        alike = [labels[i] for i, each in enumerate(seen) if _same(each, ink)]
+        assert alike and source[row].label in alike
+
+
+def _same(picture, ink):
+    factor = ink.shape[0] // picture.shape[0]
+    large = picture.repeat(factor, 0).repeat(factor, 1) if factor else picture
+    return large.shape == ink.shape and (large == ink).all()

@@ -1,5 +1,6 @@
 """What every source promises; a place in SOURCES is the price of entry."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -13,7 +14,7 @@ from tests.members import missing
 from tests.train.fresh import fresh_source
 from train import sources as room
 from train.errors import BadInput
-from train.modalities import Audio, Images, Ranges, Series, Video, Volumes
+from train.modalities import Audio, Images, Ranges, Record, Series, Video, Volumes
 from train.modalities.draws import chance
 from train.sources import Source
 from train.sources import open as names
@@ -140,6 +141,36 @@ def test_what_is_not_there_is_refused_in_one_line(tmp_path, name):
         with pytest.raises(BadInput) as caught:
             fresh_source(Audio(name=name, data_dir=where), True)
         assert "\n" not in str(caught.value)
+
+
+def test_stored_sound_has_its_own_rate(tmp_path):
+    """Of 1,000 samples a second, brought to 500: half as many."""
+    wave = np.sin(np.arange(60) / 3)
+    np.savez(tmp_path / "x.npz", audio=np.stack([wave] * 8), rate=1000)
+    loaded = Audio(name="npz", data_dir=str(tmp_path / "x.npz"), **CLIPS)
+    for data in (prepared(tmp_path), loaded):
+        whole, half = (
+            fresh_source(dataclasses.replace(data, rate=rate), True)[0].values
+            for rate in (1000, 500)
+        )
+        assert abs(len(half) - len(whole) / 2) <= 1 and len(whole) > 40
+
+
+def test_records_are_kept_while_there_is_room(monkeypatch):
+    """Of eight that were read, those that fit; the others are read again."""
+    asked = []
+
+    class Counted(Source):
+        def read(self, rows):
+            asked.extend(rows)
+            return [Record(np.full((4, 1), float(row))) for row in rows]
+
+    monkeypatch.setattr(sources, "KEPT_BYTES", 3 * Record(np.zeros((4, 1))).nbytes)
+    source = Counted(8)
+    for _ in range(2):
+        found = source.take([*range(8), 0])
+        assert [record.values[0, 0] for record in found] == [*range(8), 0]
+    assert asked == [*range(8), *range(3, 8)]
 
 
 def test_draws_of_parts_do_not_move_when_records_are_added():

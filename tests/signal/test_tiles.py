@@ -1,0 +1,35 @@
+"""Tiles of a signal: what is cut is joined to what it was."""
+
+import numpy as np
+import pytest
+
+from vqdit.signal.tiles import Tiling
+
+SIGNAL = np.random.default_rng(0).normal(size=(13, 9, 2)).astype(np.float32)
+
+
+@pytest.mark.parametrize("around", [None, 1])
+@pytest.mark.parametrize("overlap", [0, 1, 3])
+@pytest.mark.parametrize("size", [(13, 9), (4, 6), (3, 5), (8, 7), (1, 1)])
+def test_joined_tiles_are_the_signal(size, overlap, around):
+    """Of sides that tiles fit, stick out of, or are larger than."""
+    signal = SIGNAL[: size[0], : size[1]]
+    tiling = Tiling(size, (4, 6), overlap, around)
+    tiles = np.concatenate([tiling.cut(signal, i, i + 1) for i in range(len(tiling))])
+    assert tiles.shape == (len(tiling), 4, 6, 2)
+    np.testing.assert_array_equal(tiling.cut(signal, 0, len(tiling)), tiles)
+    np.testing.assert_allclose(tiling.join(iter(tiles), 2), signal, atol=1e-6)
+
+
+def test_a_tile_that_sticks_out_repeats_the_edge_or_goes_round():
+    signal = SIGNAL[:5, :7]
+    for around, last in ((None, [6, 6, 6, 6, 6]), (1, [0, 1, 2, 3, 4])):
+        tile = Tiling((5, 7), (5, 6), 0, around).cut(signal, 1, 2)[0]
+        np.testing.assert_array_equal(tile, signal[:, [6, *last]])
+
+
+def test_neighbours_share_the_overlap():
+    tiling = Tiling((13, 9), (4, 6), 2)
+    tiles = tiling.cut(SIGNAL, 0, len(tiling)).reshape(*tiling.counts, 4, 6, 2)
+    np.testing.assert_array_equal(tiles[0, 0, 2:], tiles[1, 0, :2])
+    np.testing.assert_array_equal(tiles[0, 0, :, 4:], tiles[0, 1, :, :2])
