@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from train import stage_one, stage_two
-from train.config import load
+from train.config import load_config
 from train.config.command import parse
 from train.config.override import replaced
 from train.config.validate import validate
@@ -171,7 +171,7 @@ class _Clock:
 
 
 def _experiment(name):
-    return load(CONFIGS / f"demo_{name}.py")
+    return load_config(CONFIGS / f"demo_{name}.py")
 
 
 def _trained(workdir, experiment, train):

@@ -17,7 +17,7 @@ from train.errors import BadInput, run
 from train.objectives.codebook import codebook_from_data, grid_size
 from train.objectives.contract import finished
 from train.objectives.reconstruction import SIGNAL
-from train.objectives.start import Start, build, open_start, share_statistics
+from train.objectives.start import Start, build_step, open_start, share_statistics
 from train.pipeline import (
     JointExamples,
     keep_statistics,
@@ -58,7 +58,7 @@ def train(experiment: StageOne, workdir: Path, start: Start | None = None) -> Co
     start = start or open_start(experiment)
     model, data = experiment.model, experiment.data
     keep_statistics(data, workdir, write=hosts.first())
-    init, step_fn = build(experiment, start)
+    init, step_fn = build_step(experiment, start)
     latents = len(open_examples(data, train=True)) * grid_size(experiment)
     most = max(model.quantizer.code_counts) if start.waits else 0
     if latents < most:

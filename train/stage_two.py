@@ -16,7 +16,7 @@ from train.config.validate import validate
 from train.config.workdir import open_workdir
 from train.errors import run
 from train.objectives.start import share_statistics
-from train.objectives.streams import Streams, build, prepare
+from train.objectives.streams import Streams, build_step, prepare
 from train.report import pictures
 from train.report.examples import show_augmented
 from train.runtime import hosts
@@ -39,7 +39,7 @@ def train(
     streams: what `prepare` returned, for a caller that has it.
     """
     streams = streams or prepare(experiment)
-    init, step_fn = build(experiment, streams.model, streams.processes)
+    init, step_fn = build_step(experiment, streams.model, streams.processes)
     classes = streams.model.classes
     # One sampler for all pictures: its parameters are arguments, so it compiles once.
     drawn = {}

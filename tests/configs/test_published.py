@@ -13,7 +13,7 @@ import pytest
 from configs import imagenet_dit
 from configs.imagenet import F8, F16, tokenizer
 from tests import quick
-from train.config import Experiment, Mesh, StageOne, StageTwo, load
+from train.config import Experiment, Mesh, StageOne, StageTwo, load_config
 from train.config.network import network
 from train.config.override import replaced
 from train.config.paths import diff
@@ -74,8 +74,8 @@ def count(tree) -> int:
 def built(chosen):
     """(init, step) as the programs make them."""
     if isinstance(chosen, StageOne):
-        return start.build(chosen, start.open_start(chosen))
-    return streams.build(chosen, *network(chosen, {}))
+        return start.build_step(chosen, start.open_start(chosen))
+    return streams.build_step(chosen, *network(chosen, {}))
 
 
 @functools.cache
@@ -132,10 +132,10 @@ def test_every_variant_of_a_dit_changes_one_thing():
 def test_a_file_of_old_says_which_variant_it_is_now():
     for old, new in (("dit_b_2", "b_2"), ("sit_xl_2", "sit_xl_2")):
         with pytest.raises(BadInput, match=f"imagenet_dit.py --variant={new}$"):
-            load(f"configs/{old}.py")
+            load_config(f"configs/{old}.py")
         assert new in imagenet_dit.VARIANTS
     with pytest.raises(BadInput, match="vqgan_f16_16384.py --variant=codes_1024$"):
-        load("configs/vqgan_f16_1024.py")
+        load_config("configs/vqgan_f16_1024.py")
     assert "codes_1024" in variants("vqgan_f16_16384")
 
 

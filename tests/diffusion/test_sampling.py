@@ -1,5 +1,6 @@
 """The sampling loop: times, keys, streams that condition each other."""
 
+import dataclasses
 import math
 
 import jax
@@ -17,6 +18,8 @@ from vqdit.diffusion import (
     Heun,
     Linear,
     Masking,
+    Solver,
+    Steps,
     Unmask,
     example_keys,
     priors,
@@ -229,3 +232,23 @@ def test_a_given_stream_conditions_the_other():
         mean = MEANS[0] + RHO * STDS[0] * (b - MEANS[1]) / STDS[1]
         assert abs(part.mean() - mean) < left * 4 / math.sqrt(N / 2) + 0.01
         assert abs(part.std() - left) < left * 4 / math.sqrt(N) + 0.01
+
+
+def test_a_step_draws_anew_at_its_begin_and_at_every_stage():
+    @dataclasses.dataclass(frozen=True)
+    class Draws(Solver):
+        stages = 2
+
+        def begin(self, process, x, t, s, key, memory):
+            return x.at[0].set(jax.random.uniform(key))
+
+        def step(self, stage, process, output, x_t, x, t, s, key, memory):
+            return x.at[1 + stage].set(jax.random.uniform(key)), memory
+
+    process = {"a": Gaussian()}
+    keys, times = example_keys(KEY, jnp.arange(2)), Steps(4)(process["a"])
+    asked = lambda x, t: x
+    shapes, solver = {"a": (3,)}, {"a": Draws()}
+    _, path = sample(process, solver, asked, keys, shapes, times, trajectory=True)
+    drawn = np.ravel(path["a"][1:]).tolist()
+    assert len(set(drawn)) == len(drawn) == 4 * 2 * 3

@@ -49,13 +49,23 @@ def folded():
     return Tokenizer(encoder, CausalDecoder(**shape, out=2), None, dim=3)
 
 
+def patched():
+    """Time in a patch alone: a latent stands for its frames and sees no other."""
+    shape = {"channels": 4, "multipliers": (1,), "blocks": 0, "patch": (2, 1, 1)}
+    shape |= {"strides": (), "temporal": (False,)}
+    encoder = CausalEncoder(**shape, out=4)
+    return Tokenizer(encoder, CausalDecoder(**shape, out=2), None, dim=3)
+
+
 MODULES = {
     "wave": wave(False),
     "causal wave": wave(True),
     "video": video(),
     "folded video": folded(),
+    "patched video": patched(),
 }
 SIDES = {"wave": (), "causal wave": (), "video": (2, 2), "folded video": (2, 2)}
+SIDES["patched video"] = (2, 2)
 
 
 def drawn(*shape):

@@ -143,7 +143,7 @@ def kept(tmp_path_factory):
 
 
 def test_a_kept_judge_is_the_one_that_was_trained(kept, capsys):
-    data = config.load(DEMO).data
+    data = config.load_config(DEMO).data
     # Of another seed than the one that is trained where none is named.
     again, loaded = judging.train_judge(data, 60, seed=1), vqdit.load(kept)
     assert isinstance(loaded, Judge) and loaded.shape == (8, 8, 1)

@@ -13,4 +13,4 @@ from train.config.experiment import (
     Stream,
     Weights,
 )
-from train.config.file import load, variants
+from train.config.file import load_config, variants

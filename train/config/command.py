@@ -8,7 +8,7 @@ from typing import Any
 
 from train.config import expression
 from train.config.experiment import Experiment
-from train.config.file import load
+from train.config.file import load_config
 from train.config.override import overrides
 from train.config.paths import leaves, spell
 from train.config.workdir import CONFIG_FILE, read_config
@@ -151,7 +151,7 @@ def _experiment(
     if "config" in values:
         source, experiment = (
             values["config"],
-            load(values["config"], values.get("variant")),
+            load_config(values["config"], values.get("variant")),
         )
     elif workdir is None:
         of = ", or --workdir=DIR of a run" if runs else ""

@@ -25,7 +25,7 @@ VARIANTS_NOW = (
 BLOCK = ("heads", "mlp_ratio", "qk_norm")
 
 
-def load(path: str | Path, variant: str | None = None) -> Experiment:
+def load_config(path: str | Path, variant: str | None = None) -> Experiment:
     """The CONFIG of a config file, or the named one of its VARIANTS.
 
     Raises BadInput for a file or variant that is not there, naming the nearest, and for

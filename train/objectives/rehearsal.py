@@ -61,9 +61,9 @@ def train_step(
     first = isinstance(experiment, StageOne)
     mesh = make_mesh(experiment.mesh)
     if first:
-        init, step = start.build(experiment, start.open_start(experiment))
+        init, step = start.build_step(experiment, start.open_start(experiment))
     else:
-        init, step = streams.build(experiment, *model_of(experiment))
+        init, step = streams.build_step(experiment, *model_of(experiment))
     state = create_state(init, TOKENIZER_RULES if first else DIT_RULES, mesh)
     batch = random_batch(experiment, jax.random.key(0))
     batch = jax.device_put(batch, batch_sharding(mesh))

@@ -89,7 +89,7 @@ def _check_kmeans(experiment: StageOne) -> None:
     check_number("kmeans.iterations", kmeans.iterations, at_least=1)
 
 
-def build(experiment: StageOne, start: Start):
+def build_step(experiment: StageOne, start: Start):
     """(init, step): the state's maker and the train step, for loop and bench."""
     model, optimizer = experiment.model, experiment.optimizer
     tx = make(optimizer, experiment.run.steps)

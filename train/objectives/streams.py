@@ -26,7 +26,7 @@ from vqdit.signal import to_signal
 from vqdit.trained.codec import Codec
 from vqdit.trained.contract import LatentContract, refuse_mismatch
 from vqdit.trained.generator import Generator
-from vqdit.values import build as rebuild
+from vqdit.values import build
 
 CAPTIONED = 256  # examples among which one has to have a caption
 
@@ -105,7 +105,7 @@ def on_grid(known: jax.Array, grid: tuple[int, ...]) -> jax.Array:
     return known.reshape(-1, *blocks).any(tuple(range(2, 2 + 2 * len(grid), 2)))
 
 
-def build(experiment: StageTwo, model: DiT, processes: Mapping[str, Process]):
+def build_step(experiment: StageTwo, model: DiT, processes: Mapping[str, Process]):
     """(init, step): the state's maker and the train step, for loop and bench."""
     optimizer, streams = experiment.optimizer, experiment.streams
     tx = make(optimizer, experiment.run.steps)
@@ -203,7 +203,7 @@ def _open_cache(experiment: StageTwo, processes, tokenizers) -> LatentCache:
             f"or leave cache out to encode on the fly"
         )
     try:
-        made_under = rebuild(cache.contract["tokenizer"])
+        made_under = build(cache.contract["tokenizer"])
         if not isinstance(made_under, LatentContract):
             raise ValueError("it states no latent contract")
         refuse_mismatch(codec.contract, made_under, f"the cache {experiment.cache}")

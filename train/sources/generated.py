@@ -43,7 +43,7 @@ class Generated(Source):
         return [self.data.adapt(record) for record in made]
 
 
-def series(data: Modality, train: bool) -> Generated:
+def sensor_windows(data: Modality, train: bool) -> Generated:
     """Sensor series of one window each."""
 
     def make(data, part, row) -> Record:

@@ -4,7 +4,7 @@ from train.modalities.modality import Modality
 from train.sources.arrays import digits, npz
 from train.sources.catalogue import open_prepared
 from train.sources.folder import open_folder
-from train.sources.generated import moving, phantoms, scenes, series, tones
+from train.sources.generated import moving, phantoms, scenes, sensor_windows, tones
 from train.sources.source import Source
 
 # By name; any other is that of a prepared TFDS set.
@@ -13,7 +13,7 @@ SOURCES = {
     "npz": npz,
     "digits": digits,
     "tones": tones,
-    "generated": series,
+    "generated": sensor_windows,
     "phantoms": phantoms,
     "scenes": scenes,
     "moving_digits": moving,

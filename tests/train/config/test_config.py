@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from tests.train.experiments import JOINT, TOKENIZER
-from train.config import load
+from train.config import load_config
 from train.config.paths import diff
 from train.errors import BadInput
 
@@ -33,8 +33,10 @@ def file(tmp_path):
 
 
 def test_config_and_variants(file):
-    assert load(file) == TOKENIZER
-    assert diff(load(str(file)), load(file, "batch")) == {"run.batch": (16, 32)}
+    assert load_config(file) == TOKENIZER
+    assert diff(load_config(str(file)), load_config(file, "batch")) == {
+        "run.batch": (16, 32)
+    }
 
 
 @pytest.mark.parametrize(
@@ -47,16 +49,16 @@ def test_config_and_variants(file):
 )
 def test_unknown_variants_name_the_known(file, variant, message):
     with pytest.raises(BadInput, match=message):
-        load(file, variant)
+        load_config(file, variant)
 
 
 def test_a_missing_file_names_the_nearest(file):
     with pytest.raises(BadInput, match="no config file .*; did you mean .*/digits.py"):
-        load(file.with_name("digit.py"))
+        load_config(file.with_name("digit.py"))
     with pytest.raises(BadInput, match="did you mean .*/digits.py"):
-        load(file.with_suffix(""))
+        load_config(file.with_suffix(""))
     with pytest.raises(BadInput, match="there is no config file"):
-        load("nowhere/at_all.py")
+        load_config("nowhere/at_all.py")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,7 @@ def test_a_file_that_fails_names_its_line(tmp_path, text, message):
     path = tmp_path / "broken.py"
     path.write_text(text)
     with pytest.raises(BadInput, match=message) as caught:
-        load(path)
+        load_config(path)
     assert "\n" not in str(caught.value)
 
 
@@ -93,4 +95,4 @@ def test_a_file_of_an_earlier_version_is_told_where_its_names_are(tmp_path, wher
     path = tmp_path / "old.py"
     path.write_text(f"from {where} import Images\nCONFIG = None\n")
     with pytest.raises(BadInput, match="No module named 'train.data'; .*modalities"):
-        load(path)
+        load_config(path)

@@ -61,7 +61,7 @@ def images(seed=0, rows=16):
 
 def started(chosen, seed=0):
     """(state of drawn parameters, step): an initial discriminator says nothing."""
-    init, step = start.build(chosen, start.open_start(chosen))
+    init, step = start.build_step(chosen, start.open_start(chosen))
     shapes = jax.eval_shape(init)
 
     def filled(shapes, seed):

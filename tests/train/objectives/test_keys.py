@@ -115,7 +115,7 @@ def test_stage_one_uses_a_key_once(used):
     kmeans = dataclasses.replace(experiment.kmeans, step=1, samples=64, iterations=1)
     model = Tokenizer(Encoder(), Decoder(), quantizer)
     experiment = dataclasses.replace(experiment, model=model, kmeans=kmeans)
-    init, step = start.build(experiment, start.open_start(experiment))
+    init, step = start.build_step(experiment, start.open_start(experiment))
     draw = np.random.default_rng(0)
     batch = {"streams": {"x": draw.integers(0, 256, (2, 8, 8, 1), np.uint8)}}
     with jax.disable_jit():
@@ -135,7 +135,7 @@ def test_stage_two_uses_a_key_once(used):
     draw = np.random.default_rng(0)
     x = jnp.asarray(draw.normal(size=(2, 4, 4, 2)), jnp.float32)
     batch = {"streams": {"image": x}, "label": jnp.arange(2)}
-    init, _ = streams.build(experiment, model, processes)
+    init, _ = streams.build_step(experiment, model, processes)
     params = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape), jax.eval_shape(init).params
     )

@@ -126,7 +126,7 @@ def test_features_of_a_trained_network(network, request):
     losses = Weights(features=str(folder), perceptual=3.0)
     chosen = dataclasses.replace(PLAIN, losses=losses)
     validate(chosen, 1)
-    init, step = start.build(chosen, start.open_start(chosen))
+    init, step = start.build_step(chosen, start.open_start(chosen))
     shapes = jax.eval_shape(init)
     state_sharding(shapes, TOKENIZER_RULES, make_mesh(chosen.mesh))
     variables, _ = networks(losses)

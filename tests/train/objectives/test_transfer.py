@@ -11,7 +11,7 @@ from tests import toys
 from train.config import KMeansInit, Run, StageOne
 from train.errors import BadInput
 from train.modalities import Video
-from train.objectives.start import build, open_start
+from train.objectives.start import build_step, open_start
 from train.objectives.transfer import Transfer, check_transfer
 from vqdit.quantizers import EMAVectorQuantizer
 from vqdit.tokenizer import (
@@ -117,7 +117,7 @@ def test_the_state_of_a_run_starts_with_the_weights_and_codes(pictures):
         init=str(path),
         run=Run(steps=1, batch=1, save_every=1),
     )
-    init, _ = build(experiment, open_start(experiment))
+    init, _ = build_step(experiment, open_start(experiment))
     state = init()
     kernel = held["params"]["encoder"]["conv_in"]["kernel"]
     for params in (state.params, state.ema):

@@ -28,7 +28,7 @@ def after_steps(quantizer, mesh, devices, steps=3):
         ),
     )
     mesh = make_mesh(mesh, devices)
-    init, step = start.build(experiment, start.open_start(experiment))
+    init, step = start.build_step(experiment, start.open_start(experiment))
     state = create_state(init, TOKENIZER_RULES, mesh)
     layout = jax.tree.map(lambda x: x.sharding, state)
     step = jax.jit(step, out_shardings=(layout, None))
