@@ -88,9 +88,7 @@ SMALL_VQ = (
 
 def bench(experiment: Experiment, repeats: int = 10) -> dict:
     """The figures of one experiment, as printed."""
-    began = time.perf_counter()
-    program, state, step = train_step(experiment)
-    compile_seconds = time.perf_counter() - began
+    program, compile_seconds, state, step = train_step(experiment)
 
     apply, arguments = forward_pass(experiment)
     # Copies: the step donates the state's.
@@ -250,7 +248,7 @@ def _row(rows, rate, unit, gflops, of, gib):
 
 def _training(rows, path, words):
     experiment = _experiment(path, words)
-    program, _, step = train_step(experiment)
+    program, _, _, step = train_step(experiment)
     ms = median_ms({"step": step}, 5)["step"]
     gflops = 6 * forward_macs(experiment) / ms / 1e6 / jax.device_count()
     rate, of = 1e3 * experiment.run.batch / ms, f"product {dtype_of(experiment)}"

@@ -3,6 +3,7 @@
 A new one joins its list, here or in toys.
 """
 
+import functools
 import math
 
 import jax
@@ -123,11 +124,10 @@ def examples(process):
     return x, *process.corrupt(x, T, jax.random.key(2)), output
 
 
-@processes
-def test_a_process_keeps_its_protocol(name):
-    """Loss by place, finite with its gradient from end to end; a value; one example."""
+@functools.cache
+def ran(name):
+    """All that a process says of the examples, by one program."""
     process, stream = PROCESSES[name], STREAMS[PROCESSES[name].kind]
-    assert isinstance(process, Process) and hash(process) == hash(process)
 
     def run():
         x, x_t, target, output = examples(process)
@@ -138,15 +138,29 @@ def test_a_process_keeps_its_protocol(name):
         one = process.step(output[2], x_t[2], T[2], jnp.array(0.1), jax.random.key(3))
         last = process.step(output[2], x_t[2], T[2], jnp.array(0.0), jax.random.key(3))
         start = process.prior(jax.random.key(4), stream.shape)
-        return loss, pull(jnp.ones_like(loss))[0], shown, time, tilted, one, last, start
+        found = loss, pull(jnp.ones_like(loss))[0], shown, time, tilted, one, last
+        same = jnp.zeros if process.kind == "codes" else jnp.ones
+        same = same((1, 8000), stream.dtype)
+        end = process.corrupt(same, T[-1:], KEY)[0]
+        prior = process.prior(jax.random.key(6), (8000,))
+        left = None if process.kind == "codes" else process.schedule.alpha(T[-1])
+        return (*found, start), (x, x_t, output), (end, prior, left)
 
-    loss, pull, shown, time, tilted, one, last, start = jit(run)()
+    return jax.device_get(jit(run)())
+
+
+@processes
+def test_a_process_keeps_its_protocol(name):
+    """Loss by place, finite with its gradient from end to end; a value; one example."""
+    process, stream = PROCESSES[name], STREAMS[PROCESSES[name].kind]
+    assert isinstance(process, Process) and hash(process) == hash(process)
+    found, (x, x_t, output), _ = ran(name)
+    loss, pull, shown, time, tilted, one, last, start = found
     assert loss.shape == (len(T), *stream.grid) and loss.dtype == jnp.float32
     for values in (loss, pull, shown, time, one, last):
         assert np.isfinite(values).all()
     # Cosine's slope at t = 1 rounds to below 0.
     assert (loss > -1e-6).all() and time.shape == T.shape
-    x, x_t, target, output = examples(process)
     assert shown.shape == x.shape == x_t.shape
     np.testing.assert_allclose(tilted, output, atol=1e-6)
     assert one.shape == last.shape == start.shape == stream.shape
@@ -167,24 +181,15 @@ def test_a_loss_is_computed_in_float32(name):
 def test_ends_are_data_and_prior(name):
     """At t = 0 the data, up to the noise that a schedule leaves; at t = 1 the prior."""
     process = PROCESSES[name]
-    x, x_t, _, _ = examples(process)
+    _, (x, x_t, _), (end, start, left) = ran(name)
     if process.kind == "codes":
         np.testing.assert_array_equal(x_t[0], x[0])
-        draws = [
-            np.bincount(np.ravel(v), minlength=4) / v.size
-            for v in (
-                process.corrupt(jnp.zeros((1, 8000), int), T[-1:], KEY)[0],
-                process.prior(jax.random.key(6), (8000,)),
-            )
-        ]
+        draws = [np.bincount(np.ravel(v), minlength=4) / v.size for v in (end, start)]
         # 4 standard errors of the difference of two shares.
         assert abs(draws[0] - draws[1]).max() < 4 * math.sqrt(2 * 0.25 / 8000)
         return
     np.testing.assert_allclose(x_t[0], x[0], atol=0.01)
-    end = process.corrupt(jnp.ones((1, 8000)), T[-1:], KEY)[0]
-    start = process.prior(jax.random.key(6), (8000,))
     assert abs(end.std() / start.std() - 1) < 4 / math.sqrt(8000)
-    left = float(process.schedule.alpha(T[-1]))
     assert abs(end.mean() - left) < 4 * start.std() / math.sqrt(8000)
 
 

@@ -301,7 +301,7 @@ def test_one_device_equals_eight(name, quantizer):
     """Four batches of half a window, so that codes die and are revived."""
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 
-    def run(place, everywhere):
+    def run(place=None, everywhere=None):
         variables = jax.device_put(start(quantizer), everywhere)
         answers = []
         for seed in range(4):
@@ -311,7 +311,7 @@ def test_one_device_equals_eight(name, quantizer):
             answers.append(quantized)
         return jax.device_get((answers, state_of(variables)))
 
-    one = run(jax.devices()[0], jax.devices()[0])
+    one = run()
     eight = run(NamedSharding(mesh, P("data")), NamedSharding(mesh, P()))
     assert_same(eight, one, rtol=1e-5, atol=1e-6)
     if name in REVIVES:

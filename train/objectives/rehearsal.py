@@ -1,6 +1,7 @@
 """An experiment's train step and forward pass on random data, as the loop runs them."""
 
 import dataclasses
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -51,8 +52,9 @@ def random_batch(experiment: Experiment, key: jax.Array) -> dict[str, Any]:
 
 def train_step(
     experiment: Experiment,
-) -> tuple[jax.stages.Compiled, TrainState, Callable[[], Any]]:
-    """(the compiled program, its first state, a call that takes one step more).
+) -> tuple[jax.stages.Compiled, float, TrainState, Callable[[], Any]]:
+    """(the compiled program, the seconds it took to trace and compile, its first
+    state, a call that takes one step more).
 
     The first call donates the first state.
     """
@@ -67,14 +69,16 @@ def train_step(
     batch = jax.device_put(batch, batch_sharding(mesh))
     layout = jax.tree.map(lambda x: x.sharding, state)
     program = jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
+    began = time.perf_counter()
     program = program.lower(state, batch).compile()
+    seconds = time.perf_counter() - began
     held = {"state": state}
 
     def one_step():
         held["state"], metrics = program(held["state"], batch)
         return metrics
 
-    return program, state, one_step
+    return program, seconds, state, one_step
 
 
 def forward_pass(experiment: Experiment) -> tuple[Callable[..., Any], tuple[Any, ...]]:

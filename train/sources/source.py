@@ -48,9 +48,10 @@ class Source:
     def take(self, rows: Sequence[int]) -> list[Record]:
         """Several records in one read, in the order asked for."""
         rows = np.asarray(rows, int).tolist()
-        new = sorted({row for row in rows if row not in self._kept})
-        if not new:
+        try:
             return [self._kept[row] for row in rows]
+        except KeyError:
+            new = sorted({row for row in rows if row not in self._kept})
         found = dict(zip(new, self.read(new), strict=True))
         for row, record in found.items():
             self.keep(row, record)
