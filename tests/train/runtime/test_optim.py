@@ -5,7 +5,6 @@ import optax
 import pytest
 
 from train.config import Optimizer
-from train.errors import BadInput
 from train.runtime.optim import decayed, learning_rate, make
 
 
@@ -23,11 +22,6 @@ def test_learning_rate_is_its_formula(schedule, warmup):
             expected = peak * 0.5 * (1 + np.cos(np.pi * part))
         # float32: 1e-7 of the peak is two roundings.
         np.testing.assert_allclose(rate(i), expected, atol=2e-7 * peak, rtol=1e-5)
-
-
-def test_a_cosine_needs_steps_after_its_warmup():
-    with pytest.raises(BadInput, match="optimizer.warmup=50"):
-        make(Optimizer(schedule="cosine", warmup=50), steps=50)
 
 
 def test_only_kernels_decay_scanned_biases_do_not():
