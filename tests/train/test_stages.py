@@ -201,6 +201,14 @@ def test_a_picture_and_what_it_shows_are_two_streams(trained, tmp_path, one_devi
     np.testing.assert_array_equal(
         by_label, draw(key, ids, given={"word": codes})["image"]
     )
+    by_array = draw(key, ids, given={"word": np.array([3, 1, 4])})["image"]
+    np.testing.assert_array_equal(by_label, by_array)
+    for wrong in (3, [3, 1]):
+        with pytest.raises(ValueError, match="given 'word' is"):
+            draw(key, ids, given={"word": wrong})
+    few = replaced(joint, {"streams.word.tokenizer": Labels(5)})
+    with pytest.raises(BadInput, match="has 10 classes; write Labels.10."):
+        streams.prepare(few)
     # Hardly trained, its blocks are still nearly the identity.
     moved = jax.tree.map(lambda leaf: leaf + 0.1, generator.params)
     one, two = (

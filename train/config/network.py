@@ -49,6 +49,10 @@ def _stream(name: str, stream: Stream, tokenizer: Any):
                 f"--config.streams.{name}.tokenizer=DIR, the workdir or bundle of a "
                 "tokenizer"
             ) from error
+        if isinstance(stream.tokenizer, str):
+            raise ValueError(
+                f"{error}; or write shape=() and codes=0, which the tokenizer says"
+            ) from error
         raise
 
 

@@ -17,6 +17,7 @@ MOVED = (
     (r"tokenizers\.([^.]+)", r"streams.\1.tokenizer"),
     (r"processes\.([^.]+)(.*)", r"streams.\1.process\2"),
     (r"times\.([^.]+)(.*)", r"streams.\1.times\2"),
+    (r"tokenizers|processes|times", "a field of each stream: streams.NAME"),
 )
 
 

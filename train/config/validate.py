@@ -96,14 +96,30 @@ def _check_stage_two(experiment: StageTwo, tokenizers: bool) -> None:
     if not experiment.streams:
         raise BadInput("streams is empty; write streams={'image': Stream(...)}")
     for name, stream in experiment.streams.items():
+        if not name.isidentifier() or name == "label":
+            raise BadInput(
+                f"streams.{name}: a stream's name is a word of letters, digits and _, "
+                "and not 'label'; write another"
+            )
         check_number(f"streams.{name}.weight", stream.weight, at_least=0)
         check_number(f"streams.{name}.patch", stream.patch, at_least=1)
+        if isinstance(stream.tokenizer, str) and "(" in stream.tokenizer:
+            raise BadInput(
+                f"streams.{name}.tokenizer={stream.tokenizer}: write a folder, or a "
+                "value such as Bytes(32) or Labels(10)"
+            )
+    if not any(stream.weight for stream in experiment.streams.values()):
+        raise BadInput("streams: every weight is 0; write one above 0")
     _check_sources(experiment, tokenizers)
     values = {
         name: stream.tokenizer
         for name, stream in experiment.streams.items()
         if not isinstance(stream.tokenizer, str | None)
     }
+    if experiment.cache is not None and (values or len(experiment.streams) > 1):
+        raise BadInput(
+            "cache holds one stream of a tokenizer; leave it out to encode on the fly"
+        )
     # What is still to be opened is checked when it is.
     said = all(s.shape or name in values for name, s in experiment.streams.items())
     if said or not tokenizers:

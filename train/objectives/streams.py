@@ -15,6 +15,7 @@ from train.errors import BadInput
 from train.modalities import Modality
 from train.objectives.bundles import examples_for, open_bundle
 from train.pipeline import JointExamples, LatentCache
+from train.pipeline.streams import codes_of
 from train.runtime import hosts
 from train.runtime.optim import learning_rate, make
 from train.runtime.sharding import replicated
@@ -186,17 +187,20 @@ def _open_data(experiment: StageTwo, tokenizers) -> JointExamples:
                 f"streams.{name}.tokenizer: the data has no {tokenizer.source}; leave "
                 "the stream out"
             )
+        classes = joined.parts[name].classes
+        if tokenizer.source == "label" and classes not in (0, tokenizer.classes):
+            raise BadInput(
+                f"streams.{name}.tokenizer: the data has {classes} classes; write "
+                f"Labels({classes})"
+            )
+        codes_of(tokenizer, first, name)
     return joined
 
 
 def _open_cache(experiment: StageTwo, processes, tokenizers) -> LatentCache:
     """Raises BadInput when it is another tokenizer's, or holds what it must not."""
     cache = LatentCache(experiment.cache)
-    (name, codec), *others = tokenizers.items()
-    if others or not isinstance(codec, Codec):
-        raise BadInput(
-            "cache holds one stream of a tokenizer; leave it out to encode on the fly"
-        )
+    ((name, codec),) = tokenizers.items()
     for field, plain in augmenting(experiment.sources[name]).items():
         raise BadInput(
             f"cache holds examples that are not augmented: write data.{field}={plain}, "

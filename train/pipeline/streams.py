@@ -1,6 +1,7 @@
 """Batches of a training step: streams by name, and what is known of each."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ class JointExamples:
         of the caption or the label that `tokenizer.source` names.
     classes, class_names: of the first data that has some; its labels are the batch's.
 
-    Raises BadInput for data of different lengths.
+    Raises BadInput for data of different lengths, and for folders whose files differ in
+    their names, or of which some may be left out.
     """
 
     def __init__(self, data: Mapping[str, Modality], values: Mapping[str, Any], train):
@@ -32,6 +34,8 @@ class JointExamples:
                     f"data.{name} has {len(other)} examples and data.{first} has "
                     f"{len(one)}: streams are joined by index; write as many of each"
                 )
+            if other is not one:
+                _check_files({first: one, name: other})
         labelled = [part for part in self.parts.values() if part.classes]
         self._labels = (labelled or [one])[0]
         self.classes = self._labels.classes
@@ -54,7 +58,7 @@ class JointExamples:
         for name, part in self.parts.items():
             batch = found[part]
             if name in self.values:
-                streams[name], known[name] = _codes(self.values[name], batch, name)
+                streams[name], known[name] = codes_of(self.values[name], batch, name)
             else:
                 streams[name] = batch["x"]
                 if "known" in batch:
@@ -66,12 +70,37 @@ class JointExamples:
         self, batch: int, seed: int, start: int = 0, rows: np.ndarray | None = None
     ) -> Iterator[Batch]:
         """Endless batches in the order of `pipeline.batches` for the same seed."""
-        threads = next(iter(self.data.values())).threads
+        threads = max(data.threads for data in self.data.values())
         take = lambda indices, epochs: self.augmented(indices, epochs, seed)
         return endless(take, len(self), batch, seed, start, rows, threads)
 
 
-def _codes(tokenizer, batch: Batch, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _check_files(parts: Mapping[str, Examples]) -> None:
+    """Rows of two folders belong together by the names of their files."""
+    stems = {}
+    for name, part in parts.items():
+        files = getattr(part.source, "files", None)
+        if files is None:
+            continue
+        if part.data.bad_share:
+            raise BadInput(
+                f"data.{name}.bad_share={part.data.bad_share}: a file that is left out "
+                f"would move all rows after it; write data.{name}.bad_share=0"
+            )
+        stems[name] = [str(Path(file).with_suffix("")) for file in files]
+    if len(stems) < 2:
+        return
+    (a, left), (b, right) = stems.items()
+    for one, other in zip(left, right, strict=True):
+        if one != other:
+            raise BadInput(
+                f"data.{b} has the file {other!r} where data.{a} has {one!r}: streams "
+                "are joined by index; write folders train/ and test/ of files with the "
+                "same names in each"
+            )
+
+
+def codes_of(tokenizer, batch: Batch, name: str) -> tuple[np.ndarray, np.ndarray]:
     """(codes (b, *grid, 1), known (b,)) of captions or labels; an empty one is none."""
     values = batch.get(tokenizer.source, [None] * len(batch["label"]))
     if tokenizer.source == "label":

@@ -145,8 +145,9 @@ class Sampler:
         given, known, noise = dict(given or {}), dict(known or {}), dict(noise or {})
         values = self.generator.values
         for name in given.keys() & values.keys():
-            if not hasattr(given[name], "shape"):  # texts, not their codes
-                given[name] = values[name].encode(given[name])[..., None]
+            if np.ndim(given[name]) < 2:  # texts or labels, not their codes
+                given[name] = self._encoded(name, given[name])
+        given, known, noise = map(_arrays, (given, known, noise))
         self._check(ids, given, known, noise, guidance, interval)
         label = self.generator.check_label(label, ids)
         if self.guidance is not None and label is None and not given:
@@ -167,6 +168,17 @@ class Sampler:
             for name in values.keys() & set(self.want):
                 x[name] = values[name].decode(np.asarray(x[name])[..., 0])
         return x
+
+    def _encoded(self, name, x):
+        """Codes (b, *grid, 1) of texts, or of labels by number or name."""
+        if not isinstance(x, list | tuple | np.ndarray | jax.Array) or np.ndim(x) != 1:
+            raise ValueError(f"given {name!r} is {x!r}; write a list, one a sample")
+        tokenizer = self.generator.values[name]
+        if tokenizer.source == "label":
+            names = self.generator.class_names
+            each = [class_number(v, names) if isinstance(v, str) else v for v in x]
+            return tokenizer.encode(np.asarray(each, np.int32))[..., None]
+        return tokenizer.encode(list(x))[..., None]
 
     def _check(self, ids, given, known, noise, guidance, interval):
         names = [s.name for s in self.generator.module.streams]
@@ -208,6 +220,10 @@ class Sampler:
             )
             if x.shape[1:] != shape:
                 raise ValueError(f"noise {name!r} is {x.shape}; write (b, *{shape})")
+
+
+def _arrays(values: Mapping) -> dict[str, Any]:
+    return {n: x if hasattr(x, "shape") else np.asarray(x) for n, x in values.items()}
 
 
 def _whole(ids) -> Array:

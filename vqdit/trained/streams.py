@@ -29,8 +29,10 @@ def stream_of(
     if len(shape) > 1:
         *grid, last = shape
         written = {"grid": tuple(grid), "channels" if latents else "books": last}
-    elif shape:
-        raise ValueError(f"shape={shape}: write the grid, and last channels or books")
+    if len(shape) == 1 or any(side < 1 for side in shape):
+        raise ValueError(
+            f"shape={shape}: write the grid, and last channels or books; all at least 1"
+        )
     if codes:
         if latents:
             raise ValueError(

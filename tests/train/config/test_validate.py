@@ -111,6 +111,15 @@ REFUSED_DITS = [
     ("mesh.tensor=8", "mesh.tensor=8 does not divide model.block.heads=4"),
     ("mesh.data=1 mesh.fsdp=-1 model.width=36", "mesh.fsdp=8 .* model.width=36"),
     ("streams={}", "streams is empty; write streams="),
+    ("streams.image.shape=(4,-4,4)", "streams.image: shape=.4, -4, 4.: .*at least 1"),
+    (
+        "streams.text.tokenizer=Byte(6)",
+        r"tokenizer=Byte.6.: write a folder, or a value",
+    ),
+    ("streams.image.weight=0 streams.text.weight=0", "streams: every weight is 0"),
+    ("cache=runs/cache", "cache holds one stream of a tokenizer"),
+    ("streams={'label': Stream()}", "streams.label: a stream's name is a word"),
+    ("streams={'a/b': Stream()}", "streams.a/b: a stream's name is a word"),
     ("streams.image.tokenizer=None", "write --config.streams.image.tokenizer=DIR"),
     (
         "streams.image.process=Masking()",
@@ -175,6 +184,7 @@ def _words(changes):
         ("tokenizers.image", "is now streams.image.tokenizer"),
         ("processes.text.vocab", "is now streams.text.process.vocab"),
         ("times.image", "is now streams.image.times"),
+        ("tokenizers", "is now a field of each stream: streams.NAME"),
     ],
 )
 def test_a_path_of_a_stream_that_is_not_there_names_the_one_that_is(path, message):

@@ -93,3 +93,24 @@ def test_without_labels_no_word_is_known(captioned):
         JointExamples({"word": captioned}, {"word": Labels(5)}, train=True), 5
     )
     assert not found["known"]["word"].any()
+
+
+def folder_of(path, names, **fields):
+    for i, name in enumerate(names):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((4, 4), i, np.uint8)).save(path / name)
+    fields = {"size": 4, "channels": 1, "holdout": 0.0, "threads": 0} | fields
+    return Images("folder", str(path), **fields)
+
+
+def test_folders_are_joined_by_the_names_of_their_files(tmp_path):
+    a = folder_of(tmp_path / "a", ["0.png", "1.png"], bad_share=0.0)
+    b = folder_of(tmp_path / "b", ["0.bmp", "1.bmp"], bad_share=0.0)
+    found = first(JointExamples({"a": a, "b": b}, {}, train=True), 2)["streams"]
+    np.testing.assert_array_equal(found["a"], found["b"])
+    c = folder_of(tmp_path / "c", ["0.png", "2.png"], bad_share=0.0)
+    with pytest.raises(BadInput, match="data.c has the file '2' where data.a has '1'"):
+        JointExamples({"a": a, "c": c}, {}, train=True)
+    loose = dataclasses.replace(b, bad_share=0.1)
+    with pytest.raises(BadInput, match="data.b.bad_share=0.1: .* write .*bad_share=0"):
+        JointExamples({"a": a, "b": loose}, {}, train=True)
