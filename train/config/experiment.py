@@ -253,6 +253,12 @@ class StageTwo(Experiment):
             return dict.fromkeys(self.streams, self.data)
         return self.data
 
+    @property
+    def values(self) -> dict[str, Bytes | BPE | Labels]:
+        """Stream -> its tokenizer, of the streams that are born discrete."""
+        found = {name: stream.tokenizer for name, stream in self.streams.items()}
+        return {n: t for n, t in found.items() if not isinstance(t, str | None)}
+
     @staticmethod
     def upgraded(fields: dict) -> dict:
         """Fields as a file has them; 0.1.0 told of the streams in four places."""

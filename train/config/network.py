@@ -44,16 +44,20 @@ def _stream(name: str, stream: Stream, tokenizer: Any):
         return stream_of(name, stream.process, tokenizer, *said)
     except ValueError as error:
         if tokenizer is None and not stream.shape:
-            raise BadInput(
-                f"streams.{name}.tokenizer is absent; write "
-                f"--config.streams.{name}.tokenizer=DIR, the workdir or bundle of a "
-                "tokenizer"
-            ) from error
+            raise absent(name) from error
         if isinstance(stream.tokenizer, str):
             raise ValueError(
                 f"{error}; or write shape=() and codes=0, which the tokenizer says"
             ) from error
         raise
+
+
+def absent(name: str) -> BadInput:
+    """What to raise where a stream's tokenizer is needed and not named."""
+    return BadInput(
+        f"streams.{name}.tokenizer is absent; write "
+        f"--config.streams.{name}.tokenizer=DIR, the workdir or bundle of a tokenizer"
+    )
 
 
 def _try(model: DiT) -> None:

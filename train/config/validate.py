@@ -5,7 +5,7 @@ from typing import Any
 from train.config.checks import check_number, check_optimizer, round_up
 from train.config.experiment import Experiment, StageOne, StageTwo
 from train.config.expression import Unfit, conform, fields_with_types, near
-from train.config.network import network
+from train.config.network import absent, network
 from train.config.paths import children, join
 from train.config.validate_tokenizer import check_stage_one
 from train.errors import BadInput
@@ -111,11 +111,7 @@ def _check_stage_two(experiment: StageTwo, tokenizers: bool) -> None:
     if not any(stream.weight for stream in experiment.streams.values()):
         raise BadInput("streams: every weight is 0; write one above 0")
     _check_sources(experiment, tokenizers)
-    values = {
-        name: stream.tokenizer
-        for name, stream in experiment.streams.items()
-        if not isinstance(stream.tokenizer, str | None)
-    }
+    values = experiment.values
     if experiment.cache is not None and (values or len(experiment.streams) > 1):
         raise BadInput(
             "cache holds one stream of a tokenizer; leave it out to encode on the fly"
@@ -134,8 +130,4 @@ def _check_sources(experiment: StageTwo, needed: bool) -> None:
         raise BadInput(f"data.{name} is absent; write data of every stream")
     for name, stream in experiment.streams.items():
         if needed and stream.tokenizer is None:
-            raise BadInput(
-                f"streams.{name}.tokenizer is absent; write "
-                f"--config.streams.{name}.tokenizer=DIR, the workdir or bundle of a "
-                "tokenizer"
-            )
+            raise absent(name)

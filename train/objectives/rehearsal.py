@@ -27,11 +27,7 @@ from vqdit.dit import DiT
 
 def model_of(experiment: StageTwo) -> tuple[DiT, dict[str, Process]]:
     """(model, processes) of the shapes that are written; a tokenizer is not opened."""
-    found = experiment.streams.items()
-    values = {
-        n: s.tokenizer for n, s in found if not isinstance(s.tokenizer, str | None)
-    }
-    return network(experiment, values)
+    return network(experiment, experiment.values)
 
 
 def random_batch(experiment: Experiment, key: jax.Array) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from vqdit.diffusion import Process
 from vqdit.diffusion.objectives import Denoising
 from vqdit.dit import DiT
 from vqdit.signal import to_signal
+from vqdit.signal.grids import fold
 from vqdit.trained.codec import Codec
 from vqdit.trained.contract import LatentContract, refuse_mismatch
 from vqdit.trained.generator import Generator
@@ -102,8 +103,8 @@ def on_grid(known: jax.Array, grid: tuple[int, ...]) -> jax.Array:
     known, sides = (known > 0).any(-1), known.shape[1:-1]
     if len(sides) != len(grid) or any(a % b for a, b in zip(sides, grid, strict=True)):
         return known.any(tuple(range(1, known.ndim)))
-    blocks = [n for a, b in zip(sides, grid, strict=True) for n in (b, a // b)]
-    return known.reshape(-1, *blocks).any(tuple(range(2, 2 + 2 * len(grid), 2)))
+    blocks = [a // b for a, b in zip(sides, grid, strict=True)]
+    return fold(known[..., None], blocks).any(-1)
 
 
 def build_step(experiment: StageTwo, model: DiT, processes: Mapping[str, Process]):
@@ -150,12 +151,11 @@ def prepare(experiment: StageTwo) -> Streams:
 
     Raises BadInput, before anything is written or compiled, when it does not.
     """
-    tokenizers = {}
-    for name, stream in experiment.streams.items():
-        at, tokenizer = f"streams.{name}.tokenizer", stream.tokenizer
-        if tokenizer is None or isinstance(tokenizer, str):
-            tokenizer = open_bundle(tokenizer, Codec, at)
-        tokenizers[name] = tokenizer
+    tokenizers = {
+        name: experiment.values.get(name)
+        or open_bundle(stream.tokenizer, Codec, f"streams.{name}.tokenizer")
+        for name, stream in experiment.streams.items()
+    }
     model, processes = network(experiment, tokenizers)
     if experiment.cache is not None:
         source = _open_cache(experiment, processes, tokenizers)
@@ -173,25 +173,24 @@ def prepare(experiment: StageTwo) -> Streams:
 
 
 def _open_data(experiment: StageTwo, tokenizers) -> JointExamples:
-    values = {}
+    values = experiment.values
     for name, tokenizer in tokenizers.items():
-        if isinstance(tokenizer, Codec):
+        if name not in values:
             examples_for(tokenizer, experiment.sources[name], train=True)
-        else:
-            values[name] = tokenizer
     joined = JointExamples(experiment.sources, values, train=True)
     for name, tokenizer in values.items():
-        first = joined.parts[name].take(np.arange(min(CAPTIONED, len(joined))))
+        at, part = f"streams.{name}.tokenizer", joined.parts[name]
+        if tokenizer.source == "label":  # says all without reading an example
+            if part.classes not in (0, tokenizer.classes):
+                raise BadInput(
+                    f"{at}: the data has {part.classes} classes; write "
+                    f"Labels({part.classes})"
+                )
+            continue
+        first = part.take(np.arange(min(CAPTIONED, len(joined))))
         if tokenizer.source not in first:
             raise BadInput(
-                f"streams.{name}.tokenizer: the data has no {tokenizer.source}; leave "
-                "the stream out"
-            )
-        classes = joined.parts[name].classes
-        if tokenizer.source == "label" and classes not in (0, tokenizer.classes):
-            raise BadInput(
-                f"streams.{name}.tokenizer: the data has {classes} classes; write "
-                f"Labels({classes})"
+                f"{at}: the data has no {tokenizer.source}; leave the stream out"
             )
         codes_of(tokenizer, first, name)
     return joined

@@ -53,12 +53,10 @@ def stream_of(
         wanted = "shape=(*grid, channels)" if latents else "shape=(*grid, books), codes"
         raise ValueError(f"without a tokenizer, write {wanted}")
     if latents:
-        stream = Continuous(name, **fields, patch=patch, outputs=process.outputs)
-    elif patch != 1:
+        return Continuous(name, **fields, patch=patch, outputs=process.outputs)
+    if patch != 1:
         raise ValueError(f"patch={patch}: every place of codes is a token; write 1")
-    else:
-        stream = Discrete(name, **fields)
-    return stream
+    return Discrete(name, **fields)
 
 
 def check_stream(stream, processes: Mapping, tokenizers: Mapping) -> Process:
