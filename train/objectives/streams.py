@@ -58,12 +58,12 @@ class Streams:
     def batches(self, position: int, rows: np.ndarray | None = None) -> Iterator[dict]:
         """These rows of training batches: of the cache, or signals for `encoder`."""
         run = self.experiment.run
-        order = (run.batch, run.seed, position, rows)
+        batches = self.source.batches(run.batch, run.seed, position, rows)
         if isinstance(self.source, JointExamples):
-            yield from self.source.batches(*order)
+            yield from batches
             return
         ((name, process),) = self.processes.items()
-        for batch in self.source.batches(True, *order):
+        for batch in batches:
             known = {name: batch["known"]} if "known" in batch else {}
             streams = {name: batch[process.kind]}
             yield {"streams": streams, "known": known, "label": batch["label"]}
