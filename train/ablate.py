@@ -35,7 +35,6 @@ from train.config.command import Command, parse
 from train.config.override import overrides
 from train.config.paths import diff
 from train.config.validate import validate
-from train.config.workdir import open_workdir
 from train.errors import BadInput, near, run
 from train.evaluation.judge import judge_of, train_judge
 from train.evaluation.samples import Reference, curve
@@ -139,10 +138,8 @@ def probe(
         ),
         run=Run(steps=steps, batch=64, save_every=steps),
     )
-    validate(experiment, jax.device_count())
     if not (workdir / "cache").exists():
         encode_set(codec, data, workdir / "cache")
-    open_workdir(workdir / "probe", experiment)
     generator = stage_two.train(experiment, workdir / "probe")
     (scores,) = curve(
         generator, reference, (guidance,), samples, stream=name, steps=PROBE_STEPS
@@ -163,8 +160,7 @@ def row(
         found = json.loads(done.read_text())
         if found["of"] == json.loads(json.dumps(wanted)):
             return found["figures"]
-    open_workdir(workdir, experiment, force)
-    codec = stage_one.train(experiment, workdir)
+    codec = stage_one.train(experiment, workdir, force)
     data, judge = experiment.data, None
     if data.front is not None:
         judge = judge_of(data, open_examples(data, train=True).classes)
