@@ -1,13 +1,14 @@
 """Pictures: fitted to one square size."""
 
 import dataclasses
+import functools
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from train.errors import BadInput, Unreadable
 from train.modalities.augment import ImageAugment
-from train.modalities.draws import MIRRORED, PLACE, Draws
+from train.modalities.draws import Draws, Word
 from train.modalities.files import stored
 from train.modalities.modality import Batch, Modality, Record, peak_ratio
 from train.modalities.pixels import decode_picture, fit_square, luma, opaque
@@ -21,6 +22,11 @@ class Pixels(Modality):
 
     pixels: ClassVar[bool] = True
     unit: ClassVar[str] = "bits per pixel"
+
+    def __post_init__(self):
+        super().__post_init__()
+        allowed = self.channels in (1, 3)
+        self.check("channels", allowed, "write 1 (grey) or 3 (RGB)")
 
     def planes(self, values, channels):
         if channels == 1 and values.shape[-1] == 3:
@@ -73,9 +79,6 @@ class Images(Pixels):
     def __post_init__(self):
         super().__post_init__()
         self.at_least(size=1)
-        self.one_of(crop=Crop)
-        if self.channels not in (1, 3):
-            raise BadInput(f"data.channels={self.channels}: write 1 (grey) or 3 (RGB)")
         if self.augment is not None and self.augment.pace:
             raise BadInput(
                 f"data.augment.pace={self.augment.pace}: pictures have no pace; "
@@ -104,38 +107,30 @@ class Images(Pixels):
         return dataclasses.replace(record, values=values)
 
     def rows(self, arrays):
-        if "image" not in arrays:
-            raise Unreadable(
-                f"no array 'image', only {sorted(arrays)}; "
-                "write np.savez(file, image=..., label=...)"
-            )
-        x = arrays["image"]
+        x = super().rows(arrays)
         if x.dtype != np.uint8:
             raise Unreadable(f"image is {x.dtype}; write uint8 in 0..255")
         if x.ndim == 3:
             x = x[..., None]
         if x.ndim != 4 or x.shape[-1] not in (1, 2, 3, 4):
             raise Unreadable(f"image is {x.shape}; write (n, h, w, c), c in 1..4")
-        if 0 in x.shape:
-            raise Unreadable(f"image is {x.shape}, which holds no picture")
         return x
 
     @property
     def drawn(self):
         return self.crop == "random"
 
-    def cut(self, records, starts, draws) -> Batch:
+    def pieces(self, records, starts, draws):
         if self.crop != "random":
-            return super().cut(records, starts, draws)
+            return super().pieces(records, starts, draws)
         # Squares have been fitted, and move nowhere.
-        place = np.full(len(records), 0.5) if draws is None else draws(PLACE)
-        pairs = zip(records, place.tolist(), strict=True)
-        fit = lambda x, at: fit_square(x, self.size, self.channels, at)
-        return {"x": np.stack([fit(record.values, at) for record, at in pairs])}
+        place = np.full(len(records), 0.5) if draws is None else draws(Word.PLACE)
+        fit = functools.partial(fit_square, size=self.size, channels=self.channels)
+        return [functools.partial(fit, place=at) for at in place.tolist()]
 
     def augmented(self, batch: Batch, draws: Draws) -> Batch:
         if self.flip:
-            mirror = (draws(MIRRORED) < 0.5)[:, None, None, None]
+            mirror = (draws(Word.MIRRORED) < 0.5)[:, None, None, None]
             image = batch["x"]
             batch = batch | {"x": np.where(mirror, image[:, :, ::-1], image)}
         return super().augmented(batch, draws)

@@ -7,9 +7,9 @@ from typing import ClassVar, Literal
 import numpy as np
 from PIL import Image
 
-from train.errors import BadInput, Unreadable
+from train.errors import Unreadable
 from train.modalities.augment import ImageAugment
-from train.modalities.draws import START
+from train.modalities.draws import Word
 from train.modalities.image import Pixels
 from train.modalities.modality import Batch, Record
 from train.modalities.pixels import alike, fit_square, read_frames
@@ -59,12 +59,9 @@ class Video(Pixels):
 
     def __post_init__(self):
         super().__post_init__()
-        self.one_of(name=Name)
         self.at_least(frames=1, size=1, stride=0, digits=1, examples=10, rate=0)
-        if self.channels not in (1, 3):
-            raise BadInput(f"data.channels={self.channels}: write 1 (grey) or 3 (RGB)")
-        if self.boxes and self.name == "folder":
-            raise BadInput("data.boxes=True: only generated clips know their boxes")
+        known = not self.boxes or self.name != "folder"
+        self.check("boxes", known, "only generated clips know their boxes")
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -100,7 +97,7 @@ class Video(Pixels):
     def cut(self, records, starts, draws) -> Batch:
         paces, place = np.ones(len(records)), np.full(len(records), None)
         if draws is not None and self.augment is not None:
-            paces, place = self.augment.paces(draws), draws(START)
+            paces, place = self.augment.paces(draws), draws(Word.START)
         clips = np.empty((len(records), *self.shape), np.uint8)
         boxes = np.empty((len(records), self.frames, self.digits, 4), np.float32)
         for i, (record, pace) in enumerate(zip(records, paces, strict=True)):
