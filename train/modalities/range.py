@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from train.errors import Unreadable
-from train.modalities.arrays import as_stored, one_array, with_channels
 from train.modalities.augment import RangeAugment
+from train.modalities.files import as_stored, one_array, with_channels
 from train.modalities.modality import Modality, Record, check_finite
 from train.modalities.normalise import Scaling
 

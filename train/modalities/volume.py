@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float
 
 from train.errors import BadInput, Unreadable
-from train.modalities.arrays import as_stored, one_array, with_channels
 from train.modalities.augment import VolumeAugment
 from train.modalities.draws import Word
+from train.modalities.files import as_stored, one_array, with_channels
 from train.modalities.modality import Modality, Record
 from train.modalities.normalise import Scaling
 
