@@ -17,6 +17,7 @@ from train.objectives.bundles import examples_for, open_bundle
 from train.pipeline import JointExamples, LatentCache
 from train.pipeline.streams import codes_of
 from train.runtime import hosts
+from train.runtime.log import say
 from train.runtime.optim import learning_rate, make
 from train.runtime.sharding import replicated
 from train.runtime.step import TrainState, init_state, make_step
@@ -169,6 +170,8 @@ def prepare(experiment: StageTwo) -> Streams:
         )
     if classes and not source.classes:
         raise BadInput("model.classes: the data has no labels; write model.classes=0")
+    if not classes and experiment.label_dropout not in (0, StageTwo.label_dropout):
+        say(f"label_dropout={experiment.label_dropout} drops nothing: model.classes=0")
     return Streams(experiment, model, processes, tokenizers, source)
 
 
