@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -243,7 +243,8 @@ def _from_tree(root: Path, data: Modality) -> tuple[list[Entry], tuple[str, ...]
             f"({names[0]}, ...); move it into one, or remove it"
         )
     number = {name: i for i, name in enumerate(names)} | {None: -1}
-    captions = [_caption(root / file) for file in files]
+    beside = [(root / file).with_suffix(".txt") for file in files]
+    captions = [_text(path).strip() if path.is_file() else None for path in beside]
     if any(captions):  # then a file without one has an empty caption, not none
         captions = [caption or "" for caption in captions]
     entries = [
@@ -253,12 +254,9 @@ def _from_tree(root: Path, data: Modality) -> tuple[list[Entry], tuple[str, ...]
     return entries, tuple(names)
 
 
-def _caption(file: Path) -> str | None:
-    path = file.with_suffix(".txt")
+def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        return None
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise BadInput(f"{path}: not UTF-8 text") from None
 
@@ -269,17 +267,31 @@ def _from_manifest(path: Path) -> tuple[list[Entry], tuple[str, ...]]:
     Also understood: file_name for file and text for caption. A label is a class name,
     or an index; it is given on every line or on none.
     """
-    rows = list(_lines(path))
-    files = [_field(path, line, row, ("file", "file_name")) for line, row in rows]
-    named = ("caption", "text")
-    captions = [_field(path, line, row, named, required=False) for line, row in rows]
-    labels = [row.get("label") for _, row in rows]
+    numbered = enumerate(_text(path).split("\n"), 1)
+    rows = [(f"{path} line {n}", line) for n, line in numbered if line.strip()]
+    files, captions, labels = [], [], []
+    for where, line in rows:
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise BadInput(f"{where}: not JSON ({error.msg})") from None
+        if not isinstance(row, dict):
+            raise BadInput(f'{where}: write {{"file": ..., ...}}')
+        file, caption = row.get("file", row.get("file_name")), row.get("caption")
+        caption = row.get("text") if caption is None else caption
+        if not (isinstance(file, str) and file):
+            raise BadInput(f"{where}: write 'file' as text")
+        if not isinstance(caption, str | None):
+            raise BadInput(f"{where}: write 'caption' as text")
+        files.append(file)
+        captions.append(caption)
+        labels.append(row.get("label"))
     given = [label for label in labels if label is not None]
     if not given:
         numbers, names = [-1] * len(rows), ()
     elif len(given) < len(rows):
-        line = rows[labels.index(None)][0]
-        raise BadInput(f"{path} line {line}: no label, though other lines have one")
+        where, _ = rows[labels.index(None)]
+        raise BadInput(f"{where}: no label, though other lines have one")
     elif all(type(label) is str for label in given):
         names = tuple(sorted(set(given)))
         numbers = [names.index(label) for label in given]
@@ -289,30 +301,3 @@ def _from_manifest(path: Path) -> tuple[list[Entry], tuple[str, ...]]:
         raise BadInput(f"{path}: write every label as a name, or every one as an index")
     entries = [Entry(*entry) for entry in zip(files, numbers, captions, strict=True)]
     return entries, names
-
-
-def _lines(path: Path) -> Iterator[tuple[int, dict]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise BadInput(f"{path}: not UTF-8 text") from None
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise BadInput(
-                    f"{path} line {number}: not JSON ({error.msg})"
-                ) from None
-            if not isinstance(row, dict):
-                raise BadInput(f'{path} line {number}: write {{"file": ..., ...}}')
-            yield number, row
-
-
-def _field(path: Path, line: int, row: dict, names: tuple[str, ...], required=True):
-    value = next((row[name] for name in names if row.get(name) is not None), None)
-    if value is None and not required:
-        return None
-    if not isinstance(value, str) or (required and not value):
-        raise BadInput(f"{path} line {line}: write {names[0]!r} as text")
-    return value
