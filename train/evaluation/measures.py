@@ -12,7 +12,7 @@ import numpy as np
 from train.errors import BadInput
 from train.evaluation.baselines import fitted
 from train.evaluation.codebook import CodebookUse
-from train.evaluation.evaluator import Evaluator, Several, rebuild
+from train.evaluation.evaluator import Evaluator, Several, reconstruct
 from train.evaluation.means import (
     Mean,
     Median,
@@ -70,7 +70,7 @@ class Measures:
         """Prefix of a figure -> entry: what is compared with the signal "x". Beside the
         reconstruction k-means on blocks at equal bits, where it is wanted and fits."""
         try:
-            means = self.baseline and fitted(self.codec, self.data, self.most)
+            means = self.baseline and fitted(self.codec, self.data)
         except BadInput as error:  # too few signals for as many codes
             means, self.known["kmeans"] = None, f"none: {error}"
         if not means:
@@ -224,7 +224,7 @@ def series(score: Measures) -> Evaluators:
         found["gaps"] = taken["measured"]["known"] == 0
         found["known"] = ~found["gaps"]
         if truth:
-            uncleaned = rebuild(codec, own(found["measured"]))[0]
+            uncleaned = reconstruct(codec, own(found["measured"]))[0]
             found["reconstruction_uncleaned"] = own.invert(uncleaned)
             found["truth"] = held.normaliser.invert(batch["truth"])
         return {name: x[..., : data.channels] for name, x in found.items()}

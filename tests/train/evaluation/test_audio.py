@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from train.evaluation import judge
-from train.evaluation.evaluator import rebuild
+from train.evaluation.evaluator import reconstruct
 from train.evaluation.judge import judge_of
 from train.evaluation.scores import evaluate_tokenizer
 from train.modalities import Audio, AudioCleaning
@@ -77,7 +77,7 @@ def test_every_clip_is_rebuilt_in_order():
     x = whole(DATA, train=True)["x"]
     assert len(x) == 96
     for count in (96, 5):
-        found, codes = rebuild(Rounded(2**16), x[:count])
+        found, codes = reconstruct(Rounded(2**16), x[:count])
         np.testing.assert_allclose(found, x[:count], atol=1e-4)
         assert codes.shape == (count, 1000, 1)
 
