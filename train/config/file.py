@@ -7,9 +7,8 @@ from pathlib import Path
 from types import ModuleType
 
 from train.config.experiment import Experiment
-from train.config.expression import near
 from train.config.override import replaced
-from train.errors import BadInput
+from train.errors import BadInput, near
 
 # Rooms that config files of earlier versions import from, and what to write instead.
 MOVED = {

@@ -3,13 +3,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.train.fresh import fresh
+from tests.train.fresh import batches, fresh
 from train.errors import BadInput
 from train.modalities.augment import SeriesAugment
 from train.modalities.gaps import Cleaning
 from train.modalities.series import Series
-from train.pipeline import keep_statistics
-from train.pipeline.batching import batches, whole
+from train.pipeline import keep_statistics, whole
 
 SMALL = Series(length=64, channels=2, examples=80, threads=0)
 
@@ -260,8 +259,8 @@ def test_series_go_through_the_pipeline():
         ({"length": 1}, "data.length=1: write at least 2"),
         ({"normalise": "minmax"}, "data.normalise='minmax': write standard or robust"),
         ({"missing": 1.0}, "data.missing=1.0: write a share"),
-        ({"time": "t"}, "data.time='t' needs data.rate"),
-        ({"columns": ("a",)}, "data.columns: generated series have none"),
+        ({"time": "t"}, "data.time='t': write data.rate too"),
+        ({"columns": ("a",)}, "columns=.*: generated series have none"),
         ({"bad_share": 2.0}, "data.bad_share=2.0"),
     ],
 )
