@@ -88,6 +88,15 @@ class Checked:
             super().__post_init__()
 
 
+def check_order(owner: Any, low: str, high: str) -> None:
+    """Raises ValueError unless the field called low is below the one called high."""
+    least, most = getattr(owner, low), getattr(owner, high)
+    if not least < most:
+        raise ValueError(
+            f"{type(owner).__name__}.{high}={most}: write above {low}, {least}"
+        )
+
+
 @functools.cache
 def _hints(kind):
     hints = typing.get_type_hints(kind, include_extras=True)
