@@ -6,28 +6,19 @@ python -m train.stage_two --config=configs/cifar10_masked.py --workdir=runs/mask
 One GPU: about two hours. Expected score: not measured yet.
 """
 
-from train.config import Optimizer, Run, StageTwo, Stream
-from train.config.override import replaced
-from train.modalities import Images
+from configs.cifar10_dit import CONFIG as FLOW
+from train.config import Stream, replaced
 from vqdit.diffusion import Linear, Masking
-from vqdit.dit import DiT
-from vqdit.nn import Block
 
-CONFIG = StageTwo(
-    name="cifar10_masked",
-    data=Images(name="cifar10", size=32, channels=3, flip=True),
-    model=DiT(
-        width=384,
-        depth=12,
-        block=Block(6),
-        classes=10,
-    ),
-    streams={"image": Stream(Masking(), shape=(8, 8, 1), codes=1024)},
-    optimizer=Optimizer(peak_lr=3e-4, schedule="cosine", warmup=1000, b2=0.99),
-    run=Run(steps=100_000, batch=256, save_every=2000, sample_every=10_000),
+CONFIG = replaced(
+    FLOW,
+    {
+        "name": "cifar10_masked",
+        "streams.image": Stream(Masking(), shape=(8, 8, 1), codes=1024),
+    },
 )
 
 VARIANTS = {
-    "linear": replaced(CONFIG, {"streams.image.process": Masking(schedule=Linear())}),
-    "unweighted": replaced(CONFIG, {"streams.image.process": Masking(weight="none")}),
+    "linear": {"streams.image.process": Masking(schedule=Linear())},
+    "unweighted": {"streams.image.process": Masking(weight="none")},
 }

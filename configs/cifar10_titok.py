@@ -9,7 +9,7 @@ reconstructions are smooth.
 """
 
 from configs.cifar10_tokenizer import CONFIG as CONVOLUTIONAL
-from train.config.override import replaced
+from train.config import replaced
 from vqdit.tokenizer import TiTokDecoder, TiTokEncoder
 
 SHAPE = {"patch": 4, "width": 192, "depth": 6, "heads": 3}
@@ -20,7 +20,4 @@ MODEL = CONVOLUTIONAL.model.clone(
 )
 CONFIG = replaced(CONVOLUTIONAL, {"name": "cifar10_titok", "model": MODEL})
 
-VARIANTS = {
-    f"tokens_{count}": replaced(CONFIG, {"model.encoder.tokens": count})
-    for count in (16, 64)
-}
+VARIANTS = {f"tokens_{count}": {"model.encoder.tokens": count} for count in (16, 64)}

@@ -17,7 +17,6 @@ from train.config import (
     StageOne,
     Weights,
 )
-from train.config.override import replaced
 from train.modalities import Images
 from vqdit.losses import PatchDiscriminator
 from vqdit.quantizers import FSQ, EMAVectorQuantizer, VectorQuantizer
@@ -50,16 +49,11 @@ ADVERSARY = Adversarial(
     lecam=1e-3,
     optimizer=AdamW(peak_lr=2e-4, b1=0.5, b2=0.9),
 )
+GRADIENT = VectorQuantizer(num_codes=1024, dim=8, start="kmeans")
+
 VARIANTS = {
-    name: replaced(CONFIG, {path: value})
-    for name, path, value in (
-        ("fsq", "model.quantizer", FSQ(levels=(8, 8, 4, 4))),
-        (
-            "gradient",
-            "model.quantizer",
-            VectorQuantizer(num_codes=1024, dim=8, start="kmeans"),
-        ),
-        ("cosine", "model.quantizer.cosine", True),
-        ("adversarial", "adversarial", ADVERSARY),
-    )
+    "fsq": {"model.quantizer": FSQ(levels=(8, 8, 4, 4))},
+    "gradient": {"model.quantizer": GRADIENT},
+    "cosine": {"model.quantizer.cosine": True},
+    "adversarial": {"adversarial": ADVERSARY},
 }

@@ -8,7 +8,7 @@ Trained on squared error alone, so reconstructions are smooth.
 """
 
 from configs.cifar10_tokenizer import CONFIG as CONVOLUTIONAL
-from train.config.override import replaced
+from train.config import replaced
 from vqdit.tokenizer import ViTDecoder, ViTEncoder
 
 SHAPE = {"patch": 4, "width": 192, "depth": 6, "heads": 3}

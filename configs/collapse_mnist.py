@@ -10,7 +10,7 @@ the codes in use without revival, all of them with it.
 """
 
 from configs.quantizers_mnist import CONFIG as MNIST
-from train.config.override import replaced
+from train.config import replaced
 from vqdit.quantizers import EMAVectorQuantizer
 from vqdit.tokenizer import ConvDecoder, ConvEncoder
 
@@ -25,7 +25,4 @@ MODEL = MNIST.model.clone(
 )
 
 CONFIG = replaced(MNIST, {"name": "collapse_mnist", "model": MODEL})
-VARIANTS = {
-    name: replaced(CONFIG, {"model.quantizer.revive": name})
-    for name in ("batch", "split")
-}
+VARIANTS = {name: {"model.quantizer.revive": name} for name in ("batch", "split")}

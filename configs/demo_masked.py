@@ -7,33 +7,19 @@ Two CPU cores: about a minute. Expected: see RESULTS.md, section demo. At this b
 MaskGIT's unweighted loss draws better digits than the bound, which is a variant.
 """
 
-from train.config import Optimizer, Run, StageTwo, Stream
-from train.config.override import replaced
-from train.modalities import Images
+from configs.demo_flow import CONFIG as FLOW
+from train.config import Stream, replaced
 from vqdit.diffusion import Cosine, Masking
-from vqdit.dit import DiT
-from vqdit.nn import Block
 
-CONFIG = StageTwo(
-    name="demo_masked",
-    data=Images(name="digits", size=8, channels=1, threads=1),
-    model=DiT(
-        width=96,
-        depth=4,
-        block=Block(4),
-        classes=10,
-    ),
-    streams={
-        "image": Stream(
-            Masking(schedule=Cosine(), weight="none"), shape=(4, 4, 1), codes=64
-        )
+MASKING = Masking(schedule=Cosine(), weight="none")
+
+CONFIG = replaced(
+    FLOW,
+    {
+        "name": "demo_masked",
+        "streams.image": Stream(MASKING, shape=(4, 4, 1), codes=64),
+        "run.steps": 1500,
     },
-    optimizer=Optimizer(
-        peak_lr=1e-3, schedule="cosine", warmup=100, b2=0.99, ema=0.998
-    ),
-    run=Run(steps=1500, batch=64, log_every=50, save_every=500),
 )
 
-VARIANTS = {
-    "elbo": replaced(CONFIG, {"streams.image.process": Masking(schedule=Cosine())}),
-}
+VARIANTS = {"elbo": {"streams.image.process": Masking(schedule=Cosine())}}

@@ -7,7 +7,6 @@ every code in use.
 """
 
 from train.config import KMeansInit, Optimizer, Run, StageOne, Weights
-from train.config.override import replaced
 from train.modalities import Images
 from vqdit.quantizers import FSQ, EMAVectorQuantizer, VectorQuantizer
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
@@ -36,16 +35,11 @@ CONFIG = StageOne(
     run=Run(steps=1500, batch=64, log_every=50, save_every=500),
 )
 
+GRADIENT = VectorQuantizer(num_codes=64, dim=4, start="kmeans", window=16_384)
+
 VARIANTS = {
-    name: replaced(CONFIG, {path: value})
-    for name, path, value in (
-        ("fsq", "model.quantizer", FSQ(levels=(4, 4, 4), window=16_384)),
-        (
-            "gradient",
-            "model.quantizer",
-            VectorQuantizer(num_codes=64, dim=4, start="kmeans", window=16_384),
-        ),
-        ("no_kmeans", "model.quantizer.start", "normal"),
-        ("no_commit", "losses.commit", 0.0),
-    )
+    "fsq": {"model.quantizer": FSQ(levels=(4, 4, 4), window=16_384)},
+    "gradient": {"model.quantizer": GRADIENT},
+    "no_kmeans": {"model.quantizer.start": "normal"},
+    "no_commit": {"losses.commit": 0.0},
 }

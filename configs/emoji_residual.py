@@ -11,7 +11,7 @@ more than one; RESULTS.md has all rates.
 """
 
 from configs.cifar10_residual import CONFIG as CIFAR10
-from train.config.override import replaced
+from train.config import replaced
 from vqdit.tokenizer import ViTDecoder, ViTEncoder
 
 SHAPE = {"patch": 8, "width": 128, "depth": 4, "heads": 4}

@@ -6,9 +6,8 @@ Sizes and recipes are those of the papers; every file says where it departs from
 import dataclasses
 
 from train.config import Optimizer, Run, StageTwo, Stream
-from train.config.override import replaced
 from train.modalities import Images
-from vqdit.diffusion import Cosine, DDPMLinear, Gaussian, Process
+from vqdit.diffusion import DDPMLinear, Gaussian, Process
 from vqdit.dit import DiT
 from vqdit.nn import Block
 from vqdit.quantizers import FSQ, EMAVectorQuantizer, VectorQuantizer
@@ -64,19 +63,6 @@ def dit(size: str, patch: int) -> StageTwo:
     """DiT as published: noise prediction and a learned variance, DDPM's schedule."""
     process = Gaussian(DDPMLinear(), target="noise", learned_variance=True)
     return transformer(f"dit_{size}_{patch}", size, patch, process)
-
-
-def variants(config: StageTwo) -> dict[str, StageTwo]:
-    """One question a line, asked of any of the DiTs."""
-    change = lambda path, value: replaced(config, {path: value})
-    return {
-        "full": change("run.steps", 7_000_000),  # of the papers' final models
-        "cosine": change("streams.image.process.schedule", Cosine()),
-        "predict_v": change("streams.image.process.target", "v"),
-        "rotary": change("model.positions", "rotary"),
-        "qk_norm": change("model.block.qk_norm", "rms"),
-        "float32": change("model.dtype", "float32"),
-    }
 
 
 def tokenizer(

@@ -15,33 +15,29 @@ of 4.5e-6 x batch; data, batch and length are choices.
 """
 
 from configs.imagenet import RANDOM, tokenizer
-from train.config import AdamW, Adversarial, Optimizer, Run, StageOne, Weights
-from train.config.override import replaced
-from vqdit.losses import PatchDiscriminator
+from configs.vqgan_f16_16384 import CONFIG as VQGAN
+from train.config import Weights, replaced
 
-BATCH = 96
 # The published weight of 1e-6 is against an error summed over the picture; here it is
 # the mean.
 KL = 1e-6 / (256 * 256 * 3)
 
-CONFIG = StageOne(
-    name="kl_f8",
-    data=RANDOM,
-    model=tokenizer(
-        (1, 2, 4, 4), None, out=8, attention=False, dim=4, variational=True, back=4
-    ),
-    losses=Weights(pixel="l1", kl=KL),
-    adversarial=Adversarial(
-        discriminator=PatchDiscriminator(),
-        start=50_000,
-        weight=0.5,
-        optimizer=AdamW(peak_lr=4.5e-6 * BATCH, b1=0.5, b2=0.9, clip=None),
-    ),
-    optimizer=Optimizer(peak_lr=4.5e-6 * BATCH, b1=0.5, b2=0.9, clip=None, ema=0.9999),
-    run=Run(steps=500_000, batch=BATCH, log_every=100, save_every=10_000),
+CONFIG = replaced(
+    VQGAN,
+    {
+        "name": "kl_f8",
+        "data": RANDOM,
+        "model": tokenizer(
+            (1, 2, 4, 4), None, out=8, attention=False, dim=4, variational=True, back=4
+        ),
+        "losses": Weights(pixel="l1", kl=KL),
+        "adversarial.start": 50_000,
+        "adversarial.weight": 0.5,
+        "optimizer.ema": 0.9999,
+    },
 )
 
 VARIANTS = {
-    "plain": replaced(CONFIG, {"model.variational": False}),
-    "heavy_kl": replaced(CONFIG, {"losses.kl": 100 * KL}),
+    "plain": {"model.variational": False},
+    "heavy_kl": {"losses.kl": 100 * KL},
 }

@@ -16,7 +16,6 @@ its Adam; so none here.
 
 from configs.imagenet import F16, RANDOM, tokenizer
 from train.config import AdamW, Adversarial, Optimizer, Run, StageOne, Weights
-from train.config.override import replaced
 from vqdit.losses import PatchDiscriminator
 from vqdit.quantizers import EMAVectorQuantizer, VectorQuantizer
 
@@ -38,17 +37,11 @@ CONFIG = StageOne(
     run=Run(steps=400_360, batch=128, log_every=100, save_every=10_000),
 )
 
+AVERAGING = EMAVectorQuantizer(16_384, 8, cosine=True, revive="none")
 VARIANTS = {
-    name: replaced(CONFIG, {path: value})
-    for name, path, value in (
-        ("revive", "model.quantizer.revive", "batch"),
-        ("euclidean", "model.quantizer.cosine", False),
-        ("dim_256", "model.quantizer.dim", 256),
-        (
-            "ema",
-            "model.quantizer",
-            EMAVectorQuantizer(16_384, 8, cosine=True, revive="none"),
-        ),
-        ("averaged", "optimizer.ema", 0.9999),
-    )
+    "revive": {"model.quantizer.revive": "batch"},
+    "euclidean": {"model.quantizer.cosine": False},
+    "dim_256": {"model.quantizer.dim": 256},
+    "ema": {"model.quantizer": AVERAGING},
+    "averaged": {"optimizer.ema": 0.9999},
 }

@@ -9,29 +9,17 @@ Two CPU cores: 4 minutes of steps. Expected, as measured once:
 steps, Fréchet distance 25.6.
 """
 
-from train.config import Optimizer, Run, StageTwo, Stream
-from train.config.override import replaced
-from train.modalities import Images
+from configs.mnist_flow import CONFIG as FLOW
+from train.config import Stream, replaced
 from vqdit.diffusion import Masking
-from vqdit.dit import DiT
-from vqdit.nn import Block
 
-CONFIG = StageTwo(
-    name="mnist_masked",
-    data=Images(name="mnist", size=28, channels=1, threads=1),
-    model=DiT(
-        width=96,
-        depth=4,
-        block=Block(4),
-        classes=10,
-    ),
-    streams={"image": Stream(Masking(), shape=(7, 7, 1), codes=512)},
-    optimizer=Optimizer(
-        peak_lr=2e-3, schedule="cosine", warmup=100, b2=0.99, ema=0.998
-    ),
-    run=Run(steps=2500, batch=64, save_every=1000),
+CONFIG = replaced(
+    FLOW,
+    {
+        "name": "mnist_masked",
+        "streams.image": Stream(Masking(), shape=(7, 7, 1), codes=512),
+        "run.steps": 2500,
+    },
 )
 
-VARIANTS = {
-    "unweighted": replaced(CONFIG, {"streams.image.process": Masking(weight="none")}),
-}
+VARIANTS = {"unweighted": {"streams.image.process": Masking(weight="none")}}

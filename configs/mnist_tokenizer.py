@@ -9,7 +9,6 @@ test PSNR 27.8 dB, every code in use.
 """
 
 from train.config import KMeansInit, Optimizer, Run, StageOne, Weights
-from train.config.override import replaced
 from train.modalities import Images
 from vqdit.quantizers import FSQ, EMAVectorQuantizer
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
@@ -31,6 +30,6 @@ CONFIG = StageOne(
 )
 
 VARIANTS = {
-    "fsq": replaced(CONFIG, {"model.quantizer": FSQ(levels=(8, 8, 8))}),
-    "no_kmeans": replaced(CONFIG, {"model.quantizer.start": "normal"}),
+    "fsq": {"model.quantizer": FSQ(levels=(8, 8, 8))},
+    "no_kmeans": {"model.quantizer.start": "normal"},
 }

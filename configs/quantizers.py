@@ -6,8 +6,9 @@ column of bits says so.
 
 import math
 
+import flax.linen as nn
+
 from train.config import KMeansInit, Optimizer, Run, StageOne, Weights
-from train.config.override import replaced
 from train.modalities import Images
 from vqdit.quantizers import (
     BSQ,
@@ -65,7 +66,7 @@ def family(
     books: int,
     scales: tuple[int, ...],
     scale_codes: int,
-) -> dict[str, StageOne]:
+) -> dict[str, dict[str, nn.Module]]:
     """The variants of an experiment whose quantizer is an EMAVectorQuantizer.
 
     levels: FSQ's, of about as many codes. books: that the bits are divided over, for
@@ -78,7 +79,7 @@ def family(
     # A codebook that learns by gradient, from k-means as the base.
     start = {"start": "kmeans", "window": own.window}
     gradient = VectorQuantizer(codes, dim, **start)
-    found = {
+    quantizers = {
         "cosine": own.clone(cosine=True),
         "rotation": own.clone(estimator="rotation"),
         "split": own.clone(revive="split"),
@@ -99,7 +100,4 @@ def family(
         "lfq": LFQ(bits, window=own.window),
         "bsq": BSQ(bits, window=own.window),
     }
-    return {
-        name: replaced(chosen, {"model.quantizer": quantizer})
-        for name, quantizer in found.items()
-    }
+    return {name: {"model.quantizer": each} for name, each in quantizers.items()}

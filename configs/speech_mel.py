@@ -13,7 +13,6 @@ heard in 98.0 % of the reconstructions and in 99.3 % of the originals; log-mel d
 """
 
 from train.config import Optimizer, Run, StageOne, Weights
-from train.config.override import replaced
 from train.modalities import Audio
 from vqdit.quantizers import FSQ
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, LogMel, Tokenizer
@@ -40,6 +39,6 @@ CONFIG = StageOne(
 )
 
 VARIANTS = {
-    "speaker": replaced(CONFIG, {"data.holdout": "speaker:theo"}),
-    "bits_9": replaced(CONFIG, {"model.quantizer": FSQ(levels=(8, 8, 8))}),
+    "speaker": {"data.holdout": "speaker:theo"},
+    "bits_9": {"model.quantizer": FSQ(levels=(8, 8, 8))},
 }

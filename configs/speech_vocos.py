@@ -19,7 +19,6 @@ reconstructions and in 99.7 % of the originals.
 """
 
 from train.config import KMeansInit, Optimizer, Run, StageOne, Weights
-from train.config.override import replaced
 from train.modalities import Audio
 from vqdit.quantizers import EMAVectorQuantizer, ResidualQuantizer
 from vqdit.tokenizer import Tokenizer, VocosDecoder, VocosEncoder
@@ -50,6 +49,6 @@ CONFIG = StageOne(
 )
 
 VARIANTS = {
-    "speaker": replaced(CONFIG, {"data.holdout": "speaker:theo"}),
-    "no_dropout": replaced(CONFIG, {"model.quantizer.dropout": 0.0}),
+    "speaker": {"data.holdout": "speaker:theo"},
+    "no_dropout": {"model.quantizer.dropout": 0.0},
 }

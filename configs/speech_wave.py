@@ -12,14 +12,14 @@ A step takes 2.2 s on one CPU core: this is for an accelerator, and a CPU has
 configs/speech_vocos.py. Expected: not measured.
 """
 
-from configs.speech_vocos import CONFIG as VOCOS
-from train.config.override import replaced
+from configs import speech_vocos
+from train.config import replaced
 from vqdit.tokenizer import WaveDecoder, WaveEncoder
 
 SHAPE = {"channels": 16, "strides": (4, 4, 4)}
 
 CONFIG = replaced(
-    VOCOS,
+    speech_vocos.CONFIG,
     {
         "name": "speech_wave",
         "model.encoder": WaveEncoder(**SHAPE, out=64),
@@ -35,7 +35,4 @@ CONFIG = replaced(
     },
 )
 
-VARIANTS = {
-    "speaker": replaced(CONFIG, {"data.holdout": "speaker:theo"}),
-    "no_dropout": replaced(CONFIG, {"model.quantizer.dropout": 0.0}),
-}
+VARIANTS = speech_vocos.VARIANTS

@@ -16,8 +16,15 @@ is a choice.
 """
 
 from configs.imagenet import F16, RANDOM, tokenizer
-from train.config import AdamW, Adversarial, Optimizer, Run, StageOne, Weights
-from train.config.override import replaced
+from train.config import (
+    AdamW,
+    Adversarial,
+    Optimizer,
+    Run,
+    StageOne,
+    Weights,
+    replaced,
+)
 from vqdit.losses import PatchDiscriminator
 from vqdit.quantizers import FSQ, EMAVectorQuantizer, VectorQuantizer
 
@@ -39,13 +46,10 @@ CONFIG = StageOne(
 )
 
 VARIANTS = {
-    name: replaced(CONFIG, {path: value})
-    for name, path, value in (
-        ("codes_1024", "model.quantizer.num_codes", 1024),
-        ("revive", "model.quantizer.revive", "batch"),
-        ("cosine", "model.quantizer.cosine", True),
-        ("low_dim", "model.quantizer.dim", 8),
-        ("ema", "model.quantizer", EMAVectorQuantizer(16_384, 256, revive="none")),
-        ("fsq", "model.quantizer", FSQ((8, 8, 8, 6, 5))),
-    )
+    "codes_1024": {"model.quantizer.num_codes": 1024},
+    "revive": {"model.quantizer.revive": "batch"},
+    "cosine": {"model.quantizer.cosine": True},
+    "low_dim": {"model.quantizer.dim": 8},
+    "ema": {"model.quantizer": EMAVectorQuantizer(16_384, 256, revive="none")},
+    "fsq": {"model.quantizer": FSQ((8, 8, 8, 6, 5))},
 }

@@ -24,11 +24,10 @@ import numpy as np
 from train import stage_one, stage_two
 from train.config import Optimizer, Run, StageOne, StageTwo, Stream, variants
 from train.config.command import parse
-from train.config.expression import near
 from train.config.paths import diff
 from train.config.validate import validate
 from train.config.workdir import open_workdir
-from train.errors import BadInput, run
+from train.errors import BadInput, near, run
 from train.evaluation.judge import judge_of, train_judge
 from train.evaluation.samples import Reference, curve
 from train.evaluation.scores import evaluate_tokenizer

@@ -13,6 +13,7 @@ import pytest
 from configs import imagenet_dit
 from configs.imagenet import F8, F16, tokenizer
 from tests import quick
+from train import config
 from train.config import Experiment, Mesh, StageOne, StageTwo, load_config
 from train.config.network import network
 from train.config.override import replaced
@@ -63,8 +64,11 @@ def experiment(name) -> Experiment:
     return importlib.import_module(f"configs.{name}").CONFIG
 
 
-def variants(name) -> dict:
-    return getattr(importlib.import_module(f"configs.{name}"), "VARIANTS", {})
+@functools.cache
+def variants(name) -> dict[str, Experiment]:
+    """Those of a file, as --variant gives them."""
+    file = FOLDER / f"{name}.py"
+    return {variant: load_config(file, variant) for variant in config.variants(file)}
 
 
 def count(tree) -> int:

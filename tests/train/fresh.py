@@ -1,6 +1,6 @@
-"""Data opened anew, where a test has changed its files meanwhile."""
+"""Data opened anew, where a test has changed its files meanwhile; and in batches."""
 
-from train.pipeline import examples, statistics
+from train.pipeline import endless, examples, once, statistics
 from train.sources import folder, open_source
 
 
@@ -19,3 +19,13 @@ def fresh(data, train: bool):
 def fresh_source(data, train: bool):
     forget()
     return open_source(data, train)
+
+
+def batches(data, train: bool, batch: int, seed: int, start: int = 0, rows=None):
+    """Of training without end, or once through the held-out part."""
+    opened = examples.open_examples(data, train)
+    order = (start, rows, data.threads)
+    if not train:
+        return once(opened.take, len(opened), batch, *order)
+    take = lambda indices, epochs: opened.augmented(indices, epochs, seed)
+    return endless(take, len(opened), batch, seed, *order)

@@ -14,3 +14,4 @@ from train.config.experiment import (
     Weights,
 )
 from train.config.file import load_config, variants
+from train.config.override import replaced

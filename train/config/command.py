@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from train.config import expression
+from train.config.annotations import fields_with_types
 from train.config.experiment import Experiment
+from train.config.expression import parse_value
 from train.config.file import load_config
 from train.config.override import overrides
 from train.config.paths import leaves, spell
 from train.config.workdir import CONFIG_FILE, read_config
-from train.errors import BadInput
+from train.errors import BadInput, close
 
 Flags = Mapping[str, tuple[Any, str]]  # name -> (annotation, what --help says of it)
 OPTIONS: Flags = {
@@ -77,7 +78,7 @@ def parse(
     argv = [text for text in argv if text not in ("--help", "-h")]
     given, changes, words = _split(argv, known, stage, inputs)
     values = {
-        name: expression.parse_value(text, known[name][0], f"--{_dashed(name)}")
+        name: parse_value(text, known[name][0], f"--{_dashed(name)}")
         for name, text in given.items()
     }
     workdir = Path(values["workdir"]) if values.get("workdir") else None
@@ -134,12 +135,12 @@ def _split(
 
 
 def _advice(name: str, known: Flags, stage: type | None) -> str:
-    fields = expression.fields_with_types(stage) if stage else {}
+    fields = fields_with_types(stage) if stage else {}
     if name.partition(".")[0] in fields:
         return f"did you mean --config.{name}?"
     if stage and name.startswith("config"):
         return "write --config=FILE or --config.FIELD=VALUE"
-    nearest = expression.close(name, known)
+    nearest = close(name, known)
     if nearest:
         return f"did you mean --{_dashed(nearest)}?"
     return "there are " + ", ".join(f"--{_dashed(option)}" for option in known)

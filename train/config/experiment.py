@@ -6,6 +6,7 @@ from typing import Literal
 
 import flax.linen as nn
 
+from train.config.annotations import Count, Decay, Natural, NonNegative, Positive, Share
 from train.errors import BadInput
 from train.modalities import Images, Modality
 from vqdit import losses
@@ -23,13 +24,13 @@ class AdamW:
     clip:     bound on the gradient's global norm; None for no bound.
     """
 
-    peak_lr: float = 1e-4
+    peak_lr: Positive = 1e-4
     schedule: Literal["constant", "cosine"] = "constant"
-    warmup: int = 0
-    b1: float = 0.9
-    b2: float = 0.999
-    weight_decay: float = 0.0
-    clip: float | None = 1.0
+    warmup: Natural = 0
+    b1: Decay = 0.9
+    b2: Decay = 0.999
+    weight_decay: NonNegative = 0.0
+    clip: Positive | None = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +41,8 @@ class Optimizer(AdamW):
     ema:        decay of the weights' moving average, which is what is evaluated.
     """
 
-    accumulate: int = 1
-    ema: float = 0.9999
+    accumulate: Count = 1
+    ema: Decay = 0.9999
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,13 +88,13 @@ class Run:
     wandb:        Weights & Biases project to report to as well; "" for none.
     """
 
-    steps: int
-    batch: int
+    steps: Count
+    batch: Count
     seed: int = 0
-    log_every: int = 50
-    save_every: int = 500
-    keep: int = 3
-    sample_every: int = 0
+    log_every: Count = 50
+    save_every: Count = 500
+    keep: Count = 3
+    sample_every: Natural = 0
     wandb: str = ""
 
 
@@ -135,20 +136,20 @@ class Weights:
     """
 
     pixel: losses.Pixel = "l2"
-    reconstruction: float = 1.0
-    stft: float = 0.0
-    mel: float = 0.0
+    reconstruction: NonNegative = 1.0
+    stft: NonNegative = 0.0
+    mel: NonNegative = 0.0
     windows: tuple[int, ...] = (64, 256, 1024)
     lpips: str | None = None
     features: str | None = None
-    perceptual: float = 1.0
-    commit: float = 0.25
-    codebook: float = 1.0
-    kl: float = 1e-6
-    entropy: float = 0.1
-    entropy_end: float = 0.0
-    entropy_steps: int = 0
-    orthogonal: float = 10.0
+    perceptual: NonNegative = 1.0
+    commit: NonNegative = 0.25
+    codebook: NonNegative = 1.0
+    kl: NonNegative = 1e-6
+    entropy: NonNegative = 0.1
+    entropy_end: NonNegative = 0.0
+    entropy_steps: Natural = 0
+    orthogonal: NonNegative = 10.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -165,14 +166,14 @@ class Adversarial:
     """
 
     discriminator: nn.Module
-    start: int = 0
-    ramp: int = 0
+    start: Natural = 0
+    ramp: Natural = 0
     loss: Game = "hinge"
-    weight: float = 0.8
+    weight: NonNegative = 0.8
     adaptive: bool = True
     last: str = "decoder/conv_out/kernel"
-    features: float = 0.0
-    lecam: float = 0.0
+    features: NonNegative = 0.0
+    lecam: NonNegative = 0.0
     optimizer: AdamW = AdamW()
 
 
@@ -184,9 +185,9 @@ class KMeansInit:
     samples: encoder outputs that are clustered, in `iterations` rounds.
     """
 
-    step: int = 200
-    samples: int = 4096
-    iterations: int = 25
+    step: Count = 200
+    samples: Count = 4096
+    iterations: Count = 25
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -222,8 +223,8 @@ class Stream:
     process: Process = Gaussian()
     tokenizer: str | Bytes | BPE | Labels | None = None
     times: Uniform | LogitNormal | LogNormal = Uniform()
-    patch: int = 1
-    weight: float = 1.0
+    patch: Count = 1
+    weight: NonNegative = 1.0
     shape: tuple[int, ...] = ()
     codes: int = 0
 
@@ -244,7 +245,7 @@ class StageTwo(Experiment):
     model: DiT
     streams: dict[str, Stream]
     cache: str | None = None
-    label_dropout: float = 0.1
+    label_dropout: Share = 0.1
 
     @property
     def sources(self) -> dict[str, Modality]:

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import ModuleType
 
 from train.config.experiment import Experiment
-from train.config.expression import near
-from train.errors import BadInput
+from train.config.override import replaced
+from train.errors import BadInput, near
 
 # Rooms that config files of earlier versions import from, and what to write instead.
 MOVED = {
@@ -26,7 +26,8 @@ BLOCK = ("heads", "mlp_ratio", "qk_norm")
 
 
 def load_config(path: str | Path, variant: str | None = None) -> Experiment:
-    """The CONFIG of a config file, or the named one of its VARIANTS.
+    """The CONFIG of a config file, or the named one of its VARIANTS: a dict of what
+    changes, {"run.batch": 32}, or another experiment.
 
     Raises BadInput for a file or variant that is not there, naming the nearest, and for
     a file that fails, with the line in it that did.
@@ -41,11 +42,17 @@ def load_config(path: str | Path, variant: str | None = None) -> Experiment:
     variants = getattr(module, "VARIANTS", {})
     if variant not in variants:
         raise BadInput(f"{path} has no variant {variant!r}; {near(variant, variants)}")
-    if not isinstance(variants[variant], type(config)):
+    found = variants[variant]
+    if isinstance(found, dict):
+        try:
+            return replaced(config, found)
+        except BadInput as error:
+            raise BadInput(f"{path}: VARIANTS[{variant!r}]: {error}") from error
+    if not isinstance(found, type(config)):
         raise BadInput(
             f"{path}: VARIANTS[{variant!r}] is no {type(config).__name__} as CONFIG is"
         )
-    return variants[variant]
+    return found
 
 
 def variants(path: str | Path) -> tuple[str, ...]:

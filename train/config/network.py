@@ -6,9 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from train.config.checks import blame
 from train.config.experiment import StageTwo, Stream
-from train.errors import BadInput
+from train.errors import BadInput, blame
 from vqdit.diffusion import Process
 from vqdit.dit import DiT
 from vqdit.trained.streams import check_stream, stream_of

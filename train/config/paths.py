@@ -10,19 +10,15 @@ from vqdit.values import field_names
 def children(value: Any) -> dict[str, Any] | None:
     """The named parts of a value; None when it is a leaf.
 
-    A dataclass or module has its fields, a dict its entries. A tuple of dataclasses
-    has its elements, by their `name` where they carry distinct ones, or else by
-    their index.
+    A dataclass or module has its fields, a dict its entries, a tuple of dataclasses
+    its elements by their index.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {name: getattr(value, name) for name in field_names(value)}
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, tuple) and value and all(map(dataclasses.is_dataclass, value)):
-        names = [getattr(item, "name", None) for item in value]
-        if len(set(names)) < len(names) or not all(names):
-            names = [str(index) for index in range(len(value))]
-        return dict(zip(names, value, strict=True))
+        return {str(index): item for index, item in enumerate(value)}
     return None
 
 

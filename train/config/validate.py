@@ -1,57 +1,52 @@
 """Relations between an experiment's values, checked before anything compiles."""
 
-from typing import Any
+import functools
+import math
+from typing import Annotated
 
-from train.config.checks import check_number, check_optimizer, round_up
-from train.config.experiment import Experiment, StageOne, StageTwo
-from train.config.expression import Unfit, conform, fields_with_types, near
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+
+from train.config.annotations import Bound, Count, Natural
+from train.config.experiment import AdamW, Experiment, StageOne, StageTwo
 from train.config.network import absent, network
-from train.config.paths import children, join
-from train.config.validate_tokenizer import check_stage_one
-from train.errors import BadInput
+from train.config.walk import walk
+from train.errors import BadInput, blame, near
+from vqdit.losses.discriminators import Verdict
 
 
 def validate(experiment: Experiment, devices: int, tokenizers: bool = True) -> None:
     """Raises BadInput, naming a field and what to write, for what cannot be run.
 
-    Types first, then ranges, then relations between fields and with the number of
+    Types and ranges first, then relations between fields and with the number of
     devices, last what the model itself refuses at these shapes. Computes no array.
 
     tokenizers: False for programs that read no data, so that none have to be named.
     """
-    _check_types(experiment, "")
-    _check_ranges(experiment)
+    walk(experiment, type(experiment))
+    run = experiment.run
+    _check_warmup(
+        "optimizer", experiment.optimizer, run.steps, f"run.steps={run.steps}"
+    )
     _check_devices(experiment, experiment.mesh.sizes(devices))
     if isinstance(experiment, StageOne):
-        check_stage_one(experiment)
+        _check_stage_one(experiment)
     if isinstance(experiment, StageTwo):
         _check_stage_two(experiment, tokenizers)
 
 
-def _check_types(value: Any, at: str) -> None:
-    """What a config file or config.json holds, against the fields' annotations."""
-    for name, part in (children(value) or {}).items():
-        place = join(at, name)
-        if hasattr(value, "__dataclass_fields__"):
-            try:
-                conform(part, fields_with_types(type(value))[name])
-            except Unfit as error:
-                raise BadInput(f"{place}: {error}") from error
-        _check_types(part, place)
-
-
-def _check_ranges(experiment: Experiment) -> None:
-    run, optimizer = experiment.run, experiment.optimizer
-    for name in ("steps", "batch", "log_every", "save_every", "keep"):
-        check_number(f"run.{name}", getattr(run, name), at_least=1)
-    check_number("run.sample_every", run.sample_every, at_least=0)
-    check_number("optimizer.accumulate", optimizer.accumulate, at_least=1)
-    check_number("optimizer.ema", optimizer.ema, at_least=0, below=1)
-    check_optimizer("optimizer", optimizer, run.steps, f"run.steps={run.steps}")
+def _check_warmup(at: str, optimizer: AdamW, steps: int, length: str) -> None:
+    """length: how `steps`, the updates it makes, came about."""
+    if optimizer.schedule == "cosine" and optimizer.warmup >= steps:
+        raise BadInput(
+            f"{at}.warmup={optimizer.warmup} leaves nothing of {length}; write a "
+            f"warm-up below {steps}"
+        )
 
 
 def _check_devices(experiment: Experiment, sizes: tuple[int, int, int]) -> None:
-    data, fsdp, _ = sizes
+    data, fsdp, tensor = sizes
     parts = experiment.optimizer.accumulate
     batch, unit = experiment.run.batch, data * fsdp * parts
     if batch % unit:
@@ -60,13 +55,13 @@ def _check_devices(experiment: Experiment, sizes: tuple[int, int, int]) -> None:
             way += f" in {parts} microbatches (optimizer.accumulate)"
         raise BadInput(
             f"run.batch={batch} does not divide over {way}; "
-            f"write a multiple of {unit} such as run.batch={round_up(batch, unit)}"
+            f"write a multiple of {unit} such as run.batch={-(-batch // unit) * unit}"
         )
     if isinstance(experiment, StageTwo):
         model = experiment.model
         for axis, size, name, value in (
             ("fsdp", fsdp, "width", model.width),
-            ("tensor", sizes[2], "block.heads", model.block.heads),
+            ("tensor", tensor, "block.heads", model.block.heads),
         ):
             if value % size:
                 raise BadInput(
@@ -77,10 +72,9 @@ def _check_devices(experiment: Experiment, sizes: tuple[int, int, int]) -> None:
 
 def _check_stage_two(experiment: StageTwo, tokenizers: bool) -> None:
     model = experiment.model
-    for name in ("width", "depth"):
-        check_number(f"model.{name}", getattr(model, name), at_least=1)
-    check_number("model.classes", model.classes, at_least=0)
-    check_number("label_dropout", experiment.label_dropout, at_least=0, at_most=1)
+    walk(model.width, Count, "model.width")
+    walk(model.depth, Count, "model.depth")
+    walk(model.classes, Natural, "model.classes")
     heads = model.block.heads
     if model.width % heads:
         near_by = [n for n in range(1, model.width + 1) if model.width % n == 0]
@@ -95,24 +89,24 @@ def _check_stage_two(experiment: StageTwo, tokenizers: bool) -> None:
         )
     if not experiment.streams:
         raise BadInput("streams is empty; write streams={'image': Stream(...)}")
-    for name, stream in experiment.streams.items():
+    names = experiment.streams.keys()
+    for name in names:
         if not name.isidentifier() or name == "label":
             raise BadInput(
                 f"streams.{name}: a stream's name is a word of letters, digits and _, "
                 "and not 'label'; write another"
             )
-        check_number(f"streams.{name}.weight", stream.weight, at_least=0)
-        check_number(f"streams.{name}.patch", stream.patch, at_least=1)
-        if isinstance(stream.tokenizer, str) and "(" in stream.tokenizer:
-            raise BadInput(
-                f"streams.{name}.tokenizer={stream.tokenizer}: write a folder, or a "
-                "value such as Bytes(32) or Labels(10)"
-            )
     if not any(stream.weight for stream in experiment.streams.values()):
         raise BadInput("streams: every weight is 0; write one above 0")
-    _check_sources(experiment, tokenizers)
+    for name in experiment.sources.keys() - names:
+        raise BadInput(f"data.{name}: there is no such stream; {near(name, names)}")
+    for name, stream in experiment.streams.items():
+        if name not in experiment.sources:
+            raise BadInput(f"data.{name} is absent; write data of every stream")
+        if tokenizers and stream.tokenizer is None:
+            raise absent(name)
     values = experiment.values
-    if experiment.cache is not None and (values or len(experiment.streams) > 1):
+    if experiment.cache is not None and (values or len(names) > 1):
         raise BadInput(
             "cache holds one stream of a tokenizer; leave it out to encode on the fly"
         )
@@ -122,12 +116,93 @@ def _check_stage_two(experiment: StageTwo, tokenizers: bool) -> None:
         network(experiment, values)
 
 
-def _check_sources(experiment: StageTwo, needed: bool) -> None:
-    names = experiment.streams.keys()
-    for name in experiment.sources.keys() - names:
-        raise BadInput(f"data.{name}: there is no such stream; {near(name, names)}")
-    for name in names - experiment.sources.keys():
-        raise BadInput(f"data.{name} is absent; write data of every stream")
-    for name, stream in experiment.streams.items():
-        if needed and stream.tokenizer is None:
-            raise absent(name)
+@functools.lru_cache(maxsize=8)
+def tokenizer_shapes(experiment: StageOne):
+    """(what the encoder sees of an example, what the decoder returns, variables), as
+    shapes. Raises BadInput for what the model refuses."""
+    x = jax.ShapeDtypeStruct((1, *experiment.data.shape), jnp.float32)
+
+    def run(model, x):
+        return model.features(x), model(x)[0]
+
+    with blame("model"):
+        (features, out), variables = jax.eval_shape(
+            lambda x: experiment.model.init_with_output(
+                jax.random.key(0), x, method=run
+            ),
+            x,
+        )
+    return features, out, variables
+
+
+def _check_stage_one(experiment: StageOne) -> None:
+    model, data = experiment.model, experiment.data
+    if model.front is not None and data.masked:
+        raise BadInput(
+            f"model.front={type(model.front).__name__}(...): what was not observed of "
+            f"{data.kind} is marked in the signal and not behind a front end; write "
+            f"model.front=None"
+        )
+    size, factor = getattr(data, "size", None), math.lcm(*model.factor)
+    if isinstance(size, int) and size % factor:
+        raise BadInput(
+            f"data.size={size} is no multiple of the tokenizer's factor {factor}; "
+            f"write data.size={-(-size // factor) * factor} or fewer multipliers in "
+            "model.encoder and model.decoder"
+        )
+    with blame(f"data, {data.kind} of {data.shape}"):
+        model.grid(data.shape[:-1])
+    features, out, variables = tokenizer_shapes(experiment)
+    if out.shape[-1] != features.shape[-1] and hasattr(model.decoder, "out"):
+        raise BadInput(
+            f"model.decoder.out={model.decoder.out} and the data's "
+            f"{features.shape[-1]} channels differ; write "
+            f"model.decoder.out={features.shape[-1]}"
+        )
+    if out.shape != features.shape:
+        raise BadInput(
+            f"model decodes {features.shape[1:]} to {out.shape[1:]}; write an encoder "
+            "and a decoder that fit each other"
+        )
+    weights = experiment.losses
+    for name in ("stft", "mel"):
+        if getattr(weights, name) and (data.front is None or model.front is not None):
+            raise BadInput(
+                f"losses.{name}={getattr(weights, name)} is for waveforms: data of "
+                f"kind audio, and a model without a front end; write losses.{name}=0"
+            )
+    if not weights.windows or any(n < 8 or n % 8 for n in weights.windows):
+        raise BadInput(
+            f"losses.windows={weights.windows}: write multiples of 8 such as (64, 256)"
+        )
+    if experiment.adversarial is not None:
+        _check_adversarial(experiment, out, variables["params"])
+
+
+def _check_adversarial(experiment: StageOne, x: jax.ShapeDtypeStruct, params) -> None:
+    """x: what the discriminator judges, as a shape."""
+    how, steps = experiment.adversarial, experiment.run.steps
+    within = Annotated[int, Bound(at_least=0, below=steps)]
+    walk(how.start, within, "adversarial.start")
+    length = f"run.steps={steps} after adversarial.start={how.start}"
+    _check_warmup("adversarial.optimizer", how.optimizer, steps - how.start, length)
+    with blame("adversarial.discriminator"):
+        verdicts, variables = jax.eval_shape(
+            lambda x: how.discriminator.init_with_output(jax.random.key(0), x), x
+        )
+    if (
+        set(variables) != {"params"}
+        or not isinstance(verdicts, tuple)
+        or not all(isinstance(verdict, Verdict) for verdict in verdicts)
+    ):
+        raise BadInput(
+            f"adversarial.discriminator={type(how.discriminator).__name__}(...) is no "
+            f"discriminator; write for example PatchDiscriminator()"
+        )
+    paths = flax.traverse_util.flatten_dict(params, sep="/")
+    if how.adaptive and how.last not in paths:
+        known = [path for path in paths if path.startswith("decoder/")]
+        raise BadInput(
+            f"adversarial.last={how.last}: the model has no such parameter; "
+            f"{near(how.last, known)}"
+        )

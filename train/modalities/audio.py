@@ -106,6 +106,10 @@ class Audio(Modality):
             )
         return x
 
+    @property
+    def drawn(self):
+        return self.crop == "random" or bool(self.augment and self.augment.shift)
+
     def cut(self, records, starts, draws) -> Batch:
         place = np.full(len(records), 0.0 if self.crop == "start" else 0.5)
         shift = np.zeros(len(records), int)

@@ -96,6 +96,8 @@ class Images(Pixels):
 
     def adapt(self, record):
         height, width = record.values.shape[:2]
+        if record.values.shape == self.shape:
+            return record
         if self.crop == "random" and height != width:
             return record  # where it is cut is drawn anew each time
         values = fit_square(record.values, self.size, self.channels)
@@ -118,15 +120,18 @@ class Images(Pixels):
             raise Unreadable(f"image is {x.shape}, which holds no picture")
         return x
 
+    @property
+    def drawn(self):
+        return self.crop == "random"
+
     def cut(self, records, starts, draws) -> Batch:
-        cut = [record.values for record in records]
-        if draws is not None and self.crop == "random":
-            # Squares have been fitted, and move nowhere.
-            pairs = zip(cut, draws(PLACE).tolist(), strict=True)
-            cut = [fit_square(x, self.size, self.channels, place) for x, place in pairs]
-        elif self.crop == "random":
-            cut = [fit_square(x, self.size, self.channels) for x in cut]
-        return {"x": np.stack(cut)}
+        if self.crop != "random":
+            return super().cut(records, starts, draws)
+        # Squares have been fitted, and move nowhere.
+        place = np.full(len(records), 0.5) if draws is None else draws(PLACE)
+        pairs = zip(records, place.tolist(), strict=True)
+        fit = lambda x, at: fit_square(x, self.size, self.channels, at)
+        return {"x": np.stack([fit(record.values, at) for record, at in pairs])}
 
     def augmented(self, batch: Batch, draws: Draws) -> Batch:
         if self.flip:

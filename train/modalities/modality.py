@@ -188,6 +188,12 @@ class Modality:
         them under "known". draws: of augmentation; None: as they are evaluated."""
         return {"x": np.stack([record.values for record in records])}
 
+    @property
+    def drawn(self) -> bool:
+        """Whether training draws anew where it cuts; else it cuts as evaluation does,
+        and examples are kept."""
+        return type(self).cut is not Modality.cut
+
     def augmented(self, batch: Batch, draws: Draws) -> Batch:
         """The batch, normalised, as it is trained on."""
         return batch if self.augment is None else self.augment(batch, draws)

@@ -87,6 +87,10 @@ class Ranges(Modality):
                 raise Unreadable("no beam returned")
         return record
 
+    @property
+    def drawn(self):
+        return False
+
     def cut(self, records, starts, draws) -> Batch:
         pairs = [split_sweep(record.values, self.far) for record in records]
         x, mask = (np.stack(part) for part in zip(*pairs, strict=True))

@@ -162,6 +162,10 @@ class Series(Modality):
         last = len(record.values) - self.length
         return range(0, last + 1, self.stride or self.length)
 
+    @property
+    def drawn(self):
+        return bool(self.augment and self.augment.shift)
+
     def cut(self, records, starts, draws) -> Batch:
         shifts = np.zeros(len(records), int)
         if draws is not None:

@@ -93,6 +93,10 @@ class Video(Pixels):
         last = len(record.values) - self.frames
         return range(0, last + 1, self.stride or self.frames)
 
+    @property
+    def drawn(self):
+        return bool(self.augment and self.augment.pace)
+
     def cut(self, records, starts, draws) -> Batch:
         paces, place = np.ones(len(records)), np.full(len(records), None)
         if draws is not None and self.augment is not None:

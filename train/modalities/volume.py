@@ -100,6 +100,10 @@ class Volumes(Modality):
             scan = resample(scan, self.size)
         return dataclasses.replace(record, values=scan)
 
+    @property
+    def drawn(self):
+        return not self.resize
+
     def cut(self, records, starts, draws) -> Batch:
         place = np.full((len(records), 3), 0.5)
         if draws is not None:

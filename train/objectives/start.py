@@ -2,14 +2,16 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
 from train.config import StageOne
-from train.config.checks import blame, check_number
-from train.errors import BadInput
+from train.config.annotations import Bound
+from train.config.validate import tokenizer_shapes
+from train.config.walk import walk
+from train.errors import BadInput, blame
 from train.modalities import Modality
 from train.objectives.adversarial import make_adversarial_step, with_discriminator
 from train.objectives.codebook import with_revival
@@ -51,17 +53,10 @@ def open_start(experiment: StageOne) -> Start:
     )
     if waits:
         _check_kmeans(experiment)
-    x = jax.ShapeDtypeStruct((1, *experiment.data.shape), jnp.float32)
+    features, _, variables = tokenizer_shapes(experiment)
     if transfer is not None:
-        check_transfer(transfer, x)
+        check_transfer(transfer, variables)
     frozen, distances = networks(experiment.losses, model.front)
-    if distances:
-        features = jax.eval_shape(
-            lambda x: model.init_with_output(
-                jax.random.key(0), x, method=lambda model, x: model.features(x)
-            )[0],
-            x,
-        )
     for name, distance in distances.items():
         with blame(f"losses.{name}={getattr(experiment.losses, name)}"):
             jax.eval_shape(distance, frozen[name], features, features)
@@ -84,9 +79,10 @@ def _check_kmeans(experiment: StageOne) -> None:
             "model.quantizer.start=kmeans waits for a k-means that kmeans=None never "
             "makes; write kmeans=KMeansInit(), or model.quantizer.start=normal"
         )
-    check_number("kmeans.step", kmeans.step, at_least=1, below=experiment.run.steps)
-    check_number("kmeans.samples", kmeans.samples, at_least=max(quantizer.code_counts))
-    check_number("kmeans.iterations", kmeans.iterations, at_least=1)
+    early = Annotated[int, Bound(at_least=1, below=experiment.run.steps)]
+    enough = Annotated[int, Bound(at_least=max(quantizer.code_counts))]
+    walk(kmeans.step, early, "kmeans.step")
+    walk(kmeans.samples, enough, "kmeans.samples")
 
 
 def build_step(experiment: StageOne, start: Start):

@@ -17,6 +17,7 @@ from train.objectives.bundles import examples_for, open_bundle
 from train.pipeline import JointExamples, LatentCache
 from train.pipeline.streams import codes_of
 from train.runtime import hosts
+from train.runtime.log import say
 from train.runtime.optim import learning_rate, make
 from train.runtime.sharding import replicated
 from train.runtime.step import TrainState, init_state, make_step
@@ -57,12 +58,12 @@ class Streams:
     def batches(self, position: int, rows: np.ndarray | None = None) -> Iterator[dict]:
         """These rows of training batches: of the cache, or signals for `encoder`."""
         run = self.experiment.run
-        order = (run.batch, run.seed, position, rows)
+        batches = self.source.batches(run.batch, run.seed, position, rows)
         if isinstance(self.source, JointExamples):
-            yield from self.source.batches(*order)
+            yield from batches
             return
         ((name, process),) = self.processes.items()
-        for batch in self.source.batches(True, *order):
+        for batch in batches:
             known = {name: batch["known"]} if "known" in batch else {}
             streams = {name: batch[process.kind]}
             yield {"streams": streams, "known": known, "label": batch["label"]}
@@ -169,6 +170,8 @@ def prepare(experiment: StageTwo) -> Streams:
         )
     if classes and not source.classes:
         raise BadInput("model.classes: the data has no labels; write model.classes=0")
+    if not classes and experiment.label_dropout not in (0, StageTwo.label_dropout):
+        say(f"label_dropout={experiment.label_dropout} drops nothing: model.classes=0")
     return Streams(experiment, model, processes, tokenizers, source)
 
 

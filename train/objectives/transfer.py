@@ -81,12 +81,11 @@ class Transfer:
         )
 
 
-def check_transfer(transfer: Transfer, x: jax.ShapeDtypeStruct) -> None:
+def check_transfer(transfer: Transfer, variables: dict[str, Any]) -> None:
     """Raises BadInput as training from this bundle would, before anything is made.
 
-    Says which parameters the bundle does not have.
+    variables: shapes of the model's own. Says which of them the bundle does not have.
     """
-    variables = dict(jax.eval_shape(transfer.model.init, jax.random.key(0), x))
     jax.eval_shape(transfer.into, variables)
     if news := transfer.news(variables):
         more = f" and {len(news) - 3} more" if len(news) > 3 else ""

@@ -3,8 +3,8 @@
 The only room that knows Grain.
 """
 
-from train.pipeline.batching import batches, once, whole
+from train.pipeline.batching import endless, once
 from train.pipeline.cache import LatentCache, write_cache
-from train.pipeline.examples import Examples, open_examples
+from train.pipeline.examples import Examples, open_examples, whole
 from train.pipeline.statistics import keep_statistics, recall_statistics
 from train.pipeline.streams import JointExamples

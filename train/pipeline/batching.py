@@ -6,50 +6,14 @@ index). So a position in the data is one integer, and resuming is exact.
 
 import functools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from jaxtyping import Int
 
 from train.errors import BadInput
 from train.modalities.draws import ORDER, chance
-from train.modalities.modality import Batch, Modality
-from train.pipeline.examples import open_examples
-
-
-def batches(
-    data: Modality,
-    train: bool,
-    batch: int,
-    seed: int,
-    start: int = 0,
-    rows: np.ndarray | None = None,
-) -> Iterator[Batch]:
-    """Batches {"x": (b, *data.shape), "label": int32 (b,)}; see Examples.
-
-    train=True: endless; every epoch is another order of all examples, and batches run
-    across its end, so a batch may be larger than the set.
-    train=False: in order, once, with "valid": bool (b,), False on the padding that
-    fills the last batch. Label -1 means there is none.
-
-    `start`: batches already consumed. `rows`: those of each batch that are read, such
-    as one process's own; None is all.
-    """
-    examples = open_examples(data, train)
-    if not train:
-        return once(examples.take, len(examples), batch, start, rows, data.threads)
-
-    def augmented(indices: np.ndarray, epochs: np.ndarray) -> Batch:
-        return examples.augmented(indices, epochs, seed)
-
-    return endless(augmented, len(examples), batch, seed, start, rows, data.threads)
-
-
-def whole(data: Modality, train: bool, count: int | None = None) -> Batch:
-    """Every example, not augmented. `count` takes that many, evenly spaced, of a larger
-    set."""
-    examples = open_examples(data, train)
-    return examples.take(examples.spaced(count))
+from train.modalities.modality import Batch
 
 
 def endless(
@@ -61,7 +25,12 @@ def endless(
     rows: np.ndarray | None = None,
     threads: int = 4,
 ) -> Iterator[Batch]:
-    """Shuffled batches without end; take(indices, epochs) reads the rows asked for."""
+    """Shuffled batches without end; take(indices, epochs) reads the rows asked for.
+
+    Every epoch is another order of all `count` examples, and batches run across its
+    end, so a batch may be larger than the set. start: batches already consumed. rows:
+    those of each batch that are read, such as one process's own; None is all.
+    """
     mine = _rows(batch, rows)
     if not 0 <= seed < 2**63:
         raise BadInput(f"run.seed={seed}: write a number in [0, 2**63)")
@@ -96,7 +65,8 @@ def once(
     rows: np.ndarray | None = None,
     threads: int = 4,
 ) -> Iterator[Batch]:
-    """Batches in order, one pass, the last filled up with its last example."""
+    """Batches in order, one pass, the last filled up with its last example; "valid",
+    bool (b,), is False on what fills it up."""
     mine = _rows(batch, rows)
 
     def load(k: int) -> Batch:
@@ -127,8 +97,3 @@ def _iterate(
     # A generator ends at the first error, where Grain's own iterator would go on with
     # the batch after it, and a caller that retried would lose one.
     return (each for each in dataset[start:].to_iter_dataset(options))
-
-
-def stack(examples: Sequence[dict[str, np.ndarray]]) -> Batch:
-    """Examples with the same names and shapes as one array per name."""
-    return {name: np.stack([e[name] for e in examples]) for name in examples[0]}

@@ -9,16 +9,17 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from train.errors import BadInput
 from train.modalities.modality import Batch
-from train.pipeline.batching import endless, once, stack
+from train.pipeline.batching import endless
 
 DESCRIPTION = "cache.json"
 FORMAT = 1
@@ -137,10 +138,12 @@ class LatentCache:
             if stored["format"] != FORMAT:
                 raise BadInput(f"{folder}: format {stored['format']}; encode again")
             self.contract: dict[str, Any] = stored["contract"]
-            self.fields = {
-                name: (np.dtype(DTYPES[name]), tuple(field["shape"]))
-                for name, field in stored["fields"].items()
-            }
+            self._record = np.dtype(
+                [
+                    (name, DTYPES[name], tuple(field["shape"]))
+                    for name, field in stored["fields"].items()
+                ]
+            )
             self.count = int(stored["count"])
             paths = [folder / shard["file"] for shard in stored["shards"]]
             digests = [shard["sha256"] for shard in stored["shards"]]
@@ -166,43 +169,24 @@ class LatentCache:
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        example = self.take([index])[0]
-        return example | {"label": int(example["label"])}
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What a record holds, by name."""
+        return self._record.names
 
-    def take(self, indices: Sequence[int]) -> list[dict[str, np.ndarray]]:
-        """Records {"latents" and/or "codes", "known", "label"}, in the order asked."""
-        records = self._records.__getitems__([int(index) for index in indices])
-        return [self._parse(record) for record in records]
-
-    def _parse(self, record: bytes) -> dict[str, np.ndarray]:
-        arrays, at = {}, 0
-        for name, (dtype, shape) in self.fields.items():
-            size = int(np.prod(shape, dtype=np.int64))
-            arrays[name] = np.frombuffer(record, dtype, size, at).reshape(shape)
-            at += size * dtype.itemsize
-        return arrays
+    def take(self, indices: Int[np.ndarray, "b"]) -> Batch:
+        """{"latents" and/or "codes", "known", "label"}, (b, ...), as asked for."""
+        records = self._records.__getitems__(indices.tolist())
+        found = np.frombuffer(b"".join(records), self._record)
+        return {name: found[name].copy() for name in self.fields}
 
     def batches(
-        self,
-        train: bool,
-        batch: int,
-        seed: int,
-        start: int = 0,
-        rows: np.ndarray | None = None,
-        threads: int = 4,
+        self, batch: int, seed: int, start: int = 0, rows: np.ndarray | None = None
     ) -> Iterator[Batch]:
-        """Batches of the stored arrays, in the order pipeline.batches has for the same
-        seed and number of examples; train=False adds "valid"."""
-        if train:
-            return endless(
-                lambda indices, _: stack(self.take(indices)),
-                *(self.count, batch, seed, start, rows, threads),
-            )
-        return once(
-            lambda indices: stack(self.take(indices)),
-            *(self.count, batch, start, rows, threads),
-        )
+        """Endless batches of the stored arrays, in the order of `JointExamples` for the
+        same seed and number of examples."""
+        take = lambda indices, _: self.take(indices)
+        return endless(take, self.count, batch, seed, start, rows)
 
 
 def _verify(path: Path, digest: str) -> None:

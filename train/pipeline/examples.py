@@ -1,6 +1,7 @@
 """One part of an experiment's data: records of a source as examples of a modality."""
 
 import functools
+import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,6 +16,8 @@ from train.pipeline.statistics import records_of, statistics_of
 
 # Records read at once, light ones and others; bounds how many lie in memory uncut.
 LIGHT_CHUNK, CHUNK = 4096, 256
+# Examples of one part stay in memory up to this many bytes of signal: MNIST is 47 MB.
+KEPT_BYTES = 2**30
 
 
 class Examples:
@@ -49,6 +52,11 @@ class Examples:
                 for start in self._starts(row)
             ]
         ).reshape(-1, 2)
+        # What is not drawn anew is kept once it is made, where all of it fits.
+        values = len(self) * math.prod(data.shape)
+        fits = values * (1 if data.pixels else 4) <= KEPT_BYTES
+        self._made = np.zeros(len(self), bool) if fits else None
+        self._kept: Batch = {}
 
     def _starts(self, row: int):
         if type(self.data).starts is Modality.starts:
@@ -73,49 +81,57 @@ class Examples:
 
     def take(self, indices: Int[np.ndarray, "b"]) -> Batch:
         """The examples as they are evaluated: always the same for an index."""
-        return self._batch(indices, None)
+        if self._made is None:
+            return self._read(indices)
+        new = indices[~self._made[indices]]
+        if new.size:
+            # Two threads may both make an example; they write the same.
+            new = np.unique(new)
+            for name, x in self._read(new).items():
+                column = np.empty((len(self), *x.shape[1:]), x.dtype)
+                self._kept.setdefault(name, column)[new] = x
+            self._made[new] = True
+        return {name: column[indices] for name, column in self._kept.items()}
 
     def augmented(
         self, indices: Int[np.ndarray, "b"], epochs: Int[np.ndarray, "b"], seed: int
     ) -> Batch:
         """The examples as they are trained on: a function of (seed, epoch, index)."""
-        return self._batch(indices, Draws(seed, epochs, indices))
+        draws = Draws(seed, epochs, indices)
+        if self.data.drawn:
+            batch = self._cut(indices, draws)
+        else:
+            batch = self.take(indices)
+            batch.pop("truth", None)  # of what is not augmented
+        return self.data.augmented(batch, draws)
 
-    def _batch(self, indices: np.ndarray, draws: Draws | None) -> Batch:
-        chunk = LIGHT_CHUNK if self.source.light else CHUNK
-        parts = [slice(low, low + chunk) for low in range(0, len(indices), chunk)]
+    def _read(self, indices: np.ndarray) -> Batch:
+        """`take` from the source, in chunks of bounded memory."""
+        light, found = self.source.light, {}
+        chunk = LIGHT_CHUNK if light else CHUNK
 
-        def make(part: slice) -> Batch:
-            of = draws and Draws(draws.seed, draws.epochs[part], draws.indices[part])
-            return self._part(indices[part], of)
+        def read(low: int) -> None:
+            part = slice(low, low + chunk)
+            for name, x in self._cut(indices[part], None).items():
+                # Untouched pages of an array that is there already cost no memory.
+                whole = np.empty((len(indices), *x.shape[1:]), x.dtype)
+                found.setdefault(name, whole)[part] = x
 
-        # A batch of training is one chunk, read on one of Grain's threads.
-        if len(parts) <= 1 or self.source.light or not self.data.threads:
-            found = [make(part) for part in parts] or [make(slice(0))]
+        chunks = range(0, len(indices), chunk)
+        if light or not self.data.threads:
+            list(map(read, chunks))
         else:
             with ThreadPoolExecutor(self.data.threads) as pool:
-                found = list(pool.map(make, parts))
-        if len(found) == 1:
-            return found[0]
-        # A chunk without a single caption has none.
-        absent = lambda each: np.full(len(each["label"]), None)
-        names = dict.fromkeys(name for each in found for name in each)
-        return {
-            name: np.concatenate(
-                [each[name] if name in each else absent(each) for each in found]
-            )
-            for name in names
-        }
+                list(pool.map(read, chunks))
+        return found
 
-    def _part(self, indices: np.ndarray, draws: Draws | None) -> Batch:
+    def _cut(self, indices: np.ndarray, draws: Draws | None) -> Batch:
         rows, starts = self._windows[indices].T
         records = self.source.take(rows)
         batch = self.data.cut(records, starts, draws)
         for name in ("x", "truth"):
             if self.normaliser and name in batch:
                 batch[name] = self._normalised(batch[name])
-        if draws is not None:
-            batch = self.data.augmented(batch, draws)
         captions = [record.more.get("caption") for record in records]
         if any(text is not None for text in captions):
             batch["caption"] = np.array(captions, object)
@@ -135,3 +151,10 @@ def open_examples(data: Modality, train: bool) -> Examples:
     Raises BadInput, in one line, for whatever cannot be read.
     """
     return Examples(data, train)
+
+
+def whole(data: Modality, train: bool, count: int | None = None) -> Batch:
+    """Every example, not augmented. `count` takes that many, evenly spaced, of a larger
+    set."""
+    examples = open_examples(data, train)
+    return examples.take(examples.spaced(count))

@@ -69,7 +69,7 @@ class JointExamples:
     def batches(
         self, batch: int, seed: int, start: int = 0, rows: np.ndarray | None = None
     ) -> Iterator[Batch]:
-        """Endless batches in the order of `pipeline.batches` for the same seed."""
+        """Endless batches, shuffled; see `pipeline.endless`."""
         threads = max(data.threads for data in self.data.values())
         take = lambda indices, epochs: self.augmented(indices, epochs, seed)
         return endless(take, len(self), batch, seed, start, rows, threads)

@@ -59,9 +59,10 @@ class Source:
 
     def keep(self, row: int, record: Record) -> None:
         """Keeps a record that was read, if there is room."""
-        if row not in self._kept and self._bytes + record.nbytes <= KEPT_BYTES:
+        size = record.nbytes
+        if row not in self._kept and self._bytes + size <= KEPT_BYTES:
             # Two threads may both keep a record; they have read the same.
-            self._bytes += record.nbytes
+            self._bytes += size
             self._kept[row] = record
 
     def read(self, rows: Sequence[int]) -> list[Record]:

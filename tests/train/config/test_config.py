@@ -11,15 +11,14 @@ from train.errors import BadInput
 
 FILE = '''"""A config file."""
 
-import dataclasses
-
 from tests.train.experiments import TOKENIZER
+from train.config import replaced
 
 CONFIG = TOKENIZER
 VARIANTS = {
-    "batch": dataclasses.replace(
-        CONFIG, run=dataclasses.replace(CONFIG.run, batch=32)
-    ),
+    "batch": {"run.batch": 32},
+    "whole": replaced(CONFIG, {"run.batch": 32}),
+    "misspelt": {"run.bach": 32},
     "wrong": 3,
 }
 '''
@@ -34,17 +33,19 @@ def file(tmp_path):
 
 def test_config_and_variants(file):
     assert load_config(file) == TOKENIZER
-    assert diff(load_config(str(file)), load_config(file, "batch")) == {
-        "run.batch": (16, 32)
-    }
+    for variant in ("batch", "whole"):
+        assert diff(load_config(str(file)), load_config(file, variant)) == {
+            "run.batch": (16, 32)
+        }
 
 
 @pytest.mark.parametrize(
     "variant, message",
     [
         ("batc", "digits.py has no variant 'batc'; did you mean batch"),
-        ("zzz", "no variant 'zzz'; there are batch, wrong"),
+        ("zzz", "no variant 'zzz'; there are batch, whole, misspelt, wrong"),
         ("wrong", r"VARIANTS\['wrong'\] is no StageOne"),
+        ("misspelt", r"digits.py: VARIANTS\['misspelt'\]: run.bach does not exist"),
     ],
 )
 def test_unknown_variants_name_the_known(file, variant, message):

@@ -26,21 +26,24 @@ def test_a_sound_experiment_passes_and_nothing_compiles(experiment, devices, cap
 
 
 REFUSED = [
-    ("run.steps=0", "run.steps=0: write at least 1"),
-    ("run.batch=0", "run.batch=0: write at least 1"),
-    ("run.keep=0", "run.keep=0: write at least 1"),
-    ("run.sample_every=-1", "run.sample_every=-1: write at least 0"),
+    ("run.steps=0", "run.steps: write a whole number, at least 1"),
+    ("run.batch=0", "run.batch: write a whole number, at least 1"),
+    ("run.keep=0", "run.keep: write a whole number, at least 1"),
+    ("run.sample_every=-1", "run.sample_every: write a whole number, at least 0"),
     ("run.batch=12", "run.batch=12 .* over 8 devices .*; .* such as run.batch=16"),
     ("run.batch=12 mesh.fsdp=8", "data 1 x mesh.fsdp 8.*; .* such as run.batch=16"),
     ("run.batch=4", "such as run.batch=8"),
     ("optimizer.accumulate=4", "in 4 microbatches .* such as run.batch=32"),
-    ("optimizer.accumulate=0", "optimizer.accumulate=0: write at least 1"),
-    ("optimizer.peak_lr=0", "optimizer.peak_lr=0.0: write above 0"),
-    ("optimizer.peak_lr=nan", "optimizer.peak_lr=nan: write above 0"),
-    ("optimizer.b2=1", "optimizer.b2=1.0: write at least 0 and below 1"),
-    ("optimizer.ema=1", "optimizer.ema=1.0: write at least 0 and below 1"),
-    ("optimizer.clip=0", "optimizer.clip=0.0: write above 0"),
-    ("optimizer.weight_decay=-1", "optimizer.weight_decay=-1.0: write at least 0"),
+    (
+        "optimizer.accumulate=0",
+        "optimizer.accumulate: write a whole number, at least 1",
+    ),
+    ("optimizer.peak_lr=0", "optimizer.peak_lr: write a number, above 0"),
+    ("optimizer.peak_lr=nan", "optimizer.peak_lr: write a number, above 0"),
+    ("optimizer.b2=1", "optimizer.b2: write a number, at least 0 and below 1"),
+    ("optimizer.ema=1", "optimizer.ema: write a number, at least 0 and below 1"),
+    ("optimizer.clip=0", "optimizer.clip: write a number, above 0"),
+    ("optimizer.weight_decay=-1", "optimizer.weight_decay: write a number, at least 0"),
     (
         "optimizer.schedule=cosine optimizer.warmup=1000",
         "optimizer.warmup=1000 leaves nothing of run.steps=1000",
@@ -57,9 +60,12 @@ REFUSED_TOKENIZERS = [
         "data.channels=3",
         "model.decoder.out=1 and the data's 3 channels differ; write model.d",
     ),
-    ("losses.commit=-1", "losses.commit=-1.0: write at least 0"),
-    ("losses.entropy_steps=-1", "losses.entropy_steps=-1: write at least 0"),
-    ("losses.perceptual=nan", "losses.perceptual=nan: write at least 0"),
+    ("losses.commit=-1", "losses.commit: write a number, at least 0"),
+    (
+        "losses.entropy_steps=-1",
+        "losses.entropy_steps: write a whole number, at least 0",
+    ),
+    ("losses.perceptual=nan", "losses.perceptual: write a number, at least 0"),
     ("losses.mel=1", "losses.mel=1.0 is for waveforms: .*; write losses.mel=0"),
     ("losses.stft=1", "losses.stft=1.0 is for waveforms"),
     ("losses.windows=(100,)", r"losses.windows=\(100,\): write multiples of 8"),
@@ -69,27 +75,33 @@ REFUSED_TOKENIZERS = [
         "kmeans=None",
         r"kmeans=None .*write kmeans=KMeansInit\(\), or model.quantizer.start=normal",
     ),
-    ("kmeans.step=1000", "kmeans.step=1000: write at least 1 and below 1000"),
-    ("kmeans.step=0", "kmeans.step=0: write at least 1 and below 1000"),
-    ("kmeans.samples=8", "kmeans.samples=8: write at least 16"),
+    (
+        "kmeans.step=1000",
+        "kmeans.step: write a whole number, at least 1 and below 1000",
+    ),
+    ("kmeans.step=0", "kmeans.step: write a whole number, at least 1, not 0"),
+    ("kmeans.samples=8", "kmeans.samples: write a whole number, at least 16"),
     ("model.decoder.dims=3 model.encoder.dims=3", "data, image of "),
     ("model.encoder.attention=(True,)", "model: "),
 ]
 
 AGAINST = "adversarial=Adversarial(discriminator=PatchDiscriminator(8,1{})"
 REFUSED_TOKENIZERS += [
-    (AGAINST.format(f"){more}"), f"adversarial.{message}")
+    (AGAINST.format(f"){more}"), f"adversarial.*{message}")
     for more, message in [
-        (",start=1000", "start=1000: write at least 0 and below 1000"),
-        (",ramp=-1", "ramp=-1: write at least 0"),
-        (",lecam=-1", "lecam=-1.0: write at least 0"),
+        (",start=1000", "start: write a whole number, at least 0 and below 1000"),
+        (",ramp=-1", "ramp: write a whole number, at least 0"),
+        (",lecam=-1", "lecam: write a number, at least 0"),
         (",last='decoder/conv_out'", "last=.* no such parameter; did you mean deco"),
         (
             ",start=900,optimizer=AdamW(schedule='cosine',warmup=100)",
             "optimizer.warmup=100 .* run.steps=1000 after adversarial.start=900; "
             "write a warm-up below 100",
         ),
-        (",optimizer=AdamW(b1=1)", "optimizer.b1=1.0: write at least 0 and below 1"),
+        (
+            ",optimizer=AdamW(b1=1)",
+            "AdamW.b1: write a number, at least 0 and below 1",
+        ),
     ]
 ]
 REFUSED_TOKENIZERS += [
@@ -105,16 +117,16 @@ REFUSED_DITS = [
         "model.block.heads=5",
         "model.block.heads=5 .* model.width=32; write model.block.heads=4",
     ),
-    ("model.depth=0", "model.depth=0: write at least 1"),
-    ("model.classes=-1", "model.classes=-1: write at least 0"),
-    ("label_dropout=1.5", "label_dropout=1.5: write at least 0 and at most 1"),
+    ("model.depth=0", "model.depth: write a whole number, at least 1"),
+    ("model.classes=-1", "model.classes: write a whole number, at least 0"),
+    ("label_dropout=1.5", "label_dropout: write a number, at least 0 and at most 1"),
     ("mesh.tensor=8", "mesh.tensor=8 does not divide model.block.heads=4"),
     ("mesh.data=1 mesh.fsdp=-1 model.width=36", "mesh.fsdp=8 .* model.width=36"),
     ("streams={}", "streams is empty; write streams="),
     ("streams.image.shape=(4,-4,4)", "streams.image: shape=.4, -4, 4.: .*at least 1"),
     (
         "streams.text.tokenizer=Byte(6)",
-        r"tokenizer=Byte.6.: write a folder, or a value",
+        r"Byte is no dataclass .*; did you mean Bytes",
     ),
     ("streams.image.weight=0 streams.text.weight=0", "streams: every weight is 0"),
     ("cache=runs/cache", "cache holds one stream of a tokenizer"),
@@ -132,7 +144,7 @@ REFUSED_DITS = [
     ),
     ("streams.text.patch=2", "streams.text: patch=2: every place of codes is a token"),
     ("streams.image.patch=3", "streams.image: .*patch 3 does not divide the grid"),
-    ("streams.image.weight=-1", "streams.image.weight=-1.0: write at least 0"),
+    ("streams.image.weight=-1", "streams.image.weight: write a number, at least 0"),
     ("streams.image.shape=(4,)", "streams.image: shape=.4,.: write the grid, and last"),
     ("streams.text.tokenizer=Bytes(7)", "grid is .7,., and .6,. is written"),
     (
@@ -158,8 +170,8 @@ CASES = [
 @pytest.mark.parametrize("experiment, changes, message", CASES)
 def test_a_broken_relation_names_the_field_and_the_remedy(experiment, changes, message):
     texts = [change.partition("=")[::2] for change in _words(changes)]
-    changed = overrides(experiment, dict(texts))
     with pytest.raises(BadInput, match=message) as caught:
+        changed = overrides(experiment, dict(texts))
         validate(changed, 8)
         open_start(changed)
     assert "\n" not in str(caught.value)
@@ -229,7 +241,7 @@ def test_types_of_a_config_file_are_checked_too():
     ):
         validate(dataclasses.replace(TOKENIZER, optimizer=optimizer), 8)
     run = Run(steps=1000.0, batch=16)
-    with pytest.raises(BadInput, match="run.steps: write a whole number, not 1000.0"):
+    with pytest.raises(BadInput, match="run.steps: write a whole number, at least 1"):
         validate(dataclasses.replace(TOKENIZER, run=run), 8)
     with pytest.raises(BadInput, match="streams.image.tokenizer: write "):
         validate(replaced(JOINT, {"streams.image.tokenizer": 3}), 8)
@@ -268,3 +280,10 @@ def test_edm_trains_at_its_own_law_of_times():
     chosen = overrides(JOINT, texts)
     validate(chosen, 8, tokenizers=False)
     assert type(chosen.streams["image"].times).__name__ == "LogNormal"
+
+
+@pytest.mark.parametrize("path", ["runs/tok(1)", "./tok(1)", "runs/Bytes(3)"])
+def test_a_folder_may_have_brackets_in_its_name(path):
+    changed = overrides(JOINT, {"streams.image.tokenizer": path})
+    validate(changed, 8)
+    assert changed.streams["image"].tokenizer == path

@@ -6,12 +6,12 @@ import soundfile
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.proto import tf_example_pb2
 
-from tests.train.fresh import fresh
+from tests.train.fresh import batches, fresh
 from train.errors import BadInput
 from train.modalities.audio import Audio, window
 from train.modalities.augment import SeriesAugment
 from train.modalities.sound import AudioCleaning
-from train.pipeline import batches, whole
+from train.pipeline import whole
 from train.sources.split import held_out
 
 RATE = 1000

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.members import missing
-from tests.train.fresh import fresh
+from tests.train.fresh import batches, fresh
 from train import modalities
 from train.modalities import (
     Audio,
@@ -24,8 +24,9 @@ from train.modalities import (
     VolumeAugment,
     Volumes,
 )
+from train.modalities.draws import Draws
 from train.modalities.modality import Modality, modality_of
-from train.pipeline import batches, whole
+from train.pipeline import whole
 from vqdit.values import build, describe
 
 WAVES = SeriesAugment(shift=5, gain=3.0, noise=0.1, hide=0.2)
@@ -103,6 +104,32 @@ def test_augmentation_is_a_function_of_seed_epoch_and_index(data):
     np.testing.assert_array_equal(
         examples.take(rows)["x"], whole(data, True)["x"][rows]
     )
+
+
+PLAIN = {
+    "squares": Images(),
+    "clips": Audio(rate=2000, length=128, augment=SeriesAugment(gain=3.0)),
+    "frames": Video(frames=3, size=16, examples=40, augment=ImageAugment(rotate=9)),
+    "windows": Series(length=32, examples=40, augment=SeriesAugment(noise=0.1)),
+    "scans": Volumes(size=(4, 6, 8), examples=16, resize=True),
+    "cuts": Volumes(size=(4, 6, 8), examples=16),
+}
+
+
+@pytest.mark.parametrize("data", (MODALITIES | PLAIN).values())
+def test_only_what_is_drawn_is_cut_differently_in_training(data):
+    """For the other examples are kept. Of records longer than an example."""
+    longer = data
+    if data.kind in ("audio", "series"):
+        longer = dataclasses.replace(data, length=2 * data.length)
+    if data.kind == "volume" and not data.resize:
+        longer = dataclasses.replace(data, size=(8, 6, 8))
+    records = fresh(longer, True).source.take(range(8))
+    if data.kind == "image" and data.crop == "random":
+        records = [Record(np.repeat(each.values, 2, 0)) for each in records]
+    draws = Draws(0, np.arange(8), np.arange(8))
+    still, moved = (data.cut(records, [0] * 8, each)["x"] for each in (None, draws))
+    assert data.drawn != (still == moved).all()
 
 
 @every

@@ -3,11 +3,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.train.fresh import fresh
+from tests.train.fresh import batches, fresh
 from train.errors import BadInput
 from train.modalities.augment import RangeAugment
 from train.modalities.range import Ranges
-from train.pipeline.batching import batches
 
 SMALL = Ranges(rows=16, azimuth=64, examples=16, threads=0)
 

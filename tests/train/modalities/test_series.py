@@ -3,13 +3,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.train.fresh import fresh
+from tests.train.fresh import batches, fresh
 from train.errors import BadInput
 from train.modalities.augment import SeriesAugment
 from train.modalities.gaps import Cleaning
 from train.modalities.series import Series
-from train.pipeline import keep_statistics
-from train.pipeline.batching import batches, whole
+from train.pipeline import keep_statistics, whole
 
 SMALL = Series(length=64, channels=2, examples=80, threads=0)
 

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.train.fresh import fresh
+from tests.train.fresh import batches, fresh
 from train.errors import BadInput
 from train.modalities.augment import ImageAugment
 from train.modalities.video import Video
-from train.pipeline.batching import batches
 
 
 def frames(n: int, side: int = 16, first: int = 0) -> list[Image.Image]:

@@ -4,11 +4,11 @@ import sys
 import numpy as np
 import pytest
 
-from tests.train.fresh import fresh
+from tests.train.fresh import batches, fresh
 from train.errors import BadInput
 from train.modalities.augment import VolumeAugment
 from train.modalities.volume import Volumes, fit_volume, resample
-from train.pipeline.batching import batches, whole
+from train.pipeline import whole
 
 SMALL = Volumes(size=(8, 12, 16), examples=24, threads=0)
 

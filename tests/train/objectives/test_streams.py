@@ -118,3 +118,10 @@ def test_what_is_known_reaches_the_latents_with_and_without_a_cache(gapped, tmp_
     np.testing.assert_array_equal(stored["known"]["pulse"], known)
     for name, value in direct["streams"].items():
         np.testing.assert_allclose(stored["streams"][name], value, atol=1e-5)
+
+
+def test_a_share_of_labels_where_there_are_none_is_spoken_of(gapped, capsys):
+    prepare(gapped[1])
+    assert "label_dropout" not in capsys.readouterr().err
+    prepare(replaced(gapped[1], {"label_dropout": 0.2}))
+    assert "label_dropout=0.2 drops nothing: model.classes=0" in capsys.readouterr().err

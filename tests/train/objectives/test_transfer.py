@@ -1,6 +1,7 @@
 """Training that starts from the weights of a trained tokenizer."""
 
 import dataclasses
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +9,11 @@ import numpy as np
 import pytest
 
 from tests import toys
+from train import stage_one
 from train.config import KMeansInit, Run, StageOne
 from train.errors import BadInput
 from train.modalities import Video
+from train.objectives import bundles
 from train.objectives.start import build_step, open_start
 from train.objectives.transfer import Transfer, check_transfer
 from vqdit.quantizers import EMAVectorQuantizer
@@ -40,7 +43,10 @@ CLIP = Tokenizer(
     BOOK,
 )
 VIDEO = jax.random.uniform(jax.random.key(1), (1, 3, 4, 4, 1), minval=-1)
-X = jax.ShapeDtypeStruct(VIDEO.shape, jnp.float32)
+
+
+def shapes(module):
+    return dict(jax.eval_shape(module.init, jax.random.key(0), VIDEO))
 
 
 def saved(path, module, example, grid):
@@ -66,7 +72,7 @@ def test_a_network_of_clips_starts_as_that_of_pictures(pictures, module):
     """Every frame's latent, codes and picture, exactly those of the picture's."""
     path, held = pictures
     transfer = Transfer(str(path), module)
-    check_transfer(transfer, X)
+    check_transfer(transfer, shapes(module))
     mine = transfer.into(dict(module.init(jax.random.key(0), VIDEO)))
     assert transfer.news(mine) == [] and transfer.brings_codes()
     z = module.apply(mine, VIDEO, method="encode")
@@ -101,9 +107,9 @@ def test_what_the_bundle_lacks_starts_new_and_is_said(pictures, capsys):
     assert news and all(name.startswith("encoder/mid_attention") for name in news)
     own = lambda tree: tree["params"]["encoder"]["mid_attention"]["query"]["kernel"]
     np.testing.assert_array_equal(own(mine), own(fresh))
-    check_transfer(Transfer(str(path), CAUSAL), X)
+    check_transfer(Transfer(str(path), CAUSAL), shapes(CAUSAL))
     assert "lacks" not in "".join(capsys.readouterr())
-    check_transfer(Transfer(str(path), deeper), X)
+    check_transfer(Transfer(str(path), deeper), fresh)
     found = "".join(capsys.readouterr())
     assert f"lacks {news[0]}" in found and f"{len(news) - 3} more" in found
 
@@ -132,6 +138,25 @@ def test_the_state_of_a_run_starts_with_the_weights_and_codes(pictures):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_a_run_opens_what_it_names_once(pictures, tmp_path, monkeypatch):
+    """From the command line to the loop, where its train step is made."""
+    path, _ = pictures
+    file = tmp_path / "clips.py"
+    file.write_text(
+        "from tests.train.objectives.test_transfer import *\n"
+        "CONFIG = StageOne(name='clips', data=Video(frames=3, size=4, examples=10), "
+        "model=FRAMES, run=Run(steps=1, batch=8))\n"
+    )
+    opened = []
+    real = bundles.load
+    monkeypatch.setattr(bundles, "load", lambda at: opened.append(at) or real(at))
+    monkeypatch.setattr(stage_one, "launch", lambda *_: sys.exit("the loop"))
+    words = [f"--config={file}", f"--workdir={tmp_path / 'run'}"]
+    with pytest.raises(SystemExit, match="the loop"):
+        stage_one.main([*words, f"--config.init={path}"])
+    assert opened == [str(path)]
+
+
 def test_k_means_is_not_waited_for_where_codes_are_brought(pictures):
     path, _ = pictures
     experiment = StageOne(
@@ -149,6 +174,6 @@ def test_a_bundle_that_does_not_fit_is_refused(pictures, tmp_path):
     path, _ = pictures
     wider = CAUSAL.clone(encoder=CAUSAL.encoder.clone(channels=8))
     with pytest.raises(BadInput, match=r"init: encoder/\S+ is .* in this model"):
-        check_transfer(Transfer(str(path), wider), X)
+        check_transfer(Transfer(str(path), wider), shapes(wider))
     with pytest.raises(BadInput, match="init: .*no bundle here"):
         Transfer(str(tmp_path), CAUSAL)

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.train.fresh import forget
+from tests.train.fresh import batches, forget
 from train.errors import BadInput
 from train.modalities import Images
-from train.pipeline import examples
-from train.pipeline.batching import batches, endless, once, whole
+from train.pipeline import endless, examples, once, whole
 from train.sources import open_source
 from train.sources import source as sources
 
@@ -73,6 +72,7 @@ def test_threads_and_memory_change_nothing(images, monkeypatch):
         other = replaced(images, threads=threads)
         assert equal(first(batches(other, True, 4, 3), 6), run)
     monkeypatch.setattr(sources, "KEPT_BYTES", 0)
+    monkeypatch.setattr(examples, "KEPT_BYTES", 0)
     monkeypatch.setattr(examples, "LIGHT_CHUNK", 3)
     forget()
     assert equal(first(batches(images, True, 4, 3), 6), run)
@@ -174,6 +174,26 @@ def test_whole_is_every_example_centred(images):
     np.testing.assert_array_equal(some["label"], [0, 2, 5, 7])
     np.testing.assert_array_equal(some["x"], everything["x"][[0, 2, 5, 7]])
     assert len(whole(images, True, count=99)["label"]) == 10
+
+
+def test_examples_are_made_once_where_they_fit(images, monkeypatch):
+    """Each of ten, whether training or evaluation asked for it first."""
+    asked = []
+    cut = Images.cut
+
+    def counted(self, records, starts, draws):
+        asked.extend(record.label for record in records)
+        return cut(self, records, starts, draws)
+
+    monkeypatch.setattr(Images, "cut", counted)
+    images = replaced(images, threads=0)  # threads read ahead
+    for kept, times in ((2**20, 1), (0, 3)):
+        monkeypatch.setattr(examples, "KEPT_BYTES", kept)
+        forget()
+        first(batches(images, True, 5, 0), 4)
+        whole(images, True)
+        assert sorted(asked) == sorted([*range(10)] * times)
+        asked.clear()
 
 
 def test_what_a_caller_writes_into_a_batch_is_not_kept(images):

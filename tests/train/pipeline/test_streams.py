@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.train.fresh import batches
 from train.errors import BadInput
 from train.modalities import Images, Series
-from train.pipeline import JointExamples, batches
+from train.pipeline import JointExamples
 from vqdit.tokenizer import Bytes, Labels
 
 DIGITS = Images(name="digits", size=8, channels=1, threads=0)
