@@ -22,7 +22,8 @@ class Mixer(Checked, nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Curve(Checked):
-    power: Positive = 1.0
+    power: Annotated[float, Bound(above=0, at_most=math.inf)] = 1.0
+    size: Positive = 1.0
     share: Share = 0.5
     exact: Literal[True] = True
     anything: Any = None
@@ -46,7 +47,8 @@ class Curve(Checked):
         (Mixer, {"sides": 0}, "sides=0: write at least 1 or a tuple, each at least 1$"),
         (Mixer, {"sides": (1, 0)}, r"sides=\(1, 0\): write"),
         (Mixer, {"most": 0}, "most=0: write at least 1 or None$"),
-        (Curve, {"power": 0.0}, "Curve.power=0.0: write above 0$"),
+        (Curve, {"power": 0.0}, "Curve.power=0.0: write above 0 and at most inf$"),
+        (Curve, {"size": math.inf}, "Curve.size=inf: write above 0$"),
         (Curve, {"share": -0.1}, "share=-0.1: write at least 0 and at most 1$"),
         (Curve, {"exact": 1}, "exact=1: write one of True$"),
         (Curve, {"power": 0.2}, "above the power"),
@@ -64,4 +66,4 @@ def test_what_it_may_hold_is_held():
     mixer = Mixer(3, None, 0.5, [1, 2], (4, 4), 7, nn.Dense(2))
     assert mixer.strides == (1, 2) and hash(mixer) and mixer.sides == (4, 4)
     assert mixer.clone(width=4).width == 4
-    assert Curve(math.inf, 1.0, anything=[1]).power == math.inf
+    assert Curve(math.inf, share=1.0, anything=[1]).power == math.inf

@@ -15,6 +15,7 @@ union apart. A list in the place of a tuple becomes one.
 import dataclasses
 import functools
 import itertools
+import math
 import numbers
 import operator
 import types
@@ -24,7 +25,10 @@ from typing import Annotated, Any, Literal
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bound:
-    """Between what a number lies."""
+    """Between what a number lies.
+
+    nan never does, and infinity only where at_most says so.
+    """
 
     at_least: int | float | None = None
     above: int | float | None = None
@@ -32,9 +36,11 @@ class Bound:
     at_most: int | float | None = None
 
     def holds(self, value: Any) -> bool:
-        return isinstance(value, numbers.Real) and all(
-            _ORDER[name](value, end) for name, end in self._ends().items()
-        )
+        if not isinstance(value, numbers.Real):
+            return False
+        finite = math.isfinite(value) or value == self.at_most
+        ends = self._ends().items()
+        return finite and all(_ORDER[name](value, end) for name, end in ends)
 
     def __str__(self):
         ends = self._ends().items()
@@ -64,8 +70,11 @@ class Filled:
 
 FILLED = Filled()
 Count = Annotated[int, Bound(at_least=1)]
+Natural = Annotated[int, Bound(at_least=0)]
 Positive = Annotated[float, Bound(above=0)]
+NonNegative = Annotated[float, Bound(at_least=0)]
 Share = Annotated[float, Bound(at_least=0, at_most=1)]
+Decay = Annotated[float, Bound(at_least=0, below=1)]
 
 
 class Checked:

@@ -5,13 +5,14 @@ sampling starts to 0.
 """
 
 import dataclasses
-from typing import Protocol, runtime_checkable
+import math
+from typing import Annotated, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from vqdit.fields import Checked, Count, Positive, check_order
+from vqdit.fields import Bound, Checked, Count, Positive, check_order
 
 
 @runtime_checkable
@@ -53,7 +54,7 @@ class Karras(Checked):
     steps: Count = 18
     low: Positive = 0.002
     high: float = 80.0
-    rho: Positive = 7.0
+    rho: Annotated[float, Bound(above=0, at_most=math.inf)] = 7.0
 
     def __post_init__(self):
         super().__post_init__()

@@ -7,6 +7,7 @@ Confidence.
 """
 
 import dataclasses
+import math
 from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
 
 import jax
@@ -253,7 +254,7 @@ class Confidence(Checked, Solver):
     and noise = inf a uniformly random order. temperature divides the logits.
     """
 
-    noise: Annotated[float, Bound(at_least=0)] = 4.5
+    noise: Annotated[float, Bound(at_least=0, at_most=math.inf)] = 4.5
     temperature: Positive = 1.0
 
     kind: ClassVar[type] = Masking

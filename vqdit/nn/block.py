@@ -1,12 +1,12 @@
 """The transformer's block: attention and MLP, modulated by a conditioning vector."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from vqdit.fields import Bound, Checked, Count
+from vqdit.fields import Checked, Count, Positive
 from vqdit.nn import fused
 from vqdit.nn.attention import Attention, Implementation, QKNorm, choose
 
@@ -39,7 +39,7 @@ class Block(Checked, nn.Module):
 
     heads: Count = 6
     mlp: Activation = "gelu_tanh"
-    mlp_ratio: Annotated[int | float, Bound(above=0)] = 4
+    mlp_ratio: Count | Positive = 4
     norm: fused.Norm = "layer"
     norm_scale: bool = False
     qk_norm: QKNorm | None = None

@@ -1,14 +1,14 @@
 """Gumbel-softmax quantization (arXiv:1611.01144; VQGAN's, arXiv:2012.09841)."""
 
 import functools
-from typing import Annotated, Any
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from vqdit.fields import Bound, Count, Positive
+from vqdit.fields import Count, Natural, Positive
 from vqdit.quantizers.assignment import assign
 from vqdit.quantizers.book import Answer, Book
 from vqdit.quantizers.search import Adding, Codes, best, take
@@ -37,7 +37,7 @@ class GumbelQuantizer(Book):
     hard: bool = True
     temperature: Positive = 1.0
     least: Positive = 0.0625
-    decay_steps: Annotated[int, Bound(at_least=0)] = 0
+    decay_steps: Natural = 0
     window: Count = 65_536
     scores: Count | None = None
     adding: Adding | None = None

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from vqdit.fields import FILLED, Bound, Count
+from vqdit.fields import FILLED, Count, Natural
 from vqdit.quantizers.estimators import estimate
 from vqdit.quantizers.quantized import Quantized, mean_square
 from vqdit.quantizers.residual import Composite, check_book, set_book
@@ -37,7 +37,7 @@ class MultiScaleQuantizer(Composite):
 
     book: nn.Module
     scales: Annotated[tuple[Count | tuple[Count, ...], ...], FILLED]
-    phis: Annotated[int, Bound(at_least=0)] = 4
+    phis: Natural = 4
 
     def __post_init__(self):
         super().__post_init__()

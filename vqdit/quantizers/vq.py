@@ -4,13 +4,11 @@ cosine: compare directions, not points: codes are on the unit sphere (arXiv:2110
     section 3.2). The other fields are those of `NearestBook`.
 """
 
-from typing import Annotated
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from vqdit.fields import Bound
+from vqdit.fields import Decay
 from vqdit.quantizers.estimators import Estimator
 from vqdit.quantizers.health import Revive
 from vqdit.quantizers.nearest import NearestBook
@@ -83,7 +81,7 @@ class EMAVectorQuantizer(NearestBook):
 
     cosine: bool = False
     revive: Revive = "batch"
-    decay: Annotated[float, Bound(at_least=0, below=1)] = 0.99
+    decay: Decay = 0.99
     estimator: Estimator = "straight_through"
 
     def _codebook(self):
