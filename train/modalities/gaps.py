@@ -6,12 +6,13 @@ shape that is True where a value was measured and is to be believed.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from train.errors import BadInput
+from train.modalities.checked import Checked
 
 Fill = Literal["linear", "previous", "mean", "zero"]
 Outliers = Literal["clip", "missing", "keep"]
@@ -22,7 +23,7 @@ OF_MEDIAN, OF_MEAN = 1.482602218505602, 1.2533141373155001
 
 
 @dataclasses.dataclass(frozen=True)
-class Cleaning:
+class Cleaning(Checked):
     """What is done to a series before anything learns from it.
 
     fill:     how gaps, NaN and infinities are filled: "linear" and "previous" hold the
@@ -34,24 +35,18 @@ class Cleaning:
               series.
     """
 
+    called = "cleaning"
+
     fill: Fill = "linear"
     outliers: Outliers = "clip"
     limit: float = 6.0
     window: int = 0
 
     def __post_init__(self):
-        for field, words in (("fill", Fill), ("outliers", Outliers)):
-            if getattr(self, field) not in get_args(words):
-                raise BadInput(
-                    f"cleaning.{field}={getattr(self, field)!r}: write "
-                    f"{' or '.join(get_args(words))}"
-                )
-        if not self.limit > 0:
-            raise BadInput(f"cleaning.limit={self.limit}: write a z-score above 0")
-        if self.window < 0 or 0 < self.window < 5:
-            raise BadInput(
-                f"cleaning.window={self.window}: write 5 samples or more, or 0 for all"
-            )
+        super().__post_init__()
+        self.check("limit", self.limit > 0, "write a z-score above 0")
+        enough = self.window == 0 or self.window >= 5
+        self.check("window", enough, "write 5 samples or more, or 0 for all")
 
 
 # What is left to do where nothing is to be cleaned: a gap cannot be trained on as NaN.

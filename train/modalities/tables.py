@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from train.errors import BadInput, Unreadable
-from train.modalities.arrays import load_arrays
-from train.modalities.files import stored
+from train.modalities.files import load_arrays, stored
 from train.modalities.gaps import one_clock
 
 # How a missing value is written in a CSV.

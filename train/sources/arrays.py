@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Int
 
 from train.errors import BadInput, Unreadable
-from train.modalities.arrays import load_arrays
 from train.modalities.draws import chance
+from train.modalities.files import load_arrays
 from train.modalities.modality import Modality, Record
 from train.sources.source import Source
 from train.sources.split import part_rows

@@ -17,8 +17,8 @@ import numpy as np
 
 from train.errors import BadInput, Unreadable
 from train.modalities.draws import chance
+from train.modalities.image import decode_picture
 from train.modalities.modality import Modality, Record
-from train.modalities.pixels import decode_picture
 from train.sources.source import Source
 from train.sources.split import held_out, part_rows
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from train.errors import BadInput, Unreadable
 from train.modalities.modality import Modality, Record
-from train.modalities.pixels import FRAMES
+from train.modalities.video import FRAMES
 from train.sources.source import Source
 from train.sources.split import held_out, name_draw, part_rows
 

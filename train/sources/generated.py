@@ -10,7 +10,7 @@ import functools
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from train.modalities.draws import RANGE, SERIES, TONES, VIDEO, VOLUME
+from train.modalities.draws import Word
 from train.modalities.image import Images
 from train.modalities.modality import Modality, Record
 from train.sources.arrays import digits
@@ -47,7 +47,7 @@ def sensor_windows(data: Modality, train: bool) -> Generated:
     """Sensor series of one window each."""
 
     def make(data, part, row) -> Record:
-        draw = rng(SERIES, data.seed, part, row)
+        draw = rng(Word.SERIES, data.seed, part, row)
         size = (data.length, data.channels)
         how = (data.missing, data.spikes, data.noise)
         truth, measured = sensor_series(*size, draw, *how)
@@ -60,7 +60,7 @@ def phantoms(data: Modality, train: bool) -> Generated:
     """Volumes, and their truth without noise."""
 
     def make(data, part, row) -> Record:
-        draw = rng(VOLUME, data.seed, part, row)
+        draw = rng(Word.VOLUME, data.seed, part, row)
         truth, measured = phantom(data.size, draw, data.noise)
         values = measured.astype(np.float32)[..., None]
         return Record(values, more={"truth": truth[..., None]})
@@ -72,7 +72,7 @@ def scenes(data: Modality, train: bool) -> Generated:
     """Sweeps of streets."""
 
     def make(data, part, row) -> Record:
-        draw = rng(RANGE, data.seed, part, row)
+        draw = rng(Word.RANGE, data.seed, part, row)
         x = scene(data.rows, data.azimuth, draw, data.far, data.noise)
         return Record(x.astype(np.float32)[..., None])
 
@@ -88,7 +88,7 @@ def tones(data: Modality, train: bool) -> Generated:
 
     def make(data, part, row) -> Record:
         i = row if part == TRAIN else 96 + row
-        random = rng(TONES, i)
+        random = rng(Word.TONES, i)
         t = np.arange(data.length) / data.rate
         whole = data.length / data.rate
         pitch = pitches[i % CLASSES] * 2 ** random.uniform(-0.1, 0.1)
@@ -116,7 +116,7 @@ def moving(data: Modality, train: bool) -> Generated:
     alone = data.digits == 1
 
     def make(data, part, row) -> Record:
-        words = (VIDEO, data.seed, part, row)
+        words = (Word.VIDEO, data.seed, part, row)
 
         def at(times):
             return moving_digits(pictures, data.size, times, data.digits, rng(*words))
