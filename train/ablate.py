@@ -141,9 +141,7 @@ def probe(
     if not (workdir / "cache").exists():
         encode_set(codec, data, workdir / "cache")
     generator = stage_two.train(experiment, workdir / "probe")
-    (scores,) = curve(
-        generator, reference, (guidance,), samples, stream=name, steps=PROBE_STEPS
-    )
+    (scores,) = curve(generator, reference, (guidance,), samples, steps=PROBE_STEPS)
     # The cache is large and made again in seconds.
     shutil.rmtree(workdir / "cache")
     return {f"probe_{key}": value for key, value in scores.items()}

@@ -26,8 +26,8 @@ from tests.train.fresh import fresh
 from train import compress, decompress
 from train.codec import layout
 from train.codec import prior as priors
+from train.codec.coder import best_coder, decode, encode
 from train.codec.container import unpack
-from train.codec.entropy import best_coder, decode, encode
 from train.codec.files import listed, open_codec, targets
 from train.codec.prefixes import prefixes
 from train.compress import Settings

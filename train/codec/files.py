@@ -12,7 +12,7 @@ from train.codec.layout import BATCH, Opened
 from train.codec.prior import MOST_CODES
 from train.errors import BadInput
 from train.modalities.modality import modality_of
-from train.modalities.pixels import stills
+from train.modalities.video import stills
 from train.objectives import bundles as opening
 from vqdit.trained.codec import Codec
 

@@ -1,6 +1,7 @@
 """Sound: recordings cut or padded to one length."""
 
 import dataclasses
+import functools
 import io
 from typing import ClassVar, Literal
 
@@ -9,9 +10,9 @@ from jaxtyping import Float
 
 from train.errors import BadInput, Unreadable
 from train.modalities.augment import SeriesAugment
-from train.modalities.draws import PLACE
+from train.modalities.draws import Word
 from train.modalities.files import stored
-from train.modalities.modality import Batch, Modality, Record, check_finite
+from train.modalities.modality import Modality, Record, check_finite
 from train.modalities.sound import AudioCleaning, decode_audio, one_channel, resampled
 from vqdit.metrics.audio import si_sdr
 from vqdit.tokenizer import LogMel
@@ -62,12 +63,9 @@ class Audio(Modality):
 
     def __post_init__(self):
         super().__post_init__()
-        self.one_of(crop=Crop)
         self.at_least(rate=1, length=1)
-        if self.name == "tones" and isinstance(self.holdout, str):
-            raise BadInput(
-                f"data.holdout={self.holdout!r}: tones have no names; write a share"
-            )
+        named = self.name != "tones" or not isinstance(self.holdout, str)
+        self.check("holdout", named, "tones have no names; write a share")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -110,18 +108,17 @@ class Audio(Modality):
     def drawn(self):
         return self.crop == "random" or bool(self.augment and self.augment.shift)
 
-    def cut(self, records, starts, draws) -> Batch:
+    def pieces(self, records, starts, draws):
         place = np.full(len(records), 0.0 if self.crop == "start" else 0.5)
         shift = np.zeros(len(records), int)
         if draws is not None and self.crop == "random":
-            place = draws(PLACE)
+            place = draws(Word.PLACE)
         if draws is not None and self.augment is not None:
             shift = self.augment.shifts(draws)
-        x = [
-            window(record.values, self.length, at, by)
-            for record, at, by in zip(records, place, shift, strict=True)
+        return [
+            functools.partial(window, length=self.length, place=at, shift=by)
+            for at, by in zip(place, shift, strict=True)
         ]
-        return {"x": np.stack(x)}
 
     def findings(self, records):
         """Shares shorter than an example, longer, and silent throughout."""

@@ -6,34 +6,13 @@ drawn once: all frames of a clip, and its boxes with them.
 """
 
 import dataclasses
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int, Num
 
-from train.errors import BadInput
-from train.modalities.draws import (
-    ACROSS,
-    ANGLE,
-    BRIGHT,
-    CONTRAST,
-    DOWN,
-    FLIP,
-    GAIN,
-    HIDDEN,
-    HIDE,
-    HUE,
-    MIRROR,
-    MUTE,
-    MUTED,
-    NOISE,
-    PACE,
-    ROLL,
-    SATURATION,
-    SHIFT,
-    ZOOM,
-    Draws,
-)
+from train.modalities.checked import Checked
+from train.modalities.draws import Draws, Word
 from train.modalities.modality import Batch
 
 # RGB to luma and two chroma axes (ITU-R 601 luma, NTSC's I and Q), where a hue is an
@@ -47,9 +26,22 @@ YIQ = np.array(
 )
 
 
+class Augment(Checked):
+    """Numbers of at least 0, those of `shares` below 1. 0 and False leave out."""
+
+    called = "augment"
+    shares: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self):
+        self.at_least(**{field.name: 0 for field in dataclasses.fields(self)})
+        for field in self.shares:
+            allowed = getattr(self, field) < 1
+            self.check(field, allowed, "write at least 0 and below 1")
+
+
 @dataclasses.dataclass(frozen=True)
-class ImageAugment:
-    """For images and video. 0 and False leave out; every frame gets the same draw.
+class ImageAugment(Augment):
+    """For images and video; every frame gets the same draw.
 
     rotate:     degrees, up to which a picture is turned either way.
     crop:       share of the side that may be cut away; the rest, anywhere, is enlarged.
@@ -62,6 +54,8 @@ class ImageAugment:
     pace:       video: 0.5 plays it at 1/1.5 to 1.5 times its frame rate.
     """
 
+    shares: ClassVar[tuple[str, ...]] = ("crop", "contrast", "saturation")
+
     rotate: float = 0.0
     crop: float = 0.0
     shift: float = 0.0
@@ -73,12 +67,9 @@ class ImageAugment:
     noise: float = 0.0
     pace: float = 0.0
 
-    def __post_init__(self):
-        _check(self, {"crop": 1, "contrast": 1, "saturation": 1})
-
     def paces(self, draws: Draws) -> Float[np.ndarray, "b"]:
         """How much faster than recorded each clip is played."""
-        return (1 + self.pace) ** draws.between(PACE, 1)
+        return (1 + self.pace) ** draws.between(Word.PACE, 1)
 
     def __call__(self, batch: Batch, draws: Draws) -> Batch:
         """The batch with "x", uint8 (b, *frames, h, w, c), and "boxes" changed.
@@ -100,13 +91,13 @@ class ImageAugment:
         self, draws: Draws, height: int, width: int
     ) -> Float[np.ndarray, "b 2 3"]:
         """Where in the source each output pixel is read: (y, x) about the centre."""
-        angle = np.radians(draws.between(ANGLE, self.rotate))
-        kept = 1 - self.crop * draws(ZOOM)
+        angle = np.radians(draws.between(Word.ANGLE, self.rotate))
+        kept = 1 - self.crop * draws(Word.ZOOM)
         cos, sin = kept * np.cos(angle), kept * np.sin(angle)
-        mirror = np.where(draws(MIRROR) < 0.5, -1.0, 1.0) if self.flip else 1.0
+        mirror = np.where(draws(Word.MIRROR) < 0.5, -1.0, 1.0) if self.flip else 1.0
         slack = (1 - kept) / 2
-        down = draws.between(DOWN, 1) * (slack + self.shift) * height
-        across = draws.between(ACROSS, 1) * (slack + self.shift) * width
+        down = draws.between(Word.DOWN, 1) * (slack + self.shift) * height
+        across = draws.between(Word.ACROSS, 1) * (slack + self.shift) * width
         rows = [cos, -sin * mirror, down], [sin, cos * mirror, across]
         return np.stack([np.stack(np.broadcast_arrays(*row), -1) for row in rows], 1)
 
@@ -116,25 +107,23 @@ class ImageAugment:
             return x
         b = len(x)
         flat = x.reshape(b, -1, x.shape[-1]).astype(np.float32)
-        gain = 1 + draws.between(CONTRAST, self.contrast)
-        add = 255 * draws.between(BRIGHT, self.brightness)
+        gain = 1 + draws.between(Word.CONTRAST, self.contrast)
+        add = 255 * draws.between(Word.BRIGHT, self.brightness)
         if colours:
-            turn = np.radians(draws.between(HUE, self.hue))
-            radius = 1 + draws.between(SATURATION, self.saturation)
+            turn = np.radians(draws.between(Word.HUE, self.hue))
+            radius = 1 + draws.between(Word.SATURATION, self.saturation)
+            cos, sin = radius * np.cos(turn), radius * np.sin(turn)
             chroma = np.zeros((b, 3, 3))
             chroma[:, 0, 0] = 1
-            chroma[:, 1, 1] = chroma[:, 2, 2] = radius * np.cos(turn)
-            chroma[:, 1, 2], chroma[:, 2, 1] = (
-                -radius * np.sin(turn),
-                radius * np.sin(turn),
-            )
+            chroma[:, 1, 1] = chroma[:, 2, 2] = cos
+            chroma[:, 1, 2], chroma[:, 2, 1] = -sin, sin
             mixed = np.linalg.inv(YIQ) @ chroma @ YIQ
             flat = flat @ mixed.swapaxes(1, 2).astype(np.float32)
         mean = flat.mean((1, 2))
         flat *= gain[:, None, None].astype(np.float32)
         flat += (mean * (1 - gain) + add)[:, None, None].astype(np.float32)
         if self.noise:
-            flat += 255 * self.noise * draws.normal(NOISE, flat.shape[1:])
+            flat += 255 * self.noise * draws.normal(Word.NOISE, flat.shape[1:])
         return np.clip(np.rint(flat), 0, 255).astype(np.uint8).reshape(x.shape)
 
 
@@ -194,8 +183,8 @@ def move_boxes(
 
 
 @dataclasses.dataclass(frozen=True)
-class SeriesAugment:
-    """For series and sound, (b, l, c). 0 leaves out.
+class SeriesAugment(Augment):
+    """For series and sound, (b, l, c).
 
     shift:  samples by which a window may move within its recording.
     gain:   decibels up or down.
@@ -204,34 +193,35 @@ class SeriesAugment:
     mute:   widest band, a share of all frequencies, that is taken out.
     """
 
+    shares: ClassVar[tuple[str, ...]] = ("hide", "mute")
+
     shift: int = 0
     gain: float = 0.0
     noise: float = 0.0
     hide: float = 0.0
     mute: float = 0.0
 
-    def __post_init__(self):
-        _check(self, {"hide": 1, "mute": 1})
-
     def shifts(self, draws: Draws) -> Int[np.ndarray, "b"]:
         """Samples that each window moves; for the one who cuts them."""
-        return np.floor(draws(SHIFT) * (2 * self.shift + 1)).astype(int) - self.shift
+        return (
+            np.floor(draws(Word.SHIFT) * (2 * self.shift + 1)).astype(int) - self.shift
+        )
 
     def __call__(self, batch: Batch, draws: Draws) -> Batch:
         """The batch with "x", (b, l, c), changed, but for the shift."""
         x, length = batch["x"], batch["x"].shape[1]
         if self.mute:
             bands = np.fft.rfft(x, axis=1)
-            width = self.mute * draws(MUTED)
-            bands[stretches(bands.shape[1], width, draws(MUTE))] = 0
+            width = self.mute * draws(Word.MUTED)
+            bands[stretches(bands.shape[1], width, draws(Word.MUTE))] = 0
             x = np.fft.irfft(bands, n=length, axis=1).astype(x.dtype)
         if self.gain:
-            factor = 10 ** (draws.between(GAIN, self.gain) / 20)
+            factor = 10 ** (draws.between(Word.GAIN, self.gain) / 20)
             x = x * factor[:, None, None].astype(x.dtype)
         if self.noise:
-            x = x + self.noise * draws.normal(NOISE, x.shape[1:])
+            x = x + self.noise * draws.normal(Word.NOISE, x.shape[1:])
         if self.hide:
-            gone = stretches(length, self.hide * draws(HIDDEN), draws(HIDE))
+            gone = stretches(length, self.hide * draws(Word.HIDDEN), draws(Word.HIDE))
             x = np.where(gone[..., None], x.dtype.type(0), x)
         return {**batch, "x": x.astype(np.float32, copy=False)}
 
@@ -251,20 +241,19 @@ def stretches(
 
 
 @dataclasses.dataclass(frozen=True)
-class VolumeAugment:
-    """For volumes, (b, d, h, w, c). 0 and False leave out.
+class VolumeAugment(Augment):
+    """For volumes, (b, d, h, w, c).
 
     rotate: degrees about the depth axis; gain: 0.1 multiplies by 0.9 to 1.1; noise in
     units of the signal; flip: half of the time along each of the last two axes.
     """
 
+    shares: ClassVar[tuple[str, ...]] = ("gain",)
+
     rotate: float = 0.0
     flip: bool = False
     gain: float = 0.0
     noise: float = 0.0
-
-    def __post_init__(self):
-        _check(self, {"gain": 1})
 
     def __call__(self, batch: Batch, draws: Draws) -> Batch:
         """The batch with "x" changed."""
@@ -273,20 +262,20 @@ class VolumeAugment:
             turned = ImageAugment(rotate=self.rotate)
             x = warp(x, turned.placements(draws, *x.shape[2:4]))
         if self.flip:
-            for word, axis in ((MIRROR, 3), (FLIP, 2)):
+            for word, axis in ((Word.MIRROR, 3), (Word.FLIP, 2)):
                 half = (draws(word) < 0.5)[:, None, None, None, None]
                 x = np.where(half, np.flip(x, axis), x)
         if self.gain:
-            factor = 1 + draws.between(GAIN, self.gain)
+            factor = 1 + draws.between(Word.GAIN, self.gain)
             x = x * factor[:, None, None, None, None].astype(x.dtype)
         if self.noise:
-            x = x + self.noise * draws.normal(NOISE, x.shape[1:])
+            x = x + self.noise * draws.normal(Word.NOISE, x.shape[1:])
         return {**batch, "x": x.astype(np.float32, copy=False)}
 
 
 @dataclasses.dataclass(frozen=True)
-class RangeAugment:
-    """For sweeps, (b, rows, azimuth, c). 0 and False leave out.
+class RangeAugment(Augment):
+    """For sweeps, (b, rows, azimuth, c).
 
     roll: any turn of the sensor about its axis, exact since azimuth wraps around.
     flip: mirrored along azimuth half of the time; noise in units of the signal, on what
@@ -297,33 +286,21 @@ class RangeAugment:
     flip: bool = False
     noise: float = 0.0
 
-    def __post_init__(self):
-        _check(self, {})
-
     def __call__(self, batch: Batch, draws: Draws) -> Batch:
         """Turns "x" and what is "known" of it alike."""
         x, known = batch["x"], batch["known"]
         if self.roll or self.flip:
             columns = np.arange(x.shape[2])[None]
             if self.flip:
-                mirror = (draws(MIRROR) < 0.5)[:, None]
+                mirror = (draws(Word.MIRROR) < 0.5)[:, None]
                 columns = np.where(mirror, columns[:, ::-1], columns)
             if self.roll:
-                turn = np.floor(draws(ROLL) * x.shape[2]).astype(int)
+                turn = np.floor(draws(Word.ROLL) * x.shape[2]).astype(int)
                 columns = (columns + turn[:, None]) % x.shape[2]
             columns = np.broadcast_to(columns, (len(x), x.shape[2]))
             at = columns[:, None, :, None]
             x = np.take_along_axis(x, at, axis=2)
             known = np.take_along_axis(known, at, axis=2)
         if self.noise:
-            x = x + self.noise * draws.normal(NOISE, x.shape[1:]) * (known > 0)
+            x = x + self.noise * draws.normal(Word.NOISE, x.shape[1:]) * (known > 0)
         return {**batch, "x": x.astype(np.float32), "known": known}
-
-
-def _check(augment: Any, most: dict[str, float]) -> None:
-    for field in dataclasses.fields(augment):
-        value = getattr(augment, field.name)
-        limit = most.get(field.name)
-        if value < 0 or (limit is not None and value >= limit):
-            below = f" and below {limit}" if limit is not None else ""
-            raise BadInput(f"augment.{field.name}={value}: write at least 0{below}")

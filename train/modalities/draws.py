@@ -3,16 +3,20 @@
 import numpy as np
 from jaxtyping import Float, Int
 
-# First words of the hash behind each kind of draw, so that no two are the same numbers:
-# of batches, of pictures, of the sample that quantiles are taken of, of augmentations,
-# of generated signals, and of where training cuts an example.
-ORDER, PLACE, MIRRORED = 1, 2, 3
-PICK = 16
-ANGLE, ZOOM, ACROSS, DOWN, MIRROR, FLIP = 32, 33, 34, 35, 36, 37
-BRIGHT, CONTRAST, SATURATION, HUE, NOISE = 40, 41, 42, 43, 44
-SHIFT, GAIN, HIDE, HIDDEN, MUTE, MUTED, PACE, ROLL = 48, 49, 50, 51, 52, 53, 54, 55
-VIDEO, VOLUME, SERIES, TONES, RANGE = 64, 66, 80, 80, 96
-START, CORNER = 65, 67
+
+class Word:
+    """First words of the hash behind each kind of draw, so that no two are the same
+    numbers."""
+
+    ORDER, PLACE, MIRRORED = 1, 2, 3  # of batches, and of pictures
+    PICK = 16  # of the sample that quantiles are taken of
+    # Of augmentations.
+    ANGLE, ZOOM, ACROSS, DOWN, MIRROR, FLIP = 32, 33, 34, 35, 36, 37
+    BRIGHT, CONTRAST, SATURATION, HUE, NOISE = 40, 41, 42, 43, 44
+    SHIFT, GAIN, HIDE, HIDDEN, MUTE, MUTED, PACE, ROLL = 48, 49, 50, 51, 52, 53, 54, 55
+    # Of generated signals, and of where training cuts an example.
+    VIDEO, VOLUME, SERIES, TONES, RANGE = 64, 66, 80, 80, 96
+    START, CORNER = 65, 67
 
 
 def chance(*words: int | np.ndarray) -> np.ndarray:

@@ -1,16 +1,19 @@
-"""Pictures: fitted to one square size."""
+"""Pictures: decoded, and fitted to one square size."""
 
 import dataclasses
+import functools
+import io
 from typing import ClassVar, Literal
 
 import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
 
-from train.errors import BadInput, Unreadable
+from train.errors import BadInput, Unreadable, one_line
 from train.modalities.augment import ImageAugment
-from train.modalities.draws import MIRRORED, PLACE, Draws
+from train.modalities.draws import Draws, Word
 from train.modalities.files import stored
 from train.modalities.modality import Batch, Modality, Record, peak_ratio
-from train.modalities.pixels import decode_picture, fit_square, luma, opaque
 from train.modalities.shown import png
 
 Crop = Literal["center", "random"]
@@ -21,6 +24,11 @@ class Pixels(Modality):
 
     pixels: ClassVar[bool] = True
     unit: ClassVar[str] = "bits per pixel"
+
+    def __post_init__(self):
+        super().__post_init__()
+        allowed = self.channels in (1, 3)
+        self.check("channels", allowed, "write 1 (grey) or 3 (RGB)")
 
     def planes(self, values, channels):
         if channels == 1 and values.shape[-1] == 3:
@@ -73,9 +81,6 @@ class Images(Pixels):
     def __post_init__(self):
         super().__post_init__()
         self.at_least(size=1)
-        self.one_of(crop=Crop)
-        if self.channels not in (1, 3):
-            raise BadInput(f"data.channels={self.channels}: write 1 (grey) or 3 (RGB)")
         if self.augment is not None and self.augment.pace:
             raise BadInput(
                 f"data.augment.pace={self.augment.pace}: pictures have no pace; "
@@ -104,38 +109,117 @@ class Images(Pixels):
         return dataclasses.replace(record, values=values)
 
     def rows(self, arrays):
-        if "image" not in arrays:
-            raise Unreadable(
-                f"no array 'image', only {sorted(arrays)}; "
-                "write np.savez(file, image=..., label=...)"
-            )
-        x = arrays["image"]
+        x = super().rows(arrays)
         if x.dtype != np.uint8:
             raise Unreadable(f"image is {x.dtype}; write uint8 in 0..255")
         if x.ndim == 3:
             x = x[..., None]
         if x.ndim != 4 or x.shape[-1] not in (1, 2, 3, 4):
             raise Unreadable(f"image is {x.shape}; write (n, h, w, c), c in 1..4")
-        if 0 in x.shape:
-            raise Unreadable(f"image is {x.shape}, which holds no picture")
         return x
 
     @property
     def drawn(self):
         return self.crop == "random"
 
-    def cut(self, records, starts, draws) -> Batch:
+    def pieces(self, records, starts, draws):
         if self.crop != "random":
-            return super().cut(records, starts, draws)
+            return super().pieces(records, starts, draws)
         # Squares have been fitted, and move nowhere.
-        place = np.full(len(records), 0.5) if draws is None else draws(PLACE)
-        pairs = zip(records, place.tolist(), strict=True)
-        fit = lambda x, at: fit_square(x, self.size, self.channels, at)
-        return {"x": np.stack([fit(record.values, at) for record, at in pairs])}
+        place = np.full(len(records), 0.5) if draws is None else draws(Word.PLACE)
+        fit = functools.partial(fit_square, size=self.size, channels=self.channels)
+        return [functools.partial(fit, place=at) for at in place.tolist()]
 
     def augmented(self, batch: Batch, draws: Draws) -> Batch:
         if self.flip:
-            mirror = (draws(MIRRORED) < 0.5)[:, None, None, None]
+            mirror = (draws(Word.MIRRORED) < 0.5)[:, None, None, None]
             image = batch["x"]
             batch = batch | {"x": np.where(mirror, image[:, :, ::-1], image)}
         return super().augmented(batch, draws)
+
+
+def decode_picture(encoded: bytes, upright: bool = False) -> UInt8[np.ndarray, "h w c"]:
+    """Pixels of an encoded picture; c is 1 (grey), 2 (grey, alpha), 3 or 4.
+
+    Palettes are looked up, 16-bit grey is scaled to 8 bits, other colour spaces become
+    RGB, of an animation the first frame is taken. `upright` applies the EXIF
+    orientation. Anything short of a whole picture raises Unreadable.
+    """
+    try:
+        with Image.open(io.BytesIO(encoded)) as picture:
+            picture.load()
+            return _pixels(ImageOps.exif_transpose(picture) if upright else picture)
+    except Unreadable:
+        raise
+    except Exception as error:  # a broken file may raise anything from inside Pillow
+        raise Unreadable(one_line(error)) from error
+
+
+def _pixels(picture: Image.Image) -> np.ndarray:
+    mode = picture.mode
+    if mode == "I" or mode.startswith("I;16"):
+        wide = np.asarray(picture).astype(np.int64)
+        if wide.min() < 0 or wide.max() > 65535:
+            raise Unreadable("integer pixels outside 16 bits")
+        return ((wide + 128) // 257).astype(np.uint8)[..., None]
+    if mode == "F":
+        raise Unreadable("floating-point pixels have no stated range")
+    if picture.has_transparency_data:
+        grey = mode in ("1", "L", "LA", "La")
+        picture = picture.convert("LA" if grey else "RGBA")
+    elif mode == "1":
+        picture = picture.convert("L")
+    elif mode not in ("L", "RGB"):
+        picture = picture.convert("RGB")
+    pixels = np.asarray(picture)
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def fit_square(
+    image: UInt8[np.ndarray, "h w c"],
+    size: int,
+    channels: int,
+    place: float = 0.5,
+) -> UInt8[np.ndarray, "size size channels"]:
+    """Crops the largest square and resamples it to (size, size, channels).
+
+    This is "shorter side to size, then crop" without computing the part cut away.
+    `place` in [0, 1) slides the square along the longer side; 0.5 is the centre.
+    Resampling is bicubic and antialiased; smaller pictures are enlarged. Alpha is laid
+    on white; grey is repeated to RGB, RGB becomes grey by luma (ITU-R 601).
+    """
+    image = opaque(image)
+    height, width = image.shape[:2]
+    side = min(height, width)
+    # With slack + 1 places every one is equally likely and 0.5 is the middle.
+    top = int(place * (height - side + 1))
+    left = int(place * (width - side + 1))
+    if channels == 1 and image.shape[-1] == 3:
+        grey = Image.fromarray(np.ascontiguousarray(image)).convert("L")
+        image = np.asarray(grey)[..., None]
+    if side == size:
+        image = image[top : top + side, left : left + side]
+    else:
+        plane = image[..., 0] if image.shape[-1] == 1 else image
+        resampled = Image.fromarray(np.ascontiguousarray(plane)).resize(
+            (size, size),
+            Image.Resampling.BICUBIC,
+            box=(left, top, left + side, top + side),
+        )
+        image = np.asarray(resampled).reshape(size, size, -1)
+    return np.repeat(image, 3, axis=-1) if channels > image.shape[-1] else image
+
+
+def opaque(image: np.ndarray) -> np.ndarray:
+    """Lays (grey, alpha) or RGBA on white; other pictures pass through."""
+    if image.shape[-1] in (1, 3):
+        return image
+    colour, alpha = image[..., :-1].astype(np.uint32), image[..., -1:].astype(np.uint32)
+    return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def luma(values: UInt8[np.ndarray, "*b 3"]) -> UInt8[np.ndarray, "*b 1"]:
+    """ITU-R 601, as Pillow's; a grey picture in RGB comes back as it was."""
+    weights = np.array([19595, 38470, 7471], np.uint32)  # of 2**16
+    grey = (values.astype(np.uint32) @ weights + 2**15) >> 16
+    return grey.astype(np.uint8)[..., None]

@@ -1,14 +1,15 @@
 """A kind of signal: how it is stored, learned from, shown and measured."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import UInt8
 
 from train.errors import BadInput, Unreadable
+from train.modalities.checked import Checked
 from train.modalities.draws import Draws
 from train.modalities.shown import curves, eight_bits
 
@@ -44,7 +45,7 @@ class Record:
 
 
 @dataclasses.dataclass(frozen=True)
-class Modality:
+class Modality(Checked):
     """The signals of an experiment: which source, and how its records become examples.
 
     A modality is one file: this class with a `kind`, a `shape`, and what differs of the
@@ -104,31 +105,16 @@ class Modality:
     normalise: ClassVar[Any] = None
     augment: ClassVar[Any] = None
 
+    called = "data"
+
     def __post_init__(self):
-        if not self.name:
-            raise BadInput("data.name is empty: write folder, npz or another source")
+        super().__post_init__()
+        self.check("name", self.name, "write folder, npz or another source")
         for field in ("holdout", "bad_share"):
-            value = getattr(self, field)
-            if not isinstance(value, str) and not 0 <= value < 1:
-                raise BadInput(f"data.{field}={value}: write a share in [0, 1)")
+            share = getattr(self, field)
+            allowed = isinstance(share, str) or 0 <= share < 1
+            self.check(field, allowed, "write a share in [0, 1)")
         self.at_least(threads=0)
-
-    def at_least(self, **least: int) -> None:
-        """Refuses numbers below the least that each field may be."""
-        for field, low in least.items():
-            if getattr(self, field) < low:
-                raise BadInput(
-                    f"data.{field}={getattr(self, field)}: write at least {low}"
-                )
-
-    def one_of(self, **choices: Any) -> None:
-        """Refuses texts that are none of the Literal each field may be."""
-        for field, words in choices.items():
-            if getattr(self, field) not in get_args(words):
-                raise BadInput(
-                    f"data.{field}={getattr(self, field)!r}: write "
-                    f"{' or '.join(get_args(words))}"
-                )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -181,27 +167,42 @@ class Modality:
         """Where the examples of a record begin along its first axis."""
         return (0,)
 
+    def pieces(
+        self, records: Sequence[Record], starts: Sequence[int], draws: Draws | None
+    ) -> Sequence[Callable[[np.ndarray], np.ndarray]]:
+        """For each record what cuts an example out of its values, and out of what else
+        is shaped like them. draws: of augmentation; None: as they are evaluated."""
+        return [lambda array: array] * len(records)
+
     def cut(
         self, records: Sequence[Record], starts: Sequence[int], draws: Draws | None
     ) -> Batch:
-        """Examples (b, *shape) in their own units, under "x", and what is known of
-        them under "known". draws: of augmentation; None: as they are evaluated."""
-        return {"x": np.stack([record.values for record in records])}
+        """Examples (b, *shape) in their own units, under "x", what is "known" of them,
+        and as they are evaluated their "truth" where the records have one."""
+        pieces = self.pieces(records, starts, draws)
+
+        def stacked(arrays) -> np.ndarray:
+            pairs = zip(pieces, arrays, strict=True)
+            return np.stack([piece(array) for piece, array in pairs])
+
+        batch = {"x": stacked(record.values for record in records)}
+        if self.masked:
+            known = stacked(record.known for record in records)
+            batch["known"] = known.astype(np.float32)
+        if draws is None and all("truth" in record.more for record in records):
+            batch["truth"] = stacked(record.more["truth"] for record in records)
+        return batch
 
     @property
     def drawn(self) -> bool:
         """Whether training draws anew where it cuts; else it cuts as evaluation does,
         and examples are kept."""
-        return type(self).cut is not Modality.cut
+        own = type(self)
+        return (own.cut, own.pieces) != (Modality.cut, Modality.pieces)
 
     def augmented(self, batch: Batch, draws: Draws) -> Batch:
         """The batch, normalised, as it is trained on."""
         return batch if self.augment is None else self.augment(batch, draws)
-
-    def measured(self, record: Record) -> tuple[np.ndarray, np.ndarray | None]:
-        """(values (n, c), known (n, c)) of a record, for the statistics."""
-        values = record.values.reshape(-1, record.values.shape[-1])
-        return values, None
 
     def findings(self, records: Sequence[Record]) -> dict[str, Any]:
         """What `train.inspect` says of the records as they were stored."""

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from train.modalities.draws import PICK, chance
+from train.modalities.draws import Word, chance
 
 Scaling = Literal["standard", "robust", "range", "none"]
 SAMPLE = 2**16  # values of a channel that quantiles are taken of
@@ -84,11 +84,10 @@ class Moments:
         return whole
 
     def _add(self, c: int, x: np.ndarray) -> None:
-        mean, before = x.mean(), self.count[c]
+        mean = x.mean()
         of = (len(x), mean, np.square(x - mean).sum(), x.min(), x.max())
-        self._merge(
-            c, *of, x, chance(PICK, c, self._first + np.arange(before, before + len(x)))
-        )
+        position = self._first + self.count[c] + np.arange(len(x))
+        self._merge(c, *of, x, chance(Word.PICK, c, position))
 
     def _merge(self, c, count, mean, squares, low, high, sample, draws) -> None:
         before, total = self.count[c], self.count[c] + count

@@ -6,10 +6,10 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from train.errors import BadInput, Unreadable
-from train.modalities.arrays import as_stored, one_array, with_channels
+from train.errors import Unreadable
 from train.modalities.augment import RangeAugment
-from train.modalities.modality import Batch, Modality, Record, check_finite
+from train.modalities.files import as_stored, one_array, with_channels
+from train.modalities.modality import Modality, Record, check_finite
 from train.modalities.normalise import Scaling
 
 Name = Literal["scenes", "folder"]
@@ -50,12 +50,10 @@ class Ranges(Modality):
 
     def __post_init__(self):
         super().__post_init__()
-        self.one_of(name=Name, normalise=Scaling)
         self.at_least(rows=1, azimuth=1, channels=1, examples=8, noise=0)
-        if self.far is not None and not self.far > 0:
-            raise BadInput(f"data.far={self.far}: write metres, above 0")
-        if self.name == "scenes" and self.channels != 1:
-            raise BadInput(f"data.channels={self.channels}: scenes have 1")
+        self.check("far", self.far is None or self.far > 0, "write metres, above 0")
+        alone = self.name != "scenes" or self.channels == 1
+        self.check("channels", alone, "scenes have 1")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -80,25 +78,10 @@ class Ranges(Modality):
             )
         if self.far is None:
             check_finite(record.values)
-            return record
-        with np.errstate(invalid="ignore"):
-            first = record.values[..., 0]
-            if not (np.isfinite(first) & (first > 0)).any():
-                raise Unreadable("no beam returned")
-        return record
-
-    @property
-    def drawn(self):
-        return False
-
-    def cut(self, records, starts, draws) -> Batch:
-        pairs = [split_sweep(record.values, self.far) for record in records]
-        x, mask = (np.stack(part) for part in zip(*pairs, strict=True))
-        return {"x": x, "known": mask}
-
-    def measured(self, record):
-        x, mask = split_sweep(record.values, self.far)
-        return x.reshape(-1, self.channels), mask.reshape(-1, self.channels) > 0
+        values, hit = split_sweep(record.values, self.far)
+        if not hit.any():
+            raise Unreadable("no beam returned")
+        return dataclasses.replace(record, values=values, known=hit)
 
     @classmethod
     def of(cls, channels, rate=0.0, **preparation):
@@ -112,7 +95,7 @@ class Ranges(Modality):
             check_finite(record.values)
             return record
         values, hit = split_sweep(record.values, self.far)
-        lost = hit[..., 0] == 0
+        lost = ~hit[..., 0]
         extra = record.extra
         if lost.any():
             extra += record.values[lost][0].astype("<f4").tobytes()
@@ -130,17 +113,17 @@ class Ranges(Modality):
         return np.where(lost[..., None], beam, values)
 
     def measure(self, original, decoded):
-        hit = split_sweep(original, 1.0)[1][..., 0] > 0
+        hit = split_sweep(original, 1.0)[1][..., 0]
         return super().measure(original[hit], decoded[hit]) if hit.any() else np.nan
 
 
 def split_sweep(sweep: np.ndarray, far: float | None) -> tuple[np.ndarray, np.ndarray]:
-    """(values without holes, mask), of one shape."""
+    """(values without holes, bool which are measured), of one shape."""
     if far is None:
-        return sweep.astype(np.float32), np.ones(sweep.shape, np.float32)
+        return sweep.astype(np.float32), np.ones(sweep.shape, bool)
     with np.errstate(invalid="ignore"):
         hit = np.isfinite(sweep).all(-1, keepdims=True) & (sweep[..., :1] > 0)
     rest = np.zeros(sweep.shape[-1], np.float32)
     rest[0] = far
     x = np.where(hit, sweep, rest).astype(np.float32)
-    return x, np.broadcast_to(hit, sweep.shape).astype(np.float32)
+    return x, np.broadcast_to(hit, sweep.shape)

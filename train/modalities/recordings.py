@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from train.errors import Unreadable
-from train.modalities.arrays import load_arrays
+from train.modalities.files import load_arrays
 from train.modalities.tables import Columns, arrays_of, columns_of, open_table
 
 TIME = ("time", "t", "seconds")

@@ -1,6 +1,7 @@
 """Sensor series: windows of recordings, cleaned, with what is known of them."""
 
 import dataclasses
+import operator
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -77,20 +78,14 @@ class Series(Modality):
 
     def __post_init__(self):
         super().__post_init__()
-        self.one_of(name=Name, normalise=Scaling)
         self.at_least(length=2, channels=1, stride=0, examples=8, rate=0, noise=0)
         for field in ("missing", "spikes"):
-            if not 0 <= getattr(self, field) < 1:
-                raise BadInput(
-                    f"data.{field}={getattr(self, field)}: write a share in [0, 1)"
-                )
-        if self.time and not self.rate:
-            raise BadInput(
-                f"data.time={self.time!r} needs data.rate, the samples a second of the "
-                "clock that the series are brought to"
-            )
-        if self.columns and self.name == "generated":
-            raise BadInput("data.columns: generated series have none; leave it out")
+            allowed = 0 <= getattr(self, field) < 1
+            self.check(field, allowed, "write a share in [0, 1)")
+        clock = "write data.rate too, the samples a second of the one clock"
+        self.check("time", self.rate or not self.time, clock)
+        stored = self.name != "generated" or not self.columns
+        self.check("columns", stored, "generated series have none; leave it out")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -166,37 +161,26 @@ class Series(Modality):
     def drawn(self):
         return bool(self.augment and self.augment.shift)
 
-    def cut(self, records, starts, draws) -> Batch:
+    def pieces(self, records, starts, draws):
         shifts = np.zeros(len(records), int)
         if draws is not None:
             shifts = (self.augment or SeriesAugment()).shifts(draws)
-        at = [
-            min(max(start + shift, 0), len(record.values) - self.length)
-            for record, start, shift in zip(records, starts, shifts, strict=True)
-        ]
+        last = [len(record.values) - self.length for record in records]
+        lows = np.clip(np.asarray(starts) + shifts, 0, last).tolist()
+        return [operator.itemgetter(slice(low, low + self.length)) for low in lows]
 
-        def windows(arrays) -> np.ndarray:
-            pairs = zip(arrays, at, strict=True)
-            found = np.stack([x[low : low + self.length] for x, low in pairs])
-            return found.astype(np.float32)
-
-        x = windows(record.values for record in records)
-        mask = windows(record.known for record in records)
-        batch = {"x": x, "known": mask}
-        if draws is None and all("truth" in record.more for record in records):
-            batch["truth"] = windows(record.more["truth"] for record in records)
+    def cut(self, records, starts, draws) -> Batch:
+        batch = super().cut(records, starts, draws)
         if self.mask_channels:  # of these everything is known
-            batch["x"] = np.concatenate([x, mask], -1)
-            batch["known"] = np.concatenate([mask, np.ones_like(mask)], -1)
+            x, known = batch["x"], batch["known"]
+            batch["x"] = np.concatenate([x, known], -1)
+            batch["known"] = np.concatenate([known, np.ones_like(known)], -1)
         return batch
 
     def augmented(self, batch: Batch, draws: Draws) -> Batch:
         x, masks = np.split(batch["x"], [self.channels], -1)
         x = super().augmented({"x": x}, draws)["x"]
         return batch | {"x": np.concatenate([x, masks], -1)}
-
-    def measured(self, record):
-        return record.values, record.known
 
     def findings(self, records):
         """Shares missing and beyond the limit; in how many a channel is constant."""

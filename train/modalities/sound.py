@@ -8,14 +8,15 @@ import struct
 import numpy as np
 from jaxtyping import Float
 
-from train.errors import BadInput, Unreadable
+from train.errors import Unreadable
+from train.modalities.checked import Checked
 
 FRAME = 0.01  # seconds whose loudness decides what is silence
 SILENT = 1e-9  # magnitude below which nothing is made loud
 
 
 @dataclasses.dataclass(frozen=True)
-class AudioCleaning:
+class AudioCleaning(Checked):
     """What is done to a recording, in this order; None leaves a step out.
 
     dc:       take the mean off.
@@ -26,26 +27,22 @@ class AudioCleaning:
               magnitude would pass 1; instead of peak.
     """
 
+    called = "clean"
+
     dc: bool = True
     trim: float | None = None
     peak: float | None = 0.9
     loudness: float | None = None
 
     def __post_init__(self):
-        if self.trim is not None and self.trim <= 0:
-            raise BadInput(f"clean.trim={self.trim}: write decibels above 0, or None")
-        if self.peak is not None and not 0 < self.peak <= 1:
-            raise BadInput(f"clean.peak={self.peak}: write a level in (0, 1], or None")
-        if self.loudness is not None:
-            if self.peak is not None:
-                raise BadInput(
-                    "clean.peak and clean.loudness both set the level; write "
-                    "clean.peak=None"
-                )
-            if self.loudness >= 0:
-                raise BadInput(
-                    f"clean.loudness={self.loudness}: write decibels below 0, or None"
-                )
+        trim, peak, loudness = self.trim, self.peak, self.loudness
+        self.check("trim", trim is None or trim > 0, "write decibels above 0, or None")
+        level = peak is None or 0 < peak <= 1
+        self.check("peak", level, "write a level in (0, 1], or None")
+        alone = peak is None or loudness is None
+        self.check("peak", alone, "clean.loudness sets the level too; write None")
+        level = loudness is None or loudness < 0
+        self.check("loudness", level, "write decibels below 0, or None")
 
     def __call__(
         self, x: Float[np.ndarray, "l"], rate: float

@@ -2,20 +2,24 @@
 
 import dataclasses
 import io
+from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
-from PIL import Image
+from jaxtyping import UInt8
+from PIL import Image, ImageSequence
 
-from train.errors import BadInput, Unreadable
+from train.errors import Unreadable, reading
 from train.modalities.augment import ImageAugment
-from train.modalities.draws import START
-from train.modalities.image import Pixels
+from train.modalities.draws import Word
+from train.modalities.files import stored
+from train.modalities.image import Pixels, decode_picture, fit_square, opaque
 from train.modalities.modality import Batch, Record
-from train.modalities.pixels import alike, fit_square, read_frames
 from train.modalities.shown import grid, png
 
 Name = Literal["moving_digits", "moving_mnist", "folder"]
+FRAMES = frozenset(".png .jpg .jpeg .webp .bmp .tif .tiff".split(" "))
 RATE = 10.0  # frames a second of a clip that does not say, as browsers have it
 
 
@@ -59,12 +63,9 @@ class Video(Pixels):
 
     def __post_init__(self):
         super().__post_init__()
-        self.one_of(name=Name)
         self.at_least(frames=1, size=1, stride=0, digits=1, examples=10, rate=0)
-        if self.channels not in (1, 3):
-            raise BadInput(f"data.channels={self.channels}: write 1 (grey) or 3 (RGB)")
-        if self.boxes and self.name == "folder":
-            raise BadInput("data.boxes=True: only generated clips know their boxes")
+        known = not self.boxes or self.name != "folder"
+        self.check("boxes", known, "only generated clips know their boxes")
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -100,7 +101,7 @@ class Video(Pixels):
     def cut(self, records, starts, draws) -> Batch:
         paces, place = np.ones(len(records)), np.full(len(records), None)
         if draws is not None and self.augment is not None:
-            paces, place = self.augment.paces(draws), draws(START)
+            paces, place = self.augment.paces(draws), draws(Word.START)
         clips = np.empty((len(records), *self.shape), np.uint8)
         boxes = np.empty((len(records), self.frames, self.digits, 4), np.float32)
         for i, (record, pace) in enumerate(zip(records, paces, strict=True)):
@@ -177,3 +178,63 @@ class Video(Pixels):
     def show(cls, x):
         """All frames of a clip in a row."""
         return super().show(np.stack([grid(clip, len(clip)) for clip in x]))
+
+
+def read_frames(path: Path) -> tuple[list[UInt8[np.ndarray, "h w c"]], float]:
+    """(frames as they are shown, frames a second, 0 where nothing says it).
+
+    Raises Unreadable, of a folder naming the picture.
+    """
+    if path.is_dir():
+        return [_picture(still) for still in stills(path)], 0.0
+    frames, rate = (_gif if path.suffix.lower() == ".gif" else _stream)(path)
+    if not frames:
+        raise Unreadable("it holds no frame")
+    return frames, rate
+
+
+def stills(folder: Path) -> list[Path]:
+    """The pictures of a folder, in the order of their names."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in FRAMES and not path.name.startswith(".")
+    )
+
+
+def _picture(path: Path) -> UInt8[np.ndarray, "h w c"]:
+    try:
+        return decode_picture(stored(path), upright=True)
+    except Unreadable as error:
+        raise Unreadable(f"{path.name}: {error}") from error
+
+
+def _gif(path):
+    frames, durations = [], []
+    with reading("no GIF file"), Image.open(path, formats=("GIF",)) as picture:
+        # Each frame of a GIF changes a part of the one before; Pillow puts it in.
+        for frame in ImageSequence.Iterator(picture):
+            frames.append(np.asarray(frame.convert("RGB")))
+            durations.append(frame.info.get("duration", 0))
+    mean = float(np.mean(durations)) / 1000
+    return frames, 1 / mean if mean else 0.0
+
+
+def _stream(path):
+    import imageio.v3 as imageio  # slow to import, and of use only here
+
+    with reading("not a whole video"), imageio.imopen(path, "r", plugin="pyav") as file:
+        rate = float(file.metadata().get("fps", 0.0))
+        return list(file.iter(format="rgb24")), rate
+
+
+def alike(frames: Sequence[np.ndarray]) -> UInt8[np.ndarray, "f h w c"]:
+    """Pictures of a folder as one clip: opaque, and grey only where all are."""
+    frames = [opaque(frame) for frame in frames]
+    sizes = {frame.shape[:2]: None for frame in frames}
+    if len(sizes) > 1:
+        (a, b), (c, d), *_ = sizes
+        raise Unreadable(f"it has frames of {a}x{b} and of {c}x{d}; write one size")
+    channels = max(frame.shape[-1] for frame in frames)
+    grown = [np.repeat(f, channels // f.shape[-1], axis=-1) for f in frames]
+    return np.stack(grown)

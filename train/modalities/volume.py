@@ -1,6 +1,7 @@
 """Volumes: scans cut or resampled to one size."""
 
 import dataclasses
+import functools
 import math
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -8,11 +9,11 @@ from typing import ClassVar, Literal
 import numpy as np
 from jaxtyping import Float
 
-from train.errors import BadInput, Unreadable
-from train.modalities.arrays import as_stored, one_array, with_channels
+from train.errors import BadInput, Unreadable, reading
 from train.modalities.augment import VolumeAugment
-from train.modalities.draws import CORNER
-from train.modalities.modality import Batch, Modality, Record
+from train.modalities.draws import Word
+from train.modalities.files import as_stored, one_array, with_channels
+from train.modalities.modality import Modality, Record
 from train.modalities.normalise import Scaling
 
 Name = Literal["phantoms", "folder"]
@@ -52,16 +53,14 @@ class Volumes(Modality):
 
     def __post_init__(self):
         super().__post_init__()
-        self.one_of(name=Name, normalise=Scaling)
-        if len(self.size) != 3 or min(self.size) < 1:
-            raise BadInput(f"data.size={self.size}: write (d, h, w), each at least 1")
-        if self.window and (len(self.window) != 2 or self.window[0] >= self.window[1]):
-            raise BadInput(
-                f"data.window={self.window}: write (low, high), low below high"
-            )
+        sides = len(self.size) == 3 and min(self.size) >= 1
+        self.check("size", sides, "write (d, h, w), each at least 1")
+        pair = len(self.window) == 2 and self.window[0] < self.window[1]
+        rises = not self.window or pair
+        self.check("window", rises, "write (low, high), low below high")
         self.at_least(channels=1, examples=8, noise=0)
-        if self.name == "phantoms" and self.channels != 1:
-            raise BadInput(f"data.channels={self.channels}: phantoms have 1")
+        alone = self.name != "phantoms" or self.channels == 1
+        self.check("channels", alone, "phantoms have 1")
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -104,19 +103,11 @@ class Volumes(Modality):
     def drawn(self):
         return not self.resize
 
-    def cut(self, records, starts, draws) -> Batch:
+    def pieces(self, records, starts, draws):
         place = np.full((len(records), 3), 0.5)
         if draws is not None:
-            place = np.stack([draws(CORNER + axis) for axis in range(3)], -1)
-        pairs = list(zip(records, place, strict=True))
-        batch = {
-            "x": np.stack([fit_volume(r.values, self.size, at) for r, at in pairs])
-        }
-        if draws is None and all("truth" in record.more for record in records):
-            batch["truth"] = np.stack(
-                [fit_volume(r.more["truth"], self.size, at) for r, at in pairs]
-            )
-        return batch
+            place = np.stack([draws(Word.CORNER + axis) for axis in range(3)], -1)
+        return [functools.partial(fit_volume, size=self.size, place=at) for at in place]
 
 
 def filled(scan: np.ndarray) -> np.ndarray:
@@ -145,11 +136,9 @@ def read_nifti(path: Path) -> Float[np.ndarray, "d h w *c"]:
         raise BadInput(
             "NIfTI files need nibabel; pip install 'vqdit[nifti]', or write .npy files"
         ) from error
-    try:
+    with reading("not a whole NIfTI file"):
         # (x, y, z) as stored, with the header's slope and intercept applied.
         return np.asarray(nibabel.load(path).get_fdata(dtype=np.float32)).swapaxes(0, 2)
-    except Exception as error:  # nibabel raises many kinds on a damaged file
-        raise Unreadable(f"not a whole NIfTI file ({error})") from error
 
 
 def fit_volume(

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int
 
 from train.errors import BadInput
-from train.modalities.draws import ORDER, chance
+from train.modalities.draws import Word, chance
 from train.modalities.modality import Batch
 
 
@@ -54,7 +54,7 @@ def endless(
 
 def permutation(count: int, seed: int, epoch: int) -> Int[np.ndarray, "count"]:
     """The order of an epoch, a function of (seed, epoch) and the number of examples."""
-    return np.argsort(chance(ORDER, seed, epoch, np.arange(count)), kind="stable")
+    return np.argsort(chance(Word.ORDER, seed, epoch, np.arange(count)), kind="stable")
 
 
 def once(

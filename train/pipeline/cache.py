@@ -7,8 +7,6 @@ fields one after the other, little-endian: nothing in it can be executed.
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 from jaxtyping import Int
 
 from train.errors import BadInput
+from train.modalities import files
 from train.modalities.modality import Batch
 from train.pipeline.batching import endless
 
@@ -48,18 +47,11 @@ def write_cache(
     folder = Path(folder).expanduser()
     if folder.exists():
         raise BadInput(f"{folder} exists; remove it, or write the cache elsewhere")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with files.new_folder(folder) as unfinished:
         description = _write_shards(unfinished, records, count)
         head = {"format": FORMAT, "contract": contract}
         text = json.dumps(head | description, indent=2)
         (unfinished / DESCRIPTION).write_text(text, encoding="utf-8")
-        unfinished.chmod(0o755)  # mkdtemp keeps others out
-        unfinished.rename(folder)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
 
 
 def _write_shards(folder: Path, records: Iterable[Row], count: int) -> dict[str, Any]:

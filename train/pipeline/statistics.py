@@ -54,13 +54,13 @@ def believe(data: Modality, statistics: Statistics) -> None:
 def moments_of(data: Modality, share: tuple[int, int] = (0, 1)) -> Moments:
     """Of every count-th record of the training split; share: (index, count)."""
     records, (index, count) = records_of(data, True), share
-    moments = None
+    moments = Moments(records[0].values.shape[-1], index)
     for row in range(index, len(records), count):
-        values, known = data.measured(records[row])
-        moments = moments or Moments(values.shape[-1], index)
-        moments.add(values, known)
-    # A share without a record is as wide as the others.
-    return moments or Moments(data.measured(records[0])[0].shape[-1], index)
+        values, known = records[row].values, records[row].known
+        if known is not None:
+            known = known.reshape(-1, known.shape[-1])
+        moments.add(values.reshape(-1, values.shape[-1]), known)
+    return moments
 
 
 def keep_statistics(

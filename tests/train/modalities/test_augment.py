@@ -6,10 +6,7 @@ import pytest
 from train.errors import BadInput
 from train.modalities import Images
 from train.modalities.augment import (
-    HUE,
-    MIRROR,
     YIQ,
-    Draws,
     ImageAugment,
     RangeAugment,
     SeriesAugment,
@@ -18,6 +15,7 @@ from train.modalities.augment import (
     stretches,
     warp,
 )
+from train.modalities.draws import Draws, Word
 from train.pipeline import open_examples as prepare
 
 EVERYTHING = ImageAugment(
@@ -134,7 +132,7 @@ def test_colour_keeps_grey_grey_and_turns_the_hue():
         before[..., 2], before[..., 1]
     )
     strong = np.hypot(before[..., 1], before[..., 2]) > 8
-    wanted = np.radians(draws(4).between(HUE, 90))
+    wanted = np.radians(draws(4).between(Word.HUE, 90))
     apart = np.angle(np.exp(1j * (angle - wanted[:, None, None])))
     assert abs(apart[strong]).max() < 0.2
 
@@ -225,7 +223,7 @@ def test_a_sweep_rolls_with_its_mask():
     quiet = dataclasses.replace(both, noise=0.0)
     still = quiet({"x": x, "known": mask}, draws(6))
     assert ((out["x"] != still["x"]) == (out["known"] > 0)).all()
-    mirrored = (draws(6)(MIRROR) < 0.5)[0]
+    mirrored = (draws(6)(Word.MIRROR) < 0.5)[0]
     row = still["x"][0, 0, :, 0]
     there = np.concatenate([x[0, 0, :, 0]] * 2)[:: -1 if mirrored else 1]
     assert any((there[k : k + 10] == row).all() for k in range(11))

@@ -259,8 +259,8 @@ def test_series_go_through_the_pipeline():
         ({"length": 1}, "data.length=1: write at least 2"),
         ({"normalise": "minmax"}, "data.normalise='minmax': write standard or robust"),
         ({"missing": 1.0}, "data.missing=1.0: write a share"),
-        ({"time": "t"}, "data.time='t' needs data.rate"),
-        ({"columns": ("a",)}, "data.columns: generated series have none"),
+        ({"time": "t"}, "data.time='t': write data.rate too"),
+        ({"columns": ("a",)}, "columns=.*: generated series have none"),
         ({"bad_share": 2.0}, "data.bad_share=2.0"),
     ],
 )

@@ -129,7 +129,7 @@ def test_levels_that_cannot_be_are_refused():
         ({"peak": 1.5}, "clean.peak"),
         ({"trim": -3.0}, "clean.trim"),
         ({"peak": None, "loudness": 3.0}, "clean.loudness"),
-        ({"loudness": -20.0}, "both set"),
+        ({"loudness": -20.0}, "loudness sets the level too"),
     ):
         with pytest.raises(BadInput, match=word):
             AudioCleaning(**fields)

@@ -77,11 +77,11 @@ def test_npz_without_labels_and_without_channels(tmp_path):
 @pytest.mark.parametrize(
     "arrays,message",
     [
-        ({"picture": numbered(3)}, "no array 'image', only .'picture'."),
+        ({"picture": numbered(3)}, r"holds {'picture': .*; write np.savez"),
         ({"image": numbered(3).astype(np.float32)}, "float32; write uint8"),
         ({"image": numbered(3)[0, 0]}, "write .n, h, w, c."),
         ({"image": np.zeros((3, 4, 4, 5), np.uint8)}, "write .n, h, w, c."),
-        ({"image": numbered(0)}, "no picture"),
+        ({"image": numbered(0)}, r"holds {'image': .0, 4"),
         ({"image": numbered(3), "label": np.arange(2)}, "one integer an example"),
         ({"image": numbered(3), "label": np.ones(3)}, "one integer an example"),
         ({"image": numbered(3), "label": np.array([0, -2, 1])}, r"label\[1\] = -2"),

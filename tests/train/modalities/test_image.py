@@ -6,7 +6,7 @@ from PIL import Image
 
 from train.errors import BadInput, Unreadable
 from train.modalities import Images
-from train.modalities.pixels import decode_picture, fit_square
+from train.modalities.image import decode_picture, fit_square
 
 
 def encoded(picture: Image.Image, form: str = "PNG", **options) -> bytes:
