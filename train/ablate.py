@@ -30,7 +30,6 @@ from train.config import (
     load_config,
     variants,
 )
-from train.config.annotations import Count
 from train.config.command import Command, parse
 from train.config.override import overrides
 from train.config.paths import diff
@@ -48,6 +47,7 @@ from train.runtime import hosts
 from train.runtime.log import read_metrics, say
 from vqdit.diffusion import Gaussian, LogitNormal
 from vqdit.dit import DiT
+from vqdit.fields import Count
 from vqdit.nn import Block
 from vqdit.trained.codec import Codec
 from vqdit.values import describe

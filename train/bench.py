@@ -32,7 +32,6 @@ import jax
 import jax.numpy as jnp
 
 from train.config import Experiment
-from train.config.annotations import Count, Positive
 from train.config.command import OF_RUN, parse
 from train.config.validate import validate
 from train.errors import BadInput, run
@@ -46,6 +45,7 @@ from train.runtime.timing import (
     median_ms,
     peak_bytes,
 )
+from vqdit.fields import Count, Positive
 from vqdit.nn.attention import Implementation
 from vqdit.quantizers import nearest
 from vqdit.trained import Generator
