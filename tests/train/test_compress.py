@@ -490,7 +490,8 @@ def test_a_folder_of_frames_is_a_clip(bundles, tmp_path):
 def test_which_folders_are_clips(bundles, tmp_path, capsys, monkeypatch):
     kind = (Video.suffixes, True)
     walk = frames_in(tmp_path / "clips" / "walk", 2)
-    (tmp_path / "clips" / "a.gif").write_bytes(b"GIF89a")
+    for name in ("a.gif", "._a.gif"):  # the second as some archives leave it
+        (tmp_path / "clips" / name).write_bytes(b"GIF89a")
     both = [tmp_path / "clips" / "a.gif", walk]
     assert listed([str(tmp_path / "clips")], *kind) == both
     assert listed([str(tmp_path / "clips" / "*")], *kind) == both
