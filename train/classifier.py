@@ -28,13 +28,14 @@ from train.objectives.bundles import keep, open_bundle
 from train.pipeline import whole
 from train.runtime import hosts
 from train.runtime.log import say
+from vqdit.fields import Count
 from vqdit.trained.bundle import FILES
 from vqdit.trained.judge import Judge
 
 SEED = 1
 FLAGS = OF_RUN | {
     "out": (str, "the folder that the judge is kept in"),
-    "steps": (int, "of training (1000, of clips 600)"),
+    "steps": (Count, "of training (1000, of clips 600)"),
     "seed": (int, "of its training (1)"),
     "force": (bool, "replace the judge that is there"),
 }

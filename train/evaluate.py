@@ -25,20 +25,21 @@ from train.objectives.bundles import open_bundle
 from train.pipeline import open_examples
 from train.runtime import hosts
 from vqdit.diffusion import Solver
+from vqdit.fields import Count
 from vqdit.trained.codec import Codec
 from vqdit.trained.generator import Generator
 
 FLAGS = OF_RUN | {
-    "num": (int, "of a generator: samples that are scored"),
+    "num": (Count, "of a generator: samples that are scored"),
     "guidance": (tuple[float, ...], "its scales, each scored, such as (1.0, 2.0)"),
-    "steps": (int, "of its sampler"),
+    "steps": (Count, "of its sampler"),
     "shift": (float, "of its times, above 1 denser near noise"),
     "interval": (tuple[float, float], "times in which the scale applies"),
     "solver": (Solver, "of its stream, such as Heun()"),
     "seed": (int, "of its samples"),
     "judge": (str, "a folder of train.classifier; else one is trained here"),
-    "judge_steps": (int, "for which that one is trained"),
-    "most": (int, "of a tokenizer: held-out examples it is scored on"),
+    "judge_steps": (Count, "for which that one is trained"),
+    "most": (Count, "of a tokenizer: held-out examples it is scored on"),
     "baseline": (bool, "of a tokenizer: False leaves out k-means at equal bits"),
 }
 TOKENIZER, JUDGE = {"most", "baseline"}, {"judge", "judge_steps"}

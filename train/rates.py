@@ -38,6 +38,7 @@ from train.pipeline import whole
 from train.report.pictures import line_plot
 from train.runtime import hosts
 from train.runtime.log import say
+from vqdit.fields import Count
 from vqdit.metrics import psnr, ssim
 from vqdit.signal import to_uint8
 
@@ -47,8 +48,8 @@ JPEG = (1, 2, 3, 5, 7, 10, 14, 19, 25, 32, 40, 50, 60, 70, 80, 90, 95)
 WEBP = (0, 1, 2, 4, 7, 11, 16, 22, 30, 40, 50, 60, 70, 80, 90, 95)
 FLAGS = OF_RUN | {
     "bundle": (str, "tokenizers, with commas between; else the workdir's"),
-    "most": (int, "test images (1000, evenly spaced)"),
-    "counted": (int, "training images that codes are counted on (20000)"),
+    "most": (Count, "test images (1000, evenly spaced)"),
+    "counted": (Count, "training images that codes are counted on (20000)"),
 }
 CHUNK = 256
 MEASURES = ("psnr_db", "ssim")
@@ -256,9 +257,6 @@ def main(argv=None):
     if not data.pixels or len(data.shape) != 3:
         raise BadInput(f"data is {data.kind}; JPEG and WebP are of images")
     bundles = flags.pop("bundle", str(command.workdir)).split(",")
-    for name, value in flags.items():
-        if value < 1:
-            raise BadInput(f"--{name}={value}: write at least 1")
     found = measure(bundles, data, **flags)
     write(command.workdir / "rates.json", {"data": data.name} | found)
     pixels = math.prod(found["shape"][:-1])
