@@ -111,8 +111,8 @@ def probe(
     reference: Reference,
     workdir: Path,
     steps: int,
-    samples: int = PROBE_SAMPLES,
-    guidance: float = PROBE_GUIDANCE,
+    samples: int,
+    guidance: float,
 ) -> dict:
     """Scores of the one small flow transformer on this tokenizer's latents.
 
@@ -121,6 +121,9 @@ def probe(
     """
     classes = open_examples(data, train=True).classes
     name = data.kind
+    # A tokenizer that was trained anew has a probe of its own.
+    place = workdir / f"probe_{codec.contract.fingerprint[:8]}"
+    cache = place / "cache"
     # The cache holds what is not augmented.
     data = dataclasses.replace(data, **streams.augmenting(data))
     experiment = StageTwo(
@@ -128,7 +131,7 @@ def probe(
         data=data,
         model=DiT(width=96, depth=4, classes=classes, block=Block(4, qk_norm="rms")),
         streams={name: Stream(Gaussian(), str(workdir), LogitNormal())},
-        cache=str(workdir / "cache"),
+        cache=str(cache),
         optimizer=Optimizer(
             peak_lr=2e-3,
             schedule="cosine",
@@ -138,12 +141,13 @@ def probe(
         ),
         run=Run(steps=steps, batch=64, save_every=steps),
     )
-    if not (workdir / "cache").exists():
-        encode_set(codec, data, workdir / "cache")
-    generator = stage_two.train(experiment, workdir / "probe")
+    if not cache.exists():
+        encode_set(codec, data, cache)
+    # One of other settings makes room; the same goes on.
+    generator = stage_two.train(experiment, place, force=True)
     (scores,) = curve(generator, reference, (guidance,), samples, steps=PROBE_STEPS)
     # The cache is large and made again in seconds.
-    shutil.rmtree(workdir / "cache")
+    shutil.rmtree(cache)
     return {f"probe_{key}": value for key, value in scores.items()}
 
 

@@ -31,7 +31,10 @@ def main(argv=None):
         raise BadInput("write --bundle=DIR, a tokenizer's, and --out=DIR, a new folder")
     if split not in ("train", "test"):
         raise BadInput(f"--split={split}: write train or test")
-    codec = open_bundle(bundle, Codec, "--bundle")
+    with hosts.together():
+        codec = open_bundle(bundle, Codec, "--bundle")
+        if Path(out).exists():
+            raise BadInput(f"--out={out} is there; remove it, or write a new folder")
     count = encode_set(codec, command.experiment.one_data, Path(out), split == "train")
     say(f"{count} examples are in {out}; train on them with --config.cache={out}")
 

@@ -52,7 +52,8 @@ def main(argv=None):
         raise BadInput("write --workdir=DIR, that of a finished run")
     thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
     experiment, flags = command.experiment, dict(command.flags)
-    data, tokenizer = experiment.data, isinstance(thing, Codec)
+    tokenizer = isinstance(thing, Codec)
+    data = experiment.one_data if tokenizer else experiment.data
     features = getattr(experiment, "losses", None) and experiment.losses.features
     judge = flags.get("judge")
     if features and judge and Path(features).resolve() == Path(judge).resolve():

@@ -53,6 +53,9 @@ def main(argv=None):
     out = Path(flags.get("out", "grid.png"))
     if out.suffix not in (".png", ".npz"):
         raise BadInput(f"--out={out}: write a .png (a picture) or .npz (arrays)")
+    for name in generator.processes:
+        if out.suffix == ".png" and name not in generator.codecs:
+            raise BadInput(f"--out={out}: stream {name!r} is no signal; write a .npz")
 
     try:
         draw = generator.sampler(
@@ -74,8 +77,6 @@ def main(argv=None):
             arrays = {codec.contract.kind if codec else name: signal}
             arrays |= {} if labels is None else {"label": labels}
             write_bytes(path, npz(**arrays))
-        elif codec is None:
-            raise BadInput(f"--out={out}: stream {name!r} is no signal; write a .npz")
         else:
             shown = signal if signal.dtype == np.uint8 else codec.from_raw(signal)
             picture = pictures.sheet(

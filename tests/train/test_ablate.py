@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from train import ablate
 from train.errors import BadInput
+from train.modalities import Images
 
 DEMO = f"--config={Path(__file__).parents[2] / 'configs' / 'demo_tokenizer.py'}"
 SHORT = [
@@ -64,6 +66,24 @@ def test_the_table_has_the_columns_that_any_row_has():
         "| base | - | 20.13 |  | 3.0 |",
         "| fsq | model.quantizer | 21.00 | 0.750 |  |",
     ]
+
+
+def test_a_tokenizer_trained_anew_is_probed_anew(tmp_path, monkeypatch):
+    """Also where the old one's cache and probe are still there."""
+    trained = []
+    monkeypatch.setattr(ablate, "encode_set", lambda *of: of[2].mkdir(parents=True))
+    monkeypatch.setattr(ablate, "curve", lambda *_, **__: [{"accuracy": 1.0}])
+
+    def train(experiment, workdir, force):
+        assert Path(experiment.cache).is_dir() and force
+        trained.append(workdir)
+
+    monkeypatch.setattr(ablate.stage_two, "train", train)
+    for fingerprint in ("1" * 64, "2" * 64, "2" * 64):
+        codec = SimpleNamespace(contract=SimpleNamespace(fingerprint=fingerprint))
+        found = ablate.probe(codec, Images(), None, tmp_path, 5, 10, 1.5)
+        assert found == {"probe_accuracy": 1.0}
+    assert trained[0] != trained[1] == trained[2]
 
 
 @pytest.mark.slow
