@@ -14,7 +14,6 @@ some of the variants, overrides such as --config.run.steps=300 hold for all.
 import dataclasses
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import jax
@@ -84,7 +83,7 @@ COLUMNS = {
 
 
 def command_of(argv) -> Command:
-    return parse(argv, StageOne, flags=FLAGS, variant=False)
+    return parse(argv, StageOne, FLAGS, variant=False, needed=["workdir"])
 
 
 def rows_of(command: Command) -> dict[str, StageOne]:
@@ -152,7 +151,7 @@ def probe(
 
 
 def row(
-    experiment: StageOne, workdir: Path, flags: dict, reference, force: bool = False
+    experiment: StageOne, workdir: Path, flags: dict, reference, force: bool
 ) -> dict:
     """One row's figures, trained where they are not on disk."""
     done = workdir / "row.json"
@@ -208,12 +207,10 @@ def _cell(value, decimals: int) -> str:
     return f"{float(np.mean(value)):.{decimals}f}"
 
 
-def main(argv=None):
+def main(argv):
     hosts.alone()
-    command = command_of(sys.argv[1:] if argv is None else argv)
+    command = command_of(argv)
     rows, flags = rows_of(command), command.flags
-    if command.workdir is None:
-        raise BadInput("write --workdir=DIR, a folder for all rows")
     base = next(iter(rows.values()))
     reference = None
     if "probe" in flags:

@@ -41,14 +41,11 @@ FLAGS = OF_RUN | {
 }
 
 
-def main(argv=None):
-    command = parse(argv, Experiment, flags=FLAGS, processes=True)
+def main(argv):
+    command = parse(argv, Experiment, FLAGS, processes=True, needed=["out"])
     hosts.start(command.processes)
     data, flags = command.experiment.one_data, dict(command.flags)
-    out = flags.pop("out", None)
-    if not out:
-        raise BadInput("write --out=DIR, the folder that the judge is kept in")
-    folder = Path(out)
+    folder = Path(flags.pop("out"))
     with hosts.together():
         if folder.exists():
             _check(folder, command.force)
@@ -56,8 +53,8 @@ def main(argv=None):
     judge = keep(folder, train_judge(data, **{"seed": SEED} | flags))
     accuracy = judge.accuracy(heldout["x"], heldout["label"])
     say(
-        f"the judge is in {out}, right about {accuracy:.4f} of {len(heldout['label'])} "
-        f"held-out {'clips' if judge.front else 'pictures'}"
+        f"the judge is in {folder}, right about {accuracy:.4f} of "
+        f"{len(heldout['label'])} held-out {'clips' if judge.front else 'pictures'}"
     )
 
 

@@ -55,7 +55,7 @@ FLAGS = {
 }
 
 
-def main(argv=None):
+def main(argv):
     started = time.time()
     hosts.alone()
     command = parse(argv, None, flags=FLAGS)

@@ -3,11 +3,9 @@
 python -m train.evaluate --workdir=runs/tok
 python -m train.evaluate --workdir=runs/dit --num=1000 --guidance='(1.0, 1.5, 2.0)'
 
-Writes WORKDIR/evaluation.json and prints it. Of a tokenizer --most takes so many
-held-out examples, and --baseline=False leaves out k-means at equal bits. A generator,
-and a tokenizer of labelled sound, is judged by a classifier that is trained here, on
-real training signals only, or by the one in --judge=DIR (see train.classifier), so that
-several runs have the same.
+Writes WORKDIR/evaluation.json and prints it. A generator, and a tokenizer of labelled
+sound, is judged by a classifier that is trained here, on real training signals only, or
+by the one in --judge=DIR (see train.classifier), so that several runs have the same.
 """
 
 import json
@@ -45,11 +43,9 @@ FLAGS = OF_RUN | {
 TOKENIZER, JUDGE = {"most", "baseline"}, {"judge", "judge_steps"}
 
 
-def main(argv=None):
-    command = parse(argv, Experiment, flags=FLAGS, processes=True)
+def main(argv):
+    command = parse(argv, Experiment, FLAGS, processes=True, needed=["workdir"])
     hosts.start(command.processes)
-    if command.workdir is None:
-        raise BadInput("write --workdir=DIR, that of a finished run")
     thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
     experiment, flags = command.experiment, dict(command.flags)
     tokenizer = isinstance(thing, Codec)

@@ -5,8 +5,7 @@ python -m train.rates --workdir=runs/tok --bundle=runs/tok,runs/coarse,runs/fine
 
 Every bundle is a point, and every number of books of a residual one or of scales of a
 multi-scale one. Writes rates.json, rates_psnr.png and rates_ssim.png into the workdir.
-Options: --most, test images (1000, evenly spaced); --counted, training images whose
-codes the model of codes is counted on where a bundle has no prior.npz (20000).
+Where a bundle has no prior.npz, its codes are counted on the training images.
 
 What is compared is payload, with every doubt in favour of the others. JPEG: bytes of
 the entropy-coded scans, without stuffing; its headers, which hold the quantization
@@ -248,11 +247,9 @@ def measure(
     }
 
 
-def main(argv=None):
+def main(argv):
     hosts.alone()
-    command = parse(argv, Experiment, FLAGS)
-    if command.workdir is None:
-        raise BadInput("write --workdir=DIR, that of a finished run")
+    command = parse(argv, Experiment, FLAGS, needed=["workdir"])
     data, flags = command.experiment.one_data, dict(command.flags)
     if not data.pixels or len(data.shape) != 3:
         raise BadInput(f"data is {data.kind}; JPEG and WebP are of images")

@@ -36,7 +36,7 @@ FLAGS = {
 }
 
 
-def main(argv=None):
+def main(argv):
     hosts.alone()
     command = parse(argv, None, flags=FLAGS)
     flags = command.flags

@@ -21,7 +21,7 @@ SHORT = [
 
 
 def rows_of(*words):
-    return ablate.rows_of(ablate.command_of(words))
+    return ablate.rows_of(ablate.command_of([*words, "--workdir=x"]))
 
 
 def test_rows_are_the_file_and_its_variants_with_overrides_on_each():
@@ -36,15 +36,15 @@ def test_rows_are_the_file_and_its_variants_with_overrides_on_each():
 @pytest.mark.parametrize(
     "words, message",
     [
-        ([DEMO, '--only=("fsk",)'], "did you mean fsq"),
+        ([DEMO, "--workdir=x", '--only=("fsk",)'], "did you mean fsq"),
         (["--workdir=x"], "--config"),
         ([DEMO, "--variant=fsq"], "--variant is no option"),
         (
             [DEMO, "--workdir=x", "--probe=0"],
             "--probe: write a whole number, at least 1",
         ),
-        ([DEMO, "--config.run.steps=10"], "optimizer.warmup=50"),
-        ([DEMO], "--workdir"),
+        ([DEMO, "--workdir=x", "--config.run.steps=10"], "optimizer.warmup=50"),
+        ([DEMO], "write --workdir=..., the folder of all rows"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(words, message, tmp_path, monkeypatch):

@@ -211,7 +211,7 @@ def test_a_judge_that_cannot_be_trained_or_kept_is_refused(kept, tmp_path):
         with pytest.raises(BadInput, match=message):
             classifier.main([f"--config={DEMO}", *words])
 
-    refused(message="write --out=DIR")
+    refused(message="write --out=..., the folder")
     refused(f"--out={kept}", message="--force to replace it")
     refused(f"--out={tmp_path}", "--force", message="--out: .* no bundle here")
     vqdit.save(tmp_path / "tok", toys.codec())
