@@ -1,7 +1,6 @@
 """Samples of a generator: a value that says how, and a pure function inside it."""
 
 import dataclasses
-import difflib
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from jaxtyping import Array, Int, Key
 
 from vqdit import diffusion
 from vqdit.diffusion import Grid, Solver
+from vqdit.values import near
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -243,6 +243,4 @@ def class_number(name: str, names: tuple[str, ...]) -> int:
     """The class of that name. Raises ValueError, with the nearest, where it is none."""
     if name in names:
         return names.index(name)
-    near = difflib.get_close_matches(name, names, n=1)
-    advice = f"did you mean {near[0]!r}?" if near else f"they are {names}"
-    raise ValueError(f"no class is called {name!r}; {advice}")
+    raise ValueError(f"no class is called {name!r}; {near(name, names)}")
