@@ -12,11 +12,7 @@ from train.modalities.draws import Draws
 from train.modalities.gaps import UNCLEANED, Cleaning, clean, fill, one_clock
 from train.modalities.modality import Batch, Examples, Modality, Record
 from train.modalities.normalise import Scaling
-from train.modalities.recordings import (
-    extra_of,
-    read_recording,
-    write_recording,
-)
+from train.modalities.recordings import read_recording, write_recording
 from train.modalities.tables import read_columns
 from vqdit.fields import Bound, Count, Decay, Natural, NonNegative
 
@@ -114,21 +110,15 @@ class Series(Modality):
         )
 
     def read(self, path):
-        names, values, times = read_recording(
-            path, self.columns, self.time, lambda channels: channels == self.channels
+        values, rate, extra = read_recording(
+            path, self.columns, self.time, self.channels
         )
         known = np.isfinite(values)
         if not known.any(0).all():
             channel = int(np.flatnonzero(~known.any(0))[0])
             raise Unreadable(f"channel {channel} has no value at all")
-        extra, rate = extra_of(names, times)
-        return Record(
-            self._filled(values, known),
-            rate,
-            known,
-            suffix=path.suffix.lower(),
-            extra=extra,
-        )
+        values, suffix = self._filled(values, known), path.suffix.lower()
+        return Record(values, rate, known, suffix=suffix, extra=extra)
 
     def write(self, record):
         return write_recording(record)

@@ -257,7 +257,10 @@ def test_series_go_through_the_pipeline():
     [
         ({"name": "csv"}, "data.name='csv': write one of generated, folder"),
         ({"length": 1}, "data.length=1: write at least 2"),
-        ({"normalise": "minmax"}, "data.normalise='minmax': write one of standard, robust"),
+        (
+            {"normalise": "minmax"},
+            "data.normalise='minmax': write one of standard",
+        ),
         ({"missing": 1.0}, "data.missing=1.0: write at least 0 and below 1"),
         ({"time": "t"}, "data.time='t': write data.rate too"),
         ({"columns": ("a",)}, "columns=.*: generated series have none"),
