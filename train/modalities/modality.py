@@ -153,6 +153,11 @@ class Modality(Checked):
         """A file as it is learned from; `share`: the part of one that is divided."""
         return self.adapt(self.read(path))
 
+    def stem(self, file: str) -> str:
+        """A file's path without its suffix, of those that are read: "a" of a.nii.gz."""
+        ends = [end for end in self.suffixes if file.lower().endswith(end)]
+        return file[: len(file) - max(map(len, ends), default=0)]
+
     def rows(self, arrays: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]:
         """The signals of an .npz, one a row; Unreadable says what it lacks."""
         x = arrays.get(self.kind)
@@ -282,13 +287,12 @@ class Modality(Checked):
 
 def modality_of(kind: str) -> type[Modality]:
     """The modality of this kind; BadInput where none has been imported."""
-    found = {}
     classes = [Modality]
-    while classes:
-        classes += (each := classes.pop()).__subclasses__()
-        found[getattr(each, "kind", "")] = each
-    if not kind or kind not in found:
-        known = ", ".join(sorted(filter(None, found)))
+    for each in classes:  # which grows meanwhile
+        classes += each.__subclasses__()
+    found = {each.kind: each for each in classes if hasattr(each, "kind")}
+    if kind not in found:
+        known = ", ".join(sorted(found))
         raise BadInput(f"there is no modality {kind!r}; there are {known}")
     return found[kind]
 
