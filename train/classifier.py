@@ -24,11 +24,11 @@ from train.config import Experiment
 from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
 from train.evaluation.judge import train_judge
-from train.objectives.bundles import open_bundle
+from train.objectives.bundles import keep, open_bundle
 from train.pipeline import whole
 from train.runtime import hosts
 from train.runtime.log import say
-from vqdit.trained.bundle import FILES, save
+from vqdit.trained.bundle import FILES
 from vqdit.trained.judge import Judge
 
 SEED = 1
@@ -52,9 +52,7 @@ def main(argv=None):
         if folder.exists():
             _check(folder, command.force)
     heldout = whole(data, train=False)
-    judge = train_judge(data, **{"seed": SEED} | flags)
-    if hosts.first():
-        save(folder, judge)
+    judge = keep(folder, train_judge(data, **{"seed": SEED} | flags))
     accuracy = judge.accuracy(heldout["x"], heldout["label"])
     say(
         f"the judge is in {out}, right about {accuracy:.4f} of {len(heldout['label'])} "

@@ -25,8 +25,6 @@ from train import stage_one, stage_two
 from train.config import load_config
 from train.config.command import parse
 from train.config.override import replaced
-from train.config.validate import validate
-from train.config.workdir import open_workdir
 from train.errors import BadInput, run
 from train.evaluation.drawing import draw_all
 from train.evaluation.evaluator import evaluated, reconstruct
@@ -74,7 +72,7 @@ def main(argv=None):
     seconds, clock = {}, _Clock()
 
     tokenizer = _experiment("tokenizer")
-    codec = _trained(folder / "tokenizer", tokenizer, stage_one.train)
+    codec = stage_one.train(tokenizer, folder / "tokenizer")
     seconds["tokenizer"] = clock.lap()
     cache = folder / "cache"
     if not _fits(cache, codec):
@@ -86,7 +84,7 @@ def main(argv=None):
         experiment = replaced(
             experiment, {"streams.image.tokenizer": str(folder / "tokenizer")}
         )
-        generators[name] = _trained(folder / name, experiment, stage_two.train)
+        generators[name] = stage_two.train(experiment, folder / name)
         seconds[name] = clock.lap()
 
     train, test = whole(tokenizer.data, True), whole(tokenizer.data, False)
@@ -172,12 +170,6 @@ class _Clock:
 
 def _experiment(name):
     return load_config(CONFIGS / f"demo_{name}.py")
-
-
-def _trained(workdir, experiment, train):
-    validate(experiment, jax.device_count())
-    open_workdir(workdir, experiment)
-    return train(experiment, workdir)
 
 
 def _fits(cache, codec) -> bool:

@@ -18,12 +18,16 @@ SHORT = [
 ]
 
 
+def rows_of(*words):
+    return ablate.rows_of(ablate.command_of(words))
+
+
 def test_rows_are_the_file_and_its_variants_with_overrides_on_each():
-    rows = ablate.rows_of([DEMO, "--config.run.steps=321"])
+    rows = rows_of(DEMO, "--config.run.steps=321")
     assert list(rows)[0] == "base" and {"fsq", "gradient"} < set(rows)
     assert {row.run.steps for row in rows.values()} == {321}
     assert type(rows["fsq"].model.quantizer).__name__ == "FSQ"
-    only = ablate.rows_of([DEMO, '--only=("fsq","base")'])
+    only = rows_of(DEMO, '--only=("fsq","base")')
     assert list(only) == ["fsq", "base"]
 
 
@@ -32,7 +36,11 @@ def test_rows_are_the_file_and_its_variants_with_overrides_on_each():
     [
         ([DEMO, '--only=("fsk",)'], "did you mean fsq"),
         (["--workdir=x"], "--config"),
-        ([DEMO, "--workdir=x", "--probe=0"], "--probe=0: write 1 or more"),
+        ([DEMO, "--variant=fsq"], "--variant is no option"),
+        (
+            [DEMO, "--workdir=x", "--probe=0"],
+            "--probe: write a whole number, at least 1",
+        ),
         ([DEMO, "--config.run.steps=10"], "optimizer.warmup=50"),
         ([DEMO], "--workdir"),
     ],

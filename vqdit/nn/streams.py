@@ -40,14 +40,9 @@ class Continuous(Checked):
         return (*self.grid, self.channels)
 
     @property
-    def in_width(self) -> int:
-        """Values in one token."""
-        return self.patch ** len(self.grid) * self.channels
-
-    @property
     def out_width(self) -> int:
         """Values predicted for one token."""
-        return self.in_width * self.outputs
+        return self.patch ** len(self.grid) * self.channels * self.outputs
 
 
 @dataclasses.dataclass(frozen=True)

@@ -69,14 +69,10 @@ class GroupedQuantizer(Composite):
                 self.books, jnp.split(z, self.count, axis=-1), keys, strict=True
             )
         ]
-        losses = {
-            name: sum(part.losses[name] for part in parts) / self.count
-            for name in parts[0].losses
-        }
         return Quantized(
             latents=jnp.concatenate([part.latents for part in parts], -1),
             codes=jnp.concatenate([part.codes for part in parts], -1),
-            losses=losses,
+            losses=over_books([part.losses for part in parts]),
             metrics=over_books([part.metrics for part in parts]),
         )
 

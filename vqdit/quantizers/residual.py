@@ -86,8 +86,11 @@ class ResidualQuantizer(Composite):
         draws = train and self.dropout > 0
         if draws and key is None:
             raise ValueError("quantizer dropout draws books: pass key= in training")
-        depth_key, *keys = self._keys(key)
-        u = self.books[0].project(z.astype(jnp.float32))
+        keys = [None] * (self.count + 1)
+        if key is not None:
+            keys = jax.random.split(key, self.count + 1)
+        depth_key, *keys = keys
+        u = self.books[0].project(z)
         depth = jnp.full((z.shape[0],) if z.ndim > 1 else (), self.count)
         if draws:
             depth = _depths(depth_key, depth.shape, self.count, self.dropout)
@@ -112,22 +115,12 @@ class ResidualQuantizer(Composite):
         else:
             latents = out
         latents = jnp.where(self.books[0].ready(), latents, u)
-        losses = {
-            name: sum(part.losses[name] for part in parts) / self.count
-            for name in parts[0].losses
-        }
-        metrics = over_books([part.metrics for part in parts])
         return Quantized(
-            latents=latents.astype(z.dtype),
+            latents=latents,
             codes=codes,
-            losses=losses,
-            metrics=jax.tree.map(jax.lax.stop_gradient, metrics),
+            losses=over_books([part.losses for part in parts]),
+            metrics=over_books([part.metrics for part in parts]),
         )
-
-    def _keys(self, key):
-        if key is None:
-            return [None] * (self.count + 1)
-        return list(jax.random.split(key, self.count + 1))
 
     def from_data(
         self, variables: dict, key: Key[Array, ""], z: Array, iterations: int = 25

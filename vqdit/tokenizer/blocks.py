@@ -2,17 +2,19 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
 from jaxtyping import Array, Float
 
-from vqdit.fields import Checked, Count
+from vqdit.fields import Bound, Checked, Count
 from vqdit.nn.convolution import convolve
 from vqdit.nn.group_norm import GroupNorm, groups_of
 from vqdit.nn.products import Convolution
 from vqdit.signal.grids import Border
+
+Stride = Annotated[int, Bound(at_least=1, at_most=2)]
 
 
 class ConvSpec(Checked, nn.Module):
@@ -51,12 +53,12 @@ class ConvSpec(Checked, nn.Module):
     dims: int = 2
     dtype: str = "float32"
     wrap: tuple[bool, ...] = ()
-    strides: tuple[tuple[int, ...], ...] = ()
-    patch: int | tuple[int, ...] = 1
+    strides: tuple[tuple[Stride, ...], ...] = ()
+    patch: Count | tuple[Count, ...] = 1
     temporal: tuple[bool, ...] = ()
     causal: bool = False
     widths: tuple[Count, ...] = ()
-    groups: int | None = None
+    groups: Count | None = None
     remat: bool = False
     implementation: Convolution | None = None
 
@@ -68,8 +70,8 @@ class ConvSpec(Checked, nn.Module):
             raise ValueError(f"{name}: write widths, or channels and multipliers")
         if self.groups is not None:
             for width in {*self.levels, self.stem}:
-                if self.groups < 1 or width % self.groups:
-                    fit = math.gcd(*self.levels, self.stem, max(self.groups, 0))
+                if width % self.groups:
+                    fit = math.gcd(*self.levels, self.stem, self.groups)
                     raise ValueError(
                         f"{name}.groups={self.groups} does not divide the width "
                         f"{width}; write groups={fit}"
@@ -118,10 +120,10 @@ class ConvSpec(Checked, nn.Module):
         if isinstance(patch, int):
             # Of a causal axis only where that is written: frames then see each other.
             patch = tuple(1 if border == "past" else patch for border in axes)
-        if len(patch) != len(axes) or min(patch) < 1:
+        if len(patch) != len(axes):
             raise ValueError(
-                f"{type(self).__name__}.patch={self.patch}: write at least 1, or "
-                f"{len(axes)} numbers of at least 1, one an axis"
+                f"{type(self).__name__}.patch={self.patch}: write one number, or "
+                f"{len(axes)} numbers, one an axis"
             )
         return patch
 
@@ -135,8 +137,6 @@ class ConvSpec(Checked, nn.Module):
                 f"{type(self).__name__}.strides {steps}: write one tuple of "
                 f"{self.dims} for each level but the last, {count} in all"
             )
-        if not {stride for step in steps for stride in step} <= {1, 2}:
-            raise ValueError(f"{type(self).__name__}.strides {steps}: write 1 or 2")
         return steps
 
     @property
