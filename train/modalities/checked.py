@@ -1,34 +1,28 @@
 """Settings that check themselves when they are made."""
 
-import dataclasses
-from typing import ClassVar, Literal, get_args, get_origin
+from typing import ClassVar
 
 from train.errors import BadInput
+from vqdit import fields
 
 
-class Checked:
-    """A frozen dataclass that refuses a field's value in one line.
+class Checked(fields.Checked):
+    """A dataclass whose fields hold what they may; else BadInput says what to write.
 
-    called: what stands before the field's name there, as on a command line. A field
-    that is annotated as a Literal is one of its words.
+    called: what stands before the field's name there, as on a command line.
     """
 
     called: ClassVar[str]
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            if get_origin(field.type) is Literal:
-                words = get_args(field.type)
-                known = getattr(self, field.name) in words
-                self.check(field.name, known, f"write {' or '.join(words)}")
+        try:
+            super().__post_init__()
+        except ValueError as error:
+            said = str(error).removeprefix(type(self).__name__)
+            raise BadInput(self.called + said) from None
 
     def check(self, field: str, allowed: object, advice: str) -> None:
-        """Raises BadInput for a value that is not allowed; advice: what to write."""
+        """Refuses a field that is not allowed beside the others; advice: what to do."""
         if not allowed:
             value = getattr(self, field)
             raise BadInput(f"{self.called}.{field}={value!r}: {advice}")
-
-    def at_least(self, **least: float) -> None:
-        """Refuses numbers below the least that each field may be."""
-        for field, low in least.items():
-            self.check(field, getattr(self, field) >= low, f"write at least {low}")
