@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from train.codec import counting
-from train.codec.coder import best_coder, encode, order_0_bits
+from train.codec.coder import FIXED, Coder
 from train.codec.container import SUFFIX, Header, bundle_name, checksum_of_codes, pack
 from train.codec.files import listed, open_codec, targets, watch
 from train.codec.layout import Opened
@@ -112,9 +112,9 @@ def compressed(
     )
     prefixes, books = opened.prefixes, settings.books
     codes = prefixes.cut(layout.encode(planes), books)
-    counts, prior = prefixes.code_counts(books), prefixes.prior(opened.prior, books)
-    coder = best_coder(codes, counts, prior)
-    payload = encode(codes, counts, coder, prior)
+    alphabet = prefixes.alphabet(opened.prior, books)
+    coder = alphabet.best_coder(codes)
+    payload = alphabet.encode(codes, coder)
     header = Header(
         kind=contract.kind,
         suffix=signal.suffix,
@@ -138,8 +138,8 @@ def compressed(
         "score": opened.data.measure(signal.values, decoded),
         "coder": coder.name,
         "payload": 8 * len(payload),
-        "fixed": codes[..., 0].size * sum(map(math.log2, counts)),
-        "order_0": order_0_bits(codes, counts),
+        "fixed": alphabet.cost(codes, Coder(FIXED)),
+        "order_0": alphabet.order_0_bits(codes),
     }
     return data, figures, codes
 
@@ -193,7 +193,7 @@ def main(argv):
             layout = opened.layout(planes.shape[1:], settings.overlap, opened.whole)
             most = max(most, layout.count)
     opened = opened.batched(most)
-    kept = opened.prefixes.code_counts(books)
+    kept = opened.prefixes.alphabet(opened.prior, books).code_counts
     done, counts = [], [np.zeros(k, np.int64) for k in kept]
     with watch(paths, "coding") as bar:
         for path in bar:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from train.codec.coder import decode
 from train.codec.container import SUFFIX, Header, bundle_name, checksum_of_codes, unpack
 from train.codec.files import listed, open_codec, targets, watch
 from train.codec.layout import Opened
@@ -58,8 +57,8 @@ def _codes(opened: Opened, header: Header, payload: bytes) -> np.ndarray:
         layout = opened.layout(header.coded_shape, header.overlap, header.whole)
         parts = layout.count * opened.data.count(header.shape[-1], contract.shape[-1])
         places = prefixes.places(layout.places, books)
-        counts, prior = prefixes.code_counts(books), prefixes.prior(prior, books)
-        codes = decode(payload, parts, places, counts, header.coder, prior)
+        alphabet = prefixes.alphabet(prior, books)
+        codes = alphabet.decode(payload, parts, places, header.coder)
         if checksum_of_codes(codes) != header.codes:
             raise ValueError("its codes are not those that were written")
     except (ValueError, MemoryError) as error:

@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from train.codec.coder import PLACED, Coder, best_coder, cost, encode, order_0_bits
+from train.codec.coder import FIXED, PLACED, Coder
 from train.codec.counting import fit_prior
 from train.codec.files import open_codec
 from train.codec.prefixes import decodes_prefixes, prefixes
@@ -132,18 +132,17 @@ def tokenizer_points(name: str, codec, prior, images: Pictures) -> list[dict]:
     several = found.count > 1 and decodes_prefixes(codec)
     points = []
     for kept in range(1 if several else found.count, found.count + 1):
-        k, part = found.code_counts(kept), found.cut(flat, kept)
-        model, coded = found.prior(prior, kept), 0
-        for row in part:
-            chosen = best_coder(row[None], k, model)
-            coded += len(encode(row[None], k, chosen, model))
+        alphabet, part = found.alphabet(prior, kept), found.cut(flat, kept)
+        coded = sum(
+            len(alphabet.encode(row, alphabet.best_coder(row))) for row in part[:, None]
+        )
         of = f", {kept} of {found.count} {found.word}" if several else ""
         rate = {
             "name": name + of,
-            "bits": cost(part, k, Coder(PLACED), model) / count,
+            "bits": alphabet.cost(part, Coder(PLACED)) / count,
             "payload_bits": 8 * coded / count,
-            "fixed_bits": part.shape[1] * sum(map(math.log2, k)),
-            "order_0_bits": order_0_bits(part, k) / count,
+            "fixed_bits": alphabet.cost(part, Coder(FIXED)) / count,
+            "order_0_bits": alphabet.order_0_bits(part) / count,
         }
         all_of = kept == found.count
         shown = pixels if all_of else _decoded(codec, found.cut(codes, kept))
