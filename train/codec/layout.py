@@ -134,11 +134,14 @@ class Opened:
             return Whole(self.codec, shape)
         return InTiles(self.codec, shape, overlap, self.batch, self.data.around)
 
+    def layout_of(self, header: Header):
+        """That of a file."""
+        return self.layout(header.coded_shape, header.overlap, header.whole)
+
     def rebuild(self, header: Header, codes: np.ndarray) -> np.ndarray:
         """The values that a file's codes stand for, at its own size and rate, with what
         was done to prepare them undone."""
-        layout = self.layout(header.coded_shape, header.overlap, header.whole)
-        planes = layout.decode(codes)
+        planes = self.layout_of(header).decode(codes)
         if self.data.pixels:
             planes = np.asarray(to_uint8(planes))
         values = self.data.merge(planes, header.shape[-1])
