@@ -34,7 +34,7 @@ from train.config.command import Command, parse
 from train.config.override import overrides
 from train.config.paths import diff
 from train.config.validate import validate
-from train.errors import BadInput, near, run
+from train.errors import BadInput, run
 from train.evaluation.judge import judge_of, train_judge
 from train.evaluation.samples import Reference, curve
 from train.evaluation.scores import evaluate_tokenizer
@@ -50,7 +50,7 @@ from vqdit.dit import DiT
 from vqdit.fields import Count
 from vqdit.nn import Block
 from vqdit.trained.codec import Codec
-from vqdit.values import describe
+from vqdit.values import describe, near
 
 FLAGS = {
     "workdir": (str, "the folder of all rows; the same command goes on with the rest"),

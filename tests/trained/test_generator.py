@@ -227,8 +227,8 @@ def test_calls_that_do_not_fit_are_refused(joint, fields, message):
     [
         (LABEL - 1, "label -1 is outside the classes: write 0 to 2"),
         (LABEL + 2, "label 4 is outside"),
-        (LABEL / 2, "label is float32; write integers"),
-        (LABEL[:3], r"label is \(3,\), ids are \(8,\)"),
+        (LABEL / 2, r"label is float32 \(8,\); write integers"),
+        (LABEL[:3], r"\(3,\); write integers \(8,\)"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(model, label, message):

@@ -13,7 +13,8 @@ from train.config.file import load_config
 from train.config.override import overrides
 from train.config.paths import leaves, spell
 from train.config.workdir import CONFIG_FILE, read_config
-from train.errors import BadInput, close
+from train.errors import BadInput
+from vqdit.values import close
 
 Flags = Mapping[str, tuple[Any, str]]  # name -> (annotation, what --help says of it)
 OPTIONS: Flags = {

@@ -107,19 +107,21 @@ class Moments:
     def finished(self) -> Statistics:
         """A channel of which nothing is known has mean 0 and spread 0."""
         none = self.count == 0
-        count = np.maximum(self.count, 1)
         sample = [x if x.size else np.zeros(1) for x in self.sample]
-        median = [float(np.median(x)) for x in sample]
+        median = [np.median(x) for x in sample]
         away = [np.abs(x - m) for x, m in zip(sample, median, strict=True)]
+        found = {
+            "mean": self.mean,
+            "std": np.sqrt(self.squares / np.maximum(self.count, 1)),
+            "minimum": np.where(none, 0, self.low),
+            "maximum": np.where(none, 0, self.high),
+            "median": median,
+            "spread": [1.482602218505602 * np.median(x) for x in away],
+        }
         return Statistics(
             count=tuple(map(int, self.count)),
-            mean=tuple(map(float, self.mean)),
-            std=tuple(map(float, np.sqrt(self.squares / count))),
-            minimum=tuple(map(float, np.where(none, 0, self.low))),
-            maximum=tuple(map(float, np.where(none, 0, self.high))),
-            median=tuple(median),
-            spread=tuple(1.482602218505602 * float(np.median(x)) for x in away),
             exact=bool((self.count <= SAMPLE).all()),
+            **{name: tuple(map(float, x)) for name, x in found.items()},
         )
 
 
@@ -146,21 +148,19 @@ def normaliser(statistics: Statistics, rule: Scaling = "standard") -> Normaliser
     median and spread; "range": minimum and maximum to -1 and 1; "none": nothing. A
     channel that never changes keeps scale 1.
     """
-    s = statistics
+    s = {name: np.array(value) for name, value in vars(statistics).items()}
     match rule:
         case "standard":
-            offset, scale = s.mean, [REACH * x for x in s.std]
+            offset, scale = s["mean"], REACH * s["std"]
         case "robust":
             # Half of the values equal: the spread is 0 though the channel is alive.
-            pairs = zip(s.spread, s.std, strict=True)
-            offset, scale = s.median, [REACH * (a or b) for a, b in pairs]
+            spread = np.where(s["spread"], s["spread"], s["std"])
+            offset, scale = s["median"], REACH * spread
         case "range":
-            pairs = list(zip(s.minimum, s.maximum, strict=True))
-            offset = [(low + high) / 2 for low, high in pairs]
-            scale = [(high - low) / 2 for low, high in pairs]
+            low, high = s["minimum"], s["maximum"]
+            offset, scale = (low + high) / 2, (high - low) / 2
         case _:  # "none"
-            offset, scale = [0.0] * len(s.mean), [1.0] * len(s.mean)
+            offset, scale = np.zeros_like(s["mean"]), np.ones_like(s["mean"])
     # Rounding leaves a constant channel with a deviation that isn't quite 0.
-    alive = [x > 1e-7 * (abs(o) or 1) for x, o in zip(scale, offset, strict=True)]
-    scale = [float(x) if y else 1.0 for x, y in zip(scale, alive, strict=True)]
-    return Normaliser(tuple(map(float, offset)), tuple(scale))
+    alive = scale > 1e-7 * np.where(offset, np.abs(offset), 1)
+    return Normaliser(tuple(offset.tolist()), tuple(np.where(alive, scale, 1).tolist()))

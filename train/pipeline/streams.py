@@ -1,7 +1,6 @@
 """Batches of a training step: streams by name, and what is known of each."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -87,7 +86,7 @@ def _check_files(parts: Mapping[str, Examples]) -> None:
                 f"data.{name}.bad_share={part.data.bad_share}: a file that is left out "
                 f"would move all rows after it; write data.{name}.bad_share=0"
             )
-        stems[name] = [str(Path(file).with_suffix("")) for file in files]
+        stems[name] = list(map(part.data.stem, files))
     if len(stems) < 2:
         return
     (a, left), (b, right) = stems.items()

@@ -1,7 +1,6 @@
 """Samples of a generator: a value that says how, and a pure function inside it."""
 
 import dataclasses
-import difflib
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from jaxtyping import Array, Int, Key
 
 from vqdit import diffusion
 from vqdit.diffusion import Grid, Solver
+from vqdit.values import near
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -175,13 +175,13 @@ class Sampler:
             raise ValueError(f"given {name!r} is {x!r}; write a list, one a sample")
         tokenizer = self.generator.values[name]
         if tokenizer.source == "label":
-            names = self.generator.class_names
-            each = [class_number(v, names) if isinstance(v, str) else v for v in x]
+            each = class_numbers(list(x), self.generator.class_names)
             return tokenizer.encode(np.asarray(each, np.int32))[..., None]
         return tokenizer.encode(list(x))[..., None]
 
     def _check(self, ids, given, known, noise, guidance, interval):
-        names = [s.name for s in self.generator.module.streams]
+        shapes = {s.name: s.shape for s in self.generator.module.streams}
+        names = list(shapes)
         partly = [name for name in self.want if name in known]
         needed = [name for name in names if name not in self.want or name in partly]
         if set(given) != set(needed):
@@ -215,11 +215,10 @@ class Sampler:
                         f"{what} {name!r} is {x.shape}; ids are {ids.shape}"
                     )
         for name, x in noise.items():
-            shape = next(
-                s.shape for s in self.generator.module.streams if s.name == name
-            )
-            if x.shape[1:] != shape:
-                raise ValueError(f"noise {name!r} is {x.shape}; write (b, *{shape})")
+            if x.shape[1:] != shapes[name]:
+                raise ValueError(
+                    f"noise {name!r} is {x.shape}; write (b, *{shapes[name]})"
+                )
 
 
 def _arrays(values: Mapping) -> dict[str, Any]:
@@ -239,10 +238,15 @@ def _whole(ids) -> Array:
     return jnp.asarray(ids, jnp.int32)
 
 
-def class_number(name: str, names: tuple[str, ...]) -> int:
-    """The class of that name. Raises ValueError, with the nearest, where it is none."""
-    if name in names:
-        return names.index(name)
-    near = difflib.get_close_matches(name, names, n=1)
-    advice = f"did you mean {near[0]!r}?" if near else f"they are {names}"
-    raise ValueError(f"no class is called {name!r}; {advice}")
+def class_numbers(label: Any, names: tuple[str, ...]) -> Any:
+    """A label, or a list of them, with a class's number where its name is.
+
+    Raises ValueError, with the nearest name, where no class has it.
+    """
+    if isinstance(label, list | tuple):
+        return [class_numbers(each, names) for each in label]
+    if not isinstance(label, str):
+        return label
+    if label not in names:
+        raise ValueError(f"no class is called {label!r}; {near(label, names)}")
+    return names.index(label)
