@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from vqdit.fields import Checked, Positive, check_order
+from vqdit.fields import Checked, Positive
 
 BISECTIONS = 80  # halve [0, 1] until float32 has no number in between
 
@@ -134,7 +134,7 @@ class VarianceExploding(Checked, Schedule):
 
     def __post_init__(self):
         super().__post_init__()
-        check_order(self, "low", "high")
+        self.check("high", self.low < self.high, f"write above low, {self.low}")
 
     @property
     def spread(self) -> float:
@@ -174,9 +174,7 @@ class Betas(VariancePreserving):
     def __post_init__(self):
         betas = np.asarray(self.table())
         if not betas.size or (betas <= 0).any() or (betas >= 1).any():
-            raise ValueError(
-                f"{type(self).__name__}: write one beta or more, each in (0, 1)"
-            )
+            raise ValueError(f"{self.called}: write one beta or more, each in (0, 1)")
 
     def table(self) -> np.ndarray:
         """(n,) betas."""

@@ -171,10 +171,8 @@ class MultiResolutionDiscriminator(Checked, nn.Module):
 
     def __post_init__(self):
         super().__post_init__()
-        if any(size % 8 for size in self.sizes):
-            raise ValueError(
-                f"MultiResolutionDiscriminator.sizes {self.sizes}: write multiples of 8"
-            )
+        eights = not any(size % 8 for size in self.sizes)
+        self.check("sizes", eights, "write multiples of 8")
 
     @nn.compact
     def __call__(self, x: Float[Array, "b l c"]) -> tuple[Verdict, ...]:

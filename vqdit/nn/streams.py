@@ -25,11 +25,9 @@ class Continuous(Checked):
 
     def __post_init__(self):
         super().__post_init__()
-        if any(size % self.patch for size in self.grid):
-            raise ValueError(
-                f"stream {self.name!r}: patch {self.patch} does not divide the grid "
-                f"{self.grid}; write a patch that divides every side"
-            )
+        divides = not any(size % self.patch for size in self.grid)
+        advice = f"does not divide the grid {self.grid}; write one that does"
+        self.check("patch", divides, advice)
 
     @property
     def coarse(self) -> tuple[int, ...]:

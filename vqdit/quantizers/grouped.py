@@ -28,11 +28,9 @@ class GroupedQuantizer(Composite):
     count: Count
 
     def __post_init__(self):
-        if not hasattr(self.book, "code_counts") or hasattr(self.book, "code_grid"):
-            raise ValueError(
-                f"GroupedQuantizer.book {type(self.book).__name__}: write a quantizer "
-                "of vectors, such as VectorQuantizer(num_codes, dim)"
-            )
+        whole = hasattr(self.book, "code_grid")  # it has codes of a grid, not a vector
+        advice = "write a quantizer of vectors, such as VectorQuantizer(num_codes, dim)"
+        self.check("book", hasattr(self.book, "code_counts") and not whole, advice)
         super().__post_init__()
 
     @property

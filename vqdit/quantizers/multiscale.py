@@ -42,21 +42,20 @@ class MultiScaleQuantizer(Composite):
     def __post_init__(self):
         super().__post_init__()
         check_book(self)
-        if not self.book.estimator:
-            raise ValueError(
-                f"MultiScaleQuantizer.book {type(self.book).__name__} has a gradient "
-                "of its own; write one with an estimator, such as VectorQuantizer"
-            )
+        advice = "has a gradient of its own; write one with an estimator"
+        self.check("book", self.book.estimator, advice)
         grids = self.grids
-        if len({len(grid) for grid in grids}) > 1 or any(
-            a > b
+        rises = len({len(grid) for grid in grids}) == 1 and all(
+            a <= b
             for small, large in itertools.pairwise(grids)
             for a, b in zip(small, large, strict=True)
-        ):
-            raise ValueError(
-                f"MultiScaleQuantizer.scales {self.scales}: write grids of one number "
-                "of axes, none smaller than the one before, such as (1, 2, 4, 8)"
-            )
+        )
+        self.check(
+            "scales",
+            rises,
+            "write grids of one number of axes, none smaller than the one before, such "
+            "as (1, 2, 4, 8)",
+        )
 
     @property
     def grids(self) -> tuple[tuple[int, ...], ...]:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from vqdit.fields import Count, Positive, Share
+from vqdit.fields import Checked, Count, Positive, Share
 from vqdit.quantizers.book import Book, Quantizer
 from vqdit.quantizers.estimators import estimate
 from vqdit.quantizers.fsq import FSQ
@@ -54,11 +54,8 @@ class ResidualQuantizer(Composite):
     def __post_init__(self):
         super().__post_init__()
         check_book(self)
-        if isinstance(self.book, FSQ):
-            raise ValueError(
-                "ResidualQuantizer.book FSQ bounds every residual as if it were z; "
-                "write ResidualFSQ(levels, count)"
-            )
+        advice = "bounds a residual as if it were z; write ResidualFSQ(levels, count)"
+        self.check("book", not isinstance(self.book, FSQ), advice)
 
     @property
     def code_counts(self) -> tuple[int, ...]:
@@ -158,13 +155,10 @@ def _copy(book):
     return book.clone(parent=None, name=None)
 
 
-def check_book(owner: nn.Module) -> None:
+def check_book(owner: Checked) -> None:
     """Raises ValueError where `book` has not one book."""
-    if not isinstance(owner.book, Book):
-        raise ValueError(
-            f"{type(owner).__name__}.book {type(owner.book).__name__}: write a "
-            "quantizer of one book, such as VectorQuantizer(num_codes, dim)"
-        )
+    advice = "write a quantizer of one book, such as VectorQuantizer(num_codes, dim)"
+    owner.check("book", isinstance(owner.book, Book), advice)
 
 
 def set_book(

@@ -35,11 +35,9 @@ class ResidualFSQ(Quantizer):
 
     def __post_init__(self):
         super().__post_init__()
-        if max(self.levels) ** self.count > 2**22:
-            raise ValueError(
-                f"ResidualFSQ.count {self.count}: {max(self.levels)} levels to that "
-                "power are finer than float32; write fewer books"
-            )
+        fine = max(self.levels) ** self.count
+        advice = f"cells of 1 / {fine} are finer than float32; write fewer books"
+        self.check("count", fine <= 2**22, advice)
 
     @property
     def dim(self) -> int:

@@ -30,10 +30,8 @@ class Text(Checked):
 
     def __post_init__(self):
         super().__post_init__()
-        if len(set(self.specials)) < len(self.specials):
-            raise ValueError(
-                f"{type(self).__name__}.specials={self.specials}: write each name once"
-            )
+        once = len(set(self.specials)) == len(self.specials)
+        self.check("specials", once, "write each name once")
 
     @property
     def pieces(self) -> tuple[bytes, ...]:

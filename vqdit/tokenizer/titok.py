@@ -78,8 +78,5 @@ class TiTokDecoder(ViTSpec):
 
 
 def _check(owner):
-    if owner.causal:
-        raise ValueError(
-            f"{type(owner).__name__}.causal: a token is of no place in the signal, and "
-            f"so of no time; write causal=False"
-        )
+    advice = "a token is of no place in the signal, and so of no time; write False"
+    owner.check("causal", not owner.causal, advice)

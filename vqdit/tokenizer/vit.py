@@ -67,11 +67,8 @@ class ViTSpec(TransformerSpec, kw_only=True):
     def patches(self, axes: int) -> tuple[int, ...]:
         """Sides of a patch, an axis each. Raises ValueError for more or fewer."""
         patch = (self.patch,) * axes if isinstance(self.patch, int) else self.patch
-        if len(patch) != axes:
-            raise ValueError(
-                f"{type(self).__name__}.patch={self.patch}: a signal of {axes} axes; "
-                f"write one number for all, or {axes}"
-            )
+        advice = f"a signal of {axes} axes; write one number for all, or {axes}"
+        self.check("patch", len(patch) == axes, advice)
         return patch
 
 
