@@ -10,10 +10,12 @@ by the one in --judge=DIR (see train.classifier), so that several runs have the 
 
 import json
 from pathlib import Path
+from typing import Annotated
 
 from train.config import Experiment, StageTwo
 from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
+from train.evaluation.drawing import SAMPLER
 from train.evaluation.judge import judge_of
 from train.evaluation.measures import BASELINES
 from train.evaluation.scores import evaluate_generator, evaluate_tokenizer
@@ -22,18 +24,14 @@ from train.modalities.files import write
 from train.objectives.bundles import open_bundle
 from train.pipeline import open_examples
 from train.runtime import hosts
-from vqdit.diffusion import Solver
-from vqdit.fields import Count
+from vqdit.fields import Bound, Count
 from vqdit.trained.codec import Codec
 from vqdit.trained.generator import Generator
 
 FLAGS = OF_RUN | {
-    "num": (Count, "of a generator: samples that are scored"),
+    "num": (Annotated[int, Bound(at_least=2)], "of a generator: samples scored"),
     "guidance": (tuple[float, ...], "its scales, each scored, such as (1.0, 2.0)"),
-    "steps": (Count, "of its sampler"),
-    "shift": (float, "of its times, above 1 denser near noise"),
-    "interval": (tuple[float, float], "times in which the scale applies"),
-    "solver": (Solver, "of its stream, such as Heun()"),
+    **SAMPLER,
     "seed": (int, "of its samples"),
     "judge": (str, "a folder of train.classifier; else one is trained here"),
     "judge_steps": (Count, "for which that one is trained"),
@@ -65,8 +63,6 @@ def main(argv):
     for name in flags.keys() - own:
         kind = f"tokenizer of {data.kind}" if tokenizer else "generator"
         raise BadInput(f"--{name.replace('_', '-')} says nothing of a {kind}; drop it")
-    if flags.get("num", 2) < 2:
-        raise BadInput(f"--num={flags['num']}: write at least 2 samples")
     if flags.keys() >= JUDGE:
         raise BadInput("--judge-steps is of a judge trained here; drop it, or --judge")
     asked = {name: value for name, value in flags.items() if name not in JUDGE}

@@ -38,7 +38,7 @@ from train.report.pictures import line_plot
 from train.runtime import hosts
 from train.runtime.log import say
 from vqdit.fields import Count
-from vqdit.metrics import psnr, ssim
+from vqdit.metrics import psnr, ssim_per_image
 from vqdit.signal import to_uint8
 
 Pictures = UInt8[np.ndarray, "n h w c"]
@@ -205,12 +205,10 @@ def _decoded(codec, codes):
 
 
 def _distortion(decoded, images):
-    parts = [
-        ssim(decoded[low : low + CHUNK], images[low : low + CHUNK])
-        * len(images[low : low + CHUNK])
-        for low in range(0, len(images), CHUNK)
-    ]
-    return {"psnr_db": psnr(decoded, images), "ssim": sum(parts) / len(images)}
+    chunks = (slice(low, low + CHUNK) for low in range(0, len(images), CHUNK))
+    alike = [ssim_per_image(decoded[rows], images[rows]) for rows in chunks]
+    mean = float(np.concatenate(alike).mean())
+    return {"psnr_db": psnr(decoded, images), "ssim": mean}
 
 
 def measure(

@@ -11,13 +11,12 @@ import numpy as np
 
 from train.config.command import parse
 from train.errors import BadInput, run
-from train.evaluation.drawing import draw_all
+from train.evaluation.drawing import SAMPLER, draw_all
 from train.modalities.files import npz, write_bytes
 from train.objectives.bundles import open_bundle
 from train.report import pictures
 from train.runtime import hosts
 from train.runtime.log import say
-from vqdit.diffusion import Solver
 from vqdit.fields import Count, Natural
 from vqdit.trained.generator import Generator
 
@@ -26,10 +25,7 @@ FLAGS = {
     "label": (Natural, "the class that is drawn; else all in turn"),
     "num": (Count, "of samples (16)"),
     "guidance": (float, "scale; 1 means none"),
-    "interval": (tuple[float, float], "times in which the scale applies (0.0, 1.0)"),
-    "steps": (Count, "of the sampler (50)"),
-    "shift": (float, "of its times, above 1 denser near noise (1)"),
-    "solver": (Solver, "of the stream, such as Heun()"),
+    **SAMPLER,
     "seed": (int, "of all samples (0)"),
     "first": (Natural, "number of the first sample (0)"),
     "out": (str, "a .png, or a .npz of arrays (grid.png)"),
@@ -42,14 +38,12 @@ def main(argv):
     flags = command.flags
     generator = open_bundle(command.workdir, Generator, "--workdir")
     count, classes = flags.get("num", 16), generator.module.classes
-    label = flags.get("label")
-    if label is not None and label >= max(classes, 1):
+    label, labels = flags.get("label"), None
+    if label is not None and label >= classes:
         known = f"0 to {classes - 1}" if classes else "no --label: it has no classes"
         raise BadInput(f"--label={label} is outside the classes; write {known}")
-    if classes and label is None:
-        labels = np.arange(count) % classes
-    else:
-        labels = None if label is None else np.full(count, label)
+    if classes:
+        labels = np.arange(count) % classes if label is None else np.full(count, label)
     out = Path(flags.get("out", "grid.png"))
     if out.suffix not in (".png", ".npz"):
         raise BadInput(f"--out={out}: write a .png (a picture) or .npz (arrays)")
@@ -58,13 +52,8 @@ def main(argv):
             raise BadInput(f"--out={out}: stream {name!r} is no signal; write a .npz")
 
     try:
-        draw = generator.sampler(
-            steps=flags.get("steps", 50),
-            guidance=flags.get("guidance"),
-            interval=flags.get("interval", (0.0, 1.0)),
-            solver=flags.get("solver"),
-            shift=flags.get("shift", 1.0),
-        )
+        chosen = {n: flags[n] for n in (*SAMPLER, "guidance") if n in flags}
+        draw = generator.sampler(**chosen)
         ids = np.arange(count) + flags.get("first", 0)
         key = jax.random.key(flags.get("seed", 0))
         x = draw_all(generator, draw, key, ids, labels)

@@ -73,7 +73,7 @@ def held(value: Any, arm: Any) -> dict[str, tuple[Any, Any]]:
 
 def entry_type(arm: Any) -> Any:
     """The annotation of the entries of a dict that is annotated so."""
-    return (*_taken_apart(arm)[1], Any, Any)[1]
+    return (*typing.get_args(bare(arm)), Any, Any)[1]
 
 
 def bare(arm: Any) -> Any:
@@ -109,7 +109,7 @@ def _expected(arm: Any) -> str:
     if kind is Literal:
         return "one of " + ", ".join(map(str, inner))
     if kind is tuple:
-        if inner == (int, ...):
+        if inner[1:] == (...,) and bare(inner[0]) is int:
             return "a tuple of ints such as (8, 5)"
         items = " and ".join(expected(each) for each in inner if each is not ...)
         return f"a tuple of {items}" if items else "a tuple"

@@ -8,9 +8,18 @@ import numpy as np
 
 from train.modalities.modality import modality_of
 from train.runtime import hosts
+from vqdit.diffusion import Solver
+from vqdit.fields import Count
 from vqdit.signal import to_uint8
 from vqdit.trained.generator import Generator
 
+# Flags of a program that draws, by the fields of `Generator.sampler`.
+SAMPLER = {
+    "steps": (Count, "of the sampler (50)"),
+    "shift": (float, "of its times, above 1 denser near noise (1)"),
+    "interval": (tuple[float, float], "times in which the scale applies (0.0, 1.0)"),
+    "solver": (Solver, "of the stream, such as Heun()"),
+}
 BATCH = 250  # drawn at once: one compilation, bounded memory
 
 

@@ -176,6 +176,16 @@ def test_text_becomes_a_value_of_the_fields_type(dotted, text, wanted):
         ("tuner.betas", "(0.9,)", "write a tuple of a number and a number"),
         ("tuner.sizes", "(8, 5.5)", "tuner.sizes.1: write a whole number, not 5.5"),
         ("tuner.sizes", "8", r"write a tuple of ints such as \(8, 5\), not 8"),
+        (
+            "model.inner",
+            "FSQ(8)",
+            "FSQ.levels: .* tuple of ints such .*, not 8",
+        ),
+        (
+            "model.inner",
+            "FSQ((8, 1))",
+            "FSQ.levels.1: .* at least 2, not 1",
+        ),
         ("tuner", "3", r"tuner: write Tuner\(...\), not 3"),
         ("tile", "3", r"tile: write Tile\(...\) or None, not 3"),
         ("tile", "Tile", r"tile: write Tile\(shape=..., count=...\)"),
