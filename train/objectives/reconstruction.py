@@ -69,9 +69,9 @@ class Reconstruction:
         for name, distance in self.distances.items():
             frozen = jax.lax.stop_gradient(stats["perceptual"][name])
             terms[name] = distance(frozen, x, x_hat).mean()
-        scale = {name: weights.perceptual for name in self.distances}
         loss = sum(
-            value * (scale[name] if name in scale else getattr(weights, name))
+            value
+            * (weights.perceptual if name in self.distances else getattr(weights, name))
             for name, value in terms.items()
         )
         # Peak 2: signals are in [-1, 1].

@@ -156,20 +156,16 @@ def _rewind(path: Path, step: int) -> None:
     """Keeps the whole lines up to `step`, in one rename; moves the others aside."""
     if not path.exists():
         return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    rows = [_parsed(line) if line.endswith("\n") else None for line in lines]
-    keep = [row is not None and row["step"] <= step for row in rows]
-    if all(keep):
-        return
-    replaced = path.with_suffix(".replaced.jsonl")
-    with replaced.open("a", encoding="utf-8") as file:
-        file.writelines(
-            line.rstrip("\n") + "\n"
-            for line, kept in zip(lines, keep, strict=True)
-            if not kept
-        )
-    kept_lines = [line for line, kept in zip(lines, keep, strict=True) if kept]
-    write_bytes(path, "".join(kept_lines).encode())
+    kept, others = [], []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        row = _parsed(line) if line.endswith("\n") else None
+        stays = row is not None and row["step"] <= step
+        (kept if stays else others).append(line.rstrip("\n") + "\n")
+    if others:
+        replaced = path.with_suffix(".replaced.jsonl")
+        with replaced.open("a", encoding="utf-8") as file:
+            file.writelines(others)
+        write_bytes(path, "".join(kept).encode())
 
 
 def _parsed(line: str) -> dict | None:

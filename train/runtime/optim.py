@@ -50,9 +50,5 @@ def decayed(params: Any) -> Any:
     By name, not by rank: under a layer scan a bias too has two axes. So biases, norms,
     embedding tables and codebooks are left alone.
     """
-
-    def is_kernel(path, leaf):
-        del leaf
-        return getattr(path[-1], "key", None) == "kernel"
-
+    is_kernel = lambda path, _: getattr(path[-1], "key", None) == "kernel"
     return jax.tree_util.tree_map_with_path(is_kernel, params)
