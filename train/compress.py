@@ -194,13 +194,10 @@ def main(argv=None):
     books = settings.books
     paths = listed(command.inputs, kind.suffixes, kind.folders)
     outs = targets(flags.get("out"), ((p, SUFFIX) for p in paths), command.force)
-    most = 1
     with watch(paths, "checking") as bar:
-        for path in bar:
-            planes = read_file(opened, path, settings)[1]
-            layout = opened.layout(planes.shape[1:], settings.overlap, opened.whole)
-            most = max(most, layout.count)
-    opened = opened.batched(most)
+        shapes = [read_file(opened, path, settings)[1].shape[1:] for path in bar]
+    layouts = (opened.layout(shape, settings.overlap, opened.whole) for shape in shapes)
+    opened = opened.batched(max(layout.count for layout in layouts))
     kept = opened.prefixes.alphabet(opened.prior, books).code_counts
     done, counts = [], [np.zeros(k, np.int64) for k in kept]
     with watch(paths, "coding") as bar:

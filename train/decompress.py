@@ -54,7 +54,7 @@ def _codes(opened: Opened, header: Header, payload: bytes) -> np.ndarray:
     try:
         if header.kind != contract.kind or books > prefixes.count:
             raise ValueError(f"kind or {prefixes.word} are not the bundle's")
-        layout = opened.layout(header.coded_shape, header.overlap, header.whole)
+        layout = opened.layout_of(header)
         parts = layout.count * opened.data.count(header.shape[-1], contract.shape[-1])
         places = prefixes.places(layout.places, books)
         alphabet = prefixes.alphabet(prior, books)
@@ -75,11 +75,7 @@ def main(argv=None):
         found = [codes_of(opened, path) for path in bar]
     names = ((p, header.suffix) for p, (header, _) in zip(paths, found, strict=True))
     outs = targets(command.flags.get("out"), names, command.force)
-    most = 1
-    for header, _ in found:
-        layout = opened.layout(header.coded_shape, header.overlap, header.whole)
-        most = max(most, layout.count)
-    opened = opened.batched(most)
+    opened = opened.batched(max(opened.layout_of(header).count for header, _ in found))
     for path, out, (header, codes) in zip(paths, outs, found, strict=True):
         values = opened.rebuild(header, codes)
         record = Record(values, header.rate, suffix=header.suffix, extra=header.extra)

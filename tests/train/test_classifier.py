@@ -226,6 +226,9 @@ def test_a_judge_that_cannot_be_trained_or_kept_is_refused(kept, tmp_path):
     files.mkdir()
     for i in range(8):
         Image.new("L", (8, 8), 20 * i).save(files / f"{i}.png")
-    with pytest.raises(BadInput, match="data has 0 classes; a judge learns from"):
-        judging.train_judge(Images(name="folder", data_dir=str(files)))
+    unlabelled = Images(name="folder", data_dir=str(files))
+    assert judging.judge_of(unlabelled, 0) is None
+    for judge in (judging.train_judge, lambda data: judging.judge_of(data, 0, steps=9)):
+        with pytest.raises(BadInput, match="data has 0 classes; a judge learns from"):
+            judge(unlabelled)
     assert not (tmp_path / "new").exists()

@@ -73,12 +73,7 @@ class Audio(Modality):
 
     @property
     def preparation(self) -> tuple[tuple[str, bool | float | None], ...]:
-        clean = self.clean
-        return (
-            ("dc", clean.dc),
-            ("peak", clean.peak),
-            ("loudness", clean.loudness),
-        )
+        return tuple((name, getattr(self.clean, name)) for name in self.takes)
 
     @property
     def front(self):

@@ -57,8 +57,20 @@ class Moments:
         self.mean, self.squares = np.zeros(channels), np.zeros(channels)
         self.low = np.full(channels, np.inf)
         self.high = np.full(channels, -np.inf)
-        self.sample = [np.empty(0) for _ in range(channels)]
-        self._draws = [np.empty(0) for _ in range(channels)]
+        # Of each channel arrays (n, 2) of draws and values.
+        self._drawn = [[np.empty((0, 2))] for _ in range(channels)]
+        self._held = np.zeros(channels, np.int64)  # rows of these
+
+    @property
+    def sample(self) -> list[Float[np.ndarray, "n"]]:
+        """Of each channel."""
+        return [self._smallest(c)[:, 1] for c in range(len(self._drawn))]
+
+    def _smallest(self, c: int) -> Float[np.ndarray, "n 2"]:
+        found = np.concatenate(self._drawn[c])
+        if len(found) > SAMPLE:
+            found = found[np.argpartition(found[:, 0], SAMPLE)[:SAMPLE]]
+        return found
 
     def add(
         self,
@@ -76,20 +88,20 @@ class Moments:
         rows = [self.count.astype(float), self.mean, self.squares, self.low, self.high]
         parts, whole = exchange(np.stack(rows, 1)), Moments(len(self.mean))
         for c in range(len(self.mean)):
-            found = exchange(np.stack([self._draws[c], self.sample[c]], 1))
-            for part, each in zip(parts, found, strict=True):
+            found = exchange(self._smallest(c))
+            for part, drawn in zip(parts, found, strict=True):
                 count, *of = part[c]
                 if count:
-                    whole._merge(c, int(count), *of, each[:, 1], each[:, 0])
+                    whole._merge(c, int(count), *of, drawn)
         return whole
 
     def _add(self, c: int, x: np.ndarray) -> None:
         mean = x.mean()
         of = (len(x), mean, np.square(x - mean).sum(), x.min(), x.max())
         position = self._first + self.count[c] + np.arange(len(x))
-        self._merge(c, *of, x, chance(Word.PICK, c, position))
+        self._merge(c, *of, np.stack([chance(Word.PICK, c, position), x], 1))
 
-    def _merge(self, c, count, mean, squares, low, high, sample, draws) -> None:
+    def _merge(self, c, count, mean, squares, low, high, drawn) -> None:
         before, total = self.count[c], self.count[c] + count
         apart = mean - self.mean[c]
         self.squares[c] += squares
@@ -97,12 +109,10 @@ class Moments:
         self.mean[c] += apart * count / total
         self.count[c] = total
         self.low[c], self.high[c] = min(self.low[c], low), max(self.high[c], high)
-        draws = np.concatenate([self._draws[c], draws])
-        sample = np.concatenate([self.sample[c], sample])
-        if len(sample) > SAMPLE:
-            kept = np.argpartition(draws, SAMPLE)[:SAMPLE]
-            draws, sample = draws[kept], sample[kept]
-        self._draws[c], self.sample[c] = draws, sample
+        self._drawn[c].append(drawn)
+        self._held[c] += len(drawn)
+        if self._held[c] > 2 * SAMPLE:  # seldom, since it takes long
+            self._drawn[c], self._held[c] = [self._smallest(c)], SAMPLE
 
     def finished(self) -> Statistics:
         """A channel of which nothing is known has mean 0 and spread 0."""

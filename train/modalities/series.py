@@ -133,11 +133,9 @@ class Series(Modality):
     def adapt(self, record):
         """(t, c) with NaN where a value is missing -> cleaned."""
         found = clean(record.values, self.cleaning or UNCLEANED)
-        said = {
-            name: getattr(found, name) for name in ("missing", "outliers", "constant")
-        }
+        more = record.more | {"cleaned": found}
         return dataclasses.replace(
-            record, values=found.values, known=found.known, more=record.more | said
+            record, values=found.values, known=found.known, more=more
         )
 
     def starts(self, record):
@@ -171,24 +169,22 @@ class Series(Modality):
 
     def findings(self, records):
         """Shares missing and beyond the limit; in how many a channel is constant."""
-        found = [(len(each.values), each.more) for each in records]
-        weights = np.array([length for length, _ in found], float)
+        found = [record.more["cleaned"] for record in records]
+        weights = np.array([len(each.values) for each in found], float)
         weights /= weights.sum()
-
-        def mean(name: str) -> list[float]:
-            return (weights @ np.array([more[name] for _, more in found])).tolist()
-
-        constant = np.array([more["constant"] for _, more in found]).sum(0)
+        missing = weights @ np.array([each.missing for each in found])
+        outliers = weights @ np.array([each.outliers for each in found])
+        constant = np.array([each.constant for each in found]).sum(0)
         return {
             "recordings": len(found),
-            "missing_share": mean("missing"),
-            "outlier_share": mean("outliers"),
+            "missing_share": missing.tolist(),
+            "outlier_share": outliers.tolist(),
             "recordings_where_constant": constant.tolist(),
         }
 
     def prepare(self, record):
         raw = np.where(record.known, record.values, np.nan)
-        found = clean(raw, self.cleaning or UNCLEANED)
+        found = self.adapt(dataclasses.replace(record, values=raw))
         values = found.values
         if self.mask_channels:
             values = np.concatenate([values, found.known.astype(np.float32)], axis=-1)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from train.errors import BadInput
+from train.errors import BadInput, blame
 from train.modalities.modality import Batch, Modality
 from train.pipeline.batching import endless
 from train.pipeline.examples import Examples, open_examples
@@ -107,8 +107,6 @@ def codes_of(tokenizer, batch: Batch, name: str) -> tuple[np.ndarray, np.ndarray
     else:
         values = [text or "" for text in values]
         known = np.array([text != "" for text in values])
-    try:
+    with blame(f"streams.{name}.tokenizer"):
         codes = tokenizer.encode(values)
-    except ValueError as error:
-        raise BadInput(f"streams.{name}.tokenizer: {error}") from error
     return codes[..., None], known

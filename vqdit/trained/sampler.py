@@ -14,6 +14,8 @@ from vqdit import diffusion
 from vqdit.diffusion import Grid, Solver
 from vqdit.values import near
 
+WHOLE = (0.0, 1.0)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sampler:
@@ -22,7 +24,8 @@ class Sampler:
     want:       streams that are drawn; the others are given.
     grids:      stream -> its grid of times. solvers: stream -> its solver.
     guidance:   default scale, 1 means none; None for a cheaper sampler that cannot.
-    interval:   times [low, high] in which the scale applies.
+    interval:   times [low, high] in which the scale applies; outside of them a step
+        asks the network once, not with the batch beside itself.
     trajectory: also return, under NAME_path, x_t at every time, undecoded.
     decode:     return signals; else the streams themselves.
     """
@@ -32,7 +35,7 @@ class Sampler:
     grids: Mapping[str, Grid]
     solvers: Mapping[str, Solver]
     guidance: float | Mapping[str, float] | None = None
-    interval: tuple[float, float] = (0.0, 1.0)
+    interval: tuple[float, float] = WHOLE
     trajectory: bool = False
     decode: bool = True
 
@@ -80,9 +83,10 @@ class Sampler:
             scale = self.guidance if guidance is None else guidance
             if isinstance(scale, Mapping):  # which a jit has sorted
                 scale = {n: scale[n] for n in (*streams, "label") if n in scale}
-            low, high = self.interval if interval is None else interval
+            if interval is None and self.interval != WHOLE:
+                interval = self.interval
             predict = diffusion.guided(
-                network, model.processes, label, classes, absent, scale, (low, high)
+                network, model.processes, label, classes, absent, scale, interval
             )
         # Streams that are drawn together start together.
         start = min(model.processes[name].start for name in self.want)
@@ -110,7 +114,10 @@ class Sampler:
         return jax.jit(self.draw)
 
     def compilations(self) -> int:
-        """Programs made so far; new keys, labels, scales or signals need no new one."""
+        """Programs made so far; new keys, labels, scales or signals need no new one.
+
+        The first interval that a call gives needs one, if none was given before.
+        """
         return self._jitted._cache_size()
 
     def __call__(
@@ -159,7 +166,8 @@ class Sampler:
         if self.guidance is not None:
             number = lambda v: jnp.asarray(v, jnp.float32)
             scale = jax.tree.map(number, guidance)
-            ends = tuple(map(number, self.interval if interval is None else interval))
+            if interval is not None:
+                ends = tuple(map(number, interval))
         variables = self.generator.arrays
         if params is not None:
             variables = {**variables, "params": params}
