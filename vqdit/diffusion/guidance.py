@@ -6,6 +6,7 @@ moved to t = 1. Scale 1 is no guidance.
 
 from collections.abc import Callable, Mapping
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
