@@ -14,7 +14,6 @@ some of the variants, overrides such as --config.run.steps=300 hold for all.
 import dataclasses
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import jax
@@ -84,7 +83,7 @@ COLUMNS = {
 
 
 def command_of(argv) -> Command:
-    return parse(argv, StageOne, flags=FLAGS, variant=False)
+    return parse(argv, StageOne, FLAGS, variant=False, needed=["workdir"])
 
 
 def rows_of(command: Command) -> dict[str, StageOne]:
@@ -111,8 +110,8 @@ def probe(
     reference: Reference,
     workdir: Path,
     steps: int,
-    samples: int = PROBE_SAMPLES,
-    guidance: float = PROBE_GUIDANCE,
+    samples: int,
+    guidance: float,
 ) -> dict:
     """Scores of the one small flow transformer on this tokenizer's latents.
 
@@ -121,6 +120,9 @@ def probe(
     """
     classes = open_examples(data, train=True).classes
     name = data.kind
+    # A tokenizer that was trained anew has a probe of its own.
+    place = workdir / f"probe_{codec.contract.fingerprint[:8]}"
+    cache = place / "cache"
     # The cache holds what is not augmented.
     data = dataclasses.replace(data, **streams.augmenting(data))
     experiment = StageTwo(
@@ -128,7 +130,7 @@ def probe(
         data=data,
         model=DiT(width=96, depth=4, classes=classes, block=Block(4, qk_norm="rms")),
         streams={name: Stream(Gaussian(), str(workdir), LogitNormal())},
-        cache=str(workdir / "cache"),
+        cache=str(cache),
         optimizer=Optimizer(
             peak_lr=2e-3,
             schedule="cosine",
@@ -138,17 +140,18 @@ def probe(
         ),
         run=Run(steps=steps, batch=64, save_every=steps),
     )
-    if not (workdir / "cache").exists():
-        encode_set(codec, data, workdir / "cache")
-    generator = stage_two.train(experiment, workdir / "probe")
+    if not cache.exists():
+        encode_set(codec, data, cache)
+    # One of other settings makes room; the same goes on.
+    generator = stage_two.train(experiment, place, force=True)
     (scores,) = curve(generator, reference, (guidance,), samples, steps=PROBE_STEPS)
     # The cache is large and made again in seconds.
-    shutil.rmtree(workdir / "cache")
+    shutil.rmtree(cache)
     return {f"probe_{key}": value for key, value in scores.items()}
 
 
 def row(
-    experiment: StageOne, workdir: Path, flags: dict, reference, force: bool = False
+    experiment: StageOne, workdir: Path, flags: dict, reference, force: bool
 ) -> dict:
     """One row's figures, trained where they are not on disk."""
     done = workdir / "row.json"
@@ -204,12 +207,10 @@ def _cell(value, decimals: int) -> str:
     return f"{float(np.mean(value)):.{decimals}f}"
 
 
-def main(argv=None):
+def main(argv):
     hosts.alone()
-    command = command_of(sys.argv[1:] if argv is None else argv)
+    command = command_of(argv)
     rows, flags = rows_of(command), command.flags
-    if command.workdir is None:
-        raise BadInput("write --workdir=DIR, a folder for all rows")
     base = next(iter(rows.values()))
     reference = None
     if "probe" in flags:

@@ -16,9 +16,6 @@ nearest code, and a sampler; each with its rate, the share of the machine's own 
 memory it needs. A row that fails says why, and those after it run; once `minutes` are
 over, no further row begins. Prints JSON and, on stderr, a table. From the project's
 root: the networks are those of configs/.
-
---only:  rows whose name has one of these words.
---small: tiny sizes, to see that everything runs.
 """
 
 import json
@@ -288,7 +285,7 @@ def _sampling(small):
     }
 
 
-def main(argv=None):
+def main(argv):
     hosts.alone()
     if "--suite" in argv and not {"--help", "-h"} & set(argv):
         flags = parse(argv, None, SUITE).flags

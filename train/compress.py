@@ -6,12 +6,9 @@ python -m train.compress --fit --workdir=runs/tok
 The second counts the codes of the training set once, and lays the counts beside the
 bundle: files are smaller for it, small ones much. Their readers need it too.
 
-Options: --books=n keeps the first n books of a residual tokenizer, or the first n
-scales of a multi-scale one, whose training never leaves scales out, so that quality
-suffers more; --overlap=n lets neighbouring tiles share n samples and blends them;
---resample takes files of another rate; --peak=p brings sounds to this level before,
-instead of that of training (0 leaves them), and back after; --force replaces files
-that are there.
+--books keeps the first books of a residual tokenizer, or the first scales of a
+multi-scale one, whose training never leaves scales out, so that quality suffers more.
+--peak is a level in place of that of training.
 
 A folder stands for the files in it. For a tokenizer of video a folder of pictures is
 one clip, its frames in the order of their names, and a folder of such folders stands
@@ -26,7 +23,6 @@ written.
 
 import dataclasses
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -50,10 +46,7 @@ FLAGS = {
     "books": (int, "the first so many books, or scales, are kept; else all"),
     "overlap": (int, "samples that neighbouring tiles share and blend (0)"),
     "resample": (bool, "take sounds and clips of another rate"),
-    "peak": (
-        float,
-        "level that sounds are brought to and back from; 0: none",
-    ),
+    "peak": (float, "level that sounds are brought to and back from; 0: none"),
     "force": (bool, "replace files that are there"),
     "fit": (bool, "lay the counts of a training set's codes beside the bundle"),
 }
@@ -179,9 +172,8 @@ def line(kind: Modality, figures: dict) -> str:
     )
 
 
-def main(argv=None):
+def main(argv):
     hosts.alone()
-    argv = sys.argv[1:] if argv is None else argv
     if any(word == "--fit" or word.startswith("--fit=") for word in argv):
         return counting.main(argv)
     command = parse(argv, None, FLAGS, inputs=True)

@@ -66,7 +66,7 @@ def _codes(opened: Opened, header: Header, payload: bytes) -> np.ndarray:
     return codes
 
 
-def main(argv=None):
+def main(argv):
     hosts.alone()
     command = parse(argv, None, FLAGS, inputs=True)
     opened = open_codec(command.flags.get("bundle"))

@@ -110,7 +110,7 @@ def train(
     return keep(workdir / "bundle", finished(experiment, state))
 
 
-def main(argv=None):
+def main(argv):
     command = parse(argv, StageOne, processes=True)
     hosts.start(command.processes)
     train(command.experiment, command.workdir, command.force)

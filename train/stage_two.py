@@ -95,7 +95,7 @@ def train(
     return keep(workdir / "bundle", streams.generator(hosts.gather(state.ema)))
 
 
-def main(argv=None):
+def main(argv):
     command = parse(argv, StageTwo, processes=True)
     hosts.start(command.processes)
     train(command.experiment, command.workdir, command.force)

@@ -1112,7 +1112,7 @@ def test_what_cannot_be_compressed_is_one_line(bundles, tmp_path, capsys, monkey
         assert not (tmp_path / "coded").exists()
     with monkeypatch.context() as patch:
         patch.setattr(sys, "argv", ["compress", str(good), image, out])
-        compress.main()
+        run(compress.main)
     line = refused(compress, [good, image, out], capsys)
     assert "good.vqd is there; write --force to replace it" in line
     compress.main([str(good), image, out, "--force"])

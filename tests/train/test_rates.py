@@ -164,7 +164,7 @@ def test_the_program_writes_figures_and_plots(tmp_path, capsys, monkeypatch):
     for name in ("rates_psnr.png", "rates_ssim.png"):
         assert (workdir / name).read_bytes().startswith(b"\x89PNG")
     assert "run, 1 of 2 books: " in capsys.readouterr().out
-    with pytest.raises(BadInput, match="--most=0: write at least 1"):
+    with pytest.raises(BadInput, match="--most: write a whole number, at least 1"):
         rates.main([f"--workdir={workdir}", "--most=0"])
     with pytest.raises(BadInput, match=r"takes \(8, 8, 1\), the data is \(9, 9, 1\)"):
         rates.main([f"--workdir={workdir}", "--config.data.size=9", "--most=9"])

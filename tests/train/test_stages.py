@@ -165,7 +165,9 @@ def test_a_cache_holds_what_is_encoded_on_the_fly(trained):
         )
 
 
-def test_a_picture_and_what_it_shows_are_two_streams(trained, tmp_path, one_device):
+def test_a_picture_and_what_it_shows_are_two_streams(
+    trained, tmp_path, one_device, monkeypatch
+):
     """Latents of a tokenizer beside labels, which are born discrete; each its own loss,
     and any of them drawn from the other, from the bundle alone."""
     work, _, _ = trained
@@ -186,6 +188,9 @@ def test_a_picture_and_what_it_shows_are_two_streams(trained, tmp_path, one_devi
     halves = row["loss_image"] + 0.5 * row["loss_word"]
     assert row["loss"] == pytest.approx(halves, rel=1e-5)
 
+    monkeypatch.setattr(sample, "draw_all", None)  # refused before anything is drawn
+    with pytest.raises(BadInput, match="'word' is no signal; write a .npz"):
+        sample.main([f"--workdir={tmp_path / 'run'}", "--out=x.png"])
     generator = vqdit.load(tmp_path / "run")
     assert generator.tokenizers["word"] == Labels(10)
     image = whole(DATA, train=False)["x"][:3] / np.float32(127.5) - 1
@@ -410,3 +415,5 @@ def test_encode_refuses_data_of_another_shape(trained, tmp_path):
     with pytest.raises(BadInput, match=r"write data of its kind and shape"):
         encode.encode_set(vqdit.load(work), larger, tmp_path / "never")
     assert not (tmp_path / "never").exists()
+    with pytest.raises(BadInput, match="is there; remove it"):
+        encode.main([f"--workdir={work}", f"--bundle={work}", f"--out={tmp_path}"])

@@ -64,6 +64,7 @@ def parse(
     inputs: bool = False,
     processes: bool = False,
     variant: bool = True,
+    needed: Sequence[str] = (),
 ) -> Command:
     """Reads `--config=FILE --variant=NAME`, overrides and flags.
 
@@ -74,6 +75,7 @@ def parse(
     inputs: whether words that are no options are taken, as the names of files.
     processes: whether the program runs on several, and takes the flags that say so.
     variant: False for a program of all variants of a file.
+    needed: flags that have to be given.
 
     Both `--key=value` and `--key value` do. Without --config the experiment is that of
     the workdir's config.json. `--help` prints the options, and the fields of the
@@ -97,6 +99,9 @@ def parse(
     if asked:
         _print_help(known, experiment)
         sys.exit(0)
+    for name in needed:
+        if not values.get(name):
+            raise BadInput(f"write --{_dashed(name)}=..., {known[name][1]}")
     return Command(
         experiment=experiment,
         workdir=workdir,

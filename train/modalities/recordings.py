@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Float
 
 from train.errors import Unreadable
-from train.modalities.files import load_arrays
+from train.modalities.files import load_arrays, npz
 from train.modalities.tables import Columns, arrays_of, columns_of, open_table
 
 TIME = ("time", "t", "seconds")
@@ -91,9 +91,7 @@ def write_recording(record: Any) -> bytes:
         time = start + (steps / record.rate if record.rate else steps)
     if record.suffix == ".npz":
         arrays = {"values": record.values} | ({} if time is None else {"time": time})
-        file = io.BytesIO()
-        np.savez_compressed(file, **arrays)
-        return file.getvalue()
+        return npz(**arrays)
     if record.suffix == ".parquet":
         return _parquet(names, record.values, time)
     text = io.StringIO()

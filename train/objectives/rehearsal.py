@@ -16,6 +16,7 @@ from train.runtime.sharding import (
     TOKENIZER_RULES,
     batch_sharding,
     create_state,
+    kernels,
     make_mesh,
 )
 from train.runtime.step import TrainState
@@ -72,7 +73,8 @@ class Rehearsal:
         layout = jax.tree.map(lambda x: x.sharding, state)
         program = jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
         began = time.perf_counter()
-        program = program.lower(state, self.batch).compile()
+        with kernels(self._mesh):
+            program = program.lower(state, self.batch).compile()
         seconds = time.perf_counter() - began
         held = {"state": state}
 
