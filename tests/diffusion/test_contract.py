@@ -144,7 +144,7 @@ def ran(name):
         end = process.corrupt(same, T[-1:], KEY)[0]
         prior = process.prior(jax.random.key(6), (8000,))
         left = None if process.kind == "codes" else process.schedule.alpha(T[-1])
-        return (*found, start), (x, x_t, output), (end, prior, left)
+        return (*found, start), (x, x_t, target, output), (end, prior, left)
 
     return jax.device_get(jit(run)())
 
@@ -154,7 +154,7 @@ def test_a_process_keeps_its_protocol(name):
     """Loss by place, finite with its gradient from end to end; a value; one example."""
     process, stream = PROCESSES[name], STREAMS[PROCESSES[name].kind]
     assert isinstance(process, Process) and hash(process) == hash(process)
-    found, (x, x_t, output), _ = ran(name)
+    found, (x, x_t, _, output), _ = ran(name)
     loss, pull, shown, time, tilted, one, last, start = found
     assert loss.shape == (len(T), *stream.grid) and loss.dtype == jnp.float32
     for values in (loss, pull, shown, time, one, last):
@@ -170,10 +170,10 @@ def test_a_process_keeps_its_protocol(name):
 @processes
 def test_a_loss_is_computed_in_float32(name):
     """Of a network's bfloat16 as of the same numbers in float32."""
-    _, x_t, target, output = examples(PROCESSES[name])
-    output, loss = output.astype(jnp.bfloat16), PROCESSES[name].loss
-    one = jit(lambda o: loss(o, target, x_t, T))(output)
-    two = jit(lambda o: loss(o, target, x_t, T))(output.astype(jnp.float32))
+    _, (_, x_t, target, output), _ = ran(name)
+    half, loss = output.astype(jnp.bfloat16), PROCESSES[name].loss
+    both = jit(lambda a, b, *given: (loss(a, *given), loss(b, *given)))
+    one, two = both(half, half.astype(np.float32), target, x_t, T)
     np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
 
 
@@ -181,7 +181,7 @@ def test_a_loss_is_computed_in_float32(name):
 def test_ends_are_data_and_prior(name):
     """At t = 0 the data, up to the noise that a schedule leaves; at t = 1 the prior."""
     process = PROCESSES[name]
-    _, (x, x_t, _), (end, start, left) = ran(name)
+    _, (x, x_t, *_), (end, start, left) = ran(name)
     if process.kind == "codes":
         np.testing.assert_array_equal(x_t[0], x[0])
         draws = [np.bincount(np.ravel(v), minlength=4) / v.size for v in (end, start)]
@@ -311,7 +311,7 @@ def test_a_solver_samples_gaussian_data_exactly(solver):
 
     noisy = isinstance(solver, Churn | Corrector | Ancestral) or solver == DDIM(1.0)
     left = 0.08 if noisy else 0.03
-    for name, (mean, std) in jax.jit(run)().items():
+    for name, (mean, std) in jit(run)().items():
         assert abs(mean - MEAN) < STD * (4 / math.sqrt(2048) + left), (name, mean)
         assert abs(std - STD) < STD * (4 / math.sqrt(2 * 2048) + left), (name, std)
 
@@ -336,7 +336,7 @@ def test_a_solver_samples_the_joint_of_codes(solver):
         solvers, shapes = dict.fromkeys(some, solver), dict.fromkeys(some, (2,))
         return sample(some, solvers, predict, keys, shapes, times)
 
-    for name, draws in jax.jit(run)().items():
+    for name, draws in jit(run)().items():
         total = np.zeros((toys.VOCAB, toys.VOCAB))
         np.add.at(total, tuple(np.asarray(draws).T), 1 / n)
         error = abs(total - toys.JOINT).max()
