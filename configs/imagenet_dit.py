@@ -36,9 +36,53 @@ published head returns twice the channels and throws half of them away (18,448
 parameters), left out here; it embeds t itself, here 1000 t as in DiT.
 """
 
-from configs.imagenet import SIZES, dit, transformer
-from train.config import replaced
-from vqdit.diffusion import Cosine, Gaussian, Linear
+from configs.imagenet import CENTRE
+from train.config import Optimizer, Run, StageTwo, Stream, replaced
+from vqdit.diffusion import Cosine, DDPMLinear, Gaussian, Linear, Process
+from vqdit.dit import DiT
+from vqdit.nn import Block
+
+# Width, depth and heads (arXiv:2212.09748, table 1).
+SIZES = {
+    "s": (384, 12, 6),
+    "b": (768, 12, 12),
+    "l": (1024, 24, 16),
+    "xl": (1152, 28, 16),
+}
+
+
+def transformer(name: str, size: str, patch: int, process: Process) -> StageTwo:
+    """A DiT of the given size on 32x32x4 latents, as DiT and SiT are both trained."""
+    width, depth, heads = SIZES[size]
+    return StageTwo(
+        name=name,
+        data=CENTRE,
+        model=DiT(
+            width=width,
+            depth=depth,
+            block=Block(heads),
+            classes=1000,
+            dtype="bfloat16",
+            remat="whole",
+            scan=True,
+        ),
+        streams={"image": Stream(process, patch=patch, shape=(32, 32, 4))},
+        optimizer=Optimizer(peak_lr=1e-4, clip=None, ema=0.9999),
+        run=Run(
+            steps=400_000,
+            batch=256,
+            log_every=100,
+            save_every=10_000,
+            sample_every=50_000,
+        ),
+    )
+
+
+def dit(size: str, patch: int) -> StageTwo:
+    """DiT as published: noise prediction and a learned variance, DDPM's schedule."""
+    process = Gaussian(DDPMLinear(), target="noise", learned_variance=True)
+    return transformer(f"dit_{size}_{patch}", size, patch, process)
+
 
 CONFIG = dit("xl", 2)
 MODELS = {f"{size}_{patch}": dit(size, patch) for size in SIZES for patch in (8, 4, 2)}

@@ -8,14 +8,12 @@ import math
 
 import flax.linen as nn
 
-from train.config import KMeansInit, Optimizer, Run, StageOne, Weights
-from train.modalities import Images
+from train.config import StageOne
 from vqdit.quantizers import (
     BSQ,
     FSQ,
     IBQ,
     LFQ,
-    EMAVectorQuantizer,
     GroupedQuantizer,
     GumbelQuantizer,
     MultiScaleQuantizer,
@@ -24,40 +22,6 @@ from vqdit.quantizers import (
     SimVQ,
     VectorQuantizer,
 )
-from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
-
-
-def base(
-    name: str, data: Images, channels: int, codes: int, dim: int, samples: int
-) -> StageOne:
-    """A small tokenizer of two levels, trained for 300 steps.
-
-    channels: of the first level. codes, dim: of the codebook. samples: of k-means; the
-    window, in which a code counts as used, is twice as long.
-    """
-    shape = {
-        "channels": channels,
-        "multipliers": (1, 2),
-        "blocks": 1,
-        "mid_attention": False,
-        "patch": 2,
-    }
-    own = EMAVectorQuantizer(codes, dim, decay=0.97, start="kmeans", window=2 * samples)
-    return StageOne(
-        name=name,
-        data=data,
-        model=Tokenizer(
-            encoder=ConvEncoder(**shape, out=2 * channels),
-            decoder=ConvDecoder(**shape, out=data.channels),
-            quantizer=own,
-        ),
-        losses=Weights(pixel="l2", commit=0.25),
-        kmeans=KMeansInit(step=60, samples=samples, iterations=15),
-        optimizer=Optimizer(
-            peak_lr=2e-3, schedule="cosine", warmup=50, b2=0.99, ema=0.99
-        ),
-        run=Run(steps=300, batch=64, save_every=300),
-    )
 
 
 def family(

@@ -7,16 +7,25 @@ python -m train.ablate --config=configs/quantizers_cifar10.py \\
 One CPU core: four minutes a row. Expected: RESULTS.md has the table.
 """
 
-from configs.quantizers import base, family
+from configs.quantizers import family
+from configs.quantizers_mnist import CONFIG as MNIST
+from train.config import replaced
 from train.modalities import Images
 
-CONFIG = base(
-    "quantizers_cifar10",
-    Images(name="cifar10", size=32, channels=3, flip=True, threads=1),
-    channels=32,
-    codes=1024,
-    dim=8,
-    samples=32_768,
+CONFIG = replaced(
+    MNIST,
+    {
+        "name": "quantizers_cifar10",
+        "data": Images(name="cifar10", size=32, channels=3, flip=True, threads=1),
+        "model.encoder.channels": 32,
+        "model.encoder.out": 64,
+        "model.decoder.channels": 32,
+        "model.decoder.out": 3,
+        "model.quantizer.num_codes": 1024,
+        "model.quantizer.dim": 8,
+        "model.quantizer.window": 65_536,
+        "kmeans.samples": 32_768,
+    },
 )
 
 VARIANTS = family(

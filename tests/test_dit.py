@@ -314,8 +314,8 @@ def test_streams_that_are_not_its_own_are_refused(change, message):
     "make,message",
     [
         (lambda: Continuous("x", (4, 6), 3, patch=4), "patch 4 does not divide"),
-        (lambda: Continuous("x", (4,), 0), "start at 1"),
-        (lambda: Discrete("x", (4,), 1), "starts at 2"),
+        (lambda: Continuous("x", (4,), 0), "channels=0: write at least 1"),
+        (lambda: Discrete("x", (4,), 1), "vocab=1: write at least 2"),
         (
             lambda: shapes(ONE.clone(block=Block(3))),
             "3 heads do not divide the width 16",

@@ -22,7 +22,8 @@ TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 # Floor by floor, what a room may import of ours beside its own: only what is below it.
 # Rooms of one floor do not import each other.
 LIBRARY = (
-    ("signal", "values"),
+    ("values", "fields"),
+    ("signal",),
     ("quantizers", "nn"),
     ("tokenizer", "losses", "features", "diffusion", "metrics"),
     ("dit",),
@@ -58,10 +59,13 @@ STANDARD = {
     "itertools",
     "json",
     "math",
+    "numbers",
+    "operator",
     "os",
     "pathlib",
     "shutil",
     "sys",
+    "types",
     "typing",
     "uuid",
     "zlib",

@@ -120,9 +120,7 @@ def probe(
         encode_set(codec, data, workdir / "cache")
     open_workdir(workdir / "probe", experiment)
     generator = stage_two.train(experiment, workdir / "probe")
-    (scores,) = curve(
-        generator, reference, (guidance,), samples, stream=name, steps=PROBE_STEPS
-    )
+    (scores,) = curve(generator, reference, (guidance,), samples, steps=PROBE_STEPS)
     # The cache is large and made again in seconds.
     shutil.rmtree(workdir / "cache")
     return {f"probe_{key}": value for key, value in scores.items()}

@@ -32,8 +32,8 @@ from pathlib import Path
 import numpy as np
 
 from train.codec import counting
+from train.codec.coder import best_coder, encode, order_0_bits
 from train.codec.container import SUFFIX, Header, bundle_name, checksum_of_codes, pack
-from train.codec.entropy import best_coder, encode, order_0_bits
 from train.codec.files import listed, open_codec, targets, watch
 from train.codec.layout import Opened
 from train.codec.prefixes import decodes_prefixes

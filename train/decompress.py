@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from train.codec.coder import decode
 from train.codec.container import SUFFIX, Header, bundle_name, checksum_of_codes, unpack
-from train.codec.entropy import decode
 from train.codec.files import listed, open_codec, targets, watch
 from train.codec.layout import Opened
 from train.config.command import parse

@@ -37,6 +37,23 @@ def blame(at: str) -> Iterator[None]:
         raise BadInput(f"{at}: {error}") from error
 
 
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line; its class where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextlib.contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Raises Unreadable, `what` and the words of an error inside: libraries raise
+    anything on a broken file. What is ours passes through."""
+    try:
+        yield
+    except (BadInput, Unreadable):
+        raise
+    except Exception as error:
+        raise Unreadable(f"{what} ({one_line(error)[:160]})") from error
+
+
 def close(name: str, names: Iterable[str]) -> str | None:
     """The name that this one is probably a misspelling of, if there is one."""
     return next(iter(difflib.get_close_matches(name, list(names), n=1)), None)

@@ -67,6 +67,8 @@ def main(argv=None):
     for name in flags.keys() - own:
         kind = f"tokenizer of {data.kind}" if tokenizer else "generator"
         raise BadInput(f"--{name.replace('_', '-')} says nothing of a {kind}; drop it")
+    if flags.get("num", 2) < 2:
+        raise BadInput(f"--num={flags['num']}: write at least 2 samples")
     if flags.keys() >= JUDGE:
         raise BadInput("--judge-steps is of a judge trained here; drop it, or --judge")
     asked = {name: value for name, value in flags.items() if name not in JUDGE}

@@ -25,8 +25,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from train.codec.coder import PLACED, Coder, best_coder, cost, encode, order_0_bits
 from train.codec.counting import fit_prior
-from train.codec.entropy import PLACED, Coder, best_coder, cost, encode, order_0_bits
 from train.codec.files import open_codec
 from train.codec.prefixes import decodes_prefixes, prefixes
 from train.config import Experiment

@@ -6,7 +6,7 @@ holds no loss and no schedule.
 """
 
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from vqdit.fields import Checked
 from vqdit.nn import embedding, rotary
 from vqdit.nn.block import Block, ModulatedNorm, add_table, per_token
 from vqdit.nn.patching import patchify, unpatchify
@@ -28,7 +29,7 @@ _OLD = {"heads", "mlp_ratio", "qk_norm"}
 Remat = Literal["whole", "dots_saveable", "dots_with_no_batch_dims_saveable"]
 
 
-class DiT(nn.Module):
+class DiT(Checked, nn.Module):
     """Maps a dict of corrupted streams and their times to a dict of predictions.
 
     streams:    what goes in and out; an experiment's are added when its tokenizers are
@@ -178,10 +179,6 @@ class DiT(nn.Module):
             c = self._modulation("modulation", self.block.parts, init)(nn.silu(c))
         call = lambda block, x, c: block(x, c, **layer)
         if self.remat:
-            if self.remat not in get_args(Remat):
-                raise ValueError(
-                    f"DiT.remat={self.remat!r}: write None or one of {get_args(Remat)}"
-                )
             whole = self.remat == "whole"
             policy = None if whole else getattr(jax.checkpoint_policies, self.remat)
             call = nn.remat(call, policy=policy, prevent_cse=not self.scan)

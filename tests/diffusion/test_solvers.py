@@ -345,5 +345,5 @@ def test_temperature_sharpens_the_values():
 
 @pytest.mark.parametrize("fields", [{"noise": -1.0}, {"temperature": 0.0}])
 def test_confidence_refuses_what_has_no_meaning(fields):
-    with pytest.raises(ValueError, match="positive temperature"):
+    with pytest.raises(ValueError, match="=.*: write (above|at least) 0"):
         Confidence(**fields)

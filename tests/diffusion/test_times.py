@@ -64,5 +64,5 @@ def test_log_normal_is_normal_in_log_sigma_between_its_ends(low, high):
 @pytest.mark.parametrize("std", [0.0, -1.0])
 def test_a_spread_that_is_none_is_refused(std):
     for law in (LogitNormal, LogNormal):
-        with pytest.raises(ValueError, match="positive"):
+        with pytest.raises(ValueError, match="std=.*: write above 0"):
             law(std=std)

@@ -96,10 +96,10 @@ def test_several_are_one_after_another():
 @pytest.mark.parametrize(
     "make, words",
     [
-        (lambda: PatchDiscriminator(channels=0), "PatchDiscriminator.channels 0"),
+        (lambda: PatchDiscriminator(channels=0), "PatchDiscriminator.channels=0"),
         (lambda: MultiPeriodDiscriminator(()), "periods"),
         (lambda: MultiResolutionDiscriminator((100,)), "multiples of 8"),
-        (lambda: Discriminators(()), "at least one"),
+        (lambda: Discriminators(()), "one or more"),
     ],
 )
 def test_bad_fields_are_refused(make, words):

@@ -226,8 +226,8 @@ def test_each_stream_is_modulated_by_its_own_vector():
 @pytest.mark.parametrize(
     "fields,message",
     [
-        ({"heads": 0}, "heads start at 1"),
-        ({"mlp_ratio": 0}, "the ratio above 0"),
+        ({"heads": 0}, "heads=0: write at least 1"),
+        ({"mlp_ratio": 0}, "mlp_ratio=0: write at least 1 or above 0"),
     ],
 )
 def test_impossible_fields_are_refused(fields, message):

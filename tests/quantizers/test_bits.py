@@ -107,10 +107,10 @@ def test_no_entropy_unless_asked():
 @pytest.mark.parametrize(
     "fields, message",
     [
-        ({"bits": 0}, "bits 0"),
+        ({"bits": 0}, "bits=0: write at least 1"),
         ({"bits": 30}, r"GroupedQuantizer\((LFQ|BSQ)\(bits\), count\)"),
-        ({"bits": 4, "temperature": 0.0}, "temperature 0.0"),
-        ({"bits": 4, "group": 40}, "group 40"),
+        ({"bits": 4, "temperature": 0.0}, "temperature=0.0: write above 0"),
+        ({"bits": 4, "group": 40}, "group=40: write .* at most 16"),
     ],
 )
 def test_impossible_fields_are_refused(kind, fields, message):

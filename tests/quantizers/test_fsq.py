@@ -109,7 +109,7 @@ def test_usage_counts_codes_of_training():
 
 @pytest.mark.parametrize("levels", [(), (1,), (8, 1, 5), (0,)])
 def test_fewer_than_two_levels_are_refused(levels):
-    with pytest.raises(ValueError, match="at least 2 levels"):
+    with pytest.raises(ValueError, match="one or more, each at least 2"):
         FSQ(levels)
 
 

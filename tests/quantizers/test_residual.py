@@ -71,7 +71,7 @@ def test_one_book_or_one_scale_is_the_plain_quantizer(book, kind):
     """Latents, codes, losses, and the gradient of all of them."""
     if kind == "residual":
         whole, name = ResidualQuantizer(book, 1), "books_0"
-    elif book.passes:
+    elif book.estimator:
         whole, name = MultiScaleQuantizer(book, (2,), phis=0), "book"
     else:
         pytest.skip("scales take a book with an estimator")
@@ -245,13 +245,13 @@ def test_residual_fsq_of_m_books_is_levels_to_the_m_cells(levels):
     "make, message",
     [
         (lambda: ResidualQuantizer(FSQ((3,)), 2), r"write ResidualFSQ\(levels, count"),
-        (lambda: ResidualQuantizer(VectorQuantizer(4, 2), 0), "count 0"),
+        (lambda: ResidualQuantizer(VectorQuantizer(4, 2), 0), "count=0: write at"),
         (lambda: ResidualQuantizer(ResidualFSQ((3,), 2), 2), "a quantizer of one book"),
-        (lambda: ResidualQuantizer(LFQ(2), 2, dropout=2.0), "dropout 2.0: write 0 to"),
-        (lambda: ResidualQuantizer(LFQ(2), 2, shrink=0.0), "shrink 0.0: write above"),
+        (lambda: ResidualQuantizer(LFQ(2), 2, dropout=2.0), "dropout=2.0: write at"),
+        (lambda: ResidualQuantizer(LFQ(2), 2, shrink=0.0), "shrink=0.0: write ab"),
         (lambda: ResidualFSQ((3,), 20), "finer than float32; write fewer books"),
-        (lambda: ResidualFSQ((3, 1), 2), "at least 2 levels"),
-        (lambda: GroupedQuantizer(LFQ(2), 0), "count 0"),
+        (lambda: ResidualFSQ((3, 1), 2), "each at least 2"),
+        (lambda: GroupedQuantizer(LFQ(2), 0), "count=0: write at least 1"),
         (
             lambda: GroupedQuantizer(MultiScaleQuantizer(LFQ(2), (1, 2)), 2),
             "MultiScaleQuantizer: write a quantizer of vectors",

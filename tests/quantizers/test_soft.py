@@ -284,11 +284,14 @@ def test_orthogonality_is_the_frobenius_distance_from_the_identity():
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: GumbelQuantizer(1, 2), "num_codes of at least 2"),
-        (lambda: GumbelQuantizer(4, 2, temperature=0.0), "temperature"),
-        (lambda: IBQ(4, 2, entropy_temperature=0.0), "entropy_temperature 0.0: above"),
+        (lambda: GumbelQuantizer(1, 2), "num_codes=1: write at least 2"),
+        (lambda: GumbelQuantizer(4, 2, temperature=0.0), "temperature=0.0"),
+        (lambda: IBQ(4, 2, entropy_temperature=0.0), "entropy_temperature=0.0: w"),
         (lambda: IBQ(4, 2, start="kmeans"), 'write by="distance"'),
-        (lambda: VectorQuantizer(4, 2, start_scale=0.0), "start_scale 0.0: above"),
+        (
+            lambda: VectorQuantizer(4, 2, start_scale=0.0),
+            "start_scale=0.0: write above",
+        ),
     ],
 )
 def test_impossible_fields_are_refused(make, message):
@@ -301,7 +304,7 @@ def test_a_choice_that_is_none_is_refused(field, value):
     """Where nothing checks annotations before."""
     quantizer = VectorQuantizer(4, 2)
     object.__setattr__(quantizer, field, value)
-    with pytest.raises(ValueError, match=f"{field} {value!r}: write one of n"):
+    with pytest.raises(ValueError, match=f"{field}={value!r}: write one of n"):
         quantizer.__post_init__()
 
 

@@ -297,9 +297,9 @@ def test_reviving_needs_a_key(kind):
 @pytest.mark.parametrize(
     "fields,message",
     [
-        ({"num_codes": 1, "dim": 2}, "num_codes of at least 2"),
-        ({"num_codes": 4, "dim": 0}, "dim of at least 1"),
-        ({"num_codes": 4, "dim": 2, "window": 0}, "window 0"),
+        ({"num_codes": 1, "dim": 2}, "num_codes=1: write at least 2"),
+        ({"num_codes": 4, "dim": 0}, "dim=0: write at least 1"),
+        ({"num_codes": 4, "dim": 2, "window": 0}, "window=0: write at least 1"),
     ],
 )
 def test_impossible_fields_are_refused(kind, fields, message):

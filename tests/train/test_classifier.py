@@ -32,10 +32,15 @@ def digits():
     )
 
 
+def trained(images, labels, classes=10, **how):
+    take = lambda rows: {"x": images[rows], "label": labels[rows]}
+    return train_classifier(take, len(images), classes, **how)
+
+
 @pytest.fixture(scope="module")
 def judge(digits):
     images, _, labels, _ = digits
-    return train_classifier(images, labels, 10, seed=0, steps=400)
+    return trained(images, labels, steps=400)
 
 
 def test_it_reads_digits_that_it_has_not_seen(judge, digits):
@@ -48,7 +53,7 @@ def test_it_reads_digits_that_it_has_not_seen(judge, digits):
 
 def test_the_same_seed_gives_the_same_judge(judge, digits):
     images, heldout, labels, _ = digits
-    again = train_classifier(images, labels, 10, seed=0, steps=400)
+    again = trained(images, labels, steps=400, threads=2)
     assert again.protocol == judge.protocol
     np.testing.assert_array_equal(again.features(heldout), judge.features(heldout))
 
@@ -60,7 +65,7 @@ def test_another_seed_starts_and_shuffles_differently():
         for seed in (0, 1)
     ]
     assert not np.array_equal(*kernels)
-    assert not np.array_equal(*(next(judging._order(300, s)) for s in (0, 1)))
+    assert not np.array_equal(*(judging._order(300, s, 1) for s in (0, 1)))
 
 
 def test_every_feature_varies_and_their_covariance_has_full_rank(judge, digits):
@@ -80,10 +85,9 @@ def test_scores_do_not_depend_on_what_is_scored_together(judge, digits, monkeypa
 
 def test_crops_shift_by_at_most_the_padding():
     images = np.arange(2 * 4 * 4, dtype=np.uint8).reshape(2, 4, 4, 1) + 1
-    padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    rows = np.array([1, 0, 1])
-    corner = np.array([[1, 0, 2], [1, 1, 0]])
-    still, down, up_right = judging._crop(padded, rows, corner, 4, 4)[..., 0]
+    corners = np.array([[1, 0, 2], [1, 1, 0]])
+    shifted = judging._shifted(images[[1, 0, 1]], corners, 1)
+    still, down, up_right = shifted[..., 0]
     np.testing.assert_array_equal(still, images[1, ..., 0])
     np.testing.assert_array_equal(down[1:], images[0, :3, :, 0])
     np.testing.assert_array_equal(up_right[:3, 1:], images[1, 1:, :3, 0])
@@ -91,10 +95,10 @@ def test_crops_shift_by_at_most_the_padding():
 
 
 def test_an_epoch_shows_every_example_at_most_once():
-    order = judging._order(300, seed=0)
-    epoch = np.concatenate([next(order) for _ in range(2)])
-    assert len(set(epoch)) == 256
-    assert not np.array_equal(epoch[:128], next(order))
+    first, second, third = judging._order(300, seed=0, steps=3).reshape(3, 128)
+    assert len({*first, *second}) == 256
+    assert not np.array_equal(first, third)
+    assert len(set(judging._order(5, seed=0, steps=1))) == 5
 
 
 def test_images_of_any_size_are_halved_to_two_to_four_pixels():
@@ -123,11 +127,11 @@ def test_what_cannot_be_judged_is_refused(judge, digits):
     with pytest.raises(ValueError, match="one label for every image"):
         judge.accuracy(images, labels[:3])
     with pytest.raises(BadInput, match="labels run from -1"):
-        train_classifier(images, labels * 0 - 1, 10)
+        trained(images, labels * 0 - 1)
     with pytest.raises(BadInput, match="from 0 to 8"):
-        train_classifier(images, labels, 9)
+        trained(images, labels, 9)
     with pytest.raises(BadInput, match="0 steps"):
-        train_classifier(images, labels, 10, steps=0)
+        trained(images, labels, steps=0)
 
 
 SERIES = Path(__file__).parents[2] / "configs" / "series_generated.py"

@@ -14,7 +14,7 @@ import vqdit
 from tests.toys import drawn
 from tests.train.experiments import TOKENIZER
 from train import rates
-from train.codec.entropy import PLACED, POOLED, Coder, cost
+from train.codec.coder import PLACED, POOLED, Coder, cost
 from train.codec.prior import count_codes
 from train.config.workdir import open_workdir
 from train.errors import BadInput

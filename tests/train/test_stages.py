@@ -290,6 +290,7 @@ def test_runs_are_scored_by_the_judge_that_is_named(trained, tmp_path, capsys):
         ),
         ([f"--workdir={work}", "--judge=x"], "--judge says nothing of a tokenizer"),
         ([*ask, "--baseline=False"], "--baseline says nothing of a generator"),
+        ([f"--workdir={masked}", "--num=1"], "--num=1: write at least 2 samples"),
         ([f"--workdir={tmp_path / 'judge'}", f"--config={DEMO}"], "is a classifier"),
     ):
         assert message in refused(evaluate.main, words, capsys)

@@ -194,7 +194,7 @@ def test_signals_become_what_the_stream_models(joint):
         ({"solver": {"image": Heun}}, "write a value"),
         ({"guidance": 2.0}, "guidance needs a condition"),
         ({"steps": 0}, "at least 1"),
-        ({"shift": 0.0}, "positive"),
+        ({"shift": 0.0}, "shift=0.0: write above 0"),
     ],
 )
 def test_samplers_that_cannot_be_are_refused(joint, fields, message):

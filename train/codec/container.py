@@ -22,6 +22,7 @@ bytes beside payload and extra.
 
 import dataclasses
 import hashlib
+import io
 import struct
 import zlib
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from train.codec.entropy import NAMES, Coder
+from train.codec.coder import NAMES, Coder
 from train.errors import BadInput
 
 MAGIC, VERSION = b"\x89VQD", 1
@@ -85,7 +86,6 @@ def checksum_of_codes(codes: Int[np.ndarray, "tiles places m"]) -> int:
 
 def pack(header: Header, payload: bytes) -> bytes:
     """The whole file."""
-    rate = struct.pack("<d", header.rate) if header.rate else b""
     parts = [
         MAGIC,
         bytes([VERSION]),
@@ -94,16 +94,14 @@ def pack(header: Header, payload: bytes) -> bytes:
         header.bundle,
         _varint(len(header.shape)),
         *map(_varint, header.shape),
-        _varint(len(rate)),
-        rate,
+        _sized(struct.pack("<d", header.rate) if header.rate else b""),
         _varint(header.length),
         _varint(header.overlap),
         _varint(header.books),
         bytes([header.coder.model | header.coder.power << 3 | header.whole << 7]),
         header.prior,
-        _varint(len(header.extra)),
-        header.extra,
-        struct.pack("<I", header.codes),
+        _sized(header.extra),
+        header.codes.to_bytes(4, "little"),
         payload,
     ]
     body = b"".join(parts)
@@ -120,45 +118,40 @@ def unpack(data: bytes) -> tuple[Header, bytes]:
         or _digest(data[:-CHECKSUM]) != (data[-CHECKSUM:])
     ):
         raise BadInput("the file is cut short or altered; copy it again")
-    reader = _Reader(data[:-CHECKSUM], len(MAGIC))
-    if (version := reader.byte()) != VERSION:
-        raise BadInput(f"the file has version {version}; this program reads {VERSION}")
+    reader = _Reader(data[len(MAGIC) : -CHECKSUM])
     try:
-        return _read(reader)
+        if (version := reader.byte()) == VERSION:
+            return _header(reader), reader.read()
     except (IndexError, struct.error, OverflowError, UnicodeError) as error:
         raise BadInput("the file's header makes no sense; compress again") from error
+    raise BadInput(f"the file has version {version}; this program reads {VERSION}")
 
 
-def _read(reader: "_Reader") -> tuple[Header, bytes]:
-    kind, suffix = reader.word(KINDS), reader.word(SUFFIXES)
-    bundle = reader.take(8)
-    shape = tuple(reader.varint() for _ in range(reader.varint()))
-    rate_bytes = reader.take(reader.varint())
-    rate = struct.unpack("<d", rate_bytes)[0] if rate_bytes else 0.0
-    length, overlap, books = reader.varint(), reader.varint(), reader.varint()
+def _header(reader: "_Reader") -> Header:
+    fields = {
+        "kind": reader.word(KINDS),
+        "suffix": reader.word(SUFFIXES),
+        "bundle": reader.take(8),
+        "shape": tuple(reader.varint() for _ in range(reader.varint())),
+        "rate": reader.rate(),
+        "length": reader.varint(),
+        "overlap": reader.varint(),
+        "books": reader.varint(),
+    }
     packed = reader.byte()
     coder = Coder(packed & 7, packed >> 3 & 15)
-    prior = reader.take(4) if coder.needs_prior else b""
-    extra = reader.take(reader.varint())
-    (codes,) = struct.unpack("<I", reader.take(4))
-    if not shape or 0 in shape or not books or coder.model >= len(NAMES):
-        raise IndexError
     header = Header(
-        kind,
-        suffix,
-        bundle,
-        shape,
-        books,
-        coder,
-        prior,
-        rate,
-        length,
-        overlap,
-        extra,
-        codes,
-        bool(packed >> 7),
+        **fields,
+        coder=coder,
+        whole=bool(packed >> 7),
+        prior=reader.take(4) if coder.needs_prior else b"",
+        extra=reader.sized(),
+        codes=int.from_bytes(reader.take(4), "little"),
     )
-    return header, reader.rest()
+    sensible = header.shape and 0 not in header.shape and header.books
+    if not sensible or coder.model >= len(NAMES):
+        raise IndexError
+    return header
 
 
 def _digest(data: bytes) -> bytes:
@@ -168,8 +161,11 @@ def _digest(data: bytes) -> bytes:
 def _word(word: str, known: Sequence[str]) -> bytes:
     if word in known:
         return bytes([known.index(word)])
-    text = word.encode()
-    return bytes([OTHER]) + _varint(len(text)) + text
+    return bytes([OTHER]) + _sized(word.encode())
+
+
+def _sized(data: bytes) -> bytes:
+    return _varint(len(data)) + data
 
 
 def _varint(value: int) -> bytes:
@@ -183,23 +179,26 @@ def _varint(value: int) -> bytes:
     return bytes(found)
 
 
-class _Reader:
-    def __init__(self, data: bytes, at: int):
-        self.data, self.at = data, at
+class _Reader(io.BytesIO):
+    def take(self, count: int) -> bytes:
+        found = self.read(count)
+        if len(found) < count:
+            raise IndexError
+        return found
 
     def byte(self) -> int:
-        self.at += 1
-        return self.data[self.at - 1]
+        return self.take(1)[0]
 
-    def take(self, count: int) -> bytes:
-        if self.at + count > len(self.data):
-            raise IndexError
-        self.at += count
-        return self.data[self.at - count : self.at]
+    def sized(self) -> bytes:
+        return self.take(self.varint())
+
+    def rate(self) -> float:
+        packed = self.sized()
+        return struct.unpack("<d", packed)[0] if packed else 0.0
 
     def word(self, known: Sequence[str]) -> str:
         at = self.byte()
-        return self.take(self.varint()).decode() if at == OTHER else known[at]
+        return self.sized().decode() if at == OTHER else known[at]
 
     def varint(self) -> int:
         value = shift = 0
@@ -211,6 +210,3 @@ class _Reader:
             shift += 7
             if shift > 56:
                 raise OverflowError
-
-    def rest(self) -> bytes:
-        return self.data[self.at :]

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from train.codec import prior as priors
 from train.codec.files import bundle_folder, open_tokenizer
@@ -11,14 +10,11 @@ from train.codec.prior import Prior
 from train.config import Experiment
 from train.config.command import OF_RUN, parse
 from train.errors import BadInput
+from train.evaluation.evaluator import examples
 from train.objectives.bundles import examples_for
-from train.pipeline import once
 from train.runtime.log import say
 from vqdit.signal import to_signal
 from vqdit.trained.codec import Codec
-
-# Training examples that are coded at once, and values of them.
-CHUNK, VALUES = 256, 2**20
 
 FLAGS = OF_RUN | {
     "fit": (bool, "count the codes of an experiment's training set"),
@@ -32,19 +28,13 @@ def fit_prior(codec: Codec, data, most: int | None = None) -> Prior:
 
     most: examples at most, evenly spaced.
     """
-    examples = examples_for(codec, data, train=True)
-    chosen = examples.spaced(most)
-    count = len(chosen)
-
-    def parts():
-        chunk = min(CHUNK, count, max(1, VALUES // int(np.prod(data.shape))))
-        take = lambda rows: examples.take(chosen[rows])
-        in_order = once(take, count, chunk, threads=data.threads)
-        for batch in tqdm(in_order, "counting codes", -(-count // chunk), disable=None):
-            codes = codec.encode(to_signal(batch["x"])).codes
-            yield np.asarray(codes)[batch["valid"]]
-
-    return priors.count_codes(parts(), codec.contract.codes, codec.contract.fingerprint)
+    contract = codec.contract
+    chosen = examples_for(codec, data, train=True).spaced(most)
+    parts = (
+        np.asarray(codec.encode(to_signal(batch["x"])).codes)[batch["valid"]]
+        for batch in examples(data, True, chosen, doing="counting codes")
+    )
+    return priors.count_codes(parts, contract.codes, contract.fingerprint)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -91,7 +91,9 @@ def listed(
 
 
 def _inside(folder: Path, suffixes: tuple[str, ...], folders: bool) -> list[Path]:
-    files = [path for path in folder.iterdir() if _ends(path, suffixes)]
+    # Beside a file whose name begins with a dot lies the one that is meant.
+    inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    files = [path for path in inside if _ends(path, suffixes)]
     if folders:
         if stills(folder):
             if files:
@@ -100,7 +102,7 @@ def _inside(folder: Path, suffixes: tuple[str, ...], folders: bool) -> list[Path
                     f"{min(files).name}; write folders of either"
                 )
             return [folder]
-        files += [path for path in folder.iterdir() if path.is_dir() and stills(path)]
+        files += [path for path in inside if path.is_dir() and stills(path)]
     if not files:
         or_frames = ", and no frames" if folders else ""
         raise BadInput(f"{folder} holds no {' '.join(suffixes)} file{or_frames}")

@@ -3,7 +3,6 @@
 import collections.abc
 import dataclasses
 import functools
-import math
 import types
 import typing
 from typing import Annotated, Any, Literal
@@ -11,35 +10,6 @@ from typing import Annotated, Any, Literal
 import train
 import vqdit
 from vqdit.values import field_names
-
-
-@dataclasses.dataclass(frozen=True)
-class Bound:
-    """Of a number, in its annotation: Annotated[int, Bound(at_least=1)]."""
-
-    at_least: float = -math.inf
-    above: float = -math.inf
-    below: float = math.inf
-    at_most: float = math.inf
-
-    def holds(self, value: float) -> bool:
-        """Whether the value is within; nan and infinity never are."""
-        return (
-            self.at_least <= value <= self.at_most and self.above < value < self.below
-        )
-
-    def __str__(self) -> str:
-        words = {name.replace("_", " "): bound for name, bound in vars(self).items()}
-        found = [f"{word} {n}" for word, n in words.items() if math.isfinite(n)]
-        return " and ".join(found)
-
-
-Count = Annotated[int, Bound(at_least=1)]
-Natural = Annotated[int, Bound(at_least=0)]
-Positive = Annotated[float, Bound(above=0)]
-NonNegative = Annotated[float, Bound(at_least=0)]
-Share = Annotated[float, Bound(at_least=0, at_most=1)]
-Decay = Annotated[float, Bound(at_least=0, below=1)]
 
 
 @functools.cache
@@ -87,7 +57,7 @@ def _is_of(value: Any, arm: Any) -> bool:
 
 def held(value: Any, arm: Any) -> dict[str, tuple[Any, Any]]:
     """Name -> (part, its annotation) of a value of this arm; of a leaf none."""
-    inner = _taken_apart(arm)[1]
+    inner = typing.get_args(bare(arm))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         hints = fields_with_types(type(value))
         return {name: (getattr(value, name), hint) for name, hint in hints.items()}

@@ -6,12 +6,12 @@ from typing import Literal
 
 import flax.linen as nn
 
-from train.config.annotations import Count, Decay, Natural, NonNegative, Positive, Share
 from train.errors import BadInput
 from train.modalities import Images, Modality
 from vqdit import losses
 from vqdit.diffusion import Gaussian, LogitNormal, LogNormal, Process, Uniform
 from vqdit.dit import DiT
+from vqdit.fields import Count, Decay, Natural, NonNegative, Positive, Share
 from vqdit.losses.adversarial import Game
 from vqdit.tokenizer import BPE, Bytes, Labels, Tokenizer
 

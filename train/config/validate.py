@@ -8,11 +8,11 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 
-from train.config.annotations import Bound, Count, Natural
 from train.config.experiment import AdamW, Experiment, StageOne, StageTwo
 from train.config.network import absent, network
 from train.config.walk import walk
 from train.errors import BadInput, blame, near
+from vqdit.fields import Bound, Count, Natural
 from vqdit.losses.discriminators import Verdict
 
 

@@ -9,10 +9,10 @@ import numpy as np
 from train.errors import BadInput
 from train.modalities import Modality
 from train.pipeline import whole
-from vqdit.signal.grids import fold, unfold
+from vqdit.signal.grids import divide, fold, unfold
 from vqdit.trained.codec import Codec
 
-SAMPLE = 100_000  # patches that k-means is fitted on
+SAMPLE = 100_000  # blocks that k-means is fitted on
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,75 +28,51 @@ class BlockKMeans:
 
     @classmethod
     def fit(
-        cls,
-        train: np.ndarray,
-        block: tuple[int, ...],
-        codes: int,
-        seed: int = 0,
-        sample: int = SAMPLE,
+        cls, train: np.ndarray, block: tuple[int, ...], codes: int
     ) -> "BlockKMeans":
-        """The best of three k-means runs on at most `sample` training blocks.
+        """The best of three k-means runs on at most SAMPLE training blocks.
 
         train: (n, *grid, c), one side of `block` for each side of the grid, which it
         divides. Raises BadInput for fewer different blocks than codes.
         """
-        vectors = blocks_of(train, block)
-        if len(vectors) > sample:
-            vectors = np.random.default_rng(seed).permutation(vectors)[:sample]
+        vectors = _rows(fold(train, block))
+        if len(vectors) > SAMPLE:
+            vectors = np.random.default_rng(0).permutation(vectors)[:SAMPLE]
         if len(np.unique(vectors, axis=0)) < codes:
-            what = "patches" if len(block) == 2 else "blocks"
             raise BadInput(
-                f"the training {'images' if len(block) == 2 else 'signals'} have fewer "
-                f"than {codes} different {what}; write fewer codes"
+                f"the training part has fewer than {codes} different blocks of "
+                f"{block}; write fewer codes"
             )
         from sklearn.cluster import KMeans  # a slow import, of use only here
 
-        return cls(KMeans(codes, n_init=3, random_state=seed).fit(vectors), block)
+        return cls(KMeans(codes, n_init=3, random_state=0).fit(vectors), block)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """(n, *grid, c) like the signals it was fitted to."""
-        nearest = self.means.predict(blocks_of(x, self.block))
+        cells = fold(x, self.block)
+        nearest = self.means.predict(_rows(cells))
         rows = self.means.cluster_centers_[nearest].astype(np.float32)
-        found = unblock(rows, x.shape, self.block)
+        found = unfold(rows.reshape(cells.shape), self.block)
         if x.dtype == np.uint8:
             return np.clip(np.round(found), 0, 255).astype(np.uint8)
         return found
 
 
-def fitted(codec: Codec, data: Modality, most: int | None = None) -> BlockKMeans | None:
+def _rows(cells: np.ndarray) -> np.ndarray:
+    return cells.reshape(-1, cells.shape[-1]).astype(np.float32)
+
+
+def fitted(codec: Codec, data: Modality) -> BlockKMeans | None:
     """The baseline of as many codes and tokens as a tokenizer has; None where its codes
     do not tile the signal, or are of several books."""
     contract = codec.contract
-    grid, sides = contract.code_grid, contract.shape[:-1]
-    tiled = len(grid) == len(sides) and not any(
-        side % cell for side, cell in zip(sides, grid, strict=True)
-    )
-    if len(contract.codes) != 1 or not tiled:
+    if len(contract.codes) != 1:
         return None
-    block = tuple(side // cell for side, cell in zip(sides, grid, strict=True))
+    try:
+        block = divide(contract.shape[:-1], contract.code_grid)
+    except ValueError:  # a side without its share of the codes, or more codes than axes
+        return None
     # No more signals than the sample of blocks that k-means reads.
-    enough = -(-SAMPLE // math.prod(grid))
-    train = whole(data, train=True, count=min(most or enough, enough))["x"]
+    enough = -(-SAMPLE // math.prod(contract.code_grid))
+    train = whole(data, train=True, count=enough)["x"]
     return BlockKMeans.fit(train, block, contract.codes[0])
-
-
-def blocks_of(x: np.ndarray, block: tuple[int, ...]) -> np.ndarray:
-    """(n, *grid, c) -> (n * blocks, prod(block) * c) float32, row by row.
-
-    Raises BadInput for blocks that do not divide the grid.
-    """
-    grid = x.shape[1:-1]
-    if len(block) != len(grid) or any(
-        side % size for side, size in zip(grid, block, strict=True)
-    ):
-        raise BadInput(f"blocks of {block} do not divide signals of {grid}")
-    rows = fold(x, block).reshape(-1, math.prod(block) * x.shape[-1])
-    return rows.astype(np.float32)
-
-
-def unblock(
-    rows: np.ndarray, shape: tuple[int, ...], block: tuple[int, ...]
-) -> np.ndarray:
-    """The inverse of `blocks_of`, for signals of this shape."""
-    grid = [side // size for side, size in zip(shape[1:-1], block, strict=True)]
-    return unfold(rows.reshape(shape[0], *grid, -1), block)

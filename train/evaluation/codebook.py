@@ -24,17 +24,20 @@ class CodebookUse(Evaluator):
     sound: tuple[int, float] | None = None
 
     def start(self):
-        return {str(i): np.zeros(k, int) for i, k in enumerate(self.contract.codes)}
+        return [np.zeros(k, int) for k in self.contract.codes]
 
     def sums(self, batch):
-        codes, books = batch["codes"], enumerate(self.contract.codes)
-        return {str(i): code_counts(codes[..., i], k) for i, k in books}
+        books = np.moveaxis(batch["codes"], -1, 0)
+        return [
+            code_counts(codes, k)
+            for codes, k in zip(books, self.contract.codes, strict=True)
+        ]
 
     def finish(self, sums):
         tokens, bits = math.prod(self.contract.code_grid), self.contract.bits
-        entropies = [entropy_of(counts) for counts in sums.values()]
+        entropies = [entropy_of(counts) for counts in sums]
         books = {
-            "usage": [usage_of(counts) for counts in sums.values()],
+            "usage": [usage_of(counts) for counts in sums],
             "perplexity": [2.0**entropy for entropy in entropies],
         }
         if self.sound:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 from jaxtyping import Float, Shaped
+from tqdm import tqdm
 
 from train.modalities import Batch, Modality
 from train.pipeline import open_examples
@@ -21,7 +22,7 @@ from vqdit.signal import to_uint8
 from vqdit.signal.rows import by_chunks
 from vqdit.trained.codec import Codec
 
-Sums = dict[str, Any]  # of arrays, or of sums
+Sums = Any  # a tree of arrays
 CHUNK, VALUES = 256, 2**21  # signals coded at a time, and their values in all
 GROUP = 2**28  # values of small signals that are compared with others at once
 
@@ -66,13 +67,13 @@ class Several(Evaluator):
     rows: str = ""
 
     def start(self):
-        return {str(i): each.start() for i, each in enumerate(self.parts)}
+        return [each.start() for each in self.parts]
 
     def sums(self, batch):
-        return {str(i): each.sums(batch) for i, each in enumerate(self.parts)}
+        return [each.sums(batch) for each in self.parts]
 
     def finish(self, sums):
-        found = [each.finish(sums[str(i)]) for i, each in enumerate(self.parts)]
+        found = [each.finish(x) for each, x in zip(self.parts, sums, strict=True)]
         if self.rows:
             return {self.rows: found}
         return {name: x for each in (*found, self.known) for name, x in each.items()}
@@ -83,27 +84,27 @@ def merged(a: Sums, b: Sums) -> Sums:
     return jax.tree.map(np.add, a, b)
 
 
-def gathered(evaluator: Evaluator, batches: Iterable[Batch]) -> Sums:
-    """The sums over the batches of all processes, each of which brings its own."""
+def evaluated(evaluator: Evaluator, batches: Iterable[Batch]) -> dict[str, Any]:
+    """The figures over the batches of all processes, each of which brings its own."""
     sums = evaluator.start()
     with hosts.together():
         for batch in batches:
             sums = evaluator.add(sums, batch)
-    return jax.tree.map(hosts.total, sums)
-
-
-def evaluated(evaluator: Evaluator, batches: Iterable[Batch]) -> dict[str, Any]:
-    """The figures over the batches of all processes."""
-    return evaluator.finish(gathered(evaluator, batches))
+    return evaluator.finish(jax.tree.map(hosts.total, sums))
 
 
 def examples(
-    data: Modality, train: bool, index: np.ndarray | None = None, divided: bool = True
+    data: Modality,
+    train: bool,
+    index: np.ndarray | None = None,
+    divided: bool = True,
+    doing: str = "",
 ) -> Iterator[Batch]:
     """A part of the data in chunks of bounded memory, as `Examples` has them, with
     "index". As many rows in each; "valid" says which count, and is not all False.
 
     index: of the examples that are read; None is all. divided: among the processes.
+    doing: what a bar on the first one's terminal says.
     """
     held = open_examples(data, train)
     index = held.spaced() if index is None else index
@@ -115,6 +116,8 @@ def examples(
 
     rows, step = np.arange(size) + size * process, size * processes
     found = once(take, len(index), step, rows=rows, threads=data.threads)
+    quiet = None if doing and hosts.first() else True  # None: only on a terminal
+    found = tqdm(found, doing, -(-len(index) // step), leave=False, disable=quiet)
     return (batch for batch in found if batch["valid"].any())
 
 
@@ -138,7 +141,8 @@ def reconstructions(
 ) -> Iterator[Batch]:
     """`examples` held out with "x_hat", "codes" of a discrete tokenizer, and what each
     of `beside` makes of the batch."""
-    for batch in examples(data, False, open_examples(data, False).spaced(most)):
+    index = open_examples(data, False).spaced(most)
+    for batch in examples(data, False, index, doing="scoring"):
         batch["x_hat"], codes = _coded(codec, batch["x"])
         batch |= {} if codes is None else {"codes": codes}
         for make in beside:
@@ -146,19 +150,13 @@ def reconstructions(
         yield _valid(batch)
 
 
-def rebuild(
+def reconstruct(
     codec: Codec, x: Shaped[np.ndarray, "n *shape c"]
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """(reconstructions, codes or None) of signals or pixels, in chunks."""
-    return chunked(lambda part: _coded(codec, part), x)
-
-
-def reconstruct(
-    codec: Codec, image: np.ndarray
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """uint8 pictures -> (uint8 reconstructions, codes or None), in chunks."""
-    x, codes = rebuild(codec, image)
-    return np.asarray(to_uint8(x)), codes
+    """(reconstructions, codes or None) of signals, or of uint8 pictures as these, in
+    chunks."""
+    x_hat, codes = chunked(lambda part: _coded(codec, part), x)
+    return (np.asarray(to_uint8(x_hat)) if x.dtype == np.uint8 else x_hat), codes
 
 
 def chunked(
@@ -192,4 +190,6 @@ def _valid(batch):
 def _joined(batches):
     if len(batches) == 1:
         return batches[0]
-    return {n: np.concatenate([each[n] for each in batches]) for n in batches[0]}
+    # Of a few examples none may have a caption.
+    names = set.intersection(*map(set, batches))
+    return {name: np.concatenate([each[name] for each in batches]) for name in names}

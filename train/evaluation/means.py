@@ -18,7 +18,7 @@ Values = Callable[[Batch], Any]
 class Mean(Evaluator):
     """The mean of all values that are not nan; nan of none.
 
-    values: of a batch, (n,), or (n, places), each place with a mean of its own.
+    values: of a batch, of any shape, or (n, places), each place with a mean of its own.
     then:   what becomes of the mean, such as its square root.
     """
 
@@ -33,6 +33,7 @@ class Mean(Evaluator):
 
     def sums(self, batch):
         x = np.asarray(self.values(batch), np.float64)
+        x = x.ravel() if self.places is None else x
         known = ~np.isnan(x)
         return {"sum": x.sum(0, where=known), "count": known.sum(0)}
 
@@ -43,7 +44,7 @@ class Mean(Evaluator):
 
 @dataclasses.dataclass(frozen=True)
 class Median(Evaluator):
-    """The median of all values (n,) that are not nan, of counts in fine bins."""
+    """The median of all values that are not nan, of counts in fine bins."""
 
     name: str
     values: Values
@@ -69,15 +70,15 @@ def decibels(error: Any, peak: float = 1.0) -> Any:
 def squared_error(found: str, wanted: str, where: str = "") -> Values:
     """Between two entries of a batch, of every value or of those where an entry says
     so."""
-    error = difference(found, wanted, where)
+    error = distance(found, wanted, where)
     return lambda batch: np.square(error(batch), dtype=np.float64)
 
 
-def difference(found: str, wanted: str, where: str = "") -> Values:
-    """The one entry less the other, (n,)."""
+def distance(found: str, wanted: str, where: str = "") -> Values:
+    """The same, of which the squares are."""
 
     def values(batch):
-        error = batch[found] - batch[wanted]
-        return (error[batch[where]] if where else error).ravel()
+        apart = np.abs(batch[found] - batch[wanted])
+        return apart[batch[where]] if where else apart
 
     return values

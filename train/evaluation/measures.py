@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -12,12 +12,13 @@ import numpy as np
 from train.errors import BadInput
 from train.evaluation.baselines import fitted
 from train.evaluation.codebook import CodebookUse
-from train.evaluation.evaluator import Evaluator, Several, rebuild
+from train.evaluation.evaluator import Evaluator, Several, reconstruct
 from train.evaluation.means import (
     Mean,
     Median,
+    Values,
     decibels,
-    difference,
+    distance,
     squared_error,
 )
 from train.evaluation.samples import accuracy
@@ -44,8 +45,9 @@ CLIPS = 512  # of video that are scored unless asked for more
 class Measures:
     """How a tokenizer is scored on a kind of signal.
 
-    evaluators: and what is put into each batch for them, `beside`, in this order.
-    known: figures that need no pass over the held-out data.
+    evaluators: those that the kind's function yields.
+    beside: what puts into each batch what they read, in this order.
+    known:  figures that need no pass over the held-out data.
     """
 
     codec: Codec
@@ -53,23 +55,22 @@ class Measures:
     most: int | None = None
     baseline: bool = True
     judge: Judge | None = None
-    evaluators: list[Evaluator] = dataclasses.field(default_factory=list)
     beside: list[Callable[[Batch], Batch]] = dataclasses.field(default_factory=list)
     known: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        BY_NAME[self.data.measures](self)
+        self.evaluators = list(BY_NAME[self.data.measures](self))
 
-    def use(self, **how: Any) -> None:
-        """Scores the codes of a discrete tokenizer."""
+    def use(self, **how: Any) -> Iterator[Evaluator]:
+        """That of the codes of a discrete tokenizer."""
         if self.codec.contract.codes:
-            self.evaluators.append(CodebookUse(self.codec.contract, **how))
+            yield CodebookUse(self.codec.contract, **how)
 
     def compared(self) -> dict[str, str]:
         """Prefix of a figure -> entry: what is compared with the signal "x". Beside the
         reconstruction k-means on blocks at equal bits, where it is wanted and fits."""
         try:
-            means = self.baseline and fitted(self.codec, self.data, self.most)
+            means = self.baseline and fitted(self.codec, self.data)
         except BadInput as error:  # too few signals for as many codes
             means, self.known["kmeans"] = None, f"none: {error}"
         if not means:
@@ -83,50 +84,49 @@ class Measures:
         return "truth" in open_examples(self.data, False).take(np.arange(1))
 
 
-def pictures(score: Measures) -> None:
+Evaluators = Iterator[Evaluator]
+
+
+def pictures(score: Measures) -> Evaluators:
     """PSNR of the pooled error, mean SSIM of 8-bit pictures, and use of each book."""
-    score.use(named=True)
+    yield from score.use(named=True)
     for prefix, name in score.compared().items():
-        error = functools.partial(_by_picture, squared_error_per_image, name)
-        alike = functools.partial(_by_picture, ssim_per_image, name)
-        score.evaluators += [
-            Mean(f"{prefix}psnr_db", error, decibels),
-            Mean(f"{prefix}ssim", alike),
-        ]
+        error = _by_picture(squared_error_per_image, name)
+        yield Mean(f"{prefix}psnr_db", error, decibels)
+        yield Mean(f"{prefix}ssim", _by_picture(ssim_per_image, name))
 
 
-def clips(score: Measures) -> None:
+def clips(score: Measures) -> Evaluators:
     """The same frame by frame, of at most CLIPS clips unless asked for more.
 
     psnr_db pools the error of all frames; psnr_by_frame_db has one figure a place in
     the clip, so that a first frame that is coded alone can be told from the rest.
     """
     score.most = score.most or CLIPS
-    score.use()
-    error = functools.partial(_by_frame, squared_error_per_image)
-    alike = functools.partial(_by_frame, ssim_per_image)
+    yield from score.use()
+    error, alike = map(_by_picture, (squared_error_per_image, ssim_per_image))
     frames = score.data.shape[0]
-    score.evaluators += [
-        Mean("psnr_db", lambda b: error(b).ravel(), decibels),
-        Mean("psnr_frame_mean_db", lambda b: np.array(decibels(error(b))).ravel()),
-        Mean("ssim", lambda b: alike(b).ravel()),
-        Mean("psnr_by_frame_db", error, decibels, frames),
-        Mean("ssim_by_frame", alike, np.ndarray.tolist, frames),
-    ]
+    yield Mean("psnr_db", error, decibels)
+    yield Mean("psnr_frame_mean_db", lambda batch: decibels(error(batch)))
+    yield Mean("ssim", alike)
+    yield Mean("psnr_by_frame_db", error, decibels, frames)
+    yield Mean("ssim_by_frame", alike, np.ndarray.tolist, frames)
 
 
-def _by_picture(metric, name, batch):
-    found = batch[name]
-    return metric(found if found.dtype == np.uint8 else to_uint8(found), batch["x"])
+def _by_picture(metric: Callable, name: str = "x_hat") -> Values:
+    """A metric of two stacks of pictures, of every picture, (n,), or frame of a clip,
+    (n, frames)."""
+
+    def values(batch: Batch) -> np.ndarray:
+        x, found = batch["x"], batch[name]
+        found = found if found.dtype == np.uint8 else to_uint8(found)
+        flat = (each.reshape(-1, *x.shape[-3:]) for each in (found, x))
+        return metric(*flat).reshape(x.shape[:-3])
+
+    return values
 
 
-def _by_frame(metric, batch):
-    x = batch["x"]
-    flat = {name: batch[name].reshape(-1, *x.shape[2:]) for name in ("x", "x_hat")}
-    return _by_picture(metric, "x_hat", flat).reshape(x.shape[:2])
-
-
-def sound(score: Measures) -> None:
+def sound(score: Measures) -> Evaluators:
     """Is it understood, is it alike, what does it cost.
 
     log_mel_nat: mean log-mel distance, 64 bands, floor 1e-4 (see vqdit.metrics).
@@ -139,23 +139,23 @@ def sound(score: Measures) -> None:
     data, judge, contract = score.data, score.judge, score.codec.contract
     module, decode = score.codec.module, score.codec.decode
     score.known["seconds_each"] = data.length / data.rate
-    score.evaluators += _alike(data.front, judge, "x_hat")
+    yield from _alike(data.front, judge, "x_hat")
     if judge is not None:
         score.known["judge"] = judge.protocol
-        score.evaluators.append(accuracy(judge, "x", "accuracy_originals"))
+        yield accuracy(judge, "x", "accuracy_originals")
     if judge is not None and module.front is not None:
         alone = functools.partial(_there_and_back, module.front)
         score.beside.append(lambda batch: {"front": np.asarray(alone(batch["x"]))})
-        score.evaluators.append(accuracy(judge, "front", "accuracy_front_only"))
+        yield accuracy(judge, "front", "accuracy_front_only")
     clip = (data.length, data.rate)
-    score.use(sound=clip)
+    yield from score.use(sound=clip)
     residual = isinstance(module.quantizer, ResidualQuantizer | ResidualFSQ)
     if not residual or len(contract.codes) < 2:
         return
     rows, sites = [], math.prod(contract.code_grid)
     for n in range(1, len(contract.codes) + 1):
         cost = kbps(sites * math.log2(math.prod(contract.codes[:n])), *clip)
-        parts = _alike(data.front, judge, f"books_{n}")
+        parts = [*_alike(data.front, judge, f"books_{n}")]
         rows.append(Several(parts, {"books": n, "kbps": cost}))
     score.beside.append(
         lambda batch: {
@@ -163,10 +163,10 @@ def sound(score: Measures) -> None:
             for n in range(len(rows))
         }
     )
-    score.evaluators.append(Several(rows, rows="books"))
+    yield Several(rows, rows="books")
 
 
-def _alike(front, judge, name):
+def _alike(front, judge, name) -> Evaluators:
     size = (front.rate, front.window, front.hop, front.bands)
 
     def ratio(batch):  # inf has no mean
@@ -174,12 +174,11 @@ def _alike(front, judge, name):
 
     said = lambda x: None if np.isnan(x) else float(x)
     distance = lambda batch: log_mel_distance(batch["x"], batch[name], *size)
-    return [
-        Mean("log_mel_nat", distance),
-        Mean("si_sdr_db", ratio, said),
-        Median("si_sdr_median_db", ratio, said, DECIBELS),
-        *([] if judge is None else [accuracy(judge, name)]),
-    ]
+    yield Mean("log_mel_nat", distance)
+    yield Mean("si_sdr_db", ratio, said)
+    yield Median("si_sdr_median_db", ratio, said, DECIBELS)
+    if judge is not None:
+        yield accuracy(judge, name)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -190,7 +189,7 @@ def _there_and_back(front, x):
     return front.apply({}, features, method="invert").clip(-1, 1)
 
 
-def series(score: Measures) -> None:
+def series(score: Measures) -> Evaluators:
     """Root mean square errors to the clean truth, in the series' own units.
 
     "reconstruction": of what the tokenizer rebuilds from series cleaned as it learned
@@ -225,24 +224,23 @@ def series(score: Measures) -> None:
         found["gaps"] = taken["measured"]["known"] == 0
         found["known"] = ~found["gaps"]
         if truth:
-            uncleaned = rebuild(codec, own(found["measured"]))[0]
+            uncleaned = reconstruct(codec, own(found["measured"]))[0]
             found["reconstruction_uncleaned"] = own.invert(uncleaned)
             found["truth"] = held.normaliser.invert(batch["truth"])
         return {name: x[..., : data.channels] for name, x in found.items()}
 
-    score.use()
+    yield from score.use()
     score.beside.append(versions)
-    score.evaluators.append(Mean("missing_share", lambda batch: batch["gaps"].ravel()))
+    yield Mean("missing_share", lambda batch: batch["gaps"])
     if not truth:
-        entries = ("reconstruction", "interpolation_cleaned", "known")
-        score.evaluators.append(_rms("rmse_measured", *entries))
+        yield _rms("rmse_measured", "reconstruction", "interpolation_cleaned", "known")
         return
     names = ["reconstruction", "reconstruction_uncleaned"]
     for name in [*names, "interpolation", "interpolation_cleaned"]:
-        score.evaluators.append(_rms(f"rmse_{name}", name, "truth"))
-        score.evaluators.append(_rms(f"rmse_{name}_gaps", name, "truth", "gaps"))
+        yield _rms(f"rmse_{name}", name, "truth")
+        yield _rms(f"rmse_{name}_gaps", name, "truth", "gaps")
     spread = lambda moments: float(np.sqrt(moments[1] - moments[0] ** 2))
-    score.evaluators.append(Mean("std_truth", _powers, spread, 2))
+    yield Mean("std_truth", _powers, spread, 2)
 
 
 def _rms(name, *entries):
@@ -254,23 +252,22 @@ def _powers(batch):
     return np.stack([x, x**2], axis=1)
 
 
-def volumes(score: Measures) -> None:
+def volumes(score: Measures) -> Evaluators:
     """PSNR, and of k-means on blocks with as many codes and tokens.
 
     The peak is the range [-1, 1] of the signal. Of phantoms also "_truth": the PSNR to
     the phantom without its noise, and that of the noisy phantom itself.
     """
-    score.use()
+    yield from score.use()
     peak = functools.partial(decibels, peak=2.0)
     found = score.compared()
     for name, x in found.items():
-        score.evaluators.append(Mean(f"{name}psnr_db", squared_error(x, "x"), peak))
+        yield Mean(f"{name}psnr_db", squared_error(x, "x"), peak)
     for name, x in ({"measured_": "x"} | found if score.truth else {}).items():
-        error = squared_error(x, "truth")
-        score.evaluators.append(Mean(f"{name}psnr_truth_db", error, peak))
+        yield Mean(f"{name}psnr_truth_db", squared_error(x, "truth"), peak)
 
 
-def sweeps(score: Measures) -> None:
+def sweeps(score: Measures) -> Evaluators:
     """Errors where a beam returned: the first channel in metres.
 
     rmse_m and, since a few beams past an edge make most of it, median_m, to a
@@ -278,7 +275,7 @@ def sweeps(score: Measures) -> None:
     """
     contract = score.codec.contract
     own = Normaliser(contract.offset, contract.scale)
-    score.use()
+    yield from score.use()
     found = score.compared()
 
     def metres(batch: Batch) -> Batch:
@@ -289,22 +286,19 @@ def sweeps(score: Measures) -> None:
     score.beside.append(metres)
     for name, x in found.items():
         entries = (f"{x}_m", "x_m", "returned")
-        apart = difference(*entries)
-        score.evaluators += [
-            _rms(f"{name}rmse_m", *entries),
-            Median(f"{name}median_m", lambda b, apart=apart: np.abs(apart(b))),
-        ]
+        yield _rms(f"{name}rmse_m", *entries)
+        yield Median(f"{name}median_m", distance(*entries))
 
 
-def own_measure(score: Measures) -> None:
+def own_measure(score: Measures) -> Evaluators:
     """The mean of the modality's own `measure`, of signals in their own units."""
-    score.use()
+    yield from score.use()
 
     def measured(batch: Batch):
         pair = [np.asarray(score.codec.to_raw(batch[n])) for n in ("x", "x_hat")]
         return [score.data.measure(x, y) for x, y in zip(*pair, strict=True)]
 
-    score.evaluators.append(Mean("score_db", measured))
+    yield Mean("score_db", measured)
 
 
 BY_NAME = {

@@ -17,7 +17,6 @@ from train.evaluation.evaluator import (
     Several,
     evaluated,
     examples,
-    gathered,
     grouped,
 )
 from train.evaluation.means import Mean, Median
@@ -41,7 +40,8 @@ def accuracy(judge: Judge, of: str = "x", name: str = "accuracy") -> Mean:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Frechet(Evaluator):
-    """Fréchet distance to a reference in the features of a network.
+    """Fréchet distance to a reference in the features of a network; without one, the
+    statistics that such a reference is.
 
     Sums in float64, of d + d^2 numbers whatever the count.
     """
@@ -61,6 +61,8 @@ class Frechet(Evaluator):
 
     def finish(self, sums):
         found = FeatureStatistics.of(sums)
+        if self.reference is None:
+            return {self.name: found}
         return {self.name: frechet_distance(found, self.reference)}
 
 
@@ -115,7 +117,7 @@ class Reference:
     def of(cls, judge: Judge, data: Modality) -> "Reference":
         """One pass over each part. Raises ValueError where half of the held-out data is
         in the training set: nothing can be said of memorising then."""
-        features = Frechet(judge)
+        statistics = Frechet(judge, name="statistics")
         labels = np.zeros(len(open_examples(data, True)), np.int64)
 
         def labelled(batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -123,21 +125,19 @@ class Reference:
                 labels[batch["index"]] = batch["label"]
                 yield batch
 
-        train = gathered(features, labelled(grouped(examples(data, True))))
-        parts = (features, accuracy(judge), memorisation(data))
-        held, *sums = gathered(Several(parts), grouped(examples(data, False))).values()
-        found = [part.finish(each) for part, each in zip(parts[1:], sums, strict=True)]
-        right, apart = (value for each in found for value in each.values())
-        if not apart:
+        train = evaluated(statistics, labelled(grouped(examples(data, True))))
+        parts = (statistics, accuracy(judge), memorisation(data))
+        held = evaluated(Several(parts), grouped(examples(data, False)))
+        if not held["memorisation"]:
             raise ValueError("half of the held-out data is in the training set")
         return cls(
             judge,
             data,
-            FeatureStatistics.of(held),
-            FeatureStatistics.of(train),
-            hosts.total(labels),
-            right,
-            apart,
+            heldout=held["statistics"],
+            train=train["statistics"],
+            labels=hosts.total(labels),
+            accuracy=held["accuracy"],
+            apart=held["memorisation"],
         )
 
     @property
@@ -191,7 +191,6 @@ def curve(
     scales: Iterable[float],
     count: int,
     seed: int = 0,
-    stream: str = "image",
     **sampler,
 ) -> list[dict]:
     """Scores at every guidance scale.
@@ -200,6 +199,8 @@ def curve(
     for the same samples, with class-balanced labels. One compilation for all scales;
     samples are scored as they are drawn, by each process its own.
     """
+    kinds = {name: codec.contract.kind for name, codec in generator.codecs.items()}
+    stream = next(name for name in kinds if kinds[name] == reference.data.kind)
     draw = generator.sampler(guidance=1.0, **sampler)
     ids, label = np.arange(count), balanced_labels(generator.module.classes, count)
 

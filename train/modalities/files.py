@@ -5,8 +5,6 @@ import io
 import json
 import os
 import shutil
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from train.errors import Unreadable
+from train.errors import Unreadable, reading
 
 
 def stored(path: Path) -> bytes:
@@ -81,8 +79,8 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
 
     Raises Unreadable for anything else, also for a file under a false name.
     """
-    content = stored(path)
-    try:
+    content, kind = stored(path), path.suffix.lower().lstrip(".")
+    with reading(f"not a whole {kind} file of plain arrays"):
         # From bytes, so that a text file named .npz isn't taken for an open handle.
         loaded = np.load(io.BytesIO(content), allow_pickle=False)
         if isinstance(loaded, np.ndarray):
@@ -90,15 +88,6 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         else:
             with loaded:
                 arrays = {name: loaded[name] for name in loaded.files}
-    except (
-        *(OSError, ValueError, EOFError, KeyError),
-        *(zipfile.BadZipFile, zlib.error),
-    ) as error:
-        kind = path.suffix.lower().lstrip(".")
-        raise Unreadable(
-            f"not a whole {kind} file of plain arrays "
-            f"({' '.join(str(error).split())[:120]})"
-        ) from error
     for name, array in arrays.items():
         if array.dtype.kind not in "fiub":
             raise Unreadable(f"array {name or '0'} is {array.dtype}, not of numbers")

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from train.errors import BadInput
+from train.errors import Unreadable
 from train.modalities.checked import Checked
 
 Fill = Literal["linear", "previous", "mean", "zero"]
@@ -137,8 +137,8 @@ def robust_scale(
     """
     holes = np.where(known, x, np.nan)
     if not window:
-        rows = [_center_and_spread(holes[:, c][None]) for c in range(x.shape[1])]
-        return tuple(np.concatenate(part)[None] for part in zip(*rows, strict=True))
+        center, spread = _center_and_spread(np.ascontiguousarray(holes.T))
+        return center[None], spread[None]
     half = window // 2
     padded = np.pad(holes, ((half, half), (0, 0)), constant_values=np.nan)
     center, spread = np.empty(x.shape), np.empty(x.shape)
@@ -199,24 +199,24 @@ def one_clock(
     that are further apart than longest_gap seconds (default: 2.5 times the larger of
     the stream's median step and the grid's) the result is NaN.
 
-    Raises BadInput where times do not increase, or no moment is covered by all.
+    Raises Unreadable where times do not increase, or no moment is covered by all.
     """
     names = names or [f"stream {i}" for i in range(len(streams))]
     if not rate > 0:
-        raise BadInput(f"rate={rate}: write samples a second, above 0")
+        raise Unreadable(f"rate={rate}: write samples a second, above 0")
     for name, (times, values) in zip(names, streams, strict=True):
         if len(times) != len(values) or len(times) < 2:
-            raise BadInput(
+            raise Unreadable(
                 f"{name}: {len(times)} times for {len(values)} samples; write as many, "
                 "at least 2"
             )
         if not np.isfinite(times).all() or (np.diff(times) <= 0).any():
-            raise BadInput(f"{name}: its times do not increase; sort them, each once")
+            raise Unreadable(f"{name}: its times do not increase; sort them, each once")
     starts = [times[0] for times, _ in streams]
     ends = [times[-1] for times, _ in streams]
     first, last = int(np.argmax(starts)), int(np.argmin(ends))
     if starts[first] > ends[last]:
-        raise BadInput(
+        raise Unreadable(
             f"the series have no overlap in time: {names[last]} ends at "
             f"{ends[last]:g} s and {names[first]} starts at {starts[first]:g} s"
         )

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-from train.errors import BadInput, Unreadable
+from train.errors import BadInput, Unreadable, one_line
 from train.modalities.augment import ImageAugment
 from train.modalities.draws import Draws, Word
 from train.modalities.files import stored
@@ -152,9 +152,7 @@ def decode_picture(encoded: bytes, upright: bool = False) -> UInt8[np.ndarray, "
     except Unreadable:
         raise
     except Exception as error:  # a broken file may raise anything from inside Pillow
-        raise Unreadable(
-            " ".join(str(error).split()) or type(error).__name__
-        ) from error
+        raise Unreadable(one_line(error)) from error
 
 
 def _pixels(picture: Image.Image) -> np.ndarray:

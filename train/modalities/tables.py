@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from train.errors import BadInput, Unreadable
+from train.errors import BadInput, Unreadable, reading
 from train.modalities.files import load_arrays, stored
 from train.modalities.gaps import one_clock
 
@@ -34,10 +34,15 @@ def read_columns(
         advice = "; choose with data.columns, or name it in data.time"
         table, _ = open_table(path)
         streams = columns_of(table, series.time, series.columns, advice)
-    names = series.columns or tuple(streams)
-    parts = [streams[name] for name in names]
-    if any(times is not None for times, _ in parts):
-        values = _clocked(parts, names, series)
+    parts = list(streams.values())
+    bare = [name for name, (times, _) in streams.items() if times is None]
+    if not bare and not series.rate:
+        raise Unreadable("its series have their own times; write data.rate")
+    if not bare:
+        names, gap = tuple(streams), series.longest_gap or None
+        values = one_clock(parts, series.rate, gap, names)[0]
+    elif len(bare) < len(parts):
+        raise Unreadable(f"{bare[0]} has no times, unlike the others")
     else:
         lengths = {len(values) for _, values in parts}
         if len(lengths) > 1:
@@ -59,18 +64,6 @@ def read_columns(
             f"{len(values)} samples{part}, fewer than data.length={series.length}"
         )
     return values
-
-
-def _clocked(parts: list[Columns], names: tuple[str, ...], series: Any) -> np.ndarray:
-    if not series.rate:
-        raise Unreadable("its series have their own times; write data.rate")
-    bare = [n for n, (times, _) in zip(names, parts, strict=True) if times is None]
-    if bare:
-        raise Unreadable(f"{bare[0]} has no times, unlike the others")
-    try:
-        return one_clock(parts, series.rate, series.longest_gap or None, names)[0]
-    except BadInput as error:
-        raise Unreadable(str(error)) from error
 
 
 def arrays_of(
@@ -129,23 +122,18 @@ def open_table(path: Path) -> tuple[Any, bool]:
     """
     try:
         import pyarrow
-        import pyarrow.compute
         import pyarrow.csv
         import pyarrow.parquet
     except ImportError as error:
         raise BadInput("reading tables needs pyarrow; pip install pyarrow") from error
-    content = stored(path)
-    try:
-        if path.suffix.lower() == ".parquet":
+    content, kind = stored(path), path.suffix.lower().lstrip(".")
+    with reading(f"not a whole {kind} table"):
+        if kind == "parquet":
             content = pyarrow.BufferReader(content)
             table, named = pyarrow.parquet.read_table(content), True
         else:
             table, named = _csv(content, pyarrow.csv)
         names = table.column_names
-    except (pyarrow.ArrowException, OSError, ValueError, csv.Error) as error:
-        kind = path.suffix.lower().lstrip(".")
-        words = " ".join(str(error).split())[:160]
-        raise Unreadable(f"not a whole {kind} table ({words})") from error
     if not table.num_rows:
         raise Unreadable("has no rows")
     for name in names:
@@ -162,25 +150,22 @@ def columns_of(
     names: those that are read; (): all but `time`. advice: what to do about a column
     that does not hold numbers.
     """
-    import pyarrow
-
     if time and time not in table.column_names:
         raise Unreadable(
             f"has no column {time!r} of times, only {', '.join(table.column_names)}"
         )
     check_names(names, table.column_names)
     names = names or [name for name in table.column_names if name != time]
-    streams, column = {}, time
-    try:
-        times = _seconds(table[time], time, pyarrow) if time else None
-        for column in names:
-            values = _numbers(table[column], column, pyarrow, advice)
-            streams[column] = (times, values[:, None])
-    except pyarrow.ArrowException as error:
-        words = " ".join(str(error).split())[:160]
-        raise Unreadable(f"column {column!r} cannot be read ({words})") from error
-    if not streams:
+    if not names:
         raise Unreadable(f"has no column but {time!r}")
+    times, streams = None, {}
+    if time:
+        with reading(f"column {time!r} cannot be read"):
+            times = _seconds(table[time], time)
+    for name in names:
+        with reading(f"column {name!r} cannot be read"):
+            values = _numbers(table[name], name, advice)
+        streams[name] = (times, values[:, None])
     return streams
 
 
@@ -214,38 +199,38 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _numbers(column, name: str, arrow, advice: str = "") -> Float[np.ndarray, "t"]:
-    kind, is_ = column.type, arrow.types
-    if not (
-        is_.is_floating(kind)
-        or is_.is_integer(kind)
-        or is_.is_boolean(kind)
-        or is_.is_decimal(kind)
-        or is_.is_null(kind)
-    ):
+def _numbers(column, name: str, advice: str = "") -> Float[np.ndarray, "t"]:
+    import pyarrow
+
+    kind, is_ = column.type, pyarrow.types
+    plain = is_.is_primitive(kind) and not is_.is_temporal(kind)
+    if not (plain or is_.is_decimal(kind) or is_.is_null(kind)):
         raise Unreadable(f"column {name!r} holds {kind}, not numbers{advice}")
     if is_.is_boolean(kind):
-        column = column.cast(arrow.int8())
-    column = column.cast(arrow.float64(), safe=False)  # more digits than it has go
+        column = column.cast(pyarrow.int8())
+    column = column.cast(pyarrow.float64(), safe=False)  # more digits than it has go
     return np.asarray(column.to_numpy(), np.float64)
 
 
-def _seconds(column, name: str, arrow) -> Float[np.ndarray, "t"]:
+def _seconds(column, name: str) -> Float[np.ndarray, "t"]:
     """Times as seconds: numbers as they are, dates and times of day since the first,
     and so integers of more digits than a float has.
     """
-    kind, is_ = column.type, arrow.types
+    import pyarrow
+    import pyarrow.compute
+
+    kind, is_ = column.type, pyarrow.types
     if is_.is_date(kind):
-        column = column.cast(arrow.timestamp("ms"))
-    if hasattr(column.type, "unit"):
-        ticks = TICKS[column.type.unit]
-    elif is_.is_integer(kind) and abs(column[0].as_py() or 0) > 2**53:
+        column = column.cast(pyarrow.timestamp("ms"))
+    ticks = TICKS.get(getattr(column.type, "unit", ""))
+    if is_.is_integer(kind) and abs(column[0].as_py() or 0) > 2**53:
         ticks = 1
-    else:
-        return _numbers(column, name, arrow)
+    if ticks is None:
+        return _numbers(column, name)
     if is_.is_time32(kind):
-        column = column.cast(arrow.int32())
-    column = column.cast(arrow.int64())
+        column = column.cast(pyarrow.int32())
+    column = column.cast(pyarrow.int64())
     # As integers, since nanoseconds of today have more digits than a float.
-    since = arrow.compute.subtract(column, column[0]).cast(arrow.float64(), safe=False)
+    since = pyarrow.compute.subtract(column, column[0])
+    since = since.cast(pyarrow.float64(), safe=False)
     return np.asarray(since.to_numpy(), np.float64) / ticks

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageSequence
 
-from train.errors import Unreadable
+from train.errors import Unreadable, reading
 from train.modalities.augment import ImageAugment
 from train.modalities.draws import Word
 from train.modalities.files import stored
@@ -210,16 +210,12 @@ def _picture(path: Path) -> UInt8[np.ndarray, "h w c"]:
 
 
 def _gif(path):
-    try:
-        with Image.open(path, formats=("GIF",)) as picture:
-            # Each frame of a GIF changes a part of the one before; Pillow puts it in.
-            frames, durations = [], []
-            for frame in ImageSequence.Iterator(picture):
-                frames.append(np.asarray(frame.convert("RGB")))
-                durations.append(frame.info.get("duration", 0))
-    except Exception as error:  # a broken file may raise anything from inside Pillow
-        words = " ".join(str(error).split()) or type(error).__name__
-        raise Unreadable(f"no GIF file ({words})") from error
+    frames, durations = [], []
+    with reading("no GIF file"), Image.open(path, formats=("GIF",)) as picture:
+        # Each frame of a GIF changes a part of the one before; Pillow puts it in.
+        for frame in ImageSequence.Iterator(picture):
+            frames.append(np.asarray(frame.convert("RGB")))
+            durations.append(frame.info.get("duration", 0))
     mean = float(np.mean(durations)) / 1000
     return frames, 1 / mean if mean else 0.0
 
@@ -227,13 +223,9 @@ def _gif(path):
 def _stream(path):
     import imageio.v3 as imageio  # slow to import, and of use only here
 
-    try:
-        with imageio.imopen(path, "r", plugin="pyav") as file:
-            rate = float(file.metadata().get("fps", 0.0))
-            return list(file.iter(format="rgb24")), rate
-    except Exception as error:  # each container breaks in its own way
-        words = " ".join(str(error).split())[-120:] or type(error).__name__
-        raise Unreadable(f"not a whole video ({words})") from error
+    with reading("not a whole video"), imageio.imopen(path, "r", plugin="pyav") as file:
+        rate = float(file.metadata().get("fps", 0.0))
+        return list(file.iter(format="rgb24")), rate
 
 
 def alike(frames: Sequence[np.ndarray]) -> UInt8[np.ndarray, "f h w c"]:

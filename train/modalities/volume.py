@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from jaxtyping import Float
 
-from train.errors import BadInput, Unreadable
+from train.errors import BadInput, Unreadable, reading
 from train.modalities.augment import VolumeAugment
 from train.modalities.draws import Word
 from train.modalities.files import as_stored, one_array, with_channels
@@ -136,11 +136,9 @@ def read_nifti(path: Path) -> Float[np.ndarray, "d h w *c"]:
         raise BadInput(
             "NIfTI files need nibabel; pip install 'vqdit[nifti]', or write .npy files"
         ) from error
-    try:
+    with reading("not a whole NIfTI file"):
         # (x, y, z) as stored, with the header's slope and intercept applied.
         return np.asarray(nibabel.load(path).get_fdata(dtype=np.float32)).swapaxes(0, 2)
-    except Exception as error:  # nibabel raises many kinds on a damaged file
-        raise Unreadable(f"not a whole NIfTI file ({error})") from error
 
 
 def fit_volume(

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from train.config import StageOne
-from train.config.annotations import Bound
 from train.config.validate import tokenizer_shapes
 from train.config.walk import walk
 from train.errors import BadInput, blame
@@ -22,6 +21,7 @@ from train.pipeline.statistics import are_known, believe, moments_of
 from train.runtime import hosts
 from train.runtime.optim import learning_rate, make
 from train.runtime.step import TrainState, init_state, make_step
+from vqdit.fields import Bound
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

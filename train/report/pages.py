@@ -38,17 +38,15 @@ def table(
     if bad := [row for row in rows if len(row) != len(header)]:
         raise BadInput(f"a table of {len(header)} columns and a row of {len(bad[0])}")
     places = [_decimals(column) for column in zip(*rows, strict=True)]
-    cells = [
-        [number(value, each) for value, each in zip(row, places, strict=True)]
-        for row in rows
-    ]
-    cells = [
-        [f"**{cell}**" for cell in row] if i in bold else row
-        for i, row in enumerate(cells)
-    ]
+    lines = [header]
+    for i, row in enumerate(rows):
+        mark = "**" if i in bold else ""
+        lines.append(
+            [f"{mark}{number(*x)}{mark}" for x in zip(row, places, strict=True)]
+        )
     # A | of the text itself would part cells.
-    lines = [[cell.replace("|", "¦") for cell in row] for row in [header, *cells]]
-    return "\n".join(f"| {' | '.join(row)} |" for row in lines)
+    lines = [[cell.replace("|", "¦") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def number(value: Any, decimals: int | None = None) -> str:

@@ -1,6 +1,7 @@
 """Arrays to pictures: grids of images, plots, PNG bytes, files."""
 
 import io
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 
@@ -12,6 +13,7 @@ from train.modalities.modality import modality_of
 from train.modalities.shown import COLOURS, grid, png
 
 INK, FAINT = "#2b2f36", "#c9ced6"
+SIZE = (4.6, 2.9)  # of a plot, in inches
 
 
 def sheet(
@@ -34,7 +36,6 @@ def line_plot(
     points: Mapping[str, Sequence[str]] | None = None,
     bars: Mapping[str, float] | None = None,
     log_y: bool = False,
-    size: tuple[float, float] = (4.6, 2.9),
 ) -> bytes:
     """Lines by name as PNG with a clear background, for a light page.
 
@@ -43,8 +44,8 @@ def line_plot(
     scale along a curve of accuracy and distance. bars: name -> y of a dashed line
     across, such as an acceptance limit.
     """
-    figure, axes = _figure(size)
-    for colour, (name, (x, y)) in zip(_colours(len(lines)), lines.items(), strict=True):
+    figure, axes = _figure()
+    for colour, (name, (x, y)) in zip(itertools.cycle(COLOURS), lines.items()):
         marks = (points or {}).get(name)
         mark = "o" if marks else None
         axes.plot(x, y, color=colour, lw=1.6, label=name, marker=mark, ms=3.5)
@@ -72,10 +73,9 @@ def bar_plot(
     y_label: str = "",
     *,
     names: Sequence[str] | None = None,
-    size: tuple[float, float] = (4.6, 2.9),
 ) -> bytes:
     """One bar per height, such as the counts of the codewords, as PNG."""
-    figure, axes = _figure(size)
+    figure, axes = _figure()
     # Touching bars where there are too many to tell apart.
     width = 0.8 if len(heights) <= 32 else 1.0
     axes.bar(range(len(heights)), heights, width=width, color=COLOURS[0])
@@ -85,16 +85,12 @@ def bar_plot(
     return _drawn(figure, axes, x_label, y_label)
 
 
-def _colours(count: int) -> list[str]:
-    return [COLOURS[i % len(COLOURS)] for i in range(count)]
-
-
-def _figure(size):
+def _figure():
     # Not pyplot: a figure of its own has no global state and needs no display. And
     # here, not above: matplotlib is slow to import and most programs draw no plot.
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, dpi=200, layout="constrained")
+    figure = Figure(figsize=SIZE, dpi=200, layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.add_subplot()
     axes.patch.set_alpha(0)

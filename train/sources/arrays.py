@@ -11,7 +11,7 @@ from train.modalities.draws import chance
 from train.modalities.files import load_arrays
 from train.modalities.modality import Modality, Record
 from train.sources.source import Source
-from train.sources.split import part_rows
+from train.sources.split import divided
 
 
 class Arrays(Source):
@@ -83,13 +83,7 @@ def npz(data: Modality, train: bool) -> Arrays:
     else:
         x, label, rate = _arrays(data, path)
         classes = 1 + int(label.max())
-        if isinstance(data.holdout, str):
-            raise BadInput(
-                f"data.holdout={data.holdout!r}: an .npz file has no names of "
-                "recordings; write a share"
-            )
-        draws = chance(0, np.arange(len(x)))
-        rows = part_rows(draws, data.holdout, train, str(path))
+        rows = divided(data, train, chance(0, np.arange(len(x))), str(path))
     names = map(str, range(classes))
     return Arrays(data, x[rows], label[rows], names, rate, str(path))
 

@@ -4,7 +4,6 @@ TFDS needs TensorFlow to describe some features (sound, in 4.9.10), and decodes 
 one, at a tenth of the speed; so features.json and the records are read here.
 """
 
-import dataclasses
 import importlib.util
 import json
 import os
@@ -15,28 +14,69 @@ from typing import Any
 
 import numpy as np
 
-from train.errors import BadInput, Unreadable
+from train.errors import BadInput, Unreadable, one_line
 from train.modalities.draws import chance
 from train.modalities.image import decode_picture
 from train.modalities.modality import Modality, Record
 from train.sources.source import Source
-from train.sources.split import held_out, part_rows
+from train.sources.split import divided
 
 # Below this many bytes a record decodes in tens of microseconds, nearly all of them
 # holding the interpreter lock, and threads make it slower (measured on MNIST).
 LIGHT_BYTES = 2048
-CLASSES = "ClassLabel"
 
 
 class Prepared(Source):
     """Rows of a split of a prepared set: a signal, its label, and a caption.
 
-    signal, label, caption: names of the features; "" where there is none.
+    signal, label, caption, file: names of the features; "" where there is none.
+    encoded: pictures are, arrays are stored as numbers; sizes: of these, -1 where one
+        varies.
     """
 
-    def __init__(self, data: Modality, features: "Schema", records: Any):
-        super().__init__(len(records), features.class_names)
-        self.data, self.features, self.records = data, features, records
+    def __init__(self, data: Modality, folder: Path, records: Any):
+        self.data, self.records = data, records
+        self.where = f"data.name={data.name!r}"
+        features = _json(folder / "features.json")["featuresDict"]["features"]
+
+        ends = {n: each.get("pythonClassName", "") for n, each in features.items()}
+
+        def of_kind(kind: str) -> list[str]:
+            return [name for name, end in ends.items() if end.endswith(f".{kind}")]
+
+        def find(kind: str, name: str) -> str:
+            """The feature of this kind by this name, else the one there is."""
+            found = of_kind(kind)
+            return name if name in found else found[0] if len(found) == 1 else ""
+
+        self.signal = find(data.feature, data.kind)
+        self.label = find("ClassLabel", "label")
+        texts = [name for name in ("caption", "text") if name in of_kind("Text")]
+        self.caption = texts[0] if texts else ""
+        if not self.signal:
+            raise BadInput(
+                f"{self.where} holds no single {data.kind}: its features are "
+                f"{', '.join(sorted(features))}; write a set of {data.kind}"
+            )
+        self.file = next((each for each in features if each.endswith("filename")), "")
+        about = features[self.signal].get(data.kind, {})
+        encoding = str(about.get("encoding", "NONE")).upper()
+        if not data.pixels and encoding not in ("NONE", ""):
+            raise BadInput(
+                f"{self.where}: sound encoded as {encoding}; prepare it plain"
+            )
+        dtype = about.get("dtype", "uint8")
+        if data.pixels and dtype not in ("uint8", "uint16"):
+            raise BadInput(f"{self.where}: {dtype} images; write a set of uint8")
+        names, path = (), folder / f"{self.label}.labels.txt"
+        if self.label and path.is_file():
+            names = path.read_text(encoding="utf-8").split("\n")[:-1]
+        elif self.label:
+            count = int(features[self.label]["classLabel"].get("numClasses", 0))
+            names = map(str, range(count))
+        super().__init__(len(records), names)
+        self.rate = float(about.get("sampleRate") or data.rate)
+        self.sizes = tuple(map(int, about.get("shape", {}).get("dimensions", ["-1"])))
         self.rows = np.arange(len(records))
 
     def only(self, rows: np.ndarray) -> "Prepared":
@@ -46,118 +86,53 @@ class Prepared(Source):
 
     def read(self, rows):
         rows = [int(self.rows[row]) for row in rows]
-        pairs = zip(rows, self.parsed(rows), strict=True)
+        pairs = zip(rows, self._parsed(rows), strict=True)
         return [self._record(row, feature) for row, feature in pairs]
 
-    def parsed(self, rows: Sequence[int]) -> list[Any]:
+    def file_names(self) -> list[str]:
+        """Those of all rows; none where they are not stored."""
+        parsed = self._parsed(range(len(self))) if self.file else ()
+        return [each[self.file].bytes_list.value[0].decode() for each in parsed]
+
+    def _parsed(self, rows: Sequence[int]) -> list[Any]:
         """Records of the split as TensorFlow's features by name."""
         from tensorflow_datasets.proto import tf_example_pb2
 
         try:
             records = self.records.__getitems__(rows)
         except (RuntimeError, ValueError, OSError) as error:
-            reason = " ".join(str(error).split())
             raise BadInput(
-                f"data.name={self.data.name!r}: damaged records ({reason}); prepare it "
-                "again"
+                f"{self.where}: damaged records ({one_line(error)}); prepare it again"
             ) from error
         parse = tf_example_pb2.Example.FromString
         return [parse(record).features.feature for record in records]
 
     def _record(self, row: int, feature: Any) -> Record:
-        known, where = self.features, f"data.name={self.data.name!r}"
         label, more = -1, {}
-        if known.label:
-            label = int(feature[known.label].int64_list.value[0])
+        if self.label:
+            label = int(feature[self.label].int64_list.value[0])
             # -1 is how TFDS writes "not known", as in the test split of ImageNet.
             if not -1 <= label < self.classes:
                 raise BadInput(
-                    f"{where}: label {label} of example {row} is outside its "
+                    f"{self.where}: label {label} of example {row} is outside its "
                     f"{self.classes} classes; prepare the set again"
                 )
-        if known.caption:
-            caption = feature[known.caption].bytes_list.value
+        if self.caption:
+            caption = feature[self.caption].bytes_list.value
             more["caption"] = caption[0].decode("utf-8") if caption else ""
+        value = feature[self.signal]
         try:
-            values = known.decode(feature[known.signal])
-            return self.data.adapt(Record(values, known.rate, label=label, more=more))
+            if self.data.pixels:
+                encoded = value.bytes_list.value
+                values = decode_picture(encoded[0] if encoded else b"")
+            else:
+                values = np.array(value.int64_list.value or value.float_list.value)
+                values = values.reshape(self.sizes)
+            return self.data.adapt(Record(values, self.rate, label=label, more=more))
         except Unreadable as error:
             raise BadInput(
-                f"{where}: {self.data.kind} {row} is damaged ({error})"
+                f"{self.where}: {self.data.kind} {row} is damaged ({error})"
             ) from error
-
-
-@dataclasses.dataclass(frozen=True)
-class Schema:
-    """Which features of a set are read, and how its signal is stored.
-
-    names: of the feature that holds file names; "" where there is none.
-    encoded: pictures are, arrays are stored as numbers; sizes: of these, -1 where one
-        varies.
-    """
-
-    signal: str
-    label: str
-    caption: str
-    names: str
-    class_names: tuple[str, ...]
-    rate: float
-    encoded: bool
-    sizes: tuple[int, ...]
-
-    def decode(self, value: Any) -> np.ndarray:
-        """Pixels of an encoded picture, or the array that is stored as numbers."""
-        if self.encoded:
-            encoded = value.bytes_list.value
-            return decode_picture(encoded[0] if encoded else b"")
-        x = np.array(value.int64_list.value or value.float_list.value)
-        return x.reshape(self.sizes)
-
-
-def _features(data: Modality, folder: Path) -> Schema:
-    where = f"data.name={data.name!r}"
-    features = _json(folder / "features.json")["featuresDict"]["features"]
-
-    def find(kind: str, names: Sequence[str] = (), only: bool = True) -> str:
-        """The one of this kind by one of the names, else (`only`) the one there is."""
-        found = [
-            name
-            for name, feature in features.items()
-            if feature.get("pythonClassName", "").endswith(f".{kind}")
-        ]
-        named = [name for name in names if name in found]
-        return (named or (found if only and len(found) == 1 else [""]))[0]
-
-    signal, label = find(data.feature, (data.kind,)), find(CLASSES, ("label",))
-    if not signal:
-        raise BadInput(
-            f"{where} holds no single {data.kind}: its features are "
-            f"{', '.join(sorted(features))}; write a set of {data.kind}"
-        )
-    about = features[signal].get(data.kind, {})
-    encoding = str(about.get("encoding", "NONE")).upper()
-    if not data.pixels and encoding not in ("NONE", ""):
-        raise BadInput(f"{where}: sound encoded as {encoding}; prepare it plain")
-    dtype = about.get("dtype", "uint8")
-    if data.pixels and dtype not in ("uint8", "uint16"):
-        raise BadInput(f"{where}: {dtype} images; write a set of uint8")
-    names, path = (), folder / f"{label}.labels.txt"
-    if label and path.is_file():
-        names = tuple(path.read_text(encoding="utf-8").split("\n")[:-1])
-    elif label:
-        count = int(features[label]["classLabel"].get("numClasses", 0))
-        names = tuple(map(str, range(count)))
-    sizes = about.get("shape", {}).get("dimensions", ["-1"])
-    return Schema(
-        signal,
-        label,
-        find("Text", ("caption", "text"), only=False),
-        next((each for each in features if each.endswith("filename")), ""),
-        names,
-        float(about.get("sampleRate") or data.rate),
-        data.pixels,
-        tuple(map(int, sizes)),
-    )
 
 
 def open_prepared(data: Modality, train: bool) -> Prepared:
@@ -166,31 +141,22 @@ def open_prepared(data: Modality, train: bool) -> Prepared:
     The parts are the splits train_split and test_split. Sets of sound often have one
     alone: there, or where holdout is a rule over file names, holdout divides it.
     """
-    root, folder = prepared(data)
-    info, features = _json(folder / "dataset_info.json"), _features(data, folder)
-    rule = data.holdout if isinstance(data.holdout, str) else ""
+    home = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    root = Path(data.data_dir or home).expanduser()
+    folder = _version(data, root) or _prepare(data, root)
+    info = _json(folder / "dataset_info.json")
+    rule = isinstance(data.holdout, str)
     names = [each["name"] for each in info["splits"]]
-    divided = (
-        rule
-        or not data.pixels
-        and (data.test_split not in names or data.test_split == data.train_split)
-    )
-    field = "train_split" if train or divided else "test_split"
+    alone = data.test_split not in names or data.test_split == data.train_split
+    divides = rule or alone and not data.pixels
+    field = "train_split" if train or divides else "test_split"
     records, light = _records(data, root, folder, info, field)
-    found = Prepared(data, features, records)
+    found = Prepared(data, folder, records)
     found.light = light
-    if not divided:
+    if not divides:
         return found
-    rows = np.arange(len(found))
-    if rule:
-        if not features.names:
-            raise BadInput(
-                f"data.holdout={rule!r}: {data.name!r} has no file names; write a share"
-            )
-        known = [each[features.names].bytes_list for each in found.parsed(rows)]
-        held = held_out([each.value[0].decode() for each in known], rule)
-        return found.only(np.flatnonzero(held != train))
-    return found.only(part_rows(chance(0, rows), data.holdout, train, data.name))
+    draws, files = chance(0, np.arange(len(found))), found.file_names() if rule else ()
+    return found.only(divided(data, train, draws, repr(data.name), files))
 
 
 def _records(data: Modality, root: Path, folder: Path, info: dict, field: str):
@@ -217,19 +183,16 @@ def _records(data: Modality, root: Path, folder: Path, info: dict, field: str):
         lengths = list(map(int, each["shardLengths"]))
         return splits.SplitInfo(each["name"], lengths, 0, template)
 
-    asked = f"data.{field}={getattr(data, field)!r}"
+    where, asked = f"data.name={data.name!r}", f"data.{field}={getattr(data, field)!r}"
     names = ", ".join(each["name"] for each in info["splits"])
     try:
         found = splits.SplitDict(map(split, info["splits"]))[getattr(data, field)]
     except (KeyError, ValueError):
         raise BadInput(
-            f"data.name={data.name!r} has no {asked}; write one of {names}, or a slice "
-            "of one"
+            f"{where} has no {asked}; write one of {names}, or a slice of one"
         ) from None
     if not found.num_examples:
-        raise BadInput(
-            f"data.name={data.name!r}: nothing in {asked}; write one of {names}"
-        )
+        raise BadInput(f"{where}: nothing in {asked}; write one of {names}")
     paths = [Path(each.filename) for each in found.file_instructions]
     for path in paths:
         if not path.is_file():
@@ -252,19 +215,6 @@ def _json(path: Path) -> dict:
         raise BadInput(
             f"{path.parent}: not a readable TFDS set ({error}); prepare it again"
         ) from error
-
-
-def prepared(data: Modality) -> tuple[Path, Path]:
-    """(data_dir, folder of the newest version, or of the one named) of data.name.
-
-    Raises BadInput where the set is not prepared and data.download does not allow it.
-    """
-    root = Path(data.data_dir or _default_dir()).expanduser()
-    return root, _version(data, root) or _prepare(data, root)
-
-
-def _default_dir() -> str:
-    return os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
 
 
 def _command(data: Modality, root: Path) -> str:
@@ -333,9 +283,8 @@ def _prepare(data: Modality, root: Path) -> Path:
         builder = tfds.builder(data.name, data_dir=root, file_format="array_record")
         builder.download_and_prepare()
     except Exception as error:  # network, disk, licence: each raises its own
-        reason = " ".join(str(error).split())[:300]
         raise BadInput(
-            f"data.download=True: TFDS could not prepare {data.name!r} ({reason}); "
-            f"{_command(data, root)}"
+            f"data.download=True: TFDS could not prepare {data.name!r} "
+            f"({one_line(error)[:300]}); {_command(data, root)}"
         ) from error
     return Path(builder.data_dir)

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from train.errors import BadInput, Unreadable
 from train.modalities.modality import Modality, Record
 from train.modalities.video import FRAMES
 from train.sources.source import Source
-from train.sources.split import held_out, name_draw, part_rows
+from train.sources.split import divided, name_draw
 
 # Every file of a folder up to this many is read when it is opened; of a larger one an
 # evenly spaced selection is, and the rest is judged as training meets it.
@@ -40,7 +40,7 @@ class Folder(Source):
     Unreadable files are named in the log; above bad_share they are refused. What is
     read to find them out is kept, so that nothing is decoded twice.
 
-    share: of each file, along its first axis.
+    share: of each file, along its first axis. bad: row -> why it cannot be read.
     """
 
     def __init__(
@@ -65,13 +65,11 @@ class Folder(Source):
         chosen = range(0, len(entries), -(-len(entries) // CHECKED))
         with ThreadPoolExecutor(max(data.threads, 1)) as pool:
             list(pool.map(check, chosen))
-        named = [self.named(row, self.bad[row]) for row in sorted(self.bad)]
-        if len(named) > data.bad_share * len(chosen):
-            raise self.too_many(named, len(chosen))
-        for why in named[:NAMED]:
-            log.warning("skipped unreadable file %s", why)
-        if named:
-            log.warning("%s: skipped %d of %d files", root, len(named), len(chosen))
+        self.judge(self.bad, len(chosen))
+        for row in sorted(self.bad)[:NAMED]:
+            self.skip(row, self.bad[row])
+        if self.bad:
+            log.warning("%s: skipped %d of %d files", root, len(self.bad), len(chosen))
 
     def read(self, rows):
         return [self._read(self.entries[row]) for row in rows]
@@ -82,20 +80,22 @@ class Folder(Source):
             record = self.data.load(path, self.share)
         except BadInput as error:
             raise BadInput(f"{path}: {error}") from error
-        more = {} if entry.caption is None else {"caption": entry.caption}
-        more = {**record.more, **more}
+        caption = {} if entry.caption is None else {"caption": entry.caption}
+        more = {**record.more, **caption}
         return dataclasses.replace(record, label=entry.label, more=more)
 
-    def named(self, row: int, why: object) -> str:
-        return f"{self.entries[row].file}: {why}"
+    def skip(self, row: int, why: str) -> None:
+        log.warning("skipped unreadable file %s: %s", self.entries[row].file, why)
 
-    def too_many(self, named: list[str], of: int) -> BadInput:
-        """What to raise when more than a share of the files cannot be read."""
-        first = "; ".join(named[:3]) + ("; ..." if len(named) > 3 else "")
-        return BadInput(
-            f"{self.root}: {len(named)} of {of} files unreadable, more than "
-            f"data.bad_share={self.data.bad_share}: {first}"
-        )
+    def judge(self, bad: Mapping[int, str], of: int) -> None:
+        """Raises BadInput where more than bad_share of so many files are bad."""
+        if len(bad) > self.data.bad_share * of:
+            named = [f"{self.entries[row].file}: {bad[row]}" for row in sorted(bad)]
+            first = "; ".join(named[:3]) + ("; ..." if len(named) > 3 else "")
+            raise BadInput(
+                f"{self.root}: {len(bad)} of {of} files unreadable, more than "
+                f"data.bad_share={self.data.bad_share}: {first}"
+            )
 
 
 class Part(Source):
@@ -107,14 +107,13 @@ class Part(Source):
     """
 
     def __init__(self, folder: Folder, rows: Sequence[int]):
-        self.rows = [int(row) for row in rows if row not in folder.bad]
+        bad = {int(row): folder.bad[row] for row in rows if row in folder.bad}
+        self.rows = [int(row) for row in rows if row not in bad]
         super().__init__(len(self.rows), folder.class_names)
         self.folder, self.found = folder, len(rows)
-        bad = [row for row in rows if row in folder.bad]
-        self.refused = tuple((folder.entries[i].file, folder.bad[i]) for i in bad)
+        self.refused = tuple((folder.entries[i].file, why) for i, why in bad.items())
         if not self.rows:
-            named = [folder.named(row, folder.bad[row]) for row in bad]
-            raise folder.too_many(named, len(rows))
+            folder.judge(bad, len(rows))
         self._late: dict[int, str] = {}
 
     @property
@@ -137,16 +136,11 @@ class Part(Source):
             try:
                 return self.folder.take([row])[0]
             except Unreadable as error:
-                self._found_bad(row, self.folder.named(row, error))
+                if row not in self._late:
+                    self._late[row] = str(error)
+                    self.folder.judge(self._late, self.count)
+                    self.folder.skip(row, str(error))
         raise BadInput(f"{self.folder.root}: none of {self.count} files can be read")
-
-    def _found_bad(self, row: int, why: str) -> None:
-        if row in self._late:
-            return
-        self._late[row] = why
-        if len(self._late) > self.folder.data.bad_share * self.count:
-            raise self.folder.too_many(list(self._late.values()), self.count)
-        log.warning("skipped unreadable file %s", why)
 
 
 def open_folder(data: Modality, train: bool) -> Part:
@@ -164,7 +158,7 @@ def open_folder(data: Modality, train: bool) -> Part:
     if root.is_file():
         return _one_file(root, data, train)
     parts = [root / split for split in (data.train_split, data.test_split)]
-    rule = data.holdout if isinstance(data.holdout, str) else ""
+    rule = isinstance(data.holdout, str)
     if parts[0] != parts[1] and all(part.is_dir() for part in parts) and not rule:
         folder = folder_of(parts[0], data)
         if not train:
@@ -172,12 +166,9 @@ def open_folder(data: Modality, train: bool) -> Part:
         return Part(folder, range(len(folder)))
     folder = folder_of(root, data)
     files = [entry.file for entry in folder.entries]
-    if rule:
-        held = held_out([Path(file).name for file in files], rule)
-        return Part(folder, np.flatnonzero(held != train))
     draws = np.array([name_draw(file) for file in files])
-    rows = part_rows(draws, data.holdout, train, str(root))
-    return Part(folder, rows)
+    names = [Path(file).name for file in files]
+    return Part(folder, divided(data, train, draws, str(root), names))
 
 
 def _one_file(path: Path, data: Modality, train: bool) -> Part:
@@ -252,7 +243,8 @@ def _from_tree(root: Path, data: Modality) -> tuple[list[Entry], tuple[str, ...]
             f"({names[0]}, ...); move it into one, or remove it"
         )
     number = {name: i for i, name in enumerate(names)} | {None: -1}
-    captions = [_caption(root / file) for file in files]
+    beside = [(root / file).with_suffix(".txt") for file in files]
+    captions = [_text(path).strip() if path.is_file() else None for path in beside]
     if any(captions):  # then a file without one has an empty caption, not none
         captions = [caption or "" for caption in captions]
     entries = [
@@ -262,12 +254,9 @@ def _from_tree(root: Path, data: Modality) -> tuple[list[Entry], tuple[str, ...]
     return entries, tuple(names)
 
 
-def _caption(file: Path) -> str | None:
-    path = file.with_suffix(".txt")
+def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        return None
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise BadInput(f"{path}: not UTF-8 text") from None
 
@@ -278,17 +267,31 @@ def _from_manifest(path: Path) -> tuple[list[Entry], tuple[str, ...]]:
     Also understood: file_name for file and text for caption. A label is a class name,
     or an index; it is given on every line or on none.
     """
-    rows = list(_lines(path))
-    files = [_field(path, line, row, ("file", "file_name")) for line, row in rows]
-    named = ("caption", "text")
-    captions = [_field(path, line, row, named, required=False) for line, row in rows]
-    labels = [row.get("label") for _, row in rows]
+    numbered = enumerate(_text(path).split("\n"), 1)
+    rows = [(f"{path} line {n}", line) for n, line in numbered if line.strip()]
+    files, captions, labels = [], [], []
+    for where, line in rows:
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise BadInput(f"{where}: not JSON ({error.msg})") from None
+        if not isinstance(row, dict):
+            raise BadInput(f'{where}: write {{"file": ..., ...}}')
+        file, caption = row.get("file", row.get("file_name")), row.get("caption")
+        caption = row.get("text") if caption is None else caption
+        if not (isinstance(file, str) and file):
+            raise BadInput(f"{where}: write 'file' as text")
+        if not isinstance(caption, str | None):
+            raise BadInput(f"{where}: write 'caption' as text")
+        files.append(file)
+        captions.append(caption)
+        labels.append(row.get("label"))
     given = [label for label in labels if label is not None]
     if not given:
         numbers, names = [-1] * len(rows), ()
     elif len(given) < len(rows):
-        line = rows[labels.index(None)][0]
-        raise BadInput(f"{path} line {line}: no label, though other lines have one")
+        where, _ = rows[labels.index(None)]
+        raise BadInput(f"{where}: no label, though other lines have one")
     elif all(type(label) is str for label in given):
         names = tuple(sorted(set(given)))
         numbers = [names.index(label) for label in given]
@@ -298,30 +301,3 @@ def _from_manifest(path: Path) -> tuple[list[Entry], tuple[str, ...]]:
         raise BadInput(f"{path}: write every label as a name, or every one as an index")
     entries = [Entry(*entry) for entry in zip(files, numbers, captions, strict=True)]
     return entries, names
-
-
-def _lines(path: Path) -> Iterator[tuple[int, dict]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise BadInput(f"{path}: not UTF-8 text") from None
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise BadInput(
-                    f"{path} line {number}: not JSON ({error.msg})"
-                ) from None
-            if not isinstance(row, dict):
-                raise BadInput(f'{path} line {number}: write {{"file": ..., ...}}')
-            yield number, row
-
-
-def _field(path: Path, line: int, row: dict, names: tuple[str, ...], required=True):
-    value = next((row[name] for name in names if row.get(name) is not None), None)
-    if value is None and not required:
-        return None
-    if not isinstance(value, str) or (required and not value):
-        raise BadInput(f"{path} line {line}: write {names[0]!r} as text")
-    return value

@@ -1,24 +1,19 @@
-"""Signals made on the fly with a known truth: moving digits, series, phantoms, scenes,
-tones.
+"""Signals made on the fly with a known truth: series, phantoms, streets, tones.
 
 Every one is a function of (its seeds) alone: example i is the same in any order, batch
 and process.
 """
 
-import functools
-
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from train.modalities.draws import Word
-from train.modalities.image import Images
 from train.modalities.modality import Modality, Record
-from train.sources.arrays import digits
-from train.sources.catalogue import open_prepared
 from train.sources.source import Source
 
 TRAIN, TEST = 1, 2  # words of the parts
-CLASSES = 4  # of tones
+TONES = 96  # to train on
+PITCHES = (0.02, 0.03, 0.045, 0.07)  # of tones, in shares of the rate
 
 
 def rng(*words: int) -> np.random.Generator:
@@ -27,10 +22,12 @@ def rng(*words: int) -> np.random.Generator:
 
 
 class Generated(Source):
-    """Generated records: `make(data, part, row)`, where part is TRAIN or TEST."""
+    """Generated records: `make(data, part, row)`, where part is TRAIN or TEST.
+
+    count: None for data.examples, and an eighth of as many to test on.
+    """
 
     def __init__(self, data, train, make, count=None, class_names=()):
-        """count: None for data.examples, and an eighth of as many to test on."""
         if count is None:
             count = data.examples if train else data.examples // 8
         super().__init__(count, class_names)
@@ -43,160 +40,55 @@ class Generated(Source):
         return [self.data.adapt(record) for record in made]
 
 
-def sensor_windows(data: Modality, train: bool) -> Generated:
-    """Sensor series of one window each."""
-
-    def make(data, part, row) -> Record:
-        draw = rng(Word.SERIES, data.seed, part, row)
-        size = (data.length, data.channels)
-        how = (data.missing, data.spikes, data.noise)
-        truth, measured = sensor_series(*size, draw, *how)
-        return Record(measured, more={"truth": truth.astype(np.float32)})
-
-    return Generated(data, train, make)
+def sensor_window(data: Modality, part: int, row: int) -> Record:
+    """A series of one window, and its truth."""
+    draw = rng(Word.SERIES, data.seed, part, row)
+    how = (data.missing, data.spikes, data.noise)
+    truth, measured = sensor_series(data.length, data.channels, draw, *how)
+    return Record(measured, more={"truth": truth.astype(np.float32)})
 
 
-def phantoms(data: Modality, train: bool) -> Generated:
-    """Volumes, and their truth without noise."""
-
-    def make(data, part, row) -> Record:
-        draw = rng(Word.VOLUME, data.seed, part, row)
-        truth, measured = phantom(data.size, draw, data.noise)
-        values = measured.astype(np.float32)[..., None]
-        return Record(values, more={"truth": truth[..., None]})
-
-    return Generated(data, train, make)
+def noisy_phantom(data: Modality, part: int, row: int) -> Record:
+    """A volume, and its truth without noise."""
+    draw = rng(Word.VOLUME, data.seed, part, row)
+    truth, measured = phantom(data.size, draw, data.noise)
+    values = measured.astype(np.float32)[..., None]
+    return Record(values, more={"truth": truth[..., None]})
 
 
-def scenes(data: Modality, train: bool) -> Generated:
-    """Sweeps of streets."""
-
-    def make(data, part, row) -> Record:
-        draw = rng(Word.RANGE, data.seed, part, row)
-        x = scene(data.rows, data.azimuth, draw, data.far, data.noise)
-        return Record(x.astype(np.float32)[..., None])
-
-    return Generated(data, train, make)
+def street(data: Modality, part: int, row: int) -> Record:
+    """A sweep of a street."""
+    draw = rng(Word.RANGE, data.seed, part, row)
+    x = scene(data.rows, data.azimuth, draw, data.far, data.noise)
+    return Record(x.astype(np.float32)[..., None])
 
 
-def tones(data: Modality, train: bool) -> Generated:
-    """96 and 32 generated clips: a class is a pitch, with harmonics that die away.
+def tone(data: Modality, part: int, row: int) -> Record:
+    """A clip whose class is a pitch, with harmonics that die away.
 
     As long as the data's `length`, and a function of (index, rate, length).
     """
-    pitches = [rate_share * data.rate for rate_share in (0.02, 0.03, 0.045, 0.07)]
-
-    def make(data, part, row) -> Record:
-        i = row if part == TRAIN else 96 + row
-        random = rng(Word.TONES, i)
-        t = np.arange(data.length) / data.rate
-        whole = data.length / data.rate
-        pitch = pitches[i % CLASSES] * 2 ** random.uniform(-0.1, 0.1)
-        start, fade = random.uniform(0, 0.3) * whole, random.uniform(3, 8) / whole
-        swell = np.exp(-fade * np.maximum(t - start, 0)) * (t >= start)
-        phases = random.uniform(0, 2 * np.pi, 4)
-        x = sum(
-            np.sin(2 * np.pi * k * pitch * t + phase) / k
-            for k, phase in enumerate(phases, 1)
-        )
-        x = x * swell + 0.003 * random.standard_normal(data.length)
-        return Record(0.3 * x, label=i % CLASSES)
-
-    names = [f"{pitch:g} Hz" for pitch in pitches]
-    return Generated(data, train, make, 96 if train else 32, names)
+    i = row if part == TRAIN else TONES + row
+    random = rng(Word.TONES, i)
+    t = np.arange(data.length) / data.rate
+    whole = data.length / data.rate
+    label = i % len(PITCHES)
+    pitch = PITCHES[label] * data.rate * 2 ** random.uniform(-0.1, 0.1)
+    start, fade = random.uniform(0, 0.3) * whole, random.uniform(3, 8) / whole
+    swell = np.exp(-fade * np.maximum(t - start, 0)) * (t >= start)
+    phases = random.uniform(0, 2 * np.pi, 4)
+    x = sum(
+        np.sin(2 * np.pi * k * pitch * t + phase) / k
+        for k, phase in enumerate(phases, 1)
+    )
+    x = x * swell + 0.003 * random.standard_normal(data.length)
+    return Record(0.3 * x, label=label)
 
 
-def moving(data: Modality, train: bool) -> Generated:
-    """Digits that bounce off the walls: data.examples of training digits, and a tenth
-    as many of test digits. A record makes its frames at any time; its label is the
-    digit's where there is one.
-    """
-    name = "mnist" if data.name == "moving_mnist" else "digits"
-    pictures, labels = digit_pictures(name, data.data_dir, train)
-    alone = data.digits == 1
-
-    def make(data, part, row) -> Record:
-        words = (Word.VIDEO, data.seed, part, row)
-
-        def at(times):
-            return moving_digits(pictures, data.size, times, data.digits, rng(*words))
-
-        first = chosen(rng(*words), pictures, data.digits)[0]
-        label = int(labels[first]) if alone else -1
-        return Record(np.empty(0, np.uint8), label=label, more={"at": at})
-
-    names = tuple("0123456789") if alone else ()
-    count = data.examples if train else data.examples // 10
-    return Generated(data, train, make, count, names)
-
-
-@functools.lru_cache(maxsize=4)
-def digit_pictures(
-    name: str, data_dir: str, train: bool
-) -> tuple[UInt8[np.ndarray, "n h w"], np.ndarray]:
-    """(pictures, labels) of "digits" (scikit-learn) or "mnist" (TFDS, data_dir)."""
-    size, open_part = {"digits": (8, digits), "mnist": (28, open_prepared)}[name]
-    source = open_part(Images(name=name, data_dir=data_dir, size=size), train)
-    found = source.take(range(len(source)))
-    pictures = np.stack([record.values[..., 0] for record in found])
-    return pictures, np.array([record.label for record in found])
-
-
-def bounce(
-    start: Float[np.ndarray, "*b"], speed: Float[np.ndarray, "*b"], room: float
-) -> Float[np.ndarray, "*b"]:
-    """Where a point that left 0 <= start <= room is, reflected at both walls.
-
-    A triangle wave of the way gone, so a frame needs none of those before it.
-    """
-    if room <= 0:
-        return np.zeros(np.broadcast_shapes(np.shape(start), np.shape(speed)))
-    way = np.mod(start + speed, 2 * room)
-    return np.where(way > room, 2 * room - way, way)
-
-
-def moving_digits(
-    pictures: UInt8[np.ndarray, "n h w"],
-    size: int,
-    times: Float[np.ndarray, "f"],
-    digits: int,
-    draw: np.random.Generator,
-) -> tuple[UInt8[np.ndarray, "f s s"], Float[np.ndarray, "f k 4"]]:
-    """(frames, boxes): digits that bounce off the walls.
-
-    As Moving MNIST (Srivastava et al. 2015, arXiv:1502.04681): each digit has its own
-    place, direction and speed, 3 to 8 % of the side a frame, and overlapping ink is as
-    bright as the brighter. times: in frames, need not be whole. A digit is enlarged to
-    about 7/16 of the side. Boxes: x0, y0, x1, y1 of its ink in shares of the side.
-    """
-    frames = np.zeros((len(times), size, size), np.uint8)
-    boxes = np.empty((len(times), digits, 4), np.float32)
-    for k, index in enumerate(chosen(draw, pictures, digits)):
-        picture = pictures[index]
-        factor = max(1, size * 7 // 16 // picture.shape[0])
-        picture = picture.repeat(factor, 0).repeat(factor, 1)[:size, :size]
-        rows, columns = (np.flatnonzero(picture.any(1 - axis)) for axis in (0, 1))
-        # Bounced by its ink, which a blank picture does not have.
-        if rows.size:
-            picture = picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        height, width = picture.shape
-        angle, speed = draw.uniform(0, 2 * np.pi), draw.uniform(0.03, 0.08) * size
-        room = np.array([size - height, size - width], float)
-        start = draw.uniform(0, 1, 2) * room
-        velocity = speed * np.array([np.sin(angle), np.cos(angle)])
-        at = [bounce(start[i], velocity[i] * times, room[i]) for i in (0, 1)]
-        tops, lefts = (np.round(x).astype(int) for x in at)
-        for frame, top, left in zip(frames, tops, lefts, strict=True):
-            part = frame[top : top + height, left : left + width]
-            np.maximum(part, picture, out=part)
-        corners = [lefts, tops, lefts + width, tops + height]
-        boxes[:, k] = np.stack(corners, -1) / size
-    return frames, boxes
-
-
-def chosen(draw: np.random.Generator, pictures: np.ndarray, digits: int) -> np.ndarray:
-    """Which pictures move; the first draw of a clip."""
-    return draw.integers(0, len(pictures), digits)
+def tones(data: Modality, train: bool) -> Generated:
+    """96 clips to train on and 32 to test on."""
+    names = [f"{pitch * data.rate:g} Hz" for pitch in PITCHES]
+    return Generated(data, train, tone, TONES if train else TONES // 3, names)
 
 
 def sensor_series(

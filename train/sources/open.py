@@ -1,10 +1,13 @@
 """The source that an experiment's data names."""
 
+from functools import partial
+
 from train.modalities.modality import Modality
+from train.sources import generated
 from train.sources.arrays import digits, npz
 from train.sources.catalogue import open_prepared
 from train.sources.folder import open_folder
-from train.sources.generated import moving, phantoms, scenes, sensor_windows, tones
+from train.sources.moving import moving
 from train.sources.source import Source
 
 # By name; any other is that of a prepared TFDS set.
@@ -12,10 +15,10 @@ SOURCES = {
     "folder": open_folder,
     "npz": npz,
     "digits": digits,
-    "tones": tones,
-    "generated": sensor_windows,
-    "phantoms": phantoms,
-    "scenes": scenes,
+    "tones": generated.tones,
+    "generated": partial(generated.Generated, make=generated.sensor_window),
+    "phantoms": partial(generated.Generated, make=generated.noisy_phantom),
+    "scenes": partial(generated.Generated, make=generated.street),
     "moving_digits": moving,
     "moving_mnist": moving,
 }

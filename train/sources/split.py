@@ -9,12 +9,32 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int
 
 from train.errors import BadInput
+from train.modalities.modality import Modality
 
 
 def name_draw(name: str) -> float:
     """A draw in [0, 1) that belongs to a file's name, and not to its neighbours."""
     digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8)
     return int.from_bytes(digest.digest(), "big") / 2.0**64
+
+
+def divided(
+    data: Modality,
+    train: bool,
+    draws: Float64[np.ndarray, "n"],
+    where: str,
+    names: Sequence[str] = (),
+) -> Int[np.ndarray, "rows"]:
+    """Indices of the training part, or of the held-out part, as data.holdout says: a
+    share of those that are drawn, or a rule over the names of recordings."""
+    rule = data.holdout
+    if not isinstance(rule, str):
+        return part_rows(draws, rule, train, where)
+    if not names:
+        raise BadInput(
+            f"data.holdout={rule!r}: {where} has no names of recordings; write a share"
+        )
+    return np.flatnonzero(held_out(names, rule) != train)
 
 
 def part_rows(

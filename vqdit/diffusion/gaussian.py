@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Key
 
 from vqdit.diffusion.process import Kind, Process, against
 from vqdit.diffusion.schedules import Linear, Schedule, VarianceExploding
+from vqdit.fields import Checked, Positive
 
 Target = Literal["data", "noise", "velocity", "v"]
 
@@ -19,7 +20,7 @@ T_MIN = 1e-5
 
 
 @dataclasses.dataclass(frozen=True)
-class Gaussian(Process):
+class Gaussian(Checked, Process):
     """A schedule, and which quantity the network is asked for.
 
     target: "data" x, "noise" eps, "velocity" dx_t/dt (arXiv:2209.03003),
@@ -34,13 +35,6 @@ class Gaussian(Process):
     learned_variance: bool = False
 
     kind: ClassVar[Kind] = "latents"
-
-    def __post_init__(self):
-        if self.target not in ("data", "noise", "velocity", "v"):
-            raise ValueError(
-                f"Gaussian.target {self.target!r}: write 'data', 'noise', 'velocity' "
-                "or 'v'"
-            )
 
     @property
     def outputs(self) -> int:
@@ -218,11 +212,7 @@ class EDM(Gaussian):
 
     schedule: Schedule = VarianceExploding()
     target: str = dataclasses.field(default="edm", init=False)
-    data_std: float = 0.5
-
-    def __post_init__(self):
-        if self.data_std <= 0:
-            raise ValueError(f"EDM.data_std {self.data_std}: write a positive number")
+    data_std: Positive = 0.5
 
     def inputs(self, x_t, t):
         """(c_in x_t, c_noise)."""

@@ -5,11 +5,14 @@ sampling starts to 0.
 """
 
 import dataclasses
-from typing import Protocol, runtime_checkable
+import math
+from typing import Annotated, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+from vqdit.fields import Bound, Checked, Count, Positive, check_order
 
 
 @runtime_checkable
@@ -24,19 +27,14 @@ class Grid(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Steps:
+class Steps(Checked):
     """Even in t, or with shift > 1 denser near noise.
 
     t -> shift t / (1 + (shift - 1) t) (arXiv:2403.03206, eq. 23).
     """
 
-    steps: int = 50
-    shift: float = 1.0
-
-    def __post_init__(self):
-        _check_steps(self.steps)
-        if self.shift <= 0:
-            raise ValueError(f"time shift {self.shift}; write a positive number")
+    steps: Count = 50
+    shift: Positive = 1.0
 
     def __call__(self, process, start: float | None = None) -> Float[Array, "steps"]:
         start = process.start if start is None else start
@@ -45,7 +43,7 @@ class Steps:
 
 
 @dataclasses.dataclass(frozen=True)
-class Karras:
+class Karras(Checked):
     """Even in sigma^(1/rho) from high to low, then 0 (arXiv:2206.00364, eq. 5).
 
     sigma is sigma / alpha of the process's schedule. rho = inf is even in log-SNR, as
@@ -53,18 +51,14 @@ class Karras:
     starts above `high`, the first step is longer.
     """
 
-    steps: int = 18
-    low: float = 0.002
+    steps: Count = 18
+    low: Positive = 0.002
     high: float = 80.0
-    rho: float = 7.0
+    rho: Annotated[float, Bound(above=0, at_most=math.inf)] = 7.0
 
     def __post_init__(self):
-        _check_steps(self.steps)
-        if not 0 < self.low < self.high or self.rho <= 0:
-            raise ValueError(
-                f"Karras({self.low}, {self.high}, {self.rho}): write 0 < low < high "
-                f"and a positive rho"
-            )
+        super().__post_init__()
+        check_order(self, "low", "high")
 
     def __call__(self, process, start: float | None = None) -> Float[Array, "steps"]:
         start = jnp.float32(process.start if start is None else start)
@@ -103,8 +97,3 @@ class Times:
                 f"there"
             )
         return jnp.asarray(self.times, jnp.float32)
-
-
-def _check_steps(steps):
-    if steps < 1:
-        raise ValueError(f"{steps} sampling steps; write at least 1")

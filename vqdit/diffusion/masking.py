@@ -23,11 +23,6 @@ class Masking(Replacement):
 
     weight: Literal["elbo", "none"] = "elbo"
 
-    def __post_init__(self):
-        super().__post_init__()
-        if self.weight not in ("elbo", "none"):
-            raise ValueError(f"Masking.weight {self.weight!r}: write 'elbo' or 'none'")
-
     def prior(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Array:
         """Everything masked."""
         del key

@@ -5,7 +5,7 @@ replaced by is the process.
 """
 
 import dataclasses
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +13,14 @@ from jaxtyping import Array
 
 from vqdit.diffusion.process import Kind, Process
 from vqdit.diffusion.schedules import Cosine, Schedule
+from vqdit.fields import Bound, Checked
 
 
 @dataclasses.dataclass(frozen=True)
-class Replacement(Process):
+class Replacement(Checked, Process):
     """vocab: number of codes; None where the stream says it (see `fit`)."""
 
-    vocab: int | None = None
+    vocab: Annotated[int, Bound(at_least=2)] | None = None
     schedule: Schedule = Cosine()
 
     kind: ClassVar[Kind] = "codes"
@@ -27,13 +28,11 @@ class Replacement(Process):
     hold: ClassVar[float] = 1e-3
 
     def __post_init__(self):
-        name = type(self).__name__
-        if self.vocab is not None and self.vocab < 2:
-            raise ValueError(f"{name}.vocab {self.vocab}: write at least 2 codes")
+        super().__post_init__()
         if self.schedule.spread != 1:
             raise ValueError(
-                f"{name}.schedule: {type(self.schedule).__name__} is no share of "
-                f"codes; write Linear(), Cosine() or another within [0, 1]"
+                f"{type(self).__name__}.schedule: {type(self.schedule).__name__} is no "
+                f"share of codes; write Linear(), Cosine() or another within [0, 1]"
             )
 
     def fit(self, stream):

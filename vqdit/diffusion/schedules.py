@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from vqdit.fields import Checked, Positive, check_order
+
 BISECTIONS = 80  # halve [0, 1] until float32 has no number in between
 
 
@@ -114,23 +116,21 @@ class DDPMLinear(Schedule):
 
 
 @dataclasses.dataclass(frozen=True)
-class VarianceExploding(Schedule):
+class VarianceExploding(Checked, Schedule):
     """alpha = 1, sigma from low to high, even in log sigma (arXiv:2011.13456, eq. 30).
 
     Between them lies what arXiv:2206.00364 walks, 0.002 to 80. A little noise is left
     at t = 0; a solver's last step removes it.
     """
 
-    low: float = 0.001
+    low: Positive = 0.001
     high: float = 80.0
 
     last: ClassVar[float] = 1.0
 
     def __post_init__(self):
-        if not 0 < self.low < self.high:
-            raise ValueError(
-                f"VarianceExploding({self.low}, {self.high}): write 0 < low < high"
-            )
+        super().__post_init__()
+        check_order(self, "low", "high")
 
     @property
     def spread(self) -> float:

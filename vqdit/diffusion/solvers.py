@@ -7,7 +7,8 @@ Confidence.
 """
 
 import dataclasses
-from typing import Any, ClassVar, Protocol, runtime_checkable
+import math
+from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from jaxtyping import Array
 from vqdit.diffusion.gaussian import Gaussian
 from vqdit.diffusion.masking import Masking
 from vqdit.diffusion.process import Process
+from vqdit.fields import Bound, Checked, Positive
 
 
 @runtime_checkable
@@ -156,7 +158,7 @@ class Multistep(Solver):
 
 
 @dataclasses.dataclass(frozen=True)
-class Churn(Solver):
+class Churn(Checked, Solver):
     """EDM's stochastic sampler: noise is added before every step of a solver.
 
     arXiv:2206.00364, algorithm 2; sigma is here sigma / alpha of any schedule.
@@ -167,7 +169,7 @@ class Churn(Solver):
     """
 
     solver: Solver = Heun()
-    more: float = 0.2
+    more: Annotated[float, Bound(at_least=0, at_most=0.4143)] = 0.2
     low: float = 0.05
     high: float = 50.0
     scale: float = 1.003
@@ -175,8 +177,7 @@ class Churn(Solver):
     kind: ClassVar[type] = Gaussian
 
     def __post_init__(self):
-        if not 0 <= self.more <= 0.4143:
-            raise ValueError(f"Churn.more {self.more}: write 0 to 0.414")
+        super().__post_init__()
         if not isinstance(self.solver, Heun | Plain | DDIM):
             raise ValueError(
                 f"Churn.solver: {type(self.solver).__name__} sees more than one step "
@@ -245,7 +246,7 @@ class Corrector(Solver):
 
 
 @dataclasses.dataclass(frozen=True)
-class Confidence(Solver):
+class Confidence(Checked, Solver):
     """MaskGIT's order: the surest codes first (arXiv:2202.04200, section 3.2).
 
     After the step to s, a share sigma(s) of the codes stays masked. The order is by
@@ -253,16 +254,10 @@ class Confidence(Solver):
     and noise = inf a uniformly random order. temperature divides the logits.
     """
 
-    noise: float = 4.5
-    temperature: float = 1.0
+    noise: Annotated[float, Bound(at_least=0, at_most=math.inf)] = 4.5
+    temperature: Positive = 1.0
 
     kind: ClassVar[type] = Masking
-
-    def __post_init__(self):
-        if self.noise < 0 or self.temperature <= 0:
-            raise ValueError(
-                "Confidence: write noise of at least 0 and a positive temperature"
-            )
 
     def step(self, stage, process, output, x_t, x, t, s, key, memory):
         """Reveals the surest codes, at least one."""

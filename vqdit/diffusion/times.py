@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from vqdit.fields import Checked, Positive, check_order
+
 
 @dataclasses.dataclass(frozen=True)
 class Uniform:
@@ -23,18 +25,14 @@ class Uniform:
 
 
 @dataclasses.dataclass(frozen=True)
-class LogitNormal:
+class LogitNormal(Checked):
     """logit(t) ~ N(mean, std^2) (arXiv:2403.03206, section 3.1).
 
     A positive mean moves training towards noise (t = 1 is noise here).
     """
 
     mean: float = 0.0
-    std: float = 1.0
-
-    def __post_init__(self):
-        if self.std <= 0:
-            raise ValueError(f"LogitNormal.std {self.std}: write a positive number")
+    std: Positive = 1.0
 
     def __call__(self, key: Key[Array, ""], batch: int) -> Float[Array, "b"]:
         u = jnp.clip(_stratified(key, batch), 1e-6, 1 - 1e-6)
@@ -43,23 +41,20 @@ class LogitNormal:
 
 
 @dataclasses.dataclass(frozen=True)
-class LogNormal:
+class LogNormal(Checked):
     """log(sigma) ~ N(mean, std^2) of VarianceExploding(low, high), cut at its ends.
 
     arXiv:2206.00364, table 1.
     """
 
     mean: float = -1.2
-    std: float = 1.2
-    low: float = 0.001
+    std: Positive = 1.2
+    low: Positive = 0.001
     high: float = 80.0
 
     def __post_init__(self):
-        if self.std <= 0 or not 0 < self.low < self.high:
-            raise ValueError(
-                f"LogNormal({self.mean}, {self.std}, {self.low}, {self.high}): write a "
-                f"positive std and 0 < low < high"
-            )
+        super().__post_init__()
+        check_order(self, "low", "high")
 
     def __call__(self, key: Key[Array, ""], batch: int) -> Float[Array, "b"]:
         low, high = np.log(self.low), np.log(self.high)

@@ -9,13 +9,14 @@ None has batch statistics or a re-normalised kernel: a verdict on an example dep
 that example and the parameters alone, whatever the batch and the devices.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from vqdit.fields import FILLED, Checked, Count
 from vqdit.nn.group_norm import GroupNorm
 from vqdit.nn.products import Convolution, convolution
 from vqdit.signal.spectra import hann, stft
@@ -32,7 +33,7 @@ class Verdict(NamedTuple):
     features: tuple[Array, ...]
 
 
-class PatchDiscriminator(nn.Module):
+class PatchDiscriminator(Checked, nn.Module):
     """PatchGAN (arXiv:1611.07004, appendix 6.1.2) over `dims` axes.
 
     (b, *shape, c) -> one logit for every patch of side 70 (at `layers` 3). Widths
@@ -42,15 +43,11 @@ class PatchDiscriminator(nn.Module):
     same size, so that a signal of any size, a single frame too, has a verdict.
     """
 
-    channels: int = 64
-    layers: int = 3
-    dims: int = 2
+    channels: Count = 64
+    layers: Count = 3
+    dims: Count = 2
     dtype: str = "float32"
     implementation: Convolution | None = None
-
-    def __post_init__(self):
-        _at_least_one(self, "channels", "layers", "dims")
-        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *shape c"]) -> tuple[Verdict, ...]:
@@ -121,27 +118,17 @@ class PeriodDiscriminator(nn.Module):
         return (Verdict(out(x).astype(jnp.float32), tuple(features)),)
 
 
-class MultiPeriodDiscriminator(nn.Module):
+class MultiPeriodDiscriminator(Checked, nn.Module):
     """HiFi-GAN's multi-period discriminator (arXiv:2010.05646, section 2.3).
 
     Waveforms (b, l, c) -> a verdict a period. Periods are primes, so that no two see
     the same columns.
     """
 
-    periods: tuple[int, ...] = (2, 3, 5, 7, 11)
-    channels: int = 32
+    periods: Annotated[tuple[Count, ...], FILLED] = (2, 3, 5, 7, 11)
+    channels: Count = 32
     dtype: str = "float32"
     implementation: Convolution | None = None
-
-    def __post_init__(self):
-        object.__setattr__(self, "periods", tuple(self.periods))
-        _at_least_one(self, "channels")
-        if not self.periods or min(self.periods) < 1:
-            raise ValueError(
-                f"MultiPeriodDiscriminator.periods {self.periods}: write at least one "
-                f"period of 1 or more samples"
-            )
-        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: Float[Array, "b l c"]) -> tuple[Verdict, ...]:
@@ -197,25 +184,23 @@ class ResolutionDiscriminator(nn.Module):
         return (Verdict(out(x).astype(jnp.float32), tuple(features)),)
 
 
-class MultiResolutionDiscriminator(nn.Module):
+class MultiResolutionDiscriminator(Checked, nn.Module):
     """EnCodec's multi-scale STFT discriminator (arXiv:2210.13438, section 3.4).
 
     Waveforms (b, l, c) -> a verdict a window. sizes: samples in each window.
     """
 
-    sizes: tuple[int, ...] = (2048, 1024, 512, 256, 128)
-    channels: int = 32
+    sizes: Annotated[tuple[Count, ...], FILLED] = (2048, 1024, 512, 256, 128)
+    channels: Count = 32
     dtype: str = "float32"
     implementation: Convolution | None = None
 
     def __post_init__(self):
-        object.__setattr__(self, "sizes", tuple(self.sizes))
-        _at_least_one(self, "channels")
-        if not self.sizes or any(size < 8 or size % 8 for size in self.sizes):
+        super().__post_init__()
+        if any(size % 8 for size in self.sizes):
             raise ValueError(
                 f"MultiResolutionDiscriminator.sizes {self.sizes}: write multiples of 8"
             )
-        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: Float[Array, "b l c"]) -> tuple[Verdict, ...]:
@@ -225,16 +210,10 @@ class MultiResolutionDiscriminator(nn.Module):
         return verdicts
 
 
-class Discriminators(nn.Module):
+class Discriminators(Checked, nn.Module):
     """Several discriminators of one signal; their verdicts, one after another."""
 
-    members: tuple[nn.Module, ...]
-
-    def __post_init__(self):
-        object.__setattr__(self, "members", tuple(self.members))
-        if not self.members:
-            raise ValueError("Discriminators.members: write at least one")
-        super().__post_init__()
+    members: Annotated[tuple[nn.Module, ...], FILLED]
 
     def __call__(self, x: Float[Array, "b *shape c"]) -> tuple[Verdict, ...]:
         return sum((member(x) for member in self.members), ())
@@ -251,12 +230,3 @@ def _conv(owner, out, stride, dtype, name):
         conv_general_dilated=convolution(owner.implementation),
         name=name,
     )
-
-
-def _at_least_one(module, *names):
-    for name in names:
-        if getattr(module, name) < 1:
-            raise ValueError(
-                f"{type(module).__name__}.{name} {getattr(module, name)}: write 1 or "
-                f"more"
-            )

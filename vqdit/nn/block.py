@@ -1,11 +1,12 @@
 """The transformer's block: attention and MLP, modulated by a conditioning vector."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from vqdit.fields import Checked, Count, Positive
 from vqdit.nn import fused
 from vqdit.nn.attention import Attention, Implementation, QKNorm, choose
 
@@ -16,7 +17,7 @@ Activation = Literal["gelu_tanh", "gelu", "swiglu"]
 Modulation = Literal["zero", "single"]
 
 
-class Block(nn.Module):
+class Block(Checked, nn.Module):
     """x + gate attention(norm(x)), then x + gate MLP(norm(x)), in x's dtype.
 
     Norms are modulated: shift, scale and gate follow from the conditioning vector. The
@@ -36,9 +37,9 @@ class Block(nn.Module):
                  keep their inputs alone, unless it is "plain"; `jax.jvp` needs that.
     """
 
-    heads: int = 6
+    heads: Count = 6
     mlp: Activation = "gelu_tanh"
-    mlp_ratio: int | float = 4
+    mlp_ratio: Count | Positive = 4
     norm: fused.Norm = "layer"
     norm_scale: bool = False
     qk_norm: QKNorm | None = None
@@ -46,25 +47,6 @@ class Block(nn.Module):
     shift: bool = True
     layer_scale: float | None = None
     implementation: Implementation | None = None
-
-    def __post_init__(self):
-        if self.heads < 1 or not self.mlp_ratio > 0:
-            raise ValueError(
-                f"Block.heads={self.heads}, mlp_ratio={self.mlp_ratio}: heads start at "
-                "1, the ratio above 0"
-            )
-        for name, choices in (
-            ("mlp", get_args(Activation)),
-            ("norm", get_args(fused.Norm)),
-            ("qk_norm", (*get_args(QKNorm), None)),
-            ("modulation", get_args(Modulation)),
-            ("implementation", (*get_args(Implementation), None)),
-        ):
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"Block.{name}={getattr(self, name)!r}; write one of {choices}"
-                )
-        super().__post_init__()
 
     @property
     def parts(self) -> int:

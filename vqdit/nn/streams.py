@@ -1,11 +1,13 @@
 """The two kinds of stream that a transformer reads: latents and codes."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from vqdit.fields import Bound, Checked, Count
 
 
 @dataclasses.dataclass(frozen=True)
-class Continuous:
+class Continuous(Checked):
     """A stream of latents, (b, *grid, channels).
 
     patch:   side of the cube of positions that makes one token.
@@ -14,17 +16,16 @@ class Continuous:
 
     name: str
     grid: tuple[int, ...]
-    channels: int
-    patch: int = 1
-    outputs: int = 1
+    channels: Count
+    patch: Count = 1
+    outputs: Count = 1
 
     kind: ClassVar[str] = "latents"
     dtype: ClassVar[str] = "float32"
 
     def __post_init__(self):
-        if self.channels < 1 or self.outputs < 1:
-            raise ValueError(f"stream {self.name!r}: channels and outputs start at 1")
-        if self.patch < 1 or any(size % self.patch for size in self.grid):
+        super().__post_init__()
+        if any(size % self.patch for size in self.grid):
             raise ValueError(
                 f"stream {self.name!r}: patch {self.patch} does not divide the grid "
                 f"{self.grid}; write a patch that divides every side"
@@ -50,7 +51,7 @@ class Continuous:
 
 
 @dataclasses.dataclass(frozen=True)
-class Discrete:
+class Discrete(Checked):
     """A stream of codes, (b, *grid, books) int32 in [0, vocab]; `vocab` is the mask.
 
     The network returns logits (b, *grid, books, vocab): it never predicts the mask.
@@ -58,17 +59,11 @@ class Discrete:
 
     name: str
     grid: tuple[int, ...]
-    vocab: int
-    books: int = 1
+    vocab: Annotated[int, Bound(at_least=2)]
+    books: Count = 1
 
     kind: ClassVar[str] = "codes"
     dtype: ClassVar[str] = "int32"
-
-    def __post_init__(self):
-        if self.vocab < 2 or self.books < 1:
-            raise ValueError(
-                f"stream {self.name!r}: a vocabulary starts at 2 codes, books at 1"
-            )
 
     @property
     def coarse(self) -> tuple[int, ...]:

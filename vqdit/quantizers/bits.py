@@ -1,10 +1,13 @@
 """Codes whose digits are signs, shared by LFQ and BSQ."""
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from vqdit.fields import Bound, Count, Positive
 from vqdit.quantizers.book import Book
 from vqdit.quantizers.entropy import bit_entropy
 from vqdit.quantizers.estimators import Estimator
@@ -16,25 +19,21 @@ MOST = 22  # bits of a code: usage is counted for each of 2^22 codes
 class Bits(Book):
     """A subclass has the property `size`, of a codeword in every channel."""
 
-    bits: int
+    bits: Count
     entropy: bool = True
-    temperature: float = 1.0
-    group: int = 9
-    window: int = 65_536
+    temperature: Positive = 1.0
+    group: Annotated[int, Bound(at_least=1, at_most=16)] = 9
+    window: Count = 65_536
     estimator: Estimator = "straight_through"
 
     def __post_init__(self):
-        name = type(self).__name__
-        if not 1 <= self.bits <= MOST:
-            raise ValueError(
-                f"{name}.bits {self.bits}: write 1 to {MOST}; more are several books, "
-                f"GroupedQuantizer({name}(bits), count)"
-            )
-        if not self.temperature > 0:
-            raise ValueError(f"{name}.temperature {self.temperature}: write above 0")
-        if not 1 <= self.group <= 16:
-            raise ValueError(f"{name}.group {self.group}: write 1 to 16")
         super().__post_init__()
+        if self.bits > MOST:
+            name = type(self).__name__
+            raise ValueError(
+                f"{name}.bits={self.bits}: write at most {MOST}; more are several "
+                f"books, GroupedQuantizer({name}(bits), count)"
+            )
 
     @property
     def dim(self) -> int:

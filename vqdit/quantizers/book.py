@@ -5,17 +5,17 @@ codewords, `search` for the index, `look_up` the codeword, `pull` and `penalties
 the losses, `observe` for metrics and everything that learns without a gradient.
 """
 
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from vqdit.quantizers.estimators import Estimator, estimate
+from vqdit.fields import Checked
+from vqdit.quantizers.estimators import estimate
 from vqdit.quantizers.health import UsageWindow, usage_metrics
 from vqdit.quantizers.quantized import Quantized
-from vqdit.quantizers.search import Adding
 
 
 class Answer(NamedTuple):
@@ -31,7 +31,7 @@ class Answer(NamedTuple):
     metrics: dict[str, Array]
 
 
-class Quantizer(nn.Module):
+class Quantizer(Checked, nn.Module):
     """A subclass has `quantized`, `decode`, and properties `dim` and `code_counts`.
 
     One that can wait for data has `from_data(variables, key, z, iterations)`, which
@@ -54,23 +54,17 @@ class Quantizer(nn.Module):
 
 
 class Book(Quantizer):
-    """A subclass has the fields `window` and `estimator`, and `num_codes` and `dim`."""
+    """A subclass has the field `window`, and `num_codes` and `dim`.
 
-    def __post_init__(self):
-        check_choice(self, "estimator", Estimator)
-        if self.window < 1:
-            raise ValueError(f"{type(self).__name__}.window {self.window}: at least 1")
-        super().__post_init__()
+    estimator: of its gradient; None where codewords have one of their own.
+    """
+
+    estimator = None
 
     @property
     def code_counts(self) -> tuple[int, ...]:
         """Codes in each codebook."""
         return (self.num_codes,)
-
-    @property
-    def passes(self) -> bool:
-        """The estimator takes the gradient past the choice; the codeword has none."""
-        return True
 
     @property
     def shrink(self) -> float:
@@ -144,30 +138,4 @@ class Book(Quantizer):
             codes=part.index.reshape(*z.shape[:-1], 1),
             losses=part.losses,
             metrics=jax.tree.map(jax.lax.stop_gradient, part.metrics),
-        )
-
-
-def check_search(owner: nn.Module) -> None:
-    """Raises ValueError where a codebook's size, `scores` or `adding` cannot be."""
-    if owner.num_codes < 2 or owner.dim < 1:
-        raise ValueError(
-            f"{type(owner).__name__}: write num_codes of at least 2 and dim of at "
-            f"least 1, not {owner.num_codes} and {owner.dim}"
-        )
-    if owner.adding is not None:
-        check_choice(owner, "adding", Adding)
-    if owner.scores is not None and owner.scores < 1:
-        raise ValueError(
-            f"{type(owner).__name__}.scores {owner.scores}: write 1 or more, or None"
-        )
-
-
-def check_choice(owner: nn.Module, field: str, choices: Any) -> None:
-    """Raises ValueError where a field is none of a Literal's values."""
-    value = getattr(owner, field)
-    # By type too: True equals no string, and 1 no True.
-    if not isinstance(value, str) or value not in get_args(choices):
-        raise ValueError(
-            f"{type(owner).__name__}.{field} {value!r}: write one of "
-            f"{', '.join(get_args(choices))}"
         )

@@ -1,13 +1,18 @@
 """Finite scalar quantization (arXiv:2309.15505): a grid instead of a codebook."""
 
 import math
+from typing import Annotated
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from vqdit.fields import FILLED, Bound, Count
 from vqdit.quantizers.book import Book
 from vqdit.quantizers.estimators import Estimator
+
+# Of each channel, at least 2.
+Levels = Annotated[tuple[Annotated[int, Bound(at_least=2)], ...], FILLED]
 
 
 class FSQ(Book):
@@ -19,14 +24,9 @@ class FSQ(Book):
     range as the text says, where the listing has tan.
     """
 
-    levels: tuple[int, ...]
-    window: int = 65_536
+    levels: Levels
+    window: Count = 65_536
     estimator: Estimator = "straight_through"
-
-    def __post_init__(self):
-        object.__setattr__(self, "levels", tuple(self.levels))
-        check_levels(self)
-        super().__post_init__()
 
     @property
     def dim(self) -> int:
@@ -51,16 +51,6 @@ class FSQ(Book):
     def look_up(self, index: Int[Array, "*b"]) -> Float[Array, "*b d"]:
         half = np.array(self.levels) // 2
         return (digits_of(index, self.levels) - half) / half.astype(np.float32)
-
-
-def check_levels(quantizer) -> None:
-    """Raises ValueError for levels that are no grid."""
-    levels = quantizer.levels
-    if not levels or min(levels) < 2:
-        raise ValueError(
-            f"{type(quantizer).__name__}.levels {levels}: write at least 2 levels for "
-            "every channel"
-        )
 
 
 def bound(z: Float[Array, "*b d"], levels: tuple[int, ...]) -> Float[Array, "*b d"]:

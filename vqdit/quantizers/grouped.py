@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from vqdit.fields import Count
 from vqdit.quantizers.health import over_books
 from vqdit.quantizers.quantized import Quantized
-from vqdit.quantizers.residual import Composite, own_of, with_own
+from vqdit.quantizers.residual import Composite, set_book
 
 
 class GroupedQuantizer(Composite):
@@ -24,7 +25,7 @@ class GroupedQuantizer(Composite):
     """
 
     book: nn.Module
-    count: int
+    count: Count
 
     def __post_init__(self):
         if not hasattr(self.book, "code_counts") or hasattr(self.book, "code_grid"):
@@ -32,8 +33,6 @@ class GroupedQuantizer(Composite):
                 f"GroupedQuantizer.book {type(self.book).__name__}: write a quantizer "
                 "of vectors, such as VectorQuantizer(num_codes, dim)"
             )
-        if self.count < 1:
-            raise ValueError(f"GroupedQuantizer.count {self.count}: write at least 1")
         super().__post_init__()
 
     @property
@@ -87,12 +86,9 @@ class GroupedQuantizer(Composite):
         """Every group's books from its channels of z (n, d)."""
         found = []
         for i, part in enumerate(jnp.split(jnp.asarray(z), self.count, axis=-1)):
-            own, metrics = self.book.from_data(
-                own_of(variables, f"books_{i}"),
-                jax.random.fold_in(key, i),
-                part,
-                iterations,
+            own_key = jax.random.fold_in(key, i)
+            variables, metrics = set_book(
+                self.book, variables, f"books_{i}", own_key, part, iterations
             )
-            variables = with_own(variables, f"books_{i}", own)
             found.append(metrics)
         return variables, over_books(found)

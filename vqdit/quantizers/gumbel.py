@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from vqdit.fields import Count, Natural, Positive
 from vqdit.quantizers.assignment import assign
-from vqdit.quantizers.book import Answer, Book, check_search
-from vqdit.quantizers.search import Adding, best, take
+from vqdit.quantizers.book import Answer, Book
+from vqdit.quantizers.search import Adding, Codes, best, take
 
 
 class GumbelQuantizer(Book):
@@ -31,31 +32,15 @@ class GumbelQuantizer(Book):
     scores, adding: of `NearestBook`.
     """
 
-    num_codes: int
-    dim: int
+    num_codes: Codes
+    dim: Count
     hard: bool = True
-    temperature: float = 1.0
-    least: float = 0.0625
-    decay_steps: int = 0
-    window: int = 65_536
-    scores: int | None = None
+    temperature: Positive = 1.0
+    least: Positive = 0.0625
+    decay_steps: Natural = 0
+    window: Count = 65_536
+    scores: Count | None = None
     adding: Adding | None = None
-
-    estimator = "straight_through"  # never asked: `passes` is False
-
-    def __post_init__(self):
-        if not (self.temperature > 0 and self.least > 0 and self.decay_steps >= 0):
-            raise ValueError(
-                "GumbelQuantizer: write temperature and least above 0 and decay_steps "
-                f"of at least 0, not {self.temperature}, {self.least} and "
-                f"{self.decay_steps}"
-            )
-        check_search(self)
-        super().__post_init__()
-
-    @property
-    def passes(self) -> bool:
-        return False
 
     def _codebook(self):
         scale = nn.initializers.normal(self.dim**-0.5)

@@ -8,10 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from vqdit.quantizers.assignment import assign
-from vqdit.quantizers.book import Answer, check_choice
+from vqdit.quantizers.book import Answer
 from vqdit.quantizers.entropy import plogp
-from vqdit.quantizers.health import Revive
-from vqdit.quantizers.nearest import Initial
 from vqdit.quantizers.quantized import mean_square
 from vqdit.quantizers.search import best, take
 from vqdit.quantizers.vq import ParameterBook, orthogonality
@@ -38,35 +36,20 @@ class IBQ(ParameterBook):
         entropy_temperature) minus the entropy of its mean.
     revive: the paper revives no code, since the softmax reaches all; a code that is far
         off has next to no share in it, and "batch" or "split" bring it back.
-    orthogonal: as for `VectorQuantizer`; so are num_codes, dim, start, start_scale and
-        window.
+    orthogonal: as for `VectorQuantizer`. The other fields are those of `NearestBook`.
     """
 
-    num_codes: int
-    dim: int
-    start: Initial = "normal"
-    window: int = 65_536
     entropy: bool = True
-    entropy_temperature: float = 1.0
-    start_scale: float = 1.0
     orthogonal: bool = False
     by: By = "product"
-    revive: Revive = "none"
-
-    estimator = "straight_through"  # never asked: `passes` is False
 
     def __post_init__(self):
-        check_choice(self, "by", By)
+        super().__post_init__()
         if self.start == "kmeans" and self.by == "product":
             raise ValueError(
                 'IBQ.start="kmeans" with by="product", which would choose the few '
                 'longest codewords alone: write by="distance", or start="normal"'
             )
-        super().__post_init__()
-
-    @property
-    def passes(self) -> bool:
-        return False
 
     def search(self, u: Float[Array, "n d"]) -> Int[Array, "n"]:
         """Indices of the largest products, or of the smallest distances."""

@@ -3,7 +3,7 @@
 import itertools
 import math
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from vqdit.fields import FILLED, Count, Natural
 from vqdit.quantizers.estimators import estimate
 from vqdit.quantizers.quantized import Quantized, mean_square
-from vqdit.quantizers.residual import Composite, check_book, own_of, with_own
+from vqdit.quantizers.residual import Composite, check_book, set_book
 
 
 class MultiScaleQuantizer(Composite):
@@ -35,39 +36,27 @@ class MultiScaleQuantizer(Composite):
     """
 
     book: nn.Module
-    scales: tuple[int | tuple[int, ...], ...]
-    phis: int = 4
+    scales: Annotated[tuple[Count | tuple[Count, ...], ...], FILLED]
+    phis: Natural = 4
 
     def __post_init__(self):
-        object.__setattr__(
-            self,
-            "scales",
-            tuple(s if isinstance(s, int) else tuple(s) for s in self.scales),
-        )
+        super().__post_init__()
         check_book(self)
-        if not self.book.passes:
+        if not self.book.estimator:
             raise ValueError(
                 f"MultiScaleQuantizer.book {type(self.book).__name__} has a gradient "
                 "of its own; write one with an estimator, such as VectorQuantizer"
             )
         grids = self.grids
-        if (
-            not grids
-            or len({len(grid) for grid in grids}) > 1
-            or any(min(grid) < 1 for grid in grids)
-            or any(
-                a > b
-                for small, large in itertools.pairwise(grids)
-                for a, b in zip(small, large, strict=True)
-            )
+        if len({len(grid) for grid in grids}) > 1 or any(
+            a > b
+            for small, large in itertools.pairwise(grids)
+            for a, b in zip(small, large, strict=True)
         ):
             raise ValueError(
                 f"MultiScaleQuantizer.scales {self.scales}: write grids of one number "
                 "of axes, none smaller than the one before, such as (1, 2, 4, 8)"
             )
-        if self.phis < 0:
-            raise ValueError(f"MultiScaleQuantizer.phis {self.phis}: at least 0")
-        super().__post_init__()
 
     @property
     def grids(self) -> tuple[tuple[int, ...], ...]:
@@ -137,9 +126,7 @@ class MultiScaleQuantizer(Composite):
             total = total + self._spread(self.book.look_up(found), number)
             commit.append(mean_square(u, jax.lax.stop_gradient(total)))
             codebook.append(mean_square(jax.lax.stop_gradient(u), total))
-        codes = jnp.concatenate([i.reshape(z.shape[0], -1) for i in index], 1)[
-            ..., None
-        ]
+        codes = jnp.concatenate([i.reshape(z.shape[0], -1, 1) for i in index], 1)
 
         ready = self.book.ready()
         rows = jnp.concatenate([v.reshape(-1, self.dim) for v in asked])
@@ -191,10 +178,7 @@ class MultiScaleQuantizer(Composite):
         z = jnp.asarray(z, jnp.float32)[: whole * sites]
         z = z.reshape(whole, *self.grids[-1], self.dim)
         rows = _ideal(self, variables, z)
-        own, metrics = self.book.from_data(
-            own_of(variables, "book"), key, rows, iterations
-        )
-        return with_own(variables, "book", own), metrics
+        return set_book(self.book, variables, "book", key, rows, iterations)
 
     def ideal(self, z: Float[Array, "b *grid d"]) -> Float[Array, "n d"]:
         """What every scale asks of a book without error."""

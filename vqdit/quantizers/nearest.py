@@ -6,41 +6,47 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from vqdit.quantizers.book import Book, check_choice, check_search
+from vqdit.fields import Count, Positive
+from vqdit.quantizers.book import Book
 from vqdit.quantizers.entropy import usage_entropy
 from vqdit.quantizers.health import Revive, replacements, split_sources, usage_metrics
 from vqdit.quantizers.kmeans import kmeans
 from vqdit.quantizers.quantized import mean_square, unit
-from vqdit.quantizers.search import Adding, nearest, take
+from vqdit.quantizers.search import Adding, Codes, nearest, take
 
 Initial = Literal["normal", "uniform", "kmeans"]
 
 
-class NearestBook(Book, kw_only=True):
-    """Search, losses and start; a subclass owns the codebook (`_codebook`, `_raw`).
+class NearestBook(Book):
+    """Search, losses and start; a subclass owns the codebook.
 
-    It has the fields num_codes, dim, start, start_scale, entropy and
-    entropy_temperature; without `cosine` or `revive` it has neither.
+    It writes `_codebook`, `_raw`, `_replace` and `_as`, and has `estimator`.
 
+    num_codes: k. dim: d of a codeword.
+    start:     "normal", "uniform", or "kmeans" to wait for `from_data`: until it has
+        set the codebook the latents pass through unquantized, at no loss.
+    start_scale: of the first codewords, in units of what `start` says.
+    revive:    what becomes of codes that `window` consecutive codes of training have
+        not used: "none", "batch" (a vector of the batch), "split" (of a much used
+        code).
+    entropy:   the loss "entropy", sum p log p of the batch's soft assignments at
+        `entropy_temperature`, in units of the mean squared quantization error.
     scores: how many scores of codes are held at once; None for what suits the backend.
     adding: how rows are added up by code, in averages and gradients: `sums_by_code`.
     """
 
-    scores: int | None = None
+    num_codes: Codes
+    dim: Count
+    start: Initial = "normal"
+    start_scale: Positive = 1.0
+    revive: Revive = "none"
+    window: Count = 65_536
+    entropy: bool = False
+    entropy_temperature: Positive = 1.0
+    scores: Count | None = None
     adding: Adding | None = None
 
-    cosine = False
-    revive = "none"
-
-    def __post_init__(self):
-        name = type(self).__name__
-        check_search(self)
-        check_choice(self, "start", Initial)
-        check_choice(self, "revive", Revive)
-        for field in ("start_scale", "entropy_temperature"):
-            if not getattr(self, field) > 0:
-                raise ValueError(f"{name}.{field} {getattr(self, field)}: above 0")
-        super().__post_init__()
+    cosine = False  # a field of those that may compare directions
 
     @property
     def shrink(self) -> float:
@@ -137,3 +143,14 @@ class NearestBook(Book, kw_only=True):
         z = jnp.asarray(z).reshape(-1, self.dim)
         codewords, counts = kmeans(key, z, self.num_codes, iterations, self.cosine)
         return self.with_codewords(variables, codewords, counts), usage_metrics(counts)
+
+    def with_codewords(
+        self, variables: dict, codewords: Float[Array, "k d"], counts: Int[Array, "k"]
+    ) -> dict:
+        """This module's variables with the codebook set and `ready`.
+
+        counts: how many vectors each codeword stands for; only ratios matter.
+        """
+        new = self._as(codewords, counts)
+        new["codebook"] = {**new.get("codebook", {}), "ready": jnp.array(True)}
+        return {c: {**tree, **new.get(c, {})} for c, tree in variables.items()}

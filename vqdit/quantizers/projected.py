@@ -10,8 +10,9 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Float, Int, Key
 
+from vqdit.fields import Count
 from vqdit.quantizers.book import Answer, Book
-from vqdit.quantizers.residual import check_book, own_of, with_own
+from vqdit.quantizers.residual import check_book, set_book
 
 
 class Projected(Book):
@@ -22,13 +23,11 @@ class Projected(Book):
     """
 
     book: nn.Module
-    dim: int
+    dim: Count
 
     def __post_init__(self):
+        super().__post_init__()
         check_book(self)
-        if self.dim < 1:
-            raise ValueError(f"Projected.dim {self.dim}: write at least 1")
-        nn.Module.__post_init__(self)
 
     @property
     def num_codes(self) -> int:
@@ -38,11 +37,6 @@ class Projected(Book):
     def start(self) -> str:
         """Of the book: "kmeans" where it waits for `from_data`."""
         return getattr(self.book, "start", "normal")
-
-    @property
-    def passes(self) -> bool:
-        """False: the layer back learns from what is decoded."""
-        return False
 
     def setup(self):
         dense = lambda width, name: nn.Dense(width, precision="highest", name=name)
@@ -76,6 +70,4 @@ class Projected(Book):
         v = jax.jit(lambda h, z: self.apply(h, z, method=project))(
             variables, z.reshape(-1, self.dim)
         )
-        own = own_of(variables, "book")
-        own, metrics = self.book.from_data(own, key, v, iterations)
-        return with_own(variables, "book", own), metrics
+        return set_book(self.book, variables, "book", key, v, iterations)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from vqdit.fields import Count, Positive, Share
 from vqdit.quantizers.book import Book, Quantizer
 from vqdit.quantizers.estimators import estimate
 from vqdit.quantizers.fsq import FSQ
@@ -46,22 +47,18 @@ class ResidualQuantizer(Composite):
     """
 
     book: nn.Module
-    count: int
-    dropout: float = 0.0
-    shrink: float | None = None
+    count: Count
+    dropout: Share = 0.0
+    shrink: Positive | None = None
 
     def __post_init__(self):
+        super().__post_init__()
         check_book(self)
         if isinstance(self.book, FSQ):
             raise ValueError(
                 "ResidualQuantizer.book FSQ bounds every residual as if it were z; "
                 "write ResidualFSQ(levels, count)"
             )
-        if not 0 <= self.dropout <= 1:
-            raise ValueError(f"ResidualQuantizer.dropout {self.dropout}: write 0 to 1")
-        if self.shrink is not None and not self.shrink > 0:
-            raise ValueError(f"ResidualQuantizer.shrink {self.shrink}: write above 0")
-        super().__post_init__()
 
     @property
     def code_counts(self) -> tuple[int, ...]:
@@ -110,7 +107,7 @@ class ResidualQuantizer(Composite):
         codes = jnp.stack(index, -1)
         if not train:
             latents = self.decode(codes)
-        elif self.book.passes:
+        elif self.book.estimator:
             latents = estimate(self.book.estimator, u, total)
         else:
             latents = out
@@ -140,14 +137,12 @@ class ResidualQuantizer(Composite):
         left = book.project(jnp.asarray(z, jnp.float32).reshape(-1, self.dim))
         found = []
         for i in range(self.count):
-            rows = left / self._size(i)
-            own, metrics = book.from_data(
-                own_of(variables, f"books_{i}"),
-                jax.random.fold_in(key, i),
-                rows,
-                iterations,
+            rows, name = left / self._size(i), f"books_{i}"
+            own_key = jax.random.fold_in(key, i)
+            variables, metrics = set_book(
+                book, variables, name, own_key, rows, iterations
             )
-            variables = with_own(variables, f"books_{i}", own)
+            own = _own_of(variables, name)
             left = left - self._size(i) * _snapped(book, own, rows)
             found.append(metrics)
         return variables, over_books(found)
@@ -171,27 +166,25 @@ def _copy(book):
 
 
 def check_book(owner: nn.Module) -> None:
-    """Raises ValueError where `book` has not one book, or `count` is no count."""
-    name = type(owner).__name__
+    """Raises ValueError where `book` has not one book."""
     if not isinstance(owner.book, Book):
         raise ValueError(
-            f"{name}.book {type(owner.book).__name__}: write a quantizer of one book, "
-            "such as VectorQuantizer(num_codes, dim)"
+            f"{type(owner).__name__}.book {type(owner.book).__name__}: write a "
+            "quantizer of one book, such as VectorQuantizer(num_codes, dim)"
         )
-    if getattr(owner, "count", 1) < 1:
-        raise ValueError(f"{name}.count {owner.count}: write at least 1")
 
 
-def own_of(variables: dict, name: str) -> dict:
-    """The variables of the submodule of that name."""
-    return {
-        collection: tree[name] for collection, tree in variables.items() if name in tree
-    } | {c: {} for c, tree in variables.items() if name not in tree}
-
-
-def with_own(variables: dict, name: str, own: dict) -> dict:
-    """The variables with those of the submodule of that name replaced."""
-    return {
+def set_book(
+    book: Quantizer, variables: dict, name: str, key: Any, z: Array, iterations: int
+) -> tuple[dict, dict[str, Array]]:
+    """`from_data` of the submodule of that name, among the variables of its owner."""
+    own, metrics = book.from_data(_own_of(variables, name), key, z, iterations)
+    variables = {
         collection: {**tree, name: own[collection]} if name in tree else tree
         for collection, tree in variables.items()
     }
+    return variables, metrics
+
+
+def _own_of(variables, name):
+    return {collection: tree.get(name, {}) for collection, tree in variables.items()}

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from vqdit.quantizers.book import Quantizer, check_choice
+from vqdit.fields import Count
+from vqdit.quantizers.book import Quantizer
 from vqdit.quantizers.estimators import Estimator, estimate
-from vqdit.quantizers.fsq import check_levels, digits_of, radix_number
+from vqdit.quantizers.fsq import Levels, digits_of, radix_number
 from vqdit.quantizers.health import UsageWindow, over_books, usage_metrics
 from vqdit.quantizers.quantized import Quantized
 
@@ -27,26 +28,18 @@ class ResidualFSQ(Quantizer):
     to the cell are vector-quantize-pytorch's; the paper has one book.
     """
 
-    levels: tuple[int, ...]
-    count: int
-    window: int = 65_536
+    levels: Levels
+    count: Count
+    window: Count = 65_536
     estimator: Estimator = "straight_through"
 
     def __post_init__(self):
-        object.__setattr__(self, "levels", tuple(self.levels))
-        check_levels(self)
-        check_choice(self, "estimator", Estimator)
-        if self.count < 1 or self.window < 1:
-            raise ValueError(
-                f"ResidualFSQ: write count and window of at least 1, not {self.count} "
-                f"and {self.window}"
-            )
+        super().__post_init__()
         if max(self.levels) ** self.count > 2**22:
             raise ValueError(
                 f"ResidualFSQ.count {self.count}: {max(self.levels)} levels to that "
                 "power are finer than float32; write fewer books"
             )
-        super().__post_init__()
 
     @property
     def dim(self) -> int:

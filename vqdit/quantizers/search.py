@@ -2,16 +2,19 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from vqdit.fields import Bound
+
 # Scores held at once, float32: 16 MiB on a CPU, about its cache; 256 MiB elsewhere,
 # where a block must occupy the whole chip and is the price of a few GB/s more.
 SCORES, SCORES_OF_CPU = 1 << 26, 1 << 22
 Adding = Literal["scatter", "product"]
+Codes = Annotated[int, Bound(at_least=2)]  # of a codebook that is searched
 
 
 def on_cpu() -> bool:
@@ -75,16 +78,13 @@ def best(
         table = jnp.pad(table, ((0, spare), (0, 0)))
         bias = jnp.pad(bias, (0, spare), constant_values=-jnp.inf)
 
-    def step(carry, part):
+    def body(carry, part):
         top, index = carry
         start, table, bias = part
-        found = score(table, bias)
-        value, place = highest(found)
+        value, place = highest(score(table, bias))
         better = value > top
-        return (jnp.where(better, value, top), jnp.where(better, start + place, index))
-
-    def body(carry, part):
-        return step(carry, part), None
+        carry = jnp.where(better, value, top), jnp.where(better, start + place, index)
+        return carry, None
 
     start = jnp.full(n, -jnp.inf), jnp.zeros(n, jnp.int32)
     parts = (

@@ -2,11 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array
 
 from vqdit.quantizers.estimators import Estimator
-from vqdit.quantizers.health import Revive
-from vqdit.quantizers.nearest import Initial, NearestBook
+from vqdit.quantizers.nearest import NearestBook
 from vqdit.quantizers.quantized import mean_square
 
 
@@ -20,19 +19,10 @@ class SimVQ(NearestBook):
 
     revive: where latents leave the place that C lay in, W, which moves all codes alike,
         cannot follow with each; "batch" and "split" give a dead code another row of C.
-    num_codes, dim, start, start_scale, window, estimator, entropy,
-    entropy_temperature: as for `VectorQuantizer`; start="kmeans" sets C, and W to I.
+    start:  "kmeans" sets C, and W to I. The other fields are those of `NearestBook`.
     """
 
-    num_codes: int
-    dim: int
-    start: Initial = "normal"
-    window: int = 65_536
     estimator: Estimator = "straight_through"
-    entropy: bool = False
-    entropy_temperature: float = 1.0
-    start_scale: float = 1.0
-    revive: Revive = "none"
 
     def _codebook(self):
         start = lambda: self.first(self.make_rng("params"))
@@ -61,12 +51,6 @@ class SimVQ(NearestBook):
 
         self.frozen.value = jax.lax.cond(dead.any(), replaced, lambda: frozen)
 
-    def with_codewords(
-        self, variables: dict, codewords: Float[Array, "k d"], counts: Int[Array, "k"]
-    ) -> dict:
-        """This module's variables with the codebook set and `ready`."""
-        del counts
-        params = {**variables["params"], "basis": jnp.eye(self.dim)}
-        ready = {"frozen": codewords, "ready": jnp.array(True)}
-        codebook = {**variables["codebook"], **ready}
-        return {**variables, "params": params, "codebook": codebook}
+    def _as(self, codewords, counts):
+        basis = jnp.eye(self.dim)
+        return {"params": {"basis": basis}, "codebook": {"frozen": codewords}}

@@ -1,28 +1,17 @@
 """Nearest-codeword quantizers (VQ-VAE, arXiv:1711.00937), learned in two ways.
 
-Both take `cosine=True` for codes on the unit sphere (arXiv:2110.04627, section 3.2),
-both replace dead codes as `revive` says, and both can wait for k-means: with
-start="kmeans" the latents pass through unquantized, at no loss, until `from_data` has
-set the codebook.
-
-num_codes: k. dim: d of a codeword. cosine: compare directions, not points.
-start:     "normal", "uniform", or "kmeans" to wait for `from_data`.
-revive:    what becomes of codes that `window` consecutive codes of training have not
-           used: "none", "batch" (a vector of the batch), "split" (of a much used code).
-estimator: "straight_through" or "rotation".
-entropy:   the loss "entropy", sum p log p of the batch's soft assignments at
-           `entropy_temperature`, in units of the mean squared quantization error.
-start_scale: of the first codewords, in units of what `start` says.
-scores, adding: of `NearestBook`.
+cosine: compare directions, not points: codes are on the unit sphere (arXiv:2110.04627,
+    section 3.2). The other fields are those of `NearestBook`.
 """
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
+from vqdit.fields import Decay
 from vqdit.quantizers.estimators import Estimator
 from vqdit.quantizers.health import Revive
-from vqdit.quantizers.nearest import Initial, NearestBook
+from vqdit.quantizers.nearest import NearestBook
 from vqdit.quantizers.quantized import mean_square, unit
 from vqdit.quantizers.search import sums_by_code
 
@@ -53,14 +42,8 @@ class ParameterBook(NearestBook):
         self.fresh.value = jnp.where(dead[:, None], fresh, self.fresh.value)
         self.dead.value = self.dead.value | dead
 
-    def with_codewords(
-        self, variables: dict, codewords: Float[Array, "k d"], counts: Int[Array, "k"]
-    ) -> dict:
-        """This module's variables with the codebook set and `ready`."""
-        del counts
-        params = {**variables["params"], "codewords": codewords}
-        codebook = {**variables["codebook"], "ready": jnp.array(True)}
-        return {**variables, "params": params, "codebook": codebook}
+    def _as(self, codewords, counts):
+        return {"params": {"codewords": codewords}}
 
 
 class VectorQuantizer(ParameterBook):
@@ -70,16 +53,9 @@ class VectorQuantizer(ParameterBook):
         (arXiv:2112.00384, section 3), by |E E^T|^2 = |E^T E|^2, which is d by d.
     """
 
-    num_codes: int
-    dim: int
     cosine: bool = False
-    start: Initial = "normal"
     revive: Revive = "batch"
-    window: int = 65_536
     estimator: Estimator = "straight_through"
-    entropy: bool = False
-    entropy_temperature: float = 1.0
-    start_scale: float = 1.0
     orthogonal: bool = False
 
     def pull(self, u: Array, q: Array) -> dict[str, Array]:
@@ -103,22 +79,10 @@ class EMAVectorQuantizer(NearestBook):
     sums / counts, counts Laplace-smoothed so that an unused code keeps a finite mean.
     """
 
-    num_codes: int
-    dim: int
     cosine: bool = False
-    start: Initial = "normal"
     revive: Revive = "batch"
-    window: int = 65_536
-    decay: float = 0.99
+    decay: Decay = 0.99
     estimator: Estimator = "straight_through"
-    entropy: bool = False
-    entropy_temperature: float = 1.0
-    start_scale: float = 1.0
-
-    def __post_init__(self):
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"EMAVectorQuantizer.decay {self.decay}: write 0 to 1")
-        super().__post_init__()
 
     def _codebook(self):
         start = lambda: self.first(self.make_rng("params"))
@@ -152,22 +116,11 @@ class EMAVectorQuantizer(NearestBook):
         self.counts.value = jnp.where(dead, weight, counts)
         self.sums.value = jnp.where(dead[:, None], fresh * weight[:, None], sums)
 
-    def with_codewords(
-        self, variables: dict, codewords: Float[Array, "k d"], counts: Int[Array, "k"]
-    ) -> dict:
-        """This module's variables with the codebook set and `ready`.
-
-        counts: how many vectors each codeword stands for; only ratios matter.
-        """
+    def _as(self, codewords, counts):
         weights = jnp.maximum(counts / counts.mean(), 0.1)
-        codebook = {
-            **variables["codebook"],
-            # _raw divides by the smoothed counts; 1e-5 of a mean of 1 is not felt.
-            "sums": codewords * weights[:, None],
-            "counts": weights,
-            "ready": jnp.array(True),
-        }
-        return {**variables, "codebook": codebook}
+        # _raw divides by the smoothed counts; 1e-5 of a mean of 1 is not felt.
+        sums = codewords * weights[:, None]
+        return {"codebook": {"sums": sums, "counts": weights}}
 
 
 def orthogonality(codewords: Float[Array, "k d"]) -> Float[Array, ""]:

@@ -10,22 +10,19 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from vqdit.fields import Checked, Count
 from vqdit.tokenizer.text import codes_alone
 
 Host = np.ndarray | Array
 
 
 @dataclasses.dataclass(frozen=True)
-class Labels:
+class Labels(Checked):
     """A class label as one code; one more code for "no label", -1."""
 
     source: ClassVar[str] = "label"  # what of an example it encodes
 
-    classes: int
-
-    def __post_init__(self):
-        if self.classes < 1:
-            raise ValueError(f"Labels.classes={self.classes}: write at least 1")
+    classes: Count
 
     @property
     def code_count(self) -> int:
@@ -49,7 +46,7 @@ class Labels:
 
 
 @dataclasses.dataclass(frozen=True)
-class Boxes:
+class Boxes(Checked):
     """`count` boxes as five codes each: four edges, in the order given, and a class.
 
     Coordinates in [0, 1] fall into `bins` equal bins and come back as their centres, at
@@ -58,16 +55,9 @@ class Boxes:
     all five of a box that is absent.
     """
 
-    count: int
-    bins: int
-    classes: int = 1
-
-    def __post_init__(self):
-        for name in ("count", "bins", "classes"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"Boxes.{name}={getattr(self, name)}: write at least 1"
-                )
+    count: Count
+    bins: Count
+    classes: Count = 1
 
     @property
     def length(self) -> int:

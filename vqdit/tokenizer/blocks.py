@@ -8,13 +8,14 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Float
 
+from vqdit.fields import Checked, Count
 from vqdit.nn.convolution import convolve
 from vqdit.nn.group_norm import GroupNorm, groups_of
 from vqdit.nn.products import Convolution
 from vqdit.signal.grids import Border
 
 
-class ConvSpec(nn.Module):
+class ConvSpec(Checked, nn.Module):
     """The fields that a convolutional encoder and its decoder share.
 
     channels:    width of the first level; level i has channels * multipliers[i].
@@ -54,18 +55,17 @@ class ConvSpec(nn.Module):
     patch: int | tuple[int, ...] = 1
     temporal: tuple[bool, ...] = ()
     causal: bool = False
-    widths: tuple[int, ...] = ()
+    widths: tuple[Count, ...] = ()
     groups: int | None = None
     remat: bool = False
     implementation: Convolution | None = None
 
     def __post_init__(self):
+        super().__post_init__()
         name, kind = type(self).__name__, type(self)
         plain = (self.channels, self.multipliers) == (kind.channels, kind.multipliers)
         if self.widths and not plain:
             raise ValueError(f"{name}: write widths, or channels and multipliers")
-        if self.widths and min(self.widths) < 1:
-            raise ValueError(f"{name}.widths={self.widths}: write at least 1 each")
         if self.groups is not None:
             for width in {*self.levels, self.stem}:
                 if self.groups < 1 or width % self.groups:
@@ -74,7 +74,6 @@ class ConvSpec(nn.Module):
                         f"{name}.groups={self.groups} does not divide the width "
                         f"{width}; write groups={fit}"
                     )
-        super().__post_init__()
 
     @staticmethod
     def upgraded(fields: dict[str, Any]) -> dict[str, Any]:

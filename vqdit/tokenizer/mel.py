@@ -1,12 +1,14 @@
 """Log-mel pictures of waveforms, in front of a tokenizer."""
 
 import math
+from typing import Annotated
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from vqdit.fields import Bound, Checked, Count
 from vqdit.signal.spectra import (
     Scale,
     check_frames,
@@ -18,7 +20,7 @@ from vqdit.signal.spectra import (
 )
 
 
-class LogMel(nn.Module):
+class LogMel(Checked, nn.Module):
     """A waveform as a picture of frames by mel bands, and back by Griffin-Lim.
 
     features = log((mel + floor) / floor) / log((1 + floor) / floor) * 2 - 1, where mel
@@ -35,23 +37,17 @@ class LogMel(nn.Module):
     window: int = 256
     hop: int = 128
     bands: int = 64
-    floor: float = 1e-4
+    floor: Annotated[float, Bound(above=0, below=1)] = 1e-4
     low: float = 0.0
     high: float | None = None
     scale: Scale = "slaney"
-    iterations: int = 32
-    momentum: float = 0.99
+    iterations: Count = 32
+    momentum: Annotated[float, Bound(at_least=0, below=2)] = 0.99
 
     def __post_init__(self):
-        check_frames(self.window, self.hop)
-        if not 0 < self.floor < 1:
-            raise ValueError(f"LogMel.floor={self.floor}: write a magnitude in (0, 1)")
-        if self.iterations < 1:
-            raise ValueError(f"LogMel.iterations={self.iterations}: write at least 1")
-        if not 0 <= self.momentum < 2:
-            raise ValueError(f"LogMel.momentum={self.momentum}: write 0 to below 2")
-        self.filters()
         super().__post_init__()
+        check_frames(self.window, self.hop)
+        self.filters()
 
     @nn.nowrap
     def filters(self) -> Float[np.ndarray, "bands bins"]:

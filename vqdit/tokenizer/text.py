@@ -14,8 +14,10 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Array, Int
 
+from vqdit.fields import Checked, Count
 
-class Text:
+
+class Text(Checked):
     """What both have: `length` and `specials`, and how codes and pieces are matched.
 
     Codes: those of `pieces`, then padding, then one for each special.
@@ -27,11 +29,11 @@ class Text:
     specials: tuple[str, ...]
 
     def __post_init__(self):
-        name = type(self).__name__
-        if self.length < 1:
-            raise ValueError(f"{name}.length={self.length}: write at least 1")
+        super().__post_init__()
         if len(set(self.specials)) < len(self.specials):
-            raise ValueError(f"{name}.specials={self.specials}: write each name once")
+            raise ValueError(
+                f"{type(self).__name__}.specials={self.specials}: write each name once"
+            )
 
     @property
     def pieces(self) -> tuple[bytes, ...]:
@@ -125,7 +127,7 @@ class Bytes(Text):
     specials: names of extra codes, such as a task's, for `encode(..., first=)`.
     """
 
-    length: int
+    length: Count
     specials: tuple[str, ...] = ()
 
     @property
@@ -150,7 +152,7 @@ class BPE(Text):
     """
 
     model: str
-    length: int
+    length: Count
     specials: tuple[str, ...] = ()
 
     @classmethod

@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vqdit.fields import Count
 from vqdit.nn import sincos_positions
 from vqdit.signal.grids import divide
 from vqdit.tokenizer.vit import ViTSpec, embed, pieces, pixels, transformer
@@ -27,7 +28,7 @@ class TiTokEncoder(ViTSpec):
     tokens: how many. The other fields are ViTEncoder's.
     """
 
-    tokens: int = 32
+    tokens: Count = 32
     patch: int | tuple[int, ...] = dataclasses.field(default=16, kw_only=True)
 
     def __post_init__(self):

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Shaped
 
+from vqdit.fields import Checked, Count
 from vqdit.quantizers import Quantized
 
 
-class Tokenizer(nn.Module):
+class Tokenizer(Checked, nn.Module):
     """x (b, *shape, c) in [-1, 1] <-> latents (b, *grid, d) <-> codes (b, *grid, m).
 
     quantizer:   None gives a continuous autoencoder of `dim` channels.
@@ -29,14 +30,15 @@ class Tokenizer(nn.Module):
     encoder: nn.Module
     decoder: nn.Module
     quantizer: nn.Module | None = None
-    dim: int | None = None
+    dim: Count | None = None
     variational: bool = False
     front: nn.Module | None = None
-    into: int | Literal["quantizer"] | None = "quantizer"
-    back: int | Literal["encoder"] | None = "encoder"
+    into: Count | Literal["quantizer"] | None = "quantizer"
+    back: Count | Literal["encoder"] | None = "encoder"
 
     def __post_init__(self):
-        if self.quantizer is None and (self.dim is None or self.dim < 1):
+        super().__post_init__()
+        if self.quantizer is None and self.dim is None:
             raise ValueError("Tokenizer without a quantizer: write dim, its channels")
         if self.quantizer is not None and self.dim is not None:
             raise ValueError("Tokenizer.dim comes from the quantizer: leave it out")
@@ -53,19 +55,12 @@ class Tokenizer(nn.Module):
                 "an encoder or a decoder with causal=True and the other without: write "
                 "it in both"
             )
-        for field, word in (("into", "quantizer"), ("back", "encoder")):
-            width = getattr(self, field)
-            if width not in (None, word) and not (type(width) is int and width > 0):
-                raise ValueError(
-                    f'Tokenizer.{field}={width!r}: write a number, "{word}" or None'
-                )
         taken, given = self._moments * self.latent_dim, self.encoder.out
         if self.into not in ("quantizer", taken) and (self.into or given) != taken:
             raise ValueError(
                 f"Tokenizer.into={self.into} gives the quantizer {self.into or given} "
                 f'channels, and it takes {taken}; write into="quantizer"'
             )
-        super().__post_init__()
 
     @property
     def _moments(self):

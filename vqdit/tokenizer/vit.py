@@ -15,12 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from vqdit.fields import Checked
 from vqdit.nn import Attention, sincos_positions
 from vqdit.nn.block import Mlp
 from vqdit.signal.grids import divide, divide_frames, fold, unfold
 
 
-class TransformerSpec(nn.Module, kw_only=True):
+class TransformerSpec(Checked, nn.Module, kw_only=True):
     """The fields that every transformer backbone shares, encoder and decoder alike.
 
     width, depth, heads, mlp_ratio: of the transformer; ViT-VQGAN's Small, and its Base

@@ -37,6 +37,7 @@ class VocosSpec(TransformerSpec):
     hop: int = 64
 
     def __post_init__(self):
+        super().__post_init__()
         name = type(self).__name__
         check_frames(self.window, self.hop)
         if self.window < 2 * self.hop:
@@ -49,7 +50,6 @@ class VocosSpec(TransformerSpec):
                 f"{name}.causal: a frame of the spectrum sees samples after its "
                 f"latent's; write causal=False, or use WaveEncoder and WaveDecoder"
             )
-        super().__post_init__()
 
     @property
     def factor(self) -> tuple[int]:

@@ -12,16 +12,20 @@ silent signal has no variance to divide by.
 """
 
 import math
+from typing import Annotated
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vqdit.fields import FILLED, Bound, Checked, Count
 from vqdit.nn.products import Convolution, TransposedConvolution, convolution
 from vqdit.signal.grids import divide_samples
 
+Stride = Annotated[int, Bound(at_least=2)]
 
-class WaveSpec(nn.Module):
+
+class WaveSpec(Checked, nn.Module):
     """The fields that WaveEncoder and WaveDecoder share.
 
     channels:  width at the signal's own rate; every stride doubles it.
@@ -35,9 +39,9 @@ class WaveSpec(nn.Module):
     """
 
     channels: int = 64
-    strides: tuple[int, ...] = (2, 4, 8, 8)
-    dilations: tuple[int, ...] = (1, 3, 9)
-    kernel: int = 7
+    strides: Annotated[tuple[Stride, ...], FILLED] = (2, 4, 8, 8)
+    dilations: Annotated[tuple[Count, ...], FILLED] = (1, 3, 9)
+    kernel: Count = 7
     out: int = 64
     causal: bool = False
     dtype: str = "float32"
@@ -45,18 +49,10 @@ class WaveSpec(nn.Module):
     implementation: Convolution | None = None
 
     def __post_init__(self):
-        name = type(self).__name__
-        if not self.strides or min(self.strides) < 2:
-            raise ValueError(
-                f"{name}.strides={self.strides}: write one or more, each of at least 2"
-            )
-        if not self.dilations or min(self.dilations) < 1:
-            raise ValueError(
-                f"{name}.dilations={self.dilations}: write one or more, at least 1 each"
-            )
-        if self.kernel < 1 or self.kernel % 2 == 0:
-            raise ValueError(f"{name}.kernel={self.kernel}: write an odd number")
         super().__post_init__()
+        if self.kernel % 2 == 0:
+            name = type(self).__name__
+            raise ValueError(f"{name}.kernel={self.kernel}: write an odd number")
 
     @property
     def factor(self) -> tuple[int]:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from train.codec.coder import NAMES, Coder, best_coder, encode, order_0_bits
 from train.codec.container import (
     KINDS,
     SUFFIXES,
@@ -12,7 +13,6 @@ from train.codec.container import (
     pack,
     unpack,
 )
-from train.codec.entropy import NAMES, Coder, best_coder, encode, order_0_bits
 from train.codec.prior import count_codes
 from train.errors import BadInput
 

@@ -70,7 +70,7 @@ def test_a_missing_file_names_the_nearest(file):
         ("\n\nx = 1 / 0", "broken.py, line 3: ZeroDivisionError"),
         (
             "from vqdit.quantizers import FSQ\nFSQ((8, 1))",
-            "broken.py, line 2: ValueError: FSQ.levels .*write at least 2 levels",
+            "broken.py, line 2: ValueError: FSQ.levels=.*each at least 2",
         ),
         ("x = 1", r"has no experiment; write CONFIG = "),
         ("CONFIG = {}", r"has no experiment; write CONFIG = "),

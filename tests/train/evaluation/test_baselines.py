@@ -1,8 +1,13 @@
+import types
+
 import numpy as np
 import pytest
 
 from train.errors import BadInput
-from train.evaluation.baselines import BlockKMeans, blocks_of, unblock
+from train.evaluation import baselines
+from train.evaluation.baselines import BlockKMeans, fitted
+from train.modalities import Images
+from vqdit.trained.contract import LatentContract
 
 
 def mosaic(palette, n, seed):
@@ -29,36 +34,45 @@ def test_one_code_is_the_mean_patch():
     np.testing.assert_array_equal(found[0], np.round(train.mean(0)))
 
 
-def test_few_patches_are_sampled_the_same_each_time():
+def test_few_patches_are_sampled_the_same_each_time(monkeypatch):
     train = np.random.default_rng(4).integers(0, 256, (60, 4, 4, 1)).astype(np.uint8)
-    first, again = (
-        BlockKMeans.fit(train, (2, 2), 8, 1, sample=100)(train[:5]) for _ in range(2)
-    )
+    every = BlockKMeans.fit(train, (2, 2), 8)(train[:5])
+    monkeypatch.setattr(baselines, "SAMPLE", 100)
+    first, again = (BlockKMeans.fit(train, (2, 2), 8)(train[:5]) for _ in range(2))
     np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, every)
 
 
-def test_bad_requests_are_refused():
-    images = np.zeros((3, 6, 6, 1), np.uint8)
-    with pytest.raises(BadInput, match="do not divide"):
-        BlockKMeans.fit(images, (4, 4), 1)
-    with pytest.raises(BadInput, match="fewer than 2 different"):
-        BlockKMeans.fit(images, (2, 2), 2)
-    means = BlockKMeans.fit(images, (2, 2), 1)
-    with pytest.raises(BadInput, match="do not divide"):
-        means(images[:, :5])
+def test_fewer_blocks_than_codes_are_refused():
+    with pytest.raises(BadInput, match=r"fewer than 2 different blocks of \(2, 2\)"):
+        BlockKMeans.fit(np.zeros((3, 6, 6, 1), np.uint8), (2, 2), 2)
 
 
 @pytest.mark.parametrize("block", [(4,), (2, 3), (2, 1, 3)])
-def test_blocks_are_cut_and_joined_in_place(block):
+def test_blocks_of_any_axes_are_cut_and_joined_in_place(block):
     grid = tuple(3 * size for size in block)
     x = np.random.default_rng(5).random((2, *grid, 2)).astype(np.float32)
-    rows = blocks_of(x, block)
-    assert rows.shape == (2 * 3 ** len(block), np.prod(block) * 2)
-    first = x[0][tuple(slice(0, size) for size in block)]
-    np.testing.assert_array_equal(rows[0], first.ravel())
-    second = x[0][(*(slice(0, s) for s in block[:-1]), slice(block[-1], 2 * block[-1]))]
-    np.testing.assert_array_equal(rows[1], second.ravel())
-    np.testing.assert_array_equal(unblock(rows, x.shape, block), x)
+    found = BlockKMeans.fit(x, block, 2 * 3 ** len(block))(x)
+    np.testing.assert_allclose(found, x, atol=1e-6)
+
+
+def contract(shape, grid, codes):
+    return LatentContract("image", shape, grid, 1, codes, (0.0,), (1.0,), "")
+
+
+@pytest.mark.parametrize(
+    "shape, grid, codes",
+    [
+        ((8, 8, 1), (3, 4), (4,)),  # a side that the grid does not divide
+        ((8, 8, 1), (16,), (4,)),  # codes of no place
+        ((8, 8, 1), (4, 4), (4, 4)),  # several books
+    ],
+)
+def test_codes_that_do_not_tile_the_signal_have_no_baseline(shape, grid, codes):
+    codec = types.SimpleNamespace(contract=contract(shape, grid, codes))
+    assert fitted(codec, Images(threads=0)) is None
+    codec = types.SimpleNamespace(contract=contract((8, 8, 1), (4, 4), (4,)))
+    assert fitted(codec, Images(threads=0)).block == (2, 2)
 
 
 def test_volumes_of_few_different_blocks_rebuild_exactly():
@@ -71,7 +85,5 @@ def test_volumes_of_few_different_blocks_rebuild_exactly():
     found = BlockKMeans.fit(x[:12], (2, 2, 2), 5)(x[12:])
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, x[12:], atol=1e-6)
-    with pytest.raises(BadInput, match="do not divide"):
-        BlockKMeans.fit(x, (4, 2, 2), 5)
     with pytest.raises(BadInput, match="fewer than 6 different blocks"):
         BlockKMeans.fit(x, (2, 2, 2), 6)

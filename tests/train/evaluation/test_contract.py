@@ -14,7 +14,7 @@ from tests.members import missing
 from train import evaluation
 from train.evaluation.codebook import CodebookUse
 from train.evaluation.evaluator import Evaluator, Several, evaluated, merged
-from train.evaluation.means import Mean, Median, decibels, difference, squared_error
+from train.evaluation.means import Mean, Median, decibels, distance, squared_error
 from train.evaluation.samples import Frechet, accuracy, memorisation
 from train.modalities import Images
 from train.pipeline import whole
@@ -85,7 +85,7 @@ CASES = {
         {"e": np.sqrt(ERROR[WHERE].mean())},
     ),
     "median": lambda: (
-        Median("m", lambda b: np.abs(difference("a", "b")(b))),
+        Median("m", distance("a", "b")),
         {"a": WAS[0], "b": IS},
         {"m": np.median(np.abs(WAS[0] - IS))},
     ),

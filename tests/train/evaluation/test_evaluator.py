@@ -1,3 +1,5 @@
+import types
+
 import jax
 import numpy as np
 import pytest
@@ -6,12 +8,14 @@ from tests.train.evaluation.test_contract import Network
 from train.errors import BadInput
 from train.evaluation import evaluator as streaming
 from train.evaluation import samples
-from train.evaluation.evaluator import examples, gathered, grouped, merged
-from train.evaluation.samples import Frechet, Reference, balanced_rows
+from train.evaluation.evaluator import evaluated, examples, grouped
+from train.evaluation.samples import Frechet, Reference, balanced_rows, curve
 from train.modalities import Images
 from train.pipeline import open_examples, whole
 from train.runtime import hosts
 from vqdit.metrics import frechet_distance, statistics
+from vqdit.signal import to_uint8
+from vqdit.trained.contract import LatentContract
 
 DATA = Images(threads=0)
 
@@ -84,11 +88,38 @@ def test_the_reference_is_that_of_the_whole_sets(monkeypatch):
     assert again.apart == found.apart
 
 
+def test_samples_are_scored_by_the_stream_of_their_kind():
+    """Whatever its name, and whatever else is drawn with it."""
+    contract = LatentContract("image", (8, 8, 1), (8, 8), 1, (), (0.0,), (1.0,), "")
+    x = jax.random.uniform(jax.random.key(0), (20, 8, 8, 1), minval=-1)
+    generator = types.SimpleNamespace(
+        codecs={"photo": types.SimpleNamespace(contract=contract)},
+        module=types.SimpleNamespace(classes=10),
+        sampler=lambda **how: lambda *ids, **how: {"words": x[..., 0], "photo": x},
+    )
+    reference = Reference.of(Judge(), DATA)
+    (row,) = curve(generator, reference, (1.0,), 20)
+    wanted = statistics(Judge().features(np.asarray(to_uint8(x))))
+    wanted = frechet_distance(wanted, reference.heldout)
+    assert row["distance"] == pytest.approx(wanted, rel=1e-6)
+
+
 def test_processes_add_up(monkeypatch):
-    alone = gathered(Frechet(Judge()), grouped(examples(DATA, False)))
-    monkeypatch.setattr(hosts, "total", np.asarray)
-    each = []
+    score = lambda: evaluated(Frechet(Judge()), grouped(examples(DATA, False)))
+    alone, sums = score(), []
+    monkeypatch.setattr(hosts, "total", lambda x: sums.append(x) or np.asarray(x))
     for process in range(2):
         monkeypatch.setattr(hosts, "share", lambda process=process: (process, 2))
-        each.append(gathered(Frechet(Judge()), grouped(examples(DATA, False))))
-    jax.tree.map(np.testing.assert_allclose, merged(*each), alone)
+        score()
+    first, second = sums[: len(sums) // 2], sums[len(sums) // 2 :]
+    both = iter([a + b for a, b in zip(first, second, strict=True)])
+    monkeypatch.setattr(hosts, "total", lambda x: next(both))
+    jax.tree.map(np.testing.assert_allclose, score(), alone)
+
+
+def test_a_few_examples_without_captions_join_those_that_have_them():
+    x = np.zeros((2, 4, 4, 1), np.uint8)
+    batches = [{"x": x, "caption": np.array(["a", None], object)}, {"x": x}]
+    for order in (batches, batches[::-1]):
+        (found,) = grouped(order)
+        assert len(found["x"]) == 4 and "caption" not in found

@@ -114,6 +114,9 @@ def test_volumes_are_scored_beside_blocks_of_equal_bits():
     noise = 20 * np.log10(2 * scale / 0.03)
     assert figures["measured_psnr_truth_db"] == pytest.approx(noise, abs=0.2)
     assert "kmeans_psnr_db" not in evaluate_tokenizer(codec, data, baseline=False)
+    # However few signals are scored, k-means has learned from the training part.
+    some = Stand(data, (100,), (4, 4, 4))
+    assert evaluate_tokenizer(some, data, 1)["kmeans_psnr_db"] > 10
     many = Stand(data, (100_000,), (4, 4, 4))
     assert "fewer than 100000" in evaluate_tokenizer(many, data)["kmeans"]
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from train.errors import BadInput
+from train.errors import BadInput, Unreadable
 from train.modalities.gaps import (
     Cleaning,
     clean,
@@ -131,7 +131,7 @@ def test_long_gaps_stay_missing_and_short_ones_are_bridged():
 )
 def test_clocks_that_cannot_be_one_are_refused_in_a_line(streams, message):
     streams = [(np.array(t, float), np.zeros((n, 1))) for t, n in streams]
-    with pytest.raises(BadInput, match=message) as caught:
+    with pytest.raises(Unreadable, match=message) as caught:
         one_clock(streams, 1.0, names=["a", "b"][: len(streams)])
     assert "\n" not in str(caught.value)
 

@@ -66,7 +66,8 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_plots_are_pictures_of_the_size_asked_and_alike_each_time():
+def test_plots_are_pictures_and_alike_each_time(monkeypatch):
+    monkeypatch.setattr(pictures, "SIZE", (2, 1.5))
     lines = {"flow": ([0, 1, 2], [3.0, np.nan, 1.0]), "masked": ([0, 2], [2.0, 1.5])}
 
     def draw():
@@ -76,15 +77,14 @@ def test_plots_are_pictures_of_the_size_asked_and_alike_each_time():
             "loss",
             points={"masked": ["w = 1", "w = 2"]},
             bars={"bar": 1.2},
-            size=(2, 1.5),
         )
 
     found = decoded(draw())
     assert found.shape == (300, 400, 4)
     assert not found[0, 0, 3]  # a clear background, for light and dark pages
     assert draw() == draw()
-    bars = decoded(pictures.bar_plot([1, 5, 2], names=["a", "b", "c"], size=(1, 1)))
-    assert bars.shape == (200, 200, 4)
+    bars = decoded(pictures.bar_plot([1, 5, 2], names=["a", "b", "c"]))
+    assert bars.shape == (300, 400, 4)
 
 
 def test_what_is_no_picture_is_refused():

@@ -5,17 +5,16 @@ import pytest
 
 from tests.train.fresh import fresh_source
 from train.modalities import Ranges, Series, Video, Volumes
-from train.sources import generated
 from train.sources.generated import (
-    bounce,
+    _hit,
+    _rotation,
     bursts,
-    chosen,
-    moving_digits,
     phantom,
     rng,
     scene,
     sensor_series,
 )
+from train.sources.moving import bounce, chosen, digit_pictures, moving_digits
 
 
 def test_a_bouncing_point_is_that_of_a_simulation():
@@ -121,7 +120,7 @@ def test_a_drift_spreads_as_much_at_its_end_as_at_its_start():
 
 
 def test_turns_in_space_favour_no_direction():
-    turns = np.stack([generated._rotation(rng(5, i)) for i in range(600)])
+    turns = np.stack([_rotation(rng(5, i)) for i in range(600)])
     np.testing.assert_allclose(
         turns @ turns.swapaxes(1, 2), [np.eye(3)] * 600, atol=1e-9
     )
@@ -135,7 +134,7 @@ def test_beams_meet_a_box_where_walking_along_them_does(yaw):
     angles = np.linspace(-3.1, 3.1, 180)
     beams = np.stack([np.cos(angles), np.sin(angles), 0 * angles], -1)
     with np.errstate(divide="ignore"):
-        found = generated._hit(beams, center, size, yaw)
+        found = _hit(beams, center, size, yaw)
     away = np.arange(0, 20, 0.01)
     gap = beams[:, None] * away[None, :, None] - center
     along = gap[..., 0] * np.cos(yaw) + gap[..., 1] * np.sin(yaw)
@@ -176,7 +175,7 @@ def test_another_seed_makes_other_signals(data):
 def test_a_moving_digit_has_its_own_label():
     """Its picture, found by its ink, is one of its class."""
     data = Video(frames=1, size=32, examples=20, digits=1)
-    pictures, labels = generated.digit_pictures("digits", "", True)
+    pictures, labels = digit_pictures("digits", "", True)
     source = fresh_source(data, True)
     for row in range(20):
         frame = data.cut([source[row]], [0], None)["x"][0, 0, ..., 0]

@@ -7,7 +7,7 @@ encoder and decoder must agree on depends on how a machine rounds.
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import constriction
 import numpy as np
@@ -58,13 +58,10 @@ def encode(
     prior: Prior | None = None,
 ) -> bytes:
     """The payload; `decode` with the same arguments gives the codes back."""
-    codes = _checked(codes, code_counts)
+    books = _checked(codes, code_counts)
     encoder = constriction.stream.queue.RangeEncoder()
-
-    def step(table, view):
-        encoder.encode(np.ascontiguousarray(view), _model(table))
-
-    _walk(codes, code_counts, coder, prior, step)
+    for table, part in _parts(books, code_counts, coder, prior):
+        encoder.encode(np.ascontiguousarray(part), _model(table))
     payload = encoder.get_compressed().astype(">u4").tobytes()
     if len(payload) > SHORT:
         return payload
@@ -86,16 +83,13 @@ def decode(
     words = payload + bytes(-len(payload) % 4)
     words = np.frombuffer(words, ">u4").astype(np.uint32)
     decoder = constriction.stream.queue.RangeDecoder(words)
-    codes = np.zeros((len(code_counts), tiles, places), np.int32)
-
-    def step(table, view):
-        try:
-            view[...] = decoder.decode(_model(table), view.size)
-        except AssertionError as error:  # constriction's word for impossible data
-            raise ValueError("the payload is damaged") from error
-
-    _walk(codes, code_counts, coder, prior, step)
-    return np.moveaxis(codes, 0, -1)
+    books = np.zeros((len(code_counts), tiles, places), np.int32)
+    try:
+        for table, part in _parts(books, code_counts, coder, prior):
+            part[...] = decoder.decode(_model(table), part.size)
+    except AssertionError as error:  # constriction's word for impossible data
+        raise ValueError("the payload is damaged") from error
+    return np.moveaxis(books, 0, -1)
 
 
 def best_coder(
@@ -125,16 +119,12 @@ def cost(
 
     Under the prior's models this is their cross-entropy with it.
     """
-    bits = 0.0
-
-    def step(table, view):
-        nonlocal bits
+    bits, books = 0.0, _checked(codes, code_counts)
+    for table, part in _parts(books, code_counts, coder, prior):
         if isinstance(table, int):
-            bits += view.size * math.log2(table)
+            bits += part.size * math.log2(table)
         else:
-            bits += view.size * BITS - float(np.log2(table[view]).sum())
-
-    _walk(_checked(codes, code_counts), code_counts, coder, prior, step)
+            bits += part.size * BITS - float(np.log2(table[part]).sum())
     return bits
 
 
@@ -150,18 +140,18 @@ def order_0_bits(codes: Int[np.ndarray, "*window m"], code_counts) -> float:
     )
 
 
-# Takes (frequencies (k,), or k where all are equal; codes, to read or to fill in).
-Step = Callable[[np.ndarray | int, np.ndarray], None]
-
-
-def _walk(
+def _parts(
     books: Int[np.ndarray, "m tiles places"],
     code_counts: tuple[int, ...],
     coder: Coder,
     prior: Prior | None,
-    step: Step,
-) -> None:
-    """Takes `step` over all codes in the order of the payload, each with its model."""
+) -> Iterator[tuple[np.ndarray | int, np.ndarray]]:
+    """(frequencies (k,), or k where all are equal; codes under them), in the order of
+    the payload.
+
+    A part is a view of the books: who decodes fills it in before the next is asked for,
+    whose frequencies may depend on it.
+    """
     if coder.needs_prior and prior is None:
         raise ValueError(f"the {coder.name} coder needs a prior")
     for book, (codes, k) in enumerate(zip(books, code_counts, strict=True)):
@@ -169,28 +159,27 @@ def _walk(
             continue  # nothing to tell
         flat = codes.reshape(-1)
         if coder.model == FIXED:
-            step(k, flat)
-        elif coder.model == ADAPTIVE:
-            equal = np.full(k, TOTAL // k, np.int64)
-            _adapt(flat, k, equal << coder.power, step)
-        elif coder.model == TUNED:
-            _adapt(flat, k, prior.pooled[book] << coder.power, step)
+            yield k, flat
         elif coder.model == POOLED:
-            step(prior.pooled[book], flat)
-        elif len(prior.placed[book]) == 1:
-            step(prior.placed[book][0], flat)
+            yield prior.pooled[book], flat
+        elif coder.model == PLACED:
+            tables = prior.placed[book]
+            columns = codes.T if len(tables) > 1 else [flat]
+            yield from zip(tables, columns, strict=True)
         else:
-            for table, column in zip(prior.placed[book], codes.T, strict=True):
-                step(table, column)
+            equal = np.full(k, TOTAL // k, np.int64)
+            start = prior.pooled[book] if coder.model == TUNED else equal
+            yield from _adapting(flat, start << coder.power)
 
 
-def _adapt(codes: np.ndarray, k: int, start: np.ndarray, step: Step) -> None:
-    counts = np.zeros(k, np.int64)
+def _adapting(codes: np.ndarray, start: np.ndarray):
+    """Parts of a book, each under the frequencies of those before."""
+    counts = np.zeros_like(start)
     done = 0
     while done < len(codes):
         part = codes[done : done + max(RENEW, done // 8)]
-        step(frequencies(start + (counts << BITS)), part)
-        counts += np.bincount(part, minlength=k)
+        yield frequencies(start + (counts << BITS)), part
+        counts += np.bincount(part, minlength=len(counts))
         done += len(part)
 
 
@@ -216,15 +205,13 @@ def _checked(codes: np.ndarray, code_counts: tuple[int, ...]) -> np.ndarray:
     return books
 
 
-def _shortest(payload, books, code_counts, coder, prior) -> bytes:
+def _shortest(payload, codes, code_counts, coder, prior) -> bytes:
     """The payload without the last bytes that it does not need.
 
     The coder ends on a whole word, and any number inside its last interval decodes the
     same: the one with the most zero bytes at the end, which are then left out.
     """
     number = int.from_bytes(payload)
-    tiles, places = books.shape[1:]
-    codes = np.moveaxis(books, 0, -1)
     for cut in range(min(7, len(payload)), 0, -1):
         low = number >> (8 * cut)
         for short in (low, low + 1):
@@ -232,7 +219,7 @@ def _shortest(payload, books, code_counts, coder, prior) -> bytes:
                 continue
             found = short.to_bytes(len(payload) - cut)
             try:
-                back = decode(found, tiles, places, code_counts, coder, prior)
+                back = decode(found, *codes.shape[:2], code_counts, coder, prior)
             except ValueError:
                 continue
             if np.array_equal(back, codes):

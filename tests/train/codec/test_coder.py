@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from train.codec import prior as priors
-from train.codec.entropy import (
+from train.codec.coder import (
     ADAPTIVE,
     FIXED,
     PLACED,

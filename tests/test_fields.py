@@ -1,0 +1,69 @@
+"""A value checks itself by what its fields are annotated with."""
+
+import dataclasses
+import math
+from typing import Annotated, Any, Literal
+
+import flax.linen as nn
+import pytest
+
+from vqdit.fields import FILLED, Bound, Checked, Count, Positive, Share
+
+
+class Mixer(Checked, nn.Module):
+    width: Count = 1
+    mode: Literal["sum", "gate"] | None = "sum"
+    keep: Annotated[float, Bound(at_least=0, below=1)] = 0.0
+    strides: Annotated[tuple[Count, ...], FILLED] = (2, 2)
+    sides: Count | tuple[Count, ...] = 1
+    most: Count | None = None
+    inner: nn.Module | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve(Checked):
+    power: Annotated[float, Bound(above=0, at_most=math.inf)] = 1.0
+    size: Positive = 1.0
+    share: Share = 0.5
+    exact: Literal[True] = True
+    anything: Any = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.share > self.power:
+            raise ValueError("the share is above the power")
+
+
+@pytest.mark.parametrize(
+    "kind, fields, message",
+    [
+        (Mixer, {"width": 0}, "Mixer.width=0: write at least 1$"),
+        (Mixer, {"width": None}, "Mixer.width=None: write at least 1$"),
+        (Mixer, {"mode": "max"}, "mode='max': write one of sum, gate or None$"),
+        (Mixer, {"keep": 1.0}, "keep=1.0: write at least 0 and below 1$"),
+        (Mixer, {"keep": math.nan}, "keep=nan: write"),
+        (Mixer, {"strides": ()}, r"strides=\(\): write one or more, each at least 1$"),
+        (Mixer, {"strides": (2, 0)}, r"strides=\(2, 0\): write one or more, each"),
+        (Mixer, {"sides": 0}, "sides=0: write at least 1 or a tuple, each at least 1$"),
+        (Mixer, {"sides": (1, 0)}, r"sides=\(1, 0\): write"),
+        (Mixer, {"most": 0}, "most=0: write at least 1 or None$"),
+        (Curve, {"power": 0.0}, "Curve.power=0.0: write above 0 and at most inf$"),
+        (Curve, {"size": math.inf}, "Curve.size=inf: write above 0$"),
+        (Curve, {"share": -0.1}, "share=-0.1: write at least 0 and at most 1$"),
+        (Curve, {"exact": 1}, "exact=1: write one of True$"),
+        (Curve, {"power": 0.2}, "above the power"),
+    ],
+)
+def test_what_a_field_may_not_hold_is_refused(kind, fields, message):
+    value = kind()
+    for name, held in fields.items():  # past the annotations' check under pytest
+        object.__setattr__(value, name, held)
+    with pytest.raises(ValueError, match=message):
+        value.__post_init__()
+
+
+def test_what_it_may_hold_is_held():
+    mixer = Mixer(3, None, 0.5, [1, 2], (4, 4), 7, nn.Dense(2))
+    assert mixer.strides == (1, 2) and hash(mixer) and mixer.sides == (4, 4)
+    assert mixer.clone(width=4).width == 4
+    assert Curve(math.inf, share=1.0, anything=[1]).power == math.inf

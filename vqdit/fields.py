@@ -1,0 +1,147 @@
+"""What a field may hold, written in its annotation and checked when a value is made.
+
+    class Mixer(Checked, nn.Module):
+        width: Count
+        mode: Literal["sum", "gate"] = "sum"
+        dropout: Annotated[float, Bound(at_least=0, below=1)] = 0.0
+        strides: Annotated[tuple[Count, ...], FILLED] = (2, 2)
+
+    Mixer(64, dropout=1.0)  # Mixer.dropout=1.0: write at least 0 and below 1
+
+Types are left to whoever reads values from text; here they only tell the arms of a
+union apart. A list in the place of a tuple becomes one.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+import numbers
+import operator
+import types
+import typing
+from typing import Annotated, Any, Literal
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bound:
+    """Between what a number lies.
+
+    nan never does, and infinity only where at_most says so.
+    """
+
+    at_least: int | float | None = None
+    above: int | float | None = None
+    below: int | float | None = None
+    at_most: int | float | None = None
+
+    def holds(self, value: Any) -> bool:
+        if not isinstance(value, numbers.Real):
+            return False
+        finite = math.isfinite(value) or value == self.at_most
+        ends = self._ends().items()
+        return finite and all(_ORDER[name](value, end) for name, end in ends)
+
+    def __str__(self):
+        ends = self._ends().items()
+        return " and ".join(f"{name.replace('_', ' ')} {end}" for name, end in ends)
+
+    def _ends(self):
+        return {n: end for n, end in vars(self).items() if end is not None}
+
+
+_ORDER = {
+    "at_least": operator.ge,
+    "above": operator.gt,
+    "below": operator.lt,
+    "at_most": operator.le,
+}
+
+
+class Filled:
+    """That a tuple is not empty."""
+
+    def holds(self, value: Any) -> bool:
+        return len(value) > 0
+
+    def __str__(self):
+        return "one or more"
+
+
+FILLED = Filled()
+Count = Annotated[int, Bound(at_least=1)]
+Natural = Annotated[int, Bound(at_least=0)]
+Positive = Annotated[float, Bound(above=0)]
+NonNegative = Annotated[float, Bound(at_least=0)]
+Share = Annotated[float, Bound(at_least=0, at_most=1)]
+Decay = Annotated[float, Bound(at_least=0, below=1)]
+
+
+class Checked:
+    """A dataclass or module whose fields hold what they may.
+
+    Otherwise there is none: raises ValueError, naming the field and what to write.
+    """
+
+    def __post_init__(self):
+        for name, hint in _hints(type(self)).items():
+            value = getattr(self, name)
+            if isinstance(value, list):
+                value = tuple(value)
+                object.__setattr__(self, name, value)
+            if not _fits(value, hint):
+                raise ValueError(
+                    f"{type(self).__name__}.{name}={value!r}: write {_words(hint)}"
+                )
+        if hasattr(super(), "__post_init__"):
+            super().__post_init__()
+
+
+def check_order(owner: Any, low: str, high: str) -> None:
+    """Raises ValueError unless the field called low is below the one called high."""
+    least, most = getattr(owner, low), getattr(owner, high)
+    if not least < most:
+        raise ValueError(
+            f"{type(owner).__name__}.{high}={most}: write above {low}, {least}"
+        )
+
+
+@functools.cache
+def _hints(kind):
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def _fits(value, hint):
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, arm) for arm in inner)
+    if origin is Annotated:
+        held, *conditions = inner
+        return _fits(value, held) and all(c.holds(value) for c in conditions)
+    if origin is Literal:
+        # By type too: True equals 1.
+        return any(value == v and type(value) is type(v) for v in inner)
+    if origin is tuple:
+        every = itertools.repeat(inner[0]) if inner[1:] == (...,) else inner
+        return isinstance(value, tuple) and all(map(_fits, value, every))
+    if hint is types.NoneType:
+        return value is None
+    return hint not in (int, float) or not isinstance(value, str | tuple | None)
+
+
+def _words(hint):
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(map(_words, inner))
+    if origin is Annotated:
+        held, *conditions = inner
+        words = list(map(str, conditions))
+        if typing.get_origin(held) is tuple:
+            words.append(f"each {_words(typing.get_args(held)[0])}")
+        return ", ".join(words)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, inner))}"
+    if origin is tuple:
+        return f"a tuple, each {_words(inner[0])}"
+    return "None" if hint is types.NoneType else "a number"
