@@ -239,7 +239,15 @@ def drawn(shapes):
 
 
 @pytest.mark.parametrize(
-    "name", ["s_8", "sit_xl_2", "vqgan_f16_16384", "llamagen_vq16", "kl_f8"]
+    "name",
+    [
+        "s_8",
+        "kl_f8",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("sit_xl_2", "vqgan_f16_16384", "llamagen_vq16")
+        ),
+    ],
 )
 def test_a_step_at_reduced_size_is_finite(name):
     """One of each family through the program's own build; the DiTs on two devices."""

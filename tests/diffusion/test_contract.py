@@ -281,23 +281,30 @@ def fits(solver, process):
 
 
 SAMPLED = (
+    "EDM",
+    "LinearBetas, velocity",
     "Linear, velocity",
     "Cosine, noise",
     "VarianceExploding, noise",
-    "LinearBetas, velocity",
-    "EDM",
 )
 
 
+def few_and_all(names):
+    """Each process in a program makes it slow to compile."""
+    every = pytest.param(tuple(names), marks=pytest.mark.slow, id="all")
+    return [pytest.param(tuple(names)[:2], id="few"), every]
+
+
+@pytest.mark.parametrize("names", few_and_all(SAMPLED))
 @pytest.mark.parametrize("solver", SOLVERS[:-1], ids=repr)
-def test_a_solver_samples_gaussian_data_exactly(solver):
+def test_a_solver_samples_gaussian_data_exactly(solver, names):
     """Mean and std of 2,048 draws of N(0.7, 0.5^2).
 
     Tolerance: 4 standard errors, and 0.03 std for what 60 steps leave undone, 0.08
     where noise is added in every one of them.
     """
     assert isinstance(solver, Solver) and hash(solver) == hash(solver)
-    some = {name: toys.GAUSSIANS[name] for name in SAMPLED}
+    some = {name: toys.GAUSSIANS[name] for name in names}
     keys, steps = example_keys(jax.random.key(0), jnp.arange(32)), 60
 
     def predict(x, t):
@@ -316,10 +323,13 @@ def test_a_solver_samples_gaussian_data_exactly(solver):
         assert abs(std - STD) < STD * (4 / math.sqrt(2 * 2048) + left), (name, std)
 
 
+@pytest.mark.parametrize(
+    "names", few_and_all(["UniformState, Linear", "Masking", *toys.CODES])
+)
 @pytest.mark.parametrize("solver", [Plain(), Confidence(math.inf)], ids=repr)
-def test_a_solver_samples_the_joint_of_codes(solver):
+def test_a_solver_samples_the_joint_of_codes(solver, names):
     """2,000 pairs in 40 steps: a largest cell's 4 standard errors, and coincidences."""
-    some = {n: p for n, p in toys.CODES.items() if fits(solver, p)}
+    some = {n: p for n, p in toys.CODES.items() if n in names and fits(solver, p)}
     masked, n, steps = toys.joint_logits(), 2000, 40
 
     def predict(x, t):

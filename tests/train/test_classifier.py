@@ -22,6 +22,8 @@ from vqdit.features.classifier import Classifier
 from vqdit.trained import judge as judge_module
 from vqdit.trained.judge import Judge
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.fixture(scope="module")
 def digits():

@@ -152,7 +152,14 @@ DAMAGES = [
 ]
 
 
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda d: d.__name__)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        damage if i < 3 else pytest.param(damage, marks=pytest.mark.slow)
+        for i, damage in enumerate(DAMAGES)
+    ],
+    ids=lambda d: d.__name__,
+)
 def test_damage_falls_back_to_the_newest_whole_one(tmp_path, damage):
     directory, said = tmp_path / "c", []
     write(directory, [1, 2, 3])
