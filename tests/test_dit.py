@@ -313,7 +313,7 @@ def test_streams_that_are_not_its_own_are_refused(change, message):
 @pytest.mark.parametrize(
     "make,message",
     [
-        (lambda: Continuous("x", (4, 6), 3, patch=4), "patch 4 does not divide"),
+        (lambda: Continuous("x", (4, 6), 3, patch=4), "patch=4: does not divide"),
         (lambda: Continuous("x", (4,), 0), "channels=0: write at least 1"),
         (lambda: Discrete("x", (4,), 1), "vocab=1: write at least 2"),
         (

@@ -13,21 +13,27 @@ some of the variants, overrides such as --config.run.steps=300 hold for all.
 
 import dataclasses
 import json
-import math
 import shutil
-import sys
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from train import stage_one, stage_two
-from train.config import Optimizer, Run, StageOne, StageTwo, Stream, variants
-from train.config.command import parse
+from train.config import (
+    Optimizer,
+    Run,
+    StageOne,
+    StageTwo,
+    Stream,
+    load_config,
+    variants,
+)
+from train.config.command import Command, parse
+from train.config.override import overrides
 from train.config.paths import diff
 from train.config.validate import validate
-from train.config.workdir import open_workdir
-from train.errors import BadInput, near, run
+from train.errors import BadInput, run
 from train.evaluation.judge import judge_of, train_judge
 from train.evaluation.samples import Reference, curve
 from train.evaluation.scores import evaluate_tokenizer
@@ -40,43 +46,59 @@ from train.runtime import hosts
 from train.runtime.log import read_metrics, say
 from vqdit.diffusion import Gaussian, LogitNormal
 from vqdit.dit import DiT
+from vqdit.fields import Count
 from vqdit.nn import Block
 from vqdit.trained.codec import Codec
-from vqdit.values import describe
+from vqdit.values import describe, near
 
 FLAGS = {
     "workdir": (str, "the folder of all rows; the same command goes on with the rest"),
     "force": (bool, "put rows of another experiment aside and train them anew"),
     "only": (tuple[str, ...], "the rows that are trained, such as ('base', 'fsq')"),
-    "probe": (int, "steps of a diffusion transformer on each row's latents"),
-    "samples": (int, "of each probe, which are scored (500)"),
+    "probe": (Count, "steps of a diffusion transformer on each row's latents"),
+    "samples": (Count, "of each probe, which are scored (500)"),
     "probe_guidance": (float, "scale of the probe's sampler (1.5)"),
-    "most": (int, "held-out examples that a row is scored on; else all"),
+    "most": (Count, "held-out examples that a row is scored on; else all"),
 }
 BASE = "base"
 # The probe's sampler. Never the best for any one tokenizer, the same for all.
 PROBE_STEPS, PROBE_GUIDANCE, PROBE_SAMPLES = 16, 1.5, 500
+# Figure -> (its column's title, decimals).
+COLUMNS = {
+    "psnr_db": ("PSNR, dB", 2),
+    "ssim": ("SSIM", 3),
+    "rmse_reconstruction": ("RMSE", 4),
+    "rmse_m": ("RMSE, m", 3),
+    "accuracy": ("accuracy", 3),
+    "si_sdr_db": ("SI-SDR, dB", 2),
+    "log_mel_nat": ("log-mel, nat", 3),
+    "kbps": ("kbps", 2),
+    "usage": ("usage", 3),
+    "perplexity": ("perplexity", 1),
+    "bits_per_example": ("bits", 1),
+    "step_ms": ("step, ms", 1),
+    "probe_accuracy": ("probe accuracy", 3),
+    "probe_distance": ("probe Fréchet", 1),
+}
 
 
-def rows_of(argv) -> dict[str, StageOne]:
-    """Row name -> its experiment, overrides applied."""
-    command = parse(argv, StageOne, flags=FLAGS)
-    path = next((a.partition("=")[2] for a in argv if a.startswith("--config=")), None)
-    if path is None:
+def command_of(argv) -> Command:
+    return parse(argv, StageOne, FLAGS, variant=False, needed=["workdir"])
+
+
+def rows_of(command: Command) -> dict[str, StageOne]:
+    """Row name -> its experiment, overrides applied, known to fit."""
+    if command.config is None:
         raise BadInput("write --config=FILE, whose variants are compared")
-    if any(a.startswith("--variant") for a in argv):
-        raise BadInput("--variant is one row: write --only=('NAME',)")
-    names = [BASE, *variants(path)]
-    only = command.flags.get("only") or names
-    for name in only:
+    names = [BASE, *variants(command.config)]
+    rows = {}
+    for name in command.flags.get("only", names):
         if name not in names:
             raise BadInput(
-                f"--only: {path} has no variant {name!r}; {near(name, names)}"
+                f"--only: {command.config} has no variant {name!r}; {near(name, names)}"
             )
-    rows = {}
-    for name in only:
-        chosen = [] if name == BASE else [f"--variant={name}"]
-        rows[name] = parse([*argv, *chosen], StageOne, flags=FLAGS).experiment
+        chosen = load_config(command.config, None if name == BASE else name)
+        rows[name] = overrides(chosen, command.changes)
         validate(rows[name], jax.device_count())
         open_start(rows[name])
     return rows
@@ -88,8 +110,8 @@ def probe(
     reference: Reference,
     workdir: Path,
     steps: int,
-    samples: int = PROBE_SAMPLES,
-    guidance: float = PROBE_GUIDANCE,
+    samples: int,
+    guidance: float,
 ) -> dict:
     """Scores of the one small flow transformer on this tokenizer's latents.
 
@@ -98,6 +120,9 @@ def probe(
     """
     classes = open_examples(data, train=True).classes
     name = data.kind
+    # A tokenizer that was trained anew has a probe of its own.
+    place = workdir / f"probe_{codec.contract.fingerprint[:8]}"
+    cache = place / "cache"
     # The cache holds what is not augmented.
     data = dataclasses.replace(data, **streams.augmenting(data))
     experiment = StageTwo(
@@ -105,7 +130,7 @@ def probe(
         data=data,
         model=DiT(width=96, depth=4, classes=classes, block=Block(4, qk_norm="rms")),
         streams={name: Stream(Gaussian(), str(workdir), LogitNormal())},
-        cache=str(workdir / "cache"),
+        cache=str(cache),
         optimizer=Optimizer(
             peak_lr=2e-3,
             schedule="cosine",
@@ -115,29 +140,28 @@ def probe(
         ),
         run=Run(steps=steps, batch=64, save_every=steps),
     )
-    validate(experiment, jax.device_count())
-    if not (workdir / "cache").exists():
-        encode_set(codec, data, workdir / "cache")
-    open_workdir(workdir / "probe", experiment)
-    generator = stage_two.train(experiment, workdir / "probe")
+    if not cache.exists():
+        encode_set(codec, data, cache)
+    # One of other settings makes room; the same goes on.
+    generator = stage_two.train(experiment, place, force=True)
     (scores,) = curve(generator, reference, (guidance,), samples, steps=PROBE_STEPS)
     # The cache is large and made again in seconds.
-    shutil.rmtree(workdir / "cache")
+    shutil.rmtree(cache)
     return {f"probe_{key}": value for key, value in scores.items()}
 
 
 def row(
-    experiment: StageOne, workdir: Path, flags: dict, reference, force: bool = False
+    experiment: StageOne, workdir: Path, flags: dict, reference, force: bool
 ) -> dict:
     """One row's figures, trained where they are not on disk."""
     done = workdir / "row.json"
-    wanted = {"experiment": describe(experiment), "flags": _plain(flags)}
+    settings = {name: value for name, value in flags.items() if name != "only"}
+    wanted = {"experiment": describe(experiment), "flags": settings}
     if done.exists():
         found = json.loads(done.read_text())
         if found["of"] == json.loads(json.dumps(wanted)):
             return found["figures"]
-    open_workdir(workdir, experiment, force)
-    codec = stage_one.train(experiment, workdir)
+    codec = stage_one.train(experiment, workdir, force)
     data, judge = experiment.data, None
     if data.front is not None:
         judge = judge_of(data, open_examples(data, train=True).classes)
@@ -162,74 +186,31 @@ def row(
     return figures
 
 
-def _plain(flags: dict) -> dict:
-    return {name: value for name, value in flags.items() if name != "only"}
-
-
 def table(rows: dict[str, dict], changes: dict[str, str]) -> str:
     """Markdown: a line a row, the figures that any row has."""
-    columns = {
-        "psnr_db": "PSNR, dB",
-        "ssim": "SSIM",
-        "rmse_reconstruction": "RMSE",
-        "rmse_m": "RMSE, m",
-        "accuracy": "accuracy",
-        "si_sdr_db": "SI-SDR, dB",
-        "log_mel_nat": "log-mel, nat",
-        "kbps": "kbps",
-        "usage": "usage",
-        "perplexity": "perplexity",
-        "bits_per_example": "bits",
-        "step_ms": "step, ms",
-        "probe_accuracy": "probe accuracy",
-        "probe_distance": "probe Fréchet",
-    }
-    columns = {k: v for k, v in columns.items() if any(k in r for r in rows.values())}
+    columns = [k for k in COLUMNS if any(k in row for row in rows.values())]
+    titles = [COLUMNS[name][0] for name in columns]
     lines = [
-        "| row | changed | " + " | ".join(columns.values()) + " |",
+        "| row | changed | " + " | ".join(titles) + " |",
         "|---|---|" + "---|" * len(columns),
     ]
     for name, figures in rows.items():
-        cells = [_cell(column, figures.get(column)) for column in columns]
+        cells = [_cell(figures.get(column), COLUMNS[column][1]) for column in columns]
         lines.append(f"| {name} | {changes[name]} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-DECIMALS = {
-    "psnr_db": 2,
-    "ssim": 3,
-    "usage": 3,
-    "probe_accuracy": 3,
-    "accuracy": 3,
-    "rmse_reconstruction": 4,
-    "rmse_m": 3,
-    "si_sdr_db": 2,
-    "log_mel_nat": 3,
-    "kbps": 2,
-}
-
-
-def _cell(column: str, value) -> str:
+def _cell(value, decimals: int) -> str:
     if value is None:
         return ""
-    if isinstance(value, list):  # a value a book
-        value = float(np.mean(value))
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return f"{value:.{DECIMALS.get(column, 1)}f}"
+    # Of several books each has a value.
+    return f"{float(np.mean(value)):.{decimals}f}"
 
 
-def main(argv=None):
-    argv = list(sys.argv[1:] if argv is None else argv)
+def main(argv):
     hosts.alone()
-    rows = rows_of(argv)
-    command = parse(argv, StageOne, flags=FLAGS)
-    flags = dict(command.flags)
-    if command.workdir is None:
-        raise BadInput("write --workdir=DIR, a folder for all rows")
-    for name in ("probe", "samples"):
-        if flags.get(name, 1) < 1:
-            raise BadInput(f"--{name}={flags[name]}: write 1 or more")
+    command = command_of(argv)
+    rows, flags = rows_of(command), command.flags
     base = next(iter(rows.values()))
     reference = None
     if "probe" in flags:
@@ -237,17 +218,16 @@ def main(argv=None):
         if not base.data.judged or base.data.front is not None or not classes:
             raise BadInput("--probe scores samples of labelled images; leave it out")
         reference = Reference.of(train_judge(base.data), base.data)
-    figures = {}
     changes = {
         name: ", ".join(diff(command.experiment, experiment)) or "-"
         for name, experiment in rows.items()
     }
     command.workdir.mkdir(parents=True, exist_ok=True)
+    figures, text = {}, ""
     for name, experiment in rows.items():
         say(f"row {name}")
-        figures[name] = row(
-            experiment, command.workdir / name, flags, reference, command.force
-        )
+        folder = command.workdir / name
+        figures[name] = row(experiment, folder, flags, reference, command.force)
         found = {"rows": figures, "changed": changes}
         if reference is not None:
             found["real"] = reference.figures(flags.get("samples", PROBE_SAMPLES))

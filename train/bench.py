@@ -16,15 +16,13 @@ nearest code, and a sampler; each with its rate, the share of the machine's own 
 memory it needs. A row that fails says why, and those after it run; once `minutes` are
 over, no further row begins. Prints JSON and, on stderr, a table. From the project's
 root: the networks are those of configs/.
-
---only:  rows whose name has one of these words.
---small: tiny sizes, to see that everything runs.
 """
 
 import json
 import resource
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, get_args
 
 import jax
@@ -34,16 +32,9 @@ from train.config import Experiment
 from train.config.command import OF_RUN, parse
 from train.config.validate import validate
 from train.errors import BadInput, run
-from train.objectives.rehearsal import (
-    dtype_of,
-    forward_macs,
-    forward_pass,
-    model_of,
-    train_step,
-)
+from train.objectives.rehearsal import Rehearsal
 from train.runtime import hosts
 from train.runtime.log import say
-from train.runtime.sharding import batch_sharding, make_mesh
 from train.runtime.timing import (
     copy_rate,
     matrix_products,
@@ -51,17 +42,18 @@ from train.runtime.timing import (
     median_ms,
     peak_bytes,
 )
+from vqdit.fields import Count, Positive
 from vqdit.nn.attention import Implementation
 from vqdit.quantizers import nearest
 from vqdit.trained import Generator
 
 SUITE = {
     "suite": (bool, "what a new machine does, instead of one experiment"),
-    "minutes": (float, "of the suite: after so many no further row begins (8)"),
+    "minutes": (Positive, "of the suite: after so many no further row begins (8)"),
     "only": (str, "of the suite: rows whose name has one of these words"),
     "small": (bool, "of the suite: tiny sizes, to see that everything runs"),
 }
-FLAGS = OF_RUN | {"repeats": (int, "calls of each program, interleaved (10)")} | SUITE
+FLAGS = OF_RUN | {"repeats": (Count, "calls of each program, interleaved (10)")} | SUITE
 # Keeps matrix products, so that only what is cheap is computed again.
 POLICY = "dots_with_no_batch_dims_saveable"
 # Variant of configs/imagenet_dit.py, and a batch that fits the memory of one card.
@@ -88,17 +80,14 @@ SMALL_VQ = (
 
 def bench(experiment: Experiment, repeats: int = 10) -> dict:
     """The figures of one experiment, as printed."""
-    program, compile_seconds, state, step = train_step(experiment)
-
-    apply, arguments = forward_pass(experiment)
+    rehearsal = Rehearsal(experiment)
+    program, compile_seconds, state, step = rehearsal.train_step()
     # Copies: the step donates the state's.
     variables = jax.tree.map(jnp.copy, {"params": state.params, **state.stats})
-    sharding = batch_sharding(make_mesh(experiment.mesh))
-    arguments = jax.device_put(arguments, sharding)
-    forward = jax.jit(apply).lower(variables, *arguments).compile()
+    arguments = rehearsal.arguments
+    forward = jax.jit(rehearsal.forward).lower(variables, *arguments).compile()
 
-    dtype = dtype_of(experiment)
-    products = matrix_products(dtype)
+    products = matrix_products(rehearsal.dtype)
     functions = {"step": step, "forward": lambda: forward(variables, *arguments)}
     functions |= {name: function for name, (function, _) in products.items()}
     ms = median_ms(functions, repeats)
@@ -107,7 +96,7 @@ def bench(experiment: Experiment, repeats: int = 10) -> dict:
     best = max(flop / ms[name] / 1e6 for name, (_, flop) in products.items())
     # A backward pass is two products for each forward one; recomputation and the
     # optimizer are work that the count does not credit.
-    macs = forward_macs(experiment)
+    macs = rehearsal.macs()
     gflops = {
         "forward": 2 * macs / ms["forward"] / 1e6 / devices,
         "step": 6 * macs / ms["step"] / 1e6 / devices,
@@ -118,7 +107,7 @@ def bench(experiment: Experiment, repeats: int = 10) -> dict:
         "experiment": experiment.name,
         "backend": jax.devices()[0].device_kind,
         "devices": devices,
-        "dtype": dtype,
+        "dtype": rehearsal.dtype,
         "batch": rows,
         "parameters": sum(x.size for x in jax.tree.leaves(variables["params"])),
         "forward_gmacs_per_example": macs / rows / 1e9,
@@ -147,7 +136,7 @@ def suite(
     minutes: float = 8.0,
     only: tuple[str, ...] = ("",),
     small: bool = False,
-    items: dict[str, Callable[[dict], dict]] | None = None,
+    items: dict[str, Callable[[], dict]] | None = None,
 ) -> dict:
     """The rows of the suite by name, the most telling first, as printed.
 
@@ -164,7 +153,10 @@ def suite(
             rows[name] = {"failed": f"the {minutes:g} minutes were over"}
         else:
             try:
-                rows[name] = item(rows)
+                row = rows[name] = item()
+                if "of" in row:
+                    own = rows.get(row["of"], {}).get("rate")
+                    row["share"] = row.pop("gflops") / own if own else None
             # Out of memory, a kernel that does not take these shapes, no such file.
             except Exception as error:  # noqa: BLE001
                 line = " ".join(str(error).split())
@@ -184,21 +176,15 @@ def _line(name, row):
     return f"{name:34} {row['rate']:12,.1f} {row['unit']:11} {memory}  {share}"
 
 
-def _items(small):
-    """Name -> function of the rows so far that gives its own."""
+def _items(small: bool) -> dict[str, Callable[[], dict]]:
+    """Name -> function that gives its row, with "gflops" beside the product that they
+    are a share "of"."""
     sides = (256,) if small else ()
-    products = {
-        "product bfloat16": ("bfloat16", None),
-        "product float32": ("float32", None),
-        "product float32 exact": ("float32", "highest"),
-    }
     items = {
-        name: lambda rows, of=of: {"rate": matrix_rate(*of, sides), "unit": "GFLOP/s"}
-        for name, of in products.items()
-    }
-    items["copy"] = lambda rows: {
-        "rate": copy_rate(4096 if small else None),
-        "unit": "GB/s",
+        "product bfloat16": partial(_product, "bfloat16", None, sides),
+        "product float32": partial(_product, "float32", None, sides),
+        "product float32 exact": partial(_product, "float32", "highest", sides),
+        "copy": partial(_copy, 4096 if small else None),
     }
 
     def dit(name, remat, implementation=None, scan=True):
@@ -212,47 +198,52 @@ def _items(small):
         )
         what = f"{implementation or 'own'} attention remat {remat or 'none'}"
         what += "" if scan else " no scan"
-        items[f"{name} {what}"] = lambda rows: _training(rows, DIT, words)
+        items[f"{name} {what}"] = partial(_training, DIT, words)
 
     for name in DITS:
         for remat in ("whole", POLICY, None):
             dit(name, remat)
     dit("DiT-B/2", None, scan=False)
     words = SMALL_VQ if small else (f"--config.run.batch={VQ_BATCH}",)
-    items["VQ-16"] = lambda rows: _training(rows, VQ, words)
-    n = 64 if small else 32_768
-    for k, d in ((16_384, 8), (262_144, 8), (262_144, 256)):
-        k = k // 64 if small else k
-        items[f"search {k:,} x {d}"] = lambda rows, k=k, d=d: _search(rows, n, k, d)
+    items["VQ-16"] = partial(_training, VQ, words)
+    n, less = (64, 64) if small else (32_768, 1)
+    for k, d in ((16_384 // less, 8), (262_144 // less, 8), (262_144 // less, 256)):
+        items[f"search {k:,} x {d}"] = partial(_search, n, k, d)
     # Beside it, all scores at once: they need n x k floats.
-    k, d = 16_384 // (64 if small else 1), 8
-    items[f"whole search {k:,} x {d}"] = lambda rows: _search(rows, n, k, d, _whole)
-    items["sampler DiT-B/2 50 steps"] = lambda rows: _sampling(rows, small)
+    k = 16_384 // less
+    items[f"whole search {k:,} x 8"] = partial(_search, n, k, 8, _whole)
+    items["sampler DiT-B/2 50 steps"] = partial(_sampling, small)
     for name in DITS:
         for implementation in get_args(Implementation):
             dit(name, "whole", implementation)
     return items
 
 
-def _experiment(path, words):
+def _product(dtype, precision, sides):
+    return {"rate": matrix_rate(dtype, precision, sides), "unit": "GFLOP/s"}
+
+
+def _copy(size):
+    return {"rate": copy_rate(size), "unit": "GB/s"}
+
+
+def _opened(path, words) -> Rehearsal:
     experiment = parse([f"--config={path}", *words], Experiment).experiment
     validate(experiment, jax.device_count(), tokenizers=False)
-    return experiment
+    return Rehearsal(experiment)
 
 
-def _row(rows, rate, unit, gflops, of, gib):
-    own = rows.get(of, {}).get("rate")
-    share = gflops / own if own else None
-    return {"rate": rate, "unit": unit, "share": share, "of": of, "gib": gib}
-
-
-def _training(rows, path, words):
-    experiment = _experiment(path, words)
-    program, _, _, step = train_step(experiment)
+def _training(path, words):
+    rehearsal = _opened(path, words)
+    program, _, _, step = rehearsal.train_step()
     ms = median_ms({"step": step}, 5)["step"]
-    gflops = 6 * forward_macs(experiment) / ms / 1e6 / jax.device_count()
-    rate, of = 1e3 * experiment.run.batch / ms, f"product {dtype_of(experiment)}"
-    return _row(rows, rate, "examples/s", gflops, of, peak_bytes(program) / 2**30)
+    return {
+        "rate": 1e3 * rehearsal.experiment.run.batch / ms,
+        "unit": "examples/s",
+        "gflops": 6 * rehearsal.macs() / ms / 1e6 / jax.device_count(),
+        "of": f"product {rehearsal.dtype}",
+        "gib": peak_bytes(program) / 2**30,
+    }
 
 
 def _whole(z, codewords):
@@ -260,44 +251,46 @@ def _whole(z, codewords):
     return (dots - 0.5 * jnp.square(codewords).sum(-1)).argmax(-1)
 
 
-def _search(rows, n, k, d, find=nearest):
+def _search(n, k, d, find=nearest):
     z_key, e_key = jax.random.split(jax.random.key(0))
     z, e = jax.random.normal(z_key, (n, d)), jax.random.normal(e_key, (k, d))
     program = jax.jit(find).lower(z, e).compile()
     ms = median_ms({"search": lambda: program(z, e)}, 3)["search"]
-    of, gflops = "product float32 exact", 2 * n * k * d / ms / 1e6
-    return _row(rows, n / ms, "vectors/ms", gflops, of, peak_bytes(program) / 2**30)
+    return {
+        "rate": n / ms,
+        "unit": "vectors/ms",
+        "gflops": 2 * n * k * d / ms / 1e6,
+        "of": "product float32 exact",
+        "gib": peak_bytes(program) / 2**30,
+    }
 
 
-def _sampling(rows, small):
+def _sampling(small):
     words = ("--config.model.remat=None", *(SMALL_DIT if small else ()))
-    experiment = _experiment(DIT, (f"--variant={DITS['DiT-B/2'][0]}", *words))
-    model, processes = model_of(experiment)
-    n = 2 if small else 64
-    arguments = forward_pass(experiment)[1]
-    params = jax.jit(model.init)(jax.random.key(0), *arguments)["params"]
-    generator = Generator(model, params, processes, {})
+    rehearsal = _opened(DIT, (f"--variant={DITS['DiT-B/2'][0]}", *words))
+    model, n = rehearsal.model, 2 if small else 64
+    params = jax.jit(model.init)(jax.random.key(0), *rehearsal.arguments)["params"]
+    generator = Generator(model, params, rehearsal.processes, {})
     draw = generator.sampler(steps=50, guidance=4.0, decode=False)
     ids, label = jnp.arange(n), jnp.zeros(n, jnp.int32)
     call = lambda: draw(jax.random.key(0), ids, label=label)
     ms = median_ms({"draw": call}, 3)["draw"]
     # Guidance asks the network twice a step.
-    macs = 100 * n * forward_macs(experiment) / experiment.run.batch
-    of = f"product {dtype_of(experiment)}"
-    row = _row(rows, 1e3 * n / ms, "samples/s", 2 * macs / ms / 1e6, of, 0.0)
-    del row["gib"]
-    return row
+    macs = 100 * n * rehearsal.macs() / rehearsal.experiment.run.batch
+    return {
+        "rate": 1e3 * n / ms,
+        "unit": "samples/s",
+        "gflops": 2 * macs / ms / 1e6,
+        "of": f"product {rehearsal.dtype}",
+    }
 
 
-def main(argv=None):
+def main(argv):
     hosts.alone()
     if "--suite" in argv and not {"--help", "-h"} & set(argv):
-        flags = dict(parse(argv, None, SUITE).flags)
-        minutes = flags.get("minutes", 8.0)
-        if not minutes > 0:
-            raise BadInput(f"--minutes={minutes}: write a number above 0")
+        flags = parse(argv, None, SUITE).flags
         only = tuple(flags.get("only", "").split(","))
-        found = suite(minutes, only, flags.get("small", False))
+        found = suite(flags.get("minutes", 8.0), only, flags.get("small", False))
         print(json.dumps(found, indent=1))
         return
     if "--search" in argv:
@@ -305,12 +298,9 @@ def main(argv=None):
     command = parse(argv, Experiment, FLAGS)
     for name in command.flags.keys() & SUITE:
         raise BadInput(f"--{name} is of the suite: write --suite too")
-    repeats = command.flags.get("repeats", 10)
-    if repeats < 1:
-        raise BadInput(f"--repeats={repeats}: write 1 or more")
     validate(command.experiment, jax.device_count(), tokenizers=False)
     say(f"compiling {command.experiment.name}")
-    print(json.dumps(bench(command.experiment, repeats), indent=1))
+    print(json.dumps(bench(command.experiment, **command.flags), indent=1))
 
 
 if __name__ == "__main__":

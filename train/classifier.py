@@ -24,41 +24,37 @@ from train.config import Experiment
 from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
 from train.evaluation.judge import train_judge
-from train.objectives.bundles import open_bundle
+from train.objectives.bundles import keep, open_bundle
 from train.pipeline import whole
 from train.runtime import hosts
 from train.runtime.log import say
-from vqdit.trained.bundle import FILES, save
+from vqdit.fields import Count
+from vqdit.trained.bundle import FILES
 from vqdit.trained.judge import Judge
 
 SEED = 1
 FLAGS = OF_RUN | {
     "out": (str, "the folder that the judge is kept in"),
-    "steps": (int, "of training (1000, of clips 600)"),
+    "steps": (Count, "of training (1000, of clips 600)"),
     "seed": (int, "of its training (1)"),
     "force": (bool, "replace the judge that is there"),
 }
 
 
-def main(argv=None):
-    command = parse(argv, Experiment, flags=FLAGS, processes=True)
+def main(argv):
+    command = parse(argv, Experiment, FLAGS, processes=True, needed=["out"])
     hosts.start(command.processes)
     data, flags = command.experiment.one_data, dict(command.flags)
-    out = flags.pop("out", None)
-    if not out:
-        raise BadInput("write --out=DIR, the folder that the judge is kept in")
-    folder = Path(out)
+    folder = Path(flags.pop("out"))
     with hosts.together():
         if folder.exists():
             _check(folder, command.force)
     heldout = whole(data, train=False)
-    judge = train_judge(data, **{"seed": SEED} | flags)
-    if hosts.first():
-        save(folder, judge)
+    judge = keep(folder, train_judge(data, **{"seed": SEED} | flags))
     accuracy = judge.accuracy(heldout["x"], heldout["label"])
     say(
-        f"the judge is in {out}, right about {accuracy:.4f} of {len(heldout['label'])} "
-        f"held-out {'clips' if judge.front else 'pictures'}"
+        f"the judge is in {folder}, right about {accuracy:.4f} of "
+        f"{len(heldout['label'])} held-out {'clips' if judge.front else 'pictures'}"
     )
 
 

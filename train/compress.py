@@ -6,12 +6,9 @@ python -m train.compress --fit --workdir=runs/tok
 The second counts the codes of the training set once, and lays the counts beside the
 bundle: files are smaller for it, small ones much. Their readers need it too.
 
-Options: --books=n keeps the first n books of a residual tokenizer, or the first n
-scales of a multi-scale one, whose training never leaves scales out, so that quality
-suffers more; --overlap=n lets neighbouring tiles share n samples and blends them;
---resample takes files of another rate; --peak=p brings sounds to this level before,
-instead of that of training (0 leaves them), and back after; --force replaces files
-that are there.
+--books keeps the first books of a residual tokenizer, or the first scales of a
+multi-scale one, whose training never leaves scales out, so that quality suffers more.
+--peak is a level in place of that of training.
 
 A folder stands for the files in it. For a tokenizer of video a folder of pictures is
 one clip, its frames in the order of their names, and a folder of such folders stands
@@ -26,13 +23,12 @@ written.
 
 import dataclasses
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
 
 from train.codec import counting
-from train.codec.coder import best_coder, encode, order_0_bits
+from train.codec.coder import FIXED, Coder
 from train.codec.container import SUFFIX, Header, bundle_name, checksum_of_codes, pack
 from train.codec.files import listed, open_codec, targets, watch
 from train.codec.layout import Opened
@@ -50,10 +46,7 @@ FLAGS = {
     "books": (int, "the first so many books, or scales, are kept; else all"),
     "overlap": (int, "samples that neighbouring tiles share and blend (0)"),
     "resample": (bool, "take sounds and clips of another rate"),
-    "peak": (
-        float,
-        "level that sounds are brought to and back from; 0: none",
-    ),
+    "peak": (float, "level that sounds are brought to and back from; 0: none"),
     "force": (bool, "replace files that are there"),
     "fit": (bool, "lay the counts of a training set's codes beside the bundle"),
 }
@@ -119,9 +112,9 @@ def compressed(
     )
     prefixes, books = opened.prefixes, settings.books
     codes = prefixes.cut(layout.encode(planes), books)
-    counts, prior = prefixes.code_counts(books), prefixes.prior(opened.prior, books)
-    coder = best_coder(codes, counts, prior)
-    payload = encode(codes, counts, coder, prior)
+    alphabet = prefixes.alphabet(opened.prior, books)
+    coder = alphabet.best_coder(codes)
+    payload = alphabet.encode(codes, coder)
     header = Header(
         kind=contract.kind,
         suffix=signal.suffix,
@@ -145,8 +138,8 @@ def compressed(
         "score": opened.data.measure(signal.values, decoded),
         "coder": coder.name,
         "payload": 8 * len(payload),
-        "fixed": codes[..., 0].size * sum(map(math.log2, counts)),
-        "order_0": order_0_bits(codes, counts),
+        "fixed": alphabet.cost(codes, Coder(FIXED)),
+        "order_0": alphabet.order_0_bits(codes),
     }
     return data, figures, codes
 
@@ -179,9 +172,8 @@ def line(kind: Modality, figures: dict) -> str:
     )
 
 
-def main(argv=None):
+def main(argv):
     hosts.alone()
-    argv = sys.argv[1:] if argv is None else argv
     if any(word == "--fit" or word.startswith("--fit=") for word in argv):
         return counting.main(argv)
     command = parse(argv, None, FLAGS, inputs=True)
@@ -194,14 +186,11 @@ def main(argv=None):
     books = settings.books
     paths = listed(command.inputs, kind.suffixes, kind.folders)
     outs = targets(flags.get("out"), ((p, SUFFIX) for p in paths), command.force)
-    most = 1
     with watch(paths, "checking") as bar:
-        for path in bar:
-            planes = read_file(opened, path, settings)[1]
-            layout = opened.layout(planes.shape[1:], settings.overlap, opened.whole)
-            most = max(most, layout.count)
-    opened = opened.batched(most)
-    kept = opened.prefixes.code_counts(books)
+        shapes = [read_file(opened, path, settings)[1].shape[1:] for path in bar]
+    layouts = (opened.layout(shape, settings.overlap, opened.whole) for shape in shapes)
+    opened = opened.batched(max(layout.count for layout in layouts))
+    kept = opened.prefixes.alphabet(opened.prior, books).code_counts
     done, counts = [], [np.zeros(k, np.int64) for k in kept]
     with watch(paths, "coding") as bar:
         for path in bar:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from train.codec.coder import decode
 from train.codec.container import SUFFIX, Header, bundle_name, checksum_of_codes, unpack
 from train.codec.files import listed, open_codec, targets, watch
 from train.codec.layout import Opened
@@ -55,11 +54,11 @@ def _codes(opened: Opened, header: Header, payload: bytes) -> np.ndarray:
     try:
         if header.kind != contract.kind or books > prefixes.count:
             raise ValueError(f"kind or {prefixes.word} are not the bundle's")
-        layout = opened.layout(header.coded_shape, header.overlap, header.whole)
+        layout = opened.layout_of(header)
         parts = layout.count * opened.data.count(header.shape[-1], contract.shape[-1])
         places = prefixes.places(layout.places, books)
-        counts, prior = prefixes.code_counts(books), prefixes.prior(prior, books)
-        codes = decode(payload, parts, places, counts, header.coder, prior)
+        alphabet = prefixes.alphabet(prior, books)
+        codes = alphabet.decode(payload, parts, places, header.coder)
         if checksum_of_codes(codes) != header.codes:
             raise ValueError("its codes are not those that were written")
     except (ValueError, MemoryError) as error:
@@ -67,7 +66,7 @@ def _codes(opened: Opened, header: Header, payload: bytes) -> np.ndarray:
     return codes
 
 
-def main(argv=None):
+def main(argv):
     hosts.alone()
     command = parse(argv, None, FLAGS, inputs=True)
     opened = open_codec(command.flags.get("bundle"))
@@ -76,11 +75,7 @@ def main(argv=None):
         found = [codes_of(opened, path) for path in bar]
     names = ((p, header.suffix) for p, (header, _) in zip(paths, found, strict=True))
     outs = targets(command.flags.get("out"), names, command.force)
-    most = 1
-    for header, _ in found:
-        layout = opened.layout(header.coded_shape, header.overlap, header.whole)
-        most = max(most, layout.count)
-    opened = opened.batched(most)
+    opened = opened.batched(max(opened.layout_of(header).count for header, _ in found))
     for path, out, (header, codes) in zip(paths, outs, found, strict=True):
         values = opened.rebuild(header, codes)
         record = Record(values, header.rate, suffix=header.suffix, extra=header.extra)

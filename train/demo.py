@@ -11,7 +11,6 @@ continues; --fresh starts over.
 
 import dataclasses
 import datetime
-import io
 import os
 import platform
 import shutil
@@ -25,15 +24,13 @@ from train import stage_one, stage_two
 from train.config import load_config
 from train.config.command import parse
 from train.config.override import replaced
-from train.config.validate import validate
-from train.config.workdir import open_workdir
 from train.errors import BadInput, run
 from train.evaluation.drawing import draw_all
 from train.evaluation.evaluator import evaluated, reconstruct
 from train.evaluation.judge import train_judge
 from train.evaluation.samples import Reference, balanced_labels
 from train.evaluation.scores import evaluate_tokenizer
-from train.modalities.files import write, write_bytes
+from train.modalities.files import npz, write, write_bytes
 from train.objectives.latents import encode_set
 from train.pipeline import LatentCache, whole
 from train.report.demo_pages import (
@@ -58,7 +55,7 @@ FLAGS = {
 }
 
 
-def main(argv=None):
+def main(argv):
     started = time.time()
     hosts.alone()
     command = parse(argv, None, flags=FLAGS)
@@ -71,11 +68,15 @@ def main(argv=None):
         for name in ("tokenizer", "cache", *SETTINGS):
             shutil.rmtree(folder / name, ignore_errors=True)
     cold = not (folder / "tokenizer").exists()
-    seconds, clock = {}, _Clock()
+    seconds, began = {}, time.time()
+
+    def lap(part):
+        """What has passed since the last lap is this part's."""
+        seconds[part] = time.time() - began - sum(seconds.values())
 
     tokenizer = _experiment("tokenizer")
-    codec = _trained(folder / "tokenizer", tokenizer, stage_one.train)
-    seconds["tokenizer"] = clock.lap()
+    codec = stage_one.train(tokenizer, folder / "tokenizer")
+    lap("tokenizer")
     cache = folder / "cache"
     if not _fits(cache, codec):
         shutil.rmtree(cache, ignore_errors=True)
@@ -86,14 +87,14 @@ def main(argv=None):
         experiment = replaced(
             experiment, {"streams.image.tokenizer": str(folder / "tokenizer")}
         )
-        generators[name] = _trained(folder / name, experiment, stage_two.train)
-        seconds[name] = clock.lap()
+        generators[name] = stage_two.train(experiment, folder / name)
+        lap(name)
 
     train, test = whole(tokenizer.data, True), whole(tokenizer.data, False)
     judge = train_judge(tokenizer.data)
     reference = Reference.of(judge, tokenizer.data)
     real = reference.figures(SAMPLES)
-    seconds["judge"] = clock.lap()
+    lap("judge")
 
     say("scoring")
     figures = evaluate_tokenizer(codec, tokenizer.data)
@@ -115,11 +116,13 @@ def main(argv=None):
             curves[name].append(row)
             if scale == setting["scale"]:
                 drawn[name] = image
-    seconds["scoring"] = clock.lap()
+    lap("scoring")
 
-    _save_npz(folder / "reconstructions.npz", image=test["x"], reconstruction=rebuilt)
+    arrays = npz(image=test["x"], reconstruction=rebuilt)
+    write_bytes(folder / "reconstructions.npz", arrays)
     for name, image in drawn.items():
-        _save_npz(folder / f"samples_{name}.npz", image=image, label=labels)
+        arrays = npz(image=image, label=labels)
+        write_bytes(folder / f"samples_{name}.npz", arrays)
     found = {
         "date": datetime.date.today().isoformat(),
         "command": " ".join(["python -m train.demo", *(argv or [])]),
@@ -137,7 +140,7 @@ def main(argv=None):
     }
     save_picture(folder / "samples.png", drawn)
     shown = drawings(folder, found, train, test, rebuilt, codes, drawn, generators)
-    seconds["report"] = clock.lap()
+    lap("report")
     # Importing is part of the wait: its CPU seconds are nearly its wall seconds.
     seconds["total"] = time.time() - started + _IMPORTED
     found["cold_start"] = cold
@@ -158,26 +161,8 @@ def _scores(reference, image, label) -> dict:
     return evaluated(reference.evaluator, [{"x": image, "label": label}])
 
 
-class _Clock:
-    """Seconds between calls."""
-
-    def __init__(self):
-        self._last = time.time()
-
-    def lap(self) -> float:
-        now, before = time.time(), self._last
-        self._last = now
-        return now - before
-
-
 def _experiment(name):
     return load_config(CONFIGS / f"demo_{name}.py")
-
-
-def _trained(workdir, experiment, train):
-    validate(experiment, jax.device_count())
-    open_workdir(workdir, experiment)
-    return train(experiment, workdir)
 
 
 def _fits(cache, codec) -> bool:
@@ -187,12 +172,6 @@ def _fits(cache, codec) -> bool:
         return build(LatentCache(cache).contract["tokenizer"]) == codec.contract
     except (BadInput, KeyError, ValueError):
         return False
-
-
-def _save_npz(path, **arrays):
-    file = io.BytesIO()
-    np.savez_compressed(file, **arrays)
-    write_bytes(path, file.getvalue())
 
 
 _IMPORTED = time.process_time()

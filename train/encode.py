@@ -5,6 +5,7 @@ python -m train.encode --bundle=runs/tok --config=configs/cifar10_dit.py \\
 """
 
 from pathlib import Path
+from typing import Literal
 
 from train.config import Experiment
 from train.config.command import OF_RUN, parse
@@ -18,21 +19,20 @@ from vqdit.trained.codec import Codec
 FLAGS = OF_RUN | {
     "bundle": (str, "the tokenizer: a workdir or bundle folder"),
     "out": (str, "the cache, a new folder"),
-    "split": (str, "train or test (train)"),
+    "split": (Literal["train", "test"], "train or test (train)"),
 }
 
 
-def main(argv=None):
-    command = parse(argv, Experiment, FLAGS, processes=True)
+def main(argv):
+    needed = ("bundle", "out")
+    command = parse(argv, Experiment, FLAGS, processes=True, needed=needed)
     hosts.start(command.processes)
-    out, bundle = command.flags.get("out"), command.flags.get("bundle")
-    split = command.flags.get("split") or "train"
-    if not out or not bundle:
-        raise BadInput("write --bundle=DIR, a tokenizer's, and --out=DIR, a new folder")
-    if split not in ("train", "test"):
-        raise BadInput(f"--split={split}: write train or test")
-    codec = open_bundle(bundle, Codec, "--bundle")
-    count = encode_set(codec, command.experiment.one_data, Path(out), split == "train")
+    out, split = Path(command.flags["out"]), command.flags.get("split", "train")
+    with hosts.together():
+        codec = open_bundle(command.flags["bundle"], Codec, "--bundle")
+        if out.exists():
+            raise BadInput(f"--out={out} is there; remove it, or write a new folder")
+    count = encode_set(codec, command.experiment.one_data, out, split == "train")
     say(f"{count} examples are in {out}; train on them with --config.cache={out}")
 
 

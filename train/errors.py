@@ -2,10 +2,9 @@
 
 import contextlib
 import ctypes
-import difflib
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 # mallopt's parameters in glibc's malloc.h.
@@ -52,19 +51,6 @@ def reading(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise Unreadable(f"{what} ({one_line(error)[:160]})") from error
-
-
-def close(name: str, names: Iterable[str]) -> str | None:
-    """The name that this one is probably a misspelling of, if there is one."""
-    return next(iter(difflib.get_close_matches(name, list(names), n=1)), None)
-
-
-def near(name: str, names: Iterable[str], most: str = "") -> str:
-    """Advice on a misspelt name: the nearest one, or all there are, or `most`."""
-    names = list(names)
-    if nearest := close(name, names):
-        return f"did you mean {nearest}?"
-    return most or (f"there are {', '.join(names)}" if names else "there are none")
 
 
 def run(

@@ -3,11 +3,9 @@
 python -m train.evaluate --workdir=runs/tok
 python -m train.evaluate --workdir=runs/dit --num=1000 --guidance='(1.0, 1.5, 2.0)'
 
-Writes WORKDIR/evaluation.json and prints it. Of a tokenizer --most takes so many
-held-out examples, and --baseline=False leaves out k-means at equal bits. A generator,
-and a tokenizer of labelled sound, is judged by a classifier that is trained here, on
-real training signals only, or by the one in --judge=DIR (see train.classifier), so that
-several runs have the same.
+Writes WORKDIR/evaluation.json and prints it. A generator, and a tokenizer of labelled
+sound, is judged by a classifier that is trained here, on real training signals only, or
+by the one in --judge=DIR (see train.classifier), so that several runs have the same.
 """
 
 import json
@@ -25,33 +23,33 @@ from train.objectives.bundles import open_bundle
 from train.pipeline import open_examples
 from train.runtime import hosts
 from vqdit.diffusion import Solver
+from vqdit.fields import Count
 from vqdit.trained.codec import Codec
 from vqdit.trained.generator import Generator
 
 FLAGS = OF_RUN | {
-    "num": (int, "of a generator: samples that are scored"),
+    "num": (Count, "of a generator: samples that are scored"),
     "guidance": (tuple[float, ...], "its scales, each scored, such as (1.0, 2.0)"),
-    "steps": (int, "of its sampler"),
+    "steps": (Count, "of its sampler"),
     "shift": (float, "of its times, above 1 denser near noise"),
     "interval": (tuple[float, float], "times in which the scale applies"),
     "solver": (Solver, "of its stream, such as Heun()"),
     "seed": (int, "of its samples"),
     "judge": (str, "a folder of train.classifier; else one is trained here"),
-    "judge_steps": (int, "for which that one is trained"),
-    "most": (int, "of a tokenizer: held-out examples it is scored on"),
+    "judge_steps": (Count, "for which that one is trained"),
+    "most": (Count, "of a tokenizer: held-out examples it is scored on"),
     "baseline": (bool, "of a tokenizer: False leaves out k-means at equal bits"),
 }
 TOKENIZER, JUDGE = {"most", "baseline"}, {"judge", "judge_steps"}
 
 
-def main(argv=None):
-    command = parse(argv, Experiment, flags=FLAGS, processes=True)
+def main(argv):
+    command = parse(argv, Experiment, FLAGS, processes=True, needed=["workdir"])
     hosts.start(command.processes)
-    if command.workdir is None:
-        raise BadInput("write --workdir=DIR, that of a finished run")
     thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
     experiment, flags = command.experiment, dict(command.flags)
-    data, tokenizer = experiment.data, isinstance(thing, Codec)
+    tokenizer = isinstance(thing, Codec)
+    data = experiment.one_data if tokenizer else experiment.data
     features = getattr(experiment, "losses", None) and experiment.losses.features
     judge = flags.get("judge")
     if features and judge and Path(features).resolve() == Path(judge).resolve():

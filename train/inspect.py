@@ -6,11 +6,13 @@ Prints counts, shapes, ranges, missing values, outliers, class balance, files th
 refused and why, and duplicates; writes them as report.json, with pictures beside.
 """
 
+import dataclasses
 import hashlib
 import json
 import logging
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,10 +31,11 @@ from train.report import pictures
 from train.report.examples import augmented_picture, example_picture
 from train.report.pages import number
 from train.runtime import hosts
+from vqdit.fields import Count
 
 FLAGS = OF_RUN | {
     "out": (str, "the folder of report and pictures (inspect_NAME)"),
-    "most": (int, "examples of each part that are looked at"),
+    "most": (Count, "examples of each part that are looked at"),
 }
 # Examples are all looked at up to so many bytes; of more, an even selection is.
 LOOKED = 2**28
@@ -42,91 +45,83 @@ BINS = 80
 UNEVEN = 10  # times rarer than the commonest before a class is worth a word
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class Survey:
-    """One pass over one part of the data: what `inspect` says of it."""
+    """What one pass over a part of the data found.
 
-    def __init__(self, data: Modality, train: bool, most: int | None):
-        examples = open_examples(data, train)
-        rows = examples.spaced(most or max(CHUNK, LOOKED // math.prod(data.shape)))
-        count = len(rows)
-        channels = data.shape[-1]
-        self.moments, self.missing = Moments(channels), np.zeros(channels)
-        self.seen: dict[bytes, int] = {}
-        self.blank = self.beyond = self.unlabelled = 0
-        labels = np.zeros(examples.classes, np.int64)
-        masked = False
-        for low in range(0, count, CHUNK):
-            batch = examples.take(rows[low : low + CHUNK])
-            x = batch["x"]
-            flat = x.reshape(-1, channels)
-            mask = batch.get("known")
-            known = None if mask is None else mask.reshape(-1, channels) > 0
-            self.moments.add(flat, known)
-            if known is not None:
-                masked = True
-                self.missing += (~known).sum(0)
-            ends = x.reshape(len(x), -1)
-            self.blank += int((ends.min(1) == ends.max(1)).sum())
-            if x.dtype != np.uint8:
-                self.beyond += int((np.abs(x) > 1).sum())
-            for each in x:
-                digest = hashlib.blake2b(each.tobytes(), digest_size=16).digest()
-                self.seen[digest] = self.seen.get(digest, 0) + 1
-            label = batch["label"]
-            self.unlabelled += int((label < 0).sum())
-            labels += np.bincount(label[label >= 0], minlength=len(labels))
-        self.figures = self._figures(data, examples, count, labels, x.dtype, masked)
+    figures: what is said of it. seen: digest of an example -> how often it is there.
+    sample: values of each channel.
+    """
 
-    def _figures(self, data, examples, count, labels, dtype, masked) -> dict[str, Any]:
-        found = self.moments.finished()
-        figures: dict[str, Any] = {
-            "examples": len(examples),
-            "looked_at": count,
-            "dtype": str(dtype),
-            "min": list(found.minimum),
-            "max": list(found.maximum),
-            "mean": list(found.mean),
-            "std": list(found.std),
-            "blank_examples": self.blank,
-        }
-        if dtype != np.uint8:
-            values = count * math.prod(data.shape)
-            figures["share_outside_1"] = self.beyond / values
-            figures["outlier_share"] = [
-                float(outlying(x[:, None], np.ones((len(x), 1), bool), LIMIT).mean())
-                if len(x)
-                else 0.0
-                for x in self.moments.sample
-            ]
-        if examples.scale:
-            offset, scale = np.array(examples.offset), np.array(examples.scale)
-            figures["raw_min"] = (np.array(found.minimum) * scale + offset).tolist()
-            figures["raw_max"] = (np.array(found.maximum) * scale + offset).tolist()
-        if masked:
-            per_channel = count * math.prod(data.shape[:-1])
-            figures["missing_share"] = (self.missing / per_channel).tolist()
-        figures["constant_channels"] = [
-            i for i, deviation in enumerate(found.std) if deviation == 0
+    figures: dict[str, Any]
+    seen: Counter[bytes]
+    sample: Sequence[np.ndarray]
+
+
+def survey(data: Modality, train: bool, most: int | None) -> Survey:
+    examples = open_examples(data, train)
+    rows = examples.spaced(most or max(CHUNK, LOOKED // math.prod(data.shape)))
+    count, channels = len(rows), data.shape[-1]
+    moments, missing, seen = Moments(channels), np.zeros(channels), Counter()
+    labels = np.zeros(examples.classes, np.int64)
+    blank = beyond = unlabelled = 0
+    for low in range(0, count, CHUNK):
+        batch = examples.take(rows[low : low + CHUNK])
+        x, label, known = batch["x"], batch["label"], batch.get("known")
+        if known is not None:
+            known = known.reshape(-1, channels) > 0
+            missing += (~known).sum(0)
+        moments.add(x.reshape(-1, channels), known)
+        ends = x.reshape(len(x), -1)
+        blank += int((ends.min(1) == ends.max(1)).sum())
+        beyond += int((np.abs(x) > 1).sum())
+        seen.update(hashlib.blake2b(e.tobytes(), digest_size=16).digest() for e in x)
+        unlabelled += int((label < 0).sum())
+        labels += np.bincount(label[label >= 0], minlength=len(labels))
+    found = moments.finished()
+    figures: dict[str, Any] = {
+        "examples": len(examples),
+        "looked_at": count,
+        "dtype": str(x.dtype),
+        "min": list(found.minimum),
+        "max": list(found.maximum),
+        "mean": list(found.mean),
+        "std": list(found.std),
+        "blank_examples": blank,
+    }
+    if x.dtype != np.uint8:
+        figures["share_outside_1"] = beyond / (count * math.prod(data.shape))
+        figures["outlier_share"] = [
+            float(outlying(x[:, None], np.ones((len(x), 1), bool), LIMIT).mean())
+            if len(x)
+            else 0.0
+            for x in moments.sample
         ]
-        if examples.classes:
-            names = examples.class_names or tuple(map(str, range(examples.classes)))
-            figures["classes"] = dict(zip(names, labels.tolist(), strict=True))
-        figures["unlabelled"] = self.unlabelled
-        figures["repeated_examples"] = sum(n - 1 for n in self.seen.values())
-        figures["files"] = examples.found
-        figures["refused"] = [list(each) for each in examples.refused]
-        # As stored, before the cleaning that all above has been through.
-        figures["as_stored"] = examples.findings
-        return figures
+    if examples.scale:
+        offset, scale = np.array(examples.offset), np.array(examples.scale)
+        figures["raw_min"] = (np.array(found.minimum) * scale + offset).tolist()
+        figures["raw_max"] = (np.array(found.maximum) * scale + offset).tolist()
+    if known is not None:
+        per_channel = count * math.prod(data.shape[:-1])
+        figures["missing_share"] = (missing / per_channel).tolist()
+    figures["constant_channels"] = np.flatnonzero(np.equal(found.std, 0)).tolist()
+    if examples.classes:
+        names = examples.class_names or tuple(map(str, range(examples.classes)))
+        figures["classes"] = dict(zip(names, labels.tolist(), strict=True))
+    figures["unlabelled"] = unlabelled
+    figures["repeated_examples"] = seen.total() - len(seen)
+    figures["files"] = examples.found
+    figures["refused"] = [list(each) for each in examples.refused]
+    # As stored, before the cleaning that all above has been through.
+    figures["as_stored"] = examples.findings
+    return Survey(figures, seen, moments.sample)
 
 
 def inspect(data: Modality, most: int | None = None) -> tuple[dict, dict[str, bytes]]:
     """(report, name -> PNG). most: examples of each part to look at."""
-    if most is not None and most < 1:
-        raise BadInput(f"--most={most}: write at least 1")
     with _warnings() as said:
         parts = {
-            name: Survey(data, name == "train", most) for name in ("train", "test")
+            name: survey(data, name == "train", most) for name in ("train", "test")
         }
     train, test = parts["train"], parts["test"]
     shared = sum(n for digest, n in test.seen.items() if digest in train.seen)
@@ -207,8 +202,8 @@ def _worries(report: dict) -> Iterator[str]:
 def _histogram(part: Survey) -> bytes:
     lines = {}
     # One set of bins, or channels of different range could not be compared.
-    ends = [end for x in part.moments.sample if x.size for end in (x.min(), x.max())]
-    for channel, x in enumerate(part.moments.sample):
+    ends = [end for x in part.sample if x.size for end in (x.min(), x.max())]
+    for channel, x in enumerate(part.sample):
         if x.size:
             heights, edges = np.histogram(x, BINS, (min(ends), max(ends)))
             centers = (edges[1:] + edges[:-1]) / 2
@@ -262,7 +257,7 @@ def _percent(shares) -> str:
     return ", ".join(f"{share:.2%}" for share in shares[:6])
 
 
-def main(argv=None):
+def main(argv):
     hosts.alone()
     command = parse(argv, Experiment, flags=FLAGS)
     experiment = command.experiment

@@ -5,8 +5,7 @@ python -m train.rates --workdir=runs/tok --bundle=runs/tok,runs/coarse,runs/fine
 
 Every bundle is a point, and every number of books of a residual one or of scales of a
 multi-scale one. Writes rates.json, rates_psnr.png and rates_ssim.png into the workdir.
-Options: --most, test images (1000, evenly spaced); --counted, training images whose
-codes the model of codes is counted on where a bundle has no prior.npz (20000).
+Where a bundle has no prior.npz, its codes are counted on the training images.
 
 What is compared is payload, with every doubt in favour of the others. JPEG: bytes of
 the entropy-coded scans, without stuffing; its headers, which hold the quantization
@@ -25,7 +24,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from train.codec.coder import PLACED, Coder, best_coder, cost, encode, order_0_bits
+from train.codec.coder import FIXED, PLACED, Coder
 from train.codec.counting import fit_prior
 from train.codec.files import open_codec
 from train.codec.prefixes import decodes_prefixes, prefixes
@@ -38,6 +37,7 @@ from train.pipeline import whole
 from train.report.pictures import line_plot
 from train.runtime import hosts
 from train.runtime.log import say
+from vqdit.fields import Count
 from vqdit.metrics import psnr, ssim
 from vqdit.signal import to_uint8
 
@@ -47,8 +47,8 @@ JPEG = (1, 2, 3, 5, 7, 10, 14, 19, 25, 32, 40, 50, 60, 70, 80, 90, 95)
 WEBP = (0, 1, 2, 4, 7, 11, 16, 22, 30, 40, 50, 60, 70, 80, 90, 95)
 FLAGS = OF_RUN | {
     "bundle": (str, "tokenizers, with commas between; else the workdir's"),
-    "most": (int, "test images (1000, evenly spaced)"),
-    "counted": (int, "training images that codes are counted on (20000)"),
+    "most": (Count, "test images (1000, evenly spaced)"),
+    "counted": (Count, "training images that codes are counted on (20000)"),
 }
 CHUNK = 256
 MEASURES = ("psnr_db", "ssim")
@@ -132,18 +132,17 @@ def tokenizer_points(name: str, codec, prior, images: Pictures) -> list[dict]:
     several = found.count > 1 and decodes_prefixes(codec)
     points = []
     for kept in range(1 if several else found.count, found.count + 1):
-        k, part = found.code_counts(kept), found.cut(flat, kept)
-        model, coded = found.prior(prior, kept), 0
-        for row in part:
-            chosen = best_coder(row[None], k, model)
-            coded += len(encode(row[None], k, chosen, model))
+        alphabet, part = found.alphabet(prior, kept), found.cut(flat, kept)
+        coded = sum(
+            len(alphabet.encode(row, alphabet.best_coder(row))) for row in part[:, None]
+        )
         of = f", {kept} of {found.count} {found.word}" if several else ""
         rate = {
             "name": name + of,
-            "bits": cost(part, k, Coder(PLACED), model) / count,
+            "bits": alphabet.cost(part, Coder(PLACED)) / count,
             "payload_bits": 8 * coded / count,
-            "fixed_bits": part.shape[1] * sum(map(math.log2, k)),
-            "order_0_bits": order_0_bits(part, k) / count,
+            "fixed_bits": alphabet.cost(part, Coder(FIXED)) / count,
+            "order_0_bits": alphabet.order_0_bits(part) / count,
         }
         all_of = kept == found.count
         shown = pixels if all_of else _decoded(codec, found.cut(codes, kept))
@@ -247,18 +246,13 @@ def measure(
     }
 
 
-def main(argv=None):
+def main(argv):
     hosts.alone()
-    command = parse(argv, Experiment, FLAGS)
-    if command.workdir is None:
-        raise BadInput("write --workdir=DIR, that of a finished run")
+    command = parse(argv, Experiment, FLAGS, needed=["workdir"])
     data, flags = command.experiment.one_data, dict(command.flags)
     if not data.pixels or len(data.shape) != 3:
         raise BadInput(f"data is {data.kind}; JPEG and WebP are of images")
     bundles = flags.pop("bundle", str(command.workdir)).split(",")
-    for name, value in flags.items():
-        if value < 1:
-            raise BadInput(f"--{name}={value}: write at least 1")
     found = measure(bundles, data, **flags)
     write(command.workdir / "rates.json", {"data": data.name} | found)
     pixels = math.prod(found["shape"][:-1])

@@ -3,7 +3,6 @@
 python -m train.sample --workdir=runs/dit --label=3 --num=16 --guidance=4 --out=grid.png
 """
 
-import io
 import math
 from pathlib import Path
 
@@ -13,39 +12,38 @@ import numpy as np
 from train.config.command import parse
 from train.errors import BadInput, run
 from train.evaluation.drawing import draw_all
-from train.modalities.files import write_bytes
+from train.modalities.files import npz, write_bytes
 from train.objectives.bundles import open_bundle
 from train.report import pictures
 from train.runtime import hosts
 from train.runtime.log import say
 from vqdit.diffusion import Solver
+from vqdit.fields import Count, Natural
 from vqdit.trained.generator import Generator
 
 FLAGS = {
     "workdir": (str, "the generator: a workdir or bundle folder"),
-    "label": (int, "the class that is drawn; else all in turn"),
-    "num": (int, "of samples (16)"),
+    "label": (Natural, "the class that is drawn; else all in turn"),
+    "num": (Count, "of samples (16)"),
     "guidance": (float, "scale; 1 means none"),
     "interval": (tuple[float, float], "times in which the scale applies (0.0, 1.0)"),
-    "steps": (int, "of the sampler (50)"),
+    "steps": (Count, "of the sampler (50)"),
     "shift": (float, "of its times, above 1 denser near noise (1)"),
     "solver": (Solver, "of the stream, such as Heun()"),
     "seed": (int, "of all samples (0)"),
-    "first": (int, "number of the first sample (0)"),
+    "first": (Natural, "number of the first sample (0)"),
     "out": (str, "a .png, or a .npz of arrays (grid.png)"),
 }
 
 
-def main(argv=None):
+def main(argv):
     hosts.alone()
     command = parse(argv, None, flags=FLAGS)
     flags = command.flags
     generator = open_bundle(command.workdir, Generator, "--workdir")
     count, classes = flags.get("num", 16), generator.module.classes
-    if count < 1:
-        raise BadInput(f"--num={count}: write 1 or more")
     label = flags.get("label")
-    if label is not None and not 0 <= label < max(classes, 1):
+    if label is not None and label >= max(classes, 1):
         known = f"0 to {classes - 1}" if classes else "no --label: it has no classes"
         raise BadInput(f"--label={label} is outside the classes; write {known}")
     if classes and label is None:
@@ -55,6 +53,9 @@ def main(argv=None):
     out = Path(flags.get("out", "grid.png"))
     if out.suffix not in (".png", ".npz"):
         raise BadInput(f"--out={out}: write a .png (a picture) or .npz (arrays)")
+    for name in generator.processes:
+        if out.suffix == ".png" and name not in generator.codecs:
+            raise BadInput(f"--out={out}: stream {name!r} is no signal; write a .npz")
 
     try:
         draw = generator.sampler(
@@ -73,12 +74,9 @@ def main(argv=None):
         path = out if len(x) == 1 else out.with_stem(f"{out.stem}_{name}")
         codec = generator.codecs.get(name)
         if out.suffix == ".npz":
-            file, field = io.BytesIO(), codec.contract.kind if codec else name
-            extra = {} if labels is None else {"label": labels}
-            np.savez_compressed(file, **{field: signal}, **extra)
-            write_bytes(path, file.getvalue())
-        elif codec is None:
-            raise BadInput(f"--out={out}: stream {name!r} is no signal; write a .npz")
+            arrays = {codec.contract.kind if codec else name: signal}
+            arrays |= {} if labels is None else {"label": labels}
+            write_bytes(path, npz(**arrays))
         else:
             shown = signal if signal.dtype == np.uint8 else codec.from_raw(signal)
             picture = pictures.sheet(

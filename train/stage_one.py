@@ -14,10 +14,11 @@ from train.config.command import parse
 from train.config.validate import validate
 from train.config.workdir import open_workdir
 from train.errors import BadInput, run
+from train.objectives.bundles import keep
 from train.objectives.codebook import codebook_from_data, grid_size
 from train.objectives.contract import finished
 from train.objectives.reconstruction import SIGNAL
-from train.objectives.start import Start, build_step, open_start, share_statistics
+from train.objectives.start import build_step, open_start, share_statistics
 from train.pipeline import (
     JointExamples,
     keep_statistics,
@@ -33,7 +34,6 @@ from train.runtime.log import say
 from train.runtime.loop import Hook
 from train.runtime.sharding import TOKENIZER_RULES
 from vqdit.signal import to_signal
-from vqdit.trained.bundle import save
 from vqdit.trained.codec import Codec
 
 SHOWN = 8  # pictures in a grid of reconstructions
@@ -50,13 +50,26 @@ def _reconstruct(model, variables, x):
     return x, model.apply(variables, x, method=run)
 
 
-def train(experiment: StageOne, workdir: Path, start: Start | None = None) -> Codec:
-    """Trains, writes the bundle into the workdir and returns it.
+def train(
+    experiment: StageOne, workdir: str | Path | None, force: bool = False
+) -> Codec:
+    """Trains, from wherever the workdir stands, writes the bundle into it and returns
+    it.
 
-    start: what `open_start` returned, for a caller that has it.
+    force: of `open_workdir`. Raises BadInput, before anything is compiled or written,
+        for what cannot be run, and in this folder.
     """
-    start = start or open_start(experiment)
     model, data = experiment.model, experiment.data
+    with hosts.together():
+        validate(experiment, jax.device_count())
+        start = open_start(experiment)
+        recall_statistics(data, workdir)
+    share_statistics(data)
+    with hosts.together():
+        for part in (True, False):
+            open_examples(data, part)
+    with hosts.together():
+        workdir = open_workdir(workdir, experiment, force, write=hosts.first())
     keep_statistics(data, workdir, write=hosts.first())
     init, step_fn = build_step(experiment, start)
     latents = len(open_examples(data, train=True)) * grid_size(experiment)
@@ -94,32 +107,16 @@ def train(experiment: StageOne, workdir: Path, start: Start | None = None) -> Co
     state = launch(
         experiment, workdir, init, step_fn, TOKENIZER_RULES, open_batches, hooks
     )
-    codec = finished(experiment, state)
-    if hosts.first():
-        save(workdir / "bundle", codec)
-    hosts.wait("bundle")
-    return codec
+    return keep(workdir / "bundle", finished(experiment, state))
 
 
-def main(argv=None):
+def main(argv):
     command = parse(argv, StageOne, processes=True)
     hosts.start(command.processes)
-    with hosts.together():
-        validate(command.experiment, jax.device_count())
-        start = open_start(command.experiment)
-        recall_statistics(command.experiment.data, command.workdir)
-    share_statistics(command.experiment.data)
-    with hosts.together():
-        for part in (True, False):
-            open_examples(command.experiment.data, part)
-    with hosts.together():
-        workdir = open_workdir(
-            command.workdir, command.experiment, command.force, write=hosts.first()
-        )
-    train(command.experiment, workdir, start)
+    train(command.experiment, command.workdir, command.force)
     say(
-        f"the tokenizer is in {workdir}/bundle; score it with "
-        f"python -m train.evaluate --workdir={workdir}"
+        f"the tokenizer is in {command.workdir}/bundle; score it with "
+        f"python -m train.evaluate --workdir={command.workdir}"
     )
 
 

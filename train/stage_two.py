@@ -15,8 +15,9 @@ from train.config.command import parse
 from train.config.validate import validate
 from train.config.workdir import open_workdir
 from train.errors import run
+from train.objectives.bundles import keep
 from train.objectives.start import share_statistics
-from train.objectives.streams import Streams, build_step, prepare
+from train.objectives.streams import build_step, prepare
 from train.report import pictures
 from train.report.examples import show_augmented
 from train.runtime import hosts
@@ -24,7 +25,6 @@ from train.runtime.launch import launch
 from train.runtime.log import say
 from train.runtime.loop import Hook
 from train.runtime.sharding import DIT_RULES
-from vqdit.trained.bundle import save
 from vqdit.trained.generator import Generator
 
 SHOWN = 8  # columns in a grid of samples, one row a class
@@ -32,13 +32,23 @@ STEPS = 25  # of the sampler that draws it
 
 
 def train(
-    experiment: StageTwo, workdir: Path, streams: Streams | None = None
+    experiment: StageTwo, workdir: str | Path | None, force: bool = False
 ) -> Generator:
-    """Trains, writes the bundle into the workdir and returns it.
+    """Trains, from wherever the workdir stands, writes the bundle into it and returns
+    it.
 
-    streams: what `prepare` returned, for a caller that has it.
+    force: of `open_workdir`. Raises BadInput, before anything is compiled or written,
+        for what cannot be run, and in this folder.
     """
-    streams = streams or prepare(experiment)
+    with hosts.together():
+        validate(experiment, jax.device_count())
+    if experiment.cache is None:
+        for data in dict.fromkeys(experiment.sources.values()):
+            share_statistics(data)
+    with hosts.together():
+        streams = prepare(experiment)
+    with hosts.together():
+        workdir = open_workdir(workdir, experiment, force, write=hosts.first())
     init, step_fn = build_step(experiment, streams.model, streams.processes)
     classes = streams.model.classes
     # One sampler for all pictures: its parameters are arguments, so it compiles once.
@@ -82,32 +92,16 @@ def train(
         depends,
         streams.encoder,
     )
-    params = hosts.gather(state.ema)
-    result = streams.generator(params)
-    if hosts.first():
-        save(workdir / "bundle", result)
-    hosts.wait("bundle")
-    return result
+    return keep(workdir / "bundle", streams.generator(hosts.gather(state.ema)))
 
 
-def main(argv=None):
+def main(argv):
     command = parse(argv, StageTwo, processes=True)
     hosts.start(command.processes)
-    with hosts.together():
-        validate(command.experiment, jax.device_count())
-    if command.experiment.cache is None:
-        for data in dict.fromkeys(command.experiment.sources.values()):
-            share_statistics(data)
-    with hosts.together():
-        streams = prepare(command.experiment)
-    with hosts.together():
-        workdir = open_workdir(
-            command.workdir, command.experiment, command.force, write=hosts.first()
-        )
-    train(command.experiment, workdir, streams)
+    train(command.experiment, command.workdir, command.force)
     say(
-        f"the generator is in {workdir}/bundle; draw from it with "
-        f"python -m train.sample --workdir={workdir} --out=grid.png"
+        f"the generator is in {command.workdir}/bundle; draw from it with "
+        f"python -m train.sample --workdir={command.workdir} --out=grid.png"
     )
 
 

@@ -243,11 +243,6 @@ class DiT(Checked, nn.Module):
                     f"known of stream {s.name!r} is {whole[0]} or {whole[1]}; "
                     f"got {known[s.name].shape}"
                 )
-        if self.width % self.block.heads:
-            raise ValueError(
-                f"{self.block.heads} heads do not divide the width {self.width}; "
-                f"write a number of heads that does"
-            )
         return given
 
 

@@ -78,10 +78,24 @@ Decay = Annotated[float, Bound(at_least=0, below=1)]
 
 
 class Checked:
-    """A dataclass or module whose fields hold what they may.
+    """A dataclass or module whose fields hold what they may; otherwise there is none.
 
-    Otherwise there is none: raises ValueError, naming the field and what to write.
+    called, refusal: what stands before a field's name, and what is raised.
     """
+
+    refusal = ValueError
+
+    @property
+    def called(self) -> str:
+        return type(self).__name__
+
+    def check(self, field: str, allowed: Any, advice: str) -> None:
+        """Raises, in one line, for a value that is not allowed; what to write."""
+        if not allowed:
+            value = getattr(self, field)
+            parts = dataclasses.is_dataclass(value)
+            spelled = f"{type(value).__name__}(...)" if parts else repr(value)
+            raise self.refusal(f"{self.called}.{field}={spelled}: {advice}")
 
     def __post_init__(self):
         for name, hint in _hints(type(self)).items():
@@ -89,21 +103,9 @@ class Checked:
             if isinstance(value, list):
                 value = tuple(value)
                 object.__setattr__(self, name, value)
-            if not _fits(value, hint):
-                raise ValueError(
-                    f"{type(self).__name__}.{name}={value!r}: write {_words(hint)}"
-                )
+            self.check(name, _fits(value, hint), f"write {_words(hint)}")
         if hasattr(super(), "__post_init__"):
             super().__post_init__()
-
-
-def check_order(owner: Any, low: str, high: str) -> None:
-    """Raises ValueError unless the field called low is below the one called high."""
-    least, most = getattr(owner, low), getattr(owner, high)
-    if not least < most:
-        raise ValueError(
-            f"{type(owner).__name__}.{high}={most}: write above {low}, {least}"
-        )
 
 
 @functools.cache

@@ -25,7 +25,7 @@ import difflib
 import importlib
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -51,38 +51,38 @@ def field_names(owner: Any) -> tuple[str, ...]:
     )
 
 
-def describe(value: Any) -> Any:
+def close(name: str, names: Iterable[str]) -> str | None:
+    """The name that this one is probably a misspelling of, if there is one."""
+    return next(iter(difflib.get_close_matches(name, list(names), n=1)), None)
+
+
+def near(name: str, names: Iterable[str], most: str = "") -> str:
+    """Advice on a misspelt name: the nearest one, or all there are, or `most`."""
+    names = list(names)
+    if nearest := close(name, names):
+        return f"did you mean {nearest}?"
+    return most or (f"there are {', '.join(names)}" if names else "there are none")
+
+
+def describe(value: Any, at: str = "") -> Any:
     """What `json.dumps` can write and `build` turns back into an equal value.
 
-    Raises ValueError, naming the field, for anything that is not a value: functions,
-    arrays, lists, dicts without str keys, classes that cannot be imported by name.
+    Raises ValueError, naming the field below `at`, for anything that is not a value:
+    functions, arrays, lists, dicts without str keys, classes that cannot be imported by
+    name.
     """
-    return _describe(value, "")
-
-
-def build(data: Any, packages: Sequence[str] = ("vqdit",)) -> Any:
-    """The inverse of `describe`: `build(describe(value)) == value`.
-
-    Imports only modules under `packages` and calls only the dataclass and Linen
-    constructors that are defined there. Raises ValueError, naming the class or the
-    field, for anything else.
-    """
-    return _build(data, tuple(packages), "")
-
-
-def _describe(value: Any, at: str) -> Any:
     if value is None or type(value) in (bool, int, str):
         return value
     if isinstance(value, float):
         number = float(value)
         return number if math.isfinite(number) else {"float": str(number)}
     if type(value) is tuple:
-        return [_describe(item, _join(at, i)) for i, item in enumerate(value)]
+        return [describe(item, _join(at, i)) for i, item in enumerate(value)]
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
                 raise ValueError(f"{_place(at)} has the key {key!r}; write a str")
-        return {"dict": {key: _describe(value[key], _join(at, key)) for key in value}}
+        return {"dict": {key: describe(value[key], _join(at, key)) for key in value}}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         kind = type(value)
         path = name_of(kind)
@@ -93,7 +93,7 @@ def _describe(value: Any, at: str) -> Any:
                 "module"
             )
         fields = {
-            name: _describe(getattr(value, name), _join(at, name))
+            name: describe(getattr(value, name), _join(at, name))
             for name in field_names(kind)
         }
         return {"class": path, "fields": fields}
@@ -104,19 +104,25 @@ def _describe(value: Any, at: str) -> Any:
 _VALUES = "write a number, str, tuple, dict, dataclass or module"
 
 
-def _build(data: Any, packages: tuple[str, ...], at: str) -> Any:
+def build(data: Any, packages: Sequence[str] = ("vqdit",), at: str = "") -> Any:
+    """The inverse of `describe`: `build(describe(value)) == value`.
+
+    Imports only modules under `packages` and calls only the dataclass and Linen
+    constructors that are defined there. Raises ValueError, naming the class or the
+    field below `at`, for anything else.
+    """
     if data is None or isinstance(data, bool | int | float | str):
         return data
     if isinstance(data, list):
         items = enumerate(data)
-        return tuple(_build(item, packages, _join(at, i)) for i, item in items)
+        return tuple(build(item, packages, _join(at, i)) for i, item in items)
     if not isinstance(data, dict):
         raise ValueError(f"{_place(at)} is a {type(data).__name__}; write plain JSON")
     if set(data) == {"float"} and data["float"] in ("inf", "-inf", "nan"):
         return float(data["float"])
     if set(data) == {"dict"} and isinstance(data["dict"], dict):
         items = data["dict"].items()
-        return {key: _build(item, packages, _join(at, key)) for key, item in items}
+        return {key: build(item, packages, _join(at, key)) for key, item in items}
     if set(data) == {"class", "fields"} and isinstance(data["fields"], dict):
         kind = _find(data["class"], packages, at)
         return _construct(kind, data["fields"], packages, at)
@@ -141,16 +147,16 @@ def _exported(package: str, name: str) -> Any:
     return getattr(importlib.import_module(package), name, None)
 
 
-def _construct(kind: type, given: dict, packages: tuple[str, ...], at: str) -> Any:
+def _construct(kind: type, given: dict, packages: Sequence[str], at: str) -> Any:
     title = name_of(kind)
     names = field_names(kind)
     if hasattr(kind, "upgraded"):
         given = kind.upgraded(given)
     for name in given:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            advice = f"did you mean {near[0]!r}?" if near else f"it has {_list(names)}"
-            raise ValueError(f"{_place(at)}: {title} has no field {name!r}; {advice}")
+            raise ValueError(
+                f"{_place(at)}: {title} has no field {name!r}; {near(name, names)}"
+            )
     absent = [
         field.name
         for field in dataclasses.fields(kind)
@@ -160,9 +166,9 @@ def _construct(kind: type, given: dict, packages: tuple[str, ...], at: str) -> A
         and field.default_factory is dataclasses.MISSING
     ]
     if absent:
-        raise ValueError(f"{_place(at)}: {title} needs the field {_list(absent)}")
+        raise ValueError(f"{_place(at)}: {title} needs the field {', '.join(absent)}")
     values = {
-        name: _build(item, packages, _join(at, name)) for name, item in given.items()
+        name: build(item, packages, _join(at, name)) for name, item in given.items()
     }
     try:
         return kind(**values)
@@ -170,10 +176,10 @@ def _construct(kind: type, given: dict, packages: tuple[str, ...], at: str) -> A
         raise ValueError(f"{_place(at)}: {title} refuses: {error}") from error
 
 
-def _find(path: Any, packages: tuple[str, ...], at: str) -> type:
+def _find(path: Any, packages: Sequence[str], at: str) -> type:
     """The class that `path` names, imported if its package is one of `packages`."""
     refusal = (
-        f"{_place(at)}: {path!r} is not a dataclass or module of {_list(packages)}"
+        f"{_place(at)}: {path!r} is not a dataclass or module of {', '.join(packages)}"
     )
     if not isinstance(path, str):
         raise ValueError(refusal)
@@ -206,7 +212,3 @@ def _join(at: str, name: object) -> str:
 
 def _place(at: str) -> str:
     return at or "the value"
-
-
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(names)

@@ -150,9 +150,7 @@ def test_absent_streams_are_moved_to_their_noise():
     processes = {"line": Gaussian(), "word": Masking(4)}
     line, noise = jnp.array([[1.0], [2.0]]), jnp.array([[8.0], [9.0]])
     word = jnp.array([[0, 4], [4, 4]])
-    predict = guided(
-        network, processes, None, 0, {"line": noise}, jnp.array(2.0), (0.3, 1.0)
-    )
+    predict = guided(network, processes, None, 0, {"line": noise}, jnp.array(2.0))
     times = {"line": jnp.zeros(2), "word": jnp.full(2, 0.5)}
     output = predict({"line": line, "word": word}, times)
     np.testing.assert_array_equal(asked["streams"]["line"], [[1], [2], [8], [9]])
@@ -176,3 +174,19 @@ def test_the_interval_goes_by_the_time_of_what_is_drawn():
         found[t] = float(predict(streams, times)["b"][0, 0]) / t
     # given 1, absent 5: 5 + 3 (1 - 5) inside; given alone outside.
     np.testing.assert_allclose([found[0.5], found[0.8]], [-7.0, 1.0], rtol=1e-6)
+
+
+def test_outside_the_interval_the_batch_is_asked_alone():
+    """Each step's batch, as the program runs it."""
+    asked = []
+
+    def network(streams, times, label):
+        jax.debug.callback(asked.append, len(label) * jnp.ones((), int))
+        return NETWORK(streams, times, label)
+
+    ends = jnp.float32(0.3), jnp.float32(0.6)
+    predict = guided(network, PROCESS, LABEL, NULL, {}, jnp.array(3.0), ends)
+    for t in (0.9, 0.5, 0.1):
+        jax.block_until_ready(predict(X_T, at(t)))
+        jax.effects_barrier()
+    assert [int(n) for n in asked] == [6, 12, 6]

@@ -192,7 +192,7 @@ def test_divide_takes_a_factor_an_axis():
         ({"wrap": (True,)}, "1 flags for dims=2"),
         ({"strides": ((2, 2),)}, "2 in all"),
         ({"strides": ((2,), (2,))}, "one tuple of 2"),
-        ({"strides": ((2, 2), (2, 3))}, "write 1 or 2"),
+        ({"strides": ((2, 2), (2, 3))}, "each at least 1 and at most 2"),
     ],
 )
 def test_impossible_borders_and_strides_are_refused(fields, message):

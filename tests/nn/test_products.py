@@ -133,8 +133,8 @@ def test_plain_differentiates_in_any_order_and_products_backwards():
         (WaveEncoder(4, (2,), (1,)), (16, 1), 5),
         (WaveDecoder(4, (2,), (1,)), (8, 3), 5),
         (PatchDiscriminator(8, layers=2), (16, 16, 2), 4),
-        (MultiPeriodDiscriminator((2, 3), 4), (40, 1), 10),
-        (MultiResolutionDiscriminator((32,), 4), (64, 1), 5),
+        (MultiPeriodDiscriminator((2, 3), 4), (40, 1), 12),
+        (MultiResolutionDiscriminator((32,), 4), (64, 1), 6),
     ],
 )
 def test_a_network_s_field_says_how_its_convolutions_differentiate(

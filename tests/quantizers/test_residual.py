@@ -254,7 +254,7 @@ def test_residual_fsq_of_m_books_is_levels_to_the_m_cells(levels):
         (lambda: GroupedQuantizer(LFQ(2), 0), "count=0: write at least 1"),
         (
             lambda: GroupedQuantizer(MultiScaleQuantizer(LFQ(2), (1, 2)), 2),
-            "MultiScaleQuantizer: write a quantizer of vectors",
+            r"book=MultiScaleQuantizer\(...\): write a quantizer of vectors",
         ),
     ],
 )

@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from train import ablate
 from train.errors import BadInput
+from train.modalities import Images
 
 DEMO = f"--config={Path(__file__).parents[2] / 'configs' / 'demo_tokenizer.py'}"
 SHORT = [
@@ -18,23 +20,31 @@ SHORT = [
 ]
 
 
+def rows_of(*words):
+    return ablate.rows_of(ablate.command_of([*words, "--workdir=x"]))
+
+
 def test_rows_are_the_file_and_its_variants_with_overrides_on_each():
-    rows = ablate.rows_of([DEMO, "--config.run.steps=321"])
+    rows = rows_of(DEMO, "--config.run.steps=321")
     assert list(rows)[0] == "base" and {"fsq", "gradient"} < set(rows)
     assert {row.run.steps for row in rows.values()} == {321}
     assert type(rows["fsq"].model.quantizer).__name__ == "FSQ"
-    only = ablate.rows_of([DEMO, '--only=("fsq","base")'])
+    only = rows_of(DEMO, '--only=("fsq","base")')
     assert list(only) == ["fsq", "base"]
 
 
 @pytest.mark.parametrize(
     "words, message",
     [
-        ([DEMO, '--only=("fsk",)'], "did you mean fsq"),
+        ([DEMO, "--workdir=x", '--only=("fsk",)'], "did you mean fsq"),
         (["--workdir=x"], "--config"),
-        ([DEMO, "--workdir=x", "--probe=0"], "--probe=0: write 1 or more"),
-        ([DEMO, "--config.run.steps=10"], "optimizer.warmup=50"),
-        ([DEMO], "--workdir"),
+        ([DEMO, "--variant=fsq"], "--variant is no option"),
+        (
+            [DEMO, "--workdir=x", "--probe=0"],
+            "--probe: write a whole number, at least 1",
+        ),
+        ([DEMO, "--workdir=x", "--config.run.steps=10"], "optimizer.warmup=50"),
+        ([DEMO], "write --workdir=..., the folder of all rows"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(words, message, tmp_path, monkeypatch):
@@ -56,6 +66,24 @@ def test_the_table_has_the_columns_that_any_row_has():
         "| base | - | 20.13 |  | 3.0 |",
         "| fsq | model.quantizer | 21.00 | 0.750 |  |",
     ]
+
+
+def test_a_tokenizer_trained_anew_is_probed_anew(tmp_path, monkeypatch):
+    """Also where the old one's cache and probe are still there."""
+    trained = []
+    monkeypatch.setattr(ablate, "encode_set", lambda *of: of[2].mkdir(parents=True))
+    monkeypatch.setattr(ablate, "curve", lambda *_, **__: [{"accuracy": 1.0}])
+
+    def train(experiment, workdir, force):
+        assert Path(experiment.cache).is_dir() and force
+        trained.append(workdir)
+
+    monkeypatch.setattr(ablate.stage_two, "train", train)
+    for fingerprint in ("1" * 64, "2" * 64, "2" * 64):
+        codec = SimpleNamespace(contract=SimpleNamespace(fingerprint=fingerprint))
+        found = ablate.probe(codec, Images(), None, tmp_path, 5, 10, 1.5)
+        assert found == {"probe_accuracy": 1.0}
+    assert trained[0] != trained[1] == trained[2]
 
 
 @pytest.mark.slow

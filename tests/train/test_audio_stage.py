@@ -9,7 +9,6 @@ import pytest
 import vqdit
 from train import evaluate, stage_one
 from train.config import KMeansInit, Mesh, Optimizer, Run, StageOne, Weights
-from train.config.workdir import open_workdir
 from train.modalities import Audio
 from train.pipeline import whole
 from vqdit.quantizers import FSQ, EMAVectorQuantizer, ResidualQuantizer
@@ -65,7 +64,7 @@ def test_it_trains_and_its_bundle_is_heard(name, tmp_path):
         run=Run(steps=12, batch=8, log_every=6, save_every=12),
         mesh=Mesh(data=1),
     )
-    workdir = open_workdir(tmp_path / "run", experiment)
+    workdir = tmp_path / "run"
     stage_one.train(experiment, workdir)
     codec = vqdit.load(workdir)
     assert (codec.contract.kind, codec.contract.rate) == ("audio", 2000)

@@ -45,13 +45,14 @@ def test_the_suite_runs_on_a_bare_machine():
 
 
 def test_a_row_that_fails_says_why_and_the_others_run():
-    def refuse(rows):
+    def refuse():
         raise MemoryError("out of\n memory")
 
-    fine = lambda rows: {"rate": 1.0 + len(rows), "unit": "GB/s"}
-    items = {"a": fine, "b": refuse, "c": fine}
+    fine = lambda: {"rate": 4.0, "unit": "GFLOP/s"}
+    half = lambda: {"rate": 1.0, "unit": "samples/s", "gflops": 2.0, "of": "a"}
+    items = {"a": fine, "b": refuse, "c": half}
     rows = bench.suite(items=items)["rows"]
-    assert rows["a"]["rate"] == 1.0 and rows["c"]["rate"] == 3.0
+    assert rows["a"]["rate"] == 4.0 and rows["c"]["share"] == 0.5
     assert rows["b"]["failed"] == "MemoryError: out of memory"
     late = bench.suite(1e-9, items=items)["rows"]
     assert {row["failed"] for row in late.values()} == {"the 1e-09 minutes were over"}

@@ -213,7 +213,7 @@ def test_a_judge_that_cannot_be_trained_or_kept_is_refused(kept, tmp_path):
         with pytest.raises(BadInput, match=message):
             classifier.main([f"--config={DEMO}", *words])
 
-    refused(message="write --out=DIR")
+    refused(message="write --out=..., the folder")
     refused(f"--out={kept}", message="--force to replace it")
     refused(f"--out={tmp_path}", "--force", message="--out: .* no bundle here")
     vqdit.save(tmp_path / "tok", toys.codec())
@@ -221,13 +221,20 @@ def test_a_judge_that_cannot_be_trained_or_kept_is_refused(kept, tmp_path):
     (kept / "notes.txt").write_text("mine")
     refused(f"--out={kept}", "--force", message="holds more than a judge")
     (kept / "notes.txt").unlink()
-    refused(f"--out={tmp_path / 'new'}", "--steps=0", message="0 steps")
+    refused(
+        f"--out={tmp_path / 'new'}",
+        "--steps=0",
+        message="--steps: write a whole number, at least 1",
+    )
     with pytest.raises(BadInput, match="data is series; a judge is of labelled"):
         classifier.main([f"--config={SERIES}", f"--out={tmp_path / 'new'}"])
     files = tmp_path / "files"
     files.mkdir()
     for i in range(8):
         Image.new("L", (8, 8), 20 * i).save(files / f"{i}.png")
-    with pytest.raises(BadInput, match="data has 0 classes; a judge learns from"):
-        judging.train_judge(Images(name="folder", data_dir=str(files)))
+    unlabelled = Images(name="folder", data_dir=str(files))
+    assert judging.judge_of(unlabelled, 0) is None
+    for judge in (judging.train_judge, lambda data: judging.judge_of(data, 0, steps=9)):
+        with pytest.raises(BadInput, match="data has 0 classes; a judge learns from"):
+            judge(unlabelled)
     assert not (tmp_path / "new").exists()

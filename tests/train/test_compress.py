@@ -26,7 +26,6 @@ from tests.train.fresh import fresh
 from train import compress, decompress
 from train.codec import layout
 from train.codec import prior as priors
-from train.codec.coder import best_coder, decode, encode
 from train.codec.container import unpack
 from train.codec.files import listed, open_codec, targets
 from train.codec.prefixes import prefixes
@@ -243,16 +242,17 @@ def test_a_prior_is_cut_to_the_places_that_are_kept():
     codec = multi_scale()
     training = np.arange(21)[None, :, None].repeat(50, 0) % 7
     prior = priors.count_codes([training], (7,), codec.contract.fingerprint)
-    cut = prefixes(codec).prior(prior, 2)
+    alphabet = prefixes(codec).alphabet(prior, 2)
+    cut = alphabet.prior
     assert prior.counts[0].shape == (21, 7) and cut.counts[0].shape == (5, 7)
     # The same for each file, so that its tables are computed once.
-    assert prefixes(codec).prior(prior, 2) is cut
-    assert prefixes(codec).prior(prior, 1) is not cut
+    assert prefixes(codec).alphabet(prior, 2).prior is cut
+    assert prefixes(codec).alphabet(prior, 1).prior is not cut
     codes = training[:3, :5]
-    coder = best_coder(codes, (7,), cut)
+    coder = alphabet.best_coder(codes)
     assert coder.name == "placed"
-    payload = encode(codes, (7,), coder, cut)
-    np.testing.assert_array_equal(decode(payload, 3, 5, (7,), coder, cut), codes)
+    payload = alphabet.encode(codes, coder)
+    np.testing.assert_array_equal(alphabet.decode(payload, 3, 5, coder), codes)
 
 
 def test_colour_through_a_grey_tokenizer(bundles, tmp_path):
@@ -1112,7 +1112,7 @@ def test_what_cannot_be_compressed_is_one_line(bundles, tmp_path, capsys, monkey
         assert not (tmp_path / "coded").exists()
     with monkeypatch.context() as patch:
         patch.setattr(sys, "argv", ["compress", str(good), image, out])
-        compress.main()
+        run(compress.main)
     line = refused(compress, [good, image, out], capsys)
     assert "good.vqd is there; write --force to replace it" in line
     compress.main([str(good), image, out, "--force"])

@@ -112,7 +112,7 @@ def test_the_program_prints_and_writes(tmp_path, capsys):
         "report.json", "examples.png", "augmented.png", "values.png", "classes.png",
     }  # fmt: skip
     assert json.loads((out / "report.json").read_text())["train"]["looked_at"] == 30
-    with pytest.raises(BadInput, match="--most=0: write at least 1"):
+    with pytest.raises(BadInput, match="--most: write a whole number, at least 1"):
         main([f"--config={config}", f"--out={out}", "--most=0"])
     with pytest.raises(BadInput, match="is a file; write a folder"):
         main([f"--config={config}", f"--out={config}"])

@@ -14,7 +14,7 @@ import vqdit
 from tests.toys import drawn
 from tests.train.experiments import TOKENIZER
 from train import rates
-from train.codec.coder import PLACED, POOLED, Coder, cost
+from train.codec.coder import PLACED, POOLED, Alphabet, Coder
 from train.codec.prior import count_codes
 from train.config.workdir import open_workdir
 from train.errors import BadInput
@@ -143,11 +143,11 @@ def test_every_number_of_books_is_a_point():
     assert one["ssim"] == pytest.approx(vqdit.metrics.ssim(first, images), abs=1e-6)
     assert one["fixed_bits"] == 16 * np.log2(15)
     flat = codes.reshape(60, 16, 2)
-    bits = cost(flat, (15, 15), Coder(PLACED), prior) / 60
+    bits = Alphabet((15, 15), prior).cost(flat, Coder(PLACED)) / 60
     assert two["bits"] == pytest.approx(bits)
     assert two["bits"] < two["fixed_bits"]
     # One table for all places never beats that of the test set's own codes.
-    pooled = cost(flat, (15, 15), Coder(POOLED), prior) / 60
+    pooled = Alphabet((15, 15), prior).cost(flat, Coder(POOLED)) / 60
     assert two["order_0_bits"] <= pooled
     assert two["payload_bits"] <= two["bits"] + 16  # files end on whole bytes
 
@@ -164,7 +164,7 @@ def test_the_program_writes_figures_and_plots(tmp_path, capsys, monkeypatch):
     for name in ("rates_psnr.png", "rates_ssim.png"):
         assert (workdir / name).read_bytes().startswith(b"\x89PNG")
     assert "run, 1 of 2 books: " in capsys.readouterr().out
-    with pytest.raises(BadInput, match="--most=0: write at least 1"):
+    with pytest.raises(BadInput, match="--most: write a whole number, at least 1"):
         rates.main([f"--workdir={workdir}", "--most=0"])
     with pytest.raises(BadInput, match=r"takes \(8, 8, 1\), the data is \(9, 9, 1\)"):
         rates.main([f"--workdir={workdir}", "--config.data.size=9", "--most=9"])

@@ -23,7 +23,6 @@ from train.config import (
     Weights,
 )
 from train.config.override import replaced
-from train.config.workdir import open_workdir
 from train.errors import BadInput, run
 from train.evaluation.judge import train_judge
 from train.modalities import Images
@@ -100,11 +99,11 @@ def trained(tmp_path_factory, one_device):
     """(workdir of a tokenizer, of a masked generator, a latent cache)."""
     folder = tmp_path_factory.mktemp("stages")
     experiment = tokenizer(EMA)
-    work = open_workdir(folder / "tok", experiment)
+    work = folder / "tok"
     codec = stage_one.train(experiment, work)
     encode.encode_set(codec, DATA, folder / "cache")
     masked = dit("masked", work)
-    stage_two.train(masked, open_workdir(folder / "masked", masked))
+    stage_two.train(masked, folder / "masked")
     return work, folder / "masked", folder / "cache"
 
 
@@ -121,10 +120,9 @@ def test_a_resumed_tokenizer_equals_one_never_stopped(quantizer, tmp_path, train
     if quantizer is EMA:
         whole_run = vqdit.load(trained[0])
     else:
-        work = open_workdir(tmp_path / "a", experiment)
-        whole_run = stage_one.train(experiment, work)
-    stage_one.train(shorter(experiment, 5), open_workdir(tmp_path / "b", experiment))
-    resumed = stage_one.train(experiment, open_workdir(tmp_path / "b", experiment))
+        whole_run = stage_one.train(experiment, tmp_path / "a")
+    stage_one.train(shorter(experiment, 5), tmp_path / "b")
+    resumed = stage_one.train(experiment, tmp_path / "b")
     assert resumed.contract == whole_run.contract  # a hash of every weight is in it
     loaded = vqdit.load(tmp_path / "b")
     q = loaded.encode(jnp.zeros((2, 8, 8, 1)))
@@ -169,7 +167,9 @@ def test_a_cache_holds_what_is_encoded_on_the_fly(trained):
         )
 
 
-def test_a_picture_and_what_it_shows_are_two_streams(trained, tmp_path, one_device):
+def test_a_picture_and_what_it_shows_are_two_streams(
+    trained, tmp_path, one_device, monkeypatch
+):
     """Latents of a tokenizer beside labels, which are born discrete; each its own loss,
     and any of them drawn from the other, from the bundle alone."""
     work, _, _ = trained
@@ -185,11 +185,14 @@ def test_a_picture_and_what_it_shows_are_two_streams(trained, tmp_path, one_devi
     batch = next(opened.batches(0))
     np.testing.assert_array_equal(batch["streams"]["word"][:, 0, 0], batch["label"])
     assert batch["known"]["word"].all() and "image" not in batch["known"]
-    stage_two.train(joint, open_workdir(tmp_path / "run", joint), opened)
+    stage_two.train(joint, tmp_path / "run")
     row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     halves = row["loss_image"] + 0.5 * row["loss_word"]
     assert row["loss"] == pytest.approx(halves, rel=1e-5)
 
+    monkeypatch.setattr(sample, "draw_all", None)  # refused before anything is drawn
+    with pytest.raises(BadInput, match="'word' is no signal; write a .npz"):
+        sample.main([f"--workdir={tmp_path / 'run'}", "--out=x.png"])
     generator = vqdit.load(tmp_path / "run")
     assert generator.tokenizers["word"] == Labels(10)
     image = whole(DATA, train=False)["x"][:3] / np.float32(127.5) - 1
@@ -227,10 +230,10 @@ def test_a_picture_and_what_it_shows_are_two_streams(trained, tmp_path, one_devi
 def test_a_resumed_generator_equals_one_never_stopped(kind, trained, tmp_path):
     work, _, cache = trained
     experiment = dit(kind, work, cache=str(cache))
-    a = stage_two.train(experiment, open_workdir(tmp_path / "a", experiment))
+    a = stage_two.train(experiment, tmp_path / "a")
     half = shorter(experiment, 3)
-    stage_two.train(half, open_workdir(tmp_path / "b", half))
-    b = stage_two.train(experiment, open_workdir(tmp_path / "b", experiment))
+    stage_two.train(half, tmp_path / "b")
+    b = stage_two.train(experiment, tmp_path / "b")
     jax.tree.map(np.testing.assert_array_equal, a.params, b.params)
 
 
@@ -304,9 +307,9 @@ def test_a_tokenizer_that_learns_from_a_judge_resumes(tmp_path, one_device):
     plain = tokenizer(EMA, losses=Weights(features=str(tmp_path / "judge")))
     model = plain.model.clone(quantizer=None, dim=2)
     experiment = dataclasses.replace(plain, model=model, kmeans=None)
-    whole_run = stage_one.train(experiment, open_workdir(tmp_path / "a", experiment))
-    stage_one.train(shorter(experiment, 5), open_workdir(tmp_path / "b", experiment))
-    resumed = stage_one.train(experiment, open_workdir(tmp_path / "b", experiment))
+    whole_run = stage_one.train(experiment, tmp_path / "a")
+    stage_one.train(shorter(experiment, 5), tmp_path / "b")
+    resumed = stage_one.train(experiment, tmp_path / "b")
     assert resumed.contract == whole_run.contract  # a hash of every weight is in it
     assert set(resumed.variables) == {"params"}  # the judge's are not kept
     lines = (tmp_path / "b" / "metrics.jsonl").read_text().splitlines()
@@ -365,7 +368,7 @@ def test_a_generator_is_not_resumed_on_another_tokenizer(trained, tmp_path):
     moving = tmp_path / "tok"
     shutil.copytree(work, moving)
     experiment = dit("masked", moving)
-    stage_two.train(shorter(experiment, 3), open_workdir(tmp_path / "d", experiment))
+    stage_two.train(shorter(experiment, 3), tmp_path / "d")
     fingerprinted_anew(moving)
     with pytest.raises(BadInput, match="another tokenizers.image"):
         stage_two.train(experiment, tmp_path / "d")
@@ -403,7 +406,7 @@ def test_an_encoded_set_is_whole_and_in_order(trained):
     labels = whole(DATA, train=True)["label"]
     assert len(stored) == len(labels)
     some = [0, 1, 700, len(labels) - 1]
-    assert [int(e["label"]) for e in stored.take(some)] == [
+    assert [int(e["label"]) for e in stored.take(np.array(some))] == [
         int(labels[i]) for i in some
     ]
 
@@ -414,3 +417,5 @@ def test_encode_refuses_data_of_another_shape(trained, tmp_path):
     with pytest.raises(BadInput, match=r"write data of its kind and shape"):
         encode.encode_set(vqdit.load(work), larger, tmp_path / "never")
     assert not (tmp_path / "never").exists()
+    with pytest.raises(BadInput, match="is there; remove it"):
+        encode.main([f"--workdir={work}", f"--bundle={work}", f"--out={tmp_path}"])

@@ -156,7 +156,7 @@ def bad(x, place, value):
 @pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])
 def test_signals_are_checked_at_the_door(codec, kind, monkeypatch):
     """Before anything compiles, whatever holds them."""
-    monkeypatch.setattr(codecs, "_jitted", None)
+    monkeypatch.setattr(codecs, "_run", None)
     x = pictures(4, 4)
     for wrong, message in [
         (bad(x, 3, np.nan), "not all finite"),
@@ -180,7 +180,7 @@ def test_signals_are_checked_at_the_door(codec, kind, monkeypatch):
 
 @pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])
 def test_codes_and_latents_are_checked_at_the_door(codec, kind, monkeypatch):
-    monkeypatch.setattr(codecs, "_jitted", None)
+    monkeypatch.setattr(codecs, "_run", None)
     codes, z = np.ones((2, 2, 2, 1), np.int32), np.ones((2, 2, 2, 2), np.float32)
     for wrong, message in [
         (bad(codes, 3, -1), "codes of book 0 are 0 to 8; got -1 to 1"),

@@ -51,125 +51,144 @@ class Coder:
         return NAMES[self.model]
 
 
-def encode(
-    codes: Int[np.ndarray, "tiles places m"],
-    code_counts: tuple[int, ...],
-    coder: Coder,
-    prior: Prior | None = None,
-) -> bytes:
-    """The payload; `decode` with the same arguments gives the codes back."""
-    books = _checked(codes, code_counts)
-    encoder = constriction.stream.queue.RangeEncoder()
-    for table, part in _parts(books, code_counts, coder, prior):
-        encoder.encode(np.ascontiguousarray(part), _model(table))
-    payload = encoder.get_compressed().astype(">u4").tobytes()
-    if len(payload) > SHORT:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Alphabet:
+    """What codes a payload may have, and how often they occur.
+
+    code_counts: of each book. prior: may know more books; None where nothing is known.
+    """
+
+    code_counts: tuple[int, ...]
+    prior: Prior | None = None
+
+    def encode(self, codes: Int[np.ndarray, "tiles places m"], coder: Coder) -> bytes:
+        """The payload; `decode` by the same coder gives the codes back."""
+        encoder = constriction.stream.queue.RangeEncoder()
+        for table, part in self._parts(self._books(codes), coder):
+            encoder.encode(np.ascontiguousarray(part), _model(table))
+        payload = encoder.get_compressed().astype(">u4").tobytes()
+        if len(payload) > SHORT:
+            return payload
+        return self._shortest(payload, codes, coder)
+
+    def decode(
+        self, payload: bytes, tiles: int, places: int, coder: Coder
+    ) -> Int[np.ndarray, "tiles places m"]:
+        """The codes of a payload. Raises ValueError where it cannot be one.
+
+        Most damage only gives other codes: a file needs a checksum beside its payload.
+        """
+        words = payload + bytes(-len(payload) % 4)
+        words = np.frombuffer(words, ">u4").astype(np.uint32)
+        decoder = constriction.stream.queue.RangeDecoder(words)
+        books = np.zeros((len(self.code_counts), tiles, places), np.int32)
+        try:
+            for table, part in self._parts(books, coder):
+                part[...] = decoder.decode(_model(table), part.size)
+        except AssertionError as error:  # constriction's word for impossible data
+            raise ValueError("the payload is damaged") from error
+        return np.moveaxis(books, 0, -1)
+
+    def best_coder(self, codes: Int[np.ndarray, "tiles places m"]) -> Coder:
+        """The coder under which a file of these codes is shortest."""
+        coders = [Coder(FIXED), *(Coder(ADAPTIVE, power) for power in POWERS)]
+        if self.prior is not None:
+            coders += [Coder(POOLED), *(Coder(TUNED, power) for power in POWERS)]
+            counts = self.prior.counts[: len(self.code_counts)]
+            if {len(each) for each in counts} <= {1, codes.shape[1]}:
+                coders.append(Coder(PLACED))
+        # A file also names the prior that it needs.
+        bits = lambda coder: self.cost(codes, coder) + 32 * coder.needs_prior
+        return min(coders, key=bits)
+
+    def cost(self, codes: Int[np.ndarray, "tiles places m"], coder: Coder) -> float:
+        """Bits of the codes under the coder's model; a payload is this and at most a
+        word.
+
+        Under the prior's models this is their cross-entropy with it.
+        """
+        bits = 0.0
+        for table, part in self._parts(self._books(codes), coder):
+            if isinstance(table, int):
+                bits += part.size * math.log2(table)
+            else:
+                bits += part.size * BITS - float(np.log2(table[part]).sum())
+        return bits
+
+    def order_0_bits(self, codes: Int[np.ndarray, "*window m"]) -> float:
+        """Empirical order-0 entropy of the codes themselves, in bits in all.
+
+        Each book by its own frequencies, which a decoder does not know: a bound that no
+        coder reaches when there are few codes for a book's size.
+        """
+        return sum(
+            codes[..., book].size * entropy_bits(codes[..., book], k)
+            for book, k in enumerate(self.code_counts)
+        )
+
+    def _parts(
+        self, books: Int[np.ndarray, "m tiles places"], coder: Coder
+    ) -> Iterator[tuple[np.ndarray | int, np.ndarray]]:
+        """(frequencies (k,), or k where all are equal; codes under them), in the order
+        of the payload.
+
+        A part is a view of the books: who decodes fills it in before the next is asked
+        for, whose frequencies may depend on it.
+        """
+        prior = self.prior
+        if coder.needs_prior and prior is None:
+            raise ValueError(f"the {coder.name} coder needs a prior")
+        for book, (codes, k) in enumerate(zip(books, self.code_counts, strict=True)):
+            if k < 2 or not codes.size:
+                continue  # nothing to tell
+            flat = codes.reshape(-1)
+            if coder.model == FIXED:
+                yield k, flat
+            elif coder.model == POOLED:
+                yield prior.pooled[book], flat
+            elif coder.model == PLACED:
+                tables = prior.placed[book]
+                columns = codes.T if len(tables) > 1 else [flat]
+                yield from zip(tables, columns, strict=True)
+            else:
+                equal = np.full(k, TOTAL // k, np.int64)
+                start = prior.pooled[book] if coder.model == TUNED else equal
+                yield from _adapting(flat, start << coder.power)
+
+    def _books(self, codes: np.ndarray) -> Int[np.ndarray, "m tiles places"]:
+        """Codes that are known to be of this alphabet, each book contiguous."""
+        if codes.ndim != 3 or codes.shape[-1] != len(self.code_counts):
+            raise ValueError(
+                f"codes are (tiles, places, {len(self.code_counts)}); got {codes.shape}"
+            )
+        books = np.ascontiguousarray(np.moveaxis(codes, -1, 0), np.int32)
+        for book, k in zip(books, self.code_counts, strict=True):
+            if k > MOST_CODES:
+                raise ValueError(f"a book of {k} codes; there may be {MOST_CODES}")
+            if book.size and (book.min() < 0 or book.max() >= k):
+                raise ValueError(f"codes outside [0, {k})")
+        return books
+
+    def _shortest(self, payload: bytes, codes: np.ndarray, coder: Coder) -> bytes:
+        """The payload without the last bytes that it does not need.
+
+        The coder ends on a whole word, and any number inside its last interval decodes
+        the same: the one with the most zero bytes at the end, which are then left out.
+        """
+        number = int.from_bytes(payload)
+        for cut in range(min(7, len(payload)), 0, -1):
+            low = number >> (8 * cut)
+            for short in (low, low + 1):
+                if short.bit_length() > 8 * (len(payload) - cut):
+                    continue
+                found = short.to_bytes(len(payload) - cut)
+                try:
+                    back = self.decode(found, *codes.shape[:2], coder)
+                except ValueError:
+                    continue
+                if np.array_equal(back, codes):
+                    return found
         return payload
-    return _shortest(payload, codes, code_counts, coder, prior)
-
-
-def decode(
-    payload: bytes,
-    tiles: int,
-    places: int,
-    code_counts: tuple[int, ...],
-    coder: Coder,
-    prior: Prior | None = None,
-) -> Int[np.ndarray, "tiles places m"]:
-    """The codes of a payload. Raises ValueError where it cannot be one.
-
-    Most damage only gives other codes: a file needs a checksum beside its payload.
-    """
-    words = payload + bytes(-len(payload) % 4)
-    words = np.frombuffer(words, ">u4").astype(np.uint32)
-    decoder = constriction.stream.queue.RangeDecoder(words)
-    books = np.zeros((len(code_counts), tiles, places), np.int32)
-    try:
-        for table, part in _parts(books, code_counts, coder, prior):
-            part[...] = decoder.decode(_model(table), part.size)
-    except AssertionError as error:  # constriction's word for impossible data
-        raise ValueError("the payload is damaged") from error
-    return np.moveaxis(books, 0, -1)
-
-
-def best_coder(
-    codes: Int[np.ndarray, "tiles places m"],
-    code_counts: tuple[int, ...],
-    prior: Prior | None = None,
-) -> Coder:
-    """The coder under which a file of these codes is shortest."""
-    coders = [Coder(FIXED), *(Coder(ADAPTIVE, power) for power in POWERS)]
-    if prior is not None:
-        coders += [Coder(POOLED), *(Coder(TUNED, power) for power in POWERS)]
-        sites = {len(counts) for counts in prior.counts[: len(code_counts)]}
-        if sites <= {1, codes.shape[1]}:
-            coders.append(Coder(PLACED))
-    # A file also names the prior that it needs.
-    bits = lambda coder: cost(codes, code_counts, coder, prior) + 32 * coder.needs_prior
-    return min(coders, key=bits)
-
-
-def cost(
-    codes: Int[np.ndarray, "tiles places m"],
-    code_counts: tuple[int, ...],
-    coder: Coder,
-    prior: Prior | None = None,
-) -> float:
-    """Bits of the codes under the coder's model; a payload is this and at most a word.
-
-    Under the prior's models this is their cross-entropy with it.
-    """
-    bits, books = 0.0, _checked(codes, code_counts)
-    for table, part in _parts(books, code_counts, coder, prior):
-        if isinstance(table, int):
-            bits += part.size * math.log2(table)
-        else:
-            bits += part.size * BITS - float(np.log2(table[part]).sum())
-    return bits
-
-
-def order_0_bits(codes: Int[np.ndarray, "*window m"], code_counts) -> float:
-    """Empirical order-0 entropy of the codes themselves, in bits in all.
-
-    Each book by its own frequencies, which a decoder does not know: a bound that no
-    coder reaches when there are few codes for a book's size.
-    """
-    return sum(
-        codes[..., book].size * entropy_bits(codes[..., book], k)
-        for book, k in enumerate(code_counts)
-    )
-
-
-def _parts(
-    books: Int[np.ndarray, "m tiles places"],
-    code_counts: tuple[int, ...],
-    coder: Coder,
-    prior: Prior | None,
-) -> Iterator[tuple[np.ndarray | int, np.ndarray]]:
-    """(frequencies (k,), or k where all are equal; codes under them), in the order of
-    the payload.
-
-    A part is a view of the books: who decodes fills it in before the next is asked for,
-    whose frequencies may depend on it.
-    """
-    if coder.needs_prior and prior is None:
-        raise ValueError(f"the {coder.name} coder needs a prior")
-    for book, (codes, k) in enumerate(zip(books, code_counts, strict=True)):
-        if k < 2 or not codes.size:
-            continue  # nothing to tell
-        flat = codes.reshape(-1)
-        if coder.model == FIXED:
-            yield k, flat
-        elif coder.model == POOLED:
-            yield prior.pooled[book], flat
-        elif coder.model == PLACED:
-            tables = prior.placed[book]
-            columns = codes.T if len(tables) > 1 else [flat]
-            yield from zip(tables, columns, strict=True)
-        else:
-            equal = np.full(k, TOTAL // k, np.int64)
-            start = prior.pooled[book] if coder.model == TUNED else equal
-            yield from _adapting(flat, start << coder.power)
 
 
 def _adapting(codes: np.ndarray, start: np.ndarray):
@@ -188,40 +207,3 @@ def _model(table: np.ndarray | int):
     if isinstance(table, int):
         return models.Uniform(table)
     return models.Categorical(table.astype(np.float64), perfect=False)
-
-
-def _checked(codes: np.ndarray, code_counts: tuple[int, ...]) -> np.ndarray:
-    """(m, tiles, places) int32, each book contiguous."""
-    if codes.ndim != 3 or codes.shape[-1] != len(code_counts):
-        raise ValueError(
-            f"codes are (tiles, places, {len(code_counts)}); got {codes.shape}"
-        )
-    books = np.ascontiguousarray(np.moveaxis(codes, -1, 0), np.int32)
-    for book, k in zip(books, code_counts, strict=True):
-        if k > MOST_CODES:
-            raise ValueError(f"a book of {k} codes; there may be {MOST_CODES}")
-        if book.size and (book.min() < 0 or book.max() >= k):
-            raise ValueError(f"codes outside [0, {k})")
-    return books
-
-
-def _shortest(payload, codes, code_counts, coder, prior) -> bytes:
-    """The payload without the last bytes that it does not need.
-
-    The coder ends on a whole word, and any number inside its last interval decodes the
-    same: the one with the most zero bytes at the end, which are then left out.
-    """
-    number = int.from_bytes(payload)
-    for cut in range(min(7, len(payload)), 0, -1):
-        low = number >> (8 * cut)
-        for short in (low, low + 1):
-            if short.bit_length() > 8 * (len(payload) - cut):
-                continue
-            found = short.to_bytes(len(payload) - cut)
-            try:
-                back = decode(found, *codes.shape[:2], code_counts, coder, prior)
-            except ValueError:
-                continue
-            if np.array_equal(back, codes):
-                return found
-    return payload

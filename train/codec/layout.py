@@ -17,7 +17,6 @@ from train.codec.prior import Prior
 from train.modalities.modality import Modality
 from vqdit.signal import to_uint8
 from vqdit.signal.tiles import Tiling
-from vqdit.tokenizer import decode_chunks, encode_chunks
 from vqdit.trained.codec import Codec
 
 # Tiles that run through the tokenizer at once, and values of them.
@@ -78,18 +77,13 @@ class Whole:
         """Raw planes (p, l, c) -> codes (p, places, m)."""
         x = np.asarray(self.codec.from_raw(planes))
         x = np.pad(x, ((0, 0), (0, self.computed * self.factor - self.length), (0, 0)))
-        module, variables = self.codec.module, self.codec.variables
-        codes = encode_chunks(module, variables, x, self.chunk).codes
-        return codes[:, : self.places]
+        return self.codec.encode_long(x, self.chunk).codes[:, : self.places]
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Codes -> raw planes, float32."""
         extra = self.computed - self.places
-        codes = np.concatenate([codes, np.repeat(codes[:, -1:], extra, axis=1)], axis=1)
-        module, variables = self.codec.module, self.codec.variables
-        x = decode_chunks(module, variables, codes, self.chunk, self.length)
-        if not self.codec.contract.scale:
-            x = x.clip(-1, 1)  # as `Codec.decode`
+        codes = np.pad(codes, ((0, 0), (0, extra), (0, 0)), mode="edge")
+        x = self.codec.decode_long(codes, self.chunk, self.length)
         return np.asarray(self.codec.to_raw(x))
 
 
@@ -140,11 +134,14 @@ class Opened:
             return Whole(self.codec, shape)
         return InTiles(self.codec, shape, overlap, self.batch, self.data.around)
 
+    def layout_of(self, header: Header):
+        """That of a file."""
+        return self.layout(header.coded_shape, header.overlap, header.whole)
+
     def rebuild(self, header: Header, codes: np.ndarray) -> np.ndarray:
         """The values that a file's codes stand for, at its own size and rate, with what
         was done to prepare them undone."""
-        layout = self.layout(header.coded_shape, header.overlap, header.whole)
-        planes = layout.decode(codes)
+        planes = self.layout_of(header).decode(codes)
         if self.data.pixels:
             planes = np.asarray(to_uint8(planes))
         values = self.data.merge(planes, header.shape[-1])

@@ -14,6 +14,7 @@ import numpy as np
 from flax.errors import FlaxError
 from jaxtyping import Int
 
+from train.codec.coder import Alphabet
 from train.codec.prior import Prior
 from vqdit.quantizers import MultiScaleQuantizer
 from vqdit.trained.codec import Codec
@@ -46,19 +47,17 @@ class Prefixes:
             return codes[..., : self.ends[kept - 1], :]
         return codes[..., :kept]
 
-    def code_counts(self, kept: int) -> tuple[int, ...]:
-        """Of the books that `cut` leaves."""
-        return self.codes if self.ends else self.codes[:kept]
-
     def places(self, places: int, kept: int) -> int:
         """How many places `cut` leaves."""
         return self.ends[kept - 1] if self.ends else places
 
-    def prior(self, prior: Prior | None, kept: int) -> Prior | None:
-        """The model of what `cut` leaves: counts at its places alone."""
-        if prior is None or not self.ends or kept == self.count:
-            return prior
-        return _first_places(prior, self.ends[kept - 1])
+    def alphabet(self, prior: Prior | None, kept: int) -> Alphabet:
+        """Of what `cut` leaves; a prior of scales is cut to their places."""
+        if not self.ends:
+            return Alphabet(self.codes[:kept], prior)
+        if prior is not None and kept < self.count:
+            prior = _first_places(prior, self.ends[kept - 1])
+        return Alphabet(self.codes, prior)
 
 
 # One for all files: the tables that a prior computes are kept with it.

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Int
 
 from train.errors import BadInput
-from train.modalities.files import write_bytes
+from train.modalities.files import npz, write_bytes
 from vqdit.trained.contract import LatentContract
 
 FILE = "prior.npz"
@@ -152,11 +152,8 @@ def write_prior(folder: str | os.PathLike, prior: Prior) -> None:
     """Writes FILE into a bundle's folder, whole or not at all."""
     arrays = {f"book_{i}": counts for i, counts in enumerate(prior.counts)}
     mark = np.frombuffer(prior.fingerprint.encode(), np.uint8)
-    file = io.BytesIO()
-    np.savez_compressed(
-        file, fingerprint=mark, strength=np.array(prior.strength), **arrays
-    )
-    write_bytes(Path(folder) / FILE, file.getvalue())
+    file = npz(fingerprint=mark, strength=np.array(prior.strength), **arrays)
+    write_bytes(Path(folder) / FILE, file)
 
 
 def read_prior(folder: str | os.PathLike, contract: LatentContract) -> Prior | None:

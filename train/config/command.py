@@ -13,7 +13,8 @@ from train.config.file import load_config
 from train.config.override import overrides
 from train.config.paths import leaves, spell
 from train.config.workdir import CONFIG_FILE, read_config
-from train.errors import BadInput, close
+from train.errors import BadInput
+from vqdit.values import close
 
 Flags = Mapping[str, tuple[Any, str]]  # name -> (annotation, what --help says of it)
 OPTIONS: Flags = {
@@ -43,6 +44,7 @@ class Command:
     flags:      the program's others, by name; one that was not given is absent.
     inputs:     words that are no options, for a program that takes files.
     processes:  what was said of the run's processes; see `train.runtime.hosts.start`.
+    config, changes: the experiment's file and the overrides, dotted path -> text.
     """
 
     experiment: Any
@@ -51,6 +53,8 @@ class Command:
     flags: Mapping[str, Any]
     inputs: tuple[str, ...] = ()
     processes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    config: str | None = None
+    changes: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def parse(
@@ -59,6 +63,8 @@ def parse(
     flags: Flags = RUN,
     inputs: bool = False,
     processes: bool = False,
+    variant: bool = True,
+    needed: Sequence[str] = (),
 ) -> Command:
     """Reads `--config=FILE --variant=NAME`, overrides and flags.
 
@@ -68,12 +74,16 @@ def parse(
         dashes. A bool flag may stand without a value.
     inputs: whether words that are no options are taken, as the names of files.
     processes: whether the program runs on several, and takes the flags that say so.
+    variant: False for a program of all variants of a file.
+    needed: flags that have to be given.
 
     Both `--key=value` and `--key value` do. Without --config the experiment is that of
     the workdir's config.json. `--help` prints the options, and the fields of the
     experiment where there is one, and exits. Raises BadInput for all that is wrong.
     """
     known = {**(OPTIONS if stage else {}), **flags, **(PROCESSES if processes else {})}
+    if not variant:
+        del known["variant"]
     asked = bool({"--help", "-h"} & set(argv))
     argv = [text for text in argv if text not in ("--help", "-h")]
     given, changes, words = _split(argv, known, stage, inputs)
@@ -89,6 +99,9 @@ def parse(
     if asked:
         _print_help(known, experiment)
         sys.exit(0)
+    for name in needed:
+        if not values.get(name):
+            raise BadInput(f"write --{_dashed(name)}=..., {known[name][1]}")
     return Command(
         experiment=experiment,
         workdir=workdir,
@@ -96,6 +109,8 @@ def parse(
         flags={name: values[name] for name in flags if name in values.keys() - RUN},
         inputs=words,
         processes={name: values[name] for name in PROCESSES if name in values},
+        config=values.get("config"),
+        changes=changes,
     )
 
 
@@ -150,10 +165,8 @@ def _experiment(
     values: Mapping[str, Any], workdir: Path | None, stage: type, runs: bool
 ) -> Experiment:
     if "config" in values:
-        source, experiment = (
-            values["config"],
-            load_config(values["config"], values.get("variant")),
-        )
+        source = values["config"]
+        experiment = load_config(source, values.get("variant"))
     elif workdir is None:
         of = ", or --workdir=DIR of a run" if runs else ""
         raise BadInput(f"which experiment? write --config=FILE{of}")

@@ -13,8 +13,8 @@ from typing import Any, Literal, get_args, get_origin
 from train.config import annotations
 from train.config.annotations import alternatives, expected, fields_with_types
 from train.config.walk import construct, walk
-from train.errors import BadInput, near
-from vqdit.values import field_names
+from train.errors import BadInput
+from vqdit.values import field_names, near
 
 WORDS = {"true": True, "false": False, "none": None, "inf": math.inf, "nan": math.nan}
 

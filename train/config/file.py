@@ -8,7 +8,8 @@ from types import ModuleType
 
 from train.config.experiment import Experiment
 from train.config.override import replaced
-from train.errors import BadInput, near
+from train.errors import BadInput
+from vqdit.values import near
 
 # Rooms that config files of earlier versions import from, and what to write instead.
 MOVED = {

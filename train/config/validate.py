@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from train.config.experiment import AdamW, Experiment, StageOne, StageTwo
 from train.config.network import absent, network
 from train.config.walk import walk
-from train.errors import BadInput, blame, near
+from train.errors import BadInput, blame
 from vqdit.fields import Bound, Count, Natural
 from vqdit.losses.discriminators import Verdict
+from vqdit.values import near
 
 
 def validate(experiment: Experiment, devices: int, tokenizers: bool = True) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from train.config.annotations import arm_for, bare, entry_type, expected, held
 from train.config.paths import join, leaves, spell
-from train.errors import BadInput, close, near
+from train.errors import BadInput
+from vqdit.values import close, near
 
 # A path below a value, and what reads its new value by (annotation, path).
 Edits = list[tuple[list[str], Callable[[Any, str], Any]]]

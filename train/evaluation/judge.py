@@ -35,10 +35,10 @@ def judge_of(
     steps: int | None = None,
 ) -> Judge | None:
     """The judge that is saved in a folder, or one of `classes` trained here for as many
-    steps; None where there are no classes to tell apart, and no folder is named."""
+    steps; None where there are no classes to tell apart, and neither is asked for."""
     if folder is not None:
         return open_judge(folder, data, classes)
-    return train_judge(data, steps) if classes > 1 else None
+    return None if classes < 2 and steps is None else train_judge(data, steps)
 
 
 def train_judge(data: Modality, steps: int | None = None, seed: int = 0) -> Judge:

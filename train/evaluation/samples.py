@@ -1,8 +1,6 @@
 """What samples of a generator are scored by, and what they are compared with."""
 
 import dataclasses
-import functools
-import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -11,7 +9,6 @@ import numpy as np
 
 from train.evaluation.drawing import drawn
 from train.evaluation.evaluator import (
-    GROUP,
     Evaluator,
     FeatureNetwork,
     Several,
@@ -21,7 +18,7 @@ from train.evaluation.evaluator import (
 )
 from train.evaluation.means import Mean, Median
 from train.modalities import Batch, Modality
-from train.pipeline import open_examples, whole
+from train.pipeline import open_examples
 from train.runtime import hosts
 from vqdit.metrics import (
     FeatureStatistics,
@@ -76,24 +73,12 @@ def memorisation(data: Modality, heldout: float = 1.0) -> Median:
 
     def distances(batch: Batch) -> np.ndarray:
         least = np.full(len(batch["x"]), np.inf)
-        for part in training(data):
-            least = np.minimum(least, nearest_neighbours(batch["x"], part)[1][:, 0])
+        for part in grouped(examples(data, True, divided=False)):
+            apart = nearest_neighbours(batch["x"], part["x"])[1][:, 0]
+            least = np.minimum(least, apart)
         return least
 
     return Median("memorisation", distances, lambda median: median / heldout)
-
-
-def training(data: Modality) -> Iterable[np.ndarray]:
-    """All training signals, in parts of bounded memory; few are read only once."""
-    if len(open_examples(data, True)) * math.prod(data.shape) <= GROUP:
-        return [_whole(data)]
-    parts = grouped(examples(data, True, divided=False))
-    return (batch["x"] for batch in parts)
-
-
-@functools.lru_cache(maxsize=1)
-def _whole(data: Modality) -> np.ndarray:
-    return whole(data, train=True)["x"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

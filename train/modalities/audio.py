@@ -14,6 +14,7 @@ from train.modalities.draws import Word
 from train.modalities.files import stored
 from train.modalities.modality import Modality, Record, check_finite
 from train.modalities.sound import AudioCleaning, decode_audio, one_channel, resampled
+from vqdit.fields import Count
 from vqdit.metrics.audio import si_sdr
 from vqdit.tokenizer import LogMel
 
@@ -53,8 +54,8 @@ class Audio(Modality):
     unit: ClassVar[str] = "kbps"
 
     name: str = "tones"
-    rate: int = 8000
-    length: int = 8192
+    rate: Count = 8000
+    length: Count = 8192
     crop: Crop = "center"
     clean: AudioCleaning = AudioCleaning()
     augment: SeriesAugment | None = None
@@ -63,7 +64,6 @@ class Audio(Modality):
 
     def __post_init__(self):
         super().__post_init__()
-        self.at_least(rate=1, length=1)
         named = self.name != "tones" or not isinstance(self.holdout, str)
         self.check("holdout", named, "tones have no names; write a share")
 
@@ -73,12 +73,7 @@ class Audio(Modality):
 
     @property
     def preparation(self) -> tuple[tuple[str, bool | float | None], ...]:
-        clean = self.clean
-        return (
-            ("dc", clean.dc),
-            ("peak", clean.peak),
-            ("loudness", clean.loudness),
-        )
+        return tuple((name, getattr(self.clean, name)) for name in self.takes)
 
     @property
     def front(self):

@@ -2,11 +2,10 @@
 
 Pictures and video are moved, turned, coloured; series and sound are shifted, scaled and
 masked in time and frequency; volumes and sweeps are turned. What belongs together is
-drawn once: all frames of a clip, and its boxes with them.
+drawn once: all frames of a clip, and its boxes with them. 0 and False leave out.
 """
 
 import dataclasses
-from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int, Num
@@ -14,6 +13,7 @@ from jaxtyping import Float, Int, Num
 from train.modalities.checked import Checked
 from train.modalities.draws import Draws, Word
 from train.modalities.modality import Batch
+from vqdit.fields import Decay, Natural, NonNegative
 
 # RGB to luma and two chroma axes (ITU-R 601 luma, NTSC's I and Q), where a hue is an
 # angle and a saturation a radius.
@@ -26,21 +26,8 @@ YIQ = np.array(
 )
 
 
-class Augment(Checked):
-    """Numbers of at least 0, those of `shares` below 1. 0 and False leave out."""
-
-    called = "augment"
-    shares: ClassVar[tuple[str, ...]] = ()
-
-    def __post_init__(self):
-        self.at_least(**{field.name: 0 for field in dataclasses.fields(self)})
-        for field in self.shares:
-            allowed = getattr(self, field) < 1
-            self.check(field, allowed, "write at least 0 and below 1")
-
-
 @dataclasses.dataclass(frozen=True)
-class ImageAugment(Augment):
+class ImageAugment(Checked):
     """For images and video; every frame gets the same draw.
 
     rotate:     degrees, up to which a picture is turned either way.
@@ -54,18 +41,18 @@ class ImageAugment(Augment):
     pace:       video: 0.5 plays it at 1/1.5 to 1.5 times its frame rate.
     """
 
-    shares: ClassVar[tuple[str, ...]] = ("crop", "contrast", "saturation")
+    called = "augment"
 
-    rotate: float = 0.0
-    crop: float = 0.0
-    shift: float = 0.0
+    rotate: NonNegative = 0.0
+    crop: Decay = 0.0
+    shift: NonNegative = 0.0
     flip: bool = False
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    noise: float = 0.0
-    pace: float = 0.0
+    brightness: NonNegative = 0.0
+    contrast: Decay = 0.0
+    saturation: Decay = 0.0
+    hue: NonNegative = 0.0
+    noise: NonNegative = 0.0
+    pace: NonNegative = 0.0
 
     def paces(self, draws: Draws) -> Float[np.ndarray, "b"]:
         """How much faster than recorded each clip is played."""
@@ -183,7 +170,7 @@ def move_boxes(
 
 
 @dataclasses.dataclass(frozen=True)
-class SeriesAugment(Augment):
+class SeriesAugment(Checked):
     """For series and sound, (b, l, c).
 
     shift:  samples by which a window may move within its recording.
@@ -193,13 +180,13 @@ class SeriesAugment(Augment):
     mute:   widest band, a share of all frequencies, that is taken out.
     """
 
-    shares: ClassVar[tuple[str, ...]] = ("hide", "mute")
+    called = "augment"
 
-    shift: int = 0
-    gain: float = 0.0
-    noise: float = 0.0
-    hide: float = 0.0
-    mute: float = 0.0
+    shift: Natural = 0
+    gain: NonNegative = 0.0
+    noise: NonNegative = 0.0
+    hide: Decay = 0.0
+    mute: Decay = 0.0
 
     def shifts(self, draws: Draws) -> Int[np.ndarray, "b"]:
         """Samples that each window moves; for the one who cuts them."""
@@ -241,19 +228,19 @@ def stretches(
 
 
 @dataclasses.dataclass(frozen=True)
-class VolumeAugment(Augment):
+class VolumeAugment(Checked):
     """For volumes, (b, d, h, w, c).
 
     rotate: degrees about the depth axis; gain: 0.1 multiplies by 0.9 to 1.1; noise in
     units of the signal; flip: half of the time along each of the last two axes.
     """
 
-    shares: ClassVar[tuple[str, ...]] = ("gain",)
+    called = "augment"
 
-    rotate: float = 0.0
+    rotate: NonNegative = 0.0
     flip: bool = False
-    gain: float = 0.0
-    noise: float = 0.0
+    gain: Decay = 0.0
+    noise: NonNegative = 0.0
 
     def __call__(self, batch: Batch, draws: Draws) -> Batch:
         """The batch with "x" changed."""
@@ -274,7 +261,7 @@ class VolumeAugment(Augment):
 
 
 @dataclasses.dataclass(frozen=True)
-class RangeAugment(Augment):
+class RangeAugment(Checked):
     """For sweeps, (b, rows, azimuth, c).
 
     roll: any turn of the sensor about its axis, exact since azimuth wraps around.
@@ -282,9 +269,11 @@ class RangeAugment(Augment):
     was measured.
     """
 
+    called = "augment"
+
     roll: bool = False
     flip: bool = False
-    noise: float = 0.0
+    noise: NonNegative = 0.0
 
     def __call__(self, batch: Batch, draws: Draws) -> Batch:
         """Turns "x" and what is "known" of it alike."""

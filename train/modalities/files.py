@@ -104,6 +104,13 @@ def one_array(path: Path, name: str) -> np.ndarray:
     return next(iter(arrays.values()))
 
 
+def npz(**arrays: np.ndarray) -> bytes:
+    """A compressed .npz of these arrays."""
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
 # Types that come back as they were; others do as the first. Their order is part of the
 # .vqd format: new ones go to the end.
 TYPES = ("<f4", "|u1", "<i2", "<u2", "<f8", "|i1", "<i4", "<u4", "<i8", "<f2")

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 
 from train.errors import Unreadable
 from train.modalities.checked import Checked
+from vqdit.fields import Natural, Positive
 
 Fill = Literal["linear", "previous", "mean", "zero"]
 Outliers = Literal["clip", "missing", "keep"]
@@ -39,12 +40,11 @@ class Cleaning(Checked):
 
     fill: Fill = "linear"
     outliers: Outliers = "clip"
-    limit: float = 6.0
-    window: int = 0
+    limit: Positive = 6.0
+    window: Natural = 0
 
     def __post_init__(self):
         super().__post_init__()
-        self.check("limit", self.limit > 0, "write a z-score above 0")
         enough = self.window == 0 or self.window >= 5
         self.check("window", enough, "write 5 samples or more, or 0 for all")
 

@@ -15,6 +15,7 @@ from train.modalities.draws import Draws, Word
 from train.modalities.files import stored
 from train.modalities.modality import Batch, Modality, Record, peak_ratio
 from train.modalities.shown import png
+from vqdit.fields import Count
 
 Crop = Literal["center", "random"]
 
@@ -71,7 +72,7 @@ class Images(Pixels):
     )
 
     name: str = "digits"
-    size: int = 8
+    size: Count = 8
     channels: int = 1
     crop: Crop = "center"
     flip: bool = False
@@ -80,7 +81,6 @@ class Images(Pixels):
 
     def __post_init__(self):
         super().__post_init__()
-        self.at_least(size=1)
         if self.augment is not None and self.augment.pace:
             raise BadInput(
                 f"data.augment.pace={self.augment.pace}: pictures have no pace; "

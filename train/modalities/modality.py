@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -12,8 +12,11 @@ from train.errors import BadInput, Unreadable
 from train.modalities.checked import Checked
 from train.modalities.draws import Draws
 from train.modalities.shown import curves, eight_bits
+from vqdit.fields import Bound, Decay, Natural
 
 Batch = dict[str, np.ndarray]
+# How many a generated source has to train on, and an eighth of it to test on.
+Examples = Annotated[int, Bound(at_least=8)]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
@@ -98,8 +101,8 @@ class Modality(Checked):
     train_split: str = "train"
     test_split: str = "test"
     holdout: float = 0.2
-    bad_share: float = 0.01
-    threads: int = 4
+    bad_share: Decay = 0.01
+    threads: Natural = 4
 
     rate: ClassVar[Any] = 0.0
     normalise: ClassVar[Any] = None
@@ -110,11 +113,8 @@ class Modality(Checked):
     def __post_init__(self):
         super().__post_init__()
         self.check("name", self.name, "write folder, npz or another source")
-        for field in ("holdout", "bad_share"):
-            share = getattr(self, field)
-            allowed = isinstance(share, str) or 0 <= share < 1
-            self.check(field, allowed, "write a share in [0, 1)")
-        self.at_least(threads=0)
+        share = isinstance(self.holdout, str) or 0 <= self.holdout < 1
+        self.check("holdout", share, "write a share in [0, 1)")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -152,6 +152,11 @@ class Modality(Checked):
     def load(self, path: Path, share: tuple[float, float] = (0.0, 1.0)) -> Record:
         """A file as it is learned from; `share`: the part of one that is divided."""
         return self.adapt(self.read(path))
+
+    def stem(self, file: str) -> str:
+        """A file's path without its suffix, of those that are read: "a" of a.nii.gz."""
+        ends = [end for end in self.suffixes if file.lower().endswith(end)]
+        return file[: len(file) - max(map(len, ends), default=0)]
 
     def rows(self, arrays: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]:
         """The signals of an .npz, one a row; Unreadable says what it lacks."""
@@ -282,13 +287,12 @@ class Modality(Checked):
 
 def modality_of(kind: str) -> type[Modality]:
     """The modality of this kind; BadInput where none has been imported."""
-    found = {}
     classes = [Modality]
-    while classes:
-        classes += (each := classes.pop()).__subclasses__()
-        found[getattr(each, "kind", "")] = each
-    if not kind or kind not in found:
-        known = ", ".join(sorted(filter(None, found)))
+    for each in classes:  # which grows meanwhile
+        classes += each.__subclasses__()
+    found = {each.kind: each for each in classes if hasattr(each, "kind")}
+    if kind not in found:
+        known = ", ".join(sorted(found))
         raise BadInput(f"there is no modality {kind!r}; there are {known}")
     return found[kind]
 

@@ -57,8 +57,20 @@ class Moments:
         self.mean, self.squares = np.zeros(channels), np.zeros(channels)
         self.low = np.full(channels, np.inf)
         self.high = np.full(channels, -np.inf)
-        self.sample = [np.empty(0) for _ in range(channels)]
-        self._draws = [np.empty(0) for _ in range(channels)]
+        # Of each channel arrays (n, 2) of draws and values.
+        self._drawn = [[np.empty((0, 2))] for _ in range(channels)]
+        self._held = np.zeros(channels, np.int64)  # rows of these
+
+    @property
+    def sample(self) -> list[Float[np.ndarray, "n"]]:
+        """Of each channel."""
+        return [self._smallest(c)[:, 1] for c in range(len(self._drawn))]
+
+    def _smallest(self, c: int) -> Float[np.ndarray, "n 2"]:
+        found = np.concatenate(self._drawn[c])
+        if len(found) > SAMPLE:
+            found = found[np.argpartition(found[:, 0], SAMPLE)[:SAMPLE]]
+        return found
 
     def add(
         self,
@@ -76,20 +88,20 @@ class Moments:
         rows = [self.count.astype(float), self.mean, self.squares, self.low, self.high]
         parts, whole = exchange(np.stack(rows, 1)), Moments(len(self.mean))
         for c in range(len(self.mean)):
-            found = exchange(np.stack([self._draws[c], self.sample[c]], 1))
-            for part, each in zip(parts, found, strict=True):
+            found = exchange(self._smallest(c))
+            for part, drawn in zip(parts, found, strict=True):
                 count, *of = part[c]
                 if count:
-                    whole._merge(c, int(count), *of, each[:, 1], each[:, 0])
+                    whole._merge(c, int(count), *of, drawn)
         return whole
 
     def _add(self, c: int, x: np.ndarray) -> None:
         mean = x.mean()
         of = (len(x), mean, np.square(x - mean).sum(), x.min(), x.max())
         position = self._first + self.count[c] + np.arange(len(x))
-        self._merge(c, *of, x, chance(Word.PICK, c, position))
+        self._merge(c, *of, np.stack([chance(Word.PICK, c, position), x], 1))
 
-    def _merge(self, c, count, mean, squares, low, high, sample, draws) -> None:
+    def _merge(self, c, count, mean, squares, low, high, drawn) -> None:
         before, total = self.count[c], self.count[c] + count
         apart = mean - self.mean[c]
         self.squares[c] += squares
@@ -97,29 +109,29 @@ class Moments:
         self.mean[c] += apart * count / total
         self.count[c] = total
         self.low[c], self.high[c] = min(self.low[c], low), max(self.high[c], high)
-        draws = np.concatenate([self._draws[c], draws])
-        sample = np.concatenate([self.sample[c], sample])
-        if len(sample) > SAMPLE:
-            kept = np.argpartition(draws, SAMPLE)[:SAMPLE]
-            draws, sample = draws[kept], sample[kept]
-        self._draws[c], self.sample[c] = draws, sample
+        self._drawn[c].append(drawn)
+        self._held[c] += len(drawn)
+        if self._held[c] > 2 * SAMPLE:  # seldom, since it takes long
+            self._drawn[c], self._held[c] = [self._smallest(c)], SAMPLE
 
     def finished(self) -> Statistics:
         """A channel of which nothing is known has mean 0 and spread 0."""
         none = self.count == 0
-        count = np.maximum(self.count, 1)
         sample = [x if x.size else np.zeros(1) for x in self.sample]
-        median = [float(np.median(x)) for x in sample]
+        median = [np.median(x) for x in sample]
         away = [np.abs(x - m) for x, m in zip(sample, median, strict=True)]
+        found = {
+            "mean": self.mean,
+            "std": np.sqrt(self.squares / np.maximum(self.count, 1)),
+            "minimum": np.where(none, 0, self.low),
+            "maximum": np.where(none, 0, self.high),
+            "median": median,
+            "spread": [1.482602218505602 * np.median(x) for x in away],
+        }
         return Statistics(
             count=tuple(map(int, self.count)),
-            mean=tuple(map(float, self.mean)),
-            std=tuple(map(float, np.sqrt(self.squares / count))),
-            minimum=tuple(map(float, np.where(none, 0, self.low))),
-            maximum=tuple(map(float, np.where(none, 0, self.high))),
-            median=tuple(median),
-            spread=tuple(1.482602218505602 * float(np.median(x)) for x in away),
             exact=bool((self.count <= SAMPLE).all()),
+            **{name: tuple(map(float, x)) for name, x in found.items()},
         )
 
 
@@ -146,21 +158,19 @@ def normaliser(statistics: Statistics, rule: Scaling = "standard") -> Normaliser
     median and spread; "range": minimum and maximum to -1 and 1; "none": nothing. A
     channel that never changes keeps scale 1.
     """
-    s = statistics
+    s = {name: np.array(value) for name, value in vars(statistics).items()}
     match rule:
         case "standard":
-            offset, scale = s.mean, [REACH * x for x in s.std]
+            offset, scale = s["mean"], REACH * s["std"]
         case "robust":
             # Half of the values equal: the spread is 0 though the channel is alive.
-            pairs = zip(s.spread, s.std, strict=True)
-            offset, scale = s.median, [REACH * (a or b) for a, b in pairs]
+            spread = np.where(s["spread"], s["spread"], s["std"])
+            offset, scale = s["median"], REACH * spread
         case "range":
-            pairs = list(zip(s.minimum, s.maximum, strict=True))
-            offset = [(low + high) / 2 for low, high in pairs]
-            scale = [(high - low) / 2 for low, high in pairs]
+            low, high = s["minimum"], s["maximum"]
+            offset, scale = (low + high) / 2, (high - low) / 2
         case _:  # "none"
-            offset, scale = [0.0] * len(s.mean), [1.0] * len(s.mean)
+            offset, scale = np.zeros_like(s["mean"]), np.ones_like(s["mean"])
     # Rounding leaves a constant channel with a deviation that isn't quite 0.
-    alive = [x > 1e-7 * (abs(o) or 1) for x, o in zip(scale, offset, strict=True)]
-    scale = [float(x) if y else 1.0 for x, y in zip(scale, alive, strict=True)]
-    return Normaliser(tuple(map(float, offset)), tuple(scale))
+    alive = scale > 1e-7 * np.where(offset, np.abs(offset), 1)
+    return Normaliser(tuple(offset.tolist()), tuple(np.where(alive, scale, 1).tolist()))

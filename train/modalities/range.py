@@ -9,8 +9,9 @@ import numpy as np
 from train.errors import Unreadable
 from train.modalities.augment import RangeAugment
 from train.modalities.files import as_stored, one_array, with_channels
-from train.modalities.modality import Modality, Record, check_finite
+from train.modalities.modality import Examples, Modality, Record, check_finite
 from train.modalities.normalise import Scaling
+from vqdit.fields import Count, NonNegative, Positive
 
 Name = Literal["scenes", "folder"]
 
@@ -38,20 +39,18 @@ class Ranges(Modality):
     takes: ClassVar[tuple[str, ...]] = ("far",)
 
     name: Name = "scenes"
-    rows: int = 32
-    azimuth: int = 256
-    channels: int = 1
-    far: float | None = 80.0
+    rows: Count = 32
+    azimuth: Count = 256
+    channels: Count = 1
+    far: Positive | None = 80.0
     normalise: Scaling = "range"
-    examples: int = 512
-    noise: float = 0.02
+    examples: Examples = 512
+    noise: NonNegative = 0.02
     seed: int = 0
     augment: RangeAugment | None = None
 
     def __post_init__(self):
         super().__post_init__()
-        self.at_least(rows=1, azimuth=1, channels=1, examples=8, noise=0)
-        self.check("far", self.far is None or self.far > 0, "write metres, above 0")
         alone = self.name != "scenes" or self.channels == 1
         self.check("channels", alone, "scenes have 1")
 

@@ -15,14 +15,15 @@ import itertools
 import json
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from train.errors import Unreadable
-from train.modalities.files import load_arrays
+from train.modalities.files import load_arrays, npz
 from train.modalities.tables import Columns, arrays_of, columns_of, open_table
 
 TIME = ("time", "t", "seconds")
@@ -30,25 +31,35 @@ ONE_CLOCK = "bring it to one clock (see train.modalities.gaps)"
 
 
 def read_recording(
-    path: Path, columns: Sequence[str], time: str, takes: Callable[[int], bool]
-) -> tuple[list[str], np.ndarray, np.ndarray | None]:
-    """(names with that of the times first, [] for none; values (t, c), NaN where one is
-    missing; times or None). takes: whether as many channels can be meant.
+    path: Path, columns: Sequence[str], time: str, channels: int
+) -> tuple[Float[np.ndarray, "t c"], float, bytes]:
+    """(values, NaN where one is missing; rate, 0 where nothing says it; what
+    `write_recording` needs). columns, time, channels: of a Series.
     """
+    names: list[str] = []
     if path.suffix.lower() == ".npz":
-        return _npz(path, columns, takes)
-    table, named = open_table(path)
-    when = _time_column(table.column_names, table[0].type, columns, time, takes)
-    streams = columns_of(table, when, columns)
-    names = list(streams) if named else []
-    if named and when:
-        own = (_is_time(when) or when == time) and when not in names
-        names.insert(0, when if own else _untaken(names))
-    values = np.concatenate([column for _, column in streams.values()], axis=1)
-    return names, values, next(iter(streams.values()))[0]
+        streams, times = _npz(path, columns, channels)
+    else:
+        table, named = open_table(path)
+        have, first = table.column_names, table[0].type
+        when = _time_column(have, first, columns, time, channels)
+        streams = columns_of(table, when, columns)
+        times, _ = next(iter(streams.values()))
+        names = list(streams) if named else []
+        if named and when:
+            own = (_is_time(when) or when == time) and when not in names
+            names.insert(0, when if own else _untaken(names))
+    values = np.concatenate([values for _, values in streams.values()], axis=1)
+    start, rate = _clock(times)
+    extra = struct.pack("<B", (times is not None) + 6 * bool(names))
+    if times is not None:
+        extra += struct.pack("<d", start)
+    if names:
+        extra += zlib.compress(json.dumps(names).encode(), 9)
+    return values, rate, extra
 
 
-def _time_column(names, first, columns, time, takes) -> str:
+def _time_column(names, first, columns, time, channels) -> str:
     """The column that says when, or ""; `first` is the type of the first one."""
     from pyarrow.types import is_temporal
 
@@ -56,31 +67,19 @@ def _time_column(names, first, columns, time, takes) -> str:
         return time
     if columns and names[0] in columns:
         return ""
-    guess = _is_time(names[0]) and (columns or takes(len(names) - 1))
+    guess = _is_time(names[0]) and (columns or len(names) - 1 == channels)
     return names[0] if guess or is_temporal(first) else ""
 
 
-def _npz(path, columns, takes):
+def _npz(path, columns, channels):
     arrays = load_arrays(path)
     if columns and "values" in arrays and not set(columns) <= set(arrays):
         columns = ("values",)
     streams = arrays_of(arrays, columns)
     if not columns and "time" in streams and len(streams) > 1:
-        if takes(sum(each.shape[1] for _, each in streams.values()) - 1):
+        if sum(each.shape[1] for _, each in streams.values()) - 1 == channels:
             del streams["time"]
-    times = _shared(streams, None if "time" in streams else arrays.get("time"))
-    values = np.concatenate([values for _, values in streams.values()], axis=1)
-    return [], values, times
-
-
-def extra_of(names: Sequence[str], times: np.ndarray | None) -> tuple[bytes, float]:
-    """(what `write_recording` needs, rate; 0 where nothing says it)."""
-    start, rate = _clock(times)
-    extra = struct.pack("<B", (times is not None) + 6 * bool(names))
-    extra += struct.pack("<d", start) if times is not None else b""
-    return extra + (
-        zlib.compress(json.dumps(names).encode(), 9) if names else b""
-    ), rate
+    return streams, _shared(streams, None if "time" in streams else arrays.get("time"))
 
 
 def write_recording(record: Any) -> bytes:
@@ -92,9 +91,7 @@ def write_recording(record: Any) -> bytes:
         time = start + (steps / record.rate if record.rate else steps)
     if record.suffix == ".npz":
         arrays = {"values": record.values} | ({} if time is None else {"time": time})
-        file = io.BytesIO()
-        np.savez_compressed(file, **arrays)
-        return file.getvalue()
+        return npz(**arrays)
     if record.suffix == ".parquet":
         return _parquet(names, record.values, time)
     text = io.StringIO()
@@ -151,21 +148,22 @@ def _shared(streams: dict[str, Columns], time: np.ndarray | None) -> np.ndarray 
     """The times of all series; `time` is that of those with none of their own."""
     if time is not None:
         time = np.asarray(time, np.float64)
-    (first, (times, values)), *others = streams.items()
-    count, times = len(values), time if times is None else times
+    clocks = {n: time if own is None else own for n, (own, _) in streams.items()}
+    first = next(iter(streams))
+    times, count = clocks[first], len(streams[first][1])
     if times is not None and times.shape != (count,):
         raise Unreadable(f"{times.shape} times for {count} rows of values")
-    for name, (own, values) in others:
-        own = time if own is None else own
+    step = 0.0 if times is None else abs(times[-1] - times[0]) / max(1, count - 1)
+    for name, own in clocks.items():
+        samples = len(streams[name][1])
         if (own is None) != (times is None):
             bare, timed = (name, first) if own is None else (first, name)
             raise Unreadable(f"{bare} has no times, unlike {timed}")
-        if len(values) != count:
+        if samples != count:
             raise Unreadable(
-                f"{first} has {count} samples and {name} {len(values)}; {ONE_CLOCK}"
+                f"{first} has {count} samples and {name} {samples}; {ONE_CLOCK}"
             )
-        step = 0.0 if times is None else abs(times[-1] - times[0]) / max(1, count - 1)
-        if times is not None and not np.abs(own - times).max() <= 0.01 * step:
+        if own is not times and not np.abs(own - times).max() <= 0.01 * step:
             raise Unreadable(f"{first} and {name} differ in their times; {ONE_CLOCK}")
     return times
 

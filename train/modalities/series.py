@@ -2,7 +2,7 @@
 
 import dataclasses
 import operator
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -10,14 +10,11 @@ from train.errors import BadInput, Unreadable
 from train.modalities.augment import SeriesAugment
 from train.modalities.draws import Draws
 from train.modalities.gaps import UNCLEANED, Cleaning, clean, fill, one_clock
-from train.modalities.modality import Batch, Modality, Record
+from train.modalities.modality import Batch, Examples, Modality, Record
 from train.modalities.normalise import Scaling
-from train.modalities.recordings import (
-    extra_of,
-    read_recording,
-    write_recording,
-)
+from train.modalities.recordings import read_recording, write_recording
 from train.modalities.tables import read_columns
+from vqdit.fields import Bound, Count, Decay, Natural, NonNegative
 
 Name = Literal["generated", "folder"]
 
@@ -59,29 +56,25 @@ class Series(Modality):
     score: ClassVar[str] = "SNR"
 
     name: Name = "generated"
-    length: int = 256
-    channels: int = 3
+    length: Annotated[int, Bound(at_least=2)] = 256
+    channels: Count = 3
     columns: tuple[str, ...] = ()
     time: str = ""
-    rate: float = 0.0
-    longest_gap: float = 0.0
-    stride: int = 0
+    rate: NonNegative = 0.0
+    longest_gap: NonNegative = 0.0
+    stride: Natural = 0
     cleaning: Cleaning | None = Cleaning()
     normalise: Scaling = "standard"
     mask_channels: bool = False
-    examples: int = 2048
-    missing: float = 0.1
-    spikes: float = 0.01
-    noise: float = 0.1
+    examples: Examples = 2048
+    missing: Decay = 0.1
+    spikes: Decay = 0.01
+    noise: NonNegative = 0.1
     seed: int = 0
     augment: SeriesAugment | None = None
 
     def __post_init__(self):
         super().__post_init__()
-        self.at_least(length=2, channels=1, stride=0, examples=8, rate=0, noise=0)
-        for field in ("missing", "spikes"):
-            allowed = 0 <= getattr(self, field) < 1
-            self.check(field, allowed, "write a share in [0, 1)")
         clock = "write data.rate too, the samples a second of the one clock"
         self.check("time", self.rate or not self.time, clock)
         stored = self.name != "generated" or not self.columns
@@ -117,21 +110,15 @@ class Series(Modality):
         )
 
     def read(self, path):
-        names, values, times = read_recording(
-            path, self.columns, self.time, lambda channels: channels == self.channels
+        values, rate, extra = read_recording(
+            path, self.columns, self.time, self.channels
         )
         known = np.isfinite(values)
         if not known.any(0).all():
             channel = int(np.flatnonzero(~known.any(0))[0])
             raise Unreadable(f"channel {channel} has no value at all")
-        extra, rate = extra_of(names, times)
-        return Record(
-            self._filled(values, known),
-            rate,
-            known,
-            suffix=path.suffix.lower(),
-            extra=extra,
-        )
+        values, suffix = self._filled(values, known), path.suffix.lower()
+        return Record(values, rate, known, suffix=suffix, extra=extra)
 
     def write(self, record):
         return write_recording(record)
@@ -146,11 +133,9 @@ class Series(Modality):
     def adapt(self, record):
         """(t, c) with NaN where a value is missing -> cleaned."""
         found = clean(record.values, self.cleaning or UNCLEANED)
-        said = {
-            name: getattr(found, name) for name in ("missing", "outliers", "constant")
-        }
+        more = record.more | {"cleaned": found}
         return dataclasses.replace(
-            record, values=found.values, known=found.known, more=record.more | said
+            record, values=found.values, known=found.known, more=more
         )
 
     def starts(self, record):
@@ -184,24 +169,22 @@ class Series(Modality):
 
     def findings(self, records):
         """Shares missing and beyond the limit; in how many a channel is constant."""
-        found = [(len(each.values), each.more) for each in records]
-        weights = np.array([length for length, _ in found], float)
+        found = [record.more["cleaned"] for record in records]
+        weights = np.array([len(each.values) for each in found], float)
         weights /= weights.sum()
-
-        def mean(name: str) -> list[float]:
-            return (weights @ np.array([more[name] for _, more in found])).tolist()
-
-        constant = np.array([more["constant"] for _, more in found]).sum(0)
+        missing = weights @ np.array([each.missing for each in found])
+        outliers = weights @ np.array([each.outliers for each in found])
+        constant = np.array([each.constant for each in found]).sum(0)
         return {
             "recordings": len(found),
-            "missing_share": mean("missing"),
-            "outlier_share": mean("outliers"),
+            "missing_share": missing.tolist(),
+            "outlier_share": outliers.tolist(),
             "recordings_where_constant": constant.tolist(),
         }
 
     def prepare(self, record):
         raw = np.where(record.known, record.values, np.nan)
-        found = clean(raw, self.cleaning or UNCLEANED)
+        found = self.adapt(dataclasses.replace(record, values=raw))
         values = found.values
         if self.mask_channels:
             values = np.concatenate([values, found.known.astype(np.float32)], axis=-1)

@@ -4,12 +4,14 @@ import dataclasses
 import io
 import math
 import struct
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Float
 
 from train.errors import Unreadable
 from train.modalities.checked import Checked
+from vqdit.fields import Bound, Positive
 
 FRAME = 0.01  # seconds whose loudness decides what is silence
 SILENT = 1e-9  # magnitude below which nothing is made loud
@@ -30,19 +32,14 @@ class AudioCleaning(Checked):
     called = "clean"
 
     dc: bool = True
-    trim: float | None = None
-    peak: float | None = 0.9
-    loudness: float | None = None
+    trim: Positive | None = None
+    peak: Annotated[float, Bound(above=0, at_most=1)] | None = 0.9
+    loudness: Annotated[float, Bound(below=0)] | None = None
 
     def __post_init__(self):
-        trim, peak, loudness = self.trim, self.peak, self.loudness
-        self.check("trim", trim is None or trim > 0, "write decibels above 0, or None")
-        level = peak is None or 0 < peak <= 1
-        self.check("peak", level, "write a level in (0, 1], or None")
-        alone = peak is None or loudness is None
+        super().__post_init__()
+        alone = self.peak is None or self.loudness is None
         self.check("peak", alone, "clean.loudness sets the level too; write None")
-        level = loudness is None or loudness < 0
-        self.check("loudness", level, "write decibels below 0, or None")
 
     def __call__(
         self, x: Float[np.ndarray, "l"], rate: float

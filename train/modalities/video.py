@@ -4,7 +4,7 @@ import dataclasses
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -17,6 +17,7 @@ from train.modalities.files import stored
 from train.modalities.image import Pixels, decode_picture, fit_square, opaque
 from train.modalities.modality import Batch, Record
 from train.modalities.shown import grid, png
+from vqdit.fields import Bound, Count, Natural, NonNegative
 
 Name = Literal["moving_digits", "moving_mnist", "folder"]
 FRAMES = frozenset(".png .jpg .jpeg .webp .bmp .tif .tiff".split(" "))
@@ -50,20 +51,19 @@ class Video(Pixels):
     )
 
     name: Name = "moving_digits"
-    frames: int = 16
-    size: int = 64
+    frames: Count = 16
+    size: Count = 64
     channels: int = 1
-    rate: float = 0.0
-    stride: int = 0
-    digits: int = 2
-    examples: int = 10_000
+    rate: NonNegative = 0.0
+    stride: Natural = 0
+    digits: Count = 2
+    examples: Annotated[int, Bound(at_least=10)] = 10_000
     seed: int = 0
     boxes: bool = False
     augment: ImageAugment | None = None
 
     def __post_init__(self):
         super().__post_init__()
-        self.at_least(frames=1, size=1, stride=0, digits=1, examples=10, rate=0)
         known = not self.boxes or self.name != "folder"
         self.check("boxes", known, "only generated clips know their boxes")
 

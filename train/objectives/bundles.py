@@ -8,7 +8,8 @@ import numpy as np
 from train.errors import BadInput
 from train.modalities import Modality
 from train.pipeline import Examples, open_examples
-from vqdit.trained.bundle import load
+from train.runtime import hosts
+from vqdit.trained.bundle import load, save
 from vqdit.trained.codec import Codec
 from vqdit.trained.generator import Generator
 from vqdit.trained.judge import Judge
@@ -37,6 +38,14 @@ def open_bundle(
             f"{at}: {path} is {WORDS[type(found)]}; write the folder of {wanted}"
         )
     return found
+
+
+def keep(folder: Path, thing: T) -> T:
+    """Writes a bundle, once for all processes, and returns what is in it."""
+    if hosts.first():
+        save(folder, thing)
+    hosts.wait("bundle")
+    return thing
 
 
 def open_judge(path: str, data: Modality, classes: int) -> Judge:

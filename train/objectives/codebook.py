@@ -7,6 +7,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict
 from tqdm import tqdm
 
 from train.config import StageOne
@@ -42,47 +43,39 @@ def with_revival(step):
     revived code inherits nothing from the dead one.
     """
 
-    def revive(state: TrainState) -> TrainState:
-        plans = {
-            path[1:-1]: leaf for path, leaf in _named(state.stats) if path[-1] == "dead"
-        }
-        fresh = {
-            path[1:-1]: leaf
-            for path, leaf in _named(state.stats)
-            if path[0] == "revival" and path[-1] == "fresh"
+    def revived(state: TrainState, batch):
+        state, metrics = step(state, batch)
+        if "revival" not in state.stats:
+            return state, metrics
+        plans = state.stats["revival"]
+        # Path of a codebook in the parameters -> (dead, fresh), its rows.
+        rows = {
+            (*path[:-1], "codewords"): (dead, flatten_dict(plans)[*path[:-1], "fresh"])
+            for path, dead in flatten_dict(plans).items()
+            if path[-1] == "dead"
         }
 
-        def replace(tree, reset):
+        def replace(tree, reset=False):
             def leaf(path, value):
                 names = tuple(getattr(k, "key", getattr(k, "name", "")) for k in path)
-                for owner, dead in plans.items():
-                    if names[-len(owner) - 1 :] == (*owner, "codewords"):
-                        new = jnp.zeros_like(value) if reset else fresh[owner]
+                for codebook, (dead, fresh) in rows.items():
+                    if names[-len(codebook) :] == codebook:
+                        new = jnp.zeros_like(value) if reset else fresh
                         return jnp.where(dead[:, None], new, value)
                 return value
 
             return jax.tree_util.tree_map_with_path(leaf, tree)
 
-        if not plans:
-            return state
-        done = jax.tree.map(jnp.zeros_like, state.stats["revival"])
-        return state.replace(
+        done = jax.tree.map(jnp.zeros_like, plans)
+        state = state.replace(
             stats={**state.stats, "revival": done},
-            params=replace(state.params, reset=False),
-            ema=replace(state.ema, reset=False),
+            params=replace(state.params),
+            ema=replace(state.ema),
             opt=replace(state.opt, reset=True),
         )
-
-    def revived(state, batch):
-        state, metrics = step(state, batch)
-        return revive(state), metrics
+        return state, metrics
 
     return revived
-
-
-def _named(tree):
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return [(tuple(k.key for k in path), leaf) for path, leaf in leaves]
 
 
 def codebook_from_data(experiment: StageOne, step: int, state: TrainState):

@@ -51,6 +51,11 @@ def networks(
         if isinstance(network, Judge):
             variables["features"] = {"params": hosts.gather(network.params)}
             distances["features"] = partial(_judged, _sight(network, front, at))
+        elif network.module.front is not None:
+            raise BadInput(
+                f"{at} has a front end, and what it compares is another signal; write "
+                f"the workdir of a tokenizer without one"
+            )
         else:
             # A collection without a part of the encoder has no state it could need.
             variables["features"] = {
@@ -58,7 +63,7 @@ def networks(
                 for name, part in hosts.gather(network.variables).items()
                 if "encoder" in part
             }
-            distances["features"] = partial(_encoded, _bare(network, at))
+            distances["features"] = partial(_encoded, network)
     return variables, distances
 
 
@@ -114,12 +119,3 @@ def _lpips(path: Path) -> dict[str, Any]:
         raise BadInput(
             f'losses.lpips={path}: {error}; make it by: python -c "{CONVERT}"'
         ) from error
-
-
-def _bare(codec: Codec, at: str) -> Codec:
-    if codec.module.front is not None:
-        raise BadInput(
-            f"{at} has a front end, and what it compares is another signal; write the "
-            f"workdir of a tokenizer without one"
-        )
-    return codec

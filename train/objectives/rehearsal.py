@@ -1,14 +1,12 @@
 """An experiment's train step and forward pass on random data, as the loop runs them."""
 
-import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from train.config import Experiment, StageOne, StageTwo
+from train.config import Experiment, StageOne
 from train.config.network import network
 from train.objectives import start, streams
 from train.objectives.reconstruction import SIGNAL
@@ -18,87 +16,84 @@ from train.runtime.sharding import (
     TOKENIZER_RULES,
     batch_sharding,
     create_state,
+    kernels,
     make_mesh,
 )
 from train.runtime.step import TrainState
-from vqdit.diffusion import Process
-from vqdit.dit import DiT
 
 
-def model_of(experiment: StageTwo) -> tuple[DiT, dict[str, Process]]:
-    """(model, processes) of the shapes that are written; a tokenizer is not opened."""
-    return network(experiment, experiment.values)
+class Rehearsal:
+    """An experiment opened without data: its network, and a batch of its shapes.
 
-
-def random_batch(experiment: Experiment, key: jax.Array) -> dict[str, Any]:
-    """A training batch of the experiment's shapes."""
-    rows = experiment.run.batch
-    if isinstance(experiment, StageOne):
-        shape = (rows, *experiment.data.shape)
-        return {"streams": {SIGNAL: jax.random.uniform(key, shape, minval=-1.0)}}
-    drawn = {}
-    for i, stream in enumerate(model_of(experiment)[0].streams):
-        stream_key, shape = jax.random.fold_in(key, i), (rows, *stream.shape)
-        # Of codes both values are below any vocabulary.
-        values = jax.random.bernoulli(stream_key, 0.5, shape)
-        drawn[stream.name] = values.astype(stream.dtype)
-    classes = max(experiment.model.classes, 1)
-    return {"streams": drawn, "label": jax.random.randint(key, (rows,), 0, classes)}
-
-
-def train_step(
-    experiment: Experiment,
-) -> tuple[jax.stages.Compiled, float, TrainState, Callable[[], Any]]:
-    """(the compiled program, the seconds it took to trace and compile, its first
-    state, a call that takes one step more).
-
-    The first call donates the first state.
+    model:     the network; of stage two with the streams that are written, as no
+               tokenizer is opened, and `processes` beside it.
+    batch:     what the train step takes. arguments: what the network does, after its
+               variables.
     """
-    first = isinstance(experiment, StageOne)
-    mesh = make_mesh(experiment.mesh)
-    if first:
-        init, step = start.build_step(experiment, start.open_start(experiment))
-    else:
-        init, step = streams.build_step(experiment, *model_of(experiment))
-    state = create_state(init, TOKENIZER_RULES if first else DIT_RULES, mesh)
-    batch = random_batch(experiment, jax.random.key(0))
-    batch = jax.device_put(batch, batch_sharding(mesh))
-    layout = jax.tree.map(lambda x: x.sharding, state)
-    program = jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
-    began = time.perf_counter()
-    program = program.lower(state, batch).compile()
-    seconds = time.perf_counter() - began
-    held = {"state": state}
 
-    def one_step():
-        held["state"], metrics = program(held["state"], batch)
-        return metrics
+    def __init__(self, experiment: Experiment):
+        self.experiment = experiment
+        rows, key = experiment.run.batch, jax.random.key(0)
+        if isinstance(experiment, StageOne):
+            self.model, self._rules = experiment.model, TOKENIZER_RULES
+            self._made = start.build_step(experiment, start.open_start(experiment))
+            x = jax.random.uniform(key, (rows, *experiment.data.shape), minval=-1.0)
+            batch, self.arguments = {"streams": {SIGNAL: x}}, (x,)
+        else:
+            self.model, self.processes = network(experiment, experiment.values)
+            self._rules = DIT_RULES
+            self._made = streams.build_step(experiment, self.model, self.processes)
+            self.arguments = streams.example(self.model, rows)
+            drawn = {}
+            for i, (name, x) in enumerate(self.arguments[0].items()):
+                # Of codes both values are below any vocabulary.
+                values = jax.random.bernoulli(jax.random.fold_in(key, i), 0.5, x.shape)
+                drawn[name] = values.astype(x.dtype)
+            classes = max(self.model.classes, 1)
+            label = jax.random.randint(key, (rows,), 0, classes)
+            batch = {"streams": drawn, "label": label}
+        self._mesh = make_mesh(experiment.mesh)
+        placed = (batch, self.arguments)
+        self.batch, self.arguments = jax.device_put(placed, batch_sharding(self._mesh))
 
-    return program, seconds, state, one_step
+    @property
+    def dtype(self) -> str:
+        return getattr(self.model, "dtype", None) or self.model.encoder.dtype
 
+    def train_step(
+        self,
+    ) -> tuple[jax.stages.Compiled, float, TrainState, Callable[[], Any]]:
+        """(the compiled program, the seconds it took to trace and compile, its first
+        state, a call that takes one step more).
 
-def forward_pass(experiment: Experiment) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """(a pass of the network, its arguments after the variables)."""
-    if isinstance(experiment, StageOne):
-        x = jnp.zeros((experiment.run.batch, *experiment.data.shape))
-        return (lambda variables, x: experiment.model.apply(variables, x)[0]), (x,)
-    model, _ = model_of(experiment)
-    return model.apply, streams.example(model, experiment.run.batch)
+        The first call donates the first state.
+        """
+        init, step = self._made
+        state = create_state(init, self._rules, self._mesh)
+        layout = jax.tree.map(lambda x: x.sharding, state)
+        program = jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
+        began = time.perf_counter()
+        with kernels(self._mesh):
+            program = program.lower(state, self.batch).compile()
+        seconds = time.perf_counter() - began
+        held = {"state": state}
 
+        def one_step():
+            held["state"], metrics = program(held["state"], self.batch)
+            return metrics
 
-def forward_macs(experiment: Experiment) -> int:
-    """Multiply-accumulates of a forward pass, whatever computes the attention."""
-    model = experiment.model
-    if not isinstance(experiment, StageOne):
-        # A kernel of its own, such as cuDNN's, is no product that could be counted.
-        model = model.clone(block=model.block.clone(implementation="plain"))
-        experiment = dataclasses.replace(experiment, model=model)
-    apply, arguments = forward_pass(experiment)
-    model = model if isinstance(experiment, StageOne) else model_of(experiment)[0]
-    variables = jax.eval_shape(model.init, jax.random.key(0), *arguments)
-    return macs(apply, variables, *arguments)
+        return program, seconds, state, one_step
 
+    def forward(self, variables: Any, *arguments: Any) -> Any:
+        """What the network returns; of a tokenizer the reconstruction alone."""
+        found = self.model.apply(variables, *arguments)
+        return found[0] if isinstance(self.experiment, StageOne) else found
 
-def dtype_of(experiment: Experiment) -> str:
-    model = experiment.model
-    return getattr(model, "dtype", None) or model.encoder.dtype
+    def macs(self) -> int:
+        """Multiply-accumulates of a forward pass, whatever computes the attention."""
+        model = self.model
+        if not isinstance(self.experiment, StageOne):
+            # A kernel of its own, such as cuDNN's, is no product that could be counted.
+            model = model.clone(block=model.block.clone(implementation="plain"))
+        variables = jax.eval_shape(model.init, jax.random.key(0), *self.arguments)
+        return macs(model.apply, variables, *self.arguments)

@@ -16,7 +16,7 @@ from train.objectives.adversarial import make_adversarial_step, with_discriminat
 from train.objectives.codebook import with_revival
 from train.objectives.perceptual import Distance, networks
 from train.objectives.reconstruction import Reconstruction
-from train.objectives.transfer import Transfer, check_transfer
+from train.objectives.transfer import Transfer
 from train.pipeline.statistics import are_known, believe, moments_of
 from train.runtime import hosts
 from train.runtime.optim import learning_rate, make
@@ -55,7 +55,7 @@ def open_start(experiment: StageOne) -> Start:
         _check_kmeans(experiment)
     features, _, variables = tokenizer_shapes(experiment)
     if transfer is not None:
-        check_transfer(transfer, variables)
+        transfer.check(variables)
     frozen, distances = networks(experiment.losses, model.front)
     for name, distance in distances.items():
         with blame(f"losses.{name}={getattr(experiment.losses, name)}"):

@@ -163,13 +163,11 @@ def prepare(experiment: StageTwo) -> Streams:
     else:
         source = _open_data(experiment, tokenizers)
     classes = model.classes
-    if classes and source.classes and source.classes != classes:
+    if classes and source.classes != classes:
         raise BadInput(
             f"model.classes={classes} but the data has {source.classes} classes; "
             f"write model.classes={source.classes}"
         )
-    if classes and not source.classes:
-        raise BadInput("model.classes: the data has no labels; write model.classes=0")
     if not classes and experiment.label_dropout not in (0, StageTwo.label_dropout):
         say(f"label_dropout={experiment.label_dropout} drops nothing: model.classes=0")
     return Streams(experiment, model, processes, tokenizers, source)

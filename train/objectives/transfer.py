@@ -59,13 +59,23 @@ class Transfer:
             )
         return flax.traverse_util.unflatten_dict(flat)
 
-    def news(self, variables: dict[str, Any]) -> list[str]:
-        """Paths of the parameters that the bundle does not have, in order."""
-        return sorted(
+    def check(self, variables: dict[str, Any]) -> list[str]:
+        """Raises BadInput as training from this bundle would, before anything is made.
+
+        variables: of the model, as shapes. Says, and returns, the paths of parameters
+        that the bundle does not have, in order.
+        """
+        jax.eval_shape(self.into, variables)
+        news = sorted(
             "/".join(place[1:])
             for place in flax.traverse_util.flatten_dict(variables)
             if place[0] == "params" and _plain(place, self.model) not in self._held
         )
+        if news:
+            more = f" and {len(news) - 3} more" if len(news) > 3 else ""
+            said = ", ".join(news[:3])
+            say(f"init: {self.path} lacks {said}{more}; these start new")
+        return news
 
     def _fit(self, place, mine, leaf):
         if mine.shape == leaf.shape:
@@ -79,17 +89,6 @@ class Transfer:
             f"init: {'/'.join(place[1:])} is {mine.shape} in {self.path} and "
             f"{leaf.shape} in this model; write the model that was trained there"
         )
-
-
-def check_transfer(transfer: Transfer, variables: dict[str, Any]) -> None:
-    """Raises BadInput as training from this bundle would, before anything is made.
-
-    variables: shapes of the model's own. Says which of them the bundle does not have.
-    """
-    jax.eval_shape(transfer.into, variables)
-    if news := transfer.news(variables):
-        more = f" and {len(news) - 3} more" if len(news) > 3 else ""
-        say(f"init: {transfer.path} lacks {', '.join(news[:3])}{more}; these start new")
 
 
 def _plain(place: tuple[str, ...], model: Tokenizer) -> tuple[str, ...]:

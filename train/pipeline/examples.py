@@ -45,23 +45,16 @@ class Examples:
             # What a modality adds to the channels that are measured is 0 or 1.
             more = (0.5,) * (data.shape[-1] - len(own.offset))
             self.offset, self.scale = own.offset + more, own.scale + more
-        self._windows = np.array(
-            [
-                (row, start)
-                for row in range(len(self.source))
-                for start in self._starts(row)
-            ]
-        ).reshape(-1, 2)
+        starts = [(0,)] * len(self.source)
+        if type(data).starts is not Modality.starts:  # else without reading any
+            starts = map(data.starts, self.source)
+        windows = [(row, start) for row, each in enumerate(starts) for start in each]
+        self._windows = np.array(windows).reshape(-1, 2)
         # What is not drawn anew is kept once it is made, where all of it fits.
         values = len(self) * math.prod(data.shape)
         fits = values * (1 if data.pixels else 4) <= KEPT_BYTES
         self._made = np.zeros(len(self), bool) if fits else None
         self._kept: Batch = {}
-
-    def _starts(self, row: int):
-        if type(self.data).starts is Modality.starts:
-            return (0,)  # without reading the record
-        return self.data.starts(self.source[row])
 
     def __len__(self) -> int:
         return len(self._windows)
@@ -131,16 +124,14 @@ class Examples:
         batch = self.data.cut(records, starts, draws)
         for name in ("x", "truth"):
             if self.normaliser and name in batch:
-                batch[name] = self._normalised(batch[name])
+                c = batch[name].shape[-1]
+                own = Normaliser(self.offset[:c], self.scale[:c])
+                batch[name] = own(batch[name])
         captions = [record.more.get("caption") for record in records]
         if any(text is not None for text in captions):
             batch["caption"] = np.array(captions, object)
         label = np.array([record.label for record in records], np.int32)
         return batch | {"label": label}
-
-    def _normalised(self, x: np.ndarray) -> np.ndarray:
-        c = x.shape[-1]
-        return Normaliser(self.offset[:c], self.scale[:c])(x)
 
 
 # Evaluation and training read the same sets again and again within one program.

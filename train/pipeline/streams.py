@@ -1,12 +1,11 @@
 """Batches of a training step: streams by name, and what is known of each."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from train.errors import BadInput
+from train.errors import BadInput, blame
 from train.modalities.modality import Batch, Modality
 from train.pipeline.batching import endless
 from train.pipeline.examples import Examples, open_examples
@@ -87,7 +86,7 @@ def _check_files(parts: Mapping[str, Examples]) -> None:
                 f"data.{name}.bad_share={part.data.bad_share}: a file that is left out "
                 f"would move all rows after it; write data.{name}.bad_share=0"
             )
-        stems[name] = [str(Path(file).with_suffix("")) for file in files]
+        stems[name] = list(map(part.data.stem, files))
     if len(stems) < 2:
         return
     (a, left), (b, right) = stems.items()
@@ -108,8 +107,6 @@ def codes_of(tokenizer, batch: Batch, name: str) -> tuple[np.ndarray, np.ndarray
     else:
         values = [text or "" for text in values]
         known = np.array([text != "" for text in values])
-    try:
+    with blame(f"streams.{name}.tokenizer"):
         codes = tokenizer.encode(values)
-    except ValueError as error:
-        raise BadInput(f"streams.{name}.tokenizer: {error}") from error
     return codes[..., None], known

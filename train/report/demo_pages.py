@@ -22,15 +22,7 @@ SETTINGS = {
         "sampler": {"steps": 10, "solver": Confidence(noise=6.0)},
     },
 }
-# What the demo is accepted by: figure -> bar.
-BARS = {
-    "seconds": 300,
-    "psnr_db": 25.0,
-    "usage": 0.95,
-    "accuracy": 0.97,
-    "distance_ratio": 3.5,
-    "memorisation": 0.9,
-}
+RATIO = 3.5  # at most, of Fréchet distances; `bars` has what else the demo has to meet
 
 
 def save_picture(path, drawn):
@@ -52,21 +44,20 @@ def bars(found) -> dict:
     tokenizer = found["tokenizer"]
     ahead = tokenizer["psnr_db"] - tokenizer["kmeans_psnr_db"]
     rows = [
-        ("PSNR, dB", tokenizer["psnr_db"], BARS["psnr_db"], "held-out"),
+        ("PSNR, dB", tokenizer["psnr_db"], 25, "held-out"),
         ("above k-means, dB", ahead, 0, "equal bits"),
-        ("codes in use", tokenizer["usage_0"], BARS["usage"], "held-out"),
+        ("codes in use", tokenizer["usage_0"], 0.95, "held-out"),
     ]
     if found["cold_start"]:  # a continued run's seconds say nothing
         seconds = found["seconds"]["total"]
-        rows.insert(0, ("seconds", seconds, BARS["seconds"], "cold start to report"))
+        rows.insert(0, ("seconds", seconds, 300, "cold start to report"))
     for name in SETTINGS:
         row, where = _at(found, name), f"{name}, w={SETTINGS[name]['scale']:g}"
-        for figure, title in (
-            ("accuracy", "accuracy"),
-            ("distance_ratio", "Fréchet ratio"),
-            ("memorisation", "memorisation"),
-        ):
-            rows.append((f"{title}, {name}", row[figure], BARS[figure], where))
+        rows += [
+            (f"accuracy, {name}", row["accuracy"], 0.97, where),
+            (f"Fréchet ratio, {name}", row["distance_ratio"], RATIO, where),
+            (f"memorisation, {name}", row["memorisation"], 0.9, where),
+        ]
     met = {}
     for name, value, limit, note in rows:
         most = name == "seconds" or name.startswith("Fréchet")
@@ -204,9 +195,8 @@ def _curve(found):
     for name, rows in found["curves"].items():
         lines[name] = [[row[c] for row in rows] for c in ("accuracy", "distance_ratio")]
         points[name] = [f"{row['guidance']:g}" for row in rows]
-    bars = {"bar": BARS["distance_ratio"]}
     labels = ("class accuracy", "Fréchet distance ratio")
-    return pictures.line_plot(lines, *labels, points=points, bars=bars)
+    return pictures.line_plot(lines, *labels, points=points, bars={"bar": RATIO})
 
 
 def _trajectory(generator):

@@ -11,20 +11,16 @@ from train.runtime.log import Logger
 SHOWN = 16
 
 
-def example_picture(
-    data: Modality, train: bool = True, count: int = SHOWN
-) -> UInt8[np.ndarray, "h w 3"]:
-    """`count` examples, evenly spaced, as they are evaluated."""
-    examples = open_examples(data, train)
-    return _sheet(data, examples.take(examples.spaced(count)))
-
-
-def augmented_picture(
-    data: Modality, seed: int = 0, count: int = SHOWN
-) -> UInt8[np.ndarray, "h w 3"]:
-    """The same training examples as training meets them in its first epoch."""
+def example_picture(data: Modality) -> UInt8[np.ndarray, "h w 3"]:
+    """SHOWN training examples, evenly spaced, as they are stored."""
     examples = open_examples(data, True)
-    rows = examples.spaced(count)
+    return _sheet(data, examples.take(examples.spaced(SHOWN)))
+
+
+def augmented_picture(data: Modality, seed: int = 0) -> UInt8[np.ndarray, "h w 3"]:
+    """The same examples as training meets them in its first epoch."""
+    examples = open_examples(data, True)
+    rows = examples.spaced(SHOWN)
     return _sheet(data, examples.augmented(rows, np.zeros(len(rows), int), seed))
 
 

@@ -39,7 +39,6 @@ class Checkpoints:
     """The checkpoints of one run. A context manager: leaving it finishes the writing.
 
     keep: newest checkpoints that stay on disk; older ones go once a newer is committed.
-    read_only: for programs beside the run that trains; creates, moves, deletes nothing.
     report: called with one line when a write failed or a checkpoint was rejected.
     Raises BadInput when another process is training here, or `keep` is below 1.
     """
@@ -48,29 +47,22 @@ class Checkpoints:
         self,
         directory: str | os.PathLike,
         keep: int = 3,
-        *,
-        read_only: bool = False,
         report: Callable[[str], None] = say,
     ):
         if keep < 1:
             raise BadInput(f"run.keep={keep} keeps nothing; write 1 or more")
         self.directory = _absolute(directory)
-        self.read_only = read_only
         self._report = report
         # What goes wrong is told here in a line; Orbax would add pages of traceback.
         logging.getLogger("absl").addFilter(_not_orbax)
-        self._lock = None
-        if not read_only:
-            with hosts.together():
-                self._lock = _lock(self.directory)
+        with hosts.together():
+            self._lock = _lock(self.directory)
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=None if read_only else keep,
-                read_only=read_only,
-                create=not read_only,
+                max_to_keep=keep,
                 # What a killed process left half written: never restorable.
-                cleanup_tmp_directories=not read_only,
+                cleanup_tmp_directories=True,
             ),
             item_names=("state", "manifest"),
         )
@@ -195,7 +187,7 @@ class Checkpoints:
                 rejected[step] = why
                 self._report(f"checkpoint {self._path(step)} rejected: {why}")
                 continue
-            if rejected and not self.read_only:
+            if rejected:
                 self._set_aside(sorted(rejected))
             self._newest = self._committed = step
             return state, manifest["position"], manifest["meta"]

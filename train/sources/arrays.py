@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from train.errors import BadInput, Unreadable
+from train.errors import BadInput, Unreadable, blame
 from train.modalities.draws import chance
 from train.modalities.files import load_arrays
 from train.modalities.modality import Modality, Record
@@ -92,13 +92,11 @@ def _arrays(data: Modality, path: Path) -> tuple[np.ndarray, np.ndarray, float]:
     """(signals, labels, rate) of a file."""
     if not path.exists():
         raise BadInput(f"{path}: no such file; write data.data_dir=FILE.npz")
-    try:
+    with blame(str(path)):
         found = load_arrays(path)
         if "" in found:
             raise Unreadable(f"a single array; write np.savez(file, {data.kind}=...)")
         x = data.rows(found)
-    except Unreadable as error:
-        raise BadInput(f"{path}: {error}") from error
     label = found.get("label", np.full(len(x), -1))
     if label.shape != (len(x),) or label.dtype.kind not in "iu":
         raise BadInput(

@@ -243,7 +243,7 @@ def _from_tree(root: Path, data: Modality) -> tuple[list[Entry], tuple[str, ...]
             f"({names[0]}, ...); move it into one, or remove it"
         )
     number = {name: i for i, name in enumerate(names)} | {None: -1}
-    beside = [(root / file).with_suffix(".txt") for file in files]
+    beside = [root / f"{data.stem(str(file))}.txt" for file in files]
     captions = [_text(path).strip() if path.is_file() else None for path in beside]
     if any(captions):  # then a file without one has an empty caption, not none
         captions = [caption or "" for caption in captions]

@@ -48,22 +48,15 @@ class Source:
     def take(self, rows: Sequence[int]) -> list[Record]:
         """Several records in one read, in the order asked for."""
         rows = np.asarray(rows, int).tolist()
-        try:
-            return [self._kept[row] for row in rows]
-        except KeyError:
-            new = sorted({row for row in rows if row not in self._kept})
-        found = dict(zip(new, self.read(new), strict=True))
+        new = sorted({row for row in rows if row not in self._kept})
+        found = dict(zip(new, self.read(new), strict=True)) if new else {}
         for row, record in found.items():
-            self.keep(row, record)
+            size = record.nbytes
+            if self._bytes + size <= KEPT_BYTES:
+                # Two threads may both keep a record; they have read the same.
+                self._bytes += size
+                self._kept[row] = record
         return [found[row] if row in found else self._kept[row] for row in rows]
-
-    def keep(self, row: int, record: Record) -> None:
-        """Keeps a record that was read, if there is room."""
-        size = record.nbytes
-        if row not in self._kept and self._bytes + size <= KEPT_BYTES:
-            # Two threads may both keep a record; they have read the same.
-            self._bytes += size
-            self._kept[row] = record
 
     def read(self, rows: Sequence[int]) -> list[Record]:
         """These records, each once; BadInput where one cannot be read."""

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from vqdit.fields import Bound, Checked, Count, Positive, check_order
+from vqdit.fields import Bound, Checked, Count, Positive
 
 
 @runtime_checkable
@@ -58,7 +58,7 @@ class Karras(Checked):
 
     def __post_init__(self):
         super().__post_init__()
-        check_order(self, "low", "high")
+        self.check("high", self.low < self.high, f"write above low, {self.low}")
 
     def __call__(self, process, start: float | None = None) -> Float[Array, "steps"]:
         start = jnp.float32(process.start if start is None else start)

@@ -23,9 +23,11 @@ def guided(
     null: int,
     absent: Mapping[str, Array],
     scale: Array | Mapping[str, Array],
-    interval: tuple[Array | float, Array | float] = (0.0, 1.0),
+    interval: tuple[Array | float, Array | float] | None = None,
 ) -> Predictor:
     """A predictor that asks once, with the batch beside itself without its conditions.
+
+    Where the scale does not apply to any stream that is drawn it asks the batch alone.
 
     network:  (streams, times, label) -> outputs.
     null:     the label that means none.
@@ -34,7 +36,8 @@ def guided(
         is a given stream or "label": they come in that order, each pulls away from
         those before it (arXiv:2211.09800, eq. 3), and the batch is asked once more for
         each.
-    interval: times [low, high] where the scale applies (arXiv:2404.07724); elsewhere 1.
+    interval: times [low, high] where the scale applies (arXiv:2404.07724), elsewhere
+        1; None for everywhere, whose program has half the size.
     """
     chain = isinstance(scale, Mapping)
     conditions = list(scale) if chain else ["all"]
@@ -44,7 +47,17 @@ def guided(
     if not chain:
         lacks = [set(), {"label", *absent}]
 
-    def predict(streams, times):
+    def applies(t):
+        low, high = interval
+        return (low <= t[0]) & (t[0] <= high)
+
+    def drawn(values):
+        return {n: x for n, x in values.items() if n not in absent}
+
+    def alone(streams, times):
+        return drawn(network(streams, times, label))
+
+    def beside(streams, times):
         def copies(name, x, gone):
             return jnp.concatenate([gone if name in lack else x for lack in lacks])
 
@@ -56,19 +69,24 @@ def guided(
         outputs = network(seen, seen_times, labels)
 
         def mix(name, output):
-            now = times[name][0]
-            inside = (interval[0] <= now) & (now <= interval[1])
             *others, before = jnp.split(output, len(lacks))
             mixed = before
             for given, strength in zip(reversed(others), scales, strict=True):
-                strength = against(jnp.where(inside, strength, 1.0), given)
-                step = processes[name].guide(given, before, strength)
+                if interval is not None:  # another stream's time may be inside
+                    strength = jnp.where(applies(times[name]), strength, 1.0)
+                step = processes[name].guide(given, before, against(strength, given))
                 mixed = step if mixed is before else mixed + (step - before)
                 before = given
             return mixed
 
-        drawn = {n: x for n, x in outputs.items() if n not in absent}
-        return {name: mix(name, output) for name, output in drawn.items()}
+        return {name: mix(name, output) for name, output in drawn(outputs).items()}
+
+    if interval is None:
+        return beside
+
+    def predict(streams, times):
+        inside = jnp.array([applies(t) for t in drawn(times).values()])
+        return jax.lax.cond(inside.any(), beside, alone, streams, times)
 
     return predict
 

@@ -5,8 +5,10 @@ dict of processes, one per stream. The last axis of a stream holds the channels,
 books, of one place.
 """
 
+import zlib
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
+import jax
 from jaxtyping import Array, Float, Key
 
 Kind = Literal["latents", "codes"]
@@ -86,6 +88,11 @@ class Process(Protocol):
         return absent + scale * (given - absent)
 
 
+def named(key: Key[Array, ""], name: str) -> Key[Array, ""]:
+    """The key of a stream: its draws ignore its companions."""
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
 def against(t: Array, x: Array) -> Array:
-    """t () or (b,) with the rank of x, so that it scales whole examples."""
+    """t, of the first axes of x or none, with its rank, so that it scales the rest."""
     return t.reshape(t.shape + (1,) * (x.ndim - t.ndim))

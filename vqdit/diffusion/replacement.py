@@ -29,11 +29,8 @@ class Replacement(Checked, Process):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.schedule.spread != 1:
-            raise ValueError(
-                f"{type(self).__name__}.schedule: {type(self.schedule).__name__} is no "
-                f"share of codes; write Linear(), Cosine() or another within [0, 1]"
-            )
+        advice = "no share of codes; write Linear(), Cosine() or another within [0, 1]"
+        self.check("schedule", self.schedule.spread == 1, advice)
 
     def fit(self, stream):
         """With the stream's vocabulary. Raises ValueError where it has another."""

@@ -1,6 +1,5 @@
 """Reverse-time sampling of a dict of streams."""
 
-import zlib
 from collections.abc import Mapping
 
 import jax
@@ -8,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from vqdit.diffusion.guidance import Predictor, broadcast
-from vqdit.diffusion.process import against
+from vqdit.diffusion.process import against, named
 
 
 def example_keys(key: Key[Array, ""], ids: Int[Array, "b"]) -> Key[Array, "b"]:
@@ -129,5 +128,5 @@ def sample(
 
 
 def _named(key, name, i):
-    """A key for word i of one stream; the stream's noise ignores its companions."""
-    return jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(name.encode())), i)
+    """A key for word i of one stream."""
+    return jax.random.fold_in(named(key, name), i)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from vqdit.fields import Checked, Positive, check_order
+from vqdit.fields import Checked, Positive
 
 BISECTIONS = 80  # halve [0, 1] until float32 has no number in between
 
@@ -91,8 +91,19 @@ class Cosine(Schedule):
         return jnp.sin(0.5 * jnp.pi * t)
 
 
+class VariancePreserving(Schedule):
+    """alpha^2 + sigma^2 = 1, of log alpha^2 as `_log_alpha2` has it."""
+
+    def alpha(self, t):
+        return jnp.exp(0.5 * self._log_alpha2(t))
+
+    def sigma(self, t):
+        """sqrt(1 - alpha^2), without cancellation near t = 0."""
+        return jnp.sqrt(-jnp.expm1(self._log_alpha2(t)))
+
+
 @dataclasses.dataclass(frozen=True)
-class DDPMLinear(Schedule):
+class DDPMLinear(VariancePreserving):
     """DDPM's linear betas in continuous time (arXiv:2011.13456, eq. 32-33).
 
     beta runs from 0.1 to 20 over [0, 1], the limit of the thousand steps of
@@ -103,15 +114,8 @@ class DDPMLinear(Schedule):
     beta_min: float = 0.1
     beta_max: float = 20.0
 
-    def alpha(self, t):
-        """exp of half the integral of -beta."""
-        return jnp.exp(0.5 * self._log_alpha2(t))
-
-    def sigma(self, t):
-        """sqrt(1 - alpha^2), without cancellation near t = 0."""
-        return jnp.sqrt(-jnp.expm1(self._log_alpha2(t)))
-
     def _log_alpha2(self, t):
+        """The integral of -beta."""
         return -0.5 * t**2 * (self.beta_max - self.beta_min) - t * self.beta_min
 
 
@@ -130,7 +134,7 @@ class VarianceExploding(Checked, Schedule):
 
     def __post_init__(self):
         super().__post_init__()
-        check_order(self, "low", "high")
+        self.check("high", self.low < self.high, f"write above low, {self.low}")
 
     @property
     def spread(self) -> float:
@@ -155,7 +159,7 @@ class VarianceExploding(Checked, Schedule):
 
 
 @dataclasses.dataclass(frozen=True)
-class Betas(Schedule):
+class Betas(VariancePreserving):
     """A chain of noising steps (arXiv:2006.11239), beta by beta.
 
     Step i of n, i from 0, ends at t = (i + 1) / n with alpha^2 = prod (1 - beta_j),
@@ -170,21 +174,11 @@ class Betas(Schedule):
     def __post_init__(self):
         betas = np.asarray(self.table())
         if not betas.size or (betas <= 0).any() or (betas >= 1).any():
-            raise ValueError(
-                f"{type(self).__name__}: write one beta or more, each in (0, 1)"
-            )
+            raise ValueError(f"{self.called}: write one beta or more, each in (0, 1)")
 
     def table(self) -> np.ndarray:
         """(n,) betas."""
         return np.asarray(self.betas, np.float64)
-
-    def alpha(self, t):
-        """sqrt of the product of 1 - beta."""
-        return jnp.exp(0.5 * self._log_alpha2(t))
-
-    def sigma(self, t):
-        """sqrt(1 - alpha^2), without cancellation near t = 0."""
-        return jnp.sqrt(-jnp.expm1(self._log_alpha2(t)))
 
     def clock(self, t):
         """i / 1000; data, which stands before step 0, is shown as step 0."""

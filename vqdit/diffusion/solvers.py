@@ -178,11 +178,8 @@ class Churn(Checked, Solver):
 
     def __post_init__(self):
         super().__post_init__()
-        if not isinstance(self.solver, Heun | Plain | DDIM):
-            raise ValueError(
-                f"Churn.solver: {type(self.solver).__name__} sees more than one step "
-                f"of latents; write Heun(), Plain() or DDIM()"
-            )
+        advice = "sees more than a step of latents; write Heun(), Plain() or DDIM()"
+        self.check("solver", isinstance(self.solver, Heun | Plain | DDIM), advice)
 
     @property
     def stages(self) -> int:

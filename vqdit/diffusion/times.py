@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from vqdit.fields import Checked, Positive, check_order
+from vqdit.fields import Checked, Positive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ class LogNormal(Checked):
 
     def __post_init__(self):
         super().__post_init__()
-        check_order(self, "low", "high")
+        self.check("high", self.low < self.high, f"write above low, {self.low}")
 
     def __call__(self, key: Key[Array, ""], batch: int) -> Float[Array, "b"]:
         low, high = np.log(self.low), np.log(self.high)

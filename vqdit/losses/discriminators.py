@@ -9,6 +9,7 @@ None has batch statistics or a re-normalised kernel: a verdict on an example dep
 that example and the parameters alone, whatever the batch and the devices.
 """
 
+import functools
 from typing import Annotated, NamedTuple
 
 import flax.linen as nn
@@ -56,20 +57,18 @@ class PatchDiscriminator(Checked, nn.Module):
                 f"a PatchDiscriminator of dims={self.dims} takes (b, *{self.dims} "
                 f"axes, c); got {x.shape}"
             )
-        features = []
-        x = x.astype(self.dtype)
+        init = nn.initializers.normal(0.02)  # the published one
+        conv = functools.partial(_conv, self, (4,) * self.dims, kernel_init=init)
+        layers = []
         for i in range(self.layers + 1):
             width = self.channels * min(2**i, 8)
             stride = 2 if i < self.layers else 1
-            conv = _conv(self, width, stride, self.dtype, f"conv_{i}")
-            x = conv(x)
+            layer = [conv(width, f"conv_{i}", strides=stride)]
             if i:
                 groups = 32 if width % 32 == 0 else 1
-                x = GroupNorm(groups, dtype=self.dtype, name=f"norm_{i}")(x)
-            x = nn.leaky_relu(x, 0.2)
-            features.append(x)
-        out = _conv(self, 1, 1, "float32", "conv_out")
-        return (Verdict(out(x).astype(jnp.float32), tuple(features)),)
+                layer.append(GroupNorm(groups, dtype=self.dtype, name=f"norm_{i}"))
+            layers.append(layer)
+        return _verdict(x.astype(self.dtype), layers, conv(1, "conv_out"), 0.2)
 
 
 class PeriodDiscriminator(nn.Module):
@@ -95,27 +94,13 @@ class PeriodDiscriminator(nn.Module):
             )
         x = jnp.pad(x, ((0, 0), (0, short), (0, 0)), mode="reflect")
         x = x.reshape(b, -1, self.period, c).astype(self.dtype)
-        features = []
+        layers = []
         for i, multiple in enumerate((1, 4, 16, 32, 32)):
-            conv = nn.Conv(
-                self.channels * multiple,
-                (5, 1),
-                strides=(3 if i < 4 else 1, 1),
-                padding=((2, 2), (0, 0)),
-                dtype=self.dtype,
-                conv_general_dilated=convolution(self.implementation),
-                name=f"conv_{i}",
-            )
-            x = nn.leaky_relu(conv(x), 0.1)
-            features.append(x)
-        out = nn.Conv(
-            *(1, (3, 1)),
-            padding=((1, 1), (0, 0)),
-            dtype="float32",
-            precision="highest",
-            name="conv_out",
-        )
-        return (Verdict(out(x).astype(jnp.float32), tuple(features)),)
+            how = {"strides": (3 if i < 4 else 1, 1), "padding": ((2, 2), (0, 0))}
+            width = self.channels * multiple
+            layers.append([_conv(self, (5, 1), width, f"conv_{i}", **how)])
+        out = _conv(self, (3, 1), 1, "conv_out", padding=((1, 1), (0, 0)))
+        return _verdict(x, layers, out, 0.1)
 
 
 class MultiPeriodDiscriminator(Checked, nn.Module):
@@ -159,29 +144,18 @@ class ResolutionDiscriminator(nn.Module):
         spectrum = spectrum / np.linalg.norm(hann(self.size))
         spectrum = jnp.moveaxis(spectrum, 1, -1)
         x = jnp.concatenate([spectrum.real, spectrum.imag], axis=-1)
-        x = x.astype(self.dtype)
-        features = []
         # Kernel, stride in frequency, dilation in time.
-        layers = [
+        shapes = [
             ((3, 9), 1, 1),
             *(((3, 9), 2, 2**i) for i in range(3)),
             ((3, 3), 1, 1),
         ]
-        for i, (kernel, stride, dilation) in enumerate(layers):
-            conv = nn.Conv(
-                self.channels,
-                kernel,
-                strides=(1, stride),
-                kernel_dilation=(dilation, 1),
-                dtype=self.dtype,
-                conv_general_dilated=convolution(self.implementation),
-                name=f"conv_{i}",
-            )
-            x = nn.leaky_relu(conv(x), 0.2)
-            features.append(x)
-        exact = {"dtype": "float32", "precision": "highest"}
-        out = nn.Conv(1, (3, 3), **exact, name="conv_out")
-        return (Verdict(out(x).astype(jnp.float32), tuple(features)),)
+        layers = []
+        for i, (kernel, stride, dilation) in enumerate(shapes):
+            how = {"strides": (1, stride), "kernel_dilation": (dilation, 1)}
+            layers.append([_conv(self, kernel, self.channels, f"conv_{i}", **how)])
+        out = _conv(self, (3, 3), 1, "conv_out")
+        return _verdict(x.astype(self.dtype), layers, out, 0.2)
 
 
 class MultiResolutionDiscriminator(Checked, nn.Module):
@@ -197,10 +171,8 @@ class MultiResolutionDiscriminator(Checked, nn.Module):
 
     def __post_init__(self):
         super().__post_init__()
-        if any(size % 8 for size in self.sizes):
-            raise ValueError(
-                f"MultiResolutionDiscriminator.sizes {self.sizes}: write multiples of 8"
-            )
+        eights = not any(size % 8 for size in self.sizes)
+        self.check("sizes", eights, "write multiples of 8")
 
     @nn.compact
     def __call__(self, x: Float[Array, "b l c"]) -> tuple[Verdict, ...]:
@@ -219,14 +191,26 @@ class Discriminators(Checked, nn.Module):
         return sum((member(x) for member in self.members), ())
 
 
-def _conv(owner, out, stride, dtype, name):
+def _conv(owner, kernel, width, name, **fields):
+    """One of the owner's convolutions; the last is exact, in float32."""
+    last = name == "conv_out"
     return nn.Conv(
-        out,
-        (4,) * owner.dims,
-        strides=stride,
-        dtype=dtype,
-        precision="highest" if out == 1 else None,
-        kernel_init=nn.initializers.normal(0.02),  # the published one
+        width,
+        kernel,
+        dtype="float32" if last else owner.dtype,
+        precision="highest" if last else None,
         conv_general_dilated=convolution(owner.implementation),
         name=name,
+        **fields,
     )
+
+
+def _verdict(x, layers, out, slope):
+    """Of layers one after another, each behind a leaky ReLU, and of the last."""
+    features = []
+    for layer in layers:
+        for each in layer:
+            x = each(x)
+        x = nn.leaky_relu(x, slope)
+        features.append(x)
+    return (Verdict(out(x).astype(jnp.float32), tuple(features)),)

@@ -5,7 +5,6 @@ core; as a product of windows with what arrives it takes a third of the time, an
 of a transposed convolution a hundredth (RESULTS.md).
 """
 
-import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -91,21 +90,22 @@ def _plain(x, kernel, window):
     )
 
 
-_by_products = jax.custom_vjp(_plain, nondiff_argnums=(2,))
+def _with_kernel_gradient(plain: Callable, gradient: Callable) -> Callable:
+    """plain(x, kernel, how), linear in x, its kernel's gradient by
+    gradient(x, dy, kernel.shape, how)."""
+    function = jax.custom_vjp(plain, nondiff_argnums=(2,))
 
+    def forward(x, kernel, how):
+        return plain(x, kernel, how), (x, kernel)
 
-def _forward(x, kernel, window):
-    return _plain(x, kernel, window), (x, kernel)
+    def backward(how, kept, dy):
+        x, kernel = kept
+        # By linearity none of the values of this call are computed.
+        (dx,) = jax.linear_transpose(lambda x: plain(x, kernel, how), x)(dy)
+        return dx, gradient(x, dy, kernel.shape, how).astype(kernel.dtype)
 
-
-def _backward(window, kept, dy):
-    x, kernel = kept
-    # Linear in x: none of the values of this call are computed.
-    (dx,) = jax.linear_transpose(lambda x: _plain(x, kernel, window), x)(dy)
-    return dx, kernel_gradient(x, dy, kernel.shape[:-2], window).astype(kernel.dtype)
-
-
-_by_products.defvjp(_forward, _backward)
+    function.defvjp(forward, backward)
+    return function
 
 
 def _by_planes(x, kernel, window, asked):
@@ -226,9 +226,9 @@ def _divisors(n):
     return [d for d in range(1, n + 1) if n % d == 0]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _grow(x, kernel, stride):
-    return _dilated(x, kernel, stride)
+_by_products = _with_kernel_gradient(
+    _plain, lambda x, dy, shape, window: kernel_gradient(x, dy, shape[:-2], window)
+)
 
 
 def _dilated(x, kernel, stride):
@@ -236,20 +236,13 @@ def _dilated(x, kernel, stride):
     return lax.conv_transpose(x, kernel, (stride,), "VALID", dimension_numbers=order)
 
 
-def _grow_forward(x, kernel, stride):
-    return _dilated(x, kernel, stride), (x, kernel)
-
-
-def _grow_backward(stride, kept, dy):
-    x, kernel = kept
-    (dx,) = jax.linear_transpose(lambda x: _dilated(x, kernel, stride), x)(dy)
+def _dilated_gradient(x, dy, shape, stride):
     # A transposed convolution is a convolution from its output to its input.
     window = Window((stride,), ((0, 0),), (1,))
-    dkernel = kernel_gradient(dy, x, kernel.shape[:1], window)
-    return dx, jnp.flip(dkernel.swapaxes(1, 2), 0).astype(kernel.dtype)
+    return jnp.flip(kernel_gradient(dy, x, shape[:1], window).swapaxes(1, 2), 0)
 
 
-_grow.defvjp(_grow_forward, _grow_backward)
+_grow = _with_kernel_gradient(_dilated, _dilated_gradient)
 
 
 class TransposedConvolution(nn.Module):

@@ -25,11 +25,9 @@ class Continuous(Checked):
 
     def __post_init__(self):
         super().__post_init__()
-        if any(size % self.patch for size in self.grid):
-            raise ValueError(
-                f"stream {self.name!r}: patch {self.patch} does not divide the grid "
-                f"{self.grid}; write a patch that divides every side"
-            )
+        divides = not any(size % self.patch for size in self.grid)
+        advice = f"does not divide the grid {self.grid}; write one that does"
+        self.check("patch", divides, advice)
 
     @property
     def coarse(self) -> tuple[int, ...]:
@@ -40,14 +38,9 @@ class Continuous(Checked):
         return (*self.grid, self.channels)
 
     @property
-    def in_width(self) -> int:
-        """Values in one token."""
-        return self.patch ** len(self.grid) * self.channels
-
-    @property
     def out_width(self) -> int:
         """Values predicted for one token."""
-        return self.in_width * self.outputs
+        return self.patch ** len(self.grid) * self.channels * self.outputs
 
 
 @dataclasses.dataclass(frozen=True)

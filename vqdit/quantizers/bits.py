@@ -28,12 +28,9 @@ class Bits(Book):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.bits > MOST:
-            name = type(self).__name__
-            raise ValueError(
-                f"{name}.bits={self.bits}: write at most {MOST}; more are several "
-                f"books, GroupedQuantizer({name}(bits), count)"
-            )
+        more = f"GroupedQuantizer({type(self).__name__}(bits), count)"
+        advice = f"write at most {MOST}; more are several books, {more}"
+        self.check("bits", self.bits <= MOST, advice)
 
     @property
     def dim(self) -> int:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from vqdit.fields import Checked
 from vqdit.quantizers.estimators import estimate
-from vqdit.quantizers.health import UsageWindow, usage_metrics
+from vqdit.quantizers.health import UsageWindow
 from vqdit.quantizers.quantized import Quantized
 
 
@@ -34,6 +34,8 @@ class Answer(NamedTuple):
 class Quantizer(Checked, nn.Module):
     """A subclass has `quantized`, `decode`, and properties `dim` and `code_counts`.
 
+    `quantized(z, train, key)` is the call on float32.
+
     One that can wait for data has `from_data(variables, key, z, iterations)`, which
     gives its own {"params": ..., "codebook": ...} set from latents z, and metrics; it
     is called on the module unbound.
@@ -50,7 +52,12 @@ class Quantizer(Checked, nn.Module):
         if z.shape[-1] != self.dim:
             name = type(self).__name__
             raise ValueError(f"z is {z.shape}; the {name}'s dim is {self.dim}")
-        return self.quantized(z, train, key)
+        # Distances, losses and statistics are float32 whatever the compute dtype.
+        found = self.quantized(z.astype(jnp.float32), train, key)
+        return found.replace(
+            latents=found.latents.astype(z.dtype),
+            metrics=jax.tree.map(jax.lax.stop_gradient, found.metrics),
+        )
 
 
 class Book(Quantizer):
@@ -116,26 +123,22 @@ class Book(Quantizer):
         self, u: Float[Array, "n d"], index: Int[Array, "n"], *, train: bool, key: Any
     ) -> dict[str, Array]:
         """Metrics of these codes; in training the window's, after all has learned."""
-        if self.is_initializing():
-            self.usage.metrics()  # a submodule's state exists once it is called
-        if not train or self.is_initializing():
-            counts = jnp.zeros(self.num_codes, jnp.int32).at[index].add(1)
-            return usage_metrics(counts)
-        self.usage.update(index, self.ready())
-        return self.usage.metrics() | self.learn(jax.lax.stop_gradient(u), index, key)
+        metrics = self.usage.observe(index, train, self.ready())
+        if train and not self.is_initializing():
+            metrics |= self.learn(jax.lax.stop_gradient(u), index, key)
+        return metrics
 
     def learn(self, u: Array, index: Array, key: Any) -> dict[str, Array]:
         """What changes without a gradient in training, and metrics of it."""
         return {}
 
     def quantized(self, z: Array, train: bool, key: Any) -> Quantized:
-        # Distances, losses and statistics are float32 whatever the compute dtype.
-        u = self.project(z.astype(jnp.float32).reshape(-1, self.dim))
+        u = self.project(z.reshape(-1, self.dim))
         part = self.quantize(u, train=train, key=key)
         latents = jnp.where(self.ready(), part.out if train else part.q, u)
         return Quantized(
-            latents=latents.reshape(z.shape).astype(z.dtype),
+            latents=latents.reshape(z.shape),
             codes=part.index.reshape(*z.shape[:-1], 1),
             losses=part.losses,
-            metrics=jax.tree.map(jax.lax.stop_gradient, part.metrics),
+            metrics=part.metrics,
         )

@@ -28,11 +28,9 @@ class GroupedQuantizer(Composite):
     count: Count
 
     def __post_init__(self):
-        if not hasattr(self.book, "code_counts") or hasattr(self.book, "code_grid"):
-            raise ValueError(
-                f"GroupedQuantizer.book {type(self.book).__name__}: write a quantizer "
-                "of vectors, such as VectorQuantizer(num_codes, dim)"
-            )
+        whole = hasattr(self.book, "code_grid")  # it has codes of a grid, not a vector
+        advice = "write a quantizer of vectors, such as VectorQuantizer(num_codes, dim)"
+        self.check("book", hasattr(self.book, "code_counts") and not whole, advice)
         super().__post_init__()
 
     @property
@@ -69,14 +67,10 @@ class GroupedQuantizer(Composite):
                 self.books, jnp.split(z, self.count, axis=-1), keys, strict=True
             )
         ]
-        losses = {
-            name: sum(part.losses[name] for part in parts) / self.count
-            for name in parts[0].losses
-        }
         return Quantized(
             latents=jnp.concatenate([part.latents for part in parts], -1),
             codes=jnp.concatenate([part.codes for part in parts], -1),
-            losses=losses,
+            losses=over_books([part.losses for part in parts]),
             metrics=over_books([part.metrics for part in parts]),
         )
 

@@ -61,6 +61,19 @@ class UsageWindow(nn.Module):
         keep(recent, self.recent)
         keep(place, self.place)
 
+    @nn.nowrap  # a bundle has no window: untrained, none is asked for
+    def observe(
+        self, codes: Int[Array, "n"], train: bool, count: Bool[Array, ""] | bool = True
+    ) -> dict[str, Array]:
+        """Metrics of these codes; in training of the window, after they are in it."""
+        if self.is_initializing():
+            self.metrics()  # a submodule's state exists once it is called
+        if not train or self.is_initializing():
+            counts = jnp.zeros(self.num_codes, jnp.int32).at[codes].add(1)
+            return usage_metrics(counts)
+        self.update(codes, count)
+        return self.metrics()
+
     def dead(self) -> Bool[Array, "k"]:
         """Codes not used in a whole window."""
         return self.idle.value >= self.window

@@ -45,11 +45,9 @@ class IBQ(ParameterBook):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.start == "kmeans" and self.by == "product":
-            raise ValueError(
-                'IBQ.start="kmeans" with by="product", which would choose the few '
-                'longest codewords alone: write by="distance", or start="normal"'
-            )
+        longest = self.start == "kmeans" and self.by == "product"
+        advice = 'chooses the few longest by product: write by="distance", or "normal"'
+        self.check("start", not longest, advice)
 
     def search(self, u: Float[Array, "n d"]) -> Int[Array, "n"]:
         """Indices of the largest products, or of the smallest distances."""

@@ -42,21 +42,20 @@ class MultiScaleQuantizer(Composite):
     def __post_init__(self):
         super().__post_init__()
         check_book(self)
-        if not self.book.estimator:
-            raise ValueError(
-                f"MultiScaleQuantizer.book {type(self.book).__name__} has a gradient "
-                "of its own; write one with an estimator, such as VectorQuantizer"
-            )
+        advice = "has a gradient of its own; write one with an estimator"
+        self.check("book", self.book.estimator, advice)
         grids = self.grids
-        if len({len(grid) for grid in grids}) > 1 or any(
-            a > b
+        rises = len({len(grid) for grid in grids}) == 1 and all(
+            a <= b
             for small, large in itertools.pairwise(grids)
             for a, b in zip(small, large, strict=True)
-        ):
-            raise ValueError(
-                f"MultiScaleQuantizer.scales {self.scales}: write grids of one number "
-                "of axes, none smaller than the one before, such as (1, 2, 4, 8)"
-            )
+        )
+        self.check(
+            "scales",
+            rises,
+            "write grids of one number of axes, none smaller than the one before, such "
+            "as (1, 2, 4, 8)",
+        )
 
     @property
     def grids(self) -> tuple[tuple[int, ...], ...]:
@@ -115,12 +114,18 @@ class MultiScaleQuantizer(Composite):
         return total
 
     def quantized(self, z: Array, train: bool, key: Any) -> Quantized:
-        self._check(z)
-        u = self.book.project(z.astype(jnp.float32))
+        if z.shape[1:] != (*self.grids[-1], self.dim):
+            raise ValueError(
+                f"z is {z.shape}; these scales and this book take (b, "
+                f"{', '.join(map(str, self.grids[-1]))}, {self.dim})"
+            )
+        u = self.book.project(z)
         total, asked, index = 0.0, [], []
         commit, codebook = [], []
-        for number in range(len(self.grids)):
-            v, found = self._ask(u, total, number)
+        for number, grid in enumerate(self.grids):
+            v = resize(u - jax.lax.stop_gradient(total), grid, downsample)
+            rows = jax.lax.stop_gradient(v).reshape(-1, self.dim)
+            found = self.book.search(rows).reshape(v.shape[:-1])
             asked.append(v)
             index.append(found)
             total = total + self._spread(self.book.look_up(found), number)
@@ -142,26 +147,11 @@ class MultiScaleQuantizer(Composite):
         else:
             latents = self.decode(codes)
         return Quantized(
-            latents=jnp.where(ready, latents, u).astype(z.dtype),
+            latents=jnp.where(ready, latents, u),
             codes=codes,
             losses={name: value * ready for name, value in losses.items()},
-            metrics=jax.tree.map(jax.lax.stop_gradient, metrics),
+            metrics=metrics,
         )
-
-    def _ask(self, u, total, number):
-        """(what is left at a scale, the codes nearest to it)."""
-        left = u - jax.lax.stop_gradient(total)
-        v = resize(left, self.grids[number], downsample)
-        rows = jax.lax.stop_gradient(v).reshape(-1, self.dim)
-        return v, self.book.search(rows).reshape(v.shape[:-1])
-
-    def _check(self, z):
-        grid = self.grids[-1]
-        if z.shape[1:] != (*grid, self.dim):
-            raise ValueError(
-                f"z is {z.shape}; these scales and this book take (b, "
-                f"{', '.join(map(str, grid))}, {self.dim})"
-            )
 
     def from_data(
         self, variables: dict, key: Key[Array, ""], z: Array, iterations: int = 25

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from vqdit.fields import Count, Positive, Share
+from vqdit.fields import Checked, Count, Positive, Share
 from vqdit.quantizers.book import Book, Quantizer
 from vqdit.quantizers.estimators import estimate
 from vqdit.quantizers.fsq import FSQ
@@ -54,11 +54,8 @@ class ResidualQuantizer(Composite):
     def __post_init__(self):
         super().__post_init__()
         check_book(self)
-        if isinstance(self.book, FSQ):
-            raise ValueError(
-                "ResidualQuantizer.book FSQ bounds every residual as if it were z; "
-                "write ResidualFSQ(levels, count)"
-            )
+        advice = "bounds a residual as if it were z; write ResidualFSQ(levels, count)"
+        self.check("book", not isinstance(self.book, FSQ), advice)
 
     @property
     def code_counts(self) -> tuple[int, ...]:
@@ -86,8 +83,11 @@ class ResidualQuantizer(Composite):
         draws = train and self.dropout > 0
         if draws and key is None:
             raise ValueError("quantizer dropout draws books: pass key= in training")
-        depth_key, *keys = self._keys(key)
-        u = self.books[0].project(z.astype(jnp.float32))
+        keys = [None] * (self.count + 1)
+        if key is not None:
+            keys = jax.random.split(key, self.count + 1)
+        depth_key, *keys = keys
+        u = self.books[0].project(z)
         depth = jnp.full((z.shape[0],) if z.ndim > 1 else (), self.count)
         if draws:
             depth = _depths(depth_key, depth.shape, self.count, self.dropout)
@@ -112,22 +112,12 @@ class ResidualQuantizer(Composite):
         else:
             latents = out
         latents = jnp.where(self.books[0].ready(), latents, u)
-        losses = {
-            name: sum(part.losses[name] for part in parts) / self.count
-            for name in parts[0].losses
-        }
-        metrics = over_books([part.metrics for part in parts])
         return Quantized(
-            latents=latents.astype(z.dtype),
+            latents=latents,
             codes=codes,
-            losses=losses,
-            metrics=jax.tree.map(jax.lax.stop_gradient, metrics),
+            losses=over_books([part.losses for part in parts]),
+            metrics=over_books([part.metrics for part in parts]),
         )
-
-    def _keys(self, key):
-        if key is None:
-            return [None] * (self.count + 1)
-        return list(jax.random.split(key, self.count + 1))
 
     def from_data(
         self, variables: dict, key: Key[Array, ""], z: Array, iterations: int = 25
@@ -165,13 +155,10 @@ def _copy(book):
     return book.clone(parent=None, name=None)
 
 
-def check_book(owner: nn.Module) -> None:
+def check_book(owner: Checked) -> None:
     """Raises ValueError where `book` has not one book."""
-    if not isinstance(owner.book, Book):
-        raise ValueError(
-            f"{type(owner).__name__}.book {type(owner.book).__name__}: write a "
-            "quantizer of one book, such as VectorQuantizer(num_codes, dim)"
-        )
+    advice = "write a quantizer of one book, such as VectorQuantizer(num_codes, dim)"
+    owner.check("book", isinstance(owner.book, Book), advice)
 
 
 def set_book(

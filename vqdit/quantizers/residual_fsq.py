@@ -12,7 +12,7 @@ from vqdit.fields import Count
 from vqdit.quantizers.book import Quantizer
 from vqdit.quantizers.estimators import Estimator, estimate
 from vqdit.quantizers.fsq import Levels, digits_of, radix_number
-from vqdit.quantizers.health import UsageWindow, over_books, usage_metrics
+from vqdit.quantizers.health import UsageWindow, over_books
 from vqdit.quantizers.quantized import Quantized
 
 
@@ -35,11 +35,9 @@ class ResidualFSQ(Quantizer):
 
     def __post_init__(self):
         super().__post_init__()
-        if max(self.levels) ** self.count > 2**22:
-            raise ValueError(
-                f"ResidualFSQ.count {self.count}: {max(self.levels)} levels to that "
-                "power are finer than float32; write fewer books"
-            )
+        fine = max(self.levels) ** self.count
+        advice = f"cells of 1 / {fine} are finer than float32; write fewer books"
+        self.check("count", fine <= 2**22, advice)
 
     @property
     def dim(self) -> int:
@@ -69,7 +67,7 @@ class ResidualFSQ(Quantizer):
     def quantized(self, z: Array, train: bool, key: Any) -> Quantized:
         del key
         levels = np.array(self.levels)
-        u = jnp.tanh(z.astype(jnp.float32))
+        u = jnp.tanh(z)
         cells = levels**self.count
         cell = jnp.floor((jax.lax.stop_gradient(u) + 1) * (cells / 2))
         cell = jnp.clip(cell.astype(jnp.int32), 0, cells - 1)
@@ -79,16 +77,7 @@ class ResidualFSQ(Quantizer):
         if train:
             latents = estimate(self.estimator, u, latents)
         metrics = [
-            self._metrics(i, codes[..., i].reshape(-1), train)
-            for i in range(self.count)
+            usage.observe(codes[..., i].reshape(-1), train)
+            for i, usage in enumerate(self.usage)
         ]
-        return Quantized(latents.astype(z.dtype), codes, {}, over_books(metrics))
-
-    def _metrics(self, i, index, train):
-        if self.is_initializing():
-            self.usage[i].metrics()  # a submodule's state exists once it is called
-        if train and not self.is_initializing():
-            self.usage[i].update(index)
-            return self.usage[i].metrics()
-        counts = jnp.zeros(self.code_counts[i], jnp.int32)
-        return usage_metrics(counts.at[index].add(1))
+        return Quantized(latents, codes, {}, over_books(metrics))

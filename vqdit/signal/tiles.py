@@ -4,6 +4,7 @@ Nothing here copies a padded signal: a tile that sticks out repeats the last val
 clipped indices, and what sticks out is dropped when the tiles are joined.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable
@@ -71,12 +72,7 @@ class Tiling:
         out = np.zeros((*self.size, channels), np.float32)
         whole = np.zeros((*self.size, 1), np.float32)
         ramps = [_ramp(side, self.overlap) for side in self.tile]
-        weight = np.ones((1,) * len(ramps), np.float32)
-        for axis, ramp in enumerate(ramps):
-            shape = [1] * len(ramps)
-            shape[axis] = -1
-            weight = weight * ramp.reshape(shape)
-        weight = weight[..., None]
+        weight = functools.reduce(np.multiply.outer, ramps)[..., None]
         for at, tile in zip(self._corners(), tiles, strict=True):
             inside = tuple(
                 slice(low, min(low + side, size))

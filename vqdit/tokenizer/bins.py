@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from vqdit.fields import Checked, Count
-from vqdit.tokenizer.text import codes_alone
+from vqdit.tokenizer.text import codes_alone, known_codes
 
 Host = np.ndarray | Array
 
@@ -40,8 +40,7 @@ class Labels(Checked):
 
     def decode(self, codes: Int[Host, "b 1"]) -> Int[np.ndarray, "b"]:
         """Codes -> labels int32, -1 for none."""
-        codes = np.asarray(codes)[:, 0]
-        _in_range(codes, self.code_count)
+        codes = known_codes(codes, self.code_count)[:, 0]
         return np.where(codes == self.classes, -1, codes).astype(np.int32)
 
 
@@ -107,8 +106,7 @@ class Boxes(Checked):
 
         A box of which any code is out of place, as a model may draw it, is absent.
         """
-        codes = np.asarray(codes)
-        _in_range(codes, self.code_count)
+        codes = known_codes(codes, self.code_count)
         codes = codes.reshape(len(codes), self.count, 5)
         edges, labels = codes[..., :4], codes[..., 4] - self.bins
         present = (edges < self.bins).all(-1)
@@ -123,9 +121,3 @@ def _known(what, values, classes):
         raise ValueError(
             f"{what} {values[wrong][0]}: write 0 to {classes - 1}, or -1 for none"
         )
-
-
-def _in_range(codes, count):
-    wrong = (codes < 0) | (codes >= count)
-    if wrong.any():
-        raise ValueError(f"code {codes[wrong][0]} is none of the {count} there are")

@@ -2,17 +2,19 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
 from jaxtyping import Array, Float
 
-from vqdit.fields import Checked, Count
+from vqdit.fields import Bound, Checked, Count
 from vqdit.nn.convolution import convolve
 from vqdit.nn.group_norm import GroupNorm, groups_of
 from vqdit.nn.products import Convolution
 from vqdit.signal.grids import Border
+
+Stride = Annotated[int, Bound(at_least=1, at_most=2)]
 
 
 class ConvSpec(Checked, nn.Module):
@@ -51,29 +53,26 @@ class ConvSpec(Checked, nn.Module):
     dims: int = 2
     dtype: str = "float32"
     wrap: tuple[bool, ...] = ()
-    strides: tuple[tuple[int, ...], ...] = ()
-    patch: int | tuple[int, ...] = 1
+    strides: tuple[tuple[Stride, ...], ...] = ()
+    patch: Count | tuple[Count, ...] = 1
     temporal: tuple[bool, ...] = ()
     causal: bool = False
     widths: tuple[Count, ...] = ()
-    groups: int | None = None
+    groups: Count | None = None
     remat: bool = False
     implementation: Convolution | None = None
 
     def __post_init__(self):
         super().__post_init__()
-        name, kind = type(self).__name__, type(self)
+        kind = type(self)
         plain = (self.channels, self.multipliers) == (kind.channels, kind.multipliers)
-        if self.widths and not plain:
-            raise ValueError(f"{name}: write widths, or channels and multipliers")
+        advice = "write widths, or channels and multipliers"
+        self.check("widths", plain or not self.widths, advice)
         if self.groups is not None:
-            for width in {*self.levels, self.stem}:
-                if self.groups < 1 or width % self.groups:
-                    fit = math.gcd(*self.levels, self.stem, max(self.groups, 0))
-                    raise ValueError(
-                        f"{name}.groups={self.groups} does not divide the width "
-                        f"{width}; write groups={fit}"
-                    )
+            widths = (*self.levels, self.stem)
+            fit = math.gcd(*widths, self.groups)
+            advice = f"does not divide the widths {widths}; write groups={fit}"
+            self.check("groups", fit == self.groups, advice)
 
     @staticmethod
     def upgraded(fields: dict[str, Any]) -> dict[str, Any]:
@@ -98,16 +97,10 @@ class ConvSpec(Checked, nn.Module):
     def borders(self) -> tuple[Border, ...]:
         """What lies outside, an axis each."""
         wrap = self.wrap or (False,) * self.dims
-        if len(wrap) != self.dims:
-            raise ValueError(
-                f"{type(self).__name__}.wrap has {len(wrap)} flags for dims={self.dims}"
-                f"; write one an axis"
-            )
-        if self.causal and wrap[0]:
-            raise ValueError(
-                f"{type(self).__name__}: time does not go round; write causal=False, "
-                f"or wrap=(False, ...)"
-            )
+        advice = f"{len(wrap)} flags for dims={self.dims}; write one an axis"
+        self.check("wrap", len(wrap) == self.dims, advice)
+        round_time = self.causal and wrap[0]
+        self.check("wrap", not round_time, "time does not go round; write (False, ...)")
         around = tuple("wrap" if flag else "zero" for flag in wrap)
         return ("past", *around[1:]) if self.causal else around
 
@@ -118,11 +111,8 @@ class ConvSpec(Checked, nn.Module):
         if isinstance(patch, int):
             # Of a causal axis only where that is written: frames then see each other.
             patch = tuple(1 if border == "past" else patch for border in axes)
-        if len(patch) != len(axes) or min(patch) < 1:
-            raise ValueError(
-                f"{type(self).__name__}.patch={self.patch}: write at least 1, or "
-                f"{len(axes)} numbers of at least 1, one an axis"
-            )
+        advice = f"write one number, or {len(axes)} numbers, one an axis"
+        self.check("patch", len(patch) == len(axes), advice)
         return patch
 
     @property
@@ -130,13 +120,9 @@ class ConvSpec(Checked, nn.Module):
         """How the grid shrinks after each level but the last, an axis each."""
         count = len(self.levels) - 1
         steps = self.strides or ((2,) * self.dims,) * count
-        if len(steps) != count or any(len(step) != self.dims for step in steps):
-            raise ValueError(
-                f"{type(self).__name__}.strides {steps}: write one tuple of "
-                f"{self.dims} for each level but the last, {count} in all"
-            )
-        if not {stride for step in steps for stride in step} <= {1, 2}:
-            raise ValueError(f"{type(self).__name__}.strides {steps}: write 1 or 2")
+        fits = len(steps) == count and all(len(step) == self.dims for step in steps)
+        advice = f"write one tuple of {self.dims} a level but the last, {count} in all"
+        self.check("strides", fits, advice)
         return steps
 
     @property
@@ -148,11 +134,8 @@ class ConvSpec(Checked, nn.Module):
     def flags(self, field: str, default: bool) -> tuple[bool, ...]:
         """`attention` or `temporal`, one a level."""
         flags = getattr(self, field) or (default,) * len(self.levels)
-        if len(flags) != len(self.levels):
-            raise ValueError(
-                f"{type(self).__name__}.{field} has {len(flags)} flags for "
-                f"{len(self.levels)} levels; write one a level"
-            )
+        advice = f"{len(flags)} flags for {len(self.levels)} levels; write one a level"
+        self.check(field, len(flags) == len(self.levels), advice)
         return flags
 
     def looks(self, level: int, stride: int = 1) -> bool:

@@ -34,20 +34,16 @@ def encode_chunks(
     """
     time = _time_of(tokenizer)
     before, after = _context(tokenizer.encoder)
-    run = _programs(tokenizer)[0]
-    latents, codes = [], []
-    count = time.latents(x.shape[1])
     reach = -(-before // time.factor), -(-after // time.factor)
-    for piece in _pieces(count, time.latents(chunk), *reach):
+    pieces = _pieces(time.latents(x.shape[1]), time.latents(chunk), *reach)
+
+    def run(piece):
         start = piece.start * time.factor
         part = _take(x, start, start + time.length(piece.size), time.alone)
-        quantized = run(variables, part)
-        keep = slice(piece.first - piece.start, piece.last - piece.start)
-        latents.append(np.asarray(quantized.latents)[:, keep])
-        if quantized.codes is not None:
-            codes.append(np.asarray(quantized.codes)[:, keep])
-    codes = np.concatenate(codes, axis=1) if codes else None
-    return Quantized(np.concatenate(latents, axis=1), codes, {}, {})
+        return _programs(tokenizer)[0](variables, part)
+
+    latents, codes = _joined(pieces, run, lambda n, piece: n - piece.start)
+    return Quantized(latents, codes, {}, {})
 
 
 def decode_chunks(
@@ -66,15 +62,14 @@ def decode_chunks(
     before, after = _context(tokenizer.decoder)
     # Alone, a piece's first latent gives one frame: it must be one that is dropped.
     before = max(before, int(time.alone))
-    run = _programs(tokenizer)[1]
-    signal = []
-    for piece in _pieces(q.shape[1], time.latents(chunk), before, after):
+    pieces = _pieces(q.shape[1], time.latents(chunk), before, after)
+
+    def run(piece):
         part = np.asarray(q[:, piece.start : piece.start + piece.size])
-        y = np.asarray(run(variables, part))
-        start = piece.start * time.factor
-        first, last = time.length(piece.first), time.length(piece.last)
-        signal.append(y[:, first - start : last - start])
-    return np.concatenate(signal, axis=1)[:, :length]
+        return _programs(tokenizer)[1](variables, part)
+
+    place = lambda n, piece: time.length(n) - piece.start * time.factor
+    return _joined(pieces, run, place)[:, :length]
 
 
 class _Time(NamedTuple):
@@ -141,6 +136,18 @@ def _pieces(count: int, chunk: int, before: int, after: int) -> Iterator[_Piece]
         yield _Piece(start, size, first, last)
 
 
+def _joined(pieces, run, place):
+    """What run(piece) gives, one after another, without what the cuts have touched.
+
+    place(n, piece): where among these latent n begins.
+    """
+    parts = []
+    for piece in pieces:
+        keep = slice(place(piece.first, piece), place(piece.last, piece))
+        parts.append(jax.tree.map(lambda v, k=keep: np.asarray(v)[:, k], run(piece)))
+    return jax.tree.map(lambda *found: np.concatenate(found, axis=1), *parts)
+
+
 def _take(x, start, stop, repeat):
     part = np.asarray(x[:, start:stop])
     missing = stop - start - part.shape[1]
@@ -153,7 +160,10 @@ def _take(x, start, stop, repeat):
 
 @functools.lru_cache(maxsize=16)
 def _programs(tokenizer):
-    encode = lambda m, x: m.quantize(m.encode(x))
+    def encode(m, x):
+        quantized = m.quantize(m.encode(x))
+        return quantized.latents, quantized.codes
+
     return (
         jax.jit(functools.partial(tokenizer.apply, method=encode)),
         jax.jit(functools.partial(tokenizer.apply, method="decode")),

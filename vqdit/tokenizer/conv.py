@@ -55,7 +55,6 @@ class ConvEncoder(ConvSpec):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *grid c"]) -> Float[Array, "b *grid2 out"]:
-        self.check_axes(x)
         self.grid(x.shape[1:-1])
         flags = self.flags("attention", False)
         x = fold(x.astype(self.dtype), self.patches, self.borders)

@@ -9,7 +9,7 @@ import functools
 import importlib
 import json
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Array, Int
@@ -30,10 +30,8 @@ class Text(Checked):
 
     def __post_init__(self):
         super().__post_init__()
-        if len(set(self.specials)) < len(self.specials):
-            raise ValueError(
-                f"{type(self).__name__}.specials={self.specials}: write each name once"
-            )
+        once = len(set(self.specials)) == len(self.specials)
+        self.check("specials", once, "write each name once")
 
     @property
     def pieces(self) -> tuple[bytes, ...]:
@@ -100,13 +98,7 @@ class Text(Checked):
         Bytes that are no UTF-8, as in a character cut in two or in what a model has
         made up, become U+FFFD. Raises ValueError for a code that there is not.
         """
-        codes = np.asarray(codes)
-        wrong = (codes < 0) | (codes >= self.code_count)
-        if wrong.any():
-            raise ValueError(
-                f"code {codes[wrong][0]} is none of the {self.code_count} there are"
-            )
-        return [self._text(row) for row in codes]
+        return [self._text(row) for row in known_codes(codes, self.code_count)]
 
     def _text(self, row):
         end = np.flatnonzero(row == self.padding)
@@ -199,6 +191,15 @@ def codes_alone(tokenizer, kind: str, length: int) -> dict[str, object]:
             "codes such as Masking()"
         )
     return {"grid": (length,), "vocab": tokenizer.code_count, "books": 1}
+
+
+def known_codes(codes: Any, count: int) -> np.ndarray:
+    """The codes. Raises ValueError for one that is not among so many."""
+    codes = np.asarray(codes)
+    wrong = (codes < 0) | (codes >= count)
+    if wrong.any():
+        raise ValueError(f"code {codes[wrong][0]} is none of the {count} there are")
+    return codes
 
 
 BYTES = tuple(bytes([number]) for number in range(256))

@@ -29,7 +29,7 @@ class TiTokEncoder(ViTSpec):
     """
 
     tokens: Count = 32
-    patch: int | tuple[int, ...] = dataclasses.field(default=16, kw_only=True)
+    patch: Count | tuple[Count, ...] = dataclasses.field(default=16, kw_only=True)
 
     def __post_init__(self):
         _check(self)
@@ -58,7 +58,7 @@ class TiTokDecoder(ViTSpec):
     """
 
     size: tuple[int, ...]
-    patch: int | tuple[int, ...] = dataclasses.field(default=16, kw_only=True)
+    patch: Count | tuple[Count, ...] = dataclasses.field(default=16, kw_only=True)
     out: int = dataclasses.field(default=3, kw_only=True)
 
     def __post_init__(self):
@@ -78,8 +78,5 @@ class TiTokDecoder(ViTSpec):
 
 
 def _check(owner):
-    if owner.causal:
-        raise ValueError(
-            f"{type(owner).__name__}.causal: a token is of no place in the signal, and "
-            f"so of no time; write causal=False"
-        )
+    advice = "a token is of no place in the signal, and so of no time; write False"
+    owner.check("causal", not owner.causal, advice)

@@ -38,12 +38,12 @@ class Tokenizer(Checked, nn.Module):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.quantizer is None and self.dim is None:
-            raise ValueError("Tokenizer without a quantizer: write dim, its channels")
-        if self.quantizer is not None and self.dim is not None:
-            raise ValueError("Tokenizer.dim comes from the quantizer: leave it out")
-        if self.quantizer is not None and self.variational:
-            raise ValueError("Tokenizer.variational is for quantizer=None")
+        if self.quantizer is None:
+            self.check("dim", self.dim, "write its channels, or a quantizer")
+        else:
+            advice = "the quantizer brings its own: leave it out"
+            self.check("dim", self.dim is None, advice)
+            self.check("variational", not self.variational, "it is for quantizer=None")
         if self.encoder.factor != self.decoder.factor:
             raise ValueError(
                 f"the encoder shrinks by {self.encoder.factor}, the decoder grows by "
@@ -56,11 +56,9 @@ class Tokenizer(Checked, nn.Module):
                 "it in both"
             )
         taken, given = self._moments * self.latent_dim, self.encoder.out
-        if self.into not in ("quantizer", taken) and (self.into or given) != taken:
-            raise ValueError(
-                f"Tokenizer.into={self.into} gives the quantizer {self.into or given} "
-                f'channels, and it takes {taken}; write into="quantizer"'
-            )
+        fits = self.into == "quantizer" or (self.into or given) == taken
+        advice = f"gives the quantizer {self.into or given} channels, and it takes "
+        self.check("into", fits, f'{advice}{taken}; write into="quantizer"')
 
     @property
     def _moments(self):

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from vqdit.fields import Checked
+from vqdit.fields import Checked, Count
 from vqdit.nn import Attention, sincos_positions
 from vqdit.nn.block import Mlp
 from vqdit.signal.grids import divide, divide_frames, fold, unfold
@@ -54,7 +54,7 @@ class ViTSpec(TransformerSpec, kw_only=True):
         in time, which one number sets too; the first frame alone is an image.
     """
 
-    patch: int | tuple[int, ...] = 8
+    patch: Count | tuple[Count, ...] = 8
 
     @property
     def factor(self) -> tuple[int, ...]:
@@ -65,23 +65,17 @@ class ViTSpec(TransformerSpec, kw_only=True):
 
     @nn.nowrap
     def patches(self, axes: int) -> tuple[int, ...]:
-        """Sides of a patch, an axis each.
-
-        Raises ValueError for another number of them, and for sides below 1.
-        """
+        """Sides of a patch, an axis each. Raises ValueError for more or fewer."""
         patch = (self.patch,) * axes if isinstance(self.patch, int) else self.patch
-        if len(patch) != axes or min(patch) < 1:
-            raise ValueError(
-                f"{type(self).__name__}.patch={self.patch}: a signal of {axes} axes; "
-                f"write one number for all, or {axes}, each at least 1"
-            )
+        advice = f"a signal of {axes} axes; write one number for all, or {axes}"
+        self.check("patch", len(patch) == axes, advice)
         return patch
 
 
 class ViTEncoder(ViTSpec):
     """(b, *grid, c) -> (b, *grid / patch, out), for any number of axes."""
 
-    patch: int | tuple[int, ...] = 8
+    patch: Count | tuple[Count, ...] = 8
 
     def grid(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Latent grid of a signal with these sides.
@@ -103,7 +97,7 @@ class ViTEncoder(ViTSpec):
 class ViTDecoder(ViTSpec):
     """(b, *grid, d) -> (b, *grid * patch, out): the encoder's mirror."""
 
-    patch: int | tuple[int, ...] = 8
+    patch: Count | tuple[Count, ...] = 8
     out: int = dataclasses.field(default=3, kw_only=True)
 
     @nn.compact

@@ -38,18 +38,11 @@ class VocosSpec(TransformerSpec):
 
     def __post_init__(self):
         super().__post_init__()
-        name = type(self).__name__
         check_frames(self.window, self.hop)
-        if self.window < 2 * self.hop:
-            raise ValueError(
-                f"{name}.window={self.window}: write at least twice the hop, "
-                f"{2 * self.hop}, so that every sample lies within two frames"
-            )
-        if self.causal:
-            raise ValueError(
-                f"{name}.causal: a frame of the spectrum sees samples after its "
-                f"latent's; write causal=False, or use WaveEncoder and WaveDecoder"
-            )
+        twice = f"write at least twice the hop, {2 * self.hop}: all samples in 2 frames"
+        self.check("window", self.window >= 2 * self.hop, twice)
+        ahead = "a frame sees samples after its latent's; write False, or WaveEncoder"
+        self.check("causal", not self.causal, ahead)
 
     @property
     def factor(self) -> tuple[int]:

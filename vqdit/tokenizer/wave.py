@@ -50,9 +50,7 @@ class WaveSpec(Checked, nn.Module):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.kernel % 2 == 0:
-            name = type(self).__name__
-            raise ValueError(f"{name}.kernel={self.kernel}: write an odd number")
+        self.check("kernel", self.kernel % 2, "write an odd number")
 
     @property
     def factor(self) -> tuple[int]:

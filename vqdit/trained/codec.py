@@ -86,19 +86,19 @@ class Codec:
 
     def encode(self, x: Float[Array | np.ndarray, "b *shape c"]) -> Quantized:
         """x in [-1, 1] -> quantized latents (b, *grid, d) and codes (b, *grid, m)."""
-        return self._run("quantized", inputs.signal(self.module, self.contract, x))
+        return _run("quantized", self, inputs.signal(self.module, self.contract, x))
 
     def latents(
         self, x: Float[Array | np.ndarray, "b *shape c"]
     ) -> Float[Array, "b *grid d"]:
         """What a continuous stream models: (z - mean) / std, z before quantization."""
-        return self._run("latents", inputs.signal(self.module, self.contract, x))
+        return _run("latents", self, inputs.signal(self.module, self.contract, x))
 
     def decode(
         self, q: Shaped[Array | np.ndarray, "b *grid d"]
     ) -> Float[Array, "b *shape c"]:
         """Codes (integers) or quantized latents (floats) -> the signal."""
-        return self._run("decode", inputs.tokens(self.contract, q))
+        return _run("decode", self, inputs.tokens(self.contract, q))
 
     def encode_tiles(
         self,
@@ -125,7 +125,7 @@ class Codec:
         return Quantized(*jax.tree.map(rows, whole), {}, {})
 
     def _coded(self, x):
-        quantized = self._run("quantized", x)
+        quantized = _run("quantized", self, x)
         return quantized.latents, quantized.codes
 
     def decode_tiles(
@@ -148,7 +148,7 @@ class Codec:
         def tiles(rows):
             for start in range(0, len(rows), batch):
                 part = rows[start : start + batch]
-                yield from by_chunks(lambda q: self._run("decode", q), part, batch)
+                yield from by_chunks(lambda q: _run("decode", self, q), part, batch)
 
         return np.stack(
             [tiling.join(tiles(rows), self.contract.shape[-1]) for rows in q]
@@ -192,15 +192,11 @@ class Codec:
         As in latent diffusion (arXiv:2112.10752) the quantizer belongs to the decoder,
         so what is decoded always lies on the codebook.
         """
-        return self._run("decode_latents", inputs.latents(self.contract, z))
-
-    def _run(self, name, x):
-        run = _jitted(self.module, self.contract, name)
-        return run(self.variables, jnp.asarray(x))
+        return _run("decode_latents", self, inputs.latents(self.contract, z))
 
     def apply(self, name: str, variables: dict, x: Array):
-        """One of the functions above on given variables, for use inside a jit."""
-        return _function(self.module, self.contract, name)(variables, x)
+        """One of `PURE` on given variables, for use inside a jit."""
+        return PURE[name](dataclasses.replace(self, variables=variables), x)
 
 
 def _limits(contract):
@@ -208,43 +204,45 @@ def _limits(contract):
     return (None, None) if contract.scale else (-1, 1)
 
 
-@functools.lru_cache(maxsize=64)
-def _jitted(module, contract, name):
-    return jax.jit(_function(module, contract, name))
+def _moments(contract):
+    return np.asarray(contract.mean, np.float32), np.asarray(contract.std, np.float32)
 
 
-def _function(module, contract, name):
-    mean = np.asarray(contract.mean, np.float32)
-    std = np.asarray(contract.std, np.float32)
+def _quantized(codec, x):
+    both = lambda m, x: m.quantize(m.encode(x))
+    return codec.module.apply(codec.variables, x, method=both)
 
-    def quantized(variables, x):
-        return module.apply(variables, x, method=lambda m, x: m.quantize(m.encode(x)))
 
-    def latents(variables, x):
-        return (module.apply(variables, x, method="latents") - mean) / std
+def _latents(codec, x):
+    mean, std = _moments(codec.contract)
+    return (codec.module.apply(codec.variables, x, method="latents") - mean) / std
 
-    def codes(variables, x):
-        return quantized(variables, x).codes
 
-    limits = _limits(contract)
+def _decoded(codec, q):
+    x = codec.module.apply(codec.variables, q, method="decode")
+    return x.clip(*_limits(codec.contract))
 
-    def decode(variables, q):
-        return module.apply(variables, q, method="decode").clip(*limits)
 
-    def decode_latents(variables, z):
-        def run(m, z):
-            if m.quantizer is not None:
-                z = m.quantizer(z).latents
-            return m.decode(z)
+def _decoded_latents(codec, z):
+    def run(m, z):
+        return m.decode(z if m.quantizer is None else m.quantizer(z).latents)
 
-        return module.apply(variables, z * std + mean, method=run).clip(*limits)
+    mean, std = _moments(codec.contract)
+    x = codec.module.apply(codec.variables, z * std + mean, method=run)
+    return x.clip(*_limits(codec.contract))
 
-    functions = {
-        "quantized": quantized,
-        "latents": latents,
-        "codes": codes,
-        "decode": decode,
-        "decode_codes": decode,
-        "decode_latents": decode_latents,
-    }
-    return functions[name]
+
+# What a codec does, of itself and arrays.
+PURE = {
+    "quantized": _quantized,
+    "latents": _latents,
+    "codes": lambda codec, x: _quantized(codec, x).codes,
+    "decode": _decoded,
+    "decode_codes": _decoded,
+    "decode_latents": _decoded_latents,
+}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _run(name, codec, x):
+    return PURE[name](codec, x)

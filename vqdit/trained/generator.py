@@ -12,7 +12,7 @@ from vqdit import diffusion
 from vqdit.diffusion import Grid, Process, Solver, Steps, Times
 from vqdit.dit import DiT
 from vqdit.trained.codec import Codec
-from vqdit.trained.sampler import Sampler, class_number
+from vqdit.trained.sampler import Sampler, class_numbers
 from vqdit.trained.streams import check_stream
 
 
@@ -109,18 +109,13 @@ class Generator:
         want = names if want is None else tuple(want)
         if not want or set(want) - set(names):
             raise ValueError(f"want={want}: the streams are {names}")
-        for what, values in (("solvers", solver), ("grids", grid)):
-            if isinstance(values, Mapping) and set(values) - set(want):
-                raise ValueError(
-                    f"{what} for {sorted(values)}: the streams drawn are {want}"
-                )
         if grid is not None and (steps is not None or shift is not None):
             raise ValueError("steps and shift are a grid's: write them in grid=")
         even = Steps(50 if steps is None else steps, 1.0 if shift is None else shift)
         if grid is not None and not isinstance(grid, Grid | Mapping):
             grid = Times(tuple(float(t) for t in grid))
-        grids = grid if isinstance(grid, Mapping) else dict.fromkeys(want, grid or even)
-        solvers = solver if isinstance(solver, Mapping) else dict.fromkeys(want, solver)
+        grids = _for_each(want, grid or even, "grids", even)
+        solvers = _for_each(want, solver, "solvers")
         if guidance is None and tuple(interval) != (0.0, 1.0):
             raise ValueError(
                 f"interval={tuple(interval)} is guidance's: write guidance= too"
@@ -130,20 +125,12 @@ class Generator:
                 "guidance needs a condition: this model has no classes and no stream "
                 "is given; write guidance=None"
             )
-        chosen = {
-            name: diffusion.solver_for(self.processes[name], solvers.get(name), name)
-            for name in want
+        solvers = {
+            name: diffusion.solver_for(self.processes[name], one, name)
+            for name, one in solvers.items()
         }
-        return Sampler(
-            self,
-            want,
-            {name: grids.get(name, even) for name in want},
-            chosen,
-            guidance,
-            tuple(interval),
-            trajectory,
-            decode,
-        )
+        how = (guidance, tuple(interval), trajectory, decode)
+        return Sampler(self, want, grids, solvers, *how)
 
     def check_label(self, label, ids) -> Array | None:
         """Labels as (b,) int32, of one label or many, in numbers or class names.
@@ -156,45 +143,43 @@ class Generator:
         classes = self.module.classes
         if not classes:
             raise ValueError("this model has no classes: leave label out")
-        if isinstance(label, str):
-            label = class_number(label, self.class_names)
-        elif isinstance(label, list | tuple):
-            label = [
-                class_number(v, self.class_names) if isinstance(v, str) else v
-                for v in label
-            ]
+        label = class_numbers(label, self.class_names)
         if np.ndim(label) == 0:
             label = jnp.full(ids.shape, label)
-        if isinstance(label, jax.core.Tracer):
-            if label.shape != ids.shape or label.dtype.kind not in "iu":
-                raise ValueError(
-                    f"label is {label.dtype} {label.shape}; write integers {ids.shape}"
-                )
-            return label.astype(jnp.int32)
-        values = np.asarray(label)
-        if not np.issubdtype(values.dtype, np.integer):
-            raise ValueError(f"label is {values.dtype}; write integers")
-        if values.shape != ids.shape:
-            raise ValueError(f"label is {values.shape}, ids are {ids.shape}")
-        if values.size and (values.min() < 0 or values.max() > classes):
+        if not isinstance(label, jax.core.Tracer):
+            label = np.asarray(label)
+        if label.shape != ids.shape or label.dtype.kind not in "iu":
             raise ValueError(
-                f"label {int(values.max() if values.max() > classes else values.min())}"
-                f" is outside the classes: write 0 to {classes - 1}, or {classes} for "
-                f"none"
+                f"label is {label.dtype} {label.shape}; write integers {ids.shape}"
             )
-        return jnp.asarray(values, jnp.int32)
+        if isinstance(label, np.ndarray):
+            wrong = label[(label < 0) | (label > classes)]
+            if wrong.size:
+                raise ValueError(
+                    f"label {wrong[0]} is outside the classes: write 0 to "
+                    f"{classes - 1}, or {classes} for none"
+                )
+        return jnp.asarray(label, jnp.int32)
 
     def encode(self, name: str, variables: dict, x: Array) -> Array:
         """A signal as its stream models it; for use inside a jit."""
-        codec = self.codecs.get(name)
-        if codec is None:
-            return x
-        kind = self.processes[name].kind
-        return codec.apply(kind, variables["tokenizers"][name], x)
+        return self._through("", name, variables, x)
 
     def decode(self, name: str, variables: dict, x: Array) -> Array:
-        codec = self.codecs.get(name)
-        if codec is None:
+        """The inverse of `encode`."""
+        return self._through("decode_", name, variables, x)
+
+    def _through(self, way, name, variables, x):
+        if name not in self.codecs:
             return x
-        kind = self.processes[name].kind
-        return codec.apply(f"decode_{kind}", variables["tokenizers"][name], x)
+        how = f"{way}{self.processes[name].kind}"
+        return self.codecs[name].apply(how, variables["tokenizers"][name], x)
+
+
+def _for_each(want, given, what, default=None) -> dict[str, Any]:
+    """Stream -> its own, of one for all or a dict of some."""
+    if not isinstance(given, Mapping):
+        return dict.fromkeys(want, given)
+    if set(given) - set(want):
+        raise ValueError(f"{what} for {sorted(given)}: the streams drawn are {want}")
+    return {name: given.get(name, default) for name in want}

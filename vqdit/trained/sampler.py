@@ -1,7 +1,6 @@
 """Samples of a generator: a value that says how, and a pure function inside it."""
 
 import dataclasses
-import difflib
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +12,9 @@ from jaxtyping import Array, Int, Key
 
 from vqdit import diffusion
 from vqdit.diffusion import Grid, Solver
+from vqdit.values import near
+
+WHOLE = (0.0, 1.0)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,7 +24,8 @@ class Sampler:
     want:       streams that are drawn; the others are given.
     grids:      stream -> its grid of times. solvers: stream -> its solver.
     guidance:   default scale, 1 means none; None for a cheaper sampler that cannot.
-    interval:   times [low, high] in which the scale applies.
+    interval:   times [low, high] in which the scale applies; outside of them a step
+        asks the network once, not with the batch beside itself.
     trajectory: also return, under NAME_path, x_t at every time, undecoded.
     decode:     return signals; else the streams themselves.
     """
@@ -32,7 +35,7 @@ class Sampler:
     grids: Mapping[str, Grid]
     solvers: Mapping[str, Solver]
     guidance: float | Mapping[str, float] | None = None
-    interval: tuple[float, float] = (0.0, 1.0)
+    interval: tuple[float, float] = WHOLE
     trajectory: bool = False
     decode: bool = True
 
@@ -80,9 +83,10 @@ class Sampler:
             scale = self.guidance if guidance is None else guidance
             if isinstance(scale, Mapping):  # which a jit has sorted
                 scale = {n: scale[n] for n in (*streams, "label") if n in scale}
-            low, high = self.interval if interval is None else interval
+            if interval is None and self.interval != WHOLE:
+                interval = self.interval
             predict = diffusion.guided(
-                network, model.processes, label, classes, absent, scale, (low, high)
+                network, model.processes, label, classes, absent, scale, interval
             )
         # Streams that are drawn together start together.
         start = min(model.processes[name].start for name in self.want)
@@ -110,7 +114,10 @@ class Sampler:
         return jax.jit(self.draw)
 
     def compilations(self) -> int:
-        """Programs made so far; new keys, labels, scales or signals need no new one."""
+        """Programs made so far; new keys, labels, scales or signals need no new one.
+
+        The first interval that a call gives needs one, if none was given before.
+        """
         return self._jitted._cache_size()
 
     def __call__(
@@ -159,7 +166,8 @@ class Sampler:
         if self.guidance is not None:
             number = lambda v: jnp.asarray(v, jnp.float32)
             scale = jax.tree.map(number, guidance)
-            ends = tuple(map(number, self.interval if interval is None else interval))
+            if interval is not None:
+                ends = tuple(map(number, interval))
         variables = self.generator.arrays
         if params is not None:
             variables = {**variables, "params": params}
@@ -175,13 +183,13 @@ class Sampler:
             raise ValueError(f"given {name!r} is {x!r}; write a list, one a sample")
         tokenizer = self.generator.values[name]
         if tokenizer.source == "label":
-            names = self.generator.class_names
-            each = [class_number(v, names) if isinstance(v, str) else v for v in x]
+            each = class_numbers(list(x), self.generator.class_names)
             return tokenizer.encode(np.asarray(each, np.int32))[..., None]
         return tokenizer.encode(list(x))[..., None]
 
     def _check(self, ids, given, known, noise, guidance, interval):
-        names = [s.name for s in self.generator.module.streams]
+        shapes = {s.name: s.shape for s in self.generator.module.streams}
+        names = list(shapes)
         partly = [name for name in self.want if name in known]
         needed = [name for name in names if name not in self.want or name in partly]
         if set(given) != set(needed):
@@ -215,11 +223,10 @@ class Sampler:
                         f"{what} {name!r} is {x.shape}; ids are {ids.shape}"
                     )
         for name, x in noise.items():
-            shape = next(
-                s.shape for s in self.generator.module.streams if s.name == name
-            )
-            if x.shape[1:] != shape:
-                raise ValueError(f"noise {name!r} is {x.shape}; write (b, *{shape})")
+            if x.shape[1:] != shapes[name]:
+                raise ValueError(
+                    f"noise {name!r} is {x.shape}; write (b, *{shapes[name]})"
+                )
 
 
 def _arrays(values: Mapping) -> dict[str, Any]:
@@ -239,10 +246,15 @@ def _whole(ids) -> Array:
     return jnp.asarray(ids, jnp.int32)
 
 
-def class_number(name: str, names: tuple[str, ...]) -> int:
-    """The class of that name. Raises ValueError, with the nearest, where it is none."""
-    if name in names:
-        return names.index(name)
-    near = difflib.get_close_matches(name, names, n=1)
-    advice = f"did you mean {near[0]!r}?" if near else f"they are {names}"
-    raise ValueError(f"no class is called {name!r}; {advice}")
+def class_numbers(label: Any, names: tuple[str, ...]) -> Any:
+    """A label, or a list of them, with a class's number where its name is.
+
+    Raises ValueError, with the nearest name, where no class has it.
+    """
+    if isinstance(label, list | tuple):
+        return [class_numbers(each, names) for each in label]
+    if not isinstance(label, str):
+        return label
+    if label not in names:
+        raise ValueError(f"no class is called {label!r}; {near(label, names)}")
+    return names.index(label)

@@ -12,12 +12,8 @@ from train.codec.coder import (
     PLACED,
     POOLED,
     TUNED,
+    Alphabet,
     Coder,
-    best_coder,
-    cost,
-    decode,
-    encode,
-    order_0_bits,
 )
 from train.codec.prior import TOTAL, Prior, count_codes, frequencies
 from train.errors import BadInput
@@ -57,10 +53,11 @@ def test_codes_round_trip_at_their_cost(coder, shape, code_counts):
     prior = count_codes(
         [drawn(50, shape[1], code_counts, seed=1)], code_counts, FINGERPRINT
     )
-    payload = encode(codes, code_counts, coder, prior)
-    back = decode(payload, *shape, code_counts, coder, prior)
+    alphabet = Alphabet(code_counts, prior)
+    payload = alphabet.encode(codes, coder)
+    back = alphabet.decode(payload, *shape, coder)
     np.testing.assert_array_equal(back, codes)
-    bits = cost(codes, code_counts, coder, prior)
+    bits = alphabet.cost(codes, coder)
     # A byte or two to end in, and the coder's own rounding.
     assert bits - 8 <= 8 * len(payload) <= 1.001 * bits + 16
 
@@ -69,32 +66,32 @@ def test_codes_round_trip_at_their_cost(coder, shape, code_counts):
 @pytest.mark.parametrize("coder", CODERS, ids=lambda c: f"{c.name}{c.power}")
 def test_one_code_only(coder, code):
     codes = np.full((300, 4, 2), code, np.int32)
-    prior = count_codes([codes], (7, 7), FINGERPRINT)
-    payload = encode(codes, (7, 7), coder, prior)
-    np.testing.assert_array_equal(decode(payload, 300, 4, (7, 7), coder, prior), codes)
+    alphabet = Alphabet((7, 7), count_codes([codes], (7, 7), FINGERPRINT))
+    payload = alphabet.encode(codes, coder)
+    np.testing.assert_array_equal(alphabet.decode(payload, 300, 4, coder), codes)
     if coder.model in (POOLED, PLACED):
         assert len(payload) < 4
 
 
 def test_without_a_prior():
-    codes = drawn(30, 4, (16, 16))
+    codes, alphabet = drawn(30, 4, (16, 16)), Alphabet((16, 16))
     for coder in (Coder(FIXED), Coder(ADAPTIVE, 6)):
-        payload = encode(codes, (16, 16), coder)
-        np.testing.assert_array_equal(decode(payload, 30, 4, (16, 16), coder), codes)
+        payload = alphabet.encode(codes, coder)
+        np.testing.assert_array_equal(alphabet.decode(payload, 30, 4, coder), codes)
     with pytest.raises(ValueError, match="pooled coder needs a prior"):
-        encode(codes, (16, 16), Coder(POOLED))
+        alphabet.encode(codes, Coder(POOLED))
 
 
 def test_a_long_payload():
     """Longer than what is cut to its shortest form."""
-    codes = drawn(4000, 8, (1024,))
-    coder = best_coder(codes, (1024,))
-    payload = encode(codes, (1024,), coder)
+    codes, alphabet = drawn(4000, 8, (1024,)), Alphabet((1024,))
+    coder = alphabet.best_coder(codes)
+    payload = alphabet.encode(codes, coder)
     assert len(payload) > 4096 and coder.model == ADAPTIVE
-    np.testing.assert_array_equal(decode(payload, 4000, 8, (1024,), coder), codes)
+    np.testing.assert_array_equal(alphabet.decode(payload, 4000, 8, coder), codes)
     # An adaptive model has learned the frequencies: the file's own entropy and the
     # half logarithm a code that any such model pays.
-    learned = order_0_bits(codes, (1024,)) + 0.5 * 1023 * math.log2(32_000)
+    learned = alphabet.order_0_bits(codes) + 0.5 * 1023 * math.log2(32_000)
     assert 8 * len(payload) < 1.005 * learned
 
 
@@ -108,23 +105,24 @@ def test_a_prior_costs_little_more_than_knowing_the_distribution(k):
     prior = count_codes([training], (k,), FINGERPRINT)
     known = -np.log2(p[codes]).sum()
     for coder in (Coder(POOLED), Coder(PLACED)):
-        bits = cost(codes, (k,), coder, prior)
+        bits = Alphabet((k,), prior).cost(codes, coder)
         assert known < bits + 100 and bits < known + 0.01 * codes.size
 
 
 def test_the_cheapest_coder_is_chosen():
     code_counts = (64,)
     prior = count_codes([drawn(2000, 6, code_counts, seed=1)], code_counts, FINGERPRINT)
+    alphabet = Alphabet(code_counts, prior)
     alike, source = drawn(20, 6, code_counts, seed=2), np.random.default_rng(3)
-    assert best_coder(alike, code_counts, prior).model == PLACED
-    assert best_coder(alike[:, ::-1], code_counts, prior).model != PLACED
+    assert alphabet.best_coder(alike).model == PLACED
+    assert alphabet.best_coder(alike[:, ::-1]).model != PLACED
     even = source.integers(0, 64, (3, 6, 1)).astype(np.int32)
-    assert best_coder(even, code_counts, prior).model == FIXED
+    assert alphabet.best_coder(even).model == FIXED
     other = np.where(drawn(2000, 6, code_counts, seed=4) < 32, 3, 63)
-    chosen = best_coder(other, code_counts, prior)
+    chosen = alphabet.best_coder(other)
     assert chosen.model in (ADAPTIVE, TUNED)
-    costs = [cost(other, code_counts, coder, prior) for coder in CODERS]
-    assert cost(other, code_counts, chosen, prior) <= min(costs)
+    costs = [alphabet.cost(other, coder) for coder in CODERS]
+    assert alphabet.cost(other, chosen) <= min(costs)
 
 
 def test_places_share_a_table_where_they_are_alike():
@@ -165,7 +163,7 @@ def test_a_known_payload():
     codes = (np.arange(24).reshape(4, 6, 1) ** 2 % 7).astype(np.int32)
     prior = Prior(FINGERPRINT, (np.arange(42).reshape(6, 7) % 5,), (4,))
     found = {
-        coder.name: encode(codes, (7,), coder, prior).hex()
+        coder.name: Alphabet((7,), prior).encode(codes, coder).hex()
         for coder in (
             Coder(FIXED),
             Coder(POOLED),
@@ -235,8 +233,8 @@ def test_a_prior_of_another_tokenizer_or_none_is_refused(tmp_path):
 
 def test_what_cannot_be_codes_is_refused():
     with pytest.raises(ValueError, match=r"outside \[0, 4\)"):
-        encode(np.full((1, 1, 1), 4), (4,), Coder(FIXED))
+        Alphabet((4,)).encode(np.full((1, 1, 1), 4), Coder(FIXED))
     with pytest.raises(ValueError, match="there may be"):
-        encode(np.zeros((1, 1, 1), int), (2**21,), Coder(FIXED))
+        Alphabet((2**21,)).encode(np.zeros((1, 1, 1), int), Coder(FIXED))
     with pytest.raises(ValueError, match="there are no codes"):
         count_codes([], (4,), FINGERPRINT)

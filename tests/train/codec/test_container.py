@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from train.codec.coder import NAMES, Coder, best_coder, encode, order_0_bits
+from train.codec.coder import NAMES, Alphabet, Coder
 from train.codec.container import (
     KINDS,
     SUFFIXES,
@@ -119,11 +119,12 @@ def test_files_are_within_two_percent_of_order_0_entropy_and_64_bytes(k, lengths
     """
     training = files(0, k, (10_000,), seed=1)
     prior = count_codes(training, (k,), FINGERPRINT)
+    alphabet = Alphabet((k,), prior)
     p = np.random.default_rng(0).dirichlet(np.full(k, 0.5))
     entropy = -(p[p > 0] * np.log2(p[p > 0])).sum()
     bits = codes_in_all = own = 0
     for codes in files(0, k, lengths, seed=2):
-        coder = best_coder(codes, (k,), prior)
+        coder = alphabet.best_coder(codes)
         header = Header(
             kind="image",
             suffix=".png",
@@ -133,9 +134,9 @@ def test_files_are_within_two_percent_of_order_0_entropy_and_64_bytes(k, lengths
             coder=coder,
             prior=prior.name if coder.needs_prior else b"",
         )
-        bits += 8 * len(pack(header, encode(codes, (k,), coder, prior)))
+        bits += 8 * len(pack(header, alphabet.encode(codes, coder)))
         codes_in_all += codes.size
-        own += order_0_bits(codes, (k,))
+        own += alphabet.order_0_bits(codes)
     assert bits <= 1.02 * codes_in_all * entropy + 512 * len(lengths)
     if codes_in_all == 32_000:
         assert bits <= 1.02 * own + 512

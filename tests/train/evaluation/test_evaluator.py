@@ -7,7 +7,6 @@ import pytest
 from tests.train.evaluation.test_contract import Network
 from train.errors import BadInput
 from train.evaluation import evaluator as streaming
-from train.evaluation import samples
 from train.evaluation.evaluator import evaluated, examples, grouped
 from train.evaluation.samples import Frechet, Reference, balanced_rows, curve
 from train.modalities import Images
@@ -81,7 +80,6 @@ def test_the_reference_is_that_of_the_whole_sets(monkeypatch):
     gap = held["x"].reshape(360, 1, 64).astype(np.float32)
     gap = np.square(gap - train["x"].reshape(1, -1, 64)).sum(-1).min(1)
     assert found.apart == pytest.approx(np.median(np.sqrt(gap)), rel=1.001e-3)
-    monkeypatch.setattr(samples, "GROUP", 500 * 64)
     monkeypatch.setattr(streaming, "GROUP", 500 * 64)
     again = Reference.of(judge, DATA)
     assert again.figures(100) == pytest.approx(wanted, rel=1e-9)

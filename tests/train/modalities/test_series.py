@@ -255,10 +255,13 @@ def test_series_go_through_the_pipeline():
 @pytest.mark.parametrize(
     "fields,message",
     [
-        ({"name": "csv"}, "data.name='csv': write generated or folder"),
+        ({"name": "csv"}, "data.name='csv': write one of generated, folder"),
         ({"length": 1}, "data.length=1: write at least 2"),
-        ({"normalise": "minmax"}, "data.normalise='minmax': write standard or robust"),
-        ({"missing": 1.0}, "data.missing=1.0: write a share"),
+        (
+            {"normalise": "minmax"},
+            "data.normalise='minmax': write one of standard",
+        ),
+        ({"missing": 1.0}, "data.missing=1.0: write at least 0 and below 1"),
         ({"time": "t"}, "data.time='t': write data.rate too"),
         ({"columns": ("a",)}, "columns=.*: generated series have none"),
         ({"bad_share": 2.0}, "data.bad_share=2.0"),

@@ -170,7 +170,10 @@ def test_video_goes_through_the_pipeline():
 @pytest.mark.parametrize(
     "fields,message",
     [
-        ({"name": "mnist"}, "data.name='mnist': write moving_digits or moving_mnist"),
+        (
+            {"name": "mnist"},
+            "data.name='mnist': write one of moving_digits",
+        ),
         ({"frames": 0}, "data.frames=0: write at least 1"),
         ({"channels": 2}, "data.channels=2"),
         ({"name": "folder", "boxes": True}, "data.boxes=True"),

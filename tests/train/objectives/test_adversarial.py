@@ -15,7 +15,6 @@ from tests.train import toy
 from tests.train.test_stages import GRADIENT, ONE, shorter, tokenizer
 from train import stage_one
 from train.config import AdamW, Adversarial, Mesh, Weights
-from train.config.workdir import open_workdir
 from train.modalities import Modality
 from train.objectives import start
 from train.runtime.checkpoint import Checkpoints
@@ -254,9 +253,9 @@ def test_a_resumed_run_equals_one_never_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda *_: 1)
     how = dataclasses.replace(HOW, start=6)
     chosen = tokenizer(GRADIENT, adversarial=how, mesh=ONE)
-    stage_one.train(chosen, open_workdir(tmp_path / "a", chosen))
-    stage_one.train(shorter(chosen, 5), open_workdir(tmp_path / "b", chosen))
-    stage_one.train(chosen, open_workdir(tmp_path / "b", chosen))
+    stage_one.train(chosen, tmp_path / "a")
+    stage_one.train(shorter(chosen, 5), tmp_path / "b")
+    stage_one.train(chosen, tmp_path / "b")
     found = leaves(tmp_path / "a")
     assert any(name.startswith("discriminator/opt") for name in found)
     assert found == leaves(tmp_path / "b")

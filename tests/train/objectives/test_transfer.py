@@ -15,7 +15,7 @@ from train.errors import BadInput
 from train.modalities import Video
 from train.objectives import bundles
 from train.objectives.start import build_step, open_start
-from train.objectives.transfer import Transfer, check_transfer
+from train.objectives.transfer import Transfer
 from vqdit.quantizers import EMAVectorQuantizer
 from vqdit.tokenizer import (
     CausalDecoder,
@@ -72,9 +72,9 @@ def test_a_network_of_clips_starts_as_that_of_pictures(pictures, module):
     """Every frame's latent, codes and picture, exactly those of the picture's."""
     path, held = pictures
     transfer = Transfer(str(path), module)
-    check_transfer(transfer, shapes(module))
+    assert transfer.check(shapes(module)) == []
     mine = transfer.into(dict(module.init(jax.random.key(0), VIDEO)))
-    assert transfer.news(mine) == [] and transfer.brings_codes()
+    assert transfer.brings_codes()
     z = module.apply(mine, VIDEO, method="encode")
     for i in range(3):
         alone = IMAGE.apply(held, VIDEO[:, i], method="encode")
@@ -103,13 +103,14 @@ def test_what_the_bundle_lacks_starts_new_and_is_said(pictures, capsys):
     fresh = dict(deeper.init(jax.random.key(0), VIDEO))
     transfer = Transfer(str(path), deeper)
     mine = transfer.into(fresh)
-    news = transfer.news(fresh)
+    news = transfer.check(fresh)
+    capsys.readouterr()
     assert news and all(name.startswith("encoder/mid_attention") for name in news)
     own = lambda tree: tree["params"]["encoder"]["mid_attention"]["query"]["kernel"]
     np.testing.assert_array_equal(own(mine), own(fresh))
-    check_transfer(Transfer(str(path), CAUSAL), shapes(CAUSAL))
+    Transfer(str(path), CAUSAL).check(shapes(CAUSAL))
     assert "lacks" not in "".join(capsys.readouterr())
-    check_transfer(Transfer(str(path), deeper), fresh)
+    transfer.check(fresh)
     found = "".join(capsys.readouterr())
     assert f"lacks {news[0]}" in found and f"{len(news) - 3} more" in found
 
@@ -174,6 +175,6 @@ def test_a_bundle_that_does_not_fit_is_refused(pictures, tmp_path):
     path, _ = pictures
     wider = CAUSAL.clone(encoder=CAUSAL.encoder.clone(channels=8))
     with pytest.raises(BadInput, match=r"init: encoder/\S+ is .* in this model"):
-        check_transfer(Transfer(str(path), wider), shapes(wider))
+        Transfer(str(path), wider).check(shapes(wider))
     with pytest.raises(BadInput, match="init: .*no bundle here"):
         Transfer(str(tmp_path), CAUSAL)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.train.fresh import batches
 from train.errors import BadInput
-from train.modalities import Images, Series
+from train.modalities import Images, Series, Video
 from train.pipeline import JointExamples
 from vqdit.tokenizer import Bytes, Labels
 
@@ -112,6 +112,12 @@ def test_folders_are_joined_by_the_names_of_their_files(tmp_path):
     c = folder_of(tmp_path / "c", ["0.png", "2.png"], bad_share=0.0)
     with pytest.raises(BadInput, match="data.c has the file '2' where data.a has '1'"):
         JointExamples({"a": a, "c": c}, {}, train=True)
+    # A folder of frames has no suffix, whatever stands behind a point in its name.
+    folder_of(tmp_path / "clips", ["0.x/0.png", "1.x/0.png"])
+    still = folder_of(tmp_path / "stills", ["0.x.png", "1.x.png"], bad_share=0.0)
+    how = {"frames": 1, "size": 4, "holdout": 0.0, "bad_share": 0.0}
+    clips = Video("folder", str(tmp_path / "clips"), **how)
+    assert len(JointExamples({"clip": clips, "still": still}, {}, train=True)) == 2
     loose = dataclasses.replace(b, bad_share=0.1)
     with pytest.raises(BadInput, match="data.b.bad_share=0.1: .* write .*bad_share=0"):
         JointExamples({"a": a, "b": loose}, {}, train=True)

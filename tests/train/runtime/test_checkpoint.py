@@ -175,12 +175,10 @@ def test_damage_falls_back_to_the_newest_whole_one(tmp_path, damage):
 
 
 def test_damage_of_several_and_of_all(tmp_path):
-    directory, said = tmp_path / "c", []
+    directory = tmp_path / "c"
     write(directory, [1, 2, 3])
     flip(directory / "3")
     truncate(directory / "2")
-    toy.same(restore(directory, report=said, read_only=True)[0], a_state(1))
-    assert len(said) == 2 and (directory / "3").exists()
     flip(directory / "1")
     # To start anew without a word would bury the run: nothing is touched.
     with pytest.raises(BadInput, match="step 3: altered on disk: .*step 2: .*step 1: "):
@@ -313,20 +311,7 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
         first.wait()
         with pytest.raises(BadInput, match="another process is training in"):
             Checkpoints(tmp_path / "c")
-        toy.same(restore(tmp_path / "c", read_only=True)[0], a_state(1))
-    Checkpoints(tmp_path / "c").close()
-
-
-def test_reading_leaves_no_trace(tmp_path):
-    assert restore(tmp_path / "none", read_only=True) is None
-    assert not list(tmp_path.iterdir())
-    write(tmp_path / "c", [1])
-    (tmp_path / "c" / "2.orbax-checkpoint-tmp").mkdir()  # of a run still going
-    restore(tmp_path / "c", read_only=True)
-    assert {p.name for p in (tmp_path / "c").iterdir()} == {
-        "1",
-        "2.orbax-checkpoint-tmp",
-    }
+    toy.same(restore(tmp_path / "c")[0], a_state(1))
 
 
 @pytest.mark.parametrize(

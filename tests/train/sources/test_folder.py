@@ -7,7 +7,7 @@ from PIL import Image
 
 from tests.train.fresh import forget
 from train.errors import BadInput
-from train.modalities import Images
+from train.modalities import Images, Video, Volumes
 from train.sources import folder, open_source
 from train.sources import source as sources
 
@@ -67,6 +67,22 @@ def test_captions_beside_the_images(tmp_path):
     examples = everything(at(tmp_path))
     assert examples[1].more["caption"] == "ein grüner Käfer"
     assert examples[2].more["caption"] == "" and examples[1].label == -1
+
+
+def test_a_caption_has_the_name_of_the_signal_without_its_suffix(tmp_path):
+    """Of two suffixes, and of a folder of frames, which has none."""
+    for i in range(3):
+        for name in (f"a{i}.nii.gz", f"walk.v{i}/0.png"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).touch()
+        for name in (f"a{i}", f"walk.v{i}"):
+            (tmp_path / f"{name}.txt").write_text(f"of {name}")
+    for data in (Volumes("folder"), Video("folder")):
+        entries, _ = folder._from_tree(tmp_path, data)
+        assert entries and all(
+            entry.caption == f"of {entry.file.removesuffix('.nii.gz')}"
+            for entry in entries
+        )
 
 
 def test_a_manifest_gives_captions_and_labels(tmp_path):

@@ -3,7 +3,6 @@ taken of what the network says.
 """
 
 import dataclasses
-import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from vqdit.diffusion.guidance import preconditioned
-from vqdit.diffusion.process import Process
+from vqdit.diffusion.process import Process, against, named
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,13 +49,11 @@ class Denoising:
         x, t, targets = {}, {}, {}
         for name in names:
             # By name, so that a stream's draws ignore its companions.
-            own = streams_key
-            if len(names) > 1:
-                own = jax.random.fold_in(own, zlib.crc32(name.encode()))
+            own = named(streams_key, name) if len(names) > 1 else streams_key
             time_key, noise_key = jax.random.split(own)
             x0 = batch["streams"][name]
             if name in known:
-                x0 = jnp.where(_against(known[name], x0), x0, 0)
+                x0 = jnp.where(against(known[name], x0), x0, 0)
             t[name] = self.times[name](time_key, len(x0))
             x[name], targets[name] = self.processes[name].corrupt(
                 x0, t[name], noise_key
@@ -94,9 +91,5 @@ def known_mean(
     """Over the places that are known, whatever the others hold; 0 where none is."""
     if known is None:
         return loss.mean()
-    weight = jnp.broadcast_to(_against(known, loss) > 0, loss.shape)
+    weight = jnp.broadcast_to(against(known, loss) > 0, loss.shape)
     return jnp.where(weight, loss, 0.0).sum() / jnp.maximum(weight.sum(), 1)
-
-
-def _against(known, x):
-    return known.reshape(known.shape + (1,) * (x.ndim - known.ndim))
