@@ -170,7 +170,7 @@ def _values(path):
 @pytest.mark.parametrize(
     "name, program",
     [
-        ("flow", stage_two),
+        pytest.param("flow", stage_two, marks=pytest.mark.slow),
         pytest.param("tokenizer", stage_one, marks=pytest.mark.slow),
         pytest.param("series", stage_one, marks=pytest.mark.slow),
     ],

@@ -36,8 +36,6 @@ from vqdit.tokenizer import ConvDecoder, ConvEncoder, Labels, Tokenizer
 from vqdit.trained.bundle import save
 from vqdit.trained.codec import Codec
 
-pytestmark = pytest.mark.optimized
-
 DEMO = Path(__file__).parents[2] / "configs" / "demo_tokenizer.py"
 CODES = 16
 DATA = Images(name="digits", size=8, channels=1, threads=0)
