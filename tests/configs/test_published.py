@@ -181,6 +181,7 @@ def test_halves_of_the_f16_tokenizer():
     assert round(count(shapes["decoder"]) / 1e6, 2) == 42.45
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "codes,dim,out,millions",
     [(256, 4, 4, 67.65), (16_384, 4, 4, 67.72), (16_384, 8, 256, 70.11)],

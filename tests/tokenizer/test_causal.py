@@ -47,7 +47,7 @@ ALL = pytest.mark.parametrize(
     "module",
     [
         build(),
-        build(temporal=(False, True)),
+        pytest.param(build(temporal=(False, True)), marks=pytest.mark.slow),
         build(multipliers=(1,), patch=(2, 2, 2)),
     ],
 )

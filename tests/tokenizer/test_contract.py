@@ -209,6 +209,7 @@ def test_bfloat16_is_the_layers_dtype_alone(name):
         assert y.shape == x.shape
 
 
+@pytest.mark.parametrize("name", marked((*SLOW, *LARGE)))
 def test_gradient_reaches_every_parameter_and_is_finite_at_zero(name):
     module, x = module_of(name), signal(name)
     found = jax.device_get(gradient(module, start(name), x))

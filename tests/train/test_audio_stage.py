@@ -21,6 +21,8 @@ from vqdit.tokenizer import (
     WaveEncoder,
 )
 
+pytestmark = pytest.mark.optimized
+
 PICTURE = {"channels": 4, "multipliers": (1, 1), "blocks": 1, "mid_attention": False}
 WAVE = {"channels": 2, "strides": (4, 4), "dilations": (1,), "kernel": 3}
 BOOK = EMAVectorQuantizer(8, 2, start="kmeans", window=512)

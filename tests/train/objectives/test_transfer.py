@@ -75,7 +75,7 @@ def test_a_network_of_clips_starts_as_that_of_pictures(pictures, module):
     path, held = pictures
     transfer = Transfer(str(path), module)
     assert transfer.check(shapes(module)) == []
-    mine = transfer.into(dict(module.init(jax.random.key(0), VIDEO)))
+    mine = transfer.into(dict(jax.jit(module.init)(jax.random.key(0), VIDEO)))
     assert transfer.brings_codes()
     z = quick.apply(module, mine, VIDEO, method="encode")
     for i in range(3):
@@ -102,7 +102,7 @@ def test_a_kernel_that_looks_both_ways_has_the_pictures_in_its_middle(pictures):
 def test_what_the_bundle_lacks_starts_new_and_is_said(pictures, capsys):
     path, _ = pictures
     deeper = CAUSAL.clone(encoder=CAUSAL.encoder.clone(mid_attention=True))
-    fresh = dict(deeper.init(jax.random.key(0), VIDEO))
+    fresh = dict(jax.jit(deeper.init)(jax.random.key(0), VIDEO))
     transfer = Transfer(str(path), deeper)
     mine = transfer.into(fresh)
     news = transfer.check(fresh)
