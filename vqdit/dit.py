@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from vqdit.fields import Checked
+from vqdit.fields import Checked, Count, Natural
 from vqdit.nn import embedding, rotary
 from vqdit.nn.block import Block, ModulatedNorm, add_table, per_token
 from vqdit.nn.patching import patchify, unpatchify
@@ -50,10 +50,10 @@ class DiT(Checked, nn.Module):
     """
 
     streams: tuple[Continuous | Discrete, ...] = ()
-    width: int = 384
-    depth: int = 12
+    width: Count = 384
+    depth: Count = 12
     block: Block = Block()
-    classes: int = 0
+    classes: Natural = 0
     positions: Literal["sincos", "learned", "rotary", "sincos_rotary"] = "sincos"
     time_scale: float = 1000.0
     intervals: bool = False

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vqdit.nn import attention
 from vqdit.nn.fused import attend, gelu, norm_modulate
 
 
@@ -51,7 +52,8 @@ def test_attend_in_blocks_sees_none_that_comes_later(block):
         return jnp.einsum("bhnm,bmhk->bnhk", jax.nn.softmax(scores), v)
 
     inputs = draws(*3 * [(3, 7, 2, 4)])
-    same_with_gradients(lambda *x: attend(*x, None, block), masked, inputs)
+    fused = lambda *x: attention.attend(*x, None, block, "fused")
+    same_with_gradients(fused, masked, inputs)
 
 
 def test_attend_survives_scores_that_overflow_an_exponential():

@@ -12,7 +12,7 @@ from train.config.experiment import AdamW, Experiment, StageOne, StageTwo
 from train.config.network import absent, network
 from train.config.walk import walk
 from train.errors import BadInput, blame
-from vqdit.fields import Bound, Count, Natural
+from vqdit.fields import Bound
 from vqdit.losses.discriminators import Verdict
 from vqdit.values import near
 
@@ -73,9 +73,6 @@ def _check_devices(experiment: Experiment, sizes: tuple[int, int, int]) -> None:
 
 def _check_stage_two(experiment: StageTwo, tokenizers: bool) -> None:
     model = experiment.model
-    walk(model.width, Count, "model.width")
-    walk(model.depth, Count, "model.depth")
-    walk(model.classes, Natural, "model.classes")
     heads = model.block.heads
     if model.width % heads:
         near_by = [n for n in range(1, model.width + 1) if model.width % n == 0]

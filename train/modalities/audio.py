@@ -11,8 +11,8 @@ from jaxtyping import Float
 from train.errors import BadInput, Unreadable
 from train.modalities.augment import SeriesAugment
 from train.modalities.draws import Word
-from train.modalities.files import stored
-from train.modalities.modality import Modality, Record, check_finite
+from train.modalities.files import check_finite, stored
+from train.modalities.modality import Modality, Record
 from train.modalities.sound import AudioCleaning, decode_audio, one_channel, resampled
 from vqdit.fields import Count
 from vqdit.metrics.audio import si_sdr

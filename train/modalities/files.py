@@ -74,6 +74,14 @@ def write_folder(path: str | os.PathLike, files: Mapping[str, bytes]) -> None:
             (fresh / name).write_bytes(data)
 
 
+def check_finite(values: np.ndarray) -> None:
+    """Raises Unreadable for nothing at all, and for NaN and infinities."""
+    if not values.size:
+        raise Unreadable("it is empty")
+    if not np.isfinite(values).all():
+        raise Unreadable("it has values that are not finite")
+
+
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
     """Arrays of an .npz by name, or that of an .npy as "": numbers only.
 

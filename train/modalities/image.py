@@ -55,11 +55,8 @@ class Images(Pixels):
 
     name:        "digits" (ships with scikit-learn), "folder", "npz", or any TFDS set,
                  with configuration and version if wanted: "mnist", "mnist:3.0.1".
-    data_dir:    the folder of images, the .npz file, or the TFDS data directory
-                 ("" is TFDS's own default).
     crop, flip:  augmentation while training; evaluation always crops the centre.
     augment:     more of it: turns, colour, noise.
-    train_split, test_split: TFDS splits ("train[:90%]" works), or as in Modality.
     download:    may TFDS use the network to prepare a missing set.
     """
 

@@ -15,8 +15,8 @@ from train.modalities.shown import curves, eight_bits
 from vqdit.fields import Bound, Decay, Natural
 
 Batch = dict[str, np.ndarray]
-# How many a generated source has to train on, and an eighth of it to test on.
-Examples = Annotated[int, Bound(at_least=8)]
+# Of a generated source, to train on; an eighth of it is to test on.
+EightOrMore = Annotated[int, Bound(at_least=8)]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
@@ -27,7 +27,7 @@ class Record:
     rate:   samples or frames a second; 0 where nothing says it.
     known:  as values, False where a gap was filled; None where none could be.
     label:  its class, -1 where there is none.
-    more:   what else comes with it, by name: "truth", "caption", shares of outliers.
+    more:   what else comes with it, by name, such as "truth" and "caption".
     suffix, extra: of the file that the values become again ("" is a folder), and what
         the modality's `write` and `restore` need besides values and rate.
     """
@@ -43,8 +43,9 @@ class Record:
     @property
     def nbytes(self) -> int:
         """Memory that it holds."""
-        arrays = [self.values, self.known, *self.more.values()]
-        return sum(getattr(each, "nbytes", 0) for each in arrays)
+        known = 0 if self.known is None else self.known.nbytes
+        more = sum(getattr(each, "nbytes", 0) for each in self.more.values())
+        return self.values.nbytes + known + more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +56,9 @@ class Modality(Checked):
     methods below. It is a value; `train.pipeline.open_examples` opens its source.
 
     name:      of the source: "folder", "npz", a generated one, or a prepared TFDS set.
-    data_dir:  the folder, the .npz file, or the TFDS data directory.
-    train_split, test_split: sub-folders (.npz files, TFDS splits) that are the two
-        parts; where those are missing, holdout divides the data.
+    data_dir:  the folder, the .npz file, or the TFDS data directory ("": TFDS's own).
+    train_split, test_split: sub-folders, .npz files, or TFDS splits ("train[:90%]" too)
+        that are the two parts; where those are missing, holdout divides the data.
     holdout:   share kept for testing, by a hash of the file name or index.
     bad_share: share of unreadable files that is skipped rather than refused.
     threads:   workers that read and decode; 0 reads in the caller's own thread.
@@ -302,11 +303,3 @@ def peak_ratio(peak_squared: float, original: np.ndarray, decoded: np.ndarray) -
     error = np.square(original.astype(np.float64) - decoded).mean()
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(10 * np.log10(peak_squared / error)) if error else np.inf
-
-
-def check_finite(values: np.ndarray) -> None:
-    """Raises Unreadable for nothing at all, and for NaN and infinities."""
-    if not values.size:
-        raise Unreadable("it is empty")
-    if not np.isfinite(values).all():
-        raise Unreadable("it has values that are not finite")

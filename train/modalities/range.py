@@ -8,8 +8,8 @@ import numpy as np
 
 from train.errors import Unreadable
 from train.modalities.augment import RangeAugment
-from train.modalities.files import as_stored, one_array, with_channels
-from train.modalities.modality import Examples, Modality, Record, check_finite
+from train.modalities.files import as_stored, check_finite, one_array, with_channels
+from train.modalities.modality import EightOrMore, Modality, Record
 from train.modalities.normalise import Scaling
 from vqdit.fields import Count, NonNegative, Positive
 
@@ -44,7 +44,7 @@ class Ranges(Modality):
     channels: Count = 1
     far: Positive | None = 80.0
     normalise: Scaling = "range"
-    examples: Examples = 512
+    examples: EightOrMore = 512
     noise: NonNegative = 0.02
     seed: int = 0
     augment: RangeAugment | None = None

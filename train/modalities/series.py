@@ -10,7 +10,7 @@ from train.errors import BadInput, Unreadable
 from train.modalities.augment import SeriesAugment
 from train.modalities.draws import Draws
 from train.modalities.gaps import UNCLEANED, Cleaning, clean, fill, one_clock
-from train.modalities.modality import Batch, Examples, Modality, Record
+from train.modalities.modality import Batch, EightOrMore, Modality, Record
 from train.modalities.normalise import Scaling
 from train.modalities.recordings import read_recording, write_recording
 from train.modalities.tables import read_columns
@@ -66,7 +66,7 @@ class Series(Modality):
     cleaning: Cleaning | None = Cleaning()
     normalise: Scaling = "standard"
     mask_channels: bool = False
-    examples: Examples = 2048
+    examples: EightOrMore = 2048
     missing: Decay = 0.1
     spikes: Decay = 0.01
     noise: NonNegative = 0.1

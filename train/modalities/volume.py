@@ -13,7 +13,7 @@ from train.errors import BadInput, Unreadable, reading
 from train.modalities.augment import VolumeAugment
 from train.modalities.draws import Word
 from train.modalities.files import as_stored, one_array, with_channels
-from train.modalities.modality import Examples, Modality, Record
+from train.modalities.modality import EightOrMore, Modality, Record
 from train.modalities.normalise import Scaling
 from vqdit.fields import Count, NonNegative
 
@@ -47,7 +47,7 @@ class Volumes(Modality):
     window: tuple[float, ...] = ()
     resize: bool = False
     normalise: Scaling = "range"
-    examples: Examples = 512
+    examples: EightOrMore = 512
     noise: NonNegative = 0.03
     seed: int = 0
     augment: VolumeAugment | None = None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from vqdit.diffusion.process import against
 
@@ -105,9 +105,3 @@ def preconditioned(network: Callable, processes: dict) -> Callable:
         return network(x, t, *others, **fields)
 
     return ask
-
-
-def broadcast(t: Float[Array, ""], streams: dict[str, jax.Array]) -> Array:
-    """One time for a whole batch."""
-    batch = next(iter(streams.values())).shape[0]
-    return jnp.broadcast_to(t, (batch,))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from vqdit.diffusion.guidance import Predictor, broadcast
+from vqdit.diffusion.guidance import Predictor
 from vqdit.diffusion.process import against, named
 
 
@@ -21,8 +21,8 @@ def priors(
     """Every stream at t = 1, one draw per key."""
 
     def draw(name):
-        prior = lambda k: processes[name].prior(_named(k, name, 0), shapes[name])
-        return jax.vmap(prior)(keys)
+        prior = lambda key: processes[name].prior(key, shapes[name])
+        return _each(keys, name, 0, prior)
 
     return {name: draw(name) for name in shapes}
 
@@ -57,30 +57,25 @@ def sample(
     fixed, words = dict(fixed or {}), (stages + 1) * steps
 
     def ask(x, now):
-        clean = {name: broadcast(jnp.float32(0), x) for name in given}
-        now = {name: broadcast(now[name], x) for name in x}
-        return predict({**x, **given}, {**now, **clean})
+        now = now | dict.fromkeys(given, jnp.float32(0))
+        now = {name: jnp.broadcast_to(t, keys.shape) for name, t in now.items()}
+        return predict({**x, **given}, now)
 
     def begin(name, x, memory, i):
         solver, process = solvers[name], processes[name]
         t, s = times[name][i], times[name][i + 1]
-
-        def one(x, key, memory):
-            key = _named(key, name, i + 1 + stages * steps)
-            return solver.begin(process, x, t, s, key, memory)
-
-        return jax.vmap(one)(x, keys, memory)
+        one = lambda key, x, memory: solver.begin(process, x, t, s, key, memory)
+        return _each(keys, name, i + 1 + stages * steps, one, x, memory)
 
     def step(name, stage, output, x_t, x, memory, i):
         solver, process = solvers[name], processes[name]
         t, s = times[name][i], times[name][i + 1]
         asked = solver.time(0, process, t, s)
 
-        def one(output, x_t, x, key, memory):
-            key = _named(key, name, i + 1 + stage * steps)
+        def one(key, output, x_t, x, memory):
             return solver.step(stage, process, output, x_t, x, asked, s, key, memory)
 
-        return jax.vmap(one)(output, x_t, x, keys, memory)
+        return _each(keys, name, i + 1 + stage * steps, one, output, x_t, x, memory)
 
     def now(name, stage, i):
         t, s = times[name][i], times[name][i + 1]
@@ -93,10 +88,10 @@ def sample(
         if name not in fixed:
             return x
         data, mask = fixed[name]
-        corrupt = lambda x0, key: processes[name].corrupt(
-            x0[None], times[name][i][None], _named(key, name, 1 + i + words)
+        corrupt = lambda key, x0: processes[name].corrupt(
+            x0[None], times[name][i][None], key
         )[0][0]
-        held = jax.vmap(corrupt)(data, keys)
+        held = _each(keys, name, 1 + i + words, corrupt, data)
         # A schedule may leave some noise at its end.
         held = jnp.where(times[name][i] == 0, data.astype(held.dtype), held)
         return jnp.where(against(mask, x) > 0, held.astype(x.dtype), x)
@@ -127,6 +122,10 @@ def sample(
     return x, path
 
 
-def _named(key, name, i):
-    """A key for word i of one stream."""
-    return jax.random.fold_in(named(key, name), i)
+def _each(keys, name, word, function, *arrays):
+    """function(key, *arrays) of every example, its key of a word of the stream."""
+
+    def one(key, *each):
+        return function(jax.random.fold_in(named(key, name), word), *each)
+
+    return jax.vmap(one)(keys, *arrays)

@@ -97,12 +97,14 @@ def attend(
         )
     if known is not None:
         known = known | ~known.any(axis=1, keepdims=True)
-    if chosen == "fused":
-        return fused.attend(q, k, v, known, block)
     if chosen == "flash" and not obstacle:
         return flash.attend(q, k, v, known)
+    n = q.shape[1]
+    mask = _mask(n, known, block)
+    if chosen == "fused":
+        return fused.attend(q, k, v, mask)
     kernel = "cudnn" if chosen == "cudnn" and not obstacle else "xla"
-    mask = _mask(q.shape, known, block)
+    mask = None if mask is None else jnp.broadcast_to(mask, (len(mask), 1, n, n))
     return jax.nn.dot_product_attention(q, k, v, mask=mask, implementation=kernel)
 
 
@@ -135,12 +137,11 @@ def _obstacle(chosen, q, known, block):
     return ""
 
 
-def _mask(shape, known, block):
-    """(b or 1, 1, n, n), true where a query sees a key; None where all see all."""
-    batch, n = shape[:2]
+def _mask(n, known, block):
+    """(b or 1, 1, n or 1, n), true where a query sees a key; None where all see all."""
     mask = None if known is None else known[:, None, None]
     if block:
         turn = jnp.arange(n) // block
         order = (turn[:, None] >= turn)[None, None]
         mask = order if mask is None else mask & order
-    return None if mask is None else jnp.broadcast_to(mask, (len(mask), 1, n, n))
+    return mask

@@ -20,34 +20,33 @@ EPSILON = 1e-6
 HIDDEN = -1e30  # a score whose exponential is 0; finite, so that a row of them is
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+@jax.custom_vjp
 def attend(
     q: Float[Array, "b n h k"],
     k: Float[Array, "b n h k"],
     v: Float[Array, "b n h k"],
-    known: Bool[Array, "b n"] | None = None,
-    block: int = 0,
+    mask: Bool[Array, "#b 1 #n n"] | None = None,
 ) -> Float[Array, "b n h k"]:
-    """`nn.attention.attend`, which says what the arguments are.
+    """`nn.attention.attend`; mask is true where a query sees a key.
 
     The backward pass computes the scores again.
     """
-    return _attend_forward(q, k, v, known, block)[0]
+    return _attend_forward(q, k, v, mask)[0]
 
 
-def _attend_forward(q, k, v, known, block):
+def _attend_forward(q, k, v, mask):
     q, k, v = (_heads_first(x) for x in (q, k, v))
-    weights, total = _weights(q, k, known, block)
+    weights, total = _weights(q, k, mask)
     # Divided after the product, not before: n x k values instead of n x n, and XLA:CPU
     # makes one kernel of the whole, which a softmax in between prevents.
     mixed = _product(weights.astype(v.dtype), v, 3, 2)
     out = (mixed / total).astype(v.dtype)
-    return _heads_first(out), (q, k, v, known, out)
+    return _heads_first(out), (q, k, v, mask, out)
 
 
-def _attend_backward(block, kept, dout):
-    q, k, v, known, out = kept
-    weights, total = _weights(q, k, known, block)
+def _attend_backward(kept, dout):
+    q, k, v, mask, out = kept
+    weights, total = _weights(q, k, mask)
     dout = _heads_first(dout).astype(jnp.float32) / total
     inner = (dout * out).sum(-1, keepdims=True)
     dout, low = dout.astype(v.dtype), weights.astype(v.dtype)
@@ -68,18 +67,15 @@ def _heads_first(x):
     return x.transpose(0, 2, 1, 3)
 
 
-def _weights(q, k, known, block):
+def _weights(q, k, mask):
     """Unnormalised attention weights (b, h, n, n), their sums (b, h, n, 1); float32."""
     scale = q.shape[-1] ** -0.5
     if q.dtype == jnp.float32:
         scores = _product(q * scale, k, 3, 3)
     else:  # a scaled q would be rounded a second time
         scores = _product(q, k, 3, 3) * scale
-    if block:
-        turn = jnp.arange(scores.shape[-1]) // block
-        scores = jnp.where(turn[:, None] >= turn, scores, HIDDEN)
-    if known is not None:
-        scores = jnp.where(known[:, None, None], scores, HIDDEN)
+    if mask is not None:
+        scores = jnp.where(mask, scores, HIDDEN)
     weights = jnp.exp(scores - scores.max(-1, keepdims=True))
     return weights, weights.sum(-1, keepdims=True)
 

@@ -166,49 +166,40 @@ def _product(x, dy, kernel, window):
     The taps of an axis are copies of x, shifted, or copies of dy, shifted the other way
     within the padded axis, which asks for a stride of 1: whichever is narrower.
     """
-    (c, o), sites = (x.shape[-1], dy.shape[-1]), dy.shape[1:-1]
-    axes = list(zip(kernel, window.strides, window.dilation, strict=True))
-    along, widths = [], [c, o]
-    for taps, stride, _ in axes:
-        along.append(0 if stride > 1 or widths[0] <= widths[1] else 1)
-        widths[along[-1]] *= taps
+    (c, o), dims = (x.shape[-1], dy.shape[-1]), len(kernel)
+    of_x, widths = [], [c, o]
+    for taps, stride in zip(kernel, window.strides, strict=True):
+        of_x.append(stride > 1 or widths[0] <= widths[1])
+        widths[not of_x[-1]] *= taps
+    left = [taps if own else 1 for taps, own in zip(kernel, of_x, strict=True)]
+    right = [1 if own else taps for taps, own in zip(kernel, of_x, strict=True)]
     x, dy = _sites_last(x), _sites_last(dy)
+    sites = zip(dy.shape[2:], x.shape[2:], strict=True)
+    axes = list(zip(of_x, sites, window.strides, window.dilation, strict=True))
 
     def seen(*taps):
         cut = [slice(None)] * 2
-        for tap, side, n, (_, stride, dilation) in zip(
-            taps, along, sites, axes, strict=True
-        ):
+        for tap, (own, (n, _), stride, dilation) in zip(taps, axes, strict=True):
             start = tap * dilation
-            stop = start + (n - 1) * stride + 1
-            cut.append(slice(start, stop, stride) if side == 0 else slice(None))
+            every = slice(start, start + (n - 1) * stride + 1, stride)
+            cut.append(every if own else slice(None))
         return x[tuple(cut)]
 
     def met(*taps):
-        starts = (
-            tap * dilation for tap, (*_, dilation) in zip(taps, axes, strict=True)
-        )
-        spare = (
-            (start, size - n - start) if side else (0, 0)
-            for start, side, n, size in zip(
-                starts, along, sites, x.shape[2:], strict=True
-            )
-        )
-        return jnp.pad(dy, ((0, 0), (0, 0), *spare))
+        spare = [(0, 0)] * 2
+        for tap, (own, (n, size), _, dilation) in zip(taps, axes, strict=True):
+            start = tap * dilation
+            spare.append((0, 0) if own else (start, size - n - start))
+        return jnp.pad(dy, spare)
 
-    def copies(shift, side):
-        counts = [
-            taps if s == side else 1 for (taps, *_), s in zip(axes, along, strict=True)
-        ]
+    def copies(shift, counts):
         every = itertools.product(*map(range, counts))
         stack = jnp.stack([shift(*taps) for taps in every])
-        return counts, stack.reshape(math.prod(stack.shape[:2]), -1)
+        return stack.reshape(math.prod(stack.shape[:2]), -1)
 
-    (left, a), (right, b) = copies(seen, 0), copies(met, 1)
     over = ((1,), (1,)), ((), ())
     exact = {"precision": window.precision, "preferred_element_type": jnp.float32}
-    total = lax.dot_general(a, b, over, **exact)
-    dims = len(kernel)
+    total = lax.dot_general(copies(seen, left), copies(met, right), over, **exact)
     total = total.reshape(*left, c, *right, o)
     order = [at for i in range(dims) for at in (i, dims + 1 + i)]
     total = total.transpose(*order, dims, 2 * dims + 1)

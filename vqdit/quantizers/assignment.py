@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vqdit.quantizers.search import by_rows, highest, most_scores
+from vqdit.quantizers.search import by_rows, highest, in_blocks, most_scores
 
 FAR = -1e20  # the score of what fills up the last block
 
@@ -62,19 +62,12 @@ def assign(
         return Assignment(mixture, highest(found)[1], p.sum(0), entropy)
 
     block = 1 << math.isqrt(limit).bit_length() - 1
-    blocks = -(-k // block)
-    spare = blocks * block - k
-    parts = (
-        jnp.arange(blocks, dtype=jnp.int32) * block,
-        jnp.pad(table, ((0, spare), (0, 0))).reshape(blocks, block, -1),
-        jnp.pad(bias, (0, spare), constant_values=FAR).reshape(blocks, block),
-        jnp.pad(values, ((0, spare), (0, 0))).reshape(blocks, block, -1),
-    )
+    parts = in_blocks(block, FAR, bias, table, values)
 
     def rows(z, place):
         def weigh(carry, part):
             top, total, index = carry
-            start, table, bias, _ = part
+            start, bias, table, _ = part
             found = score(z, place[0], start, table, bias)
             value, at = highest(jax.lax.stop_gradient(found))
             index = jnp.where(value > top, start + at, index)
@@ -84,7 +77,7 @@ def assign(
 
         def mix(carry, part):
             mixture, entropy = carry
-            start, table, bias, values = part
+            start, bias, table, values = part
             log_p = score(z, place[0], start, table, bias) - total
             p = jnp.exp(log_p)
             mixture = mixture + jnp.matmul(p, values, precision="highest")

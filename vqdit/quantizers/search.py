@@ -72,27 +72,31 @@ def best(
 
     if n * k <= most_scores(scores):
         return highest(score(table, bias))[1]
-    blocks, block = _blocks(n, k, scores)
-    spare = blocks * block - k
-    if spare:
-        table = jnp.pad(table, ((0, spare), (0, 0)))
-        bias = jnp.pad(bias, (0, spare), constant_values=-jnp.inf)
 
     def body(carry, part):
         top, index = carry
-        start, table, bias = part
+        start, bias, table = part
         value, place = highest(score(table, bias))
         better = value > top
         carry = jnp.where(better, value, top), jnp.where(better, start + place, index)
         return carry, None
 
     start = jnp.full(n, -jnp.inf), jnp.zeros(n, jnp.int32)
-    parts = (
-        jnp.arange(blocks, dtype=jnp.int32) * block,
-        table.reshape(blocks, block, -1),
-        bias.reshape(blocks, block),
-    )
+    parts = in_blocks(_blocks(n, k, scores)[1], -jnp.inf, bias, table)
     return jax.lax.scan(body, start, parts)[0][1]
+
+
+def in_blocks(block: int, fill: float, bias: Array, *tables: Array) -> tuple:
+    """(index of the first, biases, rows of each table) of every `block` codes.
+
+    What fills up the last block has the bias `fill`.
+    """
+    blocks = -(-len(bias) // block)
+    spare = blocks * block - len(bias)
+    bias = jnp.pad(bias, (0, spare), constant_values=fill).reshape(blocks, block)
+    padded = (jnp.pad(table, ((0, spare), (0, 0))) for table in tables)
+    rows = (table.reshape(blocks, block, -1) for table in padded)
+    return jnp.arange(blocks, dtype=jnp.int32) * block, bias, *rows
 
 
 def _blocks(n, k, scores):
