@@ -80,7 +80,7 @@ T = jnp.array([0.0, 1e-6, 0.3, 0.999, 1.0])
     "base, members, bases",
     [
         (Process, PROCESSES.values(), {"Process", "Replacement"}),
-        (Schedule, toys.ALL_SCHEDULES, {"Schedule"}),
+        (Schedule, toys.ALL_SCHEDULES, {"Schedule", "VariancePreserving"}),
         (Solver, SOLVERS, {"Solver"}),
     ],
 )
