@@ -84,7 +84,8 @@ class Examples:
                 column = np.empty((len(self), *x.shape[1:]), x.dtype)
                 self._kept.setdefault(name, column)[new] = x
             self._made[new] = True
-        return {name: column[indices] for name, column in self._kept.items()}
+        # A copy, since another thread may meet the first caption meanwhile.
+        return {name: column[indices] for name, column in dict(self._kept).items()}
 
     def augmented(
         self, indices: Int[np.ndarray, "b"], epochs: Int[np.ndarray, "b"], seed: int
