@@ -31,3 +31,15 @@ def pytest_configure(config: pytest.Config) -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def optimization(request: pytest.FixtureRequest):
+    """Nearly every program of a test runs once: XLA's passes cost more than they save.
+
+    A file whose programs run long says so: pytestmark = pytest.mark.optimized.
+    """
+    long = request.node.get_closest_marker("optimized") is not None
+    jax.config.update("jax_disable_most_optimizations", not long)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

@@ -11,6 +11,12 @@ import numpy as np
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
+@functools.partial(jax.jit, static_argnums=0, static_argnames="method")
+def apply(module, variables, *x, **how):
+    """`module.apply` as one program: not one for each operation."""
+    return module.apply(variables, *x, **how)
+
+
 def parameters(shapes: Any, seed: int = 0) -> Any:
     """Arrays for a tree of shapes, as `jax.eval_shape` of an init gives.
 

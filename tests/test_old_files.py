@@ -21,6 +21,8 @@ from train import decompress, evaluate, stage_one, stage_two
 from train.objectives import codebook
 from vqdit.trained.contract import fingerprint
 
+pytestmark = pytest.mark.optimized
+
 # What may differ, and by how much: of codes the share that are others, of all else the
 # difference's norm over the norm. 0 is bit for bit. Arithmetic that is changed on
 # purpose gets its figure here, with the reason:
@@ -168,7 +170,7 @@ def _values(path):
 @pytest.mark.parametrize(
     "name, program",
     [
-        ("flow", stage_two),
+        pytest.param("flow", stage_two, marks=pytest.mark.slow),
         pytest.param("tokenizer", stage_one, marks=pytest.mark.slow),
         pytest.param("series", stage_one, marks=pytest.mark.slow),
     ],

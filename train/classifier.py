@@ -49,8 +49,8 @@ def main(argv):
     with hosts.together():
         if folder.exists():
             _check(folder, command.force)
-    heldout = whole(data, train=False)
     judge = keep(folder, train_judge(data, **{"seed": SEED} | flags))
+    heldout = whole(data, train=False)
     accuracy = judge.accuracy(heldout["x"], heldout["label"])
     say(
         f"the judge is in {folder}, right about {accuracy:.4f} of "

@@ -98,12 +98,15 @@ class Checked:
             raise self.refusal(f"{self.called}.{field}={spelled}: {advice}")
 
     def __post_init__(self):
-        for name, hint in _hints(type(self)).items():
+        for name, hint, default in _hints(type(self)):
             value = getattr(self, name)
+            if value is default:  # modules are made often, most fields left as they are
+                continue
             if isinstance(value, list):
                 value = tuple(value)
                 object.__setattr__(self, name, value)
-            self.check(name, _fits(value, hint), f"write {_words(hint)}")
+            if not _fits(value, hint):
+                self.check(name, False, f"write {_words(hint)}")
         if hasattr(super(), "__post_init__"):
             super().__post_init__()
 
@@ -111,7 +114,8 @@ class Checked:
 @functools.cache
 def _hints(kind):
     hints = typing.get_type_hints(kind, include_extras=True)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+    fields = [(f.name, hints[f.name], f.default) for f in dataclasses.fields(kind)]
+    return [field for field in fields if typing.get_args(field[1])]
 
 
 def _fits(value, hint):

@@ -181,6 +181,7 @@ def test_halves_of_the_f16_tokenizer():
     assert round(count(shapes["decoder"]) / 1e6, 2) == 42.45
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "codes,dim,out,millions",
     [(256, 4, 4, 67.65), (16_384, 4, 4, 67.72), (16_384, 8, 256, 70.11)],
@@ -239,7 +240,15 @@ def drawn(shapes):
 
 
 @pytest.mark.parametrize(
-    "name", ["s_8", "sit_xl_2", "vqgan_f16_16384", "llamagen_vq16", "kl_f8"]
+    "name",
+    [
+        "s_8",
+        "kl_f8",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("sit_xl_2", "vqgan_f16_16384", "llamagen_vq16")
+        ),
+    ],
 )
 def test_a_step_at_reduced_size_is_finite(name):
     """One of each family through the program's own build; the DiTs on two devices."""

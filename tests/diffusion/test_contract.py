@@ -80,7 +80,7 @@ T = jnp.array([0.0, 1e-6, 0.3, 0.999, 1.0])
     "base, members, bases",
     [
         (Process, PROCESSES.values(), {"Process", "Replacement"}),
-        (Schedule, toys.ALL_SCHEDULES, {"Schedule"}),
+        (Schedule, toys.ALL_SCHEDULES, {"Schedule", "VariancePreserving"}),
         (Solver, SOLVERS, {"Solver"}),
     ],
 )
@@ -144,7 +144,7 @@ def ran(name):
         end = process.corrupt(same, T[-1:], KEY)[0]
         prior = process.prior(jax.random.key(6), (8000,))
         left = None if process.kind == "codes" else process.schedule.alpha(T[-1])
-        return (*found, start), (x, x_t, output), (end, prior, left)
+        return (*found, start), (x, x_t, target, output), (end, prior, left)
 
     return jax.device_get(jit(run)())
 
@@ -154,7 +154,7 @@ def test_a_process_keeps_its_protocol(name):
     """Loss by place, finite with its gradient from end to end; a value; one example."""
     process, stream = PROCESSES[name], STREAMS[PROCESSES[name].kind]
     assert isinstance(process, Process) and hash(process) == hash(process)
-    found, (x, x_t, output), _ = ran(name)
+    found, (x, x_t, _, output), _ = ran(name)
     loss, pull, shown, time, tilted, one, last, start = found
     assert loss.shape == (len(T), *stream.grid) and loss.dtype == jnp.float32
     for values in (loss, pull, shown, time, one, last):
@@ -170,10 +170,10 @@ def test_a_process_keeps_its_protocol(name):
 @processes
 def test_a_loss_is_computed_in_float32(name):
     """Of a network's bfloat16 as of the same numbers in float32."""
-    _, x_t, target, output = examples(PROCESSES[name])
-    output, loss = output.astype(jnp.bfloat16), PROCESSES[name].loss
-    one = jit(lambda o: loss(o, target, x_t, T))(output)
-    two = jit(lambda o: loss(o, target, x_t, T))(output.astype(jnp.float32))
+    _, (_, x_t, target, output), _ = ran(name)
+    half, loss = output.astype(jnp.bfloat16), PROCESSES[name].loss
+    both = jit(lambda a, b, *given: (loss(a, *given), loss(b, *given)))
+    one, two = both(half, half.astype(np.float32), target, x_t, T)
     np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
 
 
@@ -181,7 +181,7 @@ def test_a_loss_is_computed_in_float32(name):
 def test_ends_are_data_and_prior(name):
     """At t = 0 the data, up to the noise that a schedule leaves; at t = 1 the prior."""
     process = PROCESSES[name]
-    _, (x, x_t, _), (end, start, left) = ran(name)
+    _, (x, x_t, *_), (end, start, left) = ran(name)
     if process.kind == "codes":
         np.testing.assert_array_equal(x_t[0], x[0])
         draws = [np.bincount(np.ravel(v), minlength=4) / v.size for v in (end, start)]
@@ -281,23 +281,30 @@ def fits(solver, process):
 
 
 SAMPLED = (
+    "EDM",
+    "LinearBetas, velocity",
     "Linear, velocity",
     "Cosine, noise",
     "VarianceExploding, noise",
-    "LinearBetas, velocity",
-    "EDM",
 )
 
 
+def few_and_all(names):
+    """Each process in a program makes it slow to compile."""
+    every = pytest.param(tuple(names), marks=pytest.mark.slow, id="all")
+    return [pytest.param(tuple(names)[:2], id="few"), every]
+
+
+@pytest.mark.parametrize("names", few_and_all(SAMPLED))
 @pytest.mark.parametrize("solver", SOLVERS[:-1], ids=repr)
-def test_a_solver_samples_gaussian_data_exactly(solver):
+def test_a_solver_samples_gaussian_data_exactly(solver, names):
     """Mean and std of 2,048 draws of N(0.7, 0.5^2).
 
     Tolerance: 4 standard errors, and 0.03 std for what 60 steps leave undone, 0.08
     where noise is added in every one of them.
     """
     assert isinstance(solver, Solver) and hash(solver) == hash(solver)
-    some = {name: toys.GAUSSIANS[name] for name in SAMPLED}
+    some = {name: toys.GAUSSIANS[name] for name in names}
     keys, steps = example_keys(jax.random.key(0), jnp.arange(32)), 60
 
     def predict(x, t):
@@ -311,15 +318,18 @@ def test_a_solver_samples_gaussian_data_exactly(solver):
 
     noisy = isinstance(solver, Churn | Corrector | Ancestral) or solver == DDIM(1.0)
     left = 0.08 if noisy else 0.03
-    for name, (mean, std) in jax.jit(run)().items():
+    for name, (mean, std) in jit(run)().items():
         assert abs(mean - MEAN) < STD * (4 / math.sqrt(2048) + left), (name, mean)
         assert abs(std - STD) < STD * (4 / math.sqrt(2 * 2048) + left), (name, std)
 
 
+@pytest.mark.parametrize(
+    "names", few_and_all(["UniformState, Linear", "Masking", *toys.CODES])
+)
 @pytest.mark.parametrize("solver", [Plain(), Confidence(math.inf)], ids=repr)
-def test_a_solver_samples_the_joint_of_codes(solver):
+def test_a_solver_samples_the_joint_of_codes(solver, names):
     """2,000 pairs in 40 steps: a largest cell's 4 standard errors, and coincidences."""
-    some = {n: p for n, p in toys.CODES.items() if fits(solver, p)}
+    some = {n: p for n, p in toys.CODES.items() if n in names and fits(solver, p)}
     masked, n, steps = toys.joint_logits(), 2000, 40
 
     def predict(x, t):
@@ -336,7 +346,7 @@ def test_a_solver_samples_the_joint_of_codes(solver):
         solvers, shapes = dict.fromkeys(some, solver), dict.fromkeys(some, (2,))
         return sample(some, solvers, predict, keys, shapes, times)
 
-    for name, draws in jax.jit(run)().items():
+    for name, draws in jit(run)().items():
         total = np.zeros((toys.VOCAB, toys.VOCAB))
         np.add.at(total, tuple(np.asarray(draws).T), 1 / n)
         error = abs(total - toys.JOINT).max()

@@ -267,6 +267,7 @@ def test_confidence_in_random_order_draws_the_joint():
     assert fits(codes(Confidence(noise=math.inf), Linear(), 2), toys.JOINT)
 
 
+@pytest.mark.slow
 def test_confidence_reveals_the_count_it_says():
     """Ten codes in ten steps: one each, not what rounding makes of 0.9 times ten.
 

@@ -9,6 +9,8 @@ import pytest
 from vqdit.nn import attention
 from vqdit.nn.fused import attend, gelu, norm_modulate
 
+pytestmark = pytest.mark.optimized
+
 
 def draws(*shapes):
     keys = jax.random.split(jax.random.key(0), len(shapes))

@@ -88,6 +88,13 @@ SHAPE = (8, 2, 2)  # of the vectors in every test, so that programs are shared
 
 # Near relatives of another member.
 SLOW = (
+    "bsq",
+    "residual_fsq",
+    "grouped",
+    "projected",
+    "vq",
+    "simvq",
+    "ibq",
     "vq_cosine",
     "ema_cosine",
     "ema_split",

@@ -47,7 +47,7 @@ ALL = pytest.mark.parametrize(
     "module",
     [
         build(),
-        build(temporal=(False, True)),
+        pytest.param(build(temporal=(False, True)), marks=pytest.mark.slow),
         build(multipliers=(1,), patch=(2, 2, 2)),
     ],
 )
@@ -95,16 +95,25 @@ def test_an_image_is_the_first_frame_of_a_video(module):
         # 3 convolutions of 2 frames before the stride, its own, 7 of 4 after it.
         ({"strides": ((2, 1, 1),)}, 2 + 2 * 2 + 2 + 7 * 4),
         # The first level looks back only where time steps: its own, 7 of 2 after it.
-        ({"strides": ((2, 1, 1),), "temporal": (False, True)}, 2 + 7 * 4),
-        ({"strides": ((2, 1, 1),), "temporal": (True, False)}, 2 + 2 * 2 + 2),
+        pytest.param(
+            {"strides": ((2, 1, 1),), "temporal": (False, True)},
+            2 + 7 * 4,
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"strides": ((2, 1, 1),), "temporal": (True, False)},
+            2 + 2 * 2 + 2,
+            marks=pytest.mark.slow,
+        ),
         # Steps that leave time as it is are the finer level's.
-        (
+        pytest.param(
             {
                 "multipliers": (1, 1, 1),
                 "strides": ((1, 1, 1), (2, 1, 1)),
                 "temporal": (False, True, True),
             },
             2 * 2 + 2 + 7 * 4,
+            marks=pytest.mark.slow,
         ),
         # 1 frame in a fold, then 8 convolutions of 4.
         ({"multipliers": (1,), "patch": (2, 1, 1)}, 1 + 8 * 4),
@@ -158,6 +167,7 @@ def test_a_video_that_does_not_fit_is_refused_with_the_nearest_that_do(shape, me
             jax.eval_shape(CausalEncoder().init, KEY, jnp.zeros((1, *shape, 3)))
 
 
+@pytest.mark.slow
 def test_training_starts_with_every_frame_on_its_own():
     """Or a deep stack of convolutions would blur the frames before it has learned."""
     module = build(strides=((1, 2, 2),))

@@ -98,12 +98,16 @@ SEQUENCES = ("titok",)
 SLOW = ("conv_1d", "conv_range", "frames", "wave")
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
-        for name in BACKBONES
-    ]
-)
+# Whose gradients take long to compile.
+LARGE = ("conv", "clips", "conv_causal")
+
+
+def marked(slow):
+    mark = lambda name: [pytest.mark.slow] if name in slow else []
+    return [pytest.param(name, marks=mark(name)) for name in BACKBONES]
+
+
+@pytest.fixture(params=marked(SLOW))
 def name(request):
     return request.param
 
@@ -205,6 +209,7 @@ def test_bfloat16_is_the_layers_dtype_alone(name):
         assert y.shape == x.shape
 
 
+@pytest.mark.parametrize("name", marked((*SLOW, *LARGE)))
 def test_gradient_reaches_every_parameter_and_is_finite_at_zero(name):
     module, x = module_of(name), signal(name)
     found = jax.device_get(gradient(module, start(name), x))
@@ -225,6 +230,7 @@ def test_gradient_reaches_every_parameter_and_is_finite_at_zero(name):
     assert np.isfinite(slopes).all() and np.isfinite(np.square(slopes).sum())
 
 
+@pytest.mark.parametrize("name", marked((*SLOW, *LARGE)))
 def test_remat_computes_the_same(name):
     plain, again = module_of(name), module_of(name, remat=True)
     x, held = signal(name), start(name)

@@ -41,7 +41,16 @@ TOKENIZERS = {
 }
 
 
-@pytest.fixture(params=TOKENIZERS)
+# Near relatives of another one.
+SLOW = ("2-D in bfloat16", "plain")
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+        for name in TOKENIZERS
+    ]
+)
 def case(request):
     """(tokenizer, its variables, a batch of signals)."""
     tokenizer, dims = TOKENIZERS[request.param]
@@ -134,7 +143,7 @@ def test_decoding_codes_equals_decoding_latents(case):
         np.testing.assert_array_equal(found["from codes"], found["decoded"])
 
 
-@pytest.mark.parametrize("name", ["2-D", "KL"])
+@pytest.mark.parametrize("name", ["2-D", pytest.param("KL", marks=pytest.mark.slow)])
 def test_gradient_reaches_every_parameter_and_is_finite_on_an_all_zero_batch(name):
     tokenizer, dims = TOKENIZERS[name]
     variables, x = start(tokenizer, dims), signal(dims)

@@ -75,7 +75,9 @@ def test_the_interface_is_every_tokenizers(module, dims, grid):
     assert module.grid(SIDES[dims]) == grid
     assert z.shape == (3, *grid, 2) and quantized.codes.shape == (3, *grid, 1)
     assert y.shape == x.shape and {z.dtype, y.dtype} == {jnp.dtype("float32")}
-    again = module.apply(variables(module, dims), quantized.codes, method="decode")
+    again = quick.apply(
+        module, variables(module, dims), quantized.codes, method="decode"
+    )
     tolerance = 1e-5 if module.encoder.dtype == "float32" else 0.05
     np.testing.assert_allclose(again, y, atol=tolerance)
     assert specs(variables(module, dims), TOKENIZER_RULES)
@@ -86,7 +88,7 @@ def test_blocks_are_pre_norm():
     module, x = Transformer(1, heads=2, mlp_ratio=2), drawn().reshape(3, 8, 9)[..., :6]
     shapes = jax.eval_shape(module.init, KEY, x)["params"]
     params = quick.parameters(shapes)
-    found = module.apply({"params": params}, x)
+    found = quick.apply(module, {"params": params}, x)
     p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
 
     def norm(x, name):
@@ -115,7 +117,7 @@ def test_without_blocks_a_patch_is_all_that_its_latent_sees():
     changed = np.abs(seen - z).max(axis=(0, 3)) > 1e-6
     assert changed.tolist() == [[False] * 3, [False, False, True]]
     # And the way back: a latent is all that its patch sees.
-    decode = lambda z: module.apply(variables(module), z, method="decode")
+    decode = lambda z: quick.apply(module, variables(module), z, method="decode")
     moved = np.abs(decode(z.at[:, 1, 2].add(1.0)) - decode(z)).max(axis=(0, 3)) > 1e-6
     expected = np.zeros((4, 6), bool)
     expected[2:, 4:] = True
@@ -162,7 +164,7 @@ def film(seed=0):
 
 def test_causal_transformers_see_nothing_that_comes_later():
     held, x = of_video(), film()
-    encode = lambda x: CAUSAL.apply(held, x, method="encode")
+    encode = lambda x: quick.apply(CAUSAL, held, x, method="encode")
     z = encode(x)
     assert z.shape == (2, 4, 2, 2, 2) and CAUSAL.grid((7, 4, 2)) == (4, 2, 2)
     for last in (1, 3, 5):  # the frames after which everything is another
@@ -170,7 +172,7 @@ def test_causal_transformers_see_nothing_that_comes_later():
         known = (last - 1) // 2 + 1
         np.testing.assert_allclose(seen[:, :known], z[:, :known], atol=1e-5)
         assert (np.abs(seen - z)[:, known:].max(axis=(2, 3, 4)) > 1e-3).all()
-    decode = lambda z: CAUSAL.apply(held, z, method="decode")
+    decode = lambda z: quick.apply(CAUSAL, held, z, method="decode")
     y = decode(z)
     assert y.shape == x.shape
     moved = np.abs(decode(z.at[:, 2].add(1.0)) - y).max(axis=(0, 2, 3, 4))

@@ -71,25 +71,25 @@ def test_levels_are_those_of_a_spectrum_between_the_floor_and_full_scale():
 @pytest.mark.parametrize("channels,dtype", [(1, "float32"), (2, "bfloat16")])
 def test_the_interface_is_every_tokenizers(channels, dtype):
     module, x = build(channels, dtype=dtype), 0.1 * drawn(3, 16, channels)
-    z = module.apply(variables(module), x, method="encode")
-    y = module.apply(variables(module), z, method="decode")
+    z = quick.apply(module, variables(module), x, method="encode")
+    y = quick.apply(module, variables(module), z, method="decode")
     assert module.factor == (4,) and module.grid((16,)) == (4,)
     assert z.shape == (3, 4, 3) and y.shape == x.shape
     assert specs(variables(module), TOKENIZER_RULES)
     assert {z.dtype, y.dtype} == {jnp.dtype("float32")}
     # Every latent sees every sample, and every sample every latent.
-    seen = module.apply(variables(module), x.at[:, 13].add(0.5), method="encode")
+    seen = quick.apply(module, variables(module), x.at[:, 13].add(0.5), method="encode")
     assert (np.abs(seen - z).max(axis=(0, 2)) > 0).all()
-    moved = module.apply(variables(module), z.at[:, 0].add(1.0), method="decode")
+    moved = quick.apply(module, variables(module), z.at[:, 0].add(1.0), method="decode")
     assert (np.abs(moved - y).max(axis=(0, 2)) > 0).all()
 
 
 def test_a_latent_knows_its_place():
     module = build()
     steady = jnp.tile(0.1 * drawn(1, 4, 1), (1, 6, 1))
-    z = module.apply(variables(module), steady, method="encode")
+    z = quick.apply(module, variables(module), steady, method="encode")
     assert np.abs(z[:, 2] - z[:, 3]).max() > 1e-3
-    y = module.apply(variables(module), jnp.ones((1, 6, 3)), method="decode")
+    y = quick.apply(module, variables(module), jnp.ones((1, 6, 3)), method="decode")
     frames = y.reshape(6, 4)
     assert np.abs(frames[2] - frames[3]).max() > 1e-4 * np.abs(frames).max()
 

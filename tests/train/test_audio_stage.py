@@ -21,6 +21,8 @@ from vqdit.tokenizer import (
     WaveEncoder,
 )
 
+pytestmark = pytest.mark.optimized
+
 PICTURE = {"channels": 4, "multipliers": (1, 1), "blocks": 1, "mid_attention": False}
 WAVE = {"channels": 2, "strides": (4, 4), "dilations": (1,), "kernel": 3}
 BOOK = EMAVectorQuantizer(8, 2, start="kmeans", window=512)
@@ -49,9 +51,8 @@ def one_device(monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda *_: 1)
 
 
-@pytest.mark.parametrize(
-    "name", ["log-mel", pytest.param("wave", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
 def test_it_trains_and_its_bundle_is_heard(name, tmp_path):
     weights = Weights(pixel="l1", stft=1.0, windows=(64,))
     experiment = StageOne(

@@ -44,6 +44,7 @@ def test_the_suite_runs_on_a_bare_machine():
     assert all(name in done.stderr for name in found["rows"])
 
 
+@pytest.mark.slow
 def test_a_row_that_fails_says_why_and_the_others_run():
     def refuse():
         raise MemoryError("out of\n memory")

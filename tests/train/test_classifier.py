@@ -22,6 +22,8 @@ from vqdit.features.classifier import Classifier
 from vqdit.trained import judge as judge_module
 from vqdit.trained.judge import Judge
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.fixture(scope="module")
 def digits():
@@ -174,6 +176,7 @@ def test_an_altered_judge_is_refused(kept, tmp_path):
         vqdit.load(tmp_path / "judge")
 
 
+@pytest.mark.slow
 def test_a_judge_of_clips_hears_the_same_when_it_is_loaded(tmp_path):
     data = Audio(rate=2000, length=1000, threads=0)
     judge = judging.train_judge(data, 20)

@@ -202,7 +202,7 @@ def multi_scale() -> Codec:
     return Codec(module, variables, contract)
 
 
-@pytest.mark.parametrize("prior", [False, True])
+@pytest.mark.parametrize("prior", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_the_first_scales_are_what_the_quantizer_makes_of_them(tmp_path, prior):
     codec, folder = multi_scale(), tmp_path / "scales"
     vqdit.trained.bundle.save(folder, codec)
@@ -328,7 +328,7 @@ def test_sound(bundles, tmp_path, capsys):
     assert "kbps, SI-SDR" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("length", [1, 99])
+@pytest.mark.parametrize("length", [pytest.param(1, marks=pytest.mark.slow), 99])
 def test_waveforms_pass_whole(tmp_path, length):
     """No seams, and no more codes than the length asks for."""
     short = {"channels": 4, "strides": (2, 2), "dilations": (1,), "kernel": 3}

@@ -136,6 +136,24 @@ def test_what_is_known_of_a_stream_stays():
         draw(KEY, IDS, known={"word": known})
 
 
+def test_what_is_known_is_that_of_each_sample():
+    """A guided batch holds every sample several times, each with its own mask."""
+    draw = toys.any_to_any().sampler(
+        steps=2, want=("image",), guidance=3.0, decode=False
+    )
+    word = jnp.array([[[0], [1], [2]]] * 4)
+
+    def ask(known, ids=IDS):
+        given = {"word": word[: len(ids)]}
+        return draw(KEY, ids, given=given, known={"word": known})["image"]
+
+    known = jnp.array([1, 0, 0, 1])
+    found, whole, none = ask(known), ask(jnp.ones(4)), ask(jnp.zeros(4))
+    assert abs(whole - none).max() > 1e-3
+    mask = known[:, None, None, None] > 0
+    np.testing.assert_allclose(found, jnp.where(mask, whole, none), atol=1e-5)
+
+
 def test_each_condition_has_its_own_scale():
     """Scales alike are one scale; a scale of 0 forgets its condition."""
     streams = [vqdit.Continuous("image", (2, 2), 2), Discrete("word", (3,), 5)]

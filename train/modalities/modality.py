@@ -287,11 +287,15 @@ class Modality(Checked):
 
 
 def modality_of(kind: str) -> type[Modality]:
-    """The modality of this kind; BadInput where none has been imported."""
-    classes = [Modality]
+    """The modality of this kind, the first where several say so; BadInput if none does.
+
+    A class derived from it, or another one of that kind, takes its place nowhere.
+    """
+    classes, found = [Modality], {}
     for each in classes:  # which grows meanwhile
         classes += each.__subclasses__()
-    found = {each.kind: each for each in classes if hasattr(each, "kind")}
+        if hasattr(each, "kind"):
+            found.setdefault(each.kind, each)
     if kind not in found:
         known = ", ".join(sorted(found))
         raise BadInput(f"there is no modality {kind!r}; there are {known}")

@@ -14,6 +14,8 @@ from train.pipeline import Examples, whole
 from vqdit.quantizers import Quantized
 from vqdit.trained.contract import LatentContract
 
+pytestmark = pytest.mark.optimized
+
 DATA = Audio(rate=2000, length=1000, clean=AudioCleaning(peak=1.0), threads=0)
 
 

@@ -41,6 +41,7 @@ def data(tmp_path, monkeypatch):
     return Ramps(data_dir=str(folder), threads=0)
 
 
+@pytest.mark.slow
 def test_a_toy_modality_is_inspected_trained_scored_and_coded(data, tmp_path):
     report, plots = inspect(data)
     assert "Ramps: ramp of 16 x 1" in list(lines(report))[0] and "augmented" in plots

@@ -138,6 +138,7 @@ def test_before_its_start_the_discriminator_rests():
     assert all(jax.tree.leaves(moved))
 
 
+@pytest.mark.slow
 def test_before_the_start_the_generator_trains_as_if_alone():
     _, states, rows = crossing()
     state, step = started(experiment(how=None))
@@ -261,6 +262,7 @@ def test_a_resumed_run_equals_one_never_stopped(tmp_path, monkeypatch):
     assert found == leaves(tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_step_is_the_same_on_any_mesh():
     _, states, rows = crossing()
     _, step = started(experiment())

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests import toys
+from tests import quick, toys
 from train import stage_one
 from train.config import KMeansInit, Run, StageOne
 from train.errors import BadInput
@@ -67,21 +67,23 @@ def pictures(tmp_path_factory):
     return path, saved(path, IMAGE, VIDEO[:, 0], (2, 2))
 
 
-@pytest.mark.parametrize("module", [FRAMES, CAUSAL])
+@pytest.mark.parametrize(
+    "module", [pytest.param(FRAMES, marks=pytest.mark.slow), CAUSAL]
+)
 def test_a_network_of_clips_starts_as_that_of_pictures(pictures, module):
     """Every frame's latent, codes and picture, exactly those of the picture's."""
     path, held = pictures
     transfer = Transfer(str(path), module)
     assert transfer.check(shapes(module)) == []
-    mine = transfer.into(dict(module.init(jax.random.key(0), VIDEO)))
+    mine = transfer.into(dict(jax.jit(module.init)(jax.random.key(0), VIDEO)))
     assert transfer.brings_codes()
-    z = module.apply(mine, VIDEO, method="encode")
+    z = quick.apply(module, mine, VIDEO, method="encode")
     for i in range(3):
-        alone = IMAGE.apply(held, VIDEO[:, i], method="encode")
+        alone = quick.apply(IMAGE, held, VIDEO[:, i], method="encode")
         np.testing.assert_allclose(z[:, i], alone, atol=1e-5)
-    y, quantized = module.apply(mine, VIDEO)
+    y, quantized = quick.apply(module, mine, VIDEO)
     for i in range(3):
-        alone, expected = IMAGE.apply(held, VIDEO[:, i])
+        alone, expected = quick.apply(IMAGE, held, VIDEO[:, i])
         np.testing.assert_array_equal(quantized.codes[:, i], expected.codes)
         np.testing.assert_allclose(y[:, i], alone, atol=1e-5)
 
@@ -100,7 +102,7 @@ def test_a_kernel_that_looks_both_ways_has_the_pictures_in_its_middle(pictures):
 def test_what_the_bundle_lacks_starts_new_and_is_said(pictures, capsys):
     path, _ = pictures
     deeper = CAUSAL.clone(encoder=CAUSAL.encoder.clone(mid_attention=True))
-    fresh = dict(deeper.init(jax.random.key(0), VIDEO))
+    fresh = dict(jax.jit(deeper.init)(jax.random.key(0), VIDEO))
     transfer = Transfer(str(path), deeper)
     mine = transfer.into(fresh)
     news = transfer.check(fresh)

@@ -152,7 +152,14 @@ DAMAGES = [
 ]
 
 
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda d: d.__name__)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        damage if i < 2 else pytest.param(damage, marks=pytest.mark.slow)
+        for i, damage in enumerate(DAMAGES)
+    ],
+    ids=lambda d: d.__name__,
+)
 def test_damage_falls_back_to_the_newest_whole_one(tmp_path, damage):
     directory, said = tmp_path / "c", []
     write(directory, [1, 2, 3])
@@ -235,7 +242,12 @@ def test_another_model_is_refused_and_nothing_moved(tmp_path):
 
 @pytest.mark.parametrize(
     "part,value",
-    [("params", jnp.nan), ("ema", jnp.inf), ("opt", jnp.nan), ("stats", -jnp.inf)],
+    [
+        ("params", jnp.nan),
+        pytest.param("ema", jnp.inf, marks=pytest.mark.slow),
+        pytest.param("opt", jnp.nan, marks=pytest.mark.slow),
+        ("stats", -jnp.inf),
+    ],
 )
 def test_what_is_not_finite_is_never_saved(tmp_path, part, value):
     def poison(x):
@@ -307,6 +319,7 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
     toy.same(restore(tmp_path / "c")[0], a_state(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sizes", ["1 4 2", pytest.param("2 4 1", marks=pytest.mark.slow)]
 )

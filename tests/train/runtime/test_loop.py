@@ -340,6 +340,7 @@ def survived(process):
     return process.exitcode == 0
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_it_ends_the_same_bit_for_bit(tmp_path):
     """SIGKILL while starting, stepping or saving; data order included."""
     calm, hard = tmp_path / "calm", tmp_path / "hard"

@@ -167,7 +167,11 @@ EVERYTHING = {
 
 
 @pytest.mark.parametrize(
-    "mesh,options", [(Mesh(1, 4, 2), {"depth": 1}), (Mesh(2, 2, 2), EVERYTHING)]
+    "mesh,options",
+    [
+        (Mesh(1, 4, 2), {"depth": 1}),
+        pytest.param(Mesh(2, 2, 2), EVERYTHING, marks=pytest.mark.slow),
+    ],
 )
 def test_dit_step_is_the_same_on_any_mesh(mesh, options):
     """The real table on the real model: a joint one, so that every rule is used."""
