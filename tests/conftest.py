@@ -3,8 +3,8 @@
 import os
 
 import jax
+import jaxtyping
 import pytest
-from jaxtyping import install_import_hook
 
 # XLA's thread pool on a CPU is as large as the machine has cores, or devices if more.
 # Collectives that don't depend on each other wait in it, each device in an order of its
@@ -21,7 +21,7 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 
 # Every jaxtyping annotation of the library is checked, at no cost outside the tests.
-install_import_hook("vqdit", "beartype.beartype")
+jaxtyping.install_import_hook("vqdit", "beartype.beartype")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -34,12 +34,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def optimization(request: pytest.FixtureRequest):
-    """Nearly every program of a test runs once: XLA's passes cost more than they save.
+def costs(request: pytest.FixtureRequest):
+    """What a file's programs need of XLA, and its calls of a check of shapes.
 
-    A file whose programs run long says so: pytestmark = pytest.mark.optimized.
+    Nearly every program of a test runs once: passes cost more than they save. A file
+    whose programs run long says so: pytestmark = pytest.mark.optimized. Shapes are
+    checked where the library is tested, not once more below every program of train/.
     """
     long = request.node.get_closest_marker("optimized") is not None
+    programs = request.node.nodeid.startswith(("tests/train/", "tests/configs/"))
     jax.config.update("jax_disable_most_optimizations", not long)
+    jaxtyping.config.update("jaxtyping_disable", programs)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -116,7 +116,11 @@ def test_an_image_is_the_first_frame_of_a_video(module):
             marks=pytest.mark.slow,
         ),
         # 1 frame in a fold, then 8 convolutions of 4.
-        ({"multipliers": (1,), "patch": (2, 1, 1)}, 1 + 8 * 4),
+        pytest.param(
+            {"multipliers": (1,), "patch": (2, 1, 1)},
+            1 + 8 * 4,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_context_is_how_far_back_is_seen(fields, back):

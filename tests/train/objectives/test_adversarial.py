@@ -227,6 +227,7 @@ def test_each_side_improves_at_its_own_game_and_in_microbatches_alike():
         chex.assert_trees_all_close(one.params, two.params, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_resuming_equals_never_stopping(tmp_path):
     """Bit for bit, both states, through a checkpoint before the start."""
     step, states, _ = crossing()
@@ -292,6 +293,7 @@ class Waves(Modality):
     shape = (320, 1)
 
 
+@pytest.mark.slow
 def test_silence_trains():
     """An all-zero batch, every loss of waveforms on: finite, and it moves both."""
     part = {"channels": 4, "strides": (8,), "dilations": (1,)}

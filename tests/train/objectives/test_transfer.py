@@ -67,9 +67,8 @@ def pictures(tmp_path_factory):
     return path, saved(path, IMAGE, VIDEO[:, 0], (2, 2))
 
 
-@pytest.mark.parametrize(
-    "module", [pytest.param(FRAMES, marks=pytest.mark.slow), CAUSAL]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("module", [FRAMES, CAUSAL])
 def test_a_network_of_clips_starts_as_that_of_pictures(pictures, module):
     """Every frame's latent, codes and picture, exactly those of the picture's."""
     path, held = pictures

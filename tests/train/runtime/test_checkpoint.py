@@ -80,6 +80,7 @@ def test_state_can_be_donated_while_it_is_written(tmp_path):
     np.testing.assert_array_equal(found["x"], expected)
 
 
+@pytest.mark.slow
 def test_restores_onto_another_mesh(tmp_path):
     state = toy.new_state(seed=3)
     layouts = [

@@ -131,6 +131,7 @@ def test_the_step_is_traced_once(tmp_path):
     assert len(traces) == 1
 
 
+@pytest.mark.slow
 def test_it_keeps_its_layout_on_a_mesh(tmp_path):
     mesh = make_mesh(Mesh(2, 2, 2))
     layout = state_sharding(toy.new_state(), toy.RULES, mesh)

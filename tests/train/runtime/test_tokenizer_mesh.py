@@ -42,6 +42,7 @@ def after_steps(quantizer, mesh, devices, steps=3):
     return jax.device_get(keep), float(metrics["loss"]), revived
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "quantizer, shape",
     [(EMA, (8, 1)), pytest.param(GRADIENT, (2, 4), marks=pytest.mark.slow)],
