@@ -10,6 +10,8 @@ from train import ablate
 from train.errors import BadInput
 from train.modalities import Images
 
+pytestmark = pytest.mark.optimized
+
 DEMO = f"--config={Path(__file__).parents[2] / 'configs' / 'demo_tokenizer.py'}"
 SHORT = [
     "--config.run.steps=4",
@@ -87,6 +89,7 @@ def test_a_tokenizer_trained_anew_is_probed_anew(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_rows_are_trained_scored_probed_and_not_trained_again(tmp_path, monkeypatch):
     words = [
         DEMO,

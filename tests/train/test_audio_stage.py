@@ -52,6 +52,7 @@ def one_device(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", MODELS)
 def test_it_trains_and_its_bundle_is_heard(name, tmp_path):
     weights = Weights(pixel="l1", stft=1.0, windows=(64,))
