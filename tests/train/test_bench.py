@@ -69,4 +69,4 @@ def test_every_row_has_a_rate_or_a_kernel_that_a_cpu_lacks(monkeypatch):
     rows = bench.suite(60.0, ("DiT-B/2", "VQ-16"), small=True)["rows"]
     failed = {name: row["failed"] for name, row in rows.items() if "failed" in row}
     assert all("cudnn" in name or "flash" in name for name in failed), failed
-    assert len(rows) == 3 + 1 + 1 + 4
+    assert len(rows) == 4 + 1 + 1 + 4
