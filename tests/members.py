@@ -4,6 +4,17 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterable
 from types import ModuleType
+from typing import Any
+
+import pytest
+
+
+def marked(members: Iterable[Any], slow: Iterable[Any]) -> list:
+    """As parameters of a test or fixture, some of them among the slow."""
+    return [
+        pytest.param(member, marks=[pytest.mark.slow] if member in slow else [])
+        for member in members
+    ]
 
 
 def missing(

@@ -7,9 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# For programs too small for their speed to matter: several times faster to compile.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames="method")
 def apply(module, variables, *x, **how):

@@ -42,12 +42,12 @@ def start(model, seed=0):
     return {"params": quick.parameters(shapes(model), seed)}
 
 
-@functools.partial(quick.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def apply(model, variables, streams, times, label, known=None):
     return model.apply(variables, streams, times, label, known)
 
 
-@functools.partial(quick.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def gradients(model, variables, streams, times, label):
     """(outputs, gradients of a loss on all of them)."""
 
@@ -97,7 +97,7 @@ def test_parameter_counts_are_the_published_ones(name):
 def test_at_init_the_output_is_zero():
     """Final projection and every gate start at 0, as published."""
     arguments = inputs(TWO)
-    outputs, _ = quick.jit(TWO.init_with_output)(jax.random.key(0), *arguments)
+    outputs, _ = jax.jit(TWO.init_with_output)(jax.random.key(0), *arguments)
     assert outputs["image"].shape == (2, 4, 6, 3)
     assert outputs["text"].shape == (2, 5, 2, 7)  # logits, none for the mask
     assert not any(np.any(y) for y in outputs.values())
@@ -105,7 +105,7 @@ def test_at_init_the_output_is_zero():
 
 def test_initial_scales_are_the_published_ones():
     model = DiT((IMAGE,), width=64, depth=1, block=Block(2), classes=500)
-    params = quick.jit(model.init)(jax.random.key(0), *inputs(model))["params"]
+    params = jax.jit(model.init)(jax.random.key(0), *inputs(model))["params"]
     xavier = lambda fan_in, fan_out: np.sqrt(2 / (fan_in + fan_out))
     expected = {
         ("image_in", "kernel"): xavier(12, 64),
@@ -161,7 +161,7 @@ def test_what_is_recomputed():
 
 def test_layers_of_a_scan_start_different():
     model = ONE.clone(scan=True)
-    params = quick.jit(model.init)(jax.random.key(0), *inputs(model))["params"]
+    params = jax.jit(model.init)(jax.random.key(0), *inputs(model))["params"]
     for name, part in (("attn", "qkv"), ("mlp", "up")):
         first, second = params["blocks"][name][part]["kernel"]
         assert np.abs(first - second).min() < np.abs(first - second).max()
@@ -387,7 +387,7 @@ def test_unknown_places_influence_nothing():
         outputs = TWO.apply(variables, streams, times, label, known)
         return sum(jnp.square(y).mean() for y in outputs.values())
 
-    for leaf in jax.tree.leaves(quick.jit(jax.grad(loss))(variables)):
+    for leaf in jax.tree.leaves(jax.jit(jax.grad(loss))(variables)):
         assert np.isfinite(leaf).all()
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests import quick, toys
+from tests import toys
 from tests.diffusion.toys import best_gaussian, flow_map
 from train.evaluation.evaluator import evaluated
 from vqdit import Continuous, Gaussian
@@ -80,7 +80,7 @@ def test_the_process_is_trained(shown):
         return objective(params, {}, batch, KEY, 0)[0]
 
     silent = jax.tree.map(jnp.zeros_like, model.params)
-    still, slope = quick.jit(jax.value_and_grad(loss))(silent)
+    still, slope = jax.jit(jax.value_and_grad(loss))(silent)
     assert abs(still - 1 / 3) < 4 * np.sqrt(4 / 45 / 768)
     assert max(abs(v).max() for v in jax.tree.leaves(slope)) > 1e-3
     t = jnp.linspace(0, 1, 64)
@@ -110,7 +110,7 @@ def test_the_solver_is_of_second_order(shown):
             x = walk(process, shown["Midpoint"](), flow, steps, noise)
             yield abs(x - flow_map(process, 0.7, 0.5, noise)).mean()
 
-    coarse, fine = quick.jit(lambda: tuple(errors()))()
+    coarse, fine = jax.jit(lambda: tuple(errors()))()
     assert 3.5 < coarse / fine < 4.5
 
 

@@ -271,7 +271,7 @@ def test_a_step_at_reduced_size_is_finite(name):
     if hasattr(shapes, "discriminator"):
         state = state.replace(discriminator=drawn(shapes.discriminator))
     state = jax.device_put(state, layout)
-    step = quick.jit(step, donate_argnums=0, out_shardings=(layout, None))
+    step = jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
     before = jax.device_get(state.params)
     state, metrics = step(state, jax.device_put(batch, batch_sharding(mesh)))
     for metric, value in metrics.items():

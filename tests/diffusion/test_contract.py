@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
 from tests.diffusion import toys
 from tests.members import missing
-from tests.quick import jit
 from vqdit import diffusion
 from vqdit.diffusion import (
     DDIM,

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
 from tests import toys
-from tests.quick import jit
 from vqdit import Continuous, Discrete, Gaussian, Masking
 from vqdit.diffusion import Linear, Uniform
 from vqdit.diffusion.objectives import Denoising, known_mean

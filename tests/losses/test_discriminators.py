@@ -25,7 +25,7 @@ MEMBERS = {
 def judged(module, shape, x):
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, *shape)))
     variables = quick.parameters(shapes)
-    return variables, quick.jit(module.apply)(variables, x)
+    return variables, jax.jit(module.apply)(variables, x)
 
 
 @pytest.mark.parametrize("name", MEMBERS)
@@ -53,7 +53,7 @@ def test_silence_has_a_finite_gradient(name):
     def loss(variables, x):
         return sum(v.logits.mean() for v in module.apply(variables, x))
 
-    grads = quick.jit(jax.grad(loss, argnums=(0, 1)))(
+    grads = jax.jit(jax.grad(loss, argnums=(0, 1)))(
         quick.parameters(shapes), jnp.zeros((1, *shape))
     )
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))

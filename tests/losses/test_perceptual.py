@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests import quick
 from tests.toys import drawn
 from vqdit.features.classifier import Classifier
 from vqdit.losses.perceptual import (
@@ -75,7 +74,7 @@ def test_lpips_is_the_published_formula_on_its_tensors(pictures):
     count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
     assert count == 14_714_688 + sum(WIDTHS)
 
-    distance = quick.jit(LPIPS().apply)
+    distance = jax.jit(LPIPS().apply)
     assert (distance(variables, x, x) == 0).all()
     near, far = (distance(variables, x, x + s * noise) for s in (0.1, 0.5))
     assert (0 < near).all() and (near < far).all()
@@ -112,7 +111,7 @@ ENCODER = ConvEncoder(4, (1, 2), blocks=1, mid_attention=False, out=8)
 def test_layers_of_a_trained_network(network, pictures):
     x, noise = pictures
     variables = drawn(network, x)
-    distance = quick.jit(lambda x, y: feature_distance(network, variables, x, y))
+    distance = jax.jit(lambda x, y: feature_distance(network, variables, x, y))
     assert (distance(x, x) == 0).all()
     near, far = distance(x, x + 0.1 * noise), distance(x, x + 0.5 * noise)
     assert near.shape == (2,) and (0 < near).all() and (near < far).all()
@@ -122,4 +121,4 @@ def test_the_same_features_have_a_finite_gradient(pictures):
     x, _ = pictures
     variables = drawn(ENCODER, x)
     loss = lambda y: feature_distance(ENCODER, variables, x, y).mean()
-    assert np.isfinite(quick.jit(jax.grad(loss))(x)).all()
+    assert np.isfinite(jax.jit(jax.grad(loss))(x)).all()

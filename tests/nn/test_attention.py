@@ -21,7 +21,7 @@ def start(module, x):
     return quick.parameters(shapes)
 
 
-@functools.partial(quick.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def apply(module, variables, x, rotary=None):
     return module.apply(variables, x, rotary)
 
@@ -130,7 +130,7 @@ def test_in_bfloat16_scores_are_scaled_in_float32(width):
     """No less exact than JAX's own, also where the scale is no power of 2."""
     qkv = drawn_heads(64, width, dtype="bfloat16")
 
-    @quick.jit
+    @jax.jit
     def errors(*qkv):
         exact = jax.nn.dot_product_attention(*(x.astype("float32") for x in qkv))
         rms = lambda y: jnp.sqrt(jnp.square(y.astype("float32") - exact).mean())

@@ -51,7 +51,7 @@ def start(block, seed=0):
     return quick.parameters(shapes, seed)
 
 
-@functools.partial(quick.jit, static_argnums=(0, 4))
+@functools.partial(jax.jit, static_argnums=(0, 4))
 def apply(block, variables, x, c, lengths=LENGTHS, rotary=None, known=None):
     return block.apply(variables, x, c, lengths, rotary, known)
 
@@ -137,7 +137,7 @@ def test_the_plain_one_differentiates_forward_over_reverse(block):
             jax.tree.map, lambda leaf: np.asarray(leaf, "float64")
         )
         x, step, *rest = double((x, step, c, dx, dc, variables))
-        both = quick.jit(jax.value_and_grad(slope, has_aux=True))
+        both = jax.jit(jax.value_and_grad(slope, has_aux=True))
         (_, y), found = both(x, *rest)
         ends = [float(both(x + h * step, *rest)[0][0]) for h in (1e-3, -1e-3)]
     expected = textbook(block, variables["params"], x[0], c[0])
@@ -148,7 +148,7 @@ def test_the_plain_one_differentiates_forward_over_reverse(block):
 
 @pytest.mark.parametrize("name", ["dit", "all"])
 def test_implementations_have_the_same_gradients(name):
-    @functools.partial(quick.jit, static_argnums=0)
+    @functools.partial(jax.jit, static_argnums=0)
     def gradients(block, variables, x, c, known):
         def loss(variables, x, c):
             y = block.apply(variables, x, c, LENGTHS, jnp.asarray(ROTARY), known)
@@ -206,7 +206,7 @@ def test_it_computes_in_the_type_of_its_input(name):
 @pytest.mark.parametrize("name", ["dit", "lightning"])
 def test_at_init_every_gate_is_0_so_the_block_is_the_identity(name, dtype):
     x, c = draw(2, 5, 8).astype(dtype), draw(2, 1, 8, seed=1).astype(dtype)
-    y, variables = quick.jit(BLOCKS[name].init_with_output, static_argnums=3)(
+    y, variables = jax.jit(BLOCKS[name].init_with_output, static_argnums=3)(
         jax.random.key(0), x, c, (5,)
     )
     np.testing.assert_array_equal(y, x)

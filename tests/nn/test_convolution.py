@@ -68,7 +68,7 @@ def build(**fields):
     )
 
 
-@functools.partial(quick.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def run(module, params, x):
     """(latents, reconstruction)."""
     return module.apply(params, x, method=lambda m, x: (m.encode(x), m(x)[0]))
@@ -140,7 +140,7 @@ def test_levels_that_do_not_look_along_the_first_axis_work_on_pictures():
 
     def moved(module):
         """(frames,) whether they move where the middle one does."""
-        apply, held = quick.jit(module.apply), variables(module, x)
+        apply, held = jax.jit(module.apply), variables(module, x)
         gap = np.asarray(apply(held, other)[0]) - np.asarray(apply(held, x)[0])
         return (np.abs(gap).max(axis=(0, 2, 3, 4)) > 0).tolist()
 

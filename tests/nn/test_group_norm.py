@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests import quick
 from vqdit.nn.group_norm import GroupNorm
 
 KEY = jax.random.key(0)
@@ -26,7 +25,7 @@ def test_groups_have_mean_zero_and_variance_one(offset, spread):
     noise = np.random.default_rng(0).normal(offset, spread, (3, 40, 12))
     x = jnp.asarray(noise, jnp.float32)
     for groups in (1, 3, 12):
-        y, _ = quick.jit(GroupNorm(groups).init_with_output)(KEY, x)
+        y, _ = jax.jit(GroupNorm(groups).init_with_output)(KEY, x)
         np.testing.assert_allclose(y, expected(x, groups), atol=2e-4)
 
 
@@ -35,7 +34,7 @@ def test_groups_left_out_are_as_many_as_fit_of_two_channels_or_more():
     for channels, groups in ((128, 32), (48, 16), (32, 8), (8, 2), (3, 1)):
         noise = np.random.default_rng(0).normal(2, 3, (1, 1, channels))
         x = jnp.asarray(noise, jnp.float32)
-        y, _ = quick.jit(GroupNorm().init_with_output)(KEY, x)
+        y, _ = jax.jit(GroupNorm().init_with_output)(KEY, x)
         np.testing.assert_allclose(y, expected(x, groups), rtol=1e-3)
 
 
@@ -48,14 +47,14 @@ def test_a_constant_group_has_no_gradient_and_spoils_no_other():
     def out(x):
         return jnp.sin(3 * module.init_with_output(KEY, x)[0]).sum()
 
-    slopes = np.asarray(quick.jit(jax.grad(out))(x))
+    slopes = np.asarray(jax.jit(jax.grad(out))(x))
     assert (slopes[0, :, :4] == 0).all()
     assert (np.abs(slopes[0, :, 4:]) > 0).all() and (np.abs(slopes[1]) > 0).all()
 
 
 def test_statistics_are_float32_whatever_the_dtype():
     x = jnp.asarray(np.random.default_rng(0).normal(30, 1, (1, 64, 4)), jnp.bfloat16)
-    y, held = quick.jit(GroupNorm(2, dtype="bfloat16").init_with_output)(KEY, x)
+    y, held = jax.jit(GroupNorm(2, dtype="bfloat16").init_with_output)(KEY, x)
     assert y.dtype == jnp.bfloat16
     assert {leaf.dtype for leaf in jax.tree.leaves(held)} == {jnp.dtype("float32")}
     np.testing.assert_allclose(y.astype(jnp.float32), expected(x, 2), atol=2e-2)

@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests import quick
 from vqdit.losses import (
     MultiPeriodDiscriminator,
     MultiResolutionDiscriminator,
@@ -45,7 +44,7 @@ def outcome(module, variables, x):
         y = module.apply(variables, x)
         return jnp.sin(y).sum(), y
 
-    return quick.jit(jax.grad(loss, (0, 1), has_aux=True))(variables, x)
+    return jax.jit(jax.grad(loss, (0, 1), has_aux=True))(variables, x)
 
 
 def close(a, b, tolerance=2e-5):
@@ -110,7 +109,7 @@ def test_plain_differentiates_in_any_order_and_products_backwards():
     def slope(implementation):
         conv = nn.Conv(3, (3, 3), conv_general_dilated=convolution(implementation))
         f = lambda x: jnp.sin(conv.apply(variables, x)).sum()
-        return quick.jit(jax.grad(lambda x: jax.jvp(f, (x,), (along,))[1]))(x)
+        return jax.jit(jax.grad(lambda x: jax.jvp(f, (x,), (along,))[1]))(x)
 
     kernel, bias = variables["params"].values()
     y = convolution("plain")

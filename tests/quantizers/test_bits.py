@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests import quick
 from vqdit.quantizers import BSQ, LFQ
 from vqdit.quantizers.entropy import bit_entropy
 
@@ -17,7 +16,7 @@ def draw(*shape, seed=0, scale=1.0):
 
 
 def call(quantizer, z):
-    return quick.jit(quantizer.init_with_output)(jax.random.key(0), z)[0]
+    return jax.jit(quantizer.init_with_output)(jax.random.key(0), z)[0]
 
 
 def test_lfq_codes_are_signs_and_the_first_channel_is_the_lowest_bit():
@@ -58,7 +57,7 @@ def brute_force(v, temperature):
 def test_entropies_factorise(temperature):
     v = draw(30, 5, scale=0.7)
     each, mean = brute_force(v, temperature)
-    found = quick.jit(lambda v: bit_entropy(v, temperature, 5))(v)
+    found = jax.jit(lambda v: bit_entropy(v, temperature, 5))(v)
     np.testing.assert_allclose(found, each - mean, rtol=1e-4)
     for quantizer, scale in ((LFQ(5, temperature=temperature), 1), (BSQ(5), 5**0.5)):
         if isinstance(quantizer, BSQ):
@@ -70,12 +69,12 @@ def test_entropies_factorise(temperature):
 
 def test_groups_bound_the_entropy_of_the_mean_and_meet_it_when_independent():
     v = draw(30, 6)
-    whole, split = (quick.jit(lambda v, g=g: bit_entropy(v, 1.0, g))(v) for g in (6, 3))
+    whole, split = (jax.jit(lambda v, g=g: bit_entropy(v, 1.0, g))(v) for g in (6, 3))
     assert split < whole  # minus an upper bound
     # All pairs of 8 halves with 8 halves: the two groups know nothing of each other.
     half = draw(8, 3, seed=1)
     v = jnp.concatenate([jnp.repeat(half, 8, axis=0), jnp.tile(half, (8, 1))], 1)
-    whole, split = (quick.jit(lambda v, g=g: bit_entropy(v, 1.0, g))(v) for g in (6, 3))
+    whole, split = (jax.jit(lambda v, g=g: bit_entropy(v, 1.0, g))(v) for g in (6, 3))
     np.testing.assert_allclose(split, whole, rtol=1e-5)
 
 
@@ -83,7 +82,7 @@ def test_entropy_loss_is_least_for_sure_codes_used_alike():
     """Every corner once, far out: no doubt about each, log 2^d over all. The worst is
     one corner for all, or no idea about any: 0."""
     corners = jnp.array(list(itertools.product([-9.0, 9.0], repeat=4)))
-    loss = quick.jit(lambda v: bit_entropy(v, 1.0, 9))
+    loss = jax.jit(lambda v: bit_entropy(v, 1.0, 9))
     np.testing.assert_allclose(loss(corners), -4 * np.log(2), rtol=1e-5)
     np.testing.assert_allclose(loss(jnp.full((16, 4), 9.0)), 0, atol=1e-5)
     np.testing.assert_allclose(loss(jnp.zeros((16, 4))), 0, atol=1e-5)
@@ -92,7 +91,7 @@ def test_entropy_loss_is_least_for_sure_codes_used_alike():
 def test_entropy_loss_brings_a_dead_bit_back():
     """All vectors on one side of a channel: its gradient spreads them over both."""
     v = draw(64, 3, scale=0.3).at[:, 0].add(0.5)
-    step = quick.jit(lambda v: v - 5 * jax.grad(lambda v: bit_entropy(v, 1.0, 9))(v))
+    step = jax.jit(lambda v: v - 5 * jax.grad(lambda v: bit_entropy(v, 1.0, 9))(v))
     before = (v[:, 0] > 0).mean()
     for _ in range(60):
         v = step(v)

@@ -8,7 +8,6 @@ import numpy as np
 import optax
 import pytest
 
-from tests import quick
 from train.objectives.codebook import with_revival
 from train.runtime.step import init_state, make_step
 from vqdit.quantizers import EMAVectorQuantizer, VectorQuantizer
@@ -36,7 +35,7 @@ def test_codebook_recovers_with_revival_and_not_without(kind, revive):
     tx = optax.adam(0.02)
     step = with_revival(make_step(functools.partial(objective, quantizer), tx))
 
-    @quick.jit
+    @jax.jit
     def run():
         variables = quantizer.init(KEY, jnp.zeros((1, 4)))
         state = init_state(KEY, {"params": {}, **variables}, tx)
@@ -73,7 +72,7 @@ def test_halves_of_a_split_code_share_its_weight_and_its_vectors():
     variables = quantizer.init(KEY, z)
     variables = quantizer.with_codewords(variables, rows, jnp.ones(3, jnp.int32))
 
-    @quick.jit
+    @jax.jit
     def run(variables):
         quantized, state = quantizer.apply(
             variables, z, train=True, key=KEY, mutable=["codebook", "usage"]

@@ -11,8 +11,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from tests import quick
-from tests.members import missing
+from tests.members import marked, missing
 from train.runtime.sharding import TOKENIZER_RULES, path_name
 from vqdit import quantizers
 from vqdit.quantizers import (
@@ -104,12 +103,7 @@ SLOW = (
 )
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
-        for name in QUANTIZERS
-    ]
-)
+@pytest.fixture(params=marked(QUANTIZERS, SLOW))
 def name(request):
     return request.param
 
@@ -138,7 +132,7 @@ def vectors(quantizer, seed=0, scale=1.0, dtype="float32"):
 
 @functools.cache
 def start(quantizer):
-    return quick.jit(quantizer.init)(jax.random.key(7), vectors(quantizer))
+    return jax.jit(quantizer.init)(jax.random.key(7), vectors(quantizer))
 
 
 def state_of(variables):
@@ -162,8 +156,8 @@ def train(quantizer, variables, z):
     return quantized, dict(state)
 
 
-jit_evaluate = quick.jit(evaluate, static_argnums=0)
-jit_train = quick.jit(train, static_argnums=0)
+jit_evaluate = jax.jit(evaluate, static_argnums=0)
+jit_train = jax.jit(train, static_argnums=0)
 
 
 def assert_same(a, b, **tolerance):
@@ -189,7 +183,7 @@ def test_every_code_decodes_to_a_vector_of_its_own(quantizer):
     if len(quantizer.code_counts) > 1 or hasattr(quantizer, "code_grid"):
         pytest.skip("a code alone is no vector")
     codes = jnp.arange(count, dtype=jnp.int32)[:, None]
-    decode = quick.jit(lambda v, codes: quantizer.apply(v, codes, method="decode"))
+    decode = jax.jit(lambda v, codes: quantizer.apply(v, codes, method="decode"))
     latents = decode(start(quantizer), codes)
     assert latents.shape == (count, quantizer.dim)
     assert len(np.unique(latents, axis=0)) == count
@@ -207,7 +201,7 @@ def test_gradient_reaches_every_z_and_is_finite_at_zero(name, quantizer):
     variables, z = start(quantizer), vectors(quantizer)
     weight = vectors(quantizer, seed=1)
 
-    @quick.jit
+    @jax.jit
     def gradients(z):
         def both(z):
             quantized, _ = train(quantizer, variables, z)

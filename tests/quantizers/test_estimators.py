@@ -3,7 +3,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests import quick
 from vqdit.quantizers import rotation, straight_through
 
 
@@ -20,7 +19,7 @@ def pulled_back(estimator, z, q, g):
 def test_rotation_is_the_codeword_forward_and_the_scaled_rotation_backward():
     """R from its definition: I - 2 r r^T + 2 q^ z^T, r the unit of q^ + z^."""
     z, q, g = draw(20, 5), draw(20, 5, seed=1), draw(20, 5, seed=2)
-    value, back = quick.jit(lambda *x: pulled_back(rotation, *x))(z, q, g)
+    value, back = jax.jit(lambda *x: pulled_back(rotation, *x))(z, q, g)
     np.testing.assert_array_equal(value, q)
     rows = list(zip(*map(np.asarray, (z, q, g, back)), strict=True))
     for z, q, g, found in rows:
@@ -38,7 +37,7 @@ def test_rotation_is_the_codeword_forward_and_the_scaled_rotation_backward():
 
 def test_rotation_of_a_vector_onto_itself_is_the_identity():
     z, g = draw(4, 3), draw(4, 3, seed=1)
-    _, back = quick.jit(lambda *x: pulled_back(rotation, *x))(z, z, g)
+    _, back = jax.jit(lambda *x: pulled_back(rotation, *x))(z, z, g)
     np.testing.assert_allclose(back, g, atol=1e-5)
 
 

@@ -3,19 +3,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests import quick
 from vqdit.quantizers import FSQ
 
 
 def call(quantizer, z):
     z = jnp.asarray(z, jnp.float32)
-    return quick.jit(quantizer.init_with_output)(jax.random.key(0), z)[0]
+    return jax.jit(quantizer.init_with_output)(jax.random.key(0), z)[0]
 
 
 def train(quantizer, z):
     """(Quantized, counts in the window, d latents / d z) of the first training call."""
 
-    @quick.jit
+    @jax.jit
     def run(z):
         variables = quantizer.init(jax.random.key(0), z)
 

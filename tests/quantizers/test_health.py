@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests import quick
 from vqdit.quantizers import UsageWindow, usage_metrics
 from vqdit.quantizers.health import over_books, replacements
 
@@ -17,7 +16,7 @@ def start(num_codes, window):
     return module, module.init(jax.random.key(0), method="metrics")
 
 
-@functools.partial(quick.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def _push(module, variables, codes, count):
     _, state = module.apply(variables, codes, count, method="update", mutable="usage")
     return state

@@ -3,7 +3,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests import quick
 from vqdit.quantizers import FSQ, IBQ, EMAVectorQuantizer, MultiScaleQuantizer
 from vqdit.quantizers.multiscale import downsample, resize, upsample_cubic
 
@@ -56,12 +55,12 @@ def test_scales_decode_one_after_the_other_and_each_helps():
     book = EMAVectorQuantizer(32, 2, start="kmeans")
     quantizer = MultiScaleQuantizer(book, (1, 2, 4))
     z = smooth(60)
-    variables = quick.jit(quantizer.init)(KEY, z)
+    variables = jax.jit(quantizer.init)(KEY, z)
     variables, metrics = quantizer.from_data(variables, KEY, z.reshape(-1, 2), 10)
     assert metrics["usage"] == 1
-    quantized = quick.jit(quantizer.apply)(variables, z)
+    quantized = jax.jit(quantizer.apply)(variables, z)
     assert quantized.codes.shape == (60, *quantizer.code_grid, 1) == (60, 21, 1)
-    program = quick.jit(lambda v, codes: quantizer.apply(v, codes, method="decode"))
+    program = jax.jit(lambda v, codes: quantizer.apply(v, codes, method="decode"))
     decode = lambda codes: program(variables, codes)
     errors = [float(jnp.square(z).mean())]
     for n in (1, 5, 21):
@@ -90,7 +89,7 @@ def test_scales_decode_one_after_the_other_and_each_helps():
 def test_convolutions_start_as_the_identity_and_learn_beside_any_book():
     quantizer = MultiScaleQuantizer(EMAVectorQuantizer(8, 2), (1, 2, 4), phis=2)
     z = smooth(8)
-    variables = quick.jit(quantizer.init)(KEY, z)
+    variables = jax.jit(quantizer.init)(KEY, z)
     stats = {name: tree for name, tree in variables.items() if name != "params"}
 
     def loss(params, name):
@@ -99,7 +98,7 @@ def test_convolutions_start_as_the_identity_and_learn_beside_any_book():
         )
         return quantized.losses[name]
 
-    gradient = quick.jit(jax.grad(lambda p: loss(p, "codebook")))(variables["params"])
+    gradient = jax.jit(jax.grad(lambda p: loss(p, "codebook")))(variables["params"])
     assert set(gradient) == {"phi_0", "phi_1"}
     for phi, slope in zip(
         variables["params"].values(), jax.tree.leaves(gradient), strict=False

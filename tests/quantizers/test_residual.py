@@ -8,7 +8,6 @@ import numpy as np
 import optax
 import pytest
 
-from tests import quick
 from train.objectives.codebook import with_revival
 from train.runtime.step import init_state, make_step
 from vqdit.quantizers import (
@@ -31,7 +30,7 @@ def draw(*shape, seed=0, scale=1.0):
     return jnp.asarray(np.random.default_rng(seed).normal(0, scale, shape), jnp.float32)
 
 
-@functools.partial(quick.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def start(quantizer, shape=()):
     z = jnp.zeros((1, *shape, quantizer.dim))
     return quantizer.init(jax.random.key(0), z)
@@ -46,10 +45,10 @@ def train(quantizer, variables, z):
     return quantized, {**variables, **state}
 
 
-jit_train = quick.jit(train, static_argnums=0)
+jit_train = jax.jit(train, static_argnums=0)
 
 
-@functools.partial(quick.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def decode(quantizer, variables, codes):
     return quantizer.apply(variables, codes, method="decode")
 
@@ -77,7 +76,7 @@ def test_one_book_or_one_scale_is_the_plain_quantizer(book, kind):
         pytest.skip("scales take a book with an estimator")
     variables, z, weight = start(book), draw(6, 2, 2, 3), draw(6, 2, 2, 3, seed=1)
 
-    @quick.jit
+    @jax.jit
     def both(z):
         answers = []
         for quantizer, own in ((book, variables), (whole, nested(variables, name))):
@@ -115,7 +114,7 @@ def trained():
 def test_any_prefix_of_the_books_decodes_and_every_book_helps():
     """Each book of 16 codes in 3 dimensions takes most of what is left."""
     quantizer, variables, z = trained()
-    quantized = quick.jit(quantizer.apply)(variables, z)
+    quantized = jax.jit(quantizer.apply)(variables, z)
     errors, total = [float(jnp.square(z).mean())], 0
     for m in range(1, 5):
         latents = decode(quantizer, variables, quantized.codes[..., :m])
@@ -157,7 +156,7 @@ def test_residual_signs_are_binary_digits():
     """1 + 1/2 + 1/4 of signs: z in [-2, 2] to within 1/4."""
     quantizer = ResidualQuantizer(LFQ(3), 3)
     z = jnp.asarray(np.random.default_rng(0).uniform(-2, 2, (200, 3)), jnp.float32)
-    latents = quick.jit(quantizer.init_with_output)(KEY, z)[0].latents
+    latents = jax.jit(quantizer.init_with_output)(KEY, z)[0].latents
     assert 0.24 < np.abs(z - latents).max() <= 0.25
     assert set(np.unique(np.abs(latents))) == {0.25, 0.75, 1.25, 1.75}
 
@@ -177,9 +176,7 @@ def test_train_step_replaces_dead_rows_of_the_book_they_belong_to():
     rows = params["books_1"]["codewords"].at[2].set(90.0)
     params["books_1"] = {"codewords": rows}
     tx = optax.adamw(1e-3)
-    step = quick.jit(
-        with_revival(make_step(functools.partial(objective, quantizer), tx))
-    )
+    step = jax.jit(with_revival(make_step(functools.partial(objective, quantizer), tx)))
     state = init_state(KEY, {**variables, "params": params}, tx)
     for seed in range(2):
         state, _ = step(state, draw(64, 2, seed=seed))
@@ -194,7 +191,7 @@ def test_groups_quantize_their_own_channels():
     quantizer = GroupedQuantizer(book, 3)
     z = draw(100, 6)
     variables, metrics = quantizer.from_data(start(quantizer), KEY, z, 5)
-    quantized = quick.jit(quantizer.apply)(variables, z)
+    quantized = jax.jit(quantizer.apply)(variables, z)
     commit = 0.0
     for i in range(3):
         own = {"codebook": variables["codebook"][f"books_{i}"]}
@@ -231,7 +228,7 @@ def test_residual_fsq_of_m_books_is_levels_to_the_m_cells(levels):
     u = np.stack([side] * len(levels), -1)
     z = jnp.asarray(np.arctanh(u), jnp.float32)
     variables = start(quantizer)
-    quantized = quick.jit(quantizer.apply)(variables, z)
+    quantized = jax.jit(quantizer.apply)(variables, z)
     for m in (1, 2, 3):
         cells = np.array(levels) ** m
         middle = (2 * np.floor((u + 1) / 2 * cells) + 1) / cells - 1

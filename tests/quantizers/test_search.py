@@ -7,7 +7,6 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from tests import quick
 from vqdit.quantizers import VectorQuantizer, kmeans, nearest, search
 
 
@@ -24,11 +23,11 @@ def test_blocks_find_what_the_matrix_does_ties_included(k):
     distance = np.square(np.asarray(z)[:, None] - np.asarray(e)).sum(-1)
     expected = distance.argmin(1)
     assert (distance == distance.min(1, keepdims=True)).sum(1).mean() > 2
-    np.testing.assert_array_equal(quick.jit(nearest)(z, e), expected)
+    np.testing.assert_array_equal(jax.jit(nearest)(z, e), expected)
     few = lambda z, e: nearest(z, e, 64 * 100)
     jaxpr = str(jax.make_jaxpr(few)(z, e))
     assert "scan" in jaxpr and f"f32[64,{k}]" not in jaxpr
-    blocks = quick.jit(few)
+    blocks = jax.jit(few)
     np.testing.assert_array_equal(blocks(z, e), expected)
     # What fills up the last block is never nearest, however far the codes are.
     far = np.square(np.asarray(z)[:, None] - np.asarray(e + 100)).sum(-1)
@@ -40,8 +39,8 @@ def test_what_fills_up_the_last_block_is_no_code():
     angle = np.linspace(0, 2 * np.pi, 700, endpoint=False)
     codes = jnp.asarray(10 * np.stack([np.cos(angle), np.sin(angle)], 1), jnp.float32)
     z = jnp.asarray(np.random.default_rng(0).normal(size=(64, 2)), jnp.float32)
-    found = quick.jit(lambda z, e: nearest(z, e, 64 * 100))(z, codes)
-    np.testing.assert_array_equal(found, quick.jit(nearest)(z, codes))
+    found = jax.jit(lambda z, e: nearest(z, e, 64 * 100))(z, codes)
+    np.testing.assert_array_equal(found, jax.jit(nearest)(z, codes))
     assert found.max() < 700
 
 
@@ -51,7 +50,7 @@ def test_search_cuts_the_codes_and_leaves_the_vectors_where_they_are():
     rows, everywhere = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
     z, e = whole_numbers(64, 3), whole_numbers(512, 3, seed=1)
     few = lambda z, e: nearest(z, e, 64 * 128)
-    program = quick.jit(few, in_shardings=(rows, everywhere))
+    program = jax.jit(few, in_shardings=(rows, everywhere))
     found = program(z, e)
     np.testing.assert_array_equal(found, nearest(z, e))
     text = program.lower(z, e).compile().as_text()
@@ -74,7 +73,7 @@ def test_262144_codes_fit_everywhere():
         return sum(quantized.losses.values()) + quantized.latents.sum(), stats
 
     stats = {name: variables[name] for name in mutable}
-    program = quick.jit(jax.grad(loss, has_aux=True))
+    program = jax.jit(jax.grad(loss, has_aux=True))
     compiled = program.lower(variables["params"], stats, z).compile()
     matrix = 4 * 1024 * 262_144
     assert compiled.memory_analysis().temp_size_in_bytes < matrix / 8
@@ -106,7 +105,7 @@ def test_rows_in_chunks_give_the_same_values_and_gradients(n, scores):
 
     def run(scores):
         loss = lambda x: both(x, e, scores)
-        return quick.jit(jax.value_and_grad(loss, has_aux=True))(x)
+        return jax.jit(jax.value_and_grad(loss, has_aux=True))(x)
 
     whole, parts = run(None), run(scores)
     jax.tree.map(
@@ -118,11 +117,11 @@ def test_rows_in_chunks_give_the_same_values_and_gradients(n, scores):
 
 def test_the_highest_is_the_first_of_equals_and_in_range_beside_nan():
     scores = np.array(whole_numbers(300, 40))
-    value, index = quick.jit(search.highest)(scores)
+    value, index = jax.jit(search.highest)(scores)
     np.testing.assert_array_equal(index, scores.argmax(-1))
     np.testing.assert_array_equal(value, scores.max(-1))
     scores[3, 7], scores[5] = np.nan, np.nan
-    _, index = quick.jit(search.highest)(scores)
+    _, index = jax.jit(search.highest)(scores)
     assert index[3] < 40 and index[5] < 40
 
 
@@ -132,7 +131,7 @@ def test_codes_far_from_the_origin_are_told_apart(offset):
     draw = np.random.default_rng(0)
     z, e = (draw.normal(offset, 1, (n, 8)).astype(np.float32) for n in (512, 256))
     exact = np.square(np.float64(z)[:, None] - np.float64(e)).sum(-1).argmin(1)
-    assert (quick.jit(nearest)(z, e) == exact).mean() > 0.998
+    assert (jax.jit(nearest)(z, e) == exact).mean() > 0.998
 
 
 def test_an_accelerator_s_choices_are_a_cpu_s(monkeypatch):
@@ -147,7 +146,7 @@ def test_an_accelerator_s_choices_are_a_cpu_s(monkeypatch):
             loss = lambda e: search.take(jnp.sin(e), index, scores=60 * 128) * rows
             return index, sums, jax.grad(lambda e: loss(e).sum())(e)
 
-        program = quick.jit(answers).lower(z, e)
+        program = jax.jit(answers).lower(z, e)
         return "scatter" in program.as_text(), program.compile()(z, e)
 
     scatters, own = run()

@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests import quick
 from vqdit.quantizers import IBQ, GumbelQuantizer, SimVQ, VectorQuantizer
 from vqdit.quantizers.assignment import assign
 from vqdit.quantizers.entropy import usage_entropy
@@ -20,7 +19,7 @@ def draw(*shape, seed=0, scale=1.0):
 
 
 def start(quantizer):
-    return quick.jit(quantizer.init)(jax.random.key(0), jnp.zeros((1, quantizer.dim)))
+    return jax.jit(quantizer.init)(jax.random.key(0), jnp.zeros((1, quantizer.dim)))
 
 
 def train(quantizer, variables, z):
@@ -32,7 +31,7 @@ def train(quantizer, variables, z):
     return quantized, {**variables, **state}
 
 
-jit_train = quick.jit(train, static_argnums=0)
+jit_train = jax.jit(train, static_argnums=0)
 
 
 def logits_of(variables, z):
@@ -43,7 +42,7 @@ def logits_of(variables, z):
 def test_gumbel_is_the_argmax_of_the_logits_outside_training():
     quantizer = GumbelQuantizer(7, 3)
     variables, z = start(quantizer), draw(40, 3)
-    quantized = quick.jit(quantizer.apply)(variables, z)
+    quantized = jax.jit(quantizer.apply)(variables, z)
     expected = logits_of(variables, z).argmax(1)
     np.testing.assert_array_equal(quantized.codes[:, 0], expected)
     table = variables["params"]["codewords"]
@@ -82,7 +81,7 @@ def test_hard_gumbel_has_the_codeword_forward_and_the_soft_gradient():
     hard = GumbelQuantizer(5, 3, temperature=0.7)
     variables = start(hard)
 
-    @quick.jit
+    @jax.jit
     def run(z):
         answers = []
         for quantizer in (hard, hard.clone(hard=False)):
@@ -123,7 +122,7 @@ def test_gumbel_draws_alike_for_no_two_vectors():
     """Also where they are done a few at a time."""
     quantizer = GumbelQuantizer(64, 3, scores=64 * 4)  # four vectors at a time
     variables, z = start(quantizer), jnp.zeros((32, 3))
-    codes = quick.jit(lambda z: train(quantizer, variables, z)[0].codes[:, 0])(z)
+    codes = jax.jit(lambda z: train(quantizer, variables, z)[0].codes[:, 0])(z)
     # 32 draws of 64 codes alike have 25 kinds, give or take 2.
     assert len(set(codes.tolist())) > 15
 
@@ -159,8 +158,7 @@ def test_ibq_is_a_hard_choice_with_the_gradient_of_the_softmax(by):
         return (answer.latents * weight).sum() + answer.losses["codebook"]
 
     found, expected = (
-        quick.jit(jax.value_and_grad(f, argnums=(0, 1)))(table, z)
-        for f in (ours, plain)
+        jax.jit(jax.value_and_grad(f, argnums=(0, 1)))(table, z) for f in (ours, plain)
     )
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
@@ -179,7 +177,7 @@ def test_ibq_entropies_are_those_of_its_softmax():
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     entropy = lambda p: -(p * np.log(p)).sum(-1)
     expected = entropy(p).mean() - entropy(p.mean(0))
-    loss = quick.jit(quantizer.apply)(variables, z).losses["entropy"]
+    loss = jax.jit(quantizer.apply)(variables, z).losses["entropy"]
     np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
 
@@ -214,7 +212,7 @@ def test_simvq_moves_every_code_and_keeps_its_codebook_frozen():
         quantized, after = train(quantizer, {**variables, "params": params}, z)
         return quantized.losses["codebook"], after["codebook"]
 
-    gradient, codebook = quick.jit(jax.grad(loss, has_aux=True))(variables["params"])
+    gradient, codebook = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
     assert set(gradient) == {"basis"}
     jax.tree.map(np.testing.assert_array_equal, codebook, variables["codebook"])
     basis = variables["params"]["basis"] - gradient["basis"]
@@ -226,7 +224,7 @@ def test_simvq_moves_every_code_and_keeps_its_codebook_frozen():
 def test_usage_entropy_is_that_of_the_counts_when_cold():
     """-log k for all codes alike, sum p log p of the shares else, 0 for one code."""
     e = jnp.array([[0.0, 0.0], [0.0, 4.0], [4.0, 0.0], [4.0, 4.0]])
-    cold = quick.jit(lambda z: usage_entropy(z, e, jnp.array(1.0), 1e-2))
+    cold = jax.jit(lambda z: usage_entropy(z, e, jnp.array(1.0), 1e-2))
     assert cold(e[jnp.zeros(8, int)]) == 0
     np.testing.assert_allclose(cold(jnp.tile(e, (2, 1))), -np.log(4), rtol=1e-5)
     np.testing.assert_allclose(cold(e[:3][jnp.array([0, 0, 1, 2])]), -1.5 * np.log(2))
@@ -243,7 +241,7 @@ def test_usage_entropy_is_that_of_the_mean_assignment():
     p = np.exp(logits - logits.max(1, keepdims=True))
     p = (p / p.sum(1, keepdims=True)).mean(0)
     run = jax.value_and_grad(usage_entropy, argnums=(0, 2))
-    value, (slope, none) = quick.jit(run, static_argnums=3)(z, e, scale, temperature)
+    value, (slope, none) = jax.jit(run, static_argnums=3)(z, e, scale, temperature)
     np.testing.assert_allclose(value, (p * np.log(p)).sum(), rtol=1e-4)
     assert none == 0 and (slope[::3] != 0).any()
     assert (slope[1::3] == 0).all()
@@ -257,7 +255,7 @@ def test_usage_entropy_draws_vectors_and_codes_to_what_is_not_used():
 
     variables = start(quantizer)
 
-    @quick.jit
+    @jax.jit
     def loss_and_slope(table):
         def loss(table):
             own = {**variables, "params": {"codewords": table}}
@@ -329,7 +327,7 @@ def test_an_assignment_by_tiles_is_the_whole_softmax(n, k, scores):
             return value, answer
 
         program = jax.value_and_grad(loss, (0, 1, 2, 3), has_aux=True)
-        return quick.jit(program)(z, table, bias, values)
+        return jax.jit(program)(z, table, bias, values)
 
     for a, b in zip(*map(jax.tree.leaves, (run(tiles), run(whole))), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)

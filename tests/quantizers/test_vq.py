@@ -7,7 +7,6 @@ import numpy as np
 import optax
 import pytest
 
-from tests import quick
 from train.objectives.codebook import with_revival
 from train.runtime.step import init_state, make_step
 from vqdit.quantizers import EMAVectorQuantizer, VectorQuantizer
@@ -20,12 +19,12 @@ def draw(*shape, seed=0, scale=1.0):
     return jnp.asarray(np.random.default_rng(seed).normal(0, scale, shape), jnp.float32)
 
 
-@functools.partial(quick.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def start(quantizer):
     return quantizer.init(jax.random.key(0), jnp.zeros((1, quantizer.dim)))
 
 
-@functools.partial(quick.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def train(quantizer, variables, z):
     """(Quantized, variables afterwards)."""
     mutable = [name for name in variables if name != "params"]
@@ -109,7 +108,7 @@ def test_losses_pull_codes_to_vectors_and_vectors_to_codes_apart():
         quantized = quantizer.apply({**variables, "params": {"codewords": table}}, z)
         return quantized.losses, quantized
 
-    @quick.jit
+    @jax.jit
     def gradients(table, z):
         by_table, quantized = jax.jacrev(losses, has_aux=True)(table, z)
         by_z, _ = jax.jacrev(losses, argnums=1, has_aux=True)(table, z)
@@ -235,7 +234,7 @@ def trained(quantizer, rows, batches, accumulate=1):
     """The states after every step of AdamW with revival."""
     tx = optax.adamw(0.1)
     loss = functools.partial(objective, quantizer)
-    step = quick.jit(with_revival(make_step(loss, tx, 0.9, accumulate)))
+    step = jax.jit(with_revival(make_step(loss, tx, 0.9, accumulate)))
     state = init_state(KEY, with_rows(quantizer, rows), tx)
     states = []
     for z in batches:

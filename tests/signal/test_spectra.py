@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests import quick
 from vqdit.signal.spectra import (
     griffin_lim,
     hann,
@@ -38,7 +37,7 @@ def voice(length=2048):
 def test_the_inverse_is_exact_up_to_the_edges(window, hop):
     x = noise(2, 3, 10 * hop)
 
-    @quick.jit
+    @jax.jit
     def there_and_back(x):
         spectrum = stft(x, window, hop)
         return spectrum, istft(spectrum, window, hop)
@@ -116,13 +115,13 @@ def test_bands_too_narrow_or_outside_are_refused():
 FRONT = LogMel(RATE, WINDOW, HOP, bands=32)
 
 
-@quick.jit
+@jax.jit
 def features_and_gradient(x):
     forward = lambda x: FRONT.apply({}, x)
     return forward(x), jax.grad(lambda x: forward(x).sum())(x)
 
 
-@quick.jit
+@jax.jit
 def invert(features):
     return FRONT.apply({}, features, method="invert")
 
@@ -159,7 +158,7 @@ def test_a_front_end_that_cannot_be_is_refused():
 
 def test_bins_from_bands_are_non_negative_and_give_the_bands_back():
     bank = mel_filterbank(RATE, WINDOW, 32)
-    solve = quick.jit(lambda mel: non_negative(mel, bank))
+    solve = jax.jit(lambda mel: non_negative(mel, bank))
     mel = np.square(noise(5, WINDOW // 2 + 1)) @ bank.T
     found = np.asarray(solve(mel))
     assert found.min() >= 0
@@ -171,7 +170,7 @@ def test_fast_griffin_lim_finds_a_signal_of_the_magnitudes():
     """Spectral convergence under 5 %, where the plain algorithm has 8 %."""
     x = voice(8192)
 
-    @functools.partial(quick.jit, static_argnums=0)
+    @functools.partial(jax.jit, static_argnums=0)
     def convergence(momentum):
         level = jnp.abs(stft(x, WINDOW, 64))
         found = griffin_lim(level, WINDOW, 64, 60, momentum)

@@ -36,7 +36,7 @@ def run(module, method, x):
     return _run(module, method, variables(module), x)
 
 
-@functools.partial(quick.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _run(module, method, variables, x):
     return module.apply(variables, x, method=method)
 
@@ -132,7 +132,7 @@ def test_context_is_how_far_back_is_seen(fields, back):
     def seen(method, x, sites):
         outputs = lambda x: module.apply(variables(module), x, method=method)
         last = lambda x: jnp.square(outputs(x)[:, sites]).sum()
-        slopes = quick.jit(jax.grad(last))(x)
+        slopes = jax.jit(jax.grad(last))(x)
         return np.flatnonzero(np.abs(np.asarray(slopes)).max(axis=(0, 2, 3, 4)))
 
     variables(module)  # made outside the trace
@@ -176,7 +176,7 @@ def test_training_starts_with_every_frame_on_its_own():
     """Or a deep stack of convolutions would blur the frames before it has learned."""
     module = build(strides=((1, 2, 2),))
     x = drawn(1, 3, 4, 4, 2)
-    held = quick.jit(module.init)(KEY, x)
+    held = jax.jit(module.init)(KEY, x)
     encode = functools.partial(_run, module, "encode", held)
     z = encode(x)
     for i in range(3):
@@ -184,7 +184,7 @@ def test_training_starts_with_every_frame_on_its_own():
     # A step in time starts with the mean of its two frames.
     steps = build()
     frames = drawn(1, 7, 4, 4, 2)
-    own = quick.jit(steps.init)(KEY, frames)
+    own = jax.jit(steps.init)(KEY, frames)
     still = np.asarray(_run(steps, "encode", own, frames))
     for frame in range(7):
         other = np.array(frames)

@@ -83,23 +83,23 @@ def variables(name):
     return {"params": quick.parameters(shapes["params"]), **state}
 
 
-@functools.partial(quick.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def whole(module, variables, x):
     quantized = module.apply(variables, x, method=lambda m, x: m.quantize(m.encode(x)))
     return quantized, module.apply(variables, quantized.latents, method="decode")
 
 
 @pytest.fixture(autouse=True)
-def quick_programs(monkeypatch):
-    """And a count of what is compiled."""
-    count = []
+def traces(monkeypatch):
+    """What is compiled, anew in each test."""
+    count, plain = [], jax.jit
 
     def jit(function):
         def traced(*inputs):
             count.append(function)
             return function(*inputs)
 
-        return quick.jit(traced)
+        return plain(traced)
 
     chunks._programs.cache_clear()
     monkeypatch.setattr(chunks.jax, "jit", jit)
@@ -108,7 +108,7 @@ def quick_programs(monkeypatch):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_pieces_make_the_whole(name, quick_programs):
+def test_pieces_make_the_whole(name, traces):
     """To rounding, at both ends and at every seam; one program for all pieces."""
     module, held, sides = MODULES[name], variables(name), SIDES[name]
     alone = "video" in name
@@ -119,7 +119,7 @@ def test_pieces_make_the_whole(name, quick_programs):
     x = drawn(2, longest, *sides, 2)
     expected, signal = whole(module, held, x)
     for chunk in (1, 4 * factor) if name == "wave" else (2 * factor + 1,):
-        quick_programs.clear()
+        traces.clear()
         chunks._programs.cache_clear()
         found = encode_chunks(module, held, x, chunk)
         np.testing.assert_allclose(
@@ -129,7 +129,7 @@ def test_pieces_make_the_whole(name, quick_programs):
             np.testing.assert_array_equal(found.codes, expected.codes)
         y = decode_chunks(module, held, np.asarray(expected.latents), chunk)
         np.testing.assert_allclose(y, signal, rtol=1e-4, atol=1e-5, err_msg=f"{chunk}")
-        assert len(quick_programs) == 2  # one each way
+        assert len(traces) == 2  # one each way
     if found.codes is not None:
         again = decode_chunks(module, held, found.codes, chunk)
         np.testing.assert_allclose(again, y, atol=1e-6)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests import quick
-from tests.members import missing
+from tests.members import marked, missing
 from train.runtime.sharding import TOKENIZER_RULES, specs
 from vqdit import tokenizer
 from vqdit.tokenizer import (
@@ -102,12 +102,7 @@ SLOW = ("conv_1d", "conv_range", "frames", "wave")
 LARGE = ("conv", "clips", "conv_causal")
 
 
-def marked(slow):
-    mark = lambda name: [pytest.mark.slow] if name in slow else []
-    return [pytest.param(name, marks=mark(name)) for name in BACKBONES]
-
-
-@pytest.fixture(params=marked(SLOW))
+@pytest.fixture(params=marked(BACKBONES, SLOW))
 def name(request):
     return request.param
 
@@ -142,12 +137,12 @@ def start(name):
     return {"params": quick.parameters(shapes["params"])}
 
 
-@functools.partial(quick.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def encode(module, variables, x):
     return module.apply(variables, x, method="encode")
 
 
-@functools.partial(quick.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def decode(module, variables, q):
     return module.apply(variables, q, method="decode")
 
@@ -157,7 +152,7 @@ def loss(module, variables, x):
     return jnp.square(y - 0.5).mean()
 
 
-gradient = quick.jit(jax.grad(loss, argnums=1), static_argnums=0)
+gradient = jax.jit(jax.grad(loss, argnums=1), static_argnums=0)
 
 
 def test_shape_grid_and_factor_agree(name):
@@ -209,7 +204,7 @@ def test_bfloat16_is_the_layers_dtype_alone(name):
         assert y.shape == x.shape
 
 
-@pytest.mark.parametrize("name", marked((*SLOW, *LARGE)))
+@pytest.mark.parametrize("name", marked(BACKBONES, (*SLOW, *LARGE)))
 def test_gradient_reaches_every_parameter_and_is_finite_at_zero(name):
     module, x = module_of(name), signal(name)
     found = jax.device_get(gradient(module, start(name), x))
@@ -230,7 +225,7 @@ def test_gradient_reaches_every_parameter_and_is_finite_at_zero(name):
     assert np.isfinite(slopes).all() and np.isfinite(np.square(slopes).sum())
 
 
-@pytest.mark.parametrize("name", marked((*SLOW, *LARGE)))
+@pytest.mark.parametrize("name", marked(BACKBONES, (*SLOW, *LARGE)))
 def test_remat_computes_the_same(name):
     plain, again = module_of(name), module_of(name, remat=True)
     x, held = signal(name), start(name)

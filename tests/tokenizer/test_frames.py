@@ -29,14 +29,14 @@ def test_every_frame_is_an_image():
     state = {k: v for k, v in shapes.items() if k != "params"}
     state = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), state)
     variables = {"params": params, **state}
-    y, quantized = quick.jit(module.apply)(variables, x)
+    y, quantized = jax.jit(module.apply)(variables, x)
     assert module.factor == (1, 2, 2) and module.grid((3, 4, 6)) == (3, 2, 3)
     assert quantized.codes.shape == (2, 3, 2, 3, 1) and y.shape == x.shape
     # The image tokenizer itself on one of them.
     images = Tokenizer(encoder, decoder, FSQ((5, 5)))
     for half in ("encoder", "decoder"):
         params = params | {half: params[half]["image"]}
-    one, quantized_one = quick.jit(images.apply)({"params": params, **state}, x[:, 1])
+    one, quantized_one = jax.jit(images.apply)({"params": params, **state}, x[:, 1])
     np.testing.assert_array_equal(quantized_one.codes, quantized.codes[:, 1])
     np.testing.assert_allclose(one, y[:, 1], rtol=1e-4, atol=1e-5)
 

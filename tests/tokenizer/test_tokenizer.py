@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests import quick
+from tests.members import marked
 from vqdit.quantizers import FSQ, EMAVectorQuantizer, VectorQuantizer
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
 from vqdit.tokenizer.blocks import AttentionBlock
@@ -45,12 +46,7 @@ TOKENIZERS = {
 SLOW = ("2-D in bfloat16", "plain")
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
-        for name in TOKENIZERS
-    ]
-)
+@pytest.fixture(params=marked(TOKENIZERS, SLOW))
 def case(request):
     """(tokenizer, its variables, a batch of signals)."""
     tokenizer, dims = TOKENIZERS[request.param]
@@ -67,7 +63,7 @@ def start(tokenizer, dims):
     shapes = jax.eval_shape(tokenizer.init, KEY, signal(dims))
     params, state = quick.parameters(shapes["params"]), {}
     if tokenizer.quantizer is not None:
-        own = quick.jit(tokenizer.quantizer.init)(
+        own = jax.jit(tokenizer.quantizer.init)(
             KEY, jnp.zeros((1, tokenizer.latent_dim))
         )
         params = {**params, "quantizer": own.pop("params", {})}
@@ -77,7 +73,7 @@ def start(tokenizer, dims):
     return variables
 
 
-@functools.partial(quick.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def evaluate(tokenizer, variables, x):
     """Everything that a user may ask for, each through its own method."""
 
@@ -106,7 +102,7 @@ def train_loss(tokenizer, variables, x, params):
     return jnp.square(x_hat - x).mean() + sum(quantized.losses.values())
 
 
-@functools.partial(quick.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def gradients(tokenizer, variables, x):
     loss = functools.partial(train_loss, tokenizer, variables, x)
     return jax.grad(loss)(variables["params"])
@@ -160,7 +156,7 @@ def test_variational_latents_are_sampled_in_training_only():
     tokenizer = build(dim=4, variational=True)
     variables, x = start(tokenizer, 2), signal(2)
 
-    @quick.jit
+    @jax.jit
     def run(z):
         ask = lambda train: tokenizer.apply(
             variables, z, train=train, key=KEY, method="quantize"
@@ -286,10 +282,10 @@ def test_without_projections_latents_are_what_the_encoder_returns():
     variables, x = start(module, 2), signal(2)
     found = evaluate(module, variables, x)
     held = {"params": variables["params"]["encoder"]}
-    z = quick.jit(module.encoder.apply)(held, x)
+    z = jax.jit(module.encoder.apply)(held, x)
     np.testing.assert_allclose(found["z"], z, rtol=1e-5, atol=1e-6)
     held = {"params": variables["params"]["decoder"]}
-    y = quick.jit(module.decoder.apply)(held, found["z"])
+    y = jax.jit(module.decoder.apply)(held, found["z"])
     np.testing.assert_allclose(found["decoded"], y, rtol=1e-4, atol=1e-5)
 
 
@@ -334,7 +330,7 @@ def test_old_files_keep_the_groups_that_their_widths_had():
 
 def test_attention_block_is_softmax_over_all_sites():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 2, 8)), jnp.float32)
-    y, variables = quick.jit(AttentionBlock().init_with_output)(KEY, x)
+    y, variables = jax.jit(AttentionBlock().init_with_output)(KEY, x)
     params = jax.device_get(variables["params"])
     grouped = np.asarray(x).reshape(2, 6, 2, 4)
     mean, std = grouped.mean((1, 3), keepdims=True), grouped.std((1, 3), keepdims=True)

@@ -49,7 +49,7 @@ def variables(module, dims=2):
     return {"params": quick.parameters(shapes["params"]), **state}
 
 
-@functools.partial(quick.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def run(module, variables, x):
     """(latents, reconstruction, quantized)."""
 

@@ -35,12 +35,12 @@ def started(module, length, channels):
     return quick.parameters(jax.eval_shape(module.init, KEY, x)["params"])
 
 
-@functools.partial(quick.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def run(module, params, x):
     return module.apply({"params": params}, x)
 
 
-@functools.partial(quick.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def seen(module, params, x):
     """(outputs of a channel, inputs): which output moves when which input does."""
 
@@ -121,7 +121,7 @@ def test_silence_does_not_poison_training(name):
     """An all-zero batch: finite gradients, and clipped steps on it lower the loss."""
     tokenizer = TOKENIZERS[name]
     x = jnp.zeros((2, 192, 1))
-    variables = quick.jit(tokenizer.init)(KEY, x)
+    variables = jax.jit(tokenizer.init)(KEY, x)
     state = {k: v for k, v in variables.items() if k != "params"}
     tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(3e-3))
 
@@ -135,7 +135,7 @@ def test_silence_does_not_poison_training(name):
         variables = {"params": params, **state}
         return tokenizer.apply(variables, method=both, mutable=list(state))
 
-    @quick.jit
+    @jax.jit
     def step(params, opt, state):
         (value, state), gradient = jax.value_and_grad(loss, has_aux=True)(params, state)
         updates, opt = tx.update(gradient, opt, params)
@@ -143,7 +143,7 @@ def test_silence_does_not_poison_training(name):
         return optax.apply_updates(params, updates), opt, state, value, norm
 
     params, losses = variables["params"], []
-    opt = quick.jit(tx.init)(params)
+    opt = jax.jit(tx.init)(params)
     for _ in range(20):
         params, opt, state, value, norm = step(params, opt, state)
         assert np.isfinite(norm) and norm > 0

@@ -2,11 +2,11 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
 
 import vqdit
+from tests.train.devices import only_one
 from train import evaluate, stage_one
 from train.config import KMeansInit, Mesh, Optimizer, Run, StageOne, Weights
 from train.modalities import Audio
@@ -43,12 +43,7 @@ MODELS = {
 SIZES = {"log-mel": ((8, 8), 256), "wave": ((32,), 192)}
 
 
-@pytest.fixture(autouse=True)
-def one_device(monkeypatch):
-    """Programs make their mesh of all devices; these tests want one."""
-    devices = jax.devices()[:1]
-    monkeypatch.setattr(jax, "devices", lambda *_: devices)
-    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
+one_device = pytest.fixture(autouse=True)(only_one)
 
 
 @pytest.mark.slow

@@ -4,10 +4,12 @@ import json
 import subprocess
 import sys
 
-import jax
 import pytest
 
+from tests.train.devices import only_one
 from train import bench
+
+one_device = pytest.fixture(only_one)
 
 # What a machine with jax, flax, optax and orbax alone lacks.
 BARE = """
@@ -62,10 +64,7 @@ def test_a_row_that_fails_says_why_and_the_others_run():
 
 
 @pytest.mark.slow
-def test_every_row_has_a_rate_or_a_kernel_that_a_cpu_lacks(monkeypatch):
-    devices = jax.devices()[:1]
-    monkeypatch.setattr(jax, "devices", lambda *_: devices)
-    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
+def test_every_row_has_a_rate_or_a_kernel_that_a_cpu_lacks(one_device):
     rows = bench.suite(60.0, ("DiT-B/2", "VQ-16"), small=True)["rows"]
     failed = {name: row["failed"] for name, row in rows.items() if "failed" in row}
     assert all("cudnn" in name or "flash" in name for name in failed), failed

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import vqdit
+from tests.train.devices import only_one
 from train import classifier, encode, evaluate, sample, stage_one, stage_two
 from train.config import (
     KMeansInit,
@@ -81,15 +82,7 @@ def shorter(experiment, steps):
     )
 
 
-@pytest.fixture(scope="module")
-def one_device():
-    """Programs make their mesh of all devices; these tests want one."""
-    devices = jax.devices()[:1]
-    patch = pytest.MonkeyPatch()
-    patch.setattr(jax, "devices", lambda *_: devices)
-    patch.setattr(jax, "device_count", lambda *_: 1)
-    yield
-    patch.undo()
+one_device = pytest.fixture(scope="module")(only_one)
 
 
 @pytest.fixture(scope="module")

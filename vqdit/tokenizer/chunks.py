@@ -36,11 +36,12 @@ def encode_chunks(
     before, after = _context(tokenizer.encoder)
     reach = -(-before // time.factor), -(-after // time.factor)
     pieces = _pieces(time.latents(x.shape[1]), time.latents(chunk), *reach)
+    encode, _ = _programs(tokenizer)
 
     def run(piece):
         start = piece.start * time.factor
         part = _take(x, start, start + time.length(piece.size), time.alone)
-        return _programs(tokenizer)[0](variables, part)
+        return encode(variables, part)
 
     latents, codes = _joined(pieces, run, lambda n, piece: n - piece.start)
     return Quantized(latents, codes, {}, {})
@@ -63,10 +64,11 @@ def decode_chunks(
     # Alone, a piece's first latent gives one frame: it must be one that is dropped.
     before = max(before, int(time.alone))
     pieces = _pieces(q.shape[1], time.latents(chunk), before, after)
+    _, decode = _programs(tokenizer)
 
     def run(piece):
         part = np.asarray(q[:, piece.start : piece.start + piece.size])
-        return _programs(tokenizer)[1](variables, part)
+        return decode(variables, part)
 
     place = lambda n, piece: time.length(n) - piece.start * time.factor
     return _joined(pieces, run, place)[:, :length]

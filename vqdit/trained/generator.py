@@ -12,7 +12,7 @@ from vqdit import diffusion
 from vqdit.diffusion import Grid, Process, Solver, Steps, Times
 from vqdit.dit import DiT
 from vqdit.trained.codec import Codec
-from vqdit.trained.sampler import Sampler, class_numbers
+from vqdit.trained.sampler import WHOLE, Sampler, class_numbers
 from vqdit.trained.streams import check_stream
 
 
@@ -87,7 +87,7 @@ class Generator:
         self,
         steps: int | None = None,
         guidance: float | Mapping[str, float] | None = None,
-        interval: tuple[float, float] = (0.0, 1.0),
+        interval: tuple[float, float] = WHOLE,
         solver: Solver | Mapping[str, Solver] | None = None,
         want: tuple[str, ...] | None = None,
         shift: float | None = None,
@@ -116,7 +116,7 @@ class Generator:
             grid = Times(tuple(float(t) for t in grid))
         grids = _for_each(want, grid or even, "grids", even)
         solvers = _for_each(want, solver, "solvers")
-        if guidance is None and tuple(interval) != (0.0, 1.0):
+        if guidance is None and tuple(interval) != WHOLE:
             raise ValueError(
                 f"interval={tuple(interval)} is guidance's: write guidance= too"
             )

@@ -14,7 +14,7 @@ from vqdit import diffusion
 from vqdit.diffusion import Grid, Solver
 from vqdit.values import near
 
-WHOLE = (0.0, 1.0)
+WHOLE = (0.0, 1.0)  # the interval of guidance at every time
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ import pytest
 
 from tests import quick
 from tests.train import toy
+from tests.train.devices import only_one
 from tests.train.test_stages import GRADIENT, ONE, shorter, tokenizer
 from train import stage_one
 from train.config import AdamW, Adversarial, Mesh, Weights
@@ -32,6 +33,8 @@ from vqdit.losses import (
 )
 from vqdit.signal import to_signal
 from vqdit.tokenizer import Tokenizer, WaveDecoder, WaveEncoder
+
+one_device = pytest.fixture(only_one)
 
 START = 2
 HOW = Adversarial(
@@ -91,7 +94,7 @@ def started(chosen, seed=0):
 def crossing():
     """(step as one program, states, metrics) of six steps across the start."""
     state, step = started(experiment())
-    step = quick.jit(step)
+    step = jax.jit(step)
     states, rows = [state], []
     for i in range(6):
         state, metrics = step(state, images(i))
@@ -142,7 +145,7 @@ def test_before_its_start_the_discriminator_rests():
 def test_before_the_start_the_generator_trains_as_if_alone():
     _, states, rows = crossing()
     state, step = started(experiment(how=None))
-    step = quick.jit(step)
+    step = jax.jit(step)
     for i in range(START):
         state, metrics = step(state, images(i))
         np.testing.assert_allclose(metrics["loss"], rows[i]["loss"], rtol=1e-5)
@@ -172,7 +175,7 @@ def test_adaptive_weight_is_the_ratio_of_gradients_at_the_last_kernel():
     state, model = states[START], experiment().model
     x = to_signal(images(START)["streams"]["x"])
 
-    @quick.jit
+    @jax.jit
     def norms(state):
         def both(last):
             decoder = {**state.params["decoder"], "conv_out": last}
@@ -211,7 +214,7 @@ def adversaries(accumulate=1):
 def test_each_side_improves_at_its_own_game_and_in_microbatches_alike():
     """On the same batch, with the other side held still."""
     state, step = started(adversaries())
-    step = quick.jit(step)
+    step = jax.jit(step)
     after, before = step(state, images())
     _, wiser = step(state.replace(discriminator=after.discriminator), images())
     assert wiser["discriminator_loss"] < before["discriminator_loss"]
@@ -220,7 +223,7 @@ def test_each_side_improves_at_its_own_game_and_in_microbatches_alike():
     assert closer["adversarial"] < before["adversarial"]
 
     _, parts = started(adversaries(accumulate=2))
-    found, metrics = quick.jit(parts)(state, images())
+    found, metrics = jax.jit(parts)(state, images())
     for name in ("reconstruction", "adversarial", "discriminator_loss", "grad_norm"):
         np.testing.assert_allclose(metrics[name], before[name], rtol=1e-4)
     for one, two in [(found, after), (found.discriminator, after.discriminator)]:
@@ -248,11 +251,8 @@ def leaves(workdir, step=10):
 
 
 @pytest.mark.slow
-def test_a_resumed_run_equals_one_never_stopped(tmp_path, monkeypatch):
+def test_a_resumed_run_equals_one_never_stopped(tmp_path, one_device):
     """The whole program: k-means and the start before the stop, and a step of both."""
-    devices = jax.devices()[:1]
-    monkeypatch.setattr(jax, "devices", lambda *_: devices)
-    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
     how = dataclasses.replace(HOW, start=4)
     chosen = tokenizer(GRADIENT, adversarial=how, mesh=ONE)
     stage_one.train(chosen, tmp_path / "a")
@@ -270,7 +270,7 @@ def test_step_is_the_same_on_any_mesh():
     mesh = make_mesh(Mesh(2, 4), jax.devices()[:8])
     layout = state_sharding(states[1], TOKENIZER_RULES, mesh)
     many = jax.device_put(jax.tree.map(jnp.copy, states[1]), layout)
-    step = quick.jit(step, out_shardings=(layout, None))
+    step = jax.jit(step, out_shardings=(layout, None))
     for i in range(1, 4):
         batch = jax.device_put(images(i), batch_sharding(mesh))
         many, found = step(many, batch)
@@ -312,7 +312,7 @@ def test_silence_trains():
         adversarial=how,
     )
     state, step = started(chosen)
-    step = quick.jit(step)
+    step = jax.jit(step)
     first, rows = state, []
     for _ in range(2):
         state, metrics = step(

@@ -66,7 +66,7 @@ def test_what_was_not_observed_moves_nothing():
     terms = Reconstruction(PLAIN, {})
     params = toys.drawn(PLAIN.model, x)["params"]
 
-    @quick.jit
+    @jax.jit
     def run(params, x, mask):
         batch = {"streams": {"x": x}, "known": {"x": mask}}
         (x_hat, _), (seen, _, _) = terms.forward(
@@ -145,7 +145,7 @@ def test_features_of_a_trained_network(network, request):
         stats={"perceptual": variables},
     )
     image = np.random.default_rng(0).integers(0, 256, (4, *DATA.shape), np.uint8)
-    after, metrics = quick.jit(step)(state, {"streams": {"x": image}})
+    after, metrics = jax.jit(step)(state, {"streams": {"x": image}})
     np.testing.assert_allclose(
         metrics["loss"], metrics["reconstruction"] + 3 * metrics["features"], rtol=1e-5
     )
@@ -166,7 +166,7 @@ def test_a_classifier_tells_apart_what_its_layers_do(classifier):
     are the layers' directions, its logits left out."""
     draw = np.random.default_rng(0)
     x, y = jnp.asarray(draw.uniform(-1, 1, (2, 3, *DATA.shape)), jnp.float32)
-    distance = quick.jit(features_of(classifier))
+    distance = jax.jit(features_of(classifier))
     assert distance(x, y).shape == (3,)
     assert (distance(x, x) == 0).all() and (distance(x, y) > 0).all()
 
@@ -195,7 +195,7 @@ def test_a_classifier_that_does_not_look_sees_no_difference(tmp_path):
     distance = features_of(tmp_path / "judge")
     x = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 8, 8, 3)), jnp.float32)
     assert (distance(x, x.at[..., 1].set(0)) == 0).all()
-    slope = quick.jit(jax.grad(lambda y: distance(x, y).sum()))(x.at[..., 0].add(0.1))
+    slope = jax.jit(jax.grad(lambda y: distance(x, y).sum()))(x.at[..., 0].add(0.1))
     assert (slope[..., 1] == 0).all() and (slope[..., 0] != 0).any()
     assert np.isfinite(slope).all()
 
@@ -210,7 +210,7 @@ def test_a_perceptual_network_gets_no_gradient(classifier):
         _, found = terms.compare(x_hat, x, {"perceptual": frozen}, {})
         return found["features"]
 
-    slopes = quick.jit(jax.grad(features, argnums=(0, 1)))(0.5 * x, variables)
+    slopes = jax.jit(jax.grad(features, argnums=(0, 1)))(0.5 * x, variables)
     assert (slopes[0] != 0).any()
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(slopes[1]))
 
@@ -252,7 +252,7 @@ def test_sound_is_seen_through_the_classifiers_front_end_or_the_models(tmp_path)
     found = heard(x, y)
     assert (found > 0).all() and (heard(x, x) == 0).all()
     np.testing.assert_allclose(heard(*full), found, rtol=1e-6)
-    slope = quick.jit(jax.grad(lambda y: heard(x, y).sum()))(y)
+    slope = jax.jit(jax.grad(lambda y: heard(x, y).sum()))(y)
     assert np.isfinite(slope).all() and (slope != 0).any()
     # Behind the same front end, what is compared is what it makes.
     behind = features_of(tmp_path / "judge", LogMel(2000, 64, 32, bands=8))
@@ -292,7 +292,7 @@ def test_the_weight_moves_with_the_step():
 
     variables = {"params": jnp.float32(10.0)}
     state = init_state(jax.random.key(0), variables, optax.sgd(1.0))
-    step = quick.jit(make_step(objective, optax.sgd(1.0)))
+    step = jax.jit(make_step(objective, optax.sgd(1.0)))
     for expected in (9.0, 8.25, 7.75, 7.5, 7.5):
         state, _ = step(state, {})
         assert float(state.params) == expected

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.members import marked
 from tests.train import toy
 from train.config import Mesh
 from train.errors import BadInput
@@ -154,12 +155,7 @@ DAMAGES = [
 
 
 @pytest.mark.parametrize(
-    "damage",
-    [
-        damage if i < 2 else pytest.param(damage, marks=pytest.mark.slow)
-        for i, damage in enumerate(DAMAGES)
-    ],
-    ids=lambda d: d.__name__,
+    "damage", marked(DAMAGES, DAMAGES[2:]), ids=lambda d: d.__name__
 )
 def test_damage_falls_back_to_the_newest_whole_one(tmp_path, damage):
     directory, said = tmp_path / "c", []

@@ -296,7 +296,7 @@ def test_tensor_splits_heads_and_gathers_none():
     def loss(variables, streams, times):
         return jnp.square(model.apply(variables, streams, times)["image"] - 1).mean()
 
-    program = quick.jit(jax.grad(loss), out_shardings=layout)
+    program = jax.jit(jax.grad(loss), out_shardings=layout)
     text = program.lower(variables, *arguments).compile().as_text()
     scores = set(re.findall(r"f32\[([\d,]+),36,36\]", text))
     assert scores == {"2,4"}
