@@ -233,6 +233,10 @@ class Modality(Checked):
         files."""
         raise NotImplementedError
 
+    def new(self, values: np.ndarray, rate: float) -> Record:
+        """A record, for `write`, of a signal that was drawn and is of no file."""
+        return Record(values, rate, suffix=self.suffixes[0], extra=b"\0")
+
     def planes(self, values: np.ndarray, channels: int) -> np.ndarray:
         """(p, *axes, channels): what a tokenizer of as many channels is given."""
         if values.shape[-1] != channels:

@@ -19,6 +19,8 @@ from train.modalities.modality import Batch, Record
 from train.modalities.shown import grid, png
 from vqdit.fields import Bound, Count, Natural, NonNegative
 
+SHOWN_RATE = 8.0  # frames a second of a clip that says nothing of its own
+
 Name = Literal["moving_digits", "moving_mnist", "folder"]
 FRAMES = frozenset(".png .jpg .jpeg .webp .bmp .tif .tiff".split(" "))
 RATE = 10.0  # frames a second of a clip that does not say, as browsers have it
@@ -134,6 +136,9 @@ class Video(Pixels):
             return Record(alike(frames))
         suffix = ".gif" if path.suffix.lower() == ".gif" else ".mp4"
         return Record(np.stack(frames), rate or RATE, suffix=suffix)
+
+    def new(self, values, rate):
+        return super().new(values, rate or SHOWN_RATE)
 
     def write(self, record):
         if not record.suffix:
