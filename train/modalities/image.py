@@ -18,6 +18,11 @@ from train.modalities.shown import png
 from vqdit.fields import Count
 
 Crop = Literal["center", "random"]
+# Suffixes of single pictures that Pillow reads.
+STILLS = tuple(
+    ".png .apng .jpg .jpeg .jpe .jfif .mpo .jp2 .j2k .webp .avif .bmp .dib .tif .tiff "
+    ".ppm .pgm .pbm .pnm .tga .qoi".split()
+)
 
 
 class Pixels(Modality):
@@ -64,9 +69,7 @@ class Images(Pixels):
     measures: ClassVar[str] = "pictures"
     feature: ClassVar[str] = "Image"
     judged: ClassVar[int] = 1000
-    suffixes: ClassVar[tuple[str, ...]] = tuple(
-        ".png .jpg .jpeg .webp .bmp .tif .tiff .gif .ppm .pgm".split(" ")
-    )
+    suffixes: ClassVar[tuple[str, ...]] = (*STILLS, ".gif")
 
     name: str = "digits"
     size: Count = 8

@@ -13,14 +13,13 @@ from PIL import Image, ImageSequence
 from train.errors import Unreadable, reading
 from train.modalities.augment import ImageAugment
 from train.modalities.draws import Word
-from train.modalities.files import stored
-from train.modalities.image import Pixels, decode_picture, fit_square, opaque
+from train.modalities.files import natural, stored
+from train.modalities.image import STILLS, Pixels, decode_picture, fit_square, opaque
 from train.modalities.modality import Batch, Record
 from train.modalities.shown import grid, png
 from vqdit.fields import Bound, Count, Natural, NonNegative
 
 Name = Literal["moving_digits", "moving_mnist", "folder"]
-FRAMES = frozenset(".png .jpg .jpeg .webp .bmp .tif .tiff".split(" "))
 RATE = 10.0  # frames a second of a clip that does not say, as browsers have it
 
 
@@ -47,7 +46,7 @@ class Video(Pixels):
     folders: ClassVar[bool] = True
     wide: ClassVar[bool] = True
     suffixes: ClassVar[tuple[str, ...]] = tuple(
-        ".gif .mp4 .webm .mov .mkv .avi".split(" ")
+        ".gif .mp4 .m4v .webm .mov .mkv .avi .mpg .mpeg .ogv .3gp".split()
     )
 
     name: Name = "moving_digits"
@@ -194,12 +193,13 @@ def read_frames(path: Path) -> tuple[list[UInt8[np.ndarray, "h w c"]], float]:
 
 
 def stills(folder: Path) -> list[Path]:
-    """The pictures of a folder, in the order of their names."""
-    return sorted(
+    """The pictures of a folder, in the order of their names and of numbers in them."""
+    found = (
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in FRAMES and not path.name.startswith(".")
+        if path.suffix.lower() in STILLS and not path.name.startswith(".")
     )
+    return sorted(found, key=lambda path: natural(path.name))
 
 
 def _picture(path: Path) -> UInt8[np.ndarray, "h w c"]:
