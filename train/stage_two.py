@@ -81,6 +81,11 @@ def train(
         f"tokenizers.{name}": codec.contract.fingerprint
         for name, codec in streams.codecs.items()
     }
+    classes_of = streams.source.class_names
+    if tuple(classes_of) != tuple(sorted(classes_of)):
+        # Folders 2 and 10 were once numbered as text, and the run would go on as if
+        # nothing were different.
+        depends["order of classes"] = " ".join(classes_of)
     state = launch(
         experiment,
         workdir,

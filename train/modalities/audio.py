@@ -155,8 +155,10 @@ class Audio(Modality):
 
         file = io.BytesIO()
         name = record.suffix[1:].upper()
-        values = np.clip(record.values, -1, 1)
-        soundfile.write(file, values, round(record.rate), format=name, subtype="PCM_16")
+        loud = name == "WAV" and len(record.extra) % 4
+        values = record.values if loud else np.clip(record.values, -1, 1)
+        how = {"format": name, "subtype": "FLOAT" if loud else "PCM_16"}
+        soundfile.write(file, values, round(record.rate), **how)
         return file.getvalue()
 
     def planes(self, values, channels):
@@ -180,7 +182,8 @@ class Audio(Modality):
 
     def prepare(self, record):
         """Each channel is a signal of its own to a tokenizer of one; mean and level are
-        those of training. Gain and means go into extra, for `restore`."""
+        those of training. Gain and means go into extra, for `restore`, and for `write`
+        a byte where samples are beyond full scale, which take floats."""
         check_finite(record.values)
         values = record.values
         means = np.zeros(values.shape[-1], np.float32)
@@ -188,17 +191,18 @@ class Audio(Modality):
             means = values.mean(0, dtype=np.float64).astype(np.float32)
             values = values - means
         gain = self.clean.gain(values, record.more.get("step", STEP))
+        loud = b"\1" if np.abs(record.values).max() > 1 else b""
         undo = np.array([gain, *means] if means.any() else [gain], "<f4")
         if not means.any() and gain == 1:
-            return record
+            return dataclasses.replace(record, extra=loud)
         return dataclasses.replace(
-            record, values=values * undo[0], extra=undo.tobytes()
+            record, values=values * undo[0], extra=undo.tobytes() + loud
         )
 
     def restore(self, values, extra):
-        if not extra:
+        if len(extra) < 4:
             return values
-        gain, *means = np.frombuffer(extra, "<f4")
+        gain, *means = np.frombuffer(extra, "<f4", len(extra) // 4)
         values = values / gain
         return values + np.array(means, np.float32) if means else values
 
