@@ -3,7 +3,9 @@
 import contextlib
 import ctypes
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
@@ -58,8 +60,10 @@ def run(
 ) -> None:
     """Calls `main` on the command line's arguments.
 
-    A `BadInput` becomes one line on stderr, `error: <line>`, and exit status 2.
-    Anything else is a defect of ours and keeps its traceback.
+    A `BadInput` becomes one line on stderr, `error: <line>`, and exit status 2. So does
+    what the system refuses: a full disk, a name too long, a folder that one may not
+    write to. SIGINT and SIGTERM are one line, and 130 or 143. Anything else is a defect
+    of ours and keeps its traceback.
 
     First, on a CPU, the C library is told to keep freed memory: see `_keep_heap`.
 
@@ -67,15 +71,50 @@ def run(
     """
     _keep_heap()
     try:
-        main(sys.argv[1:] if argv is None else argv)
+        with _interruptible():
+            main(sys.argv[1:] if argv is None else argv)
     except BadInput as error:
         _refuse(error)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        _refuse(error)
+    except KeyboardInterrupt as error:
+        # Not through the interpreter's end: threads of a computation that is under way
+        # may outlive what they compute with, and the process would crash.
+        number = signal.SIGTERM if isinstance(error, _Terminated) else signal.SIGINT
+        print(f"stopped by {number.name}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(128 + number)
 
 
-def _refuse(error: BadInput) -> NoReturn:
-    line = " ".join(str(error).split())
-    print(f"error: {line}", file=sys.stderr)
+def _refuse(error: Exception) -> NoReturn:
+    print(f"error: {one_line(error)}", file=sys.stderr)
     sys.exit(2)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM; what SIGINT is to Python."""
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """A part that SIGTERM leaves as SIGINT does, so that it tidies up behind itself.
+
+    Training sets handlers of its own, and JAX does for several processes.
+    """
+
+    def stop(*_):
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _keep_heap() -> bool:
