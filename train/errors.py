@@ -62,19 +62,27 @@ def run(
 
     A `BadInput` becomes one line on stderr, `error: <line>`, and exit status 2. So does
     what the system refuses: a full disk, a name too long, a folder that one may not
-    write to. SIGINT and SIGTERM are one line, and 130 or 143. Anything else is a defect
-    of ours and keeps its traceback.
+    write to. SIGINT and SIGTERM are one line, and 130 or 143; a pipe that nobody reads
+    any more ends the program in silence. Anything else is a defect of ours and keeps
+    its traceback.
 
     First, on a CPU, the C library is told to keep freed memory: see `_keep_heap`.
+    Before the options that --help lists stands what the program's file says it is.
 
     `argv`: the arguments without the program's name; None takes `sys.argv[1:]`.
     """
     _keep_heap()
+    argv = sys.argv[1:] if argv is None else argv
+    if {"--help", "-h"} & set(argv):
+        print(sys.modules[main.__module__].__doc__)
     try:
         with _interruptible():
-            main(sys.argv[1:] if argv is None else argv)
+            main(argv)
     except BadInput as error:
         _refuse(error)
+    except BrokenPipeError:  # whoever read what is printed has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         if error.errno is None:
             raise

@@ -91,3 +91,19 @@ def test_without_arguments_the_command_line_is_read(monkeypatch):
     seen = []
     run(seen.append)
     assert seen == [["--a", "b"]]
+
+
+def test_a_pipe_that_nobody_reads_ends_the_program(capfd):
+    def main(argv):
+        raise BrokenPipeError
+
+    copied = os.dup(1)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            run(main, [])
+        assert caught.value.code == 1
+        os.write(1, b"gone")
+    finally:
+        os.dup2(copied, 1)
+        os.close(copied)
+    assert capfd.readouterr() == ("", "")
