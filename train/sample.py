@@ -22,7 +22,7 @@ from vqdit.trained.generator import Generator
 
 FLAGS = {
     "workdir": (str, "the generator: a workdir or bundle folder"),
-    "label": (Natural, "the class that is drawn; else all in turn"),
+    "label": (str, "the class that is drawn, its name or number; else all in turn"),
     "num": (Count, "of samples (16)"),
     "guidance": (float, "scale; 1 means none"),
     **SAMPLER,
@@ -38,12 +38,13 @@ def main(argv):
     flags = command.flags
     generator = open_bundle(command.workdir, Generator, "--workdir")
     count, classes = flags.get("num", 16), generator.module.classes
-    label, labels = flags.get("label"), None
-    if label is not None and label >= classes:
-        known = f"0 to {classes - 1}" if classes else "no --label: it has no classes"
-        raise BadInput(f"--label={label} is outside the classes; write {known}")
-    if classes:
-        labels = np.arange(count) % classes if label is None else np.full(count, label)
+    labels = None
+    if "label" in flags:
+        labels = np.full(
+            count, class_of(flags["label"], classes, generator.class_names)
+        )
+    elif classes:
+        labels = np.arange(count) % classes
     out = Path(flags.get("out", "grid.png"))
     if out.suffix not in (".png", ".npz"):
         raise BadInput(f"--out={out}: write a .png (a picture) or .npz (arrays)")
@@ -73,6 +74,21 @@ def main(argv):
             )
             pictures.save_png(path, picture)
         say(f"{count} samples of {name!r} are in {path}")
+
+
+def class_of(text: str, classes: int, names: tuple[str, ...]) -> int:
+    """The number of the class that the text names; a name goes before a number.
+
+    Raises BadInput, with what there is, for what is none of `classes` and `names`.
+    """
+    if text in names:
+        return names.index(text)
+    if text.isdecimal() and int(text) < classes:
+        return int(text)
+    known = f"0 to {classes - 1}" if classes else "no --label: it has no classes"
+    if named := ", ".join(names[:20]):
+        known += f", or one of {named}" + (", ..." if len(names) > 20 else "")
+    raise BadInput(f"--label={text} is none of the classes; write {known}")
 
 
 if __name__ == "__main__":

@@ -79,6 +79,17 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
+def append(file: int, data: bytes) -> None:
+    """Adds to the end of an open file, all of it or nothing; raises OSError."""
+    size = os.fstat(file).st_size
+    try:
+        while data:  # of a disk that is filled by it a part is taken first
+            data = data[os.write(file, data) :]
+    except OSError:
+        os.truncate(file, size)
+        raise
+
+
 @contextlib.contextmanager
 def new_folder(path: str | os.PathLike) -> Iterator[Path]:
     """A folder to write into, which becomes `path` in the end, or nothing at all where

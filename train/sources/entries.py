@@ -29,11 +29,18 @@ class Entry:
 @dataclasses.dataclass(frozen=True)
 class Listing:
     """The signals of a folder, their classes in order, and how many other files it
-    holds, by suffix."""
+    holds, by suffix. numbered: classes are names, and in natural order."""
 
     entries: list[Entry]
     class_names: tuple[str, ...]
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    numbered: bool = True
+
+    @property
+    def order(self) -> str:
+        """How classes are numbered, where they once were otherwise: as text."""
+        changed = self.class_names != tuple(sorted(self.class_names))
+        return " ".join(self.class_names) if self.numbered and changed else ""
 
 
 def listing(root: Path, data: Modality) -> Listing:
@@ -195,4 +202,4 @@ def _of_manifest(path: Path) -> Listing:
     else:
         raise BadInput(f"{path}: write every label as a name, or every one as an index")
     entries = [Entry(*entry) for entry in zip(files, numbers, captions, strict=True)]
-    return Listing(entries, names)
+    return Listing(entries, names, numbered=type(labels[0]) is str)

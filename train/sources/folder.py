@@ -102,7 +102,7 @@ class Part(Source):
         self.rows = [int(row) for row in rows if row not in bad]
         super().__init__(len(self.rows), folder.class_names)
         self.folder, self.found = folder, len(rows)
-        self.left_out = folder.left_out
+        self.left_out, self.order = folder.left_out, folder.order
         self.refused = tuple((folder.entries[i].file, why) for i, why in bad.items())
         if not self.rows:
             folder.judge(bad, len(rows))
@@ -215,5 +215,5 @@ def folder_of(
         number = {-1: -1} | {i: names.index(name) for i, name in enumerate(own)}
         entries = [dataclasses.replace(e, label=number[e.label]) for e in entries]
     folder = Folder(root, data, entries, own if names is None else names)
-    folder.left_out = found.left_out
+    folder.left_out, folder.order = found.left_out, found.order
     return folder

@@ -21,11 +21,13 @@ class Source:
     identity:    text that differs where the data behind it does.
     light:       reading is so cheap that threads would only wait for each other.
     found, refused: how many files there were, and (file, why) of the unreadable ones.
+    order:       how classes are numbered, where they once were otherwise.
     left_out:    files beside them that are no signals of the kind, counted by suffix.
     """
 
     class_names: tuple[str, ...] = ()
     identity: str = ""
+    order: str = ""
     light: bool = False
     refused: tuple[tuple[str, str], ...] = ()
     left_out: Mapping[str, int] = MappingProxyType({})

@@ -211,9 +211,7 @@ def test_each_frame_of_a_gif_has_its_own_time(tmp_path):
     twice = dataclasses.replace(record, values=record.values[[0, 0, 1, 1, 2]])
     (tmp_path / "c.gif").write_bytes(video.write(twice))
     assert len(read_clip(tmp_path / "c.gif").frames) == 3
-    np.testing.assert_array_equal(
-        video.reread(tmp_path / "c.gif", twice), twice.values
-    )
+    np.testing.assert_array_equal(video.reread(tmp_path / "c.gif", twice), twice.values)
     # At a codec's even rate, and from it to its own times again.
     even = video.regrid(record, 10.0)
     assert len(even.values) == 40

@@ -270,11 +270,18 @@ def test_classes_are_in_the_order_of_their_numbers(tmp_path):
         draw(tmp_path / "set" / str(i) / "y.png", 20 + i)
     data = at(tmp_path / "set")
     assert open_source(data, True).class_names == tuple(map(str, range(12)))
+    assert open_source(data, True).order == "0 1 2 3 4 5 6 7 8 9 10 11"
     assert all(e.label == value % 20 for value, e in everything(data).items())
     rows = [{"file": f"{i}/x.png", "label": f"c{i}"} for i in range(12)]
     (tmp_path / "set" / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     forget()
-    assert open_source(data, True).class_names == tuple(f"c{i}" for i in range(12))
+    source = open_source(data, True)
+    assert source.class_names == tuple(f"c{i}" for i in range(12))
+    assert source.order == " ".join(source.class_names)
+    rows = [{"file": f"{i}/x.png", "label": i} for i in range(12)]
+    (tmp_path / "set" / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    forget()
+    assert open_source(data, True).order == ""  # as ever
 
 
 @pytest.mark.parametrize(
