@@ -202,4 +202,4 @@ def _of_manifest(path: Path) -> Listing:
     else:
         raise BadInput(f"{path}: write every label as a name, or every one as an index")
     entries = [Entry(*entry) for entry in zip(files, numbers, captions, strict=True)]
-    return Listing(entries, names, numbered=type(labels[0]) is str)
+    return Listing(entries, names, numbered=str in map(type, labels))
