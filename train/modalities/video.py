@@ -24,7 +24,6 @@ from train.modalities.modality import Batch, Record
 from train.modalities.shown import grid, png
 from vqdit.fields import Bound, Count, Natural, NonNegative
 
-SHOWN_RATE = 8.0  # frames a second of a clip that says nothing of its own
 
 Name = Literal["moving_digits", "moving_mnist", "folder"]
 
@@ -146,7 +145,7 @@ class Video(Pixels):
         return Record(values, clip.rate or RATE, suffix=suffix, extra=extra)
 
     def new(self, values, rate):
-        return super().new(values, rate or SHOWN_RATE)
+        return super().new(values, rate or RATE)
 
     def write(self, record):
         if not record.suffix:
