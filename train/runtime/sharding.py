@@ -219,6 +219,13 @@ def kernels(mesh: jax.sharding.Mesh) -> Iterator[None]:
         yield
 
 
+def spelled(mesh: jax.sharding.Mesh) -> str:
+    """The devices of a mesh in words, with its axes that split something."""
+    axes = ", ".join(f"{name} {n}" for name, n in mesh.shape.items() if n > 1)
+    kind = mesh.devices.flat[0].device_kind
+    return f"{mesh.size} {kind} ({axes})" if axes else f"{mesh.size} {kind}"
+
+
 def along_batch(sharding: jax.sharding.Sharding, rows: int) -> jax.sharding.Sharding:
     """Rows over the given devices, or whole on each where they do not divide."""
     if isinstance(sharding, NamedSharding):
