@@ -186,7 +186,9 @@ def with_channels(
 
 
 def as_stored(values: np.ndarray, extra: bytes) -> bytes:
-    """An .npy file of the axes and the type that the array had."""
+    """An .npy file of the axes and the type that the array had; float32 of all axes
+    where extra is empty."""
+    extra = extra or bytes(1)
     kind = np.dtype(TYPES[extra[0] >> 1])
     values = values[..., 0] if extra[0] & 1 else values
     if kind.kind in "iu":

@@ -233,6 +233,10 @@ class Modality(Checked):
         files."""
         raise NotImplementedError
 
+    def new(self, values: np.ndarray, rate: float) -> Record:
+        """A record, for `write`, of a signal that was drawn and is of no file."""
+        return Record(values, rate, suffix=self.suffixes[0])
+
     def reread(self, path: Path, record: Record) -> np.ndarray:
         """Values of the file that `write` made of the record, as many as it has."""
         return self.read(path).values

@@ -24,6 +24,7 @@ from train.modalities.modality import Batch, Record
 from train.modalities.shown import grid, png
 from vqdit.fields import Bound, Count, Natural, NonNegative
 
+
 Name = Literal["moving_digits", "moving_mnist", "folder"]
 
 
@@ -142,6 +143,9 @@ class Video(Pixels):
         suffix = ".gif" if path.suffix.lower() == ".gif" else ".mp4"
         extra = pack_times(clip.times)
         return Record(values, clip.rate or RATE, suffix=suffix, extra=extra)
+
+    def new(self, values, rate):
+        return super().new(values, rate or RATE)
 
     def write(self, record):
         if not record.suffix:
