@@ -75,7 +75,9 @@ class Volumes(Modality):
         nifti = path.suffix.lower() in (".nii", ".gz")
         scan = read_nifti(path) if nifti else one_array(path, "volume")
         values, extra = with_channels(scan, 3)
-        return Record(filled(values), suffix=".npy", extra=extra)
+        lost = (~np.isfinite(values)).mean((0, 1, 2))
+        more = {"filled": lost}
+        return Record(filled(values), more=more, suffix=".npy", extra=extra)
 
     def write(self, record):
         return as_stored(record.values, record.extra)
@@ -98,6 +100,20 @@ class Volumes(Modality):
         if self.resize:
             scan = resample(scan, self.size)
         return dataclasses.replace(record, values=scan)
+
+    def findings(self, records):
+        """Share that was not finite, per channel."""
+        none = np.zeros(self.channels)
+        lost = np.mean([each.more.get("filled", none) for each in records], 0)
+        return {"filled_share": lost.tolist()}
+
+    def changes(self, findings):
+        for channel, share in enumerate(findings["filled_share"]):
+            if share:
+                yield (
+                    f"channel {channel}: {share:.2%} is not finite, and filled with "
+                    "the least there is in a scan"
+                )
 
     @property
     def drawn(self):
