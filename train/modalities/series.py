@@ -190,7 +190,7 @@ class Series(Modality):
         missing = weights @ np.array([each.missing for each in found])
         outliers = weights @ np.array([each.outliers for each in found])
         constant = np.array([each.constant for each in found]).sum(0)
-        names = tuple(map(str, range(self.channels)))
+        names = [f"channel {c}" for c in range(self.channels)]
         told = {
             "channels": list(records[0].more.get("names", self.columns or names)),
             "recordings": len(found),
@@ -264,9 +264,10 @@ class Series(Modality):
 
         A channel that never changes has none and does not count; nan where all are so.
         """
-        power = original.var(0)
+        power = original.var(0, dtype=np.float64)
         error = np.square(original - decoded).mean(0)
-        moving = power > 0
+        # Rounding of a value that does not change is no spread.
+        moving = power > 1e-12 * np.square(np.abs(original).max(0, initial=0))
         if not moving.any():
             return np.nan
         with np.errstate(divide="ignore"):

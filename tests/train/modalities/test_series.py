@@ -300,3 +300,11 @@ def test_rows_are_read_in_the_order_of_their_times(tmp_path, caplog):
     found = raw(series)[0][0, :, 0]
     np.testing.assert_allclose(found, np.sin(np.arange(60) / 9), atol=1e-5)
     assert "2 samples have the time of another (first counts)" in caplog.text
+
+
+def test_a_channel_at_rest_is_not_scored_by_its_rounding():
+    x = np.stack([np.sin(np.arange(99)), np.full(99, 0.1)], -1).astype(np.float32)
+    noisy = x + np.float32(0.01)
+    alone = Series().measure(x[:, :1], noisy[:, :1])
+    assert Series().measure(x, noisy) == pytest.approx(alone)
+    assert np.isnan(Series().measure(x[:, 1:], noisy[:, 1:]))

@@ -115,6 +115,16 @@ def test_robust_statistics_do_not_hear_a_few_wild_values():
     assert normaliser(moments.finished(), "standard").scale[0] > 1e6
 
 
+@pytest.mark.parametrize("rule", ["standard", "robust", "range"])
+def test_a_channel_of_a_small_unit_is_alive(rule):
+    """Nanoamperes about 0, beside one that is at rest but for rounding."""
+    x = np.stack([1e-9 * np.tile([1.0, -1.0], 50), 0.1 + 1e-17 * np.arange(100)], -1)
+    moments = Moments(2)
+    moments.add(x)
+    found = normaliser(moments.finished(), rule)
+    assert 1e-10 < found.scale[0] < 1e-8 and found.scale[1] == 1
+
+
 def test_one_pass_a_program_and_none_on_resuming(tmp_path, monkeypatch):
     data = Made()
     fitted = keep_statistics(data, tmp_path)
