@@ -1,6 +1,7 @@
 """Stage two: what it opens at its start, and what it minimises."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -95,6 +96,15 @@ class Streams:
         variables = {name: codec.variables for name, codec in self.codecs.items()}
         variables = hosts.everywhere(variables, replicated(sharding))
         return partial(jax.jit(encode, out_shardings=sharding), variables)
+
+    def told(self, state: TrainState) -> str:
+        """What a run says of its sequence and data as it begins."""
+        tokens = {s.name: math.prod(s.coarse) for s in self.model.streams}
+        parts = ", ".join(f"{name} {count:,}" for name, count in tokens.items())
+        return (
+            f"{sum(tokens.values()):,} tokens an example ({parts}); "
+            f"{len(self.source):,} examples"
+        )
 
     def generator(self, params) -> Generator:
         """What is drawn from: the model with these parameters."""
