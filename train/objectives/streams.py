@@ -14,9 +14,10 @@ from train.config import StageTwo
 from train.config.network import network
 from train.errors import BadInput
 from train.modalities import Modality
-from train.objectives.bundles import examples_for, open_bundle
+from train.objectives.bundles import check_shape, examples_for, open_bundle
 from train.objectives.transfer import Transfer
 from train.pipeline import JointExamples, LatentCache
+from train.pipeline.statistics import records_of, refuse_others
 from train.pipeline.streams import codes_of
 from train.runtime import hosts
 from train.runtime.log import say
@@ -240,9 +241,12 @@ def _open_data(experiment: StageTwo, tokenizers) -> JointExamples:
 
 
 def _open_cache(experiment: StageTwo, processes, tokenizers) -> LatentCache:
-    """Raises BadInput when it is another tokenizer's, or holds what it must not."""
+    """Raises BadInput when it is another tokenizer's or of other data, or holds what it
+    must not."""
     cache = LatentCache(experiment.cache)
     ((name, codec),) = tokenizers.items()
+    data = experiment.sources[name]
+    check_shape(codec, data)
     for field, plain in augmenting(experiment.sources[name]).items():
         raise BadInput(
             f"cache holds examples that are not augmented: write data.{field}={plain}, "
@@ -266,4 +270,21 @@ def _open_cache(experiment: StageTwo, processes, tokenizers) -> LatentCache:
             f"cache: {experiment.cache} holds {sorted(cache.fields)}, stream {name!r} "
             f"needs {field}; encode again"
         )
+    _compare(cache, data, f"cache: {experiment.cache}")
     return cache
+
+
+def _compare(cache: LatentCache, data: Modality, what: str) -> None:
+    """Raises BadInput where a cache is of other data than there is now. Where there is
+    none, as on a machine that was given the cache alone, it is believed."""
+    if "data" not in cache.contract:
+        say(
+            f"{what} does not say of which data it is; encode again to have it compared"
+        )
+        return
+    try:
+        records_of(data, train=True)
+    except BadInput as error:
+        say(f"{what} is not compared with the data, which cannot be read: {error}")
+        return
+    refuse_others(cache.contract["data"], data, what)
