@@ -98,6 +98,7 @@ def train(
             depends,
             streams.encoder,
             reschedule,
+            (streams.objective, streams.heldout),
         )
         return keep(folder / "bundle", streams.generator(hosts.gather(state.ema)))
 
