@@ -407,6 +407,16 @@ def test_a_cache_of_held_out_data_is_not_trained_on(trained, tmp_path):
         streams.prepare(experiment)
 
 
+def test_a_generator_knows_which_labels_it_was_not_trained_on(trained):
+    work, _, cache = trained
+    for more in ({}, {"cache": str(cache)}):
+        opened = streams.prepare(dit("masked", work, label_dropout=0.0, **more))
+        params = opened.model.init(jax.random.key(0), *streams.example(opened.model, 1))
+        assert opened.generator(params["params"]).untrained == (10,)
+        opened = dataclasses.replace(opened, experiment=dit("masked", work))
+        assert opened.generator(params["params"]).untrained == ()
+
+
 def test_a_cache_does_not_ignore_augmentation(trained):
     work, _, cache = trained
     experiment = dit("flow", work, cache=str(cache))

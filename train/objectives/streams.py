@@ -121,8 +121,12 @@ class Streams:
 
     def generator(self, params) -> Generator:
         """What is drawn from: the model with these parameters."""
-        names = self.source.class_names
-        return Generator(self.model, params, self.processes, self.tokenizers, names)
+        names, classes = self.source.class_names, self.model.classes
+        untrained = [label for label in self.source.absent if label < classes]
+        if classes in self.source.absent and not self.experiment.label_dropout:
+            untrained.append(classes)  # "none"
+        parts = (self.model, params, self.processes, self.tokenizers)
+        return Generator(*parts, names, untrained if classes else ())
 
 
 def on_grid(known: jax.Array, grid: tuple[int, ...]) -> jax.Array:
@@ -209,6 +213,9 @@ def prepare(experiment: StageTwo) -> Streams:
             f"model.classes={classes} but the data has {source.classes} classes; "
             f"write model.classes={source.classes}"
         )
+    absent = [str(label) for label in source.absent if label < classes]
+    if absent:
+        say(f"no training example of the classes {', '.join(absent[:10])}")
     if not classes and experiment.label_dropout not in (0, StageTwo.label_dropout):
         say(f"label_dropout={experiment.label_dropout} drops nothing: model.classes=0")
     if experiment.run.heldout_every and experiment.cache is not None:
