@@ -11,6 +11,7 @@ import numpy as np
 
 from train.config import Experiment
 from train.config.command import RUN
+from train.config.paths import leaves, spell
 from train.config.workdir import CONFIG_FILE, open_workdir, refusal
 from train.errors import BadInput
 from train.runtime import hosts
@@ -115,6 +116,8 @@ def launch(
             hosts.fail_fast(),
             kernels(mesh),
         ):
+            lines = [f"    {at}={spell(v)}" for at, v in leaves(experiment).items()]
+            logger.text(int(state.step), "experiment", "\n".join(lines))
             found = list(hooks(logger))
             if heldout is not None and run.heldout_every:
                 objective, open_heldout = heldout
