@@ -43,7 +43,10 @@ class ResidualQuantizer(Composite):
         own: 1, and 1/2 where codewords have one length (signs, and cosine codes).
 
     The estimator is applied once, to the sum: with one per book the gradient would be
-    `count` times too large. Losses are means over books, in units of each book.
+    `count` times too large. A book with a gradient of its own leaves a residual that
+    has it too, as in DAC (arXiv:2306.06546): I - J of book after book, so that the sum
+    has I less their product, which does not grow with the books. Losses are means over
+    books, in units of each book.
     """
 
     book: nn.Module
@@ -99,10 +102,10 @@ class ResidualQuantizer(Composite):
             part = book.quantize(rows, train=train, key=key)
             parts.append(part)
             q = (self._size(i) * jax.lax.stop_gradient(part.q)).reshape(z.shape)
-            left = left - q
             total = total + jnp.where(depth > i, q, 0)
             ours = (self._size(i) * part.out).reshape(z.shape)
             out = out + jnp.where(depth > i, ours, 0)
+            left = left - (q if self.book.estimator else ours)
         index = [part.index.reshape(z.shape[:-1]) for part in parts]
         codes = jnp.stack(index, -1)
         if not train:
