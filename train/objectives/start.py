@@ -107,7 +107,7 @@ def build_step(experiment: StageOne, start: Start):
     terms = Reconstruction(experiment, start.distances)
     if experiment.adversarial is None:
         rate = learning_rate(optimizer, experiment.run.steps)
-        step = make_step(terms, tx, optimizer.ema, optimizer.accumulate, rate)
+        step = make_step(terms, tx, optimizer.ema, rate)
     else:
         step = make_adversarial_step(experiment, tx, terms)
     return init, with_revival(step)

@@ -124,9 +124,10 @@ def build_step(experiment: StageTwo, model: DiT, processes: Mapping[str, Process
         {name: stream.times for name, stream in streams.items()},
         experiment.label_dropout,
         {name: stream.weight for name, stream in streams.items()},
+        optimizer.accumulate,
     )
     rate = learning_rate(optimizer, experiment.run.steps)
-    return init, make_step(objective, tx, optimizer.ema, optimizer.accumulate, rate)
+    return init, make_step(objective, tx, optimizer.ema, rate)
 
 
 def example(model: DiT, batch: int):

@@ -114,7 +114,7 @@ def test_optimizer_state_of_unknown_shape_is_refused():
 @functools.cache
 def on_one_device():
     """(step, first state, state and metrics three steps on)."""
-    step, first = toy.new_step(accumulate=2), toy.new_state()
+    step, first = toy.new_step(), toy.new_state()
     state, single = first, jax.jit(step)
     for i in range(3):
         state, metrics = single(state, toy.new_batch(i))
@@ -123,7 +123,7 @@ def on_one_device():
 
 @pytest.mark.parametrize("mesh", MESHES)
 def test_step_is_the_same_on_any_mesh(mesh):
-    """Noise, moving averages, clipping and accumulation included."""
+    """Noise, moving averages and clipping included."""
     step, first, one, one_metrics = on_one_device()
     mesh = make_mesh(mesh)
     layout = state_sharding(first, toy.RULES, mesh)
