@@ -25,10 +25,10 @@ PyTorch runs of the authors reach 68.9 and 68.3 for b_4, and 18.1 for xl_2; at 7
 (--variant=xl_2_full) xl_2 is published at 9.62, and 2.27 guided at scale 1.5. sit_xl_2,
 xl_2 trained as a flow, is at 7M steps 8.3 (SDE) or 9.5 (ODE), and 2.06 guided.
 
-Hardware, hours: one H100 takes 63 hours for xl_2 from cached latents, at 449 images a
-second, which were measured with --config.model.remat=dots_with_no_batch_dims_saveable
-and 64 images a step (RESULTS.md, section Accelerator). --config.model.scan=False is
-faster and compiles longer.
+Hardware, hours: one H100 takes 56 hours for xl_2 from cached latents, at 512 images a
+second, which were measured with --config.model.scan=False --config.model.remat=None and
+64 images a step (RESULTS.md, section Accelerator). As below, with the scan and whole
+remat, it makes 419 and compiles sooner.
 
 Departs from the papers in its times, which are continuous and stratified over a batch,
 and in its latents, which are posterior means scaled per channel, not samples. SiT's

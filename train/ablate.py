@@ -7,7 +7,7 @@ Every row is a run of stage one with one field changed; `base` is CONFIG itself.
 --probe a small diffusion transformer is trained for as many steps on each tokenizer's
 latents, always the same one, and its samples' Fréchet distance is a column too: what a
 tokenizer is worth to stage two is not its PSNR. Writes WORKDIR/table.md and table.json
-after every row; the same command goes on with what is missing. --only='("a","b")' takes
+after every row; the same command goes on with what is missing. --only=a,b takes
 some of the variants, overrides such as --config.run.steps=300 hold for all.
 """
 
@@ -54,7 +54,7 @@ from vqdit.values import describe, near
 FLAGS = {
     "workdir": (str, "the folder of all rows; the same command goes on with the rest"),
     "force": (bool, "put rows of another experiment aside and train them anew"),
-    "only": (tuple[str, ...], "the rows that are trained, such as ('base', 'fsq')"),
+    "only": (tuple[str, ...], "the rows that are trained, such as base,fsq"),
     "probe": (Count, "steps of a diffusion transformer on each row's latents"),
     "samples": (Count, "of each probe, which are scored (500)"),
     "probe_guidance": (float, "scale of the probe's sampler (1.5)"),

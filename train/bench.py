@@ -14,8 +14,7 @@ What a new machine does, in one command: its matrix and copy rates, training of 
 by each attention and each rematerialisation and of LlamaGen's VQ-16, searches for the
 nearest code, and a sampler; each with its rate, the share of the machine's own and the
 memory it needs. A row that fails says why, and those after it run; once `minutes` are
-over, no further row begins. Prints JSON and, on stderr, a table. From the project's
-root: the networks are those of configs/.
+over, no further row begins. Prints JSON and, on stderr, a table.
 """
 
 import json
@@ -50,7 +49,7 @@ from vqdit.trained import Generator
 SUITE = {
     "suite": (bool, "what a new machine does, instead of one experiment"),
     "minutes": (Positive, "of the suite: after so many no further row begins (8)"),
-    "only": (str, "of the suite: rows whose name has one of these words"),
+    "only": (tuple[str, ...], "of the suite: rows whose name has one of these words"),
     "small": (bool, "of the suite: tiny sizes, to see that everything runs"),
 }
 FLAGS = OF_RUN | {"repeats": (Count, "calls of each program, interleaved (10)")} | SUITE
@@ -58,7 +57,7 @@ FLAGS = OF_RUN | {"repeats": (Count, "calls of each program, interleaved (10)")}
 POLICY = "dots_with_no_batch_dims_saveable"
 # Variant of configs/imagenet_dit.py, and a batch that fits the memory of one card.
 DITS = {"DiT-B/2": ("b_2", 256), "DiT-XL/2": ("xl_2", 64)}
-DIT, VQ, VQ_BATCH = "configs/imagenet_dit.py", "configs/llamagen_vq16.py", 16
+DIT, VQ, VQ_BATCH = "imagenet_dit", "llamagen_vq16", 16
 # What --small makes of them.
 SMALL_DIT = (
     "--config.model.depth=1",
@@ -203,7 +202,7 @@ def _items(small: bool) -> dict[str, Callable[[], dict]]:
     for name in DITS:
         for remat in ("whole", POLICY, None):
             dit(name, remat)
-    dit("DiT-B/2", None, scan=False)
+        dit(name, None, scan=False)
     words = SMALL_VQ if small else (f"--config.run.batch={VQ_BATCH}",)
     items["VQ-16"] = partial(_training, VQ, words)
     n, less = (64, 64) if small else (32_768, 1)
@@ -289,7 +288,7 @@ def main(argv):
     hosts.alone()
     if "--suite" in argv and not {"--help", "-h"} & set(argv):
         flags = parse(argv, None, SUITE).flags
-        only = tuple(flags.get("only", "").split(","))
+        only = flags.get("only", ("",))
         found = suite(flags.get("minutes", 8.0), only, flags.get("small", False))
         print(json.dumps(found, indent=1))
         return

@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from train.codec.container import SUFFIX, Header, bundle_name, checksum_of_codes, unpack
-from train.codec.files import listed, open_codec, targets, watch
+from train.codec.files import listed, open_codec, targets, watch, write_signal
 from train.codec.layout import Opened
 from train.config.command import parse
 from train.errors import BadInput, run
-from train.modalities.files import write_bytes, write_folder
 from train.modalities.modality import Record
 from train.runtime import hosts
 
@@ -79,11 +78,7 @@ def main(argv):
     for path, out, (header, codes) in zip(paths, outs, found, strict=True):
         values = opened.rebuild(header, codes)
         record = Record(values, header.rate, suffix=header.suffix, extra=header.extra)
-        content = opened.data.write(record)
-        if isinstance(content, dict):
-            write_folder(out, content)
-        else:
-            write_bytes(out, content)
+        write_signal(out, opened.data, record)
         print(f"{path} -> {out}")
 
 

@@ -46,7 +46,6 @@ from train.runtime import hosts
 from train.runtime.log import say
 from vqdit.values import build
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 SCALES = (1.0, 1.25, 1.4, 2.0, 3.0)
 FLAGS = {
     "out": (str, "the folder of models and report (runs/demo)"),
@@ -162,7 +161,7 @@ def _scores(reference, image, label) -> dict:
 
 
 def _experiment(name):
-    return load_config(CONFIGS / f"demo_{name}.py")
+    return load_config(f"demo_{name}")
 
 
 def _fits(cache, codec) -> bool:

@@ -2,8 +2,11 @@
 
 import contextlib
 import ctypes
+import io
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
@@ -58,24 +61,72 @@ def run(
 ) -> None:
     """Calls `main` on the command line's arguments.
 
-    A `BadInput` becomes one line on stderr, `error: <line>`, and exit status 2.
-    Anything else is a defect of ours and keeps its traceback.
+    A `BadInput` becomes one line on stderr, `error: <line>`, and exit status 2. So does
+    what the system refuses: a full disk, a name too long, a folder that one may not
+    write to. SIGINT and SIGTERM are one line, and 130 or 143; a pipe that nobody reads
+    any more ends the program in silence. Anything else is a defect of ours and keeps
+    its traceback.
 
     First, on a CPU, the C library is told to keep freed memory: see `_keep_heap`.
+    Before the options that --help lists stands what the program's file says it is.
 
     `argv`: the arguments without the program's name; None takes `sys.argv[1:]`.
     """
     _keep_heap()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name from disk need not be text, and is no reason to stop.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    argv = sys.argv[1:] if argv is None else argv
+    if {"--help", "-h"} & set(argv):
+        print(sys.modules[main.__module__].__doc__)
     try:
-        main(sys.argv[1:] if argv is None else argv)
+        with _interruptible():
+            main(argv)
     except BadInput as error:
         _refuse(error)
+    except BrokenPipeError:  # whoever read what is printed has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        _refuse(error)
+    except KeyboardInterrupt as error:
+        # Not through the interpreter's end: threads of a computation that is under way
+        # may outlive what they compute with, and the process would crash.
+        number = signal.SIGTERM if isinstance(error, _Terminated) else signal.SIGINT
+        print(f"stopped by {number.name}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(128 + number)
 
 
-def _refuse(error: BadInput) -> NoReturn:
-    line = " ".join(str(error).split())
-    print(f"error: {line}", file=sys.stderr)
+def _refuse(error: Exception) -> NoReturn:
+    print(f"error: {one_line(error)}", file=sys.stderr)
     sys.exit(2)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM; what SIGINT is to Python."""
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """A part that SIGTERM leaves as SIGINT does, so that it tidies up behind itself.
+
+    Training sets handlers of its own, and JAX does for several processes.
+    """
+
+    def stop(*_):
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _keep_heap() -> bool:

@@ -46,7 +46,7 @@ Pictures = UInt8[np.ndarray, "n h w c"]
 JPEG = (1, 2, 3, 5, 7, 10, 14, 19, 25, 32, 40, 50, 60, 70, 80, 90, 95)
 WEBP = (0, 1, 2, 4, 7, 11, 16, 22, 30, 40, 50, 60, 70, 80, 90, 95)
 FLAGS = OF_RUN | {
-    "bundle": (str, "tokenizers, with commas between; else the workdir's"),
+    "bundle": (tuple[str, ...], "tokenizers, with commas between; else the workdir's"),
     "most": (Count, "test images (1000, evenly spaced)"),
     "counted": (Count, "training images that codes are counted on (20000)"),
 }
@@ -250,7 +250,7 @@ def main(argv):
     data, flags = command.experiment.one_data, dict(command.flags)
     if not data.pixels or len(data.shape) != 3:
         raise BadInput(f"data is {data.kind}; JPEG and WebP are of images")
-    bundles = flags.pop("bundle", str(command.workdir)).split(",")
+    bundles = flags.pop("bundle", (str(command.workdir),))
     found = measure(bundles, data, **flags)
     write(command.workdir / "rates.json", {"data": data.name} | found)
     pixels = math.prod(found["shape"][:-1])

@@ -12,7 +12,6 @@ import numpy as np
 from train.config import StageOne
 from train.config.command import parse
 from train.config.validate import validate
-from train.config.workdir import open_workdir
 from train.errors import BadInput, run
 from train.objectives.bundles import keep
 from train.objectives.codebook import codebook_from_data, grid_size
@@ -29,7 +28,7 @@ from train.pipeline import (
 from train.report import pictures
 from train.report.examples import show_augmented
 from train.runtime import hosts
-from train.runtime.launch import launch
+from train.runtime.launch import FLAGS, claimed, launch
 from train.runtime.log import say
 from train.runtime.loop import Hook
 from train.runtime.sharding import TOKENIZER_RULES
@@ -51,13 +50,16 @@ def _reconstruct(model, variables, x):
 
 
 def train(
-    experiment: StageOne, workdir: str | Path | None, force: bool = False
+    experiment: StageOne,
+    workdir: str | Path | None,
+    force: bool = False,
+    reschedule: bool = False,
 ) -> Codec:
     """Trains, from wherever the workdir stands, writes the bundle into it and returns
     it.
 
-    force: of `open_workdir`. Raises BadInput, before anything is compiled or written,
-        for what cannot be run, and in this folder.
+    force, reschedule: of `open_workdir`. Raises BadInput, before anything is compiled
+        or written, for what cannot be run, and in this folder.
     """
     model, data = experiment.model, experiment.data
     with hosts.together():
@@ -68,9 +70,6 @@ def train(
     with hosts.together():
         for part in (True, False):
             open_examples(data, part)
-    with hosts.together():
-        workdir = open_workdir(workdir, experiment, force, write=hosts.first())
-    keep_statistics(data, workdir, write=hosts.first())
     init, step_fn = build_step(experiment, start)
     latents = len(open_examples(data, train=True)) * grid_size(experiment)
     most = max(model.quantizer.code_counts) if start.waits else 0
@@ -104,16 +103,17 @@ def train(
             found.append(Hook(kmeans, at=(experiment.kmeans.step,), changes=True))
         return found
 
-    state = launch(
-        experiment, workdir, init, step_fn, TOKENIZER_RULES, open_batches, hooks
-    )
-    return keep(workdir / "bundle", finished(experiment, state))
+    parts = (init, step_fn, TOKENIZER_RULES, open_batches, hooks)
+    with claimed(workdir, experiment, force, reschedule) as folder:
+        keep_statistics(data, folder, write=hosts.first())
+        state = launch(experiment, folder, *parts, reschedule=reschedule)
+        return keep(folder / "bundle", finished(experiment, state))
 
 
 def main(argv):
-    command = parse(argv, StageOne, processes=True)
+    command = parse(argv, StageOne, FLAGS, processes=True)
     hosts.start(command.processes)
-    train(command.experiment, command.workdir, command.force)
+    train(command.experiment, command.workdir, command.force, **command.flags)
     say(
         f"the tokenizer is in {command.workdir}/bundle; score it with "
         f"python -m train.evaluate --workdir={command.workdir}"

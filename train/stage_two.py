@@ -13,7 +13,6 @@ import numpy as np
 from train.config import StageTwo
 from train.config.command import parse
 from train.config.validate import validate
-from train.config.workdir import open_workdir
 from train.errors import run
 from train.objectives.bundles import keep
 from train.objectives.start import share_statistics
@@ -21,7 +20,7 @@ from train.objectives.streams import build_step, prepare
 from train.report import pictures
 from train.report.examples import show_augmented
 from train.runtime import hosts
-from train.runtime.launch import launch
+from train.runtime.launch import FLAGS, claimed, launch
 from train.runtime.log import say
 from train.runtime.loop import Hook
 from train.runtime.sharding import DIT_RULES
@@ -32,13 +31,16 @@ STEPS = 25  # of the sampler that draws it
 
 
 def train(
-    experiment: StageTwo, workdir: str | Path | None, force: bool = False
+    experiment: StageTwo,
+    workdir: str | Path | None,
+    force: bool = False,
+    reschedule: bool = False,
 ) -> Generator:
     """Trains, from wherever the workdir stands, writes the bundle into it and returns
     it.
 
-    force: of `open_workdir`. Raises BadInput, before anything is compiled or written,
-        for what cannot be run, and in this folder.
+    force, reschedule: of `open_workdir`. Raises BadInput, before anything is compiled
+        or written, for what cannot be run, and in this folder.
     """
     with hosts.together():
         validate(experiment, jax.device_count())
@@ -47,8 +49,6 @@ def train(
             share_statistics(data)
     with hosts.together():
         streams = prepare(experiment)
-    with hosts.together():
-        workdir = open_workdir(workdir, experiment, force, write=hosts.first())
     init, step_fn = build_step(experiment, streams.model, streams.processes)
     classes = streams.model.classes
     # One sampler for all pictures: its parameters are arguments, so it compiles once.
@@ -81,24 +81,28 @@ def train(
         f"tokenizers.{name}": codec.contract.fingerprint
         for name, codec in streams.codecs.items()
     }
-    state = launch(
-        experiment,
-        workdir,
-        init,
-        step_fn,
-        DIT_RULES,
-        streams.batches,
-        hooks,
-        depends,
-        streams.encoder,
-    )
-    return keep(workdir / "bundle", streams.generator(hosts.gather(state.ema)))
+    if streams.order:
+        depends["order of classes"] = streams.order
+    with claimed(workdir, experiment, force, reschedule) as folder:
+        state = launch(
+            experiment,
+            folder,
+            init,
+            step_fn,
+            DIT_RULES,
+            streams.batches,
+            hooks,
+            depends,
+            streams.encoder,
+            reschedule,
+        )
+        return keep(folder / "bundle", streams.generator(hosts.gather(state.ema)))
 
 
 def main(argv):
-    command = parse(argv, StageTwo, processes=True)
+    command = parse(argv, StageTwo, FLAGS, processes=True)
     hosts.start(command.processes)
-    train(command.experiment, command.workdir, command.force)
+    train(command.experiment, command.workdir, command.force, **command.flags)
     say(
         f"the generator is in {command.workdir}/bundle; draw from it with "
         f"python -m train.sample --workdir={command.workdir} --out=grid.png"

@@ -1,5 +1,8 @@
 """Bad input is one line and exit status 2; a defect keeps its traceback."""
 
+import os
+import signal
+import subprocess
 import sys
 
 import pytest
@@ -27,8 +30,80 @@ def test_a_plain_value_error_is_not_swallowed():
         run(main, [])
 
 
+@pytest.mark.parametrize(
+    "call, said",
+    [
+        (lambda path: (path / ("a" * 300)).stat(), "File name too long"),
+        (lambda path: path.write_text(""), "Is a directory"),
+        (lambda _: os.write(os.open("/dev/full", os.O_WRONLY), b"a"), "No space left"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(call, said, tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(lambda _: call(tmp_path), [])
+    assert caught.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and said in err and err.count("\n") == 1
+
+
+def test_an_error_of_a_library_is_not_taken_for_the_systems():
+    def main(_):
+        raise OSError("something else")
+
+    with pytest.raises(OSError, match="something else"):
+        run(main, [])
+
+
+INTERRUPTED = """
+import os, signal, sys, time
+from train.errors import run
+
+def main(argv):
+    try:
+        os.kill(os.getpid(), int(argv[0]))
+        time.sleep(10)
+    finally:
+        print("tidied up")
+
+run(main)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_one_line_and_its_status(number):
+    """Wherever it comes, and what is under way is left in order."""
+    words = [sys.executable, "-c", INTERRUPTED, str(int(number))]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 128 + number
+    assert done.stderr == f"stopped by {number.name}\n"
+    assert done.stdout == "tidied up\n"
+
+
+def test_the_handler_of_before_comes_back():
+    before = signal.getsignal(signal.SIGTERM)
+    seen = []
+    run(lambda _: seen.append(signal.getsignal(signal.SIGTERM)), [])
+    assert seen != [before] and signal.getsignal(signal.SIGTERM) is before
+
+
 def test_without_arguments_the_command_line_is_read(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["program", "--a", "b"])
     seen = []
     run(seen.append)
     assert seen == [["--a", "b"]]
+
+
+def test_a_pipe_that_nobody_reads_ends_the_program(capfd):
+    def main(argv):
+        raise BrokenPipeError
+
+    copied = os.dup(1)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            run(main, [])
+        assert caught.value.code == 1
+        os.write(1, b"gone")
+    finally:
+        os.dup2(copied, 1)
+        os.close(copied)
+    assert capfd.readouterr() == ("", "")

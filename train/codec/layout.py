@@ -14,7 +14,7 @@ import numpy as np
 from train.codec.container import Header
 from train.codec.prefixes import Prefixes, prefixes
 from train.codec.prior import Prior
-from train.modalities.modality import Modality
+from train.modalities.modality import Modality, Record
 from vqdit.signal import to_uint8
 from vqdit.signal.tiles import Tiling
 from vqdit.trained.codec import Codec
@@ -146,6 +146,7 @@ class Opened:
             planes = np.asarray(to_uint8(planes))
         values = self.data.merge(planes, header.shape[-1])
         if header.length:
-            values = self.data.resample(values, self.contract.rate, header.rate)
-            values = values[np.minimum(np.arange(header.shape[0]), len(values) - 1)]
+            blank = np.broadcast_to(np.uint8(0), header.shape)
+            own = Record(blank, header.rate, extra=header.extra)
+            values = self.data.regridded(values, self.contract.rate, own)
         return self.data.restore(values, header.extra)

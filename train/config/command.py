@@ -10,15 +10,15 @@ from train.config.annotations import fields_with_types
 from train.config.experiment import Experiment
 from train.config.expression import parse_value
 from train.config.file import load_config
+from train.config.help import print_help
 from train.config.override import overrides
-from train.config.paths import leaves, spell
 from train.config.workdir import CONFIG_FILE, read_config
 from train.errors import BadInput
 from vqdit.values import close
 
 Flags = Mapping[str, tuple[Any, str]]  # name -> (annotation, what --help says of it)
 OPTIONS: Flags = {
-    "config": (str, "the experiment's file"),
+    "config": (str, "the experiment's file, or the name of one that is shipped"),
     "variant": (str, "one of the file's VARIANTS, in place of its CONFIG"),
 }
 # What else a program takes stands among its flags. Those of training:
@@ -97,7 +97,7 @@ def parse(
         experiment = _experiment(values, workdir, stage, "workdir" in known)
         experiment = overrides(experiment, changes)
     if asked:
-        _print_help(known, experiment)
+        print_help(known, inputs, experiment)
         sys.exit(0)
     for name in needed:
         if not values.get(name):
@@ -182,17 +182,3 @@ def _experiment(
 
 def _dashed(name: str) -> str:
     return name.replace("_", "-")
-
-
-def _print_help(known: Flags, experiment: Experiment | None) -> None:
-    for name, (annotation, meaning) in known.items():
-        value = "" if annotation is bool else "=..."
-        print(f"  {f'--{_dashed(name)}{value}':24}{meaning}")
-    if "config" in known:
-        print(f"  {'--config.FIELD=...':24}a field of the experiment, by its path")
-    if experiment is not None:
-        print(f"\nThe fields of {experiment.name}, a {type(experiment).__name__}:")
-        for path, value in leaves(experiment).items():
-            print(f"  --config.{path}={spell(value)}")
-    elif "config" in known:
-        print("\nWith --config=FILE, --help also lists the experiment's fields.")

@@ -11,7 +11,12 @@ import math
 from typing import Any, Literal, get_args, get_origin
 
 from train.config import annotations
-from train.config.annotations import alternatives, expected, fields_with_types
+from train.config.annotations import (
+    alternatives,
+    arm_for,
+    expected,
+    fields_with_types,
+)
 from train.config.walk import construct, walk
 from train.errors import BadInput
 from vqdit.values import field_names, near
@@ -27,13 +32,16 @@ def parse_value(text: str, annotation: Any, at: str) -> Any:
     """The value that `text` writes for the field `at`.
 
     A str field takes the text as it stands, without quotes, and one that may be a str
-    what is no other value; elsewhere an int does for a float, and a list for a tuple.
+    what is no other value; elsewhere an int does for a float, 1e3 for an int, a list
+    for a tuple, one number for a tuple of one, and a,b for a tuple of texts.
     Raises BadInput naming `at` and what to write.
     """
     arms = alternatives(annotation)
     choices = (get_args(a) for a in arms if get_origin(a) is Literal)
     if annotation is str or any(text in each for each in choices):
         return text
+    if annotation == tuple[str, ...] and text and text.lstrip()[0] not in "([":
+        return tuple(text.split(","))
     node = None
     try:
         node = ast.parse(text.strip(), mode="eval").body
@@ -55,7 +63,13 @@ def _read(node: ast.expr, annotation: Any, at: str) -> Any:
     except Unread as error:
         text = ast.unparse(node)
         raise BadInput(f"{at}: write {expected(annotation)}, not {text!r}") from error
-    return walk(value, annotation, at)
+    meant = [value]
+    if isinstance(value, float) and value.is_integer():
+        meant.append(int(value))
+    # The whole number first: a tuple of floats takes it too.
+    meant += [(one,) for one in reversed(meant) if type(one) in (int, float)]
+    fits = (one for one in meant if arm_for(one, annotation) is not None)
+    return walk(next(fits, value), annotation, at)
 
 
 def _evaluate(node: ast.expr, at: str) -> Any:

@@ -11,6 +11,8 @@ from train.config.override import replaced
 from train.errors import BadInput
 from vqdit.values import near
 
+# The experiments that come with the programs, wherever those are installed.
+SHIPPED = Path(__file__).resolve().parents[2] / "configs"
 # Rooms that config files of earlier versions import from, and what to write instead.
 MOVED = {
     "train.data": "Images and its like are in train.modalities, batches and whole in "
@@ -30,11 +32,13 @@ def load_config(path: str | Path, variant: str | None = None) -> Experiment:
     """The CONFIG of a config file, or the named one of its VARIANTS: a dict of what
     changes, {"run.batch": 32}, or another experiment.
 
+    path: where no file is at `demo_flow` or `configs/demo_flow.py`, the shipped
+        experiment of that name is meant.
+
     Raises BadInput for a file or variant that is not there, naming the nearest, and for
     a file that fails, with the line in it that did.
     """
-    path = Path(path)
-    module = _run_file(path)
+    path, module = _run_file(path)
     config = getattr(module, "CONFIG", None)
     if not isinstance(config, Experiment):
         raise BadInput(f"{path} has no experiment; write CONFIG = StageOne(...) in it")
@@ -58,10 +62,15 @@ def load_config(path: str | Path, variant: str | None = None) -> Experiment:
 
 def variants(path: str | Path) -> tuple[str, ...]:
     """Names of a config file's VARIANTS, in its order."""
-    return tuple(getattr(_run_file(Path(path)), "VARIANTS", {}))
+    return tuple(getattr(_run_file(path)[1], "VARIANTS", {}))
 
 
-def _run_file(path: Path) -> ModuleType:
+def _run_file(path: str | Path) -> tuple[Path, ModuleType]:
+    path = Path(path)
+    named = path.parent in (Path(), Path("configs")) and path.suffix in ("", ".py")
+    if named and not path.is_file():
+        shipped = SHIPPED / f"{path.stem}.py"
+        path = shipped if shipped.is_file() else path
     if not path.is_file():
         for old, file, variant in VARIANTS_NOW:
             if found := re.fullmatch(old, path.stem):
@@ -70,10 +79,9 @@ def _run_file(path: Path) -> ModuleType:
                     f"--variant={found.expand(variant)}"
                 )
         # The config files beside it, or those one forgot the folder or suffix of.
-        known = sorted(
-            map(str, {*path.parent.glob("*.py"), *Path("configs").glob("*")})
-        )
-        known = [name for name in known if name.endswith(".py")]
+        files = {*path.parent.glob("*.py"), *Path("configs").glob("*.py")}
+        names = {each.stem for each in SHIPPED.glob("[!_]*.py")}
+        known = sorted({*map(str, files), *names})
         raise BadInput(f"there is no config file {path}; {near(str(path), known)}")
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
     if spec is None or spec.loader is None:
@@ -102,4 +110,4 @@ def _run_file(path: Path) -> ModuleType:
                 "Stream(Gaussian(), times=..., shape=(4, 4, 4))})"
             )
         raise BadInput(f"{place}: {type(error).__name__}: {error}{advice}") from error
-    return module
+    return path, module

@@ -73,29 +73,32 @@ def open_workdir(
     experiment: Experiment,
     force: bool = False,
     write: bool = True,
+    reschedule: bool = False,
 ) -> Path:
     """The folder, which from here on belongs to `experiment`.
 
     A new folder is created. An old one must hold the same experiment, up to the fields
     in FREE, so that the same command resumes; otherwise BadInput lists what differs.
+    Where another run may be in the folder, `train.runtime.launch.claimed` keeps it out.
 
     force: take the folder over all the same. Everything that the old experiment left is
         moved aside, as `checkpoints.replaced-1` and the like; nothing is deleted. It
         has no effect where the experiment is the same.
     write: False only compares; for every process of a run but the first.
+    reschedule: take another length, run.steps, also under a schedule that it changes.
     """
     if workdir is None or not str(workdir):
         raise BadInput("there is no folder to write to; write --workdir=DIR")
     workdir = Path(workdir)
     if workdir.exists() and not workdir.is_dir():
         raise BadInput(f"--workdir={workdir} is a file; write a folder")
-    refusal = _refusal(workdir, experiment)
-    if refusal and not force:
-        raise BadInput(f"{refusal}; write --force to replace it, or another --workdir")
+    why = _refusal(workdir, experiment, reschedule)
+    if why and not force:
+        raise BadInput(f"{why}; write --force to replace it, or another --workdir")
     if write:
         try:
             workdir.mkdir(parents=True, exist_ok=True)
-            if refusal:
+            if why:
                 _move_aside(workdir)
             save_config(experiment, workdir / CONFIG_FILE)
         except OSError as error:
@@ -103,7 +106,7 @@ def open_workdir(
     return workdir
 
 
-def _refusal(workdir: Path, experiment: Experiment) -> str:
+def _refusal(workdir: Path, experiment: Experiment, reschedule: bool) -> str:
     """Why the folder cannot be this experiment's; empty if it can."""
     if not (workdir / CONFIG_FILE).exists():
         if (workdir / "checkpoints").exists():
@@ -113,22 +116,33 @@ def _refusal(workdir: Path, experiment: Experiment) -> str:
         old = read_config(workdir / CONFIG_FILE)
     except BadInput as error:
         return str(error)
-    if type(old) is not type(experiment):
-        return f"{workdir} belongs to a {type(old).__name__}, {old.name!r}"
-    changes = {
-        path: pair for path, pair in diff(old, experiment).items() if not _free(path)
-    }
-    other = getattr(old, "adversarial", None)
-    schedules = {old.optimizer.schedule, other and other.optimizer.schedule}
-    if "cosine" in schedules and old.run.steps != experiment.run.steps:
-        # A cosine ends at the last step, so every step's learning rate depends on it.
-        changes["run.steps"] = (old.run.steps, experiment.run.steps)
-    if not changes:
-        return ""
-    shown = [f"{path}: {_short(a)} -> {_short(b)}" for path, (a, b) in changes.items()]
-    more = len(shown) - SHOWN
-    listed = ", ".join(shown[:SHOWN]) + (f" and {more} more" if more > 0 else "")
-    return f"{workdir} belongs to another experiment, {old.name!r} ({listed})"
+    return refusal(old, experiment, str(workdir), reschedule)
+
+
+def refusal(old: Experiment, new: Experiment, what: str, reschedule: bool) -> str:
+    """Why `what`, of the old experiment, cannot go on as the new; empty if it can.
+
+    Another length is no other experiment, but the rates of a cosine, which ends at the
+    last step, are others from there on: that takes `reschedule`.
+    """
+    if type(old) is not type(new):
+        return f"{what} belongs to a {type(old).__name__}, {old.name!r}"
+    changes = {path: pair for path, pair in diff(old, new).items() if not _free(path)}
+    if changes:
+        shown = [f"{at}: {_short(a)} -> {_short(b)}" for at, (a, b) in changes.items()]
+        more = len(shown) - SHOWN
+        listed = ", ".join(shown[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+        return f"{what} belongs to another experiment, {old.name!r} ({listed})"
+    game = getattr(old, "adversarial", None)
+    schedules = {old.optimizer.schedule, game and game.optimizer.schedule}
+    steps = old.run.steps, new.run.steps
+    if "cosine" in schedules and steps[0] != steps[1] and not reschedule:
+        return (
+            f"{what} was begun with run.steps={steps[0]}, where its cosine ends, and "
+            f"run.steps={steps[1]} changes the learning rates to come: --reschedule "
+            f"goes on so"
+        )
+    return ""
 
 
 def _free(path: str) -> bool:

@@ -51,12 +51,16 @@ def read_recording(
             names.insert(0, when if own else _untaken(names))
     values = np.concatenate([values for _, values in streams.values()], axis=1)
     start, rate = _clock(times)
-    extra = struct.pack("<B", (times is not None) + 6 * bool(names))
-    if times is not None:
+    return values, rate, told(None if times is None else start, names)
+
+
+def told(start: float | None, names: Sequence[str]) -> bytes:
+    """What `write_recording` needs beside values and rate: the first time where rows
+    have times, and the names of all columns where they have some."""
+    extra = struct.pack("<B", (start is not None) + 6 * bool(names))
+    if start is not None:
         extra += struct.pack("<d", start)
-    if names:
-        extra += zlib.compress(json.dumps(names).encode(), 9)
-    return values, rate, extra
+    return extra + zlib.compress(json.dumps(names).encode(), 9) if names else extra
 
 
 def _time_column(names, first, columns, time, channels) -> str:

@@ -12,7 +12,7 @@ from train.modalities.draws import Draws
 from train.modalities.gaps import UNCLEANED, Cleaning, clean, fill, one_clock
 from train.modalities.modality import Batch, EightOrMore, Modality, Record
 from train.modalities.normalise import Scaling
-from train.modalities.recordings import read_recording, write_recording
+from train.modalities.recordings import read_recording, told, write_recording
 from train.modalities.tables import read_columns
 from vqdit.fields import Bound, Count, Decay, Natural, NonNegative
 
@@ -122,6 +122,10 @@ class Series(Modality):
 
     def write(self, record):
         return write_recording(record)
+
+    def new(self, values, rate):
+        extra = told(None, self.columns)
+        return Record(values[:, : self.channels], rate, suffix=".csv", extra=extra)
 
     def _filled(self, values, known):
         rule = (self.cleaning or UNCLEANED).fill

@@ -55,6 +55,12 @@ class Streams:
         found = self.tokenizers.items()
         return {name: each for name, each in found if isinstance(each, Codec)}
 
+    @property
+    def order(self) -> str:
+        """How classes are numbered, where they once were otherwise; a cache's labels
+        and names go together."""
+        return getattr(self.source, "order", "")
+
     def batches(self, position: int, rows: np.ndarray | None = None) -> Iterator[dict]:
         """These rows of training batches: of the cache, or signals for `encoder`."""
         run = self.experiment.run

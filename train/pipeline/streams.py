@@ -39,6 +39,7 @@ class JointExamples:
         self._labels = (labelled or [one])[0]
         self.classes = self._labels.classes
         self.class_names = self._labels.class_names
+        self.order = self._labels.source.order
 
     def __len__(self) -> int:
         return len(self._labels)

@@ -6,7 +6,6 @@ that a file was cut short, but a flipped bit restores silently wrong; the finger
 do not let it pass. Nothing is ever deleted but the oldest of more than `keep`.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -38,9 +37,12 @@ class SaveFailed(BadInput):
 class Checkpoints:
     """The checkpoints of one run. A context manager: leaving it finishes the writing.
 
+    Only one process tree may have them open (see `train.runtime.lock`): another would
+    take unfinished files for garbage.
+
     keep: newest checkpoints that stay on disk; older ones go once a newer is committed.
     report: called with one line when a write failed or a checkpoint was rejected.
-    Raises BadInput when another process is training here, or `keep` is below 1.
+    Raises BadInput when `keep` is below 1.
     """
 
     def __init__(
@@ -55,8 +57,6 @@ class Checkpoints:
         self._report = report
         # What goes wrong is told here in a line; Orbax would add pages of traceback.
         logging.getLogger("absl").addFilter(_not_orbax)
-        with hosts.together():
-            self._lock = _lock(self.directory)
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
@@ -77,12 +77,9 @@ class Checkpoints:
         self.close()
 
     def close(self) -> None:
-        """Finishes the writing and lets other processes in."""
+        """Finishes the writing."""
         self._settle()
         self._manager.close()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
 
     @property
     def committed(self) -> int | None:
@@ -310,28 +307,6 @@ def _sealed(manifest: dict) -> dict:
 def _absolute(directory: str | os.PathLike) -> epath.Path:
     remote = "://" in os.fspath(directory)
     return epath.Path(directory if remote else os.path.abspath(directory))
-
-
-def _lock(directory: epath.Path) -> int | None:
-    """Keeps a second run out: it would take our unfinished files for garbage.
-
-    The system lets go of the lock however the process ends. None on remote storage,
-    which has no locks, and on other processes of this same run.
-    """
-    if "://" in os.fspath(directory) or not hosts.first():
-        return None
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    path = directory.parent / f"{directory.name}.lock"
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise BadInput(
-            f"another process is training in {directory.parent}; wait for it, stop it, "
-            f"or write another --workdir"
-        ) from None
-    return descriptor
 
 
 def _not_orbax(record: logging.LogRecord) -> bool:

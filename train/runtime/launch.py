@@ -1,5 +1,6 @@
 """What both stages do around the loop: mesh, state, restore, log, train."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,12 @@ import jax
 import numpy as np
 
 from train.config import Experiment
+from train.config.command import RUN
+from train.config.workdir import CONFIG_FILE, open_workdir, refusal
 from train.errors import BadInput
 from train.runtime import hosts
 from train.runtime.checkpoint import Checkpoints
+from train.runtime.lock import locked, sweep
 from train.runtime.log import Logger, say
 from train.runtime.loop import Hook, train
 from train.runtime.sharding import (
@@ -21,11 +25,40 @@ from train.runtime.sharding import (
     make_mesh,
 )
 from train.runtime.step import TrainState
+from vqdit.values import build, describe
 
+FLAGS = RUN | {
+    "reschedule": (bool, "go on where another run.steps changes the schedule"),
+}
 # (position, rows of a batch that are wanted) -> batches from there on
 OpenBatches = Callable[[int, np.ndarray], Iterator[Any]]
 # Sharding of a batch -> what makes of a placed batch what the step sees
 Encoder = Callable[[jax.sharding.Sharding], Callable[[Any], Any]]
+
+
+@contextlib.contextmanager
+def claimed(
+    workdir: str | Path | None,
+    experiment: Experiment,
+    force: bool = False,
+    reschedule: bool = False,
+) -> Iterator[Path]:
+    """The run's folder, opened for the experiment and no other run's until the end.
+
+    force, reschedule: of `open_workdir`. Raises what that does, and writes nothing
+    where it does.
+    """
+    how = {"force": force, "reschedule": reschedule}
+    with contextlib.ExitStack() as held:
+        with hosts.together():
+            folder = open_workdir(workdir, experiment, write=False, **how)
+            if hosts.first():
+                held.enter_context(locked(folder))
+                # Once more: another run may have had it a moment ago.
+                open_workdir(folder, experiment, **how)
+                for place in (folder, folder / "samples"):
+                    sweep(place)
+        yield folder
 
 
 def launch(
@@ -38,22 +71,28 @@ def launch(
     hooks: Callable[[Logger], Sequence[Hook]],
     depends: dict[str, str] | None = None,
     encoder: Encoder | None = None,
+    reschedule: bool = False,
 ) -> TrainState:
     """Trains the experiment in its workdir to its last step, from wherever it stands.
 
+    workdir: `claimed`. Every checkpoint in it says whose it is, and none of another
+        experiment is continued.
     depends: name -> fingerprint of what the run was built on. It is stored with every
         checkpoint, and a run that stands on something else is not continued.
+    reschedule: of `open_workdir`.
     Returns the last state, which is on disk by then. Raises what `train` raises.
     """
     depends = depends or {}
     run = experiment.run
     mesh = make_mesh(experiment.mesh)
     state = create_state(init, rules, mesh)
-    position = 0
+    position, window = 0, None
     with Checkpoints(workdir / "checkpoints", run.keep) as checkpoints:
         restored = checkpoints.restore_latest(state)
         if restored is not None:
             state, position, meta = restored
+            window = meta.get("window")
+            _check_owner(workdir, meta.get("experiment"), experiment, reschedule)
             changed = [n for n, v in depends.items() if meta.get(n) != v]
             if changed:
                 raise BadInput(
@@ -79,6 +118,27 @@ def launch(
                 batch_sharding=sharding,
                 encode=encoder and encoder(sharding),
                 position=position,
-                meta=depends,
+                meta={"experiment": describe(experiment), **depends},
+                window=window,
                 hooks=hooks(logger),
             )
+
+
+def _check_owner(
+    workdir: Path, stored: Any, experiment: Experiment, reschedule: bool
+) -> None:
+    """Raises BadInput where a checkpoint says that it is of another experiment."""
+    if stored is None:  # one of 0.1.0, which told nothing
+        return
+    try:
+        owner = build(stored, ("vqdit", "train"))
+    except ValueError as error:
+        raise BadInput(
+            f"{workdir}/checkpoints are of an experiment that this version cannot "
+            f"read: {error}; use the version that wrote them"
+        ) from error
+    if why := refusal(owner, experiment, f"{workdir}/checkpoints", reschedule):
+        raise BadInput(
+            f"{why}; bring back the checkpoints of {workdir}/{CONFIG_FILE}, or write "
+            f"another --workdir"
+        )

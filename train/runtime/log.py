@@ -1,27 +1,42 @@
 """What a run says about itself: metrics, pictures, progress. Process 0 writes."""
 
+import contextlib
 import hashlib
 import json
 import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
+from tqdm.utils import ObjectWrapper
 
-from train.errors import BadInput
-from train.modalities.files import write_bytes
+from train.errors import BadInput, one_line
+from train.modalities.files import append, write_bytes
 from train.modalities.shown import png
 from train.runtime import hosts
+from train.runtime.board import Board
+
+
+class _Steady(ObjectWrapper):
+    """A stream that may lie on a full disk, which is no reason to stop."""
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._wrapped.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._wrapped.flush()
 
 
 def say(message: str) -> None:
     """Writes one line to stderr, above a progress bar if there is one."""
     if hosts.first():
-        tqdm.write(message, file=sys.stderr)
+        tqdm.write(message, file=_Steady(sys.stderr))
 
 
 class Logger:
@@ -35,7 +50,8 @@ class Logger:
     step: the step that the run continues from. Lines past it, which a killed run had
     written and this one will write again, go to metrics.replaced.jsonl, and so does a
     line that was cut short.
-    On processes other than the first nothing is written.
+    On processes other than the first nothing is written. What the disk does not take is
+    told once, and no error: lines are written when there is room again.
 
     wandb: a Weights & Biases project that gets the same scalars and pictures; "" for
         none. Its run continues under the workdir's name. Raises BadInput without the
@@ -51,17 +67,14 @@ class Logger:
             return
         if wandb:
             self._wandb = _wandb(self._workdir, wandb)
-        from tensorboardX import SummaryWriter  # a slow import, of use only here
-
         self._workdir.mkdir(parents=True, exist_ok=True)
         path = self._workdir / "metrics.jsonl"
         _rewind(path, step)
-        self._lines = path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(
-            str(self._workdir / "tensorboard"),
-            purge_step=step + 1 if step else None,
-            flush_secs=10,
-        )
+        self._lines = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o644)
+        self._waiting = b""  # lines that the disk would not take yet
+        self._told: set[str] = set()
+        purge_step = step + 1 if step else None
+        self._board = Board(self._workdir / "tensorboard", purge_step)
 
     def __enter__(self) -> "Logger":
         return self
@@ -71,22 +84,27 @@ class Logger:
 
     def close(self) -> None:
         if self._writes:
-            self._lines.close()
+            if self._waiting:
+                with self._survived("the last lines of metrics.jsonl"):
+                    self._append()
+            os.close(self._lines)
             self._board.close()
             if self._wandb is not None:
                 self._wandb.finish()
 
     def scalars(self, step: int, metrics: Mapping[str, float]) -> None:
-        """One line of metrics.jsonl, on disk when this returns."""
+        """One line of metrics.jsonl, on disk when this returns, if there is room."""
         if not self._writes:
             return
         values = {name: float(value) for name, value in metrics.items()}
         row = {"step": step, "time": round(time.time(), 3)}
         row |= {n: v if math.isfinite(v) else None for n, v in values.items()}
-        self._lines.write(json.dumps(row, allow_nan=False) + "\n")
-        self._lines.flush()
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        self._waiting += (json.dumps(row, allow_nan=False) + "\n").encode()
+        with self._survived("metrics.jsonl"):
+            self._append()
+        with self._survived("tensorboard/"):
+            for name, value in values.items():
+                self._board.scalar(name, value, step)
         if self._wandb is not None:
             self._wandb.log(values, step=step)
 
@@ -105,14 +123,29 @@ class Logger:
         if not self._writes:
             return None
         path = self._workdir / "samples" / f"{name}_{step:06d}.png"
-        write_bytes(path, png(pixels))
-        layout = "HW" if pixels.ndim == 2 else "HWC"
-        self._board.add_image(name, pixels, step, dataformats=layout)
+        with self._survived(f"samples/{path.name}"):
+            write_bytes(path, png(pixels))
+        with self._survived("tensorboard/"):
+            self._board.image(name, pixels, step)
         if self._wandb is not None:
             import wandb
 
             self._wandb.log({name: wandb.Image(pixels)}, step=step)
         return path
+
+    def _append(self) -> None:
+        append(self._lines, self._waiting)
+        self._waiting = b""
+
+    @contextlib.contextmanager
+    def _survived(self, what: str) -> Iterator[None]:
+        """A part whose failure the run outlives; told once of each `what`."""
+        try:
+            yield
+        except OSError as error:
+            if what not in self._told:
+                self._told.add(what)
+                say(f"{self._workdir}/{what} not written: {one_line(error)}")
 
     def progress(self, total: int, start: int = 0, name: str = "") -> tqdm:
         """A bar on stderr with rate and time left; call `update()` once a step."""
@@ -121,7 +154,7 @@ class Logger:
             initial=start,
             desc=name or None,
             unit="step",
-            file=sys.stderr,
+            file=_Steady(sys.stderr),
             disable=not self._writes,
             dynamic_ncols=True,
             # A log file gets a line now and then, not ten a second.

@@ -5,14 +5,12 @@ import dataclasses
 import itertools
 import signal
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from train.errors import BadInput
 from train.runtime import hosts
@@ -20,15 +18,9 @@ from train.runtime.checkpoint import Checkpoints, NonFinite, SaveFailed
 from train.runtime.log import Logger, say
 from train.runtime.sharding import replicated
 from train.runtime.step import TrainState
+from train.runtime.window import TrainingDiverged, Window
 
-# Steps given to the device before their results are waited for. Enough to keep it busy;
-# few enough that a signal is obeyed, and the bar is right, within two steps.
-IN_FLIGHT = 2
 PREFETCH = 2  # batches on the device ahead of their step
-
-
-class TrainingDiverged(BadInput):
-    """The loss or the gradient is nan or infinite."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +33,9 @@ class Hook:
     at:    instead of `every`, after these steps.
 
     A changing hook runs before the checkpoint of its step, so resuming never repeats or
-    skips it. The others run after it, so their failure loses no training; those of the
-    last step run again when a finished run is started again.
+    skips it. The others run after it, so their failure loses no training; those that
+    are due at the step of a checkpoint run again when training goes on from there, for
+    a run may be killed between the two.
     """
 
     run: Callable[[int, TrainState], TrainState | None]
@@ -70,6 +63,7 @@ def train(
     encode: Callable[[Any], Any] | None = None,
     position: int | None = None,
     meta: dict | None = None,
+    window: dict | None = None,
     hooks: Sequence[Hook] = (),
 ) -> TrainState:
     """Trains from `state.step` to `steps`; returns the last state, by then on disk.
@@ -81,7 +75,9 @@ def train(
         rows that `hosts.rows` names. No more are drawn than there are steps left.
     encode: what the step sees of a batch, once that is placed; None is the batch.
     position: batches consumed so far; None is `state.step`. Saved with each checkpoint.
-    meta: JSON-able notes to save with each checkpoint.
+    meta: JSON-able notes to save with each checkpoint; beside them under "window" what
+        the log's next line is of so far.
+    window: that, of the checkpoint that the state is from.
 
     Logged at `log_every`: means over the steps since the last line, and step_seconds,
     examples_per_second. Nothing in between waits for the device's results.
@@ -96,17 +92,20 @@ def train(
     """
     first = step = int(state.step)
     position = first if position is None else position
+    if step:
+        for hook in hooks:
+            if not hook.changes and hook.due(min(step, steps), steps):
+                hook.run(step, state)
     if step >= steps:
         say(f"already trained: step {step} of {steps}")
-        for hook in hooks:
-            if not hook.changes and hook.due(steps, steps):
-                hook.run(step, state)
         return state
 
     def save() -> None:
-        here = position + step - first
+        here, notes = position + step - first, meta or {}
+        if pending := seen.pending():
+            notes = notes | {"window": pending}
         try:
-            checkpoints.save(step, state, position=here, meta=meta)
+            checkpoints.save(step, state, position=here, meta=notes)
         except NonFinite as error:
             raise TrainingDiverged(str(error)) from None
 
@@ -118,13 +117,13 @@ def train(
             if batch is not None:
                 layout = jax.tree.map(lambda x: x.sharding, state)
                 update, names = _compile(step_fn, state, batch, layout)
-                window = _Window(step, names, _examples(batch), checkpoints)
+                seen = Window(step, names, _examples(batch), checkpoints, window)
                 bar.set_description("training")
             while batch is not None:
                 with jax.transfer_guard("disallow"):
                     state, row = update(state, batch)
                 step += 1
-                window.add(row)
+                seen.add(row)
                 bar.update()
 
                 last = step == steps
@@ -133,16 +132,16 @@ def train(
                 saving = last or stopping or step % save_every == 0
                 due = [hook for hook in hooks if hook.due(step, steps)]
                 if logging or saving or due:
-                    window.check()
+                    seen.check()
                     if logging:
-                        means = window.close()
+                        means = seen.close()
                         logger.scalars(step, means)
                         progress = {
                             "loss": means["loss"],
                             "saved": checkpoints.committed,
                         }
                         bar.set_postfix(progress, refresh=False)
-                    with window.paused():
+                    with seen.paused():
                         whole = False
                         for hook in due:
                             if hook.changes:
@@ -168,7 +167,7 @@ def train(
             gone = any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
             if step > first and whole and not gone and not hosts.several():
                 with contextlib.suppress(BadInput):
-                    window.check()
+                    seen.check()
                     save()
                     checkpoints.wait()
                     say(f"step {step} is saved; stopping: {type(error).__name__}")
@@ -182,63 +181,6 @@ def train(
             )
             raise SystemExit(128 + number)
     return state
-
-
-class _Window:
-    """The metrics of the steps since the last line of the log.
-
-    They stay on the device until they are asked for; every single step's are looked at
-    then, so the first bad one is named.
-    """
-
-    def __init__(
-        self, step: int, names: list[str], examples: int, checkpoints: Checkpoints
-    ):
-        self._step = step  # of the newest row fetched
-        self._names = names
-        self._examples = examples
-        self._checkpoints = checkpoints
-        self._pending: list[jax.Array] = []
-        self._rows: list[np.ndarray] = []
-        self._started = time.perf_counter()
-
-    def add(self, row: jax.Array) -> None:
-        self._pending.append(row)
-        if len(self._pending) > IN_FLIGHT:
-            self._pending[-1 - IN_FLIGHT].block_until_ready()
-
-    def check(self) -> None:
-        """Fetches what is pending. Raises TrainingDiverged at the first bad step."""
-        rows, self._pending = hosts.gather(self._pending), []
-        for row in rows:
-            self._step += 1
-            self._rows.append(row)
-            for name in ("loss", "grad_norm"):
-                value = row[self._names.index(name)]
-                if not np.isfinite(value):
-                    raise TrainingDiverged(
-                        f"{name} is {value} at step {self._step}, which was not saved; "
-                        f"the last good checkpoint is {self._checkpoints.good}; write "
-                        f"a lower optimizer.peak_lr or a longer optimizer.warmup"
-                    )
-
-    def close(self) -> dict[str, float]:
-        """Means over the window, which starts anew. After `check`."""
-        seconds = time.perf_counter() - self._started
-        means = np.mean(np.asarray(self._rows, np.float64), axis=0)
-        values = dict(zip(self._names, means.tolist(), strict=True))
-        values["step_seconds"] = seconds / len(self._rows)
-        values["examples_per_second"] = self._examples * len(self._rows) / seconds
-        self._rows = []
-        self._started = time.perf_counter()
-        return values
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Keeps saving and drawing out of the seconds."""
-        before = time.perf_counter()
-        yield
-        self._started += time.perf_counter() - before
 
 
 class _StopSignals:

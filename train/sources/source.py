@@ -1,6 +1,7 @@
 """Random access to stored records, so that a position in the data is an integer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -19,13 +20,17 @@ class Source:
     class_names: one per class, or empty.
     identity:    text that differs where the data behind it does.
     light:       reading is so cheap that threads would only wait for each other.
-    found, refused: how many files there were, and (file, why) of those left out.
+    found, refused: how many files there were, and (file, why) of the unreadable ones.
+    order:       how classes are numbered, where they once were otherwise.
+    left_out:    files beside them that are no signals of the kind, counted by suffix.
     """
 
     class_names: tuple[str, ...] = ()
     identity: str = ""
+    order: str = ""
     light: bool = False
     refused: tuple[tuple[str, str], ...] = ()
+    left_out: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self, count: int, class_names: Sequence[str] = ()):
         self.count = self.found = count

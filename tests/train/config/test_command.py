@@ -26,7 +26,7 @@ FLAGS = RUN | {
 PROGRAMS = [
     importlib.import_module(f"train.{path.stem}")
     for path in sorted(pathlib.Path(train.__file__).parent.glob("*.py"))
-    if path.stem not in ("__init__", "errors")
+    if path.stem not in ("__init__", "__main__", "errors")
 ]
 programs = pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.__name__)
 
@@ -179,6 +179,32 @@ def test_help_lists_options_and_fields_that_can_be_typed_back(file, capsys):
     plain = {path: text.strip("'") for path, text in typed}
     same = overrides(TOKENIZER, plain | {"run.steps": "1000"})
     assert same == TOKENIZER
+
+
+def test_help_says_what_fields_mean_and_take(capsys):
+    with pytest.raises(SystemExit):
+        parse(["--help", "--config=demo_tokenizer", "FILE"], StageOne, inputs=True)
+    out = capsys.readouterr().out
+    assert out.startswith("  FILE ...")
+    assert max(map(len, out.splitlines())) <= 88
+    below = out.split("  --config.run.keep=3\n")[1].split("  --config")[0]
+    assert "checkpoints that stay" in below and "whole number, at least 1" in below
+    # What a parent's docstring says, and a word of a choice.
+    below = out.split("  --config.optimizer.schedule=")[1].split("  --config")[0]
+    assert "warm-up" in below and "one of constant, cosine" in " ".join(below.split())
+
+
+def test_a_number_as_it_is_meant(file):
+    """1e3 steps are a thousand, one scale is a tuple of one, a,b are two texts."""
+    flags = FLAGS | {"scales": (tuple[float, ...], ""), "only": (tuple[str, ...], "")}
+    words = ["--config.run.steps=2e3", "--per-class=1e1", "--scales=2", "--only=a,b c"]
+    command = parse([f"--config={file}", *words], StageOne, flags)
+    assert command.experiment.run.steps == 2000
+    assert type(command.experiment.run.steps) is int
+    assert command.flags == {"per_class": (10,), "scales": (2.0,), "only": ("a", "b c")}
+    for word in ("--label=1.5", "--label=1e400", "--per-class=0.5", "--label=True"):
+        with pytest.raises(BadInput, match="write a"):
+            parse([f"--config={file}", word], StageOne, flags)
 
 
 @programs

@@ -307,15 +307,6 @@ def test_a_step_is_saved_only_when_it_is_committed(tmp_path):
             checkpoints.save(0, a_state(0), position=0)
 
 
-def test_two_runs_in_one_folder_are_refused(tmp_path):
-    with Checkpoints(tmp_path / "c") as first:
-        first.save(1, a_state(1), position=1)
-        first.wait()
-        with pytest.raises(BadInput, match="another process is training in"):
-            Checkpoints(tmp_path / "c")
-    toy.same(restore(tmp_path / "c")[0], a_state(1))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "sizes", ["1 4 2", pytest.param("2 4 1", marks=pytest.mark.slow)]

@@ -1,5 +1,8 @@
+import contextlib
+import io
 import json
 import math
+import resource
 
 import jax
 import numpy as np
@@ -44,6 +47,64 @@ def test_a_line_cut_short_never_joins_the_next(tmp_path):
     with Logger(tmp_path, step=2) as logger:
         logger.scalars(3, {})
     assert steps(tmp_path) == [1, 3]
+
+
+@contextlib.contextmanager
+def a_full_disk(room):
+    """No file may grow past this: a write fails as on a full disk, or is cut short."""
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+
+def test_a_run_outlives_a_full_disk_and_writes_what_waits(tmp_path, capsys):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    with Logger(tmp_path) as logger:
+        logger.scalars(1, {"loss": 1.0})
+        with a_full_disk(100):
+            for step in range(2, 40):  # more than any queue holds
+                logger.scalars(step, {"loss": 1.0})
+                logger.image(step, "x", noise)
+            assert steps(tmp_path) == [1, 2]
+            assert (tmp_path / "metrics.jsonl").read_bytes().endswith(b"}\n")
+        logger.scalars(40, {"loss": 1.0})
+        assert steps(tmp_path) == list(range(1, 41))
+        logger.image(40, "x", noise)
+        with a_full_disk(100):
+            logger.scalars(41, {"loss": 1.0})
+            logger.close()
+        logger._writes = False  # closed
+    err = capsys.readouterr().err
+    lines = [line for line in err.splitlines() if "not written" in line]
+    assert "Traceback" not in err and all("large" in line for line in lines)
+    said = [
+        line.split(" not written")[0].removeprefix(f"{tmp_path}/") for line in lines
+    ]
+    once = {"metrics.jsonl", "tensorboard/", "the last lines of metrics.jsonl"}
+    assert once < set(said) and all(said.count(each) == 1 for each in said)
+    assert [p.name for p in (tmp_path / "samples").iterdir()] == ["x_000040.png"]
+    assert steps(tmp_path) == list(range(1, 41))
+
+
+class Full(io.StringIO):
+    def write(self, text):
+        raise OSError(28, "No space left on device")
+
+    def flush(self):
+        self.write("")
+
+
+def test_a_run_outlives_the_disk_of_its_own_output(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stderr", Full())
+    with Logger(tmp_path) as logger, logger.progress(3) as bar:
+        say("nobody hears it")
+        bar.update()
+        bar.refresh()
+    assert bar.n == 1
+    monkeypatch.undo()
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (4, 6, 1), (4, 6, 3)])

@@ -1,0 +1,226 @@
+"""A run's folder is its own: who may train in it, and on from what."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.train import toy
+from tests.train.experiments import TOKENIZER
+from train.config.override import replaced
+from train.config.workdir import read_config
+from train.errors import BadInput
+from train.runtime.launch import claimed, launch
+from train.runtime.lock import FILE, locked, sweep
+from train.runtime.log import read_metrics
+from train.runtime.loop import Hook
+
+EXPERIMENT = replaced(
+    TOKENIZER,
+    {"run.steps": 6, "run.batch": 16, "run.save_every": 2, "run.log_every": 4},
+)
+COSINE = replaced(EXPERIMENT, {"optimizer.schedule": "cosine", "optimizer.warmup": 1})
+CALM = {"optimizer.schedule": "constant", "optimizer.warmup": 0}
+
+
+def run(workdir, experiment=EXPERIMENT, hooks=(), depends=None, **how):
+    with claimed(workdir, experiment, **how) as folder:
+        return launch(
+            experiment,
+            folder,
+            toy.new_state,
+            toy.new_step(),
+            toy.RULES,
+            lambda position, rows: toy.batches(position),
+            lambda logger: hooks,
+            depends,
+            reschedule=how.get("reschedule", False),
+        )
+
+
+def everything(folder):
+    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_a_refused_run_touches_nothing_and_names_who_is_there(tmp_path):
+    """--force too: what is moved aside would be the live run's."""
+    longer = replaced(EXPERIMENT, {"run.steps": 9})
+    other = replaced(EXPERIMENT, {"run.seed": 3})
+    with claimed(tmp_path, EXPERIMENT):
+        before = everything(tmp_path)
+        for experiment, how in ((longer, {}), (other, {"force": True})):
+            line = rf"training in .* \({os.getpid()} on .+, since 20.*\); wait for it"
+            with pytest.raises(BadInput, match=line):
+                with claimed(tmp_path, experiment, **how):
+                    raise AssertionError("it was let in")
+        assert everything(tmp_path) == before
+    with claimed(tmp_path, other, force=True):
+        assert (tmp_path / "config.json.replaced-1").exists()
+    assert read_config(tmp_path / "config.json") == other
+    with pytest.raises(BadInput, match="another experiment"):
+        with claimed(tmp_path / "new", EXPERIMENT), claimed(tmp_path, EXPERIMENT):
+            pass
+    for wrong, message in ((tmp_path / FILE, "a file"), ("", "write --workdir=DIR")):
+        with pytest.raises(BadInput, match=message):
+            with claimed(wrong, EXPERIMENT):
+                pass
+
+
+HOLD = """
+import fcntl, sys, time
+file = open(sys.argv[1], "w")
+fcntl.flock(file, fcntl.LOCK_EX)
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_the_lock_goes_with_its_process(tmp_path):
+    """Of whatever version it is: one of 0.1.0 wrote no name there."""
+    words = [sys.executable, "-c", HOLD, str(tmp_path / FILE)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(BadInput, match=f"training in {tmp_path}; wait for it"):
+            with locked(tmp_path):
+                pass
+        holder.kill()
+    with locked(tmp_path):
+        pass
+
+
+def test_checkpoints_of_another_experiment_are_not_continued(tmp_path):
+    """Of the very same shapes: another seed, rate, or batch."""
+    other = replaced(EXPERIMENT, {"optimizer.peak_lr": 0.5})
+    run(tmp_path / "a")
+    run(tmp_path / "b", other)
+    shutil.rmtree(tmp_path / "a" / "checkpoints")
+    shutil.copytree(tmp_path / "b" / "checkpoints", tmp_path / "a" / "checkpoints")
+    longer = replaced(EXPERIMENT, {"run.steps": 8})
+    with pytest.raises(
+        BadInput, match=r"a/checkpoints belongs .*peak_lr: 0.5 -> "
+    ) as e:
+        run(tmp_path / "a", longer)
+    assert "\n" not in str(e.value) and "bring back the checkpoints" in str(e.value)
+    assert not (tmp_path / "a" / "checkpoints" / "8").exists()
+    run(tmp_path / "b", replaced(other, {"run.steps": 8, "run.keep": 1}))
+    with pytest.raises(BadInput, match="trained with another tokenizer"):
+        run(tmp_path / "b", other, depends={"tokenizer": "of then"})
+
+
+def test_checkpoints_that_do_not_say_whose_they_are_are_continued(
+    tmp_path, monkeypatch
+):
+    """Those of 0.1.0, and their config.json decides."""
+    monkeypatch.setattr("train.runtime.launch.describe", lambda _: None)
+    run(tmp_path)
+    monkeypatch.undo()
+    longer = replaced(EXPERIMENT, {"run.steps": 8})
+    toy.same(run(tmp_path, longer), run(tmp_path / "whole", longer))
+
+
+def test_a_run_is_made_longer(tmp_path):
+    """To the state and the log of one that was as long from the first, but for the line
+    at the shorter one's end."""
+    longer = replaced(EXPERIMENT, {"run.steps": 9})
+    run(tmp_path / "a")
+    toy.same(run(tmp_path / "a", longer), run(tmp_path / "b", longer))
+    assert read_config(tmp_path / "a" / "config.json") == longer
+
+
+@pytest.mark.parametrize("steps", [8, 4])
+def test_another_length_of_a_cosine_takes_a_word(tmp_path, steps, monkeypatch):
+    run(tmp_path, COSINE)
+    changed = replaced(COSINE, {"run.steps": steps})
+    before = everything(tmp_path)
+    line = f"run.steps=6, where its cosine ends, and run.steps={steps} changes the "
+    with pytest.raises(BadInput, match=f"{line}.*--reschedule") as caught:
+        run(tmp_path, changed)
+    assert "another experiment" not in str(caught.value)
+    assert everything(tmp_path) == before
+    # With config.json put right by hand, the checkpoints say it.
+    config = (tmp_path / "config.json").read_bytes()
+    with claimed(tmp_path, changed, reschedule=True):
+        pass
+    with pytest.raises(BadInput, match=f"checkpoints was begun.*{line}"):
+        run(tmp_path, changed)
+    (tmp_path / "config.json").write_bytes(config)
+    state = run(tmp_path, changed, reschedule=True)
+    assert int(state.step) == max(6, steps)
+    if steps > 6:
+        run(tmp_path, changed)  # once said, it is
+    with pytest.raises(BadInput, match="run.seed: .* -> 5"):
+        run(tmp_path, replaced(COSINE, {"run.seed": 5}), reschedule=True)
+
+
+def test_the_log_of_a_resumed_run_is_that_of_one_never_stopped(tmp_path):
+    """Stopped where log_every does not divide: no step is left out of the means."""
+
+    class Stopped(Exception):
+        pass
+
+    def stop(step, state):
+        raise Stopped
+
+    whole = replaced(EXPERIMENT, {"run.steps": 9})
+    run(tmp_path / "a", whole)
+    for step in (2, 6):  # each after its checkpoint
+        with pytest.raises(Stopped):
+            run(tmp_path / "b", whole, [Hook(stop, at=(step,))])
+        # It was due at the step of a checkpoint, and so it is again.
+        with pytest.raises(Stopped):
+            run(tmp_path / "b", whole, [Hook(stop, at=(step,))])
+    run(tmp_path / "b", whole)
+    timed = ("time", "step_seconds", "examples_per_second")
+    a, b = (read_metrics(tmp_path / name) for name in "ab")
+    assert [row["step"] for row in b] == [4, 8, 9]
+    for row in (*a, *b):
+        times = {name: row.pop(name) for name in timed}
+        whole = times["examples_per_second"] * times["step_seconds"]
+        assert whole == pytest.approx(EXPERIMENT.run.batch)
+    assert a == b
+
+
+def test_a_picture_that_a_kill_prevented_is_drawn(tmp_path):
+    drawn = []
+    hooks = [Hook(lambda step, state: drawn.append(step), every=2)]
+    run(tmp_path, hooks=hooks)
+    assert drawn == [2, 4, 6]
+    # As killed after the checkpoint of step 4, and before its picture.
+    shutil.rmtree(tmp_path / "checkpoints" / "6")
+    run(tmp_path, hooks=hooks)
+    assert drawn == [2, 4, 6, 4, 6]
+
+
+def test_what_killed_runs_left_half_written_is_swept(tmp_path):
+    run(tmp_path)
+    mark = "0123456789abcdef" * 2
+    (tmp_path / "samples").mkdir()
+    left = [
+        f".bundle.{mark}/model.safetensors",
+        ".cache.17.new/cache.json",
+        "config.json.4711.new",
+        "samples/x_000002.png.99.new",
+        ".cache.17.old/cache.json",
+        f".bundle.old.{mark}/config.json",
+    ]
+    kept = ["cache/cache.json", "notes.new", f"data.{mark}", "samples/x.png"]
+    for name in [*left, *kept]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    with claimed(tmp_path, EXPERIMENT):
+        found = {str(p.relative_to(tmp_path)) for p in everything(tmp_path)}
+        # Killed when the old bundle had made room and the new one had not come.
+        back = {"bundle/config.json"}
+        assert {*kept, *back} <= found and not found & set(left)
+        assert (tmp_path / "bundle/config.json").read_text() == left[-1]
+    sweep(tmp_path / "gone")
+
+
+def test_a_checkpoint_of_what_cannot_be_read_is_refused(tmp_path, monkeypatch):
+    stranger = {"class": "train.Gone", "fields": {}}
+    monkeypatch.setattr("train.runtime.launch.describe", lambda _: stranger)
+    run(tmp_path)
+    with pytest.raises(BadInput, match="'train.Gone' is not .*use the version that"):
+        run(tmp_path)

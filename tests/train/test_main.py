@@ -1,0 +1,52 @@
+"""All programs under one command."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from train.__main__ import main, programs
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def test_it_lists_all_programs(capsys):
+    main([])
+    out = capsys.readouterr().out
+    for path in (ROOT / "train").glob("*.py"):
+        program = path.stem not in ("__init__", "__main__", "errors")
+        assert (f"\n  {path.stem.replace('_', '-')} " in out) == program
+    assert all(programs().values())
+
+
+def test_a_misspelt_program_is_told_the_nearest(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["stage-ones"])
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert error == "error: 'stage-ones' is no program; did you mean stage-one?\n"
+
+
+def test_the_command_runs_from_a_folder_with_files_of_our_names(tmp_path):
+    """As installed: its own folder goes before all others, and the user's nowhere."""
+    entry = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    module, function = entry["vqdit"].split(":")
+    script = tmp_path / "bin" / "vqdit"
+    script.parent.mkdir()
+    script.write_text(f"from {module} import {function}\n{function}()\n")
+    (tmp_path / "train.py").write_text("raise SystemExit('the wrong train')")
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "__init__.py").write_text("raise SystemExit('wrong')")
+    found = subprocess.run(
+        [sys.executable, script, "stage_two", "--config=imagenet_dit", "--help"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert not found.returncode, found.stderr
+    assert found.stdout.startswith("Stage two: ")
+    assert "--config.model.width=1152\n" in found.stdout

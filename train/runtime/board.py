@@ -1,0 +1,57 @@
+"""TensorBoard's event files, written while the run waits.
+
+tensorboardX's SummaryWriter writes in a thread, which an error of the disk ends: after
+ten more events the run would wait for that thread for ever.
+"""
+
+import os
+import socket
+import struct
+import time
+from pathlib import Path
+
+import numpy as np
+
+from train.modalities.files import append
+
+
+class Board:
+    """An event file in the folder. An event that the disk does not take is left out,
+    and its method raises OSError.
+
+    purge_step: events from this step on, of files before, are no longer shown.
+    """
+
+    def __init__(self, folder: Path, purge_step: int | None = None):
+        # Slow imports, of use only here.
+        from tensorboardX import record_writer, summary
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._summary, self._event = summary, Event
+        self._checksum = record_writer.masked_crc32c
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
+        self._file = os.open(folder / name, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o644)
+        self._add(file_version="brain.Event:2")
+        if purge_step is not None:
+            start = SessionLog(status=SessionLog.START)
+            self._add(step=purge_step, session_log=start)
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        self._add(step=step, summary=self._summary.scalar(name, value))
+
+    def image(self, name: str, pixels: np.ndarray, step: int) -> None:
+        """pixels: uint8 (h, w) or (h, w, c)."""
+        layout = "HW" if pixels.ndim == 2 else "HWC"
+        picture = self._summary.image(name, pixels, dataformats=layout)
+        self._add(step=step, summary=picture)
+
+    def _add(self, **event) -> None:
+        """A TFRecord: length, its checksum, data, their checksum."""
+        data = self._event(wall_time=time.time(), **event).SerializeToString()
+        length = struct.pack("<Q", len(data))
+        marks = (struct.pack("<I", self._checksum(part)) for part in (length, data))
+        append(self._file, length + next(marks) + data + next(marks))
+
+    def close(self) -> None:
+        os.close(self._file)
