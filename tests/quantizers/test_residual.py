@@ -169,6 +169,28 @@ def test_any_prefix_of_the_books_decodes_and_every_book_helps():
             quantizer.apply(variables, codes, method="decode")
 
 
+def test_a_book_moves_no_other():
+    """What the later ask for depends on the earlier's codes, and teaches them nothing:
+    codewords have the gradient of their own residual's mean square."""
+    quantizer = ResidualQuantizer(VectorQuantizer(9, 3, revive="none"), 3)
+    variables, z = start(quantizer), draw(40, 3)
+
+    @jax.jit
+    @jax.grad
+    def slope(params):
+        losses = train(quantizer, {**variables, "params": params}, z)[0].losses
+        return losses["commit"] + losses["codebook"]
+
+    found, left = slope(variables["params"]), np.asarray(z)
+    for i in range(3):
+        table = np.asarray(variables["params"][f"books_{i}"]["codewords"])
+        index = np.square(left[:, None] - table).sum(-1).argmin(1)
+        left = left - table[index]
+        pull = np.zeros_like(table)
+        np.add.at(pull, index, -2 * left / left.size / 3)
+        np.testing.assert_allclose(found[f"books_{i}"]["codewords"], pull, atol=1e-6)
+
+
 def test_dropout_rebuilds_each_example_from_a_prefix():
     """Half of the examples, of length 1 to 4 alike: 5/8 of all have all the books."""
     quantizer, variables, _ = trained()

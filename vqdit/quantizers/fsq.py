@@ -47,7 +47,8 @@ class FSQ(Book):
     @staticmethod
     def upgraded(fields: dict[str, Any]) -> dict[str, Any]:
         """Files of before have two levels of the paper's bound."""
-        return {"signs": 2 not in fields["levels"], **Book.upgraded(fields)}
+        signs = 2 not in fields.get("levels", ())
+        return {"signs": signs, **Book.upgraded(fields)}
 
     @property
     def dim(self) -> int:

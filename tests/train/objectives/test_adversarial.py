@@ -52,9 +52,7 @@ def experiment(how=HOW, quantizer=GRADIENT, **changes):
     found = tokenizer(quantizer, adversarial=how, **changes)
     if quantizer is None:
         return found
-    quantizer = quantizer.clone(
-        num_codes=6, start="normal", start_scale=20.0, window=64
-    )
+    quantizer = quantizer.clone(num_codes=12, start="normal", window=120)
     return dataclasses.replace(found, model=found.model.clone(quantizer=quantizer))
 
 
