@@ -15,7 +15,7 @@ from train.config.validate import validate
 from train.errors import BadInput, run
 from train.objectives.bundles import keep
 from train.objectives.codebook import codebook_from_data, grid_size
-from train.objectives.contract import finished
+from train.objectives.contract import finished, told
 from train.objectives.reconstruction import SIGNAL
 from train.objectives.start import build_step, open_start, share_statistics
 from train.pipeline import (
@@ -106,7 +106,8 @@ def train(
     parts = (init, step_fn, TOKENIZER_RULES, open_batches, hooks)
     with claimed(workdir, experiment, force, reschedule) as folder:
         keep_statistics(data, folder, write=hosts.first())
-        state = launch(experiment, folder, *parts, reschedule=reschedule)
+        about = partial(told, experiment)
+        state = launch(experiment, folder, *parts, about, reschedule=reschedule)
         return keep(folder / "bundle", finished(experiment, state))
 
 

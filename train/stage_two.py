@@ -92,6 +92,7 @@ def train(
             DIT_RULES,
             streams.batches,
             hooks,
+            streams.told,
             depends,
             streams.encoder,
             reschedule,

@@ -792,7 +792,7 @@ def test_tables_that_are_none_are_one_line(bundles, tmp_path, capsys):
         ("ragged.csv", "not a whole csv table"),
         ("names.csv", "has no rows"),
         ("latin.csv", "not a whole csv table"),
-        ("back.csv", "its times do not rise"),
+        ("back.csv", "it has a rate of 1 a second"),
         ("huge.parquet", "column 'time' cannot be read .Integer value"),
         ("three.csv", "it has 3 columns, and the bundle takes 2"),
     ):

@@ -2,49 +2,18 @@
 
 import dataclasses
 import math
-from typing import Literal
 
 import flax.linen as nn
 
+from train.config.optimizers import AdamW, Optimizer
 from train.errors import BadInput
 from train.modalities import Images, Modality
 from vqdit import losses
 from vqdit.diffusion import Gaussian, LogitNormal, LogNormal, Process, Uniform
 from vqdit.dit import DiT
-from vqdit.fields import Count, Decay, Natural, NonNegative, Positive, Share
+from vqdit.fields import Count, Natural, NonNegative, Share
 from vqdit.losses.adversarial import Game
 from vqdit.tokenizer import BPE, Bytes, Labels, Tokenizer
-
-
-@dataclasses.dataclass(frozen=True)
-class AdamW:
-    """AdamW and its schedule.
-
-    schedule: after a linear warm-up of `warmup` steps: "constant", or "cosine" to 0.
-    clip:     bound on the gradient's global norm; None for no bound.
-    """
-
-    peak_lr: Positive = 1e-4
-    schedule: Literal["constant", "cosine"] = "constant"
-    warmup: Natural = 0
-    b1: Decay = 0.9
-    b2: Decay = 0.999
-    weight_decay: NonNegative = 0.0
-    clip: Positive | None = 1.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Optimizer(AdamW):
-    """AdamW, how a step's gradient is made, and the moving average of the weights.
-
-    accumulate: microbatches per step, which take less memory and nothing else:
-        networks see them one after another, quantizers and losses the whole batch.
-        Each is computed once more for its gradient.
-    ema:        decay of the weights' moving average, which is what is evaluated.
-    """
-
-    accumulate: Count = 1
-    ema: Decay = 0.9999
 
 
 @dataclasses.dataclass(frozen=True)

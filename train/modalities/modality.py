@@ -1,7 +1,7 @@
 """A kind of signal: how it is stored, learned from, shown and measured."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -213,6 +213,11 @@ class Modality(Checked):
     def findings(self, records: Sequence[Record]) -> dict[str, Any]:
         """What `train.inspect` says of the records as they were stored."""
         return {}
+
+    def changes(self, findings: Mapping[str, Any]) -> Iterable[str]:
+        """What of the findings is said when training starts, too: a line for each way
+        in which values are not those that were stored."""
+        return ()
 
     # Files of any size, through a tokenizer of one size.
 

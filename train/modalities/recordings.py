@@ -5,8 +5,8 @@ or is named time, t or seconds and is not needed as a channel. It comes back fir
 under its own name where that tells what it is. An .npz has one array or several, (l,)
 or (l, c), and X_time or X_rate of array X, as in training; "time" (l,) is that of all
 that have none, and "values" (l, c) stands for chosen columns: these two come back.
-Times must be even to a hundredth of a step, and the same for all; dates come back as
-seconds.
+Rows are put into the order of their times, each once; these must be even to a
+hundredth of a step, and the same for all; dates come back as seconds.
 """
 
 import csv
@@ -24,6 +24,7 @@ from jaxtyping import Float
 
 from train.errors import Unreadable
 from train.modalities.files import load_arrays, npz
+from train.modalities.gaps import in_order
 from train.modalities.tables import Columns, arrays_of, columns_of, open_table
 
 TIME = ("time", "t", "seconds")
@@ -50,6 +51,8 @@ def read_recording(
             own = (_is_time(when) or when == time) and when not in names
             names.insert(0, when if own else _untaken(names))
     values = np.concatenate([values for _, values in streams.values()], axis=1)
+    if times is not None:
+        times, values = in_order(times, values)
     start, rate = _clock(times)
     return values, rate, told(None if times is None else start, names)
 

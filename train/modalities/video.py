@@ -24,7 +24,6 @@ from train.modalities.modality import Batch, Record
 from train.modalities.shown import grid, png
 from vqdit.fields import Bound, Count, Natural, NonNegative
 
-
 Name = Literal["moving_digits", "moving_mnist", "folder"]
 
 

@@ -1,6 +1,7 @@
 """Stage two: what it opens at its start, and what it minimises."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -13,8 +14,9 @@ from train.config import StageTwo
 from train.config.network import network
 from train.errors import BadInput
 from train.modalities import Modality
-from train.objectives.bundles import examples_for, open_bundle
+from train.objectives.bundles import check_shape, examples_for, open_bundle
 from train.pipeline import JointExamples, LatentCache
+from train.pipeline.statistics import records_of, refuse_others
 from train.pipeline.streams import codes_of
 from train.runtime import hosts
 from train.runtime.log import say
@@ -94,6 +96,15 @@ class Streams:
         variables = {name: codec.variables for name, codec in self.codecs.items()}
         variables = hosts.everywhere(variables, replicated(sharding))
         return partial(jax.jit(encode, out_shardings=sharding), variables)
+
+    def told(self, state: TrainState) -> str:
+        """What a run says of its sequence and data as it begins."""
+        tokens = {s.name: math.prod(s.coarse) for s in self.model.streams}
+        parts = ", ".join(f"{name} {count:,}" for name, count in tokens.items())
+        return (
+            f"{sum(tokens.values()):,} tokens an example ({parts}); "
+            f"{len(self.source):,} examples"
+        )
 
     def generator(self, params) -> Generator:
         """What is drawn from: the model with these parameters."""
@@ -205,9 +216,12 @@ def _open_data(experiment: StageTwo, tokenizers) -> JointExamples:
 
 
 def _open_cache(experiment: StageTwo, processes, tokenizers) -> LatentCache:
-    """Raises BadInput when it is another tokenizer's, or holds what it must not."""
+    """Raises BadInput when it is another tokenizer's or of other data, or holds what it
+    must not."""
     cache = LatentCache(experiment.cache)
     ((name, codec),) = tokenizers.items()
+    data = experiment.sources[name]
+    check_shape(codec, data)
     for field, plain in augmenting(experiment.sources[name]).items():
         raise BadInput(
             f"cache holds examples that are not augmented: write data.{field}={plain}, "
@@ -231,4 +245,21 @@ def _open_cache(experiment: StageTwo, processes, tokenizers) -> LatentCache:
             f"cache: {experiment.cache} holds {sorted(cache.fields)}, stream {name!r} "
             f"needs {field}; encode again"
         )
+    _compare(cache, data, f"cache: {experiment.cache}")
     return cache
+
+
+def _compare(cache: LatentCache, data: Modality, what: str) -> None:
+    """Raises BadInput where a cache is of other data than there is now. Where there is
+    none, as on a machine that was given the cache alone, it is believed."""
+    if "data" not in cache.contract:
+        say(
+            f"{what} does not say of which data it is; encode again to have it compared"
+        )
+        return
+    try:
+        records_of(data, train=True)
+    except BadInput as error:
+        say(f"{what} is not compared with the data, which cannot be read: {error}")
+        return
+    refuse_others(cache.contract["data"], data, what)

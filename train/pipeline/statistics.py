@@ -5,6 +5,9 @@ import functools
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from train.errors import BadInput
 from train.modalities import files
@@ -14,6 +17,7 @@ from train.sources import Source, open_source
 from vqdit.values import build, describe
 
 FILE = "statistics.json"
+PROBED = 16  # records that are compared to tell data from other data
 # Settings that change nothing in what is measured.
 FREE = ("threads", "augment", "stride", "download")
 # Files of before classes had public names say where theirs was.
@@ -63,6 +67,36 @@ def moments_of(data: Modality, share: tuple[int, int] = (0, 1)) -> Moments:
     return moments
 
 
+def probe(data: Modality, train: bool) -> dict[str, Any]:
+    """What tells the records of one part from others: how many there are, and of some
+    the mean, the standard deviation and the label."""
+    records = records_of(data, train)
+    count = min(PROBED, len(records))
+    rows = np.arange(count) * len(records) // count
+    found = []
+    for record in records.take(rows):
+        x = record.values.astype(np.float64)
+        of = (x.mean(), x.std()) if x.size else (0.0, 0.0)  # made as it is asked for
+        found.append([*map(float, of), record.label])
+    return {"records": len(records), "some": found}
+
+
+def refuse_others(made_of: dict[str, Any], data: Modality, what: str) -> None:
+    """Raises BadInput where `made_of`, a probe of the training part, is of other data
+    than this is."""
+    now = probe(data, train=True)
+    if made_of["records"] != now["records"]:
+        raise BadInput(
+            f"{what}: made of {made_of['records']} records and the data has "
+            f"{now['records']} now; give the data back, or make it anew"
+        )
+    if not np.allclose(made_of["some"], now["some"], rtol=1e-4, atol=1e-6):
+        raise BadInput(
+            f"{what}: made of other records than the data has now; give the data back, "
+            "or make it anew"
+        )
+
+
 def keep_statistics(
     data: Modality, workdir: str | Path, write: bool = True
 ) -> Statistics | None:
@@ -81,7 +115,7 @@ def keep_statistics(
         statistics = statistics_of(data)
         if write:
             kept = {"of": _key(data), "statistics": describe(statistics)}
-            files.write(path, kept)
+            files.write(path, kept | {"data": probe(data, train=True)})
         return statistics
 
 
@@ -110,6 +144,8 @@ def _believed(path: Path, data: Modality) -> Statistics:
             f"{path} was fitted on other data than this run reads now; give the run "
             "its data back, or start another --workdir"
         )
+    if "data" in stored:  # not of before
+        refuse_others(stored["data"], data, str(path))
     _known[of] = statistics
     return statistics
 

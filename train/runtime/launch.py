@@ -23,6 +23,7 @@ from train.runtime.sharding import (
     create_state,
     kernels,
     make_mesh,
+    spelled,
 )
 from train.runtime.step import TrainState
 from vqdit.values import build, describe
@@ -69,6 +70,7 @@ def launch(
     rules: Rules,
     open_batches: OpenBatches,
     hooks: Callable[[Logger], Sequence[Hook]],
+    about: Callable[[TrainState], str],
     depends: dict[str, str] | None = None,
     encoder: Encoder | None = None,
     reschedule: bool = False,
@@ -77,6 +79,7 @@ def launch(
 
     workdir: `claimed`. Every checkpoint in it says whose it is, and none of another
         experiment is continued.
+    about:   what the stage says of itself as the run begins.
     depends: name -> fingerprint of what the run was built on. It is stored with every
         checkpoint, and a run that stands on something else is not continued.
     reschedule: of `open_workdir`.
@@ -101,6 +104,7 @@ def launch(
                 )
             say(f"{workdir}: continuing from step {int(state.step)}")
         sharding = batch_sharding(mesh)
+        say(_opening(experiment, state, spelled(mesh), about(state)))
         with (
             Logger(workdir, int(state.step), run.wandb) as logger,
             hosts.fail_fast(),
@@ -122,6 +126,19 @@ def launch(
                 window=window,
                 hooks=hooks(logger),
             )
+
+
+def _opening(
+    experiment: Experiment, state: TrainState, devices: str, about: str
+) -> str:
+    """What a run is, before its long silence of compiling."""
+    model, run = experiment.model, experiment.run
+    size = sum(x.size for x in jax.tree.leaves(state.params))
+    dtype = getattr(model, "dtype", None) or model.encoder.dtype
+    return (
+        f"{experiment.name}: {size:,} parameters, computed in {dtype}; {about}\n"
+        f"{run.steps:,} steps of {run.batch} on {devices}"
+    )
 
 
 def _check_owner(
