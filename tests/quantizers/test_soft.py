@@ -111,6 +111,11 @@ def test_gumbel_temperature_falls_with_the_calls_of_training():
         distance.append(np.abs(np.asarray(quantized.latents) - q).max())
     assert distance[0] > 0.1 > 1e-3 > distance[2]
     assert variables["usage"]["calls"] == 3
+    # Exponentially: after half of the calls the geometric mean of both ends.
+    half = {**variables, "usage": {**variables["usage"], "calls": jnp.int32(1)}}
+    middle = quantizer.clone(temperature=1e-2, decay_steps=0)
+    found, expected = (jit_train(q, half, z)[0] for q in (quantizer, middle))
+    np.testing.assert_allclose(found.latents, expected.latents, rtol=1e-4, atol=1e-5)
     warm = GumbelQuantizer(5, 3, hard=False, least=0.5, decay_steps=1)
     held = warm.clone(temperature=0.5, decay_steps=0)
     late = {**variables, "usage": {**variables["usage"], "calls": jnp.int32(9)}}

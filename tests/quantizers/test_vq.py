@@ -210,6 +210,30 @@ def test_a_revived_code_of_averages_weighs_as_an_average_code():
     np.testing.assert_allclose(counts, [10.5, 10.5, 5.5, 5.5], rtol=1e-5)
 
 
+def test_an_average_of_nothing_is_finite():
+    """Laplace smoothing, to the last digits: counts of 0 and of its own size."""
+    quantizer = EMAVectorQuantizer(3, 2, revive="none")
+    variables = start(quantizer)
+    counts, sums = jnp.array([2.0, 0.0, 3e-5]), jnp.array([[4.0, 2], [0, 0], [6e-5, 0]])
+    codebook = {**variables["codebook"], "counts": counts, "sums": sums}
+    rows = codewords(quantizer, {**variables, "codebook": codebook})
+    np.testing.assert_allclose(rows, [[2, 1], [0, 0], [1.5, 0]], rtol=1e-4)
+
+
+def test_averages_from_data_weigh_as_their_clusters():
+    """Of six vectors in one place and two in another; an empty one weighs a tenth."""
+    quantizer = EMAVectorQuantizer(2, 1, start="kmeans")
+    z = jnp.array([[0.0]] * 6 + [[9.0]] * 2)
+    variables, _ = quantizer.from_data(start(quantizer), KEY, z, 5)
+    found = variables["codebook"]
+    order = np.argsort(found["counts"])
+    np.testing.assert_allclose(np.sort(found["counts"]), [0.5, 1.5])
+    np.testing.assert_allclose(found["sums"][order], [[4.5], [0.0]], atol=1e-6)
+    rows = jnp.array([[0.0], [9.0]])
+    set_ = quantizer.with_codewords(start(quantizer), rows, jnp.array([8, 0]))
+    np.testing.assert_allclose(set_["codebook"]["counts"], [2.0, 0.1])
+
+
 @pytest.mark.parametrize("cosine", [False, True])
 def test_an_average_that_is_not_used_holds_its_place(cosine):
     """After a hundred times as many steps as its weight takes to halve."""
