@@ -49,7 +49,9 @@ def train(
             share_statistics(data)
     with hosts.together():
         streams = prepare(experiment)
-    init, step_fn = build_step(experiment, streams.model, streams.processes)
+    init, step_fn = build_step(
+        experiment, streams.model, streams.processes, streams.transfer
+    )
     classes = streams.model.classes
     # One sampler for all pictures: its parameters are arguments, so it compiles once.
     drawn = {}

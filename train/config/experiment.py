@@ -210,6 +210,8 @@ class StageTwo(Experiment):
         one example.
     model:   without its streams, which follow from these.
     streams: name -> Stream, in their order in the sequence.
+    init:    workdir or bundle of a generator whose weights training starts from; what
+        it lacks, a stream or a table of other classes, starts new.
     cache:   folder of a latent cache of the one stream; None encodes on the fly.
     label_dropout: share of labels replaced by the null class, for guidance.
     """
@@ -217,6 +219,7 @@ class StageTwo(Experiment):
     data: Modality | dict[str, Modality] = Images()
     model: DiT
     streams: dict[str, Stream]
+    init: str | None = None
     cache: str | None = None
     label_dropout: Share = 0.1
 

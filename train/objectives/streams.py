@@ -15,6 +15,7 @@ from train.config.network import network
 from train.errors import BadInput
 from train.modalities import Modality
 from train.objectives.bundles import check_shape, examples_for, open_bundle
+from train.objectives.transfer import Transfer
 from train.pipeline import JointExamples, LatentCache
 from train.pipeline.statistics import records_of, refuse_others
 from train.pipeline.streams import codes_of
@@ -43,6 +44,7 @@ class Streams:
     model, processes: of `network`.
     tokenizers: stream -> Codec, or a value that is born discrete.
     source:     the data: joined, or a latent cache.
+    transfer:   what training starts from; None for nothing.
     """
 
     experiment: StageTwo
@@ -50,6 +52,7 @@ class Streams:
     processes: Mapping[str, Process]
     tokenizers: Mapping[str, Any]
     source: JointExamples | LatentCache
+    transfer: Transfer | None = None
 
     @property
     def codecs(self) -> dict[str, Codec]:
@@ -125,15 +128,22 @@ def on_grid(known: jax.Array, grid: tuple[int, ...]) -> jax.Array:
     return fold(known[..., None], blocks).any(-1)
 
 
-def build_step(experiment: StageTwo, model: DiT, processes: Mapping[str, Process]):
+def build_step(
+    experiment: StageTwo,
+    model: DiT,
+    processes: Mapping[str, Process],
+    transfer: Transfer | None = None,
+):
     """(init, step): the state's maker and the train step, for loop and bench."""
     optimizer, streams = experiment.optimizer, experiment.streams
     tx = make(optimizer, experiment.run.steps)
 
     def init() -> TrainState:
         params_key, state_key = jax.random.split(jax.random.key(experiment.run.seed))
-        variables = model.init(params_key, *example(model, 1))
-        return init_state(state_key, dict(variables), tx)
+        variables = dict(model.init(params_key, *example(model, 1)))
+        if transfer is not None:
+            variables = transfer.into(variables)
+        return init_state(state_key, variables, tx)
 
     objective = Denoising(
         model,
@@ -188,7 +198,23 @@ def prepare(experiment: StageTwo) -> Streams:
         )
     if not classes and experiment.label_dropout not in (0, StageTwo.label_dropout):
         say(f"label_dropout={experiment.label_dropout} drops nothing: model.classes=0")
-    return Streams(experiment, model, processes, tokenizers, source)
+    transfer = _open_transfer(experiment, model, tokenizers)
+    return Streams(experiment, model, processes, tokenizers, source, transfer)
+
+
+def _open_transfer(experiment: StageTwo, model: DiT, tokenizers) -> Transfer | None:
+    if experiment.init is None:
+        return None
+    transfer = Transfer(experiment.init, model)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), *example(model, 1))
+    transfer.check(dict(shapes))
+    for name, old in transfer.bundle.codecs.items():
+        new = tokenizers.get(name)
+        if isinstance(new, Codec) and (
+            new.contract.fingerprint != old.contract.fingerprint
+        ):
+            say(f"init: stream {name!r} was of another tokenizer's latents or codes")
+    return transfer
 
 
 def _open_data(experiment: StageTwo, tokenizers) -> JointExamples:
