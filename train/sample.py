@@ -50,7 +50,7 @@ def main(argv):
             count, class_of(flags["label"], classes, generator.class_names)
         )
     elif classes:
-        labels = np.arange(count) % classes
+        labels = np.resize(generator.trained_labels, count)
     out = Path(flags.get("out", "grid.png"))
     if out.suffix not in (".png", ".npz", ""):
         raise BadInput(

@@ -65,10 +65,12 @@ def train(
             params = hosts.own(state.ema)
             if not hosts.first():
                 return
+            generator = streams.generator(params)
             if "draw" not in drawn:
-                drawn["draw"] = streams.generator(params).sampler(steps=STEPS)
-            rows = max(min(classes, 10), 1)
-            label = np.repeat(np.arange(rows), SHOWN) if classes else None
+                drawn["draw"] = generator.sampler(steps=STEPS)
+            shown = generator.trained_labels[:10]
+            rows = len(shown) or 1
+            label = np.repeat(shown, SHOWN) if classes else None
             key = jax.random.key(experiment.run.seed)
             x = drawn["draw"](key, jnp.arange(rows * SHOWN), label=label, params=params)
             for name, codec in streams.codecs.items():
@@ -98,6 +100,7 @@ def train(
             depends,
             streams.encoder,
             reschedule,
+            (streams.objective, streams.heldout),
         )
         return keep(folder / "bundle", streams.generator(hosts.gather(state.ema)))
 

@@ -56,6 +56,8 @@ class Run:
     steps, batch: updates in all, and examples in each over all devices.
     keep:         checkpoints that stay; older ones are deleted.
     sample_every: steps between pictures; 0 draws them at the end only.
+    heldout_every: steps between losses on held-out data, logged as heldout_loss; 0 for
+        none.
     wandb:        Weights & Biases project to report to as well; "" for none.
     """
 
@@ -67,6 +69,7 @@ class Run:
     keep: Count = 3
     sample_every: Natural = 0
     wandb: str = ""
+    heldout_every: Natural = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

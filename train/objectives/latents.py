@@ -55,6 +55,7 @@ def encode_set(codec: Codec, data: Modality, folder: Path, train: bool = True) -
         "data": probe(data, train),
         "classes": examples.classes,
         "class_names": list(examples.class_names),
+        "absent": list(examples.source.absent),
     }
     if hosts.first():
         write_cache(folder, records(), contract, count)

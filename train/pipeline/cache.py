@@ -113,7 +113,8 @@ class LatentCache:
     """A Source over a folder written by write_cache, verified when it is opened.
 
     contract: what was given to write_cache, for the caller to compare.
-    classes, class_names: as the contract states them under these names, else 0 and ().
+    classes, class_names, absent: as the contract states them under these names, else 0
+        and ().
     """
 
     def __init__(self, folder: str | Path):
@@ -147,6 +148,7 @@ class LatentCache:
             list(pool.map(_verify, paths, digests))
         self.classes = int(self.contract.get("classes", 0))
         self.class_names = tuple(self.contract.get("class_names", ()))
+        self.absent = tuple(self.contract.get("absent", ()))
         from array_record.python import array_record_data_source  # only where data is
 
         self._records = array_record_data_source.ArrayRecordDataSource(

@@ -103,6 +103,7 @@ class Part(Source):
         super().__init__(len(self.rows), folder.class_names)
         self.folder, self.found = folder, len(rows)
         self.left_out, self.order = folder.left_out, folder.order
+        self.labels = np.array([folder.entries[row].label for row in self.rows], int)
         self.refused = tuple((folder.entries[i].file, why) for i, why in bad.items())
         if not self.rows:
             folder.judge(bad, len(rows))

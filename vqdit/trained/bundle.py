@@ -79,6 +79,7 @@ def _load(folder, config):
         {name: load(folder / "tokenizers" / name) for name in names}
         | {name: build(value) for name, value in config.get("values", {}).items()},
         tuple(config["class_names"]),
+        config.get("untrained", ()),
     )
 
 
@@ -174,6 +175,7 @@ def _write(folder, thing):
             "tokenizers": sorted(thing.codecs),
             "values": {n: describe(value) for n, value in thing.values.items()},
             "class_names": list(thing.class_names),
+            "untrained": list(thing.untrained),
         }
         for name, codec in thing.codecs.items():
             _write(folder / "tokenizers" / name, codec)
