@@ -118,8 +118,8 @@ def both_gradients(
     metrics |= found
 
     active = step >= how.start
-    parts = terms.experiment.optimizer.accumulate
-    play = functools.partial(_play, how, parts, params[1], stats[1], x, x_hat)
+    other, seen = params[1], stats[1]
+    play = functools.partial(_play, how, terms.parts, other, seen, x, x_hat)
     blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(play))
     played = _either(active, play, blank | {"stats": stats[1]})
     metrics |= played["metrics"]

@@ -26,10 +26,12 @@ class Reconstruction:
 
     distances: perceptual losses by name; each finds its own weights, which are not
         trained, in stats["perceptual"][name].
+    parts:     of the batch, that the networks see one after another (see `in_parts`).
     """
 
     experiment: StageOne
     distances: Mapping[str, Distance]
+    parts: int = 1
 
     def forward(self, params, stats, batch, key, step):
         """(reconstruction, weighted losses of the quantizer), (signal, stats, metrics).
@@ -38,7 +40,7 @@ class Reconstruction:
         The batch has one stream, SIGNAL. Where it is not known the reconstruction is
         the signal, so that nothing that follows is moved by what was not observed.
         """
-        model, parts = self.experiment.model, self.experiment.optimizer.accumulate
+        model = self.experiment.model
         own = {name: value for name, value in stats.items() if name != "perceptual"}
         variables = {"params": params, **own}
 
@@ -47,7 +49,7 @@ class Reconstruction:
 
         def mapped(method):
             run = functools.partial(model.apply, variables, method=method)
-            return in_parts(run, parts)
+            return in_parts(run, self.parts)
 
         x, z = mapped(encode)(to_signal(batch["streams"][SIGNAL]))
         quantized, own = model.apply(
@@ -75,8 +77,7 @@ class Reconstruction:
         for name, distance in self.distances.items():
             frozen = jax.lax.stop_gradient(stats["perceptual"][name])
             each = functools.partial(distance, frozen)
-            parts = self.experiment.optimizer.accumulate
-            terms[name] = in_parts(each, parts)(x, x_hat).mean()
+            terms[name] = in_parts(each, self.parts)(x, x_hat).mean()
         loss = sum(
             value
             * (weights.perceptual if name in self.distances else getattr(weights, name))

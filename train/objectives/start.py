@@ -104,7 +104,7 @@ def build_step(experiment: StageOne, start: Start):
             return state
         return with_discriminator(state, experiment, x.shape[1:])
 
-    terms = Reconstruction(experiment, start.distances)
+    terms = Reconstruction(experiment, start.distances, optimizer.accumulate)
     if experiment.adversarial is None:
         rate = learning_rate(optimizer, experiment.run.steps)
         step = make_step(terms, tx, optimizer.ema, rate)
