@@ -109,6 +109,8 @@ class Weights:
     features:   workdir or bundle of a tokenizer whose encoder's layers are compared, or
         folder of a classifier (train.classifier), whose layers up to its features are.
     perceptual: weight of each of these two.
+    kl:         of the sum over an example's latents, beside a mean error: a published
+        weight beside a summed one, such as 1e-6, is that over an example's values here.
     entropy:    moves linearly to `entropy_end` within `entropy_steps` steps; 0 stays.
     """
 
