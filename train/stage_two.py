@@ -100,6 +100,7 @@ def train(
             depends,
             streams.encoder,
             reschedule,
+            (streams.objective, streams.heldout),
         )
         return keep(folder / "bundle", streams.generator(hosts.gather(state.ema)))
 

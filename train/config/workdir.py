@@ -30,6 +30,7 @@ FREE = (
     "run.save_every",
     "run.keep",
     "run.sample_every",
+    "run.heldout_every",
     "run.wandb",
     "mesh",
     "model.*remat",

@@ -79,6 +79,16 @@ class Streams:
             streams = {name: batch[process.kind]}
             yield {"streams": streams, "known": known, "label": batch["label"]}
 
+    @property
+    def objective(self) -> Denoising:
+        return objective_of(self.experiment, self.model, self.processes)
+
+    def heldout(self, rows: np.ndarray | None = None) -> Iterator[dict]:
+        """These rows of batches of what is not trained on."""
+        sources, values = self.experiment.sources, self.experiment.values
+        joined = JointExamples(sources, values, train=False)
+        return joined.in_order(self.experiment.run.batch, rows)
+
     def encoder(self, sharding):
         """A batch of signals, placed by the sharding -> one of streams, placed alike.
 
@@ -139,7 +149,7 @@ def build_step(
     transfer: Transfer | None = None,
 ):
     """(init, step): the state's maker and the train step, for loop and bench."""
-    optimizer, streams = experiment.optimizer, experiment.streams
+    optimizer = experiment.optimizer
     tx = make(optimizer, experiment.run.steps)
 
     def init() -> TrainState:
@@ -149,15 +159,21 @@ def build_step(
             variables = transfer.into(variables)
         return init_state(state_key, variables, tx)
 
-    objective = Denoising(
-        model,
-        processes,
-        {name: stream.times for name, stream in streams.items()},
-        experiment.label_dropout,
-        {name: stream.weight for name, stream in streams.items()},
+    objective = dataclasses.replace(
+        objective_of(experiment, model, processes), parts=optimizer.accumulate
     )
     rate = learning_rate(optimizer, experiment.run.steps)
-    return init, make_step(objective, tx, optimizer.ema, optimizer.accumulate, rate)
+    return init, make_step(objective, tx, optimizer.ema, rate)
+
+
+def objective_of(
+    experiment: StageTwo, model: DiT, processes: Mapping[str, Process]
+) -> Denoising:
+    """What its training minimises."""
+    streams = experiment.streams.items()
+    times = {name: stream.times for name, stream in streams}
+    weights = {name: stream.weight for name, stream in streams}
+    return Denoising(model, processes, times, experiment.label_dropout, weights)
 
 
 def example(model: DiT, batch: int):
@@ -204,6 +220,11 @@ def prepare(experiment: StageTwo) -> Streams:
         say(f"no training example of the classes {', '.join(absent[:10])}")
     if not classes and experiment.label_dropout not in (0, StageTwo.label_dropout):
         say(f"label_dropout={experiment.label_dropout} drops nothing: model.classes=0")
+    if experiment.run.heldout_every and experiment.cache is not None:
+        raise BadInput(
+            f"run.heldout_every={experiment.run.heldout_every}: a latent cache has no "
+            f"held-out part; leave out cache or write run.heldout_every=0"
+        )
     transfer = _open_transfer(experiment, model, tokenizers)
     return Streams(experiment, model, processes, tokenizers, source, transfer)
 

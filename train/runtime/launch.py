@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import numpy as np
 
 from train.config import Experiment
 from train.config.command import RUN
+from train.config.paths import leaves, spell
 from train.config.workdir import CONFIG_FILE, open_workdir, refusal
 from train.errors import BadInput
 from train.runtime import hosts
 from train.runtime.checkpoint import Checkpoints
+from train.runtime.heldout import heldout_loss
 from train.runtime.lock import locked, sweep
 from train.runtime.log import Logger, say
 from train.runtime.loop import Hook, train
@@ -25,7 +28,7 @@ from train.runtime.sharding import (
     make_mesh,
     spelled,
 )
-from train.runtime.step import TrainState
+from train.runtime.step import Objective, TrainState
 from vqdit.values import build, describe
 
 FLAGS = RUN | {
@@ -74,6 +77,7 @@ def launch(
     depends: dict[str, str] | None = None,
     encoder: Encoder | None = None,
     reschedule: bool = False,
+    heldout: tuple[Objective, Callable[[np.ndarray], Iterator[Any]]] | None = None,
 ) -> TrainState:
     """Trains the experiment in its workdir to its last step, from wherever it stands.
 
@@ -83,6 +87,7 @@ def launch(
     depends: name -> fingerprint of what the run was built on. It is stored with every
         checkpoint, and a run that stands on something else is not continued.
     reschedule: of `open_workdir`.
+    heldout: what is minimised, and rows -> held-out batches; see `heldout_loss`.
     Returns the last state, which is on disk by then. Raises what `train` raises.
     """
     depends = depends or {}
@@ -105,26 +110,35 @@ def launch(
             say(f"{workdir}: continuing from step {int(state.step)}")
         sharding = batch_sharding(mesh)
         say(_opening(experiment, state, spelled(mesh), about(state)))
+        rows, placed = hosts.rows(run.batch, sharding), encoder and encoder(sharding)
         with (
             Logger(workdir, int(state.step), run.wandb) as logger,
             hosts.fail_fast(),
             kernels(mesh),
         ):
+            lines = [f"    {at}={spell(v)}" for at, v in leaves(experiment).items()]
+            logger.text(int(state.step), "experiment", "\n".join(lines))
+            found = list(hooks(logger))
+            if heldout is not None and run.heldout_every:
+                objective, open_heldout = heldout
+                opened = partial(open_heldout, rows)
+                how = (run.heldout_every, logger, sharding, placed)
+                found.append(heldout_loss(objective, opened, *how))
             return train(
                 state,
                 step_fn,
-                open_batches(position, hosts.rows(run.batch, sharding)),
+                open_batches(position, rows),
                 steps=run.steps,
                 checkpoints=checkpoints,
                 logger=logger,
                 log_every=run.log_every,
                 save_every=run.save_every,
                 batch_sharding=sharding,
-                encode=encoder and encoder(sharding),
+                encode=placed,
                 position=position,
                 meta={"experiment": describe(experiment), **depends},
                 window=window,
-                hooks=hooks(logger),
+                hooks=found,
             )
 
 
