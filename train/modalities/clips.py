@@ -87,11 +87,12 @@ class Index:
     def _picked(self, wanted: list[int]) -> list[np.ndarray]:
         import av
 
-        found = []
+        found, origin = [], wanted[0]
         with av.open(str(self.path)) as file:
             stream = file.streams.video[0]
             while len(found) < len(wanted):
-                file.seek(self._key(wanted[len(found)]), stream=stream)
+                key = self._key(origin)
+                file.seek(key, stream=stream)
                 before, begun = None, len(found)
                 try:
                     for frame in file.decode(stream):
@@ -109,11 +110,15 @@ class Index:
                     else:  # the file ends before
                         found.append(_pixels(before, stream))
                 except av.error.FFmpegError as error:
-                    if before is None:
-                        raise
                     # As players do, what is on the screen stays there.
                     _warn(f"{self.path} is broken ({one_line(error)})")
+                    if before is None and key == self.keys[0]:
+                        raise
+                    if before is None:
+                        origin = key - 1
+                        continue
                     found.append(_pixels(before, stream))
+                origin = wanted[min(len(found), len(wanted) - 1)]
         return found
 
     def _key(self, stamp: int) -> int:
