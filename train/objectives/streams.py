@@ -20,6 +20,7 @@ from train.pipeline import JointExamples, LatentCache
 from train.pipeline.statistics import records_of, refuse_others
 from train.pipeline.streams import codes_of
 from train.runtime import hosts
+from train.runtime.heldout import MOST
 from train.runtime.log import say
 from train.runtime.optim import learning_rate, make
 from train.runtime.sharding import replicated
@@ -87,7 +88,7 @@ class Streams:
         """These rows of batches of what is not trained on."""
         sources, values = self.experiment.sources, self.experiment.values
         joined = JointExamples(sources, values, train=False)
-        return joined.in_order(self.experiment.run.batch, rows)
+        return joined.in_order(self.experiment.run.batch, rows, MOST)
 
     def encoder(self, sharding):
         """A batch of signals, placed by the sharding -> one of streams, placed alike.

@@ -81,14 +81,19 @@ class JointExamples:
         take = lambda indices, epochs: self.augmented(indices, epochs, seed)
         return endless(take, len(self), batch, seed, start, rows, threads)
 
-    def in_order(self, batch: int, rows: np.ndarray | None = None) -> Iterator[Batch]:
-        """One pass of whole batches, of the examples as they are evaluated.
+    def in_order(
+        self, batch: int, rows: np.ndarray | None = None, most: int | None = None
+    ) -> Iterator[Batch]:
+        """Whole batches, at most so many, of the examples as they are evaluated.
 
-        What is left over is left out; of fewer than a batch some are there again.
+        They are evenly spaced over the set, which may be sorted by class. What is left
+        over is left out; of fewer than a batch some are there again.
         """
         mine = np.arange(batch) if rows is None else rows
-        for k in range(max(1, len(self) // batch)):
-            yield self.take((k * batch + mine) % len(self))
+        count = max(1, len(self) // batch)
+        count = count if most is None else min(most, count)
+        for k in range(count):
+            yield self.take((k * batch + mine) * len(self) // (count * batch))
 
 
 def _check_files(parts: Mapping[str, Examples]) -> None:

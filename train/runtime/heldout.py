@@ -19,7 +19,7 @@ from train.runtime.loop import Hook
 from train.runtime.step import Objective, TrainState, beside
 from vqdit.values import near
 
-MOST = 16  # batches; a loss of more tells little more
+MOST = 16  # batches, spaced over the set; a loss of more tells little more
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ def heldout_loss(
     """A hook that logs `heldout_loss`, and the objective's metrics by such names.
 
     The objective of training, noise, times and dropped labels included, of the averaged
-    weights, on the first MOST batches of what is held out. Each batch has the same key
+    weights, on the first MOST batches that are opened. Each batch has the same key
     every time, so that what moves from one evaluation to the next is the model.
 
     batches: opens those of this process's rows, from the first, one pass or endless.

@@ -45,6 +45,24 @@ def test_data_that_several_streams_name_are_read_once(monkeypatch):
     np.testing.assert_array_equal(found["a"], found["b"])
 
 
+def test_a_few_batches_in_order_are_spaced_over_the_set(monkeypatch):
+    joined, asked = JointExamples({"a": DIGITS}, {}, train=False), []
+    monkeypatch.setattr(joined, "take", asked.append)
+    count = len(joined)
+    list(joined.in_order(20, most=4))
+    assert len(asked) == 4
+    found = np.concatenate(asked)
+    np.testing.assert_array_equal(found, np.arange(80) * count // 80)
+    assert found[-1] >= count - count // 80 - 1  # of a sorted set, the last class too
+    asked.clear()
+    for rows in (np.arange(10), np.arange(10, 20)):  # of two processes
+        list(joined.in_order(20, rows, most=1))
+    np.testing.assert_array_equal(np.concatenate(asked), np.arange(20) * count // 20)
+    asked.clear()
+    list(joined.in_order(count + 5))
+    assert len(asked) == 1 and set(asked[0]) == set(range(count))
+
+
 def test_data_of_another_length_are_refused():
     with pytest.raises(BadInput, match=r"data.b has .* and data.a has 1437: .* index"):
         JointExamples({"a": DIGITS, "b": SMALL}, {}, train=True)
