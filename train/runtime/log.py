@@ -55,7 +55,7 @@ class Logger:
 
     step: the step that the run continues from. Lines past it, which a killed run had
     written and this one will write again, go to metrics.replaced.jsonl, and so does a
-    line that was cut short.
+    line that was cut short. What that step's lines hold is not written a second time.
     On processes other than the first nothing is written. What the disk does not take is
     told once, and no error: lines are written when there is room again.
 
@@ -76,6 +76,10 @@ class Logger:
         self._workdir.mkdir(parents=True, exist_ok=True)
         path = self._workdir / "metrics.jsonl"
         _rewind(path, step)
+        # A hook that is due at this step measures again; its line is there already.
+        rows = read_metrics(self._workdir) if path.exists() else []
+        self._there = [row.keys() for row in rows if row["step"] == step]
+        self._step = step
         self._lines = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o644)
         self._waiting = b""  # lines that the disk would not take yet
         self._told: set[str] = set()
@@ -105,6 +109,8 @@ class Logger:
         values = {name: float(value) for name, value in metrics.items()}
         row = {"step": step, "time": round(time.time(), 3)}
         row |= {n: v if math.isfinite(v) else None for n, v in values.items()}
+        if step == self._step and row.keys() in self._there:
+            return
         self._waiting += (json.dumps(row, allow_nan=False) + "\n").encode()
         with self._survived("metrics.jsonl"):
             self._append()

@@ -67,6 +67,19 @@ def test_lines_past_the_resumed_step_are_written_again_not_twice(tmp_path):
     assert [line[:11] for line in replaced] == [f'{{"step": {n}' for n in (30, 40, 50)]
 
 
+def test_what_is_measured_again_at_the_resumed_step_has_one_line(tmp_path):
+    for _ in range(2):
+        with Logger(tmp_path, step=4) as logger:
+            logger.scalars(4, {"heldout_loss": 0.5})
+            logger.scalars(4, {"loss": 0.25})
+    with Logger(tmp_path, step=4) as logger:
+        logger.scalars(4, {"other": 1.0})
+        logger.scalars(8, {"heldout_loss": 0.5})
+    assert steps(tmp_path) == [4, 4, 4, 8]
+    found = [set(row) - {"step", "time"} for row in read_metrics(tmp_path)]
+    assert found == [{"heldout_loss"}, {"loss"}, {"other"}, {"heldout_loss"}]
+
+
 def test_a_line_cut_short_never_joins_the_next(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}')
     with Logger(tmp_path, step=2) as logger:
