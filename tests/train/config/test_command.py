@@ -202,7 +202,13 @@ def test_a_number_as_it_is_meant(file):
     assert command.experiment.run.steps == 2000
     assert type(command.experiment.run.steps) is int
     assert command.flags == {"per_class": (10,), "scales": (2.0,), "only": ("a", "b c")}
-    for word in ("--label=1.5", "--label=1e400", "--per-class=0.5", "--label=True"):
+    for word in (
+        "--label=1.5",
+        "--label=1e400",
+        "--per-class=0.5",
+        "--label=True",
+        "--only= ",
+    ):
         with pytest.raises(BadInput, match="write a"):
             parse([f"--config={file}", word], StageOne, flags)
 
