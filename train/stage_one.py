@@ -28,8 +28,8 @@ from train.pipeline import (
 from train.report import pictures
 from train.report.examples import show_augmented
 from train.runtime import hosts
-from train.runtime.heldout import HeldOut
-from train.runtime.launch import FLAGS, claimed, launch
+from train.runtime.heldout import MOST, HeldOut
+from train.runtime.launch import FLAGS, claimed, fits, launch
 from train.runtime.log import say
 from train.runtime.loop import Hook
 from train.runtime.sharding import TOKENIZER_RULES
@@ -72,6 +72,8 @@ def train(
         for part in (True, False):
             open_examples(data, part)
     init, step_fn = build_step(experiment, start)
+    with hosts.together():
+        fits(experiment, init, TOKENIZER_RULES)
     latents = len(open_examples(data, train=True)) * grid_size(experiment)
     most = max(model.quantizer.code_counts) if start.waits else 0
     if latents < most:
@@ -89,7 +91,7 @@ def train(
 
     def open_heldout(rows):
         joined = JointExamples({SIGNAL: data}, {}, train=False)
-        return joined.in_order(experiment.run.batch, rows)
+        return joined.in_order(experiment.run.batch, rows, MOST)
 
     def hooks(logger):
         show_augmented(logger, data, experiment.run.seed)

@@ -21,7 +21,7 @@ from train.report import pictures
 from train.report.examples import show_augmented
 from train.runtime import hosts
 from train.runtime.heldout import HeldOut
-from train.runtime.launch import FLAGS, claimed, launch
+from train.runtime.launch import FLAGS, claimed, fits, launch
 from train.runtime.log import say
 from train.runtime.loop import Hook
 from train.runtime.sharding import DIT_RULES
@@ -53,6 +53,8 @@ def train(
     init, step_fn = build_step(
         experiment, streams.model, streams.processes, streams.transfer
     )
+    with hosts.together():
+        fits(experiment, init, DIT_RULES)
     classes = streams.model.classes
     # One sampler for all pictures: its parameters are arguments, so it compiles once.
     drawn = {}

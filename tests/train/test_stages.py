@@ -442,6 +442,19 @@ def test_a_cache_does_not_ignore_augmentation(trained):
         streams.prepare(flipped)
 
 
+def test_rates_of_no_parameter_are_refused_before_the_folder_is_taken(
+    trained, tmp_path
+):
+    rates = {"optimizer.rates": (("decodr", 0.0),)}
+    for stage, experiment in (
+        (stage_one, tokenizer(EMA)),
+        (stage_two, dit("flow", trained[0])),
+    ):
+        with pytest.raises(BadInput, match="'decodr' is in the path of no parameter"):
+            stage.train(replaced(experiment, rates), tmp_path / "never")
+    assert not (tmp_path / "never").exists()
+
+
 def test_classes_are_those_of_the_data(trained):
     work, _, _ = trained
     experiment = dit("masked", work)

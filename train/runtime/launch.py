@@ -27,6 +27,7 @@ from train.runtime.sharding import (
     kernels,
     make_mesh,
     spelled,
+    state_sharding,
 )
 from train.runtime.step import TrainState
 from vqdit.values import build, describe
@@ -63,6 +64,12 @@ def claimed(
                 for place in (folder, folder / "samples"):
                     sweep(place)
         yield folder
+
+
+def fits(experiment: Experiment, init: Callable[[], TrainState], rules: Rules) -> None:
+    """Raises BadInput, with nothing written or computed, for a state that cannot be
+    made, or that the mesh does not divide."""
+    state_sharding(jax.eval_shape(init), rules, make_mesh(experiment.mesh))
 
 
 def launch(
