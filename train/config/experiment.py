@@ -58,6 +58,8 @@ class Run:
     sample_every: steps between pictures; 0 draws them at the end only.
     heldout_every: steps between losses on held-out data, logged as heldout_loss; 0 for
         none.
+    best:         figure of these, such as "heldout_loss", whose best bundle is kept in
+        best/, the smallest, or the largest of "-heldout_psnr"; "" for none.
     wandb:        Weights & Biases project to report to as well; "" for none.
     """
 
@@ -70,6 +72,7 @@ class Run:
     sample_every: Natural = 0
     wandb: str = ""
     heldout_every: Natural = 0
+    best: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
