@@ -1,8 +1,10 @@
 """Bundles: through disk bit for bit, or refused; whole, or not there."""
 
 import dataclasses
+import importlib
 import json
 import pathlib
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -126,6 +128,35 @@ def test_a_foreign_class_is_refused(tmp_path, codec, place, name):
     file.write_text(json.dumps(config))
     with pytest.raises(ValueError, match=f"'{name}' is not a dataclass or module"):
         load(tmp_path / "tok")
+
+
+OWN = """
+import flax.linen as nn
+import jax.numpy as jnp
+from vqdit.quantizers import FSQ
+
+class Mine(FSQ):
+    pass
+"""
+
+
+def test_a_class_of_ones_own_loads_where_its_package_is_named(
+    tmp_path, monkeypatch, codec
+):
+    (tmp_path / "mypackage.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = importlib.import_module("mypackage").Mine((3, 3))
+    module = codec.module.clone(quantizer=own)
+    save(tmp_path / "tok", Codec(module, codec.variables, codec.contract))
+    with pytest.raises(ValueError, match=r"write packages=\('mypackage',\)"):
+        load(tmp_path / "tok")
+    assert load(tmp_path / "tok", packages=("mypackage",)).module == module
+    # Of a program or a notebook: nothing could ever load it.
+    monkeypatch.setattr(type(own), "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "Mine", type(own), raising=False)
+    with pytest.raises(ValueError, match="cannot be imported by that name"):
+        save(tmp_path / "other", Codec(module, codec.variables, codec.contract))
+    assert not (tmp_path / "other").exists()
 
 
 def test_what_is_no_bundle_is_refused(tmp_path):

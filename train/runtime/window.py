@@ -69,10 +69,15 @@ class Window:
             for name in ("loss", "grad_norm"):
                 value = row[self._names.index(name)]
                 if not np.isfinite(value):
+                    advice = (
+                        "write a lower optimizer.peak_lr or a longer optimizer.warmup"
+                    )
+                    if self._step == 1:  # before any update: no rate is to blame
+                        advice = "look at the data (train.inspect) and at the model"
                     raise TrainingDiverged(
                         f"{name} is {value} at step {self._step}, which was not saved; "
-                        f"the last good checkpoint is {self._checkpoints.good}; write "
-                        f"a lower optimizer.peak_lr or a longer optimizer.warmup"
+                        f"the last good checkpoint is {self._checkpoints.good}; "
+                        f"{advice}"
                     )
 
     def pending(self) -> dict | None:

@@ -13,6 +13,7 @@ import os
 import pathlib
 import shutil
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import flax.traverse_util
@@ -22,15 +23,20 @@ from vqdit.trained.codec import Codec
 from vqdit.trained.contract import flatten
 from vqdit.trained.generator import Generator
 from vqdit.trained.judge import Judge
-from vqdit.values import build, describe
+from vqdit.values import Foreign, build, describe
 
 FORMAT = 1
 FILES = ("config.json", "model.safetensors")
 PARTS = (*FILES, "prior.npz")  # which `train.compress --fit` lays beside them
 
 
-def load(path: str | os.PathLike) -> Codec | Generator | Judge:
+def load(
+    path: str | os.PathLike, packages: Sequence[str] = ()
+) -> Codec | Generator | Judge:
     """Loads a bundle folder, or the bundle of a workdir.
+
+    packages: of your own, whose modules and dataclasses it may be made of; their code
+        is imported.
 
     Raises ValueError, in one line, when there is none, it is of another format, or its
     weights are not those it was written with.
@@ -57,27 +63,32 @@ def load(path: str | os.PathLike) -> Codec | Generator | Judge:
             f"{FORMAT}"
         )
     try:
-        return _load(folder, config)
+        return _load(folder, config, packages)
+    except Foreign as error:
+        raise ValueError(
+            f"{error}; if it is your own, write packages=({error.args[1]!r},)"
+        ) from error
     except KeyError as error:
         raise ValueError(
             f"{folder}/config.json lacks {error}; copy it again"
         ) from error
 
 
-def _load(folder, config):
+def _load(folder, config, packages):
+    built = lambda data: build(data, ("vqdit", *packages))
     variables = _read(folder, config["sha256"])
-    module = build(config["module"])
+    module = built(config["module"])
     if config["kind"] == "tokenizer":
-        return Codec(module, variables, build(config["contract"]))
+        return Codec(module, variables, built(config["contract"]))
     if config["kind"] == "classifier":
-        return Judge(module, variables["params"], **build(config["judge"]))
+        return Judge(module, variables["params"], **built(config["judge"]))
     names = config["tokenizers"]
     return Generator(
         module,
         variables["params"],
-        {name: build(process) for name, process in config["processes"].items()},
-        {name: load(folder / "tokenizers" / name) for name in names}
-        | {name: build(value) for name, value in config.get("values", {}).items()},
+        {name: built(process) for name, process in config["processes"].items()},
+        {name: load(folder / "tokenizers" / name, packages) for name in names}
+        | {name: built(value) for name, value in config.get("values", {}).items()},
         tuple(config["class_names"]),
         config.get("untrained", ()),
     )

@@ -159,6 +159,14 @@ def poisoned(at):
     return batches
 
 
+def test_a_first_step_that_is_bad_blames_no_rate(tmp_path):
+    """No update came before it."""
+    with pytest.raises(TrainingDiverged, match="at step 1, .* look at the data"):
+        run(tmp_path, 5, poisoned(0))
+    with pytest.raises(TrainingDiverged, match="at step 2, .* a lower optimizer.peak"):
+        run(tmp_path, 5, poisoned(1))
+
+
 @pytest.mark.parametrize("at,good", [(2, "none"), (7, "5"), (10, "10")])
 def test_the_first_bad_step_is_named_and_never_saved(tmp_path, at, good):
     """Whatever the log's rhythm: update i makes step i + 1."""
