@@ -851,8 +851,7 @@ def test_nifti_is_read_as_training_reads_it(bundles, tmp_path, capsys, monkeypat
     monkeypatch.setitem(sys.modules, "nibabel", None)
     line = refused(compress, argv, capsys)
     assert line.endswith(
-        "b.nii: NIfTI files need nibabel; pip install 'vqdit[nifti]', or write .npy "
-        "files"
+        "b.nii: NIfTI files need nibabel; pip install nibabel, or write .npy files"
     )
     assert line.count("b.nii") == 1 and not (tmp_path / "more").exists()
 
