@@ -6,11 +6,12 @@ import hashlib
 import json
 from pathlib import Path
 
-from train.errors import BadInput
+from train.errors import BadInput, reading
 from train.modalities import files
 from train.modalities.modality import Modality
 from train.modalities.normalise import Moments, Statistics
 from train.sources import Source, open_source
+from vqdit import sealed
 from vqdit.values import build, describe
 
 FILE = "statistics.json"
@@ -81,7 +82,7 @@ def keep_statistics(
         statistics = statistics_of(data)
         if write:
             kept = {"of": _key(data), "statistics": describe(statistics)}
-            files.write(path, kept)
+            files.write(path, sealed.sealed(kept))
         return statistics
 
 
@@ -99,11 +100,13 @@ def recall_statistics(data: Modality, workdir: str | Path | None) -> None:
 def _believed(path: Path, data: Modality) -> Statistics:
     """Those of the file, of this data."""
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        statistics, of = build(stored["statistics"], ("train",)), stored["of"]
-    except (KeyError, TypeError, ValueError) as error:
+        stored = sealed.read(path)
+        with reading("damaged"):
+            stored = sealed.opened(stored)
+            statistics, of = build(stored["statistics"], ("train",)), stored["of"]
+    except ValueError as error:
         raise BadInput(
-            f"{path}: damaged ({error!r}); remove it to fit the statistics again"
+            f"{path}: {error}; remove it to fit the statistics again"
         ) from error
     if of != _key(data) or not isinstance(statistics, Statistics):
         raise BadInput(

@@ -11,7 +11,7 @@ import numpy as np
 from train.config import Experiment
 from train.config.command import RUN
 from train.config.workdir import CONFIG_FILE, open_workdir, refusal
-from train.errors import BadInput
+from train.errors import BadInput, one_line
 from train.runtime import hosts
 from train.runtime.checkpoint import Checkpoints
 from train.runtime.lock import locked, sweep
@@ -132,10 +132,12 @@ def _check_owner(
         return
     try:
         owner = build(stored, ("vqdit", "train"))
-    except ValueError as error:
+        if not isinstance(owner, Experiment):
+            raise ValueError(f"it is a {type(owner).__name__}")
+    except Exception as error:  # fields may be of any type
         raise BadInput(
             f"{workdir}/checkpoints are of an experiment that this version cannot "
-            f"read: {error}; use the version that wrote them"
+            f"read: {one_line(error)[:300]}; use the version that wrote them"
         ) from error
     if why := refusal(owner, experiment, f"{workdir}/checkpoints", reschedule):
         raise BadInput(
