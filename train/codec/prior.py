@@ -182,10 +182,8 @@ def read_prior(folder: str | os.PathLike, contract: LatentContract) -> Prior | N
             fingerprint = arrays["fingerprint"].tobytes().decode()
             strength = tuple(arrays["strength"].ravel().tolist())
             stored = [arrays[f"book_{i}"] for i in range(len(strength))]
-            whole = all(
-                each.dtype.kind in "iu" for each in (arrays["strength"], *stored)
-            )
-        if not whole:
+            kinds = {each.dtype.kind for each in (arrays["strength"], *stored)}
+        if not kinds <= {"i", "u"}:
             raise ValueError("its counts are not whole numbers")
         counts = tuple(each.astype(np.int64) for each in stored)
     except Exception as error:  # zip, zlib and NumPy each have their own

@@ -24,8 +24,8 @@ from vqdit.values import field_names
 
 # Fields that say how many parts a module makes of itself, and how many there may be at
 # least, where the weights have fewer arrays.
-PARTS, FEW = ("count", "depth", "blocks", "phis"), 256
-CALLS = 40  # of modules, to each array that they have
+PARTS, FEW = ("count", "depth", "blocks", "phis"), 64
+CALLS = 6  # of modules, to each array that they have
 
 Headers = Mapping[str, tuple[Any, tuple[int, ...]]]  # path -> type and shape
 
