@@ -24,6 +24,7 @@ import dataclasses
 import hashlib
 import io
 import math
+import re
 import struct
 import zlib
 from collections.abc import Sequence
@@ -172,6 +173,8 @@ def _header(reader: "_Reader") -> Header:
     sensible = header.shape and 0 not in header.shape and header.books
     sensible = sensible and math.isfinite(header.rate) and header.rate >= 0
     sensible = sensible and (header.rate or not header.length)
+    # It becomes part of a path.
+    sensible = sensible and re.fullmatch(r"(\.[A-Za-z0-9]{1,16}){0,3}", header.suffix)
     if not sensible or coder.model >= len(NAMES):
         raise IndexError
     return header

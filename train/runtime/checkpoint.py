@@ -334,7 +334,7 @@ def _not_orbax(record: logging.LogRecord) -> bool:
 
 def _some(names: list[str], count: int = 3) -> str:
     more = f" and {len(names) - count} more" if len(names) > count else ""
-    return ", ".join(names[:count]) + more
+    return ", ".join(name[:200] for name in names[:count]) + more
 
 
 def _line(error: Exception) -> str:
