@@ -30,13 +30,13 @@ import numpy as np
 from train.codec import counting
 from train.codec.coder import FIXED, Coder
 from train.codec.container import SUFFIX, Header, bundle_name, checksum_of_codes, pack
-from train.codec.files import listed, open_codec, targets, watch
+from train.codec.files import as_written, listed, open_codec, targets, watch
 from train.codec.layout import Opened
 from train.codec.prefixes import decodes_prefixes
 from train.config.command import parse
 from train.errors import BadInput, Unreadable, run
 from train.modalities.files import write_bytes
-from train.modalities.modality import Modality
+from train.modalities.modality import Modality, Record
 from train.runtime import hosts
 from vqdit.metrics.codes import code_counts, entropy_of
 
@@ -100,7 +100,7 @@ def compressed(
 ) -> tuple[bytes, dict, np.ndarray]:
     """(the .vqd file, its figures, its codes (parts, places, books)).
 
-    Figures: bytes; units, of the kind's "bits per ..."; score, of what
+    Figures: bytes; units, of the kind's "bits per ..."; score, of the file that
     `train.decompress` will make of it; coder; and in bits payload, fixed (every code at
     log2 k) and order_0 (the empirical entropy of this file's own codes).
     """
@@ -131,7 +131,9 @@ def compressed(
         whole=opened.whole,
     )
     data = pack(header, payload)
-    decoded = opened.rebuild(header, codes)
+    values = opened.rebuild(header, codes)
+    back = Record(values, header.rate, suffix=header.suffix, extra=extra)
+    decoded = as_written(opened.data, back)
     figures = {
         "bytes": len(data),
         "units": opened.data.units(signal.values, signal.rate),

@@ -20,11 +20,10 @@ from train.codec.container import (
     room,
     unpack,
 )
-from train.codec.files import listed, open_codec, targets, watch
+from train.codec.files import listed, open_codec, targets, watch, write_content
 from train.codec.layout import Opened
 from train.config.command import parse
 from train.errors import BadInput, Unreadable, reading, run
-from train.modalities.files import write_bytes, write_folder
 from train.modalities.modality import Record
 from train.runtime import hosts
 
@@ -111,11 +110,7 @@ def main(argv):
     outs = targets(command.flags.get("out"), names, command.force)
     opened = opened.batched(max(opened.layout_of(header).count for header, _ in found))
     for path, out, (header, codes) in zip(paths, outs, found, strict=True):
-        content = signal_of(opened, path, header, codes)
-        if isinstance(content, dict):
-            write_folder(out, content)
-        else:
-            write_bytes(out, content)
+        write_content(out, signal_of(opened, path, header, codes))
         print(f"{path} -> {out}")
 
 

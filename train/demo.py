@@ -28,7 +28,7 @@ from train.errors import BadInput, run
 from train.evaluation.drawing import draw_all
 from train.evaluation.evaluator import evaluated, reconstruct
 from train.evaluation.judge import train_judge
-from train.evaluation.samples import Reference, balanced_labels
+from train.evaluation.samples import Reference
 from train.evaluation.scores import evaluate_tokenizer
 from train.modalities.files import npz, write, write_bytes
 from train.objectives.latents import encode_set
@@ -101,7 +101,7 @@ def main(argv):
     found = _scores(reference, rebuilt, test["label"])
     figures["judge_accuracy"] = found["accuracy"]
     figures["distance_ratio"] = found["distance"] / real["train_distance"]
-    curves, drawn, labels = {}, {}, balanced_labels(10, SAMPLES)
+    curves, drawn, labels = {}, {}, np.resize(np.arange(10), SAMPLES)
     for name, generator in generators.items():
         setting, curves[name] = SETTINGS[name], []
         draw = generator.sampler(guidance=1.0, **setting["sampler"])

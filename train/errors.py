@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import io
 import os
 import signal
 import sys
@@ -72,6 +73,9 @@ def run(
     `argv`: the arguments without the program's name; None takes `sys.argv[1:]`.
     """
     _keep_heap()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name from disk need not be text, and is no reason to stop.
+        sys.stdout.reconfigure(errors="backslashreplace")
     argv = sys.argv[1:] if argv is None else argv
     if {"--help", "-h"} & set(argv):
         print(sys.modules[main.__module__].__doc__)

@@ -23,7 +23,7 @@ from train.config import Experiment
 from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
 from train.modalities import Modality
-from train.modalities.files import write_bytes
+from train.modalities.files import counted, write_bytes
 from train.modalities.gaps import outlying
 from train.modalities.normalise import Moments
 from train.pipeline import open_examples
@@ -41,7 +41,7 @@ FLAGS = OF_RUN | {
 LOOKED = 2**28
 CHUNK = 256
 LIMIT = 6.0  # robust z-score beyond which a value counts as an outlier
-BINS = 80
+BINS, LEVELS = 80, 4096  # of a histogram; evenly spaced values that its bins mind
 UNEVEN = 10  # times rarer than the commonest before a class is worth a word
 
 
@@ -74,7 +74,8 @@ def survey(data: Modality, train: bool, most: int | None) -> Survey:
         moments.add(x.reshape(-1, channels), known)
         ends = x.reshape(len(x), -1)
         blank += int((ends.min(1) == ends.max(1)).sum())
-        beyond += int((np.abs(x) > 1).sum())
+        far = np.abs(x.reshape(-1, channels)) > 1
+        beyond += int((far if known is None else far & known).sum())
         seen.update(hashlib.blake2b(e.tobytes(), digest_size=16).digest() for e in x)
         unlabelled += int((label < 0).sum())
         labels += np.bincount(label[label >= 0], minlength=len(labels))
@@ -114,6 +115,8 @@ def survey(data: Modality, train: bool, most: int | None) -> Survey:
     figures["refused"] = [list(each) for each in examples.refused]
     # As stored, before the cleaning that all above has been through.
     figures["as_stored"] = examples.findings
+    figures["changes"] = list(data.changes(examples.findings))
+    figures["left_out"] = dict(examples.source.left_out)
     return Survey(figures, seen, moments.sample)
 
 
@@ -138,7 +141,7 @@ def inspect(data: Modality, most: int | None = None) -> tuple[dict, dict[str, by
     plots = {
         "examples": pictures.png(example_picture(data)),
         "augmented": pictures.png(augmented_picture(data)),
-        "values": _histogram(train),
+        "values": _histogram(train, data.pixels),
     }
     if "classes" in train.figures:
         counts = train.figures["classes"]
@@ -175,6 +178,8 @@ def _worries(report: dict) -> Iterator[str]:
         part = report[name]
         if refused := part.get("refused"):
             yield f"{name}: {len(refused)} of {part['files']} files cannot be read"
+        for line in part["changes"]:
+            yield f"{name}: {line}"
         if repeated := part["repeated_examples"]:
             yield f"{name}: {repeated} examples repeat another"
         if blank := part["blank_examples"]:
@@ -186,6 +191,8 @@ def _worries(report: dict) -> Iterator[str]:
             yield f"{name}: {share:.1%} of the values lie outside [-1, 1]"
         counts = part.get("classes", {})
         empty = [each for each, n in counts.items() if not n]
+        if empty and part["looked_at"] < part["examples"]:
+            continue  # there may be some of these among the others
         if empty:
             yield f"{name}: no example of {len(empty)} classes, such as {empty[0]}"
         elif counts and max(counts.values()) > UNEVEN * min(counts.values()):
@@ -199,16 +206,37 @@ def _worries(report: dict) -> Iterator[str]:
             yield f"train and test differ: {at} {_row(pair[0])} and {_row(pair[1])}"
 
 
-def _histogram(part: Survey) -> bytes:
-    lines = {}
-    # One set of bins, or channels of different range could not be compared.
-    ends = [end for x in part.sample if x.size for end in (x.min(), x.max())]
-    for channel, x in enumerate(part.sample[:6]):
-        if x.size:
-            heights, edges = np.histogram(x, BINS, (min(ends), max(ends)))
-            centers = (edges[1:] + edges[:-1]) / 2
-            lines[f"channel {channel}"] = (centers, heights / x.size)
-    return pictures.line_plot(lines, "value, as trained on", "share")
+def _histogram(part: Survey, pixels: bool) -> bytes:
+    lines, colours = {}, None
+    found = [x for x in part.sample[:6] if x.size]
+    for channel, (x, edges) in enumerate(zip(found, _edges(found), strict=True)):
+        heights, _ = np.histogram(x, edges)
+        centers = (edges[1:] + edges[:-1]) / 2
+        lines[f"channel {channel}"] = (centers, heights / x.size)
+    if pixels and len(lines) == 3:
+        lines = dict(zip(("red", "green", "blue"), lines.values(), strict=True))
+        colours = ("#c0392b", "#2a8c6a", "#2f6fb3")
+    return pictures.line_plot(lines, "value, as trained on", "share", colours=colours)
+
+
+def _edges(found: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """Of BINS bins or a few more for each channel, over the range of all.
+
+    Values of a few levels, such as 8 bits, fall as many levels into every bin: edges
+    between them would leave some bins empty and fill others twice.
+    """
+    low, high = min(x.min() for x in found), max(x.max() for x in found)
+    for x in found:
+        steps = np.diff(np.unique(x))
+        step = steps.min(initial=np.inf)
+        levels = (high - low) / step if step > 0 else np.inf
+        apart = np.abs(steps / step - np.round(steps / step)).max(initial=0)
+        if not 1 <= levels <= LEVELS or apart > 1e-3:
+            yield np.linspace(low, max(high, low + 1e-9), BINS + 1)
+            continue
+        width = step * math.ceil(levels / BINS)
+        first = x.min() - step / 2 - width * math.ceil((x.min() - low) / width)
+        yield first + width * np.arange(math.ceil((high - first) / width) + 1)
 
 
 def _row(values, limit: int = 6) -> str:
@@ -234,13 +262,15 @@ def lines(report: dict) -> Iterator[str]:
         if "outlier_share" in part:
             yield f"  outliers    {_percent(part['outlier_share'])} as trained on"
         for what, value in part["as_stored"].items():
-            shown = _percent(value) if what.endswith("share") else str(value)
+            shown = _percent(value) if what.endswith("share") else _text(value)
             yield f"  as stored   {what.replace('_', ' ')}: {shown}"
         if "classes" in part:
             counts = list(part["classes"].items())
             shown = ", ".join(f"{key} {n}" for key, n in counts[:12])
             more = f", and {len(counts) - 12} more" if len(counts) > 12 else ""
             yield f"  classes     {shown}{more}"
+        if part["left_out"]:
+            yield f"  left out    {counted(part['left_out'])}"
         for file, why in part.get("refused", [])[:10]:
             yield f"  refused     {file}: {why}"
     for said in report["log"][:10]:
@@ -249,6 +279,10 @@ def lines(report: dict) -> Iterator[str]:
         yield f"look: {worry}"
     if not report["warnings"]:
         yield "nothing that looks wrong"
+
+
+def _text(value) -> str:
+    return ", ".join(map(str, value[:6])) if isinstance(value, list) else str(value)
 
 
 def _percent(shares) -> str:

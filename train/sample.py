@@ -1,6 +1,10 @@
-"""Signals drawn from a trained generator, as a picture or as arrays.
+"""Signals drawn from a trained generator: a picture of all, arrays, or files.
 
 python -m train.sample --workdir=runs/dit --label=3 --num=16 --guidance=4 --out=grid.png
+python -m train.sample --workdir=runs/speech_dit --num=8 --out=drawn
+
+The second makes a folder of files of their own kind, sounds to hear (.wav), clips to
+watch (.gif), tables (.csv), pictures, scans (.npy), and sheet.png, all of them to see.
 """
 
 import math
@@ -12,7 +16,9 @@ import numpy as np
 from train.config.command import parse
 from train.errors import BadInput, run
 from train.evaluation.drawing import SAMPLER, draw_all
-from train.modalities.files import npz, write_bytes
+from train.modalities.files import npz, write_bytes, write_folder
+from train.modalities.modality import modality_of
+from train.modalities.shown import png
 from train.objectives.bundles import open_bundle
 from train.report import pictures
 from train.runtime import hosts
@@ -28,7 +34,7 @@ FLAGS = {
     **SAMPLER,
     "seed": (int, "of all samples (0)"),
     "first": (Natural, "number of the first sample (0)"),
-    "out": (str, "a .png, or a .npz of arrays (grid.png)"),
+    "out": (str, "a .png, a .npz of arrays, or a folder (grid.png)"),
 }
 
 
@@ -44,12 +50,16 @@ def main(argv):
             count, class_of(flags["label"], classes, generator.class_names)
         )
     elif classes:
-        labels = np.arange(count) % classes
+        labels = np.resize(generator.trained_labels, count)
     out = Path(flags.get("out", "grid.png"))
-    if out.suffix not in (".png", ".npz"):
-        raise BadInput(f"--out={out}: write a .png (a picture) or .npz (arrays)")
+    if out.suffix not in (".png", ".npz", ""):
+        raise BadInput(
+            f"--out={out}: write a .png (a picture), a .npz (arrays), or a folder"
+        )
+    if not out.suffix and out.exists():
+        raise BadInput(f"--out={out} is there already; write another folder")
     for name in generator.processes:
-        if out.suffix == ".png" and name not in generator.codecs:
+        if out.suffix != ".npz" and name not in generator.codecs:
             raise BadInput(f"--out={out}: stream {name!r} is no signal; write a .npz")
 
     try:
@@ -60,20 +70,38 @@ def main(argv):
         x = draw_all(generator, draw, key, ids, labels)
     except ValueError as error:
         raise BadInput(str(error)) from error
+    files = {}
     for name, signal in x.items():
-        path = out if len(x) == 1 else out.with_stem(f"{out.stem}_{name}")
-        codec = generator.codecs.get(name)
+        end = "" if len(x) == 1 else f"_{name}"
+        path, codec = out.with_stem(out.stem + end), generator.codecs.get(name)
         if out.suffix == ".npz":
             arrays = {codec.contract.kind if codec else name: signal}
             arrays |= {} if labels is None else {"label": labels}
             write_bytes(path, npz(**arrays))
         else:
             shown = signal if signal.dtype == np.uint8 else codec.from_raw(signal)
-            picture = pictures.sheet(
-                codec.contract.kind, np.asarray(shown), math.ceil(count**0.5)
-            )
-            pictures.save_png(path, picture)
+            kind, columns = codec.contract.kind, math.ceil(count**0.5)
+            picture = pictures.sheet(kind, np.asarray(shown), columns)
+            if out.suffix:
+                pictures.save_png(path, picture)
+            else:
+                path, files[f"sheet{end}.png"] = out, png(picture)
+                files |= _files(codec.contract, signal, end)
         say(f"{count} samples of {name!r} are in {path}")
+    if files:
+        write_folder(out, files)
+
+
+def _files(contract, signal, end) -> dict[str, bytes]:
+    """Name -> content of a file for each sample."""
+    data = modality_of(contract.kind).of(
+        contract.shape[-1], contract.rate, **dict(contract.preparation)
+    )
+    digits, suffix = len(str(len(signal) - 1)), data.suffixes[0]
+    return {
+        f"{i:0{digits}d}{end}{suffix}": data.write(data.new(values, contract.rate))
+        for i, values in enumerate(signal)
+    }
 
 
 def class_of(text: str, classes: int, names: tuple[str, ...]) -> int:

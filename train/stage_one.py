@@ -15,8 +15,8 @@ from train.config.validate import validate
 from train.errors import BadInput, run
 from train.objectives.bundles import keep
 from train.objectives.codebook import codebook_from_data, grid_size
-from train.objectives.contract import finished
-from train.objectives.reconstruction import SIGNAL
+from train.objectives.contract import finished, told
+from train.objectives.reconstruction import SIGNAL, Reconstruction
 from train.objectives.start import build_step, open_start, share_statistics
 from train.pipeline import (
     JointExamples,
@@ -86,6 +86,10 @@ def train(
         run = experiment.run
         return joined.batches(run.batch, run.seed, position, rows)
 
+    def open_heldout(rows):
+        joined = JointExamples({SIGNAL: data}, {}, train=False)
+        return joined.in_order(experiment.run.batch, rows)
+
     def hooks(logger):
         show_augmented(logger, data, experiment.run.seed)
 
@@ -106,7 +110,10 @@ def train(
     parts = (init, step_fn, TOKENIZER_RULES, open_batches, hooks)
     with claimed(workdir, experiment, force, reschedule) as folder:
         keep_statistics(data, folder, write=hosts.first())
-        state = launch(experiment, folder, *parts, reschedule=reschedule)
+        about = partial(told, experiment)
+        heldout = Reconstruction(experiment, start.distances), open_heldout
+        how = {"reschedule": reschedule, "heldout": heldout}
+        state = launch(experiment, folder, *parts, about, **how)
         return keep(folder / "bundle", finished(experiment, state))
 
 

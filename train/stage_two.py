@@ -49,7 +49,9 @@ def train(
             share_statistics(data)
     with hosts.together():
         streams = prepare(experiment)
-    init, step_fn = build_step(experiment, streams.model, streams.processes)
+    init, step_fn = build_step(
+        experiment, streams.model, streams.processes, streams.transfer
+    )
     classes = streams.model.classes
     # One sampler for all pictures: its parameters are arguments, so it compiles once.
     drawn = {}
@@ -63,10 +65,12 @@ def train(
             params = hosts.own(state.ema)
             if not hosts.first():
                 return
+            generator = streams.generator(params)
             if "draw" not in drawn:
-                drawn["draw"] = streams.generator(params).sampler(steps=STEPS)
-            rows = max(min(classes, 10), 1)
-            label = np.repeat(np.arange(rows), SHOWN) if classes else None
+                drawn["draw"] = generator.sampler(steps=STEPS)
+            shown = generator.trained_labels[:10]
+            rows = len(shown) or 1
+            label = np.repeat(shown, SHOWN) if classes else None
             key = jax.random.key(experiment.run.seed)
             x = drawn["draw"](key, jnp.arange(rows * SHOWN), label=label, params=params)
             for name, codec in streams.codecs.items():
@@ -81,6 +85,8 @@ def train(
         f"tokenizers.{name}": codec.contract.fingerprint
         for name, codec in streams.codecs.items()
     }
+    if streams.order:
+        depends["order of classes"] = streams.order
     with claimed(workdir, experiment, force, reschedule) as folder:
         state = launch(
             experiment,
@@ -90,9 +96,11 @@ def train(
             DIT_RULES,
             streams.batches,
             hooks,
+            streams.told,
             depends,
             streams.encoder,
             reschedule,
+            (streams.objective, streams.heldout),
         )
         return keep(folder / "bundle", streams.generator(hosts.gather(state.ema)))
 

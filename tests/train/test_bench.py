@@ -16,7 +16,7 @@ BARE = """
 import sys
 
 LACKS = {"grain", "tensorflow_datasets", "tensorflow", "array_record", "sklearn",
-         "soundfile", "imageio", "matplotlib", "tensorboardX", "constriction"}
+         "soundfile", "av", "matplotlib", "tensorboardX", "constriction"}
 
 
 class Lacking:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from train.errors import BadInput
-from train.inspect import inspect, lines, main
+from train.inspect import _edges, inspect, lines, main
 from train.modalities import Audio, ImageAugment, Images, Ranges, Series, Video, Volumes
 from train.report.examples import augmented_picture, example_picture
 
@@ -116,3 +116,50 @@ def test_the_program_prints_and_writes(tmp_path, capsys):
         main([f"--config={config}", f"--out={out}", "--most=0"])
     with pytest.raises(BadInput, match="is a file; write a folder"):
         main([f"--config={config}", f"--out={config}"])
+
+
+def test_beams_without_a_return_are_not_outside_of_the_range(tmp_path):
+    for i in range(12):
+        x = np.random.default_rng(i).uniform(1, 50, (8, 32))
+        np.save(tmp_path / f"{i}.npy", np.where(x < 10, np.nan, x))
+    data = Ranges("folder", str(tmp_path), rows=8, azimuth=32, far=200.0, threads=0)
+    report, _ = inspect(data)
+    assert report["train"]["missing_share"][0] > 0.1
+    assert report["train"]["share_outside_1"] == 0
+    assert not any("outside" in line for line in report["warnings"])
+
+
+def test_classes_that_were_not_looked_at_may_have_examples(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (120, 4, 4, 1)).astype(np.uint8)
+    np.savez(tmp_path / "a.npz", image=image, label=np.arange(120) % 60)
+    data = Images(name="npz", data_dir=str(tmp_path / "a.npz"), size=4, threads=0)
+    report, _ = inspect(data, most=5)
+    assert not any("no example" in line for line in report["warnings"])
+
+
+def test_files_of_other_kinds_are_counted(tmp_path):
+    for i in range(20):
+        Image.new("L", (8, 8), 8 * i).save(tmp_path / f"{i}.png")
+        (tmp_path / f"{i}.heic").write_text("not read")
+    report, _ = inspect(Images(name="folder", data_dir=str(tmp_path), threads=0))
+    assert "  left out    20 .heic" in list(lines(report))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.arange(256.0), np.arange(17) / 16, np.arange(100) * 3.0, np.arange(3) - 1.0],
+    ids=["8-bit", "digits", "thirds", "three"],
+)
+def test_even_levels_make_an_even_histogram(values):
+    (edges,) = _edges([np.tile(values, 5)])
+    heights, _ = np.histogram(np.tile(values, 5), edges)
+    assert heights.sum() == 5 * len(values) and len(heights) <= 82
+    assert heights[:-1].min() == heights[:-1].max()  # the last may be filled in part
+
+
+def test_values_without_levels_have_even_bins():
+    x = np.random.default_rng(0).standard_normal(5000)
+    (edges,) = _edges([x])
+    assert len(edges) == 81 and (edges[0], edges[-1]) == (x.min(), x.max())
+    (flat,) = _edges([np.full(9, 0.5)])
+    assert np.histogram(np.full(9, 0.5), flat)[0].sum() == 9

@@ -29,6 +29,7 @@ from train.evaluation.judge import train_judge
 from train.modalities import Images
 from train.objectives import streams
 from train.pipeline import LatentCache, whole
+from train.runtime.log import read_metrics
 from vqdit.diffusion import Gaussian, Masking
 from vqdit.dit import DiT
 from vqdit.nn import Block
@@ -228,6 +229,23 @@ def test_a_resumed_generator_equals_one_never_stopped(kind, trained, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, a.params, b.params)
 
 
+def test_both_stages_log_the_loss_of_what_is_held_out(trained, tmp_path):
+    work, _, cache = trained
+    for stage, experiment in (
+        (stage_one, tokenizer(EMA)),
+        (stage_two, dit("flow", work)),
+    ):
+        experiment = replaced(experiment, {"run.heldout_every": 4, "run.steps": 6})
+        folder = tmp_path / experiment.name
+        stage.train(experiment, folder)
+        lines = [r for r in read_metrics(folder) if "heldout_loss" in r]
+        assert [line["step"] for line in lines] == [4, 6]
+        assert all(np.isfinite(line["heldout_loss"]) for line in lines)
+    from_cache = replaced(dit("flow", work, cache=str(cache)), {"run.heldout_every": 4})
+    with pytest.raises(BadInput, match="has no held-out part"):
+        stage_two.train(from_cache, tmp_path / "cached")
+
+
 def test_a_generator_draws_from_its_bundle_alone(trained, tmp_path):
     _, masked, _ = trained
     moved = tmp_path / "moved"
@@ -388,6 +406,16 @@ def test_a_cache_of_held_out_data_is_not_trained_on(trained, tmp_path):
     experiment = dit("flow", work, cache=str(tmp_path / "test"))
     with pytest.raises(BadInput, match="--split=train"):
         streams.prepare(experiment)
+
+
+def test_a_generator_knows_which_labels_it_was_not_trained_on(trained):
+    work, _, cache = trained
+    for more in ({}, {"cache": str(cache)}):
+        opened = streams.prepare(dit("masked", work, label_dropout=0.0, **more))
+        params = opened.model.init(jax.random.key(0), *streams.example(opened.model, 1))
+        assert opened.generator(params["params"]).untrained == (10,)
+        opened = dataclasses.replace(opened, experiment=dit("masked", work))
+        assert opened.generator(params["params"]).untrained == ()
 
 
 def test_a_cache_does_not_ignore_augmentation(trained):

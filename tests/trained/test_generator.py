@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import vqdit
 from tests import toys
 from vqdit import Continuous, Discrete, Gaussian, Generator, Masking
 from vqdit.diffusion import Confidence, Heun, example_keys, priors
@@ -276,3 +277,23 @@ def test_streams_that_do_not_fit_are_refused(stream, process, message):
 )
 def test_streams_that_fit_are_taken(stream, process):
     check_stream(stream, {"image": process}, {"image": toys.codec()})
+
+
+def test_what_was_never_trained_is_refused(model, tmp_path):
+    parts = (model.module, model.params, model.processes, model.tokenizers)
+    partly = Generator(*parts, untrained=(0, 3))  # class 0, and no class at all
+    vqdit.save(tmp_path / "dit", partly)
+    partly = vqdit.load(tmp_path / "dit")
+    assert partly.trained_labels.tolist() == [1, 2]
+    with pytest.raises(ValueError, match="label 0 had no example in training"):
+        partly.check_label(LABEL * 0, IDS)
+    with pytest.raises(ValueError, match="always told a class: pass label="):
+        partly.check_label(None, IDS)
+    for scale in (2.0, {"label": 3.0}, np.array([1.0, 1.5])):
+        with pytest.raises(ValueError, match="label_dropout=0 never trained"):
+            partly.check_guidance(scale)
+    with pytest.raises(ValueError, match="label_dropout=0 never trained"):
+        partly.sampler(guidance=4.0)
+    partly.sampler(guidance=1.0)
+    model.check_guidance(4.0)
+    np.testing.assert_array_equal(partly.check_label(LABEL * 0 + 2, IDS), 2)

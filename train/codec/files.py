@@ -2,18 +2,23 @@
 
 import glob
 import os
+import tempfile
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from train.codec import prior as priors
 from train.codec.layout import BATCH, Opened
 from train.codec.prior import MOST_CODES
 from train.errors import BadInput
-from train.modalities.modality import modality_of
-from train.modalities.video import stills
+from train.modalities.clips import stills
+from train.modalities.files import counted, kind_of, write_bytes, write_folder
+from train.modalities.modality import Modality, Record, modality_of
 from train.objectives import bundles as opening
+from train.runtime.log import say
 from vqdit.trained.codec import Codec
 
 
@@ -90,6 +95,27 @@ def listed(
     return list(dict.fromkeys(found))
 
 
+def write_signal(path: Path, data: Modality, record: Record) -> None:
+    """The file, or folder, that a record becomes, whole or not at all."""
+    write_content(path, data.write(record))
+
+
+def write_content(path: Path, content: bytes | dict[str, bytes]) -> None:
+    """A file, or a folder's files, whole or not at all."""
+    if isinstance(content, dict):
+        write_folder(path, content)
+    else:
+        write_bytes(path, content)
+
+
+def as_written(data: Modality, record: Record) -> np.ndarray:
+    """What is read of the file that a record becomes, as many values as it has."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"signal{record.suffix}"
+        write_signal(path, data, record)
+        return data.reread(path, record)
+
+
 def _inside(folder: Path, suffixes: tuple[str, ...], folders: bool) -> list[Path]:
     # Beside a file whose name begins with a dot lies the one that is meant.
     inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
@@ -103,9 +129,13 @@ def _inside(folder: Path, suffixes: tuple[str, ...], folders: bool) -> list[Path
                 )
             return [folder]
         files += [path for path in inside if path.is_dir() and stills(path)]
+    others = [path for path in inside if path not in files]
+    left_out = Counter("folders" if p.is_dir() else kind_of(p.name) for p in others)
     if not files:
         or_frames = ", and no frames" if folders else ""
         raise BadInput(f"{folder} holds no {' '.join(suffixes)} file{or_frames}")
+    if left_out:
+        say(f"{folder}: left out {counted(left_out)}")
     return sorted(files)
 
 
@@ -117,15 +147,19 @@ def targets(
     out: str | None, names: Iterable[tuple[Path, str]], force: bool
 ) -> list[Path]:
     """out/STEM.SUFFIX of each (input, suffix), a folder where there is no suffix; none
-    there, no two the same."""
+    there, no two the same: of a.jpg and a.png the whole names are kept."""
     if not out:
         raise BadInput("write --out=DIR, the folder to write to")
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"--out={out} is a file; write a folder")
     owners: dict[Path, Path] = {}
+    names = list(names)
+    taken = Counter(_stem(source) + suffix for source, suffix in names)
     for source, suffix in names:
         target = folder / (_stem(source) + suffix)
+        if taken[target.name] > 1 and not source.is_dir():
+            target = folder / (source.name + suffix)
         if target in owners:
             raise BadInput(
                 f"{owners[target]} and {source} would both become {target}; "

@@ -14,7 +14,7 @@ import numpy as np
 from train.codec.container import Header
 from train.codec.prefixes import Prefixes, prefixes
 from train.codec.prior import Prior
-from train.modalities.modality import Modality
+from train.modalities.modality import Modality, Record
 from vqdit.signal import to_uint8
 from vqdit.signal.tiles import Tiling
 from vqdit.trained.codec import Codec
@@ -152,7 +152,8 @@ class Opened:
     def _check_rate(self, header: Header) -> None:
         """Raises ValueError unless the length as coded is that at the bundle's rate."""
         own, rate = self.contract.rate, header.rate
-        if abs(header.length * rate - header.shape[0] * own) > 4 * max(own, rate):
+        low, high = sorted((header.length * rate, header.shape[0] * own))
+        if high > 2 * low + 4 * max(own, rate):
             raise ValueError(
                 f"{header.shape[0]} samples at {rate:g} a second are not "
                 f"{header.length} at {own:g}"
@@ -167,6 +168,7 @@ class Opened:
         values = self.data.merge(planes, header.shape[-1])
         if header.length:
             self._check_rate(header)
-            values = self.data.resample(values, self.contract.rate, header.rate)
-            values = values[np.minimum(np.arange(header.shape[0]), len(values) - 1)]
+            blank = np.broadcast_to(np.uint8(0), header.shape)
+            own = Record(blank, header.rate, extra=header.extra)
+            values = self.data.regridded(values, self.contract.rate, own)
         return self.data.restore(values, header.extra)

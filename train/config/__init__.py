@@ -1,12 +1,10 @@
 """What was asked for: the experiment, the command line, and the folder of a run."""
 
 from train.config.experiment import (
-    AdamW,
     Adversarial,
     Experiment,
     KMeansInit,
     Mesh,
-    Optimizer,
     Run,
     StageOne,
     StageTwo,
@@ -14,4 +12,5 @@ from train.config.experiment import (
     Weights,
 )
 from train.config.file import load_config, variants
+from train.config.optimizers import SGD, Adafactor, AdamW, Muon, Optimizer
 from train.config.override import replaced

@@ -2,47 +2,18 @@
 
 import dataclasses
 import math
-from typing import Literal
 
 import flax.linen as nn
 
+from train.config.optimizers import AdamW, Optimizer
 from train.errors import BadInput
 from train.modalities import Images, Modality
 from vqdit import losses
 from vqdit.diffusion import Gaussian, LogitNormal, LogNormal, Process, Uniform
 from vqdit.dit import DiT
-from vqdit.fields import Count, Decay, Natural, NonNegative, Positive, Share
+from vqdit.fields import Count, Natural, NonNegative, Share
 from vqdit.losses.adversarial import Game
 from vqdit.tokenizer import BPE, Bytes, Labels, Tokenizer
-
-
-@dataclasses.dataclass(frozen=True)
-class AdamW:
-    """AdamW and its schedule.
-
-    schedule: after a linear warm-up of `warmup` steps: "constant", or "cosine" to 0.
-    clip:     bound on the gradient's global norm; None for no bound.
-    """
-
-    peak_lr: Positive = 1e-4
-    schedule: Literal["constant", "cosine"] = "constant"
-    warmup: Natural = 0
-    b1: Decay = 0.9
-    b2: Decay = 0.999
-    weight_decay: NonNegative = 0.0
-    clip: Positive | None = 1.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Optimizer(AdamW):
-    """AdamW, how a step's gradient is made, and the moving average of the weights.
-
-    accumulate: microbatches per step; the gradient is that of the whole batch.
-    ema:        decay of the weights' moving average, which is what is evaluated.
-    """
-
-    accumulate: Count = 1
-    ema: Decay = 0.9999
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +56,8 @@ class Run:
     steps, batch: updates in all, and examples in each over all devices.
     keep:         checkpoints that stay; older ones are deleted.
     sample_every: steps between pictures; 0 draws them at the end only.
+    heldout_every: steps between losses on held-out data, logged as heldout_loss; 0 for
+        none.
     wandb:        Weights & Biases project to report to as well; "" for none.
     """
 
@@ -96,6 +69,7 @@ class Run:
     keep: Count = 3
     sample_every: Natural = 0
     wandb: str = ""
+    heldout_every: Natural = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -237,6 +211,8 @@ class StageTwo(Experiment):
         one example.
     model:   without its streams, which follow from these.
     streams: name -> Stream, in their order in the sequence.
+    init:    workdir or bundle of a generator whose weights training starts from; what
+        it lacks, a stream or a table of other classes, starts new.
     cache:   folder of a latent cache of the one stream; None encodes on the fly.
     label_dropout: share of labels replaced by the null class, for guidance.
     """
@@ -244,6 +220,7 @@ class StageTwo(Experiment):
     data: Modality | dict[str, Modality] = Images()
     model: DiT
     streams: dict[str, Stream]
+    init: str | None = None
     cache: str | None = None
     label_dropout: Share = 0.1
 

@@ -8,8 +8,9 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 
-from train.config.experiment import AdamW, Experiment, StageOne, StageTwo
+from train.config.experiment import Experiment, StageOne, StageTwo
 from train.config.network import absent, network
+from train.config.optimizers import AdamW
 from train.config.walk import walk
 from train.errors import BadInput, blame
 from vqdit.fields import Bound
@@ -39,6 +40,11 @@ def validate(experiment: Experiment, devices: int, tokenizers: bool = True) -> N
 
 def _check_warmup(at: str, optimizer: AdamW, steps: int, length: str) -> None:
     """length: how `steps`, the updates it makes, came about."""
+    if optimizer.cooldown and optimizer.warmup + optimizer.cooldown > steps:
+        raise BadInput(
+            f"{at}: warmup={optimizer.warmup} and cooldown={optimizer.cooldown} are "
+            f"more than {length}; write fewer"
+        )
     if optimizer.schedule == "cosine" and optimizer.warmup >= steps:
         raise BadInput(
             f"{at}.warmup={optimizer.warmup} leaves nothing of {length}; write a "

@@ -30,6 +30,7 @@ FREE = (
     "run.save_every",
     "run.keep",
     "run.sample_every",
+    "run.heldout_every",
     "run.wandb",
     "mesh",
     "model.*remat",
@@ -121,8 +122,8 @@ def _refusal(workdir: Path, experiment: Experiment, reschedule: bool) -> str:
 def refusal(old: Experiment, new: Experiment, what: str, reschedule: bool) -> str:
     """Why `what`, of the old experiment, cannot go on as the new; empty if it can.
 
-    Another length is no other experiment, but the rates of a cosine, which ends at the
-    last step, are others from there on: that takes `reschedule`.
+    Another length is no other experiment, but the rates of a schedule that ends at
+    the last step are others from there on: that takes `reschedule`.
     """
     if type(old) is not type(new):
         return f"{what} belongs to a {type(old).__name__}, {old.name!r}"
@@ -133,11 +134,11 @@ def refusal(old: Experiment, new: Experiment, what: str, reschedule: bool) -> st
         listed = ", ".join(shown[:SHOWN]) + (f" and {more} more" if more > 0 else "")
         return f"{what} belongs to another experiment, {old.name!r} ({listed})"
     game = getattr(old, "adversarial", None)
-    schedules = {old.optimizer.schedule, game and game.optimizer.schedule}
+    ends = old.optimizer.ends or bool(game and game.optimizer.ends)
     steps = old.run.steps, new.run.steps
-    if "cosine" in schedules and steps[0] != steps[1] and not reschedule:
+    if ends and steps[0] != steps[1] and not reschedule:
         return (
-            f"{what} was begun with run.steps={steps[0]}, where its cosine ends, and "
+            f"{what} was begun with run.steps={steps[0]}, where its schedule ends, and "
             f"run.steps={steps[1]} changes the learning rates to come: --reschedule "
             f"goes on so"
         )

@@ -198,6 +198,11 @@ def series(score: Measures) -> Evaluators:
     "interpolation_cleaned", of what cleaning leaves: no network. Each over all values,
     and "_gaps" over the missing ones alone. Recordings without a truth are compared
     where they were measured with what was measured, cleaned.
+
+    channels: of each the root mean square error in its own unit, rmse, and as a share
+    of its standard deviation there, nrmse, which is 1 for its mean; kmeans_: the same
+    of k-means on blocks with as many codes and tokens. "all" is over the channels that
+    move, each as much as another: errors over several units add up to nothing.
     """
     codec, data, truth = score.codec, score.data, score.truth
     own = Normaliser(codec.contract.offset, codec.contract.scale)
@@ -230,7 +235,11 @@ def series(score: Measures) -> Evaluators:
         return {name: x[..., : data.channels] for name, x in found.items()}
 
     yield from score.use()
+    compared = score.compared()
     score.beside.append(versions)
+    wanted = "truth" if truth else "interpolation_cleaned"
+    names = held.findings["channels"]
+    yield _by_channel(compared, wanted, own, names, "" if truth else "known")
     yield Mean("missing_share", lambda batch: batch["gaps"])
     if not truth:
         yield _rms("rmse_measured", "reconstruction", "interpolation_cleaned", "known")
@@ -241,6 +250,41 @@ def series(score: Measures) -> Evaluators:
         yield _rms(f"rmse_{name}_gaps", name, "truth", "gaps")
     spread = lambda moments: float(np.sqrt(moments[1] - moments[0] ** 2))
     yield Mean("std_truth", _powers, spread, 2)
+
+
+def _by_channel(compared, wanted, own: Normaliser, names, where) -> Evaluator:
+    """Of every channel in its own unit, and of all as shares of their spread."""
+    count = len(names)
+    center = np.array(own.offset[:count])
+
+    def values(batch):  # (b * l, columns of `count` channels each)
+        x = batch[wanted].astype(np.float64)
+        found = (own.invert(batch[entry])[..., :count] for entry in compared.values())
+        columns = [x - center, np.square(x - center)]
+        columns += [np.square(each - x) for each in found]
+        if where:
+            columns = [np.where(batch[where], each, np.nan) for each in columns]
+        return np.concatenate(columns, -1).reshape(-1, len(columns) * count)
+
+    def rows(means):
+        mean, square, *errors = means.reshape(-1, count)
+        std, errors = np.sqrt(np.maximum(square - mean**2, 0)), np.sqrt(errors)
+        moves = std > 1e-6 * np.maximum(np.abs(center), np.abs(mean))
+        found = [
+            {"channel": name, "std": float(s)}
+            for name, s in zip(names, std, strict=True)
+        ]
+        every = {"channel": "all"}
+        for prefix, error in zip(compared, errors, strict=True):
+            share = error[moves] / std[moves]
+            every[f"{prefix}nrmse"] = float(np.sqrt(np.mean(share**2)))
+            for c, row in enumerate(found):
+                row[f"{prefix}rmse"] = float(error[c])
+                if moves[c]:
+                    row[f"{prefix}nrmse"] = float(error[c] / std[c])
+        return [*found, every] if moves.any() else found
+
+    return Mean("channels", values, rows, (2 + len(compared)) * count)
 
 
 def _rms(name, *entries):
@@ -310,4 +354,4 @@ BY_NAME = {
     "sweeps": sweeps,
     "volumes": volumes,
 }
-BASELINES = ("pictures", "sweeps", "volumes")  # those that ask for `compared`
+BASELINES = ("pictures", "series", "sweeps", "volumes")  # those that ask for `compared`

@@ -165,11 +165,6 @@ def balanced_rows(labels: np.ndarray, count: int) -> np.ndarray:
     return np.lexsort((labels, place))[:count]
 
 
-def balanced_labels(classes: int, count: int) -> np.ndarray:
-    """(count,) labels, every class as often as any other, give or take one."""
-    return np.arange(count) % classes
-
-
 def curve(
     generator: Generator,
     reference: Reference,
@@ -187,7 +182,7 @@ def curve(
     kinds = {name: codec.contract.kind for name, codec in generator.codecs.items()}
     stream = next(name for name in kinds if kinds[name] == reference.data.kind)
     draw = generator.sampler(guidance=1.0, **sampler)
-    ids, label = np.arange(count), balanced_labels(generator.module.classes, count)
+    ids, label = np.arange(count), np.resize(generator.trained_labels, count)
 
     def batches(scale: float) -> Iterator[Batch]:
         key = jax.random.key(seed)

@@ -13,13 +13,21 @@ from train.modalities.augment import SeriesAugment
 from train.modalities.draws import Word
 from train.modalities.files import check_finite, stored
 from train.modalities.modality import Modality, Record
-from train.modalities.sound import AudioCleaning, decode_audio, one_channel, resampled
+from train.modalities.sound import (
+    STEP,
+    STEPS,
+    AudioCleaning,
+    decode_audio,
+    one_channel,
+    resampled,
+)
 from vqdit.fields import Count
 from vqdit.metrics.audio import si_sdr
 from vqdit.tokenizer import LogMel
 
 Crop = Literal["start", "center", "random"]
 FRAME = 0.032  # seconds under a window of the front end
+LOUDEST = 128.0  # of floats that may be in [-1, 1] and louder; else of integers
 # Of recordings in a tokenizer's training before its bundle said what was done to them.
 UNSAID = {"dc": False, "peak": 0.9, "loudness": None}
 
@@ -28,8 +36,9 @@ UNSAID = {"dc": False, "peak": 0.9, "loudness": None}
 class Audio(Modality):
     """Recordings, float32 (length, 1) in about [-1, 1].
 
-    name:     "tones" (generated), "folder" of WAV, FLAC and OGG files, "npz", or a
-              prepared TFDS set with one feature of sound, such as "spoken_digit".
+    name:     "tones" (generated), "folder" of WAV, FLAC, OGG, MP3 and other files
+              that libsndfile reads, "npz", or a prepared TFDS set with one feature of
+              sound, such as "spoken_digit".
     rate:     samples a second; recordings of another are resampled. Several channels
               are averaged.
     length:   samples of an example. A longer recording is cut, a shorter one has zeros
@@ -48,7 +57,9 @@ class Audio(Modality):
     feature: ClassVar[str] = "Audio"
     judged: ClassVar[int] = 600
     channels: ClassVar[int] = 1
-    suffixes: ClassVar[tuple[str, ...]] = (".wav", ".flac", ".ogg")
+    suffixes: ClassVar[tuple[str, ...]] = tuple(
+        ".wav .flac .ogg .oga .opus .mp3 .aif .aiff .au .caf .w64".split()
+    )
     takes: ClassVar[tuple[str, ...]] = ("dc", "peak", "loudness")
     score: ClassVar[str] = "SI-SDR"
     unit: ClassVar[str] = "kbps"
@@ -80,23 +91,27 @@ class Audio(Modality):
         return ear(self.rate)
 
     def read(self, path):
-        values, rate = decode_audio(stored(path))
+        values, rate, step = decode_audio(stored(path))
         suffix = ".flac" if path.suffix.lower() == ".flac" else ".wav"
-        return Record(values, float(rate), suffix=suffix)
+        return Record(values, float(rate), more={"step": step}, suffix=suffix)
 
     def adapt(self, record):
         x = one_channel(record.values)
         x = resampled(x, record.rate or self.rate, self.rate)
-        x = self.clean(x, self.rate)
+        whole = record.values.dtype.kind != "f"
+        step = record.more.get("step", STEP if whole else STEPS["FLOAT"])
+        x = self.clean(x, self.rate, step)
         return dataclasses.replace(record, values=x[:, None], rate=float(self.rate))
 
     def rows(self, arrays):
         x = super().rows(arrays)
-        if x.ndim not in (2, 3) or x.dtype.kind not in "if":
+        if x.ndim not in (2, 3) or not (x.dtype.kind == "f" or x.dtype == np.int16):
             raise Unreadable(
                 f"audio is {x.dtype} {list(x.shape)}; write np.savez(file, audio=...), "
                 "(n, l) or (n, l, c), floats in [-1, 1] or int16"
             )
+        if x.dtype.kind == "f" and (np.abs(x) > LOUDEST).any():
+            raise Unreadable(f"audio has floats beyond {LOUDEST:g}; write [-1, 1]")
         return x
 
     @property
@@ -140,8 +155,10 @@ class Audio(Modality):
 
         file = io.BytesIO()
         name = record.suffix[1:].upper()
-        values = np.clip(record.values, -1, 1)
-        soundfile.write(file, values, round(record.rate), format=name, subtype="PCM_16")
+        loud = name == "WAV" and len(record.extra) % 4
+        values = record.values if loud else np.clip(record.values, -1, 1)
+        how = {"format": name, "subtype": "FLOAT" if loud else "PCM_16"}
+        soundfile.write(file, values, round(record.rate), **how)
         return file.getvalue()
 
     def planes(self, values, channels):
@@ -165,25 +182,27 @@ class Audio(Modality):
 
     def prepare(self, record):
         """Each channel is a signal of its own to a tokenizer of one; mean and level are
-        those of training. Gain and means go into extra, for `restore`."""
+        those of training. Gain and means go into extra, for `restore`, and for `write`
+        a byte where samples are beyond full scale, which take floats."""
         check_finite(record.values)
         values = record.values
         means = np.zeros(values.shape[-1], np.float32)
         if self.clean.dc:
             means = values.mean(0, dtype=np.float64).astype(np.float32)
             values = values - means
-        gain = self.clean.gain(values)
+        gain = self.clean.gain(values, record.more.get("step", STEP))
+        loud = b"\1" if np.abs(record.values).max() > 1 else b""
         undo = np.array([gain, *means] if means.any() else [gain], "<f4")
         if not means.any() and gain == 1:
-            return record
+            return dataclasses.replace(record, extra=loud)
         return dataclasses.replace(
-            record, values=values * undo[0], extra=undo.tobytes()
+            record, values=values * undo[0], extra=undo.tobytes() + loud
         )
 
     def restore(self, values, extra):
-        if not extra:
+        if len(extra) < 4:
             return values
-        gain, *means = np.frombuffer(extra, "<f4")
+        gain, *means = np.frombuffer(extra, "<f4", len(extra) // 4)
         values = values / gain
         return values + np.array(means, np.float32) if means else values
 

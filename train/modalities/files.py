@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,9 @@ from jaxtyping import Float
 
 from train.errors import Unreadable, reading
 
+# Samples that are made of any file, and as a multiple of those that it holds.
+MOST_MADE, LARGEST_GROWTH = 2**20, 100
+
 
 def stored(path: Path) -> bytes:
     """What a file holds."""
@@ -21,6 +25,38 @@ def stored(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise Unreadable(error.strerror or str(error) or "cannot be opened") from error
+
+
+def natural(name: str) -> tuple[list[str | int], str]:
+    """What names are ordered by where their numbers count: 2 before 10."""
+    parts: list[str | int] = list(re.split("([0-9]+)", name))
+    parts[1::2] = map(int, parts[1::2])
+    return parts, name
+
+
+def printable(name: str) -> str:
+    """A name from disk as text: bytes that are no UTF-8 are escaped."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def kind_of(name: str) -> str:
+    """What a file that is left out is counted under: ".heic"."""
+    return printable(Path(name).suffix.lower()) or "without a suffix"
+
+
+def counted(kinds: Mapping[str, int]) -> str:
+    """6 .heic, 1 .txt: the most frequent first."""
+    most = sorted(kinds.items(), key=lambda each: (-each[1], each[0]))
+    return ", ".join(f"{n} {kind}" for kind, n in most)
+
+
+def check_growth(count: float, of: int, why: str) -> None:
+    """Raises Unreadable where a number in a file would make `count` samples of as few.
+
+    Memory is for what a file holds, whatever its header claims.
+    """
+    if not count <= max(MOST_MADE, LARGEST_GROWTH * of):
+        raise Unreadable(f"{why}, which would make {count:.3g} samples of {of}")
 
 
 def write(path: str | os.PathLike, figures: dict, **how: Any) -> None:
@@ -150,7 +186,9 @@ def with_channels(
 
 
 def as_stored(values: np.ndarray, extra: bytes) -> bytes:
-    """An .npy file of the axes and the type that the array had."""
+    """An .npy file of the axes and the type that the array had; float32 of all axes
+    where extra is empty."""
+    extra = extra or bytes(1)
     kind = np.dtype(TYPES[extra[0] >> 1])
     values = values[..., 0] if extra[0] & 1 else values
     if kind.kind in "iu":

@@ -13,10 +13,12 @@ from jaxtyping import Bool, Float
 
 from train.errors import Unreadable
 from train.modalities.checked import Checked
+from train.modalities.files import check_growth
 from vqdit.fields import Natural, Positive
 
 Fill = Literal["linear", "previous", "mean", "zero"]
 Outliers = Literal["clip", "missing", "keep"]
+Duplicates = Literal["first", "mean"]
 
 # Standard deviation of a normal variable over its median and its mean absolute
 # deviation, so that a robust z-score reads like an ordinary one.
@@ -61,6 +63,8 @@ class Cleaned:
     known:    (t, c) True where the value was measured and kept, clipped or not.
     missing:  share of values that were not finite, per channel.
     outliers: share of the measured values beyond the limit, per channel.
+    limits:   (lowest, highest) value within it, per channel, in the channel's own unit;
+              with a window the widest there are.
     constant: channels that never change, or hold nothing at all.
     """
 
@@ -69,6 +73,7 @@ class Cleaned:
     missing: tuple[float, ...]
     outliers: tuple[float, ...]
     constant: tuple[bool, ...]
+    limits: tuple[tuple[float, float], ...] = ()
 
 
 def clean(x: Float[np.ndarray, "t c"], cleaning: Cleaning) -> Cleaned:
@@ -77,11 +82,13 @@ def clean(x: Float[np.ndarray, "t c"], cleaning: Cleaning) -> Cleaned:
     known = np.isfinite(x)
     still = constant(x, known)
     far = np.zeros(x.shape, bool)
-    missing = (~known).mean(0)
+    missing, limits = (~known).mean(0), ()
     if cleaning.outliers != "keep":
         center, spread = robust_scale(x, known, cleaning.window)
         far = _beyond(x, known, center, spread, cleaning.limit)
         reach = cleaning.limit * spread
+        ends = ((center - reach).min(0), (center + reach).max(0))
+        limits = tuple(zip(*(end.tolist() for end in ends), strict=True))
         if cleaning.outliers == "clip":
             x = np.where(far, np.clip(x, center - reach, center + reach), x)
     outliers = far.sum(0) / np.maximum(known.sum(0), 1)
@@ -94,6 +101,7 @@ def clean(x: Float[np.ndarray, "t c"], cleaning: Cleaning) -> Cleaned:
         tuple(map(float, missing)),
         tuple(map(float, outliers)),
         tuple(map(bool, still)),
+        limits,
     )
 
 
@@ -184,6 +192,34 @@ def constant(
     return low >= high
 
 
+def in_order(
+    times: Float[np.ndarray, "t"],
+    values: Float[np.ndarray, "t c"],
+    duplicates: Duplicates = "first",
+) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n c"]]:
+    """Samples by their times, each time once: its first sample, or the mean of all.
+
+    A channel that the first one does not know is taken from the next that does. Raises
+    Unreadable where a time is missing.
+    """
+    lost = int((~np.isfinite(times)).sum())
+    if lost:
+        raise Unreadable(f"{lost} of its {len(times)} times are missing")
+    if (np.diff(times) > 0).all():
+        return times, values
+    order = np.argsort(times, kind="stable")
+    times, values = times[order], values[order]
+    own, first, count = np.unique(times, return_index=True, return_counts=True)
+    merged = values[first]
+    for at in np.flatnonzero(count > 1):
+        same = values[first[at] : first[at] + count[at]]
+        for c in range(values.shape[1]):
+            known = same[np.isfinite(same[:, c]), c]
+            if len(known):
+                merged[at, c] = known[0] if duplicates == "first" else known.mean()
+    return own, merged
+
+
 def one_clock(
     streams: Sequence[tuple[Float[np.ndarray, "t"], Float[np.ndarray, "t c"]]],
     rate: float,
@@ -212,6 +248,7 @@ def one_clock(
             )
         if not np.isfinite(times).all() or (np.diff(times) <= 0).any():
             raise Unreadable(f"{name}: its times do not increase; sort them, each once")
+    most = max(len(times) for times, _ in streams)
     starts = [times[0] for times, _ in streams]
     ends = [times[-1] for times, _ in streams]
     first, last = int(np.argmax(starts)), int(np.argmin(ends))
@@ -220,6 +257,8 @@ def one_clock(
             f"the series have no overlap in time: {names[last]} ends at "
             f"{ends[last]:g} s and {names[first]} starts at {starts[first]:g} s"
         )
+    span = ends[last] - starts[first]
+    check_growth(span * rate, most, f"its times span {span:g} s at data.rate={rate:g}")
     # A part of a step more, so that rounding does not cost the last point.
     count = int((ends[last] - starts[first]) * rate + 1e-6) + 1
     grid = starts[first] + np.arange(count) / rate

@@ -18,6 +18,11 @@ from train.modalities.shown import png
 from vqdit.fields import Count
 
 Crop = Literal["center", "random"]
+# Suffixes of single pictures that Pillow reads.
+STILLS = tuple(
+    ".png .jpg .jpeg .webp .bmp .tif .tiff .ppm .pgm .pbm .pnm .avif .jfif .jpe .mpo "
+    ".jp2 .j2k .apng .dib .tga .qoi".split()
+)
 
 
 class Pixels(Modality):
@@ -30,6 +35,10 @@ class Pixels(Modality):
         super().__post_init__()
         allowed = self.channels in (1, 3)
         self.check("channels", allowed, "write 1 (grey) or 3 (RGB)")
+
+    def reread(self, path, record):
+        values = super().reread(path, record)
+        return self.planes(values, record.values.shape[-1])[0]
 
     def planes(self, values, channels):
         if channels == 1 and values.shape[-1] == 3:
@@ -49,6 +58,10 @@ class Pixels(Modality):
         return values.size / values.shape[-1]
 
 
+# What Pillow multiplies grey of few bits by, and not the one that is transparent.
+FEW_BITS = {"L;2": 85, "L;4": 17}
+
+
 @dataclasses.dataclass(frozen=True)
 class Images(Pixels):
     """Pictures, uint8 (size, size, channels).
@@ -64,9 +77,7 @@ class Images(Pixels):
     measures: ClassVar[str] = "pictures"
     feature: ClassVar[str] = "Image"
     judged: ClassVar[int] = 1000
-    suffixes: ClassVar[tuple[str, ...]] = tuple(
-        ".png .jpg .jpeg .webp .bmp .tif .tiff .gif .ppm .pgm".split(" ")
-    )
+    suffixes: ClassVar[tuple[str, ...]] = (*STILLS, ".gif")
 
     name: str = "digits"
     size: Count = 8
@@ -90,7 +101,7 @@ class Images(Pixels):
 
     def read(self, path):
         """PNG, JPEG and others that Pillow reads; alpha is laid on white."""
-        values = opaque(decode_picture(stored(path), upright=True))
+        values = opaque(decode_picture(stored(path)))
         return Record(np.ascontiguousarray(values), suffix=".png")
 
     def write(self, record):
@@ -135,30 +146,44 @@ class Images(Pixels):
         return super().augmented(batch, draws)
 
 
-def decode_picture(encoded: bytes, upright: bool = False) -> UInt8[np.ndarray, "h w c"]:
+def decode_picture(encoded: bytes) -> UInt8[np.ndarray, "h w c"]:
     """Pixels of an encoded picture; c is 1 (grey), 2 (grey, alpha), 3 or 4.
 
-    Palettes are looked up, 16-bit grey is scaled to 8 bits, other colour spaces become
-    RGB, of an animation the first frame is taken. `upright` applies the EXIF
-    orientation. Anything short of a whole picture raises Unreadable.
+    As it is shown: turned as its EXIF orientation says. Palettes are looked up, 16-bit
+    grey is scaled to 8 bits, other colour spaces become RGB, of an animation the first
+    frame is taken. Anything short of a whole picture raises Unreadable.
     """
     try:
         with Image.open(io.BytesIO(encoded)) as picture:
+            form = picture.tile[0][3] if picture.tile else ""
             picture.load()
-            return _pixels(ImageOps.exif_transpose(picture) if upright else picture)
+            clear = picture.info.get("transparency")
+            if form in FEW_BITS and isinstance(clear, int):
+                picture.info["transparency"] = clear * FEW_BITS[form]
+            deep = picture.format not in ("PPM", "PNG")
+            return _pixels(ImageOps.exif_transpose(picture), deep)
     except Unreadable:
         raise
     except Exception as error:  # a broken file may raise anything from inside Pillow
         raise Unreadable(one_line(error)) from error
 
 
-def _pixels(picture: Image.Image) -> np.ndarray:
-    mode = picture.mode
+def _pixels(picture: Image.Image, deep: bool) -> np.ndarray:
+    """deep: integers of 32 bits are meant, not of 16, and those of 8 fit in as well."""
+    mode, clear = picture.mode, picture.info.get("transparency")
     if mode == "I" or mode.startswith("I;16"):
         wide = np.asarray(picture).astype(np.int64)
         if wide.min() < 0 or wide.max() > 65535:
             raise Unreadable("integer pixels outside 16 bits")
-        return ((wide + 128) // 257).astype(np.uint8)[..., None]
+        small = mode == "I" and deep and wide.max() <= 255
+        grey = (wide if small else (wide + 128) // 257).astype(np.uint8)[..., None]
+        if not isinstance(clear, int):
+            return grey
+        alpha = np.where(wide == clear, 0, 255).astype(np.uint8)[..., None]
+        return np.concatenate([grey, alpha], -1)
+    if mode == "RGB" and isinstance(clear, tuple) and max(clear) > 255:
+        # Of 16 bits, of which Pillow has kept the upper 8.
+        picture.info["transparency"] = tuple(each >> 8 for each in clear)
     if mode == "F":
         raise Unreadable("floating-point pixels have no stated range")
     if picture.has_transparency_data:

@@ -1,7 +1,7 @@
 """A kind of signal: how it is stored, learned from, shown and measured."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -214,6 +214,11 @@ class Modality(Checked):
         """What `train.inspect` says of the records as they were stored."""
         return {}
 
+    def changes(self, findings: Mapping[str, Any]) -> Iterable[str]:
+        """What of the findings is said when training starts, too: a line for each way
+        in which values are not those that were stored."""
+        return ()
+
     # Files of any size, through a tokenizer of one size.
 
     @classmethod
@@ -232,6 +237,14 @@ class Modality(Checked):
         """The inverse of `read`, in the format of record.suffix: a file, or a folder's
         files."""
         raise NotImplementedError
+
+    def new(self, values: np.ndarray, rate: float) -> Record:
+        """A record, for `write`, of a signal that was drawn and is of no file."""
+        return Record(values, rate, suffix=self.suffixes[0])
+
+    def reread(self, path: Path, record: Record) -> np.ndarray:
+        """Values of the file that `write` made of the record, as many as it has."""
+        return self.read(path).values
 
     def planes(self, values: np.ndarray, channels: int) -> np.ndarray:
         """(p, *axes, channels): what a tokenizer of as many channels is given."""
@@ -257,6 +270,12 @@ class Modality(Checked):
         """The signal at another rate, as training brings files to its own."""
         values = self.resample(record.values, record.rate, to)
         return dataclasses.replace(record, values=values, rate=to)
+
+    def regridded(self, values: np.ndarray, rate: float, record: Record) -> np.ndarray:
+        """The inverse of `regrid` for values at `rate`: as many as the record has, at
+        its times."""
+        values = self.resample(values, rate, record.rate)
+        return values[np.minimum(np.arange(len(record.values)), len(values) - 1)]
 
     def prepare(self, record: Record) -> Record:
         """The signal, at its rate in training, as files were prepared there."""

@@ -179,5 +179,5 @@ def normaliser(statistics: Statistics, rule: Scaling = "standard") -> Normaliser
         case _:  # "none"
             offset, scale = np.zeros_like(s["mean"]), np.ones_like(s["mean"])
     # Rounding leaves a constant channel with a deviation that isn't quite 0.
-    alive = scale > 1e-7 * np.where(offset, np.abs(offset), 1)
+    alive = scale > 1e-7 * np.abs(offset)
     return Normaliser(tuple(offset.tolist()), tuple(np.where(alive, scale, 1).tolist()))

@@ -5,8 +5,8 @@ or is named time, t or seconds and is not needed as a channel. It comes back fir
 under its own name where that tells what it is. An .npz has one array or several, (l,)
 or (l, c), and X_time or X_rate of array X, as in training; "time" (l,) is that of all
 that have none, and "values" (l, c) stands for chosen columns: these two come back.
-Times must be even to a hundredth of a step, and the same for all; dates come back as
-seconds.
+Rows are put into the order of their times, each once; these must be even to a
+hundredth of a step, and the same for all; dates come back as seconds.
 """
 
 import csv
@@ -24,6 +24,7 @@ from jaxtyping import Float
 
 from train.errors import Unreadable
 from train.modalities.files import load_arrays, npz
+from train.modalities.gaps import in_order
 from train.modalities.tables import Columns, arrays_of, columns_of, open_table
 
 TIME = ("time", "t", "seconds")
@@ -50,13 +51,19 @@ def read_recording(
             own = (_is_time(when) or when == time) and when not in names
             names.insert(0, when if own else _untaken(names))
     values = np.concatenate([values for _, values in streams.values()], axis=1)
-    start, rate = _clock(times)
-    extra = struct.pack("<B", (times is not None) + 6 * bool(names))
     if times is not None:
+        times, values = in_order(times, values)
+    start, rate = _clock(times)
+    return values, rate, told(None if times is None else start, names)
+
+
+def told(start: float | None, names: Sequence[str]) -> bytes:
+    """What `write_recording` needs beside values and rate: the first time where rows
+    have times, and the names of all columns where they have some."""
+    extra = struct.pack("<B", (start is not None) + 6 * bool(names))
+    if start is not None:
         extra += struct.pack("<d", start)
-    if names:
-        extra += zlib.compress(json.dumps(names).encode(), 9)
-    return values, rate, extra
+    return extra + zlib.compress(json.dumps(names).encode(), 9) if names else extra
 
 
 def _time_column(names, first, columns, time, channels) -> str:

@@ -9,14 +9,22 @@ import numpy as np
 from train.errors import BadInput, Unreadable
 from train.modalities.augment import SeriesAugment
 from train.modalities.draws import Draws
-from train.modalities.gaps import UNCLEANED, Cleaning, clean, fill, one_clock
+from train.modalities.gaps import (
+    UNCLEANED,
+    Cleaning,
+    Duplicates,
+    clean,
+    fill,
+    one_clock,
+)
 from train.modalities.modality import Batch, EightOrMore, Modality, Record
 from train.modalities.normalise import Scaling
-from train.modalities.recordings import read_recording, write_recording
+from train.modalities.recordings import read_recording, told, write_recording
 from train.modalities.tables import read_columns
 from vqdit.fields import Bound, Count, Decay, Natural, NonNegative
 
 Name = Literal["generated", "folder"]
+TOLD = 0.01  # of a channel that cleaning may change without a word
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +40,7 @@ class Series(Modality):
                names the times of its array X "X_time", or its rate "X_rate".
     rate:      samples a second of the one clock that everything is brought to. 0: rows
                are samples of one clock already.
+    duplicates: of several samples at one time the "first" counts, or their "mean".
     longest_gap: seconds between samples that interpolation onto the clock may bridge;
                0: 2.5 steps.
     stride:    samples between windows; 0: `length`, so that they do not overlap.
@@ -61,6 +70,7 @@ class Series(Modality):
     columns: tuple[str, ...] = ()
     time: str = ""
     rate: NonNegative = 0.0
+    duplicates: Duplicates = "first"
     longest_gap: NonNegative = 0.0
     stride: Natural = 0
     cleaning: Cleaning | None = Cleaning()
@@ -123,12 +133,17 @@ class Series(Modality):
     def write(self, record):
         return write_recording(record)
 
+    def new(self, values, rate):
+        extra = told(None, self.columns)
+        return Record(values[:, : self.channels], rate, suffix=".csv", extra=extra)
+
     def _filled(self, values, known):
         rule = (self.cleaning or UNCLEANED).fill
         return fill(values, known, rule).astype(np.float32)
 
     def load(self, path, share=(0.0, 1.0)):
-        return self.adapt(Record(read_columns(path, self, share), self.rate))
+        values, more = read_columns(path, self, share)
+        return self.adapt(Record(values, self.rate, more=more))
 
     def adapt(self, record):
         """(t, c) with NaN where a value is missing -> cleaned."""
@@ -175,12 +190,39 @@ class Series(Modality):
         missing = weights @ np.array([each.missing for each in found])
         outliers = weights @ np.array([each.outliers for each in found])
         constant = np.array([each.constant for each in found]).sum(0)
-        return {
+        names = [f"channel {c}" for c in range(self.channels)]
+        told = {
+            "channels": list(records[0].more.get("names", self.columns or names)),
             "recordings": len(found),
             "missing_share": missing.tolist(),
             "outlier_share": outliers.tolist(),
             "recordings_where_constant": constant.tolist(),
+            "repeated_times": sum(each.more.get("repeated", 0) for each in records),
         }
+        limits = np.array([each.limits for each in found if each.limits])
+        if len(limits):
+            low, high = limits[..., 0].min(0), limits[..., 1].max(0)
+            told["within"] = [
+                f"{a:.4g} to {b:.4g}" for a, b in zip(low, high, strict=True)
+            ]
+        return told
+
+    def changes(self, findings):
+        """What cleaning changed, a line each, channel by channel in its own unit."""
+        how = self.cleaning or UNCLEANED
+        done = {"clip": "clipped to that", "missing": "taken for missing"}
+        for c, name in enumerate(findings["channels"]):
+            if missing := findings["missing_share"][c]:
+                yield f"{name}: {missing:.2%} is missing, and filled ({how.fill})"
+            share = findings["outlier_share"][c]
+            if share > TOLD:
+                within = findings["within"][c]
+                yield (
+                    f"{name}: {share:.2%} of what was measured lies beyond {within}, "
+                    f"and is {done[how.outliers]}; data.cleaning.outliers=keep does not"
+                )
+        if count := findings["repeated_times"]:
+            yield f"{count} samples have the time of another ({self.duplicates} counts)"
 
     def prepare(self, record):
         raw = np.where(record.known, record.values, np.nan)
@@ -222,9 +264,10 @@ class Series(Modality):
 
         A channel that never changes has none and does not count; nan where all are so.
         """
-        power = original.var(0)
+        power = original.var(0, dtype=np.float64)
         error = np.square(original - decoded).mean(0)
-        moving = power > 0
+        # Rounding of a value that does not change is no spread.
+        moving = power > 1e-12 * np.square(np.abs(original).max(0, initial=0))
         if not moving.any():
             return np.nan
         with np.errstate(divide="ignore"):

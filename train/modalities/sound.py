@@ -11,10 +11,17 @@ from jaxtyping import Float
 
 from train.errors import Unreadable
 from train.modalities.checked import Checked
+from train.modalities.files import LARGEST_GROWTH, check_growth
 from vqdit.fields import Bound, Positive
 
 FRAME = 0.01  # seconds whose loudness decides what is silence
-SILENT = 1e-9  # magnitude below which nothing is made loud
+# Magnitude below which nothing is made loud, in steps of what a file's samples can
+# hold (dither reaches two), and such steps by libsndfile's names; of compressed sound
+# and all else that of 16 bits.
+SILENT = 2.5
+STEPS = {"PCM_24": 2.0**-23, "PCM_32": 2.0**-31, "FLOAT": 2.0**-31, "DOUBLE": 2.0**-31}
+STEPS |= {"PCM_S8": 2.0**-7, "PCM_U8": 2.0**-7, "ULAW": 2.0**-12, "ALAW": 2.0**-12}
+STEP = 2.0**-15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,24 +49,28 @@ class AudioCleaning(Checked):
         self.check("peak", alone, "clean.loudness sets the level too; write None")
 
     def __call__(
-        self, x: Float[np.ndarray, "l"], rate: float
+        self, x: Float[np.ndarray, "l"], rate: float, step: float = 2.0**-31
     ) -> Float[np.ndarray, "n"]:
-        """The cleaned recording, float32; silence stays silence."""
+        """The cleaned recording, float32; silence stays silence.
+
+        step: what its samples were rounded to, which is no sound.
+        """
         x = np.asarray(x, np.float64)
         if self.dc:
             x = x - x.mean()
         if self.trim is not None:
             x = trimmed(x, rate, self.trim)
-        # Rounding of the mean of a constant is no sound.
-        silent = np.abs(x).max() < SILENT
-        return (x * (0.0 if silent else self.gain(x))).astype(np.float32)
+        silent = np.abs(x).max() < SILENT * step
+        return (x * (0.0 if silent else self.gain(x, step))).astype(np.float32)
 
-    def gain(self, x: Float[np.ndarray, "*b"]) -> float:
+    def gain(self, x: Float[np.ndarray, "*b"], step: float = 2.0**-31) -> float:
         """What brings a recording to its level; 1 for silence."""
         top = float(np.abs(x).max())
-        if top >= SILENT and self.peak is not None:
+        if top < SILENT * step:
+            return 1.0
+        if self.peak is not None:
             return self.peak / top
-        if top >= SILENT and self.loudness is not None:
+        if self.loudness is not None:
             level = math.sqrt(np.square(x, dtype=np.float64).mean())
             return min(10 ** (self.loudness / 20) / level, 1 / top)
         return 1.0
@@ -74,9 +85,16 @@ def trimmed(x: np.ndarray, rate: float, decibels: float) -> np.ndarray:
 
 
 def resampled(x: np.ndarray, rate: float, to: float) -> np.ndarray:
-    """(l,) at another rate: polyphase, with a low-pass filter (scipy's Kaiser 5)."""
+    """(l,) at another rate: polyphase, with a low-pass filter (scipy's Kaiser 5).
+
+    Raises Unreadable where the rate is none, or would make far more samples.
+    """
     if rate == to:
         return x
+    said = f"states a rate of {rate:g} a second"
+    if not 1 <= rate <= LARGEST_GROWTH * to:  # of more the filter alone is too long
+        raise Unreadable(f"{said}, where data.rate={to:g}")
+    check_growth(len(x) * to / rate, len(x), said)
     from scipy.signal import resample_poly
 
     common = math.gcd(round(rate), round(to))
@@ -89,9 +107,12 @@ def one_channel(x: np.ndarray) -> Float[np.ndarray, "l"]:
     Raises Unreadable where that is nothing.
     """
     x = np.asarray(x)
-    x = x if x.dtype.kind == "f" else x / 32768.0
     if x.ndim not in (1, 2) or not x.size:
         raise Unreadable(f"is {list(x.shape)}, which holds no sound")
+    if x.dtype.kind != "f":
+        if max(-int(x.min()), int(x.max())) > 32768:
+            raise Unreadable("has integers of more than 16 bits; write floats")
+        x = x / 32768.0
     x = x.astype(np.float64)
     bad = int((~np.isfinite(x)).sum())
     if bad:
@@ -99,30 +120,44 @@ def one_channel(x: np.ndarray) -> Float[np.ndarray, "l"]:
     return x if x.ndim == 1 else x.mean(1)
 
 
-def decode_audio(encoded: bytes) -> tuple[Float[np.ndarray, "l c"], int]:
-    """(samples, rate) of an encoded WAV, FLAC or OGG file, in [-1, 1].
+def decode_audio(encoded: bytes) -> tuple[Float[np.ndarray, "l c"], int, float]:
+    """(samples in about [-1, 1], rate, the step of its samples) of an encoded WAV,
+    FLAC, OGG, MP3 or other file that libsndfile reads.
 
     Raises Unreadable for anything else, a file that is cut short included.
     """
     import soundfile
 
-    if encoded[:4] == b"RIFF" and len(encoded) >= 8:
-        # libsndfile reads what there is of a WAV, and says nothing of the rest. A
-        # stream's header leaves the size open: 0, or all ones.
-        (size,) = struct.unpack("<I", encoded[4:8])
-        if 0 < size < 2**32 - 256 and size + 8 > len(encoded):
-            raise Unreadable(f"is cut short: {len(encoded)} bytes of {size + 8}")
+    have, end = len(encoded), _end_of(encoded)
+    if have < end:
+        raise Unreadable(f"is cut short: {have} bytes of {end}")
     try:
-        x, rate = soundfile.read(io.BytesIO(encoded), dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as error:
+        with soundfile.SoundFile(io.BytesIO(encoded)) as file:
+            x = file.read(dtype="float32", always_2d=True)
+            rate, step = int(file.samplerate), STEPS.get(file.subtype, STEP)
+    except Exception as error:  # a header may also ask for more memory than there is
         kind = "a text file, and " if _text(encoded) else ""
         reason = " ".join(str(error).split()).split(": ")[-1]
-        raise Unreadable(
-            f"is {kind}not a whole WAV, FLAC or OGG file ({reason})"
-        ) from error
+        raise Unreadable(f"is {kind}not a whole sound file ({reason})") from error
     if not len(x):
         raise Unreadable("holds no samples")
-    return x, int(rate)
+    return x, rate, step
+
+
+def _end_of(encoded: bytes) -> int:
+    """Where the samples of a WAV file end, by its own word; 0 where nothing says it.
+
+    libsndfile reads what there is, and says nothing of the rest. The size of the whole
+    is often wrong by a byte or more and decides nothing; a stream's header leaves that
+    of the samples open: 0, or all ones.
+    """
+    at = 12
+    while encoded[:4] == b"RIFF" and at + 8 <= len(encoded):
+        name, size = struct.unpack("<4sI", encoded[at : at + 8])
+        if name == b"data":
+            return at + 8 + size if size < 2**32 - 256 else 0
+        at += 8 + size + size % 2
+    return 0
 
 
 def _text(encoded: bytes) -> bool:

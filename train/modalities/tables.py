@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from train.errors import BadInput, Unreadable, reading
-from train.modalities.files import load_arrays, stored
-from train.modalities.gaps import one_clock
+from train.modalities.files import load_arrays, printable, stored
+from train.modalities.gaps import in_order, one_clock
 
 # How a missing value is written in a CSV.
 MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-", "?"]
@@ -24,9 +24,10 @@ Columns = tuple[np.ndarray | None, np.ndarray]  # times in seconds or None, (t, 
 
 def read_columns(
     path: Path, series: Any, share: tuple[float, float] = (0.0, 1.0)
-) -> Float[np.ndarray, "t c"]:
-    """The part of a recording between two shares of its length, on one clock; NaN where
-    a value is missing. Raises Unreadable, naming what a Series asks for and it lacks.
+) -> tuple[Float[np.ndarray, "t c"], dict[str, Any]]:
+    """(the part of a recording between two shares of its length, on one clock, NaN
+    where a value is missing; "names" of the channels, and how many times were
+    "repeated"). Raises Unreadable, naming what a Series asks for and it lacks.
     """
     if path.suffix.lower() == ".npz":
         streams = arrays_of(load_arrays(path), series.columns)
@@ -34,6 +35,11 @@ def read_columns(
         advice = "; choose with data.columns, or name it in data.time"
         table, _ = open_table(path)
         streams = columns_of(table, series.time, series.columns, advice)
+    repeated = 0
+    for name, (times, values) in streams.items():
+        if times is not None:
+            streams[name] = in_order(times, values, series.duplicates)
+            repeated += len(times) - len(streams[name][0])
     parts = list(streams.values())
     bare = [name for name, (times, _) in streams.items() if times is None]
     if not bare and not series.rate:
@@ -63,7 +69,16 @@ def read_columns(
         raise Unreadable(
             f"{len(values)} samples{part}, fewer than data.length={series.length}"
         )
-    return values
+    return values, {"names": names_of(streams), "repeated": repeated}
+
+
+def names_of(streams: Mapping[str, Columns]) -> tuple[str, ...]:
+    """Of every channel: b, and b 0, b 1 of an array of two."""
+    return tuple(
+        printable(f"{name} {c}" if values.shape[1] > 1 else name)
+        for name, (_, values) in streams.items()
+        for c in range(values.shape[1])
+    )
 
 
 def arrays_of(

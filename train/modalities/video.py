@@ -1,27 +1,30 @@
 """Video: clips of one square size and length."""
 
 import dataclasses
-import io
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import UInt8
-from PIL import Image, ImageSequence
 
-from train.errors import Unreadable, reading
+from train.errors import Unreadable
 from train.modalities.augment import ImageAugment
+from train.modalities.clips import (
+    RATE,
+    alike,
+    pack_times,
+    read_clip,
+    shown,
+    unpack_times,
+    write_gif,
+    write_mp4,
+)
 from train.modalities.draws import Word
-from train.modalities.files import stored
-from train.modalities.image import Pixels, decode_picture, fit_square, opaque
+from train.modalities.files import check_growth
+from train.modalities.image import Pixels, fit_square
 from train.modalities.modality import Batch, Record
 from train.modalities.shown import grid, png
 from vqdit.fields import Bound, Count, Natural, NonNegative
 
 Name = Literal["moving_digits", "moving_mnist", "folder"]
-FRAMES = frozenset(".png .jpg .jpeg .webp .bmp .tif .tiff".split(" "))
-RATE = 10.0  # frames a second of a clip that does not say, as browsers have it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Video(Pixels):
     folders: ClassVar[bool] = True
     wide: ClassVar[bool] = True
     suffixes: ClassVar[tuple[str, ...]] = tuple(
-        ".gif .mp4 .webm .mov .mkv .avi".split(" ")
+        ".gif .mp4 .m4v .webm .mov .mkv .avi .mpg .mpeg .ogv .3gp".split()
     )
 
     name: Name = "moving_digits"
@@ -72,26 +75,27 @@ class Video(Pixels):
         return (self.frames, self.size, self.size, self.channels)
 
     def load(self, path, share=(0.0, 1.0)):
-        frames, rate = read_frames(path)
-        if self.rate and rate and frames:
-            count = max(1, round(len(frames) * self.rate / rate))
-            at = np.floor(np.arange(count) * rate / self.rate + 0.5).astype(int)
-            frames = [frames[i] for i in np.minimum(at, len(frames) - 1)]
-        elif self.rate and not rate:
-            raise Unreadable(
-                f"states no frame rate, and data.rate={self.rate:g} needs it"
-            )
-        if len(frames) < self.frames:
-            raise Unreadable(
-                f"{len(frames)} frames, fewer than data.frames={self.frames}"
-            )
-        fitted = [fit_square(frame, self.size, self.channels) for frame in frames]
-        return Record(np.stack(fitted), self.rate or rate)
+        clip = read_clip(path)
+        at = np.arange(len(clip.frames))
+        if self.rate:
+            if clip.times is None:
+                raise Unreadable(
+                    f"states no frame rate, and data.rate={self.rate:g} needs it"
+                )
+            count = clip.times[-1] * self.rate
+            check_growth(count, len(at), f"states {clip.times[-1]:g} s of frames")
+            moments = np.arange(max(1, round(count))) / self.rate
+            at = shown(clip.times, moments)
+        if len(at) < self.frames:
+            raise Unreadable(f"{len(at)} frames, fewer than data.frames={self.frames}")
+        used, at = np.unique(at, return_inverse=True)
+        fitted = [fit_square(clip.frames[i], self.size, self.channels) for i in used]
+        return Record(np.stack(fitted), self.rate or clip.rate, more={"shown": at})
 
     def starts(self, record):
         if "at" in record.more:  # made as it is asked for
             return (0,)
-        last = len(record.values) - self.frames
+        last = len(record.more["shown"]) - self.frames
         return range(0, last + 1, self.stride or self.frames)
 
     @property
@@ -110,11 +114,12 @@ class Video(Pixels):
                 clip, boxes[i] = record.more["at"](at)
                 clips[i] = clip[..., None]  # grey, the same in every channel
             else:
-                clips[i] = self._clip(record.values, starts[i], at, place[i])
+                moments = self._moments(record.more["shown"], starts[i], at, place[i])
+                clips[i] = record.values[moments]
         return {"x": clips} | ({"boxes": boxes} if self.boxes else {})
 
-    def _clip(self, clip, start, at, place):
-        """Frames `at` after the start of a clip, the nearest there are.
+    def _moments(self, clip, start, at, place):
+        """Which frames are `at` after the start of a clip, the nearest there are.
 
         Where that reaches beyond the file the start moves back, and where even that is
         not enough the pace is brought down to what the file has.
@@ -128,12 +133,18 @@ class Video(Pixels):
         return clip[np.floor(first + at + 0.5).astype(int)]
 
     def read(self, path):
-        """All frames; of a folder of pictures, which become a folder of PNG again."""
-        frames, rate = read_frames(path)
+        """All frames, and when each is shown; of a folder of pictures, which become a
+        folder of PNG again, nothing says it."""
+        clip = read_clip(path)
+        values = alike(clip.frames)
         if path.is_dir():
-            return Record(alike(frames))
+            return Record(values)
         suffix = ".gif" if path.suffix.lower() == ".gif" else ".mp4"
-        return Record(np.stack(frames), rate or RATE, suffix=suffix)
+        extra = pack_times(clip.times)
+        return Record(values, clip.rate or RATE, suffix=suffix, extra=extra)
+
+    def new(self, values, rate):
+        return super().new(values, rate or RATE)
 
     def write(self, record):
         if not record.suffix:
@@ -143,98 +154,32 @@ class Video(Pixels):
                 for i, frame in enumerate(record.values)
             }
         frames = np.repeat(record.values, 4 - record.values.shape[-1], -1)[..., :3]
-        file = io.BytesIO()
-        if record.suffix == ".gif":
-            pictures = [Image.fromarray(frame) for frame in frames]
-            # GIF counts in hundredths; players take less than two for a mistake.
-            duration = max(20, round(1000 / record.rate / 10) * 10)
-            pictures[0].save(
-                file,
-                "gif",
-                save_all=True,
-                append_images=pictures[1:],
-                duration=duration,
-                loop=0,
-            )
-            return file.getvalue()
-        import imageio.v3 as imageio
+        times = unpack_times(record.extra, len(frames), record.rate)
+        return (write_gif if record.suffix == ".gif" else write_mp4)(frames, times)
 
-        # Colour at full resolution, which also allows odd sizes.
-        with imageio.imopen(file, "w", plugin="pyav", extension=".mp4") as out:
-            out.init_video_stream(
-                "libx264", fps=float(record.rate), pixel_format="yuv444p"
-            )
-            out._video_stream.options = {"crf": "10"}
-            for frame in frames:
-                out.write_frame(frame)
-        return file.getvalue()
+    def reread(self, path, record):
+        values = super().reread(path, record)
+        times = read_clip(path).times
+        if times is None:
+            return np.broadcast_to(values, (len(record.values), *values.shape[1:]))
+        # A frame that is equal to the one before is no frame of a GIF, but that one
+        # is shown for longer: each is looked at in the middle of its time.
+        own = unpack_times(record.extra, len(record.values), record.rate)
+        return values[shown(times, (own[1:] + own[:-1]) / 2)]
 
-    def resample(self, values, rate, to):
-        count = max(1, round(len(values) * to / rate))
-        places = np.round(np.arange(count) * rate / to).astype(int)
-        return values[np.minimum(places, len(values) - 1)]
+    def regrid(self, record, to):
+        times = unpack_times(record.extra, len(record.values), record.rate)
+        moments = np.arange(max(1, round(times[-1] * to))) / to
+        check_growth(len(moments), len(times), f"lasts {times[-1]:g} s")
+        values = record.values[shown(times, moments)]
+        return dataclasses.replace(record, values=values, rate=to)
+
+    def regridded(self, values, rate, record):
+        times = unpack_times(record.extra, len(record.values), record.rate)
+        at = np.rint(times[:-1] * rate).astype(int)
+        return values[np.minimum(at, len(values) - 1)]
 
     @classmethod
     def show(cls, x):
         """All frames of a clip in a row."""
         return super().show(np.stack([grid(clip, len(clip)) for clip in x]))
-
-
-def read_frames(path: Path) -> tuple[list[UInt8[np.ndarray, "h w c"]], float]:
-    """(frames as they are shown, frames a second, 0 where nothing says it).
-
-    Raises Unreadable, of a folder naming the picture.
-    """
-    if path.is_dir():
-        return [_picture(still) for still in stills(path)], 0.0
-    frames, rate = (_gif if path.suffix.lower() == ".gif" else _stream)(path)
-    if not frames:
-        raise Unreadable("it holds no frame")
-    return frames, rate
-
-
-def stills(folder: Path) -> list[Path]:
-    """The pictures of a folder, in the order of their names."""
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in FRAMES and not path.name.startswith(".")
-    )
-
-
-def _picture(path: Path) -> UInt8[np.ndarray, "h w c"]:
-    try:
-        return decode_picture(stored(path), upright=True)
-    except Unreadable as error:
-        raise Unreadable(f"{path.name}: {error}") from error
-
-
-def _gif(path):
-    frames, durations = [], []
-    with reading("no GIF file"), Image.open(path, formats=("GIF",)) as picture:
-        # Each frame of a GIF changes a part of the one before; Pillow puts it in.
-        for frame in ImageSequence.Iterator(picture):
-            frames.append(np.asarray(frame.convert("RGB")))
-            durations.append(frame.info.get("duration", 0))
-    mean = float(np.mean(durations)) / 1000
-    return frames, 1 / mean if mean else 0.0
-
-
-def _stream(path):
-    import imageio.v3 as imageio  # slow to import, and of use only here
-
-    with reading("not a whole video"), imageio.imopen(path, "r", plugin="pyav") as file:
-        rate = float(file.metadata().get("fps", 0.0))
-        return list(file.iter(format="rgb24")), rate
-
-
-def alike(frames: Sequence[np.ndarray]) -> UInt8[np.ndarray, "f h w c"]:
-    """Pictures of a folder as one clip: opaque, and grey only where all are."""
-    frames = [opaque(frame) for frame in frames]
-    sizes = {frame.shape[:2]: None for frame in frames}
-    if len(sizes) > 1:
-        (a, b), (c, d), *_ = sizes
-        raise Unreadable(f"it has frames of {a}x{b} and of {c}x{d}; write one size")
-    channels = max(frame.shape[-1] for frame in frames)
-    grown = [np.repeat(f, channels // f.shape[-1], axis=-1) for f in frames]
-    return np.stack(grown)

@@ -3,8 +3,9 @@
 import dataclasses
 import functools
 import math
+from collections import Counter
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -12,12 +13,19 @@ from jaxtyping import Float
 from train.errors import BadInput, Unreadable, reading
 from train.modalities.augment import VolumeAugment
 from train.modalities.draws import Word
-from train.modalities.files import as_stored, one_array, with_channels
+from train.modalities.files import (
+    as_stored,
+    check_growth,
+    load_arrays,
+    one_array,
+    with_channels,
+)
 from train.modalities.modality import EightOrMore, Modality, Record
 from train.modalities.normalise import Scaling
 from vqdit.fields import Count, NonNegative
 
 Name = Literal["phantoms", "folder"]
+MILLIMETRES = {"meter": 1000.0, "micron": 0.001}  # of a NIfTI file's units
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,10 +34,14 @@ class Volumes(Modality):
 
     name:      "phantoms" (nested ellipsoids with noise), or "folder" of .npy, .npz
                (array "volume", or the only one) and NIfTI files (.nii, .nii.gz; needs
-               nibabel); (d, h, w) or (d, h, w, c). Classes are sub-folders.
+               nibabel); (d, h, w) or (d, h, w, c). Classes are sub-folders. NIfTI is
+               turned so that d goes up, h to the front and w to the right (RAS).
     size:      (d, h, w) of an example. A larger scan is cut at its centre, in training
                anywhere; a smaller one is padded with its least value. With resize=True
                the whole scan is resampled to it instead (linear, antialiased).
+    spacing:   millimetres (d, h, w) between voxels that scans are resampled to, from
+               their own: that of a NIfTI file, or of an array "spacing" (3,) of an
+               .npz; (): as they are.
     window:    (low, high) that intensities are clipped to first, such as (-160, 240)
                for soft tissue in Hounsfield units; (): not clipped.
     normalise: see train.modalities.normalise; fitted on the training scans.
@@ -44,6 +56,7 @@ class Volumes(Modality):
     name: Name = "phantoms"
     size: tuple[int, int, int] = (32, 32, 32)
     channels: Count = 1
+    spacing: tuple[float, ...] = ()
     window: tuple[float, ...] = ()
     resize: bool = False
     normalise: Scaling = "range"
@@ -56,6 +69,10 @@ class Volumes(Modality):
         super().__post_init__()
         sides = len(self.size) == 3 and min(self.size) >= 1
         self.check("size", sides, "write (d, h, w), each at least 1")
+        apart = not self.spacing or len(self.spacing) == 3 and min(self.spacing) > 0
+        self.check("spacing", apart, "write (d, h, w), each above 0")
+        stored = self.name != "phantoms" or not self.spacing
+        self.check("spacing", stored, "phantoms have none; leave it out")
         pair = len(self.window) == 2 and self.window[0] < self.window[1]
         rises = not self.window or pair
         self.check("window", rises, "write (low, high), low below high")
@@ -72,10 +89,15 @@ class Volumes(Modality):
 
     def read(self, path):
         """What is not finite is taken for the least there is, and comes back so."""
-        nifti = path.suffix.lower() in (".nii", ".gz")
-        scan = read_nifti(path) if nifti else one_array(path, "volume")
+        if path.suffix.lower() in (".nii", ".gz"):
+            scan, more = read_nifti(path)
+        else:
+            scan, more = one_array(path, "volume"), {}
+            if path.suffix.lower() == ".npz":
+                more = {k: v for k, v in load_arrays(path).items() if k == "spacing"}
         values, extra = with_channels(scan, 3)
-        return Record(filled(values), suffix=".npy", extra=extra)
+        more["filled"] = (~np.isfinite(values)).mean((0, 1, 2))
+        return Record(filled(values), more=more, suffix=".npy", extra=extra)
 
     def write(self, record):
         return as_stored(record.values, record.extra)
@@ -95,9 +117,45 @@ class Volumes(Modality):
                 f"(d, h, w, {self.channels}), or (d, h, w) of one channel"
             )
         scan = self.prepare(record).values
+        if self.spacing:
+            scan = self._spaced(scan, record.more.get("spacing", np.zeros(3)))
         if self.resize:
             scan = resample(scan, self.size)
         return dataclasses.replace(record, values=scan)
+
+    def _spaced(self, scan, own):
+        own = np.asarray(own, np.float64).reshape(-1)
+        if own.shape != (3,) or not (np.isfinite(own) & (own > 0)).all():
+            raise Unreadable(
+                "states no spacing, and data.spacing needs it; write an .npz of volume "
+                "and spacing"
+            )
+        sides = scan.shape[:3] * own / self.spacing
+        said = f"states a spacing of {_row(own)} mm"
+        check_growth(float(sides.prod()), math.prod(scan.shape[:3]), said)
+        return resample(scan, tuple(np.maximum(1, np.rint(sides)).astype(int).tolist()))
+
+    def findings(self, records):
+        """Share that was not finite, per channel; of files that state them, spacings
+        and how they were oriented, the most frequent first."""
+        none = np.zeros(self.channels)
+        mores = [each.more for each in records]
+        lost = np.mean([more.get("filled", none) for more in mores], 0)
+        found = {"filled_share": lost.tolist()}
+        for name in ("spacing", "orientation"):
+            stated = (more[name] for more in mores if name in more)
+            texts = (x if isinstance(x, str) else _row(x) for x in stated)
+            if counts := Counter(texts):
+                found[name] = [f"{n} of {text}" for text, n in counts.most_common()]
+        return found
+
+    def changes(self, findings):
+        for channel, share in enumerate(findings["filled_share"]):
+            if share:
+                yield (
+                    f"channel {channel}: {share:.2%} is not finite, and filled with "
+                    "the least there is in a scan"
+                )
 
     @property
     def drawn(self):
@@ -123,10 +181,13 @@ def filled(scan: np.ndarray) -> np.ndarray:
     return scan
 
 
-def read_nifti(path: Path) -> Float[np.ndarray, "d h w *c"]:
-    """(z, y, x), and what other axes it has, in the header's units.
+def read_nifti(path: Path) -> tuple[Float[np.ndarray, "d h w *c"], dict[str, Any]]:
+    """(values (z, y, x), and what other axes they have, in the header's units; their
+    "spacing" (z, y, x) in millimetres and the "orientation" of the file).
 
-    Raises BadInput without nibabel, and Unreadable for what it cannot read.
+    Turned, by whole quarters, to the right, to the front and up; a file that does not
+    say how it lies stays as it is. Raises BadInput without nibabel, and Unreadable for
+    what it cannot read.
     """
     if not path.name.lower().endswith((".nii", ".nii.gz")):
         raise Unreadable("not a .nii.gz file")
@@ -137,8 +198,20 @@ def read_nifti(path: Path) -> Float[np.ndarray, "d h w *c"]:
             "NIfTI files need nibabel; pip install 'vqdit[nifti]', or write .npy files"
         ) from error
     with reading("not a whole NIfTI file"):
+        scan = nibabel.load(path)
+        header, orientation = scan.header, "unknown"
+        if header["sform_code"] or header["qform_code"]:
+            orientation = "".join(map(str, nibabel.aff2axcodes(scan.affine)))
+            scan = nibabel.as_closest_canonical(scan)
+        unit = MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)
+        spacing = unit * np.array(scan.header.get_zooms()[:3], np.float64)[::-1]
         # (x, y, z) as stored, with the header's slope and intercept applied.
-        return np.asarray(nibabel.load(path).get_fdata(dtype=np.float32)).swapaxes(0, 2)
+        values = np.asarray(scan.get_fdata(dtype=np.float32)).swapaxes(0, 2)
+        return values, {"spacing": spacing, "orientation": orientation}
+
+
+def _row(values) -> str:
+    return " x ".join(f"{value:.3g}" for value in values)
 
 
 def fit_volume(

@@ -90,13 +90,8 @@ def examples_for(codec: Codec, data: Modality, train: bool) -> Examples:
     statistics, or prepared otherwise: statistics are fitted on the training part, and a
     part that has changed since would put every value on another scale.
     """
-    want, have = codec.contract, (data.kind, tuple(data.shape))
-    if (want.kind, want.shape) != have:
-        raise BadInput(
-            f"the tokenizer takes {want.kind} {want.shape}, the data gives {data.kind} "
-            f"{data.shape}; write data of its kind and shape"
-        )
-    examples = open_examples(data, train)
+    check_shape(codec, data)
+    want, examples = codec.contract, open_examples(data, train)
     for name in ("offset", "scale"):
         mine, theirs = getattr(want, name), getattr(examples, name)
         if len(mine) != len(theirs) or not np.allclose(mine, theirs, rtol=1e-4):
@@ -112,6 +107,16 @@ def examples_for(codec: Codec, data: Modality, train: bool) -> Examples:
                 f"training part was with {mine}; write the data it was trained on"
             )
     return examples
+
+
+def check_shape(codec: Codec, data: Modality) -> None:
+    """Raises BadInput where the data gives what the tokenizer does not take."""
+    want, have = codec.contract, (data.kind, tuple(data.shape))
+    if (want.kind, want.shape) != have:
+        raise BadInput(
+            f"the tokenizer takes {want.kind} {want.shape}, the data gives {data.kind} "
+            f"{data.shape}; write data of its kind and shape"
+        )
 
 
 def _few(values) -> str:

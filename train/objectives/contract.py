@@ -1,5 +1,6 @@
 """A trained tokenizer as it is used: averaged weights and its latent contract."""
 
+import math
 from functools import partial
 
 import jax
@@ -41,6 +42,21 @@ def finished(experiment: StageOne, state: TrainState) -> Codec:
     }
     contract = contract_of(model, signal, grid, mean, std, variables)
     return Codec(model, variables, contract)
+
+
+def told(experiment: StageOne, state: TrainState) -> str:
+    """What a run of stage one says of its tokenizer and data as it begins."""
+    model, data = experiment.model, experiment.data
+    grid, counts = (
+        model.grid(data.shape[:-1]),
+        getattr(model.quantizer, "code_counts", ()),
+    )
+    latents = f"{math.prod(grid):,} latents of {model.latent_dim} an example"
+    if counts:
+        shown = _code_grid(model, {"params": state.params, **state.stats}, data.shape)
+        bits = math.prod(shown or grid) * sum(math.log2(k) for k in counts)
+        latents += f", {bits:,.0f} bits"
+    return f"{latents}; {len(open_examples(data, True)):,} examples"
 
 
 def _code_grid(model, variables, shape) -> tuple[int, ...]:

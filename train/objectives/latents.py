@@ -11,6 +11,7 @@ from train.objectives.bundles import examples_for
 from train.objectives.codebook import all_of
 from train.objectives.streams import on_grid
 from train.pipeline import write_cache
+from train.pipeline.statistics import probe
 from train.runtime import hosts
 from vqdit.signal import to_signal
 from vqdit.trained.codec import Codec
@@ -51,8 +52,10 @@ def encode_set(codec: Codec, data: Modality, folder: Path, train: bool = True) -
     contract = {
         "tokenizer": describe(codec.contract),
         "split": "train" if train else "test",
+        "data": probe(data, train),
         "classes": examples.classes,
         "class_names": list(examples.class_names),
+        "absent": list(examples.source.absent),
     }
     if hosts.first():
         write_cache(folder, records(), contract, count)

@@ -1,6 +1,7 @@
 """Stage two: what it opens at its start, and what it minimises."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -13,8 +14,10 @@ from train.config import StageTwo
 from train.config.network import network
 from train.errors import BadInput
 from train.modalities import Modality
-from train.objectives.bundles import examples_for, open_bundle
+from train.objectives.bundles import check_shape, examples_for, open_bundle
+from train.objectives.transfer import Transfer
 from train.pipeline import JointExamples, LatentCache
+from train.pipeline.statistics import records_of, refuse_others
 from train.pipeline.streams import codes_of
 from train.runtime import hosts
 from train.runtime.log import say
@@ -41,6 +44,7 @@ class Streams:
     model, processes: of `network`.
     tokenizers: stream -> Codec, or a value that is born discrete.
     source:     the data: joined, or a latent cache.
+    transfer:   what training starts from; None for nothing.
     """
 
     experiment: StageTwo
@@ -48,12 +52,19 @@ class Streams:
     processes: Mapping[str, Process]
     tokenizers: Mapping[str, Any]
     source: JointExamples | LatentCache
+    transfer: Transfer | None = None
 
     @property
     def codecs(self) -> dict[str, Codec]:
         """The tokenizers that have parameters."""
         found = self.tokenizers.items()
         return {name: each for name, each in found if isinstance(each, Codec)}
+
+    @property
+    def order(self) -> str:
+        """How classes are numbered, where they once were otherwise; a cache's labels
+        and names go together."""
+        return getattr(self.source, "order", "")
 
     def batches(self, position: int, rows: np.ndarray | None = None) -> Iterator[dict]:
         """These rows of training batches: of the cache, or signals for `encoder`."""
@@ -67,6 +78,16 @@ class Streams:
             known = {name: batch["known"]} if "known" in batch else {}
             streams = {name: batch[process.kind]}
             yield {"streams": streams, "known": known, "label": batch["label"]}
+
+    @property
+    def objective(self) -> Denoising:
+        return objective_of(self.experiment, self.model, self.processes)
+
+    def heldout(self, rows: np.ndarray | None = None) -> Iterator[dict]:
+        """These rows of batches of what is not trained on."""
+        sources, values = self.experiment.sources, self.experiment.values
+        joined = JointExamples(sources, values, train=False)
+        return joined.in_order(self.experiment.run.batch, rows)
 
     def encoder(self, sharding):
         """A batch of signals, placed by the sharding -> one of streams, placed alike.
@@ -89,10 +110,23 @@ class Streams:
         variables = hosts.everywhere(variables, replicated(sharding))
         return partial(jax.jit(encode, out_shardings=sharding), variables)
 
+    def told(self, state: TrainState) -> str:
+        """What a run says of its sequence and data as it begins."""
+        tokens = {s.name: math.prod(s.coarse) for s in self.model.streams}
+        parts = ", ".join(f"{name} {count:,}" for name, count in tokens.items())
+        return (
+            f"{sum(tokens.values()):,} tokens an example ({parts}); "
+            f"{len(self.source):,} examples"
+        )
+
     def generator(self, params) -> Generator:
         """What is drawn from: the model with these parameters."""
-        names = self.source.class_names
-        return Generator(self.model, params, self.processes, self.tokenizers, names)
+        names, classes = self.source.class_names, self.model.classes
+        untrained = [label for label in self.source.absent if label < classes]
+        if classes in self.source.absent and not self.experiment.label_dropout:
+            untrained.append(classes)  # "none"
+        parts = (self.model, params, self.processes, self.tokenizers)
+        return Generator(*parts, names, untrained if classes else ())
 
 
 def on_grid(known: jax.Array, grid: tuple[int, ...]) -> jax.Array:
@@ -108,25 +142,36 @@ def on_grid(known: jax.Array, grid: tuple[int, ...]) -> jax.Array:
     return fold(known[..., None], blocks).any(-1)
 
 
-def build_step(experiment: StageTwo, model: DiT, processes: Mapping[str, Process]):
+def build_step(
+    experiment: StageTwo,
+    model: DiT,
+    processes: Mapping[str, Process],
+    transfer: Transfer | None = None,
+):
     """(init, step): the state's maker and the train step, for loop and bench."""
-    optimizer, streams = experiment.optimizer, experiment.streams
+    optimizer = experiment.optimizer
     tx = make(optimizer, experiment.run.steps)
 
     def init() -> TrainState:
         params_key, state_key = jax.random.split(jax.random.key(experiment.run.seed))
-        variables = model.init(params_key, *example(model, 1))
-        return init_state(state_key, dict(variables), tx)
+        variables = dict(model.init(params_key, *example(model, 1)))
+        if transfer is not None:
+            variables = transfer.into(variables)
+        return init_state(state_key, variables, tx)
 
-    objective = Denoising(
-        model,
-        processes,
-        {name: stream.times for name, stream in streams.items()},
-        experiment.label_dropout,
-        {name: stream.weight for name, stream in streams.items()},
-    )
+    objective = objective_of(experiment, model, processes)
     rate = learning_rate(optimizer, experiment.run.steps)
     return init, make_step(objective, tx, optimizer.ema, optimizer.accumulate, rate)
+
+
+def objective_of(
+    experiment: StageTwo, model: DiT, processes: Mapping[str, Process]
+) -> Denoising:
+    """What its training minimises."""
+    streams = experiment.streams.items()
+    times = {name: stream.times for name, stream in streams}
+    weights = {name: stream.weight for name, stream in streams}
+    return Denoising(model, processes, times, experiment.label_dropout, weights)
 
 
 def example(model: DiT, batch: int):
@@ -168,9 +213,33 @@ def prepare(experiment: StageTwo) -> Streams:
             f"model.classes={classes} but the data has {source.classes} classes; "
             f"write model.classes={source.classes}"
         )
+    absent = [str(label) for label in source.absent if label < classes]
+    if absent:
+        say(f"no training example of the classes {', '.join(absent[:10])}")
     if not classes and experiment.label_dropout not in (0, StageTwo.label_dropout):
         say(f"label_dropout={experiment.label_dropout} drops nothing: model.classes=0")
-    return Streams(experiment, model, processes, tokenizers, source)
+    if experiment.run.heldout_every and experiment.cache is not None:
+        raise BadInput(
+            f"run.heldout_every={experiment.run.heldout_every}: a latent cache has no "
+            f"held-out part; leave out cache or write run.heldout_every=0"
+        )
+    transfer = _open_transfer(experiment, model, tokenizers)
+    return Streams(experiment, model, processes, tokenizers, source, transfer)
+
+
+def _open_transfer(experiment: StageTwo, model: DiT, tokenizers) -> Transfer | None:
+    if experiment.init is None:
+        return None
+    transfer = Transfer(experiment.init, model)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), *example(model, 1))
+    transfer.check(dict(shapes))
+    for name, old in transfer.bundle.codecs.items():
+        new = tokenizers.get(name)
+        if isinstance(new, Codec) and (
+            new.contract.fingerprint != old.contract.fingerprint
+        ):
+            say(f"init: stream {name!r} was of another tokenizer's latents or codes")
+    return transfer
 
 
 def _open_data(experiment: StageTwo, tokenizers) -> JointExamples:
@@ -198,9 +267,12 @@ def _open_data(experiment: StageTwo, tokenizers) -> JointExamples:
 
 
 def _open_cache(experiment: StageTwo, processes, tokenizers) -> LatentCache:
-    """Raises BadInput when it is another tokenizer's, or holds what it must not."""
+    """Raises BadInput when it is another tokenizer's or of other data, or holds what it
+    must not."""
     cache = LatentCache(experiment.cache)
     ((name, codec),) = tokenizers.items()
+    data = experiment.sources[name]
+    check_shape(codec, data)
     for field, plain in augmenting(experiment.sources[name]).items():
         raise BadInput(
             f"cache holds examples that are not augmented: write data.{field}={plain}, "
@@ -224,4 +296,21 @@ def _open_cache(experiment: StageTwo, processes, tokenizers) -> LatentCache:
             f"cache: {experiment.cache} holds {sorted(cache.fields)}, stream {name!r} "
             f"needs {field}; encode again"
         )
+    _compare(cache, data, f"cache: {experiment.cache}")
     return cache
+
+
+def _compare(cache: LatentCache, data: Modality, what: str) -> None:
+    """Raises BadInput where a cache is of other data than there is now. Where there is
+    none, as on a machine that was given the cache alone, it is believed."""
+    if "data" not in cache.contract:
+        say(
+            f"{what} does not say of which data it is; encode again to have it compared"
+        )
+        return
+    try:
+        records_of(data, train=True)
+    except BadInput as error:
+        say(f"{what} is not compared with the data, which cannot be read: {error}")
+        return
+    refuse_others(cache.contract["data"], data, what)

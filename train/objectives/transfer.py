@@ -1,4 +1,4 @@
-"""The weights of a trained tokenizer as the start of another's training."""
+"""The weights of a trained model as the start of another's training."""
 
 from typing import Any
 
@@ -10,8 +10,10 @@ import numpy as np
 from train.errors import BadInput
 from train.objectives.bundles import open_bundle
 from train.runtime.log import say
+from vqdit.dit import DiT
 from vqdit.tokenizer import PerFrame, Tokenizer
 from vqdit.trained.codec import Codec
+from vqdit.trained.generator import Generator
 
 COLLECTIONS = ("params", "codebook")
 
@@ -24,15 +26,23 @@ class Transfer:
     or their middle, and every other tap 0, so that it starts as the network of pictures
     that it was (MAGVIT's inflation, arXiv:2212.05199, section 3.1).
 
-    Raises BadInput for a bundle that cannot be opened, or is no tokenizer's.
+    A transformer also starts one of other streams, and of other classes, whose table of
+    labels starts new.
+
+    Raises BadInput for a bundle that cannot be opened, or is of another kind.
     """
 
-    def __init__(self, path: str, model: Tokenizer):
+    def __init__(self, path: str, model: Tokenizer | DiT):
         self.path, self.model = path, model
-        codec = open_bundle(path, Codec, "init")
-        held = {name: codec.variables.get(name, {}) for name in COLLECTIONS}
+        kind = Codec if isinstance(model, Tokenizer) else Generator
+        self.bundle = open_bundle(path, kind, "init")
+        if isinstance(self.bundle, Codec):
+            variables = self.bundle.variables
+        else:
+            variables = {"params": self.bundle.params}
+        held = {name: variables.get(name, {}) for name in COLLECTIONS}
         self._held = {
-            _plain(place, codec.module): np.asarray(leaf)
+            _plain(place, self.bundle.module): np.asarray(leaf)
             for place, leaf in flax.traverse_util.flatten_dict(held).items()
         }
 
@@ -47,15 +57,15 @@ class Transfer:
         """
         flat, taken = flax.traverse_util.flatten_dict(variables), 0
         for place, leaf in flat.items():
-            mine = self._held.get(_plain(place, self.model))
+            mine = self._taken(place, leaf)
             if place[0] not in COLLECTIONS or mine is None:
                 continue
             flat[place] = self._fit(place, mine, leaf)
             taken += 1
         if not taken:
             raise BadInput(
-                f"init: {self.path} has no array of this model; write the bundle of a "
-                f"tokenizer with the same encoder and decoder"
+                f"init: {self.path} has no array of this model; write the bundle of "
+                f"one that is built alike"
             )
         return flax.traverse_util.unflatten_dict(flat)
 
@@ -68,14 +78,22 @@ class Transfer:
         jax.eval_shape(self.into, variables)
         news = sorted(
             "/".join(place[1:])
-            for place in flax.traverse_util.flatten_dict(variables)
-            if place[0] == "params" and _plain(place, self.model) not in self._held
+            for place, leaf in flax.traverse_util.flatten_dict(variables).items()
+            if place[0] == "params" and self._taken(place, leaf) is None
         )
         if news:
             more = f" and {len(news) - 3} more" if len(news) > 3 else ""
             said = ", ".join(news[:3])
             say(f"init: {self.path} lacks {said}{more}; these start new")
         return news
+
+    def _taken(self, place, leaf) -> np.ndarray | None:
+        """The bundle's array for a place, None where it starts new."""
+        mine = self._held.get(_plain(place, self.model))
+        if mine is not None and place[-2:] == ("label", "table"):
+            # Of other classes there is nothing to keep.
+            return mine if mine.shape == leaf.shape else None
+        return mine
 
     def _fit(self, place, mine, leaf):
         if mine.shape == leaf.shape:
@@ -91,7 +109,7 @@ class Transfer:
         )
 
 
-def _plain(place: tuple[str, ...], model: Tokenizer) -> tuple[str, ...]:
+def _plain(place: tuple[str, ...], model: Tokenizer | DiT) -> tuple[str, ...]:
     """A path as it is in a network of pictures."""
     owner = getattr(model, place[1], None) if len(place) > 1 else None
     return (*place[:2], *place[3:]) if isinstance(owner, PerFrame) else place

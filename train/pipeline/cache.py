@@ -116,7 +116,8 @@ class LatentCache:
     """A Source over a folder written by write_cache, verified when it is opened.
 
     contract: what was given to write_cache, for the caller to compare.
-    classes, class_names: as the contract states them under these names, else 0 and ().
+    classes, class_names, absent: as the contract states them under these names, else 0
+        and ().
     """
 
     def __init__(self, folder: str | Path):
@@ -162,6 +163,7 @@ class LatentCache:
         self.contract: dict[str, Any] = stored["contract"]
         self.classes = int(self.contract.get("classes", 0))
         self.class_names = tuple(self.contract.get("class_names", ()))
+        self.absent = tuple(self.contract.get("absent", ()))
         self._record = np.dtype(
             [
                 (name, DTYPES[name], tuple(field["shape"]))

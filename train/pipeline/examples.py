@@ -1,6 +1,7 @@
 """One part of an experiment's data: records of a source as examples of a modality."""
 
 import functools
+import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,6 +14,8 @@ from train.modalities.draws import Draws
 from train.modalities.modality import Batch, Modality
 from train.modalities.normalise import Normaliser, normaliser
 from train.pipeline.statistics import records_of, statistics_of
+
+log = logging.getLogger(__name__)
 
 # Records read at once, light ones and others; bounds how many lie in memory uncut.
 LIGHT_CHUNK, CHUNK = 4096, 256
@@ -45,6 +48,9 @@ class Examples:
             # What a modality adds to the channels that are measured is 0 or 1.
             more = (0.5,) * (data.shape[-1] - len(own.offset))
             self.offset, self.scale = own.offset + more, own.scale + more
+        if train and data.normalise is not None:  # all of them have been read by now
+            for line in data.changes(self.findings):
+                log.warning("%s", line)
         starts = [(0,)] * len(self.source)
         if type(data).starts is not Modality.starts:  # else without reading any
             starts = map(data.starts, self.source)

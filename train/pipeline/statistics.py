@@ -5,8 +5,11 @@ import functools
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
-from train.errors import BadInput, reading
+import numpy as np
+
+from train.errors import BadInput, Unreadable, reading
 from train.modalities import files
 from train.modalities.modality import Modality
 from train.modalities.normalise import Moments, Statistics
@@ -15,6 +18,7 @@ from vqdit import sealed
 from vqdit.values import build, describe
 
 FILE = "statistics.json"
+PROBED = 16  # records that are compared to tell data from other data
 # Settings that change nothing in what is measured.
 FREE = ("threads", "augment", "stride", "download")
 # Files of before classes had public names say where theirs was.
@@ -64,6 +68,42 @@ def moments_of(data: Modality, share: tuple[int, int] = (0, 1)) -> Moments:
     return moments
 
 
+def probe(data: Modality, train: bool) -> dict[str, Any]:
+    """What tells the records of one part from others: how many there are, and of some
+    the mean, the standard deviation and the label."""
+    records = records_of(data, train)
+    count = min(PROBED, len(records))
+    rows = np.arange(count) * len(records) // count
+    found = []
+    for record in records.take(rows):
+        x = record.values.astype(np.float64)
+        of = (x.mean(), x.std()) if x.size else (0.0, 0.0)  # made as it is asked for
+        found.append([*map(float, of), record.label])
+    return {"records": len(records), "some": found}
+
+
+def refuse_others(made_of: dict[str, Any], data: Modality, what: str) -> None:
+    """Raises BadInput where `made_of`, a probe of the training part, is of other data
+    than this is."""
+    now = probe(data, train=True)
+    try:
+        with reading("damaged"):
+            count, some = made_of["records"], np.asarray(made_of["some"], np.float64)
+            same = np.allclose(some, now["some"], rtol=1e-4, atol=1e-6)
+    except Unreadable as error:
+        raise BadInput(f"{what}: {error}; make it anew") from error
+    if count != now["records"]:
+        raise BadInput(
+            f"{what}: made of {count} records and the data has {now['records']} now; "
+            f"give the data back, or make it anew"
+        )
+    if not same:
+        raise BadInput(
+            f"{what}: made of other records than the data has now; give the data back, "
+            "or make it anew"
+        )
+
+
 def keep_statistics(
     data: Modality, workdir: str | Path, write: bool = True
 ) -> Statistics | None:
@@ -82,6 +122,7 @@ def keep_statistics(
         statistics = statistics_of(data)
         if write:
             kept = {"of": _key(data), "statistics": describe(statistics)}
+            kept["data"] = probe(data, train=True)
             files.write(path, sealed.sealed(kept))
         return statistics
 
@@ -113,6 +154,8 @@ def _believed(path: Path, data: Modality) -> Statistics:
             f"{path} was fitted on other data than this run reads now; give the run "
             "its data back, or start another --workdir"
         )
+    if "data" in stored:  # not of before
+        refuse_others(stored["data"], data, str(path))
     _known[of] = statistics
     return statistics
 

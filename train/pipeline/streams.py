@@ -1,6 +1,6 @@
 """Batches of a training step: streams by name, and what is known of each."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,7 @@ class JointExamples:
         self._labels = (labelled or [one])[0]
         self.classes = self._labels.classes
         self.class_names = self._labels.class_names
+        self.order, self.absent = self._labels.source.order, self._labels.source.absent
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -49,10 +50,17 @@ class JointExamples:
         Signals as `Examples` has them, codes (b, *grid, books) of what is born
         discrete. What is not in "known" is known whole.
         """
+        return self._joined(lambda part: part.augmented(indices, epochs, seed))
+
+    def take(self, indices: np.ndarray) -> Batch:
+        """The same of the examples as they are evaluated."""
+        return self._joined(lambda part: part.take(indices))
+
+    def _joined(self, read: Callable[[Examples], Batch]) -> Batch:
         found: dict[Examples, Batch] = {}
         for part in self.parts.values():
             if part not in found:
-                found[part] = part.augmented(indices, epochs, seed)
+                found[part] = read(part)
         streams, known = {}, {}
         for name, part in self.parts.items():
             batch = found[part]
@@ -72,6 +80,15 @@ class JointExamples:
         threads = max(data.threads for data in self.data.values())
         take = lambda indices, epochs: self.augmented(indices, epochs, seed)
         return endless(take, len(self), batch, seed, start, rows, threads)
+
+    def in_order(self, batch: int, rows: np.ndarray | None = None) -> Iterator[Batch]:
+        """One pass of whole batches, of the examples as they are evaluated.
+
+        What is left over is left out; of fewer than a batch some are there again.
+        """
+        mine = np.arange(batch) if rows is None else rows
+        for k in range(max(1, len(self) // batch)):
+            yield self.take((k * batch + mine) % len(self))
 
 
 def _check_files(parts: Mapping[str, Examples]) -> None:

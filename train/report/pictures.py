@@ -36,16 +36,18 @@ def line_plot(
     points: Mapping[str, Sequence[str]] | None = None,
     bars: Mapping[str, float] | None = None,
     log_y: bool = False,
+    colours: Sequence[str] | None = None,
 ) -> bytes:
     """Lines by name as PNG with a clear background, for a light page.
 
     lines: name -> (xs, ys); values that are not finite leave a gap.
     points: name -> a mark and its text at each x of that line, such as the guidance
     scale along a curve of accuracy and distance. bars: name -> y of a dashed line
-    across, such as an acceptance limit.
+    across, such as an acceptance limit. colours: of the lines, where they mean one.
     """
     figure, axes = _figure()
-    for colour, (name, (x, y)) in zip(itertools.cycle(COLOURS), lines.items()):
+    shades = itertools.cycle(colours or COLOURS)
+    for colour, (name, (x, y)) in zip(shades, lines.items(), strict=False):
         marks = (points or {}).get(name)
         mark = "o" if marks else None
         axes.plot(x, y, color=colour, lw=1.6, label=name, marker=mark, ms=3.5)

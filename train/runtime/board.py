@@ -46,6 +46,10 @@ class Board:
         picture = self._summary.image(name, pixels, dataformats=layout)
         self._add(step=step, summary=picture)
 
+    def text(self, name: str, text: str, step: int) -> None:
+        """text: Markdown."""
+        self._add(step=step, summary=self._summary.text(name, text))
+
     def _add(self, **event) -> None:
         """A TFRecord: length, its checksum, data, their checksum."""
         data = self._event(wall_time=time.time(), **event).SerializeToString()

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import numpy as np
 
 from train.config import Experiment
 from train.config.command import RUN
+from train.config.paths import leaves, spell
 from train.config.workdir import CONFIG_FILE, open_workdir, refusal
 from train.errors import BadInput, one_line
 from train.runtime import hosts
 from train.runtime.checkpoint import Checkpoints
+from train.runtime.heldout import heldout_loss
 from train.runtime.lock import locked, sweep
 from train.runtime.log import Logger, say
 from train.runtime.loop import Hook, train
@@ -23,8 +26,9 @@ from train.runtime.sharding import (
     create_state,
     kernels,
     make_mesh,
+    spelled,
 )
-from train.runtime.step import TrainState
+from train.runtime.step import Objective, TrainState
 from vqdit.values import build, describe
 
 FLAGS = RUN | {
@@ -69,17 +73,21 @@ def launch(
     rules: Rules,
     open_batches: OpenBatches,
     hooks: Callable[[Logger], Sequence[Hook]],
+    about: Callable[[TrainState], str],
     depends: dict[str, str] | None = None,
     encoder: Encoder | None = None,
     reschedule: bool = False,
+    heldout: tuple[Objective, Callable[[np.ndarray], Iterator[Any]]] | None = None,
 ) -> TrainState:
     """Trains the experiment in its workdir to its last step, from wherever it stands.
 
     workdir: `claimed`. Every checkpoint in it says whose it is, and none of another
         experiment is continued.
+    about:   what the stage says of itself as the run begins.
     depends: name -> fingerprint of what the run was built on. It is stored with every
         checkpoint, and a run that stands on something else is not continued.
     reschedule: of `open_workdir`.
+    heldout: what is minimised, and rows -> held-out batches; see `heldout_loss`.
     Returns the last state, which is on disk by then. Raises what `train` raises.
     """
     depends = depends or {}
@@ -101,27 +109,50 @@ def launch(
                 )
             say(f"{workdir}: continuing from step {int(state.step)}")
         sharding = batch_sharding(mesh)
+        say(_opening(experiment, state, spelled(mesh), about(state)))
+        rows, placed = hosts.rows(run.batch, sharding), encoder and encoder(sharding)
         with (
             Logger(workdir, int(state.step), run.wandb) as logger,
             hosts.fail_fast(),
             kernels(mesh),
         ):
+            lines = [f"    {at}={spell(v)}" for at, v in leaves(experiment).items()]
+            logger.text(int(state.step), "experiment", "\n".join(lines))
+            found = list(hooks(logger))
+            if heldout is not None and run.heldout_every:
+                objective, open_heldout = heldout
+                opened = partial(open_heldout, rows)
+                how = (run.heldout_every, logger, sharding, placed)
+                found.append(heldout_loss(objective, opened, *how))
             return train(
                 state,
                 step_fn,
-                open_batches(position, hosts.rows(run.batch, sharding)),
+                open_batches(position, rows),
                 steps=run.steps,
                 checkpoints=checkpoints,
                 logger=logger,
                 log_every=run.log_every,
                 save_every=run.save_every,
                 batch_sharding=sharding,
-                encode=encoder and encoder(sharding),
+                encode=placed,
                 position=position,
                 meta={"experiment": describe(experiment), **depends},
                 window=window,
-                hooks=hooks(logger),
+                hooks=found,
             )
+
+
+def _opening(
+    experiment: Experiment, state: TrainState, devices: str, about: str
+) -> str:
+    """What a run is, before its long silence of compiling."""
+    model, run = experiment.model, experiment.run
+    size = sum(x.size for x in jax.tree.leaves(state.params))
+    dtype = getattr(model, "dtype", None) or model.encoder.dtype
+    return (
+        f"{experiment.name}: {size:,} parameters, computed in {dtype}; {about}\n"
+        f"{run.steps:,} steps of {run.batch} on {devices}"
+    )
 
 
 def _check_owner(

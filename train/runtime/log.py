@@ -20,6 +20,12 @@ from train.modalities.shown import png
 from train.runtime import hosts
 from train.runtime.board import Board
 
+# Sections of TensorBoard's scalars, beside those of training and of held-out data.
+SECTIONS = {
+    "optimizer": ("learning_rate", "grad_norm"),
+    "speed": ("step_seconds", "examples_per_second"),
+}
+
 
 class _Steady(ObjectWrapper):
     """A stream that may lie on a full disk, which is no reason to stop."""
@@ -104,9 +110,15 @@ class Logger:
             self._append()
         with self._survived("tensorboard/"):
             for name, value in values.items():
-                self._board.scalar(name, value, step)
+                self._board.scalar(tag(name), value, step)
         if self._wandb is not None:
             self._wandb.log(values, step=step)
+
+    def text(self, step: int, name: str, text: str) -> None:
+        """Markdown, for TensorBoard alone."""
+        if self._writes:
+            with self._survived("tensorboard/"):
+                self._board.text(name, text, step)
 
     def image(self, step: int, name: str, pixels: np.ndarray) -> Path | None:
         """Writes samples/NAME_STEP.png; pixels: (h, w), (h, w, 1) or (h, w, 3) uint8.
@@ -126,7 +138,7 @@ class Logger:
         with self._survived(f"samples/{path.name}"):
             write_bytes(path, png(pixels))
         with self._survived("tensorboard/"):
-            self._board.image(name, pixels, step)
+            self._board.image(f"samples/{name}", pixels, step)
         if self._wandb is not None:
             import wandb
 
@@ -176,6 +188,16 @@ def _wandb(workdir: Path, project: str):
     return wandb.init(
         project=project, name=workdir.name, id=identity, resume="allow", dir=workdir
     )
+
+
+def tag(name: str) -> str:
+    """A metric's place in TensorBoard, which has a section for each word before "/"."""
+    for section, names in SECTIONS.items():
+        if name in names:
+            return f"{section}/{name}"
+    if name.startswith("heldout_"):
+        return name.replace("_", "/", 1)
+    return f"train/{name}"
 
 
 def read_metrics(workdir: str | os.PathLike) -> list[dict]:

@@ -18,6 +18,7 @@ from train.runtime.checkpoint import Checkpoints, NonFinite, SaveFailed
 from train.runtime.log import Logger, say
 from train.runtime.sharding import replicated
 from train.runtime.step import TrainState
+from train.runtime.timing import peak_bytes
 from train.runtime.window import TrainingDiverged, Window
 
 PREFETCH = 2  # batches on the device ahead of their step
@@ -119,6 +120,8 @@ def train(
                 update, names = _compile(step_fn, state, batch, layout)
                 seen = Window(step, names, _examples(batch), checkpoints, window)
                 bar.set_description("training")
+                gib = peak_bytes(update) / 2**30
+                say(f"a step needs {gib:.2f} GiB on each device")
             while batch is not None:
                 with jax.transfer_guard("disallow"):
                     state, row = update(state, batch)

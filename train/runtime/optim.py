@@ -1,54 +1,168 @@
-"""The optimizer: AdamW with warm-up, clipping, and decay on matrices only."""
+"""The optimizer of an experiment, made of optax's parts."""
 
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
+from optax import contrib
 
-from train.config import AdamW
+from train.config import SGD, Adafactor, AdamW, Muon
+from train.errors import BadInput
 
 
 def make(optimizer: AdamW, steps: int) -> optax.GradientTransformation:
-    """AdamW (arXiv:1711.05101) behind a clip of the gradient's global norm.
+    """The rule's update and the weight decay, times the rate, behind a clip of the
+    gradient's global norm.
 
-    steps: length of the whole run; the cosine schedule ends there.
-    Accumulation is the train step's work (`make_step`), not the optimizer's.
+    steps: length of the whole run, where its schedule ends.
+    Accumulation is the train step's work (`make_step`), not the optimizer's. Its `init`
+    raises BadInput for a regular expression of `rates` that no parameter's path has.
     """
-    adamw = optax.adamw(
-        learning_rate(optimizer, steps),
-        b1=optimizer.b1,
-        b2=optimizer.b2,
-        weight_decay=optimizer.weight_decay,
-        mask=decayed,
-    )
-    if optimizer.clip is None:
-        return adamw
-    return optax.chain(optax.clip_by_global_norm(optimizer.clip), adamw)
+    factors = partial(_factors, optimizer.rates)
+    parts = [
+        _rule(optimizer),
+        optax.add_decayed_weights(
+            optimizer.weight_decay, partial(_found, optimizer.decay)
+        ),
+        optax.scale_by_learning_rate(learning_rate(optimizer, steps)),
+    ]
+    stages = [optax.chain(*parts)]
+    if optimizer.clip is not None:
+        stages.insert(0, optax.clip_by_global_norm(optimizer.clip))
+    if optimizer.rates:
+        # What is frozen has no part in the norm, and may not decay either.
+        stages = [_scaled(bool, factors), *stages, _scaled(float, factors)]
+    return optax.chain(*stages) if len(stages) > 1 else stages[0]
+
+
+def _scaled(
+    of: Callable[[float], float], factors: Callable[[Any], Any]
+) -> optax.GradientTransformation:
+    """Each update times what `of` makes of its parameter's factor."""
+
+    def init(params):
+        factors(params)  # raises, before anything compiles
+        return optax.EmptyState()
+
+    def update(updates, state, params=None):
+        scale = lambda factor, u: jnp.asarray(of(factor), u.dtype) * u
+        return jax.tree.map(scale, factors(updates), updates), state
+
+    return optax.GradientTransformation(init, update)
+
+
+def _rule(optimizer: AdamW) -> optax.GradientTransformation:
+    """The direction of the update, before weight decay and rate."""
+    match optimizer.rule:
+        case None:
+            return optax.scale_by_adam(optimizer.b1, optimizer.b2)
+        case SGD(momentum, nesterov):
+            return optax.trace(momentum, nesterov)
+        case Adafactor(decay, factored):
+            moments = optax.scale_by_factored_rms(
+                decay_rate=decay, min_dim_size_to_factor=factored
+            )
+            return optax.chain(moments, optax.clip_by_block_rms(1.0))
+        case Muon(momentum, nesterov, iterations):
+            muon = contrib.muon(
+                -1.0,  # the rate comes later, and with it the sign
+                ns_steps=iterations,
+                beta=momentum,
+                nesterov=nesterov,
+                muon_weight_dimension_numbers=_matrices,
+                consistent_rms=0.2,
+            )
+            # Its own would have Nesterov's momentum too.
+            adam = optax.scale_by_adam(optimizer.b1, optimizer.b2)
+            return optax.partition({True: muon, False: adam}, _orthogonal)
 
 
 def learning_rate(optimizer: AdamW, steps: int) -> optax.Schedule:
     """Update i -> learning rate.
 
     Warm-up is linear, peak_lr * (i + 1) / (warmup + 1), so that the first update moves
-    already; then constant, or a half cosine from peak_lr at `warmup` to 0 at `steps`.
+    already; then constant, a half cosine from peak_lr at `warmup` to 0 at `steps`, or
+    peak_lr * sqrt(warmup / i). Within the last `cooldown` it is that times
+    (steps - i) / cooldown.
     """
-    first = optimizer.peak_lr / (optimizer.warmup + 1)
+    peak, warmup = optimizer.peak_lr, optimizer.warmup
+    first = peak / (warmup + 1)
     if optimizer.schedule == "cosine":
-        if not optimizer.warmup:
-            return optax.cosine_decay_schedule(optimizer.peak_lr, steps)
-        return optax.warmup_cosine_decay_schedule(
-            first, optimizer.peak_lr, optimizer.warmup, steps
-        )
-    if not optimizer.warmup:
-        return optax.constant_schedule(optimizer.peak_lr)
-    return optax.warmup_constant_schedule(first, optimizer.peak_lr, optimizer.warmup)
+        if not warmup:
+            return optax.cosine_decay_schedule(peak, steps)
+        return optax.warmup_cosine_decay_schedule(first, peak, warmup, steps)
+    rate = optax.constant_schedule(peak)
+    if warmup:
+        rate = optax.warmup_constant_schedule(first, peak, warmup)
+    falls, cooldown = optimizer.schedule == "inverse_root", optimizer.cooldown
+    if not falls and not cooldown:
+        return rate
+
+    def shaped(i):
+        found = rate(i)
+        if falls:
+            found = found * jnp.sqrt(max(warmup, 1) / jnp.maximum(i, max(warmup, 1)))
+        if cooldown:
+            found = found * jnp.clip((steps - i) / cooldown, 0, 1)
+        return found
+
+    return shaped
 
 
-def decayed(params: Any) -> Any:
-    """Same structure as params: True at kernels of matrix products and convolutions.
+def _name(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
-    By name, not by rank: under a layer scan a bias too has two axes. So biases, norms,
-    embedding tables and codebooks are left alone.
+
+def _found(pattern: str, params: Any) -> Any:
+    """Same structure as params: True where the pattern is found in the path.
+
+    Kernels are told by name, not by rank: under a layer scan a bias too has two axes.
+    So biases, norms, embedding tables and codebooks do not decay by themselves.
     """
-    is_kernel = lambda path, _: getattr(path[-1], "key", None) == "kernel"
-    return jax.tree_util.tree_map_with_path(is_kernel, params)
+    found = lambda path, _: re.search(pattern, _name(path)) is not None
+    return jax.tree_util.tree_map_with_path(found, params)
+
+
+def _factors(rates: Sequence[tuple[str, float]], params: Any) -> Any:
+    """Same structure as params: the factor of the first pattern that is found."""
+    used = set()
+
+    def factor(path, _):
+        for pattern, value in rates:
+            if re.search(pattern, _name(path)):
+                used.add(pattern)
+                return value
+        return 1.0
+
+    found = jax.tree_util.tree_map_with_path(factor, params)
+    if unused := [pattern for pattern, _ in rates if pattern not in used]:
+        paths = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+        raise BadInput(
+            f"optimizer.rates: {unused[0]!r} is in the path of no parameter that is "
+            f"left to it, such as {paths[0]} or {paths[-1]}"
+        )
+    return found
+
+
+def _orthogonal(params: Any) -> Any:
+    """Same structure as params: True at kernels but the first and the last layers'."""
+    kernel = re.compile(r"(?<!_in)(?<!_out)/kernel$")
+    found = lambda path, _: kernel.search(f"/{_name(path)}") is not None
+    return jax.tree_util.tree_map_with_path(found, params)
+
+
+def _matrices(kernels: Any) -> Any:
+    """Same structure as the kernels: which of their axes are a matrix's."""
+
+    def axes(path, x):
+        name = _name(path)
+        # A layer scan's leading axis counts matrices; a convolution's window is a part
+        # of its input.
+        first = 1 if "blocks/" in name else 0
+        return contrib.MuonDimensionNumbers(tuple(range(first, x.ndim - 1)), x.ndim - 1)
+
+    return jax.tree_util.tree_map_with_path(axes, kernels)

@@ -154,24 +154,27 @@ def state_sharding(
     placed = shardings(variables, rules, mesh)
     params = placed.pop("params")
     everywhere = NamedSharding(mesh, P())
-    structure = jax.tree.structure(state.params)
-    shapes = [leaf.shape for leaf in jax.tree.leaves(state.params)]
+    mirrored = {
+        path_name(path): (leaf.shape, place)
+        for (path, leaf), place in zip(
+            jax.tree_util.tree_leaves_with_path(state.params),
+            jax.tree.leaves(params),
+            strict=True,
+        )
+    }
 
-    def mirrors(node):
-        """Whether a part of the optimizer's state is shaped like the parameters."""
-        return jax.tree.structure(node) == structure and shapes == [
-            leaf.shape for leaf in jax.tree.leaves(node)
-        ]
-
-    def place(path, node):
-        if mirrors(node):
-            return params
-        if node.ndim:
+    def place(path, leaf):
+        """What is kept of a parameter has its path at the end of its own."""
+        ends = (path_name(path[i:]) for i in range(len(path)))
+        own = next((mirrored[end] for end in ends if end in mirrored), None)
+        constant = path[-1] == jax.tree_util.GetAttrKey("ns_coeffs")  # Muon's
+        if own is None and leaf.ndim and not constant:
             raise ValueError(
-                f"opt/{path_name(path)}{node.shape}: neither a counter nor a mirror of "
-                f"the parameters, so its sharding is unknown"
+                f"opt/{path_name(path)}{leaf.shape}: neither a counter nor a "
+                f"parameter's, so its sharding is unknown"
             )
-        return everywhere
+        # Sums over an axis of the parameter are small.
+        return own[1] if own and own[0] == leaf.shape else everywhere
 
     if isinstance(state, AdversarialState):
         other = state_sharding(state.discriminator, DISCRIMINATOR_RULES, mesh)
@@ -181,7 +184,7 @@ def state_sharding(
         key=everywhere,
         params=params,
         stats=placed,
-        opt=jax.tree_util.tree_map_with_path(place, state.opt, is_leaf=mirrors),
+        opt=jax.tree_util.tree_map_with_path(place, state.opt),
         ema=params if jax.tree.leaves(state.ema) else state.ema,
     )
 
@@ -214,6 +217,13 @@ def kernels(mesh: jax.sharding.Mesh) -> Iterator[None]:
     rules = (("batch", ("data", "fsdp")), ("heads", "tensor"))
     with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
         yield
+
+
+def spelled(mesh: jax.sharding.Mesh) -> str:
+    """The devices of a mesh in words, with its axes that split something."""
+    axes = ", ".join(f"{name} {n}" for name, n in mesh.shape.items() if n > 1)
+    kind = mesh.devices.flat[0].device_kind
+    return f"{mesh.size} {kind} ({axes})" if axes else f"{mesh.size} {kind}"
 
 
 def along_batch(sharding: jax.sharding.Sharding, rows: int) -> jax.sharding.Sharding:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from train.errors import BadInput, Unreadable
+from train.modalities.files import counted
 from train.modalities.modality import Modality, Record
-from train.modalities.video import FRAMES
+from train.sources.entries import Entry, listing, refuse_parts
 from train.sources.source import Source
 from train.sources.split import divided, name_draw
 
@@ -23,15 +23,6 @@ CHECKED = 20_000
 NAMED = 10
 
 log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """One file: its path below the root, class index (-1: none), and caption."""
-
-    file: str
-    label: int = -1
-    caption: str | None = None
 
 
 class Folder(Source):
@@ -111,6 +102,8 @@ class Part(Source):
         self.rows = [int(row) for row in rows if row not in bad]
         super().__init__(len(self.rows), folder.class_names)
         self.folder, self.found = folder, len(rows)
+        self.left_out, self.order = folder.left_out, folder.order
+        self.labels = np.array([folder.entries[row].label for row in self.rows], int)
         self.refused = tuple((folder.entries[i].file, why) for i, why in bad.items())
         if not self.rows:
             folder.judge(bad, len(rows))
@@ -163,7 +156,13 @@ def open_folder(data: Modality, train: bool) -> Part:
         folder = folder_of(parts[0], data)
         if not train:
             folder = folder_of(parts[1], data, folder.class_names)
+        others = {each.name for each in root.iterdir() if each.is_dir()}
+        others = {name for name in others if not name.startswith(".")}
+        if others := sorted(others.difference(part.name for part in parts)):
+            log.warning("%s: in neither part: %s", root, ", ".join(others))
         return Part(folder, range(len(folder)))
+    if not rule:
+        refuse_parts(root, data)
     folder = folder_of(root, data)
     files = [entry.file for entry in folder.entries]
     draws = np.array([name_draw(file) for file in files])
@@ -198,17 +197,14 @@ def folder_of(
     root: Path, data: Modality, names: tuple[str, ...] | None = None
 ) -> Folder:
     """A folder's files; names: the classes that it may have, in their order."""
-    manifests = sorted(p for p in root.glob("*.jsonl") if not p.name.startswith("."))
-    if len(manifests) > 1:
-        listed = ", ".join(path.name for path in manifests)
-        raise BadInput(f"{root}: several manifests ({listed}); keep one .jsonl")
-    if manifests:
-        entries, own = _from_manifest(manifests[0])
-    else:
-        entries, own = _from_tree(root, data)
+    found = listing(root, data)
+    entries, own = found.entries, found.class_names
+    if found.left_out:
+        log.warning("%s: left out %s", root, counted(found.left_out))
     if not entries:
+        beside = f" but {counted(found.left_out)}" if found.left_out else ""
         raise BadInput(
-            f"{root}: holds nothing to read; write a folder of {_what(data)}"
+            f"{root}: holds nothing to read{beside}; write a folder of {_what(data)}"
         )
     if names is not None:
         # A class without held-out files must not shift the numbers of the others.
@@ -219,85 +215,6 @@ def folder_of(
             )
         number = {-1: -1} | {i: names.index(name) for i, name in enumerate(own)}
         entries = [dataclasses.replace(e, label=number[e.label]) for e in entries]
-    return Folder(root, data, entries, own if names is None else names)
-
-
-def _from_tree(root: Path, data: Modality) -> tuple[list[Entry], tuple[str, ...]]:
-    """Files by extension, and folders of pictures where those are signals; the class is
-    the first sub-folder, a caption the .txt beside."""
-    found = set()
-    for path in root.rglob("*"):
-        local = path.relative_to(root)
-        if any(part.startswith(".") for part in local.parts):
-            continue
-        if path.name.lower().endswith(data.suffixes) and path.is_file():
-            found.add(local)
-        elif data.folders and path.suffix.lower() in FRAMES and path.parent != root:
-            found.add(local.parent)
-    files = sorted(found)
-    classes = [file.parts[0] if len(file.parts) > 1 else None for file in files]
-    names = sorted({name for name in classes if name is not None})
-    if names and None in classes:
-        raise BadInput(
-            f"{root}: {files[classes.index(None)]} lies beside class folders "
-            f"({names[0]}, ...); move it into one, or remove it"
-        )
-    number = {name: i for i, name in enumerate(names)} | {None: -1}
-    beside = [root / f"{data.stem(str(file))}.txt" for file in files]
-    captions = [_text(path).strip() if path.is_file() else None for path in beside]
-    if any(captions):  # then a file without one has an empty caption, not none
-        captions = [caption or "" for caption in captions]
-    entries = [
-        Entry(str(file), number[name], caption)
-        for file, name, caption in zip(files, classes, captions, strict=True)
-    ]
-    return entries, tuple(names)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise BadInput(f"{path}: not UTF-8 text") from None
-
-
-def _from_manifest(path: Path) -> tuple[list[Entry], tuple[str, ...]]:
-    """Lines such as {"file": "a.png", "caption": "a red boat", "label": "boat"}.
-
-    Also understood: file_name for file and text for caption. A label is a class name,
-    or an index; it is given on every line or on none.
-    """
-    numbered = enumerate(_text(path).split("\n"), 1)
-    rows = [(f"{path} line {n}", line) for n, line in numbered if line.strip()]
-    files, captions, labels = [], [], []
-    for where, line in rows:
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise BadInput(f"{where}: not JSON ({error.msg})") from None
-        if not isinstance(row, dict):
-            raise BadInput(f'{where}: write {{"file": ..., ...}}')
-        file, caption = row.get("file", row.get("file_name")), row.get("caption")
-        caption = row.get("text") if caption is None else caption
-        if not (isinstance(file, str) and file):
-            raise BadInput(f"{where}: write 'file' as text")
-        if not isinstance(caption, str | None):
-            raise BadInput(f"{where}: write 'caption' as text")
-        files.append(file)
-        captions.append(caption)
-        labels.append(row.get("label"))
-    given = [label for label in labels if label is not None]
-    if not given:
-        numbers, names = [-1] * len(rows), ()
-    elif len(given) < len(rows):
-        where, _ = rows[labels.index(None)]
-        raise BadInput(f"{where}: no label, though other lines have one")
-    elif all(type(label) is str for label in given):
-        names = tuple(sorted(set(given)))
-        numbers = [names.index(label) for label in given]
-    elif all(type(label) is int and label >= 0 for label in given):
-        numbers, names = given, tuple(map(str, range(max(given) + 1)))
-    else:
-        raise BadInput(f"{path}: write every label as a name, or every one as an index")
-    entries = [Entry(*entry) for entry in zip(files, numbers, captions, strict=True)]
-    return entries, names
+    folder = Folder(root, data, entries, own if names is None else names)
+    folder.left_out, folder.order = found.left_out, found.order
+    return folder

@@ -1,6 +1,7 @@
 """Random access to stored records, so that a position in the data is an integer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -19,13 +20,19 @@ class Source:
     class_names: one per class, or empty.
     identity:    text that differs where the data behind it does.
     light:       reading is so cheap that threads would only wait for each other.
-    found, refused: how many files there were, and (file, why) of those left out.
+    found, refused: how many files there were, and (file, why) of the unreadable ones.
+    labels:      of all records, where they are known without reading these, or None.
+    order:       how classes are numbered, where they once were otherwise.
+    left_out:    files beside them that are no signals of the kind, counted by suffix.
     """
 
     class_names: tuple[str, ...] = ()
     identity: str = ""
+    order: str = ""
+    labels: np.ndarray | None = None
     light: bool = False
     refused: tuple[tuple[str, str], ...] = ()
+    left_out: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self, count: int, class_names: Sequence[str] = ()):
         self.count = self.found = count
@@ -44,6 +51,14 @@ class Source:
 
     def __iter__(self) -> Iterator[Record]:
         return map(self.__getitem__, range(self.count))
+
+    @property
+    def absent(self) -> tuple[int, ...]:
+        """Labels of no record, `classes` where every one has a label."""
+        if not self.classes or self.labels is None:
+            return ()
+        found = np.where(self.labels < 0, self.classes, self.labels)
+        return tuple(np.setdiff1d(np.arange(self.classes + 1), found).tolist())
 
     def take(self, rows: Sequence[int]) -> list[Record]:
         """Several records in one read, in the order asked for."""

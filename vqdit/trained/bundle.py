@@ -131,6 +131,7 @@ def _load(folder, config):
         {name: build(process) for name, process in processes.items()},
         tokenizers,
         class_names,
+        fit.labels(config.get("untrained", [])),
     )
 
 
@@ -197,6 +198,7 @@ def _write(folder, thing):
             "tokenizers": sorted(thing.codecs),
             "values": {n: describe(value) for n, value in thing.values.items()},
             "class_names": list(thing.class_names),
+            "untrained": list(thing.untrained),
         }
         for name, codec in thing.codecs.items():
             _write(folder / "tokenizers" / name, codec)

@@ -84,6 +84,13 @@ def names(found: Any, what: str, plain: bool = True) -> tuple[str, ...]:
     return tuple(found)
 
 
+def labels(found: Any) -> tuple[int, ...]:
+    """A list of labels."""
+    if not isinstance(found, list) or not all(type(n) is int for n in found):
+        raise ValueError("its untrained labels are no numbers")
+    return tuple(found)
+
+
 def by_name(found: Any, what: str) -> dict[str, Any]:
     """What is said by names that are words."""
     if not isinstance(found, dict):

@@ -25,6 +25,8 @@ class Generator:
         works on the host; a stream without one is drawn as it is. `codecs` and `values`
         hold the two kinds apart.
     class_names: of the labels, where known.
+    untrained: labels that no training example had, `classes` where "none" was never
+        trained: what the network says to these means nothing, and is refused.
     """
 
     def __init__(
@@ -34,10 +36,11 @@ class Generator:
         processes: Mapping[str, Process],
         tokenizers: Mapping[str, Any],
         class_names: tuple[str, ...] = (),
+        untrained: Sequence[int] = (),
     ):
         self.module, self.processes = module, dict(processes)
         self.params = jax.tree.map(jnp.asarray, params)
-        self.class_names = tuple(class_names)
+        self.class_names, self.untrained = tuple(class_names), tuple(untrained)
         learned = {n: isinstance(each, Codec) for n, each in tokenizers.items()}
         self.codecs = {n: each for n, each in tokenizers.items() if learned[n]}
         self.values = {n: each for n, each in tokenizers.items() if not learned[n]}
@@ -59,18 +62,23 @@ class Generator:
     def tree_flatten(self):
         """Its arrays are the parameters and the tokenizers'."""
         processes, values = tuple(self.processes.items()), tuple(self.values.items())
-        static = self.module, processes, values, self.class_names
+        static = self.module, processes, values, self.class_names, self.untrained
         return (self.params, self.codecs), static
 
     @classmethod
     def tree_unflatten(cls, static, children):
         """The inverse; leaves may be anything that JAX puts there."""
         self = object.__new__(cls)
-        self.module, processes, values, self.class_names = static
+        self.module, processes, values, self.class_names, self.untrained = static
         self.processes = dict(processes)
         self.params, self.codecs = children
         self.values = dict(values)
         return self
+
+    @property
+    def trained_labels(self) -> np.ndarray:
+        """Those that can be asked for, without "none"."""
+        return np.setdiff1d(np.arange(self.module.classes), self.untrained)
 
     @property
     def tokenizers(self) -> dict[str, Any]:
@@ -129,6 +137,7 @@ class Generator:
             name: diffusion.solver_for(self.processes[name], one, name)
             for name, one in solvers.items()
         }
+        self.check_guidance(guidance)
         how = (guidance, tuple(interval), trajectory, decode)
         return Sampler(self, want, grids, solvers, *how)
 
@@ -138,9 +147,14 @@ class Generator:
         Raises ValueError when they do not fit; of values inside a jit only the shape is
         known.
         """
-        if label is None:
-            return None
         classes = self.module.classes
+        if label is None:
+            if classes and classes in self.untrained:
+                raise ValueError(
+                    "this model was trained with label_dropout=0, so always told a "
+                    "class: pass label="
+                )
+            return None
         if not classes:
             raise ValueError("this model has no classes: leave label out")
         label = class_numbers(label, self.class_names)
@@ -159,7 +173,27 @@ class Generator:
                     f"label {wrong[0]} is outside the classes: write 0 to "
                     f"{classes - 1}, or {classes} for none"
                 )
+            unseen = label[np.isin(label, self.untrained)]
+            if unseen.size:
+                raise ValueError(
+                    f"label {unseen[0]} had no example in training; write another"
+                )
         return jnp.asarray(label, jnp.int32)
+
+    def check_guidance(self, guidance: Any) -> None:
+        """Raises ValueError for a scale of labels that needs what was not trained; one
+        of 1 is no guidance, and one inside a jit is not known."""
+        if isinstance(guidance, Mapping):
+            guidance = guidance.get("label", 1.0)
+        classes = self.module.classes
+        if not classes or classes not in self.untrained or guidance is None:
+            return
+        if isinstance(guidance, jax.core.Tracer) or np.all(np.asarray(guidance) == 1):
+            return
+        raise ValueError(
+            f"guidance={guidance} compares with no label, which label_dropout=0 never "
+            "trained: write 1, which is none, or train with label_dropout=0.1"
+        )
 
     def encode(self, name: str, variables: dict, x: Array) -> Array:
         """A signal as its stream models it; for use inside a jit."""

@@ -157,6 +157,7 @@ class Sampler:
         given, known, noise = map(_arrays, (given, known, noise))
         self._check(ids, given, known, noise, guidance, interval)
         label = self.generator.check_label(label, ids)
+        self.generator.check_guidance(guidance)
         if self.guidance is not None and label is None and not given:
             raise ValueError(
                 "guidance needs a condition: pass label=, or build the sampler "

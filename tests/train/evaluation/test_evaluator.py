@@ -92,7 +92,7 @@ def test_samples_are_scored_by_the_stream_of_their_kind():
     x = jax.random.uniform(jax.random.key(0), (20, 8, 8, 1), minval=-1)
     generator = types.SimpleNamespace(
         codecs={"photo": types.SimpleNamespace(contract=contract)},
-        module=types.SimpleNamespace(classes=10),
+        trained_labels=np.arange(10),
         sampler=lambda **how: lambda *ids, **how: {"words": x[..., 0], "photo": x},
     )
     reference = Reference.of(Judge(), DATA)

@@ -101,6 +101,22 @@ def test_recordings_without_a_truth_are_compared_where_measured(tmp_path):
     wanted = np.sqrt(np.mean(np.square(0.5 * scale)))
     assert figures["rmse_measured"] == pytest.approx(wanted, rel=1e-5)
     assert "rmse_interpolation" not in figures
+    # Each channel in its own unit, and as a share of how much it moves.
+    a, b, every = figures["channels"]
+    np.testing.assert_allclose([a["rmse"], b["rmse"]], 0.5 * scale, rtol=1e-5)
+    assert b["std"] == pytest.approx(3 * a["std"], rel=1e-3)
+    assert a["nrmse"] == pytest.approx(0.5 * scale[0] / a["std"], rel=1e-5)
+    assert every["nrmse"] == pytest.approx(a["nrmse"], rel=1e-3)
+    mean = evaluate_tokenizer(Stand(data, change=np.zeros_like), data)["channels"]
+    assert mean[-1]["nrmse"] == pytest.approx(1, abs=0.05)
+
+
+def test_series_are_scored_beside_blocks_of_equal_bits():
+    codec = Stand(SERIES, (4,), (32,), change=lambda x: x)
+    rows = evaluate_tokenizer(codec, SERIES)["channels"]
+    assert [row["channel"] for row in rows] == ["channel 0", "channel 1", "all"]
+    assert all(row["nrmse"] < row["kmeans_nrmse"] < 1.2 for row in rows)
+    assert "kmeans_rmse" in rows[0]
 
 
 def test_volumes_are_scored_beside_blocks_of_equal_bits():
@@ -174,4 +190,9 @@ def test_chunks_of_a_few_signals_give_the_same_figures(data, how, chunk, monkeyp
     for name in figures:
         if name.startswith(("usage", "perplexity")):  # the stand's codes are of places
             continue
-        assert again[name] == pytest.approx(figures[name], rel=1e-6), name
+        pairs = [(again[name], figures[name])]
+        if name == "channels":
+            rows = list(zip(*pairs[0], strict=True))
+            pairs = [(a[k], b[k]) for a, b in rows for k in a if k != "channel"]
+        for mine, its in pairs:
+            assert mine == pytest.approx(its, rel=1e-6), name

@@ -7,12 +7,30 @@ from train.modalities.gaps import (
     clean,
     constant,
     fill,
+    in_order,
     one_clock,
     outlying,
     robust_scale,
 )
 
 NAN = np.nan
+
+
+def test_samples_are_put_into_the_order_of_their_times_each_once():
+    times = np.array([0.0, 2.0, 1.0, 1.0, 1.0, 3.0])
+    values = np.array([[0, 9], [2, 9], [1, np.nan], [5, 4], [6, 8], [3, 9.0]])
+    own, first = in_order(times, values)
+    assert own.tolist() == [0, 1, 2, 3]
+    assert first.tolist() == [[0, 9], [1, 4], [2, 9], [3, 9]]
+    assert in_order(times, values, "mean")[1][1].tolist() == [4, 6]
+    with pytest.raises(Unreadable, match="1 of its 2 times are missing"):
+        in_order(np.array([0, NAN]), np.zeros((2, 1)))
+
+
+def test_a_clock_that_would_fill_the_memory_is_refused():
+    times = np.array([0, 1, 1.7e9])
+    with pytest.raises(Unreadable, match="its times span 1.7e.09 s at data.rate=1"):
+        one_clock([(times, np.zeros((3, 1)))], 1.0)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -54,14 +56,50 @@ def test_bilevel_and_cmyk_pictures_become_grey_and_rgb():
     np.testing.assert_array_equal(ink[0, 0], [0, 255, 255])
 
 
-def test_orientation_is_applied_only_when_asked():
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF"])
+def test_pictures_are_upright(form):
     exif = Image.Exif()
     exif[0x0112] = 6  # turn a quarter to the right
-    data = encoded(Image.fromarray(ramp(4, 9, 3)), exif=exif)
-    assert decode_picture(data).shape == (4, 9, 3)
-    np.testing.assert_array_equal(
-        decode_picture(data, upright=True), np.rot90(ramp(4, 9, 3), -1)
-    )
+    how = {"lossless": True} if form == "WEBP" else {}
+    data = encoded(Image.fromarray(ramp(4, 9, 3)), form, exif=exif, **how)
+    np.testing.assert_array_equal(decode_picture(data), np.rot90(ramp(4, 9, 3), -1))
+
+
+def png(depth: int, colour: int, row: bytes, clear: bytes) -> bytes:
+    """One row of 4 pixels, with a colour that is transparent."""
+
+    def chunk(name, data):
+        check = zlib.crc32(name + data)
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", check)
+
+    head = struct.pack(">IIBBBBB", 4, 1, depth, colour, 0, 0, 0)
+    parts = ((b"IHDR", head), (b"tRNS", clear), (b"IDAT", zlib.compress(b"\0" + row)))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*p) for p in (*parts, (b"IEND", b"")))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        png(16, 0, struct.pack(">4H", 9, 4660, 9, 9), b"\x12\x34"),
+        png(8, 0, bytes([9, 18, 9, 9]), b"\0\x12"),
+        png(2, 0, b"\x1b", b"\0\1"),  # 0, 1, 2, 3
+        png(1, 0, b"\x40", b"\0\1"),  # 0, 1, 0, 0
+        png(
+            16, 2, struct.pack(">12H", *[9] * 3, 4660, 0, 9, *[9] * 6),
+            b"\x12\x34\0\0\0\x09",
+        ),
+    ],
+    ids=["16-grey", "8-grey", "2-grey", "1-grey", "16-rgb"],
+)  # fmt: skip
+def test_a_transparent_colour_is_transparent_at_every_depth(data):
+    assert decode_picture(data)[0, :, -1].tolist() == [255, 0, 255, 255]
+
+
+def test_wide_integers_of_8_bit_values_are_8_bits():
+    data = encoded(Image.fromarray(np.array([[0, 200]], np.int32)), "TIFF")
+    assert decode_picture(data)[0, :, 0].tolist() == [0, 200]
+    wide = b"P5 2 1 1023\n" + struct.pack(">2H", 1, 1023)
+    assert decode_picture(wide)[0, :, 0].tolist() == [0, 255]
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF"])

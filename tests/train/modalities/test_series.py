@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -270,3 +271,40 @@ def test_series_go_through_the_pipeline():
 def test_bad_fields_are_named(fields, message):
     with pytest.raises(BadInput, match=message):
         Series(**fields)
+
+
+def test_what_cleaning_changes_is_told_by_channel_in_its_unit(tmp_path, caplog):
+    draw = np.random.default_rng(0)
+    values = recording(1000)
+    values[:, 1] = draw.exponential(5, 1000)
+    values[draw.choice(1000, 120, replace=False), 1] = 585.6
+    values[:40, 0] = np.nan
+    write_csv(tmp_path / "0.csv", values, ("temperature", "wind"))
+    fresh(over(tmp_path), True)
+    said = caplog.text
+    assert "temperature: 4.00% is missing, and filled (linear)" in said
+    (line,) = (line for line in said.split("\n") if "wind: " in line)
+    share, within = re.search(r"wind: (.*)% of what .* beyond (.*), and", line).groups()
+    assert 12 <= float(share) < 13
+    low, high = map(float, within.split(" to "))
+    assert low < 0 and 20 < high < 60 and "outliers=keep" in line
+    kept = raw(over(tmp_path, cleaning=Cleaning(outliers="keep")))[0]
+    assert kept[..., 1].max() == pytest.approx(585.6, rel=1e-5)
+
+
+def test_rows_are_read_in_the_order_of_their_times(tmp_path, caplog):
+    rows = np.random.default_rng(0).permutation(60)
+    lines = [f"{row / 10},{np.sin(row / 9)}" for row in [*rows, 7, 7]]
+    (tmp_path / "0.csv").write_text("\n".join(["t,a", *lines]))
+    series = over(tmp_path, length=60, channels=1, time="t", rate=10.0)
+    found = raw(series)[0][0, :, 0]
+    np.testing.assert_allclose(found, np.sin(np.arange(60) / 9), atol=1e-5)
+    assert "2 samples have the time of another (first counts)" in caplog.text
+
+
+def test_a_channel_at_rest_is_not_scored_by_its_rounding():
+    x = np.stack([np.sin(np.arange(99)), np.full(99, 0.1)], -1).astype(np.float32)
+    noisy = x + np.float32(0.01)
+    alone = Series().measure(x[:, :1], noisy[:, :1])
+    assert Series().measure(x, noisy) == pytest.approx(alone)
+    assert np.isnan(Series().measure(x[:, 1:], noisy[:, 1:]))

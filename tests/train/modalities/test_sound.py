@@ -33,13 +33,13 @@ def encoded(x, form="WAV", subtype=None, rate=RATE):
 )
 def test_lossless_files_are_their_samples(form, subtype, within):
     x = np.stack([tone(), tone(pitch=600.0)], -1)
-    found, rate = decode_audio(encoded(x, form, subtype))
+    found, rate, _ = decode_audio(encoded(x, form, subtype))
     assert rate == RATE and found.dtype == np.float32
     np.testing.assert_allclose(found, x, atol=within)
 
 
 def test_ogg_is_heard():
-    found, _ = decode_audio(encoded(tone(4000), "OGG"))
+    found, _, _ = decode_audio(encoded(tone(4000), "OGG"))
     assert np.corrcoef(found[:, 0], tone(4000))[0, 1] > 0.99
 
 
@@ -61,6 +61,46 @@ def test_a_stream_of_open_size_is_read():
     whole = encoded(tone())
     streamed = whole[:4] + struct.pack("<I", 2**32 - 1) + whole[8:]
     assert len(decode_audio(streamed)[0]) == 800
+
+
+def test_the_samples_decide_whether_a_file_is_whole():
+    """Many recorders write a size of the whole that is off by their padding."""
+    odd = encoded(tone(801), subtype="PCM_U8")
+    for size in (len(odd) - 7, len(odd) + 100):
+        said = odd[:4] + struct.pack("<I", size) + odd[8:]
+        assert len(decode_audio(said)[0]) == 801
+    assert len(decode_audio(odd[: 44 + 801])[0]) == 801  # without its padding
+    with pytest.raises(Unreadable, match="cut short"):
+        decode_audio(odd[: 44 + 800])
+
+
+def test_mp3_is_heard():
+    found, rate, _ = decode_audio(encoded(tone(8000), "MP3"))
+    assert rate == RATE and abs(len(found) - 8000) < 2000
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.4, -8000.0, np.nan, np.inf, 1e12])
+def test_a_rate_that_would_fill_the_memory_is_refused(rate):
+    with pytest.raises(Unreadable, match="states a rate"):
+        resampled(np.zeros(300_000), rate, 16_000)
+
+
+def test_what_the_bits_cannot_hold_is_silence():
+    dither = np.random.default_rng(0).integers(-1, 2, 4000) / 2**15
+    for subtype, silent in (("PCM_16", True), ("PCM_24", False), ("FLOAT", False)):
+        x, _, step = decode_audio(encoded(dither, subtype=subtype))
+        found = AudioCleaning()(x[:, 0], RATE, step)
+        assert found.any() != silent
+        assert (AudioCleaning().gain(x, step) == 1) == silent
+    quiet = dither * 100
+    x, _, step = decode_audio(encoded(quiet))
+    assert np.abs(AudioCleaning()(x[:, 0], RATE, step)).max() == pytest.approx(0.9)
+
+
+def test_integers_of_more_than_16_bits_are_refused():
+    with pytest.raises(Unreadable, match="more than 16 bits"):
+        one_channel(np.array([0, 2**20], np.int32))
+    assert one_channel(np.array([-(2**15)], np.int64)) == -1
 
 
 def test_channels_are_averaged_and_numbers_checked():

@@ -1,5 +1,7 @@
 import dataclasses
+from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,6 +9,8 @@ from PIL import Image
 from tests.train.fresh import batches, fresh
 from train.errors import BadInput
 from train.modalities.augment import ImageAugment
+from train.modalities.clips import pack_times, read_clip
+from train.modalities.image import Images
 from train.modalities.video import Video
 
 
@@ -97,7 +101,7 @@ def test_frame_rates_become_the_one_asked_for(folder, tmp_path):
     )
     found = numbers(fresh(video, True).take(np.arange(2))["x"])
     np.testing.assert_array_equal(found[0], np.arange(0, 16, 2))  # fast.gif
-    np.testing.assert_array_equal(found[1], [0, 1, 1, 2, 2, 3, 3, 3])
+    np.testing.assert_array_equal(found[1], [0, 0, 1, 1, 2, 2, 3, 3])
 
 
 def test_pace_takes_other_frames_of_a_file_in_their_order(folder):
@@ -130,20 +134,119 @@ def test_folders_of_frames_are_clips_too(tmp_path):
         fresh(dataclasses.replace(video, rate=5.0), True)
 
 
+def mp4(path, levels, times, side=(16, 24), turned=0):
+    """Frames of grey levels, the left half of each white, at these milliseconds."""
+    base = Fraction(1, 1000)
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=30, options={"crf": "5"})
+        stream.height, stream.width = side
+        stream.pix_fmt, stream.time_base = "yuv444p", base
+        stream.codec_context.time_base = base
+        if turned:
+            stream.set_display_rotation(turned)
+        for level, time in zip(levels, times, strict=True):
+            pixels = np.full((*side, 3), level, np.uint8)
+            pixels[:, : side[1] // 2] = 255
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = time, base
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+
+
 def test_video_files_are_read_with_their_rate(tmp_path):
-    iio = pytest.importorskip("imageio.v3")
-    pytest.importorskip("av")
-    stack = np.stack([np.full((16, 16, 3), 20 * i, np.uint8) for i in range(10)])
-    path = tmp_path / "a.mp4"
-    iio.imwrite(path, stack, fps=10, plugin="pyav", codec="libx264")
-    (tmp_path / "b.mp4").write_bytes(path.read_bytes())
+    times = np.round(np.arange(10) * 1000 / 30).astype(int)
+    mp4(tmp_path / "a.mp4", range(0, 200, 20), times.tolist(), (16, 16))
+    clip = read_clip(tmp_path / "a.mp4")
+    assert clip.rate == pytest.approx(30, rel=1e-3)
+    assert pack_times(clip.times) == b""
+    (tmp_path / "b.m4v").write_bytes((tmp_path / "a.mp4").read_bytes())
     video = Video(name="folder", data_dir=str(tmp_path), frames=5, size=16, holdout=0)
-    found = fresh(dataclasses.replace(video, rate=5.0), True).take(np.arange(2))
-    level = found["x"][0, :, 8, 8, 0].astype(int)
+    found = fresh(dataclasses.replace(video, rate=15.0), True).take(np.arange(2))
+    level = found["x"][0, :, 8, 12, 0].astype(int)
     np.testing.assert_allclose(level, 40 * np.arange(5), atol=4)
-    (tmp_path / "b.mp4").write_text("no video")
-    with pytest.raises(BadInput, match="b.mp4: not a whole video"):
+    (tmp_path / "b.m4v").write_text("no video")
+    with pytest.raises(BadInput, match="b.m4v: not a whole video"):
         fresh(video, True)
+
+
+def test_a_clip_is_upright(tmp_path):
+    mp4(tmp_path / "a.mp4", [0] * 4, range(0, 400, 100), turned=-90)
+    frames = read_clip(tmp_path / "a.mp4").frames
+    assert frames[0].shape == (24, 16, 3)  # turned to the right: left is above
+    assert frames[0][4, 8, 0] > 250 and frames[0][20, 8, 0] < 5
+
+
+TIMES = [*range(0, 1000, 100), 1000, 3000, *range(3100, 4000, 100)]
+
+
+def test_each_frame_of_a_file_has_its_own_time(tmp_path):
+    mp4(tmp_path / "a.mp4", [time // 20 for time in TIMES], TIMES, (32, 32))
+    video = Video(
+        name="folder", data_dir=str(tmp_path), frames=8, size=32, holdout=0, rate=2.0
+    )
+    seen = fresh(video, True).take(np.arange(1))["x"][0, :, 16, 24, 0]
+    np.testing.assert_allclose(
+        seen.astype(int), [0, 25, 50, 50, 50, 50, 150, 175], atol=2
+    )
+    record = video.read(tmp_path / "a.mp4")
+    (tmp_path / "b.mp4").write_bytes(video.write(record))
+    back = read_clip(tmp_path / "b.mp4")
+    np.testing.assert_allclose(back.times[:-1], np.array(TIMES) / 1000, atol=1e-5)
+
+
+def test_each_frame_of_a_gif_has_its_own_time(tmp_path):
+    head, *rest = frames(5)
+    lasting = [100, 100, 100, 100, 3600]
+    head.save(tmp_path / "a.gif", save_all=True, append_images=rest, duration=lasting)
+    video = Video(
+        name="folder", data_dir=str(tmp_path), frames=4, size=16, holdout=0, rate=1.0
+    )
+    found = numbers(fresh(video, True).take(np.arange(1))["x"])
+    np.testing.assert_array_equal(found, [[0, 4, 4, 4]])
+    record = video.read(tmp_path / "a.gif")
+    (tmp_path / "b.gif").write_bytes(video.write(record))
+    steps = np.diff(read_clip(tmp_path / "b.gif").times)
+    np.testing.assert_allclose(steps, np.array(lasting) / 1000)
+    # A frame that is equal to the one before is a part of its time.
+    twice = dataclasses.replace(record, values=record.values[[0, 0, 1, 1, 2]])
+    (tmp_path / "c.gif").write_bytes(video.write(twice))
+    assert len(read_clip(tmp_path / "c.gif").frames) == 3
+    np.testing.assert_array_equal(video.reread(tmp_path / "c.gif", twice), twice.values)
+    # At a codec's even rate, and from it to its own times again.
+    even = video.regrid(record, 10.0)
+    assert len(even.values) == 40
+    np.testing.assert_array_equal(
+        video.regridded(even.values, 10.0, record), record.values
+    )
+
+
+def test_times_that_would_fill_the_memory_are_refused(tmp_path):
+    mp4(tmp_path / "a.mp4", [0] * 4, [0, 100, 200, 100_000_000], (16, 16))
+    video = Video(name="folder", data_dir=str(tmp_path), frames=4, size=16, holdout=0)
+    assert len(fresh(video, True)) == 1
+    with pytest.raises(BadInput, match=r"states 100000 s of frames"):
+        fresh(dataclasses.replace(video, rate=30.0), True)
+
+
+def test_what_is_clear_is_white_in_clips_as_in_pictures(tmp_path):
+    stickers = []
+    for i in range(3):
+        stickers.append(Image.new("RGBA", (16, 16), (0, 0, 0, 0)))
+        stickers[-1].paste((255, 0, 0, 255), (4 + i, 4, 10 + i, 10))
+    head, *rest = stickers
+    more = {"append_images": rest, "duration": 100, "disposal": 2}
+    head.save(tmp_path / "a.gif", save_all=True, **more)
+    for frame in read_clip(tmp_path / "a.gif").frames:
+        assert frame[0, 0].tolist() == [255, 255, 255]
+        assert frame[6, 7].tolist() == [255, 0, 0]
+    assert Images().read(tmp_path / "a.gif").values[0, 0].tolist() == [255] * 3
+
+
+def test_frames_are_in_the_order_of_their_numbers(tmp_path):
+    for i, frame in enumerate(frames(12)):
+        frame.save(tmp_path / f"frame {i + 1}.png")
+    found = [int(frame[0, 0, 0]) for frame in read_clip(tmp_path).frames]
+    assert found == [10 * i for i in range(12)]
 
 
 def test_files_that_cannot_be_used_are_named_skipped_counted_and_refused(

@@ -55,6 +55,72 @@ def test_every_file_form_gives_the_same_voxels(tmp_path, form):
     np.testing.assert_allclose(raw(over(tmp_path))[0, ..., 0], x, atol=1e-5)
 
 
+def nifti(path, x, affine, codes=1):
+    """x is (z, y, x) in the patient's axes: right, front, up."""
+    nibabel = pytest.importorskip("nibabel")
+    turned = nibabel.orientations.ornt_transform(
+        nibabel.orientations.axcodes2ornt("RAS"), nibabel.io_orientation(affine)
+    )
+    stored = nibabel.orientations.apply_orientation(x.swapaxes(0, 2), turned)
+    image = nibabel.Nifti1Image(stored, affine)
+    image.set_sform(affine, codes)
+    image.set_qform(affine, codes)
+    nibabel.save(image, path)
+
+
+AFFINES = {
+    "RAS": np.diag([1.0, 1, 1, 1]),
+    "LAS": np.diag([-1.0, 1, 1, 1]),
+    "LPS": np.diag([-1.0, -1, 1, 1]),
+    "AIL": np.array([[0, 0, -1, 0], [1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1.0]]),
+}
+
+
+def test_scans_lie_alike_however_they_are_stored(tmp_path):
+    x = counted(4, 5, 6)
+    for name, affine in AFFINES.items():
+        nifti(tmp_path / f"{name}.nii", x, affine)
+        read = Volumes("folder").read(tmp_path / f"{name}.nii")
+        np.testing.assert_allclose(read.values[..., 0], x, atol=1e-4)
+        assert read.more["orientation"] == name
+    found = fresh(over(tmp_path, size=(4, 5, 6)), True).findings
+    assert found["orientation"] == [f"1 of {name}" for name in sorted(AFFINES)]
+    assert found["spacing"] == ["4 of 1 x 1 x 1"]
+
+
+def test_a_scan_that_does_not_say_how_it_lies_is_left(tmp_path):
+    nifti(tmp_path / "a.nii", counted(4, 5, 6), np.eye(4), codes=0)
+    read = Volumes("folder").read(tmp_path / "a.nii")
+    np.testing.assert_allclose(read.values[..., 0], counted(4, 5, 6), atol=1e-4)
+    assert read.more["orientation"] == "unknown"
+
+
+def test_scans_are_brought_to_one_spacing(tmp_path):
+    """A ball of 8 mm is one of 8 voxels, whatever lay between them."""
+    for i, mm in enumerate(((1.0, 1.0, 1.0), (2.0, 1.0, 0.5))):
+        sides = np.round(16 / np.array(mm)).astype(int)
+        axes = [
+            (np.arange(n) - (n - 1) / 2) * d for n, d in zip(sides, mm, strict=True)
+        ]
+        ball = np.linalg.norm(np.meshgrid(*axes, indexing="ij"), axis=0) < 4
+        affine = np.diag([-mm[2], mm[1], mm[0], 1])
+        nifti(tmp_path / f"{i}.nii.gz", ball.astype(np.float32), affine)
+    np.savez(tmp_path / "2.npz", volume=ball.astype(np.float32), spacing=mm)
+    scans = over(tmp_path, size=(16, 16, 16), spacing=(1.0, 1.0, 1.0))
+    found = raw(scans)[..., 0]
+    assert found.shape == (3, 16, 16, 16)
+    for scan in found:
+        assert np.abs(scan - found[-1]).mean() < 0.04
+        assert abs(scan.sum() - 268) < 30  # 4/3 pi 4^3
+    np.save(tmp_path / "3.npy", ball)
+    with pytest.raises(BadInput, match="3.npy: states no spacing"):
+        fresh(scans, True)
+    np.savez(tmp_path / "3.npz", volume=ball, spacing=[1e3, 1e3, 1e3])
+    (tmp_path / "3.npy").unlink()
+    with pytest.raises(BadInput, match="states a spacing of 1e.03 x"):
+        fresh(scans, True)
+
+
 def test_nifti_without_its_library_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "a.nii").write_bytes(b"x")
     monkeypatch.setitem(sys.modules, "nibabel", None)

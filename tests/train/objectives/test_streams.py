@@ -1,5 +1,7 @@
 """What stage two opens, and its streams as files of old have them."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from tests.train.experiments import JOINT
 from train.config import Run, StageTwo, Stream
 from train.config.network import network
 from train.config.override import replaced
+from train.errors import BadInput
 from train.modalities import Series
 from train.objectives.latents import encode_set
 from train.objectives.streams import on_grid, prepare
@@ -118,6 +121,29 @@ def test_what_is_known_reaches_the_latents_with_and_without_a_cache(gapped, tmp_
     np.testing.assert_array_equal(stored["known"]["pulse"], known)
     for name, value in direct["streams"].items():
         np.testing.assert_allclose(stored["streams"][name], value, atol=1e-5)
+
+
+def test_a_cache_of_other_data_is_refused(gapped, tmp_path, capsys, monkeypatch):
+    codec, experiment = gapped
+    encode_set(codec, PULSE, tmp_path / "cache")
+    cached = replaced(experiment, {"cache": str(tmp_path / "cache")})
+    for change, said in (
+        ({"data.examples": 48}, "made of 40 records and the data has 48"),
+        ({"data.seed": 1}, "made of other records"),
+        ({"data.length": 32}, r"takes series \(16, 2\), the data gives"),
+    ):
+        with pytest.raises(BadInput, match=said):
+            prepare(replaced(cached, change))
+    # On a machine that was given the cache alone it is believed.
+    away = {"data.name": "folder", "data.data_dir": str(tmp_path / "none")}
+    prepare(replaced(cached, away))
+    assert "is not compared with the data" in capsys.readouterr().err
+    # One of before does not say.
+    described = json.loads((tmp_path / "cache" / "cache.json").read_text())
+    del described["contract"]["data"]
+    (tmp_path / "cache" / "cache.json").write_text(json.dumps(described))
+    prepare(replaced(cached, {"data.seed": 1}))
+    assert "does not say of which data it is" in capsys.readouterr().err
 
 
 def test_a_share_of_labels_where_there_are_none_is_spoken_of(gapped, capsys):

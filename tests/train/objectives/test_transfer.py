@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,12 +11,16 @@ import pytest
 
 from tests import quick, toys
 from train import stage_one
-from train.config import KMeansInit, Run, StageOne
+from train.config import KMeansInit, Run, StageOne, StageTwo, Stream
+from train.config.network import network
 from train.errors import BadInput
 from train.modalities import Video
-from train.objectives import bundles
+from train.objectives import bundles, streams
 from train.objectives.start import build_step, open_start
 from train.objectives.transfer import Transfer
+from vqdit.diffusion import Gaussian, Masking
+from vqdit.dit import DiT
+from vqdit.nn import Block
 from vqdit.quantizers import EMAVectorQuantizer
 from vqdit.tokenizer import (
     CausalDecoder,
@@ -152,7 +157,7 @@ def test_a_run_opens_what_it_names_once(pictures, tmp_path, monkeypatch):
     opened = []
     real = bundles.load
     monkeypatch.setattr(bundles, "load", lambda at: opened.append(at) or real(at))
-    monkeypatch.setattr(stage_one, "launch", lambda *_: sys.exit("the loop"))
+    monkeypatch.setattr(stage_one, "launch", lambda *_, **__: sys.exit("the loop"))
     words = [f"--config={file}", f"--workdir={tmp_path / 'run'}"]
     with pytest.raises(SystemExit, match="the loop"):
         stage_one.main([*words, f"--config.init={path}"])
@@ -179,3 +184,45 @@ def test_a_bundle_that_does_not_fit_is_refused(pictures, tmp_path):
         Transfer(str(path), wider).check(shapes(wider))
     with pytest.raises(BadInput, match="init: .*no bundle here"):
         Transfer(str(tmp_path), CAUSAL)
+
+
+def test_a_transformer_starts_one_of_more_streams_and_other_classes(tmp_path, capsys):
+    """In its state and average; what is new is named, and starts as it would have."""
+    processes = {"image": Gaussian()}
+    old = toys.generator([toys.PICTURE], processes, classes=3)
+    save(tmp_path / "generator", old)
+    experiment = StageTwo(
+        name="two",
+        model=DiT(width=16, depth=1, block=Block(2), classes=4),
+        streams={
+            "image": Stream(Gaussian(), patch=2, shape=(4, 4, 2)),
+            "word": Stream(Masking(), shape=(2, 1), codes=5),
+        },
+        init=str(tmp_path / "generator"),
+        run=Run(steps=1, batch=1),
+    )
+    model, processes = network(experiment, {})
+    transfer = Transfer(experiment.init, model)
+    start = streams.build_step(experiment, model, processes)[0]().params
+    state = streams.build_step(experiment, model, processes, transfer)[0]()
+    news = transfer.check({"params": start})
+    assert "lacks label/table" in capsys.readouterr().err
+    assert {name.partition("/")[0].partition("_")[0] for name in news} == (
+        {"label", "stream", "word"}
+    )
+    flat = flax.traverse_util.flatten_dict(old.params, sep="/")
+    fresh = flax.traverse_util.flatten_dict(start, sep="/")
+    for params in (state.params, state.ema):
+        found = flax.traverse_util.flatten_dict(params, sep="/")
+        for name, leaf in found.items():
+            np.testing.assert_array_equal(leaf, (fresh if name in news else flat)[name])
+    with pytest.raises(BadInput, match="block_00/attn/out/bias is .16,. in"):
+        Transfer(experiment.init, model.clone(width=32)).check(
+            dict(jax.eval_shape(model.clone(width=32).init, *_example(model)))
+        )
+    with pytest.raises(BadInput, match="init"):
+        Transfer(experiment.init, IMAGE)
+
+
+def _example(model):
+    return jax.random.key(0), *streams.example(model, 1)

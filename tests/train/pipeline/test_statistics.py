@@ -115,6 +115,16 @@ def test_robust_statistics_do_not_hear_a_few_wild_values():
     assert normaliser(moments.finished(), "standard").scale[0] > 1e6
 
 
+@pytest.mark.parametrize("rule", ["standard", "robust", "range"])
+def test_a_channel_of_a_small_unit_is_alive(rule):
+    """Nanoamperes about 0, beside one that is at rest but for rounding."""
+    x = np.stack([1e-9 * np.tile([1.0, -1.0], 50), 0.1 + 1e-17 * np.arange(100)], -1)
+    moments = Moments(2)
+    moments.add(x)
+    found = normaliser(moments.finished(), rule)
+    assert 1e-10 < found.scale[0] < 1e-8 and found.scale[1] == 1
+
+
 def test_one_pass_a_program_and_none_on_resuming(tmp_path, monkeypatch):
     data = Made()
     fitted = keep_statistics(data, tmp_path)
@@ -122,7 +132,8 @@ def test_one_pass_a_program_and_none_on_resuming(tmp_path, monkeypatch):
     stored = (tmp_path / "statistics.json").read_bytes()
     monkeypatch.setattr(statistics, "_known", {})  # another program
     again = keep_statistics(dataclasses.replace(data, threads=1), tmp_path)
-    assert again == fitted == statistics_of(data) and Made.passes == [0]
+    assert again == fitted == statistics_of(data)
+    assert Made.passes == [0, 0]  # a few are looked at, to tell them from others
     assert (tmp_path / "statistics.json").read_bytes() == stored
     assert [path.name for path in tmp_path.iterdir()] == ["statistics.json"]
 
@@ -139,6 +150,21 @@ def test_statistics_of_other_data_are_refused(tmp_path):
             keep_statistics(Made(), tmp_path)
 
 
+def test_records_that_changed_under_their_names_are_told_from_the_old(
+    tmp_path, monkeypatch
+):
+    keep_statistics(Made(), tmp_path)
+    stored = json.loads((tmp_path / "statistics.json").read_text())
+    was = values
+    monkeypatch.setitem(globals(), "values", lambda *of: 1.01 * was(*of))
+    statistics.records_of.cache_clear()
+    with pytest.raises(BadInput, match="statistics.json: made of other records"):
+        keep_statistics(Made(), tmp_path)
+    del stored["data"]  # of before
+    (tmp_path / "statistics.json").write_text(json.dumps(stored))
+    keep_statistics(Made(), tmp_path)
+
+
 def test_recalling_spares_the_pass_and_refuses_nothing(tmp_path, monkeypatch):
     fitted = keep_statistics(Made(), tmp_path)
     monkeypatch.setattr(statistics, "_known", {})
@@ -147,7 +173,7 @@ def test_recalling_spares_the_pass_and_refuses_nothing(tmp_path, monkeypatch):
     recall_statistics(Made(), None)
     assert not statistics._known
     recall_statistics(Made(), tmp_path)
-    assert statistics_of(Made()) == fitted and Made.passes == [0]
+    assert statistics_of(Made()) == fitted and set(Made.passes) == {0}
     (tmp_path / "statistics.json").write_text("{")
     recall_statistics(Made(), tmp_path)
 

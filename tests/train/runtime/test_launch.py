@@ -35,9 +35,23 @@ def run(workdir, experiment=EXPERIMENT, hooks=(), depends=None, **how):
             toy.RULES,
             lambda position, rows: toy.batches(position),
             lambda logger: hooks,
+            lambda state: f"a line of {state.params['up']['bias'].size}",
             depends,
             reschedule=how.get("reschedule", False),
         )
+
+
+def test_a_run_says_what_it_is_before_it_is_silent(tmp_path, capfd):
+    run(tmp_path)
+    err = capfd.readouterr().err
+    first, second = err.splitlines()[:2]
+    # Two layers of 4 and 16: kernels and biases.
+    assert first == (
+        f"{EXPERIMENT.name}: {2 * 64 + 20} parameters, computed in float32; "
+        "a line of 16"
+    )
+    assert second == "6 steps of 16 on 8 cpu (data 8)"
+    assert "a step needs 0.00 GiB on each device" in err
 
 
 def everything(folder):
@@ -134,7 +148,7 @@ def test_another_length_of_a_cosine_takes_a_word(tmp_path, steps, monkeypatch):
     run(tmp_path, COSINE)
     changed = replaced(COSINE, {"run.steps": steps})
     before = everything(tmp_path)
-    line = f"run.steps=6, where its cosine ends, and run.steps={steps} changes the "
+    line = f"run.steps=6, where its schedule ends, and run.steps={steps} changes the "
     with pytest.raises(BadInput, match=f"{line}.*--reschedule") as caught:
         run(tmp_path, changed)
     assert "another experiment" not in str(caught.value)

@@ -3,11 +3,13 @@ import io
 import json
 import math
 import resource
+import struct
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
+from tensorboardX.proto.event_pb2 import Event
 
 from train.runtime.log import Logger, read_metrics, say
 
@@ -25,6 +27,29 @@ def test_metrics_are_one_json_object_a_line(tmp_path):
     assert row["step"] == 1 and row["loss"] == 0.5 and row["spread"] is None
     assert read_metrics(tmp_path)[1]["loss"] is None
     assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_tensorboard_has_sections_pictures_and_the_experiment(tmp_path):
+    """Read back record by record, as TensorBoard does."""
+    with Logger(tmp_path) as logger:
+        logger.scalars(7, {"loss": 0.5, "heldout_loss": 0.25, "grad_norm": 2.0})
+        logger.scalars(7, {"step_seconds": 0.125})
+        logger.image(7, "reconstruction", np.zeros((4, 4, 3), np.uint8))
+        logger.text(0, "experiment", "    run.steps=3")
+    (path,) = (tmp_path / "tensorboard").glob("events*")
+    data, values = path.read_bytes(), {}
+    while data:
+        (length,) = struct.unpack("<Q", data[:8])
+        event, data = Event.FromString(data[12 : 12 + length]), data[16 + length :]
+        values |= {value.tag: value for value in event.summary.value}
+    scalars = {tag: value.simple_value for tag, value in values.items()}
+    assert scalars["train/loss"] == 0.5 and scalars["heldout/loss"] == 0.25
+    assert (
+        scalars["optimizer/grad_norm"] == 2 and scalars["speed/step_seconds"] == 0.125
+    )
+    assert values["samples/reconstruction"].image.height == 4
+    (text,) = [value for tag, value in values.items() if tag.startswith("experiment")]
+    assert text.tensor.string_val == [b"    run.steps=3"]
 
 
 def test_lines_past_the_resumed_step_are_written_again_not_twice(tmp_path):

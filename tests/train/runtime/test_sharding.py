@@ -12,7 +12,7 @@ from jax import P
 from tests import quick
 from tests.nn.test_block import BLOCKS
 from tests.train import toy
-from train.config import Mesh
+from train.config import SGD, Adafactor, Mesh, Muon, Optimizer
 from train.errors import BadInput
 from train.runtime.sharding import (
     DIT_RULES,
@@ -111,20 +111,33 @@ def test_optimizer_state_of_unknown_shape_is_refused():
         state_sharding(state, toy.RULES, make_mesh(Mesh()))
 
 
+RULES = {
+    "adam": toy.OPTIMIZER,
+    "adafactor": Optimizer(1e-2, ema=0.99, rule=Adafactor(factored=4)),
+    "muon": Optimizer(1e-2, ema=0.99, rule=Muon(), rates=(("up/bias", 0.0),)),
+    "sgd": Optimizer(1e-2, ema=0.99, rule=SGD()),
+}
+
+
 @functools.cache
-def on_one_device():
+def on_one_device(rule):
     """(step, first state, state and metrics three steps on)."""
-    step, first = toy.new_step(accumulate=2), toy.new_state()
+    optimizer = RULES[rule]
+    step = toy.new_step(optimizer, accumulate=2)
+    first = toy.new_state(optimizer=optimizer)
     state, single = first, jax.jit(step)
     for i in range(3):
         state, metrics = single(state, toy.new_batch(i))
     return step, first, state, metrics
 
 
-@pytest.mark.parametrize("mesh", MESHES)
-def test_step_is_the_same_on_any_mesh(mesh):
+@pytest.mark.parametrize(
+    "mesh,rule",
+    [(mesh, "adam") for mesh in MESHES] + [(Mesh(2, 2, 2), rule) for rule in RULES][1:],
+)
+def test_step_is_the_same_on_any_mesh(mesh, rule):
     """Noise, moving averages, clipping and accumulation included."""
-    step, first, one, one_metrics = on_one_device()
+    step, first, one, one_metrics = on_one_device(rule)
     mesh = make_mesh(mesh)
     layout = state_sharding(first, toy.RULES, mesh)
     many = jax.device_put(jax.tree.map(jnp.copy, first), layout)

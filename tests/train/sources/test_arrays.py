@@ -151,3 +151,14 @@ def test_chance_is_uniform_and_independent_between_words():
         assert ((counts - n / 16) ** 2 / (n / 16)).sum() < 45  # chi2(15): p = 1e-4
     correlation = np.corrcoef(draws) - np.eye(len(draws))
     assert abs(correlation).max() < 5 / np.sqrt(n)
+
+
+def test_labels_without_an_example_are_known(tmp_path):
+    """Labels that start at 1, as MATLAB counts; "none" is the number behind them."""
+    images = write_npz(
+        tmp_path / "a.npz", image=numbered(30), label=1 + np.arange(30) % 3
+    )
+    source = open_source(images, True)
+    assert source.classes == 4 and source.absent == (0, 4)
+    bare = write_npz(tmp_path / "b.npz", image=numbered(9))
+    assert open_source(bare, True).absent == ()

@@ -1,5 +1,6 @@
 import json
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from train.errors import BadInput
 from train.modalities import Images, Video, Volumes
 from train.sources import folder, open_source
 from train.sources import source as sources
+from train.sources.entries import listing
 
 
 def draw(path, value: int, size: int = 4):
@@ -78,7 +80,7 @@ def test_a_caption_has_the_name_of_the_signal_without_its_suffix(tmp_path):
         for name in (f"a{i}", f"walk.v{i}"):
             (tmp_path / f"{name}.txt").write_text(f"of {name}")
     for data in (Volumes("folder"), Video("folder")):
-        entries, _ = folder._from_tree(tmp_path, data)
+        entries = listing(tmp_path, data).entries
         assert entries and all(
             entry.caption == f"of {entry.file.removesuffix('.nii.gz')}"
             for entry in entries
@@ -224,3 +226,93 @@ def test_folders_that_cannot_be_used_are_refused_in_one_line(tmp_path):
     forget()
     with pytest.raises(BadInput, match="several manifests .a.jsonl, b.jsonl."):
         open_source(at(tmp_path), True)
+
+
+def test_linked_folders_and_files_are_followed_each_once(tmp_path, caplog):
+    for i in range(8):
+        draw(tmp_path / "store" / "cat" / f"{i}.png", i)
+        draw(tmp_path / "set" / "dog" / f"{i}.png", 10 + i)
+    root = tmp_path / "set"
+    (root / "cat").symlink_to(tmp_path / "store" / "cat")
+    (root / "dog" / "again").symlink_to(root)
+    (tmp_path / "store" / "cat" / "more").symlink_to(root / "dog")
+    draw(tmp_path / "elsewhere.png", 20)
+    (root / "dog" / "x.png").symlink_to(tmp_path / "elsewhere.png")
+    (root / "dog" / "y.png").symlink_to(tmp_path / "gone.png")
+    data = at(root, bad_share=0.1)
+    examples = everything(data)
+    assert sorted(examples) == [*range(8), *range(10, 18), 20]
+    assert all(each.label == (value >= 10) for value, each in examples.items())
+    assert "left out 2 links to a folder that is there" in caplog.text
+    assert "y.png: No such file" in caplog.text
+
+
+def test_other_files_are_counted_by_suffix(tmp_path, caplog):
+    for i in range(6):
+        draw(tmp_path / "cat" / f"{i}.png", i)
+        (tmp_path / "cat" / f"{i}.HEIC").write_bytes(b"x")
+        (tmp_path / "cat" / f"{i}.txt").write_text("a caption")
+    Image.new("L", (4, 4), 77).save(tmp_path / "cat" / "a.jfif", "JPEG")
+    Image.new("L", (4, 4), 99).save(tmp_path / "cat" / "a.avif")
+    (tmp_path / "cat" / "LICENSE").write_text("free")
+    examples = everything(at(tmp_path))
+    assert len(examples) == 8
+    assert "left out 6 .heic, 1 without a suffix" in caplog.text
+    source = open_source(at(tmp_path), True)
+    assert source.left_out == {".heic": 6, "without a suffix": 1}
+    with pytest.raises(BadInput, match="nothing to read but 6 .heic, 6 .png"):
+        open_source(Volumes("folder", str(tmp_path)), True)
+
+
+def test_classes_are_in_the_order_of_their_numbers(tmp_path):
+    for i in range(12):
+        draw(tmp_path / "set" / str(i) / "x.png", i)
+        draw(tmp_path / "set" / str(i) / "y.png", 20 + i)
+    data = at(tmp_path / "set")
+    assert open_source(data, True).class_names == tuple(map(str, range(12)))
+    assert open_source(data, True).order == "0 1 2 3 4 5 6 7 8 9 10 11"
+    assert all(e.label == value % 20 for value, e in everything(data).items())
+    rows = [{"file": f"{i}/x.png", "label": f"c{i}"} for i in range(12)]
+    (tmp_path / "set" / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    forget()
+    source = open_source(data, True)
+    assert source.class_names == tuple(f"c{i}" for i in range(12))
+    assert source.order == " ".join(source.class_names)
+    rows = [{"file": f"{i}/x.png", "label": i} for i in range(12)]
+    (tmp_path / "set" / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    forget()
+    assert open_source(data, True).order == ""  # as ever
+
+
+@pytest.mark.parametrize(
+    "folders,said",
+    [
+        (["train/cat", "val/cat"], "write data.test_split=val"),
+        (["Train", "Test"], "write data.train_split=Train data.test_split=Test"),
+        (["train", "dev", "unlabelled"], "write data.test_split=dev"),
+        (["train/cat", "train/dog"], "write data.data_dir=.*/train, of which"),
+        (["cat", "train"], None),  # a class of vehicles
+    ],
+)
+def test_parts_of_a_set_are_not_taken_for_classes(tmp_path, folders, said):
+    for i, name in enumerate(folders * 4):
+        draw(tmp_path / name / f"{i}.png", i)
+    if said is None:
+        assert open_source(at(tmp_path), True).classes == 2
+    else:
+        with pytest.raises(BadInput, match=said):
+            open_source(at(tmp_path), True)
+
+
+def test_a_part_that_is_named_and_not_there(tmp_path):
+    for name in ("train", "cat"):
+        draw(tmp_path / name / "0.png", 0)
+    with pytest.raises(BadInput, match="data.test_split=held: .* no held/"):
+        open_source(at(tmp_path, test_split="held"), True)
+
+
+def test_class_names_that_are_no_text_are_escaped(tmp_path):
+    for i in range(4):
+        draw(tmp_path / os.fsdecode(b"caf\xe9") / f"{i}.png", i)
+    assert open_source(at(tmp_path), True).class_names == ("caf\\xe9",)
+    assert sorted(everything(at(tmp_path))) == [0, 1, 2, 3]
