@@ -49,6 +49,7 @@ from vqdit.diffusion import Gaussian, LogitNormal
 from vqdit.dit import DiT
 from vqdit.fields import Count
 from vqdit.nn import Block
+from vqdit.trained.bundle import read_json
 from vqdit.trained.codec import Codec
 from vqdit.values import describe, near
 
@@ -190,7 +191,7 @@ def row(
 def finished(path: Path) -> dict:
     """What a row's file says: what it is "of", and its "figures"."""
     try:
-        found = sealed.opened(sealed.read(path))
+        found = sealed.opened(read_json(path))
         if not found.keys() >= {"of", "figures"}:
             raise ValueError("it has no figures")
     except ValueError as error:

@@ -6,8 +6,6 @@ written. It is no signature: whoever means to can seal another.
 
 import hashlib
 import json
-import os
-import pathlib
 from typing import Any
 
 SEAL = "seal"
@@ -37,20 +35,10 @@ def opened(content: Any, needed: bool = False) -> dict[str, Any]:
     return content
 
 
-def read(path: str | os.PathLike) -> Any:
-    """The values of a JSON file.
-
-    Raises FileNotFoundError where there is no file, and ValueError, in one line, for
-    one that is too large, nested too deep, or no JSON.
-    """
-    path = pathlib.Path(path)
-    if not path.is_file():  # nor a pipe, which nobody may ever write to
-        raise FileNotFoundError(2, "No such file", str(path))
-    size = path.stat().st_size
-    if size > LARGEST:
-        raise ValueError(f"it has {size:,} bytes; there may be {LARGEST:,}")
+def parsed(text: bytes) -> Any:
+    """The values of JSON; raises ValueError, in one line, for anything else."""
     try:
-        return json.loads(path.read_bytes(), parse_constant=_no_number)
+        return json.loads(text, parse_constant=_no_number)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     except ValueError as error:

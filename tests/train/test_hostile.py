@@ -29,6 +29,7 @@ from train.sources import Source
 from vqdit import sealed
 from vqdit.quantizers import FSQ
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
+from vqdit.trained.bundle import read_json
 from vqdit.trained.contract import contract_of
 
 # Orbax abandons its other reads when one fails; nothing of ours is lost with them.
@@ -40,7 +41,7 @@ CASES = 60
 
 def reads_json(path, read, seed, needed=0.5):
     """Every spoiled form of a sealed JSON file is refused in a line, or read."""
-    content, source = sealed.opened(sealed.read(path)), hostile.seeded(seed)
+    content, source = sealed.opened(read_json(path)), hostile.seeded(seed)
     lines = []
     for _ in range(CASES):
         spoiled = hostile.spoiled(content, source)
@@ -62,7 +63,7 @@ def test_caches(tmp_path):
     write_cache(folder, [record] * 4, {"classes": 10, "class_names": ["a"]}, 4)
     path = folder / "cache.json"
     reads_json(path, lambda: LatentCache(folder), 1)
-    content = sealed.opened(sealed.read(path))
+    content = sealed.opened(read_json(path))
     (shard,) = content["shards"]
     outside = tmp_path / "records-00000.array_record"
     shutil.copy(folder / shard["file"], outside)

@@ -13,7 +13,7 @@ import vqdit
 from tests import toys
 from vqdit import Codec, Generator, VectorQuantizer, sealed
 from vqdit.trained import bundle
-from vqdit.trained.bundle import load, save
+from vqdit.trained.bundle import load, read_json, save
 from vqdit.trained.contract import contract_of, fingerprint, flatten, refuse_mismatch
 
 
@@ -111,7 +111,7 @@ def test_cut_weights_are_refused(tmp_path, codec):
 
 def rewritten(file, change):
     """A config.json that was changed, and sealed anew."""
-    config = sealed.opened(sealed.read(file))
+    config = sealed.opened(read_json(file))
     change(config)
     file.write_text(json.dumps(sealed.sealed(config)))
 

@@ -12,7 +12,7 @@ import pytest
 from tests import hostile, toys
 from tests.members import marked
 from vqdit import sealed
-from vqdit.trained.bundle import load, save
+from vqdit.trained.bundle import load, read_json, save
 
 CASES = 40
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -33,7 +33,7 @@ def with_config(folder, config):
 def with_weights(folder, data):
     """Other weights, with the hash that belongs to them."""
     (folder / WEIGHTS).write_bytes(data)
-    config = sealed.opened(sealed.read(folder / CONFIG))
+    config = sealed.opened(read_json(folder / CONFIG))
     with_config(folder, config | {"sha256": hashlib.sha256(data).hexdigest()})
 
 
@@ -42,7 +42,7 @@ def with_weights(folder, data):
 def test_any_value_in_its_configuration(kind, seed, whole, tmp_path):
     folder = tmp_path / "bundle"
     shutil.copytree(whole / kind, folder)
-    config = sealed.opened(sealed.read(folder / CONFIG))
+    config = sealed.opened(read_json(folder / CONFIG))
     source, lines = hostile.seeded(1, seed), []
     for _ in range(CASES):
         with_config(folder, hostile.spoiled(config, source))
@@ -93,7 +93,7 @@ def many(config):
 def test_a_module_that_its_weights_do_not_bear_out(change, whole, tmp_path):
     folder = tmp_path / "bundle"
     shutil.copytree(whole / "generator", folder)
-    config = sealed.opened(sealed.read(folder / CONFIG))
+    config = sealed.opened(read_json(folder / CONFIG))
     change(config)
     with_config(folder, config)
     assert hostile.refused(lambda: load(folder), ValueError)
@@ -116,7 +116,7 @@ def test_a_module_that_its_weights_do_not_bear_out(change, whole, tmp_path):
 def test_a_contract_that_cannot_be(field, value, said, whole, tmp_path):
     folder = tmp_path / "bundle"
     shutil.copytree(whole / "tokenizer", folder)
-    config = sealed.opened(sealed.read(folder / CONFIG))
+    config = sealed.opened(read_json(folder / CONFIG))
     config["contract"]["fields"][field] = value
     with_config(folder, config)
     line = hostile.refused(lambda: load(folder), ValueError)
@@ -126,7 +126,7 @@ def test_a_contract_that_cannot_be(field, value, said, whole, tmp_path):
 def test_nothing_outside_the_folder_is_opened(whole, tmp_path):
     folder = tmp_path / "bundle"
     shutil.copytree(whole / "generator", folder)
-    config = sealed.opened(sealed.read(folder / CONFIG))
+    config = sealed.opened(read_json(folder / CONFIG))
     stranger = str(whole / "tokenizer")
     for name in (stranger, "../../../tokenizer", "..", "", "image/../image", "a\x00"):
         with_config(folder, config | {"tokenizers": [name]})

@@ -8,7 +8,7 @@ from train.config.experiment import Experiment
 from train.config.paths import diff, spell
 from train.errors import BadInput, one_line
 from train.modalities.files import write
-from vqdit import sealed
+from vqdit.trained.bundle import read_json
 from vqdit.values import build, describe
 
 CONFIG_FILE = "config.json"
@@ -55,7 +55,7 @@ def read_config(path: str | Path) -> Experiment:
     """The experiment that `save` wrote. Raises BadInput if there is none to be read."""
     path = Path(path)
     try:
-        experiment = build(sealed.read(path), ("vqdit", "train"))
+        experiment = build(read_json(path), ("vqdit", "train"))
     except FileNotFoundError as error:
         raise BadInput(
             f"there is no {path}; write the workdir of a run, or --config=FILE"

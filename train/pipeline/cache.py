@@ -21,6 +21,7 @@ from train.modalities import files
 from train.modalities.modality import Batch
 from train.pipeline.batching import endless
 from vqdit import sealed
+from vqdit.trained.bundle import read_json
 
 DESCRIPTION = "cache.json"
 FORMAT = 1
@@ -123,7 +124,7 @@ class LatentCache:
     def __init__(self, folder: str | Path):
         folder = Path(folder).expanduser()
         try:
-            stored = sealed.read(folder / DESCRIPTION)
+            stored = read_json(folder / DESCRIPTION)
         except (FileNotFoundError, NotADirectoryError):
             raise BadInput(
                 f"{folder}: no latent cache ({DESCRIPTION} is missing); "

@@ -15,6 +15,7 @@ from train.modalities.modality import Modality
 from train.modalities.normalise import Moments, Statistics
 from train.sources import Source, open_source
 from vqdit import sealed
+from vqdit.trained.bundle import read_json
 from vqdit.values import build, describe
 
 FILE = "statistics.json"
@@ -89,7 +90,9 @@ def refuse_others(made_of: dict[str, Any], data: Modality, what: str) -> None:
     try:
         with reading("damaged"):
             count, some = made_of["records"], np.asarray(made_of["some"], np.float64)
-            same = np.allclose(some, now["some"], rtol=1e-4, atol=1e-6)
+            same = count == now["records"] and np.allclose(
+                some, now["some"], rtol=1e-4, atol=1e-6
+            )
     except Unreadable as error:
         raise BadInput(f"{what}: {error}; make it anew") from error
     if count != now["records"]:
@@ -141,7 +144,7 @@ def recall_statistics(data: Modality, workdir: str | Path | None) -> None:
 def _believed(path: Path, data: Modality) -> Statistics:
     """Those of the file, of this data."""
     try:
-        stored = sealed.read(path)
+        stored = read_json(path)
         with reading("damaged"):
             stored = sealed.opened(stored)
             statistics, of = build(stored["statistics"], ("train",)), stored["of"]

@@ -46,6 +46,21 @@ class Refused(ValueError):
     """A bundle that is not loaded; the message is one line."""
 
 
+def read_json(path: str | os.PathLike) -> Any:
+    """The values of a JSON file, which anybody may have written.
+
+    Raises FileNotFoundError where there is no file, and ValueError, in one line, for
+    one that is too large, nested too deep, or no JSON.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():  # nor a pipe, which nobody may ever write to
+        raise FileNotFoundError(2, "No such file", str(path))
+    size = path.stat().st_size
+    if size > sealed.LARGEST:
+        raise ValueError(f"it has {size:,} bytes; there may be {sealed.LARGEST:,}")
+    return sealed.parsed(path.read_bytes())
+
+
 def load(path: str | os.PathLike) -> Codec | Generator | Judge:
     """Loads a bundle folder, or the bundle of a workdir.
 
@@ -67,7 +82,7 @@ def load(path: str | os.PathLike) -> Codec | Generator | Judge:
 def _open(folder, kinds):
     """What is in a bundle's folder, of one of these kinds."""
     try:
-        config = sealed.read(folder / "config.json")
+        config = read_json(folder / "config.json")
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder}/config.json: {error}") from error
     if not isinstance(config, dict) or "format" not in config:
