@@ -686,8 +686,9 @@ def test_no_channel_is_taken_for_times(tmp_path):
         found = Series.of(channels, **how).read(path)
         assert found.values[:, 0].tolist() == [5, 6, 7] and found.rate == 2
     # And through the program, which knows how many channels there are.
+    path.write_text("t,rh\n20,5\n20.5,6\n21,7\n21.5,8\n")
     data = Series(
-        name="folder", data_dir=str(tmp_path), length=3, channels=2, holdout=0.0,
+        name="folder", data_dir=str(tmp_path), length=4, channels=2, holdout=0.0,
         threads=0, cleaning=None,
     )  # fmt: skip
     opened = bundle_of(data, tmp_path / "bundle")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import types
 from pathlib import Path
 
 import jax
@@ -308,6 +309,26 @@ def test_runs_are_scored_by_the_judge_that_is_named(trained, tmp_path, capsys):
         ([f"--workdir={tmp_path / 'judge'}", f"--config={DEMO}"], "is a classifier"),
     ):
         assert message in refused(evaluate.main, words, capsys)
+
+
+def test_bundles_have_the_averaged_weights(trained, tmp_path, monkeypatch):
+    work, masked, _ = trained
+    for program, folder, experiment in (
+        (stage_one, work, tokenizer(EMA)),
+        (stage_two, masked, dit("masked", work)),
+    ):
+        shutil.copytree(folder, tmp_path / folder.name)
+        variables = getattr(vqdit.load(folder), "variables", None)
+        variables = variables or {"params": vqdit.load(folder).params}
+        raw, stats = variables["params"], {**variables}
+        del stats["params"]
+        average = jax.tree.map(lambda x: x + 0.25, raw)
+        state = types.SimpleNamespace(params=raw, ema=average, stats=stats)
+        monkeypatch.setattr(program, "launch", lambda *_, s=state, **__: s)
+        program.train(experiment, tmp_path / folder.name)
+        found = vqdit.load(tmp_path / folder.name)
+        found = getattr(found, "params", None) or found.variables["params"]
+        jax.tree.map(np.testing.assert_array_equal, found, average)
 
 
 @pytest.mark.slow
