@@ -42,7 +42,7 @@ def codec() -> Codec:
     module = Tokenizer(
         ConvEncoder(4, (1, 1), blocks=1, mid_attention=False, out=4),
         ConvDecoder(4, (1, 1), blocks=1, mid_attention=False, out=1),
-        FSQ((3, 3), window=64),
+        FSQ((3, 3)),
     )
     variables = drawn(module, jnp.zeros((1, 4, 4, 1)))
     signal = {"kind": "image", "shape": (4, 4, 1)}

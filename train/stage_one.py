@@ -28,6 +28,7 @@ from train.pipeline import (
 from train.report import pictures
 from train.report.examples import show_augmented
 from train.runtime import hosts
+from train.runtime.heldout import HeldOut
 from train.runtime.launch import FLAGS, claimed, launch
 from train.runtime.log import say
 from train.runtime.loop import Hook
@@ -111,7 +112,12 @@ def train(
     with claimed(workdir, experiment, force, reschedule) as folder:
         keep_statistics(data, folder, write=hosts.first())
         about = partial(told, experiment)
-        heldout = Reconstruction(experiment, start.distances), open_heldout
+        heldout = HeldOut(
+            Reconstruction(experiment, start.distances),
+            open_heldout,
+            lambda state, folder: keep(folder, finished(experiment, state)),
+            experiment.kmeans.step if start.waits else 0,
+        )
         how = {"reschedule": reschedule, "heldout": heldout}
         state = launch(experiment, folder, *parts, about, **how)
         return keep(folder / "bundle", finished(experiment, state))

@@ -20,6 +20,7 @@ from train.objectives.streams import build_step, prepare
 from train.report import pictures
 from train.report.examples import show_augmented
 from train.runtime import hosts
+from train.runtime.heldout import HeldOut
 from train.runtime.launch import FLAGS, claimed, launch
 from train.runtime.log import say
 from train.runtime.loop import Hook
@@ -80,6 +81,9 @@ def train(
 
         return [Hook(draw, experiment.run.sample_every)]
 
+    def write(state, folder):
+        return keep(folder, streams.generator(hosts.gather(state.ema)))
+
     # The name under which checkpoints have kept them from the first.
     depends = {
         f"tokenizers.{name}": codec.contract.fingerprint
@@ -100,9 +104,9 @@ def train(
             depends,
             streams.encoder,
             reschedule,
-            (streams.objective, streams.heldout),
+            HeldOut(streams.objective, streams.heldout, write),
         )
-        return keep(folder / "bundle", streams.generator(hosts.gather(state.ema)))
+        return write(state, folder / "bundle")
 
 
 def main(argv):

@@ -150,8 +150,10 @@ def _exported(package: str, name: str) -> Any:
 def _construct(kind: type, given: dict, packages: Sequence[str], at: str) -> Any:
     title = name_of(kind)
     names = field_names(kind)
-    if hasattr(kind, "upgraded"):
-        given = kind.upgraded(given)
+    try:
+        given = kind.upgraded(given) if hasattr(kind, "upgraded") else given
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise ValueError(f"{_place(at)}: {title} cannot be read: {error}") from error
     for name in given:
         if name not in names:
             raise ValueError(

@@ -213,7 +213,7 @@ def reduced(chosen: Experiment) -> Experiment:
         }
         quantizer = model.quantizer
         if quantizer is not None:
-            quantizer = quantizer.clone(num_codes=16, window=64)
+            quantizer = quantizer.clone(num_codes=16, window=160)
         model = model.clone(
             encoder=model.encoder.clone(**small),
             decoder=model.decoder.clone(**small),

@@ -45,6 +45,13 @@ def test_logit_normal_is_normal_in_logits(mean, std):
         assert stats.kstest(standard, "norm").pvalue > 1e-3
 
 
+def test_times_of_a_wide_law_are_still_below_1():
+    """Of std 10 every twentieth logit is beyond what float32 has numbers for."""
+    t = batches(LogitNormal(std=10.0), 4)
+    assert t.min() > 0 and t.max() < 1
+    np.testing.assert_allclose((t > 1 - 2**-20).mean(), 1 - stats.norm.cdf(1.39), 0.02)
+
+
 def test_logit_normal_covers_its_quantiles_evenly():
     t = np.sort(batches(LogitNormal(0.5, 2.0), 4), axis=1)
     share = stats.norm.cdf(np.log(t) - np.log1p(-t), 0.5, 2.0)

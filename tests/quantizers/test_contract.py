@@ -31,7 +31,7 @@ from vqdit.quantizers import (
 )
 from vqdit.values import build, describe
 
-WINDOW = 64
+WINDOW = 120  # of 12 codes, the shortest
 EMA = EMAVectorQuantizer(12, 4, window=WINDOW)
 QUANTIZERS = {
     "vq": VectorQuantizer(12, 4, window=WINDOW),
@@ -56,11 +56,11 @@ QUANTIZERS = {
     "ibq_revived": IBQ(12, 4, window=WINDOW, by="distance", revive="batch"),
     "gumbel": GumbelQuantizer(12, 4, window=WINDOW, decay_steps=4),
     "gumbel_soft": GumbelQuantizer(12, 4, hard=False, window=WINDOW),
-    "fsq": FSQ((4, 3, 7, 5), window=WINDOW),
-    "lfq": LFQ(5, group=3, window=WINDOW),
-    "bsq": BSQ(5, window=WINDOW),
+    "fsq": FSQ((4, 3, 7, 5), window=4200),
+    "lfq": LFQ(5, group=3, window=320),
+    "bsq": BSQ(5, window=320),
     "residual": ResidualQuantizer(EMA, 3, dropout=0.5),
-    "residual_bits": ResidualQuantizer(LFQ(4, window=WINDOW), 2),
+    "residual_bits": ResidualQuantizer(LFQ(4, window=160), 2),
     "residual_fsq": ResidualFSQ((3, 4), 3, window=WINDOW),
     "grouped": GroupedQuantizer(VectorQuantizer(12, 3, window=WINDOW), 2),
     "grouped_residual": GroupedQuantizer(
@@ -260,6 +260,15 @@ def test_losses_and_metrics_are_named_scalars(quantizer):
         assert value.shape == ()
 
 
+def test_losses_are_of_training_alone(quantizer):
+    """Outside of it not even a softmax over all codes is taken."""
+    variables, z = start(quantizer), vectors(quantizer)
+    assert jit_evaluate(quantizer, variables, z)[0].losses == {}
+    used = jax.make_jaxpr(functools.partial(quantizer.apply, in_use(variables)))(z)
+    # A perplexity's is of one number.
+    assert not re.search(r":f32\[\d[^\]]*\] = exp ", str(used))
+
+
 def test_bfloat16_in_bfloat16_out_and_float32_inside(quantizer):
     """The codes, losses and state are those of the same vectors in float32."""
     variables, z = start(quantizer), vectors(quantizer, dtype="bfloat16")
@@ -299,7 +308,7 @@ def test_jit_changes_nothing(quantizer):
 
 
 def test_one_device_equals_eight(name, quantizer):
-    """Four batches of half a window, so that codes die and are revived."""
+    """Four batches, a window and a bit, so that codes die and are revived."""
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 
     def run(place=None, everywhere=None):

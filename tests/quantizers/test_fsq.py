@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vqdit.quantizers import FSQ
+from vqdit.quantizers import FSQ, ResidualFSQ
+from vqdit.values import build, describe
 
 
 def call(quantizer, z):
@@ -66,7 +67,7 @@ def test_all_codes_are_reachable_and_come_back(levels):
     count = np.array(levels)
     half, offset = (count - 1) * 1.001 / 2, np.where(count % 2 == 0, 0.5, 0)
     inside = (latents * (count // 2) + offset) / half
-    z = np.arctanh(inside) - np.arctanh(offset / half)
+    z = np.arctanh(inside) - np.where(count == 2, 0, np.arctanh(offset / half))
     quantized = call(quantizer, z)
     np.testing.assert_array_equal(quantized.codes, codes)
     np.testing.assert_array_equal(quantized.latents, latents.astype(np.float32))
@@ -90,7 +91,7 @@ def test_gradient_is_that_of_the_bound():
     np.testing.assert_allclose(gradient, 1.001 * (1 - np.tanh(z) ** 2), rtol=1e-5)
 
 
-@pytest.mark.parametrize("levels", [2, 4, 8])
+@pytest.mark.parametrize("levels", [4, 8])
 def test_bound_of_even_levels_is_centred(levels):
     """z = 0 is bounded to 0, where tanh has the value offset / half and this slope."""
     half = (levels - 1) * 1.001 / 2
@@ -100,7 +101,7 @@ def test_bound_of_even_levels_is_centred(levels):
 
 
 def test_usage_counts_codes_of_training():
-    quantized, counts, _ = train(FSQ((2, 2), window=8), [[9.0, 9.0], [9.0, -9.0]])
+    quantized, counts, _ = train(FSQ((2, 2), window=40), [[9.0, 9.0], [9.0, -9.0]])
     assert counts.tolist() == [0, 1, 0, 1]
     assert quantized.metrics["usage"] == 0.5
     np.testing.assert_allclose(quantized.metrics["perplexity"], 2, rtol=1e-6)
@@ -108,8 +109,35 @@ def test_usage_counts_codes_of_training():
 
 @pytest.mark.parametrize("levels", [(), (1,), (8, 1, 5), (0,)])
 def test_fewer_than_two_levels_are_refused(levels):
-    with pytest.raises(ValueError, match="one or more, each at least 2"):
+    with pytest.raises(ValueError, match="one or more, .* each at least 2"):
         FSQ(levels)
+
+
+@pytest.mark.parametrize("kind", [FSQ, lambda levels: ResidualFSQ(levels, 2)])
+@pytest.mark.parametrize("levels", [(8,) * 9, (8,) * 11, (2,) * 40])
+def test_more_codes_than_can_be_counted_are_refused(kind, levels):
+    with pytest.raises(ValueError, match="of at most 4194304 codes in all"):
+        kind(levels)
+
+
+def test_two_levels_are_the_sign():
+    """Of N(0, 1) both are used alike, and the slope is that of tanh / 2 at 0."""
+    z = np.random.default_rng(0).normal(size=(4096, 6))
+    codes = np.asarray(call(FSQ((2,) * 6), z).codes[:, 0])
+    np.testing.assert_array_equal(codes, (z >= 0) @ 2 ** np.arange(6))
+    _, _, slope = train(FSQ((2, 3)), [[0.0, 0.0]])
+    np.testing.assert_allclose(slope, [[0.5005, 1.001]], rtol=1e-4)
+
+
+def test_two_levels_of_old_files_stay_where_they_were():
+    fields = {"levels": [2, 4], "window": 65_536, "estimator": "straight_through"}
+    old = build({"class": "vqdit.quantizers.fsq.FSQ", "fields": fields})
+    border = np.arctanh(0.5 / 0.5005)
+    z = np.array([[-border - 0.01, 0.0], [0.01 - border, 0.0]])
+    assert (call(old, z).codes[:, 0] % 2).tolist() == [0, 1]
+    assert build(describe(old)) == old != FSQ((2, 4))
+    fields["levels"] = [4, 4]
+    assert build({"class": "vqdit.FSQ", "fields": fields}) == FSQ((4, 4))
 
 
 def test_it_knows_its_sizes():

@@ -7,8 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vqdit.quantizers import UsageWindow, usage_metrics
-from vqdit.quantizers.health import over_books, replacements
+from vqdit.quantizers import (
+    FSQ,
+    IBQ,
+    LFQ,
+    GumbelQuantizer,
+    ResidualFSQ,
+    UsageWindow,
+    VectorQuantizer,
+    usage_metrics,
+)
+from vqdit.quantizers.health import over_books, replacements, window_of
+from vqdit.values import build
 
 
 def start(num_codes, window):
@@ -124,20 +134,72 @@ def test_metrics_of_books_are_means_but_for_the_revived_and_the_worst():
     assert over_books(uncounted) == {"other": 1.5}
 
 
+def fresh_rows(z, dead, apart=0.01):
+    rows = replacements(
+        jax.random.key(0), jnp.asarray(z), jnp.asarray(dead), jnp.float32(apart)
+    )
+    return np.asarray(rows)[dead]
+
+
 def test_replacements_are_vectors_of_the_batch_without_repeats():
-    z = jnp.arange(20.0).reshape(10, 2)
-    fresh = np.asarray(replacements(jax.random.key(0), z, 8))
+    """Of 10 vectors for 8 dead codes of 40, wherever these are."""
+    z, dead = np.arange(20.0, dtype=np.float32).reshape(10, 2), np.zeros(40, bool)
+    dead[[0, 10, 11, 20, 25, 30, 31, 39]] = True
+    fresh = fresh_rows(z, dead)
     assert len(np.unique(fresh, axis=0)) == 8
-    assert {tuple(row) for row in fresh} <= {tuple(row) for row in np.asarray(z)}
+    assert {tuple(row) for row in fresh} <= {tuple(row) for row in z}
 
 
-def test_replacements_repeat_only_when_the_batch_is_used_up():
-    z = jnp.arange(6.0).reshape(3, 2)
-    fresh = np.asarray(replacements(jax.random.key(0), z, 7))
-    _, counts = np.unique(fresh, axis=0, return_counts=True)
-    assert sorted(counts) == [2, 2, 3]
+def test_replacements_beyond_the_batch_are_near_its_vectors_and_no_two_are_alike():
+    z, dead = np.arange(6.0, dtype=np.float32).reshape(3, 2), np.ones(7, bool)
+    fresh = fresh_rows(z, dead)
+    assert len(np.unique(fresh, axis=0)) == 7
+    apart = np.abs(fresh[:, None] - z).max(-1)
+    assert np.bincount(apart.argmin(1)).tolist() in ([2, 2, 3], [2, 3, 2], [3, 2, 2])
+    assert (apart.min(1) == 0).sum() == 3 and apart.min(1).max() < 0.05
 
 
 def test_window_is_a_module_without_parameters():
     module, variables = start(3, 4)
     assert isinstance(module, nn.Module) and set(variables) == {"usage"}
+
+
+def share_dead(codes, window, seed=0):
+    """Of evenly used codes, those that are not among the last `window`."""
+    drawn = np.random.default_rng(seed).integers(0, codes, window)
+    return 1 - len(np.unique(drawn)) / codes
+
+
+@pytest.mark.parametrize("codes", [1024, 6553, 6554, 16_384, 262_144])
+def test_evenly_used_codes_are_not_dead_whatever_their_number(codes):
+    """And the window can tell how many are used: 65,536 of 262,144 said 22 %."""
+    assert share_dead(codes, window_of(codes)) <= np.exp(-10) + 2 / codes
+    assert share_dead(codes, 65_536) == pytest.approx(np.exp(-65_536 / codes), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **fields: VectorQuantizer(16_384, 8, **fields),
+        lambda **fields: IBQ(16_384, 8, **fields),
+        lambda **fields: GumbelQuantizer(16_384, 8, **fields),
+        lambda **fields: LFQ(14, **fields),
+        lambda **fields: FSQ((16, 16, 64), **fields),
+        lambda **fields: ResidualFSQ((128, 128), 2, **fields),
+    ],
+)
+def test_a_window_that_is_too_short_is_refused(make):
+    with pytest.raises(ValueError, match="window=65536: of 16384 codes .* 163840, or"):
+        make(window=65_536)
+    assert make(window=163_840).window == 163_840
+    assert make() == make(window=262_144)  # one value, one form
+
+
+def test_a_window_that_is_too_short_in_an_old_file_becomes_long_enough():
+    fields = {"num_codes": 16_384, "dim": 4, "window": 65_536}
+    old = build({"class": "vqdit.VectorQuantizer", "fields": fields})
+    assert old == VectorQuantizer(16_384, 4)
+    for kind in ({"bits": 20}, {"levels": [16, 16, 64, 8]}):
+        name = "LFQ" if "bits" in kind else "FSQ"
+        old = build({"class": f"vqdit.{name}", "fields": {**kind, "window": 65_536}})
+        assert old.window is None

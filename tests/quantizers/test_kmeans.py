@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,3 +90,29 @@ def test_one_device_equals_eight_bit_for_bit():
 def test_fewer_vectors_than_codes_are_refused():
     with pytest.raises(ValueError, match="5 codes needs at least 5 vectors; got 4"):
         kmeans(jax.random.key(0), jnp.zeros((4, 2)), 5)
+
+
+def lloyd(x, centroids):
+    """One round: the means of the vectors nearest to each."""
+    index = np.square(x[:, None] - centroids).sum(-1).argmin(1)
+    return np.stack([x[index == i].mean(0) for i in range(len(centroids))])
+
+
+def test_rounds_are_as_many_as_asked_for():
+    x = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
+    key = jax.random.key(0)
+    rounds = [np.asarray(kmeans(key, jnp.asarray(x), 4, n)[0]) for n in range(3)]
+    assert {tuple(row) for row in rounds[0]} <= {tuple(row) for row in x}
+    for before, after in itertools.pairwise(rounds):
+        np.testing.assert_allclose(after, lloyd(x, before), atol=1e-6)
+
+
+def test_a_centroid_without_vectors_goes_to_the_farthest():
+    """Both start at 0, where all vectors are the first's: the second is 9, not 5."""
+    x = jnp.array([[0.0]] * 30 + [[5.0], [9.0]])
+    for seed in range(9):
+        found, _ = kmeans(jax.random.key(seed), x, 2, 1)
+        if (kmeans(jax.random.key(seed), x, 2, 0)[0] == 0).all():
+            np.testing.assert_allclose(found[:, 0], [14 / 32, 9.0], rtol=1e-6)
+            return
+    raise AssertionError("no such start")

@@ -18,6 +18,7 @@ from vqdit.quantizers import (
     GroupedQuantizer,
     GumbelQuantizer,
     MultiScaleQuantizer,
+    Projected,
     ResidualFSQ,
     ResidualQuantizer,
     VectorQuantizer,
@@ -97,6 +98,43 @@ def test_one_book_or_one_scale_is_the_plain_quantizer(book, kind):
     )
 
 
+OWN = {
+    "ibq": IBQ(64, 3, start_scale=4.0),
+    "gumbel": GumbelQuantizer(64, 3, temperature=0.3),
+    "projected": Projected(VectorQuantizer(64, 3, revive="none"), 3),
+}
+
+
+@pytest.mark.parametrize("book", OWN.values(), ids=OWN)
+def test_a_gradient_of_the_books_own_does_not_grow_with_their_number(book):
+    """Eight equal books have one's; with dropout too, of however many there are."""
+    z, weight = jnp.zeros((64, 3)), draw(64, 3, seed=6)
+    alone = nested(start(book), "books_0")
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def slope(quantizer, variables):
+        latents = lambda z: train(quantizer, variables, z)[0].latents
+        return jax.grad(lambda z: (latents(z) * weight).sum())(z)
+
+    single = slope(ResidualQuantizer(book, 1), alone)
+    for dropout in (0.0, 0.5):
+        many = ResidualQuantizer(book, 8, dropout=dropout)
+        variables = start(many)
+        for tree in variables.values():
+            tree.update({name: tree["books_0"] for name in tree})
+        found = jnp.linalg.norm(slope(many, variables))
+        assert 0.1 < found / jnp.linalg.norm(single) < 1.5
+
+
+def test_books_within_books_are_their_own():
+    """Factorised codes: each of a residual's has a codebook of its own (DAC)."""
+    for kind in (ResidualQuantizer, GroupedQuantizer):
+        params = start(kind(OWN["projected"], 2))["params"]
+        assert set(params) == {"books_0", "books_1"}
+        first, second = (params[name]["book"]["codewords"] for name in sorted(params))
+        assert (first != second).any()
+
+
 @functools.cache
 def trained():
     """(quantizer, variables, z): four books set from data, waiting before."""
@@ -129,6 +167,28 @@ def test_any_prefix_of_the_books_decodes_and_every_book_helps():
         codes = jnp.zeros((2, books), jnp.int32)
         with pytest.raises(ValueError, match="1 to 4 books"):
             quantizer.apply(variables, codes, method="decode")
+
+
+def test_a_book_moves_no_other():
+    """What the later ask for depends on the earlier's codes, and teaches them nothing:
+    codewords have the gradient of their own residual's mean square."""
+    quantizer = ResidualQuantizer(VectorQuantizer(9, 3, revive="none"), 3)
+    variables, z = start(quantizer), draw(40, 3)
+
+    @jax.jit
+    @jax.grad
+    def slope(params):
+        losses = train(quantizer, {**variables, "params": params}, z)[0].losses
+        return losses["commit"] + losses["codebook"]
+
+    found, left = slope(variables["params"]), np.asarray(z)
+    for i in range(3):
+        table = np.asarray(variables["params"][f"books_{i}"]["codewords"])
+        index = np.square(left[:, None] - table).sum(-1).argmin(1)
+        left = left - table[index]
+        pull = np.zeros_like(table)
+        np.add.at(pull, index, -2 * left / left.size / 3)
+        np.testing.assert_allclose(found[f"books_{i}"]["codewords"], pull, atol=1e-6)
 
 
 def test_dropout_rebuilds_each_example_from_a_prefix():
@@ -198,12 +258,13 @@ def test_groups_quantize_their_own_channels():
         assert own["codebook"]["ready"]
         channels = slice(2 * i, 2 * i + 2)
         alone = book.apply(own, z[:, channels])
-        commit += alone.losses["commit"] / 3
+        commit += jnp.square(alone.latents - z[:, channels]).mean() / 3
         np.testing.assert_array_equal(quantized.codes[:, i], alone.codes[:, 0])
         np.testing.assert_allclose(
             quantized.latents[:, channels], alone.latents, atol=1e-6
         )
-    np.testing.assert_allclose(quantized.losses["commit"], commit, rtol=1e-5)
+    trained, _ = jit_train(quantizer, variables, z)
+    np.testing.assert_allclose(trained.losses["commit"], commit, rtol=1e-5)
     assert metrics["usage_min"] == 1 and quantizer.code_counts == (8, 8, 8)
     # Three codebooks of 8, trained: most of each group's spread is taken.
     assert jnp.square(z - quantized.latents).mean() < 0.35
@@ -211,7 +272,7 @@ def test_groups_quantize_their_own_channels():
 
 def test_every_group_draws_its_own_codes():
     """Two equal groups of one book's weights, asked about the same vectors."""
-    quantizer = GroupedQuantizer(GumbelQuantizer(8, 2, window=64), 2)
+    quantizer = GroupedQuantizer(GumbelQuantizer(8, 2, window=80), 2)
     variables = start(quantizer)
     params = {name: variables["params"]["books_0"] for name in ("books_0", "books_1")}
     z = jnp.tile(draw(40, 2, scale=0.1), 2)

@@ -59,7 +59,7 @@ def test_search_cuts_the_codes_and_leaves_the_vectors_where_they_are():
 
 def test_262144_codes_fit_everywhere():
     """Memory of a whole training call, its gradient, and the state it leaves."""
-    quantizer = VectorQuantizer(262_144, 2, window=4096, entropy=True, orthogonal=True)
+    quantizer = VectorQuantizer(262_144, 2, entropy=True, orthogonal=True)
     z = jax.ShapeDtypeStruct((1024, 2), jnp.float32)
     variables = jax.eval_shape(quantizer.init, jax.random.key(0), z)
     mutable = ["codebook", "usage", "revival"]

@@ -105,7 +105,8 @@ def test_losses_pull_codes_to_vectors_and_vectors_to_codes_apart():
     table = variables["params"]["codewords"]
 
     def losses(table, z):
-        quantized = quantizer.apply({**variables, "params": {"codewords": table}}, z)
+        own = {**variables, "params": {"codewords": table}}
+        quantized, _ = quantizer.apply(own, z, train=True, mutable="usage")
         return quantized.losses, quantized
 
     @jax.jit
@@ -132,15 +133,15 @@ def test_losses_pull_codes_to_vectors_and_vectors_to_codes_apart():
 @BOTH
 @pytest.mark.parametrize("cosine", [False, True])
 def test_latents_pass_through_at_no_loss_until_the_codebook_is_set(kind, cosine):
-    quantizer = kind(6, 3, start="kmeans", window=16, cosine=cosine)
-    variables, z = start(quantizer), draw(20, 3)
+    quantizer = kind(6, 3, start="kmeans", window=60, cosine=cosine)
+    variables, z = start(quantizer), draw(70, 3)
     waiting, after = train(quantizer, variables, z)
     through = np.asarray(z)
     if cosine:
         through = through / np.linalg.norm(through, axis=1, keepdims=True)
     np.testing.assert_allclose(waiting.latents, through, rtol=1e-5)
     assert all(loss == 0 for loss in waiting.losses.values())
-    # Two windows went by, and nothing learned, counted or died.
+    # A window went by, and nothing learned, counted or died.
     jax.tree.map(np.testing.assert_array_equal, after, variables)
 
     rows = draw(6, 3, seed=1)
@@ -152,7 +153,7 @@ def test_latents_pass_through_at_no_loss_until_the_codebook_is_set(kind, cosine)
     e = codewords(quantizer, set_)
     np.testing.assert_allclose(quantized.latents, e[quantized.codes[:, 0]], atol=1e-5)
     assert quantized.losses["commit"] > 0
-    assert after["usage"]["usage"]["counts"].sum() == 16
+    assert after["usage"]["usage"]["counts"].sum() == 60
 
 
 @BOTH
@@ -178,10 +179,10 @@ def test_codebook_from_data_is_its_clusters(kind, cosine):
 @BOTH
 def test_dead_codes_come_back_as_vectors_of_the_current_batch(kind):
     """Codes 0 and 1 are used, 2 and 3 are far away: they die after a window."""
-    quantizer = kind(4, 2, window=32)
+    quantizer = kind(4, 2, window=40)
     variables = with_rows(quantizer, [[0, 0], [1, 1], [90, 90], [-90, 90]])
-    parity = jnp.arange(16)[:, None] % 2
-    near = [parity + draw(16, 2, seed=i, scale=0.1) for i in (0, 1)]
+    parity = jnp.arange(20)[:, None] % 2
+    near = [parity + draw(20, 2, seed=i, scale=0.1) for i in (0, 1)]
     quantized, variables = train(quantizer, variables, near[0])
     assert quantized.metrics["revived"] == 0
     before, z = codewords(quantizer, variables), near[1]
@@ -200,20 +201,60 @@ def test_dead_codes_come_back_as_vectors_of_the_current_batch(kind):
 
 
 def test_a_revived_code_of_averages_weighs_as_an_average_code():
-    quantizer = EMAVectorQuantizer(4, 2, window=8, decay=0.5)
+    quantizer = EMAVectorQuantizer(4, 2, window=40, decay=0.5)
     variables = with_rows(quantizer, [[0, 0], [1, 1], [90, 90], [-90, 90]])
-    z = jnp.zeros((8, 2)) + (jnp.arange(8) % 2)[:, None]
+    z = jnp.zeros((40, 2)) + (jnp.arange(40) % 2)[:, None]
     _, after = train(quantizer, variables, z)
-    # Used codes: (1 + 4) / 2; the dead had halved, and get the mean of all four.
+    # Used codes: (1 + 20) / 2; the dead had halved, and get the mean of all four.
     counts = after["codebook"]["counts"]
-    np.testing.assert_allclose(counts, [2.5, 2.5, 1.5, 1.5], rtol=1e-5)
+    np.testing.assert_allclose(counts, [10.5, 10.5, 5.5, 5.5], rtol=1e-5)
+
+
+def test_an_average_of_nothing_is_finite():
+    """Laplace smoothing, to the last digits: counts of 0 and of its own size."""
+    quantizer = EMAVectorQuantizer(3, 2, revive="none")
+    variables = start(quantizer)
+    counts, sums = jnp.array([2.0, 0.0, 3e-5]), jnp.array([[4.0, 2], [0, 0], [6e-5, 0]])
+    codebook = {**variables["codebook"], "counts": counts, "sums": sums}
+    rows = codewords(quantizer, {**variables, "codebook": codebook})
+    np.testing.assert_allclose(rows, [[2, 1], [0, 0], [1.5, 0]], rtol=1e-4)
+
+
+def test_averages_from_data_weigh_as_their_clusters():
+    """Of six vectors in one place and two in another; an empty one weighs a tenth."""
+    quantizer = EMAVectorQuantizer(2, 1, start="kmeans")
+    z = jnp.array([[0.0]] * 6 + [[9.0]] * 2)
+    variables, _ = quantizer.from_data(start(quantizer), KEY, z, 5)
+    found = variables["codebook"]
+    order = np.argsort(found["counts"])
+    np.testing.assert_allclose(np.sort(found["counts"]), [0.5, 1.5])
+    np.testing.assert_allclose(found["sums"][order], [[4.5], [0.0]], atol=1e-6)
+    rows = jnp.array([[0.0], [9.0]])
+    set_ = quantizer.with_codewords(start(quantizer), rows, jnp.array([8, 0]))
+    np.testing.assert_allclose(set_["codebook"]["counts"], [2.0, 0.1])
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+def test_an_average_that_is_not_used_holds_its_place(cosine):
+    """After a hundred times as many steps as its weight takes to halve."""
+    quantizer = EMAVectorQuantizer(3, 2, decay=0.5, revive="none", cosine=cosine)
+    variables = with_rows(quantizer, [[1, 0], [0, 1], [0.6, -0.8]])
+    z = jnp.array([[0.6, 0.6], [1.0, 0.2]])
+
+    @jax.jit
+    def many(variables):
+        body = lambda _, v: train(quantizer, v, z)[1]
+        return jax.lax.fori_loop(0, 100, body, variables)
+
+    rows = codewords(quantizer, many(variables))
+    np.testing.assert_allclose(rows[2], [0.6, -0.8], rtol=2e-3)
 
 
 def test_codes_stay_dead_without_revival():
-    quantizer = EMAVectorQuantizer(3, 2, window=8, revive="none")
+    quantizer = EMAVectorQuantizer(3, 2, window=30, revive="none")
     variables = with_rows(quantizer, [[0, 0], [90, 90], [-90, 90]])
     for _ in range(3):
-        quantized, variables = train(quantizer, variables, draw(8, 2))
+        quantized, variables = train(quantizer, variables, draw(20, 2))
     assert "revived" not in quantized.metrics
     np.testing.assert_allclose(codewords(quantizer, variables)[1], [90, 90], rtol=1e-3)
 
@@ -230,11 +271,11 @@ def objective(quantizer, params, stats, batch, key, step=0):
     return sum(quantized.losses.values()), (dict(stats), metrics)
 
 
-def trained(quantizer, rows, batches, accumulate=1):
+def trained(quantizer, rows, batches):
     """The states after every step of AdamW with revival."""
     tx = optax.adamw(0.1)
     loss = functools.partial(objective, quantizer)
-    step = jax.jit(with_revival(make_step(loss, tx, 0.9, accumulate)))
+    step = jax.jit(with_revival(make_step(loss, tx, 0.9)))
     state = init_state(KEY, with_rows(quantizer, rows), tx)
     states = []
     for z in batches:
@@ -263,15 +304,6 @@ def test_train_step_replaces_dead_rows_and_resets_their_moments():
     np.testing.assert_allclose(table[:2], before.params["codewords"][:2], atol=0.2)
     assert not after.stats["revival"]["dead"].any()
     np.testing.assert_allclose(last.params["codewords"], table, atol=0.2)
-
-
-def test_rows_given_up_in_any_microbatch_are_replaced():
-    """A window ends in the first of two microbatches; the second has nothing to add."""
-    quantizer = VectorQuantizer(3, 2, window=24)
-    rows = [[0, 0], [1, 1], [90, 90]]
-    batches = [draw(16, 2, seed=i, scale=0.1) + 0.5 for i in range(2)]
-    _, second = trained(quantizer, rows, batches, accumulate=2)
-    assert (np.abs(second.params["codewords"]) < 3).all()
 
 
 def test_step_without_codebook_is_left_alone():

@@ -33,10 +33,10 @@ def build(quantizer=None, dims=2, multipliers=(1, 2), attention=(), **fields):
 
 
 TOKENIZERS = {
-    "1-D": (build(EMAVectorQuantizer(9, 5, window=64), dims=1), 1),
-    "2-D": (build(VectorQuantizer(9, 5, cosine=True, window=64)), 2),
-    "2-D in bfloat16": (build(FSQ((4, 3, 5), window=64), dtype="bfloat16"), 2),
-    "3-D": (build(FSQ((4, 3, 5), window=64), dims=3), 3),
+    "1-D": (build(EMAVectorQuantizer(9, 5), dims=1), 1),
+    "2-D": (build(VectorQuantizer(9, 5, cosine=True)), 2),
+    "2-D in bfloat16": (build(FSQ((4, 3, 5)), dtype="bfloat16"), 2),
+    "3-D": (build(FSQ((4, 3, 5)), dims=3), 3),
     "KL": (build(dim=4, variational=True), 2),
     "plain": (build(dim=4), 2),
 }

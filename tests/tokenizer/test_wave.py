@@ -104,11 +104,11 @@ def test_snake_is_its_formula_and_finite_everywhere():
 
 
 TOKENIZERS = {
-    "wave": Tokenizer(*build(False), EMAVectorQuantizer(8, 3, window=64)),
+    "wave": Tokenizer(*build(False), EMAVectorQuantizer(8, 3, window=80)),
     "log-mel": Tokenizer(
         ConvEncoder(8, (1, 2), blocks=1, mid_attention=False, out=4),
         ConvDecoder(8, (1, 2), blocks=1, mid_attention=False, out=1),
-        EMAVectorQuantizer(8, 3, window=64),
+        EMAVectorQuantizer(8, 3, window=80),
         front=LogMel(8000, 64, 16, bands=8, iterations=4),
     ),
 }

@@ -236,13 +236,30 @@ def test_both_stages_log_the_loss_of_what_is_held_out(trained, tmp_path):
         (stage_one, tokenizer(EMA)),
         (stage_two, dit("flow", work)),
     ):
-        experiment = replaced(experiment, {"run.heldout_every": 4, "run.steps": 6})
+        changes = {"heldout_every": 4, "steps": 6, "best": "heldout_loss"}
+        changes = {f"run.{name}": value for name, value in changes.items()}
+        experiment = replaced(experiment, changes)
         folder = tmp_path / experiment.name
         stage.train(experiment, folder)
         lines = [r for r in read_metrics(folder) if "heldout_loss" in r]
-        assert [line["step"] for line in lines] == [4, 6]
-        assert all(np.isfinite(line["heldout_loss"]) for line in lines)
+        assert [line["step"] for line in lines] == [0, 4, 6]
+        found = {line["step"]: line["heldout_loss"] for line in lines}
+        assert np.isfinite(list(found.values())).all()
+        if stage is stage_one:
+            del found[0]  # not whole before k-means
+        best = json.loads((folder / "best.json").read_text())
+        assert best["value"] == min(found.values()) == found[best["step"]]
+        final = vqdit.load(folder / "bundle")
+        same = repr(vqdit.load(folder / "best")) == repr(final)
+        assert same, "a bundle of the same model"
     from_cache = replaced(dit("flow", work, cache=str(cache)), {"run.heldout_every": 4})
+    for changes, message in (
+        ({"run.best": "heldout_loss"}, "write run.heldout_every=STEPS too"),
+        ({"run.best": "loss", "run.heldout_every": 4}, "write a figure of held-out"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            stage_one.train(replaced(tokenizer(EMA), changes), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
     with pytest.raises(BadInput, match="has no held-out part"):
         stage_two.train(from_cache, tmp_path / "cached")
 

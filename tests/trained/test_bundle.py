@@ -268,6 +268,42 @@ def test_what_lies_beside_the_same_bundle_stays(tmp_path, codec):
     assert not (tmp_path / "tok" / "prior.npz").exists()
 
 
+def everything(folder):
+    files = (p for p in folder.rglob("*") if p.is_file())
+    return {str(p.relative_to(folder)): p.read_bytes() for p in files}
+
+
+def test_saving_deletes_nothing_but_a_bundle(tmp_path, codec, generator):
+    """Not the runs of a workdir, not a folder of pictures, not a file."""
+    workdir = tmp_path / "tok"
+    for name in ("config.json", "metrics.jsonl", "checkpoints/5/state"):
+        (workdir / name).parent.mkdir(parents=True, exist_ok=True)
+        (workdir / name).write_bytes(b"{}")
+    before = everything(workdir)
+    for _ in range(2):  # as `load` reads it
+        save(workdir, codec)
+        assert load(workdir).contract == codec.contract
+        here = everything(workdir)
+        assert {n: v for n, v in here.items() if not n.startswith("bundle/")} == before
+
+    save(tmp_path / "dit", generator)
+    (tmp_path / "dit/tokenizers/image/notes.txt").write_text("mine")
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun/config.json").write_text("{}")
+    (tmp_path / "pictures/a").mkdir(parents=True)
+    (tmp_path / "pictures/a/1.png").write_bytes(b"1")
+    (tmp_path / "text").write_text("a file")
+    before = everything(tmp_path)
+    for name in ("dit", "begun", "pictures", "text"):
+        with pytest.raises(ValueError, match=f"{name} is not a bundle alone: "):
+            save(tmp_path / name, codec)
+    assert everything(tmp_path) == before
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    save(tmp_path / "link", codec)
+    assert load(tmp_path / "empty").contract == codec.contract
+
+
 def test_an_interrupted_first_save_leaves_nothing(tmp_path, monkeypatch, codec):
     interrupt(monkeypatch, bundle, "_flush", 2)
     with pytest.raises(Interrupted):

@@ -91,8 +91,31 @@ def test_noise_may_be_given(model):
     noise = first["image_path"][0]
     given = draw(jax.random.key(9), IDS + 7, LABEL, noise={"image": noise})
     np.testing.assert_allclose(given["image"], first["image"], atol=1e-5)
-    with pytest.raises(ValueError, match="noise 'image' is"):
-        draw(KEY, IDS, LABEL, noise={"image": noise[..., :1]})
+    for wrong, message in (
+        (noise[..., :1], "noise 'image': it is"),
+        (noise.at[0, 0, 0, 0].set(jnp.nan), "noise 'image': values .* not all finite"),
+        (jnp.ones(noise.shape, jnp.int32), "its latents are float32; got int32"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            draw(KEY, IDS, LABEL, noise={"image": wrong})
+
+
+@pytest.mark.parametrize(
+    "want, name, value, message",
+    [
+        ("word", "image", jnp.nan, "given 'image': values .* not all finite"),
+        ("word", "image", 255.0, r"given 'image': this tokenizer takes floats in \[-1"),
+        ("word", "image", 7, "given 'image': .* got int32: for uint8"),
+        ("image", "word", -1, "given 'word': codes are 0 to 4; got -1"),
+        ("image", "word", 5, "given 'word': codes are 0 to 4; got 5"),
+        ("image", "word", 1.0, "given 'word': its codes are int32; got float32"),
+    ],
+)
+def test_what_is_given_is_checked_at_the_door(want, name, value, message):
+    shape = {"image": (4, 4, 4, 1), "word": (4, 3, 1)}[name]
+    draw = toys.any_to_any().sampler(want=(want,), steps=2)
+    with pytest.raises(ValueError, match=message):
+        draw(KEY, IDS, given={name: jnp.full(shape, value)})
 
 
 def test_grids_are_values_or_times(model):

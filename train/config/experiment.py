@@ -58,6 +58,8 @@ class Run:
     sample_every: steps between pictures; 0 draws them at the end only.
     heldout_every: steps between losses on held-out data, logged as heldout_loss; 0 for
         none.
+    best:         figure of these, such as "heldout_loss", whose best bundle is kept in
+        best/, the smallest, or the largest of "-heldout_psnr"; "" for none.
     wandb:        Weights & Biases project to report to as well; "" for none.
     """
 
@@ -70,6 +72,7 @@ class Run:
     sample_every: Natural = 0
     wandb: str = ""
     heldout_every: Natural = 0
+    best: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,6 +109,8 @@ class Weights:
     features:   workdir or bundle of a tokenizer whose encoder's layers are compared, or
         folder of a classifier (train.classifier), whose layers up to its features are.
     perceptual: weight of each of these two.
+    kl:         of the sum over an example's latents, beside a mean error: a published
+        weight beside a summed one, such as 1e-6, is that over an example's values here.
     entropy:    moves linearly to `entropy_end` within `entropy_steps` steps; 0 stays.
     """
 

@@ -96,7 +96,9 @@ class AdamW:
 class Optimizer(AdamW):
     """AdamW, how a step's gradient is made, and the moving average of the weights.
 
-    accumulate: microbatches per step; the gradient is that of the whole batch.
+    accumulate: microbatches per step, which take less memory and nothing else:
+        networks see them one after another, quantizers and losses the whole batch.
+        Each is computed once more for its gradient.
     ema:        decay of the weights' moving average, which is what is evaluated.
     """
 

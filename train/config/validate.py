@@ -28,6 +28,13 @@ def validate(experiment: Experiment, devices: int, tokenizers: bool = True) -> N
     """
     walk(experiment, type(experiment))
     run = experiment.run
+    if run.best and not run.best.removeprefix("-").startswith("heldout_"):
+        raise BadInput(
+            f"run.best={run.best!r}: write a figure of held-out data, heldout_loss, or "
+            f"-heldout_psnr for the largest"
+        )
+    if run.best and not run.heldout_every:
+        raise BadInput(f"run.best={run.best!r}: write run.heldout_every=STEPS too")
     _check_warmup(
         "optimizer", experiment.optimizer, run.steps, f"run.steps={run.steps}"
     )

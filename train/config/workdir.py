@@ -16,6 +16,8 @@ CONFIG_FILE = "config.json"
 LEFT = (
     "checkpoints",
     "bundle",
+    "best",
+    "best.json",
     "samples",
     "tensorboard",
     "metrics.jsonl",
@@ -31,6 +33,7 @@ FREE = (
     "run.keep",
     "run.sample_every",
     "run.heldout_every",
+    "run.best",
     "run.wandb",
     "mesh",
     "model.*remat",

@@ -9,7 +9,9 @@ from train.errors import Unreadable
 from train.modalities.augment import ImageAugment
 from train.modalities.clips import (
     RATE,
+    Index,
     alike,
+    open_clip,
     pack_times,
     read_clip,
     shown,
@@ -34,7 +36,8 @@ class Video(Pixels):
     name:      "moving_digits" (scikit-learn's digits, which need no download),
                "moving_mnist" (of a prepared TFDS set in data_dir), or "folder" of GIF
                and video files, or of folders that hold the frames of a clip as
-               pictures, in the order of their names; classes are sub-folders.
+               pictures, in the order of their names; classes are sub-folders. Of MP4,
+               MOV, Matroska and WebM only what an example needs is decoded.
     frames:    of one example. A longer file gives several clips, `stride` frames apart
                (0: as many as `frames`, so that they do not overlap).
     rate:      frames a second. 0 takes those that are stored; otherwise the nearest
@@ -75,8 +78,8 @@ class Video(Pixels):
         return (self.frames, self.size, self.size, self.channels)
 
     def load(self, path, share=(0.0, 1.0)):
-        clip = read_clip(path)
-        at = np.arange(len(clip.frames))
+        clip = open_clip(path)
+        at = np.arange(len(clip))
         if self.rate:
             if clip.times is None:
                 raise Unreadable(
@@ -88,9 +91,18 @@ class Video(Pixels):
             at = shown(clip.times, moments)
         if len(at) < self.frames:
             raise Unreadable(f"{len(at)} frames, fewer than data.frames={self.frames}")
+        rate = self.rate or clip.rate
+        if isinstance(clip, Index):
+            blank = np.empty(0, np.uint8)
+            return Record(blank, rate, more={"shown": at, "index": clip})
         used, at = np.unique(at, return_inverse=True)
-        fitted = [fit_square(clip.frames[i], self.size, self.channels) for i in used]
-        return Record(np.stack(fitted), self.rate or clip.rate, more={"shown": at})
+        return Record(self._fitted(clip, used), rate, more={"shown": at})
+
+    def _fitted(self, clip, rows):
+        """These frames of a clip, (n, size, size, c)."""
+        used, at = np.unique(rows, return_inverse=True)
+        frames = clip.pick(used.tolist())
+        return np.stack([fit_square(x, self.size, self.channels) for x in frames])[at]
 
     def starts(self, record):
         if "at" in record.more:  # made as it is asked for
@@ -115,7 +127,10 @@ class Video(Pixels):
                 clips[i] = clip[..., None]  # grey, the same in every channel
             else:
                 moments = self._moments(record.more["shown"], starts[i], at, place[i])
-                clips[i] = record.values[moments]
+                index = record.more.get("index")
+                clips[i] = (
+                    self._fitted(index, moments) if index else record.values[moments]
+                )
         return {"x": clips} | ({"boxes": boxes} if self.boxes else {})
 
     def _moments(self, clip, start, at, place):

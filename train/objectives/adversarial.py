@@ -20,12 +20,12 @@ from train.runtime.optim import learning_rate, make
 from train.runtime.step import (
     AdversarialState,
     TrainState,
-    accumulated,
     beside,
     init_state,
     updated,
 )
 from vqdit.losses import adversarial as game
+from vqdit.signal.rows import in_parts
 
 DECAY = 0.99  # of the moving averages of logits that LeCam compares with
 
@@ -75,11 +75,10 @@ def make_adversarial_step(
 
     def step(state: AdversarialState, batch: Any):
         key = jax.random.fold_in(state.key, state.step)
-        gradient = functools.partial(both_gradients, how, terms)
-        if optimizer.accumulate > 1:
-            gradient = accumulated(gradient, optimizer.accumulate)
         other = state.discriminator
-        (loss, (stats, metrics)), grads = gradient(
+        (loss, (stats, metrics)), grads = both_gradients(
+            how,
+            terms,
             (state.params, other.params),
             (state.stats, other.stats),
             batch,
@@ -119,7 +118,8 @@ def both_gradients(
     metrics |= found
 
     active = step >= how.start
-    play = functools.partial(_play, how, params[1], stats[1], x, x_hat)
+    other, seen = params[1], stats[1]
+    play = functools.partial(_play, how, terms.parts, other, seen, x, x_hat)
     blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(play))
     played = _either(active, play, blank | {"stats": stats[1]})
     metrics |= played["metrics"]
@@ -157,13 +157,17 @@ def _either(active, play, idle):
     )
 
 
-def _play(how: Adversarial, params, stats, x, x_hat) -> dict[str, Any]:
+def _play(how: Adversarial, parts: int, params, stats, x, x_hat) -> dict[str, Any]:
     """What the discriminator makes of signals and of their reconstructions.
 
     gradient: of its own loss. fooling, matching: slopes of the generator's two losses
     at the reconstruction. Each pulls through the same forward passes.
     """
-    judge = lambda params, x: how.discriminator.apply({"params": params}, x)
+
+    def judge(params, x):
+        own = lambda x: how.discriminator.apply({"params": params}, x)
+        return in_parts(own, parts)(x)
+
     real, pull_real = jax.vjp(lambda params: judge(params, x), params)
     fake, pull_fake = jax.vjp(judge, params, x_hat)
     average = _averages(stats["lecam"], real, fake)

@@ -1,6 +1,7 @@
 """Stage one's objective: what a tokenizer's reconstruction, and its codes, cost."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import jax
@@ -11,6 +12,7 @@ from train.errors import BadInput
 from train.objectives.perceptual import Distance
 from vqdit import losses
 from vqdit.signal import to_signal
+from vqdit.signal.rows import in_parts
 
 SIGNAL = "x"  # the stream of stage one's batches
 
@@ -24,10 +26,12 @@ class Reconstruction:
 
     distances: perceptual losses by name; each finds its own weights, which are not
         trained, in stats["perceptual"][name].
+    parts:     of the batch, that the networks see one after another (see `in_parts`).
     """
 
     experiment: StageOne
     distances: Mapping[str, Distance]
+    parts: int = 1
 
     def forward(self, params, stats, batch, key, step):
         """(reconstruction, weighted losses of the quantizer), (signal, stats, metrics).
@@ -38,16 +42,20 @@ class Reconstruction:
         """
         model = self.experiment.model
         own = {name: value for name, value in stats.items() if name != "perceptual"}
+        variables = {"params": params, **own}
 
-        def run(model, x):
-            return model.features(x), *model(x, train=True, key=key)
+        def encode(model, x):
+            return model.features(x), model.encode(x)
 
-        (x, x_hat, quantized), own = model.apply(
-            {"params": params, **own},
-            to_signal(batch["streams"][SIGNAL]),
-            mutable=list(own),
-            method=run,
+        def mapped(method):
+            run = functools.partial(model.apply, variables, method=method)
+            return in_parts(run, self.parts)
+
+        x, z = mapped(encode)(to_signal(batch["streams"][SIGNAL]))
+        quantized, own = model.apply(
+            variables, z, train=True, key=key, mutable=list(own), method="quantize"
         )
+        x_hat = mapped("rebuild")(quantized.latents)
         loss, metrics = quantizer_loss(self.experiment.losses, quantized.losses, step)
         x_hat = losses.observed(x, x_hat, known_of(batch))
         return (x_hat, loss), (x, {**stats, **own}, metrics | quantized.metrics)
@@ -68,7 +76,8 @@ class Reconstruction:
             terms["mel"] = losses.mel_loss(x, x_hat, rate, weights.windows)
         for name, distance in self.distances.items():
             frozen = jax.lax.stop_gradient(stats["perceptual"][name])
-            terms[name] = distance(frozen, x, x_hat).mean()
+            each = functools.partial(distance, frozen)
+            terms[name] = in_parts(each, self.parts)(x, x_hat).mean()
         loss = sum(
             value
             * (weights.perceptual if name in self.distances else getattr(weights, name))

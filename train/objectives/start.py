@@ -104,10 +104,10 @@ def build_step(experiment: StageOne, start: Start):
             return state
         return with_discriminator(state, experiment, x.shape[1:])
 
-    terms = Reconstruction(experiment, start.distances)
+    terms = Reconstruction(experiment, start.distances, optimizer.accumulate)
     if experiment.adversarial is None:
         rate = learning_rate(optimizer, experiment.run.steps)
-        step = make_step(terms, tx, optimizer.ema, optimizer.accumulate, rate)
+        step = make_step(terms, tx, optimizer.ema, rate)
     else:
         step = make_adversarial_step(experiment, tx, terms)
     return init, with_revival(step)

@@ -159,9 +159,11 @@ def build_step(
             variables = transfer.into(variables)
         return init_state(state_key, variables, tx)
 
-    objective = objective_of(experiment, model, processes)
+    objective = dataclasses.replace(
+        objective_of(experiment, model, processes), parts=optimizer.accumulate
+    )
     rate = learning_rate(optimizer, experiment.run.steps)
-    return init, make_step(objective, tx, optimizer.ema, optimizer.accumulate, rate)
+    return init, make_step(objective, tx, optimizer.ema, rate)
 
 
 def objective_of(

@@ -16,7 +16,7 @@ from train.config.workdir import CONFIG_FILE, open_workdir, refusal
 from train.errors import BadInput, one_line
 from train.runtime import hosts
 from train.runtime.checkpoint import Checkpoints
-from train.runtime.heldout import heldout_loss
+from train.runtime.heldout import Best, HeldOut, heldout_loss
 from train.runtime.lock import locked, sweep
 from train.runtime.log import Logger, say
 from train.runtime.loop import Hook, train
@@ -28,7 +28,7 @@ from train.runtime.sharding import (
     make_mesh,
     spelled,
 )
-from train.runtime.step import Objective, TrainState
+from train.runtime.step import TrainState
 from vqdit.values import build, describe
 
 FLAGS = RUN | {
@@ -77,7 +77,7 @@ def launch(
     depends: dict[str, str] | None = None,
     encoder: Encoder | None = None,
     reschedule: bool = False,
-    heldout: tuple[Objective, Callable[[np.ndarray], Iterator[Any]]] | None = None,
+    heldout: HeldOut | None = None,
 ) -> TrainState:
     """Trains the experiment in its workdir to its last step, from wherever it stands.
 
@@ -87,7 +87,7 @@ def launch(
     depends: name -> fingerprint of what the run was built on. It is stored with every
         checkpoint, and a run that stands on something else is not continued.
     reschedule: of `open_workdir`.
-    heldout: what is minimised, and rows -> held-out batches; see `heldout_loss`.
+    heldout: what is measured and kept where the run says so.
     Returns the last state, which is on disk by then. Raises what `train` raises.
     """
     depends = depends or {}
@@ -120,10 +120,11 @@ def launch(
             logger.text(int(state.step), "experiment", "\n".join(lines))
             found = list(hooks(logger))
             if heldout is not None and run.heldout_every:
-                objective, open_heldout = heldout
-                opened = partial(open_heldout, rows)
-                how = (run.heldout_every, logger, sharding, placed)
-                found.append(heldout_loss(objective, opened, *how))
+                found.append(
+                    _heldout_hook(heldout, run, workdir, rows, logger, sharding, placed)
+                )
+                if not int(state.step):
+                    found[-1].run(0, state)
             return train(
                 state,
                 step_fn,
@@ -140,6 +141,16 @@ def launch(
                 window=window,
                 hooks=found,
             )
+
+
+def _heldout_hook(heldout, run, workdir, rows, logger, sharding, encode) -> Hook:
+    best = None
+    if run.best:
+        keep = lambda state: heldout.keep(state, workdir / "best")
+        best = Best(run.best, keep, workdir / "best.json", heldout.since)
+    batches = partial(heldout.batches, rows)
+    how = (run.heldout_every, logger, sharding, encode, best)
+    return heldout_loss(heldout.objective, batches, *how)
 
 
 def _opening(

@@ -71,7 +71,6 @@ def make_step(
     objective: Objective,
     tx: optax.GradientTransformation,
     ema_decay: float = 0.9999,
-    accumulate: int = 1,
     learning_rate: optax.Schedule | None = None,
 ) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]:
     """The function (state, batch) -> (state, metrics) that makes one update.
@@ -80,17 +79,11 @@ def make_step(
     starts as a copy and decays by min(ema_decay, (1 + i) / (10 + i)), so that early
     updates are not drowned by the initialisation.
 
-    accumulate: number of microbatches whose mean gradient is one update; it divides the
-        batch. `stats` pass through them one after another, each draws its own noise,
-        and metrics are means over them.
     learning_rate: adds its value to the metrics.
 
     Metrics: the objective's, `loss`, and `grad_norm` (before clipping).
-    Raises ValueError at trace time when `accumulate` does not divide the batch.
     """
     gradient = jax.value_and_grad(objective, has_aux=True)
-    if accumulate > 1:
-        gradient = accumulated(gradient, accumulate)
 
     def step(state: TrainState, batch: Any):
         key = jax.random.fold_in(state.key, state.step)
@@ -123,47 +116,3 @@ def updated(
     return state.replace(
         step=state.step + 1, params=params, stats=stats, opt=opt, ema=ema
     )
-
-
-def accumulated(gradient: Callable, count: int) -> Callable:
-    """The same gradient, taken over `count` microbatches one after another.
-
-    gradient: (params, stats, batch, key, step) -> (loss, (stats, metrics)), gradients,
-        as `jax.value_and_grad` of an objective is.
-    """
-
-    def split(x):
-        if x.shape[0] % count:
-            raise ValueError(
-                f"accumulate={count} does not divide the batch of {x.shape[0]}; "
-                f"write a divisor"
-            )
-        # Microbatch i is every count-th example from i: a device that holds a run of
-        # neighbouring examples then keeps its own, and nothing is sent around.
-        return jnp.moveaxis(x.reshape(-1, count, *x.shape[1:]), 1, 0)
-
-    def total(params, stats, batch, key, step):
-        microbatches = jax.tree.map(split, batch)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
-
-        def body(carry, inputs):
-            stats, sums = carry
-            microbatch, key = inputs
-            (loss, (stats, metrics)), grads = gradient(
-                params, stats, microbatch, key, step
-            )
-            sums = jax.tree.map(jnp.add, sums, (loss, metrics, grads))
-            return (stats, sums), None
-
-        first = jax.tree.map(lambda x: x[0], (microbatches, keys))
-        (loss, (_, metrics)), grads = jax.eval_shape(
-            gradient, params, stats, *first, step
-        )
-        zeros = jax.tree.map(
-            lambda x: jnp.zeros(x.shape, x.dtype), (loss, metrics, grads)
-        )
-        (stats, sums), _ = jax.lax.scan(body, (stats, zeros), (microbatches, keys))
-        loss, metrics, grads = jax.tree.map(lambda x: x / count, sums)
-        return (loss, (stats, metrics)), grads
-
-    return total

@@ -15,6 +15,8 @@ from jaxtyping import Array, Float, Key
 
 from vqdit.fields import Checked, Positive
 
+BELOW_1 = np.nextafter(np.float32(1), np.float32(0))
+
 
 @dataclasses.dataclass(frozen=True)
 class Uniform:
@@ -28,7 +30,7 @@ class Uniform:
 class LogitNormal(Checked):
     """logit(t) ~ N(mean, std^2) (arXiv:2403.03206, section 3.1).
 
-    A positive mean moves training towards noise (t = 1 is noise here).
+    A positive mean moves training towards noise (t = 1 is noise here). t is below 1.
     """
 
     mean: float = 0.0
@@ -37,7 +39,8 @@ class LogitNormal(Checked):
     def __call__(self, key: Key[Array, ""], batch: int) -> Float[Array, "b"]:
         u = jnp.clip(_stratified(key, batch), 1e-6, 1 - 1e-6)
         normal = jax.scipy.special.ndtri(u)
-        return jax.nn.sigmoid(self.mean + self.std * normal)
+        # Of a wide law many are nearer to 1 than float32 has numbers.
+        return jnp.minimum(jax.nn.sigmoid(self.mean + self.std * normal), BELOW_1)
 
 
 @dataclasses.dataclass(frozen=True)

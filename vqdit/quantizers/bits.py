@@ -11,9 +11,10 @@ from vqdit.fields import Bound, Count, Positive
 from vqdit.quantizers.book import Book
 from vqdit.quantizers.entropy import bit_entropy
 from vqdit.quantizers.estimators import Estimator
+from vqdit.quantizers.health import MOST_CODES, Window
 from vqdit.quantizers.quantized import mean_square
 
-MOST = 22  # bits of a code: usage is counted for each of 2^22 codes
+MOST = MOST_CODES.bit_length() - 1  # bits of a code: usage is counted for each
 
 
 class Bits(Book):
@@ -23,7 +24,7 @@ class Bits(Book):
     entropy: bool = True
     temperature: Positive = 1.0
     group: Annotated[int, Bound(at_least=1, at_most=16)] = 9
-    window: Count = 65_536
+    window: Window | None = None
     estimator: Estimator = "straight_through"
 
     def __post_init__(self):

@@ -5,6 +5,7 @@ codewords, `search` for the index, `look_up` the codeword, `pull` and `penalties
 the losses, `observe` for metrics and everything that learns without a gradient.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -14,7 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from vqdit.fields import Checked
 from vqdit.quantizers.estimators import estimate
-from vqdit.quantizers.health import UsageWindow
+from vqdit.quantizers.health import LEAST, UsageWindow, window_of
 from vqdit.quantizers.quantized import Quantized
 
 
@@ -34,12 +35,39 @@ class Answer(NamedTuple):
 class Quantizer(Checked, nn.Module):
     """A subclass has `quantized`, `decode`, and properties `dim` and `code_counts`.
 
-    `quantized(z, train, key)` is the call on float32.
+    `quantized(z, train, key)` is the call on float32; losses are training's alone.
 
     One that can wait for data has `from_data(variables, key, z, iterations)`, which
     gives its own {"params": ..., "codebook": ...} set from latents z, and metrics; it
     is called on the module unbound.
+
+    A field `window` is checked here, and has at least 10 codes for each of a book's.
     """
+
+    def __post_init__(self):
+        super().__post_init__()
+        if getattr(self, "window", None) is None:
+            return
+        codes = max(self.code_counts)
+        lost = math.exp(-self.window / codes)
+        self.check(
+            "window",
+            self.window >= LEAST * codes,
+            f"of {codes} codes in even use {lost:.2%} would not be in it, and count as "
+            f"dead; write at least {LEAST * codes}, or None",
+        )
+        if self.window == window_of(codes):  # one value has one form
+            object.__setattr__(self, "window", None)
+
+    @staticmethod
+    def upgraded(fields: dict[str, Any]) -> dict[str, Any]:
+        """Files of before may have a window that is too short now."""
+        if not fields.get("window"):
+            return fields
+        levels = fields.get("levels") or [2] * fields.get("bits", 0)
+        codes = fields.get("num_codes") or math.prod(levels)
+        short = fields["window"] < LEAST * codes
+        return {**fields, "window": None} if short else fields
 
     def __call__(
         self,
@@ -79,7 +107,8 @@ class Book(Quantizer):
         return 1.0
 
     def setup(self):
-        self.usage = UsageWindow(self.num_codes, self.window, name="usage")
+        window = window_of(self.num_codes, self.window)
+        self.usage = UsageWindow(self.num_codes, window, name="usage")
         self._codebook()
 
     def _codebook(self):
@@ -109,7 +138,7 @@ class Book(Quantizer):
         """Projected vectors to their codes; while not ready, at no loss."""
         index = self.search(jax.lax.stop_gradient(u))
         q = self.look_up(index)
-        losses = self.pull(u, q) | self.penalties(u, q)
+        losses = self.pull(u, q) | self.penalties(u, q) if train else {}
         metrics = self.observe(u, index, train=train, key=key)
         return self.answer(q, estimate(self.estimator, u, q), index, losses, metrics)
 

@@ -7,8 +7,6 @@ from jaxtyping import Array, Float
 from vqdit.quantizers.assignment import assign
 from vqdit.quantizers.search import by_rows
 
-VECTORS = 1024  # of a batch that the usage entropy of a codebook is taken over
-
 
 def plogp(p: Float[Array, "*b k"]) -> Float[Array, "*b"]:
     """sum p log p, minus the entropy in nats; finite, with its gradient, at p = 0."""
@@ -25,11 +23,8 @@ def usage_entropy(
     """sum p log p of the batch's code distribution: -log k when all are used alike.
 
     p = mean over vectors of softmax(-|z - e|^2 / (temperature scale)): soft, since a
-    count has no gradient. It is taken over at most 1,024 vectors evenly spaced in the
-    batch, and by `assign`, so that it stays affordable for many codes.
+    count has no gradient. By `assign`, so that it stays affordable for many codes.
     """
-    n = z.shape[0]
-    z = z[:: -(-n // VECTORS)]
     half = 0.5 * jnp.square(codewords).sum(-1)
     sharpness = 2 / (temperature * jnp.maximum(jax.lax.stop_gradient(scale), 1e-12))
 

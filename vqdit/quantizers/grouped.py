@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, Key
 from vqdit.fields import Count
 from vqdit.quantizers.health import over_books
 from vqdit.quantizers.quantized import Quantized
-from vqdit.quantizers.residual import Composite, set_book
+from vqdit.quantizers.residual import Composite, copy_of, set_book
 
 
 class GroupedQuantizer(Composite):
@@ -42,9 +42,7 @@ class GroupedQuantizer(Composite):
         return self.book.code_counts * self.count
 
     def setup(self):
-        self.books = [
-            self.book.clone(parent=None, name=None) for _ in range(self.count)
-        ]
+        self.books = [copy_of(self.book) for _ in range(self.count)]
 
     def decode(self, codes: Int[Array, "*b m"]) -> Float[Array, "*b d"]:
         if codes.shape[-1] != len(self.code_counts):

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 from vqdit.fields import Count, Natural, Positive
 from vqdit.quantizers.assignment import assign
 from vqdit.quantizers.book import Answer, Book
+from vqdit.quantizers.health import Window
 from vqdit.quantizers.search import Adding, Codes, best, take
 
 
@@ -38,7 +39,7 @@ class GumbelQuantizer(Book):
     temperature: Positive = 1.0
     least: Positive = 0.0625
     decay_steps: Natural = 0
-    window: Count = 65_536
+    window: Window | None = None
     scores: Count | None = None
     adding: Adding | None = None
 
@@ -76,23 +77,23 @@ class GumbelQuantizer(Book):
             )
             return jax.random.gumbel(drawn, shape)
 
-        hard = self.hard or not drawn
+        if not drawn:
+            index = self.search(u)
+            q = self.look_up(index)
+            metrics = self.observe(u, index, train=train, key=key)
+            return self.answer(q, q, index, {}, metrics)
         soft = functools.partial(assign, u, kernel.T, bias, scores=self.scores)
         p = soft(jax.lax.stop_gradient(e))
-        y = (
-            soft(jax.lax.stop_gradient(e) if hard else e, 1 / temperature, noise)
-            if drawn
-            else p
-        )
-        index = y.index if drawn else self.search(u)
+        values = jax.lax.stop_gradient(e) if self.hard else e
+        y = soft(values, 1 / temperature, noise)
+        q = self.look_up(y.index)
         out = y.mixture
-        if hard:
-            q = take(e, index, self.adding, self.scores)
+        if self.hard:
             out = q + (out - jax.lax.stop_gradient(out))
-        metrics = self.observe(u, index, train=train, key=key)
+        metrics = self.observe(u, y.index, train=train, key=key)
         # sum p (log p + log k)
         losses = {"kl": jnp.log(self.num_codes) - p.entropy / u.shape[0]}
-        return self.answer(self.look_up(index), out, index, losses, metrics)
+        return self.answer(q, out, y.index, losses, metrics)
 
     def _linear(self):
         params = self.logits.variables["params"]

@@ -1,16 +1,32 @@
 """The health of codebooks: usage over a fixed window, revival of dead codes."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from vqdit.fields import Bound
+
+# Of evenly used codes exp(-window / codes) are not in a window, and count as dead:
+# 5e-5 at the least that a window may have for each code, 1e-7 at what it has unless
+# it is written.
+LEAST, AMPLE = 10, 16
+USUAL = 65_536  # where that is enough
+MOST_CODES = 2**22  # that are counted one by one: with a window's 350 MiB
+
+Window = Annotated[int, Bound(at_least=1, at_most=2**30)]
+
 # What becomes of a dead code: a vector of the current batch (after arXiv:2005.00341,
 # section 3.1), or half of one of the most used codes (as UViM's, arXiv:2205.10337).
 Revive = Literal["none", "batch", "split"]
+
+
+def window_of(codes: int, window: int | None = None) -> int:
+    """The window asked for, or 65,536, or where that is too short 16 for each code."""
+    return window or (USUAL if LEAST * codes <= USUAL else AMPLE * codes)
 
 
 class UsageWindow(nn.Module):
@@ -50,7 +66,10 @@ class UsageWindow(nn.Module):
         # An index of k is out of range and dropped: that is how an empty slot counts.
         old = jnp.where(old < 0, self.num_codes, old)
         counts = self.counts.value.at[old].add(-1, mode="drop").at[codes].add(1)
-        recent = self.recent.value.at[places].set(codes)
+        # Where nothing counts what is there is written again: the whole ring, of many
+        # codes some MiB, is never copied.
+        kept = jnp.where(count, codes, self.recent.value[places])
+        self.recent.value = self.recent.value.at[places].set(kept)
         place = (self.place.value + n) % self.window
 
         def keep(new, variable):
@@ -58,7 +77,6 @@ class UsageWindow(nn.Module):
 
         keep(idle, self.idle)
         keep(counts, self.counts)
-        keep(recent, self.recent)
         keep(place, self.place)
 
     @nn.nowrap  # a bundle has no window: untrained, none is asked for
@@ -112,11 +130,22 @@ def over_books(metrics: Sequence[dict[str, Array]]) -> dict[str, Array]:
 
 
 def replacements(
-    key: Key[Array, ""], z: Float[Array, "n d"], num_codes: int
+    key: Key[Array, ""],
+    z: Float[Array, "n d"],
+    dead: Bool[Array, "k"],
+    apart: Float[Array, ""],
 ) -> Float[Array, "k d"]:
-    """One vector of the batch per code, drawn without repeats while they last."""
-    order = jax.random.permutation(key, z.shape[0])
-    return z[order[jnp.arange(num_codes) % z.shape[0]]]
+    """A vector of the batch for each dead code, drawn without repeats while they last.
+
+    One that is taken again comes with normal noise of this size, so that no two are
+    alike. Only the dead codes' entries mean anything.
+    """
+    order_key, noise_key = jax.random.split(key)
+    order = jax.random.permutation(order_key, z.shape[0])
+    rank = jnp.cumsum(dead) - 1
+    noise = apart * jax.random.normal(noise_key, (dead.shape[0], z.shape[1]))
+    again = (rank >= z.shape[0])[:, None]
+    return z[order[rank % z.shape[0]]] + jnp.where(again, noise, 0.0)
 
 
 def split_sources(counts: Int[Array, "k"], dead: Bool[Array, "k"]) -> Int[Array, "k"]:

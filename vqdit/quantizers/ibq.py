@@ -64,6 +64,9 @@ class IBQ(ParameterBook):
         index = self.search(jax.lax.stop_gradient(u))
         e = self.codewords()
         q = take(e, index, self.adding, self.scores)
+        if not train:
+            metrics = self.observe(u, index, train=train, key=key)
+            return self.answer(q, q, index, {}, metrics)
 
         soft = functools.partial(
             *(assign, u, e, self._bias(e), jax.lax.stop_gradient(e)),

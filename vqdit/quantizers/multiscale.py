@@ -136,11 +136,13 @@ class MultiScaleQuantizer(Composite):
         ready = self.book.ready()
         rows = jnp.concatenate([v.reshape(-1, self.dim) for v in asked])
         flat = jnp.concatenate([i.reshape(-1) for i in index])
-        losses = {
-            "commit": jnp.stack(commit).mean(),
-            "codebook": jnp.stack(codebook).mean(),
-            **self.book.penalties(rows, self.book.look_up(flat)),
-        }
+        losses = {}
+        if train:
+            losses = {
+                "commit": jnp.stack(commit).mean(),
+                "codebook": jnp.stack(codebook).mean(),
+                **self.book.penalties(rows, self.book.look_up(flat)),
+            }
         metrics = self.book.observe(rows, flat, train=train, key=key)
         if train:
             latents = estimate(self.book.estimator, u, total)

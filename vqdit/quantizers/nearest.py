@@ -9,7 +9,13 @@ from jaxtyping import Array, Float, Int, Key
 from vqdit.fields import Count, Positive
 from vqdit.quantizers.book import Book
 from vqdit.quantizers.entropy import usage_entropy
-from vqdit.quantizers.health import Revive, replacements, split_sources, usage_metrics
+from vqdit.quantizers.health import (
+    Revive,
+    Window,
+    replacements,
+    split_sources,
+    usage_metrics,
+)
 from vqdit.quantizers.kmeans import kmeans
 from vqdit.quantizers.quantized import mean_square, unit
 from vqdit.quantizers.search import Adding, Codes, nearest, take
@@ -26,6 +32,8 @@ class NearestBook(Book):
     start:     "normal", "uniform", or "kmeans" to wait for `from_data`: until it has
         set the codebook the latents pass through unquantized, at no loss.
     start_scale: of the first codewords, in units of what `start` says.
+    window:    codes of training that usage is counted over, at least 10 for each of
+        the book's; None for 65,536, or 16 for each where that is too short.
     revive:    what becomes of codes that `window` consecutive codes of training have
         not used: "none", "batch" (a vector of the batch), "split" (of a much used
         code).
@@ -40,7 +48,7 @@ class NearestBook(Book):
     start: Initial = "normal"
     start_scale: Positive = 1.0
     revive: Revive = "none"
-    window: Count = 65_536
+    window: Window | None = None
     entropy: bool = False
     entropy_temperature: Positive = 1.0
     scores: Count | None = None
@@ -111,15 +119,16 @@ class NearestBook(Book):
         dead, e = self.usage.dead(), self.codewords()
         counts = self.usage.counts.value
 
+        # By a third of what vectors are from their codes: of a code split in two the
+        # plane between the halves then cuts its cell not far from the middle.
+        apart = lambda: 0.3 * jnp.sqrt(mean_square(u, e[index]))
+
         def split():
             source = split_sources(counts, dead)
-            # Apart by a third of what their vectors are from them: the plane between
-            # the two halves then cuts the cell not far from its middle.
-            apart = 0.3 * jnp.sqrt(mean_square(u, e[index]))
-            return e[source] + apart * jax.random.normal(key, e.shape), source
+            return e[source] + apart() * jax.random.normal(key, e.shape), source
 
         def batch():
-            return replacements(key, u, self.num_codes), nobody
+            return replacements(key, u, dead, apart()), nobody
 
         # Sorting the codes or the batch costs as much as the search: only when needed.
         nobody = jnp.zeros(self.num_codes, jnp.int32)

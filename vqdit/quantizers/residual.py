@@ -14,6 +14,7 @@ from vqdit.quantizers.estimators import estimate
 from vqdit.quantizers.fsq import FSQ
 from vqdit.quantizers.health import over_books
 from vqdit.quantizers.quantized import Quantized
+from vqdit.values import field_names
 
 
 class Composite(Quantizer):
@@ -43,7 +44,8 @@ class ResidualQuantizer(Composite):
         own: 1, and 1/2 where codewords have one length (signs, and cosine codes).
 
     The estimator is applied once, to the sum: with one per book the gradient would be
-    `count` times too large. Losses are means over books, in units of each book.
+    `count` times too large. For that reason the gradients of books that have their own
+    are averaged. Losses are means over books, in units of each book.
     """
 
     book: nn.Module
@@ -62,7 +64,7 @@ class ResidualQuantizer(Composite):
         return self.book.code_counts * self.count
 
     def setup(self):
-        self.books = [_copy(self.book) for _ in range(self.count)]
+        self.books = [copy_of(self.book) for _ in range(self.count)]
 
     def _size(self, i):
         shrink = self.book.shrink if self.shrink is None else self.shrink
@@ -110,7 +112,8 @@ class ResidualQuantizer(Composite):
         elif self.book.estimator:
             latents = estimate(self.book.estimator, u, total)
         else:
-            latents = out
+            value = jax.lax.stop_gradient(out)
+            latents = value + (out - value) / depth
         latents = jnp.where(self.books[0].ready(), latents, u)
         return Quantized(
             latents=latents,
@@ -123,7 +126,7 @@ class ResidualQuantizer(Composite):
         self, variables: dict, key: Key[Array, ""], z: Array, iterations: int = 25
     ) -> tuple[dict, dict[str, Array]]:
         """The books by k-means, one after another, each on what those before leave."""
-        book = _copy(self.book)
+        book = copy_of(self.book)
         left = book.project(jnp.asarray(z, jnp.float32).reshape(-1, self.dim))
         found = []
         for i in range(self.count):
@@ -151,8 +154,11 @@ def _depths(key, shape, count, dropout):
     return jnp.where(short, depth, count)
 
 
-def _copy(book):
-    return book.clone(parent=None, name=None)
+def copy_of(book: nn.Module) -> nn.Module:
+    """A module of its own, and so are those in its fields: a clone shares them."""
+    fields = {name: getattr(book, name) for name in field_names(book)}
+    own = {n: copy_of(v) for n, v in fields.items() if isinstance(v, nn.Module)}
+    return book.clone(parent=None, name=None, **own)
 
 
 def check_book(owner: Checked) -> None:

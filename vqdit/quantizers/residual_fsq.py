@@ -12,7 +12,7 @@ from vqdit.fields import Count
 from vqdit.quantizers.book import Quantizer
 from vqdit.quantizers.estimators import Estimator, estimate
 from vqdit.quantizers.fsq import Levels, digits_of, radix_number
-from vqdit.quantizers.health import UsageWindow, over_books
+from vqdit.quantizers.health import UsageWindow, Window, over_books, window_of
 from vqdit.quantizers.quantized import Quantized
 
 
@@ -30,7 +30,7 @@ class ResidualFSQ(Quantizer):
 
     levels: Levels
     count: Count
-    window: Count = 65_536
+    window: Window | None = None
     estimator: Estimator = "straight_through"
 
     def __post_init__(self):
@@ -48,7 +48,9 @@ class ResidualFSQ(Quantizer):
         return (math.prod(self.levels),) * self.count
 
     def setup(self):
-        self.usage = [UsageWindow(n, self.window) for n in self.code_counts]
+        self.usage = [
+            UsageWindow(n, window_of(n, self.window)) for n in self.code_counts
+        ]
 
     def decode(self, codes: Int[Array, "*b m"]) -> Float[Array, "*b d"]:
         """Codes of the first m books -> latents, float32."""

@@ -14,7 +14,8 @@ from vqdit.fields import Bound
 # where a block must occupy the whole chip and is the price of a few GB/s more.
 SCORES, SCORES_OF_CPU = 1 << 26, 1 << 22
 Adding = Literal["scatter", "product"]
-Codes = Annotated[int, Bound(at_least=2)]  # of a codebook that is searched
+# Of a codebook that is searched: its usage window has an index of int32.
+Codes = Annotated[int, Bound(at_least=2, at_most=2**26)]
 
 
 def on_cpu() -> bool:

@@ -15,13 +15,15 @@ from vqdit.quantizers.nearest import NearestBook
 from vqdit.quantizers.quantized import mean_square, unit
 from vqdit.quantizers.search import sums_by_code
 
+HELD = 0.01  # count below which an average no longer decays
+
 
 class ParameterBook(NearestBook):
     """A codebook that is the parameter "codewords", trained by gradient.
 
     With revive, the collection "revival" tells the train step which rows to replace
     after the gradient update: a parameter is not changed inside the forward pass. Rows
-    stay marked until the step clears them, so those of every microbatch are replaced.
+    stay marked until the step clears them.
     """
 
     def _codebook(self):
@@ -77,6 +79,8 @@ class EMAVectorQuantizer(NearestBook):
     Not a parameter: it lives in the collection "codebook" as `sums` (k, d) and `counts`
     (k,), plain sums over the batch, so under jit they span every device. A codeword is
     sums / counts, counts Laplace-smoothed so that an unused code keeps a finite mean.
+    Below a count of 0.01, which smoothing does not move, one holds its place: it would
+    go to the origin otherwise.
     """
 
     cosine: bool = False
@@ -96,10 +100,13 @@ class EMAVectorQuantizer(NearestBook):
         return self.sums.value / smooth[:, None]
 
     def _average(self, u, index):
-        keep = jnp.where(self.ready(), self.decay, 1.0)
         hits = jnp.zeros(self.num_codes).at[index].add(1.0)
         sums = sums_by_code(index, u, self.num_codes, self.adding, self.scores)
-        self.counts.value = keep * self.counts.value + (1 - keep) * hits
+        old = self.counts.value
+        holds = ~jnp.asarray(self.ready()) | ((hits == 0) & (old < HELD))
+        keep = jnp.where(holds, 1.0, self.decay)
+        self.counts.value = keep * old + (1 - keep) * hits
+        keep = keep[:, None]
         self.sums.value = keep * self.sums.value + (1 - keep) * sums
 
     def _replace(self, dead: Bool[Array, "k"], fresh: Float[Array, "k d"], source=None):

@@ -15,6 +15,7 @@ from jaxtyping import Array, Complex, Float
 
 Scale = Literal["slaney", "htk"]
 SMALLEST = 1e-6  # magnitudes are smoothed below it, so that their gradient is finite
+FAINTEST = 1e-3  # sum of squared windows over any sample, which the inverse divides by
 SOLVED = 30  # rounds of the non-negative least squares
 
 
@@ -192,6 +193,12 @@ def check_frames(window: int, hop: int) -> None:
         raise ValueError(
             f"window {window} and hop {hop}: write a window longer than the hop, both "
             f"even or both odd, for example {2 * hop} and {hop}"
+        )
+    overlap = np.bincount(np.arange(window) % hop, np.square(hann(window)))
+    if overlap.min() < FAINTEST:
+        raise ValueError(
+            f"window {window} and hop {hop}: the windows all but vanish where one ends "
+            f"and the next begins; write a longer window, for example {2 * hop}"
         )
 
 

@@ -33,6 +33,7 @@ from vqdit.values import build, describe
 FORMAT = 2
 SEALED = 2  # the first format whose config.json is sealed
 FILES = ("config.json", "model.safetensors")
+PARTS = (*FILES, "prior.npz")  # which `train.compress --fit` lays beside them
 KINDS = ("tokenizer", "generator", "classifier")
 DTYPES = {
     **{f"F{bits}": f"float{bits}" for bits in (16, 32, 64)},
@@ -153,10 +154,11 @@ def _load(folder, config):
 def save(path: str | os.PathLike, thing: Codec | Generator | Judge) -> None:
     """Writes a bundle folder; one that is there goes once the new is whole.
 
-    Raises ValueError where a weight is not finite, and writes nothing. A bundle of the
-    very same files stays, and with it what others have laid beside them.
+    One of the very same files stays, and with it what others have laid beside them.
+    A workdir means its bundle, as in `load`. Raises ValueError where there is something
+    else, which is left as it is, and where a weight is not finite.
     """
-    folder = pathlib.Path(path)
+    folder = _place(path)
     fresh = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     try:
         _write(fresh, thing)
@@ -175,6 +177,37 @@ def save(path: str | os.PathLike, thing: Codec | Generator | Judge) -> None:
             fresh.rename(folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _place(path):
+    """The folder to write, in whose place is nothing, an empty one or a bundle."""
+    folder = pathlib.Path(path).resolve()
+    if any((folder / name).is_dir() for name in ("bundle", "checkpoints")):
+        folder = folder / "bundle"
+    if not folder.exists():
+        return folder
+    found = [folder]
+    if folder.is_dir():
+        found = [*_others(folder)]
+        if not found and not (folder / FILES[1]).exists():
+            found = [*folder.iterdir()]
+    if found:
+        names = ", ".join(str(p.relative_to(folder.parent)) for p in found[:3])
+        raise ValueError(
+            f"{folder} is not a bundle alone: saving there would delete {names}; write "
+            f"another folder"
+        )
+    return folder
+
+
+def _others(folder):
+    """What lies in a folder that is no part of a bundle."""
+    for entry in sorted(folder.iterdir()):
+        if entry.name == "tokenizers" and entry.is_dir():
+            for part in sorted(entry.iterdir()):
+                yield from _others(part) if part.is_dir() else [part]
+        elif entry.name not in PARTS or not entry.is_file():
+            yield entry
 
 
 def _holds(folder, fresh):

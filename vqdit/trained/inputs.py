@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vqdit.nn.streams import Continuous, Discrete
 from vqdit.tokenizer import Tokenizer
 from vqdit.trained.contract import LatentContract
 
@@ -84,6 +85,21 @@ def latents(contract: LatentContract, z: Any) -> Any:
         raise ValueError(f"got no latents, {z.shape}")
     _extremes(z)
     return z
+
+
+def stream(stream: Continuous | Discrete, x: Any, masked: bool) -> None:
+    """Finite latents, or codes that there are; `masked`: their mask is one of them."""
+    if x.shape[1:] != stream.shape:
+        raise ValueError(f"it is {x.shape}; write (b, *{stream.shape})")
+    if jnp.issubdtype(x.dtype, jnp.floating) != (stream.kind == "latents"):
+        raise ValueError(f"its {stream.kind} are {stream.dtype}; got {x.dtype}")
+    ends = _extremes(x)
+    if stream.kind == "codes":
+        most = stream.vocab - (not masked)
+        if ends.min() < 0 or ends.max() > most:
+            raise ValueError(
+                f"codes are 0 to {most}; got {ends.min():g} to {ends.max():g}"
+            )
 
 
 def _array(x):

@@ -12,6 +12,7 @@ from jaxtyping import Array, Int, Key
 
 from vqdit import diffusion
 from vqdit.diffusion import Grid, Solver
+from vqdit.trained import inputs
 from vqdit.values import near
 
 WHOLE = (0.0, 1.0)  # the interval of guidance at every time
@@ -189,8 +190,8 @@ class Sampler:
         return tokenizer.encode(list(x))[..., None]
 
     def _check(self, ids, given, known, noise, guidance, interval):
-        shapes = {s.name: s.shape for s in self.generator.module.streams}
-        names = list(shapes)
+        streams = {s.name: s for s in self.generator.module.streams}
+        names = list(streams)
         partly = [name for name in self.want if name in known]
         needed = [name for name in names if name not in self.want or name in partly]
         if set(given) != set(needed):
@@ -223,11 +224,16 @@ class Sampler:
                     raise ValueError(
                         f"{what} {name!r} is {x.shape}; ids are {ids.shape}"
                     )
-        for name, x in noise.items():
-            if x.shape[1:] != shapes[name]:
-                raise ValueError(
-                    f"noise {name!r} is {x.shape}; write (b, *{shapes[name]})"
-                )
+        for name, x in (*given.items(), *noise.items()):
+            codec = self.generator.codecs.get(name) if name in given else None
+            try:
+                if codec is not None:
+                    inputs.signal(codec.module, codec.contract, x)
+                else:
+                    inputs.stream(streams[name], x, masked=name in noise)
+            except ValueError as error:
+                what = "given" if name in given else "noise"
+                raise ValueError(f"{what} {name!r}: {error}") from error
 
 
 def _arrays(values: Mapping) -> dict[str, Any]:

@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from tests.train.fresh import batches, fresh
-from train.errors import BadInput
+from train.errors import BadInput, Unreadable
+from train.modalities import clips
 from train.modalities.augment import ImageAugment
-from train.modalities.clips import pack_times, read_clip
+from train.modalities.clips import Index, open_clip, pack_times, read_clip
 from train.modalities.image import Images
 from train.modalities.video import Video
 
@@ -218,6 +219,72 @@ def test_each_frame_of_a_gif_has_its_own_time(tmp_path):
     np.testing.assert_array_equal(
         video.regridded(even.values, 10.0, record), record.values
     )
+
+
+@pytest.mark.parametrize("name,codec", [("a.mp4", "libx264"), ("a.webm", "libvpx-vp9")])
+def test_what_an_index_picks_is_what_is_read_whole(tmp_path, name, codec):
+    """Across frames that need no others, with some that need later ones."""
+    draw = np.random.default_rng(0)
+    picture = draw.integers(0, 256, (32, 32, 3)).astype(np.uint8)
+    how = {"g": "8", "bf": "2"} if codec == "libx264" else {"g": "8"}
+    with av.open(str(tmp_path / name), "w") as out:
+        stream = out.add_stream(codec, rate=25, options=how)
+        stream.height, stream.width, stream.pix_fmt = 32, 32, "yuv420p"
+        for i in range(30):
+            turned = np.roll(picture, 2 * i, 1)
+            frame = av.VideoFrame.from_ndarray(turned, format="rgb24")
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    whole, index = read_clip(tmp_path / name), open_clip(tmp_path / name)
+    assert isinstance(index, Index) and len(index) == len(whole) == 30
+    np.testing.assert_array_equal(index.times, whole.times)
+    for rows in ([0], [29], [3, 4, 5], [1, 9, 10, 28], list(range(30))):
+        for row, frame in zip(rows, index.pick(rows), strict=True):
+            np.testing.assert_array_equal(frame, whole.frames[row])
+
+
+def test_a_video_is_decoded_where_an_example_is(tmp_path, monkeypatch):
+    times = range(0, 20_000, 100)
+    mp4(tmp_path / "a.mp4", [t // 100 for t in times], times, (16, 16))
+    video = Video(name="folder", data_dir=str(tmp_path), frames=4, size=16, holdout=0)
+    examples = fresh(video, True)
+    assert len(examples) == 50 and examples.source[0].nbytes < 2000
+    seen, pixels = [], clips._pixels
+    monkeypatch.setattr(clips, "_pixels", lambda *of: seen.append(of) or pixels(*of))
+    found = examples.take(np.array([40]))["x"][0, :, 8, 12, 0]
+    np.testing.assert_allclose(found.astype(int), [160, 161, 162, 163], atol=2)
+    assert len(seen) == 4
+    # What cannot be read at all any more is one line.
+    content = (tmp_path / "a.mp4").read_bytes()
+    (tmp_path / "a.mp4").write_bytes(content[:200])
+    with pytest.raises(BadInput, match="a.mp4: cannot be decoded"):
+        examples.take(np.array([3]))
+    with pytest.raises(BadInput, match="a.mp4: not a whole video"):
+        fresh(video, True)
+
+
+def test_where_a_video_is_broken_the_frame_before_stays(tmp_path, caplog):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    with av.open(str(tmp_path / "a.mp4"), "w") as out:
+        stream = out.add_stream("libx264", rate=25, options={"g": "10"})
+        stream.height, stream.width, stream.pix_fmt = 64, 64, "yuv420p"
+        for i in range(40):
+            turned = np.roll(noise, i, 1)
+            frame = av.VideoFrame.from_ndarray(turned, format="rgb24")
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    content = bytearray((tmp_path / "a.mp4").read_bytes())
+    middle, broken = len(content) // 2, len(content) // 4
+    content[middle : middle + broken] = b"\xff" * broken
+    (tmp_path / "a.mp4").write_bytes(content)
+    index = open_clip(tmp_path / "a.mp4")
+    found = index.pick(range(40))
+    assert len(found) == 40 and (found[-1] != found[0]).any()
+    assert any((a == b).all() for a, b in zip(found, found[1:], strict=False))
+    assert caplog.text.count("a.mp4 is broken") == 1
+    np.testing.assert_array_equal(index.pick([25])[0], found[25])
+    with pytest.raises(Unreadable, match="not a whole video"):
+        read_clip(tmp_path / "a.mp4")
 
 
 def test_times_that_would_fill_the_memory_are_refused(tmp_path):

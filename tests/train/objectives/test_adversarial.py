@@ -52,7 +52,7 @@ def experiment(how=HOW, quantizer=GRADIENT, **changes):
     found = tokenizer(quantizer, adversarial=how, **changes)
     if quantizer is None:
         return found
-    quantizer = quantizer.clone(num_codes=64, start="normal", window=64)
+    quantizer = quantizer.clone(num_codes=12, start="normal", window=120)
     return dataclasses.replace(found, model=found.model.clone(quantizer=quantizer))
 
 
@@ -198,20 +198,18 @@ def test_adaptive_weight_is_the_ratio_of_gradients_at_the_last_kernel():
     np.testing.assert_allclose(rows[START]["adversarial_weight"], expected, rtol=1e-3)
 
 
-def adversaries(accumulate=1):
-    """A game about little else, in which equal microbatches are one batch."""
+def adversaries():
+    """A game about little else."""
     how = dataclasses.replace(
         HOW, start=0, ramp=0, features=0.0, lecam=0.0, adaptive=False, weight=100.0
     )
     chosen = tokenizer(GRADIENT, adversarial=how)
-    optimizer = dataclasses.replace(
-        chosen.optimizer, peak_lr=1e-4, accumulate=accumulate
-    )
+    optimizer = dataclasses.replace(chosen.optimizer, peak_lr=1e-4)
     plain = chosen.model.clone(quantizer=None, dim=2)
     return dataclasses.replace(chosen, model=plain, optimizer=optimizer)
 
 
-def test_each_side_improves_at_its_own_game_and_in_microbatches_alike():
+def test_each_side_improves_at_its_own_game():
     """On the same batch, with the other side held still."""
     state, step = started(adversaries())
     step = jax.jit(step)
@@ -221,13 +219,6 @@ def test_each_side_improves_at_its_own_game_and_in_microbatches_alike():
     _, closer = step(state.replace(params=after.params), images())
     assert closer["discriminator_fake"] > before["discriminator_fake"]
     assert closer["adversarial"] < before["adversarial"]
-
-    _, parts = started(adversaries(accumulate=2))
-    found, metrics = jax.jit(parts)(state, images())
-    for name in ("reconstruction", "adversarial", "discriminator_loss", "grad_norm"):
-        np.testing.assert_allclose(metrics[name], before[name], rtol=1e-4)
-    for one, two in [(found, after), (found.discriminator, after.discriminator)]:
-        chex.assert_trees_all_close(one.params, two.params, atol=2e-5)
 
 
 @pytest.mark.slow

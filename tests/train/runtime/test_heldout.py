@@ -1,11 +1,15 @@
 """The loss on held-out batches: of the average, the same noise every time."""
 
+import json
+
 import jax
 import numpy as np
+import pytest
 
 from tests.train import toy
 from train.config import Mesh
-from train.runtime.heldout import MOST, heldout_loss
+from train.errors import BadInput
+from train.runtime.heldout import MOST, Best, heldout_loss
 from train.runtime.sharding import batch_sharding, make_mesh, state_sharding
 
 
@@ -62,3 +66,30 @@ def test_no_more_than_so_many_batches():
         1, toy.new_state()
     )
     assert len(seen) == MOST
+
+
+def test_the_best_is_kept_and_known_to_a_run_that_goes_on(tmp_path):
+    note = tmp_path / "best.json"
+
+    def kept(figure, *evaluations, since=0):
+        found = []
+        best = Best(figure, found.append, note, since)
+        for step, value in evaluations:
+            best.shown(step, step, {"heldout_loss": value, "heldout_psnr": 9.0})
+        return found
+
+    falls = (1, 5.0), (2, 3.0), (3, 4.0), (4, float("nan")), (5, 2.0)
+    assert kept("heldout_loss", *falls) == [1, 2, 5]
+    assert json.loads(note.read_text()) == (
+        {"figure": "heldout_loss", "value": 2.0, "step": 5}
+    )
+    assert kept("heldout_loss", (6, 2.5), (7, 1.0)) == [7]
+    # Continued from a checkpoint before that: what was kept comes again.
+    assert kept("heldout_loss", (6, 2.5), (7, 1.0)) == [6, 7]
+    # Another figure begins anew, and so does one of a note that is no note.
+    assert kept("-heldout_loss", *falls, since=1) == [2, 3]
+    assert kept("heldout_psnr", (8, 0.0)) == [8]
+    note.write_text("[]")
+    assert kept("heldout_psnr", (9, 0.0)) == [9]
+    with pytest.raises(BadInput, match="did you mean heldout_psnr"):
+        kept("heldout_psn", (10, 0.0))

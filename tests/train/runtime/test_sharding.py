@@ -123,7 +123,7 @@ RULES = {
 def on_one_device(rule):
     """(step, first state, state and metrics three steps on)."""
     optimizer = RULES[rule]
-    step = toy.new_step(optimizer, accumulate=2)
+    step = toy.new_step(optimizer)
     first = toy.new_state(optimizer=optimizer)
     state, single = first, jax.jit(step)
     for i in range(3):
@@ -136,7 +136,7 @@ def on_one_device(rule):
     [(mesh, "adam") for mesh in MESHES] + [(Mesh(2, 2, 2), rule) for rule in RULES][1:],
 )
 def test_step_is_the_same_on_any_mesh(mesh, rule):
-    """Noise, moving averages, clipping and accumulation included."""
+    """Noise, moving averages and clipping included."""
     step, first, one, one_metrics = on_one_device(rule)
     mesh = make_mesh(mesh)
     layout = state_sharding(first, toy.RULES, mesh)

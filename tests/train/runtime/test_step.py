@@ -1,9 +1,7 @@
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
 
 from tests.train import toy
 from train.runtime.step import init_state, make_step
@@ -74,46 +72,6 @@ def test_each_update_has_its_own_noise_and_each_example_too():
     assert len(np.unique(np.concatenate(seen))) == 12
     again = jax.random.normal(jax.random.fold_in(state.key, 1), (4,))
     np.testing.assert_array_equal(seen[1], again)
-
-
-@pytest.mark.parametrize("count", [2, 4])
-def test_accumulating_equals_the_whole_batch(count):
-    def still(params, stats, batch, key, step):
-        """Without noise, and without stats that see one microbatch at a time."""
-        loss, (_, metrics) = toy.objective(params, stats, batch, key, step, noise=0.0)
-        return loss, (stats, {"mean": batch["x"].mean()})
-
-    tx = optax.sgd(0.1)
-    states = [toy.new_state().replace(opt=tx.init(toy.new_state().params))] * 2
-    whole, whole_metrics = jax.jit(make_step(still, tx))(states[0], toy.new_batch())
-    parts, metrics = jax.jit(make_step(still, tx, accumulate=count))(
-        states[1], toy.new_batch()
-    )
-    chex.assert_trees_all_close(parts.params, whole.params, rtol=1e-5, atol=1e-7)
-    chex.assert_trees_all_close(metrics, whole_metrics, rtol=1e-5)
-    assert parts.step == 1
-
-
-def test_accumulating_passes_stats_on_and_draws_fresh_noise():
-    tx = optax.sgd(0.5)
-    step = make_step(line, tx, accumulate=4)
-    state, metrics = step(line_state(tx), {"x": jnp.arange(8.0)})
-    assert state.stats["calls"] == 4
-    assert float(metrics["grad_norm"]) == 3.5  # the mean of all eight
-    assert float(metrics["largest"]) == np.mean([4, 5, 6, 7])  # of microbatches i::4
-
-    def noise(params, stats, batch, key, step):
-        draw = jax.random.normal(key)
-        return params["a"] * draw, (stats, {"draw": draw, "square": draw**2})
-
-    _, metrics = make_step(noise, tx, accumulate=4)(line_state(tx), {"x": jnp.ones(4)})
-    assert float(metrics["square"]) > float(metrics["draw"]) ** 2 * 1.01
-
-
-def test_accumulate_must_divide_the_batch():
-    tx = optax.sgd(0.5)
-    with pytest.raises(ValueError, match="accumulate=3 does not divide the batch of 8"):
-        make_step(line, tx, accumulate=3)(line_state(tx), {"x": jnp.ones(8)})
 
 
 def test_the_toy_learns():

@@ -24,7 +24,9 @@ def after_steps(quantizer, mesh, devices, steps=3):
     experiment = dataclasses.replace(
         experiment,
         model=experiment.model.clone(
-            quantizer=quantizer.clone(start="normal", window=64)
+            quantizer=quantizer.clone(
+                num_codes=6, start="normal", start_scale=20.0, window=64
+            )
         ),
     )
     mesh = make_mesh(mesh, devices)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Shaped
 
 from vqdit.diffusion.guidance import preconditioned
 from vqdit.diffusion.process import Process, against, named
+from vqdit.signal.rows import in_parts
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,6 +23,8 @@ class Denoising:
     times:         stream -> law of its times, called with (key, batch).
     label_dropout: share of labels replaced by the null class, for guidance.
     weights:       stream -> factor of its loss; 1 where none is named.
+    parts:         of the batch, that go through the model one after another, which
+                   changes its memory alone: draws and means are the batch's.
 
     batch: {"streams": {name: latents or codes}, "label": (b,) int, -1 for none} and,
     where not all is observed, "known": {name: (b,) or (b, *grid)}. What is not known is
@@ -35,6 +38,7 @@ class Denoising:
     times: Mapping[str, Callable]
     label_dropout: float = 0.0
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    parts: int = 1
 
     def __call__(self, params: Any, state: Any, batch: Mapping, key, step):
         """Raises ValueError where `known` names no stream."""
@@ -59,21 +63,22 @@ class Denoising:
                 x0, t[name], noise_key
             )
 
-        mask = {"known": known} if known else {}
-        network = preconditioned(
-            lambda *seen: self.model.apply({"params": params}, *seen, **mask),
-            self.processes,
-        )
-        outputs = network(x, t, label)
-        losses = {
-            name: known_mean(
-                self.processes[name].loss(
-                    outputs[name], targets[name], x[name], t[name]
-                ),
-                known.get(name),
+        def each(x, t, label, known, targets):
+            mask = {"known": known} if known else {}
+            network = preconditioned(
+                lambda *seen: self.model.apply({"params": params}, *seen, **mask),
+                self.processes,
             )
-            for name in names
-        }
+            outputs = network(x, t, label)
+            return {
+                name: self.processes[name].loss(
+                    outputs[name], targets[name], x[name], t[name]
+                )
+                for name in names
+            }
+
+        found = in_parts(each, self.parts)(x, t, label, known, targets)
+        losses = {name: known_mean(found[name], known.get(name)) for name in names}
         metrics = {f"loss_{name}": loss for name, loss in losses.items()}
         loss = sum(self.weights.get(name, 1.0) * v for name, v in losses.items())
         return loss, (state, metrics)
