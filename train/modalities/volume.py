@@ -195,7 +195,7 @@ def read_nifti(path: Path) -> tuple[Float[np.ndarray, "d h w *c"], dict[str, Any
         import nibabel  # an extra: few need it
     except ImportError as error:
         raise BadInput(
-            "NIfTI files need nibabel; pip install 'vqdit[nifti]', or write .npy files"
+            "NIfTI files need nibabel; pip install nibabel, or write .npy files"
         ) from error
     with reading("not a whole NIfTI file"):
         scan = nibabel.load(path)

@@ -48,12 +48,15 @@ class Examples:
             # What a modality adds to the channels that are measured is 0 or 1.
             more = (0.5,) * (data.shape[-1] - len(own.offset))
             self.offset, self.scale = own.offset + more, own.scale + more
-        if train and data.normalise is not None:  # all of them have been read by now
+        starts = [(0,)] * len(self.source)
+        windowed = type(data).starts is not Modality.starts
+        if windowed:  # else without reading any
+            starts = map(data.starts, self.source)
+        # What of many records has to be read for no other reason is for inspect alone.
+        told = windowed or len(self.source) <= LIGHT_CHUNK
+        if train and told and data.normalise is not None:
             for line in data.changes(self.findings):
                 log.warning("%s", line)
-        starts = [(0,)] * len(self.source)
-        if type(data).starts is not Modality.starts:  # else without reading any
-            starts = map(data.starts, self.source)
         windows = [(row, start) for row, each in enumerate(starts) for start in each]
         self._windows = np.array(windows).reshape(-1, 2)
         # What is not drawn anew is kept once it is made, where all of it fits.

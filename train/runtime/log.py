@@ -180,7 +180,7 @@ def _wandb(workdir: Path, project: str):
         import wandb
     except ModuleNotFoundError as error:
         raise BadInput(
-            f"run.wandb={project!r} needs a package: pip install 'vqdit[wandb]', or "
+            f"run.wandb={project!r} needs a package: pip install wandb, or "
             f"write run.wandb=''"
         ) from error
     # The same folder is the same run: a resumed one continues its curves.

@@ -139,10 +139,9 @@ def train(
                     if logging:
                         means = seen.close()
                         logger.scalars(step, means)
-                        progress = {
-                            "loss": means["loss"],
-                            "saved": checkpoints.committed,
-                        }
+                        progress = {"loss": means["loss"]}
+                        if checkpoints.committed is not None:
+                            progress["saved"] = checkpoints.committed
                         bar.set_postfix(progress, refresh=False)
                     with seen.paused():
                         whole = False

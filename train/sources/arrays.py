@@ -8,7 +8,7 @@ from jaxtyping import Int
 
 from train.errors import BadInput, Unreadable, blame
 from train.modalities.draws import chance
-from train.modalities.files import load_arrays
+from train.modalities.files import load_arrays, printable
 from train.modalities.modality import Modality, Record
 from train.sources.source import Source
 from train.sources.split import divided
@@ -91,7 +91,9 @@ def npz(data: Modality, train: bool) -> Arrays:
 def _arrays(data: Modality, path: Path) -> tuple[np.ndarray, np.ndarray, float]:
     """(signals, labels, rate) of a file."""
     if not path.exists():
-        raise BadInput(f"{path}: no such file; write data.data_dir=FILE.npz")
+        there = sorted(printable(each.stem) for each in path.parent.glob("*.npz"))
+        parts = f", or a part that is there: {', '.join(there)}" if there else ""
+        raise BadInput(f"{path}: no such file; write data.data_dir=FILE.npz{parts}")
     with blame(str(path)):
         found = load_arrays(path)
         if "" in found:

@@ -220,7 +220,7 @@ def _json(path: Path) -> dict:
 def _command(data: Modality, root: Path) -> str:
     return (
         f"run: tfds build {data.name} --data_dir={root} --file_format=array_record "
-        "(needs TensorFlow: pip install 'vqdit[tf]')"
+        "(needs TensorFlow: pip install tensorflow)"
     )
 
 
@@ -275,7 +275,7 @@ def _prepare(data: Modality, root: Path) -> Path:
     if importlib.util.find_spec("tensorflow") is None:
         raise BadInput(
             f"data.download=True: preparing {data.name!r} needs TensorFlow; "
-            "pip install 'vqdit[tf]'"
+            "pip install tensorflow"
         )
     import tensorflow_datasets as tfds  # slow to import
 

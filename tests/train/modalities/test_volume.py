@@ -124,7 +124,7 @@ def test_scans_are_brought_to_one_spacing(tmp_path):
 def test_nifti_without_its_library_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "a.nii").write_bytes(b"x")
     monkeypatch.setitem(sys.modules, "nibabel", None)
-    with pytest.raises(BadInput, match=r"need nibabel; pip install 'vqdit\[nifti\]'"):
+    with pytest.raises(BadInput, match=r"need nibabel; pip install nibabel"):
         fresh(over(tmp_path), True)
 
 

@@ -162,3 +162,13 @@ def test_labels_without_an_example_are_known(tmp_path):
     assert source.classes == 4 and source.absent == (0, 4)
     bare = write_npz(tmp_path / "b.npz", image=numbered(9))
     assert open_source(bare, True).absent == ()
+
+
+def test_a_part_under_another_name_is_shown(tmp_path):
+    for name in ("train", "val"):
+        write_npz(tmp_path / f"{name}.npz", image=numbered(3))
+    images = Images(name="npz", data_dir=str(tmp_path), size=4)
+    with pytest.raises(BadInput, match="test.npz: no such file.* there: train, val"):
+        open_source(images, False)
+    held = Images(name="npz", data_dir=str(tmp_path), size=4, test_split="val")
+    assert len(open_source(held, False)) == 3
