@@ -22,6 +22,8 @@ FILE = "statistics.json"
 PROBED = 16  # records that are compared to tell data from other data
 # Settings that change nothing in what is measured.
 FREE = ("threads", "augment", "stride", "download")
+# Settings that statistics of before did not have, where they change nothing.
+LATER = {"duplicates": "first", "spacing": ()}
 # Files of before classes had public names say where theirs was.
 WAS = {"Cleaning": "train.data.clean.Cleaning"}
 
@@ -168,6 +170,7 @@ def _key(data: Modality) -> str:
         name: value
         for name, value in describe(data)["fields"].items()
         if name not in FREE
+        and (name not in LATER or getattr(data, name) != LATER[name])
     }
     for value in fields.values():
         if isinstance(value, dict) and "class" in value:
