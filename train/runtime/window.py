@@ -43,10 +43,13 @@ class Window:
         self._checkpoints = checkpoints
         self._rows: list[jax.Array] = []
         self._begin()
-        if begun is not None and list(begun["sums"]) == names:  # else of other code
-            self._sums = np.array([float(sum) for sum in begun["sums"].values()])
-            self._count = begun["steps"]
-            self._started -= begun["seconds"]
+        # What is of other metrics, or none of ours, is left out of the line.
+        with contextlib.suppress(TypeError, ValueError, LookupError, AttributeError):
+            sums = {name: float(text) for name, text in begun["sums"].items()}
+            steps, seconds = int(begun["steps"]), float(begun["seconds"])
+            if list(sums) == names and steps > 0:
+                self._sums, self._count = np.array(list(sums.values())), steps
+                self._started -= seconds
 
     def _begin(self) -> None:
         self._sums, self._count = np.zeros(len(self._names)), 0

@@ -1,4 +1,5 @@
 import functools
+import itertools
 import multiprocessing
 import os
 import random
@@ -265,6 +266,30 @@ def test_a_failing_picture_loses_no_work_a_failing_change_is_not_saved(tmp_path)
     with pytest.raises(OSError):
         run(tmp_path, 9, hooks=[Hook(fail, at=(4,), changes=True)])
     assert saved(tmp_path) == [3]
+
+
+def test_seconds_are_those_of_training_alone(tmp_path, monkeypatch):
+    """By a clock that only goes on where it is looked at, and in hooks and saves."""
+    now = itertools.count()
+    hours = [0]
+    clock = lambda: next(now) + hours[0]
+    monkeypatch.setattr("train.runtime.window.time.perf_counter", clock)
+
+    def sleep(step, state):
+        hours[0] += 3600
+
+    hooks = [
+        Hook(sleep, every=2),
+        Hook(lambda *of: sleep(*of) or of[1], at=(3, 5), changes=True),
+    ]
+    run(tmp_path, 5, hooks=hooks, save_every=3)
+    run(tmp_path, 11, hooks=hooks, save_every=3)
+    rows = read_metrics(tmp_path)
+    assert [row["step"] for row in rows] == [4, 5, 8, 11]
+    for row in rows:
+        assert 0 < row["step_seconds"] < 20
+        rate = row["examples_per_second"] * row["step_seconds"]
+        assert rate == pytest.approx(16)
 
 
 def signalling(number, at):
