@@ -33,7 +33,7 @@ from train.config.command import Command, parse
 from train.config.override import overrides
 from train.config.paths import diff
 from train.config.validate import validate
-from train.errors import BadInput, run
+from train.errors import BadInput, one_line, run
 from train.evaluation.judge import judge_of, train_judge
 from train.evaluation.samples import Reference, curve
 from train.evaluation.scores import evaluate_tokenizer
@@ -44,10 +44,12 @@ from train.objectives.start import open_start
 from train.pipeline import open_examples
 from train.runtime import hosts
 from train.runtime.log import read_metrics, say
+from vqdit import sealed
 from vqdit.diffusion import Gaussian, LogitNormal
 from vqdit.dit import DiT
 from vqdit.fields import Count
 from vqdit.nn import Block
+from vqdit.trained.bundle import read_json
 from vqdit.trained.codec import Codec
 from vqdit.values import describe, near
 
@@ -158,7 +160,7 @@ def row(
     settings = {name: value for name, value in flags.items() if name != "only"}
     wanted = {"experiment": describe(experiment), "flags": settings}
     if done.exists():
-        found = json.loads(done.read_text())
+        found = finished(done)
         if found["of"] == json.loads(json.dumps(wanted)):
             return found["figures"]
     codec = stage_one.train(experiment, workdir, force)
@@ -182,8 +184,21 @@ def row(
             flags.get("samples", PROBE_SAMPLES),
             flags.get("probe_guidance", PROBE_GUIDANCE),
         )
-    write(done, {"of": wanted, "figures": figures})
+    write(done, sealed.sealed({"of": wanted, "figures": figures}))
     return figures
+
+
+def finished(path: Path) -> dict:
+    """What a row's file says: what it is "of", and its "figures"."""
+    try:
+        found = sealed.opened(read_json(path))
+        if not found.keys() >= {"of", "figures"}:
+            raise ValueError("it has no figures")
+    except ValueError as error:
+        raise BadInput(
+            f"{path}: {one_line(error)}; remove it to score the row again"
+        ) from error
+    return found
 
 
 def table(rows: dict[str, dict], changes: dict[str, str]) -> str:

@@ -7,15 +7,23 @@ frames a folder of PNG, volumes and range images .npy. Every input is checked an
 codes are read before the first file is written.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
 
-from train.codec.container import SUFFIX, Header, bundle_name, checksum_of_codes, unpack
-from train.codec.files import listed, open_codec, targets, watch, write_signal
+from train.codec.container import (
+    SUFFIX,
+    Header,
+    bundle_name,
+    checksum_of_codes,
+    room,
+    unpack,
+)
+from train.codec.files import listed, open_codec, targets, watch, write_content
 from train.codec.layout import Opened
 from train.config.command import parse
-from train.errors import BadInput, run
+from train.errors import BadInput, Unreadable, reading, run
 from train.modalities.modality import Record
 from train.runtime import hosts
 
@@ -23,19 +31,27 @@ FLAGS = {
     "bundle": (str, "the tokenizer that they were made with"),
     "out": (str, "the folder of the signals"),
     "force": (bool, "replace files that are there"),
+    "large": (bool, "take files that are far smaller than what they say they hold"),
 }
 
 
-def codes_of(opened: Opened, path: Path) -> tuple[Header, np.ndarray]:
-    """(header, codes (tiles, places, books)) of a file, or BadInput that names it."""
+def codes_of(
+    opened: Opened, path: Path, large: bool = False
+) -> tuple[Header, np.ndarray]:
+    """(header, codes (tiles, places, books)) of a file, or BadInput that names it.
+
+    large: of `unpack`.
+    """
     try:
-        header, payload = unpack(path.read_bytes())
-        return header, _codes(opened, header, payload)
+        data = path.read_bytes()
+        header, payload = unpack(data, large)
+        most = math.inf if large else room(len(data))
+        return header, _codes(opened, header, payload, most)
     except (BadInput, OSError) as error:
         raise BadInput(f"{path}: {error}") from error
 
 
-def _codes(opened: Opened, header: Header, payload: bytes) -> np.ndarray:
+def _codes(opened: Opened, header: Header, payload: bytes, most: float) -> np.ndarray:
     contract, prior = opened.contract, opened.prior
     mine = bundle_name(contract.fingerprint)
     if header.bundle != mine:
@@ -54,15 +70,32 @@ def _codes(opened: Opened, header: Header, payload: bytes) -> np.ndarray:
         if header.kind != contract.kind or books > prefixes.count:
             raise ValueError(f"kind or {prefixes.word} are not the bundle's")
         layout = opened.layout_of(header)
+        opened.check_channels(header.shape[-1])
         parts = layout.count * opened.data.count(header.shape[-1], contract.shape[-1])
         places = prefixes.places(layout.places, books)
+        if parts * places * books > most:
+            raise ValueError(f"{parts * places * books:,} codes are too many for it")
         alphabet = prefixes.alphabet(prior, books)
         codes = alphabet.decode(payload, parts, places, header.coder)
         if checksum_of_codes(codes) != header.codes:
             raise ValueError("its codes are not those that were written")
-    except (ValueError, MemoryError) as error:
+    except (ValueError, OverflowError, MemoryError) as error:
         raise BadInput(f"it cannot be decoded: {error}; compress it again") from error
     return codes
+
+
+def signal_of(opened: Opened, path: Path, header: Header, codes: np.ndarray):
+    """The content of the file that the codes stand for, or BadInput that names it."""
+    try:
+        with reading("it cannot be decoded"):
+            values = opened.rebuild(header, codes)
+            if values.shape != header.shape:
+                raise ValueError(f"it is {values.shape}, and says {header.shape}")
+            extra, suffix = header.extra, header.suffix
+            record = Record(values, header.rate, suffix=suffix, extra=extra)
+            return opened.data.write(record)
+    except Unreadable as error:
+        raise BadInput(f"{path}: {error}; compress it again") from error
 
 
 def main(argv):
@@ -71,14 +104,13 @@ def main(argv):
     opened = open_codec(command.flags.get("bundle"))
     paths = listed(command.inputs, (SUFFIX,))
     with watch(paths, "reading") as bar:
-        found = [codes_of(opened, path) for path in bar]
+        large = command.flags.get("large", False)
+        found = [codes_of(opened, path, large) for path in bar]
     names = ((p, header.suffix) for p, (header, _) in zip(paths, found, strict=True))
     outs = targets(command.flags.get("out"), names, command.force)
     opened = opened.batched(max(opened.layout_of(header).count for header, _ in found))
     for path, out, (header, codes) in zip(paths, outs, found, strict=True):
-        values = opened.rebuild(header, codes)
-        record = Record(values, header.rate, suffix=header.suffix, extra=header.extra)
-        write_signal(out, opened.data, record)
+        write_content(out, signal_of(opened, path, header, codes))
         print(f"{path} -> {out}")
 
 

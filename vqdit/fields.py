@@ -73,6 +73,7 @@ Count = Annotated[int, Bound(at_least=1)]
 Natural = Annotated[int, Bound(at_least=0)]
 Positive = Annotated[float, Bound(above=0)]
 NonNegative = Annotated[float, Bound(at_least=0)]
+Finite = Annotated[float, Bound()]
 Share = Annotated[float, Bound(at_least=0, at_most=1)]
 Decay = Annotated[float, Bound(at_least=0, below=1)]
 

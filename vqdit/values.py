@@ -36,6 +36,13 @@ import flax.linen as nn
 OLD_NAMES: dict[str, str] = {}
 
 
+class Foreign(ValueError):
+    """A class of a package that was not named; args are the message and the package."""
+
+    def __str__(self):
+        return self.args[0]
+
+
 def field_names(owner: Any) -> tuple[str, ...]:
     """Names of the constructor's fields of a dataclass or module, or of its class.
 
@@ -135,6 +142,8 @@ def build(data: Any, packages: Sequence[str] = ("vqdit",), at: str = "") -> Any:
 def name_of(kind: type) -> str | None:
     """The name that files store for a class, or None where it has none to import."""
     package = kind.__module__.partition(".")[0]
+    if package.startswith("__"):  # a program's, which no other program can import
+        return None
     if _exported(package, kind.__qualname__) is kind:
         return f"{package}.{kind.__qualname__}"
     if getattr(sys.modules.get(kind.__module__), kind.__qualname__, None) is kind:
@@ -188,10 +197,10 @@ def _find(path: Any, packages: Sequence[str], at: str) -> type:
     module, _, name = OLD_NAMES.get(path, path).rpartition(".")
     parts = module.split(".")
     # Dunder modules are programs (`__main__`): importing one would run it.
-    if parts[0] not in packages or not all(
-        part.isidentifier() and not part.startswith("__") for part in parts
-    ):
+    if not all(part.isidentifier() and not part.startswith("__") for part in parts):
         raise ValueError(refusal)
+    if parts[0] not in packages:
+        raise Foreign(refusal, parts[0])
     try:
         found = _exported(parts[0], name) if name.isidentifier() else None
         if found is None and len(parts) > 1:

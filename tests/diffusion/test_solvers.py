@@ -328,6 +328,20 @@ def test_confidence_without_noise_takes_the_surest():
     assert len({tuple(np.asarray(d)) for d in draws}) == 3
 
 
+def test_confidence_is_drawn_less_the_less_noise_is_left():
+    """Of a sure code and one of log p = -log 2 the latter comes first with probability
+    1 / (1 + 2^(1 / (noise s))): 4 standard errors of 4,000 draws."""
+    logits = jnp.array([[9.0, -9.0], [0.0, 0.0]])
+    x_t, process, solver = jnp.full(2, 2), Masking(2, Linear()), Confidence(noise=2.0)
+    keys = jax.random.split(jax.random.key(1), 4000)
+    for s in (0.5, 0.9):
+        times = jnp.array(1.0), jnp.array(s)
+        run = lambda key, times=times: stage(solver, process, logits, x_t, *times, key)
+        first = (jax.jit(jax.vmap(run))(keys)[:, 1] != 2).mean()
+        expected = 1 / (1 + 2 ** (1 / (2 * s)))
+        assert abs(first - expected) < 4 * math.sqrt(expected / 4000)
+
+
 def test_temperature_sharpens_the_values():
     """4 standard errors of a share of 20,000 codes."""
     n, process = 20_000, Masking(2)

@@ -153,7 +153,8 @@ def test_a_length_that_does_not_fit_is_padded_and_cropped(name, short):
 def test_a_codec_takes_any_length():
     module, held = MODULES["wave"], variables("wave")
     signal = {"kind": "audio", "shape": (12, 2)}
-    codec = Codec(module, held, contract_of(module, signal, (2,), (), (), held))
+    moments = [0.0] * module.latent_dim, [1.0] * module.latent_dim
+    codec = Codec(module, held, contract_of(module, signal, (2,), *moments, held))
     x = drawn(1, 6 * 30 - 4, 2)
     found, expected = codec.encode_long(x, 12), encode_chunks(module, held, x, 12)
     np.testing.assert_array_equal(found.codes, expected.codes)

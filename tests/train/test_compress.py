@@ -66,9 +66,10 @@ UNITS |= {"range": ((40.0,), (40.0,))}
 PREPARED = {"range": (("far", 80.0),)}
 
 
-def toy(kind) -> Codec:
-    """A tokenizer of factor 2 with two channels of latents and weights drawn."""
-    shape = SHAPES[kind]
+def toy(kind, shape=None, **fields) -> Codec:
+    """A tokenizer of factor 2 with two channels of latents and weights drawn; of
+    another shape, and other fields of its contract, where they are given."""
+    shape = shape or SHAPES[kind]
     axes = len(shape) - 1
     small = {"channels": 4, "multipliers": (1, 1), "blocks": 1, "mid_attention": False}
     if kind == "range":
@@ -80,10 +81,13 @@ def toy(kind) -> Codec:
         quantizer,
     )
     variables = drawn(module, jnp.zeros((1, *shape)))
-    offset, scale = UNITS.get(kind, ((), ()))
+    offset, scale = (
+        np.resize(unit, shape[-1]) for unit in UNITS.get(kind, ((0,), (1,)))
+    )
     signal = {"kind": kind, "shape": shape, "rate": RATES.get(kind, 0.0)}
-    signal |= {"offset": offset, "scale": scale}
-    signal |= {"preparation": PREPARED.get(kind, ())}
+    if kind in UNITS:
+        signal |= {"offset": offset, "scale": scale}
+    signal |= {"preparation": PREPARED.get(kind, ())} | fields
     grid = tuple(side // 2 for side in shape[:-1])
     moments = ((0.0, 0.0), (1.0, 1.0))
     return Codec(
@@ -692,8 +696,9 @@ def test_no_channel_is_taken_for_times(tmp_path):
         found = Series.of(channels, **how).read(path)
         assert found.values[:, 0].tolist() == [5, 6, 7] and found.rate == 2
     # And through the program, which knows how many channels there are.
+    path.write_text("t,rh\n20,5\n20.5,6\n21,7\n21.5,8\n")
     data = Series(
-        name="folder", data_dir=str(tmp_path), length=3, channels=2, holdout=0.0,
+        name="folder", data_dir=str(tmp_path), length=4, channels=2, holdout=0.0,
         threads=0, cleaning=None,
     )  # fmt: skip
     opened = bundle_of(data, tmp_path / "bundle")
@@ -931,11 +936,8 @@ def test_what_sticks_out_around_the_azimuth_is_its_start():
 
 def bundle_of(data, folder):
     """A tokenizer's bundle that was trained on this data, as far as files go."""
-    codec = toy(data.kind)
-    fields = {"shape": data.shape, "preparation": data.preparation}
-    rate = float(data.rate)
-    contract = dataclasses.replace(codec.contract, rate=rate, **fields)
-    vqdit.trained.bundle.save(folder, Codec(codec.module, codec.variables, contract))
+    how = {"rate": float(data.rate), "preparation": data.preparation}
+    vqdit.save(folder, toy(data.kind, data.shape, **how))
     return open_codec(folder)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import types
 from pathlib import Path
 
 import jax
@@ -327,6 +328,26 @@ def test_runs_are_scored_by_the_judge_that_is_named(trained, tmp_path, capsys):
         assert message in refused(evaluate.main, words, capsys)
 
 
+def test_bundles_have_the_averaged_weights(trained, tmp_path, monkeypatch):
+    work, masked, _ = trained
+    for program, folder, experiment in (
+        (stage_one, work, tokenizer(EMA)),
+        (stage_two, masked, dit("masked", work)),
+    ):
+        shutil.copytree(folder, tmp_path / folder.name)
+        variables = getattr(vqdit.load(folder), "variables", None)
+        variables = variables or {"params": vqdit.load(folder).params}
+        raw, stats = variables["params"], {**variables}
+        del stats["params"]
+        average = jax.tree.map(lambda x: x + 0.25, raw)
+        state = types.SimpleNamespace(params=raw, ema=average, stats=stats)
+        monkeypatch.setattr(program, "launch", lambda *_, s=state, **__: s)
+        program.train(experiment, tmp_path / folder.name)
+        found = vqdit.load(tmp_path / folder.name)
+        found = getattr(found, "params", None) or found.variables["params"]
+        jax.tree.map(np.testing.assert_array_equal, found, average)
+
+
 @pytest.mark.slow
 def test_a_tokenizer_that_learns_from_a_judge_resumes(tmp_path, one_device):
     save(tmp_path / "judge", train_judge(DATA, 5))
@@ -389,10 +410,11 @@ def test_a_tokenizer_that_does_not_fit_the_dit_is_refused(trained):
 
 
 def fingerprinted_anew(workdir):
-    """Its bundle, as one of other weights would be written."""
+    """Its bundle, with weights that are all but the same."""
     codec = vqdit.load(workdir)
-    contract = dataclasses.replace(codec.contract, fingerprint="0" * 64)
-    vqdit.save(workdir / "bundle", Codec(codec.module, codec.variables, contract))
+    nudged = jax.tree.map(lambda x: x * 1.001, codec.variables["params"])
+    variables = {**codec.variables, "params": nudged}
+    vqdit.save(workdir / "bundle", Codec(codec.module, variables, codec.contract))
 
 
 def test_a_cache_of_another_tokenizer_is_refused(trained, tmp_path):
@@ -400,7 +422,7 @@ def test_a_cache_of_another_tokenizer_is_refused(trained, tmp_path):
     shutil.copytree(work, tmp_path / "other")
     fingerprinted_anew(tmp_path / "other")
     experiment = dit("flow", tmp_path / "other", cache=str(cache))
-    with pytest.raises(BadInput, match="made under another tokenizer"):
+    with pytest.raises(BadInput, match="made under another tokenizer: its fingerprint"):
         streams.prepare(experiment)
 
 

@@ -1,8 +1,10 @@
 """Bundles: through disk bit for bit, or refused; whole, or not there."""
 
 import dataclasses
+import importlib
 import json
 import pathlib
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +13,9 @@ import pytest
 
 import vqdit
 from tests import toys
-from vqdit import Codec, Generator, VectorQuantizer
+from vqdit import Codec, Generator, VectorQuantizer, sealed
 from vqdit.trained import bundle
-from vqdit.trained.bundle import load, save
+from vqdit.trained.bundle import load, read_json, save
 from vqdit.trained.contract import contract_of, fingerprint, flatten, refuse_mismatch
 
 
@@ -40,7 +42,7 @@ def generator():
 def test_a_tokenizer_round_trips_bit_for_bit(tmp_path, codec):
     variables = jax.tree.map(lambda x: x, codec.variables)
     kernel = variables["params"]["into"]["kernel"]
-    odd = jnp.array([np.nan, -0.0, np.inf, 1e-45])
+    odd = jnp.array([3e38, -0.0, 3e38, 1e-45])  # their sum is not finite
     variables["params"]["into"]["kernel"] = (
         kernel.reshape(-1).at[:4].set(odd).reshape(kernel.shape)
     )
@@ -48,7 +50,9 @@ def test_a_tokenizer_round_trips_bit_for_bit(tmp_path, codec):
     save(tmp_path / "tok", Codec(codec.module, variables, codec.contract))
     loaded = vqdit.load(tmp_path / "tok")
     assert isinstance(loaded, Codec)
-    assert (loaded.module, loaded.contract) == (codec.module, codec.contract)
+    mark = fingerprint(variables)  # of what it was saved with
+    contract = dataclasses.replace(codec.contract, fingerprint=mark)
+    assert (loaded.module, loaded.contract) == (codec.module, contract)
     assert_same(loaded.variables, variables)
 
 
@@ -107,6 +111,13 @@ def test_cut_weights_are_refused(tmp_path, codec):
         load(tmp_path / "tok")
 
 
+def rewritten(file, change):
+    """A config.json that was changed, and sealed anew."""
+    config = sealed.opened(read_json(file))
+    change(config)
+    file.write_text(json.dumps(sealed.sealed(config)))
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -119,13 +130,106 @@ def test_cut_weights_are_refused(tmp_path, codec):
 @pytest.mark.parametrize("place", ["module", "contract", "encoder"])
 def test_a_foreign_class_is_refused(tmp_path, codec, place, name):
     save(tmp_path / "tok", codec)
-    file = tmp_path / "tok" / "config.json"
-    config = json.loads(file.read_text())
-    owner = config["module"]["fields"] if place == "encoder" else config
-    owner[place] = {"class": name, "fields": {}}
-    file.write_text(json.dumps(config))
+
+    def change(config):
+        owner = config["module"]["fields"] if place == "encoder" else config
+        owner[place] = {"class": name, "fields": {}}
+
+    rewritten(tmp_path / "tok" / "config.json", change)
     with pytest.raises(ValueError, match=f"'{name}' is not a dataclass or module"):
         load(tmp_path / "tok")
+
+
+OWN = """
+import flax.linen as nn
+import jax.numpy as jnp
+from vqdit.quantizers import FSQ
+
+class Mine(FSQ):
+    pass
+"""
+
+
+def test_a_class_of_ones_own_loads_where_its_package_is_named(
+    tmp_path, monkeypatch, codec
+):
+    (tmp_path / "mypackage.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = importlib.import_module("mypackage").Mine((3, 3))
+    module = codec.module.clone(quantizer=own)
+    save(tmp_path / "tok", Codec(module, codec.variables, codec.contract))
+    with pytest.raises(ValueError, match=r"write packages=\('mypackage',\)"):
+        load(tmp_path / "tok")
+    assert load(tmp_path / "tok", packages=("mypackage",)).module == module
+    # Of a program or a notebook: nothing could ever load it.
+    monkeypatch.setattr(type(own), "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "Mine", type(own), raising=False)
+    with pytest.raises(ValueError, match="cannot be imported by that name"):
+        save(tmp_path / "other", Codec(module, codec.variables, codec.contract))
+    assert not (tmp_path / "other").exists()
+
+
+LEAVES = [
+    ("module", "fields", "decoder", "fields", "implementation"),
+    ("module", "fields", "decoder", "fields", "groups"),
+    ("module", "fields", "quantizer", "fields", "levels", 0),
+    ("contract", "fields", "mean", 0),
+    ("contract", "fields", "std", 1),
+    ("contract", "fields", "rate"),
+    ("kind",),
+    ("format",),
+]
+
+
+@pytest.mark.parametrize("at", LEAVES, ids=lambda at: str(at[-1]))
+def test_a_changed_setting_is_refused_as_a_changed_weight_is(tmp_path, codec, at):
+    """One seal: whatever was changed computes something else, or would."""
+    save(tmp_path / "tok", codec)
+    file = tmp_path / "tok" / "config.json"
+    config = owner = json.loads(file.read_text())
+    for key in at[:-1]:
+        owner = owner[key]
+    old = owner[at[-1]]
+    owner[at[-1]] = f"{old}x" if isinstance(old, str) else 1 if old == 2 else 0.75
+    file.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="seal differs|format 0.75") as refusal:
+        load(tmp_path / "tok")
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_seal_cannot_be_left_out_and_spelling_does_not_break_it(tmp_path, codec):
+    save(tmp_path / "tok", codec)
+    file = tmp_path / "tok" / "config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps(dict(reversed(config.items())), indent=7))
+    assert load(tmp_path / "tok").contract == codec.contract
+    del config["seal"]
+    file.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="it has no seal"):
+        load(tmp_path / "tok")
+    # As 0.1.0 wrote it: known to fit its weights, though nothing else is known.
+    file.write_text(json.dumps(config | {"format": 1}))
+    assert load(tmp_path / "tok").contract == codec.contract
+    config["contract"]["fields"]["fingerprint"] = "0" * 64
+    file.write_text(json.dumps(config | {"format": 1}))
+    with pytest.raises(ValueError, match="contract is of other weights"):
+        load(tmp_path / "tok")
+
+
+def test_weights_in_bfloat16_come_back(tmp_path, codec):
+    half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), codec.variables["params"])
+    variables = {**codec.variables, "params": half}
+    save(tmp_path / "tok", Codec(codec.module, variables, codec.contract))
+    assert_same(load(tmp_path / "tok").variables, variables)
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_what_is_not_finite_is_not_saved(tmp_path, codec, value):
+    broken = jax.tree.map(lambda x: x + value, codec.variables["params"])
+    variables = {**codec.variables, "params": broken}
+    with pytest.raises(ValueError, match="params/.* is not finite"):
+        save(tmp_path / "tok", Codec(codec.module, variables, codec.contract))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_no_bundle_is_refused(tmp_path):

@@ -83,9 +83,9 @@ def test_what_is_bound_to_its_sides_says_so():
     )
     variables = toys.drawn(module, jnp.zeros((1, 4, 4, 1)))
     signal = {"kind": "image", "shape": (4, 4, 1)}
-    codec = Codec(
-        module, variables, contract_of(module, signal, (2,), (), (), variables)
-    )
+    moments = (0, 0), (1, 1)
+    contract = contract_of(module, signal, (2,), *moments, variables)
+    codec = Codec(module, variables, contract)
     with pytest.raises(ValueError, match=r"bound to the sides \(4, 4\).*encode_tiles"):
         codec.encode(pictures(8, 8))
     assert codec.encode_tiles(pictures(8, 8), 0).codes.shape == (2, 4, 2, 1)

@@ -9,8 +9,9 @@ import pytest
 
 import vqdit
 from tests import toys
-from vqdit import Discrete, Generator, UniformState
-from vqdit.diffusion import Confidence, Karras, Multistep, Steps
+from vqdit import Continuous, Discrete, Gaussian, Generator, UniformState
+from vqdit.diffusion import Confidence, Cosine, Karras, Multistep, Steps
+from vqdit.trained import sampler
 
 KEY, IDS = jax.random.key(0), jnp.arange(4)
 LABEL = jnp.array([0, 1, 2, 1])
@@ -116,6 +117,26 @@ def test_what_is_given_is_checked_at_the_door(want, name, value, message):
     draw = toys.any_to_any().sampler(want=(want,), steps=2)
     with pytest.raises(ValueError, match=message):
         draw(KEY, IDS, given={name: jnp.full(shape, value)})
+
+
+def test_streams_that_are_drawn_together_start_together(monkeypatch):
+    """At the earlier of their starts: of a noise target that is below 1."""
+    streams = [Continuous("a", (2,), 1), Continuous("b", (2,), 1)]
+    late = Gaussian(Cosine(), target="noise")
+    assert late.start < Gaussian().start == 1
+    seen = []
+
+    def spy(processes, solvers, predict, keys, shapes, times, *_):
+        seen.append({name: float(t[0]) for name, t in times.items()})
+        return {name: jnp.zeros((4, *shape)) for name, shape in shapes.items()}
+
+    monkeypatch.setattr(sampler.diffusion, "sample", spy)
+    for name in ("a", "b"):
+        processes = {"a": Gaussian(), "b": Gaussian(), name: late}
+        model = toys.generator(streams, processes)
+        model.sampler(steps=3).draw(model.arrays, KEY, IDS)
+    for starts in seen:
+        assert set(starts.values()) == {np.float32(late.start)}
 
 
 def test_grids_are_values_or_times(model):

@@ -13,7 +13,7 @@
     prior                  4, its name, for a coder that needs one
     extra                  varint, bytes of it, and what else the kind keeps
     codes                  4, CRC-32 of the codes: another machine decodes the same
-    payload                up to the checksum
+    payload                up to the checksum; zeros may follow it
     checksum               8, BLAKE2b of all before
 
 Varints have seven bits a byte, low bits first; all else is little-endian. About 45
@@ -23,6 +23,8 @@ bytes beside payload and extra.
 import dataclasses
 import hashlib
 import io
+import math
+import re
 import struct
 import zlib
 from collections.abc import Sequence
@@ -36,6 +38,9 @@ from train.errors import BadInput
 MAGIC, VERSION = b"\x89VQD", 1
 CHECKSUM = 8
 OTHER = 255
+# Values that a file stands for at most: so many, and so many a byte. Files of next to
+# nothing, such as silence, are filled up with zeros to where that allows them.
+FREE, RATIO = 2**25, 2**15
 # Their order is part of the format; others are spelled. No suffix is a folder.
 KINDS = ("image", "audio", "video", "series", "volume", "range")
 SUFFIX = ".vqd"
@@ -105,11 +110,21 @@ def pack(header: Header, payload: bytes) -> bytes:
         payload,
     ]
     body = b"".join(parts)
+    values = max(math.prod(header.shape), math.prod(header.coded_shape))
+    body += bytes(max(0, -(-(values - FREE) // RATIO) - len(body) - CHECKSUM))
     return body + _digest(body)
 
 
-def unpack(data: bytes) -> tuple[Header, bytes]:
-    """(header, payload) of a whole file, unaltered; BadInput says what else it is."""
+def room(size: int) -> int:
+    """How many values a file of this size may stand for, or be coded as."""
+    return FREE + RATIO * size
+
+
+def unpack(data: bytes, large: bool = False) -> tuple[Header, bytes]:
+    """(header, payload) of a whole file, unaltered; BadInput says what else it is.
+
+    large: whether it may stand for more values than its size bears out.
+    """
     if not data.startswith(MAGIC):
         raise BadInput("this is no .vqd file; write one that train.compress made")
     # First of all, so that a damaged version or length is not taken at its word.
@@ -121,7 +136,14 @@ def unpack(data: bytes) -> tuple[Header, bytes]:
     reader = _Reader(data[len(MAGIC) : -CHECKSUM])
     try:
         if (version := reader.byte()) == VERSION:
-            return _header(reader), reader.read()
+            header, payload = _header(reader), reader.read()
+            values = max(math.prod(header.shape), math.prod(header.coded_shape))
+            if values > room(len(data)) and not large:
+                raise BadInput(
+                    f"it says that its {len(data):,} bytes are {values:,} values, more "
+                    f"than such a file should be: write --large if you know it"
+                )
+            return header, payload
     except (IndexError, struct.error, OverflowError, UnicodeError) as error:
         raise BadInput("the file's header makes no sense; compress again") from error
     raise BadInput(f"the file has version {version}; this program reads {VERSION}")
@@ -149,6 +171,10 @@ def _header(reader: "_Reader") -> Header:
         codes=int.from_bytes(reader.take(4), "little"),
     )
     sensible = header.shape and 0 not in header.shape and header.books
+    sensible = sensible and math.isfinite(header.rate) and header.rate >= 0
+    sensible = sensible and (header.rate or not header.length)
+    # It becomes part of a path.
+    sensible = sensible and re.fullmatch(r"(\.[A-Za-z0-9]{1,16}){0,3}", header.suffix)
     if not sensible or coder.model >= len(NAMES):
         raise IndexError
     return header

@@ -97,7 +97,11 @@ def listed(
 
 def write_signal(path: Path, data: Modality, record: Record) -> None:
     """The file, or folder, that a record becomes, whole or not at all."""
-    content = data.write(record)
+    write_content(path, data.write(record))
+
+
+def write_content(path: Path, content: bytes | dict[str, bytes]) -> None:
+    """A file, or a folder's files, whole or not at all."""
     if isinstance(content, dict):
         write_folder(path, content)
     else:

@@ -21,6 +21,7 @@ from vqdit.trained.codec import Codec
 
 # Tiles that run through the tokenizer at once, and values of them.
 BATCH, VALUES = 32, 2**21
+MOST_PLANES = 2**16  # that a signal of several channels is coded as
 # Two rates are one where they differ by less than this share.
 SAME_RATE = 1e-3
 
@@ -134,9 +135,29 @@ class Opened:
             return Whole(self.codec, shape)
         return InTiles(self.codec, shape, overlap, self.batch, self.data.around)
 
+    def check_channels(self, channels: int) -> None:
+        """Raises ValueError where no signal of as many comes out of the tokenizer."""
+        taken = self.contract.shape[-1]
+        count = self.data.count(channels, taken)
+        if count <= MOST_PLANES:
+            one = np.zeros((count, *(1 for _ in self.contract.shape[:-1]), taken))
+            if self.data.merge(one, channels).shape[-1] == channels:
+                return
+        raise ValueError(f"{channels} channels are not the bundle's")
+
     def layout_of(self, header: Header):
         """That of a file."""
         return self.layout(header.coded_shape, header.overlap, header.whole)
+
+    def _check_rate(self, header: Header) -> None:
+        """Raises ValueError unless the length as coded is that at the bundle's rate."""
+        own, rate = self.contract.rate, header.rate
+        low, high = sorted((header.length * rate, header.shape[0] * own))
+        if high > 2 * low + 4 * max(own, rate):
+            raise ValueError(
+                f"{header.shape[0]} samples at {rate:g} a second are not "
+                f"{header.length} at {own:g}"
+            )
 
     def rebuild(self, header: Header, codes: np.ndarray) -> np.ndarray:
         """The values that a file's codes stand for, at its own size and rate, with what
@@ -146,6 +167,7 @@ class Opened:
             planes = np.asarray(to_uint8(planes))
         values = self.data.merge(planes, header.shape[-1])
         if header.length:
+            self._check_rate(header)
             blank = np.broadcast_to(np.uint8(0), header.shape)
             own = Record(blank, header.rate, extra=header.extra)
             values = self.data.regridded(values, self.contract.rate, own)

@@ -9,13 +9,14 @@ import functools
 import hashlib
 import io
 import os
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
 
-from train.errors import BadInput
+from train.errors import BadInput, one_line
 from train.modalities.files import npz, write_bytes
 from vqdit.trained.contract import LatentContract
 
@@ -29,6 +30,9 @@ MOST_CODES = 1 << 20
 MOST_CELLS = 1 << 22
 # How many observations the table of all places is worth at one place.
 STRENGTHS = tuple(1 << power for power in range(2, 17, 2))
+# Codes that are counted, which a table's sums hold with BITS more.
+MOST_BITS = 36
+SLACK = 2**16  # bytes of a file beside the counts
 # A table a place has to save this share of the bits; less is chance.
 LEAST_GAIN = 1e-3
 
@@ -164,28 +168,41 @@ def read_prior(folder: str | os.PathLike, contract: LatentContract) -> Prior | N
     path = Path(folder) / FILE
     if not path.exists():
         return None
+    sites = int(np.prod(contract.code_grid))
+    most = SLACK + 8 * sum(max(k, min(sites * k, MOST_CELLS)) for k in contract.codes)
     try:
+        if path.stat().st_size > most:
+            raise ValueError("it is too large for the bundle's codes")
         # From bytes: NumPy leaves a file that it cannot read open.
         content = io.BytesIO(path.read_bytes())
+        with zipfile.ZipFile(content) as inside:
+            if sum(each.file_size for each in inside.infolist()) > most:
+                raise ValueError("it is too large for the bundle's codes")
         with np.load(content, allow_pickle=False) as arrays:
             fingerprint = arrays["fingerprint"].tobytes().decode()
-            strength = tuple(int(s) for s in arrays["strength"])
-            counts = tuple(
-                arrays[f"book_{i}"].astype(np.int64) for i in range(len(strength))
-            )
+            strength = tuple(arrays["strength"].ravel().tolist())
+            stored = [arrays[f"book_{i}"] for i in range(len(strength))]
+            kinds = {each.dtype.kind for each in (arrays["strength"], *stored)}
+        if not kinds <= {"i", "u"}:
+            raise ValueError("its counts are not whole numbers")
+        counts = tuple(each.astype(np.int64) for each in stored)
     except Exception as error:  # zip, zlib and NumPy each have their own
-        raise BadInput(f"{path} is no model of codes: {error}; fit it again") from error
+        line = one_line(error)
+        raise BadInput(f"{path} is no model of codes: {line}; fit it again") from error
     if fingerprint != contract.fingerprint:
         raise BadInput(
             f"{path} was fitted for another tokenizer ({fingerprint[:8]}, the bundle's "
             f"is {contract.fingerprint[:8]}); fit it again with --fit --force"
         )
-    sites = int(np.prod(contract.code_grid))
     fits = len(counts) == len(contract.codes) and all(
-        c.ndim == 2 and c.shape[0] in (1, sites) and c.shape[1] == k and c.min() >= 0
+        c.ndim == 2
+        and c.shape[0] in (1, sites)
+        and c.shape[1] == k
+        and c.min() >= 0
+        and c.sum(dtype=float) < 2**MOST_BITS
         for c, k in zip(counts, contract.codes, strict=True)
     )
-    if not fits or min(strength) < 1 or max(strength) > STRENGTHS[-1]:
+    if not fits or not set(strength) <= set(STRENGTHS):
         raise BadInput(
             f"{path} does not fit the bundle's codes; fit it again with --fit --force"
         )

@@ -1,14 +1,14 @@
 """A run's folder, and the config.json in it that says whose it is."""
 
 import fnmatch
-import json
 from pathlib import Path
 from typing import Any
 
 from train.config.experiment import Experiment
 from train.config.paths import diff, spell
-from train.errors import BadInput
+from train.errors import BadInput, one_line
 from train.modalities.files import write
+from vqdit.trained.bundle import read_json
 from vqdit.values import build, describe
 
 CONFIG_FILE = "config.json"
@@ -58,14 +58,13 @@ def read_config(path: str | Path) -> Experiment:
     """The experiment that `save` wrote. Raises BadInput if there is none to be read."""
     path = Path(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        experiment = build(data, ("vqdit", "train"))
+        experiment = build(read_json(path), ("vqdit", "train"))
     except FileNotFoundError as error:
         raise BadInput(
             f"there is no {path}; write the workdir of a run, or --config=FILE"
         ) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"{path} cannot be read: {error}") from error
+    except Exception as error:  # fields may be of any type
+        raise BadInput(f"{path} cannot be read: {one_line(error)[:300]}") from error
     if not isinstance(experiment, Experiment):
         kind = type(experiment).__name__
         raise BadInput(f"{path} holds a {kind}, which is no experiment of train.config")

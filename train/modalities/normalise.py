@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from train.modalities.draws import Word, chance
+from vqdit.fields import Checked, Finite, Natural, NonNegative
 
 Scaling = Literal["standard", "robust", "range", "none"]
 SAMPLE = 2**16  # values of a channel that quantiles are taken of
@@ -20,7 +21,7 @@ REACH = 4.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Statistics:
+class Statistics(Checked):
     """What the known values of the training split are like, one number a channel.
 
     count: known values. mean, std, minimum, maximum: of all of them, to rounding.
@@ -29,14 +30,20 @@ class Statistics:
     standard deviation.
     """
 
-    count: tuple[int, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    minimum: tuple[float, ...]
-    maximum: tuple[float, ...]
-    median: tuple[float, ...]
-    spread: tuple[float, ...]
+    count: tuple[Natural, ...]
+    mean: tuple[Finite, ...]
+    std: tuple[NonNegative, ...]
+    minimum: tuple[Finite, ...]
+    maximum: tuple[Finite, ...]
+    median: tuple[Finite, ...]
+    spread: tuple[NonNegative, ...]
     exact: bool
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("mean", "std", "minimum", "maximum", "median", "spread"):
+            each = len(getattr(self, name)) == len(self.count)
+            self.check(name, each, f"write one of each of {len(self.count)} channels")
 
 
 class Moments:

@@ -7,6 +7,7 @@ fields one after the other, little-endian: nothing in it can be executed.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,14 +16,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from train.errors import BadInput
+from train.errors import BadInput, Unreadable, reading
 from train.modalities import files
 from train.modalities.modality import Batch
 from train.pipeline.batching import endless
+from vqdit import sealed
+from vqdit.trained.bundle import read_json
 
 DESCRIPTION = "cache.json"
 FORMAT = 1
 SHARD_BYTES = 2**28
+SHARD = re.compile(r"records-\d{5,}\.array_record")
 # What a record may hold, and how each is stored.
 DTYPES = {"latents": "<f4", "codes": "<i4", "known": "|u1", "label": "<i4"}
 
@@ -50,7 +54,7 @@ def write_cache(
     with files.new_folder(folder) as unfinished:
         description = _write_shards(unfinished, records, count)
         head = {"format": FORMAT, "contract": contract}
-        text = json.dumps(head | description, indent=2)
+        text = json.dumps(sealed.sealed(head | description), indent=2)
         (unfinished / DESCRIPTION).write_text(text, encoding="utf-8")
 
 
@@ -120,45 +124,62 @@ class LatentCache:
     def __init__(self, folder: str | Path):
         folder = Path(folder).expanduser()
         try:
-            text = (folder / DESCRIPTION).read_text(encoding="utf-8")
+            stored = read_json(folder / DESCRIPTION)
         except (FileNotFoundError, NotADirectoryError):
             raise BadInput(
                 f"{folder}: no latent cache ({DESCRIPTION} is missing); "
                 "write one with python -m train.encode"
             ) from None
+        except ValueError as error:
+            raise BadInput(f"{folder / DESCRIPTION}: {error}; encode again") from error
         try:
-            stored = json.loads(text)
-            if stored["format"] != FORMAT:
-                raise BadInput(f"{folder}: format {stored['format']}; encode again")
-            self.contract: dict[str, Any] = stored["contract"]
-            self._record = np.dtype(
-                [
-                    (name, DTYPES[name], tuple(field["shape"]))
-                    for name, field in stored["fields"].items()
-                ]
-            )
-            self.count = int(stored["count"])
-            paths = [folder / shard["file"] for shard in stored["shards"]]
-            digests = [shard["sha256"] for shard in stored["shards"]]
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise BadInput(
-                f"{folder / DESCRIPTION}: damaged ({error!r}); encode again"
-            ) from error
+            with reading("damaged"):
+                paths, digests = self._described(sealed.opened(stored), folder)
+        except Unreadable as error:
+            raise BadInput(f"{folder / DESCRIPTION}: {error}; encode again") from error
         with ThreadPoolExecutor(4) as pool:  # hashing releases the interpreter lock
             list(pool.map(_verify, paths, digests))
-        self.classes = int(self.contract.get("classes", 0))
-        self.class_names = tuple(self.contract.get("class_names", ()))
-        self.absent = tuple(self.contract.get("absent", ()))
         from array_record.python import array_record_data_source  # only where data is
 
-        self._records = array_record_data_source.ArrayRecordDataSource(
-            [str(path) for path in paths]
-        )
+        try:
+            with reading("it cannot be read"):
+                self._records = array_record_data_source.ArrayRecordDataSource(
+                    [str(path) for path in paths]
+                )
+                ends = self._records.__getitems__([0, len(self._records) - 1])
+        except Unreadable as error:
+            raise BadInput(f"{folder}: {error}; encode again") from error
         if len(self._records) != self.count:
             raise BadInput(
                 f"{folder}: {len(self._records)} records where {self.count} belong; "
                 "encode again"
             )
+        if any(len(end) != self._record.itemsize for end in ends):
+            raise BadInput(f"{folder}: its records are not of its fields; encode again")
+
+    def _described(self, stored: dict, folder: Path) -> tuple[list[Path], list[str]]:
+        """Takes over what cache.json says; returns the shards and their checksums."""
+        if stored["format"] != FORMAT:
+            raise BadInput(f"{folder}: format {stored['format']}; encode again")
+        self.contract: dict[str, Any] = stored["contract"]
+        self.classes = int(self.contract.get("classes", 0))
+        self.class_names = tuple(self.contract.get("class_names", ()))
+        self.absent = tuple(self.contract.get("absent", ()))
+        self._record = np.dtype(
+            [
+                (name, DTYPES[name], tuple(field["shape"]))
+                for name, field in stored["fields"].items()
+            ]
+        )
+        self.count = stored["count"]
+        if type(self.count) is not int or self.count < 1:
+            raise ValueError(f"count {self.count}")
+        names = [shard["file"] for shard in stored["shards"]]
+        for name in names:
+            if not SHARD.fullmatch(name):
+                raise ValueError(f"{name!r} is no shard of a cache")
+        digests = [shard["sha256"] for shard in stored["shards"]]
+        return [folder / name for name in names], digests
 
     def __len__(self) -> int:
         return self.count

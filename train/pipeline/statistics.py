@@ -9,17 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from train.errors import BadInput
+from train.errors import BadInput, Unreadable, reading
 from train.modalities import files
 from train.modalities.modality import Modality
 from train.modalities.normalise import Moments, Statistics
 from train.sources import Source, open_source
+from vqdit import sealed
+from vqdit.trained.bundle import read_json
 from vqdit.values import build, describe
 
 FILE = "statistics.json"
 PROBED = 16  # records that are compared to tell data from other data
 # Settings that change nothing in what is measured.
 FREE = ("threads", "augment", "stride", "download")
+# Settings that statistics of before did not have, where they change nothing.
+LATER = {"duplicates": "first", "spacing": ()}
 # Files of before classes had public names say where theirs was.
 WAS = {"Cleaning": "train.data.clean.Cleaning"}
 
@@ -85,12 +89,20 @@ def refuse_others(made_of: dict[str, Any], data: Modality, what: str) -> None:
     """Raises BadInput where `made_of`, a probe of the training part, is of other data
     than this is."""
     now = probe(data, train=True)
-    if made_of["records"] != now["records"]:
+    try:
+        with reading("damaged"):
+            count, some = made_of["records"], np.asarray(made_of["some"], np.float64)
+            same = count == now["records"] and np.allclose(
+                some, now["some"], rtol=1e-4, atol=1e-6
+            )
+    except Unreadable as error:
+        raise BadInput(f"{what}: {error}; make it anew") from error
+    if count != now["records"]:
         raise BadInput(
-            f"{what}: made of {made_of['records']} records and the data has "
-            f"{now['records']} now; give the data back, or make it anew"
+            f"{what}: made of {count} records and the data has {now['records']} now; "
+            f"give the data back, or make it anew"
         )
-    if not np.allclose(made_of["some"], now["some"], rtol=1e-4, atol=1e-6):
+    if not same:
         raise BadInput(
             f"{what}: made of other records than the data has now; give the data back, "
             "or make it anew"
@@ -115,7 +127,8 @@ def keep_statistics(
         statistics = statistics_of(data)
         if write:
             kept = {"of": _key(data), "statistics": describe(statistics)}
-            files.write(path, kept | {"data": probe(data, train=True)})
+            kept["data"] = probe(data, train=True)
+            files.write(path, sealed.sealed(kept))
         return statistics
 
 
@@ -133,11 +146,13 @@ def recall_statistics(data: Modality, workdir: str | Path | None) -> None:
 def _believed(path: Path, data: Modality) -> Statistics:
     """Those of the file, of this data."""
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        statistics, of = build(stored["statistics"], ("train",)), stored["of"]
-    except (KeyError, TypeError, ValueError) as error:
+        stored = read_json(path)
+        with reading("damaged"):
+            stored = sealed.opened(stored)
+            statistics, of = build(stored["statistics"], ("train",)), stored["of"]
+    except ValueError as error:
         raise BadInput(
-            f"{path}: damaged ({error!r}); remove it to fit the statistics again"
+            f"{path}: {error}; remove it to fit the statistics again"
         ) from error
     if of != _key(data) or not isinstance(statistics, Statistics):
         raise BadInput(
@@ -155,6 +170,7 @@ def _key(data: Modality) -> str:
         name: value
         for name, value in describe(data)["fields"].items()
         if name not in FREE
+        and (name not in LATER or getattr(data, name) != LATER[name])
     }
     for value in fields.values():
         if isinstance(value, dict) and "class" in value:

@@ -22,6 +22,7 @@ from train.runtime import hosts
 from train.runtime.fingerprint import fingerprints
 from train.runtime.log import say
 from train.runtime.sharding import path_name
+from vqdit import sealed
 
 FORMAT = 1
 
@@ -214,13 +215,18 @@ class Checkpoints:
         return self.directory / str(step)
 
     def _manifest(self, step: int) -> dict:
-        if not (self._path(step) / "manifest").exists():
+        folder = self._path(step) / "manifest"
+        if not folder.exists():
             raise ValueError("it has no manifest")
+        if any(path.stat().length > sealed.LARGEST for path in folder.iterdir()):
+            raise ValueError("its manifest is too large")
         args = ocp.args.Composite(manifest=ocp.args.JsonRestore())
         manifest = dict(self._manager.restore(step, args=args)["manifest"])
         seal = manifest.pop("sha256", None)
         if _sealed(manifest)["sha256"] != seal or manifest["step"] != step:
             raise ValueError("its manifest was altered")
+        if not _sensible(manifest):
+            raise ValueError("its manifest makes no sense")
         if manifest["format"] != FORMAT:
             raise BadInput(
                 f"checkpoint {self._path(step)} has format {manifest['format']}, this "
@@ -282,6 +288,19 @@ def _compare(manifest: dict, like: Any, path: epath.Path) -> None:
         )
 
 
+def _sensible(manifest: dict) -> bool:
+    """Whether what is in a manifest is of the types that are written there."""
+    position, leaves = manifest["position"], manifest["leaves"]
+    if type(position) is not int or position < 0 or type(manifest["meta"]) is not dict:
+        return False
+    kinds = {"shape": list, "dtype": str, "fingerprint": str}
+    return all(
+        type(leaf[name]) is kind
+        for leaf in leaves.values()
+        for name, kind in kinds.items()
+    )
+
+
 def _altered(state: Any, manifest: dict) -> list[str]:
     """Paths of arrays that are not those that were saved."""
     leaves = manifest["leaves"]
@@ -315,7 +334,7 @@ def _not_orbax(record: logging.LogRecord) -> bool:
 
 def _some(names: list[str], count: int = 3) -> str:
     more = f" and {len(names) - count} more" if len(names) > count else ""
-    return ", ".join(names[:count]) + more
+    return ", ".join(name[:200] for name in names[:count]) + more
 
 
 def _line(error: Exception) -> str:

@@ -13,7 +13,7 @@ from train.config import Experiment
 from train.config.command import RUN
 from train.config.paths import leaves, spell
 from train.config.workdir import CONFIG_FILE, open_workdir, refusal
-from train.errors import BadInput
+from train.errors import BadInput, one_line
 from train.runtime import hosts
 from train.runtime.checkpoint import Checkpoints
 from train.runtime.heldout import Best, HeldOut, heldout_loss
@@ -181,10 +181,12 @@ def _check_owner(
         return
     try:
         owner = build(stored, ("vqdit", "train"))
-    except ValueError as error:
+        if not isinstance(owner, Experiment):
+            raise ValueError(f"it is a {type(owner).__name__}")
+    except Exception as error:  # fields may be of any type
         raise BadInput(
             f"{workdir}/checkpoints are of an experiment that this version cannot "
-            f"read: {error}; use the version that wrote them"
+            f"read: {one_line(error)[:300]}; use the version that wrote them"
         ) from error
     if why := refusal(owner, experiment, f"{workdir}/checkpoints", reschedule):
         raise BadInput(

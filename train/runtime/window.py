@@ -43,10 +43,13 @@ class Window:
         self._checkpoints = checkpoints
         self._rows: list[jax.Array] = []
         self._begin()
-        if begun is not None and list(begun["sums"]) == names:  # else of other code
-            self._sums = np.array([float(sum) for sum in begun["sums"].values()])
-            self._count = begun["steps"]
-            self._started -= begun["seconds"]
+        # What is of other metrics, or none of ours, is left out of the line.
+        with contextlib.suppress(TypeError, ValueError, LookupError, AttributeError):
+            sums = {name: float(text) for name, text in begun["sums"].items()}
+            steps, seconds = int(begun["steps"]), float(begun["seconds"])
+            if list(sums) == names and steps > 0:
+                self._sums, self._count = np.array(list(sums.values())), steps
+                self._started -= seconds
 
     def _begin(self) -> None:
         self._sums, self._count = np.zeros(len(self._names)), 0
@@ -69,10 +72,15 @@ class Window:
             for name in ("loss", "grad_norm"):
                 value = row[self._names.index(name)]
                 if not np.isfinite(value):
+                    advice = (
+                        "write a lower optimizer.peak_lr or a longer optimizer.warmup"
+                    )
+                    if self._step == 1:  # before any update: no rate is to blame
+                        advice = "look at the data (train.inspect) and at the model"
                     raise TrainingDiverged(
                         f"{name} is {value} at step {self._step}, which was not saved; "
-                        f"the last good checkpoint is {self._checkpoints.good}; write "
-                        f"a lower optimizer.peak_lr or a longer optimizer.warmup"
+                        f"the last good checkpoint is {self._checkpoints.good}; "
+                        f"{advice}"
                     )
 
     def pending(self) -> dict | None:

@@ -1,11 +1,14 @@
 """Embeddings of time and label, and fixed sin-cos positions."""
 
+import math
+
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 normal = nn.initializers.normal(0.02)
+MOST = 2**28  # values of a table of positions
 
 
 class TimeEmbedding(nn.Module):
@@ -60,9 +63,14 @@ def sincos_positions(grid: tuple[int, ...], width: int) -> np.ndarray:
             f"width {width} is too small for positions on {axes} axes; "
             f"write a width of at least {2 * axes}"
         )
+    n = math.prod(grid)
+    if n * width > MOST:
+        raise ValueError(
+            f"a table of {n} places by {width} is too large; write positions='rotary', "
+            f"or a smaller grid"
+        )
     frequencies = 10_000.0 ** (-np.arange(half) / half)
     parts = []
-    n = int(np.prod(grid))
     for position in reversed(np.indices(grid).reshape(len(grid), n)):
         angles = position[:, None] * frequencies
         parts += [np.sin(angles), np.cos(angles)]

@@ -3,83 +3,162 @@
 The library's only file access. A tokenizer's bundle carries its latent contract; a
 generator's carries its tokenizers' bundles in tokenizers/NAME, so it is self-contained;
 a classifier's what it judges.
-Weights are hashed when written and checked when read; a folder appears whole or not at
-all.
+Weights and configuration are hashed when written and checked when read, and have to
+fit each other; a folder appears whole or not at all.
 """
 
+import dataclasses
+import functools
 import hashlib
 import json
 import os
 import pathlib
 import shutil
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import flax.traverse_util
+import jax.numpy as jnp
+import numpy as np
+import safetensors
 import safetensors.numpy
 
+from vqdit import sealed
+from vqdit.trained import fit
 from vqdit.trained.codec import Codec
-from vqdit.trained.contract import flatten
+from vqdit.trained.contract import LatentContract, fingerprint, flatten
 from vqdit.trained.generator import Generator
 from vqdit.trained.judge import Judge
-from vqdit.values import build, describe
+from vqdit.values import Foreign, build, describe
 
-FORMAT = 1
+FORMAT = 2
+SEALED = 2  # the first format whose config.json is sealed
 FILES = ("config.json", "model.safetensors")
 PARTS = (*FILES, "prior.npz")  # which `train.compress --fit` lays beside them
+KINDS = ("tokenizer", "generator", "classifier")
+DTYPES = {
+    **{f"F{bits}": f"float{bits}" for bits in (16, 32, 64)},
+    **{f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
+    **{"BOOL": "bool", "C64": "complex64", "BF16": jnp.bfloat16},
+}
 
 
-def load(path: str | os.PathLike) -> Codec | Generator | Judge:
+class Refused(ValueError):
+    """A bundle that is not loaded; the message is one line."""
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """The values of a JSON file, which anybody may have written.
+
+    Raises FileNotFoundError where there is no file, and ValueError, in one line, for
+    one that is too large, nested too deep, or no JSON.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():  # nor a pipe, which nobody may ever write to
+        raise FileNotFoundError(2, "No such file", str(path))
+    size = path.stat().st_size
+    if size > sealed.LARGEST:
+        raise ValueError(f"it has {size:,} bytes; there may be {sealed.LARGEST:,}")
+    return sealed.parsed(path.read_bytes())
+
+
+def load(
+    path: str | os.PathLike, packages: Sequence[str] = ()
+) -> Codec | Generator | Judge:
     """Loads a bundle folder, or the bundle of a workdir.
 
-    Raises ValueError, in one line, when there is none, it is of another format, or its
-    weights are not those it was written with.
+    packages: of your own, whose modules and dataclasses it may be made of; their code
+        is imported.
+
+    Raises ValueError, in one line, when there is none, it is of another format, it is
+    not what was written, or its parts do not fit each other. What is in the folder can
+    be anything: no more is read or computed than what it says of itself bears out.
     """
     folder = pathlib.Path(path)
-    if not (folder / "config.json").exists() or (folder / "bundle").is_dir():
+    if not (folder / "config.json").is_file() or (folder / "bundle").is_dir():
         folder = folder / "bundle"
-    if not (folder / "config.json").exists():
+    if not (folder / "config.json").is_file():
         raise ValueError(
             f"{path}: no bundle here; write a bundle folder, or a workdir whose "
             f"training has finished"
         )
+    return _open(folder, KINDS, functools.partial(build, packages=("vqdit", *packages)))
+
+
+def _open(folder, kinds, built):
+    """What is in a bundle's folder, of one of these kinds; `built` is its `build`."""
     try:
-        config = json.loads((folder / "config.json").read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{folder}/config.json is not JSON: {error}") from error
+        config = read_json(folder / "config.json")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder}/config.json: {error}") from error
     if not isinstance(config, dict) or "format" not in config:
         raise ValueError(
-            f"{path}: no bundle here yet; finish its training, or write a bundle folder"
+            f"{folder}: no bundle here yet; finish its training, or write a bundle "
+            f"folder"
         )
-    if config["format"] != FORMAT:
+    version = config["format"]
+    if type(version) is not int or not 1 <= version <= FORMAT:
         raise ValueError(
-            f"{folder} has format {config['format']}; this version reads format "
-            f"{FORMAT}"
+            f"{folder} has format {version!r}; this version reads format 1 to {FORMAT}"
         )
     try:
-        return _load(folder, config)
-    except KeyError as error:
+        config = sealed.opened(config, needed=version >= SEALED)
+    except ValueError as error:
         raise ValueError(
-            f"{folder}/config.json lacks {error}; copy it again"
+            f"{folder}/config.json: {error}; copy the bundle again, and change a model "
+            f"through vqdit.save"
         ) from error
+    if config.get("kind") not in kinds:
+        raise ValueError(f"{folder} is no {' or '.join(kinds)}")
+    try:
+        return _load(folder, config, built)
+    except Refused:
+        raise
+    except Foreign as error:
+        raise Refused(
+            f"{folder}: {error}; if it is your own, write packages=({error.args[1]!r},)"
+        ) from error
+    except Exception as error:  # what is written there may be of any type and shape
+        line = " ".join(str(error).split()) or "it makes no sense"
+        if not isinstance(error, ValueError):
+            line = f"{type(error).__name__} {line}"
+        raise Refused(f"{folder} is no whole bundle: {line[:300]}") from error
 
 
-def _load(folder, config):
-    variables = _read(folder, config["sha256"])
-    module = build(config["module"])
-    if config["kind"] == "tokenizer":
-        return Codec(module, variables, build(config["contract"]))
-    if config["kind"] == "classifier":
-        return Judge(module, variables["params"], **build(config["judge"]))
-    names = config["tokenizers"]
+def _load(folder, config, built):
+    module, kind = built(config["module"]), config["kind"]
+    stored = _headers(folder, config["sha256"])
+    if kind == "tokenizer":
+        contract = built(config["contract"])
+        if not isinstance(contract, LatentContract):
+            raise ValueError("its contract is none")
+        fit.tokenizer(module, contract, stored)
+        variables = _read(folder)
+        if fingerprint(variables) != contract.fingerprint:
+            raise ValueError("its contract is of other weights than these")
+        return Codec(module, variables, contract)
+    if kind == "classifier":
+        judged = built(config["judge"])
+        fit.judge(module, judged, stored)
+        return Judge(module, _read(folder)["params"], **judged)
+    processes = fit.by_name(config["processes"], "processes")
+    values = fit.by_name(config.get("values", {}), "values")
+    tokenizers = {
+        name: _open(fit.inside(folder, name), KINDS[:1], built)
+        for name in fit.names(config["tokenizers"], "tokenizers")
+    }
+    class_names = fit.names(config["class_names"], "class_names", plain=False)
+    tokenizers |= {name: built(value) for name, value in values.items()}
+    fit.generator(module, stored)
     return Generator(
         module,
-        variables["params"],
-        {name: build(process) for name, process in config["processes"].items()},
-        {name: load(folder / "tokenizers" / name) for name in names}
-        | {name: build(value) for name, value in config.get("values", {}).items()},
-        tuple(config["class_names"]),
-        config.get("untrained", ()),
+        _read(folder)["params"],
+        {name: built(process) for name, process in processes.items()},
+        tokenizers,
+        class_names,
+        fit.labels(config.get("untrained", [])),
     )
 
 
@@ -88,7 +167,7 @@ def save(path: str | os.PathLike, thing: Codec | Generator | Judge) -> None:
 
     One of the very same files stays, and with it what others have laid beside them.
     A workdir means its bundle, as in `load`. Raises ValueError where there is something
-    else, which is left as it is.
+    else, which is left as it is, and where a weight is not finite.
     """
     folder = _place(path)
     fresh = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
@@ -166,7 +245,10 @@ def _write(folder, thing):
         config |= {"kind": "classifier", "judge": describe(judged)}
     elif isinstance(thing, Codec):
         variables = thing.variables
-        config |= {"kind": "tokenizer", "contract": describe(thing.contract)}
+        # Weights that were changed since are no longer those that it was made of.
+        mark = fingerprint(variables)
+        contract = dataclasses.replace(thing.contract, fingerprint=mark)
+        config |= {"kind": "tokenizer", "contract": describe(contract)}
     else:
         variables = {"params": thing.params}
         config |= {
@@ -179,24 +261,59 @@ def _write(folder, thing):
         }
         for name, codec in thing.codecs.items():
             _write(folder / "tokenizers" / name, codec)
-    data = safetensors.numpy.save(flatten(variables))
+    flat = flatten(variables)
+    for name, array in flat.items():
+        _check_finite(name, array)
+    data = safetensors.numpy.save(flat)
     config["sha256"] = hashlib.sha256(data).hexdigest()
     _flush(folder / "model.safetensors", data)
+    config = sealed.sealed(config)
     _flush(folder / "config.json", json.dumps(config, indent=1).encode())
 
 
-def _read(folder, sha256):
-    try:
-        data = (folder / "model.safetensors").read_bytes()
-    except FileNotFoundError as error:
-        raise ValueError(f"{folder} has no model.safetensors") from error
-    if hashlib.sha256(data).hexdigest() != sha256:
+def _headers(folder, sha256):
+    """Path -> (type, shape) of every array that the weights' file says it holds."""
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise ValueError("it has no model.safetensors")
+    if _digest(path).hex() != sha256:
         raise ValueError(
-            f"{folder}/model.safetensors is not what was written (its SHA-256 differs "
-            f"from config.json's): copy the bundle again"
+            "its model.safetensors is not what was written (its SHA-256 differs from "
+            "config.json's): copy the bundle again"
         )
-    flat = safetensors.numpy.load(data)
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > sealed.LARGEST:
+            raise ValueError("the header of its model.safetensors is too large")
+        header = json.loads(file.read(size))
+    end, found = 0, {}
+    for name, of in header.items():
+        if name != "__metadata__":
+            found[name] = (np.dtype(DTYPES[of["dtype"]]), tuple(of["shape"]))
+            end = max(end, *of["data_offsets"])
+    if 8 + size + end != path.stat().st_size:
+        raise ValueError("its model.safetensors is cut short, or longer than it says")
+    return found
+
+
+def _read(folder):
+    data = (folder / "model.safetensors").read_bytes()
+    flat = {}
+    for name, of in safetensors.deserialize(data):
+        array = np.frombuffer(of["data"], DTYPES[of["dtype"]]).reshape(of["shape"])
+        _check_finite(name, array)
+        flat[name] = array
     return flax.traverse_util.unflatten_dict(flat, sep="/")
+
+
+def _check_finite(name, array):
+    if not jnp.issubdtype(array.dtype, jnp.inexact):
+        return
+    # A sum takes no copy, and is finite where all are; it may be too large, too.
+    with np.errstate(all="ignore"):
+        whole = np.isfinite(array.sum(dtype=np.complex128))
+    if not whole and not np.isfinite(array.astype(np.complex128)).all():
+        raise ValueError(f"{name} is not finite")
 
 
 def _flush(path, data):

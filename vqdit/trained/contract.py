@@ -4,14 +4,19 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flax.traverse_util
 import numpy as np
 
+from vqdit.fields import FILLED, Checked, Count, Finite, NonNegative, Positive
+
+MOST = 2**30  # values of an example, or of its codes: four times as many bytes
+Sides = Annotated[tuple[Count, ...], FILLED]
+
 
 @dataclasses.dataclass(frozen=True)
-class LatentContract:
+class LatentContract(Checked):
     """What stage two must know of stage one, and refuses to be wrong about.
 
     kind:        of signal, such as "image" or "audio".
@@ -30,22 +35,39 @@ class LatentContract:
     """
 
     kind: str
-    shape: tuple[int, ...]
-    grid: tuple[int, ...]
-    channels: int
-    codes: tuple[int, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    shape: Sides
+    grid: Sides
+    channels: Count
+    codes: tuple[Count, ...]
+    mean: tuple[Finite, ...]
+    std: tuple[Positive, ...]
     fingerprint: str
-    code_grid: tuple[int, ...] = ()
-    rate: float = 0.0
-    offset: tuple[float, ...] = ()
-    scale: tuple[float, ...] = ()
+    code_grid: tuple[Count, ...] = ()
+    rate: NonNegative = 0.0
+    offset: tuple[Finite, ...] = ()
+    scale: tuple[Positive, ...] = ()
     preparation: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self):
+        super().__post_init__()
         if not self.code_grid:
             object.__setattr__(self, "code_grid", self.grid)
+        for name in ("kind", "fingerprint"):
+            self.check(name, isinstance(getattr(self, name), str), "write a text")
+        for name in ("mean", "std"):
+            each = len(getattr(self, name)) == self.channels
+            self.check(name, each, f"write one of each of {self.channels} channels")
+        for name in ("offset", "scale"):
+            fits = len(getattr(self, name)) in (0, 1, self.shape[-1])
+            self.check(name, fits, f"write one of each of {self.shape[-1]} channels")
+        paired = len(self.offset) == len(self.scale)
+        self.check("scale", paired, f"offset={self.offset} needs as many")
+        few = math.prod(self.shape) <= MOST
+        self.check("shape", few, f"an example has at most {MOST:,} values")
+        few = math.prod(self.code_grid) * max(1, len(self.codes)) <= MOST
+        self.check("code_grid", few, f"an example has at most {MOST:,} codes")
+        pairs = all(len(p) == 2 and isinstance(p[0], str) for p in self.preparation)
+        self.check("preparation", pairs, "write pairs of a name and a value")
 
     def stream(self, kind: Literal["latents", "codes"]) -> dict[str, Any]:
         """Fields of the stream that holds its latents, or its codes.

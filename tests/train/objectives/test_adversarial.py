@@ -8,6 +8,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from tests import quick
@@ -17,7 +18,8 @@ from tests.train.test_stages import GRADIENT, ONE, shorter, tokenizer
 from train import stage_one
 from train.config import AdamW, Adversarial, Mesh, Weights
 from train.modalities import Modality
-from train.objectives import start
+from train.objectives import adversarial, start
+from train.objectives.reconstruction import Reconstruction
 from train.runtime.checkpoint import Checkpoints
 from train.runtime.sharding import (
     TOKENIZER_RULES,
@@ -196,6 +198,67 @@ def test_adaptive_weight_is_the_ratio_of_gradients_at_the_last_kernel():
     reconstruction, adversarial = norms(state)
     expected = 0.8 * 0.5 * reconstruction / adversarial
     np.testing.assert_allclose(rows[START]["adversarial_weight"], expected, rtol=1e-3)
+
+
+def test_both_gradients_are_those_of_their_losses_written_out():
+    """Of the second step that is played: LeCam and matched features."""
+    _, states, rows = crossing()
+    at = START + 1
+    state, row, other = states[at], rows[at], states[at].discriminator
+    terms, batch = Reconstruction(experiment(), {}), images(at)
+    key = jax.random.fold_in(state.key, state.step)
+    judge = lambda params, x: HOW.discriminator.apply({"params": params}, x)
+
+    def made(params):
+        (x_hat, own), (x, *_) = terms.forward(params, state.stats, batch, key, at)
+        return x, x_hat, own + terms.compare(x_hat, x, state.stats, batch)[0]
+
+    def generator(params):
+        x, x_hat, loss = made(params)
+        (real,), (fake,) = judge(other.params, x), judge(other.params, x_hat)
+        pairs = zip(real.features, fake.features, strict=True)
+        matched = [jnp.abs(a - b).mean() / jnp.abs(a).mean() for a, b in pairs]
+        loss -= row["adversarial_weight"] * fake.logits.mean()
+        return loss + HOW.features * sum(matched) / len(matched)
+
+    def discriminator(params):
+        x, x_hat, _ = made(state.params)
+        (real,), (fake,) = judge(params, x), judge(params, x_hat)
+        usual = jax.lax.stop_gradient(
+            [
+                (other.stats["lecam"][name][0] + now.logits.mean()) / 2
+                for name, now in (("real", real), ("fake", fake))
+            ]
+        )
+        hinge = (
+            jax.nn.relu(1 - real.logits).mean() + jax.nn.relu(1 + fake.logits).mean()
+        )
+        lecam = jnp.square(real.logits - usual[1]).mean()
+        lecam += jnp.square(fake.logits - usual[0]).mean()
+        return hinge / 2 + HOW.lecam * lecam, lecam
+
+    @jax.jit
+    def norms(params, others):
+        theirs, lecam = jax.grad(discriminator, has_aux=True)(others)
+        own = jax.grad(generator)(params)
+        return optax.tree.norm(own), optax.tree.norm(theirs), lecam
+
+    found = norms(state.params, other.params)
+    names = ("grad_norm", "discriminator_grad_norm", "lecam")
+    np.testing.assert_allclose(found, [row[name] for name in names], rtol=1e-3)
+
+
+def test_the_discriminators_schedule_is_over_its_own_updates():
+    """Adam's update of an unchanging gradient is the rate: a cosine of eight."""
+    rate = AdamW(peak_lr=0.1, schedule="cosine")
+    chosen = experiment(dataclasses.replace(HOW, optimizer=rate))
+    tx, slope = adversarial._optimizer(chosen), jnp.full(3, 0.1)
+    state, sizes = tx.init(slope), []
+    for _ in range(8):
+        update, state = tx.update(slope, state, slope)
+        sizes.append(-update[0])
+    expected = 0.05 * (1 + np.cos(np.pi * np.arange(8) / 8))
+    np.testing.assert_allclose(sizes, expected, rtol=1e-3)
 
 
 def adversaries():

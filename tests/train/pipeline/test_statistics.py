@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from train.errors import BadInput
-from train.modalities import Images, Modality, Record
+from train.modalities import Images, Modality, Ranges, Record, Series, Volumes
 from train.modalities.normalise import SAMPLE, Moments, normaliser
 from train.pipeline import keep_statistics, recall_statistics, statistics
 from train.pipeline.statistics import statistics_of
@@ -146,7 +146,7 @@ def test_statistics_of_other_data_are_refused(tmp_path):
     path = tmp_path / "statistics.json"
     for text in ("{", "{}", json.dumps({"of": "x", "statistics": {"class": "os.x"}})):
         path.write_text(text)
-        with pytest.raises(BadInput, match="damaged"):
+        with pytest.raises(BadInput, match="damaged|not JSON: .*remove it"):
             keep_statistics(Made(), tmp_path)
 
 
@@ -160,7 +160,7 @@ def test_records_that_changed_under_their_names_are_told_from_the_old(
     statistics.records_of.cache_clear()
     with pytest.raises(BadInput, match="statistics.json: made of other records"):
         keep_statistics(Made(), tmp_path)
-    del stored["data"]  # of before
+    del stored["data"], stored["seal"]  # of before
     (tmp_path / "statistics.json").write_text(json.dumps(stored))
     keep_statistics(Made(), tmp_path)
 
@@ -212,3 +212,20 @@ def test_parts_that_are_merged_are_the_whole(n):
     # A median of 65,536 normal values has a standard error of 0.005 deviations.
     atol = 0 if one.exact else 0.05
     np.testing.assert_allclose(merged.median, one.median, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize(
+    "data,key",
+    [
+        (Series(examples=40, length=16), "1e92a8e6bd49"),
+        (Volumes(examples=16, size=(8, 8, 8)), "dba48a288c62"),
+        (Ranges(examples=16), "677be28f94a6"),
+    ],
+    ids=lambda given: getattr(given, "kind", ""),
+)
+def test_statistics_of_before_are_of_the_same_data(data, key):
+    """As 0.1.0 named it: a setting that came later, at its default, is none."""
+    assert statistics._key(data).startswith(key)
+    if isinstance(data, Series):
+        other = dataclasses.replace(data, duplicates="mean")
+        assert not statistics._key(other).startswith(key)

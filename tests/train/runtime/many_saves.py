@@ -22,7 +22,7 @@ from train.runtime.checkpoint import Checkpoints  # noqa: E402
 from train.runtime.sharding import Rule, create_state, make_mesh  # noqa: E402
 from train.runtime.step import init_state  # noqa: E402
 
-ROUNDS, LAYERS = 3, 30
+SAVES, RESTORES, LAYERS = 30, 3, 30
 
 
 def main(folder: str, *sizes: str) -> None:
@@ -36,11 +36,13 @@ def main(folder: str, *sizes: str) -> None:
 
     state = create_state(init, rules, mesh)
     with Checkpoints(folder, keep=1) as checkpoints:
-        for step in range(ROUNDS):
+        for step in range(SAVES):
             checkpoints.save(step, state, position=step)
             checkpoints.wait()
+    for _ in range(RESTORES):  # each as a run that starts again
+        with Checkpoints(folder, keep=1) as checkpoints:
             found, position, _ = checkpoints.restore_latest(state)
-            assert position == step
+            assert position == SAVES - 1
     for a, b in zip(*map(jax.tree.leaves, (state.params, found.params)), strict=True):
         np.testing.assert_array_equal(a, b)
 

@@ -308,9 +308,8 @@ def test_a_step_is_saved_only_when_it_is_committed(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "sizes", ["1 4 2", pytest.param("2 4 1", marks=pytest.mark.slow)]
-)
+@pytest.mark.timeout(700)  # thirty saves wait for the disk
+@pytest.mark.parametrize("sizes", ["2 2 2", "1 4 2", "1 8 1"])
 def test_many_saves_and_restores_on_a_mesh(sizes, tmp_path):
     """Collectives wait for one another: never two at a time."""
     environment = {n: v for n, v in os.environ.items() if n != "NPROC"}
@@ -321,6 +320,6 @@ def test_many_saves_and_restores_on_a_mesh(sizes, tmp_path):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=250,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-2000:]

@@ -1,4 +1,5 @@
 import functools
+import itertools
 import multiprocessing
 import os
 import random
@@ -159,6 +160,14 @@ def poisoned(at):
     return batches
 
 
+def test_a_first_step_that_is_bad_blames_no_rate(tmp_path):
+    """No update came before it."""
+    with pytest.raises(TrainingDiverged, match="at step 1, .* look at the data"):
+        run(tmp_path, 5, poisoned(0))
+    with pytest.raises(TrainingDiverged, match="at step 2, .* a lower optimizer.peak"):
+        run(tmp_path, 5, poisoned(1))
+
+
 @pytest.mark.parametrize("at,good", [(2, "none"), (7, "5"), (10, "10")])
 def test_the_first_bad_step_is_named_and_never_saved(tmp_path, at, good):
     """Whatever the log's rhythm: update i makes step i + 1."""
@@ -257,6 +266,30 @@ def test_a_failing_picture_loses_no_work_a_failing_change_is_not_saved(tmp_path)
     with pytest.raises(OSError):
         run(tmp_path, 9, hooks=[Hook(fail, at=(4,), changes=True)])
     assert saved(tmp_path) == [3]
+
+
+def test_seconds_are_those_of_training_alone(tmp_path, monkeypatch):
+    """By a clock that only goes on where it is looked at, and in hooks and saves."""
+    now = itertools.count()
+    hours = [0]
+    clock = lambda: next(now) + hours[0]
+    monkeypatch.setattr("train.runtime.window.time.perf_counter", clock)
+
+    def sleep(step, state):
+        hours[0] += 3600
+
+    hooks = [
+        Hook(sleep, every=2),
+        Hook(lambda *of: sleep(*of) or of[1], at=(3, 5), changes=True),
+    ]
+    run(tmp_path, 5, hooks=hooks, save_every=3)
+    run(tmp_path, 11, hooks=hooks, save_every=3)
+    rows = read_metrics(tmp_path)
+    assert [row["step"] for row in rows] == [4, 5, 8, 11]
+    for row in rows:
+        assert 0 < row["step_seconds"] < 20
+        rate = row["examples_per_second"] * row["step_seconds"]
+        assert rate == pytest.approx(16)
 
 
 def signalling(number, at):
