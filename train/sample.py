@@ -87,9 +87,11 @@ def main(argv):
             else:
                 path, files[f"sheet{end}.png"] = out, png(picture)
                 files |= _files(codec.contract, signal, end)
-        say(f"{count} samples of {name!r} are in {path}")
+        if out.suffix:
+            say(f"{count} samples of {name!r} are in {path}")
     if files:
         write_folder(out, files)
+        say(f"{count} samples of {', '.join(map(repr, x))} are in {out}")
 
 
 def _files(contract, signal, end) -> dict[str, bytes]:

@@ -59,7 +59,8 @@ class Run:
     heldout_every: steps between losses on held-out data, logged as heldout_loss; 0 for
         none.
     best:         figure of these, such as "heldout_loss", whose best bundle is kept in
-        best/, the smallest, or the largest of "-heldout_psnr"; "" for none.
+        best/, the smallest, or the largest of "-heldout_psnr"; "" for none. A tokenizer's reads the
+        training set for it, so evaluate seldom.
     wandb:        Weights & Biases project to report to as well; "" for none.
     """
 
@@ -217,7 +218,7 @@ class StageTwo(Experiment):
     model:   without its streams, which follow from these.
     streams: name -> Stream, in their order in the sequence.
     init:    workdir or bundle of a generator whose weights training starts from; what
-        it lacks, a stream or a table of other classes, starts new.
+        it lacks, a stream or a table of more or fewer classes, starts new.
     cache:   folder of a latent cache of the one stream; None encodes on the fly.
     label_dropout: share of labels replaced by the null class, for guidance.
     """
