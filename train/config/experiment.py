@@ -59,8 +59,8 @@ class Run:
     heldout_every: steps between losses on held-out data, logged as heldout_loss; 0 for
         none.
     best:         figure of these, such as "heldout_loss", whose best bundle is kept in
-        best/, the smallest, or the largest of "-heldout_psnr"; "" for none. A tokenizer's reads the
-        training set for it, so evaluate seldom.
+        best/, the smallest, or the largest of "-heldout_psnr"; "" for none. For a
+        tokenizer's the training set is read each time, so evaluate seldom.
     wandb:        Weights & Biases project to report to as well; "" for none.
     """
 
