@@ -1,11 +1,14 @@
 """A flow transformer on the latents of a tokenizer of one's own files.
 
-vqdit stage-two --config=own_flow --config.data.data_dir=photos \\
-    --config.streams.signal.tokenizer=runs/pictures --workdir=runs/flow
+python -m train.stage_two --config=configs/own_flow.py \\
+    --config.streams.signal.tokenizer=runs/pictures \\
+    --config.data.data_dir=photos --workdir=runs/flow
 
 --variant=sounds goes with the tokenizer of own_sounds, --variant=series with that of
 own_series. The data are the tokenizer's. Labels are not used: for classes in N
 sub-folders write --config.model.classes=N, and draw with --label=NAME --guidance=2.
+
+Expected score: that of the files; none was measured.
 """
 
 from configs.own_pictures import CONFIG as PICTURES

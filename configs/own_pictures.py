@@ -1,12 +1,12 @@
 """A folder of pictures of one's own, at 64 pixels: 8x8 codes out of 1,000.
 
-vqdit stage-one --config=own_pictures --config.data.data_dir=photos \\
-    --workdir=runs/pictures
+python -m train.stage_one --config=configs/own_pictures.py \\
+    --config.data.data_dir=photos --workdir=runs/pictures
 
 Classes are sub-folders, a fifth is held out by a hash of each file's name, and a
 picture's shorter side becomes 64 pixels. No network is needed, and no k-means, so a
-hundred pictures are enough to see it work. For larger ones
---config.data.size=128, and more steps; scores depend on the pictures.
+hundred pictures are enough to see it work. For larger ones --config.data.size=128, and
+more steps. Expected score: that of the pictures; none was measured.
 """
 
 from train.config import Optimizer, Run, StageOne, Weights

@@ -1,11 +1,12 @@
 """A folder of recordings of one's own: 64 codes of 15 bits a second.
 
-vqdit stage-one --config=own_sounds --config.data.data_dir=recordings \\
-    --workdir=runs/sounds
+python -m train.stage_one --config=configs/own_sounds.py \\
+    --config.data.data_dir=recordings --workdir=runs/sounds
 
 Recordings of any rate become 16 kHz, and windows of 1.024 s are cut out of them. A
 fifth of the files is held out. The tokenizer sees 64 frames by 64 mel bands as a
-picture; Griffin-Lim finds the phases on the way back. Scores depend on the recordings.
+picture; Griffin-Lim finds the phases on the way back. Expected score: that of the
+recordings; none was measured.
 """
 
 from configs.speech_mel import CONFIG as SPEECH
