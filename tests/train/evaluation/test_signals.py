@@ -22,7 +22,7 @@ SERIES = Series(
 class Stand:
     """A codec that returns what `change` makes of a signal, with made-up codes."""
 
-    def __init__(self, data, codes=(), grid=(), change=lambda x: x):
+    def __init__(self, data, codes=(), grid=(1,), change=lambda x: x):
         examples = open_examples(data, True)
         self.contract = LatentContract(
             data.kind, data.shape, grid, 1, codes, (0.0,), (1.0,), "none",

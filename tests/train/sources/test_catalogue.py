@@ -148,8 +148,8 @@ def test_configurations(tmp_path):
 def test_a_set_that_is_not_prepared_names_the_command(tmp_path):
     write_set(tmp_path / "toys" / "1.0.0", {"train": numbered(2)})
     command = (
-        f"tfds build mnist --data_dir={tmp_path} --file_format=array_record .*tf.*"
-        "data.download=True"
+        f"tfds build mnist --data_dir={tmp_path} --file_format=array_record "
+        ".*tensorflow.*data.download=True"
     )
     with pytest.raises(
         BadInput, match=f"prepared there: toys; run: {command}"
