@@ -17,7 +17,7 @@ from train.config.command import parse
 from train.errors import BadInput, run
 from train.evaluation.drawing import SAMPLER, draw_all
 from train.modalities.files import npz, write_bytes, write_folder
-from train.modalities.modality import modality_of
+from train.modalities.modality import of_contract
 from train.modalities.shown import png
 from train.objectives.bundles import open_bundle
 from train.report import pictures
@@ -96,9 +96,7 @@ def main(argv):
 
 def _files(contract, signal, end) -> dict[str, bytes]:
     """Name -> content of a file for each sample."""
-    data = modality_of(contract.kind).of(
-        contract.shape[-1], contract.rate, **dict(contract.preparation)
-    )
+    data = of_contract(contract)
     digits, suffix = len(str(len(signal) - 1)), data.suffixes[0]
     return {
         f"{i:0{digits}d}{end}{suffix}": data.write(data.new(values, contract.rate))

@@ -16,7 +16,7 @@ from train.codec.prior import MOST_CODES
 from train.errors import BadInput
 from train.modalities.clips import stills
 from train.modalities.files import counted, kind_of, write_bytes, write_folder
-from train.modalities.modality import Modality, Record, modality_of
+from train.modalities.modality import Modality, Record, modality_of, of_contract
 from train.objectives import bundles as opening
 from train.runtime.log import say
 from vqdit.trained.codec import Codec
@@ -26,9 +26,7 @@ def open_codec(path: str | Path | None, batch: int = BATCH) -> Opened:
     """A tokenizer with codes, and the prior beside it; BadInput for all else."""
     codec = open_tokenizer(path)
     prior = priors.read_prior(bundle_folder(path), codec.contract)
-    of, contract = modality_of(codec.contract.kind), codec.contract
-    signal = (contract.shape[-1], contract.rate)
-    return Opened(codec, prior, of.of(*signal, **dict(contract.preparation)), batch)
+    return Opened(codec, prior, of_contract(codec.contract), batch)
 
 
 def open_tokenizer(path: str | Path | None) -> Codec:

@@ -87,6 +87,11 @@ class Experiment:
     mesh: Mesh = Mesh()
 
     @property
+    def dtype(self) -> str:
+        """In which the network computes."""
+        return getattr(self.model, "dtype", None) or self.model.encoder.dtype
+
+    @property
     def one_data(self) -> Modality:
         """The data, for a program that takes one; BadInput where each stream has its
         own."""

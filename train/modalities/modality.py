@@ -305,6 +305,12 @@ class Modality(Checked):
         return x if x.dtype == np.uint8 else eight_bits(np.clip(x, -1, 1))
 
 
+def of_contract(contract: Any) -> "Modality":
+    """The modality that prepares files as a bundle's contract says training did."""
+    signal = (contract.shape[-1], contract.rate)
+    return modality_of(contract.kind).of(*signal, **dict(contract.preparation))
+
+
 def modality_of(kind: str) -> type[Modality]:
     """The modality of this kind, the first where several say so; BadInput if none does.
 

@@ -58,7 +58,7 @@ class Rehearsal:
 
     @property
     def dtype(self) -> str:
-        return getattr(self.model, "dtype", None) or self.model.encoder.dtype
+        return self.experiment.dtype
 
     def train_step(
         self,

@@ -164,11 +164,11 @@ def _opening(
     experiment: Experiment, state: TrainState, devices: str, about: str
 ) -> str:
     """What a run is, before its long silence of compiling."""
-    model, run = experiment.model, experiment.run
+    run = experiment.run
     size = sum(x.size for x in jax.tree.leaves(state.params))
-    dtype = getattr(model, "dtype", None) or model.encoder.dtype
     return (
-        f"{experiment.name}: {size:,} parameters, computed in {dtype}; {about}\n"
+        f"{experiment.name}: {size:,} parameters, computed in {experiment.dtype}; "
+        f"{about}\n"
         f"{run.steps:,} steps of {run.batch} on {devices}"
     )
 

@@ -12,6 +12,7 @@ from optax import contrib
 
 from train.config import SGD, Adafactor, AdamW, Muon
 from train.errors import BadInput
+from train.runtime.sharding import path_name
 
 
 def make(optimizer: AdamW, steps: int) -> optax.GradientTransformation:
@@ -113,17 +114,13 @@ def learning_rate(optimizer: AdamW, steps: int) -> optax.Schedule:
     return shaped
 
 
-def _name(path: tuple) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
 def _found(pattern: str, params: Any) -> Any:
     """Same structure as params: True where the pattern is found in the path.
 
     Kernels are told by name, not by rank: under a layer scan a bias too has two axes.
     So biases, norms, embedding tables and codebooks do not decay by themselves.
     """
-    found = lambda path, _: re.search(pattern, _name(path)) is not None
+    found = lambda path, _: re.search(pattern, path_name(path)) is not None
     return jax.tree_util.tree_map_with_path(found, params)
 
 
@@ -133,14 +130,16 @@ def _factors(rates: Sequence[tuple[str, float]], params: Any) -> Any:
 
     def factor(path, _):
         for pattern, value in rates:
-            if re.search(pattern, _name(path)):
+            if re.search(pattern, path_name(path)):
                 used.add(pattern)
                 return value
         return 1.0
 
     found = jax.tree_util.tree_map_with_path(factor, params)
     if unused := [pattern for pattern, _ in rates if pattern not in used]:
-        paths = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+        paths = [
+            path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)
+        ]
         raise BadInput(
             f"optimizer.rates: {unused[0]!r} is in the path of no parameter that is "
             f"left to it, such as {paths[0]} or {paths[-1]}"
@@ -151,7 +150,7 @@ def _factors(rates: Sequence[tuple[str, float]], params: Any) -> Any:
 def _orthogonal(params: Any) -> Any:
     """Same structure as params: True at kernels but the first and the last layers'."""
     kernel = re.compile(r"(?<!_in)(?<!_out)/kernel$")
-    found = lambda path, _: kernel.search(f"/{_name(path)}") is not None
+    found = lambda path, _: kernel.search(f"/{path_name(path)}") is not None
     return jax.tree_util.tree_map_with_path(found, params)
 
 
@@ -159,7 +158,7 @@ def _matrices(kernels: Any) -> Any:
     """Same structure as the kernels: which of their axes are a matrix's."""
 
     def axes(path, x):
-        name = _name(path)
+        name = path_name(path)
         # A layer scan's leading axis counts matrices; a convolution's window is a part
         # of its input.
         first = 1 if "blocks/" in name else 0
