@@ -140,12 +140,15 @@ def replacements(
     One that is taken again comes with normal noise of this size, so that no two are
     alike. Only the dead codes' entries mean anything.
     """
-    order_key, noise_key = jax.random.split(key)
-    order = jax.random.permutation(order_key, z.shape[0])
+    count, codes = z.shape[0], dead.shape[0]
+    order = jax.random.permutation(key, count)
+    if codes <= count:  # each code has one of its own
+        return z[order[:codes]]
     rank = jnp.cumsum(dead) - 1
-    noise = apart * jax.random.normal(noise_key, (dead.shape[0], z.shape[1]))
-    again = (rank >= z.shape[0])[:, None]
-    return z[order[rank % z.shape[0]]] + jnp.where(again, noise, 0.0)
+    noise_key = jax.random.fold_in(key, 1)  # the order took the key itself
+    noise = apart * jax.random.normal(noise_key, (codes, z.shape[1]))
+    again = (rank >= count)[:, None]
+    return z[order[rank % count]] + jnp.where(again, noise, 0.0)
 
 
 def split_sources(counts: Int[Array, "k"], dead: Bool[Array, "k"]) -> Int[Array, "k"]:
