@@ -27,4 +27,4 @@ from vqdit.metrics.image import (
     ssim,
     ssim_per_image,
 )
-from vqdit.metrics.neighbours import nearest_neighbours
+from vqdit.metrics.neighbours import nearest_neighbours, neighbourhoods
