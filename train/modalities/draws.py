@@ -68,8 +68,8 @@ class Draws:
 
 
 class Version(Draws):
-    """No draws: one stated version of `count` examples. Its bits say which words mirror;
-    all else that could be drawn is in the middle."""
+    """No draws: one stated version of `count` examples. Its bits say which words
+    mirror; all else that could be drawn is in the middle."""
 
     def __init__(self, words: Sequence[int], version: int, count: int):
         super().__init__(0, np.zeros(count, int), np.arange(count))

@@ -42,10 +42,9 @@ def write_cache(
     count: int,
     versions: int = 1,
 ) -> None:
-    """Writes `count` examples of "latents" (*grid, c), "codes" (*grid, m), or both, each
-    as so many records, one a version.
+    """Writes `count` examples of "latents" (*grid, c), "codes" (*grid, m), or both.
 
-    A record may say in "known" (*grid) where something was observed, 1, and may have a
+    Of each there are so many versions, one a record after the other. A record may say in "known" (*grid) where something was observed, 1, and may have a
     "label"; where it has none -1 is stored. The folder appears
     whole or not at all: everything is written beside it and renamed.
 
