@@ -44,9 +44,10 @@ def write_cache(
 ) -> None:
     """Writes `count` examples of "latents" (*grid, c), "codes" (*grid, m), or both.
 
-    Of each there are so many versions, one a record after the other. A record may say in "known" (*grid) where something was observed, 1, and may have a
-    "label"; where it has none -1 is stored. The folder appears
-    whole or not at all: everything is written beside it and renamed.
+    Of each there are so many versions, one a record after the other. A record may say
+    in "known" (*grid) where something was observed, 1, and may have a "label"; where it
+    has none -1 is stored. The folder appears whole or not at all: everything is written
+    beside it and renamed.
 
     Raises BadInput where the folder exists, a record does not look like the first, a
     latent is not finite, or there are more or fewer than `count` times `versions`.
