@@ -150,9 +150,11 @@ def main(argv):
     text = page(found, len(train["x"]))
     write_bytes(folder / "report.html", render(text, shown).encode())
     missed = [name for name, bar in found["bars"].items() if not bar["passed"]]
+    odd = [name for name, bar in found["bars"].items() if not bar["usual"]]
     say(
         f"{seconds['total']:.0f} s; "
         + (f"missed: {missed}" if missed else "all bars met")
+        + (f"; outside the usual spread: {odd}" if odd else "")
     )
     print(f"The report is {folder}/report.html. Draw more samples with")
     print(f"  python -m train.sample --workdir={folder}/flow --label=3 --guidance=1.4")
