@@ -14,6 +14,7 @@ a classifier, too.
 """
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,7 @@ from train.config import Experiment, StageTwo
 from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
 from train.evaluation.drawing import SAMPLER
+from train.evaluation.features import network_of
 from train.evaluation.judge import judge_of
 from train.evaluation.measures import BASELINES
 from train.evaluation.scores import (
@@ -84,8 +86,9 @@ def main(argv):
             raise BadInput("--guidance is of a generator with classes; drop it")
         if judge and len(thing.codecs) > 1:
             raise BadInput("--judge is of one kind of signal, and several are drawn")
-        how = (judge, flags.get("judge_steps"))
-        references = references_of(thing, experiment.sources, *how)
+        how = {"folder": judge, "steps": flags.get("judge_steps")}
+        network = partial(network_of, **how)
+        references = references_of(thing, experiment.sources, network)
         figures = evaluate_generator(thing, references, **asked)
     else:
         raise BadInput(f"{command.workdir}: config.json is not a generator's")
