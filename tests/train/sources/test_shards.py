@@ -179,12 +179,17 @@ def test_damaged_members_are_judged_as_files_are(tmp_path, monkeypatch):
     source = open_source(at(path, bad_share=0.3), True)
     assert values(source) == [0, 1, 2, 4, 5, 6, 7, 8, 9]
     assert source.found == 10 and source.refused[0][0] == "a.tar/3.png"
-    before = source.identity
     path.write_bytes(path.read_bytes()[: 9 * 2048])  # the last one is gone since
     assert values(source) == [0, 1, 2, 4, 5, 6, 7, 8, 0]
-    members["3.png"] = picture(3)
-    shard(path, members.items())
-    assert fresh_source(at(path), True).identity != before
+
+
+def test_other_samples_of_the_same_names_are_other_data(tmp_path):
+    members, found = dict(samples(0, 3)), []
+    for more in (b"", b"", b" "):
+        members["1.png"] += more
+        path = shard(tmp_path / "a.tar", members.items())
+        found.append(fresh_source(at(path), True).identity)
+    assert found[0] == found[1] != found[2]
 
 
 @pytest.mark.parametrize(
