@@ -23,9 +23,8 @@ SETTINGS = {
     },
 }
 RATIO = 3.5  # at most, of Fréchet distances; `bars` has what else the demo has to meet
-# Mean and standard deviation of the figures over the seeds 0 to 4 (RESULTS.md, section
-# demo); of accuracies at least that of 1,000 draws. What lies further off than twice that
-# is not what a seed changes.
+# Mean and standard deviation over the seeds 0 to 4 (RESULTS.md, section demo), of
+# accuracies at least that of 1,000 draws. Twice that is what a seed changes.
 USUAL = {
     "PSNR, dB": (25.99, 0.25),
     "above k-means, dB": (3.27, 0.25),
@@ -133,7 +132,8 @@ codes. {found["date"]}, {found["hardware"]}, jax {found["jax"]}, `{found["comman
 
 {table(("", "", "bar", "", "five seeds", "the usual spread"), headlines)}
 
-Five seeds: mean and standard deviation over as many runs of this program. A figure is within the usual spread where it is no more than two deviations from the mean.
+Five seeds: mean and standard deviation over as many runs of this program. A figure is
+within the usual spread where it is no more than two deviations from the mean.
 
 ## The tokenizer
 
