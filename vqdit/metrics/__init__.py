@@ -28,3 +28,26 @@ from vqdit.metrics.image import (
     ssim_per_image,
 )
 from vqdit.metrics.neighbours import nearest_neighbours
+
+__all__ = [
+    "psnr",
+    "psnr_per_image",
+    "squared_error_per_image",
+    "ssim",
+    "ssim_per_image",
+    "si_sdr",
+    "log_mel_distance",
+    "kbps",
+    "usage",
+    "usage_of",
+    "code_counts",
+    "entropy_bits",
+    "entropy_of",
+    "perplexity",
+    "FeatureStatistics",
+    "feature_sums",
+    "statistics",
+    "frechet_distance",
+    "nearest_neighbours",
+    "Histogram",
+]
