@@ -55,7 +55,8 @@ class Reference:
         return "tokenizer_" if isinstance(self.network, Latents) else ""
 
     @property
-    def _judges(self) -> bool:
+    def judges(self) -> bool:
+        """Whether its network tells classes, and samples have some."""
         return self.labelled and not self.prefix
 
     @functools.cached_property
@@ -64,7 +65,7 @@ class Reference:
         "apart" and "copied_share" (see Memorisation)."""
         held = open_examples(self.data, False)
         parts = [Likeness(self.network, held.spaced(NEIGHBOURS))]
-        parts += [accuracy(self.network)] if self._judges else []
+        parts += [accuracy(self.network)] if self.judges else []
         parts += [Memorisation(self.data)] if self.copies else []
         return evaluated(Several(parts), grouped(examples(self.data, False)))
 
@@ -85,7 +86,7 @@ class Reference:
     def names(self, prefix: str = "") -> list[str]:
         """The figures of `evaluator`, without reading anything."""
         found = [self.prefix + name for name in LIKENESS]
-        found += ["accuracy"] if self._judges else []
+        found += ["accuracy"] if self.judges else []
         found += ["memorisation", "copied_share"] if self.copies else []
         return [prefix + name for name in found]
 
@@ -94,7 +95,7 @@ class Reference:
         "label": its accuracy, Fréchet distance, neighbourhoods and memorisation."""
         kept, own = np.arange(min(count, NEIGHBOURS)), prefix + self.prefix
         parts = [Likeness(self.network, kept, self.heldout["features"], of, own)]
-        if self._judges:
+        if self.judges:
             parts.insert(0, accuracy(self.network, of, f"{prefix}accuracy"))
         if self.copies:
             parts.append(Memorisation(self.data, self.heldout["apart"], of, prefix))
