@@ -26,7 +26,7 @@ from train.runtime.optim import learning_rate, make
 from train.runtime.sharding import replicated
 from train.runtime.step import TrainState, init_state, make_step
 from vqdit.diffusion import Process
-from vqdit.diffusion.objectives import Denoising
+from vqdit.diffusion.objectives import Denoising, first_loss
 from vqdit.dit import DiT
 from vqdit.signal import to_signal
 from vqdit.signal.grids import fold
@@ -174,7 +174,12 @@ def objective_of(
     streams = experiment.streams.items()
     times = {name: stream.times for name, stream in streams}
     weights = {name: stream.weight for name, stream in streams}
-    return Denoising(model, processes, times, experiment.label_dropout, weights)
+    if experiment.balance:
+        for stream in model.streams:
+            name = stream.name
+            weights[name] /= first_loss(processes[name], times[name], stream)
+    how = {"weights": weights, "mixture": experiment.mixture}
+    return Denoising(model, processes, times, experiment.label_dropout, **how)
 
 
 def example(model: DiT, batch: int):

@@ -4,6 +4,7 @@ from vqdit.diffusion.gaussian import EDM, Gaussian
 from vqdit.diffusion.grids import Grid, Karras, Steps, Times
 from vqdit.diffusion.guidance import guided, preconditioned, unguided
 from vqdit.diffusion.masking import Masking
+from vqdit.diffusion.mixture import Around, Case, Mixture, Prefix, Scattered
 from vqdit.diffusion.process import Process, against
 from vqdit.diffusion.sampling import example_keys, priors, sample
 from vqdit.diffusion.schedules import (

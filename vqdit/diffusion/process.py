@@ -58,8 +58,8 @@ class Process(Protocol):
         """(x_t, what `loss` compares the network's output with)."""
         ...
 
-    def inputs(self, x_t: Array, t: Float[Array, "b"]) -> tuple[Array, Array]:
-        """(stream, time) as the network is shown them."""
+    def inputs(self, x_t: Array, t: Float[Array, "b *lead"]) -> tuple[Array, Array]:
+        """(stream, time) as the network is shown them; places may have their own."""
         return x_t, t
 
     def loss(

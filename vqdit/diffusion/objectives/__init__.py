@@ -1,3 +1,3 @@
 """What a network over streams is trained to do, one file a method."""
 
-from vqdit.diffusion.objectives.denoising import Denoising, known_mean
+from vqdit.diffusion.objectives.denoising import Denoising, first_loss, known_mean
