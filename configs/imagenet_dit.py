@@ -4,6 +4,11 @@ python -m train.stage_one --config=configs/kl_f8.py --workdir=runs/kl_f8
 python -m train.stage_two --config=configs/imagenet_dit.py --variant=b_2 \\
     --workdir=runs/dit_b_2 --config.streams.image.tokenizer=runs/kl_f8
 
+From cached latents, which hold every picture both ways round:
+
+python -m train.encode --config=configs/imagenet_dit.py --bundle=runs/kl_f8 \\
+    --out=runs/latents     # and, above, --config.cache=runs/latents
+
     variant   parameters   multiply-adds   FID-50K as published: 400K steps, batch
                            an image        256, unguided, 250 DDPM steps, SD's VAE
     s_8            33.14M        0.36 G        153.60

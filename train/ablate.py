@@ -125,7 +125,7 @@ def probe(
     # A tokenizer that was trained anew has a probe of its own.
     place = workdir / f"probe_{codec.contract.fingerprint[:8]}"
     cache = place / "cache"
-    # The cache holds what is not augmented.
+    # Neither are they mirrored, so that rows compare whatever augments their data.
     data = dataclasses.replace(data, **streams.augmenting(data))
     experiment = StageTwo(
         name="probe",

@@ -51,6 +51,7 @@ FLAGS = {
     "out": (str, "the folder of models and report (runs/demo)"),
     "workdir": (str, "the same as --out"),
     "fresh": (bool, "train anew what the folder holds"),
+    "seed": (int, "of all three models and their samples (0)"),
 }
 
 
@@ -58,6 +59,7 @@ def main(argv):
     started = time.time()
     hosts.alone()
     command = parse(argv, None, flags=FLAGS)
+    seed = command.flags.get("seed", 0)
     if command.workdir is not None and "out" in command.flags:
         raise BadInput("--workdir and --out are the same here; write one")
     folder = Path(command.flags.get("out") or command.workdir or "runs/demo")
@@ -73,7 +75,7 @@ def main(argv):
         """What has passed since the last lap is this part's."""
         seconds[part] = time.time() - began - sum(seconds.values())
 
-    tokenizer = _experiment("tokenizer")
+    tokenizer = _experiment("tokenizer", seed)
     codec = stage_one.train(tokenizer, folder / "tokenizer")
     lap("tokenizer")
     cache = folder / "cache"
@@ -82,7 +84,7 @@ def main(argv):
         encode_set(codec, tokenizer.data, cache)
     generators = {}
     for name in SETTINGS:
-        experiment = dataclasses.replace(_experiment(name), cache=str(cache))
+        experiment = dataclasses.replace(_experiment(name, seed), cache=str(cache))
         experiment = replaced(
             experiment, {"streams.image.tokenizer": str(folder / "tokenizer")}
         )
@@ -107,7 +109,7 @@ def main(argv):
         draw = generator.sampler(guidance=1.0, **setting["sampler"])
         for scale in SCALES:
             image = draw_all(
-                *(generator, draw, jax.random.key(0), np.arange(SAMPLES), labels),
+                *(generator, draw, jax.random.key(seed), np.arange(SAMPLES), labels),
                 guidance=scale,
             )["image"]
             row = {"guidance": scale} | _scores(reference, image, labels)
@@ -134,7 +136,7 @@ def main(argv):
             for name, setting in SETTINGS.items()
         },
         "curves": curves,
-        "steps": {n: _experiment(n).run.steps for n in ("tokenizer", *SETTINGS)},
+        "steps": {n: _experiment(n, seed).run.steps for n in ("tokenizer", *SETTINGS)},
         "seconds": seconds,
     }
     save_picture(folder / "samples.png", drawn)
@@ -148,9 +150,11 @@ def main(argv):
     text = page(found, len(train["x"]))
     write_bytes(folder / "report.html", render(text, shown).encode())
     missed = [name for name, bar in found["bars"].items() if not bar["passed"]]
+    odd = [name for name, bar in found["bars"].items() if not bar["usual"]]
     say(
         f"{seconds['total']:.0f} s; "
         + (f"missed: {missed}" if missed else "all bars met")
+        + (f"; outside the usual spread: {odd}" if odd else "")
     )
     print(f"The report is {folder}/report.html. Draw more samples with")
     print(f"  python -m train.sample --workdir={folder}/flow --label=3 --guidance=1.4")
@@ -160,8 +164,8 @@ def _scores(reference, image, label) -> dict:
     return evaluated(reference.evaluator, [{"x": image, "label": label}])
 
 
-def _experiment(name):
-    return load_config(f"demo_{name}")
+def _experiment(name, seed):
+    return replaced(load_config(f"demo_{name}"), {"run.seed": seed})
 
 
 def _fits(cache, codec) -> bool:

@@ -2,6 +2,8 @@
 
 python -m train.encode --bundle=runs/tok --config=configs/cifar10_dit.py \\
     --out=runs/cache
+
+What data.flip mirrors is stored both ways round, and training draws one of the two.
 """
 
 from pathlib import Path

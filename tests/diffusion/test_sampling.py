@@ -286,3 +286,53 @@ def test_what_is_fixed_ends_as_the_data_whatever_noise_a_schedule_leaves():
     )["a"]
     np.testing.assert_array_equal(x[:, ::2], 1.0)
     assert (x[:, 1] != 1.0).all()
+
+
+def test_masked_codes_that_are_known_are_seen_from_the_first_step():
+    """Two codes that always agree: the other one is never drawn before it is seen."""
+    n, first = 512, jnp.arange(512)[:, None] % 3
+    data = jnp.concatenate([first, first], axis=1)
+    table = jnp.concatenate([jnp.where(jnp.eye(3) > 0, 0.0, -30.0), jnp.zeros((1, 3))])
+    predict = lambda x, t: {"w": table[x["w"][:, ::-1]]}
+    x = sample(
+        {"w": Masking(3)},
+        {"w": Euler()},
+        predict,
+        example_keys(jax.random.key(0), jnp.arange(n)),
+        {"w": (2,)},
+        time_grid(4),
+        fixed={"w": (data, jnp.tile(jnp.array([1, 0]), (n, 1)))},
+    )["w"]
+    np.testing.assert_array_equal(x, data)
+
+
+@pytest.mark.parametrize("solver", [Euler(), Heun()], ids=repr)
+def test_places_of_parts_stand_at_zero_as_they_are(solver):
+    """At every call of the network, whatever the solver does to them in between."""
+    data = jnp.arange(8.0).reshape(2, 4, 1)
+    mask = jnp.array([[1, 0, 0, 1], [0, 0, 0, 0]])
+    asked = []
+
+    def predict(x, t):
+        asked.append((x["a"], t["a"]))
+        return {"a": x["a"] + 1}
+
+    with jax.disable_jit():
+        found = sample(
+            {"a": Gaussian()},
+            {"a": solver},
+            predict,
+            example_keys(jax.random.key(0), jnp.arange(2)),
+            {"a": (4, 1)},
+            time_grid(3),
+            fixed={"a": (data, mask)},
+            parts={"a": mask > 0},
+        )["a"]
+    for x, t in asked:
+        assert t.shape == (2, 4)
+        np.testing.assert_array_equal(t[mask > 0], 0)
+        assert len(set(t[mask == 0].tolist())) == 1
+        np.testing.assert_array_equal(x[mask > 0], data[mask > 0])
+    assert len({float(t[1, 0]) for _, t in asked}) == (3 if solver.stages == 1 else 4)
+    np.testing.assert_array_equal(found[mask > 0], data[mask > 0])
+    assert abs(found - data)[mask == 0].min() > 1e-3

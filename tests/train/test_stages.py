@@ -28,6 +28,7 @@ from train.config.override import replaced
 from train.errors import BadInput, run
 from train.evaluation.judge import train_judge
 from train.modalities import Images
+from train.modalities.augment import ImageAugment
 from train.objectives import streams
 from train.pipeline import LatentCache, whole
 from train.runtime.log import read_metrics
@@ -459,9 +460,40 @@ def test_a_generator_knows_which_labels_it_was_not_trained_on(trained):
 def test_a_cache_does_not_ignore_augmentation(trained):
     work, _, cache = trained
     experiment = dit("flow", work, cache=str(cache))
-    flipped = dataclasses.replace(experiment, data=dataclasses.replace(DATA, flip=True))
-    with pytest.raises(BadInput, match=r"data\.flip=False"):
-        streams.prepare(flipped)
+    turned = ImageAugment(rotate=5, flip=True)
+    for change, said in (
+        ({"data.flip": True}, r"not hold what data\.flip mirrors: encode again"),
+        ({"data.flip": True, "data.crop": "random"}, r"write data\.crop=center,"),
+        ({"data.augment": turned}, r"at most: write data\.augment\.rotate=0\.0,"),
+        ({"data.augment": ImageAugment(flip=True)}, r"data\.augment\.flip=False"),
+    ):
+        with pytest.raises(BadInput, match=said):
+            streams.prepare(replaced(experiment, change))
+
+
+def test_a_cache_mirrors_what_is_mirrored_on_the_fly(trained, tmp_path):
+    """The same examples in every epoch; without flip those that are not mirrored."""
+    work, _, plain = trained
+    flipped = dataclasses.replace(DATA, flip=True)
+    count = encode.encode_set(vqdit.load(work), flipped, tmp_path / "cache")
+    kept = LatentCache(tmp_path / "cache")
+    assert len(kept) == count == len(LatentCache(plain))
+    direct = replaced(dit("masked", work), {"data.flip": True})
+    cached = dataclasses.replace(direct, cache=str(tmp_path / "cache"))
+    direct = streams.prepare(direct)
+    encoder = direct.encoder(jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+    opened = streams.prepare(cached)
+    for k in (0, count // 16 + 1):  # in two epochs
+        a = encoder(next(direct.batches(k)))["streams"]["image"]
+        b = next(opened.batches(k))
+        np.testing.assert_array_equal(a, b["streams"]["image"])
+    unflipped = streams.prepare(replaced(cached, {"data.flip": False}))
+    a = next(unflipped.batches(0))["streams"]["image"]
+    mirrored = (a != next(opened.batches(0))["streams"]["image"]).any((1, 2, 3))
+    assert 0 < mirrored.sum() < len(mirrored)
+    rows = np.arange(0, count, 100)
+    for name, value in LatentCache(plain).take(rows).items():
+        np.testing.assert_array_equal(kept.take(rows)[name], value)
 
 
 def test_rates_of_no_parameter_are_refused_before_the_folder_is_taken(

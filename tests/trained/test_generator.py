@@ -208,9 +208,13 @@ def test_samplers_that_cannot_be_are_refused(joint, fields, message):
 @pytest.mark.parametrize(
     "fields,message",
     [
-        ({}, r"is given \['image'\]; got \[\]"),
-        ({"given": {"image": IMAGE, "word": WORD}}, r"got \['image', 'word'\]"),
-        ({"given": {"imgae": IMAGE}}, r"got \['imgae'\]"),
+        ({"given": {"image": IMAGE, "word": WORD}}, r"\['word'\] is wanted and given"),
+        ({"given": {"imgae": IMAGE}}, r"\['imgae'\]: the streams are \['image', 'wor"),
+        ({"known": {"image": IDS}}, r"known \['image'\] is of nothing that is given"),
+        (
+            {"given": {"image": IMAGE}, "known": {"image": IMAGE[..., 0]}},
+            r"known 'image' is \(8, 4, 4\); write \(b,\) or \(b, \*\(2, 2\)\)",
+        ),
         ({"given": {"image": IMAGE[:3]}}, r"given 'image' is .3, 4, 4, 1.; ids are"),
         ({"given": {"image": IMAGE}, "guidance": 2.0}, "built without guidance"),
         ({"given": {"image": IMAGE}, "label": LABEL}, "no classes"),

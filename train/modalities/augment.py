@@ -6,6 +6,7 @@ drawn once: all frames of a clip, and its boxes with them. 0 and False leave out
 """
 
 import dataclasses
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int, Num
@@ -26,8 +27,29 @@ YIQ = np.array(
 )
 
 
+class Augment(Checked):
+    """Whose fields leave out what they say while they have their defaults.
+
+    mirrors: words of the draws by which `flip` mirrors, each half of the time.
+    """
+
+    called = "augment"
+    mirroring: ClassVar[tuple[int, ...]] = (Word.MIRROR,)
+
+    @property
+    def mirrors(self) -> tuple[int, ...]:
+        return self.mirroring if getattr(self, "flip", False) else ()
+
+    @property
+    def others(self) -> dict[str, Any]:
+        """Fields that draw anything else -> their defaults."""
+        defaults = {each.name: each.default for each in dataclasses.fields(self)}
+        defaults.pop("flip", None)
+        return {n: to for n, to in defaults.items() if getattr(self, n) != to}
+
+
 @dataclasses.dataclass(frozen=True)
-class ImageAugment(Checked):
+class ImageAugment(Augment):
     """For images and video; every frame gets the same draw.
 
     rotate:     degrees, up to which a picture is turned either way.
@@ -40,8 +62,6 @@ class ImageAugment(Checked):
     noise:      standard deviation, as a share of white; fresh for every frame.
     pace:       video: 0.5 plays it at 1/1.5 to 1.5 times its frame rate.
     """
-
-    called = "augment"
 
     rotate: NonNegative = 0.0
     crop: Decay = 0.0
@@ -170,7 +190,7 @@ def move_boxes(
 
 
 @dataclasses.dataclass(frozen=True)
-class SeriesAugment(Checked):
+class SeriesAugment(Augment):
     """For series and sound, (b, l, c).
 
     shift:  samples by which a window may move within its recording.
@@ -179,8 +199,6 @@ class SeriesAugment(Checked):
     hide:   longest stretch, a share of the length, that is set to 0.
     mute:   widest band, a share of all frequencies, that is taken out.
     """
-
-    called = "augment"
 
     shift: Natural = 0
     gain: NonNegative = 0.0
@@ -228,14 +246,14 @@ def stretches(
 
 
 @dataclasses.dataclass(frozen=True)
-class VolumeAugment(Checked):
+class VolumeAugment(Augment):
     """For volumes, (b, d, h, w, c).
 
     rotate: degrees about the depth axis; gain: 0.1 multiplies by 0.9 to 1.1; noise in
     units of the signal; flip: half of the time along each of the last two axes.
     """
 
-    called = "augment"
+    mirroring = (Word.MIRROR, Word.FLIP)
 
     rotate: NonNegative = 0.0
     flip: bool = False
@@ -249,7 +267,7 @@ class VolumeAugment(Checked):
             turned = ImageAugment(rotate=self.rotate)
             x = warp(x, turned.placements(draws, *x.shape[2:4]))
         if self.flip:
-            for word, axis in ((Word.MIRROR, 3), (Word.FLIP, 2)):
+            for word, axis in zip(self.mirroring, (3, 2), strict=True):
                 half = (draws(word) < 0.5)[:, None, None, None, None]
                 x = np.where(half, np.flip(x, axis), x)
         if self.gain:
@@ -261,15 +279,13 @@ class VolumeAugment(Checked):
 
 
 @dataclasses.dataclass(frozen=True)
-class RangeAugment(Checked):
+class RangeAugment(Augment):
     """For sweeps, (b, rows, azimuth, c).
 
     roll: any turn of the sensor about its axis, exact since azimuth wraps around.
     flip: mirrored along azimuth half of the time; noise in units of the signal, on what
     was measured.
     """
-
-    called = "augment"
 
     roll: bool = False
     flip: bool = False

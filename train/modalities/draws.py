@@ -1,5 +1,7 @@
 """Random numbers that belong to integers: no state, so nothing to resume."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -51,9 +53,27 @@ class Draws:
         """Even between -reach and reach."""
         return reach * (2 * self(word) - 1)
 
+    def version(self, words: Sequence[int]) -> Int[np.ndarray, "b"]:
+        """Which of the 2**len(words) versions of an example, as `Version` counts them,
+        is drawn where each word mirrors it below 0.5."""
+        bits = [(self(word) < 0.5) << bit for bit, word in enumerate(words)]
+        return sum(bits, np.zeros(len(self.indices), int))
+
     def normal(self, word: int, shape: tuple[int, ...]) -> Float[np.ndarray, "b *s"]:
         """Standard normal arrays; hashing each value would cost ten times as much."""
         words = (self(word) * 2**53).astype(np.uint64)
         return np.stack(
             [np.random.default_rng(w).standard_normal(shape, np.float32) for w in words]
         )
+
+
+class Version(Draws):
+    """No draws: one stated version of `count` examples. Its bits say which words
+    mirror; all else that could be drawn is in the middle."""
+
+    def __init__(self, words: Sequence[int], version: int, count: int):
+        super().__init__(0, np.zeros(count, int), np.arange(count))
+        self.mirroring = {w for bit, w in enumerate(words) if version >> bit & 1}
+
+    def __call__(self, word):
+        return np.full(len(self.indices), 0.0 if word in self.mirroring else 0.5)

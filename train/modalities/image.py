@@ -138,6 +138,11 @@ class Images(Pixels):
         fit = functools.partial(fit_square, size=self.size, channels=self.channels)
         return [functools.partial(fit, place=at) for at in place.tolist()]
 
+    @property
+    def mirrors(self):
+        own = {"flip": (Word.MIRRORED,)} if self.flip else {}
+        return own | super().mirrors
+
     def augmented(self, batch: Batch, draws: Draws) -> Batch:
         if self.flip:
             mirror = (draws(Word.MIRRORED) < 0.5)[:, None, None, None]

@@ -206,6 +206,16 @@ class Modality(Checked):
         own = type(self)
         return (own.cut, own.pieces) != (Modality.cut, Modality.pieces)
 
+    @property
+    def mirrors(self) -> dict[str, tuple[int, ...]]:
+        """Field that mirrors half of the examples -> words of the draws that say which.
+
+        An example has one version a combination of these, so a latent cache can hold
+        all of them, as it cannot of anything else that is drawn.
+        """
+        words = getattr(self.augment, "mirrors", ())
+        return {"augment.flip": words} if words else {}
+
     def augmented(self, batch: Batch, draws: Draws) -> Batch:
         """The batch, normalised, as it is trained on."""
         return batch if self.augment is None else self.augment(batch, draws)

@@ -6,7 +6,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from train.modalities import Modality
+from train.modalities import Batch, Modality
+from train.modalities.draws import Version
 from train.objectives.bundles import examples_for
 from train.objectives.codebook import all_of
 from train.objectives.streams import on_grid
@@ -22,12 +23,14 @@ def encode_set(codec: Codec, data: Modality, folder: Path, train: bool = True) -
     """Writes every example's latents (and codes, where there are) with its label.
 
     Latents are those a continuous stream models: per-channel standardised. Where values
-    may be missing, "known" says which latents have some. Nothing is augmented. Returns
-    how many examples there are. Raises BadInput when the tokenizer
-    does not fit the data.
+    may be missing, "known" says which latents have some. A training example is there in
+    all versions that `data.mirrors` draws from; nothing else is augmented. Returns how
+    many examples there are. Raises BadInput when the tokenizer does not fit the data.
     """
     examples = examples_for(codec, data, train)
-    count = len(examples)
+    mirrors = data.mirrors if train else {}
+    words = sum(mirrors.values(), ())
+    versions = 2 ** len(words)
 
     @jax.jit
     def both(variables, signal, known):
@@ -41,13 +44,17 @@ def encode_set(codec: Codec, data: Modality, folder: Path, train: bool = True) -
 
     def records():
         for batch in all_of(examples, data, "encoding"):
-            out = both(codec.variables, batch["x"], batch.get("known"))
-            out = hosts.gather(out)
-            out |= {name: batch[name] for name in ("label", "valid")}
-            out = {name: hosts.joined(value) for name, value in out.items()}
-            valid = out.pop("valid")
-            for i in np.flatnonzero(valid):
-                yield {name: value[i] for name, value in out.items()}
+            encoded = [gathered(batch, version) for version in range(versions)]
+            for i in np.flatnonzero(hosts.joined(batch["valid"])):
+                for each in encoded:
+                    yield {name: value[i] for name, value in each.items()}
+
+    def gathered(batch: Batch, version: int):
+        if version:
+            batch = data.augmented(batch, Version(words, version, len(batch["x"])))
+        out = both(codec.variables, batch["x"], batch.get("known"))
+        out = hosts.gather(out) | {"label": batch["label"]}
+        return {name: hosts.joined(value) for name, value in out.items()}
 
     contract = {
         "tokenizer": describe(codec.contract),
@@ -56,10 +63,11 @@ def encode_set(codec: Codec, data: Modality, folder: Path, train: bool = True) -
         "classes": examples.classes,
         "class_names": list(examples.class_names),
         "absent": list(examples.source.absent),
+        "mirrors": list(mirrors),
     }
     if hosts.first():
-        write_cache(folder, records(), contract, count)
+        write_cache(folder, records(), contract, len(examples), versions)
     else:
         deque(records(), maxlen=0)
     hosts.wait("cache")
-    return count
+    return len(examples)

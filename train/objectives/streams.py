@@ -14,6 +14,7 @@ from train.config import StageTwo
 from train.config.network import network
 from train.errors import BadInput
 from train.modalities import Modality
+from train.modalities.augment import Augment
 from train.objectives.bundles import check_shape, examples_for, open_bundle
 from train.objectives.transfer import Transfer
 from train.pipeline import JointExamples, LatentCache
@@ -126,8 +127,11 @@ class Streams:
         untrained = [label for label in self.source.absent if label < classes]
         if classes in self.source.absent and not self.experiment.label_dropout:
             untrained.append(classes)  # "none"
+        mixture = self.experiment.mixture
+        out = all(mixture.leaves_out(stream.name) for stream in self.model.streams)
+        how = {"absent": "out" if out else "noise", "parts": mixture.parts}
         parts = (self.model, params, self.processes, self.tokenizers)
-        return Generator(*parts, names, untrained if classes else ())
+        return Generator(*parts, names, untrained if classes else (), **how)
 
 
 def on_grid(known: jax.Array, grid: tuple[int, ...]) -> jax.Array:
@@ -198,6 +202,16 @@ def augmenting(data: Modality) -> dict:
         name: to for name, (of, to) in plain.items() if getattr(data, name, to) == of
     }
     return found | ({"augment": None} if getattr(data, "augment", None) else {})
+
+
+def _beyond_mirrors(data: Modality) -> dict[str, Any]:
+    """Fields of the data that draw what no cache holds -> their values that do not."""
+    found, augment = augmenting(data), data.augment
+    if isinstance(augment, Augment):
+        del found["augment"]
+        found |= {f"augment.{name}": to for name, to in augment.others.items()}
+    found.pop("flip", None)
+    return found
 
 
 def prepare(experiment: StageTwo) -> Streams:
@@ -277,14 +291,28 @@ def _open_data(experiment: StageTwo, tokenizers) -> JointExamples:
 def _open_cache(experiment: StageTwo, processes, tokenizers) -> LatentCache:
     """Raises BadInput when it is another tokenizer's or of other data, or holds what it
     must not."""
-    cache = LatentCache(experiment.cache)
     ((name, codec),) = tokenizers.items()
     data = experiment.sources[name]
+    mirrors = data.mirrors
+    cache = LatentCache(experiment.cache, sum(mirrors.values(), ()))
     check_shape(codec, data)
-    for field, plain in augmenting(experiment.sources[name]).items():
+    if others := _beyond_mirrors(data):
+        plain = " ".join(f"data.{field}={to}" for field, to in others.items())
         raise BadInput(
-            f"cache holds examples that are not augmented: write data.{field}={plain}, "
-            f"or leave cache out to encode on the fly"
+            f"cache holds examples that are mirrored at most: write {plain}, or leave "
+            "cache out to encode on the fly"
+        )
+    if mirrors and cache.contract.get("mirrors") != list(mirrors):
+        fields = " and ".join(f"data.{field}" for field in mirrors)
+        plain = " ".join(f"data.{field}=False" for field in mirrors)
+        raise BadInput(
+            f"cache: {experiment.cache} does not hold what {fields} mirrors: encode "
+            f"again with it, write {plain}, or leave cache out to encode on the fly"
+        )
+    if data.drawn:
+        say(
+            "the cache holds examples that are cut as they are evaluated; without it "
+            "training cuts larger ones anywhere"
         )
     try:
         made_under = build(cache.contract["tokenizer"])

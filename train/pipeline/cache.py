@@ -2,13 +2,14 @@
 
 A cache is a folder of ArrayRecord shards and cache.json, which states the latent
 contract, the layout of a record, and a checksum per shard. A record is the bytes of its
-fields one after the other, little-endian: nothing in it can be executed.
+fields one after the other, little-endian: nothing in it can be executed. Of an example
+that training mirrors, all versions lie one after the other.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from jaxtyping import Int
 
 from train.errors import BadInput, Unreadable, reading
 from train.modalities import files
+from train.modalities.draws import Draws
 from train.modalities.modality import Batch
 from train.pipeline.batching import endless
 from vqdit import sealed
@@ -38,22 +40,24 @@ def write_cache(
     records: Iterable[Row],
     contract: dict[str, Any],
     count: int,
+    versions: int = 1,
 ) -> None:
-    """Writes `count` records of "latents" (*grid, c), "codes" (*grid, m), or both.
+    """Writes `count` examples of "latents" (*grid, c), "codes" (*grid, m), or both.
 
-    A record may say in "known" (*grid) where something was observed, 1, and may have a
-    "label"; where it has none -1 is stored. The folder appears
-    whole or not at all: everything is written beside it and renamed.
+    Of each there are so many versions, one a record after the other. A record may say
+    in "known" (*grid) where something was observed, 1, and may have a "label"; where it
+    has none -1 is stored. The folder appears whole or not at all: everything is written
+    beside it and renamed.
 
     Raises BadInput where the folder exists, a record does not look like the first, a
-    latent is not finite, or there are more or fewer than `count`.
+    latent is not finite, or there are more or fewer than `count` times `versions`.
     """
     folder = Path(folder).expanduser()
     if folder.exists():
         raise BadInput(f"{folder} exists; remove it, or write the cache elsewhere")
     with files.new_folder(folder) as unfinished:
-        description = _write_shards(unfinished, records, count)
-        head = {"format": FORMAT, "contract": contract}
+        description = _write_shards(unfinished, records, count * versions)
+        head = {"format": FORMAT, "contract": contract, "versions": versions}
         text = json.dumps(sealed.sealed(head | description), indent=2)
         (unfinished / DESCRIPTION).write_text(text, encoding="utf-8")
 
@@ -116,12 +120,15 @@ def _checksum(path: Path) -> str:
 class LatentCache:
     """A Source over a folder written by write_cache, verified when it is opened.
 
+    mirrors: words of the draws that say which version of an example is trained on, as
+        `Draws.version` does; () for the first, as it was stored.
     contract: what was given to write_cache, for the caller to compare.
     classes, class_names, absent: as the contract states them under these names, else 0
         and ().
     """
 
-    def __init__(self, folder: str | Path):
+    def __init__(self, folder: str | Path, mirrors: Sequence[int] = ()):
+        self.mirrors = mirrors
         folder = Path(folder).expanduser()
         try:
             stored = read_json(folder / DESCRIPTION)
@@ -172,8 +179,12 @@ class LatentCache:
             ]
         )
         self.count = stored["count"]
-        if type(self.count) is not int or self.count < 1:
-            raise ValueError(f"count {self.count}")
+        self.versions = stored.get("versions", 1)
+        for number in (self.count, self.versions):
+            if type(number) is not int or number < 1:
+                raise ValueError(f"a count is {number}")
+        if self.count % self.versions:
+            raise ValueError(f"{self.count} records of {self.versions} versions")
         names = [shard["file"] for shard in stored["shards"]]
         for name in names:
             if not SHARD.fullmatch(name):
@@ -182,16 +193,19 @@ class LatentCache:
         return [folder / name for name in names], digests
 
     def __len__(self) -> int:
-        return self.count
+        return self.count // self.versions
 
     @property
     def fields(self) -> tuple[str, ...]:
         """What a record holds, by name."""
         return self._record.names
 
-    def take(self, indices: Int[np.ndarray, "b"]) -> Batch:
+    def take(
+        self, indices: Int[np.ndarray, "b"], version: Int[np.ndarray, "b"] | int = 0
+    ) -> Batch:
         """{"latents" and/or "codes", "known", "label"}, (b, ...), as asked for."""
-        records = self._records.__getitems__(indices.tolist())
+        rows = indices * self.versions + version
+        records = self._records.__getitems__(rows.tolist())
         found = np.frombuffer(b"".join(records), self._record)
         return {name: found[name].copy() for name in self.fields}
 
@@ -199,9 +213,13 @@ class LatentCache:
         self, batch: int, seed: int, start: int = 0, rows: np.ndarray | None = None
     ) -> Iterator[Batch]:
         """Endless batches of the stored arrays, in the order of `JointExamples` for the
-        same seed and number of examples."""
-        take = lambda indices, _: self.take(indices)
-        return endless(take, self.count, batch, seed, start, rows)
+        same seed and number of examples, and mirrored where those are."""
+
+        def take(indices, epochs):
+            version = Draws(seed, epochs, indices).version(self.mirrors)
+            return self.take(indices, version)
+
+        return endless(take, len(self), batch, seed, start, rows)
 
 
 def _verify(path: Path, digest: str) -> None:

@@ -1,7 +1,7 @@
 """Classifier-free guidance (arXiv:2207.12598) over a dict of streams.
 
 The unconditional network is the same network with the label null and the given streams
-moved to t = 1. Scale 1 is no guidance.
+absent: moved to t = 1, or masked out. Scale 1 is no guidance.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,12 +24,14 @@ def guided(
     absent: Mapping[str, Array],
     scale: Array | Mapping[str, Array],
     interval: tuple[Array | float, Array | float] | None = None,
+    left_out: bool = False,
 ) -> Predictor:
     """A predictor that asks once, with the batch beside itself without its conditions.
 
     Where the scale does not apply to any stream that is drawn it asks the batch alone.
 
-    network:  (streams, times, label) -> outputs.
+    network:  (streams, times, label) -> outputs; where streams are left out, with one
+        more, there: stream -> (b,) bool, false where nothing is to be seen of it.
     null:     the label that means none.
     absent:   given stream -> what it looks like at t = 1 (a draw of its prior).
     scale:    () or one for each example (b,). Or {condition: scale}, where a condition
@@ -38,6 +40,7 @@ def guided(
         each.
     interval: times [low, high] where the scale applies (arXiv:2404.07724), elsewhere
         1; None for everywhere, whose program has half the size.
+    left_out: a given stream is absent by not being seen, instead of at t = 1.
     """
     chain = isinstance(scale, Mapping)
     conditions = list(scale) if chain else ["all"]
@@ -48,8 +51,9 @@ def guided(
         lacks = [set(), {"label", *absent}]
 
     def applies(t):
-        low, high = interval
-        return (low <= t[0]) & (t[0] <= high)
+        # All that is drawn of a stream stands at one time, what is known of it at 0.
+        (low, high), t = interval, t.max()
+        return (low <= t) & (t <= high)
 
     def drawn(values):
         return {n: x for n, x in values.items() if n not in absent}
@@ -63,10 +67,14 @@ def guided(
 
         seen = {n: copies(n, x, absent.get(n, x)) for n, x in streams.items()}
         seen_times = {n: copies(n, t, jnp.ones_like(t)) for n, t in times.items()}
+        there = ()
+        if left_out:
+            all_of = {n: jnp.ones(len(times[n]), bool) for n in absent}
+            there = ({n: copies(n, v, ~v) for n, v in all_of.items()},)
         labels = None
         if label is not None:
             labels = copies("label", label, jnp.full_like(label, null))
-        outputs = network(seen, seen_times, labels)
+        outputs = network(seen, seen_times, labels, *there)
 
         def mix(name, output):
             *others, before = jnp.split(output, len(lacks))

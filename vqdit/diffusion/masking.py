@@ -35,6 +35,11 @@ class Masking(Replacement):
         masked = jax.random.uniform(key, x0.shape) < against(self.schedule.sigma(t), x0)
         return jnp.where(masked, self.vocab, x0), x0
 
+    def held(self, x0, t, key):
+        """The codes themselves: what is seen is data at any time."""
+        del t, key
+        return x0
+
     def loss(
         self,
         output: Float[Array, "b *d k"],

@@ -183,6 +183,11 @@ class Mixture(Checked):
         """Whether some examples are shown without this stream."""
         return any(case.chances(name)[1] for case in self.cases)
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Streams of which some examples are given places."""
+        return tuple(sorted({name for case in self.cases for name in case.parts}))
+
     def draw(
         self, key: Key[Array, ""], streams: Sequence, known: Mapping[str, Array]
     ) -> Roles:

@@ -9,6 +9,7 @@ import zlib
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 Kind = Literal["latents", "codes"]
@@ -57,6 +58,12 @@ class Process(Protocol):
     ) -> tuple[Array, Array]:
         """(x_t, what `loss` compares the network's output with)."""
         ...
+
+    def held(self, x0: Array, t: Float[Array, ""], key: Key[Array, ""]) -> Array:
+        """One example's known places, at the time of those that are drawn."""
+        x_t, _ = self.corrupt(x0[None], t[None], key)
+        # A schedule may leave some noise at its end.
+        return jnp.where(t == 0, x0.astype(x_t.dtype), x_t[0])
 
     def inputs(self, x_t: Array, t: Float[Array, "b *lead"]) -> tuple[Array, Array]:
         """(stream, time) as the network is shown them; places may have their own."""

@@ -38,15 +38,20 @@ def sample(
     trajectory: bool = False,
     noise: Mapping[str, Array] | None = None,
     fixed: Mapping[str, tuple[Array, Array]] | None = None,
+    parts: Mapping[str, Array] | None = None,
 ) -> dict[str, Array] | tuple[dict[str, Array], dict[str, Array]]:
     """Draws the streams in `shapes`, given those in `given` at t = 0.
 
     times run from near 1 down to 0, for all streams or for each its own, equally many.
     noise: streams at their first time; the others start from their prior.
     fixed: drawn stream -> (data, (b, *grid) mask): where the mask is 1 the stream is
-    the data, corrupted anew to every time (arXiv:2011.13456, appendix I.2). Sample i is
-    a function of keys[i] (and its condition) alone: batch size, order and mesh do not
-    matter. With `trajectory` also returns every x_t, name -> (steps + 1, b, ...).
+    the data, corrupted anew to every time (arXiv:2011.13456, appendix I.2), but for
+    masked codes, which are seen as they are.
+    parts: stream of `fixed` -> (b, *grid) bool, where the data stands at t = 0 beside
+    the places that are drawn, for networks that were trained with such.
+    Sample i is a function of keys[i] (and its condition) alone: batch size, order and
+    mesh do not matter. With `trajectory` also returns every x_t, name -> (steps + 1, b,
+    ...).
     """
     given = dict(given or {})
     if not isinstance(times, Mapping):
@@ -54,11 +59,14 @@ def sample(
     times = {name: jnp.asarray(times[name]) for name in shapes}
     (steps,) = {len(t) - 1 for t in times.values()}
     stages = max(solvers[name].stages for name in shapes)
-    fixed, words = dict(fixed or {}), (stages + 1) * steps
+    fixed, parts, words = dict(fixed or {}), dict(parts or {}), (stages + 1) * steps
 
     def ask(x, now):
         now = now | dict.fromkeys(given, jnp.float32(0))
         now = {name: jnp.broadcast_to(t, keys.shape) for name, t in now.items()}
+        for name, mask in parts.items():
+            now[name] = jnp.where(mask, 0.0, against(now[name], mask))
+            x = x | {name: keep(name, x[name])}
         return predict({**x, **given}, now)
 
     def begin(name, x, memory, i):
@@ -88,13 +96,14 @@ def sample(
         if name not in fixed:
             return x
         data, mask = fixed[name]
-        corrupt = lambda key, x0: processes[name].corrupt(
-            x0[None], times[name][i][None], key
-        )[0][0]
-        held = _each(keys, name, 1 + i + words, corrupt, data)
-        # A schedule may leave some noise at its end.
-        held = jnp.where(times[name][i] == 0, data.astype(held.dtype), held)
-        return jnp.where(against(mask, x) > 0, held.astype(x.dtype), x)
+        held = lambda key, x0: processes[name].held(x0, times[name][i], key)
+        held = _each(keys, name, 1 + i + words, held, data)
+        x = jnp.where(against(mask, x) > 0, held.astype(x.dtype), x)
+        return keep(name, x) if name in parts else x
+
+    def keep(name, x):
+        """x with what stands at t = 0 as it is."""
+        return jnp.where(against(parts[name], x), fixed[name][0].astype(x.dtype), x)
 
     def body(carry, i):
         x, memory = carry

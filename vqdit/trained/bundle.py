@@ -159,6 +159,8 @@ def _load(folder, config, built):
         tokenizers,
         class_names,
         fit.labels(config.get("untrained", [])),
+        config.get("absent", "noise"),
+        fit.names(config.get("parts", []), "parts"),
     )
 
 
@@ -259,6 +261,9 @@ def _write(folder, thing):
             "class_names": list(thing.class_names),
             "untrained": list(thing.untrained),
         }
+        # What bundles of before do not say is not said of what is as they were.
+        config |= {"absent": thing.absent} if thing.absent != "noise" else {}
+        config |= {"parts": list(thing.parts)} if thing.parts else {}
         for name, codec in thing.codecs.items():
             _write(folder / "tokenizers" / name, codec)
     flat = flatten(variables)

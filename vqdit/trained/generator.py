@@ -1,7 +1,7 @@
 """A trained diffusion transformer in use: jitted samplers of signals."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from jaxtyping import Array
 from vqdit import diffusion
 from vqdit.diffusion import Grid, Process, Solver, Steps, Times
 from vqdit.dit import DiT
+from vqdit.nn.streams import Continuous, Discrete
 from vqdit.trained.codec import Codec
 from vqdit.trained.sampler import WHOLE, Sampler, class_numbers
 from vqdit.trained.streams import check_stream
@@ -27,6 +28,10 @@ class Generator:
     class_names: of the labels, where known.
     untrained: labels that no training example had, `classes` where "none" was never
         trained: what the network says to these means nothing, and is refused.
+    absent: what a stream is that is neither wanted nor given, as it was in training:
+        "noise" at t = 1 (UniDiffuser, arXiv:2303.06555), or "out" of the sequence,
+        where it costs nothing.
+    parts:  streams that were trained with some of their places given, as data at t = 0.
     """
 
     def __init__(
@@ -37,8 +42,15 @@ class Generator:
         tokenizers: Mapping[str, Any],
         class_names: tuple[str, ...] = (),
         untrained: Sequence[int] = (),
+        absent: Literal["noise", "out"] = "noise",
+        parts: Sequence[str] = (),
     ):
+        if absent not in ("noise", "out"):
+            raise ValueError(f"absent={absent!r}: write noise or out")
+        self.absent, self.parts = absent, tuple(parts)
         self.module, self.processes = module, dict(processes)
+        if set(parts) - set(self.streams):
+            raise ValueError(f"parts={parts}: the streams are {[*self.streams]}")
         self.params = jax.tree.map(jnp.asarray, params)
         self.class_names, self.untrained = tuple(class_names), tuple(untrained)
         learned = {n: isinstance(each, Codec) for n, each in tokenizers.items()}
@@ -62,18 +74,24 @@ class Generator:
     def tree_flatten(self):
         """Its arrays are the parameters and the tokenizers'."""
         processes, values = tuple(self.processes.items()), tuple(self.values.items())
-        static = self.module, processes, values, self.class_names, self.untrained
-        return (self.params, self.codecs), static
+        names = self.class_names, self.untrained, self.absent, self.parts
+        return (self.params, self.codecs), (self.module, processes, values, *names)
 
     @classmethod
     def tree_unflatten(cls, static, children):
         """The inverse; leaves may be anything that JAX puts there."""
         self = object.__new__(cls)
-        self.module, processes, values, self.class_names, self.untrained = static
+        self.module, processes, values, *names = static
+        self.class_names, self.untrained, self.absent, self.parts = names
         self.processes = dict(processes)
         self.params, self.codecs = children
         self.values = dict(values)
         return self
+
+    @property
+    def streams(self) -> dict[str, Continuous | Discrete]:
+        """Name -> what the network reads of that name."""
+        return {stream.name: stream for stream in self.module.streams}
 
     @property
     def trained_labels(self) -> np.ndarray:
@@ -97,7 +115,7 @@ class Generator:
         guidance: float | Mapping[str, float] | None = None,
         interval: tuple[float, float] = WHOLE,
         solver: Solver | Mapping[str, Solver] | None = None,
-        want: tuple[str, ...] | None = None,
+        want: str | tuple[str, ...] | None = None,
         shift: float | None = None,
         trajectory: bool = False,
         decode: bool = True,
@@ -108,15 +126,16 @@ class Generator:
         steps, shift: of the grid of times that `diffusion.Steps` makes; 50 and 1.
         grid:   another one, for all streams or one a stream, or the times themselves.
         solver: for all streams, or one a stream; else each process's own step.
-        want:   streams to draw (default all); the others must be `given` as signals.
+        want:   streams to draw (default all); each call gives any of the others.
 
         Raises ValueError on streams, solvers or grids that do not fit, before anything
         compiles.
         """
-        names = tuple(s.name for s in self.module.streams)
+        names = tuple(self.streams)
+        want = (want,) if isinstance(want, str) else want
         want = names if want is None else tuple(want)
         if not want or set(want) - set(names):
-            raise ValueError(f"want={want}: the streams are {names}")
+            raise ValueError(f"want={want}: the streams are {names}; write some")
         if grid is not None and (steps is not None or shift is not None):
             raise ValueError("steps and shift are a grid's: write them in grid=")
         even = Steps(50 if steps is None else steps, 1.0 if shift is None else shift)
@@ -128,7 +147,7 @@ class Generator:
             raise ValueError(
                 f"interval={tuple(interval)} is guidance's: write guidance= too"
             )
-        if guidance is not None and not self.module.classes and want == names:
+        if guidance is not None and not self.module.classes and set(want) == set(names):
             raise ValueError(
                 "guidance needs a condition: this model has no classes and no stream "
                 "is given; write guidance=None"

@@ -12,7 +12,9 @@ from jaxtyping import Array, Int, Key
 
 from vqdit import diffusion
 from vqdit.diffusion import Grid, Solver
+from vqdit.nn.patching import patchify, unpatchify
 from vqdit.trained import inputs
+from vqdit.trained.conditions import conditioned
 from vqdit.values import near
 
 WHOLE = (0.0, 1.0)  # the interval of guidance at every time
@@ -22,7 +24,8 @@ WHOLE = (0.0, 1.0)  # the interval of guidance at every time
 class Sampler:
     """Called as `sampler(key, ids, label=, given=, ...)`; made by `Generator.sampler`.
 
-    want:       streams that are drawn; the others are given.
+    want:       streams that are drawn; of the others, each call gives some or all, and
+        those that it does not give are absent. One program for each set that is given.
     grids:      stream -> its grid of times. solvers: stream -> its solver.
     guidance:   default scale, 1 means none; None for a cheaper sampler that cannot.
     interval:   times [low, high] in which the scale applies; outside of them a step
@@ -61,18 +64,14 @@ class Sampler:
         streams = {name: model.encode(name, variables, x) for name, x in given.items()}
         # Known in part: what is drawn around it. The rest conditions from outside.
         fixed = {n: (streams.pop(n), known.pop(n)) for n in self.want if n in known}
-        mask = {"known": {n: v > 0 for n, v in known.items()}} if known else {}
-
-        def network(x, t, y):
-            # A guided batch holds every example several times.
-            copies = len(next(iter(x.values()))) // len(keys)
-            seen = {
-                name: {n: jnp.concatenate([v] * copies) for n, v in m.items()}
-                for name, m in mask.items()
-            }
-            return model.module.apply({"params": variables["params"]}, x, t, y, **seen)
-
-        network = diffusion.preconditioned(network, model.processes)
+        parts = {
+            name: whole_tokens(s, fixed[name][1])
+            for name, s in model.streams.items()
+            if name in fixed and name in model.parts
+        }
+        mask = {name: _on_grid(v, model.streams[name]) for name, v in known.items()}
+        shown = (*self.want, *streams)
+        network = conditioned(model, variables["params"], keys, shown, mask)
         predict = diffusion.unguided(network, label)
         if self.guidance is not None:
             absent = diffusion.priors(
@@ -87,12 +86,19 @@ class Sampler:
             if interval is None and self.interval != WHOLE:
                 interval = self.interval
             predict = diffusion.guided(
-                network, model.processes, label, classes, absent, scale, interval
+                network,
+                model.processes,
+                label,
+                classes,
+                absent,
+                scale,
+                interval,
+                left_out=model.absent == "out",
             )
         # Streams that are drawn together start together.
         start = min(model.processes[name].start for name in self.want)
         times = {n: self.grids[n](model.processes[n], start) for n in self.want}
-        shapes = {s.name: s.shape for s in model.module.streams if s.name in self.want}
+        shapes = {n: s.shape for n, s in model.streams.items() if n in self.want}
         out = diffusion.sample(
             model.processes,
             self.solvers,
@@ -104,6 +110,7 @@ class Sampler:
             self.trajectory,
             noise,
             fixed,
+            parts,
         )
         x, path = out if self.trajectory else (out, {})
         if self.decode:
@@ -137,11 +144,13 @@ class Sampler:
 
         ids:      (b,) whole numbers; sample i is a function of (key, ids[i]).
         label:    a class, as a number or its name, or one for each sample.
-        given:    signals of the streams that are not drawn; of what is born discrete
-            texts or labels, or their codes (b, *grid, 1). Drawn, it comes as texts or
-            labels, within a jit of your own as codes.
-        known:    of a given stream, (b,) or (b, *grid): 0 where it is absent. Of one
-            that is drawn, (b, *grid): 1 where `given` holds it and it stays.
+        given:    signals of streams that are not drawn, any of them: what is not given
+            is absent. Of what is born discrete texts or labels, or their codes
+            (b, *grid, 1). Drawn, it comes as texts or labels, within a jit of your own
+            as codes.
+        known:    of a given stream, (b,), (b, *grid) or the first axes of it, as the
+            frames of a clip: 0 where it is absent. Of one that is drawn: 1 where
+            `given` holds it and it stays.
         guidance: a scale, one for each sample (b,), or {condition: scale}, where a
             condition is a given stream or "label", which comes last: each pulls away
             from those before it (arXiv:2211.09800, eq. 3).
@@ -159,10 +168,11 @@ class Sampler:
         self._check(ids, given, known, noise, guidance, interval)
         label = self.generator.check_label(label, ids)
         self.generator.check_guidance(guidance)
-        if self.guidance is not None and label is None and not given:
+        conditions = given.keys() - set(self.want)
+        if self.guidance is not None and label is None and not conditions:
             raise ValueError(
-                "guidance needs a condition: pass label=, or build the sampler "
-                "with guidance=None"
+                "guidance needs a condition: pass label= or given=, or build the "
+                "sampler with guidance=None"
             )
         scale, ends = None, None
         if self.guidance is not None:
@@ -190,16 +200,20 @@ class Sampler:
         return tokenizer.encode(list(x))[..., None]
 
     def _check(self, ids, given, known, noise, guidance, interval):
-        streams = {s.name: s for s in self.generator.module.streams}
+        streams = self.generator.streams
         names = list(streams)
-        partly = [name for name in self.want if name in known]
-        needed = [name for name in names if name not in self.want or name in partly]
-        if set(given) != set(needed):
+        if unknown := set(given) - set(names):
+            raise ValueError(f"given {sorted(unknown)}: the streams are {names}")
+        if both := set(given) & set(self.want) - set(known):
             raise ValueError(
-                f"this sampler is given {sorted(needed)}; got {sorted(given)}"
+                f"{sorted(both)} is wanted and given: leave it out of one of the two, "
+                f"or say in known= which of its places stay"
             )
-        if set(known) - set(needed):
-            raise ValueError(f"known {sorted(known)}: the streams are {names}")
+        if lacking := set(known) - set(given):
+            raise ValueError(
+                f"known {sorted(lacking)} is of nothing that is given; given is "
+                f"{sorted(given)}, and the streams are {names}"
+            )
         if set(noise) - set(self.want):
             raise ValueError(f"noise of {sorted(noise)}: {self.want} are drawn")
         if self.guidance is None and (guidance is not None or interval is not None):
@@ -208,7 +222,7 @@ class Sampler:
                 "sampler(guidance=1.0), whose scale each call may change"
             )
         if isinstance(guidance, Mapping):
-            conditions = {n for n in names if n not in self.want}
+            conditions = set(given) - set(self.want)
             conditions |= {"label"} if self.generator.module.classes else set()
             if set(guidance) != conditions:
                 raise ValueError(
@@ -224,6 +238,12 @@ class Sampler:
                     raise ValueError(
                         f"{what} {name!r} is {x.shape}; ids are {ids.shape}"
                     )
+        for name, x in known.items():
+            grid = streams[name].grid
+            if x.shape[1:] != grid[: x.ndim - 1]:
+                raise ValueError(
+                    f"known {name!r} is {x.shape}; write (b,) or (b, *{grid})"
+                )
         for name, x in (*given.items(), *noise.items()):
             codec = self.generator.codecs.get(name) if name in given else None
             try:
@@ -238,6 +258,25 @@ class Sampler:
 
 def _arrays(values: Mapping) -> dict[str, Any]:
     return {n: x if hasattr(x, "shape") else np.asarray(x) for n, x in values.items()}
+
+
+def _on_grid(known: Array, stream) -> Array:
+    """Bool (b, *grid), of one number for each example, frame or place."""
+    axes = (1,) * (1 + len(stream.grid) - known.ndim)
+    mask = (known > 0).reshape(*known.shape, *axes)
+    return jnp.broadcast_to(mask, (len(known), *stream.grid))
+
+
+def whole_tokens(stream, known: Array) -> Array:
+    """(b, *grid) bool: the places of those tokens that are known to their last place.
+
+    A token has one time.
+    """
+    mask, patch = _on_grid(known, stream), getattr(stream, "patch", 1)
+    tokens = patchify(mask[..., None], patch).all(-1, keepdims=True)
+    return unpatchify(
+        jnp.repeat(tokens, patch ** len(stream.grid), axis=-1), stream.grid, patch
+    )[..., 0]
 
 
 def _whole(ids) -> Array:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from train.errors import BadInput
-from train.modalities import Images
+from train.modalities import Images, Ranges, Video, Volumes
 from train.modalities.augment import (
     YIQ,
     ImageAugment,
@@ -15,7 +15,7 @@ from train.modalities.augment import (
     stretches,
     warp,
 )
-from train.modalities.draws import Draws, Word
+from train.modalities.draws import Draws, Version, Word
 from train.pipeline import open_examples as prepare
 
 EVERYTHING = ImageAugment(
@@ -235,6 +235,33 @@ def test_a_volume_turns_all_its_slices_alike():
     out = VolumeAugment(rotate=180, flip=True, gain=0.2)({"x": x}, draws(3))["x"]
     np.testing.assert_array_equal(out, np.broadcast_to(out[:, :1], out.shape))
     assert (out != x).any((1, 2, 3, 4)).all()
+
+
+def test_the_versions_of_an_example_are_all_that_mirroring_draws():
+    x = pictures(16, 4, 6, 8, 3)
+    sweeps = {"x": x[:, 0].astype(np.float32), "known": x[:, 0, ..., :1] / 255}
+    clips = Video(frames=4, size=8, channels=3, augment=ImageAugment(flip=True))
+    for data, batch, count in (
+        (Images(size=8, channels=3, flip=True), {"x": x[:, 0]}, 2),
+        (clips, {"x": x}, 2),
+        (Ranges(augment=RangeAugment(flip=True)), sweeps, 2),
+        (Volumes(augment=VolumeAugment(flip=True)), {"x": x.astype(np.float32)}, 4),
+        (Images(augment=ImageAugment(rotate=9)), {"x": x[:, 0]}, 1),
+    ):
+        words = sum(data.mirrors.values(), ())
+        versions = [
+            data.augmented(batch, Version(words, version, 16))
+            for version in range(2 ** len(words))
+        ]
+        assert len({v["x"].tobytes() for v in versions}) == len(versions) == count
+        np.testing.assert_array_equal(versions[0]["x"], batch["x"])
+        drawn = draws(16).version(words)
+        assert set(drawn) == set(range(count))
+        if count == 1:
+            continue  # what is drawn besides is no version
+        for name, value in data.augmented(batch, draws(16)).items():
+            wanted = [versions[v][name][i] for i, v in enumerate(drawn)]
+            np.testing.assert_array_equal(value, wanted)
 
 
 @pytest.mark.parametrize(
