@@ -485,7 +485,7 @@ def test_frames_and_places_have_times_of_their_own():
     assert moved.tolist() == [False] * 4 + [True]
 
 
-OWN = TWO.clone(block=Block(2, own=("mlp", "modulation")))
+OWN = TWO.clone(block=TWO.block.clone(own=("mlp", "modulation")))
 
 
 def owned(variables, names=("image", "text")):
