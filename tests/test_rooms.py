@@ -212,6 +212,26 @@ def test_the_front_door_is_quick():
         assert getattr(vqdit, name) is not None
 
 
+@pytest.mark.parametrize("name", [n for n in FILES if FILES[n].stem == "__init__"])
+def test_what_a_room_exports_is_said_once_and_described(name):
+    """`__all__` is what its `__init__` imports; a page of the reference shows it."""
+    module = importlib.import_module(name)
+    assert module.__doc__ or name == "configs"
+    found = imports(name) - {"importlib"}
+    exported = set(getattr(module, "__all__", ()))
+    if name == "vqdit":
+        exported -= {"fields"}
+        assert exported == set(vqdit._ROOMS)
+    else:
+        assert exported == {each.rpartition(".")[2] for each in found}
+    for each in exported - set(vqdit._ROOMS):
+        value = getattr(module, each)
+        ours = getattr(value, "__module__", "").startswith(("vqdit", "train"))
+        assert value.__doc__ or not ours, each
+        # A file of the same name would hide behind what is exported.
+        assert f"{name}.{each}" not in FILES
+
+
 @pytest.mark.parametrize(
     "library,homes",
     [

@@ -21,5 +21,6 @@ def __dir__():
 
 
 def _classes(room):
-    names = vars(importlib.import_module(f"train.{room}"))
-    return {n: v for n, v in names.items() if n[:1].isupper() and isinstance(v, type)}
+    module = importlib.import_module(f"train.{room}")
+    public = {name: getattr(module, name) for name in module.__all__}
+    return {name: value for name, value in public.items() if isinstance(value, type)}

@@ -146,7 +146,8 @@ def probe(
         encode_set(codec, data, cache)
     # One of other settings makes room; the same goes on.
     generator = stage_two.train(experiment, place, force=True)
-    (scores,) = curve(generator, reference, (guidance,), samples, steps=PROBE_STEPS)
+    how = {"steps": PROBE_STEPS}
+    (scores,) = curve(generator, {name: reference}, (guidance,), samples, **how)
     # The cache is large and made again in seconds.
     shutil.rmtree(cache)
     return {f"probe_{key}": value for key, value in scores.items()}

@@ -21,7 +21,7 @@ Read in this order: tokenizer/tokenizer.py, quantizers/vq.py, diffusion/process.
 diffusion/gaussian.py, nn/block.py, dit.py, diffusion/sampling.py, trained/codec.py,
 trained/generator.py.
 
-What a room's `__init__` imports is public. Its classes are also names here, and it is
+What stands in a room's `__all__` is public. Its classes are also names here, and it is
 under these that bundles store them: `vqdit.ConvEncoder`.
 """
 
@@ -42,6 +42,8 @@ _ROOMS = (
     "dit",
     "trained",
 )
+__all__ = ["trained", "tokenizer", "quantizers", "dit", "nn"]
+__all__ += ["diffusion", "losses", "metrics", "features", "signal", "fields"]
 
 
 def __getattr__(name):
@@ -61,11 +63,7 @@ def __dir__():
 
 
 def _classes(room):
-    """A room's own public classes, by name."""
-    own = f"vqdit.{room}"
-    return {
-        name: value
-        for name, value in vars(importlib.import_module(own)).items()
-        if name[0] != "_" and getattr(value, "__module__", "").startswith(own)
-        if isinstance(value, type)
-    }
+    """A room's public classes, by name."""
+    module = importlib.import_module(f"vqdit.{room}")
+    public = {name: getattr(module, name) for name in module.__all__}
+    return {name: value for name, value in public.items() if isinstance(value, type)}

@@ -20,6 +20,8 @@ from vqdit.nn.block import Block, ModulatedNorm, add_table, by_stream, per_token
 from vqdit.nn.patching import patchify, unpatchify
 from vqdit.nn.streams import Continuous, Discrete
 
+__all__ = ["DiT"]
+
 xavier = nn.initializers.xavier_uniform()
 zeros = nn.initializers.zeros_init()
 

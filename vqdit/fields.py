@@ -46,6 +46,10 @@ class Bound:
         ends = self._ends().items()
         return " and ".join(f"{name.replace('_', ' ')} {end}" for name, end in ends)
 
+    def __repr__(self):
+        ends = ", ".join(f"{name}={end}" for name, end in self._ends().items())
+        return f"Bound({ends})"
+
     def _ends(self):
         return {n: end for n, end in vars(self).items() if end is not None}
 

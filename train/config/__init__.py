@@ -14,3 +14,23 @@ from train.config.experiment import (
 from train.config.file import load_config, variants
 from train.config.optimizers import SGD, Adafactor, AdamW, Muon, Optimizer
 from train.config.override import replaced
+
+__all__ = [
+    "Experiment",
+    "StageOne",
+    "StageTwo",
+    "Stream",
+    "Weights",
+    "Adversarial",
+    "KMeansInit",
+    "Run",
+    "Mesh",
+    "Optimizer",
+    "AdamW",
+    "Adafactor",
+    "Muon",
+    "SGD",
+    "load_config",
+    "variants",
+    "replaced",
+]

@@ -122,10 +122,11 @@ def examples(
 
 
 def grouped(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The same rows in fewer batches, of as many signals "x" as are affordable."""
+    """The same rows in fewer batches, of as many values as are affordable."""
     held: list[Batch] = []
+    size = lambda batch: sum(np.size(x) for x in batch.values())
     for batch in map(_valid, batches):
-        if sum(each["x"].size for each in [*held, batch]) > GROUP and held:
+        if sum(map(size, [*held, batch])) > GROUP and held:
             yield _joined(held)
             held = []
         held.append(batch)

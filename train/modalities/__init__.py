@@ -16,3 +16,24 @@ from train.modalities.series import Series
 from train.modalities.sound import AudioCleaning
 from train.modalities.video import Video
 from train.modalities.volume import Volumes
+
+__all__ = [
+    "Images",
+    "Audio",
+    "Video",
+    "Series",
+    "Volumes",
+    "Ranges",
+    "ImageAugment",
+    "RangeAugment",
+    "SeriesAugment",
+    "VolumeAugment",
+    "AudioCleaning",
+    "Cleaning",
+    "Cleaned",
+    "Modality",
+    "Record",
+    "Batch",
+    "Normaliser",
+    "Statistics",
+]

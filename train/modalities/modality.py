@@ -62,6 +62,7 @@ class Modality(Checked):
     holdout:   share kept for testing, by a hash of the file name or index.
     bad_share: share of unreadable files that is skipped rather than refused.
     threads:   workers that read and decode; 0 reads in the caller's own thread.
+    words:     the caption of every class, for examples that have none of their own.
 
     Of the class:
     kind:       its name in a bundle's contract.
@@ -104,6 +105,7 @@ class Modality(Checked):
     holdout: float = 0.2
     bad_share: Decay = 0.01
     threads: Natural = 4
+    words: tuple[str, ...] = ()
 
     rate: ClassVar[Any] = 0.0
     normalise: ClassVar[Any] = None

@@ -8,3 +8,16 @@ from train.pipeline.cache import LatentCache, write_cache
 from train.pipeline.examples import Examples, open_examples, whole
 from train.pipeline.statistics import keep_statistics, recall_statistics
 from train.pipeline.streams import JointExamples
+
+__all__ = [
+    "Examples",
+    "JointExamples",
+    "open_examples",
+    "whole",
+    "endless",
+    "once",
+    "LatentCache",
+    "write_cache",
+    "keep_statistics",
+    "recall_statistics",
+]

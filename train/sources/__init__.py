@@ -2,3 +2,5 @@
 
 from train.sources.open import open_source
 from train.sources.source import Source
+
+__all__ = ["Source", "open_source"]

@@ -27,4 +27,28 @@ from vqdit.metrics.image import (
     ssim,
     ssim_per_image,
 )
-from vqdit.metrics.neighbours import nearest_neighbours
+from vqdit.metrics.neighbours import nearest_neighbours, neighbourhoods
+
+__all__ = [
+    "psnr",
+    "psnr_per_image",
+    "squared_error_per_image",
+    "ssim",
+    "ssim_per_image",
+    "si_sdr",
+    "log_mel_distance",
+    "kbps",
+    "usage",
+    "usage_of",
+    "code_counts",
+    "entropy_bits",
+    "entropy_of",
+    "perplexity",
+    "FeatureStatistics",
+    "feature_sums",
+    "statistics",
+    "frechet_distance",
+    "nearest_neighbours",
+    "neighbourhoods",
+    "Histogram",
+]

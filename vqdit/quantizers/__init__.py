@@ -5,13 +5,13 @@ properties `dim` and `code_counts`. `None` in its place means continuous latents
 """
 
 from vqdit.quantizers.bsq import BSQ
+from vqdit.quantizers.centroids import kmeans
 from vqdit.quantizers.estimators import rotation, straight_through
 from vqdit.quantizers.fsq import FSQ
 from vqdit.quantizers.grouped import GroupedQuantizer
 from vqdit.quantizers.gumbel import GumbelQuantizer
 from vqdit.quantizers.health import UsageWindow, usage_metrics
 from vqdit.quantizers.ibq import IBQ
-from vqdit.quantizers.kmeans import kmeans
 from vqdit.quantizers.lfq import LFQ
 from vqdit.quantizers.multiscale import MultiScaleQuantizer
 from vqdit.quantizers.projected import Projected
@@ -21,3 +21,26 @@ from vqdit.quantizers.residual_fsq import ResidualFSQ
 from vqdit.quantizers.search import nearest
 from vqdit.quantizers.simvq import SimVQ
 from vqdit.quantizers.vq import EMAVectorQuantizer, VectorQuantizer
+
+__all__ = [
+    "VectorQuantizer",
+    "EMAVectorQuantizer",
+    "FSQ",
+    "LFQ",
+    "BSQ",
+    "GumbelQuantizer",
+    "IBQ",
+    "SimVQ",
+    "ResidualQuantizer",
+    "ResidualFSQ",
+    "GroupedQuantizer",
+    "MultiScaleQuantizer",
+    "Projected",
+    "Quantized",
+    "straight_through",
+    "rotation",
+    "nearest",
+    "kmeans",
+    "UsageWindow",
+    "usage_metrics",
+]

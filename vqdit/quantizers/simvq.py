@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from vqdit.quantizers.estimators import Estimator
-from vqdit.quantizers.nearest import NearestBook
+from vqdit.quantizers.nearest_book import NearestBook
 from vqdit.quantizers.quantized import mean_square
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 from vqdit.fields import Decay
 from vqdit.quantizers.estimators import Estimator
 from vqdit.quantizers.health import Revive
-from vqdit.quantizers.nearest import NearestBook
+from vqdit.quantizers.nearest_book import NearestBook
 from vqdit.quantizers.quantized import mean_square, unit
 from vqdit.quantizers.search import sums_by_code
 

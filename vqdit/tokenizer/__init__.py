@@ -16,3 +16,27 @@ from vqdit.tokenizer.tokenizer import Tokenizer
 from vqdit.tokenizer.vit import ViTDecoder, ViTEncoder
 from vqdit.tokenizer.vocos import VocosDecoder, VocosEncoder
 from vqdit.tokenizer.wave import WaveDecoder, WaveEncoder
+
+__all__ = [
+    "Tokenizer",
+    "ConvEncoder",
+    "ConvDecoder",
+    "CausalEncoder",
+    "CausalDecoder",
+    "ViTEncoder",
+    "ViTDecoder",
+    "TiTokEncoder",
+    "TiTokDecoder",
+    "PerFrame",
+    "WaveEncoder",
+    "WaveDecoder",
+    "VocosEncoder",
+    "VocosDecoder",
+    "LogMel",
+    "encode_chunks",
+    "decode_chunks",
+    "Bytes",
+    "BPE",
+    "Labels",
+    "Boxes",
+]

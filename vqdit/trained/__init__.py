@@ -6,3 +6,5 @@ from vqdit.trained.contract import LatentContract
 from vqdit.trained.generator import Generator
 from vqdit.trained.judge import Judge
 from vqdit.trained.sampler import Sampler
+
+__all__ = ["load", "save", "Codec", "Generator", "Sampler", "Judge", "LatentContract"]

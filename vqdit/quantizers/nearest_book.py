@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from vqdit.fields import Count, Positive
 from vqdit.quantizers.book import Book
+from vqdit.quantizers.centroids import kmeans
 from vqdit.quantizers.entropy import usage_entropy
 from vqdit.quantizers.health import (
     Revive,
@@ -16,7 +17,6 @@ from vqdit.quantizers.health import (
     split_sources,
     usage_metrics,
 )
-from vqdit.quantizers.kmeans import kmeans
 from vqdit.quantizers.quantized import mean_square, unit
 from vqdit.quantizers.search import Adding, Codes, nearest, take
 
