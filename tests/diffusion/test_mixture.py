@@ -151,11 +151,16 @@ class Spy:
 
 
 def shown(mixture, known=None, processes=PROCESSES):
-    spy = Spy()
     batch = {"streams": DATA, "label": LABEL} | ({"known": known} if known else {})
-    objective = Denoising(spy, processes, TIMES, mixture=mixture)
-    loss, (_, metrics) = objective({}, {}, batch, jax.random.key(0), 0)
-    return (*spy.shown, loss, metrics)
+
+    @jax.jit
+    def run(batch):
+        spy = Spy()
+        objective = Denoising(spy, processes, TIMES, mixture=mixture)
+        loss, (_, metrics) = objective({}, {}, batch, jax.random.key(0), 0)
+        return (*spy.shown, loss, metrics)
+
+    return run(batch)
 
 
 def test_what_is_given_is_seen_as_it_is_at_time_0():

@@ -33,6 +33,7 @@ MIXED = replaced(
         "model.block.own": ("mlp", "modulation"),
         "optimizer.rule": SGD(),  # Adam divides gradients near 0 by their size
         "optimizer.peak_lr": 0.1,
+        "model.depth": 1,
         "run.batch": B,
     },
 )
@@ -55,7 +56,9 @@ def batch():
     }
 
 
-@pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 2, 2)])
+@pytest.mark.parametrize(
+    "sizes", [pytest.param((8, 1, 1), marks=pytest.mark.slow), (2, 2, 2)]
+)
 def test_one_device_equals_eight_with_streams_missing_unevenly(sizes):
     model, processes = network(MIXED, {})
     init, step = streams.build_step(MIXED, model, processes)
