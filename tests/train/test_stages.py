@@ -199,6 +199,8 @@ def test_a_picture_and_what_it_shows_are_two_streams(
     assert "image_floor_tokenizer_coverage" in scores["real"]
     with pytest.raises(BadInput, match="--guidance is of a generator with classes"):
         evaluate.main([f"--workdir={tmp_path / 'run'}", "--guidance=2.0"])
+    with pytest.raises(BadInput, match="they can be told of word$"):
+        evaluate.main([f"--workdir={tmp_path / 'run'}", *sees, "--crossings=True"])
     generator = vqdit.load(tmp_path / "run")
     assert generator.tokenizers["word"] == Labels(10)
     image = whole(DATA, train=False)["x"][:3] / np.float32(127.5) - 1
