@@ -88,7 +88,7 @@ class Streams:
     def heldout(self, rows: np.ndarray | None = None) -> Iterator[dict]:
         """These rows of batches of what is not trained on."""
         sources, values = self.experiment.sources, self.experiment.values
-        joined = JointExamples(sources, values, train=False)
+        joined = JointExamples(sources, values, False, self.experiment.join)
         return joined.in_order(self.experiment.run.batch, rows, MOST)
 
     def encoder(self, sharding):
@@ -104,7 +104,7 @@ class Streams:
             for name, codec in self.codecs.items():
                 x, kind = to_signal(streams[name]), self.processes[name].kind
                 streams[name] = codec.apply(kind, variables[name], x)
-                if name in known:
+                if name in known and known[name].ndim > 1:
                     known[name] = on_grid(known[name], streams[name].shape[1:-1])
             return {**batch, "streams": streams, "known": known}
 
@@ -269,7 +269,7 @@ def _open_data(experiment: StageTwo, tokenizers) -> JointExamples:
     for name, tokenizer in tokenizers.items():
         if name not in values:
             examples_for(tokenizer, experiment.sources[name], train=True)
-    joined = JointExamples(experiment.sources, values, train=True)
+    joined = JointExamples(experiment.sources, values, True, experiment.join)
     for name, tokenizer in values.items():
         at, part = f"streams.{name}.tokenizer", joined.parts[name]
         if tokenizer.source == "label":  # says all without reading an example
@@ -279,7 +279,7 @@ def _open_data(experiment: StageTwo, tokenizers) -> JointExamples:
                     f"Labels({part.classes})"
                 )
             continue
-        first = part.take(np.arange(min(CAPTIONED, len(joined))))
+        first = part.take(np.arange(min(CAPTIONED, len(part))))
         if tokenizer.source not in first:
             raise BadInput(
                 f"{at}: the data has no {tokenizer.source}; leave the stream out"
