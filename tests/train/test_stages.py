@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import vqdit
 from tests.train.devices import only_one
@@ -293,6 +294,29 @@ def test_a_generator_draws_from_its_bundle_alone(trained, tmp_path):
             assert (arrays["label"] == 3).all()
     finally:
         moved.rename(masked / "bundle")
+
+
+def test_a_sample_is_its_seed_and_number_in_arrays_and_files(trained, tmp_path):
+    _, masked, _ = trained
+
+    def draw(*words, out="x.npz"):
+        where = [f"--workdir={masked}", f"--out={tmp_path / out}"]
+        sample.main([*where, "--num=5", "--steps=2", *words])
+        if out == "x.npz":
+            with np.load(tmp_path / out) as arrays:
+                return arrays["label"], arrays["image"][..., 0].astype(int)
+
+    label, image = draw()
+    later, same = draw("--first=2")
+    assert label.tolist() == [0, 1, 2, 3, 4] and later.tolist() == [2, 3, 4, 5, 6]
+    np.testing.assert_allclose(same[:3], image[2:], atol=1)
+    assert (np.abs(image - draw("--seed=1")[1]).max((1, 2)) > 3).any()
+    draw(out="drawn")
+    names = [*(f"{i}.png" for i in range(5)), "sheet.png"]
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == names
+    for name, pixels in zip(names, image, strict=False):
+        with Image.open(tmp_path / "drawn" / name) as file:
+            np.testing.assert_allclose(np.asarray(file).astype(int), pixels, atol=1)
 
 
 def test_evaluate_scores_both_kinds(trained, capsys):
