@@ -18,9 +18,10 @@ from train.errors import BadInput, run
 from train.evaluation.drawing import SAMPLER, draw_all
 from train.modalities.files import npz, write_bytes, write_folder
 from train.modalities.modality import of_contract
-from train.modalities.shown import png
+from train.modalities.shown import Units, png
 from train.objectives.bundles import open_bundle
 from train.report import pictures
+from train.report.sheets import sheet
 from train.runtime import hosts
 from train.runtime.log import say
 from vqdit.fields import Count, Natural
@@ -69,7 +70,10 @@ def main(argv):
         x = draw_all(generator, draw, key, ids, labels)
     except ValueError as error:
         raise BadInput(str(error)) from error
-    files = {}
+    files, said = {}, ()
+    if labels is not None:
+        known = generator.class_names or tuple(map(str, range(classes)))
+        said = [known[label] for label in labels]
     for name, signal in x.items():
         end = "" if len(x) == 1 else f"_{name}"
         path, codec = out.with_stem(out.stem + end), generator.codecs.get(name)
@@ -80,12 +84,13 @@ def main(argv):
         else:
             shown = signal if signal.dtype == np.uint8 else codec.from_raw(signal)
             kind, columns = codec.contract.kind, math.ceil(count**0.5)
-            picture = pictures.sheet(kind, np.asarray(shown), columns)
+            shown, units = np.asarray(shown), Units.of(codec.contract)
+            picture = sheet(kind, shown, units, columns, said)
             if out.suffix:
                 pictures.save_png(path, picture)
             else:
                 path, files[f"sheet{end}.png"] = out, png(picture)
-                files |= _files(codec.contract, signal, end)
+                files |= files_of(codec.contract, signal, shown, end)
         if out.suffix:
             say(f"{count} samples of {name!r} are in {path}")
     if files:
@@ -93,14 +98,19 @@ def main(argv):
         say(f"{count} samples of {', '.join(map(repr, x))} are in {out}")
 
 
-def _files(contract, signal, end) -> dict[str, bytes]:
-    """Name -> content of a file for each sample."""
-    data = of_contract(contract)
+def files_of(contract, signal, shown, end: str = "") -> dict[str, bytes]:
+    """Name -> content of a file for each sample, and of its picture beside a sound.
+
+    shown: the samples as their tokenizer takes them.
+    """
+    data, units, files = of_contract(contract), Units.of(contract), {}
     digits, suffix = len(str(len(signal) - 1)), data.suffixes[0]
-    return {
-        f"{i:0{digits}d}{end}{suffix}": data.write(data.new(values, contract.rate))
-        for i, values in enumerate(signal)
-    }
+    for i, values in enumerate(signal):
+        stem = f"{i:0{digits}d}{end}"
+        files[f"{stem}{suffix}"] = data.write(data.new(values, contract.rate))
+        if contract.kind == "audio":
+            files[f"{stem}.png"] = png(sheet(contract.kind, shown[i : i + 1], units))
+    return files
 
 
 def class_of(text: str, classes: int, names: tuple[str, ...]) -> int:
