@@ -29,11 +29,12 @@ def chunk_size(shape: tuple[int, ...]) -> int:
 
 
 def all_of(examples: Examples, data: Modality, doing: str = "") -> Iterable[Batch]:
-    """Chunks of all examples, each process its own rows; `doing` shows a bar."""
-    count, chunk, (index, of) = len(examples), chunk_size(data.shape), hosts.share()
-    rows = np.arange(index * chunk, (index + 1) * chunk)
-    found = once(examples.take, count, of * chunk, rows=rows, threads=data.threads)
-    return tqdm(found, doing, -(-count // (of * chunk)), disable=not doing)
+    """Chunks of all examples, each process its own stretch; `doing` shows a bar."""
+    chunk, (index, of) = chunk_size(data.shape), hosts.share()
+    low, high = (len(examples) * i // of for i in (index, index + 1))
+    take = lambda rows: examples.take(low + rows)
+    found = once(take, high - low, chunk, threads=data.threads)
+    return tqdm(found, doing, -(-(high - low) // chunk), disable=not doing)
 
 
 def with_revival(step):
