@@ -28,13 +28,17 @@ def chunk_size(shape: tuple[int, ...]) -> int:
     return max(1, min(CHUNK, CHUNK_VALUES // math.prod(shape)))
 
 
-def all_of(examples: Examples, data: Modality, doing: str = "") -> Iterable[Batch]:
-    """Chunks of all examples, each process its own stretch; `doing` shows a bar."""
-    chunk, (index, of) = chunk_size(data.shape), hosts.share()
-    low, high = (len(examples) * i // of for i in (index, index + 1))
-    take = lambda rows: examples.take(low + rows)
-    found = once(take, high - low, chunk, threads=data.threads)
-    return tqdm(found, doing, -(-(high - low) // chunk), disable=not doing)
+def all_of(
+    examples: Examples, data: Modality, doing: str = "", most: int | None = None
+) -> Iterable[Batch]:
+    """Chunks of all examples, or of so many, each process its own stretch; `doing` shows
+    a bar."""
+    chosen, (index, of) = examples.spaced(most), hosts.share()
+    low, high = (len(chosen) * i // of for i in (index, index + 1))
+    mine, chunk = chosen[low:high], chunk_size(data.shape)
+    take = lambda rows: examples.take(mine[rows])
+    found = once(take, len(mine), chunk, threads=data.threads)
+    return tqdm(found, doing, -(-len(mine) // chunk), disable=not doing)
 
 
 def with_revival(step):
