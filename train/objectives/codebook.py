@@ -31,8 +31,8 @@ def chunk_size(shape: tuple[int, ...]) -> int:
 def all_of(
     examples: Examples, data: Modality, doing: str = "", most: int | None = None
 ) -> Iterable[Batch]:
-    """Chunks of all examples, or of so many, each process its own stretch; `doing` shows
-    a bar."""
+    """Chunks of all examples, or of so many, each process its own stretch; `doing`
+    shows a bar."""
     chosen, (index, of) = examples.spaced(most), hosts.share()
     low, high = (len(chosen) * i // of for i in (index, index + 1))
     mine, chunk = chosen[low:high], chunk_size(data.shape)
