@@ -51,6 +51,16 @@ class Replacement(Checked, Process):
         fallen = fallen < against(self.schedule.sigma(t), x0)
         return jnp.where(fallen, self.prior(value_key, x0.shape), x0), x0
 
+    def query(self, x0, u, key, known):
+        """One example and its time, for a draw of the bound; u is uniform."""
+        del known
+        return self.corrupt(x0[None], u[None], key)[0][0], u
+
+    def bound(self, output, x0, x_t, t, known):
+        """One draw of a bound on -log p(x0) in nats, of one example; see `loss`."""
+        loss = self.loss(output[None], x0[None], x_t[None], t[None])[0]
+        return jnp.where(known, loss, 0.0).sum() * x0.shape[-1]
+
     def _rate(self, t: Array) -> tuple[Array, Array]:
         """(sigma(t), sigma'(t)), with sigma' such that a bound keeps its value.
 
