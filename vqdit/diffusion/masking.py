@@ -60,7 +60,7 @@ class Masking(Replacement):
             count = jnp.maximum(masked.sum(tuple(range(1, x_t.ndim))), 1)
             weight = target[0].size / count
         else:
-            sigma, d_sigma = self._rate(t)
+            sigma, d_sigma = self._rate(t, self.hold)
             weight = d_sigma / sigma
         return (missed * against(weight, missed)).mean(-1)
 
