@@ -216,6 +216,8 @@ def test_a_picture_and_what_it_shows_are_two_streams(
     given = (tmp_path / "given.csv").read_text().splitlines()[1:]
     for line, row in zip(given, rows, strict=True):  # that of its own label
         assert float(line.split(",")[2]) == pytest.approx(row[6 + int(row[1])], 1e-4)
+    with pytest.raises(BadInput, match="they can be told of word$"):
+        evaluate.main([f"--workdir={tmp_path / 'run'}", *sees, "--crossings=True"])
     generator = vqdit.load(tmp_path / "run")
     assert generator.tokenizers["word"] == Labels(10)
     image = whole(DATA, train=False)["x"][:3] / np.float32(127.5) - 1

@@ -9,7 +9,14 @@ from train.config.optimizers import AdamW, Optimizer
 from train.errors import BadInput
 from train.modalities import Images, Modality
 from vqdit import losses
-from vqdit.diffusion import Gaussian, LogitNormal, LogNormal, Process, Uniform
+from vqdit.diffusion import (
+    Gaussian,
+    LogitNormal,
+    LogNormal,
+    Mixture,
+    Process,
+    Uniform,
+)
 from vqdit.dit import DiT
 from vqdit.fields import Count, Natural, NonNegative, Share
 from vqdit.losses.adversarial import Game
@@ -226,6 +233,9 @@ class StageTwo(Experiment):
         it lacks, a stream or a table of more or fewer classes, starts new.
     cache:   folder of a latent cache of the one stream; None encodes on the fly.
     label_dropout: share of labels replaced by the null class, for guidance.
+    mixture: which streams, or parts of them, training shows as given or leaves out.
+    balance: whether losses are divided by what a network pays that answers 0, so that
+        all begin at 1 whatever their units, and weights are shares.
     """
 
     data: Modality | dict[str, Modality] = Images()
@@ -234,6 +244,8 @@ class StageTwo(Experiment):
     init: str | None = None
     cache: str | None = None
     label_dropout: Share = 0.1
+    mixture: Mixture = Mixture()
+    balance: bool = False
 
     @property
     def sources(self) -> dict[str, Modality]:

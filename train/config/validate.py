@@ -116,6 +116,8 @@ def _check_stage_two(experiment: StageTwo, tokenizers: bool) -> None:
             raise BadInput(f"data.{name} is absent; write data of every stream")
         if tokenizers and stream.tokenizer is None:
             raise absent(name)
+    with blame("mixture"):
+        experiment.mixture.check_names(list(names))
     values = experiment.values
     if experiment.cache is not None and (values or len(names) > 1):
         raise BadInput(
