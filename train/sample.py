@@ -48,7 +48,7 @@ FLAGS = {
     "resample": (bool, "take given sounds and clips of another rate"),
     "seed": (int, "of all samples (0)"),
     "first": (Natural, "number of the first sample (0)"),
-    "out": (str, "a .png, a .npz of arrays, a .txt of texts, or a folder (grid.png)"),
+    "out": (str, "a .png, .npz of arrays, .txt of texts, or folder (grid.png)"),
 }
 SUFFIXES = (".png", ".npz", ".txt", "")
 

@@ -77,16 +77,20 @@ def main(argv):
     if both := set(of) & set(given):
         raise BadInput(f"--given={min(both)}: it is scored; leave it out of one")
     anomalies = _classes(generator, flags.get("anomaly", ()))
-    if experiment.cache is not None:
-        raise BadInput(
-            "the run was of a latent cache, without its data; write --config="
-        )
-    data = JointExamples(
-        experiment.sources, experiment.values, flags.get("train", False)
-    )
+    part = flags.get("train", False)
+    data = JointExamples(experiment.sources, experiment.values, part)
+    most = min(flags.get("most", len(data)), len(data))
+    rows = np.arange(most) * len(data) // most
+    if anomalies:
+        labels = [batch["label"][:mine] for _, mine, batch in _batches(data, rows)]
+        if len({*np.isin(np.concatenate(labels), anomalies).tolist()}) < 2:
+            raise BadInput(
+                "--anomaly: write classes of which some examples are, and some are not"
+            )
     try:
         scorer = generator.scorer(of, flags.get("draws", 32))
-        found = _scores(generator, scorer, data, given, classify, values, flags)
+        batches = _batches(data, rows)
+        found = _scores(generator, scorer, batches, given, classify, values, flags)
     except BadInput:
         raise
     except ValueError as error:
@@ -125,11 +129,10 @@ def _classes(generator, words) -> list[int]:
         raise BadInput(f"--anomaly: {error}") from error
 
 
-def _scores(generator, scorer, data, given, classify, values, flags) -> list[dict]:
+def _scores(generator, scorer, batches, given, classify, values, flags) -> list[dict]:
     """The columns of the table, batch by batch."""
     key, found = jax.random.key(flags.get("seed", 0)), []
-    most = min(flags.get("most", len(data)), len(data))
-    for rows, mine, batch in _batches(data, np.arange(most) * len(data) // most):
+    for rows, mine, batch in batches:
         call = _call(generator, scorer.of, given, batch, flags.get("label", True))
         ask = functools.partial(scorer, key, rows)
         columns = {"example": rows, "label": batch["label"]}
@@ -201,11 +204,6 @@ def _said(generator, table, of, classify, values, anomalies) -> None:
         say(f"the likeliest {classify} is the true one of {right:.2%}")
     if anomalies:
         is_one = np.isin(label, anomalies)
-        if is_one.all() or not is_one.any():
-            names = ", ".join(map(str, anomalies))
-            raise BadInput(
-                f"--anomaly: of {names} and of others there must be examples"
-            )
         say(f"ROC-AUC of the score: {roc_auc_score(is_one, nats):.4f}")
 
 

@@ -207,7 +207,9 @@ def test_a_picture_and_what_it_shows_are_two_streams(
     with pytest.raises(BadInput, match="--guidance is of a generator with classes"):
         evaluate.main([f"--workdir={tmp_path / 'run'}", "--guidance=2.0"])
     few = [f"--workdir={tmp_path / 'run'}", "--of=image", "--draws=2", "--most=5"]
-    score.main([*few, "--classify=word", "--anomaly=3,4,5,6,7"])
+    with pytest.raises(BadInput, match="--anomaly: write classes of which some"):
+        score.main([*few, "--anomaly=9"])
+    score.main([*few, "--classify=word", "--anomaly=1,2"])
     table = (tmp_path / "run" / "scores.csv").read_text().splitlines()
     assert table[0].startswith("example,label,nats,error,bits,likeliest,nats_0,nats_1")
     rows = np.array([line.split(",") for line in table[1:]], float)
