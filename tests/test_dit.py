@@ -348,6 +348,16 @@ def test_a_stream_that_is_left_out_is_as_if_unknown():
     assert np.abs(whole["image"] - y["image"]).max() > 0.01
 
 
+def test_a_stream_alone_is_turned_as_beside_the_others():
+    """Text of one axis, with and without the picture of two, which nobody sees."""
+    model = TWO.clone(positions="rotary")
+    variables, (streams, times, label) = start(model), inputs(model)
+    alone = {"text": streams["text"]}, {"text": times["text"]}
+    y = apply(model, variables, *alone, label)["text"]
+    known = {"image": jnp.zeros(2, bool)}
+    close(apply(model, variables, streams, times, label, known)["text"], y)
+
+
 def test_a_stream_that_is_left_out_costs_nothing():
     text = next(s for s in TWO.streams if s is TEXT)
     alone, variables = TWO.clone(streams=(text,)), start(TWO)

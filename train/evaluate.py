@@ -15,6 +15,7 @@ is drawn of one from a held-out example of another is of its class.
 """
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,7 @@ from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
 from train.evaluation.crossings import crossings
 from train.evaluation.drawing import SAMPLER
+from train.evaluation.features import network_of
 from train.evaluation.judge import judge_of
 from train.evaluation.measures import BASELINES
 from train.evaluation.scores import (
@@ -90,8 +92,9 @@ def main(argv):
             del asked["guidance"]  # of what is given, which alone is all there is
         if judge and len(thing.codecs) > 1:
             raise BadInput("--judge is of one kind of signal, and several are drawn")
-        how = (judge, flags.get("judge_steps"))
-        references = references_of(thing, experiment.sources, *how)
+        how = {"folder": judge, "steps": flags.get("judge_steps")}
+        network = partial(network_of, **how)
+        references = references_of(thing, experiment.sources, network)
         rows = crossed and crossings(
             thing, experiment.sources, references, scales, **asked
         )

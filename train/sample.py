@@ -64,19 +64,19 @@ def main(argv):
     held = {name: flags.get(name, False) for name in ("cut", "resample")}
     given = given_examples(generator, words, **held)
     count = flags.get("num", max(map(len, given.values()), default=16))
-    given = {name: x[np.arange(count) % len(x)] for name, x in given.items()}
-    labels, classes = None, generator.module.classes
+    ids, labels = np.arange(count) + flags.get("first", 0), None
+    given = {name: x[ids % len(x)] for name, x in given.items()}
     if "label" in flags:
-        labels = np.full(
-            count, class_of(flags["label"], classes, generator.class_names)
+        number = class_of(
+            flags["label"], generator.module.classes, generator.class_names
         )
-    elif classes:
-        labels = np.resize(generator.trained_labels, count)
+        labels = np.full(count, number)
+    elif generator.module.classes:
+        labels = np.take(generator.trained_labels, ids, mode="wrap")
 
     try:
         chosen = {n: flags[n] for n in (*SAMPLER, "guidance") if n in flags}
         draw = generator.sampler(want=want, **chosen)
-        ids = np.arange(count) + flags.get("first", 0)
         key = jax.random.key(flags.get("seed", 0))
         x = draw_all(generator, draw, key, ids, labels, given=given)
     except ValueError as error:

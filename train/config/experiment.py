@@ -5,6 +5,7 @@ import math
 
 import flax.linen as nn
 
+from train.config.evaluations import Reconstructions, Samples
 from train.config.optimizers import AdamW, Optimizer
 from train.errors import BadInput
 from train.modalities import Images, Modality
@@ -65,9 +66,11 @@ class Run:
     sample_every: steps between pictures; 0 draws them at the end only.
     heldout_every: steps between losses on held-out data, logged as heldout_loss; 0 for
         none.
+    evaluate:     what is scored besides, of the averaged weights: Reconstructions(500)
+        of stage one, Samples(5000) of stage two, each so many steps, and logged as
+        evaluation_psnr_db, evaluation_tokenizer_distance; None for none.
     best:         figure of these, such as "heldout_loss", whose best bundle is kept in
-        best/, the smallest, or the largest of "-heldout_psnr"; "" for none. For a
-        tokenizer's the training set is read each time, so evaluate seldom.
+        best/, the smallest, or the largest of "-evaluation_psnr_db"; "" for none.
     wandb:        Weights & Biases project to report to as well; "" for none.
     """
 
@@ -81,6 +84,7 @@ class Run:
     wandb: str = ""
     heldout_every: Natural = 0
     best: str = ""
+    evaluate: Reconstructions | Samples | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

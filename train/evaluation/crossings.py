@@ -28,7 +28,7 @@ def readers(
     found: dict[str, Reader] = {}
     for name, reference in references.items():
         if isinstance(reference, Reference):
-            if reference.accuracy is not None:
+            if reference.judges:
                 found[name] = reference.network.predict
         elif words := data[name].words or open_examples(data[name], False).class_names:
             found[name] = _read(words)

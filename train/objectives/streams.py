@@ -99,18 +99,25 @@ class Streams:
         if not isinstance(self.source, JointExamples):
             return None
 
-        def encode(variables, batch):
-            streams, known = dict(batch["streams"]), dict(batch["known"])
-            for name, codec in self.codecs.items():
-                x, kind = to_signal(streams[name]), self.processes[name].kind
-                streams[name] = codec.apply(kind, variables[name], x)
-                if name in known:
-                    known[name] = on_grid(known[name], streams[name].shape[1:-1])
-            return {**batch, "streams": streams, "known": known}
-
-        variables = {name: codec.variables for name, codec in self.codecs.items()}
-        variables = hosts.everywhere(variables, replicated(sharding))
+        variables = hosts.everywhere(self._variables, replicated(sharding))
+        encode = lambda variables, batch: self.encoded(batch, variables)
         return partial(jax.jit(encode, out_shardings=sharding), variables)
+
+    def encoded(self, batch, variables: Mapping[str, dict] | None = None):
+        """A batch of signals as one of streams. variables: of the tokenizers; None for
+        their own."""
+        variables = variables or self._variables
+        streams, known = dict(batch["streams"]), dict(batch["known"])
+        for name, codec in self.codecs.items():
+            x, kind = to_signal(streams[name]), self.processes[name].kind
+            streams[name] = codec.apply(kind, variables[name], x)
+            if name in known:
+                known[name] = on_grid(known[name], streams[name].shape[1:-1])
+        return {**batch, "streams": streams, "known": known}
+
+    @property
+    def _variables(self) -> dict[str, dict]:
+        return {name: codec.variables for name, codec in self.codecs.items()}
 
     def told(self, state: TrainState) -> str:
         """What a run says of its sequence and data as it begins."""

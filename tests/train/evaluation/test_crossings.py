@@ -58,7 +58,7 @@ TEXT = Bytes(5)
 
 def setting(word=TEXT, data=DATA):
     """Arguments of `crossings` but the last, and what the samplers were asked."""
-    asked, none = set(), dict.fromkeys(("heldout", "train", "labels"))
+    asked = set()
     contract = types.SimpleNamespace(kind="image", scale=())
     from_raw = lambda x: x / np.float32(127.5) - 1
     generator = types.SimpleNamespace(
@@ -68,8 +68,8 @@ def setting(word=TEXT, data=DATA):
         sampler=lambda want=None, **how: Draws(want, asked),
     )
     references = {
-        "photo": Reference(Judge(), DATA, accuracy=1.0, **none),
-        "word": TextReference(data, word.source, None, None),
+        "photo": Reference(Judge(), DATA),
+        "word": TextReference(data, word.source),
     }
     return (generator, {"photo": DATA, "word": data}, references), asked
 
