@@ -71,7 +71,6 @@ class Audio(Modality):
     crop: Crop = "center"
     clean: AudioCleaning = AudioCleaning()
     augment: SeriesAugment | None = None
-    holdout: float | str = 0.2
     download: bool = False
 
     def __post_init__(self):

@@ -64,7 +64,9 @@ class Modality(Checked):
     train_split, test_split: sub-folders, .npz files, words in the names of shards, or
         splits of a set (of TFDS "train[:90%]" too) that are the two parts; where those
         are missing, holdout divides the data.
-    holdout:   share kept for testing, by a hash of the file name or index.
+    holdout:   share kept for testing, by a hash of the file name or index; "name:0.1"
+               hashes the name without folder and suffix, so that the same names are
+               held out of every kind of signal.
     bad_share: share of unreadable files that is skipped rather than refused.
     threads:   workers that read and decode; 0 reads in the caller's own thread.
     words:     the caption of every class, for examples that have none of their own.
@@ -109,7 +111,7 @@ class Modality(Checked):
     _: dataclasses.KW_ONLY
     train_split: str = "train"
     test_split: str = "test"
-    holdout: float = 0.2
+    holdout: float | str = 0.2
     bad_share: Decay = 0.01
     threads: Natural = 4
     words: tuple[str, ...] = ()
