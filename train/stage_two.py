@@ -87,8 +87,8 @@ def train(
             shown = generator.trained_labels[:10]
             rows = len(shown) or 1
             label = np.repeat(shown, SHOWN) if classes else None
-            known = generator.class_names or tuple(map(str, range(classes)))
-            names = [known[each] for each in label] if classes else ()
+            known = dict(enumerate(generator.class_names))
+            names = [known.get(y, str(y)) for y in label.tolist()] if classes else ()
             key = jax.random.key(experiment.run.seed)
             x = drawn["draw"](key, jnp.arange(rows * SHOWN), label=label, params=params)
             for name, codec in streams.codecs.items():

@@ -88,6 +88,7 @@ class Modality(Checked):
     measures:   the evaluators that a tokenizer is scored by, in
                 `train.evaluation.measures`; "": the mean of its own `measure`.
     score, unit: of `measure`, and of the bits of a file.
+    sides:      the fields that say the sides of an example, in their order.
     """
 
     kind: ClassVar[str]
@@ -104,6 +105,7 @@ class Modality(Checked):
     measures: ClassVar[str] = ""
     score: ClassVar[str] = "PSNR"
     unit: ClassVar[str] = "bits per value"
+    sides: ClassVar[tuple[str, ...]] = ()
 
     name: str = "folder"
     data_dir: str = ""
@@ -249,6 +251,13 @@ class Modality(Checked):
         """
         return cls(name="folder", **preparation)
 
+    def sized(self, shape: tuple[int, ...], rate: float) -> "Modality":
+        """With examples of this shape and rate, if it has one."""
+        fields: dict[str, Any] = dict(zip(self.sides, shape, strict=False))
+        if rate and "rate" in {field.name for field in dataclasses.fields(self)}:
+            fields["rate"] = type(self.rate)(rate)
+        return dataclasses.replace(self, **fields)
+
     def at_peak(self, peak: float) -> "Modality":
         """With recordings brought to another level than in training; 0 leaves them."""
         raise BadInput(f"--peak={peak:g}: of sounds, write a level; leave it out")
@@ -319,7 +328,7 @@ class Modality(Checked):
         """A signal (*shape) as pictures with what their axes and values are: of one
         axis a curve a channel, of few channels."""
         if x.ndim != 2 or x.shape[1] > CURVES:
-            return [Panel(cls.show(x[None])[0], *cls.sides(x, units))]
+            return [Panel(cls.show(x[None])[0], *cls.axes(x, units))]
         found, several = [], x.shape[1] > 1
         for c in range(x.shape[1]):
             across = units.along(len(x)) if c == x.shape[1] - 1 else None
@@ -328,7 +337,7 @@ class Modality(Checked):
         return found
 
     @classmethod
-    def sides(cls, x: np.ndarray, units: Units) -> tuple[Axis | None, Axis | None, str]:
+    def axes(cls, x: np.ndarray, units: Units) -> tuple[Axis | None, Axis | None, str]:
         """What the sides and values of its one picture are: across, up, and a note."""
         return (units.along(len(x)) if x.ndim == 2 else None), None, ""
 

@@ -44,6 +44,7 @@ class Ranges(Modality):
     """
 
     kind: ClassVar[str] = "range"
+    sides: ClassVar[tuple[str, ...]] = ("rows", "azimuth", "channels")
     measures: ClassVar[str] = "sweeps"
     masked: ClassVar[bool] = True
     wide: ClassVar[bool] = True
@@ -144,7 +145,7 @@ class Ranges(Modality):
         return cls(name="folder", channels=channels, **UNSAID | preparation)
 
     @classmethod
-    def sides(cls, x, units):
+    def axes(cls, x, units):
         return Axis(0, 360, "°"), None, units.greys("m")
 
     def prepare(self, record):

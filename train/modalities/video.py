@@ -49,6 +49,7 @@ class Video(Pixels):
     """
 
     kind: ClassVar[str] = "video"
+    sides: ClassVar[tuple[str, ...]] = ("frames", "size", "size", "channels")
     measures: ClassVar[str] = "clips"
     folders: ClassVar[bool] = True
     feature: ClassVar[str] = "Video"
@@ -199,7 +200,7 @@ class Video(Pixels):
         return values[np.minimum(at, len(values) - 1)]
 
     @classmethod
-    def sides(cls, x, units):
+    def axes(cls, x, units):
         return (units.along(len(x)) if units.rate else None), None, ""
 
     @classmethod

@@ -90,7 +90,7 @@ class Volumes(Modality):
         return (("window", self.window),) if self.window else ()
 
     @classmethod
-    def sides(cls, x, units):
+    def axes(cls, x, units):
         return None, None, units.greys()
 
     def read(self, path):
@@ -114,6 +114,10 @@ class Volumes(Modality):
             return record
         values = np.clip(record.values, *map(np.float32, self.window))
         return dataclasses.replace(record, values=values)
+
+    def sized(self, shape, rate):
+        *size, channels = shape
+        return dataclasses.replace(self, size=tuple(size), channels=channels)
 
     def adapt(self, record):
         scan = record.values
