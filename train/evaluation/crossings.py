@@ -10,6 +10,7 @@ from jaxtyping import Int
 from train.errors import BadInput
 from train.evaluation.drawing import drawn, restored
 from train.evaluation.evaluator import evaluated, examples
+from train.evaluation.features import Latents
 from train.evaluation.means import Mean
 from train.evaluation.samples import Reference, References
 from train.modalities import Batch, Modality
@@ -28,7 +29,7 @@ def readers(
     found: dict[str, Reader] = {}
     for name, reference in references.items():
         if isinstance(reference, Reference):
-            if reference.judges:
+            if not isinstance(reference.network, Latents):
                 found[name] = reference.network.predict
         elif words := data[name].words or open_examples(data[name], False).class_names:
             found[name] = _read(words)

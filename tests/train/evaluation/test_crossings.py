@@ -7,6 +7,7 @@ import pytest
 
 from train.errors import BadInput
 from train.evaluation.crossings import crossings
+from train.evaluation.features import Latents
 from train.evaluation.samples import Reference
 from train.evaluation.texts import TextReference
 from train.modalities import Images
@@ -102,6 +103,6 @@ def test_an_example_without_a_text_does_not_count():
 
 def test_of_one_stream_that_is_read_there_is_no_crossing():
     generator, data, references = setting()[0]
-    photo = dataclasses.replace(references["photo"], accuracy=None)
+    photo = dataclasses.replace(references["photo"], network=Latents(None))
     with pytest.raises(BadInput, match="photo, word they can be told of word$"):
         crossings(generator, data, references | {"photo": photo})
