@@ -212,6 +212,17 @@ def test_the_front_door_is_quick():
         assert getattr(vqdit, name) is not None
 
 
+def test_type_checkers_are_told_what_is_at_the_top():
+    stub = ast.parse((ROOT / "vqdit" / "__init__.pyi").read_text())
+    told = {
+        alias.asname
+        for node in stub.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert told == {*dir(vqdit), *vqdit.__all__}
+
+
 @pytest.mark.parametrize("name", [n for n in FILES if FILES[n].stem == "__init__"])
 def test_what_a_room_exports_is_said_once_and_described(name):
     """`__all__` is what its `__init__` imports; a page of the reference shows it."""

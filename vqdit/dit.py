@@ -274,11 +274,13 @@ class _Codes(nn.Module):
     vocab: int
     books: int
     width: int
-    init: jax.nn.initializers.Initializer
+    initializer: jax.nn.initializers.Initializer
 
     @nn.compact
     def __call__(self, codes: Int[Array, "b *grid m"]) -> Float[Array, "b n d"]:
-        table = self.param("table", self.init, (self.books * self.vocab, self.width))
+        table = self.param(
+            "table", self.initializer, (self.books * self.vocab, self.width)
+        )
         offsets = jnp.arange(self.books) * self.vocab
         flat = codes.reshape(codes.shape[0], -1, self.books)
         return table[flat + offsets].sum(axis=2)

@@ -24,8 +24,12 @@ from vqdit.fields import Bound, Checked, Positive
 class Solver(Protocol):
     """A frozen dataclass that inherits from this and writes `step`."""
 
-    stages: ClassVar[int] = 1
     kind: ClassVar[type] = Process  # what it solves
+
+    @property
+    def stages(self) -> int:
+        """Calls of the network in a step."""
+        return 1
 
     def memory(self, x: Array) -> Any:
         """Arrays carried from stage to stage, as they are before the first step."""
@@ -69,7 +73,7 @@ Euler = Unmask = Plain
 class Heun(Solver):
     """Second order (arXiv:2206.00364, algorithm 1); the last step is Euler's."""
 
-    stages: ClassVar[int] = 2
+    stages = 2
     kind: ClassVar[type] = Gaussian
 
     def memory(self, x):
@@ -222,7 +226,7 @@ class Corrector(Solver):
 
     snr: float = 0.1
 
-    stages: ClassVar[int] = 2
+    stages = 2
     kind: ClassVar[type] = Gaussian
 
     def time(self, stage, process, t, s):
@@ -266,7 +270,7 @@ class Confidence(Checked, Solver):
         random_order = self.noise == float("inf")
         score = gumbel if random_order else sure + self.noise * s * gumbel
 
-        masked = x_t == process.vocab
+        masked = x_t == process.codes
         # One at least is revealed, or a coarse schedule would stand still.
         # A hair more than sigma, whose float32 may fall just short of a whole count.
         stay = jnp.floor((process.schedule.sigma(s) + 1e-6) * x_t.size)

@@ -71,17 +71,17 @@ class Block(Checked, nn.Module):
             mods = nn.Dense(
                 self.parts * d, kernel_init=zeros, dtype=x.dtype, name="modulation"
             )(nn.silu(c))
-        mods = jnp.split(per_token(mods, lengths), self.parts, axis=-1)
+        parts = jnp.split(per_token(mods, lengths), self.parts, axis=-1)
         half = self.parts // 2
 
-        *shift, scale, gate = mods[:half]
+        *shift, scale, gate = parts[:half]
         h = self.norm_of("attn_norm")(x, scale, *shift)
         h = Attention(
             self.heads, self.qk_norm, implementation=self.implementation, name="attn"
         )(h, rotary, known)
         x = x + self._scaled("attn_scale", gate) * h
 
-        *shift, scale, gate = mods[half:]
+        *shift, scale, gate = parts[half:]
         h = self.norm_of("mlp_norm")(x, scale, *shift)
         h = Mlp(self.mlp_ratio, self.mlp, self.implementation, name="mlp")(h)
         return x + self._scaled("mlp_scale", gate) * h

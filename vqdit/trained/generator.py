@@ -157,8 +157,10 @@ class Generator:
             for name, one in solvers.items()
         }
         self.check_guidance(guidance)
-        how = (guidance, tuple(interval), trajectory, decode)
-        return Sampler(self, want, grids, solvers, *how)
+        low, high = interval
+        return Sampler(
+            self, want, grids, solvers, guidance, (low, high), trajectory, decode
+        )
 
     def check_label(self, label, ids) -> Array | None:
         """Labels as (b,) int32, of one label or many, in numbers or class names.
