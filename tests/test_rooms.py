@@ -29,11 +29,14 @@ LIBRARY = (
     ("dit",),
     ("trained",),
 )
+BESIDE = ("errors", "progress")  # what every room may use
 PROGRAMS = tuple(
-    path.stem for path in sorted((ROOT / "train").glob("*.py")) if path.stem != "errors"
+    path.stem
+    for path in sorted((ROOT / "train").glob("*.py"))
+    if path.stem not in BESIDE
 )
 TRAIN = (
-    ("errors",),
+    BESIDE,
     ("modalities",),
     ("sources",),
     ("pipeline",),

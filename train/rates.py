@@ -34,9 +34,9 @@ from train.errors import BadInput, run
 from train.evaluation.evaluator import chunked, reconstruct
 from train.modalities.files import write, write_bytes
 from train.pipeline import whole
+from train.progress import say
 from train.report.pictures import line_plot
 from train.runtime import hosts
-from train.runtime.log import say
 from vqdit.fields import Count
 from vqdit.metrics import psnr, ssim_per_image
 from vqdit.signal import to_uint8

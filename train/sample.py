@@ -20,9 +20,9 @@ from train.modalities.files import npz, write_bytes, write_folder
 from train.modalities.modality import of_contract
 from train.modalities.shown import png
 from train.objectives.bundles import open_bundle
+from train.progress import say
 from train.report import pictures
 from train.runtime import hosts
-from train.runtime.log import say
 from vqdit.fields import Count, Natural
 from vqdit.trained.generator import Generator
 

@@ -18,7 +18,7 @@ from train.modalities.clips import stills
 from train.modalities.files import counted, kind_of, write_bytes, write_folder
 from train.modalities.modality import Modality, Record, modality_of, of_contract
 from train.objectives import bundles as opening
-from train.runtime.log import say
+from train.progress import say
 from vqdit.trained.codec import Codec
 
 

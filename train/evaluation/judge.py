@@ -18,8 +18,8 @@ from train.errors import BadInput
 from train.modalities import Batch, Modality
 from train.objectives.bundles import open_judge, source
 from train.pipeline import once, open_examples
+from train.progress import say
 from train.runtime import hosts
-from train.runtime.log import say
 from vqdit.features.classifier import Classifier
 from vqdit.signal import to_signal
 from vqdit.trained.contract import fingerprint

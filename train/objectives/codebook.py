@@ -13,8 +13,8 @@ from tqdm import tqdm
 from train.config import StageOne
 from train.modalities import Batch, Modality
 from train.pipeline import Examples, once, open_examples
+from train.progress import say
 from train.runtime import hosts
-from train.runtime.log import say
 from train.runtime.sharding import along_batch
 from train.runtime.step import TrainState, beside
 from vqdit.signal import to_signal

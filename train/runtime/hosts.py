@@ -131,6 +131,9 @@ def first() -> bool:
     return jax.process_index() == 0
 
 
+progress.speaks = first
+
+
 def several() -> bool:
     """Whether the run has more than this process."""
     return jax.process_count() > 1
