@@ -223,7 +223,8 @@ def test_type_checkers_are_told_what_is_at_the_top():
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert told == {*dir(vqdit), *vqdit.__all__}
+    there = {*dir(vqdit), *vqdit.__all__}
+    assert told == there, f"write {told ^ there} into vqdit/__init__.pyi, or out of it"
 
 
 @pytest.mark.parametrize("name", [n for n in FILES if FILES[n].stem == "__init__"])

@@ -42,8 +42,9 @@ from train.objectives import streams
 from train.objectives.latents import encode_set
 from train.objectives.start import open_start
 from train.pipeline import open_examples
+from train.progress import say
 from train.runtime import hosts
-from train.runtime.log import read_metrics, say
+from train.runtime.log import read_metrics
 from vqdit import sealed
 from vqdit.diffusion import Gaussian, LogitNormal
 from vqdit.dit import DiT
@@ -146,7 +147,8 @@ def probe(
         encode_set(codec, data, cache)
     # One of other settings makes room; the same goes on.
     generator = stage_two.train(experiment, place, force=True)
-    (scores,) = curve(generator, reference, (guidance,), samples, steps=PROBE_STEPS)
+    how = {"steps": PROBE_STEPS}
+    (scores,) = curve(generator, {name: reference}, (guidance,), samples, **how)
     # The cache is large and made again in seconds.
     shutil.rmtree(cache)
     return {f"probe_{key}": value for key, value in scores.items()}

@@ -3,9 +3,14 @@
 python -m train.evaluate --workdir=runs/tok
 python -m train.evaluate --workdir=runs/dit --num=1000 --guidance='(1.0, 1.5, 2.0)'
 
-Writes WORKDIR/evaluation.json and prints it. A generator, and a tokenizer of labelled
-sound, is judged by a classifier that is trained here, on real training signals only, or
-by the one in --judge=DIR (see train.classifier), so that several runs have the same.
+Writes WORKDIR/evaluation.json and prints it. Samples of a generator are compared with
+held-out signals: the Fréchet distance, precision, recall, density and coverage in
+features, and how far samples are from the training set. Features of labelled images and
+sounds are those of a classifier that is trained here, on real training signals only; of
+all others the latents of the stream's tokenizer, and figures in them are named so,
+tokenizer_distance. --judge=DIR names a classifier (see train.classifier) or a tokenizer
+instead, so that several runs have the same. A tokenizer of labelled sound is judged by
+a classifier, too.
 """
 
 import json
@@ -18,8 +23,11 @@ from train.errors import BadInput, run
 from train.evaluation.drawing import SAMPLER
 from train.evaluation.judge import judge_of
 from train.evaluation.measures import BASELINES
-from train.evaluation.scores import evaluate_generator, evaluate_tokenizer
-from train.modalities import Modality
+from train.evaluation.scores import (
+    evaluate_generator,
+    evaluate_tokenizer,
+    references_of,
+)
 from train.modalities.files import write
 from train.objectives.bundles import open_bundle
 from train.pipeline import open_examples
@@ -33,7 +41,7 @@ FLAGS = OF_RUN | {
     "guidance": (tuple[float, ...], "its scales, each scored, such as (1.0, 2.0)"),
     **SAMPLER,
     "seed": (int, "of its samples"),
-    "judge": (str, "a folder of train.classifier; else one is trained here"),
+    "judge": (str, "a folder of train.classifier, or of a tokenizer"),
     "judge_steps": (Count, "for which that one is trained"),
     "most": (Count, "of a tokenizer: held-out examples it is scored on"),
     "baseline": (bool, "of a tokenizer: False leaves out k-means at equal bits"),
@@ -72,12 +80,13 @@ def main(argv):
             asked["judge"] = judge_of(data, classes, judge, flags.get("judge_steps"))
         figures = evaluate_tokenizer(thing, data, **asked)
     elif isinstance(experiment, StageTwo):
-        classes = thing.module.classes
-        one = isinstance(data, Modality)
-        if not classes or not one or not data.judged or data.front is not None:
-            raise BadInput("only generators of labelled images can be judged here")
-        chosen = judge_of(data, classes, judge, flags.get("judge_steps"))
-        figures = evaluate_generator(thing, data, chosen, **asked)
+        if "guidance" in asked and not thing.module.classes:
+            raise BadInput("--guidance is of a generator with classes; drop it")
+        if judge and len(thing.codecs) > 1:
+            raise BadInput("--judge is of one kind of signal, and several are drawn")
+        how = (judge, flags.get("judge_steps"))
+        references = references_of(thing, experiment.sources, *how)
+        figures = evaluate_generator(thing, references, **asked)
     else:
         raise BadInput(f"{command.workdir}: config.json is not a generator's")
     figures = {"experiment": experiment.name} | figures

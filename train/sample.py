@@ -20,7 +20,7 @@ from train.modalities.files import npz, write_bytes, write_folder
 from train.modalities.modality import of_contract
 from train.modalities.shown import png
 from train.objectives.bundles import open_bundle
-from train.progress import say
+from train.progress import progress, say
 from train.report import pictures
 from train.runtime import hosts
 from vqdit.fields import Count, Natural
@@ -100,7 +100,7 @@ def _files(contract, signal, end) -> dict[str, bytes]:
     digits, suffix = len(str(len(signal) - 1)), data.suffixes[0]
     return {
         f"{i:0{digits}d}{end}{suffix}": data.write(data.new(values, contract.rate))
-        for i, values in enumerate(signal)
+        for i, values in enumerate(progress(signal, "writing", unit="file"))
     }
 
 

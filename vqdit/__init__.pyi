@@ -29,11 +29,14 @@ from vqdit.diffusion import Karras as Karras
 from vqdit.diffusion import Linear as Linear
 from vqdit.diffusion import LinearBetas as LinearBetas
 from vqdit.diffusion import LogitNormal as LogitNormal
+from vqdit.diffusion import LogLinear as LogLinear
 from vqdit.diffusion import LogNormal as LogNormal
+from vqdit.diffusion import MaskAndReplace as MaskAndReplace
 from vqdit.diffusion import Masking as Masking
 from vqdit.diffusion import Multistep as Multistep
 from vqdit.diffusion import Plain as Plain
 from vqdit.diffusion import Process as Process
+from vqdit.diffusion import Remask as Remask
 from vqdit.diffusion import Schedule as Schedule
 from vqdit.diffusion import Solver as Solver
 from vqdit.diffusion import Steps as Steps

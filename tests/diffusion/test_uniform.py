@@ -1,4 +1,8 @@
-"""Uniform-state diffusion: its bound on the likelihood, its posterior, its steps."""
+"""Codes that are replaced by others, some of them by the mask or none: the bound on the
+likelihood, the posterior, the steps.
+"""
+
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -6,11 +10,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.diffusion.toys import JOINT, VOCAB, others_logits, pairs, schedule_name
+from tests.diffusion.toys import (
+    JOINT,
+    VOCAB,
+    chances,
+    fallen,
+    others_logits,
+    pairs,
+    schedule_name,
+)
 from vqdit.diffusion import (
     Cosine,
     DDPMLinear,
     Linear,
+    MaskAndReplace,
     Plain,
     Steps,
     UniformState,
@@ -23,14 +36,19 @@ schedules = pytest.mark.parametrize(
 )
 
 
+kinds = pytest.mark.parametrize("kind", [UniformState, MaskAndReplace])
+
+
+@kinds
 @schedules
-def test_bound_is_the_likelihood_for_the_perfect_predictor(schedule):
+def test_bound_is_the_likelihood_for_the_perfect_predictor(schedule, kind):
     """Integrated over t and summed over what may be seen it is -log p per code.
 
     For every pair of codes: the divergence of two equal processes is 0, so nothing of
     the bound is lost but what the held weight rounds below t = 0.0001.
     """
-    process = UniformState(VOCAB, schedule)
+    process = kind(VOCAB, schedule)
+    states = [i for i, p in enumerate(fallen(process)) if p > 0]
     possible = JOINT.reshape(-1) > 0
     x, count = jnp.asarray(pairs()[possible]), 2000
     predict = others_logits(process)
@@ -41,8 +59,9 @@ def test_bound_is_the_likelihood_for_the_perfect_predictor(schedule):
     def expected_loss(u):
         t, total = u**3, 0.0
         sigma = schedule.sigma(t)
-        for seen in pairs():
-            chance = (1 - sigma) * (x == seen) + sigma / VOCAB
+        for seen in itertools.product(states, repeat=2):
+            each = chances(process, jnp.asarray(seen), sigma)
+            chance = each[jnp.arange(2), x]
             x_t = jnp.broadcast_to(jnp.asarray(seen), x.shape)
             time = jnp.full(len(x), t)
             loss = process.loss(predict(x_t, time), x, x_t, time)
@@ -56,8 +75,9 @@ def test_bound_is_the_likelihood_for_the_perfect_predictor(schedule):
     np.testing.assert_allclose(bound, nll / 2, atol=left)
 
 
-def test_loss_is_zero_for_who_knows_and_positive_for_others():
-    process = UniformState(VOCAB)
+@kinds
+def test_loss_is_zero_for_who_knows_and_positive_for_others(kind):
+    process = kind(VOCAB)
     x = jnp.asarray(pairs())
     t = jnp.linspace(0.05, 0.95, len(x))
     for x_t in (x, x[::-1]):
@@ -66,11 +86,12 @@ def test_loss_is_zero_for_who_knows_and_positive_for_others():
         assert (process.loss(0 * sure, x, x_t, t) > 1e-5).all()
 
 
-def test_estimate_is_the_posterior():
+@kinds
+def test_estimate_is_the_posterior(kind):
     """p(x | x_t) by Bayes' rule for one code of known frequencies."""
-    process, p = UniformState(VOCAB, Linear()), np.array([0.5, 0.3, 0.2])
-    for seen in range(VOCAB):
-        likely = 0.4 * np.eye(VOCAB)[seen] + 0.6 / VOCAB
+    process, p = kind(VOCAB, Linear()), np.array([0.5, 0.3, 0.2])
+    for seen in np.flatnonzero(fallen(process)):
+        likely = 0.4 * np.eye(4)[seen, :3] + 0.6 * fallen(process)[seen]
         expected = p * likely / (p * likely).sum()
         x_t = jnp.full((1, 1), seen)
         logits = jnp.log(p)[None, None] + 3.0
@@ -78,10 +99,11 @@ def test_estimate_is_the_posterior():
         np.testing.assert_allclose(found[0, 0], expected, rtol=1e-5)
 
 
-def test_one_code_is_drawn_exactly_in_any_number_of_steps():
+@kinds
+def test_one_code_is_drawn_exactly_in_any_number_of_steps(kind):
     """A right sampler fails this with one key in two hundred."""
     p, n = np.array([0.55, 0.3, 0.1, 0.05]), 4000
-    some = {schedule_name(s): UniformState(4, s) for s in (Linear(), Cosine())}
+    some = {schedule_name(s): kind(4, s) for s in (Linear(), Cosine())}
 
     @jax.jit
     def run():
@@ -102,14 +124,15 @@ def test_one_code_is_drawn_exactly_in_any_number_of_steps():
             assert stats.chisquare(counts, p * n).pvalue > 1e-3, (steps, name)
 
 
-def test_a_code_may_be_mended():
+@kinds
+def test_a_code_may_be_mended(kind):
     """Unlike a mask, a code once drawn is drawn again where the others say so."""
-    process, t, s = UniformState(VOCAB, Linear()), jnp.array(0.8), jnp.array(0.1)
+    process, t, s = kind(VOCAB, Linear()), jnp.array(0.8), jnp.array(0.1)
     logits = jnp.broadcast_to(jnp.log(jnp.array([0.98, 0.01, 0.01])), (2000, 3))
     x_s = process.step(logits, jnp.full(2000, 2), t, s, jax.random.key(0))
-    # p(x_s = 2) by hand: q(x_t | x_s) (0.9 p + 0.1 / 3), normalised over x_s.
-    between = 0.2 / 0.9
-    seen = np.eye(3)[2] * between + (1 - between) / 3
-    weight = seen * (0.9 * np.array([0.98, 0.01, 0.01]) + 0.1 / 3)
+    # p(x_s = 2) by hand: q(x_t | x_s) (0.9 p + 0.1 pi), normalised over x_s.
+    between, pi = 0.2 / 0.9, fallen(process)
+    seen = np.eye(4)[2] * between + (1 - between) * pi[2]
+    weight = seen * (0.9 * np.array([0.98, 0.01, 0.01, 0]) + 0.1 * pi)
     expected = weight[2] / weight.sum()
     assert abs((x_s == 2).mean() - expected) < 4 * 0.5 / np.sqrt(2000)

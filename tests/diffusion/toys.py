@@ -15,6 +15,7 @@ from vqdit.diffusion import (
     Gaussian,
     Linear,
     LinearBetas,
+    MaskAndReplace,
     Masking,
     Steps,
     UniformState,
@@ -53,6 +54,8 @@ CODES = {
     "Masking, DDPMLinear": Masking(3, DDPMLinear()),
     "Masking, LinearBetas": Masking(3, LinearBetas()),
     "Masking, none": Masking(3, weight="none"),
+    "MaskAndReplace": MaskAndReplace(3, share=0.4),
+    "MaskAndReplace, Linear": MaskAndReplace(3, Linear()),
     "UniformState": UniformState(3),
     "UniformState, Linear": UniformState(3, Linear()),
     "UniformState, DDPMLinear": UniformState(3, DDPMLinear()),
@@ -133,15 +136,29 @@ def joint_logits(joint=JOINT):
     return predict
 
 
+def fallen(process):
+    """Probabilities of what a fallen code is, the codes and the mask."""
+    masked = {Masking: 1.0, UniformState: 0.0}.get(type(process))
+    if masked is None:
+        masked = 1 - process.share
+    return np.append(np.full(VOCAB, (1 - masked) / VOCAB), masked).astype(np.float32)
+
+
+def chances(process, codes, sigma):
+    """(*codes, 3): probabilities of codes at t, or the mask, given each true one."""
+    kept = (1 - sigma) * jax.nn.one_hot(codes, VOCAB)
+    return kept + sigma * jnp.asarray(fallen(process))[codes][..., None]
+
+
 def others_logits(process, joint=JOINT):
     """(b, 2) codes at t -> logits of p(first | second at t), p(second | first at t).
 
-    What a network of UniformState learns; here from Bayes' rule by hand.
+    What a network learns; here from Bayes' rule by hand.
     """
 
     def predict(codes, t):
         sigma = against(process.schedule.sigma(t), codes)[..., None]
-        likely = sigma / VOCAB + (1 - sigma) * jax.nn.one_hot(codes, VOCAB)
+        likely = chances(process, codes, sigma)
         first = likely[:, 1] @ jnp.asarray(joint, jnp.float32).T
         second = likely[:, 0] @ jnp.asarray(joint, jnp.float32)
         return jnp.log(jnp.stack([first, second], axis=1) + 1e-30)

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vqdit.metrics import nearest_neighbours, neighbours
+from vqdit.metrics import nearest_neighbours, neighbourhoods, neighbours
 
 
 def by_brute_force(x, reference, k):
@@ -40,3 +40,34 @@ def test_bad_requests_are_refused():
     x = np.zeros((4, 2), np.float32)
     with pytest.raises(ValueError, match="4 references"):
         nearest_neighbours(x, x, 5)
+
+
+def test_neighbourhoods_of_points_on_a_line(monkeypatch):
+    """Balls of 1 around 0, 1, ..., 9, and around pairs of samples that are 1 apart."""
+    real, samples = np.arange(10.0)[:, None], np.array([[0.5], [1.5], [100], [101]])
+    wanted = {"precision": 2 / 4, "recall": 3 / 10, "density": 4 / 4, "coverage": 0.3}
+    assert neighbourhoods(real, samples, 1) == wanted
+    monkeypatch.setattr(neighbours, "_BLOCK", 4 * 20)
+    assert neighbourhoods(real, samples, 1) == wanted
+    # A copy of one real point alone: precise, and of no diversity.
+    found = neighbourhoods(real, np.full((4, 1), 5.0), 1)
+    assert found["precision"] == 1 and found["recall"] == 0.1
+    assert found["coverage"] == 0.3 and found["density"] == 3
+    same = neighbourhoods(real, real, 2)
+    assert {same[n] for n in ("precision", "recall", "coverage")} == {1.0}
+    assert set(neighbourhoods(real, real + 50, 2).values()) == {0.0}
+    for few in (real[:2], np.zeros((0, 1))):
+        with pytest.raises(ValueError, match="k is 2, and there are"):
+            neighbourhoods(real, few, 2)
+
+
+def test_samples_of_the_same_distribution_have_the_expected_figures():
+    """Density 1, coverage as in arXiv:2002.09797, lemma 2, of any distribution."""
+    rng, n, m, k = np.random.default_rng(0), 1500, 1000, 5
+    real, samples = rng.normal(size=(n, 3)), rng.normal(size=(m, 3))
+    found = neighbourhoods(real, samples, k)
+    none = np.prod([(n - i) / (n + m - i) for i in range(1, k + 1)])
+    assert found["coverage"] == pytest.approx(1 - none, abs=0.02)
+    assert found["density"] == pytest.approx(1, abs=0.06)
+    narrow = neighbourhoods(real, 0.3 * samples, k)
+    assert narrow["precision"] > found["precision"] and narrow["recall"] < 0.5

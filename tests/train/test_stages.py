@@ -187,6 +187,17 @@ def test_a_picture_and_what_it_shows_are_two_streams(
     monkeypatch.setattr(sample, "draw_all", None)  # refused before anything is drawn
     with pytest.raises(BadInput, match="'word' is no signal; write a .npz"):
         sample.main([f"--workdir={tmp_path / 'run'}", "--out=x.png"])
+    # Without classes: digits by the tokenizer's latents, words by what they say.
+    sees = [f"--judge={work}", "--num=12", "--steps=1"]
+    evaluate.main([f"--workdir={tmp_path / 'run'}", *sees])
+    scores = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    (row,) = scores["curve"]
+    assert {"image_tokenizer_distance", "image_memorisation", "word_pair_bits"} <= {
+        *row
+    }
+    assert "image_floor_tokenizer_coverage" in scores["real"]
+    with pytest.raises(BadInput, match="--guidance is of a generator with classes"):
+        evaluate.main([f"--workdir={tmp_path / 'run'}", "--guidance=2.0"])
     generator = vqdit.load(tmp_path / "run")
     assert generator.tokenizers["word"] == Labels(10)
     image = whole(DATA, train=False)["x"][:3] / np.float32(127.5) - 1
@@ -315,7 +326,7 @@ def test_runs_are_scored_by_the_judge_that_is_named(trained, tmp_path, capsys):
     assert found["real"]["judge"] == vqdit.load(tmp_path / "judge").protocol
     assert found["real"]["judge"]["steps"] == 7
     for words, message in (
-        ([*ask, f"--judge={work}"], "is a tokenizer; write the folder of a classifier"),
+        ([*ask, f"--judge={masked}"], "is a generator; write the folder of a classif"),
         ([*ask, "--judge=x", "--judge-steps=3"], "drop it, or --judge"),
         (
             [f"--workdir={work}", "--judge=x", "--config.losses.features=./x"],

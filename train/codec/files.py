@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from train.codec import prior as priors
 from train.codec.layout import BATCH, Opened
@@ -187,9 +186,3 @@ def _check_replaceable(target: Path, suffix: str) -> None:
         raise BadInput(
             f"{target} holds more than frames; remove it, or write to another --out"
         )
-
-
-def watch(items: Sequence, doing: str) -> tqdm:
-    """The items with a progress bar, on a terminal. Used in a `with`, so that the bar
-    is gone before an error is printed."""
-    return tqdm(items, doing, leave=False, disable=None)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from train.modalities.modality import modality_of
+from train.progress import progress
 from train.runtime import hosts
 from vqdit.diffusion import Solver
 from vqdit.fields import Count
@@ -35,28 +36,32 @@ def draw_all(
 
 
 def drawn(
-    generator: Generator, draw, key: jax.Array, ids, label, **call
+    generator: Generator, draw, key: jax.Array, ids, label, raw: bool = True, **call
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
     """(places among the ids, samples) of this process, in equal chunks of bounded
     memory; as many chunks as the others have, the last perhaps empty.
 
     draw: a sampler of the generator. Pictures come as uint8, other signals in their raw
-    unit, a stream that has no tokenizer as it is.
+    unit, or else as examples have them, a stream that has no tokenizer as it is.
     """
     count, (index, of) = len(ids), hosts.share()
     size = min(BATCH, -(-count // of))
-    for start in range(index * size, count + index * size, of * size):
+    starts = range(index * size, count + index * size, of * size)
+    for start in progress(starts, "drawing", unit="batch"):
         # The last chunk is filled up with samples that nobody asked for.
         rows = np.minimum(np.arange(start, start + size), count - 1)
         chosen = None if label is None else np.asarray(label)[rows]
         x = draw(key, jnp.asarray(ids)[rows], label=chosen, **call)
-        part = {name: _raw(generator.codecs.get(name), v) for name, v in x.items()}
+        part = {
+            name: _restored(generator.codecs.get(name), v, raw) for name, v in x.items()
+        }
         mine = max(0, count - start)
         yield rows[:mine], {name: v[:mine] for name, v in part.items()}
 
 
-def _raw(codec, x) -> np.ndarray:
+def _restored(codec, x, raw) -> np.ndarray:
     if codec is None:
         return np.asarray(x)
-    pixels = modality_of(codec.contract.kind).pixels and not codec.contract.scale
-    return np.asarray(to_uint8(x) if pixels else codec.to_raw(x))
+    if modality_of(codec.contract.kind).pixels and not codec.contract.scale:
+        return np.asarray(to_uint8(x))
+    return np.asarray(codec.to_raw(x) if raw else x)

@@ -13,6 +13,7 @@ from train.errors import BadInput
 from train.evaluation.baselines import fitted
 from train.evaluation.codebook import CodebookUse
 from train.evaluation.evaluator import Evaluator, Several, reconstruct
+from train.evaluation.likeness import accuracy
 from train.evaluation.means import (
     Mean,
     Median,
@@ -21,7 +22,6 @@ from train.evaluation.means import (
     distance,
     squared_error,
 )
-from train.evaluation.samples import accuracy
 from train.modalities import Batch, Cleaning, Modality
 from train.modalities.normalise import Normaliser
 from train.pipeline import open_examples

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageSequence
 
 from train.errors import BadInput, Unreadable, one_line, reading
-from train.modalities.files import natural, stored
+from train.modalities.files import File, natural, opened, stored
 from train.modalities.image import STILLS, decode_picture, opaque
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Index:
     own ticks, ascending. times: of Clip.
     """
 
-    path: Path
+    path: File
     stamps: Int[np.ndarray, "n"]
     keys: Int[np.ndarray, "k"]
     times: Float[np.ndarray, "n1"] | None
@@ -88,7 +88,7 @@ class Index:
         import av
 
         found, origin = [], wanted[0]
-        with av.open(str(self.path)) as file:
+        with av.open(opened(self.path)) as file:
             stream = file.streams.video[0]
             while len(found) < len(wanted):
                 key = self._key(origin)
@@ -163,7 +163,7 @@ def unpack_times(extra: bytes, count: int, rate: float) -> Float[np.ndarray, "n1
     return np.concatenate([[0.0], np.cumsum(steps)]) * TICK
 
 
-def read_clip(path: Path) -> Clip:
+def read_clip(path: File) -> Clip:
     """A file's frames, or those of a folder; Unreadable names the picture of one."""
     if path.is_dir():
         return Clip([_picture(still) for still in stills(path)])
@@ -173,7 +173,7 @@ def read_clip(path: Path) -> Clip:
     return clip
 
 
-def open_clip(path: Path) -> Clip | Index:
+def open_clip(path: File) -> Clip | Index:
     """A clip to cut examples from: of a video file its index alone, where its frames
     have times; of all else the frames."""
     if path.is_dir() or path.suffix.lower() == ".gif":
@@ -198,9 +198,9 @@ def _picture(path: Path) -> UInt8[np.ndarray, "h w c"]:
         raise Unreadable(f"{path.name}: {error}") from error
 
 
-def _gif(path: Path) -> Clip:
+def _gif(path: File) -> Clip:
     frames, lasting = [], []
-    with reading("no GIF file"), Image.open(path, formats=("GIF",)) as picture:
+    with reading("no GIF file"), Image.open(opened(path), formats=("GIF",)) as picture:
         # Each frame of a GIF changes a part of the one before; Pillow puts it in.
         for frame in ImageSequence.Iterator(picture):
             frames.append(opaque(np.asarray(frame.convert("RGBA"))))
@@ -211,7 +211,7 @@ def _gif(path: Path) -> Clip:
     return Clip(frames, np.concatenate([[0.0], np.cumsum(lasting)]))
 
 
-def _stream(path: Path) -> Clip:
+def _stream(path: File) -> Clip:
     frames, starts, last = [], [], 0
     with _video(path) as (file, stream):
         stream.thread_type = "AUTO"
@@ -223,7 +223,7 @@ def _stream(path: Path) -> Clip:
     return Clip(frames, _times(np.array(starts), last, average, tick))
 
 
-def _index(path: Path) -> Index | None:
+def _index(path: File) -> Index | None:
     """None where frames have no exact times and places of their own. The first frame is
     decoded, to know that it can be; Unreadable where not, or where the file is cut
     short."""
@@ -252,11 +252,11 @@ def _index(path: Path) -> Index | None:
 
 
 @contextlib.contextmanager
-def _video(path: Path) -> Iterator[tuple[Any, Any]]:
+def _video(path: File) -> Iterator[tuple[Any, Any]]:
     """(a container, its first stream of pictures); Unreadable says what is not so."""
     import av  # slow to import, and of use only here
 
-    with reading("not a whole video"), av.open(str(path)) as file:
+    with reading("not a whole video"), av.open(opened(path)) as file:
         if not file.streams.video:
             raise Unreadable("holds no video")
         yield file, file.streams.video[0]

@@ -1,12 +1,13 @@
 """Files as bytes and as arrays; files and folders are written whole or not at all."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,41 @@ from train.errors import Unreadable, reading
 MOST_MADE, LARGEST_GROWTH = 2**20, 100
 
 
-def stored(path: Path) -> bytes:
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """A file that lies in another one, as readers take it in the place of a path.
+
+    name: its path in there. read_bytes: what it holds; OSError or Unreadable.
+    """
+
+    name: str
+    read_bytes: Callable[[], bytes]
+
+    @property
+    def suffix(self) -> str:
+        return Path(self.name).suffix
+
+    def is_dir(self) -> bool:
+        return False
+
+    def __str__(self):
+        return self.name
+
+
+File = Path | Member
+
+
+def stored(path: File) -> bytes:
     """What a file holds."""
     try:
         return path.read_bytes()
     except OSError as error:
         raise Unreadable(error.strerror or str(error) or "cannot be opened") from error
+
+
+def opened(path: File) -> str | io.BytesIO:
+    """What libraries open that read files themselves."""
+    return str(path) if isinstance(path, Path) else io.BytesIO(stored(path))
 
 
 def natural(name: str) -> tuple[list[str | int], str]:
@@ -129,7 +159,7 @@ def check_finite(values: np.ndarray) -> None:
         raise Unreadable("it has values that are not finite")
 
 
-def load_arrays(path: Path) -> dict[str, np.ndarray]:
+def load_arrays(path: File) -> dict[str, np.ndarray]:
     """Arrays of an .npz by name, or that of an .npy as "": numbers only.
 
     Raises Unreadable for anything else, also for a file under a false name.
@@ -149,7 +179,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def one_array(path: Path, name: str) -> np.ndarray:
+def one_array(path: File, name: str) -> np.ndarray:
     """The array of this name, or the only one of a file."""
     arrays = load_arrays(path)
     if name in arrays:

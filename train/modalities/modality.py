@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from train.errors import BadInput, Unreadable
 from train.modalities.checked import Checked
 from train.modalities.draws import Draws
+from train.modalities.files import File
 from train.modalities.shown import curves, eight_bits
 from vqdit.fields import Bound, Decay, Natural
 
@@ -55,20 +56,25 @@ class Modality(Checked):
     A modality is one file: this class with a `kind`, a `shape`, and what differs of the
     methods below. It is a value; `train.pipeline.open_examples` opens its source.
 
-    name:      of the source: "folder", "npz", a generated one, or a prepared TFDS set.
-    data_dir:  the folder, the .npz file, or the TFDS data directory ("": TFDS's own).
-    train_split, test_split: sub-folders, .npz files, or TFDS splits ("train[:90%]" too)
-        that are the two parts; where those are missing, holdout divides the data.
+    name:      of the source: "folder", "webdataset", "huggingface", "npz", a generated
+               one, or a prepared TFDS set.
+    data_dir:  the folder, the .npz file, tar shards ("set/{0000..0146}.tar", or their
+               folder), what `save_to_disk` wrote, or the TFDS data directory ("":
+               TFDS's own).
+    train_split, test_split: sub-folders, .npz files, words in the names of shards, or
+        splits of a set (of TFDS "train[:90%]" too) that are the two parts; where those
+        are missing, holdout divides the data.
     holdout:   share kept for testing, by a hash of the file name or index.
     bad_share: share of unreadable files that is skipped rather than refused.
     threads:   workers that read and decode; 0 reads in the caller's own thread.
+    words:     the caption of every class, for examples that have none of their own.
 
     Of the class:
     kind:       its name in a bundle's contract.
     suffixes:   of the files it reads.
     folders:    a folder of pictures counts as a file.
     divides:    one file may hold both parts, one after the other.
-    feature:    of a prepared TFDS set, such as "Image"; "" where there is none.
+    feature:    of a set of TFDS or Hugging Face, such as "Image"; "": none is.
     masked:     some values may be unknown, and the batch says which.
     pixels:     values are 8 bits in files and in batches.
     around:     the axis that goes round, if one does.
@@ -104,6 +110,7 @@ class Modality(Checked):
     holdout: float = 0.2
     bad_share: Decay = 0.01
     threads: Natural = 4
+    words: tuple[str, ...] = ()
 
     rate: ClassVar[Any] = 0.0
     normalise: ClassVar[Any] = None
@@ -141,7 +148,7 @@ class Modality(Checked):
 
     # From a record to an example.
 
-    def read(self, path: Path) -> Record:
+    def read(self, path: File) -> Record:
         """A file as it is stored; Unreadable, or BadInput, says why not."""
         raise NotImplementedError
 
@@ -150,7 +157,7 @@ class Modality(Checked):
         it cannot be."""
         return record
 
-    def load(self, path: Path, share: tuple[float, float] = (0.0, 1.0)) -> Record:
+    def load(self, path: File, share: tuple[float, float] = (0.0, 1.0)) -> Record:
         """A file as it is learned from; `share`: the part of one that is divided."""
         return self.adapt(self.read(path))
 

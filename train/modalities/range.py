@@ -2,18 +2,26 @@
 
 import dataclasses
 import zlib
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from jaxtyping import Float
 
 from train.errors import Unreadable
 from train.modalities.augment import RangeAugment
-from train.modalities.files import as_stored, check_finite, one_array, with_channels
+from train.modalities.files import (
+    as_stored,
+    check_finite,
+    one_array,
+    stored,
+    with_channels,
+)
 from train.modalities.modality import EightOrMore, Modality, Record
 from train.modalities.normalise import Scaling
 from vqdit.fields import Count, NonNegative, Positive
 
-Name = Literal["scenes", "folder"]
+UNSAID = {"far": None, "elevation": ()}  # in a bundle
+Name = Literal["scenes", "folder", "webdataset"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +30,11 @@ class Ranges(Modality):
 
     name:      "scenes" (a street of boxes and walls, rays cast), or "folder" of .npy
                and .npz files (array "range", or the only one): (rows, azimuth) or
-               (rows, azimuth, channels), range in metres first. Azimuth wraps around.
+               (rows, azimuth, channels), range in metres first, and of KITTI's sweeps
+               of points (.bin), which `projected` makes so, with their reflectance
+               as a second channel. Azimuth wraps around.
+    elevation: degrees of the lower edge of the lowest row and of the upper edge of the
+               highest, of sweeps of points; points beyond are left out.
     far:       metres that stand where a beam did not return: NaN, 0 or less in the
                first channel. Other channels are 0 there, and the mask is 0 in all.
                None: every value is finite, and stays as it is.
@@ -35,13 +47,14 @@ class Ranges(Modality):
     masked: ClassVar[bool] = True
     wide: ClassVar[bool] = True
     around: ClassVar[int | None] = 1
-    suffixes: ClassVar[tuple[str, ...]] = (".npy", ".npz")
-    takes: ClassVar[tuple[str, ...]] = ("far",)
+    suffixes: ClassVar[tuple[str, ...]] = (".npy", ".npz", ".bin")
+    takes: ClassVar[tuple[str, ...]] = ("far", "rows", "azimuth", "elevation")
 
     name: Name = "scenes"
     rows: Count = 32
     azimuth: Count = 256
     channels: Count = 1
+    elevation: tuple[float, ...] = (-25.0, 3.0)
     far: Positive | None = 80.0
     normalise: Scaling = "range"
     examples: EightOrMore = 512
@@ -53,18 +66,60 @@ class Ranges(Modality):
         super().__post_init__()
         alone = self.name != "scenes" or self.channels == 1
         self.check("channels", alone, "scenes have 1")
+        up = self.elevation
+        rises = not up or len(up) == 2 and -90 <= up[0] < up[1] <= 90
+        self.check("elevation", rises, "write (low, high) in degrees")
 
     @property
     def shape(self) -> tuple[int, int, int]:
         return (self.rows, self.azimuth, self.channels)
 
     @property
-    def preparation(self) -> tuple[tuple[str, float], ...]:
-        return () if self.far is None else (("far", self.far),)
+    def preparation(self) -> tuple[tuple[str, Any], ...]:
+        far = () if self.far is None else (("far", self.far),)
+        names = ("rows", "azimuth", "elevation")
+        return (*far, *((name, getattr(self, name)) for name in names))
 
     def read(self, path):
+        if path.suffix.lower() == ".bin":
+            return self._sweep(stored(path))
         values, extra = with_channels(one_array(path, "range"), 2)
         return Record(values, suffix=".npy", extra=extra)
+
+    def _sweep(self, content):
+        """A range image of points (x, y, z, reflectance), with the shares of these that
+        lie beyond its rows, and that are hidden behind others of their cell."""
+        if not content or len(content) % 16:
+            raise Unreadable(f"is {len(content)} bytes, and no points of four float32")
+        if not self.elevation:
+            raise Unreadable("is a sweep, and the bundle does not say of which rows")
+        if self.channels > 2:
+            raise Unreadable(
+                "has a range and a reflectance; write data.channels=1 or 2"
+            )
+        points = np.frombuffer(content, "<f4").reshape(-1, 4)
+        image, beyond = projected(points, self.rows, self.azimuth, self.elevation)
+        seen = np.count_nonzero(image[..., 0]) / len(points)
+        values, extra = with_channels(image[..., : self.channels], 2)
+        more = {"beyond": beyond, "hidden": 1 - beyond - seen}
+        return Record(values, more=more, suffix=".npy", extra=extra)
+
+    def findings(self, records):
+        """Shares of the points of sweeps that no image shows."""
+        mores = [each.more for each in records if "beyond" in each.more]
+        names = ("beyond", "hidden") if mores else ()
+        return {
+            f"{name}_share": [float(np.mean([more[name] for more in mores]))]
+            for name in names
+        }
+
+    def changes(self, findings):
+        for (share,), why in (
+            (findings.get("beyond_share", [0]), "lie beyond data.elevation"),
+            (findings.get("hidden_share", [0]), "are behind another one in their cell"),
+        ):
+            if share:
+                yield f"{share:.2%} of the points {why}, and are left out"
 
     def write(self, record):
         return as_stored(record.values, record.extra)
@@ -84,8 +139,8 @@ class Ranges(Modality):
 
     @classmethod
     def of(cls, channels, rate=0.0, **preparation):
-        # A bundle that does not say knew no beams that did not return.
-        return super().of(channels, rate, **{"far": None} | preparation)
+        # A bundle that does not say knew no beams that did not return, and no sweeps.
+        return cls(name="folder", channels=channels, **UNSAID | preparation)
 
     def prepare(self, record):
         """`far` stands for beams that did not return. Which these were is stored
@@ -114,6 +169,38 @@ class Ranges(Modality):
     def measure(self, original, decoded):
         hit = split_sweep(original, 1.0)[1][..., 0]
         return super().measure(original[hit], decoded[hit]) if hit.any() else np.nan
+
+
+def projected(
+    points: Float[np.ndarray, "n 4"],
+    rows: int,
+    azimuth: int,
+    elevation: tuple[float, float],
+) -> tuple[Float[np.ndarray, "rows azimuth 2"], float]:
+    """(range in metres and reflectance, 0 where there is no point; the share of the
+    points that lie beyond the rows or at no distance) of points x to the front, y to
+    the left and z up.
+
+    As the sensor sees it: cells are even in elevation, the highest row first, and in
+    azimuth, the front in the middle and the left on the left. Of several points in a
+    cell the nearest counts. RangeNet++ (Milioto et al. 2019), eq. 1, which clips what
+    lies beyond to the outer rows.
+    """
+    x, y, z, _ = points.T.astype(np.float64)
+    low, high = elevation
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        distance = np.sqrt(x**2 + y**2 + z**2)
+        up = np.degrees(np.arcsin(z / distance))
+        row = np.floor((high - up) / (high - low) * rows)
+        inside = np.isfinite(points).all(1) & (row >= 0) & (row < rows)
+    nearest_last = np.flatnonzero(inside)[np.argsort(-distance[inside], kind="stable")]
+    turn = 0.5 - np.arctan2(y, x)[nearest_last] / (2 * np.pi)
+    column = np.floor(turn * azimuth).astype(int) % azimuth
+    image = np.zeros((rows, azimuth, 2), np.float32)
+    image[row[nearest_last].astype(int), column] = np.stack(
+        [distance[nearest_last], points[nearest_last, 3]], -1
+    )
+    return image, float((~inside).mean())
 
 
 def split_sweep(sweep: np.ndarray, far: float | None) -> tuple[np.ndarray, np.ndarray]:

@@ -16,14 +16,13 @@ import json
 import struct
 import zlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from train.errors import Unreadable
-from train.modalities.files import load_arrays, npz
+from train.modalities.files import File, load_arrays, npz
 from train.modalities.gaps import in_order
 from train.modalities.tables import Columns, arrays_of, columns_of, open_table
 
@@ -32,7 +31,7 @@ ONE_CLOCK = "bring it to one clock (see train.modalities.gaps)"
 
 
 def read_recording(
-    path: Path, columns: Sequence[str], time: str, channels: int
+    path: File, columns: Sequence[str], time: str, channels: int
 ) -> tuple[Float[np.ndarray, "t c"], float, bytes]:
     """(values, NaN where one is missing; rate, 0 where nothing says it; what
     `write_recording` needs). columns, time, channels: of a Series.

@@ -23,7 +23,7 @@ from train.modalities.recordings import read_recording, told, write_recording
 from train.modalities.tables import read_columns
 from vqdit.fields import Bound, Count, Decay, Natural, NonNegative
 
-Name = Literal["generated", "folder"]
+Name = Literal["generated", "folder", "webdataset"]
 TOLD = 0.01  # of a channel that cleaning may change without a word
 
 

@@ -3,14 +3,13 @@
 import csv
 import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from train.errors import BadInput, Unreadable, reading
-from train.modalities.files import load_arrays, printable, stored
+from train.modalities.files import File, load_arrays, printable, stored
 from train.modalities.gaps import in_order, one_clock
 
 # How a missing value is written in a CSV.
@@ -23,7 +22,7 @@ Columns = tuple[np.ndarray | None, np.ndarray]  # times in seconds or None, (t, 
 
 
 def read_columns(
-    path: Path, series: Any, share: tuple[float, float] = (0.0, 1.0)
+    path: File, series: Any, share: tuple[float, float] = (0.0, 1.0)
 ) -> tuple[Float[np.ndarray, "t c"], dict[str, Any]]:
     """(the part of a recording between two shares of its length, on one clock, NaN
     where a value is missing; "names" of the channels, and how many times were
@@ -129,7 +128,7 @@ def check_names(names: Iterable[str], have: Collection[str]) -> None:
             raise Unreadable(f"has no column {name!r}, only {', '.join(have)}")
 
 
-def open_table(path: Path) -> tuple[Any, bool]:
+def open_table(path: File) -> tuple[Any, bool]:
     """(a CSV or Parquet file as a pyarrow.Table, whether its columns have names).
 
     Where they have none they are called f0, f1, ... Raises Unreadable where it is no

@@ -26,7 +26,7 @@ from train.modalities.modality import Batch, Record
 from train.modalities.shown import grid, png
 from vqdit.fields import Bound, Count, Natural, NonNegative
 
-Name = Literal["moving_digits", "moving_mnist", "folder"]
+Name = Literal["moving_digits", "moving_mnist", "folder", "webdataset", "huggingface"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Video(Pixels):
     kind: ClassVar[str] = "video"
     measures: ClassVar[str] = "clips"
     folders: ClassVar[bool] = True
+    feature: ClassVar[str] = "Video"
     wide: ClassVar[bool] = True
     suffixes: ClassVar[tuple[str, ...]] = tuple(
         ".gif .mp4 .m4v .webm .mov .mkv .avi .mpg .mpeg .ogv .3gp".split()
@@ -70,7 +71,7 @@ class Video(Pixels):
 
     def __post_init__(self):
         super().__post_init__()
-        known = not self.boxes or self.name != "folder"
+        known = not self.boxes or self.name.startswith("moving")
         self.check("boxes", known, "only generated clips know their boxes")
 
     @property

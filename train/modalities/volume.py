@@ -2,9 +2,9 @@
 
 import dataclasses
 import functools
+import gzip
 import math
 from collections import Counter
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -14,17 +14,19 @@ from train.errors import BadInput, Unreadable, reading
 from train.modalities.augment import VolumeAugment
 from train.modalities.draws import Word
 from train.modalities.files import (
+    File,
     as_stored,
     check_growth,
     load_arrays,
     one_array,
+    stored,
     with_channels,
 )
 from train.modalities.modality import EightOrMore, Modality, Record
 from train.modalities.normalise import Scaling
 from vqdit.fields import Count, NonNegative
 
-Name = Literal["phantoms", "folder"]
+Name = Literal["phantoms", "folder", "webdataset"]
 MILLIMETRES = {"meter": 1000.0, "micron": 0.001}  # of a NIfTI file's units
 
 
@@ -181,7 +183,7 @@ def filled(scan: np.ndarray) -> np.ndarray:
     return scan
 
 
-def read_nifti(path: Path) -> tuple[Float[np.ndarray, "d h w *c"], dict[str, Any]]:
+def read_nifti(path: File) -> tuple[Float[np.ndarray, "d h w *c"], dict[str, Any]]:
     """(values (z, y, x), and what other axes they have, in the header's units; their
     "spacing" (z, y, x) in millimetres and the "orientation" of the file).
 
@@ -197,8 +199,13 @@ def read_nifti(path: Path) -> tuple[Float[np.ndarray, "d h w *c"], dict[str, Any
         raise BadInput(
             "NIfTI files need nibabel; pip install nibabel, or write .npy files"
         ) from error
+    encoded = stored(path)
     with reading("not a whole NIfTI file"):
-        scan = nibabel.load(path)
+        if path.name.lower().endswith(".gz"):
+            encoded = gzip.decompress(encoded)
+        kinds = nibabel.Nifti1Image, nibabel.Nifti2Image
+        fits = (k for k in kinds if k.header_class.may_contain_header(encoded))
+        scan = next(fits, kinds[0]).from_bytes(encoded)
         header, orientation = scan.header, "unknown"
         if header["sform_code"] or header["qform_code"]:
             orientation = "".join(map(str, nibabel.aff2axcodes(scan.affine)))

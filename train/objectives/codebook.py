@@ -8,12 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
-from tqdm import tqdm
 
 from train.config import StageOne
 from train.modalities import Batch, Modality
 from train.pipeline import Examples, once, open_examples
-from train.progress import say
+from train.progress import progress, say
 from train.runtime import hosts
 from train.runtime.sharding import along_batch
 from train.runtime.step import TrainState, beside
@@ -28,12 +27,12 @@ def chunk_size(shape: tuple[int, ...]) -> int:
     return max(1, min(CHUNK, CHUNK_VALUES // math.prod(shape)))
 
 
-def all_of(examples: Examples, data: Modality, doing: str = "") -> Iterable[Batch]:
-    """Chunks of all examples, each process its own rows; `doing` shows a bar."""
+def all_of(examples: Examples, data: Modality, doing: str) -> Iterable[Batch]:
+    """Chunks of all examples, each process its own rows, and how far they have come."""
     count, chunk, (index, of) = len(examples), chunk_size(data.shape), hosts.share()
     rows = np.arange(index * chunk, (index + 1) * chunk)
     found = once(examples.take, count, of * chunk, rows=rows, threads=data.threads)
-    return tqdm(found, doing, -(-count // (of * chunk)), disable=not doing)
+    return progress(found, doing, -(-count // (of * chunk)), "batch")
 
 
 def with_revival(step):
@@ -90,14 +89,13 @@ def codebook_from_data(experiment: StageOne, step: int, state: TrainState):
     # k-means takes its sums over them.
     mine = chosen[hosts.rows(len(chosen), layout)]
     variables = hosts.own({"params": state.params, **state.stats})
+    chunk = chunk_size(experiment.data.shape)
+    batches = once(lambda i: examples.take(mine[i]), len(mine), chunk, threads=0)
     z = np.concatenate(
         [
             np.asarray(latents_of(model, variables, batch["x"])[batch["valid"]])
-            for batch in once(
-                lambda i: examples.take(mine[i]),
-                len(mine),
-                chunk_size(experiment.data.shape),
-                threads=0,
+            for batch in progress(
+                batches, "latents for k-means", -(-len(mine) // chunk), "batch"
             )
         ]
     )

@@ -23,7 +23,7 @@ def finished(experiment: StageOne, state: TrainState) -> Codec:
     variables = hosts.gather({"params": state.ema, **stats})
     examples = open_examples(data, train=True)
     sums = np.zeros((3, model.latent_dim))  # of 1, z and its square
-    for batch in all_of(examples, data):
+    for batch in all_of(examples, data, "measuring latents"):
         z = latents_of(model, variables, batch["x"])[batch["valid"]]
         z = np.asarray(z, np.float64).reshape(-1, z.shape[-1])
         sums += np.stack([np.full(z.shape[1], len(z)), z.sum(0), np.square(z).sum(0)])

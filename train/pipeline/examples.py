@@ -11,9 +11,10 @@ from jaxtyping import Int
 
 from train.errors import BadInput
 from train.modalities.draws import Draws
-from train.modalities.modality import Batch, Modality
+from train.modalities.modality import Batch, Modality, Record
 from train.modalities.normalise import Normaliser, normaliser
 from train.pipeline.statistics import records_of, statistics_of
+from train.progress import progress
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,11 @@ class Examples:
         self.data, self.source = data, records_of(data, train)
         self.classes, self.class_names = self.source.classes, self.source.class_names
         self.found, self.refused = self.source.found, self.source.refused
+        if data.words and len(data.words) != self.classes:
+            raise BadInput(
+                f"data.words has {len(data.words)} and the data has {self.classes} "
+                "classes; write one for each"
+            )
         self.normaliser = None
         self.offset: tuple[float, ...] = ()
         self.scale: tuple[float, ...] = ()
@@ -51,7 +57,8 @@ class Examples:
         starts = [(0,)] * len(self.source)
         windowed = type(data).starts is not Modality.starts
         if windowed:  # else without reading any
-            starts = map(data.starts, self.source)
+            records = progress(self.source, "finding windows", unit="record")
+            starts = map(data.starts, records)
         # What of many records has to be read for no other reason is for inspect alone.
         told = windowed or len(self.source) <= LIGHT_CHUNK
         if train and told and data.normalise is not None:
@@ -137,11 +144,17 @@ class Examples:
                 c = batch[name].shape[-1]
                 own = Normaliser(self.offset[:c], self.scale[:c])
                 batch[name] = own(batch[name])
-        captions = [record.more.get("caption") for record in records]
+        captions = [self._caption(record) for record in records]
         if any(text is not None for text in captions):
             batch["caption"] = np.array(captions, object)
         label = np.array([record.label for record in records], np.int32)
         return batch | {"label": label}
+
+    def _caption(self, record: Record) -> str | None:
+        """Its own, or that of its class."""
+        found = record.more.get("caption")
+        named = self.data.words and record.label >= 0
+        return self.data.words[record.label] if named and not found else found
 
 
 # Evaluation and training read the same sets again and again within one program.

@@ -13,6 +13,7 @@ from train.errors import BadInput, Unreadable, reading
 from train.modalities import files
 from train.modalities.modality import Modality
 from train.modalities.normalise import Moments, Statistics
+from train.progress import progress
 from train.sources import Source, open_source
 from vqdit import sealed
 from vqdit.trained.bundle import read_json
@@ -21,9 +22,9 @@ from vqdit.values import build, describe
 FILE = "statistics.json"
 PROBED = 16  # records that are compared to tell data from other data
 # Settings that change nothing in what is measured.
-FREE = ("threads", "augment", "stride", "download")
+FREE = ("threads", "words", "augment", "stride", "download")
 # Settings that statistics of before did not have, where they change nothing.
-LATER = {"duplicates": "first", "spacing": ()}
+LATER = {"duplicates": "first", "spacing": (), "elevation": (-25.0, 3.0)}
 # Files of before classes had public names say where theirs was.
 WAS = {"Cleaning": "train.data.clean.Cleaning"}
 
@@ -63,7 +64,8 @@ def moments_of(data: Modality, share: tuple[int, int] = (0, 1)) -> Moments:
     """Of every count-th record of the training split; share: (index, count)."""
     records, (index, count) = records_of(data, True), share
     moments = Moments(records[0].values.shape[-1], index)
-    for row in range(index, len(records), count):
+    rows = range(index, len(records), count)
+    for row in progress(rows, "fitting statistics", unit="record"):
         values, known = records[row].values, records[row].known
         if known is not None:
             known = known.reshape(-1, known.shape[-1])

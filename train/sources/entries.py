@@ -1,11 +1,14 @@
 """Which files of a folder are signals, with their classes and captions."""
 
+import csv
 import dataclasses
+import io
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from train.errors import BadInput
 from train.modalities.files import kind_of, natural, printable
@@ -15,15 +18,24 @@ from train.modalities.modality import Modality
 # Names of folders that are parts of a set, and not classes.
 TRAINING = ("train", "training")
 HELD_OUT = ("test", "testing", "val", "valid", "validation", "dev", "eval")
+# Tables that list the signals of a folder.
+TABLES = ("captions.csv", "metadata.csv")
+MOST_CLASSES = 10**6  # that an index is believed to be one of
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
-    """One file: its path below the root, class index (-1: none), and caption."""
+    """One file: its path below the root, class index (-1: none), and caption.
+
+    content, size: of one that lies in another file, what reads its bytes, and how many
+        they are.
+    """
 
     file: str
     label: int = -1
     caption: str | None = None
+    content: Callable[[], bytes] | None = None
+    size: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,40 +57,40 @@ class Listing:
 
 def listing(root: Path, data: Modality) -> Listing:
     """Of a manifest, where the folder holds one, else of all that lies in it."""
-    manifests = sorted(p for p in root.glob("*.jsonl") if not p.name.startswith("."))
+    manifests = _manifests(root, data)
     if len(manifests) > 1:
         listed = ", ".join(path.name for path in manifests)
-        raise BadInput(f"{root}: several manifests ({listed}); keep one .jsonl")
-    return _of_manifest(manifests[0]) if manifests else _of_tree(root, data)
+        raise BadInput(f"{root}: several manifests ({listed}); keep one")
+    return _of_manifest(manifests[0], data) if manifests else _of_tree(root, data)
+
+
+def _manifests(root: Path, data: Modality) -> list[Path]:
+    """Files that list the signals of a folder: any .jsonl, and a table of these names
+    where tables are no signals."""
+    tables = [] if ".csv" in data.suffixes else [root / name for name in TABLES]
+    found = [*root.glob("*.jsonl"), *(path for path in tables if path.is_file())]
+    return sorted(path for path in found if not path.name.startswith("."))
 
 
 def refuse_parts(root: Path, data: Modality) -> None:
     """Raises BadInput where a folder that is to be divided by holdout holds parts of a
     set already, which would be taken for classes."""
-    if any(root.glob("*.jsonl")):
+    if _manifests(root, data):
         return
     names = [path.name for path in root.iterdir() if path.is_dir()]
     names = sorted(name for name in names if not name.startswith("."))
-    lower = {name.lower(): name for name in names}
-    training = [lower[word] for word in TRAINING if word in lower]
-    held = [lower[word] for word in HELD_OUT if word in lower]
-    wanted = {"train_split": training[:1], "test_split": held[:1]}
+    training, held = parts_among(names)
     if training and held:
-        needed = " ".join(
-            f"data.{field}={name}"
-            for field, (name,) in wanted.items()
-            if name != getattr(data, field)
-        )
         raise BadInput(
             f"{root} holds {training[0]}/ and {held[0]}/, which are parts and not "
-            f"classes; write {needed}"
+            f"classes; write {splits_of(training[0], held[0], data)}"
         )
     if names and len(training) + len(held) == len(names):
         raise BadInput(
             f"{root} holds {names[0]}/, a part and no class; write "
             f"data.data_dir={root / names[0]}, of which data.holdout keeps a share"
         )
-    for field in wanted:
+    for field in ("train_split", "test_split"):
         own, usual = getattr(data, field), type(data).__dataclass_fields__[field]
         other = getattr(data, "test_split" if field == "train_split" else "train_split")
         if own != usual.default and own not in names and other in names:
@@ -88,11 +100,25 @@ def refuse_parts(root: Path, data: Modality) -> None:
             )
 
 
+def parts_among(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Those of the names that parts of a set to train on have, and to test on."""
+    lower = {name.lower(): name for name in names}
+    kinds = (TRAINING, HELD_OUT)
+    training, held = ([lower[w] for w in words if w in lower] for words in kinds)
+    return training, held
+
+
+def splits_of(training: str, held: str, data: Modality) -> str:
+    """What to write for these two parts, as far as it is not written."""
+    wanted = {"train_split": training, "test_split": held}
+    return " ".join(f"data.{n}={v}" for n, v in wanted.items() if v != getattr(data, n))
+
+
 def _of_tree(root: Path, data: Modality) -> Listing:
     """Files by extension, and folders of pictures where those are signals; the class is
     the first sub-folder, a caption the .txt beside."""
     found, others, left_out = set(), [], Counter()
-    for folder, names in _folders(root, left_out):
+    for folder, names in folders(root, left_out):
         for name in names:
             path = folder / name
             if name.lower().endswith(data.suffixes):
@@ -113,7 +139,10 @@ def _of_tree(root: Path, data: Modality) -> Listing:
     beside = [root / f"{data.stem(str(file))}.txt" for file in files]
     texts = set(beside).intersection(others)
     left_out.update(kind_of(each.name) for each in others if each not in texts)
-    captions = [_text(path).strip() if path in texts else None for path in beside]
+    captions = [
+        decoded(path.read_bytes(), path).strip() if path in texts else None
+        for path in beside
+    ]
     if any(captions):  # then a file without one has an empty caption, not none
         captions = [caption or "" for caption in captions]
     entries = [
@@ -123,7 +152,7 @@ def _of_tree(root: Path, data: Modality) -> Listing:
     return Listing(entries, tuple(map(printable, names)), left_out)
 
 
-def _folders(root: Path, left_out: Counter[str]) -> Iterator[tuple[Path, list[str]]]:
+def folders(root: Path, left_out: Counter[str]) -> Iterator[tuple[Path, list[str]]]:
     """A folder and all below it, with the names of their files; links are followed.
 
     Each folder once, whatever links lead to it: by its own path rather than by a link,
@@ -156,29 +185,24 @@ def _folders(root: Path, left_out: Counter[str]) -> Iterator[tuple[Path, list[st
         yield folder, names
 
 
-def _text(path: Path) -> str:
+def decoded(text: bytes, where: object) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return text.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise BadInput(f"{path}: not UTF-8 text") from None
+        raise BadInput(f"{where}: not UTF-8 text") from None
 
 
-def _of_manifest(path: Path) -> Listing:
-    """Lines such as {"file": "a.png", "caption": "a red boat", "label": "boat"}.
+def _of_manifest(path: Path, data: Modality) -> Listing:
+    """Lines such as {"file": "a.png", "caption": "a red boat", "label": "boat"}, or a
+    table with these columns.
 
     Also understood: file_name for file and text for caption. A label is a class name,
     or an index; it is given on every line or on none.
     """
-    numbered = enumerate(_text(path).split("\n"), 1)
-    rows = [(f"{path} line {n}", line) for n, line in numbered if line.strip()]
+    read = _of_table if path.suffix == ".csv" else _of_lines
+    rows = list(read(path))
     files, captions, labels = [], [], []
-    for where, line in rows:
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise BadInput(f"{where}: not JSON ({error.msg})") from None
-        if not isinstance(row, dict):
-            raise BadInput(f'{where}: write {{"file": ..., ...}}')
+    for where, row in rows:
         file, caption = row.get("file", row.get("file_name")), row.get("caption")
         caption = row.get("text") if caption is None else caption
         if not (isinstance(file, str) and file):
@@ -188,18 +212,70 @@ def _of_manifest(path: Path) -> Listing:
         files.append(file)
         captions.append(caption)
         labels.append(row.get("label"))
-    given = [label for label in labels if label is not None]
-    if not given:
-        numbers, names = [-1] * len(rows), ()
-    elif len(given) < len(rows):
-        where, _ = rows[labels.index(None)]
-        raise BadInput(f"{where}: no label, though other lines have one")
-    elif all(type(label) is str for label in given):
-        names = tuple(sorted(set(given), key=natural))
-        numbers = [names.index(label) for label in given]
-    elif all(type(label) is int and label >= 0 for label in given):
-        numbers, names = given, tuple(map(str, range(max(given) + 1)))
-    else:
-        raise BadInput(f"{path}: write every label as a name, or every one as an index")
+    numbers, names = labelled(labels, lambda i: rows[i][0])
     entries = [Entry(*entry) for entry in zip(files, numbers, captions, strict=True)]
-    return Listing(entries, names, numbered=str in map(type, labels))
+    listed = {Path(os.path.normpath(path.parent / file)) for file in files}
+    left_out = _unlisted(path, data, listed)
+    return Listing(entries, names, left_out, numbered=str in map(type, labels))
+
+
+def _of_lines(path: Path) -> Iterator[tuple[str, dict]]:
+    for n, line in enumerate(decoded(path.read_bytes(), path).split("\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{path} line {n}"
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise BadInput(f"{where}: not JSON ({error.msg})") from None
+        if not isinstance(row, dict):
+            raise BadInput(f'{where}: write {{"file": ..., ...}}')
+        yield where, row
+
+
+def _of_table(path: Path) -> Iterator[tuple[str, dict]]:
+    """A label of digits is an index."""
+    text = decoded(path.read_bytes(), path)
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        for row in reader:
+            row = {name: value for name, value in row.items() if name and value}
+            if row.get("label", "").isdecimal():
+                row["label"] = int(row["label"])
+            yield f"{path} line {reader.line_num}", row
+    except csv.Error as error:
+        raise BadInput(f"{path} line {reader.line_num}: {error}") from None
+
+
+def _unlisted(path: Path, data: Modality, listed: set[Path]) -> Counter[str]:
+    """Signals that lie beside a manifest and are not in it, by suffix."""
+    left_out: Counter[str] = Counter()
+    for folder, names in folders(path.parent, Counter()):
+        for name in names:
+            place = Path(os.path.normpath(folder / name))
+            if name.lower().endswith(data.suffixes) and place not in listed:
+                left_out[f"{kind_of(name)} that {path.name} does not list"] += 1
+    return left_out
+
+
+def labelled(
+    labels: Sequence[Any], where: Callable[[int], object]
+) -> tuple[Sequence[int], tuple[str, ...]]:
+    """(class numbers, -1 where nothing has one; class names) of class names, or of
+    numbers; `where` names a row."""
+    bare = [i for i, label in enumerate(labels) if label is None]
+    if len(bare) == len(labels):
+        return [-1] * len(labels), ()
+    if bare:
+        raise BadInput(f"{where(bare[0])}: no label, though others have one")
+    if all(type(label) is str for label in labels):
+        names = tuple(sorted(set(labels), key=natural))
+        number = {name: i for i, name in enumerate(names)}
+        return [number[label] for label in labels], names
+    for i, label in enumerate(labels):
+        if type(label) is not int or not 0 <= label < MOST_CLASSES:
+            raise BadInput(
+                f"{where(i)}: label {label!r}; write every label as a name, or every "
+                "one as an index"
+            )
+    return labels, tuple(map(str, range(max(labels) + 1)))

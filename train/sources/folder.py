@@ -3,16 +3,18 @@
 import dataclasses
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from train.errors import BadInput, Unreadable
-from train.modalities.files import counted
+from train.modalities.files import Member, counted
 from train.modalities.modality import Modality, Record
-from train.sources.entries import Entry, listing, refuse_parts
+from train.progress import progress
+from train.sources.entries import Entry, Listing, listing, refuse_parts
 from train.sources.source import Source
 from train.sources.split import divided, name_draw
 
@@ -55,7 +57,8 @@ class Folder(Source):
         # Rounded up, so at most CHECKED; the stride meets every class of a sorted list.
         chosen = range(0, len(entries), -(-len(entries) // CHECKED))
         with ThreadPoolExecutor(max(data.threads, 1)) as pool:
-            list(pool.map(check, chosen))
+            checked = pool.map(check, chosen)
+            deque(progress(checked, f"opening {root}", len(chosen), "file"), 0)
         self.judge(self.bad, len(chosen))
         for row in sorted(self.bad)[:NAMED]:
             self.skip(row, self.bad[row])
@@ -67,8 +70,9 @@ class Folder(Source):
 
     def _read(self, entry: Entry) -> Record:
         path = self.root / entry.file
+        inside = entry.content and Member(entry.file, entry.content)
         try:
-            record = self.data.load(path, self.share)
+            record = self.data.load(inside or path, self.share)
         except BadInput as error:
             raise BadInput(f"{path}: {error}") from error
         caption = {} if entry.caption is None else {"caption": entry.caption}
@@ -117,8 +121,14 @@ class Part(Source):
     @property
     def identity(self) -> str:
         """Names and sizes, which differ where the files do."""
-        root = self.folder.root
-        return "\n".join(f"{f} {(root / f).stat().st_size}" for f in self.files)
+        root, entries = (
+            self.folder.root,
+            (self.folder.entries[row] for row in self.rows),
+        )
+        return "\n".join(
+            f"{e.file} {e.size if e.content else (root / e.file).stat().st_size}"
+            for e in entries
+        )
 
     def take(self, rows):
         return [self._readable(int(row)) for row in rows]
@@ -153,21 +163,32 @@ def open_folder(data: Modality, train: bool) -> Part:
     parts = [root / split for split in (data.train_split, data.test_split)]
     rule = isinstance(data.holdout, str)
     if parts[0] != parts[1] and all(part.is_dir() for part in parts) and not rule:
-        folder = folder_of(parts[0], data)
-        if not train:
-            folder = folder_of(parts[1], data, folder.class_names)
         others = {each.name for each in root.iterdir() if each.is_dir()}
         others = {name for name in others if not name.startswith(".")}
         if others := sorted(others.difference(part.name for part in parts)):
             log.warning("%s: in neither part: %s", root, ", ".join(others))
-        return Part(folder, range(len(folder)))
+        return parted(lambda i, names: folder_of(parts[i], data, names), train)
     if not rule:
         refuse_parts(root, data)
-    folder = folder_of(root, data)
+    return shared(folder_of(root, data), data, train)
+
+
+def parted(
+    opened: Callable[[int, tuple[str, ...] | None], Folder], train: bool
+) -> Part:
+    """One of two parts that are apart; opened: which, and the classes it may have."""
+    folder = opened(0, None)
+    if not train:
+        folder = opened(1, folder.class_names)
+    return Part(folder, range(len(folder)))
+
+
+def shared(folder: Folder, data: Modality, train: bool) -> Part:
+    """The share of a folder that data.holdout gives to a part, by the files' names."""
     files = [entry.file for entry in folder.entries]
     draws = np.array([name_draw(file) for file in files])
     names = [Path(file).name for file in files]
-    return Part(folder, divided(data, train, draws, str(root), names))
+    return Part(folder, divided(data, train, draws, str(folder.root), names))
 
 
 def _one_file(path: Path, data: Modality, train: bool) -> Part:
@@ -194,17 +215,27 @@ def _what(data: Modality) -> str:
 # enough.
 @functools.lru_cache(maxsize=4)
 def folder_of(
-    root: Path, data: Modality, names: tuple[str, ...] | None = None
+    root: Path,
+    data: Modality,
+    names: tuple[str, ...] | None = None,
+    listed: Callable[..., Listing] = listing,
+    among: tuple[str, ...] = (),
 ) -> Folder:
-    """A folder's files; names: the classes that it may have, in their order."""
-    found = listing(root, data)
+    """A folder's files; names: the classes that it may have, in their order.
+
+    listed, among: what finds its files, and of which this is to be done.
+    """
+    found = listed(root, data, *among)
     entries, own = found.entries, found.class_names
     if found.left_out:
         log.warning("%s: left out %s", root, counted(found.left_out))
     if not entries:
         beside = f" but {counted(found.left_out)}" if found.left_out else ""
+        kinds = {".tar": "webdataset", ".arrow": "huggingface"}
+        other = [f"data.name={name}" for kind, name in kinds.items() if kind in beside]
         raise BadInput(
-            f"{root}: holds nothing to read{beside}; write a folder of {_what(data)}"
+            f"{root}: holds nothing to read{beside}; write "
+            f"{' or '.join([*other, f'a folder of {_what(data)}'])}"
         )
     if names is not None:
         # A class without held-out files must not shift the numbers of the others.

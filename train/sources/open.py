@@ -8,11 +8,15 @@ from train.sources.arrays import digits, npz
 from train.sources.catalogue import open_prepared
 from train.sources.folder import open_folder
 from train.sources.moving import moving
+from train.sources.saved import open_saved
+from train.sources.shards import open_shards
 from train.sources.source import Source
 
 # By name; any other is that of a prepared TFDS set.
 SOURCES = {
     "folder": open_folder,
+    "webdataset": open_shards,
+    "huggingface": open_saved,
     "npz": npz,
     "digits": digits,
     "tones": generated.tones,

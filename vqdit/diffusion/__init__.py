@@ -3,6 +3,7 @@
 from vqdit.diffusion.gaussian import EDM, Gaussian
 from vqdit.diffusion.grids import Grid, Karras, Steps, Times
 from vqdit.diffusion.guidance import guided, preconditioned, unguided
+from vqdit.diffusion.mask_replace import MaskAndReplace
 from vqdit.diffusion.masking import Masking
 from vqdit.diffusion.process import Process, against
 from vqdit.diffusion.sampling import example_keys, priors, sample
@@ -13,6 +14,7 @@ from vqdit.diffusion.schedules import (
     DDPMLinear,
     Linear,
     LinearBetas,
+    LogLinear,
     Schedule,
     VarianceExploding,
 )
@@ -20,28 +22,29 @@ from vqdit.diffusion.solvers import (
     DDIM,
     Ancestral,
     Churn,
-    Confidence,
     Corrector,
     Euler,
     Heun,
     Multistep,
     Plain,
     Solver,
-    Unmask,
     solver_for,
 )
 from vqdit.diffusion.times import LogitNormal, LogNormal, Uniform
 from vqdit.diffusion.uniform import UniformState
+from vqdit.diffusion.unmasking import Confidence, Remask, Unmask
 
 __all__ = [
     "Process",
     "Gaussian",
     "EDM",
     "Masking",
+    "MaskAndReplace",
     "UniformState",
     "against",
     "Schedule",
     "Linear",
+    "LogLinear",
     "Cosine",
     "DDPMLinear",
     "VarianceExploding",
@@ -60,6 +63,7 @@ __all__ = [
     "Euler",
     "Unmask",
     "Confidence",
+    "Remask",
     "DDIM",
     "Ancestral",
     "Heun",

@@ -9,9 +9,9 @@ from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int, Key
 
-from vqdit.diffusion.process import Kind, Process
+from vqdit.diffusion.process import Kind, Process, against
 from vqdit.diffusion.schedules import Cosine, Schedule
 from vqdit.fields import Bound, Checked
 
@@ -49,6 +49,15 @@ class Replacement(Checked, Process):
             raise ValueError(f"{type(self).__name__}.vocab is not known; write it")
         return self.vocab
 
+    def corrupt(
+        self, x0: Int[Array, "b *d"], t: Float[Array, "b"], key: Key[Array, ""]
+    ) -> tuple[Array, Array]:
+        """(codes, some of them drawn of the prior; the codes). Each on its own."""
+        fall_key, value_key = jax.random.split(key)
+        fallen = jax.random.uniform(fall_key, x0.shape)
+        fallen = fallen < against(self.schedule.sigma(t), x0)
+        return jnp.where(fallen, self.prior(value_key, x0.shape), x0), x0
+
     def _rate(self, t: Array) -> tuple[Array, Array]:
         """(sigma(t), sigma'(t)), with sigma' such that a bound keeps its value.
 
@@ -60,3 +69,18 @@ class Replacement(Checked, Process):
         sigma, slope = jax.jvp(self.schedule.sigma, (held,), (jnp.ones_like(held),))
         power = held * slope / sigma
         return sigma, jnp.where(t < self.hold, slope * (power + 1) / power, slope)
+
+
+def divergence(
+    log_p: Float[Array, "*d k"], log_q: Float[Array, "*d k"], seen: Int[Array, "*d"]
+) -> Float[Array, "*d k"]:
+    """Of two jump processes, the jumps from what is seen to each code, unweighted.
+
+    With r = q_j / q_i the odds of the other codes j against the one i that is seen, and
+    d the log of p's odds over q's, r (exp(d) - 1 - d) (arXiv:2412.10193, eq. 18).
+    Written so, no two large terms cancel.
+    """
+    seen = seen[..., None]
+    log_p, log_q = (v - jnp.take_along_axis(v, seen, axis=-1) for v in (log_p, log_q))
+    d = log_p - log_q
+    return jnp.exp(log_q) * (jnp.expm1(d) - d)

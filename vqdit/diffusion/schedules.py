@@ -80,6 +80,10 @@ class Linear(Schedule):
         return t
 
 
+# The name that it has as a mask rate: log(1 - sigma) falls evenly in log time.
+LogLinear = Linear
+
+
 @dataclasses.dataclass(frozen=True)
 class Cosine(Schedule):
     """alpha^2 + sigma^2 = 1 (arXiv:2202.00512); as a mask rate, MaskGIT's cosine."""

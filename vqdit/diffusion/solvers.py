@@ -2,12 +2,11 @@
 
 A solver is a value. In a step the network is asked `stages` times, at the times that
 `time` says; what has to be kept between stages or steps is its memory. All processes:
-Plain. Gaussian: Heun, DDIM, Ancestral, Multistep, Churn, Corrector. Masking:
-Confidence.
+Plain. Gaussian: Heun, DDIM, Ancestral, Multistep, Churn, Corrector. Those that draw
+codes are in unmasking.py.
 """
 
 import dataclasses
-import math
 from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
 
 import jax
@@ -15,9 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from vqdit.diffusion.gaussian import Gaussian
-from vqdit.diffusion.masking import Masking
 from vqdit.diffusion.process import Process
-from vqdit.fields import Bound, Checked, Positive
+from vqdit.fields import Bound, Checked
 
 
 @runtime_checkable
@@ -65,8 +63,8 @@ class Plain(Solver):
         return process.step(output, x_t, t, s, key), memory
 
 
-# The names that it has in the literature, for latents and for masks.
-Euler = Unmask = Plain
+# The name that it has in the literature, for latents.
+Euler = Plain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,41 +242,6 @@ class Corrector(Solver):
         step = 2 * (self.snr * sigma) ** 2
         z = jax.random.normal(key, x_t.shape)
         return x_t - step * noise / sigma + jnp.sqrt(2 * step) * z, memory
-
-
-@dataclasses.dataclass(frozen=True)
-class Confidence(Checked, Solver):
-    """MaskGIT's order: the surest codes first (arXiv:2202.04200, section 3.2).
-
-    After the step to s, a share sigma(s) of the codes stays masked. The order is by
-    log p of the drawn value plus noise * s times a Gumbel draw, so noise = 0 is greedy
-    and noise = inf a uniformly random order. temperature divides the logits.
-    """
-
-    noise: Annotated[float, Bound(at_least=0, at_most=math.inf)] = 4.5
-    temperature: Positive = 1.0
-
-    kind: ClassVar[type] = Masking
-
-    def step(self, stage, process, output, x_t, x, t, s, key, memory):
-        """Reveals the surest codes, at least one."""
-        value_key, order_key = jax.random.split(key)
-        log_p = jax.nn.log_softmax(output / self.temperature)
-        values = jax.random.categorical(value_key, log_p).astype(jnp.int32)
-        sure = jnp.take_along_axis(log_p, values[..., None], axis=-1)[..., 0]
-        gumbel = jax.random.gumbel(order_key, x_t.shape)
-        random_order = self.noise == float("inf")
-        score = gumbel if random_order else sure + self.noise * s * gumbel
-
-        masked = x_t == process.codes
-        # One at least is revealed, or a coarse schedule would stand still.
-        # A hair more than sigma, whose float32 may fall just short of a whole count.
-        stay = jnp.floor((process.schedule.sigma(s) + 1e-6) * x_t.size)
-        stay = stay.astype(jnp.int32)
-        stay = jnp.where(s == 0, 0, jnp.minimum(stay, masked.sum() - 1))
-        score = jnp.where(masked, score, jnp.inf).reshape(-1)
-        rank = jnp.argsort(jnp.argsort(score)).reshape(x_t.shape)
-        return jnp.where(masked & (rank >= stay), values, x_t), memory
 
 
 def solver_for(process: Process, solver: Solver | None, name: str) -> Solver:

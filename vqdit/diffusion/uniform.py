@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from vqdit.diffusion.process import against
-from vqdit.diffusion.replacement import Replacement
+from vqdit.diffusion.replacement import Replacement, divergence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,15 +29,6 @@ class UniformState(Replacement):
         """Every code at random."""
         return jax.random.randint(key, shape, 0, self.codes)
 
-    def corrupt(
-        self, x0: Int[Array, "b *d"], t: Float[Array, "b"], key: Key[Array, ""]
-    ) -> tuple[Array, Array]:
-        """(codes, some of them drawn anew; the codes). Each on its own."""
-        fall_key, value_key = jax.random.split(key)
-        fallen = jax.random.uniform(fall_key, x0.shape)
-        fallen = fallen < against(self.schedule.sigma(t), x0)
-        return jnp.where(fallen, self.prior(value_key, x0.shape), x0), x0
-
     def loss(
         self,
         output: Float[Array, "b *d k"],
@@ -47,13 +38,8 @@ class UniformState(Replacement):
     ) -> Float[Array, "b *grid"]:
         """A place's share of the bound, in nats a code at uniform times.
 
-        The divergence of two jump processes (arXiv:2412.10193, eq. 18): with
-        q = (1 - sigma) k x + sigma of the true code, the same of p, and r = q_j / q_i
-        the odds of the other codes j against the one i that is seen,
-
-            sigma' / (1 - sigma) / k * sum over j of r (exp(d) - 1 - d),
-
-        d the log of p's odds over q's. Written so, no two large terms cancel.
+        The divergence of two jump processes, with q = (1 - sigma) k x + sigma of the
+        true code and the same of p, times sigma' / (1 - sigma) / k.
         """
         sigma, d_sigma = self._rate(t)
         # At t = 1 nothing is known, the sum is 0 and its weight infinite.
@@ -64,14 +50,8 @@ class UniformState(Replacement):
         p = jax.nn.softmax(output.astype(jnp.float32))
         true = jax.nn.one_hot(target, self.codes)
         log_p, log_q = (jnp.log(kept * self.codes * v + sigma) for v in (p, true))
-        seen = x_t[..., None]
-        log_p, log_q = (
-            v - jnp.take_along_axis(v, seen, axis=-1) for v in (log_p, log_q)
-        )
-        d = log_p - log_q
-        total = jnp.exp(log_q) * (jnp.expm1(d) - d)
         weight = d_sigma / (kept * self.codes)
-        return (weight * total).sum(-1).mean(-1)
+        return (weight * divergence(log_p, log_q, x_t)).sum(-1).mean(-1)
 
     def estimate(self, output, x_t, t):
         """Probabilities of each place's code, the one that is seen weighed in."""

@@ -27,7 +27,7 @@ from vqdit.metrics.image import (
     ssim,
     ssim_per_image,
 )
-from vqdit.metrics.neighbours import nearest_neighbours
+from vqdit.metrics.neighbours import nearest_neighbours, neighbourhoods
 
 __all__ = [
     "psnr",
@@ -49,5 +49,6 @@ __all__ = [
     "statistics",
     "frechet_distance",
     "nearest_neighbours",
+    "neighbourhoods",
     "Histogram",
 ]

@@ -41,6 +41,12 @@ class Histogram:
             return float(np.where(middle > 0, values, 0.0).mean())
         return float((self.low + self.step * middle).mean())
 
+    def below(self, counts: Int[np.ndarray, "bins"], x: float) -> float:
+        """The share of values below x, to a bin; nan of none."""
+        total = counts.sum()
+        place = max(0, int(self._places(np.minimum([float(x)], self.high))[0]))
+        return float(counts[:place].sum() / total) if total else np.nan
+
     def _places(self, x):
         if not self.logarithmic:
             return np.rint((x - self.low) / self.step).astype(np.int64)

@@ -1,9 +1,12 @@
-"""Nearest neighbours by Euclidean distance."""
+"""Nearest neighbours by Euclidean distance, and how two sets lie among each other."""
+
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Num
+from scipy.spatial.distance import cdist
 
 from vqdit.signal.rows import by_chunks
 
@@ -45,3 +48,56 @@ def _nearest(x, reference, k):
     order = jnp.argsort(apart, -1)
     index, apart = (jnp.take_along_axis(v, order, -1) for v in (index, apart))
     return index.astype(jnp.int32), jnp.sqrt(apart)
+
+
+def neighbourhoods(
+    real: Float[Array | np.ndarray, "n d"],
+    samples: Float[Array | np.ndarray, "m d"],
+    k: int = 5,
+) -> dict[str, float]:
+    """How samples lie among real features, by balls that reach to a point's k-th
+    neighbour in its own set.
+
+    precision: share of samples within a ball of a real one, and recall: share of the
+        real within a ball of a sample (arXiv:1904.06991, eq. 2 and 3).
+    density: balls of the real that a sample lies in, over k; 1 is expected of samples
+        that are distributed alike. coverage: share of the real with a sample in their
+        ball (arXiv:2002.09797, eq. 4 and 5).
+
+    All depend on n, m and k: compare with a set of as many real ones. Raises ValueError
+    for fewer than k + 1 of either.
+    """
+    real, samples = (np.asarray(x, np.float64) for x in (real, samples))
+    for x in (real, samples):
+        if len(x) <= k or k < 1:
+            raise ValueError(f"k is {k}, and there are {len(x)}: write more than k")
+    around_real, around_sample = _radii(real, k), _radii(samples, k)
+    precise, inside = 0, 0
+    covered, recalled = np.zeros((2, len(real)), bool)
+    for rows, apart in _distances(samples, real):
+        within = apart <= around_real
+        precise += int(within.any(1).sum())
+        inside += int(within.sum())
+        covered |= within.any(0)
+        recalled |= (apart <= around_sample[rows, None]).any(0)
+    return {
+        "precision": precise / len(samples),
+        "recall": float(recalled.mean()),
+        "density": inside / (k * len(samples)),
+        "coverage": float(covered.mean()),
+    }
+
+
+def _radii(x, k):
+    """Distance of each to the k-th nearest of the others; it is itself the first."""
+    return np.concatenate(
+        [np.partition(apart, k, 1)[:, k] for _, apart in _distances(x, x)]
+    )
+
+
+def _distances(x, y) -> Iterator[tuple[slice, np.ndarray]]:
+    """Some rows of x at a time: which, and how far each is from every row of y."""
+    size = max(1, _BLOCK // 4 // len(y))
+    for low in range(0, len(x), size):
+        rows = slice(low, low + size)
+        yield rows, cdist(x[rows], y)

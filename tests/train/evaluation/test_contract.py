@@ -5,6 +5,7 @@ in closed form.
 """
 
 import types
+from collections import Counter
 
 import jax
 import numpy as np
@@ -12,13 +13,20 @@ import pytest
 
 from tests.members import missing
 from train import evaluation
+from train.evaluation import texts
 from train.evaluation.codebook import CodebookUse
 from train.evaluation.evaluator import Evaluator, Several, evaluated, merged
+from train.evaluation.likeness import (
+    Likeness,
+    Memorisation,
+    RealFeatures,
+    accuracy,
+)
 from train.evaluation.means import Mean, Median, decibels, distance, squared_error
-from train.evaluation.samples import Frechet, accuracy, memorisation
+from train.evaluation.texts import Wording
 from train.modalities import Images
 from train.pipeline import whole
-from vqdit.metrics import frechet_distance, statistics
+from vqdit.metrics import frechet_distance, neighbourhoods, statistics
 from vqdit.metrics.histogram import DECIBELS
 from vqdit.trained.contract import LatentContract
 
@@ -57,14 +65,31 @@ def entropy(codes):
 
 
 def apart():
-    """Median distance of X to the nearest digit, by brute force."""
+    """Distances of X to the nearest digit, by brute force."""
     train = whole(DIGITS, True)["x"].reshape(-1, 64).astype(float)
     gap = [np.square(train - x).sum(1).min() for x in X.reshape(N, 64).astype(float)]
-    return np.median(np.sqrt(gap))
+    return np.sqrt(gap)
+
+
+def pairs(text):
+    return np.bincount(list(texts._pairs(text)), minlength=texts.PAIRS) / 3
+
+
+def bits_apart(*words):
+    """Jensen-Shannon divergence of the pairs of letters of two lists of words."""
+    shares = []
+    for each in words:
+        found = Counter(f"^{w}$"[i : i + 2] for w in each for i in range(len(w) + 1))
+        shares.append({pair: n / found.total() for pair, n in found.items()})
+    p, q = shares
+    kl = lambda p, q: sum(x * np.log2(2 * x / (x + q.get(k, 0))) for k, x in p.items())
+    return (kl(p, q) + kl(q, p)) / 2
 
 
 NETWORK = Network()
-REFERENCE = statistics(DRAW.normal(100, 70, (50, 4)))
+REAL = DRAW.normal(100, 70, (50, 4))
+REFERENCE = RealFeatures(statistics(REAL), REAL)
+WORDS = DRAW.choice(["ab", "ba", "b", ""], N)
 ERROR = np.square(WAS[0] - IS)
 ENTROPIES = [entropy(CODES[..., i]) for i in range(2)]
 PERPLEXITIES = [2**e for e in ENTROPIES]
@@ -133,15 +158,39 @@ CASES = {
         {"x": X, "label": LABELS},
         {"accuracy": np.mean(X[:, 0, 0, 0] % 3 == LABELS)},
     ),
-    "distance": lambda: (
-        Frechet(NETWORK, REFERENCE),
-        {"x": X},
-        {"distance": frechet_distance(statistics(NETWORK.features(X)), REFERENCE)},
+    "likeness": lambda: (
+        Likeness(NETWORK, np.arange(10), REFERENCE, prefix="p_"),
+        {"x": X, "index": np.arange(N)},
+        {
+            "p_distance": frechet_distance(
+                statistics(NETWORK.features(X)), REFERENCE.statistics
+            ),
+            **{
+                f"p_{name}": value
+                for name, value in neighbourhoods(
+                    REAL[::5], NETWORK.features(X)[:10], 5
+                ).items()
+            },
+        },
     ),
     "memorisation": lambda: (
-        memorisation(DIGITS, 4.0),
+        Memorisation(DIGITS, 4.0, prefix="p_"),
         {"x": X},
-        {"memorisation": apart() / 4},
+        {"p_memorisation": np.median(apart()) / 4, "p_copied_share": 0.0},
+    ),
+    "memorisation of what is held out": lambda: (
+        Memorisation(DIGITS),
+        {"x": X},
+        {"apart": np.median(apart()), "copied_share": 0.0},
+    ),
+    "wording": lambda: (
+        Wording("w", pairs("ab"), np.array([texts._mark("ba")]), 10),
+        {"w": WORDS, "index": np.arange(N)},
+        {
+            "pair_bits": bits_apart(WORDS, ["ab"]),
+            "copied_share": np.mean(WORDS == "ba"),
+            "distinct_share": len(set(WORDS[:10])) / 10,
+        },
     ),
     "several": lambda: (
         Several((Mean("m", lambda b: b["v"]), Mean("n", lambda b: b["w"])), {"k": 7}),

@@ -1,3 +1,4 @@
+import dataclasses
 import types
 
 import jax
@@ -7,13 +8,18 @@ import pytest
 from tests.train.evaluation.test_contract import Network
 from train.errors import BadInput
 from train.evaluation import evaluator as streaming
+from train.evaluation import texts
 from train.evaluation.evaluator import evaluated, examples, grouped
-from train.evaluation.samples import Frechet, Reference, balanced_rows, curve
+from train.evaluation.features import Latents
+from train.evaluation.likeness import Likeness
+from train.evaluation.samples import Reference, balanced_rows, curve
+from train.evaluation.texts import TextReference
 from train.modalities import Images
 from train.pipeline import open_examples, whole
 from train.runtime import hosts
-from vqdit.metrics import frechet_distance, statistics
+from vqdit.metrics import frechet_distance, neighbourhoods, statistics
 from vqdit.signal import to_uint8
+from vqdit.tokenizer import Bytes
 from vqdit.trained.contract import LatentContract
 
 DATA = Images(threads=0)
@@ -65,45 +71,130 @@ def test_the_reference_is_that_of_the_whole_sets(monkeypatch):
     """Also where the training set is read in parts, again and again."""
     judge, (train, held) = Judge(), (whole(DATA, part) for part in (True, False))
     of = lambda x: statistics(judge.features(x))
+    gap = held["x"].reshape(360, 1, 64).astype(np.float32)
+    gap = np.sqrt(np.square(gap - train["x"].reshape(1, -1, 64)).sum(-1).min(1))
+    floor = np.sort(balanced_rows(train["label"], 100))
+    near = [judge.features(held["x"][np.arange(100) * 360 // 100])]
+    near.append(judge.features(train["x"][floor]))
     wanted = {
         "judge": judge.protocol,
         "judge_accuracy": np.mean(judge.predict(held["x"]) == held["label"]),
         "train_distance": frechet_distance(of(train["x"]), of(held["x"])),
-        "floor_distance": frechet_distance(
-            of(train["x"][balanced_rows(train["label"], 100)]), of(held["x"])
-        ),
+        "floor_distance": frechet_distance(of(train["x"][floor]), of(held["x"])),
+        **{f"floor_{n}": x for n, x in neighbourhoods(*near).items()},
         "floor_count": 100,
         "heldout_count": 360,
+        "heldout_copied_share": np.mean(gap < np.median(gap) / 3),
     }
     found = Reference.of(judge, DATA)
     assert found.figures(100) == pytest.approx(wanted, rel=1e-9)
-    gap = held["x"].reshape(360, 1, 64).astype(np.float32)
-    gap = np.square(gap - train["x"].reshape(1, -1, 64)).sum(-1).min(1)
-    assert found.apart == pytest.approx(np.median(np.sqrt(gap)), rel=1.001e-3)
+    assert found.apart == pytest.approx(np.median(gap), rel=1.001e-3)
     monkeypatch.setattr(streaming, "GROUP", 500 * 64)
     again = Reference.of(judge, DATA)
     assert again.figures(100) == pytest.approx(wanted, rel=1e-9)
     assert again.apart == found.apart
 
 
-def test_samples_are_scored_by_the_stream_of_their_kind():
-    """Whatever its name, and whatever else is drawn with it."""
+def drawing(x, classes=10):
+    """A generator that draws these, in [-1, 1], and words beside them."""
     contract = LatentContract("image", (8, 8, 1), (8, 8), 1, (), (0.0,), (1.0,), "")
-    x = jax.random.uniform(jax.random.key(0), (20, 8, 8, 1), minval=-1)
-    generator = types.SimpleNamespace(
+    return types.SimpleNamespace(
         codecs={"photo": types.SimpleNamespace(contract=contract)},
-        trained_labels=np.arange(10),
-        sampler=lambda **how: lambda *ids, **how: {"words": x[..., 0], "photo": x},
+        values={"word": Bytes(4)},
+        module=types.SimpleNamespace(classes=classes),
+        trained_labels=np.arange(classes),
+        sampler=lambda **how: (
+            lambda key, ids, **how: {
+                "word": [WORDS[i] for i in ids],
+                "photo": x[ids],
+            }
+        ),
     )
-    reference = Reference.of(Judge(), DATA)
-    (row,) = curve(generator, reference, (1.0,), 20)
+
+
+def test_samples_are_scored_by_their_streams():
+    """Each of several by its own reference, and named so."""
+    x = jax.random.uniform(jax.random.key(0), (20, 8, 8, 1), minval=-1)
+    photo = Reference.of(Judge(), DATA)
+    (row,) = curve(drawing(x), {"photo": photo}, (1.0,), 20)
     wanted = statistics(Judge().features(np.asarray(to_uint8(x))))
-    wanted = frechet_distance(wanted, reference.heldout)
+    wanted = frechet_distance(wanted, photo.heldout.statistics)
     assert row["distance"] == pytest.approx(wanted, rel=1e-6)
+    assert row["guidance"] == 1.0 and row["memorisation"] > 1.5
+    word = TextReference.of(DATA, "label")
+    photo = Reference.of(Judge(), DATA, labelled=False)
+    both = {"photo": photo, "word": word}
+    (row,) = curve(drawing(x, classes=0), both, (1.0,), 20)
+    assert row["photo_distance"] == pytest.approx(wanted, rel=1e-6)
+    # Shares 0.5 of two digits against 0.1 of ten, before and behind which an end is.
+    mean = -2 * 0.3 * np.log2(0.3) - 8 * 0.05 * np.log2(0.05)
+    alike = mean - (1 + np.log2(10)) / 2
+    assert row["word_pair_bits"] == pytest.approx(alike, abs=0.01)
+    assert "word_copied_share" not in row
+    assert "guidance" not in row and "photo_accuracy" not in row
+    floor = word.figures(1000, "word_")["word_floor_pair_bits"]
+    assert 0 <= floor < 0.01
+
+
+WORDS = ["1", "7"] * 10
+
+
+def test_copies_are_found_memorised():
+    """A third of them, which the median does not see, and all."""
+    train, held = (whole(DATA, part)["x"][:30] for part in (True, False))
+    reference = Reference.of(Judge(), DATA)
+    score = lambda x: curve(drawing(x), {"photo": reference}, (1.0,), 20)[0]
+    some = np.where(np.arange(30)[:, None, None, None] % 3 == 0, train, held)
+    some, every = (x / np.float32(127.5) - 1 for x in (some, train))
+    assert score(some)["copied_share"] == pytest.approx(7 / 20)
+    assert score(some)["memorisation"] > 0.5
+    assert score(every)["copied_share"] == 1 and score(every)["memorisation"] == 0
+
+
+def test_captions_that_training_has_are_copies(monkeypatch):
+    said = {True: ["a cat", "a dog", None, ""], False: ["a dog", "two cats", None]}
+
+    def examples(data, train, rows, divided):
+        found = np.array(said[train], object)
+        index = np.arange(len(found)) if rows is None else rows
+        yield {"caption": found[index], "index": index, "valid": index < 9}
+
+    monkeypatch.setattr(texts, "examples", examples)
+    reference = TextReference.of(DATA, "caption")
+    drawn = {"x": ["a cat", "a cat", "a bird", "two cats"], "index": np.arange(4)}
+    found = evaluated(reference.evaluator(4), [drawn])
+    assert found["copied_share"] == 0.5 and found["distinct_share"] == 0.75
+    assert 0 < found["pair_bits"] < 1
+    held = {"x": ["two cats", "a dog"] * 2, "index": np.arange(4)}
+    assert evaluated(reference.evaluator(4), [held])["pair_bits"] == 0.0
+    part = types.SimpleNamespace(spaced=lambda count: np.arange(count))
+    monkeypatch.setattr(texts, "open_examples", lambda data, train: part)
+    figures = reference.figures(2)
+    assert figures["heldout_copied_share"] == 0.5 and figures["floor_pair_bits"] > 0
+
+
+def test_latents_are_averaged_over_cells_of_their_grid():
+    contract = LatentContract(
+        "image", (8, 8, 1), (6, 5), 8, (), (0.0,) * 8, (1.0,) * 8, ""
+    )
+    z = jax.random.normal(jax.random.key(0), (3, 6, 5, 8))
+    codec = types.SimpleNamespace(
+        contract=contract, latents=lambda x: z[: len(x)], from_raw=lambda x: x
+    )
+    network = Latents(codec)
+    assert network.cells == (3, 5) and network.dim == 120
+    found = network.features(np.zeros((3, 8, 8, 1), np.uint8))
+    wanted = np.asarray(z).reshape(3, 3, 2, 5, 8).mean(2).reshape(3, 120)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    wide = dataclasses.replace(
+        contract, channels=500, mean=(0.0,) * 500, std=(1.0,) * 500
+    )
+    assert Latents(types.SimpleNamespace(contract=wide)).cells == (1, 1)
 
 
 def test_processes_add_up(monkeypatch):
-    score = lambda: evaluated(Frechet(Judge()), grouped(examples(DATA, False)))
+    parts = Likeness(Judge(), np.arange(0, 360, 7))
+    score = lambda: evaluated(parts, grouped(examples(DATA, False)))
     alone, sums = score(), []
     monkeypatch.setattr(hosts, "total", lambda x: sums.append(x) or np.asarray(x))
     for process in range(2):

@@ -1,11 +1,20 @@
 import dataclasses
+import json
+import types
 
 import numpy as np
 import pytest
 
+from train.errors import BadInput
 from train.evaluation import evaluator
-from train.evaluation.scores import evaluate_tokenizer
-from train.modalities import Cleaning, Ranges, Series, Video, Volumes
+from train.evaluation.features import Latents
+from train.evaluation.samples import Reference
+from train.evaluation.scores import (
+    evaluate_generator,
+    evaluate_tokenizer,
+    references_of,
+)
+from train.modalities import Audio, Cleaning, Ranges, Series, Video, Volumes
 from train.pipeline import open_examples, whole
 from vqdit.quantizers import Quantized
 from vqdit.trained.contract import LatentContract
@@ -196,3 +205,61 @@ def test_chunks_of_a_few_signals_give_the_same_figures(data, how, chunk, monkeyp
             pairs = [(a[k], b[k]) for a, b in rows for k in a if k != "channel"]
         for mine, its in pairs:
             assert mine == pytest.approx(its, rel=1e-6), name
+
+
+KINDS = {
+    "series": SERIES,
+    "range": Ranges(rows=8, azimuth=32, examples=80, threads=0),
+    "volume": Volumes(size=(8, 8, 8), examples=80, threads=0),
+    "video": Video(frames=3, size=16, examples=40, threads=0),
+    "audio": Audio(rate=2000, length=512, threads=0),
+}
+
+
+class Pooled(Stand):
+    """One whose latents are the means of halves."""
+
+    def latents(self, x):
+        parts = np.array_split(x, 2, 1)
+        means = [part.reshape(len(x), -1).mean(1) for part in parts]
+        return np.stack(means, 1)[..., None]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_samples_of_every_kind_are_scored_without_labels(kind):
+    """Held-out signals drawn as samples are at no distance, and cover themselves; the
+    training set's own are copies."""
+    data = KINDS[kind]
+    train, held = (whole(data, part)["x"] for part in (True, False))
+    signal = lambda x: x / np.float32(127.5) - 1 if x.dtype == np.uint8 else x
+    generator = types.SimpleNamespace(
+        codecs={"signal": Pooled(data, grid=(2,))},
+        values={},
+        untrained=(),
+        module=types.SimpleNamespace(classes=0, dtype="float32"),
+    )
+    # Of labelled clips a judge would be trained.
+    references = {"signal": Reference.of(Latents(generator.codecs["signal"]), data)}
+    if not data.judged:
+        again = references_of(generator, {"signal": data})
+        assert isinstance(again["signal"].network, Latents)
+        with pytest.raises(BadInput, match="--judge-steps is of a judge of labelled"):
+            references_of(generator, {"signal": data}, steps=3)
+
+    def score(x):
+        x = signal(x)
+        generator.sampler = lambda **how: lambda key, ids, **how: {"signal": x[ids]}
+        found = evaluate_generator(generator, references, len(x))
+        json.dumps(found, allow_nan=False)
+        assert found["protocol"]["labels"] == "none"
+        assert found["real"]["features"]["features"] == 2
+        return found["curve"][0], found["real"]
+
+    (own, real), (copies, _) = score(held), score(train[: len(held)])
+    assert own["tokenizer_distance"] == pytest.approx(0, abs=1e-6)
+    assert own["tokenizer_coverage"] == own["tokenizer_precision"] == 1
+    assert own["memorisation"] == pytest.approx(1, rel=2e-3)
+    assert own["copied_share"] == real["heldout_copied_share"]
+    assert copies["memorisation"] == 0 and copies["copied_share"] == 1
+    assert real["floor_tokenizer_distance"] > 0 and real["floor_count"] == len(held)
+    assert 0 <= real["floor_tokenizer_recall"] <= 1 and "guidance" not in own

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tests.train.fresh import batches, fresh
-from train.errors import BadInput
+from train.errors import BadInput, Unreadable
 from train.modalities.augment import RangeAugment
-from train.modalities.range import Ranges
+from train.modalities.range import Ranges, projected
 
 SMALL = Ranges(rows=16, azimuth=64, examples=16, threads=0)
 
@@ -50,6 +50,65 @@ def test_files_of_several_channels_keep_what_did_not_return_out(tmp_path):
     )
 
 
+def directions(rows, azimuth, low, high):
+    """(elevation, azimuth to the left) of the middles of the cells, in radians."""
+    up = high - (np.arange(rows) + 0.5) * (high - low) / rows
+    left = np.pi - (np.arange(azimuth) + 0.5) * 2 * np.pi / azimuth
+    return np.meshgrid(np.radians(up), left, indexing="ij")
+
+
+def test_a_sweep_of_points_is_seen_from_its_sensor(tmp_path):
+    """Points in the middles of all cells but one, in any order, come back exactly."""
+    rows, azimuth, low, high = 6, 16, -20.0, 10.0
+    random = np.random.default_rng(0)
+    far, shine = random.uniform(2, 60, (2, rows, azimuth)).astype(np.float32)
+    up, left = directions(rows, azimuth, low, high)
+    x, y = far * np.cos(up) * np.cos(left), far * np.cos(up) * np.sin(left)
+    points = np.stack([x, y, far * np.sin(up), shine], -1).reshape(-1, 4)[1:]
+    behind = points[40] * [1.5, 1.5, 1.5, 1]
+    beyond = [[1, 0, 5, 1], [1, 0, -5, 1], [0, 0, 0, 1], [np.nan, 0, 0, 1]]
+    points = np.concatenate([points, [behind], beyond]).astype("<f4")
+    random.shuffle(points)
+    points.tofile(tmp_path / "0.bin")
+    ranges = Ranges(
+        "folder", str(tmp_path), rows=rows, azimuth=azimuth, channels=2, holdout=0.0,
+        elevation=(low, high), threads=0,
+    )  # fmt: skip
+    record = ranges.read(tmp_path / "0.bin")
+    far[0, 0] = shine[0, 0] = 0
+    np.testing.assert_allclose(record.values[..., 0], far, rtol=1e-5)
+    np.testing.assert_array_equal(record.values[..., 1], shine)
+    n = len(points)
+    assert record.more["beyond"] == pytest.approx(4 / n)
+    assert record.more["hidden"] == pytest.approx(1 / n)
+    # What lies ahead is in the middle, what lies to the left on the left.
+    ahead, beam = np.zeros((2, 4), "<f4")
+    ahead[0], beam[1] = 5, 7
+    image, _ = projected(np.stack([ahead, beam]), 1, 8, (-10.0, 10.0))
+    assert image[0, :, 0].tolist() == [0, 0, 7, 0, 5, 0, 0, 0]
+
+
+def test_what_of_a_sweep_is_not_seen_is_said(tmp_path, caplog):
+    for i in range(2):
+        points = np.zeros((10, 4), "<f4")
+        points[:, 0], points[:2, 2] = np.arange(1, 11), 100
+        points.tofile(tmp_path / f"{i}.bin")
+    (tmp_path / "3.bin").write_bytes(bytes(20))
+    data = Ranges("folder", str(tmp_path), rows=2, azimuth=8, holdout=0.0, threads=0)
+    with pytest.raises(BadInput, match="3.bin: is 20 bytes, and no points of four"):
+        fresh(data, True)
+    found = fresh(dataclasses.replace(data, bad_share=0.5), True).findings
+    assert found == {"beyond_share": [0.2], "hidden_share": [pytest.approx(0.7)]}
+    assert "20.00% of the points lie beyond data.elevation" in caplog.text
+    bundle = dict(data.preparation)
+    assert Ranges.of(1, **bundle).read(tmp_path / "0.bin").values.shape == (2, 8, 1)
+    with pytest.raises(Unreadable, match="the bundle does not say of which rows"):
+        Ranges.of(1, far=80.0).read(tmp_path / "0.bin")
+    for up in ((3.0,), (3.0, -25.0), (-100.0, 0.0)):
+        with pytest.raises(BadInput, match=r"data\.elevation=.*write \(low, high\)"):
+            Ranges(elevation=up)
+
+
 def test_rolling_is_a_turn_of_the_sensor():
     ranges = dataclasses.replace(SMALL, augment=RangeAugment(roll=True))
     plain = fresh(ranges, True).take(np.arange(4))
@@ -71,7 +130,7 @@ def test_bad_sweeps_and_fields_are_named(tmp_path):
     assert "a.npy: is [4, 8, 1], where data.rows" in text
     assert "b.npy: no beam returned" in text and "no array 'range'" in text
     for fields, message in (
-        ({"name": "kitti"}, "data.name='kitti': write one of scenes, folder"),
+        ({"name": "kitti"}, "data.name='kitti': write one of scenes, folder, web"),
         ({"rows": 0}, "data.rows=0"),
         ({"far": 0.0}, "data.far=0.0"),
         ({"channels": 2}, "data.channels=2: scenes have 1"),

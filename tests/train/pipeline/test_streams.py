@@ -114,6 +114,19 @@ def test_without_labels_no_word_is_known(captioned):
     assert not found["known"]["word"].any()
 
 
+def test_a_class_has_a_word_for_examples_without_a_caption(captioned):
+    words = tuple("nil one two three four five six seven eight nine".split())
+    data = dataclasses.replace(DIGITS, words=words)
+    found = first(JointExamples({"word": data}, {"word": Bytes(5)}, train=True))
+    texts = Bytes(5).decode(found["streams"]["word"][..., 0])
+    assert texts == [words[label] for label in found["label"]]
+    assert found["known"]["word"].all() and len(set(texts)) > 1
+    with pytest.raises(BadInput, match="data.words has 9 and the data has 10 classes"):
+        JointExamples({"word": dataclasses.replace(data, words=words[:9])}, {}, True)
+    with pytest.raises(BadInput, match="data.words has 1 and the data has 0 classes"):
+        JointExamples({"w": dataclasses.replace(captioned, words=("a",))}, {}, True)
+
+
 def folder_of(path, names, **fields):
     for i, name in enumerate(names):
         (path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.train.fresh import forget
 from train.errors import BadInput
-from train.modalities import Images, Video, Volumes
+from train.modalities import Images, Series, Video, Volumes
 from train.sources import folder, open_source
 from train.sources import source as sources
 from train.sources.entries import listing
@@ -106,6 +106,36 @@ def test_a_manifest_gives_captions_and_labels(tmp_path):
     examples = everything(at(tmp_path))
     assert all(e.label == i and e.more["caption"] == "x" for i, e in examples.items())
     assert open_source(at(tmp_path), True).classes == 6
+
+
+@pytest.mark.parametrize("name", ["captions.csv", "metadata.csv"])
+def test_a_table_gives_captions_and_labels(tmp_path, name, caplog):
+    for i in range(4):
+        draw(tmp_path / f"{i}.png", i)
+    draw(tmp_path / "more" / "unlisted.png", 99)
+    rows = "".join(f'./{i}.png,"a, ""{i}""\nü",{12 - i}\n' for i in range(3))
+    table = tmp_path / name
+    table.write_text("\ufefffile_name,text,label\n" + rows, encoding="utf-8")
+    source = open_source(at(tmp_path, holdout=0.0), True)
+    assert values(source) == [0, 1, 2] and source.classes == 13
+    assert [e.label for e in source] == [12, 11, 10]
+    assert source[1].more["caption"] == 'a, "1"\nü'
+    assert f"left out 2 .png that {name} does not list" in caplog.text
+    table.write_text("file,label\n0.png,cat 10\n1.png,cat 9\n")
+    forget()
+    source = open_source(at(tmp_path, holdout=0.0), True)
+    assert source.class_names == ("cat 9", "cat 10") and source[0].label == 1
+    table.write_text("picture,label\n0.png,a\n")
+    forget()
+    with pytest.raises(BadInput, match=f"{name} line 2: write 'file' as text"):
+        open_source(at(tmp_path), True)
+
+
+def test_a_table_among_tables_is_a_signal(tmp_path):
+    for name in ("metadata.csv", "a.csv"):
+        (tmp_path / name).write_text("x\n" + "1\n" * 20)
+    data = Series("folder", str(tmp_path), length=10, channels=1, holdout=0.0)
+    assert open_source(data, True).files == ["a.csv", "metadata.csv"]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from tests.members import missing
 from tests.train.fresh import fresh_source
+from tests.train.sources.test_saved import pictures as rows
+from tests.train.sources.test_shards import picture, shard
 from train import sources as room
 from train.errors import BadInput
 from train.modalities import Audio, Images, Ranges, Record, Series, Video, Volumes
@@ -73,9 +75,26 @@ def prepared(root):
     return Audio(name="toys", data_dir=str(root), **CLIPS)
 
 
+def shards(root):
+    members = [
+        (f"{i}.{end}", content)
+        for i in range(12)
+        for end, content in (("png", picture(20 * i)), ("cls", str(i % 2)))
+    ]
+    shard(root / "0.tar", members[:10])
+    shard(root / "1.tar", members[10:])
+    return Images(name="webdataset", data_dir=str(root), size=4)
+
+
+def saved(root):
+    return Images(name="huggingface", data_dir=str(rows(root, 0, 12)), size=4)
+
+
 SOURCES = {
     "digits": lambda root: Images(),
     "folder": pictures,
+    "shards": shards,
+    "saved": saved,
     "rule": recordings,
     "one file": table,
     "npz": arrays,
@@ -133,7 +152,7 @@ def test_parts_share_their_classes_and_no_record(data):
         assert not seen[0] & seen[1]
 
 
-@pytest.mark.parametrize("name", ["folder", "npz", "toys"])
+@pytest.mark.parametrize("name", ["folder", "webdataset", "huggingface", "npz", "toys"])
 def test_what_is_not_there_is_refused_in_one_line(tmp_path, name):
     for where in ("", str(tmp_path / "gone")):
         if name == "toys" and not where:

@@ -1,0 +1,99 @@
+"""In whose features signals are compared: a judge's, or a tokenizer's latents."""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from train.errors import BadInput
+from train.evaluation.evaluator import FeatureNetwork, chunked
+from train.evaluation.judge import train_judge
+from train.modalities import Modality
+from train.objectives.bundles import examples_for, open_bundle, open_judge
+from train.pipeline import open_examples
+from vqdit.trained.codec import Codec
+from vqdit.trained.judge import Judge
+
+MOST = 128  # features; a covariance of more needs more samples than most sets have
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Latents(FeatureNetwork):
+    """The latents of a tokenizer, before they are quantized, as features.
+
+    What is there for every kind of signal without a label, at the cost of encoding:
+    each latent in units of its spread over the training set, averaged over as many
+    equal cells of the grid as leave MOST features. They see what this tokenizer keeps,
+    so figures of two tokenizers do not compare.
+    """
+
+    codec: Codec
+
+    @functools.cached_property
+    def cells(self) -> tuple[int, ...]:
+        """How many along each axis of the grid."""
+        cells = list(self.codec.contract.grid)
+        while max(cells) > 1 and math.prod(cells) * self.codec.contract.channels > MOST:
+            longest = cells.index(max(cells))
+            cells[longest] = -(-cells[longest] // 2)
+        return tuple(cells)
+
+    @property
+    def dim(self) -> int:
+        return math.prod(self.cells) * self.codec.contract.channels
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What figures depend on, for a report."""
+        contract = self.codec.contract
+        return {
+            "network": f"latents of the tokenizer, means over {self.cells} cells of "
+            f"its grid {contract.grid}",
+            "fingerprint": contract.fingerprint[:16],
+            "features": self.dim,
+        }
+
+    def features(self, x):
+        return chunked(self._pooled, x)
+
+    def _pooled(self, x):
+        z = self.codec.latents(self.codec.from_raw(x) if x.dtype == np.uint8 else x)
+        return _cell_means(z, self.cells)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _cell_means(z, cells):
+    for axis, count in enumerate(cells, start=1):
+        parts = jnp.array_split(z, count, axis)
+        z = jnp.stack([part.mean(axis) for part in parts], axis)
+    return z.reshape(len(z), -1)
+
+
+def network_of(
+    data: Modality, codec: Codec, folder: str | None = None, steps: int | None = None
+) -> FeatureNetwork:
+    """What samples of a stream are compared in.
+
+    folder: of a judge or of a tokenizer, so that several runs are scored by the same.
+    Else, of labelled signals that can be judged, a judge that is trained here for so
+    many steps; of all others the latents of the stream's own tokenizer.
+    """
+    classes = open_examples(data, True).classes
+    if folder is not None:
+        found = open_bundle(folder, (Judge, Codec), "--judge")
+        if isinstance(found, Codec):
+            examples_for(found, data, train=False)
+            return Latents(found)
+        return open_judge(folder, data, classes)
+    if data.judged and classes > 1:
+        return train_judge(data, steps)
+    if steps is not None:
+        raise BadInput(
+            f"--judge-steps is of a judge of labelled images or audio, the data is "
+            f"{data.kind} of {classes} classes; drop it"
+        )
+    return Latents(codec)

@@ -1,0 +1,131 @@
+"""Texts and labels that were drawn, against those of the data."""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from train.evaluation.evaluator import Evaluator, evaluated, examples
+from train.evaluation.likeness import NEIGHBOURS
+from train.modalities import Batch, Modality
+from train.pipeline import open_examples
+
+PAIRS = 2**16  # bins of pairs of neighbouring characters
+ENDS = "\x02", "\x03"  # before the first character, and after the last
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Wording(Evaluator):
+    """How texts, the entry `of`, are worded.
+
+    pair_bits:      Jensen-Shannon divergence of their pairs of neighbouring characters
+        from those of a reference, in bits: 0 for the same shares, 1 for nothing alike.
+    copied_share:   of texts that are some training text, letter by letter.
+    distinct_share: of different ones among as many as are `kept`.
+
+    known: marks of the training texts, without which the last two are left out: labels
+    are all of them copies.
+    """
+
+    of: str
+    reference: Float[np.ndarray, "pairs"] | None = None
+    known: Int[np.ndarray, "n"] | None = None
+    kept: int = 0
+    prefix: str = ""
+
+    def start(self):
+        sums = {"pairs": np.zeros(PAIRS, int), "marks": np.zeros(self.kept, int)}
+        return sums | dict.fromkeys(("copied", "count"), np.zeros((), int))
+
+    def sums(self, batch):
+        texts, sums = [str(each) for each in batch[self.of]], self.start()
+        found = [pair for text in texts for pair in _pairs(text)]
+        sums["pairs"] = np.bincount(found, minlength=PAIRS)
+        if self.known is not None:
+            marks, stays = np.array(list(map(_mark, texts))), batch["index"] < self.kept
+            sums["marks"][batch["index"][stays]] = marks[stays]
+            sums["copied"] = np.isin(marks, self.known).sum()
+        return sums | {"count": np.asarray(len(texts))}
+
+    def finish(self, sums):
+        shares = sums["pairs"] / max(1, sums["pairs"].sum())
+        if self.reference is None:
+            return {"pairs": shares}
+        found = {"pair_bits": divergence(shares, self.reference)}
+        if self.known is not None:
+            found["copied_share"] = float(sums["copied"] / max(1, sums["count"]))
+            n = min(self.kept, int(sums["count"]))
+            found["distinct_share"] = len(np.unique(sums["marks"][:n])) / max(1, n)
+        return {f"{self.prefix}{name}": value for name, value in found.items()}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TextReference:
+    """What texts that were drawn are compared with: the pairs of the held-out ones.
+
+    source: "caption" or "label", of the examples.
+    """
+
+    data: Modality
+    source: str
+    pairs: Float[np.ndarray, "pairs"]
+    known: Int[np.ndarray, "n"] | None
+
+    @classmethod
+    def of(cls, data: Modality, source: str) -> "TextReference":
+        """One pass over each part."""
+        known = None
+        if source == "caption":
+            found = [_mark(str(x)) for b in _said(data, True, source) for x in b["x"]]
+            known = np.unique(found)
+        held = evaluated(Wording("x"), _said(data, False, source))
+        return cls(data, source, held["pairs"], known)
+
+    def evaluator(self, count: int, of: str = "x", prefix: str = "") -> Evaluator:
+        kept = min(count, NEIGHBOURS)
+        return Wording(of, self.pairs, self.known, kept, prefix)
+
+    def figures(self, count: int, prefix: str = "") -> dict[str, Any]:
+        """floor_: of `count` training texts, what perfect samples of that number would
+        have. heldout_copied_share: of held-out texts that training has, too."""
+        rows = open_examples(self.data, True).spaced(count)
+        floor = Wording("x", self.pairs, prefix=f"{prefix}floor_")
+        figures = evaluated(floor, _said(self.data, True, self.source, rows))
+        if self.known is not None:
+            held = Wording("x", self.pairs, self.known, 1)
+            found = evaluated(held, _said(self.data, False, self.source))
+            figures[f"{prefix}heldout_copied_share"] = found["copied_share"]
+        return figures
+
+
+def divergence(p: Float[np.ndarray, "n"], q: Float[np.ndarray, "n"]) -> float:
+    """Jensen-Shannon, in bits."""
+
+    def entropy(x):
+        x = x[x > 0]
+        return -(x * np.log2(x)).sum()
+
+    return float(max(0.0, entropy((p + q) / 2) - (entropy(p) + entropy(q)) / 2))
+
+
+def _said(data, train, source, rows=None) -> Iterator[Batch]:
+    """Texts "x" of the examples that have one; every process reads all."""
+    for batch in examples(data, train, rows, divided=False):
+        found = batch.get(source, [None] * len(batch["valid"]))
+        there = [text not in (None, "", -1) for text in found] & batch["valid"]
+        yield {"x": np.asarray(found)[there], "index": batch["index"][there]}
+
+
+def _pairs(text: str) -> Iterator[int]:
+    whole = f"{ENDS[0]}{text}{ENDS[1]}"
+    for a, b in zip(whole, whole[1:], strict=False):
+        yield (ord(a) * 257 + ord(b)) % PAIRS
+
+
+def _mark(text: str) -> int:
+    """The same for the same text, on every machine."""
+    data = text.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=7).digest())

@@ -1,0 +1,183 @@
+"""Hugging Face data sets as `datasets` saves them to disk, read without it.
+
+`save_to_disk` writes a folder a split, with dataset_dict.json beside these, and in each
+state.json (its files), dataset_info.json (its features) and Arrow streams, which are
+mapped into memory. https://huggingface.co/docs/datasets
+"""
+
+import functools
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from train.errors import BadInput, Unreadable, reading
+from train.modalities.files import stored
+from train.modalities.modality import Modality
+from train.sources.entries import Entry, Listing, labelled, parts_among, splits_of
+from train.sources.folder import Part, folder_of, parted, shared
+
+CAPTIONS = ("caption", "text")  # columns that hold one
+FILES = "_data_files"  # of state.json
+END = b"\xff\xff\xff\xff\0\0\0\0"  # of an Arrow stream
+WRITE = "write the folder that save_to_disk wrote"
+
+
+def open_saved(data: Modality, train: bool) -> Part:
+    """The training or held-out part of what was saved in data_dir.
+
+    The parts are the splits train_split and test_split; of one split alone, or where
+    both name one, holdout is a share.
+    """
+    if not data.data_dir:
+        raise BadInput(f"data.data_dir is empty: {WRITE}")
+    root = Path(data.data_dir).expanduser()
+    if isinstance(data.holdout, str):
+        raise BadInput(
+            f"data.holdout={data.holdout!r}: {root} has no names of recordings; write "
+            "a share"
+        )
+    opened = functools.partial(folder_of, listed=listing)
+    if not (root / "dataset_dict.json").is_file():
+        return shared(opened(root, data), data, train)
+    names = _json(root / "dataset_dict.json", "splits", list)
+    asked = (data.train_split, data.test_split)
+    if set(asked) <= set(names) and asked[0] != asked[1]:
+        return parted(lambda i, known: opened(root / asked[i], data, known), train)
+    training, held = parts_among(map(str, names))
+    if training and held and asked[0] != asked[1]:
+        raise BadInput(
+            f"{root} holds the splits {', '.join(names)}; write "
+            f"{splits_of(training[0], held[0], data)}"
+        )
+    alone = asked[0] if asked[0] in names or len(names) != 1 else names[0]
+    if alone not in names:
+        raise BadInput(
+            f"data.train_split={alone!r}: {root} holds the splits {', '.join(names)}"
+        )
+    return shared(opened(root / alone, data), data, train)
+
+
+def listing(root: Path, data: Modality) -> Listing:
+    """The rows of one split: signals, classes and captions of its columns."""
+    features = _json(root / "dataset_info.json", "features", dict)
+    if (root / "indices.arrow").is_file() or _json(
+        root / "state.json", "_indices_data_files", list, []
+    ):
+        raise BadInput(f"{root}: its rows are chosen by an index; save it anew")
+    names = [each.get("filename") for each in _json(root / "state.json", FILES, list)]
+    types = {
+        name: each.get("_type")
+        for name, each in features.items()
+        if isinstance(each, dict)
+    }
+
+    def of_type(kind: str, *wanted: str) -> str:
+        """The feature of this kind by one of these names, else the one there is."""
+        found = [name for name, each in types.items() if each == kind]
+        named = [name for name in wanted if name in found]
+        return named[0] if named else found[0] if len(found) == 1 else ""
+
+    signal = of_type(data.feature, data.kind) if data.feature else ""
+    if not signal:
+        raise BadInput(
+            f"{root} holds no single {data.feature or data.kind} feature: its features "
+            f"are {', '.join(sorted(features))}; write a set of {data.kind}"
+        )
+    table = _Table([root / str(name) for name in names])
+    label = of_type("ClassLabel", "label")
+    if label:
+        classes = tuple(map(str, features[label].get("names") or ()))
+        found = table.column(label)
+        numbers = [-1 if each is None else each for each in found]
+        for row, each in enumerate(numbers):
+            if type(each) is not int or not -1 <= each < len(classes):
+                raise BadInput(
+                    f"{root}: label {each} of row {row} is outside its {len(classes)} "
+                    "classes; save the set anew"
+                )
+    else:
+        bare = types.get("label") == "Value"
+        found = table.column("label") if bare else [None] * len(table)
+        numbers, classes = labelled(found, lambda row: f"{root} row {row}")
+    texts = [
+        name
+        for name in CAPTIONS
+        if types.get(name) == "Value" and "string" in str(features[name].get("dtype"))
+    ]
+    captions = [None] * len(table)
+    if texts:
+        captions = [each or "" for each in table.column(texts[0])]
+    entries = [
+        Entry(
+            str(row), number, text, functools.partial(table.content, signal, row), size
+        )
+        for row, (number, text, size) in enumerate(
+            zip(numbers, captions, table.sizes(signal), strict=True)
+        )
+    ]
+    return Listing(entries, classes, numbered=False)
+
+
+class _Table:
+    """Rows of Arrow streams, which stay on disk until they are asked for."""
+
+    def __init__(self, paths: Sequence[Path]):
+        import pyarrow  # slow to import
+
+        self.batches: list[Any] = []
+        for path in paths:
+            try:
+                with reading("is no whole Arrow stream"):
+                    with pyarrow.memory_map(str(path)) as file:
+                        if file.size() < 8 or file.read_at(8, file.size() - 8) != END:
+                            raise Unreadable("is cut short")
+                        self.batches += pyarrow.ipc.open_stream(file)
+            except Unreadable as error:
+                raise BadInput(f"{path} {error}; save the set anew") from error
+        self.ends = np.cumsum([each.num_rows for each in self.batches])
+
+    def __len__(self) -> int:
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def column(self, name: str) -> list[Any]:
+        return [
+            each for batch in self.batches for each in batch.column(name).to_pylist()
+        ]
+
+    def sizes(self, name: str) -> Iterator[int]:
+        """Bytes of every row's signal, 0 where they are not in the set."""
+        from pyarrow import compute, types
+
+        for batch in self.batches:
+            column = batch.column(name)
+            if types.is_struct(column.type):
+                column = column.field("bytes")
+            yield from compute.fill_null(compute.binary_length(column), 0).to_pylist()
+
+    def content(self, name: str, row: int) -> bytes:
+        """The encoded signal of a row, from the file at its path where it is not in."""
+        which = int(np.searchsorted(self.ends, row, side="right"))
+        batch = self.batches[which]
+        cell = batch.column(name)[row - int(self.ends[which]) + batch.num_rows].as_py()
+        if not isinstance(cell, dict):
+            cell = {"bytes": cell}
+        if cell.get("bytes") is not None:
+            return cell["bytes"]
+        if not cell.get("path"):
+            raise Unreadable("is empty")
+        return stored(Path(cell["path"]))
+
+
+def _json(path: Path, name: str, kind: type, default: Any = None) -> Any:
+    """An entry of a JSON file, of this type."""
+    try:
+        with reading("is no whole file of a saved set"):
+            found = json.loads(path.read_text(encoding="utf-8")).get(name) or default
+    except Unreadable as error:
+        raise BadInput(f"{path} {error}; {WRITE}") from error
+    if not isinstance(found, kind):
+        raise BadInput(f"{path} has no {name}; {WRITE}")
+    return found
