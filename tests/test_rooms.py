@@ -255,6 +255,7 @@ def test_what_a_room_exports_is_said_once_and_described(name):
         ("grain", ("train.pipeline",)),
         ("array_record", ("train.sources", "train.pipeline")),
         ("tokenizers", ("vqdit.tokenizer.text",)),
+        ("tqdm", ("train.progress",)),
         ("tensorflow", ()),
         ("torch", ()),
         ("pickle", ()),

@@ -6,7 +6,7 @@ and then. Either has the count, the rate and the time that is left.
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tqdm import tqdm
@@ -40,12 +40,20 @@ class _Lines(_Steady):
             super().write(f"{text}\n")
 
 
-class _Bar(tqdm):
+class Bar(tqdm):
+    """One that is refreshed where its work is done, and ever more seldom in a file."""
+
     monitor_interval = 0  # no thread beside it
+
+    def __iter__(self) -> Iterator:
+        with self:
+            for item in self.iterable:
+                yield item
+                self.update()
 
     def display(self, *args: Any, **options: Any) -> bool | None:
         shown = super().display(*args, **options)
-        if isinstance(self.fp, _Lines):
+        if not self.fp.isatty():
             self.mininterval = min(2 * self.mininterval, SELDOM)
         return shown
 
@@ -62,15 +70,16 @@ def progress(
     total: int | None = None,
     unit: str = "it",
     start: int = 0,
-    silent: float = SILENT,
-) -> tqdm:
-    """The items, with word of them after `silent` seconds; or a bar whose `update()` is
+    silent: float | None = None,
+) -> Bar:
+    """The items, with word of how far they have come; or a bar whose `update()` is
     called. Used in a `with` the bar is gone before an error is printed.
 
     total: how many there are, where the items do not say. start: how many are done.
+    silent: seconds before the first word; None for SILENT.
     """
-    terminal = sys.stderr.isatty()
-    return _Bar(
+    silent, terminal = SILENT if silent is None else silent, sys.stderr.isatty()
+    return Bar(
         items,
         doing,
         total,

@@ -19,6 +19,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from train import progress
 from train.errors import BadInput
 
 # Flag -> the variable that says the same.

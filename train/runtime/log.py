@@ -10,12 +10,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from train.errors import BadInput, one_line
 from train.modalities.files import append, write_bytes
 from train.modalities.shown import png
-from train.progress import progress, say
+from train.progress import Bar, progress, say
 from train.runtime import hosts
 from train.runtime.board import Board
 
@@ -146,7 +145,7 @@ class Logger:
                 self._told.add(what)
                 say(f"{self._workdir}/{what} not written: {one_line(error)}")
 
-    def progress(self, total: int, start: int = 0, name: str = "") -> tqdm:
+    def progress(self, total: int, start: int = 0, name: str = "") -> Bar:
         """Of a run, from its first moment; call `update()` once a step."""
         return progress(None, name, total, "step", start, silent=0.0)
 
