@@ -1,5 +1,6 @@
 import functools
 
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -299,6 +300,7 @@ def test_a_model_of_one_token_has_rotary_positions_too():
         (lambda x, t: (x, {**t, "text": t["image"]}), "times"),
         (lambda x, t: ({"image": x["image"][:, :2]}, t), r"\(b, 4, 6, 3\)"),
         (lambda x, t: (x, {"image": t["image"][:, None]}), "intervals=False"),
+        (lambda x, t: (x, {"image": jnp.zeros((2, 6))}), r"first axes of its grid"),
         (lambda x, t: (x, t, None, {"text": t["image"]}), "known of"),
         (lambda x, t: (x, t, None, {"image": t["image"][:1]}), r"is \(2,\) or"),
     ],
@@ -344,6 +346,16 @@ def test_a_stream_that_is_left_out_is_as_if_unknown():
     assert np.isfinite(masked["text"]).all()
     whole = apply(TWO, variables, streams, times, label)
     assert np.abs(whole["image"] - y["image"]).max() > 0.01
+
+
+def test_a_stream_alone_is_turned_as_beside_the_others():
+    """Text of one axis, with and without the picture of two, which nobody sees."""
+    model = TWO.clone(positions="rotary")
+    variables, (streams, times, label) = start(model), inputs(model)
+    alone = {"text": streams["text"]}, {"text": times["text"]}
+    y = apply(model, variables, *alone, label)["text"]
+    known = {"image": jnp.zeros(2, bool)}
+    close(apply(model, variables, streams, times, label, known)["text"], y)
 
 
 def test_a_stream_that_is_left_out_costs_nothing():
@@ -453,3 +465,82 @@ def test_files_of_the_time_when_the_block_was_no_value_load():
     old = build({"class": "vqdit.dit.DiT", "fields": fields})
     assert old.block == Block(2, mlp_ratio=3) and old.remat is None
     assert build(describe(old)) == old
+
+
+def test_frames_and_places_have_times_of_their_own():
+    """Equal ones are as one; a token is as late as its latest place, and its own time
+    alone moves it where attention is shut."""
+    variables, (streams, times, label) = start(TWO), inputs(TWO)
+    y = apply(TWO, variables, streams, times, label)
+    full = {"image": (2, 4, 6), "text": (2, 5)}
+    for lead in ({"image": (2, 4), "text": (2,)}, full):
+        spread = lambda t, shape: jnp.broadcast_to(
+            t.reshape(-1, *[1] * (len(shape) - 1)), shape
+        )
+        same = {name: spread(times[name], shape) for name, shape in lead.items()}
+        close(apply(TWO, variables, streams, same, label), y)
+
+    for i in range(2):
+        variables["params"][f"block_{i:02d}"]["attn"]["out"]["kernel"] *= 0
+    still = {"image": jnp.full((2, 4, 6), 0.5), "text": jnp.full((2, 5), 0.5)}
+    run = lambda t: apply(TWO, variables, streams, t, label)
+    before = run(still)
+    earlier = run(still | {"image": still["image"].at[:, 2, 3].set(0.25)})
+    close(earlier, before)
+    later = run(still | {"image": still["image"].at[:, 2, 3].set(0.75)})
+    moved = np.abs(later["image"] - before["image"]).max((0, 3)) > 1e-3
+    assert np.argwhere(moved).tolist() == [[2, 2], [2, 3], [3, 2], [3, 3]]
+    later = run(still | {"text": still["text"].at[:, 4].set(0.75)})
+    moved = np.abs(later["text"] - before["text"]).max((0, 2, 3)) > 1e-3
+    assert moved.tolist() == [False] * 4 + [True]
+
+
+OWN = TWO.clone(block=TWO.block.clone(own=("mlp", "modulation")))
+
+
+def owned(variables, names=("image", "text")):
+    """Parameters of a model whose streams share all, copied to each of its streams."""
+    flat = flax.traverse_util.flatten_dict(variables)
+    for path in list(flat):
+        for i, part in enumerate(path):
+            if part == "mlp" or "modulation" in part:
+                leaf = flat.pop(path)
+                for name in names:
+                    flat[(*path[:i], f"{name}_{part}", *path[i + 1 :])] = leaf
+                break
+    return flax.traverse_util.unflatten_dict(flat)
+
+
+@pytest.mark.parametrize("fields", [{}, {"modulation": "single", "mlp": "swiglu"}])
+def test_streams_with_equal_parts_of_their_own_are_as_if_they_shared(fields):
+    one, own = (m.clone(block=m.block.clone(**fields)) for m in (TWO, OWN))
+    variables, arguments = start(one), inputs(one)
+    mine = owned(variables)
+    sizes = lambda tree: jax.tree.map(lambda leaf: leaf.shape, tree)
+    assert sizes(mine["params"]) == sizes(shapes(own))
+    y = apply(one, variables, *arguments)
+    close(apply(own, mine, *arguments), y)
+    # A stack, recomputed, with frames at times of their own.
+    scanned = own.clone(scan=True, remat="whole")
+    stacked = restacked(mine, 2)
+    streams, times, label = arguments
+    frames = times | {"image": jnp.tile(times["image"][:, None], 4)}
+    close(apply(scanned, stacked, streams, frames, label), y)
+
+
+def test_what_a_stream_has_of_its_own_moves_it_alone():
+    variables, arguments = start(OWN), inputs(OWN)
+    shut = jax.tree.map(lambda leaf: leaf, variables)
+    for i in range(2):
+        shut["params"][f"block_{i:02d}"]["attn"]["out"]["kernel"] *= 0
+    y = apply(OWN, shut, *arguments)
+    for part in (("block_00", "text_mlp", "up"), ("block_01", "text_modulation")):
+        other = jax.tree.map(lambda leaf: leaf, shut)
+        place = functools.reduce(lambda tree, key: tree[key], part, other["params"])
+        place["kernel"] = 2 * place["kernel"]
+        moved = apply(OWN, other, *arguments)
+        np.testing.assert_array_equal(moved["image"], y["image"])
+        assert np.abs(moved["text"] - y["text"]).max() > 1e-3
+    # Without the other stream its parts are not asked.
+    alone = {"image": arguments[0]["image"]}, {"image": arguments[1]["image"]}
+    assert set(apply(OWN, variables, *alone, arguments[2])) == {"image"}

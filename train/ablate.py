@@ -234,7 +234,7 @@ def main(argv):
         classes = open_examples(base.data, train=True).classes
         if not base.data.judged or base.data.front is not None or not classes:
             raise BadInput("--probe scores samples of labelled images; leave it out")
-        reference = Reference.of(train_judge(base.data), base.data)
+        reference = Reference(train_judge(base.data), base.data)
     changes = {
         name: ", ".join(diff(command.experiment, experiment)) or "-"
         for name, experiment in rows.items()

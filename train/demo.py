@@ -93,7 +93,7 @@ def main(argv):
 
     train, test = whole(tokenizer.data, True), whole(tokenizer.data, False)
     judge = train_judge(tokenizer.data)
-    reference = Reference.of(judge, tokenizer.data)
+    reference = Reference(judge, tokenizer.data)
     real = reference.figures(SAMPLES)
     lap("judge")
 

@@ -10,17 +10,21 @@ sounds are those of a classifier that is trained here, on real training signals 
 all others the latents of the stream's tokenizer, and figures in them are named so,
 tokenizer_distance. --judge=DIR names a classifier (see train.classifier) or a tokenizer
 instead, so that several runs have the same. A tokenizer of labelled sound is judged by
-a classifier, too.
+a classifier, too. --crossings adds, of a generator of several streams, how often what
+is drawn of one from a held-out example of another is of its class.
 """
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from train.config import Experiment, StageTwo
 from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
+from train.evaluation.crossings import crossings
 from train.evaluation.drawing import SAMPLER
+from train.evaluation.features import network_of
 from train.evaluation.judge import judge_of
 from train.evaluation.measures import BASELINES
 from train.evaluation.scores import (
@@ -41,6 +45,7 @@ FLAGS = OF_RUN | {
     "guidance": (tuple[float, ...], "its scales, each scored, such as (1.0, 2.0)"),
     **SAMPLER,
     "seed": (int, "of its samples"),
+    "crossings": (bool, "of several streams: the accuracy of each from each other"),
     "judge": (str, "a folder of train.classifier, or of a tokenizer"),
     "judge_steps": (Count, "for which that one is trained"),
     "most": (Count, "of a tokenizer: held-out examples it is scored on"),
@@ -80,13 +85,21 @@ def main(argv):
             asked["judge"] = judge_of(data, classes, judge, flags.get("judge_steps"))
         figures = evaluate_tokenizer(thing, data, **asked)
     elif isinstance(experiment, StageTwo):
+        crossed, scales = asked.pop("crossings", False), asked.get("guidance", (None,))
         if "guidance" in asked and not thing.module.classes:
-            raise BadInput("--guidance is of a generator with classes; drop it")
+            if not crossed:
+                raise BadInput("--guidance is of a generator with classes; drop it")
+            del asked["guidance"]  # of what is given, which alone is all there is
         if judge and len(thing.codecs) > 1:
             raise BadInput("--judge is of one kind of signal, and several are drawn")
-        how = (judge, flags.get("judge_steps"))
-        references = references_of(thing, experiment.sources, *how)
+        how = {"folder": judge, "steps": flags.get("judge_steps")}
+        network = partial(network_of, **how)
+        references = references_of(thing, experiment.sources, network)
+        rows = crossed and crossings(
+            thing, experiment.sources, references, scales, **asked
+        )
         figures = evaluate_generator(thing, references, **asked)
+        figures |= {"crossings": rows} if crossed else {}
     else:
         raise BadInput(f"{command.workdir}: config.json is not a generator's")
     figures = {"experiment": experiment.name} | figures

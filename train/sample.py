@@ -44,13 +44,13 @@ def main(argv):
     flags = command.flags
     generator = open_bundle(command.workdir, Generator, "--workdir")
     count, classes = flags.get("num", 16), generator.module.classes
-    labels = None
+    ids, labels = np.arange(count) + flags.get("first", 0), None
     if "label" in flags:
         labels = np.full(
             count, class_of(flags["label"], classes, generator.class_names)
         )
     elif classes:
-        labels = np.resize(generator.trained_labels, count)
+        labels = np.take(generator.trained_labels, ids, mode="wrap")
     out = Path(flags.get("out", "grid.png"))
     if out.suffix not in (".png", ".npz", ""):
         raise BadInput(
@@ -65,7 +65,6 @@ def main(argv):
     try:
         chosen = {n: flags[n] for n in (*SAMPLER, "guidance") if n in flags}
         draw = generator.sampler(**chosen)
-        ids = np.arange(count) + flags.get("first", 0)
         key = jax.random.key(flags.get("seed", 0))
         x = draw_all(generator, draw, key, ids, labels)
     except ValueError as error:

@@ -13,9 +13,10 @@ from train.config import StageOne
 from train.config.command import parse
 from train.config.validate import validate
 from train.errors import BadInput, run
+from train.evaluation.training import reconstruction_figures
 from train.objectives.bundles import keep
 from train.objectives.codebook import codebook_from_data, grid_size
-from train.objectives.contract import finished, told
+from train.objectives.contract import SOME, averaged, finished, told
 from train.objectives.reconstruction import SIGNAL, Reconstruction
 from train.objectives.start import build_step, open_start, share_statistics
 from train.pipeline import (
@@ -34,6 +35,7 @@ from train.runtime.launch import FLAGS, claimed, fits, launch
 from train.runtime.loop import Hook
 from train.runtime.sharding import TOKENIZER_RULES
 from vqdit.signal import to_signal
+from vqdit.trained.bundle import load
 from vqdit.trained.codec import Codec
 
 SHOWN = 8  # pictures in a grid of reconstructions
@@ -72,8 +74,24 @@ def train(
         for part in (True, False):
             open_examples(data, part)
     init, step_fn = build_step(experiment, start)
+
+    def open_heldout(rows):
+        joined = JointExamples({SIGNAL: data}, {}, train=False)
+        return joined.in_order(experiment.run.batch, rows, MOST)
+
+    def keep_some(state, folder):
+        keep(folder, finished(experiment, averaged(state), SOME))
+
     with hosts.together():
-        fits(experiment, init, TOKENIZER_RULES)
+        heldout = HeldOut(
+            Reconstruction(experiment, start.distances),
+            open_heldout,
+            keep_some,
+            experiment.kmeans.step if start.waits else 0,
+            loss="nonadversarial_loss" if experiment.adversarial else "loss",
+            figures=reconstruction_figures(experiment, jax.eval_shape(init)),
+        )
+        fits(experiment, init, TOKENIZER_RULES, heldout)
     latents = len(open_examples(data, train=True)) * grid_size(experiment)
     most = max(model.quantizer.code_counts) if start.waits else 0
     if latents < most:
@@ -88,10 +106,6 @@ def train(
     def open_batches(position, rows):
         run = experiment.run
         return joined.batches(run.batch, run.seed, position, rows)
-
-    def open_heldout(rows):
-        joined = JointExamples({SIGNAL: data}, {}, train=False)
-        return joined.in_order(experiment.run.batch, rows, MOST)
 
     def hooks(logger):
         show_augmented(logger, data, experiment.run.seed)
@@ -114,15 +128,13 @@ def train(
     with claimed(workdir, experiment, force, reschedule) as folder:
         keep_statistics(data, folder, write=hosts.first())
         about = partial(told, experiment)
-        heldout = HeldOut(
-            Reconstruction(experiment, start.distances),
-            open_heldout,
-            lambda state, folder: keep(folder, finished(experiment, state)),
-            experiment.kmeans.step if start.waits else 0,
-        )
         how = {"reschedule": reschedule, "heldout": heldout}
         state = launch(experiment, folder, *parts, about, **how)
-        return keep(folder / "bundle", finished(experiment, state))
+        best = folder / "best"
+        if experiment.run.best and best.exists():  # whose statistics are of SOME so far
+            variables = load(best).variables
+            keep(best, finished(experiment, variables))
+        return keep(folder / "bundle", finished(experiment, averaged(state)))
 
 
 def main(argv):

@@ -14,6 +14,7 @@ from train.config import StageTwo
 from train.config.command import parse
 from train.config.validate import validate
 from train.errors import run
+from train.evaluation.training import sample_figures
 from train.objectives.bundles import keep
 from train.objectives.start import share_statistics
 from train.objectives.streams import build_step, prepare
@@ -45,7 +46,7 @@ def train(
     """
     with hosts.together():
         validate(experiment, jax.device_count())
-    if experiment.cache is None:
+    if experiment.cache is None or experiment.run.evaluate is not None:
         for data in dict.fromkeys(experiment.sources.values()):
             share_statistics(data)
     with hosts.together():
@@ -53,8 +54,19 @@ def train(
     init, step_fn = build_step(
         experiment, streams.model, streams.processes, streams.transfer
     )
+
+    def write(state, folder):
+        return keep(folder, streams.generator(hosts.gather(state.ema)))
+
     with hosts.together():
-        fits(experiment, init, DIT_RULES)
+        heldout = HeldOut(
+            streams.objective,
+            streams.heldout,
+            write,
+            encode=streams.encoded,
+            figures=sample_figures(streams),
+        )
+        fits(experiment, init, DIT_RULES, heldout)
     classes = streams.model.classes
     # One sampler for all pictures: its parameters are arguments, so it compiles once.
     drawn = {}
@@ -83,9 +95,6 @@ def train(
 
         return [Hook(draw, experiment.run.sample_every)]
 
-    def write(state, folder):
-        return keep(folder, streams.generator(hosts.gather(state.ema)))
-
     # The name under which checkpoints have kept them from the first.
     depends = {
         f"tokenizers.{name}": codec.contract.fingerprint
@@ -106,7 +115,7 @@ def train(
             depends,
             streams.encoder,
             reschedule,
-            HeldOut(streams.objective, streams.heldout, write),
+            heldout,
         )
         return write(state, folder / "bundle")
 

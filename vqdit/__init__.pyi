@@ -14,7 +14,9 @@ from vqdit import trained as trained
 from vqdit.diffusion import DDIM as DDIM
 from vqdit.diffusion import EDM as EDM
 from vqdit.diffusion import Ancestral as Ancestral
+from vqdit.diffusion import Around as Around
 from vqdit.diffusion import Betas as Betas
+from vqdit.diffusion import Case as Case
 from vqdit.diffusion import Churn as Churn
 from vqdit.diffusion import Confidence as Confidence
 from vqdit.diffusion import Corrector as Corrector
@@ -33,10 +35,13 @@ from vqdit.diffusion import LogLinear as LogLinear
 from vqdit.diffusion import LogNormal as LogNormal
 from vqdit.diffusion import MaskAndReplace as MaskAndReplace
 from vqdit.diffusion import Masking as Masking
+from vqdit.diffusion import Mixture as Mixture
 from vqdit.diffusion import Multistep as Multistep
 from vqdit.diffusion import Plain as Plain
+from vqdit.diffusion import Prefix as Prefix
 from vqdit.diffusion import Process as Process
 from vqdit.diffusion import Remask as Remask
+from vqdit.diffusion import Scattered as Scattered
 from vqdit.diffusion import Schedule as Schedule
 from vqdit.diffusion import Solver as Solver
 from vqdit.diffusion import Steps as Steps

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from vqdit.fields import Checked, Count, Natural
 from vqdit.nn import embedding, rotary
-from vqdit.nn.block import Block, ModulatedNorm, add_table, per_token
+from vqdit.nn.block import Block, ModulatedNorm, add_table, by_stream, per_token
 from vqdit.nn.patching import patchify, unpatchify
 from vqdit.nn.streams import Continuous, Discrete
 
@@ -79,17 +79,20 @@ class DiT(Checked, nn.Module):
     def __call__(
         self,
         streams: dict[str, Array],
-        times: dict[str, Float[Array, "b *ends"]],
+        times: dict[str, Float[Array, "b *lead_ends"]],
         label: Int[Array, "b"] | None = None,
         known: dict[str, Array] | None = None,
     ) -> dict[str, Array]:
         """streams: name -> (b, *grid, c) latents or (b, *grid, m) codes. All of them at
         init; later those that nobody needs may be left out.
 
-        times: name -> (b,), or (b, 2) of intervals. label: (b,) in [0, classes]; None
-        is the null class. known: name -> (b,) or (b, *grid), true where there is
-        something; no output depends on what stands elsewhere. A stream without one is
-        known whole.
+        times: name -> (b,), or (b, *lead), where `lead` are the first axes of the grid,
+        some or all: frames, or places, have times of their own, and a token is as late
+        as the latest of its places. Each row modulates for itself: as many as tokens
+        cost half a block more. Of intervals there are two, (b, 2) or (b, *lead, 2).
+        label: (b,) in [0, classes]; None is the null class. known: name -> (b,) or (b,
+        *grid), true where there is something; no output depends on what stands
+        elsewhere. A stream without one is known whole.
         Returns name -> (b, *grid, c * outputs) or logits (b, *grid, m, vocab), float32.
         Raises ValueError on streams that are not the module's own.
         """
@@ -97,26 +100,36 @@ class DiT(Checked, nn.Module):
         given = self._check(streams, times, known)
         known = {name: _on_grid(known[name], streams[name]) for name in known}
         tokens = [self._embed(s, streams[s.name], known.get(s.name)) for s in given]
-        lengths = tuple(math.prod(s.coarse) for s in given)
         x = jnp.concatenate(tokens, axis=1)
-        c = self._condition(given, times, label, x.shape[0])
+        # Of each stream the times of its tokens, in rows of equally many.
+        rows = [self._rows(s, times[s.name]) for s in given]
+        count = [row.shape[1] for row in rows]
+        sizes = [math.prod(s.coarse) for s in given]
+        each = [n // k for n, k in zip(sizes, count, strict=True)]
+        lengths = tuple(np.repeat(each, count).tolist())
+        owners = tuple(np.repeat([s.name for s in given], count).tolist())
+        c = self._condition(rows, owners, label, x.shape[0])
         layer = {
             "lengths": lengths,
+            "owners": owners,
             "rotary": self._rotary(given) if "rotary" in self.positions else None,
             "known": _seen(given, known, x.shape[0]),
         }
         x = self._stack(x, c, layer)
 
-        if self.block.modulation == "single":
-            mods = add_table(self, "final_modulation_table", jnp.tile(c, 2), 2)
-        else:
-            mods = self._modulation("final_modulation", 2, zeros)(nn.silu(c))
+        def final(own, c):
+            name = f"{own}final_modulation"
+            if self.block.modulation == "single":
+                return add_table(self, f"{name}_table", jnp.tile(c, 2), 2)
+            return self._modulation(name, 2, zeros)(nn.silu(c))
+
+        mods = self._modulated(final, c, owners)
         shift, scale = jnp.split(per_token(mods, lengths), 2, axis=-1)
         b = self.block
         norm = ModulatedNorm(b.norm, b.norm_scale, b.implementation, name="final_norm")
         x = norm(x, scale, shift)
 
-        parts = jnp.split(x, np.cumsum(lengths)[:-1], axis=1)
+        parts = jnp.split(x, np.cumsum(sizes)[:-1], axis=1)
         return {s.name: self._read(s, y) for s, y in zip(given, parts, strict=True)}
 
     def _embed(self, stream, x, known):
@@ -141,8 +154,15 @@ class DiT(Checked, nn.Module):
             x = x + table.astype(x.dtype)
         return x
 
-    def _condition(self, given, times, label, batch):
-        t = jnp.stack([times[s.name] for s in given], axis=1)
+    def _rows(self, stream, t):
+        """(b, k) or (b, k, 2): as many times as the tokens have, in their order."""
+        t = t if self.intervals else t[..., None]
+        t = patchify(t, getattr(stream, "patch", 1))
+        latest = t.reshape(*t.shape[:2], -1, 1 + self.intervals).max(axis=2)
+        return latest if self.intervals else latest[..., 0]
+
+    def _condition(self, rows, owners, label, batch):
+        t = jnp.concatenate(rows, axis=1)
         embed = lambda t, name: embedding.TimeEmbedding(
             self.width, self.time_scale, dtype=self.dtype, name=name
         )(t)
@@ -152,8 +172,9 @@ class DiT(Checked, nn.Module):
             c = embed(t, "time")
         if len(self.streams) > 1:
             shape = (len(self.streams), self.width)
-            rows = np.array([self.streams.index(s) for s in given])
-            c = c + self.param("stream", embedding.normal, shape)[rows].astype(c.dtype)
+            names = [s.name for s in self.streams]
+            index = np.array([names.index(owner) for owner in owners])
+            c = c + self.param("stream", embedding.normal, shape)[index].astype(c.dtype)
         if self.classes:
             if label is None:
                 label = jnp.full((batch,), self.classes, jnp.int32)
@@ -164,6 +185,11 @@ class DiT(Checked, nn.Module):
     def _modulation(self, name, parts, init):
         width = parts * self.width
         return nn.Dense(width, kernel_init=init, dtype=self.dtype, name=name)
+
+    def _modulated(self, project, c, owners):
+        """c through a projection that all streams share, or each its own."""
+        own = "modulation" in self.block.own
+        return by_stream(project, c, owners, (1,) * len(owners), own)
 
     def _rotary(self, given):
         axes = max(1, *(len(s.grid) for s in self.streams))
@@ -177,8 +203,13 @@ class DiT(Checked, nn.Module):
 
     def _stack(self, x, c, layer):
         if self.block.modulation == "single":
-            init = embedding.normal
-            c = self._modulation("modulation", self.block.parts, init)(nn.silu(c))
+            c = self._modulated(
+                lambda own, c: self._modulation(
+                    f"{own}modulation", self.block.parts, embedding.normal
+                )(nn.silu(c)),
+                c,
+                layer["owners"],
+            )
         call = lambda block, x, c: block(x, c, **layer)
         if self.remat:
             whole = self.remat == "whole"
@@ -233,11 +264,13 @@ class DiT(Checked, nn.Module):
                     f"stream {s.name!r} is (b, {', '.join(map(str, s.shape))}); "
                     f"got {shape}"
                 )
-            ends = (batch, 2) if self.intervals else (batch,)
-            if times[s.name].shape != ends:
+            end = (2,) if self.intervals else ()
+            leads = (s.grid[:k] for k in range(len(s.grid) + 1))
+            if times[s.name].shape not in [(batch, *lead, *end) for lead in leads]:
                 raise ValueError(
-                    f"times of stream {s.name!r} are {ends} where intervals="
-                    f"{self.intervals}; got {times[s.name].shape}"
+                    f"times of stream {s.name!r} are {(batch, *end)} where intervals="
+                    f"{self.intervals}, with first axes of its grid {s.grid} behind "
+                    f"the batch's or none; got {times[s.name].shape}"
                 )
             whole = ((batch,), shape[:-1])
             if s.name in known and known[s.name].shape not in whole:

@@ -19,6 +19,7 @@ from vqdit.diffusion import (
     DDIM,
     EDM,
     Ancestral,
+    Betas,
     Churn,
     Confidence,
     Corrector,
@@ -205,6 +206,9 @@ def test_a_network_is_told_the_schedules_clock():
     x, i = jnp.ones((3, 4)), jnp.array([0.0, 250.0, 999.0])
     shown, time = Gaussian(LinearBetas()).inputs(x, (i + 1) / 1000)
     np.testing.assert_array_equal(shown, x)
+    np.testing.assert_allclose(time, i / 1000, atol=1e-6)
+    i = jnp.array([0.0, 1.0, 3.0])  # of a chain of four steps too
+    _, time = Gaussian(Betas((0.1,) * 4)).inputs(x, (i + 1) / 4)
     np.testing.assert_allclose(time, i / 1000, atol=1e-6)
     process, t = EDM(data_std=0.7), jnp.array([0.1, 0.5, 1.0])
     sigma = process.schedule.sigma(t)

@@ -236,6 +236,13 @@ def test_a_given_stream_conditions_the_other():
 
 
 def test_a_step_draws_anew_at_its_begin_and_at_every_stage():
+    """And for what is held beside it, from the start on."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Held(Gaussian):
+        def held(self, x0, t, key):
+            return jnp.full_like(x0, jax.random.uniform(key))
+
     @dataclasses.dataclass(frozen=True)
     class Draws(Solver):
         stages = 2
@@ -246,13 +253,15 @@ def test_a_step_draws_anew_at_its_begin_and_at_every_stage():
         def step(self, stage, process, output, x_t, x, t, s, key, memory):
             return x.at[1 + stage].set(jax.random.uniform(key)), memory
 
-    process = {"a": Gaussian()}
+    process = {"a": Held()}
     keys, times = example_keys(KEY, jnp.arange(2)), Steps(4)(process["a"])
     asked = lambda x, t: x
-    shapes, solver = {"a": (3,)}, {"a": Draws()}
-    _, path = sample(process, solver, asked, keys, shapes, times, trajectory=True)
-    drawn = np.ravel(path["a"][1:]).tolist()
-    assert len(set(drawn)) == len(drawn) == 4 * 2 * 3
+    shapes, solver = {"a": (4,)}, {"a": Draws()}
+    fixed = {"a": (jnp.zeros((2, 4)), jnp.tile(jnp.arange(4) == 3, (2, 1)))}
+    how = {"fixed": fixed, "trajectory": True}
+    _, path = sample(process, solver, asked, keys, shapes, times, **how)
+    drawn = [*np.ravel(path["a"][1:]).tolist(), *path["a"][0, :, 3].tolist()]
+    assert len(set(drawn)) == len(drawn) == 4 * 2 * 4 + 2
 
 
 def test_a_stream_that_waits_for_another_stands_where_it_went():

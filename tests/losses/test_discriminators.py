@@ -72,6 +72,19 @@ def test_patchgan_has_its_published_size():
     assert sum(sizes) == kernels + norms + biases
 
 
+def test_noise_is_as_loud_in_every_window():
+    """To networks of the same weights, which have no layer of another size."""
+    x = np.random.default_rng(0).normal(size=(2, 4096, 1)).astype(np.float32)
+    sizes, loud = (64, 256), []
+    for size in sizes:
+        module = MultiResolutionDiscriminator((size,), 2)
+        shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, *WAVE)))
+        variables = quick.parameters(shapes)
+        first = jax.jit(lambda v, x, m=module: m.apply(v, x)[0].features[0])
+        loud.append(float(jnp.square(first(variables, x)).mean()))
+    np.testing.assert_allclose(loud[0], loud[1], rtol=0.1)
+
+
 def test_a_period_sees_its_own_columns():
     """A column is every p-th sample: a change in one moves no logit of another."""
     module = MultiPeriodDiscriminator((5,), 2)

@@ -64,8 +64,10 @@ def test_it_does_not_see_the_order_of_tokens_without_positions():
     )
 
 
-def test_with_rotary_it_sees_relative_places_only():
-    x, module = draw(1, 6, 8), Attention(2)
+@pytest.mark.parametrize("qk_norm", [None, "rms", "layer"])
+def test_with_rotary_it_sees_relative_places_only(qk_norm):
+    """Also behind a norm's scales, which turned channels would not share."""
+    x, module = draw(1, 6, 8), Attention(2, qk_norm)
     variables = start(module, x)
     table = lambda first: rotary_table(first + np.arange(6)[:, None], 4)
     y = apply(module, variables, x, table(0))

@@ -136,6 +136,7 @@ def test_two_levels_of_old_files_stay_where_they_were():
     z = np.array([[-border - 0.01, 0.0], [0.01 - border, 0.0]])
     assert (call(old, z).codes[:, 0] % 2).tolist() == [0, 1]
     assert build(describe(old)) == old != FSQ((2, 4))
+    assert build(describe(FSQ((2, 4)))) == FSQ((2, 4))  # one of now has its signs
     fields["levels"] = [4, 4]
     assert build({"class": "vqdit.FSQ", "fields": fields}) == FSQ((4, 4))
 

@@ -126,6 +126,30 @@ def test_a_gradient_of_the_books_own_does_not_grow_with_their_number(book):
         assert 0.1 < found / jnp.linalg.norm(single) < 1.5
 
 
+def test_an_example_of_one_book_has_the_gradient_of_that_book():
+    """Quantizer dropout divides by the books that it kept, not by all there are."""
+    book, z, weight = OWN["ibq"], draw(64, 3), draw(64, 3, seed=6)
+    many = ResidualQuantizer(book, 4, dropout=1.0)
+    variables = start(many)
+    first = {c: {"books_0": tree["books_0"]} for c, tree in variables.items()}
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def slope(quantizer, variables):
+        def score(z):
+            latents = train(quantizer, variables, z)[0].latents
+            return (latents * weight).sum(), latents
+
+        return jax.grad(score, has_aux=True)(z)
+
+    (found, latents), (alone, expected) = (
+        slope(many, variables),
+        slope(ResidualQuantizer(book, 1), first),
+    )
+    one = np.isclose(latents, expected, atol=1e-6).all(1)
+    assert 4 < one.sum() < 40  # a quarter of 64
+    np.testing.assert_allclose(found[one], alone[one], rtol=1e-4, atol=1e-6)
+
+
 def test_books_within_books_are_their_own():
     """Factorised codes: each of a residual's has a codebook of its own (DAC)."""
     for kind in (ResidualQuantizer, GroupedQuantizer):

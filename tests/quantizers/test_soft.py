@@ -77,26 +77,30 @@ def test_soft_gumbel_hardens_as_its_temperature_falls():
 
 
 def test_hard_gumbel_has_the_codeword_forward_and_the_soft_gradient():
+    """The codeword that was chosen, and no other, is pulled, and once."""
     z, weight = draw(20, 3), draw(20, 3, seed=1)
     hard = GumbelQuantizer(5, 3, temperature=0.7)
     variables = start(hard)
+    table = variables["params"]["codewords"]
+
+    def score(z, table, quantizer):
+        params = {**variables["params"], "codewords": table}
+        answer, _ = train(quantizer, {**variables, "params": params}, z)
+        return (answer.latents * weight).sum(), answer
 
     @jax.jit
-    def run(z):
-        answers = []
-        for quantizer in (hard, hard.clone(hard=False)):
-            score = lambda z, q=quantizer: (lambda a: ((a.latents * weight).sum(), a))(
-                train(q, variables, z)[0]
-            )
-            answers.append(jax.grad(score, has_aux=True)(z))
-        return answers
+    def run(z, table):
+        both = (hard, hard.clone(hard=False))
+        slope = jax.grad(score, (0, 1), has_aux=True)
+        return [slope(z, table, quantizer) for quantizer in both]
 
-    (slope, answer), (soft_slope, _) = run(z)
+    ((slope, pull), answer), ((soft_slope, _), _) = run(z, table)
     np.testing.assert_allclose(slope, soft_slope, rtol=1e-4, atol=1e-6)
-    table = variables["params"]["codewords"]
-    np.testing.assert_allclose(
-        answer.latents, table[answer.codes[:, 0]], rtol=1e-5, atol=1e-6
-    )
+    chosen = np.asarray(answer.codes[:, 0])
+    np.testing.assert_allclose(answer.latents, table[chosen], rtol=1e-5, atol=1e-6)
+    expected = np.zeros_like(table)
+    np.add.at(expected, chosen, np.asarray(weight))
+    np.testing.assert_allclose(pull, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_gumbel_temperature_falls_with_the_calls_of_training():

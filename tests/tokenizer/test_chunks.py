@@ -1,5 +1,6 @@
 """Long signals in pieces: equal to the whole, everywhere, in bounded memory."""
 
+import dataclasses
 import functools
 
 import jax
@@ -162,6 +163,10 @@ def test_a_codec_takes_any_length():
     expected = decode_chunks(module, held, found.codes, 12, x.shape[1])
     np.testing.assert_array_equal(y, expected.clip(-1, 1))
     assert np.abs(expected).max() > 1  # it clips, as does decode
+    # But not what is normalised, which has no bounds.
+    free = dataclasses.replace(codec.contract, offset=(0.0,), scale=(2.0,))
+    y = Codec(module, held, free).decode_long(found.codes, 12, length=x.shape[1])
+    np.testing.assert_array_equal(y, expected)
     for wrong in (x[..., :1], x[:, :0]):
         with pytest.raises(ValueError, match="any length, 2"):
             codec.encode_long(wrong, 12)

@@ -151,6 +151,14 @@ def test_silence_does_not_poison_training(name):
     assert losses[-1] < 0.5 * losses[0]
 
 
+@pytest.mark.parametrize("scale", ["slaney", "htk"])
+def test_mel_bands_reach_from_low_to_high(scale):
+    front = LogMel(8000, 256, 128, bands=8, low=500.0, high=2000.0, scale=scale)
+    heard = np.flatnonzero(front.filters().any(0)) * 8000 / 256
+    assert 500 < heard[0] < 500 + 2 * 8000 / 256
+    assert 2000 - 4 * 8000 / 256 < heard[-1] < 2000
+
+
 def test_what_cannot_be_is_refused():
     with pytest.raises(ValueError, match="strides"):
         WaveEncoder(strides=())

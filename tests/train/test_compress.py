@@ -6,6 +6,7 @@ import io
 import re
 import struct
 import sys
+import types
 import zlib
 from pathlib import Path
 
@@ -447,6 +448,22 @@ def test_sound_of_another_rate(bundles, tmp_path):
     assert (values.shape, rate) == ((100,), 11_025)
     header, _ = unpack((tmp_path / "coded" / "a.vqd").read_bytes())
     assert (header.shape, header.length) == ((100, 1), 73)  # ceil(100 * 8000 / 11025)
+
+
+@pytest.mark.parametrize(
+    "own, rate, other",
+    [
+        (0.4, 0.2, True),
+        (29.97, 30.4, True),
+        (30000 / 1001, 29.97, False),
+        (8000.0, 8001.0, False),
+        (8000.0, 0.0, False),  # stated by nobody
+        (0.0, 8000.0, False),
+    ],
+)
+def test_two_rates_are_one_by_their_share(own, rate, other):
+    codec = types.SimpleNamespace(contract=types.SimpleNamespace(rate=own))
+    assert layout.Opened(codec, None, None).resampled(rate) == other
 
 
 def test_resampling_keeps_what_both_rates_can_hold():

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import vqdit
 from tests.train.devices import only_one
@@ -18,7 +19,9 @@ from train.config import (
     KMeansInit,
     Mesh,
     Optimizer,
+    Reconstructions,
     Run,
+    Samples,
     StageOne,
     StageTwo,
     Stream,
@@ -27,6 +30,7 @@ from train.config import (
 from train.config.override import replaced
 from train.errors import BadInput, run
 from train.evaluation.judge import train_judge
+from train.evaluation.scores import evaluate_tokenizer
 from train.modalities import Images
 from train.modalities.augment import ImageAugment
 from train.objectives import streams
@@ -198,6 +202,8 @@ def test_a_picture_and_what_it_shows_are_two_streams(
     assert "image_floor_tokenizer_coverage" in scores["real"]
     with pytest.raises(BadInput, match="--guidance is of a generator with classes"):
         evaluate.main([f"--workdir={tmp_path / 'run'}", "--guidance=2.0"])
+    with pytest.raises(BadInput, match="they can be told of word$"):
+        evaluate.main([f"--workdir={tmp_path / 'run'}", *sees, "--crossings=True"])
     generator = vqdit.load(tmp_path / "run")
     assert generator.tokenizers["word"] == Labels(10)
     image = whole(DATA, train=False)["x"][:3] / np.float32(127.5) - 1
@@ -242,38 +248,99 @@ def test_a_resumed_generator_equals_one_never_stopped(kind, trained, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, a.params, b.params)
 
 
-def test_both_stages_log_the_loss_of_what_is_held_out(trained, tmp_path):
+FIGURES = {
+    "one": Reconstructions(4, most=40),
+    "two": Samples(4, num=20, steps=2, copies=True),
+}
+
+
+def measured(stage, work, best):
+    """(the program of a stage, a run that measures all it can)."""
+    program, experiment = {
+        "one": (stage_one, tokenizer(EMA)),
+        "two": (stage_two, dit("flow", work)),
+    }[stage]
+    changes = {"heldout_every": 4, "steps": 6, "best": best, "evaluate": FIGURES[stage]}
+    changes = {f"run.{name}": value for name, value in changes.items()}
+    return program, replaced(experiment, changes)
+
+
+@pytest.mark.parametrize("stage", FIGURES)
+def test_both_stages_log_what_is_held_out(stage, trained, tmp_path):
+    program, experiment = measured(stage, trained[0], "heldout_loss")
+    folder = tmp_path / "run"
+    program.train(experiment, folder)
+    lines = [r for r in read_metrics(folder) if "heldout_loss" in r]
+    assert [line["step"] for line in lines] == [0, 4, 6]
+    found = {line["step"]: line["heldout_loss"] for line in lines}
+    assert np.isfinite(list(found.values())).all()
+    if stage == "one":
+        del found[0]  # not whole before k-means
+    best = json.loads((folder / "best.json").read_text())
+    assert best["value"] == min(found.values()) == found[best["step"]]
+    final, kept = vqdit.load(folder / "bundle"), vqdit.load(folder / "best")
+    assert repr(kept) == repr(final), "a bundle of the same model"
+    scores = _scores(folder)
+    assert scores.keys() == {0, 4, 6}
+    if stage == "one":
+        # Kept with the statistics of a few examples, and of all since training is over.
+        x = whole(DATA, train=True)["x"] / np.float32(127.5) - 1
+        z = np.asarray(kept.latents(jnp.asarray(x))).reshape(-1, 2)
+        np.testing.assert_allclose(z.std(0), 1, atol=1e-4)
+        found = evaluate_tokenizer(final, DATA, 40, baseline=False)
+        assert scores[6]["evaluation_psnr_db"] == pytest.approx(found["psnr_db"])
+        assert scores[6]["evaluation_usage_0"] == found["usage_0"]
+    else:
+        names = ("tokenizer_distance", "tokenizer_coverage", "memorisation")
+        assert all(np.isfinite(scores[6][f"evaluation_{name}"]) for name in names)
+        assert "evaluation_accuracy" not in scores[6]
+
+
+def test_what_cannot_be_measured_is_refused_first(trained, tmp_path):
     work, _, cache = trained
-    for stage, experiment in (
-        (stage_one, tokenizer(EMA)),
-        (stage_two, dit("flow", work)),
+    for stage, changes, message in (
+        ("one", {"heldout_every": 0}, "write run.heldout_every=STEPS too"),
+        ("one", {"best": "loss"}, "write a figure of held-out"),
+        (
+            "two",
+            {"best": "evaluation_x", "evaluate": None},
+            "write run.evaluate='Samples.STEPS.' too",
+        ),
+        ("one", {"evaluate": FIGURES["two"]}, "other stage; write Reconstructions.4."),
+        ("one", {"best": "evaluation_usag"}, "no figure of this run; did you mean"),
+        ("two", {"best": "evaluation_usage"}, "no figure of this run; "),
+        ("two", {"best": "heldout_los"}, "did you mean heldout_loss"),
+        ("two", {"evaluate": Samples(4, judge=str(work.parent))}, "evaluate.judge: "),
     ):
-        changes = {"heldout_every": 4, "steps": 6, "best": "heldout_loss"}
+        program, experiment = measured(stage, work, "heldout_loss")
         changes = {f"run.{name}": value for name, value in changes.items()}
-        experiment = replaced(experiment, changes)
-        folder = tmp_path / experiment.name
-        stage.train(experiment, folder)
-        lines = [r for r in read_metrics(folder) if "heldout_loss" in r]
-        assert [line["step"] for line in lines] == [0, 4, 6]
-        found = {line["step"]: line["heldout_loss"] for line in lines}
-        assert np.isfinite(list(found.values())).all()
-        if stage is stage_one:
-            del found[0]  # not whole before k-means
-        best = json.loads((folder / "best.json").read_text())
-        assert best["value"] == min(found.values()) == found[best["step"]]
-        final = vqdit.load(folder / "bundle")
-        same = repr(vqdit.load(folder / "best")) == repr(final)
-        assert same, "a bundle of the same model"
-    from_cache = replaced(dit("flow", work, cache=str(cache)), {"run.heldout_every": 4})
-    for changes, message in (
-        ({"run.best": "heldout_loss"}, "write run.heldout_every=STEPS too"),
-        ({"run.best": "loss", "run.heldout_every": 4}, "write a figure of held-out"),
-    ):
         with pytest.raises(BadInput, match=message):
-            stage_one.train(replaced(tokenizer(EMA), changes), tmp_path / "none")
+            program.train(replaced(experiment, changes), tmp_path / "none")
     assert not (tmp_path / "none").exists()
+    program, experiment = measured("two", work, "heldout_loss")
     with pytest.raises(BadInput, match="has no held-out part"):
-        stage_two.train(from_cache, tmp_path / "cached")
+        program.train(replaced(experiment, {"cache": str(cache)}), tmp_path / "none")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", FIGURES)
+def test_a_run_that_goes_on_measures_the_same(stage, trained, tmp_path):
+    """Stopped at a step at which nothing is measured, but at the end."""
+    best = {"one": "-evaluation_psnr_db", "two": "evaluation_memorisation"}[stage]
+    program, experiment = measured(stage, trained[0], best)
+    program.train(experiment, tmp_path / "a")
+    program.train(shorter(experiment, 5), tmp_path / "b")
+    program.train(experiment, tmp_path / "b")
+    whole_run, rows = _scores(tmp_path / "a"), _scores(tmp_path / "b")
+    assert rows.keys() == {0, 4, 5, 6}
+    assert {step: rows[step] for step in whole_run} == whole_run
+    note = json.loads((tmp_path / "b" / "best.json").read_text())
+    assert note["value"] == rows[note["step"]][best.removeprefix("-")]
+
+
+def _scores(folder):
+    rows = [row for row in read_metrics(folder) if any("evaluation" in n for n in row)]
+    return {row["step"]: row | {"time": None} for row in rows}
 
 
 def test_a_generator_draws_from_its_bundle_alone(trained, tmp_path):
@@ -291,6 +358,29 @@ def test_a_generator_draws_from_its_bundle_alone(trained, tmp_path):
             assert (arrays["label"] == 3).all()
     finally:
         moved.rename(masked / "bundle")
+
+
+def test_a_sample_is_its_seed_and_number_in_arrays_and_files(trained, tmp_path):
+    _, masked, _ = trained
+
+    def draw(*words, out="x.npz"):
+        where = [f"--workdir={masked}", f"--out={tmp_path / out}"]
+        sample.main([*where, "--num=5", "--steps=2", *words])
+        if out == "x.npz":
+            with np.load(tmp_path / out) as arrays:
+                return arrays["label"], arrays["image"][..., 0].astype(int)
+
+    label, image = draw()
+    later, same = draw("--first=2")
+    assert label.tolist() == [0, 1, 2, 3, 4] and later.tolist() == [2, 3, 4, 5, 6]
+    np.testing.assert_allclose(same[:3], image[2:], atol=1)
+    assert (np.abs(image - draw("--seed=1")[1]).max((1, 2)) > 3).any()
+    draw(out="drawn")
+    names = [*(f"{i}.png" for i in range(5)), "sheet.png"]
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == names
+    for name, pixels in zip(names, image, strict=False):
+        with Image.open(tmp_path / "drawn" / name) as file:
+            np.testing.assert_allclose(np.asarray(file).astype(int), pixels, atol=1)
 
 
 def test_evaluate_scores_both_kinds(trained, capsys):

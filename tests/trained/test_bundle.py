@@ -360,6 +360,9 @@ def test_a_contract_says_what_stage_two_must_know(codec):
     contract = codec.contract
     assert contract.codes == (9,) and contract.channels == 2
     assert contract.bits == 4 * np.log2(9)
+    # Codes have a grid of their own where there are several scales.
+    scales = dataclasses.replace(contract, code_grid=(5,), codes=(9, 16))
+    assert scales.bits == 5 * (np.log2(9) + 4)
     assert contract.fingerprint == fingerprint(codec.variables)
     module = codec.module.clone(quantizer=VectorQuantizer(16, 3))
     signal = {"kind": "image", "shape": (4, 4, 1)}

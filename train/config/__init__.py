@@ -1,5 +1,6 @@
 """What was asked for: the experiment, the command line, and the folder of a run."""
 
+from train.config.evaluations import Reconstructions, Samples
 from train.config.experiment import (
     Adversarial,
     Experiment,
@@ -24,6 +25,8 @@ __all__ = [
     "Adversarial",
     "KMeansInit",
     "Run",
+    "Reconstructions",
+    "Samples",
     "Mesh",
     "Optimizer",
     "AdamW",

@@ -5,11 +5,19 @@ import math
 
 import flax.linen as nn
 
+from train.config.evaluations import Reconstructions, Samples
 from train.config.optimizers import AdamW, Optimizer
 from train.errors import BadInput
 from train.modalities import Images, Modality
 from vqdit import losses
-from vqdit.diffusion import Gaussian, LogitNormal, LogNormal, Process, Uniform
+from vqdit.diffusion import (
+    Gaussian,
+    LogitNormal,
+    LogNormal,
+    Mixture,
+    Process,
+    Uniform,
+)
 from vqdit.dit import DiT
 from vqdit.fields import Count, Natural, NonNegative, Share
 from vqdit.losses.adversarial import Game
@@ -58,9 +66,11 @@ class Run:
     sample_every: steps between pictures; 0 draws them at the end only.
     heldout_every: steps between losses on held-out data, logged as heldout_loss; 0 for
         none.
+    evaluate:     what is scored besides, of the averaged weights: Reconstructions(500)
+        of stage one, Samples(5000) of stage two, each so many steps, and logged as
+        evaluation_psnr_db, evaluation_tokenizer_distance; None for none.
     best:         figure of these, such as "heldout_loss", whose best bundle is kept in
-        best/, the smallest, or the largest of "-heldout_psnr"; "" for none. For a
-        tokenizer's the training set is read each time, so evaluate seldom.
+        best/, the smallest, or the largest of "-evaluation_psnr_db"; "" for none.
     wandb:        Weights & Biases project to report to as well; "" for none.
     """
 
@@ -74,6 +84,7 @@ class Run:
     wandb: str = ""
     heldout_every: Natural = 0
     best: str = ""
+    evaluate: Reconstructions | Samples | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -226,6 +237,9 @@ class StageTwo(Experiment):
         it lacks, a stream or a table of more or fewer classes, starts new.
     cache:   folder of a latent cache of the one stream; None encodes on the fly.
     label_dropout: share of labels replaced by the null class, for guidance.
+    mixture: which streams, or parts of them, training shows as given or leaves out.
+    balance: whether losses are divided by what a network pays that answers 0, so that
+        all begin at 1 whatever their units, and weights are shares.
     """
 
     data: Modality | dict[str, Modality] = Images()
@@ -234,6 +248,8 @@ class StageTwo(Experiment):
     init: str | None = None
     cache: str | None = None
     label_dropout: Share = 0.1
+    mixture: Mixture = Mixture()
+    balance: bool = False
 
     @property
     def sources(self) -> dict[str, Modality]:

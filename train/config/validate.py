@@ -8,7 +8,8 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 
-from train.config.experiment import Experiment, StageOne, StageTwo
+from train.config.evaluations import Reconstructions, Samples
+from train.config.experiment import Experiment, Run, StageOne, StageTwo
 from train.config.network import absent, network
 from train.config.optimizers import AdamW
 from train.config.walk import walk
@@ -28,13 +29,7 @@ def validate(experiment: Experiment, devices: int, tokenizers: bool = True) -> N
     """
     walk(experiment, type(experiment))
     run = experiment.run
-    if run.best and not run.best.removeprefix("-").startswith("heldout_"):
-        raise BadInput(
-            f"run.best={run.best!r}: write a figure of held-out data, heldout_loss, or "
-            f"-heldout_psnr for the largest"
-        )
-    if run.best and not run.heldout_every:
-        raise BadInput(f"run.best={run.best!r}: write run.heldout_every=STEPS too")
+    _check_evaluation(run, isinstance(experiment, StageOne))
     _check_warmup(
         "optimizer", experiment.optimizer, run.steps, f"run.steps={run.steps}"
     )
@@ -43,6 +38,27 @@ def validate(experiment: Experiment, devices: int, tokenizers: bool = True) -> N
         _check_stage_one(experiment)
     if isinstance(experiment, StageTwo):
         _check_stage_two(experiment, tokenizers)
+
+
+def _check_evaluation(run: Run, first: bool) -> None:
+    """What the figures are is known once the run has opened what it is of."""
+    figure = f"run.best={run.best!r}"
+    of = run.best.removeprefix("-").partition("_")[0]
+    if run.best and of not in ("heldout", "evaluation"):
+        raise BadInput(
+            f"{figure}: write a figure of held-out data, heldout_loss, or "
+            "-heldout_psnr for the largest, or one of run.evaluate, -evaluation_psnr_db"
+        )
+    if of == "heldout" and not run.heldout_every:
+        raise BadInput(f"{figure}: write run.heldout_every=STEPS too")
+    fits = Reconstructions if first else Samples
+    if of == "evaluation" and run.evaluate is None:
+        raise BadInput(f"{figure}: write run.evaluate='{fits.__name__}(STEPS)' too")
+    if not isinstance(run.evaluate, fits | None):
+        raise BadInput(
+            f"run.evaluate={type(run.evaluate).__name__}(...) is of the other stage; "
+            f"write {fits.__name__}({run.evaluate.every})"
+        )
 
 
 def _check_warmup(at: str, optimizer: AdamW, steps: int, length: str) -> None:
@@ -116,6 +132,8 @@ def _check_stage_two(experiment: StageTwo, tokenizers: bool) -> None:
             raise BadInput(f"data.{name} is absent; write data of every stream")
         if tokenizers and stream.tokenizer is None:
             raise absent(name)
+    with blame("mixture"):
+        experiment.mixture.check_names(list(names))
     values = experiment.values
     if experiment.cache is not None and (values or len(names) > 1):
         raise BadInput(

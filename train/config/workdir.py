@@ -34,6 +34,7 @@ FREE = (
     "run.sample_every",
     "run.heldout_every",
     "run.best",
+    "run.evaluate",
     "run.wandb",
     "mesh",
     "model.*remat",

@@ -53,13 +53,14 @@ def drawn(
         chosen = None if label is None else np.asarray(label)[rows]
         x = draw(key, jnp.asarray(ids)[rows], label=chosen, **call)
         part = {
-            name: _restored(generator.codecs.get(name), v, raw) for name, v in x.items()
+            name: restored(generator.codecs.get(name), v, raw) for name, v in x.items()
         }
         mine = max(0, count - start)
         yield rows[:mine], {name: v[:mine] for name, v in part.items()}
 
 
-def _restored(codec, x, raw) -> np.ndarray:
+def restored(codec, x, raw: bool) -> np.ndarray:
+    """What was drawn of a stream as its examples have it, or in its raw unit."""
     if codec is None:
         return np.asarray(x)
     if modality_of(codec.contract.kind).pixels and not codec.contract.scale:

@@ -74,21 +74,26 @@ def _cell_means(z, cells):
 
 
 def network_of(
-    data: Modality, codec: Codec, folder: str | None = None, steps: int | None = None
+    data: Modality,
+    codec: Codec,
+    folder: str | None = None,
+    steps: int | None = None,
+    at: str = "--judge",
 ) -> FeatureNetwork:
     """What samples of a stream are compared in.
 
-    folder: of a judge or of a tokenizer, so that several runs are scored by the same.
+    folder: of a judge or of a tokenizer, so that several runs are scored by the same,
+        as the field or flag `at` gave it.
     Else, of labelled signals that can be judged, a judge that is trained here for so
     many steps; of all others the latents of the stream's own tokenizer.
     """
     classes = open_examples(data, True).classes
     if folder is not None:
-        found = open_bundle(folder, (Judge, Codec), "--judge")
+        found = open_bundle(folder, (Judge, Codec), at)
         if isinstance(found, Codec):
             examples_for(found, data, train=False)
             return Latents(found)
-        return open_judge(folder, data, classes)
+        return open_judge(folder, data, classes, at)
     if data.judged and classes > 1:
         return train_judge(data, steps)
     if steps is not None:

@@ -21,6 +21,7 @@ from vqdit.trained.judge import Judge
 
 NEIGHBOURS = 10_000  # features that are kept, since every pair of them is compared
 K = 5  # neighbours that a ball reaches to
+LIKENESS = ("distance", "precision", "recall", "density", "coverage")
 COPY = 1 / 3  # of the distance of new data, below which a sample counts as a copy
 
 

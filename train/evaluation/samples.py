@@ -1,6 +1,7 @@
 """What samples of a generator are scored by, and what they are compared with."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -18,10 +19,10 @@ from train.evaluation.evaluator import (
 )
 from train.evaluation.features import Latents
 from train.evaluation.likeness import (
+    LIKENESS,
     NEIGHBOURS,
     Likeness,
     Memorisation,
-    RealFeatures,
     accuracy,
 )
 from train.evaluation.texts import TextReference
@@ -34,68 +35,72 @@ from vqdit.trained.generator import Generator
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Reference:
-    """What samples are compared with: a network, and its features of real signals.
+    """What samples are compared with: real signals, in the features of a network.
 
-    heldout: features of the held-out part. train: statistics of the training part.
-    labels: (n,) ints, of the training set. accuracy: of a judge, on held-out signals;
-    None of another network. apart, copied_share: of held-out signals (see
-    Memorisation). What takes a pass over the training set is None where it was not
-    asked for.
+    labelled: whether samples are, so that a judge's accuracy says something.
+    copies:   whether memorisation is measured, which reads the training set for
+        every group of samples.
+
+    Each part of the data is read once, when something of it is first asked for.
     """
 
     network: FeatureNetwork
     data: Modality
-    heldout: RealFeatures
-    train: FeatureStatistics | None = None
-    labels: np.ndarray | None = None
-    accuracy: float | None = None
-    apart: float | None = None
-    copied_share: float | None = None
-
-    @classmethod
-    def of(
-        cls,
-        network: FeatureNetwork,
-        data: Modality,
-        labelled: bool = True,
-        train: bool = True,
-        copies: bool = True,
-    ) -> "Reference":
-        """One pass over each part.
-
-        labelled: whether samples will be, so that a judge's accuracy says something.
-        train:    whether over the training part; without it there are no `figures`.
-        copies:   whether memorisation is measured, which reads that part for samples.
-        """
-        held = open_examples(data, False)
-        parts = [Likeness(network, held.spaced(NEIGHBOURS))]
-        if labelled and not isinstance(network, Latents):
-            parts.append(accuracy(network))
-        if copies:
-            parts.append(Memorisation(data))
-        heldout = evaluated(
-            Several(parts), grouped(examples(data, False, doing="held-out part"))
-        )
-        found = {name: heldout.get(name) for name in ("accuracy", "apart")}
-        found["copied_share"] = heldout.get("copied_share")
-        if train:
-            found |= _of_training(network, data)
-        return cls(network, data, heldout["features"], **found)
+    labelled: bool = True
+    copies: bool = True
 
     @property
     def prefix(self) -> str:
         """Of figures in the features of a tokenizer, which is no judge."""
         return "tokenizer_" if isinstance(self.network, Latents) else ""
 
+    @property
+    def judges(self) -> bool:
+        """Whether its network tells classes, and samples have some."""
+        return self.labelled and not self.prefix
+
+    @functools.cached_property
+    def heldout(self) -> dict[str, Any]:
+        """Of the held-out part: "features", RealFeatures; a judge's "accuracy";
+        "apart" and "copied_share" (see Memorisation)."""
+        held = open_examples(self.data, False)
+        parts = [Likeness(self.network, held.spaced(NEIGHBOURS))]
+        parts += [accuracy(self.network)] if self.judges else []
+        parts += [Memorisation(self.data)] if self.copies else []
+        batches = examples(self.data, False, doing="held-out part")
+        return evaluated(Several(parts), grouped(batches))
+
+    @functools.cached_property
+    def train(self) -> tuple[FeatureStatistics, np.ndarray]:
+        """Statistics and labels (n,) of the training part."""
+        labels = np.zeros(len(open_examples(self.data, True)), np.int64)
+
+        def labelled(batches: Iterable[Batch]) -> Iterator[Batch]:
+            for batch in batches:
+                labels[batch["index"]] = batch["label"]
+                yield batch
+
+        none = Likeness(self.network, np.zeros(0, int))
+        batches = grouped(examples(self.data, True, doing="training part"))
+        found = evaluated(none, labelled(batches))
+        return found["features"].statistics, hosts.total(labels)
+
+    def names(self, prefix: str = "") -> list[str]:
+        """The figures of `evaluator`, without reading anything."""
+        found = [self.prefix + name for name in LIKENESS]
+        found += ["accuracy"] if self.judges else []
+        found += ["memorisation", "copied_share"] if self.copies else []
+        return [prefix + name for name in found]
+
     def evaluator(self, count: int, of: str = "x", prefix: str = "") -> Evaluator:
         """Of `count` samples, the entry `of`, with their "index" and, for a judge,
         "label": its accuracy, Fréchet distance, neighbourhoods and memorisation."""
         kept, own = np.arange(min(count, NEIGHBOURS)), prefix + self.prefix
-        parts = [Likeness(self.network, kept, self.heldout, of, own)]
-        if self.accuracy is not None:
+        parts = [Likeness(self.network, kept, self.heldout["features"], of, own)]
+        if self.judges:
             parts.insert(0, accuracy(self.network, of, f"{prefix}accuracy"))
-        if self.apart is not None:
-            parts.append(Memorisation(self.data, self.apart, of, prefix))
+        if self.copies:
+            parts.append(Memorisation(self.data, self.heldout["apart"], of, prefix))
         return Several(parts)
 
     def figures(self, count: int, prefix: str = "") -> dict[str, Any]:
@@ -105,38 +110,21 @@ class Reference:
         figures of `count` training signals, as many of each class as the samples have:
         what perfect samples of that number and balance would have.
         """
-        rows = balanced_rows(self.labels, count)
+        statistics, labels = self.train
+        heldout, rows = self.heldout["features"], balanced_rows(labels, count)
         some, own = np.sort(rows[:NEIGHBOURS]), self.prefix
-        floor = Likeness(
-            self.network, some, self.heldout, prefix=f"{prefix}floor_{own}"
-        )
-        distance = frechet_distance(self.train, self.heldout.statistics)
+        floor = Likeness(self.network, some, heldout, prefix=f"{prefix}floor_{own}")
         figures = {
-            "judge_accuracy": self.accuracy,
+            "judge_accuracy": self.heldout.get("accuracy"),
             "features" if own else "judge": self.network.protocol,
-            f"train_{own}distance": distance,
+            f"train_{own}distance": frechet_distance(statistics, heldout.statistics),
             "floor_count": len(rows),
-            "heldout_count": self.heldout.statistics.count,
-            "heldout_copied_share": self.copied_share,
+            "heldout_count": heldout.statistics.count,
+            "heldout_copied_share": self.heldout.get("copied_share"),
         }
         figures = {f"{prefix}{k}": v for k, v in figures.items() if v is not None}
         found = evaluated(floor, grouped(examples(self.data, True, rows)))
         return figures | found
-
-
-def _of_training(network, data) -> dict[str, Any]:
-    """Statistics and labels of the training part."""
-    labels = np.zeros(len(open_examples(data, True)), np.int64)
-
-    def labelled(batches: Iterable[Batch]) -> Iterator[Batch]:
-        for batch in batches:
-            labels[batch["index"]] = batch["label"]
-            yield batch
-
-    none = Likeness(network, np.zeros(0, int))
-    batches = grouped(examples(data, True, doing="training part"))
-    found = evaluated(none, labelled(batches))
-    return {"train": found["features"].statistics, "labels": hosts.total(labels)}
 
 
 def balanced_rows(labels: np.ndarray, count: int) -> np.ndarray:
@@ -186,14 +174,15 @@ def scored(
                 batch["label"] = x[word] if label is None else label[rows]
             yield batch
 
-    return evaluated(evaluators(references, count), grouped(batches()))
+    named = zip(references, prefixed(references).items(), strict=True)
+    parts = [x.evaluator(count, _entry(n), prefix) for n, (prefix, x) in named]
+    return evaluated(Several(parts), grouped(batches()))
 
 
-def evaluators(references: References, count: int) -> Several:
-    """Those of all streams, of `count` samples."""
-    prefix = "{}_" if len(references) > 1 else ""
-    found = references.items()
-    return Several([x.evaluator(count, _entry(n), prefix.format(n)) for n, x in found])
+def prefixed(references: References) -> dict[str, Reference | TextReference]:
+    """By what the figures of each begin with."""
+    several = len(references) > 1
+    return {f"{name}_" if several else "": each for name, each in references.items()}
 
 
 def _entry(stream: str) -> str:

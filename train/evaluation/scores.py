@@ -1,19 +1,19 @@
 """What a trained tokenizer or generator scores on its own experiment."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 
 from train.errors import BadInput
 from train.evaluation.evaluator import (
+    FeatureNetwork,
     Several,
     evaluated,
     reconstructions,
 )
-from train.evaluation.features import network_of
 from train.evaluation.measures import Measures
-from train.evaluation.samples import Reference, References, curve
+from train.evaluation.samples import Reference, References, curve, prefixed
 from train.evaluation.texts import TextReference
 from train.modalities import Modality
 from train.pipeline import open_examples
@@ -60,14 +60,13 @@ def evaluate_generator(
     sampler, classes = defaults | sampler, generator.module.classes
     if guidance is None:  # one of 1 alone where "none" was never trained
         guidance = (1.0,) if classes in generator.untrained else SCALES
-    prefix = "{}_" if len(references) > 1 else ""
     try:
         rows = curve(generator, references, guidance, num, seed, **sampler)
     except ValueError as error:
         raise BadInput(str(error)) from error
     real: dict[str, Any] = {}
-    for name, reference in references.items():
-        real |= reference.figures(num, prefix.format(name))
+    for prefix, reference in prefixed(references).items():
+        real |= reference.figures(num, prefix)
     return {
         "protocol": {
             "samples": num,
@@ -82,25 +81,31 @@ def evaluate_generator(
     }
 
 
+def tokenizer_figures(codec: Codec, data: Modality) -> list[str]:
+    """The figures of `evaluate_tokenizer` that are one number and not known before."""
+    each = Several(Measures(codec, data, baseline=False).evaluators)
+    found = each.finish(each.start())
+    return [name for name, x in found.items() if not isinstance(x, list | dict)]
+
+
 def references_of(
     generator: Generator,
     data: Mapping[str, Modality],
-    judge: str | None = None,
-    steps: int | None = None,
+    network: Callable[[Modality, Codec], FeatureNetwork],
+    copies: bool = True,
 ) -> References:
     """Stream -> what its samples are compared with, of all that have a tokenizer.
 
-    judge: folder of what every signal is compared in. steps: of one that is trained
-    here. See `network_of`.
+    network: what a stream's signals are compared in. copies: of `Reference`.
     """
     sources = [each.source for each in generator.values.values()]
     labelled = bool(generator.module.classes) or "label" in sources
     found: dict[str, Any] = {}
     for name, codec in generator.codecs.items():
-        network = network_of(data[name], codec, judge, steps)
-        found[name] = Reference.of(network, data[name], labelled)
+        seen_by = network(data[name], codec)
+        found[name] = Reference(seen_by, data[name], labelled, copies)
     for name, value in generator.values.items():
-        found[name] = TextReference.of(data[name], value.source)
+        found[name] = TextReference(data[name], value.source, copies)
     if not found:
         raise BadInput("none of its streams has a tokenizer; its samples are no signal")
     return found

@@ -1,6 +1,7 @@
 """Texts and labels that were drawn, against those of the data."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Iterator
 from typing import Any
@@ -66,23 +67,35 @@ class Wording(Evaluator):
 class TextReference:
     """What texts that were drawn are compared with: the pairs of the held-out ones.
 
-    source: "caption" or "label", of the examples.
+    source: "caption" or "label", of the examples. copies: whether captions are looked
+    for among those of the training part.
+
+    Each part is read once, when something of it is first asked for.
     """
 
     data: Modality
     source: str
-    pairs: Float[np.ndarray, "pairs"]
-    known: Int[np.ndarray, "n"] | None
+    copies: bool = True
 
-    @classmethod
-    def of(cls, data: Modality, source: str) -> "TextReference":
-        """One pass over each part."""
-        known = None
-        if source == "caption":
-            found = [_mark(str(x)) for b in _said(data, True, source) for x in b["x"]]
-            known = np.unique(found)
-        held = evaluated(Wording("x"), _said(data, False, source))
-        return cls(data, source, held["pairs"], known)
+    @functools.cached_property
+    def pairs(self) -> Float[np.ndarray, "pairs"]:
+        return evaluated(Wording("x"), _said(self.data, False, self.source))["pairs"]
+
+    @functools.cached_property
+    def known(self) -> Int[np.ndarray, "n"] | None:
+        if not self._copies:
+            return None
+        said = _said(self.data, True, self.source)
+        return np.unique([_mark(str(text)) for batch in said for text in batch["x"]])
+
+    @property
+    def _copies(self) -> bool:
+        return self.copies and self.source == "caption"
+
+    def names(self, prefix: str = "") -> list[str]:
+        """The figures of `evaluator`, without reading anything."""
+        more = ("copied_share", "distinct_share") if self._copies else ()
+        return [prefix + name for name in ("pair_bits", *more)]
 
     def evaluator(self, count: int, of: str = "x", prefix: str = "") -> Evaluator:
         kept = min(count, NEIGHBOURS)

@@ -4,9 +4,8 @@ import contextlib
 import dataclasses
 import functools
 import io
-import logging
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,12 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageSequence
 
-from train.errors import BadInput, Unreadable, one_line, reading
+from train.errors import Unreadable, reading
 from train.modalities.files import File, natural, opened, stored
 from train.modalities.image import STILLS, decode_picture, opaque
 
-log = logging.getLogger(__name__)
-
 RATE = 10.0  # frames a second of a clip that does not say, as browsers have it
 SHORTEST = 0.02  # seconds of a GIF's frame; players take less for a mistake
-# FFmpeg's containers in which a frame is found by its time: MP4, MOV, Matroska, WebM.
-INDEXED = ("mov", "matroska")
 TICK = 1e-6  # seconds that a .vqd file and an MP4 count times in
 
 
@@ -36,99 +31,10 @@ class Clip:
     frames: list[UInt8[np.ndarray, "h w c"]]
     times: Float[np.ndarray, "n1"] | None = None
 
-    def __len__(self) -> int:
-        return len(self.frames)
-
     @property
     def rate(self) -> float:
         """Frames a second on average, 0 where nothing says it."""
         return rate_of(self.times)
-
-    def pick(self, rows: Sequence[int]) -> list[UInt8[np.ndarray, "h w c"]]:
-        """These frames, of ascending rows."""
-        return [self.frames[row] for row in rows]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Index:
-    """Where the frames of a video file are; they are decoded when they are asked for.
-
-    stamps, keys: times of all frames, and of those that need no others, in the file's
-    own ticks, ascending. times: of Clip.
-    """
-
-    path: File
-    stamps: Int[np.ndarray, "n"]
-    keys: Int[np.ndarray, "k"]
-    times: Float[np.ndarray, "n1"] | None
-
-    def __len__(self) -> int:
-        return len(self.stamps)
-
-    @property
-    def rate(self) -> float:
-        """Of Clip."""
-        return rate_of(self.times)
-
-    def pick(self, rows: Sequence[int]) -> list[UInt8[np.ndarray, "h w c"]]:
-        """These frames, of ascending rows: what is on the screen at their times.
-
-        Decoded from the nearest frame before that needs no others. Raises BadInput.
-        """
-        try:
-            return self._picked(self.stamps[np.asarray(rows, int)].tolist())
-        except (
-            Exception
-        ) as error:  # a broken file may raise anything from inside FFmpeg
-            raise BadInput(
-                f"{self.path}: cannot be decoded ({one_line(error)[:160]}); remove it"
-            ) from error
-
-    def _picked(self, wanted: list[int]) -> list[np.ndarray]:
-        import av
-
-        found, origin = [], wanted[0]
-        with av.open(opened(self.path)) as file:
-            stream = file.streams.video[0]
-            while len(found) < len(wanted):
-                key = self._key(origin)
-                file.seek(key, stream=stream)
-                before, begun = None, len(found)
-                try:
-                    for frame in file.decode(stream):
-                        before = before or frame
-                        while frame.pts >= wanted[len(found)]:
-                            exact = frame.pts == wanted[len(found)]
-                            found.append(_pixels(frame if exact else before, stream))
-                            if len(found) == len(wanted):
-                                return found
-                        before = frame
-                        # Nothing on the way to what comes next is of use.
-                        moved = len(found) > begun
-                        if moved and self._key(wanted[len(found)]) > frame.pts:
-                            break
-                    else:  # the file ends before
-                        found.append(_pixels(before, stream))
-                except av.error.FFmpegError as error:
-                    # As players do, what is on the screen stays there.
-                    _warn(f"{self.path} is broken ({one_line(error)})")
-                    if before is None and key == self.keys[0]:
-                        raise
-                    if before is None:
-                        origin = key - 1
-                        continue
-                    found.append(_pixels(before, stream))
-                origin = wanted[min(len(found), len(wanted) - 1)]
-        return found
-
-    def _key(self, stamp: int) -> int:
-        at = int(np.searchsorted(self.keys, stamp, side="right")) - 1
-        return int(self.keys[max(at, 0)])
-
-
-@functools.cache  # once a file
-def _warn(line: str) -> None:
-    log.warning("%s", line)
 
 
 def rate_of(times: np.ndarray | None) -> float:
@@ -163,22 +69,58 @@ def unpack_times(extra: bytes, count: int, rate: float) -> Float[np.ndarray, "n1
     return np.concatenate([[0.0], np.cumsum(steps)]) * TICK
 
 
+# What makes a frame's pixels, until the next one is asked for; the seconds at which it
+# begins and that it lasts, nan where nothing says them.
+Frame = tuple[Callable[[], UInt8[np.ndarray, "h w c"]], float, float]
+
+
 def read_clip(path: File) -> Clip:
     """A file's frames, or those of a folder; Unreadable names the picture of one."""
-    if path.is_dir():
-        return Clip([_picture(still) for still in stills(path)])
-    clip = (_gif if path.suffix.lower() == ".gif" else _stream)(path)
-    if not clip.frames:
+    found = [(pixels(), *when) for pixels, *when in frames_of(path)]
+    if not found:
         raise Unreadable("it holds no frame")
-    return clip
+    frames, starts, lasting = zip(*found, strict=True)
+    return Clip(list(frames), times_of(path, starts, lasting))
 
 
-def open_clip(path: File) -> Clip | Index:
-    """A clip to cut examples from: of a video file its index alone, where its frames
-    have times; of all else the frames."""
-    if path.is_dir() or path.suffix.lower() == ".gif":
-        return read_clip(path)
-    return _index(path) or read_clip(path)
+def frames_of(path: File) -> Iterator[Frame]:
+    """Those of a file, or of a folder of pictures, one after the other."""
+    if path.is_dir():
+        for still in stills(path):
+            yield functools.partial(_picture, still), np.nan, np.nan
+    elif path.suffix.lower() == ".gif":
+        with reading("no GIF file"), Image.open(opened(path), formats=("GIF",)) as gif:
+            # Each frame of a GIF changes a part of the one before; Pillow puts it in.
+            for frame in ImageSequence.Iterator(gif):
+                pixels = functools.partial(_of_gif, frame)
+                yield pixels, np.nan, frame.info.get("duration", 0) / 1000
+    else:
+        with open_video(path) as (file, stream):
+            stream.thread_type = "AUTO"
+            tick = float(stream.time_base)
+            for frame in file.decode(stream):
+                start = np.nan if frame.pts is None else frame.pts * tick
+                yield (
+                    functools.partial(upright, frame, stream),
+                    start,
+                    frame.duration * tick,
+                )
+
+
+def times_of(
+    path: File, starts: Sequence[float], lasting: Sequence[float]
+) -> Float[np.ndarray, "n1"] | None:
+    """Of Clip, of frames that begin and last so."""
+    if path.is_dir():
+        return None
+    if path.suffix.lower() == ".gif":
+        if not any(lasting):
+            return None
+        lasting = [each if each >= SHORTEST else 1 / RATE for each in lasting]
+        return np.concatenate([[0.0], np.cumsum(lasting)])
+    with open_video(path) as (_, stream):
+        average, tick = float(stream.average_rate or 0), float(stream.time_base)
+    return even_times(np.array(starts), lasting[-1], average, tick)
 
 
 def stills(folder: Path) -> list[Path]:
@@ -198,61 +140,12 @@ def _picture(path: Path) -> UInt8[np.ndarray, "h w c"]:
         raise Unreadable(f"{path.name}: {error}") from error
 
 
-def _gif(path: File) -> Clip:
-    frames, lasting = [], []
-    with reading("no GIF file"), Image.open(opened(path), formats=("GIF",)) as picture:
-        # Each frame of a GIF changes a part of the one before; Pillow puts it in.
-        for frame in ImageSequence.Iterator(picture):
-            frames.append(opaque(np.asarray(frame.convert("RGBA"))))
-            lasting.append(frame.info.get("duration", 0) / 1000)
-    if not any(lasting):
-        return Clip(frames)
-    lasting = [each if each >= SHORTEST else 1 / RATE for each in lasting]
-    return Clip(frames, np.concatenate([[0.0], np.cumsum(lasting)]))
-
-
-def _stream(path: File) -> Clip:
-    frames, starts, last = [], [], 0
-    with _video(path) as (file, stream):
-        stream.thread_type = "AUTO"
-        average, tick = float(stream.average_rate or 0), float(stream.time_base)
-        for frame in file.decode(stream):
-            frames.append(_pixels(frame, stream))
-            starts.append(np.nan if frame.pts is None else frame.pts * tick)
-            last = frame.duration * tick
-    return Clip(frames, _times(np.array(starts), last, average, tick))
-
-
-def _index(path: File) -> Index | None:
-    """None where frames have no exact times and places of their own. The first frame is
-    decoded, to know that it can be; Unreadable where not, or where the file is cut
-    short."""
-    with _video(path) as (file, stream):
-        if file.format.name.split(",")[0] not in INDEXED:
-            return None
-        # Packets of no size end a stream; those to discard a file cuts off itself.
-        found = [
-            (packet.pts, packet.duration or 0, packet.is_keyframe)
-            for packet in file.demux(stream)
-            if packet.size and not packet.is_discard
-        ]
-        stamps = {stamp for stamp, _, _ in found}
-        keys = [stamp for stamp, _, key in found if key]
-        if None in stamps or not keys or len(stamps) < len(found):
-            return None
-        if len(found) < stream.frames:
-            raise Unreadable(f"is cut short: {len(found)} frames of {stream.frames}")
-        ticks = np.sort(np.array(list(stamps), np.int64))
-        average, tick = float(stream.average_rate or 0), float(stream.time_base)
-        last = max(found)[1] * tick
-        file.seek(int(min(keys)), stream=stream)
-        next(iter(file.decode(stream)))
-    times = _times(ticks * tick, last, average, tick)
-    return Index(path, ticks, np.sort(np.array(keys, np.int64)), times)
+def _of_gif(frame: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    return opaque(np.asarray(frame.convert("RGBA")))
 
 
 @contextlib.contextmanager
-def _video(path: File) -> Iterator[tuple[Any, Any]]:
+def open_video(path: File) -> Iterator[tuple[Any, Any]]:
     """(a container, its first stream of pictures); Unreadable says what is not so."""
     import av  # slow to import, and of use only here
 
@@ -262,7 +155,7 @@ def _video(path: File) -> Iterator[tuple[Any, Any]]:
         yield file, file.streams.video[0]
 
 
-def _pixels(frame: Any, stream: Any) -> UInt8[np.ndarray, "h w 3"]:
+def upright(frame: Any, stream: Any) -> UInt8[np.ndarray, "h w 3"]:
     wide = float(stream.sample_aspect_ratio or 1) or 1.0
     width = max(1, round(frame.width * wide))
     pixels = frame.to_ndarray(format="rgb24", width=width, height=frame.height)
@@ -270,7 +163,7 @@ def _pixels(frame: Any, stream: Any) -> UInt8[np.ndarray, "h w 3"]:
     return np.rot90(pixels, round(frame.rotation / 90))
 
 
-def _times(
+def even_times(
     starts: np.ndarray, last: float, average: float, tick: float
 ) -> np.ndarray | None:
     """Of frames that begin at `starts`, of which the last one lasts so long.

@@ -9,9 +9,7 @@ from train.errors import Unreadable
 from train.modalities.augment import ImageAugment
 from train.modalities.clips import (
     RATE,
-    Index,
     alike,
-    open_clip,
     pack_times,
     read_clip,
     shown,
@@ -22,6 +20,7 @@ from train.modalities.clips import (
 from train.modalities.draws import Word
 from train.modalities.files import check_growth
 from train.modalities.image import Pixels, fit_square
+from train.modalities.index import open_clip
 from train.modalities.modality import Batch, Record
 from train.modalities.shown import grid, png
 from vqdit.fields import Bound, Count, Natural, NonNegative
@@ -37,7 +36,8 @@ class Video(Pixels):
                "moving_mnist" (of a prepared TFDS set in data_dir), or "folder" of GIF
                and video files, or of folders that hold the frames of a clip as
                pictures, in the order of their names; classes are sub-folders. Of MP4,
-               MOV, Matroska and WebM only what an example needs is decoded.
+               MOV, Matroska, WebM and AVI only what an example needs is decoded; of
+               what has no index few frames are kept, and many are decoded up to it.
     frames:    of one example. A longer file gives several clips, `stride` frames apart
                (0: as many as `frames`, so that they do not overlap).
     rate:      frames a second. 0 takes those that are stored; otherwise the nearest
@@ -79,7 +79,7 @@ class Video(Pixels):
         return (self.frames, self.size, self.size, self.channels)
 
     def load(self, path, share=(0.0, 1.0)):
-        clip = open_clip(path)
+        clip = open_clip(path, self._fit)
         at = np.arange(len(clip))
         if self.rate:
             if clip.times is None:
@@ -93,7 +93,7 @@ class Video(Pixels):
         if len(at) < self.frames:
             raise Unreadable(f"{len(at)} frames, fewer than data.frames={self.frames}")
         rate = self.rate or clip.rate
-        if isinstance(clip, Index):
+        if clip.kept is None:
             blank = np.empty(0, np.uint8)
             return Record(blank, rate, more={"shown": at, "index": clip})
         used, at = np.unique(at, return_inverse=True)
@@ -103,7 +103,10 @@ class Video(Pixels):
         """These frames of a clip, (n, size, size, c)."""
         used, at = np.unique(rows, return_inverse=True)
         frames = clip.pick(used.tolist())
-        return np.stack([fit_square(x, self.size, self.channels) for x in frames])[at]
+        return np.stack([self._fit(frame) for frame in frames])[at]
+
+    def _fit(self, frame):
+        return fit_square(frame, self.size, self.channels)
 
     def starts(self, record):
         if "at" in record.more:  # made as it is asked for

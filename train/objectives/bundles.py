@@ -48,14 +48,14 @@ def keep(folder: Path, thing: T) -> T:
     return thing
 
 
-def open_judge(path: str, data: Modality, classes: int) -> Judge:
+def open_judge(path: str, data: Modality, classes: int, at: str = "--judge") -> Judge:
     """A saved judge of signals like these; `train.classifier` saves one.
 
     Raises BadInput where it judges others: pictures of another size, another number of
     classes, clips of another length or rate, other data or another held-out part, of
     which it may have seen what is held out here.
     """
-    judge = open_bundle(path, Judge, "--judge")
+    judge = open_bundle(path, Judge, at)
     shape, other = data.shape, None
     if (data.front is None) != (judge.front is None):
         other = f"{'clips' if judge.front else 'images'}, the data is {data.kind}"
@@ -72,7 +72,7 @@ def open_judge(path: str, data: Modality, classes: int) -> Judge:
         other = f"by {judge.protocol.get('data')}, the data is {source(data)}"
     if other:
         raise BadInput(
-            f"--judge: {path} judges {other}; train one with python -m train.classifier"
+            f"{at}: {path} judges {other}; train one with python -m train.classifier"
         )
     return judge
 

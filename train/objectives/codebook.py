@@ -27,11 +27,16 @@ def chunk_size(shape: tuple[int, ...]) -> int:
     return max(1, min(CHUNK, CHUNK_VALUES // math.prod(shape)))
 
 
-def all_of(examples: Examples, data: Modality, doing: str) -> Iterable[Batch]:
-    """Chunks of all examples, each process its own rows, and how far they have come."""
-    count, chunk, (index, of) = len(examples), chunk_size(data.shape), hosts.share()
+def all_of(
+    examples: Examples, data: Modality, doing: str, most: int | None = None
+) -> Iterable[Batch]:
+    """Chunks of all examples, or of so many, each process its own rows, and how far
+    they have come."""
+    chosen, (index, of) = examples.spaced(most), hosts.share()
+    count, chunk = len(chosen), chunk_size(data.shape)
     rows = np.arange(index * chunk, (index + 1) * chunk)
-    found = once(examples.take, count, of * chunk, rows=rows, threads=data.threads)
+    take = lambda rows: examples.take(chosen[rows])
+    found = once(take, count, of * chunk, rows=rows, threads=data.threads)
     return progress(found, doing, -(-count // (of * chunk)), "batch")
 
 

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,24 +14,50 @@ from train.pipeline import open_examples
 from train.runtime import hosts
 from train.runtime.step import TrainState
 from vqdit.trained.codec import Codec
-from vqdit.trained.contract import contract_of
+from vqdit.trained.contract import LatentContract, contract_of
+
+SOME = 1024  # examples whose latents give statistics until training is over
 
 
-def finished(experiment: StageOne, state: TrainState) -> Codec:
-    """The tokenizer as it is used: averaged weights, and the latents' statistics."""
-    model, data = experiment.model, experiment.data
+def averaged(state: TrainState) -> dict[str, Any]:
+    """The variables that are used: averaged weights, and codes."""
     stats = {n: v for n, v in state.stats.items() if n == "codebook"}
-    variables = hosts.gather({"params": state.ema, **stats})
-    examples = open_examples(data, train=True)
+    return {"params": state.ema, **stats}
+
+
+def finished(
+    experiment: StageOne, variables: dict[str, Any], most: int | None = None
+) -> Codec:
+    """The tokenizer as it is used, with the statistics of its latents over the training
+    set, or so many examples of it."""
+    model, data = experiment.model, experiment.data
+    variables = hosts.gather(variables)
     sums = np.zeros((3, model.latent_dim))  # of 1, z and its square
-    for batch in all_of(examples, data, "measuring latents"):
+    examples = open_examples(data, train=True)
+    for batch in all_of(examples, data, "measuring latents", most):
         z = latents_of(model, variables, batch["x"])[batch["valid"]]
         z = np.asarray(z, np.float64).reshape(-1, z.shape[-1])
         sums += np.stack([np.full(z.shape[1], len(z)), z.sum(0), np.square(z).sum(0)])
     sites, total, squares = hosts.total(sums)
     mean = total / sites
     std = np.sqrt(np.maximum(squares / sites - np.square(mean), 1e-12))
-    grid = model.grid(data.shape[:-1])
+    contract = _contract(experiment, variables, mean, std, variables)
+    return Codec(model, variables, contract)
+
+
+def unfinished(experiment: StageOne, variables: dict[str, Any]) -> Codec:
+    """One to encode and decode with while training goes on, whatever the weights, in
+    the same programs: nothing is known of its latents."""
+    model = experiment.model
+    moments = np.zeros(model.latent_dim), np.ones(model.latent_dim)
+    contract = _contract(experiment, variables, *moments, {})
+    return Codec(model, hosts.own(variables), contract)
+
+
+def _contract(experiment, variables, mean, std, marked) -> LatentContract:
+    """marked: the arrays that the fingerprint is of."""
+    model, data = experiment.model, experiment.data
+    examples = open_examples(data, train=True)
     signal = {
         "kind": data.kind,
         "shape": data.shape,
@@ -40,8 +67,8 @@ def finished(experiment: StageOne, state: TrainState) -> Codec:
         "code_grid": _code_grid(model, variables, data.shape),
         "preparation": data.preparation,
     }
-    contract = contract_of(model, signal, grid, mean, std, variables)
-    return Codec(model, variables, contract)
+    grid = model.grid(data.shape[:-1])
+    return contract_of(model, signal, grid, mean, std, marked)
 
 
 def told(experiment: StageOne, state: TrainState) -> str:

@@ -27,7 +27,7 @@ from train.runtime.optim import learning_rate, make
 from train.runtime.sharding import replicated
 from train.runtime.step import TrainState, init_state, make_step
 from vqdit.diffusion import Process
-from vqdit.diffusion.objectives import Denoising
+from vqdit.diffusion.objectives import Denoising, first_loss
 from vqdit.dit import DiT
 from vqdit.signal import to_signal
 from vqdit.signal.grids import fold
@@ -99,18 +99,25 @@ class Streams:
         if not isinstance(self.source, JointExamples):
             return None
 
-        def encode(variables, batch):
-            streams, known = dict(batch["streams"]), dict(batch["known"])
-            for name, codec in self.codecs.items():
-                x, kind = to_signal(streams[name]), self.processes[name].kind
-                streams[name] = codec.apply(kind, variables[name], x)
-                if name in known:
-                    known[name] = on_grid(known[name], streams[name].shape[1:-1])
-            return {**batch, "streams": streams, "known": known}
-
-        variables = {name: codec.variables for name, codec in self.codecs.items()}
-        variables = hosts.everywhere(variables, replicated(sharding))
+        variables = hosts.everywhere(self._variables, replicated(sharding))
+        encode = lambda variables, batch: self.encoded(batch, variables)
         return partial(jax.jit(encode, out_shardings=sharding), variables)
+
+    def encoded(self, batch, variables: Mapping[str, dict] | None = None):
+        """A batch of signals as one of streams. variables: of the tokenizers; None for
+        their own."""
+        variables = variables or self._variables
+        streams, known = dict(batch["streams"]), dict(batch["known"])
+        for name, codec in self.codecs.items():
+            x, kind = to_signal(streams[name]), self.processes[name].kind
+            streams[name] = codec.apply(kind, variables[name], x)
+            if name in known:
+                known[name] = on_grid(known[name], streams[name].shape[1:-1])
+        return {**batch, "streams": streams, "known": known}
+
+    @property
+    def _variables(self) -> dict[str, dict]:
+        return {name: codec.variables for name, codec in self.codecs.items()}
 
     def told(self, state: TrainState) -> str:
         """What a run says of its sequence and data as it begins."""
@@ -127,8 +134,11 @@ class Streams:
         untrained = [label for label in self.source.absent if label < classes]
         if classes in self.source.absent and not self.experiment.label_dropout:
             untrained.append(classes)  # "none"
+        mixture = self.experiment.mixture
+        out = all(mixture.leaves_out(stream.name) for stream in self.model.streams)
+        how = {"absent": "out" if out else "noise", "parts": mixture.parts}
         parts = (self.model, params, self.processes, self.tokenizers)
-        return Generator(*parts, names, untrained if classes else ())
+        return Generator(*parts, names, untrained if classes else (), **how)
 
 
 def on_grid(known: jax.Array, grid: tuple[int, ...]) -> jax.Array:
@@ -175,7 +185,12 @@ def objective_of(
     streams = experiment.streams.items()
     times = {name: stream.times for name, stream in streams}
     weights = {name: stream.weight for name, stream in streams}
-    return Denoising(model, processes, times, experiment.label_dropout, weights)
+    if experiment.balance:
+        for stream in model.streams:
+            name = stream.name
+            weights[name] /= first_loss(processes[name], times[name], stream)
+    how = {"weights": weights, "mixture": experiment.mixture}
+    return Denoising(model, processes, times, experiment.label_dropout, **how)
 
 
 def example(model: DiT, batch: int):

@@ -4,13 +4,16 @@ import dataclasses
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from train.config import Run
 from train.errors import BadInput
 from train.modalities.files import write_bytes
 from train.progress import say
@@ -24,18 +27,99 @@ MOST = 16  # batches, spaced over the set; a loss of more tells little more
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Figures:
+    """What is scored beside the objective.
+
+    names: of the figures. of: a state -> them. every: steps between.
+    """
+
+    names: Collection[str]
+    of: Callable[[TrainState], Mapping[str, float | None]]
+    every: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class HeldOut:
     """What a stage measures while it trains.
 
     objective: of training. batches: rows -> held-out batches of these rows.
     keep:      writes the bundle of a state into a folder.
     since:     states up to this step are of a model that is not whole yet.
+    encode:    what the objective sees of a batch, as shapes; None is the batch.
+    loss:      what the objective's value is, where it is not all that training
+        minimises.
+    figures:   what is scored besides, if anything is.
     """
 
     objective: Objective
     batches: Callable[[np.ndarray], Iterator[Any]]
     keep: Callable[[TrainState, Path], object]
     since: int = 0
+    encode: Callable[[Any], Any] | None = None
+    loss: str = "loss"
+    figures: Figures | None = None
+
+    def check(self, run: Run, state: TrainState) -> None:
+        """Raises BadInput, with nothing computed, for held-out data that cannot be read
+        and for a run.best that no figure has. state: its shapes."""
+        names, (process, processes) = set(self._scored), hosts.share()
+        rows = np.arange(process, run.batch, processes)
+        if run.heldout_every and len(rows):
+            batch = next(batches := self.batches(rows))
+            deque(batches, maxlen=0)  # what is not kept in memory is read again
+            names |= {f"heldout_{name}" for name in self._losses(state, batch)}
+        name = run.best.removeprefix("-")
+        if name and name not in names:
+            renamed = name == "heldout_loss" and run.heldout_every
+            advice = near(name, sorted(names))
+            advice = f"write heldout_{self.loss}" if renamed else advice
+            raise BadInput(f"run.best={run.best!r} is no figure of this run; {advice}")
+
+    def _losses(self, state, batch) -> Iterable[str]:
+        def losses(state, batch):
+            batch = batch if self.encode is None else self.encode(batch)
+            how = (state.params, state.stats, batch, state.key, state.step)
+            return self.objective(*how)[1][1]
+
+        return {self.loss, *jax.eval_shape(losses, state, batch)}
+
+    @property
+    def _scored(self) -> Iterable[str]:
+        return [f"evaluation_{n}" for n in (self.figures.names if self.figures else ())]
+
+    def hooks(
+        self,
+        run: Run,
+        workdir: Path,
+        rows: np.ndarray,
+        logger: Logger,
+        sharding: jax.sharding.Sharding,
+        encode: Callable[[Any], Any] | None,
+    ) -> Iterator[Hook]:
+        """Of what the run asks for; rows, encode: of a placed batch."""
+        best = None
+        if run.best:
+            keep = lambda state: self.keep(state, workdir / "best")
+            best = Best(run.best, keep, workdir / "best.json", self.since)
+        if run.heldout_every:
+            batches, every = partial(self.batches, rows), run.heldout_every
+            how = (every, logger, sharding, encode, best, self.loss)
+            yield heldout_loss(self.objective, batches, *how)
+        if self.figures is not None:
+            yield scored(self.figures, logger, best)
+
+
+def scored(figures: Figures, logger: Logger, best: "Best | None" = None) -> Hook:
+    """A hook that logs the figures as evaluation_NAME; best is shown them."""
+
+    def run(step: int, state: TrainState) -> None:
+        found = figures.of(state).items()
+        means = {f"evaluation_{n}": math.nan if x is None else x for n, x in found}
+        logger.scalars(step, means)
+        if best is not None:
+            best.shown(step, state, means)
+
+    return Hook(run, figures.every)
 
 
 def heldout_loss(
@@ -46,6 +130,7 @@ def heldout_loss(
     sharding: jax.sharding.Sharding,
     encode: Callable[[Any], Any] | None = None,
     best: "Best | None" = None,
+    name: str = "loss",
 ) -> Hook:
     """A hook that logs `heldout_loss`, and the objective's metrics by such names.
 
@@ -55,13 +140,13 @@ def heldout_loss(
 
     batches: opens those of this process's rows, from the first, one pass or endless.
     encode:  what the objective sees of a placed batch; None is the batch.
-    best:    is shown every evaluation.
+    best:    is shown every evaluation. name: of what the objective's value is.
     """
 
     @jax.jit
     def measure(params, stats, batch, key, step):
         loss, (_, metrics) = objective(params, stats, batch, key, step)
-        return {"loss": loss, **metrics}
+        return {name: loss, **metrics}
 
     def run(step: int, state: TrainState) -> None:
         params = state.ema if jax.tree.leaves(state.ema) else state.params
@@ -104,11 +189,8 @@ class Best:
         self.keep, self.note, self.since = keep, note, since
 
     def shown(self, step: int, state: TrainState, means: dict[str, float]) -> None:
-        """Raises BadInput for a figure that is none of the evaluation's."""
-        if self.name not in means:
-            advice = near(self.name, sorted(means))
-            raise BadInput(f"run.best={self.name!r} is no figure of this run; {advice}")
-        value = means[self.name]
+        """Of figures among which may be another evaluation's."""
+        value = means.get(self.name, math.nan)
         if step <= self.since or not math.isfinite(value):
             return
         held = self._held()

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from train.errors import BadInput, one_line
 from train.progress import say
 from train.runtime import hosts
 from train.runtime.checkpoint import Checkpoints
-from train.runtime.heldout import Best, HeldOut, heldout_loss
+from train.runtime.heldout import HeldOut
 from train.runtime.lock import locked, sweep
 from train.runtime.log import Logger
 from train.runtime.loop import Hook, train
@@ -67,10 +66,18 @@ def claimed(
         yield folder
 
 
-def fits(experiment: Experiment, init: Callable[[], TrainState], rules: Rules) -> None:
+def fits(
+    experiment: Experiment,
+    init: Callable[[], TrainState],
+    rules: Rules,
+    heldout: HeldOut | None = None,
+) -> None:
     """Raises BadInput, with nothing written or computed, for a state that cannot be
-    made, or that the mesh does not divide."""
-    state_sharding(jax.eval_shape(init), rules, make_mesh(experiment.mesh))
+    made, or that the mesh does not divide, and what `HeldOut.check` does."""
+    state = jax.eval_shape(init)
+    state_sharding(state, rules, make_mesh(experiment.mesh))
+    if heldout is not None:
+        heldout.check(experiment.run, state)
 
 
 def launch(
@@ -126,13 +133,12 @@ def launch(
         ):
             lines = [f"    {at}={spell(v)}" for at, v in leaves(experiment).items()]
             logger.text(int(state.step), "experiment", "\n".join(lines))
-            found = list(hooks(logger))
-            if heldout is not None and run.heldout_every:
-                found.append(
-                    _heldout_hook(heldout, run, workdir, rows, logger, sharding, placed)
-                )
-                if not int(state.step):
-                    found[-1].run(0, state)
+            found, measured = list(hooks(logger)), []
+            if heldout is not None:
+                how = (run, workdir, rows, logger, sharding, placed)
+                measured = list(heldout.hooks(*how))
+            for hook in measured if not int(state.step) else ():
+                hook.run(0, state)
             return train(
                 state,
                 step_fn,
@@ -147,18 +153,8 @@ def launch(
                 position=position,
                 meta={"experiment": describe(experiment), **depends},
                 window=window,
-                hooks=found,
+                hooks=[*found, *measured],
             )
-
-
-def _heldout_hook(heldout, run, workdir, rows, logger, sharding, encode) -> Hook:
-    best = None
-    if run.best:
-        keep = lambda state: heldout.keep(state, workdir / "best")
-        best = Best(run.best, keep, workdir / "best.json", heldout.since)
-    batches = partial(heldout.batches, rows)
-    how = (run.heldout_every, logger, sharding, encode, best)
-    return heldout_loss(heldout.objective, batches, *how)
 
 
 def _opening(

@@ -18,7 +18,8 @@ from train.progress import Bar, progress, say
 from train.runtime import hosts
 from train.runtime.board import Board
 
-# Sections of TensorBoard's scalars, beside those of training and of held-out data.
+# Sections of TensorBoard's scalars, beside those of training, of held-out data and of
+# what is scored.
 SECTIONS = {
     "optimizer": ("learning_rate", "grad_norm"),
     "speed": ("step_seconds", "examples_per_second"),
@@ -170,7 +171,7 @@ def tag(name: str) -> str:
     for section, names in SECTIONS.items():
         if name in names:
             return f"{section}/{name}"
-    if name.startswith("heldout_"):
+    if name.startswith(("heldout_", "evaluation_")):
         return name.replace("_", "/", 1)
     return f"train/{name}"
 

@@ -40,8 +40,8 @@ Rules = Sequence[Rule]
 
 # First match wins. No match is an error, so nothing is replicated by accident.
 DIT_RULES = (
-    Rule(r"/(attn/qkv|mlp/up|mlp/gate)/kernel$", P("fsdp", "tensor")),
-    Rule(r"/(attn/out|mlp/down)/kernel$", P("tensor", "fsdp")),
+    Rule(r"(/attn/qkv|mlp/up|mlp/gate)/kernel$", P("fsdp", "tensor")),
+    Rule(r"(/attn/out|mlp/down)/kernel$", P("tensor", "fsdp")),
     # Along its input: what comes out is cut into shifts, scales and gates of the whole
     # width, and to split those would split the tokens' own channels, norms and all.
     Rule(r"modulation/kernel$", P(("fsdp", "tensor"), None)),

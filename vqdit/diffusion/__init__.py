@@ -5,6 +5,7 @@ from vqdit.diffusion.grids import Grid, Karras, Steps, Times
 from vqdit.diffusion.guidance import guided, preconditioned, unguided
 from vqdit.diffusion.mask_replace import MaskAndReplace
 from vqdit.diffusion.masking import Masking
+from vqdit.diffusion.mixture import Around, Case, Mixture, Prefix, Scattered
 from vqdit.diffusion.process import Process, against
 from vqdit.diffusion.sampling import example_keys, priors, sample
 from vqdit.diffusion.schedules import (
@@ -54,6 +55,11 @@ __all__ = [
     "Uniform",
     "LogitNormal",
     "LogNormal",
+    "Mixture",
+    "Case",
+    "Prefix",
+    "Around",
+    "Scattered",
     "Grid",
     "Steps",
     "Times",

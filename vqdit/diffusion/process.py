@@ -65,8 +65,8 @@ class Process(Protocol):
         # A schedule may leave some noise at its end.
         return jnp.where(t == 0, x0.astype(x_t.dtype), x_t[0])
 
-    def inputs(self, x_t: Array, t: Float[Array, "b"]) -> tuple[Array, Array]:
-        """(stream, time) as the network is shown them."""
+    def inputs(self, x_t: Array, t: Float[Array, "b *lead"]) -> tuple[Array, Array]:
+        """(stream, time) as the network is shown them; places may have their own."""
         return x_t, t
 
     def loss(

@@ -23,7 +23,7 @@ class Uniform:
     """t uniform on [0, 1)."""
 
     def __call__(self, key: Key[Array, ""], batch: int) -> Float[Array, "b"]:
-        return _stratified(key, batch)
+        return stratified(key, batch)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class LogitNormal(Checked):
     std: Positive = 1.0
 
     def __call__(self, key: Key[Array, ""], batch: int) -> Float[Array, "b"]:
-        u = jnp.clip(_stratified(key, batch), 1e-6, 1 - 1e-6)
+        u = jnp.clip(stratified(key, batch), 1e-6, 1 - 1e-6)
         normal = jax.scipy.special.ndtri(u)
         # Of a wide law many are nearer to 1 than float32 has numbers.
         return jnp.minimum(jax.nn.sigmoid(self.mean + self.std * normal), BELOW_1)
@@ -63,12 +63,13 @@ class LogNormal(Checked):
         low, high = np.log(self.low), np.log(self.high)
         logits = np.array([low, high], np.float32)
         ends = jax.scipy.special.ndtr((logits - self.mean) / self.std)
-        u = jnp.clip(_stratified(key, batch), 1e-6, 1 - 1e-6)
+        u = jnp.clip(stratified(key, batch), 1e-6, 1 - 1e-6)
         normal = jax.scipy.special.ndtri(ends[0] + u * (ends[1] - ends[0]))
         return jnp.clip((self.mean + self.std * normal - low) / (high - low), 0.0, 1.0)
 
 
-def _stratified(key, batch):
+def stratified(key: Key[Array, ""], batch: int) -> Float[Array, "b"]:
+    """Uniform draws on [0, 1), one in each b-th of it, in any order."""
     offset_key, order_key = jax.random.split(key)
     u = (jnp.arange(batch) / batch + jax.random.uniform(offset_key)) % 1.0
     # Shuffled, so that an example's place in the batch says nothing of its time.

@@ -1,9 +1,11 @@
 """The transformer's block: attention and MLP, modulated by a conditioning vector."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from vqdit.fields import Checked, Count, Positive
@@ -31,6 +33,10 @@ class Block(Checked, nn.Module):
                  (PixArt-alpha, arXiv:2310.00426, section 2.3): the network has one
                  projection, and each block a table that is added to it.
     shift:       False leaves shifts out, as LightningDiT may.
+    own:         of "mlp" and "modulation", what each stream has for itself, which
+                 multiplies their parameters and costs no time; the others share theirs,
+                 and attention always (Mixture-of-Transformers, arXiv:2411.04996, less
+                 its attention).
     layer_scale: where a learned factor per channel starts, on both branches (CaiT,
                  arXiv:2103.17239, section 2); None for no factor.
     implementation: of `attend`. GELU and norms have hand-written backward passes, which
@@ -47,6 +53,7 @@ class Block(Checked, nn.Module):
     shift: bool = True
     layer_scale: float | None = None
     implementation: Implementation | None = None
+    own: tuple[Literal["mlp", "modulation"], ...] = ()
 
     @property
     def parts(self) -> int:
@@ -61,16 +68,28 @@ class Block(Checked, nn.Module):
         lengths: tuple[int, ...],
         rotary: Float[Array, "n pairs"] | None = None,
         known: Bool[Array, "b n"] | None = None,
+        owners: tuple[str, ...] = (),
     ) -> Float[Array, "b n d"]:
-        """c holds a conditioning vector per stream, or under "single" its projection
-        to `parts` d channels; `lengths` are the streams' token counts."""
+        """c holds conditioning vectors, or under "single" their projections to `parts`
+        d channels, each of so many of the tokens as `lengths` says; `owners` are their
+        streams, those of a stream together."""
         d = x.shape[-1]
-        if self.modulation == "single":
-            mods = add_table(self, "modulation_table", c, self.parts)
-        else:
-            mods = nn.Dense(
-                self.parts * d, kernel_init=zeros, dtype=x.dtype, name="modulation"
-            )(nn.silu(c))
+
+        def modulation(own, c):
+            name = f"{own}modulation"
+            if self.modulation == "single":
+                return add_table(self, f"{name}_table", c, self.parts)
+            width = self.parts * d
+            return nn.Dense(width, kernel_init=zeros, dtype=x.dtype, name=name)(
+                nn.silu(c)
+            )
+
+        def mlp(own, h):
+            fields = (self.mlp_ratio, self.mlp, self.implementation)
+            return Mlp(*fields, name=f"{own}mlp")(h)
+
+        ones = (1,) * len(owners)
+        mods = by_stream(modulation, c, owners, ones, "modulation" in self.own)
         parts = jnp.split(per_token(mods, lengths), self.parts, axis=-1)
         half = self.parts // 2
 
@@ -83,7 +102,7 @@ class Block(Checked, nn.Module):
 
         *shift, scale, gate = parts[half:]
         h = self.norm_of("mlp_norm")(x, scale, *shift)
-        h = Mlp(self.mlp_ratio, self.mlp, self.implementation, name="mlp")(h)
+        h = by_stream(mlp, h, owners, lengths, "mlp" in self.own)
         return x + self._scaled("mlp_scale", gate) * h
 
     def norm_of(self, name: str) -> "ModulatedNorm":
@@ -167,11 +186,33 @@ def add_table(
     return c + table.reshape(-1).astype(c.dtype)
 
 
+def by_stream(
+    function: Callable[[str, Array], Array],
+    x: Float[Array, "b k d"],
+    owners: tuple[str, ...],
+    lengths: tuple[int, ...],
+    own: bool,
+) -> Float[Array, "b k e"]:
+    """function("", x), or where it is each stream's `own` function("NAME_", rows).
+
+    Row after row of x is of an owner, as many as `lengths` says.
+    """
+    if not own:
+        return function("", x)
+    sizes: dict[str, int] = {}
+    for name, length in zip(owners, lengths, strict=True):
+        sizes[name] = sizes.get(name, 0) + length
+    parts = jnp.split(x, np.cumsum(list(sizes.values()))[:-1], axis=1)
+    named = zip(sizes, parts, strict=True)
+    return jnp.concatenate([function(f"{name}_", part) for name, part in named], axis=1)
+
+
 def per_token(
     mods: Float[Array, "b s d"], lengths: tuple[int, ...]
 ) -> Float[Array, "b m d"]:
-    """One row per stream -> one per token; a single stream just broadcasts (m = 1)."""
-    if len(lengths) == 1:
+    """Rows of `lengths` tokens each -> one per token; a single one just broadcasts
+    (m = 1)."""
+    if len(lengths) == 1 or sum(lengths) == len(lengths):
         return mods
     return jnp.repeat(
         mods, jnp.array(lengths), axis=1, total_repeat_length=sum(lengths)

@@ -11,6 +11,7 @@ from tests.train.experiments import TOKENIZER
 from train import bench
 from train.config import Experiment, StageOne, StageTwo
 from train.config.command import RUN, parse
+from train.config.help import meanings
 from train.config.override import overrides
 from train.config.paths import leaves
 from train.config.workdir import open_workdir
@@ -192,6 +193,29 @@ def test_help_says_what_fields_mean_and_take(capsys):
     # What a parent's docstring says, and a word of a choice.
     below = out.split("  --config.optimizer.schedule=")[1].split("  --config")[0]
     assert "warm-up" in below and "one of constant, cosine" in " ".join(below.split())
+
+
+def test_a_field_means_what_its_own_class_says_before_its_parents():
+    class Parent:
+        """A parent.
+
+        steps: of the parent.
+        rate, warmup: of both, and
+            of more than a line.
+        """
+
+    class Child(Parent):
+        """A child.
+
+        steps: of the child.
+
+            What is no field's.
+        """
+
+    both = "of both, and of more than a line."
+    expected = {"steps": "of the child.", "rate": both, "warmup": both}
+    assert meanings(Child) == expected
+    assert meanings(Parent) == expected | {"steps": "of the parent."}
 
 
 def test_a_number_as_it_is_meant(file):

@@ -123,6 +123,19 @@ REFUSED_DITS = [
     ("mesh.tensor=8", "mesh.tensor=8 does not divide model.block.heads=4"),
     ("mesh.data=1 mesh.fsdp=-1 model.width=36", "mesh.fsdp=8 .* model.width=36"),
     ("streams={}", "streams is empty; write streams="),
+    (
+        "mixture=Mixture((Case(),Case(given=('imge',))))",
+        "mixture: cases.1.given: there is no stream 'imge'; did you mean image",
+    ),
+    (
+        "mixture=Mixture((Case(parts={'word':Prefix()}),))",
+        "mixture: cases.0.parts: there is no stream 'word'; there are image, text",
+    ),
+    (
+        "mixture=Mixture((Case(given=('image',),absent=('text',)),))",
+        "mixture: cases.0: every stream is given or absent, so nothing is noised",
+    ),
+    ("mixture.cases.0.absent=2", "mixture.cases.0.absent: write a number, at least"),
     ("streams.image.shape=(4,-4,4)", "streams.image: shape=.4, -4, 4.: .*at least 1"),
     (
         "streams.text.tokenizer=Byte(6)",

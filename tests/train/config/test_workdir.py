@@ -84,6 +84,18 @@ def test_a_new_folder_is_created_and_the_same_experiment_resumes(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("part", ["schedule='cosine'", "cooldown=5"])
+def test_rates_that_fall_to_an_end_take_a_word_for_another(part, tmp_path):
+    name, _, value = part.partition("=")
+    falling = overrides(TOKENIZER, {f"optimizer.{name}": value.strip("'")})
+    open_workdir(tmp_path, falling)
+    longer = overrides(falling, {"run.steps": "2000"})
+    with pytest.raises(BadInput, match="run.steps=1000, where .*--reschedule"):
+        open_workdir(tmp_path, longer)
+    open_workdir(tmp_path, longer, reschedule=True)
+    assert read_config(tmp_path / "config.json") == longer
+
+
 def test_what_a_machine_needs_may_change(tmp_path):
     open_workdir(tmp_path, JOINT)
     texts = {"model.remat": "whole", "model.block.implementation": "plain"}

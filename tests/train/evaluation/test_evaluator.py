@@ -86,13 +86,13 @@ def test_the_reference_is_that_of_the_whole_sets(monkeypatch):
         "heldout_count": 360,
         "heldout_copied_share": np.mean(gap < np.median(gap) / 3),
     }
-    found = Reference.of(judge, DATA)
+    found = Reference(judge, DATA)
     assert found.figures(100) == pytest.approx(wanted, rel=1e-9)
-    assert found.apart == pytest.approx(np.median(gap), rel=1.001e-3)
+    assert found.heldout["apart"] == pytest.approx(np.median(gap), rel=1.001e-3)
     monkeypatch.setattr(streaming, "GROUP", 500 * 64)
-    again = Reference.of(judge, DATA)
+    again = Reference(judge, DATA)
     assert again.figures(100) == pytest.approx(wanted, rel=1e-9)
-    assert again.apart == found.apart
+    assert again.heldout["apart"] == found.heldout["apart"]
 
 
 def drawing(x, classes=10):
@@ -115,14 +115,14 @@ def drawing(x, classes=10):
 def test_samples_are_scored_by_their_streams():
     """Each of several by its own reference, and named so."""
     x = jax.random.uniform(jax.random.key(0), (20, 8, 8, 1), minval=-1)
-    photo = Reference.of(Judge(), DATA)
+    photo = Reference(Judge(), DATA)
     (row,) = curve(drawing(x), {"photo": photo}, (1.0,), 20)
     wanted = statistics(Judge().features(np.asarray(to_uint8(x))))
-    wanted = frechet_distance(wanted, photo.heldout.statistics)
+    wanted = frechet_distance(wanted, photo.heldout["features"].statistics)
     assert row["distance"] == pytest.approx(wanted, rel=1e-6)
     assert row["guidance"] == 1.0 and row["memorisation"] > 1.5
-    word = TextReference.of(DATA, "label")
-    photo = Reference.of(Judge(), DATA, labelled=False)
+    word = TextReference(DATA, "label")
+    photo = Reference(Judge(), DATA, labelled=False)
     both = {"photo": photo, "word": word}
     (row,) = curve(drawing(x, classes=0), both, (1.0,), 20)
     assert row["photo_distance"] == pytest.approx(wanted, rel=1e-6)
@@ -142,7 +142,7 @@ WORDS = ["1", "7"] * 10
 def test_copies_are_found_memorised():
     """A third of them, which the median does not see, and all."""
     train, held = (whole(DATA, part)["x"][:30] for part in (True, False))
-    reference = Reference.of(Judge(), DATA)
+    reference = Reference(Judge(), DATA)
     score = lambda x: curve(drawing(x), {"photo": reference}, (1.0,), 20)[0]
     some = np.where(np.arange(30)[:, None, None, None] % 3 == 0, train, held)
     some, every = (x / np.float32(127.5) - 1 for x in (some, train))
@@ -160,7 +160,7 @@ def test_captions_that_training_has_are_copies(monkeypatch):
         yield {"caption": found[index], "index": index, "valid": index < 9}
 
     monkeypatch.setattr(texts, "examples", examples)
-    reference = TextReference.of(DATA, "caption")
+    reference = TextReference(DATA, "caption")
     drawn = {"x": ["a cat", "a cat", "a bird", "two cats"], "index": np.arange(4)}
     found = evaluated(reference.evaluator(4), [drawn])
     assert found["copied_share"] == 0.5 and found["distinct_share"] == 0.75

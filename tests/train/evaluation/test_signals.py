@@ -7,7 +7,7 @@ import pytest
 
 from train.errors import BadInput
 from train.evaluation import evaluator
-from train.evaluation.features import Latents
+from train.evaluation.features import Latents, network_of
 from train.evaluation.samples import Reference
 from train.evaluation.scores import (
     evaluate_generator,
@@ -239,12 +239,12 @@ def test_samples_of_every_kind_are_scored_without_labels(kind):
         module=types.SimpleNamespace(classes=0, dtype="float32"),
     )
     # Of labelled clips a judge would be trained.
-    references = {"signal": Reference.of(Latents(generator.codecs["signal"]), data)}
+    references = {"signal": Reference(Latents(generator.codecs["signal"]), data)}
     if not data.judged:
-        again = references_of(generator, {"signal": data})
+        again = references_of(generator, {"signal": data}, network_of)
         assert isinstance(again["signal"].network, Latents)
         with pytest.raises(BadInput, match="--judge-steps is of a judge of labelled"):
-            references_of(generator, {"signal": data}, steps=3)
+            network_of(data, generator.codecs["signal"], steps=3)
 
     def score(x):
         x = signal(x)

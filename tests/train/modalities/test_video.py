@@ -8,10 +8,11 @@ from PIL import Image
 
 from tests.train.fresh import batches, fresh
 from train.errors import BadInput, Unreadable
-from train.modalities import clips
+from train.modalities import index as indices
 from train.modalities.augment import ImageAugment
-from train.modalities.clips import Index, open_clip, pack_times, read_clip
+from train.modalities.clips import pack_times, read_clip
 from train.modalities.image import Images
+from train.modalities.index import Index, Reel, open_clip
 from train.modalities.video import Video
 
 
@@ -221,26 +222,86 @@ def test_each_frame_of_a_gif_has_its_own_time(tmp_path):
     )
 
 
-@pytest.mark.parametrize("name,codec", [("a.mp4", "libx264"), ("a.webm", "libvpx-vp9")])
-def test_what_an_index_picks_is_what_is_read_whole(tmp_path, name, codec):
-    """Across frames that need no others, with some that need later ones."""
+def recorded(path, codec, times=range(30), **how):
+    """A picture that moves on by two pixels a frame, at 25 a second."""
     draw = np.random.default_rng(0)
     picture = draw.integers(0, 256, (32, 32, 3)).astype(np.uint8)
-    how = {"g": "8", "bf": "2"} if codec == "libx264" else {"g": "8"}
-    with av.open(str(tmp_path / name), "w") as out:
-        stream = out.add_stream(codec, rate=25, options=how)
-        stream.height, stream.width, stream.pix_fmt = 32, 32, "yuv420p"
-        for i in range(30):
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=25, options={"g": "8"} | how)
+        stream.height, stream.width = 32, 32
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        for i, time in enumerate(times):
             turned = np.roll(picture, 2 * i, 1)
             frame = av.VideoFrame.from_ndarray(turned, format="rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 25)
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
-    whole, index = read_clip(tmp_path / name), open_clip(tmp_path / name)
-    assert isinstance(index, Index) and len(index) == len(whole) == 30
-    np.testing.assert_array_equal(index.times, whole.times)
+
+
+@pytest.mark.parametrize(
+    "name,codec,bf,kind",
+    [
+        ("a.mp4", "libx264", "2", Index),
+        ("a.webm", "libvpx-vp9", "0", Index),
+        ("a.avi", "mpeg4", "0", Index),
+        ("a.avi", "mjpeg", "0", Index),
+        ("a.avi", "mpeg4", "2", Reel),
+        ("a.avi", "libx264", "2", Reel),
+        ("a.mpg", "mpeg1video", "2", Reel),
+        ("a.mpg", "mpeg2video", "0", Reel),
+    ],
+)
+def test_what_a_clip_picks_is_what_is_read_whole(
+    tmp_path, monkeypatch, caplog, name, codec, bf, kind
+):
+    """Across frames that need no others, with some that need later ones; where there is
+    no index also beyond what is kept of a file."""
+    path = tmp_path / name
+    recorded(path, codec, bf=bf)
+    monkeypatch.setattr(indices, "KEPT", 10 * 32 * 32 * 3)
+    whole, clip = read_clip(path), open_clip(path)
+    assert type(clip) is kind and len(clip) == len(whole.frames) == 30
+    assert clip.kept is None
+    assert ("has no index" in caplog.text) == (kind is Reel)
+    np.testing.assert_array_equal(clip.times, whole.times)
     for rows in ([0], [29], [3, 4, 5], [1, 9, 10, 28], list(range(30))):
-        for row, frame in zip(rows, index.pick(rows), strict=True):
+        for row, frame in zip(rows, clip.pick(rows), strict=True):
             np.testing.assert_array_equal(frame, whole.frames[row])
+
+
+def test_a_clip_without_an_index_takes_no_more_memory_than_an_example(
+    tmp_path, monkeypatch
+):
+    """Nor do GIFs and folders of pictures; where frames are few they are kept, and
+    examples are the same."""
+    gif(tmp_path / "gif" / "a.gif", 20)
+    for i, frame in enumerate(frames(20)):
+        (tmp_path / "still" / "a").mkdir(parents=True, exist_ok=True)
+        frame.save(tmp_path / "still" / "a" / f"{i}.png")
+    (tmp_path / "mpg").mkdir()
+    recorded(tmp_path / "mpg" / "a.mpg", "mpeg1video", range(20))
+    for name in ("gif", "still", "mpg"):
+        data = Video(
+            "folder", str(tmp_path / name), frames=4, size=16, holdout=0, threads=0
+        )
+        found = []
+        for most in (2**26, 5 * 16 * 16):
+            monkeypatch.setattr(indices, "KEPT", most)
+            examples = fresh(data, True)
+            found.append(examples.take(np.arange(len(examples)))["x"])
+            assert (examples.source[0].nbytes < 2000) == (most < 2000)
+        assert len(found[0]) == 5
+        np.testing.assert_array_equal(*found)
+
+
+def test_frames_that_an_avi_leaves_out_stay_on_the_screen(tmp_path):
+    recorded(tmp_path / "a.avi", "mjpeg", times := [0, 1, 5, 6, 7, 20])
+    clip = open_clip(tmp_path / "a.avi")
+    np.testing.assert_allclose(clip.times[:-1], np.array(times) / 25, atol=1e-6)
+    content = (tmp_path / "a.avi").read_bytes()
+    (tmp_path / "a.avi").write_bytes(content[: len(content) // 2])
+    with pytest.raises(Unreadable, match="is cut short"):
+        open_clip(tmp_path / "a.avi")
 
 
 def test_a_video_is_decoded_where_an_example_is(tmp_path, monkeypatch):
@@ -249,8 +310,8 @@ def test_a_video_is_decoded_where_an_example_is(tmp_path, monkeypatch):
     video = Video(name="folder", data_dir=str(tmp_path), frames=4, size=16, holdout=0)
     examples = fresh(video, True)
     assert len(examples) == 50 and examples.source[0].nbytes < 2000
-    seen, pixels = [], clips._pixels
-    monkeypatch.setattr(clips, "_pixels", lambda *of: seen.append(of) or pixels(*of))
+    seen, pixels = [], indices.upright
+    monkeypatch.setattr(indices, "upright", lambda *of: seen.append(of) or pixels(*of))
     found = examples.take(np.array([40]))["x"][0, :, 8, 12, 0]
     np.testing.assert_allclose(found.astype(int), [160, 161, 162, 163], atol=2)
     assert len(seen) == 4

@@ -105,18 +105,21 @@ def test_scans_are_brought_to_one_spacing(tmp_path):
         ball = np.linalg.norm(np.meshgrid(*axes, indexing="ij"), axis=0) < 4
         affine = np.diag([-mm[2], mm[1], mm[0], 1])
         nifti(tmp_path / f"{i}.nii.gz", ball.astype(np.float32), affine)
+    # Stored along other axes than the patient's, which keep their spacings.
+    sagittal = AFFINES["AIL"] @ np.diag([mm[1], mm[0], mm[2], 1])
+    nifti(tmp_path / "3.nii.gz", ball.astype(np.float32), sagittal)
     np.savez(tmp_path / "2.npz", volume=ball.astype(np.float32), spacing=mm)
     scans = over(tmp_path, size=(16, 16, 16), spacing=(1.0, 1.0, 1.0))
     found = raw(scans)[..., 0]
-    assert found.shape == (3, 16, 16, 16)
+    assert found.shape == (4, 16, 16, 16)
     for scan in found:
         assert np.abs(scan - found[-1]).mean() < 0.04
         assert abs(scan.sum() - 268) < 30  # 4/3 pi 4^3
-    np.save(tmp_path / "3.npy", ball)
-    with pytest.raises(BadInput, match="3.npy: states no spacing"):
+    np.save(tmp_path / "4.npy", ball)
+    with pytest.raises(BadInput, match="4.npy: states no spacing"):
         fresh(scans, True)
-    np.savez(tmp_path / "3.npz", volume=ball, spacing=[1e3, 1e3, 1e3])
-    (tmp_path / "3.npy").unlink()
+    np.savez(tmp_path / "4.npz", volume=ball, spacing=[1e3, 1e3, 1e3])
+    (tmp_path / "4.npy").unlink()
     with pytest.raises(BadInput, match="states a spacing of 1e.03 x"):
         fresh(scans, True)
 

@@ -1,5 +1,6 @@
 """What stage two opens, and its streams as files of old have them."""
 
+import dataclasses
 import json
 
 import jax
@@ -16,9 +17,9 @@ from train.config.override import replaced
 from train.errors import BadInput
 from train.modalities import Series
 from train.objectives.latents import encode_set
-from train.objectives.streams import on_grid, prepare
+from train.objectives.streams import objective_of, on_grid, prepare
 from train.pipeline import open_examples
-from vqdit.diffusion import Gaussian, Masking, Uniform
+from vqdit.diffusion import Case, Gaussian, LogitNormal, Masking, Mixture, Uniform
 from vqdit.dit import DiT
 from vqdit.nn import Block
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
@@ -65,6 +66,20 @@ def test_an_experiment_of_old_becomes_this_one():
         "tokenizers": {"dict": {"image": "runs/image", "text": "runs/text"}},
     }
     assert build(old, ("vqdit", "train")) == JOINT
+
+
+def test_what_is_minimised_is_what_the_experiment_says():
+    times = LogitNormal(0.5)
+    said = {"label_dropout": 0.3, "streams.text.weight": 0.25}
+    experiment = replaced(JOINT, said | {"streams.image.times": times})
+    mixture = Mixture((Case(given=0.5),))
+    experiment = dataclasses.replace(experiment, mixture=mixture)
+    processes = {name: each.process for name, each in experiment.streams.items()}
+    found = objective_of(experiment, experiment.model, processes)
+    assert found.weights == {"image": 1.0, "text": 0.25} and found.label_dropout == 0.3
+    assert found.times == {"image": times, "text": JOINT.streams["text"].times}
+    assert found.mixture == mixture and found.model is experiment.model
+    assert found.processes == processes
 
 
 def test_a_process_is_fit_for_what_the_stream_says():

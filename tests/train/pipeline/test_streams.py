@@ -107,6 +107,12 @@ def test_a_text_too_long_and_a_label_beyond_are_refused(captioned):
         first(joined)
 
 
+def test_every_label_is_known_the_first_class_too():
+    found = first(JointExamples({"word": DIGITS}, {"word": Labels(10)}, train=True), 64)
+    assert found["known"]["word"].all() and 0 in found["label"]
+    np.testing.assert_array_equal(found["streams"]["word"][:, 0, 0], found["label"])
+
+
 def test_without_labels_no_word_is_known(captioned):
     found = first(
         JointExamples({"word": captioned}, {"word": Labels(5)}, train=True), 5

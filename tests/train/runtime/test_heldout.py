@@ -7,9 +7,16 @@ import numpy as np
 import pytest
 
 from tests.train import toy
-from train.config import Mesh
+from train.config import Mesh, Run
 from train.errors import BadInput
-from train.runtime.heldout import MOST, Best, heldout_loss
+from train.runtime.heldout import (
+    MOST,
+    Best,
+    Figures,
+    HeldOut,
+    heldout_loss,
+    scored,
+)
 from train.runtime.sharding import batch_sharding, make_mesh, state_sharding
 
 
@@ -91,5 +98,47 @@ def test_the_best_is_kept_and_known_to_a_run_that_goes_on(tmp_path):
     assert kept("heldout_psnr", (8, 0.0)) == [8]
     note.write_text("[]")
     assert kept("heldout_psnr", (9, 0.0)) == [9]
-    with pytest.raises(BadInput, match="did you mean heldout_psnr"):
-        kept("heldout_psn", (10, 0.0))
+    assert kept("evaluation_psnr", (10, 0.0)) == []  # another evaluation has it
+
+
+def test_figures_are_logged_and_the_best_of_them_kept(tmp_path):
+    lines, kept = Lines(), []
+    best = Best("-evaluation_usage", kept.append, tmp_path / "best.json")
+    found = iter([{"usage": 0.5, "psnr": None}, {"usage": 0.75, "psnr": 3.0}])
+    hook = scored(Figures(["usage", "psnr"], lambda state: next(found), 4), lines, best)
+    assert hook.due(4, 9) and not hook.due(5, 9) and not hook.changes
+    hook.run(4, "a")
+    hook.run(8, "b")
+    assert kept == ["a", "b"]
+    (_, first), second = lines
+    assert np.isnan(first["evaluation_psnr"])
+    assert second == (8, {"evaluation_usage": 0.75, "evaluation_psnr": 3.0})
+
+
+def test_a_misspelt_figure_and_unreadable_data_are_refused_with_nothing_computed():
+    state, opened = jax.eval_shape(toy.new_state), []
+
+    def broken(rows):
+        opened.append(rows.tolist())
+        yield toy.new_batch(size=4)
+        raise BadInput("the second batch")
+
+    def check(best, batches=lambda rows: iter([toy.new_batch(size=4)]), **run):
+        figures = Figures(["psnr_db"], None, 3)
+        heldout = HeldOut(toy.objective, batches, None, loss="part", figures=figures)
+        heldout.check(Run(steps=9, batch=4, best=best, **run), state)
+
+    check("-evaluation_psnr_db")
+    check("heldout_part", heldout_every=2)
+    check("heldout_spread", heldout_every=2)
+    for name, near in (
+        ("evaluation_psnr", "evaluation_psnr_db"),
+        ("heldout_sprad", "heldout_spread"),
+        ("heldout_loss", "write heldout_part"),
+    ):
+        with pytest.raises(BadInput, match=f"no figure of this run; .*{near}"):
+            check(name, heldout_every=2)
+    with pytest.raises(BadInput, match="the second batch"):
+        check("", broken, heldout_every=2)
+    assert opened == [[0, 1, 2, 3]]
+    check("", broken)

@@ -1,5 +1,6 @@
 import functools
 import itertools
+import json
 import multiprocessing
 import os
 import random
@@ -18,6 +19,7 @@ from train.runtime.checkpoint import Checkpoints, SaveFailed
 from train.runtime.log import Logger, read_metrics
 from train.runtime.loop import Hook, TrainingDiverged, train
 from train.runtime.sharding import batch_sharding, make_mesh, state_sharding
+from train.runtime.window import Window
 
 
 def run(workdir, steps, batches=None, *, step_fn=None, place=None, **options):
@@ -290,6 +292,21 @@ def test_seconds_are_those_of_training_alone(tmp_path, monkeypatch):
         assert 0 < row["step_seconds"] < 20
         rate = row["examples_per_second"] * row["step_seconds"]
         assert rate == pytest.approx(16)
+
+
+def test_a_window_that_a_stop_cut_has_the_seconds_of_both_parts(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("train.runtime.window.time.perf_counter", lambda: now[0])
+    begun, names = None, ["loss", "grad_norm"]
+    for step, start in enumerate((0.0, 1000.0)):
+        now[0] = start
+        window = Window(step, names, 16, None, begun)
+        window.add(jnp.array([1.0 + step, 3.0]))
+        now[0] += 2 + step
+        window.check()
+        begun = json.loads(json.dumps(window.pending()))
+    means = {"loss": 1.5, "grad_norm": 3.0}
+    assert window.close() == means | {"step_seconds": 2.5, "examples_per_second": 6.4}
 
 
 def signalling(number, at):

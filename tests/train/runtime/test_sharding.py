@@ -244,7 +244,11 @@ def dit_shapes(model, batch=1):
     return shapes, (streams, times)
 
 
-@pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
+OWN = {"own": Block(2, own=("mlp", "modulation"), mlp="swiglu")}
+OWN["own single"] = OWN["own"].clone(modulation="single")
+
+
+@pytest.mark.parametrize("block", (BLOCKS | OWN).values(), ids=BLOCKS | OWN)
 def test_dit_table_covers_every_switch(block):
     """By shape alone; a rule without a parameter raises, and the reverse."""
     for fields in (

@@ -1,5 +1,5 @@
 """What a network over streams is trained to do, one file a method."""
 
-from vqdit.diffusion.objectives.denoising import Denoising, known_mean
+from vqdit.diffusion.objectives.denoising import Denoising, first_loss, known_mean
 
-__all__ = ["Denoising", "known_mean"]
+__all__ = ["Denoising", "first_loss", "known_mean"]

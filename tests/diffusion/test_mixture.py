@@ -1,0 +1,319 @@
+"""Mixtures by counting, and what an example's roles do to loss and gradient."""
+
+import functools
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import toys
+from vqdit import Continuous, Discrete, Gaussian, Masking
+from vqdit.diffusion import (
+    Around,
+    Case,
+    LogitNormal,
+    Mixture,
+    Prefix,
+    Scattered,
+    Uniform,
+    UniformState,
+)
+from vqdit.diffusion.objectives import Denoising, first_loss, known_mean
+
+N = 6000
+STREAMS = (
+    Continuous("a", (4, 6), 2, patch=2),
+    Discrete("b", (5,), 4),
+    Discrete("c", (3,), 4),
+)
+ALL = {s.name: jnp.ones(N, bool) for s in STREAMS}
+
+
+def drawn(mixture, known=ALL, seed=0):
+    draw = jax.jit(lambda key, known: mixture.draw(key, STREAMS, known))
+    roles = draw(jax.random.key(seed), known)
+    return jax.tree.map(np.asarray, roles)
+
+
+def near(found, share, of=N):
+    """Within 4 standard errors of a share."""
+    assert abs(np.mean(found) - share) <= 4 * np.sqrt(share * (1 - share) / of)
+
+
+def test_as_it_stands_nothing_is_given_absent_or_together():
+    assert drawn(Mixture()) == ({}, {}, None)
+
+
+def test_cases_have_their_share_of_every_batch():
+    cases = (Case(given=("a",)), Case(absent=("a",), weight=2.0), Case(together=True))
+    roles = drawn(Mixture(cases))
+    for found, share in (
+        (roles.given["a"], 0.25),
+        (roles.absent["a"], 0.5),
+        (roles.together, 0.25),
+    ):
+        assert abs(found.sum() - share * N) <= 1
+    assert not (roles.given["a"] & roles.absent["a"]).any()
+    assert roles.given.keys() == roles.absent.keys() == {"a"}
+
+
+@pytest.mark.parametrize("given,absent", [(0.5, 0.25), (1.0, 0.0), (0.0, 1.0)])
+def test_one_stream_is_noised_and_the_others_by_chance(given, absent):
+    """Of what an example has; its absence of others changes no chance."""
+    u = np.random.default_rng(0).uniform(size=(3, N))
+    known = {name: row < 0.7 for name, row in zip("abc", u, strict=True)}
+    roles = drawn(Mixture((Case(given=given, absent=absent),)), known)
+    none = dict.fromkeys("abc", np.zeros(N, bool))
+    gives, lacks = ({**none, **each} for each in roles[:2])
+    count = np.sum(list(known.values()), axis=0)
+    noised = [known[n] & ~gives[n] & ~lacks[n] for n in "abc"]
+    assert (np.sum(noised, axis=0)[count > 0] > 0).all()
+    if given + absent == 1:
+        assert (np.sum(noised, axis=0)[count > 0] == 1).all()
+    for found, chance in ((gives, given), (lacks, absent)):
+        for some in (2, 3):
+            here = count == some
+            for name in "abc":
+                rows = here & known[name]
+                share = chance * (some - 1) / some
+                near(found[name][rows], share, of=max(rows.sum(), 1))
+
+
+def test_a_stream_that_is_always_given_is_noised_where_there_is_no_other():
+    known = {"a": np.arange(N) % 2 > 0, "b": np.ones(N, bool), "c": np.zeros(N, bool)}
+    roles = drawn(Mixture((Case(given=("b",), absent=("c",)),)), known)
+    np.testing.assert_array_equal(roles.given["b"], known["a"])
+
+
+def test_places_that_are_given_are_whole_tokens_and_never_all():
+    """Counts within 4 standard errors of the law that is written."""
+    parts = {"a": Around(0.5, 1.0), "b": Prefix(), "c": Scattered(0.4, 0.4)}
+    given = drawn(Mixture((Case(parts=parts),))).given
+    hole = ~given["a"]
+    assert hole.shape == (N, 4, 6) and hole.any((1, 2)).all()
+    tokens = hole.reshape(N, 2, 2, 3, 2)
+    assert (tokens.all((2, 4)) == tokens.any((2, 4))).all()
+    rows, columns = hole.any(2), hole.any(1)
+    np.testing.assert_array_equal(hole, rows[:, :, None] & columns[:, None])
+    for line in (rows, columns):  # one run each
+        assert (np.abs(np.diff(line.astype(int), axis=1)).sum(1) <= 2).all()
+    # 2 (1 - share)^(1/2), rounded up.
+    high = rows[:, ::2].sum(1)
+    assert set(high) == {1, 2}
+    near(high == 2, 0.5)
+    # As many at each place that it may be.
+    near(rows[high == 1, 0], 0.5, of=(high == 1).sum())
+
+    count = given["b"].sum(1)
+    np.testing.assert_array_equal(given["b"], np.arange(5) < count[:, None])
+    for k in range(5):
+        assert abs((count == k).sum() - N / 5) <= 1  # stratified
+
+    scattered = given["c"]
+    assert not scattered.all(1).any()
+    # All three fall below the share, and the highest does not count.
+    near(scattered.sum(1) == 2, 3 * 0.4**2 * 0.6 + 0.4**3)
+    near(scattered.sum(1) == 0, 0.6**3)
+
+
+def test_a_share_is_drawn_between_its_ends():
+    for low, high in ((0.2, 0.2), (0.0, 0.3), (1.0, 1.0)):
+        share = jax.jit(Prefix(low, high).share, static_argnums=1)
+        found = np.asarray(share(jax.random.key(1), N))
+        assert (low <= found).all() and (found <= high + 1e-6).all()
+        near(found, (low + high) / 2)
+    whole = drawn(Mixture((Case(parts={"b": Prefix(1.0, 1.0)}),)))
+    assert (whole.given["b"].sum(1) == 4).all()
+
+
+PAIR = (Continuous("image", (2, 2), 2), Discrete("word", (3,), 5))
+PROCESSES = {"image": Gaussian(), "word": Masking(5)}
+TIMES = {"image": Uniform(), "word": LogitNormal()}
+B = 16
+DATA = {
+    "image": jax.random.normal(jax.random.key(1), (B, 2, 2, 2)),
+    "word": jnp.arange(3 * B).reshape(B, 3, 1) % 5,
+}
+LABEL = jnp.full(B, -1)
+
+
+class Spy:
+    """Answers 0, and keeps what it is shown."""
+
+    classes, streams = 0, PAIR
+
+    def apply(self, variables, x, times, label, known=None):
+        self.shown = x, times, known
+        wide = {"image": x["image"].shape, "word": (*x["word"].shape, 5)}
+        return {name: jnp.zeros(wide[name]) for name in x}
+
+
+def shown(mixture, known=None, processes=PROCESSES):
+    batch = {"streams": DATA, "label": LABEL} | ({"known": known} if known else {})
+
+    @jax.jit
+    def run(batch):
+        spy = Spy()
+        objective = Denoising(spy, processes, TIMES, mixture=mixture)
+        loss, (_, metrics) = objective({}, {}, batch, jax.random.key(0), 0)
+        return (*spy.shown, loss, metrics)
+
+    return run(batch)
+
+
+def test_what_is_given_is_seen_as_it_is_at_time_0():
+    case = Case(given=("word",), parts={"image": Scattered(0.5, 0.5)})
+    roles = Mixture((case,))
+    x, t, known, _, metrics = shown(roles)
+    assert known is None
+    np.testing.assert_array_equal(x["word"], DATA["word"])
+    assert not t["word"].any() and metrics["loss_word"] == 0
+    given = np.asarray(t["image"] == 0)
+    assert given.shape == (B, 2, 2) and given.any() and not given.all()
+    same = np.asarray(x["image"] == DATA["image"]).all(-1)
+    np.testing.assert_array_equal(same, given)
+    # The others stand where they stood without it.
+    plain = shown(Mixture())
+    other = np.broadcast_to(plain[1]["image"][:, None, None], given.shape)
+    np.testing.assert_array_equal(t["image"][~given], other[~given])
+    np.testing.assert_array_equal(x["image"][~given], plain[0]["image"][~given])
+
+
+def test_together_is_one_draw_by_each_law():
+    _, t, *_ = shown(Mixture((Case(together=True),)))
+    u = np.asarray(t["image"])
+    np.testing.assert_allclose(t["word"], 1 / (1 + np.exp(-norm(u))), atol=1e-5)
+    _, t, *_ = shown(Mixture())
+    assert (
+        np.abs(t["word"] - 1 / (1 + np.exp(-norm(np.asarray(t["image"]))))).max() > 0.1
+    )
+
+
+def norm(u):
+    return np.asarray(jax.scipy.special.ndtri(u))
+
+
+def test_what_is_absent_is_unknown_and_zero():
+    gaps = {"image": jnp.ones((B, 2, 2)).at[0, 0, 0].set(0)}
+    x, _, known, _, metrics = shown(Mixture((Case(absent=("image",)),)), gaps)
+    assert not known["image"].any() and metrics["loss_image"] == 0
+    spy_x = shown(Mixture((Case(absent=("word",)),)), gaps)
+    np.testing.assert_array_equal(spy_x[2]["image"], gaps["image"] > 0)
+    assert not spy_x[2]["word"].any()
+    del x
+
+
+@pytest.mark.parametrize("weight", ["elbo", "none"])
+def test_places_that_are_given_leave_the_loss_of_the_others(weight):
+    """By hand: the loss of each place as without the mixture, over those noised."""
+    processes = {**PROCESSES, "word": Masking(5, weight=weight)}
+    case = Case(parts={"word": Prefix(), "image": Around()})
+    _, t, _, loss, metrics = shown(Mixture((case,)), processes=processes)
+    for name in PROCESSES:
+        key = jax.random.split(jax.random.key(0))[1]
+        own = jax.random.fold_in(key, zlib.crc32(name.encode()))
+        time_key, noise_key = jax.random.split(own)
+        at = TIMES[name](time_key, B)
+        x, target = processes[name].corrupt(DATA[name], at, noise_key)
+        output = jnp.zeros(x.shape if name == "image" else (*x.shape, 5))
+        places = processes[name].loss(output, target, x, at)
+        expected = known_mean(places, jnp.broadcast_to(t[name] > 0, places.shape))
+        np.testing.assert_allclose(metrics[f"loss_{name}"], expected, rtol=1e-6)
+    assert loss > 0
+
+
+@functools.cache
+def gradient(mixture_of):
+    """(model's parameters, a jitted (params, streams, known) -> loss, gradients)."""
+    model = toys.generator(PAIR, PROCESSES)
+    cases = {"absent": Case(absent=("word",)), "given": Case(given=("word",))}
+    how = {"mixture": Mixture((cases[mixture_of],))}
+    objective = Denoising(model.module, PROCESSES, TIMES, **how)
+
+    @jax.jit
+    def run(params, streams):
+        batch = {"streams": streams, "label": LABEL}
+        grad = jax.value_and_grad(lambda p: objective(p, {}, batch, KEY, 0)[0])
+        return grad(params)
+
+    return model.params, run
+
+
+KEY = jax.random.key(4)
+
+
+def test_a_stream_that_is_absent_has_no_influence_and_no_gradient():
+    params, run = gradient("absent")
+    first = run(params, DATA)
+    other = run(params, DATA | {"word": 4 - DATA["word"]})
+    jax.tree.map(np.testing.assert_array_equal, first, other)
+    for name, leaf in jax.tree_util.tree_leaves_with_path(first[1]):
+        own = name[0].key.startswith("word_")
+        assert bool(np.any(leaf)) != own, name
+
+
+def test_a_stream_that_is_given_matters_and_is_not_predicted():
+    params, run = gradient("given")
+    loss, slope = run(params, DATA)
+    assert not any(map(np.any, jax.tree.leaves(slope["word_out"])))
+    assert np.any(slope["word_in"]["table"]) and np.any(slope["image_out"]["kernel"])
+    # Never the mask: every code is there.
+    assert not np.any(slope["word_in"]["table"][5])
+    assert run(params, DATA | {"word": 4 - DATA["word"]})[0] != loss
+
+
+def test_one_stream_is_the_plain_path_bit_for_bit():
+    """Corrupt, ask, compare: no step beside it, whatever a mixture of one may say."""
+    stream, process = PAIR[:1], PROCESSES["image"]
+    model = toys.generator(stream, {"image": process})
+    data, key = {"image": DATA["image"]}, jax.random.key(3)
+
+    @jax.jit
+    def plain(params):
+        time_key, noise_key = jax.random.split(jax.random.split(key)[1])
+        t = Uniform()(time_key, B)
+        x, target = process.corrupt(data["image"], t, noise_key)
+        apply = lambda p: model.module.apply({"params": p}, {"image": x}, {"image": t})
+        loss = lambda p: process.loss(apply(p)["image"], target, x, t).mean()
+        return jax.value_and_grad(loss)(params)
+
+    expected = plain(model.params)
+    objective = Denoising(model.module, {"image": process}, TIMES)
+    batch = {"streams": data, "label": LABEL}
+    loss = lambda p: objective(p, {}, batch, key, 0)[0]
+    found = jax.jit(jax.value_and_grad(loss))(model.params)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize(
+    "case,message",
+    [
+        (lambda: Case(given=0.7, absent=0.4), "absent=0.4: write at most 0.3"),
+        (lambda: Case(given=("a",), absent=("a",)), "absent=.*a: is given; write one"),
+        (lambda: Case(given=1.5), "given=1.5: write"),
+        (lambda: Case(weight=0.0), "weight=0.0: write above 0"),
+        (lambda: Prefix(0.5, 0.2), "low=0.5: write at most high, 0.2"),
+        (lambda: Mixture(()), "cases=.*: write one or more"),
+    ],
+)
+def test_what_cannot_be_is_refused(case, message):
+    with pytest.raises(ValueError, match=message):
+        case()
+
+
+@pytest.mark.parametrize(
+    "process,stream,expected",
+    [
+        (Gaussian(), PAIR[0], 2.0),  # noise less data
+        (Gaussian(target="data"), PAIR[0], 1.0),
+        (Masking(), PAIR[1], np.log(5)),
+        (Masking(weight="none"), PAIR[1], np.log(5)),
+        (UniformState(), PAIR[1], np.log(5)),
+    ],
+    ids=["velocity", "data", "elbo", "none", "uniform"],
+)
+def test_the_loss_of_who_knows_nothing(process, stream, expected):
+    found = first_loss(process.fit(stream), Uniform(), stream)
+    np.testing.assert_allclose(found, expected, rtol=0.05)
