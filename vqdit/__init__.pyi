@@ -107,6 +107,8 @@ from vqdit.trained import Generator as Generator
 from vqdit.trained import Judge as Judge
 from vqdit.trained import LatentContract as LatentContract
 from vqdit.trained import Sampler as Sampler
+from vqdit.trained import Score as Score
+from vqdit.trained import Scorer as Scorer
 from vqdit.trained import load as load
 from vqdit.trained import save as save
 
