@@ -3,11 +3,12 @@
 python -m train.stage_one --config=configs/demo_tokenizer.py --workdir=runs/digits_tok
 python -m train.stage_two --config=configs/digits_joint.py \\
     --workdir=runs/digits_joint --config.streams.image.tokenizer=runs/digits_tok
-python -m train.evaluate --workdir=runs/digits_joint --crossings=True --steps=10
+python -m train.evaluate --workdir=runs/digits_joint --crossings=True --steps=25 \\
+    --solver="{'name': Confidence(noise=0.0, temperature=0.1)}"
 
-The 4x4 codes of an 8x8 digit and five bytes of its name, "nil" to "nine". Half of the
-examples are noised at times of their own, in the others a stream is given or absent.
-Expected: RESULTS.md, section demo.
+The 4x4 latents of an 8x8 digit by flow, and five bytes of its name, "nil" to "nine", by
+masks. Half of the examples are noised at times of their own, in the others a stream is
+given or absent. Two CPU cores: two minutes. Expected: RESULTS.md, section demo.
 """
 
 from configs.demo_flow import CONFIG as FLOW
@@ -25,7 +26,7 @@ CONFIG = replaced(
         "data.words": NAMES,
         "model.classes": 0,
         "streams": {
-            "image": Stream(MASKING, shape=(4, 4, 1), codes=64),
+            "image": FLOW.streams["image"],
             "name": Stream(MASKING, tokenizer=Bytes(5)),
         },
         "mixture": Mixture((Case(), Case(given=0.5, absent=0.3))),
@@ -34,6 +35,6 @@ CONFIG = replaced(
 )
 
 VARIANTS = {
-    "latents": {"streams.image": FLOW.streams["image"]},
+    "codes": {"streams.image": Stream(MASKING, shape=(4, 4, 1), codes=64)},
     "own": {"model.block.own": ("mlp", "modulation")},
 }

@@ -75,7 +75,7 @@ def crossings(
             f"{', '.join(read) or 'none'}"
         )
     held = lambda name: _held_out(generator, data[name], name, num)
-    key, rows = jax.random.key(seed), []
+    key, rows, how = jax.random.key(seed), [], sampler.items()
     real = {
         f"{name}_read": _share((x | {"said": x["x"]} for x in held(name)), each)
         for name, each in read.items()
@@ -83,7 +83,8 @@ def crossings(
     for scale in scales:
         row = {"guidance": scale} | real
         for b in read:
-            draw = generator.sampler(want=b, guidance=scale, **sampler)
+            own = {n: x.get(b) if isinstance(x, Mapping) else x for n, x in how}
+            draw = generator.sampler(want=b, guidance=scale, **own)
             for a in generator.streams:
                 if a != b:
                     crossed = _crossed(generator, draw, key, a, b, held(a))

@@ -34,11 +34,16 @@ def pictures(labels):
     return jnp.stack([SIGNAL[np.flatnonzero(LABEL == y)[0]] for y in labels])
 
 
+SOLVERS = {"photo": "Heun", "word": "Confidence"}
+
+
 class Draws:
     """Draws what is given, but of seven the word "one" and a picture of an eight."""
 
-    def __init__(self, want, asked):
+    def __init__(self, want, asked, guidance=None, solver=None):
         self.want, self.asked = want, asked
+        if solver is not None:  # of several streams, or of the one that is drawn
+            assert solver == (SOLVERS if want is None else SOLVERS[want])
 
     def __call__(self, key, ids, label=None, given=None):
         self.asked.add((self.want, *(given or {})))
@@ -66,7 +71,7 @@ def setting(word=TEXT, data=DATA):
         codecs={"photo": types.SimpleNamespace(contract=contract, from_raw=from_raw)},
         values={"word": word},
         streams={"photo": None, "word": None},
-        sampler=lambda want=None, **how: Draws(want, asked),
+        sampler=lambda want=None, **how: Draws(want, asked, **how),
     )
     references = {
         "photo": Reference(Judge(), DATA),
