@@ -34,7 +34,4 @@ CONFIG = replaced(
     },
 )
 
-VARIANTS = {
-    "codes": {"streams.image": Stream(MASKING, shape=(4, 4, 1), codes=64)},
-    "own": {"model.block.own": ("mlp", "modulation")},
-}
+VARIANTS = {"own": {"model.block.own": ("mlp", "modulation")}}
