@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Literal
 
 import flax.linen as nn
 
@@ -229,8 +230,10 @@ class Stream:
 class StageTwo(Experiment):
     """A diffusion transformer trained on the latents or codes of its streams.
 
-    data:    of all streams; or stream -> its own, joined by index: row i of each is of
-        one example.
+    data:    of all streams; or stream -> its own.
+    join:    what of several data is of one example: "index" row i of each; "key" those
+        of equal file names or .npz keys, where streams may be missing; "class" any of
+        the class of an example of the first.
     model:   without its streams, which follow from these.
     streams: name -> Stream, in their order in the sequence.
     init:    workdir or bundle of a generator whose weights training starts from; what
@@ -243,6 +246,7 @@ class StageTwo(Experiment):
     """
 
     data: Modality | dict[str, Modality] = Images()
+    join: Literal["index", "key", "class"] = "index"
     model: DiT
     streams: dict[str, Stream]
     init: str | None = None

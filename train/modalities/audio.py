@@ -53,6 +53,7 @@ class Audio(Modality):
     """
 
     kind: ClassVar[str] = "audio"
+    sides: ClassVar[tuple[str, ...]] = ("length",)
     measures: ClassVar[str] = "sound"
     feature: ClassVar[str] = "Audio"
     judged: ClassVar[int] = 600
@@ -70,7 +71,6 @@ class Audio(Modality):
     crop: Crop = "center"
     clean: AudioCleaning = AudioCleaning()
     augment: SeriesAugment | None = None
-    holdout: float | str = 0.2
     download: bool = False
 
     def __post_init__(self):

@@ -64,7 +64,9 @@ class Modality(Checked):
     train_split, test_split: sub-folders, .npz files, words in the names of shards, or
         splits of a set (of TFDS "train[:90%]" too) that are the two parts; where those
         are missing, holdout divides the data.
-    holdout:   share kept for testing, by a hash of the file name or index.
+    holdout:   share kept for testing, by a hash of the file name or index; "name:0.1"
+               hashes the name without folder and suffix, so that the same names are
+               held out of every kind of signal.
     bad_share: share of unreadable files that is skipped rather than refused.
     threads:   workers that read and decode; 0 reads in the caller's own thread.
     words:     the caption of every class, for examples that have none of their own.
@@ -85,6 +87,7 @@ class Modality(Checked):
     measures:   the evaluators that a tokenizer is scored by, in
                 `train.evaluation.measures`; "": the mean of its own `measure`.
     score, unit: of `measure`, and of the bits of a file.
+    sides:      the fields that say the sides of an example, in their order.
     """
 
     kind: ClassVar[str]
@@ -101,13 +104,14 @@ class Modality(Checked):
     measures: ClassVar[str] = ""
     score: ClassVar[str] = "PSNR"
     unit: ClassVar[str] = "bits per value"
+    sides: ClassVar[tuple[str, ...]] = ()
 
     name: str = "folder"
     data_dir: str = ""
     _: dataclasses.KW_ONLY
     train_split: str = "train"
     test_split: str = "test"
-    holdout: float = 0.2
+    holdout: float | str = 0.2
     bad_share: Decay = 0.01
     threads: Natural = 4
     words: tuple[str, ...] = ()
@@ -245,6 +249,13 @@ class Modality(Checked):
         channels, rate: that the tokenizer takes. preparation: of the names in `takes`.
         """
         return cls(name="folder", **preparation)
+
+    def sized(self, shape: tuple[int, ...], rate: float) -> "Modality":
+        """With examples of this shape and rate, if it has one."""
+        fields: dict[str, Any] = dict(zip(self.sides, shape, strict=False))
+        if rate and "rate" in {field.name for field in dataclasses.fields(self)}:
+            fields["rate"] = type(self.rate)(rate)
+        return dataclasses.replace(self, **fields)
 
     def at_peak(self, peak: float) -> "Modality":
         """With recordings brought to another level than in training; 0 leaves them."""

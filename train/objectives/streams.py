@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from train.config import StageTwo
 from train.config.network import network
@@ -16,7 +18,7 @@ from train.errors import BadInput
 from train.modalities import Modality
 from train.modalities.augment import Augment
 from train.objectives.bundles import check_shape, examples_for, open_bundle
-from train.objectives.transfer import Transfer
+from train.objectives.transfer import OWN, Transfer
 from train.pipeline import JointExamples, LatentCache
 from train.pipeline.statistics import records_of, refuse_others
 from train.pipeline.streams import codes_of
@@ -88,7 +90,7 @@ class Streams:
     def heldout(self, rows: np.ndarray | None = None) -> Iterator[dict]:
         """These rows of batches of what is not trained on."""
         sources, values = self.experiment.sources, self.experiment.values
-        joined = JointExamples(sources, values, train=False)
+        joined = JointExamples(sources, values, False, self.experiment.join)
         return joined.in_order(self.experiment.run.batch, rows, MOST)
 
     def encoder(self, sharding):
@@ -111,7 +113,7 @@ class Streams:
         for name, codec in self.codecs.items():
             x, kind = to_signal(streams[name]), self.processes[name].kind
             streams[name] = codec.apply(kind, variables[name], x)
-            if name in known:
+            if name in known and known[name].ndim > 1:
                 known[name] = on_grid(known[name], streams[name].shape[1:-1])
         return {**batch, "streams": streams, "known": known}
 
@@ -123,10 +125,13 @@ class Streams:
         """What a run says of its sequence and data as it begins."""
         tokens = {s.name: math.prod(s.coarse) for s in self.model.streams}
         parts = ", ".join(f"{name} {count:,}" for name, count in tokens.items())
-        return (
+        told = (
             f"{sum(tokens.values()):,} tokens an example ({parts}); "
             f"{len(self.source):,} examples"
         )
+        if len(tokens) > 1:
+            told += f"; parameters: {_shares(state.params, list(tokens))}"
+        return told
 
     def generator(self, params) -> Generator:
         """What is drawn from: the model with these parameters."""
@@ -139,6 +144,16 @@ class Streams:
         how = {"left_out": out, "parts": mixture.parts}
         parts = (self.model, params, self.processes, self.tokenizers)
         return Generator(*parts, names, untrained if classes else (), **how)
+
+
+def _shares(params: Any, names: list[str]) -> str:
+    """How many parameters streams share, and how many each has for itself."""
+    counts = dict.fromkeys(("shared", *names), 0)
+    pattern = re.compile(rf"(?:^|/)({'|'.join(names)})_(in|out|positions|{OWN})(?:/|$)")
+    for path, leaf in flatten_dict(params, sep="/").items():
+        found = pattern.search(path)
+        counts[found.group(1) if found else "shared"] += leaf.size
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
 
 
 def on_grid(known: jax.Array, grid: tuple[int, ...]) -> jax.Array:
@@ -276,7 +291,7 @@ def _open_data(experiment: StageTwo, tokenizers) -> JointExamples:
     for name, tokenizer in tokenizers.items():
         if name not in values:
             examples_for(tokenizer, experiment.sources[name], train=True)
-    joined = JointExamples(experiment.sources, values, train=True)
+    joined = JointExamples(experiment.sources, values, True, experiment.join)
     for name, tokenizer in values.items():
         at, part = f"streams.{name}.tokenizer", joined.parts[name]
         if tokenizer.source == "label":  # says all without reading an example
@@ -286,7 +301,7 @@ def _open_data(experiment: StageTwo, tokenizers) -> JointExamples:
                     f"Labels({part.classes})"
                 )
             continue
-        first = part.take(np.arange(min(CAPTIONED, len(joined))))
+        first = part.take(np.arange(min(CAPTIONED, len(part))))
         if tokenizer.source not in first:
             raise BadInput(
                 f"{at}: the data has no {tokenizer.source}; leave the stream out"

@@ -1,5 +1,7 @@
 """The weights of a trained model as the start of another's training."""
 
+import dataclasses
+import re
 from typing import Any
 
 import flax.traverse_util
@@ -16,6 +18,9 @@ from vqdit.trained.codec import Codec
 from vqdit.trained.generator import Generator
 
 COLLECTIONS = ("params", "codebook")
+# What a stream of a transformer may have of its own, behind its name.
+OWN = r"(mlp|(final_)?modulation(_table)?)"
+STREAMS = ("params", "stream")  # a row each
 
 
 class Transfer:
@@ -27,7 +32,9 @@ class Transfer:
     that it was (MAGVIT's inflation, arXiv:2212.05199, section 3.1).
 
     A transformer also starts one of other streams, and of other classes, whose table of
-    labels starts new.
+    labels starts new. A stream that it does not have starts new; those that it has are
+    as they were, whatever their order, as long as the new ones are not there to be
+    seen. What each stream has of its own starts as what all shared (`Block.own`).
 
     Raises BadInput for a bundle that cannot be opened, or is of another kind.
     """
@@ -58,6 +65,9 @@ class Transfer:
         flat, taken = flax.traverse_util.flatten_dict(variables), 0
         for place, leaf in flat.items():
             mine = self._taken(place, leaf)
+            if place == STREAMS and self._rows():
+                flat[place] = self._streams(mine, leaf)
+                continue
             if place[0] not in COLLECTIONS or mine is None:
                 continue
             flat[place] = self._fit(place, mine, leaf)
@@ -75,11 +85,13 @@ class Transfer:
         variables: of the model, as shapes. Says, and returns, the paths of parameters
         that the bundle does not have, in order.
         """
+        self._check_streams()
         jax.eval_shape(self.into, variables)
         news = sorted(
             "/".join(place[1:])
             for place, leaf in flax.traverse_util.flatten_dict(variables).items()
             if place[0] == "params" and self._taken(place, leaf) is None
+            if place != STREAMS or not self._rows()
         )
         if news:
             more = f" and {len(news) - 3} more" if len(news) > 3 else ""
@@ -90,10 +102,40 @@ class Transfer:
     def _taken(self, place, leaf) -> np.ndarray | None:
         """The bundle's array for a place, None where it starts new."""
         mine = self._held.get(_plain(place, self.model))
+        if mine is None and isinstance(self.model, DiT):
+            names = "|".join(stream.name for stream in self.model.streams)
+            shared = [re.sub(rf"^({names})_(?={OWN}$)", "", part) for part in place]
+            mine = self._held.get(tuple(shared))
         if mine is not None and place[-2:] == ("label", "table"):
             # Of other classes there is nothing to keep.
             return mine if mine.shape == leaf.shape else None
         return mine
+
+    def _check_streams(self) -> None:
+        """Raises BadInput where a stream has the name of another one there."""
+        held = {s.name: s for s in getattr(self.bundle.module, "streams", ())}
+        for stream in getattr(self.model, "streams", ()):
+            pair = [_tokens(s) for s in (held.get(stream.name, stream), stream)]
+            if pair[0] != pair[1]:
+                old, new = (f"{kind} {fields}" for kind, fields in pair)
+                raise BadInput(
+                    f"init: {self.path} has a stream {stream.name!r} already, {old}, "
+                    f"and this one is {new}; give a new stream a name of its own"
+                )
+
+    def _rows(self) -> dict[int, int]:
+        """Row of each stream -> its row in the bundle, of those that are there."""
+        held = [s.name for s in getattr(self.bundle.module, "streams", ())]
+        names = [s.name for s in getattr(self.model, "streams", ())]
+        return {i: held.index(n) for i, n in enumerate(names) if n in held}
+
+    def _streams(self, mine, leaf):
+        """The table of streams; one that was alone there had no row, as if of zeros."""
+        mine = np.zeros((1, *leaf.shape[1:])) if mine is None else mine
+        if mine.shape[1:] != leaf.shape[1:]:
+            return self._fit(STREAMS, mine, leaf)  # says so
+        to, of = (np.array(each) for each in zip(*self._rows().items(), strict=True))
+        return jnp.asarray(leaf).at[to].set(mine[of])
 
     def _fit(self, place, mine, leaf):
         if mine.shape == leaf.shape:
@@ -107,6 +149,12 @@ class Transfer:
             f"init: {'/'.join(place[1:])} is {mine.shape} in {self.path} and "
             f"{leaf.shape} in this model; write the model that was trained there"
         )
+
+
+def _tokens(stream) -> tuple[str, dict[str, Any]]:
+    """What tokens a stream has, however many."""
+    fields = dataclasses.asdict(stream)
+    return stream.kind, {n: v for n, v in fields.items() if n not in ("name", "grid")}
 
 
 def _plain(place: tuple[str, ...], model: Tokenizer | DiT) -> tuple[str, ...]:

@@ -73,6 +73,20 @@ class Examples:
     def __len__(self) -> int:
         return len(self._windows)
 
+    @functools.cached_property
+    def labels(self) -> Int[np.ndarray, "n"]:
+        """Of all examples; where the source does not know, all records are read."""
+        labels = self.source.labels
+        if labels is None:
+            labels = np.array([record.label for record in self.source], int)
+        return labels[self._windows[:, 0]]
+
+    @property
+    def keys(self) -> list[str] | None:
+        """Of all examples, each its record's; None where there are none."""
+        keys = self.source.keys
+        return keys and [keys[row] for row in self._windows[:, 0]]
+
     def spaced(self, most: int | None = None) -> Int[np.ndarray, "n"]:
         """Indices of so many, evenly spaced; of all where there are no more."""
         if most is not None and most < 1:
@@ -156,7 +170,7 @@ class Examples:
 
 
 # Evaluation and training read the same sets again and again within one program.
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=16)
 def open_examples(data: Modality, train: bool) -> Examples:
     """The training or the held-out part, shared by all who ask for the same.
 

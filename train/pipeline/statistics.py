@@ -29,7 +29,7 @@ WAS = {"Cleaning": "train.data.clean.Cleaning"}
 
 
 # Statistics and both parts read the same records; reading them once is enough.
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=16)
 def records_of(data: Modality, train: bool) -> Source:
     """The source of one part, shared by all who ask for the same."""
     return open_source(data, train)

@@ -5,64 +5,75 @@ from typing import Any
 
 import numpy as np
 
-from train.errors import BadInput, blame
+from train.errors import blame
 from train.modalities.modality import Batch, Modality
 from train.pipeline.batching import endless
 from train.pipeline.examples import Examples, open_examples
+from train.pipeline.joins import How, join
 
 
 class JointExamples:
-    """Data sets whose rows belong together: row i of each is of the same example.
+    """Data sets of which some examples belong together.
 
     data:   stream -> its data. One that several streams name is read once.
     values: stream -> what is born discrete, such as Bytes or Labels: its codes are made
         of the caption or the label that `tokenizer.source` names.
-    classes, class_names: of the first data that has some; its labels are the batch's.
+    how:    in which way they belong together; see `joins`.
+    classes, class_names: of the first data that has some; its labels are the batch's,
+        -1 where an example has nothing of it.
 
-    Raises BadInput for data of different lengths, and for folders whose files differ in
-    their names, or of which some may be left out.
+    Of padding behind a text, its symbol is known and predicted, so that its length is
+    modelled; that of a shorter recording is silence, and part of the signal.
+
+    Raises BadInput for data that cannot be joined so.
     """
 
-    def __init__(self, data: Mapping[str, Modality], values: Mapping[str, Any], train):
+    def __init__(
+        self,
+        data: Mapping[str, Modality],
+        values: Mapping[str, Any],
+        train: bool,
+        how: How = "index",
+    ):
         self.data, self.values = dict(data), dict(values)
         self.parts = {name: open_examples(each, train) for name, each in data.items()}
-        (first, one), *others = self.parts.items()
-        for name, other in others:
-            if len(other) != len(one):
-                raise BadInput(
-                    f"data.{name} has {len(other)} examples and data.{first} has "
-                    f"{len(one)}: streams are joined by index; write as many of each"
-                )
-            if other is not one:
-                _check_files({first: one, name: other})
-        labelled = [part for part in self.parts.values() if part.classes]
-        self._labels = (labelled or [one])[0]
-        self.classes = self._labels.classes
-        self.class_names = self._labels.class_names
-        self.order, self.absent = self._labels.source.order, self._labels.source.absent
+        self._join = join(self.parts, how, train)
+        labelled = [name for name, part in self.parts.items() if part.classes]
+        self._labelled = (labelled or list(self.parts))[0]
+        labels = self.parts[self._labelled]
+        self.classes, self.class_names = labels.classes, labels.class_names
+        self.order, self.absent = labels.source.order, labels.source.absent
+        if self.classes and self._labelled in self._join.missing:
+            self.absent = tuple(each for each in self.absent if each != self.classes)
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return self._join.count
 
     def augmented(self, indices: np.ndarray, epochs: np.ndarray, seed: int) -> Batch:
         """{"streams": {name: (b, ...)}, "known": {name: (b, ...)}, "label": (b,)}.
 
         Signals as `Examples` has them, codes (b, *grid, books) of what is born
-        discrete. What is not in "known" is known whole.
+        discrete. What is not in "known" is known whole; (b,) says which examples have
+        the stream at all.
         """
-        return self._joined(lambda part: part.augmented(indices, epochs, seed))
+        rows = self._join.rows(indices, epochs, seed)
+        return self._joined(rows, lambda part, at: part.augmented(at, epochs, seed))
 
     def take(self, indices: np.ndarray) -> Batch:
-        """The same of the examples as they are evaluated."""
-        return self._joined(lambda part: part.take(indices))
+        """The same of the examples as they are evaluated, in one draw of companions."""
+        rows = self._join.rows(indices, 0, 0)
+        return self._joined(rows, lambda part, at: part.take(at))
 
-    def _joined(self, read: Callable[[Examples], Batch]) -> Batch:
+    def _joined(
+        self,
+        rows: Mapping[str, np.ndarray],
+        read: Callable[[Examples, np.ndarray], Batch],
+    ) -> Batch:
         found: dict[Examples, Batch] = {}
-        for part in self.parts.values():
-            if part not in found:
-                found[part] = read(part)
         streams, known = {}, {}
         for name, part in self.parts.items():
+            if part not in found:
+                found[part] = read(part, np.maximum(rows[name], 0))
             batch = found[part]
             if name in self.values:
                 streams[name], known[name] = codes_of(self.values[name], batch, name)
@@ -70,7 +81,12 @@ class JointExamples:
                 streams[name] = batch["x"]
                 if "known" in batch:
                     known[name] = batch["known"]
-        label = found[self._labels]["label"]
+            if name in self._join.missing:
+                streams[name], known[name] = _without(
+                    rows[name] >= 0, streams[name], known.get(name)
+                )
+        label = found[self.parts[self._labelled]]["label"]
+        label = np.where(rows[self._labelled] < 0, -1, label)
         return {"streams": streams, "known": known, "label": label}
 
     def batches(
@@ -96,29 +112,11 @@ class JointExamples:
             yield self.take((k * batch + mine) * len(self) // (count * batch))
 
 
-def _check_files(parts: Mapping[str, Examples]) -> None:
-    """Rows of two folders belong together by the names of their files."""
-    stems = {}
-    for name, part in parts.items():
-        files = getattr(part.source, "files", None)
-        if files is None:
-            continue
-        if part.data.bad_share:
-            raise BadInput(
-                f"data.{name}.bad_share={part.data.bad_share}: a file that is left out "
-                f"would move all rows after it; write data.{name}.bad_share=0"
-            )
-        stems[name] = list(map(part.data.stem, files))
-    if len(stems) < 2:
-        return
-    (a, left), (b, right) = stems.items()
-    for one, other in zip(left, right, strict=True):
-        if one != other:
-            raise BadInput(
-                f"data.{b} has the file {other!r} where data.{a} has {one!r}: streams "
-                "are joined by index; write folders train/ and test/ of files with the "
-                "same names in each"
-            )
+def _without(here, x, known):
+    """(x, known) with nothing of the examples that are not here."""
+    wide = lambda array: here.reshape(-1, *[1] * (array.ndim - 1))
+    known = here.astype(np.float32) if known is None else known * wide(known)
+    return np.where(wide(x), x, 0), known
 
 
 def codes_of(tokenizer, batch: Batch, name: str) -> tuple[np.ndarray, np.ndarray]:

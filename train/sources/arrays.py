@@ -30,10 +30,11 @@ class Arrays(Source):
         class_names: Sequence[str] = (),
         rate: float = 0.0,
         where: str = "",
+        keys: Sequence[str] | None = None,
     ):
         super().__init__(len(x), class_names)
         self.data, self.x, self.labels = data, x, labels
-        self.rate, self.where = rate, where
+        self.rate, self.where, self.keys = rate, where, keys
 
     def read(self, rows):
         return [self._row(row) for row in rows]
@@ -64,8 +65,8 @@ def digits(data: Modality, train: bool) -> Arrays:
 
 
 def npz(data: Modality, train: bool) -> Arrays:
-    """Arrays of an .npz: the signals, under their kind, and optional "label" (n,) and
-    "rate".
+    """Arrays of an .npz: the signals, under their kind, and optional "label" (n,),
+    "key" (n,), integers that are no other example's, and "rate".
 
     data_dir is one file, divided by holdout, or a folder that holds one file a split:
     train.npz and test.npz.
@@ -76,20 +77,23 @@ def npz(data: Modality, train: bool) -> Arrays:
     if path.is_dir():
         paths = [path / f"{s}.npz" for s in (data.train_split, data.test_split)]
         both = [_arrays(data, each) for each in paths]
-        x, label, rate = both[0 if train else 1]
+        x, label, key, rate = both[0 if train else 1]
         # One class count for both parts, or the label table would depend on the part.
         classes = 1 + max(int(each[1].max()) for each in both)
         rows, path = np.arange(len(x)), paths[0 if train else 1]
     else:
-        x, label, rate = _arrays(data, path)
+        x, label, key, rate = _arrays(data, path)
         classes = 1 + int(label.max())
-        rows = divided(data, train, chance(0, np.arange(len(x))), str(path))
-    names = map(str, range(classes))
-    return Arrays(data, x[rows], label[rows], names, rate, str(path))
+        draws = chance(0, np.arange(len(x)))
+        rows = divided(data, train, draws, str(path), key or ())
+    names, keys = map(str, range(classes)), key and [key[row] for row in rows]
+    return Arrays(data, x[rows], label[rows], names, rate, str(path), keys)
 
 
-def _arrays(data: Modality, path: Path) -> tuple[np.ndarray, np.ndarray, float]:
-    """(signals, labels, rate) of a file."""
+def _arrays(
+    data: Modality, path: Path
+) -> tuple[np.ndarray, np.ndarray, list[str] | None, float]:
+    """(signals, labels, keys, rate) of a file."""
     if not path.exists():
         there = sorted(printable(each.stem) for each in path.parent.glob("*.npz"))
         parts = f", or a part that is there: {', '.join(there)}" if there else ""
@@ -114,4 +118,11 @@ def _arrays(data: Modality, path: Path) -> tuple[np.ndarray, np.ndarray, float]:
     rate = found.get("rate", np.zeros(()))
     if rate.size != 1:
         raise BadInput(f"{path}: rate is {list(rate.shape)}; write one number")
-    return x, label, float(rate.reshape(()))
+    key = found.get("key")
+    if key is not None and (key.shape != (len(x),) or key.dtype.kind not in "iu"):
+        raise BadInput(
+            f"{path}: key is {key.dtype} {list(key.shape)}; write one integer an "
+            f"example, ({len(x)},)"
+        )
+    keys = None if key is None else list(map(str, key.tolist()))
+    return x, label, keys, float(rate.reshape(()))

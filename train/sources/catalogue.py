@@ -94,6 +94,11 @@ class Prepared(Source):
         parsed = self._parsed(range(len(self))) if self.file else ()
         return [each[self.file].bytes_list.value[0].decode() for each in parsed]
 
+    @property
+    def keys(self) -> list[str] | None:
+        """File names without their suffixes, where they are stored."""
+        return list(map(self.data.stem, self.file_names())) if self.file else None
+
     def _parsed(self, rows: Sequence[int]) -> list[Any]:
         """Records of the split as TensorFlow's features by name."""
         from tensorflow_datasets.proto import tf_example_pb2

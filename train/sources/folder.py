@@ -116,6 +116,11 @@ class Part(Source):
         return [self.folder.entries[row].file for row in self.rows]
 
     @property
+    def keys(self) -> list[str]:
+        """Paths without their suffixes."""
+        return list(map(self.folder.data.stem, self.files))
+
+    @property
     def identity(self) -> str:
         """Names and sizes, which differ where the files do."""
         root, entries = (
@@ -194,6 +199,8 @@ def _one_file(path: Path, data: Modality, train: bool) -> Part:
         raise BadInput(f"{where} is a file; write its folder")
     if not path.name.lower().endswith(data.suffixes):
         raise BadInput(f"{where}: no {' '.join(data.suffixes)} file")
+    if isinstance(data.holdout, str):
+        raise BadInput(f"data.holdout={data.holdout!r}: {where} is one file; a share")
     if not train and not data.holdout:
         raise BadInput(
             "data.holdout=0 keeps nothing for testing; write for example 0.1"

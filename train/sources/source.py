@@ -22,6 +22,7 @@ class Source:
     light:       reading is so cheap that threads would only wait for each other.
     found, refused: how many files there were, and (file, why) of the unreadable ones.
     labels:      of all records, where they are known without reading these, or None.
+    keys:        of all records, by which they belong to others of equal keys, or None.
     order:       how classes are numbered, where they once were otherwise.
     left_out:    files beside them that are no signals of the kind, counted by suffix.
     """
@@ -30,6 +31,7 @@ class Source:
     identity: str = ""
     order: str = ""
     labels: np.ndarray | None = None
+    keys: Sequence[str] | None = None
     light: bool = False
     refused: tuple[tuple[str, str], ...] = ()
     left_out: Mapping[str, int] = MappingProxyType({})

@@ -30,6 +30,12 @@ def divided(
     rule = data.holdout
     if not isinstance(rule, str):
         return part_rows(draws, rule, train, where)
+    kind, _, share = rule.partition(":")
+    if kind == "name" and names:
+        if not re.fullmatch(r"0?\.\d+", share):
+            raise BadInput(f"data.holdout={rule!r}: write a share, such as name:0.1")
+        draws = np.array([name_draw(data.stem(name)) for name in names])
+        return part_rows(draws, float(share), train, where)
     if not names:
         raise BadInput(
             f"data.holdout={rule!r}: {where} has no names of recordings; write a share"
@@ -85,7 +91,8 @@ def held_out(names: Sequence[str], rule: str) -> Bool[np.ndarray, "n"]:
         held = np.array([part[1] == value for part in parts])
     else:
         raise BadInput(
-            f"data.holdout={rule!r}: write a share, takes:0-4, or speaker:NAME"
+            f"data.holdout={rule!r}: write a share, name:0.1, takes:0-4, or "
+            "speaker:NAME"
         )
     if not held.any() or held.all():
         speakers = ", ".join(sorted({part[1] for part in parts}))

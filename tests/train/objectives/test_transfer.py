@@ -208,12 +208,15 @@ def test_a_transformer_starts_one_of_more_streams_and_other_classes(tmp_path, ca
     news = transfer.check({"params": start})
     assert "lacks label/table" in capsys.readouterr().err
     assert {name.partition("/")[0].partition("_")[0] for name in news} == (
-        {"label", "stream", "word"}
+        {"label", "word"}
     )
     flat = flax.traverse_util.flatten_dict(old.params, sep="/")
     fresh = flax.traverse_util.flatten_dict(start, sep="/")
     for params in (state.params, state.ema):
         found = flax.traverse_util.flatten_dict(params, sep="/")
+        # The one that was alone is as it was: nothing told it apart.
+        row = found.pop("stream")
+        np.testing.assert_array_equal(row, fresh["stream"] * np.array([[0.0], [1.0]]))
         for name, leaf in found.items():
             np.testing.assert_array_equal(leaf, (fresh if name in news else flat)[name])
     with pytest.raises(BadInput, match="block_00/attn/out/bias is .16,. in"):

@@ -1,0 +1,194 @@
+"""Joint examples by key and by class: who goes with whom, and who is missing."""
+
+import types
+
+import jax
+import numpy as np
+import pytest
+
+import vqdit
+from tests import toys
+from tests.train.pipeline.test_streams import DIGITS, folder_of
+from train.config import Run, StageTwo, Stream
+from train.errors import BadInput
+from train.modalities import Images
+from train.objectives.streams import prepare
+from train.pipeline import JointExamples
+from train.pipeline.joins import ByClass, ByKey
+from vqdit.diffusion import Gaussian
+from vqdit.dit import DiT
+from vqdit.nn import Block
+from vqdit.tokenizer import Labels
+
+SMALL = Images(name="digits", size=4, channels=1, threads=0)
+
+
+def part(**fields):
+    """What a join asks of examples."""
+    found = types.SimpleNamespace(**fields)
+    count = len(fields.get("keys") or fields["labels"])
+    kind = type("Part", (types.SimpleNamespace,), {"__len__": lambda _: count})
+    return kind(**vars(found))
+
+
+def labelled(labels, names):
+    return part(labels=np.array(labels), classes=len(names), class_names=tuple(names))
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Pictures a of w, x, y and pictures b of x, y, z."""
+    a = folder_of(tmp_path / "a", ["w.png", "x.png", "y.png"], bad_share=0.0)
+    b = folder_of(tmp_path / "b", ["x.bmp", "y.bmp", "z.bmp"], bad_share=0.0)
+    return {"a": a, "b": b}
+
+
+def test_files_of_one_name_go_together_and_others_are_alone(two):
+    joined = JointExamples(two, {}, True, "key")
+    assert len(joined) == 4  # w, x, y, z
+    found = joined.take(np.arange(4))
+    np.testing.assert_array_equal(found["known"]["a"], [1, 1, 1, 0])
+    np.testing.assert_array_equal(found["known"]["b"], [0, 1, 1, 1])
+    np.testing.assert_array_equal(found["streams"]["a"][:, 0, 0, 0], [0, 1, 2, 0])
+    np.testing.assert_array_equal(found["streams"]["b"][:, 0, 0, 0], [0, 0, 1, 2])
+    assert (found["label"] == -1).all()
+    batch = next(joined.batches(4, 0))
+    assert batch["known"]["a"].sum() == 3
+
+
+def test_of_a_key_there_are_as_many_or_one_for_all():
+    clips, words = part(keys=["x", "x", "y"]), part(keys=["y", "x"])
+    rows = ByKey({"a": clips, "b": words}, False).rows(np.arange(3), 0, 0)
+    assert rows["a"].tolist() == [0, 1, 2] and rows["b"].tolist() == [1, 1, 0]
+    three = part(keys=["x"] * 3)
+    with pytest.raises(
+        BadInput, match="data.c has 3 .* 'x' where .* have|data.a has 2"
+    ):
+        ByKey({"a": clips, "c": three}, False)
+    with pytest.raises(BadInput, match="data.b has no keys; write"):
+        ByKey({"a": clips, "b": part(keys=None, labels=[0])}, False)
+
+
+def test_what_one_stream_holds_out_no_other_trains_on(tmp_path):
+    names = [f"{i}.png" for i in range(12)]
+    a = folder_of(tmp_path / "a", names, bad_share=0.0, holdout=0.3)
+    b = folder_of(
+        *(tmp_path / "b", [n.replace("png", "bmp") for n in names]),
+        **{"bad_share": 0.0, "holdout": 0.3},
+    )
+    with pytest.raises(BadInput, match=r"holds out '\d+', which .*holdout='name:0.1'"):
+        JointExamples({"a": a, "b": b}, {}, True, "key")
+    both = {
+        name: Images("folder", each.data_dir, holdout="name:0.3", **SHAPE)
+        for name, each in (("a", a), ("b", b))
+    }
+    sizes = [len(JointExamples(both, {}, t, "key")) for t in (True, False)]
+    assert sum(sizes) == 12 and 0 < sizes[1] < 8
+    wrong = Images("folder", a.data_dir, holdout="name:x", **SHAPE)
+    with pytest.raises(BadInput, match="write a share, such as name:0.1"):
+        JointExamples({"a": wrong}, {}, True, "key")
+    loose = Images("folder", a.data_dir, **SHAPE | {"bad_share": 0.1})
+    with pytest.raises(BadInput, match="data.b.bad_share=0.1"):
+        JointExamples({"a": both["a"], "b": loose}, {}, True, "key")
+
+
+SHAPE = {"size": 4, "channels": 1, "threads": 0, "bad_share": 0.0}
+
+
+def test_keys_may_be_numbers_of_an_npz(tmp_path):
+    data = {}
+    for name, keys in (("a", [7, 5, 3]), ("b", [3, 5])):
+        x = np.array(keys, np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 1), "u1")
+        np.savez(tmp_path / f"{name}.npz", image=x, key=np.array(keys))
+        path = str(tmp_path / f"{name}.npz")
+        data[name] = Images("npz", path, holdout=0.0, **SHAPE)
+    found = JointExamples(data, {}, True, "key").take(np.arange(3))
+    np.testing.assert_array_equal(found["streams"]["a"][:, 0, 0, 0], [3, 5, 7])
+    np.testing.assert_array_equal(found["streams"]["b"][:, 0, 0, 0], [3, 5, 0])
+
+
+def test_any_of_the_class_is_drawn_by_seed_epoch_and_index():
+    data = {"large": DIGITS, "small": SMALL, "word": SMALL, "again": DIGITS}
+    joined = JointExamples(data, {"word": Labels(10)}, True, "class")
+    index = np.arange(len(joined))
+    rows = joined._join.rows(index, np.zeros_like(index), 3)
+    np.testing.assert_array_equal(rows["large"], index)
+    np.testing.assert_array_equal(rows["again"], index)
+    np.testing.assert_array_equal(rows["word"], rows["small"])
+    labels = joined.parts["large"].labels
+    np.testing.assert_array_equal(labels[rows["small"]], labels)
+    assert (rows["small"] != index).mean() > 0.95
+    # A function of three numbers, whoever else is asked for.
+    some = joined._join.rows(index[5:9], np.zeros(4, int), 3)
+    np.testing.assert_array_equal(some["small"], rows["small"][5:9])
+    for epoch, seed in ((1, 3), (0, 4)):
+        other = joined._join.rows(index, np.full_like(index, epoch), seed)
+        assert (other["small"] != rows["small"]).mean() > 0.9
+    # Evenly: of 200 epochs each of a class's examples is met about as often.
+    mine = np.flatnonzero(labels == labels[0])
+    met = [
+        joined._join.rows(index[:1], np.array([e]), 3)["small"][0] for e in range(900)
+    ]
+    counts = np.array([met.count(row) for row in mine])
+    expected = 900 / len(mine)
+    assert counts.sum() == 900
+    chi = ((counts - expected) ** 2 / expected).sum()
+    assert chi < len(mine) + 4 * np.sqrt(2 * len(mine))
+    found = joined.take(index[:4])
+    np.testing.assert_array_equal(found["label"], labels[:4])
+    np.testing.assert_array_equal(found["streams"]["word"][:, 0, 0], labels[:4])
+    assert not {"small", "large"} & set(found["known"])
+
+
+def test_classes_are_matched_by_name_where_these_are_equal():
+    one = labelled([0, 1, 1, -1], ("cat", "dog"))
+    other = labelled([0, 1, 0], ("dog", "cat"))
+    found = ByClass({"a": one, "b": other})
+    rows = found.rows(np.arange(4), 0, 0)["b"]
+    assert rows[0] == 1 and set(rows[1:3]) <= {0, 2} and rows[3] == -1
+    assert found.missing == {"b"}
+    number = ByClass({"a": one, "b": labelled([0, 1], ("hund", "katze"))})
+    assert number.rows(np.arange(2), 0, 0)["b"].tolist() == [0, 1]
+
+
+def test_a_class_that_is_empty_and_other_classes_are_refused():
+    one = labelled([0, 1], ("cat", "dog"))
+    with pytest.raises(BadInput, match="data.b has no example of the class dog, which"):
+        ByClass({"a": one, "b": labelled([0, 0], ("cat", "dog"))})
+    with pytest.raises(BadInput, match="data.b has 3 classes and data.a has 2"):
+        ByClass({"a": one, "b": labelled([0, 1, 2], ("cat", "dog", "cow"))})
+    with pytest.raises(BadInput, match="data.b has 0 classes"):
+        ByClass({"a": one, "b": labelled([-1, -1], ())})
+
+
+def test_a_stream_that_is_missing_is_unknown_to_the_step(two, tmp_path):
+    """From files to the loss: what stands in its place moves nothing."""
+    vqdit.save(tmp_path / "tok", toys.codec())
+    experiment = StageTwo(
+        name="two",
+        data=two,
+        join="key",
+        model=DiT(width=8, depth=1, block=Block(2)),
+        streams={name: Stream(Gaussian(), str(tmp_path / "tok")) for name in two},
+        run=Run(steps=2, batch=4),
+    )
+    opened = prepare(experiment)
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    batch = opened.encoder(place)(next(opened.batches(0)))
+    known = np.asarray(batch["known"]["a"])
+    assert known.shape == (4,) and known.sum() == 3
+    params = toys.drawn(opened.model, *_example(opened.model))["params"]
+    objective = jax.jit(lambda b: opened.objective(params, {}, b, jax.random.key(0), 0))
+    first = objective(batch)
+    a = batch["streams"]["a"]
+    other = batch | {
+        "streams": batch["streams"]
+        | {"a": jax.numpy.where(known[:, None, None, None] > 0, a, 9)}
+    }
+    jax.tree.map(np.testing.assert_array_equal, first, objective(other))
+    assert np.isfinite(first[0])
+
+
+def _example(model):
+    streams = {s.name: np.zeros((1, *s.shape), s.dtype) for s in model.streams}
+    return streams, {name: np.zeros(1, np.float32) for name in streams}

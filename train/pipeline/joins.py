@@ -1,0 +1,210 @@
+"""Which examples of several data sets belong together."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+from zlib import crc32
+
+import numpy as np
+from jaxtyping import Int
+
+from train.errors import BadInput
+from train.modalities.draws import Word, chance
+from train.pipeline.examples import Examples
+from train.pipeline.statistics import records_of
+
+How = Literal["index", "key", "class"]
+Parts = Mapping[str, Any]  # stream -> Examples, or what is like them
+
+
+class Join(Protocol):
+    """count: of joint examples. missing: streams that some of them lack."""
+
+    count: int
+    missing: frozenset[str]
+
+    def rows(
+        self,
+        indices: Int[np.ndarray, "b"],
+        epochs: Int[np.ndarray, "b"] | int,
+        seed: int,
+    ) -> dict[str, Int[np.ndarray, "b"]]:
+        """Stream -> rows of its part, -1 where it is missing."""
+
+
+def join(parts: Parts, how: How, train: bool) -> Join:
+    """Raises BadInput where the parts cannot be joined so."""
+    if how == "key":
+        return ByKey(parts, train)
+    return ByClass(parts) if how == "class" else ByIndex(parts)
+
+
+class ByIndex:
+    """Row i of each is of the same example. Folders have files of the same names."""
+
+    missing = frozenset()
+
+    def __init__(self, parts: Parts):
+        self.names = list(parts)
+        (first, one), *others = parts.items()
+        self.count = len(one)
+        for name, other in others:
+            if len(other) != len(one):
+                raise BadInput(
+                    f"data.{name} has {len(other)} examples and data.{first} has "
+                    f"{len(one)}: streams are joined by index; write as many of each, "
+                    "or join=key or class"
+                )
+            if other is not one:
+                _check_files({first: one, name: other})
+
+    def rows(self, indices, epochs, seed):
+        return dict.fromkeys(self.names, indices)
+
+
+class ByKey:
+    """Examples of equal keys, such as files of equal names; all keys that any has.
+
+    Of a key each part has as many examples, or one that goes with all of the others'.
+    """
+
+    def __init__(self, parts: Parts, train: bool):
+        keys = {name: _keys(part, name) for name, part in parts.items()}
+        for name, part in parts.items():
+            _refuse_left_out(name, part)
+        if train:
+            _refuse_mixed_parts(parts, keys)
+        places: dict[str, dict[str, list[int]]] = {}
+        for name, own in keys.items():
+            for row, key in enumerate(own):
+                places.setdefault(key, {}).setdefault(name, []).append(row)
+        table = {name: [] for name in parts}
+        for key in sorted(places):
+            found = places[key]
+            most = max(map(len, found.values()))
+            for name in parts:
+                rows = found.get(name, [-1])
+                if len(rows) not in (1, most):
+                    raise BadInput(
+                        f"data.{name} has {len(rows)} examples of {key!r} where other "
+                        f"streams have {most}; write as many, or one"
+                    )
+                table[name] += rows * (most if len(rows) == 1 else 1)
+        self.table = {name: np.array(rows) for name, rows in table.items()}
+        self.count = len(next(iter(self.table.values())))
+        missing = {name for name, rows in self.table.items() if (rows < 0).any()}
+        self.missing = frozenset(missing)
+
+    def rows(self, indices, epochs, seed):
+        return {name: rows[indices] for name, rows in self.table.items()}
+
+
+class ByClass:
+    """Every example of the first part, with one of its class of each of the others,
+    drawn anew in every epoch. An example without a class is alone."""
+
+    def __init__(self, parts: Parts):
+        (self.first, one), *others = parts.items()
+        self.names, self.labels = list(parts), one.labels
+        self.count, self.others = len(one), {}
+        words: dict[int, int] = {}
+        for name, other in others:
+            if other is one:
+                continue
+            # Streams of one part are of one example.
+            word = words.setdefault(id(other), crc32(name.encode()))
+            labels = _numbered(other, name, one, self.first)
+            order = np.argsort(labels, kind="stable")
+            ends = np.searchsorted(labels[order], np.arange(one.classes + 1))
+            empty = np.setdiff1d(self.labels, np.flatnonzero(np.diff(ends)))
+            if len(empty := empty[empty >= 0]):
+                spelled = one.class_names[empty[0]] if one.class_names else empty[0]
+                raise BadInput(
+                    f"data.{name} has no example of the class {spelled}, which "
+                    f"data.{self.first} has; add one, or leave the class out there"
+                )
+            self.others[name] = word, order, ends
+        alone = (self.labels < 0).any()
+        self.missing = frozenset(self.others if alone else ())
+
+    def rows(self, indices, epochs, seed):
+        label = self.labels[indices]
+        found = dict.fromkeys(self.names, indices)
+        for name, (word, order, ends) in self.others.items():
+            low, high = ends[label], ends[np.maximum(label, 0) + 1]
+            u = chance(Word.JOIN, seed, epochs, indices, word)
+            row = order[
+                np.minimum(low + (u * (high - low)).astype(int), len(order) - 1)
+            ]
+            found[name] = np.where(label < 0, -1, row)
+        return found
+
+
+def _numbered(other, name, one, first) -> Int[np.ndarray, "n"]:
+    """Labels of a part as another numbers its classes: by name, where names are equal,
+    else by number."""
+    names, theirs = one.class_names, other.class_names
+    if not one.classes or one.classes != other.classes:
+        raise BadInput(
+            f"data.{name} has {other.classes} classes and data.{first} has "
+            f"{one.classes}: to be joined by class they need the same"
+        )
+    if set(names) != set(theirs) or names == theirs:
+        return other.labels
+    number = np.array([names.index(each) for each in theirs])
+    return np.where(other.labels < 0, -1, number[other.labels])
+
+
+def _keys(part, name) -> Sequence[str]:
+    keys = part.keys
+    if keys is None:
+        raise BadInput(
+            f"data.{name} has no keys; write a folder, whose files' names are keys, an "
+            ".npz with an array key, or another join"
+        )
+    return keys
+
+
+def _refuse_mixed_parts(parts: Parts, keys: Mapping[str, Sequence[str]]) -> None:
+    """Raises BadInput where one stream trains on what another holds out."""
+    held = {}
+    for name, part in parts.items():
+        if isinstance(part, Examples):
+            with contextlib.suppress(BadInput):  # where nothing is held out
+                held[name] = set(records_of(part.data, False).keys or ())
+    for name, own in keys.items():
+        for other, theirs in held.items():
+            if both := sorted(theirs.intersection(own)):
+                raise BadInput(
+                    f"data.{other} holds out {both[0]!r}, which data.{name} trains on; "
+                    "write data.holdout='name:0.1' of each, by which files of one name "
+                    "go together, or folders train/ and test/"
+                )
+
+
+def _refuse_left_out(name: str, part) -> None:
+    """Raises BadInput where another file may stand in for one that cannot be read."""
+    if getattr(getattr(part, "source", None), "files", None) and part.data.bad_share:
+        raise BadInput(
+            f"data.{name}.bad_share={part.data.bad_share}: a file that is left out "
+            f"would move all rows after it; write data.{name}.bad_share=0"
+        )
+
+
+def _check_files(parts: Parts) -> None:
+    """Rows of two folders belong together by the names of their files."""
+    stems = {}
+    for name, part in parts.items():
+        _refuse_left_out(name, part)
+        if files := getattr(getattr(part, "source", None), "files", None):
+            stems[name] = list(map(part.data.stem, files))
+    if len(stems) < 2:
+        return
+    (a, left), (b, right) = stems.items()
+    for one, other in zip(left, right, strict=True):
+        if one != other:
+            raise BadInput(
+                f"data.{b} has the file {other!r} where data.{a} has {one!r}: streams "
+                "are joined by index; write folders train/ and test/ of files with the "
+                "same names in each, or join=key"
+            )
