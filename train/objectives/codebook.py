@@ -31,14 +31,14 @@ def chunk_size(shape: tuple[int, ...]) -> int:
 def all_of(
     examples: Examples, data: Modality, doing: str = "", most: int | None = None
 ) -> Iterable[Batch]:
-    """Chunks of all examples, or of so many, each process its own rows; `doing` shows a
-    bar."""
+    """Chunks of all examples, or of so many, each process its own stretch; `doing`
+    shows a bar."""
     chosen, (index, of) = examples.spaced(most), hosts.share()
-    count, chunk = len(chosen), chunk_size(data.shape)
-    rows = np.arange(index * chunk, (index + 1) * chunk)
-    take = lambda rows: examples.take(chosen[rows])
-    found = once(take, count, of * chunk, rows=rows, threads=data.threads)
-    return tqdm(found, doing, -(-count // (of * chunk)), disable=not doing)
+    low, high = (len(chosen) * i // of for i in (index, index + 1))
+    mine, chunk = chosen[low:high], chunk_size(data.shape)
+    take = lambda rows: examples.take(mine[rows])
+    found = once(take, len(mine), chunk, threads=data.threads)
+    return tqdm(found, doing, -(-len(mine) // chunk), disable=not doing)
 
 
 def with_revival(step):

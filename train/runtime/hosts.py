@@ -160,11 +160,17 @@ def together() -> Iterator[None]:
         if not several():
             raise
         refusal = str(error)
-    if not several():
-        return
-    for line in exchanged(np.frombuffer(refusal.encode(), np.uint8)):
-        if len(line):
-            raise BadInput(line.tobytes().decode())
+    for line in said_by_all(refusal):
+        if line:
+            raise BadInput(line)
+
+
+def said_by_all(text: str) -> list[str]:
+    """The texts of all processes, in their order."""
+    return [
+        each.tobytes().decode()
+        for each in exchanged(np.frombuffer(text.encode(), np.uint8))
+    ]
 
 
 @contextlib.contextmanager

@@ -226,7 +226,8 @@ def _entry(root, shard, key, members, data, left_out):
     texts = {e: decoded(said[e], f"{where}.{e}").strip() for e in read}
     more = _object(texts.pop("json", ""))
     caption = texts.get("txt", more.get("caption", more.get("text")))
-    label = texts.get("cls", more.get("label"))
+    label = more.get("label")
+    label = texts.get("cls", label if type(label) in (int, str) else None)
     if type(label) is str and re.fullmatch(r"\d+", label):
         label = int(label)
     start, size = members[found[0]]
