@@ -54,8 +54,9 @@ class Confidence(Checked, Solver):
     """MaskGIT's order: the surest codes first (arXiv:2202.04200, section 3.2).
 
     After the step to s, a share sigma(s) stays masked of the codes that were masked at
-    the start; what is known of a stream is not among them. The order is by log p of the drawn value plus noise * s times a Gumbel draw, so noise = 0 is greedy
-    and noise = inf a uniformly random order.
+    the start; what is known of a stream is not among them. The order is by log p of the
+    drawn value plus noise * s times a Gumbel draw, so noise = 0 is greedy and noise =
+    inf a uniformly random order.
     """
 
     noise: Annotated[float, Bound(at_least=0, at_most=math.inf)] = 4.5
