@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from train.modalities.modality import modality_of
+from train.progress import progress
 from train.runtime import hosts
 from vqdit.diffusion import Solver
 from vqdit.fields import Count
@@ -53,7 +54,8 @@ def drawn(
     """
     count, (index, of) = len(ids), hosts.share()
     size = min(BATCH, -(-count // of))
-    for start in range(index * size, count + index * size, of * size):
+    starts = range(index * size, count + index * size, of * size)
+    for start in progress(starts, "drawing", unit="batch"):
         # The last chunk is filled up with samples that nobody asked for.
         rows = np.minimum(np.arange(start, start + size), count - 1)
         chosen = None if label is None else np.asarray(label)[rows]

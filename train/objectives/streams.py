@@ -22,9 +22,9 @@ from train.objectives.transfer import OWN, Transfer
 from train.pipeline import JointExamples, LatentCache
 from train.pipeline.statistics import records_of, refuse_others
 from train.pipeline.streams import codes_of
+from train.progress import say
 from train.runtime import hosts
 from train.runtime.heldout import MOST
-from train.runtime.log import say
 from train.runtime.optim import learning_rate, make
 from train.runtime.sharding import replicated
 from train.runtime.step import TrainState, init_state, make_step

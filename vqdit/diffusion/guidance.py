@@ -22,7 +22,7 @@ def guided(
     label: Array | None,
     null: int,
     absent: Mapping[str, Array],
-    scale: Array | Mapping[str, Array],
+    scale: Array | float | Mapping[str, Array | float],
     interval: tuple[Array | float, Array | float] | None = None,
     left_out: Collection[str] = (),
 ) -> Predictor:
@@ -43,8 +43,8 @@ def guided(
     left_out: given streams that are absent by not being seen, instead of at t = 1.
     """
     chain = isinstance(scale, Mapping)
-    conditions = list(scale) if chain else ["all"]
-    scales = list(scale.values()) if chain else [scale]
+    named = scale if isinstance(scale, Mapping) else {"all": scale}
+    conditions, scales = list(named), list(named.values())
     # Of each copy of the batch, the conditions that it lacks; the first lacks none.
     lacks = [set(conditions[i:]) for i in range(len(conditions), -1, -1)]
     if not chain:

@@ -79,7 +79,7 @@ class Confidence(Checked, Solver):
         random_order = self.noise == float("inf")
         score = gumbel if random_order else sure + self.noise * s * gumbel
 
-        masked = x_t == process.vocab
+        masked = x_t == process.codes
         drawn = jnp.where(memory == 0, masked.sum(), memory)
         # One at least is revealed, or a coarse schedule would stand still.
         # A hair more than sigma, whose float32 may fall just short of a whole count.
@@ -122,7 +122,7 @@ class Remask(Checked, Solver):
         log_p = sharpened(output, self.temperature, self.top_p)
         values = jax.random.categorical(value_key, log_p).astype(jnp.int32)
         u = jax.random.uniform(fall_key, x_t.shape)
-        masked = x_t == process.vocab
-        shown = jnp.where(u < reveal, values, process.vocab)
-        left = jnp.where(u < again, process.vocab, x_t)
+        masked = x_t == process.codes
+        shown = jnp.where(u < reveal, values, process.codes)
+        left = jnp.where(u < again, process.codes, x_t)
         return jnp.where(masked, shown, left), memory

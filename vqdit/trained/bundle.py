@@ -240,7 +240,7 @@ def _digest(path):
 def _write(folder, thing):
     folder.mkdir(parents=True)
     module = thing.network if isinstance(thing, Judge) else thing.module
-    config: dict[str, Any] = {"format": FORMAT, "module": describe(module)}
+    config = {"format": FORMAT, "module": describe(module)}
     if isinstance(thing, Judge):
         variables = {"params": thing.params}
         judged = {name: getattr(thing, name) for name in ("shape", "protocol", "front")}

@@ -158,8 +158,10 @@ class Generator:
             for name, one in solvers.items()
         }
         self.check_guidance(guidance)
-        how = (guidance, tuple(interval), trajectory, decode)
-        return Sampler(self, want, grids, solvers, *how)
+        low, high = interval
+        return Sampler(
+            self, want, grids, solvers, guidance, (low, high), trajectory, decode
+        )
 
     def scorer(
         self, of: str | tuple[str, ...] | None = None, draws: int = 32

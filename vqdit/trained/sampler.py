@@ -99,7 +99,7 @@ class Sampler:
         start = min(model.processes[name].start for name in self.want)
         times = {n: self.grids[n](model.processes[n], start) for n in self.want}
         shapes = {n: s.shape for n, s in model.streams.items() if n in self.want}
-        out = diffusion.sample(
+        out: Any = diffusion.sample(
             model.processes,
             self.solvers,
             predict,
