@@ -30,10 +30,10 @@ from train.modalities.files import npz, write_bytes, write_folder
 from train.modalities.modality import of_contract
 from train.modalities.shown import Units, png
 from train.objectives.bundles import open_bundle
+from train.progress import progress, say
 from train.report import pictures
 from train.report.sheets import sheet
 from train.runtime import hosts
-from train.runtime.log import say
 from vqdit.fields import Count, Natural
 from vqdit.trained.generator import Generator
 
@@ -187,7 +187,10 @@ def files_of(contract, signal, shown, end: str = "") -> dict[str, bytes]:
     shown: the samples as their tokenizer takes them.
     """
     data, units = of_contract(contract), Units.of(contract)
-    contents = [data.write(data.new(values, contract.rate)) for values in signal]
+    contents = [
+        data.write(data.new(values, contract.rate))
+        for values in progress(signal, "writing", unit="file")
+    ]
     files = _numbered(contents, end, data.suffixes[0])
     if data.front is not None:  # a sound, whose file cannot be looked at
         seen = [png(sheet(contract.kind, each[None], units)) for each in shown]
