@@ -121,12 +121,7 @@ def test_what_is_given_is_checked_at_the_door(want, name, value, message):
 
 def test_guidance_has_the_interval_that_the_sampler_or_the_call_says(monkeypatch):
     seen, model = [], toys.labelled()
-    plain = sampler.diffusion.guided
-
-    def spy(*of, **how):
-        seen.append(of[6])
-        return plain(*of, **how)
-
+    spy = lambda *of, **_: seen.append(of[6])
     monkeypatch.setattr(sampler.diffusion, "guided", spy)
     monkeypatch.setattr(sampler.diffusion, "sample", lambda *of: {"image": of[3]})
     how = {"guidance": 2.0, "decode": False}
