@@ -1,17 +1,19 @@
 """A latent cache written from a tokenizer and its data."""
 
-from collections import deque
+import contextlib
+import json
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from train.errors import BadInput, one_line
 from train.modalities import Batch, Modality
 from train.modalities.draws import Version
 from train.objectives.bundles import examples_for
 from train.objectives.codebook import all_of
 from train.objectives.streams import on_grid
-from train.pipeline import write_cache
+from train.pipeline.cache import new_cache, seal_cache, write_part
 from train.pipeline.statistics import probe
 from train.runtime import hosts
 from vqdit.signal import to_signal
@@ -22,6 +24,7 @@ from vqdit.values import describe
 def encode_set(codec: Codec, data: Modality, folder: Path, train: bool = True) -> int:
     """Writes every example's latents (and codes, where there are) with its label.
 
+    Every process encodes and writes a stretch of the examples; the first one seals it.
     Latents are those a continuous stream models: per-channel standardised. Where values
     may be missing, "known" says which latents have some. A training example is there in
     all versions that `data.mirrors` draws from; nothing else is augmented. Returns how
@@ -44,17 +47,16 @@ def encode_set(codec: Codec, data: Modality, folder: Path, train: bool = True) -
 
     def records():
         for batch in all_of(examples, data, "encoding"):
-            encoded = [gathered(batch, version) for version in range(versions)]
-            for i in np.flatnonzero(hosts.joined(batch["valid"])):
+            encoded = [version_of(batch, version) for version in range(versions)]
+            for i in np.flatnonzero(batch["valid"]):
                 for each in encoded:
                     yield {name: value[i] for name, value in each.items()}
 
-    def gathered(batch: Batch, version: int):
+    def version_of(batch: Batch, version: int):
         if version:
             batch = data.augmented(batch, Version(words, version, len(batch["x"])))
         out = both(codec.variables, batch["x"], batch.get("known"))
-        out = hosts.gather(out) | {"label": batch["label"]}
-        return {name: hosts.joined(value) for name, value in out.items()}
+        return hosts.gather(out) | {"label": batch["label"]}
 
     contract = {
         "tokenizer": describe(codec.contract),
@@ -65,9 +67,19 @@ def encode_set(codec: Codec, data: Modality, folder: Path, train: bool = True) -
         "absent": list(examples.source.absent),
         "mirrors": list(mirrors),
     }
-    if hosts.first():
-        write_cache(folder, records(), contract, len(examples), versions)
-    else:
-        deque(records(), maxlen=0)
+    place = new_cache(folder) if hosts.first() else contextlib.nullcontext("")
+    with contextlib.ExitStack() as stack:
+        with hosts.together():
+            unfinished = stack.enter_context(place)
+        unfinished = Path(hosts.said_by_all(str(unfinished))[0])
+        with hosts.together():
+            try:
+                part = write_part(unfinished, records(), hosts.share()[0])
+            except OSError as error:  # a full disk of one is refused by all
+                raise BadInput(f"{unfinished}: {one_line(error)}") from error
+        parts = [json.loads(each) for each in hosts.said_by_all(json.dumps(part))]
+        with hosts.together():
+            if hosts.first():
+                seal_cache(unfinished, parts, contract, len(examples), versions)
     hosts.wait("cache")
     return len(examples)
