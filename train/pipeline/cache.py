@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +24,7 @@ from train.modalities import files
 from train.modalities.draws import Draws
 from train.modalities.modality import Batch
 from train.pipeline.batching import endless
+from train.progress import progress
 from vqdit import sealed
 from vqdit.trained.bundle import read_json
 
@@ -175,7 +177,8 @@ class LatentCache:
         except Unreadable as error:
             raise BadInput(f"{folder / DESCRIPTION}: {error}; encode again") from error
         with ThreadPoolExecutor(4) as pool:  # hashing releases the interpreter lock
-            list(pool.map(_verify, paths, digests))
+            checked = pool.map(_verify, paths, digests)
+            deque(progress(checked, "checking the cache", len(paths), "shard"), 0)
         from array_record.python import array_record_data_source  # only where data is
 
         try:

@@ -19,6 +19,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from train import progress
 from train.errors import BadInput
 
 # Flag -> the variable that says the same.
@@ -129,6 +130,9 @@ def _told(environment: Mapping[str, str]) -> bool | None:
 def first() -> bool:
     """Whether this process writes what is written once."""
     return jax.process_index() == 0
+
+
+progress.speaks = first
 
 
 def several() -> bool:

@@ -18,11 +18,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from train.errors import BadInput, Unreadable, reading
 from train.modalities.files import kind_of, natural
 from train.modalities.modality import Modality
+from train.progress import progress
 from train.sources.entries import (
     Entry,
     Listing,
@@ -142,7 +141,7 @@ def listing(root: Path, data: Modality, *shards: str) -> Listing:
     bad_share are.
     """
     entries, labels, left_out, broken = [], [], Counter(), {}
-    for shard in tqdm(shards, "indexing shards", leave=False, delay=2):
+    for shard in progress(shards, "indexing shards", unit="shard"):
         samples, why = _samples(root / shard)
         if why:
             broken[shard] = why
