@@ -168,3 +168,19 @@ def test_tokens_that_are_known_whole_are_given():
     np.testing.assert_array_equal(
         conditions.whole_tokens(line, jnp.asarray(rows)), whole
     )
+
+
+def test_places_of_a_stream_that_was_trained_in_parts(noised):
+    """They stay, they are seen, and the same places given otherwise are as before."""
+    parts = (noised.module, noised.params, noised.processes, {})
+    model = Generator(*parts, parts=("sound",))
+    known = {"sound": jnp.array([[1, 1, 0, 0, 0, 0]] * 4)}
+
+    def ask(model, sound):
+        draw = model.sampler(want=("sound", "word"), steps=2)
+        return draw(KEY, IDS, given={"sound": sound}, known=known)
+
+    found, other = ask(model, SOUND), ask(model, SOUND + 0.5)
+    np.testing.assert_array_equal(found["sound"][:, :2], SOUND[:, :2])
+    assert abs(found["sound"] - other["sound"])[:, 2:].max() > 1e-3
+    assert abs(found["sound"] - ask(noised, SOUND)["sound"])[:, 2:].max() > 1e-3
