@@ -1,31 +1,118 @@
 """A latent cache written from a tokenizer and its data."""
 
+import contextlib
 from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
+from train.config import StageTwo
 from train.modalities import Batch, Modality
 from train.modalities.draws import Version
+from train.modalities.files import new_folder
 from train.objectives.bundles import examples_for
 from train.objectives.codebook import all_of
-from train.objectives.streams import on_grid
-from train.pipeline import write_cache
+from train.objectives.streams import on_grid, opened
+from train.pipeline import Examples, JointExamples, open_examples, write_cache
 from train.pipeline.statistics import probe
+from train.pipeline.streams import codes_of
 from train.runtime import hosts
 from vqdit.signal import to_signal
 from vqdit.trained.codec import Codec
 from vqdit.values import describe
 
 
-def encode_set(codec: Codec, data: Modality, folder: Path, train: bool = True) -> int:
+def encode_streams(experiment: StageTwo, folder: Path, train: bool = True) -> int:
+    """Writes a cache of each stream of an experiment, of one alone without a name.
+
+    Returns how many joint examples there are. Raises BadInput where the data cannot be
+    joined as the experiment says, or a tokenizer does not fit.
+    """
+    with hosts.together():
+        tokenizers = opened(experiment)
+        codecs = {n: t for n, t in tokenizers.items() if isinstance(t, Codec)}
+        for name, codec in codecs.items():
+            examples_for(codec, experiment.sources[name], train)
+        values = experiment.values
+        count = len(JointExamples(experiment.sources, values, train, experiment.join))
+    keyed = experiment.join == "key"
+    if len(tokenizers) == 1 and codecs:
+        ((name, codec),) = codecs.items()
+        return encode_set(codec, experiment.sources[name], folder, train, keyed)
+    new = new_folder(folder) if hosts.first() else contextlib.nullcontext(folder)
+    with new as unfinished:
+        for name, tokenizer in tokenizers.items():
+            encode = encode_set if name in codecs else encode_values
+            encode(tokenizer, experiment.sources[name], unfinished / name, train, keyed)
+    hosts.wait("caches")
+    return count
+
+
+def encode_values(
+    tokenizer: Any, data: Modality, folder: Path, train: bool, keyed: bool = False
+) -> int:
+    """Writes the codes of what is born discrete, and which examples have it."""
+    examples = open_examples(data, train)
+
+    def records():
+        for batch in all_of(examples, data, "encoding"):
+            codes, known = codes_of(tokenizer, batch, folder.name)
+            out = {"codes": codes, "known": known, "label": batch["label"]}
+            out = {name: hosts.joined(value) for name, value in out.items()}
+            for i in np.flatnonzero(hosts.joined(batch["valid"])):
+                yield {name: value[i] for name, value in out.items()}
+
+    return _write(examples, folder, records(), describe(tokenizer), train, keyed)
+
+
+def _write(
+    examples: Examples,
+    folder: Path,
+    records: Iterator[dict],
+    tokenizer: Any,
+    train: bool,
+    keyed: bool,
+    mirrors: Sequence[str] = (),
+    versions: int = 1,
+) -> int:
+    """The cache, and what it is of; returns how many examples there are."""
+    contract = {
+        "tokenizer": tokenizer,
+        "split": "train" if train else "test",
+        "data": probe(examples.data, train),
+        "classes": examples.classes,
+        "class_names": list(examples.class_names),
+        "absent": list(examples.absent),
+        "mirrors": list(mirrors),
+    }
+    if keyed:
+        contract["keys"] = examples.keys
+    if hosts.first():
+        write_cache(folder, records, contract, len(examples), versions)
+    else:
+        deque(records, maxlen=0)
+    hosts.wait(f"cache {folder.name}")
+    return len(examples)
+
+
+def encode_set(
+    codec: Codec,
+    data: Modality,
+    folder: Path,
+    train: bool = True,
+    keyed: bool = False,
+) -> int:
     """Writes every example's latents (and codes, where there are) with its label.
 
     Latents are those a continuous stream models: per-channel standardised. Where values
     may be missing, "known" says which latents have some. A training example is there in
     all versions that `data.mirrors` draws from; nothing else is augmented. Returns how
     many examples there are. Raises BadInput when the tokenizer does not fit the data.
+
+    keyed: the keys of the examples are there, too.
     """
     examples = examples_for(codec, data, train)
     mirrors = data.mirrors if train else {}
@@ -56,18 +143,5 @@ def encode_set(codec: Codec, data: Modality, folder: Path, train: bool = True) -
         out = hosts.gather(out) | {"label": batch["label"]}
         return {name: hosts.joined(value) for name, value in out.items()}
 
-    contract = {
-        "tokenizer": describe(codec.contract),
-        "split": "train" if train else "test",
-        "data": probe(data, train),
-        "classes": examples.classes,
-        "class_names": list(examples.class_names),
-        "absent": list(examples.source.absent),
-        "mirrors": list(mirrors),
-    }
-    if hosts.first():
-        write_cache(folder, records(), contract, len(examples), versions)
-    else:
-        deque(records(), maxlen=0)
-    hosts.wait("cache")
-    return len(examples)
+    how = (describe(codec.contract), train, keyed, tuple(mirrors), versions)
+    return _write(examples, folder, records(), *how)
