@@ -2,17 +2,27 @@
 
 python -m train.sample --workdir=runs/dit --label=3 --num=16 --guidance=4 --out=grid.png
 python -m train.sample --workdir=runs/speech_dit --num=8 --out=drawn
+python -m train.sample --workdir=runs/any --given.text=seven --want=image
+python -m train.sample --workdir=runs/any --given.audio=a.wav --want=text
 
 The second makes a folder of files of their own kind, sounds to hear (.wav), clips to
-watch (.gif), tables (.csv), pictures, scans (.npy), and sheet.png, all of them to see.
+watch (.gif), tables (.csv), texts (.txt), pictures, scans (.npy), and sheet.png, all of
+them to see. Of several streams any are drawn given any: --given.NAME is a file, or a
+folder of files, one after the other; of text the text itself or a .txt; of a label its
+name or number. A file is given as evaluation would see it: a picture brought to the
+size, a recording cut to its middle, or with silence around it. What is neither wanted
+nor given is absent. Texts are printed where no --out is written.
 """
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
+from train.codec.examples import given_examples
 from train.config.command import parse
 from train.errors import BadInput, run
 from train.evaluation.drawing import SAMPLER, draw_all
@@ -28,14 +38,19 @@ from vqdit.trained.generator import Generator
 
 FLAGS = {
     "workdir": (str, "the generator: a workdir or bundle folder"),
+    "given.": (str, "of a stream: a file, a folder of files, a text or a label"),
+    "want": (tuple[str, ...], "streams that are drawn; else all that are not given"),
     "label": (str, "the class that is drawn, its name or number; else all in turn"),
-    "num": (Count, "of samples (16)"),
+    "num": (Count, "of samples (16, or as many as files are given)"),
     "guidance": (float, "scale; 1 means none"),
     **SAMPLER,
+    "cut": (bool, "drop what a given text has beyond its stream's length"),
+    "resample": (bool, "take given sounds and clips of another rate"),
     "seed": (int, "of all samples (0)"),
     "first": (Natural, "number of the first sample (0)"),
-    "out": (str, "a .png, a .npz of arrays, or a folder (grid.png)"),
+    "out": (str, "a .png, .npz of arrays, .txt of texts, or folder (grid.png)"),
 }
+SUFFIXES = (".png", ".npz", ".txt", "")
 
 
 def main(argv):
@@ -43,40 +58,52 @@ def main(argv):
     command = parse(argv, None, flags=FLAGS)
     flags = command.flags
     generator = open_bundle(command.workdir, Generator, "--workdir")
-    count, classes = flags.get("num", 16), generator.module.classes
+    words = flags.get("given", {})
+    want = _wanted(generator, flags.get("want"), words)
+    out = _out(generator, want, flags.get("out"))
+    held = {name: flags.get(name, False) for name in ("cut", "resample")}
+    given = given_examples(generator, words, **held)
+    count = flags.get("num", max(map(len, given.values()), default=16))
     ids, labels = np.arange(count) + flags.get("first", 0), None
+    given = {name: x[ids % len(x)] for name, x in given.items()}
     if "label" in flags:
-        labels = np.full(
-            count, class_of(flags["label"], classes, generator.class_names)
+        number = class_of(
+            flags["label"], generator.module.classes, generator.class_names
         )
-    elif classes:
+        labels = np.full(count, number)
+    elif generator.module.classes:
         labels = np.take(generator.trained_labels, ids, mode="wrap")
-    out = Path(flags.get("out", "grid.png"))
-    if out.suffix not in (".png", ".npz", ""):
-        raise BadInput(
-            f"--out={out}: write a .png (a picture), a .npz (arrays), or a folder"
-        )
-    if not out.suffix and out.exists():
-        raise BadInput(f"--out={out} is there already; write another folder")
-    for name in generator.processes:
-        if out.suffix != ".npz" and name not in generator.codecs:
-            raise BadInput(f"--out={out}: stream {name!r} is no signal; write a .npz")
 
     try:
         chosen = {n: flags[n] for n in (*SAMPLER, "guidance") if n in flags}
-        draw = generator.sampler(**chosen)
+        draw = generator.sampler(want=want, **chosen)
         key = jax.random.key(flags.get("seed", 0))
-        x = draw_all(generator, draw, key, ids, labels)
+        x = draw_all(generator, draw, key, ids, labels, given=given)
     except ValueError as error:
         raise BadInput(str(error)) from error
+    texts = {
+        name: _texts(generator, name, x[name])
+        for name in want
+        if _said(generator, name)
+    }
+    if out is None:
+        for i, row in enumerate(zip(*texts.values(), strict=True)):
+            print(*(ids[i], *row), sep="\t")
+        return
     files = {}
     for name, signal in x.items():
         end = "" if len(x) == 1 else f"_{name}"
         path, codec = out.with_stem(out.stem + end), generator.codecs.get(name)
         if out.suffix == ".npz":
-            arrays = {codec.contract.kind if codec else name: signal}
+            arrays = {codec.contract.kind if codec else name: np.asarray(signal)}
             arrays |= {} if labels is None else {"label": labels}
             write_bytes(path, npz(**arrays))
+        elif name in texts:
+            if out.suffix:
+                path = path.with_suffix(".txt")
+                write_bytes(path, "".join(f"{t}\n" for t in texts[name]).encode())
+            else:
+                files |= _numbered([t.encode() for t in texts[name]], end, ".txt")
         else:
             shown = signal if signal.dtype == np.uint8 else codec.from_raw(signal)
             kind, columns = codec.contract.kind, math.ceil(count**0.5)
@@ -84,7 +111,7 @@ def main(argv):
             if out.suffix:
                 pictures.save_png(path, picture)
             else:
-                path, files[f"sheet{end}.png"] = out, png(picture)
+                files[f"sheet{end}.png"] = png(picture)
                 files |= _files(codec.contract, signal, end)
         if out.suffix:
             say(f"{count} samples of {name!r} are in {path}")
@@ -93,14 +120,70 @@ def main(argv):
         say(f"{count} samples of {', '.join(map(repr, x))} are in {out}")
 
 
+def _wanted(generator, want, given: Mapping[str, str]) -> tuple[str, ...]:
+    """The streams to draw. Raises BadInput where there is none, or one is given."""
+    streams = tuple(generator.streams)
+    rest = tuple(name for name in streams if name not in given)
+    wanted = rest if want is None else want
+    for name in given:
+        if name not in streams:
+            raise BadInput(f"--given.{name}: the streams are {', '.join(streams)}")
+    for name in wanted:
+        if name not in streams:
+            raise BadInput(f"--want={name}: the streams are {', '.join(streams)}")
+        if name in given:
+            raise BadInput(f"--want={name}: it is given, too; leave one of the two out")
+    if not wanted:
+        raise BadInput(f"nothing is wanted; write --want= one of {', '.join(streams)}")
+    return wanted
+
+
+def _out(generator, want, written: str | None) -> Path | None:
+    """Where samples go; None where texts alone are drawn, which are printed."""
+    said = [name for name in want if _said(generator, name)]
+    if written is None and len(said) == len(want):
+        return None
+    out = Path(written or "grid.png")
+    if out.suffix not in SUFFIXES:
+        raise BadInput(
+            f"--out={out}: write a .png (a picture), a .npz (arrays), a .txt (texts), "
+            f"or a folder"
+        )
+    if not out.suffix and out.exists():
+        raise BadInput(f"--out={out} is there already; write another folder")
+    for name in want:
+        if out.suffix == ".txt" and name not in said:
+            raise BadInput(f"--out={out}: stream {name!r} is no text; write a .png")
+        if out.suffix != ".npz" and name not in generator.codecs and name not in said:
+            raise BadInput(
+                f"--out={out}: stream {name!r} has no tokenizer; write a .npz"
+            )
+    return out
+
+
+def _said(generator, name: str) -> bool:
+    """Whether samples of a stream are texts, or classes by their names."""
+    return name in generator.values
+
+
+def _texts(generator, name: str, drawn: Any) -> list[str]:
+    """A line each, of a label the class's name where it has one."""
+    names = generator.class_names
+    if generator.values[name].source == "label":
+        return [names[i] if 0 <= i < len(names) else str(i) for i in map(int, drawn)]
+    return [" ".join(text.splitlines()) for text in drawn]
+
+
 def _files(contract, signal, end) -> dict[str, bytes]:
     """Name -> content of a file for each sample."""
     data = of_contract(contract)
-    digits, suffix = len(str(len(signal) - 1)), data.suffixes[0]
-    return {
-        f"{i:0{digits}d}{end}{suffix}": data.write(data.new(values, contract.rate))
-        for i, values in enumerate(signal)
-    }
+    contents = [data.write(data.new(values, contract.rate)) for values in signal]
+    return _numbered(contents, end, data.suffixes[0])
+
+
+def _numbered(contents, end, suffix):
+    digits = len(str(len(contents) - 1))
+    return {f"{i:0{digits}d}{end}{suffix}": each for i, each in enumerate(contents)}
 
 
 def class_of(text: str, classes: int, names: tuple[str, ...]) -> int:

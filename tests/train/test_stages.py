@@ -14,7 +14,15 @@ from PIL import Image
 
 import vqdit
 from tests.train.devices import only_one
-from train import classifier, encode, evaluate, sample, stage_one, stage_two
+from train import (
+    classifier,
+    encode,
+    evaluate,
+    sample,
+    score,
+    stage_one,
+    stage_two,
+)
 from train.config import (
     KMeansInit,
     Mesh,
@@ -189,8 +197,8 @@ def test_a_picture_and_what_it_shows_are_two_streams(
     assert row["loss"] == pytest.approx(halves, rel=1e-5)
 
     monkeypatch.setattr(sample, "draw_all", None)  # refused before anything is drawn
-    with pytest.raises(BadInput, match="'word' is no signal; write a .npz"):
-        sample.main([f"--workdir={tmp_path / 'run'}", "--out=x.png"])
+    with pytest.raises(BadInput, match="'image' is no text; write a .png"):
+        sample.main([f"--workdir={tmp_path / 'run'}", "--out=x.txt"])
     # Without classes: digits by the tokenizer's latents, words by what they say.
     sees = [f"--judge={work}", "--num=12", "--steps=1"]
     evaluate.main([f"--workdir={tmp_path / 'run'}", *sees])
@@ -202,6 +210,18 @@ def test_a_picture_and_what_it_shows_are_two_streams(
     assert "image_floor_tokenizer_coverage" in scores["real"]
     with pytest.raises(BadInput, match="--guidance is of a generator with classes"):
         evaluate.main([f"--workdir={tmp_path / 'run'}", "--guidance=2.0"])
+    few = [f"--workdir={tmp_path / 'run'}", "--of=image", "--draws=2", "--most=5"]
+    with pytest.raises(BadInput, match="--anomaly: write classes of which some"):
+        score.main([*few, "--anomaly=9"])
+    score.main([*few, "--classify=word", "--anomaly=1,2"])
+    table = (tmp_path / "run" / "scores.csv").read_text().splitlines()
+    assert table[0].startswith("example,label,nats,error,bits,likeliest,nats_0,nats_1")
+    rows = np.array([line.split(",") for line in table[1:]], float)
+    assert rows.shape == (5, 16) and (rows[:, 2] == rows[:, 6:].min(1)).all()
+    score.main([*few, "--given=word", f"--out={tmp_path / 'given.csv'}"])
+    given = (tmp_path / "given.csv").read_text().splitlines()[1:]
+    for line, row in zip(given, rows, strict=True):  # that of its own label
+        assert float(line.split(",")[2]) == pytest.approx(row[6 + int(row[1])], 1e-4)
     with pytest.raises(BadInput, match="they can be told of word$"):
         evaluate.main([f"--workdir={tmp_path / 'run'}", *sees, "--crossings=True"])
     generator = vqdit.load(tmp_path / "run")

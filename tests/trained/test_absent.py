@@ -10,7 +10,7 @@ from tests import toys
 from vqdit import Continuous, Discrete, Gaussian, Generator, Masking
 from vqdit.diffusion import example_keys, priors
 from vqdit.dit import DiT
-from vqdit.trained import sampler
+from vqdit.trained import conditions
 
 KEY, IDS = jax.random.key(0), jnp.arange(4)
 WORD = jnp.arange(12).reshape(4, 3, 1) % 5
@@ -142,10 +142,12 @@ def test_tokens_that_are_known_whole_are_given():
     whole = np.zeros((2, 4, 4), bool)
     whole[0, :2] = True
     np.testing.assert_array_equal(
-        sampler.whole_tokens(stream, jnp.asarray(known)), whole
+        conditions.whole_tokens(stream, jnp.asarray(known)), whole
     )
     rows = np.array([[1, 0, 0, 0], [0, 0, 0, 1]])
     whole = np.zeros((2, 4, 4), bool)
     whole[0, 0] = whole[1, 3] = True
     line = Discrete("image", (4, 4), 5)
-    np.testing.assert_array_equal(sampler.whole_tokens(line, jnp.asarray(rows)), whole)
+    np.testing.assert_array_equal(
+        conditions.whole_tokens(line, jnp.asarray(rows)), whole
+    )

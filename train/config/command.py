@@ -71,7 +71,8 @@ def parse(
     stage: the experiment the program is for (Experiment for any, None for none).
     flags: the program's, such as {"label": (int, "the class to draw")}, --workdir and
         --force among them where it has a use for them. Underscores are written as
-        dashes. A bool flag may stand without a value.
+        dashes. A bool flag may stand without a value. One called "given." is of any
+        name, --given.image=..., and becomes a dict by these.
     inputs: whether words that are no options are taken, as the names of files.
     processes: whether the program runs on several, and takes the flags that say so.
     variant: False for a program of all variants of a file.
@@ -87,10 +88,16 @@ def parse(
     asked = bool({"--help", "-h"} & set(argv))
     argv = [text for text in argv if text not in ("--help", "-h")]
     given, changes, words = _split(argv, known, stage, inputs)
-    values = {
-        name: parse_value(text, known[name][0], f"--{_dashed(name)}")
-        for name, text in given.items()
-    }
+    values: dict[str, Any] = {}
+    for name, text in given.items():
+        family, dot, member = name.partition(".")
+        annotation = known[family + dot][0]
+        value = parse_value(text, annotation, f"--{_dashed(name)}")
+        if dot:
+            values.setdefault(family, {})[member] = value
+        else:
+            values[name] = value
+    names = [name.removesuffix(".") for name in flags]
     workdir = Path(values["workdir"]) if values.get("workdir") else None
     experiment = None
     if stage and not (asked and not values.keys() & {"config", "workdir"}):
@@ -106,7 +113,7 @@ def parse(
         experiment=experiment,
         workdir=workdir,
         force=values.get("force", False),
-        flags={name: values[name] for name in flags if name in values.keys() - RUN},
+        flags={name: values[name] for name in names if name in values.keys() - RUN},
         inputs=words,
         processes={name: values[name] for name in PROCESSES if name in values},
         config=values.get("config"),
@@ -133,13 +140,16 @@ def _split(
             raise BadInput(f"{word!r} is no option; there are {listed}")
         dotted = stage is not None and key.startswith("config.")
         name = key.removeprefix("config.") if dotted else key.replace("-", "_")
-        if not dotted and name not in known:
+        family, dot, member = key.partition(".")
+        if member and family + dot in known:  # whose names are not ours to spell
+            name = key
+        elif not dotted and (name not in known or dot):
             raise BadInput(f"--{key} is no option; {_advice(name, known, stage)}")
         held = changes if dotted else given
         if name in held:
             raise BadInput(f"--{key} is given twice; write it once")
         if not equals:
-            if not dotted and known[name][0] is bool:
+            if not dotted and name in known and known[name][0] is bool:
                 text = "True"
             elif rest and not rest[0].startswith("--"):
                 text = rest.pop(0)

@@ -60,6 +60,7 @@ def print_help(
         print(f"  {'FILE ...':24}files, or folders of them")
     for name, (annotation, meaning) in known.items():
         value = "" if annotation is bool else "=..."
+        name += "NAME" if name.endswith(".") else ""
         print(f"  {f'--{name}'.replace('_', '-') + value:24}{meaning}")
         if annotation not in (bool, str):
             _print_below(expected(annotation), 26)

@@ -1,6 +1,6 @@
 """Many samples of a generator, in chunks of bounded memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -35,13 +35,21 @@ def draw_all(
 
 
 def drawn(
-    generator: Generator, draw, key: jax.Array, ids, label, raw: bool = True, **call
+    generator: Generator,
+    draw,
+    key: jax.Array,
+    ids,
+    label,
+    raw: bool = True,
+    given: Mapping[str, np.ndarray] | None = None,
+    **call,
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
     """(places among the ids, samples) of this process, in equal chunks of bounded
     memory; as many chunks as the others have, the last perhaps empty.
 
-    draw: a sampler of the generator. Pictures come as uint8, other signals in their raw
-    unit, or else as examples have them, a stream that has no tokenizer as it is.
+    draw: a sampler of the generator. given: what it is given, one for each sample.
+    Pictures come as uint8, other signals in their raw unit, or else as examples have
+    them, a stream that has no tokenizer as it is.
     """
     count, (index, of) = len(ids), hosts.share()
     size = min(BATCH, -(-count // of))
@@ -49,7 +57,8 @@ def drawn(
         # The last chunk is filled up with samples that nobody asked for.
         rows = np.minimum(np.arange(start, start + size), count - 1)
         chosen = None if label is None else np.asarray(label)[rows]
-        x = draw(key, jnp.asarray(ids)[rows], label=chosen, **call)
+        held = {name: v[rows] for name, v in (given or {}).items()}
+        x = draw(key, jnp.asarray(ids)[rows], label=chosen, given=held, **call)
         part = {
             name: restored(generator.codecs.get(name), v, raw) for name, v in x.items()
         }

@@ -53,6 +53,7 @@ class Audio(Modality):
     """
 
     kind: ClassVar[str] = "audio"
+    sides: ClassVar[tuple[str, ...]] = ("length",)
     measures: ClassVar[str] = "sound"
     feature: ClassVar[str] = "Audio"
     judged: ClassVar[int] = 600

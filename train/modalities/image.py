@@ -74,6 +74,7 @@ class Images(Pixels):
     """
 
     kind: ClassVar[str] = "image"
+    sides: ClassVar[tuple[str, ...]] = ("size", "size", "channels")
     measures: ClassVar[str] = "pictures"
     feature: ClassVar[str] = "Image"
     judged: ClassVar[int] = 1000

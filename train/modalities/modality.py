@@ -87,6 +87,7 @@ class Modality(Checked):
     measures:   the evaluators that a tokenizer is scored by, in
                 `train.evaluation.measures`; "": the mean of its own `measure`.
     score, unit: of `measure`, and of the bits of a file.
+    sides:      the fields that say the sides of an example, in their order.
     """
 
     kind: ClassVar[str]
@@ -103,6 +104,7 @@ class Modality(Checked):
     measures: ClassVar[str] = ""
     score: ClassVar[str] = "PSNR"
     unit: ClassVar[str] = "bits per value"
+    sides: ClassVar[tuple[str, ...]] = ()
 
     name: str = "folder"
     data_dir: str = ""
@@ -247,6 +249,13 @@ class Modality(Checked):
         channels, rate: that the tokenizer takes. preparation: of the names in `takes`.
         """
         return cls(name="folder", **preparation)
+
+    def sized(self, shape: tuple[int, ...], rate: float) -> "Modality":
+        """With examples of this shape and rate, if it has one."""
+        fields: dict[str, Any] = dict(zip(self.sides, shape, strict=False))
+        if rate and "rate" in {field.name for field in dataclasses.fields(self)}:
+            fields["rate"] = type(self.rate)(rate)
+        return dataclasses.replace(self, **fields)
 
     def at_peak(self, peak: float) -> "Modality":
         """With recordings brought to another level than in training; 0 leaves them."""

@@ -43,6 +43,7 @@ class Ranges(Modality):
     """
 
     kind: ClassVar[str] = "range"
+    sides: ClassVar[tuple[str, ...]] = ("rows", "azimuth", "channels")
     measures: ClassVar[str] = "sweeps"
     masked: ClassVar[bool] = True
     wide: ClassVar[bool] = True

@@ -55,6 +55,7 @@ class Series(Modality):
     """
 
     kind: ClassVar[str] = "series"
+    sides: ClassVar[tuple[str, ...]] = ("length",)
     measures: ClassVar[str] = "series"
     masked: ClassVar[bool] = True
     divides: ClassVar[bool] = True

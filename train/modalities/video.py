@@ -49,6 +49,7 @@ class Video(Pixels):
     """
 
     kind: ClassVar[str] = "video"
+    sides: ClassVar[tuple[str, ...]] = ("frames", "size", "size", "channels")
     measures: ClassVar[str] = "clips"
     folders: ClassVar[bool] = True
     feature: ClassVar[str] = "Video"

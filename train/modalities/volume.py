@@ -111,6 +111,10 @@ class Volumes(Modality):
         values = np.clip(record.values, *map(np.float32, self.window))
         return dataclasses.replace(record, values=values)
 
+    def sized(self, shape, rate):
+        *size, channels = shape
+        return dataclasses.replace(self, size=tuple(size), channels=channels)
+
     def adapt(self, record):
         scan = record.values
         if scan.shape[-1] != self.channels:

@@ -17,6 +17,8 @@ Target = Literal["data", "noise", "velocity", "v"]
 CHAIN = 1000
 # Derivatives of a square-root schedule and the "data" split are infinite at t = 0.
 T_MIN = 1e-5
+# log-SNR from noise whose data nobody sees to data whose noise is a hundredth of it.
+LEVELS = (-10.0, 9.2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +120,37 @@ class Gaussian(Checked, Process):
         if self.learned_variance:
             loss = loss + self._bound(output, target, x_t, t).mean(-1)
         return loss
+
+    def query(self, x0, u, key, known):
+        """One example and its time, for a draw of the bound; u is uniform."""
+        del known
+        low, high = self._levels()
+        t = self.schedule.time(high + u * (low - high))
+        return self.corrupt(x0[None], t[None], key)[0][0], t
+
+    def bound(self, output, x0, x_t, t, known):
+        """One draw of the variational bound on -log p(x0) in nats, of one example.
+
+        Half the squared error of the noise, integrated over log-SNR, in which the
+        schedule and the target cancel (arXiv:2107.00630, eq. 17-18), and its ends: the
+        divergence from N(0, alpha^2 + sigma^2) where the noise is greatest, and the
+        data around x_t / alpha where it is least. Of the stochastic sampler, also of a
+        flow whose ODE has another likelihood.
+        """
+        low, high = self._levels()
+        alpha, sigma, _, _ = self._path(t)
+        _, noise = self.estimate(output.astype(jnp.float32), x_t, t)
+        missed = jnp.square(noise - (x_t - alpha * x0) / sigma)
+        share = jax.nn.sigmoid(low)  # alpha^2 of alpha^2 + sigma^2
+        first = 0.5 * (share * (jnp.square(x0) - 1) - jnp.log1p(-share))
+        last = 0.5 * (jnp.log(2 * jnp.pi) + 1 - high)
+        each = 0.5 * (high - low) * missed + first + last
+        return jnp.where(known[..., None], each, 0.0).sum()
+
+    def _levels(self):
+        """(least, greatest) log-SNR between which the bound is integrated."""
+        low, high = self.schedule.log_snr(jnp.array([self.start, 0.0]))
+        return jnp.maximum(low, LEVELS[0]), jnp.minimum(high, LEVELS[1])
 
     def step(self, output, x_t, t, s, key):
         """One Euler step of the ODE; the last one returns the data estimate.

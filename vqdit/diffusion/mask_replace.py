@@ -34,20 +34,20 @@ class MaskAndReplace(Replacement):
         values = jax.random.randint(value_key, shape, 0, self.vocab)
         return jnp.where(drawn, values, self.vocab)
 
-    def loss(
+    def share_of_bound(
         self,
         output: Float[Array, "b *d k"],
         target: Int[Array, "b *d"],
         x_t: Int[Array, "b *d"],
-        t: Float[Array, "b"],
+        sigma: Float[Array, "b"],
+        d_sigma: Float[Array, "b"],
     ) -> Float[Array, "b *grid"]:
-        """A place's share of the bound, in nats a code at uniform times.
+        """See `loss`; sigma and its slope are those of the time.
 
         As in UniformState, over the k codes and the mask: with pi what a fallen code
         is, q = (1 - sigma) x + sigma pi, and the rate of the jumps back from i
         sigma' / (1 - sigma) pi_i.
         """
-        sigma, d_sigma = self._rate(t)
         kept = jnp.maximum(1 - sigma, 1e-6)  # at t = 1 the sum is 0
         sigma, kept, d_sigma = (
             against(v, x_t)[..., None] for v in (sigma, kept, d_sigma)

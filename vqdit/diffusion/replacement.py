@@ -5,6 +5,7 @@ replaced by is the process.
 """
 
 import dataclasses
+import math
 from typing import Annotated, ClassVar
 
 import jax
@@ -14,6 +15,8 @@ from jaxtyping import Array, Float, Int, Key
 from vqdit.diffusion.process import Kind, Process, against
 from vqdit.diffusion.schedules import Cosine, Schedule
 from vqdit.fields import Bound, Checked
+
+LEAST = 1e-8  # the time below which a bound takes the weights of that time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,17 +54,48 @@ class Replacement(Checked, Process):
         fallen = fallen < against(self.schedule.sigma(t), x0)
         return jnp.where(fallen, self.prior(value_key, x0.shape), x0), x0
 
-    def _rate(self, t: Array) -> tuple[Array, Array]:
+    def loss(
+        self,
+        output: Float[Array, "b *d k"],
+        target: Int[Array, "b *d"],
+        x_t: Int[Array, "b *d"],
+        t: Float[Array, "b"],
+    ) -> Float[Array, "b *grid"]:
+        """A place's share of the bound, in nats a code at uniform times."""
+        return self.share_of_bound(output, target, x_t, *self._rate(t, self.hold))
+
+    def query(self, x0, u, key, known):
+        """One example and its time, for a draw of the bound; u is uniform.
+
+        Half of the times are even in log t: what a code costs that was held to be
+        unlikely is spread so, down to its probability.
+        """
+        del known
+        t = jnp.where(u < 0.5, 2 * u, LEAST ** (2 - 2 * u))
+        return self.corrupt(x0[None], t[None], key)[0][0], t
+
+    def bound(self, output, x0, x_t, t, known):
+        """One draw of a bound on -log p(x0) in nats, of one example.
+
+        A code that is less likely than sigma(LEAST) counts as if it were that.
+        """
+        rates = self._rate(t[None], LEAST)
+        found = self.share_of_bound(output[None], x0[None], x_t[None], *rates)[0]
+        even = (t >= LEAST) / (jnp.maximum(t, LEAST) * -math.log(LEAST))
+        density = 0.5 + 0.5 * even
+        return jnp.where(known, found, 0.0).sum() * x0.shape[-1] / density
+
+    def _rate(self, t: Array, hold: float) -> tuple[Array, Array]:
         """(sigma(t), sigma'(t)), with sigma' such that a bound keeps its value.
 
         Below `hold` both are those at `hold`, while codes fall with the smaller
         sigma(t): of sigma ~ t^p that would leave p / (p + 1) of what is due, so sigma'
         is larger by (p + 1) / p there.
         """
-        held = jnp.maximum(t, self.hold)
+        held = jnp.maximum(t, hold)
         sigma, slope = jax.jvp(self.schedule.sigma, (held,), (jnp.ones_like(held),))
         power = held * slope / sigma
-        return sigma, jnp.where(t < self.hold, slope * (power + 1) / power, slope)
+        return sigma, jnp.where(t < hold, slope * (power + 1) / power, slope)
 
 
 def divergence(

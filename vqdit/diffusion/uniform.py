@@ -29,19 +29,19 @@ class UniformState(Replacement):
         """Every code at random."""
         return jax.random.randint(key, shape, 0, self.vocab)
 
-    def loss(
+    def share_of_bound(
         self,
         output: Float[Array, "b *d k"],
         target: Int[Array, "b *d"],
         x_t: Int[Array, "b *d"],
-        t: Float[Array, "b"],
+        sigma: Float[Array, "b"],
+        d_sigma: Float[Array, "b"],
     ) -> Float[Array, "b *grid"]:
-        """A place's share of the bound, in nats a code at uniform times.
+        """See `loss`; sigma and its slope are those of the time.
 
         The divergence of two jump processes, with q = (1 - sigma) k x + sigma of the
         true code and the same of p, times sigma' / (1 - sigma) / k.
         """
-        sigma, d_sigma = self._rate(t)
         # At t = 1 nothing is known, the sum is 0 and its weight infinite.
         kept = jnp.maximum(1 - sigma, 1e-6)
         sigma, kept, d_sigma = (

@@ -6,5 +6,16 @@ from vqdit.trained.contract import LatentContract
 from vqdit.trained.generator import Generator
 from vqdit.trained.judge import Judge
 from vqdit.trained.sampler import Sampler
+from vqdit.trained.scorer import Score, Scorer
 
-__all__ = ["load", "save", "Codec", "Generator", "Sampler", "Judge", "LatentContract"]
+__all__ = [
+    "load",
+    "save",
+    "Codec",
+    "Generator",
+    "Sampler",
+    "Scorer",
+    "Score",
+    "Judge",
+    "LatentContract",
+]

@@ -1,13 +1,21 @@
-"""What a generator's network is shown beside the streams that are drawn or scored."""
+"""What a generator is given beside the streams that are drawn or scored.
+
+The network with it, and what is checked at the door: samplers and scorers alike.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Key
 
 from vqdit import diffusion
 from vqdit.diffusion import against
+from vqdit.nn.patching import patchify, unpatchify
+from vqdit.trained import inputs
+from vqdit.values import near
 
 
 def conditioned(
@@ -52,3 +60,113 @@ def conditioned(
         return {name: outputs[name] for name in streams}
 
     return network
+
+
+def encoded(generator: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arrays, of texts or labels their codes (b, *grid, 1)."""
+    found = {}
+    for name, x in given.items():
+        value = name in generator.values and np.ndim(x) < 2
+        found[name] = _codes(generator, name, x) if value else x
+    return arrays(found)
+
+
+def _codes(generator, name, x):
+    if not isinstance(x, list | tuple | np.ndarray | jax.Array) or np.ndim(x) != 1:
+        raise ValueError(f"given {name!r} is {x!r}; write a list, one a sample")
+    tokenizer = generator.values[name]
+    if tokenizer.source == "label":
+        each = class_numbers(list(x), generator.class_names)
+        return tokenizer.encode(np.asarray(each, np.int32))[..., None]
+    return tokenizer.encode(list(x))[..., None]
+
+
+def check(
+    generator: Any,
+    ids: Array,
+    signals: Mapping[str, Mapping[str, Any]],
+    known: Mapping[str, Any],
+) -> None:
+    """Raises ValueError for a name or an array that is not the generator's.
+
+    signals: what they are called -> stream -> signals, or codes; of "noise", streams as
+        the transformer has them, masks among their codes.
+    """
+    streams, present = generator.streams, set()
+    for what, of in signals.items():
+        if unknown := set(of) - set(streams):
+            raise ValueError(f"{what} {sorted(unknown)}: the streams are {[*streams]}")
+        present |= set() if what == "noise" else set(of)
+    if lacking := set(known) - present:
+        raise ValueError(
+            f"known {sorted(lacking)} is of nothing that is given; given is "
+            f"{sorted(present)}, and the streams are {[*streams]}"
+        )
+    for what, of in {**signals, "known": known}.items():
+        for name, x in of.items():
+            if x.shape[:1] != ids.shape:
+                raise ValueError(f"{what} {name!r} is {x.shape}; ids are {ids.shape}")
+    for name, x in known.items():
+        grid = streams[name].grid
+        if x.shape[1:] != grid[: x.ndim - 1]:
+            raise ValueError(f"known {name!r} is {x.shape}; write (b,) or (b, *{grid})")
+    for what, of in signals.items():
+        for name, x in of.items():
+            codec = None if what == "noise" else generator.codecs.get(name)
+            try:
+                if codec is not None:
+                    inputs.signal(codec.module, codec.contract, x)
+                else:
+                    inputs.stream(streams[name], x, masked=what == "noise")
+            except ValueError as error:
+                raise ValueError(f"{what} {name!r}: {error}") from error
+
+
+def arrays(values: Mapping) -> dict[str, Any]:
+    return {n: x if hasattr(x, "shape") else np.asarray(x) for n, x in values.items()}
+
+
+def on_grid(known: Array, stream) -> Array:
+    """Bool (b, *grid), of one number for each example, frame or place."""
+    axes = (1,) * (1 + len(stream.grid) - known.ndim)
+    mask = (known > 0).reshape(*known.shape, *axes)
+    return jnp.broadcast_to(mask, (len(known), *stream.grid))
+
+
+def whole_tokens(stream, known: Array) -> Array:
+    """(b, *grid) bool: the places of those tokens that are known to their last place.
+
+    A token has one time.
+    """
+    mask, patch = on_grid(known, stream), getattr(stream, "patch", 1)
+    tokens = patchify(mask[..., None], patch).all(-1, keepdims=True)
+    return unpatchify(
+        jnp.repeat(tokens, patch ** len(stream.grid), axis=-1), stream.grid, patch
+    )[..., 0]
+
+
+def whole(ids) -> Array:
+    """ids as int32. Raises ValueError for what numbers no sample."""
+    if not isinstance(ids, jax.core.Tracer):
+        values = np.asarray(ids)
+        if values.ndim != 1 or not values.size or values.dtype.kind not in "iu":
+            raise ValueError(
+                f"ids are {values.dtype} {values.shape}; write (b,) whole numbers"
+            )
+        if values.min() < -(2**31) or values.max() >= 2**31:
+            raise ValueError(f"id {values.max()}: write ids below 2^31")
+    return jnp.asarray(ids, jnp.int32)
+
+
+def class_numbers(label: Any, names: tuple[str, ...]) -> Any:
+    """A label, or a list of them, with a class's number where its name is.
+
+    Raises ValueError, with the nearest name, where no class has it.
+    """
+    if isinstance(label, list | tuple):
+        return [class_numbers(each, names) for each in label]
+    if not isinstance(label, str):
+        return label
+    if label not in names:
+        raise ValueError(f"no class is called {label!r}; {near(label, names)}")
+    return names.index(label)

@@ -13,7 +13,9 @@ from vqdit.diffusion import Grid, Process, Solver, Steps, Times
 from vqdit.dit import DiT
 from vqdit.nn.streams import Continuous, Discrete
 from vqdit.trained.codec import Codec
-from vqdit.trained.sampler import WHOLE, Sampler, class_numbers
+from vqdit.trained.conditions import class_numbers
+from vqdit.trained.sampler import WHOLE, Sampler
+from vqdit.trained.scorer import Scorer
 from vqdit.trained.streams import check_stream
 
 
@@ -159,6 +161,25 @@ class Generator:
         self.check_guidance(guidance)
         how = (guidance, tuple(interval), trajectory, decode)
         return Sampler(self, want, grids, solvers, *how)
+
+    def scorer(
+        self, of: str | tuple[str, ...] | None = None, draws: int = 32
+    ) -> Scorer:
+        """A jitted bound on -log p of some streams (default all); see Scorer.
+
+        Raises ValueError where a stream is none, or its process has no bound.
+        """
+        of = (of,) if isinstance(of, str) else of
+        of = tuple(self.streams if of is None else of)
+        if not of or set(of) - set(self.streams) or len(set(of)) < len(of):
+            raise ValueError(f"of={of}: write some of the streams {[*self.streams]}")
+        if draws < 2:
+            raise ValueError(f"draws={draws}: write 2 or more")
+        for name in of:
+            if not hasattr(self.processes[name], "bound"):
+                kind = type(self.processes[name]).__name__
+                raise ValueError(f"stream {name!r}: {kind} has no bound on -log p")
+        return Scorer(self, of, draws)
 
     def check_label(self, label, ids) -> Array | None:
         """Labels as (b,) int32, of one label or many, in numbers or class names.

@@ -12,10 +12,7 @@ from jaxtyping import Array, Int, Key
 
 from vqdit import diffusion
 from vqdit.diffusion import Grid, Solver
-from vqdit.nn.patching import patchify, unpatchify
-from vqdit.trained import inputs
-from vqdit.trained.conditions import conditioned
-from vqdit.values import near
+from vqdit.trained import conditions
 
 WHOLE = (0.0, 1.0)  # the interval of guidance at every time
 
@@ -65,13 +62,16 @@ class Sampler:
         # Known in part: what is drawn around it. The rest conditions from outside.
         fixed = {n: (streams.pop(n), known.pop(n)) for n in self.want if n in known}
         parts = {
-            name: whole_tokens(s, fixed[name][1])
+            name: conditions.whole_tokens(s, fixed[name][1])
             for name, s in model.streams.items()
             if name in fixed and name in model.parts
         }
-        mask = {name: _on_grid(v, model.streams[name]) for name, v in known.items()}
+        mask = {
+            name: conditions.on_grid(v, model.streams[name])
+            for name, v in known.items()
+        }
         shown = (*self.want, *streams)
-        network = conditioned(model, variables["params"], keys, shown, mask)
+        network = conditions.conditioned(model, variables["params"], keys, shown, mask)
         predict = diffusion.unguided(network, label)
         if self.guidance is not None:
             absent = diffusion.priors(
@@ -157,19 +157,15 @@ class Sampler:
         noise:    streams at their first time, instead of a draw of their prior.
         params:   of the network, instead of the generator's.
         """
-        ids = _whole(ids)
+        ids = conditions.whole(ids)
         guidance = self.guidance if guidance is None else guidance
-        given, known, noise = dict(given or {}), dict(known or {}), dict(noise or {})
-        values = self.generator.values
-        for name in given.keys() & values.keys():
-            if np.ndim(given[name]) < 2:  # texts or labels, not their codes
-                given[name] = self._encoded(name, given[name])
-        given, known, noise = map(_arrays, (given, known, noise))
+        given = conditions.encoded(self.generator, given or {})
+        known, noise = conditions.arrays(known or {}), conditions.arrays(noise or {})
         self._check(ids, given, known, noise, guidance, interval)
         label = self.generator.check_label(label, ids)
         self.generator.check_guidance(guidance)
-        conditions = given.keys() - set(self.want)
-        if self.guidance is not None and label is None and not conditions:
+        outside = given.keys() - set(self.want)
+        if self.guidance is not None and label is None and not outside:
             raise ValueError(
                 "guidance needs a condition: pass label= or given=, or build the "
                 "sampler with guidance=None"
@@ -185,34 +181,18 @@ class Sampler:
             variables = {**variables, "params": params}
         x = self._jitted(variables, key, ids, label, given, known, noise, scale, ends)
         if self.decode and not isinstance(key, jax.core.Tracer):
-            for name in values.keys() & set(self.want):
-                x[name] = values[name].decode(np.asarray(x[name])[..., 0])
+            for name, tokenizer in self.generator.values.items():
+                if name in self.want:
+                    x[name] = tokenizer.decode(np.asarray(x[name])[..., 0])
         return x
 
-    def _encoded(self, name, x):
-        """Codes (b, *grid, 1) of texts, or of labels by number or name."""
-        if not isinstance(x, list | tuple | np.ndarray | jax.Array) or np.ndim(x) != 1:
-            raise ValueError(f"given {name!r} is {x!r}; write a list, one a sample")
-        tokenizer = self.generator.values[name]
-        if tokenizer.source == "label":
-            each = class_numbers(list(x), self.generator.class_names)
-            return tokenizer.encode(np.asarray(each, np.int32))[..., None]
-        return tokenizer.encode(list(x))[..., None]
-
     def _check(self, ids, given, known, noise, guidance, interval):
-        streams = self.generator.streams
-        names = list(streams)
-        if unknown := set(given) - set(names):
-            raise ValueError(f"given {sorted(unknown)}: the streams are {names}")
+        signals = {"given": given, "noise": noise}
+        conditions.check(self.generator, ids, signals, known)
         if both := set(given) & set(self.want) - set(known):
             raise ValueError(
                 f"{sorted(both)} is wanted and given: leave it out of one of the two, "
                 f"or say in known= which of its places stay"
-            )
-        if lacking := set(known) - set(given):
-            raise ValueError(
-                f"known {sorted(lacking)} is of nothing that is given; given is "
-                f"{sorted(given)}, and the streams are {names}"
             )
         if set(noise) - set(self.want):
             raise ValueError(f"noise of {sorted(noise)}: {self.want} are drawn")
@@ -222,85 +202,13 @@ class Sampler:
                 "sampler(guidance=1.0), whose scale each call may change"
             )
         if isinstance(guidance, Mapping):
-            conditions = set(given) - set(self.want)
-            conditions |= {"label"} if self.generator.module.classes else set()
-            if set(guidance) != conditions:
+            wanted = set(given) - set(self.want)
+            wanted |= {"label"} if self.generator.module.classes else set()
+            if set(guidance) != wanted:
                 raise ValueError(
                     f"guidance of {sorted(guidance)}: write a scale for each of "
-                    f"{sorted(conditions)}, or one for all"
+                    f"{sorted(wanted)}, or one for all"
                 )
         low, high = interval or self.interval
         if not isinstance(low, jax.Array) and low > high:
             raise ValueError(f"interval {(low, high)}: write (low, high)")
-        for what, arrays in (("given", given), ("known", known), ("noise", noise)):
-            for name, x in arrays.items():
-                if x.shape[:1] != ids.shape:
-                    raise ValueError(
-                        f"{what} {name!r} is {x.shape}; ids are {ids.shape}"
-                    )
-        for name, x in known.items():
-            grid = streams[name].grid
-            if x.shape[1:] != grid[: x.ndim - 1]:
-                raise ValueError(
-                    f"known {name!r} is {x.shape}; write (b,) or (b, *{grid})"
-                )
-        for name, x in (*given.items(), *noise.items()):
-            codec = self.generator.codecs.get(name) if name in given else None
-            try:
-                if codec is not None:
-                    inputs.signal(codec.module, codec.contract, x)
-                else:
-                    inputs.stream(streams[name], x, masked=name in noise)
-            except ValueError as error:
-                what = "given" if name in given else "noise"
-                raise ValueError(f"{what} {name!r}: {error}") from error
-
-
-def _arrays(values: Mapping) -> dict[str, Any]:
-    return {n: x if hasattr(x, "shape") else np.asarray(x) for n, x in values.items()}
-
-
-def _on_grid(known: Array, stream) -> Array:
-    """Bool (b, *grid), of one number for each example, frame or place."""
-    axes = (1,) * (1 + len(stream.grid) - known.ndim)
-    mask = (known > 0).reshape(*known.shape, *axes)
-    return jnp.broadcast_to(mask, (len(known), *stream.grid))
-
-
-def whole_tokens(stream, known: Array) -> Array:
-    """(b, *grid) bool: the places of those tokens that are known to their last place.
-
-    A token has one time.
-    """
-    mask, patch = _on_grid(known, stream), getattr(stream, "patch", 1)
-    tokens = patchify(mask[..., None], patch).all(-1, keepdims=True)
-    return unpatchify(
-        jnp.repeat(tokens, patch ** len(stream.grid), axis=-1), stream.grid, patch
-    )[..., 0]
-
-
-def _whole(ids) -> Array:
-    """ids as int32. Raises ValueError for what numbers no sample."""
-    if not isinstance(ids, jax.core.Tracer):
-        values = np.asarray(ids)
-        if values.ndim != 1 or not values.size or values.dtype.kind not in "iu":
-            raise ValueError(
-                f"ids are {values.dtype} {values.shape}; write (b,) whole numbers"
-            )
-        if values.min() < -(2**31) or values.max() >= 2**31:
-            raise ValueError(f"id {values.max()}: write ids below 2^31")
-    return jnp.asarray(ids, jnp.int32)
-
-
-def class_numbers(label: Any, names: tuple[str, ...]) -> Any:
-    """A label, or a list of them, with a class's number where its name is.
-
-    Raises ValueError, with the nearest name, where no class has it.
-    """
-    if isinstance(label, list | tuple):
-        return [class_numbers(each, names) for each in label]
-    if not isinstance(label, str):
-        return label
-    if label not in names:
-        raise ValueError(f"no class is called {label!r}; {near(label, names)}")
-    return names.index(label)

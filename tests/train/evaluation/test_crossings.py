@@ -77,7 +77,7 @@ def setting(word=TEXT, data=DATA):
 @pytest.mark.parametrize("word", [Bytes(5), Labels(10)], ids=["text", "label"])
 def test_what_is_drawn_is_read_beside_what_was_given(word):
     arguments, asked = setting(word)
-    rows = crossings(*arguments, (1.0, 2.0), num=10**6)
+    rows = crossings(*arguments, (1.0, 2.0), num=1000)
     assert [row.pop("guidance") for row in rows] == [1.0, 2.0]
     right = pytest.approx(np.mean(LABEL != 7))
     for row in rows:
@@ -93,7 +93,7 @@ def test_what_is_drawn_is_read_beside_what_was_given(word):
 
 def test_an_example_without_a_text_does_not_count():
     data = dataclasses.replace(DATA, words=("", *WORDS[1:]))
-    (row,) = crossings(*setting(data=data)[0], num=10**6)
+    (row,) = crossings(*setting(data=data)[0], num=1000)
     assert row["word_to_photo"] == pytest.approx(np.mean(LABEL[LABEL > 0] != 7))
     assert row["word_read"] == 1
     # A picture of nil is given all the same, and its word is none of this data's.

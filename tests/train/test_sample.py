@@ -1,0 +1,142 @@
+"""`train.sample` of several streams: files and words in, files and words out."""
+
+import numpy as np
+import pytest
+import soundfile
+
+import vqdit
+from tests import toys
+from train import sample
+from train.codec.examples import given_examples, signals_of
+from train.errors import BadInput
+from vqdit import Bytes, Continuous, Discrete, Gaussian, Labels, Masking
+
+RATE = 100
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    """Images, words of four bytes, labels of two classes, a stream of no tokenizer."""
+    streams = [
+        Continuous("image", (2, 2), 2),
+        Discrete("text", (4,), 257),
+        Discrete("word", (1,), 3),
+        Discrete("beat", (2,), 3),
+    ]
+    processes = dict.fromkeys(("text", "word", "beat"), Masking())
+    tokenizers = {"image": toys.codec(), "text": Bytes(4), "word": Labels(2)}
+    processes = {"image": Gaussian(), **processes}
+    model = toys.generator(streams, processes, tokenizers, names=("cat", "dog"))
+    folder = tmp_path_factory.mktemp("any") / "bundle"
+    vqdit.save(folder, model)
+    return folder
+
+
+def run(bundle, *argv):
+    sample.main([f"--workdir={bundle}", "--steps=1", "--num=3", *argv])
+
+
+def test_words_to_pictures_and_back(bundle, tmp_path, capsys):
+    out = tmp_path / "drawn"
+    given = ("--given.text=abc", "--given.word=dog")
+    run(bundle, *given, "--want=image", f"--out={out}")
+    assert sorted(p.name for p in out.iterdir()) == [
+        "0.png",
+        "1.png",
+        "2.png",
+        "sheet.png",
+    ]
+    capsys.readouterr()
+    run(bundle, f"--given.image={out / '0.png'}", "--want=text,word")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["0", "1", "2"]
+    assert all(line.split("\t")[2] in ("cat", "dog", "-1") for line in lines)
+    run(bundle, "--given.word=1", "--want=image,text", f"--out={tmp_path / 'both'}")
+    names = {p.name for p in (tmp_path / "both").iterdir()}
+    assert {"0_text.txt", "2_image.png", "sheet_image.png"} <= names
+    run(bundle, "--want=word", f"--out={tmp_path / 'w.txt'}")
+    assert len((tmp_path / "w.txt").read_text().splitlines()) == 3
+
+
+def test_a_folder_is_given_one_file_after_the_other(bundle, tmp_path):
+    (tmp_path / "texts").mkdir()
+    for i, text in enumerate(("ab", "c")):
+        (tmp_path / "texts" / f"{i}.txt").write_text(text + "\n")
+    model = vqdit.load(bundle)
+    given = {"text": str(tmp_path / "texts"), "word": "cat"}
+    found = given_examples(model, given, False, False)
+    np.testing.assert_array_equal(found["text"][..., 0], Bytes(4).encode(["ab", "c"]))
+    np.testing.assert_array_equal(found["word"], [[[0]]])
+    out = tmp_path / "x.npz"
+    every = f"--given.text={tmp_path / 'texts'}"
+    sample.main(
+        [f"--workdir={bundle}", "--steps=1", every, "--want=word", f"--out={out}"]
+    )
+    assert np.load(out)["word"].shape == (2,)
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["--given.txet=a"], "--given.txet: the streams are image, text, word, beat"),
+        (["--want=sound"], "--want=sound: the streams are image, text, word, beat"),
+        (["--given.text=a", "--want=text"], "--want=text: it is given, too"),
+        (
+            ["--given.text=seven", "--want=image"],
+            "takes 5 codes, .* or --cut",
+        ),
+        (
+            ["--given.word=cow", "--want=image"],
+            "no class is called 'cow'",
+        ),
+        (["--given.word=7", "--want=image"], "--given.word=7: label 7: write 0 to 1"),
+        (
+            ["--given.beat=a", "--want=image"],
+            "the bundle has no tokenizer of this",
+        ),
+        (["--given.image=no.png", "--want=text"], "--given.image: there is no no.png"),
+        (["--given.text=a", "--want=beat"], "'beat' has no tokenizer; write a .npz"),
+        (["--want=text,image", "--out=a.txt"], "'image' is no text; write a .png"),
+        (["--given.=a"], "--given. is no option"),
+    ],
+)
+def test_what_cannot_be_is_one_line(bundle, argv, message, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match=message) as refusal:
+        run(bundle, *argv)
+    assert "\n" not in str(refusal.value) and not list(tmp_path.iterdir())
+
+
+def test_nothing_wanted_is_one_line(bundle):
+    every = [f"--given.{n}=a" for n in ("image", "text", "word", "beat")]
+    with pytest.raises(BadInput, match="nothing is wanted; write --want= one of image"):
+        run(bundle, *every)
+
+
+def test_a_text_is_cut_on_request(bundle):
+    model = vqdit.load(bundle)
+    found = given_examples(model, {"text": "seven"}, True, False)["text"]
+    assert Bytes(4).decode(found[..., 0]) == ["seve"]
+
+
+class Heard:
+    """A codec of which only the contract is asked."""
+
+    def __init__(self, kind, shape, rate=0.0, **more):
+        signal = {"kind": kind, "shape": shape, "rate": rate} | more
+        self.contract = type("Contract", (), {"preparation": (), "scale": (), **signal})
+
+
+def test_a_recording_is_its_middle_or_has_silence_around(tmp_path):
+    """And of another rate where that is asked for."""
+    tone = np.linspace(-0.9, 0.9, 12).astype(np.float32)
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone, RATE, subtype="FLOAT")
+    heard = signals_of
+    for length, expected in ((8, tone[2:10]), (16, np.pad(tone, 2)), (12, tone)):
+        found = heard(Heard("audio", (length, 1), float(RATE)), str(path))
+        np.testing.assert_allclose(found[0, :, 0], expected, atol=1e-4)
+    other = Heard("audio", (6, 1), RATE / 2)
+    with pytest.raises(BadInput, match="a.wav: it has a rate of 100 .*--resample"):
+        heard(other, str(path))
+    assert heard(other, str(path), resample=True).shape == (1, 6, 1)

@@ -1,0 +1,145 @@
+"""Scores of a transformer: what they depend on, what is refused. See test_exact too."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import toys
+from vqdit import Bytes, Continuous, Discrete, Gaussian, Generator, Masking
+from vqdit.diffusion import Linear, UniformState
+from vqdit.diffusion.process import Process
+
+KEY, IDS = jax.random.key(0), np.arange(4)
+IMAGE = np.linspace(-1, 1, 4 * 16, dtype=np.float32).reshape(4, 4, 4, 1)
+WORD = np.arange(12).reshape(4, 3, 1) % 5
+SOUND = np.linspace(-1, 1, 4 * 6, dtype=np.float32).reshape(4, 6, 1)
+
+
+@pytest.fixture(scope="module")
+def model():
+    streams = [
+        Continuous("image", (2, 2), 2),
+        Continuous("sound", (6,), 1),
+        Discrete("word", (3,), 5),
+    ]
+    processes = {"image": Gaussian(), "sound": Gaussian(), "word": Masking()}
+    found = toys.generator(streams, processes, {"image": toys.codec()})
+    parts = (found.module, found.params, processes, found.tokenizers)
+    return Generator(*parts, absent="out")
+
+
+@pytest.fixture(scope="module")
+def of_word(model):
+    return model.scorer("word", draws=4)
+
+
+def test_a_score_is_its_key_and_id(model, of_word):
+    """Whatever the batch; a new key, new signals and new masks need no new program."""
+    found = of_word(KEY, IDS, {"word": WORD}, given={"image": IMAGE})
+    some = np.array([2, 0])
+    again = of_word(KEY, some, {"word": WORD[some]}, given={"image": IMAGE[some]})
+    np.testing.assert_allclose(again.nats, found.nats[some], rtol=1e-5)
+    seen = of_word.compilations()
+    other = of_word(jax.random.key(1), IDS, {"word": WORD}, given={"image": -IMAGE})
+    assert of_word.compilations() == seen and abs(other.nats - found.nats).max() > 1e-3
+    assert (found.nats > 0).all() and (found.error > 0).all()
+    np.testing.assert_allclose(found.bits, found.nats / 3 / np.log(2), rtol=1e-6)
+
+
+def test_what_is_unknown_is_neither_seen_nor_scored(model, of_word):
+    """Of what is given and of what is scored: bit for bit, whatever stands there."""
+    known = {"word": np.array([[1, 1, 0]] * 4), "image": np.array([1, 0, 1, 0])}
+    other, image = WORD.copy(), IMAGE.copy()
+    other[:, 2] = (other[:, 2] + 1) % 5
+    image[1::2] *= -1
+    a = of_word(KEY, IDS, {"word": WORD}, given={"image": IMAGE}, known=known)
+    b = of_word(KEY, IDS, {"word": other}, given={"image": image}, known=known)
+    np.testing.assert_array_equal(a.nats, b.nats)
+    np.testing.assert_allclose(a.bits, a.nats / 2 / np.log(2), rtol=1e-6)
+    out = of_word(KEY, IDS, {"word": WORD}, known={"word": known["word"]})
+    np.testing.assert_allclose(out.nats[1::2], a.nats[1::2], rtol=1e-5)
+
+
+def test_several_streams_are_scored_one_after_the_other(model, of_word):
+    both = model.scorer(("word", "sound"), draws=4)
+    found = both(KEY, IDS, {"word": WORD, "sound": SOUND}, given={"image": IMAGE})
+    word = of_word(KEY, IDS, {"word": WORD}, given={"image": IMAGE})
+    given = {"image": IMAGE, "word": WORD}
+    sound = model.scorer("sound", draws=4)(KEY, IDS, {"sound": SOUND}, given=given)
+    np.testing.assert_allclose(found.nats, word.nats + sound.nats, rtol=1e-4)
+    error = np.hypot(word.error, sound.error)
+    np.testing.assert_allclose(found.error, error, rtol=1e-4)
+    np.testing.assert_allclose(found.bits, found.nats / 9 / np.log(2), rtol=1e-5)
+
+
+def test_texts_are_scored_as_they_are_written():
+    streams = [Discrete("text", (3,), 257)]
+    model = toys.generator(streams, {"text": UniformState()}, {"text": Bytes(3)})
+    score = model.scorer(draws=2)
+    found = score(KEY, IDS[:2], {"text": ["ab", "c"]})
+    codes = Bytes(3).encode(["ab", "c"])[..., None]
+    np.testing.assert_array_equal(found.nats, score(KEY, IDS[:2], {"text": codes}).nats)
+
+
+def test_it_is_a_pure_function_inside_a_jit(model, of_word):
+    found = of_word(KEY, IDS, {"word": WORD}, given={"image": IMAGE})
+    pure = jax.jit(of_word.score)
+    word, image = jnp.asarray(WORD), jnp.asarray(IMAGE)
+    again = pure(model.arrays, KEY, IDS, {"word": word}, None, {"image": image})
+    np.testing.assert_allclose(again.nats, found.nats, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "x, more, message",
+    [
+        ({}, {}, r"\['word'\] are scored; got \[\]"),
+        ({"word": WORD}, {"given": {"word": WORD}}, "scored and given"),
+        ({"word": WORD}, {"given": {"wrod": WORD}}, "the streams are"),
+        ({"word": WORD[:2]}, {}, "scored 'word' is .*; ids are"),
+        ({"word": WORD + 5}, {}, "scored 'word': codes are 0 to 4; got 5 to 9"),
+        ({"word": WORD}, {"label": 1}, "no classes"),
+        ({"word": WORD}, {"known": {"image": IDS}}, "of nothing that is given"),
+    ],
+)
+def test_calls_that_do_not_fit_are_refused(of_word, x, more, message):
+    with pytest.raises(ValueError, match=message) as refusal:
+        of_word(KEY, IDS, x, **more)
+    assert "\n" not in str(refusal.value)
+
+
+def test_scorers_that_cannot_be_are_refused(model):
+    for fields, message in (
+        ({"of": "wrod"}, "write some of the streams"),
+        ({"of": ()}, "write some of the streams"),
+        ({"of": ("word", "word")}, "write some of the streams"),
+        ({"draws": 1}, "draws=1: write 2 or more"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.scorer(**fields)
+
+    class Own(Process):
+        kind = "codes"
+
+    own = {**model.processes, "word": Own()}
+    model = Generator(model.module, model.params, own, model.tokenizers)
+    with pytest.raises(ValueError, match="'word': Own has no bound"):
+        model.scorer("word")
+
+
+@pytest.mark.parametrize("schedule", [Linear(), None], ids=str)
+def test_masks_are_counted(schedule):
+    """Of six codes each count alike, at the time at which so many are expected; of what
+    is known alone."""
+    process = Masking(5, schedule) if schedule else Masking(5)
+    x0 = jnp.arange(6).reshape(3, 2) % 5
+    known = jnp.array([True, False, True])
+    counts = []
+    for i in range(8):
+        u, key = jnp.float32((i + 0.5) / 8), jax.random.key(i)
+        x_t, t = process.query(x0, u, key, known)
+        masked = np.asarray(x_t == 5)
+        assert not masked[1].any() and (x_t[~masked] == x0[~masked]).all()
+        counts.append(masked.sum())
+        assert abs(process.schedule.sigma(t) - masked.sum() / 4) < 1e-3
+    np.testing.assert_array_equal(counts, [1, 1, 2, 2, 3, 3, 4, 4])

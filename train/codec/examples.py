@@ -1,0 +1,112 @@
+"""Files and words as the examples that they would be among a generator's data."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from train.codec.files import listed
+from train.errors import BadInput, Unreadable
+from train.modalities.modality import of_contract
+from train.runtime.log import say
+from vqdit.signal import to_signal
+from vqdit.trained.codec import Codec
+from vqdit.trained.conditions import class_numbers
+from vqdit.trained.generator import Generator
+
+
+def given_examples(
+    generator: Generator, given: Mapping[str, str], cut: bool, resample: bool
+) -> dict[str, np.ndarray]:
+    """Stream -> (n, *shape) signals in [-1, 1], or codes (n, *grid, 1).
+
+    given: stream, one of the generator's -> a file or a folder of files, of what has a
+        tokenizer of signals; a text, a .txt file or a folder of such, of text; a class
+        by name or number.
+    cut:   drops what a text has beyond its stream's length, which is refused else.
+    resample: takes recordings of another rate.
+    Raises BadInput, which names the flag, for all that cannot be.
+    """
+    found = {}
+    for name, word in given.items():
+        at = f"--given.{name}={word}"
+        if name not in generator.tokenizers:
+            raise BadInput(
+                f"{at}: the bundle has no tokenizer of this stream; give its codes or "
+                f"latents to generator.sampler"
+            )
+        try:
+            codec = generator.codecs.get(name)
+            if codec is not None:
+                found[name] = signals_of(codec, word, resample)
+            else:
+                found[name] = _codes(generator, name, word, cut)
+        except (BadInput, Unreadable) as error:
+            raise BadInput(f"--given.{name}: {error}") from error
+        except ValueError as error:
+            raise BadInput(f"{at}: {error}") from error
+    return found
+
+
+def signals_of(codec: Codec, word: str, resample: bool = False) -> np.ndarray:
+    """(n, *shape) signals in [-1, 1] of a file, or of the files of a folder.
+
+    Each is the example that evaluation makes of it: prepared as in training, pictures
+    brought to the size, recordings to the length, by their middle or with silence
+    around them; of what gives several examples the first. Raises BadInput.
+    """
+    contract = codec.contract
+    data = of_contract(contract).sized(contract.shape, contract.rate)
+    signals = []
+    for path in listed([word], data.suffixes, data.folders):
+        try:
+            stored = data.read(path)
+            if stored.rate and contract.rate and stored.rate != contract.rate:
+                if not resample:
+                    raise BadInput(
+                        f"it has a rate of {stored.rate:g} a second and the stream "
+                        f"{contract.rate:g}; write --resample"
+                    )
+            record = data.load(path)
+            starts = data.starts(record)
+            if not len(starts):
+                raise BadInput(
+                    f"{stored.values.shape} is too short; the stream takes "
+                    f"{contract.shape}"
+                )
+            x = data.cut([record], starts[:1], None)["x"]
+        except (Unreadable, BadInput, OSError) as error:
+            raise BadInput(f"{path}: {error}") from error
+        if stored.values.shape != contract.shape:
+            say(f"{path}: {stored.values.shape} is given as {x.shape[1:]}")
+        signals.append(
+            np.asarray(codec.from_raw(x) if contract.scale else to_signal(x))
+        )
+    return np.concatenate(signals)
+
+
+def _codes(generator, name, word, cut) -> np.ndarray:
+    tokenizer = generator.values[name]
+    if tokenizer.source == "label":
+        number = int(word) if word.lstrip("-").isdecimal() else word
+        number = class_numbers(number, generator.class_names)
+        return tokenizer.encode(np.array([number], np.int32))[..., None]
+    texts, path = [word], Path(word)
+    if path.suffix == ".txt" or path.is_dir():
+        texts = [_text(each) for each in listed([word], (".txt",))]
+    for text in texts:
+        count = len(tokenizer.split(text))
+        if count > tokenizer.length and not cut:
+            raise ValueError(
+                f"the text takes {count} codes, and the stream has room for "
+                f"{tokenizer.length}; write a shorter one, or --cut"
+            )
+    return tokenizer.encode(texts, truncate=cut)[..., None]
+
+
+def _text(path: Path) -> str:
+    """A text file without the end of its last line."""
+    try:
+        return path.read_text(encoding="utf-8").removesuffix("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: no text of UTF-8 ({error})") from error

@@ -1,0 +1,149 @@
+"""Scores of a generator: a bound on -log p of some streams, given any others."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from vqdit import diffusion
+from vqdit.diffusion.process import against, named
+from vqdit.trained import conditions
+
+
+class Score(NamedTuple):
+    """Of each example, float32.
+
+    nats:  the bound on -log p.
+    error: its standard error, of the draws of times and noise; at most, since times are
+        stratified.
+    bits:  nats / log 2, of a code or of a channel of a latent: of what is known of the
+        streams that are scored.
+    """
+
+    nats: Float[Array, "b"]
+    error: Float[Array, "b"]
+    bits: Float[Array, "b"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scorer:
+    """Called as `scorer(key, ids, x, label=, given=, ...)`; made by `Generator.scorer`.
+
+    of:    streams that are scored, by the chain rule: each given what is given and
+        those before it. What is neither scored nor given is absent, as in a Sampler.
+    draws: of time and noise, for each example and stream.
+
+    What is bounded is -log p of a stream as the transformer has it: of codes, a
+    probability; of latents, in their normalised unit, a density, whose bound may be
+    below 0. What a process can say is its `bound`; the process says too where it is
+    exact. Compare scores of one model, not of models of other tokenizers.
+    """
+
+    generator: Any  # a Generator, which makes these
+    of: tuple[str, ...]
+    draws: int
+
+    def score(
+        self,
+        variables: Any,
+        key: Key[Array, ""],
+        ids: Int[Array, "b"],
+        x: Mapping[str, Array],
+        label: Int[Array, "b"] | None = None,
+        given: Mapping[str, Array] | None = None,
+        known: Mapping[str, Array] | None = None,
+    ) -> Score:
+        """The scores; pure, and checks nothing, for use inside a jit of your own.
+
+        variables: as `generator.arrays`. All else is that of a call.
+        """
+        model, keys = self.generator, diffusion.example_keys(key, ids)
+        encoded = {**(given or {}), **x}
+        seen = {name: model.encode(name, variables, v) for name, v in encoded.items()}
+        masks = {
+            name: conditions.on_grid(v, model.streams[name])
+            for name, v in (known or {}).items()
+        }
+        nats, variance, values, shown = 0.0, 0.0, 0, list(given or {})
+        for name in self.of:
+            shown.append(name)
+            streams = {n: seen[n] for n in shown}
+            mask = {n: masks[n] for n in shown if n in masks}
+            found = self._draws(name, variables, keys, streams, label, mask)
+            nats += found.mean(0)
+            variance += found.var(0, ddof=1) / self.draws
+            whole = jnp.ones(seen[name].shape[:-1], bool)
+            places = masks.get(name, whole).reshape(len(keys), -1).sum(1)
+            values += places * seen[name].shape[-1]
+        bits = nats / jnp.maximum(values, 1) / math.log(2)
+        return Score(nats, jnp.sqrt(variance), bits)
+
+    def _draws(self, name, variables, keys, streams, label, masks):
+        """(draws, b) nats of a stream, given the other ones."""
+        model, process = self.generator, self.generator.processes[name]
+        x0, shown = streams[name], tuple(streams)
+        mask = masks.get(name, jnp.ones(x0.shape[:-1], bool))
+        x0 = jnp.where(against(mask, x0), x0, 0)
+        given = {n: v for n, v in streams.items() if n != name}
+
+        def draw(i):
+            fresh = jax.vmap(lambda key: jax.random.fold_in(named(key, name), i))(keys)
+            network = conditions.conditioned(
+                model, variables["params"], fresh, shown, masks
+            )
+
+            def query(key, x0, mask):
+                place_key, noise_key = jax.random.split(key)
+                u = (i + jax.random.uniform(place_key)) / self.draws
+                return process.query(x0, u, noise_key, mask)
+
+            x_t, t = jax.vmap(query)(fresh, x0, mask)
+            times = dict.fromkeys(given, jnp.zeros(len(keys))) | {name: t}
+            output = network({**given, name: x_t}, times, label)[name]
+            return jax.vmap(process.bound)(output, x0, x_t, t, mask)
+
+        return jax.lax.map(draw, jnp.arange(self.draws))
+
+    @functools.cached_property
+    def _jitted(self):
+        return jax.jit(self.score)
+
+    def compilations(self) -> int:
+        """Programs made so far; new keys, labels or signals need no new one."""
+        return self._jitted._cache_size()
+
+    def __call__(
+        self,
+        key: Key[Array, ""],
+        ids: Any,
+        x: Mapping[str, Any],
+        label: Any = None,
+        given: Mapping[str, Any] | None = None,
+        known: Mapping[str, Any] | None = None,
+        params: Any = None,
+    ) -> Score:
+        """Scores, jitted. Raises ValueError before anything compiles.
+
+        x:     signals of the streams that are scored; all else is that of a Sampler's
+            call. What is not `known` of them is neither seen nor scored.
+        Score i is a function of (key, ids[i]) and of the signals: the same key and ids
+        compare what is given, or what is scored, under the same noise.
+        """
+        ids, model = conditions.whole(ids), self.generator
+        if set(x) != set(self.of):
+            raise ValueError(f"{list(self.of)} are scored; got {sorted(x)}")
+        if both := set(x) & set(given or {}):
+            raise ValueError(f"{sorted(both)} is scored and given; leave it out of one")
+        x, given = conditions.encoded(model, x), conditions.encoded(model, given or {})
+        known = conditions.arrays(known or {})
+        conditions.check(model, ids, {"scored": x, "given": given}, known)
+        label = model.check_label(label, ids)
+        variables = model.arrays
+        if params is not None:
+            variables = {**variables, "params": params}
+        return self._jitted(variables, key, ids, x, label, given, known)
