@@ -29,11 +29,14 @@ LIBRARY = (
     ("dit",),
     ("trained",),
 )
+BESIDE = ("errors", "progress")  # what every room may use
 PROGRAMS = tuple(
-    path.stem for path in sorted((ROOT / "train").glob("*.py")) if path.stem != "errors"
+    path.stem
+    for path in sorted((ROOT / "train").glob("*.py"))
+    if path.stem not in BESIDE
 )
 TRAIN = (
-    ("errors",),
+    BESIDE,
     ("modalities",),
     ("sources",),
     ("pipeline",),
@@ -212,6 +215,18 @@ def test_the_front_door_is_quick():
         assert getattr(vqdit, name) is not None
 
 
+def test_type_checkers_are_told_what_is_at_the_top():
+    stub = ast.parse((ROOT / "vqdit" / "__init__.pyi").read_text())
+    told = {
+        alias.asname
+        for node in stub.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    there = {*dir(vqdit), *vqdit.__all__}
+    assert told == there, f"write {told ^ there} into vqdit/__init__.pyi, or out of it"
+
+
 @pytest.mark.parametrize("name", [n for n in FILES if FILES[n].stem == "__init__"])
 def test_what_a_room_exports_is_said_once_and_described(name):
     """`__all__` is what its `__init__` imports; a page of the reference shows it."""
@@ -240,6 +255,7 @@ def test_what_a_room_exports_is_said_once_and_described(name):
         ("grain", ("train.pipeline",)),
         ("array_record", ("train.sources", "train.pipeline")),
         ("tokenizers", ("vqdit.tokenizer.text",)),
+        ("tqdm", ("train.progress",)),
         ("tensorflow", ()),
         ("torch", ()),
         ("pickle", ()),

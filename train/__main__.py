@@ -13,7 +13,7 @@ import vqdit
 from train.errors import BadInput, run
 from vqdit.values import near
 
-NOT_PROGRAMS = ("__init__", "__main__", "errors")
+NOT_PROGRAMS = ("__init__", "__main__", "errors", "progress")
 
 
 def programs() -> dict[str, str]:

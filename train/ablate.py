@@ -42,8 +42,9 @@ from train.objectives import caches
 from train.objectives.latents import encode_set
 from train.objectives.start import open_start
 from train.pipeline import open_examples
+from train.progress import say
 from train.runtime import hosts
-from train.runtime.log import read_metrics, say
+from train.runtime.log import read_metrics
 from vqdit import sealed
 from vqdit.diffusion import Gaussian, LogitNormal
 from vqdit.dit import DiT

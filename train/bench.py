@@ -32,8 +32,8 @@ from train.config.command import OF_RUN, parse
 from train.config.validate import validate
 from train.errors import BadInput, run
 from train.objectives.rehearsal import Rehearsal
+from train.progress import say
 from train.runtime import hosts
-from train.runtime.log import say
 from train.runtime.timing import (
     copy_rate,
     matrix_products,

@@ -26,8 +26,8 @@ from train.errors import BadInput, run
 from train.evaluation.judge import train_judge
 from train.objectives.bundles import keep, open_bundle
 from train.pipeline import whole
+from train.progress import say
 from train.runtime import hosts
-from train.runtime.log import say
 from vqdit.fields import Count
 from vqdit.trained.bundle import FILES
 from vqdit.trained.judge import Judge

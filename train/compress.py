@@ -30,13 +30,14 @@ import numpy as np
 from train.codec import counting
 from train.codec.coder import FIXED, Coder
 from train.codec.container import SUFFIX, Header, bundle_name, checksum_of_codes, pack
-from train.codec.files import as_written, listed, open_codec, targets, watch
+from train.codec.files import as_written, listed, open_codec, targets
 from train.codec.layout import Opened
 from train.codec.prefixes import decodes_prefixes
 from train.config.command import parse
 from train.errors import BadInput, Unreadable, run
 from train.modalities.files import write_bytes
 from train.modalities.modality import Modality, Record
+from train.progress import progress
 from train.runtime import hosts
 from vqdit.metrics.codes import code_counts, entropy_of
 
@@ -188,13 +189,13 @@ def main(argv):
     books = settings.books
     paths = listed(command.inputs, kind.suffixes, kind.folders)
     outs = targets(flags.get("out"), ((p, SUFFIX) for p in paths), command.force)
-    with watch(paths, "checking") as bar:
+    with progress(paths, "checking") as bar:
         shapes = [read_file(opened, path, settings)[1].shape[1:] for path in bar]
     layouts = (opened.layout(shape, settings.overlap, opened.whole) for shape in shapes)
     opened = opened.batched(max(layout.count for layout in layouts))
     kept = opened.prefixes.alphabet(opened.prior, books).code_counts
     done, counts = [], [np.zeros(k, np.int64) for k in kept]
-    with watch(paths, "coding") as bar:
+    with progress(paths, "coding") as bar:
         for path in bar:
             data, figures, codes = compressed(opened, path, settings)
             done.append((data, figures))

@@ -20,11 +20,12 @@ from train.codec.container import (
     room,
     unpack,
 )
-from train.codec.files import listed, open_codec, targets, watch, write_content
+from train.codec.files import listed, open_codec, targets, write_content
 from train.codec.layout import Opened
 from train.config.command import parse
 from train.errors import BadInput, Unreadable, reading, run
 from train.modalities.modality import Record
+from train.progress import progress
 from train.runtime import hosts
 
 FLAGS = {
@@ -103,15 +104,17 @@ def main(argv):
     command = parse(argv, None, FLAGS, inputs=True)
     opened = open_codec(command.flags.get("bundle"))
     paths = listed(command.inputs, (SUFFIX,))
-    with watch(paths, "reading") as bar:
+    with progress(paths, "reading") as bar:
         large = command.flags.get("large", False)
         found = [codes_of(opened, path, large) for path in bar]
     names = ((p, header.suffix) for p, (header, _) in zip(paths, found, strict=True))
     outs = targets(command.flags.get("out"), names, command.force)
     opened = opened.batched(max(opened.layout_of(header).count for header, _ in found))
-    for path, out, (header, codes) in zip(paths, outs, found, strict=True):
-        write_content(out, signal_of(opened, path, header, codes))
-        print(f"{path} -> {out}")
+    todo = list(zip(paths, outs, found, strict=True))
+    with progress(todo, "decoding") as bar:
+        for path, out, (header, codes) in bar:
+            write_content(out, signal_of(opened, path, header, codes))
+            bar.write(f"{path} -> {out}")
 
 
 if __name__ == "__main__":

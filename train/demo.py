@@ -33,6 +33,7 @@ from train.evaluation.scores import evaluate_tokenizer
 from train.modalities.files import npz, write, write_bytes
 from train.objectives.latents import encode_set
 from train.pipeline import LatentCache, whole
+from train.progress import say
 from train.report.demo_pages import (
     SAMPLES,
     SETTINGS,
@@ -43,7 +44,6 @@ from train.report.demo_pages import (
 )
 from train.report.pages import render
 from train.runtime import hosts
-from train.runtime.log import say
 from vqdit.values import build
 
 SCALES = (1.0, 1.25, 1.4, 2.0, 3.0)

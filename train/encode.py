@@ -16,8 +16,8 @@ from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
 from train.objectives.bundles import open_bundle
 from train.objectives.latents import encode_set, encode_streams
+from train.progress import say
 from train.runtime import hosts
-from train.runtime.log import say
 from vqdit.trained.codec import Codec
 
 FLAGS = OF_RUN | {

@@ -27,6 +27,7 @@ from train.modalities.files import counted, write_bytes
 from train.modalities.gaps import outlying
 from train.modalities.normalise import Moments
 from train.pipeline import open_examples
+from train.progress import progress
 from train.report import pictures
 from train.report.examples import augmented_picture, example_picture
 from train.report.pages import number
@@ -65,7 +66,8 @@ def survey(data: Modality, train: bool, most: int | None) -> Survey:
     moments, missing, seen = Moments(channels), np.zeros(channels), Counter()
     labels = np.zeros(examples.classes, np.int64)
     blank = beyond = unlabelled = 0
-    for low in range(0, count, CHUNK):
+    part, lows = "train" if train else "test", range(0, count, CHUNK)
+    for low in progress(lows, f"looking at {part}", unit="batch"):
         batch = examples.take(rows[low : low + CHUNK])
         x, label, known = batch["x"], batch["label"], batch.get("known")
         if known is not None:

@@ -34,9 +34,9 @@ from train.errors import BadInput, run
 from train.evaluation.evaluator import chunked, reconstruct
 from train.modalities.files import write, write_bytes
 from train.pipeline import whole
+from train.progress import progress, say
 from train.report.pictures import line_plot
 from train.runtime import hosts
-from train.runtime.log import say
 from vqdit.fields import Count
 from vqdit.metrics import psnr, ssim_per_image
 from vqdit.signal import to_uint8
@@ -92,7 +92,7 @@ def file_curve(
     """A point for each quality of a format of Pillow's, over all images."""
     count, points = len(images), []
     plain = images[..., 0] if images.shape[-1] == 1 else images
-    for quality in qualities:
+    for quality in progress(qualities, options["format"], unit="quality"):
         total, decoded = 0, np.empty_like(images)
         for i, image in enumerate(plain):
             file = io.BytesIO()
@@ -134,7 +134,8 @@ def tokenizer_points(name: str, codec, prior, images: Pictures) -> list[dict]:
     for kept in range(1 if several else found.count, found.count + 1):
         alphabet, part = found.alphabet(prior, kept), found.cut(flat, kept)
         coded = sum(
-            len(alphabet.encode(row, alphabet.best_coder(row))) for row in part[:, None]
+            len(alphabet.encode(row, alphabet.best_coder(row)))
+            for row in progress(part[:, None], "coding", unit="image")
         )
         of = f", {kept} of {found.count} {found.word}" if several else ""
         rate = {

@@ -30,9 +30,9 @@ from train.modalities.files import npz, write_bytes, write_folder
 from train.modalities.modality import of_contract
 from train.modalities.shown import png
 from train.objectives.bundles import open_bundle
+from train.progress import progress, say
 from train.report import pictures
 from train.runtime import hosts
-from train.runtime.log import say
 from vqdit.fields import Count, Natural
 from vqdit.trained.generator import Generator
 
@@ -177,7 +177,10 @@ def _texts(generator, name: str, drawn: Any) -> list[str]:
 def _files(contract, signal, end) -> dict[str, bytes]:
     """Name -> content of a file for each sample."""
     data = of_contract(contract)
-    contents = [data.write(data.new(values, contract.rate)) for values in signal]
+    contents = [
+        data.write(data.new(values, contract.rate))
+        for values in progress(signal, "writing", unit="file")
+    ]
     return _numbered(contents, end, data.suffixes[0])
 
 

@@ -26,12 +26,12 @@ from train.pipeline import (
     recall_statistics,
     whole,
 )
+from train.progress import say
 from train.report import pictures
 from train.report.examples import show_augmented
 from train.runtime import hosts
 from train.runtime.heldout import MOST, HeldOut
 from train.runtime.launch import FLAGS, claimed, fits, launch
-from train.runtime.log import say
 from train.runtime.loop import Hook
 from train.runtime.sharding import TOKENIZER_RULES
 from vqdit.signal import to_signal

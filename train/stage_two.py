@@ -18,12 +18,12 @@ from train.evaluation.training import sample_figures
 from train.objectives.bundles import keep
 from train.objectives.start import share_statistics
 from train.objectives.streams import build_step, prepare
+from train.progress import say
 from train.report import pictures
 from train.report.examples import show_augmented
 from train.runtime import hosts
 from train.runtime.heldout import HeldOut
 from train.runtime.launch import FLAGS, claimed, fits, launch
-from train.runtime.log import say
 from train.runtime.loop import Hook
 from train.runtime.sharding import DIT_RULES
 from vqdit.trained.generator import Generator

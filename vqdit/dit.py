@@ -105,8 +105,8 @@ class DiT(Checked, nn.Module):
         rows = [self._rows(s, times[s.name]) for s in given]
         count = [row.shape[1] for row in rows]
         sizes = [math.prod(s.coarse) for s in given]
-        lengths = np.repeat([n // k for n, k in zip(sizes, count, strict=True)], count)
-        lengths = tuple(lengths.tolist())
+        each = [n // k for n, k in zip(sizes, count, strict=True)]
+        lengths = tuple(np.repeat(each, count).tolist())
         owners = tuple(np.repeat([s.name for s in given], count).tolist())
         c = self._condition(rows, owners, label, x.shape[0])
         layer = {
@@ -307,11 +307,13 @@ class _Codes(nn.Module):
     vocab: int
     books: int
     width: int
-    init: jax.nn.initializers.Initializer
+    initializer: jax.nn.initializers.Initializer
 
     @nn.compact
     def __call__(self, codes: Int[Array, "b *grid m"]) -> Float[Array, "b n d"]:
-        table = self.param("table", self.init, (self.books * self.vocab, self.width))
+        table = self.param(
+            "table", self.initializer, (self.books * self.vocab, self.width)
+        )
         offsets = jnp.arange(self.books) * self.vocab
         flat = codes.reshape(codes.shape[0], -1, self.books)
         return table[flat + offsets].sum(axis=2)

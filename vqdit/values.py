@@ -128,8 +128,10 @@ def build(data: Any, packages: Sequence[str] = ("vqdit",), at: str = "") -> Any:
     if set(data) == {"float"} and data["float"] in ("inf", "-inf", "nan"):
         return float(data["float"])
     if set(data) == {"dict"} and isinstance(data["dict"], dict):
-        items = data["dict"].items()
-        return {key: build(item, packages, _join(at, key)) for key, item in items}
+        return {
+            key: build(item, packages, _join(at, key))
+            for key, item in data["dict"].items()
+        }
     if set(data) == {"class", "fields"} and isinstance(data["fields"], dict):
         kind = _find(data["class"], packages, at)
         return _construct(kind, data["fields"], packages, at)

@@ -13,11 +13,14 @@ from train.__main__ import main, programs
 ROOT = pathlib.Path(__file__).parents[2]
 
 
+BESIDE = ("errors", "progress")  # what all programs use
+
+
 def test_it_lists_all_programs(capsys):
     main([])
     out = capsys.readouterr().out
     for path in (ROOT / "train").glob("*.py"):
-        program = path.stem not in ("__init__", "__main__", "errors")
+        program = path.stem not in ("__init__", "__main__", *BESIDE)
         assert (f"\n  {path.stem.replace('_', '-')} " in out) == program
     assert all(programs().values())
 

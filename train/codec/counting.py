@@ -12,7 +12,7 @@ from train.config.command import OF_RUN, parse
 from train.errors import BadInput
 from train.evaluation.evaluator import examples
 from train.objectives.bundles import examples_for
-from train.runtime.log import say
+from train.progress import say
 from vqdit.signal import to_signal
 from vqdit.trained.codec import Codec
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from train.codec import prior as priors
 from train.codec.layout import BATCH, Opened
@@ -18,7 +17,7 @@ from train.modalities.clips import stills
 from train.modalities.files import counted, kind_of, write_bytes, write_folder
 from train.modalities.modality import Modality, Record, modality_of, of_contract
 from train.objectives import bundles as opening
-from train.runtime.log import say
+from train.progress import say
 from vqdit.trained.codec import Codec
 
 
@@ -187,9 +186,3 @@ def _check_replaceable(target: Path, suffix: str) -> None:
         raise BadInput(
             f"{target} holds more than frames; remove it, or write to another --out"
         )
-
-
-def watch(items: Sequence, doing: str) -> tqdm:
-    """The items with a progress bar, on a terminal. Used in a `with`, so that the bar
-    is gone before an error is printed."""
-    return tqdm(items, doing, leave=False, disable=None)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from train.modalities.modality import modality_of
+from train.progress import progress
 from train.runtime import hosts
 from vqdit.diffusion import Solver
 from vqdit.fields import Count
@@ -18,7 +19,10 @@ SAMPLER = {
     "steps": (Count, "of the sampler (50)"),
     "shift": (float, "of its times, above 1 denser near noise (1)"),
     "interval": (tuple[float, float], "times in which the scale applies (0.0, 1.0)"),
-    "solver": (Solver, "of the stream, such as Heun()"),
+    "solver": (
+        Solver | dict[str, Solver],
+        "such as Heun(); of several streams {'image': Heun()}, too",
+    ),
 }
 BATCH = 250  # drawn at once: one compilation, bounded memory
 
@@ -53,7 +57,8 @@ def drawn(
     """
     count, (index, of) = len(ids), hosts.share()
     size = min(BATCH, -(-count // of))
-    for start in range(index * size, count + index * size, of * size):
+    starts = range(index * size, count + index * size, of * size)
+    for start in progress(starts, "drawing", unit="batch"):
         # The last chunk is filled up with samples that nobody asked for.
         rows = np.minimum(np.arange(start, start + size), count - 1)
         chosen = None if label is None else np.asarray(label)[rows]

@@ -12,11 +12,11 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 from jaxtyping import Float, Shaped
-from tqdm import tqdm
 
 from train.modalities import Batch, Modality
 from train.pipeline import open_examples
 from train.pipeline.batching import once
+from train.progress import progress
 from train.runtime import hosts
 from vqdit.signal import to_uint8
 from vqdit.signal.rows import by_chunks
@@ -104,7 +104,7 @@ def examples(
     "index". As many rows in each; "valid" says which count, and is not all False.
 
     index: of the examples that are read; None is all. divided: among the processes.
-    doing: what a bar on the first one's terminal says.
+    doing: what is said of how far it has come; nothing where it is empty.
     """
     held = open_examples(data, train)
     index = held.spaced() if index is None else index
@@ -116,8 +116,8 @@ def examples(
 
     rows, step = np.arange(size) + size * process, size * processes
     found = once(take, len(index), step, rows=rows, threads=data.threads)
-    quiet = None if doing and hosts.first() else True  # None: only on a terminal
-    found = tqdm(found, doing, -(-len(index) // step), leave=False, disable=quiet)
+    if doing:
+        found = progress(found, doing, -(-len(index) // step), "batch")
     return (batch for batch in found if batch["valid"].any())
 
 

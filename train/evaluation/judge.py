@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import math
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,14 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Int, UInt8
-from tqdm import tqdm
 
 from train.errors import BadInput
 from train.modalities import Batch, Modality
 from train.objectives.bundles import open_judge, source
 from train.pipeline import once, open_examples
-from train.runtime import hosts
-from train.runtime.log import say
+from train.progress import progress, say
 from vqdit.features.classifier import Classifier
 from vqdit.signal import to_signal
 from vqdit.trained.contract import fingerprint
@@ -114,9 +111,7 @@ def train_classifier(
     generator = np.random.default_rng((seed, 1))
     rows, size = _order(count, seed, steps), min(BATCH, count)
     batches = once(lambda at: take(rows[at]), len(rows), size, threads=threads)
-    quiet = None if hosts.first() else True  # None: only on a terminal
-    bar = {"total": steps, "leave": False, "file": sys.stderr, "disable": quiet}
-    for batch in tqdm(batches, "classifier", **bar):
+    for batch in progress(batches, "training the judge", steps, "step"):
         corners = generator.integers(0, 2 * reach + 1, (2, size))
         x, labels = _shifted(batch["x"], corners, reach), batch["label"]
         params, opt = step(params, opt, x, _checked(labels, classes))

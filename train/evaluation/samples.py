@@ -67,7 +67,8 @@ class Reference:
         parts = [Likeness(self.network, held.spaced(NEIGHBOURS))]
         parts += [accuracy(self.network)] if self.judges else []
         parts += [Memorisation(self.data)] if self.copies else []
-        return evaluated(Several(parts), grouped(examples(self.data, False)))
+        batches = examples(self.data, False, doing="held-out part")
+        return evaluated(Several(parts), grouped(batches))
 
     @functools.cached_property
     def train(self) -> tuple[FeatureStatistics, np.ndarray]:
@@ -80,7 +81,8 @@ class Reference:
                 yield batch
 
         none = Likeness(self.network, np.zeros(0, int))
-        found = evaluated(none, labelled(grouped(examples(self.data, True))))
+        batches = grouped(examples(self.data, True, doing="training part"))
+        found = evaluated(none, labelled(batches))
         return found["features"].statistics, hosts.total(labels)
 
     def names(self, prefix: str = "") -> list[str]:

@@ -37,8 +37,8 @@ class Audio(Modality):
     """Recordings, float32 (length, 1) in about [-1, 1].
 
     name:     "tones" (generated), "folder" of WAV, FLAC, OGG, MP3 and other files
-              that libsndfile reads, "npz", or a prepared TFDS set with one feature of
-              sound, such as "spoken_digit".
+              that libsndfile reads, "webdataset", "huggingface", "npz", or a prepared
+              TFDS set with one feature of sound, such as "spoken_digit".
     rate:     samples a second; recordings of another are resampled. Several channels
               are averaged.
     length:   samples of an example. A longer recording is cut, a shorter one has zeros

@@ -66,8 +66,9 @@ FEW_BITS = {"L;2": 85, "L;4": 17}
 class Images(Pixels):
     """Pictures, uint8 (size, size, channels).
 
-    name:        "digits" (ships with scikit-learn), "folder", "npz", or any TFDS set,
-                 with configuration and version if wanted: "mnist", "mnist:3.0.1".
+    name:        "digits" (ships with scikit-learn), "folder", "webdataset" (tar
+                 shards), "huggingface" (as it was saved to disk), "npz", or any TFDS
+                 set, with configuration and version if wanted: "mnist:3.0.1".
     crop, flip:  augmentation while training; evaluation always crops the centre.
     augment:     more of it: turns, colour, noise.
     download:    may TFDS use the network to prepare a missing set.

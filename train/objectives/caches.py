@@ -11,7 +11,7 @@ from train.modalities.augment import Augment
 from train.objectives.bundles import check_shape
 from train.pipeline import CachedExamples, JointExamples, LatentCache
 from train.pipeline.statistics import records_of, refuse_others
-from train.runtime.log import say
+from train.progress import say
 from vqdit.diffusion import Process
 from vqdit.trained.codec import Codec
 from vqdit.trained.contract import LatentContract, refuse_mismatch

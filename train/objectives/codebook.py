@@ -8,13 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
-from tqdm import tqdm
 
 from train.config import StageOne
 from train.modalities import Batch, Modality
 from train.pipeline import Examples, once, open_examples
+from train.progress import progress, say
 from train.runtime import hosts
-from train.runtime.log import say
 from train.runtime.sharding import along_batch
 from train.runtime.step import TrainState, beside
 from vqdit.signal import to_signal
@@ -29,16 +28,16 @@ def chunk_size(shape: tuple[int, ...]) -> int:
 
 
 def all_of(
-    examples: Examples, data: Modality, doing: str = "", most: int | None = None
+    examples: Examples, data: Modality, doing: str, most: int | None = None
 ) -> Iterable[Batch]:
-    """Chunks of all examples, or of so many, each process its own rows; `doing` shows a
-    bar."""
+    """Chunks of all examples, or of so many, each process its own stretch,
+    and how far they have come."""
     chosen, (index, of) = examples.spaced(most), hosts.share()
-    count, chunk = len(chosen), chunk_size(data.shape)
-    rows = np.arange(index * chunk, (index + 1) * chunk)
-    take = lambda rows: examples.take(chosen[rows])
-    found = once(take, count, of * chunk, rows=rows, threads=data.threads)
-    return tqdm(found, doing, -(-count // (of * chunk)), disable=not doing)
+    low, high = (len(chosen) * i // of for i in (index, index + 1))
+    mine, chunk = chosen[low:high], chunk_size(data.shape)
+    take = lambda rows: examples.take(mine[rows])
+    found = once(take, len(mine), chunk, threads=data.threads)
+    return progress(found, doing, -(-len(mine) // chunk), "batch")
 
 
 def with_revival(step):
@@ -95,14 +94,13 @@ def codebook_from_data(experiment: StageOne, step: int, state: TrainState):
     # k-means takes its sums over them.
     mine = chosen[hosts.rows(len(chosen), layout)]
     variables = hosts.own({"params": state.params, **state.stats})
+    chunk = chunk_size(experiment.data.shape)
+    batches = once(lambda i: examples.take(mine[i]), len(mine), chunk, threads=0)
     z = np.concatenate(
         [
             np.asarray(latents_of(model, variables, batch["x"])[batch["valid"]])
-            for batch in once(
-                lambda i: examples.take(mine[i]),
-                len(mine),
-                chunk_size(experiment.data.shape),
-                threads=0,
+            for batch in progress(
+                batches, "latents for k-means", -(-len(mine) // chunk), "batch"
             )
         ]
     )

@@ -33,7 +33,8 @@ def finished(
     model, data = experiment.model, experiment.data
     variables = hosts.gather(variables)
     sums = np.zeros((3, model.latent_dim))  # of 1, z and its square
-    for batch in all_of(open_examples(data, train=True), data, most=most):
+    examples = open_examples(data, train=True)
+    for batch in all_of(examples, data, "measuring latents", most):
         z = latents_of(model, variables, batch["x"])[batch["valid"]]
         z = np.asarray(z, np.float64).reshape(-1, z.shape[-1])
         sums += np.stack([np.full(z.shape[1], len(z)), z.sum(0), np.square(z).sum(0)])

@@ -1,7 +1,7 @@
 """A latent cache written from a tokenizer and its data."""
 
 import contextlib
-from collections import deque
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,14 @@ import jax
 import numpy as np
 
 from train.config import StageTwo
+from train.errors import BadInput, one_line
 from train.modalities import Batch, Modality
 from train.modalities.draws import Version
-from train.modalities.files import new_folder
 from train.objectives.bundles import examples_for
 from train.objectives.codebook import all_of
 from train.objectives.streams import on_grid, opened
-from train.pipeline import Examples, JointExamples, open_examples, write_cache
+from train.pipeline import Examples, JointExamples, open_examples
+from train.pipeline.cache import new_cache, seal_cache, write_part
 from train.pipeline.statistics import probe
 from train.pipeline.streams import codes_of
 from train.runtime import hosts
@@ -42,8 +43,7 @@ def encode_streams(experiment: StageTwo, folder: Path, train: bool = True) -> in
     if len(tokenizers) == 1 and codecs:
         ((name, codec),) = codecs.items()
         return encode_set(codec, experiment.sources[name], folder, train, keyed)
-    new = new_folder(folder) if hosts.first() else contextlib.nullcontext(folder)
-    with new as unfinished:
+    with _new(folder) as unfinished:
         for name, tokenizer in tokenizers.items():
             encode = encode_set if name in codecs else encode_values
             encode(tokenizer, experiment.sources[name], unfinished / name, train, keyed)
@@ -61,8 +61,7 @@ def encode_values(
         for batch in all_of(examples, data, "encoding"):
             codes, known = codes_of(tokenizer, batch, folder.name)
             out = {"codes": codes, "known": known, "label": batch["label"]}
-            out = {name: hosts.joined(value) for name, value in out.items()}
-            for i in np.flatnonzero(hosts.joined(batch["valid"])):
+            for i in np.flatnonzero(batch["valid"]):
                 yield {name: value[i] for name, value in out.items()}
 
     return _write(examples, folder, records(), describe(tokenizer), train, keyed)
@@ -90,12 +89,28 @@ def _write(
     }
     if keyed:
         contract["keys"] = examples.keys
-    if hosts.first():
-        write_cache(folder, records, contract, len(examples), versions)
-    else:
-        deque(records, maxlen=0)
-    hosts.wait(f"cache {folder.name}")
+    with _new(folder) as unfinished:
+        with hosts.together():
+            try:
+                part = write_part(unfinished, records, hosts.share()[0])
+            except OSError as error:  # a full disk of one is refused by all
+                raise BadInput(f"{unfinished}: {one_line(error)}") from error
+        parts = [json.loads(each) for each in hosts.said_by_all(json.dumps(part))]
+        with hosts.together():
+            if hosts.first():
+                seal_cache(unfinished, parts, contract, len(examples), versions)
+    hosts.wait("cache")
     return len(examples)
+
+
+@contextlib.contextmanager
+def _new(folder: Path) -> Iterator[Path]:
+    """`new_cache` of the first process, for all of them."""
+    place = new_cache(folder) if hosts.first() else contextlib.nullcontext("")
+    with contextlib.ExitStack() as stack:
+        with hosts.together():
+            unfinished = stack.enter_context(place)
+        yield Path(hosts.said_by_all(str(unfinished))[0])
 
 
 def encode_set(
@@ -107,6 +122,7 @@ def encode_set(
 ) -> int:
     """Writes every example's latents (and codes, where there are) with its label.
 
+    Every process encodes and writes a stretch of the examples; the first one seals it.
     Latents are those a continuous stream models: per-channel standardised. Where values
     may be missing, "known" says which latents have some. A training example is there in
     all versions that `data.mirrors` draws from; nothing else is augmented. Returns how
@@ -131,17 +147,16 @@ def encode_set(
 
     def records():
         for batch in all_of(examples, data, "encoding"):
-            encoded = [gathered(batch, version) for version in range(versions)]
-            for i in np.flatnonzero(hosts.joined(batch["valid"])):
+            encoded = [version_of(batch, version) for version in range(versions)]
+            for i in np.flatnonzero(batch["valid"]):
                 for each in encoded:
                     yield {name: value[i] for name, value in each.items()}
 
-    def gathered(batch: Batch, version: int):
+    def version_of(batch: Batch, version: int):
         if version:
             batch = data.augmented(batch, Version(words, version, len(batch["x"])))
         out = both(codec.variables, batch["x"], batch.get("known"))
-        out = hosts.gather(out) | {"label": batch["label"]}
-        return {name: hosts.joined(value) for name, value in out.items()}
+        return hosts.gather(out) | {"label": batch["label"]}
 
     how = (describe(codec.contract), train, keyed, tuple(mirrors), versions)
     return _write(examples, folder, records(), *how)

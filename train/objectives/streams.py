@@ -20,9 +20,9 @@ from train.objectives.caches import open_caches
 from train.objectives.transfer import OWN, Transfer
 from train.pipeline import JointExamples
 from train.pipeline.streams import codes_of
+from train.progress import say
 from train.runtime import hosts
 from train.runtime.heldout import MOST
-from train.runtime.log import say
 from train.runtime.optim import learning_rate, make
 from train.runtime.sharding import replicated
 from train.runtime.step import TrainState, init_state, make_step
@@ -127,8 +127,8 @@ class Streams:
         if classes in self.source.absent and not self.experiment.label_dropout:
             untrained.append(classes)  # "none"
         mixture = self.experiment.mixture
-        out = all(mixture.leaves_out(stream.name) for stream in self.model.streams)
-        how = {"absent": "out" if out else "noise", "parts": mixture.parts}
+        out = [s.name for s in self.model.streams if mixture.leaves_out(s.name)]
+        how = {"left_out": out, "parts": mixture.parts}
         parts = (self.model, params, self.processes, self.tokenizers)
         return Generator(*parts, names, untrained if classes else (), **how)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from train.errors import BadInput
 from train.objectives.bundles import open_bundle
-from train.runtime.log import say
+from train.progress import say
 from vqdit.dit import DiT
 from vqdit.tokenizer import PerFrame, Tokenizer
 from vqdit.trained.codec import Codec

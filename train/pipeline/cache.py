@@ -6,11 +6,13 @@ fields one after the other, little-endian: nothing in it can be executed. Of an 
 that training mirrors, all versions lie one after the other.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from train.errors import BadInput, Unreadable, reading
 from train.modalities import files
 from train.modalities.draws import Draws
 from train.modalities.modality import Batch, Modality
+from train.progress import progress
 from vqdit import sealed
 from vqdit.trained.bundle import read_json
 
@@ -29,6 +32,7 @@ DESCRIPTION = "cache.json"
 FORMAT = 1
 SHARD_BYTES = 2**28
 CHUNK = 4096  # records read at once for their labels
+MOST_SHARDS = 10**6  # of a part
 SHARD = re.compile(r"records-\d{5,}\.array_record")
 # What a record may hold, and how each is stored.
 DTYPES = {"latents": "<f4", "codes": "<i4", "known": "|u1", "label": "<i4"}
@@ -47,23 +51,52 @@ def write_cache(
 
     Of each there are so many versions, one a record after the other. A record may say
     in "known" (*grid) where something was observed, 1, and may have a "label"; where it
-    has none -1 is stored. The folder appears whole or not at all: everything is written
-    beside it and renamed.
+    has none -1 is stored. The folder appears whole or not at all.
 
     Raises BadInput where the folder exists, a record does not look like the first, a
     latent is not finite, or there are more or fewer than `count` times `versions`.
     """
+    with new_cache(folder) as unfinished:
+        part = write_part(unfinished, records)
+        seal_cache(unfinished, [part], contract, count, versions)
+
+
+@contextlib.contextmanager
+def new_cache(folder: str | Path) -> Iterator[Path]:
+    """Where the parts of a cache are written and sealed, which becomes `folder` in the
+    end, or nothing at all. Raises BadInput where that exists."""
     folder = Path(folder).expanduser()
     if folder.exists():
         raise BadInput(f"{folder} exists; remove it, or write the cache elsewhere")
     with files.new_folder(folder) as unfinished:
-        description = _write_shards(unfinished, records, count * versions)
-        head = {"format": FORMAT, "contract": contract, "versions": versions}
-        text = json.dumps(sealed.sealed(head | description), indent=2)
-        (unfinished / DESCRIPTION).write_text(text, encoding="utf-8")
+        yield unfinished
 
 
-def _write_shards(folder: Path, records: Iterable[Row], count: int) -> dict[str, Any]:
+def seal_cache(
+    folder: Path,
+    parts: Sequence[dict[str, Any]],
+    contract: dict[str, Any],
+    count: int,
+    versions: int = 1,
+) -> None:
+    """Writes what the parts, one after the other, are a cache of: see `write_cache`."""
+    written = sum(part["count"] for part in parts)
+    if written != count * versions or not count:
+        raise BadInput(f"{written} records to cache where {count * versions} are due")
+    fields = [part["fields"] for part in parts if part["count"]]
+    for each in fields:
+        if each != fields[0]:
+            raise BadInput(f"records are {each} and {fields[0]}; encode again")
+    description = {"format": FORMAT, "contract": contract, "versions": versions}
+    description |= {"count": written, "fields": fields[0]}
+    description["shards"] = [shard for part in parts for shard in part["shards"]]
+    text = json.dumps(sealed.sealed(description), indent=2)
+    (folder / DESCRIPTION).write_text(text, encoding="utf-8")
+
+
+def write_part(folder: Path, records: Iterable[Row], part: int = 0) -> dict[str, Any]:
+    """Writes shards of these records, and returns what `seal_cache` needs: a program of
+    several processes has one a process, in the order of their examples."""
     from array_record.python import array_record_module  # only where data is
 
     fields: dict[str, dict[str, Any]] = {}
@@ -80,7 +113,8 @@ def _write_shards(folder: Path, records: Iterable[Row], count: int) -> dict[str,
         if i % per_shard == 0:
             if writer is not None:
                 writer.close()
-            path = folder / f"records-{len(shards):05d}.array_record"
+            number = part * MOST_SHARDS + len(shards)
+            path = folder / f"records-{number:05d}.array_record"
             # One record a group: reading one must not decompress its neighbours.
             writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1")
             shards.append({"file": path.name, "records": 0})
@@ -89,11 +123,9 @@ def _write_shards(folder: Path, records: Iterable[Row], count: int) -> dict[str,
         written = i + 1
     if writer is not None:
         writer.close()
-    if written != count or not count:
-        raise BadInput(f"{written} records to cache where {count} were announced")
     for shard in shards:
         shard["sha256"] = _checksum(folder / shard["file"])
-    return {"count": count, "fields": fields, "shards": shards}
+    return {"count": written, "fields": fields, "shards": shards}
 
 
 def _arrays(i: int, record: Row) -> dict[str, np.ndarray]:
@@ -146,7 +178,8 @@ class LatentCache:
         except Unreadable as error:
             raise BadInput(f"{folder / DESCRIPTION}: {error}; encode again") from error
         with ThreadPoolExecutor(4) as pool:  # hashing releases the interpreter lock
-            list(pool.map(_verify, paths, digests))
+            checked = pool.map(_verify, paths, digests)
+            deque(progress(checked, "checking the cache", len(paths), "shard"), 0)
         from array_record.python import array_record_data_source  # only where data is
 
         try:

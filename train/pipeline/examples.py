@@ -14,6 +14,7 @@ from train.modalities.draws import Draws
 from train.modalities.modality import Batch, Modality, Record
 from train.modalities.normalise import Normaliser, normaliser
 from train.pipeline.statistics import records_of, statistics_of
+from train.progress import progress
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,8 @@ class Examples:
         starts = [(0,)] * len(self.source)
         windowed = type(data).starts is not Modality.starts
         if windowed:  # else without reading any
-            starts = map(data.starts, self.source)
+            records = progress(self.source, "finding windows", unit="record")
+            starts = map(data.starts, records)
         # What of many records has to be read for no other reason is for inspect alone.
         told = windowed or len(self.source) <= LIGHT_CHUNK
         if train and told and data.normalise is not None:

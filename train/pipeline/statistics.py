@@ -13,6 +13,7 @@ from train.errors import BadInput, Unreadable, reading
 from train.modalities import files
 from train.modalities.modality import Modality
 from train.modalities.normalise import Moments, Statistics
+from train.progress import progress
 from train.sources import Source, open_source
 from vqdit import sealed
 from vqdit.trained.bundle import read_json
@@ -63,7 +64,8 @@ def moments_of(data: Modality, share: tuple[int, int] = (0, 1)) -> Moments:
     """Of every count-th record of the training split; share: (index, count)."""
     records, (index, count) = records_of(data, True), share
     moments = Moments(records[0].values.shape[-1], index)
-    for row in range(index, len(records), count):
+    rows = range(index, len(records), count)
+    for row in progress(rows, "fitting statistics", unit="record"):
         values, known = records[row].values, records[row].known
         if known is not None:
             known = known.reshape(-1, known.shape[-1])

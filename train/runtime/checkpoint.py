@@ -18,9 +18,9 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from train.errors import BadInput
+from train.progress import say
 from train.runtime import hosts
 from train.runtime.fingerprint import fingerprints
-from train.runtime.log import say
 from train.runtime.sharding import path_name
 from vqdit import sealed
 

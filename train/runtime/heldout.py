@@ -16,8 +16,9 @@ import numpy as np
 from train.config import Run
 from train.errors import BadInput
 from train.modalities.files import write_bytes
+from train.progress import say
 from train.runtime import hosts
-from train.runtime.log import Logger, say
+from train.runtime.log import Logger
 from train.runtime.loop import Hook
 from train.runtime.step import Objective, TrainState, beside
 from vqdit.values import near

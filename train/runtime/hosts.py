@@ -19,6 +19,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from train import progress
 from train.errors import BadInput
 
 # Flag -> the variable that says the same.
@@ -131,6 +132,9 @@ def first() -> bool:
     return jax.process_index() == 0
 
 
+progress.speaks = first
+
+
 def several() -> bool:
     """Whether the run has more than this process."""
     return jax.process_count() > 1
@@ -160,11 +164,17 @@ def together() -> Iterator[None]:
         if not several():
             raise
         refusal = str(error)
-    if not several():
-        return
-    for line in exchanged(np.frombuffer(refusal.encode(), np.uint8)):
-        if len(line):
-            raise BadInput(line.tobytes().decode())
+    for line in said_by_all(refusal):
+        if line:
+            raise BadInput(line)
+
+
+def said_by_all(text: str) -> list[str]:
+    """The texts of all processes, in their order."""
+    return [
+        each.tobytes().decode()
+        for each in exchanged(np.frombuffer(text.encode(), np.uint8))
+    ]
 
 
 @contextlib.contextmanager

@@ -13,11 +13,12 @@ from train.config.command import RUN
 from train.config.paths import leaves, spell
 from train.config.workdir import CONFIG_FILE, open_workdir, refusal
 from train.errors import BadInput, one_line
+from train.progress import say
 from train.runtime import hosts
 from train.runtime.checkpoint import Checkpoints
 from train.runtime.heldout import HeldOut
 from train.runtime.lock import locked, sweep
-from train.runtime.log import Logger, say
+from train.runtime.log import Logger
 from train.runtime.loop import Hook, train
 from train.runtime.sharding import (
     Rules,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from train.errors import BadInput
-from train.runtime.log import say
+from train.progress import say
 
 # The name that it has had from the first: a run of an older version keeps us out, too.
 FILE = "checkpoints.lock"

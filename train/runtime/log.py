@@ -5,18 +5,16 @@ import hashlib
 import json
 import math
 import os
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
-from tqdm.utils import ObjectWrapper
 
 from train.errors import BadInput, one_line
 from train.modalities.files import append, write_bytes
 from train.modalities.shown import png
+from train.progress import Bar, progress, say
 from train.runtime import hosts
 from train.runtime.board import Board
 
@@ -26,24 +24,6 @@ SECTIONS = {
     "optimizer": ("learning_rate", "grad_norm"),
     "speed": ("step_seconds", "examples_per_second"),
 }
-
-
-class _Steady(ObjectWrapper):
-    """A stream that may lie on a full disk, which is no reason to stop."""
-
-    def write(self, text: str) -> None:
-        with contextlib.suppress(OSError):
-            self._wrapped.write(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError):
-            self._wrapped.flush()
-
-
-def say(message: str) -> None:
-    """Writes one line to stderr, above a progress bar if there is one."""
-    if hosts.first():
-        tqdm.write(message, file=_Steady(sys.stderr))
 
 
 class Logger:
@@ -166,20 +146,9 @@ class Logger:
                 self._told.add(what)
                 say(f"{self._workdir}/{what} not written: {one_line(error)}")
 
-    def progress(self, total: int, start: int = 0, name: str = "") -> tqdm:
-        """A bar on stderr with rate and time left; call `update()` once a step."""
-        return tqdm(
-            total=total,
-            initial=start,
-            desc=name or None,
-            unit="step",
-            file=_Steady(sys.stderr),
-            disable=not self._writes,
-            dynamic_ncols=True,
-            # A log file gets a line now and then, not ten a second.
-            mininterval=0.5 if sys.stderr.isatty() else 30,
-            maxinterval=10 if sys.stderr.isatty() else 60,
-        )
+    def progress(self, total: int, start: int = 0, name: str = "") -> Bar:
+        """Of a run, from its first moment; call `update()` once a step."""
+        return progress(None, name, total, "step", start, silent=0.0)
 
 
 def _wandb(workdir: Path, project: str):

@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from train.errors import BadInput
+from train.progress import say
 from train.runtime import hosts
 from train.runtime.checkpoint import Checkpoints, NonFinite, SaveFailed
-from train.runtime.log import Logger, say
+from train.runtime.log import Logger
 from train.runtime.sharding import replicated
 from train.runtime.step import TrainState
 from train.runtime.timing import peak_bytes

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import logging
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from train.errors import BadInput, Unreadable
 from train.modalities.files import Member, counted
 from train.modalities.modality import Modality, Record
+from train.progress import progress
 from train.sources.entries import Entry, Listing, listing, refuse_parts
 from train.sources.source import Source
 from train.sources.split import divided, name_draw
@@ -55,7 +57,8 @@ class Folder(Source):
         # Rounded up, so at most CHECKED; the stride meets every class of a sorted list.
         chosen = range(0, len(entries), -(-len(entries) // CHECKED))
         with ThreadPoolExecutor(max(data.threads, 1)) as pool:
-            list(pool.map(check, chosen))
+            checked = pool.map(check, chosen)
+            deque(progress(checked, f"opening {root}", len(chosen), "file"), 0)
         self.judge(self.bad, len(chosen))
         for row in sorted(self.bad)[:NAMED]:
             self.skip(row, self.bad[row])

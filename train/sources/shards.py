@@ -18,11 +18,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from train.errors import BadInput, Unreadable, reading
 from train.modalities.files import kind_of, natural
 from train.modalities.modality import Modality
+from train.progress import progress
 from train.sources.entries import (
     Entry,
     Listing,
@@ -142,7 +141,7 @@ def listing(root: Path, data: Modality, *shards: str) -> Listing:
     bad_share are.
     """
     entries, labels, left_out, broken = [], [], Counter(), {}
-    for shard in tqdm(shards, "indexing shards", leave=False, delay=2):
+    for shard in progress(shards, "indexing shards", unit="shard"):
         samples, why = _samples(root / shard)
         if why:
             broken[shard] = why
@@ -159,8 +158,7 @@ def listing(root: Path, data: Modality, *shards: str) -> Listing:
         )
     for line in told[:10]:
         log.warning("%s: what lies before is read", root / line)
-    where = [root / entry.file for entry in entries]
-    numbers, names = labelled(labels, where.__getitem__)
+    numbers, names = labelled(labels, lambda i: root / entries[i].file)
     captioned = any(entry.caption for entry in entries)
     entries = [
         # With captions a sample without one has an empty one, not none.
@@ -226,7 +224,8 @@ def _entry(root, shard, key, members, data, left_out):
     texts = {e: decoded(said[e], f"{where}.{e}").strip() for e in read}
     more = _object(texts.pop("json", ""))
     caption = texts.get("txt", more.get("caption", more.get("text")))
-    label = texts.get("cls", more.get("label"))
+    label = more.get("label")
+    label = texts.get("cls", label if type(label) in (int, str) else None)
     if type(label) is str and re.fullmatch(r"\d+", label):
         label = int(label)
     start, size = members[found[0]]

@@ -1,7 +1,7 @@
 """Gaussian corruption x_t = alpha(t) x + sigma(t) eps of continuous streams."""
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -244,7 +244,7 @@ class EDM(Gaussian):
     """
 
     schedule: Schedule = VarianceExploding()
-    target: str = dataclasses.field(default="edm", init=False)
+    target: Any = dataclasses.field(default="edm", init=False)
     data_std: Positive = 0.5
 
     def inputs(self, x_t, t):

@@ -61,9 +61,9 @@ class Karras(Checked):
         self.check("high", self.low < self.high, f"write above low, {self.low}")
 
     def __call__(self, process, start: float | None = None) -> Float[Array, "steps"]:
-        start = jnp.float32(process.start if start is None else start)
+        first = jnp.asarray(process.start if start is None else start, jnp.float32)
         log_high = jnp.minimum(
-            -0.5 * process.schedule.log_snr(start), np.float32(np.log(self.high))
+            -0.5 * process.schedule.log_snr(first), np.float32(np.log(self.high))
         )
         share = jnp.linspace(0.0, 1.0, self.steps)
         low = np.log(self.low)
@@ -73,7 +73,7 @@ class Karras(Checked):
             ends = jnp.exp(log_high / self.rho), np.exp(low / self.rho)
             log_sigma = self.rho * jnp.log(ends[0] + share * (ends[1] - ends[0]))
         times = process.schedule.time(-2 * log_sigma)
-        return jnp.concatenate([start[None], times[1:], jnp.zeros(1)])
+        return jnp.concatenate([first[None], times[1:], jnp.zeros(1)])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,8 +31,8 @@ class MaskAndReplace(Replacement):
         """Masks, and a share of codes at random."""
         drawn_key, value_key = jax.random.split(key)
         drawn = jax.random.uniform(drawn_key, shape) < self.share
-        values = jax.random.randint(value_key, shape, 0, self.vocab)
-        return jnp.where(drawn, values, self.vocab)
+        values = jax.random.randint(value_key, shape, 0, self.codes)
+        return jnp.where(drawn, values, self.codes)
 
     def share_of_bound(
         self,
@@ -53,7 +53,7 @@ class MaskAndReplace(Replacement):
             against(v, x_t)[..., None] for v in (sigma, kept, d_sigma)
         )
         p = _with_mask(jax.nn.softmax(output.astype(jnp.float32)))
-        true = jax.nn.one_hot(target, self.vocab + 1)
+        true = jax.nn.one_hot(target, self.codes + 1)
         log_p, log_q = (jnp.log(kept * v + sigma * self._fallen()) for v in (p, true))
         weight = d_sigma / kept * self._fallen()[x_t][..., None]
         return (weight * divergence(log_p, log_q, x_t)).sum(-1).mean(-1)
@@ -62,7 +62,7 @@ class MaskAndReplace(Replacement):
         """Probabilities of each place's code, the one that is seen weighed in."""
         sigma = against(self.schedule.sigma(t), x_t)[..., None]
         fallen = sigma * self._fallen()[x_t][..., None]
-        likely = (1 - sigma) * jax.nn.one_hot(x_t, self.vocab) + fallen
+        likely = (1 - sigma) * jax.nn.one_hot(x_t, self.codes) + fallen
         # Nothing is likely of a mask that cannot be there, at t = 0.
         weighed = jax.nn.softmax(output) * jnp.maximum(likely, 1e-30)
         return weighed / weighed.sum(-1, keepdims=True)
@@ -78,7 +78,7 @@ class MaskAndReplace(Replacement):
         sigma_s = jnp.where(s == 0, 0.0, sigma_s)
         between = (1 - sigma_t) / (1 - sigma_s)
         fallen = (1 - between) * self._fallen()[x_t][..., None]
-        forward = between * jax.nn.one_hot(x_t, self.vocab + 1) + fallen
+        forward = between * jax.nn.one_hot(x_t, self.codes + 1) + fallen
         p = _with_mask(jax.nn.softmax(output.astype(jnp.float32)))
         before = (1 - sigma_s) * p + sigma_s * self._fallen()
         drawn = jax.random.categorical(key, jnp.log(forward) + jnp.log(before))
@@ -86,7 +86,7 @@ class MaskAndReplace(Replacement):
 
     def _fallen(self):
         """(k + 1,) probabilities of what a fallen code is."""
-        codes = jnp.full(self.vocab, self.share / self.vocab)
+        codes = jnp.full(self.codes, self.share / self.codes)
         return jnp.append(codes, 1 - self.share)
 
 

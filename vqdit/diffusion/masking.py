@@ -26,14 +26,14 @@ class Masking(Replacement):
     def prior(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Array:
         """Everything masked."""
         del key
-        return jnp.full(shape, self.vocab, jnp.int32)
+        return jnp.full(shape, self.codes, jnp.int32)
 
     def corrupt(
         self, x0: Int[Array, "b *d"], t: Float[Array, "b"], key: Key[Array, ""]
     ) -> tuple[Array, Array]:
         """(codes with masks, the codes). Each code falls on its own."""
         masked = jax.random.uniform(key, x0.shape) < against(self.schedule.sigma(t), x0)
-        return jnp.where(masked, self.vocab, x0), x0
+        return jnp.where(masked, self.codes, x0), x0
 
     def held(self, x0, t, key):
         """The codes themselves: what is seen is data at any time."""
@@ -54,7 +54,7 @@ class Masking(Replacement):
         """
         log_p = jax.nn.log_softmax(output.astype(jnp.float32))
         picked = jnp.take_along_axis(log_p, target[..., None], axis=-1)[..., 0]
-        masked = x_t == self.vocab
+        masked = x_t == self.codes
         missed = -jnp.where(masked, picked, 0.0)
         if self.weight == "none":
             count = jnp.maximum(masked.sum(tuple(range(1, x_t.ndim))), 1)
@@ -96,8 +96,8 @@ class Masking(Replacement):
     def estimate(self, output, x_t, t):
         """Probabilities of each place's code: certain where it is seen."""
         del t
-        masked = (x_t == self.vocab)[..., None]
-        seen = jax.nn.one_hot(x_t, self.vocab)
+        masked = (x_t == self.codes)[..., None]
+        seen = jax.nn.one_hot(x_t, self.codes)
         return jnp.where(masked, jax.nn.softmax(output), seen)
 
     def step(self, output, x_t, t, s, key):
@@ -112,4 +112,4 @@ class Masking(Replacement):
         share = jnp.where(s == 0, 1.0, (sigma_t - sigma_s) / sigma_t)
         values = jax.random.categorical(value_key, output).astype(jnp.int32)
         reveal = jax.random.uniform(reveal_key, x_t.shape) < share
-        return jnp.where(reveal & (x_t == self.vocab), values, x_t)
+        return jnp.where(reveal & (x_t == self.codes), values, x_t)

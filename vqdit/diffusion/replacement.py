@@ -45,6 +45,13 @@ class Replacement(Checked, Process):
             )
         return dataclasses.replace(self, vocab=stream.vocab)
 
+    @property
+    def codes(self) -> int:
+        """How many there are, and the mask's own. Raises ValueError before `fit`."""
+        if self.vocab is None:
+            raise ValueError(f"{type(self).__name__}.vocab is not known; write it")
+        return self.vocab
+
     def corrupt(
         self, x0: Int[Array, "b *d"], t: Float[Array, "b"], key: Key[Array, ""]
     ) -> tuple[Array, Array]:

@@ -22,8 +22,12 @@ from vqdit.fields import Bound, Checked
 class Solver(Protocol):
     """A frozen dataclass that inherits from this and writes `step`."""
 
-    stages: ClassVar[int] = 1
     kind: ClassVar[type] = Process  # what it solves
+
+    @property
+    def stages(self) -> int:
+        """Calls of the network in a step."""
+        return 1
 
     def memory(self, x: Array) -> Any:
         """Arrays carried from stage to stage, as they are before the first step."""
@@ -67,7 +71,7 @@ Euler = Plain
 class Heun(Solver):
     """Second order (arXiv:2206.00364, algorithm 1); the last step is Euler's."""
 
-    stages: ClassVar[int] = 2
+    stages = 2
     kind: ClassVar[type] = Gaussian
 
     def memory(self, x):
@@ -220,7 +224,7 @@ class Corrector(Solver):
 
     snr: float = 0.1
 
-    stages: ClassVar[int] = 2
+    stages = 2
     kind: ClassVar[type] = Gaussian
 
     def time(self, stage, process, t, s):

@@ -61,8 +61,8 @@ class LogNormal(Checked):
 
     def __call__(self, key: Key[Array, ""], batch: int) -> Float[Array, "b"]:
         low, high = np.log(self.low), np.log(self.high)
-        ends = np.array([low, high], np.float32)
-        ends = jax.scipy.special.ndtr((ends - self.mean) / self.std)
+        logits = np.array([low, high], np.float32)
+        ends = jax.scipy.special.ndtr((logits - self.mean) / self.std)
         u = jnp.clip(stratified(key, batch), 1e-6, 1 - 1e-6)
         normal = jax.scipy.special.ndtri(ends[0] + u * (ends[1] - ends[0]))
         return jnp.clip((self.mean + self.std * normal - low) / (high - low), 0.0, 1.0)

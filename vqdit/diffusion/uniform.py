@@ -27,7 +27,7 @@ class UniformState(Replacement):
 
     def prior(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Array:
         """Every code at random."""
-        return jax.random.randint(key, shape, 0, self.vocab)
+        return jax.random.randint(key, shape, 0, self.codes)
 
     def share_of_bound(
         self,
@@ -48,15 +48,15 @@ class UniformState(Replacement):
             against(v, x_t)[..., None] for v in (sigma, kept, d_sigma)
         )
         p = jax.nn.softmax(output.astype(jnp.float32))
-        true = jax.nn.one_hot(target, self.vocab)
-        log_p, log_q = (jnp.log(kept * self.vocab * v + sigma) for v in (p, true))
-        weight = d_sigma / (kept * self.vocab)
+        true = jax.nn.one_hot(target, self.codes)
+        log_p, log_q = (jnp.log(kept * self.codes * v + sigma) for v in (p, true))
+        weight = d_sigma / (kept * self.codes)
         return (weight * divergence(log_p, log_q, x_t)).sum(-1).mean(-1)
 
     def estimate(self, output, x_t, t):
         """Probabilities of each place's code, the one that is seen weighed in."""
         sigma = against(self.schedule.sigma(t), x_t)[..., None]
-        likely = (1 - sigma) * self.vocab * jax.nn.one_hot(x_t, self.vocab) + sigma
+        likely = (1 - sigma) * self.codes * jax.nn.one_hot(x_t, self.codes) + sigma
         weighed = jax.nn.softmax(output) * likely
         return weighed / weighed.sum(-1, keepdims=True)
 
@@ -70,8 +70,8 @@ class UniformState(Replacement):
         # At s = 0 no code is left drawn anew, whatever the schedule rounds to there.
         sigma_s = jnp.where(s == 0, 0.0, sigma_s)
         between = (1 - sigma_t) / (1 - sigma_s)
-        seen = jax.nn.one_hot(x_t, self.vocab)
-        forward = jnp.log(between * self.vocab * seen + (1 - between))
+        seen = jax.nn.one_hot(x_t, self.codes)
+        forward = jnp.log(between * self.codes * seen + (1 - between))
         p = jax.nn.softmax(output.astype(jnp.float32))
-        before = jnp.log((1 - sigma_s) * self.vocab * p + sigma_s)
+        before = jnp.log((1 - sigma_s) * self.codes * p + sigma_s)
         return jax.random.categorical(key, forward + before).astype(jnp.int32)

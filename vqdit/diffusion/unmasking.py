@@ -53,9 +53,10 @@ class Unmask(Checked, Solver):
 class Confidence(Checked, Solver):
     """MaskGIT's order: the surest codes first (arXiv:2202.04200, section 3.2).
 
-    After the step to s, a share sigma(s) of the codes stays masked. The order is by
-    log p of the drawn value plus noise * s times a Gumbel draw, so noise = 0 is greedy
-    and noise = inf a uniformly random order.
+    After the step to s, a share sigma(s) stays masked of the codes that were masked at
+    the start; what is known of a stream is not among them. The order is by log p of the
+    drawn value plus noise * s times a Gumbel draw, so noise = 0 is greedy and noise =
+    inf a uniformly random order.
     """
 
     noise: Annotated[float, Bound(at_least=0, at_most=math.inf)] = 4.5
@@ -63,6 +64,10 @@ class Confidence(Checked, Solver):
     top_p: TopP = 1.0
 
     kind: ClassVar[type] = Masking
+
+    def memory(self, x):
+        """How many codes were masked at the start, 0 before that is counted."""
+        return jnp.zeros((), jnp.int32)
 
     def step(self, stage, process, output, x_t, x, t, s, key, memory):
         """Reveals the surest codes, at least one."""
@@ -74,15 +79,16 @@ class Confidence(Checked, Solver):
         random_order = self.noise == float("inf")
         score = gumbel if random_order else sure + self.noise * s * gumbel
 
-        masked = x_t == process.vocab
+        masked = x_t == process.codes
+        drawn = jnp.where(memory == 0, masked.sum(), memory)
         # One at least is revealed, or a coarse schedule would stand still.
         # A hair more than sigma, whose float32 may fall just short of a whole count.
-        stay = jnp.floor((process.schedule.sigma(s) + 1e-6) * x_t.size)
+        stay = jnp.floor((process.schedule.sigma(s) + 1e-6) * drawn)
         stay = stay.astype(jnp.int32)
         stay = jnp.where(s == 0, 0, jnp.minimum(stay, masked.sum() - 1))
         score = jnp.where(masked, score, jnp.inf).reshape(-1)
         rank = jnp.argsort(jnp.argsort(score)).reshape(x_t.shape)
-        return jnp.where(masked & (rank >= stay), values, x_t), memory
+        return jnp.where(masked & (rank >= stay), values, x_t), drawn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +122,7 @@ class Remask(Checked, Solver):
         log_p = sharpened(output, self.temperature, self.top_p)
         values = jax.random.categorical(value_key, log_p).astype(jnp.int32)
         u = jax.random.uniform(fall_key, x_t.shape)
-        masked = x_t == process.vocab
-        shown = jnp.where(u < reveal, values, process.vocab)
-        left = jnp.where(u < again, process.vocab, x_t)
+        masked = x_t == process.codes
+        shown = jnp.where(u < reveal, values, process.codes)
+        left = jnp.where(u < again, process.codes, x_t)
         return jnp.where(masked, shown, left), memory

@@ -30,7 +30,7 @@ def discriminator_loss(game: Game, real: Verdicts, fake: Verdicts) -> Float[Arra
             jax.nn.softplus(-r.logits).mean() + jax.nn.softplus(f.logits).mean()
             for r, f in zip(real, fake, strict=True)
         ]
-    return sum(losses) / len(losses)
+    return sum(losses, jnp.zeros(())) / len(losses)
 
 
 def generator_loss(game: Game, fake: Verdicts) -> Float[Array, ""]:
@@ -42,7 +42,7 @@ def generator_loss(game: Game, fake: Verdicts) -> Float[Array, ""]:
         losses = [-f.logits.mean() for f in fake]
     else:
         losses = [jax.nn.softplus(-f.logits).mean() for f in fake]
-    return sum(losses) / len(losses)
+    return sum(losses, jnp.zeros(())) / len(losses)
 
 
 def feature_matching(real: Verdicts, fake: Verdicts) -> Float[Array, ""]:
@@ -58,7 +58,7 @@ def feature_matching(real: Verdicts, fake: Verdicts) -> Float[Array, ""]:
             distance = jnp.abs(found.astype(jnp.float32) - wanted).mean()
             # The floor is for features that are all zero, as those of silence may be.
             distances.append(distance / jnp.maximum(jnp.abs(wanted).mean(), 1e-4))
-    return sum(distances) / len(distances)
+    return sum(distances, jnp.zeros(())) / len(distances)
 
 
 def mean_logits(verdicts: Verdicts) -> Float[Array, "m"]:
@@ -72,7 +72,7 @@ def discriminator_accuracy(real: Verdicts, fake: Verdicts) -> Float[Array, ""]:
         0.5 * ((r.logits > 0).mean() + (f.logits < 0).mean())
         for r, f in zip(real, fake, strict=True)
     ]
-    return sum(shares) / len(shares)
+    return sum(shares, jnp.zeros(())) / len(shares)
 
 
 def lecam(
@@ -92,7 +92,7 @@ def lecam(
         + jnp.square(f.logits - usual_real[i]).mean()
         for i, (r, f) in enumerate(zip(real, fake, strict=True))
     ]
-    return sum(terms) / len(terms)
+    return sum(terms, jnp.zeros(())) / len(terms)
 
 
 def adaptive_weight(

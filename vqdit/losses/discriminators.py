@@ -117,7 +117,8 @@ class MultiPeriodDiscriminator(Checked, nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b l c"]) -> tuple[Verdict, ...]:
-        fields, verdicts = (self.channels, self.dtype, self.implementation), ()
+        fields = self.channels, self.dtype, self.implementation
+        verdicts: tuple[Verdict, ...] = ()
         for p in self.periods:
             verdicts += PeriodDiscriminator(p, *fields, name=f"period_{p}")(x)
         return verdicts
@@ -176,7 +177,8 @@ class MultiResolutionDiscriminator(Checked, nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b l c"]) -> tuple[Verdict, ...]:
-        fields, verdicts = (self.channels, self.dtype, self.implementation), ()
+        fields = self.channels, self.dtype, self.implementation
+        verdicts: tuple[Verdict, ...] = ()
         for n in self.sizes:
             verdicts += ResolutionDiscriminator(n, *fields, name=f"window_{n}")(x)
         return verdicts

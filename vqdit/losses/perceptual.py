@@ -49,7 +49,7 @@ class LPIPS(nn.Module):
                 f"LPIPS compares pictures (b, h, w, c) of 1 or 3 channels and at least "
                 f"16 pixels a side; got {x.shape}"
             )
-        total = 0.0
+        total = jnp.zeros(())
         for weight, a, b in zip(self.lins, self._vgg(x), self._vgg(y), strict=True):
             apart = jnp.square(direction(a) - direction(b))
             total = total + (apart * weight).sum(-1).mean((1, 2))
@@ -119,7 +119,7 @@ def feature_distance(
     for a, b in zip(layers(x), layers(y), strict=True):
         apart = jnp.square(direction(a) - direction(b)).sum(-1)
         distances.append(apart.reshape(x.shape[0], -1).mean(-1))
-    return sum(distances) / len(distances)
+    return sum(distances, jnp.zeros(())) / len(distances)
 
 
 def direction(features: Float[Array, "*b c"]) -> Float[Array, "*b c"]:

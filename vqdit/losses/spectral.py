@@ -30,7 +30,7 @@ def stft_loss(
         convergence = apart / jnp.maximum(jnp.sqrt(jnp.square(s).sum()), least)
         log = jnp.abs(jnp.log(s + FLOOR) - jnp.log(s_hat + FLOOR)).mean()
         losses.append(convergence + log)
-    return sum(losses) / len(losses)
+    return sum(losses, jnp.zeros(())) / len(losses)
 
 
 def mel_loss(
@@ -56,7 +56,7 @@ def mel_loss(
             for each in (x, x_hat)
         )
         losses.append(jnp.abs(m - m_hat).mean())
-    return sum(losses) / len(losses)
+    return sum(losses, jnp.zeros(())) / len(losses)
 
 
 def mel_bands(rate: int, window: int) -> int:

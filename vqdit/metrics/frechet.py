@@ -5,8 +5,9 @@ dimension over the number of samples. A figure means something only beside the n
 samples and the distance that as many real ones have.
 """
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -14,7 +15,8 @@ from jaxtyping import Array, Float
 Features = Float[Array | np.ndarray, "n d"]
 
 
-class FeatureStatistics(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class FeatureStatistics:
     """Mean (d,), unbiased covariance (d, d), both float64, and how many they are of."""
 
     mean: np.ndarray

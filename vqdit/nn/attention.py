@@ -103,15 +103,17 @@ def attend(
     mask = _mask(n, known, block)
     if chosen == "fused":
         return fused.attend(q, k, v, mask)
-    kernel = "cudnn" if chosen == "cudnn" and not obstacle else "xla"
+    kernel: Literal["cudnn", "xla"] = (
+        "cudnn" if chosen == "cudnn" and not obstacle else "xla"
+    )
     mask = None if mask is None else jnp.broadcast_to(mask, (len(mask), 1, n, n))
     return jax.nn.dot_product_attention(q, k, v, mask=mask, implementation=kernel)
 
 
 def choose(implementation: Implementation | None) -> Implementation:
     """The implementation asked for, or the backend's own."""
-    kernel = "flash" if flash.usable() else "plain"
-    own = {"cpu": "fused", "gpu": "cudnn", "tpu": kernel}
+    kernel: Implementation = "flash" if flash.usable() else "plain"
+    own: dict[str, Implementation] = {"cpu": "fused", "gpu": "cudnn", "tpu": kernel}
     return implementation or own.get(jax.default_backend(), "plain")
 
 

@@ -90,17 +90,17 @@ class Block(Checked, nn.Module):
 
         ones = (1,) * len(owners)
         mods = by_stream(modulation, c, owners, ones, "modulation" in self.own)
-        mods = jnp.split(per_token(mods, lengths), self.parts, axis=-1)
+        parts = jnp.split(per_token(mods, lengths), self.parts, axis=-1)
         half = self.parts // 2
 
-        *shift, scale, gate = mods[:half]
+        *shift, scale, gate = parts[:half]
         h = self.norm_of("attn_norm")(x, scale, *shift)
         h = Attention(
             self.heads, self.qk_norm, implementation=self.implementation, name="attn"
         )(h, rotary, known)
         x = x + self._scaled("attn_scale", gate) * h
 
-        *shift, scale, gate = mods[half:]
+        *shift, scale, gate = parts[half:]
         h = self.norm_of("mlp_norm")(x, scale, *shift)
         h = by_stream(mlp, h, owners, lengths, "mlp" in self.own)
         return x + self._scaled("mlp_scale", gate) * h
@@ -203,8 +203,8 @@ def by_stream(
     for name, length in zip(owners, lengths, strict=True):
         sizes[name] = sizes.get(name, 0) + length
     parts = jnp.split(x, np.cumsum(list(sizes.values()))[:-1], axis=1)
-    parts = zip(sizes, parts, strict=True)
-    return jnp.concatenate([function(f"{name}_", part) for name, part in parts], axis=1)
+    named = zip(sizes, parts, strict=True)
+    return jnp.concatenate([function(f"{name}_", part) for name, part in named], axis=1)
 
 
 def per_token(

@@ -13,7 +13,15 @@ from jax.experimental.pallas.ops.tpu import flash_attention as kernel
 from jaxtyping import Array, Bool, Float
 
 TILE = 128  # tokens, and channels of wide heads, come in multiples of it
-_SIDES = ("q", "k_major", "k", "q_major_dkv", "k_major_dkv", "k_dkv", "q_dkv")
+_SIDES: tuple[str, ...] = (
+    "q",
+    "k_major",
+    "k",
+    "q_major_dkv",
+    "k_major_dkv",
+    "k_dkv",
+    "q_dkv",
+)
 _SIDES += ("k_major_dq", "k_dq", "q_dq")
 
 

@@ -35,7 +35,7 @@ class Window(NamedTuple):
 
 def choose(implementation: Convolution | None) -> Convolution:
     """The implementation asked for, or the backend's own."""
-    own = "products" if jax.default_backend() == "cpu" else "plain"
+    own: Convolution = "products" if jax.default_backend() == "cpu" else "plain"
     return implementation or own
 
 

@@ -5,8 +5,9 @@ codewords, `search` for the index, `look_up` the codeword, `pull` and `penalties
 the losses, `observe` for metrics and everything that learns without a gradient.
 """
 
+import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -19,7 +20,8 @@ from vqdit.quantizers.health import LEAST, UsageWindow, window_of
 from vqdit.quantizers.quantized import Quantized
 
 
-class Answer(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Answer:
     """One book's, on rows (n, d) of its space.
 
     q: the codewords. out: q, or close to it, with the method's gradient to its input.
@@ -89,12 +91,12 @@ class Quantizer(Checked, nn.Module):
 
 
 class Book(Quantizer):
-    """A subclass has the field `window`, and `num_codes` and `dim`.
+    """A subclass has the field `window`, and `num_codes` and `dim`."""
 
-    estimator: of its gradient; None where codewords have one of their own.
-    """
-
-    estimator = None
+    @property
+    def estimator(self) -> Any:
+        """Of its gradient; None where codewords have one of their own."""
+        return None
 
     @property
     def code_counts(self) -> tuple[int, ...]:

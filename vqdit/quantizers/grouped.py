@@ -56,7 +56,7 @@ class GroupedQuantizer(Composite):
         )
 
     def quantized(self, z: Array, train: bool, key: Any) -> Quantized:
-        keys = [None] * self.count
+        keys: Any = [None] * self.count
         if key is not None:
             keys = jax.random.split(key, self.count)
         parts = [

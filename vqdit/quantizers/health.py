@@ -1,7 +1,7 @@
 """The health of codebooks: usage over a fixed window, revival of dead codes."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
@@ -120,10 +120,12 @@ def usage_metrics(counts: Int[Array, "k"]) -> dict[str, Array]:
 
 def over_books(metrics: Sequence[dict[str, Array]]) -> dict[str, Array]:
     """Means over the books; "revived" is a sum, and the worst usage is "usage_min"."""
-    out = {name: sum(m[name] for m in metrics) / len(metrics) for name in metrics[0]}
+    out: dict[str, Any] = {
+        name: sum(m[name] for m in metrics) / len(metrics) for name in metrics[0]
+    }
     if "revived" in out:
         out["revived"] = sum(m["revived"] for m in metrics)
-    worst = [m.get("usage_min", m.get("usage")) for m in metrics]
+    worst: list[Any] = [m.get("usage_min", m.get("usage")) for m in metrics]
     if worst[0] is None:  # a book need not count
         return out
     return out | {"usage_min": jnp.stack(worst).min()}

@@ -69,8 +69,7 @@ class IBQ(ParameterBook):
             return self.answer(q, q, index, {}, metrics)
 
         soft = functools.partial(
-            *(assign, u, e, self._bias(e), jax.lax.stop_gradient(e)),
-            scores=self.scores,
+            assign, u, e, self._bias(e), jax.lax.stop_gradient(e), scores=self.scores
         )
         p = soft()
         # q, with the gradient of p.

@@ -105,7 +105,7 @@ class MultiScaleQuantizer(Composite):
             raise ValueError(
                 f"{codes.shape[1]} codes end within a scale; scales end after {ends}"
             )
-        total = 0.0
+        total = jnp.zeros(())
         for number in range(ends.index(codes.shape[1]) + 1):
             start = ends[number - 1] if number else 0
             index = codes[:, start : ends[number], 0]
@@ -120,7 +120,7 @@ class MultiScaleQuantizer(Composite):
                 f"{', '.join(map(str, self.grids[-1]))}, {self.dim})"
             )
         u = self.book.project(z)
-        total, asked, index = 0.0, [], []
+        total, asked, index = jnp.zeros(()), [], []
         commit, codebook = [], []
         for number, grid in enumerate(self.grids):
             v = resize(u - jax.lax.stop_gradient(total), grid, downsample)

@@ -4,6 +4,7 @@ ViT-VQGAN (arXiv:2110.04627, section 3.2) for one book; DAC (arXiv:2306.06546, s
 3.2) for every book of a residual: ResidualQuantizer(Projected(book, dim), count).
 """
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -60,7 +61,7 @@ class Projected(Book):
         v = self.book.project(self.project_in(u))
         part = self.book.quantize(v, train=train, key=key)
         back = self.project_out
-        return part._replace(q=back(part.q), out=back(part.out))
+        return dataclasses.replace(part, q=back(part.q), out=back(part.out))
 
     def from_data(
         self, variables: dict, key: Key[Array, ""], z: Array, iterations: int = 25

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from vqdit.fields import Checked, Count, Positive, Share
+from vqdit.fields import Count, Positive, Share
 from vqdit.quantizers.book import Book, Quantizer
 from vqdit.quantizers.estimators import estimate
 from vqdit.quantizers.fsq import FSQ
@@ -85,7 +85,7 @@ class ResidualQuantizer(Composite):
         draws = train and self.dropout > 0
         if draws and key is None:
             raise ValueError("quantizer dropout draws books: pass key= in training")
-        keys = [None] * (self.count + 1)
+        keys: Any = [None] * (self.count + 1)
         if key is not None:
             keys = jax.random.split(key, self.count + 1)
         depth_key, *keys = keys
@@ -95,7 +95,8 @@ class ResidualQuantizer(Composite):
             depth = _depths(depth_key, depth.shape, self.count, self.dropout)
         depth = depth.reshape(depth.shape + (1,) * (z.ndim - depth.ndim))
 
-        left, total, out, parts = u, 0.0, 0.0, []
+        left, parts = u, []
+        total = out = jnp.zeros(())
         for i, (book, key) in enumerate(zip(self.books, keys, strict=True)):
             rows = left.reshape(-1, self.dim) / self._size(i)
             part = book.quantize(rows, train=train, key=key)
@@ -157,18 +158,20 @@ def _depths(key, shape, count, dropout):
 def copy_of(book: nn.Module) -> nn.Module:
     """A module of its own, and so are those in its fields: a clone shares them."""
     fields = {name: getattr(book, name) for name in field_names(book)}
-    own = {n: copy_of(v) for n, v in fields.items() if isinstance(v, nn.Module)}
+    own: dict[str, Any] = {
+        n: copy_of(v) for n, v in fields.items() if isinstance(v, nn.Module)
+    }
     return book.clone(parent=None, name=None, **own)
 
 
-def check_book(owner: Checked) -> None:
+def check_book(owner: Quantizer) -> None:
     """Raises ValueError where `book` has not one book."""
     advice = "write a quantizer of one book, such as VectorQuantizer(num_codes, dim)"
     owner.check("book", isinstance(owner.book, Book), advice)
 
 
 def set_book(
-    book: Quantizer, variables: dict, name: str, key: Any, z: Array, iterations: int
+    book: nn.Module, variables: dict, name: str, key: Any, z: Array, iterations: int
 ) -> tuple[dict, dict[str, Array]]:
     """`from_data` of the submodule of that name, among the variables of its owner."""
     own, metrics = book.from_data(_own_of(variables, name), key, z, iterations)

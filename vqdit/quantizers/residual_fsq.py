@@ -60,7 +60,7 @@ class ResidualFSQ(Quantizer):
                 f"codes are {codes.shape}: the last axis has 1 to {self.count} books"
             )
         levels = np.array(self.levels)
-        cell = 0  # a whole number, so that no program rounds otherwise
+        cell: Any = 0  # a whole number, so that no program rounds otherwise
         for i in range(books):
             cell = cell * levels + digits_of(codes[..., i], self.levels)
         cells = levels**books

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +15,7 @@ Host = Array | np.ndarray
 
 def fold(
     x: Shaped[Host, "b *grid c"], patches: Sequence[int], borders: Sequence[Border] = ()
-) -> Shaped[Host, "b *grid2 c2"]:
+) -> Shaped[Any, "b *grid2 c2"]:
     """Patches of a grid into channels: (b, *grid / patches, prod(patches) * c).
 
     Of a causal axis the first site is a patch of its own, many times over: 1 + p k
@@ -35,7 +35,7 @@ def fold(
 
 def unfold(
     x: Shaped[Host, "b *grid c"], patches: Sequence[int], borders: Sequence[Border] = ()
-) -> Shaped[Host, "b *grid2 c2"]:
+) -> Shaped[Any, "b *grid2 c2"]:
     """The inverse of `fold`; of the copies of a causal axis's first site, the last."""
     batch, *grid, channels = x.shape
     dims, channels = len(grid), channels // math.prod(patches)
@@ -71,7 +71,7 @@ def divide(shape: Sequence[int], factor: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(n // f for n, f in zip(shape, factor, strict=True))
 
 
-def divide_samples(shape: tuple[int, ...], factor: int) -> tuple[int]:
+def divide_samples(shape: tuple[int, ...], factor: int) -> tuple[int, ...]:
     """The grid of a waveform, (l,) -> (l / factor,).
 
     Raises ValueError, naming the lengths that fit.

@@ -101,8 +101,8 @@ class ConvSpec(Checked, nn.Module):
         self.check("wrap", len(wrap) == self.dims, advice)
         round_time = self.causal and wrap[0]
         self.check("wrap", not round_time, "time does not go round; write (False, ...)")
-        around = tuple("wrap" if flag else "zero" for flag in wrap)
-        return ("past", *around[1:]) if self.causal else around
+        around: list[Border] = ["wrap" if flag else "zero" for flag in wrap]
+        return ("past", *around[1:]) if self.causal else tuple(around)
 
     @property
     def patches(self) -> tuple[int, ...]:

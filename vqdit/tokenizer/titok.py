@@ -57,7 +57,7 @@ class TiTokDecoder(ViTSpec):
         ViTDecoder's.
     """
 
-    size: tuple[int, ...]
+    size: tuple[int, ...]  # type: ignore[misc]  # ViTSpec's are by keyword
     patch: Count | tuple[Count, ...] = dataclasses.field(default=16, kw_only=True)
     out: int = dataclasses.field(default=3, kw_only=True)
 

@@ -1,6 +1,6 @@
 """Encoder, quantizer and decoder behind one interface, for 1-, 2- and 3-D signals."""
 
-from typing import Literal
+from typing import Literal, cast
 
 import flax.linen as nn
 import jax
@@ -67,7 +67,9 @@ class Tokenizer(Checked, nn.Module):
     @property
     def latent_dim(self) -> int:
         """Channels of a latent."""
-        return self.dim if self.quantizer is None else self.quantizer.dim
+        if self.quantizer is None:
+            return cast(int, self.dim)  # without a quantizer it is there
+        return self.quantizer.dim
 
     @property
     def factor(self) -> tuple[int, ...]:

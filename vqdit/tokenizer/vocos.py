@@ -45,7 +45,7 @@ class VocosSpec(TransformerSpec):
         self.check("causal", not self.causal, ahead)
 
     @property
-    def factor(self) -> tuple[int]:
+    def factor(self) -> tuple[int, ...]:
         return (self.hop,)
 
 
@@ -55,7 +55,7 @@ class VocosEncoder(VocosSpec, kw_only=True):
     out: int = 64
 
     @nn.nowrap
-    def grid(self, shape: tuple[int, ...]) -> tuple[int]:
+    def grid(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """(l,) -> (l / hop,). Raises ValueError, naming the lengths that fit."""
         return divide_samples(shape, self.hop)
 

@@ -53,7 +53,7 @@ class WaveSpec(Checked, nn.Module):
         self.check("kernel", self.kernel % 2, "write an odd number")
 
     @property
-    def factor(self) -> tuple[int]:
+    def factor(self) -> tuple[int, ...]:
         return (math.prod(self.strides),)
 
 
@@ -73,7 +73,7 @@ class WaveEncoder(WaveSpec):
         return -seen[0], max(0, seen[1] - self.factor[0] + 1)
 
     @nn.nowrap
-    def grid(self, shape: tuple[int, ...]) -> tuple[int]:
+    def grid(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """(l,) -> (l / factor,). Raises ValueError, naming the lengths that fit."""
         return divide_samples(shape, self.factor[0])
 

@@ -122,7 +122,8 @@ class Codec:
                 found.append(by_chunks(self._coded, tiles, batch))
         whole = jax.tree.map(lambda *parts: np.concatenate(parts), *found)
         rows = lambda v: v.reshape(len(x), len(tiling), *v.shape[1:])
-        return Quantized(*jax.tree.map(rows, whole), {}, {})
+        latents, codes = jax.tree.map(rows, whole)
+        return Quantized(latents, codes, {}, {})
 
     def _coded(self, x):
         quantized = _run("quantized", self, x)

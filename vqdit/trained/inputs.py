@@ -94,7 +94,7 @@ def stream(stream: Continuous | Discrete, x: Any, masked: bool) -> None:
     if jnp.issubdtype(x.dtype, jnp.floating) != (stream.kind == "latents"):
         raise ValueError(f"its {stream.kind} are {stream.dtype}; got {x.dtype}")
     ends = _extremes(x)
-    if stream.kind == "codes":
+    if isinstance(stream, Discrete):
         most = stream.vocab - (not masked)
         if ends.min() < 0 or ends.max() > most:
             raise ValueError(

@@ -81,7 +81,7 @@ def as_pictures(front: LogMel | None, x: np.ndarray) -> np.ndarray:
 def seen(front: LogMel, x: Float[Array, "n l 1"]) -> Float[Array, "n frames bands 1"]:
     """Log-mel pictures in [-1, 1]; a last part of a hop is filled with silence."""
     x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % front.hop), (0, 0)))
-    return front.apply({}, x)
+    return jnp.asarray(front.apply({}, x))
 
 
 @functools.partial(jax.jit, static_argnums=0)

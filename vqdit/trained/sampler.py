@@ -93,13 +93,13 @@ class Sampler:
                 absent,
                 scale,
                 interval,
-                left_out=model.absent == "out",
+                left_out=[n for n in model.left_out if n in absent],
             )
         # Streams that are drawn together start together.
         start = min(model.processes[name].start for name in self.want)
         times = {n: self.grids[n](model.processes[n], start) for n in self.want}
         shapes = {n: s.shape for n, s in model.streams.items() if n in self.want}
-        out = diffusion.sample(
+        out: Any = diffusion.sample(
             model.processes,
             self.solvers,
             predict,

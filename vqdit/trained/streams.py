@@ -40,7 +40,7 @@ def stream_of(
                 "write one of codes such as Masking(), or leave codes out"
             )
         written["vocab"] = codes
-    fields = written
+    fields: dict[str, Any] = written
     if tokenizer is not None:
         fields = tokenizer.stream(process.kind)
         for field, mine in written.items():

@@ -1,5 +1,6 @@
 """Codes come back from every coder, at the price that its model says."""
 
+import hashlib
 import math
 
 import numpy as np
@@ -116,6 +117,10 @@ def test_the_cheapest_coder_is_chosen():
     alike, source = drawn(20, 6, code_counts, seed=2), np.random.default_rng(3)
     assert alphabet.best_coder(alike).model == PLACED
     assert alphabet.best_coder(alike[:, ::-1]).model != PLACED
+    # A file names its prior, in 32 bits: of six codes it does not save as many.
+    saved = [alphabet.cost(alike[:1], Coder(model)) for model in (FIXED, PLACED)]
+    assert 0 < saved[0] - saved[1] < 32
+    assert alphabet.best_coder(alike[:1]).model == FIXED
     even = source.integers(0, 64, (3, 6, 1)).astype(np.int32)
     assert alphabet.best_coder(even).model == FIXED
     other = np.where(drawn(2000, 6, code_counts, seed=4) < 32, 3, 63)
@@ -174,6 +179,10 @@ def test_a_known_payload():
     }
     assert found == KNOWN
     assert prior.name.hex() == "d7765572"
+    # Of codes enough for an adaptive model to be renewed at an eighth of them.
+    payload = Alphabet((7,)).encode(np.tile(codes, (16, 1, 1)), Coder(ADAPTIVE, 6))
+    digest = hashlib.sha256(payload).hexdigest()
+    assert digest == "8b0d42baff65d0b2fcaf93563d4c48523082bd20a9976e6426fdefc0af789ddd"
 
 
 KNOWN = {

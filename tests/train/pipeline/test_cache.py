@@ -102,6 +102,25 @@ def test_an_altered_cache_is_refused_in_one_line(tmp_path, damage):
     assert "\n" not in str(caught.value)
 
 
+def test_parts_of_several_processes_are_one_cache(tmp_path, monkeypatch):
+    """In the order of the parts, whichever is written first; one may be empty."""
+    monkeypatch.setattr(cache, "SHARD_BYTES", 300)
+    written, parts = records(11), {}
+    with cache.new_cache(tmp_path / "cache") as folder:
+        for part, rows in ((2, slice(9, 11)), (1, slice(9, 9)), (0, slice(0, 9))):
+            parts[part] = cache.write_part(folder, written[rows], part)
+        ordered = [parts[i] for i in range(3)]
+        cache.seal_cache(folder, ordered, CONTRACT, 11)
+    found = LatentCache(tmp_path / "cache").take(np.arange(11))
+    for name, value in found.items():
+        np.testing.assert_array_equal(value, [record[name] for record in written])
+    with pytest.raises(BadInput, match="encode again"):
+        with cache.new_cache(tmp_path / "other") as folder:
+            other = cache.write_part(folder, [fake_record(0)], 1)
+            cache.seal_cache(folder, [ordered[0], other], CONTRACT, 10)
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_folder_that_is_no_cache_names_the_command(tmp_path):
     for path in (tmp_path, tmp_path / "gone"):
         with pytest.raises(BadInput, match="python -m train.encode"):
@@ -116,8 +135,8 @@ def interrupted():
 @pytest.mark.parametrize(
     "given,count,error,message",
     [
-        (records(2), 3, BadInput, "2 records to cache where 3 were announced"),
-        (records(3), 2, BadInput, "3 records to cache where 2 were announced"),
+        (records(2), 3, BadInput, "2 records to cache where 3 are due"),
+        (records(3), 2, BadInput, "3 records to cache where 2 are due"),
         ([], 0, BadInput, "0 records"),
         ([{"label": 1}], 1, BadInput, "write latents or codes"),
         (

@@ -15,6 +15,7 @@ import safetensors.numpy
 
 from train.config import Mesh
 from train.errors import BadInput
+from train.pipeline import LatentCache
 from train.runtime import hosts
 from train.runtime.sharding import batch_sharding, make_mesh
 
@@ -87,6 +88,14 @@ def test_two_processes_equal_one(axis, alone, tmp_path):
         for a, b in zip(*rows, strict=True):
             np.testing.assert_allclose(b["loss"], a["loss"], rtol=1e-5)
             np.testing.assert_allclose(b["grad_norm"], a["grad_norm"], rtol=1e-4)
+    caches = [LatentCache(folder / "cache") for folder in (alone, tmp_path)]
+    a, b = (each.take(np.arange(len(each))) for each in caches)
+    np.testing.assert_array_equal(b["label"], a["label"])
+    np.testing.assert_allclose(b["latents"], a["latents"], atol=1e-4)
+    assert (b["codes"] == a["codes"]).mean() > 0.999  # the weights differ by rounding
+    # Each process has written its own examples.
+    for folder, count in ((alone, 1), (tmp_path, 2)):
+        assert len(list((folder / "cache").glob("*.array_record"))) == count
     contracts = [
         json.loads((folder / "tok/bundle/config.json").read_text())["contract"]
         for folder in (alone, tmp_path)

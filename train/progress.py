@@ -1,0 +1,96 @@
+"""What a program says while it works, on stderr: lines, and how far it has come.
+
+On a terminal progress is a bar that goes when the work is done, elsewhere a line now
+and then. Either has the count, the rate and the time that is left.
+"""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from tqdm import tqdm
+from tqdm.utils import ObjectWrapper
+
+SILENT = 2.0  # seconds before the first word about some work, and at least between two
+SELDOM = 60.0  # between two in a log file, where they come at growing distances
+
+# Whether this process speaks; `train.runtime.hosts` knows.
+speaks: Callable[[], bool] = lambda: True
+
+
+class _Steady(ObjectWrapper):
+    """A stream that may lie on a full disk, which is no reason to stop."""
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._wrapped.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._wrapped.flush()
+
+
+class _Lines(_Steady):
+    """One that keeps all it is given: what a bar writes to move about is left out."""
+
+    def write(self, text: str) -> None:
+        text = text.strip()
+        if text and not text.startswith("\x1b"):
+            super().write(f"{text}\n")
+
+
+class Bar(tqdm):
+    """One that is refreshed where its work is done, and ever more seldom in a file."""
+
+    monitor_interval = 0  # no thread beside it
+
+    def __iter__(self) -> Iterator:
+        with self:
+            for item in self.iterable:
+                yield item
+                self.update()
+
+    def display(self, *args: Any, **options: Any) -> bool | None:
+        shown = super().display(*args, **options)
+        if not self.fp.isatty():
+            self.mininterval = min(2 * self.mininterval, SELDOM)
+        return shown
+
+
+def say(message: str) -> None:
+    """Writes one line, above the bar if there is one."""
+    if speaks():
+        tqdm.write(message, file=_Steady(sys.stderr))
+
+
+def progress(
+    items: Iterable | None = None,
+    doing: str = "",
+    total: int | None = None,
+    unit: str = "it",
+    start: int = 0,
+    silent: float | None = None,
+) -> Bar:
+    """The items, with word of how far they have come; or a bar whose `update()` is
+    called. Used in a `with` the bar is gone before an error is printed.
+
+    total: how many there are, where the items do not say. start: how many are done.
+    silent: seconds before the first word; None for SILENT.
+    """
+    silent, terminal = SILENT if silent is None else silent, sys.stderr.isatty()
+    return Bar(
+        items,
+        doing,
+        total,
+        initial=start,
+        unit=unit,
+        leave=False,
+        delay=silent,
+        mininterval=SILENT if silent else 0.5,
+        miniters=1,
+        file=_Steady(sys.stderr) if terminal else _Lines(sys.stderr),
+        dynamic_ncols=terminal,
+        ncols=None if terminal else 88,
+        disable=not speaks(),
+    )
