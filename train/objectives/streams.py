@@ -18,7 +18,7 @@ from train.errors import BadInput
 from train.modalities import Modality
 from train.modalities.augment import Augment
 from train.objectives.bundles import check_shape, examples_for, open_bundle
-from train.objectives.transfer import OWN, Transfer
+from train.objectives.transfer import OWN, Transfer, open_transfer
 from train.pipeline import JointExamples, LatentCache
 from train.pipeline.statistics import records_of, refuse_others
 from train.pipeline.streams import codes_of
@@ -49,6 +49,7 @@ class Streams:
     tokenizers: stream -> Codec, or a value that is born discrete.
     source:     the data: joined, or a latent cache.
     transfer:   what training starts from; None for nothing.
+    lost:       why a run that has begun does not find that any more.
     """
 
     experiment: StageTwo
@@ -57,6 +58,7 @@ class Streams:
     tokenizers: Mapping[str, Any]
     source: JointExamples | LatentCache
     transfer: Transfer | None = None
+    lost: str = ""
 
     @property
     def codecs(self) -> dict[str, Codec]:
@@ -236,9 +238,10 @@ def _beyond_mirrors(data: Modality) -> dict[str, Any]:
     return found
 
 
-def prepare(experiment: StageTwo) -> Streams:
+def prepare(experiment: StageTwo, begun: int | None = None) -> Streams:
     """All that the experiment names, known to fit.
 
+    begun: the step that a run goes on from, which has what `init` brought.
     Raises BadInput, before anything is written or compiled, when it does not.
     """
     tokenizers = {
@@ -267,14 +270,14 @@ def prepare(experiment: StageTwo) -> Streams:
             f"run.heldout_every={experiment.run.heldout_every}: a latent cache has no "
             f"held-out part; leave out cache or write run.heldout_every=0"
         )
-    transfer = _open_transfer(experiment, model, tokenizers)
-    return Streams(experiment, model, processes, tokenizers, source, transfer)
+    names = tuple(source.class_names)
+    transfer, lost = open_transfer(experiment.init, model, begun is not None, names)
+    if transfer is not None:
+        _check_transfer(transfer, model, tokenizers)
+    return Streams(experiment, model, processes, tokenizers, source, transfer, lost)
 
 
-def _open_transfer(experiment: StageTwo, model: DiT, tokenizers) -> Transfer | None:
-    if experiment.init is None:
-        return None
-    transfer = Transfer(experiment.init, model)
+def _check_transfer(transfer: Transfer, model: DiT, tokenizers) -> None:
     shapes = jax.eval_shape(model.init, jax.random.key(0), *example(model, 1))
     transfer.check(dict(shapes))
     for name, old in transfer.bundle.codecs.items():
@@ -283,7 +286,6 @@ def _open_transfer(experiment: StageTwo, model: DiT, tokenizers) -> Transfer | N
             new.contract.fingerprint != old.contract.fingerprint
         ):
             say(f"init: stream {name!r} was of another tokenizer's latents or codes")
-    return transfer
 
 
 def _open_data(experiment: StageTwo, tokenizers) -> JointExamples:
