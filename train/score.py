@@ -24,6 +24,7 @@ import jax
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from train.codec.examples import class_of
 from train.config import StageTwo
 from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
@@ -36,7 +37,6 @@ from train.runtime.log import say
 from vqdit.fields import Count
 from vqdit.signal import to_signal
 from vqdit.tokenizer import Labels
-from vqdit.trained.conditions import class_numbers
 from vqdit.trained.generator import Generator
 from vqdit.trained.scorer import Score
 
@@ -123,8 +123,7 @@ def _values(generator, classify, of, given) -> tuple[int, ...]:
 
 def _classes(generator, words) -> list[int]:
     try:
-        numbers = [int(w) if w.isdecimal() else w for w in words]
-        return class_numbers(numbers, generator.class_names)
+        return [class_of(word, generator.class_names) for word in words]
     except ValueError as error:
         raise BadInput(f"--anomaly: {error}") from error
 

@@ -311,12 +311,30 @@ def test_confidence_reveals_the_count_it_says():
         np.testing.assert_array_equal(left.T, [expected[name]] * 8, err_msg=name)
 
 
+def test_confidence_counts_what_it_draws_around_what_is_known():
+    """Eight of 32 codes, two a step, and not five in the last."""
+    process, x = Masking(2, Linear()), jnp.where(jnp.arange(32) < 8, 2, 0)
+    data = {"x": (0 * x[None], (x == 0)[None])}
+    _, path = sample(
+        {"x": process},
+        {"x": Confidence()},
+        lambda x, t: {"x": jnp.zeros((1, 32, 2))},
+        example_keys(jax.random.key(0), jnp.arange(1)),
+        {"x": (32,)},
+        time_grid(4),
+        fixed=data,
+        trajectory=True,
+    )
+    left = (np.asarray(path["x"]) == 2).sum((1, 2))
+    np.testing.assert_array_equal(left, [8, 6, 4, 2, 0])
+
+
 def test_confidence_without_noise_takes_the_surest():
     """Nearly certain codes; which value is drawn is not in question."""
     sure = jnp.array([5.0, 9.0, 6.0, 7.0])
     logits = jnp.stack([0 * sure, sure, 0 * sure], axis=-1)
     x_t = jnp.array([3, 3, 2, 3])  # the third is seen, and does not count
-    t, s, process = jnp.array(1.0), jnp.array(0.5), Masking(3, Linear())
+    t, s, process = jnp.array(1.0), jnp.array(0.7), Masking(3, Linear())
     solver = Confidence(noise=0.0)
     for key in range(3):
         x_s = stage(solver, process, logits, x_t, t, s, jax.random.key(key))

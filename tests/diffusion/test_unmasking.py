@@ -25,7 +25,8 @@ N = len(LOGITS)
 
 def step(solver, process, x_t, t, s):
     key, t, s = jax.random.key(0), jnp.array(t), jnp.array(s)
-    return np.asarray(solver.step(0, process, LOGITS, x_t, x_t, t, s, key, ())[0])
+    memory = solver.memory(x_t)
+    return np.asarray(solver.step(0, process, LOGITS, x_t, x_t, t, s, key, memory)[0])
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,12 @@ def test_bytes_are_utf_8():
     assert Bytes(6).code_count == 257
 
 
+def test_what_follows_the_first_padding_is_no_text():
+    """A model may write on behind it."""
+    codes = np.array([[110, 256, 111, 256, 112, 256], [256, 110, 111, 112, 113, 114]])
+    assert Bytes(6).decode(codes) == ["n", ""]
+
+
 def test_bpe_learns_what_is_frequent_and_knows_every_byte():
     tokenizer = trained()
     assert {tokenizer.pieces.index(bytes([i])) for i in range(256)} == set(range(256))

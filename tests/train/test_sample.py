@@ -5,13 +5,18 @@ import pathlib
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 
 import vqdit
 from tests import toys
 from train import sample
-from train.codec.examples import given_examples, signals_of
+from train.codec.examples import class_of, given_examples, signals_of
+from train.codec.files import write_content
 from train.errors import BadInput
+from train.modalities import Images, Ranges, Series, Video, Volumes
+from train.modalities.modality import of_contract
 from vqdit import Bytes, Continuous, Discrete, Gaussian, Labels, Masking
+from vqdit.signal import to_signal
 
 RATE = 100
 
@@ -115,6 +120,11 @@ def test_nothing_wanted_is_one_line(bundle):
         run(bundle, *every)
 
 
+def test_a_class_is_its_name_before_its_number():
+    names = ("10", "cat", "2")
+    assert [class_of(word, names) for word in ("10", "cat", "2", "1")] == [0, 1, 2, 1]
+
+
 def test_a_text_is_cut_on_request(bundle):
     model = vqdit.load(bundle)
     found = given_examples(model, {"text": "seven"}, True, False)["text"]
@@ -149,3 +159,41 @@ def test_a_name_with_a_dot_is_a_folder_unless_it_is_a_file_of_another_kind():
     for name in ("grid.jpg", "clip.mp4", "sound.wav"):
         with pytest.raises(BadInput, match=f"--out={name}: write a .png"):
             sample._out(None, (), name)
+
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(
+    "data, shape, rate",
+    [
+        (Images, (8, 8, 3), 0.0),
+        (Video, (3, 8, 8, 3), 10.0),
+        (Series, (9, 2), 0.0),
+        (Volumes, (4, 5, 6, 1), 0.0),
+        (Ranges, (4, 6, 1), 0.0),
+    ],
+)
+def test_a_file_of_every_kind_is_the_example_that_it_was(data, shape, rate, tmp_path):
+    """Written as a sample is, and given: what the file holds."""
+    codec = Heard(data.kind, shape, rate)
+    files = of_contract(codec.contract)
+    assert files.sized(shape, rate).shape == shape
+    values = RNG.uniform(0.1, 0.9, shape).astype(np.float32)
+    values = (255 * values).astype(np.uint8) if data.pixels else values
+    content = files.write(files.new(values, rate))
+    path = tmp_path / f"a{data.suffixes[0] if not isinstance(content, dict) else ''}"
+    write_content(path, content)
+    found = signals_of(codec, str(path))
+    assert found.shape == (1, *shape) and found.dtype == np.float32
+    if data is not Video:  # a GIF has a palette
+        expected = np.asarray(to_signal(values))
+        np.testing.assert_allclose(found[0], expected, atol=1e-4)
+
+
+def test_a_picture_is_brought_to_the_size(tmp_path):
+    wide = np.zeros((20, 40, 3), np.uint8)
+    wide[:, 10:30] = 255
+    Image.fromarray(wide).save(tmp_path / "a.png")
+    found = signals_of(Heard("image", (8, 8, 1)), str(tmp_path))
+    np.testing.assert_allclose(found[:, :, 2:-2], np.ones((1, 8, 4, 1)))

@@ -31,7 +31,8 @@ def noised():
 
 @pytest.fixture(scope="module")
 def left_out(noised):
-    return Generator(noised.module, noised.params, noised.processes, {}, absent="out")
+    out = tuple(noised.streams)
+    return Generator(noised.module, noised.params, noised.processes, {}, left_out=out)
 
 
 def drawn(model, given, known=None, scale=None, ids=IDS):
@@ -105,6 +106,22 @@ def test_guidance_leaves_out_where_training_did(noised, left_out):
     np.testing.assert_allclose(none, drawn(noised, {}), atol=1e-4)
 
 
+def test_streams_are_left_out_each_as_it_was_in_training(noised, left_out):
+    """The word was; the sound never, so it is noise at t = 1."""
+    how = noised.module, noised.params, noised.processes, {}
+    model = Generator(*how, left_out=("word",))
+    none = drawn(model, {"sound": SOUND})
+    np.testing.assert_allclose(none, drawn(left_out, {"sound": SOUND}), atol=1e-4)
+    given = {"word": WORD, "sound": SOUND}
+    forgotten = drawn(model, given, scale={"sound": 1.0, "word": 0.0})
+    np.testing.assert_allclose(forgotten, none, atol=1e-4)
+    np.testing.assert_allclose(
+        drawn(model, given, scale=0.0), drawn(model, {}), atol=1e-4
+    )
+    for other in (noised, left_out):
+        assert abs(drawn(model, {}) - drawn(other, {})).max() > 1e-3
+
+
 def test_each_condition_is_left_out_by_its_own_scale(left_out):
     """The word first, then the sound beside it: a scale of 0 forgets that alone."""
     draw = left_out.sampler(want="image", steps=2, guidance=1.0)
@@ -125,13 +142,13 @@ def test_a_program_for_each_set(left_out):
 
 def test_a_bundle_says_how_absent_streams_are(noised, left_out, tmp_path):
     for model in (noised, left_out):
-        folder = tmp_path / model.absent
+        folder = tmp_path / str(len(model.left_out))
         vqdit.save(folder, model)
         again = vqdit.load(folder)
-        assert again.absent == model.absent
-        assert jax.tree.map(lambda x: x, again).absent == model.absent
+        assert again.left_out == model.left_out
+        assert jax.tree.map(lambda x: x, again).left_out == model.left_out
     # A file says it where it is not what all files of before mean.
-    assert '"absent"' not in (tmp_path / "noise" / "config.json").read_text()
+    assert '"left_out"' not in (tmp_path / "0" / "config.json").read_text()
 
 
 def test_tokens_that_are_known_whole_are_given():
@@ -151,3 +168,19 @@ def test_tokens_that_are_known_whole_are_given():
     np.testing.assert_array_equal(
         conditions.whole_tokens(line, jnp.asarray(rows)), whole
     )
+
+
+def test_places_of_a_stream_that_was_trained_in_parts(noised):
+    """They stay, they are seen, and the same places given otherwise are as before."""
+    parts = (noised.module, noised.params, noised.processes, {})
+    model = Generator(*parts, parts=("sound",))
+    known = {"sound": jnp.array([[1, 1, 0, 0, 0, 0]] * 4)}
+
+    def ask(model, sound):
+        draw = model.sampler(want=("sound", "word"), steps=2)
+        return draw(KEY, IDS, given={"sound": sound}, known=known)
+
+    found, other = ask(model, SOUND), ask(model, SOUND + 0.5)
+    np.testing.assert_array_equal(found["sound"][:, :2], SOUND[:, :2])
+    assert abs(found["sound"] - other["sound"])[:, 2:].max() > 1e-3
+    assert abs(found["sound"] - ask(noised, SOUND)["sound"])[:, 2:].max() > 1e-3

@@ -75,7 +75,8 @@ class Table:
 
 def generator(network, processes, absent):
     """One whose network is not a transformer, but the best."""
-    model = Generator(DiT(network.streams), {}, processes, {}, absent=absent)
+    out = tuple(processes) if absent == "out" else ()
+    model = Generator(DiT(network.streams), {}, processes, {}, left_out=out)
     model.module = network
     return model
 

@@ -119,6 +119,18 @@ def test_what_is_given_is_checked_at_the_door(want, name, value, message):
         draw(KEY, IDS, given={name: jnp.full(shape, value)})
 
 
+def test_guidance_has_the_interval_that_the_sampler_or_the_call_says(monkeypatch):
+    seen, model = [], toys.labelled()
+    spy = lambda *of, **_: seen.append(of[6])
+    monkeypatch.setattr(sampler.diffusion, "guided", spy)
+    monkeypatch.setattr(sampler.diffusion, "sample", lambda *of: {"image": of[3]})
+    how = {"guidance": 2.0, "decode": False}
+    some = model.sampler(interval=(0.4, 0.8), **how)
+    for each, asked in ((model.sampler(**how), None), (some, None), (some, (0.1, 0.9))):
+        each.draw(model.arrays, KEY, IDS, LABEL, interval=asked)
+    assert seen == [None, (0.4, 0.8), (0.1, 0.9)]
+
+
 def test_streams_that_are_drawn_together_start_together(monkeypatch):
     """At the earlier of their starts: of a noise target that is below 1."""
     streams = [Continuous("a", (2,), 1), Continuous("b", (2,), 1)]

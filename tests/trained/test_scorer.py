@@ -26,7 +26,7 @@ def model():
     processes = {"image": Gaussian(), "sound": Gaussian(), "word": Masking()}
     found = toys.generator(streams, processes, {"image": toys.codec()})
     parts = (found.module, found.params, processes, found.tokenizers)
-    return Generator(*parts, absent="out")
+    return Generator(*parts, left_out=tuple(processes))
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from train.codec.files import listed
+from train.codec.layout import SAME_RATE
 from train.errors import BadInput, Unreadable
 from train.modalities.modality import of_contract
 from train.runtime.log import say
@@ -61,12 +62,12 @@ def signals_of(codec: Codec, word: str, resample: bool = False) -> np.ndarray:
     for path in listed([word], data.suffixes, data.folders):
         try:
             stored = data.read(path)
-            if stored.rate and contract.rate and stored.rate != contract.rate:
-                if not resample:
-                    raise BadInput(
-                        f"it has a rate of {stored.rate:g} a second and the stream "
-                        f"{contract.rate:g}; write --resample"
-                    )
+            away = abs(stored.rate - contract.rate) if stored.rate else 0
+            if away > SAME_RATE * contract.rate > 0 and not resample:
+                raise BadInput(
+                    f"it has a rate of {stored.rate:g} a second and the stream "
+                    f"{contract.rate:g}; write --resample"
+                )
             record = data.load(path)
             starts = data.starts(record)
             if not len(starts):
@@ -85,11 +86,19 @@ def signals_of(codec: Codec, word: str, resample: bool = False) -> np.ndarray:
     return np.concatenate(signals)
 
 
+def class_of(word: str, names: tuple[str, ...]) -> int:
+    """The number of the class that a word names; a name goes before a number.
+
+    Raises ValueError, with the nearest name, where it is neither.
+    """
+    number = word not in names and word.removeprefix("-").isdecimal()
+    return int(word) if number else class_numbers(word, names)
+
+
 def _codes(generator, name, word, cut) -> np.ndarray:
     tokenizer = generator.values[name]
     if tokenizer.source == "label":
-        number = int(word) if word.lstrip("-").isdecimal() else word
-        number = class_numbers(number, generator.class_names)
+        number = class_of(word, generator.class_names)
         return tokenizer.encode(np.array([number], np.int32))[..., None]
     texts, path = [word], Path(word)
     if path.suffix == ".txt" or path.is_dir():

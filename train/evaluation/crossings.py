@@ -10,6 +10,7 @@ from jaxtyping import Int
 from train.errors import BadInput
 from train.evaluation.drawing import drawn, restored
 from train.evaluation.evaluator import evaluated, examples
+from train.evaluation.features import Latents
 from train.evaluation.means import Mean
 from train.evaluation.samples import Reference, References
 from train.modalities import Batch, Modality
@@ -28,7 +29,7 @@ def readers(
     found: dict[str, Reader] = {}
     for name, reference in references.items():
         if isinstance(reference, Reference):
-            if reference.judges:
+            if not isinstance(reference.network, Latents):
                 found[name] = reference.network.predict
         elif words := data[name].words or open_examples(data[name], False).class_names:
             found[name] = _read(words)
@@ -74,7 +75,7 @@ def crossings(
             f"{', '.join(read) or 'none'}"
         )
     held = lambda name: _held_out(generator, data[name], name, num)
-    key, rows = jax.random.key(seed), []
+    key, rows, how = jax.random.key(seed), [], sampler.items()
     real = {
         f"{name}_read": _share((x | {"said": x["x"]} for x in held(name)), each)
         for name, each in read.items()
@@ -82,7 +83,8 @@ def crossings(
     for scale in scales:
         row = {"guidance": scale} | real
         for b in read:
-            draw = generator.sampler(want=b, guidance=scale, **sampler)
+            own = {n: x.get(b) if isinstance(x, Mapping) else x for n, x in how}
+            draw = generator.sampler(want=b, guidance=scale, **own)
             for a in generator.streams:
                 if a != b:
                     crossed = _crossed(generator, draw, key, a, b, held(a))

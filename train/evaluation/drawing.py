@@ -19,7 +19,10 @@ SAMPLER = {
     "steps": (Count, "of the sampler (50)"),
     "shift": (float, "of its times, above 1 denser near noise (1)"),
     "interval": (tuple[float, float], "times in which the scale applies (0.0, 1.0)"),
-    "solver": (Solver, "of the stream, such as Heun()"),
+    "solver": (
+        Solver | dict[str, Solver],
+        "such as Heun(); of several streams {'image': Heun()}, too",
+    ),
 }
 BATCH = 250  # drawn at once: one compilation, bounded memory
 

@@ -142,8 +142,8 @@ class Streams:
         if classes in self.source.absent and not self.experiment.label_dropout:
             untrained.append(classes)  # "none"
         mixture = self.experiment.mixture
-        out = all(mixture.leaves_out(stream.name) for stream in self.model.streams)
-        how = {"absent": "out" if out else "noise", "parts": mixture.parts}
+        out = [s.name for s in self.model.streams if mixture.leaves_out(s.name)]
+        how = {"left_out": out, "parts": mixture.parts}
         parts = (self.model, params, self.processes, self.tokenizers)
         return Generator(*parts, names, untrained if classes else (), **how)
 

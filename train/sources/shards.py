@@ -158,8 +158,7 @@ def listing(root: Path, data: Modality, *shards: str) -> Listing:
         )
     for line in told[:10]:
         log.warning("%s: what lies before is read", root / line)
-    where = [root / entry.file for entry in entries]
-    numbers, names = labelled(labels, where.__getitem__)
+    numbers, names = labelled(labels, lambda i: root / entries[i].file)
     captioned = any(entry.caption for entry in entries)
     entries = [
         # With captions a sample without one has an empty one, not none.

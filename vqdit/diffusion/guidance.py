@@ -4,7 +4,7 @@ The unconditional network is the same network with the label null and the given 
 absent: moved to t = 1, or masked out. Scale 1 is no guidance.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ def guided(
     absent: Mapping[str, Array],
     scale: Array | float | Mapping[str, Array | float],
     interval: tuple[Array | float, Array | float] | None = None,
-    left_out: bool = False,
+    left_out: Collection[str] = (),
 ) -> Predictor:
     """A predictor that asks once, with the batch beside itself without its conditions.
 
@@ -40,7 +40,7 @@ def guided(
         each.
     interval: times [low, high] where the scale applies (arXiv:2404.07724), elsewhere
         1; None for everywhere, whose program has half the size.
-    left_out: a given stream is absent by not being seen, instead of at t = 1.
+    left_out: given streams that are absent by not being seen, instead of at t = 1.
     """
     chain = isinstance(scale, Mapping)
     named = scale if isinstance(scale, Mapping) else {"all": scale}
@@ -69,7 +69,7 @@ def guided(
         seen_times = {n: copies(n, t, jnp.ones_like(t)) for n, t in times.items()}
         there = ()
         if left_out:
-            all_of = {n: jnp.ones(len(times[n]), bool) for n in absent}
+            all_of = {n: jnp.ones(len(times[n]), bool) for n in left_out}
             there = ({n: copies(n, v, ~v) for n, v in all_of.items()},)
         labels = None
         if label is not None:

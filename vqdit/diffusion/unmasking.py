@@ -53,9 +53,10 @@ class Unmask(Checked, Solver):
 class Confidence(Checked, Solver):
     """MaskGIT's order: the surest codes first (arXiv:2202.04200, section 3.2).
 
-    After the step to s, a share sigma(s) of the codes stays masked. The order is by
-    log p of the drawn value plus noise * s times a Gumbel draw, so noise = 0 is greedy
-    and noise = inf a uniformly random order.
+    After the step to s, a share sigma(s) stays masked of the codes that were masked at
+    the start; what is known of a stream is not among them. The order is by log p of the
+    drawn value plus noise * s times a Gumbel draw, so noise = 0 is greedy and noise =
+    inf a uniformly random order.
     """
 
     noise: Annotated[float, Bound(at_least=0, at_most=math.inf)] = 4.5
@@ -63,6 +64,10 @@ class Confidence(Checked, Solver):
     top_p: TopP = 1.0
 
     kind: ClassVar[type] = Masking
+
+    def memory(self, x):
+        """How many codes were masked at the start, 0 before that is counted."""
+        return jnp.zeros((), jnp.int32)
 
     def step(self, stage, process, output, x_t, x, t, s, key, memory):
         """Reveals the surest codes, at least one."""
@@ -75,14 +80,15 @@ class Confidence(Checked, Solver):
         score = gumbel if random_order else sure + self.noise * s * gumbel
 
         masked = x_t == process.codes
+        drawn = jnp.where(memory == 0, masked.sum(), memory)
         # One at least is revealed, or a coarse schedule would stand still.
         # A hair more than sigma, whose float32 may fall just short of a whole count.
-        stay = jnp.floor((process.schedule.sigma(s) + 1e-6) * x_t.size)
+        stay = jnp.floor((process.schedule.sigma(s) + 1e-6) * drawn)
         stay = stay.astype(jnp.int32)
         stay = jnp.where(s == 0, 0, jnp.minimum(stay, masked.sum() - 1))
         score = jnp.where(masked, score, jnp.inf).reshape(-1)
         rank = jnp.argsort(jnp.argsort(score)).reshape(x_t.shape)
-        return jnp.where(masked & (rank >= stay), values, x_t), memory
+        return jnp.where(masked & (rank >= stay), values, x_t), drawn
 
 
 @dataclasses.dataclass(frozen=True)

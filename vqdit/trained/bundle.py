@@ -159,7 +159,7 @@ def _load(folder, config, built):
         tokenizers,
         class_names,
         fit.labels(config.get("untrained", [])),
-        config.get("absent", "noise"),
+        fit.names(config.get("left_out", []), "left_out"),
         fit.names(config.get("parts", []), "parts"),
     )
 
@@ -262,7 +262,7 @@ def _write(folder, thing):
             "untrained": list(thing.untrained),
         }
         # What bundles of before do not say is not said of what is as they were.
-        config |= {"absent": thing.absent} if thing.absent != "noise" else {}
+        config |= {"left_out": list(thing.left_out)} if thing.left_out else {}
         config |= {"parts": list(thing.parts)} if thing.parts else {}
         for name, codec in thing.codecs.items():
             _write(folder / "tokenizers" / name, codec)

@@ -28,7 +28,7 @@ def conditioned(
     """The network, (streams, times, label, there={}) -> outputs of these streams.
 
     shown: streams of every call. All others are absent, as the generator was trained to
-        have them (its `absent`): left out of the sequence, or drawn of their prior and
+        have each (its `left_out`): left out of the sequence, or drawn of its prior and
         at t = 1.
     known: stream of every call -> bool (b,) or (b, *grid), false where nothing is seen.
     there: stream -> bool, one for each example of this call: false where it is absent.
@@ -36,9 +36,8 @@ def conditioned(
     A call may hold the batch several times, one copy after another.
     """
     module, processes = generator.module, generator.processes
-    others = {n: s.shape for n, s in generator.streams.items() if n not in shown}
-    if generator.absent == "out":
-        others = {}
+    gone = {*shown, *generator.left_out}
+    others = {n: s.shape for n, s in generator.streams.items() if n not in gone}
     noise = diffusion.priors(processes, others, keys)
 
     def apply(streams, times, label, mask):

@@ -1,7 +1,7 @@
 """A trained diffusion transformer in use: jitted samplers of signals."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,9 +30,9 @@ class Generator:
     class_names: of the labels, where known.
     untrained: labels that no training example had, `classes` where "none" was never
         trained: what the network says to these means nothing, and is refused.
-    absent: what a stream is that is neither wanted nor given, as it was in training:
-        "noise" at t = 1 (UniDiffuser, arXiv:2303.06555), or "out" of the sequence,
-        where it costs nothing.
+    left_out: streams that some training examples lacked. Neither wanted nor given, they
+        are out of the sequence, where they cost nothing; another one stands there as
+        noise at t = 1 (UniDiffuser, arXiv:2303.06555).
     parts:  streams that were trained with some of their places given, as data at t = 0.
     """
 
@@ -44,15 +44,14 @@ class Generator:
         tokenizers: Mapping[str, Any],
         class_names: tuple[str, ...] = (),
         untrained: Sequence[int] = (),
-        absent: Literal["noise", "out"] = "noise",
+        left_out: Sequence[str] = (),
         parts: Sequence[str] = (),
     ):
-        if absent not in ("noise", "out"):
-            raise ValueError(f"absent={absent!r}: write noise or out")
-        self.absent, self.parts = absent, tuple(parts)
+        self.left_out, self.parts = tuple(left_out), tuple(parts)
         self.module, self.processes = module, dict(processes)
-        if set(parts) - set(self.streams):
-            raise ValueError(f"parts={parts}: the streams are {[*self.streams]}")
+        for field, found in (("left_out", left_out), ("parts", parts)):
+            if set(found) - set(self.streams):
+                raise ValueError(f"{field}={found}: the streams are {[*self.streams]}")
         self.params = jax.tree.map(jnp.asarray, params)
         self.class_names, self.untrained = tuple(class_names), tuple(untrained)
         learned = {n: isinstance(each, Codec) for n, each in tokenizers.items()}
@@ -76,7 +75,7 @@ class Generator:
     def tree_flatten(self):
         """Its arrays are the parameters and the tokenizers'."""
         processes, values = tuple(self.processes.items()), tuple(self.values.items())
-        names = self.class_names, self.untrained, self.absent, self.parts
+        names = self.class_names, self.untrained, self.left_out, self.parts
         return (self.params, self.codecs), (self.module, processes, values, *names)
 
     @classmethod
@@ -84,7 +83,7 @@ class Generator:
         """The inverse; leaves may be anything that JAX puts there."""
         self = object.__new__(cls)
         self.module, processes, values, *names = static
-        self.class_names, self.untrained, self.absent, self.parts = names
+        self.class_names, self.untrained, self.left_out, self.parts = names
         self.processes = dict(processes)
         self.params, self.codecs = children
         self.values = dict(values)

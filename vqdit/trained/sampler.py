@@ -93,7 +93,7 @@ class Sampler:
                 absent,
                 scale,
                 interval,
-                left_out=model.absent == "out",
+                left_out=[n for n in model.left_out if n in absent],
             )
         # Streams that are drawn together start together.
         start = min(model.processes[name].start for name in self.want)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from vqdit import diffusion
-from vqdit.diffusion.process import against, named
+from vqdit.diffusion.process import named
 from vqdit.trained import conditions
 
 
@@ -89,7 +89,6 @@ class Scorer:
         model, process = self.generator, self.generator.processes[name]
         x0, shown = streams[name], tuple(streams)
         mask = masks.get(name, jnp.ones(x0.shape[:-1], bool))
-        x0 = jnp.where(against(mask, x0), x0, 0)
         given = {n: v for n, v in streams.items() if n != name}
 
         def draw(i):

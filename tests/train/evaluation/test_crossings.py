@@ -7,6 +7,7 @@ import pytest
 
 from train.errors import BadInput
 from train.evaluation.crossings import crossings
+from train.evaluation.features import Latents
 from train.evaluation.samples import Reference
 from train.evaluation.texts import TextReference
 from train.modalities import Images
@@ -33,11 +34,16 @@ def pictures(labels):
     return jnp.stack([SIGNAL[np.flatnonzero(LABEL == y)[0]] for y in labels])
 
 
+SOLVERS = {"photo": "Heun", "word": "Confidence"}
+
+
 class Draws:
     """Draws what is given, but of seven the word "one" and a picture of an eight."""
 
-    def __init__(self, want, asked):
+    def __init__(self, want, asked, guidance=None, solver=None):
         self.want, self.asked = want, asked
+        if solver is not None:  # of several streams, or of the one that is drawn
+            assert solver == (SOLVERS if want is None else SOLVERS[want])
 
     def __call__(self, key, ids, label=None, given=None):
         self.asked.add((self.want, *(given or {})))
@@ -65,7 +71,7 @@ def setting(word=TEXT, data=DATA):
         codecs={"photo": types.SimpleNamespace(contract=contract, from_raw=from_raw)},
         values={"word": word},
         streams={"photo": None, "word": None},
-        sampler=lambda want=None, **how: Draws(want, asked),
+        sampler=lambda want=None, **how: Draws(want, asked, **how),
     )
     references = {
         "photo": Reference(Judge(), DATA),
@@ -102,6 +108,6 @@ def test_an_example_without_a_text_does_not_count():
 
 def test_of_one_stream_that_is_read_there_is_no_crossing():
     generator, data, references = setting()[0]
-    photo = dataclasses.replace(references["photo"], accuracy=None)
+    photo = dataclasses.replace(references["photo"], network=Latents(None))
     with pytest.raises(BadInput, match="photo, word they can be told of word$"):
         crossings(generator, data, references | {"photo": photo})

@@ -87,6 +87,9 @@ def test_a_spike_on_a_channel_at_rest_is_found_though_its_mad_is_zero():
     x[17, 0] = 3.0
     far = outlying(x, np.ones(x.shape, bool))
     assert far[17, 0] and far.sum() == 1
+    # 0.06, the mean absolute deviation, times sqrt(pi / 2).
+    spread = robust_scale(x, np.ones(x.shape, bool))[1]
+    np.testing.assert_allclose(spread, [[0.06 * np.sqrt(np.pi / 2), 0]])
     on_off = (np.arange(60) % 5 < 2).astype(float)[:, None]  # two values, MAD 0
     assert not outlying(on_off, np.ones(on_off.shape, bool)).any()
 

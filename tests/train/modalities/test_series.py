@@ -240,10 +240,15 @@ def test_a_run_on_files_that_changed_is_refused(tmp_path):
     series = over(tmp_path / "data")
     keep_statistics(series, tmp_path / "run")
     keep_statistics(series, tmp_path / "run")
-    write_csv(tmp_path / "data" / "y.csv", recording(90))
+    more = tmp_path / "data" / "y.csv"
+    write_csv(more, recording(90))
     other = dataclasses.replace(series, threads=1)  # another program, reading anew
     with pytest.raises(BadInput, match="fitted on other data"):
         keep_statistics(other, tmp_path / "run")
+    more.unlink()  # of the same names, and of another size
+    write_csv(tmp_path / "data" / "x.csv", recording(90))
+    with pytest.raises(BadInput, match="fitted on other data"):
+        keep_statistics(dataclasses.replace(series, threads=2), tmp_path / "run")
 
 
 def test_series_go_through_the_pipeline():

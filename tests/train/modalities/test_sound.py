@@ -38,6 +38,15 @@ def test_lossless_files_are_their_samples(form, subtype, within):
     np.testing.assert_allclose(found, x, atol=within)
 
 
+def test_a_chunk_of_odd_size_before_the_samples_is_passed_over():
+    """A byte of padding follows it, which its size does not count."""
+    whole = encoded(tone())
+    more = whole[:12] + b"note" + struct.pack("<I", 3) + b"abc\0" + whole[12:]
+    assert len(decode_audio(more)[0]) == 800
+    with pytest.raises(Unreadable, match=f"cut short: 700 bytes of {len(more)}"):
+        decode_audio(more[:700])
+
+
 def test_ogg_is_heard():
     found, _, _ = decode_audio(encoded(tone(4000), "OGG"))
     assert np.corrcoef(found[:, 0], tone(4000))[0, 1] > 0.99

@@ -1,5 +1,7 @@
 """Joint training as a whole: one device as eight, and a stream that is added."""
 
+import types
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -61,6 +63,15 @@ def batch():
         },
         "label": np.arange(B, dtype=np.int32) % 10,
     }
+
+
+def test_a_stream_that_some_examples_lack_is_left_out_of_draws():
+    """And no other: the picture beside it always was there."""
+    guided = Mixture((Case(given=("text",), weight=9.0), Case(absent=("text",))))
+    experiment = replaced(MIXED, {"mixture": guided})
+    source = types.SimpleNamespace(class_names=(), absent=())
+    opened = streams.Streams(experiment, *network(experiment, {}), {}, source)
+    assert opened.generator({}).left_out == ("text",)
 
 
 @pytest.mark.parametrize(
