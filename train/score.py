@@ -32,8 +32,8 @@ from train.modalities.files import write_bytes
 from train.objectives.bundles import open_bundle
 from train.objectives.streams import on_grid
 from train.pipeline import JointExamples
+from train.progress import say
 from train.runtime import hosts
-from train.runtime.log import say
 from vqdit.fields import Count
 from vqdit.signal import to_signal
 from vqdit.tokenizer import Labels
