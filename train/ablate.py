@@ -38,7 +38,7 @@ from train.evaluation.judge import judge_of, train_judge
 from train.evaluation.samples import Reference, curve
 from train.evaluation.scores import evaluate_tokenizer
 from train.modalities.files import write, write_bytes
-from train.objectives import streams
+from train.objectives import caches
 from train.objectives.latents import encode_set
 from train.objectives.start import open_start
 from train.pipeline import open_examples
@@ -127,7 +127,7 @@ def probe(
     place = workdir / f"probe_{codec.contract.fingerprint[:8]}"
     cache = place / "cache"
     # Neither are they mirrored, so that rows compare whatever augments their data.
-    data = dataclasses.replace(data, **streams.augmenting(data))
+    data = dataclasses.replace(data, **caches.augmenting(data))
     experiment = StageTwo(
         name="probe",
         data=data,

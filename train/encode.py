@@ -3,38 +3,45 @@
 python -m train.encode --bundle=runs/tok --config=configs/cifar10_dit.py \\
     --out=runs/cache
 
+Without --bundle every stream of an experiment of stage two is encoded by its tokenizer.
+
 What data.flip mirrors is stored both ways round, and training draws one of the two.
 """
 
 from pathlib import Path
 from typing import Literal
 
-from train.config import Experiment
+from train.config import Experiment, StageTwo
 from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
 from train.objectives.bundles import open_bundle
-from train.objectives.latents import encode_set
+from train.objectives.latents import encode_set, encode_streams
 from train.progress import say
 from train.runtime import hosts
 from vqdit.trained.codec import Codec
 
 FLAGS = OF_RUN | {
-    "bundle": (str, "the tokenizer: a workdir or bundle folder"),
+    "bundle": (str, "the tokenizer: a workdir or bundle folder (those of the streams)"),
     "out": (str, "the cache, a new folder"),
     "split": (Literal["train", "test"], "train or test (train)"),
 }
 
 
 def main(argv):
-    needed = ("bundle", "out")
-    command = parse(argv, Experiment, FLAGS, processes=True, needed=needed)
+    command = parse(argv, Experiment, FLAGS, processes=True, needed=("out",))
     hosts.start(command.processes)
     out, split = Path(command.flags["out"]), command.flags.get("split", "train")
+    experiment, path = command.experiment, command.flags.get("bundle")
     with hosts.together():
-        codec = open_bundle(command.flags["bundle"], Codec, "--bundle")
+        if path is None and not isinstance(experiment, StageTwo):
+            raise BadInput("write --bundle=DIR, the workdir or bundle of a tokenizer")
+        codec = path is not None and open_bundle(path, Codec, "--bundle")
         if out.exists():
             raise BadInput(f"--out={out} is there; remove it, or write a new folder")
-    count = encode_set(codec, command.experiment.one_data, out, split == "train")
+    if codec:
+        count = encode_set(codec, experiment.one_data, out, split == "train")
+    else:
+        count = encode_streams(experiment, out, split == "train")
     say(f"{count} examples are in {out}; train on them with --config.cache={out}")
 
 

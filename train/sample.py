@@ -28,10 +28,11 @@ from train.errors import BadInput, run
 from train.evaluation.drawing import SAMPLER, draw_all
 from train.modalities.files import npz, write_bytes, write_folder
 from train.modalities.modality import of_contract
-from train.modalities.shown import png
+from train.modalities.shown import Units, png
 from train.objectives.bundles import open_bundle
 from train.progress import progress, say
 from train.report import pictures
+from train.report.sheets import sheet
 from train.runtime import hosts
 from vqdit.fields import Count, Natural
 from vqdit.trained.generator import Generator
@@ -90,7 +91,12 @@ def main(argv):
         for i, row in enumerate(zip(*texts.values(), strict=True)):
             print(*(ids[i], *row), sep="\t")
         return
-    files = {}
+    files, said = {}, next(iter(texts.values()), ())
+    if labels is not None:
+        known = generator.class_names or tuple(
+            map(str, range(generator.module.classes))
+        )
+        said = [known[label] for label in labels]
     for name, signal in x.items():
         end = "" if len(x) == 1 else f"_{name}"
         path, codec = out.with_stem(out.stem + end), generator.codecs.get(name)
@@ -107,12 +113,13 @@ def main(argv):
         else:
             shown = signal if signal.dtype == np.uint8 else codec.from_raw(signal)
             kind, columns = codec.contract.kind, math.ceil(count**0.5)
-            picture = pictures.sheet(kind, np.asarray(shown), columns)
+            shown, units = np.asarray(shown), Units.of(codec.contract)
+            picture = sheet(kind, shown, units, columns, said)
             if out.suffix:
                 pictures.save_png(path, picture)
             else:
                 files[f"sheet{end}.png"] = png(picture)
-                files |= _files(codec.contract, signal, end)
+                files |= files_of(codec.contract, signal, shown, end)
         if out.suffix:
             say(f"{count} samples of {name!r} are in {path}")
     if files:
@@ -174,14 +181,21 @@ def _texts(generator, name: str, drawn: Any) -> list[str]:
     return [" ".join(text.splitlines()) for text in drawn]
 
 
-def _files(contract, signal, end) -> dict[str, bytes]:
-    """Name -> content of a file for each sample."""
-    data = of_contract(contract)
+def files_of(contract, signal, shown, end: str = "") -> dict[str, bytes]:
+    """Name -> content of a file for each sample, and of its picture beside a sound.
+
+    shown: the samples as their tokenizer takes them.
+    """
+    data, units = of_contract(contract), Units.of(contract)
     contents = [
         data.write(data.new(values, contract.rate))
         for values in progress(signal, "writing", unit="file")
     ]
-    return _numbered(contents, end, data.suffixes[0])
+    files = _numbered(contents, end, data.suffixes[0])
+    if data.front is not None:  # a sound, whose file cannot be looked at
+        seen = [png(sheet(contract.kind, each[None], units)) for each in shown]
+        files |= _numbered(seen, end, ".png")
+    return files
 
 
 def _numbered(contents, end, suffix):

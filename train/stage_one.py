@@ -14,6 +14,7 @@ from train.config.command import parse
 from train.config.validate import validate
 from train.errors import BadInput, run
 from train.evaluation.training import reconstruction_figures
+from train.modalities.shown import Units
 from train.objectives.bundles import keep
 from train.objectives.codebook import codebook_from_data, grid_size
 from train.objectives.contract import SOME, averaged, finished, told
@@ -27,8 +28,8 @@ from train.pipeline import (
     whole,
 )
 from train.progress import say
-from train.report import pictures
 from train.report.examples import show_augmented
+from train.report.sheets import sheet
 from train.runtime import hosts
 from train.runtime.heldout import MOST, HeldOut
 from train.runtime.launch import FLAGS, claimed, fits, launch
@@ -115,7 +116,10 @@ def train(
             if not hosts.first():
                 return
             pair = np.concatenate(_reconstruct(model, variables, shown))
-            picture = pictures.sheet(data.kind, pair, len(shown))
+            count, held = len(shown), open_examples(data, train=False)
+            units = Units(data.rate, held.offset, held.scale)
+            names = ["original"] * count + ["reconstruction"] * count
+            picture = sheet(data.kind, pair, units, count, names)
             logger.image(step, "reconstruction", picture)
 
         found = [Hook(draw, experiment.run.sample_every)]

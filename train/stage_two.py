@@ -15,12 +15,13 @@ from train.config.command import parse
 from train.config.validate import validate
 from train.errors import run
 from train.evaluation.training import sample_figures
+from train.modalities.shown import Units
 from train.objectives.bundles import keep
 from train.objectives.start import share_statistics
 from train.objectives.streams import build_step, prepare
 from train.progress import say
-from train.report import pictures
 from train.report.examples import show_augmented
+from train.report.sheets import sheet
 from train.runtime import hosts
 from train.runtime.heldout import HeldOut
 from train.runtime.launch import FLAGS, claimed, fits, launch
@@ -86,11 +87,13 @@ def train(
             shown = generator.trained_labels[:10]
             rows = len(shown) or 1
             label = np.repeat(shown, SHOWN) if classes else None
+            known = dict(enumerate(generator.class_names))
+            names = [known.get(y, str(y)) for y in label.tolist()] if classes else ()
             key = jax.random.key(experiment.run.seed)
             x = drawn["draw"](key, jnp.arange(rows * SHOWN), label=label, params=params)
             for name, codec in streams.codecs.items():
-                kind = codec.contract.kind
-                picture = pictures.sheet(kind, np.asarray(x[name]), SHOWN)
+                kind, units = codec.contract.kind, Units.of(codec.contract)
+                picture = sheet(kind, x[name], units, SHOWN, names)
                 logger.image(step, f"samples_{name}", picture)
 
         return [Hook(draw, experiment.run.sample_every)]

@@ -1,5 +1,7 @@
 """`train.sample` of several streams: files and words in, files and words out."""
 
+import io
+
 import numpy as np
 import pytest
 import soundfile
@@ -13,8 +15,10 @@ from train.codec.files import write_content
 from train.errors import BadInput
 from train.modalities import Images, Ranges, Series, Video, Volumes
 from train.modalities.modality import of_contract
+from train.sample import files_of
 from vqdit import Bytes, Continuous, Discrete, Gaussian, Labels, Masking
 from vqdit.signal import to_signal
+from vqdit.trained.contract import LatentContract
 
 RATE = 100
 
@@ -150,6 +154,26 @@ def test_a_recording_is_its_middle_or_has_silence_around(tmp_path):
     with pytest.raises(BadInput, match="a.wav: it has a rate of 100 .*--resample"):
         heard(other, str(path))
     assert heard(other, str(path), resample=True).shape == (1, 6, 1)
+
+
+@pytest.mark.parametrize(
+    "kind, shape, rate, names",
+    [
+        ("audio", (512, 1), 2000.0, ["0.png", "0.wav", "1.png", "1.wav"]),
+        ("series", (32, 2), 10.0, ["0.csv", "1.csv"]),
+        ("image", (8, 8, 1), 0.0, ["0.png", "1.png"]),
+    ],
+)
+def test_a_file_each_and_beside_a_sound_its_spectrogram(kind, shape, rate, names):
+    part = ((4,) * (len(shape) - 1), 1, (), (0.0,), (1.0,), "")
+    contract = LatentContract(kind, shape, *part, rate=rate)
+    x = np.random.default_rng(0).uniform(-1, 1, (2, *shape)).astype(np.float32)
+    signal = np.uint8(127 + 100 * x) if kind == "image" else x
+    files = files_of(contract, signal, x)
+    assert sorted(files) == names
+    if kind == "audio":
+        picture = Image.open(io.BytesIO(files["0.png"]))
+        assert picture.width > 160 and picture.height > 128  # a curve over its rows
 
 
 RNG = np.random.default_rng(0)

@@ -238,7 +238,8 @@ class StageTwo(Experiment):
     streams: name -> Stream, in their order in the sequence.
     init:    workdir or bundle of a generator whose weights training starts from; what
         it lacks, a stream or a table of more or fewer classes, starts new.
-    cache:   folder of a latent cache of the one stream; None encodes on the fly.
+    cache:   folder of a latent cache of the one stream, or of one of each by its name
+        (train.encode); None encodes on the fly.
     label_dropout: share of labels replaced by the null class, for guidance.
     mixture: which streams, or parts of them, training shows as given or leaves out.
     balance: whether losses are divided by what a network pays that answers 0, so that

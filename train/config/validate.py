@@ -135,10 +135,6 @@ def _check_stage_two(experiment: StageTwo, tokenizers: bool) -> None:
     with blame("mixture"):
         experiment.mixture.check_names(list(names))
     values = experiment.values
-    if experiment.cache is not None and (values or len(names) > 1):
-        raise BadInput(
-            "cache holds one stream of a tokenizer; leave it out to encode on the fly"
-        )
     # What is still to be opened is checked when it is.
     said = all(s.shape or name in values for name, s in experiment.streams.items())
     if said or not tokenizers:

@@ -13,6 +13,7 @@ from train.modalities.augment import SeriesAugment
 from train.modalities.draws import Word
 from train.modalities.files import check_finite, stored
 from train.modalities.modality import Modality, Record
+from train.modalities.shown import DECIBELS, Axis, Panel, spectrogram
 from train.modalities.sound import (
     STEP,
     STEPS,
@@ -89,6 +90,17 @@ class Audio(Modality):
     @property
     def front(self):
         return ear(self.rate)
+
+    @classmethod
+    def panels(cls, x, units):
+        """Its curve over its spectrogram."""
+        (wave,) = super().panels(x, units)
+        if not units.rate:
+            return [wave]
+        up = Axis(0, units.rate / 2, "Hz")
+        heard = spectrogram(x[:, 0], units.rate)
+        note = f"black -{DECIBELS} dB, white 0 dB"
+        return [wave._replace(across=None), Panel(heard, units.along(len(x)), up, note)]
 
     def read(self, path):
         values, rate, step = decode_audio(stored(path))

@@ -12,11 +12,12 @@ from train.errors import BadInput, Unreadable
 from train.modalities.checked import Checked
 from train.modalities.draws import Draws
 from train.modalities.files import File
-from train.modalities.shown import curves, eight_bits
+from train.modalities.shown import Axis, Panel, Units, curves, eight_bits
 from vqdit.fields import Bound, Decay, Natural
 
 Batch = dict[str, np.ndarray]
 # Of a generated source, to train on; an eighth of it is to test on.
+CURVES = 4  # channels that have a curve each
 EightOrMore = Annotated[int, Bound(at_least=8)]
 
 
@@ -321,6 +322,24 @@ class Modality(Checked):
     def units(self, values: np.ndarray, rate: float) -> float:
         """What bits are divided by to be in `unit`."""
         return values.size
+
+    @classmethod
+    def panels(cls, x: np.ndarray, units: Units) -> list[Panel]:
+        """A signal (*shape) as pictures with what their axes and values are: of one
+        axis a curve a channel, of few channels."""
+        if x.ndim != 2 or x.shape[1] > CURVES:
+            return [Panel(cls.show(x[None])[0], *cls.axes(x, units))]
+        found, several = [], x.shape[1] > 1
+        for c in range(x.shape[1]):
+            across = units.along(len(x)) if c == x.shape[1] - 1 else None
+            up = Axis(*units.ends(c), f"channel {c}" if several else "")
+            found.append(Panel(curves(x[:, c : c + 1]), across, up))
+        return found
+
+    @classmethod
+    def axes(cls, x: np.ndarray, units: Units) -> tuple[Axis | None, Axis | None, str]:
+        """What the sides and values of its one picture are: across, up, and a note."""
+        return (units.along(len(x)) if x.ndim == 2 else None), None, ""
 
     @classmethod
     def show(cls, x: np.ndarray) -> UInt8[np.ndarray, "n h w c"]:

@@ -18,6 +18,7 @@ from train.modalities.files import (
 )
 from train.modalities.modality import EightOrMore, Modality, Record
 from train.modalities.normalise import Scaling
+from train.modalities.shown import Axis
 from vqdit.fields import Count, NonNegative, Positive
 
 UNSAID = {"far": None, "elevation": ()}  # in a bundle
@@ -142,6 +143,10 @@ class Ranges(Modality):
     def of(cls, channels, rate=0.0, **preparation):
         # A bundle that does not say knew no beams that did not return, and no sweeps.
         return cls(name="folder", channels=channels, **UNSAID | preparation)
+
+    @classmethod
+    def axes(cls, x, units):
+        return Axis(0, 360, "°"), None, units.greys("m")
 
     def prepare(self, record):
         """`far` stands for beams that did not return. Which these were is stored

@@ -1,10 +1,12 @@
 """Signals as pictures to look at: curves, grids of pictures, PNG."""
 
 import io
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 from train.errors import BadInput
@@ -12,6 +14,74 @@ from vqdit.signal import to_uint8
 
 # Distinct to colour-blind eyes, and on a dark page too.
 COLOURS = ("#2f6fb3", "#d2691e", "#2a8c6a", "#a8508f", "#8a7a2f", "#5d6675")
+
+WINDOW, DECIBELS = 0.032, 80  # seconds under a spectrogram's window, and its range
+
+
+class Axis(NamedTuple):
+    """From the first place of a picture's side to its last; name: a unit, or what it is
+    of."""
+
+    low: float
+    high: float
+    name: str = ""
+
+
+class Panel(NamedTuple):
+    """A picture (h, w, c) and what its sides are of, `up` from the bottom; note: what
+    its values are."""
+
+    picture: np.ndarray
+    across: Axis | None = None
+    up: Axis | None = None
+    note: str = ""
+
+
+class Units(NamedTuple):
+    """Of a signal: samples or frames a second, and its values, raw = offset + scale x;
+    each may be unknown."""
+
+    rate: float = 0.0
+    offset: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, contract: Any) -> "Units":
+        return cls(contract.rate, tuple(contract.offset), tuple(contract.scale))
+
+    def ends(self, channel: int = 0) -> tuple[float, float]:
+        """What -1 and 1 stand for."""
+        if not self.scale:
+            return -1.0, 1.0
+        i = channel if len(self.scale) > 1 else 0
+        return self.offset[i] - self.scale[i], self.offset[i] + self.scale[i]
+
+    def greys(self, unit: str = "") -> str:
+        """What black and white stand for."""
+        low, high = (f"{end:.3g} {unit}".strip() for end in self.ends())
+        return f"black {low}, white {high}"
+
+    def along(self, length: int) -> Axis:
+        at = self.rate
+        return Axis(0, length / at, "s") if at else Axis(0, length, "samples")
+
+
+def spectrogram(
+    x: Float[np.ndarray, "l"], rate: float, height: int = 64, width: int = 160
+) -> UInt8[np.ndarray, "height width 1"]:
+    """Magnitudes from 0 to rate / 2, upwards, of `width` windows along the sound: of a
+    sine of full scale white, DECIBELS below it black."""
+    size = 2 ** max(5, round(np.log2(WINDOW * rate)))
+    x = np.pad(np.nan_to_num(x.astype(np.float64)), size // 2)
+    starts = np.linspace(0, len(x) - size, width).astype(int)
+    shape = np.hanning(size)
+    frames = x[starts[:, None] + np.arange(size)] * shape
+    level = np.abs(np.fft.rfft(frames)) / (shape.sum() / 2)
+    # A row has the loudest of the bins that it stands for.
+    edges = np.linspace(0, level.shape[1], height + 1).astype(int)
+    rows = [level[:, a : max(b, a + 1)].max(1) for a, b in pairwise(edges)]
+    decibels = 20 * np.log10(np.maximum(np.stack(rows[::-1]), 1e-9))
+    return np.clip(255 * (1 + decibels / DECIBELS), 0, 255).astype(np.uint8)[..., None]
 
 
 def grid(

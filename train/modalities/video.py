@@ -200,6 +200,10 @@ class Video(Pixels):
         return values[np.minimum(at, len(values) - 1)]
 
     @classmethod
+    def axes(cls, x, units):
+        return (units.along(len(x)) if units.rate else None), None, ""
+
+    @classmethod
     def show(cls, x):
         """All frames of a clip in a row."""
         return super().show(np.stack([grid(clip, len(clip)) for clip in x]))

@@ -89,6 +89,10 @@ class Volumes(Modality):
     def preparation(self) -> tuple[tuple[str, tuple[float, ...]], ...]:
         return (("window", self.window),) if self.window else ()
 
+    @classmethod
+    def axes(cls, x, units):
+        return None, None, units.greys()
+
     def read(self, path):
         """What is not finite is taken for the least there is, and comes back so."""
         if path.suffix.lower() in (".nii", ".gz"):

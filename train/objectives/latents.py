@@ -2,26 +2,124 @@
 
 import contextlib
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
+from train.config import StageTwo
 from train.errors import BadInput, one_line
 from train.modalities import Batch, Modality
 from train.modalities.draws import Version
 from train.objectives.bundles import examples_for
 from train.objectives.codebook import all_of
-from train.objectives.streams import on_grid
+from train.objectives.streams import on_grid, opened
+from train.pipeline import Examples, JointExamples, open_examples
 from train.pipeline.cache import new_cache, seal_cache, write_part
 from train.pipeline.statistics import probe
+from train.pipeline.streams import codes_of
 from train.runtime import hosts
 from vqdit.signal import to_signal
 from vqdit.trained.codec import Codec
 from vqdit.values import describe
 
 
-def encode_set(codec: Codec, data: Modality, folder: Path, train: bool = True) -> int:
+def encode_streams(experiment: StageTwo, folder: Path, train: bool = True) -> int:
+    """Writes a cache of each stream of an experiment, of one alone without a name.
+
+    Returns how many joint examples there are. Raises BadInput where the data cannot be
+    joined as the experiment says, or a tokenizer does not fit.
+    """
+    with hosts.together():
+        tokenizers = opened(experiment)
+        codecs = {n: t for n, t in tokenizers.items() if isinstance(t, Codec)}
+        for name, codec in codecs.items():
+            examples_for(codec, experiment.sources[name], train)
+        values = experiment.values
+        count = len(JointExamples(experiment.sources, values, train, experiment.join))
+    keyed = experiment.join == "key"
+    if len(tokenizers) == 1 and codecs:
+        ((name, codec),) = codecs.items()
+        return encode_set(codec, experiment.sources[name], folder, train, keyed)
+    with _new(folder) as unfinished:
+        for name, tokenizer in tokenizers.items():
+            encode = encode_set if name in codecs else encode_values
+            encode(tokenizer, experiment.sources[name], unfinished / name, train, keyed)
+    hosts.wait("caches")
+    return count
+
+
+def encode_values(
+    tokenizer: Any, data: Modality, folder: Path, train: bool, keyed: bool = False
+) -> int:
+    """Writes the codes of what is born discrete, and which examples have it."""
+    examples = open_examples(data, train)
+
+    def records():
+        for batch in all_of(examples, data, "encoding"):
+            codes, known = codes_of(tokenizer, batch, folder.name)
+            out = {"codes": codes, "known": known, "label": batch["label"]}
+            for i in np.flatnonzero(batch["valid"]):
+                yield {name: value[i] for name, value in out.items()}
+
+    return _write(examples, folder, records(), describe(tokenizer), train, keyed)
+
+
+def _write(
+    examples: Examples,
+    folder: Path,
+    records: Iterator[dict],
+    tokenizer: Any,
+    train: bool,
+    keyed: bool,
+    mirrors: Sequence[str] = (),
+    versions: int = 1,
+) -> int:
+    """The cache, and what it is of; returns how many examples there are."""
+    contract = {
+        "tokenizer": tokenizer,
+        "split": "train" if train else "test",
+        "data": probe(examples.data, train),
+        "classes": examples.classes,
+        "class_names": list(examples.class_names),
+        "absent": list(examples.absent),
+        "mirrors": list(mirrors),
+    }
+    if keyed:
+        contract["keys"] = examples.keys
+    with _new(folder) as unfinished:
+        with hosts.together():
+            try:
+                part = write_part(unfinished, records, hosts.share()[0])
+            except OSError as error:  # a full disk of one is refused by all
+                raise BadInput(f"{unfinished}: {one_line(error)}") from error
+        parts = [json.loads(each) for each in hosts.said_by_all(json.dumps(part))]
+        with hosts.together():
+            if hosts.first():
+                seal_cache(unfinished, parts, contract, len(examples), versions)
+    hosts.wait("cache")
+    return len(examples)
+
+
+@contextlib.contextmanager
+def _new(folder: Path) -> Iterator[Path]:
+    """`new_cache` of the first process, for all of them."""
+    place = new_cache(folder) if hosts.first() else contextlib.nullcontext("")
+    with contextlib.ExitStack() as stack:
+        with hosts.together():
+            unfinished = stack.enter_context(place)
+        yield Path(hosts.said_by_all(str(unfinished))[0])
+
+
+def encode_set(
+    codec: Codec,
+    data: Modality,
+    folder: Path,
+    train: bool = True,
+    keyed: bool = False,
+) -> int:
     """Writes every example's latents (and codes, where there are) with its label.
 
     Every process encodes and writes a stretch of the examples; the first one seals it.
@@ -29,6 +127,8 @@ def encode_set(codec: Codec, data: Modality, folder: Path, train: bool = True) -
     may be missing, "known" says which latents have some. A training example is there in
     all versions that `data.mirrors` draws from; nothing else is augmented. Returns how
     many examples there are. Raises BadInput when the tokenizer does not fit the data.
+
+    keyed: the keys of the examples are there, too.
     """
     examples = examples_for(codec, data, train)
     mirrors = data.mirrors if train else {}
@@ -58,28 +158,5 @@ def encode_set(codec: Codec, data: Modality, folder: Path, train: bool = True) -
         out = both(codec.variables, batch["x"], batch.get("known"))
         return hosts.gather(out) | {"label": batch["label"]}
 
-    contract = {
-        "tokenizer": describe(codec.contract),
-        "split": "train" if train else "test",
-        "data": probe(data, train),
-        "classes": examples.classes,
-        "class_names": list(examples.class_names),
-        "absent": list(examples.source.absent),
-        "mirrors": list(mirrors),
-    }
-    place = new_cache(folder) if hosts.first() else contextlib.nullcontext("")
-    with contextlib.ExitStack() as stack:
-        with hosts.together():
-            unfinished = stack.enter_context(place)
-        unfinished = Path(hosts.said_by_all(str(unfinished))[0])
-        with hosts.together():
-            try:
-                part = write_part(unfinished, records(), hosts.share()[0])
-            except OSError as error:  # a full disk of one is refused by all
-                raise BadInput(f"{unfinished}: {one_line(error)}") from error
-        parts = [json.loads(each) for each in hosts.said_by_all(json.dumps(part))]
-        with hosts.together():
-            if hosts.first():
-                seal_cache(unfinished, parts, contract, len(examples), versions)
-    hosts.wait("cache")
-    return len(examples)
+    how = (describe(codec.contract), train, keyed, tuple(mirrors), versions)
+    return _write(examples, folder, records(), *how)

@@ -15,12 +15,10 @@ from flax.traverse_util import flatten_dict
 from train.config import StageTwo
 from train.config.network import network
 from train.errors import BadInput
-from train.modalities import Modality
-from train.modalities.augment import Augment
-from train.objectives.bundles import check_shape, examples_for, open_bundle
+from train.objectives.bundles import examples_for, open_bundle
+from train.objectives.caches import open_caches
 from train.objectives.transfer import OWN, Transfer
-from train.pipeline import JointExamples, LatentCache
-from train.pipeline.statistics import records_of, refuse_others
+from train.pipeline import JointExamples
 from train.pipeline.streams import codes_of
 from train.progress import say
 from train.runtime import hosts
@@ -34,9 +32,7 @@ from vqdit.dit import DiT
 from vqdit.signal import to_signal
 from vqdit.signal.grids import fold
 from vqdit.trained.codec import Codec
-from vqdit.trained.contract import LatentContract, refuse_mismatch
 from vqdit.trained.generator import Generator
-from vqdit.values import build
 
 CAPTIONED = 256  # examples among which one has to have a caption
 
@@ -47,7 +43,7 @@ class Streams:
 
     model, processes: of `network`.
     tokenizers: stream -> Codec, or a value that is born discrete.
-    source:     the data: joined, or a latent cache.
+    source:     the data, or their latent caches.
     transfer:   what training starts from; None for nothing.
     """
 
@@ -55,7 +51,7 @@ class Streams:
     model: DiT
     processes: Mapping[str, Process]
     tokenizers: Mapping[str, Any]
-    source: JointExamples | LatentCache
+    source: JointExamples
     transfer: Transfer | None = None
 
     @property
@@ -66,22 +62,13 @@ class Streams:
 
     @property
     def order(self) -> str:
-        """How classes are numbered, where they once were otherwise; a cache's labels
-        and names go together."""
-        return getattr(self.source, "order", "")
+        """How classes are numbered, where they once were otherwise."""
+        return self.source.order
 
     def batches(self, position: int, rows: np.ndarray | None = None) -> Iterator[dict]:
         """These rows of training batches: of the cache, or signals for `encoder`."""
         run = self.experiment.run
-        batches = self.source.batches(run.batch, run.seed, position, rows)
-        if isinstance(self.source, JointExamples):
-            yield from batches
-            return
-        ((name, process),) = self.processes.items()
-        for batch in batches:
-            known = {name: batch["known"]} if "known" in batch else {}
-            streams = {name: batch[process.kind]}
-            yield {"streams": streams, "known": known, "label": batch["label"]}
+        return self.source.batches(run.batch, run.seed, position, rows)
 
     @property
     def objective(self) -> Denoising:
@@ -98,7 +85,7 @@ class Streams:
 
         None where the batches hold streams already.
         """
-        if not isinstance(self.source, JointExamples):
+        if self.source.cached:
             return None
 
         variables = hosts.everywhere(self._variables, replicated(sharding))
@@ -217,23 +204,13 @@ def example(model: DiT, batch: int):
     return streams, times, label
 
 
-def augmenting(data: Modality) -> dict:
-    """Fields of the data that augment it -> their values that do not."""
-    plain = {"flip": (True, False), "crop": ("random", "center")}
-    found = {
-        name: to for name, (of, to) in plain.items() if getattr(data, name, to) == of
+def opened(experiment: StageTwo) -> dict[str, Any]:
+    """The tokenizers of its streams. Raises BadInput where one is not there."""
+    return {
+        name: experiment.values.get(name)
+        or open_bundle(stream.tokenizer, Codec, f"streams.{name}.tokenizer")
+        for name, stream in experiment.streams.items()
     }
-    return found | ({"augment": None} if getattr(data, "augment", None) else {})
-
-
-def _beyond_mirrors(data: Modality) -> dict[str, Any]:
-    """Fields of the data that draw what no cache holds -> their values that do not."""
-    found, augment = augmenting(data), data.augment
-    if isinstance(augment, Augment):
-        del found["augment"]
-        found |= {f"augment.{name}": to for name, to in augment.others.items()}
-    found.pop("flip", None)
-    return found
 
 
 def prepare(experiment: StageTwo) -> Streams:
@@ -241,14 +218,10 @@ def prepare(experiment: StageTwo) -> Streams:
 
     Raises BadInput, before anything is written or compiled, when it does not.
     """
-    tokenizers = {
-        name: experiment.values.get(name)
-        or open_bundle(stream.tokenizer, Codec, f"streams.{name}.tokenizer")
-        for name, stream in experiment.streams.items()
-    }
+    tokenizers = opened(experiment)
     model, processes = network(experiment, tokenizers)
     if experiment.cache is not None:
-        source = _open_cache(experiment, processes, tokenizers)
+        source = open_caches(experiment, processes, tokenizers)
     else:
         source = _open_data(experiment, tokenizers)
     classes = model.classes
@@ -308,67 +281,3 @@ def _open_data(experiment: StageTwo, tokenizers) -> JointExamples:
             )
         codes_of(tokenizer, first, name)
     return joined
-
-
-def _open_cache(experiment: StageTwo, processes, tokenizers) -> LatentCache:
-    """Raises BadInput when it is another tokenizer's or of other data, or holds what it
-    must not."""
-    ((name, codec),) = tokenizers.items()
-    data = experiment.sources[name]
-    mirrors = data.mirrors
-    cache = LatentCache(experiment.cache, sum(mirrors.values(), ()))
-    check_shape(codec, data)
-    if others := _beyond_mirrors(data):
-        plain = " ".join(f"data.{field}={to}" for field, to in others.items())
-        raise BadInput(
-            f"cache holds examples that are mirrored at most: write {plain}, or leave "
-            "cache out to encode on the fly"
-        )
-    if mirrors and cache.contract.get("mirrors") != list(mirrors):
-        fields = " and ".join(f"data.{field}" for field in mirrors)
-        plain = " ".join(f"data.{field}=False" for field in mirrors)
-        raise BadInput(
-            f"cache: {experiment.cache} does not hold what {fields} mirrors: encode "
-            f"again with it, write {plain}, or leave cache out to encode on the fly"
-        )
-    if data.drawn:
-        say(
-            "the cache holds examples that are cut as they are evaluated; without it "
-            "training cuts larger ones anywhere"
-        )
-    try:
-        made_under = build(cache.contract["tokenizer"])
-        if not isinstance(made_under, LatentContract):
-            raise ValueError("it states no latent contract")
-        refuse_mismatch(codec.contract, made_under, f"the cache {experiment.cache}")
-    except (KeyError, ValueError) as error:
-        raise BadInput(f"cache: {error}") from error
-    if cache.contract.get("split") != "train":
-        raise BadInput(
-            f"cache: {experiment.cache} is not of the training split; encode it with "
-            f"--split=train"
-        )
-    field = processes[name].kind
-    if field not in cache.fields:
-        raise BadInput(
-            f"cache: {experiment.cache} holds {sorted(cache.fields)}, stream {name!r} "
-            f"needs {field}; encode again"
-        )
-    _compare(cache, data, f"cache: {experiment.cache}")
-    return cache
-
-
-def _compare(cache: LatentCache, data: Modality, what: str) -> None:
-    """Raises BadInput where a cache is of other data than there is now. Where there is
-    none, as on a machine that was given the cache alone, it is believed."""
-    if "data" not in cache.contract:
-        say(
-            f"{what} does not say of which data it is; encode again to have it compared"
-        )
-        return
-    try:
-        records_of(data, train=True)
-    except BadInput as error:
-        say(f"{what} is not compared with the data, which cannot be read: {error}")
-        return
-    refuse_others(cache.contract["data"], data, what)

@@ -4,7 +4,7 @@ The only room that knows Grain.
 """
 
 from train.pipeline.batching import endless, once
-from train.pipeline.cache import LatentCache, write_cache
+from train.pipeline.cache import CachedExamples, LatentCache, write_cache
 from train.pipeline.examples import Examples, open_examples, whole
 from train.pipeline.statistics import keep_statistics, recall_statistics
 from train.pipeline.streams import JointExamples
@@ -16,6 +16,7 @@ __all__ = [
     "whole",
     "endless",
     "once",
+    "CachedExamples",
     "LatentCache",
     "write_cache",
     "keep_statistics",

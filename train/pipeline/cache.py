@@ -7,6 +7,7 @@ that training mirrors, all versions lie one after the other.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import re
@@ -22,8 +23,7 @@ from jaxtyping import Int
 from train.errors import BadInput, Unreadable, reading
 from train.modalities import files
 from train.modalities.draws import Draws
-from train.modalities.modality import Batch
-from train.pipeline.batching import endless
+from train.modalities.modality import Batch, Modality
 from train.progress import progress
 from vqdit import sealed
 from vqdit.trained.bundle import read_json
@@ -31,6 +31,7 @@ from vqdit.trained.bundle import read_json
 DESCRIPTION = "cache.json"
 FORMAT = 1
 SHARD_BYTES = 2**28
+CHUNK = 4096  # records read at once for their labels
 MOST_SHARDS = 10**6  # of a part
 SHARD = re.compile(r"records-\d{5,}\.array_record")
 # What a record may hold, and how each is stored.
@@ -242,17 +243,42 @@ class LatentCache:
         found = np.frombuffer(b"".join(records), self._record)
         return {name: found[name].copy() for name in self.fields}
 
-    def batches(
-        self, batch: int, seed: int, start: int = 0, rows: np.ndarray | None = None
-    ) -> Iterator[Batch]:
-        """Endless batches of the stored arrays, in the order of `JointExamples` for the
-        same seed and number of examples, and mirrored where those are."""
 
-        def take(indices, epochs):
-            version = Draws(seed, epochs, indices).version(self.mirrors)
-            return self.take(indices, version)
+class CachedExamples:
+    """A cache in the place of `Examples`, to be joined with others.
 
-        return endless(take, len(self), batch, seed, start, rows)
+    data: what it was made of. field: of a record, the one that the stream is of.
+    """
+
+    order = ""  # labels and names of a cache go together
+
+    def __init__(self, cache: LatentCache, data: Modality, field: str):
+        self.cache, self.data, self.field = cache, data, field
+        self.classes, self.class_names = cache.classes, cache.class_names
+        self.absent, self.keys = cache.absent, cache.contract.get("keys")
+
+    def __len__(self) -> int:
+        return len(self.cache)
+
+    @functools.cached_property
+    def labels(self) -> Int[np.ndarray, "n"]:
+        rows = np.array_split(np.arange(len(self)), 1 + len(self) // CHUNK)
+        return np.concatenate([self.cache.take(each)["label"] for each in rows])
+
+    def take(
+        self, indices: Int[np.ndarray, "b"], version: Int[np.ndarray, "b"] | int = 0
+    ) -> Batch:
+        """{"x", "label"} and, where there is, "known"."""
+        found = self.cache.take(indices, version)
+        names = {self.field: "x", "known": "known", "label": "label"}
+        return {new: found[old] for old, new in names.items() if old in found}
+
+    def augmented(
+        self, indices: Int[np.ndarray, "b"], epochs: Int[np.ndarray, "b"], seed: int
+    ) -> Batch:
+        """Mirrored where the examples that they are of would be."""
+        draws = Draws(seed, epochs, indices)
+        return self.take(indices, draws.version(self.cache.mirrors))
 
 
 def _verify(path: Path, digest: str) -> None:

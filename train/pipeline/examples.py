@@ -32,7 +32,7 @@ class Examples:
     shaped like the signal, 1 where the value was observed, at rest "truth", and
     "caption", None where there is none.
 
-    classes, class_names: of the source.
+    classes, class_names, order, absent: of the source.
     offset, scale: per channel; signal = (raw - offset) / scale. () where signals are
         used as they are. normaliser: of the channels that are measured, or None.
     """
@@ -74,6 +74,14 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self._windows)
+
+    @property
+    def order(self) -> str:
+        return self.source.order
+
+    @property
+    def absent(self) -> tuple[int, ...]:
+        return self.source.absent
 
     @functools.cached_property
     def labels(self) -> Int[np.ndarray, "n"]:

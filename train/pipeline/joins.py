@@ -107,12 +107,12 @@ class ByClass:
         (self.first, one), *others = parts.items()
         self.names, self.labels = list(parts), one.labels
         self.count, self.others = len(one), {}
-        words: dict[int, int] = {}
+        words: dict[Any, int] = {}
         for name, other in others:
-            if other is one:
+            if other.data == one.data:
                 continue
-            # Streams of one part are of one example.
-            word = words.setdefault(id(other), crc32(name.encode()))
+            # Streams of the same data are of one example.
+            word = words.setdefault(other.data, crc32(name.encode()))
             labels = _numbered(other, name, one, self.first)
             order = np.argsort(labels, kind="stable")
             ends = np.searchsorted(labels[order], np.arange(one.classes + 1))
@@ -160,7 +160,8 @@ def _keys(part, name) -> Sequence[str]:
     if keys is None:
         raise BadInput(
             f"data.{name} has no keys; write a folder, whose files' names are keys, an "
-            ".npz with an array key, or another join"
+            ".npz with an array key, or another join; a cache has those of its data "
+            "where it was encoded with join=key"
         )
     return keys
 

@@ -8,6 +8,7 @@ import numpy as np
 from train.errors import blame
 from train.modalities.modality import Batch, Modality
 from train.pipeline.batching import endless
+from train.pipeline.cache import CachedExamples
 from train.pipeline.examples import Examples, open_examples
 from train.pipeline.joins import How, join
 
@@ -19,6 +20,8 @@ class JointExamples:
     values: stream -> what is born discrete, such as Bytes or Labels: its codes are made
         of the caption or the label that `tokenizer.source` names.
     how:    in which way they belong together; see `joins`.
+    caches: stream -> what is read in the place of its data: latents or codes, of what
+        is born discrete, too.
     classes, class_names: of the first data that has some; its labels are the batch's,
         -1 where an example has nothing of it.
 
@@ -34,15 +37,19 @@ class JointExamples:
         values: Mapping[str, Any],
         train: bool,
         how: How = "index",
+        caches: Mapping[str, CachedExamples] | None = None,
     ):
-        self.data, self.values = dict(data), dict(values)
-        self.parts = {name: open_examples(each, train) for name, each in data.items()}
+        self.data, self.values = dict(data), {} if caches else dict(values)
+        self.cached = bool(caches)
+        self.parts = caches or {
+            name: open_examples(each, train) for name, each in data.items()
+        }
         self._join = join(self.parts, how, train)
         labelled = [name for name, part in self.parts.items() if part.classes]
         self._labelled = (labelled or list(self.parts))[0]
         labels = self.parts[self._labelled]
         self.classes, self.class_names = labels.classes, labels.class_names
-        self.order, self.absent = labels.source.order, labels.source.absent
+        self.order, self.absent = labels.order, labels.absent
         if self.classes and self._labelled in self._join.missing:
             self.absent = tuple(each for each in self.absent if each != self.classes)
 
@@ -93,9 +100,9 @@ class JointExamples:
         self, batch: int, seed: int, start: int = 0, rows: np.ndarray | None = None
     ) -> Iterator[Batch]:
         """Endless batches, shuffled; see `pipeline.endless`."""
-        threads = max(data.threads for data in self.data.values())
+        threads = [4 if self.cached else data.threads for data in self.data.values()]
         take = lambda indices, epochs: self.augmented(indices, epochs, seed)
-        return endless(take, len(self), batch, seed, start, rows, threads)
+        return endless(take, len(self), batch, seed, start, rows, max(threads))
 
     def in_order(
         self, batch: int, rows: np.ndarray | None = None, most: int | None = None

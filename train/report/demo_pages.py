@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from train.modalities.shown import grid
 from train.report import pictures
 from train.report.pages import number, table
 from train.runtime.log import read_metrics
@@ -42,7 +43,7 @@ def save_picture(path, drawn):
     """Every model's samples side by side, two classes a row, for a page about it."""
     sheets = []
     for image in drawn.values():
-        sheet = pictures.grid(_by_class(image, 8), 16)
+        sheet = grid(_by_class(image, 8), 16)
         sheets.append(np.pad(sheet, ((0, 0), (0, 4), (0, 0)), constant_values=255))
     pictures.save_png(path, np.concatenate(sheets, axis=1)[:, :-4], scale=3)
 
@@ -234,4 +235,4 @@ def _by_class(image, count):
 
 
 def _sheet(image, columns):
-    return pictures.png(pictures.grid(image, columns))
+    return pictures.png(grid(image, columns))

@@ -4,8 +4,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from train.modalities import Modality
+from train.modalities.shown import Units
 from train.pipeline import open_examples
-from train.report import pictures
+from train.report.sheets import sheet
 from train.runtime.log import Logger
 
 SHOWN = 16
@@ -32,5 +33,8 @@ def show_augmented(logger: Logger, data: Modality, seed: int) -> None:
 def _sheet(data: Modality, batch: dict) -> np.ndarray:
     # A clip is a row of frames and a sweep is wide already: one beside another is lost.
     columns = 1 if data.wide else None
-    sheet = pictures.sheet(data.kind, batch["x"], columns)
-    return np.repeat(sheet, 3, -1) if sheet.shape[-1] == 1 else sheet
+    examples = open_examples(data, True)
+    known = examples.class_names or tuple(map(str, range(examples.classes)))
+    names = [known[y] if y >= 0 else "unlabelled" for y in batch["label"]]
+    units = Units(data.rate, examples.offset, examples.scale)
+    return sheet(data.kind, batch["x"], units, columns, names if known else ())

@@ -6,21 +6,12 @@ import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import UInt8
 
 from train.modalities.files import write_bytes
-from train.modalities.modality import modality_of
-from train.modalities.shown import COLOURS, grid, png
+from train.modalities.shown import COLOURS, png
 
 INK, FAINT = "#2b2f36", "#c9ced6"
 SIZE = (4.6, 2.9)  # of a plot, in inches
-
-
-def sheet(
-    kind: str, x: np.ndarray, columns: int | None = None
-) -> UInt8[np.ndarray, "h w c"]:
-    """Signals (n, *shape) as one picture to look at, as their modality shows them."""
-    return grid(modality_of(kind).show(np.asarray(x)), columns)
 
 
 def save_png(path: str | os.PathLike, picture: np.ndarray, scale: int = 1) -> None:

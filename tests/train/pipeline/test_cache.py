@@ -7,8 +7,8 @@ import pytest
 from tests.train.fresh import batches
 from train.errors import BadInput
 from train.modalities import Images
-from train.pipeline import cache
-from train.pipeline.cache import LatentCache, write_cache
+from train.pipeline import JointExamples, cache
+from train.pipeline.cache import CachedExamples, LatentCache, write_cache
 
 CONTRACT = {"grid": [2, 2], "fingerprint": "ab12", "classes": 10, "mean": [0.5, -1e-7]}
 
@@ -66,12 +66,15 @@ def test_batches_have_the_order_of_the_pictures_they_came_from(tmp_path):
     images = Images("npz", str(tmp_path), size=4)
     write_cache(tmp_path / "cache", map(fake_record, range(9)), {}, 9)
     read = LatentCache(tmp_path / "cache")
-    from_cache = read.batches(4, seed=2, start=1)
+    cached = {"x": CachedExamples(read, images, "codes")}
+    joined = JointExamples({"x": images}, {}, True, caches=cached)
+    from_cache = joined.batches(4, seed=2, start=1)
     from_images = batches(images, True, 4, seed=2, start=1)
     for a, b in itertools.islice(zip(from_cache, from_images, strict=True), 6):
         np.testing.assert_array_equal(a["label"], b["label"])
-        np.testing.assert_array_equal(a["codes"][:, 0, 0], b["label"])
-        assert a["codes"].shape == (4, 2, 1) and a["label"].dtype == np.int32
+        codes = a["streams"]["x"]
+        np.testing.assert_array_equal(codes[:, 0, 0], b["label"])
+        assert codes.shape == (4, 2, 1) and a["label"].dtype == np.int32
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone", "count", "json", "format"])

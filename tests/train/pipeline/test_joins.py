@@ -1,5 +1,6 @@
 """Joint examples by key and by class: who goes with whom, and who is missing."""
 
+import dataclasses
 import types
 
 import jax
@@ -12,10 +13,11 @@ from tests.train.pipeline.test_streams import DIGITS, folder_of
 from train.config import Run, StageTwo, Stream
 from train.errors import BadInput
 from train.modalities import Images
+from train.objectives.latents import encode_streams
 from train.objectives.streams import prepare
 from train.pipeline import JointExamples
 from train.pipeline.joins import ByClass, ByKey
-from vqdit.diffusion import Gaussian
+from vqdit.diffusion import Gaussian, Masking
 from vqdit.dit import DiT
 from vqdit.nn import Block
 from vqdit.tokenizer import Labels
@@ -25,7 +27,7 @@ SMALL = Images(name="digits", size=4, channels=1, threads=0)
 
 def part(**fields):
     """What a join asks of examples."""
-    found = types.SimpleNamespace(**fields)
+    found = types.SimpleNamespace(data=object(), **fields)
     count = len(fields.get("keys") or fields["labels"])
     kind = type("Part", (types.SimpleNamespace,), {"__len__": lambda _: count})
     return kind(**vars(found))
@@ -177,6 +179,18 @@ def test_a_stream_that_is_missing_is_unknown_to_the_step(two, tmp_path):
     batch = opened.encoder(place)(next(opened.batches(0)))
     known = np.asarray(batch["known"]["a"])
     assert known.shape == (4,) and known.sum() == 3
+    # The same from caches, of which the experiment makes one a stream.
+    encode_streams(experiment, tmp_path / "cache")
+    cached = prepare(dataclasses.replace(experiment, cache=str(tmp_path / "cache")))
+    assert cached.encoder(place) is None
+    stored = next(cached.batches(0))
+    for name in two:
+        np.testing.assert_array_equal(stored["known"][name], batch["known"][name])
+        here = stored["known"][name] > 0
+        expected = np.asarray(batch["streams"][name])
+        np.testing.assert_allclose(
+            stored["streams"][name][here], expected[here], atol=1e-5
+        )
     params = toys.drawn(opened.model, *_example(opened.model))["params"]
     objective = jax.jit(lambda b: opened.objective(params, {}, b, jax.random.key(0), 0))
     first = objective(batch)
@@ -192,3 +206,39 @@ def test_a_stream_that_is_missing_is_unknown_to_the_step(two, tmp_path):
 def _example(model):
     streams = {s.name: np.zeros((1, *s.shape), s.dtype) for s in model.streams}
     return streams, {name: np.zeros(1, np.float32) for name in streams}
+
+
+def test_a_cache_holds_words_too_and_is_joined_by_class(tmp_path):
+    """In place of the data: the same companions, and the word of each."""
+    vqdit.save(tmp_path / "tok", toys.codec())
+    experiment = StageTwo(
+        name="two",
+        data={"image": SMALL, "word": SMALL, "other": SMALL_TOO},
+        join="class",
+        model=DiT(width=8, depth=1, block=Block(2), classes=10),
+        streams={
+            "image": Stream(Gaussian(), str(tmp_path / "tok")),
+            "word": Stream(Masking(), Labels(10)),
+            "other": Stream(Gaussian(), str(tmp_path / "tok")),
+        },
+        run=Run(steps=2, batch=8),
+    )
+    path = tmp_path / "cache"
+    assert encode_streams(experiment, path) == 1437
+    cached = dataclasses.replace(experiment, cache=str(path))
+    a, b = next(prepare(experiment).batches(0)), next(prepare(cached).batches(0))
+    np.testing.assert_array_equal(a["label"], b["label"])
+    np.testing.assert_array_equal(a["streams"]["word"], b["streams"]["word"])
+    np.testing.assert_array_equal(b["streams"]["word"][:, 0, 0], b["label"])
+    opened = prepare(experiment)
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    direct = opened.encoder(place)(a)["streams"]
+    for name in ("image", "other"):
+        np.testing.assert_allclose(b["streams"][name], direct[name], atol=1e-5)
+    words = dataclasses.replace(experiment.streams["word"], tokenizer=Labels(11))
+    with pytest.raises(BadInput, match="word is of another tokenizer; encode again"):
+        streams = {**experiment.streams, "word": words}
+        prepare(dataclasses.replace(cached, streams=streams))
+
+
+SMALL_TOO = dataclasses.replace(SMALL, threads=1)  # other data, to whoever compares

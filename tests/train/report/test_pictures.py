@@ -7,6 +7,8 @@ from PIL import Image
 
 from train.errors import BadInput
 from train.modalities.files import write_bytes, write_folder
+from train.modalities.modality import modality_of
+from train.modalities.shown import grid
 from train.report import pictures
 
 
@@ -18,7 +20,7 @@ def test_grid_puts_images_in_rows():
     images = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones(
         (1, 2, 3, 1), np.uint8
     )
-    sheet = pictures.grid(images, 3, gap=1, fill=9)
+    sheet = grid(images, 3, gap=1, fill=9)
     expected = [
         [0, 0, 0, 9, 1, 1, 1, 9, 2, 2, 2],
         [0, 0, 0, 9, 1, 1, 1, 9, 2, 2, 2],
@@ -31,12 +33,12 @@ def test_grid_puts_images_in_rows():
 
 def test_grid_without_gaps_and_with_signals():
     images = np.random.default_rng(0).integers(0, 256, (4, 2, 2, 3)).astype(np.uint8)
-    sheet = pictures.grid(images / np.float32(127.5) - 1, gap=0)
+    sheet = grid(images / np.float32(127.5) - 1, gap=0)
     assert sheet.dtype == np.uint8
     np.testing.assert_array_equal(sheet[:2, :2], images[0])
     np.testing.assert_array_equal(sheet[2:, :2], images[2])
     np.testing.assert_array_equal(
-        pictures.grid(images[..., 0], 4, gap=0)[..., 0][:, 2:4], images[1, ..., 0]
+        grid(images[..., 0], 4, gap=0)[..., 0][:, 2:4], images[1, ..., 0]
     )
 
 
@@ -93,7 +95,7 @@ def test_what_is_no_picture_is_refused():
     with pytest.raises(BadInput, match="int64"):
         pictures.png(np.zeros((2, 2), np.int64))
     with pytest.raises(BadInput, match="1 or 3"):
-        pictures.grid(np.zeros((2, 4, 4, 2), np.uint8))
+        grid(np.zeros((2, 4, 4, 2), np.uint8))
     with pytest.raises(BadInput, match="1 or 3"):
         pictures.png(np.zeros((4, 4, 2), np.uint8))
 
@@ -111,7 +113,7 @@ def test_what_is_no_picture_is_refused():
 )
 def test_a_sheet_shows_any_kind_of_signal(kind, shape, size):
     x = np.random.default_rng(0).normal(0, 2, (4, *shape)).astype(np.float32)
-    picture = pictures.sheet(kind, x, 2)
+    picture = grid(modality_of(kind).show(x), 2)
     assert picture.shape[:2] == (2 * size[0] + 1, 2 * size[1] + 1)
     assert picture.dtype == np.uint8 and len(np.unique(picture)) > 2
 
@@ -119,7 +121,7 @@ def test_a_sheet_shows_any_kind_of_signal(kind, shape, size):
 def test_curves_show_a_peak_of_one_sample_and_each_channel():
     x = np.zeros((16_000, 2), np.float32)
     x[5_050, 0], x[:, 1] = 1, -0.5
-    picture = pictures.sheet("audio", x[None])
+    picture = grid(modality_of("audio").show(x[None]))
     assert (picture[0] != 255).any(axis=-1).sum() == 1  # the peak touches the top
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 3  # ground, two curves
 

@@ -1,0 +1,84 @@
+"""Signals with what their axes and names are."""
+
+import numpy as np
+import pytest
+
+from train.modalities.modality import modality_of
+from train.modalities.shown import Axis, Panel, Units, spectrogram
+from train.report import sheets
+from train.report.sheets import framed, sheet, ticks
+
+KINDS = {
+    "image": (8, 6, 3),
+    "range": (4, 16, 2),
+    "video": (5, 8, 8, 1),
+    "volume": (6, 7, 8, 1),
+    "audio": (999, 1),
+    "series": (31, 3),
+    "wide series": (31, 9),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sheet_of_any_kind_has_a_cell_each_and_lines_of_names(kind, monkeypatch):
+    x = np.random.default_rng(0).normal(0, 2, (5, *KINDS[kind])).astype(np.float32)
+    kind, units = kind.split()[-1], Units(100.0, (2.0,), (3.0,))
+    bare = sheet(kind, x, columns=2)
+    assert bare.dtype == np.uint8 and bare.ndim == 3 and bare.shape[2] == 3
+    plain = sheet(kind, x, units, 2)
+    said = []
+    line = sheets._line
+    monkeypatch.setattr(sheets, "_line", lambda *a: said.append(a[0]) or line(*a))
+    named = sheet(kind, x, units, 2, ["a", "b", "c", "c", "c"])
+    assert said[:3] == [["a", "b"], ["c", "c"], ["c"]]
+    assert named.shape[0] >= plain.shape[0] + 2 * sheets.LINE
+    notes = [p.note for p in modality_of(kind).panels(x[0], units) if p.note]
+    assert said[3:] == [[note] for note in notes]
+    panels = modality_of(kind).panels(x[0], units)
+    first = np.concatenate([framed(panel) for panel in panels])
+    np.testing.assert_array_equal(plain[: first.shape[0], : first.shape[1]], first)
+
+
+def test_panels_have_the_unit_of_time_and_of_each_channel():
+    units = Units(50.0, (10.0, -1.0), (2.0, 0.5))
+    first, second = modality_of("series").panels(np.zeros((200, 2)), units)
+    assert first.up == Axis(8, 12, "channel 0") and first.across is None
+    assert second.up == Axis(-1.5, -0.5, "channel 1")
+    assert second.across == Axis(0, 4, "s")
+    wave, heard = modality_of("audio").panels(np.zeros((800, 1)), Units(8000.0))
+    assert wave.up == Axis(-1, 1) and heard.up == Axis(0, 4000, "Hz")
+    assert heard.across == Axis(0, 0.1, "s") and "dB" in heard.note
+    (sweep,) = modality_of("range").panels(np.zeros((4, 8, 1)), Units(0, (40,), (30,)))
+    assert sweep.note == "black 10 m, white 70 m"
+
+
+def test_a_sine_is_in_the_row_of_its_frequency():
+    rate = 8000
+    x = 0.1 * np.sin(2 * np.pi * 1000 * np.arange(rate) / rate)
+    picture = spectrogram(x, rate)[..., 0]
+    assert picture.shape == (64, 160)
+    # 64 rows to 4000 Hz, upwards: 1000 Hz is at the border of the 16th and 17th.
+    inner = picture[:, 10:-10]
+    assert {*(63 - inner.argmax(0)).tolist()} <= {15, 16}
+    # 20 dB below full scale, of 80 in all.
+    assert abs(int(inner.max()) - 255 * 0.75) <= 6
+    assert np.median(inner) < 40
+
+
+def test_ticks_are_round_and_few():
+    assert ticks(Axis(0, 4), 5) == [0, 1, 2, 3, 4]
+    assert ticks(Axis(-6.1, 5.3), 3) == [-5, 0, 5]
+    assert ticks(Axis(0, 0.128), 4) == pytest.approx([0, 0.05, 0.1])
+    assert ticks(Axis(1000.2, 1000.3), 2) == pytest.approx([1000.2, 1000.3])
+    assert len(ticks(Axis(3.01, 3.02), 1)) == 1
+
+
+def test_ticks_stand_where_their_values_are():
+    panel = Panel(np.zeros((61, 81, 1), np.uint8), Axis(0, 8, "s"), Axis(0, 4))
+    picture = framed(panel)
+    top, left = sheets.LINE // 2, sheets.LEFT
+    np.testing.assert_array_equal(picture[top : top + 61, left : left + 81], 0)
+    marks = np.flatnonzero((picture[:, left - 1] == sheets.INK).all(-1))
+    assert marks.tolist() == [top, top + 30, top + 60]  # 4, 2 and 0
+    marks = np.flatnonzero((picture[top + 61] == sheets.INK).all(-1))
+    assert marks.tolist() == [left, left + 50]  # 0 and 5

@@ -1,0 +1,122 @@
+"""Latent caches in the place of data, known to be of these data and tokenizers."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from train.config import StageTwo
+from train.errors import BadInput
+from train.modalities import Modality
+from train.modalities.augment import Augment
+from train.objectives.bundles import check_shape
+from train.pipeline import CachedExamples, JointExamples, LatentCache
+from train.pipeline.statistics import records_of, refuse_others
+from train.progress import say
+from vqdit.diffusion import Process
+from vqdit.trained.codec import Codec
+from vqdit.trained.contract import LatentContract, refuse_mismatch
+from vqdit.values import build, describe
+
+
+def augmenting(data: Modality) -> dict:
+    """Fields of the data that augment it -> their values that do not."""
+    plain = {"flip": (True, False), "crop": ("random", "center")}
+    found = {
+        name: to for name, (of, to) in plain.items() if getattr(data, name, to) == of
+    }
+    return found | ({"augment": None} if getattr(data, "augment", None) else {})
+
+
+def _beyond_mirrors(data: Modality) -> dict[str, Any]:
+    """Fields of the data that draw what no cache holds -> their values that do not."""
+    found, augment = augmenting(data), data.augment
+    if isinstance(augment, Augment):
+        del found["augment"]
+        found |= {f"augment.{name}": to for name, to in augment.others.items()}
+    found.pop("flip", None)
+    return found
+
+
+def open_caches(
+    experiment: StageTwo, processes: Mapping[str, Process], tokenizers: Mapping
+) -> JointExamples:
+    """The cache of the one stream, or in its folder one of each.
+
+    Raises BadInput when one is another tokenizer's or of other data, or holds what it
+    must not.
+    """
+    sources, folder = experiment.sources, Path(experiment.cache).expanduser()
+    found = {}
+    for name, tokenizer in tokenizers.items():
+        path = folder if len(tokenizers) == 1 else folder / name
+        cache = _open(path, tokenizer, sources[name], processes[name].kind)
+        found[name] = CachedExamples(cache, sources[name], processes[name].kind)
+    return JointExamples(sources, {}, True, experiment.join, found)
+
+
+def _open(path: Path, tokenizer: Any, data: Modality, field: str) -> LatentCache:
+    if not isinstance(tokenizer, Codec):
+        cache = LatentCache(path)
+        if cache.contract.get("tokenizer") != describe(tokenizer):
+            raise BadInput(f"cache: {path} is of another tokenizer; encode again")
+        _check_part(cache, path, data, field)
+        return cache
+    mirrors = data.mirrors
+    cache = LatentCache(path, sum(mirrors.values(), ()))
+    check_shape(tokenizer, data)
+    if others := _beyond_mirrors(data):
+        plain = " ".join(f"data.{field}={to}" for field, to in others.items())
+        raise BadInput(
+            f"cache holds examples that are mirrored at most: write {plain}, or leave "
+            "cache out to encode on the fly"
+        )
+    if mirrors and cache.contract.get("mirrors") != list(mirrors):
+        fields = " and ".join(f"data.{field}" for field in mirrors)
+        plain = " ".join(f"data.{field}=False" for field in mirrors)
+        raise BadInput(
+            f"cache: {path} does not hold what {fields} mirrors: encode "
+            f"again with it, write {plain}, or leave cache out to encode on the fly"
+        )
+    if data.drawn:
+        say(
+            "the cache holds examples that are cut as they are evaluated; without it "
+            "training cuts larger ones anywhere"
+        )
+    try:
+        made_under = build(cache.contract["tokenizer"])
+        if not isinstance(made_under, LatentContract):
+            raise ValueError("it states no latent contract")
+        refuse_mismatch(tokenizer.contract, made_under, f"the cache {path}")
+    except (KeyError, ValueError) as error:
+        raise BadInput(f"cache: {error}") from error
+    _check_part(cache, path, data, field)
+    return cache
+
+
+def _check_part(cache: LatentCache, path: Path, data: Modality, field: str) -> None:
+    if cache.contract.get("split") != "train":
+        raise BadInput(
+            f"cache: {path} is not of the training split; encode it with --split=train"
+        )
+    if field not in cache.fields:
+        raise BadInput(
+            f"cache: {path} holds {sorted(cache.fields)}, its stream "
+            f"needs {field}; encode again"
+        )
+    _compare(cache, data, f"cache: {path}")
+
+
+def _compare(cache: LatentCache, data: Modality, what: str) -> None:
+    """Raises BadInput where a cache is of other data than there is now. Where there is
+    none, as on a machine that was given the cache alone, it is believed."""
+    if "data" not in cache.contract:
+        say(
+            f"{what} does not say of which data it is; encode again to have it compared"
+        )
+        return
+    try:
+        records_of(data, train=True)
+    except BadInput as error:
+        say(f"{what} is not compared with the data, which cannot be read: {error}")
+        return
+    refuse_others(cache.contract["data"], data, what)

@@ -1,0 +1,138 @@
+"""Signals side by side for a person to look at, with what their axes and names are."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from train.modalities.modality import modality_of
+from train.modalities.shown import Axis, Panel, Units, eight_bits, grid
+
+INK, GROUND = (43, 47, 54), (255, 255, 255)
+SIZE, LINE = 10, 14  # of the letters, and of a line of them, in pixels
+LEFT, TICK, APART = 42, 3, 6
+LEAST = 40  # pixels in width of what has a name; smaller pictures are enlarged
+
+Picture = UInt8[np.ndarray, "h w 3"]
+
+
+def sheet(
+    kind: str,
+    x: np.ndarray,
+    units: Units | None = None,
+    columns: int | None = None,
+    names: Sequence[str] = (),
+) -> Picture:
+    """Signals (n, *shape) as one picture, as their modality shows them.
+
+    units: of axes and values; without them signals are shown bare. A note of what
+        values are stands once, below all. names: of each, of
+        which a row has one where all are the same.
+    """
+    x, modality = np.asarray(x), modality_of(kind)
+    columns = columns or math.ceil(len(x) ** 0.5)
+    panels = [modality.panels(each, units or Units()) for each in x]
+    if units is None:
+        panels = [[Panel(panel.picture) for panel in each] for each in panels]
+    cells = [np.concatenate([framed(panel) for panel in each]) for each in panels]
+    bare = not any(panel.across or panel.up for panel in panels[0])
+    how = (columns, 1 if bare else APART, 112 if bare else 255)
+    if not names:
+        rows = [grid(np.stack(cells), *how)]
+    else:
+        factor = -(-LEAST // cells[0].shape[1])
+        cells = [cell.repeat(factor, 0).repeat(factor, 1) for cell in cells]
+        rows = []
+        for low in range(0, len(cells), columns):
+            row = grid(np.stack(cells[low : low + columns]), *how)
+            each = cells[0].shape[1] + how[1]
+            rows += [_line(names[low : low + columns], row.shape[1], each), row]
+    for note in filter(None, (panel.note for panel in panels[0])):
+        width = max(rows[0].shape[1], math.ceil(_font().getlength(note)) + 2)
+        rows.append(_line([note], width, width))
+    width = max(row.shape[1] for row in rows)
+    fill = lambda row: ((0, 0), (0, width - row.shape[1]), (0, 0))
+    return np.concatenate([np.pad(r, fill(r), constant_values=255) for r in rows])
+
+
+def framed(panel: Panel) -> Picture:
+    """A picture with its ticks, below and to the left; its note is the sheet's."""
+    picture = eight_bits(panel.picture)
+    height, width = picture.shape[:2]
+    left = LEFT if panel.up else 0
+    right = APART if panel.across or panel.up else 0
+    above = LINE // 2 if panel.up else 0
+    below = LINE + TICK if panel.across else above
+    size = (height + above + below, width + left + right, 3)
+    whole = np.full(size, 255, np.uint8)
+    whole[above : above + height, left : left + width] = picture
+    image = Image.fromarray(whole)
+    draw, font = ImageDraw.Draw(image), _font()
+
+    def text(x, y, said, anchor):
+        draw.text((x, y), said, fill=INK, font=font, anchor=anchor)
+
+    if panel.up:
+        for value in ticks(panel.up, max(2, height // 20)):
+            y = above + round((1 - _share(value, panel.up)) * (height - 1))
+            draw.line([(left - TICK, y), (left - 1, y)], fill=INK)
+            text(left - TICK - 2, y, _number(value, panel.up), "rm")
+        if panel.up.name:
+            box = draw.textbbox((left + 3, above + 2), panel.up.name, font, "la")
+            draw.rectangle(box, GROUND)
+            text(left + 3, above + 2, panel.up.name, "la")
+    if panel.across:
+        said = ticks(panel.across, max(2, width // 40))
+        for value in said:
+            x = left + round(_share(value, panel.across) * (width - 1))
+            draw.line([(x, above + height), (x, above + height + TICK - 1)], fill=INK)
+            word = _number(value, panel.across)
+            word += f" {panel.across.name}" if value == said[-1] else ""
+            half = font.getlength(word) / 2
+            x = min(max(x, half), size[1] - half)
+            text(x, above + height + TICK, word, "ma")
+    return np.asarray(image)
+
+
+def ticks(axis: Axis, most: int) -> list[float]:
+    """Round values within the axis, 1, 2 or 5 times a power of ten apart: at most so
+    many, and one at least."""
+    span = axis.high - axis.low
+    power = 10.0 ** math.floor(math.log10(span / most))
+    for step in (1, 2, 5, 10, 20):
+        first = math.ceil(axis.low / (step * power) - 1e-9)
+        last = math.floor(axis.high / (step * power) + 1e-9)
+        if last - first + 1 <= most:
+            break
+    found = [n * step * power for n in range(first, last + 1)]
+    return found or [axis.low]
+
+
+def _share(value: float, axis: Axis) -> float:
+    return (value - axis.low) / (axis.high - axis.low)
+
+
+def _number(value: float, axis: Axis) -> str:
+    """As many digits as tell neighbouring ticks apart; thousands as 2k."""
+    if max(abs(axis.low), abs(axis.high)) >= 1e4:
+        return f"{value / 1000:.3g}k" if value else "0"
+    return f"{value:.4g}"
+
+
+def _line(names: Sequence[str], width: int, each: int) -> Picture:
+    """A line with a name over every cell, or one for all of a row."""
+    image = Image.new("RGB", (width, LINE), GROUND)
+    draw, font = ImageDraw.Draw(image), _font()
+    if len(set(names)) == 1:
+        names, each = names[:1], width
+    for i, name in enumerate(names):
+        while font.getlength(name) > each - 2 and len(name) > 1:
+            name = name.rstrip("…")[:-1] + "…"
+        draw.text((i * each + 1, 1), name, fill=INK, font=font)
+    return np.asarray(image)
+
+
+def _font():
+    return ImageFont.load_default(SIZE)
