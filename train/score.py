@@ -32,8 +32,8 @@ from train.modalities.files import write_bytes
 from train.objectives.bundles import open_bundle
 from train.objectives.streams import on_grid
 from train.pipeline import JointExamples
+from train.progress import progress, say
 from train.runtime import hosts
-from train.runtime.log import say
 from vqdit.fields import Count
 from vqdit.signal import to_signal
 from vqdit.tokenizer import Labels
@@ -82,7 +82,8 @@ def main(argv):
     most = min(flags.get("most", len(data)), len(data))
     rows = np.arange(most) * len(data) // most
     if anomalies:
-        labels = [batch["label"][:mine] for _, mine, batch in _batches(data, rows)]
+        parts = range(0, len(rows), BATCH)
+        labels = [data.take(rows[at : at + BATCH])["label"] for at in parts]
         if len({*np.isin(np.concatenate(labels), anomalies).tolist()}) < 2:
             raise BadInput(
                 "--anomaly: write classes of which some examples are, and some are not"
@@ -184,7 +185,7 @@ def _classified(ask, call, classify, values) -> dict:
 def _batches(data, rows) -> Iterator[tuple[np.ndarray, int, dict]]:
     """(rows, how many of them are new, their examples), as many in each batch."""
     size = min(BATCH, len(rows))
-    for start in range(0, len(rows), size):
+    for start in progress(range(0, len(rows), size), "scoring", unit="batch"):
         at = np.minimum(np.arange(start, start + size), len(rows) - 1)
         yield rows[at], min(size, len(rows) - start), data.take(rows[at])
 

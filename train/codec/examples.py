@@ -9,7 +9,7 @@ from train.codec.files import listed
 from train.codec.layout import SAME_RATE
 from train.errors import BadInput, Unreadable
 from train.modalities.modality import of_contract
-from train.runtime.log import say
+from train.progress import say
 from vqdit.signal import to_signal
 from vqdit.trained.codec import Codec
 from vqdit.trained.conditions import class_numbers

@@ -9,6 +9,7 @@ import pytest
 import train
 from tests.train.experiments import TOKENIZER
 from train import bench
+from train.__main__ import NOT_PROGRAMS
 from train.config import Experiment, StageOne, StageTwo
 from train.config.command import RUN, parse
 from train.config.help import meanings
@@ -27,7 +28,7 @@ FLAGS = RUN | {
 PROGRAMS = [
     importlib.import_module(f"train.{path.stem}")
     for path in sorted(pathlib.Path(train.__file__).parent.glob("*.py"))
-    if path.stem not in ("__init__", "__main__", "errors")
+    if path.stem not in NOT_PROGRAMS
 ]
 programs = pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.__name__)
 

@@ -4,14 +4,14 @@ import types
 import numpy as np
 import pytest
 
-from train.evaluation import judge
+from train.evaluation import judge, measures
 from train.evaluation.evaluator import reconstruct
 from train.evaluation.judge import judge_of
 from train.evaluation.scores import evaluate_tokenizer
 from train.modalities import Audio, AudioCleaning
 from train.modalities.audio import ear
 from train.pipeline import Examples, whole
-from vqdit.quantizers import Quantized
+from vqdit.quantizers import Quantized, ResidualFSQ
 from vqdit.trained.contract import LatentContract
 
 pytestmark = pytest.mark.optimized
@@ -45,6 +45,30 @@ class Rounded:
         return self.gain * (codes / (self.k - 1) * 2 - 1).astype(np.float32)
 
 
+class Twice(Rounded):
+    """What the first book leaves by a second one, as a residual quantizer does."""
+
+    @property
+    def module(self):
+        book = ResidualFSQ((self.k,), 2)
+        return types.SimpleNamespace(front=None, quantizer=book)
+
+    @property
+    def contract(self):
+        return dataclasses.replace(super().contract, codes=(self.k, self.k))
+
+    def encode(self, x):
+        first = super().encode(x).codes
+        left = (x - super().decode(first)) * (self.k - 1)
+        both = np.concatenate([first, super().encode(left).codes], -1)
+        return Quantized(x, both, {}, {})
+
+    def decode(self, codes):
+        parts = np.split(codes, codes.shape[-1], axis=-1)
+        values = map(super().decode, parts)
+        return sum(x / (self.k - 1) ** i for i, x in enumerate(values))
+
+
 @pytest.fixture(scope="module")
 def fine():
     return evaluate_tokenizer(Rounded(2**16), DATA, judge=judge_of(DATA, 4, steps=60))
@@ -73,6 +97,22 @@ def test_a_gain_moves_the_distance_and_not_the_ratio(fine):
     coarse = evaluate_tokenizer(Rounded(5), DATA, most=8)
     assert coarse["examples"] == 8
     assert coarse["si_sdr_db"] < fine["si_sdr_db"] - 20
+
+
+def test_every_number_of_books_has_its_rate_and_its_ratio():
+    found = evaluate_tokenizer(Twice(16), DATA, most=4)
+    rows = found["books"]
+    assert [(row["books"], row["kbps"]) for row in rows] == [(1, 8.0), (2, 16.0)]
+    first, both = (row["si_sdr_db"] for row in rows)
+    assert both == found["si_sdr_db"] > first + 15
+
+
+def test_a_perfect_ratio_counts_as_100_decibels():
+    x, figures = whole(DATA, train=False)["x"][:4], {}
+    for each in measures._alike(DATA.front, None, "x"):
+        figures |= each.finish(each.sums({"x": x}))
+    assert figures["si_sdr_db"] == 100
+    assert figures["si_sdr_median_db"] == pytest.approx(100, abs=0.01)
 
 
 def test_every_clip_is_rebuilt_in_order():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.train.fresh import fresh
 from train.errors import BadInput, Unreadable
 from train.modalities import Images
 from train.modalities.image import decode_picture, fit_square
@@ -136,6 +137,15 @@ def test_the_crop_slides_over_every_place_of_the_longer_side(shape):
     np.testing.assert_array_equal(
         fit_square(image, 6, 1, 0.999999), np.take(image, range(4, 10), axis)
     )
+
+
+def test_a_random_crop_is_evaluated_at_the_centre(tmp_path):
+    image = ramp(4, 9, 1)
+    Image.fromarray(image[..., 0]).save(tmp_path / "a.png")
+    how = {"size": 4, "channels": 1, "holdout": 0.0, "threads": 0}
+    data = Images("folder", str(tmp_path), crop="random", **how)
+    found = fresh(data, True).take(np.arange(1))["x"]
+    np.testing.assert_array_equal(found[0], fit_square(image, 4, 1))
 
 
 def test_fit_is_resizing_the_whole_and_then_cropping():

@@ -104,6 +104,7 @@ def test_frame_rates_become_the_one_asked_for(folder, tmp_path):
     found = numbers(fresh(video, True).take(np.arange(2))["x"])
     np.testing.assert_array_equal(found[0], np.arange(0, 16, 2))  # fast.gif
     np.testing.assert_array_equal(found[1], [0, 0, 1, 1, 2, 2, 3, 3])
+    assert video.load(tmp_path / "c" / "slow.gif").rate == 10
 
 
 def test_pace_takes_other_frames_of_a_file_in_their_order(folder):
