@@ -15,6 +15,7 @@ nor given is absent. Texts are printed where no --out is written.
 """
 
 import math
+import mimetypes
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ FLAGS = {
     "first": (Natural, "number of the first sample (0)"),
     "out": (str, "a .png, .npz of arrays, .txt of texts, or folder (grid.png)"),
 }
-SUFFIXES = (".png", ".npz", ".txt", "")
+FILES = (".png", ".npz", ".txt")  # any other name is a folder's
 
 
 def main(argv):
@@ -105,7 +106,7 @@ def main(argv):
             arrays |= {} if labels is None else {"label": labels}
             write_bytes(path, npz(**arrays))
         elif name in texts:
-            if out.suffix:
+            if out.suffix in FILES:
                 path = path.with_suffix(".txt")
                 write_bytes(path, "".join(f"{t}\n" for t in texts[name]).encode())
             else:
@@ -115,12 +116,12 @@ def main(argv):
             kind, columns = codec.contract.kind, math.ceil(count**0.5)
             shown, units = np.asarray(shown), Units.of(codec.contract)
             picture = sheet(kind, shown, units, columns, said)
-            if out.suffix:
+            if out.suffix in FILES:
                 pictures.save_png(path, picture)
             else:
                 files[f"sheet{end}.png"] = png(picture)
                 files |= files_of(codec.contract, signal, shown, end)
-        if out.suffix:
+        if out.suffix in FILES:
             say(f"{count} samples of {name!r} are in {path}")
     if files:
         write_folder(out, files)
@@ -151,12 +152,12 @@ def _out(generator, want, written: str | None) -> Path | None:
     if written is None and len(said) == len(want):
         return None
     out = Path(written or "grid.png")
-    if out.suffix not in SUFFIXES:
+    if out.suffix not in FILES and mimetypes.guess_type(out.name)[0]:
         raise BadInput(
             f"--out={out}: write a .png (a picture), a .npz (arrays), a .txt (texts), "
             f"or a folder"
         )
-    if not out.suffix and out.exists():
+    if out.suffix not in FILES and out.exists():
         raise BadInput(f"--out={out} is there already; write another folder")
     for name in want:
         if out.suffix == ".txt" and name not in said:

@@ -12,6 +12,7 @@ import numpy as np
 from train.config import StageOne
 from train.config.command import parse
 from train.config.validate import validate
+from train.config.workdir import begun
 from train.errors import BadInput, run
 from train.evaluation.training import reconstruction_figures
 from train.modalities.shown import Units
@@ -68,7 +69,7 @@ def train(
     model, data = experiment.model, experiment.data
     with hosts.together():
         validate(experiment, jax.device_count())
-        start = open_start(experiment)
+        start = open_start(experiment, begun(workdir, experiment, reschedule))
         recall_statistics(data, workdir)
     share_statistics(data)
     with hosts.together():
@@ -132,7 +133,7 @@ def train(
     with claimed(workdir, experiment, force, reschedule) as folder:
         keep_statistics(data, folder, write=hosts.first())
         about = partial(told, experiment)
-        how = {"reschedule": reschedule, "heldout": heldout}
+        how = {"reschedule": reschedule, "heldout": heldout, "lost": start.lost}
         state = launch(experiment, folder, *parts, about, **how)
         best = folder / "best"
         if experiment.run.best and best.exists():  # whose statistics are of SOME so far

@@ -13,6 +13,7 @@ import numpy as np
 from train.config import StageTwo
 from train.config.command import parse
 from train.config.validate import validate
+from train.config.workdir import begun
 from train.errors import run
 from train.evaluation.training import sample_figures
 from train.modalities.shown import Units
@@ -51,7 +52,7 @@ def train(
         for data in dict.fromkeys(experiment.sources.values()):
             share_statistics(data)
     with hosts.together():
-        streams = prepare(experiment)
+        streams = prepare(experiment, begun(workdir, experiment, reschedule))
     init, step_fn = build_step(
         experiment, streams.model, streams.processes, streams.transfer
     )
@@ -119,6 +120,7 @@ def train(
             streams.encoder,
             reschedule,
             heldout,
+            streams.lost,
         )
         return write(state, folder / "bundle")
 

@@ -53,3 +53,13 @@ def test_the_command_runs_from_a_folder_with_files_of_our_names(tmp_path):
     assert not found.returncode, found.stderr
     assert found.stdout.startswith("Stage two: ")
     assert "--config.model.width=1152\n" in found.stdout
+
+
+def test_an_import_that_is_interrupted_is_one_line(monkeypatch, capsys):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("train.__main__.importlib.import_module", interrupted)
+    with pytest.raises(SystemExit, match="130"):
+        main(["sample"])
+    assert capsys.readouterr().err == "stopped by SIGINT\n"

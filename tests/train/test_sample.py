@@ -1,6 +1,7 @@
 """`train.sample` of several streams: files and words in, files and words out."""
 
 import io
+import pathlib
 
 import numpy as np
 import pytest
@@ -154,6 +155,13 @@ def test_a_recording_is_its_middle_or_has_silence_around(tmp_path):
     with pytest.raises(BadInput, match="a.wav: it has a rate of 100 .*--resample"):
         heard(other, str(path))
     assert heard(other, str(path), resample=True).shape == (1, 6, 1)
+
+
+def test_a_name_with_a_dot_is_a_folder_unless_it_is_a_file_of_another_kind():
+    assert sample._out(None, (), "run.v2") == pathlib.Path("run.v2")
+    for name in ("grid.jpg", "clip.mp4", "sound.wav"):
+        with pytest.raises(BadInput, match=f"--out={name}: write a .png"):
+            sample._out(None, (), name)
 
 
 @pytest.mark.parametrize(

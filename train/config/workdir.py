@@ -21,6 +21,7 @@ LEFT = (
     "samples",
     "tensorboard",
     "metrics.jsonl",
+    "metrics.replaced.jsonl",
     "statistics.json",
     CONFIG_FILE,
 )
@@ -121,6 +122,19 @@ def _refusal(workdir: Path, experiment: Experiment, reschedule: bool) -> str:
     except BadInput as error:
         return str(error)
     return refusal(old, experiment, str(workdir), reschedule)
+
+
+def begun(
+    workdir: str | Path | None, experiment: Experiment, reschedule: bool
+) -> int | None:
+    """The newest step that the experiment has left in the folder; None for none."""
+    folder = Path(workdir or "") / "checkpoints"
+    if not workdir or not folder.is_dir():
+        return None
+    if _refusal(Path(workdir), experiment, reschedule):
+        return None
+    steps = [int(each.name) for each in folder.iterdir() if each.name.isdecimal()]
+    return max(steps, default=None)
 
 
 def refusal(old: Experiment, new: Experiment, what: str, reschedule: bool) -> str:

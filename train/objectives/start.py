@@ -16,7 +16,7 @@ from train.objectives.adversarial import make_adversarial_step, with_discriminat
 from train.objectives.codebook import with_revival
 from train.objectives.perceptual import Distance, networks
 from train.objectives.reconstruction import Reconstruction
-from train.objectives.transfer import Transfer
+from train.objectives.transfer import Transfer, open_transfer
 from train.pipeline.statistics import are_known, believe, moments_of
 from train.runtime import hosts
 from train.runtime.optim import learning_rate, make
@@ -33,24 +33,32 @@ class Start:
     distances: these comparisons; see `networks`.
     waits:     whether the codebook is made from data by k-means: the quantizer says
         start="kmeans", and no codebook is brought.
+    lost:      why a run that has begun does not find what it started from any more.
     """
 
     transfer: Transfer | None
     frozen: dict[str, Any]
     distances: Mapping[str, Distance]
     waits: bool
+    lost: str = ""
 
 
-def open_start(experiment: StageOne) -> Start:
+def open_start(experiment: StageOne, begun: int | None = None) -> Start:
     """Opens what the experiment names, and checks that it fits the model.
 
+    begun: the step that a run goes on from, which has what `init` brought.
     Raises BadInput, naming a field and what to write; compiles nothing.
     """
     model = experiment.model
-    transfer = Transfer(experiment.init, model) if experiment.init else None
+    transfer, lost = open_transfer(experiment.init, model, begun is not None)
     waits = getattr(model.quantizer, "start", None) == "kmeans" and not (
         transfer is not None and transfer.brings_codes()
     )
+    if waits and lost:
+        # Whether it brought codes is not known, and once k-means is past no matter.
+        if experiment.kmeans and begun < experiment.kmeans.step:
+            raise BadInput(lost)
+        waits = False
     if waits:
         _check_kmeans(experiment)
     features, _, variables = tokenizer_shapes(experiment)
@@ -60,7 +68,7 @@ def open_start(experiment: StageOne) -> Start:
     for name, distance in distances.items():
         with blame(f"losses.{name}={getattr(experiment.losses, name)}"):
             jax.eval_shape(distance, frozen[name], features, features)
-    return Start(transfer, frozen, distances, waits)
+    return Start(transfer, frozen, distances, waits, lost)
 
 
 def share_statistics(data: Modality) -> None:

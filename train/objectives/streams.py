@@ -17,7 +17,7 @@ from train.config.network import network
 from train.errors import BadInput
 from train.objectives.bundles import examples_for, open_bundle
 from train.objectives.caches import open_caches
-from train.objectives.transfer import OWN, Transfer
+from train.objectives.transfer import OWN, Transfer, open_transfer
 from train.pipeline import JointExamples
 from train.pipeline.streams import codes_of
 from train.progress import say
@@ -45,6 +45,7 @@ class Streams:
     tokenizers: stream -> Codec, or a value that is born discrete.
     source:     the data, or their latent caches.
     transfer:   what training starts from; None for nothing.
+    lost:       why a run that has begun does not find that any more.
     """
 
     experiment: StageTwo
@@ -53,6 +54,7 @@ class Streams:
     tokenizers: Mapping[str, Any]
     source: JointExamples
     transfer: Transfer | None = None
+    lost: str = ""
 
     @property
     def codecs(self) -> dict[str, Codec]:
@@ -213,9 +215,10 @@ def opened(experiment: StageTwo) -> dict[str, Any]:
     }
 
 
-def prepare(experiment: StageTwo) -> Streams:
+def prepare(experiment: StageTwo, begun: int | None = None) -> Streams:
     """All that the experiment names, known to fit.
 
+    begun: the step that a run goes on from, which has what `init` brought.
     Raises BadInput, before anything is written or compiled, when it does not.
     """
     tokenizers = opened(experiment)
@@ -240,14 +243,14 @@ def prepare(experiment: StageTwo) -> Streams:
             f"run.heldout_every={experiment.run.heldout_every}: a latent cache has no "
             f"held-out part; leave out cache or write run.heldout_every=0"
         )
-    transfer = _open_transfer(experiment, model, tokenizers)
-    return Streams(experiment, model, processes, tokenizers, source, transfer)
+    names = tuple(source.class_names)
+    transfer, lost = open_transfer(experiment.init, model, begun is not None, names)
+    if transfer is not None:
+        _check_transfer(transfer, model, tokenizers)
+    return Streams(experiment, model, processes, tokenizers, source, transfer, lost)
 
 
-def _open_transfer(experiment: StageTwo, model: DiT, tokenizers) -> Transfer | None:
-    if experiment.init is None:
-        return None
-    transfer = Transfer(experiment.init, model)
+def _check_transfer(transfer: Transfer, model: DiT, tokenizers) -> None:
     shapes = jax.eval_shape(model.init, jax.random.key(0), *example(model, 1))
     transfer.check(dict(shapes))
     for name, old in transfer.bundle.codecs.items():
@@ -256,7 +259,6 @@ def _open_transfer(experiment: StageTwo, model: DiT, tokenizers) -> Transfer | N
             new.contract.fingerprint != old.contract.fingerprint
         ):
             say(f"init: stream {name!r} was of another tokenizer's latents or codes")
-    return transfer
 
 
 def _open_data(experiment: StageTwo, tokenizers) -> JointExamples:

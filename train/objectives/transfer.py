@@ -36,10 +36,14 @@ class Transfer:
     as they were, whatever their order, as long as the new ones are not there to be
     seen. What each stream has of its own starts as what all shared (`Block.own`).
 
+    classes: names of the labels, where known: a table of others starts new.
+
     Raises BadInput for a bundle that cannot be opened, or is of another kind.
     """
 
-    def __init__(self, path: str, model: Tokenizer | DiT):
+    def __init__(
+        self, path: str, model: Tokenizer | DiT, classes: tuple[str, ...] = ()
+    ):
         self.path, self.model = path, model
         kind = Codec if isinstance(model, Tokenizer) else Generator
         self.bundle = open_bundle(path, kind, "init")
@@ -47,6 +51,8 @@ class Transfer:
             variables = self.bundle.variables
         else:
             variables = {"params": self.bundle.params}
+        named = getattr(self.bundle, "class_names", ())
+        self._relabelled = bool(classes and named and classes != named)
         held = {name: variables.get(name, {}) for name in COLLECTIONS}
         self._held = {
             _plain(place, self.bundle.module): np.asarray(leaf)
@@ -108,7 +114,8 @@ class Transfer:
             mine = self._held.get(tuple(shared))
         if mine is not None and place[-2:] == ("label", "table"):
             # Of other classes there is nothing to keep.
-            return mine if mine.shape == leaf.shape else None
+            other = self._relabelled or mine.shape != leaf.shape
+            return None if other else mine
         return mine
 
     def _check_streams(self) -> None:
@@ -149,6 +156,27 @@ class Transfer:
             f"init: {'/'.join(place[1:])} is {mine.shape} in {self.path} and "
             f"{leaf.shape} in this model; write the model that was trained there"
         )
+
+
+def open_transfer(
+    path: str | None,
+    model: Tokenizer | DiT,
+    begun: bool,
+    classes: tuple[str, ...] = (),
+) -> tuple[Transfer | None, str]:
+    """(what training starts from, ""); (None, why) where a run that has begun does not
+    find it any more: its checkpoints hold all that was taken of it.
+
+    Raises BadInput as Transfer does for a run that begins.
+    """
+    if path is None:
+        return None, ""
+    try:
+        return Transfer(path, model, classes), ""
+    except BadInput as error:
+        if not begun:
+            raise
+        return None, str(error)
 
 
 def _tokens(stream) -> tuple[str, dict[str, Any]]:

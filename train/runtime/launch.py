@@ -93,6 +93,7 @@ def launch(
     encoder: Encoder | None = None,
     reschedule: bool = False,
     heldout: HeldOut | None = None,
+    lost: str = "",
 ) -> TrainState:
     """Trains the experiment in its workdir to its last step, from wherever it stands.
 
@@ -103,6 +104,7 @@ def launch(
         checkpoint, and a run that stands on something else is not continued.
     reschedule: of `open_workdir`.
     heldout: what is measured and kept where the run says so.
+    lost: why the state cannot be one that begins, but only a checkpoint's.
     Returns the last state, which is on disk by then. Raises what `train` raises.
     """
     depends = depends or {}
@@ -112,6 +114,8 @@ def launch(
     position, window = 0, None
     with Checkpoints(workdir / "checkpoints", run.keep) as checkpoints:
         restored = checkpoints.restore_latest(state)
+        if restored is None and lost:
+            raise BadInput(lost)
         if restored is not None:
             state, position, meta = restored
             window = meta.get("window")

@@ -61,6 +61,10 @@ class Replacement(Checked, Process):
         fallen = fallen < against(self.schedule.sigma(t), x0)
         return jnp.where(fallen, self.prior(value_key, x0.shape), x0), x0
 
+    def share_of_bound(self, output, target, x_t, sigma, d_sigma) -> Array:
+        """See `loss`; sigma and its slope are those of the time."""
+        raise NotImplementedError
+
     def loss(
         self,
         output: Float[Array, "b *d k"],

@@ -69,7 +69,8 @@ class Scorer:
             name: conditions.on_grid(v, model.streams[name])
             for name, v in (known or {}).items()
         }
-        nats, variance, values, shown = 0.0, 0.0, 0, list(given or {})
+        values, shown = 0, list(given or {})
+        nats = variance = jnp.zeros(())
         for name in self.of:
             shown.append(name)
             streams = {n: seen[n] for n in shown}

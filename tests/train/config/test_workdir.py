@@ -7,8 +7,8 @@ import os
 import pytest
 
 from tests.train.experiments import JOINT, TOKENIZER
-from train.config.override import overrides
-from train.config.workdir import open_workdir, read_config, save_config
+from train.config.override import overrides, replaced
+from train.config.workdir import begun, open_workdir, read_config, save_config
 from train.errors import BadInput
 
 
@@ -164,10 +164,13 @@ def test_force_moves_everything_aside(tmp_path):
         (tmp_path / "checkpoints").mkdir()
         (tmp_path / "checkpoints" / "of").write_text(str(experiment.run.batch))
         (tmp_path / "metrics.jsonl").write_text(str(experiment.run.batch))
+        (tmp_path / "metrics.replaced.jsonl").write_text(str(experiment.run.batch))
     for n, experiment in ((1, TOKENIZER), (2, other)):
         batch = str(experiment.run.batch)
         assert (tmp_path / f"checkpoints.replaced-{n}" / "of").read_text() == batch
         assert (tmp_path / f"metrics.jsonl.replaced-{n}").read_text() == batch
+        kept = tmp_path / f"metrics.replaced.jsonl.replaced-{n}"
+        assert kept.read_text() == batch
         assert read_config(tmp_path / f"config.json.replaced-{n}") == experiment
     assert read_config(tmp_path / "config.json") == last
 
@@ -214,3 +217,13 @@ def test_config_json_is_plain_json_with_the_classes_in_it(tmp_path):
     data = json.loads((tmp_path / "config.json").read_text())
     assert data["class"] == "train.StageTwo"
     assert data["fields"]["model"]["class"] == "vqdit.DiT"
+
+
+def test_what_an_experiment_has_begun_is_its_own(tmp_path):
+    assert begun(None, TOKENIZER, False) is None
+    open_workdir(tmp_path, TOKENIZER)
+    assert begun(tmp_path, TOKENIZER, False) is None
+    for name in ("5", "20", "30.tmp"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    assert begun(tmp_path, TOKENIZER, False) == 20
+    assert begun(tmp_path, replaced(TOKENIZER, {"run.seed": 3}), False) is None

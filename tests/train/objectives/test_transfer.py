@@ -1,6 +1,7 @@
 """Training that starts from the weights of a trained tokenizer."""
 
 import dataclasses
+import shutil
 import sys
 
 import flax.traverse_util
@@ -11,13 +12,14 @@ import pytest
 
 from tests import quick, toys
 from train import stage_one
-from train.config import KMeansInit, Run, StageOne, StageTwo, Stream
+from train.config import KMeansInit, Run, StageOne, StageTwo, Stream, replaced
 from train.config.network import network
 from train.errors import BadInput
 from train.modalities import Video
 from train.objectives import bundles, streams
 from train.objectives.start import build_step, open_start
 from train.objectives.transfer import Transfer
+from train.runtime.log import read_metrics
 from vqdit.diffusion import Gaussian, Masking
 from vqdit.dit import DiT
 from vqdit.nn import Block
@@ -229,3 +231,62 @@ def test_a_transformer_starts_one_of_more_streams_and_other_classes(tmp_path, ca
 
 def _example(model):
     return jax.random.key(0), *streams.example(model, 1)
+
+
+def test_a_table_of_labels_is_of_its_classes_and_not_of_as_many(tmp_path):
+    names = ("boot", "coat", "hat")
+    old = toys.generator([toys.PICTURE], {"image": Gaussian()}, None, 3, names)
+    save(tmp_path / "generator", old)
+    variables = {"params": jax.tree.map(jnp.zeros_like, old.params)}
+    for classes in (names, ()):
+        transfer = Transfer(str(tmp_path / "generator"), old.module, classes)
+        assert transfer.check(variables) == []
+    for classes in (("hat", "coat", "boot"), ("six", "seven", "eight")):
+        transfer = Transfer(str(tmp_path / "generator"), old.module, classes)
+        assert transfer.check(variables) == ["label/table"]
+        assert not transfer.into(variables)["params"]["label"]["table"].any()
+
+
+def test_a_run_that_has_begun_needs_no_bundle_any_more(tmp_path):
+    experiment = StageOne(
+        name="begun",
+        data=Video(frames=3, size=4, examples=10),
+        model=FRAMES,
+        init=str(tmp_path / "gone"),
+        run=Run(steps=2, batch=1, save_every=1),
+    )
+    with pytest.raises(BadInput, match="gone"):
+        open_start(experiment)
+    start = open_start(experiment, begun=1)
+    assert start.transfer is None and "gone" in start.lost and not start.waits
+    # What k-means would have to make, the checkpoint may already have from the bundle.
+    book = FRAMES.clone(quantizer=BOOK.clone(start="kmeans"))
+    waiting = {"model": book, "kmeans": KMeansInit(step=2)}
+    with pytest.raises(BadInput, match="gone"):
+        open_start(dataclasses.replace(experiment, **waiting), begun=1)
+    assert not open_start(dataclasses.replace(experiment, **waiting), begun=2).waits
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_once_its_bundle_is_gone_and_never_without_a_checkpoint(
+    pictures, tmp_path
+):
+    path = tmp_path / "from"
+    shutil.copytree(pictures[0], path)
+    experiment = StageOne(
+        name="goes_on",
+        data=Video(frames=3, size=4, examples=10),
+        model=FRAMES,
+        init=str(path),
+        run=Run(steps=1, batch=8, save_every=1),
+    )
+    workdir = tmp_path / "run"
+    stage_one.train(experiment, workdir)
+    shutil.rmtree(path)
+    longer = replaced(experiment, {"run.steps": 2})
+    stage_one.train(longer, workdir)
+    assert [row["step"] for row in read_metrics(workdir)][-1] == 2
+    for manifest in (workdir / "checkpoints").rglob("manifest"):
+        shutil.rmtree(manifest)
+    with pytest.raises(BadInput):
+        stage_one.train(replaced(experiment, {"run.steps": 3}), workdir)

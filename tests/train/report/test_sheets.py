@@ -74,11 +74,11 @@ def test_ticks_are_round_and_few():
 
 
 def test_ticks_stand_where_their_values_are():
-    panel = Panel(np.zeros((61, 81, 1), np.uint8), Axis(0, 8, "s"), Axis(0, 4))
+    panel = Panel(np.zeros((61, 81, 1), np.uint8), Axis(0, 8, "s"), Axis(0, 5))
     picture = framed(panel)
     top, left = sheets.LINE // 2, sheets.LEFT
     np.testing.assert_array_equal(picture[top : top + 61, left : left + 81], 0)
     marks = np.flatnonzero((picture[:, left - 1] == sheets.INK).all(-1))
-    assert marks.tolist() == [top, top + 30, top + 60]  # 4, 2 and 0
+    assert marks.tolist() == [top + 12, top + 36, top + 60]  # 4, 2 and 0
     marks = np.flatnonzero((picture[top + 61] == sheets.INK).all(-1))
     assert marks.tolist() == [left, left + 50]  # 0 and 5
