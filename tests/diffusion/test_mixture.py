@@ -292,6 +292,8 @@ def test_one_stream_is_the_plain_path_bit_for_bit():
     [
         (lambda: Case(given=0.7, absent=0.4), "absent=0.4: write at most 0.3"),
         (lambda: Case(given=("a",), absent=("a",)), "absent=.*a: is given; write one"),
+        (lambda: Case(given=("a",), parts={"a": Prefix()}), "parts=.*a: is given or"),
+        (lambda: Case(absent=("a",), parts={"a": Around()}), "parts=.*a: is given or"),
         (lambda: Case(given=1.5), "given=1.5: write"),
         (lambda: Case(weight=0.0), "weight=0.0: write above 0"),
         (lambda: Prefix(0.5, 0.2), "low=0.5: write at most high, 0.2"),

@@ -64,8 +64,8 @@ def crossings(
         expected to beat.
     agree:  share of `num` draws of all streams in which all readers say one class.
 
-    sampler: of `Generator.sampler`. Raises BadInput where fewer than two streams have a
-    class that can be told.
+    sampler: of `Generator.sampler`. Raises BadInput for what it refuses, and where
+    fewer than two streams have a class that can be told.
     """
     read = readers(generator, data, references)
     if len(read) < 2:
@@ -80,19 +80,22 @@ def crossings(
         f"{name}_read": _share((x | {"said": x["x"]} for x in held(name)), each)
         for name, each in read.items()
     }
-    for scale in scales:
-        row = {"guidance": scale} | real
-        for b in read:
-            own = {n: x.get(b) if isinstance(x, Mapping) else x for n, x in how}
-            draw = generator.sampler(want=b, guidance=scale, **own)
-            for a in generator.streams:
-                if a != b:
-                    crossed = _crossed(generator, draw, key, a, b, held(a))
-                    row[f"{a}_to_{b}"] = _share(crossed, read[b])
-        rows.append(row)
-    agree = Mean("agree", lambda batch: batch["same"])
-    draw = generator.sampler(**sampler)
-    found = evaluated(agree, _together(generator, draw, key, num, read))
+    try:
+        for scale in scales:
+            row = {"guidance": scale} | real
+            for b in read:
+                own = {n: x.get(b) if isinstance(x, Mapping) else x for n, x in how}
+                draw = generator.sampler(want=b, guidance=scale, **own)
+                for a in generator.streams:
+                    if a != b:
+                        crossed = _crossed(generator, draw, key, a, b, held(a))
+                        row[f"{a}_to_{b}"] = _share(crossed, read[b])
+            rows.append(row)
+        agree = Mean("agree", lambda batch: batch["same"])
+        draw = generator.sampler(**sampler)
+        found = evaluated(agree, _together(generator, draw, key, num, read))
+    except ValueError as error:
+        raise BadInput(str(error)) from error
     return [row | found for row in rows]
 
 

@@ -83,12 +83,18 @@ def read_clip(path: File) -> Clip:
     return Clip(list(frames), times_of(path, starts, lasting))
 
 
+def is_gif(path: File) -> bool:
+    """Rows of a saved set have no suffix, but begin as their kind does."""
+    kind = path.suffix.lower()
+    return kind == ".gif" or (not kind and stored(path).startswith(b"GIF8"))
+
+
 def frames_of(path: File) -> Iterator[Frame]:
     """Those of a file, or of a folder of pictures, one after the other."""
     if path.is_dir():
         for still in stills(path):
             yield functools.partial(_picture, still), np.nan, np.nan
-    elif path.suffix.lower() == ".gif":
+    elif is_gif(path):
         with reading("no GIF file"), Image.open(opened(path), formats=("GIF",)) as gif:
             # Each frame of a GIF changes a part of the one before; Pillow puts it in.
             for frame in ImageSequence.Iterator(gif):
@@ -113,7 +119,7 @@ def times_of(
     """Of Clip, of frames that begin and last so."""
     if path.is_dir():
         return None
-    if path.suffix.lower() == ".gif":
+    if is_gif(path):
         if not any(lasting):
             return None
         lasting = [each if each >= SHORTEST else 1 / RATE for each in lasting]

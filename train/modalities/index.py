@@ -14,6 +14,7 @@ from train.errors import BadInput, Unreadable, one_line
 from train.modalities.clips import (
     even_times,
     frames_of,
+    is_gif,
     open_video,
     rate_of,
     times_of,
@@ -167,7 +168,7 @@ def open_clip(
     Whatever a file holds, no more than KEPT bytes of it are in memory at once. Raises
     Unreadable, after all frames were decoded where there is no index.
     """
-    still = path.is_dir() or path.suffix.lower() == ".gif"
+    still = path.is_dir() or is_gif(path)
     if not still and (index := _index(path)):
         return index
     starts, lasting, kept, size = [], [], [], 0

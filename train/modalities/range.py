@@ -101,9 +101,9 @@ class Ranges(Modality):
             )
         points = np.frombuffer(content, "<f4").reshape(-1, 4)
         image, beyond = projected(points, self.rows, self.azimuth, self.elevation)
-        seen = np.count_nonzero(image[..., 0]) / len(points)
+        hidden = len(points) - beyond - np.count_nonzero(image[..., 0])
         values, extra = with_channels(image[..., : self.channels], 2)
-        more = {"beyond": beyond, "hidden": 1 - beyond - seen}
+        more = {"beyond": beyond / len(points), "hidden": hidden / len(points)}
         return Record(values, more=more, suffix=".npy", extra=extra)
 
     def findings(self, records):
@@ -182,9 +182,9 @@ def projected(
     rows: int,
     azimuth: int,
     elevation: tuple[float, float],
-) -> tuple[Float[np.ndarray, "rows azimuth 2"], float]:
-    """(range in metres and reflectance, 0 where there is no point; the share of the
-    points that lie beyond the rows or at no distance) of points x to the front, y to
+) -> tuple[Float[np.ndarray, "rows azimuth 2"], int]:
+    """(range in metres and reflectance, 0 where there is no point; how many of the
+    points lie beyond the rows or at no distance) of points x to the front, y to
     the left and z up.
 
     As the sensor sees it: cells are even in elevation, the highest row first, and in
@@ -206,7 +206,7 @@ def projected(
     image[row[nearest_last].astype(int), column] = np.stack(
         [distance[nearest_last], points[nearest_last, 3]], -1
     )
-    return image, float((~inside).mean())
+    return image, np.count_nonzero(~inside)
 
 
 def split_sweep(sweep: np.ndarray, far: float | None) -> tuple[np.ndarray, np.ndarray]:

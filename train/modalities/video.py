@@ -10,6 +10,7 @@ from train.modalities.augment import ImageAugment
 from train.modalities.clips import (
     RATE,
     alike,
+    is_gif,
     pack_times,
     read_clip,
     shown,
@@ -159,7 +160,7 @@ class Video(Pixels):
         values = alike(clip.frames)
         if path.is_dir():
             return Record(values)
-        suffix = ".gif" if path.suffix.lower() == ".gif" else ".mp4"
+        suffix = ".gif" if is_gif(path) else ".mp4"
         extra = pack_times(clip.times)
         return Record(values, clip.rate or RATE, suffix=suffix, extra=extra)
 

@@ -262,7 +262,11 @@ def labelled(
     labels: Sequence[Any], where: Callable[[int], object]
 ) -> tuple[Sequence[int], tuple[str, ...]]:
     """(class numbers, -1 where nothing has one; class names) of class names, or of
-    numbers; `where` names a row."""
+    numbers, also such as 3.0; an empty one is none. `where` names a row."""
+    labels = [
+        int(label) if type(label) is float and label.is_integer() else label
+        for label in (None if label == "" else label for label in labels)
+    ]
     bare = [i for i, label in enumerate(labels) if label is None]
     if len(bare) == len(labels):
         return [-1] * len(labels), ()

@@ -7,6 +7,7 @@ mapped into memory. https://huggingface.co/docs/datasets
 
 import functools
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from train.modalities.files import stored
 from train.modalities.modality import Modality
 from train.sources.entries import Entry, Listing, labelled, parts_among, splits_of
 from train.sources.folder import Part, folder_of, parted, shared
+
+log = logging.getLogger(__name__)
 
 CAPTIONS = ("caption", "text")  # columns that hold one
 FILES = "_data_files"  # of state.json
@@ -100,6 +103,14 @@ def listing(root: Path, data: Modality) -> Listing:
                 )
     else:
         bare = types.get("label") == "Value"
+        several = [name for name, each in types.items() if each == "ClassLabel"]
+        if several and not bare:
+            log.warning(
+                "%s: no classes are read, since none of %s is called label; rename one "
+                "with rename_column and save the set anew",
+                root,
+                ", ".join(several),
+            )
         found = table.column("label") if bare else [None] * len(table)
         numbers, classes = labelled(found, lambda row: f"{root} row {row}")
     texts = [

@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 SIDE = ("cls", "txt", "json")  # extensions that say something of a sample
 LONGEST = 2**20  # bytes of one of these
+PACKED = re.compile(r"\.(tgz|tar\.gz)$")
 MOST = 10**6  # shards that a pattern may name
 
 
@@ -83,7 +84,10 @@ def _shards(data: Modality) -> tuple[Path, list[str]]:
     if root.is_dir():
         left_out: Counter[str] = Counter()
         found = [at / name for at, names in folders(root, left_out) for name in names]
+        packed = [path.name for path in found if PACKED.search(path.name.lower())]
         found = [path for path in found if path.suffix.lower() == ".tar"]
+        if packed and not found:
+            raise BadInput(f"{root} holds {packed[0]}; gunzip it, which leaves a .tar")
     else:
         found = []
         for pattern in expanded(str(root)):
@@ -91,7 +95,7 @@ def _shards(data: Modality) -> tuple[Path, list[str]]:
             found += filter(os.path.isfile, matches)
             if not any(map(os.path.isfile, matches)):
                 raise BadInput(f"data.data_dir={data.data_dir}: no such file {pattern}")
-        found = list(map(Path, dict.fromkeys(found)))
+        found = list(dict.fromkeys(Path(each).absolute() for each in found))
         root = Path(os.path.commonpath([path.parent for path in found]))
     if not found:
         raise BadInput(f"{root} holds no .tar shard; write their folder or a pattern")
@@ -142,7 +146,7 @@ def listing(root: Path, data: Modality, *shards: str) -> Listing:
     """
     entries, labels, left_out, broken = [], [], Counter(), {}
     for shard in progress(shards, "indexing shards", unit="shard"):
-        samples, why = _samples(root / shard)
+        samples, why = _samples(root / shard, left_out)
         if why:
             broken[shard] = why
         for key, members in samples.items():
@@ -170,25 +174,33 @@ def listing(root: Path, data: Modality, *shards: str) -> Listing:
     return Listing(entries, names, left_out, numbered=False)
 
 
-def _samples(path: Path) -> tuple[dict[str, dict[str, Any]], str]:
+def _samples(
+    path: Path, left_out: Counter[str]
+) -> tuple[dict[str, dict[str, Any]], str]:
     """({key: {extension: (start, size), or the bytes of what says something}}, why the
-    shard is broken, or "")."""
+    shard is broken, or ""). Of members of one name the last one counts, as in tar."""
     samples: dict[str, dict[str, Any]] = {}
     try:
-        for name, place in _members(path):
+        for name, place in _members(path, left_out):
             folder, slash, base = name.removeprefix("./").rpartition("/")
             key, _, extension = base.partition(".")
-            samples.setdefault(folder + slash + key, {})[extension] = place
+            sample = samples.setdefault(folder + slash + key, {})
+            if extension in sample:
+                left_out[f"{kind_of(name)} that another of its name replaces"] += 1
+            sample[extension] = place
     except Unreadable as error:
         return samples, str(error)
     return samples, ""
 
 
-def _members(path: Path) -> Iterator[tuple[str, Any]]:
+def _members(path: Path, left_out: Counter[str]) -> Iterator[tuple[str, Any]]:
     with reading("is no whole tar file"), tarfile.open(path, "r:") as tar:
         for info in tar:
             base = info.name.rpartition("/")[2]
             if not info.isfile() or base.startswith("."):
+                continue
+            if info.issparse():  # its bytes do not lie in one piece
+                left_out[f"{kind_of(base)} that tar stored as sparse"] += 1
                 continue
             place: Any = info.offset_data, info.size
             if base.lower().rpartition(".")[2] in SIDE and info.size <= LONGEST:
@@ -224,9 +236,11 @@ def _entry(root, shard, key, members, data, left_out):
     texts = {e: decoded(said[e], f"{where}.{e}").strip() for e in read}
     more = _object(texts.pop("json", ""))
     caption = texts.get("txt", more.get("caption", more.get("text")))
-    label = more.get("label")
-    label = texts.get("cls", label if type(label) in (int, str) else None)
-    if type(label) is str and re.fullmatch(r"\d+", label):
+    label = texts.get("cls") or more.get("label")
+    whole = type(label) is float and label.is_integer()
+    if type(label) not in (int, str) and not whole:  # boxes, say
+        label = None
+    elif re.fullmatch(r"\d+", str(label)):
         label = int(label)
     start, size = members[found[0]]
     content = functools.partial(_stretch, root / shard, start, size)

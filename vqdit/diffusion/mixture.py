@@ -122,6 +122,8 @@ class Case(Checked):
         if not _names(self.given) and not _names(self.absent):
             both = (self.given or 0) + (self.absent or 0)
             self.check("absent", both <= 1, f"write at most {1 - self.given:g}")
+        whole = ", ".join(filter(self.fixed, self.parts))
+        self.check("parts", not whole, f"{whole}: is given or absent as a whole")
 
     def chances(self, name: str) -> tuple[float, float]:
         """(of being given, of being absent) of a stream that may be noised or not."""

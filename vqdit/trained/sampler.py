@@ -150,7 +150,8 @@ class Sampler:
             as codes.
         known:    of a given stream, (b,), (b, *grid) or the first axes of it, as the
             frames of a clip: 0 where it is absent. Of one that is drawn: 1 where
-            `given` holds it and it stays.
+            `given` holds it and it stays: any places are taken, and drawn around as
+            well as `Mixture.parts` showed such ones in training.
         guidance: a scale, one for each sample (b,), or {condition: scale}, where a
             condition is a given stream or "label", which comes last: each pulls away
             from those before it (arXiv:2211.09800, eq. 3).

@@ -106,6 +106,16 @@ def test_an_example_without_a_text_does_not_count():
     assert row["photo_to_word"] == pytest.approx(np.mean((LABEL > 0) & (LABEL != 7)))
 
 
+def test_what_a_sampler_refuses_is_one_line():
+    def refuses(want=None, **how):
+        raise ValueError("guidance: nothing was left out in training")
+
+    generator, *more = setting()[0]
+    generator.sampler = refuses
+    with pytest.raises(BadInput, match="guidance: nothing was left out"):
+        crossings(generator, *more, num=10)
+
+
 def test_of_one_stream_that_is_read_there_is_no_crossing():
     generator, data, references = setting()[0]
     photo = dataclasses.replace(references["photo"], network=Latents(None))

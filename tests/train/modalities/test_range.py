@@ -88,6 +88,16 @@ def test_a_sweep_of_points_is_seen_from_its_sensor(tmp_path):
     assert image[0, :, 0].tolist() == [0, 0, 7, 0, 5, 0, 0, 0]
 
 
+def test_nothing_is_said_of_sweeps_of_which_all_is_seen(tmp_path, caplog):
+    turn = np.radians(np.arange(0, 360, 36))
+    points = np.stack([np.cos(turn), np.sin(turn), 0 * turn, turn], 1).astype("<f4")
+    points[:7, 2] = 100  # beyond; 1 - 0.7 - 0.3 is not 0 in floats
+    points.tofile(tmp_path / "0.bin")
+    data = Ranges("folder", str(tmp_path), rows=2, azimuth=40, holdout=0.0, threads=0)
+    assert fresh(data, True).findings == {"beyond_share": [0.7], "hidden_share": [0]}
+    assert "behind another" not in caplog.text
+
+
 def test_what_of_a_sweep_is_not_seen_is_said(tmp_path, caplog):
     for i in range(2):
         points = np.zeros((10, 4), "<f4")

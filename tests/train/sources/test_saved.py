@@ -12,8 +12,8 @@ from PIL import Image
 
 from tests.train.fresh import fresh_source
 from train.errors import BadInput
-from train.modalities import Audio, Images, Series, Video
-from train.modalities.clips import even, write_mp4
+from train.modalities import Audio, Images, Series, Video, clips
+from train.modalities.clips import even, write_gif, write_mp4
 from train.sources import open_source
 
 LABEL = {"names": ["ant", "bee", "cat"], "_type": "ClassLabel"}
@@ -120,6 +120,25 @@ def test_sounds_and_clips_are_read_too(tmp_path):
     data = Video("huggingface", str(tmp_path / "v"), holdout=0.0, frames=4, size=16)
     shown = data.cut([open_source(data, True)[0]], [0], None)["x"]
     assert np.abs(shown[0, :, 0, 0, 0].astype(int) - [0, 40, 80, 120]).max() < 4
+
+
+def test_a_gif_is_read_as_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(clips, "open_video", None)
+    frames = [np.full((16, 16, 3), 40 * i, np.uint8) for i in range(4)]
+    clip = cells([write_gif(frames, even(4, 10))])
+    save(tmp_path / "v", {"video": {"_type": "Video"}}, {"video": clip}, shards=1)
+    data = Video("huggingface", str(tmp_path / "v"), holdout=0.0, frames=4, size=16)
+    assert len(open_source(data, True)) == 1
+
+
+def test_classes_of_which_none_is_the_label_are_told(tmp_path, caplog):
+    columns = {"image": cells([picture(i) for i in range(3)])}
+    features = {"image": {"_type": "Image"}}
+    for name in ("fine", "coarse"):
+        features[name], columns[name] = LABEL, pyarrow.array([0, 1, 2])
+    save(tmp_path / "a", features, columns)
+    assert open_source(at(tmp_path / "a", holdout=0.0), True).classes == 0
+    assert "no classes are read, since none of fine, coarse is called" in caplog.text
 
 
 def test_labels_that_nothing_knows_and_of_no_class(tmp_path):

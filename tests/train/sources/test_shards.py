@@ -68,6 +68,38 @@ def test_samples_are_in_the_order_of_shards_and_of_what_they_hold(tmp_path):
     assert values(open_source(at(tmp_path / "x-10.tar"), True)) == [10, 11, 12, 13]
 
 
+def test_patterns_may_be_of_several_folders(tmp_path, monkeypatch):
+    for i in range(2):
+        shard(tmp_path / f"{i}" / "x.tar", samples(i, i + 1))
+    monkeypatch.chdir(tmp_path)
+    source = open_source(at(f"{tmp_path}/0/x.tar::1/x.tar"), True)
+    assert source.files == ["0/x.tar/0.png", "1/x.tar/1.png"]
+
+
+@pytest.mark.parametrize(
+    "label,classes", [("[1, 2]", 0), ("2.5", 0), ("NaN", 0), ("3.0", 4), ('""', 0)]
+)
+def test_labels_of_json(tmp_path, label, classes):
+    members = [("1.png", picture(1)), ("1.json", f'{{"label": {label}}}')]
+    shard(tmp_path / "a.tar", [*members, ("1.cls", "\n")])
+    assert open_source(at(tmp_path), True).classes == classes
+
+
+def test_members_that_are_not_read_are_counted(tmp_path):
+    sparse = tarfile.TarInfo("3.png")
+    sparse.type = tarfile.GNUTYPE_SPARSE
+    path = shard(tmp_path / "a.tar", [*samples(0, 2), *samples(1, 3)])
+    with tarfile.open(path, "a") as tar:
+        tar.addfile(sparse)
+    source = open_source(at(tmp_path), True)
+    assert values(source) == [0, 1, 2]
+    assert source.left_out == {
+        ".png that another of its name replaces": 1,
+        ".cls that another of its name replaces": 1,
+        ".png that tar stored as sparse": 1,
+    }
+
+
 def test_braces_stand_for_what_they_do_in_a_shell():
     assert expanded("a{08..10}b{x,y}") == [
         f"a{i}b{x}" for i in ("08", "09", "10") for x in "xy"
@@ -199,11 +231,13 @@ def test_other_samples_of_the_same_names_are_other_data(tmp_path):
         ("gone", "no such file"),
         ("{0..3}.tar", r"no such file .*/3\.tar"),
         ("empty", r"holds no \.tar shard"),
+        ("packed", r"packed holds 0\.tar\.gz; gunzip it"),
         ("other.tar", "holds nothing to read but 1 .xyz"),
     ],
 )
 def test_what_are_no_shards_is_refused(tmp_path, where, said):
     (tmp_path / "empty").mkdir()
+    shard(tmp_path / "packed" / "0.tar.gz", samples(0, 2))
     shard(tmp_path / "other.tar", [("a.xyz", b"")])
     for i in range(3):
         shard(tmp_path / f"{i}.tar", samples(0, 2))
