@@ -21,7 +21,7 @@ from train.runtime import hosts
 from vqdit.trained.codec import Codec
 
 FLAGS = OF_RUN | {
-    "bundle": (str, "the tokenizer: a workdir or bundle folder (those of the streams)"),
+    "bundle": (str, "the tokenizer: a workdir or bundle (those of the streams)"),
     "out": (str, "the cache, a new folder"),
     "split": (Literal["train", "test"], "train or test (train)"),
 }

@@ -109,7 +109,7 @@ def test_recordings_are_held_out_by_take_and_by_speaker(tmp_path):
     [
         ("speaker:bob", "speakers are jane, theo"),
         ("takes:7", "holds out 0 of 3"),
-        ("takes:x", "write a share, takes:0-4, or speaker:NAME"),
+        ("takes:x", "write a share, name:0.1, takes:0-4, or speaker:NAME"),
         ("voice:theo", "write a share"),
     ],
 )
