@@ -58,7 +58,8 @@ class Folder(Source):
         chosen = range(0, len(entries), -(-len(entries) // CHECKED))
         with ThreadPoolExecutor(max(data.threads, 1)) as pool:
             checked = pool.map(check, chosen)
-            deque(progress(checked, f"opening {root.resolve().name}", len(chosen), "file"), 0)
+            doing = f"opening {root.resolve().name}"
+            deque(progress(checked, doing, len(chosen), "file"), 0)
         self.judge(self.bad, len(chosen))
         for row in sorted(self.bad)[:NAMED]:
             self.skip(row, self.bad[row])
