@@ -23,6 +23,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from train.codec.examples import class_of as number_of
 from train.codec.examples import given_examples
 from train.config.command import parse
 from train.errors import BadInput, run
@@ -209,10 +210,12 @@ def class_of(text: str, classes: int, names: tuple[str, ...]) -> int:
 
     Raises BadInput, with what there is, for what is none of `classes` and `names`.
     """
-    if text in names:
-        return names.index(text)
-    if text.isdecimal() and int(text) < classes:
-        return int(text)
+    try:
+        number = number_of(text, names)
+    except ValueError:
+        number = -1
+    if 0 <= number < classes:
+        return number
     known = f"0 to {classes - 1}" if classes else "no --label: it has no classes"
     if named := ", ".join(names[:20]):
         known += f", or one of {named}" + (", ..." if len(names) > 20 else "")

@@ -21,7 +21,12 @@ LEAST = 1e-8  # the time below which a bound takes the weights of that time
 
 @dataclasses.dataclass(frozen=True)
 class Replacement(Checked, Process):
-    """vocab: number of codes; None where the stream says it (see `fit`)."""
+    """vocab: number of codes; None where the stream says it (see `fit`).
+
+    As it stands the softmax p of the output is read as what the *other* codes say of
+    this one, and the code in its place is evidence beside that: then the reverse rates
+    are those of the data (arXiv:2310.16834), and the bound below is tight.
+    """
 
     vocab: Annotated[int, Bound(at_least=2)] | None = None
     schedule: Schedule = Cosine()
@@ -61,9 +66,41 @@ class Replacement(Checked, Process):
         fallen = fallen < against(self.schedule.sigma(t), x0)
         return jnp.where(fallen, self.prior(value_key, x0.shape), x0), x0
 
-    def share_of_bound(self, output, target, x_t, sigma, d_sigma) -> Array:
-        """See `loss`; sigma and its slope are those of the time."""
+    @property
+    def scale(self) -> int:
+        """What the probabilities of `fallen` are multiplied by."""
+        return 1
+
+    @property
+    def fallen(self) -> Float[Array, "values"]:
+        """What a fallen code is, of the codes and, where there are masks, the mask."""
         raise NotImplementedError
+
+    def share_of_bound(
+        self,
+        output: Float[Array, "b *d k"],
+        target: Int[Array, "b *d"],
+        x_t: Int[Array, "b *d"],
+        sigma: Float[Array, "b"],
+        d_sigma: Float[Array, "b"],
+    ) -> Float[Array, "b *grid"]:
+        """See `loss`; sigma and its slope are those of the time.
+
+        The divergence of two jump processes: with pi what a fallen code is,
+        q = (1 - sigma) x + sigma pi of the true code and the same of p, and
+        sigma' / (1 - sigma) pi_i the rate of the jumps back from i.
+        """
+        # At t = 1 nothing is known, the sum is 0 and its weight infinite.
+        kept = jnp.maximum(1 - sigma, 1e-6)
+        sigma, kept, d_sigma = (
+            against(v, x_t)[..., None] for v in (sigma, kept, d_sigma)
+        )
+        p, true = self._said(output), jax.nn.one_hot(target, len(self.fallen))
+        log_p, log_q = (
+            jnp.log(kept * self.scale * v + sigma * self.fallen) for v in (p, true)
+        )
+        weight = d_sigma / (kept * self.scale) * self.fallen[x_t][..., None]
+        return (weight * divergence(log_p, log_q, x_t)).sum(-1).mean(-1)
 
     def loss(
         self,
@@ -107,6 +144,39 @@ class Replacement(Checked, Process):
         sigma, slope = jax.jvp(self.schedule.sigma, (held,), (jnp.ones_like(held),))
         power = held * slope / sigma
         return sigma, jnp.where(t < hold, slope * (power + 1) / power, slope)
+
+    def estimate(self, output, x_t, t):
+        """Probabilities of each place's code, the one that is seen weighed in."""
+        sigma = against(self.schedule.sigma(t), x_t)[..., None]
+        seen = jax.nn.one_hot(x_t, self.codes)
+        likely = (1 - sigma) * self.scale * seen + sigma * self.fallen[x_t][..., None]
+        # Nothing is likely of a mask that cannot be there, at t = 0.
+        likely = jnp.where(likely.any(-1, keepdims=True), likely, 1.0)
+        weighed = jax.nn.softmax(output) * likely
+        return weighed / weighed.sum(-1, keepdims=True)
+
+    def step(self, output, x_t, t, s, key):
+        """Ancestral: a draw of p(x_s | x_t), exact for each code by itself.
+
+        Proportional to q(x_t | x_s) times the sum over x of q(x_s | x) p(x). One
+        example.
+        """
+        sigma_t, sigma_s = self.schedule.sigma(t), self.schedule.sigma(s)
+        # At s = 0 no code has fallen, whatever the schedule rounds to there.
+        sigma_s = jnp.where(s == 0, 0.0, sigma_s)
+        between = (1 - sigma_t) / (1 - sigma_s)
+        seen = jax.nn.one_hot(x_t, len(self.fallen))
+        gone = (1 - between) * self.fallen[x_t][..., None]
+        forward = jnp.log(between * self.scale * seen + gone)
+        kept = (1 - sigma_s) * self.scale * self._said(output)
+        before = jnp.log(kept + sigma_s * self.fallen)
+        return jax.random.categorical(key, forward + before).astype(jnp.int32)
+
+    def _said(self, output):
+        """The softmax, with 0 for the mask, which data never is."""
+        p = jax.nn.softmax(output.astype(jnp.float32))
+        more = len(self.fallen) - p.shape[-1]
+        return jnp.pad(p, [(0, 0)] * (p.ndim - 1) + [(0, more)])
 
 
 def divergence(
