@@ -131,6 +131,8 @@ def codes_of(tokenizer, batch: Batch, name: str) -> tuple[np.ndarray, np.ndarray
     values = batch.get(tokenizer.source, [None] * len(batch["label"]))
     if tokenizer.source == "label":
         known = values >= 0
+    elif tokenizer.source == "boxes":
+        known = tokenizer.known(values)
     else:
         values = [text or "" for text in values]
         known = np.array([text != "" for text in values])
