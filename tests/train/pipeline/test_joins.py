@@ -21,7 +21,7 @@ from vqdit.diffusion import Gaussian, Masking
 from vqdit.dit import DiT
 from vqdit.nn import Block
 from vqdit.signal import to_signal
-from vqdit.tokenizer import Labels
+from vqdit.tokenizer import Bytes, Labels
 
 SMALL = Images(name="digits", size=4, channels=1, threads=0)
 
@@ -287,3 +287,21 @@ def test_a_cache_of_epochs_holds_what_they_draw(tmp_path):
     encode_streams(experiment, tmp_path / "plain")
     with pytest.raises(BadInput, match=r"encode again with --epochs=N"):
         prepare(dataclasses.replace(experiment, cache=str(tmp_path / "plain")))
+
+
+def test_a_word_longer_than_its_stream_is_refused_before_training(tmp_path):
+    """Also that of a class which no example has until the middle of a sorted set."""
+    label = np.repeat([0, 1], [500, 100])
+    image = np.zeros((600, 4, 4, 1), np.uint8)
+    np.savez(tmp_path / "x.npz", image=image, label=label)
+    data = Images("npz", str(tmp_path / "x.npz"), words=("a", "seven"), **SHAPE)
+    experiment = StageTwo(
+        name="word",
+        data=data,
+        model=DiT(width=8, depth=1, block=Block(2)),
+        streams={"word": Stream(Masking(), Bytes(4))},
+        run=Run(steps=2, batch=8),
+    )
+    said = "streams.word.tokenizer.* 'seven' takes 5 codes, and there is room for 4"
+    with pytest.raises(BadInput, match=said):
+        prepare(experiment)
