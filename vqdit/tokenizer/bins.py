@@ -47,8 +47,7 @@ class Labels(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class Boxes(Checked):
-    """Up to `count` boxes of an example, or of each frame of a clip, as five codes each:
-    four edges and a class.
+    """Up to `count` boxes of a picture, or of each frame of a clip, as five codes each.
 
     A box is five numbers: x0, y0, x1, y1 in shares of the sides, and its class, -1
     where there is none. Coordinates in [0, 1] fall into `bins` equal bins and come back

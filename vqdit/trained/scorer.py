@@ -169,8 +169,8 @@ class Scorer:
             if name not in self.of or name not in self.generator.parts:
                 usable = [n for n in self.of if n in self.generator.parts]
                 raise ValueError(
-                    f"shown {name!r}: parts can be shown of the streams that are scored "
-                    f"and that training gave in parts, {usable}"
+                    f"shown {name!r}: write one that is scored and that training gave "
+                    f"in parts, {usable}"
                 )
             grid = self.generator.streams[name].grid
             if part.ndim < 2 or part.shape != (len(ids), *grid)[: part.ndim]:
