@@ -147,16 +147,16 @@ def _call(generator, of, given, batch, labelled) -> dict:
     # Signals are encoded, what is born discrete is codes already.
     signal = lambda n, v: to_signal(v) if n in generator.codecs else v
     known = {n: v for n, v in batch["known"].items() if n in names}
+    for name in known.keys() & generator.codecs.keys():
+        if known[name].ndim > 1:
+            known[name] = on_grid(known[name], streams[name].grid)
     label, classes = None, generator.module.classes
     if classes and labelled:  # one that there is not is none
         label = np.where(batch["label"] < 0, classes, batch["label"])
     return {
         "x": {n: signal(n, batch["streams"][n]) for n in of},
         "given": {n: signal(n, batch["streams"][n]) for n in given},
-        "known": {
-            n: on_grid(v, streams[n].grid) if v.ndim > 1 else v
-            for n, v in known.items()
-        },
+        "known": known,
         "label": label,
     }
 

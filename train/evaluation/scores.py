@@ -105,7 +105,8 @@ def references_of(
         seen_by = network(data[name], codec)
         found[name] = Reference(seen_by, data[name], labelled, copies)
     for name, value in generator.values.items():
-        found[name] = TextReference(data[name], value.source, copies)
+        if value.source in ("caption", "label"):
+            found[name] = TextReference(data[name], value.source, copies)
     if not found:
         raise BadInput("none of its streams has a tokenizer; its samples are no signal")
     return found
