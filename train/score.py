@@ -4,6 +4,7 @@ python -m train.score --workdir=runs/any --of=image --out=scores.csv
 python -m train.score --workdir=runs/any --of=audio --given=text --out=scores.csv
 python -m train.score --workdir=runs/any --of=image --classify=word --out=scores.csv
 python -m train.score --workdir=runs/dit --of=image --anomaly=boot,bag --out=scores.csv
+python -m train.score --workdir=runs/any --of=text --given=image --rank=100
 
 A row is an example of the held-out part: its label, nats of the bound, their standard
 error, and bits a code or a channel of a latent. The bound is that of the streams as the
@@ -13,12 +14,21 @@ lower, the likelier. What is neither in --of nor in --given is absent.
 --classify scores --of under every value of a stream of labels, or of the label, says
 which one is the likeliest, and how often it is the true one. --anomaly names classes:
 how well the score tells them from the others, as the area under the ROC curve.
+
+Of texts it says bits a byte, too: the bound on all codes, padding and so the length
+included, over the bytes of the texts themselves. --rank=100 takes 100 examples, and of
+each the --given of all of them in turn, under the same noise: how far in front the true
+one is. --baselines says beside either what needs no network: of texts a 5-gram with
+back-off, gzip and xz, all of them after the training texts; of ranks the companion of
+the nearest training example.
 """
 
 import csv
 import functools
 import io
+import math
 from collections.abc import Iterator
+from typing import Annotated
 
 import jax
 import numpy as np
@@ -28,15 +38,18 @@ from train.codec.examples import class_of
 from train.config import StageTwo
 from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
+from train.evaluation.ngrams import bits_per_byte, texts_of
+from train.evaluation.retrieval import nearest_costs, pair_costs, ranks, retrieved
 from train.modalities.files import write_bytes
 from train.objectives.bundles import open_bundle
 from train.objectives.streams import on_grid
 from train.pipeline import JointExamples
 from train.progress import progress, say
 from train.runtime import hosts
-from vqdit.fields import Count
+from vqdit.fields import Bound, Count
 from vqdit.signal import to_signal
 from vqdit.tokenizer import Labels
+from vqdit.tokenizer.text import Text
 from vqdit.trained.generator import Generator
 from vqdit.trained.scorer import Score
 
@@ -51,6 +64,8 @@ FLAGS = OF_RUN | {
     "classify": (str, "a stream of labels, or label, whose every value is tried"),
     "anomaly": (tuple[str, ...], "classes that are anomalies, by name or number"),
     "draws": (Count, "of time and noise, for each example and stream (32)"),
+    "rank": (Annotated[int, Bound(at_least=2)], "examples whose --given are compared"),
+    "baselines": (bool, "of texts and ranks: what needs no network, beside"),
     "most": (Count, "of the examples, evenly spaced; else all"),
     "train": (bool, "score the training part instead"),
     "seed": (int, "of times and noise (0)"),
@@ -77,10 +92,18 @@ def main(argv):
     if both := set(of) & set(given):
         raise BadInput(f"--given={min(both)}: it is scored; leave it out of one")
     anomalies = _classes(generator, flags.get("anomaly", ()))
+    baselines = flags.get("baselines", False)
+    text = len(of) == 1 and isinstance(generator.values.get(of[0]), Text)
+    if "rank" in flags and (classify or anomalies or not given):
+        raise BadInput("--rank: write --given, and no --classify or --anomaly")
+    if baselines and not (len(of) == len(given) == 1 if "rank" in flags else text):
+        raise BadInput("--baselines is of one text, or of --rank of one stream by one")
     part = flags.get("train", False)
-    data = JointExamples(experiment.sources, experiment.values, part)
-    most = min(flags.get("most", len(data)), len(data))
-    rows = np.arange(most) * len(data) // most
+    opened = lambda train: JointExamples(
+        experiment.sources, generator.values, train, experiment.join
+    )
+    data = opened(part)
+    rows = _spaced(len(data), flags.get("most", len(data)))
     if anomalies:
         parts = range(0, len(rows), BATCH)
         labels = [data.take(rows[at : at + BATCH])["label"] for at in parts]
@@ -90,16 +113,85 @@ def main(argv):
             )
     try:
         scorer = generator.scorer(of, flags.get("draws", 32))
-        batches = _batches(data, rows)
-        found = _scores(generator, scorer, batches, given, classify, values, flags)
+        if "rank" in flags:
+            train = opened(True) if baselines else None
+            table = _ranked(generator, scorer, data, given, flags, train)
+        else:
+            batches = _batches(data, rows)
+            found = _scores(generator, scorer, batches, given, classify, values, flags)
+            table = {
+                name: np.concatenate([x[name] for x in found]) for name in found[0]
+            }
+            _said(generator, table, of, classify, values, anomalies)
+            if text:
+                held = texts_of(data, *of, rows)
+                table["bytes"] = np.array(list(map(len, held)))
+                _said_of_texts(table, held, baselines and texts_of(opened(True), *of))
     except BadInput:
         raise
     except ValueError as error:
         raise BadInput(str(error)) from error
-    table = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-    _said(generator, table, of, classify, values, anomalies)
     write_bytes(out, _csv(table))
     say(f"{len(table['nats'])} scores are in {out}")
+
+
+def _ranked(generator, scorer, data, given, flags, train=None) -> dict:
+    """The table of ranks, of --rank examples that have all streams.
+
+    train: the training part, where the nearest of its examples is asked, too.
+    """
+    of, rows = scorer.of, _spaced(len(data), flags["rank"])
+    batch = data.take(rows)
+    there = np.ones(len(rows), bool)
+    for name in (*of, *given):
+        if name in batch["known"]:
+            there &= batch["known"][name].reshape(len(rows), -1).any(1)
+    rows, batch = rows[there], jax.tree.map(lambda x: x[there], batch)
+    if len(rows) < 2:
+        raise BadInput("--rank: fewer than two of these examples have all streams")
+    chosen = _spaced(len(rows), flags.get("most", len(rows)))
+    key = jax.random.key(flags.get("seed", 0))
+
+    def nats(places, pairs):
+        call = _call(generator, of, given, pairs, flags.get("label", True))
+        return scorer(key, rows[places], **call).nats
+
+    costs = pair_costs(nats, batch, chosen, of, BATCH)
+    what = f"the true {', '.join(given)} of {', '.join(of)} among {len(rows)}"
+    found = _retrieved(what, costs, chosen)
+    if train is not None:
+        own = jax.tree.map(lambda x: x[chosen], batch)
+        near = nearest_costs(generator.values, train, own, batch, *of, *given)
+        _retrieved("the same by the nearest training example", near, chosen)
+    return {
+        "example": rows[chosen],
+        "label": batch["label"][chosen],
+        "nats": costs[np.arange(len(chosen)), chosen],
+        "rank": found,
+        "likeliest": rows[costs.argmin(1)],
+        **{f"nats_{row}": column for row, column in zip(rows, costs.T, strict=True)},
+    }
+
+
+def _retrieved(what, costs, true) -> np.ndarray:
+    """The ranks, after their figures have been said."""
+    found = ranks(costs, true)
+    figures = (f"{name} {value:.4g}" for name, value in retrieved(found).items())
+    say(f"{what}: {', '.join(figures)}")
+    return found
+
+
+def _said_of_texts(table, held, train) -> None:
+    """train: the training texts, where there is something to stand beside; or False."""
+    size = max(1, table["bytes"].sum())
+    say(f"{table['nats'].sum() / math.log(2) / size:.4g} bits a byte of text")
+    for name, bits in bits_per_byte(train, held).items() if train else ():
+        say(f"{name}, after {len(train)} training texts: {bits:.4g} bits a byte")
+
+
+def _spaced(count: int, most: int) -> np.ndarray:
+    most = min(count, most)
+    return np.arange(most) * count // most
 
 
 def _values(generator, classify, of, given) -> tuple[int, ...]:

@@ -173,8 +173,11 @@ def test_a_cache_holds_what_is_encoded_on_the_fly(trained):
         )
 
 
+BARS = "('image_to_word accuracy >= 0', 'word_to_image accuracy >= 0')"
+
+
 def test_a_picture_and_what_it_shows_are_two_streams(
-    trained, tmp_path, one_device, monkeypatch
+    trained, tmp_path, one_device, monkeypatch, capsys
 ):
     """Latents of a tokenizer beside labels, which are born discrete; each its own loss,
     and any of them drawn from the other, from the bundle alone."""
@@ -222,8 +225,17 @@ def test_a_picture_and_what_it_shows_are_two_streams(
     given = (tmp_path / "given.csv").read_text().splitlines()[1:]
     for line, row in zip(given, rows, strict=True):  # that of its own label
         assert float(line.split(",")[2]) == pytest.approx(row[6 + int(row[1])], 1e-4)
-    with pytest.raises(BadInput, match="they can be told of word$"):
-        evaluate.main([f"--workdir={tmp_path / 'run'}", *sees, "--crossings=True"])
+    names = ["--crossings=image_to_word", "--baselines", f"--config.bars={BARS}"]
+    monkeypatch.setattr(Images, "judged", 5)
+    evaluate.main([f"--workdir={tmp_path / 'run'}", *sees, *names])
+    scores = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    (crossing,) = scores["crossings"].values()
+    assert {*crossing} == {"examples", *"model real mean likeliest pca cnn".split()}
+    assert crossing["pca"]["accuracy"] > 0.6 and crossing["examples"] == 12
+    said = capsys.readouterr().err
+    assert "image_to_word accuracy >= 0: met" in said and "not measured" in said
+    with pytest.raises(BadInput, match="--among is of crossings"):
+        evaluate.main([f"--workdir={tmp_path / 'run'}", "--among=x"])
     generator = vqdit.load(tmp_path / "run")
     assert generator.tokenizers["word"] == Labels(10)
     image = whole(DATA, train=False)["x"][:3] / np.float32(127.5) - 1

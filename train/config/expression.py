@@ -39,7 +39,8 @@ def parse_value(text: str, annotation: Any, at: str) -> Any:
     choices = (get_args(a) for a in arms if get_origin(a) is Literal)
     if annotation is str or any(text in each for each in choices):
         return text
-    if annotation == tuple[str, ...] and text.strip() and text.lstrip()[0] not in "([":
+    words = text.strip() and text.lstrip()[0] not in "([" and text.lower() not in WORDS
+    if tuple[str, ...] in arms and str not in arms and words:
         return tuple(text.split(","))
     node = None
     try:

@@ -21,15 +21,15 @@ SCORED, HEARD = 500, 100
 
 @dataclasses.dataclass(frozen=True)
 class Judge:
-    """A trained classifier of images uint8 (n, h, w, c), or of clips (n, l, 1).
+    """A trained classifier of images uint8 (n, h, w, c), or of other signals as
+    `as_pictures` makes them such.
 
     uint8 only: samples are scored as the pictures that a reader would see, by the one
-    rounding rule of `vqdit.signal.to_uint8`. Clips are judged by their log-mel
-    pictures, rounded likewise.
+    rounding rule of `vqdit.signal.to_uint8`.
 
     shape:    of a picture, as the network sees it.
     protocol: what its figures depend on, for a report; `fingerprint` is of its weights.
-    front:    what makes a clip a picture; None for images.
+    front:    what makes a recording a picture; None for all else.
     """
 
     network: Classifier
@@ -50,7 +50,11 @@ class Judge:
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """The likeliest class of every signal, int32 (n,)."""
-        return self._outputs(x)[1].argmax(-1).astype(np.int32)
+        return self.logits(x).argmax(-1).astype(np.int32)
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        """float32 (n, classes), of every signal."""
+        return self._outputs(x)[1]
 
     @property
     def dim(self) -> int:
@@ -72,10 +76,23 @@ class Judge:
 
 
 def as_pictures(front: LogMel | None, x: np.ndarray) -> np.ndarray:
-    """What is judged, uint8 (n, h, w, c): images themselves, of clips their log-mel."""
-    if front is None:
+    """What is judged, uint8 (n, h, w, c): images themselves, of recordings their
+    log-mel; of clips and volumes all frames or slices as channels of one picture, and
+    series as pictures one wide."""
+    if front is not None:
+        return by_chunks(functools.partial(_picture, front), x, HEARD)
+    if x.ndim == 4:
         return x
-    return by_chunks(functools.partial(_picture, front), x, HEARD)
+    x = x if x.dtype == np.uint8 else np.asarray(to_uint8(x))
+    shape = (len(x), *picture_shape(x.shape[1:]))
+    return (np.moveaxis(x, 1, 3) if x.ndim == 5 else x).reshape(shape)
+
+
+def picture_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Of a signal (*grid, c) without a front end, as `as_pictures` makes it one."""
+    if len(shape) == 2:
+        return (shape[0], 1, shape[1])
+    return shape if len(shape) == 3 else (*shape[1:3], shape[0] * shape[3])
 
 
 def seen(front: LogMel, x: Float[Array, "n l 1"]) -> Float[Array, "n frames bands 1"]:
