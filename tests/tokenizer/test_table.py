@@ -49,6 +49,7 @@ def test_rows_come_back_to_their_bins_and_bins_to_themselves():
     np.testing.assert_array_equal(TABLE.encode(again), codes)
     edges = np.array([-np.inf, *TABLE.columns[0].edges, np.inf])
     for row, found, there in zip(ROWS, again, known, strict=True):
+        assert there.tolist() == [entry is not None for entry in found.values()]
         assert there.tolist() == [row["age"] is not None, True, row["sex"] != ""]
         assert found["visits"] == row["visits"]
         if there[0]:

@@ -197,8 +197,9 @@ def _refuse_left_out(name: str, part) -> None:
 
 def _has_names(part) -> bool:
     """Whether its examples belong to names: of files, or those that a table lists."""
-    files = getattr(getattr(part, "source", None), "files", None)
-    return bool(files) or isinstance(getattr(part, "data", None), Tables)
+    if not isinstance(part, Examples):  # a cache, which has been divided
+        return False
+    return hasattr(part.source, "files") or isinstance(part.data, Tables)
 
 
 def _refuse_nameless(parts: Parts) -> None:

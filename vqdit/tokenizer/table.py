@@ -190,13 +190,12 @@ class Table(Value):
     def encode(self, values: Sequence[Row]) -> Int[np.ndarray, "b columns"]:
         rows = self._entries(values)
         there, ends = ~_missing(rows), self._ends
-        codes = np.zeros(rows.shape, np.int32)
-        for i, column in enumerate(self.columns):
+        codes = np.empty(rows.shape, np.int32)
+        for i, (column, own) in enumerate(zip(self.columns, there.T, strict=True)):
+            # What is missing has the code of another column, which comes back as that.
+            codes[~own, i] = ends[i] % ends[-1]
             first = ends[i] - len(column.values)
-            codes[:, i] = first
-            codes[there[:, i], i] += column.encode(rows[there[:, i], i]).astype(
-                np.int32
-            )
+            codes[own, i] = first + column.encode(rows[own, i])
         return codes
 
     def decode(
