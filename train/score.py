@@ -12,8 +12,10 @@ transformer has them, behind their tokenizers; one masked code alone it is exact
 lower, the likelier. What is neither in --of nor in --given is absent.
 
 --classify scores --of under every value of a stream of labels, or of the label, says
-which one is the likeliest, and how often it is the true one. --anomaly names classes:
-how well the score tells them from the others, as the area under the ROC curve.
+which one is the likeliest, how often it is the true one, and how well the posterior
+tells classes. --anomaly names classes of the data that are scored, which may be others
+than those of training (--config.data...): how well the score tells all of them, and
+each, from the others, as the area under the ROC curve, with a bootstrap's interval.
 
 Of texts it says bits a byte, too: the bound on all codes, padding and so the length
 included, over the bytes of the texts themselves. --rank=100 takes 100 examples, and of
@@ -32,22 +34,22 @@ from typing import Annotated
 
 import jax
 import numpy as np
-from sklearn.metrics import roc_auc_score
+from scipy.special import softmax
 
 from train.codec.examples import class_of
 from train.config import StageTwo
 from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
+from train.evaluation.drawing import presented
+from train.evaluation.estimates import roc_auc
 from train.evaluation.ngrams import bits_per_byte, texts_of
 from train.evaluation.retrieval import nearest_costs, pair_costs, ranks, retrieved
 from train.modalities.files import write_bytes
 from train.objectives.bundles import open_bundle
-from train.objectives.streams import on_grid
 from train.pipeline import JointExamples
 from train.progress import progress, say
 from train.runtime import hosts
 from vqdit.fields import Bound, Count
-from vqdit.signal import to_signal
 from vqdit.tokenizer import Labels
 from vqdit.tokenizer.text import Text
 from vqdit.trained.generator import Generator
@@ -91,26 +93,26 @@ def main(argv):
                 raise BadInput(f"--{flag}={name}: the streams are {streams}")
     if both := set(of) & set(given):
         raise BadInput(f"--given={min(both)}: it is scored; leave it out of one")
-    anomalies = _classes(generator, flags.get("anomaly", ()))
+    words = flags.get("anomaly", ())
     baselines = flags.get("baselines", False)
     text = len(of) == 1 and isinstance(generator.values.get(of[0]), Text)
-    if "rank" in flags and (classify or anomalies or not given):
+    if "rank" in flags and (classify or words or not given):
         raise BadInput("--rank: write --given, and no --classify or --anomaly")
     if baselines and not (len(of) == len(given) == 1 if "rank" in flags else text):
         raise BadInput("--baselines is of one text, or of --rank of one stream by one")
     part = flags.get("train", False)
-    opened = lambda train: JointExamples(
-        experiment.sources, generator.values, train, experiment.join
-    )
+    # What is not asked for need not be of this data: labels of faults are no actions.
+    asked = {*of, *given, classify, *generator.codecs}
+    sources = {n: data for n, data in experiment.sources.items() if n in asked}
+    tokenizers = {n: each for n, each in generator.values.items() if n in asked}
+    opened = lambda train: JointExamples(sources, tokenizers, train, experiment.join)
     data = opened(part)
     rows = _spaced(len(data), flags.get("most", len(data)))
-    if anomalies:
-        parts = range(0, len(rows), BATCH)
-        labels = [data.take(rows[at : at + BATCH])["label"] for at in parts]
-        if len({*np.isin(np.concatenate(labels), anomalies).tolist()}) < 2:
-            raise BadInput(
-                "--anomaly: write classes of which some examples are, and some are not"
-            )
+    anomalies = _classes(data, words)
+    if anomalies and len({*np.isin(data.labels(rows), [*anomalies.values()])}) < 2:
+        raise BadInput(
+            "--anomaly: write classes of which some examples are, and some are not"
+        )
     try:
         scorer = generator.scorer(of, flags.get("draws", 32))
         if "rank" in flags:
@@ -214,9 +216,10 @@ def _values(generator, classify, of, given) -> tuple[int, ...]:
     return tuple(range(tokenizer.classes))
 
 
-def _classes(generator, words) -> list[int]:
+def _classes(data, words) -> dict[str, int]:
+    """Name -> number, of those of the data that are anomalies."""
     try:
-        return [class_of(word, generator.class_names) for word in words]
+        return {word: class_of(word, data.class_names) for word in words}
     except ValueError as error:
         raise BadInput(f"--anomaly: {error}") from error
 
@@ -235,22 +238,12 @@ def _scores(generator, scorer, batches, given, classify, values, flags) -> list[
 
 def _call(generator, of, given, batch, labelled) -> dict:
     """What a scorer is called with, of a batch of examples."""
-    streams, names = generator.streams, (*of, *given)
-    # Signals are encoded, what is born discrete is codes already.
-    signal = lambda n, v: to_signal(v) if n in generator.codecs else v
-    known = {n: v for n, v in batch["known"].items() if n in names}
-    for name in known.keys() & generator.codecs.keys():
-        if known[name].ndim > 1:
-            known[name] = on_grid(known[name], streams[name].grid)
+    streams, known = presented(generator, batch, (*of, *given))
     label, classes = None, generator.module.classes
     if classes and labelled:  # one that there is not is none
         label = np.where(batch["label"] < 0, classes, batch["label"])
-    return {
-        "x": {n: signal(n, batch["streams"][n]) for n in of},
-        "given": {n: signal(n, batch["streams"][n]) for n in given},
-        "known": known,
-        "label": label,
-    }
+    x = {name: streams.pop(name) for name in of}
+    return {"x": x, "given": streams, "known": known, "label": label}
 
 
 def _classified(ask, call, classify, values) -> dict:
@@ -294,9 +287,23 @@ def _said(generator, table, of, classify, values, anomalies) -> None:
     if classify and (label >= 0).any():
         right = (table["likeliest"] == label)[label >= 0].mean()
         say(f"the likeliest {classify} is the true one of {right:.2%}")
-    if anomalies:
-        is_one = np.isin(label, anomalies)
-        say(f"ROC-AUC of the score: {roc_auc_score(is_one, nats):.4f}")
+        tried = [name for name in table if name.startswith("nats_")]
+        sure = softmax([-table[name][label >= 0] for name in tried], axis=0)
+        of_class = dict(zip((int(name[5:]) for name in tried), sure, strict=True))
+        _said_curve(f"the posterior of {classify}", label[label >= 0], of_class)
+    numbers = [*anomalies.values()]
+    usual = ~np.isin(label, numbers)
+    for name, these in ({"all": numbers} | anomalies).items() if anomalies else ():
+        is_one = np.isin(label, these)
+        mine = is_one | usual
+        if is_one.any() and (len(anomalies) > 1 or name == "all"):
+            _said_curve(f"the score, {name}", is_one[mine], {1: nats[mine]})
+
+
+def _said_curve(what: str, label, scores) -> None:
+    for found in filter(None, [roc_auc(label, scores)]):
+        low, high = found["auc_interval"]
+        say(f"ROC-AUC of {what}: {found['auc']:.4f}, 95 % in {low:.4f} to {high:.4f}")
 
 
 def _csv(table) -> bytes:

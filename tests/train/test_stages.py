@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import types
 from pathlib import Path
@@ -42,7 +43,7 @@ from train.evaluation.scores import evaluate_tokenizer
 from train.modalities import Images
 from train.modalities.augment import ImageAugment
 from train.objectives import streams
-from train.pipeline import LatentCache, whole
+from train.pipeline import JointExamples, LatentCache, whole
 from train.runtime.log import read_metrics
 from vqdit.diffusion import Gaussian, Masking
 from vqdit.dit import DiT
@@ -214,9 +215,16 @@ def test_a_picture_and_what_it_shows_are_two_streams(
     with pytest.raises(BadInput, match="--guidance is of a generator with classes"):
         evaluate.main([f"--workdir={tmp_path / 'run'}", "--guidance=2.0"])
     few = [f"--workdir={tmp_path / 'run'}", "--of=image", "--draws=2", "--most=5"]
-    with pytest.raises(BadInput, match="--anomaly: write classes of which some"):
-        score.main([*few, "--anomaly=9"])
+    with monkeypatch.context() as patch:  # refused without an example read
+        patch.setattr(JointExamples, "take", None)
+        with pytest.raises(BadInput, match="--anomaly: write classes of which some"):
+            score.main([*few, "--anomaly=9"])
+    with pytest.raises(BadInput, match="--anomaly: .*'jump'"):
+        score.main([*few, "--anomaly=jump"])
     score.main([*few, "--classify=word", "--anomaly=1,2"])
+    said = capsys.readouterr().err
+    for what in ("the posterior of word", "the score, all", "the score, 1"):
+        assert re.search(rf"ROC-AUC of {what}: [01]\.\d+, 95 % in [01]\.\d+ to", said)
     table = (tmp_path / "run" / "scores.csv").read_text().splitlines()
     assert table[0].startswith("example,label,nats,error,bits,likeliest,nats_0,nats_1")
     rows = np.array([line.split(",") for line in table[1:]], float)

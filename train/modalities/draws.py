@@ -21,6 +21,7 @@ class Word:
     START, CORNER = 65, 67
     PATIENT = 69
     JOIN = 68  # of an example's companion in another part
+    EPOCH = 69  # of those that a latent cache holds
 
 
 def chance(*words: int | np.ndarray) -> np.ndarray:

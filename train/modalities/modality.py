@@ -68,7 +68,8 @@ class Modality(Checked):
         are missing, holdout divides the data.
     holdout:   share kept for testing, by a hash of the file name or index; "name:0.1"
                hashes the name without folder and suffix, so that the same names are
-               held out of every kind of signal.
+               held out of every kind of signal; "match:REGEX" holds out those whose
+               path, without suffix, has a match.
     bad_share: share of unreadable files that is skipped rather than refused.
     threads:   workers that read and decode; 0 reads in the caller's own thread.
     words:     the caption of every class, for examples that have none of their own.

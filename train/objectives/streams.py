@@ -292,7 +292,7 @@ def _open_data(experiment: StageTwo, tokenizers) -> JointExamples:
                     f"Labels({part.classes})"
                 )
             continue
-        first = part.take(np.arange(min(CAPTIONED, len(part))))
+        first = part.take(part.spaced(CAPTIONED))  # of all classes of a sorted set
         if tokenizer.source not in first:
             raise BadInput(
                 f"{at}: the data has no {tokenizer.source}; leave the stream out"

@@ -19,10 +19,12 @@ Parts = Mapping[str, Any]  # stream -> Examples, or what is like them
 
 
 class Join(Protocol):
-    """count: of joint examples. missing: streams that some of them lack."""
+    """count: of joint examples. missing: streams that some of them lack. shared:
+    streams of which one row may go with several examples, and is augmented for each."""
 
     count: int
     missing: frozenset[str]
+    shared: frozenset[str]
 
     def rows(
         self,
@@ -43,7 +45,7 @@ def join(parts: Parts, how: How, train: bool) -> Join:
 class ByIndex:
     """Row i of each is of the same example. Folders have files of the same names."""
 
-    missing = frozenset()
+    missing = shared = frozenset()
 
     def __init__(self, parts: Parts):
         self.names = list(parts)
@@ -97,6 +99,8 @@ class ByKey:
         self.count = len(next(iter(self.table.values())))
         missing = {name for name, rows in self.table.items() if (rows < 0).any()}
         self.missing = frozenset(missing)
+        twice = {n for n, rows in self.table.items() if len({*rows}) < len(rows)}
+        self.shared = frozenset(twice)
 
     def rows(self, indices, epochs, seed):
         return {name: rows[indices] for name, rows in self.table.items()}
@@ -129,6 +133,7 @@ class ByClass:
             self.others[name] = word, order, ends
         alone = (self.labels < 0).any()
         self.missing = frozenset(self.others if alone else ())
+        self.shared = frozenset(self.others)
 
     def rows(self, indices, epochs, seed):
         label = self.labels[indices]

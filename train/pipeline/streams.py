@@ -68,12 +68,20 @@ class JointExamples:
         the stream at all.
         """
         rows = self._join.rows(indices, epochs, seed)
-        return self._joined(rows, lambda part, at: part.augmented(at, epochs, seed))
+        # A row that goes with several examples of an epoch is augmented for each.
+        own = epochs * len(self) + indices
+
+        def read(part: Examples, name: str) -> Batch:
+            draws = own if name in self._join.shared else epochs
+            return part.augmented(np.maximum(rows[name], 0), draws, seed)
+
+        return self._joined(rows, read)
 
     def take(self, indices: np.ndarray) -> Batch:
         """The same of the examples as they are evaluated, in one draw of companions."""
         rows = self._join.rows(indices, 0, 0)
-        return self._joined(rows, lambda part, at: part.take(at))
+        read = lambda part, name: part.take(np.maximum(rows[name], 0))
+        return self._joined(rows, read)
 
     def labels(
         self, indices: np.ndarray, name: str | None = None
@@ -105,13 +113,13 @@ class JointExamples:
     def _joined(
         self,
         rows: Mapping[str, np.ndarray],
-        read: Callable[[Examples, np.ndarray], Batch],
+        read: Callable[[Examples, str], Batch],
     ) -> Batch:
         found: dict[Examples, Batch] = {}
         streams, known = {}, {}
         for name, part in self.parts.items():
             if part not in found:
-                found[part] = read(part, np.maximum(rows[name], 0))
+                found[part] = read(part, name)
             batch = found[part]
             if name in self.values:
                 streams[name], known[name] = codes_of(self.values[name], batch, name)
