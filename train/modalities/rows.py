@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -54,8 +55,26 @@ class Tables(Modality):
         ends = [end for end in kinds if file.lower().endswith(end)]
         return file[: len(file) - max(map(len, ends), default=0)]
 
+    def findings(self, records):
+        """Of each column its range, or its commonest words, and the share missing."""
+        columns: dict[str, list] = {}
+        for record in records:
+            for name, entry in record.more["row"].items():
+                columns.setdefault(name, []).append(entry)
+        return {name: _told(entries) for name, entries in columns.items()}
+
     def write(self, record: Record) -> bytes:
         return csv_of([record.more["row"]])
+
+
+def _told(entries: list) -> str:
+    there = [entry for entry in entries if entry is not None]
+    if all(isinstance(entry, float) for entry in there):
+        said = f"{min(there):g} to {max(there):g}" if there else "nothing"
+    else:
+        common = Counter(there).most_common(6)
+        said = ", ".join(f"{word} {count}" for word, count in common)
+    return f"{said}; {1 - len(there) / len(entries):.1%} missing"
 
 
 def _below(kind: type) -> Iterable[type]:

@@ -8,6 +8,7 @@ import pytest
 from tests.train.fresh import fresh
 from tests.train.pipeline.test_streams import folder_of
 from train.errors import BadInput
+from train.inspect import inspect, lines
 from train.modalities import Tables
 from train.modalities.rows import csv_of, rows_of
 from train.pipeline import JointExamples
@@ -93,6 +94,14 @@ def test_one_table_for_each_part(tmp_path):
     (tmp_path / "test.csv").write_text("x,y\n3,c\n")
     with pytest.raises(BadInput, match="test.csv, row 1, column 'y': 'c' is none of a"):
         fresh(data, False)
+
+
+def test_inspect_says_what_columns_hold(path):
+    report, plots = inspect(Tables(data_dir=str(path), **FIELDS))
+    assert list(plots) == ["classes"] and report["train"]["repeated_examples"] == 0
+    said = report["train"]["as_stored"]
+    assert said["age"].endswith("% missing") and said["sex"].startswith(("f ", "m "))
+    assert any(line.startswith("  as stored   smoker: ") for line in lines(report))
 
 
 def test_a_csv_comes_back(path):
