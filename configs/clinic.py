@@ -24,9 +24,9 @@ from vqdit.tokenizer import Labels, Table
 CONFIG = StageTwo(
     name="clinic",
     data=TOKENIZER.data,
-    model=DiT(width=96, depth=4, block=Block(4)),
+    model=DiT(width=64, depth=3, block=Block(4)),
     streams={
-        "volume": Stream(Gaussian(), times=LogitNormal(), shape=(4, 4, 4, 8)),
+        "volume": Stream(Gaussian(), times=LogitNormal(), shape=(4, 4, 4, 12)),
         "record": Stream(Masking(), Table(bins=16), shape=(7, 1), codes=85),
         "finding": Stream(Masking(), Labels(5)),
     },
@@ -39,7 +39,7 @@ CONFIG = StageTwo(
     ),
     balance=True,
     optimizer=Optimizer(
-        peak_lr=1.5e-3, schedule="cosine", warmup=100, b2=0.99, ema=0.998
+        peak_lr=2e-3, schedule="cosine", warmup=100, b2=0.99, ema=0.998
     ),
-    run=Run(steps=1800, batch=64, log_every=100, save_every=300),
+    run=Run(steps=1200, batch=48, log_every=100, save_every=200),
 )

@@ -13,6 +13,7 @@ from train.modalities import Tables
 from train.modalities.draws import Word, chance
 from train.pipeline.examples import Examples
 from train.pipeline.statistics import records_of
+from train.sources.share import Share
 
 How = Literal["index", "key", "class"]
 Parts = Mapping[str, Any]  # stream -> Examples, or what is like them
@@ -61,6 +62,7 @@ class ByIndex:
                     "or join=key or class"
                 )
             if other is not one:
+                _check_shares(first, one, name, other)
                 _check_files({first: one, name: other})
 
     def rows(self, indices, epochs, seed):
@@ -215,6 +217,18 @@ def _refuse_nameless(parts: Parts) -> None:
                 f"data.{name}.key is empty: write the column that names the files, by "
                 "which both are divided alike, and join=key"
             )
+
+
+def _check_shares(first: str, one, name: str, other) -> None:
+    """Raises BadInput where data.share takes other rows of one than of the other."""
+    taken = [getattr(part, "source", None) for part in (one, other)]
+    rows = [each.rows if isinstance(each, Share) else None for each in taken]
+    if not np.array_equal(*rows):
+        raise BadInput(
+            f"data.{name} has other examples of its training part than data.{first}: "
+            "write the same data.share of both, and the same names, or join=key or "
+            "class"
+        )
 
 
 def _check_files(parts: Parts) -> None:
