@@ -3,6 +3,7 @@
 import io
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 import soundfile
@@ -15,9 +16,22 @@ from train.codec.examples import class_of, given_examples, signals_of
 from train.codec.files import write_content
 from train.errors import BadInput
 from train.modalities import Images, Ranges, Series, Video, Volumes
+from train.modalities.boxes import box_rows
 from train.modalities.modality import of_contract
+from train.modalities.rows import csv_of
 from train.sample import files_of
-from vqdit import Bytes, Continuous, Discrete, Gaussian, Labels, Masking
+from vqdit import (
+    Boxes,
+    Bytes,
+    Category,
+    Continuous,
+    Discrete,
+    Gaussian,
+    Labels,
+    Masking,
+    Number,
+    Table,
+)
 from vqdit.signal import to_signal
 from vqdit.trained.contract import LatentContract
 
@@ -68,6 +82,32 @@ def test_words_to_pictures_and_back(bundle, tmp_path, capsys):
     assert len((tmp_path / "w.txt").read_text().splitlines()) == 3
 
 
+def test_boxes_are_written_and_given_as_a_table(tmp_path, capsys):
+    value = Boxes(2, bins=4, classes=2, frames=2)
+    streams = [Discrete("boxes", (2, 10), 7), Discrete("word", (1,), 3)]
+    processes = dict.fromkeys(("boxes", "word"), Masking())
+    tokenizers = {"boxes": value, "word": Labels(2)}
+    vqdit.save(tmp_path / "bundle", toys.generator(streams, processes, tokenizers))
+    model, table = vqdit.load(tmp_path / "bundle"), tmp_path / "a.csv"
+    assert model.tokenizers["boxes"] == value
+    box = np.float32([[[[0.125, 0.375, 0.625, 0.875, 1]], [[0, 0, 0, 0, -1]]]])
+    table.write_bytes(csv_of(box_rows(np.repeat(box, 3, 0))))
+    run(tmp_path / "bundle", f"--given.boxes={table}", "--want=word")
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    draw = model.sampler(want="word", steps=1)
+    keys = jax.random.key(0), np.arange(3)
+    found = draw(*keys, given={"boxes": np.repeat(box, 3, 0)})
+    codes = draw(*keys, given={"boxes": value.encode(box.repeat(3, 0))[..., None]})
+    np.testing.assert_array_equal(found["word"], codes["word"])
+    out = tmp_path / "drawn"
+    run(tmp_path / "bundle", "--given.word=1", "--want=boxes", f"--out={out}")
+    drawn = model.sampler(want="boxes", steps=1)(*keys, given={"word": np.ones(3, int)})
+    rows = csv_of(box_rows(drawn["boxes"]))
+    assert (out / "boxes.csv").read_bytes() == rows
+    with pytest.raises(BadInput, match="--given.boxes=cat: write a .csv of boxes"):
+        run(tmp_path / "bundle", "--given.boxes=cat", "--want=word")
+
+
 def test_a_folder_is_given_one_file_after_the_other(bundle, tmp_path):
     (tmp_path / "texts").mkdir()
     for i, text in enumerate(("ab", "c")):
@@ -75,8 +115,7 @@ def test_a_folder_is_given_one_file_after_the_other(bundle, tmp_path):
     model = vqdit.load(bundle)
     given = {"text": str(tmp_path / "texts"), "word": "cat"}
     found = given_examples(model, given, False, False)
-    np.testing.assert_array_equal(found["text"][..., 0], Bytes(4).encode(["ab", "c"]))
-    np.testing.assert_array_equal(found["word"], [[[0]]])
+    assert found["text"].tolist() == ["ab", "c"] and found["word"].tolist() == [0]
     out = tmp_path / "x.npz"
     every = f"--given.text={tmp_path / 'texts'}"
     sample.main(
@@ -130,8 +169,63 @@ def test_a_class_is_its_name_before_its_number():
 
 def test_a_text_is_cut_on_request(bundle):
     model = vqdit.load(bundle)
-    found = given_examples(model, {"text": "seven"}, True, False)["text"]
-    assert Bytes(4).decode(found[..., 0]) == ["seve"]
+    given = lambda text: given_examples(model, {"text": text}, True, False)["text"]
+    assert given("seven").tolist() == ["seve"]
+    assert given("abc\u00e9").tolist() == ["abc"], "no half of a character"
+
+
+@pytest.fixture(scope="module")
+def clinic(tmp_path_factory):
+    """Rows of a number and a category, and labels of two classes."""
+    table = Table((Number("age", (40.0,), (30.5, 60.0)), Category("sex", ("f", "m"))))
+    streams = [Discrete("record", (2,), 4), Discrete("kind", (1,), 3)]
+    processes = {"record": Masking(), "kind": Masking()}
+    tokenizers = {"record": table, "kind": Labels(2)}
+    folder = tmp_path_factory.mktemp("clinic") / "bundle"
+    vqdit.save(folder, toys.generator(streams, processes, tokenizers))
+    return folder
+
+
+def test_rows_are_completed_from_a_csv_to_a_csv(clinic, tmp_path, capsys):
+    (tmp_path / "in.csv").write_text("sex,age\nf,\nm,70\n,20\n")
+    given, out = f"--given.record={tmp_path / 'in.csv'}", tmp_path / "out.csv"
+    run(clinic, given, "--want=record", f"--out={out}")
+    lines = [line.split(",") for line in out.read_text().splitlines()]
+    assert lines[0] == ["age", "sex"] and lines[2] == ["60", "m"]
+    assert lines[1][1] == "f" and lines[3][0] == "30.5"
+    run(clinic, given, f"--out={tmp_path / 'both'}")
+    names = {path.name for path in (tmp_path / "both").iterdir()}
+    assert names == {"record.csv", "0_kind.txt", "1_kind.txt", "2_kind.txt"}
+    assert (tmp_path / "both" / "record.csv").read_text() == out.read_text()
+    run(clinic, given, "--want=record", f"--out={tmp_path / 'x.npz'}")
+    found = np.load(tmp_path / "x.npz")
+    assert found["age"][1:].tolist() == [60, 30.5] and found["sex"][0] == "f"
+    capsys.readouterr()
+    run(clinic, "--given.record=age=50,sex=f")
+    assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "0",
+        "1",
+        "2",
+    ]
+    run(clinic, "--given.record=sex=f", "--want=record")
+    assert all(line.endswith(",sex=f") for line in capsys.readouterr().out.splitlines())
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["--given.record=agee=1"], "no column 'agee'; did you mean age"),
+        (["--given.record=f"], "write a .csv, or column=value"),
+        (["--given.record=no.csv"], "no.csv: No such file"),
+        (["--given.record=age=1,sex=f", "--want=record"], "it is given, too"),
+        (["--want=kind", "--out=a.csv"], "stream 'kind' has no rows"),
+    ],
+)
+def test_rows_that_cannot_be_are_one_line(clinic, argv, message, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match=message) as refusal:
+        run(clinic, *argv)
+    assert "\n" not in str(refusal.value) and not list(tmp_path.iterdir())
 
 
 class Heard:

@@ -6,22 +6,23 @@ NumPy, on the host: codes are made with the data and read after sampling.
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from vqdit.fields import Checked, Count, Natural
-from vqdit.tokenizer.text import codes_alone, known_codes
+from vqdit.fields import Count, Natural
+from vqdit.tokenizer.value import Value, known_codes
 
 Host = np.ndarray | Array
 
 
 @dataclasses.dataclass(frozen=True)
-class Labels(Checked):
+class Labels(Value):
     """A class label as one code; one more code for "no label", -1."""
 
-    source: ClassVar[str] = "label"  # what of an example it encodes
+    source: ClassVar[str] = "label"
+    length: ClassVar[int] = 1
 
     classes: Count
 
@@ -29,15 +30,14 @@ class Labels(Checked):
     def code_count(self) -> int:
         return self.classes + 1
 
-    def stream(self, kind: str) -> dict[str, object]:
-        """Fields of the stream that holds its code; ValueError for one of latents."""
-        return codes_alone(self, kind, 1)
-
     def encode(self, label: Int[Host, "b"] | Sequence[int]) -> Int[np.ndarray, "b 1"]:
         """Labels, -1 for none -> codes int32. Raises ValueError for any other."""
         label = np.asarray(label)
         _known("label", label, self.classes)
         return np.where(label < 0, self.classes, label).astype(np.int32)[:, None]
+
+    def known(self, values: Int[Host, "b"] | Sequence[int]) -> Bool[np.ndarray, "b"]:
+        return np.asarray(values) >= 0
 
     def decode(self, codes: Int[Host, "b 1"]) -> Int[np.ndarray, "b"]:
         """Codes -> labels int32, -1 for none."""
@@ -46,7 +46,7 @@ class Labels(Checked):
 
 
 @dataclasses.dataclass(frozen=True)
-class Boxes(Checked):
+class Boxes(Value):
     """Up to `count` boxes of a picture, or of each frame of a clip, as five codes each.
 
     A box is five numbers: x0, y0, x1, y1 in shares of the sides, and its class, -1
@@ -68,13 +68,11 @@ class Boxes(Checked):
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """Of an example's codes."""
         each = 5 * self.count
         return (self.frames, each) if self.frames else (each,)
 
     @property
     def length(self) -> int:
-        """Codes of an example."""
         return math.prod(self.grid)
 
     @property
@@ -86,42 +84,41 @@ class Boxes(Checked):
     def code_count(self) -> int:
         return self.bins + self.classes + 1
 
-    def stream(self, kind: str) -> dict[str, object]:
-        return codes_alone(self, kind, 1) | {"grid": self.grid}
-
     def encode(
-        self, boxes: Float[Host, "b *frames k 5"]
+        self,
+        boxes: Float[Host, "b *frames k 5"] | Shaped[np.ndarray, "b"] | Sequence[Any],
     ) -> Int[np.ndarray, "b *frames c"]:
-        """Boxes -> codes int32; k is at most `count`, and the rest is absent.
+        """Boxes -> codes int32: an array, or of each example its own (*frames, k, 5),
+        or None. k is at most `count`, and the rest is absent.
 
         Raises ValueError for more, for other frames, for a coordinate of a box that is
         there outside [0, 1], and for a class that there is not.
         """
         boxes = self._filled(boxes)
-        labels = boxes[..., 4]
+        labels = np.where(np.isnan(boxes[..., 4]), -1, boxes[..., 4])
         _known("class", labels, self.classes)
-        present = labels >= 0
+        present = (labels >= 0)[..., None]
         inside = (boxes[..., :4] >= 0) & (boxes[..., :4] <= 1)  # False for NaN
-        if (present[..., None] & ~inside).any():
-            value = boxes[..., :4][present[..., None] & ~inside][0]
+        if (present & ~inside).any():
+            value = boxes[..., :4][present & ~inside][0]
             raise ValueError(
-                f"a box has the coordinate {value}; write fractions of the picture's "
+                f"a box has the coordinate {value:g}; write fractions of the picture's "
                 f"sides, in [0, 1]"
             )
-        edges = np.where(present[..., None], boxes[..., :4], 0) * self.bins
-        edges = np.clip(edges, 0, self.bins - 1).astype(np.int32)
-        last = self.bins + labels[..., None].astype(np.int32)
-        found = np.concatenate([edges, last], -1)
-        codes = np.full((*labels.shape[:-1], self.count, 5), self.padding, np.int32)
-        codes[..., : labels.shape[-1], :] = np.where(
-            present[..., None], found, self.padding
-        )
+        edges = np.where(present, boxes[..., :4], 0) * self.bins
+        edges = np.clip(edges, 0, self.bins - 1)
+        codes = np.concatenate([edges, self.bins + labels[..., None]], -1)
+        codes = np.where(present, codes, self.padding).astype(np.int32)
         return codes.reshape(len(codes), *self.grid)
 
-    def known(self, boxes: Float[Host, "b *frames k 5"]) -> Bool[np.ndarray, "b"]:
-        """False where all is NaN: nobody has said whether there are any."""
-        boxes = np.asarray(boxes)
-        return ~np.isnan(boxes).reshape(len(boxes), -1).all(1)
+    def known(
+        self,
+        boxes: Float[Host, "b *frames k 5"] | Shaped[np.ndarray, "b"] | Sequence[Any],
+    ) -> Bool[np.ndarray, "b"]:
+        """False of None, and where all is NaN: nobody has said whether there are any.
+        An example without boxes has none, which is known."""
+        classes = self._filled(boxes)[..., 4]
+        return ~np.isnan(classes).reshape(len(classes), -1).all(1)
 
     def decode(
         self, codes: Int[Host, "b *grid"]
@@ -139,28 +136,49 @@ class Boxes(Checked):
         labels = np.where(present, labels, -1)
         return np.concatenate([boxes, labels], -1).astype(np.float32)
 
-    def _filled(self, boxes):
-        """Boxes that are not said to be there, as ones that are not."""
-        boxes = np.asarray(boxes, np.float32)
-        wanted = (self.frames, self.count) if self.frames else (self.count,)
-        axes = boxes.shape[1:]
-        if len(axes) != 1 + len(wanted) or axes[-1] != 5 or axes[:-2] != wanted[:-1]:
-            shape = ", ".join(map(str, wanted))
-            raise ValueError(
-                f"boxes are {boxes.shape}; write (b, {shape}, 5) or fewer of a "
-                f"{'frame' if self.frames else 'picture'}: x0, y0, x1, y1, class"
-            )
-        if axes[-2] > self.count:
-            raise ValueError(
-                f"{axes[-2]} boxes, and there is room for {self.count}; write "
-                f"count={axes[-2]}"
-            )
-        absent = np.isnan(boxes[..., 4:])
-        return np.where(absent, np.float32([0, 0, 0, 0, -1]), boxes)
+    def said(self, boxes: Float[Host, "b *frames count 5"]) -> list[str]:
+        """Class and edges of each box, "; " between boxes and " | " between frames."""
+        lines = []
+        for example in np.asarray(boxes).reshape(len(boxes), -1, self.count, 5):
+            frames = [
+                "; ".join(
+                    f"{box[4]:.0f}: {' '.join(f'{edge:.3f}' for edge in box[:4])}"
+                    for box in frame
+                    if box[4] >= 0
+                )
+                for frame in example
+            ]
+            lines.append(" | ".join(frames))
+        return lines
+
+    def _filled(self, boxes) -> Float[np.ndarray, "b *frames count 5"]:
+        """As many of each example; NaN where nothing is known of it."""
+        out = np.full((len(boxes), *self.grid[:-1], self.count, 5), np.nan, np.float32)
+        for into, each in zip(out, boxes, strict=True):
+            if each is None:
+                continue
+            each = np.asarray(each, np.float32)
+            lead = each.shape[:-2]
+            if each.ndim != into.ndim or each.shape[-1] != 5 or lead != into.shape[:-2]:
+                shape = ", ".join(map(str, (*into.shape[:-2], "k", 5)))
+                raise ValueError(
+                    f"boxes of an example are {each.shape}; write ({shape}): x0, y0, "
+                    "x1, y1, class"
+                )
+            if each.shape[-2] > self.count:
+                raise ValueError(
+                    f"{each.shape[-2]} boxes, and there is room for {self.count}; "
+                    f"write count={each.shape[-2]}"
+                )
+            if each.size and np.isnan(each[..., 4]).all():
+                continue
+            into[...] = (0, 0, 0, 0, -1)
+            into[..., : each.shape[-2], :] = each
+        return out
 
 
 def _known(what, values, classes):
-    wrong = (values < -1) | (values >= classes)
+    wrong = (values < -1) | (values >= classes) | (values % 1 != 0)
     if wrong.any():
         raise ValueError(
             f"{what} {values[wrong][0]:g}: write 0 to {classes - 1}, or -1 for none"
