@@ -12,6 +12,7 @@ from train.errors import BadInput
 from train.modalities.draws import Word, chance
 from train.pipeline.examples import Examples
 from train.pipeline.statistics import records_of
+from train.sources.share import Share
 
 How = Literal["index", "key", "class"]
 Parts = Mapping[str, Any]  # stream -> Examples, or what is like them
@@ -58,6 +59,7 @@ class ByIndex:
                     "or join=key or class"
                 )
             if other is not one:
+                _check_shares(first, one, name, other)
                 _check_files({first: one, name: other})
 
     def rows(self, indices, epochs, seed):
@@ -194,6 +196,18 @@ def _refuse_left_out(name: str, part) -> None:
         raise BadInput(
             f"data.{name}.bad_share={part.data.bad_share}: a file that is left out "
             f"would move all rows after it; write data.{name}.bad_share=0"
+        )
+
+
+def _check_shares(first: str, one, name: str, other) -> None:
+    """Raises BadInput where data.share takes other rows of one than of the other."""
+    taken = [getattr(part, "source", None) for part in (one, other)]
+    rows = [each.rows if isinstance(each, Share) else None for each in taken]
+    if not np.array_equal(*rows):
+        raise BadInput(
+            f"data.{name} has other examples of its training part than data.{first}: "
+            "write the same data.share of both, and the same names, or join=key or "
+            "class"
         )
 
 
