@@ -13,7 +13,7 @@ from train.evaluation.drawing import first_shown
 from train.evaluation.estimates import mean
 from train.evaluation.evaluator import evaluated, examples
 from train.evaluation.means import decibels
-from train.modalities import Batch, Modality, Video
+from train.modalities import Batch, Modality
 from train.pipeline import open_examples
 from vqdit.signal import to_signal
 from vqdit.trained.generator import Generator
@@ -58,9 +58,8 @@ def _frames(generator, data, name, count) -> int:
     """How many frames are given with so many latents."""
     first_shown(generator, {name: count}, 1)
     codec = generator.codecs.get(name)
-    if not isinstance(data[name], Video) or not getattr(
-        codec.module.encoder, "causal", False
-    ):
+    causal = codec is not None and getattr(codec.module.encoder, "causal", False)
+    if not causal or "frames" not in data[name].sides:
         raise BadInput(f"--shown.{name}: write a stream of clips by a causal tokenizer")
     grid, frames = generator.streams[name].grid[0], data[name].frames
     return 1 + (count - 1) * ((frames - 1) // (grid - 1))
