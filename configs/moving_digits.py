@@ -4,6 +4,14 @@ python -m train.stage_one --config=configs/moving_digits_video.py \\
     --workdir=runs/moving_tok
 python -m train.stage_two --config=configs/moving_digits.py \\
     --workdir=runs/moving --config.streams.video.tokenizer=runs/moving_tok
+python -m train.evaluate --workdir=runs/moving --baselines --shown.video=3 \
+    --crossings=video_to_action,video_to_boxes,text_to_video --num=200 --steps=16 \
+    --guidance='(1.0, 2.0)' --solver="{'action': Confidence(noise=0.0), \
+    'boxes': Confidence(noise=0.0, temperature=0.1)}"
+python -m train.score --workdir=runs/moving --config.data.name=moving_events \
+    --of=video --shown.video=3 --anomaly=jump,vanish,reverse --draws=16 --most=400
+python -m train.sample --workdir=runs/moving --given.video=clip.gif --want=boxes \
+    --out=boxes.csv
 
 The 5x4x4 latents of a clip by flow; by masks which of 16 actions it is, the digit and
 its box in each frame, and a sentence such as "7 down right fast".
@@ -54,7 +62,14 @@ CONFIG = StageTwo(
     optimizer=Optimizer(
         peak_lr=1.5e-3, schedule="cosine", warmup=100, b2=0.99, ema=0.998
     ),
-    run=Run(steps=2000, batch=32, log_every=100, save_every=400),
+    run=Run(steps=1400, batch=32, log_every=100, save_every=400),
+    bars=(
+        "video_to_action accuracy >= 0.95",
+        "video_to_boxes iou >= 0.7",
+        "text_to_video accuracy >= 0.85",
+        "video_after_3 psnr_db > video_after_3 last psnr_db",
+        "video_after_3 psnr_db > video_after_3 linear psnr_db",
+    ),
 )
 
 VARIANTS = {"own": {"model.block.own": ("mlp", "modulation")}}
