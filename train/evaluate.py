@@ -86,7 +86,8 @@ def main(argv):
             f"--judge={judge}: the tokenizer was trained to please it; write another, "
             "or drop it"
         )
-    own = TOKENIZER & {"most"} if tokenizer else FLAGS.keys() - TOKENIZER
+    known = {name.removesuffix(".") for name in FLAGS}
+    own = TOKENIZER & {"most"} if tokenizer else known - TOKENIZER
     if tokenizer and data.front is not None:
         own |= JUDGE
     if tokenizer and data.measures in BASELINES:
