@@ -38,4 +38,4 @@ CONFIG = StageOne(
     run=Run(steps=1600, batch=16, save_every=800),
 )
 
-VARIANTS = {"more_channels": {"model.quantizer.levels": (5,) * 10}}
+VARIANTS = {"more_channels": {"model.quantizer.levels": (5,) * 9}}
