@@ -61,7 +61,7 @@ ONE = Mesh(data=1)
 
 
 def tokenizer(quantizer, **changes):
-    part = {"channels": 8, "multipliers": (1, 1), "blocks": 0, "mid_attention": False}
+    part = {"channels": 8, "multipliers": (1, 1), "blocks": 1, "mid_attention": False}
     return StageOne(
         name="tiny_tokenizer",
         data=DATA,

@@ -98,8 +98,7 @@ def test_a_game_is_the_same_in_microbatches():
 
 def joint_step(parts, batch=8):
     """(init, step, a batch) of two streams, of which not all is known."""
-    changes = {"optimizer.accumulate": parts, "run.batch": batch, "model.depth": 1}
-    chosen = replaced(JOINT, changes)
+    chosen = replaced(JOINT, {"optimizer.accumulate": parts, "run.batch": batch})
     model, processes = network(chosen, {})
     (latents, codes), draw = model.streams, np.random.default_rng(0)
     grid = (batch, *codes.grid)
