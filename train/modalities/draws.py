@@ -20,6 +20,7 @@ class Word:
     VIDEO, VOLUME, SERIES, TONES, RANGE = 64, 66, 80, 80, 96
     START, CORNER = 65, 67
     JOIN = 68  # of an example's companion in another part
+    STROKES, HISS = 97, 98  # of generated gestures, and of noise in recordings
 
 
 def chance(*words: int | np.ndarray) -> np.ndarray:
