@@ -1,7 +1,10 @@
 """A spoken digit and the gesture that writes it, both in noise, and which digit it is.
 
-python -m train.stage_one --config=configs/speech_mel.py --variant=bits_9 \\
-    --config.data.snr=10 --config.data.data_dir=DIR --workdir=runs/noisy_speech
+python -m train.stage_one --config=configs/speech_mel.py --variant=short \\
+    --config.data.data_dir=DIR --workdir=runs/speech
+python -m train.stage_one --config=configs/speech_mel.py --variant=short \\
+    --config.init=runs/speech --config.data.snr=10 --config.run.steps=250 \\
+    --config.data.data_dir=DIR --workdir=runs/noisy_speech
 python -m train.stage_one --config=configs/gesture.py --config.data.data_dir=DIR \\
     --workdir=runs/gesture
 python -m train.stage_two --config=configs/voice_gesture.py --workdir=runs/both \\
@@ -31,10 +34,10 @@ from vqdit.tokenizer import Labels
 SPOKEN = Audio(
     name="spoken_digit",
     rate=8000,
-    length=8192,
+    length=6144,
     holdout="takes:0-4",
     snr=10.0,
-    augment=SeriesAugment(shift=800),
+    augment=SeriesAugment(shift=400),
 )
 
 CONFIG = StageTwo(
@@ -43,7 +46,7 @@ CONFIG = StageTwo(
     join="class",
     model=DiT(width=96, depth=4, block=Block(4)),
     streams={
-        "audio": Stream(MASKING, shape=(8, 8, 1), codes=512),
+        "audio": Stream(MASKING, shape=(6, 8, 1), codes=1000),
         "gesture": Stream(MASKING, shape=(12, 1), codes=1000),
         "digit": Stream(MASKING, tokenizer=Labels(10)),
     },
