@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import types
 from pathlib import Path
@@ -18,6 +19,7 @@ from train import (
     classifier,
     encode,
     evaluate,
+    page,
     sample,
     score,
     stage_one,
@@ -42,7 +44,7 @@ from train.evaluation.scores import evaluate_tokenizer
 from train.modalities import Images
 from train.modalities.augment import ImageAugment
 from train.objectives import streams
-from train.pipeline import LatentCache, whole
+from train.pipeline import JointExamples, LatentCache, whole
 from train.runtime.log import read_metrics
 from vqdit.diffusion import Gaussian, Masking
 from vqdit.dit import DiT
@@ -173,8 +175,11 @@ def test_a_cache_holds_what_is_encoded_on_the_fly(trained):
         )
 
 
+BARS = "('image_to_word accuracy >= 0', 'word_to_image accuracy >= 0')"
+
+
 def test_a_picture_and_what_it_shows_are_two_streams(
-    trained, tmp_path, one_device, monkeypatch
+    trained, tmp_path, one_device, monkeypatch, capsys
 ):
     """Latents of a tokenizer beside labels, which are born discrete; each its own loss,
     and any of them drawn from the other, from the bundle alone."""
@@ -211,9 +216,16 @@ def test_a_picture_and_what_it_shows_are_two_streams(
     with pytest.raises(BadInput, match="--guidance is of a generator with classes"):
         evaluate.main([f"--workdir={tmp_path / 'run'}", "--guidance=2.0"])
     few = [f"--workdir={tmp_path / 'run'}", "--of=image", "--draws=2", "--most=5"]
-    with pytest.raises(BadInput, match="--anomaly: write classes of which some"):
-        score.main([*few, "--anomaly=9"])
+    with monkeypatch.context() as patch:  # refused without an example read
+        patch.setattr(JointExamples, "take", None)
+        with pytest.raises(BadInput, match="--anomaly: write classes of which some"):
+            score.main([*few, "--anomaly=9"])
+    with pytest.raises(BadInput, match="--anomaly: .*'jump'"):
+        score.main([*few, "--anomaly=jump"])
     score.main([*few, "--classify=word", "--anomaly=1,2"])
+    said = capsys.readouterr().err
+    for what in ("the posterior of word", "the score, all", "the score, 1"):
+        assert re.search(rf"ROC-AUC of {what}: [01]\.\d+, 95 % in [01]\.\d+ to", said)
     table = (tmp_path / "run" / "scores.csv").read_text().splitlines()
     assert table[0].startswith("example,label,nats,error,bits,likeliest,nats_0,nats_1")
     rows = np.array([line.split(",") for line in table[1:]], float)
@@ -222,8 +234,23 @@ def test_a_picture_and_what_it_shows_are_two_streams(
     given = (tmp_path / "given.csv").read_text().splitlines()[1:]
     for line, row in zip(given, rows, strict=True):  # that of its own label
         assert float(line.split(",")[2]) == pytest.approx(row[6 + int(row[1])], 1e-4)
-    with pytest.raises(BadInput, match="they can be told of word$"):
-        evaluate.main([f"--workdir={tmp_path / 'run'}", *sees, "--crossings=True"])
+    names = ["--crossings=image_to_word", "--baselines", f"--config.bars={BARS}"]
+    monkeypatch.setattr(Images, "judged", 5)
+    evaluate.main([f"--workdir={tmp_path / 'run'}", *sees, *names])
+    scores = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    (crossing,) = scores["crossings"].values()
+    assert {*crossing} == {"examples", *"model real mean likeliest pca cnn".split()}
+    assert crossing["pca"]["accuracy"] > 0.6 and crossing["examples"] == 12
+    said = capsys.readouterr().err
+    assert "image_to_word accuracy >= 0: met" in said and "not measured" in said
+    page.main([f"--workdir={tmp_path / 'run'}", *names[:1], *sees[:1], "--num=6"])
+    html = (tmp_path / "run" / "report.html").read_text()
+    for said in ("image → word", "cnn", "given image", "nearest in training"):
+        assert said in html
+    page.main([f"--workdir={work}"])
+    assert "what comes back" in (work / "report.html").read_text()
+    with pytest.raises(BadInput, match="--among is of crossings"):
+        evaluate.main([f"--workdir={tmp_path / 'run'}", "--among=x"])
     generator = vqdit.load(tmp_path / "run")
     assert generator.tokenizers["word"] == Labels(10)
     image = whole(DATA, train=False)["x"][:3] / np.float32(127.5) - 1

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from train.config.annotations import fields_with_types
+from train.config.annotations import alternatives, fields_with_types
 from train.config.experiment import Experiment
 from train.config.expression import parse_value
 from train.config.file import load_config
@@ -149,7 +149,7 @@ def _split(
         if name in held:
             raise BadInput(f"--{key} is given twice; write it once")
         if not equals:
-            if not dotted and name in known and known[name][0] is bool:
+            if not dotted and bool in alternatives(known.get(name, (None,))[0]):
                 text = "True"
             elif rest and not rest[0].startswith("--"):
                 text = rest.pop(0)

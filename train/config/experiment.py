@@ -22,7 +22,7 @@ from vqdit.diffusion import (
 from vqdit.dit import DiT
 from vqdit.fields import Count, Natural, NonNegative, Share
 from vqdit.losses.adversarial import Game
-from vqdit.tokenizer import BPE, Bytes, Labels, Tokenizer
+from vqdit.tokenizer import Tokenizer, Value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,7 +208,7 @@ class Stream:
 
     process:   how it is noised; it says whether the stream is of latents or of codes.
     tokenizer: workdir or bundle of stage one; or a value, of what is born discrete:
-        Bytes(32) or BPE(...) of captions, Labels(10) of labels.
+        Bytes(32) or BPE(...) of captions, Labels(10) of labels, Table() of rows.
     times:     at which it is noised in training.
     patch:     side of the cube of latents that makes a token.
     weight:    factor of its loss.
@@ -218,7 +218,7 @@ class Stream:
     """
 
     process: Process = Gaussian()
-    tokenizer: str | Bytes | BPE | Labels | None = None
+    tokenizer: str | Value | None = None
     times: Uniform | LogitNormal | LogNormal = Uniform()
     patch: Count = 1
     weight: NonNegative = 1.0
@@ -242,6 +242,8 @@ class StageTwo(Experiment):
         (train.encode); None encodes on the fly.
     label_dropout: share of labels replaced by the null class, for guidance.
     mixture: which streams, or parts of them, training shows as given or leaves out.
+    bars:    what is to be reached, such as "audio_to_word accuracy >= 0.95", of figures
+        of `train.evaluate`, which says whether it is; see `train.config.bars`.
     balance: whether losses are divided by what a network pays that answers 0, so that
         all begin at 1 whatever their units, and weights are shares.
     """
@@ -255,6 +257,7 @@ class StageTwo(Experiment):
     label_dropout: Share = 0.1
     mixture: Mixture = Mixture()
     balance: bool = False
+    bars: tuple[str, ...] = ()
 
     @property
     def sources(self) -> dict[str, Modality]:
@@ -264,7 +267,7 @@ class StageTwo(Experiment):
         return self.data
 
     @property
-    def values(self) -> dict[str, Bytes | BPE | Labels]:
+    def values(self) -> dict[str, Value]:
         """Stream -> its tokenizer, of the streams that are born discrete."""
         found = {name: stream.tokenizer for name, stream in self.streams.items()}
         return {n: t for n, t in found.items() if not isinstance(t, str | None)}

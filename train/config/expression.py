@@ -6,7 +6,6 @@ modules of `vqdit` and `train`, and nothing else.
 """
 
 import ast
-import dataclasses
 import math
 from typing import Any, Literal, get_args, get_origin
 
@@ -40,7 +39,8 @@ def parse_value(text: str, annotation: Any, at: str) -> Any:
     choices = (get_args(a) for a in arms if get_origin(a) is Literal)
     if annotation is str or any(text in each for each in choices):
         return text
-    if annotation == tuple[str, ...] and text.strip() and text.lstrip()[0] not in "([":
+    words = text.strip() and text.lstrip()[0] not in "([" and text.lower() not in WORDS
+    if tuple[str, ...] in arms and str not in arms and words:
         return tuple(text.split(","))
     node = None
     try:
@@ -49,7 +49,7 @@ def parse_value(text: str, annotation: Any, at: str) -> Any:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         # Where a constructor would do, `Byte(6)` is one misspelt; a folder of this name
         # is `./Byte(6)`.
-        meant = isinstance(node, ast.Call) and any(map(dataclasses.is_dataclass, arms))
+        meant = isinstance(node, ast.Call) and any(map(annotations.makers, arms))
         if str in arms and not meant:
             return text
         if isinstance(error, BadInput):

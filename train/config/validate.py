@@ -8,6 +8,7 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 
+from train.config.bars import sides
 from train.config.evaluations import Reconstructions, Samples
 from train.config.experiment import Experiment, Run, StageOne, StageTwo
 from train.config.network import absent, network
@@ -101,6 +102,8 @@ def _check_devices(experiment: Experiment, sizes: tuple[int, int, int]) -> None:
 
 
 def _check_stage_two(experiment: StageTwo, tokenizers: bool) -> None:
+    for bar in experiment.bars:
+        sides(bar)
     model = experiment.model
     heads = model.block.heads
     if model.width % heads:
@@ -135,8 +138,9 @@ def _check_stage_two(experiment: StageTwo, tokenizers: bool) -> None:
     with blame("mixture"):
         experiment.mixture.check_names(list(names))
     values = experiment.values
-    # What is still to be opened is checked when it is.
-    said = all(s.shape or name in values for name, s in experiment.streams.items())
+    # What is still to be opened, or settled by the data, is checked when it is.
+    settled = {name for name, value in values.items() if value.settled}
+    said = all(s.shape or name in settled for name, s in experiment.streams.items())
     if said or not tokenizers:
         network(experiment, values)
 

@@ -1,5 +1,6 @@
 """Latent caches in the place of data, known to be of these data and tokenizers."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from train.pipeline import CachedExamples, JointExamples, LatentCache
 from train.pipeline.statistics import records_of, refuse_others
 from train.progress import say
 from vqdit.diffusion import Process
+from vqdit.tokenizer import Value
 from vqdit.trained.codec import Codec
 from vqdit.trained.contract import LatentContract, refuse_mismatch
 from vqdit.values import build, describe
@@ -25,6 +27,12 @@ def augmenting(data: Modality) -> dict:
         name: to for name, (of, to) in plain.items() if getattr(data, name, to) == of
     }
     return found | ({"augment": None} if getattr(data, "augment", None) else {})
+
+
+def drawing(data: Modality) -> dict[str, str]:
+    """Fields of the data that augment it, and how, for a cache to say what it holds."""
+    found = {name: getattr(data, name) for name in augmenting(data)}
+    return {name: json.dumps(describe(value)) for name, value in found.items()}
 
 
 def _beyond_mirrors(data: Modality) -> dict[str, Any]:
@@ -45,13 +53,32 @@ def open_caches(
     Raises BadInput when one is another tokenizer's or of other data, or holds what it
     must not.
     """
-    sources, folder = experiment.sources, Path(experiment.cache).expanduser()
-    found = {}
+    sources, found = experiment.sources, {}
     for name, tokenizer in tokenizers.items():
-        path = folder if len(tokenizers) == 1 else folder / name
+        path = _place(experiment, name)
         cache = _open(path, tokenizer, sources[name], processes[name].kind)
         found[name] = CachedExamples(cache, sources[name], processes[name].kind)
     return JointExamples(sources, {}, True, experiment.join, found)
+
+
+def settled_by_cache(experiment: StageTwo) -> dict[str, Value]:
+    """What is born discrete, as the part that was encoded has settled it."""
+    found = experiment.values
+    for name, value in found.items():
+        if not value.settled:
+            path = _place(experiment, name)
+            try:
+                found[name] = build(LatentCache(path).contract["tokenizer"])
+            except (KeyError, ValueError) as error:
+                raise BadInput(f"cache: {error}") from error
+            if type(found[name]) is not type(value) or not found[name].settled:
+                raise BadInput(f"cache: {path} is of another tokenizer; encode again")
+    return found
+
+
+def _place(experiment: StageTwo, name: str) -> Path:
+    folder = Path(experiment.cache).expanduser()
+    return folder if len(experiment.streams) == 1 else folder / name
 
 
 def _open(path: Path, tokenizer: Any, data: Modality, field: str) -> LatentCache:
@@ -64,20 +91,26 @@ def _open(path: Path, tokenizer: Any, data: Modality, field: str) -> LatentCache
     mirrors = data.mirrors
     cache = LatentCache(path, sum(mirrors.values(), ()))
     check_shape(tokenizer, data)
-    if others := _beyond_mirrors(data):
+    drawn = bool(cache.contract.get("epochs"))
+    if drawn and cache.contract["augment"] != drawing(data):
+        raise BadInput(
+            f"cache: {path} holds examples augmented otherwise than data says; "
+            "encode again"
+        )
+    if not drawn and (others := _beyond_mirrors(data)):
         plain = " ".join(f"data.{field}={to}" for field, to in others.items())
         raise BadInput(
-            f"cache holds examples that are mirrored at most: write {plain}, or leave "
-            "cache out to encode on the fly"
+            f"cache holds examples that are mirrored at most: write {plain}, encode "
+            "again with --epochs=N, or leave cache out to encode on the fly"
         )
-    if mirrors and cache.contract.get("mirrors") != list(mirrors):
+    if not drawn and mirrors and cache.contract.get("mirrors") != list(mirrors):
         fields = " and ".join(f"data.{field}" for field in mirrors)
         plain = " ".join(f"data.{field}=False" for field in mirrors)
         raise BadInput(
             f"cache: {path} does not hold what {fields} mirrors: encode "
             f"again with it, write {plain}, or leave cache out to encode on the fly"
         )
-    if data.drawn:
+    if data.drawn and not drawn:
         say(
             "the cache holds examples that are cut as they are evaluated; without it "
             "training cuts larger ones anywhere"
