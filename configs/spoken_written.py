@@ -54,6 +54,15 @@ CONFIG = StageTwo(
         peak_lr=2e-3, schedule="cosine", warmup=100, b2=0.99, ema=0.998
     ),
     run=Run(steps=4000, batch=32, save_every=500),
+    bars=(
+        "audio_to_word accuracy >= 0.95",
+        "image_to_word accuracy >= 0.97",
+        "word_to_image accuracy >= 0.95",
+        "word_to_audio accuracy >= 0.90",
+        "audio_to_image accuracy >= 0.85",
+        "image_to_audio accuracy >= 0.85",
+        "agree share >= 0.85",
+    ),
 )
 
 
