@@ -4,6 +4,8 @@ python -m train.stage_two --config=configs/cifar10_dit.py --workdir=runs/dit \\
     --config.streams.image.tokenizer=runs/tok
 """
 
+import hashlib
+import json
 from pathlib import Path
 
 import jax
@@ -29,6 +31,7 @@ from train.runtime.launch import FLAGS, claimed, fits, launch
 from train.runtime.loop import Hook
 from train.runtime.sharding import DIT_RULES
 from vqdit.trained.generator import Generator
+from vqdit.values import describe
 
 SHOWN = 8  # columns in a grid of samples, one row a class
 STEPS = 25  # of the sampler that draws it
@@ -75,7 +78,7 @@ def train(
 
     def hooks(logger):
         if experiment.cache is None:
-            for data in dict.fromkeys(experiment.sources.values()):
+            for data in dict.fromkeys(experiment.sources[n] for n in streams.codecs):
                 show_augmented(logger, data, experiment.run.seed)
 
         def draw(step, state):
@@ -104,6 +107,10 @@ def train(
         f"tokenizers.{name}": codec.contract.fingerprint
         for name, codec in streams.codecs.items()
     }
+    for name, value in streams.values.items():
+        if value != experiment.values[name]:  # as the data have settled it
+            text = json.dumps(describe(value))
+            depends[f"tokenizers.{name}"] = hashlib.sha256(text.encode()).hexdigest()
     if streams.order:
         depends["order of classes"] = streams.order
     with claimed(workdir, experiment, force, reschedule) as folder:

@@ -19,6 +19,7 @@ Batch = dict[str, np.ndarray]
 # Of a generated source, to train on; an eighth of it is to test on.
 CURVES = 4  # channels that have a curve each
 EightOrMore = Annotated[int, Bound(at_least=8)]
+Part = Annotated[float, Bound(above=0, at_most=1)]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
@@ -29,7 +30,8 @@ class Record:
     rate:   samples or frames a second; 0 where nothing says it.
     known:  as values, False where a gap was filled; None where none could be.
     label:  its class, -1 where there is none.
-    more:   what else comes with it, by name, such as "truth" and "caption".
+    more:   what else comes with it, by name, such as "truth", "caption", and "row",
+            {column: number, word or None}.
     suffix, extra: of the file that the values become again ("" is a folder), and what
         the modality's `write` and `restore` need besides values and rate.
     """
@@ -72,6 +74,9 @@ class Modality(Checked):
     bad_share: share of unreadable files that is skipped rather than refused.
     threads:   workers that read and decode; 0 reads in the caller's own thread.
     words:     the caption of every class, for examples that have none of their own.
+    share:     of the training part that is used, the same ones each time, and all of a
+               smaller share in a larger one; see `train.sources.share`. What is held
+               out stays whole.
 
     Of the class:
     kind:       its name in a bundle's contract.
@@ -117,6 +122,7 @@ class Modality(Checked):
     bad_share: Decay = 0.01
     threads: Natural = 4
     words: tuple[str, ...] = ()
+    share: Part = 1.0
 
     rate: ClassVar[Any] = 0.0
     normalise: ClassVar[Any] = None

@@ -90,7 +90,7 @@ class Prepared(Source):
         return [self._record(row, feature) for row, feature in pairs]
 
     def file_names(self) -> list[str]:
-        """Those of its rows; none where they are not stored."""
+        """Those of all rows; none where they are not stored."""
         parsed = self._parsed(self.rows.tolist()) if self.file else ()
         return [each[self.file].bytes_list.value[0].decode() for each in parsed]
 

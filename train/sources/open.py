@@ -3,13 +3,15 @@
 from functools import partial
 
 from train.modalities.modality import Modality
-from train.sources import generated
+from train.sources import generated, patients
 from train.sources.arrays import digits, npz
 from train.sources.catalogue import open_prepared
 from train.sources.folder import open_folder
 from train.sources.moving import moving
+from train.sources.rows import open_rows
 from train.sources.saved import open_saved
 from train.sources.shards import open_shards
+from train.sources.share import Share
 from train.sources.source import Source
 
 # By name; any other is that of a prepared TFDS set.
@@ -18,10 +20,13 @@ SOURCES = {
     "webdataset": open_shards,
     "huggingface": open_saved,
     "npz": npz,
+    "table": open_rows,
     "digits": digits,
     "tones": generated.tones,
     "generated": partial(generated.Generated, make=generated.sensor_window),
     "phantoms": partial(generated.Generated, make=generated.noisy_phantom),
+    "patients": patients.patients,
+    "planted_patients": patients.planted,
     "scenes": partial(generated.Generated, make=generated.street),
     "moving_digits": moving,
     "moving_mnist": moving,
@@ -33,5 +38,7 @@ def open_source(data: Modality, train: bool) -> Source:
 
     Raises BadInput, in one line, for whatever cannot be read.
     """
-    own = data.source(train)
-    return SOURCES.get(data.name, open_prepared)(data, train) if own is None else own
+    found = data.source(train)
+    if found is None:
+        found = SOURCES.get(data.name, open_prepared)(data, train)
+    return Share(found, data.share) if train and data.share < 1 else found

@@ -3,6 +3,7 @@
 The network with it, and what is checked at the door: samplers and scorers alike.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ def conditioned(
     keys: Key[Array, "b"],
     shown: tuple[str, ...],
     known: Mapping[str, Array],
+    apply: Callable | None = None,
 ) -> Callable:
     """The network, (streams, times, label, there={}) -> outputs of these streams.
 
@@ -31,6 +33,8 @@ def conditioned(
         have each (its `left_out`): left out of the sequence, or drawn of its prior and
         at t = 1.
     known: stream of every call -> bool (b,) or (b, *grid), false where nothing is seen.
+    apply: the transformer, (streams, times, label, known=) -> outputs, where it is not
+        the generator's with these parameters.
     there: stream -> bool, one for each example of this call: false where it is absent.
 
     A call may hold the batch several times, one copy after another.
@@ -40,11 +44,13 @@ def conditioned(
     others = {n: s.shape for n, s in generator.streams.items() if n not in gone}
     noise = diffusion.priors(processes, others, keys)
 
-    def apply(streams, times, label, mask):
-        fields = {"known": mask} if mask else {}
-        return module.apply({"params": params}, streams, times, label, **fields)
+    apply = apply or functools.partial(module.apply, {"params": params})
 
-    ask = diffusion.preconditioned(apply, processes)
+    def masked(streams, times, label, mask):
+        fields = {"known": mask} if mask else {}
+        return apply(streams, times, label, **fields)
+
+    ask = diffusion.preconditioned(masked, processes)
 
     def network(streams, times, label, there=None):
         size = len(next(iter(streams.values())))
@@ -61,23 +67,39 @@ def conditioned(
     return network
 
 
-def encoded(generator: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arrays, of texts or labels their codes (b, *grid, 1)."""
-    found = {}
+def encoded(
+    generator: Any, given: Mapping[str, Any], known: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(signals, and of what is born discrete its codes (b, *grid, 1); what is known of
+    them, where a value has gaps without these)."""
+    found, masks = {}, arrays(known)
     for name, x in given.items():
-        value = name in generator.values and np.ndim(x) < 2
-        found[name] = _codes(generator, name, x) if value else x
-    return arrays(found)
+        tokenizer, shape = generator.values.get(name), _shape(x)
+        codes = shape[1:] == getattr(generator.streams.get(name), "shape", None)
+        if tokenizer is None or codes or len(shape) > 1 and not tokenizer.wide:
+            found[name] = x
+            continue
+        if not isinstance(x, list | tuple | np.ndarray | jax.Array) or not shape:
+            raise ValueError(f"given {name!r} is {x!r}; write a list, one a sample")
+        if tokenizer.source == "label":
+            x = np.asarray(class_numbers(list(x), generator.class_names), np.int32)
+        try:
+            found[name] = tokenizer.encode(x)[..., None]
+            there = tokenizer.known(x)
+        except ValueError as error:
+            raise ValueError(f"given {name!r}: {error}") from error
+        if not there.all():
+            both = (masks.get(name, there) > 0, there)
+            small, large = sorted(map(jnp.asarray, both), key=jnp.ndim)
+            masks[name] = against(small, large) & large
+    return arrays(found), masks
 
 
-def _codes(generator, name, x):
-    if not isinstance(x, list | tuple | np.ndarray | jax.Array) or np.ndim(x) != 1:
-        raise ValueError(f"given {name!r} is {x!r}; write a list, one a sample")
-    tokenizer = generator.values[name]
-    if tokenizer.source == "label":
-        each = class_numbers(list(x), generator.class_names)
-        return tokenizer.encode(np.asarray(each, np.int32))[..., None]
-    return tokenizer.encode(list(x))[..., None]
+def _shape(x):
+    try:
+        return np.shape(x)
+    except ValueError:  # rows of several lengths
+        return (len(x),)
 
 
 def check(

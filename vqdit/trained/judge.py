@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from vqdit.features.classifier import Classifier
 from vqdit.signal import to_signal, to_uint8
 from vqdit.signal.rows import by_chunks
 from vqdit.tokenizer import LogMel
+from vqdit.trained.extractor import JudgeExtractor, names
 
 # Pictures judged at once, and clips made pictures at once. Fixed, so that there is one
 # shape to compile.
@@ -64,13 +66,36 @@ class Judge:
         """float32 (n, dim), for `vqdit.metrics.frechet`."""
         return self._outputs(x)[0]
 
-    def _outputs(self, x) -> tuple[np.ndarray, np.ndarray]:
-        images = as_pictures(self.front, np.asarray(x))
-        if images.dtype != np.uint8 or images.shape[1:] != self.shape:
+    @property
+    def variables(self) -> dict[str, Any]:
+        return {"params": self.params}
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of what `extractor` gives, in their order."""
+        return JudgeExtractor(self, ()).outer
+
+    def extractor(
+        self, layers: str | Sequence[str] = "features", pool: str = "mean"
+    ) -> JudgeExtractor:
+        """Features of signals, jitted; raises ValueError for a layer that is none."""
+        return JudgeExtractor(self, names(layers), pool)
+
+    def signal(self, x: Array) -> Array:
+        """Images or clips as the network sees them; for use inside a jit."""
+        return to_signal(x if self.front is None else to_uint8(seen(self.front, x)))
+
+    def check(self, pictures: Any) -> None:
+        """Raises ValueError for pictures of another shape or type."""
+        if pictures.dtype != np.uint8 or pictures.shape[1:] != self.shape:
             raise ValueError(
                 f"the classifier scores uint8 images [n, *{list(self.shape)}], not "
-                f"{images.dtype}{list(images.shape)}"
+                f"{pictures.dtype}{list(pictures.shape)}"
             )
+
+    def _outputs(self, x) -> tuple[np.ndarray, np.ndarray]:
+        images = as_pictures(self.front, np.asarray(x))
+        self.check(images)
         run = functools.partial(_apply, self.network, self.params)
         return by_chunks(run, images, SCORED)
 
