@@ -59,6 +59,7 @@ FLAGS = OF_RUN | {
     ),
     "baselines": (bool, "beside crossings: classifiers of what is given"),
     "among": (str, "of crossings: examples of names like this regular expression"),
+    "draws": (Count, "of crossings: of each example, of which one answer is made (1)"),
     "judge": (str, "a folder of train.classifier, or of a tokenizer"),
     "judge_steps": (Count, "for which that one is trained"),
     "most": (Count, "of a tokenizer: held-out examples it is scored on"),
@@ -99,7 +100,7 @@ def main(argv):
         figures = evaluate_tokenizer(thing, data, **asked)
     elif isinstance(experiment, StageTwo):
         crossed, scales = asked.pop("crossings", False), asked.get("guidance", (None,))
-        more = {n: asked.pop(n) for n in ("baselines", "among") if n in asked}
+        more = {n: asked.pop(n) for n in ("baselines", "among", "draws") if n in asked}
         for name in more if not crossed else ():
             raise BadInput(f"--{name} is of crossings; write --crossings too")
         if "guidance" in asked and not thing.module.classes:
