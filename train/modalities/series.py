@@ -8,15 +8,9 @@ import numpy as np
 
 from train.errors import BadInput, Unreadable
 from train.modalities.augment import SeriesAugment
+from train.modalities.clocks import Duplicates, one_clock
 from train.modalities.draws import Draws
-from train.modalities.gaps import (
-    UNCLEANED,
-    Cleaning,
-    Duplicates,
-    clean,
-    fill,
-    one_clock,
-)
+from train.modalities.gaps import UNCLEANED, Cleaning, clean, fill
 from train.modalities.modality import Batch, EightOrMore, Modality, Record
 from train.modalities.normalise import Scaling
 from train.modalities.recordings import read_recording, told, write_recording
