@@ -227,6 +227,7 @@ def test_a_prepared_set_is_read_without_tensorflow(tmp_path):
     assert not batch["x"][1, 70:].any()
     by_speaker = fresh(at(tmp_path, "toys", holdout="speaker:t", crop="start"), False)
     assert [len(each.values) for each in by_speaker.source] == [90, 110]
+    assert by_speaker.keys == ["0_t_2", "1_t_3"]  # its own, not the set's first
     by_share = both(at(tmp_path, "toys", holdout=0.5))
     assert sum(map(len, by_share)) == 4
     with pytest.raises(BadInput, match="no data.train_split='valid'"):
