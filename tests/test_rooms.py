@@ -66,6 +66,7 @@ STANDARD = {
     "operator",
     "os",
     "pathlib",
+    "re",
     "shutil",
     "sys",
     "types",

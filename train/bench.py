@@ -8,6 +8,11 @@ Times the train step as the loop runs it (donated, one program) and the forward 
 on random data, as medians over interleaved repeats, beside the best matrix product of
 the same precision that this machine does in the same minutes. Prints JSON.
 
+python -m train.bench --config=configs/spoken_written.py --streams=True
+
+What streams cost: a step of the model of several beside one of each, and of the same
+without masks; drawing one stream from another beside a model of these two; memory.
+
 python -m train.bench --suite [--minutes=8] [--only=DiT-B/2,search] [--small]
 
 What a new machine does, in one command: its matrix and copy rates, training of two DiTs
@@ -27,10 +32,11 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 
-from train.config import Experiment
+from train.config import Experiment, StageTwo
 from train.config.command import OF_RUN, parse
 from train.config.validate import validate
 from train.errors import BadInput, run
+from train.objectives.costs import stream_costs
 from train.objectives.rehearsal import Rehearsal
 from train.progress import say
 from train.runtime import hosts
@@ -52,7 +58,11 @@ SUITE = {
     "only": (tuple[str, ...], "of the suite: rows whose name has one of these words"),
     "small": (bool, "of the suite: tiny sizes, to see that everything runs"),
 }
-FLAGS = OF_RUN | {"repeats": (Count, "calls of each program, interleaved (10)")} | SUITE
+FLAGS = OF_RUN | {
+    "repeats": (Count, "calls of each program, interleaved (10)"),
+    "streams": (bool, "of several streams: the model beside those of some of them"),
+    **SUITE,
+}
 # Keeps matrix products, so that only what is cheap is computed again.
 POLICY = "dots_with_no_batch_dims_saveable"
 # Variant of configs/imagenet_dit.py, and a batch that fits the memory of one card.
@@ -299,7 +309,12 @@ def main(argv):
         raise BadInput(f"--{name} is of the suite: write --suite too")
     validate(command.experiment, jax.device_count(), tokenizers=False)
     say(f"compiling {command.experiment.name}")
-    print(json.dumps(bench(command.experiment, **command.flags), indent=1))
+    flags = dict(command.flags)
+    streams = flags.pop("streams", False)
+    if streams and not isinstance(command.experiment, StageTwo):
+        raise BadInput("--streams is of an experiment of stage two; drop it")
+    measure = stream_costs if streams else bench
+    print(json.dumps(measure(command.experiment, **flags), indent=1))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ python -m train.encode --bundle=runs/tok --config=configs/cifar10_dit.py \\
 Without --bundle every stream of an experiment of stage two is encoded by its tokenizer.
 
 What data.flip mirrors is stored both ways round, and training draws one of the two.
+With --epochs=8 every example is stored as eight epochs of training draw it, cut, moved
+and augmented, and training draws one of the eight.
 """
 
 from pathlib import Path
@@ -18,12 +20,14 @@ from train.objectives.bundles import open_bundle
 from train.objectives.latents import encode_set, encode_streams
 from train.progress import say
 from train.runtime import hosts
+from vqdit.fields import Count
 from vqdit.trained.codec import Codec
 
 FLAGS = OF_RUN | {
     "bundle": (str, "the tokenizer: a workdir or bundle (those of the streams)"),
     "out": (str, "the cache, a new folder"),
     "split": (Literal["train", "test"], "train or test (train)"),
+    "epochs": (Count, "as many of which each example is stored, as augmented there"),
 }
 
 
@@ -32,6 +36,9 @@ def main(argv):
     hosts.start(command.processes)
     out, split = Path(command.flags["out"]), command.flags.get("split", "train")
     experiment, path = command.experiment, command.flags.get("bundle")
+    epochs = command.flags.get("epochs", 0)
+    if epochs and split == "test":
+        raise BadInput("--epochs is of what training augments; write --split=train")
     with hosts.together():
         if path is None and not isinstance(experiment, StageTwo):
             raise BadInput("write --bundle=DIR, the workdir or bundle of a tokenizer")
@@ -39,9 +46,10 @@ def main(argv):
         if out.exists():
             raise BadInput(f"--out={out} is there; remove it, or write a new folder")
     if codec:
-        count = encode_set(codec, experiment.one_data, out, split == "train")
+        data = experiment.one_data
+        count = encode_set(codec, data, out, split == "train", epochs=epochs)
     else:
-        count = encode_streams(experiment, out, split == "train")
+        count = encode_streams(experiment, out, split == "train", epochs)
     say(f"{count} examples are in {out}; train on them with --config.cache={out}")
 
 

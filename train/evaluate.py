@@ -10,8 +10,14 @@ sounds are those of a classifier that is trained here, on real training signals 
 all others the latents of the stream's tokenizer, and figures in them are named so,
 tokenizer_distance. --judge=DIR names a classifier (see train.classifier) or a tokenizer
 instead, so that several runs have the same. A tokenizer of labelled sound is judged by
-a classifier, too. --crossings adds, of a generator of several streams, how often what
-is drawn of one from a held-out example of another is of its class.
+a classifier, too.
+
+--crossings adds, of a generator of several streams, how right each is that is drawn
+from each other one of a held-out example, and from all others together, or those that
+are written, --crossings=audio_to_word,audio+image_to_word: the class that it says, and
+where examples have one truth, texts whole and by tokens, boxes by their overlap, rows
+by their columns, signals in decibels. --baselines puts beside them classifiers of what
+is given, trained on the same data. Bars of the experiment (`bars`) are checked.
 """
 
 import json
@@ -20,6 +26,7 @@ from pathlib import Path
 from typing import Annotated
 
 from train.config import Experiment, StageTwo
+from train.config.bars import met
 from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
 from train.evaluation.crossings import crossings
@@ -35,6 +42,7 @@ from train.evaluation.scores import (
 from train.modalities.files import write
 from train.objectives.bundles import open_bundle
 from train.pipeline import open_examples
+from train.progress import say
 from train.runtime import hosts
 from vqdit.fields import Bound, Count
 from vqdit.trained.codec import Codec
@@ -45,7 +53,12 @@ FLAGS = OF_RUN | {
     "guidance": (tuple[float, ...], "its scales, each scored, such as (1.0, 2.0)"),
     **SAMPLER,
     "seed": (int, "of its samples"),
-    "crossings": (bool, "of several streams: the accuracy of each from each other"),
+    "crossings": (
+        bool | tuple[str, ...],
+        "how right streams are from others: all, or a_to_b,a+b_to_c",
+    ),
+    "baselines": (bool, "beside crossings: classifiers of what is given"),
+    "among": (str, "of crossings: examples of names like this regular expression"),
     "judge": (str, "a folder of train.classifier, or of a tokenizer"),
     "judge_steps": (Count, "for which that one is trained"),
     "most": (Count, "of a tokenizer: held-out examples it is scored on"),
@@ -86,6 +99,9 @@ def main(argv):
         figures = evaluate_tokenizer(thing, data, **asked)
     elif isinstance(experiment, StageTwo):
         crossed, scales = asked.pop("crossings", False), asked.get("guidance", (None,))
+        more = {n: asked.pop(n) for n in ("baselines", "among") if n in asked}
+        for name in more if not crossed else ():
+            raise BadInput(f"--{name} is of crossings; write --crossings too")
         if "guidance" in asked and not thing.module.classes:
             if not crossed:
                 raise BadInput("--guidance is of a generator with classes; drop it")
@@ -95,14 +111,20 @@ def main(argv):
         how = {"folder": judge, "steps": flags.get("judge_steps")}
         network = partial(network_of, **how)
         references = references_of(thing, experiment.sources, network)
-        rows = crossed and crossings(
-            thing, experiment.sources, references, scales, **asked
-        )
-        figures = evaluate_generator(thing, references, **asked)
-        figures |= {"crossings": rows} if crossed else {}
+        found = {}
+        if crossed:
+            data, joined = (experiment.sources, references), experiment.join
+            how = asked | more | {"scales": scales, "join": joined}
+            how.pop("guidance", None)
+            found["crossings"] = crossings(thing, *data, crossed, **how)
+        figures = evaluate_generator(thing, references, **asked) | found
     else:
         raise BadInput(f"{command.workdir}: config.json is not a generator's")
     figures = {"experiment": experiment.name} | figures
+    for bar in getattr(experiment, "bars", ()):
+        reached, mine, _ = met(bar, figures)
+        word = "not measured" if reached is None else "met" if reached else "MISSED"
+        say(f"{bar}: {word}" + ("" if mine is None else f", {mine:.4g}"))
     if hosts.first():
         write(command.workdir / "evaluation.json", figures)
         print(json.dumps(figures, indent=1))

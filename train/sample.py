@@ -46,6 +46,7 @@ FLAGS = {
     "label": (str, "the class that is drawn, its name or number; else all in turn"),
     "num": (Count, "of samples (16, or as many as files are given)"),
     "guidance": (float, "scale; 1 means none"),
+    "guidance.": (float, "of one given stream, or of the label, in its place"),
     **SAMPLER,
     "cut": (bool, "drop what a given text has beyond its stream's length"),
     "resample": (bool, "take given sounds and clips of another rate"),

@@ -4,6 +4,7 @@ python -m train.score --workdir=runs/any --of=image --out=scores.csv
 python -m train.score --workdir=runs/any --of=audio --given=text --out=scores.csv
 python -m train.score --workdir=runs/any --of=image --classify=word --out=scores.csv
 python -m train.score --workdir=runs/dit --of=image --anomaly=boot,bag --out=scores.csv
+python -m train.score --workdir=runs/any --of=text --given=image --rank=100
 
 A row is an example of the held-out part: its label, nats of the bound, their standard
 error, and bits a code or a channel of a latent. The bound is that of the streams as the
@@ -11,32 +12,46 @@ transformer has them, behind their tokenizers; one masked code alone it is exact
 lower, the likelier. What is neither in --of nor in --given is absent.
 
 --classify scores --of under every value of a stream of labels, or of the label, says
-which one is the likeliest, and how often it is the true one. --anomaly names classes:
-how well the score tells them from the others, as the area under the ROC curve.
+which one is the likeliest, how often it is the true one, and how well the posterior
+tells classes. --anomaly names classes of the data that are scored, which may be others
+than those of training (--config.data...): how well the score tells all of them, and
+each, from the others, as the area under the ROC curve, with a bootstrap's interval.
+
+Of texts it says bits a byte, too: the bound on all codes, padding and so the length
+included, over the bytes of the texts themselves. --rank=100 takes 100 examples, and of
+each the --given of all of them in turn, under the same noise: how far in front the true
+one is. --baselines says beside either what needs no network: of texts a 5-gram with
+back-off, gzip and xz, all of them after the training texts; of ranks the companion of
+the nearest training example.
 """
 
 import csv
 import functools
 import io
+import math
 from collections.abc import Iterator
+from typing import Annotated
 
 import jax
 import numpy as np
-from sklearn.metrics import roc_auc_score
+from scipy.special import softmax
 
 from train.codec.examples import class_of
 from train.config import StageTwo
 from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
+from train.evaluation.drawing import presented
+from train.evaluation.estimates import roc_auc
+from train.evaluation.ngrams import bits_per_byte, texts_of
+from train.evaluation.retrieval import nearest_costs, pair_costs, ranks, retrieved
 from train.modalities.files import write_bytes
 from train.objectives.bundles import open_bundle
-from train.objectives.streams import on_grid
 from train.pipeline import JointExamples
 from train.progress import progress, say
 from train.runtime import hosts
-from vqdit.fields import Count
-from vqdit.signal import to_signal
+from vqdit.fields import Bound, Count
 from vqdit.tokenizer import Labels
+from vqdit.tokenizer.text import Text
 from vqdit.trained.generator import Generator
 from vqdit.trained.scorer import Score
 
@@ -51,6 +66,8 @@ FLAGS = OF_RUN | {
     "classify": (str, "a stream of labels, or label, whose every value is tried"),
     "anomaly": (tuple[str, ...], "classes that are anomalies, by name or number"),
     "draws": (Count, "of time and noise, for each example and stream (32)"),
+    "rank": (Annotated[int, Bound(at_least=2)], "examples whose --given are compared"),
+    "baselines": (bool, "of texts and ranks: what needs no network, beside"),
     "most": (Count, "of the examples, evenly spaced; else all"),
     "train": (bool, "score the training part instead"),
     "seed": (int, "of times and noise (0)"),
@@ -76,30 +93,107 @@ def main(argv):
                 raise BadInput(f"--{flag}={name}: the streams are {streams}")
     if both := set(of) & set(given):
         raise BadInput(f"--given={min(both)}: it is scored; leave it out of one")
-    anomalies = _classes(generator, flags.get("anomaly", ()))
+    words = flags.get("anomaly", ())
+    baselines = flags.get("baselines", False)
+    text = len(of) == 1 and isinstance(generator.values.get(of[0]), Text)
+    if "rank" in flags and (classify or words or not given):
+        raise BadInput("--rank: write --given, and no --classify or --anomaly")
+    if baselines and not (len(of) == len(given) == 1 if "rank" in flags else text):
+        raise BadInput("--baselines is of one text, or of --rank of one stream by one")
     part = flags.get("train", False)
-    data = JointExamples(experiment.sources, experiment.values, part)
-    most = min(flags.get("most", len(data)), len(data))
-    rows = np.arange(most) * len(data) // most
-    if anomalies:
-        parts = range(0, len(rows), BATCH)
-        labels = [data.take(rows[at : at + BATCH])["label"] for at in parts]
-        if len({*np.isin(np.concatenate(labels), anomalies).tolist()}) < 2:
-            raise BadInput(
-                "--anomaly: write classes of which some examples are, and some are not"
-            )
+    # What is not asked for need not be of this data: labels of faults are no actions.
+    asked = {*of, *given, classify, *generator.codecs}
+    sources = {n: data for n, data in experiment.sources.items() if n in asked}
+    tokenizers = {n: each for n, each in generator.values.items() if n in asked}
+    opened = lambda train: JointExamples(sources, tokenizers, train, experiment.join)
+    data = opened(part)
+    rows = _spaced(len(data), flags.get("most", len(data)))
+    anomalies = _classes(data, words)
+    if anomalies and len({*np.isin(data.labels(rows), [*anomalies.values()])}) < 2:
+        raise BadInput(
+            "--anomaly: write classes of which some examples are, and some are not"
+        )
     try:
         scorer = generator.scorer(of, flags.get("draws", 32))
-        batches = _batches(data, rows)
-        found = _scores(generator, scorer, batches, given, classify, values, flags)
+        if "rank" in flags:
+            train = opened(True) if baselines else None
+            table = _ranked(generator, scorer, data, given, flags, train)
+        else:
+            batches = _batches(data, rows)
+            found = _scores(generator, scorer, batches, given, classify, values, flags)
+            table = {
+                name: np.concatenate([x[name] for x in found]) for name in found[0]
+            }
+            _said(generator, table, of, classify, values, anomalies)
+            if text:
+                held = texts_of(data, *of, rows)
+                table["bytes"] = np.array(list(map(len, held)))
+                _said_of_texts(table, held, baselines and texts_of(opened(True), *of))
     except BadInput:
         raise
     except ValueError as error:
         raise BadInput(str(error)) from error
-    table = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-    _said(generator, table, of, classify, values, anomalies)
     write_bytes(out, _csv(table))
     say(f"{len(table['nats'])} scores are in {out}")
+
+
+def _ranked(generator, scorer, data, given, flags, train=None) -> dict:
+    """The table of ranks, of --rank examples that have all streams.
+
+    train: the training part, where the nearest of its examples is asked, too.
+    """
+    of, rows = scorer.of, _spaced(len(data), flags["rank"])
+    batch = data.take(rows)
+    there = np.ones(len(rows), bool)
+    for name in (*of, *given):
+        if name in batch["known"]:
+            there &= batch["known"][name].reshape(len(rows), -1).any(1)
+    rows, batch = rows[there], jax.tree.map(lambda x: x[there], batch)
+    if len(rows) < 2:
+        raise BadInput("--rank: fewer than two of these examples have all streams")
+    chosen = _spaced(len(rows), flags.get("most", len(rows)))
+    key = jax.random.key(flags.get("seed", 0))
+
+    def nats(places, pairs):
+        call = _call(generator, of, given, pairs, flags.get("label", True))
+        return scorer(key, rows[places], **call).nats
+
+    costs = pair_costs(nats, batch, chosen, of, BATCH)
+    what = f"the true {', '.join(given)} of {', '.join(of)} among {len(rows)}"
+    found = _retrieved(what, costs, chosen)
+    if train is not None:
+        own = jax.tree.map(lambda x: x[chosen], batch)
+        near = nearest_costs(generator.values, train, own, batch, *of, *given)
+        _retrieved("the same by the nearest training example", near, chosen)
+    return {
+        "example": rows[chosen],
+        "label": batch["label"][chosen],
+        "nats": costs[np.arange(len(chosen)), chosen],
+        "rank": found,
+        "likeliest": rows[costs.argmin(1)],
+        **{f"nats_{row}": column for row, column in zip(rows, costs.T, strict=True)},
+    }
+
+
+def _retrieved(what, costs, true) -> np.ndarray:
+    """The ranks, after their figures have been said."""
+    found = ranks(costs, true)
+    figures = (f"{name} {value:.4g}" for name, value in retrieved(found).items())
+    say(f"{what}: {', '.join(figures)}")
+    return found
+
+
+def _said_of_texts(table, held, train) -> None:
+    """train: the training texts, where there is something to stand beside; or False."""
+    size = max(1, table["bytes"].sum())
+    say(f"{table['nats'].sum() / math.log(2) / size:.4g} bits a byte of text")
+    for name, bits in bits_per_byte(train, held).items() if train else ():
+        say(f"{name}, after {len(train)} training texts: {bits:.4g} bits a byte")
+
+
+def _spaced(count: int, most: int) -> np.ndarray:
+    most = min(count, most)
+    return np.arange(most) * count // most
 
 
 def _values(generator, classify, of, given) -> tuple[int, ...]:
@@ -122,9 +216,10 @@ def _values(generator, classify, of, given) -> tuple[int, ...]:
     return tuple(range(tokenizer.classes))
 
 
-def _classes(generator, words) -> list[int]:
+def _classes(data, words) -> dict[str, int]:
+    """Name -> number, of those of the data that are anomalies."""
     try:
-        return [class_of(word, generator.class_names) for word in words]
+        return {word: class_of(word, data.class_names) for word in words}
     except ValueError as error:
         raise BadInput(f"--anomaly: {error}") from error
 
@@ -143,22 +238,12 @@ def _scores(generator, scorer, batches, given, classify, values, flags) -> list[
 
 def _call(generator, of, given, batch, labelled) -> dict:
     """What a scorer is called with, of a batch of examples."""
-    streams, names = generator.streams, (*of, *given)
-    # Signals are encoded, what is born discrete is codes already.
-    signal = lambda n, v: to_signal(v) if n in generator.codecs else v
-    known = {n: v for n, v in batch["known"].items() if n in names}
+    streams, known = presented(generator, batch, (*of, *given))
     label, classes = None, generator.module.classes
     if classes and labelled:  # one that there is not is none
         label = np.where(batch["label"] < 0, classes, batch["label"])
-    return {
-        "x": {n: signal(n, batch["streams"][n]) for n in of},
-        "given": {n: signal(n, batch["streams"][n]) for n in given},
-        "known": {
-            n: on_grid(v, streams[n].grid) if v.ndim > 1 else v
-            for n, v in known.items()
-        },
-        "label": label,
-    }
+    x = {name: streams.pop(name) for name in of}
+    return {"x": x, "given": streams, "known": known, "label": label}
 
 
 def _classified(ask, call, classify, values) -> dict:
@@ -202,9 +287,23 @@ def _said(generator, table, of, classify, values, anomalies) -> None:
     if classify and (label >= 0).any():
         right = (table["likeliest"] == label)[label >= 0].mean()
         say(f"the likeliest {classify} is the true one of {right:.2%}")
-    if anomalies:
-        is_one = np.isin(label, anomalies)
-        say(f"ROC-AUC of the score: {roc_auc_score(is_one, nats):.4f}")
+        tried = [name for name in table if name.startswith("nats_")]
+        sure = softmax([-table[name][label >= 0] for name in tried], axis=0)
+        of_class = dict(zip((int(name[5:]) for name in tried), sure, strict=True))
+        _said_curve(f"the posterior of {classify}", label[label >= 0], of_class)
+    numbers = [*anomalies.values()]
+    usual = ~np.isin(label, numbers)
+    for name, these in ({"all": numbers} | anomalies).items() if anomalies else ():
+        is_one = np.isin(label, these)
+        mine = is_one | usual
+        if is_one.any() and (len(anomalies) > 1 or name == "all"):
+            _said_curve(f"the score, {name}", is_one[mine], {1: nats[mine]})
+
+
+def _said_curve(what: str, label, scores) -> None:
+    for found in filter(None, [roc_auc(label, scores)]):
+        low, high = found["auc_interval"]
+        say(f"ROC-AUC of {what}: {found['auc']:.4f}, 95 % in {low:.4f} to {high:.4f}")
 
 
 def _csv(table) -> bytes:

@@ -4,6 +4,7 @@ python -m train.stage_two --config=configs/cifar10_dit.py --workdir=runs/dit \\
     --config.streams.image.tokenizer=runs/tok
 """
 
+import functools
 from pathlib import Path
 
 import jax
@@ -48,7 +49,8 @@ def train(
     """
     with hosts.together():
         validate(experiment, jax.device_count())
-    if experiment.cache is None or experiment.run.evaluate is not None:
+    held = experiment.run.evaluate is not None or experiment.run.heldout_every
+    if experiment.cache is None or held:
         for data in dict.fromkeys(experiment.sources.values()):
             share_statistics(data)
     with hosts.together():
@@ -60,12 +62,15 @@ def train(
     def write(state, folder):
         return keep(folder, streams.generator(hosts.gather(state.ema)))
 
+    # One for training and for held-out data, which have one sharding.
+    encoder = functools.cache(streams.encoder)
     with hosts.together():
         heldout = HeldOut(
             streams.objective,
             streams.heldout,
             write,
             encode=streams.encoded,
+            encoder=encoder,
             figures=sample_figures(streams),
         )
         fits(experiment, init, DIT_RULES, heldout)
@@ -117,7 +122,7 @@ def train(
             hooks,
             streams.told,
             depends,
-            streams.encoder,
+            None if streams.source.cached else encoder,
             reschedule,
             heldout,
             streams.lost,

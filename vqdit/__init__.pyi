@@ -103,6 +103,7 @@ from vqdit.tokenizer import VocosEncoder as VocosEncoder
 from vqdit.tokenizer import WaveDecoder as WaveDecoder
 from vqdit.tokenizer import WaveEncoder as WaveEncoder
 from vqdit.trained import Codec as Codec
+from vqdit.trained import Extractor as Extractor
 from vqdit.trained import Generator as Generator
 from vqdit.trained import Judge as Judge
 from vqdit.trained import LatentContract as LatentContract

@@ -16,7 +16,14 @@ from jaxtyping import Array, Float, Int
 
 from vqdit.fields import Checked, Count, Natural
 from vqdit.nn import embedding, rotary
-from vqdit.nn.block import Block, ModulatedNorm, add_table, by_stream, per_token
+from vqdit.nn.block import (
+    Block,
+    Identity,
+    ModulatedNorm,
+    add_table,
+    by_stream,
+    per_token,
+)
 from vqdit.nn.patching import patchify, unpatchify
 from vqdit.nn.remat import Remat, recomputed, remat_by_word
 from vqdit.nn.streams import Continuous, Discrete
@@ -97,7 +104,7 @@ class DiT(Checked, nn.Module):
         given = self._check(streams, times, known)
         known = {name: _on_grid(known[name], streams[name]) for name in known}
         tokens = [self._embed(s, streams[s.name], known.get(s.name)) for s in given]
-        x = jnp.concatenate(tokens, axis=1)
+        x = Identity(name="embedded")(jnp.concatenate(tokens, axis=1))
         # Of each stream the times of its tokens, in rows of equally many.
         rows = [self._rows(s, times[s.name]) for s in given]
         count = [row.shape[1] for row in rows]

@@ -6,8 +6,14 @@ import sys
 
 import pytest
 
+from configs import digits_joint
 from tests.train.devices import only_one
 from train import bench
+from train.config import replaced
+from train.errors import BadInput
+from train.objectives.costs import of_streams, stream_costs
+from vqdit.dit import DiT
+from vqdit.nn import Block
 
 one_device = pytest.fixture(only_one)
 
@@ -69,3 +75,29 @@ def test_every_row_has_a_rate_or_a_kernel_that_a_cpu_lacks(one_device):
     failed = {name: row["failed"] for name, row in rows.items() if "failed" in row}
     assert all("cudnn" in name or "flash" in name for name in failed), failed
     assert len(rows) == 4 + 1 + 1 + 4
+
+
+@pytest.mark.slow
+def test_streams_are_timed_beside_models_of_some_of_them(one_device):
+    small = {"model": DiT(width=8, depth=1, block=Block(2)), "run.batch": 2}
+    experiment = replaced(digits_joint.CONFIG, small)
+    found = stream_costs(experiment, 1, 2)
+    steps = found["train_step"]
+    assert list(steps) == [
+        *("all", "all, no mask", "image alone", "name alone", "sum alone")
+    ]
+    for key in ("ms", "cpu_ms", "bytes"):
+        alone = steps["image alone"][key] + steps["name alone"][key]
+        assert steps["sum alone"][key] == pytest.approx(alone) and steps["all"][key] > 0
+    assert list(found["draw"]) == [
+        f"{pair}, of {of}"
+        for pair in ("image from name", "name from image")
+        for of in ("all", "two")
+    ]
+
+
+def test_a_model_of_one_stream_has_nothing_to_compare():
+    with pytest.raises(BadInput, match="several streams, and the model has one"):
+        stream_costs(of_streams(digits_joint.CONFIG, ("image",)))
+    with pytest.raises(BadInput, match="--streams is of an experiment of stage two"):
+        bench.main(["--config=demo_tokenizer", "--streams=True"])

@@ -14,7 +14,7 @@ from train import classifier, config
 from train.errors import BadInput
 from train.evaluation import judge as judging
 from train.evaluation.judge import train_classifier
-from train.modalities import Audio, Images
+from train.modalities import Audio, Images, Ranges
 from train.modalities.audio import ear
 from train.objectives.bundles import open_judge
 from train.pipeline import whole
@@ -51,6 +51,33 @@ def test_it_reads_digits_that_it_has_not_seen(judge, digits):
     assert judge.accuracy(images, labels) >= 0.97
     assert judge.accuracy(images, (labels + 1) % 10) < 0.03
     assert judge.predict(images).dtype == np.int32
+
+
+def test_what_is_no_picture_becomes_one_and_keeps_its_places():
+    """Frames and slices are channels, and a series is one wide; nothing is mixed."""
+    clip = np.arange(2 * 3 * 4 * 5 * 2, dtype=np.uint8).reshape(2, 3, 4, 5, 2)
+    seen = judge_module.as_pictures(None, clip)
+    assert seen.shape == (2, 4, 5, 6)
+    for frame, channel in np.ndindex(3, 2):
+        np.testing.assert_array_equal(
+            seen[..., 2 * frame + channel], clip[:, frame, ..., channel]
+        )
+    series = np.linspace(-1, 1, 2 * 7 * 3).reshape(2, 7, 3)
+    seen = judge_module.as_pictures(None, series)
+    assert seen.shape == (2, 7, 1, 3) and seen[0, 0, 0, 0] == 0 and seen.max() == 255
+    assert judge_module.picture_shape((7, 3)) == (7, 1, 3)
+    assert judge_module.picture_shape((3, 4, 5, 2)) == (4, 5, 6)
+
+
+def test_a_series_is_told_by_its_shape():
+    """Rises and falls, which a series moved across its one side would lose."""
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, 2, 200)
+    slope = np.linspace(-1, 1, 16) * np.where(labels, 1, -1)[:, None]
+    x = np.clip(slope[..., None] + draw.normal(0, 0.3, (200, 16, 1)), -1, 1)
+    seen = judge_module.as_pictures(None, x.astype(np.float32))
+    judge = trained(seen[:150], labels[:150], classes=2, steps=40)
+    assert judge.accuracy(x[150:].astype(np.float32), labels[150:]) > 0.95
 
 
 def test_the_same_seed_gives_the_same_judge(judge, digits):
@@ -136,7 +163,6 @@ def test_what_cannot_be_judged_is_refused(judge, digits):
         trained(images, labels, steps=0)
 
 
-SERIES = Path(__file__).parents[2] / "configs" / "series_generated.py"
 DEMO = Path(__file__).parents[2] / "configs" / "demo_tokenizer.py"
 
 
@@ -227,8 +253,8 @@ def test_a_judge_that_cannot_be_trained_or_kept_is_refused(kept, tmp_path):
         "--steps=0",
         message="--steps: write a whole number, at least 1",
     )
-    with pytest.raises(BadInput, match="data is series; a judge is of labelled"):
-        classifier.main([f"--config={SERIES}", f"--out={tmp_path / 'new'}"])
+    with pytest.raises(BadInput, match="data is range; no judge is of such"):
+        judging.train_judge(Ranges())
     files = tmp_path / "files"
     files.mkdir()
     for i in range(8):

@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import types
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,7 +44,7 @@ from train.evaluation.scores import evaluate_tokenizer
 from train.modalities import Images
 from train.modalities.augment import ImageAugment
 from train.objectives import streams
-from train.pipeline import LatentCache, whole
+from train.pipeline import JointExamples, LatentCache, whole
 from train.runtime.log import read_metrics
 from vqdit.diffusion import Gaussian, Masking
 from vqdit.dit import DiT
@@ -173,8 +175,11 @@ def test_a_cache_holds_what_is_encoded_on_the_fly(trained):
         )
 
 
+BARS = "('image_to_word accuracy >= 0', 'word_to_image accuracy >= 0')"
+
+
 def test_a_picture_and_what_it_shows_are_two_streams(
-    trained, tmp_path, one_device, monkeypatch
+    trained, tmp_path, one_device, monkeypatch, capsys
 ):
     """Latents of a tokenizer beside labels, which are born discrete; each its own loss,
     and any of them drawn from the other, from the bundle alone."""
@@ -211,9 +216,16 @@ def test_a_picture_and_what_it_shows_are_two_streams(
     with pytest.raises(BadInput, match="--guidance is of a generator with classes"):
         evaluate.main([f"--workdir={tmp_path / 'run'}", "--guidance=2.0"])
     few = [f"--workdir={tmp_path / 'run'}", "--of=image", "--draws=2", "--most=5"]
-    with pytest.raises(BadInput, match="--anomaly: write classes of which some"):
-        score.main([*few, "--anomaly=9"])
+    with monkeypatch.context() as patch:  # refused without an example read
+        patch.setattr(JointExamples, "take", None)
+        with pytest.raises(BadInput, match="--anomaly: write classes of which some"):
+            score.main([*few, "--anomaly=9"])
+    with pytest.raises(BadInput, match="--anomaly: .*'jump'"):
+        score.main([*few, "--anomaly=jump"])
     score.main([*few, "--classify=word", "--anomaly=1,2"])
+    said = capsys.readouterr().err
+    for what in ("the posterior of word", "the score, all", "the score, 1"):
+        assert re.search(rf"ROC-AUC of {what}: [01]\.\d+, 95 % in [01]\.\d+ to", said)
     table = (tmp_path / "run" / "scores.csv").read_text().splitlines()
     assert table[0].startswith("example,label,nats,error,bits,likeliest,nats_0,nats_1")
     rows = np.array([line.split(",") for line in table[1:]], float)
@@ -222,8 +234,17 @@ def test_a_picture_and_what_it_shows_are_two_streams(
     given = (tmp_path / "given.csv").read_text().splitlines()[1:]
     for line, row in zip(given, rows, strict=True):  # that of its own label
         assert float(line.split(",")[2]) == pytest.approx(row[6 + int(row[1])], 1e-4)
-    with pytest.raises(BadInput, match="they can be told of word$"):
-        evaluate.main([f"--workdir={tmp_path / 'run'}", *sees, "--crossings=True"])
+    names = ["--crossings=image_to_word", "--baselines", f"--config.bars={BARS}"]
+    monkeypatch.setattr(Images, "judged", 5)
+    evaluate.main([f"--workdir={tmp_path / 'run'}", *sees, *names])
+    scores = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    (crossing,) = scores["crossings"].values()
+    assert {*crossing} == {"examples", *"model real mean likeliest pca cnn".split()}
+    assert crossing["pca"]["accuracy"] > 0.6 and crossing["examples"] == 12
+    said = capsys.readouterr().err
+    assert "image_to_word accuracy >= 0: met" in said and "not measured" in said
+    with pytest.raises(BadInput, match="--among is of crossings"):
+        evaluate.main([f"--workdir={tmp_path / 'run'}", "--among=x"])
     generator = vqdit.load(tmp_path / "run")
     assert generator.tokenizers["word"] == Labels(10)
     image = whole(DATA, train=False)["x"][:3] / np.float32(127.5) - 1
@@ -285,9 +306,23 @@ def measured(stage, work, best):
     return program, replaced(experiment, changes)
 
 
+def test_what_is_held_out_is_encoded_beside_a_cache_of_the_training_part(trained):
+    """Beside a cache the same held-out streams as without one."""
+    work, _, cache = trained
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    rows, found = np.arange(4), []
+    for changes in ({}, {"cache": str(cache), "run.heldout_every": 4}):
+        opened = streams.prepare(replaced(dit("flow", work), changes))
+        found.append(opened.encoder(place)(next(opened.heldout(rows))))
+    chex.assert_trees_all_equal(*found)
+
+
 @pytest.mark.parametrize("stage", FIGURES)
 def test_both_stages_log_what_is_held_out(stage, trained, tmp_path):
+    """Of stage two beside a cache, whose batches are encoded already."""
     program, experiment = measured(stage, trained[0], "heldout_loss")
+    if stage == "two":
+        experiment = dataclasses.replace(experiment, cache=str(trained[2]))
     folder = tmp_path / "run"
     program.train(experiment, folder)
     lines = [r for r in read_metrics(folder) if "heldout_loss" in r]
@@ -337,9 +372,6 @@ def test_what_cannot_be_measured_is_refused_first(trained, tmp_path):
         with pytest.raises(BadInput, match=message):
             program.train(replaced(experiment, changes), tmp_path / "none")
     assert not (tmp_path / "none").exists()
-    program, experiment = measured("two", work, "heldout_loss")
-    with pytest.raises(BadInput, match="has no held-out part"):
-        program.train(replaced(experiment, {"cache": str(cache)}), tmp_path / "none")
 
 
 @pytest.mark.slow

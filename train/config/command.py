@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from train.config.annotations import fields_with_types
+from train.config.annotations import alternatives, fields_with_types
 from train.config.experiment import Experiment
 from train.config.expression import parse_value
 from train.config.file import load_config
@@ -91,6 +91,11 @@ def parse(
     values: dict[str, Any] = {}
     for name, text in given.items():
         family, dot, member = name.partition(".")
+        if dot and family in given:
+            raise BadInput(
+                f"--{_dashed(family)} is of all and --{_dashed(name)} of one; write "
+                "either"
+            )
         annotation = known[family + dot][0]
         value = parse_value(text, annotation, f"--{_dashed(name)}")
         if dot:
@@ -149,7 +154,7 @@ def _split(
         if name in held:
             raise BadInput(f"--{key} is given twice; write it once")
         if not equals:
-            if not dotted and name in known and known[name][0] is bool:
+            if not dotted and bool in alternatives(known.get(name, (None,))[0]):
                 text = "True"
             elif rest and not rest[0].startswith("--"):
                 text = rest.pop(0)

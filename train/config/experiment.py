@@ -242,6 +242,8 @@ class StageTwo(Experiment):
         (train.encode); None encodes on the fly.
     label_dropout: share of labels replaced by the null class, for guidance.
     mixture: which streams, or parts of them, training shows as given or leaves out.
+    bars:    what is to be reached, such as "audio_to_word accuracy >= 0.95", of figures
+        of `train.evaluate`, which says whether it is; see `train.config.bars`.
     balance: whether losses are divided by what a network pays that answers 0, so that
         all begin at 1 whatever their units, and weights are shares.
     """
@@ -255,6 +257,7 @@ class StageTwo(Experiment):
     label_dropout: Share = 0.1
     mixture: Mixture = Mixture()
     balance: bool = False
+    bars: tuple[str, ...] = ()
 
     @property
     def sources(self) -> dict[str, Modality]:

@@ -8,6 +8,7 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 
+from train.config.bars import sides
 from train.config.evaluations import Reconstructions, Samples
 from train.config.experiment import Experiment, Run, StageOne, StageTwo
 from train.config.network import absent, network
@@ -101,6 +102,8 @@ def _check_devices(experiment: Experiment, sizes: tuple[int, int, int]) -> None:
 
 
 def _check_stage_two(experiment: StageTwo, tokenizers: bool) -> None:
+    for bar in experiment.bars:
+        sides(bar)
     model = experiment.model
     heads = model.block.heads
     if model.width % heads:

@@ -37,6 +37,7 @@ FREE = (
     "run.best",
     "run.evaluate",
     "run.wandb",
+    "bars",
     "mesh",
     "model.*remat",
     "model.*implementation",

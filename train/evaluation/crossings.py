@@ -1,102 +1,202 @@
-"""Whether what is drawn of one stream says the same as another that is given."""
+"""Whether what is drawn of one stream says what others say that are given."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import jax
 import numpy as np
-from jaxtyping import Int
 
 from train.errors import BadInput
-from train.evaluation.drawing import drawn, restored
-from train.evaluation.evaluator import evaluated, examples
+from train.evaluation.answers import Answer, Reader
+from train.evaluation.drawing import BATCH, drawn
+from train.evaluation.estimates import Posterior, Share
+from train.evaluation.evaluator import Evaluator, Several, evaluated
 from train.evaluation.features import Latents
-from train.evaluation.means import Mean
+from train.evaluation.questions import Crossings, asked
+from train.evaluation.rivals import Rivals
 from train.evaluation.samples import Reference, References
 from train.modalities import Batch, Modality
 from train.pipeline import open_examples
+from vqdit.tokenizer import Labels
 from vqdit.trained.generator import Generator
 
-# Signals or texts of a stream -> their classes (n,), -1 where they say none.
-Reader = Callable[[Any], Int[np.ndarray, "n"]]
 
-
-def readers(
+def answers_of(
     generator: Generator, data: Mapping[str, Modality], references: References
-) -> dict[str, Reader]:
-    """Stream -> its reader, of those whose class can be told: by the judge of a signal,
-    or by a text that is a class's word or name."""
-    found: dict[str, Reader] = {}
-    for name, reference in references.items():
+) -> dict[str, Answer]:
+    """Stream -> how it is told whether one that was drawn is right, of those that have
+    a tokenizer. Its class is told by the judge of a signal, by a label itself, or by a
+    text that is a class's word or name."""
+    found = {}
+    for name, tokenizer in generator.tokenizers.items():
+        reference, read = references.get(name), None
         if isinstance(reference, Reference):
             if not isinstance(reference.network, Latents):
-                found[name] = reference.network.predict
-        elif words := data[name].words or open_examples(data[name], False).class_names:
-            found[name] = _read(words)
+                read = reference.network.predict
+        elif tokenizer.source == "label":
+            read = lambda said: np.asarray(said, int)
+        elif tokenizer.source == "caption":
+            read = _words(data[name])
+        found[name] = Answer(name, data[name], tokenizer, read)
     return found
 
 
-def _read(words: tuple[str, ...]) -> Reader:
+def _words(data: Modality) -> Reader | None:
+    """None where no training example is captioned by its class."""
+    examples = open_examples(data, True)
+    words = data.words or examples.class_names
     number = {word: i for i, word in enumerate(words)}
-    return lambda said: np.array([number.get(_name(x, words), -1) for x in said])
+    read = lambda said: np.array([number.get(x, -1) for x in said])
+    some = examples.take(examples.spaced(BATCH))
+    same = read(some.get("caption", [None] * BATCH)) == some["label"]
+    return read if (same & (some["label"] >= 0)).any() else None
 
 
-def _name(x: Any, words: tuple[str, ...]) -> Any:
-    """A text as it is, a label by its name."""
-    return x if isinstance(x, str) else words[int(x)]
+@dataclasses.dataclass(frozen=True, eq=False)
+class Beside(Evaluator):
+    """Figures of several answers to the same examples, by who gave them, and of how
+    many "examples"."""
+
+    parts: Mapping[str, Evaluator]
+
+    def start(self):
+        sums = {name: part.start() for name, part in self.parts.items()}
+        return sums | {"examples": np.zeros((), np.int64)}
+
+    def sums(self, batch):
+        sums = {name: part.sums(batch) for name, part in self.parts.items()}
+        return sums | {"examples": batch["there"].sum()}
+
+    def finish(self, sums):
+        found = {name: part.finish(sums[name]) for name, part in self.parts.items()}
+        return {"examples": int(sums["examples"])} | found
 
 
 def crossings(
     generator: Generator,
     data: Mapping[str, Modality],
     references: References,
-    scales: Iterable[float | None] = (None,),
+    names: bool | Sequence[str] = True,
+    scales: Sequence[float | None] = (None,),
+    join: Literal["index", "key", "class"] = "index",
+    baselines: bool = False,
+    among: str = "",
     num: int = 1000,
     seed: int = 0,
     **sampler: Any,
-) -> list[dict[str, Any]]:
-    """Accuracy of every stream from every other, and of all together, a row for each
-    scale of guidance by what is given; None asks for none.
+) -> dict[str, dict[str, Any]]:
+    """How right what is drawn of a stream is from others, on at most `num` held-out
+    examples: crossing, such as "a+b_to_c" -> who -> figures, each with the interval it
+    lies in; see `train.evaluation.answers`.
 
-    A_to_B: share of `num` held-out examples of A, evenly spaced, from which B is drawn
-        with A's class, as the reader of B tells it.
-    B_read: the same of B's own held-out examples, which B's that are drawn cannot be
-        expected to beat.
-    agree:  share of `num` draws of all streams in which all readers say one class.
+    model, or guidance_1.5 of each scale by what is given: one draw of each example.
+    likeliest: of a stream of labels, the class under which the bound is the least.
+    real: of the true ones, read as those that are drawn, which these cannot beat.
+    mean: the usual answer of the training part, whatever is given.
+    pca, cnn: with `baselines`; see `Rivals`.
+    The crossing "agree" is of `num` draws of all streams: the share in which all that
+    have a class say the same one.
 
-    sampler: of `Generator.sampler`. Raises BadInput for what it refuses, and where
-    fewer than two streams have a class that can be told.
+    names: of `asked`. among: of `Crossings`. sampler: of `Generator.sampler`. Raises
+    BadInput for what it refuses, and where nothing of a stream can be told.
     """
-    read = readers(generator, data, references)
-    if len(read) < 2:
-        raise BadInput(
-            f"crossings compare the classes of two streams or more; of this "
-            f"generator's {', '.join(generator.streams)} they can be told of "
-            f"{', '.join(read) or 'none'}"
-        )
-    held = lambda name: _held_out(generator, data[name], name, num)
-    key, rows, how = jax.random.key(seed), [], sampler.items()
-    real = {
-        f"{name}_read": _share((x | {"said": x["x"]} for x in held(name)), each)
-        for name, each in read.items()
-    }
+    wanted = asked([*generator.streams], names)
+    answers = answers_of(generator, data, references)
+    of = Crossings(generator, data, answers, join, among)
+    judges, found, key = _judges(of, references), {}, jax.random.key(seed)
     try:
-        for scale in scales:
-            row = {"guidance": scale} | real
-            for b in read:
-                own = {n: x.get(b) if isinstance(x, Mapping) else x for n, x in how}
-                draw = generator.sampler(want=b, guidance=scale, **own)
-                for a in generator.streams:
-                    if a != b:
-                        crossed = _crossed(generator, draw, key, a, b, held(a))
-                        row[f"{a}_to_{b}"] = _share(crossed, read[b])
-            rows.append(row)
-        agree = Mean("agree", lambda batch: batch["same"])
-        draw = generator.sampler(**sampler)
-        found = evaluated(agree, _together(generator, draw, key, num, read))
+        draws = {
+            (want, scale): generator.sampler(
+                want=want, guidance=scale, **_own(sampler, want)
+            )
+            for want in {crossing.want for crossing in wanted}
+            for scale in scales
+        }
+        for crossing in wanted:
+            answer = of.answers.get(crossing.want)
+            exact = of.exact(crossing)
+            if answer is None or not answer.evaluators(exact=exact):
+                continue
+            beside = _beside(of, crossing, exact, baselines, judges, num, key)
+            for scale in scales:
+                who = "model" if scale is None else f"guidance_{scale:g}"
+                parts = {who: Several(answer.evaluators(exact=exact))}
+                batches = of.batches(crossing, num, f"{crossing.name}, {who}")
+                said = of.said(crossing, batches, key, draws[crossing.want, scale])
+                evaluator = Beside(parts | beside.pop("parts", {}))
+                more = beside.pop("more", lambda batch: {})
+                figures = evaluated(evaluator, (batch | more(batch) for batch in said))
+                found[crossing.name] = found.get(crossing.name, {}) | figures
+        if not found:
+            streams = ", ".join(generator.streams)
+            raise BadInput(f"nothing can be told of what is drawn of {streams}")
+        read = {n: each.read for n, each in of.answers.items() if each.read is not None}
+        if len(read) > 1 and names is True:
+            draw = generator.sampler(**sampler)
+            agree = Beside({"model": Share("share", lambda batch: batch["same"])})
+            batches = _together(generator, draw, key, num, read)
+            found["agree"] = evaluated(agree, batches)
     except ValueError as error:
         raise BadInput(str(error)) from error
-    return [row | found for row in rows]
+    return found
+
+
+def _own(sampler: Mapping[str, Any], want: str) -> dict[str, Any]:
+    """The fields of a sampler of all streams that are of one."""
+    own = lambda x: x.get(want) if isinstance(x, Mapping) else x
+    return {name: own(x) for name, x in sampler.items()}
+
+
+def _judges(of: Crossings, references: References) -> dict[tuple[str, str], Any]:
+    """(stream, wanted one) -> the judge that tells the class that the two share."""
+    found, named = {}, lambda data: open_examples(data, True).class_names
+    for name, reference in references.items():
+        if not isinstance(reference, Reference) or reference.prefix:
+            continue
+        own = of.data[name]
+        for want, answer in of.answers.items():
+            classed = of.join == "class" and named(own) == named(answer.data)
+            if classed or answer.data == own:
+                found[name, want] = reference.network
+    return found
+
+
+def _beside(of: Crossings, crossing, exact, baselines, judges, num, key) -> dict:
+    """What needs no draw: `parts` of a Beside, and `more`, what puts into a batch what
+    they read."""
+    answer, entries = of.answers[crossing.want], {}
+    parts = {"real": Several(answer.evaluators("truth", exact=False))}
+    if exact and answer.usual is not None:
+        usual = answer.usual
+        entries["usual"] = lambda batch: _repeated(usual, len(batch["there"]))
+        parts["mean"] = Several(answer.evaluators("usual"))
+    classes = open_examples(answer.data, True).classes
+    if answer.read is not None and answer.source:
+        scored = {}
+        if isinstance(answer.tokenizer, Labels):
+            scored["likeliest"] = of.likeliest(crossing, key, classes)
+        if baselines:
+            values = of.generator.values
+            books = {n: values[n].code_count for n in crossing.given if n in values}
+            rivals = Rivals(
+                *(of.joint(crossing, True), crossing.given, crossing.want, classes),
+                *(books, judges),
+            )
+            scored |= rivals.fit()
+        for who in scored:
+            entry = lambda batch, who=who: batch[who]
+            parts[who] = Posterior(entry, classes, num)
+        entries |= scored
+    parts = {who: part for who, part in parts.items() if part != Several([])}
+    return {
+        "parts": parts,
+        "more": lambda batch: {name: each(batch) for name, each in entries.items()},
+    }
+
+
+def _repeated(one: Any, count: int) -> Any:
+    return np.stack([one] * count) if isinstance(one, np.ndarray) else [one] * count
 
 
 def _together(generator, draw, key, num, read: Mapping[str, Reader]) -> Iterator[Batch]:
@@ -104,44 +204,5 @@ def _together(generator, draw, key, num, read: Mapping[str, Reader]) -> Iterator
     for rows, x in drawn(generator, draw, key, np.arange(num), None, raw=False):
         if len(rows):
             said = np.stack([read[name](x[name]) for name in read])
-            yield {"same": (said == said[0]).all(0) & (said[0] >= 0)}
-
-
-def _share(batches: Iterator[Batch], read: Reader) -> float:
-    """Of those that are "there", what is "said" and read as their label."""
-
-    def right(batch: Batch) -> np.ndarray:
-        same = np.asarray(read(batch["said"])) == batch["label"]
-        return np.where(batch["there"], same, np.nan)
-
-    return evaluated(Mean("right", right), batches)["right"]
-
-
-def _crossed(generator, draw, key, a: str, b: str, batches) -> Iterator[Batch]:
-    """Batches of A with the B's that are drawn from them, "said"."""
-    codec = generator.codecs.get(a)
-    for batch in batches:
-        x = batch["x"]
-        if codec is None:
-            x = list(x)
-        elif x.dtype == np.uint8:
-            x = np.asarray(codec.from_raw(x))
-        found = draw(key, batch["index"], given={a: x})[b]
-        yield batch | {"said": restored(generator.codecs.get(b), found, raw=False)}
-
-
-def _held_out(generator, data: Modality, name: str, count: int) -> Iterator[Batch]:
-    """Held-out examples with what the stream is of, "x", and where that and a class
-    are "there". All rows of a chunk, so that there is one program."""
-    value = generator.values.get(name)
-    for batch in examples(data, False, open_examples(data, False).spaced(count)):
-        there = batch["valid"] & (batch["label"] >= 0)
-        if value is not None:
-            x = batch.get(value.source, [None] * len(there))
-            has = np.array([text not in (None, "", -1) for text in x])
-            if not has.any():
-                continue
-            # What has none is given another's, and does not count.
-            x = np.asarray(x)[np.where(has, np.arange(len(x)), has.argmax())]
-            batch, there = batch | {"x": x}, there & has
-        yield batch | {"there": there}
+            same = (said == said[0]).all(0) & (said[0] >= 0)
+            yield {"same": same, "there": np.ones_like(same)}

@@ -1,17 +1,19 @@
 """Many samples of a generator, in chunks of bounded memory."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from train.modalities.modality import modality_of
+from train.objectives.streams import on_grid
 from train.progress import progress
 from train.runtime import hosts
 from vqdit.diffusion import Solver
 from vqdit.fields import Count
-from vqdit.signal import to_uint8
+from vqdit.signal import to_signal, to_uint8
 from vqdit.trained.generator import Generator
 
 # Flags of a program that draws, by the fields of `Generator.sampler`.
@@ -69,6 +71,23 @@ def drawn(
         }
         mine = max(0, count - start)
         yield rows[:mine], {name: v[:mine] for name, v in part.items()}
+
+
+def presented(
+    generator: Generator, batch: Mapping[str, Any], names: Iterable[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(streams, known) of a batch of `JointExamples` as a sampler or a scorer is given
+    them: signals in [-1, 1], codes of what is born discrete, and which are there."""
+    streams, known = {}, {}
+    for name in names:
+        x, there = batch["streams"][name], batch["known"].get(name)
+        signal = name in generator.codecs
+        streams[name] = to_signal(x) if signal else x
+        if there is not None:
+            known[name] = there
+        if signal and there is not None and there.ndim > 1:
+            known[name] = on_grid(there, generator.streams[name].grid)
+    return streams, known
 
 
 def restored(codec, x, raw: bool) -> np.ndarray:

@@ -109,7 +109,7 @@ def examples(
     held = open_examples(data, train)
     index = held.spaced() if index is None else index
     process, processes = hosts.share() if divided else (0, 1)
-    size = min(_affordable(math.prod(data.shape)), -(-len(index) // processes))
+    size = min(affordable(math.prod(data.shape)), -(-len(index) // processes))
 
     def take(ranks: np.ndarray) -> Batch:
         return held.take(index[ranks]) | {"index": index[ranks]}
@@ -167,11 +167,12 @@ def chunked(
 
     values: of the signal that a row stands for; None where rows are signals.
     """
-    size = min(len(x), _affordable(values or math.prod(x.shape[1:])))
+    size = min(len(x), affordable(values or math.prod(x.shape[1:])))
     return by_chunks(lambda part: hosts.gather(function(part)), x, size)
 
 
-def _affordable(values: int) -> int:
+def affordable(values: int) -> int:
+    """Signals of so many values that are held at a time."""
     return max(1, min(CHUNK, VALUES // values))
 
 

@@ -98,7 +98,7 @@ def network_of(
         return train_judge(data, steps)
     if steps is not None:
         raise BadInput(
-            f"--judge-steps is of a judge of labelled images or audio, the data is "
+            f"--judge-steps is of a judge of labelled signals, the data is "
             f"{data.kind} of {classes} classes; drop it"
         )
     return Latents(codec)

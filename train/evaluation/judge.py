@@ -39,13 +39,13 @@ def judge_of(
 
 
 def train_judge(data: Modality, steps: int | None = None, seed: int = 0) -> Judge:
-    """A judge of the training part of labelled examples; of clips, by their log-mel
+    """A judge of the training part of labelled examples, as `as_pictures` makes them
     pictures. steps: None for those of the modality.
 
     Raises BadInput for other kinds, and for data without at least two classes.
     """
     if not data.judged:
-        raise BadInput(f"data is {data.kind}; a judge is of labelled images or audio")
+        raise BadInput(f"data is {data.kind}; no judge is of such")
     examples = open_examples(data, True)
     if examples.classes < 2:
         raise BadInput(
@@ -91,7 +91,8 @@ def train_classifier(
     if steps < 1:
         raise BadInput(f"a classifier trained for {steps} steps judges nothing")
     shape = take(np.arange(1))["x"].shape[1:]
-    side = min(shape[:2])
+    narrow = np.array(shape[:2]) == 1  # a series, which has one side
+    side = max(shape[:2]) if narrow.any() else min(shape[:2])
     network = Classifier(classes, _widths(side))
     params = _initial(network, (1, *shape), seed)
     schedule = optax.warmup_cosine_decay_schedule(0.0, 3e-3, steps // 20, steps)
@@ -113,6 +114,7 @@ def train_classifier(
     batches = once(lambda at: take(rows[at]), len(rows), size, threads=threads)
     for batch in progress(batches, "training the judge", steps, "step"):
         corners = generator.integers(0, 2 * reach + 1, (2, size))
+        corners[narrow] = reach  # where it stands
         x, labels = _shifted(batch["x"], corners, reach), batch["label"]
         params, opt = step(params, opt, x, _checked(labels, classes))
     params = jax.block_until_ready(params)

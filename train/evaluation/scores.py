@@ -94,7 +94,7 @@ def references_of(
     network: Callable[[Modality, Codec], FeatureNetwork],
     copies: bool = True,
 ) -> References:
-    """Stream -> what its samples are compared with, of all that have a tokenizer.
+    """Stream -> what its samples are compared with, of signals, texts and labels.
 
     network: what a stream's signals are compared in. copies: of `Reference`.
     """
@@ -105,7 +105,8 @@ def references_of(
         seen_by = network(data[name], codec)
         found[name] = Reference(seen_by, data[name], labelled, copies)
     for name, value in generator.values.items():
-        found[name] = TextReference(data[name], value.source, copies)
-    if not found:
+        if value.source in ("caption", "label"):
+            found[name] = TextReference(data[name], value.source, copies)
+    if not generator.tokenizers:
         raise BadInput("none of its streams has a tokenizer; its samples are no signal")
     return found

@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from train.evaluation.evaluator import Evaluator, evaluated, examples
+from train.evaluation.evaluator import Evaluator, Several, evaluated, examples
 from train.evaluation.likeness import NEIGHBOURS
+from train.evaluation.means import Mean
+from train.evaluation.retrieval import edits
 from train.modalities import Batch, Modality
 from train.pipeline import open_examples
 
 PAIRS = 2**16  # bins of pairs of neighbouring characters
 ENDS = "\x02", "\x03"  # before the first character, and after the last
+# Texts whose nearest training text is looked for, and among how many of these.
+EDITED, AGAINST = 100, 10_000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,29 +92,49 @@ class TextReference:
         said = _said(self.data, True, self.source)
         return np.unique([_mark(str(text)) for batch in said for text in batch["x"]])
 
+    @functools.cached_property
+    def _training(self) -> list[str]:
+        """Texts of the training part, evenly spaced where they are many."""
+        rows = open_examples(self.data, True).spaced(AGAINST)
+        said = _said(self.data, True, self.source, rows)
+        return [str(text) for batch in said for text in batch["x"]]
+
+    def _edits(self, of: str, prefix: str) -> Mean:
+        """nearest_edits: characters to change until a text is one of training, over its
+        own; of some of the texts."""
+
+        def changed(batch: Batch) -> list[float]:
+            chosen = [str(text) for text in batch[of][batch["index"] < EDITED]]
+            return [edits(x, self._training).min() / max(1, len(x)) for x in chosen]
+
+        return Mean(f"{prefix}nearest_edits", changed)
+
     @property
     def _copies(self) -> bool:
         return self.copies and self.source == "caption"
 
     def names(self, prefix: str = "") -> list[str]:
         """The figures of `evaluator`, without reading anything."""
-        more = ("copied_share", "distinct_share") if self._copies else ()
+        more = ("copied_share", "distinct_share", "nearest_edits")
+        more = more if self._copies else ()
         return [prefix + name for name in ("pair_bits", *more)]
 
     def evaluator(self, count: int, of: str = "x", prefix: str = "") -> Evaluator:
         kept = min(count, NEIGHBOURS)
-        return Wording(of, self.pairs, self.known, kept, prefix)
+        found = Wording(of, self.pairs, self.known, kept, prefix)
+        return Several([found, self._edits(of, prefix)]) if self._copies else found
 
     def figures(self, count: int, prefix: str = "") -> dict[str, Any]:
         """floor_: of `count` training texts, what perfect samples of that number would
-        have. heldout_copied_share: of held-out texts that training has, too."""
+        have. heldout_copied_share, heldout_nearest_edits: of held-out texts."""
         rows = open_examples(self.data, True).spaced(count)
         floor = Wording("x", self.pairs, prefix=f"{prefix}floor_")
         figures = evaluated(floor, _said(self.data, True, self.source, rows))
         if self.known is not None:
-            held = Wording("x", self.pairs, self.known, 1)
+            held = self.evaluator(1)
             found = evaluated(held, _said(self.data, False, self.source))
-            figures[f"{prefix}heldout_copied_share"] = found["copied_share"]
+            for name in ("copied_share", "nearest_edits"):
+                figures[f"{prefix}heldout_{name}"] = found[name]
         return figures
 
 

@@ -20,6 +20,8 @@ class Word:
     VIDEO, VOLUME, SERIES, TONES, RANGE = 64, 66, 80, 80, 96
     START, CORNER = 65, 67
     JOIN = 68  # of an example's companion in another part
+    EPOCH = 69  # of those that a latent cache holds
+    SHARE = 70  # of the records that a share of the training part has
 
 
 def chance(*words: int | np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ Batch = dict[str, np.ndarray]
 # Of a generated source, to train on; an eighth of it is to test on.
 CURVES = 4  # channels that have a curve each
 EightOrMore = Annotated[int, Bound(at_least=8)]
+Part = Annotated[float, Bound(above=0, at_most=1)]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
@@ -67,10 +68,14 @@ class Modality(Checked):
         are missing, holdout divides the data.
     holdout:   share kept for testing, by a hash of the file name or index; "name:0.1"
                hashes the name without folder and suffix, so that the same names are
-               held out of every kind of signal.
+               held out of every kind of signal; "match:REGEX" holds out those whose
+               path, without suffix, has a match.
     bad_share: share of unreadable files that is skipped rather than refused.
     threads:   workers that read and decode; 0 reads in the caller's own thread.
     words:     the caption of every class, for examples that have none of their own.
+    share:     of the training part that is used, the same ones each time, and all of a
+               smaller share in a larger one; see `train.sources.share`. What is held
+               out stays whole.
 
     Of the class:
     kind:       its name in a bundle's contract.
@@ -116,6 +121,7 @@ class Modality(Checked):
     bad_share: Decay = 0.01
     threads: Natural = 4
     words: tuple[str, ...] = ()
+    share: Part = 1.0
 
     rate: ClassVar[Any] = 0.0
     normalise: ClassVar[Any] = None

@@ -57,6 +57,7 @@ class Series(Modality):
     kind: ClassVar[str] = "series"
     sides: ClassVar[tuple[str, ...]] = ("length",)
     measures: ClassVar[str] = "series"
+    judged: ClassVar[int] = 600
     masked: ClassVar[bool] = True
     divides: ClassVar[bool] = True
     suffixes: ClassVar[tuple[str, ...]] = (".csv", ".parquet", ".npz")

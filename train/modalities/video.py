@@ -52,6 +52,7 @@ class Video(Pixels):
     kind: ClassVar[str] = "video"
     sides: ClassVar[tuple[str, ...]] = ("frames", "size", "size", "channels")
     measures: ClassVar[str] = "clips"
+    judged: ClassVar[int] = 600
     folders: ClassVar[bool] = True
     feature: ClassVar[str] = "Video"
     wide: ClassVar[bool] = True

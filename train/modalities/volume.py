@@ -52,6 +52,7 @@ class Volumes(Modality):
 
     kind: ClassVar[str] = "volume"
     measures: ClassVar[str] = "volumes"
+    judged: ClassVar[int] = 600
     suffixes: ClassVar[tuple[str, ...]] = (".npy", ".npz", ".nii", ".nii.gz")
     takes: ClassVar[tuple[str, ...]] = ("window",)
 

@@ -12,7 +12,7 @@ from train.runtime import hosts
 from vqdit.trained.bundle import load, save
 from vqdit.trained.codec import Codec
 from vqdit.trained.generator import Generator
-from vqdit.trained.judge import Judge
+from vqdit.trained.judge import Judge, picture_shape
 
 T = TypeVar("T", bound=Codec | Generator | Judge)
 WORDS = {Codec: "a tokenizer", Generator: "a generator", Judge: "a classifier"}
@@ -56,7 +56,7 @@ def open_judge(path: str, data: Modality, classes: int, at: str = "--judge") -> 
     which it may have seen what is held out here.
     """
     judge = open_bundle(path, Judge, at)
-    shape, other = data.shape, None
+    shape, other = picture_shape(data.shape), None
     if (data.front is None) != (judge.front is None):
         other = f"{'clips' if judge.front else 'images'}, the data is {data.kind}"
     elif judge.front is not None:

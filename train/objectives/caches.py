@@ -1,5 +1,6 @@
 """Latent caches in the place of data, known to be of these data and tokenizers."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,12 @@ def augmenting(data: Modality) -> dict:
         name: to for name, (of, to) in plain.items() if getattr(data, name, to) == of
     }
     return found | ({"augment": None} if getattr(data, "augment", None) else {})
+
+
+def drawing(data: Modality) -> dict[str, str]:
+    """Fields of the data that augment it, and how, for a cache to say what it holds."""
+    found = {name: getattr(data, name) for name in augmenting(data)}
+    return {name: json.dumps(describe(value)) for name, value in found.items()}
 
 
 def _beyond_mirrors(data: Modality) -> dict[str, Any]:
@@ -64,20 +71,26 @@ def _open(path: Path, tokenizer: Any, data: Modality, field: str) -> LatentCache
     mirrors = data.mirrors
     cache = LatentCache(path, sum(mirrors.values(), ()))
     check_shape(tokenizer, data)
-    if others := _beyond_mirrors(data):
+    drawn = bool(cache.contract.get("epochs"))
+    if drawn and cache.contract["augment"] != drawing(data):
+        raise BadInput(
+            f"cache: {path} holds examples augmented otherwise than data says; "
+            "encode again"
+        )
+    if not drawn and (others := _beyond_mirrors(data)):
         plain = " ".join(f"data.{field}={to}" for field, to in others.items())
         raise BadInput(
-            f"cache holds examples that are mirrored at most: write {plain}, or leave "
-            "cache out to encode on the fly"
+            f"cache holds examples that are mirrored at most: write {plain}, encode "
+            "again with --epochs=N, or leave cache out to encode on the fly"
         )
-    if mirrors and cache.contract.get("mirrors") != list(mirrors):
+    if not drawn and mirrors and cache.contract.get("mirrors") != list(mirrors):
         fields = " and ".join(f"data.{field}" for field in mirrors)
         plain = " ".join(f"data.{field}=False" for field in mirrors)
         raise BadInput(
             f"cache: {path} does not hold what {fields} mirrors: encode "
             f"again with it, write {plain}, or leave cache out to encode on the fly"
         )
-    if data.drawn:
+    if data.drawn and not drawn:
         say(
             "the cache holds examples that are cut as they are evaluated; without it "
             "training cuts larger ones anywhere"

@@ -30,12 +30,12 @@ def chunk_size(shape: tuple[int, ...]) -> int:
 def all_of(
     examples: Examples, data: Modality, doing: str, most: int | None = None
 ) -> Iterable[Batch]:
-    """Chunks of all examples, or of so many, each process its own stretch,
-    and how far they have come."""
+    """Chunks of all examples, or of so many, each process its own stretch, with the
+    "index" of each example, and how far they have come."""
     chosen, (index, of) = examples.spaced(most), hosts.share()
     low, high = (len(chosen) * i // of for i in (index, index + 1))
     mine, chunk = chosen[low:high], chunk_size(data.shape)
-    take = lambda rows: examples.take(mine[rows])
+    take = lambda rows: examples.take(mine[rows]) | {"index": mine[rows]}
     found = once(take, len(mine), chunk, threads=data.threads)
     return progress(found, doing, -(-len(mine) // chunk), "batch")
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from train.errors import BadInput, one_line
 from train.modalities import Batch, Modality
 from train.modalities.draws import Version
 from train.objectives.bundles import examples_for
+from train.objectives.caches import augmenting, drawing
 from train.objectives.codebook import all_of
 from train.objectives.streams import on_grid, opened
 from train.pipeline import Examples, JointExamples, open_examples
@@ -26,11 +27,13 @@ from vqdit.trained.codec import Codec
 from vqdit.values import describe
 
 
-def encode_streams(experiment: StageTwo, folder: Path, train: bool = True) -> int:
+def encode_streams(
+    experiment: StageTwo, folder: Path, train: bool = True, epochs: int = 0
+) -> int:
     """Writes a cache of each stream of an experiment, of one alone without a name.
 
-    Returns how many joint examples there are. Raises BadInput where the data cannot be
-    joined as the experiment says, or a tokenizer does not fit.
+    epochs: see `encode_set`. Returns how many joint examples there are. Raises BadInput
+    where the data cannot be joined as the experiment says, or a tokenizer does not fit.
     """
     with hosts.together():
         tokenizers = opened(experiment)
@@ -42,11 +45,14 @@ def encode_streams(experiment: StageTwo, folder: Path, train: bool = True) -> in
     keyed = experiment.join == "key"
     if len(tokenizers) == 1 and codecs:
         ((name, codec),) = codecs.items()
-        return encode_set(codec, experiment.sources[name], folder, train, keyed)
+        return encode_set(codec, experiment.sources[name], folder, train, keyed, epochs)
     with _new(folder) as unfinished:
         for name, tokenizer in tokenizers.items():
-            encode = encode_set if name in codecs else encode_values
-            encode(tokenizer, experiment.sources[name], unfinished / name, train, keyed)
+            how = (experiment.sources[name], unfinished / name, train, keyed)
+            if name in codecs:
+                encode_set(tokenizer, *how, epochs)
+            else:
+                encode_values(tokenizer, *how)
     hosts.wait("caches")
     return count
 
@@ -74,8 +80,8 @@ def _write(
     tokenizer: Any,
     train: bool,
     keyed: bool,
-    mirrors: Sequence[str] = (),
     versions: int = 1,
+    **more: Any,
 ) -> int:
     """The cache, and what it is of; returns how many examples there are."""
     contract = {
@@ -85,8 +91,7 @@ def _write(
         "classes": examples.classes,
         "class_names": list(examples.class_names),
         "absent": list(examples.absent),
-        "mirrors": list(mirrors),
-    }
+    } | more
     if keyed:
         contract["keys"] = examples.keys
     with _new(folder) as unfinished:
@@ -119,6 +124,7 @@ def encode_set(
     folder: Path,
     train: bool = True,
     keyed: bool = False,
+    epochs: int = 0,
 ) -> int:
     """Writes every example's latents (and codes, where there are) with its label.
 
@@ -128,12 +134,16 @@ def encode_set(
     all versions that `data.mirrors` draws from; nothing else is augmented. Returns how
     many examples there are. Raises BadInput when the tokenizer does not fit the data.
 
-    keyed: the keys of the examples are there, too.
+    keyed:  the keys of the examples are there, too.
+    epochs: training examples are there as so many epochs draw them, with all that
+        augments them; 0: as they are evaluated, mirrored at most.
     """
     examples = examples_for(codec, data, train)
     mirrors = data.mirrors if train else {}
     words = sum(mirrors.values(), ())
-    versions = 2 ** len(words)
+    several = train and epochs and bool(augmenting(data))
+    versions = epochs if several else 2 ** len(words)
+    how = {"epochs": epochs, "augment": drawing(data)} if several else {}
 
     @jax.jit
     def both(variables, signal, known):
@@ -153,10 +163,13 @@ def encode_set(
                     yield {name: value[i] for name, value in each.items()}
 
     def version_of(batch: Batch, version: int):
-        if version:
+        if several:
+            epoch = np.full(len(batch["index"]), version)
+            batch = batch | examples.augmented(batch["index"], epoch, 0)
+        elif version:
             batch = data.augmented(batch, Version(words, version, len(batch["x"])))
         out = both(codec.variables, batch["x"], batch.get("known"))
         return hosts.gather(out) | {"label": batch["label"]}
 
-    how = (describe(codec.contract), train, keyed, tuple(mirrors), versions)
-    return _write(examples, folder, records(), *how)
+    of = (describe(codec.contract), train, keyed, versions)
+    return _write(examples, folder, records(), *of, mirrors=list(mirrors), **how)

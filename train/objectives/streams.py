@@ -77,19 +77,14 @@ class Streams:
         return objective_of(self.experiment, self.model, self.processes)
 
     def heldout(self, rows: np.ndarray | None = None) -> Iterator[dict]:
-        """These rows of batches of what is not trained on."""
+        """These rows of batches of what is not trained on: signals, for a cache is of
+        the training part."""
         sources, values = self.experiment.sources, self.experiment.values
         joined = JointExamples(sources, values, False, self.experiment.join)
         return joined.in_order(self.experiment.run.batch, rows, MOST)
 
     def encoder(self, sharding):
-        """A batch of signals, placed by the sharding -> one of streams, placed alike.
-
-        None where the batches hold streams already.
-        """
-        if self.source.cached:
-            return None
-
+        """A batch of signals, placed by the sharding -> one of streams, placed so."""
         variables = hosts.everywhere(self._variables, replicated(sharding))
         encode = lambda variables, batch: self.encoded(batch, variables)
         return partial(jax.jit(encode, out_shardings=sharding), variables)
@@ -225,6 +220,8 @@ def prepare(experiment: StageTwo, begun: int | None = None) -> Streams:
     model, processes = network(experiment, tokenizers)
     if experiment.cache is not None:
         source = open_caches(experiment, processes, tokenizers)
+        if experiment.run.heldout_every:
+            _check_data(experiment, tokenizers, train=False)
     else:
         source = _open_data(experiment, tokenizers)
     classes = model.classes
@@ -238,11 +235,6 @@ def prepare(experiment: StageTwo, begun: int | None = None) -> Streams:
         say(f"no training example of the classes {', '.join(absent[:10])}")
     if not classes and experiment.label_dropout not in (0, StageTwo.label_dropout):
         say(f"label_dropout={experiment.label_dropout} drops nothing: model.classes=0")
-    if experiment.run.heldout_every and experiment.cache is not None:
-        raise BadInput(
-            f"run.heldout_every={experiment.run.heldout_every}: a latent cache has no "
-            f"held-out part; leave out cache or write run.heldout_every=0"
-        )
     names = tuple(source.class_names)
     transfer, lost = open_transfer(experiment.init, model, begun is not None, names)
     if transfer is not None:
@@ -261,11 +253,16 @@ def _check_transfer(transfer: Transfer, model: DiT, tokenizers) -> None:
             say(f"init: stream {name!r} was of another tokenizer's latents or codes")
 
 
+def _check_data(experiment: StageTwo, tokenizers, train: bool) -> None:
+    """Raises BadInput where a part of the data is not what tokenizers take."""
+    for name, tokenizer in tokenizers.items():
+        if name not in experiment.values:
+            examples_for(tokenizer, experiment.sources[name], train)
+
+
 def _open_data(experiment: StageTwo, tokenizers) -> JointExamples:
     values = experiment.values
-    for name, tokenizer in tokenizers.items():
-        if name not in values:
-            examples_for(tokenizer, experiment.sources[name], train=True)
+    _check_data(experiment, tokenizers, train=True)
     joined = JointExamples(experiment.sources, values, True, experiment.join)
     for name, tokenizer in values.items():
         at, part = f"streams.{name}.tokenizer", joined.parts[name]
@@ -276,7 +273,7 @@ def _open_data(experiment: StageTwo, tokenizers) -> JointExamples:
                     f"Labels({part.classes})"
                 )
             continue
-        first = part.take(np.arange(min(CAPTIONED, len(part))))
+        first = part.take(part.spaced(CAPTIONED))  # of all classes of a sorted set
         if tokenizer.source not in first:
             raise BadInput(
                 f"{at}: the data has no {tokenizer.source}; leave the stream out"

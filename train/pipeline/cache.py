@@ -22,7 +22,7 @@ from jaxtyping import Int
 
 from train.errors import BadInput, Unreadable, reading
 from train.modalities import files
-from train.modalities.draws import Draws
+from train.modalities.draws import Draws, Word
 from train.modalities.modality import Batch, Modality
 from train.progress import progress
 from vqdit import sealed
@@ -276,9 +276,14 @@ class CachedExamples:
     def augmented(
         self, indices: Int[np.ndarray, "b"], epochs: Int[np.ndarray, "b"], seed: int
     ) -> Batch:
-        """Mirrored where the examples that they are of would be."""
+        """Mirrored where the examples that they are of would be; of a cache that holds
+        several epochs, as one of these has them."""
         draws = Draws(seed, epochs, indices)
-        return self.take(indices, draws.version(self.cache.mirrors))
+        if "epochs" in self.cache.contract:
+            version = (draws(Word.EPOCH) * self.cache.versions).astype(int)
+        else:
+            version = draws.version(self.cache.mirrors)
+        return self.take(indices, version)
 
 
 def _verify(path: Path, digest: str) -> None:

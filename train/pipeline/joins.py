@@ -12,16 +12,19 @@ from train.errors import BadInput
 from train.modalities.draws import Word, chance
 from train.pipeline.examples import Examples
 from train.pipeline.statistics import records_of
+from train.sources.share import Share
 
 How = Literal["index", "key", "class"]
 Parts = Mapping[str, Any]  # stream -> Examples, or what is like them
 
 
 class Join(Protocol):
-    """count: of joint examples. missing: streams that some of them lack."""
+    """count: of joint examples. missing: streams that some of them lack. shared:
+    streams of which one row may go with several examples, and is augmented for each."""
 
     count: int
     missing: frozenset[str]
+    shared: frozenset[str]
 
     def rows(
         self,
@@ -42,7 +45,7 @@ def join(parts: Parts, how: How, train: bool) -> Join:
 class ByIndex:
     """Row i of each is of the same example. Folders have files of the same names."""
 
-    missing = frozenset()
+    missing = shared = frozenset()
 
     def __init__(self, parts: Parts):
         self.names = list(parts)
@@ -56,6 +59,7 @@ class ByIndex:
                     "or join=key or class"
                 )
             if other is not one:
+                _check_shares(first, one, name, other)
                 _check_files({first: one, name: other})
 
     def rows(self, indices, epochs, seed):
@@ -94,6 +98,8 @@ class ByKey:
         self.count = len(next(iter(self.table.values())))
         missing = {name for name, rows in self.table.items() if (rows < 0).any()}
         self.missing = frozenset(missing)
+        twice = {n for n, rows in self.table.items() if len({*rows}) < len(rows)}
+        self.shared = frozenset(twice)
 
     def rows(self, indices, epochs, seed):
         return {name: rows[indices] for name, rows in self.table.items()}
@@ -126,6 +132,7 @@ class ByClass:
             self.others[name] = word, order, ends
         alone = (self.labels < 0).any()
         self.missing = frozenset(self.others if alone else ())
+        self.shared = frozenset(self.others)
 
     def rows(self, indices, epochs, seed):
         label = self.labels[indices]
@@ -189,6 +196,18 @@ def _refuse_left_out(name: str, part) -> None:
         raise BadInput(
             f"data.{name}.bad_share={part.data.bad_share}: a file that is left out "
             f"would move all rows after it; write data.{name}.bad_share=0"
+        )
+
+
+def _check_shares(first: str, one, name: str, other) -> None:
+    """Raises BadInput where data.share takes other rows of one than of the other."""
+    taken = [getattr(part, "source", None) for part in (one, other)]
+    rows = [each.rows if isinstance(each, Share) else None for each in taken]
+    if not np.array_equal(*rows):
+        raise BadInput(
+            f"data.{name} has other examples of its training part than data.{first}: "
+            "write the same data.share of both, and the same names, or join=key or "
+            "class"
         )
 
 

@@ -1,11 +1,13 @@
 """Batches of a training step: streams by name, and what is known of each."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Int
 
-from train.errors import blame
+from train.errors import BadInput, blame
 from train.modalities.modality import Batch, Modality
 from train.pipeline.batching import endless
 from train.pipeline.cache import CachedExamples
@@ -64,23 +66,58 @@ class JointExamples:
         the stream at all.
         """
         rows = self._join.rows(indices, epochs, seed)
-        return self._joined(rows, lambda part, at: part.augmented(at, epochs, seed))
+        # A row that goes with several examples of an epoch is augmented for each.
+        own = epochs * len(self) + indices
+
+        def read(part: Examples, name: str) -> Batch:
+            draws = own if name in self._join.shared else epochs
+            return part.augmented(np.maximum(rows[name], 0), draws, seed)
+
+        return self._joined(rows, read)
 
     def take(self, indices: np.ndarray) -> Batch:
         """The same of the examples as they are evaluated, in one draw of companions."""
         rows = self._join.rows(indices, 0, 0)
-        return self._joined(rows, lambda part, at: part.take(at))
+        read = lambda part, name: part.take(np.maximum(rows[name], 0))
+        return self._joined(rows, read)
+
+    def labels(
+        self, indices: np.ndarray, name: str | None = None
+    ) -> Int[np.ndarray, "n"]:
+        """Of these examples, without reading them where the source knows: as the data
+        of a stream number its classes, or those of the batch; -1 where there is none.
+        """
+        name = self._labelled if name is None else name
+        rows = self._join.rows(indices, 0, 0)[name]
+        return np.where(rows < 0, -1, self.parts[name].labels[np.maximum(rows, 0)])
+
+    def like(self, pattern: str) -> Int[np.ndarray, "n"]:
+        """Which examples have a stream whose name is like a regular expression."""
+        every = np.arange(len(self))
+        rows, found = self._join.rows(every, 0, 0), np.zeros(len(self), bool)
+        named = {name: part.keys for name, part in self.parts.items() if part.keys}
+        for name, keys in named.items():
+            same = np.array([re.search(pattern, key) is not None for key in keys])
+            found |= (rows[name] >= 0) & same[np.maximum(rows[name], 0)]
+        if not found.any():
+            why = f"no name is like {pattern!r}" if named else "the data have no names"
+            raise BadInput(f"{why} among the examples of {', '.join(self.parts)}")
+        return np.flatnonzero(found)
+
+    def has(self, indices: np.ndarray, name: str) -> Bool[np.ndarray, "n"]:
+        """Which of these examples have a stream at all, without reading them."""
+        return self._join.rows(indices, 0, 0)[name] >= 0
 
     def _joined(
         self,
         rows: Mapping[str, np.ndarray],
-        read: Callable[[Examples, np.ndarray], Batch],
+        read: Callable[[Examples, str], Batch],
     ) -> Batch:
         found: dict[Examples, Batch] = {}
         streams, known = {}, {}
         for name, part in self.parts.items():
             if part not in found:
-                found[part] = read(part, np.maximum(rows[name], 0))
+                found[part] = read(part, name)
             batch = found[part]
             if name in self.values:
                 streams[name], known[name] = codes_of(self.values[name], batch, name)

@@ -28,6 +28,7 @@ def line_plot(
     bars: Mapping[str, float] | None = None,
     log_y: bool = False,
     colours: Sequence[str] | None = None,
+    ticks: Sequence[str] | None = None,
 ) -> bytes:
     """Lines by name as PNG with a clear background, for a light page.
 
@@ -35,6 +36,7 @@ def line_plot(
     points: name -> a mark and its text at each x of that line, such as the guidance
     scale along a curve of accuracy and distance. bars: name -> y of a dashed line
     across, such as an acceptance limit. colours: of the lines, where they mean one.
+    ticks: what 0, 1, ... along x are called.
     """
     figure, axes = _figure()
     shades = itertools.cycle(colours or COLOURS)
@@ -55,6 +57,8 @@ def line_plot(
         axes.axhline(y, color=INK, lw=0.9, ls=(0, (4, 3)), label=name)
     if log_y:
         axes.set_yscale("log")
+    if ticks is not None:
+        axes.set_xticks(range(len(ticks)), ticks, rotation=40, ha="right")
     if len(lines) + len(bars or {}) > 1:
         axes.legend(frameon=False, fontsize=8, labelcolor=INK)
     return _drawn(figure, axes, x_label, y_label)

@@ -193,8 +193,7 @@ def shared(folder: Folder, data: Modality, train: bool) -> Part:
     """The share of a folder that data.holdout gives to a part, by the files' names."""
     files = [entry.file for entry in folder.entries]
     draws = np.array([name_draw(file) for file in files])
-    names = [Path(file).name for file in files]
-    return Part(folder, divided(data, train, draws, str(folder.root), names))
+    return Part(folder, divided(data, train, draws, str(folder.root), files))
 
 
 def _one_file(path: Path, data: Modality, train: bool) -> Part:

@@ -10,6 +10,7 @@ from train.sources.folder import open_folder
 from train.sources.moving import moving
 from train.sources.saved import open_saved
 from train.sources.shards import open_shards
+from train.sources.share import Share
 from train.sources.source import Source
 
 # By name; any other is that of a prepared TFDS set.
@@ -33,5 +34,7 @@ def open_source(data: Modality, train: bool) -> Source:
 
     Raises BadInput, in one line, for whatever cannot be read.
     """
-    own = data.source(train)
-    return SOURCES.get(data.name, open_prepared)(data, train) if own is None else own
+    found = data.source(train)
+    if found is None:
+        found = SOURCES.get(data.name, open_prepared)(data, train)
+    return Share(found, data.share) if train and data.share < 1 else found

@@ -34,12 +34,13 @@ def divided(
     if kind == "name" and names:
         if not re.fullmatch(r"0?\.\d+", share):
             raise BadInput(f"data.holdout={rule!r}: write a share, such as name:0.1")
-        draws = np.array([name_draw(data.stem(name)) for name in names])
+        draws = np.array([name_draw(data.stem(Path(name).name)) for name in names])
         return part_rows(draws, float(share), train, where)
     if not names:
         raise BadInput(
             f"data.holdout={rule!r}: {where} has no names of recordings; write a share"
         )
+    names = list(map(data.stem, names))
     return np.flatnonzero(held_out(names, rule) != train)
 
 
@@ -71,18 +72,33 @@ def part_rows(
 
 
 def held_out(names: Sequence[str], rule: str) -> Bool[np.ndarray, "n"]:
-    """bool, which recordings are held out by "takes:0-4" or "speaker:theo".
+    """bool, which files are held out by "takes:0-4", "speaker:theo" or "match:REGEX".
 
-    Names are of the form 7_jackson_32.wav: label, speaker, take.
+    Names are paths below the root, without suffix. A regular expression is searched for
+    in them; to the other rules they are label, speaker and take, 7_jackson_32.
     """
+    kind, _, value = rule.partition(":")
+    if kind == "match":
+        try:
+            held = np.array([bool(re.search(value, name)) for name in names])
+        except re.error as error:
+            raise BadInput(
+                f"data.holdout={rule!r}: no regular expression ({error}); write for "
+                "example match:_theo_"
+            ) from error
+        if not held.any() or held.all():
+            raise BadInput(
+                f"data.holdout={rule!r} holds out {int(held.sum())} of {len(held)}; "
+                f"the first is {names[0]!r}"
+            )
+        return held
     parts = [Path(name).stem.rsplit("_", 2) for name in names]
     for name, part in zip(names, parts, strict=True):
         if len(part) != 3 or not part[2].isdigit():
             raise BadInput(
                 f"data.holdout={rule!r}: {name!r} is not named like 7_jackson_32.wav "
-                "(label, speaker, take); write a share"
+                "(label, speaker, take); write a share, or match:REGEX"
             )
-    kind, _, value = rule.partition(":")
     takes = re.fullmatch(r"(\d+)(?:-(\d+))?", value)
     if kind == "takes" and takes:
         low, high = int(takes.group(1)), int(takes.group(2) or takes.group(1))
@@ -91,8 +107,8 @@ def held_out(names: Sequence[str], rule: str) -> Bool[np.ndarray, "n"]:
         held = np.array([part[1] == value for part in parts])
     else:
         raise BadInput(
-            f"data.holdout={rule!r}: write a share, name:0.1, takes:0-4, or "
-            "speaker:NAME"
+            f"data.holdout={rule!r}: write a share, name:0.1, takes:0-4, speaker:NAME "
+            "or match:REGEX"
         )
     if not held.any() or held.all():
         speakers = ", ".join(sorted({part[1] for part in parts}))

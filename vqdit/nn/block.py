@@ -144,6 +144,13 @@ class ModulatedNorm(nn.Module):
         return modulate(x, shift, scale, self.norm)
 
 
+class Identity(nn.Module):
+    """x, under a name by which it can be captured (`vqdit.trained.extractor`)."""
+
+    def __call__(self, x: Array) -> Array:
+        return x
+
+
 class Mlp(nn.Module):
     """Two layers with an activation between them, in x's dtype.
 

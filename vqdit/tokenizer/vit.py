@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from vqdit.fields import Checked, Count
 from vqdit.nn import Attention, sincos_positions
-from vqdit.nn.block import Mlp
+from vqdit.nn.block import Identity, Mlp
 from vqdit.nn.remat import Remat, recomputed, remat_by_word
 from vqdit.signal.grids import divide, divide_frames, fold, unfold
 
@@ -133,6 +133,7 @@ class Transformer(nn.Module):
         run = recomputed(Transformer._block, self.remat, static_argnums=2)
         for i in range(self.depth):
             x = run(self, x, f"block_{i:02}")
+            x = Identity(name=f"block_{i:02}")(x)
         return self._norm("norm_out")(x)
 
     def _block(self, x, name):

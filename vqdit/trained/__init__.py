@@ -3,6 +3,7 @@
 from vqdit.trained.bundle import load, save
 from vqdit.trained.codec import Codec
 from vqdit.trained.contract import LatentContract
+from vqdit.trained.extractor import Extractor
 from vqdit.trained.generator import Generator
 from vqdit.trained.judge import Judge
 from vqdit.trained.sampler import Sampler
@@ -17,5 +18,6 @@ __all__ = [
     "Scorer",
     "Score",
     "Judge",
+    "Extractor",
     "LatentContract",
 ]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
@@ -16,6 +17,7 @@ from vqdit.signal.tiles import Tiling
 from vqdit.tokenizer import Tokenizer, decode_chunks, encode_chunks
 from vqdit.trained import inputs
 from vqdit.trained.contract import LatentContract
+from vqdit.trained.extractor import CodecExtractor, names
 
 
 @functools.partial(
@@ -194,6 +196,17 @@ class Codec:
         so what is decoded always lies on the codebook.
         """
         return _run("decode_latents", self, inputs.latents(self.contract, z))
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of what `extractor` gives, in their order."""
+        return CodecExtractor(self, ()).outer
+
+    def extractor(
+        self, layers: str | Sequence[str] = "latents", pool: str = "mean"
+    ) -> CodecExtractor:
+        """Features of signals, jitted; raises ValueError for a layer that is none."""
+        return CodecExtractor(self, names(layers), pool)
 
     def apply(self, name: str, variables: dict, x: Array):
         """One of `PURE` on given variables, for use inside a jit."""

@@ -3,6 +3,7 @@
 The network with it, and what is checked at the door: samplers and scorers alike.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ def conditioned(
     keys: Key[Array, "b"],
     shown: tuple[str, ...],
     known: Mapping[str, Array],
+    apply: Callable | None = None,
 ) -> Callable:
     """The network, (streams, times, label, there={}) -> outputs of these streams.
 
@@ -31,6 +33,8 @@ def conditioned(
         have each (its `left_out`): left out of the sequence, or drawn of its prior and
         at t = 1.
     known: stream of every call -> bool (b,) or (b, *grid), false where nothing is seen.
+    apply: the transformer, (streams, times, label, known=) -> outputs, where it is not
+        the generator's with these parameters.
     there: stream -> bool, one for each example of this call: false where it is absent.
 
     A call may hold the batch several times, one copy after another.
@@ -40,11 +44,13 @@ def conditioned(
     others = {n: s.shape for n, s in generator.streams.items() if n not in gone}
     noise = diffusion.priors(processes, others, keys)
 
-    def apply(streams, times, label, mask):
-        fields = {"known": mask} if mask else {}
-        return module.apply({"params": params}, streams, times, label, **fields)
+    apply = apply or functools.partial(module.apply, {"params": params})
 
-    ask = diffusion.preconditioned(apply, processes)
+    def masked(streams, times, label, mask):
+        fields = {"known": mask} if mask else {}
+        return apply(streams, times, label, **fields)
+
+    ask = diffusion.preconditioned(masked, processes)
 
     def network(streams, times, label, there=None):
         size = len(next(iter(streams.values())))

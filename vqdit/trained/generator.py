@@ -16,6 +16,7 @@ from vqdit.trained.codec import Codec
 from vqdit.trained.conditions import class_numbers
 from vqdit.trained.sampler import WHOLE, Sampler
 from vqdit.trained.scorer import Scorer
+from vqdit.trained.stream_extractor import StreamExtractor, stream_extractor
 from vqdit.trained.streams import check_stream
 
 
@@ -181,6 +182,26 @@ class Generator:
                 kind = type(self.processes[name]).__name__
                 raise ValueError(f"stream {name!r}: {kind} has no bound on -log p")
         return Scorer(self, of, draws)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of what `extractor` gives, in their order."""
+        return stream_extractor(self, (), 0.0, "mean", next(iter(self.streams))).outer
+
+    def extractor(
+        self,
+        layers: str | Sequence[str] | None = None,
+        time: float | Mapping[str, float] = 0.0,
+        pool: str = "mean",
+        of: str | None = None,
+    ) -> StreamExtractor:
+        """Features of the tokens of a stream at a time, jitted; see StreamExtractor.
+
+        layers: by default what leaves each block. of: needed where there are several.
+
+        Raises ValueError for a layer, stream or time that is none.
+        """
+        return stream_extractor(self, layers, time, pool, of)
 
     def check_label(self, label, ids) -> Array | None:
         """Labels as (b,) int32, of one label or many, in numbers or class names.

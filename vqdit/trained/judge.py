@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from vqdit.features.classifier import Classifier
 from vqdit.signal import to_signal, to_uint8
 from vqdit.signal.rows import by_chunks
 from vqdit.tokenizer import LogMel
+from vqdit.trained.extractor import JudgeExtractor, names
 
 # Pictures judged at once, and clips made pictures at once. Fixed, so that there is one
 # shape to compile.
@@ -21,15 +23,15 @@ SCORED, HEARD = 500, 100
 
 @dataclasses.dataclass(frozen=True)
 class Judge:
-    """A trained classifier of images uint8 (n, h, w, c), or of clips (n, l, 1).
+    """A trained classifier of images uint8 (n, h, w, c), or of other signals as
+    `as_pictures` makes them such.
 
     uint8 only: samples are scored as the pictures that a reader would see, by the one
-    rounding rule of `vqdit.signal.to_uint8`. Clips are judged by their log-mel
-    pictures, rounded likewise.
+    rounding rule of `vqdit.signal.to_uint8`.
 
     shape:    of a picture, as the network sees it.
     protocol: what its figures depend on, for a report; `fingerprint` is of its weights.
-    front:    what makes a clip a picture; None for images.
+    front:    what makes a recording a picture; None for all else.
     """
 
     network: Classifier
@@ -50,7 +52,11 @@ class Judge:
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """The likeliest class of every signal, int32 (n,)."""
-        return self._outputs(x)[1].argmax(-1).astype(np.int32)
+        return self.logits(x).argmax(-1).astype(np.int32)
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        """float32 (n, classes), of every signal."""
+        return self._outputs(x)[1]
 
     @property
     def dim(self) -> int:
@@ -60,22 +66,58 @@ class Judge:
         """float32 (n, dim), for `vqdit.metrics.frechet`."""
         return self._outputs(x)[0]
 
-    def _outputs(self, x) -> tuple[np.ndarray, np.ndarray]:
-        images = as_pictures(self.front, np.asarray(x))
-        if images.dtype != np.uint8 or images.shape[1:] != self.shape:
+    @property
+    def variables(self) -> dict[str, Any]:
+        return {"params": self.params}
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of what `extractor` gives, in their order."""
+        return JudgeExtractor(self, ()).outer
+
+    def extractor(
+        self, layers: str | Sequence[str] = "features", pool: str = "mean"
+    ) -> JudgeExtractor:
+        """Features of signals, jitted; raises ValueError for a layer that is none."""
+        return JudgeExtractor(self, names(layers), pool)
+
+    def signal(self, x: Array) -> Array:
+        """Images or clips as the network sees them; for use inside a jit."""
+        return to_signal(x if self.front is None else to_uint8(seen(self.front, x)))
+
+    def check(self, pictures: Any) -> None:
+        """Raises ValueError for pictures of another shape or type."""
+        if pictures.dtype != np.uint8 or pictures.shape[1:] != self.shape:
             raise ValueError(
                 f"the classifier scores uint8 images [n, *{list(self.shape)}], not "
-                f"{images.dtype}{list(images.shape)}"
+                f"{pictures.dtype}{list(pictures.shape)}"
             )
+
+    def _outputs(self, x) -> tuple[np.ndarray, np.ndarray]:
+        images = as_pictures(self.front, np.asarray(x))
+        self.check(images)
         run = functools.partial(_apply, self.network, self.params)
         return by_chunks(run, images, SCORED)
 
 
 def as_pictures(front: LogMel | None, x: np.ndarray) -> np.ndarray:
-    """What is judged, uint8 (n, h, w, c): images themselves, of clips their log-mel."""
-    if front is None:
+    """What is judged, uint8 (n, h, w, c): images themselves, of recordings their
+    log-mel; of clips and volumes all frames or slices as channels of one picture, and
+    series as pictures one wide."""
+    if front is not None:
+        return by_chunks(functools.partial(_picture, front), x, HEARD)
+    if x.ndim == 4:
         return x
-    return by_chunks(functools.partial(_picture, front), x, HEARD)
+    x = x if x.dtype == np.uint8 else np.asarray(to_uint8(x))
+    shape = (len(x), *picture_shape(x.shape[1:]))
+    return (np.moveaxis(x, 1, 3) if x.ndim == 5 else x).reshape(shape)
+
+
+def picture_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Of a signal (*grid, c) without a front end, as `as_pictures` makes it one."""
+    if len(shape) == 2:
+        return (shape[0], 1, shape[1])
+    return shape if len(shape) == 3 else (*shape[1:3], shape[0] * shape[3])
 
 
 def seen(front: LogMel, x: Float[Array, "n l 1"]) -> Float[Array, "n frames bands 1"]:

@@ -15,6 +15,8 @@ from tests.members import missing
 from train import evaluation
 from train.evaluation import texts
 from train.evaluation.codebook import CodebookUse
+from train.evaluation.crossings import Beside
+from train.evaluation.estimates import Posterior, Resampled, Share, roc_auc
 from train.evaluation.evaluator import Evaluator, Several, evaluated, merged
 from train.evaluation.likeness import (
     Likeness,
@@ -75,6 +77,13 @@ def pairs(text):
     return np.bincount(list(texts._pairs(text)), minlength=texts.PAIRS) / 3
 
 
+def proportion(true, count):
+    """Wilson's interval, as the solutions of (p - share)^2 = z^2 p (1 - p) / count."""
+    z, share = 1.959964, true / count
+    roots = np.roots([1 + z**2 / count, -2 * share - z**2 / count, share**2])
+    return sorted(map(float, roots.real))
+
+
 def bits_apart(*words):
     """Jensen-Shannon divergence of the pairs of letters of two lists of words."""
     shares = []
@@ -91,6 +100,7 @@ REAL = DRAW.normal(100, 70, (50, 4))
 REFERENCE = RealFeatures(statistics(REAL), REAL)
 WORDS = DRAW.choice(["ab", "ba", "b", ""], N)
 ERROR = np.square(WAS[0] - IS)
+COUNT, RIGHT = (~np.isnan(VALUES)).sum(), PLACES.argmax(1) == LABELS
 ENTROPIES = [entropy(CODES[..., i]) for i in range(2)]
 PERPLEXITIES = [2**e for e in ENTROPIES]
 CASES = {
@@ -192,6 +202,35 @@ CASES = {
             "distinct_share": len(set(WORDS[:10])) / 10,
         },
     ),
+    "share": lambda: (
+        Share("s", lambda b: np.where(np.isnan(b["v"]), np.nan, b["v"] > 0)),
+        {"v": VALUES},
+        {
+            "s": (VALUES > 0).sum() / COUNT,
+            "s_interval": proportion((VALUES > 0).sum(), COUNT),
+        },
+    ),
+    "resampled": lambda: (
+        Resampled(
+            "r", lambda b: np.stack([b["v"], b["v"] ** 0], 1), 2, lambda x: x[0] / x[1]
+        ),
+        {"v": VALUES, "index": np.arange(N)},
+        {"r": np.nanmean(VALUES), "r_interval": resampled(np.mean)},
+    ),
+    "posterior": lambda: (
+        Posterior(lambda b: b["p"], 3, N),
+        {"p": PLACES, "label": LABELS, "rank": np.arange(N), "there": LABELS >= 0},
+        roc_auc(LABELS, {y: PLACES[:, y] for y in range(3)})
+        | {
+            "accuracy": RIGHT.mean(),
+            "accuracy_interval": proportion(RIGHT.sum(), N),
+        },
+    ),
+    "beside": lambda: (
+        Beside({"a": Mean("m", lambda b: b["v"])}),
+        {"v": VALUES, "there": VALUES > 0},
+        {"a": {"m": np.nanmean(VALUES)}, "examples": (VALUES > 0).sum()},
+    ),
     "several": lambda: (
         Several((Mean("m", lambda b: b["v"]), Mean("n", lambda b: b["w"])), {"k": 7}),
         {"v": VALUES, "w": PLACES[:, 0]},
@@ -203,6 +242,14 @@ CASES = {
         {"r": [{"m": i * np.nanmean(VALUES)} for i in (1, 2)]},
     ),
 }
+
+
+def resampled(then):
+    """The interval of a bootstrap, by brute force: each example as often as drawn."""
+    known = np.flatnonzero(~np.isnan(VALUES))
+    times = np.stack([np.random.default_rng((0, i)).poisson(1, 200) for i in known])
+    sets = [then(np.repeat(VALUES[known], each)) for each in times.T]
+    return np.percentile(sets, (2.5, 97.5)).tolist()
 
 
 def test_no_evaluator_is_left_out():

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import types
 
 import jax.numpy as jnp
@@ -8,10 +9,11 @@ import pytest
 from train.errors import BadInput
 from train.evaluation.crossings import crossings
 from train.evaluation.features import Latents
+from train.evaluation.questions import Crossing, asked
 from train.evaluation.samples import Reference
 from train.evaluation.texts import TextReference
 from train.modalities import Images
-from train.pipeline import whole
+from train.pipeline import open_examples, whole
 from vqdit.tokenizer import Bytes, Labels
 
 WORDS = ("nil", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -25,8 +27,12 @@ class Judge:
     """Knows every held-out picture."""
 
     def predict(self, x):
-        x, real = (v.reshape(len(v), -1).astype(np.float32) for v in (x, HELD["x"]))
-        return LABEL[np.square(x[:, None] - real[None]).sum(-1).argmin(1)]
+        flat = lambda v: np.asarray(v, np.float32).reshape(len(v), -1)
+        gap = np.square(flat(x)[:, None] - flat(HELD["x"])[None]).sum(-1)
+        return LABEL[gap.argmin(1)]
+
+    def logits(self, x):
+        return np.eye(10)[self.predict(x)]
 
 
 def pictures(labels):
@@ -34,76 +40,169 @@ def pictures(labels):
     return jnp.stack([SIGNAL[np.flatnonzero(LABEL == y)[0]] for y in labels])
 
 
+TEXT = Bytes(5)
 SOLVERS = {"photo": "Heun", "word": "Confidence"}
 
 
 class Draws:
     """Draws what is given, but of seven the word "one" and a picture of an eight."""
 
-    def __init__(self, want, asked, guidance=None, solver=None):
-        self.want, self.asked = want, asked
+    def __init__(self, want, calls, word, guidance=None, solver=None):
+        self.want, self.calls, self.word = want, calls, word
         if solver is not None:  # of several streams, or of the one that is drawn
             assert solver == (SOLVERS if want is None else SOLVERS[want])
 
-    def __call__(self, key, ids, label=None, given=None):
-        self.asked.add((self.want, *(given or {})))
+    def __call__(self, key, ids, label=None, given=None, known=None):
+        assert not known
+        self.calls.add((self.want, *(given or {})))
         if not given:
             labels = np.asarray(ids) % 10
         elif "word" in given:
-            words = given["word"]
-            named = isinstance(words[0], str)
-            labels = np.array([WORDS.index(x) if named else int(x) for x in words])
+            said = self.word.decode(given["word"][..., 0])
+            named = isinstance(said[0], str)
+            number = lambda x: WORDS.index(x or "nil") if named else int(x)
+            labels = np.array([*map(number, said)])
         else:
             labels = Judge().predict(np.asarray(given["photo"] + 1) * 127.5)
-        said = [WORDS[y] for y in np.where(labels == 7, 1, labels)]
-        return {"word": said, "photo": pictures(np.where(labels == 7, 8, labels))}
-
-
-TEXT = Bytes(5)
+        said = np.where(labels == 7, 1, labels)
+        named = isinstance(self.word, Bytes)
+        word = [WORDS[y] for y in said] if named else said
+        return {"word": word, "photo": pictures(np.where(labels == 7, 8, labels))}
 
 
 def setting(word=TEXT, data=DATA):
     """Arguments of `crossings` but the last, and what the samplers were asked."""
-    asked = set()
+    calls = set()
     contract = types.SimpleNamespace(kind="image", scale=())
-    from_raw = lambda x: x / np.float32(127.5) - 1
+    codec = types.SimpleNamespace(contract=contract, to_raw=lambda x: x)
+
+    def bound(key, ids, x, given, known):
+        true = Judge().predict(127.5 * (given["photo"] + 1))
+        return types.SimpleNamespace(nats=np.where(x["word"][:, 0, 0] == true, 0, 1))
+
     generator = types.SimpleNamespace(
-        codecs={"photo": types.SimpleNamespace(contract=contract, from_raw=from_raw)},
+        codecs={"photo": codec},
         values={"word": word},
+        tokenizers={"photo": codec, "word": word},
         streams={"photo": None, "word": None},
-        sampler=lambda want=None, **how: Draws(want, asked, **how),
+        sampler=lambda want=None, **how: Draws(want, calls, word, **how),
+        scorer=lambda of, draws: bound,
     )
     references = {
         "photo": Reference(Judge(), DATA),
         "word": TextReference(data, word.source),
     }
-    return (generator, {"photo": DATA, "word": data}, references), asked
+    return (generator, {"photo": DATA, "word": data}, references), calls
+
+
+RIGHT = pytest.approx(np.mean(LABEL != 7))
 
 
 @pytest.mark.parametrize("word", [Bytes(5), Labels(10)], ids=["text", "label"])
-def test_what_is_drawn_is_read_beside_what_was_given(word):
-    arguments, asked = setting(word)
-    rows = crossings(*arguments, (1.0, 2.0), num=1000)
-    assert [row.pop("guidance") for row in rows] == [1.0, 2.0]
-    right = pytest.approx(np.mean(LABEL != 7))
-    for row in rows:
-        assert row.pop("agree") == pytest.approx(0.9)
-        assert row == {
-            "photo_read": 1,
-            "word_read": 1,
-            "word_to_photo": right,
-            "photo_to_word": right,
+def test_what_is_drawn_is_read_beside_what_is_true(word):
+    arguments, calls = setting(word)
+    found = crossings(*arguments, scales=(1.0, 2.0), num=1000)
+    assert calls == {("photo", "word"), ("word", "photo"), (None,)}
+    assert [*found] == ["word_to_photo", "photo_to_word", "agree"]
+    assert found["agree"]["model"]["share"] == pytest.approx(0.9)
+    for name in ("word_to_photo", "photo_to_word"):
+        crossing = found[name]
+        assert crossing["examples"] == len(LABEL) == 360
+        assert crossing["guidance_1"] == crossing["guidance_2"]
+        assert crossing["guidance_1"]["accuracy"] == RIGHT
+        low, high = crossing["guidance_1"]["accuracy_interval"]
+        assert low < np.mean(LABEL != 7) < high < low + 0.08
+        assert crossing["real"]["accuracy"] == 1
+        assert crossing["mean"]["accuracy"] < 0.15  # of ten classes
+    if isinstance(word, Bytes):
+        texts = found["photo_to_word"]["guidance_1"]
+        assert texts["text"] == RIGHT
+        # "one" for "seven" has no letter in its place, and "ne" of "nine" two of five.
+        assert texts["tokens"] == RIGHT
+    else:
+        assert found["photo_to_word"]["likeliest"]["accuracy"] == 1
+    # A picture of its class is nearer than the mean of all, in spite of the sevens.
+    pictures = found["word_to_photo"]
+    gap = pictures["guidance_1"]["psnr_db"] - pictures["mean"]["psnr_db"]
+    assert abs(gap) < 3
+
+
+def test_the_true_one_is_that_of_the_same_example():
+    """Of what draws the very example the error is none, on every example."""
+    (generator, data, references), _ = setting()
+    generator.sampler = lambda want=None, **how: (
+        lambda key, ids, **call: {
+            "photo": jnp.asarray(SIGNAL[np.asarray(ids)]),
+            "word": [WORDS[y] for y in LABEL[np.asarray(ids)]],
         }
-    assert asked == {("photo", "word"), ("word", "photo"), (None,)}
+    )
+    found = crossings(generator, data, references, num=100)
+    for name, figure, best in (
+        ("word_to_photo", "psnr_db", 100.0),
+        ("photo_to_word", "text", 1.0),
+        ("photo_to_word", "tokens", 1.0),
+    ):
+        assert found[name]["model"][figure] == best
+    assert found["photo_to_word"]["examples"] == 100
+
+
+def test_of_a_class_there_is_no_one_truth():
+    other = dataclasses.replace(DATA, threads=1)  # of the same classes
+    found = crossings(*setting(data=other)[0], join="class", num=50)
+    assert {*found["word_to_photo"]["model"]} == {"accuracy", "accuracy_interval"}
+    assert "mean" not in found["word_to_photo"]
+    assert found["photo_to_word"]["model"]["accuracy"] > 0.8
 
 
 def test_an_example_without_a_text_does_not_count():
     data = dataclasses.replace(DATA, words=("", *WORDS[1:]))
-    (row,) = crossings(*setting(data=data)[0], num=1000)
-    assert row["word_to_photo"] == pytest.approx(np.mean(LABEL[LABEL > 0] != 7))
-    assert row["word_read"] == 1
-    # A picture of nil is given all the same, and its word is none of this data's.
-    assert row["photo_to_word"] == pytest.approx(np.mean((LABEL > 0) & (LABEL != 7)))
+    found = crossings(*setting(data=data)[0], num=1000)
+    for name in ("word_to_photo", "photo_to_word"):
+        assert found[name]["examples"] == (LABEL > 0).sum()
+        right = np.mean(LABEL[LABEL > 0] != 7)
+        assert found[name]["model"]["accuracy"] == pytest.approx(right)
+        assert found[name]["real"]["accuracy"] == 1
+
+
+def test_baselines_learn_the_task_on_the_training_part(monkeypatch):
+    found = crossings(*setting(Labels(10))[0], ["photo_to_word"], baselines=True)
+    crossing = found["photo_to_word"]
+    assert crossing["pca"]["accuracy"] > 0.9 and crossing["pca"]["auc"] > 0.99
+    assert crossing["cnn"]["accuracy"] == 1  # the judge itself, which knows the task
+    assert "agree" not in found
+
+
+def test_crossings_are_asked_for_by_their_names():
+    streams = ("a", "b_to_c", "c")
+    every = [each.name for each in asked(streams, True)]
+    assert every == [
+        *("b_to_c_to_a", "c_to_a", "b_to_c+c_to_a", "a_to_b_to_c", "c_to_b_to_c"),
+        *("a+c_to_b_to_c", "a_to_c", "b_to_c_to_c", "a+b_to_c_to_c"),
+    ]
+    found = asked(streams, ["c+a_to_b_to_c", "b_to_c_to_c"])
+    assert found == [Crossing(("c", "a"), "b_to_c"), Crossing(("b_to_c",), "c")]
+    for wrong in ("a_to_a", "a", "d_to_a", "a+a_to_c", "_to_a"):
+        with pytest.raises(BadInput, match="of the streams a, b_to_c, c"):
+            asked(streams, [wrong])
+    with pytest.raises(BadInput, match="of a generator of several streams"):
+        asked(("a",), True)
+
+
+def test_examples_are_chosen_by_their_names(monkeypatch):
+    keys = [f"take_{i}" for i in range(len(LABEL))]
+    source = functools.partial(setattr, open_examples(DATA, False).source, "keys")
+    source(keys)
+    try:
+        found = crossings(*setting()[0], ["word_to_photo"], among="_1.$")
+        assert found["word_to_photo"]["examples"] == 10
+        right = np.mean(LABEL[10:20] != 7)
+        assert found["word_to_photo"]["model"]["accuracy"] == pytest.approx(right)
+        with pytest.raises(BadInput, match="no name is like 'theo' among"):
+            crossings(*setting()[0], among="theo")
+    finally:
+        source(None)
+    with pytest.raises(BadInput, match="the data have no names among"):
+        crossings(*setting()[0], among="theo")
 
 
 def test_what_a_sampler_refuses_is_one_line():
@@ -116,8 +215,9 @@ def test_what_a_sampler_refuses_is_one_line():
         crossings(generator, *more, num=10)
 
 
-def test_of_one_stream_that_is_read_there_is_no_crossing():
+def test_of_what_cannot_be_read_there_is_the_truth_alone():
     generator, data, references = setting()[0]
     photo = dataclasses.replace(references["photo"], network=Latents(None))
-    with pytest.raises(BadInput, match="photo, word they can be told of word$"):
-        crossings(generator, data, references | {"photo": photo})
+    found = crossings(generator, data, references | {"photo": photo}, num=10)
+    assert {*found["word_to_photo"]["model"]} == {"psnr_db", "psnr_db_interval"}
+    assert "agree" not in found and "real" not in found["word_to_photo"]

@@ -160,17 +160,21 @@ def test_captions_that_training_has_are_copies(monkeypatch):
         yield {"caption": found[index], "index": index, "valid": index < 9}
 
     monkeypatch.setattr(texts, "examples", examples)
+    part = types.SimpleNamespace(spaced=lambda count: np.arange(min(count, 4)))
+    monkeypatch.setattr(texts, "open_examples", lambda data, train: part)
     reference = TextReference(DATA, "caption")
-    drawn = {"x": ["a cat", "a cat", "a bird", "two cats"], "index": np.arange(4)}
+    words = np.array(["a cat", "a cat", "a bird", "two cats"])
+    drawn = {"x": words, "index": np.arange(4)}
     found = evaluated(reference.evaluator(4), [drawn])
     assert found["copied_share"] == 0.5 and found["distinct_share"] == 0.75
     assert 0 < found["pair_bits"] < 1
-    held = {"x": ["two cats", "a dog"] * 2, "index": np.arange(4)}
+    assert found["nearest_edits"] == pytest.approx((4 / 6 + 4 / 8) / 4)
+    held = {"x": np.array(["two cats", "a dog"] * 2), "index": np.arange(4)}
     assert evaluated(reference.evaluator(4), [held])["pair_bits"] == 0.0
-    part = types.SimpleNamespace(spaced=lambda count: np.arange(count))
-    monkeypatch.setattr(texts, "open_examples", lambda data, train: part)
     figures = reference.figures(2)
     assert figures["heldout_copied_share"] == 0.5 and figures["floor_pair_bits"] > 0
+    # "two cats" is "a cat" with four letters more or other ones.
+    assert figures["heldout_nearest_edits"] == 4 / 8 / 2
 
 
 def test_latents_are_averaged_over_cells_of_their_grid():

@@ -102,6 +102,10 @@ def test_recordings_are_held_out_by_take_and_by_speaker(tmp_path):
     train, test = both(at(tmp_path, holdout="speaker:z"))
     assert sorted(test.source.files) == ["a/0_z_2.wav", "b/1_z_5.wav"]
     assert not any("_z_" in file for file in train.source.files)
+    # A speaker and the first takes of the others; of paths, so folders may say it.
+    train, test = both(at(tmp_path, holdout="match:_z_|^a/.*_[01]$"))
+    assert sorted(test.source.files) == ["a/0_x_0.wav", "a/0_z_2.wav", "b/1_z_5.wav"]
+    assert len(train) == 3
 
 
 @pytest.mark.parametrize(
@@ -109,8 +113,11 @@ def test_recordings_are_held_out_by_take_and_by_speaker(tmp_path):
     [
         ("speaker:bob", "speakers are jane, theo"),
         ("takes:7", "holds out 0 of 3"),
-        ("takes:x", "write a share, name:0.1, takes:0-4, or speaker:NAME"),
+        ("takes:x", "name:0.1, takes:0-4, speaker:NAME or match:REGEX"),
         ("voice:theo", "write a share"),
+        ("match:bob", "holds out 0 of 3; the first is '1_theo_0.wav'"),
+        ("match:", "holds out 3 of 3"),
+        ("match:(", "no regular expression .* write for example match:_theo_"),
     ],
 )
 def test_rules_that_hold_nothing_out_are_refused(rule, said):
@@ -118,8 +125,9 @@ def test_rules_that_hold_nothing_out_are_refused(rule, said):
     np.testing.assert_array_equal(held_out(names, "takes:0"), [True, False, True])
     with pytest.raises(BadInput, match=said):
         held_out(names, rule)
-    with pytest.raises(BadInput, match="not named like"):
-        held_out(["hello.wav"], rule)
+    if not rule.startswith("match"):
+        with pytest.raises(BadInput, match="not named like"):
+            held_out(["hello.wav"], rule)
 
 
 def test_bad_files_are_skipped_counted_and_refused_above_a_share(tmp_path):

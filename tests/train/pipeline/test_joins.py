@@ -10,17 +10,18 @@ import pytest
 import vqdit
 from tests import toys
 from tests.train.pipeline.test_streams import DIGITS, folder_of
-from train.config import Run, StageTwo, Stream
+from train.config import Run, StageTwo, Stream, replaced
 from train.errors import BadInput
-from train.modalities import Images
+from train.modalities import ImageAugment, Images
 from train.objectives.latents import encode_streams
 from train.objectives.streams import prepare
-from train.pipeline import JointExamples
+from train.pipeline import JointExamples, LatentCache
 from train.pipeline.joins import ByClass, ByKey
 from vqdit.diffusion import Gaussian, Masking
 from vqdit.dit import DiT
 from vqdit.nn import Block
-from vqdit.tokenizer import Labels
+from vqdit.signal import to_signal
+from vqdit.tokenizer import Bytes, Labels
 
 SMALL = Images(name="digits", size=4, channels=1, threads=0)
 
@@ -182,7 +183,7 @@ def test_a_stream_that_is_missing_is_unknown_to_the_step(two, tmp_path):
     # The same from caches, of which the experiment makes one a stream.
     encode_streams(experiment, tmp_path / "cache")
     cached = prepare(dataclasses.replace(experiment, cache=str(tmp_path / "cache")))
-    assert cached.encoder(place) is None
+    assert cached.source.cached
     stored = next(cached.batches(0))
     for name in two:
         np.testing.assert_array_equal(stored["known"][name], batch["known"][name])
@@ -242,3 +243,65 @@ def test_a_cache_holds_words_too_and_is_joined_by_class(tmp_path):
 
 
 SMALL_TOO = dataclasses.replace(SMALL, threads=1)  # other data, to whoever compares
+
+
+def test_a_cache_of_epochs_holds_what_they_draw(tmp_path):
+    """A companion is augmented anew for every example that it goes with."""
+    vqdit.save(tmp_path / "tok", toys.codec())
+    moved = dataclasses.replace(SMALL_TOO, augment=ImageAugment(brightness=0.5))
+    experiment = StageTwo(
+        name="two",
+        data={"image": SMALL, "other": moved},
+        join="class",
+        model=DiT(width=8, depth=1, block=Block(2)),
+        streams={
+            name: Stream(Gaussian(), str(tmp_path / "tok"))
+            for name in ("image", "other")
+        },
+        run=Run(steps=2, batch=8),
+    )
+    path = tmp_path / "cache"
+    cached = dataclasses.replace(experiment, cache=str(path))
+    assert encode_streams(experiment, path, epochs=3) == 1437
+    image, other = (LatentCache(path / name) for name in ("image", "other"))
+    assert (image.versions, other.versions) == (1, 3)  # of nothing drawn, one
+    opened, codec = prepare(experiment), vqdit.load(tmp_path / "tok")
+    rows = np.arange(5)
+    for epoch in range(3):
+        drawn = opened.source.parts["other"].augmented(rows, np.full(5, epoch), 0)
+        direct = codec.apply("latents", codec.variables, to_signal(drawn["x"]))
+        stored = other.take(rows, epoch)["latents"]
+        np.testing.assert_allclose(stored, direct, atol=1e-5)
+    source = prepare(cached).source
+    index, epochs = np.arange(len(source)), np.zeros(len(source), int)
+    for joined in (source, opened.source):
+        at = joined._join.rows(index, epochs, 0)["other"]
+        row = np.bincount(at).argmax()
+        mine = index[at == row]
+        assert len(mine) > 3
+        x = joined.augmented(mine, epochs[: len(mine)], 0)["streams"]["other"]
+        assert len({each.tobytes() for each in x}) > 1
+    plain = {"data.other.augment": ImageAugment(brightness=0.2)}
+    with pytest.raises(BadInput, match="augmented otherwise than data says; encode"):
+        prepare(replaced(cached, plain))
+    encode_streams(experiment, tmp_path / "plain")
+    with pytest.raises(BadInput, match=r"encode again with --epochs=N"):
+        prepare(dataclasses.replace(experiment, cache=str(tmp_path / "plain")))
+
+
+def test_a_word_longer_than_its_stream_is_refused_before_training(tmp_path):
+    """Also that of a class which no example has until the middle of a sorted set."""
+    label = np.repeat([0, 1], [500, 100])
+    image = np.zeros((600, 4, 4, 1), np.uint8)
+    np.savez(tmp_path / "x.npz", image=image, label=label)
+    data = Images("npz", str(tmp_path / "x.npz"), words=("a", "seven"), **SHAPE)
+    experiment = StageTwo(
+        name="word",
+        data=data,
+        model=DiT(width=8, depth=1, block=Block(2)),
+        streams={"word": Stream(Masking(), Bytes(4))},
+        run=Run(steps=2, batch=8),
+    )
+    said = "streams.word.tokenizer.* 'seven' takes 5 codes, and there is room for 4"
+    with pytest.raises(BadInput, match=said):
+        prepare(experiment)

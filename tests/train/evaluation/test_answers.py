@@ -1,0 +1,127 @@
+import types
+
+import numpy as np
+import pytest
+
+from train.evaluation.answers import Answer, overlap, paired, usual
+from train.evaluation.evaluator import evaluated
+from vqdit.tokenizer import Bytes
+
+
+def figures(answer, said, truth, there=None, label=None):
+    count = len(truth)
+    batch = {"said": said, "truth": truth, "index": np.arange(count)}
+    batch["there"] = np.ones(count, bool) if there is None else np.array(there)
+    batch["label"] = np.full(count, -1) if label is None else np.array(label)
+    found = {}
+    for each in answer.evaluators():
+        found |= evaluated(each, [batch])
+    return {name: x for name, x in found.items() if not name.endswith("_interval")}
+
+
+def answer(tokenizer, data=None, read=None, common=None):
+    found = Answer("s", data, tokenizer, read)
+    found.__dict__["usual"] = common  # what is else read of the data
+    return found
+
+
+def test_boxes_overlap_by_their_areas():
+    """A wide box and a high one, which swapped axes would take for the same."""
+    wide, high = [0.0, 0.4, 1.0, 0.6], [0.4, 0.0, 0.6, 1.0]
+    assert overlap(wide, high) == pytest.approx(0.04 / 0.36)
+    assert overlap(wide, wide) == 1
+    assert overlap([0, 0, 0.5, 1], [0.25, 0, 0.75, 1]) == pytest.approx(1 / 3)
+    assert overlap([0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1]) == 0
+    assert overlap([0.3, 0.3, 0.3, 0.3], [0.3, 0.3, 0.3, 0.3]) == 0
+    # Sides that are both the wrong way round have no area.
+    assert overlap([0.6, 0.6, 0.4, 0.4], [0, 0, 1, 1]) == 0
+
+
+def test_boxes_are_paired_so_that_the_sum_is_greatest():
+    """Greedily the first would take what is all that the second can have."""
+    true = np.array([[0, 0, 1, 1, 0], [0, 0, 0.5, 1, 0], [0, 0, 1, 1, -1]])
+    drawn = np.array([[0, 0, 0.6, 1, 0], [0, 0, 1, 1, 0], [0, 0, 1, 1, -1]])
+    found, of_class = paired(drawn, true)
+    np.testing.assert_allclose(found, [1, 5 / 6])
+    assert of_class.tolist() == [0, 0]
+    assert paired(drawn[:1], true)[0].tolist() == [0, pytest.approx(5 / 6)]
+    other = drawn + [0, 0, 0, 0, 1]
+    assert paired(other[:2], true)[0].tolist() == [0, 0]
+    assert paired(drawn, true[2:])[0].tolist() == []
+
+
+def test_boxes_that_are_drawn_are_found_missed_or_too_many():
+    """Two clips of two frames: of class 0 three of four are found, and six drawn; of
+    class 1 the one is, at exactly the first limit that counts."""
+    whole, none = [0, 0, 1, 1, 0], [0, 0, 0, 0, -1]
+    half, far = [0, 0, 0.5, 1, 1], [0, 0, 0.1, 0.1, 0]
+    true = np.array(
+        [[[whole, none], [whole, [0, 0, 1, 1, 1]]], [[whole, none], [whole, none]]]
+    )
+    said = np.array([[[whole, far], [whole, half]], [[far, none], [whole, far]]])
+    boxes = answer(types.SimpleNamespace(source="boxes", classes=2))
+    found = figures(boxes, said, true)
+    first, second = (1 + 1 + 0.5) / 3, (0.01 + 1) / 2
+    assert found["iou"] == pytest.approx((first + second) / 2)
+    assert found["map"] == pytest.approx((3 / 6 * 3 / 4 + 1.0) / 2)
+    alone = figures(boxes, said, true, there=[True, False])
+    assert alone["iou"] == pytest.approx(first)
+    assert alone["map"] == pytest.approx((2 / 3 * 1.0 + 1.0) / 2)
+    # A class of which there is none in the truth has no precision.
+    three = answer(types.SimpleNamespace(source="boxes", classes=3))
+    assert figures(three, said, true) == pytest.approx(found)
+
+
+def test_texts_are_right_whole_or_by_their_codes():
+    """Their end is a code too; a text without one, as long as its stream, has none."""
+    texts = answer(Bytes(4))
+    truth, said = ["ab", "abcd", "", "no"], ["ab", "abxx", "a", "none"]
+    found = figures(texts, said, truth)
+    assert found["text"] == 1 / 4
+    assert found["tokens"] == pytest.approx((3 / 3 + 2 / 4 + 0 / 1 + 2 / 3) / 4)
+    last = figures(texts, said, truth, there=[False, False, False, True])
+    assert last == {"text": 0, "tokens": pytest.approx(2 / 3)}
+
+
+def test_rows_are_right_by_column():
+    """One that is drawn as missing is taken for the training mean; one that is truly
+    missing does not count."""
+    rows = answer(types.SimpleNamespace(source="row"), common={"age": 40.0, "sex": "f"})
+    row = lambda age, sex: {"age": age, "sex": sex}
+    truth = [row(10.0, "f"), row(50.0, "m"), row(None, "f"), row(20.0, None)]
+    said = [row(13.0, "f"), row(None, None), row(99.0, "m"), row(24.0, "f")]
+    found = figures(rows, said, truth)
+    assert found["age_rmse"] == pytest.approx(np.sqrt((9 + 100 + 16) / 3))
+    assert found["sex_accuracy"] == pytest.approx(1 / 3)
+
+
+def test_the_usual_answer_is_the_mean_or_the_most_frequent():
+    there = np.array([True, True, False, True])
+    pixels = np.array([[[0]], [[3]], [[99]], [[5]]], np.uint8)
+    assert usual(pixels, there).tolist() == [[3]] and usual(pixels, there).dtype == "u1"
+    assert usual(["a", "b", "b", "a"], there) == "a"
+    assert usual(np.array([1, 2, 1, 2]), there) == 2
+    rows = [{"n": x, "c": str(x)} for x in (1.0, 2.0, 7.0, None)]
+    assert usual(rows, there) == {"n": 1.5, "c": "1.0"}
+
+
+def test_a_signal_has_the_measure_of_its_kind_in_its_own_unit():
+    """PSNR of an error of 1 in a range of 4, and of a perfect one the most there is."""
+    measure = lambda x, y: 10 * np.log10(16 / np.square(x - y).mean() + 1e-30)
+    data = types.SimpleNamespace(measure=measure, score="SI-SDR")
+    codec = types.SimpleNamespace(to_raw=lambda x: 2 * x + 7)
+    truth = np.zeros((2, 3, 1), np.float32)
+    signals = answer(codec, data)
+    said = truth + [[[0.5]], [[0.5]]]
+    found = figures(signals, said.astype(np.float32), truth)
+    assert found == {"si_sdr_db": pytest.approx(10 * np.log10(16))}
+    data.measure = lambda x, y: np.inf
+    assert figures(signals, truth, truth) == {"si_sdr_db": 100}
+
+
+def test_a_class_counts_where_there_is_one():
+    labels = answer(types.SimpleNamespace(source="label"), read=np.asarray)
+    said, label = np.array([0, 1, 2, 2]), [0, 1, 1, -1]
+    assert figures(labels, said, said, label=label) == {"accuracy": 2 / 3}
+    there = [True, False, True, True]
+    assert figures(labels, said, said, there, label) == {"accuracy": 1 / 2}

@@ -1,0 +1,66 @@
+"""Ranks of true companions, by scores that are known."""
+
+import numpy as np
+import pytest
+
+from train.evaluation.retrieval import edits, pair_costs, ranks, retrieved
+
+
+def test_the_rank_counts_what_is_cheaper_and_half_of_what_is_as_cheap():
+    costs = np.array([[1.0, 2, 3, 4], [4, 3, 2, 1], [5, 5, 5, 5], [2, 2, 2, 9]])
+    found = ranks(costs, np.array([0, 1, 2, 3]))
+    np.testing.assert_array_equal(found, [1, 3, 2.5, 4])
+    figures = retrieved(found)
+    assert figures["first_share"] == 0.25 and figures["first_10_share"] == 1
+    assert figures["median_rank"] == 2.75 and figures["mean_rank"] == 2.625
+
+
+def test_by_chance_the_rank_is_the_middle():
+    costs = np.random.default_rng(0).normal(size=(4000, 100))
+    figures = retrieved(ranks(costs, np.arange(4000) % 100))
+    assert figures["mean_rank"] == pytest.approx(50.5, abs=4 * 28.9 / 4000**0.5)
+    assert figures["first_10_share"] == pytest.approx(0.1, abs=4 * 0.3 / 4000**0.5)
+
+
+@pytest.mark.parametrize("size", [3, 100])
+def test_an_example_keeps_what_is_scored_and_meets_all_that_is_given(size):
+    """A scorer of known scores: how far what is given is from what is scored."""
+    a, b = np.array([3.0, 1, 4, 1.5]), np.array([1.0, 1.4, 3.2, 9])
+    known = np.array([1.0, 1, 0, 1])
+    batch = {
+        "streams": {"a": a, "b": b},
+        "known": {"b": known},
+        "label": np.array([5, 6, 7, 8]),
+    }
+    chosen, sizes = np.array([1, 3]), set()
+
+    def nats(places, pair):
+        sizes.add(len(places))
+        np.testing.assert_array_equal(pair["label"], batch["label"][places])
+        np.testing.assert_array_equal(pair["streams"]["a"], a[places])
+        return np.abs(pair["streams"]["a"] - pair["streams"]["b"]) * (
+            2 - pair["known"]["b"]
+        )
+
+    found = pair_costs(nats, batch, chosen, ("a",), size)
+    wanted = np.abs(a[chosen][:, None] - b) * (2 - known)
+    np.testing.assert_array_equal(found, wanted)
+    assert sizes == {min(size, 8)}
+
+
+def test_edits_are_the_fewest():
+    others = ["", "kitten", "sitting", "kitchen", "茶 kitten", "kit"]
+    assert edits("kitten", others).tolist() == [6, 0, 3, 2, 2, 3]
+    assert edits("", others).tolist() == [len(text) for text in others]
+    assert edits("a", [""]).tolist() == [1] and edits("", [""]).tolist() == [0]
+    draw = np.random.default_rng(0)
+    words = ["".join(draw.choice(list("ab"), draw.integers(0, 7))) for _ in range(30)]
+    for word in words:
+        assert edits(word, words).tolist() == [_slow(word, other) for other in words]
+
+
+def _slow(a, b):
+    if not a or not b:
+        return len(a) + len(b)
+    moved = _slow(a[1:], b[1:]) + (a[0] != b[0])
+    return min(moved, _slow(a[1:], b) + 1, _slow(a, b[1:]) + 1)

@@ -1,0 +1,107 @@
+"""train.score: bits a byte and ranks, of generators whose scores are known."""
+
+import csv
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vqdit
+from tests.toys import generator
+from train import score
+from train.config import Run, StageTwo, Stream
+from train.config.workdir import save_config
+from train.errors import BadInput
+from train.evaluation.retrieval import nearest_costs
+from train.modalities import Images
+from train.pipeline import JointExamples
+from vqdit.diffusion import Masking
+from vqdit.dit import DiT
+from vqdit.nn import Block
+from vqdit.nn.streams import Discrete
+from vqdit.tokenizer import Bytes, Labels
+
+NAMES = ("nil", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+DATA = Images(name="digits", size=8, channels=1, words=NAMES)
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """Of a model to which all codes are alike, whatever it sees."""
+    folder = tmp_path_factory.mktemp("even")
+    values = {"name": Bytes(5), "digit": Labels(10)}
+    streams = [Discrete("name", (5,), 257), Discrete("digit", (1,), 11)]
+    made = generator(streams, dict.fromkeys(values, Masking()), values)
+    made.params = jax.tree.map(jnp.zeros_like, made.params)
+    vqdit.save(folder / "bundle", made)
+    experiment = StageTwo(
+        name="even",
+        data=DATA,
+        model=DiT(width=16, depth=1, block=Block(2)),
+        streams={n: Stream(Masking(), tokenizer=v) for n, v in values.items()},
+        run=Run(steps=1, batch=2),
+    )
+    save_config(experiment, folder / "config.json")
+    return folder
+
+
+def rows(folder):
+    with open(folder / "scores.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_text_of_even_codes_costs_all_of_them_over_its_bytes(workdir, capsys):
+    score.main([f"--workdir={workdir}", "--of=name", "--most=6", "--draws=2"])
+    table = rows(workdir)
+    for row in table:
+        assert float(row["nats"]) == pytest.approx(5 * math.log(257), rel=1e-5)
+        assert int(row["bytes"]) == len(NAMES[int(row["label"])])
+    size = sum(int(row["bytes"]) for row in table)
+    said = capsys.readouterr().err
+    assert f"{6 * 5 * math.log2(257) / size:.4g} bits a byte of text" in said
+    assert "5-gram" not in said
+    some = [f"--workdir={workdir}", "--of=name", "--most=40", "--draws=2"]
+    score.main([*some, "--baselines=True"])
+    said = capsys.readouterr().err.splitlines()
+    (found,) = [line for line in said if line.startswith("5-gram, after 1437")]
+    # Ten names alike: log2(10) bits each, of 3.9 bytes.
+    size = sum(int(row["bytes"]) for row in rows(workdir)) / 40
+    bits = float(found.split(": ")[1].split()[0])
+    assert bits == pytest.approx(math.log2(10) / size, rel=0.05)
+
+
+def test_what_says_nothing_ranks_all_alike(workdir, capsys):
+    ranked = [f"--workdir={workdir}", "--of=name", "--given=digit", "--rank=10"]
+    score.main([*ranked, "--draws=2", "--most=3", "--baselines=True"])
+    table = rows(workdir)
+    assert [float(row["rank"]) for row in table] == [5.5] * 3
+    candidates = [name for name in table[0] if name.startswith("nats_")]
+    assert len(candidates) == 10 and f"nats_{table[2]['example']}" in candidates
+    first, then = capsys.readouterr().err.splitlines()[-3:-1]
+    assert "the true digit of name among 10: median_rank 5.5" in first
+    # Names tell digits apart, up to examples of one digit.
+    assert "nearest training example: median_rank 1" in then
+
+
+def test_what_cannot_be_ranked_is_refused(workdir):
+    few = [f"--workdir={workdir}", "--rank=4"]
+    with pytest.raises(BadInput, match="--rank: write --given"):
+        score.main([*few, "--of=name"])
+    with pytest.raises(BadInput, match="--baselines is of one text"):
+        score.main([f"--workdir={workdir}", "--of=digit", "--baselines=True"])
+
+
+def test_the_nearest_of_pictures_are_found_by_their_components():
+    train = JointExamples({"image": DATA, "name": DATA}, {"name": Bytes(5)}, True)
+    at = np.array([3, 40, 500])
+    batch = train.take(at)
+    costs = nearest_costs(train.values, train, batch, batch, "image", "name")
+    # A training picture is nearest to itself: the edits are those between the names.
+    names = [NAMES[label] for label in batch["label"]]
+    assert (np.diag(costs) == 0).all() and (costs > 0).sum() == sum(
+        a != b for a in names for b in names
+    )
+    back = nearest_costs(train.values, train, batch, batch, "name", "image")
+    assert back.shape == (3, 3) and (back > 0).any()

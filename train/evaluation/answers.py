@@ -1,0 +1,260 @@
+"""What is drawn of a stream, beside what is true: evaluators by what the stream is.
+
+Their batches have an entry of what was "said", as `Answer.truth` has it, and "truth",
+"label", "index", and "there": of which examples there is something to be said.
+"""
+
+import dataclasses
+import functools
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.optimize import linear_sum_assignment
+
+from train.evaluation.estimates import Resampled, Share, mean
+from train.evaluation.evaluator import Evaluator
+from train.evaluation.means import Values
+from train.modalities import Batch, Modality
+from train.pipeline import JointExamples
+
+USUAL = 1024  # training examples, at most, of which the usual answer is made
+OVERLAP = 0.5  # of a drawn box and a true one, from which on it is found
+DECIBELS = 100.0  # at most, either way, of a signal that comes back exactly
+
+# Signals or texts of a stream -> their classes (n,), -1 where they say none.
+Reader = Callable[[Any], Int[np.ndarray, "n"]]
+Evaluators = Iterator[Evaluator]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Answer:
+    """A stream that is drawn, and how it is told whether that is right.
+
+    tokenizer: a Codec, or a value that is born discrete.
+    read:      the class that a drawn one says, if that can be told.
+    """
+
+    name: str
+    data: Modality
+    tokenizer: Any
+    read: Reader | None = None
+
+    @property
+    def source(self) -> str:
+        """What of an example it is, as `tokenizer.source` says; "" is a signal."""
+        return getattr(self.tokenizer, "source", "")
+
+    def truth(self, batch: Batch) -> Any:
+        """What a batch of `JointExamples` has of it, as a sampler would draw it."""
+        x = batch["streams"][self.name]
+        return self.tokenizer.decode(x[..., 0]) if self.source else x
+
+    def evaluators(self, of: str = "said", exact: bool = True) -> list[Evaluator]:
+        """Of the entry `of`: against the class where that can be read, and, where
+        examples have `exact` one truth, against it."""
+        found: list[Evaluator] = []
+        if self.read is not None:
+            read = self.read
+            found.append(says("accuracy", lambda batch: read(batch[of])))
+        if exact:
+            found += BY_SOURCE[self.source](self, of)
+        return found
+
+    @functools.cached_property
+    def usual(self) -> Any:
+        """The answer of who knows the training part, and nothing of the example: the
+        mean of signals and numbers, of all else the most frequent. None of boxes."""
+        if self.source == "boxes":
+            return None
+        values = {self.name: self.tokenizer} if self.source else {}
+        joint = JointExamples({self.name: self.data}, values, True)
+        count = min(USUAL, len(joint))
+        batch = joint.take(np.arange(count) * len(joint) // count)
+        known = batch["known"].get(self.name, np.ones(count))
+        there = known.reshape(count, -1).any(1)
+        return usual(self.truth(batch), there) if there.any() else None
+
+
+def says(name: str, classes: Values) -> Share:
+    """The share of examples of a known class that are said to be of it."""
+
+    def right(batch: Batch) -> np.ndarray:
+        same = np.asarray(classes(batch)) == batch["label"]
+        return np.where(batch["label"] >= 0, same, np.nan)
+
+    return Share(name, _where(right))
+
+
+def usual(said: Any, there: Bool[np.ndarray, "n"]) -> Any:
+    """One for all of what was said: see `Answer.usual`."""
+    if isinstance(said, np.ndarray) and said.ndim > 1:
+        mean = said[there].mean(0, dtype=np.float64)
+        return (np.round(mean) if said.dtype == np.uint8 else mean).astype(said.dtype)
+    found = [each for each, here in zip(said, there, strict=True) if here]
+    if isinstance(found[0], dict):
+        return {column: _usual([row[column] for row in found]) for column in found[0]}
+    return _usual(found)
+
+
+def _usual(found: list) -> Any:
+    known = [x for x in found if x is not None]
+    if known and isinstance(known[0], float):
+        return float(np.mean(known))
+    return Counter(known).most_common(1)[0][0] if known else None
+
+
+def signals(answer: Answer, of: str) -> Evaluators:
+    """The modality's own measure, in decibels, the mean over examples."""
+    codec, data = answer.tokenizer, answer.data
+    raw = lambda x: x if x.dtype == np.uint8 else np.asarray(codec.to_raw(x))
+
+    def measured(batch: Batch) -> list[float]:
+        pairs = zip(raw(batch["truth"]), raw(batch[of]), strict=True)
+        found = [data.measure(*(x.astype(np.float32) for x in pair)) for pair in pairs]
+        return np.clip(found, -DECIBELS, DECIBELS)
+
+    name = f"{data.score.lower().replace('-', '_')}_db"
+    yield mean(name, _where(measured))
+
+
+def texts(answer: Answer, of: str) -> Evaluators:
+    """text:   share that is the true one, letter by letter.
+    tokens: of the codes of the true one and its end, those that are there in their
+        places, a mean over texts."""
+    codes = lambda said: answer.tokenizer.encode(list(said), truncate=True)
+
+    def tokens(batch: Batch) -> np.ndarray:
+        true, drawn = codes(batch["truth"]), codes(batch[of])
+        length = (true != answer.tokenizer.padding).sum(1)
+        counts = np.arange(true.shape[1]) <= length[:, None]  # and the first padding
+        return ((true == drawn) & counts).sum(1) / counts.sum(1)
+
+    same = lambda batch: np.array(
+        [a == b for a, b in zip(batch[of], batch["truth"], strict=True)]
+    )
+    yield Share("text", _where(same))
+    yield mean("tokens", _where(tokens))
+
+
+def labels(answer: Answer, of: str) -> Evaluators:
+    """Nothing beside the class."""
+    return iter(())
+
+
+def boxes(answer: Answer, of: str) -> Evaluators:
+    """iou: of each true box with the drawn one that it is paired with, of its class,
+        0 without one; the mean over those of an example and then over examples.
+    map: average precision where boxes overlap by half, the mean over classes. Draws
+        are in no order of confidence, so that of a class it is precision x recall.
+
+    Both (b, *frames, k, 5): edges and class, -1 where there is none.
+    """
+    classes = answer.tokenizer.classes
+
+    def pairs(batch: Batch) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(overlap, class) of the true boxes of all frames of each example."""
+        for example in zip(batch[of], batch["truth"], strict=True):
+            frames = [x.reshape(-1, *x.shape[-2:]) for x in example]
+            each = [paired(*frame) for frame in zip(*frames, strict=True)]
+            yield tuple(map(np.concatenate, zip(*each, strict=True)))
+
+    def overlaps(batch: Batch) -> list[float]:
+        return [found.mean() if len(found) else np.nan for found, _ in pairs(batch)]
+
+    def counts(batch: Batch) -> np.ndarray:
+        """(n, 3 * classes): boxes that are found, drawn, and true."""
+        rows = []
+        for (found, true), said in zip(pairs(batch), batch[of], strict=True):
+            every = true[found >= OVERLAP], said[..., 4], true
+            rows.append([(x == c).sum() for x in every for c in range(classes)])
+        return np.array(rows)
+
+    def precision(sums: np.ndarray) -> float:
+        hit, drawn, true = sums.reshape(3, classes)
+        each = hit**2 / np.maximum(drawn * true, 1e-9)
+        return float(each[true > 0].mean()) if (true > 0).any() else np.nan
+
+    yield mean("iou", _where(overlaps))
+    yield Resampled("map", _where(counts), 3 * classes, precision)
+
+
+def paired(
+    drawn: Float[np.ndarray, "k 5"], true: Float[np.ndarray, "k 5"]
+) -> tuple[Float[np.ndarray, "n"], Int[np.ndarray, "n"]]:
+    """(overlap, class) of the true boxes: each with one of the drawn of its class, so
+    that the sum is greatest; 0 of those that none is left for."""
+    true, drawn = (x[x[:, 4] >= 0] for x in (true, drawn))
+    both = overlap(true[:, None, :4], drawn[None, :, :4])
+    both = np.where(true[:, None, 4] == drawn[None, :, 4], both, 0.0)
+    best, (i, j) = np.zeros(len(true)), linear_sum_assignment(-both)
+    best[i] = both[i, j]
+    return best, true[:, 4].astype(int)
+
+
+def overlap(
+    a: Float[np.ndarray, "*b 4"], b: Float[np.ndarray, "*b 4"]
+) -> Float[np.ndarray, "*b"]:
+    """Intersection over union of boxes x0, y0, x1, y1; 0 of empty ones."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    sides = lambda box: np.maximum(box[..., 2:] - box[..., :2], 0)
+    ends = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    both = np.maximum(ends, 0).prod(-1)
+    union = sides(a).prod(-1) + sides(b).prod(-1) - both
+    return both / np.maximum(union, 1e-12)
+
+
+def rows(answer: Answer, of: str) -> Evaluators:
+    """NAME_rmse of a column of numbers, where it is known; one that is drawn as missing
+    is taken for the training mean. NAME_accuracy of one of categories."""
+    common = answer.usual or {}
+
+    def column(name: str, entry: str, fill: Any = None) -> Callable:
+        filled = lambda x: fill if x is None else x
+        return lambda batch: [filled(row[name]) for row in batch[entry]]
+
+    for name, one in common.items():
+        true = column(name, "truth")
+        if isinstance(one, float):
+            yield mean(
+                f"{name}_rmse",
+                _where(_squared(true, column(name, of, one))),
+                lambda error: float(np.sqrt(error)),
+            )
+        else:
+            yield Share(f"{name}_accuracy", _where(_equal(true, column(name, of))))
+
+
+def _squared(true: Callable, said: Callable) -> Values:
+    numbers = lambda found: np.array([np.nan if x is None else x for x in found], float)
+    return lambda batch: np.square(numbers(said(batch)) - numbers(true(batch)))
+
+
+def _equal(true: Callable, said: Callable) -> Values:
+    return lambda batch: np.array(
+        [
+            np.nan if x is None else float(x == y)
+            for x, y in zip(true(batch), said(batch), strict=True)
+        ]
+    )
+
+
+def _where(values: Values) -> Values:
+    """nan of the examples of which nothing is to be said."""
+
+    def known(batch: Batch) -> np.ndarray:
+        x, there = np.asarray(values(batch), np.float64), batch["there"]
+        return np.where(there.reshape(-1, *[1] * (x.ndim - 1)), x, np.nan)
+
+    return known
+
+
+BY_SOURCE = {
+    "": signals,
+    "caption": texts,
+    "label": labels,
+    "boxes": boxes,
+    "row": rows,
+}

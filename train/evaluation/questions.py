@@ -1,0 +1,143 @@
+"""Crossings: held-out examples of what is given, and what is drawn from it."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from train.errors import BadInput
+from train.evaluation.answers import Answer
+from train.evaluation.drawing import BATCH, presented, restored
+from train.evaluation.evaluator import affordable
+from train.evaluation.means import Values
+from train.modalities import Batch, Modality
+from train.pipeline import JointExamples, once, open_examples
+from train.progress import progress
+from train.runtime import hosts
+from vqdit.trained.generator import Generator
+
+DRAWS = 8  # of time and noise under which each class is scored
+
+
+class Crossing(NamedTuple):
+    """One stream that is drawn, and those that are given."""
+
+    given: tuple[str, ...]
+    want: str
+
+    @property
+    def name(self) -> str:
+        return f"{'+'.join(self.given)}_to_{self.want}"
+
+
+def asked(streams: Sequence[str], names: bool | Sequence[str]) -> list[Crossing]:
+    """Those of these names; of True every stream from each other one, and from all
+    others together. Raises BadInput for what is none."""
+    every = {}
+    for want in streams:
+        others = tuple(name for name in streams if name != want)
+        for given in (*((name,) for name in others), others):
+            if given:
+                every.setdefault(Crossing(given, want).name, Crossing(given, want))
+    if not every:
+        raise BadInput("--crossings are of a generator of several streams; drop it")
+    if names is True:
+        return [*every.values()]
+    found = []
+    for name in names:
+        for want in streams:
+            given = tuple(name.removesuffix(f"_to_{want}").split("+"))
+            known = set(given) <= set(streams) - {want} and len({*given}) == len(given)
+            if name.endswith(f"_to_{want}") and known:
+                found.append(Crossing(given, want))
+                break
+        else:
+            raise BadInput(
+                f"--crossings={name}: write such as {next(iter(every))}, or "
+                f"a+b_to_c, of the streams {', '.join(streams)}"
+            )
+    return found
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Crossings:
+    """Measures crossings of a generator on the held-out part of its data.
+
+    join:  as the data of its streams were joined in training.
+    among: a regular expression of names; of streams that have such, examples of which
+        one is like it. "": all.
+    """
+
+    generator: Generator
+    data: Mapping[str, Modality]
+    answers: Mapping[str, Answer]
+    join: Literal["index", "key", "class"] = "index"
+    among: str = ""
+
+    def joint(self, crossing: Crossing, train: bool = False) -> JointExamples:
+        """Examples of its streams alone. Joined by class those of which there are the
+        fewest each come once, since what is drawn twice says nothing new."""
+        count = lambda name: len(open_examples(self.data[name], train))
+        names = [*sorted(crossing.given, key=count), crossing.want]
+        of = lambda table: {n: table[n] for n in names if n in table}
+        return JointExamples(of(self.data), of(self.generator.values), train, self.join)
+
+    def exact(self, crossing: Crossing) -> bool:
+        """Whether what is given has one truth, and not any of its class."""
+        own = self.data[crossing.want]
+        return self.join != "class" or own in [self.data[n] for n in crossing.given]
+
+    def batches(self, crossing: Crossing, num: int, doing: str) -> Iterator[Batch]:
+        """Held-out examples, evenly spaced, as many in each batch: "streams", "known",
+        what the wanted one is in "truth" and "label", and "there", whether they have
+        all; "index" in the data and "rank" among `num`."""
+        joint, answer = self.joint(crossing), self.answers[crossing.want]
+        every = joint.like(self.among) if self.among else np.arange(len(joint))
+        count, (process, processes) = min(num, len(every)), hosts.share()
+        index = every[np.arange(count) * len(every) // count]
+        values = sum(math.prod(data.shape) for data in joint.data.values())
+        size = min(BATCH, affordable(values), -(-count // processes))
+
+        def take(ranks: np.ndarray) -> Batch:
+            batch = joint.take(index[ranks]) | {"rank": ranks, "index": index[ranks]}
+            batch["label"] = joint.labels(index[ranks], crossing.want)
+            known = [batch["known"].get(n) for n in (*crossing.given, crossing.want)]
+            seen = [x.reshape(len(x), -1).any(1) for x in known if x is not None]
+            batch["there"] = np.all(seen, 0) if seen else np.ones(len(ranks), bool)
+            return batch | {"truth": answer.truth(batch)}
+
+        step = size * processes
+        rows = np.arange(size) + size * process
+        found = once(take, count, step, rows=rows, threads=0)
+        for batch in progress(found, doing, -(-count // step), "batch"):
+            if batch["valid"].any():
+                yield batch | {"there": batch["there"] & batch["valid"]}
+
+    def said(self, crossing: Crossing, batches, key, draw) -> Iterator[Batch]:
+        """The same with what a sampler draws of the wanted stream, "said"."""
+        codec = self.generator.codecs.get(crossing.want)
+        for batch in batches:
+            x = draw(key, batch["index"], **self._given(crossing, batch))
+            said = restored(codec, x[crossing.want], raw=False)
+            yield batch | {"said": said}
+
+    def _given(self, crossing: Crossing, batch: Batch) -> dict[str, Any]:
+        given, known = presented(self.generator, batch, crossing.given)
+        # An example without the whole of a stream does not count.
+        return {"given": given, "known": {n: x for n, x in known.items() if x.ndim > 1}}
+
+    def likeliest(self, crossing: Crossing, key, classes: int) -> Values:
+        """Scores of a batch, -nats of every class of a wanted stream of labels."""
+        scorer, want = self.generator.scorer(crossing.want, DRAWS), crossing.want
+
+        def scores(batch: Batch) -> np.ndarray:
+            call, found = self._given(crossing, batch), []
+            for y in range(classes):
+                codes = np.full_like(batch["streams"][want], y)
+                score = scorer(key, batch["index"], {want: codes}, **call)
+                found.append(-np.asarray(score.nats))
+            return np.stack(found, 1)
+
+        return scores

@@ -1,0 +1,126 @@
+"""Which of many examples is the true companion of one: ranks, by any measure."""
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from train.modalities import Batch
+from train.pipeline import JointExamples
+from train.progress import progress
+from vqdit.tokenizer.text import Text
+
+TRAINING, VALUES = 10_000, 2**28  # training examples that are looked through, at most
+COMPONENTS = 64  # of the principal ones in which signals are compared
+FIRST = 10  # ranks that count as found
+
+
+def ranks(
+    costs: Float[np.ndarray, "n k"], true: Int[np.ndarray, "n"]
+) -> Float[np.ndarray, "n"]:
+    """Of each row's true column among all, 1 for the least cost. Of those that cost as
+    much as the true one, half stand before it."""
+    own = costs[np.arange(len(true)), true][:, None]
+    return 0.5 + (costs < own).sum(1) + (costs == own).sum(1) / 2
+
+
+def retrieved(found: Float[np.ndarray, "n"]) -> dict[str, float]:
+    """Of ranks: their median and mean, and the shares that are first, or among the
+    first ten."""
+    return {
+        "median_rank": float(np.median(found)),
+        "mean_rank": float(found.mean()),
+        "first_share": float((found < 1.5).mean()),
+        f"first_{FIRST}_share": float((found < FIRST + 0.5).mean()),
+    }
+
+
+def pair_costs(
+    nats: Callable[[Int[np.ndarray, "p"], Batch], Any],
+    batch: Batch,
+    chosen: Int[np.ndarray, "n"],
+    of: Collection[str],
+    size: int,
+) -> Float[np.ndarray, "n k"]:
+    """The nats of the chosen examples of a batch, each given what every one of the
+    batch has, by `nats` of `size` pairs at a time.
+
+    nats: (places in the batch, a batch of as many pairs) -> nats. of: the streams that
+        are an example's own in each of its pairs; all others are the candidate's.
+    """
+    k = len(batch["label"])
+    pairs = np.arange(len(chosen) * k)
+    size, found = min(size, len(pairs)), np.empty(len(pairs))
+    for start in progress(range(0, len(pairs), size), "ranking", unit="batch"):
+        # The last batch is filled up, so that there is one program.
+        part = np.minimum(np.arange(start, start + size), len(pairs) - 1)
+        own, other = chosen[pairs[part] // k], pairs[part] % k
+        pair = {"label": batch["label"][own]}
+        for part_of in ("streams", "known"):
+            values = batch[part_of].items()
+            pair[part_of] = {n: v[own if n in of else other] for n, v in values}
+        found[part] = nats(own, pair)
+    return found.reshape(len(chosen), k)
+
+
+def nearest_costs(
+    values: Mapping[str, Any],
+    train: JointExamples,
+    scored: Batch,
+    candidates: Batch,
+    of: str,
+    given: str,
+) -> Float[np.ndarray, "n k"]:
+    """What needs no network: of each scored example the training one that is nearest by
+    its stream `of`, and how far each candidate is from that one by `given`.
+
+    values: stream -> its tokenizer, of what is born discrete. Texts are as far apart as
+    the edits between them, signals as the distance of their principal components, all
+    else as the codes in which they differ.
+    """
+    size = max(math.prod(train.data[name].shape) for name in (of, given))
+    count = min(len(train), TRAINING, max(1, VALUES // size))
+    known = train.take(np.arange(count) * len(train) // count)["streams"]
+    apart = lambda name, a, b: _apart(values.get(name), known[name], a, b)
+    nearest = apart(of, scored["streams"][of], known[of]).argmin(1)
+    return apart(given, known[given][nearest], candidates["streams"][given])
+
+
+def _apart(tokenizer, train, a, b) -> Float[np.ndarray, "n k"]:
+    if isinstance(tokenizer, Text):
+        others = tokenizer.decode(b[..., 0])
+        found = [edits(text, others) for text in tokenizer.decode(a[..., 0])]
+        return np.stack(found).astype(np.float64)
+    if tokenizer is not None:
+        a, b = a.reshape(len(a), 1, -1), b.reshape(1, len(b), -1)
+        return (a != b).sum(-1).astype(np.float64)
+    from sklearn.decomposition import PCA  # a slow import, of use only here
+
+    flat = lambda x: x.reshape(len(x), -1).astype(np.float32)
+    components = min(COMPONENTS, *flat(train).shape)
+    fitted = PCA(components, svd_solver="randomized", random_state=0).fit(flat(train))
+    a, b = (fitted.transform(flat(x)).astype(np.float64) for x in (a, b))
+    squared = (a**2).sum(1)[:, None] - 2 * a @ b.T + (b**2).sum(1)
+    return np.sqrt(np.maximum(squared, 0))
+
+
+def edits(text: str, others: Sequence[str]) -> Int[np.ndarray, "n"]:
+    """Characters to insert, delete or replace between a text and each of the others
+    (Levenshtein)."""
+    lengths = np.array([len(other) for other in others], int)
+    width = int(lengths.max(initial=0))
+    letters = np.full((len(others), width), -1)
+    for row, other in zip(letters, others, strict=True):
+        row[: len(other)] = list(map(ord, other))
+    places = np.arange(width + 1)
+    # Row i: edits between the first i letters and each beginning of the others.
+    row = np.tile(places, (len(others), 1))
+    for letter in map(ord, text):
+        replaced = row[:, :-1] + (letters != letter)
+        row = row + 1
+        row[:, 1:] = np.minimum(row[:, 1:], replaced)
+        # Insertions: the least of what stands before, a step each.
+        row = np.minimum.accumulate(row - places, axis=1) + places
+    return row[np.arange(len(others)), lengths]

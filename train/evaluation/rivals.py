@@ -1,0 +1,130 @@
+"""What a crossing into a class has to beat: classifiers of the raw signals given."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from train.evaluation.judge import train_classifier
+from train.modalities import Batch, Modality
+from train.pipeline import JointExamples
+from train.progress import say
+from vqdit.signal import to_signal
+from vqdit.trained.judge import Judge, as_pictures
+
+COMPONENTS = 64  # principal ones, of each stream
+VALUES = 2**27  # of training signals that are fitted at once
+
+Scores = Callable[[Batch], Float[np.ndarray, "n classes"]]  # higher is likelier
+Features = Callable[[Shaped[np.ndarray, "n *shape"]], Float[np.ndarray, "n d"]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rivals:
+    """Classifiers that learn the class of a stream from others, on the training part.
+
+    pca: logistic regression on the principal components of the raw signals, of each
+        stream for itself and then side by side; of codes, of what is born discrete,
+        each in a column of its own.
+    cnn: a small convolutional network for this task alone; of several streams logistic
+        regression on what their networks see, and the components of those without.
+
+    train:   training examples of the streams, joined as the generator was trained.
+    books:   stream -> how many codes it has, of what is born discrete.
+    judges:  (stream, wanted stream) -> a network that knows the task; new ones are put
+        in here.
+    """
+
+    train: JointExamples
+    given: Sequence[str]
+    want: str
+    classes: int
+    books: Mapping[str, int]
+    judges: dict[tuple[str, str], Judge]
+
+    def fit(self) -> dict[str, Scores]:
+        """Name -> scores of a batch of `JointExamples`; none where the training part
+        has fewer than two classes."""
+        say(f"fitting baselines of {'+'.join(self.given)}_to_{self.want}")
+        rows, labels = self._labelled
+        if len(np.unique(labels)) < 2:
+            return {}
+        values = sum(math.prod(self.train.data[n].shape) for n in self.given)
+        count = min(len(rows), max(1, VALUES // values))
+        some = np.arange(count) * len(rows) // count
+        batch, labels = self.train.take(rows[some]), labels[some]
+        x = {name: batch["streams"][name] for name in self.given}
+        linear = {n: components(self._flat(n), v) for n, v in x.items()}
+        found = {"pca": self._regression(linear, x, labels)}
+        judges = {n: judge for n in self.given if (judge := self._judge(n)) is not None}
+        if len(self.given) == 1 and judges:
+            ((name, judge),) = judges.items()
+            found["cnn"] = lambda batch: judge.logits(batch["streams"][name])
+        elif judges:
+            seen = linear | {n: judge.features for n, judge in judges.items()}
+            found["cnn"] = self._regression(seen, x, labels)
+        return found
+
+    @property
+    def _labelled(self) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
+        """Training examples that have all that is given, and a class; their classes."""
+        every = np.arange(len(self.train))
+        labels = self.train.labels(every, self.want)
+        there = [self.train.has(every, name) for name in self.given]
+        rows = np.flatnonzero(np.all([labels >= 0, *there], 0))
+        return rows, labels[rows]
+
+    def _flat(self, name: str) -> Features:
+        """A row of numbers for each example."""
+        codes = self.books.get(name)
+        if codes is None:
+            return lambda x: np.asarray(to_signal(x)).reshape(len(x), -1)
+        columns = lambda x: x.reshape(len(x), -1, 1) == np.arange(codes)
+        return lambda x: columns(x).reshape(len(x), -1).astype(np.float32)
+
+    def _judge(self, name: str) -> Judge | None:
+        data: Modality = self.train.data[name]
+        if name in self.books or not data.judged:
+            return None
+        if (name, self.want) not in self.judges:
+            rows, labels = self._labelled
+
+            def take(at: np.ndarray) -> Batch:
+                x = self.train.take(rows[at])["streams"][name]
+                return {"x": as_pictures(data.front, x), "label": labels[at]}
+
+            size = (len(rows), self.classes, 0, data.judged, data.threads)
+            judge = dataclasses.replace(train_classifier(take, *size), front=data.front)
+            self.judges[name, self.want] = judge
+        return self.judges[name, self.want]
+
+    def _regression(self, features: Mapping[str, Features], x, labels) -> Scores:
+        from sklearn.linear_model import LogisticRegression  # slow to import
+
+        def together(streams: Mapping[str, Any]) -> np.ndarray:
+            return np.concatenate([f(streams[n]) for n, f in features.items()], 1)
+
+        own = together(x)
+        center, scale = own.mean(0), own.std(0) + 1e-6
+        model = LogisticRegression(max_iter=1000)
+        model.fit((own - center) / scale, labels)
+
+        def scores(batch: Batch) -> np.ndarray:
+            found = np.zeros((len(batch["label"]), self.classes))
+            seen = (together(batch["streams"]) - center) / scale
+            found[:, model.classes_] = model.predict_proba(seen)
+            return found
+
+        return scores
+
+
+def components(flat: Features, x: Shaped[np.ndarray, "n *shape"]) -> Features:
+    """The principal components of signals like these."""
+    from sklearn.decomposition import PCA
+
+    rows = flat(x)
+    pca = PCA(min(COMPONENTS, *rows.shape), random_state=0).fit(rows)
+    return lambda x: pca.transform(flat(x))

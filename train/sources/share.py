@@ -1,0 +1,49 @@
+"""A fixed share of the training part, for what is learned from few examples."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from train.errors import BadInput
+from train.modalities.draws import Word, chance
+from train.modalities.modality import Record
+from train.sources.source import Source
+from train.sources.split import name_draw
+
+
+class Share(Source):
+    """Those records of another source that are drawn below `share`, in their order.
+
+    A draw is a hash of the record's key, or of its index where there are no keys: it
+    belongs to the record alone, so that a smaller share is part of a larger one, and
+    records of equal keys are drawn alike in every kind of signal. Classes are not
+    balanced. Of a share that would be empty the record drawn lowest is there.
+
+    Raises BadInput for a part of one record, which cannot be shared out.
+    """
+
+    def __init__(self, whole: Source, share: float):
+        if len(whole) == 1:
+            raise BadInput(
+                f"data.share={share:g}: the training part is 1 record; write 1"
+            )
+        self.whole, keys = whole, whole.keys
+        if keys is None:
+            draws = chance(Word.SHARE, np.arange(len(whole)))
+        else:
+            draws = np.array([name_draw(f"share {key}") for key in keys])
+        taken = draws < share
+        taken[draws.argmin()] = True
+        self.rows = np.flatnonzero(taken)
+        super().__init__(len(self.rows), whole.class_names)
+        self.classes, self.order = whole.classes, whole.order
+        self.found, self.refused = whole.found, whole.refused
+        self.left_out, self.light = whole.left_out, whole.light
+        self.identity = whole.identity
+        self.labels = None if whole.labels is None else whole.labels[self.rows]
+        self.keys = keys and [keys[row] for row in self.rows]
+        if files := getattr(whole, "files", None):
+            self.files = [files[row] for row in self.rows]
+
+    def take(self, rows: Sequence[int]) -> list[Record]:
+        return self.whole.take(self.rows[np.asarray(rows, int)])
