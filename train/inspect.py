@@ -22,7 +22,7 @@ import numpy as np
 from train.config import Experiment
 from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
-from train.modalities import Modality
+from train.modalities import Modality, Tables
 from train.modalities.files import counted, write_bytes
 from train.modalities.gaps import outlying
 from train.modalities.normalise import Moments
@@ -140,11 +140,13 @@ def inspect(data: Modality, most: int | None = None) -> tuple[dict, dict[str, by
         "log": said,
     }
     report["warnings"] = list(_worries(report))
-    plots = {
-        "examples": pictures.png(example_picture(data)),
-        "augmented": pictures.png(augmented_picture(data)),
-        "values": _histogram(train, data.pixels),
-    }
+    plots = {}
+    if not isinstance(data, Tables):  # whose rows have no picture
+        plots = {
+            "examples": pictures.png(example_picture(data)),
+            "augmented": pictures.png(augmented_picture(data)),
+            "values": _histogram(train, data.pixels),
+        }
     if "classes" in train.figures:
         counts = train.figures["classes"]
         names = list(counts) if len(counts) <= 12 else None

@@ -4,19 +4,22 @@ python -m train.sample --workdir=runs/dit --label=3 --num=16 --guidance=4 --out=
 python -m train.sample --workdir=runs/speech_dit --num=8 --out=drawn
 python -m train.sample --workdir=runs/any --given.text=seven --want=image
 python -m train.sample --workdir=runs/any --given.audio=a.wav --want=text
+python -m train.sample --workdir=runs/clinic --given.record=patients.csv --out=full.csv
 
 The second makes a folder of files of their own kind, sounds to hear (.wav), clips to
 watch (.gif), tables (.csv), texts (.txt), pictures, scans (.npy), and sheet.png, all of
 them to see. Of several streams any are drawn given any: --given.NAME is a file, or a
 folder of files, one after the other; of text the text itself or a .txt; of a label its
-name or number. A file is given as evaluation would see it: a picture brought to the
-size, a recording cut to its middle, or with silence around it. What is neither wanted
-nor given is absent. Texts are printed where no --out is written.
+name or number; of rows a .csv, or one row as age=61,sex=f, whose missing entries are
+drawn. A file is given as evaluation would see it: a picture brought to the size, a
+recording cut to its middle, or with silence around it. What is neither wanted nor given
+is absent. Texts and rows are printed where no --out is written.
 """
 
 import math
 import mimetypes
-from collections.abc import Mapping
+import re
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ from train.errors import BadInput, run
 from train.evaluation.drawing import SAMPLER, draw_all
 from train.modalities.files import npz, write_bytes, write_folder
 from train.modalities.modality import of_contract
+from train.modalities.rows import csv_of
 from train.modalities.shown import Units, png
 from train.objectives.bundles import open_bundle
 from train.progress import progress, say
@@ -37,11 +41,12 @@ from train.report import pictures
 from train.report.sheets import sheet
 from train.runtime import hosts
 from vqdit.fields import Count, Natural
+from vqdit.tokenizer import Table
 from vqdit.trained.generator import Generator
 
 FLAGS = {
     "workdir": (str, "the generator: a workdir or bundle folder"),
-    "given.": (str, "of a stream: a file, a folder of files, a text or a label"),
+    "given.": (str, "of a stream: a file, a folder of files, a text, a label or a row"),
     "want": (tuple[str, ...], "streams that are drawn; else all that are not given"),
     "label": (str, "the class that is drawn, its name or number; else all in turn"),
     "num": (Count, "of samples (16, or as many as files are given)"),
@@ -52,9 +57,12 @@ FLAGS = {
     "resample": (bool, "take given sounds and clips of another rate"),
     "seed": (int, "of all samples (0)"),
     "first": (Natural, "number of the first sample (0)"),
-    "out": (str, "a .png, .npz of arrays, .txt of texts, or folder (grid.png)"),
+    "out": (
+        str,
+        "a .png, .npz, .txt of texts, .csv of rows, or folder (grid.png)",
+    ),
 }
-FILES = (".png", ".npz", ".txt")  # any other name is a folder's
+FILES = (".png", ".npz", ".txt", ".csv")  # any other name is a folder's
 
 
 def main(argv):
@@ -63,10 +71,15 @@ def main(argv):
     flags = command.flags
     generator = open_bundle(command.workdir, Generator, "--workdir")
     words = flags.get("given", {})
-    want = _wanted(generator, flags.get("want"), words)
-    out = _out(generator, want, flags.get("out"))
+    _check_names(generator, [f"given.{name}" for name in words])
+    _check_names(generator, [f"want={name}" for name in flags.get("want", ())])
+    rows = {name for name in words if _rows(generator, name)}
+    _wanted(generator, flags.get("want"), words.keys() - rows)
     held = {name: flags.get(name, False) for name in ("cut", "resample")}
     given = given_examples(generator, words, **held)
+    gaps = {n for n in rows if not generator.values[n].known(given[n]).all()}
+    want = _wanted(generator, flags.get("want"), words.keys() - gaps)
+    out = _out(generator, want, flags.get("out"))
     count = flags.get("num", max(map(len, given.values()), default=16))
     ids, labels = np.arange(count) + flags.get("first", 0), None
     given = {name: x[ids % len(x)] for name, x in given.items()}
@@ -105,8 +118,16 @@ def main(argv):
         path, codec = out.with_stem(out.stem + end), generator.codecs.get(name)
         if out.suffix == ".npz":
             arrays = {codec.contract.kind if codec else name: np.asarray(signal)}
+            if _rows(generator, name):
+                arrays = generator.values[name].arrays(signal)
             arrays |= {} if labels is None else {"label": labels}
             write_bytes(path, npz(**arrays))
+        elif _rows(generator, name):
+            if out.suffix in FILES:
+                path = path.with_suffix(".csv")
+                write_bytes(path, csv_of(signal))
+            else:
+                files[f"{name}.csv"] = csv_of(signal)
         elif name in texts:
             if out.suffix in FILES:
                 path = path.with_suffix(".txt")
@@ -130,21 +151,23 @@ def main(argv):
         say(f"{count} samples of {', '.join(map(repr, x))} are in {out}")
 
 
-def _wanted(generator, want, given: Mapping[str, str]) -> tuple[str, ...]:
-    """The streams to draw. Raises BadInput where there is none, or one is given."""
-    streams = tuple(generator.streams)
-    rest = tuple(name for name in streams if name not in given)
+def _check_names(generator, flags: list[str]) -> None:
+    for flag in flags:
+        if re.split("[.=]", flag, maxsplit=1)[1] not in generator.streams:
+            raise BadInput(f"--{flag}: the streams are {', '.join(generator.streams)}")
+
+
+def _wanted(generator, want, whole: Set[str]) -> tuple[str, ...]:
+    """The streams to draw; `whole`: those that are given without gaps. Raises BadInput
+    where there is none, or one is given."""
+    rest = tuple(name for name in generator.streams if name not in whole)
     wanted = rest if want is None else want
-    for name in given:
-        if name not in streams:
-            raise BadInput(f"--given.{name}: the streams are {', '.join(streams)}")
     for name in wanted:
-        if name not in streams:
-            raise BadInput(f"--want={name}: the streams are {', '.join(streams)}")
-        if name in given:
+        if name in whole:
             raise BadInput(f"--want={name}: it is given, too; leave one of the two out")
     if not wanted:
-        raise BadInput(f"nothing is wanted; write --want= one of {', '.join(streams)}")
+        streams = ", ".join(generator.streams)
+        raise BadInput(f"nothing is wanted; write --want= one of {streams}")
     return wanted
 
 
@@ -157,13 +180,18 @@ def _out(generator, want, written: str | None) -> Path | None:
     if out.suffix not in FILES and mimetypes.guess_type(out.name)[0]:
         raise BadInput(
             f"--out={out}: write a .png (a picture), a .npz (arrays), a .txt (texts), "
-            f"or a folder"
+            f"a .csv (rows), or a folder"
         )
     if out.suffix not in FILES and out.exists():
         raise BadInput(f"--out={out} is there already; write another folder")
     for name in want:
         if out.suffix == ".txt" and name not in said:
             raise BadInput(f"--out={out}: stream {name!r} is no text; write a .png")
+        if out.suffix == ".csv" and not _rows(generator, name):
+            raise BadInput(
+                f"--out={out}: stream {name!r} has no rows; write --want= those that "
+                "have, or a folder"
+            )
         if out.suffix != ".npz" and name not in generator.codecs and name not in said:
             raise BadInput(
                 f"--out={out}: stream {name!r} has no tokenizer; write a .npz"
@@ -172,8 +200,12 @@ def _out(generator, want, written: str | None) -> Path | None:
 
 
 def _said(generator, name: str) -> bool:
-    """Whether samples of a stream are texts, or classes by their names."""
+    """Whether samples of a stream are texts, rows, or classes by their names."""
     return name in generator.values
+
+
+def _rows(generator, name: str) -> bool:
+    return isinstance(generator.values.get(name), Table)
 
 
 def _texts(generator, name: str, drawn: Any) -> list[str]:
@@ -181,7 +213,7 @@ def _texts(generator, name: str, drawn: Any) -> list[str]:
     names = generator.class_names
     if generator.values[name].source == "label":
         return [names[i] if 0 <= i < len(names) else str(i) for i in map(int, drawn)]
-    return [" ".join(text.splitlines()) for text in drawn]
+    return generator.values[name].said(drawn)
 
 
 def files_of(contract, signal, shown, end: str = "") -> dict[str, bytes]:

@@ -163,7 +163,7 @@ def _ranked(generator, scorer, data, given, flags, train=None) -> dict:
     found = _retrieved(what, costs, chosen)
     if train is not None:
         own = jax.tree.map(lambda x: x[chosen], batch)
-        near = nearest_costs(generator.values, train, own, batch, *of, *given)
+        near = nearest_costs(train, own, batch, *of, *given)
         _retrieved("the same by the nearest training example", near, chosen)
     return {
         "example": rows[chosen],

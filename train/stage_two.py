@@ -5,6 +5,8 @@ python -m train.stage_two --config=configs/cifar10_dit.py --workdir=runs/dit \\
 """
 
 import functools
+import hashlib
+import json
 from pathlib import Path
 
 import jax
@@ -17,12 +19,13 @@ from train.config.validate import validate
 from train.config.workdir import begun
 from train.errors import run
 from train.evaluation.training import sample_figures
+from train.modalities.modality import of_contract
 from train.modalities.shown import Units
 from train.objectives.bundles import keep
 from train.objectives.start import share_statistics
 from train.objectives.streams import build_step, prepare
 from train.progress import say
-from train.report.examples import show_augmented
+from train.report.examples import play, show_augmented
 from train.report.sheets import sheet
 from train.runtime import hosts
 from train.runtime.heldout import HeldOut
@@ -30,6 +33,7 @@ from train.runtime.launch import FLAGS, claimed, fits, launch
 from train.runtime.loop import Hook
 from train.runtime.sharding import DIT_RULES
 from vqdit.trained.generator import Generator
+from vqdit.values import describe
 
 SHOWN = 8  # columns in a grid of samples, one row a class
 STEPS = 25  # of the sampler that draws it
@@ -80,7 +84,7 @@ def train(
 
     def hooks(logger):
         if experiment.cache is None:
-            for data in dict.fromkeys(experiment.sources.values()):
+            for data in dict.fromkeys(experiment.sources[n] for n in streams.codecs):
                 show_augmented(logger, data, experiment.run.seed)
 
         def draw(step, state):
@@ -101,6 +105,8 @@ def train(
                 kind, units = codec.contract.kind, Units.of(codec.contract)
                 picture = sheet(kind, x[name], units, SHOWN, names)
                 logger.image(step, f"samples_{name}", picture)
+                data = of_contract(codec.contract)
+                play(logger, step, f"samples_{name}", data, x[name], units)
 
         return [Hook(draw, experiment.run.sample_every)]
 
@@ -109,6 +115,10 @@ def train(
         f"tokenizers.{name}": codec.contract.fingerprint
         for name, codec in streams.codecs.items()
     }
+    for name, value in streams.values.items():
+        if value != experiment.values[name]:  # as the data have settled it
+            text = json.dumps(describe(value))
+            depends[f"tokenizers.{name}"] = hashlib.sha256(text.encode()).hexdigest()
     if streams.order:
         depends["order of classes"] = streams.order
     with claimed(workdir, experiment, force, reschedule) as folder:

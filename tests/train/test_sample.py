@@ -17,7 +17,17 @@ from train.errors import BadInput
 from train.modalities import Images, Ranges, Series, Video, Volumes
 from train.modalities.modality import of_contract
 from train.sample import files_of
-from vqdit import Bytes, Continuous, Discrete, Gaussian, Labels, Masking
+from vqdit import (
+    Bytes,
+    Category,
+    Continuous,
+    Discrete,
+    Gaussian,
+    Labels,
+    Masking,
+    Number,
+    Table,
+)
 from vqdit.signal import to_signal
 from vqdit.trained.contract import LatentContract
 
@@ -75,8 +85,7 @@ def test_a_folder_is_given_one_file_after_the_other(bundle, tmp_path):
     model = vqdit.load(bundle)
     given = {"text": str(tmp_path / "texts"), "word": "cat"}
     found = given_examples(model, given, False, False)
-    np.testing.assert_array_equal(found["text"][..., 0], Bytes(4).encode(["ab", "c"]))
-    np.testing.assert_array_equal(found["word"], [[[0]]])
+    assert found["text"].tolist() == ["ab", "c"] and found["word"].tolist() == [0]
     out = tmp_path / "x.npz"
     every = f"--given.text={tmp_path / 'texts'}"
     sample.main(
@@ -130,8 +139,63 @@ def test_a_class_is_its_name_before_its_number():
 
 def test_a_text_is_cut_on_request(bundle):
     model = vqdit.load(bundle)
-    found = given_examples(model, {"text": "seven"}, True, False)["text"]
-    assert Bytes(4).decode(found[..., 0]) == ["seve"]
+    given = lambda text: given_examples(model, {"text": text}, True, False)["text"]
+    assert given("seven").tolist() == ["seve"]
+    assert given("abc\u00e9").tolist() == ["abc"], "no half of a character"
+
+
+@pytest.fixture(scope="module")
+def clinic(tmp_path_factory):
+    """Rows of a number and a category, and labels of two classes."""
+    table = Table((Number("age", (40.0,), (30.5, 60.0)), Category("sex", ("f", "m"))))
+    streams = [Discrete("record", (2,), 4), Discrete("kind", (1,), 3)]
+    processes = {"record": Masking(), "kind": Masking()}
+    tokenizers = {"record": table, "kind": Labels(2)}
+    folder = tmp_path_factory.mktemp("clinic") / "bundle"
+    vqdit.save(folder, toys.generator(streams, processes, tokenizers))
+    return folder
+
+
+def test_rows_are_completed_from_a_csv_to_a_csv(clinic, tmp_path, capsys):
+    (tmp_path / "in.csv").write_text("sex,age\nf,\nm,70\n,20\n")
+    given, out = f"--given.record={tmp_path / 'in.csv'}", tmp_path / "out.csv"
+    run(clinic, given, "--want=record", f"--out={out}")
+    lines = [line.split(",") for line in out.read_text().splitlines()]
+    assert lines[0] == ["age", "sex"] and lines[2] == ["60", "m"]
+    assert lines[1][1] == "f" and lines[3][0] == "30.5"
+    run(clinic, given, f"--out={tmp_path / 'both'}")
+    names = {path.name for path in (tmp_path / "both").iterdir()}
+    assert names == {"record.csv", "0_kind.txt", "1_kind.txt", "2_kind.txt"}
+    assert (tmp_path / "both" / "record.csv").read_text() == out.read_text()
+    run(clinic, given, "--want=record", f"--out={tmp_path / 'x.npz'}")
+    found = np.load(tmp_path / "x.npz")
+    assert found["age"][1:].tolist() == [60, 30.5] and found["sex"][0] == "f"
+    capsys.readouterr()
+    run(clinic, "--given.record=age=50,sex=f")
+    assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "0",
+        "1",
+        "2",
+    ]
+    run(clinic, "--given.record=sex=f", "--want=record")
+    assert all(line.endswith(",sex=f") for line in capsys.readouterr().out.splitlines())
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["--given.record=agee=1"], "no column 'agee'; did you mean age"),
+        (["--given.record=f"], "write a .csv, or column=value"),
+        (["--given.record=no.csv"], "no.csv: No such file"),
+        (["--given.record=age=1,sex=f", "--want=record"], "it is given, too"),
+        (["--want=kind", "--out=a.csv"], "stream 'kind' has no rows"),
+    ],
+)
+def test_rows_that_cannot_be_are_one_line(clinic, argv, message, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match=message) as refusal:
+        run(clinic, *argv)
+    assert "\n" not in str(refusal.value) and not list(tmp_path.iterdir())
 
 
 class Heard:

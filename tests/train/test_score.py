@@ -97,11 +97,11 @@ def test_the_nearest_of_pictures_are_found_by_their_components():
     train = JointExamples({"image": DATA, "name": DATA}, {"name": Bytes(5)}, True)
     at = np.array([3, 40, 500])
     batch = train.take(at)
-    costs = nearest_costs(train.values, train, batch, batch, "image", "name")
+    costs = nearest_costs(train, batch, batch, "image", "name")
     # A training picture is nearest to itself: the edits are those between the names.
     names = [NAMES[label] for label in batch["label"]]
     assert (np.diag(costs) == 0).all() and (costs > 0).sum() == sum(
         a != b for a in names for b in names
     )
-    back = nearest_costs(train.values, train, batch, batch, "name", "image")
+    back = nearest_costs(train, batch, batch, "name", "image")
     assert back.shape == (3, 3) and (back > 0).any()

@@ -20,6 +20,7 @@ from train import (
     classifier,
     encode,
     evaluate,
+    page,
     sample,
     score,
     stage_one,
@@ -243,6 +244,12 @@ def test_a_picture_and_what_it_shows_are_two_streams(
     assert crossing["pca"]["accuracy"] > 0.6 and crossing["examples"] == 12
     said = capsys.readouterr().err
     assert "image_to_word accuracy >= 0: met" in said and "not measured" in said
+    page.main([f"--workdir={tmp_path / 'run'}", *names[:1], *sees[:1], "--num=6"])
+    html = (tmp_path / "run" / "report.html").read_text()
+    for said in ("image → word", "cnn", "given image", "nearest in training"):
+        assert said in html
+    page.main([f"--workdir={work}"])
+    assert "what comes back" in (work / "report.html").read_text()
     with pytest.raises(BadInput, match="--among is of crossings"):
         evaluate.main([f"--workdir={tmp_path / 'run'}", "--among=x"])
     generator = vqdit.load(tmp_path / "run")

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from train.codec.files import listed
 from train.codec.layout import SAME_RATE
-from train.errors import BadInput, Unreadable
+from train.errors import BadInput, Unreadable, blame
 from train.modalities.modality import of_contract
+from train.modalities.rows import TABULAR, rows_of
 from train.progress import say
 from vqdit.signal import to_signal
 from vqdit.trained.codec import Codec
@@ -19,11 +21,11 @@ from vqdit.trained.generator import Generator
 def given_examples(
     generator: Generator, given: Mapping[str, str], cut: bool, resample: bool
 ) -> dict[str, np.ndarray]:
-    """Stream -> (n, *shape) signals in [-1, 1], or codes (n, *grid, 1).
+    """Stream -> (n, *shape) signals in [-1, 1], or n values of what is born discrete.
 
     given: stream, one of the generator's -> a file or a folder of files, of what has a
         tokenizer of signals; a text, a .txt file or a folder of such, of text; a class
-        by name or number.
+        by name or number; a .csv of rows, or one as column=value,column=value.
     cut:   drops what a text has beyond its stream's length, which is refused else.
     resample: takes recordings of another rate.
     Raises BadInput, which names the flag, for all that cannot be.
@@ -41,7 +43,9 @@ def given_examples(
             if codec is not None:
                 found[name] = signals_of(codec, word, resample)
             else:
-                found[name] = _codes(generator, name, word, cut)
+                values = _values(generator, name, word, cut)
+                generator.values[name].encode(values)  # which refuses what is none
+                found[name] = np.fromiter(values, object, len(values))
         except (BadInput, Unreadable) as error:
             raise BadInput(f"--given.{name}: {error}") from error
         except ValueError as error:
@@ -95,22 +99,40 @@ def class_of(word: str, names: tuple[str, ...]) -> int:
     return int(word) if number else class_numbers(word, names)
 
 
-def _codes(generator, name, word, cut) -> np.ndarray:
+def _values(generator, name, word, cut) -> list[Any]:
+    """What a word says of a stream that is born discrete, a value a sample."""
     tokenizer = generator.values[name]
     if tokenizer.source == "label":
-        number = class_of(word, generator.class_names)
-        return tokenizer.encode(np.array([number], np.int32))[..., None]
+        return [class_of(word, generator.class_names)]
+    if tokenizer.source == "row":
+        return _rows(tokenizer, word)
     texts, path = [word], Path(word)
     if path.suffix == ".txt" or path.is_dir():
         texts = [_text(each) for each in listed([word], (".txt",))]
-    for text in texts:
+    for i, text in enumerate(texts):
         count = len(tokenizer.split(text))
         if count > tokenizer.length and not cut:
             raise ValueError(
                 f"the text takes {count} codes, and the stream has room for "
                 f"{tokenizer.length}; write a shorter one, or --cut"
             )
-    return tokenizer.encode(texts, truncate=cut)[..., None]
+        if count > tokenizer.length:  # of a character cut in two nothing is left
+            first = tokenizer.decode(tokenizer.encode([text], truncate=True))[0]
+            texts[i] = first.removesuffix("\ufffd")
+    return texts
+
+
+def _rows(tokenizer, word) -> list[dict[str, Any]]:
+    """The rows of a CSV, or one that is written: age=61,sex=f."""
+    path = Path(word)
+    if path.suffix.lower() in TABULAR:
+        with blame(str(path)):
+            return rows_of(path)[0]
+    pairs = [pair.split("=", 1) for pair in word.split(",") if pair]
+    if not all(len(pair) == 2 for pair in pairs):
+        names = ", ".join(tokenizer.names)
+        raise ValueError(f"write a .csv, or column=value,column=value of {names}")
+    return [{name.strip(): value.strip() for name, value in pairs}]
 
 
 def _text(path: Path) -> str:

@@ -117,11 +117,16 @@ def _expected(arm: Any) -> str:
         return f"a tuple of {items}" if items else "a tuple"
     if kind in WORDS:
         return WORDS[kind]
-    known = library().values() if isinstance(kind, type) else ()
-    names = sorted(f"{each.__name__}(...)" for each in known if _under(each, kind))
+    names = sorted(f"{each.__name__}(...)" for each in makers(kind))
     if 0 < len(names) <= 6:
         return ", ".join(names)
     return "a constructor call of vqdit" if names else f"a {kind.__name__}"
+
+
+def makers(arm: Any) -> list[type]:
+    """The public classes whose values are of an arm."""
+    known = library().values() if isinstance(arm, type) else ()
+    return [each for each in known if _under(each, arm)]
 
 
 def _under(kind: type, annotation: type) -> bool:

@@ -22,7 +22,7 @@ from vqdit.diffusion import (
 from vqdit.dit import DiT
 from vqdit.fields import Count, Natural, NonNegative, Share
 from vqdit.losses.adversarial import Game
-from vqdit.tokenizer import BPE, Bytes, Labels, Tokenizer
+from vqdit.tokenizer import Tokenizer, Value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,7 +208,7 @@ class Stream:
 
     process:   how it is noised; it says whether the stream is of latents or of codes.
     tokenizer: workdir or bundle of stage one; or a value, of what is born discrete:
-        Bytes(32) or BPE(...) of captions, Labels(10) of labels.
+        Bytes(32) or BPE(...) of captions, Labels(10) of labels, Table() of rows.
     times:     at which it is noised in training.
     patch:     side of the cube of latents that makes a token.
     weight:    factor of its loss.
@@ -218,7 +218,7 @@ class Stream:
     """
 
     process: Process = Gaussian()
-    tokenizer: str | Bytes | BPE | Labels | None = None
+    tokenizer: str | Value | None = None
     times: Uniform | LogitNormal | LogNormal = Uniform()
     patch: Count = 1
     weight: NonNegative = 1.0
@@ -267,7 +267,7 @@ class StageTwo(Experiment):
         return self.data
 
     @property
-    def values(self) -> dict[str, Bytes | BPE | Labels]:
+    def values(self) -> dict[str, Value]:
         """Stream -> its tokenizer, of the streams that are born discrete."""
         found = {name: stream.tokenizer for name, stream in self.streams.items()}
         return {n: t for n, t in found.items() if not isinstance(t, str | None)}

@@ -6,7 +6,6 @@ modules of `vqdit` and `train`, and nothing else.
 """
 
 import ast
-import dataclasses
 import math
 from typing import Any, Literal, get_args, get_origin
 
@@ -51,7 +50,7 @@ def parse_value(text: str, annotation: Any, at: str) -> Any:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         # Where a constructor would do, `Byte(6)` is one misspelt; a folder of this name
         # is `./Byte(6)`.
-        meant = isinstance(node, ast.Call) and any(map(dataclasses.is_dataclass, arms))
+        meant = isinstance(node, ast.Call) and any(map(annotations.makers, arms))
         if str in arms and not meant:
             return text
         if isinstance(error, BadInput):

@@ -19,12 +19,18 @@ def network(
     """(the model with its streams, their processes fit for them). Compiles nothing.
 
     tokenizers: stream -> Codec, or a value that is born discrete; a stream that is not
-        in it is what its `shape` and `codes` say.
+        in it, or that the data have yet to settle, is what its `shape` and `codes` say.
 
     Raises BadInput at the field where a stream, its process and its tokenizer do not
     fit, and where the model refuses them.
     """
     streams, processes = [], {}
+    written = {name for name, stream in experiment.streams.items() if stream.shape}
+    tokenizers = {
+        name: each
+        for name, each in tokenizers.items()
+        if name not in written or getattr(each, "settled", True)
+    }
     for name, stream in experiment.streams.items():
         with blame(f"streams.{name}"):
             made = _stream(name, stream, tokenizers.get(name))

@@ -138,8 +138,9 @@ def _check_stage_two(experiment: StageTwo, tokenizers: bool) -> None:
     with blame("mixture"):
         experiment.mixture.check_names(list(names))
     values = experiment.values
-    # What is still to be opened is checked when it is.
-    said = all(s.shape or name in values for name, s in experiment.streams.items())
+    # What is still to be opened, or settled by the data, is checked when it is.
+    settled = {name for name, value in values.items() if value.settled}
+    said = all(s.shape or name in settled for name, s in experiment.streams.items())
     if said or not tokenizers:
         network(experiment, values)
 

@@ -7,7 +7,7 @@ Their batches have an entry of what was "said", as `Answer.truth` has it, and "t
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from train.evaluation.estimates import Resampled, Share, mean
 from train.evaluation.evaluator import Evaluator
 from train.evaluation.means import Values
 from train.modalities import Batch, Modality
-from train.pipeline import JointExamples
+from train.pipeline import JointExamples, open_examples
 
 USUAL = 1024  # training examples, at most, of which the usual answer is made
 OVERLAP = 0.5  # of a drawn box and a true one, from which on it is found
@@ -51,6 +51,18 @@ class Answer:
         """What a batch of `JointExamples` has of it, as a sampler would draw it."""
         x = batch["streams"][self.name]
         return self.tokenizer.decode(x[..., 0]) if self.source else x
+
+    def word(self, x: Any) -> str:
+        """One that is no signal, in a few words."""
+        if self.source == "label":
+            names = open_examples(self.data, True).class_names
+            return names[int(x)] if 0 <= int(x) < len(names) else str(int(x))
+        if self.source == "boxes":
+            return f"{int((np.asarray(x)[..., 4] >= 0).sum())} boxes"
+        if isinstance(x, Mapping):
+            told = lambda v: f"{v:.3g}" if isinstance(v, float) else v or "–"
+            return ", ".join(f"{name} {told(v)}" for name, v in x.items())
+        return str(x)
 
     def evaluators(self, of: str = "said", exact: bool = True) -> list[Evaluator]:
         """Of the entry `of`: against the class where that can be read, and, where

@@ -14,6 +14,7 @@ from train.evaluation.estimates import Posterior, Share
 from train.evaluation.evaluator import Evaluator, Several, evaluated
 from train.evaluation.features import Latents
 from train.evaluation.questions import Crossings, asked
+from train.evaluation.retrieval import Nearest
 from train.evaluation.rivals import Rivals
 from train.evaluation.samples import Reference, References
 from train.modalities import Batch, Modality
@@ -95,6 +96,8 @@ def crossings(
     real: of the true ones, read as those that are drawn, which these cannot beat.
     mean: the usual answer of the training part, whatever is given.
     pca, cnn: with `baselines`; see `Rivals`.
+    nearest: with these, where examples have one truth: that of the nearest training
+        example; see `Nearest`.
     The crossing "agree" is of `num` draws of all streams: the share in which all that
     have a class say the same one.
 
@@ -171,6 +174,10 @@ def _beside(of: Crossings, crossing, exact, baselines, judges, num, key) -> dict
         usual = answer.usual
         entries["usual"] = lambda batch: _repeated(usual, len(batch["there"]))
         parts["mean"] = Several(answer.evaluators("usual"))
+    if exact and baselines:
+        near = Nearest(of.joint(crossing, True), crossing.given)
+        entries["near"] = lambda batch: _nearest(near, crossing, answer, batch)
+        parts["nearest"] = Several(answer.evaluators("near"))
     classes = open_examples(answer.data, True).classes
     if answer.read is not None and answer.source:
         scored = {}
@@ -193,6 +200,13 @@ def _beside(of: Crossings, crossing, exact, baselines, judges, num, key) -> dict
         "parts": parts,
         "more": lambda batch: {name: each(batch) for name, each in entries.items()},
     }
+
+
+def _nearest(near: Nearest, crossing, answer: Answer, batch: Batch) -> Any:
+    """What the training example has that is nearest by what is given."""
+    at = near.places(batch["streams"], crossing.given)
+    want = crossing.want
+    return answer.truth({"streams": {want: near.streams[want][at]}})
 
 
 def _repeated(one: Any, count: int) -> Any:

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from train.evaluation.rivals import components
 from train.modalities import Batch
 from train.pipeline import JointExamples
 from train.progress import progress
+from vqdit.signal import to_signal
 from vqdit.tokenizer.text import Text
 
 TRAINING, VALUES = 10_000, 2**28  # training examples that are looked through, at most
-COMPONENTS = 64  # of the principal ones in which signals are compared
 FIRST = 10  # ranks that count as found
 
 
@@ -65,45 +66,67 @@ def pair_costs(
     return found.reshape(len(chosen), k)
 
 
-def nearest_costs(
-    values: Mapping[str, Any],
-    train: JointExamples,
-    scored: Batch,
-    candidates: Batch,
-    of: str,
-    given: str,
-) -> Float[np.ndarray, "n k"]:
-    """What needs no network: of each scored example the training one that is nearest by
-    its stream `of`, and how far each candidate is from that one by `given`.
+class Nearest:
+    """The training example that is nearest to another by some of their streams.
 
-    values: stream -> its tokenizer, of what is born discrete. Texts are as far apart as
-    the edits between them, signals as the distance of their principal components, all
-    else as the codes in which they differ.
+    Texts are as far apart as the edits between them, signals as the distance of their
+    principal components, all else as the codes in which they differ; several streams as
+    the sum, each over its mean.
+
+    train: joined as the others are; `streams` are those of at most TRAINING of it.
     """
-    size = max(math.prod(train.data[name].shape) for name in (of, given))
-    count = min(len(train), TRAINING, max(1, VALUES // size))
-    known = train.take(np.arange(count) * len(train) // count)["streams"]
-    apart = lambda name, a, b: _apart(values.get(name), known[name], a, b)
-    nearest = apart(of, scored["streams"][of], known[of]).argmin(1)
-    return apart(given, known[given][nearest], candidates["streams"][given])
+
+    def __init__(self, train: JointExamples, names: Collection[str]):
+        size = max(math.prod(data.shape) for data in train.data.values())
+        count = min(len(train), TRAINING, max(1, VALUES // size))
+        batch = train.take(np.arange(count) * len(train) // count)
+        there = np.ones(count, bool)
+        for known in batch["known"].values():
+            there &= known.reshape(count, -1).any(1)
+        self.streams = {n: x[there] for n, x in batch["streams"].items()}
+        self.apart = {
+            name: _measure(train.values.get(name), self.streams[name]) for name in names
+        }
+
+    def places(
+        self, streams: Mapping[str, np.ndarray], by: Collection[str]
+    ) -> Int[np.ndarray, "n"]:
+        """Of the nearest, in `self.streams`, to each of these by the streams `by`."""
+        each = [self.apart[name](streams[name], self.streams[name]) for name in by]
+        return sum(x / max(x.mean(), 1e-12) for x in each).argmin(1)
 
 
-def _apart(tokenizer, train, a, b) -> Float[np.ndarray, "n k"]:
-    if isinstance(tokenizer, Text):
+def nearest_costs(
+    train: JointExamples, scored: Batch, candidates: Batch, of: str, given: str
+) -> Float[np.ndarray, "n k"]:
+    """What needs no network: how far each candidate is by `given` from the training
+    example that is nearest to the scored one by `of`."""
+    near = Nearest(train, (of, given))
+    found = near.streams[given][near.places(scored["streams"], (of,))]
+    return near.apart[given](found, candidates["streams"][given])
+
+
+def _measure(tokenizer: Any, train: np.ndarray) -> Callable:
+    """(n examples, k others) of a stream -> how far they are apart, (n, k)."""
+
+    def texts(a, b):
         others = tokenizer.decode(b[..., 0])
         found = [edits(text, others) for text in tokenizer.decode(a[..., 0])]
         return np.stack(found).astype(np.float64)
-    if tokenizer is not None:
+
+    def codes(a, b):
         a, b = a.reshape(len(a), 1, -1), b.reshape(1, len(b), -1)
         return (a != b).sum(-1).astype(np.float64)
-    from sklearn.decomposition import PCA  # a slow import, of use only here
 
-    flat = lambda x: x.reshape(len(x), -1).astype(np.float32)
-    components = min(COMPONENTS, *flat(train).shape)
-    fitted = PCA(components, svd_solver="randomized", random_state=0).fit(flat(train))
-    a, b = (fitted.transform(flat(x)).astype(np.float64) for x in (a, b))
-    squared = (a**2).sum(1)[:, None] - 2 * a @ b.T + (b**2).sum(1)
-    return np.sqrt(np.maximum(squared, 0))
+    def signals(a, b):
+        a, b = (seen(x).astype(np.float64) for x in (a, b))
+        squared = (a**2).sum(1)[:, None] - 2 * a @ b.T + (b**2).sum(1)
+        return np.sqrt(np.maximum(squared, 0))
+
+    if tokenizer is not None:
+        return texts if isinstance(tokenizer, Text) else codes
+    seen = components(lambda x: np.asarray(to_signal(x)).reshape(len(x), -1), train)
+    return signals
 
 
 def edits(text: str, others: Sequence[str]) -> Int[np.ndarray, "n"]:

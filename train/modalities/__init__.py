@@ -12,6 +12,7 @@ from train.modalities.image import Images
 from train.modalities.modality import Batch, Modality, Record
 from train.modalities.normalise import Normaliser, Statistics
 from train.modalities.range import Ranges
+from train.modalities.rows import Tables
 from train.modalities.series import Series
 from train.modalities.sound import AudioCleaning
 from train.modalities.video import Video
@@ -24,6 +25,7 @@ __all__ = [
     "Series",
     "Volumes",
     "Ranges",
+    "Tables",
     "ImageAugment",
     "RangeAugment",
     "SeriesAugment",

@@ -19,6 +19,7 @@ class Word:
     # Of generated signals, and of where training cuts an example.
     VIDEO, VOLUME, SERIES, TONES, RANGE = 64, 66, 80, 80, 96
     START, CORNER = 65, 67
+    PATIENT = 69
     JOIN = 68  # of an example's companion in another part
     EPOCH = 69  # of those that a latent cache holds
     SHARE = 70  # of the records that a share of the training part has

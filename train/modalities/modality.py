@@ -30,7 +30,8 @@ class Record:
     rate:   samples or frames a second; 0 where nothing says it.
     known:  as values, False where a gap was filled; None where none could be.
     label:  its class, -1 where there is none.
-    more:   what else comes with it, by name, such as "truth" and "caption".
+    more:   what else comes with it, by name, such as "truth", "caption", and "row",
+            {column: number, word or None}.
     suffix, extra: of the file that the values become again ("" is a folder), and what
         the modality's `write` and `restore` need besides values and rate.
     """

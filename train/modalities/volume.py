@@ -26,7 +26,8 @@ from train.modalities.modality import EightOrMore, Modality, Record
 from train.modalities.normalise import Scaling
 from vqdit.fields import Count, NonNegative
 
-Name = Literal["phantoms", "folder", "webdataset"]
+Name = Literal["phantoms", "patients", "planted_patients", "folder", "webdataset"]
+GENERATED = ("phantoms", "patients", "planted_patients")
 MILLIMETRES = {"meter": 1000.0, "micron": 0.001}  # of a NIfTI file's units
 
 
@@ -34,7 +35,10 @@ MILLIMETRES = {"meter": 1000.0, "micron": 0.001}  # of a NIfTI file's units
 class Volumes(Modality):
     """Scans, float32 (d, h, w, channels), in about [-1, 1].
 
-    name:      "phantoms" (nested ellipsoids with noise), or "folder" of .npy, .npz
+    name:      "phantoms" (nested ellipsoids with noise), "patients" (phantoms with a
+               lesion or none, a finding and a record; "planted_patients" with kinds of
+               lesions among the held-out ones that are not trained on), or "folder" of
+               .npy, .npz
                (array "volume", or the only one) and NIfTI files (.nii, .nii.gz; needs
                nibabel); (d, h, w) or (d, h, w, c). Classes are sub-folders. NIfTI is
                turned so that d goes up, h to the front and w to the right (RAS).
@@ -74,12 +78,12 @@ class Volumes(Modality):
         self.check("size", sides, "write (d, h, w), each at least 1")
         apart = not self.spacing or len(self.spacing) == 3 and min(self.spacing) > 0
         self.check("spacing", apart, "write (d, h, w), each above 0")
-        stored = self.name != "phantoms" or not self.spacing
+        stored = self.name not in GENERATED or not self.spacing
         self.check("spacing", stored, "phantoms have none; leave it out")
         pair = len(self.window) == 2 and self.window[0] < self.window[1]
         rises = not self.window or pair
         self.check("window", rises, "write (low, high), low below high")
-        alone = self.name != "phantoms" or self.channels == 1
+        alone = self.name not in GENERATED or self.channels == 1
         self.check("channels", alone, "phantoms have 1")
 
     @property

@@ -14,6 +14,7 @@ from train.pipeline import CachedExamples, JointExamples, LatentCache
 from train.pipeline.statistics import records_of, refuse_others
 from train.progress import say
 from vqdit.diffusion import Process
+from vqdit.tokenizer import Value
 from vqdit.trained.codec import Codec
 from vqdit.trained.contract import LatentContract, refuse_mismatch
 from vqdit.values import build, describe
@@ -52,13 +53,32 @@ def open_caches(
     Raises BadInput when one is another tokenizer's or of other data, or holds what it
     must not.
     """
-    sources, folder = experiment.sources, Path(experiment.cache).expanduser()
-    found = {}
+    sources, found = experiment.sources, {}
     for name, tokenizer in tokenizers.items():
-        path = folder if len(tokenizers) == 1 else folder / name
+        path = _place(experiment, name)
         cache = _open(path, tokenizer, sources[name], processes[name].kind)
         found[name] = CachedExamples(cache, sources[name], processes[name].kind)
     return JointExamples(sources, {}, True, experiment.join, found)
+
+
+def settled_by_cache(experiment: StageTwo) -> dict[str, Value]:
+    """What is born discrete, as the part that was encoded has settled it."""
+    found = experiment.values
+    for name, value in found.items():
+        if not value.settled:
+            path = _place(experiment, name)
+            try:
+                found[name] = build(LatentCache(path).contract["tokenizer"])
+            except (KeyError, ValueError) as error:
+                raise BadInput(f"cache: {error}") from error
+            if type(found[name]) is not type(value) or not found[name].settled:
+                raise BadInput(f"cache: {path} is of another tokenizer; encode again")
+    return found
+
+
+def _place(experiment: StageTwo, name: str) -> Path:
+    folder = Path(experiment.cache).expanduser()
+    return folder if len(experiment.streams) == 1 else folder / name
 
 
 def _open(path: Path, tokenizer: Any, data: Modality, field: str) -> LatentCache:

@@ -40,7 +40,7 @@ def encode_streams(
         codecs = {n: t for n, t in tokenizers.items() if isinstance(t, Codec)}
         for name, codec in codecs.items():
             examples_for(codec, experiment.sources[name], train)
-        values = experiment.values
+        values = {n: t for n, t in tokenizers.items() if n not in codecs}
         count = len(JointExamples(experiment.sources, values, train, experiment.join))
     keyed = experiment.join == "key"
     if len(tokenizers) == 1 and codecs:

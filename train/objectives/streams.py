@@ -14,12 +14,12 @@ from flax.traverse_util import flatten_dict
 
 from train.config import StageTwo
 from train.config.network import network
-from train.errors import BadInput
+from train.errors import BadInput, blame
 from train.objectives.bundles import examples_for, open_bundle
-from train.objectives.caches import open_caches
+from train.objectives.caches import open_caches, settled_by_cache
 from train.objectives.transfer import OWN, Transfer, open_transfer
 from train.pipeline import JointExamples
-from train.pipeline.streams import codes_of
+from train.pipeline.streams import codes_of, settled
 from train.progress import say
 from train.runtime import hosts
 from train.runtime.heldout import MOST
@@ -31,6 +31,7 @@ from vqdit.diffusion.objectives import Denoising, first_loss
 from vqdit.dit import DiT
 from vqdit.signal import to_signal
 from vqdit.signal.grids import fold
+from vqdit.tokenizer import Value
 from vqdit.trained.codec import Codec
 from vqdit.trained.generator import Generator
 
@@ -63,6 +64,12 @@ class Streams:
         return {name: each for name, each in found if isinstance(each, Codec)}
 
     @property
+    def values(self) -> dict[str, Value]:
+        """The tokenizers that have none."""
+        found = self.tokenizers.items()
+        return {name: each for name, each in found if not isinstance(each, Codec)}
+
+    @property
     def order(self) -> str:
         """How classes are numbered, where they once were otherwise."""
         return self.source.order
@@ -79,8 +86,8 @@ class Streams:
     def heldout(self, rows: np.ndarray | None = None) -> Iterator[dict]:
         """These rows of batches of what is not trained on: signals, for a cache is of
         the training part."""
-        sources, values = self.experiment.sources, self.experiment.values
-        joined = JointExamples(sources, values, False, self.experiment.join)
+        sources, how = self.experiment.sources, self.experiment.join
+        joined = JointExamples(sources, self.values, False, how)
         return joined.in_order(self.experiment.run.batch, rows, MOST)
 
     def encoder(self, sharding):
@@ -201,13 +208,20 @@ def example(model: DiT, batch: int):
     return streams, times, label
 
 
-def opened(experiment: StageTwo) -> dict[str, Any]:
-    """The tokenizers of its streams. Raises BadInput where one is not there."""
-    return {
-        name: experiment.values.get(name)
-        or open_bundle(stream.tokenizer, Codec, f"streams.{name}.tokenizer")
-        for name, stream in experiment.streams.items()
-    }
+def opened(experiment: StageTwo, cached: bool = False) -> dict[str, Any]:
+    """The tokenizers of its streams; of what is born discrete as the training part, or
+    its cache, has settled it. Raises BadInput where one is not there."""
+    values, found = experiment.values, {}
+    if cached:
+        values = settled_by_cache(experiment)
+    for name, stream in experiment.streams.items():
+        at = f"streams.{name}.tokenizer"
+        if name in values:
+            with blame(at):
+                found[name] = settled(values[name], experiment.sources[name])
+        else:
+            found[name] = open_bundle(stream.tokenizer, Codec, at)
+    return found
 
 
 def prepare(experiment: StageTwo, begun: int | None = None) -> Streams:
@@ -216,7 +230,7 @@ def prepare(experiment: StageTwo, begun: int | None = None) -> Streams:
     begun: the step that a run goes on from, which has what `init` brought.
     Raises BadInput, before anything is written or compiled, when it does not.
     """
-    tokenizers = opened(experiment)
+    tokenizers = opened(experiment, experiment.cache is not None)
     model, processes = network(experiment, tokenizers)
     if experiment.cache is not None:
         source = open_caches(experiment, processes, tokenizers)
@@ -253,16 +267,20 @@ def _check_transfer(transfer: Transfer, model: DiT, tokenizers) -> None:
             say(f"init: stream {name!r} was of another tokenizer's latents or codes")
 
 
-def _check_data(experiment: StageTwo, tokenizers, train: bool) -> None:
-    """Raises BadInput where a part of the data is not what tokenizers take."""
+def _check_data(experiment: StageTwo, tokenizers, train: bool) -> dict[str, Any]:
+    """The tokenizers without parameters. Raises BadInput where a part of the data is
+    not what the others take."""
+    values = {}
     for name, tokenizer in tokenizers.items():
-        if name not in experiment.values:
+        if isinstance(tokenizer, Codec):
             examples_for(tokenizer, experiment.sources[name], train)
+        else:
+            values[name] = tokenizer
+    return values
 
 
 def _open_data(experiment: StageTwo, tokenizers) -> JointExamples:
-    values = experiment.values
-    _check_data(experiment, tokenizers, train=True)
+    values = _check_data(experiment, tokenizers, train=True)
     joined = JointExamples(experiment.sources, values, True, experiment.join)
     for name, tokenizer in values.items():
         at, part = f"streams.{name}.tokenizer", joined.parts[name]

@@ -30,7 +30,7 @@ class Examples:
     A batch has the signal as "x", uint8 pixels or float32 in about [-1, 1], as
     (b, *shape), and "label" int32 (b,), -1 where there is none. It may have "known",
     shaped like the signal, 1 where the value was observed, at rest "truth", and
-    "caption", None where there is none.
+    "caption" and "row", None where there is none.
 
     classes, class_names, order, absent: of the source.
     offset, scale: per channel; signal = (raw - offset) / scale. () where signals are
@@ -166,16 +166,23 @@ class Examples:
                 c = batch[name].shape[-1]
                 own = Normaliser(self.offset[:c], self.scale[:c])
                 batch[name] = own(batch[name])
-        captions = [self._caption(record) for record in records]
-        if any(text is not None for text in captions):
-            batch["caption"] = np.array(captions, object)
+        for name in ("caption", "row"):
+            values = (self._value(record, name) for record in records)
+            column = np.fromiter(values, object, len(records))
+            if any(value is not None for value in column):
+                batch[name] = column
         label = np.array([record.label for record in records], np.int32)
         return batch | {"label": label}
 
-    def _caption(self, record: Record) -> str | None:
-        """Its own, or that of its class."""
-        found = record.more.get("caption")
-        named = self.data.words and record.label >= 0
+    def values(self, name: str) -> list[Any]:
+        """What all records have of this name, such as "caption"; None for nothing."""
+        records = progress(self.source, f"reading each {name}", unit="record")
+        return [self._value(record, name) for record in records]
+
+    def _value(self, record: Record, name: str) -> Any:
+        """Its own; a caption, else, is that of its class."""
+        found = record.more.get(name)
+        named = name == "caption" and self.data.words and record.label >= 0
         return self.data.words[record.label] if named and not found else found
 
 

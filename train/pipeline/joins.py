@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from train.errors import BadInput
+from train.modalities import Tables
 from train.modalities.draws import Word, chance
 from train.pipeline.examples import Examples
 from train.pipeline.statistics import records_of
@@ -52,6 +53,8 @@ class ByIndex:
         (first, one), *others = parts.items()
         self.count = len(one)
         for name, other in others:
+            if other is not one:
+                _refuse_nameless({first: one, name: other})
             if len(other) != len(one):
                 raise BadInput(
                     f"data.{name} has {len(other)} examples and data.{first} has "
@@ -199,6 +202,23 @@ def _refuse_left_out(name: str, part) -> None:
         )
 
 
+def _has_names(part) -> bool:
+    """Whether its examples belong to names: of files, or those that a table lists."""
+    if not isinstance(part, Examples):  # a cache, which has been divided
+        return False
+    return hasattr(part.source, "files") or isinstance(part.data, Tables)
+
+
+def _refuse_nameless(parts: Parts) -> None:
+    """Raises BadInput for a table that is divided by rows, beside files by names."""
+    for name, part in parts.items():
+        if all(map(_has_names, parts.values())) and not part.source.keys:
+            raise BadInput(
+                f"data.{name}.key is empty: write the column that names the files, by "
+                "which both are divided alike, and join=key"
+            )
+
+
 def _check_shares(first: str, one, name: str, other) -> None:
     """Raises BadInput where data.share takes other rows of one than of the other."""
     taken = [getattr(part, "source", None) for part in (one, other)]
@@ -212,12 +232,13 @@ def _check_shares(first: str, one, name: str, other) -> None:
 
 
 def _check_files(parts: Parts) -> None:
-    """Rows of two folders belong together by the names of their files."""
+    """Rows of two folders, or of one and a table, belong together by the names of
+    their files."""
     stems = {}
     for name, part in parts.items():
         _refuse_left_out(name, part)
-        if files := getattr(getattr(part, "source", None), "files", None):
-            stems[name] = list(map(part.data.stem, files))
+        if _has_names(part) and part.source.keys:
+            stems[name] = part.source.keys
     if len(stems) < 2:
         return
     (a, left), (b, right) = stems.items()

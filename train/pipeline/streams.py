@@ -1,5 +1,6 @@
 """Batches of a training step: streams by name, and what is known of each."""
 
+import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from train.pipeline.batching import endless
 from train.pipeline.cache import CachedExamples
 from train.pipeline.examples import Examples, open_examples
 from train.pipeline.joins import How, join
+from vqdit.tokenizer import Value
 
 
 class JointExamples:
@@ -20,7 +22,7 @@ class JointExamples:
 
     data:   stream -> its data. One that several streams name is read once.
     values: stream -> what is born discrete, such as Bytes or Labels: its codes are made
-        of the caption or the label that `tokenizer.source` names.
+        of the caption, the label or the row that `tokenizer.source` names.
     how:    in which way they belong together; see `joins`.
     caches: stream -> what is read in the place of its data: latents or codes, of what
         is born discrete, too.
@@ -164,13 +166,18 @@ def _without(here, x, known):
 
 
 def codes_of(tokenizer, batch: Batch, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """(codes (b, *grid, 1), known (b,)) of captions or labels; an empty one is none."""
+    """(codes (b, *grid, 1), known (b,) or (b, *grid)) of what is born discrete."""
     values = batch.get(tokenizer.source, [None] * len(batch["label"]))
-    if tokenizer.source == "label":
-        known = values >= 0
-    else:
-        values = [text or "" for text in values]
-        known = np.array([text != "" for text in values])
     with blame(f"streams.{name}.tokenizer"):
-        codes = tokenizer.encode(values)
-    return codes[..., None], known
+        return tokenizer.encode(values)[..., None], tokenizer.known(values)
+
+
+@functools.lru_cache(maxsize=16)
+def settled(tokenizer: Value, data: Modality) -> Value:
+    """What is born discrete, with what the training part says of it.
+
+    Raises ValueError where that does not say it.
+    """
+    if tokenizer.settled:
+        return tokenizer
+    return tokenizer.settle(open_examples(data, True).values(tokenizer.source))

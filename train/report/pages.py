@@ -1,8 +1,8 @@
 """A self-contained HTML page, written in a subset of Markdown.
 
 Blocks are parted by empty lines: `# title`, `## section`, rows of a table between `|`,
-pictures as `![caption](name)`, a line each, and paragraphs, in which `code` and
-**bold** mean something. All else is text.
+pictures and sounds as `![caption](name)`, a line each, and paragraphs, in which `code`
+and **bold** mean something. All else is text.
 """
 
 import base64
@@ -19,7 +19,7 @@ WIDTH = 680  # CSS pixels of the text
 
 
 def render(text: str, pictures: Mapping[str, bytes]) -> str:
-    """The page; pictures: the PNGs that the text names."""
+    """The page; pictures: the PNGs, GIFs and WAVs that the text names."""
     blocks = [block.strip() for block in re.split(r"\n\s*\n", text)]
     title = next((b[2:] for b in blocks if b.startswith("# ")), "")
     body = "\n".join(_block(block, pictures) for block in blocks if block)
@@ -112,19 +112,29 @@ def _row(tag: str, cells: Sequence[str]) -> str:
     return f"<tr>{cells}</tr>"
 
 
-def _picture(caption: str, png: bytes) -> str:
+def _picture(caption: str, content: bytes) -> str:
     """Pixels enlarged by a whole factor, so that they stay square and sharp; a plot,
-    drawn at twice a screen's resolution, at half its width."""
-    if png[:8] != b"\x89PNG\r\n\x1a\n":
-        raise BadInput(f"picture {caption!r} is no PNG; see train.report.pictures.png")
-    width, height = struct.unpack(">II", png[16:24])
-    shown = width // 2 if width > WIDTH else width * min(6, WIDTH // width)
-    data, kind = base64.b64encode(png).decode(), "plot" if width > WIDTH else "pixels"
+    drawn at twice a screen's resolution, at half its width. A clip moves, a sound can
+    be played."""
+    data = base64.b64encode(content).decode()
+    said = f"<figcaption>{_text(caption)}</figcaption></figure>"
+    if content[:4] == b"RIFF":
+        source = f'src="data:audio/wav;base64,{data}"'
+        return f'<figure class="sound"><audio controls {source}></audio>{said}'
+    moves = content[:4] == b"GIF8"
+    if content[:8] != b"\x89PNG\r\n\x1a\n" and not moves:
+        raise BadInput(
+            f"picture {caption!r} is no PNG, GIF or WAV; see train.report.pictures.png"
+        )
+    at = slice(6, 10) if moves else slice(16, 24)
+    width, height = struct.unpack("<HH" if moves else ">II", content[at])
+    most = WIDTH // 5 if moves else WIDTH  # several clips stand in a row
+    shown = width // 2 if width > WIDTH else width * max(1, min(6, most // width))
+    kind = "plot" if width > WIDTH else "pixels"
     return (
         f'<figure style="width:{shown}px"><img class="{kind}" width="{shown}" '
         f'height="{round(shown * height / width)}" alt="{html.escape(caption)}" '
-        f'src="data:image/png;base64,{data}">'
-        f"<figcaption>{_text(caption)}</figcaption></figure>"
+        f'src="data:image/{"gif" if moves else "png"};base64,{data}">{said}'
     )
 
 
@@ -146,6 +156,8 @@ code { font-size: .88em; background: #f0f1f3; padding: .12em .38em;
 figure { margin: 18px 0 0; max-width: 100%; }
 figcaption { font-size: 13.5px; color: #666d78; }
 img { display: block; max-width: 100%; height: auto; }
+.sound { width: 200px; }
+audio { width: 100%; height: 32px; }
 .pixels { image-rendering: pixelated; }
 table { display: block; overflow-x: auto; border-collapse: collapse; margin: 20px 0;
   font-size: 14.5px; font-variant-numeric: tabular-nums; }

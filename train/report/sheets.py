@@ -24,12 +24,14 @@ def sheet(
     units: Units | None = None,
     columns: int | None = None,
     names: Sequence[str] = (),
+    least: int = LEAST,
 ) -> Picture:
     """Signals (n, *shape) as one picture, as their modality shows them.
 
     units: of axes and values; without them signals are shown bare. A note of what
         values are stands once, below all. names: of each, of
         which a row has one where all are the same.
+    least: pixels in width of what has a name.
     """
     x, modality = np.asarray(x), modality_of(kind)
     columns = columns or math.ceil(len(x) ** 0.5)
@@ -42,7 +44,7 @@ def sheet(
     if not names:
         rows = [grid(np.stack(cells), *how)]
     else:
-        factor = -(-LEAST // cells[0].shape[1])
+        factor = -(-least // cells[0].shape[1])
         cells = [cell.repeat(factor, 0).repeat(factor, 1) for cell in cells]
         rows = []
         for low in range(0, len(cells), columns):

@@ -4,8 +4,11 @@ Every one is a function of (its seeds) alone: example i is the same in any order
 and process.
 """
 
+import dataclasses
+import functools
+
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from train.modalities.draws import Word
 from train.modalities.modality import Modality, Record
@@ -154,6 +157,27 @@ def bursts(
     return gone
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Body:
+    """The inner ellipsoid of a phantom, in coordinates that are -1 and 1 at the sides.
+
+    place: of every voxel. center, radii, turn: of the ellipsoid.
+    """
+
+    place: Float[np.ndarray, "d h w 3"]
+    center: Float[np.ndarray, "3"]
+    radii: Float[np.ndarray, "3"]
+    turn: Float[np.ndarray, "3 3"]
+
+    @functools.cached_property
+    def mask(self) -> Bool[np.ndarray, "d h w"]:
+        return inside(self.place, self.center, self.radii, self.turn)
+
+    def within(self, draw: np.random.Generator) -> Float[np.ndarray, "3"]:
+        """A place well inside it."""
+        return self.center + self.turn @ (self.radii * draw.uniform(-0.5, 0.5, 3))
+
+
 def phantom(
     shape: tuple[int, int, int], draw: np.random.Generator, noise: float = 0.03
 ) -> tuple[Float[np.ndarray, "d h w"], Float[np.ndarray, "d h w"]]:
@@ -162,28 +186,37 @@ def phantom(
     A shell, within it a body, and two to four inclusions within that, each turned at
     random; intensities from 0 to 1, and white noise on all of it.
     """
-    axes = [(np.arange(n) - (n - 1) / 2) * 2 / n for n in shape]
-    place = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
-    truth = np.zeros(shape)
-    turn = _rotation(draw)
-    center, radii = draw.uniform(-0.1, 0.1, 3), draw.uniform(0.65, 0.85, 3)
-    truth[_inside(place, center, radii, turn)] = draw.uniform(0.8, 1.0)
-    inner = radii - draw.uniform(0.08, 0.15)
-    body = _inside(place, center, inner, turn)
-    truth[body] = draw.uniform(0.25, 0.45)
-    for _ in range(draw.integers(2, 5)):
-        middle = center + turn @ (inner * draw.uniform(-0.5, 0.5, 3))
-        size = inner.min() * draw.uniform(0.15, 0.45, 3)
-        within = _inside(place, middle, size, _rotation(draw)) & body
-        truth[within] = draw.uniform(0.05, 0.9)
+    truth = anatomy(shape, draw)[0]
     return truth, truth + noise * draw.standard_normal(shape)
 
 
-def _inside(place, center, radii, turn):
+def anatomy(
+    shape: tuple[int, int, int], draw: np.random.Generator
+) -> tuple[Float[np.ndarray, "d h w"], Body]:
+    """(intensities, the body in them) of a phantom."""
+    axes = [(np.arange(n) - (n - 1) / 2) * 2 / n for n in shape]
+    place = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
+    truth = np.zeros(shape)
+    turn = rotation(draw)
+    center, radii = draw.uniform(-0.1, 0.1, 3), draw.uniform(0.65, 0.85, 3)
+    truth[inside(place, center, radii, turn)] = draw.uniform(0.8, 1.0)
+    inner = radii - draw.uniform(0.08, 0.15)
+    body = Body(place, center, inner, turn)
+    truth[body.mask] = draw.uniform(0.25, 0.45)
+    for _ in range(draw.integers(2, 5)):
+        middle = body.within(draw)
+        size = inner.min() * draw.uniform(0.15, 0.45, 3)
+        within = inside(place, middle, size, rotation(draw)) & body.mask
+        truth[within] = draw.uniform(0.05, 0.9)
+    return truth, body
+
+
+def inside(place, center, radii, turn) -> Bool[np.ndarray, "d h w"]:
+    """Which places are in an ellipsoid."""
     return np.square(((place - center) @ turn) / radii).sum(-1) <= 1
 
 
-def _rotation(draw: np.random.Generator) -> Float[np.ndarray, "3 3"]:
+def rotation(draw: np.random.Generator) -> Float[np.ndarray, "3 3"]:
     """A turn in space, evenly distributed: a QR of normal numbers, its signs fixed."""
     q, r = np.linalg.qr(draw.standard_normal((3, 3)))
     return q * np.sign(np.diag(r))

@@ -3,11 +3,12 @@
 from functools import partial
 
 from train.modalities.modality import Modality
-from train.sources import generated
+from train.sources import generated, patients
 from train.sources.arrays import digits, npz
 from train.sources.catalogue import open_prepared
 from train.sources.folder import open_folder
 from train.sources.moving import moving
+from train.sources.rows import open_rows
 from train.sources.saved import open_saved
 from train.sources.shards import open_shards
 from train.sources.share import Share
@@ -19,10 +20,13 @@ SOURCES = {
     "webdataset": open_shards,
     "huggingface": open_saved,
     "npz": npz,
+    "table": open_rows,
     "digits": digits,
     "tones": generated.tones,
     "generated": partial(generated.Generated, make=generated.sensor_window),
     "phantoms": partial(generated.Generated, make=generated.noisy_phantom),
+    "patients": patients.patients,
+    "planted_patients": patients.planted,
     "scenes": partial(generated.Generated, make=generated.street),
     "moving_digits": moving,
     "moving_mnist": moving,

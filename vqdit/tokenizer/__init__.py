@@ -10,9 +10,11 @@ from vqdit.tokenizer.conv import (
 )
 from vqdit.tokenizer.frames import PerFrame
 from vqdit.tokenizer.mel import LogMel
+from vqdit.tokenizer.table import Category, Number, Table
 from vqdit.tokenizer.text import BPE, Bytes
 from vqdit.tokenizer.titok import TiTokDecoder, TiTokEncoder
 from vqdit.tokenizer.tokenizer import Tokenizer
+from vqdit.tokenizer.value import Value
 from vqdit.tokenizer.vit import ViTDecoder, ViTEncoder
 from vqdit.tokenizer.vocos import VocosDecoder, VocosEncoder
 from vqdit.tokenizer.wave import WaveDecoder, WaveEncoder
@@ -39,4 +41,8 @@ __all__ = [
     "BPE",
     "Labels",
     "Boxes",
+    "Table",
+    "Number",
+    "Category",
+    "Value",
 ]

@@ -8,19 +8,20 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from vqdit.fields import Checked, Count
-from vqdit.tokenizer.text import codes_alone, known_codes
+from vqdit.tokenizer.value import Value, known_codes
 
 Host = np.ndarray | Array
 
 
 @dataclasses.dataclass(frozen=True)
-class Labels(Checked):
+class Labels(Value):
     """A class label as one code; one more code for "no label", -1."""
 
-    source: ClassVar[str] = "label"  # what of an example it encodes
+    source: ClassVar[str] = "label"
+    length: ClassVar[int] = 1
 
     classes: Count
 
@@ -28,15 +29,14 @@ class Labels(Checked):
     def code_count(self) -> int:
         return self.classes + 1
 
-    def stream(self, kind: str) -> dict[str, object]:
-        """Fields of the stream that holds its code; ValueError for one of latents."""
-        return codes_alone(self, kind, 1)
-
     def encode(self, label: Int[Host, "b"] | Sequence[int]) -> Int[np.ndarray, "b 1"]:
         """Labels, -1 for none -> codes int32. Raises ValueError for any other."""
         label = np.asarray(label)
         _known("label", label, self.classes)
         return np.where(label < 0, self.classes, label).astype(np.int32)[:, None]
+
+    def known(self, values: Int[Host, "b"] | Sequence[int]) -> Bool[np.ndarray, "b"]:
+        return np.asarray(values) >= 0
 
     def decode(self, codes: Int[Host, "b 1"]) -> Int[np.ndarray, "b"]:
         """Codes -> labels int32, -1 for none."""

@@ -9,21 +9,22 @@ import functools
 import importlib
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
-from vqdit.fields import Checked, Count
+from vqdit.fields import Count
+from vqdit.tokenizer.value import Value, known_codes
 
 
-class Text(Checked):
+class Text(Value):
     """What both have: `length` and `specials`, and how codes and pieces are matched.
 
     Codes: those of `pieces`, then padding, then one for each special.
     """
 
-    source: ClassVar[str] = "caption"  # what of an example it encodes
+    source: ClassVar[str] = "caption"
 
     length: int
     specials: tuple[str, ...]
@@ -52,10 +53,6 @@ class Text(Checked):
         """Codes in all."""
         return len(self.pieces) + 1 + len(self.specials)
 
-    def stream(self, kind: str) -> dict[str, object]:
-        """Fields of the stream that holds its codes; ValueError for one of latents."""
-        return codes_alone(self, kind, self.length)
-
     def code(self, special: str) -> int:
         """The code of a special, by its name."""
         if special not in self.specials:
@@ -65,7 +62,7 @@ class Text(Checked):
 
     def encode(
         self,
-        texts: Sequence[str],
+        texts: Sequence[str | None],
         *,
         first: Sequence[str] = (),
         truncate: bool = False,
@@ -80,7 +77,7 @@ class Text(Checked):
         start = [self.code(name) for name in first]
         out = np.full((len(texts), self.length), self.padding, np.int32)
         for row, text in zip(out, texts, strict=True):
-            codes = start + self.split(text)
+            codes = start + self.split(text or "")
             if len(codes) > self.length and not truncate:
                 shown = text if len(text) <= 20 else text[:20] + "..."
                 raise ValueError(
@@ -91,6 +88,13 @@ class Text(Checked):
             codes = codes[: self.length]
             row[: len(codes)] = codes
         return out
+
+    def known(self, values: Sequence[str | None]) -> Bool[np.ndarray, "b"]:
+        """An empty text is none."""
+        return np.array([bool(text) for text in values], bool)
+
+    def said(self, values: Sequence[str]) -> list[str]:
+        return [" ".join(text.splitlines()) for text in values]
 
     def decode(self, codes: Int[np.ndarray | Array, "b n"]) -> list[str]:
         """Codes -> texts: up to the first padding, specials left out.
@@ -181,25 +185,6 @@ class BPE(Text):
     def split(self, text: str) -> list[int]:
         """Merges applied in the order in which they were learned."""
         return _model(self.model).encode(_letters(_bytes(text))).ids
-
-
-def codes_alone(tokenizer, kind: str, length: int) -> dict[str, object]:
-    """Fields of the stream of what is born discrete, `length` codes of one book."""
-    if kind != "codes":
-        raise ValueError(
-            f"{type(tokenizer).__name__} has codes and no latents; write a process of "
-            "codes such as Masking()"
-        )
-    return {"grid": (length,), "vocab": tokenizer.code_count, "books": 1}
-
-
-def known_codes(codes: Any, count: int) -> np.ndarray:
-    """The codes. Raises ValueError for one that is not among so many."""
-    codes = np.asarray(codes)
-    wrong = (codes < 0) | (codes >= count)
-    if wrong.any():
-        raise ValueError(f"code {codes[wrong][0]} is none of the {count} there are")
-    return codes
 
 
 BYTES = tuple(bytes([number]) for number in range(256))

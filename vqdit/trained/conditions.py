@@ -67,23 +67,39 @@ def conditioned(
     return network
 
 
-def encoded(generator: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arrays, of texts or labels their codes (b, *grid, 1)."""
-    found = {}
+def encoded(
+    generator: Any, given: Mapping[str, Any], known: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(signals, and of what is born discrete its codes (b, *grid, 1); what is known of
+    them, where a value has gaps without these)."""
+    found, masks = {}, arrays(known)
     for name, x in given.items():
-        value = name in generator.values and np.ndim(x) < 2
-        found[name] = _codes(generator, name, x) if value else x
-    return arrays(found)
+        tokenizer, shape = generator.values.get(name), _shape(x)
+        codes = shape[1:] == getattr(generator.streams.get(name), "shape", None)
+        if tokenizer is None or codes or len(shape) > 1 and not tokenizer.wide:
+            found[name] = x
+            continue
+        if not isinstance(x, list | tuple | np.ndarray | jax.Array) or not shape:
+            raise ValueError(f"given {name!r} is {x!r}; write a list, one a sample")
+        if tokenizer.source == "label":
+            x = np.asarray(class_numbers(list(x), generator.class_names), np.int32)
+        try:
+            found[name] = tokenizer.encode(x)[..., None]
+            there = tokenizer.known(x)
+        except ValueError as error:
+            raise ValueError(f"given {name!r}: {error}") from error
+        if not there.all():
+            both = (masks.get(name, there) > 0, there)
+            small, large = sorted(map(jnp.asarray, both), key=jnp.ndim)
+            masks[name] = against(small, large) & large
+    return arrays(found), masks
 
 
-def _codes(generator, name, x):
-    if not isinstance(x, list | tuple | np.ndarray | jax.Array) or np.ndim(x) != 1:
-        raise ValueError(f"given {name!r} is {x!r}; write a list, one a sample")
-    tokenizer = generator.values[name]
-    if tokenizer.source == "label":
-        each = class_numbers(list(x), generator.class_names)
-        return tokenizer.encode(np.asarray(each, np.int32))[..., None]
-    return tokenizer.encode(list(x))[..., None]
+def _shape(x):
+    try:
+        return np.shape(x)
+    except ValueError:  # rows of several lengths
+        return (len(x),)
 
 
 def check(

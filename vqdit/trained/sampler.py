@@ -145,9 +145,9 @@ class Sampler:
         ids:      (b,) whole numbers; sample i is a function of (key, ids[i]).
         label:    a class, as a number or its name, or one for each sample.
         given:    signals of streams that are not drawn, any of them: what is not given
-            is absent. Of what is born discrete texts or labels, or their codes
-            (b, *grid, 1). Drawn, it comes as texts or labels, within a jit of your own
-            as codes.
+            is absent. Of what is born discrete texts, labels or rows, or their codes
+            (b, *grid, 1). Drawn, it comes as these, within a jit of your own as codes.
+            Of a stream that is drawn, rows with gaps, which are filled.
         known:    of a given stream, (b,), (b, *grid) or the first axes of it, as the
             frames of a clip: 0 where it is absent. Of one that is drawn: 1 where
             `given` holds it and it stays: any places are taken, and drawn around as
@@ -160,8 +160,8 @@ class Sampler:
         """
         ids = conditions.whole(ids)
         guidance = self.guidance if guidance is None else guidance
-        given = conditions.encoded(self.generator, given or {})
-        known, noise = conditions.arrays(known or {}), conditions.arrays(noise or {})
+        given, known = conditions.encoded(self.generator, given or {}, known or {})
+        noise = conditions.arrays(noise or {})
         self._check(ids, given, known, noise, guidance, interval)
         label = self.generator.check_label(label, ids)
         self.generator.check_guidance(guidance)

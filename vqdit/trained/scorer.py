@@ -139,8 +139,8 @@ class Scorer:
             raise ValueError(f"{list(self.of)} are scored; got {sorted(x)}")
         if both := set(x) & set(given or {}):
             raise ValueError(f"{sorted(both)} is scored and given; leave it out of one")
-        x, given = conditions.encoded(model, x), conditions.encoded(model, given or {})
-        known = conditions.arrays(known or {})
+        x, known = conditions.encoded(model, x, known or {})
+        given, known = conditions.encoded(model, given or {}, known)
         conditions.check(model, ids, {"scored": x, "given": given}, known)
         label = model.check_label(label, ids)
         variables = model.arrays

@@ -172,6 +172,16 @@ def test_baselines_learn_the_task_on_the_training_part(monkeypatch):
     assert "agree" not in found
 
 
+def test_the_nearest_training_example_answers_too():
+    """A picture by its components: most digits are like one of their class. A word
+    is that of a digit of its class."""
+    found = crossings(*setting()[0], True, baselines=True, num=100)
+    near = found["photo_to_word"]["nearest"]
+    assert near["accuracy"] == near["text"] > 0.9 and near["tokens"] > near["text"]
+    assert found["word_to_photo"]["nearest"]["accuracy"] > 0.8
+    assert found["word_to_photo"]["nearest"]["psnr_db"] > 8
+
+
 def test_crossings_are_asked_for_by_their_names():
     streams = ("a", "b_to_c", "c")
     every = [each.name for each in asked(streams, True)]

@@ -117,7 +117,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(BadInput, match="3 columns and a row of 2"):
         table(["a", "b", "c"], [[1, 2]])
     with pytest.raises(BadInput, match="no PNG"):
-        render("![x](x)", {"x": b"GIF89a"})
+        render("![x](x)", {"x": b"BM"})
 
 
 def test_the_demos_page_shows_which_bars_were_met():

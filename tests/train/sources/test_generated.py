@@ -7,10 +7,10 @@ from tests.train.fresh import fresh_source
 from train.modalities import Ranges, Series, Video, Volumes
 from train.sources.generated import (
     _hit,
-    _rotation,
     bursts,
     phantom,
     rng,
+    rotation,
     scene,
     sensor_series,
 )
@@ -120,7 +120,7 @@ def test_a_drift_spreads_as_much_at_its_end_as_at_its_start():
 
 
 def test_turns_in_space_favour_no_direction():
-    turns = np.stack([_rotation(rng(5, i)) for i in range(600)])
+    turns = np.stack([rotation(rng(5, i)) for i in range(600)])
     np.testing.assert_allclose(
         turns @ turns.swapaxes(1, 2), [np.eye(3)] * 600, atol=1e-9
     )

@@ -16,7 +16,16 @@ from tests.train.sources.test_saved import pictures as rows
 from tests.train.sources.test_shards import picture, shard
 from train import sources as room
 from train.errors import BadInput
-from train.modalities import Audio, Images, Ranges, Record, Series, Video, Volumes
+from train.modalities import (
+    Audio,
+    Images,
+    Ranges,
+    Record,
+    Series,
+    Tables,
+    Video,
+    Volumes,
+)
 from train.modalities.draws import chance
 from train.sources import Source
 from train.sources import open as names
@@ -90,6 +99,12 @@ def saved(root):
     return Images(name="huggingface", data_dir=str(rows(root, 0, 12)), size=4)
 
 
+def cells(root):
+    root.mkdir()
+    (root / "a.csv").write_text("x\n" + "".join(f"{i}\n" for i in range(12)))
+    return Tables(data_dir=str(root / "a.csv"))
+
+
 SOURCES = {
     "digits": lambda root: Images(),
     "folder": pictures,
@@ -103,6 +118,9 @@ SOURCES = {
     "moving": lambda root: Video(frames=2, size=16, examples=20, digits=1),
     "generated": lambda root: Series(length=16, examples=16),
     "phantoms": lambda root: Volumes(size=(4, 4, 4), examples=16),
+    "patients": lambda root: Volumes("patients", size=(4, 4, 4), examples=16),
+    "planted": lambda root: Volumes("planted_patients", size=(4, 4, 4), examples=16),
+    "rows": cells,
     "scenes": lambda root: Ranges(rows=4, azimuth=8, examples=16),
 }
 

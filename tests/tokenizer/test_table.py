@@ -1,0 +1,143 @@
+"""Rows of numbers and categories to codes and back, with what is missing."""
+
+import json
+
+import numpy as np
+import pytest
+
+from vqdit.tokenizer import Category, Number, Table
+from vqdit.values import build, describe
+
+DRAW = np.random.default_rng(0)
+ROWS = [
+    {
+        "age": None if missing else float(age),
+        "visits": int(visits),
+        "sex": sex,
+    }
+    for missing, age, visits, sex in zip(
+        DRAW.random(400) < 0.2,
+        DRAW.normal(50, 10, 400),
+        DRAW.integers(0, 3, 400),
+        DRAW.choice(["f", "m", ""], 400),
+        strict=True,
+    )
+]
+TABLE = Table(bins=8).settle(ROWS)
+
+
+def test_the_training_part_settles_columns_bins_and_words():
+    assert not Table().settled and TABLE.settled
+    assert TABLE.names == ("age", "visits", "sex")
+    age, visits, sex = TABLE.columns
+    assert sex == Category("sex", ("f", "m")) and TABLE.code_count == 8 + 3 + 2
+    # Few different numbers are exact, many fill their bins alike.
+    assert visits == Number("visits", (0.5, 1.5), (0.0, 1.0, 2.0))
+    counts = np.bincount(TABLE.encode(ROWS)[TABLE.known(ROWS)[:, 0], 0])
+    assert len(counts) == 8 and counts.max() - counts.min() <= 2
+    assert build(json.loads(json.dumps(describe(TABLE)))) == TABLE
+    chosen = Table((Category("sex"), Number("age")), bins=4).settle(ROWS)
+    assert chosen.names == ("sex", "age") and len(chosen.columns[1].values) == 4
+    with pytest.raises(ValueError, match="yet to say its columns"):
+        Table().stream("codes")
+
+
+def test_rows_come_back_to_their_bins_and_bins_to_themselves():
+    codes, known = TABLE.encode(ROWS), TABLE.known(ROWS)
+    assert codes.shape == known.shape == (400, 3) and codes.dtype == np.int32
+    again = TABLE.decode(codes)
+    np.testing.assert_array_equal(TABLE.encode(again), codes)
+    edges = np.array([-np.inf, *TABLE.columns[0].edges, np.inf])
+    for row, found, there in zip(ROWS, again, known, strict=True):
+        assert there.tolist() == [entry is not None for entry in found.values()]
+        assert there.tolist() == [row["age"] is not None, True, row["sex"] != ""]
+        assert found["visits"] == row["visits"]
+        if there[0]:
+            at = np.searchsorted(edges, row["age"], side="right")
+            assert edges[at - 1] <= found["age"] < edges[at]
+        if there[2]:
+            assert found["sex"] == row["sex"]
+
+
+def test_a_number_beyond_all_is_in_the_end_bins():
+    low, high = TABLE.decode(TABLE.encode([[-1e9, -5, "f"], [1e9, 99, "m"]]))
+    values = TABLE.columns[0].values
+    assert (low["age"], low["visits"]) == (values[0], 0)
+    assert (high["age"], high["visits"]) == (values[-1], 2)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [[3.0] * 9, [0.0] * 50 + [1.0, 2.0, 3.0], [1.0, np.nextafter(1.0, 2.0)]],
+    ids=["constant", "mostly one", "neighbours"],
+)
+def test_no_bin_is_empty(column):
+    number = Number("x").settle(np.array(column, object), 3)
+    codes = number.encode(np.array(column, object))
+    assert set(codes) == set(range(len(number.values)))
+    assert len(number.values) <= 3
+
+
+def test_what_is_missing_is_said_in_many_ways():
+    rows = [None, {}, [None, "", float("nan")], {"age": np.nan}]
+    assert not TABLE.known(rows).any()
+    assert TABLE.said([None, {"age": 50.0, "sex": "f"}]) == [
+        "age=,visits=,sex=",
+        "age=50,visits=,sex=f",
+    ]
+    # A code of another column, as a model may draw it, is nothing.
+    assert TABLE.decode(np.array([[12, 8, 0]])) == [
+        {"age": None, "visits": 0.0, "sex": None}
+    ]
+    found = TABLE.arrays([{"age": 1.5}])
+    assert found["age"] == [1.5] and np.isnan(found["visits"][0])
+    assert found["sex"] == [""]
+
+
+def test_a_number_may_be_a_category():
+    table = Table((Category("ward"), Category("ill"))).settle([[3, True], [12, False]])
+    assert [column.values for column in table.columns] == [
+        ("12", "3"),
+        ("false", "true"),
+    ]
+    assert table.encode([[3.0, "true"]]).tolist() == [[1, 3]]
+
+
+@pytest.mark.parametrize(
+    "row,message",
+    [
+        ({"agee": 1}, "no column 'agee'; did you mean age"),
+        ([1, 2], "row 0 is .*; write the columns age, visits, sex"),
+        ("age", "row 0 is 'age'"),
+        ({"sex": "x"}, "sex='x' is none of f, m"),
+        ({"age": "old"}, "age='old': write a number, or None"),
+        ({"age": np.inf}, "age=inf: not finite"),
+    ],
+)
+def test_what_is_no_row_is_refused(row, message):
+    with pytest.raises(ValueError, match=message) as error:
+        TABLE.encode([row])
+    assert "\n" not in str(error.value)
+
+
+def test_tables_that_cannot_be_are_refused():
+    for make, message in (
+        (lambda: Number("a", (2.0, 1.0), (0.0,) * 3), "ascending"),
+        (lambda: Number("a", (1.0,), (0.0,)), "one more than edges, 2"),
+        (lambda: Category("a", ("x", "x")), "each once"),
+        (lambda: Table((Number("a"), Category("a"))), "each name once"),
+        (lambda: Table().settle([]), "has no rows"),
+        (lambda: Table((Number("b"),)).settle(ROWS), "no column 'b'"),
+        (lambda: Table((Number("b"),)).settle([{"b": None}]), "'b' has no entry"),
+        (lambda: Table((Category("sex", ("f",)),)).settle(ROWS), "sex='m' is none"),
+        (lambda: Table((Number("sex"),)).settle(ROWS), "sex=.*: write a number"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make()
+
+
+def test_more_columns_than_its_own_are_left_out_where_its_own_are_there():
+    table = Table((Number("age"),)).settle(ROWS)
+    assert table.known(ROWS)[:, 0].mean() < 1
+    with pytest.raises(ValueError, match="no column 'sex'"):
+        table.encode([{"sex": "f"}])

@@ -1,0 +1,142 @@
+"""Tables of the user's own: rows as examples, alone and beside files."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tests.train.fresh import fresh
+from tests.train.pipeline.test_streams import folder_of
+from train.errors import BadInput
+from train.inspect import inspect, lines
+from train.modalities import Tables
+from train.modalities.rows import csv_of, rows_of
+from train.pipeline import JointExamples
+from train.pipeline.streams import settled
+from vqdit.tokenizer import Category, Labels, Number, Table
+
+TEXT = "file,age,sex,smoker,kind,said\n" + "".join(
+    f"scan{i}.png,{'' if i % 5 == 0 else 20 + i},{'fm'[i % 2]},"
+    f"{('true', 'false', 'NA')[i % 3]},{('b', 'a', '')[i % 3]},row {i}\n"
+    for i in range(20)
+)
+FIELDS = {"key": "file", "label": "kind", "caption": "said", "bad_share": 0.0}
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "patients.csv"
+    path.write_text(TEXT)
+    return path
+
+
+def test_a_row_is_an_example_with_its_class_text_and_key(path):
+    data = Tables(data_dir=str(path), **FIELDS, holdout="name:0.3")
+    parts = fresh(data, True), fresh(data, False)
+    assert sum(map(len, parts)) == 20
+    keys = [key for part in parts for key in part.keys]
+    assert sorted(keys) == sorted(f"scan{i}" for i in range(20))
+    for part in parts:
+        batch = part.take(np.arange(len(part)))
+        for i, key in enumerate(part.keys):
+            n = int(key.removeprefix("scan"))
+            smoker = ("true", "false", None)[n % 3]
+            age = None if n % 5 == 0 else 20.0 + n
+            assert batch["row"][i] == {"age": age, "sex": "fm"[n % 2], "smoker": smoker}
+            assert batch["label"][i] == (1, 0, -1)[n % 3]
+            assert batch["caption"][i] == f"row {n}"
+    assert parts[0].class_names == ("a", "b")
+
+
+def test_the_training_part_alone_settles_bins(path):
+    data = Tables(data_dir=str(path), **FIELDS, holdout="name:0.3")
+    table = settled(Table(), data)
+    rows = fresh(data, True).values("row")
+    assert table == Table().settle(rows)
+    assert [type(column) for column in table.columns] == [Number, Category, Category]
+    chosen = dataclasses.replace(data, columns=("sex",))
+    assert settled(Table(), chosen).names == ("sex",)
+
+
+def test_rows_join_files_by_their_names(path, tmp_path):
+    names = [f"scan{i}.png" for i in (3, 4, 19, 25)]
+    pictures = folder_of(tmp_path / "scans", names, bad_share=0.0, holdout="name:0.3")
+    table = Tables(data_dir=str(path), **FIELDS, holdout="name:0.3")
+    values = {"record": settled(Table(), table), "kind": Labels(2)}
+    data = {"scan": pictures, "record": table, "kind": table}
+    found = {}
+    for train in (True, False):
+        joined = JointExamples(data, values, train, "key")
+        batch = joined.take(np.arange(len(joined)))
+        known = batch["known"]
+        for i, key in enumerate(
+            sorted({*joined.parts["record"].keys, *joined.parts["scan"].keys})
+        ):
+            found[key] = [
+                bool(known["scan"][i]) if "scan" in known else True,
+                known["record"][i].tolist(),
+                bool(known["kind"][i]),
+            ]
+    assert found["scan3"] == [True, [1, 1, 1], True]
+    assert found["scan5"] == [False, [0, 1, 0], False]
+    assert found["scan25"] == [True, [0, 0, 0], False]
+    # Without names to go by, the parts are not divided alike.
+    bare = dataclasses.replace(table, key="", columns=("age",), holdout=0.3)
+    with pytest.raises(BadInput, match="data.record.key is empty"):
+        JointExamples({"scan": pictures, "record": bare}, {}, True, "index")
+
+
+def test_one_table_for_each_part(tmp_path):
+    (tmp_path / "train.csv").write_text("x,y\n1,b\n2,a\n")
+    (tmp_path / "test.csv").write_text("x,y\n3,b\n")
+    data = Tables(data_dir=str(tmp_path), label="y")
+    assert len(fresh(data, True)) == 2 and fresh(data, False).labels.tolist() == [1]
+    (tmp_path / "test.csv").write_text("x,y\n3,c\n")
+    with pytest.raises(BadInput, match="test.csv, row 1, column 'y': 'c' is none of a"):
+        fresh(data, False)
+
+
+def test_inspect_says_what_columns_hold(path):
+    report, plots = inspect(Tables(data_dir=str(path), **FIELDS))
+    assert list(plots) == ["classes"] and report["train"]["repeated_examples"] == 0
+    said = report["train"]["as_stored"]
+    assert said["age"].endswith("% missing") and said["sex"].startswith(("f ", "m "))
+    assert any(line.startswith("  as stored   smoker: ") for line in lines(report))
+
+
+def test_a_csv_comes_back(path):
+    rows = rows_of(path)[0]
+    copy = path.with_name("copy.csv")
+    copy.write_bytes(csv_of(rows))
+    assert rows_of(copy)[0] == rows
+    assert copy.read_text().splitlines()[1] == "scan0.png,,f,true,b,row 0"
+
+
+@pytest.mark.parametrize(
+    "text,fields,message",
+    [
+        ("1,2\n3,4\n", {}, "first line holds numbers"),
+        ("a,b\n1,2\n", {"key": "c"}, "no column 'c', only a, b"),
+        ("a,b\n1,x\n2,\n", {"key": "b"}, "row 2, column 'b': no key"),
+        ("a,b\n", {}, "has no rows"),
+        ("a,a\n1,2\n", {}, "2 columns named 'a'"),
+    ],
+)
+def test_what_is_no_table_is_refused(tmp_path, text, fields, message):
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    with pytest.raises(BadInput, match=message) as error:
+        fresh(Tables(data_dir=str(path), **fields), True)
+    assert "\n" not in str(error.value)
+
+
+def test_other_places_are_refused(tmp_path):
+    for place, message in (
+        ("", "is empty"),
+        (str(tmp_path / "no.csv"), "no file"),
+        (str(tmp_path), "has no train.csv"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            fresh(Tables(data_dir=place), True)
+    with pytest.raises(BadInput, match="each column once"):
+        Tables(columns=("a",), key="a")

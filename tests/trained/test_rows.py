@@ -1,0 +1,116 @@
+"""A generator of rows of a table: what is missing is nothing, and is what is drawn."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vqdit
+from tests import toys
+from vqdit import Category, Discrete, Labels, Masking, Number, Table
+from vqdit.diffusion.objectives import Denoising
+from vqdit.diffusion.times import Uniform
+
+TABLE = Table(
+    (
+        Number("age", (40.0, 60.0), (30.0, 50.0, 70.0)),
+        Number("marker", (1.0,), (0.5, 2.0)),
+        Category("sex", ("f", "m")),
+    )
+)
+KEY, IDS = jax.random.key(0), jnp.arange(4)
+ROWS = [
+    {"age": 33, "marker": None, "sex": "f"},
+    {"age": 45, "marker": 0.2, "sex": "m"},
+    {"age": None, "marker": None, "sex": "m"},
+    None,
+]
+KNOWN = TABLE.known(ROWS)
+
+
+@pytest.fixture(scope="module")
+def model():
+    streams = [Discrete("record", (3,), TABLE.code_count), Discrete("kind", (1,), 4)]
+    processes = {"record": Masking(), "kind": Masking()}
+    tokenizers = {"record": TABLE, "kind": Labels(3)}
+    return toys.generator(streams, processes, tokenizers, names=("x", "y", "z"))
+
+
+def test_a_row_is_completed_around_what_it_has(model):
+    draw = model.sampler(want="record", steps=4)
+    found = draw(KEY, IDS, given={"record": ROWS})["record"]
+    codes = TABLE.encode(found)
+    np.testing.assert_array_equal(codes[KNOWN], TABLE.encode(ROWS)[KNOWN])
+    other = draw(jax.random.key(1), IDS, given={"record": ROWS})["record"]
+    assert found[1]["age"] == other[1]["age"] == 50.0
+    assert found != other, "what is missing is drawn"
+    with pytest.raises(ValueError, match="is wanted and given"):
+        draw(KEY, IDS, given={"record": [[50, 2, "f"]] * 4})
+
+
+def test_a_missing_entry_has_no_influence(model):
+    """Bit for bit, whatever stands in its place."""
+    score, draw = model.scorer("kind", draws=2), model.sampler(want="kind", steps=2)
+    kind, codes = {"kind": [0, 1, 2, 0]}, TABLE.encode(ROWS)[..., None]
+    other = np.where(KNOWN[..., None], codes, TABLE.code_count - 1).astype(np.int32)
+    nats = score(KEY, IDS, kind, given={"record": ROWS}).nats
+    for x in (codes, other):
+        call = {"given": {"record": x}, "known": {"record": KNOWN}}
+        np.testing.assert_array_equal(score(KEY, IDS, kind, **call).nats, nats)
+        drawn = draw(KEY, IDS, **call)["kind"]
+        np.testing.assert_array_equal(
+            drawn, draw(KEY, IDS, given={"record": ROWS})["kind"]
+        )
+    # What is there does have some.
+    changed = [{**(row or {}), "age": 70} for row in ROWS]
+    assert (score(KEY, IDS, kind, given={"record": changed}).nats != nats).any()
+    # And it is not scored: a row of which nothing is known costs nothing.
+    rows = model.scorer("record", draws=2)(KEY, IDS, {"record": ROWS})
+    assert rows.nats[3] == 0 and (rows.nats[:3] > 0).all()
+
+
+def test_a_missing_entry_has_no_gradient(model):
+    """Its code's row of the table of embeddings, and its logits, stay as they are."""
+    processes, times = model.processes, dict.fromkeys(model.streams, Uniform())
+    objective = Denoising(model.module, processes, times)
+    codes = TABLE.encode(ROWS)[..., None]
+    only = TABLE.code_count - 1  # "m", which stands in missing places alone
+    codes[..., 0] = np.where(KNOWN, np.minimum(codes[..., 0], only - 1), only)
+    batch = {
+        "streams": {"record": codes, "kind": np.zeros((4, 1, 1), np.int32)},
+        "known": {"record": KNOWN},
+        "label": np.full(4, -1),
+    }
+
+    @jax.jit
+    def loss_of(params, batch):
+        return objective(params, {}, batch, KEY, 0)[0]
+
+    value, gradient = jax.value_and_grad(loss_of)(model.params, batch)
+    filled = {**batch, "streams": {**batch["streams"], "record": codes * 0 + 3}}
+    filled["streams"]["record"][KNOWN] = codes[KNOWN]
+    again, other = jax.value_and_grad(loss_of)(model.params, filled)
+    assert value == again
+    jax.tree.map(np.testing.assert_array_equal, gradient, other)
+    table = gradient["record_in"]["table"]
+    assert not table[only].any() and table[codes[1, 2, 0]].any()
+
+
+def test_bins_come_back_with_the_bundle(model, tmp_path):
+    vqdit.save(tmp_path / "bundle", model)
+    again = vqdit.load(tmp_path / "bundle")
+    assert again.values["record"] == TABLE
+
+
+@pytest.mark.parametrize(
+    "rows,message",
+    [
+        ([[1, 2]] * 4, "given 'record': row 0 is"),
+        ([{"sex": "x"}] * 4, "given 'record': sex='x' is none of f, m"),
+        ([{"agee": 1}] * 4, "did you mean age"),
+        ([[1, 2, "f"], [1], [2, 3], None], "row 1 is .1.; write the columns age"),
+    ],
+)
+def test_what_is_no_row_is_refused(model, rows, message):
+    with pytest.raises(ValueError, match=message):
+        model.sampler(want="kind")(KEY, IDS, given={"record": rows})

@@ -1,0 +1,123 @@
+"""Rows of a table as examples: numbers and categories, a class, a text."""
+
+import csv
+import dataclasses
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from train.errors import Unreadable
+from train.modalities.files import File
+from train.modalities.modality import Modality, Record
+from train.modalities.tables import check_names, open_table
+from vqdit.tokenizer.table import spelled
+
+TABULAR = (".csv", ".parquet")
+
+
+@dataclasses.dataclass(frozen=True)
+class Tables(Modality):
+    """Rows of a CSV or Parquet file, an example each, for streams of `Table()`,
+    `Labels(k)` and `Bytes(n)`. There is no signal in them that a tokenizer would learn.
+
+    data_dir:  the file, whose columns have names; or a folder with one file a part,
+               train.csv and test.csv.
+    columns:   of numbers and categories, in this order; (): all but those below.
+    key:       the column by which rows belong to other streams (join="key"): names of
+               files, with their suffix or without; "": rows belong by their place.
+    label:     the column of the class; "": there is none.
+    caption:   the column of a text; "": there is none.
+    """
+
+    kind: ClassVar[str] = "table"
+    suffixes: ClassVar[tuple[str, ...]] = TABULAR
+    # What tells one row from another, where signals are compared.
+    shape: ClassVar[tuple[int, ...]] = (1,)
+
+    name: Literal["table"] = "table"
+    columns: tuple[str, ...] = ()
+    key: str = ""
+    label: str = ""
+    caption: str = ""
+
+    def __post_init__(self):
+        super().__post_init__()
+        own = {self.key, self.label, self.caption} - {""}
+        apart = not own.intersection(self.columns)
+        self.check("columns", apart, "write each column once, in one field")
+
+    def stem(self, file: str) -> str:
+        """A key without the suffix of a file, of any kind of signal."""
+        kinds = [each for kind in _below(Modality) for each in kind.suffixes]
+        ends = [end for end in kinds if file.lower().endswith(end)]
+        return file[: len(file) - max(map(len, ends), default=0)]
+
+    def findings(self, records):
+        """Of each column its range, or its commonest words, and the share missing."""
+        columns: dict[str, list] = {}
+        for record in records:
+            for name, entry in record.more["row"].items():
+                columns.setdefault(name, []).append(entry)
+        return {name: _told(entries) for name, entries in columns.items()}
+
+    def write(self, record: Record) -> bytes:
+        return csv_of([record.more["row"]])
+
+
+def _told(entries: list) -> str:
+    there = [entry for entry in entries if entry is not None]
+    if all(isinstance(entry, float) for entry in there):
+        said = f"{min(there):g} to {max(there):g}" if there else "nothing"
+    else:
+        common = Counter(there).most_common(6)
+        said = ", ".join(f"{word} {count}" for word, count in common)
+    return f"{said}; {1 - len(there) / len(entries):.1%} missing"
+
+
+def _below(kind: type) -> Iterable[type]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from _below(each)
+
+
+def rows_of(
+    path: File, columns: Sequence[str] = (), apart: Sequence[str] = ()
+) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
+    """(rows of these columns, or of all but those that are `apart`; these as words).
+
+    A row is {column: float, str, or None where it is missing}. Raises Unreadable for a
+    file that is no table with names, or lacks a column.
+    """
+    table, named = open_table(path)
+    if not named:
+        raise Unreadable("its first line holds numbers; write the columns' names there")
+    check_names((*columns, *apart), table.column_names)
+    names = columns or [n for n in table.column_names if n not in apart]
+    found = {name: _entries(table[name]) for name in {*names, *apart}}
+    listed = zip(*(found[name] for name in names), strict=True)
+    rows = [dict(zip(names, row, strict=True)) for row in listed]
+    return rows, {name: list(map(spelled, found[name])) for name in apart}
+
+
+def csv_of(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Rows of the same columns as a CSV, "" where an entry is missing."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(rows[0])
+    writer.writerows([map(spelled, row.values()) for row in rows])
+    return text.getvalue().encode()
+
+
+def _entries(column) -> list[float | str | None]:
+    import pyarrow  # as in `open_table`
+
+    is_, kind = pyarrow.types, column.type
+    if is_.is_boolean(kind):
+        return [None if x is None else str(x).lower() for x in column.to_pylist()]
+    if is_.is_integer(kind) or is_.is_floating(kind) or is_.is_decimal(kind):
+        found = np.asarray(column.cast(pyarrow.float64(), safe=False).to_numpy())
+        return [None if np.isnan(x) else x for x in found.tolist()]
+    return [None if x is None or x == "" else str(x) for x in column.to_pylist()]

@@ -1,0 +1,309 @@
+"""A page about a run: what it is, what it scores, what it makes, and where it fails.
+
+python -m train.evaluate --workdir=runs/any --crossings --baselines
+python -m train.page     --workdir=runs/any
+
+Writes WORKDIR/report.html, one file with all its pictures, sounds and clips: streams,
+processes and parameters, curves of training, figures of WORKDIR/evaluation.json and the
+bars of the experiment; of a generator of several streams what is given and drawn of
+held-out examples, and the worst of --num of them; samples beside their nearest training
+examples. It draws as train.evaluate did, or as --steps and --solver say.
+"""
+
+import datetime
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from train.config import Experiment, StageTwo
+from train.config.bars import met
+from train.config.command import OF_RUN, parse
+from train.config.expression import parse_value
+from train.config.paths import spell
+from train.errors import BadInput, run
+from train.evaluation.answers import Answer
+from train.evaluation.crossings import answers_of
+from train.evaluation.drawing import SAMPLER, draw_all
+from train.evaluation.evaluator import examples, grouped, reconstruct
+from train.evaluation.features import network_of
+from train.evaluation.questions import Crossing, Crossings, asked
+from train.evaluation.scores import references_of
+from train.modalities.files import write_bytes
+from train.objectives.bundles import open_bundle
+from train.pipeline import open_examples
+from train.progress import say
+from train.report import run_pages
+from train.report.pages import render, table
+from train.report.run_pages import Section, seen
+from train.runtime import hosts
+from train.runtime.log import read_metrics
+from vqdit.fields import Count
+from vqdit.metrics import nearest_neighbours
+from vqdit.trained.bundle import read_json
+from vqdit.trained.codec import Codec
+from vqdit.trained.generator import Generator
+
+SHOWN = 12  # examples of each kind
+FLAGS = OF_RUN | {
+    "crossings": (bool | tuple[str, ...], "those that are shown, else the evaluated"),
+    "num": (Count, "held-out examples of each, of which the worst are shown (250)"),
+    **SAMPLER,
+    "judge": (str, "a folder of train.classifier, or of a tokenizer"),
+    "judge_steps": (Count, "for which that one is trained"),
+    "seed": (int, "of what is drawn (0)"),
+}
+
+
+def main(argv):
+    hosts.alone()
+    command = parse(argv, Experiment, FLAGS, needed=["workdir"])
+    experiment, flags = command.experiment, dict(command.flags)
+    thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
+    evaluation = _read(command.workdir / "evaluation.json")
+    rows = []
+    if (command.workdir / "metrics.jsonl").exists():
+        rows = read_metrics(command.workdir)
+    sections = [run_pages.training(rows, experiment.run.steps)] if rows else []
+    if isinstance(thing, Codec):
+        sections += [run_pages.figures(evaluation)] if evaluation else []
+        sections.append(_reconstructions(thing, experiment))
+    elif isinstance(experiment, StageTwo):
+        sections.insert(0, _streams(thing))
+        sections += _scored(experiment, evaluation)
+        sections += _drawn(thing, experiment, evaluation, flags)
+    else:
+        raise BadInput(f"{command.workdir}: config.json is not a generator's")
+    if not evaluation:
+        sections.append(Section("Not evaluated", "Run `train.evaluate` for figures."))
+    size = sum(x.size for x in jax.tree.leaves(getattr(thing, "params", None)))
+    what = f"A transformer of {size:,} parameters" if size else "A tokenizer"
+    intro = (
+        f"{what}, {experiment.run.steps:,} steps of {experiment.run.batch} examples; "
+        f"`{command.workdir}`, {datetime.date.today()}, jax {jax.__version__} on "
+        f"{jax.default_backend()}."
+    )
+    text, shown = run_pages.written(experiment.name, intro, sections)
+    out = command.workdir / "report.html"
+    write_bytes(out, render(text, shown).encode())
+    say(f"the report is {out}")
+
+
+def _read(path) -> dict[str, Any]:
+    try:
+        return read_json(path)
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise BadInput(f"{path}: {error}; run train.evaluate again") from error
+
+
+def _streams(generator: Generator) -> Section:
+    rows = []
+    for name, stream in generator.streams.items():
+        codec, value = generator.codecs.get(name), generator.values.get(name)
+        through = codec.contract.kind if codec else type(value).__name__
+        process = spell(generator.processes[name])
+        rows.append((name, through, str(stream.shape), process))
+    return Section("Streams", table(("", "through", "tokens", "process"), rows))
+
+
+def _reconstructions(codec: Codec, experiment) -> Section:
+    data = experiment.one_data
+    held = open_examples(data, False)
+    x = held.take(held.spaced(SHOWN))["x"]
+    x_hat, _ = reconstruct(codec, x)
+    shown = [
+        *seen("held-out originals", codec.contract, x),
+        *seen("what comes back", codec.contract, x_hat),
+    ]
+    return Section("Reconstructions", shown=shown)
+
+
+def _scored(experiment: StageTwo, evaluation: Mapping[str, Any]) -> list[Section]:
+    sections = []
+    if evaluation and experiment.bars:
+        found = [(bar, *met(bar, evaluation)) for bar in experiment.bars]
+        sections.append(run_pages.bars(found))
+    if isinstance(evaluation.get("crossings"), dict):  # once it was a list
+        sections.append(run_pages.crossings(evaluation["crossings"]))
+    if evaluation:
+        sections.append(run_pages.samples(evaluation))
+    return sections
+
+
+def _drawn(generator, experiment, evaluation, flags) -> list[Section]:
+    """What it draws of each crossing, and of nothing."""
+    sampler = _sampler(evaluation) | {n: flags[n] for n in SAMPLER if n in flags}
+    how = {"folder": flags.get("judge"), "steps": flags.get("judge_steps")}
+    key, found = jax.random.key(flags.get("seed", 0)), []
+    try:
+        if len(generator.streams) > 1:
+            references = references_of(
+                generator, experiment.sources, partial(network_of, **how)
+            )
+            answers = answers_of(generator, experiment.sources, references)
+            of = Crossings(generator, experiment.sources, answers, experiment.join)
+            measured = _named(evaluation, "crossings")
+            names = [name for name in measured if "_to_" in name]
+            wanted = asked([*generator.streams], flags.get("crossings", names or True))
+            for crossing in wanted:
+                if all(n in answers for n in (*crossing.given, crossing.want)):
+                    scale = _scale(measured.get(crossing.name, {}))
+                    how = {"want": crossing.want, "guidance": scale} | {
+                        n: x.get(crossing.want) if isinstance(x, Mapping) else x
+                        for n, x in sampler.items()
+                    }
+                    draw, num = generator.sampler(**how), flags.get("num", 250)
+                    found += _crossing(of, crossing, key, draw, num, scale)
+        found.append(_samples(generator, experiment, key, sampler))
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    return found
+
+
+def _named(evaluation, name) -> dict[str, Any]:
+    found = evaluation.get(name, {})
+    return found if isinstance(found, dict) else {}
+
+
+def _sampler(evaluation) -> dict[str, Any]:
+    """As the figures were made, by what is written beside them."""
+    said = evaluation.get("protocol", {}).get("sampler", {})
+    found = {
+        name: parse_value(text, SAMPLER[name][0], f"evaluation.json: {name}")
+        for name, text in said.items()
+        if name in SAMPLER and text != "None"
+    }
+    # All times is what no scale is asked for.
+    return {n: x for n, x in found.items() if (n, x) != ("interval", (0.0, 1.0))}
+
+
+def _scale(figures: Mapping[str, Any]) -> float | None:
+    """Of guidance, at which the crossing was best; None for none."""
+    scales = {n: next(iter(x.values())) for n, x in figures.items() if "guidance_" in n}
+    return float(max(scales, key=scales.get).partition("_")[2]) if scales else None
+
+
+def _crossing(
+    of: Crossings, crossing: Crossing, key, draw, num, scale
+) -> list[Section]:
+    """Some examples, and the worst of all."""
+    answer, parts = of.answers[crossing.want], []
+    evaluators = answer.evaluators(exact=of.exact(crossing))
+    batches = of.batches(crossing, num, crossing.name)
+    for batch in of.said(crossing, batches, key, draw):
+        part = {n: of.answers[n].truth(batch) for n in crossing.given}
+        part |= {n: batch[n] for n in ("said", "truth", "label")}
+        worth = np.zeros(len(batch["there"]))
+        if evaluators:
+            worth = np.asarray(evaluators[0].values(batch), float)
+            worth = worth.reshape(len(worth), -1)[:, 0]
+        worth = -worth if evaluators and "rmse" in evaluators[0].name else worth
+        rows = np.flatnonzero(batch["there"])
+        parts.append(_rows(part | {"worth": worth}, rows))
+    joined = {n: [x for part in parts for x in part[n]] for n in parts[0]}
+    title = f"{' and '.join(crossing.given)} → {crossing.want}"
+    guided = "" if scale is None else f", guidance {scale:g}"
+    first = np.arange(min(SHOWN, len(joined["said"])))
+    sections = [_section(of, crossing, f"{title}{guided}", _rows(joined, first))]
+    worth = np.nan_to_num(np.array(joined["worth"]), nan=np.inf)
+    order = np.argsort(worth, kind="stable")
+    wrong = [i for i in order if worth[i] < 1 or answer.read is None][:SHOWN]
+    if evaluators and wrong:
+        name = evaluators[0].name
+        figure = f"{title}: where it fails, by {name}, the worst of {len(worth)}"
+        sections.append(_section(of, crossing, figure, _rows(joined, wrong)))
+    return sections
+
+
+def _rows(columns: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]:
+    return {name: [x[i] for i in rows] for name, x in columns.items()}
+
+
+def _section(of: Crossings, crossing, title: str, found: Mapping[str, Any]) -> Section:
+    """Signals as sheets, with the words that belong to them above each."""
+    answers, want = of.answers, crossing.want
+    given = [n for n in crossing.given if answers[n].source]
+    names = [
+        ", ".join(answers[n].word(found[n][i]) for n in given)
+        for i in range(len(found["said"]))
+    ]
+    shown = []
+    if answers[want].source:
+        said, true = (
+            [answers[want].word(x) for x in found[n]] for n in ("said", "truth")
+        )
+        both = zip(said, true, strict=True)
+        mine = [a if a == b else f"{a} (true: {b})" for a, b in both]
+        names = [" → ".join(filter(None, x)) for x in zip(names, mine, strict=True)]
+    elif answers[want].read is not None:
+        read = answers[want].read(np.stack(found["said"]))
+        classes = open_examples(answers[want].data, True).class_names
+        told = lambda y: classes[y] if 0 <= y < len(classes) else str(y)
+        for i, (mine, true) in enumerate(zip(read, found["label"], strict=True)):
+            wrong = "" if mine == true else f"reads {told(int(mine))}"
+            names[i] = ", ".join(filter(None, (names[i] or told(int(true)), wrong)))
+    contract = lambda name: answers[name].tokenizer.contract
+    for name in crossing.given:
+        if answers[name].source:
+            continue
+        x = np.stack(found[name])
+        pixels = x.dtype == np.uint8 and answers[want].source == "boxes"
+        if pixels and np.ndim(found["said"][0]) == x.ndim - 2:
+            x = run_pages.outlined(x, *map(np.stack, (found["truth"], found["said"])))
+            shown += seen(f"{name} with {want}, true and drawn", contract(name), x)
+        else:
+            shown += seen(f"given {name}", contract(name), x, names)
+    if not answers[want].source:
+        for role, entry in (("drawn", "said"), ("true", "truth")):
+            if role == "drawn" or of.exact(crossing):
+                x = np.stack(found[entry])
+                shown += seen(f"{role} {want}", contract(want), x, names)
+    text = ""
+    if not shown:
+        text = table(("",), [(name,) for name in names])
+    return Section(title, text, shown)
+
+
+def _samples(generator: Generator, experiment: StageTwo, key, sampler) -> Section:
+    """Samples of all streams at once, each signal above its nearest training one."""
+    labels = None
+    if generator.module.classes:
+        labels = np.resize(generator.trained_labels, SHOWN)
+    draw = generator.sampler(**sampler)
+    x = draw_all(generator, draw, key, np.arange(SHOWN), labels, raw=False)
+    answers = {
+        name: Answer(name, experiment.sources[name], each)
+        for name, each in generator.values.items()
+    }
+    said = [
+        ", ".join(answer.word(x[name][i]) for name, answer in answers.items())
+        for i in range(SHOWN)
+    ]
+    shown = []
+    for name, codec in generator.codecs.items():
+        near, names = _nearest(experiment.sources[name], x[name]), said * bool(answers)
+        shown += seen(f"drawn {name}", codec.contract, x[name], names)
+        near_by = f"nearest in training to each {name}"
+        shown += seen(near_by, codec.contract, near, names)
+    text = "Drawn of nothing given, all streams together; not picked."
+    if not shown:
+        text += "\n\n" + table(("",), [(each,) for each in said])
+    return Section("Samples, and what they are nearest to", text, shown)
+
+
+def _nearest(data, x: np.ndarray) -> np.ndarray:
+    """The training example that each is nearest to."""
+    least, found = np.full(len(x), np.inf), np.zeros_like(x)
+    for part in grouped(examples(data, True, divided=False)):
+        index, far = (each[:, 0] for each in nearest_neighbours(x, part["x"]))
+        nearer = far < least
+        least[nearer], found[nearer] = far[nearer], part["x"][index[nearer]]
+    return found
+
+
+if __name__ == "__main__":
+    run(main)

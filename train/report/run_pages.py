@@ -1,0 +1,167 @@
+"""A run's report: what it is, what it scores, and what it makes, on one page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from train.modalities.modality import of_contract
+from train.modalities.shown import Units, png
+from train.report import pictures
+from train.report.pages import WIDTH, number, table
+from train.report.sheets import sheet
+
+PLAYED = 6  # sounds and clips of each kind, since a page is to stay small
+LEAST = 104  # pixels of a cell, wide enough for a few words
+BESIDE = ("likeliest", "cnn", "pca", "mean", "real")  # columns of who answers, in order
+TRUE, DRAWN = (42, 140, 106), (210, 105, 30)
+MEDIA = (".wav", ".gif")
+
+
+class Section(NamedTuple):
+    """A title, text as `train.report.pages` reads it, and what is shown, by caption."""
+
+    title: str
+    text: str = ""
+    shown: Sequence[tuple[str, bytes]] = ()
+
+
+def written(title: str, intro: str, sections: Sequence[Section]) -> tuple[str, dict]:
+    """(text, pictures) for `train.report.pages.render`."""
+    blocks, found = [f"# {title}", intro], {}
+    for i, section in enumerate(sections):
+        blocks += [f"## {section.title}", section.text]
+        lines = []
+        for j, (caption, content) in enumerate(section.shown):
+            found[f"{i}.{j}"] = content
+            lines.append(f"![{caption}]({i}.{j})")
+        blocks.append("\n".join(lines))
+    return "\n\n".join(filter(None, blocks)), found
+
+
+def training(rows: Sequence[Mapping[str, Any]], steps: int) -> Section:
+    """The curves of every loss that was logged."""
+    lines = {}
+    names = dict.fromkeys(n for row in rows for n in row if "loss" in n)
+    for name in names:
+        pairs = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+        lines[name] = tuple(zip(*pairs, strict=True))
+    if not lines:
+        return Section("Training", "Nothing was logged.")
+    values = [value for _, y in lines.values() for value in y]
+    far = 0 < 30 * min(values) < max(values)
+    plot = pictures.line_plot(lines, "step", "loss", log_y=far)
+    text = f"{rows[-1]['step']:,} of {steps:,} steps; means between the points."
+    return Section("Training", text, [("losses", plot)])
+
+
+def bars(found: Sequence[tuple[str, bool | None, Any, Any]]) -> Section:
+    """What was to be reached, and what was; see `train.config.bars.met`."""
+    words = {True: "met", False: "**missed**", None: "not measured"}
+    rows = [(bar, mine, other, words[reached]) for bar, reached, mine, other in found]
+    return Section("Bars", table(("", "measured", "compared with", ""), rows))
+
+
+def crossings(found: Mapping[str, Mapping[str, Any]]) -> Section:
+    """A line for each figure of each crossing, a column for each who answered."""
+    answers = [n for each in found.values() for n in each if n != "examples"]
+    first = [n for n in dict.fromkeys(answers) if n not in BESIDE]
+    columns = [*first, *(name for name in BESIDE if name in answers)]
+    rows = []
+    for crossing, each in found.items():
+        names = [n for who in columns for n in each.get(who, {})]
+        for name in dict.fromkeys(names):
+            if not name.endswith("_interval"):
+                cells = [_cell(each.get(who, {}), name) for who in columns]
+                rows.append((crossing.replace("_to_", " → "), name, *cells))
+                rows[-1] += (each["examples"],)
+    text = (
+        "What is drawn of the last stream from those before the arrow, on held-out "
+        "examples; in brackets the interval in which a figure lies 95 times of 100. "
+        "`likeliest` is the label of the least bound; `cnn` and `pca` were trained for "
+        "this alone, on the same data; `mean` knows the training part and nothing of "
+        "the example; `real` is how the true ones are read."
+    )
+    return Section(
+        "Crossings",
+        f"{text}\n\n{table(('', 'figure', *columns, 'examples'), rows)}",
+    )
+
+
+def _cell(figures: Mapping[str, Any], name: str) -> str | None:
+    if figures.get(name) is None:
+        return None
+    found, ends = figures[name], figures.get(f"{name}_interval")
+    places = 3 if abs(found) <= 1 else 2
+    around = ends and f" ({' to '.join(number(float(x), places) for x in ends)})"
+    return number(float(found), places) + (around or "")
+
+
+def samples(evaluation: Mapping[str, Any]) -> Section:
+    """The figures of samples at every scale of guidance, beside those of real ones."""
+    curve, real = evaluation.get("curve", []), evaluation.get("real", {})
+    names = list(dict.fromkeys(name for row in curve for name in row))
+    floors = {n.replace("floor_", ""): x for n, x in real.items() if "floor_" in n}
+    told = [*curve, floors]
+    rows = [
+        [name, *(number(row.get(name)) for row in told)]
+        for name in names
+        if name != "guidance"
+    ]
+    scales = [
+        f"guidance {row['guidance']:g}" if "guidance" in row else "" for row in curve
+    ]
+    text = "The last column is of as many real training examples."
+    return Section("Samples, scored", f"{text}\n\n{table(('', *scales, 'real'), rows)}")
+
+
+def figures(evaluation: Mapping[str, Any]) -> Section:
+    """Those of a tokenizer that are one number."""
+    rows = [(name, x) for name, x in evaluation.items() if isinstance(x, int | float)]
+    return Section("Figures", table(("", "held-out"), rows))
+
+
+def seen(
+    caption: str,
+    contract: Any,
+    x: np.ndarray,
+    names: Sequence[str] = (),
+) -> list[tuple[str, bytes]]:
+    """Signals, as their tokenizer takes them or uint8, as a sheet and, of sounds and
+    clips, the first few to be played."""
+    data, x = of_contract(contract), np.asarray(x)
+    how = (contract.kind, x, Units.of(contract))
+    # A sheet of the page's width at most, which is shown as it is.
+    one = sheet(*how[:1], x[:1], how[2], 1, names[:1], LEAST).shape[1]
+    columns = 1 if data.wide else max(1, min(8, WIDTH // (one + 7)))
+    found = [(caption, png(sheet(*how, columns, names, LEAST)))]
+    if data.suffixes[0] in MEDIA:
+        raw = x
+        if contract.scale and x.dtype != np.uint8:
+            raw = x * np.array(contract.scale) + np.array(contract.offset)
+        for i, each in enumerate(raw[:PLAYED]):
+            name = f"{caption}, {names[i] if names else i + 1}"
+            record = data.new(np.asarray(each, x.dtype), contract.rate)
+            found.append((name, data.write(record)))
+    return found
+
+
+def outlined(x: np.ndarray, true: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """Pixels (n, *frames, h, w, c), enlarged, with the edges of the true boxes and,
+    over them, of those that are drawn, (n, *frames, k, 5)."""
+    factor = max(1, 96 // x.shape[-2])
+    x = x.repeat(factor, -3).repeat(factor, -2)
+    x = np.broadcast_to(x, (*x.shape[:-1], 3)).copy()
+    height, width = x.shape[-3:-1]
+    for boxes, colour in ((true, TRUE), (drawn, DRAWN)):
+        for place in np.ndindex(boxes.shape[:-1]):
+            *edges, kind = boxes[place]
+            if kind < 0:
+                continue
+            ends = np.array(edges) * (width, height, width, height)
+            x0, y0, x1, y1 = np.clip(np.round(ends).astype(int), 0, None)
+            frame = x[place[:-1]][y0 : y1 + 1, x0 : x1 + 1]
+            inside = frame[1:-1, 1:-1].copy()
+            frame[:] = colour
+            frame[1:-1, 1:-1] = inside
+    return x

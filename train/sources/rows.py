@@ -1,0 +1,95 @@
+"""The rows of a table, each a record."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+
+from train.errors import BadInput, blame
+from train.modalities.draws import chance
+from train.modalities.files import natural
+from train.modalities.modality import Record
+from train.modalities.rows import TABULAR, Tables, rows_of
+from train.sources.source import Source
+from train.sources.split import divided, name_draw
+
+
+class Rows(Source):
+    """Rows of a table.
+
+    train: of a file that holds both parts, which; None takes all of it.
+    names: the classes there may be; None for those that are there.
+    """
+
+    light = True
+
+    def __init__(
+        self,
+        data: Tables,
+        path: Path,
+        train: bool | None = None,
+        names: Sequence[str] | None = None,
+    ):
+        apart = [name for name in (data.key, data.label, data.caption) if name]
+        with blame(str(path)):
+            rows, found = rows_of(path, data.columns, apart)
+        where = lambda row, column: f"{path}, row {row + 1}, column {column!r}"
+        named = found.get(data.label, [""] * len(rows))
+        names = _classes(named) if names is None else names
+        for row, name in enumerate(named):
+            if name and name not in names:
+                there = ", ".join(names)
+                raise BadInput(f"{where(row, data.label)}: {name!r} is none of {there}")
+        labels = [names.index(name) if name else -1 for name in named]
+        keys = list(map(data.stem, found.get(data.key, ())))
+        if "" in keys:
+            raise BadInput(f"{where(keys.index(''), data.key)}: no key; fill it in")
+        mine = np.arange(len(rows))
+        if train is not None:
+            draws = np.array(list(map(name_draw, keys))) if keys else chance(0, mine)
+            last = [Path(key).name for key in keys]
+            mine = divided(data, train, draws, str(path), last)
+        super().__init__(len(mine), names)
+        self.identity = hashlib.sha256(path.read_bytes()).hexdigest()
+        self.labels = np.array(labels, int)[mine]
+        self.keys = [keys[row] for row in mine] if keys else None
+        self._records = []
+        for row in mine.tolist():
+            more = {"row": rows[row]}
+            if data.caption:
+                more["caption"] = found[data.caption][row]
+            mark = crc32(repr((more, labels[row])).encode()) / 2**32
+            values = np.array([mark], np.float32)
+            self._records.append(Record(values, label=labels[row], more=more))
+
+    def read(self, rows):
+        return [self._records[row] for row in rows]
+
+
+def open_rows(data: Tables, train: bool) -> Rows:
+    """A part of a table, by data.holdout, or of a folder with a file of each part."""
+    if not data.data_dir:
+        raise BadInput("data.data_dir is empty: write the .csv or .parquet to read")
+    root = Path(data.data_dir).expanduser()
+    if root.is_dir():
+        training = Rows(data, _part(root, data.train_split))
+        if train:
+            return training
+        return Rows(data, _part(root, data.test_split), names=training.class_names)
+    if root.suffix.lower() not in TABULAR or not root.is_file():
+        raise BadInput(f"data.data_dir={root}: no file; write one of .csv or .parquet")
+    return Rows(data, root, train)
+
+
+def _part(root: Path, split: str) -> Path:
+    for end in TABULAR:
+        if (path := root / f"{split}{end}").is_file():
+            return path
+    raise BadInput(f"{root} has no {split}.csv; write one, or data.data_dir=FILE.csv")
+
+
+def _classes(named: Sequence[str]) -> tuple[str, ...]:
+    """Names of the classes, in natural order."""
+    return tuple(sorted({name for name in named if name}, key=natural))

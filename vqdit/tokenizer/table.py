@@ -1,0 +1,298 @@
+"""Rows of a table, numbers and categories with gaps, as a code an entry.
+
+Numbers fall into bins that hold equally many of the training values, as in quantile
+binning of tabular data; a category is a code. NumPy, on the host.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from vqdit.fields import Bound, Checked, Finite
+from vqdit.tokenizer.value import Value, known_codes
+from vqdit.values import near
+
+Row = Mapping[str, Any] | Sequence[Any] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Number(Checked):
+    """A column of numbers.
+
+    edges:  between its bins, ascending; a number at an edge belongs to the upper one,
+        and one beyond all that were trained on to the first or the last.
+    values: what each bin comes back as. () until the training part has settled both.
+    """
+
+    name: str
+    edges: tuple[Finite, ...] = ()
+    values: tuple[Finite, ...] = ()
+
+    def __post_init__(self):
+        super().__post_init__()
+        ascend = not self.edges or (np.diff(self.edges) > 0).all()
+        self.check("edges", ascend, "write ascending numbers")
+        fits = not (self.edges or self.values) or len(self.values) == 1 + len(
+            self.edges
+        )
+        self.check("values", fits, f"write one more than edges, {1 + len(self.edges)}")
+
+    def settle(self, column: Shaped[np.ndarray, "n"], bins: int) -> "Number":
+        """With at most so many bins, alike full, and the median of each. A column of
+        no more different numbers has a bin for each, and is exact."""
+        x = self.read(column)
+        different = np.unique(x)
+        first = different  # numbers that begin a bin
+        if len(different) > bins:
+            shares = np.arange(bins) / bins
+            first = np.unique(np.quantile(x, shares, method="higher"))
+        before = different[np.searchsorted(different, first[1:]) - 1]
+        middle = before + (first[1:] - before) / 2
+        edges = np.where(middle > before, middle, first[1:])  # neighbours to the bit
+        bin_of = np.searchsorted(edges, x, side="right")
+        bins_of = (x[bin_of == i] for i in range(len(edges) + 1))
+        values = tuple(float(np.median(each)) for each in bins_of)
+        return dataclasses.replace(self, edges=tuple(edges.tolist()), values=values)
+
+    def read(self, column: Shaped[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        """Numbers, all of them there. Raises ValueError for what is none."""
+        try:
+            found = column.astype(np.float64)
+        except (TypeError, ValueError):
+            wrong = next(x for x in column if not _is_number(x))
+            raise ValueError(
+                f"{self.name}={wrong!r}: write a number, or None where it is missing"
+            ) from None
+        if not np.isfinite(found).all():
+            raise ValueError(f"{self.name}={found[~np.isfinite(found)][0]}: not finite")
+        return found
+
+    def encode(self, column: Shaped[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
+        return np.searchsorted(np.asarray(self.edges), self.read(column), side="right")
+
+
+@dataclasses.dataclass(frozen=True)
+class Category(Checked):
+    """A column of words. values: all there may be, in the order of their codes; () for
+    those of the training part."""
+
+    name: str
+    values: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        super().__post_init__()
+        once = len(set(self.values)) == len(self.values)
+        self.check("values", once, "write each once")
+
+    def settle(self, column: Shaped[np.ndarray, "n"], bins: int) -> "Category":
+        """With the words of the column, where none are listed."""
+        del bins
+        words = self.values or tuple(sorted({_word(x) for x in column}))
+        return dataclasses.replace(self, values=words)
+
+    def encode(self, column: Shaped[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
+        """Raises ValueError for a word that there is not."""
+        words, inverse = np.unique(list(map(_word, column)), return_inverse=True)
+        for word in words.tolist():
+            if word not in self.values:
+                there = ", ".join(self.values[:20])
+                raise ValueError(f"{self.name}={word!r} is none of {there}")
+        codes = [self.values.index(word) for word in words.tolist()]
+        return np.asarray(codes, int)[inverse]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table(Value):
+    """A row of a table, an entry a column, as a code each.
+
+    columns: in their order; () for all of the training part, words as categories.
+    bins:    most bins of a column of numbers, where the training part makes them.
+
+    A row is {column: number, word or None} or a sequence in their order. An entry that
+    is missing, None, NaN or "", is not known: nothing sees it, it has no loss, and it
+    is what is drawn where the rest of a row is given. Codes: those of the first column,
+    then those of the next.
+    """
+
+    source: ClassVar[str] = "row"
+    wide: ClassVar[bool] = True
+
+    columns: tuple[Number | Category, ...] = ()
+    bins: Annotated[int, Bound(at_least=2)] = 16
+
+    def __post_init__(self):
+        super().__post_init__()
+        once = len(set(self.names)) == len(self.names)
+        self.check("columns", once, "write each name once")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the columns."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def length(self) -> int:
+        return len(self.columns)
+
+    @property
+    def code_count(self) -> int:
+        return int(self._ends[-1])
+
+    @property
+    def _ends(self) -> Int[np.ndarray, "columns"]:
+        return np.cumsum([len(column.values) for column in self.columns])
+
+    @property
+    def settled(self) -> bool:
+        return bool(self.columns) and all(column.values for column in self.columns)
+
+    def stream(self, kind):
+        if not self.settled:
+            raise ValueError(
+                "the training part has yet to say its columns, bins and words; without "
+                "data write Table(columns=(Number(name, edges, values), ...))"
+            )
+        return super().stream(kind)
+
+    def settle(self, values: Sequence[Row]) -> "Table":
+        """With the columns that the rows have, where none are written, and the bins and
+        words of those that say none. Raises ValueError for a column without entries."""
+        columns = self.columns or _columns(values)
+        have = {
+            name: None for row in values if isinstance(row, Mapping) for name in row
+        }
+        for column in columns:
+            if have and column.name not in have:
+                raise ValueError(
+                    f"the training part has no column {column.name!r}; "
+                    f"{near(column.name, have)}"
+                )
+        rows = dataclasses.replace(self, columns=columns)._entries(values)
+        there, found = ~_missing(rows), []
+        for i, column in enumerate(columns):
+            own = rows[there[:, i], i]
+            if not len(own) and not column.values:
+                raise ValueError(
+                    f"column {column.name!r} has no entry in the training part; write "
+                    "columns=(...) without it"
+                )
+            column = column if column.values else column.settle(own, self.bins)
+            column.encode(own)  # which refuses a word that is not listed
+            found.append(column)
+        return dataclasses.replace(self, columns=tuple(found))
+
+    def known(self, values: Sequence[Row]) -> Bool[np.ndarray, "b columns"]:
+        return ~_missing(self._entries(values))
+
+    def encode(self, values: Sequence[Row]) -> Int[np.ndarray, "b columns"]:
+        rows = self._entries(values)
+        there, ends = ~_missing(rows), self._ends
+        codes = np.empty(rows.shape, np.int32)
+        for i, (column, own) in enumerate(zip(self.columns, there.T, strict=True)):
+            # What is missing has the code of another column, which comes back as that.
+            codes[~own, i] = ends[i] % ends[-1]
+            first = ends[i] - len(column.values)
+            codes[own, i] = first + column.encode(rows[own, i])
+        return codes
+
+    def decode(
+        self, codes: Int[np.ndarray | Array, "b columns"]
+    ) -> list[dict[str, float | str | None]]:
+        """Rows; an entry whose code is another column's, as a model may draw it, is
+        missing."""
+        codes = known_codes(codes, self.code_count)
+        table, ends = np.full(codes.shape, None, object), self._ends
+        for i, column in enumerate(self.columns):
+            code = codes[:, i] - (ends[i] - len(column.values))
+            own = (code >= 0) & (code < len(column.values))
+            table[own, i] = np.array(column.values, object)[code[own]]
+        return [dict(zip(self.names, row, strict=True)) for row in table.tolist()]
+
+    def arrays(self, values: Sequence[Row]) -> dict[str, Shaped[np.ndarray, "b"]]:
+        """Column -> its entries: float64, NaN where one is missing, or str, ""."""
+        entries, found = self._entries(values), {}
+        for i, column in enumerate(self.columns):
+            if isinstance(column, Number):
+                found[column.name] = entries[:, i].astype(np.float64)
+            else:
+                found[column.name] = np.array(list(map(spelled, entries[:, i])), str)
+        return found
+
+    def said(self, values: Sequence[Row]) -> list[str]:
+        """age=61,sex=f; of what is missing nothing stands behind the sign."""
+        return [
+            ",".join(
+                f"{name}={spelled(x)}" for name, x in zip(self.names, row, strict=True)
+            )
+            for row in self._entries(values)
+        ]
+
+    def _entries(self, rows: Sequence[Row]) -> Shaped[np.ndarray, "b columns"]:
+        """Of objects, None where a row has none. Raises ValueError for a row of other
+        columns; one that has them all may have more."""
+        names, known = self.names, set(self.names)
+        table = np.full((len(rows), len(names)), None, object)
+        for i, row in enumerate(rows):
+            if isinstance(row, Mapping):
+                others = row.keys() - known
+                if others and known - row.keys():
+                    name = min(others)
+                    raise ValueError(f"no column {name!r}; {near(name, names)}")
+                table[i] = [row.get(name) for name in names]
+            elif row is not None:
+                if isinstance(row, str) or len(row) != len(names):
+                    raise ValueError(
+                        f"row {i} is {row!r}; write the columns {', '.join(names)}"
+                    )
+                table[i] = list(row)
+        return table
+
+
+def spelled(entry: float | str | None) -> str:
+    """An entry as a cell of a CSV, "" where it is missing."""
+    if isinstance(entry, float):
+        return repr(entry).removesuffix(".0")
+    return "" if entry is None else str(entry)
+
+
+def _columns(rows: Sequence[Row]) -> tuple[Number | Category, ...]:
+    """Those of all rows, in the order in which they come."""
+    found: dict[str, list] = {}
+    for row in rows:
+        for name, entry in (row or {}).items():
+            found.setdefault(name, []).append(entry)
+    if not found:
+        raise ValueError("the training part has no rows; write columns=(...)")
+    kinds = {}
+    for name, entries in found.items():
+        column = np.fromiter(entries, object, len(entries))
+        column = column[~_missing(column)]
+        numbers = all(isinstance(x, int | float | np.number) for x in column)
+        words = not numbers or any(isinstance(x, bool) for x in column)
+        kinds[name] = Category if words else Number
+    return tuple(kind(name) for name, kind in kinds.items())
+
+
+def _missing(entries: Shaped[np.ndarray, "*b"]) -> Bool[np.ndarray, "*b"]:
+    none = np.equal(entries, None) | (entries == "") | (entries != entries)
+    return none.astype(bool)
+
+
+def _is_number(entry: Any) -> bool:
+    try:
+        float(entry)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _word(entry: Any) -> str:
+    """A number that is a category is a word, 3.0 as 3; so is what is true or false."""
+    if isinstance(entry, bool):
+        return str(entry).lower()
+    return (
+        spelled(float(entry)) if isinstance(entry, int | np.number) else spelled(entry)
+    )

@@ -1,0 +1,77 @@
+"""What is born discrete: tokenizers without a network, which work on the host."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from vqdit.fields import Checked
+
+
+class Value(Checked):
+    """What all of them have; an example has one value, and None is none of it.
+
+    source:     the entry of an example that it encodes.
+    length:     codes of an example. code_count: how many there are.
+    wide:       values may come as an array of more axes than the batch's.
+    """
+
+    source: ClassVar[str]
+    wide: ClassVar[bool] = False
+
+    length: int
+
+    @property
+    def code_count(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Of an example's codes."""
+        return (self.length,)
+
+    @property
+    def settled(self) -> bool:
+        """Whether all is known of it; else the training part has yet to say it."""
+        return True
+
+    def settle(self, values: Sequence[Any]) -> "Value":
+        """Itself, with what was left to the training part: all of its values."""
+        del values
+        return self
+
+    def stream(self, kind: str) -> dict[str, object]:
+        """Fields of the stream that holds its codes; ValueError for one of latents."""
+        if kind != "codes":
+            raise ValueError(
+                f"{type(self).__name__} has codes and no latents; write a process of "
+                "codes such as Masking()"
+            )
+        return {"grid": self.grid, "vocab": self.code_count, "books": 1}
+
+    def encode(self, values: Sequence[Any]) -> Int[np.ndarray, "b *grid"]:
+        """Codes int32, any where nothing is known. Raises ValueError, in one line."""
+        raise NotImplementedError
+
+    def known(self, values: Sequence[Any]) -> Bool[np.ndarray, "b *grid"]:
+        """(b,) or (b, *grid): where there is something. What is not known is neither
+        seen nor scored; of a stream that is drawn it is what is drawn."""
+        raise NotImplementedError
+
+    def decode(self, codes: Int[np.ndarray, "b *grid"]) -> Sequence[Any]:
+        """The inverse of `encode`, of known codes."""
+        raise NotImplementedError
+
+    def said(self, values: Sequence[Any]) -> list[str]:
+        """Values as texts, of a line each."""
+        return list(map(str, values))
+
+
+def known_codes(codes: Any, count: int) -> np.ndarray:
+    """The codes. Raises ValueError for one that is not among so many."""
+    codes = np.asarray(codes)
+    wrong = (codes < 0) | (codes >= count)
+    if wrong.any():
+        raise ValueError(f"code {codes[wrong][0]} is none of the {count} there are")
+    return codes
