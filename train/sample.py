@@ -50,7 +50,7 @@ FLAGS = {
     "want": (tuple[str, ...], "streams that are drawn; else all that are not given"),
     "label": (str, "the class that is drawn, its name or number; else all in turn"),
     "num": (Count, "of samples (16, or as many as files are given)"),
-    "guidance": (float, "scale; 1 means none"),
+    "guidance": (float | dict[str, float], "scale; 1 means none"),
     "guidance.": (float, "of one given stream, or of the label, in its place"),
     **SAMPLER,
     "cut": (bool, "drop what a given text has beyond its stream's length"),

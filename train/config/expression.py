@@ -41,6 +41,8 @@ def parse_value(text: str, annotation: Any, at: str) -> Any:
     if annotation is str or any(text in each for each in choices):
         return text
     words = text.strip() and text.lstrip()[0] not in "([" and text.lower() not in WORDS
+    if {int, float} & set(map(annotations.bare, arms)):  # 0.5 is no name of a stream
+        words = words and text.lstrip()[0] not in "+-.0123456789"
     if tuple[str, ...] in arms and str not in arms and words:
         return tuple(text.split(","))
     node = None
