@@ -96,7 +96,8 @@ def targets(
         return np.where(found < 0, None, found.astype(object))
     kind, _, rule = target.partition(":")
     if target == "speaker" or kind == "name":
-        if held.keys is None:
+        keys = held.keys  # which may be read from records
+        if keys is None:
             raise BadInput(
                 f"--target={target}: the examples of {data.name} have no names"
             )
@@ -106,7 +107,7 @@ def targets(
             raise BadInput(f"--target={target}: {error}") from error
         if pattern.groups != 1:
             raise BadInput(f"--target={target}: write a pattern with one group (...)")
-        keys, matches = held.keys, []
+        matches = []
         for row in rows:
             match = pattern.search(keys[row])
             matches.append(match and match[1])

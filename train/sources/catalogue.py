@@ -91,7 +91,7 @@ class Prepared(Source):
 
     def file_names(self) -> list[str]:
         """Those of all rows; none where they are not stored."""
-        parsed = self._parsed(range(len(self))) if self.file else ()
+        parsed = self._parsed(self.rows.tolist()) if self.file else ()
         return [each[self.file].bytes_list.value[0].decode() for each in parsed]
 
     @property

@@ -123,6 +123,20 @@ def test_captions_and_an_image_under_another_name(tmp_path):
     assert source.classes == 0
 
 
+def test_keys_are_of_the_part_that_is_asked_for(tmp_path):
+    """Where holdout divides one split by a rule over names."""
+    file = {"file/filename": feature("text_feature.Text", text={})}
+    named = [
+        each | {"file/filename": f"{i}_ann_{i % 4}.png".encode()}
+        for i, each in enumerate(numbered(20))
+    ]
+    write_set(tmp_path / "toys" / "1.0.0", {"train": named}, LABELLED | file)
+    for part in (True, False):
+        source = open_source(at(tmp_path, holdout="takes:1-2"), part)
+        assert len(source) == 10
+        assert [int(key.split("_")[0]) for key in source.keys] == values(source)
+
+
 def test_slices_of_splits_and_the_newest_version(tmp_path):
     write_set(tmp_path / "toys" / "1.9.0", {"train": numbered(4)})
     write_set(tmp_path / "toys" / "1.10.0", {"train": numbered(8, 100)})
