@@ -61,7 +61,7 @@ def test_what_cannot_be_compared_is_refused(words, message, tmp_path, monkeypatc
 def test_a_row_that_has_begun_goes_on_without_what_it_started_from(tmp_path):
     experiment = replaced(rows_of(DEMO)["base"], {"init": str(tmp_path / "gone")})
     open_workdir(tmp_path / "all" / "base", experiment)
-    words = [DEMO, "--only=base,", f"--config.init={tmp_path / 'gone'}"]
+    words = [DEMO, "--only=base", f"--config.init={tmp_path / 'gone'}"]
     words += [f"--workdir={tmp_path / 'all'}"]
     with pytest.raises(BadInput, match="init"):
         ablate.rows_of(ablate.command_of(words))
