@@ -32,6 +32,7 @@ from train.errors import BadInput, run
 from train.evaluation.crossings import crossings
 from train.evaluation.drawing import SAMPLER
 from train.evaluation.features import network_of
+from train.evaluation.forecasts import forecasts
 from train.evaluation.judge import judge_of
 from train.evaluation.measures import BASELINES
 from train.evaluation.scores import (
@@ -57,8 +58,13 @@ FLAGS = OF_RUN | {
         bool | tuple[str, ...],
         "how right streams are from others: all, or a_to_b,a+b_to_c",
     ),
+    "shown.": (
+        Count,
+        "of a stream of clips: so many latents in time are given, the rest is scored",
+    ),
     "baselines": (bool, "beside crossings: classifiers of what is given"),
     "among": (str, "of crossings: examples of names like this regular expression"),
+    "draws": (Count, "of crossings: of each example, of which one answer is made (1)"),
     "judge": (str, "a folder of train.classifier, or of a tokenizer"),
     "judge_steps": (Count, "for which that one is trained"),
     "most": (Count, "of a tokenizer: held-out examples it is scored on"),
@@ -81,7 +87,8 @@ def main(argv):
             f"--judge={judge}: the tokenizer was trained to please it; write another, "
             "or drop it"
         )
-    own = TOKENIZER & {"most"} if tokenizer else FLAGS.keys() - TOKENIZER
+    known = {name.removesuffix(".") for name in FLAGS}
+    own = TOKENIZER & {"most"} if tokenizer else known - TOKENIZER
     if tokenizer and data.front is not None:
         own |= JUDGE
     if tokenizer and data.measures in BASELINES:
@@ -99,7 +106,7 @@ def main(argv):
         figures = evaluate_tokenizer(thing, data, **asked)
     elif isinstance(experiment, StageTwo):
         crossed, scales = asked.pop("crossings", False), asked.get("guidance", (None,))
-        more = {n: asked.pop(n) for n in ("baselines", "among") if n in asked}
+        more = {n: asked.pop(n) for n in ("baselines", "among", "draws") if n in asked}
         for name in more if not crossed else ():
             raise BadInput(f"--{name} is of crossings; write --crossings too")
         if "guidance" in asked and not thing.module.classes:
@@ -111,12 +118,16 @@ def main(argv):
         how = {"folder": judge, "steps": flags.get("judge_steps")}
         network = partial(network_of, **how)
         references = references_of(thing, experiment.sources, network)
-        found = {}
+        found, shown = {}, asked.pop("shown", {})
         if crossed:
             data, joined = (experiment.sources, references), experiment.join
             how = asked | more | {"scales": scales, "join": joined}
             how.pop("guidance", None)
             found["crossings"] = crossings(thing, *data, crossed, **how)
+        if shown:
+            own = {n: v for n, v in asked.items() if n != "guidance"}
+            after = forecasts(thing, experiment.sources, shown, **own)
+            found["crossings"] = found.get("crossings", {}) | after
         figures = evaluate_generator(thing, references, **asked) | found
     else:
         raise BadInput(f"{command.workdir}: config.json is not a generator's")

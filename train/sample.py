@@ -5,15 +5,18 @@ python -m train.sample --workdir=runs/speech_dit --num=8 --out=drawn
 python -m train.sample --workdir=runs/any --given.text=seven --want=image
 python -m train.sample --workdir=runs/any --given.audio=a.wav --want=text
 python -m train.sample --workdir=runs/clinic --given.record=patients.csv --out=full.csv
+python -m train.sample --workdir=runs/any --given.video=a.gif --want=boxes --out=a.csv
 
 The second makes a folder of files of their own kind, sounds to hear (.wav), clips to
 watch (.gif), tables (.csv), texts (.txt), pictures, scans (.npy), and sheet.png, all of
 them to see. Of several streams any are drawn given any: --given.NAME is a file, or a
 folder of files, one after the other; of text the text itself or a .txt; of a label its
 name or number; of rows a .csv, or one row as age=61,sex=f, whose missing entries are
-drawn. A file is given as evaluation would see it: a picture brought to the size, a
-recording cut to its middle, or with silence around it. What is neither wanted nor given
-is absent. Texts and rows are printed where no --out is written.
+drawn; of boxes a .csv of class, x0, y0, x1, y1 in shares of the sides, with the columns
+sample and frame where there are several. A file is given as evaluation would see it: a
+picture brought to the size, a recording cut to its middle, or with silence around it.
+What is neither wanted nor given is absent. Texts, rows and boxes are printed where no
+--out is written.
 """
 
 import math
@@ -31,6 +34,7 @@ from train.codec.examples import given_examples
 from train.config.command import parse
 from train.errors import BadInput, run
 from train.evaluation.drawing import SAMPLER, draw_all
+from train.modalities.boxes import box_rows
 from train.modalities.files import npz, write_bytes, write_folder
 from train.modalities.modality import of_contract
 from train.modalities.rows import csv_of
@@ -41,7 +45,7 @@ from train.report import pictures
 from train.report.sheets import sheet
 from train.runtime import hosts
 from vqdit.fields import Count, Natural
-from vqdit.tokenizer import Table
+from vqdit.tokenizer import Boxes, Table
 from vqdit.trained.generator import Generator
 
 FLAGS = {
@@ -59,7 +63,7 @@ FLAGS = {
     "first": (Natural, "number of the first sample (0)"),
     "out": (
         str,
-        "a .png, .npz, .txt of texts, .csv of rows, or folder (grid.png)",
+        "a .png, .npz, .txt of texts, .csv of rows or boxes, or folder (grid.png)",
     ),
 }
 FILES = (".png", ".npz", ".txt", ".csv")  # any other name is a folder's
@@ -122,12 +126,13 @@ def main(argv):
                 arrays = generator.values[name].arrays(signal)
             arrays |= {} if labels is None else {"label": labels}
             write_bytes(path, npz(**arrays))
-        elif _rows(generator, name):
+        elif _listed(generator, name):
+            table = csv_of(signal if _rows(generator, name) else box_rows(signal))
             if out.suffix in FILES:
                 path = path.with_suffix(".csv")
-                write_bytes(path, csv_of(signal))
+                write_bytes(path, table)
             else:
-                files[f"{name}.csv"] = csv_of(signal)
+                files[f"{name}.csv"] = table
         elif name in texts:
             if out.suffix in FILES:
                 path = path.with_suffix(".txt")
@@ -180,17 +185,17 @@ def _out(generator, want, written: str | None) -> Path | None:
     if out.suffix not in FILES and mimetypes.guess_type(out.name)[0]:
         raise BadInput(
             f"--out={out}: write a .png (a picture), a .npz (arrays), a .txt (texts), "
-            f"a .csv (rows), or a folder"
+            f"a .csv (rows, boxes), or a folder"
         )
     if out.suffix not in FILES and out.exists():
         raise BadInput(f"--out={out} is there already; write another folder")
     for name in want:
         if out.suffix == ".txt" and name not in said:
             raise BadInput(f"--out={out}: stream {name!r} is no text; write a .png")
-        if out.suffix == ".csv" and not _rows(generator, name):
+        if out.suffix == ".csv" and not _listed(generator, name):
             raise BadInput(
-                f"--out={out}: stream {name!r} has no rows; write --want= those that "
-                "have, or a folder"
+                f"--out={out}: stream {name!r} has no rows or boxes; write --want= "
+                "those that have, or a folder"
             )
         if out.suffix != ".npz" and name not in generator.codecs and name not in said:
             raise BadInput(
@@ -200,12 +205,17 @@ def _out(generator, want, written: str | None) -> Path | None:
 
 
 def _said(generator, name: str) -> bool:
-    """Whether samples of a stream are texts, rows, or classes by their names."""
+    """Whether samples of a stream are texts, rows, boxes, or classes by names."""
     return name in generator.values
 
 
 def _rows(generator, name: str) -> bool:
     return isinstance(generator.values.get(name), Table)
+
+
+def _listed(generator, name: str) -> bool:
+    """Whether its samples are the rows of one CSV."""
+    return isinstance(generator.values.get(name), Table | Boxes)
 
 
 def _texts(generator, name: str, drawn: Any) -> list[str]:

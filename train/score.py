@@ -9,7 +9,8 @@ python -m train.score --workdir=runs/any --of=text --given=image --rank=100
 A row is an example of the held-out part: its label, nats of the bound, their standard
 error, and bits a code or a channel of a latent. The bound is that of the streams as the
 transformer has them, behind their tokenizers; one masked code alone it is exact of. The
-lower, the likelier. What is neither in --of nor in --given is absent.
+lower, the likelier. What is neither in --of nor in --given is absent. --shown.video=3
+gives the first three latents in time of each clip, and scores those after them.
 
 --classify scores --of under every value of a stream of labels, or of the label, says
 which one is the likeliest, how often it is the true one, and how well the posterior
@@ -40,7 +41,7 @@ from train.codec.examples import class_of
 from train.config import StageTwo
 from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
-from train.evaluation.drawing import presented
+from train.evaluation.drawing import first_shown, presented
 from train.evaluation.estimates import roc_auc
 from train.evaluation.ngrams import bits_per_byte, texts_of
 from train.evaluation.retrieval import nearest_costs, pair_costs, ranks, retrieved
@@ -62,6 +63,10 @@ FLAGS = OF_RUN | {
         "streams that are scored, each given those before it; else all",
     ),
     "given": (tuple[str, ...], "streams that are given"),
+    "shown.": (
+        Count,
+        "of a scored stream: so many along its first axis are given, not scored",
+    ),
     "label": (bool, "False: of a model with classes, without the example's own"),
     "classify": (str, "a stream of labels, or label, whose every value is tried"),
     "anomaly": (tuple[str, ...], "classes that are anomalies, by name or number"),
@@ -155,7 +160,7 @@ def _ranked(generator, scorer, data, given, flags, train=None) -> dict:
     key = jax.random.key(flags.get("seed", 0))
 
     def nats(places, pairs):
-        call = _call(generator, of, given, pairs, flags.get("label", True))
+        call = _call(generator, of, given, pairs, flags)
         return scorer(key, rows[places], **call).nats
 
     costs = pair_costs(nats, batch, chosen, of, BATCH)
@@ -228,7 +233,7 @@ def _scores(generator, scorer, batches, given, classify, values, flags) -> list[
     """The columns of the table, batch by batch."""
     key, found = jax.random.key(flags.get("seed", 0)), []
     for rows, mine, batch in batches:
-        call = _call(generator, scorer.of, given, batch, flags.get("label", True))
+        call = _call(generator, scorer.of, given, batch, flags)
         ask = functools.partial(scorer, key, rows)
         columns = {"example": rows, "label": batch["label"]}
         columns |= _classified(ask, call, classify, values)
@@ -236,14 +241,15 @@ def _scores(generator, scorer, batches, given, classify, values, flags) -> list[
     return found
 
 
-def _call(generator, of, given, batch, labelled) -> dict:
+def _call(generator, of, given, batch, flags) -> dict:
     """What a scorer is called with, of a batch of examples."""
     streams, known = presented(generator, batch, (*of, *given))
     label, classes = None, generator.module.classes
-    if classes and labelled:  # one that there is not is none
+    if classes and flags.get("label", True):  # one that there is not is none
         label = np.where(batch["label"] < 0, classes, batch["label"])
     x = {name: streams.pop(name) for name in of}
-    return {"x": x, "given": streams, "known": known, "label": label}
+    shown = first_shown(generator, flags.get("shown", {}), len(batch["label"]))
+    return {"x": x, "given": streams, "known": known, "label": label, "shown": shown}
 
 
 def _classified(ask, call, classify, values) -> dict:

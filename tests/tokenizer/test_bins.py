@@ -21,30 +21,44 @@ def test_every_label_comes_back():
 
 
 @pytest.mark.parametrize("bins", [1, 7, 1000])
-def test_a_box_comes_back_at_most_half_a_bin_off(bins):
-    boxes = Boxes(count=50, bins=bins, classes=4)
-    draw = np.random.default_rng(0)
-    x = draw.uniform(0, 1, (3, 50, 4)).astype(np.float32)
-    x[0, :2] = [[0, 1, 0, 1], [1, 1, 1, 1]]
-    x[1, :4, 0] = np.arange(4) / 7  # on the seams
-    labels = draw.integers(0, 4, (3, 50))
-    codes = boxes.encode(x, labels)
-    assert codes.shape == (3, boxes.length) == (3, 250) and codes.dtype == np.int32
+@pytest.mark.parametrize("frames", [0, 2])
+def test_a_box_comes_back_at_most_half_a_bin_off(bins, frames):
+    boxes = Boxes(count=50, bins=bins, classes=4, frames=frames)
+    draw, lead = np.random.default_rng(0), (3, 2) if frames else (3,)
+    x = draw.uniform(0, 1, (*lead, 50, 4)).astype(np.float32)
+    x[0].reshape(-1, 4)[:2] = [[0, 1, 0, 1], [1, 1, 1, 1]]
+    x[1].reshape(-1, 4)[:4, 0] = np.arange(4) / 7  # on the seams
+    x = np.concatenate([x, draw.integers(0, 4, (*lead, 50, 1))], -1, dtype=np.float32)
+    codes = boxes.encode(x)
+    grid = (*lead[1:], 250)
+    assert codes.shape == (3, *grid) and codes.dtype == np.int32
+    assert boxes.stream("codes")["grid"] == grid and boxes.length == np.prod(grid)
     assert codes.min() >= 0 and codes.max() < boxes.padding
-    again, known = boxes.decode(codes)
-    np.testing.assert_array_equal(known, labels)
+    again = boxes.decode(codes)
+    np.testing.assert_array_equal(again[..., 4], x[..., 4])
     assert np.abs(again - x).max() <= 0.5 / bins + 1e-6
-    np.testing.assert_array_equal(boxes.encode(again, known), codes)
+    np.testing.assert_array_equal(boxes.encode(again), codes)
+    assert boxes.known(x).all()
 
 
-def test_absent_boxes_stay_absent():
+def test_absent_boxes_stay_absent_and_what_nobody_looked_at_is_not_known():
     boxes = Boxes(count=3, bins=10, classes=2)
-    x = np.array([[[0.1, 0.2, 0.3, 0.4], [np.nan, 7, -1, 0]]], np.float32)
-    codes = boxes.encode(x, np.array([[1, -1]]))
+    x = np.array([[[0.1, 0.2, 0.3, 0.4, 1], [np.nan, 7, -1, 0, -1]]], np.float32)
+    codes = boxes.encode(x)
     assert codes.tolist() == [[1, 2, 3, 4, 11, *[12] * 10]]
-    again, labels = boxes.decode(codes)
-    assert labels.tolist() == [[1, -1, -1]] and (again[0, 1:] == 0).all()
-    np.testing.assert_allclose(again[0, 0], [0.15, 0.25, 0.35, 0.45], rtol=1e-6)
+    again = boxes.decode(codes)
+    assert again[0, :, 4].tolist() == [1, -1, -1] and (again[0, 1:, :4] == 0).all()
+    np.testing.assert_allclose(again[0, 0, :4], [0.15, 0.25, 0.35, 0.45], rtol=1e-6)
+    empty, nan = np.zeros((0, 5)), np.full((1, 5), np.nan)
+    several = [x[0], None, empty, nan]  # of each example as many as it has
+    assert boxes.known(several).tolist() == [True, False, True, False]
+    codes = boxes.encode(several)
+    assert codes[0].tolist() == boxes.encode(x)[0].tolist()
+    assert (codes[2] == boxes.padding).all()
+    assert boxes.said(boxes.decode(codes[:1])) == ["1: 0.150 0.250 0.350 0.450"]
+    clip = Boxes(1, 10, 2, frames=2)
+    where = clip.decode(clip.encode([[x[0, :1], x[0, 1:]]]))
+    assert clip.said(where) == ["1: 0.150 0.250 0.350 0.450 | "]
 
 
 def test_codes_out_of_place_are_an_absent_box():
@@ -52,25 +66,29 @@ def test_codes_out_of_place_are_an_absent_box():
     whole, edge, label = [1, 2, 3, 4, 10], [1, 2, 11, 4, 10], [1, 2, 3, 4, 5]
     half = [1, 2, 3, 4, boxes.padding]
     codes = np.array([whole + edge + label + half])
-    assert boxes.decode(codes)[1].tolist() == [[0, -1, -1, -1]]
+    assert boxes.decode(codes)[0, :, 4].tolist() == [0, -1, -1, -1]
 
 
 @pytest.mark.parametrize(
-    "box,label,message",
+    "box,message",
     [
-        ([0, 0, 1, 1.5], 0, "coordinate 1.5; write fractions"),
-        ([0, 0, 1, np.nan], 0, "coordinate nan"),
-        ([0, 0, 1, 1], 2, "label 2: write 0 to 1"),
+        ([0, 0, 1, 1.5, 0], "coordinate 1.5; write fractions"),
+        ([0, 0, 1, np.nan, 0], "coordinate nan"),
+        ([0, 0, 1, 1, 2], "class 2: write 0 to 1"),
+        ([0, 0, 1, 1, 0.5], "class 0.5: write 0 to 1"),
+        ([0, 0, 1, 1], r"are \(1, 4\); write \(k, 5\): x0, y0, x1, y1, class"),
     ],
 )
-def test_what_is_no_box_is_refused(box, label, message):
+def test_what_is_no_box_is_refused(box, message):
     with pytest.raises(ValueError, match=message):
-        Boxes(2, 10, 2).encode(np.array([[box]], np.float32), np.array([[label]]))
+        Boxes(2, 10, 2).encode([np.array([box], np.float32)])
 
 
 def test_too_many_boxes_and_impossible_fields_are_refused():
     with pytest.raises(ValueError, match="3 boxes, and there is room for 2"):
-        Boxes(2, 10).encode(np.zeros((1, 3, 4), np.float32), np.zeros((1, 3), int))
+        Boxes(2, 10).encode(np.zeros((1, 3, 5), np.float32))
+    with pytest.raises(ValueError, match=r"are \(2, 1, 5\); write \(3, k, 5\)"):
+        Boxes(2, 10, frames=3).encode(np.zeros((1, 2, 1, 5), np.float32))
     for fields in ({"count": 0}, {"bins": 0}, {"classes": 0}):
         with pytest.raises(ValueError, match=f"Boxes.{[*fields][0]}=0"):
             Boxes(**({"count": 1, "bins": 1} | fields))

@@ -3,6 +3,7 @@
 import io
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 import soundfile
@@ -15,9 +16,12 @@ from train.codec.examples import class_of, given_examples, signals_of
 from train.codec.files import write_content
 from train.errors import BadInput
 from train.modalities import Images, Ranges, Series, Video, Volumes
+from train.modalities.boxes import box_rows
 from train.modalities.modality import of_contract
+from train.modalities.rows import csv_of
 from train.sample import files_of
 from vqdit import (
+    Boxes,
     Bytes,
     Category,
     Continuous,
@@ -95,6 +99,32 @@ def test_a_given_stream_has_a_scale_of_its_own(bundle, tmp_path):
     ):
         with pytest.raises(BadInput, match=message):
             drawn(*scales)
+
+
+def test_boxes_are_written_and_given_as_a_table(tmp_path, capsys):
+    value = Boxes(2, bins=4, classes=2, frames=2)
+    streams = [Discrete("boxes", (2, 10), 7), Discrete("word", (1,), 3)]
+    processes = dict.fromkeys(("boxes", "word"), Masking())
+    tokenizers = {"boxes": value, "word": Labels(2)}
+    vqdit.save(tmp_path / "bundle", toys.generator(streams, processes, tokenizers))
+    model, table = vqdit.load(tmp_path / "bundle"), tmp_path / "a.csv"
+    assert model.tokenizers["boxes"] == value
+    box = np.float32([[[[0.125, 0.375, 0.625, 0.875, 1]], [[0, 0, 0, 0, -1]]]])
+    table.write_bytes(csv_of(box_rows(np.repeat(box, 3, 0))))
+    run(tmp_path / "bundle", f"--given.boxes={table}", "--want=word")
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    draw = model.sampler(want="word", steps=1)
+    keys = jax.random.key(0), np.arange(3)
+    found = draw(*keys, given={"boxes": np.repeat(box, 3, 0)})
+    codes = draw(*keys, given={"boxes": value.encode(box.repeat(3, 0))[..., None]})
+    np.testing.assert_array_equal(found["word"], codes["word"])
+    out = tmp_path / "drawn"
+    run(tmp_path / "bundle", "--given.word=1", "--want=boxes", f"--out={out}")
+    drawn = model.sampler(want="boxes", steps=1)(*keys, given={"word": np.ones(3, int)})
+    rows = csv_of(box_rows(drawn["boxes"]))
+    assert (out / "boxes.csv").read_bytes() == rows
+    with pytest.raises(BadInput, match="--given.boxes=cat: write a .csv of boxes"):
+        run(tmp_path / "bundle", "--given.boxes=cat", "--want=word")
 
 
 def test_a_folder_is_given_one_file_after_the_other(bundle, tmp_path):

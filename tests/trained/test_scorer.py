@@ -47,6 +47,33 @@ def test_a_score_is_its_key_and_id(model, of_word):
     np.testing.assert_allclose(found.bits, found.nats / 3 / np.log(2), rtol=1e-6)
 
 
+def test_what_is_shown_of_a_scored_stream_is_given_at_t_0(model):
+    """One code is left to be scored: exactly, by the network with the others before it,
+    each at its own time. Of latents the rest has as many values as it says."""
+    parts = (model.module, model.params, model.processes, model.tokenizers)
+    model = Generator(*parts, left_out=model.left_out, parts=("sound", "word"))
+    of_word, first = model.scorer("word", draws=4), np.array([[1, 1, 0]] * 4)
+    found = of_word(KEY, IDS, {"word": WORD}, shown={"word": first})
+    masked, times = WORD.copy(), np.zeros((4, 3), np.float32)
+    masked[:, 2], times[:, 2] = 5, 1.0
+    one = {"word": jnp.asarray(masked)}, {"word": jnp.asarray(times)}
+    output = model.module.apply({"params": model.params}, *one)["word"][:, 2, 0]
+    log_p = jax.nn.log_softmax(output)[np.arange(4), WORD[:, 2, 0]]
+    np.testing.assert_allclose(found.nats, -log_p, rtol=1e-4)
+    assert abs(found.error).max() < 1e-4
+    other = WORD.copy()
+    other[:, 0] = (other[:, 0] + 1) % 5
+    changed = of_word(KEY, IDS, {"word": other}, shown={"word": first})
+    assert abs(changed.nats - found.nats).max() > 1e-4  # it is seen
+    of_sound, first = model.scorer("sound", draws=4), np.array([[1, 1, 0, 0, 0, 0]] * 4)
+    found = of_sound(KEY, IDS, {"sound": SOUND}, shown={"sound": first})
+    np.testing.assert_allclose(found.bits, found.nats / 4 / np.log(2), rtol=1e-5)
+    with pytest.raises(ValueError, match=r"shown 'sound' is \(4, 3\); write \(b, \*"):
+        of_sound(KEY, IDS, {"sound": SOUND}, shown={"sound": np.ones((4, 3))})
+    with pytest.raises(ValueError, match=r"shown 'image': write one that is scored"):
+        of_sound(KEY, IDS, {"sound": SOUND}, shown={"image": np.ones((4, 2, 2))})
+
+
 def test_what_is_unknown_is_neither_seen_nor_scored(model, of_word):
     """Of what is given and of what is scored: bit for bit, whatever stands there."""
     known = {"word": np.array([[1, 1, 0]] * 4), "image": np.array([1, 0, 1, 0])}

@@ -9,6 +9,7 @@ import numpy as np
 from train.codec.files import listed
 from train.codec.layout import SAME_RATE
 from train.errors import BadInput, Unreadable, blame
+from train.modalities.boxes import boxes_of
 from train.modalities.modality import of_contract
 from train.modalities.rows import TABULAR, rows_of
 from train.progress import say
@@ -25,7 +26,8 @@ def given_examples(
 
     given: stream, one of the generator's -> a file or a folder of files, of what has a
         tokenizer of signals; a text, a .txt file or a folder of such, of text; a class
-        by name or number; a .csv of rows, or one as column=value,column=value.
+        by name or number; a .csv of rows, or one as column=value,column=value; a .csv
+        of boxes.
     cut:   drops what a text has beyond its stream's length, which is refused else.
     resample: takes recordings of another rate.
     Raises BadInput, which names the flag, for all that cannot be.
@@ -106,6 +108,11 @@ def _values(generator, name, word, cut) -> list[Any]:
         return [class_of(word, generator.class_names)]
     if tokenizer.source == "row":
         return _rows(tokenizer, word)
+    if tokenizer.source == "boxes":
+        if Path(word).suffix.lower() not in TABULAR:
+            raise ValueError("write a .csv of boxes")
+        with blame(word):
+            return list(boxes_of(Path(word), tokenizer.frames))
     texts, path = [word], Path(word)
     if path.suffix == ".txt" or path.is_dir():
         texts = [_text(each) for each in listed([word], (".txt",))]

@@ -208,7 +208,8 @@ class Stream:
 
     process:   how it is noised; it says whether the stream is of latents or of codes.
     tokenizer: workdir or bundle of stage one; or a value, of what is born discrete:
-        Bytes(32) or BPE(...) of captions, Labels(10) of labels, Table() of rows.
+        Bytes(32) or BPE(...) of captions, Labels(10) of labels, Table() of rows,
+        Boxes(...) of boxes.
     times:     at which it is noised in training.
     patch:     side of the cube of latents that makes a token.
     weight:    factor of its loss.

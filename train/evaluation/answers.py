@@ -7,7 +7,7 @@ Their batches have an entry of what was "said", as `Answer.truth` has it, and "t
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,10 +59,20 @@ class Answer:
             return names[int(x)] if 0 <= int(x) < len(names) else str(int(x))
         if self.source == "boxes":
             return f"{int((np.asarray(x)[..., 4] >= 0).sum())} boxes"
-        if isinstance(x, Mapping):
-            told = lambda v: f"{v:.3g}" if isinstance(v, float) else v or "–"
-            return ", ".join(f"{name} {told(v)}" for name, v in x.items())
-        return str(x)
+        return self.tokenizer.said([x])[0]
+
+    def agreed(self, draws: Sequence[Any]) -> Any:
+        """One answer to each example, of several draws: the mean of signals and of
+        numbers, of all else the most frequent, and of the boxes of a frame those that
+        overlap most with the others' (minimum Bayes risk)."""
+        if len(draws) == 1:
+            return draws[0]
+        made = central if self.source == "boxes" else usual
+        found = []
+        for each in zip(*draws, strict=True):
+            several = np.stack(each) if np.ndim(each[0]) else list(each)
+            found.append(made(several, np.ones(len(draws), bool)))
+        return np.stack(found) if isinstance(draws[0], np.ndarray) else found
 
     def evaluators(self, of: str = "said", exact: bool = True) -> list[Evaluator]:
         """Of the entry `of`: against the class where that can be read, and, where
@@ -109,6 +119,21 @@ def usual(said: Any, there: Bool[np.ndarray, "n"]) -> Any:
     if isinstance(found[0], dict):
         return {column: _usual([row[column] for row in found]) for column in found[0]}
     return _usual(found)
+
+
+def central(
+    boxes: Float[np.ndarray, "draws *frames k 5"], there: Bool[np.ndarray, "draws"]
+) -> Float[np.ndarray, "*frames k 5"]:
+    """Of each frame the boxes of the draw that all of them overlap most with."""
+    frames = boxes[there].reshape(there.sum(), -1, *boxes.shape[-2:]).swapaxes(0, 1)
+    found = []
+    for draws in frames:
+        # Of two draws 0 where they are the same, and -1 for each box that one lacks.
+        both = [[2 * paired(b, a)[0].sum() for b in draws] for a in draws]
+        count = (draws[..., 4] >= 0).sum(1)
+        worth = np.array(both) - count - count[:, None]
+        found.append(draws[worth.sum(1).argmax()])
+    return np.stack(found).reshape(boxes.shape[1:])
 
 
 def _usual(found: list) -> Any:

@@ -83,6 +83,7 @@ def crossings(
     join: Literal["index", "key", "class"] = "index",
     baselines: bool = False,
     among: str = "",
+    draws: int = 1,
     num: int = 1000,
     seed: int = 0,
     **sampler: Any,
@@ -91,7 +92,8 @@ def crossings(
     examples: crossing, such as "a+b_to_c" -> who -> figures, each with the interval it
     lies in; see `train.evaluation.answers`.
 
-    model, or guidance_1.5 of each scale by what is given: one draw of each example.
+    model, or guidance_1.5 of each scale by what is given: one draw of each example, or
+        what several `draws` agree on.
     likeliest: of a stream of labels, the class under which the bound is the least.
     real: of the true ones, read as those that are drawn, which these cannot beat.
     mean: the usual answer of the training part, whatever is given.
@@ -101,15 +103,15 @@ def crossings(
     The crossing "agree" is of `num` draws of all streams: the share in which all that
     have a class say the same one.
 
-    names: of `asked`. among: of `Crossings`. sampler: of `Generator.sampler`. Raises
-    BadInput for what it refuses, and where nothing of a stream can be told.
+    names: of `asked`. among, draws: of `Crossings`. sampler: of `Generator.sampler`.
+    Raises BadInput for what it refuses, and where nothing of a stream can be told.
     """
     wanted = asked([*generator.streams], names)
     answers = answers_of(generator, data, references)
-    of = Crossings(generator, data, answers, join, among)
+    of = Crossings(generator, data, answers, join, among, draws)
     judges, found, key = _judges(of, references), {}, jax.random.key(seed)
     try:
-        draws = {
+        samplers = {
             (want, scale): generator.sampler(
                 want=want, guidance=scale, **_own(sampler, want)
             )
@@ -126,7 +128,7 @@ def crossings(
                 who = "model" if scale is None else f"guidance_{scale:g}"
                 parts = {who: Several(answer.evaluators(exact=exact))}
                 batches = of.batches(crossing, num, f"{crossing.name}, {who}")
-                said = of.said(crossing, batches, key, draws[crossing.want, scale])
+                said = of.said(crossing, batches, key, samplers[crossing.want, scale])
                 evaluator = Beside(parts | beside.pop("parts", {}))
                 more = beside.pop("more", lambda batch: {})
                 figures = evaluated(evaluator, (batch | more(batch) for batch in said))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from train.errors import BadInput
 from train.modalities.modality import modality_of
 from train.objectives.streams import on_grid
 from train.progress import progress
@@ -88,6 +89,27 @@ def presented(
         if signal and there is not None and there.ndim > 1:
             known[name] = on_grid(there, generator.streams[name].grid)
     return streams, known
+
+
+def first_shown(
+    generator: Generator, counts: Mapping[str, int], batch: int
+) -> dict[str, np.ndarray]:
+    """Stream -> bool (b, n), true at so many along the first axis of its grid.
+
+    Raises BadInput where that is no stream, or all of one.
+    """
+    shown = {}
+    for name, count in counts.items():
+        if name not in generator.streams:
+            streams = ", ".join(generator.streams)
+            raise BadInput(f"--shown.{name}={count}: the streams are {streams}")
+        length = generator.streams[name].grid[0]
+        if count >= length:
+            raise BadInput(
+                f"--shown.{name}={count} leaves nothing: write at most {length - 1}"
+            )
+        shown[name] = np.tile(np.arange(length) < count, (batch, 1))
+    return shown
 
 
 def restored(codec, x, raw: bool) -> np.ndarray:

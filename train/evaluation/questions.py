@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+import jax
 import numpy as np
 
 from train.errors import BadInput
@@ -68,6 +69,7 @@ class Crossings:
     join:  as the data of its streams were joined in training.
     among: a regular expression of names; of streams that have such, examples of which
         one is like it. "": all.
+    draws: of each example, of which `Answer.agreed` makes one answer.
     """
 
     generator: Generator
@@ -75,6 +77,7 @@ class Crossings:
     answers: Mapping[str, Answer]
     join: Literal["index", "key", "class"] = "index"
     among: str = ""
+    draws: int = 1
 
     def joint(self, crossing: Crossing, train: bool = False) -> JointExamples:
         """Examples of its streams alone. Joined by class those of which there are the
@@ -117,11 +120,13 @@ class Crossings:
 
     def said(self, crossing: Crossing, batches, key, draw) -> Iterator[Batch]:
         """The same with what a sampler draws of the wanted stream, "said"."""
-        codec = self.generator.codecs.get(crossing.want)
+        codec, want = self.generator.codecs.get(crossing.want), crossing.want
+        keys = [key, *(jax.random.fold_in(key, i) for i in range(1, self.draws))]
         for batch in batches:
-            x = draw(key, batch["index"], **self._given(crossing, batch))
-            said = restored(codec, x[crossing.want], raw=False)
-            yield batch | {"said": said}
+            given = self._given(crossing, batch)
+            found = (draw(each, batch["index"], **given)[want] for each in keys)
+            said = [restored(codec, x, raw=False) for x in found]
+            yield batch | {"said": self.answers[want].agreed(said)}
 
     def _given(self, crossing: Crossing, batch: Batch) -> dict[str, Any]:
         given, known = presented(self.generator, batch, crossing.given)

@@ -81,8 +81,8 @@ class ImageAugment(Augment):
     def __call__(self, batch: Batch, draws: Draws) -> Batch:
         """The batch with "x", uint8 (b, *frames, h, w, c), and "boxes" changed.
 
-        boxes: (b, ..., 4), x0, y0, x1, y1 in shares of width and height; of a turned
-        box the upright hull, cut at the borders.
+        boxes: (b, ..., 5), x0, y0, x1, y1 in shares of width and height, and a class;
+        of a turned box the upright hull, cut at the borders.
         """
         x = batch["x"]
         height, width = x.shape[-3:-1]
@@ -90,8 +90,9 @@ class ImageAugment(Augment):
             matrix = self.placements(draws, height, width)
             x = warp(x, matrix)
             if "boxes" in batch:
-                boxes = move_boxes(batch["boxes"], matrix, height, width)
-                batch = {**batch, "boxes": boxes}
+                edges, more = np.split(batch["boxes"], [4], -1)
+                edges = move_boxes(edges, matrix, height, width)
+                batch = {**batch, "boxes": np.concatenate([edges, more], -1)}
         return {**batch, "x": self._coloured(x, draws)}
 
     def placements(

@@ -18,6 +18,7 @@ class Word:
     SHIFT, GAIN, HIDE, HIDDEN, MUTE, MUTED, PACE, ROLL = 48, 49, 50, 51, 52, 53, 54, 55
     # Of generated signals, and of where training cuts an example.
     VIDEO, VOLUME, SERIES, TONES, RANGE = 64, 66, 80, 80, 96
+    ACTION = 69
     START, CORNER = 65, 67
     PATIENT = 69
     JOIN = 68  # of an example's companion in another part

@@ -26,7 +26,15 @@ from train.modalities.modality import Batch, Record
 from train.modalities.shown import grid, png
 from vqdit.fields import Bound, Count, Natural, NonNegative
 
-Name = Literal["moving_digits", "moving_mnist", "folder", "webdataset", "huggingface"]
+Name = Literal[
+    "moving_digits",
+    "moving_mnist",
+    "moving_actions",
+    "moving_events",
+    "folder",
+    "webdataset",
+    "huggingface",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +42,10 @@ class Video(Pixels):
     """Clips, uint8 (frames, size, size, channels).
 
     name:      "moving_digits" (scikit-learn's digits, which need no download),
-               "moving_mnist" (of a prepared TFDS set in data_dir), or "folder" of GIF
+               "moving_mnist" (of a prepared TFDS set in data_dir), "moving_actions" (a
+               digit in one of 8 directions, slowly or fast, which is the class),
+               "moving_events" (the same; in every other clip it jumps, vanishes or
+               turns back, and that is the class), or "folder" of GIF
                and video files, or of folders that hold the frames of a clip as
                pictures, in the order of their names; classes are sub-folders. Of MP4,
                MOV, Matroska, WebM and AVI only what an example needs is decoded; of
@@ -45,8 +56,8 @@ class Video(Pixels):
                stored frame is taken for each moment, not of a folder of frames.
     digits, examples, seed: of generated clips. There are `examples` to train on, and a
                tenth as many, of test digits, to test on.
-    boxes:     generated clips come with "boxes", float32 (frames, digits, 4): x0, y0,
-               x1, y1 in shares of the side.
+    boxes:     generated clips come with "boxes", float32 (frames, digits, 5): x0, y0,
+               x1, y1 in shares of the side, and which digit; -1 where it is not there.
     """
 
     kind: ClassVar[str] = "video"
@@ -76,6 +87,8 @@ class Video(Pixels):
         super().__post_init__()
         known = not self.boxes or self.name.startswith("moving")
         self.check("boxes", known, "only generated clips know their boxes")
+        several = self.digits > 1 and self.name in ("moving_actions", "moving_events")
+        self.check("digits", not several, "one digit acts; write 1")
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -126,7 +139,7 @@ class Video(Pixels):
         if draws is not None and self.augment is not None:
             paces, place = self.augment.paces(draws), draws(Word.START)
         clips = np.empty((len(records), *self.shape), np.uint8)
-        boxes = np.empty((len(records), self.frames, self.digits, 4), np.float32)
+        boxes = np.empty((len(records), self.frames, self.digits, 5), np.float32)
         for i, (record, pace) in enumerate(zip(records, paces, strict=True)):
             at = np.arange(self.frames) * pace
             if "at" in record.more:

@@ -13,7 +13,7 @@ from train.report.sheets import sheet
 
 PLAYED = 6  # sounds and clips of each kind, since a page is to stay small
 LEAST = 104  # pixels of a cell, wide enough for a few words
-BESIDE = ("likeliest", "cnn", "pca", "mean", "real")  # columns of who answers, in order
+BESIDE = ("likeliest", "cnn", "pca", "nearest", "mean", "real")  # who answers, in order
 TRUE, DRAWN = (42, 140, 106), (210, 105, 30)
 MEDIA = (".wav", ".gif")
 

@@ -1,6 +1,9 @@
 """Clips of digits that bounce off the walls, made as they are asked for."""
 
+import dataclasses
 import functools
+from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -11,6 +14,17 @@ from train.modalities.modality import Modality, Record
 from train.sources.arrays import digits
 from train.sources.catalogue import open_prepared
 from train.sources.generated import Generated, rng
+
+# Actions: clockwise on the screen, and in shares of the side a frame.
+DIRECTIONS = tuple(
+    "right,down right,down,down left,left,up left,up,up right".split(",")
+)
+SPEEDS = {"slow": (0.03, 0.042), "fast": (0.065, 0.08)}
+ACTIONS = tuple(f"{way} {speed}" for way in DIRECTIONS for speed in SPEEDS)
+SPREAD = np.radians(10)  # about a direction, whose neighbours are 45 degrees away
+FREE = 4  # frames in which no wall is met, so that they show the action
+Event = Literal["none", "jump", "vanish", "reverse"]
+EVENTS: tuple[Event, ...] = ("none", "jump", "vanish", "reverse")
 
 
 def moving(data: Modality, train: bool) -> Generated:
@@ -24,14 +38,64 @@ def moving(data: Modality, train: bool) -> Generated:
 
     def make(data, part, row) -> Record:
         words = (Word.VIDEO, data.seed, part, row)
-        at = lambda times: moving_digits(
-            pictures, data.size, times, data.digits, rng(*words)
-        )
-        first = chosen(rng(*words), pictures, data.digits)[0]
-        label = int(labels[first]) if alone else -1
+        first = chosen(rng(*words), pictures, data.digits)
+        label = int(labels[first[0]]) if alone else -1
+
+        def at(times):
+            how = (data.size, times, data.digits, rng(*words))
+            clip, boxes = moving_digits(pictures, *how)
+            classes = np.broadcast_to(labels[first][:, None], (*boxes.shape[:2], 1))
+            return clip, np.concatenate([boxes, classes], -1, dtype=np.float32)
+
         return Record(np.empty(0, np.uint8), label=label, more={"at": at})
 
     names = tuple("0123456789") if alone else ()
+    count = data.examples if train else data.examples // 10
+    return Generated(data, train, make, count, names)
+
+
+def moving_actions(data: Modality, train: bool) -> Generated:
+    """One digit that acts: its label is the action, its caption the digit and action.
+    As many as `moving` has, of the same pictures."""
+    return _acting(data, train, ACTIONS, lambda row, action: ("none", action))
+
+
+def moving_events(data: Modality, train: bool) -> Generated:
+    """The same, whose label says which event, if any: none in every other clip."""
+
+    def planted(row: int, action: int) -> tuple[Event, int]:
+        which = row % 2 * (1 + row // 2 % (len(EVENTS) - 1))
+        return EVENTS[which], which
+
+    return _acting(data, train, EVENTS, planted)
+
+
+def _acting(
+    data: Modality,
+    train: bool,
+    names: tuple[str, ...],
+    planted: Callable[[int, int], tuple[Event, int]],
+) -> Generated:
+    """planted: of (row, action) the event, and the label."""
+    pictures, digits = digit_pictures("digits", "", train)
+
+    def make(data, part, row) -> Record:
+        draw = rng(Word.ACTION, data.seed, part, row)
+        first = int(chosen(draw, pictures, 1)[0])
+        action = int(draw.integers(len(ACTIONS)))
+        event, label = planted(row, action)
+        acting = act(pictures[first], data.size, data.frames, action, draw, event)
+
+        def at(times):
+            clip, boxes = acting.at(times, data.size)
+            seen = ~np.isnan(boxes[..., :1])
+            classes = np.where(seen, np.float32(digits[first]), np.float32(-1))
+            return clip, np.concatenate([np.nan_to_num(boxes), classes], -1)
+
+        caption = f"{digits[first]} {ACTIONS[action]}"
+        more = {"at": at, "caption": caption}
+        return Record(np.empty(0, np.uint8), label=label, more=more)
+
     count = data.examples if train else data.examples // 10
     return Generated(data, train, make, count, names)
 
@@ -78,28 +142,127 @@ def moving_digits(
     frames = np.zeros((len(times), size, size), np.uint8)
     boxes = np.empty((len(times), digits, 4), np.float32)
     for k, index in enumerate(chosen(draw, pictures, digits)):
-        picture = pictures[index]
-        factor = max(1, size * 7 // 16 // picture.shape[0])
-        picture = picture.repeat(factor, 0).repeat(factor, 1)[:size, :size]
-        rows, columns = (np.flatnonzero(picture.any(1 - axis)) for axis in (0, 1))
-        # Bounced by its ink, which a blank picture does not have.
-        if rows.size:
-            picture = picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        height, width = picture.shape
+        picture = enlarged(pictures[index], size * 7 // 16, size)
         angle, speed = draw.uniform(0, 2 * np.pi), draw.uniform(0.03, 0.08) * size
-        room = np.array([size - height, size - width], float)
+        room = size - np.array(picture.shape, float)
         start = draw.uniform(0, 1, 2) * room
-        velocity = speed * np.array([np.sin(angle), np.cos(angle)])
-        at = [bounce(start[i], velocity[i] * times, room[i]) for i in (0, 1)]
-        tops, lefts = (np.round(x).astype(int) for x in at)
-        for frame, top, left in zip(frames, tops, lefts, strict=True):
-            part = frame[top : top + height, left : left + width]
-            np.maximum(part, picture, out=part)
-        corners = [lefts, tops, lefts + width, tops + height]
-        boxes[:, k] = np.stack(corners, -1) / size
+        way = velocity_of(angle, speed) * times[:, None]
+        places = bounced(start, way, room)
+        boxes[:, k] = drawn_into(frames, picture, places)
     return frames, boxes
+
+
+def enlarged(
+    picture: UInt8[np.ndarray, "h w"], side: int, most: int
+) -> UInt8[np.ndarray, "h2 w2"]:
+    """The ink of a picture that was enlarged, by a whole factor, to about `side`."""
+    factor = max(1, side // picture.shape[0])
+    picture = picture.repeat(factor, 0).repeat(factor, 1)[:most, :most]
+    rows, columns = (np.flatnonzero(picture.any(1 - axis)) for axis in (0, 1))
+    if not rows.size:  # a blank one has no ink to bounce by
+        return picture
+    return picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def velocity_of(angle: float, speed: float) -> Float[np.ndarray, "2"]:
+    """Down and to the right, of an angle clockwise from the right."""
+    return speed * np.array([np.sin(angle), np.cos(angle)])
+
+
+def bounced(
+    start: Float[np.ndarray, "*f 2"],
+    way: Float[np.ndarray, "f 2"],
+    room: Float[np.ndarray, "2"],
+) -> Float[np.ndarray, "f 2"]:
+    """Top and left after these ways down and to the right."""
+    axes = (bounce(start[..., i], way[..., i], float(room[i])) for i in (0, 1))
+    return np.stack([*axes], -1)
+
+
+def drawn_into(
+    frames: UInt8[np.ndarray, "f s s"],
+    picture: UInt8[np.ndarray, "h w"],
+    places: Float[np.ndarray, "f 2"],
+) -> Float[np.ndarray, "f 4"]:
+    """Puts a picture into frames, in place; its box in each, NaN where it is not."""
+    height, width = picture.shape
+    boxes = np.full((len(frames), 4), np.nan, np.float32)
+    for frame, box, place in zip(frames, boxes, places, strict=True):
+        if np.isnan(place).any():
+            continue
+        top, left = np.round(place).astype(int)
+        part = frame[top : top + height, left : left + width]
+        np.maximum(part, picture, out=part)
+        box[:] = np.array([left, top, left + width, top + height]) / len(frame)
+    return boxes
 
 
 def chosen(draw: np.random.Generator, pictures: np.ndarray, digits: int) -> np.ndarray:
     """Which pictures move; the first draw of a clip."""
     return draw.integers(0, len(pictures), digits)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Action:
+    """A digit that sets out in one of eight directions, slowly or fast.
+
+    Its action is how it sets out: it meets no wall for FREE frames, and may bounce
+    after them. event: what breaks the motion at the time `when`: "jump" to a place
+    that is a quarter of the side away or more, "vanish" for good, or "reverse", back
+    along the way that it came.
+    """
+
+    picture: UInt8[np.ndarray, "h w"]
+    room: Float[np.ndarray, "2"]
+    start: Float[np.ndarray, "2"]
+    velocity: Float[np.ndarray, "2"]
+    event: Event = "none"
+    when: float = np.inf
+    leap: Float[np.ndarray, "2"] | None = None
+
+    def at(
+        self, times: Float[np.ndarray, "f"], size: int
+    ) -> tuple[UInt8[np.ndarray, "f s s"], Float[np.ndarray, "f 1 4"]]:
+        """(frames, boxes) at these times, in frames, NaN where there is none."""
+        late = times >= self.when
+        if self.event == "reverse":
+            times = np.where(late, 2 * self.when - times, times)
+        places = bounced(self.start, self.velocity * times[:, None], self.room)
+        if self.event == "jump":
+            leap = np.where(late[:, None], self.leap, 0.0)
+            places = bounced(places, leap, self.room)
+        if self.event == "vanish":
+            places[late] = np.nan
+        frames = np.zeros((len(times), size, size), np.uint8)
+        return frames, drawn_into(frames, self.picture, places)[:, None]
+
+
+def act(
+    picture: UInt8[np.ndarray, "h w"],
+    size: int,
+    frames: int,
+    action: int,
+    draw: np.random.Generator,
+    event: Event = "none",
+) -> Action:
+    """An action, one of ACTIONS, of a digit enlarged to about half of the side; its
+    event comes in the second half of so many frames, and not in the last two."""
+    ink = enlarged(picture, size // 2, size)
+    room = size - np.array(ink.shape, float)
+    way, speed = divmod(action, len(SPEEDS))
+    angle = way * np.pi / 4 + draw.uniform(-SPREAD, SPREAD)
+    speed = draw.uniform(*tuple(SPEEDS.values())[speed]) * size
+    velocity = velocity_of(angle, speed)
+    low, high = np.maximum(0, -FREE * velocity), np.minimum(0, -FREE * velocity) + room
+    start = low + draw.uniform(0, 1, 2) * np.maximum(high - low, 0)
+    found = Action(ink, room, start, velocity)
+    if event == "none":
+        return found
+    last = max(frames - 2, 1)
+    when = draw.integers(min(frames // 2 + 1, last - 1), last)
+    before = bounced(start, velocity * np.full((1, 1), when), room)[0]
+    for _ in range(100):  # nearly always one of the first few
+        leap = draw.uniform(0, 1, 2) * room - before
+        if np.hypot(*leap) >= size / 4:
+            break
+    return dataclasses.replace(found, event=event, when=when, leap=leap)

@@ -7,7 +7,7 @@ from train.sources import generated, patients
 from train.sources.arrays import digits, npz
 from train.sources.catalogue import open_prepared
 from train.sources.folder import open_folder
-from train.sources.moving import moving
+from train.sources.moving import moving, moving_actions, moving_events
 from train.sources.rows import open_rows
 from train.sources.saved import open_saved
 from train.sources.shards import open_shards
@@ -30,6 +30,8 @@ SOURCES = {
     "scenes": partial(generated.Generated, make=generated.street),
     "moving_digits": moving,
     "moving_mnist": moving,
+    "moving_actions": moving_actions,
+    "moving_events": moving_events,
 }
 
 

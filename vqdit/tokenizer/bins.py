@@ -4,13 +4,14 @@ NumPy, on the host: codes are made with the data and read after sampling.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from vqdit.fields import Checked, Count
+from vqdit.fields import Count, Natural
 from vqdit.tokenizer.value import Value, known_codes
 
 Host = np.ndarray | Array
@@ -45,23 +46,34 @@ class Labels(Value):
 
 
 @dataclasses.dataclass(frozen=True)
-class Boxes(Checked):
-    """`count` boxes as five codes each: four edges, in the order given, and a class.
+class Boxes(Value):
+    """Up to `count` boxes of a picture, or of each frame of a clip, as five codes each.
 
-    Coordinates in [0, 1] fall into `bins` equal bins and come back as their centres, at
-    most half a bin off; the paper rounds to bins - 1 steps instead, whose ends are
-    exact and whose error is larger elsewhere. Codes: bins, then classes, then one for
-    all five of a box that is absent.
+    A box is five numbers: x0, y0, x1, y1 in shares of the sides, and its class, -1
+    where there is none. Coordinates in [0, 1] fall into `bins` equal bins and come back
+    as their centres, at most half a bin off; the paper rounds to bins - 1 steps
+    instead, whose ends are exact and whose error is larger elsewhere. Codes: bins, then
+    classes, then one for all five of a box that is absent.
+
+    frames: of a clip, whose codes are a grid of (frames, 5 count); 0 of what has none.
     """
+
+    source: ClassVar[str] = "boxes"
+    wide: ClassVar[bool] = True
 
     count: Count
     bins: Count
     classes: Count = 1
+    frames: Natural = 0
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        each = 5 * self.count
+        return (self.frames, each) if self.frames else (each,)
 
     @property
     def length(self) -> int:
-        """Codes of an example."""
-        return 5 * self.count
+        return math.prod(self.grid)
 
     @property
     def padding(self) -> int:
@@ -73,51 +85,101 @@ class Boxes(Checked):
         return self.bins + self.classes + 1
 
     def encode(
-        self, boxes: Float[Host, "b k 4"], labels: Int[Host, "b k"]
-    ) -> Int[np.ndarray, "b length"]:
-        """Boxes, absent where the label is -1, whatever their numbers -> codes int32.
+        self,
+        boxes: Float[Host, "b *frames k 5"] | Shaped[np.ndarray, "b"] | Sequence[Any],
+    ) -> Int[np.ndarray, "b *frames c"]:
+        """Boxes -> codes int32: an array, or of each example its own (*frames, k, 5),
+        or None. k is at most `count`, and the rest is absent.
 
-        k is at most `count`; the rest is absent. Raises ValueError for more, for a
-        coordinate outside [0, 1] and for a label that is no class.
+        Raises ValueError for more, for other frames, for a coordinate of a box that is
+        there outside [0, 1], and for a class that there is not.
         """
-        boxes, labels = np.asarray(boxes), np.asarray(labels)
-        batch, k = labels.shape
-        if k > self.count:
-            raise ValueError(f"{k} boxes, and there is room for {self.count}")
-        _known("label", labels, self.classes)
+        boxes = self._filled(boxes)
+        labels = np.where(np.isnan(boxes[..., 4]), -1, boxes[..., 4])
+        _known("class", labels, self.classes)
         present = (labels >= 0)[..., None]
-        inside = (boxes >= 0) & (boxes <= 1)  # False for NaN
+        inside = (boxes[..., :4] >= 0) & (boxes[..., :4] <= 1)  # False for NaN
         if (present & ~inside).any():
-            value = boxes[np.broadcast_to(present, boxes.shape) & ~inside][0]
+            value = boxes[..., :4][present & ~inside][0]
             raise ValueError(
-                f"a box has the coordinate {value}; write fractions of the picture's "
+                f"a box has the coordinate {value:g}; write fractions of the picture's "
                 f"sides, in [0, 1]"
             )
-        edges = np.clip(np.where(present, boxes, 0) * self.bins, 0, self.bins - 1)
-        found = np.concatenate([edges.astype(int), self.bins + labels[..., None]], -1)
-        codes = np.full((batch, self.count, 5), self.padding, np.int32)
-        codes[:, :k] = np.where(present, found, self.padding)
-        return codes.reshape(batch, self.length)
+        edges = np.where(present, boxes[..., :4], 0) * self.bins
+        edges = np.clip(edges, 0, self.bins - 1)
+        codes = np.concatenate([edges, self.bins + labels[..., None]], -1)
+        codes = np.where(present, codes, self.padding).astype(np.int32)
+        return codes.reshape(len(codes), *self.grid)
+
+    def known(
+        self,
+        boxes: Float[Host, "b *frames k 5"] | Shaped[np.ndarray, "b"] | Sequence[Any],
+    ) -> Bool[np.ndarray, "b"]:
+        """False of None, and where all is NaN: nobody has said whether there are any.
+        An example without boxes has none, which is known."""
+        classes = self._filled(boxes)[..., 4]
+        return ~np.isnan(classes).reshape(len(classes), -1).all(1)
 
     def decode(
-        self, codes: Int[Host, "b length"]
-    ) -> tuple[Float[np.ndarray, "b count 4"], Int[np.ndarray, "b count"]]:
-        """Codes -> boxes float32 and labels int32; absent: zeros and -1.
+        self, codes: Int[Host, "b *grid"]
+    ) -> Float[np.ndarray, "b *frames count 5"]:
+        """Codes -> boxes float32; absent: zeros, and the class -1.
 
         A box of which any code is out of place, as a model may draw it, is absent.
         """
         codes = known_codes(codes, self.code_count)
-        codes = codes.reshape(len(codes), self.count, 5)
-        edges, labels = codes[..., :4], codes[..., 4] - self.bins
-        present = (edges < self.bins).all(-1)
+        codes = codes.reshape(len(codes), *self.grid[:-1], self.count, 5)
+        edges, labels = codes[..., :4], codes[..., 4:] - self.bins
+        present = (edges < self.bins).all(-1, keepdims=True)
         present &= (labels >= 0) & (labels < self.classes)
-        boxes = np.where(present[..., None], (edges + 0.5) / self.bins, 0)
-        return boxes.astype(np.float32), np.where(present, labels, -1).astype(np.int32)
+        boxes = np.where(present, (edges + 0.5) / self.bins, 0)
+        labels = np.where(present, labels, -1)
+        return np.concatenate([boxes, labels], -1).astype(np.float32)
+
+    def said(self, boxes: Float[Host, "b *frames count 5"]) -> list[str]:
+        """Class and edges of each box, "; " between boxes and " | " between frames."""
+        lines = []
+        for example in np.asarray(boxes).reshape(len(boxes), -1, self.count, 5):
+            frames = [
+                "; ".join(
+                    f"{box[4]:.0f}: {' '.join(f'{edge:.3f}' for edge in box[:4])}"
+                    for box in frame
+                    if box[4] >= 0
+                )
+                for frame in example
+            ]
+            lines.append(" | ".join(frames))
+        return lines
+
+    def _filled(self, boxes) -> Float[np.ndarray, "b *frames count 5"]:
+        """As many of each example; NaN where nothing is known of it."""
+        out = np.full((len(boxes), *self.grid[:-1], self.count, 5), np.nan, np.float32)
+        for into, each in zip(out, boxes, strict=True):
+            if each is None:
+                continue
+            each = np.asarray(each, np.float32)
+            lead = each.shape[:-2]
+            if each.ndim != into.ndim or each.shape[-1] != 5 or lead != into.shape[:-2]:
+                shape = ", ".join(map(str, (*into.shape[:-2], "k", 5)))
+                raise ValueError(
+                    f"boxes of an example are {each.shape}; write ({shape}): x0, y0, "
+                    "x1, y1, class"
+                )
+            if each.shape[-2] > self.count:
+                raise ValueError(
+                    f"{each.shape[-2]} boxes, and there is room for {self.count}; "
+                    f"write count={each.shape[-2]}"
+                )
+            if each.size and np.isnan(each[..., 4]).all():
+                continue
+            into[...] = (0, 0, 0, 0, -1)
+            into[..., : each.shape[-2], :] = each
+        return out
 
 
 def _known(what, values, classes):
-    wrong = (values < -1) | (values >= classes)
+    wrong = (values < -1) | (values >= classes) | (values % 1 != 0)
     if wrong.any():
         raise ValueError(
-            f"{what} {values[wrong][0]}: write 0 to {classes - 1}, or -1 for none"
+            f"{what} {values[wrong][0]:g}: write 0 to {classes - 1}, or -1 for none"
         )

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from vqdit import diffusion
-from vqdit.diffusion.process import named
+from vqdit.diffusion.process import against, named
 from vqdit.trained import conditions
 
 
@@ -57,6 +57,7 @@ class Scorer:
         label: Int[Array, "b"] | None = None,
         given: Mapping[str, Array] | None = None,
         known: Mapping[str, Array] | None = None,
+        shown: Mapping[str, Array] | None = None,
     ) -> Score:
         """The scores; pure, and checks nothing, for use inside a jit of your own.
 
@@ -69,26 +70,32 @@ class Scorer:
             name: conditions.on_grid(v, model.streams[name])
             for name, v in (known or {}).items()
         }
-        values, shown = 0, list(given or {})
+        parts = {
+            name: conditions.whole_tokens(model.streams[name], v)
+            for name, v in (shown or {}).items()
+        }
+        values, there = 0, list(given or {})
         nats = variance = jnp.zeros(())
         for name in self.of:
-            shown.append(name)
-            streams = {n: seen[n] for n in shown}
-            mask = {n: masks[n] for n in shown if n in masks}
-            found = self._draws(name, variables, keys, streams, label, mask)
+            there.append(name)
+            streams = {n: seen[n] for n in there}
+            mask = {n: masks[n] for n in there if n in masks}
+            whole = jnp.ones(seen[name].shape[:-1], bool)
+            scored = masks.get(name, whole) & ~parts.get(name, ~whole)
+            how = (name, variables, keys, streams, label, mask, scored)
+            found = self._draws(*how, part=parts.get(name))
             nats += found.mean(0)
             variance += found.var(0, ddof=1) / self.draws
-            whole = jnp.ones(seen[name].shape[:-1], bool)
-            places = masks.get(name, whole).reshape(len(keys), -1).sum(1)
+            places = scored.reshape(len(keys), -1).sum(1)
             values += places * seen[name].shape[-1]
         bits = nats / jnp.maximum(values, 1) / math.log(2)
         return Score(nats, jnp.sqrt(variance), bits)
 
-    def _draws(self, name, variables, keys, streams, label, masks):
-        """(draws, b) nats of a stream, given the other ones."""
+    def _draws(self, name, variables, keys, streams, label, masks, scored, part):
+        """(draws, b) nats of what is scored of a stream, given the other ones and the
+        part of it that is shown, at t = 0, or None."""
         model, process = self.generator, self.generator.processes[name]
         x0, shown = streams[name], tuple(streams)
-        mask = masks.get(name, jnp.ones(x0.shape[:-1], bool))
         given = {n: v for n, v in streams.items() if n != name}
 
         def draw(i):
@@ -102,10 +109,13 @@ class Scorer:
                 u = (i + jax.random.uniform(place_key)) / self.draws
                 return process.query(x0, u, noise_key, mask)
 
-            x_t, t = jax.vmap(query)(fresh, x0, mask)
+            x_t, t = jax.vmap(query)(fresh, x0, scored)
             times = dict.fromkeys(given, jnp.zeros(len(keys))) | {name: t}
+            if part is not None:
+                x_t = jnp.where(part[..., None], x0.astype(x_t.dtype), x_t)
+                times[name] = jnp.where(part, 0.0, against(t, part))
             output = network({**given, name: x_t}, times, label)[name]
-            return jax.vmap(process.bound)(output, x0, x_t, t, mask)
+            return jax.vmap(process.bound)(output, x0, x_t, t, scored)
 
         return jax.lax.map(draw, jnp.arange(self.draws))
 
@@ -126,11 +136,15 @@ class Scorer:
         given: Mapping[str, Any] | None = None,
         known: Mapping[str, Any] | None = None,
         params: Any = None,
+        shown: Mapping[str, Any] | None = None,
     ) -> Score:
         """Scores, jitted. Raises ValueError before anything compiles.
 
         x:     signals of the streams that are scored; all else is that of a Sampler's
             call. What is not `known` of them is neither seen nor scored.
+        shown: scored stream -> (b, *grid) or the first axes of it: 1 where it is given,
+            and the rest is scored, as the later frames of a clip after its first. Of
+            streams that training gave in parts (`Mixture.parts`); whole tokens.
         Score i is a function of (key, ids[i]) and of the signals: the same key and ids
         compare what is given, or what is scored, under the same noise.
         """
@@ -142,8 +156,25 @@ class Scorer:
         x, known = conditions.encoded(model, x, known or {})
         given, known = conditions.encoded(model, given or {}, known)
         conditions.check(model, ids, {"scored": x, "given": given}, known)
+        shown = conditions.arrays(shown or {})
+        self._check_shown(ids, shown)
         label = model.check_label(label, ids)
         variables = model.arrays
         if params is not None:
             variables = {**variables, "params": params}
-        return self._jitted(variables, key, ids, x, label, given, known)
+        return self._jitted(variables, key, ids, x, label, given, known, shown)
+
+    def _check_shown(self, ids, shown):
+        for name, part in shown.items():
+            if name not in self.of or name not in self.generator.parts:
+                usable = [n for n in self.of if n in self.generator.parts]
+                raise ValueError(
+                    f"shown {name!r}: write one that is scored and that training gave "
+                    f"in parts, {usable}"
+                )
+            grid = self.generator.streams[name].grid
+            if part.ndim < 2 or part.shape != (len(ids), *grid)[: part.ndim]:
+                raise ValueError(
+                    f"shown {name!r} is {part.shape}; write (b, *{grid}), or its first "
+                    "axes"
+                )

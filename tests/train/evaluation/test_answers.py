@@ -119,6 +119,33 @@ def test_a_signal_has_the_measure_of_its_kind_in_its_own_unit():
     assert figures(signals, truth, truth) == {"si_sdr_db": 100}
 
 
+def test_several_draws_agree_on_one_answer():
+    """Means of signals and numbers, the most frequent of all else, and of boxes those
+    that most of the others overlap with."""
+    texts, labels = answer(Bytes(4)), answer(types.SimpleNamespace(source="label"))
+    assert texts.agreed([["a", "x"], ["b", "y"], ["b", "x"]]) == ["b", "x"]
+    assert texts.agreed([["a"]]) == ["a"]
+    found = labels.agreed([np.array([1, 2]), np.array([3, 2]), np.array([1, 0])])
+    assert found.tolist() == [1, 2] and isinstance(found, np.ndarray)
+    pixels = np.array([[[[0]]], [[[4]]], [[[5]]]], np.uint8)
+    signals = answer(types.SimpleNamespace())
+    assert signals.agreed([*pixels]).tolist() == [[[3]]]
+    rows = answer(types.SimpleNamespace(source="row"))
+    drawn = [[{"n": 1.0, "c": "f"}], [{"n": 3.0, "c": "m"}], [{"n": None, "c": "m"}]]
+    assert rows.agreed(drawn) == [{"n": 2.0, "c": "m"}]
+    boxes = answer(types.SimpleNamespace(source="boxes"))
+    left, right, none = [0, 0, 0.4, 1, 0], [0.6, 0, 1, 1, 0], [0, 0, 0, 0, -1]
+    near = [0.05, 0, 0.45, 1, 0]
+    one = [[[left, none]], [[right, none]], [[left, right]]]  # of three frames
+    two = [[[near, none]], [[none, none]], [[left, none]]]
+    three = [[[right, none]], [[none, none]], [[left, right]]]
+    draws = [np.array(x).reshape(1, 3, 2, 5) for x in (one, two, three)]
+    found = boxes.agreed(draws)
+    np.testing.assert_array_equal(found[0, 0], draws[0][0, 0])
+    np.testing.assert_array_equal(found[0, 1], draws[1][0, 1])
+    np.testing.assert_array_equal(found[0, 2], draws[0][0, 2])
+
+
 def test_a_class_counts_where_there_is_one():
     labels = answer(types.SimpleNamespace(source="label"), read=np.asarray)
     said, label = np.array([0, 1, 2, 2]), [0, 1, 1, -1]

@@ -49,7 +49,8 @@ def test_generated_clips_are_functions_of_the_index():
     assert (len(train), len(test)) == (40, 4)
     found = train.take(np.array([3, 17, 3]))
     assert found["x"].shape == (3, *video.shape) and found["x"].dtype == np.uint8
-    assert found["boxes"].shape == (3, 5, 2, 4)
+    assert found["boxes"].shape == (3, 5, 2, 5)
+    assert set(found["boxes"][..., 4].ravel()) <= set(range(10))
     np.testing.assert_array_equal(found["x"][0], found["x"][2])
     np.testing.assert_array_equal(
         found["x"][1], fresh(video, True).take(np.array([17]))["x"][0]

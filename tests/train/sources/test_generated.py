@@ -14,7 +14,17 @@ from train.sources.generated import (
     scene,
     sensor_series,
 )
-from train.sources.moving import bounce, chosen, digit_pictures, moving_digits
+from train.sources.moving import (
+    ACTIONS,
+    EVENTS,
+    FREE,
+    SPEEDS,
+    act,
+    bounce,
+    chosen,
+    digit_pictures,
+    moving_digits,
+)
 
 
 def test_a_bouncing_point_is_that_of_a_simulation():
@@ -55,6 +65,69 @@ def test_later_frames_need_no_earlier_ones_and_two_digits_keep_the_brighter():
     values = [np.unique(f[f > 0]).tolist() for f in whole]
     assert max(map(len, values)) <= 2
     assert whole.max() == max(max(v) for v in values if v)
+
+
+def test_an_action_is_read_off_its_first_frames_whatever_it_bounces_off_later():
+    """Of every clip the direction and speed, by the boxes of the first FREE steps."""
+    times, bounces = np.arange(9.0), 0
+    for i in range(160):
+        action = i % len(ACTIONS)
+        acting = act(ink()[0], 64, len(times), action, rng(i))
+        frames, boxes = acting.at(times, 64)
+        way = np.diff(boxes[:, 0, :2], axis=0)  # to the right and down
+        right, down = way[:FREE].sum(0)
+        sector = np.arctan2(down, right) / (np.pi / 4)
+        assert (sector - action // 2 + 4) % 8 == pytest.approx(4, abs=0.5)
+        low, high = tuple(SPEEDS.values())[action % 2]
+        assert low - 0.006 < np.hypot(right, down) / FREE < high + 0.006
+        bounces += (np.sign(way[0] * way[-1]) < 0).any()
+        x0, y0, x1, y1 = np.round(boxes[5, 0] * 64).astype(int)
+        assert (frames[5, y0:y1, x0:x1] > 0).all()
+        assert (frames[5] > 0).sum() == (y1 - y0) * (x1 - x0)
+    assert 40 < bounces < 130  # many do, many do not
+
+
+def test_planted_events_break_a_motion_that_is_else_the_same():
+    times = np.arange(9.0)
+    for i in range(30):
+        clips, boxes = {}, {}
+        for event in EVENTS:
+            acting = act(ink()[0], 32, len(times), i % len(ACTIONS), rng(i), event)
+            clips[event], found = acting.at(times, 32)
+            boxes[event], when = found[:, 0, :2] * 32, acting.when
+            if event == "none":
+                continue
+            assert when in (5, 6)
+            before = slice(0, int(when))
+            np.testing.assert_array_equal(clips[event][before], clips["none"][before])
+        whole = boxes["none"]
+        at = int(when)
+        leap = boxes["jump"][at] - whole[at]
+        assert np.hypot(*leap) > 32 / 4 - 1
+        assert not clips["vanish"][at:].any() and np.isnan(boxes["vanish"][at:]).all()
+        back = boxes["reverse"][at:]
+        np.testing.assert_array_equal(back, whole[at : at - len(back) : -1])
+
+
+def test_a_clip_of_an_event_says_which_and_an_action_says_itself():
+    clips = Video(
+        "moving_events", frames=9, size=32, digits=1, examples=120, boxes=True
+    )
+    source, names = fresh_source(clips, False), []
+    for record in source.take(range(12)):
+        event = EVENTS[record.label]
+        names.append(event)
+        _, boxes = record.more["at"](np.arange(9.0))
+        assert boxes[0, 0, 4] >= 0
+        assert (boxes[-1, 0, 4] == -1) == (event == "vanish")
+        assert int(record.more["caption"][0]) == boxes[0, 0, 4]
+        assert record.more["caption"][2:] in ACTIONS
+    assert names[1::2] == [*EVENTS[1:]] * 2 and set(names[::2]) == {"none"}
+    acting = dataclasses.replace(clips, name="moving_actions")
+    source = fresh_source(acting, True)
+    assert source.class_names == ACTIONS and len(source) == 120
+    for record in source.take(range(20)):
+        assert record.more["caption"][2:] == ACTIONS[record.label]
 
 
 def test_gaps_have_their_share_and_their_length():

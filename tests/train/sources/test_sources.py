@@ -116,6 +116,12 @@ SOURCES = {
     "prepared": prepared,
     "tones": lambda root: Audio(rate=1000, length=50),
     "moving": lambda root: Video(frames=2, size=16, examples=20, digits=1),
+    "actions": lambda root: Video(
+        "moving_actions", frames=2, size=16, examples=20, digits=1
+    ),
+    "events": lambda root: Video(
+        "moving_events", frames=2, size=16, examples=20, digits=1
+    ),
     "generated": lambda root: Series(length=16, examples=16),
     "phantoms": lambda root: Volumes(size=(4, 4, 4), examples=16),
     "patients": lambda root: Volumes("patients", size=(4, 4, 4), examples=16),

@@ -1,0 +1,71 @@
+"""Frames that are drawn after the first ones, and what stands beside them."""
+
+import types
+
+import numpy as np
+import pytest
+
+from train.errors import BadInput
+from train.evaluation.forecasts import forecasts, moved
+from train.modalities import Video
+
+CLIPS = Video("moving_actions", frames=9, size=32, digits=1, examples=160)
+
+
+def test_a_blob_in_steady_motion_is_moved_on_exactly():
+    clip = np.full((1, 8, 12, 12, 1), -1.0, np.float32)
+    for f in range(8):
+        clip[0, f, f : f + 3, 9 - f : 11 - f, 0] = np.linspace(0, 1, 6).reshape(3, 2)
+    np.testing.assert_array_equal(moved(clip[:, :4], 4), clip[:, 4:])
+    assert (moved(clip[:, :4], 40)[:, -1] == -1).all()  # out of the picture
+    still = np.repeat(clip[:, :1], 3, 1)
+    np.testing.assert_array_equal(moved(still, 2), still[:, :2])
+
+
+def model(causal=True):
+    """One that "draws" the clip that it is given."""
+    encoder = types.SimpleNamespace(causal=causal)
+    codec = types.SimpleNamespace(module=types.SimpleNamespace(encoder=encoder))
+    streams = {"video": types.SimpleNamespace(grid=(5, 4, 4))}
+    seen = []
+
+    def sampler(want, **how):
+        assert want == "video" and how == {"steps": 3}
+
+        def draw(key, ids, given, known):
+            seen.append((given["video"], known["video"]))
+            return {"video": given["video"]}
+
+        return draw
+
+    found = types.SimpleNamespace(codecs={"video": codec}, streams=streams)
+    found.sampler = sampler
+    return found, seen
+
+
+def test_nothing_of_the_later_frames_is_given():
+    """So that a model that gives back what it is given is as good as the last frame."""
+    found, seen = model()
+    figures = forecasts(found, {"video": CLIPS}, {"video": 3}, num=12, steps=3)
+    after = figures["video_after_3"]
+    assert after["frames"] == 5 and after["examples"] == 12
+    assert after["model"]["psnr_db"] == after["last"]["psnr_db"]
+    low, high = after["last"]["psnr_db_interval"]
+    assert 8 < low < after["last"]["psnr_db"] < high < 20
+    assert after["linear"]["psnr_db"] > after["last"]["psnr_db"]
+    (clip, known), *_ = seen
+    np.testing.assert_array_equal(clip[:, 5:], np.repeat(clip[:, 4:5], 4, 1))
+    assert known[0].tolist() == [True] * 3 + [False] * 2
+
+
+@pytest.mark.parametrize(
+    "causal, shown, message",
+    [
+        (True, {"video": 5}, "--shown.video=5 leaves nothing: write at most 4"),
+        (True, {"word": 1}, "--shown.word=1: the streams are video"),
+        (False, {"video": 3}, "--shown.video: write a stream of clips by a causal"),
+    ],
+)
+def test_what_cannot_be_gone_on_with_is_one_line(causal, shown, message):
+    with pytest.raises(BadInput, match=message):
+        forecasts(model(causal)[0], {"video": CLIPS}, shown)

@@ -1,0 +1,124 @@
+"""Frames that are drawn after the first ones of a clip, beside simpler guesses."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from train.errors import BadInput
+from train.evaluation.crossings import Beside
+from train.evaluation.drawing import first_shown
+from train.evaluation.estimates import mean
+from train.evaluation.evaluator import evaluated, examples
+from train.evaluation.means import decibels
+from train.modalities import Batch, Modality
+from train.pipeline import open_examples
+from vqdit.signal import to_signal
+from vqdit.trained.generator import Generator
+
+Clips = Float[np.ndarray, "b f h w c"]
+
+
+def forecasts(
+    generator: Generator,
+    data: Mapping[str, Modality],
+    shown: Mapping[str, int],
+    num: int = 1000,
+    seed: int = 0,
+    **sampler: Any,
+) -> dict[str, dict[str, Any]]:
+    """PSNR of the later frames of `num` held-out clips, by the mean of their squared
+    errors, with its interval, as of a crossing: "video_after_3" -> who -> figures.
+
+    model:  one draw of the later latents, given the first `shown` of the stream.
+    last:   the last frame that is given, again and again.
+    linear: that frame, moved on as the centre of its brightness was moving.
+
+    Nothing of the later frames is given: the clip that is encoded repeats the last.
+    Raises BadInput for a stream that is not of clips, or whose latents in time see
+    later frames.
+    """
+    found = {}
+    for name in shown:
+        frames = _frames(generator, data, name, shown[name])
+        draw = generator.sampler(want=name, **sampler)
+        who = {
+            each: mean("psnr_db", _error(each), decibels)
+            for each in ("model", "last", "linear")
+        }
+        batches = _guessed(generator, data[name], name, frames, shown, num, seed, draw)
+        figures = {"frames": frames} | evaluated(Beside(who), batches)
+        found[f"{name}_after_{shown[name]}"] = figures
+    return found
+
+
+def _frames(generator, data, name, count) -> int:
+    """How many frames are given with so many latents."""
+    first_shown(generator, {name: count}, 1)
+    codec = generator.codecs.get(name)
+    causal = codec is not None and getattr(codec.module.encoder, "causal", False)
+    if not causal or "frames" not in data[name].sides:
+        raise BadInput(f"--shown.{name}: write a stream of clips by a causal tokenizer")
+    grid, frames = generator.streams[name].grid[0], data[name].frames
+    return 1 + (count - 1) * ((frames - 1) // (grid - 1))
+
+
+def _error(who: str):
+    """Of each example, with a peak of 1."""
+
+    def values(batch: Batch) -> np.ndarray:
+        error = np.square((batch[who] - batch["later"]) / 2, dtype=np.float64)
+        error = error.reshape(len(error), -1).mean(1)
+        return np.where(batch["there"], error, np.nan)
+
+    return values
+
+
+def _guessed(generator, data, name, frames, shown, num, seed, draw) -> Iterator[Batch]:
+    index = open_examples(data, False).spaced(num)
+    key = jax.random.key(seed)
+    for batch in examples(data, False, index, doing=f"going on with {name}"):
+        clip = np.asarray(to_signal(batch["x"]))
+        first, later = clip[:, :frames], clip[:, frames:]
+        last = np.repeat(first[:, -1:], later.shape[1], 1)
+        call = {"given": {name: np.concatenate([first, last], 1)}}
+        call["known"] = first_shown(generator, {name: shown[name]}, len(clip))
+        drawn = np.asarray(draw(key, batch["index"], **call)[name])[:, frames:]
+        guesses = {"model": drawn, "last": last, "linear": moved(first, len(later[0]))}
+        yield batch | guesses | {"later": later, "there": batch["valid"]}
+
+
+def moved(first: Clips, count: int) -> Clips:
+    """The last frame moved on, `count` times, by whole pixels: as far as the centre of
+    brightness moved from the first frame to it, a frame. What comes in is black."""
+    light = (first + 1).sum(-1)
+    total = np.maximum(light.sum((2, 3)), 1e-6)
+    sides = [np.arange(side) for side in light.shape[2:]]
+    centers = np.stack(
+        [
+            (light.sum(3) * sides[0]).sum(2) / total,
+            (light.sum(2) * sides[1]).sum(2) / total,
+        ],
+        -1,
+    )
+    pace = (centers[:, -1] - centers[:, 0]) / max(1, first.shape[1] - 1)
+    out = np.full((len(first), count, *first.shape[2:]), -1, first.dtype)
+    for clip, frame, way in zip(out, first[:, -1], pace, strict=True):
+        for k in range(count):
+            down, across = np.round(way * (k + 1)).astype(int)
+            _shift(clip[k], frame, down, across)
+    return out
+
+
+def _shift(into, frame, down, across) -> None:
+    """Puts a frame into another, in place, so far down and to the right."""
+    height, width = frame.shape[:2]
+    if abs(down) >= height or abs(across) >= width:
+        return
+    rows = slice(max(0, down), height + min(0, down))
+    columns = slice(max(0, across), width + min(0, across))
+    from_rows = slice(max(0, -down), height + min(0, -down))
+    from_columns = slice(max(0, -across), width + min(0, -across))
+    into[rows, columns] = frame[from_rows, from_columns]

@@ -1,0 +1,61 @@
+"""Boxes in a CSV, a row each: of which sample, in which frame, what and where."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from train.errors import Unreadable
+from train.modalities.files import File
+from train.modalities.rows import rows_of
+
+EDGES = ("x0", "y0", "x1", "y1")
+COLUMNS = ("sample", "frame", "class", *EDGES)
+
+
+def box_rows(boxes: Float[np.ndarray, "b *frames k 5"]) -> list[dict[str, Any]]:
+    """Rows for `csv_of`; one that holds nothing but its number of a sample without."""
+    rows, (*_, k, _) = [], boxes.shape
+    for sample, example in enumerate(boxes):
+        frames = example.reshape(-1, k, 5)
+        found = [
+            dict(zip(COLUMNS, (sample, i, int(box[4]), *box[:4].tolist()), strict=True))
+            for i, frame in enumerate(frames)
+            for box in frame
+            if box[4] >= 0
+        ]
+        rows += found or [dict.fromkeys(COLUMNS) | {"sample": sample}]
+    return rows
+
+
+def boxes_of(path: File, frames: int) -> Sequence[Float[np.ndarray, "*frames k 5"]]:
+    """The boxes of each sample of a CSV, absent ones with the class -1; without the
+    columns sample and frame all are of one sample, or one frame.
+
+    frames: of a clip, 0 of what has none. Raises Unreadable.
+    """
+    rows = rows_of(path)[0]
+    for name in ("class", *EDGES):
+        if rows and name not in rows[0]:
+            raise Unreadable(f"no column {name!r}; write {', '.join(COLUMNS)}")
+    places: dict[tuple[int, int], list[list[float]]] = {}
+    count, most = 1, max(frames, 1)
+    for row in rows:
+        try:
+            sample, frame = (int(row.get(name) or 0) for name in COLUMNS[:2])
+            count = max(count, sample + 1)
+            if row["class"] is None:
+                continue
+            box = [float(row[name]) for name in (*EDGES, "class")]
+        except (TypeError, ValueError) as error:
+            raise Unreadable(f"its row {row} is no box; write numbers") from error
+        if not 0 <= frame < most or sample < 0:
+            raise Unreadable(f"has a box in frame {frame} of {most}")
+        places.setdefault((sample, frame), []).append(box)
+    k = max(map(len, places.values()), default=1)
+    out = np.zeros((count, most, k, 5), np.float32)
+    out[..., 4] = -1
+    for (sample, frame), found in places.items():
+        out[sample, frame, : len(found)] = found
+    return list(out if frames else out[:, 0])
