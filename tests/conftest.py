@@ -1,5 +1,6 @@
 """Eight fake CPU devices, shapes checked, and compilations kept between runs."""
 
+import gc
 import os
 
 import jax
@@ -13,10 +14,17 @@ os.environ.setdefault("NPROC", "64")
 
 # Most of a test's time is compiling programs that run once. With XLA's older way to
 # emit loops that takes half as long; programs compute the same, and may round
-# otherwise. XLA_FLAGS= (set and empty) compiles as users do. Later versions have the
-# newer way alone, and end at a flag they do not know.
+# otherwise. Small programs gain nothing by being cut into 32 parts that are compiled
+# beside each other; in one part they take three quarters of the processor's time.
+# XLA_FLAGS= (set and empty) compiles as users do. Later versions have the newer way
+# alone, and end at a flag they do not know.
+QUICK = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 if jax.__version_info__ < (0, 11):
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+    os.environ.setdefault("XLA_FLAGS", QUICK)
+
+# Tracing makes hundreds of thousands of objects that live: looking through them all at
+# Python's own rate is a tenth of a test's time.
+gc.set_threshold(50_000, 20, 100)
 
 # Before anything asks for a device: both are fixed once a backend exists.
 jax.config.update("jax_platforms", "cpu")
@@ -24,6 +32,38 @@ jax.config.update("jax_num_cpu_devices", 8)
 
 # Every jaxtyping annotation of the library is checked, at no cost outside the tests.
 jaxtyping.install_import_hook("vqdit", "beartype.beartype")
+
+
+# Files that take longest, the slow tests' first: begun last, one of them alone would
+# leave the other workers idle.
+LONG = (
+    "quantizers/test_contract.py",
+    "train/runtime/test_hosts.py",
+    "configs/test_published.py",
+    "train/runtime/test_checkpoint.py",
+    "train/objectives/test_adversarial.py",
+    "train/objectives/test_accumulate.py",
+    "train/test_own_files.py",
+    "train/test_stages.py",
+    "train/test_bench.py",
+    "train/test_ablate.py",
+    "train/test_audio_stage.py",
+    "tokenizer/test_contract.py",
+    "train/test_compress.py",
+    "test_old_files.py",
+    "diffusion/test_contract.py",
+    "train/objectives/test_joint.py",
+    "train/objectives/test_transfer.py",
+    "trained/test_generator.py",
+    "train/test_classifier.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole files, in the order that workers take them up."""
+    place = {f"tests/{name}": i for i, name in enumerate(LONG)}
+    of = lambda item: place.get(item.nodeid.split("::")[0], len(LONG))
+    items.sort(key=of)  # keeps the order of equals
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -30,6 +30,7 @@ from train.pipeline import open_examples
 from train.progress import progress
 from train.report import pictures
 from train.report.examples import augmented_picture, example_picture
+from train.report.histogram import value_histogram
 from train.report.pages import number
 from train.runtime import hosts
 from vqdit.fields import Count
@@ -42,7 +43,6 @@ FLAGS = OF_RUN | {
 LOOKED = 2**28
 CHUNK = 256
 LIMIT = 6.0  # robust z-score beyond which a value counts as an outlier
-BINS, LEVELS = 80, 4096  # of a histogram; evenly spaced values that its bins mind
 UNEVEN = 10  # times rarer than the commonest before a class is worth a word
 
 
@@ -145,7 +145,7 @@ def inspect(data: Modality, most: int | None = None) -> tuple[dict, dict[str, by
         plots = {
             "examples": pictures.png(example_picture(data)),
             "augmented": pictures.png(augmented_picture(data)),
-            "values": _histogram(train, data.pixels),
+            "values": value_histogram(train.sample, data.pixels),
         }
     if "classes" in train.figures:
         counts = train.figures["classes"]
@@ -208,39 +208,6 @@ def _worries(report: dict) -> Iterator[str]:
         spread = np.maximum(np.array(report["train"]["std"]), 1e-9)
         if (np.abs(pair[0] - pair[1]) > 0.5 * spread).any():
             yield f"train and test differ: {at} {_row(pair[0])} and {_row(pair[1])}"
-
-
-def _histogram(part: Survey, pixels: bool) -> bytes:
-    lines, colours = {}, None
-    found = [x for x in part.sample[:6] if x.size]
-    for channel, (x, edges) in enumerate(zip(found, _edges(found), strict=True)):
-        heights, _ = np.histogram(x, edges)
-        centers = (edges[1:] + edges[:-1]) / 2
-        lines[f"channel {channel}"] = (centers, heights / x.size)
-    if pixels and len(lines) == 3:
-        lines = dict(zip(("red", "green", "blue"), lines.values(), strict=True))
-        colours = ("#c0392b", "#2a8c6a", "#2f6fb3")
-    return pictures.line_plot(lines, "value, as trained on", "share", colours=colours)
-
-
-def _edges(found: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-    """Of BINS bins or a few more for each channel, over the range of all.
-
-    Values of a few levels, such as 8 bits, fall as many levels into every bin: edges
-    between them would leave some bins empty and fill others twice.
-    """
-    low, high = min(x.min() for x in found), max(x.max() for x in found)
-    for x in found:
-        steps = np.diff(np.unique(x))
-        step = steps.min(initial=np.inf)
-        levels = (high - low) / step if step > 0 else np.inf
-        apart = np.abs(steps / step - np.round(steps / step)).max(initial=0)
-        if not 1 <= levels <= LEVELS or apart > 1e-3:
-            yield np.linspace(low, max(high, low + 1e-9), BINS + 1)
-            continue
-        width = step * math.ceil(levels / BINS)
-        first = x.min() - step / 2 - width * math.ceil((x.min() - low) / width)
-        yield first + width * np.arange(math.ceil((high - first) / width) + 1)
 
 
 def _row(values, limit: int = 6) -> str:

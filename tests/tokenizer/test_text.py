@@ -71,6 +71,21 @@ def test_bpe_learns_what_is_frequent_and_knows_every_byte():
     assert BPE.train(iter(CORPUS), words=300, length=80) == tokenizer
 
 
+def test_pieces_are_left_to_the_training_part():
+    """And are those that `train` learns of its texts."""
+    left = BPE("", 80, words=300)
+    assert not left.settled and left.code_count == 301 and trained().settled
+    assert left.stream("codes")["vocab"] == 301
+    with pytest.raises(ValueError, match="not known before `settle`"):
+        left.decode(np.zeros((1, 80), int))
+    found = left.settle([*CORPUS, None, ""])
+    assert found.settled and found.model == trained().model and found.words == 300
+    assert found.code_count == len(found.pieces) + 1
+    assert found.settle(["other texts"]) is found
+    with pytest.raises(ValueError, match="BPE.words=0: write words=512"):
+        BPE("", 80)
+
+
 def test_bpe_is_a_value_that_a_bundle_can_hold():
     tokenizer = trained(("<caption>",))
     again = build(json.loads(json.dumps(describe(tokenizer))))

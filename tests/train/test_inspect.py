@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from train.errors import BadInput
-from train.inspect import _edges, inspect, lines, main
+from train.inspect import inspect, lines, main
 from train.modalities import Audio, ImageAugment, Images, Ranges, Series, Video, Volumes
 from train.report.examples import augmented_picture, example_picture
 
@@ -143,23 +143,3 @@ def test_files_of_other_kinds_are_counted(tmp_path):
         (tmp_path / f"{i}.heic").write_text("not read")
     report, _ = inspect(Images(name="folder", data_dir=str(tmp_path), threads=0))
     assert "  left out    20 .heic" in list(lines(report))
-
-
-@pytest.mark.parametrize(
-    "values",
-    [np.arange(256.0), np.arange(17) / 16, np.arange(100) * 3.0, np.arange(3) - 1.0],
-    ids=["8-bit", "digits", "thirds", "three"],
-)
-def test_even_levels_make_an_even_histogram(values):
-    (edges,) = _edges([np.tile(values, 5)])
-    heights, _ = np.histogram(np.tile(values, 5), edges)
-    assert heights.sum() == 5 * len(values) and len(heights) <= 82
-    assert heights[:-1].min() == heights[:-1].max()  # the last may be filled in part
-
-
-def test_values_without_levels_have_even_bins():
-    x = np.random.default_rng(0).standard_normal(5000)
-    (edges,) = _edges([x])
-    assert len(edges) == 81 and (edges[0], edges[-1]) == (x.min(), x.max())
-    (flat,) = _edges([np.full(9, 0.5)])
-    assert np.histogram(np.full(9, 0.5), flat)[0].sum() == 9

@@ -22,12 +22,12 @@ import numpy as np
 from jaxtyping import Float
 
 from train.errors import Unreadable
+from train.modalities.clocks import in_order
 from train.modalities.files import File, load_arrays, npz
-from train.modalities.gaps import in_order
 from train.modalities.tables import Columns, arrays_of, columns_of, open_table
 
 TIME = ("time", "t", "seconds")
-ONE_CLOCK = "bring it to one clock (see train.modalities.gaps)"
+ONE_CLOCK = "bring it to one clock (see train.modalities.clocks)"
 
 
 def read_recording(

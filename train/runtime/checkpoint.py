@@ -6,8 +6,6 @@ that a file was cut short, but a flipped bit restores silently wrong; the finger
 do not let it pass. Nothing is ever deleted but the oldest of more than `keep`.
 """
 
-import hashlib
-import json
 import logging
 import os
 from collections.abc import Callable
@@ -21,10 +19,8 @@ from train.errors import BadInput
 from train.progress import say
 from train.runtime import hosts
 from train.runtime.fingerprint import fingerprints
-from train.runtime.sharding import path_name
+from train.runtime.manifest import altered, compare, sealed_manifest, some, unsealed
 from vqdit import sealed
-
-FORMAT = 1
 
 
 class NonFinite(BadInput):
@@ -115,17 +111,9 @@ class Checkpoints:
         if broken:
             raise NonFinite(
                 f"the state of step {step} is not finite and was not saved: "
-                f"{_some(broken)}; the last good checkpoint is {self.good}"
+                f"{some(broken)}; the last good checkpoint is {self.good}"
             )
-        manifest = _sealed(
-            {
-                "format": FORMAT,
-                "step": step,
-                "position": position,
-                "meta": meta or {},
-                "leaves": leaves,
-            }
-        )
+        manifest = sealed_manifest(step, position, meta or {}, leaves)
         self._settle()
         self._newest, self._failure = step, None
         try:
@@ -169,7 +157,7 @@ class Checkpoints:
         for step in sorted(self._steps(), reverse=True):
             try:
                 manifest = self._manifest(step)
-                _compare(manifest, like, self._path(step))
+                compare(manifest, like, self._path(step))
                 args = ocp.args.Composite(state=ocp.args.StandardRestore(like))
                 state, why = self._manager.restore(step, args=args)["state"], ""
             except BadInput:
@@ -177,8 +165,8 @@ class Checkpoints:
             except Exception as error:  # Orbax and TensorStore raise many kinds
                 why = _line(error)
             if hosts.agreed(not why):
-                wrong = _altered(state, manifest)
-                why = f"altered on disk: {_some(wrong)}" if wrong else ""
+                wrong = altered(state, manifest)
+                why = f"altered on disk: {some(wrong)}" if wrong else ""
             else:
                 why = why or "another process cannot read it"
             if why:
@@ -222,17 +210,7 @@ class Checkpoints:
             raise ValueError("its manifest is too large")
         args = ocp.args.Composite(manifest=ocp.args.JsonRestore())
         manifest = dict(self._manager.restore(step, args=args)["manifest"])
-        seal = manifest.pop("sha256", None)
-        if _sealed(manifest)["sha256"] != seal or manifest["step"] != step:
-            raise ValueError("its manifest was altered")
-        if not _sensible(manifest):
-            raise ValueError("its manifest makes no sense")
-        if manifest["format"] != FORMAT:
-            raise BadInput(
-                f"checkpoint {self._path(step)} has format {manifest['format']}, this "
-                f"program reads {FORMAT}; use the version that wrote it"
-            )
-        return manifest
+        return unsealed(manifest, step, self._path(step))
 
     def _set_aside(self, steps: list[int]) -> None:
         """Moves damaged steps out of the way of new ones and of the count of `keep`."""
@@ -268,59 +246,9 @@ class Checkpoints:
         self._manager.reload()
 
 
-def _compare(manifest: dict, like: Any, path: epath.Path) -> None:
-    """Raises BadInput unless the checkpoint has the names, shapes and types of `like`.
-
-    Orbax itself would cast float32 into bfloat16 without a word.
-    """
-    named, _ = jax.tree_util.tree_flatten_with_path(like)
-    wanted = {path_name(p): f"{x.dtype}{list(x.shape)}" for p, x in named}
-    stored = {n: f"{x['dtype']}{x['shape']}" for n, x in manifest["leaves"].items()}
-    different = [
-        f"{name} is {stored.get(name, 'absent')}, not {wanted.get(name, 'wanted')}"
-        for name in sorted(wanted.keys() | stored.keys())
-        if wanted.get(name) != stored.get(name)
-    ]
-    if different:
-        raise BadInput(
-            f"checkpoint {path} is of another model: {_some(different)}; use the "
-            f"configuration that wrote it, or write another --workdir"
-        )
-
-
-def _sensible(manifest: dict) -> bool:
-    """Whether what is in a manifest is of the types that are written there."""
-    position, leaves = manifest["position"], manifest["leaves"]
-    if type(position) is not int or position < 0 or type(manifest["meta"]) is not dict:
-        return False
-    kinds = {"shape": list, "dtype": str, "fingerprint": str}
-    return all(
-        type(leaf[name]) is kind
-        for leaf in leaves.values()
-        for name, kind in kinds.items()
-    )
-
-
-def _altered(state: Any, manifest: dict) -> list[str]:
-    """Paths of arrays that are not those that were saved."""
-    leaves = manifest["leaves"]
-    return [
-        name
-        for name, leaf in fingerprints(state).items()
-        if leaf["fingerprint"] != leaves[name]["fingerprint"]
-    ]
-
-
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
     sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def _sealed(manifest: dict) -> dict:
-    """The manifest with a hash of its own text."""
-    text = json.dumps(manifest, sort_keys=True)
-    seal = hashlib.sha256(text.encode()).hexdigest()
-    return json.loads(text) | {"sha256": seal}
 
 
 def _absolute(directory: str | os.PathLike) -> epath.Path:
@@ -330,11 +258,6 @@ def _absolute(directory: str | os.PathLike) -> epath.Path:
 
 def _not_orbax(record: logging.LogRecord) -> bool:
     return "orbax" not in record.pathname
-
-
-def _some(names: list[str], count: int = 3) -> str:
-    more = f" and {len(names) - count} more" if len(names) > count else ""
-    return ", ".join(name[:200] for name in names[:count]) + more
 
 
 def _line(error: Exception) -> str:

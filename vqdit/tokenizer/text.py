@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from vqdit.fields import Count
+from vqdit.fields import Count, Natural
 from vqdit.tokenizer.value import Value, known_codes
 
 
@@ -139,8 +139,10 @@ class BPE(Text):
     """Byte-pair encoding (arXiv:1508.07909) over UTF-8 bytes, as GPT-2 has it.
 
     model:    JSON of the `tokenizers` library, made by `BPE.train`; a value like any
-        other field, so that a bundle's config.json holds it.
+        other field, so that a bundle's config.json holds it. "" leaves it to the texts
+        of the training part (see `settle`).
     length, specials: as in Bytes.
+    words:    pieces that are learned there, 256 or more.
 
     The library is shown a byte as the character of that number: an alphabet of 256
     letters, all of them known from the start. A merge stays inside a word, with the
@@ -150,6 +152,25 @@ class BPE(Text):
     model: str
     length: Count
     specials: tuple[str, ...] = ()
+    words: Natural = 0
+
+    def __post_init__(self):
+        super().__post_init__()
+        known = self.model or self.words >= len(BYTES)
+        advice = "write words=512, of which 256 are the bytes, or a model"
+        self.check("words", known, advice)
+
+    @property
+    def settled(self) -> bool:
+        return bool(self.model)
+
+    def settle(self, values: Sequence[str | None]) -> "BPE":
+        """With the pieces that the texts give."""
+        if self.settled:
+            return self
+        texts = (text for text in values if text)
+        learned = BPE.train(texts, self.words, self.length)
+        return dataclasses.replace(self, model=learned.model)
 
     @classmethod
     def train(
@@ -180,11 +201,24 @@ class BPE(Text):
     @property
     def pieces(self) -> tuple[bytes, ...]:
         """The bytes of every code; the first 256 are single ones."""
-        return _pieces(self.model)
+        return _pieces(self._learned)
+
+    @property
+    def _learned(self) -> str:
+        if not self.settled:
+            raise ValueError("BPE.model is not known before `settle` or `BPE.train`")
+        return self.model
+
+    @property
+    def code_count(self) -> int:
+        """Codes in all; before they are known, as many as there are at most."""
+        if self.settled:
+            return super().code_count
+        return self.words + 1 + len(self.specials)
 
     def split(self, text: str) -> list[int]:
         """Merges applied in the order in which they were learned."""
-        return _model(self.model).encode(_letters(_bytes(text))).ids
+        return _model(self._learned).encode(_letters(_bytes(text))).ids
 
 
 BYTES = tuple(bytes([number]) for number in range(256))

@@ -141,6 +141,7 @@ def test_the_true_one_is_that_of_the_same_example():
         ("word_to_photo", "psnr_db", 100.0),
         ("photo_to_word", "text", 1.0),
         ("photo_to_word", "tokens", 1.0),
+        ("photo_to_word", "accuracy", 1.0),
     ):
         assert found[name]["model"][figure] == best
     assert found["photo_to_word"]["examples"] == 100

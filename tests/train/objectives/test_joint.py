@@ -81,7 +81,7 @@ def test_one_device_equals_eight_with_streams_missing_unevenly(sizes):
     model, processes = network(MIXED, {})
     init, step = streams.build_step(MIXED, model, processes)
     shapes = jax.eval_shape(init)
-    one = init().replace(params=quick.parameters(shapes.params))
+    one = jax.jit(init)().replace(params=quick.parameters(shapes.params))
     mesh = make_mesh(Mesh(*sizes))
     layout = state_sharding(one, DIT_RULES, mesh)
     many = jax.device_put(one, layout)
@@ -129,7 +129,7 @@ def test_a_stream_is_added_to_a_trained_model(old, own):
     news = transfer.check({"params": _shapes(model)})
     assert news == ["word_in/table", "word_out/bias", "word_out/kernel"]
     init, step = streams.build_step(chosen, model, processes, transfer)
-    state, x = init(), jax.random.normal(jax.random.key(0), (4, 4, 4, 2))
+    state, x = jax.jit(init)(), jax.random.normal(jax.random.key(0), (4, 4, 4, 2))
     t = jnp.linspace(0.1, 0.9, 4)
 
     @jax.jit

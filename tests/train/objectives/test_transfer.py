@@ -133,7 +133,7 @@ def test_the_state_of_a_run_starts_with_the_weights_and_codes(pictures):
         run=Run(steps=1, batch=1, save_every=1),
     )
     init, _ = build_step(experiment, open_start(experiment))
-    state = init()
+    state = jax.jit(init)()
     kernel = held["params"]["encoder"]["conv_in"]["kernel"]
     for params in (state.params, state.ema):
         np.testing.assert_array_equal(

@@ -2,8 +2,9 @@
 
 python -m tests.train.runtime.two FOLDER AXIS [--coordinator=... --processes=... ...]
 
-trains a tokenizer, writes a cache of its latents, trains a generator on it and one that
-encodes on the fly, and evaluates, all on a mesh of which AXIS has every device.
+trains a tokenizer and a generator that encodes on the fly, on a mesh of which AXIS has
+every device. Where that is `data`, it also writes a cache of latents, trains a
+generator on it, and evaluates: those programs make no mesh of an experiment's.
 """
 
 import sys
@@ -22,17 +23,13 @@ def main(folder: str, axis: str, *processes: str) -> None:
     flow = f"--config={CONFIGS / 'flow.py'}"
     over = f"--config.streams.image.tokenizer={folder / 'tok'}"
     stage_one.main([tokenizer, f"--workdir={folder / 'tok'}", *mesh])
-    encode.main(
-        [
-            tokenizer,
-            f"--bundle={folder / 'tok'}",
-            f"--out={folder / 'cache'}",
-            *processes,
-        ]
-    )
-    cached = f"--config.cache={folder / 'cache'}"
-    stage_two.main([flow, f"--workdir={folder / 'cached'}", over, cached, *mesh])
     stage_two.main([flow, f"--workdir={folder / 'direct'}", over, *mesh])
+    if axis != "data":
+        return
+    bundle, cache = f"--bundle={folder / 'tok'}", folder / "cache"
+    encode.main([tokenizer, bundle, f"--out={cache}", *processes])
+    cached = f"--config.cache={cache}"
+    stage_two.main([flow, f"--workdir={folder / 'cached'}", over, cached, *mesh])
     evaluate.main([f"--workdir={folder / 'tok'}", *processes])
     judged = ["--num=24", "--steps=2", "--guidance=(1.5,)", "--judge-steps=3"]
     evaluate.main([f"--workdir={folder / 'direct'}", *judged, *processes])

@@ -1,0 +1,133 @@
+"""Times of series: samples in their order, and several clocks made one.
+
+Plain functions of arrays. A series is (t, c), time first; what is not known is NaN.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from train.errors import Unreadable
+from train.modalities.files import check_growth
+
+Duplicates = Literal["first", "mean"]
+
+
+def in_order(
+    times: Float[np.ndarray, "t"],
+    values: Float[np.ndarray, "t c"],
+    duplicates: Duplicates = "first",
+) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n c"]]:
+    """Samples by their times, each time once: its first sample, or the mean of all.
+
+    A channel that the first one does not know is taken from the next that does. Raises
+    Unreadable where a time is missing.
+    """
+    lost = int((~np.isfinite(times)).sum())
+    if lost:
+        raise Unreadable(f"{lost} of its {len(times)} times are missing")
+    if (np.diff(times) > 0).all():
+        return times, values
+    order = np.argsort(times, kind="stable")
+    times, values = times[order], values[order]
+    own, first, count = np.unique(times, return_index=True, return_counts=True)
+    merged = values[first]
+    for at in np.flatnonzero(count > 1):
+        same = values[first[at] : first[at] + count[at]]
+        for c in range(values.shape[1]):
+            known = same[np.isfinite(same[:, c]), c]
+            if len(known):
+                merged[at, c] = known[0] if duplicates == "first" else known.mean()
+    return own, merged
+
+
+def one_clock(
+    streams: Sequence[tuple[Float[np.ndarray, "t"], Float[np.ndarray, "t c"]]],
+    rate: float,
+    longest_gap: float | None = None,
+    names: Sequence[str] | None = None,
+) -> tuple[Float[np.ndarray, "n channels"], float]:
+    """(values, time of the first): streams of (times in s, values), on one grid.
+
+    The grid has `rate` samples a second over the time that all streams cover; channels
+    follow in order. A stream slower than the grid is interpolated linearly; of a faster
+    one each grid point is the mean of its linear interpolant over one grid step, which
+    keeps what the grid cannot hold from folding into it. Between neighbouring samples
+    that are further apart than longest_gap seconds (default: 2.5 times the larger of
+    the stream's median step and the grid's) the result is NaN.
+
+    Raises Unreadable where times do not increase, or no moment is covered by all.
+    """
+    names = names or [f"stream {i}" for i in range(len(streams))]
+    if not rate > 0:
+        raise Unreadable(f"rate={rate}: write samples a second, above 0")
+    for name, (times, values) in zip(names, streams, strict=True):
+        if len(times) != len(values) or len(times) < 2:
+            raise Unreadable(
+                f"{name}: {len(times)} times for {len(values)} samples; write as many, "
+                "at least 2"
+            )
+        if not np.isfinite(times).all() or (np.diff(times) <= 0).any():
+            raise Unreadable(f"{name}: its times do not increase; sort them, each once")
+    most = max(len(times) for times, _ in streams)
+    starts = [times[0] for times, _ in streams]
+    ends = [times[-1] for times, _ in streams]
+    first, last = int(np.argmax(starts)), int(np.argmin(ends))
+    if starts[first] > ends[last]:
+        raise Unreadable(
+            f"the series have no overlap in time: {names[last]} ends at "
+            f"{ends[last]:g} s and {names[first]} starts at {starts[first]:g} s"
+        )
+    span = ends[last] - starts[first]
+    check_growth(span * rate, most, f"its times span {span:g} s at data.rate={rate:g}")
+    # A part of a step more, so that rounding does not cost the last point.
+    count = int((ends[last] - starts[first]) * rate + 1e-6) + 1
+    grid = starts[first] + np.arange(count) / rate
+    columns = [
+        _on_grid(times, values[:, c], grid, 1 / rate, longest_gap)
+        for times, values in streams
+        for c in range(values.shape[1])
+    ]
+    return np.stack(columns, axis=1), float(starts[first])
+
+
+def _on_grid(times, values, grid, step, longest_gap):
+    """One channel on the grid; NaN within gaps and outside of what is known."""
+    known = np.isfinite(values)
+    own = np.median(np.diff(times))
+    times, values = np.asarray(times, np.float64)[known], values[known]
+    if len(times) < 2:
+        return np.full(len(grid), np.nan)
+    gap = 2.5 * max(own, step) if longest_gap is None else longest_gap
+    # Rounding: a grid point on a sample must not count as within the gap beside it.
+    slack = 1e-6 * step
+    before = np.searchsorted(times, grid + slack, side="right") - 1
+    after = np.searchsorted(times, grid - slack, side="left")
+    outside = (before < 0) | (after >= len(times))
+    before, after = np.maximum(before, 0), np.minimum(after, len(times) - 1)
+    hole = outside | (times[after] - times[before] > gap * (1 + 1e-9))
+    if own < step * (1 - 1e-6):
+        found = _mean_around(times, values, grid, step / 2)
+    else:
+        found = np.interp(grid, times, values)
+    return np.where(hole, np.nan, found)
+
+
+def _mean_around(times, values, grid, half):
+    """Mean of the linear interpolant over grid +- half, narrower near the ends."""
+    half = np.minimum(half, np.minimum(grid - times[0], times[-1] - grid))
+    narrow = half <= 1e-9
+    half = np.where(narrow, 1.0, half)
+    areas = np.diff(times) * (values[1:] + values[:-1]) / 2
+    total = np.concatenate([[0.0], np.cumsum(areas)])
+
+    def integral(at):
+        left = np.clip(np.searchsorted(times, at, side="right") - 1, 0, len(times) - 2)
+        past = at - times[left]
+        slope = (values[left + 1] - values[left]) / (times[left + 1] - times[left])
+        return total[left] + past * values[left] + slope * past**2 / 2
+
+    mean = (integral(grid + half) - integral(grid - half)) / (2 * half)
+    return np.where(narrow, np.interp(grid, times, values), mean)
