@@ -2,16 +2,17 @@
 
 python -m train.stage_one --config=configs/clinic_tokenizer.py \\
     --workdir=runs/clinic_volume
-python -m train.encode --config=configs/clinic.py --out=runs/clinic_cache \\
-    --config.streams.volume.tokenizer=runs/clinic_volume
 python -m train.stage_two --config=configs/clinic.py --workdir=runs/clinic \\
-    --config.streams.volume.tokenizer=runs/clinic_volume \\
-    --config.cache=runs/clinic_cache
+    --config.streams.volume.tokenizer=runs/clinic_volume
+python -m train.evaluate --workdir=runs/clinic --crossings --baselines
+python -m train.score --workdir=runs/clinic --of=volume --anomaly=calcified,motion \\
+    --config.data.name=planted_patients
 
 Generated patients (train/sources/patients.py): phantoms with a lesion or none, a record
 of five numbers and two categories of which 15 % are missing, and a finding that the
 scan tells in part and the record in part. The latents of a scan by flow, an entry of a
-record and the finding as one code each, by masks.
+record and the finding as one code each, by masks. One CPU core that others share: ten
+minutes, which is too few. Expected: RESULTS.md, section A clinic.
 """
 
 from configs.clinic_tokenizer import CONFIG as TOKENIZER
@@ -38,6 +39,11 @@ CONFIG = StageTwo(
         )
     ),
     balance=True,
+    bars=(
+        "volume+record_to_finding likeliest auc > volume_to_finding likeliest auc",
+        "volume+record_to_finding likeliest auc > record_to_finding likeliest auc",
+        "volume_to_record weight_rmse < volume_to_record mean weight_rmse",
+    ),
     optimizer=Optimizer(
         peak_lr=2e-3, schedule="cosine", warmup=100, b2=0.99, ema=0.998
     ),

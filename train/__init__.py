@@ -5,6 +5,14 @@ here, and it is under this name that files store it: `train.Images`.
 """
 
 import importlib
+import os
+import sys
+
+from train.errors import importing
+
+# `python -m train.X` is called so until X is found, and `vqdit` from first to last.
+if os.path.basename(sys.argv[0]) in ("-m", "vqdit"):
+    importing()
 
 _ROOMS = ("config", "modalities")
 

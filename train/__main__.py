@@ -38,18 +38,10 @@ def main(argv=None):
     elif name == "--version":
         print(vqdit.__version__)
     elif name in known:
-        run(_imported(name), argv[1:])
+        module = importlib.import_module(f"train.{name.replace('-', '_')}")
+        run(module.main, argv[1:])
     else:
         run(_unknown, argv[:1])
-
-
-def _imported(name):
-    """A program's main; its imports take seconds, in which one may think better."""
-    try:
-        return importlib.import_module(f"train.{name.replace('-', '_')}").main
-    except KeyboardInterrupt:
-        print("stopped by SIGINT", file=sys.stderr)
-        sys.exit(130)
 
 
 def _unknown(words):

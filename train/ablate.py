@@ -33,6 +33,7 @@ from train.config.command import Command, parse
 from train.config.override import overrides
 from train.config.paths import diff
 from train.config.validate import validate
+from train.config.workdir import begun
 from train.errors import BadInput, one_line, run
 from train.evaluation.judge import judge_of, train_judge
 from train.evaluation.samples import Reference, curve
@@ -103,7 +104,8 @@ def rows_of(command: Command) -> dict[str, StageOne]:
         chosen = load_config(command.config, None if name == BASE else name)
         rows[name] = overrides(chosen, command.changes)
         validate(rows[name], jax.device_count())
-        open_start(rows[name])
+        # A row that has begun has what its init brought.
+        open_start(rows[name], begun(command.workdir / name, rows[name], False))
     return rows
 
 

@@ -73,6 +73,8 @@ def run(
     `argv`: the arguments without the program's name; None takes `sys.argv[1:]`.
     """
     _keep_heap()
+    if signal.getsignal(signal.SIGINT) is _left:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A name from disk need not be text, and is no reason to stop.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -98,6 +100,18 @@ def run(
         print(f"stopped by {number.name}", file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(128 + number)
+
+
+def importing() -> None:
+    """From here to `run` SIGINT is one line and 130: a program's imports take seconds,
+    and nothing has begun that would have to be tidied up."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _left)
+
+
+def _left(*_) -> NoReturn:
+    print("stopped by SIGINT", file=sys.stderr, flush=True)
+    os._exit(128 + signal.SIGINT)
 
 
 def _refuse(error: Exception) -> NoReturn:

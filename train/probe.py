@@ -128,21 +128,24 @@ def opened(
     for t in times:
         if not 0 <= t <= 1:
             raise BadInput(f"--times: {t:g} is none; write 0 (data) to 1 (noise)")
-    data, codec, value = experiment.sources[of], thing.codecs.get(of), None
+    data, codec = experiment.sources[of], thing.codecs.get(of)
+    value = thing.values.get(of)
     if codec is not None:
         check_shape(codec, data)
-    value = thing.values.get(of)
 
-    def stream(batch: Batch) -> np.ndarray:
-        return _signal(codec, batch) if value is None else codes_of(value, batch, of)[0]
+    def shown(batch: Batch) -> dict[str, Any]:
+        if value is None:
+            return {of: _signal(codec, batch)}
+        return {of: batch.get(value.source, [None] * len(batch["label"]))}
 
     def numbers(batch: Batch) -> np.ndarray:
-        x = stream(batch)
-        if value is not None:
-            x = x[..., None] == np.arange(value.code_count)
+        if value is None:
+            x = _signal(codec, batch)
+        else:
+            codes, _ = codes_of(value, batch, of)
+            x = codes[..., None] == np.arange(value.code_count)
         return x.reshape(len(x), -1).astype(np.float32)
 
-    shown = lambda batch: {of: stream(batch)}
     return Asked(data, extractor, tuple(times), shown, numbers)
 
 

@@ -15,7 +15,6 @@ from train.config.validate import validate
 from train.config.workdir import begun
 from train.errors import BadInput, run
 from train.evaluation.training import reconstruction_figures
-from train.modalities.shown import Units
 from train.objectives.bundles import keep
 from train.objectives.codebook import codebook_from_data, grid_size
 from train.objectives.contract import SOME, averaged, finished, told
@@ -29,7 +28,7 @@ from train.pipeline import (
     whole,
 )
 from train.progress import say
-from train.report.examples import show_augmented
+from train.report.examples import play, show_augmented, units_of
 from train.report.sheets import sheet
 from train.runtime import hosts
 from train.runtime.heldout import MOST, HeldOut
@@ -117,11 +116,15 @@ def train(
             if not hosts.first():
                 return
             pair = np.concatenate(_reconstruct(model, variables, shown))
-            count, held = len(shown), open_examples(data, train=False)
-            units = Units(data.rate, held.offset, held.scale)
+            count, units = len(shown), units_of(data, open_examples(data, train=False))
             names = ["original"] * count + ["reconstruction"] * count
             picture = sheet(data.kind, pair, units, count, names)
             logger.image(step, "reconstruction", picture)
+            for name, x in (
+                ("original", pair[:count]),
+                ("reconstruction", pair[count:]),
+            ):
+                play(logger, step, name, data, x, units)
 
         found = [Hook(draw, experiment.run.sample_every)]
         if start.waits:

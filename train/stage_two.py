@@ -4,6 +4,7 @@ python -m train.stage_two --config=configs/cifar10_dit.py --workdir=runs/dit \\
     --config.streams.image.tokenizer=runs/tok
 """
 
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -18,12 +19,13 @@ from train.config.validate import validate
 from train.config.workdir import begun
 from train.errors import run
 from train.evaluation.training import sample_figures
+from train.modalities.modality import of_contract
 from train.modalities.shown import Units
 from train.objectives.bundles import keep
 from train.objectives.start import share_statistics
 from train.objectives.streams import build_step, prepare
 from train.progress import say
-from train.report.examples import show_augmented
+from train.report.examples import play, show_augmented
 from train.report.sheets import sheet
 from train.runtime import hosts
 from train.runtime.heldout import HeldOut
@@ -51,7 +53,8 @@ def train(
     """
     with hosts.together():
         validate(experiment, jax.device_count())
-    if experiment.cache is None or experiment.run.evaluate is not None:
+    held = experiment.run.evaluate is not None or experiment.run.heldout_every
+    if experiment.cache is None or held:
         for data in dict.fromkeys(experiment.sources.values()):
             share_statistics(data)
     with hosts.together():
@@ -63,12 +66,15 @@ def train(
     def write(state, folder):
         return keep(folder, streams.generator(hosts.gather(state.ema)))
 
+    # One for training and for held-out data, which have one sharding.
+    encoder = functools.cache(streams.encoder)
     with hosts.together():
         heldout = HeldOut(
             streams.objective,
             streams.heldout,
             write,
             encode=streams.encoded,
+            encoder=encoder,
             figures=sample_figures(streams),
         )
         fits(experiment, init, DIT_RULES, heldout)
@@ -99,6 +105,8 @@ def train(
                 kind, units = codec.contract.kind, Units.of(codec.contract)
                 picture = sheet(kind, x[name], units, SHOWN, names)
                 logger.image(step, f"samples_{name}", picture)
+                data = of_contract(codec.contract)
+                play(logger, step, f"samples_{name}", data, x[name], units)
 
         return [Hook(draw, experiment.run.sample_every)]
 
@@ -124,7 +132,7 @@ def train(
             hooks,
             streams.told,
             depends,
-            streams.encoder,
+            None if streams.source.cached else encoder,
             reschedule,
             heldout,
             streams.lost,

@@ -25,6 +25,7 @@ from vqdit.nn.block import (
     per_token,
 )
 from vqdit.nn.patching import patchify, unpatchify
+from vqdit.nn.remat import Remat, recomputed, remat_by_word
 from vqdit.nn.streams import Continuous, Discrete
 
 __all__ = ["DiT"]
@@ -34,8 +35,6 @@ zeros = nn.initializers.zeros_init()
 
 # Fields that are the block's today.
 _OLD = {"heads", "mlp_ratio", "qk_norm"}
-
-Remat = Literal["whole", "dots_saveable", "dots_with_no_batch_dims_saveable"]
 
 
 class DiT(Checked, nn.Module):
@@ -73,13 +72,11 @@ class DiT(Checked, nn.Module):
     @staticmethod
     def upgraded(fields: dict) -> dict:
         """Fields as a file has them, the block's among them in files of version 0.1."""
-        fields = dict(fields)
+        fields = dict(remat_by_word(fields))
         old = {name: fields.pop(name) for name in _OLD & set(fields)}
         if old:
             old["qk_norm"] = "rms" if old.get("qk_norm") else None
             fields["block"] = {"class": "vqdit.Block", "fields": old}
-        if isinstance(fields.get("remat"), bool):
-            fields["remat"] = "whole" if fields["remat"] else None
         return fields
 
     @nn.compact
@@ -218,10 +215,7 @@ class DiT(Checked, nn.Module):
                 layer["owners"],
             )
         call = lambda block, x, c: block(x, c, **layer)
-        if self.remat:
-            whole = self.remat == "whole"
-            policy = None if whole else getattr(jax.checkpoint_policies, self.remat)
-            call = nn.remat(call, policy=policy, prevent_cse=not self.scan)
+        call = recomputed(call, self.remat, prevent_cse=not self.scan)
         copy = lambda name: self.block.clone(parent=self, name=name)
         if not self.scan:
             for i in range(self.depth):

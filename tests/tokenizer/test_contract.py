@@ -227,7 +227,7 @@ def test_gradient_reaches_every_parameter_and_is_finite_at_zero(name):
 
 @pytest.mark.parametrize("name", marked(BACKBONES, (*SLOW, *LARGE)))
 def test_remat_computes_the_same(name):
-    plain, again = module_of(name), module_of(name, remat=True)
+    plain, again = module_of(name), module_of(name, remat="whole")
     x, held = signal(name), start(name)
     found = gradient(again, held, x)
     expected = gradient(plain, held, x)
@@ -236,6 +236,15 @@ def test_remat_computes_the_same(name):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
     traced = str(jax.make_jaxpr(functools.partial(loss, again))(held, x))
     assert "remat" in traced or "checkpoint" in traced
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_remat_is_a_word_and_files_where_it_was_a_flag_are_read(name):
+    plain, whole = module_of(name), module_of(name, remat="whole")
+    for expected, word, flag in ((plain, "null", "false"), (whole, '"whole"', "true")):
+        text = json.dumps(describe(expected))
+        old = text.replace(f'"remat": {word}', f'"remat": {flag}')
+        assert old != text and build(json.loads(old)) == expected
 
 
 def moved(run, inputs, at):

@@ -68,8 +68,13 @@ def test_a_number_beyond_all_is_in_the_end_bins():
 
 @pytest.mark.parametrize(
     "column",
-    [[3.0] * 9, [0.0] * 50 + [1.0, 2.0, 3.0], [1.0, np.nextafter(1.0, 2.0)]],
-    ids=["constant", "mostly one", "neighbours"],
+    [
+        [3.0] * 9,
+        [0.0] * 50 + [1.0, 2.0, 3.0],
+        [1.0, np.nextafter(1.0, 2.0)],
+        [0.0] * 4 + [10.0] * 6 + [11.0, 12.0],
+    ],
+    ids=["constant", "mostly one", "neighbours", "between"],
 )
 def test_no_bin_is_empty(column):
     number = Number("x").settle(np.array(column, object), 3)

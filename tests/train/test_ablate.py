@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from train import ablate
+from train.config.override import replaced
+from train.config.workdir import open_workdir
 from train.errors import BadInput
 from train.modalities import Images
 
@@ -54,6 +56,17 @@ def test_what_cannot_be_compared_is_refused(words, message, tmp_path, monkeypatc
     with pytest.raises(BadInput, match=message):
         ablate.main(words)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_row_that_has_begun_goes_on_without_what_it_started_from(tmp_path):
+    experiment = replaced(rows_of(DEMO)["base"], {"init": str(tmp_path / "gone")})
+    open_workdir(tmp_path / "all" / "base", experiment)
+    words = [DEMO, "--only=base", f"--config.init={tmp_path / 'gone'}"]
+    words += [f"--workdir={tmp_path / 'all'}"]
+    with pytest.raises(BadInput, match="init"):
+        ablate.rows_of(ablate.command_of(words))
+    (tmp_path / "all" / "base" / "checkpoints" / "300").mkdir(parents=True)
+    assert ablate.rows_of(ablate.command_of(words)) == {"base": experiment}
 
 
 def test_the_table_has_the_columns_that_any_row_has():

@@ -82,6 +82,25 @@ def test_words_to_pictures_and_back(bundle, tmp_path, capsys):
     assert len((tmp_path / "w.txt").read_text().splitlines()) == 3
 
 
+def test_a_given_stream_has_a_scale_of_its_own(bundle, tmp_path):
+    def drawn(*scales):
+        out = tmp_path / "x.npz"
+        given = ("--given.text=abc", "--given.word=dog", "--want=image")
+        run(bundle, *given, f"--out={out}", *scales)
+        return np.load(out)["image"]
+
+    both = ("--guidance.text=3", "--guidance.word=3")
+    apart = drawn("--guidance.text=1", "--guidance.word=3")
+    assert (drawn(*both) != apart).any()
+    np.testing.assert_array_equal(apart, drawn("--guidance={'text': 1, 'word': 3}"))
+    for scales, message in (
+        (("--guidance=2", "--guidance.word=3"), "is of all and --guidance.word of one"),
+        (("--guidance.word=3",), "write a scale for each of ..text., .word.."),
+    ):
+        with pytest.raises(BadInput, match=message):
+            drawn(*scales)
+
+
 def test_boxes_are_written_and_given_as_a_table(tmp_path, capsys):
     value = Boxes(2, bins=4, classes=2, frames=2)
     streams = [Discrete("boxes", (2, 10), 7), Discrete("word", (1,), 3)]

@@ -111,6 +111,8 @@ def _expected(arm: Any) -> str:
     if kind is tuple:
         if inner[1:] == (...,) and bare(inner[0]) is int:
             return "a tuple of ints such as (8, 5)"
+        if inner == (str, ...):
+            return "a tuple of texts such as image,word"
         items = " and ".join(expected(each) for each in inner if each is not ...)
         return f"a tuple of {items}" if items else "a tuple"
     if kind in WORDS:

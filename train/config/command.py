@@ -91,6 +91,11 @@ def parse(
     values: dict[str, Any] = {}
     for name, text in given.items():
         family, dot, member = name.partition(".")
+        if dot and family in given:
+            raise BadInput(
+                f"--{_dashed(family)} is of all and --{_dashed(name)} of one; write "
+                "either"
+            )
         annotation = known[family + dot][0]
         value = parse_value(text, annotation, f"--{_dashed(name)}")
         if dot:

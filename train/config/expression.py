@@ -15,6 +15,7 @@ from train.config.annotations import (
     arm_for,
     expected,
     fields_with_types,
+    held,
 )
 from train.config.walk import construct, walk
 from train.errors import BadInput
@@ -40,6 +41,8 @@ def parse_value(text: str, annotation: Any, at: str) -> Any:
     if annotation is str or any(text in each for each in choices):
         return text
     words = text.strip() and text.lstrip()[0] not in "([" and text.lower() not in WORDS
+    if {int, float} & set(map(annotations.bare, arms)):  # 0.5 is no name of a stream
+        words = words and text.lstrip()[0] not in "+-.0123456789"
     if tuple[str, ...] in arms and str not in arms and words:
         return tuple(text.split(","))
     node = None
@@ -68,8 +71,18 @@ def _read(node: ast.expr, annotation: Any, at: str) -> Any:
         meant.append(int(value))
     # The whole number first: a tuple of floats takes it too.
     meant += [(one,) for one in reversed(meant) if type(one) in (int, float)]
-    fits = (one for one in meant if arm_for(one, annotation) is not None)
-    return walk(next(fits, value), annotation, at)
+    fits = [one for one in meant if arm_for(one, annotation) is not None]
+    # A number is meant as a tuple of one where it may stand in it, or nothing else may.
+    whole = [one for one in fits if _may_hold(one, annotation)]
+    if len(alternatives(annotation)) == 1:
+        whole += fits
+    return walk(next(iter(whole), value), annotation, at)
+
+
+def _may_hold(value: Any, annotation: Any) -> bool:
+    """Whether the parts of a value, too, are of the arm that it is of."""
+    parts = held(value, arm_for(value, annotation)).values()
+    return all(arm_for(part, hint) is not None for part, hint in parts)
 
 
 def _evaluate(node: ast.expr, at: str) -> Any:

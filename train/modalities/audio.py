@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import io
+import zlib
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -47,6 +48,8 @@ class Audio(Modality):
     crop:     where the window lies while training: "random" is anywhere it fits.
               Evaluation takes the start with "start", else the centre.
     clean:    see AudioCleaning.
+    snr:      decibels of a recording above white noise that lies over all of its
+              example, the same in every epoch; None: none does.
     augment:  while training; `shift` moves the window further, over zeros if need be.
     holdout:  a share, or a rule over names such as 7_jackson_32.wav: "takes:0-4",
               "speaker:theo".
@@ -71,6 +74,7 @@ class Audio(Modality):
     length: Count = 8192
     crop: Crop = "center"
     clean: AudioCleaning = AudioCleaning()
+    snr: float | None = None
     augment: SeriesAugment | None = None
     download: bool = False
 
@@ -141,6 +145,20 @@ class Audio(Modality):
             functools.partial(window, length=self.length, place=at, shift=by)
             for at, by in zip(place, shift, strict=True)
         ]
+
+    def cut(self, records, starts, draws):
+        batch = super().cut(records, starts, draws)
+        if self.snr is not None:
+            x = batch["x"]
+            batch["x"] = x + np.stack([self._hiss(r.values, x[0]) for r in records])
+        return batch
+
+    def _hiss(self, values, like):
+        """Noise that belongs to the recording."""
+        draw = np.random.default_rng((Word.HISS, zlib.crc32(values.tobytes())))
+        power = np.square(values, dtype=np.float64).mean()
+        scale = np.sqrt(power) * 10 ** (-self.snr / 20)
+        return (scale * draw.standard_normal(like.shape)).astype(like.dtype)
 
     def findings(self, records):
         """Shares shorter than an example, longer, and silent throughout."""

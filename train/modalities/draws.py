@@ -22,7 +22,8 @@ class Word:
     START, CORNER = 65, 67
     PATIENT = 69
     JOIN = 68  # of an example's companion in another part
-    EPOCH = 69  # of those that a latent cache holds
+    STROKES, HISS = 97, 98  # of generated gestures, and of noise in recordings
+    EPOCH = 71  # of those that a latent cache holds
     SHARE = 70  # of the records that a share of the training part has
 
 

@@ -84,19 +84,14 @@ class Streams:
         return objective_of(self.experiment, self.model, self.processes)
 
     def heldout(self, rows: np.ndarray | None = None) -> Iterator[dict]:
-        """These rows of batches of what is not trained on."""
+        """These rows of batches of what is not trained on: signals, for a cache is of
+        the training part."""
         sources, how = self.experiment.sources, self.experiment.join
         joined = JointExamples(sources, self.values, False, how)
         return joined.in_order(self.experiment.run.batch, rows, MOST)
 
     def encoder(self, sharding):
-        """A batch of signals, placed by the sharding -> one of streams, placed alike.
-
-        None where the batches hold streams already.
-        """
-        if self.source.cached:
-            return None
-
+        """A batch of signals, placed by the sharding -> one of streams, placed so."""
         variables = hosts.everywhere(self._variables, replicated(sharding))
         encode = lambda variables, batch: self.encoded(batch, variables)
         return partial(jax.jit(encode, out_shardings=sharding), variables)
@@ -239,6 +234,8 @@ def prepare(experiment: StageTwo, begun: int | None = None) -> Streams:
     model, processes = network(experiment, tokenizers)
     if experiment.cache is not None:
         source = open_caches(experiment, processes, tokenizers)
+        if experiment.run.heldout_every:
+            _check_data(experiment, tokenizers, train=False)
     else:
         source = _open_data(experiment, tokenizers)
     classes = model.classes
@@ -252,11 +249,6 @@ def prepare(experiment: StageTwo, begun: int | None = None) -> Streams:
         say(f"no training example of the classes {', '.join(absent[:10])}")
     if not classes and experiment.label_dropout not in (0, StageTwo.label_dropout):
         say(f"label_dropout={experiment.label_dropout} drops nothing: model.classes=0")
-    if experiment.run.heldout_every and experiment.cache is not None:
-        raise BadInput(
-            f"run.heldout_every={experiment.run.heldout_every}: a latent cache has no "
-            f"held-out part; leave out cache or write run.heldout_every=0"
-        )
     names = tuple(source.class_names)
     transfer, lost = open_transfer(experiment.init, model, begun is not None, names)
     if transfer is not None:
@@ -275,13 +267,20 @@ def _check_transfer(transfer: Transfer, model: DiT, tokenizers) -> None:
             say(f"init: stream {name!r} was of another tokenizer's latents or codes")
 
 
-def _open_data(experiment: StageTwo, tokenizers) -> JointExamples:
+def _check_data(experiment: StageTwo, tokenizers, train: bool) -> dict[str, Any]:
+    """The tokenizers without parameters. Raises BadInput where a part of the data is
+    not what the others take."""
     values = {}
     for name, tokenizer in tokenizers.items():
         if isinstance(tokenizer, Codec):
-            examples_for(tokenizer, experiment.sources[name], train=True)
+            examples_for(tokenizer, experiment.sources[name], train)
         else:
             values[name] = tokenizer
+    return values
+
+
+def _open_data(experiment: StageTwo, tokenizers) -> JointExamples:
+    values = _check_data(experiment, tokenizers, train=True)
     joined = JointExamples(experiment.sources, values, True, experiment.join)
     for name, tokenizer in values.items():
         at, part = f"streams.{name}.tokenizer", joined.parts[name]

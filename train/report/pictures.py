@@ -60,7 +60,9 @@ def line_plot(
     if ticks is not None:
         axes.set_xticks(range(len(ticks)), ticks, rotation=40, ha="right")
     if len(lines) + len(bars or {}) > 1:
-        axes.legend(frameon=False, fontsize=8, labelcolor=INK)
+        # Beside the axes where a line may be anywhere.
+        beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if ticks else {}
+        axes.legend(frameon=False, fontsize=8, labelcolor=INK, **beside)
     return _drawn(figure, axes, x_label, y_label)
 
 

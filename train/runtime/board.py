@@ -4,6 +4,7 @@ tensorboardX's SummaryWriter writes in a thread, which an error of the disk ends
 ten more events the run would wait for that thread for ever.
 """
 
+import io
 import os
 import socket
 import struct
@@ -26,9 +27,10 @@ class Board:
         # Slow imports, of use only here.
         from tensorboardX import record_writer, summary
         from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.proto.summary_pb2 import Summary
 
         folder.mkdir(parents=True, exist_ok=True)
-        self._summary, self._event = summary, Event
+        self._summary, self._event, self._kinds = summary, Event, Summary
         self._checksum = record_writer.masked_crc32c
         name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
         self._file = os.open(folder / name, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o644)
@@ -45,6 +47,30 @@ class Board:
         layout = "HW" if pixels.ndim == 2 else "HWC"
         picture = self._summary.image(name, pixels, dataformats=layout)
         self._add(step=step, summary=picture)
+
+    def wav(self, name: str, content: bytes, step: int) -> None:
+        """A sound, heard in the browser."""
+        import soundfile  # slow to import
+
+        info = soundfile.info(io.BytesIO(content))
+        sound = self._kinds.Audio(
+            sample_rate=info.samplerate,
+            num_channels=info.channels,
+            length_frames=info.frames,
+            encoded_audio_string=content,
+            content_type="audio/wav",
+        )
+        self._add(step=step, summary=self._one(name, audio=sound))
+
+    def gif(self, name: str, content: bytes, step: int) -> None:
+        """A clip, which moves in the browser."""
+        width, height = struct.unpack("<HH", content[6:10])
+        size = {"height": height, "width": width, "colorspace": 3}
+        clip = self._kinds.Image(**size, encoded_image_string=content)
+        self._add(step=step, summary=self._one(name, image=clip))
+
+    def _one(self, name, **value):
+        return self._kinds(value=[self._kinds.Value(tag=name, **value)])
 
     def text(self, name: str, text: str, step: int) -> None:
         """text: Markdown."""

@@ -23,6 +23,7 @@ from train.runtime.loop import Hook
 from train.runtime.step import Objective, TrainState, beside
 from vqdit.values import near
 
+Encoder = Callable[[jax.sharding.Sharding], Callable[[Any], Any]]
 MOST = 16  # batches, spaced over the set; a loss of more tells little more
 
 
@@ -46,6 +47,7 @@ class HeldOut:
     keep:      writes the bundle of a state into a folder.
     since:     states up to this step are of a model that is not whole yet.
     encode:    what the objective sees of a batch, as shapes; None is the batch.
+    encoder:   sharding -> the same of a placed batch.
     loss:      what the objective's value is, where it is not all that training
         minimises.
     figures:   what is scored besides, if anything is.
@@ -56,6 +58,7 @@ class HeldOut:
     keep: Callable[[TrainState, Path], object]
     since: int = 0
     encode: Callable[[Any], Any] | None = None
+    encoder: Encoder | None = None
     loss: str = "loss"
     figures: Figures | None = None
 
@@ -94,15 +97,15 @@ class HeldOut:
         rows: np.ndarray,
         logger: Logger,
         sharding: jax.sharding.Sharding,
-        encode: Callable[[Any], Any] | None,
     ) -> Iterator[Hook]:
-        """Of what the run asks for; rows, encode: of a placed batch."""
+        """Of what the run asks for; rows: this process's."""
         best = None
         if run.best:
             keep = lambda state: self.keep(state, workdir / "best")
             best = Best(run.best, keep, workdir / "best.json", self.since)
         if run.heldout_every:
             batches, every = partial(self.batches, rows), run.heldout_every
+            encode = self.encoder and self.encoder(sharding)
             how = (every, logger, sharding, encode, best, self.loss)
             yield heldout_loss(self.objective, batches, *how)
         if self.figures is not None:

@@ -16,7 +16,7 @@ from train.errors import BadInput, one_line
 from train.progress import say
 from train.runtime import hosts
 from train.runtime.checkpoint import Checkpoints
-from train.runtime.heldout import HeldOut
+from train.runtime.heldout import Encoder, HeldOut
 from train.runtime.lock import locked, sweep
 from train.runtime.log import Logger
 from train.runtime.loop import Hook, train
@@ -38,7 +38,6 @@ FLAGS = RUN | {
 # (position, rows of a batch that are wanted) -> batches from there on
 OpenBatches = Callable[[int, np.ndarray], Iterator[Any]]
 # Sharding of a batch -> what makes of a placed batch what the step sees
-Encoder = Callable[[jax.sharding.Sharding], Callable[[Any], Any]]
 
 
 @contextlib.contextmanager
@@ -139,7 +138,7 @@ def launch(
             logger.text(int(state.step), "experiment", "\n".join(lines))
             found, measured = list(hooks(logger)), []
             if heldout is not None:
-                how = (run, workdir, rows, logger, sharding, placed)
+                how = (run, workdir, rows, logger, sharding)
                 measured = list(heldout.hooks(*how))
             for hook in measured if not int(state.step) else ():
                 hook.run(0, state)

@@ -32,7 +32,7 @@ class Logger:
     metrics.jsonl       one JSON object a line: step, time (seconds since 1970) and the
                         metrics; a value that is not finite is null
     tensorboard/        the same scalars, and the pictures
-    samples/            NAME_STEP.png
+    samples/            NAME_STEP.png, and NAME_STEP.wav or .gif of what is heard, moves
 
     step: the step that the run continues from. Lines past it, which a killed run had
     written and this one will write again, go to metrics.replaced.jsonl, and so does a
@@ -131,6 +131,22 @@ class Logger:
 
             self._wandb.log({name: wandb.Image(pixels)}, step=step)
         return path
+
+    def file(self, step: int, name: str, suffix: str, content: bytes) -> None:
+        """Writes samples/NAME_STEP.wav or .gif, by the suffix."""
+        if not self._writes:
+            return
+        path = self._workdir / "samples" / f"{name}_{step:06d}{suffix}"
+        with self._survived(f"samples/{path.name}"):
+            write_bytes(path, content)
+        with self._survived("tensorboard/"):
+            show = {".wav": self._board.wav, ".gif": self._board.gif}[suffix]
+            show(f"samples/{name}", content, step)
+        if self._wandb is not None:
+            import wandb
+
+            kind = {".wav": wandb.Audio, ".gif": wandb.Video}[suffix]
+            self._wandb.log({name: kind(str(path))}, step=step)
 
     def _append(self) -> None:
         append(self._lines, self._waiting)

@@ -106,8 +106,7 @@ def sensor_series(
 
     The truth is a fundamental with two harmonics, 2 to 6 periods long in the window,
     that every channel mixes in its own proportion and phase, and a slow drift (AR(1),
-    smoothed). Measured adds white noise, spikes of 4 to 12 and, in bursts of about 12
-    samples, NaN for the share `missing`.
+    smoothed). Measured: see `poorly`.
     """
     t = np.arange(length) / length
     pace = draw.uniform(2, 6)
@@ -125,12 +124,25 @@ def sensor_series(
     low = places.astype(int).clip(max=knots - 2)
     weight = (1 - np.cos(np.pi * (places - low)))[:, None] / 2
     truth += 0.3 * ((1 - weight) * drift[low] + weight * drift[low + 1])
+    return truth, poorly(truth, draw, missing, spikes, noise)
+
+
+def poorly(
+    truth: Float[np.ndarray, "t c"],
+    draw: np.random.Generator,
+    missing: float,
+    spikes: float,
+    noise: float,
+) -> Float[np.ndarray, "t c"]:
+    """What a poor sensor makes of a series: white noise of this standard deviation,
+    spikes of 4 to 12 for the share `spikes`, and NaN in bursts of about 12 samples for
+    the share `missing`."""
     measured = truth + noise * draw.standard_normal(truth.shape)
     wild = draw.random(truth.shape) < spikes
     sign = np.where(draw.random(truth.shape) < 0.5, -1, 1)
     measured += wild * sign * draw.uniform(4, 12, truth.shape)
-    measured[bursts(length, channels, missing, 12.0, draw)] = np.nan
-    return truth, measured
+    measured[bursts(*truth.shape, missing, 12.0, draw)] = np.nan
+    return measured
 
 
 def bursts(

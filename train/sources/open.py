@@ -13,6 +13,7 @@ from train.sources.saved import open_saved
 from train.sources.shards import open_shards
 from train.sources.share import Share
 from train.sources.source import Source
+from train.sources.strokes import strokes
 
 # By name; any other is that of a prepared TFDS set.
 SOURCES = {
@@ -30,6 +31,7 @@ SOURCES = {
     "scenes": partial(generated.Generated, make=generated.street),
     "moving_digits": moving,
     "moving_mnist": moving,
+    "mnist_strokes": strokes,
     "moving_actions": moving_actions,
     "moving_events": moving_events,
 }

@@ -112,6 +112,9 @@ def listing(root: Path, data: Modality) -> Listing:
                 ", ".join(several),
             )
         found = table.column("label") if bare else [None] * len(table)
+        if any(type(each) is float and not each.is_integer() for each in found):
+            log.warning("%s: no classes are read: column label holds measures", root)
+            found = [None] * len(table)
         numbers, classes = labelled(found, lambda row: f"{root} row {row}")
     texts = [
         name

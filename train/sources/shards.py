@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from train.errors import BadInput, Unreadable, reading
-from train.modalities.files import kind_of, natural
+from train.modalities.files import counted, kind_of, natural
 from train.modalities.modality import Modality
 from train.progress import progress
 from train.sources.entries import (
@@ -85,7 +85,11 @@ def _shards(data: Modality) -> tuple[Path, list[str]]:
         left_out: Counter[str] = Counter()
         found = [at / name for at, names in folders(root, left_out) for name in names]
         packed = [path.name for path in found if PACKED.search(path.name.lower())]
+        others = [path.name for path in found if path.suffix.lower() != ".tar"]
         found = [path for path in found if path.suffix.lower() == ".tar"]
+        left_out.update(map(kind_of, others))
+        if left_out:
+            log.warning("%s: left out %s", root, counted(left_out))
         if packed and not found:
             raise BadInput(f"{root} holds {packed[0]}; gunzip it, which leaves a .tar")
     else:

@@ -32,6 +32,7 @@ class Masking(Replacement):
         self, x0: Int[Array, "b *d"], t: Float[Array, "b"], key: Key[Array, ""]
     ) -> tuple[Array, Array]:
         """(codes with masks, the codes). Each code falls on its own."""
+        # The key whole, where Replacement splits it for values: runs go on bit for bit.
         masked = jax.random.uniform(key, x0.shape) < against(self.schedule.sigma(t), x0)
         return jnp.where(masked, self.codes, x0), x0
 

@@ -12,6 +12,7 @@ from vqdit.fields import Bound, Checked, Count
 from vqdit.nn.convolution import convolve
 from vqdit.nn.group_norm import GroupNorm, groups_of
 from vqdit.nn.products import Convolution
+from vqdit.nn.remat import Remat, recomputed, remat_by_word
 from vqdit.signal.grids import Border
 
 Stride = Annotated[int, Bound(at_least=1, at_most=2)]
@@ -40,7 +41,7 @@ class ConvSpec(Checked, nn.Module):
     widths:      of the levels, in place of channels and multipliers.
     groups:      of every GroupNorm, 32 in the published models; None for as many of 32
         as divide the width, or a quarter of that where it leaves one channel a group.
-    remat:       blocks are computed again for the backward pass instead of being kept.
+    remat:       what of a block the backward pass computes again (`vqdit.nn.remat`).
     implementation: of `nn.products.convolution`, in every convolution.
     """
 
@@ -59,7 +60,7 @@ class ConvSpec(Checked, nn.Module):
     causal: bool = False
     widths: tuple[Count, ...] = ()
     groups: Count | None = None
-    remat: bool = False
+    remat: Remat | None = None
     implementation: Convolution | None = None
 
     def __post_init__(self):
@@ -77,6 +78,7 @@ class ConvSpec(Checked, nn.Module):
     @staticmethod
     def upgraded(fields: dict[str, Any]) -> dict[str, Any]:
         """Files that say no groups had as many as each of the widths allowed."""
+        fields = remat_by_word(fields)
         if "groups" in fields or not {"channels", "multipliers"} <= set(fields):
             return fields
         widths = [fields["channels"] * m for m in (1, *fields["multipliers"])]
@@ -170,12 +172,12 @@ class Level:
         return within(self.borders, NestedGroupNorm(self.groups, self.dtype, name=name))
 
     def residual(self, out, name):
-        block = nn.remat(ResidualBlock) if self.owner.remat else ResidualBlock
+        block = recomputed(ResidualBlock, self.owner.remat)
         fields = (self.dtype, self.groups, self.owner.implementation)
         return block(out, self.borders, *fields, name=name)
 
     def attention(self, name):
-        block = nn.remat(AttentionBlock) if self.owner.remat else AttentionBlock
+        block = recomputed(AttentionBlock, self.owner.remat)
         return within(self.borders, block(self.dtype, self.groups, name=name))
 
     def middle(self, x):

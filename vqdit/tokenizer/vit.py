@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from vqdit.fields import Checked, Count
 from vqdit.nn import Attention, sincos_positions
 from vqdit.nn.block import Identity, Mlp
+from vqdit.nn.remat import Remat, recomputed, remat_by_word
 from vqdit.signal.grids import divide, divide_frames, fold, unfold
 
 
@@ -28,7 +29,7 @@ class TransformerSpec(Checked, nn.Module, kw_only=True):
         with 768, 12 and 12.
     out:    channels returned.
     causal: no latent sees what comes after its frames.
-    remat:  blocks are computed again for the backward pass instead of being kept.
+    remat:  what of a block the backward pass computes again (`vqdit.nn.remat`).
     """
 
     width: int = 512
@@ -38,7 +39,9 @@ class TransformerSpec(Checked, nn.Module, kw_only=True):
     out: int = 256
     dtype: str = "float32"
     causal: bool = False
-    remat: bool = False
+    remat: Remat | None = None
+
+    upgraded = staticmethod(remat_by_word)
 
     @property
     def context(self) -> None:
@@ -115,7 +118,7 @@ class Transformer(nn.Module):
     Pre-norm as in ViT (arXiv:2010.11929, equations 2 and 3), without conditioning.
 
     block: how many tokens make a block that sees none after it; 0 for no such order.
-    remat: blocks are computed again for the backward pass.
+    remat: what of a block the backward pass computes again.
     """
 
     depth: int
@@ -123,13 +126,13 @@ class Transformer(nn.Module):
     mlp_ratio: int = 4
     dtype: str = "float32"
     block: int = 0
-    remat: bool = False
+    remat: Remat | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
-        run = nn.remat(Transformer._block, static_argnums=2)
+        run = recomputed(Transformer._block, self.remat, static_argnums=2)
         for i in range(self.depth):
-            x = (run if self.remat else Transformer._block)(self, x, f"block_{i:02}")
+            x = run(self, x, f"block_{i:02}")
             x = Identity(name=f"block_{i:02}")(x)
         return self._norm("norm_out")(x)
 

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 
 from vqdit.fields import FILLED, Bound, Checked, Count
 from vqdit.nn.products import Convolution, TransposedConvolution, convolution
+from vqdit.nn.remat import Remat, recomputed, remat_by_word
 from vqdit.signal.grids import divide_samples
 
 Stride = Annotated[int, Bound(at_least=2)]
@@ -34,7 +35,8 @@ class WaveSpec(Checked, nn.Module):
     dilations: of the residual units of a level.
     kernel:    odd; of the first convolution and the dilated ones.
     causal:    a latent sees no sample after its own, a sample no later latent.
-    remat:     residual units are computed again for the backward pass.
+    remat:     what of a residual unit the backward pass computes again
+        (`vqdit.nn.remat`).
     implementation: of `nn.products.convolution`, in every convolution.
     """
 
@@ -45,8 +47,10 @@ class WaveSpec(Checked, nn.Module):
     out: int = 64
     causal: bool = False
     dtype: str = "float32"
-    remat: bool = False
+    remat: Remat | None = None
     implementation: Convolution | None = None
+
+    upgraded = staticmethod(remat_by_word)
 
     def __post_init__(self):
         super().__post_init__()
@@ -147,7 +151,7 @@ class Snake(nn.Module):
 
 def _units(owner, x, name):
     """Residual units: Snake, dilated convolution, Snake, pointwise convolution."""
-    run = nn.remat(_unit, static_argnums=(2, 3)) if owner.remat else _unit
+    run = recomputed(_unit, owner.remat, static_argnums=(2, 3))
     for j, dilation in enumerate(owner.dilations):
         x = run(owner, x, f"{name}_unit_{j}", dilation)
     return x

@@ -155,7 +155,7 @@ class StreamExtractor(Extractor):
         New times, keys, labels and masks need no new program.
         """
         model = self.model
-        x, known = conditions.encoded(model, x), conditions.arrays(known or {})
+        x, known = conditions.encoded(model, x, known or {})
         if self.of not in x:
             raise ValueError(f"features are of {self.of!r}; got {sorted(x)}")
         batch = len(x[self.of])

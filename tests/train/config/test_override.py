@@ -9,9 +9,11 @@ import pytest
 
 import vqdit
 from train.config import annotations
+from train.config.expression import parse_value
 from train.config.override import overrides
 from train.config.paths import ABSENT, children, diff
 from train.errors import BadInput
+from vqdit.fields import Count, Share
 
 
 @runtime_checkable
@@ -274,3 +276,21 @@ def test_the_library_is_found_by_name_whatever_path_is_before_it():
     new = override(TRIAL, "model.inner", text).model.inner
     assert type(new) is vqdit.DiT
     assert (new.depth, new.streams[0].vocab) == (2, 16)
+
+
+@pytest.mark.parametrize(
+    "text, annotation, message",
+    [
+        ("2", Share | tuple[str, ...], "at: write a number, .* or a tuple of texts"),
+        ("0", Count | tuple[Count, ...] | None, "at: write a whole number, at least 1"),
+        ("-1", tuple[Count, ...], "at.0: write a whole number, at least 1, not -1"),
+    ],
+)
+def test_what_no_arm_of_a_union_takes_is_told_of_all_arms(text, annotation, message):
+    """A number is a tuple of one only where it may stand in that."""
+    with pytest.raises(BadInput, match=message):
+        parse_value(text, annotation, "at")
+    assert parse_value("1", tuple[Count, ...] | None, "at") == (1,)
+    assert parse_value("0.5", Share | tuple[str, ...], "at") == 0.5
+    assert parse_value("a,b", Share | tuple[str, ...], "at") == ("a", "b")
+    assert parse_value("1,b", tuple[str, ...] | None, "at") == ("1", "b")

@@ -104,7 +104,7 @@ def test_what_a_machine_needs_may_change(tmp_path):
     assert read_config(tmp_path / "config.json") == changed
     with pytest.raises(BadInput, match=r"model.block.qk_norm: None -> 'rms'"):
         open_workdir(tmp_path, overrides(JOINT, {"model.block.qk_norm": "rms"}))
-    recomputed = {f"model.{part}.remat": "True" for part in ("encoder", "decoder")}
+    recomputed = {f"model.{part}.remat": "whole" for part in ("encoder", "decoder")}
     recomputed |= {"model.encoder.implementation": "plain"}
     open_workdir(tmp_path / "tok", TOKENIZER)
     open_workdir(tmp_path / "tok", overrides(TOKENIZER, recomputed))

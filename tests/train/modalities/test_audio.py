@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -11,7 +12,7 @@ from train.errors import BadInput
 from train.modalities.audio import Audio, window
 from train.modalities.augment import SeriesAugment
 from train.modalities.sound import AudioCleaning
-from train.pipeline import whole
+from train.pipeline import open_examples, whole
 from train.sources.split import held_out
 
 RATE = 1000
@@ -226,6 +227,7 @@ def test_a_prepared_set_is_read_without_tensorflow(tmp_path):
     assert not batch["x"][1, 70:].any()
     by_speaker = fresh(at(tmp_path, "toys", holdout="speaker:t", crop="start"), False)
     assert [len(each.values) for each in by_speaker.source] == [90, 110]
+    assert by_speaker.keys == ["0_t_2", "1_t_3"]  # its own, not the set's first
     by_share = both(at(tmp_path, "toys", holdout=0.5))
     assert sum(map(len, by_share)) == 4
     with pytest.raises(BadInput, match="no data.train_split='valid'"):
@@ -282,3 +284,26 @@ def test_batches_are_float32_with_labels():
 def test_fields_that_cannot_be_are_refused(fields, said):
     with pytest.raises(BadInput, match=said):
         Audio(**fields)
+
+
+def test_noise_lies_over_the_whole_example_at_its_ratio(tmp_path):
+    """And is the same in training as in evaluation, in any epoch and any batch."""
+    rng = np.random.default_rng(0)
+    x = (0.3 * rng.standard_normal((4, 2000))).astype(np.float32)
+    np.savez(tmp_path / "train.npz", audio=x, rate=8000)
+    np.savez(tmp_path / "test.npz", audio=x, rate=8000)
+    plain = Audio(name="npz", data_dir=str(tmp_path), length=8000, rate=8000)
+    noisy = dataclasses.replace(plain, snr=10.0)
+    clean = open_examples(plain, True).take(np.arange(4))["x"]
+    held = open_examples(noisy, True)
+    found = held.take(np.arange(4))["x"]
+    noise = (found - clean)[..., 0]
+    heard = clean[:, 3000:5000, 0]
+    ratio = 10 * np.log10((heard**2).mean(1) / (noise**2).mean(1))
+    np.testing.assert_allclose(ratio, 10.0, atol=0.3)
+    np.testing.assert_allclose(
+        noise[:, :3000].std(1), noise[:, 3000:5000].std(1), rtol=0.1
+    )
+    assert abs(np.corrcoef(noise)[np.triu_indices(4, 1)]).max() < 0.06
+    again = held.augmented(np.array([2, 1]), np.array([5, 9]), 3)["x"]
+    np.testing.assert_array_equal(again, found[[2, 1]])

@@ -92,10 +92,17 @@ def started(chosen, seed=0):
     return state, step
 
 
+def decaying(ema):
+    chosen = experiment()
+    optimizer = dataclasses.replace(chosen.optimizer, ema=ema)
+    return dataclasses.replace(chosen, optimizer=optimizer)
+
+
 @functools.cache
 def crossing():
     """(step as one program, states, metrics) of six steps across the start."""
-    state, step = started(experiment())
+    # A decay that bites within six steps: the first of them have smaller ones.
+    state, step = started(decaying(0.3))
     step = jax.jit(step)
     states, rows = [state], []
     for i in range(6):
@@ -125,6 +132,21 @@ def test_one_program_serves_every_step_and_metrics_are_finite():
         "discriminator_grad_norm",
         "learning_rate",
     } <= set(rows[0])
+
+
+def test_the_moving_average_is_of_the_tokenizer_alone_before_the_start_and_after():
+    """By (1 + i) / (10 + i) at first, as beside no discriminator, then by the decay."""
+    _, states, _ = crossing()
+    decays = [min(0.3, (1 + i) / (10 + i)) for i in range(6)]
+    assert decays[2] < decays[3] == decays[-1] == 0.3
+    expected = states[0].ema
+    for decay, state in zip(decays, states[1:], strict=True):
+        blend = lambda old, new, d=decay: d * old + (1 - d) * new
+        expected = jax.tree.map(blend, expected, state.params)
+        for part in ("encoder", "decoder"):  # revival sets codewords, and their average
+            found = state.ema[part], expected[part]
+            chex.assert_trees_all_close(*found, rtol=1e-5, atol=1e-7)
+        assert not jax.tree.leaves(state.discriminator.ema)
 
 
 def test_before_its_start_the_discriminator_rests():

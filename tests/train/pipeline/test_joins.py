@@ -183,7 +183,7 @@ def test_a_stream_that_is_missing_is_unknown_to_the_step(two, tmp_path):
     # The same from caches, of which the experiment makes one a stream.
     encode_streams(experiment, tmp_path / "cache")
     cached = prepare(dataclasses.replace(experiment, cache=str(tmp_path / "cache")))
-    assert cached.encoder(place) is None
+    assert cached.source.cached
     stored = next(cached.batches(0))
     for name in two:
         np.testing.assert_array_equal(stored["known"][name], batch["known"][name])

@@ -8,10 +8,24 @@ import struct
 import jax
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
+from train.modalities import Audio, Images, Video
+from train.modalities.shown import Units
+from train.report.examples import play
 from train.runtime.log import Logger, read_metrics, say
+
+
+def events(workdir):
+    """Record by record, as TensorBoard reads them."""
+    (path,) = (workdir / "tensorboard").glob("events*")
+    data = path.read_bytes()
+    while data:
+        (length,) = struct.unpack("<Q", data[:8])
+        yield Event.FromString(data[12 : 12 + length])
+        data = data[16 + length :]
 
 
 def steps(workdir):
@@ -30,18 +44,12 @@ def test_metrics_are_one_json_object_a_line(tmp_path):
 
 
 def test_tensorboard_has_sections_pictures_and_the_experiment(tmp_path):
-    """Read back record by record, as TensorBoard does."""
     with Logger(tmp_path) as logger:
         logger.scalars(7, {"loss": 0.5, "heldout_loss": 0.25, "grad_norm": 2.0})
         logger.scalars(7, {"step_seconds": 0.125})
         logger.image(7, "reconstruction", np.zeros((4, 4, 3), np.uint8))
         logger.text(0, "experiment", "    run.steps=3")
-    (path,) = (tmp_path / "tensorboard").glob("events*")
-    data, values = path.read_bytes(), {}
-    while data:
-        (length,) = struct.unpack("<Q", data[:8])
-        event, data = Event.FromString(data[12 : 12 + length]), data[16 + length :]
-        values |= {value.tag: value for value in event.summary.value}
+    values = {v.tag: v for event in events(tmp_path) for v in event.summary.value}
     scalars = {tag: value.simple_value for tag, value in values.items()}
     assert scalars["train/loss"] == 0.5 and scalars["heldout/loss"] == 0.25
     assert (
@@ -50,6 +58,29 @@ def test_tensorboard_has_sections_pictures_and_the_experiment(tmp_path):
     assert values["samples/reconstruction"].image.height == 4
     (text,) = [value for tag, value in values.items() if tag.startswith("experiment")]
     assert text.tensor.string_val == [b"    run.steps=3"]
+
+
+def test_sounds_are_heard_and_clips_move_in_tensorboard(tmp_path):
+    with Logger(tmp_path) as logger:
+        for data, shape in (
+            (Audio(name="folder", data_dir="x", rate=8000, length=40), (40, 1)),
+            (Video(name="moving_mnist", size=16, frames=5), (5, 16, 8, 1)),
+            (Images(name="digits", size=8), (8, 8, 1)),
+        ):
+            x = np.zeros((6, *shape), np.float32)
+            play(logger, 2, data.kind, data, x, Units(data.rate))
+    names = [f"audio_{i}_000002.wav" for i in range(4)]
+    names += [f"video_{i}_000002.gif" for i in range(4)]
+    assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == names
+    assert soundfile.info(tmp_path / "samples" / names[0]).frames == 40
+    found = {v.tag: v for event in events(tmp_path) for v in event.summary.value}
+    assert len(found) == 8
+    heard = found["samples/audio_3"].audio
+    assert (heard.sample_rate, heard.num_channels, heard.length_frames) == (8000, 1, 40)
+    assert heard.encoded_audio_string[:4] == b"RIFF"
+    seen = found["samples/video_0"].image
+    assert (seen.width, seen.height) == (8, 16)
+    assert seen.encoded_image_string[:3] == b"GIF"
 
 
 def test_lines_past_the_resumed_step_are_written_again_not_twice(tmp_path):

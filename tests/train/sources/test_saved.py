@@ -154,6 +154,17 @@ def test_labels_that_nothing_knows_and_of_no_class(tmp_path):
         open_source(at(tmp_path / "b"), True)
 
 
+def test_a_label_of_measures_is_no_class(tmp_path, caplog):
+    features = {"image": {"_type": "Image"}, "label": {"_type": "Value"}}
+    column = cells([picture(i) for i in range(3)])
+    for values, labels in (([0.5, 2.0, 1.25], [-1] * 3), ([0.0, 2.0, 1.0], [0, 2, 1])):
+        columns = {"image": column, "label": pyarrow.array(values)}
+        folder = save(tmp_path / str(values[0]), features, columns)
+        source = open_source(at(folder, holdout=0.0), True)
+        assert [record.label for record in source] == labels
+    assert caplog.text.count("no classes are read: column label holds measures") == 1
+
+
 def test_what_is_no_saved_set_is_one_line(tmp_path):
     good = pictures(tmp_path / "good", 0, 4, shards=1)
     cut = pictures(tmp_path / "cut", 0, 4, shards=1)

@@ -100,6 +100,15 @@ def test_members_that_are_not_read_are_counted(tmp_path):
     }
 
 
+def test_files_beside_shards_are_counted_by_suffix(tmp_path, caplog):
+    shard(tmp_path / "0.tar", samples(0, 3))
+    for name in ("1.tgz", "2.tgz", "3.tar.gz", "set.json"):
+        (tmp_path / name).write_bytes(b"x")
+    with caplog.at_level(logging.WARNING):
+        assert len(open_source(at(tmp_path, holdout=0.0), True)) == 3
+    assert "left out 2 .tgz, 1 .gz, 1 .json" in caplog.text
+
+
 def test_braces_stand_for_what_they_do_in_a_shell():
     assert expanded("a{08..10}b{x,y}") == [
         f"a{i}b{x}" for i in ("08", "09", "10") for x in "xy"

@@ -1,0 +1,126 @@
+"""Gestures: the way of a hand that writes the digits of MNIST, found from their ink."""
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from scipy import ndimage
+
+from train.modalities.draws import Word
+from train.modalities.modality import Modality, Record
+from train.sources.generated import Generated, poorly, rng
+from train.sources.moving import digit_pictures
+
+INK = 96  # of 255, from which a pixel belongs to a stroke
+HALF = 13.5  # half of the side between the centres of pixels: +-1
+# The eight neighbours in turn, clockwise from above.
+AROUND = np.array(
+    [(-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1)]
+)
+BACK = 4.0  # what a right angle costs beside a pixel further on
+
+
+def strokes(data: Modality, train: bool) -> Generated:
+    """A gesture for each of the first data.examples digits of MNIST's training part,
+    and an eighth as many of its test part; its label is the digit's."""
+    pictures, labels = digit_pictures("mnist", data.data_dir, train)
+
+    def make(data, part, row) -> Record:
+        draw = rng(Word.STROKES, data.seed, part, row)
+        truth = gesture(pictures[row], data.length)
+        measured = poorly(truth, draw, data.missing, data.spikes, data.noise)
+        more = {"truth": truth.astype(np.float32)}
+        return Record(measured, label=int(labels[row]), more=more)
+
+    count = min(data.examples if train else data.examples // 8, len(pictures))
+    source = Generated(data, train, make, count, tuple("0123456789"))
+    source.labels = labels[:count]
+    return source
+
+
+def gesture(picture: UInt8[np.ndarray, "h w"], length: int) -> Float[np.ndarray, "l 3"]:
+    """(across, down, pen) at `length` even steps of the way along the ink.
+
+    Across and down are in halves of the side from the middle, of the ink as it is
+    centred in MNIST; pen is 1 on the paper and -1 on the way from one stroke to the
+    next. A picture without ink is a pen that rests in the middle, off the paper.
+    """
+    way, pen = walk(thinned(picture >= INK))
+    if not len(way):
+        return np.tile([0.0, 0.0, -1.0], (length, 1))
+    gone = np.linalg.norm(np.diff(way, axis=0), axis=1)
+    gone = np.concatenate([[0.0], np.cumsum(gone)])
+    at = np.linspace(0, gone[-1], length)
+    down, across = (np.interp(at, gone, way[:, axis]) for axis in (0, 1))
+    step = np.clip(np.searchsorted(gone, at, side="left"), 1, max(len(way) - 1, 1))
+    on = pen[np.minimum(step, len(pen) - 1)]
+    return np.stack([across / HALF - 1, down / HALF - 1, np.where(on, 1.0, -1.0)], -1)
+
+
+def thinned(ink: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """Lines one pixel wide along the middle of the ink (Zhang and Suen 1984)."""
+    ink = np.pad(ink, 1)
+    while True:
+        before = ink.copy()
+        for first in (True, False):
+            p = [np.roll(ink, (-y, -x), (0, 1)) for y, x in AROUND]
+            count = sum(each.astype(int) for each in p)
+            turns = sum(~p[i] & p[(i + 1) % 8] for i in range(8)).astype(int)
+            north, east, south, west = p[0], p[2], p[4], p[6]
+            if first:
+                free = ~(north & east & south) & ~(east & south & west)
+            else:
+                free = ~(north & east & west) & ~(north & south & west)
+            ink = ink & ~((count >= 2) & (count <= 6) & (turns == 1) & free)
+        if (ink == before).all():
+            return ink[1:-1, 1:-1]
+
+
+def walk(
+    lines: Bool[np.ndarray, "h w"],
+) -> tuple[Float[np.ndarray, "n 2"], Bool[np.ndarray, "n"]]:
+    """(pixels in the order in which a hand may draw them, whether it drew on its way to
+    each).
+
+    A stroke begins at the highest end of a line, else at the highest pixel, goes on as
+    straight as it can, and ends where nothing is left beside it; the next one begins at
+    the nearest of the ends that are left. What is left beside two pixels that are
+    drawn is a corner that was cut.
+    """
+    left = {tuple(map(int, at)) for at in np.argwhere(lines)}
+    ends = ndimage.convolve(lines.astype(int), np.ones((3, 3), int), mode="constant")
+    way: list[tuple[int, int]] = []
+    pen: list[bool] = []
+    drawn: set[tuple[int, int]] = set()
+    while left := {at for at in left if len(_beside(at, drawn)) < 2}:
+        tips = [at for at in left if ends[at] == 2] or list(left)
+        here = min(tips, key=lambda at: (_far(way[-1], at) if way else 0, at))
+        down, course = False, np.array([1.0, 0.0])
+        while here is not None:
+            left.discard(here)
+            way.append(here)
+            pen.append(down)
+            beside = _beside(here, left)
+            step = min(
+                beside, key=lambda at: (_bend(course, here, at), at), default=None
+            )
+            if step is not None:
+                course = 0.5 * course + np.subtract(step, here)
+            here, down = step, True
+        drawn.update(way)
+    return np.array(way, float).reshape(-1, 2), np.array(pen, bool)
+
+
+def _beside(at, pixels) -> list[tuple[int, int]]:
+    around = ((at[0] + y, at[1] + x) for y, x in AROUND.tolist())
+    return [each for each in around if each in pixels]
+
+
+def _far(one, other) -> float:
+    return float(np.hypot(*np.subtract(one, other)))
+
+
+def _bend(course, here, at) -> float:
+    """What a step costs: its length, and how far it turns."""
+    step = np.subtract(at, here)
+    length = float(np.hypot(*step))
+    turn = 1 - float(course @ step) / (length * max(float(np.hypot(*course)), 1e-9))
+    return length + BACK * turn
