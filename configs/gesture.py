@@ -7,7 +7,7 @@ python -m train.evaluate --workdir=runs/gesture
 48 places along the way of a hand (across, down, pen), found from MNIST's ink, with
 white noise 10 dB below them. The truth is known, so the score is the error to it.
 
-One of two CPU cores: minutes. Expected: RESULTS.md, voice and gesture.
+One of two CPU cores: four minutes. Expected: RESULTS.md, gestures.
 """
 
 from configs.series_generated import CONFIG as GENERATED

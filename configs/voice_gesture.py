@@ -18,8 +18,8 @@ of noise, and from both. Recordings of spoken_digit go with gestures of the same
 drawn anew in every epoch. Three of four examples are trained to name the digit; the
 fourth draws any stream from any other.
 
-One of two CPU cores, 25 minutes with its tokenizers. Expected: RESULTS.md, voice and
-gesture.
+One of two CPU cores, half an hour with its tokenizers. Expected score: none was measured
+yet.
 """
 
 from configs.demo_masked import MASKING

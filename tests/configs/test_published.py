@@ -29,10 +29,13 @@ from train.runtime.sharding import (
     state_sharding,
 )
 from vqdit.quantizers import VectorQuantizer
+from vqdit.tokenizer import Number, Table
 
 FOLDER = pathlib.Path(__file__).parents[2] / "configs"
 # Two files hold what others are made with.
 NAMES = sorted({p.stem for p in FOLDER.glob("[a-z]*.py")} - {"imagenet", "quantizers"})
+
+FOLLOWS = {"streams", "data", "mixture"}
 
 # field: millions of parameters. The DiTs of patch 2 as published count their fixed
 # table of positions, 256 x width; those of patch 4 and 8 do not.
@@ -101,6 +104,9 @@ def test_it_is_valid_and_says_what_it_is(name):
     assert chosen.name == ("dit_xl_2" if name == "imagenet_dit" else name)
     if name == "own_flow":  # for any size of one's own; its tokenizer says which
         chosen = replaced(chosen, {"streams.signal.shape": (8, 8, 4)})
+    if name == "own_table":  # of any columns; the data say which
+        table = Table((Number("age", (40.0,), (30.0, 50.0)),))
+        chosen = replaced(chosen, {"streams.record.tokenizer": table})
     validate(chosen, 1, tokenizers=False)
     docstring = importlib.import_module(f"configs.{name}").__doc__
     assert f"--config=configs/{name}.py" in docstring
@@ -122,7 +128,11 @@ def test_published_files_say_hours_scores_and_run_on_eight_devices(name):
 def test_every_variant_changes_one_thing(name):
     chosen = experiment(name)
     for variant, other in variants(name).items():
-        assert len(diff(chosen, other)) == 1, variant
+        changed = diff(chosen, other)
+        # Which streams a model has is one thing; their data and the mixture follow.
+        if len(changed) > 1:
+            assert {path.split(".")[0] for path in changed} <= FOLLOWS, variant
+            assert other.streams.items() < chosen.streams.items(), variant
 
 
 def test_every_variant_of_a_dit_changes_one_thing():
