@@ -221,7 +221,7 @@ def test_a_tokenizer_gives_latents_codes_and_layers():
     assert inner["encoder/mid_block_0/conv_0"].shape == (4, 4 * 4)
 
 
-@pytest.mark.parametrize("remat", [False, True])
+@pytest.mark.parametrize("remat", [None, "whole"])
 def test_blocks_of_a_tokenizer_of_clips_frame_by_frame(remat):
     """A frame's features are those of a picture, and blocks have names in order."""
     size = {"patch": 2, "width": 8, "depth": 2, "heads": 2, "remat": remat}
