@@ -11,8 +11,8 @@ python -m train.score --workdir=runs/clinic --of=volume --anomaly=calcified,moti
 Generated patients (train/sources/patients.py): phantoms with a lesion or none, a record
 of five numbers and two categories of which 15 % are missing, and a finding that the
 scan tells in part and the record in part. The latents of a scan by flow, an entry of a
-record and the finding as one code each, by masks. One CPU core that others share: ten
-minutes, which is too few. Expected: RESULTS.md, section A clinic.
+record and the finding as one code each, by masks. One CPU core: ten minutes,
+which is too few. Expected: RESULTS.md, section A clinic.
 """
 
 from configs.clinic_tokenizer import CONFIG as TOKENIZER

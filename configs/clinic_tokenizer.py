@@ -3,8 +3,8 @@
 python -m train.stage_one --config=configs/clinic_tokenizer.py \\
     --workdir=runs/clinic_volume
 
-Phantoms with a lesion, or none; see configs/clinic.py. Expected: 20.8 dB. One CPU core
-that others share: five minutes.
+Phantoms with a lesion, or none; see configs/clinic.py. Expected: 20.8 dB. One CPU core:
+five minutes.
 """
 
 from train.config import Optimizer, Run, StageOne, Weights

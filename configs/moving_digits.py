@@ -4,13 +4,13 @@ python -m train.stage_one --config=configs/moving_digits_video.py \\
     --workdir=runs/moving_tok
 python -m train.stage_two --config=configs/moving_digits.py \\
     --workdir=runs/moving --config.streams.video.tokenizer=runs/moving_tok
-python -m train.evaluate --workdir=runs/moving --baselines --shown.video=3 \
-    --crossings=video_to_action,video_to_boxes,text_to_video --num=200 --steps=16 \
-    --guidance='(1.0, 2.0)' --solver="{'action': Confidence(noise=0.0), \
+python -m train.evaluate --workdir=runs/moving --baselines --shown.video=3 \\
+    --crossings=video_to_action,video_to_boxes,text_to_video --num=200 --steps=16 \\
+    --guidance='(1.0, 2.0)' --solver="{'action': Confidence(noise=0.0), \\
     'boxes': Confidence(noise=0.0, temperature=0.1)}"
-python -m train.score --workdir=runs/moving --config.data.name=moving_events \
+python -m train.score --workdir=runs/moving --config.data.name=moving_events \\
     --of=video --shown.video=3 --anomaly=jump,vanish,reverse --draws=16 --most=400
-python -m train.sample --workdir=runs/moving --given.video=clip.gif --want=boxes \
+python -m train.sample --workdir=runs/moving --given.video=clip.gif --want=boxes \\
     --out=boxes.csv
 
 The 5x4x4 latents of a clip by flow; by masks which of 16 actions it is, the digit and

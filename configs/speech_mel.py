@@ -13,7 +13,7 @@ heard in 98.0 % of the reconstructions and in 99.3 % of the originals; log-mel d
 """
 
 from train.config import Optimizer, Run, StageOne, Weights
-from train.modalities import Audio, SeriesAugment
+from train.modalities import Audio
 from vqdit.quantizers import FSQ
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, LogMel, Tokenizer
 
@@ -38,20 +38,7 @@ CONFIG = StageOne(
     run=Run(steps=1200, batch=32, save_every=400),
 )
 
-SHORT = {"widths": (16, 32, 64), "patch": 2, "blocks": 1, "mid_attention": False}
-
 VARIANTS = {
     "speaker": {"data.holdout": "speaker:theo"},
     "bits_9": {"model.quantizer": FSQ(levels=(8, 8, 8))},
-    # 48 tokens of 10 bits a clip of 0.77 s, in half of the time; all of a speaker and
-    # takes 0 to 4 of the others held out.
-    "short": {
-        "data.length": 6144,
-        "data.augment": SeriesAugment(shift=400),
-        "data.holdout": "match:_theo_|_[0-4]$",
-        "model.encoder": ConvEncoder(**SHORT, out=64),
-        "model.decoder": ConvDecoder(**SHORT, out=1),
-        "model.quantizer": FSQ(levels=(8, 5, 5, 5)),
-        "run.steps": 700,
-    },
 }

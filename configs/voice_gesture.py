@@ -1,8 +1,8 @@
 """A spoken digit and the gesture that writes it, both in noise, and which digit it is.
 
-python -m train.stage_one --config=configs/speech_mel.py --variant=short \\
+python -m train.stage_one --config=configs/speech_short.py \\
     --config.data.data_dir=DIR --workdir=runs/speech
-python -m train.stage_one --config=configs/speech_mel.py --variant=short \\
+python -m train.stage_one --config=configs/speech_short.py \\
     --config.init=runs/speech --config.data.snr=10 --config.run.steps=250 \\
     --config.data.data_dir=DIR --workdir=runs/noisy_speech
 python -m train.stage_one --config=configs/gesture.py --config.data.data_dir=DIR \\
@@ -18,8 +18,8 @@ of noise, and from both. Recordings of spoken_digit go with gestures of the same
 drawn anew in every epoch. Three of four examples are trained to name the digit; the
 fourth draws any stream from any other.
 
-One of two CPU cores, half an hour with its tokenizers. Expected score: none was measured
-yet.
+One of two CPU cores, half an hour with its tokenizers. Expected score: none was
+measured yet.
 """
 
 from configs.demo_masked import MASKING

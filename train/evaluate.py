@@ -132,13 +132,13 @@ def main(argv):
     else:
         raise BadInput(f"{command.workdir}: config.json is not a generator's")
     figures = {"experiment": experiment.name} | figures
+    if hosts.first():
+        write(command.workdir / "evaluation.json", figures)
+        print(json.dumps(figures, indent=1))
     for bar in getattr(experiment, "bars", ()):
         reached, mine, _ = met(bar, figures)
         word = "not measured" if reached is None else "met" if reached else "MISSED"
         say(f"{bar}: {word}" + ("" if mine is None else f", {mine:.4g}"))
-    if hosts.first():
-        write(command.workdir / "evaluation.json", figures)
-        print(json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":

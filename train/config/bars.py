@@ -56,5 +56,5 @@ def _values(side: str, figures: Mapping[str, Any]) -> list[float]:
         found = [crossing.get(rest[0], {}).get(rest[1])]
     else:
         model = {w: x for w, x in crossing.items() if w.startswith(("model", "guid"))}
-        found = [x.get(*rest) for x in model.values()] if rest else []
+        found = [x.get(" ".join(rest)) for x in model.values()] if rest else []
     return [x for x in found if isinstance(x, int | float)]

@@ -42,16 +42,20 @@ def boxes_of(path: File, frames: int) -> Sequence[Float[np.ndarray, "*frames k 5
     places: dict[tuple[int, int], list[list[float]]] = {}
     count, most = 1, max(frames, 1)
     for row in rows:
+        here = row["class"] is not None or any(row[edge] is not None for edge in EDGES)
         try:
             sample, frame = (int(row.get(name) or 0) for name in COLUMNS[:2])
-            count = max(count, sample + 1)
-            if row["class"] is None:
-                continue
-            box = [float(row[name]) for name in (*EDGES, "class")]
+            box = [float(row[name]) for name in (*EDGES, "class")] if here else []
         except (TypeError, ValueError) as error:
             raise Unreadable(f"its row {row} is no box; write numbers") from error
-        if not 0 <= frame < most or sample < 0:
-            raise Unreadable(f"has a box in frame {frame} of {most}")
+        if not 0 <= frame < most or not 0 <= sample < len(rows):
+            raise Unreadable(
+                f"has frame {frame} of {most} and sample {sample} of {len(rows)} rows; "
+                "number both from 0"
+            )
+        count = max(count, sample + 1)
+        if not here:
+            continue
         places.setdefault((sample, frame), []).append(box)
     k = max(map(len, places.values()), default=1)
     out = np.zeros((count, most, k, 5), np.float32)

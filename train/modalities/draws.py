@@ -17,14 +17,12 @@ class Word:
     BRIGHT, CONTRAST, SATURATION, HUE, NOISE = 40, 41, 42, 43, 44
     SHIFT, GAIN, HIDE, HIDDEN, MUTE, MUTED, PACE, ROLL = 48, 49, 50, 51, 52, 53, 54, 55
     # Of generated signals, and of where training cuts an example.
-    VIDEO, VOLUME, SERIES, TONES, RANGE = 64, 66, 80, 80, 96
-    ACTION = 69
-    START, CORNER = 65, 67
-    PATIENT = 69
-    JOIN = 68  # of an example's companion in another part
-    STROKES, HISS = 97, 98  # of generated gestures, and of noise in recordings
-    EPOCH = 71  # of those that a latent cache holds
-    SHARE = 70  # of the records that a share of the training part has
+    VIDEO, START, VOLUME, CORNER = 64, 65, 66, 67
+    PATIENT, ACTION = 69, 72
+    SERIES, TONES, RANGE = 80, 80, 96  # a series has seeds, a tone has none
+    STROKES, HISS = 97, 98  # of gestures, and of noise in recordings
+    # Of which examples, and which of their epochs.
+    JOIN, SHARE, EPOCH = 68, 70, 71
 
 
 def chance(*words: int | np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from train.modalities.modality import Modality, Record
 from train.progress import progress
 from train.sources.entries import Entry, Listing, listing, refuse_parts
 from train.sources.source import Source
-from train.sources.split import divided, name_draw
+from train.sources.split import divided, name_draw, ruled
 
 # Every file of a folder up to this many is read when it is opened; of a larger one an
 # evenly spaced selection is, and the rest is judged as training meets it.
@@ -193,7 +193,9 @@ def shared(folder: Folder, data: Modality, train: bool) -> Part:
     """The share of a folder that data.holdout gives to a part, by the files' names."""
     files = [entry.file for entry in folder.entries]
     draws = np.array([name_draw(file) for file in files])
-    return Part(folder, divided(data, train, draws, str(folder.root), files))
+    return Part(
+        folder, divided(data, train, draws, str(folder.root), ruled(data, files))
+    )
 
 
 def _one_file(path: Path, data: Modality, train: bool) -> Part:

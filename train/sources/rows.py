@@ -13,7 +13,7 @@ from train.modalities.files import natural
 from train.modalities.modality import Record
 from train.modalities.rows import TABULAR, Tables, rows_of
 from train.sources.source import Source
-from train.sources.split import divided, name_draw
+from train.sources.split import divided, name_draw, ruled
 
 
 class Rows(Source):
@@ -49,8 +49,7 @@ class Rows(Source):
         mine = np.arange(len(rows))
         if train is not None:
             draws = np.array(list(map(name_draw, keys))) if keys else chance(0, mine)
-            last = [Path(key).name for key in keys]
-            mine = divided(data, train, draws, str(path), last)
+            mine = divided(data, train, draws, str(path), ruled(data, keys))
         super().__init__(len(mine), names)
         self.identity = hashlib.sha256(path.read_bytes()).hexdigest()
         self.labels = np.array(labels, int)[mine]

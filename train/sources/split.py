@@ -34,7 +34,7 @@ def divided(
     if kind == "name" and names:
         if not re.fullmatch(r"0?\.\d+", share):
             raise BadInput(f"data.holdout={rule!r}: write a share, such as name:0.1")
-        draws = np.array([name_draw(data.stem(Path(name).name)) for name in names])
+        draws = np.array([name_draw(data.stem(name)) for name in names])
         return part_rows(draws, float(share), train, where)
     if not names:
         raise BadInput(
@@ -42,6 +42,14 @@ def divided(
         )
     names = list(map(data.stem, names))
     return np.flatnonzero(held_out(names, rule) != train)
+
+
+def ruled(data: Modality, paths: Sequence[str]) -> Sequence[str]:
+    """What a rule over names reads of files in folders: of "name:0.1" their last part,
+    so that files of one name go together whatever folder each is in."""
+    if str(data.holdout).startswith("name:"):
+        return [Path(path).name for path in paths]
+    return paths
 
 
 def part_rows(

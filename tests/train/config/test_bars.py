@@ -36,6 +36,7 @@ FIGURES = {
         ("a_to_b pca accuracy >= 0.5", None),
         ("a_to_b examples >= 3", None),
         ("a_to_b accuracy >= a_to_b pca accuracy", None),
+        ("a_to_b likeliest top accuracy >= 0.5", None),
     ],
 )
 def test_a_bar_is_met_missed_or_not_measured(bar, reached):

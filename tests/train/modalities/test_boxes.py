@@ -37,7 +37,10 @@ def test_one_sample_needs_no_more_than_its_boxes(tmp_path):
     [
         ("x0,y0,x1,class\n0,0,1,1\n", "no column 'y1'; write sample, frame, class"),
         ("x0,y0,x1,y1,class\n0,a,1,1,0\n", "is no box; write numbers"),
-        ("frame,x0,y0,x1,y1,class\n2,0,0,1,1,0\n", "a box in frame 2 of 2"),
+        ("frame,x0,y0,x1,y1,class\n2,0,0,1,1,0\n", "frame 2 of 2"),
+        ("sample,x0,y0,x1,y1,class\n90000000,0,0,1,1,0\n", "90000000 of 1 rows"),
+        ("sample,x0,y0,x1,y1,class\n-1,0,0,1,1,0\n", "number both from 0"),
+        ("x0,y0,x1,y1,class\n0,0,1,1,\n", "is no box; write numbers"),
     ],
 )
 def test_what_is_no_table_of_boxes_is_refused(text, message, tmp_path):

@@ -24,7 +24,7 @@ from train.modalities import (
     VolumeAugment,
     Volumes,
 )
-from train.modalities.draws import Draws
+from train.modalities.draws import Draws, Word
 from train.modalities.modality import Modality, modality_of
 from train.pipeline import whole
 from vqdit.values import build, describe
@@ -217,3 +217,9 @@ def test_cleaning_of_a_bundle_that_says_nothing():
     assert Audio.of(1).clean == AudioCleaning(dc=False, peak=0.9)
     assert Ranges.of(1).far is None
     assert Series.of(2).cleaning == Cleaning(fill="linear", outliers="keep")
+
+
+def test_no_two_kinds_of_draws_share_a_word():
+    words = {n: w for n, w in vars(Word).items() if not n.startswith("_")}
+    del words["TONES"]  # with no seed behind it, unlike that of series
+    assert len(set(words.values())) == len(words)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -5,7 +7,7 @@ from train.errors import BadInput
 from train.modalities import Images
 from train.modalities.draws import chance
 from train.sources import open_source
-from train.sources.split import part_rows
+from train.sources.split import divided, part_rows, ruled
 
 
 def write_npz(path, **arrays):
@@ -172,3 +174,18 @@ def test_a_part_under_another_name_is_shown(tmp_path):
         open_source(images, False)
     held = Images(name="npz", data_dir=str(tmp_path), size=4, test_split="val")
     assert len(open_source(held, False)) == 3
+
+
+def test_files_of_one_name_go_together_whatever_their_folder():
+    """But names that are not of files are drawn by all of them, and a regular
+    expression sees the folders."""
+    data = Images(name="folder", data_dir="x", holdout="name:0.3")
+    paths = [f"{folder}/{i}.png" for folder in "ab" for i in range(40)]
+    draws = np.zeros(80)
+    files = divided(data, False, draws, "x", ruled(data, paths))
+    names = divided(data, False, draws, "x", paths)
+    assert {*files[files >= 40] - 40} == {*files[files < 40]}
+    assert {*names[names >= 40] - 40} != {*names[names < 40]}
+    data = dataclasses.replace(data, holdout="match:^b/")
+    found = divided(data, False, draws, "x", ruled(data, paths))
+    assert found.tolist() == list(range(40, 80))
