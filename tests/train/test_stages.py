@@ -231,7 +231,10 @@ def test_a_picture_and_what_it_shows_are_two_streams(
     evaluate.main([f"--workdir={tmp_path / 'run'}", *sees, *names])
     scores = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     (crossing,) = scores["crossings"].values()
-    assert {*crossing} == {"examples", *"model real mean likeliest pca cnn".split()}
+    assert {*crossing} == {
+        "examples",
+        *"model real mean likeliest pca cnn nearest".split(),
+    }
     assert crossing["pca"]["accuracy"] > 0.6 and crossing["examples"] == 12
     said = capsys.readouterr().err
     assert "image_to_word accuracy >= 0: met" in said and "not measured" in said

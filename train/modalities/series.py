@@ -17,8 +17,8 @@ from train.modalities.recordings import read_recording, told, write_recording
 from train.modalities.tables import read_columns
 from vqdit.fields import Bound, Count, Decay, Natural, NonNegative
 
-Name = Literal["generated", "mnist_strokes", "folder", "webdataset"]
-MADE = ("generated", "mnist_strokes")
+Name = Literal["generated", "digit_strokes", "mnist_strokes", "folder", "webdataset"]
+STROKES = ("digit_strokes", "mnist_strokes")
 TOLD = 0.01  # of a channel that cleaning may change without a word
 
 
@@ -27,11 +27,12 @@ class Series(Modality):
     """Windows of sensor recordings, float32 (length, channels), about [-1, 1].
 
     name:      "generated" (sinusoids with harmonics and drift, and what a poor sensor
-               makes of them); "mnist_strokes", the way of a hand that writes a digit
-               of MNIST: across, down, and whether the pen is on the paper; or "folder"
-               of .csv, .parquet and .npz files, one recording each. data_dir may also
-               be one file, whose last share, as large as holdout, is then the held-out
-               part. Classes are sub-folders.
+               makes of them); "digit_strokes" and "mnist_strokes", the way of a hand
+               that writes the digits of scikit-learn or MNIST, as many as there are:
+               across, down, and whether the pen is on the paper; or "folder" of .csv,
+               .parquet and .npz files, one recording each. data_dir may also be one
+               file, whose last share, as large as holdout, is then the held-out part.
+               Classes are sub-folders.
     columns:   of the files, in this order; (): all of them, but for `time`.
     time:      the column of a table that holds the times: seconds, or dates. An .npz
                names the times of its array X "X_time", or its rate "X_rate".
@@ -86,9 +87,9 @@ class Series(Modality):
         super().__post_init__()
         clock = "write data.rate too, the samples a second of the one clock"
         self.check("time", self.rate or not self.time, clock)
-        stored = self.name not in MADE or not self.columns
+        stored = self.name not in ("generated", *STROKES) or not self.columns
         self.check("columns", stored, "generated series have none; leave it out")
-        drawn = self.name != "mnist_strokes" or self.channels == 3
+        drawn = self.name not in STROKES or self.channels == 3
         self.check("channels", drawn, "strokes have 3: across, down, pen")
 
     @property

@@ -31,6 +31,7 @@ SOURCES = {
     "scenes": partial(generated.Generated, make=generated.street),
     "moving_digits": moving,
     "moving_mnist": moving,
+    "digit_strokes": strokes,
     "mnist_strokes": strokes,
     "moving_actions": moving_actions,
     "moving_events": moving_events,

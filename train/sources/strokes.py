@@ -10,7 +10,7 @@ from train.sources.generated import Generated, poorly, rng
 from train.sources.moving import digit_pictures
 
 INK = 96  # of 255, from which a pixel belongs to a stroke
-HALF = 13.5  # half of the side between the centres of pixels: +-1
+LARGE = 3  # times which pictures of 8 pixels are enlarged, so that lines can be told
 # The eight neighbours in turn, clockwise from above.
 AROUND = np.array(
     [(-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1)]
@@ -19,13 +19,19 @@ BACK = 4.0  # what a right angle costs beside a pixel further on
 
 
 def strokes(data: Modality, train: bool) -> Generated:
-    """A gesture for each of the first data.examples digits of MNIST's training part,
-    and an eighth as many of its test part; its label is the digit's."""
-    pictures, labels = digit_pictures("mnist", data.data_dir, train)
+    """A gesture for each of the first data.examples digits of the training part, of
+    MNIST or of scikit-learn's, and an eighth as many of the test part; as many as there
+    are. Its label is the digit's."""
+    small = data.name == "digit_strokes"
+    name = "digits" if small else "mnist"
+    pictures, labels = digit_pictures(name, data.data_dir, train)
 
     def make(data, part, row) -> Record:
         draw = rng(Word.STROKES, data.seed, part, row)
-        truth = gesture(pictures[row], data.length)
+        picture = pictures[row]
+        if small:
+            picture = ndimage.zoom(picture, LARGE, order=1)
+        truth = gesture(picture, data.length)
         measured = poorly(truth, draw, data.missing, data.spikes, data.noise)
         more = {"truth": truth.astype(np.float32)}
         return Record(measured, label=int(labels[row]), more=more)
@@ -39,9 +45,8 @@ def strokes(data: Modality, train: bool) -> Generated:
 def gesture(picture: UInt8[np.ndarray, "h w"], length: int) -> Float[np.ndarray, "l 3"]:
     """(across, down, pen) at `length` even steps of the way along the ink.
 
-    Across and down are in halves of the side from the middle, of the ink as it is
-    centred in MNIST; pen is 1 on the paper and -1 on the way from one stroke to the
-    next. A picture without ink is a pen that rests in the middle, off the paper.
+    Across and down are in halves of the side from the middle; pen is 1 on the paper and
+    -1 on the way from one stroke to the next. A picture without ink is a pen that rests in the middle, off the paper.
     """
     way, pen = walk(thinned(picture >= INK))
     if not len(way):
@@ -52,7 +57,9 @@ def gesture(picture: UInt8[np.ndarray, "h w"], length: int) -> Float[np.ndarray,
     down, across = (np.interp(at, gone, way[:, axis]) for axis in (0, 1))
     step = np.clip(np.searchsorted(gone, at, side="left"), 1, max(len(way) - 1, 1))
     on = pen[np.minimum(step, len(pen) - 1)]
-    return np.stack([across / HALF - 1, down / HALF - 1, np.where(on, 1.0, -1.0)], -1)
+    half_down, half_across = (np.array(picture.shape) - 1) / 2
+    places = [across / half_across - 1, down / half_down - 1]
+    return np.stack([*places, np.where(on, 1.0, -1.0)], -1)
 
 
 def thinned(ink: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:

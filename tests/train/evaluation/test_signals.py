@@ -232,8 +232,10 @@ def test_samples_of_every_kind_are_scored_without_labels(kind):
     data = KINDS[kind]
     train, held = (whole(data, part)["x"] for part in (True, False))
     signal = lambda x: x / np.float32(127.5) - 1 if x.dtype == np.uint8 else x
+    codecs = {"signal": Pooled(data, grid=(2,))}
     generator = types.SimpleNamespace(
-        codecs={"signal": Pooled(data, grid=(2,))},
+        codecs=codecs,
+        tokenizers=codecs,
         values={},
         untrained=(),
         module=types.SimpleNamespace(classes=0, dtype="float32"),

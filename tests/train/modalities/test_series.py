@@ -261,7 +261,7 @@ def test_series_go_through_the_pipeline():
 @pytest.mark.parametrize(
     "fields,message",
     [
-        ({"name": "csv"}, "data.name='csv': write one of generated, folder"),
+        ({"name": "csv"}, "data.name='csv': write one of generated, "),
         ({"length": 1}, "data.length=1: write at least 2"),
         (
             {"normalise": "minmax"},

@@ -209,7 +209,7 @@ def test_volumes_go_through_the_pipeline_augmented():
 @pytest.mark.parametrize(
     "fields,message",
     [
-        ({"name": "ct"}, "data.name='ct': write one of phantoms, folder"),
+        ({"name": "ct"}, "data.name='ct': write one of phantoms, "),
         ({"size": (8, 8)}, r"data.size=\(8, 8\): write \(d, h, w\)"),
         ({"window": (3.0, 1.0)}, "data.window=.*low below high"),
         ({"channels": 2}, "data.channels=2: phantoms have 1"),

@@ -78,6 +78,7 @@ def test_a_cache_brings_its_bins(path, tmp_path):
     assert known.shape == (8, 2) and known.any() and not known.all()
 
 
+@pytest.mark.slow
 def test_it_is_trained_scored_completed_and_not_resumed_with_other_rows(path, tmp_path):
     workdir = tmp_path / "run"
     stage_two.train(experiment_of(path), workdir)

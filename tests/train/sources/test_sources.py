@@ -123,6 +123,7 @@ SOURCES = {
         "moving_events", frames=2, size=16, examples=20, digits=1
     ),
     "generated": lambda root: Series(length=16, examples=16),
+    "strokes": lambda root: Series("digit_strokes", length=16, examples=16),
     "phantoms": lambda root: Volumes(size=(4, 4, 4), examples=16),
     "patients": lambda root: Volumes("patients", size=(4, 4, 4), examples=16),
     "planted": lambda root: Volumes("planted_patients", size=(4, 4, 4), examples=16),
@@ -140,7 +141,7 @@ def test_no_source_is_left_out(tmp_path):
     """Neither a class, nor a name by which data ask for one."""
     cases = [make(tmp_path / name) for name, make in SOURCES.items()]
     members = {type(fresh_source(data, True)) for data in cases}
-    bases = {"Source", "Folder"}  # which stands behind its parts
+    bases = {"Source", "Folder", "Share"}  # behind parts, and of any other
     assert missing(room, lambda kind: issubclass(kind, Source), members) == bases
     asked = {names.SOURCES.get(data.name, names.open_prepared) for data in cases}
     assert asked == {*names.SOURCES.values(), names.open_prepared}
