@@ -46,7 +46,8 @@ def gesture(picture: UInt8[np.ndarray, "h w"], length: int) -> Float[np.ndarray,
     """(across, down, pen) at `length` even steps of the way along the ink.
 
     Across and down are in halves of the side from the middle; pen is 1 on the paper and
-    -1 on the way from one stroke to the next. A picture without ink is a pen that rests in the middle, off the paper.
+    -1 on the way from one stroke to the next. A picture without ink is a pen that rests
+    in the middle, off the paper.
     """
     way, pen = walk(thinned(picture >= INK))
     if not len(way):
