@@ -17,7 +17,7 @@ from train.config import Experiment, StageTwo
 from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
 from train.objectives.bundles import open_bundle
-from train.objectives.latents import encode_set, encode_streams
+from train.objectives.latents import encode_set, encode_streams, refuse_still
 from train.progress import say
 from train.runtime import hosts
 from vqdit.fields import Count
@@ -47,6 +47,8 @@ def main(argv):
             raise BadInput(f"--out={out} is there; remove it, or write a new folder")
     if codec:
         data = experiment.one_data
+        if epochs:
+            refuse_still([data], epochs)
         count = encode_set(codec, data, out, split == "train", epochs=epochs)
     else:
         count = encode_streams(experiment, out, split == "train", epochs)

@@ -36,7 +36,7 @@ from train.evaluation.targets import HELD, TRAIN, Part, divided
 from train.modalities import Batch, Modality
 from train.modalities.files import write, write_bytes
 from train.objectives.bundles import check_shape, open_bundle
-from train.pipeline.streams import codes_of
+from train.pipeline.streams import codes_of, seen_of
 from train.progress import progress, say
 from train.report.pictures import line_plot
 from train.runtime import hosts
@@ -136,7 +136,7 @@ def opened(
     def shown(batch: Batch) -> dict[str, Any]:
         if value is None:
             return {of: _signal(codec, batch)}
-        return {of: batch.get(value.source, [None] * len(batch["label"]))}
+        return {of: seen_of(value, batch)}
 
     def numbers(batch: Batch) -> np.ndarray:
         if value is None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vqdit.tokenizer import Category, Number, Table
+from vqdit.tokenizer.table import spelled
 from vqdit.values import build, describe
 
 DRAW = np.random.default_rng(0)
@@ -146,3 +147,33 @@ def test_more_columns_than_its_own_are_left_out_where_its_own_are_there():
     assert table.known(ROWS)[:, 0].mean() < 1
     with pytest.raises(ValueError, match="no column 'sex'"):
         table.encode([{"sex": "f"}])
+
+
+def test_words_of_data_that_training_has_never_had_are_missing():
+    rows = [{"age": 50.0, "visits": 1, "sex": "x"}, None, [None, 2, "f"]]
+    seen, counts = TABLE.seen(rows)
+    assert counts == {"sex": 1}
+    assert TABLE.known(seen).tolist() == [
+        [True, True, False],
+        [False] * 3,
+        [False, True, True],
+    ]
+    assert TABLE.seen(ROWS) == (ROWS, {})
+
+
+def test_what_is_written_is_not_contradicted():
+    wanted = Table(bins=8)
+    assert wanted.contradiction(TABLE) is None
+    assert Table((), bins=4).contradiction(TABLE) == ("bins", 4, 8)
+    columns = (Number("age"), Number("visits"), Category("sex", ("f", "m")))
+    assert Table(columns, bins=8).contradiction(TABLE) is None
+    for other, field in (
+        (columns[::-1], "columns"),
+        ((Category("age"), *columns[1:]), "columns.age"),
+        ((*columns[:2], Category("sex", ("m", "f"))), "columns.sex.values"),
+    ):
+        assert Table(other, bins=8).contradiction(TABLE)[0] == field
+
+
+def test_a_numpy_scalar_is_spelled_as_a_number():
+    assert spelled(np.float64(3.0)) == "3" and spelled(np.float64(0.1)) == "0.1"

@@ -82,6 +82,8 @@ def test_pieces_are_left_to_the_training_part():
     assert found.settled and found.model == trained().model and found.words == 300
     assert found.code_count == len(found.pieces) + 1
     assert found.settle(["other texts"]) is found
+    assert left.contradiction(found) is None
+    assert BPE("", 80, words=2048).contradiction(found) == ("words", 2048, 300)
     with pytest.raises(ValueError, match="BPE.words=0: write words=512"):
         BPE("", 80)
 

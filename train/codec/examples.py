@@ -12,6 +12,7 @@ from train.errors import BadInput, Unreadable, blame
 from train.modalities.boxes import boxes_of
 from train.modalities.modality import of_contract
 from train.modalities.rows import TABULAR, rows_of
+from train.pipeline.streams import say_unseen
 from train.progress import say
 from vqdit.signal import to_signal
 from vqdit.trained.codec import Codec
@@ -134,7 +135,9 @@ def _rows(tokenizer, word) -> list[dict[str, Any]]:
     path = Path(word)
     if path.suffix.lower() in TABULAR:
         with blame(str(path)):
-            return rows_of(path)[0]
+            rows, counts = tokenizer.seen(rows_of(path)[0])
+        say_unseen(counts, word)
+        return list(rows)
     pairs = [pair.split("=", 1) for pair in word.split(",") if pair]
     if not all(len(pair) == 2 for pair in pairs):
         names = ", ".join(tokenizer.names)

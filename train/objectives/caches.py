@@ -73,6 +73,12 @@ def settled_by_cache(experiment: StageTwo) -> dict[str, Value]:
                 raise BadInput(f"cache: {error}") from error
             if type(found[name]) is not type(value) or not found[name].settled:
                 raise BadInput(f"cache: {path} is of another tokenizer; encode again")
+            if other := value.contradiction(found[name]):
+                field, own, theirs = other
+                raise BadInput(
+                    f"cache: {path} has {field}={theirs!r} and streams.{name}."
+                    f"tokenizer {field}={own!r}; write the cache's, or encode again"
+                )
     return found
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from train.pipeline import Examples, JointExamples, open_examples
 from train.pipeline.cache import new_cache, seal_cache, write_part
 from train.pipeline.statistics import probe
 from train.pipeline.streams import codes_of
+from train.progress import say
 from train.runtime import hosts
 from vqdit.signal import to_signal
 from vqdit.trained.codec import Codec
@@ -38,6 +39,11 @@ def encode_streams(
     with hosts.together():
         tokenizers = opened(experiment)
         codecs = {n: t for n, t in tokenizers.items() if isinstance(t, Codec)}
+        if epochs:
+            refuse_still([experiment.sources[name] for name in codecs], epochs)
+            for name in tokenizers:
+                if name not in codecs or not _draws(experiment.sources[name]):
+                    say(f"{name!r}: no epoch draws it anew; it is stored once")
         for name, codec in codecs.items():
             examples_for(codec, experiment.sources[name], train)
         values = {n: t for n, t in tokenizers.items() if n not in codecs}
@@ -55,6 +61,20 @@ def encode_streams(
                 encode_values(tokenizer, *how)
     hosts.wait("caches")
     return count
+
+
+def refuse_still(parts: Sequence[Modality], epochs: int) -> None:
+    """Raises BadInput where epochs would draw nothing of these data anew."""
+    if not any(map(_draws, parts)):
+        raise BadInput(
+            f"--epochs={epochs}: nothing augments the data, and every epoch has the "
+            "same; leave it out"
+        )
+
+
+def _draws(data: Modality) -> bool:
+    """Whether each epoch of training has the examples otherwise."""
+    return bool(augmenting(data)) or data.drawn
 
 
 def encode_values(
@@ -141,7 +161,7 @@ def encode_set(
     examples = examples_for(codec, data, train)
     mirrors = data.mirrors if train else {}
     words = sum(mirrors.values(), ())
-    several = train and epochs and bool(augmenting(data))
+    several = train and epochs and _draws(data)
     versions = epochs if several else 2 ** len(words)
     how = {"epochs": epochs, "augment": drawing(data)} if several else {}
 

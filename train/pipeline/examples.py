@@ -1,8 +1,10 @@
 """One part of an experiment's data: records of a source as examples of a modality."""
 
+import contextlib
 import functools
 import logging
 import math
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,8 +20,9 @@ from train.progress import progress
 
 log = logging.getLogger(__name__)
 
-# Records read at once, light ones and others; bounds how many lie in memory uncut.
-LIGHT_CHUNK, CHUNK = 4096, 256
+# Records read at once, light ones, others, and those that one value is taken of;
+# bounds how many lie in memory uncut.
+LIGHT_CHUNK, CHUNK, VALUES_CHUNK = 4096, 256, 16
 # Examples of one part stay in memory up to this many bytes of signal: MNIST is 47 MB.
 KEPT_BYTES = 2**30
 
@@ -175,15 +178,37 @@ class Examples:
         return batch | {"label": label}
 
     def values(self, name: str) -> list[Any]:
-        """What all records have of this name, such as "caption"; None for nothing."""
-        records = progress(self.source, f"reading each {name}", unit="record")
-        return [self._value(record, name) for record in records]
+        """What all records have of this name, such as "caption"; None for nothing.
+
+        Where the source does not tell, all are read, by the threads of the data.
+        """
+        source = self.source
+        told, labels = source.told(name), source.labels
+        if told is not None and labels is not None:
+            pairs = zip(told, labels.tolist(), strict=True)
+            return [self._own(found, label, name) for found, label in pairs]
+        chunk = LIGHT_CHUNK if source.light else VALUES_CHUNK
+
+        def read(low: int) -> list[Any]:
+            records = source.take(range(low, min(low + chunk, len(source))))
+            return [self._value(record, name) for record in records]
+
+        lows = range(0, len(source), chunk)
+        with contextlib.ExitStack() as stack:
+            parts: Iterable[list[Any]] = map(read, lows)
+            if self.data.threads and not source.light:
+                pool = stack.enter_context(ThreadPoolExecutor(self.data.threads))
+                parts = pool.map(read, lows)
+            found = progress(parts, f"reading each {name}", len(lows), "chunk")
+            return [value for part in found for value in part]
 
     def _value(self, record: Record, name: str) -> Any:
+        return self._own(record.more.get(name), record.label, name)
+
+    def _own(self, found: Any, label: int, name: str) -> Any:
         """Its own; a caption, else, is that of its class."""
-        found = record.more.get(name)
-        named = name == "caption" and self.data.words and record.label >= 0
-        return self.data.words[record.label] if named and not found else found
+        named = name == "caption" and self.data.words and label >= 0
+        return self.data.words[label] if named and not found else found
 
 
 # Evaluation and training read the same sets again and again within one program.

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from train.pipeline.batching import endless
 from train.pipeline.cache import CachedExamples
 from train.pipeline.examples import Examples, open_examples
 from train.pipeline.joins import How, join
+from train.progress import say
 from vqdit.tokenizer import Value
 
 
@@ -48,6 +49,9 @@ class JointExamples:
         self.parts = caches or {
             name: open_examples(each, train) for name, each in data.items()
         }
+        for name, value in self.values.items():
+            if value.source == "row":
+                _count_unseen(value, data[name], train, name)
         self._join = join(self.parts, how, train)
         labelled = [name for name, part in self.parts.items() if part.classes]
         self._labelled = (labelled or list(self.parts))[0]
@@ -166,10 +170,34 @@ def _without(here, x, known):
 
 
 def codes_of(tokenizer, batch: Batch, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """(codes (b, *grid, 1), known (b,) or (b, *grid)) of what is born discrete."""
-    values = batch.get(tokenizer.source, [None] * len(batch["label"]))
+    """(codes (b, *grid, 1), known (b,) or (b, *grid)) of what is born discrete; what
+    the training part has never had is not known."""
     with blame(f"streams.{name}.tokenizer"):
+        values = seen_of(tokenizer, batch)
         return tokenizer.encode(values)[..., None], tokenizer.known(values)
+
+
+def seen_of(tokenizer: Value, batch: Batch) -> Sequence[Any]:
+    """What the examples have of what is born discrete, with nothing that the training
+    part has never had."""
+    values = batch.get(tokenizer.source, [None] * len(batch["label"]))
+    return tokenizer.seen(values)[0]
+
+
+def say_unseen(counts: Mapping[str, int], where: str) -> None:
+    """Says what `Value.seen` has taken as missing."""
+    if counts:
+        found = ", ".join(f"{count} of {name!r}" for name, count in counts.items())
+        say(f"{where}: entries that training has never seen are missing: {found}")
+
+
+@functools.lru_cache(maxsize=16)
+def _count_unseen(tokenizer: Value, data: Modality, train: bool, name: str) -> None:
+    """Says once how much of a part of the data the training part has never had."""
+    values = open_examples(data, train).values(tokenizer.source)
+    with blame(f"streams.{name}.tokenizer"):
+        counts = tokenizer.seen(values)[1]
+    say_unseen(counts, f"data of {name!r}, {'training' if train else 'held-out'} part")
 
 
 @functools.lru_cache(maxsize=16)

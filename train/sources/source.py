@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -61,6 +62,12 @@ class Source:
             return ()
         found = np.where(self.labels < 0, self.classes, self.labels)
         return tuple(np.setdiff1d(np.arange(self.classes + 1), found).tolist())
+
+    def told(self, name: str) -> Sequence[Any] | None:
+        """What all records have of this name, such as "caption", where that is known
+        without reading them, or None."""
+        del name
+        return None
 
     def take(self, rows: Sequence[int]) -> list[Record]:
         """Several records in one read, in the order asked for."""

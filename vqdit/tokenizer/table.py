@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from vqdit.fields import Bound, Checked, Finite
-from vqdit.tokenizer.value import Value, known_codes
+from vqdit.tokenizer.value import Value, first_other, known_codes
 from vqdit.values import near
 
 Row = Mapping[str, Any] | Sequence[Any] | None
@@ -113,12 +113,14 @@ class Table(Value):
 
     A row is {column: number, word or None} or a sequence in their order. An entry that
     is missing, None, NaN or "", is not known: nothing sees it, it has no loss, and it
-    is what is drawn where the rest of a row is given. Codes: those of the first column,
-    then those of the next.
+    is what is drawn where the rest of a row is given. A word that a category does not
+    have is refused, or taken as missing by `seen`, as data are read. Codes: those of
+    the first column, then those of the next.
     """
 
     source: ClassVar[str] = "row"
     wide: ClassVar[bool] = True
+    left: ClassVar[tuple[str, ...]] = ("columns",)
 
     columns: tuple[Number | Category, ...] = ()
     bins: Annotated[int, Bound(at_least=2)] = 16
@@ -183,6 +185,34 @@ class Table(Value):
             column.encode(own)  # which refuses a word that is not listed
             found.append(column)
         return dataclasses.replace(self, columns=tuple(found))
+
+    def contradiction(self, settled):
+        written = dataclasses.replace(self, columns=())
+        if found := first_other(written, settled, self.left):
+            return found
+        if self.columns and self.names != settled.names:
+            return "columns", self.names, settled.names
+        for own, other in zip(self.columns, settled.columns, strict=False):
+            at, kinds = f"columns.{own.name}", (type(own), type(other))
+            if kinds[0] is not kinds[1]:
+                return at, *(kind.__name__ for kind in kinds)
+            if found := first_other(own, other, ("edges", "values")):
+                return f"{at}.{found[0]}", *found[1:]
+        return None
+
+    def seen(self, values):
+        rows, counts = self._entries(values), {}
+        there = ~_missing(rows)
+        for i, column in enumerate(self.columns):
+            if isinstance(column, Category):
+                own, words = np.flatnonzero(there[:, i]), set(column.values)
+                unseen = [row for row in own if _word(rows[row, i]) not in words]
+                if unseen:
+                    rows[unseen, i] = None
+                    counts[column.name] = len(unseen)
+        if not counts:
+            return values, counts
+        return [dict(zip(self.names, row, strict=True)) for row in rows], counts
 
     def known(self, values: Sequence[Row]) -> Bool[np.ndarray, "b columns"]:
         return ~_missing(self._entries(values))
@@ -254,7 +284,7 @@ class Table(Value):
 def spelled(entry: float | str | None) -> str:
     """An entry as a cell of a CSV, "" where it is missing."""
     if isinstance(entry, float):
-        return repr(entry).removesuffix(".0")
+        return repr(float(entry)).removesuffix(".0")  # also of a NumPy scalar
     return "" if entry is None else str(entry)
 
 

@@ -149,6 +149,8 @@ class BPE(Text):
     space before it.
     """
 
+    left: ClassVar[tuple[str, ...]] = ("model",)
+
     model: str
     length: Count
     specials: tuple[str, ...] = ()

@@ -1,12 +1,13 @@
 """What is born discrete: tokenizers without a network, which work on the host."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from vqdit.fields import Checked
+from vqdit.values import field_names
 
 
 class Value(Checked):
@@ -15,10 +16,12 @@ class Value(Checked):
     source:     the entry of an example that it encodes.
     length:     codes of an example. code_count: how many there are.
     wide:       values may come as an array of more axes than the batch's.
+    left:       fields that the training part settles where they are empty.
     """
 
     source: ClassVar[str]
     wide: ClassVar[bool] = False
+    left: ClassVar[tuple[str, ...]] = ()
 
     length: int
 
@@ -40,6 +43,16 @@ class Value(Checked):
         """Itself, with what was left to the training part: all of its values."""
         del values
         return self
+
+    def contradiction(self, settled: "Value") -> tuple[str, Any, Any] | None:
+        """(field, what it is here, what there) of the first in which `settled`, of the
+        same class, is not what this may be settled to; None where there is none."""
+        return first_other(self, settled, self.left)
+
+    def seen(self, values: Sequence[Any]) -> tuple[Sequence[Any], Mapping[str, int]]:
+        """(values of data, what the training part has never had taken as missing; how
+        much of it there was, by name)."""
+        return values, {}
 
     def stream(self, kind: str) -> dict[str, object]:
         """Fields of the stream that holds its codes; ValueError for one of latents."""
@@ -66,6 +79,18 @@ class Value(Checked):
     def said(self, values: Sequence[Any]) -> list[str]:
         """Values as texts, of a line each."""
         return list(map(str, values))
+
+
+def first_other(
+    own: Any, other: Any, left: Sequence[str] = ()
+) -> tuple[str, Any, Any] | None:
+    """(field, value, the other's value) of the first field in which two of a class
+    differ; those that are `left` to the training part and empty are not compared."""
+    for name in field_names(own):
+        here, there = getattr(own, name), getattr(other, name)
+        if here != there and not (name in left and not here):
+            return name, here, there
+    return None
 
 
 def known_codes(codes: Any, count: int) -> np.ndarray:

@@ -8,12 +8,13 @@ import pytest
 
 import vqdit
 from train import sample, score, stage_two
+from train.codec.examples import _rows
 from train.config import Run, StageTwo, Stream
 from train.errors import BadInput
-from train.modalities import Tables
-from train.objectives.latents import encode_streams
+from train.modalities import Tables, Volumes
+from train.objectives.latents import encode_streams, refuse_still
 from train.objectives.streams import prepare
-from train.pipeline import open_examples
+from train.pipeline import JointExamples, open_examples
 from train.pipeline.statistics import records_of
 from train.pipeline.streams import settled
 from vqdit.diffusion import Case, Masking, Mixture, Scattered
@@ -103,3 +104,46 @@ def test_it_is_trained_scored_completed_and_not_resumed_with_other_rows(path, tm
         kept.cache_clear()
     with pytest.raises(BadInput, match="another tokenizers.record than is there now"):
         stage_two.train(experiment_of(path), workdir)
+
+
+def test_a_word_of_held_out_rows_alone_is_missing(path, tmp_path, capsys):
+    text = path.read_text()
+    header, *rows = text.splitlines()
+    for part, lines in (
+        ("train", rows),
+        ("test", [f"{rows[0].split(',')[0]},rare,a", *rows]),
+    ):
+        (tmp_path / f"{part}.csv").write_text("\n".join([header, *lines]) + "\n")
+    experiment = experiment_of(tmp_path)
+    values = prepare(experiment).values
+    for _ in range(2):
+        joined = JointExamples(experiment.sources, values, False)
+    assert not joined.take(np.arange(1))["known"]["record"][0, 1]
+    assert capsys.readouterr().err.count("never seen are missing: 1 of 'sex'") == 1
+    given = tmp_path / "given.csv"
+    given.write_text("age,sex\n50,rare\n")
+    rows = _rows(values["record"], str(given))
+    assert rows == [{"age": 50.0, "sex": None}]
+    assert "given.csv: entries that training has never seen" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="sex='rare' is none of f, m"):
+        values["record"].encode(_rows(values["record"], "sex=rare"))
+
+
+def test_a_tokenizer_that_a_cache_contradicts_is_refused(path, tmp_path):
+    experiment = experiment_of(path)
+    encode_streams(experiment, tmp_path / "cache")
+    streams = dict(experiment.streams)
+    streams["record"] = dataclasses.replace(streams["record"], tokenizer=Table(bins=8))
+    cached = dataclasses.replace(
+        experiment, streams=streams, cache=str(tmp_path / "cache")
+    )
+    with pytest.raises(
+        BadInput, match="has bins=4 and streams.record.tokenizer bins=8"
+    ):
+        prepare(cached)
+
+
+def test_epochs_of_what_nothing_draws_anew_are_refused(path, tmp_path):
+    refuse_still([Volumes(resize=False)], 8)  # cut anywhere
+    with pytest.raises(BadInput, match="--epochs=8: nothing augments the data"):
+        encode_streams(experiment_of(path), tmp_path / "cache", epochs=8)

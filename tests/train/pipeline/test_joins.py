@@ -245,7 +245,7 @@ def test_a_cache_holds_words_too_and_is_joined_by_class(tmp_path):
 SMALL_TOO = dataclasses.replace(SMALL, threads=1)  # other data, to whoever compares
 
 
-def test_a_cache_of_epochs_holds_what_they_draw(tmp_path):
+def test_a_cache_of_epochs_holds_what_they_draw(tmp_path, capsys):
     """A companion is augmented anew for every example that it goes with."""
     vqdit.save(tmp_path / "tok", toys.codec())
     moved = dataclasses.replace(SMALL_TOO, augment=ImageAugment(brightness=0.5))
@@ -265,6 +265,7 @@ def test_a_cache_of_epochs_holds_what_they_draw(tmp_path):
     assert encode_streams(experiment, path, epochs=3) == 1437
     image, other = (LatentCache(path / name) for name in ("image", "other"))
     assert (image.versions, other.versions) == (1, 3)  # of nothing drawn, one
+    assert capsys.readouterr().err.count("no epoch draws it anew") == 1
     opened, codec = prepare(experiment), vqdit.load(tmp_path / "tok")
     rows = np.arange(5)
     for epoch in range(3):

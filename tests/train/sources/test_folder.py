@@ -1,6 +1,7 @@
 import json
 import logging
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from tests.train.fresh import forget
 from train.errors import BadInput
 from train.modalities import Images, Series, Video, Volumes
+from train.pipeline import open_examples
 from train.sources import folder, open_source
 from train.sources import source as sources
 from train.sources.entries import listing
@@ -69,6 +71,30 @@ def test_captions_beside_the_images(tmp_path):
     examples = everything(at(tmp_path))
     assert examples[1].more["caption"] == "ein grüner Käfer"
     assert examples[2].more["caption"] == "" and examples[1].label == -1
+
+
+def test_all_captions_are_told_without_decoding_or_read_by_threads(
+    tmp_path, monkeypatch
+):
+    for i in range(40):
+        draw(tmp_path / f"{i}.png", i)
+        (tmp_path / f"{i}.txt").write_text(f"word {i}")
+    forget()
+    examples = open_examples(at(tmp_path, threads=2), True)
+    source, reading = examples.source, set()
+    take = source.take
+
+    def watched(rows):
+        reading.add(threading.current_thread())
+        return take(rows)
+
+    monkeypatch.setattr(source, "take", watched)
+    told = examples.values("caption")
+    assert not reading and len(told) == len(source) > 30
+    monkeypatch.setattr(source, "told", lambda name: None)
+    assert examples.values("caption") == told
+    assert reading and threading.main_thread() not in reading
+    assert examples.values("row") == [None] * len(told)
 
 
 def test_a_caption_has_the_name_of_the_signal_without_its_suffix(tmp_path):
