@@ -50,7 +50,7 @@ from vqdit.trained.generator import Generator
 
 FLAGS = {
     "workdir": (str, "the generator: a workdir or bundle folder"),
-    "given.": (str, "of a stream: a file, a folder of files, a text, a label or a row"),
+    "given.": (str, "of a stream: files, a folder, a text, a label or a row"),
     "want": (tuple[str, ...], "streams that are drawn; else all that are not given"),
     "label": (str, "the class that is drawn, its name or number; else all in turn"),
     "num": (Count, "of samples (16, or as many as files are given)"),

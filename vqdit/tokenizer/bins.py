@@ -22,7 +22,7 @@ class Labels(Value):
     """A class label as one code; one more code for "no label", -1."""
 
     source: ClassVar[str] = "label"
-    length: ClassVar[int] = 1
+    length: ClassVar[int] = 1  # type: ignore[misc]  # of others it is a field
 
     classes: Count
 
@@ -72,7 +72,7 @@ class Boxes(Value):
         return (self.frames, each) if self.frames else (each,)
 
     @property
-    def length(self) -> int:
+    def length(self) -> int:  # type: ignore[override]  # of others it is a field
         return math.prod(self.grid)
 
     @property

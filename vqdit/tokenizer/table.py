@@ -136,7 +136,7 @@ class Table(Value):
         return tuple(column.name for column in self.columns)
 
     @property
-    def length(self) -> int:
+    def length(self) -> int:  # type: ignore[override]  # of others it is a field
         return len(self.columns)
 
     @property
@@ -292,7 +292,7 @@ def _columns(rows: Sequence[Row]) -> tuple[Number | Category, ...]:
     """Those of all rows, in the order in which they come."""
     found: dict[str, list] = {}
     for row in rows:
-        for name, entry in (row or {}).items():
+        for name, entry in dict(row or {}).items():
             found.setdefault(name, []).append(entry)
     if not found:
         raise ValueError("the training part has no rows; write columns=(...)")
@@ -307,8 +307,8 @@ def _columns(rows: Sequence[Row]) -> tuple[Number | Category, ...]:
 
 
 def _missing(entries: Shaped[np.ndarray, "*b"]) -> Bool[np.ndarray, "*b"]:
-    none = np.equal(entries, None) | (entries == "") | (entries != entries)
-    return none.astype(bool)
+    none = [x is None or x == "" or x != x for x in entries.reshape(-1)]
+    return np.array(none, bool).reshape(entries.shape)
 
 
 def _is_number(entry: Any) -> bool:

@@ -77,7 +77,8 @@ class Text(Value):
         start = [self.code(name) for name in first]
         out = np.full((len(texts), self.length), self.padding, np.int32)
         for row, text in zip(out, texts, strict=True):
-            codes = start + self.split(text or "")
+            text = text or ""
+            codes = start + self.split(text)
             if len(codes) > self.length and not truncate:
                 shown = text if len(text) <= 20 else text[:20] + "..."
                 raise ValueError(

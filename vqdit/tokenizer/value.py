@@ -63,20 +63,20 @@ class Value(Checked):
             )
         return {"grid": self.grid, "vocab": self.code_count, "books": 1}
 
-    def encode(self, values: Sequence[Any]) -> Int[np.ndarray, "b *grid"]:
+    def encode(self, values: Any) -> Int[np.ndarray, "b *grid"]:
         """Codes int32, any where nothing is known. Raises ValueError, in one line."""
         raise NotImplementedError
 
-    def known(self, values: Sequence[Any]) -> Bool[np.ndarray, "b *grid"]:
+    def known(self, values: Any) -> Bool[np.ndarray, "b *grid"]:
         """(b,) or (b, *grid): where there is something. What is not known is neither
         seen nor scored; of a stream that is drawn it is what is drawn."""
         raise NotImplementedError
 
-    def decode(self, codes: Int[np.ndarray, "b *grid"]) -> Sequence[Any]:
+    def decode(self, codes: Int[np.ndarray, "b *grid"]) -> Any:
         """The inverse of `encode`, of known codes."""
         raise NotImplementedError
 
-    def said(self, values: Sequence[Any]) -> list[str]:
+    def said(self, values: Any) -> list[str]:
         """Values as texts, of a line each."""
         return list(map(str, values))
 

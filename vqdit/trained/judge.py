@@ -117,7 +117,9 @@ def picture_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Of a signal (*grid, c) without a front end, as `as_pictures` makes it one."""
     if len(shape) == 2:
         return (shape[0], 1, shape[1])
-    return shape if len(shape) == 3 else (*shape[1:3], shape[0] * shape[3])
+    if len(shape) == 3:
+        return (shape[0], shape[1], shape[2])
+    return (shape[1], shape[2], shape[0] * shape[3])
 
 
 def seen(front: LogMel, x: Float[Array, "n l 1"]) -> Float[Array, "n frames bands 1"]:
