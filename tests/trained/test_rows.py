@@ -44,6 +44,9 @@ def test_a_row_is_completed_around_what_it_has(model):
     other = draw(jax.random.key(1), IDS, given={"record": ROWS})["record"]
     assert found[1] == other[1] == ROWS[1], "as given, not the values of bins"
     assert found != other, "what is missing is drawn"
+    complete = draw(KEY, IDS, given={"record": [[51, 2.5, "f"]] * 4})["record"]
+    assert complete == [{"age": 51.0, "marker": 2.5, "sex": "f"}] * 4
+    assert draw.compilations() == 1, "gaps or none"
     codes = TABLE.encode(ROWS)[..., None]
     binned = draw(KEY, IDS, given={"record": codes}, known={"record": KNOWN})["record"]
     assert binned[1] == {"age": 50.0, "marker": 0.5, "sex": "m"}
@@ -51,9 +54,6 @@ def test_a_row_is_completed_around_what_it_has(model):
     known = {"record": np.array([[0, 1, 1]] * 4)}
     drawn = draw(KEY, IDS, given={"record": ROWS}, known=known)["record"]
     assert drawn[1]["age"] != 45 and drawn[1]["marker"] == 0.2
-    complete = draw(KEY, IDS, given={"record": [[51, 2.5, "f"]] * 4})["record"]
-    assert complete == [{"age": 51.0, "marker": 2.5, "sex": "f"}] * 4
-    assert draw.compilations() == 1, "gaps or none"
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (4, 2)])
