@@ -12,11 +12,11 @@ watch (.gif), tables (.csv), texts (.txt), pictures, scans (.npy), and sheet.png
 them to see. Of several streams any are drawn given any: --given.NAME is a file, or a
 folder of files, one after the other; of text the text itself or a .txt; of a label its
 name or number; of rows a .csv, or one row as age=61,sex=f, whose missing entries are
-drawn; of boxes a .csv of class, x0, y0, x1, y1 in shares of the sides, with the columns
-sample and frame where there are several. A file is given as evaluation would see it: a
-picture brought to the size, a recording cut to its middle, or with silence around it.
-What is neither wanted nor given is absent. Texts, rows and boxes are printed where no
---out is written.
+drawn, and the others stay; of boxes a .csv of class, x0, y0, x1, y1 in shares of the
+sides, with the columns sample and frame where there are several. A file is given as
+evaluation would see it: a picture brought to the size, a recording cut to its middle,
+or with silence around it. What is neither wanted nor given is absent. Texts, rows and
+boxes are printed where no --out is written.
 """
 
 import math
@@ -82,7 +82,7 @@ def main(argv):
     held = {name: flags.get(name, False) for name in ("cut", "resample")}
     given = given_examples(generator, words, **held)
     gaps = {n for n in rows if not generator.values[n].known(given[n]).all()}
-    want = _wanted(generator, flags.get("want"), words.keys() - gaps)
+    want = _wanted(generator, flags.get("want"), words.keys() - gaps, rows - gaps)
     out = _out(generator, want, flags.get("out"))
     count = flags.get("num", max(map(len, given.values()), default=16))
     ids, labels = np.arange(count) + flags.get("first", 0), None
@@ -124,7 +124,8 @@ def main(argv):
             arrays = {codec.contract.kind if codec else name: np.asarray(signal)}
             if _rows(generator, name):
                 arrays = generator.values[name].arrays(signal)
-            arrays |= {} if labels is None else {"label": labels}
+            if labels is not None:
+                arrays.setdefault("label", labels)  # a column or stream goes first
             write_bytes(path, npz(**arrays))
         elif _listed(generator, name):
             table = csv_of(signal if _rows(generator, name) else box_rows(signal))
@@ -162,14 +163,25 @@ def _check_names(generator, flags: list[str]) -> None:
             raise BadInput(f"--{flag}: the streams are {', '.join(generator.streams)}")
 
 
-def _wanted(generator, want, whole: Set[str]) -> tuple[str, ...]:
-    """The streams to draw; `whole`: those that are given without gaps. Raises BadInput
-    where there is none, or one is given."""
+def _wanted(
+    generator, want, whole: Set[str], full: Set[str] = frozenset()
+) -> tuple[str, ...]:
+    """The streams to draw; `whole`: those that are given without gaps, and `full`,
+    among them, those of rows. Raises BadInput where there is none, or one is given."""
     rest = tuple(name for name in generator.streams if name not in whole)
     wanted = rest if want is None else want
     for name in wanted:
+        if name in full:
+            raise BadInput(
+                f"--want={name}: it is given, too, and its rows have no gaps; nothing "
+                "is to be drawn"
+            )
         if name in whole:
             raise BadInput(f"--want={name}: it is given, too; leave one of the two out")
+    if not wanted and full:
+        raise BadInput(
+            f"--given.{min(full)}: its rows have no gaps; nothing is to be drawn"
+        )
     if not wanted:
         streams = ", ".join(generator.streams)
         raise BadInput(f"nothing is wanted; write --want= one of {streams}")

@@ -15,6 +15,7 @@ from train import sample
 from train.codec.examples import class_of, given_examples, signals_of
 from train.codec.files import write_content
 from train.errors import BadInput
+from train.evaluation import drawing
 from train.modalities import Images, Ranges, Series, Video, Volumes
 from train.modalities.boxes import box_rows
 from train.modalities.modality import of_contract
@@ -210,15 +211,15 @@ def test_rows_are_completed_from_a_csv_to_a_csv(clinic, tmp_path, capsys):
     given, out = f"--given.record={tmp_path / 'in.csv'}", tmp_path / "out.csv"
     run(clinic, given, "--want=record", f"--out={out}")
     lines = [line.split(",") for line in out.read_text().splitlines()]
-    assert lines[0] == ["age", "sex"] and lines[2] == ["60", "m"]
-    assert lines[1][1] == "f" and lines[3][0] == "30.5"
+    assert lines[0] == ["age", "sex"] and lines[2] == ["70", "m"]
+    assert lines[1][1] == "f" and lines[3][0] == "20"
     run(clinic, given, f"--out={tmp_path / 'both'}")
     names = {path.name for path in (tmp_path / "both").iterdir()}
     assert names == {"record.csv", "0_kind.txt", "1_kind.txt", "2_kind.txt"}
     assert (tmp_path / "both" / "record.csv").read_text() == out.read_text()
     run(clinic, given, "--want=record", f"--out={tmp_path / 'x.npz'}")
     found = np.load(tmp_path / "x.npz")
-    assert found["age"][1:].tolist() == [60, 30.5] and found["sex"][0] == "f"
+    assert found["age"][1:].tolist() == [70, 20] and found["sex"][0] == "f"
     capsys.readouterr()
     run(clinic, "--given.record=age=50,sex=f")
     assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == [
@@ -236,7 +237,8 @@ def test_rows_are_completed_from_a_csv_to_a_csv(clinic, tmp_path, capsys):
         (["--given.record=agee=1"], "no column 'agee'; did you mean age"),
         (["--given.record=f"], "write a .csv, or column=value"),
         (["--given.record=no.csv"], "no.csv: No such file"),
-        (["--given.record=age=1,sex=f", "--want=record"], "it is given, too"),
+        (["--given.record=age=1,sex=f", "--want=record"], "its rows have no gaps"),
+        (["--given.record=age=1,sex=f", "--given.kind=0"], "its rows have no gaps"),
         (["--want=kind", "--out=a.csv"], "stream 'kind' has no rows"),
     ],
 )
@@ -245,6 +247,27 @@ def test_rows_that_cannot_be_are_one_line(clinic, argv, message, monkeypatch, tm
     with pytest.raises(BadInput, match=message) as refusal:
         run(clinic, *argv)
     assert "\n" not in str(refusal.value) and not list(tmp_path.iterdir())
+
+
+def test_a_chunk_of_complete_rows_beside_one_with_gaps(clinic, tmp_path, monkeypatch):
+    monkeypatch.setattr(drawing, "BATCH", 2)
+    rows = ["age,sex", "1.25,f", "2,m", "3,f", ",m"]
+    (tmp_path / "in.csv").write_text("\n".join(rows) + "\n")
+    given, out = f"--given.record={tmp_path / 'in.csv'}", tmp_path / "out.csv"
+    run(clinic, given, "--want=record", f"--out={out}")  # three rows, of which none has
+    assert out.read_text().splitlines() == rows[:4]
+    run(clinic, given, "--want=record", "--first=1", f"--out={out}")
+    assert out.read_text().splitlines()[1:3] == rows[2:4]
+
+
+def test_a_column_called_label_stays_beside_classes(tmp_path):
+    table = Table((Number("label", (40.0,), (30.5, 60.0)),))
+    streams, processes = [Discrete("record", (1,), 2)], {"record": Masking()}
+    vqdit.save(tmp_path / "b", toys.generator(streams, processes, {"record": table}, 2))
+    run(tmp_path / "b", "--label=1", f"--out={tmp_path / 'x.npz'}")
+    assert set(np.load(tmp_path / "x.npz")["label"]) <= {30.5, 60}
+    with pytest.raises(BadInput, match="--given.record: its rows have no gaps"):
+        run(tmp_path / "b", "--given.record=label=3")
 
 
 class Heard:

@@ -42,10 +42,25 @@ def test_a_row_is_completed_around_what_it_has(model):
     codes = TABLE.encode(found)
     np.testing.assert_array_equal(codes[KNOWN], TABLE.encode(ROWS)[KNOWN])
     other = draw(jax.random.key(1), IDS, given={"record": ROWS})["record"]
-    assert found[1]["age"] == other[1]["age"] == 50.0
+    assert found[1] == other[1] == ROWS[1], "as given, not the values of bins"
     assert found != other, "what is missing is drawn"
-    with pytest.raises(ValueError, match="is wanted and given"):
-        draw(KEY, IDS, given={"record": [[50, 2, "f"]] * 4})
+    complete = draw(KEY, IDS, given={"record": [[51, 2.5, "f"]] * 4})["record"]
+    assert complete == [{"age": 51.0, "marker": 2.5, "sex": "f"}] * 4
+    assert draw.compilations() == 1, "gaps or none"
+    codes = TABLE.encode(ROWS)[..., None]
+    binned = draw(KEY, IDS, given={"record": codes}, known={"record": KNOWN})["record"]
+    assert binned[1] == {"age": 50.0, "marker": 0.5, "sex": "m"}
+    # What is said to be unknown is drawn, given or not.
+    known = {"record": np.array([[0, 1, 1]] * 4)}
+    drawn = draw(KEY, IDS, given={"record": ROWS}, known=known)["record"]
+    assert drawn[1]["age"] != 45 and drawn[1]["marker"] == 0.2
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (4, 2)])
+def test_known_of_another_shape_is_one_line(model, shape):
+    draw, known = model.sampler(want="record"), {"record": np.ones(shape)}
+    with pytest.raises(ValueError, match="known 'record' is .*given of it .4, 3."):
+        draw(KEY, IDS, given={"record": ROWS}, known=known)
 
 
 def test_a_missing_entry_has_no_influence(model):

@@ -241,6 +241,23 @@ class Table(Value):
             table[own, i] = np.array(column.values, object)[code[own]]
         return [dict(zip(self.names, row, strict=True)) for row in table.tolist()]
 
+    def kept(
+        self,
+        drawn: Sequence[Row],
+        given: Sequence[Row],
+        known: Bool[np.ndarray, "b *n"],
+    ) -> list[dict[str, float | str | None]]:
+        """Rows that were drawn, with the numbers given instead of their bins'."""
+        entries, found = self._entries(given), [dict(row) for row in drawn]
+        known = np.broadcast_to(known.reshape(len(found), -1), entries.shape)
+        for i, column in enumerate(self.columns):
+            if isinstance(column, Number):
+                own = np.flatnonzero(known[:, i])
+                numbers = column.read(entries[own, i]).tolist()
+                for row, number in zip(own.tolist(), numbers, strict=True):
+                    found[row][column.name] = number
+        return found
+
     def arrays(self, values: Sequence[Row]) -> dict[str, Shaped[np.ndarray, "b"]]:
         """Column -> its entries: float64, NaN where one is missing, or str, ""."""
         entries, found = self._entries(values), {}

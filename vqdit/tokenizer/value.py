@@ -76,6 +76,17 @@ class Value(Checked):
         """The inverse of `encode`, of known codes."""
         raise NotImplementedError
 
+    def kept(
+        self,
+        drawn: Sequence[Any],
+        given: Sequence[Any],
+        known: Bool[np.ndarray, "b *n"],
+    ) -> Sequence[Any]:
+        """What was drawn around the places of `given` that are known, where codes lose
+        some of it with these as they were given."""
+        del given, known
+        return drawn
+
     def said(self, values: Any) -> list[str]:
         """Values as texts, of a line each."""
         return list(map(str, values))

@@ -71,15 +71,15 @@ def encoded(
     generator: Any, given: Mapping[str, Any], known: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """(signals, and of what is born discrete its codes (b, *grid, 1); what is known of
-    them, where a value has gaps without these)."""
+    them, without the gaps of a value). Of values that are known entry by entry it is
+    always said, so that gaps or none are one program."""
     found, masks = {}, arrays(known)
     for name, x in given.items():
-        tokenizer, shape = generator.values.get(name), _shape(x)
-        codes = shape[1:] == getattr(generator.streams.get(name), "shape", None)
-        if tokenizer is None or codes or len(shape) > 1 and not tokenizer.wide:
+        if not is_value(generator, name, x):
             found[name] = x
             continue
-        if not isinstance(x, list | tuple | np.ndarray | jax.Array) or not shape:
+        tokenizer = generator.values[name]
+        if not isinstance(x, list | tuple | np.ndarray | jax.Array) or not _shape(x):
             raise ValueError(f"given {name!r} is {x!r}; write a list, one a sample")
         if tokenizer.source == "label":
             x = np.asarray(class_numbers(list(x), generator.class_names), np.int32)
@@ -88,11 +88,24 @@ def encoded(
             there = tokenizer.known(x)
         except ValueError as error:
             raise ValueError(f"given {name!r}: {error}") from error
-        if not there.all():
-            both = (masks.get(name, there) > 0, there)
+        if there.ndim > 1 or not there.all():
+            mask = masks.get(name, there)
+            axes = min(mask.ndim, there.ndim)
+            if not axes or mask.shape[:axes] != there.shape[:axes]:
+                raise ValueError(
+                    f"known {name!r} is {mask.shape}; what is given of it {there.shape}"
+                )
+            both = (mask > 0, there)
             small, large = sorted(map(jnp.asarray, both), key=jnp.ndim)
             masks[name] = against(small, large) & large
     return arrays(found), masks
+
+
+def is_value(generator: Any, name: str, x: Any) -> bool:
+    """Whether what is given of a stream is to be encoded; else signals or codes."""
+    tokenizer, shape = generator.values.get(name), _shape(x)
+    codes = shape[1:] == getattr(generator.streams.get(name), "shape", None)
+    return tokenizer is not None and not codes and (len(shape) < 2 or tokenizer.wide)
 
 
 def _shape(x):

@@ -147,7 +147,8 @@ class Sampler:
         given:    signals of streams that are not drawn, any of them: what is not given
             is absent. Of what is born discrete texts, labels or rows, or their codes
             (b, *grid, 1). Drawn, it comes as these, within a jit of your own as codes.
-            Of a stream that is drawn, rows with gaps, which are filled.
+            Of a stream that is drawn, rows, whose gaps are filled: their numbers come
+            back as given, and those of codes as the values of their bins.
         known:    of a given stream, (b,), (b, *grid) or the first axes of it, as the
             frames of a clip: 0 where it is absent. Of one that is drawn: 1 where
             `given` holds it and it stays: any places are taken, and drawn around as
@@ -160,7 +161,8 @@ class Sampler:
         """
         ids = conditions.whole(ids)
         guidance = self.guidance if guidance is None else guidance
-        given, known = conditions.encoded(self.generator, given or {}, known or {})
+        values = given or {}
+        given, known = conditions.encoded(self.generator, values, known or {})
         noise = conditions.arrays(noise or {})
         self._check(ids, given, known, noise, guidance, interval)
         label = self.generator.check_label(label, ids)
@@ -185,6 +187,12 @@ class Sampler:
             for name, tokenizer in self.generator.values.items():
                 if name in self.want:
                     x[name] = tokenizer.decode(np.asarray(x[name])[..., 0])
+                    value = values.get(name)
+                    if name in given and conditions.is_value(
+                        self.generator, name, value
+                    ):
+                        stays = np.asarray(known[name]) > 0
+                        x[name] = tokenizer.kept(x[name], value, stays)
         return x
 
     def _check(self, ids, given, known, noise, guidance, interval):
