@@ -64,7 +64,9 @@ def bars(found: Sequence[tuple[str, bool | None, Any, Any]]) -> Section:
 
 def crossings(found: Mapping[str, Mapping[str, Any]]) -> Section:
     """A line for each figure of each crossing, a column for each who answered."""
-    answers = [n for each in found.values() for n in each if n != "examples"]
+    # Beside them may stand numbers, such as how many frames were given.
+    said = [(n, x) for each in found.values() for n, x in each.items()]
+    answers = [name for name, x in said if isinstance(x, Mapping)]
     first = [n for n in dict.fromkeys(answers) if n not in BESIDE]
     columns = [*first, *(name for name in BESIDE if name in answers)]
     rows = []
