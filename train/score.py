@@ -18,12 +18,12 @@ tells classes. --anomaly names classes of the data that are scored, which may be
 than those of training (--config.data...): how well the score tells all of them, and
 each, from the others, as the area under the ROC curve, with a bootstrap's interval.
 
-Of texts it says bits a byte, too: the bound on all codes, padding and so the length
-included, over the bytes of the texts themselves. --rank=100 takes 100 examples, and of
-each the --given of all of them in turn, under the same noise: how far in front the true
-one is. --baselines says beside either what needs no network: of texts a 5-gram with
-back-off, gzip and xz, all of them after the training texts; of ranks the companion of
-the nearest training example.
+Of whole texts it says bits a byte, too: the bound on all codes, padding and so the
+length included, over the bytes of the texts themselves. --rank=100 takes 100 examples,
+and of each the --given of all of them in turn, under the same noise: how far in front
+the true one is. --baselines says beside either what needs no network: of texts a 5-gram
+with back-off, gzip and xz, all of them after the training texts; of ranks the companion
+of the nearest training example.
 """
 
 import csv
@@ -101,11 +101,15 @@ def main(argv):
     words = flags.get("anomaly", ())
     baselines = flags.get("baselines", False)
     text = len(of) == 1 and isinstance(generator.values.get(of[0]), Text)
+    # Of a part of the codes, or the best of several labels, there are no bits a byte.
+    text = text and not flags.get("shown") and classify is None
     if "rank" in flags and (classify or words or not given):
         raise BadInput("--rank: write --given, and no --classify or --anomaly")
     if baselines and not (len(of) == len(given) == 1 if "rank" in flags else text):
         raise BadInput("--baselines is of one text, or of --rank of one stream by one")
     part = flags.get("train", False)
+    if baselines and part:
+        raise BadInput("--baselines are fitted to the training part; drop --train")
     # What is not asked for need not be of this data: labels of faults are no actions.
     asked = {*of, *given, classify, *generator.codecs}
     sources = {n: data for n, data in experiment.sources.items() if n in asked}
