@@ -62,6 +62,7 @@ def main(argv):
     command = parse(argv, Experiment, FLAGS, needed=["workdir"])
     experiment, flags = command.experiment, dict(command.flags)
     thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
+    _refuse_unused(thing, flags)
     evaluation = _read(command.workdir / "evaluation.json")
     rows = []
     if (command.workdir / "metrics.jsonl").exists():
@@ -89,6 +90,20 @@ def main(argv):
     out = command.workdir / "report.html"
     write_bytes(out, render(text, shown).encode())
     say(f"the report is {out}")
+
+
+def _refuse_unused(thing: Codec | Generator, flags: Mapping[str, Any]) -> None:
+    """Raises BadInput for options that say nothing of this page."""
+    of_crossings = ("crossings", "num", "judge", "judge_steps")
+    unused, kind = (), "generator of one stream"
+    if isinstance(thing, Codec):
+        unused, kind = (*of_crossings, *SAMPLER, "seed"), "tokenizer"
+    elif len(thing.streams) == 1:
+        unused = of_crossings
+    for name in unused:
+        if name in flags:
+            flag = name.replace("_", "-")
+            raise BadInput(f"--{flag} says nothing of a {kind}; drop it")
 
 
 def _read(path) -> dict[str, Any]:
