@@ -198,7 +198,17 @@ def _sampler(evaluation) -> dict[str, Any]:
 
 def _scale(figures: Mapping[str, Any]) -> float | None:
     """Of guidance, at which the crossing was best; None for none."""
-    scales = {n: next(iter(x.values())) for n, x in figures.items() if "guidance_" in n}
+    firsts = {
+        n: next(iter(x.items()))
+        for n, x in figures.items()
+        if n.startswith("guidance_") and x
+    }
+    # Of errors the least is the best; what was not measured is none.
+    scales = {
+        n: -x if "rmse" in name else x
+        for n, (name, x) in firsts.items()
+        if isinstance(x, int | float)
+    }
     return float(max(scales, key=scales.get).partition("_")[2]) if scales else None
 
 
@@ -226,7 +236,10 @@ def _crossing(
     sections = [_section(of, crossing, f"{title}{guided}", _rows(joined, first))]
     worth = np.nan_to_num(np.array(joined["worth"]), nan=np.inf)
     order = np.argsort(worth, kind="stable")
-    wrong = [i for i in order if worth[i] < 1 or answer.read is None][:SHOWN]
+    # A share of 1 is right, an error of 0; decibels have no end that is.
+    right = 0 if evaluators and "rmse" in evaluators[0].name else 1
+    endless = answer.read is None and not answer.source
+    wrong = [i for i in order if worth[i] < right or endless][:SHOWN]
     if evaluators and wrong:
         name = evaluators[0].name
         figure = f"{title}: where it fails, by {name}, the worst of {len(worth)}"
