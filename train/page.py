@@ -138,12 +138,13 @@ def _reconstructions(codec: Codec, experiment) -> Section:
 
 
 def _scored(experiment: StageTwo, evaluation: Mapping[str, Any]) -> list[Section]:
-    sections = []
+    sections, crossed = [], _named(evaluation, "crossings")  # once it was a list
     if evaluation and experiment.bars:
-        found = [(bar, *met(bar, evaluation)) for bar in experiment.bars]
+        figures = {**evaluation, "crossings": crossed}
+        found = [(bar, *met(bar, figures)) for bar in experiment.bars]
         sections.append(run_pages.bars(found))
-    if isinstance(evaluation.get("crossings"), dict):  # once it was a list
-        sections.append(run_pages.crossings(evaluation["crossings"]))
+    if crossed:
+        sections.append(run_pages.crossings(crossed))
     if evaluation:
         sections.append(run_pages.samples(evaluation))
     return sections

@@ -45,7 +45,8 @@ def training(rows: Sequence[Mapping[str, Any]], steps: int) -> Section:
     names = dict.fromkeys(n for row in rows for n in row if "loss" in n)
     for name in names:
         pairs = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
-        lines[name] = tuple(zip(*pairs, strict=True))
+        if pairs:  # of what was never a number there is no curve
+            lines[name] = tuple(zip(*pairs, strict=True))
     if not lines:
         return Section("Training", "Nothing was logged.")
     values = [value for _, y in lines.values() for value in y]

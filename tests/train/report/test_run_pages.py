@@ -81,6 +81,7 @@ def test_curves_are_of_every_loss_that_was_logged():
     ((_, plot),) = training(rows, 10).shown
     assert plot[:4] == b"\x89PNG" and "2 of 10 steps" in training(rows, 10).text
     assert training([{"step": 1}], 10).shown == ()
+    assert training([{"step": 1, "loss": None}], 10).shown == ()
 
 
 @pytest.mark.parametrize("frames", [(), (2,)])
