@@ -118,7 +118,9 @@ def main(argv):
     data = opened(part)
     rows = _spaced(len(data), flags.get("most", len(data)))
     anomalies = _classes(data, words)
-    if anomalies and len({*np.isin(data.labels(rows), [*anomalies.values()])}) < 2:
+    labels = data.labels(rows) if anomalies else np.zeros(0, int)
+    labels = labels[labels >= 0]
+    if anomalies and len({*np.isin(labels, [*anomalies.values()])}) < 2:
         raise BadInput(
             "--anomaly: write classes of which some examples are, and some are not"
         )
@@ -127,22 +129,24 @@ def main(argv):
         if "rank" in flags:
             train = opened(True) if baselines else None
             table = _ranked(generator, scorer, data, given, flags, train)
+            write_bytes(out, _csv(table))
         else:
             batches = _batches(data, rows)
             found = _scores(generator, scorer, batches, given, classify, values, flags)
             table = {
                 name: np.concatenate([x[name] for x in found]) for name in found[0]
             }
-            _said(generator, table, of, classify, values, anomalies)
             if text:
                 held = texts_of(data, *of, rows)
                 table["bytes"] = np.array(list(map(len, held)))
+            write_bytes(out, _csv(table))  # before intervals, which may take long
+            _said(generator, table, of, classify, values, anomalies)
+            if text:
                 _said_of_texts(table, held, baselines and texts_of(opened(True), *of))
     except BadInput:
         raise
     except ValueError as error:
         raise BadInput(str(error)) from error
-    write_bytes(out, _csv(table))
     say(f"{len(table['nats'])} scores are in {out}")
 
 
@@ -302,7 +306,7 @@ def _said(generator, table, of, classify, values, anomalies) -> None:
         of_class = dict(zip((int(name[5:]) for name in tried), sure, strict=True))
         _said_curve(f"the posterior of {classify}", label[label >= 0], of_class)
     numbers = [*anomalies.values()]
-    usual = ~np.isin(label, numbers)
+    usual = (label >= 0) & ~np.isin(label, numbers)
     for name, these in ({"all": numbers} | anomalies).items() if anomalies else ():
         is_one = np.isin(label, these)
         mine = is_one | usual
