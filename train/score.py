@@ -140,7 +140,10 @@ def main(argv):
                 held = texts_of(data, *of, rows)
                 table["bytes"] = np.array(list(map(len, held)))
             write_bytes(out, _csv(table))  # before intervals, which may take long
-            _said(generator, table, of, classify, values, anomalies)
+            true = table["label"]
+            if classify not in (None, "label"):  # as its own data numbers classes
+                true = data.labels(table["example"], classify)
+            _said(table, of, classify, true, anomalies)
             if text:
                 _said_of_texts(table, held, baselines and texts_of(opened(True), *of))
     except BadInput:
@@ -289,7 +292,8 @@ def _batches(data, rows) -> Iterator[tuple[np.ndarray, int, dict]]:
         yield rows[at], min(size, len(rows) - start), data.take(rows[at])
 
 
-def _said(generator, table, of, classify, values, anomalies) -> None:
+def _said(table, of, classify, true, anomalies) -> None:
+    """true: the labels of what is classified."""
     nats, bits, label = (
         table[name].astype(float) for name in ("nats", "bits", "label")
     )
@@ -298,13 +302,14 @@ def _said(generator, table, of, classify, values, anomalies) -> None:
         f"{', '.join(of)}: {nats.mean():.4g} nats an example, +- {error:.2g}; "
         f"{bits.mean():.4g} bits a code or channel"
     )
-    if classify and (label >= 0).any():
-        right = (table["likeliest"] == label)[label >= 0].mean()
+    known = true >= 0
+    if classify and known.any():
+        right = (table["likeliest"] == true)[known].mean()
         say(f"the likeliest {classify} is the true one of {right:.2%}")
         tried = [name for name in table if name.startswith("nats_")]
-        sure = softmax([-table[name][label >= 0] for name in tried], axis=0)
+        sure = softmax([-table[name][known] for name in tried], axis=0)
         of_class = dict(zip((int(name[5:]) for name in tried), sure, strict=True))
-        _said_curve(f"the posterior of {classify}", label[label >= 0], of_class)
+        _said_curve(f"the posterior of {classify}", true[known], of_class)
     numbers = [*anomalies.values()]
     usual = (label >= 0) & ~np.isin(label, numbers)
     for name, these in ({"all": numbers} | anomalies).items() if anomalies else ():
