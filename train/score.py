@@ -43,6 +43,7 @@ from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
 from train.evaluation.drawing import first_shown, presented
 from train.evaluation.estimates import roc_auc
+from train.evaluation.forecasts import frames_of
 from train.evaluation.ngrams import bits_per_byte, texts_of
 from train.evaluation.retrieval import nearest_costs, pair_costs, ranks, retrieved
 from train.modalities.files import write_bytes
@@ -114,6 +115,9 @@ def main(argv):
     asked = {*of, *given, classify, *generator.codecs}
     sources = {n: data for n, data in experiment.sources.items() if n in asked}
     tokenizers = {n: each for n, each in generator.values.items() if n in asked}
+    for name, count in flags.get("shown", {}).items():
+        if name in generator.codecs and "frames" in sources[name].sides:
+            frames_of(generator, sources, name, count)
     opened = lambda train: JointExamples(sources, tokenizers, train, experiment.join)
     data = opened(part)
     rows = _spaced(len(data), flags.get("most", len(data)))
