@@ -29,12 +29,14 @@ from train.config import Experiment, StageTwo
 from train.config.bars import met
 from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
+from train.evaluation import questions
 from train.evaluation.crossings import crossings
 from train.evaluation.drawing import SAMPLER
 from train.evaluation.features import network_of
-from train.evaluation.forecasts import forecasts
+from train.evaluation.forecasts import forecasts, foreseen
 from train.evaluation.judge import judge_of
 from train.evaluation.measures import BASELINES
+from train.evaluation.questions import Crossings
 from train.evaluation.scores import (
     evaluate_generator,
     evaluate_tokenizer,
@@ -115,10 +117,19 @@ def main(argv):
             del asked["guidance"]  # of what is given, which alone is all there is
         if judge and len(thing.codecs) > 1:
             raise BadInput("--judge is of one kind of signal, and several are drawn")
+        shown, fields = asked.pop("shown", {}), {"num", "seed", "guidance"}
+        sampler = {n: v for n, v in asked.items() if n not in fields}
+        foreseen(thing, experiment.sources, shown, **sampler)  # before all that is long
+        if among := more.get("among"):
+            wanted = questions.asked([*thing.streams], crossed)
+            of = Crossings(thing, experiment.sources, {}, experiment.join)
+            for crossing in wanted:
+                if crossing.want in thing.tokenizers:
+                    of.joint(crossing).like(among)
         how = {"folder": judge, "steps": flags.get("judge_steps")}
         network = partial(network_of, **how)
         references = references_of(thing, experiment.sources, network)
-        found, shown = {}, asked.pop("shown", {})
+        found = {}
         if crossed:
             data, joined = (experiment.sources, references), experiment.join
             how = asked | more | {"scales": scales, "join": joined}

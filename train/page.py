@@ -62,6 +62,7 @@ def main(argv):
     command = parse(argv, Experiment, FLAGS, needed=["workdir"])
     experiment, flags = command.experiment, dict(command.flags)
     thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
+    _refuse_unused(thing, flags)
     evaluation = _read(command.workdir / "evaluation.json")
     rows = []
     if (command.workdir / "metrics.jsonl").exists():
@@ -89,6 +90,20 @@ def main(argv):
     out = command.workdir / "report.html"
     write_bytes(out, render(text, shown).encode())
     say(f"the report is {out}")
+
+
+def _refuse_unused(thing: Codec | Generator, flags: Mapping[str, Any]) -> None:
+    """Raises BadInput for options that say nothing of this page."""
+    of_crossings = ("crossings", "num", "judge", "judge_steps")
+    unused, kind = (), "generator of one stream"
+    if isinstance(thing, Codec):
+        unused, kind = (*of_crossings, *SAMPLER, "seed"), "tokenizer"
+    elif len(thing.streams) == 1:
+        unused = of_crossings
+    for name in unused:
+        if name in flags:
+            flag = name.replace("_", "-")
+            raise BadInput(f"--{flag} says nothing of a {kind}; drop it")
 
 
 def _read(path) -> dict[str, Any]:
@@ -123,12 +138,13 @@ def _reconstructions(codec: Codec, experiment) -> Section:
 
 
 def _scored(experiment: StageTwo, evaluation: Mapping[str, Any]) -> list[Section]:
-    sections = []
+    sections, crossed = [], _named(evaluation, "crossings")  # once it was a list
     if evaluation and experiment.bars:
-        found = [(bar, *met(bar, evaluation)) for bar in experiment.bars]
+        figures = {**evaluation, "crossings": crossed}
+        found = [(bar, *met(bar, figures)) for bar in experiment.bars]
         sections.append(run_pages.bars(found))
-    if isinstance(evaluation.get("crossings"), dict):  # once it was a list
-        sections.append(run_pages.crossings(evaluation["crossings"]))
+    if crossed:
+        sections.append(run_pages.crossings(crossed))
     if evaluation:
         sections.append(run_pages.samples(evaluation))
     return sections
@@ -183,7 +199,17 @@ def _sampler(evaluation) -> dict[str, Any]:
 
 def _scale(figures: Mapping[str, Any]) -> float | None:
     """Of guidance, at which the crossing was best; None for none."""
-    scales = {n: next(iter(x.values())) for n, x in figures.items() if "guidance_" in n}
+    firsts = {
+        n: next(iter(x.items()))
+        for n, x in figures.items()
+        if n.startswith("guidance_") and x
+    }
+    # Of errors the least is the best; what was not measured is none.
+    scales = {
+        n: -x if "rmse" in name else x
+        for n, (name, x) in firsts.items()
+        if isinstance(x, int | float)
+    }
     return float(max(scales, key=scales.get).partition("_")[2]) if scales else None
 
 
@@ -211,7 +237,10 @@ def _crossing(
     sections = [_section(of, crossing, f"{title}{guided}", _rows(joined, first))]
     worth = np.nan_to_num(np.array(joined["worth"]), nan=np.inf)
     order = np.argsort(worth, kind="stable")
-    wrong = [i for i in order if worth[i] < 1 or answer.read is None][:SHOWN]
+    # A share of 1 is right, an error of 0; decibels have no end that is.
+    right = 0 if evaluators and "rmse" in evaluators[0].name else 1
+    endless = answer.read is None and not answer.source
+    wrong = [i for i in order if worth[i] < right or endless][:SHOWN]
     if evaluators and wrong:
         name = evaluators[0].name
         figure = f"{title}: where it fails, by {name}, the worst of {len(worth)}"

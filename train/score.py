@@ -18,12 +18,12 @@ tells classes. --anomaly names classes of the data that are scored, which may be
 than those of training (--config.data...): how well the score tells all of them, and
 each, from the others, as the area under the ROC curve, with a bootstrap's interval.
 
-Of texts it says bits a byte, too: the bound on all codes, padding and so the length
-included, over the bytes of the texts themselves. --rank=100 takes 100 examples, and of
-each the --given of all of them in turn, under the same noise: how far in front the true
-one is. --baselines says beside either what needs no network: of texts a 5-gram with
-back-off, gzip and xz, all of them after the training texts; of ranks the companion of
-the nearest training example.
+Of whole texts it says bits a byte, too: the bound on all codes, padding and so the
+length included, over the bytes of the texts themselves. --rank=100 takes 100 examples,
+and of each the --given of all of them in turn, under the same noise: how far in front
+the true one is. --baselines says beside either what needs no network: of texts a 5-gram
+with back-off, gzip and xz, all of them after the training texts; of ranks the companion
+of the nearest training example.
 """
 
 import csv
@@ -43,6 +43,7 @@ from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
 from train.evaluation.drawing import first_shown, presented
 from train.evaluation.estimates import roc_auc
+from train.evaluation.forecasts import frames_of
 from train.evaluation.ngrams import bits_per_byte, texts_of
 from train.evaluation.retrieval import nearest_costs, pair_costs, ranks, retrieved
 from train.modalities.files import write_bytes
@@ -101,20 +102,29 @@ def main(argv):
     words = flags.get("anomaly", ())
     baselines = flags.get("baselines", False)
     text = len(of) == 1 and isinstance(generator.values.get(of[0]), Text)
+    # Of a part of the codes, or the best of several labels, there are no bits a byte.
+    text = text and not flags.get("shown") and classify is None
     if "rank" in flags and (classify or words or not given):
         raise BadInput("--rank: write --given, and no --classify or --anomaly")
     if baselines and not (len(of) == len(given) == 1 if "rank" in flags else text):
         raise BadInput("--baselines is of one text, or of --rank of one stream by one")
     part = flags.get("train", False)
+    if baselines and part:
+        raise BadInput("--baselines are fitted to the training part; drop --train")
     # What is not asked for need not be of this data: labels of faults are no actions.
     asked = {*of, *given, classify, *generator.codecs}
     sources = {n: data for n, data in experiment.sources.items() if n in asked}
     tokenizers = {n: each for n, each in generator.values.items() if n in asked}
+    for name, count in flags.get("shown", {}).items():
+        if name in generator.codecs and "frames" in sources[name].sides:
+            frames_of(generator, sources, name, count)
     opened = lambda train: JointExamples(sources, tokenizers, train, experiment.join)
     data = opened(part)
     rows = _spaced(len(data), flags.get("most", len(data)))
     anomalies = _classes(data, words)
-    if anomalies and len({*np.isin(data.labels(rows), [*anomalies.values()])}) < 2:
+    labels = data.labels(rows) if anomalies else np.zeros(0, int)
+    labels = labels[labels >= 0]
+    if anomalies and len({*np.isin(labels, [*anomalies.values()])}) < 2:
         raise BadInput(
             "--anomaly: write classes of which some examples are, and some are not"
         )
@@ -123,22 +133,27 @@ def main(argv):
         if "rank" in flags:
             train = opened(True) if baselines else None
             table = _ranked(generator, scorer, data, given, flags, train)
+            write_bytes(out, _csv(table))
         else:
             batches = _batches(data, rows)
             found = _scores(generator, scorer, batches, given, classify, values, flags)
             table = {
                 name: np.concatenate([x[name] for x in found]) for name in found[0]
             }
-            _said(generator, table, of, classify, values, anomalies)
             if text:
                 held = texts_of(data, *of, rows)
                 table["bytes"] = np.array(list(map(len, held)))
+            write_bytes(out, _csv(table))  # before intervals, which may take long
+            true = table["label"]
+            if classify not in (None, "label"):  # as its own data numbers classes
+                true = data.labels(table["example"], classify)
+            _said(table, of, classify, true, anomalies)
+            if text:
                 _said_of_texts(table, held, baselines and texts_of(opened(True), *of))
     except BadInput:
         raise
     except ValueError as error:
         raise BadInput(str(error)) from error
-    write_bytes(out, _csv(table))
     say(f"{len(table['nats'])} scores are in {out}")
 
 
@@ -281,7 +296,8 @@ def _batches(data, rows) -> Iterator[tuple[np.ndarray, int, dict]]:
         yield rows[at], min(size, len(rows) - start), data.take(rows[at])
 
 
-def _said(generator, table, of, classify, values, anomalies) -> None:
+def _said(table, of, classify, true, anomalies) -> None:
+    """true: the labels of what is classified."""
     nats, bits, label = (
         table[name].astype(float) for name in ("nats", "bits", "label")
     )
@@ -290,15 +306,16 @@ def _said(generator, table, of, classify, values, anomalies) -> None:
         f"{', '.join(of)}: {nats.mean():.4g} nats an example, +- {error:.2g}; "
         f"{bits.mean():.4g} bits a code or channel"
     )
-    if classify and (label >= 0).any():
-        right = (table["likeliest"] == label)[label >= 0].mean()
+    known = true >= 0
+    if classify and known.any():
+        right = (table["likeliest"] == true)[known].mean()
         say(f"the likeliest {classify} is the true one of {right:.2%}")
         tried = [name for name in table if name.startswith("nats_")]
-        sure = softmax([-table[name][label >= 0] for name in tried], axis=0)
+        sure = softmax([-table[name][known] for name in tried], axis=0)
         of_class = dict(zip((int(name[5:]) for name in tried), sure, strict=True))
-        _said_curve(f"the posterior of {classify}", label[label >= 0], of_class)
+        _said_curve(f"the posterior of {classify}", true[known], of_class)
     numbers = [*anomalies.values()]
-    usual = ~np.isin(label, numbers)
+    usual = (label >= 0) & ~np.isin(label, numbers)
     for name, these in ({"all": numbers} | anomalies).items() if anomalies else ():
         is_one = np.isin(label, these)
         mine = is_one | usual

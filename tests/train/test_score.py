@@ -91,6 +91,19 @@ def test_what_cannot_be_ranked_is_refused(workdir):
         score.main([*few, "--of=name"])
     with pytest.raises(BadInput, match="--baselines is of one text"):
         score.main([f"--workdir={workdir}", "--of=digit", "--baselines=True"])
+    for more in ("--shown.name=2", "--classify=digit"):
+        with pytest.raises(BadInput, match="--baselines is of one text"):
+            score.main([f"--workdir={workdir}", "--of=name", "--baselines=True", more])
+    with pytest.raises(BadInput, match="fitted to the training part; drop --train"):
+        both = ["--baselines=True", "--train=True"]
+        score.main([f"--workdir={workdir}", "--of=name", *both])
+
+
+def test_of_the_best_of_several_labels_there_are_no_bits_a_byte(workdir, capsys):
+    ask = [f"--workdir={workdir}", "--of=name", "--classify=digit"]
+    score.main([*ask, "--most=4", "--draws=2"])
+    assert "bytes" not in rows(workdir)[0]
+    assert "bits a byte" not in capsys.readouterr().err
 
 
 def test_the_nearest_of_pictures_are_found_by_their_components():

@@ -113,7 +113,7 @@ def crossings(
     try:
         samplers = {
             (want, scale): generator.sampler(
-                want=want, guidance=scale, **_own(sampler, want)
+                want=want, guidance=scale, **own(sampler, want)
             )
             for want in {crossing.want for crossing in wanted}
             for scale in scales
@@ -147,10 +147,10 @@ def crossings(
     return found
 
 
-def _own(sampler: Mapping[str, Any], want: str) -> dict[str, Any]:
+def own(sampler: Mapping[str, Any], want: str) -> dict[str, Any]:
     """The fields of a sampler of all streams that are of one."""
-    own = lambda x: x.get(want) if isinstance(x, Mapping) else x
-    return {name: own(x) for name, x in sampler.items()}
+    one = lambda x: x.get(want) if isinstance(x, Mapping) else x
+    return {name: one(x) for name, x in sampler.items()}
 
 
 def _judges(of: Crossings, references: References) -> dict[tuple[str, str], Any]:

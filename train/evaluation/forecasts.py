@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from train.errors import BadInput
-from train.evaluation.crossings import Beside
+from train.evaluation.crossings import Beside, own
 from train.evaluation.drawing import first_shown
 from train.evaluation.estimates import mean
 from train.evaluation.evaluator import evaluated, examples
@@ -37,25 +37,49 @@ def forecasts(
     linear: that frame, moved on as the centre of its brightness was moving.
 
     Nothing of the later frames is given: the clip that is encoded repeats the last.
-    Raises BadInput for a stream that is not of clips, or whose latents in time see
-    later frames.
+    Raises BadInput for what `foreseen` refuses.
     """
     found = {}
-    for name in shown:
-        frames = _frames(generator, data, name, shown[name])
-        draw = generator.sampler(want=name, **sampler)
+    for name, (frames, draw) in foreseen(generator, data, shown, **sampler).items():
         who = {
             each: mean("psnr_db", _error(each), decibels)
             for each in ("model", "last", "linear")
         }
         batches = _guessed(generator, data[name], name, frames, shown, num, seed, draw)
-        figures = {"frames": frames} | evaluated(Beside(who), batches)
+        try:
+            figures = {"frames": frames} | evaluated(Beside(who), batches)
+        except ValueError as error:
+            raise BadInput(str(error)) from error
         found[f"{name}_after_{shown[name]}"] = figures
     return found
 
 
-def _frames(generator, data, name, count) -> int:
-    """How many frames are given with so many latents."""
+def foreseen(
+    generator: Generator,
+    data: Mapping[str, Modality],
+    shown: Mapping[str, int],
+    **sampler: Any,
+) -> dict[str, tuple[int, Any]]:
+    """Stream -> (frames that are given, what draws it), before anything is drawn.
+
+    Raises BadInput for a stream that is not of clips, or whose latents in time see
+    later frames, and for a sampler that it cannot have.
+    """
+    found = {}
+    for name, count in shown.items():
+        frames = frames_of(generator, data, name, count)
+        try:
+            found[name] = frames, generator.sampler(want=name, **own(sampler, name))
+        except ValueError as error:
+            raise BadInput(str(error)) from error
+    return found
+
+
+def frames_of(
+    generator: Generator, data: Mapping[str, Modality], name: str, count: int
+) -> int:
+    """How many frames are given with so many latents of a stream; raises BadInput as
+    `foreseen` does."""
     first_shown(generator, {name: count}, 1)
     codec = generator.codecs.get(name)
     causal = codec is not None and getattr(codec.module.encoder, "causal", False)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from train.errors import BadInput
 from train.pipeline import JointExamples
 
 ORDER = 5  # bytes of a gram, the one that is predicted included
@@ -105,6 +106,10 @@ def bits_per_byte(train: Sequence[bytes], held: Sequence[bytes]) -> dict[str, fl
     """
     train, held = ([text for text in part if text] for part in (train, held))
     size = sum(map(len, held))
+    if not held:
+        return {}
+    if not train:
+        raise BadInput("--baselines: the training part has no texts; drop it")
     model = NGrams(train)
     found = {f"{ORDER}-gram": sum(map(model.nats, held)) / math.log(2) / size}
     lines = [b"".join(text + b"\n" for text in part) for part in (train, held)]

@@ -76,12 +76,14 @@ def divided(
     counts = [len(part.rows) for part in parts]
     if not counts[1]:
         raise BadInput(f"--target={target}: no held-out example is of a training class")
+    usual = np.bincount(parts[0].classes).argmax()
     said = {
         "target": target,
         "classes": list(map(str, known)),
         "examples": counts,
         "left_out": int((found[1] < 0).sum()),
-        "chance": float(np.bincount(parts[1].classes).max() / counts[1]),
+        # Of who always says the class that is the most frequent in training.
+        "chance": float((parts[1].classes == usual).mean()),
     }
     return (*parts, said)
 

@@ -99,6 +99,10 @@ class JointExamples:
 
     def like(self, pattern: str) -> Int[np.ndarray, "n"]:
         """Which examples have a stream whose name is like a regular expression."""
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise BadInput(f"--among={pattern}: {error}") from error
         every = np.arange(len(self))
         rows, found = self._join.rows(every, 0, 0), np.zeros(len(self), bool)
         named = {name: part.keys for name, part in self.parts.items() if part.keys}

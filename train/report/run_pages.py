@@ -45,7 +45,8 @@ def training(rows: Sequence[Mapping[str, Any]], steps: int) -> Section:
     names = dict.fromkeys(n for row in rows for n in row if "loss" in n)
     for name in names:
         pairs = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
-        lines[name] = tuple(zip(*pairs, strict=True))
+        if pairs:  # of what was never a number there is no curve
+            lines[name] = tuple(zip(*pairs, strict=True))
     if not lines:
         return Section("Training", "Nothing was logged.")
     values = [value for _, y in lines.values() for value in y]
@@ -64,7 +65,9 @@ def bars(found: Sequence[tuple[str, bool | None, Any, Any]]) -> Section:
 
 def crossings(found: Mapping[str, Mapping[str, Any]]) -> Section:
     """A line for each figure of each crossing, a column for each who answered."""
-    answers = [n for each in found.values() for n in each if n != "examples"]
+    # Beside them may stand numbers, such as how many frames were given.
+    said = [(n, x) for each in found.values() for n, x in each.items()]
+    answers = [name for name, x in said if isinstance(x, Mapping)]
     first = [n for n in dict.fromkeys(answers) if n not in BESIDE]
     columns = [*first, *(name for name in BESIDE if name in answers)]
     rows = []

@@ -22,6 +22,9 @@ def test_a_blob_in_steady_motion_is_moved_on_exactly():
     np.testing.assert_array_equal(moved(still, 2), still[:, :2])
 
 
+HOW = {"steps": 3, "solver": {"video": "Heun", "boxes": "Confidence"}}
+
+
 def model(causal=True):
     """One that "draws" the clip that it is given."""
     encoder = types.SimpleNamespace(causal=causal)
@@ -30,7 +33,9 @@ def model(causal=True):
     seen = []
 
     def sampler(want, **how):
-        assert want == "video" and how == {"steps": 3}
+        if how.get("steps") == 0:
+            raise ValueError("steps=0: write 1 or more")
+        assert want == "video" and how == {"steps": 3, "solver": "Heun"}
 
         def draw(key, ids, given, known):
             seen.append((given["video"], known["video"]))
@@ -46,7 +51,7 @@ def model(causal=True):
 def test_nothing_of_the_later_frames_is_given():
     """So that a model that gives back what it is given is as good as the last frame."""
     found, seen = model()
-    figures = forecasts(found, {"video": CLIPS}, {"video": 3}, num=12, steps=3)
+    figures = forecasts(found, {"video": CLIPS}, {"video": 3}, num=12, **HOW)
     after = figures["video_after_3"]
     assert after["frames"] == 5 and after["examples"] == 12
     assert after["model"]["psnr_db"] == after["last"]["psnr_db"]
@@ -69,3 +74,8 @@ def test_nothing_of_the_later_frames_is_given():
 def test_what_cannot_be_gone_on_with_is_one_line(causal, shown, message):
     with pytest.raises(BadInput, match=message):
         forecasts(model(causal)[0], {"video": CLIPS}, shown)
+
+
+def test_a_sampler_that_it_cannot_have_is_one_line():
+    with pytest.raises(BadInput, match="steps=0: write 1 or more"):
+        forecasts(model()[0], {"video": CLIPS}, {"video": 3}, steps=0)

@@ -55,3 +55,9 @@ def test_the_law_of_a_source_is_found():
 def test_what_is_the_same_again_costs_next_to_nothing():
     texts = [b"thumbs up sign", b"face with tears of joy"] * 20
     assert max(bits_per_byte(texts, texts[:2]).values()) < 1.2
+
+
+def test_of_no_text_there_is_no_figure():
+    assert bits_per_byte([b"a"], [b""]) == {}
+    with pytest.raises(BadInput, match="the training part has no texts"):
+        bits_per_byte([b""], [b"a"])

@@ -158,3 +158,9 @@ def test_folders_are_joined_by_the_names_of_their_files(tmp_path):
     loose = dataclasses.replace(b, bad_share=0.1)
     with pytest.raises(BadInput, match="data.b.bad_share=0.1: .* write .*bad_share=0"):
         JointExamples({"a": a, "b": loose}, {}, train=True)
+
+
+def test_a_pattern_that_is_none_is_one_line():
+    data = Images("digits", size=8, channels=1)
+    with pytest.raises(BadInput, match=r"--among=\(: "):
+        JointExamples({"image": data}, {}, False).like("(")

@@ -46,12 +46,14 @@ def test_a_line_for_each_figure_and_a_column_for_each_who_answers():
             "model": {"psnr_db": 21.26},
             "mean": {"psnr_db": 9.0},
         },
+        "c_after_3": {"frames": 5, "examples": 7, "model": {"psnr_db": 20.0}},
     }
     lines = crossings(found).text.splitlines()
-    assert lines[-3:] == [
+    assert lines[-4:] == [
         "|  | figure | model | pca | mean | examples |",
         "| a+b → c | accuracy | 0.500 (0.250 to 0.750) | 0.400 | – | 9 |",
         "| a → b | psnr_db | 21.26 | – | 9.00 | 8 |",
+        "| c_after_3 | psnr_db | 20.00 | – | – | 7 |",
     ]
 
 
@@ -79,6 +81,7 @@ def test_curves_are_of_every_loss_that_was_logged():
     ((_, plot),) = training(rows, 10).shown
     assert plot[:4] == b"\x89PNG" and "2 of 10 steps" in training(rows, 10).text
     assert training([{"step": 1}], 10).shown == ()
+    assert training([{"step": 1, "loss": None}], 10).shown == ()
 
 
 @pytest.mark.parametrize("frames", [(), (2,)])
