@@ -60,10 +60,7 @@ FLAGS = OF_RUN | {
         bool | tuple[str, ...],
         "how right streams are from others: all, or a_to_b,a+b_to_c",
     ),
-    "shown.": (
-        Count,
-        "of a stream of clips: so many latents in time are given, the rest is scored",
-    ),
+    "shown.": (Count, "of a stream of clips: its first latents, that are given"),
     "baselines": (bool, "beside crossings: classifiers of what is given"),
     "among": (str, "of crossings: examples of names like this regular expression"),
     "draws": (Count, "of crossings: of each example, of which one answer is made (1)"),

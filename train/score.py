@@ -64,10 +64,7 @@ FLAGS = OF_RUN | {
         "streams that are scored, each given those before it; else all",
     ),
     "given": (tuple[str, ...], "streams that are given"),
-    "shown.": (
-        Count,
-        "of a scored stream: so many along its first axis are given, not scored",
-    ),
+    "shown.": (Count, "of a scored stream: its first places, given and not scored"),
     "label": (bool, "False: of a model with classes, without the example's own"),
     "classify": (str, "a stream of labels, or label, whose every value is tried"),
     "anomaly": (tuple[str, ...], "classes that are anomalies, by name or number"),

@@ -243,7 +243,7 @@ class Table(Value):
 
     def kept(
         self,
-        drawn: Sequence[Row],
+        drawn: Sequence[Mapping[str, Any]],
         given: Sequence[Row],
         known: Bool[np.ndarray, "b *n"],
     ) -> list[dict[str, float | str | None]]:
