@@ -99,12 +99,13 @@ class TextReference:
         said = _said(self.data, True, self.source, rows)
         return [str(text) for batch in said for text in batch["x"]]
 
-    def _edits(self, of: str, prefix: str) -> Mean:
+    def _edits(self, of: str, prefix: str, most: int | None = EDITED) -> Mean:
         """nearest_edits: characters to change until a text is one of training, over its
-        own; of some of the texts."""
+        own; of the first of the texts, or of all."""
 
         def changed(batch: Batch) -> list[float]:
-            chosen = [str(text) for text in batch[of][batch["index"] < EDITED]]
+            here = slice(None) if most is None else batch["index"] < most
+            chosen = [str(text) for text in batch[of][here]]
             return [edits(x, self._training).min() / max(1, len(x)) for x in chosen]
 
         return Mean(f"{prefix}nearest_edits", changed)
@@ -131,10 +132,15 @@ class TextReference:
         floor = Wording("x", self.pairs, prefix=f"{prefix}floor_")
         figures = evaluated(floor, _said(self.data, True, self.source, rows))
         if self.known is not None:
-            held = self.evaluator(1)
+            name = f"{prefix}heldout_copied_share"
+            held = Wording("x", self.pairs, self.known, 1)
             found = evaluated(held, _said(self.data, False, self.source))
-            for name in ("copied_share", "nearest_edits"):
-                figures[f"{prefix}heldout_{name}"] = found[name]
+            figures[name] = found["copied_share"]
+            # Of texts spaced evenly: a file may be in order of what it is about.
+            rows = open_examples(self.data, False).spaced(EDITED)
+            some = _said(self.data, False, self.source, rows)
+            found = evaluated(self._edits("x", f"{prefix}heldout_", None), some)
+            figures |= found
         return figures
 
 

@@ -160,8 +160,9 @@ def test_captions_that_training_has_are_copies(monkeypatch):
         yield {"caption": found[index], "index": index, "valid": index < 9}
 
     monkeypatch.setattr(texts, "examples", examples)
-    part = types.SimpleNamespace(spaced=lambda count: np.arange(min(count, 4)))
-    monkeypatch.setattr(texts, "open_examples", lambda data, train: part)
+    first = lambda train: lambda count: np.arange(min(count, len(said[train])))
+    part = lambda data, train: types.SimpleNamespace(spaced=first(train))
+    monkeypatch.setattr(texts, "open_examples", part)
     reference = TextReference(DATA, "caption")
     words = np.array(["a cat", "a cat", "a bird", "two cats"])
     drawn = {"x": words, "index": np.arange(4)}
