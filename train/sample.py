@@ -63,7 +63,7 @@ FLAGS = {
     "first": (Natural, "number of the first sample (0)"),
     "out": (
         str,
-        "a .png, .npz, .txt of texts, .csv of rows or boxes, or folder (grid.png)",
+        "a .png, .npz, .txt, .csv (rows, boxes) or folder (grid.png)",
     ),
 }
 FILES = (".png", ".npz", ".txt", ".csv")  # any other name is a folder's
