@@ -25,7 +25,7 @@ from train.config.expression import parse_value
 from train.config.paths import spell
 from train.errors import BadInput, run
 from train.evaluation.answers import Answer
-from train.evaluation.crossings import answers_of
+from train.evaluation.crossings import answers_of, own
 from train.evaluation.drawing import SAMPLER, draw_all
 from train.evaluation.evaluator import examples, grouped, reconstruct
 from train.evaluation.features import network_of
@@ -168,11 +168,12 @@ def _drawn(generator, experiment, evaluation, flags) -> list[Section]:
             for crossing in wanted:
                 if all(n in answers for n in (*crossing.given, crossing.want)):
                     scale = _scale(measured.get(crossing.name, {}))
-                    how = {"want": crossing.want, "guidance": scale} | {
-                        n: x.get(crossing.want) if isinstance(x, Mapping) else x
-                        for n, x in sampler.items()
-                    }
-                    draw, num = generator.sampler(**how), flags.get("num", 250)
+                    draw = generator.sampler(
+                        want=crossing.want,
+                        guidance=scale,
+                        **own(sampler, crossing.want),
+                    )
+                    num = flags.get("num", 250)
                     found += _crossing(of, crossing, key, draw, num, scale)
         found.append(_samples(generator, experiment, key, sampler))
     except ValueError as error:
@@ -219,6 +220,7 @@ def _crossing(
     """Some examples, and the worst of all."""
     answer, parts = of.answers[crossing.want], []
     evaluators = answer.evaluators(exact=of.exact(crossing))
+    errors = bool(evaluators) and "rmse" in evaluators[0].name
     batches = of.batches(crossing, num, crossing.name)
     for batch in of.said(crossing, batches, key, draw):
         part = {n: of.answers[n].truth(batch) for n in crossing.given}
@@ -227,7 +229,7 @@ def _crossing(
         if evaluators:
             worth = np.asarray(evaluators[0].values(batch), float)
             worth = worth.reshape(len(worth), -1)[:, 0]
-        worth = -worth if evaluators and "rmse" in evaluators[0].name else worth
+        worth = -worth if errors else worth
         rows = np.flatnonzero(batch["there"])
         parts.append(_rows(part | {"worth": worth}, rows))
     joined = {n: [x for part in parts for x in part[n]] for n in parts[0]}
@@ -238,7 +240,7 @@ def _crossing(
     worth = np.nan_to_num(np.array(joined["worth"]), nan=np.inf)
     order = np.argsort(worth, kind="stable")
     # A share of 1 is right, an error of 0; decibels have no end that is.
-    right = 0 if evaluators and "rmse" in evaluators[0].name else 1
+    right = 0 if errors else 1
     endless = answer.read is None and not answer.source
     wrong = [i for i in order if worth[i] < right or endless][:SHOWN]
     if evaluators and wrong:

@@ -31,6 +31,7 @@ from jaxtyping import Float
 from train.config import Experiment
 from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
+from train.evaluation.evaluator import signal
 from train.evaluation.probing import Probed, components, probed
 from train.evaluation.targets import HELD, TRAIN, Part, divided
 from train.modalities import Batch, Modality
@@ -151,7 +152,7 @@ def opened(
 
 def _signal(codec: Codec | None, batch: Batch) -> np.ndarray:
     x = batch["x"]
-    return np.asarray(codec.from_raw(x)) if codec and x.dtype == np.uint8 else x
+    return x if codec is None else np.asarray(signal(codec, x))
 
 
 def table(

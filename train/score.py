@@ -48,7 +48,7 @@ from train.evaluation.ngrams import bits_per_byte, texts_of
 from train.evaluation.retrieval import nearest_costs, pair_costs, ranks, retrieved
 from train.modalities.files import write_bytes
 from train.objectives.bundles import open_bundle
-from train.pipeline import JointExamples
+from train.pipeline import JointExamples, spaced
 from train.progress import progress, say
 from train.runtime import hosts
 from vqdit.fields import Bound, Count
@@ -117,7 +117,7 @@ def main(argv):
             frames_of(generator, sources, name, count)
     opened = lambda train: JointExamples(sources, tokenizers, train, experiment.join)
     data = opened(part)
-    rows = _spaced(len(data), flags.get("most", len(data)))
+    rows = spaced(len(data), flags.get("most"))
     anomalies = _classes(data, words)
     labels = data.labels(rows) if anomalies else np.zeros(0, int)
     labels = labels[labels >= 0]
@@ -159,7 +159,7 @@ def _ranked(generator, scorer, data, given, flags, train=None) -> dict:
 
     train: the training part, where the nearest of its examples is asked, too.
     """
-    of, rows = scorer.of, _spaced(len(data), flags["rank"])
+    of, rows = scorer.of, spaced(len(data), flags["rank"])
     batch = data.take(rows)
     there = np.ones(len(rows), bool)
     for name in (*of, *given):
@@ -168,7 +168,7 @@ def _ranked(generator, scorer, data, given, flags, train=None) -> dict:
     rows, batch = rows[there], jax.tree.map(lambda x: x[there], batch)
     if len(rows) < 2:
         raise BadInput("--rank: fewer than two of these examples have all streams")
-    chosen = _spaced(len(rows), flags.get("most", len(rows)))
+    chosen = spaced(len(rows), flags.get("most"))
     key = jax.random.key(flags.get("seed", 0))
 
     def nats(places, pairs):
@@ -206,11 +206,6 @@ def _said_of_texts(table, held, train) -> None:
     say(f"{table['nats'].sum() / math.log(2) / size:.4g} bits a byte of text")
     for name, bits in bits_per_byte(train, held).items() if train else ():
         say(f"{name}, after {len(train)} training texts: {bits:.4g} bits a byte")
-
-
-def _spaced(count: int, most: int) -> np.ndarray:
-    most = min(count, most)
-    return np.arange(most) * count // most
 
 
 def _values(generator, classify, of, given) -> tuple[int, ...]:

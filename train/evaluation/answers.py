@@ -18,7 +18,7 @@ from train.evaluation.estimates import Resampled, Share, mean
 from train.evaluation.evaluator import Evaluator
 from train.evaluation.means import Values
 from train.modalities import Batch, Modality
-from train.pipeline import JointExamples, open_examples
+from train.pipeline import JointExamples, open_examples, spaced
 
 USUAL = 1024  # training examples, at most, of which the usual answer is made
 OVERLAP = 0.5  # of a drawn box and a true one, from which on it is found
@@ -93,8 +93,8 @@ class Answer:
             return None
         values = {self.name: self.tokenizer} if self.source else {}
         joint = JointExamples({self.name: self.data}, values, True)
-        count = min(USUAL, len(joint))
-        batch = joint.take(np.arange(count) * len(joint) // count)
+        rows = spaced(len(joint), USUAL)
+        batch, count = joint.take(rows), len(rows)
         known = batch["known"].get(self.name, np.ones(count))
         there = known.reshape(count, -1).any(1)
         return usual(self.truth(batch), there) if there.any() else None

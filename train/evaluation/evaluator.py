@@ -176,8 +176,15 @@ def affordable(values: int) -> int:
     return max(1, min(CHUNK, VALUES // values))
 
 
+def signal(
+    codec: Codec, x: Shaped[np.ndarray, "n *shape c"]
+) -> Float[Any, "n *shape c"]:
+    """Examples as their tokenizer takes them, of which those of pixels are uint8."""
+    return codec.from_raw(x) if x.dtype == np.uint8 else x
+
+
 def _coded(codec, x):
-    q = codec.encode(codec.from_raw(x) if x.dtype == np.uint8 else x)
+    q = codec.encode(signal(codec, x))
     x_hat = codec.decode(q.latents if q.codes is None else q.codes)
     return jax.tree.map(np.asarray, (x_hat, q.codes))
 

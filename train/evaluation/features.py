@@ -7,10 +7,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from train.errors import BadInput
-from train.evaluation.evaluator import FeatureNetwork, chunked
+from train.evaluation.evaluator import FeatureNetwork, chunked, signal
 from train.evaluation.judge import train_judge
 from train.modalities import Modality
 from train.objectives.bundles import examples_for, open_bundle, open_judge
@@ -61,7 +60,7 @@ class Latents(FeatureNetwork):
         return chunked(self._pooled, x)
 
     def _pooled(self, x):
-        z = self.codec.latents(self.codec.from_raw(x) if x.dtype == np.uint8 else x)
+        z = self.codec.latents(signal(self.codec, x))
         return _cell_means(z, self.cells)
 
 

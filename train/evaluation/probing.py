@@ -98,12 +98,12 @@ def _nearest(count, x, y, held, truth) -> float:
 
 
 def components(
-    some: Float[np.ndarray, "n d"], most: int
+    some: Float[np.ndarray, "n d"], most: int, solver: str = "randomized"
 ) -> Callable[[np.ndarray], np.ndarray]:
     """The projection on the principal components of these rows, as many as there are
-    and at most `most`, those that carry more before others."""
+    and at most `most`, those that carry more before others. solver: scikit-learn's."""
     from sklearn.decomposition import PCA
 
     count = min(most, *some.shape)
-    solver = PCA(count, random_state=0, svd_solver="randomized").fit(some)
-    return lambda x: solver.transform(x).astype(np.float32)
+    fitted = PCA(count, random_state=0, svd_solver=solver).fit(some)
+    return lambda x: fitted.transform(x).astype(np.float32)

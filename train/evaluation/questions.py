@@ -14,7 +14,7 @@ from train.evaluation.drawing import BATCH, presented, restored
 from train.evaluation.evaluator import affordable
 from train.evaluation.means import Values
 from train.modalities import Batch, Modality
-from train.pipeline import JointExamples, once, open_examples
+from train.pipeline import JointExamples, once, open_examples, spaced
 from train.progress import progress
 from train.runtime import hosts
 from vqdit.trained.generator import Generator
@@ -98,8 +98,8 @@ class Crossings:
         all; "index" in the data and "rank" among `num`."""
         joint, answer = self.joint(crossing), self.answers[crossing.want]
         every = joint.like(self.among) if self.among else np.arange(len(joint))
-        count, (process, processes) = min(num, len(every)), hosts.share()
-        index = every[np.arange(count) * len(every) // count]
+        index, (process, processes) = every[spaced(len(every), num)], hosts.share()
+        count = len(index)
         values = sum(math.prod(data.shape) for data in joint.data.values())
         size = min(BATCH, affordable(values), -(-count // processes))
 

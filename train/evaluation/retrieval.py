@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from train.evaluation.rivals import components
+from train.evaluation.rivals import flat_signals, principal
 from train.modalities import Batch
-from train.pipeline import JointExamples
+from train.pipeline import JointExamples, spaced
 from train.progress import progress
-from vqdit.signal import to_signal
 from vqdit.tokenizer.text import Text
 
 TRAINING, VALUES = 10_000, 2**28  # training examples that are looked through, at most
@@ -78,8 +77,8 @@ class Nearest:
 
     def __init__(self, train: JointExamples, names: Collection[str]):
         size = max(math.prod(data.shape) for data in train.data.values())
-        count = min(len(train), TRAINING, max(1, VALUES // size))
-        batch = train.take(np.arange(count) * len(train) // count)
+        rows = spaced(len(train), min(TRAINING, max(1, VALUES // size)))
+        batch, count = train.take(rows), len(rows)
         there = np.ones(count, bool)
         for known in batch["known"].values():
             there &= known.reshape(count, -1).any(1)
@@ -125,7 +124,7 @@ def _measure(tokenizer: Any, train: np.ndarray) -> Callable:
 
     if tokenizer is not None:
         return texts if isinstance(tokenizer, Text) else codes
-    seen = components(lambda x: np.asarray(to_signal(x)).reshape(len(x), -1), train)
+    seen = principal(flat_signals, train)
     return signals
 
 

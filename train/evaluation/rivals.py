@@ -1,6 +1,7 @@
 """What a crossing into a class has to beat: classifiers of the raw signals given."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,8 +10,9 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from train.evaluation.judge import train_classifier
+from train.evaluation.probing import components
 from train.modalities import Batch, Modality
-from train.pipeline import JointExamples
+from train.pipeline import JointExamples, spaced
 from train.progress import say
 from vqdit.signal import to_signal
 from vqdit.trained.judge import Judge, as_pictures
@@ -53,11 +55,10 @@ class Rivals:
         if len(np.unique(labels)) < 2:
             return {}
         values = sum(math.prod(self.train.data[n].shape) for n in self.given)
-        count = min(len(rows), max(1, VALUES // values))
-        some = np.arange(count) * len(rows) // count
+        some = spaced(len(rows), max(1, VALUES // values))
         batch, labels = self.train.take(rows[some]), labels[some]
         x = {name: batch["streams"][name] for name in self.given}
-        linear = {n: components(self._flat(n), v) for n, v in x.items()}
+        linear = {n: principal(self._flat(n), v) for n, v in x.items()}
         found = {"pca": self._regression(linear, x, labels)}
         judges = {n: judge for n in self.given if (judge := self._judge(n)) is not None}
         if len(self.given) == 1 and judges:
@@ -68,7 +69,7 @@ class Rivals:
             found["cnn"] = self._regression(seen, x, labels)
         return found
 
-    @property
+    @functools.cached_property
     def _labelled(self) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
         """Training examples that have all that is given, and a class; their classes."""
         every = np.arange(len(self.train))
@@ -81,7 +82,7 @@ class Rivals:
         """A row of numbers for each example."""
         codes = self.books.get(name)
         if codes is None:
-            return lambda x: np.asarray(to_signal(x)).reshape(len(x), -1)
+            return flat_signals
         columns = lambda x: x.reshape(len(x), -1, 1) == np.arange(codes)
         return lambda x: columns(x).reshape(len(x), -1).astype(np.float32)
 
@@ -121,10 +122,12 @@ class Rivals:
         return scores
 
 
-def components(flat: Features, x: Shaped[np.ndarray, "n *shape"]) -> Features:
-    """The principal components of signals like these."""
-    from sklearn.decomposition import PCA
+def flat_signals(x: Shaped[np.ndarray, "n *shape"]) -> Float[np.ndarray, "n d"]:
+    """Values in [-1, 1], a row an example."""
+    return np.asarray(to_signal(x)).reshape(len(x), -1)
 
-    rows = flat(x)
-    pca = PCA(min(COMPONENTS, *rows.shape), random_state=0).fit(rows)
-    return lambda x: pca.transform(flat(x))
+
+def principal(flat: Features, x: Shaped[np.ndarray, "n *shape"]) -> Features:
+    """The principal components of signals like these."""
+    project = components(flat(x), COMPONENTS, "auto")
+    return lambda x: project(flat(x))

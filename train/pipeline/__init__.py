@@ -3,7 +3,7 @@
 The only room that knows Grain.
 """
 
-from train.pipeline.batching import endless, once
+from train.pipeline.batching import endless, once, spaced
 from train.pipeline.cache import CachedExamples, LatentCache, write_cache
 from train.pipeline.examples import Examples, open_examples, whole
 from train.pipeline.statistics import keep_statistics, recall_statistics
@@ -16,6 +16,7 @@ __all__ = [
     "whole",
     "endless",
     "once",
+    "spaced",
     "CachedExamples",
     "LatentCache",
     "write_cache",

@@ -16,6 +16,12 @@ from train.modalities.draws import Word, chance
 from train.modalities.modality import Batch
 
 
+def spaced(count: int, most: int | None = None) -> Int[np.ndarray, "n"]:
+    """Rows of a set of so many, evenly spaced; all where there are no more."""
+    some = count if most is None else min(most, count)
+    return np.arange(some) * count // max(1, some)
+
+
 def endless(
     take: Callable[[np.ndarray, np.ndarray], Batch],
     count: int,

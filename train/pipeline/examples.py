@@ -15,6 +15,7 @@ from train.errors import BadInput
 from train.modalities.draws import Draws
 from train.modalities.modality import Batch, Modality, Record
 from train.modalities.normalise import Normaliser, normaliser
+from train.pipeline.batching import spaced
 from train.pipeline.statistics import records_of, statistics_of
 from train.progress import progress
 
@@ -94,7 +95,7 @@ class Examples:
             labels = np.array([record.label for record in self.source], int)
         return labels[self._windows[:, 0]]
 
-    @property
+    @functools.cached_property
     def keys(self) -> list[str] | None:
         """Of all examples, each its record's; None where there are none."""
         keys = self.source.keys
@@ -104,9 +105,7 @@ class Examples:
         """Indices of so many, evenly spaced; of all where there are no more."""
         if most is not None and most < 1:
             raise BadInput(f"most={most}: ask for at least 1 example")
-        n = len(self)
-        count = n if most is None else min(most, n)
-        return np.arange(count) * n // count
+        return spaced(len(self), most)
 
     @property
     def findings(self) -> dict[str, Any]:

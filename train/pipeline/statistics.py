@@ -13,6 +13,7 @@ from train.errors import BadInput, Unreadable, reading
 from train.modalities import files
 from train.modalities.modality import Modality
 from train.modalities.normalise import Moments, Statistics
+from train.pipeline.batching import spaced
 from train.progress import progress
 from train.sources import Source, open_source
 from vqdit import sealed
@@ -82,10 +83,8 @@ def probe(data: Modality, train: bool) -> dict[str, Any]:
     """What tells the records of one part from others: how many there are, and of the
     first examples of some the mean, the standard deviation and the label."""
     records = records_of(data, train)
-    count = min(PROBED, len(records))
-    rows = np.arange(count) * len(records) // count
     found = []
-    for record in records.take(rows):
+    for record in records.take(spaced(len(records), PROBED)):
         start = next(iter(data.starts(record)))
         x = data.cut([record], [start], None)["x"].astype(np.float64)
         found.append([float(x.mean()), float(x.std()), record.label])

@@ -50,7 +50,7 @@ class JointExamples:
             name: open_examples(each, train) for name, each in data.items()
         }
         for name, value in self.values.items():
-            if value.source == "row":
+            if value.closed:
                 _count_unseen(value, data[name], train, name)
         self._join = join(self.parts, how, train)
         labelled = [name for name, part in self.parts.items() if part.classes]
@@ -100,14 +100,14 @@ class JointExamples:
     def like(self, pattern: str) -> Int[np.ndarray, "n"]:
         """Which examples have a stream whose name is like a regular expression."""
         try:
-            re.compile(pattern)
+            search = re.compile(pattern).search
         except re.error as error:
             raise BadInput(f"--among={pattern}: {error}") from error
         every = np.arange(len(self))
         rows, found = self._join.rows(every, 0, 0), np.zeros(len(self), bool)
         named = {name: part.keys for name, part in self.parts.items() if part.keys}
         for name, keys in named.items():
-            same = np.array([re.search(pattern, key) is not None for key in keys])
+            same = np.array([search(key) is not None for key in keys])
             found |= (rows[name] >= 0) & same[np.maximum(rows[name], 0)]
         if not found.any():
             why = f"no name is like {pattern!r}" if named else "the data have no names"

@@ -4,6 +4,7 @@ TFDS needs TensorFlow to describe some features (sound, in 4.9.10), and decodes 
 one, at a tenth of the speed; so features.json and the records are read here.
 """
 
+import functools
 import importlib.util
 import json
 import os
@@ -94,7 +95,7 @@ class Prepared(Source):
         parsed = self._parsed(self.rows.tolist()) if self.file else ()
         return [each[self.file].bytes_list.value[0].decode() for each in parsed]
 
-    @property
+    @functools.cached_property
     def keys(self) -> list[str] | None:
         """File names without their suffixes, where they are stored."""
         return list(map(self.data.stem, self.file_names())) if self.file else None

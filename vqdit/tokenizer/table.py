@@ -120,6 +120,7 @@ class Table(Value):
 
     source: ClassVar[str] = "row"
     wide: ClassVar[bool] = True
+    closed: ClassVar[bool] = True
     left: ClassVar[tuple[str, ...]] = ("columns",)
 
     columns: tuple[Number | Category, ...] = ()

@@ -16,11 +16,13 @@ class Value(Checked):
     source:     the entry of an example that it encodes.
     length:     codes of an example. code_count: how many there are.
     wide:       values may come as an array of more axes than the batch's.
+    closed:     data may hold what the training part has never had; see `seen`.
     left:       fields that the training part settles where they are empty.
     """
 
     source: ClassVar[str]
     wide: ClassVar[bool] = False
+    closed: ClassVar[bool] = False
     left: ClassVar[tuple[str, ...]] = ()
 
     length: int
