@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from train.errors import BadInput
 from train.evaluation.ngrams import END, START, NGrams, bits_per_byte
 
 TEXTS = [b"abra", b"cadabra", b"abracadabra", b"bra"]
