@@ -95,7 +95,7 @@ class Examples:
             labels = np.array([record.label for record in self.source], int)
         return labels[self._windows[:, 0]]
 
-    @functools.cached_property
+    @property
     def keys(self) -> list[str] | None:
         """Of all examples, each its record's; None where there are none."""
         keys = self.source.keys

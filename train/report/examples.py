@@ -3,12 +3,11 @@
 import numpy as np
 from jaxtyping import UInt8
 
-from train.modalities import Modality
+from train.modalities import Batch, Modality
 from train.modalities.shown import Units
-from train.pipeline import Examples, open_examples
-from train.report.sheets import sheet
+from train.pipeline import Examples, open_examples, spaced
+from train.report.sheets import played, sheet
 from train.runtime.log import Logger
-from vqdit.signal import to_uint8
 
 SHOWN = 16
 PLAYED = 4  # sounds or clips, a file each
@@ -22,18 +21,22 @@ def example_picture(data: Modality) -> UInt8[np.ndarray, "h w 3"]:
 
 def augmented_picture(data: Modality, seed: int = 0) -> UInt8[np.ndarray, "h w 3"]:
     """The same examples as training meets them in its first epoch."""
-    examples = open_examples(data, True)
-    rows = examples.spaced(SHOWN)
-    return _sheet(data, examples.augmented(rows, np.zeros(len(rows), int), seed))
+    return _sheet(data, _augmented(data, seed))
 
 
 def show_augmented(logger: Logger, data: Modality, seed: int) -> None:
     """Writes samples/augmented_000000.png: what a run is about to be trained on."""
-    logger.image(0, "augmented", augmented_picture(data, seed))
+    batch = _augmented(data, seed)
+    logger.image(0, "augmented", _sheet(data, batch))
+    units = units_of(data, open_examples(data, True))
+    x = batch["x"]
+    play(logger, 0, "augmented", data, x[spaced(len(x), PLAYED)], units)
+
+
+def _augmented(data: Modality, seed: int) -> Batch:
     examples = open_examples(data, True)
-    rows = examples.spaced(PLAYED)
-    x = examples.augmented(rows, np.zeros(len(rows), int), seed)["x"]
-    play(logger, 0, "augmented", data, x, units_of(data, examples))
+    rows = examples.spaced(SHOWN)
+    return examples.augmented(rows, np.zeros(len(rows), int), seed)
 
 
 def play(
@@ -41,16 +44,8 @@ def play(
 ) -> None:
     """Writes the first signals (n, *shape) into samples/, where they are sounds, or
     clips: of the tokenizer's unit, or bytes."""
-    if (suffix := data.suffixes[0]) not in (".wav", ".gif"):
-        return
-    x = np.asarray(x[:PLAYED])
-    if units.scale:
-        x = x * np.float32(units.scale) + np.float32(units.offset)
-    elif data.pixels and x.dtype != np.uint8:
-        x = np.asarray(to_uint8(x))
-    for i, values in enumerate(x):
-        content = data.write(data.new(values, units.rate))
-        logger.file(step, f"{name}_{i}", suffix, content)
+    for i, content in enumerate(played(data, x[:PLAYED], units)):
+        logger.file(step, f"{name}_{i}", data.suffixes[0], content)
 
 
 def units_of(data: Modality, examples: Examples) -> Units:

@@ -9,13 +9,12 @@ from train.modalities.modality import of_contract
 from train.modalities.shown import Units, png
 from train.report import pictures
 from train.report.pages import WIDTH, number, table
-from train.report.sheets import sheet
+from train.report.sheets import played, sheet
 
 PLAYED = 6  # sounds and clips of each kind, since a page is to stay small
 LEAST = 104  # pixels of a cell, wide enough for a few words
 BESIDE = ("likeliest", "cnn", "pca", "nearest", "mean", "real")  # who answers, in order
 TRUE, DRAWN = (42, 140, 106), (210, 105, 30)
-MEDIA = (".wav", ".gif")
 
 
 class Section(NamedTuple):
@@ -138,14 +137,8 @@ def seen(
     one = sheet(*how[:1], x[:1], how[2], 1, names[:1], LEAST).shape[1]
     columns = 1 if data.wide else max(1, min(8, WIDTH // (one + 7)))
     found = [(caption, png(sheet(*how, columns, names, LEAST)))]
-    if data.suffixes[0] in MEDIA:
-        raw = x
-        if contract.scale and x.dtype != np.uint8:
-            raw = x * np.array(contract.scale) + np.array(contract.offset)
-        for i, each in enumerate(raw[:PLAYED]):
-            name = f"{caption}, {names[i] if names else i + 1}"
-            record = data.new(np.asarray(each, x.dtype), contract.rate)
-            found.append((name, data.write(record)))
+    for i, content in enumerate(played(data, x[:PLAYED], how[2])):
+        found.append((f"{caption}, {names[i] if names else i + 1}", content))
     return found
 
 

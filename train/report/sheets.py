@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from train.modalities.modality import modality_of
+from train.modalities.modality import Modality, modality_of
 from train.modalities.shown import Axis, Panel, Units, eight_bits, grid
+from vqdit.signal import to_uint8
 
 INK, GROUND = (43, 47, 54), (255, 255, 255)
 SIZE, LINE = 10, 14  # of the letters, and of a line of them, in pixels
@@ -16,6 +17,20 @@ LEFT, TICK, APART = 42, 3, 6
 LEAST = 40  # pixels in width of what has a name; smaller pictures are enlarged
 
 Picture = UInt8[np.ndarray, "h w 3"]
+PLAYED = (".wav", ".gif")  # files of what is heard, or moves
+
+
+def played(data: Modality, x: np.ndarray, units: Units) -> list[bytes]:
+    """A file of each signal (n, *shape), of the tokenizer's unit or bytes, where they
+    are sounds or clips; else none."""
+    if data.suffixes[0] not in PLAYED:
+        return []
+    x = np.asarray(x)
+    if units.scale and x.dtype != np.uint8:
+        x = x * np.float32(units.scale) + np.float32(units.offset)
+    elif data.pixels and x.dtype != np.uint8:
+        x = np.asarray(to_uint8(x))
+    return [data.write(data.new(values, units.rate)) for values in x]
 
 
 def sheet(
