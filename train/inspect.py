@@ -22,7 +22,7 @@ import numpy as np
 from train.config import Experiment
 from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
-from train.modalities import Modality, Tables
+from train.modalities import Modality
 from train.modalities.files import counted, write_bytes
 from train.modalities.gaps import outlying
 from train.modalities.normalise import Moments
@@ -141,7 +141,7 @@ def inspect(data: Modality, most: int | None = None) -> tuple[dict, dict[str, by
     }
     report["warnings"] = list(_worries(report))
     plots = {}
-    if not isinstance(data, Tables):  # whose rows have no picture
+    if data.pictured:
         plots = {
             "examples": pictures.png(example_picture(data)),
             "augmented": pictures.png(augmented_picture(data)),

@@ -87,6 +87,7 @@ class Modality(Checked):
     masked:     some values may be unknown, and the batch says which.
     pixels:     values are 8 bits in files and in batches.
     around:     the axis that goes round, if one does.
+    pictured:   an example can be shown.
     wide:       one example beside another is lost in a picture.
     normalise:  how values without a range of their own are brought into [-1, 1].
     takes:      names in `preparation`, all there may be.
@@ -105,6 +106,7 @@ class Modality(Checked):
     masked: ClassVar[bool] = False
     pixels: ClassVar[bool] = False
     around: ClassVar[int | None] = None
+    pictured: ClassVar[bool] = True
     wide: ClassVar[bool] = False
     takes: ClassVar[tuple[str, ...]] = ()
     judged: ClassVar[int] = 0

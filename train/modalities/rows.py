@@ -33,6 +33,7 @@ class Tables(Modality):
     """
 
     kind: ClassVar[str] = "table"
+    pictured: ClassVar[bool] = False
     suffixes: ClassVar[tuple[str, ...]] = TABULAR
     # What tells one row from another, where signals are compared.
     shape: ClassVar[tuple[int, ...]] = (1,)

@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Int
 
 from train.errors import BadInput
-from train.modalities import Tables
 from train.modalities.draws import Word, chance
 from train.pipeline.examples import Examples
 from train.pipeline.statistics import records_of
@@ -204,9 +203,8 @@ def _refuse_left_out(name: str, part) -> None:
 
 def _has_names(part) -> bool:
     """Whether its examples belong to names: of files, or those that a table lists."""
-    if not isinstance(part, Examples):  # a cache, which has been divided
-        return False
-    return hasattr(part.source, "files") or isinstance(part.data, Tables)
+    # A cache has been divided.
+    return isinstance(part, Examples) and part.source.named
 
 
 def _refuse_nameless(parts: Parts) -> None:

@@ -102,6 +102,8 @@ class Part(Source):
     When more than bad_share of the files turn out so, BadInput is raised.
     """
 
+    named = True
+
     def __init__(self, folder: Folder, rows: Sequence[int]):
         bad = {int(row): folder.bad[row] for row in rows if row in folder.bad}
         self.rows = [int(row) for row in rows if row not in bad]

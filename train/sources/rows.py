@@ -23,7 +23,7 @@ class Rows(Source):
     names: the classes there may be; None for those that are there.
     """
 
-    light = True
+    light = named = True
 
     def __init__(
         self,

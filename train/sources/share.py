@@ -39,6 +39,7 @@ class Share(Source):
         self.classes, self.order = whole.classes, whole.order
         self.found, self.refused = whole.found, whole.refused
         self.left_out, self.light = whole.left_out, whole.light
+        self.named = whole.named
         self.identity = whole.identity
         self.labels = None if whole.labels is None else whole.labels[self.rows]
         self.keys = keys and [keys[row] for row in self.rows]

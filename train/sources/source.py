@@ -23,6 +23,7 @@ class Source:
     light:       reading is so cheap that threads would only wait for each other.
     found, refused: how many files there were, and (file, why) of the unreadable ones.
     labels:      of all records, where they are known without reading these, or None.
+    named:       records belong to names, of files or that a table lists for them.
     keys:        of all records, by which they belong to others of equal keys, or None.
     order:       how classes are numbered, where they once were otherwise.
     left_out:    files beside them that are no signals of the kind, counted by suffix.
@@ -34,6 +35,7 @@ class Source:
     labels: np.ndarray | None = None
     keys: Sequence[str] | None = None
     light: bool = False
+    named: bool = False
     refused: tuple[tuple[str, str], ...] = ()
     left_out: Mapping[str, int] = MappingProxyType({})
 
