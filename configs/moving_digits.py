@@ -51,10 +51,10 @@ CONFIG = StageTwo(
     },
     mixture=Mixture(
         (
-            Case(given=("video",), absent=0.5, weight=0.35),
-            Case(given=("text",), absent=("action", "boxes"), weight=0.25),
+            Case(given=("video",), absent=0.5, weight=0.2),
+            Case(given=("text",), absent=("action", "boxes"), weight=0.45),
             Case(absent=WORDS, parts=NEXT, weight=0.2),
-            Case(absent=WORDS, weight=0.1),
+            Case(absent=WORDS, weight=0.05),
             Case(given=0.3, absent=0.3, weight=0.1),
         )
     ),
@@ -62,7 +62,7 @@ CONFIG = StageTwo(
     optimizer=Optimizer(
         peak_lr=1.5e-3, schedule="cosine", warmup=100, b2=0.99, ema=0.998
     ),
-    run=Run(steps=1400, batch=32, log_every=100, save_every=400),
+    run=Run(steps=8000, batch=32, log_every=100, save_every=400),
     bars=(
         "video_to_action accuracy >= 0.95",
         "video_to_boxes iou >= 0.7",

@@ -61,6 +61,24 @@ def test_absent_boxes_stay_absent_and_what_nobody_looked_at_is_not_known():
     assert clip.said(where) == ["1: 0.150 0.250 0.350 0.450 | "]
 
 
+@pytest.mark.parametrize("frames", [0, 3])
+def test_boxes_that_are_given_whole_stay_as_they_were_given(frames):
+    boxes = Boxes(2, bins=8, classes=3, frames=frames)
+    lead = (frames,) if frames else ()
+    given = np.tile(np.float32([0.1, 0.2, 0.3, 0.9, 1]), (2, *lead, 2, 1))
+    given[1] = (0, 0, 0, 0, -1)  # an example without boxes
+    drawn = boxes.decode(boxes.encode(given))
+    assert np.abs(drawn - given)[0].max() > 0.01
+    known = np.ones((2, *boxes.grid), bool)
+    known[0].reshape(-1)[3] = False  # one edge of the first box was not given
+    kept = boxes.kept(drawn, given, known).reshape(2, -1, 5)
+    np.testing.assert_array_equal(kept[0, 1:], given[0].reshape(-1, 5)[1:])
+    np.testing.assert_array_equal(kept[0, 0], drawn[0].reshape(-1, 5)[0])
+    np.testing.assert_array_equal(kept[1], given[1].reshape(-1, 5))
+    half = boxes.kept(drawn, given, np.array([False, True]))
+    np.testing.assert_array_equal(half, np.stack([drawn[0], given[1]]))
+
+
 def test_codes_out_of_place_are_an_absent_box():
     boxes = Boxes(count=4, bins=10, classes=2)
     whole, edge, label = [1, 2, 3, 4, 10], [1, 2, 11, 4, 10], [1, 2, 3, 4, 5]

@@ -132,18 +132,23 @@ class Audio(Modality):
 
     @property
     def drawn(self):
-        return self.crop == "random" or bool(self.augment and self.augment.shift)
+        moved = self.augment and (self.augment.shift or self.augment.pace)
+        return self.crop == "random" or bool(moved)
 
     def pieces(self, records, starts, draws):
         place = np.full(len(records), 0.0 if self.crop == "start" else 0.5)
-        shift = np.zeros(len(records), int)
+        shift, pace = np.zeros(len(records), int), np.ones(len(records))
         if draws is not None and self.crop == "random":
             place = draws(Word.PLACE)
         if draws is not None and self.augment is not None:
-            shift = self.augment.shifts(draws)
+            shift, pace = self.augment.shifts(draws), self.augment.paces(draws)
+
+        def piece(x, place, shift, pace):
+            return window(played(x, pace), self.length, place, shift)
+
         return [
-            functools.partial(window, length=self.length, place=at, shift=by)
-            for at, by in zip(place, shift, strict=True)
+            functools.partial(piece, place=at, shift=by, pace=of)
+            for at, by, of in zip(place, shift, pace, strict=True)
         ]
 
     def cut(self, records, starts, draws):
@@ -255,6 +260,12 @@ def ear(rate: int) -> LogMel:
         except ValueError:
             continue
     return LogMel(rate, window, window // 2, 2)
+
+
+def played(x: Float[np.ndarray, "l c"], pace: float) -> Float[np.ndarray, "l2 c"]:
+    """So many times as fast, to the hundredth, and so much higher."""
+    columns = [resampled(column, round(100 * pace), 100) for column in x.T]
+    return np.stack(columns, axis=1)
 
 
 def window(

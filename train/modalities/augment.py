@@ -47,6 +47,10 @@ class Augment(Checked):
         defaults.pop("flip", None)
         return {n: to for n, to in defaults.items() if getattr(self, n) != to}
 
+    def paces(self, draws: Draws) -> Float[np.ndarray, "b"]:
+        """How much faster than recorded each example is played; see `pace`."""
+        return (1 + getattr(self, "pace", 0.0)) ** draws.between(Word.PACE, 1)
+
 
 @dataclasses.dataclass(frozen=True)
 class ImageAugment(Augment):
@@ -73,10 +77,6 @@ class ImageAugment(Augment):
     hue: NonNegative = 0.0
     noise: NonNegative = 0.0
     pace: NonNegative = 0.0
-
-    def paces(self, draws: Draws) -> Float[np.ndarray, "b"]:
-        """How much faster than recorded each clip is played."""
-        return (1 + self.pace) ** draws.between(Word.PACE, 1)
 
     def __call__(self, batch: Batch, draws: Draws) -> Batch:
         """The batch with "x", uint8 (b, *frames, h, w, c), and "boxes" changed.
@@ -199,6 +199,9 @@ class SeriesAugment(Augment):
     noise:  standard deviation, in units of the signal.
     hide:   longest stretch, a share of the length, that is set to 0.
     mute:   widest band, a share of all frequencies, that is taken out.
+    pace:   sound: 0.1 plays it at 1/1.1 to 1.1 times its speed, to the hundredth, so
+            that its pitch moves, too (Ko et al. 2015, Audio augmentation for speech
+            recognition).
     """
 
     shift: Natural = 0
@@ -206,6 +209,7 @@ class SeriesAugment(Augment):
     noise: NonNegative = 0.0
     hide: Decay = 0.0
     mute: Decay = 0.0
+    pace: NonNegative = 0.0
 
     def shifts(self, draws: Draws) -> Int[np.ndarray, "b"]:
         """Samples that each window moves; for the one who cuts them."""

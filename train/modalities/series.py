@@ -91,6 +91,8 @@ class Series(Modality):
         self.check("columns", stored, "generated series have none; leave it out")
         drawn = self.name not in STROKES or self.channels == 3
         self.check("channels", drawn, "strokes have 3: across, down, pen")
+        paced = self.augment is not None and self.augment.pace
+        self.check("augment", not paced, "series have no pace; leave it out")
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -136,6 +136,15 @@ class Boxes(Value):
         labels = np.where(present, labels, -1)
         return np.concatenate([boxes, labels], -1).astype(np.float32)
 
+    def kept(self, drawn, given, known):
+        """Boxes that were drawn, and those that are given whole instead of their bins'
+        centres."""
+        places = np.broadcast_to(
+            known.reshape(len(known), -1), (len(known), self.length)
+        )
+        whole = places.reshape(drawn.shape).all(-1, keepdims=True)
+        return np.where(whole, self._filled(given), drawn)
+
     def said(self, boxes: Float[Host, "b *frames count 5"]) -> list[str]:
         """Class and edges of each box, "; " between boxes and " | " between frames."""
         lines = []

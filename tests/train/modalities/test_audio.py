@@ -11,6 +11,7 @@ from tests.train.fresh import batches, fresh
 from train.errors import BadInput
 from train.modalities.audio import Audio, window
 from train.modalities.augment import SeriesAugment
+from train.modalities.series import Series
 from train.modalities.sound import AudioCleaning
 from train.pipeline import open_examples, whole
 from train.sources.split import held_out
@@ -261,6 +262,26 @@ def test_shifts_move_the_window_both_ways():
         same = [m for m in range(-3, 4) if (padded[3 + m : 131 + m] == y).all()]
         moves += same
     assert len(moves) == 40 and set(moves) == set(range(-3, 4))
+
+
+def test_a_pace_moves_pitch_and_length_alike(tmp_path):
+    tone = np.sin(2 * np.pi * 100 * np.arange(500) / RATE)  # of half a second
+    for i in range(64):
+        soundfile.write(tmp_path / f"{i}.wav", tone, RATE, subtype="FLOAT")
+    paced = SeriesAugment(pace=0.25)
+    train, test = both(at(tmp_path, length=1000, augment=paced, holdout=0.25))
+    count = len(train)
+    x = train.augmented(np.arange(count), np.zeros(count, int), 0)["x"][..., 0]
+    pitch = np.abs(np.fft.rfft(x)).argmax(1)  # in Hz, of an example of a second
+    assert 79 <= pitch.min() < 85 and 118 < pitch.max() <= 126
+    ends = np.array([np.flatnonzero(np.abs(each) > 0.1)[[0, -1]] for each in x])
+    np.testing.assert_allclose(np.ptp(ends, axis=1), 500 * 100 / pitch, atol=10)
+    np.testing.assert_allclose(ends.mean(1), 499.5, atol=8)  # in the middle, as it was
+    # Held-out recordings are played as they are.
+    held = test.take(np.arange(len(test)))["x"][..., 0]
+    assert (np.abs(np.fft.rfft(held)).argmax(1) == 100).all()
+    with pytest.raises(BadInput, match="series have no pace"):
+        Series(length=32, augment=paced)
 
 
 def test_batches_are_float32_with_labels():
