@@ -17,7 +17,7 @@ from vqdit.diffusion import Process
 from vqdit.tokenizer import Value
 from vqdit.trained.codec import Codec
 from vqdit.trained.contract import LatentContract, refuse_mismatch
-from vqdit.values import build, describe
+from vqdit.values import build
 
 
 def augmenting(data: Modality) -> dict:
@@ -29,10 +29,21 @@ def augmenting(data: Modality) -> dict:
     return found | ({"augment": None} if getattr(data, "augment", None) else {})
 
 
-def drawing(data: Modality) -> dict[str, str]:
+def drawing(data: Modality) -> dict[str, Any]:
     """Fields of the data that augment it, and how, for a cache to say what it holds."""
-    found = {name: getattr(data, name) for name in augmenting(data)}
-    return {name: json.dumps(describe(value)) for name, value in found.items()}
+    return {name: getattr(data, name) for name in augmenting(data)}
+
+
+def _drawn_of(cache: LatentCache) -> dict[str, Any] | None:
+    """What `drawing` was, values, so that a field that came later has its default; None
+    for what is none."""
+    try:
+        stored = cache.contract["augment"].items()
+        return {
+            name: build(json.loads(text), ("vqdit", "train")) for name, text in stored
+        }
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
 
 
 def _beyond_mirrors(data: Modality) -> dict[str, Any]:
@@ -67,10 +78,7 @@ def settled_by_cache(experiment: StageTwo) -> dict[str, Value]:
     for name, value in found.items():
         if not value.settled:
             path = _place(experiment, name)
-            try:
-                found[name] = build(LatentCache(path).contract["tokenizer"])
-            except (KeyError, ValueError) as error:
-                raise BadInput(f"cache: {error}") from error
+            found[name] = _tokenizer_of(LatentCache(path))
             if type(found[name]) is not type(value) or not found[name].settled:
                 raise BadInput(f"cache: {path} is of another tokenizer; encode again")
             if other := value.contradiction(found[name]):
@@ -82,6 +90,15 @@ def settled_by_cache(experiment: StageTwo) -> dict[str, Value]:
     return found
 
 
+def _tokenizer_of(cache: LatentCache) -> Any:
+    """What is born discrete as it was encoded, or a contract. Fields are compared once
+    they are values: one that came later has its default."""
+    try:
+        return build(cache.contract["tokenizer"])
+    except (KeyError, ValueError) as error:
+        raise BadInput(f"cache: {error}") from error
+
+
 def _place(experiment: StageTwo, name: str) -> Path:
     folder = Path(experiment.cache).expanduser()
     return folder if len(experiment.streams) == 1 else folder / name
@@ -90,7 +107,7 @@ def _place(experiment: StageTwo, name: str) -> Path:
 def _open(path: Path, tokenizer: Any, data: Modality, field: str) -> LatentCache:
     if not isinstance(tokenizer, Codec):
         cache = LatentCache(path)
-        if cache.contract.get("tokenizer") != describe(tokenizer):
+        if _tokenizer_of(cache) != tokenizer:
             raise BadInput(f"cache: {path} is of another tokenizer; encode again")
         _check_part(cache, path, data, field)
         return cache
@@ -98,7 +115,7 @@ def _open(path: Path, tokenizer: Any, data: Modality, field: str) -> LatentCache
     cache = LatentCache(path, sum(mirrors.values(), ()))
     check_shape(tokenizer, data)
     drawn = bool(cache.contract.get("epochs"))
-    if drawn and cache.contract["augment"] != drawing(data):
+    if drawn and _drawn_of(cache) != drawing(data):
         raise BadInput(
             f"cache: {path} holds examples augmented otherwise than data says; "
             "encode again"

@@ -163,7 +163,10 @@ def encode_set(
     words = sum(mirrors.values(), ())
     several = train and epochs and _draws(data)
     versions = epochs if several else 2 ** len(words)
-    how = {"epochs": epochs, "augment": drawing(data)} if several else {}
+    how: dict[str, Any] = {}
+    if several:
+        drawn = {n: json.dumps(describe(v)) for n, v in drawing(data).items()}
+        how = {"epochs": epochs, "augment": drawn}
 
     @jax.jit
     def both(variables, signal, known):

@@ -1,6 +1,7 @@
 """Joint examples by key and by class: who goes with whom, and who is missing."""
 
 import dataclasses
+import json
 import types
 
 import jax
@@ -12,7 +13,8 @@ from tests import toys
 from tests.train.pipeline.test_streams import DIGITS, folder_of
 from train.config import Run, StageTwo, Stream, replaced
 from train.errors import BadInput
-from train.modalities import ImageAugment, Images
+from train.modalities import Audio, ImageAugment, Images, SeriesAugment
+from train.objectives import caches
 from train.objectives.latents import encode_streams
 from train.objectives.streams import prepare
 from train.pipeline import JointExamples, LatentCache
@@ -288,6 +290,21 @@ def test_a_cache_of_epochs_holds_what_they_draw(tmp_path, capsys):
     encode_streams(experiment, tmp_path / "plain")
     with pytest.raises(BadInput, match=r"encode again with --epochs=N"):
         prepare(dataclasses.replace(experiment, cache=str(tmp_path / "plain")))
+
+
+def test_a_cache_of_before_a_field_came_holds_what_it_held():
+    """It says the fields that there were; the rest have their defaults."""
+    sounds = Audio(rate=1000, length=64, augment=SeriesAugment(shift=5))
+    fields = {"shift": 5, "gain": 0.0, "noise": 0.0}  # as version 0.1 wrote them
+    text = json.dumps({"class": "train.SeriesAugment", "fields": fields})
+    contract = {"augment": {"augment": text}}
+    cache = types.SimpleNamespace(contract=contract)
+    assert caches._drawn_of(cache) == caches.drawing(sounds)
+    paced = dataclasses.replace(sounds, augment=SeriesAugment(shift=5, pace=0.1))
+    assert caches._drawn_of(cache) != caches.drawing(paced)
+    for wrong in ({}, {"augment": None}, {"augment": {"augment": "{"}}):
+        cache = types.SimpleNamespace(contract=wrong)
+        assert caches._drawn_of(cache) != caches.drawing(sounds)
 
 
 def test_a_word_longer_than_its_stream_is_refused_before_training(tmp_path):
