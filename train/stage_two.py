@@ -59,9 +59,8 @@ def train(
             share_statistics(data)
     with hosts.together():
         streams = prepare(experiment, begun(workdir, experiment, reschedule))
-    init, step_fn = build_step(
-        experiment, streams.model, streams.processes, streams.transfer
-    )
+    parts = (streams.model, streams.processes, streams.transfer, streams.codewords)
+    init, step_fn = build_step(experiment, *parts)
 
     def write(state, folder):
         return keep(folder, streams.generator(hosts.gather(state.ema)))

@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from tests import toys
-from vqdit.quantizers import FSQ
+from vqdit.quantizers import (
+    FSQ,
+    GroupedQuantizer,
+    ResidualQuantizer,
+    VectorQuantizer,
+)
 from vqdit.tokenizer import TiTokDecoder, TiTokEncoder, Tokenizer
 from vqdit.trained import codec as codecs
 from vqdit.trained import inputs
@@ -74,6 +79,31 @@ def test_each_book_has_its_own_codes_and_their_own_grid(codec):
     alike = dataclasses.replace(contract, codes=(9, 9))
     assert alike.stream("codes") == {"grid": (3,), "vocab": 9, "books": 2}
     assert alike.stream("latents") == {"grid": (2, 2), "channels": 2}
+
+
+def test_latents_of_codes_are_sums_of_codewords(codec):
+    """Of books that add up, and of books that are channels of their own."""
+    book = VectorQuantizer(num_codes=5, dim=2)
+    quantizers = (FSQ((3, 3)), ResidualQuantizer(book, 3), GroupedQuantizer(book, 2))
+    for quantizer in quantizers:
+        module = codec.module.clone(quantizer=quantizer)
+        variables = toys.drawn(module, jnp.zeros((1, 4, 4, 1)))
+        signal, scale = {"kind": "image", "shape": (4, 4, 1)}, quantizer.dim * (1.0,)
+        contract = contract_of(module, signal, (2, 2), scale, scale, variables)
+        own = Codec(module, variables, contract)
+        words = own.codewords()
+        books, count = len(contract.codes), contract.codes[0]
+        assert words.shape == (books, count, quantizer.dim)
+        np.testing.assert_allclose(words.mean(1), 0, atol=1e-6)
+        draw = np.random.default_rng(0).integers
+        codes = jnp.asarray(draw(0, count, (6, 2, 2, books)).astype(np.int32))
+        z = module.apply(variables, codes, method="decode_codes")
+        found = sum(words[i][np.asarray(codes)[..., i]] for i in range(books))
+        rest = np.asarray(z - found).reshape(-1, quantizer.dim)
+        np.testing.assert_allclose(rest, rest[:1].repeat(24, 0), atol=1e-5)
+    scales = dataclasses.replace(codec.contract, code_grid=(5,))
+    with pytest.raises(ValueError, match="each of one latent"):
+        Codec(codec.module, codec.variables, scales).codewords()
 
 
 def test_what_is_bound_to_its_sides_says_so():

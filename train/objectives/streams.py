@@ -28,6 +28,7 @@ from train.runtime.sharding import replicated
 from train.runtime.step import TrainState, init_state, make_step
 from vqdit.diffusion import Process
 from vqdit.diffusion.objectives import Denoising, first_loss
+from vqdit.diffusion.process import named
 from vqdit.dit import DiT
 from vqdit.signal import to_signal
 from vqdit.signal.grids import fold
@@ -46,6 +47,7 @@ class Streams:
     tokenizers: stream -> Codec, or a value that is born discrete.
     source:     the data, or their latent caches.
     transfer:   what training starts from; None for nothing.
+    codewords:  stream -> of its tokenizer, where its embedding starts as these.
     lost:       why a run that has begun does not find that any more.
     """
 
@@ -55,6 +57,7 @@ class Streams:
     tokenizers: Mapping[str, Any]
     source: JointExamples
     transfer: Transfer | None = None
+    codewords: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     lost: str = ""
 
     @property
@@ -165,14 +168,22 @@ def build_step(
     model: DiT,
     processes: Mapping[str, Process],
     transfer: Transfer | None = None,
+    codewords: Mapping[str, np.ndarray] | None = None,
 ):
-    """(init, step): the state's maker and the train step, for loop and bench."""
+    """(init, step): the state's maker and the train step, for loop and bench.
+
+    codewords: of `Streams`.
+    """
     optimizer = experiment.optimizer
     tx = make(optimizer, experiment.run.steps)
 
     def init() -> TrainState:
         params_key, state_key = jax.random.split(jax.random.key(experiment.run.seed))
         variables = dict(model.init(params_key, *example(model, 1)))
+        for name, words in (codewords or {}).items():
+            params, key = variables["params"], named(params_key, f"codewords {name}")
+            table = _projected(words, params[f"{name}_in"]["table"], key)
+            variables["params"] = {**params, f"{name}_in": {"table": table}}
         if transfer is not None:
             variables = transfer.into(variables)
         return init_state(state_key, variables, tx)
@@ -182,6 +193,17 @@ def build_step(
     )
     rate = learning_rate(optimizer, experiment.run.steps)
     return init, make_step(objective, tx, optimizer.ema, rate)
+
+
+def _projected(words: np.ndarray, table: jax.Array, key: jax.Array) -> jax.Array:
+    """An embedding of codes with random projections of codewords (m, k, d) in place of
+    its rows, but for the mask's, that are spread as these are."""
+    books, count, channels = words.shape
+    spread = np.sqrt(np.square(words).mean((1, 2)).sum())
+    rows = table.reshape(books, -1, table.shape[-1])
+    to = jax.random.normal(key, (channels, table.shape[-1])) * channels**-0.5
+    started = (words / max(spread, 1e-12)) @ to * books**0.5 * table.std()
+    return rows.at[:, :count].set(started).reshape(table.shape)
 
 
 def objective_of(
@@ -253,7 +275,24 @@ def prepare(experiment: StageTwo, begun: int | None = None) -> Streams:
     transfer, lost = open_transfer(experiment.init, model, begun is not None, names)
     if transfer is not None:
         _check_transfer(transfer, model, tokenizers)
-    return Streams(experiment, model, processes, tokenizers, source, transfer, lost)
+    words = _codewords(experiment, tokenizers)
+    parts = (experiment, model, processes, tokenizers, source)
+    return Streams(*parts, transfer, words, lost)
+
+
+def _codewords(experiment: StageTwo, tokenizers) -> dict[str, np.ndarray]:
+    found = {}
+    for name, stream in experiment.streams.items():
+        if stream.start == "codebook":
+            at = f"streams.{name}.start=codebook"
+            codec = tokenizers[name]
+            if not isinstance(codec, Codec) or stream.process.kind != "codes":
+                raise BadInput(
+                    f"{at}: the stream has no codes of a trained codebook; write normal"
+                )
+            with blame(f"{at} (write normal)"):
+                found[name] = codec.codewords()
+    return found
 
 
 def _check_transfer(transfer: Transfer, model: DiT, tokenizers) -> None:

@@ -86,6 +86,25 @@ class Codec:
         """Fields of the stream that holds its latents, or its codes."""
         return self.contract.stream(kind)
 
+    def codewords(self) -> Float[np.ndarray, "m k d"]:
+        """What each code of each book adds to the latent of its place, less the mean
+        of the book: codes that mean nearly the same are near.
+
+        Raises ValueError where codes are none, or not one place's each (of several
+        scales).
+        """
+        contract = self.contract
+        if contract.code_grid != contract.grid or not contract.codes:
+            raise ValueError("codewords are of codes that are each of one latent")
+        count, books = self.stream("codes")["vocab"], len(contract.codes)
+        codes = np.zeros((books, count, *(1,) * len(contract.grid), books), np.int32)
+        for book in range(books):
+            codes[book, ..., book] = np.arange(count).reshape(codes.shape[1:-1])
+        each = jnp.asarray(codes.reshape(-1, *codes.shape[2:]))
+        z = self.module.apply(self.variables, each, method="decode_codes")
+        z = np.asarray(z, np.float32).reshape(books, count, -1)
+        return z - z.mean(1, keepdims=True)
+
     def encode(self, x: Float[Array | np.ndarray, "b *shape c"]) -> Quantized:
         """x in [-1, 1] -> quantized latents (b, *grid, d) and codes (b, *grid, m)."""
         return _run("quantized", self, inputs.signal(self.module, self.contract, x))

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,14 +16,14 @@ from train.config import Run, StageTwo, Stream
 from train.config.network import network
 from train.config.override import replaced
 from train.errors import BadInput
-from train.modalities import Series
+from train.modalities import Images, Series
 from train.objectives.latents import encode_set
-from train.objectives.streams import objective_of, on_grid, prepare
+from train.objectives.streams import build_step, objective_of, on_grid, prepare
 from train.pipeline import open_examples
 from vqdit.diffusion import Case, Gaussian, LogitNormal, Masking, Mixture, Uniform
 from vqdit.dit import DiT
 from vqdit.nn import Block
-from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
+from vqdit.tokenizer import ConvDecoder, ConvEncoder, Labels, Tokenizer
 from vqdit.trained.contract import contract_of
 from vqdit.values import build, describe
 
@@ -90,6 +91,41 @@ def test_a_process_is_fit_for_what_the_stream_says():
         JOINT, {"streams.image.process": Gaussian(learned_variance=True)}
     )
     assert network(learned, {})[0].streams[0].outputs == 2
+
+
+def test_an_embedding_may_start_as_the_codebook(tmp_path):
+    codec = toys.codec()
+    vqdit.save(tmp_path / "tok", codec)
+    experiment = StageTwo(
+        name="codes",
+        data=Images(name="digits", size=4),
+        model=DiT(width=64, depth=1, block=Block(2)),
+        streams={"image": Stream(Masking(), str(tmp_path / "tok"), start="codebook")},
+        run=Run(steps=2, batch=8),
+    )
+    opened = prepare(experiment)
+    parts = (experiment, opened.model, opened.processes)
+    plain = build_step(*parts)[0]().params
+    started = build_step(*parts, codewords=opened.codewords)[0]().params
+    other, table = (x.pop("image_in")["table"] for x in (plain, started))
+    chex.assert_trees_all_equal(plain, started)
+    np.testing.assert_array_equal(table[-1], other[-1])  # of the mask
+    # Rows are the codewords, turned and scaled: as far apart as these, about.
+    apart = lambda x: np.linalg.norm(x[:, None] - x[None], axis=-1)[
+        np.triu_indices(9, 1)
+    ]
+    words, rows = apart(codec.codewords()[0]), apart(np.asarray(table[:-1]))
+    assert np.linalg.matrix_rank(table[:-1], tol=1e-4) == 2
+    assert (
+        np.corrcoef(words, rows)[0, 1]
+        > 0.97
+        > np.corrcoef(words, apart(other[:-1]))[0, 1]
+    )
+    assert abs(np.sqrt((table[:-1] ** 2).mean()) / np.std(other) - 1) < 0.2
+    for wrong in ({"process": Gaussian()}, {"tokenizer": Labels(10)}):
+        fields = {f"streams.image.{name}": value for name, value in wrong.items()}
+        with pytest.raises(BadInput, match=r"streams.image.start=codebook: .* normal"):
+            prepare(replaced(experiment, fields))
 
 
 PULSE = Series(length=16, channels=2, examples=40, threads=0)
