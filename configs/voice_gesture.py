@@ -46,8 +46,8 @@ CONFIG = StageTwo(
     join="class",
     model=DiT(width=96, depth=4, block=Block(4)),
     streams={
-        "audio": Stream(MASKING, shape=(6, 8, 1), codes=1000),
-        "gesture": Stream(MASKING, shape=(12, 1), codes=1000),
+        "audio": Stream(MASKING, shape=(24, 1, 1), codes=512, start="codebook"),
+        "gesture": Stream(MASKING, shape=(12, 1), codes=1000, start="codebook"),
         "digit": Stream(MASKING, tokenizer=Labels(10)),
     },
     mixture=Mixture(

@@ -28,7 +28,7 @@ from typing import Annotated
 from train.config import Experiment, StageTwo
 from train.config.bars import met
 from train.config.command import OF_RUN, parse
-from train.errors import BadInput, run
+from train.errors import BadInput, blame, run
 from train.evaluation import questions
 from train.evaluation.crossings import crossings
 from train.evaluation.drawing import SAMPLER
@@ -116,7 +116,10 @@ def main(argv):
             raise BadInput("--judge is of one kind of signal, and several are drawn")
         shown, fields = asked.pop("shown", {}), {"num", "seed", "guidance"}
         sampler = {n: v for n, v in asked.items() if n not in fields}
-        foreseen(thing, experiment.sources, shown, **sampler)  # before all that is long
+        # Refused before all that is long: an interval goes with each of the scales.
+        with blame("--solver"):
+            thing.sampler(**{n: v for n, v in sampler.items() if n != "interval"})
+        foreseen(thing, experiment.sources, shown, **sampler)
         if among := more.get("among"):
             wanted = questions.asked([*thing.streams], crossed)
             of = Crossings(thing, experiment.sources, {}, experiment.join)

@@ -111,7 +111,9 @@ def main(argv):
         for i, row in enumerate(zip(*texts.values(), strict=True)):
             print(*(ids[i], *row), sep="\t")
         return
-    files, said = {}, next(iter(texts.values()), ())
+    # Pictures are named by what they were drawn of, or else by what came with them.
+    asked = [_texts(generator, n, given[n]) for n in given if _said(generator, n)]
+    files, said = {}, next(iter([*asked, *texts.values()]), ())
     if labels is not None:
         known = generator.class_names or tuple(
             map(str, range(generator.module.classes))

@@ -83,6 +83,19 @@ def test_words_to_pictures_and_back(bundle, tmp_path, capsys):
     assert len((tmp_path / "w.txt").read_text().splitlines()) == 3
 
 
+def test_pictures_are_named_by_what_they_were_drawn_of(bundle, tmp_path, monkeypatch):
+    said, real = [], sample.sheet
+
+    def seen(*how):
+        said.append(list(how[-1]))
+        return real(*how)
+
+    monkeypatch.setattr(sample, "sheet", seen)
+    run(bundle, "--given.text=abc", "--want=image", f"--out={tmp_path / 'a.png'}")
+    run(bundle, "--given.word=dog", "--want=image,text", f"--out={tmp_path / 'b.png'}")
+    assert said == [["abc"] * 3, ["dog"] * 3]
+
+
 def test_a_given_stream_has_a_scale_of_its_own(bundle, tmp_path):
     def drawn(*scales):
         out = tmp_path / "x.npz"

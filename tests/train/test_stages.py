@@ -246,6 +246,11 @@ def test_a_picture_and_what_it_shows_are_two_streams(
     assert "what comes back" in (work / "report.html").read_text()
     with pytest.raises(BadInput, match="--among is of crossings"):
         evaluate.main([f"--workdir={tmp_path / 'run'}", "--among=x"])
+    monkeypatch.setattr(evaluate, "references_of", None)  # refused before all that
+    with pytest.raises(BadInput, match="--solver: .*'wrod'.*streams drawn are"):
+        evaluate.main(
+            [f"--workdir={tmp_path / 'run'}", "--solver={'wrod': Confidence()}"]
+        )
     generator = vqdit.load(tmp_path / "run")
     assert generator.tokenizers["word"] == Labels(10)
     image = whole(DATA, train=False)["x"][:3] / np.float32(127.5) - 1
