@@ -22,6 +22,7 @@ from pathlib import Path
 
 from train.config import Experiment
 from train.config.command import OF_RUN, parse
+from train.config.outputs import out_folder
 from train.errors import BadInput, run
 from train.evaluation.judge import train_judge
 from train.objectives.bundles import keep, open_bundle
@@ -47,6 +48,7 @@ def main(argv):
     data, flags = command.experiment.one_data, dict(command.flags)
     folder = Path(flags.pop("out"))
     with hosts.together():
+        out_folder(folder, there=True)
         if folder.exists():
             _check(folder, command.force)
     judge = keep(folder, train_judge(data, **{"seed": SEED} | flags))

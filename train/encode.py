@@ -15,6 +15,7 @@ from typing import Literal
 
 from train.config import Experiment, StageTwo
 from train.config.command import OF_RUN, parse
+from train.config.outputs import out_folder
 from train.errors import BadInput, run
 from train.objectives.bundles import open_bundle
 from train.objectives.latents import encode_set, encode_streams, refuse_still
@@ -43,8 +44,7 @@ def main(argv):
         if path is None and not isinstance(experiment, StageTwo):
             raise BadInput("write --bundle=DIR, the workdir or bundle of a tokenizer")
         codec = path is not None and open_bundle(path, Codec, "--bundle")
-        if out.exists():
-            raise BadInput(f"--out={out} is there; remove it, or write a new folder")
+        out_folder(out)
     if codec:
         data = experiment.one_data
         if epochs:

@@ -14,14 +14,14 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from train.config import Experiment
 from train.config.command import OF_RUN, parse
-from train.errors import BadInput, run
+from train.config.outputs import out_folder
+from train.errors import run
 from train.modalities import Modality
 from train.modalities.files import counted, write_bytes
 from train.modalities.gaps import outlying
@@ -264,9 +264,8 @@ def main(argv):
     hosts.alone()
     command = parse(argv, Experiment, flags=FLAGS)
     experiment = command.experiment
-    out = Path(command.flags.get("out", f"inspect_{experiment.name}"))
-    if out.exists() and not out.is_dir():
-        raise BadInput(f"--out={out} is a file; write a folder")
+    out = command.flags.get("out", f"inspect_{experiment.name}")
+    out = out_folder(out, there=True)
     data = experiment.data
     # Of a stage two whose streams have their own, a folder for each.
     for stream, each in data.items() if isinstance(data, dict) else [("", data)]:

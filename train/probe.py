@@ -21,7 +21,6 @@ Writes WORKDIR/probe.json, the table, and WORKDIR/probe.png, its picture.
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -30,6 +29,7 @@ from jaxtyping import Float
 
 from train.config import Experiment
 from train.config.command import OF_RUN, parse
+from train.config.outputs import out_file
 from train.errors import BadInput, run
 from train.evaluation.evaluator import signal
 from train.evaluation.probing import Probed, components, probed
@@ -66,9 +66,7 @@ def main(argv):
     command = parse(argv, Experiment, FLAGS, needed=["workdir"])
     flags, experiment = command.flags, command.experiment
     thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
-    out = Path(flags.get("out", command.workdir / "probe.json"))
-    if out.suffix != ".json":
-        raise BadInput(f"--out={out}: write a .json")
+    out = out_file(flags.get("out", command.workdir / "probe.json"), ".json")
     asked = opened(thing, experiment, flags)
     names = {"target": "target", "train_most": "train_most", "most": "held_most"}
     chosen = {names[n]: flags[n] for n in names if n in flags}

@@ -32,6 +32,7 @@ import numpy as np
 from train.codec.examples import class_of as number_of
 from train.codec.examples import given_examples
 from train.config.command import parse
+from train.config.outputs import out_file, out_folder
 from train.errors import BadInput, run
 from train.evaluation.drawing import SAMPLER, draw_all
 from train.modalities.boxes import box_rows
@@ -201,8 +202,7 @@ def _out(generator, want, written: str | None) -> Path | None:
             f"--out={out}: write a .png (a picture), a .npz (arrays), a .txt (texts), "
             f"a .csv (rows, boxes), or a folder"
         )
-    if out.suffix not in FILES and out.exists():
-        raise BadInput(f"--out={out} is there already; write another folder")
+    out = out_file(out, *FILES) if out.suffix in FILES else out_folder(out)
     for name in want:
         if out.suffix == ".txt" and name not in said:
             raise BadInput(f"--out={out}: stream {name!r} is no text; write a .png")

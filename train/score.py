@@ -40,6 +40,7 @@ from scipy.special import softmax
 from train.codec.examples import class_of
 from train.config import StageTwo
 from train.config.command import OF_RUN, parse
+from train.config.outputs import out_file
 from train.errors import BadInput, run
 from train.evaluation.drawing import first_shown, presented
 from train.evaluation.estimates import roc_auc
@@ -83,9 +84,7 @@ def main(argv):
     command = parse(argv, StageTwo, FLAGS, needed=["workdir"])
     flags, experiment = command.flags, command.experiment
     generator = open_bundle(command.workdir, Generator, "--workdir")
-    out = flags.get("out", str(command.workdir / "scores.csv"))
-    if not out.endswith(".csv"):
-        raise BadInput(f"--out={out}: write a .csv")
+    out = out_file(flags.get("out", command.workdir / "scores.csv"), ".csv")
     of, given = flags.get("of", tuple(generator.streams)), flags.get("given", ())
     classify = flags.get("classify")
     values = _values(generator, classify, of, given)

@@ -12,6 +12,7 @@ import numpy as np
 from train.codec import prior as priors
 from train.codec.layout import BATCH, Opened
 from train.codec.prior import MOST_CODES
+from train.config.outputs import out_folder
 from train.errors import BadInput
 from train.modalities.clips import stills
 from train.modalities.files import counted, kind_of, write_bytes, write_folder
@@ -147,9 +148,7 @@ def targets(
     there, no two the same: of a.jpg and a.png the whole names are kept."""
     if not out:
         raise BadInput("write --out=DIR, the folder to write to")
-    folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise BadInput(f"--out={out} is a file; write a folder")
+    folder = out_folder(out, there=True)
     owners: dict[Path, Path] = {}
     names = list(names)
     taken = Counter(_stem(source) + suffix for source, suffix in names)
