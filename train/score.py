@@ -16,7 +16,8 @@ gives the first three latents in time of each clip, and scores those after them.
 which one is the likeliest, how often it is the true one, and how well the posterior
 tells classes. --anomaly names classes of the data that are scored, which may be others
 than those of training (--config.data...): how well the score tells all of them, and
-each, from the others, as the area under the ROC curve, with a bootstrap's interval.
+each, from the others, as the area under the ROC curve, with a bootstrap's interval. All
+examples are then scored under the same times and noise, whose luck tells none apart.
 
 Of whole texts it says bits a byte, too: the bound on all codes, padding and so the
 length included, over the bytes of the texts themselves. --rank=100 takes 100 examples,
@@ -132,7 +133,8 @@ def main(argv):
             write_bytes(out, _csv(table))
         else:
             batches = _batches(data, rows)
-            found = _scores(generator, scorer, batches, given, classify, values, flags)
+            how = (given, classify, values, flags)
+            found = _scores(generator, scorer, batches, *how)
             table = {
                 name: np.concatenate([x[name] for x in found]) for name in found[0]
             }
@@ -240,7 +242,8 @@ def _scores(generator, scorer, batches, given, classify, values, flags) -> list[
     key, found = jax.random.key(flags.get("seed", 0)), []
     for rows, mine, batch in batches:
         call = _call(generator, scorer.of, given, batch, flags)
-        ask = functools.partial(scorer, key, rows)
+        ids = np.zeros_like(rows) if flags.get("anomaly") else rows
+        ask = functools.partial(scorer, key, ids)
         columns = {"example": rows, "label": batch["label"]}
         columns |= _classified(ask, call, classify, values)
         found.append({name: np.asarray(v)[:mine] for name, v in columns.items()})
@@ -293,6 +296,8 @@ def _said(table, of, classify, true, anomalies) -> None:
         table[name].astype(float) for name in ("nats", "bits", "label")
     )
     error = nats.std() / len(nats) ** 0.5
+    if anomalies:  # of one draw for all
+        error = np.hypot(error, table["error"].mean())
     say(
         f"{', '.join(of)}: {nats.mean():.4g} nats an example, +- {error:.2g}; "
         f"{bits.mean():.4g} bits a code or channel"

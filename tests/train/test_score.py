@@ -2,9 +2,9 @@
 
 import csv
 import math
+import re
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -30,11 +30,15 @@ DATA = Images(name="digits", size=8, channels=1, words=NAMES)
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     """Of a model to which all codes are alike, whatever it sees."""
-    folder = tmp_path_factory.mktemp("even")
+    return kept(tmp_path_factory.mktemp("even"), 0.0)
+
+
+def kept(folder, scale):
+    """A workdir of a generator, whose parameters are drawn and scaled."""
     values = {"name": Bytes(5), "digit": Labels(10)}
     streams = [Discrete("name", (5,), 257), Discrete("digit", (1,), 11)]
     made = generator(streams, dict.fromkeys(values, Masking()), values)
-    made.params = jax.tree.map(jnp.zeros_like, made.params)
+    made.params = jax.tree.map(lambda leaf: scale * leaf, made.params)
     vqdit.save(folder / "bundle", made)
     experiment = StageTwo(
         name="even",
@@ -50,6 +54,26 @@ def workdir(tmp_path_factory):
 def rows(folder):
     with open(folder / "scores.csv", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def test_anomalies_are_scored_under_the_noise_of_all_others(tmp_path, capsys):
+    """Digits of a class have one name, so luck alone could tell their scores apart."""
+    folder = kept(tmp_path, 1.0)
+    ask = [f"--workdir={folder}", "--of=name", "--most=40", "--draws=4"]
+    said = []
+    for more in ([], ["--anomaly=3"]):
+        score.main([*ask, *more])
+        of_class = {}
+        for row in rows(folder):
+            of_class.setdefault(row["label"], []).append(float(row["nats"]))
+        spread = np.mean([np.std(each) for each in of_class.values()])
+        said.append((spread, capsys.readouterr().err))
+    assert said[0][0] > 0.1 and said[1][0] < 1e-4
+    # All share one draw, whose error is no smaller for many of them.
+    plain, shared = (
+        float(re.search(r"\+- ([\d.e-]+);", text).group(1)) for _, text in said
+    )
+    assert shared > 2 * plain
 
 
 def test_a_text_of_even_codes_costs_all_of_them_over_its_bytes(workdir, capsys):
