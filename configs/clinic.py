@@ -28,7 +28,9 @@ CONFIG = StageTwo(
     model=DiT(width=64, depth=3, block=Block(4)),
     streams={
         "volume": Stream(Gaussian(), times=LogitNormal(), shape=(4, 4, 4, 12)),
-        "record": Stream(Masking(), Table(bins=16), shape=(7, 1), codes=85),
+        "record": Stream(
+            Masking(), Table(bins=16), shape=(7, 1), codes=85, start="codebook"
+        ),
         "finding": Stream(Masking(), Labels(5)),
     },
     mixture=Mixture(
@@ -47,5 +49,5 @@ CONFIG = StageTwo(
     optimizer=Optimizer(
         peak_lr=2e-3, schedule="cosine", warmup=100, b2=0.99, ema=0.998
     ),
-    run=Run(steps=1200, batch=48, log_every=100, save_every=200),
+    run=Run(steps=4000, batch=48, log_every=100, save_every=200),
 )

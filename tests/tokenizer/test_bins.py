@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vqdit.tokenizer import Boxes, Labels
+from vqdit.tokenizer import Boxes, Bytes, Labels
 
 
 def test_every_label_comes_back():
@@ -77,6 +77,18 @@ def test_boxes_that_are_given_whole_stay_as_they_were_given(frames):
     np.testing.assert_array_equal(kept[1], given[1].reshape(-1, 5))
     half = boxes.kept(drawn, given, np.array([False, True]))
     np.testing.assert_array_equal(half, np.stack([drawn[0], given[1]]))
+
+
+def test_codewords_of_edges_are_in_their_order():
+    boxes = Boxes(1, bins=6, classes=3)
+    (words,) = boxes.codewords()
+    apart = np.linalg.norm(words[:, None] - words[None], axis=-1)
+    assert words.shape[0] == boxes.code_count == 10
+    assert (np.diff(apart[0, :6]) > 0).all() and (np.diff(apart[5, 5::-1]) > 0).all()
+    assert np.ptp(apart[6:9, 6:9][~np.eye(3, dtype=bool)]) < 1e-6  # classes alike
+    for symbols in (Labels(4), Bytes(3)):
+        with pytest.raises(ValueError, match="are symbols, none nearer than others"):
+            symbols.codewords()
 
 
 def test_codes_out_of_place_are_an_absent_box():

@@ -177,3 +177,20 @@ def test_what_is_written_is_not_contradicted():
 
 def test_a_numpy_scalar_is_spelled_as_a_number():
     assert spelled(np.float64(3.0)) == "3" and spelled(np.float64(0.1)) == "0.1"
+
+
+def test_codewords_of_bins_are_in_their_order_and_of_words_are_alike():
+    (words,) = TABLE.codewords()
+    assert words.shape[0] == TABLE.code_count
+    apart = np.linalg.norm(words[:, None] - words[None], axis=-1)
+    age, visits, sex = np.split(np.arange(TABLE.code_count), [8, 11])
+    for column in (age, visits):  # the further apart, the further
+        for i in column:
+            away = apart[i, column][np.argsort(np.abs(column - i), kind="stable")]
+            assert (np.diff(away) >= -1e-6).all() and away[1] > 0.1
+    for column in (age, visits, sex):
+        np.testing.assert_allclose(words[column].mean(0), 0, atol=1e-6)
+        lengths = np.linalg.norm(words[column], axis=1)
+        assert np.square(lengths).mean() == pytest.approx(1, abs=1e-5)
+        rest = np.setdiff1d(np.arange(TABLE.code_count), column)
+        np.testing.assert_allclose(words[column] @ words[rest].T, 0, atol=1e-6)

@@ -285,13 +285,10 @@ def _codewords(experiment: StageTwo, tokenizers) -> dict[str, np.ndarray]:
     for name, stream in experiment.streams.items():
         if stream.start == "codebook":
             at = f"streams.{name}.start=codebook"
-            codec = tokenizers[name]
-            if not isinstance(codec, Codec) or stream.process.kind != "codes":
-                raise BadInput(
-                    f"{at}: the stream has no codes of a trained codebook; write normal"
-                )
+            if stream.process.kind != "codes":
+                raise BadInput(f"{at}: the stream is of latents; write normal")
             with blame(f"{at} (write normal)"):
-                found[name] = codec.codewords()
+                found[name] = tokenizers[name].codewords()
     return found
 
 

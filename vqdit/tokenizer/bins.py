@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from vqdit.fields import Count, Natural
-from vqdit.tokenizer.value import Value, known_codes
+from vqdit.tokenizer.value import Value, known_codes, ordered, side_by_side
 
 Host = np.ndarray | Array
 
@@ -135,6 +135,10 @@ class Boxes(Value):
         boxes = np.where(present, (edges + 0.5) / self.bins, 0)
         labels = np.where(present, labels, -1)
         return np.concatenate([boxes, labels], -1).astype(np.float32)
+
+    def codewords(self):
+        """Bins in their order, classes, and the code of an absent box."""
+        return side_by_side(ordered(self.bins), np.eye(self.classes), np.eye(1))
 
     def kept(self, drawn, given, known):
         """Boxes that were drawn, and those that are given whole instead of their bins'

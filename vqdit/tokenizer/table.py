@@ -12,7 +12,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from vqdit.fields import Bound, Checked, Finite
-from vqdit.tokenizer.value import Value, first_other, known_codes
+from vqdit.tokenizer.value import (
+    Value,
+    first_other,
+    known_codes,
+    ordered,
+    side_by_side,
+)
 from vqdit.values import near
 
 Row = Mapping[str, Any] | Sequence[Any] | None
@@ -241,6 +247,11 @@ class Table(Value):
             own = (code >= 0) & (code < len(column.values))
             table[own, i] = np.array(column.values, object)[code[own]]
         return [dict(zip(self.names, row, strict=True)) for row in table.tolist()]
+
+    def codewords(self):
+        """Words of a category, and bins in their order."""
+        kinds = {Number: ordered, Category: np.eye}
+        return side_by_side(*(kinds[type(c)](len(c.values)) for c in self.columns))
 
     def kept(
         self,

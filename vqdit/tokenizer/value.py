@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Bool, Int
+import scipy.linalg
+from jaxtyping import Bool, Float, Int
 
 from vqdit.fields import Checked
 from vqdit.values import field_names
@@ -78,6 +79,13 @@ class Value(Checked):
         """The inverse of `encode`, of known codes."""
         raise NotImplementedError
 
+    def codewords(self) -> Float[np.ndarray, "1 k d"]:
+        """What its codes mean, of mean 0: such as mean nearly the same are near. Raises
+        ValueError where they are symbols."""
+        raise ValueError(
+            f"the codes of {type(self).__name__} are symbols, none nearer than others"
+        )
+
     def kept(
         self,
         drawn: Sequence[Any],
@@ -104,6 +112,20 @@ def first_other(
         if here != there and not (name in left and not here):
             return name, here, there
     return None
+
+
+def ordered(count: int) -> Float[np.ndarray, "k d"]:
+    """Bins of one quantity: the further apart, the more of the edges between."""
+    return np.tri(count, max(1, count - 1), -1, np.float32)
+
+
+def side_by_side(*blocks: Float[np.ndarray, "_ _"]) -> Float[np.ndarray, "1 k d"]:
+    """Codewords of codes of several kinds, each with channels of its own, about 0 and
+    as long as the others'."""
+    each = [block - block.mean(0) for block in blocks]
+    size = [np.sqrt(np.square(block).sum(1).mean()) for block in each]
+    each = [block / max(s, 1e-6) for block, s in zip(each, size, strict=True)]
+    return scipy.linalg.block_diag(*each).astype(np.float32)[None]
 
 
 def known_codes(codes: Any, count: int) -> np.ndarray:

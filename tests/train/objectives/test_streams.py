@@ -124,7 +124,7 @@ def test_an_embedding_may_start_as_the_codebook(tmp_path):
     assert abs(np.sqrt((table[:-1] ** 2).mean()) / np.std(other) - 1) < 0.2
     for wrong in ({"process": Gaussian()}, {"tokenizer": Labels(10)}):
         fields = {f"streams.image.{name}": value for name, value in wrong.items()}
-        with pytest.raises(BadInput, match=r"streams.image.start=codebook: .* normal"):
+        with pytest.raises(BadInput, match=r"streams.image.start=codebook.* normal"):
             prepare(replaced(experiment, fields))
 
 
