@@ -18,7 +18,7 @@ class Word:
     SHIFT, GAIN, HIDE, HIDDEN, MUTE, MUTED, PACE, ROLL = 48, 49, 50, 51, 52, 53, 54, 55
     # Of generated signals, and of where training cuts an example.
     VIDEO, START, VOLUME, CORNER = 64, 65, 66, 67
-    PATIENT, ACTION = 69, 72
+    PATIENT, ACTION, DRIVING = 69, 72, 73
     SERIES, TONES, RANGE = 80, 80, 96  # a series has seeds, a tone has none
     STROKES, HISS = 97, 98  # of gestures, and of noise in recordings
     # Of which examples, and which of their epochs.

@@ -13,7 +13,7 @@ from train.errors import BadInput, Unreadable, one_line
 from train.modalities.augment import ImageAugment
 from train.modalities.draws import Draws, Word
 from train.modalities.files import stored
-from train.modalities.modality import Batch, Modality, Record, peak_ratio
+from train.modalities.modality import Batch, EightOrMore, Modality, Record, peak_ratio
 from train.modalities.shown import png
 from vqdit.fields import Count
 
@@ -68,10 +68,13 @@ class Images(Pixels):
 
     name:        "digits" (ships with scikit-learn), "folder", "webdataset" (tar
                  shards), "huggingface" (as it was saved to disk), "npz", or any TFDS
-                 set, with configuration and version if wanted: "mnist:3.0.1".
+                 set, with configuration and version if wanted: "mnist:3.0.1";
+                 "driving" and "driving_faults", what a camera sees of generated streets
+                 (train/sources/driving.py), with "boxes" of vehicles and walkers.
     crop, flip:  augmentation while training; evaluation always crops the centre.
     augment:     more of it: turns, colour, noise.
     download:    may TFDS use the network to prepare a missing set.
+    examples, seed: of streets: `examples` to train on, an eighth to test on.
     """
 
     kind: ClassVar[str] = "image"
@@ -88,6 +91,8 @@ class Images(Pixels):
     flip: bool = False
     augment: ImageAugment | None = None
     download: bool = False
+    examples: EightOrMore = 4096
+    seed: int = 0
 
     def __post_init__(self):
         super().__post_init__()

@@ -216,6 +216,8 @@ class Modality(Checked):
         if self.masked:
             known = stacked(record.known for record in records)
             batch["known"] = known.astype(np.float32)
+        if all("boxes" in record.more for record in records):
+            batch["boxes"] = np.stack([record.more["boxes"] for record in records])
         if draws is None and all("truth" in record.more for record in records):
             batch["truth"] = stacked(record.more["truth"] for record in records)
         return batch

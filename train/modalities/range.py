@@ -22,14 +22,16 @@ from train.modalities.shown import Axis
 from vqdit.fields import Count, NonNegative, Positive
 
 UNSAID = {"far": None, "elevation": ()}  # in a bundle
-Name = Literal["scenes", "folder", "webdataset"]
+STREETS = ("scenes", "driving", "driving_faults")
+Name = Literal["scenes", "driving", "driving_faults", "folder", "webdataset"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Ranges(Modality):
     """Sweeps, float32 (rows, azimuth, channels), in about [-1, 1].
 
-    name:      "scenes" (a street of boxes and walls, rays cast), or "folder" of .npy
+    name:      "scenes" (a street of boxes and walls, rays cast), "driving" and
+               "driving_faults" (another, which a camera sees, too), or "folder" of .npy
                and .npz files (array "range", or the only one): (rows, azimuth) or
                (rows, azimuth, channels), range in metres first, and of KITTI's sweeps
                of points (.bin), which `projected` makes so, with their reflectance
@@ -40,7 +42,7 @@ class Ranges(Modality):
                first channel. Other channels are 0 there, and the mask is 0 in all.
                None: every value is finite, and stays as it is.
     normalise: see train.modalities.normalise; fitted on what returned in training.
-    examples, noise, seed: of scenes: `examples` to train on, an eighth to test on.
+    examples, noise, seed: of streets: `examples` to train on, an eighth to test on.
     """
 
     kind: ClassVar[str] = "range"
@@ -66,8 +68,8 @@ class Ranges(Modality):
 
     def __post_init__(self):
         super().__post_init__()
-        alone = self.name != "scenes" or self.channels == 1
-        self.check("channels", alone, "scenes have 1")
+        alone = self.name not in STREETS or self.channels == 1
+        self.check("channels", alone, f"{self.name} has 1")
         up = self.elevation
         rises = not up or len(up) == 2 and -90 <= up[0] < up[1] <= 90
         self.check("elevation", rises, "write (low, high) in degrees")

@@ -17,8 +17,17 @@ from train.modalities.recordings import read_recording, told, write_recording
 from train.modalities.tables import read_columns
 from vqdit.fields import Bound, Count, Decay, Natural, NonNegative
 
-Name = Literal["generated", "digit_strokes", "mnist_strokes", "folder", "webdataset"]
 STROKES = ("digit_strokes", "mnist_strokes")
+DRIVING = ("driving", "driving_faults")
+Name = Literal[
+    "generated",
+    "digit_strokes",
+    "mnist_strokes",
+    "driving",
+    "driving_faults",
+    "folder",
+    "webdataset",
+]
 TOLD = 0.01  # of a channel that cleaning may change without a word
 
 
@@ -29,8 +38,9 @@ class Series(Modality):
     name:      "generated" (sinusoids with harmonics and drift, and what a poor sensor
                makes of them); "digit_strokes" and "mnist_strokes", the way of a hand
                that writes the digits of scikit-learn or MNIST, as many as there are:
-               across, down, and whether the pen is on the paper; or "folder" of .csv,
-               .parquet and .npz files, one recording each. data_dir may also be one
+               across, down, and whether the pen is on the paper; "driving" and
+               "driving_faults", the way that a car came, and the hour; or "folder" of
+               .csv, .parquet and .npz files, one recording each. data_dir may be one
                file, whose last share, as large as holdout, is then the held-out part.
                Classes are sub-folders.
     columns:   of the files, in this order; (): all of them, but for `time`.
@@ -87,10 +97,13 @@ class Series(Modality):
         super().__post_init__()
         clock = "write data.rate too, the samples a second of the one clock"
         self.check("time", self.rate or not self.time, clock)
-        stored = self.name not in ("generated", *STROKES) or not self.columns
+        made = self.name in ("generated", *STROKES, *DRIVING)
+        stored = not made or not self.columns
         self.check("columns", stored, "generated series have none; leave it out")
         drawn = self.name not in STROKES or self.channels == 3
         self.check("channels", drawn, "strokes have 3: across, down, pen")
+        driven = self.name not in DRIVING or self.channels == 4
+        self.check("channels", driven, "a way has 4: along, aside, heading, hour")
         paced = self.augment is not None and self.augment.pace
         self.check("augment", not paced, "series have no pace; leave it out")
 

@@ -6,6 +6,7 @@ from train.modalities.modality import Modality
 from train.sources import generated, patients
 from train.sources.arrays import digits, npz
 from train.sources.catalogue import open_prepared
+from train.sources.driving import driving, faults
 from train.sources.folder import open_folder
 from train.sources.moving import moving, moving_actions, moving_events
 from train.sources.rows import open_rows
@@ -35,6 +36,8 @@ SOURCES = {
     "mnist_strokes": strokes,
     "moving_actions": moving_actions,
     "moving_events": moving_events,
+    "driving": driving,
+    "driving_faults": faults,
 }
 
 
