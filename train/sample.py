@@ -103,6 +103,9 @@ def main(argv):
         x = draw_all(generator, draw, key, ids, labels, given=given)
     except ValueError as error:
         raise BadInput(str(error)) from error
+    for name in rows & set(want):  # with columns that the stream does not have
+        pairs = zip(given[name], x[name], strict=True)
+        x[name] = [dict(row) | drawn for row, drawn in pairs]
     texts = {
         name: _texts(generator, name, x[name])
         for name in want

@@ -224,8 +224,22 @@ def test_rows_are_completed_from_a_csv_to_a_csv(clinic, tmp_path, capsys):
     given, out = f"--given.record={tmp_path / 'in.csv'}", tmp_path / "out.csv"
     run(clinic, given, "--want=record", f"--out={out}")
     lines = [line.split(",") for line in out.read_text().splitlines()]
-    assert lines[0] == ["age", "sex"] and lines[2] == ["70", "m"]
-    assert lines[1][1] == "f" and lines[3][0] == "20"
+    assert lines[0] == ["sex", "age"] and lines[2] == ["m", "70"]  # as in the file
+    assert lines[1][0] == "f" and lines[3][1] == "20"
+    # Columns that the table does not have stay, beside a word that nobody had, too.
+    more = tmp_path / "more.csv"
+    more.write_text("id,age,sex,ward\na,,f,north\nb,70,x,south\nc,20,,south\n")
+    run(
+        clinic, f"--given.record={more}", "--want=record", f"--out={tmp_path / 'm.csv'}"
+    )
+    kept = [row.split(",") for row in (tmp_path / "m.csv").read_text().splitlines()]
+    assert kept[0] == ["id", "age", "sex", "ward"]
+    assert [(row[0], row[3]) for row in kept[1:]] == [
+        ("a", "north"),
+        ("b", "south"),
+        ("c", "south"),
+    ]
+    assert kept[1][2] == "f" and kept[2][1] == "70" and kept[3][1] == "20"
     run(clinic, given, f"--out={tmp_path / 'both'}")
     names = {path.name for path in (tmp_path / "both").iterdir()}
     assert names == {"record.csv", "0_kind.txt", "1_kind.txt", "2_kind.txt"}

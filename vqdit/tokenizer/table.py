@@ -219,7 +219,9 @@ class Table(Value):
                     counts[column.name] = len(unseen)
         if not counts:
             return values, counts
-        return [dict(zip(self.names, row, strict=True)) for row in rows], counts
+        found = [dict(zip(self.names, row, strict=True)) for row in rows]
+        more = [dict(row) if isinstance(row, Mapping) else {} for row in values]
+        return [a | b for a, b in zip(more, found, strict=True)], counts
 
     def known(self, values: Sequence[Row]) -> Bool[np.ndarray, "b columns"]:
         return ~_missing(self._entries(values))
