@@ -7,7 +7,11 @@ python -m train.stage_two --config=configs/driving.py --workdir=runs/driving \\
     --config.streams.camera.tokenizer=runs/camera \\
     --config.streams.range.tokenizer=runs/sweep \\
     --config.streams.position.tokenizer=runs/position
-python -m train.evaluate --workdir=runs/driving --crossings=True --num=300 --steps=8 \\
+ASK=range_to_camera,position_to_camera,range+position_to_camera
+ASK=$ASK,camera_to_range,position_to_range,camera+position_to_range
+ASK=$ASK,camera_to_position,range_to_position,camera+range_to_position
+ASK=$ASK,camera_to_boxes,range_to_boxes,position_to_boxes,camera+range+position_to_boxes
+python -m train.evaluate --workdir=runs/driving --crossings=$ASK --num=300 --steps=8 \\
     --draws=8 --solver='Confidence(noise=1.0)'
 python -m train.score --workdir=runs/driving --of=camera --given=range,position \\
     --anomaly='camera,no camera' --draws=16 --most=600 \\
@@ -46,8 +50,8 @@ CONFIG = StageTwo(
     },
     model=DiT(width=96, depth=4, block=Block(4)),
     streams={
-        "camera": Stream(MASKING, shape=(4, 4, 2), **CODES),
-        "range": Stream(MASKING, shape=(2, 16, 2), **CODES),
+        "camera": Stream(MASKING, shape=(8, 8, 2), **CODES),
+        "range": Stream(MASKING, shape=(2, 32, 2), **CODES),
         "position": Stream(MASKING, shape=(4, 2), **CODES),
         "boxes": Stream(
             MASKING,
@@ -67,7 +71,7 @@ CONFIG = StageTwo(
     optimizer=Optimizer(
         peak_lr=2e-3, schedule="cosine", warmup=100, b2=0.99, ema=0.998
     ),
-    run=Run(steps=4000, batch=32, log_every=100, save_every=400),
+    run=Run(steps=3000, batch=32, log_every=100, save_every=400),
     bars=(
         "range+position_to_camera psnr_db > range_to_camera psnr_db",
         "range+position_to_camera psnr_db > position_to_camera psnr_db",

@@ -1,9 +1,9 @@
-"""What a camera sees of a street, 32x32 pixels, to 4x4 tokens of two codes of 9 bits.
+"""What a camera sees of a street, 32x32 pixels, to 8x8 tokens of two codes of 9 bits.
 
 python -m train.stage_one --config=configs/driving_camera.py --workdir=runs/camera
 
 One of three tokenizers of configs/driving.py; see train/sources/driving.py. One CPU
-core: six minutes. Expected: RESULTS.md, section Driving.
+core: seven minutes. Expected: RESULTS.md, section Driving.
 """
 
 from train.config import KMeansInit, Optimizer, Run, StageOne, Weights
@@ -13,7 +13,7 @@ from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
 
 BOOK = EMAVectorQuantizer(512, dim=8, decay=0.97, start="kmeans")
 SHAPE = {
-    "widths": (64, 128),
+    "widths": (96,),
     "patch": 4,
     "blocks": 1,
     "mid_attention": False,

@@ -1,4 +1,4 @@
-"""Sweeps of 8 rows by 128 azimuths to 2x16 tokens of two codes of 9 bits.
+"""Sweeps of 8 rows by 128 azimuths to 2x32 tokens of two codes of 9 bits.
 
 python -m train.stage_one --config=configs/driving_range.py --workdir=runs/sweep
 
@@ -12,9 +12,8 @@ from train.modalities import Ranges
 from vqdit.tokenizer import ConvDecoder, ConvEncoder
 
 SHAPE = {
-    "widths": (64, 128),
+    "widths": (96,),
     "patch": 4,
-    "strides": ((1, 2),),
     "blocks": 1,
     "mid_attention": False,
     "wrap": (False, True),

@@ -148,9 +148,9 @@ def crossings(
 
 
 def own(sampler: Mapping[str, Any], want: str) -> dict[str, Any]:
-    """The fields of a sampler of all streams that are of one."""
+    """The fields of a sampler of all streams that are of one, drawn by itself."""
     one = lambda x: x.get(want) if isinstance(x, Mapping) else x
-    return {name: one(x) for name, x in sampler.items()}
+    return {name: one(x) for name, x in sampler.items() if name != "first"}
 
 
 def _judges(of: Crossings, references: References) -> dict[tuple[str, str], Any]:

@@ -21,6 +21,10 @@ from vqdit.trained.generator import Generator
 SAMPLER = {
     "steps": (Count, "of the sampler (50)"),
     "shift": (float, "of its times, above 1 denser near noise (1)"),
+    "first": (
+        tuple[str, ...],
+        "of streams drawn together, those that are before the others",
+    ),
     "interval": (tuple[float, float], "times in which the scale applies (0.0, 1.0)"),
     "solver": (
         Solver | dict[str, Solver],

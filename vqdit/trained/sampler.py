@@ -111,6 +111,7 @@ class Sampler:
             noise,
             fixed,
             parts,
+            [n for n, grid in self.grids.items() if any(getattr(grid, "waits", ()))],
         )
         x, path = out if self.trajectory else (out, {})
         if self.decode:
