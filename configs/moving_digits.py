@@ -16,7 +16,7 @@ python -m train.sample --workdir=runs/moving --given.video=clip.gif --want=boxes
 The 5x4x4 latents of a clip by flow; by masks which of 16 actions it is, the digit and
 its box in each frame, and a sentence such as "7 down right fast".
 
-One CPU core: about 17 minutes, after 10 for the tokenizer. Expected: RESULTS.md,
+One CPU core: an hour, after 15 minutes for the tokenizer. Expected: RESULTS.md,
 section moving digits.
 """
 

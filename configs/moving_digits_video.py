@@ -6,7 +6,7 @@ python -m train.stage_one --config=configs/moving_digits_video.py \\
 The causal tokenizer behind configs/moving_digits.py: two frames and 8x8 pixels a
 latent, of eight channels that are rounded to five levels each.
 
-One CPU core: 10 minutes. Expected: RESULTS.md, section moving digits.
+One CPU core: 15 minutes. Expected: RESULTS.md, section moving digits.
 """
 
 from train.config import Optimizer, Run, StageOne, Weights
@@ -35,7 +35,7 @@ CONFIG = StageOne(
     optimizer=Optimizer(
         peak_lr=2e-3, schedule="cosine", warmup=100, b2=0.99, ema=0.995
     ),
-    run=Run(steps=1600, batch=16, save_every=800),
+    run=Run(steps=2400, batch=16, save_every=800),
 )
 
 VARIANTS = {"more_channels": {"model.quantizer.levels": (5,) * 9}}
