@@ -14,7 +14,7 @@ ASK=$ASK,camera_to_boxes,range_to_boxes,position_to_boxes,camera+range+position_
 python -m train.evaluate --workdir=runs/driving --crossings=$ASK --num=300 --steps=8 \\
     --draws=8 --solver='Confidence(noise=1.0)'
 python -m train.score --workdir=runs/driving --of=camera --given=range,position \\
-    --anomaly='camera,no camera' --draws=16 --most=600 \\
+    --anomaly='camera,no camera' --usual=none --draws=16 \\
     --config.data.camera.name=driving_faults --config.data.range.name=driving_faults \\
     --config.data.position.name=driving_faults --config.data.boxes.name=driving_faults
 
@@ -71,7 +71,7 @@ CONFIG = StageTwo(
     optimizer=Optimizer(
         peak_lr=2e-3, schedule="cosine", warmup=100, b2=0.99, ema=0.998
     ),
-    run=Run(steps=3000, batch=32, log_every=100, save_every=400),
+    run=Run(steps=2400, batch=32, log_every=100, save_every=400),
     bars=(
         "range+position_to_camera psnr_db > range_to_camera psnr_db",
         "range+position_to_camera psnr_db > position_to_camera psnr_db",

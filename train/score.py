@@ -16,7 +16,8 @@ gives the first three latents in time of each clip, and scores those after them.
 which one is the likeliest, how often it is the true one, and how well the posterior
 tells classes. --anomaly names classes of the data that are scored, which may be others
 than those of training (--config.data...): how well the score tells all of them, and
-each, from the others, as the area under the ROC curve, with a bootstrap's interval. All
+each, from the others, as the area under the ROC curve, with a bootstrap's interval;
+--usual names those others, where not all are meant. All
 examples are then scored under the same times and noise, whose luck tells none apart.
 
 Of whole texts it says bits a byte, too: the bound on all codes, padding and so the
@@ -70,6 +71,7 @@ FLAGS = OF_RUN | {
     "label": (bool, "False: of a model with classes, without the example's own"),
     "classify": (str, "a stream of labels, or label, whose every value is tried"),
     "anomaly": (tuple[str, ...], "classes that are anomalies, by name or number"),
+    "usual": (tuple[str, ...], "classes that they are told from; else all others"),
     "draws": (Count, "of time and noise, for each example and stream (32)"),
     "rank": (Annotated[int, Bound(at_least=2)], "examples whose --given are compared"),
     "baselines": (bool, "of texts and ranks: what needs no network, beside"),
@@ -97,6 +99,8 @@ def main(argv):
     if both := set(of) & set(given):
         raise BadInput(f"--given={min(both)}: it is scored; leave it out of one")
     words = flags.get("anomaly", ())
+    if "usual" in flags and not words:
+        raise BadInput("--usual: write --anomaly, too")
     baselines = flags.get("baselines", False)
     text = len(of) == 1 and isinstance(generator.values.get(of[0]), Text)
     # Of a part of the codes, or the best of several labels, there are no bits a byte.
@@ -118,8 +122,14 @@ def main(argv):
     opened = lambda train: JointExamples(sources, tokenizers, train, experiment.join)
     data = opened(part)
     rows = spaced(len(data), flags.get("most"))
-    anomalies = _classes(data, words)
+    anomalies = _classes(data, words, "anomaly")
+    usual = [*_classes(data, flags.get("usual", ()), "usual").values()]
+    if both := set(usual) & set(anomalies.values()):
+        raise BadInput(f"--usual: {min(both)} is an anomaly, too; write others")
     labels = data.labels(rows) if anomalies else np.zeros(0, int)
+    if usual:  # of no others is anything asked
+        rows = rows[np.isin(labels, [*usual, *anomalies.values()])]
+        labels = data.labels(rows)
     labels = labels[labels >= 0]
     if anomalies and len({*np.isin(labels, [*anomalies.values()])}) < 2:
         raise BadInput(
@@ -229,12 +239,12 @@ def _values(generator, classify, of, given) -> tuple[int, ...]:
     return tuple(range(tokenizer.classes))
 
 
-def _classes(data, words) -> dict[str, int]:
-    """Name -> number, of those of the data that are anomalies."""
+def _classes(data, words, flag) -> dict[str, int]:
+    """Name -> number, of classes of the data."""
     try:
         return {word: class_of(word, data.class_names) for word in words}
     except ValueError as error:
-        raise BadInput(f"--anomaly: {error}") from error
+        raise BadInput(f"--{flag}: {error}") from error
 
 
 def _scores(generator, scorer, batches, given, classify, values, flags) -> list[dict]:

@@ -73,6 +73,8 @@ class Ranges(Modality):
         up = self.elevation
         rises = not up or len(up) == 2 and -90 <= up[0] < up[1] <= 90
         self.check("elevation", rises, "write (low, high) in degrees")
+        beams = up or not self.name.startswith("driving")
+        self.check("elevation", beams, "beams need it; write (low, high) in degrees")
 
     @property
     def shape(self) -> tuple[int, int, int]:

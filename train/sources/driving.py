@@ -95,7 +95,8 @@ def driving(data: Modality, train: bool) -> Generated:
 
 def faults(data: Modality, train: bool) -> Generated:
     """The same to train on; in every other held-out scene one sensor lies, and has what
-    another scene would give, or is out, and has nothing: the label says which."""
+    another scene would give, or is out: a black picture, the nearest beam alone, a way
+    that stands still. The label says which."""
 
     def make(data, part, row):
         fault = row % 2 * (1 + row // 2 % (len(FAULTS) - 1))
@@ -119,7 +120,8 @@ def _sensed(data: Modality, part: int, row: int, fault: int = 0) -> Record:
             values = values.mean(-1, keepdims=True)
         return Record(values.astype(np.uint8), label=fault, more={"boxes": boxes})
     if sensor == "range":
-        values = sweep(scene, data.rows, data.azimuth, data.noise, draw)
+        how = (data.rows, data.azimuth), data.elevation, data.noise
+        values = sweep(scene, *how, draw)
         if out:  # the nearest beam alone returns, for a sweep is never empty
             values = np.where(values == np.nanmin(values), values, np.nan)
         return Record(values.astype(np.float32)[..., None], label=fault)
@@ -187,10 +189,13 @@ def _view(size: int) -> Float[np.ndarray, "s s 3"]:
 
 
 @functools.lru_cache(maxsize=8)
-def _beams(rows: int, azimuth: int) -> Float[np.ndarray, "rows azimuth 3"]:
-    """Beams from 4 degrees up to 20 down, column 0 straight ahead, then to the left."""
-    up = np.radians(np.linspace(4, -20, rows))[:, None]
-    around = 2 * np.pi * np.arange(azimuth)[None] / azimuth
+def _beams(
+    rows: int, azimuth: int, elevation: tuple[float, float]
+) -> Float[np.ndarray, "rows azimuth 3"]:
+    """Beams through the middles of the cells of `train.modalities.range.projected`."""
+    low, high = np.radians(elevation)
+    up = (high - (np.arange(rows) + 0.5) / rows * (high - low))[:, None]
+    around = 2 * np.pi * (0.5 - (np.arange(azimuth)[None] + 0.5) / azimuth)
     each = np.cos(up) * np.cos(around), np.cos(up) * np.sin(around), np.sin(up)
     return np.stack(np.broadcast_arrays(*each), -1)
 
@@ -245,13 +250,13 @@ def _boxes(scene, size, near, each) -> Float[np.ndarray, "k 5"]:
 
 def sweep(
     scene: Street,
-    rows: int,
-    azimuth: int,
+    sides: tuple[int, int],
+    elevation: tuple[float, float],
     noise: float,
     draw: np.random.Generator,
 ) -> Float[np.ndarray, "rows azimuth"]:
     """Metres that each beam measures, NaN where none returns."""
-    near = scene.nearest(_beams(rows, azimuth))[0]
+    near = scene.nearest(_beams(*sides, elevation))[0]
     far = near > REACH
     near = near + noise * draw.standard_normal(near.shape)
     return np.where(far, np.nan, np.maximum(near, 0.1))

@@ -6,6 +6,7 @@ import pytest
 from tests.train.fresh import fresh
 from train.errors import BadInput
 from train.modalities import Images, Ranges, Series
+from train.modalities.range import projected
 from train.pipeline import JointExamples
 from train.sources import driving
 from train.sources.driving import FAULTS, MOST, picture, street, sweep, way
@@ -13,6 +14,7 @@ from train.sources.generated import rng
 from vqdit.tokenizer import Boxes
 
 MANY = {"examples": 112, "threads": 0}
+BEAMS = (8, 128), (-25.0, 3.0)
 CLEAR = {"length": 9, "channels": 4, "missing": 0.0, "spikes": 0.0, "cleaning": None}
 
 
@@ -66,12 +68,12 @@ def test_the_lidar_measures_what_the_camera_sees_ahead():
     checked = 0
     for i, scene in enumerate(scenes(60)):
         _, boxes = picture(scene, 64, rng(1, i))
-        ranges = sweep(scene, 8, 128, 0.0, rng(2, i))
+        ranges = sweep(scene, *BEAMS, 0.0, rng(2, i))
         assert ranges[-1].min() < 10, "the road is near below"
         for box in boxes[boxes[:, 4] >= 0][:1]:
             middle = np.arctan((1 - box[0] - box[2]) * np.tan(driving.VIEW / 2))
-            column = round(middle / (2 * np.pi) * 128) % 128
-            ahead = ranges[2, column]  # of a row that meets no road within 30 m
+            column = int((0.5 - middle / (2 * np.pi)) * 128)
+            ahead = ranges[1, column]  # of a row that meets no road within 40 m
             kinds = [t for t in scene.things if t.kind == box[4]]
             assert min(abs(ahead - np.hypot(*t.center[:2])) for t in kinds) < 2.6
             checked += 1
@@ -90,7 +92,7 @@ def test_the_way_says_how_the_car_stands_and_what_is_ahead_of_it():
         steps = np.hypot(*np.diff(track[:, :2], axis=0).T)
         np.testing.assert_allclose(steps, scene.speed * 2 / 8, atol=1e-9)
         # Walls: the lidar has the way's place on the road, and its heading.
-        ranges = sweep(scene, 8, 128, 0.0, rng(0))[1]
+        ranges = sweep(scene, *BEAMS, 0.0, rng(0))[0]
         left = scene.things[-1].center[1] * np.cos(scene.heading)
         assert np.nanmin(ranges[16:48]) == pytest.approx(left - 0.2, abs=1.5)
         straight = [
@@ -117,15 +119,14 @@ def test_camera_and_lidar_see_where_the_car_stands_and_whither_it_turns():
                 asides.append(scene.aside)
             if len(left) and len(right) and abs(scene.aside) < 1:
                 middles.append((left.max() + 64 + right.min(), scene.heading))
-        ranges = sweep(scene, 8, 128, 0.0, rng(0))[1]
-        ahead = np.roll(ranges, 24)[:48]  # to 67 degrees either way, left ones last
+        ahead = sweep(scene, *BEAMS, 0.0, rng(0))[0, 40:88]  # to 67 degrees either way
         far = np.flatnonzero(np.isnan(ahead))
         if len(far):
             ends.append(far.mean() - 24)
             headings.append(scene.heading)
     assert len(edges) > 20 and np.corrcoef(edges, asides)[0, 1] < -0.7
     assert len(middles) > 20 and np.corrcoef(*np.transpose(middles))[0, 1] > 0.7
-    assert len(ends) > 150 and np.corrcoef(ends, headings)[0, 1] < -0.8
+    assert len(ends) > 150 and np.corrcoef(ends, headings)[0, 1] > 0.8
 
 
 def test_one_row_is_one_scene_for_all_sensors_and_boxes_are_a_stream():
@@ -166,6 +167,15 @@ def test_a_sensor_at_fault_alone_is_changed():
     assert (known[out["range"]] < 0.01).all() and (known[~out["range"]] > 0.5).all()
     trained = JointExamples(of("driving_faults"), {}, True, "index")
     assert not trained.labels(np.arange(len(trained))).any()
+
+
+def test_a_sweep_is_what_its_points_are_projected_to():
+    for i, scene in enumerate(scenes(5)):
+        ranges = sweep(scene, *BEAMS, 0.0, rng(0, i))
+        beams = driving._beams(*BEAMS[0], BEAMS[1])
+        points = (beams * np.nan_to_num(ranges)[..., None]).reshape(-1, 3)
+        image, _ = projected(np.pad(points, [(0, 0), (0, 1)]), *BEAMS[0], BEAMS[1])
+        np.testing.assert_allclose(image[..., 0], np.nan_to_num(ranges), rtol=1e-5)
 
 
 def test_channels_that_a_sensor_does_not_have_are_refused():
