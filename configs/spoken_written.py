@@ -13,7 +13,7 @@ python -m train.stage_two --config=configs/spoken_written.py $SET \\
     --config.cache=runs/cache --workdir=runs/joint
 SAY="Confidence(noise=0.0, temperature=0.1)"
 python -m train.evaluate --workdir=runs/joint --crossings=True --baselines=True \\
-    --num=400 --steps=12 --first=word --guidance='(1.0, 2.0)' \\
+    --num=400 --steps=12 --before=word --guidance='(1.0, 2.0)' \\
     --solver="{'word': $SAY, 'image': Confidence(), 'audio': Confidence()}"
 python -m train.evaluate --workdir=runs/joint --baselines=True --steps=5 \\
     --crossings=audio_to_word --among=_theo_ --solver="$SAY"

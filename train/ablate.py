@@ -53,7 +53,7 @@ from vqdit.fields import Count
 from vqdit.nn import Block
 from vqdit.trained.bundle import read_json
 from vqdit.trained.codec import Codec
-from vqdit.values import describe, near
+from vqdit.values import build, describe, near
 
 FLAGS = {
     "workdir": (str, "the folder of all rows; the same command goes on with the rest"),
@@ -156,6 +156,16 @@ def probe(
     return {f"probe_{key}": value for key, value in scores.items()}
 
 
+def _same(of: dict, experiment: StageOne, settings: dict) -> bool:
+    """Whether a row is of these, once its file's fields are values: one that came later
+    has its default."""
+    try:
+        held = build(of["experiment"], ("vqdit", "train"))
+    except (KeyError, TypeError, ValueError):
+        return False
+    return held == experiment and of["flags"] == json.loads(json.dumps(settings))
+
+
 def row(
     experiment: StageOne, workdir: Path, flags: dict, reference, force: bool
 ) -> dict:
@@ -165,7 +175,7 @@ def row(
     wanted = {"experiment": describe(experiment), "flags": settings}
     if done.exists():
         found = finished(done)
-        if found["of"] == json.loads(json.dumps(wanted)):
+        if _same(found["of"], experiment, settings):
             return found["figures"]
     codec = stage_one.train(experiment, workdir, force)
     data, judge = experiment.data, None

@@ -28,7 +28,7 @@ from typing import Annotated
 from train.config import Experiment, StageTwo
 from train.config.bars import met
 from train.config.command import OF_RUN, parse
-from train.errors import BadInput, blame, run
+from train.errors import BadInput, run
 from train.evaluation import questions
 from train.evaluation.crossings import crossings
 from train.evaluation.drawing import SAMPLER
@@ -117,8 +117,10 @@ def main(argv):
         shown, fields = asked.pop("shown", {}), {"num", "seed", "guidance"}
         sampler = {n: v for n, v in asked.items() if n not in fields}
         # Refused before all that is long: an interval goes with each of the scales.
-        with blame("--solver"):
+        try:
             thing.sampler(**{n: v for n, v in sampler.items() if n != "interval"})
+        except ValueError as error:
+            raise BadInput(str(error)) from error
         foreseen(thing, experiment.sources, shown, **sampler)
         if among := more.get("among"):
             wanted = questions.asked([*thing.streams], crossed)

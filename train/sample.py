@@ -29,8 +29,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from train.codec.examples import cells_beside, given_examples
 from train.codec.examples import class_of as number_of
-from train.codec.examples import given_examples
 from train.config.command import parse
 from train.config.outputs import out_file, out_folder
 from train.errors import BadInput, run
@@ -104,8 +104,12 @@ def main(argv):
     except ValueError as error:
         raise BadInput(str(error)) from error
     for name in rows & set(want):  # with columns that the stream does not have
-        pairs = zip(given[name], x[name], strict=True)
-        x[name] = [dict(row) | drawn for row, drawn in pairs]
+        asked = [dict(row) for row in given[name]]
+        cells = cells_beside(generator.values[name], words[name], asked[0]) or [{}]
+        x[name] = [
+            row | cells[i % len(cells)] | drawn
+            for i, row, drawn in zip(ids, asked, x[name], strict=True)
+        ]
     texts = {
         name: _texts(generator, name, x[name])
         for name in want
@@ -116,7 +120,8 @@ def main(argv):
             print(*(ids[i], *row), sep="\t")
         return
     # Pictures are named by what they were drawn of, or else by what came with them.
-    asked = [_texts(generator, n, given[n]) for n in given if _said(generator, n)]
+    known = {n: x.get(n, given[n]) for n in given if _said(generator, n)}
+    asked = [_texts(generator, name, values) for name, values in known.items()]
     files, said = {}, next(iter([*asked, *texts.values()]), ())
     if labels is not None:
         known = generator.class_names or tuple(

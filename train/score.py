@@ -17,8 +17,8 @@ which one is the likeliest, how often it is the true one, and how well the poste
 tells classes. --anomaly names classes of the data that are scored, which may be others
 than those of training (--config.data...): how well the score tells all of them, and
 each, from the others, as the area under the ROC curve, with a bootstrap's interval;
---usual names those others, where not all are meant. All
-examples are then scored under the same times and noise, whose luck tells none apart.
+--usual names those others, where not all are meant. All examples are then scored under
+the same times and noise, whose luck tells none apart.
 
 Of whole texts it says bits a byte, too: the bound on all codes, padding and so the
 length included, over the bytes of the texts themselves. --rank=100 takes 100 examples,

@@ -127,6 +127,9 @@ def test_boxes_are_written_and_given_as_a_table(tmp_path, capsys):
     table.write_bytes(csv_of(box_rows(np.repeat(box, 3, 0))))
     run(tmp_path / "bundle", f"--given.boxes={table}", "--want=word")
     assert len(capsys.readouterr().out.splitlines()) == 3
+    words = tmp_path / "w.txt"
+    run(tmp_path / "bundle", f"--given.boxes={table}", "--want=word", f"--out={words}")
+    assert len(words.read_text().splitlines()) == 3
     draw = model.sampler(want="word", steps=1)
     keys = jax.random.key(0), np.arange(3)
     found = draw(*keys, given={"boxes": np.repeat(box, 3, 0)})
@@ -228,16 +231,16 @@ def test_rows_are_completed_from_a_csv_to_a_csv(clinic, tmp_path, capsys):
     assert lines[1][0] == "f" and lines[3][1] == "20"
     # Columns that the table does not have stay, beside a word that nobody had, too.
     more = tmp_path / "more.csv"
-    more.write_text("id,age,sex,ward\na,,f,north\nb,70,x,south\nc,20,,south\n")
+    more.write_text("id,age,sex,ward\n007,,f,True\n12345678901234567,70,x,NA\n8,20,,\n")
     run(
         clinic, f"--given.record={more}", "--want=record", f"--out={tmp_path / 'm.csv'}"
     )
     kept = [row.split(",") for row in (tmp_path / "m.csv").read_text().splitlines()]
     assert kept[0] == ["id", "age", "sex", "ward"]
     assert [(row[0], row[3]) for row in kept[1:]] == [
-        ("a", "north"),
-        ("b", "south"),
-        ("c", "south"),
+        ("007", "True"),
+        ("12345678901234567", "NA"),
+        ("8", ""),
     ]
     assert kept[1][2] == "f" and kept[2][1] == "70" and kept[3][1] == "20"
     run(clinic, given, f"--out={tmp_path / 'both'}")

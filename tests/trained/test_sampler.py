@@ -155,7 +155,7 @@ def test_the_first_of_several_streams_is_seen_by_the_others():
     """Whole, from the middle on; by itself it is what it is when drawn alone."""
     model = toys.any_to_any()
     how = {"steps": 6, "trajectory": True, "decode": False}
-    x = model.sampler(first="word", **how)(KEY, IDS)
+    x = model.sampler(before="word", **how)(KEY, IDS)
     word, image = (np.asarray(x[f"{name}_path"]) for name in ("word", "image"))
     assert (word[3] == x["word"]).all() and (word[0] != word[3]).any()
     assert (image[3] == image[0]).all() and (image[4] != image[3]).any()
@@ -166,15 +166,15 @@ def test_the_first_of_several_streams_is_seen_by_the_others():
     np.testing.assert_allclose(
         after(KEY, IDS, given=given, noise=noise)["image"], x["image"], atol=1e-5
     )
-    for first, more in (
+    for before, more in (
         ("wrod", {}),
         (("word", "image"), {}),
         ("word", {"grid": Steps(4)}),
     ):
-        with pytest.raises(ValueError, match=r"first=.*: write some of those drawn"):
-            model.sampler(first=first, **more)
+        with pytest.raises(ValueError, match=r"before=.*: write some of those drawn"):
+            model.sampler(before=before, **more)
     with pytest.raises(ValueError, match="leaves no step of 1"):
-        model.sampler(first="word", steps=1)
+        model.sampler(before="word", steps=1)
 
 
 def test_grids_are_values_or_times(model):

@@ -1,6 +1,6 @@
 """Files and words as the examples that they would be among a generator's data."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from train.codec.layout import SAME_RATE
 from train.errors import BadInput, Unreadable, blame
 from train.modalities.boxes import boxes_of
 from train.modalities.modality import of_contract
-from train.modalities.rows import TABULAR, rows_of
+from train.modalities.rows import TABULAR, cells_of, rows_of
 from train.pipeline.streams import say_unseen
 from train.progress import say
 from vqdit.signal import to_signal
@@ -128,6 +128,14 @@ def _values(generator, name, word, cut) -> list[Any]:
             first = tokenizer.decode(tokenizer.encode([text], truncate=True))[0]
             texts[i] = first.removesuffix("\ufffd")
     return texts
+
+
+def cells_beside(tokenizer, word: str, columns: Iterable[str]) -> list[dict[str, str]]:
+    """Of a CSV of rows the cells of those columns that the tokenizer does not have."""
+    path, own = Path(word), set(tokenizer.names)
+    if path.suffix.lower() not in TABULAR:
+        return []
+    return cells_of(path, [name for name in columns if name not in own])
 
 
 def _rows(tokenizer, word) -> list[dict[str, Any]]:

@@ -216,7 +216,7 @@ class Stream:
     start:     what the embedding of codes begins as: "normal" draws, or "codebook", a
         random projection of the tokenizer's codewords, or of the order of bins of rows
         and boxes, so that codes which mean nearly the same are near from the first:
-        that spares steps where examples are few.
+        that spares steps where examples are few. What `init` brings goes before it.
     shape, codes: of one example, (*grid, channels) of latents, or (*grid, books) and
         how many codes a book has. The tokenizer says both; written, they say what it
         has to be, and stand in for it where no data are read (train.bench).

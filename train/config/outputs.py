@@ -16,7 +16,7 @@ def out_file(word: str | Path, *suffixes: str) -> Path:
         raise BadInput(f"--out={path}: write a {' or '.join(suffixes)}")
     if path.is_dir():
         raise BadInput(f"--out={path} is a folder; write a file")
-    return _reached(path)
+    return _reached(path, path)
 
 
 def out_folder(word: str | Path, there: bool = False) -> Path:
@@ -29,12 +29,13 @@ def out_folder(word: str | Path, there: bool = False) -> Path:
         raise BadInput(f"--out={path} is a file; write a folder")
     if path.exists() and not there:
         raise BadInput(f"--out={path} is there; remove it, or write a new folder")
-    return _reached(path)
+    return _reached(path, path / "file")
 
 
-def _reached(path: Path) -> Path:
-    """The path, below a folder that can be written to."""
-    above = next(each for each in path.absolute().parents if each.exists())
+def _reached(path: Path, file: Path) -> Path:
+    """The path, where a file of its can be written: the first folder above that is
+    there allows it."""
+    above = next(each for each in file.absolute().parents if each.exists())
     if not above.is_dir():
         raise BadInput(f"--out={path}: {above} is a file; write another")
     if not os.access(above, os.W_OK | os.X_OK):

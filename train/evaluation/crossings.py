@@ -150,7 +150,7 @@ def crossings(
 def own(sampler: Mapping[str, Any], want: str) -> dict[str, Any]:
     """The fields of a sampler of all streams that are of one, drawn by itself."""
     one = lambda x: x.get(want) if isinstance(x, Mapping) else x
-    return {name: one(x) for name, x in sampler.items() if name != "first"}
+    return {name: one(x) for name, x in sampler.items() if name != "before"}
 
 
 def _judges(of: Crossings, references: References) -> dict[tuple[str, str], Any]:

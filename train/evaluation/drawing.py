@@ -21,7 +21,7 @@ from vqdit.trained.generator import Generator
 SAMPLER = {
     "steps": (Count, "of the sampler (50)"),
     "shift": (float, "of its times, above 1 denser near noise (1)"),
-    "first": (
+    "before": (
         tuple[str, ...],
         "of streams drawn together, those that are before the others",
     ),

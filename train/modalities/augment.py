@@ -201,7 +201,7 @@ class SeriesAugment(Augment):
     mute:   widest band, a share of all frequencies, that is taken out.
     pace:   sound: 0.1 plays it at 1/1.1 to 1.1 times its speed, to the hundredth, so
             that its pitch moves, too (Ko et al. 2015, Audio augmentation for speech
-            recognition).
+            recognition). A recording is resampled whole.
     """
 
     shift: Natural = 0

@@ -155,6 +155,19 @@ class Images(Pixels):
             mirror = (draws(Word.MIRRORED) < 0.5)[:, None, None, None]
             image = batch["x"]
             batch = batch | {"x": np.where(mirror, image[:, :, ::-1], image)}
+            if "boxes" in batch:
+                boxes = batch["boxes"]
+                turned = np.concatenate(
+                    [
+                        1 - boxes[..., 2:3],
+                        boxes[..., 1:2],
+                        1 - boxes[..., :1],
+                        boxes[..., 3:],
+                    ],
+                    -1,
+                )
+                there = boxes[..., 4:] >= 0
+                batch["boxes"] = np.where(mirror[:, 0] & there, turned, boxes)
         return super().augmented(batch, draws)
 
 

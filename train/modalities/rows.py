@@ -103,6 +103,19 @@ def rows_of(
     return rows, {name: list(map(spelled, found[name])) for name in apart}
 
 
+def cells_of(path: File, names: Sequence[str]) -> list[dict[str, str]]:
+    """Of each row these columns as the file has them: 007 and NA are no numbers."""
+    if not names:
+        return []
+    table = open_table(path, names)[0]
+    cells = {
+        n: ["" if x is None else str(x) for x in table[n].to_pylist()] for n in names
+    }
+    return [
+        dict(zip(names, row, strict=True)) for row in zip(*cells.values(), strict=True)
+    ]
+
+
 def csv_of(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Rows of the same columns as a CSV, "" where an entry is missing."""
     text = io.StringIO()

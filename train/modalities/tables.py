@@ -128,11 +128,13 @@ def check_names(names: Iterable[str], have: Collection[str]) -> None:
             raise Unreadable(f"has no column {name!r}, only {', '.join(have)}")
 
 
-def open_table(path: File) -> tuple[Any, bool]:
+def open_table(path: File, words: Collection[str] = ()) -> tuple[Any, bool]:
     """(a CSV or Parquet file as a pyarrow.Table, whether its columns have names).
 
-    Where they have none they are called f0, f1, ... Raises Unreadable where it is no
-    table, has no rows, or two columns of one name.
+    words: columns of a CSV whose cells stay the texts that they are, and the only ones
+        that are read; (): all, as what they look like.
+    Where columns have no names they are called f0, f1, ... Raises Unreadable where it
+    is no table, has no rows, or two columns of one name.
     """
     try:
         import pyarrow
@@ -146,7 +148,8 @@ def open_table(path: File) -> tuple[Any, bool]:
             content = pyarrow.BufferReader(content)
             table, named = pyarrow.parquet.read_table(content), True
         else:
-            table, named = _csv(content, pyarrow.csv)
+            as_text = {name: pyarrow.string() for name in words}
+            table, named = _csv(content, pyarrow.csv, as_text)
         names = table.column_names
     if not table.num_rows:
         raise Unreadable("has no rows")
@@ -183,7 +186,7 @@ def columns_of(
     return streams
 
 
-def _csv(content: bytes, arrow) -> tuple[Any, bool]:
+def _csv(content: bytes, arrow, as_text: Mapping[str, Any]) -> tuple[Any, bool]:
     head = content[:65536].decode("utf-8-sig", "replace")
     # Names may hold any of these, and line ends, in quotes.
     rows = {
@@ -199,7 +202,10 @@ def _csv(content: bytes, arrow) -> tuple[Any, bool]:
         read_options=arrow.ReadOptions(autogenerate_column_names=bare),
         parse_options=arrow.ParseOptions(delimiter=mark),
         convert_options=arrow.ConvertOptions(
-            null_values=MISSING, strings_can_be_null=True
+            null_values=MISSING,
+            strings_can_be_null=not as_text,
+            column_types=as_text,
+            include_columns=list(as_text),
         ),
     )
     return table, not bare

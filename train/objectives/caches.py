@@ -94,8 +94,8 @@ def _tokenizer_of(cache: LatentCache) -> Any:
     """What is born discrete as it was encoded, or a contract. Fields are compared once
     they are values: one that came later has its default."""
     try:
-        return build(cache.contract["tokenizer"])
-    except (KeyError, ValueError) as error:
+        return build(cache.contract.get("tokenizer"))
+    except ValueError as error:
         raise BadInput(f"cache: {error}") from error
 
 

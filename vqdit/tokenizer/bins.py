@@ -146,13 +146,17 @@ class Boxes(Value):
         places = np.broadcast_to(
             known.reshape(len(known), -1), (len(known), self.length)
         )
-        whole = places.reshape(drawn.shape).all(-1, keepdims=True)
-        return np.where(whole, self._filled(given), drawn)
+        given = self._filled(given)  # of those that are there
+        whole = places.reshape(drawn.shape).all(-1) & (given[..., 4] >= 0)
+        return np.where(whole[..., None], given, drawn)
 
-    def said(self, boxes: Float[Host, "b *frames count 5"]) -> list[str]:
+    def said(
+        self,
+        boxes: Float[Host, "b *frames k 5"] | Shaped[np.ndarray, "b"] | Sequence[Any],
+    ) -> list[str]:
         """Class and edges of each box, "; " between boxes and " | " between frames."""
         lines = []
-        for example in np.asarray(boxes).reshape(len(boxes), -1, self.count, 5):
+        for example in self._filled(boxes).reshape(len(boxes), -1, self.count, 5):
             frames = [
                 "; ".join(
                     f"{box[4]:.0f}: {' '.join(f'{edge:.3f}' for edge in box[:4])}"

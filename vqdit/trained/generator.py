@@ -123,7 +123,7 @@ class Generator:
         trajectory: bool = False,
         decode: bool = True,
         grid: Grid | Mapping[str, Grid] | Sequence[float] | None = None,
-        first: str | tuple[str, ...] = (),
+        before: str | tuple[str, ...] = (),
     ) -> Sampler:
         """A jitted sampler; see Sampler for how it is called, and the other fields.
 
@@ -131,7 +131,7 @@ class Generator:
         grid:   another one, for all streams or one a stream, or the times themselves.
         solver: for all streams, or one a stream; else each process's own step.
         want:   streams to draw (default all); each call gives any of the others.
-        first:  of these, those that are drawn in the first half of the steps, and the
+        before: of these, those that are drawn in the first half of the steps, and the
                 others, which then see them, in the second: a word, then its picture.
 
         Raises ValueError on streams, solvers or grids that do not fit, before anything
@@ -148,14 +148,14 @@ class Generator:
         if grid is not None and not isinstance(grid, Grid | Mapping):
             grid = Times(tuple(float(t) for t in grid))
         grids = _for_each(want, grid or even, "grids", even)
-        first = (first,) if isinstance(first, str) else tuple(first)
-        if first:
-            if grid is not None or not set(first) < set(want):
+        before = (before,) if isinstance(before, str) else tuple(before)
+        if before:
+            if grid is not None or not set(before) < set(want):
                 raise ValueError(
-                    f"first={first}: write some of those drawn, {want}, and no grid="
+                    f"before={before}: write some of those drawn, {want}, and no grid="
                 )
             early, late = ((0.0, 0.5), (0.5, 1.0))
-            ends = {name: early if name in first else late for name in want}
+            ends = {name: early if name in before else late for name in want}
             grids = {
                 name: dataclasses.replace(even, first=a, last=b)
                 for name, (a, b) in ends.items()

@@ -46,4 +46,6 @@ def test_a_place_without_leave_to_write_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(outputs.os, "access", access)
     with pytest.raises(BadInput, match="cannot be written to; write another"):
         out_file(tmp_path / "new" / "a.csv", ".csv")
-    assert asked == [tmp_path], "the first folder above that is there"
+    with pytest.raises(BadInput, match="cannot be written to; write another"):
+        out_folder(tmp_path, there=True)
+    assert asked == [tmp_path] * 2, "the folder, or the first above that is there"

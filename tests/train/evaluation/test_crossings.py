@@ -47,8 +47,8 @@ SOLVERS = {"photo": "Heun", "word": "Confidence"}
 class Draws:
     """Draws what is given, but of seven the word "one" and a picture of an eight."""
 
-    def __init__(self, want, calls, word, guidance=None, solver=None, first=()):
-        assert want is None or not first  # which is of several streams
+    def __init__(self, want, calls, word, guidance=None, solver=None, before=()):
+        assert want is None or not before  # which is of several streams
         self.want, self.calls, self.word = want, calls, word
         if solver is not None:  # of several streams, or of the one that is drawn
             assert solver == (SOLVERS if want is None else SOLVERS[want])
@@ -102,7 +102,7 @@ RIGHT = pytest.approx(np.mean(LABEL != 7))
 @pytest.mark.parametrize("word", [Bytes(5), Labels(10)], ids=["text", "label"])
 def test_what_is_drawn_is_read_beside_what_is_true(word):
     arguments, calls = setting(word)
-    how = {"solver": SOLVERS, "first": ("word",)}
+    how = {"solver": SOLVERS, "before": ("word",)}
     found = crossings(*arguments, scales=(1.0, 2.0), num=1000, **how)
     assert calls == {("photo", "word"), ("word", "photo"), (None,)}
     assert [*found] == ["word_to_photo", "photo_to_word", "agree"]

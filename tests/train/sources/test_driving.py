@@ -1,11 +1,13 @@
 """Streets: what three sensors agree on, and what each of them leaves open."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from tests.train.fresh import fresh
 from train.errors import BadInput
-from train.modalities import Images, Ranges, Series
+from train.modalities import ImageAugment, Images, Ranges, Series
 from train.modalities.range import projected
 from train.pipeline import JointExamples
 from train.sources import driving
@@ -167,6 +169,22 @@ def test_a_sensor_at_fault_alone_is_changed():
     assert (known[out["range"]] < 0.01).all() and (known[~out["range"]] > 0.5).all()
     trained = JointExamples(of("driving_faults"), {}, True, "index")
     assert not trained.labels(np.arange(len(trained))).any()
+
+
+def test_boxes_are_mirrored_with_their_picture():
+    plain = Images(name="driving", size=32, channels=3, **MANY)
+    rows, epochs = np.arange(60), np.zeros(60, int)
+    x, boxes = (fresh(plain, True).take(rows)[n] for n in ("x", "boxes"))
+    for mirrors in ({"flip": True}, {"augment": ImageAugment(flip=True)}):
+        data = fresh(dataclasses.replace(plain, **mirrors), True)
+        batch = data.augmented(rows, epochs, 0)
+        mirrored = (batch["x"] == x[:, :, ::-1]).all((1, 2, 3))
+        assert 15 < mirrored.sum() < 45
+        turned = boxes[..., [2, 1, 0, 3, 4]] * (-1, 1, -1, 1, 1) + (1, 0, 1, 0, 0)
+        expected = np.where(mirrored[:, None, None], turned, boxes)
+        there = boxes[..., 4] >= 0
+        np.testing.assert_allclose(batch["boxes"][there], expected[there], atol=1e-5)
+        assert (batch["boxes"][..., 4] == boxes[..., 4]).all()
 
 
 def test_a_sweep_is_what_its_points_are_projected_to():
