@@ -11,12 +11,11 @@ python -m train.encode --config=configs/spoken_written.py $SET --out=runs/cache 
     --epochs=16
 python -m train.stage_two --config=configs/spoken_written.py $SET \\
     --config.cache=runs/cache --workdir=runs/joint
-SAY="Confidence(noise=0.0, temperature=0.1)"
-python -m train.evaluate --workdir=runs/joint --crossings=True --baselines=True \\
-    --num=400 --steps=12 --before=word --guidance='(1.0, 2.0)' \\
-    --solver="{'word': $SAY, 'image': Confidence(), 'audio': Confidence()}"
+python -m train.evaluate --workdir=runs/joint --crossings=True --num=400 --steps=12 \\
+    --before=word --guidance='(1.0, 2.0)' --solver='Confidence()'
 python -m train.evaluate --workdir=runs/joint --baselines=True --steps=5 \\
-    --crossings=audio_to_word --among=_theo_ --solver="$SAY"
+    --crossings=audio_to_word --among=_theo_ \\
+    --solver='Confidence(noise=0.0, temperature=0.1)'
 
 49 codes of a picture of MNIST, 24 of a clip of spoken_digit, and five bytes of a word,
 "zero" to "nine": all by masks, which learn faster than flows where steps are few. A
