@@ -90,7 +90,7 @@ class Street:
 def driving(data: Modality, train: bool) -> Generated:
     """data.examples scenes to train on, an eighth as many held out; which sensor of
     them is made, the modality says. The same row of each is the same scene."""
-    return Generated(data, train, _sensed, None, FAULTS)
+    return Generated(data, train, _sensed)
 
 
 def faults(data: Modality, train: bool) -> Generated:
@@ -100,7 +100,8 @@ def faults(data: Modality, train: bool) -> Generated:
 
     def make(data, part, row):
         fault = row % 2 * (1 + row // 2 % (len(FAULTS) - 1))
-        return _sensed(data, part, row, 0 if part == TRAIN else fault)
+        fault = 0 if part == TRAIN else fault
+        return dataclasses.replace(_sensed(data, part, row, fault), label=fault)
 
     return Generated(data, train, make, None, FAULTS)
 
@@ -118,18 +119,18 @@ def _sensed(data: Modality, part: int, row: int, fault: int = 0) -> Record:
         values = values * (not out)
         if data.channels == 1:
             values = values.mean(-1, keepdims=True)
-        return Record(values.astype(np.uint8), label=fault, more={"boxes": boxes})
+        return Record(values.astype(np.uint8), more={"boxes": boxes})
     if sensor == "range":
         how = (data.rows, data.azimuth), data.elevation, data.noise
         values = sweep(scene, *how, draw)
         if out:  # the nearest beam alone returns, for a sweep is never empty
             values = np.where(values == np.nanmin(values), values, np.nan)
-        return Record(values.astype(np.float32)[..., None], label=fault)
+        return Record(values.astype(np.float32)[..., None])
     truth, unit = way(scene, data.length), np.array([1.0, 1.0, 0.1, 0.1])
     how = (data.missing, data.spikes, data.noise)
     values = unit * poorly(truth / unit, draw, *how)
     values = np.tile(values[:1], (len(values), 1)) if out else values
-    return Record(values, label=fault, more={"truth": truth.astype(np.float32)})
+    return Record(values, more={"truth": truth.astype(np.float32)})
 
 
 def street(draw: np.random.Generator) -> Street:

@@ -146,6 +146,7 @@ def test_one_row_is_one_scene_for_all_sensors_and_boxes_are_a_stream():
         np.testing.assert_array_equal(again[name][::-1], batch[name])
     other = JointExamples(of(), {}, False, "index").take(rows)["streams"]
     assert all((other[name] != batch[name]).any() for name in data)
+    assert fresh(data["camera"], True).classes == 0  # nothing to be judged by
     dark = [scene.light == driving.DARK for scene in scenes(300)]
     assert 0.3 < np.mean(dark) < 0.6
 
