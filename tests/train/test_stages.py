@@ -222,7 +222,8 @@ def test_a_picture_and_what_it_shows_are_two_streams(
     assert table[0].startswith("example,label,nats,error,bits,likeliest,nats_0,nats_1")
     rows = np.array([line.split(",") for line in table[1:]], float)
     assert rows.shape == (5, 16) and (rows[:, 2] == rows[:, 6:].min(1)).all()
-    score.main([*few, "--given=word", f"--out={tmp_path / 'given.csv'}"])
+    shared = "--anomaly=1,2"  # and so the same noise
+    score.main([*few, "--given=word", shared, f"--out={tmp_path / 'given.csv'}"])
     given = (tmp_path / "given.csv").read_text().splitlines()[1:]
     for line, row in zip(given, rows, strict=True):  # that of its own label
         assert float(line.split(",")[2]) == pytest.approx(row[6 + int(row[1])], 1e-4)

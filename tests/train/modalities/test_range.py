@@ -140,10 +140,10 @@ def test_bad_sweeps_and_fields_are_named(tmp_path):
     assert "a.npy: is [4, 8, 1], where data.rows" in text
     assert "b.npy: no beam returned" in text and "no array 'range'" in text
     for fields, message in (
-        ({"name": "kitti"}, "data.name='kitti': write one of scenes, folder, web"),
+        ({"name": "kitti"}, "data.name='kitti': write one of scenes, driving"),
         ({"rows": 0}, "data.rows=0"),
         ({"far": 0.0}, "data.far=0.0"),
-        ({"channels": 2}, "data.channels=2: scenes have 1"),
+        ({"channels": 2}, "data.channels=2: scenes has 1"),
     ):
         with pytest.raises(BadInput, match=message):
             dataclasses.replace(SMALL, **fields)

@@ -129,6 +129,8 @@ SOURCES = {
     "planted": lambda root: Volumes("planted_patients", size=(4, 4, 4), examples=16),
     "rows": cells,
     "scenes": lambda root: Ranges(rows=4, azimuth=8, examples=16),
+    "driving": lambda root: Images("driving", channels=3, examples=16),
+    "faults": lambda root: Images("driving_faults", channels=3, examples=16),
 }
 
 
