@@ -3,7 +3,7 @@
 python -m train.stage_one --config=configs/driving_camera.py --workdir=runs/camera
 
 One of three tokenizers of configs/driving.py; see train/sources/driving.py. One CPU
-core: seven minutes. Expected: RESULTS.md, section Driving.
+core: ten minutes. Expected: RESULTS.md, section Driving.
 """
 
 from train.config import KMeansInit, Optimizer, Run, StageOne, Weights

@@ -2,7 +2,7 @@
 
 python -m train.stage_one --config=configs/driving_position.py --workdir=runs/position
 
-One of three tokenizers of configs/driving.py. One CPU core: a minute. Expected:
+One of three tokenizers of configs/driving.py. One CPU core: two minutes. Expected:
 RESULTS.md, section Driving.
 """
 

@@ -2,7 +2,7 @@
 
 python -m train.stage_one --config=configs/driving_range.py --workdir=runs/sweep
 
-One of three tokenizers of configs/driving.py. One CPU core: five minutes. Expected:
+One of three tokenizers of configs/driving.py. One CPU core: eight minutes. Expected:
 RESULTS.md, section Driving.
 """
 
