@@ -264,7 +264,10 @@ def ear(rate: int) -> LogMel:
 
 def played(x: Float[np.ndarray, "l c"], pace: float) -> Float[np.ndarray, "l2 c"]:
     """So many times as fast, to the hundredth, and so much higher."""
-    columns = [resampled(column, round(100 * pace), 100) for column in x.T]
+    hundredths = round(100 * pace)
+    if hundredths == 100:  # nearly always, and recordings may be long
+        return x
+    columns = [resampled(column, hundredths, 100) for column in x.T]
     return np.stack(columns, axis=1)
 
 

@@ -157,15 +157,8 @@ class Images(Pixels):
             batch = batch | {"x": np.where(mirror, image[:, :, ::-1], image)}
             if "boxes" in batch:
                 boxes = batch["boxes"]
-                turned = np.concatenate(
-                    [
-                        1 - boxes[..., 2:3],
-                        boxes[..., 1:2],
-                        1 - boxes[..., :1],
-                        boxes[..., 3:],
-                    ],
-                    -1,
-                )
+                turned = boxes[..., [2, 1, 0, 3, 4]]
+                turned[..., [0, 2]] = 1 - turned[..., [0, 2]]
                 there = boxes[..., 4:] >= 0
                 batch["boxes"] = np.where(mirror[:, 0] & there, turned, boxes)
         return super().augmented(batch, draws)

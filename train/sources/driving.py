@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 
 from train.modalities.draws import Word
 from train.modalities.modality import Modality, Record
-from train.sources.generated import TRAIN, Generated, poorly, rng
+from train.sources.generated import TRAIN, Generated, hit, poorly, rng
 
 KINDS = ("vehicle", "walker")
 FAULTS = ("none", "camera", "range", "position", "no camera", "no range", "no position")
@@ -43,14 +43,9 @@ class Thing:
     colour: Float[np.ndarray, "3"]
 
     def hit(self, rays: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n"]:
-        """Distance along each ray from the sensors, by slabs; inf where it misses."""
-        c, s = np.cos(self.yaw), np.sin(self.yaw)
-        turn = np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]])  # into its own axes
-        origin, ways = -turn @ self.center, rays @ turn.T
+        """Distance along each ray from the sensors; inf where it misses."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            low, high = ((k * self.size / 2 - origin) / ways for k in (-1, 1))
-        enter, leave = np.minimum(low, high).max(-1), np.maximum(low, high).min(-1)
-        return np.where((enter <= leave) & (enter > 0), enter, np.inf)
+            return hit(rays, self.center, self.size, self.yaw)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -268,13 +268,13 @@ def scene(
             bearing, yaw = draw.uniform(0, 2 * np.pi, 2)
             center = distance * np.array([np.cos(bearing), np.sin(bearing), 0])
             center[2] = size[2] / 2 - height
-            near = np.minimum(near, _hit(beams, center, size, yaw))
+            near = np.minimum(near, hit(beams, center, size, yaw))
     far = near > reach
     near = near + noise * draw.standard_normal(near.shape)
     return np.where(far, np.nan, np.maximum(near, 0.1))
 
 
-def _hit(beams, center, size, yaw):
+def hit(beams, center, size, yaw):
     """Distance along each beam from the origin to a box, by slabs; inf if it misses."""
     c, s = np.cos(yaw), np.sin(yaw)
     turn = np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]])  # into the box's own axes

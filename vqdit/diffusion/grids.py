@@ -50,9 +50,8 @@ class Steps(Checked):
     @property
     def waits(self) -> tuple[int, int]:
         """Steps before it goes, and after."""
-        return round(self.first * self.steps), self.steps - round(
-            self.last * self.steps
-        )
+        begins, ends = (round(at * self.steps) for at in (self.first, self.last))
+        return begins, self.steps - ends
 
     def __call__(self, process, start: float | None = None) -> Float[Array, "steps"]:
         start = process.start if start is None else start

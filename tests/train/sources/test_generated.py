@@ -6,8 +6,8 @@ import pytest
 from tests.train.fresh import fresh_source
 from train.modalities import Ranges, Series, Video, Volumes
 from train.sources.generated import (
-    _hit,
     bursts,
+    hit,
     phantom,
     rng,
     rotation,
@@ -207,7 +207,7 @@ def test_beams_meet_a_box_where_walking_along_them_does(yaw):
     angles = np.linspace(-3.1, 3.1, 180)
     beams = np.stack([np.cos(angles), np.sin(angles), 0 * angles], -1)
     with np.errstate(divide="ignore"):
-        found = _hit(beams, center, size, yaw)
+        found = hit(beams, center, size, yaw)
     away = np.arange(0, 20, 0.01)
     gap = beams[:, None] * away[None, :, None] - center
     along = gap[..., 0] * np.cos(yaw) + gap[..., 1] * np.sin(yaw)
