@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.diffusion import toys
 from tests.diffusion.toys import time_grid
 from vqdit.diffusion import (
     DDIM,
@@ -19,7 +18,6 @@ from vqdit.diffusion import (
     Heun,
     Linear,
     Masking,
-    Plain,
     Solver,
     Steps,
     Unmask,
@@ -280,34 +278,6 @@ def test_a_stream_that_waits_for_another_stands_where_it_went():
     solvers, shapes = {"a": Asked(), "b": Euler()}, {"a": (), "b": ()}
     _, path = sample(both, solvers, asked, keys, shapes, times, trajectory=True)
     np.testing.assert_array_equal(path["a"][1:, 0], times[1:])
-
-
-def test_of_two_streams_one_after_the_other_the_joint_is_right():
-    """In a step each, where both at once would be drawn as if none knew the other."""
-    process, n = Masking(toys.VOCAB), 20_000
-    some, logits = {"a": process, "b": process}, toys.joint_logits()
-
-    def predict(x, t):
-        del t
-        both = logits(jnp.concatenate([x["a"], x["b"]], axis=1))
-        return {"a": both[:, :1], "b": both[:, 1:]}
-
-    def draws(**grids):
-        keys, shapes = example_keys(KEY, jnp.arange(n)), dict.fromkeys(some, (1,))
-        times = {name: grid(process) for name, grid in grids.items()}
-        solvers = dict.fromkeys(some, Plain())
-        run = lambda: sample(
-            some, solvers, predict, keys, shapes, times, waiting=list(some)
-        )
-        return np.concatenate([*jax.jit(run)().values()], axis=1)
-
-    early, late = Steps(2, last=0.5), Steps(2, first=0.5)
-    for grids in ({"a": early, "b": late}, {"a": late, "b": early}):
-        statistic, freedom = toys.chi_square(draws(**grids), toys.JOINT)
-        assert statistic < freedom + 4 * (2 * freedom) ** 0.5
-    counts = np.zeros_like(toys.JOINT)
-    np.add.at(counts, tuple(draws(a=Steps(1), b=Steps(1)).T), 1 / n)
-    assert abs(counts - toys.JOINT).max() > 0.05
 
 
 def test_what_is_fixed_ends_as_the_data_whatever_noise_a_schedule_leaves():

@@ -151,30 +151,46 @@ def test_streams_that_are_drawn_together_start_together(monkeypatch):
         assert set(starts.values()) == {np.float32(late.start)}
 
 
-def test_the_first_of_several_streams_is_seen_by_the_others():
-    """Whole, from the middle on; by itself it is what it is when drawn alone."""
-    model = toys.any_to_any()
-    how = {"steps": 6, "trajectory": True, "decode": False}
-    x = model.sampler(before="word", **how)(KEY, IDS)
-    word, image = (np.asarray(x[f"{name}_path"]) for name in ("word", "image"))
-    assert (word[3] == x["word"]).all() and (word[0] != word[3]).any()
-    assert (image[3] == image[0]).all() and (image[4] != image[3]).any()
-    # The second half is that of a sampler that is given the word.
-    given = {"word": jnp.asarray(word[3], jnp.int32)}
-    after = model.sampler(steps=3, want="image", decode=False)
-    noise = {"image": jnp.asarray(image[3])}
-    np.testing.assert_allclose(
-        after(KEY, IDS, given=given, noise=noise)["image"], x["image"], atol=1e-5
-    )
-    for before, more in (
-        ("wrod", {}),
-        (("word", "image"), {}),
-        ("word", {"grid": Steps(4)}),
-    ):
-        with pytest.raises(ValueError, match=r"before=.*: write some of those drawn"):
-            model.sampler(before=before, **more)
-    with pytest.raises(ValueError, match="leaves no step of 1"):
-        model.sampler(before="word", steps=1)
+def test_what_is_drawn_before_is_given_to_the_others():
+    """Bit for bit what two samplers make, one after the other; and guided by it."""
+    model, how = toys.any_to_any(), {"steps": 4, "decode": False}
+    x = model.sampler(before="word", guidance=2.0, **how)(KEY, IDS)
+    first = model.sampler(want="word", **how)(KEY, IDS)
+    np.testing.assert_array_equal(x["word"], first["word"])
+    given = {"word": jnp.asarray(first["word"], jnp.int32)}
+    for scale, same in ((2.0, True), (1.0, False)):
+        then = model.sampler(want="image", guidance=scale, **how)
+        then = then(KEY, IDS, given=given)["image"]
+        assert np.allclose(then, x["image"], atol=1e-6) is same
+    alone = model.sampler(want="image", before="word", guidance=2.0, **how)
+    for scale in (2.0, {"word": 2.0}):
+        image = alone(KEY, IDS, guidance=scale)
+        assert [*image] == ["image"]
+        np.testing.assert_allclose(image["image"], x["image"], atol=1e-6)
+    path = model.sampler(before="word", trajectory=True, **how)(KEY, IDS)
+    np.testing.assert_array_equal(path["word_path"][-1], path["word"])
+    assert len(path["word_path"]) == len(path["image_path"]) == 5
+
+
+def test_what_is_drawn_before_keeps_what_is_known_of_it():
+    model, how = toys.any_to_any(), {"steps": 3, "decode": False}
+    codes = np.arange(12).reshape(4, 3, 1) % 4
+    known = {"word": np.array([[1, 0, 0]] * 4)}
+    call = {"given": {"word": codes}, "known": known}
+    x = model.sampler(before="word", **how)(KEY, IDS, **call)["word"]
+    only = model.sampler(want="word", **how)(KEY, IDS, **call)["word"]
+    np.testing.assert_array_equal(x, only)
+    np.testing.assert_array_equal(x[:, 0], codes[:, 0])
+    with pytest.raises(ValueError, match="'word'. is wanted and given"):
+        model.sampler(want="image", before="word")(KEY, IDS, given=call["given"])
+
+
+@pytest.mark.parametrize(
+    ("before", "want"), [("wrod", None), (("word", "image"), None), ("word", "word")]
+)
+def test_a_stream_that_goes_before_none_is_refused(before, want):
+    with pytest.raises(ValueError, match=r"before=.*: write some of"):
+        toys.any_to_any().sampler(before=before, want=want)
 
 
 def test_grids_are_values_or_times(model):

@@ -1,7 +1,7 @@
 """Whether what is drawn of one stream says what others say that are given."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -101,7 +101,7 @@ def crossings(
     nearest: with these, where examples have one truth: that of the nearest training
         example; see `Nearest`.
     The crossing "agree" is of `num` draws of all streams: the share in which all that
-    have a class say the same one.
+    have a class say the same one; guided where some are drawn `before` others.
 
     names: of `asked`. among, draws: of `Crossings`. sampler: of `Generator.sampler`.
     Raises BadInput for what it refuses, and where nothing of a stream can be told.
@@ -112,10 +112,12 @@ def crossings(
     judges, found, key = _judges(of, references), {}, jax.random.key(seed)
     try:
         samplers = {
-            (want, scale): generator.sampler(
-                want=want, guidance=scale, **own(sampler, want)
+            (crossing, scale): generator.sampler(
+                want=crossing.want,
+                guidance=scale,
+                **own(sampler, crossing.want, crossing.given),
             )
-            for want in {crossing.want for crossing in wanted}
+            for crossing in wanted
             for scale in scales
         }
         for crossing in wanted:
@@ -125,10 +127,10 @@ def crossings(
                 continue
             beside = _beside(of, crossing, exact, baselines, judges, num, key)
             for scale in scales:
-                who = "model" if scale is None else f"guidance_{scale:g}"
+                who = _who(scale)
                 parts = {who: Several(answer.evaluators(exact=exact))}
                 batches = of.batches(crossing, num, f"{crossing.name}, {who}")
-                said = of.said(crossing, batches, key, samplers[crossing.want, scale])
+                said = of.said(crossing, batches, key, samplers[crossing, scale])
                 evaluator = Beside(parts | beside.pop("parts", {}))
                 more = beside.pop("more", lambda batch: {})
                 figures = evaluated(evaluator, (batch | more(batch) for batch in said))
@@ -138,19 +140,34 @@ def crossings(
             raise BadInput(f"nothing can be told of what is drawn of {streams}")
         read = {n: each.read for n, each in of.answers.items() if each.read is not None}
         if len(read) > 1 and names is True:
-            draw = generator.sampler(**sampler)
-            agree = Beside({"model": Share("share", lambda batch: batch["same"])})
-            batches = _together(generator, draw, key, num, read)
-            found["agree"] = evaluated(agree, batches)
+            # What is drawn together is guided by what is drawn before it alone.
+            for scale in scales if sampler.get("before") else (None,):
+                draw = generator.sampler(guidance=scale, **sampler)
+                part = {_who(scale): Share("share", lambda batch: batch["same"])}
+                batches = _together(generator, draw, key, num, read)
+                agree = evaluated(Beside(part), batches)
+                found["agree"] = found.get("agree", {}) | agree
     except ValueError as error:
         raise BadInput(str(error)) from error
     return found
 
 
-def own(sampler: Mapping[str, Any], want: str) -> dict[str, Any]:
-    """The fields of a sampler of all streams that are of one, drawn by itself."""
-    one = lambda x: x.get(want) if isinstance(x, Mapping) else x
-    return {name: one(x) for name, x in sampler.items() if name != "before"}
+def own(
+    sampler: Mapping[str, Any], want: str, given: Collection[str] = ()
+) -> dict[str, Any]:
+    """The fields of a sampler of all streams that are of one of them, drawn from others
+    that are given, and from what is drawn before it."""
+    before = tuple(n for n in sampler.get("before", ()) if n not in {want, *given})
+    drawn = {want, *before}
+
+    def some(x):
+        return {n: x[n] for n in x if n in drawn} if isinstance(x, Mapping) else x
+
+    return {name: some(x) for name, x in sampler.items()} | {"before": before}
+
+
+def _who(scale: float | None) -> str:
+    return "model" if scale is None else f"guidance_{scale:g}"
 
 
 def _judges(of: Crossings, references: References) -> dict[tuple[str, str], Any]:

@@ -23,7 +23,7 @@ SAMPLER = {
     "shift": (float, "of its times, above 1 denser near noise (1)"),
     "before": (
         tuple[str, ...],
-        "of streams drawn together, those that are before the others",
+        "streams that are drawn first, and then given to the others",
     ),
     "interval": (tuple[float, float], "times in which the scale applies (0.0, 1.0)"),
     "solver": (

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from vqdit.fields import Bound, Checked, Count, Positive, Share
+from vqdit.fields import Bound, Checked, Count, Positive
 
 
 @runtime_checkable
@@ -31,34 +31,14 @@ class Steps(Checked):
     """Even in t, or with shift > 1 denser near noise.
 
     t -> shift t / (1 + (shift - 1) t) (arXiv:2403.03206, eq. 23).
-
-    first, last: shares of the steps between which it goes; before it is at its start
-        and after at 0, so that of streams drawn together one comes before another.
     """
 
     steps: Count = 50
     shift: Positive = 1.0
-    first: Share = 0.0
-    last: Share = 1.0
-
-    def __post_init__(self):
-        super().__post_init__()
-        before, after = self.waits
-        advice = f"leaves no step of {self.steps}; write more apart, or more steps"
-        self.check("last", before + after < self.steps, advice)
-
-    @property
-    def waits(self) -> tuple[int, int]:
-        """Steps before it goes, and after."""
-        begins, ends = (round(at * self.steps) for at in (self.first, self.last))
-        return begins, self.steps - ends
 
     def __call__(self, process, start: float | None = None) -> Float[Array, "steps"]:
         start = process.start if start is None else start
-        before, after = self.waits
-        t = jnp.linspace(1.0, 0.0, self.steps - before - after + 1)
-        if before or after:
-            t = jnp.concatenate([jnp.ones(before), t, jnp.zeros(after)])
+        t = jnp.linspace(1.0, 0.0, self.steps + 1)
         return start * self.shift * t / (1 + (self.shift - 1) * t)
 
 

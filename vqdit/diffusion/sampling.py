@@ -1,7 +1,6 @@
 """Reverse-time sampling of a dict of streams."""
 
-from collections.abc import Container, Mapping
-from functools import partial
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -40,12 +39,10 @@ def sample(
     noise: Mapping[str, Array] | None = None,
     fixed: Mapping[str, tuple[Array, Array]] | None = None,
     parts: Mapping[str, Array] | None = None,
-    waiting: Container[str] = (),
 ) -> dict[str, Array] | tuple[dict[str, Array], dict[str, Array]]:
     """Draws the streams in `shapes`, given those in `given` at t = 0.
 
     times run from near 1 down to 0, for all streams or for each its own, equally many.
-    waiting: streams among whose times some may be equal; in such a step they stand.
     noise: streams at their first time; the others start from their prior.
     fixed: drawn stream -> (data, (b, *grid) mask): where the mask is 1 the stream is
     the data, corrupted anew to every time (arXiv:2011.13456, appendix I.2), but for
@@ -76,8 +73,7 @@ def sample(
         solver, process = solvers[name], processes[name]
         t, s = times[name][i], times[name][i + 1]
         one = lambda key, x, memory: solver.begin(process, x, t, s, key, memory)
-        begun = _each(keys, name, i + 1 + stages * steps, one, x, memory)
-        return stood(name, i, x, begun)
+        return _each(keys, name, i + 1 + stages * steps, one, x, memory)
 
     def step(name, stage, output, x_t, x, memory, i):
         solver, process = solvers[name], processes[name]
@@ -88,15 +84,7 @@ def sample(
             return solver.step(stage, process, output, x_t, x, asked, s, key, memory)
 
         words = i + 1 + stage * steps
-        new = _each(keys, name, words, one, output, x_t, x, memory)
-        return stood(name, i, (x, memory), new)
-
-    def stood(name, i, old, new):
-        """The new, but the old in a step that is none."""
-        if name not in waiting:
-            return new
-        stands = times[name][i] == times[name][i + 1]
-        return jax.tree.map(partial(jnp.where, stands), old, new)
+        return _each(keys, name, words, one, output, x_t, x, memory)
 
     def now(name, stage, i):
         t, s = times[name][i], times[name][i + 1]

@@ -1,6 +1,5 @@
 """A trained diffusion transformer in use: jitted samplers of signals."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -131,8 +130,8 @@ class Generator:
         grid:   another one, for all streams or one a stream, or the times themselves.
         solver: for all streams, or one a stream; else each process's own step.
         want:   streams to draw (default all); each call gives any of the others.
-        before: of these, those that are drawn in the first half of the steps, and the
-                others, which then see them, in the second: a word, then its picture.
+        before: streams that are drawn first, and then given to the others, and guided
+                by: a word, then its picture. Each turn takes all its steps.
 
         Raises ValueError on streams, solvers or grids that do not fit, before anything
         compiles.
@@ -147,25 +146,21 @@ class Generator:
         even = Steps(50 if steps is None else steps, 1.0 if shift is None else shift)
         if grid is not None and not isinstance(grid, Grid | Mapping):
             grid = Times(tuple(float(t) for t in grid))
-        grids = _for_each(want, grid or even, "grids", even)
         before = (before,) if isinstance(before, str) else tuple(before)
-        if before:
-            if grid is not None or not set(before) < set(want):
-                raise ValueError(
-                    f"before={before}: write some of those drawn, {want}, and no grid="
-                )
-            early, late = ((0.0, 0.5), (0.5, 1.0))
-            ends = {name: early if name in before else late for name in want}
-            grids = {
-                name: dataclasses.replace(even, first=a, last=b)
-                for name, (a, b) in ends.items()
-            }
-        solvers = _for_each(want, solver, "solvers")
+        if set(before) - set(names) or set(want) <= set(before):
+            raise ValueError(
+                f"before={before}: write some of {names}, and want one that is not "
+                f"among them; {want} is wanted"
+            )
+        drawn = tuple(dict.fromkeys((*want, *before)))
+        grids = _for_each(drawn, grid or even, "grids", even)
+        solvers = _for_each(drawn, solver, "solvers")
         if guidance is None and tuple(interval) != WHOLE:
             raise ValueError(
                 f"interval={tuple(interval)} is guidance's: write guidance= too"
             )
-        if guidance is not None and not self.module.classes and set(want) == set(names):
+        alone = set(drawn) == set(names) and not before
+        if guidance is not None and not self.module.classes and alone:
             raise ValueError(
                 "guidance needs a condition: this model has no classes and no stream "
                 "is given; write guidance=None"
@@ -176,9 +171,8 @@ class Generator:
         }
         self.check_guidance(guidance)
         low, high = interval
-        return Sampler(
-            self, want, grids, solvers, guidance, (low, high), trajectory, decode
-        )
+        how = guidance, (low, high), trajectory, decode, before
+        return Sampler(self, want, grids, solvers, *how)
 
     def scorer(
         self, of: str | tuple[str, ...] | None = None, draws: int = 32

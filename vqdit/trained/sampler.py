@@ -29,6 +29,8 @@ class Sampler:
         asks the network once, not with the batch beside itself.
     trajectory: also return, under NAME_path, x_t at every time, undecoded.
     decode:     return signals; else the streams themselves.
+    before:     streams that are drawn first, all their steps, and then given to the
+        others; what is not wanted of them is not returned.
     """
 
     generator: Any  # a Generator, which makes these
@@ -39,6 +41,12 @@ class Sampler:
     interval: tuple[float, float] = WHOLE
     trajectory: bool = False
     decode: bool = True
+    before: tuple[str, ...] = ()
+
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """Streams that are drawn, wanted or not."""
+        return tuple(dict.fromkeys((*self.want, *self.before)))
 
     def draw(
         self,
@@ -59,8 +67,26 @@ class Sampler:
         model, given, known = self.generator, dict(given or {}), dict(known or {})
         keys = diffusion.example_keys(key, ids)
         streams = {name: model.encode(name, variables, x) for name, x in given.items()}
+        found, paths = {}, {}
+        after = tuple(name for name in self.want if name not in self.before)
+        for want in (self.before, after) if self.before else (after,):
+            how = label, streams, known, noise or {}, guidance, interval
+            turn: Any = self._turn(want, variables["params"], keys, *how)
+            x, path = turn if self.trajectory else (turn, {})
+            found, paths, streams = found | x, paths | path, streams | x
+            known = {name: v for name, v in known.items() if name not in want}
+        out = {name: found[name] for name in self.want}
+        if self.decode:
+            out = {name: model.decode(name, variables, x) for name, x in out.items()}
+        return out | {f"{n}_path": v for n, v in paths.items() if n in self.want}
+
+    def _turn(
+        self, want, params, keys, label, streams, known, noise, guidance, interval
+    ):
+        """Draws streams that are drawn together, given others as they are modelled."""
+        model, streams, known = self.generator, dict(streams), dict(known)
         # Known in part: what is drawn around it. The rest conditions from outside.
-        fixed = {n: (streams.pop(n), known.pop(n)) for n in self.want if n in known}
+        fixed = {n: (streams.pop(n), known.pop(n)) for n in want if n in known}
         parts = {
             name: conditions.whole_tokens(s, fixed[name][1])
             for name, s in model.streams.items()
@@ -70,16 +96,17 @@ class Sampler:
             name: conditions.on_grid(v, model.streams[name])
             for name, v in known.items()
         }
-        shown = (*self.want, *streams)
-        network = conditions.conditioned(model, variables["params"], keys, shown, mask)
+        shown = (*want, *streams)
+        network = conditions.conditioned(model, params, keys, shown, mask)
         predict = diffusion.unguided(network, label)
-        if self.guidance is not None:
+        # What comes before all others may have no condition to be guided by.
+        if self.guidance is not None and (streams or label is not None):
             absent = diffusion.priors(
                 model.processes, {n: x.shape[1:] for n, x in streams.items()}, keys
             )
             classes = model.module.classes
             if label is None and classes:
-                label = jnp.full(ids.shape, classes, jnp.int32)
+                label = jnp.full(keys.shape, classes, jnp.int32)
             scale = self.guidance if guidance is None else guidance
             if isinstance(scale, Mapping):  # which a jit has sorted
                 scale = {n: scale[n] for n in (*streams, "label") if n in scale}
@@ -96,10 +123,10 @@ class Sampler:
                 left_out=[n for n in model.left_out if n in absent],
             )
         # Streams that are drawn together start together.
-        start = min(model.processes[name].start for name in self.want)
-        times = {n: self.grids[n](model.processes[n], start) for n in self.want}
-        shapes = {n: s.shape for n, s in model.streams.items() if n in self.want}
-        out: Any = diffusion.sample(
+        start = min(model.processes[name].start for name in want)
+        times = {n: self.grids[n](model.processes[n], start) for n in want}
+        shapes = {n: s.shape for n, s in model.streams.items() if n in want}
+        return diffusion.sample(
             model.processes,
             self.solvers,
             predict,
@@ -108,15 +135,10 @@ class Sampler:
             times,
             streams,
             self.trajectory,
-            noise,
+            {name: x for name, x in noise.items() if name in want},
             fixed,
             parts,
-            [n for n, grid in self.grids.items() if any(getattr(grid, "waits", ()))],
         )
-        x, path = out if self.trajectory else (out, {})
-        if self.decode:
-            x = {name: model.decode(name, variables, v) for name, v in x.items()}
-        return x | {f"{name}_path": v for name, v in path.items()}
 
     @functools.cached_property
     def _jitted(self):
@@ -155,8 +177,8 @@ class Sampler:
             `given` holds it and it stays: any places are taken, and drawn around as
             well as `Mixture.parts` showed such ones in training.
         guidance: a scale, one for each sample (b,), or {condition: scale}, where a
-            condition is a given stream or "label", which comes last: each pulls away
-            from those before it (arXiv:2211.09800, eq. 3).
+            condition is a given stream, one of `before`, or "label", in this order:
+            each pulls away from those before it (arXiv:2211.09800, eq. 3).
         noise:    streams at their first time, instead of a draw of their prior.
         params:   of the network, instead of the generator's.
         """
@@ -168,7 +190,7 @@ class Sampler:
         self._check(ids, given, known, noise, guidance, interval)
         label = self.generator.check_label(label, ids)
         self.generator.check_guidance(guidance)
-        outside = given.keys() - set(self.want)
+        outside = given.keys() - set(self.drawn) | set(self.before)
         if self.guidance is not None and label is None and not outside:
             raise ValueError(
                 "guidance needs a condition: pass label= or given=, or build the "
@@ -199,20 +221,20 @@ class Sampler:
     def _check(self, ids, given, known, noise, guidance, interval):
         signals = {"given": given, "noise": noise}
         conditions.check(self.generator, ids, signals, known)
-        if both := set(given) & set(self.want) - set(known):
+        if both := set(given) & set(self.drawn) - set(known):
             raise ValueError(
                 f"{sorted(both)} is wanted and given: leave it out of one of the two, "
                 f"or say in known= which of its places stay"
             )
-        if set(noise) - set(self.want):
-            raise ValueError(f"noise of {sorted(noise)}: {self.want} are drawn")
+        if set(noise) - set(self.drawn):
+            raise ValueError(f"noise of {sorted(noise)}: {self.drawn} are drawn")
         if self.guidance is None and (guidance is not None or interval is not None):
             raise ValueError(
                 "this sampler was built without guidance: write "
                 "sampler(guidance=1.0), whose scale each call may change"
             )
         if isinstance(guidance, Mapping):
-            wanted = set(given) - set(self.want)
+            wanted = set(given) - set(self.drawn) | set(self.before)
             wanted |= {"label"} if self.generator.module.classes else set()
             if set(guidance) != wanted:
                 raise ValueError(

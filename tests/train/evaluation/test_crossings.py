@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from train.errors import BadInput
-from train.evaluation.crossings import crossings
+from train.evaluation.crossings import crossings, own
 from train.evaluation.features import Latents
 from train.evaluation.questions import Crossing, asked
 from train.evaluation.samples import Reference
@@ -48,10 +48,10 @@ class Draws:
     """Draws what is given, but of seven the word "one" and a picture of an eight."""
 
     def __init__(self, want, calls, word, guidance=None, solver=None, before=()):
-        assert want is None or not before  # which is of several streams
+        assert want is None or not before  # which is given, or drawn itself
         self.want, self.calls, self.word = want, calls, word
-        if solver is not None:  # of several streams, or of the one that is drawn
-            assert solver == (SOLVERS if want is None else SOLVERS[want])
+        if solver is not None:
+            assert solver == (SOLVERS if want is None else {want: SOLVERS[want]})
 
     def __call__(self, key, ids, label=None, given=None, known=None):
         assert not known
@@ -99,6 +99,15 @@ def setting(word=TEXT, data=DATA):
 RIGHT = pytest.approx(np.mean(LABEL != 7))
 
 
+def test_what_goes_before_is_drawn_between_what_is_given_and_wanted():
+    all_of = {"before": ("word",), "solver": SOLVERS | {"audio": "Plain"}, "steps": 3}
+    between = own(all_of, "photo", ("audio",))
+    assert between == {"before": ("word",), "solver": SOLVERS, "steps": 3}
+    for want, given in (("photo", ("word", "audio")), ("word", ("audio",))):
+        alone = {"before": (), "solver": {want: SOLVERS[want]}, "steps": 3}
+        assert own(all_of, want, given) == alone
+
+
 @pytest.mark.parametrize("word", [Bytes(5), Labels(10)], ids=["text", "label"])
 def test_what_is_drawn_is_read_beside_what_is_true(word):
     arguments, calls = setting(word)
@@ -106,7 +115,8 @@ def test_what_is_drawn_is_read_beside_what_is_true(word):
     found = crossings(*arguments, scales=(1.0, 2.0), num=1000, **how)
     assert calls == {("photo", "word"), ("word", "photo"), (None,)}
     assert [*found] == ["word_to_photo", "photo_to_word", "agree"]
-    assert found["agree"]["model"]["share"] == pytest.approx(0.9)
+    assert found["agree"].keys() == {"guidance_1", "examples", "guidance_2"}
+    assert found["agree"]["guidance_2"]["share"] == pytest.approx(0.9)
     for name in ("word_to_photo", "photo_to_word"):
         crossing = found[name]
         assert crossing["examples"] == len(LABEL) == 360
