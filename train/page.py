@@ -171,10 +171,13 @@ def _drawn(generator, experiment, evaluation, flags) -> list[Section]:
                     draw = generator.sampler(
                         want=crossing.want,
                         guidance=scale,
-                        **own(sampler, crossing.want),
+                        **own(sampler, crossing.want, crossing.given),
                     )
                     num = flags.get("num", 250)
                     found += _crossing(of, crossing, key, draw, num, scale)
+        if sampler.get("before"):  # which the others are guided by
+            agree = _named(evaluation, "crossings").get("agree", {})
+            sampler["guidance"] = _scale(agree)
         found.append(_samples(generator, experiment, key, sampler))
     except ValueError as error:
         raise BadInput(str(error)) from error

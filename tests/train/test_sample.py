@@ -96,6 +96,24 @@ def test_pictures_are_named_by_what_they_were_drawn_of(bundle, tmp_path, monkeyp
     assert said == [["abc"] * 3, ["dog"] * 3]
 
 
+def test_a_picture_by_way_of_a_word(bundle, tmp_path):
+    """Which is drawn of what is given, and then given and guided by, but not kept."""
+    out = tmp_path / "x.npz"
+    text, seed = "--given.text=abc", "--seed=5"
+    scales = ("--guidance.text=1", "--guidance.word=2")
+    way = (text, "--want=image", "--before=word", *scales, seed, f"--out={out}")
+    run(bundle, *way)
+    assert np.load(out).files == ["image"]
+    image = np.load(out)["image"]
+    run(bundle, text, "--want=word", seed, f"--out={tmp_path / 'w.txt'}")
+    words = (tmp_path / "w.txt").read_text().splitlines()
+    given = (text, f"--given.word={words[0]}", "--want=image")
+    run(bundle, *given, *scales, seed, f"--out={out}")
+    np.testing.assert_array_equal(np.load(out)["image"][:1], image[:1])
+    with pytest.raises(BadInput, match="'word'. is wanted and given"):
+        run(bundle, "--given.word=cat", "--want=image", "--before=word")
+
+
 def test_a_given_stream_has_a_scale_of_its_own(bundle, tmp_path):
     def drawn(*scales):
         out = tmp_path / "x.npz"
