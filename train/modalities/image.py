@@ -6,7 +6,7 @@ import io
 from typing import ClassVar, Literal
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 
 from train.errors import BadInput, Unreadable, one_line
@@ -82,6 +82,7 @@ class Images(Pixels):
     measures: ClassVar[str] = "pictures"
     feature: ClassVar[str] = "Image"
     judged: ClassVar[int] = 1000
+    boxed: ClassVar[bool] = True
     suffixes: ClassVar[tuple[str, ...]] = (*STILLS, ".gif")
 
     name: str = "digits"
@@ -120,8 +121,10 @@ class Images(Pixels):
             return record
         if self.crop == "random" and height != width:
             return record  # where it is cut is drawn anew each time
-        values = fit_square(record.values, self.size, self.channels)
-        return dataclasses.replace(record, values=values)
+        values, more = fit_square(record.values, self.size, self.channels), record.more
+        if "boxes" in more:
+            more = {**more, "boxes": fit_boxes(more["boxes"], height, width)}
+        return dataclasses.replace(record, values=values, more=more)
 
     def rows(self, arrays):
         x = super().rows(arrays)
@@ -141,9 +144,24 @@ class Images(Pixels):
         if self.crop != "random":
             return super().pieces(records, starts, draws)
         # Squares have been fitted, and move nowhere.
-        place = np.full(len(records), 0.5) if draws is None else draws(Word.PLACE)
         fit = functools.partial(fit_square, size=self.size, channels=self.channels)
-        return [functools.partial(fit, place=at) for at in place.tolist()]
+        places = self._places(records, draws)
+        return [functools.partial(fit, place=at) for at in places]
+
+    @staticmethod
+    def _places(records, draws) -> list[float]:
+        return [0.5] * len(records) if draws is None else draws(Word.PLACE).tolist()
+
+    def cut(self, records, starts, draws):
+        batch = super().cut(records, starts, draws)
+        if self.drawn and "boxes" in batch:
+            sides = [record.values.shape[:2] for record in records]
+            pairs = zip(
+                batch["boxes"], sides, self._places(records, draws), strict=True
+            )
+            fitted = [fit_boxes(boxes, *side, place) for boxes, side, place in pairs]
+            batch["boxes"] = np.stack(fitted)
+        return batch
 
     @property
     def mirrors(self):
@@ -229,11 +247,7 @@ def fit_square(
     on white; grey is repeated to RGB, RGB becomes grey by luma (ITU-R 601).
     """
     image = opaque(image)
-    height, width = image.shape[:2]
-    side = min(height, width)
-    # With slack + 1 places every one is equally likely and 0.5 is the middle.
-    top = int(place * (height - side + 1))
-    left = int(place * (width - side + 1))
+    side, top, left = _square(*image.shape[:2], place)
     if channels == 1 and image.shape[-1] == 3:
         grey = Image.fromarray(np.ascontiguousarray(image)).convert("L")
         image = np.asarray(grey)[..., None]
@@ -248,6 +262,27 @@ def fit_square(
         )
         image = np.asarray(resampled).reshape(size, size, -1)
     return np.repeat(image, 3, axis=-1) if channels > image.shape[-1] else image
+
+
+def _square(height: int, width: int, place: float) -> tuple[int, int, int]:
+    """(side, top, left) of the largest square, at its place along the longer side."""
+    side = min(height, width)
+    # With slack + 1 places every one is equally likely and 0.5 is the middle.
+    return side, int(place * (height - side + 1)), int(place * (width - side + 1))
+
+
+def fit_boxes(
+    boxes: Float[np.ndarray, "k 5"], height: int, width: int, place: float = 0.5
+) -> Float[np.ndarray, "k 5"]:
+    """Where boxes of a picture, in shares of its sides, lie in its square; one that is
+    cut is what is left of it, and one of which nothing is left is absent."""
+    side, top, left = _square(height, width, place)
+    scale, start = np.tile([width, height], 2), np.tile([left, top], 2)
+    edges = ((boxes[:, :4] * scale - start) / side).clip(0, 1)
+    label = boxes[:, 4:]
+    there = (edges[:, 2:] > edges[:, :2]).all(1, keepdims=True) & (label >= 0)
+    fitted = np.where(there, np.concatenate([edges, label], 1), [0, 0, 0, 0, -1])
+    return np.where(np.isnan(label), np.nan, fitted).astype(boxes.dtype)
 
 
 def opaque(image: np.ndarray) -> np.ndarray:

@@ -85,6 +85,7 @@ class Modality(Checked):
     divides:    one file may hold both parts, one after the other.
     feature:    of a set of TFDS or Hugging Face, such as "Image"; "": none is.
     masked:     some values may be unknown, and the batch says which.
+    boxed:      a list of a folder's files may have their boxes.
     pixels:     values are 8 bits in files and in batches.
     around:     the axis that goes round, if one does.
     pictured:   an example can be shown.
@@ -104,6 +105,7 @@ class Modality(Checked):
     divides: ClassVar[bool] = False
     feature: ClassVar[str] = ""
     masked: ClassVar[bool] = False
+    boxed: ClassVar[bool] = False
     pixels: ClassVar[bool] = False
     around: ClassVar[int | None] = None
     pictured: ClassVar[bool] = True

@@ -27,6 +27,9 @@ MOST_CLASSES = 10**6  # that an index is believed to be one of
 class Entry:
     """One file: its path below the root, class index (-1: none), and caption.
 
+    boxes: x0, y0, x1, y1 in shares of the sides and a class, of each; None where nobody
+        has said whether there are any.
+    told: the text of what is said of it beside.
     content, size: of one that lies in another file, what reads its bytes, and how many
         they are.
     """
@@ -36,6 +39,8 @@ class Entry:
     caption: str | None = None
     content: Callable[[], bytes] | None = None
     size: int = 0
+    boxes: tuple[tuple[float, ...], ...] | None = None
+    told: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +151,7 @@ def _of_tree(root: Path, data: Modality) -> Listing:
     if any(captions):  # then a file without one has an empty caption, not none
         captions = [caption or "" for caption in captions]
     entries = [
-        Entry(str(file), number[name], caption)
+        Entry(str(file), number[name], caption, told=caption or "")
         for file, name, caption in zip(files, classes, captions, strict=True)
     ]
     return Listing(entries, tuple(map(printable, names)), left_out)
@@ -197,11 +202,12 @@ def _of_manifest(path: Path, data: Modality) -> Listing:
     table with these columns.
 
     Also understood: file_name for file and text for caption. A label is a class name,
-    or an index; it is given on every line or on none.
+    or an index; it is given on every line or on none. Of a picture "boxes", too, each
+    [x0, y0, x1, y1, class] in shares of its sides, the class a number.
     """
     read = _of_table if path.suffix == ".csv" else _of_lines
     rows = list(read(path))
-    files, captions, labels = [], [], []
+    files, captions, labels, boxes = [], [], [], []
     for where, row in rows:
         file, caption = row.get("file", row.get("file_name")), row.get("caption")
         caption = row.get("text") if caption is None else caption
@@ -212,11 +218,40 @@ def _of_manifest(path: Path, data: Modality) -> Listing:
         files.append(file)
         captions.append(caption)
         labels.append(row.get("label"))
+        boxes.append(_boxes(where, row, data))
     numbers, names = labelled(labels, lambda i: rows[i][0])
-    entries = [Entry(*entry) for entry in zip(files, numbers, captions, strict=True)]
+    told = [json.dumps(row, sort_keys=True) for _, row in rows]
+    entries = [
+        Entry(*entry, boxes=found, told=text)
+        for *entry, found, text in zip(
+            files, numbers, captions, boxes, told, strict=True
+        )
+    ]
     listed = {Path(os.path.normpath(path.parent / file)) for file in files}
     left_out = _unlisted(path, data, listed)
     return Listing(entries, names, left_out, numbered=str in map(type, labels))
+
+
+def _boxes(where, row, data) -> tuple[tuple[float, ...], ...] | None:
+    """Those of a line, or None where it says nothing of them."""
+    boxes = row.get("boxes")
+    if boxes is None:
+        return None
+    if not data.boxed:
+        raise BadInput(f"{where}: boxes are of pictures, and this is {data.kind}")
+    for box in boxes if isinstance(boxes, list) else [boxes]:
+        numbers = isinstance(box, list) and all(type(x) in (int, float) for x in box)
+        if not (numbers and len(box) == 5 and _inside(*box)):
+            raise BadInput(
+                f"{where}: box {box!r}; write [x0, y0, x1, y1, class] in shares of the "
+                "picture's sides, x0 below x1, y0 below y1, the class a number from 0"
+            )
+    return tuple(tuple(map(float, box)) for box in boxes)
+
+
+def _inside(x0, y0, x1, y1, label) -> bool:
+    whole = float(label).is_integer() and 0 <= label < MOST_CLASSES
+    return 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1 and whole
 
 
 def _of_lines(path: Path) -> Iterator[tuple[str, dict]]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from train.errors import BadInput, Unreadable
 from train.modalities.files import Member, counted
@@ -47,6 +49,9 @@ class Folder(Source):
         super().__init__(len(entries), names)
         self.root, self.data, self.entries, self.share = root, data, entries, share
         self.bad: dict[int, str] = {}
+        boxes = [entry.boxes for entry in entries if entry.boxes is not None]
+        # Of a picture; None where no file has any.
+        self.boxes = max(1, max(map(len, boxes))) if boxes else None
 
         def check(row: int) -> None:
             try:
@@ -73,12 +78,26 @@ class Folder(Source):
         path = self.root / entry.file
         inside = entry.content and Member(entry.file, entry.content)
         try:
-            record = self.data.load(inside or path, self.share)
+            if self.boxes is None:
+                record = self.data.load(inside or path, self.share)
+            else:  # which move as their picture is fitted
+                record = self.data.read(inside or path)
+                more = {**record.more, "boxes": self._padded(entry.boxes)}
+                record = self.data.adapt(dataclasses.replace(record, more=more))
         except BadInput as error:
             raise BadInput(f"{path}: {error}") from error
         caption = {} if entry.caption is None else {"caption": entry.caption}
         more = {**record.more, **caption}
         return dataclasses.replace(record, label=entry.label, more=more)
+
+    def _padded(self, boxes) -> Float[np.ndarray, "k 5"]:
+        """As many as the picture with the most has: absent ones have the class -1, and
+        where nobody has said whether there are any all is NaN."""
+        out = np.full((self.boxes, 5), np.nan, np.float32)
+        if boxes is not None:
+            out[:] = (0, 0, 0, 0, -1)
+            out[: len(boxes)] = np.reshape(boxes, (-1, 5))
+        return out
 
     def skip(self, row: int, why: str) -> None:
         log.warning("skipped unreadable file %s: %s", self.entries[row].file, why)
@@ -133,15 +152,16 @@ class Part(Source):
 
     @property
     def identity(self) -> str:
-        """Names and sizes, which differ where the files do."""
-        root, entries = (
-            self.folder.root,
-            (self.folder.entries[row] for row in self.rows),
-        )
-        return "\n".join(
-            f"{e.file} {e.size if e.content else (root / e.file).stat().st_size}"
-            for e in entries
-        )
+        """Names, sizes and what is told of them, which differ where the files do."""
+        lines = []
+        for entry in (self.folder.entries[row] for row in self.rows):
+            size = entry.size
+            if entry.content is None:
+                size = (self.folder.root / entry.file).stat().st_size
+            told = entry.told.encode("utf-8", "surrogateescape")
+            beside = hashlib.blake2b(told, digest_size=8).hexdigest()
+            lines.append(f"{entry.file} {size}" + (f" {beside}" if told else ""))
+        return "\n".join(lines)
 
     def take(self, rows):
         return [self._readable(int(row)) for row in rows]

@@ -67,7 +67,8 @@ class Sampler:
         model, given, known = self.generator, dict(given or {}), dict(known or {})
         keys = diffusion.example_keys(key, ids)
         streams = {name: model.encode(name, variables, x) for name, x in given.items()}
-        found, paths = {}, {}
+        found: dict[str, Array] = {}
+        paths: dict[str, Array] = {}
         after = tuple(name for name in self.want if name not in self.before)
         for want in (self.before, after) if self.before else (after,):
             how = label, streams, known, noise or {}, guidance, interval
