@@ -29,7 +29,6 @@ class Entry:
 
     boxes: x0, y0, x1, y1 in shares of the sides and a class, of each; None where nobody
         has said whether there are any.
-    told: the text of what is said of it beside.
     content, size: of one that lies in another file, what reads its bytes, and how many
         they are.
     """
@@ -40,7 +39,6 @@ class Entry:
     content: Callable[[], bytes] | None = None
     size: int = 0
     boxes: tuple[tuple[float, ...], ...] | None = None
-    told: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +149,7 @@ def _of_tree(root: Path, data: Modality) -> Listing:
     if any(captions):  # then a file without one has an empty caption, not none
         captions = [caption or "" for caption in captions]
     entries = [
-        Entry(str(file), number[name], caption, told=caption or "")
+        Entry(str(file), number[name], caption)
         for file, name, caption in zip(files, classes, captions, strict=True)
     ]
     return Listing(entries, tuple(map(printable, names)), left_out)
@@ -220,13 +218,8 @@ def _of_manifest(path: Path, data: Modality) -> Listing:
         labels.append(row.get("label"))
         boxes.append(_boxes(where, row, data))
     numbers, names = labelled(labels, lambda i: rows[i][0])
-    told = [json.dumps(row, sort_keys=True) for _, row in rows]
-    entries = [
-        Entry(*entry, boxes=found, told=text)
-        for *entry, found, text in zip(
-            files, numbers, captions, boxes, told, strict=True
-        )
-    ]
+    of_each = zip(files, numbers, captions, boxes, strict=True)
+    entries = [Entry(*entry, boxes=found) for *entry, found in of_each]
     listed = {Path(os.path.normpath(path.parent / file)) for file in files}
     left_out = _unlisted(path, data, listed)
     return Listing(entries, names, left_out, numbered=str in map(type, labels))

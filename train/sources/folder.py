@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -152,16 +151,15 @@ class Part(Source):
 
     @property
     def identity(self) -> str:
-        """Names, sizes and what is told of them, which differ where the files do."""
-        lines = []
-        for entry in (self.folder.entries[row] for row in self.rows):
-            size = entry.size
-            if entry.content is None:
-                size = (self.folder.root / entry.file).stat().st_size
-            told = entry.told.encode("utf-8", "surrogateescape")
-            beside = hashlib.blake2b(told, digest_size=8).hexdigest()
-            lines.append(f"{entry.file} {size}" + (f" {beside}" if told else ""))
-        return "\n".join(lines)
+        """Names and sizes, which differ where the files do."""
+        root, entries = (
+            self.folder.root,
+            (self.folder.entries[row] for row in self.rows),
+        )
+        return "\n".join(
+            f"{e.file} {e.size if e.content else (root / e.file).stat().st_size}"
+            for e in entries
+        )
 
     def take(self, rows):
         return [self._readable(int(row)) for row in rows]

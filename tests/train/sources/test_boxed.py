@@ -8,10 +8,16 @@ import pytest
 from PIL import Image
 
 from tests.train.fresh import forget, fresh
+from train.config import Run, StageTwo, Stream
 from train.errors import BadInput
 from train.modalities import ImageAugment, Images
+from train.objectives.latents import encode_streams
+from train.objectives.streams import prepare
 from train.pipeline import JointExamples
 from train.sources import open_source
+from vqdit.diffusion import Masking
+from vqdit.dit import DiT
+from vqdit.nn import Block
 from vqdit.tokenizer import Boxes
 
 # Height, width, and the white rectangle on black: left, top, right, bottom.
@@ -103,12 +109,19 @@ def test_what_is_no_box_is_named_by_its_line(tmp_path, boxes, message):
         open_source(data, True)
 
 
-def test_what_is_told_of_files_tells_folders_apart(tmp_path):
-    """A cache of other boxes or captions is of other data."""
+def test_a_cache_of_boxes_is_refused_where_the_list_says_otherwise(tmp_path):
     data, table = pictures(tmp_path), tmp_path / "list.jsonl"
-    lines, found = table.read_text(), set()
-    for said in ("[]", "[[0, 0, 1, 1, 0]]", '[], "caption": "none"'):
-        table.write_text(lines.replace('"boxes": []', f'"boxes": {said}'))
-        forget()
-        found.add(open_source(data, True).identity)
-    assert len(found) == 3
+    experiment = StageTwo(
+        name="boxes",
+        data=data,
+        model=DiT(width=8, depth=1, block=Block(2)),
+        streams=dict.fromkeys("ab", Stream(Masking(), Boxes(2, 32, 2))),
+        run=Run(steps=1, batch=2),
+    )
+    encode_streams(experiment, tmp_path / "cache")
+    cached = dataclasses.replace(experiment, cache=str(tmp_path / "cache"))
+    prepare(cached)
+    table.write_text(table.read_text().replace('"boxes": []', '"boxes": [[0,0,1,1,0]]'))
+    forget()
+    with pytest.raises(BadInput, match="made of other captions or boxes"):
+        prepare(cached)
