@@ -16,7 +16,8 @@ a classifier, too.
 from each other one of a held-out example, and from all others together, or those that
 are written, --crossings=audio_to_word,audio+image_to_word: the class that it says, and
 where examples have one truth, texts whole and by tokens, boxes by their overlap, rows
-by their columns, signals in decibels. --baselines puts beside them classifiers of what
+by their columns, signals in decibels. With --before=word each goes by way of the word,
+where that is neither given nor wanted. --baselines puts beside them classifiers of what
 is given, trained on the same data. Bars of the experiment (`bars`) are checked.
 """
 
