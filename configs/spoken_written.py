@@ -61,16 +61,15 @@ CONFIG = StageTwo(
         # A word of which letters are seen says itself: most times hide all of them.
         "word": Stream(MASKING, tokenizer=Bytes(5), times=LogitNormal(2.0), weight=2.0),
     },
-    # A picture of a clip goes by way of the word (`before`), so that it is seldom asked
-    # for directly; the word has to be one when nothing is given, too.
     mixture=Mixture(
         (
             Case(),
             Case(given=0.5, absent=0.3),
             Case(given=("audio",), absent=("image",), weight=1.5),
-            Case(given=("image",), absent=("audio",), weight=2.5),
+            Case(given=("image",), absent=("audio",)),
             Case(given=("word",), absent=0.5, weight=2.0),
-            Case(absent=("image", "audio"), weight=0.5),
+            Case(given=("audio",), absent=("word",), weight=1.5),
+            Case(given=("image",), absent=("word",), weight=1.5),
         )
     ),
     optimizer=Optimizer(

@@ -35,17 +35,30 @@ class Answer:
 
     tokenizer: a Codec, or a value that is born discrete.
     read:      the class that a drawn one says, if that can be told.
+    words:     of a text that says a class, that of each class.
     """
 
     name: str
     data: Modality
     tokenizer: Any
     read: Reader | None = None
+    words: tuple[str, ...] = ()
 
     @property
     def source(self) -> str:
         """What of an example it is, as `tokenizer.source` says; "" is a signal."""
         return getattr(self.tokenizer, "source", "")
+
+    @functools.cached_property
+    def classes(self) -> Int[np.ndarray, "y *grid 1"] | None:
+        """The codes of each class, of a stream of labels or of words that say one."""
+        if self.source == "label":
+            said: Any = np.arange(open_examples(self.data, True).classes)
+        elif self.words:
+            said = list(self.words)
+        else:
+            return None
+        return self.tokenizer.encode(said)[..., None]
 
     def truth(self, batch: Batch) -> Any:
         """What a batch of `JointExamples` has of it, as a sampler would draw it."""

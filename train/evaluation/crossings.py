@@ -1,6 +1,7 @@
 """Whether what is drawn of one stream says what others say that are given."""
 
 import dataclasses
+import functools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -19,7 +20,6 @@ from train.evaluation.rivals import Rivals
 from train.evaluation.samples import Reference, References
 from train.modalities import Batch, Modality
 from train.pipeline import open_examples
-from vqdit.tokenizer import Labels
 from vqdit.trained.generator import Generator
 
 
@@ -31,27 +31,33 @@ def answers_of(
     text that is a class's word or name."""
     found = {}
     for name, tokenizer in generator.tokenizers.items():
-        reference, read = references.get(name), None
+        reference, read, words = references.get(name), None, ()
         if isinstance(reference, Reference):
             if not isinstance(reference.network, Latents):
                 read = reference.network.predict
         elif tokenizer.source == "label":
             read = lambda said: np.asarray(said, int)
         elif tokenizer.source == "caption":
-            read = _words(data[name])
-        found[name] = Answer(name, data[name], tokenizer, read)
+            words = _words(data[name])
+            number = {word: i for i, word in enumerate(words)}
+            if words:
+                read = functools.partial(_numbers, number)
+        found[name] = Answer(name, data[name], tokenizer, read, words)
     return found
 
 
-def _words(data: Modality) -> Reader | None:
-    """None where no training example is captioned by its class."""
+def _numbers(number: Mapping[str, int], said: Sequence[str]) -> np.ndarray:
+    return np.array([number.get(x, -1) for x in said])
+
+
+def _words(data: Modality) -> tuple[str, ...]:
+    """Of the classes; () where no training example is captioned by its class."""
     examples = open_examples(data, True)
-    words = data.words or examples.class_names
+    words = tuple(data.words or examples.class_names)
     number = {word: i for i, word in enumerate(words)}
-    read = lambda said: np.array([number.get(x, -1) for x in said])
     some = examples.take(examples.spaced(BATCH))
-    same = read(some.get("caption", [None] * BATCH)) == some["label"]
-    return read if (same & (some["label"] >= 0)).any() else None
+    same = _numbers(number, some.get("caption", [None] * BATCH)) == some["label"]
+    return words if (same & (some["label"] >= 0)).any() else ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,7 +100,8 @@ def crossings(
 
     model, or guidance_1.5 of each scale by what is given: one draw of each example, or
         what several `draws` agree on.
-    likeliest: of a stream of labels, the class under which the bound is the least.
+    likeliest: of a stream of labels, or of words that say a class, that under which
+        the bound is the least.
     real: of the true ones, read as those that are drawn, which these cannot beat.
     mean: the usual answer of the training part, whatever is given.
     pca, cnn: with `baselines`; see `Rivals`.
@@ -200,8 +207,8 @@ def _beside(of: Crossings, crossing, exact, baselines, judges, num, key) -> dict
     classes = open_examples(answer.data, True).classes
     if answer.read is not None and answer.source:
         scored = {}
-        if isinstance(answer.tokenizer, Labels):
-            scored["likeliest"] = of.likeliest(crossing, key, classes)
+        if answer.classes is not None:
+            scored["likeliest"] = of.likeliest(crossing, key, answer.classes)
         if baselines:
             values = of.generator.values
             books = {n: values[n].code_count for n in crossing.given if n in values}

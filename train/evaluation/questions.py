@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Int
 
 from train.errors import BadInput
 from train.evaluation.answers import Answer
@@ -133,14 +134,16 @@ class Crossings:
         # An example without the whole of a stream does not count.
         return {"given": given, "known": {n: x for n, x in known.items() if x.ndim > 1}}
 
-    def likeliest(self, crossing: Crossing, key, classes: int) -> Values:
-        """Scores of a batch, -nats of every class of a wanted stream of labels."""
+    def likeliest(
+        self, crossing: Crossing, key, classes: Int[np.ndarray, "y *grid 1"]
+    ) -> Values:
+        """Scores of a batch, -nats of what says each class, given as codes."""
         scorer, want = self.generator.scorer(crossing.want, DRAWS), crossing.want
 
         def scores(batch: Batch) -> np.ndarray:
             call, found = self._given(crossing, batch), []
-            for y in range(classes):
-                codes = np.full_like(batch["streams"][want], y)
+            for said in classes:
+                codes = np.broadcast_to(said, batch["streams"][want].shape)
                 score = scorer(key, batch["index"], {want: codes}, **call)
                 found.append(-np.asarray(score.nats))
             return np.stack(found, 1)
