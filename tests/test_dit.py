@@ -544,3 +544,17 @@ def test_what_a_stream_has_of_its_own_moves_it_alone():
     # Without the other stream its parts are not asked.
     alone = {"image": arguments[0]["image"]}, {"image": arguments[1]["image"]}
     assert set(apply(OWN, variables, *alone, arguments[2])) == {"image"}
+
+
+def test_without_a_time_an_interval_is_its_length_alone():
+    """The time's own embedding set to 0, what is left is that of t - s."""
+    model = ONE.clone(intervals=True)
+    variables, (streams, times, label) = start(model), inputs(model)
+    own = dict(variables["params"])
+    own["time"] = jax.tree.map(jnp.zeros_like, own["time"])
+    t = times["image"][:, 0]
+    run = lambda t, s: apply(
+        model, {"params": own}, streams, {"image": jnp.stack([t, s], 1)}, label
+    )["image"]
+    close(run(t, t / 2), run(t / 2, 0 * t), atol=1e-4)
+    assert np.abs(run(t, t / 2) - run(t, t / 3)).max() > 1e-3

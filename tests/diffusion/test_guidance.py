@@ -190,3 +190,17 @@ def test_outside_the_interval_the_batch_is_asked_alone():
         jax.block_until_ready(predict(X_T, at(t)))
         jax.effects_barrier()
     assert [int(n) for n in asked] == [6, 12, 6]
+
+
+def test_the_interval_goes_by_the_places_that_are_drawn():
+    """Those that are known stand at t = 0 beside them."""
+    copied = lambda streams, times, label: {
+        "b": jnp.tile(streams["a"][:, None], (1, 2, 1))
+    }
+    processes = {"a": Gaussian(), "b": Gaussian()}
+    streams = {"a": jnp.array([[1.0]]), "b": jnp.zeros((1, 2, 1))}
+    noise, scale, interval = {"a": jnp.array([[5.0]])}, jnp.array(3.0), (0.4, 0.6)
+    predict = guided(copied, processes, None, 0, noise, scale, interval)
+    for t, expected in ((0.5, -7.0), (0.8, 1.0)):
+        times = {"a": jnp.zeros(1), "b": jnp.array([[0.0, t]])}
+        np.testing.assert_allclose(predict(streams, times)["b"], expected, rtol=1e-6)

@@ -319,3 +319,15 @@ def test_what_cannot_be_is_refused(case, message):
 def test_the_loss_of_who_knows_nothing(process, stream, expected):
     found = first_loss(process.fit(stream), Uniform(), stream)
     np.testing.assert_allclose(found, expected, rtol=0.05)
+
+
+def test_in_each_case_every_stream_is_noised_alike():
+    """One of two for sure, and the other given or absent as the case says."""
+    mixture = Mixture((Case(given=1.0), Case(absent=1.0)))
+    streams = [Discrete(name, (2,), 3) for name in ("a", "b")]
+    known = dict.fromkeys(("a", "b"), jnp.ones(400, bool))
+    roles = mixture.draw(jax.random.key(0), streams, known)
+    for drawn in (roles.given, roles.absent):
+        a, b = (np.asarray(drawn[name]) for name in ("a", "b"))
+        assert not (a & b).any() and (a | b).sum() == 200
+        assert 60 < a.sum() < 140  # of 100 expected, 5 standard errors

@@ -20,6 +20,7 @@ from vqdit.diffusion import (
     DDIM,
     EDM,
     Ancestral,
+    Churn,
     Confidence,
     Cosine,
     DDPMLinear,
@@ -380,3 +381,14 @@ def test_temperature_sharpens_the_values():
 def test_confidence_refuses_what_has_no_meaning(fields):
     with pytest.raises(ValueError, match="=.*: write (above|at least) 0"):
         Confidence(**fields)
+
+
+def test_churn_adds_as_much_noise_as_its_scale_says():
+    x, key = jnp.linspace(-1.0, 1.0, 8), jax.random.key(0)
+    t, s = jnp.array(0.5), jnp.array(0.4)
+    none, one, two = (
+        Churn(scale=scale).begin(Gaussian(), x, t, s, key, ())
+        for scale in (0.0, 1.0, 2.0)
+    )
+    np.testing.assert_allclose(two - none, 2 * (one - none), atol=1e-5)
+    assert np.abs(one - none).max() > 0.1

@@ -55,3 +55,10 @@ def test_straight_through_is_the_codeword_forward_and_the_identity_backward():
     value, back = pulled_back(straight_through, z, q, g)
     np.testing.assert_allclose(value, q, rtol=1e-6)
     np.testing.assert_array_equal(back, g)
+
+
+@pytest.mark.parametrize("estimator", [rotation, straight_through])
+def test_a_codeword_learns_nothing_from_what_is_decoded(estimator):
+    z, q, g = draw(4, 3), draw(4, 3, seed=1), draw(4, 3, seed=2)
+    _, back = jax.vjp(lambda q: estimator(z, q), q)
+    assert not back(g)[0].any()

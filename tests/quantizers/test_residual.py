@@ -266,6 +266,7 @@ def test_train_step_replaces_dead_rows_of_the_book_they_belong_to():
         state, _ = step(state, draw(64, 2, seed=seed))
     first, second = (state.params[f"books_{i}"]["codewords"] for i in range(2))
     assert np.abs(second[2]).max() < 5
+    assert np.abs(state.ema["books_1"]["codewords"][2]).max() < 5
     np.testing.assert_allclose(second[:2], rows[:2], atol=0.01)
     np.testing.assert_allclose(first, params["books_0"]["codewords"], atol=0.01)
 
@@ -343,3 +344,12 @@ def test_residual_fsq_of_m_books_is_levels_to_the_m_cells(levels):
 def test_impossible_fields_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_books_that_shrink_are_made_of_what_those_before_leave():
+    """The books find in the same vectors the clusters that they were made of."""
+    book = EMAVectorQuantizer(6, 3, cosine=True, start="kmeans")
+    quantizer, z = ResidualQuantizer(book, 4), draw(300, 3)
+    variables, made = quantizer.from_data(start(quantizer), KEY, z, 60)
+    used = jax.jit(quantizer.apply)(variables, z).metrics
+    assert used["perplexity"] == pytest.approx(float(made["perplexity"]), rel=1e-3)

@@ -342,3 +342,13 @@ def test_impossible_fields_are_refused(kind, fields, message):
 def test_decay_outside_zero_to_one_is_refused(decay):
     with pytest.raises(ValueError, match="decay"):
         EMAVectorQuantizer(4, 2, decay=decay)
+
+
+def test_entropy_is_blind_to_channels_that_say_nothing():
+    rows, z, found = draw(5, 2), draw(30, 2, seed=1), []
+    for more in (0, 3):
+        wide = lambda x, more=more: jnp.pad(x, ((0, 0), (0, more)))
+        quantizer = VectorQuantizer(5, 2 + more, revive="none", entropy=True)
+        variables = with_rows(quantizer, wide(rows))
+        found.append(float(train(quantizer, variables, wide(z))[0].losses["entropy"]))
+    assert found[0] == pytest.approx(found[1], rel=1e-4)

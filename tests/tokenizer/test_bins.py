@@ -77,6 +77,10 @@ def test_boxes_that_are_given_whole_stay_as_they_were_given(frames):
     np.testing.assert_array_equal(kept[1], given[1].reshape(-1, 5))
     half = boxes.kept(drawn, given, np.array([False, True]))
     np.testing.assert_array_equal(half, np.stack([drawn[0], given[1]]))
+    if frames:
+        first = boxes.kept(drawn, given, np.array([[1, 0, 0], [0, 0, 0]]) > 0)
+        np.testing.assert_array_equal(first[0, 0], given[0, 0])
+        np.testing.assert_array_equal(first[:, 1:], drawn[:, 1:])
 
 
 def test_codewords_of_edges_are_in_their_order():

@@ -11,6 +11,7 @@ from train.config.override import replaced
 from train.config.workdir import open_workdir
 from train.errors import BadInput
 from train.modalities import Images
+from vqdit.values import describe
 
 pytestmark = pytest.mark.optimized
 
@@ -123,3 +124,12 @@ def test_rows_are_trained_scored_probed_and_not_trained_again(tmp_path, monkeypa
     monkeypatch.setattr(ablate.stage_one, "train", None)
     ablate.main(words)
     assert json.loads((tmp_path / "table.json").read_text()) == found
+
+
+def test_a_row_that_was_scored_otherwise_is_not_the_same():
+    experiment = rows_of(DEMO, '--only=("fsq",)')["fsq"]
+    held = {"experiment": describe(experiment), "flags": {"most": 40}}
+    assert ablate._same(held, experiment, {"most": 40})
+    assert not ablate._same(held, experiment, {"most": 50})
+    other = replaced(experiment, {"run.steps": experiment.run.steps + 1})
+    assert not ablate._same(held, other, {"most": 40})

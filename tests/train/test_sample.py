@@ -404,3 +404,12 @@ def test_a_picture_is_brought_to_the_size(tmp_path):
     Image.fromarray(wide).save(tmp_path / "a.png")
     found = signals_of(Heard("image", (8, 8, 1)), str(tmp_path))
     np.testing.assert_allclose(found[:, :, 2:-2], np.ones((1, 8, 4, 1)))
+
+
+def test_columns_beside_stay_with_their_rows_whatever_comes_first(clinic, tmp_path):
+    (tmp_path / "in.csv").write_text("bed,age,sex\nx,,f\ny,70,\nz,20,\n")
+    given, out = f"--given.record={tmp_path / 'in.csv'}", tmp_path / "out.csv"
+    run(clinic, given, "--want=record", "--first=1", f"--out={out}")
+    rows = [line.split(",") for line in out.read_text().splitlines()[1:]]
+    assert [row[0] for row in rows] == ["y", "z", "x"]
+    assert [row[1] for row in rows[:2]] == ["70", "20"] and rows[2][2] == "f"

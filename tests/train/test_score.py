@@ -142,3 +142,28 @@ def test_the_nearest_of_pictures_are_found_by_their_components():
     )
     back = nearest_costs(train, batch, batch, "name", "image")
     assert back.shape == (3, 3) and (back > 0).any()
+
+
+def test_each_anomaly_is_told_from_what_is_usual_alone(capsys):
+    """One class is less likely than all usual ones, another than the first, too."""
+    label, nats = np.repeat([0, 1, 2], 20), np.repeat([1.0, 2.0, 3.0], 20)
+    table = {"label": label, "nats": nats, "bits": nats, "error": 0 * nats}
+    score._said(table, ("name",), None, label, {"one": 1, "two": 2})
+    said = capsys.readouterr().err
+    for name in ("all", "one", "two"):
+        assert f"ROC-AUC of the score, {name}: 1.0000" in said
+
+
+def test_what_is_classified_is_right_by_labels_of_its_own_data(
+    workdir, capsys, monkeypatch
+):
+    """Under which all examples are of the first class, the one that is said of all."""
+    of_batch = JointExamples.labels
+
+    def labels(self, rows, name=None):
+        return np.zeros(len(rows), int) if name == "digit" else of_batch(self, rows)
+
+    monkeypatch.setattr(JointExamples, "labels", labels)
+    ask = [f"--workdir={workdir}", "--of=name", "--classify=digit"]
+    score.main([*ask, "--most=20", "--draws=2"])
+    assert "digit is the true one of 100.00%" in capsys.readouterr().err

@@ -153,7 +153,7 @@ def test_streams_that_are_drawn_together_start_together(monkeypatch):
 
 def test_what_is_drawn_before_is_given_to_the_others():
     """Bit for bit what two samplers make, one after the other; and guided by it."""
-    model, how = toys.any_to_any(), {"steps": 4, "decode": False}
+    model, how = toys.any_to_any(), {"steps": 4, "shift": 3.0, "decode": False}
     x = model.sampler(before="word", guidance=2.0, **how)(KEY, IDS)
     first = model.sampler(want="word", **how)(KEY, IDS)
     np.testing.assert_array_equal(x["word"], first["word"])

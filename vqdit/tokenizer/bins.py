@@ -143,9 +143,8 @@ class Boxes(Value):
     def kept(self, drawn, given, known):
         """Boxes that were drawn, and those that are given whole instead of their bins'
         centres."""
-        places = np.broadcast_to(
-            known.reshape(len(known), -1), (len(known), self.length)
-        )
+        of_each = known.reshape(*known.shape, *(1,) * (1 + len(self.grid) - known.ndim))
+        places = np.broadcast_to(of_each, (len(known), *self.grid))
         given = self._filled(given)  # of those that are there
         whole = places.reshape(drawn.shape).all(-1) & (given[..., 4] >= 0)
         return np.where(whole[..., None], given, drawn)

@@ -227,3 +227,13 @@ def test_what_an_experiment_has_begun_is_its_own(tmp_path):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
     assert begun(tmp_path, TOKENIZER, False) == 20
     assert begun(tmp_path, replaced(TOKENIZER, {"run.seed": 3}), False) is None
+
+
+def test_rates_of_a_discriminator_may_end_with_the_run_too(tmp_path):
+    game = "Adversarial(PatchDiscriminator(8,1),optimizer=AdamW(schedule='cosine'))"
+    falling = overrides(TOKENIZER, {"adversarial": game})
+    assert falling.adversarial.optimizer.ends and not falling.optimizer.ends
+    open_workdir(tmp_path, falling)
+    longer = overrides(falling, {"run.steps": "2000"})
+    with pytest.raises(BadInput, match="run.steps=1000, where .*--reschedule"):
+        open_workdir(tmp_path, longer)

@@ -2,12 +2,13 @@ import dataclasses
 import functools
 import types
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from train.errors import BadInput
-from train.evaluation.crossings import crossings, own
+from train.evaluation.crossings import _together, crossings, own
 from train.evaluation.features import Latents
 from train.evaluation.questions import Crossing, asked
 from train.evaluation.samples import Reference
@@ -248,3 +249,11 @@ def test_of_what_cannot_be_read_there_is_the_truth_alone():
     found = crossings(generator, data, references | {"photo": photo}, num=10)
     assert {*found["word_to_photo"]["model"]} == {"psnr_db", "psnr_db_interval"}
     assert "agree" not in found and "real" not in found["word_to_photo"]
+
+
+def test_streams_that_say_no_class_do_not_agree():
+    said = {"a": jnp.array([1, -1, 2]), "b": jnp.array([1, -1, 3])}
+    generator, draw = types.SimpleNamespace(codecs={}), lambda *_, **__: said
+    read = dict.fromkeys(said, np.asarray)
+    (batch,) = _together(generator, draw, jax.random.key(0), 3, read)
+    assert batch["same"].tolist() == [True, False, False]

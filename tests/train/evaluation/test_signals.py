@@ -265,3 +265,20 @@ def test_samples_of_every_kind_are_scored_without_labels(kind):
     assert copies["memorisation"] == 0 and copies["copied_share"] == 1
     assert real["floor_tokenizer_distance"] > 0 and real["floor_count"] == len(held)
     assert 0 <= real["floor_tokenizer_recall"] <= 1 and "guidance" not in own
+
+
+def test_what_was_not_measured_counts_in_no_figure(tmp_path):
+    x = np.sin(np.arange(400) / 5)[:, None] * [1.0, 3.0]
+    x[300:310] = np.nan
+    np.savez(tmp_path / "x.npz", values=x)
+    data = Series(
+        name="folder", data_dir=str(tmp_path / "x.npz"), length=64, channels=2,
+        holdout=0.5, threads=0,
+    )  # fmt: skip
+    lost = whole(data, False)["known"] == 0
+    codec = Stand(data, change=lambda x: np.where(lost, 9.0, x))
+    figures = evaluate_tokenizer(codec, data)
+    assert figures["missing_share"] == pytest.approx(lost.mean()) and lost.any()
+    assert figures["rmse_measured"] == pytest.approx(0, abs=1e-6)
+    for row in figures["channels"]:
+        assert row["nrmse"] == pytest.approx(0, abs=1e-6)

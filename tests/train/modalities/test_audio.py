@@ -9,7 +9,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from tests.train.fresh import batches, fresh
 from train.errors import BadInput
-from train.modalities.audio import Audio, window
+from train.modalities.audio import Audio, played, window
 from train.modalities.augment import SeriesAugment
 from train.modalities.series import Series
 from train.modalities.sound import AudioCleaning
@@ -328,3 +328,10 @@ def test_noise_lies_over_the_whole_example_at_its_ratio(tmp_path):
     assert abs(np.corrcoef(noise)[np.triu_indices(4, 1)]).max() < 0.06
     again = held.augmented(np.array([2, 1]), np.array([5, 9]), 3)["x"]
     np.testing.assert_array_equal(again, found[[2, 1]])
+
+
+def test_twice_the_pace_is_half_the_length_and_twice_the_pitch():
+    tone = np.sin(2 * np.pi * 50 * np.arange(400) / RATE)[:, None]
+    fast = played(tone, 2.0)
+    assert fast.shape == (200, 1)
+    assert np.abs(np.fft.rfft(fast[:, 0])).argmax() * RATE / 200 == 100

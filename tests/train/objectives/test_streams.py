@@ -23,6 +23,7 @@ from train.pipeline import open_examples
 from vqdit.diffusion import Case, Gaussian, LogitNormal, Masking, Mixture, Uniform
 from vqdit.dit import DiT
 from vqdit.nn import Block
+from vqdit.nn.streams import Discrete
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Labels, Tokenizer
 from vqdit.trained.contract import contract_of
 from vqdit.values import build, describe
@@ -202,3 +203,26 @@ def test_a_share_of_labels_where_there_are_none_is_spoken_of(gapped, capsys):
     assert "label_dropout" not in capsys.readouterr().err
     prepare(replaced(gapped[1], {"label_dropout": 0.2}))
     assert "label_dropout=0.2 drops nothing: model.classes=0" in capsys.readouterr().err
+
+
+def test_books_start_no_longer_than_one_and_streams_not_alike():
+    """Whatever the books, rows are as long as those that they stand in for, and each
+    stream has a projection of its own."""
+    experiment = StageTwo(
+        name="codes",
+        data=Images(name="digits", size=4),
+        model=DiT(width=64, depth=1, block=Block(2)),
+        streams={name: Stream(Masking(), Labels(9)) for name in ("one", "other")},
+        run=Run(steps=2, batch=8),
+    )
+    names = tuple(experiment.streams)
+    streams = tuple(Discrete(name, (2,), 9, books=3) for name in names)
+    model = experiment.model.clone(streams=streams)
+    parts = (experiment, model, dict.fromkeys(names, Masking(9)))
+    words = np.random.default_rng(0).normal(size=(3, 9, 5)).astype(np.float32)
+    plain = build_step(*parts)[0]().params
+    started = build_step(*parts, codewords=dict.fromkeys(names, words))[0]().params
+    before = np.asarray(plain["one_in"]["table"])
+    one, other = (np.asarray(started[f"{name}_in"]["table"]) for name in names)
+    assert one.std() == pytest.approx(before.std(), rel=0.15)
+    assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.2

@@ -247,3 +247,10 @@ def test_what_one_refuses_all_refuse(tmp_path):
     found = ended(started(2, words, "train.stage_one"))
     for status, _, said in found:
         assert status == 2 and "is a file; write a folder" in said
+
+
+def test_it_is_fine_where_every_process_says_so(monkeypatch):
+    for said in ([True, True], [True, False], [False, True]):
+        parts = [np.array([one]) for one in said]
+        monkeypatch.setattr(hosts, "exchanged", lambda x, parts=parts: parts)
+        assert hosts.agreed(said[0]) == (said == [True, True])

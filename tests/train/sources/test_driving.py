@@ -12,7 +12,7 @@ from train.modalities.range import projected
 from train.pipeline import JointExamples
 from train.sources import driving
 from train.sources.driving import FAULTS, MOST, picture, street, sweep, way
-from train.sources.generated import rng
+from train.sources.generated import TRAIN, rng
 from vqdit.tokenizer import Boxes
 
 MANY = {"examples": 112, "threads": 0}
@@ -202,3 +202,28 @@ def test_channels_that_a_sensor_does_not_have_are_refused():
         Series(name="driving", channels=3)
     with pytest.raises(BadInput, match="driving has 1"):
         Ranges(name="driving", channels=2)
+
+
+def test_at_night_the_camera_sees_little_but_the_edges_of_the_road():
+    edges, rest = [], []
+    for i, scene in enumerate(scenes(20)):
+        day, night = (
+            picture(dataclasses.replace(scene, hour=hour), 64, rng(1, i))[0]
+            for hour in (12.0, 0.0)
+        )
+        white = (day[34:].min(-1) > 205) & (day[34:].max(-1) < 255)
+        share = night[34:].sum(-1) / day[34:].sum(-1)
+        edges.append(share[white])
+        rest.append(share[~white])
+    edges, rest = map(np.concatenate, (edges, rest))
+    assert len(edges) > 100 and np.median(edges) > 3 * np.median(rest)
+
+
+def test_each_sensor_has_noise_of_its_own(monkeypatch):
+    """Of one scene, and so whatever one of them draws."""
+    asked = []
+    monkeypatch.setattr(driving, "rng", lambda *of: asked.append(of) or rng(*of))
+    for data in of().values():
+        driving._sensed(data, TRAIN, 3)
+    scene, noise = asked[::2], asked[1::2]
+    assert len({*scene}) == 1 and len({*noise}) == 3

@@ -1,11 +1,14 @@
 """Patients: what scan, record and finding are, and which are held out."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 from tests.train.fresh import fresh_source
 from train.modalities import Volumes
 from train.sources import patients
+from train.sources.generated import anatomy, rng
 
 PLAIN = Volumes("patients", size=(12, 12, 12), examples=320, noise=0.0)
 PLANTED = Volumes("planted_patients", size=(12, 12, 12), examples=320, noise=0.0)
@@ -49,3 +52,14 @@ def test_anomalies_are_held_out_alone_and_their_label_says_so(trained):
         np.array_equal(a.values, b.values) for a, b in zip(plain, held, strict=True)
     ]
     assert same == [i % 4 != 0 for i in range(len(held))]
+
+
+def test_of_one_body_finding_and_sex_no_number_tells_of_another():
+    _, body = anatomy((8, 8, 8), rng(0))
+    rows = [patients._record(0, body, 0.0, rng(1, i)) for i in range(1000)]
+    numbers = ("age", "weight", "haemoglobin", "ldh", "marker")
+    women = [row for row in rows if row["sex"] == "f"]
+    x = np.array([[row[name] for name in numbers] for row in women], float)
+    for i, j in itertools.combinations(range(len(numbers)), 2):
+        pair = x[~np.isnan(x[:, [i, j]]).any(1)][:, [i, j]]
+        assert abs(np.corrcoef(*pair.T)[0, 1]) < 0.25  # 4 standard errors

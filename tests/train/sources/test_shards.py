@@ -303,3 +303,14 @@ def test_every_kind_of_signal_is_read_out_of_shards(tmp_path):
             record = fresh_source(each, True)[0]
             cut.append(each.cut([record], [next(iter(each.starts(record)))], None)["x"])
         np.testing.assert_array_equal(*cut)
+
+
+def test_a_file_of_its_own_goes_before_what_json_says(tmp_path):
+    said = json.dumps({"label": "cat", "caption": "in passing"})
+    first = [("1.png", picture(1)), ("1.cls", "dog"), ("1.txt", "at length")]
+    other = [("1.json", said), ("2.png", picture(2)), ("2.json", said)]
+    shard(tmp_path / "a.tar", [*first, *other])
+    source = open_source(at(tmp_path), True)
+    assert [source.class_names[each.label] for each in source] == ["dog", "cat"]
+    captions = [each.more["caption"] for each in source]
+    assert captions == ["at length", "in passing"]
