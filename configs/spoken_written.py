@@ -11,9 +11,9 @@ python -m train.encode --config=configs/spoken_written.py $SET --out=runs/cache 
     --epochs=16
 python -m train.stage_two --config=configs/spoken_written.py $SET \\
     --config.cache=runs/cache --workdir=runs/joint
-ASK="{'word': Confidence(temperature=0.5), 'image': Confidence(), 'audio': Confidence()}"
+BY="{'word': Confidence(temperature=0.5), 'image': Confidence(), 'audio': Confidence()}"
 python -m train.evaluate --workdir=runs/joint --crossings=True --num=400 --steps=12 \\
-    --before=word --guidance='(1.0, 2.0)' --solver="$ASK"
+    --before=word --guidance='(1.0, 2.0)' --solver="$BY"
 python -m train.evaluate --workdir=runs/joint --baselines=True --steps=5 \\
     --crossings=audio_to_word --among=_theo_ \\
     --solver='Confidence(noise=0.0, temperature=0.1)'
