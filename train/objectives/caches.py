@@ -11,7 +11,7 @@ from train.modalities import Modality
 from train.modalities.augment import Augment
 from train.objectives.bundles import check_shape
 from train.pipeline import CachedExamples, JointExamples, LatentCache
-from train.pipeline.statistics import records_of, refuse_others, told
+from train.pipeline.statistics import probe_beside, records_of, refuse_others
 from train.progress import say
 from vqdit.diffusion import Process
 from vqdit.tokenizer import Value
@@ -176,7 +176,8 @@ def _compare(cache: LatentCache, data: Modality, what: str) -> None:
         say(f"{what} is not compared with the data, which cannot be read: {error}")
         return
     refuse_others(cache.contract["data"], data, what)
-    if cache.contract.get("told", now := told(data)) != now:  # those of before do not
+    now = probe_beside(data)
+    if cache.contract.get("beside", now) != now:  # those of before do not
         raise BadInput(
             f"{what}: made of other captions or boxes than the data has now; give them "
             "back, or encode again"

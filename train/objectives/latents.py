@@ -19,7 +19,7 @@ from train.objectives.codebook import all_of
 from train.objectives.streams import on_grid, opened
 from train.pipeline import Examples, JointExamples, open_examples
 from train.pipeline.cache import new_cache, seal_cache, write_part
-from train.pipeline.statistics import probe, told
+from train.pipeline.statistics import probe, probe_beside
 from train.pipeline.streams import codes_of
 from train.progress import say
 from train.runtime import hosts
@@ -91,7 +91,7 @@ def encode_values(
                 yield {name: value[i] for name, value in out.items()}
 
     how = describe(tokenizer), train, keyed
-    more = {"told": told(examples.data)} if train else {}
+    more = {"beside": probe_beside(examples.data)} if train else {}
     return _write(examples, folder, records(), *how, **more)
 
 

@@ -92,7 +92,7 @@ def probe(data: Modality, train: bool) -> dict[str, Any]:
     return {"records": len(records), "some": found}
 
 
-def told(data: Modality) -> list[int]:
+def probe_beside(data: Modality) -> list[int]:
     """What tells captions and boxes of the training part from others, of some."""
     records = records_of(data, True)
 

@@ -18,8 +18,7 @@ from vqdit.fields import Bound, Checked, Count, Positive
 @runtime_checkable
 class Grid(Protocol):
     """start: where to begin instead of at the process's own, for streams that are drawn
-    together. A stream stands still in a step whose ends are one time.
-    """
+    together."""
 
     def __call__(
         self, process, start: float | None = None
