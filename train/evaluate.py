@@ -31,7 +31,7 @@ from train.config.bars import met
 from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
 from train.evaluation import questions
-from train.evaluation.crossings import crossings
+from train.evaluation.crossings import crossings, unguided
 from train.evaluation.drawing import SAMPLER
 from train.evaluation.features import network_of
 from train.evaluation.forecasts import forecasts, foreseen
@@ -142,7 +142,10 @@ def main(argv):
             own = {n: v for n, v in asked.items() if n != "guidance"}
             after = forecasts(thing, experiment.sources, shown, **own)
             found["crossings"] = found.get("crossings", {}) | after
-        figures = evaluate_generator(thing, references, **asked) | found
+        alone = asked
+        if not thing.module.classes:  # nothing to be guided by where nothing is given
+            alone = unguided(asked, None)
+        figures = evaluate_generator(thing, references, **alone) | found
     else:
         raise BadInput(f"{command.workdir}: config.json is not a generator's")
     figures = {"experiment": experiment.name} | figures

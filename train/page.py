@@ -25,7 +25,7 @@ from train.config.expression import parse_value
 from train.config.paths import spell
 from train.errors import BadInput, run
 from train.evaluation.answers import Answer
-from train.evaluation.crossings import answers_of, own
+from train.evaluation.crossings import answers_of, own, unguided
 from train.evaluation.drawing import SAMPLER, draw_all
 from train.evaluation.evaluator import examples, grouped, reconstruct
 from train.evaluation.features import network_of
@@ -175,9 +175,11 @@ def _drawn(generator, experiment, evaluation, flags) -> list[Section]:
                     )
                     num = flags.get("num", 250)
                     found += _crossing(of, crossing, key, draw, num, scale)
+        scale = None
         if sampler.get("before"):  # which the others are guided by
-            agree = _named(evaluation, "crossings").get("agree", {})
-            sampler["guidance"] = _scale(agree)
+            scale = _scale(_named(evaluation, "crossings").get("agree", {}))
+        if not generator.module.classes:
+            sampler = unguided(sampler, scale) | {"guidance": scale}
         found.append(_samples(generator, experiment, key, sampler))
     except ValueError as error:
         raise BadInput(str(error)) from error
@@ -323,7 +325,9 @@ def _samples(generator: Generator, experiment: StageTwo, key, sampler) -> Sectio
         shown += seen(f"drawn {name}", codec.contract, x[name], names)
         near_by = f"nearest in training to each {name}"
         shown += seen(near_by, codec.contract, near, names)
-    text = "Drawn of nothing given, all streams together; not picked."
+    first = " and ".join(sampler.get("before", ()))
+    how = f"{first} first, and given to the others" if first else "all streams together"
+    text = f"Drawn of nothing given, {how}; not picked."
     if not shown:
         text += "\n\n" + table(("",), [(each,) for each in said])
     return Section("Samples, and what they are nearest to", text, shown)

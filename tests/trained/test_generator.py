@@ -208,7 +208,7 @@ def test_samplers_that_cannot_be_are_refused(joint, fields, message):
 @pytest.mark.parametrize(
     "fields,message",
     [
-        ({"given": {"image": IMAGE, "word": WORD}}, r"\['word'\] is wanted and given"),
+        ({"given": {"image": IMAGE, "word": WORD}}, r"\['word'\] is drawn and given"),
         ({"given": {"imgae": IMAGE}}, r"\['imgae'\]: the streams are \['image', 'wor"),
         ({"known": {"image": IDS}}, r"known \['image'\] is of nothing that is given"),
         (

@@ -152,7 +152,7 @@ def test_streams_that_are_drawn_together_start_together(monkeypatch):
 
 
 def test_what_is_drawn_before_is_given_to_the_others():
-    """Bit for bit what two samplers make, one after the other; and guided by it."""
+    """What two samplers make, one after the other; and guided by it."""
     model, how = toys.any_to_any(), {"steps": 4, "shift": 3.0, "decode": False}
     x = model.sampler(before="word", guidance=2.0, **how)(KEY, IDS)
     first = model.sampler(want="word", **how)(KEY, IDS)
@@ -181,7 +181,15 @@ def test_what_is_drawn_before_keeps_what_is_known_of_it():
     only = model.sampler(want="word", **how)(KEY, IDS, **call)["word"]
     np.testing.assert_array_equal(x, only)
     np.testing.assert_array_equal(x[:, 0], codes[:, 0])
-    with pytest.raises(ValueError, match="'word'. is wanted and given"):
+    # What is known of the image is seen by the word before it, and guides nothing.
+    image = np.random.default_rng(0).uniform(-1, 1, (4, 4, 4, 1)).astype(np.float32)
+    half = {"given": {"image": image}, "known": {"image": np.eye(2)[[0, 1, 0, 1]]}}
+    draw = model.sampler(before="word", guidance=5.0, **how)
+    x = draw(KEY, IDS, **half)["word"]
+    same = draw(KEY, IDS, guidance={"word": 5.0}, **half)["word"]
+    np.testing.assert_array_equal(x, same)
+    assert (x != draw(KEY, IDS)["word"]).any()
+    with pytest.raises(ValueError, match="'word'. is drawn and given"):
         model.sampler(want="image", before="word")(KEY, IDS, given=call["given"])
 
 

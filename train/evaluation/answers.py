@@ -51,14 +51,18 @@ class Answer:
 
     @functools.cached_property
     def classes(self) -> Int[np.ndarray, "y *grid 1"] | None:
-        """The codes of each class, of a stream of labels or of words that say one."""
+        """The codes of each class, of a stream of labels or of words that say one; None
+        of all others."""
         if self.source == "label":
             said: Any = np.arange(open_examples(self.data, True).classes)
         elif self.words:
             said = list(self.words)
         else:
             return None
-        return self.tokenizer.encode(said)[..., None]
+        try:
+            return self.tokenizer.encode(said)[..., None]
+        except ValueError:  # a class whose word no stream can say
+            return None
 
     def truth(self, batch: Batch) -> Any:
         """What a batch of `JointExamples` has of it, as a sampler would draw it."""

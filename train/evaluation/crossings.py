@@ -149,7 +149,7 @@ def crossings(
         if len(read) > 1 and names is True:
             # What is drawn together is guided by what is drawn before it alone.
             for scale in scales if sampler.get("before") else (None,):
-                draw = generator.sampler(guidance=scale, **sampler)
+                draw = generator.sampler(guidance=scale, **unguided(sampler, scale))
                 part = {_who(scale): Share("share", lambda batch: batch["same"])}
                 batches = _together(generator, draw, key, num, read)
                 agree = evaluated(Beside(part), batches)
@@ -164,13 +164,20 @@ def own(
 ) -> dict[str, Any]:
     """The fields of a sampler of all streams that are of one of them, drawn from others
     that are given, and from what is drawn before it."""
-    before = tuple(n for n in sampler.get("before", ()) if n not in {want, *given})
+    before = sampler.get("before", ())
+    before = (before,) if isinstance(before, str) else before
+    before = tuple(name for name in before if name not in {want, *given})
     drawn = {want, *before}
 
     def some(x):
         return {n: x[n] for n in x if n in drawn} if isinstance(x, Mapping) else x
 
     return {name: some(x) for name, x in sampler.items()} | {"before": before}
+
+
+def unguided(sampler: Mapping[str, Any], scale: float | None) -> dict[str, Any]:
+    """Its fields, without the interval of a scale that there is not."""
+    return {n: x for n, x in sampler.items() if n != "interval" or scale is not None}
 
 
 def _who(scale: float | None) -> str:

@@ -18,6 +18,7 @@ from vqdit.fields import Decay, Natural, NonNegative
 
 # RGB to luma and two chroma axes (ITU-R 601 luma, NTSC's I and Q), where a hue is an
 # angle and a saturation a radius.
+SLIVER = 1e-4  # of a side, below which nothing is left of a box
 YIQ = np.array(
     [
         [0.299, 0.587, 0.114],
@@ -86,14 +87,20 @@ class ImageAugment(Augment):
         """
         x = batch["x"]
         height, width = x.shape[-3:-1]
-        if self.rotate or self.crop or self.shift or self.flip:
+        if self.moves:
             matrix = self.placements(draws, height, width)
             x = warp(x, matrix)
             if "boxes" in batch:
                 edges, more = np.split(batch["boxes"], [4], -1)
                 edges = move_boxes(edges, matrix, height, width)
-                batch = {**batch, "boxes": np.concatenate([edges, more], -1)}
+                boxes = np.concatenate([edges, more], -1)
+                batch = {**batch, "boxes": without_slivers(boxes)}
         return {**batch, "x": self._coloured(x, draws)}
+
+    @property
+    def moves(self) -> bool:
+        """Whether what is in a picture is elsewhere afterwards."""
+        return bool(self.rotate or self.crop or self.shift or self.flip)
 
     def placements(
         self, draws: Draws, height: int, width: int
@@ -188,6 +195,12 @@ def move_boxes(
     y, x = moved[..., 0] / height + 0.5, moved[..., 1] / width + 0.5
     hull = np.stack([x.min(-1), y.min(-1), x.max(-1), y.max(-1)], -1)
     return np.clip(hull, 0, 1).astype(boxes.dtype).reshape(boxes.shape)
+
+
+def without_slivers(boxes: Float[np.ndarray, "*k 5"]) -> Float[np.ndarray, "*k 5"]:
+    """The boxes; one that was moved or cut out of the picture is absent."""
+    gone = (boxes[..., 2:4] - boxes[..., :2] < SLIVER).any(-1) & (boxes[..., 4] >= 0)
+    return np.where(gone[..., None], [0, 0, 0, 0, -1], boxes).astype(boxes.dtype)
 
 
 @dataclasses.dataclass(frozen=True)

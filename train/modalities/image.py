@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 
 from train.errors import BadInput, Unreadable, one_line
-from train.modalities.augment import ImageAugment
+from train.modalities.augment import ImageAugment, without_slivers
 from train.modalities.draws import Draws, Word
 from train.modalities.files import stored
 from train.modalities.modality import Batch, EightOrMore, Modality, Record, peak_ratio
@@ -279,10 +279,9 @@ def fit_boxes(
     side, top, left = _square(height, width, place)
     scale, start = np.tile([width, height], 2), np.tile([left, top], 2)
     edges = ((boxes[:, :4] * scale - start) / side).clip(0, 1)
-    label = boxes[:, 4:]
-    there = (edges[:, 2:] > edges[:, :2]).all(1, keepdims=True) & (label >= 0)
-    fitted = np.where(there, np.concatenate([edges, label], 1), [0, 0, 0, 0, -1])
-    return np.where(np.isnan(label), np.nan, fitted).astype(boxes.dtype)
+    there = boxes[:, 4:] >= 0
+    fitted = np.where(there, edges, boxes[:, :4])
+    return without_slivers(np.concatenate([fitted, boxes[:, 4:]], 1, dtype=boxes.dtype))
 
 
 def opaque(image: np.ndarray) -> np.ndarray:

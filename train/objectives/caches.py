@@ -4,14 +4,22 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zlib import crc32
+
+import numpy as np
 
 from train.config import StageTwo
 from train.errors import BadInput
 from train.modalities import Modality
 from train.modalities.augment import Augment
 from train.objectives.bundles import check_shape
-from train.pipeline import CachedExamples, JointExamples, LatentCache
-from train.pipeline.statistics import probe_beside, records_of, refuse_others
+from train.pipeline import (
+    CachedExamples,
+    JointExamples,
+    LatentCache,
+    open_examples,
+)
+from train.pipeline.statistics import PROBED, records_of, refuse_others
 from train.progress import say
 from vqdit.diffusion import Process
 from vqdit.tokenizer import Value
@@ -54,6 +62,20 @@ def _beyond_mirrors(data: Modality) -> dict[str, Any]:
         found |= {f"augment.{name}": to for name, to in augment.others.items()}
     found.pop("flip", None)
     return found
+
+
+def refuse_moving(tokenizer: Any, data: Modality, what: str) -> None:
+    """Raises BadInput for boxes of pictures that training moves, since a cache holds
+    them where they are evaluated."""
+    moving = augmenting(data)
+    if not getattr(data.augment, "moves", False):
+        moving.pop("augment", None)
+    if getattr(tokenizer, "source", "") == "boxes" and moving:
+        plain = " ".join(f"data.{field}={to}" for field, to in moving.items())
+        raise BadInput(
+            f"{what}: boxes move with their pictures, and a cache holds them "
+            f"once: write {plain}, or leave cache out to encode on the fly"
+        )
 
 
 def open_caches(
@@ -109,6 +131,7 @@ def _open(path: Path, tokenizer: Any, data: Modality, field: str) -> LatentCache
         cache = LatentCache(path)
         if _tokenizer_of(cache) != tokenizer:
             raise BadInput(f"cache: {path} is of another tokenizer; encode again")
+        refuse_moving(tokenizer, data, f"cache: {path}")
         _check_part(cache, path, data, field)
         return cache
     mirrors = data.mirrors
@@ -176,9 +199,19 @@ def _compare(cache: LatentCache, data: Modality, what: str) -> None:
         say(f"{what} is not compared with the data, which cannot be read: {error}")
         return
     refuse_others(cache.contract["data"], data, what)
-    now = probe_beside(data)
-    if cache.contract.get("beside", now) != now:  # those of before do not
+    if "beside" in cache.contract and cache.contract["beside"] != beside(data):
         raise BadInput(
             f"{what}: made of other captions or boxes than the data has now; give them "
             "back, or encode again"
         )
+
+
+def beside(data: Modality) -> list[int]:
+    """What tells captions, words of classes and boxes from others, of some examples of
+    the training part."""
+    examples = open_examples(data, True)
+    batch = examples.take(examples.spaced(PROBED))
+    boxes = np.round(batch.get("boxes", np.zeros(len(batch["x"]))), 3).tolist()
+    captions = batch.get("caption", [None] * len(boxes))
+    pairs = zip(captions, boxes, strict=True)
+    return [crc32(repr(pair).encode()) for pair in pairs]

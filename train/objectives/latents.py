@@ -14,12 +14,12 @@ from train.errors import BadInput, one_line
 from train.modalities import Batch, Modality
 from train.modalities.draws import Version
 from train.objectives.bundles import examples_for
-from train.objectives.caches import augmenting, drawing
+from train.objectives.caches import augmenting, beside, drawing, refuse_moving
 from train.objectives.codebook import all_of
 from train.objectives.streams import on_grid, opened
 from train.pipeline import Examples, JointExamples, open_examples
 from train.pipeline.cache import new_cache, seal_cache, write_part
-from train.pipeline.statistics import probe, probe_beside
+from train.pipeline.statistics import probe
 from train.pipeline.streams import codes_of
 from train.progress import say
 from train.runtime import hosts
@@ -38,6 +38,8 @@ def encode_streams(
     """
     with hosts.together():
         tokenizers = opened(experiment)
+        for name, tokenizer in tokenizers.items():
+            refuse_moving(tokenizer, experiment.sources[name], f"stream {name!r}")
         codecs = {n: t for n, t in tokenizers.items() if isinstance(t, Codec)}
         if epochs:
             refuse_still([experiment.sources[name] for name in codecs], epochs)
@@ -91,7 +93,7 @@ def encode_values(
                 yield {name: value[i] for name, value in out.items()}
 
     how = describe(tokenizer), train, keyed
-    more = {"beside": probe_beside(examples.data)} if train else {}
+    more = {"beside": beside(examples.data)} if train else {}
     return _write(examples, folder, records(), *how, **more)
 
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 
@@ -90,18 +89,6 @@ def probe(data: Modality, train: bool) -> dict[str, Any]:
         x = data.cut([record], [start], None)["x"].astype(np.float64)
         found.append([float(x.mean()), float(x.std()), record.label])
     return {"records": len(records), "some": found}
-
-
-def probe_beside(data: Modality) -> list[int]:
-    """What tells captions and boxes of the training part from others, of some."""
-    records = records_of(data, True)
-
-    def mark(record) -> int:
-        boxes = record.more.get("boxes")
-        boxes = None if boxes is None else np.round(boxes, 3).tolist()
-        return crc32(repr((record.more.get("caption"), boxes)).encode())
-
-    return [*map(mark, records.take(spaced(len(records), PROBED)))]
 
 
 def refuse_others(made_of: dict[str, Any], data: Modality, what: str) -> None:

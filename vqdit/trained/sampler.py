@@ -100,17 +100,18 @@ class Sampler:
         shown = (*want, *streams)
         network = conditions.conditioned(model, params, keys, shown, mask)
         predict = diffusion.unguided(network, label)
+        # What is known of a stream that is drawn later is seen, and guides nothing.
+        later = {n for n in self.drawn if n in known}
+        guides = {n: x.shape[1:] for n, x in streams.items() if n not in later}
         # What comes before all others may have no condition to be guided by.
-        if self.guidance is not None and (streams or label is not None):
-            absent = diffusion.priors(
-                model.processes, {n: x.shape[1:] for n, x in streams.items()}, keys
-            )
+        if self.guidance is not None and (guides or label is not None):
+            absent = diffusion.priors(model.processes, guides, keys)
             classes = model.module.classes
             if label is None and classes:
                 label = jnp.full(keys.shape, classes, jnp.int32)
             scale = self.guidance if guidance is None else guidance
             if isinstance(scale, Mapping):  # which a jit has sorted
-                scale = {n: scale[n] for n in (*streams, "label") if n in scale}
+                scale = {n: scale[n] for n in (*guides, "label") if n in scale}
             if interval is None and self.interval != WHOLE:
                 interval = self.interval
             predict = diffusion.guided(
@@ -176,7 +177,8 @@ class Sampler:
         known:    of a given stream, (b,), (b, *grid) or the first axes of it, as the
             frames of a clip: 0 where it is absent. Of one that is drawn: 1 where
             `given` holds it and it stays: any places are taken, and drawn around as
-            well as `Mixture.parts` showed such ones in training.
+            well as `Mixture.parts` showed such ones in training. Streams that are
+            drawn before it see these places, too.
         guidance: a scale, one for each sample (b,), or {condition: scale}, where a
             condition is a given stream, one of `before`, or "label", in this order:
             each pulls away from those before it (arXiv:2211.09800, eq. 3).
@@ -224,7 +226,7 @@ class Sampler:
         conditions.check(self.generator, ids, signals, known)
         if both := set(given) & set(self.drawn) - set(known):
             raise ValueError(
-                f"{sorted(both)} is wanted and given: leave it out of one of the two, "
+                f"{sorted(both)} is drawn and given: leave it out of one of the two, "
                 f"or say in known= which of its places stay"
             )
         if set(noise) - set(self.drawn):

@@ -98,7 +98,8 @@ def test_all_frames_of_a_clip_and_its_boxes_get_one_draw():
     """Each clip shows one bright rectangle; after turning, its ink is in its box."""
     clip = np.zeros((8, 3, 64, 64, 1), np.uint8)
     clip[:, :, 20:30, 24:44] = 255
-    boxes = np.broadcast_to(np.array([24, 20, 44, 30]) / 64, (8, 3, 1, 4))
+    box = [24 / 64, 20 / 64, 44 / 64, 30 / 64, 2]
+    boxes = np.broadcast_to(np.array(box), (8, 3, 1, 5))
     augment = ImageAugment(rotate=60, crop=0.3, shift=0.05, flip=True)
     batch = {"x": clip, "boxes": boxes.astype(np.float32)}
     out = augment(batch, draws(8))
@@ -107,7 +108,8 @@ def test_all_frames_of_a_clip_and_its_boxes_get_one_draw():
         assert (found == found[0]).all()
         rows, columns = np.nonzero(frames[0, ..., 0] > 127)
         ink = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-        np.testing.assert_allclose(ink, found[0, 0] * 64, atol=1.5)
+        np.testing.assert_allclose(ink, found[0, 0, :4] * 64, atol=1.5)
+        assert (found[..., 4] == 2).all()
     assert len(np.unique(out["boxes"][:, 0, 0], axis=0)) == 8
     assert (batch["x"] == clip).all() and (batch["boxes"] == boxes).all()
 

@@ -85,11 +85,28 @@ def test_what_nobody_says_of_boxes_is_unknown_and_none_is_none(tmp_path):
 
 
 def test_a_box_that_is_cut_away_is_absent(tmp_path):
-    edges = [[0.0, 0.0, 0.2, 1.0, 0], [0.1, 0.0, 0.5, 0.5, 0]]
-    Image.new("L", (64, 32)).save(tmp_path / "a.png")
+    """Also where it ends at the very cut, as far as its numbers can say."""
+    edges = [[0.0, 0.0, 10 / 60, 1.0, 0], [0.1, 0.0, 0.5, 0.5, 0]]
+    Image.new("L", (60, 40)).save(tmp_path / "a.png")
     data = pictures(tmp_path, [{"file": "a.png", "boxes": edges}])
     boxes = open_source(data, True)[5].more["boxes"]
-    np.testing.assert_allclose(boxes, [[0, 0, 0, 0, -1], [0, 0, 0.5, 0.5, 0]])
+    expected = [[0, 0, 0, 0, -1], [0, 0, 0.5, 0.5, 0]]
+    np.testing.assert_allclose(boxes, expected, atol=1e-6)
+
+
+def test_a_box_that_is_moved_away_is_absent(tmp_path):
+    data = dataclasses.replace(pictures(tmp_path), augment=ImageAugment(shift=0.6))
+    examples, found = fresh(data, True), set()
+    for epoch in range(40):
+        batch = examples.augmented(np.arange(5), np.full(5, epoch), 0)
+        for picture, (box,) in zip(batch["x"][:3], batch["boxes"][:3], strict=True):
+            found.add(bool(box[4] == 1))
+            if (picture > 127).any():
+                assert box[4] == 1
+            else:  # or so little is left of it that no pixel shows it
+                assert box[4] == -1 or 0 < (box[2:4] - box[:2]).min() < 1 / 32
+        assert batch["boxes"][3, 0, 4] == -1 and np.isnan(batch["boxes"][4]).all()
+    assert found == {True, False}
 
 
 @pytest.mark.parametrize(
@@ -121,6 +138,14 @@ def test_a_cache_of_boxes_is_refused_where_the_list_says_otherwise(tmp_path):
     encode_streams(experiment, tmp_path / "cache")
     cached = dataclasses.replace(experiment, cache=str(tmp_path / "cache"))
     prepare(cached)
+    mirrored = dataclasses.replace(data, flip=True)
+    for moved in (cached, experiment):
+        moved = dataclasses.replace(moved, data=mirrored)
+        with pytest.raises(BadInput, match="boxes move .* write data.flip=False"):
+            if moved.cache:
+                prepare(moved)
+            encode_streams(moved, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
     table.write_text(table.read_text().replace('"boxes": []', '"boxes": [[0,0,1,1,0]]'))
     forget()
     with pytest.raises(BadInput, match="made of other captions or boxes"):
