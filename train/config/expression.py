@@ -40,7 +40,9 @@ def parse_value(text: str, annotation: Any, at: str) -> Any:
     choices = (get_args(a) for a in arms if get_origin(a) is Literal)
     if annotation is str or any(text in each for each in choices):
         return text
-    words = text.strip() and text.lstrip()[0] not in "([" and text.lower() not in WORDS
+    words = text.strip() and text.lstrip()[0] not in "(["
+    if text.lower() in WORDS:  # a class may be called none, where nothing else is meant
+        words = words and arm_for(WORDS[text.lower()], annotation) is None
     if {int, float} & set(map(annotations.bare, arms)):  # 0.5 is no name of a stream
         words = words and text.lstrip()[0] not in "+-.0123456789"
     if tuple[str, ...] in arms and str not in arms and words:

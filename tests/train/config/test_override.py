@@ -294,3 +294,9 @@ def test_what_no_arm_of_a_union_takes_is_told_of_all_arms(text, annotation, mess
     assert parse_value("0.5", Share | tuple[str, ...], "at") == 0.5
     assert parse_value("a,b", Share | tuple[str, ...], "at") == ("a", "b")
     assert parse_value("1,b", tuple[str, ...] | None, "at") == ("1", "b")
+    # A class may be called none.
+    for text in ("none", "None", "true", "inf"):
+        assert parse_value(text, tuple[str, ...], "at") == (text,)
+    assert parse_value("none", tuple[str, ...] | None, "at") is None
+    assert parse_value("none", bool | tuple[str, ...], "at") == ("none",)
+    assert parse_value("true", bool | tuple[str, ...], "at") is True
