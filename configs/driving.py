@@ -23,8 +23,8 @@ vehicles and walkers, which the camera sees by day, the lidar by a few beams, an
 way by the car's speed. All by masks. The last command tells a camera that lies, or is
 out, by what the others say; --of=range and --of=position ask the same of these.
 
-One CPU core: 65 minutes, after 20 for the tokenizers. Boxes learn late, and so are asked
-for in most examples and weigh more. Expected: RESULTS.md, section Driving.
+One CPU core: 65 minutes, after 20 for the tokenizers. Boxes learn late, and so are
+asked for in most examples and weigh more. Expected: RESULTS.md, section Driving.
 """
 
 from configs.driving_camera import CONFIG as CAMERA
