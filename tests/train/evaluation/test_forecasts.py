@@ -35,7 +35,8 @@ def model(causal=True):
     def sampler(want, **how):
         if how.get("steps") == 0:
             raise ValueError("steps=0: write 1 or more")
-        assert want == "video" and how == {"steps": 3, "solver": "Heun"}
+        own = {"steps": 3, "solver": {"video": "Heun"}, "before": ()}
+        assert want == "video" and how == own
 
         def draw(key, ids, given, known):
             seen.append((given["video"], known["video"]))
