@@ -124,6 +124,7 @@ def test_initial_scales_are_the_published_ones():
         assert not np.any(params[name]["kernel"])
 
 
+@pytest.mark.slow
 def test_scan_equals_unrolled_blocks():
     """With the same weights restacked; and with recomputation inside."""
     variables, arguments = start(TWO), inputs(TWO)
@@ -511,6 +512,7 @@ def owned(variables, names=("image", "text")):
     return flax.traverse_util.unflatten_dict(flat)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", [{}, {"modulation": "single", "mlp": "swiglu"}])
 def test_streams_with_equal_parts_of_their_own_are_as_if_they_shared(fields):
     one, own = (m.clone(block=m.block.clone(**fields)) for m in (TWO, OWN))

@@ -98,6 +98,7 @@ def test_every_published_experiment_is_there():
     assert set(TOKENIZERS) <= set(NAMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_valid_and_says_what_it_is(name):
     chosen = experiment(name)
@@ -182,6 +183,7 @@ def test_sit_is_dit_without_the_dead_half_of_its_head():
     assert "18,448" in imagenet_dit.__doc__ and dead == 18_448
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_tokenizer_parameter_counts_are_the_published_ones(name):
     assert round(count(parameters(name)) / 1e6, 2) == TOKENIZERS[name]

@@ -95,6 +95,7 @@ class Silent:
         return {name: jnp.zeros(wide[name]) for name in x}
 
 
+@pytest.mark.slow
 def test_a_stream_draws_by_its_name_and_weighs_what_is_said():
     batch = {"streams": {"image": IMAGE, "word": WORD}, "label": LABEL}
     found = []

@@ -64,6 +64,7 @@ def at(t):
     return {"x": jnp.full(6, t)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=schedule_name)
 def test_the_score_is_tilted(schedule, target):
@@ -97,6 +98,7 @@ def test_scale_one_is_none_and_scale_zero_is_unconditional():
     assert abs(given - absent).max() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "t,inside",
     [(0.29, False), (0.3, True), (0.5, True), (0.6, True), (0.61, False)],

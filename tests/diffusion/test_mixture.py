@@ -163,6 +163,7 @@ def shown(mixture, known=None, processes=PROCESSES):
     return run(batch)
 
 
+@pytest.mark.slow
 def test_what_is_given_is_seen_as_it_is_at_time_0():
     case = Case(given=("word",), parts={"image": Scattered(0.5, 0.5)})
     roles = Mixture((case,))
@@ -244,6 +245,7 @@ def gradient(mixture_of):
 KEY = jax.random.key(4)
 
 
+@pytest.mark.slow
 def test_a_stream_that_is_absent_has_no_influence_and_no_gradient():
     params, run = gradient("absent")
     first = run(params, DATA)

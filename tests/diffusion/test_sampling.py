@@ -97,6 +97,7 @@ def test_samples_differ(everyone):
     )
 
 
+@pytest.mark.slow
 def test_a_sample_is_its_key_and_id(everyone):
     order = jnp.array([11, 3, 3, 0, 15])
     equal(draw(KEY, order), {name: v[order] for name, v in everyone.items()})
@@ -315,6 +316,7 @@ def test_masked_codes_that_are_known_are_seen_from_the_first_step():
     np.testing.assert_array_equal(x, data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [Euler(), Heun()], ids=repr)
 def test_places_of_parts_stand_at_zero_as_they_are(solver):
     """At every call of the network, whatever the solver does to them in between."""

@@ -39,6 +39,7 @@ schedules = pytest.mark.parametrize(
 kinds = pytest.mark.parametrize("kind", [UniformState, MaskAndReplace])
 
 
+@pytest.mark.slow
 @kinds
 @schedules
 def test_bound_is_the_likelihood_for_the_perfect_predictor(schedule, kind):
@@ -99,6 +100,7 @@ def test_estimate_is_the_posterior(kind):
         np.testing.assert_allclose(found[0, 0], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @kinds
 def test_one_code_is_drawn_exactly_in_any_number_of_steps(kind):
     """A right sampler fails this with one key in two hundred."""

@@ -64,6 +64,7 @@ def pictures():
     return x, jnp.asarray(draw.normal(size=x.shape), jnp.float32)
 
 
+@pytest.mark.slow
 def test_lpips_is_the_published_formula_on_its_tensors(pictures):
     x, noise = pictures
     tensors = state_dict()

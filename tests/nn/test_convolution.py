@@ -74,6 +74,7 @@ def run(module, params, x):
     return module.apply(params, x, method=lambda m, x: (m.encode(x), m(x)[0]))
 
 
+@pytest.mark.slow
 def test_turning_a_range_image_turns_its_latents_and_its_reconstruction():
     """By a multiple of the factor along azimuth; not so with an edge there."""
     strides = ((1, 2), (2, 2))
@@ -126,6 +127,7 @@ def test_folding_is_undone_and_keeps_patches_together(patches):
     np.testing.assert_array_equal(first, corner.reshape(2, -1))
 
 
+@pytest.mark.slow
 def test_levels_that_do_not_look_along_the_first_axis_work_on_pictures():
     module = build(
         dims=3,

@@ -65,6 +65,7 @@ def test_attend_survives_scores_that_overflow_an_exponential():
     assert all(np.isfinite(g).all() for g in backward(v))
 
 
+@pytest.mark.slow
 def test_attend_keeps_bfloat16_and_sums_in_float32():
     q, k, v = (x.astype(jnp.bfloat16) for x in draws(*3 * [(2, 64, 1, 8)]))
     out = attend(q, k, v)
@@ -80,6 +81,7 @@ def test_gelu_is_the_tanh_form_and_its_gradient():
     same_with_gradients(gelu, lambda x: nn.gelu(x, approximate=True), [x], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("m", [1, 6])
 def test_norm_modulate_is_layer_norm_modulated(m):
     same_with_gradients(

@@ -62,6 +62,7 @@ def test_dead_codes_split_the_most_used_first():
     assert source[dead].tolist() == [2, 5, 0, 2]
 
 
+@pytest.mark.slow
 def test_halves_of_a_split_code_share_its_weight_and_its_vectors():
     """Moving averages: weights add up, means stay, and both halves win vectors."""
     quantizer = EMAVectorQuantizer(3, 2, window=64, revive="split", decay=0.9)

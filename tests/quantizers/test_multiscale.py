@@ -51,6 +51,7 @@ def smooth(n, seed=0):
     return sum(coarse) + 0.3 * draw(n, 4, 4, 2, seed=9 + seed)
 
 
+@pytest.mark.slow
 def test_scales_decode_one_after_the_other_and_each_helps():
     book = EMAVectorQuantizer(32, 2, start="kmeans")
     quantizer = MultiScaleQuantizer(book, (1, 2, 4))

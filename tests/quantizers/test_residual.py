@@ -105,6 +105,7 @@ OWN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("book", OWN.values(), ids=OWN)
 def test_a_gradient_of_the_books_own_does_not_grow_with_their_number(book):
     """Eight equal books have one's; with dropout too, of however many there are."""
@@ -173,6 +174,7 @@ def trained():
     return quantizer, variables, z
 
 
+@pytest.mark.slow
 def test_any_prefix_of_the_books_decodes_and_every_book_helps():
     """Each book of 16 codes in 3 dimensions takes most of what is left."""
     quantizer, variables, z = trained()
@@ -215,6 +217,7 @@ def test_a_book_moves_no_other():
         np.testing.assert_allclose(found[f"books_{i}"]["codewords"], pull, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_dropout_rebuilds_each_example_from_a_prefix():
     """Half of the examples, of length 1 to 4 alike: 5/8 of all have all the books."""
     quantizer, variables, _ = trained()
@@ -271,6 +274,7 @@ def test_train_step_replaces_dead_rows_of_the_book_they_belong_to():
     np.testing.assert_allclose(first, params["books_0"]["codewords"], atol=0.01)
 
 
+@pytest.mark.slow
 def test_groups_quantize_their_own_channels():
     book = EMAVectorQuantizer(8, 2, start="kmeans")
     quantizer = GroupedQuantizer(book, 3)
@@ -306,6 +310,7 @@ def test_every_group_draws_its_own_codes():
     assert (quantized.codes[:, 0] == quantized.codes[:, 1]).mean() < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [(3,), (4,), (5, 2)])
 def test_residual_fsq_of_m_books_is_levels_to_the_m_cells(levels):
     """Middles of equal cells of [-1, 1], all of them reached; prefixes are coarser."""

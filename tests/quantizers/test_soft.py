@@ -190,6 +190,7 @@ def test_ibq_entropies_are_those_of_its_softmax():
     np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_simvq_revives_where_its_basis_takes_the_row():
     """A dead code's codeword, not its row of C, becomes a vector of the batch."""
     quantizer = SimVQ(6, 3, window=60, revive="batch")

@@ -53,6 +53,7 @@ ALL = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 @ALL
 def test_no_latent_sees_a_later_frame(module):
     x = drawn(2, 7, 4, 4, 2)
@@ -78,6 +79,7 @@ def test_no_frame_sees_a_later_latent(module):
         assert (seen[:, known:] != y[:, known:]).any(axis=(2, 3, 4)).all()
 
 
+@pytest.mark.slow
 @ALL
 def test_an_image_is_the_first_frame_of_a_video(module):
     x = drawn(2, 7, 4, 4, 2)

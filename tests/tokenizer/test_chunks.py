@@ -108,6 +108,7 @@ def traces(monkeypatch):
     chunks._programs.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODULES)
 def test_pieces_make_the_whole(name, traces):
     """To rounding, at both ends and at every seam; one program for all pieces."""
@@ -136,6 +137,7 @@ def test_pieces_make_the_whole(name, traces):
         np.testing.assert_allclose(again, y, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name,short", [("wave", 6 * 30 - 4), ("video", 12)])
 def test_a_length_that_does_not_fit_is_padded_and_cropped(name, short):
     module, held, sides = MODULES[name], variables(name), SIDES[name]

@@ -155,6 +155,7 @@ def loss(module, variables, x):
 gradient = jax.jit(jax.grad(loss, argnums=1), static_argnums=0)
 
 
+@pytest.mark.slow
 def test_shape_grid_and_factor_agree(name):
     module, x = module_of(name), signal(name)
     sides = x.shape[1:-1]
@@ -204,6 +205,7 @@ def test_bfloat16_is_the_layers_dtype_alone(name):
         assert y.shape == x.shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", marked(BACKBONES, (*SLOW, *LARGE)))
 def test_gradient_reaches_every_parameter_and_is_finite_at_zero(name):
     module, x = module_of(name), signal(name)
@@ -225,6 +227,7 @@ def test_gradient_reaches_every_parameter_and_is_finite_at_zero(name):
     assert np.isfinite(slopes).all() and np.isfinite(np.square(slopes).sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", marked(BACKBONES, (*SLOW, *LARGE)))
 def test_remat_computes_the_same(name):
     plain, again = module_of(name), module_of(name, remat="whole")

@@ -277,6 +277,7 @@ def test_published_projections_can_be_written():
     assert plain["into/kernel"] == (8, 4) and plain["out_of/kernel"] == (4, 8)
 
 
+@pytest.mark.slow
 def test_without_projections_latents_are_what_the_encoder_returns():
     module = build(dim=6, into=None, back=None)
     variables, x = start(module, 2), signal(2)

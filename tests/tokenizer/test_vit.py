@@ -162,6 +162,7 @@ def film(seed=0):
     return jnp.asarray(x, jnp.float32)
 
 
+@pytest.mark.slow
 def test_causal_transformers_see_nothing_that_comes_later():
     held, x = of_video(), film()
     encode = lambda x: quick.apply(CAUSAL, held, x, method="encode")

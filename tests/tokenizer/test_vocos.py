@@ -34,6 +34,7 @@ def variables(module):
     return {"params": quick.parameters(jax.eval_shape(module.init, KEY, x)["params"])}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window,hop,channels", [(8, 4, 1), (32, 8, 2), (9, 3, 1)])
 @pytest.mark.parametrize("loudness", [1.0, 1e-2])
 def test_what_is_seen_of_a_waveform_draws_it_again(window, hop, channels, loudness):
@@ -49,6 +50,7 @@ def test_what_is_seen_of_a_waveform_draws_it_again(window, hop, channels, loudne
     np.testing.assert_allclose(synthesis(louder, window, hop), y / 2, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_levels_are_those_of_a_spectrum_between_the_floor_and_full_scale():
     x = 0.1 * drawn(2, 64, 1)
     level = analysis(x, 16, 4)[:, :, 0, 0]

@@ -50,6 +50,7 @@ def seen(module, params, x):
     return jnp.abs(jax.jacrev(once)(x)).sum(-1) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("causal", [False, True])
 def test_context_is_what_an_output_sees(causal):
     """Exactly: the first and the last input with a gradient, of every output."""
@@ -72,6 +73,7 @@ def test_context_is_what_an_output_sees(causal):
     assert causal == (encoder.context[1] == 0) == (decoder.context[1] == 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("causal", [False, True])
 def test_pieces_with_their_context_are_the_whole(causal):
     encoder, decoder = build(causal)

@@ -39,6 +39,7 @@ run(bench.main)
 """
 
 
+@pytest.mark.slow
 def test_the_suite_runs_on_a_bare_machine():
     words = ["--suite", "--small", "--only=product bfloat16,copy,search 256"]
     done = subprocess.run(

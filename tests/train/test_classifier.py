@@ -69,6 +69,7 @@ def test_what_is_no_picture_becomes_one_and_keeps_its_places():
     assert judge_module.picture_shape((3, 4, 5, 2)) == (4, 5, 6)
 
 
+@pytest.mark.slow
 def test_a_series_is_told_by_its_shape():
     """Rises and falls, which a series moved across its one side would lose."""
     draw = np.random.default_rng(0)

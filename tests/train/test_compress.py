@@ -130,6 +130,7 @@ def picture(path, *shape, seed=0):
     return path
 
 
+@pytest.mark.slow
 def test_pictures_of_any_size(bundles, tmp_path, capsys):
     sizes = {
         "a": (1, 1, 3),
@@ -269,6 +270,7 @@ def test_colour_through_a_grey_tokenizer(bundles, tmp_path):
     np.testing.assert_array_equal(pixels(found), expected[0, ..., 0])
 
 
+@pytest.mark.slow
 def test_overlap_is_kept_and_blended(bundles, tmp_path):
     path = picture(tmp_path / "a.png", 11, 10, 3)
     opened = open_codec(bundles / "image", batch=4)

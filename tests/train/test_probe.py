@@ -55,6 +55,7 @@ def transformer(tmp_path_factory):
     return workdir(tmp_path_factory.mktemp("b") / "dit", found, experiment)
 
 
+@pytest.mark.slow
 def test_a_tokenizer_layer_by_layer(tokenizer, capsys, monkeypatch):
     """One table, whatever is held at once, beside components of as many dimensions."""
     folder = tokenizer.partition("=")[2]
@@ -76,6 +77,7 @@ def test_a_tokenizer_layer_by_layer(tokenizer, capsys, monkeypatch):
     assert read(folder, "b.json") == found
 
 
+@pytest.mark.slow
 def test_a_transformer_time_by_time(transformer):
     folder, layers = transformer.partition("=")[2], ["--layers=embedded,block_00"]
     probe.main([transformer, "--times=(0.0, 1.0)", "--pool=flat", *layers, *FEW])

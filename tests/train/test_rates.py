@@ -130,6 +130,7 @@ def residual():
     return Codec(module, variables, contract)
 
 
+@pytest.mark.slow
 def test_every_number_of_books_is_a_point():
     codec, images = residual(), noise(60, 8, 8, 1)
     pixels, codes = reconstruct(codec, images)

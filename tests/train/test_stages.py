@@ -170,6 +170,7 @@ def test_a_cache_holds_what_is_encoded_on_the_fly(trained):
 BARS = "('image_to_word accuracy >= 0', 'word_to_image accuracy >= 0')"
 
 
+@pytest.mark.slow
 def test_a_picture_and_what_it_shows_are_two_streams(
     trained, tmp_path, one_device, monkeypatch, capsys
 ):
@@ -324,6 +325,7 @@ def test_what_is_held_out_is_encoded_beside_a_cache_of_the_training_part(trained
     chex.assert_trees_all_equal(*found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", FIGURES)
 def test_both_stages_log_what_is_held_out(stage, trained, tmp_path):
     """Of stage two beside a cache, whose batches are encoded already."""
@@ -419,6 +421,7 @@ def test_a_generator_draws_from_its_bundle_alone(trained, tmp_path):
         moved.rename(masked / "bundle")
 
 
+@pytest.mark.slow
 def test_a_sample_is_its_seed_and_number_in_arrays_and_files(trained, tmp_path):
     _, masked, _ = trained
 
@@ -466,6 +469,7 @@ def test_evaluate_scores_both_kinds(trained, capsys):
     assert capsys.readouterr().out.endswith(json.dumps(found, indent=1) + "\n")
 
 
+@pytest.mark.slow
 def test_runs_are_scored_by_the_judge_that_is_named(trained, tmp_path, capsys):
     work, masked, _ = trained
     classifier.main([f"--workdir={work}", f"--out={tmp_path / 'judge'}", "--steps=7"])
@@ -587,6 +591,7 @@ def test_a_cache_of_another_tokenizer_is_refused(trained, tmp_path):
         streams.prepare(experiment)
 
 
+@pytest.mark.slow
 def test_a_generator_is_not_resumed_on_another_tokenizer(trained, tmp_path):
     """Same path, other weights: its latents would mean something else."""
     work, _, _ = trained

@@ -72,6 +72,7 @@ def test_what_is_left_out_costs_nothing(left_out, monkeypatch):
     assert asked and all(call == ({"image", "word"}, {}) for call in asked)
 
 
+@pytest.mark.slow
 def test_as_noise_it_stands_at_its_end(noised):
     """As if it were given there: a draw of its prior, a function of (key, id)."""
     seen = {}
@@ -106,6 +107,7 @@ def test_guidance_leaves_out_where_training_did(noised, left_out):
     np.testing.assert_allclose(none, drawn(noised, {}), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_streams_are_left_out_each_as_it_was_in_training(noised, left_out):
     """The word was; the sound never, so it is noise at t = 1."""
     how = noised.module, noised.params, noised.processes, {}

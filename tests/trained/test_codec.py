@@ -32,6 +32,7 @@ def pictures(*sides, batch=2, seed=0):
     return x.astype(np.float32)
 
 
+@pytest.mark.slow
 def test_a_codec_takes_sides_that_its_backbone_can(codec):
     x = pictures(8, 6)
     quantized = codec.encode(x)
@@ -81,6 +82,7 @@ def test_each_book_has_its_own_codes_and_their_own_grid(codec):
     assert alike.stream("latents") == {"grid": (2, 2), "channels": 2}
 
 
+@pytest.mark.slow
 def test_latents_of_codes_are_sums_of_codewords(codec):
     """Of books that add up, and of books that are channels of their own."""
     book = VectorQuantizer(num_codes=5, dim=2)

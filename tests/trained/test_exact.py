@@ -154,6 +154,7 @@ def test_the_bound_of_a_table_is_exact(name):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CODES)
 def test_the_bound_of_a_worse_network_is_above(name):
     """Averaged over the data, as a cross entropy is above the entropy."""

@@ -43,6 +43,7 @@ def model():
     return generator()
 
 
+@pytest.mark.slow
 def test_a_block_is_the_network_that_ends_behind_it(model):
     """Against the same modules put together by hand, for a stream at time 0.4."""
     found = model.extractor(of="image", time=0.4, pool="tokens")(
@@ -96,6 +97,7 @@ def test_features_are_their_key_and_id_and_signals(model):
     assert extract.compilations() == seen
 
 
+@pytest.mark.slow
 def test_data_need_no_noise(model):
     """At t = 0, bit for bit, whatever the key, by Gaussian and by masks alike."""
     extract = model.extractor("block_02", of="word", pool="flat")
@@ -109,6 +111,7 @@ def test_data_need_no_noise(model):
         extract(x, time=0.1)
 
 
+@pytest.mark.slow
 def test_streams_that_are_not_given_are_absent(model):
     """Left out where training left them out; else noise, which needs a key."""
     alone = model.extractor("block_01", of="image")({"image": IMAGE})["block_01"]
@@ -135,6 +138,7 @@ def test_the_mean_is_of_what_is_known(model):
     np.testing.assert_array_equal(mean, again)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fields", [{"scan": True}, {"remat": "whole"}, {"scan": True, "remat": "whole"}]
 )
@@ -154,6 +158,7 @@ def test_a_scan_and_checkpoints_change_nothing(model, fields):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scan", [False, True])
 def test_what_is_not_asked_for_is_not_there(scan):
     """Neither blocks behind the last one in the program, nor one more product in what
@@ -174,6 +179,7 @@ def test_what_is_not_asked_for_is_not_there(scan):
     assert cost(of(5, "block_02"))[1] > 1.2 * long[1]
 
 
+@pytest.mark.slow
 def test_features_inside_a_jit_of_ones_own(model):
     """Pure, with a gradient, and jitted within."""
     extract = model.extractor("block_01", of="image", time=0.3)
@@ -194,6 +200,7 @@ def test_features_inside_a_jit_of_ones_own(model):
     assert not slope["block_02"]["mlp"]["down"]["kernel"].any()
 
 
+@pytest.mark.slow
 def test_a_tokenizer_gives_latents_codes_and_layers():
     codec = toys.codec()
     layers = codec.layers

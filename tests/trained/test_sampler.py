@@ -172,6 +172,7 @@ def test_what_is_drawn_before_is_given_to_the_others():
     assert len(path["word_path"]) == len(path["image_path"]) == 5
 
 
+@pytest.mark.slow
 def test_what_is_drawn_before_keeps_what_is_known_of_it():
     model, how = toys.any_to_any(), {"steps": 3, "decode": False}
     codes = np.arange(12).reshape(4, 3, 1) % 4

@@ -34,6 +34,7 @@ def of_word(model):
     return model.scorer("word", draws=4)
 
 
+@pytest.mark.slow
 def test_a_score_is_its_key_and_id(model, of_word):
     """Whatever the batch; a new key, new signals and new masks need no new program."""
     found = of_word(KEY, IDS, {"word": WORD}, given={"image": IMAGE})
@@ -47,6 +48,7 @@ def test_a_score_is_its_key_and_id(model, of_word):
     np.testing.assert_allclose(found.bits, found.nats / 3 / np.log(2), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_is_shown_of_a_scored_stream_is_given_at_t_0(model):
     """One code is left to be scored: exactly, by the network with the others before it,
     each at its own time. Of latents the rest has as many values as it says."""
@@ -88,6 +90,7 @@ def test_what_is_unknown_is_neither_seen_nor_scored(model, of_word):
     np.testing.assert_allclose(out.nats[1::2], a.nats[1::2], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_several_streams_are_scored_one_after_the_other(model, of_word):
     both = model.scorer(("word", "sound"), draws=4)
     found = both(KEY, IDS, {"word": WORD, "sound": SOUND}, given={"image": IMAGE})

@@ -132,6 +132,7 @@ def test_the_ear_has_bands_at_any_rate():
     assert ear(8000).bands == 64 and ear(8000).window == 256
 
 
+@pytest.mark.slow
 def test_a_listener_reads_a_batch_at_a_time(monkeypatch):
     """And hears what one does that has read them all."""
     sizes, take = [], Examples.take

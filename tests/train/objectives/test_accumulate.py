@@ -114,6 +114,7 @@ def joint_step(parts, batch=8):
     return *streams.build_step(chosen, model, processes), held
 
 
+@pytest.mark.slow
 def test_a_transformer_is_the_same_in_microbatches():
     def run(parts):
         init, step, batch = joint_step(parts)
@@ -124,6 +125,7 @@ def test_a_transformer_is_the_same_in_microbatches():
     assert_alike(run(4), run(1))
 
 
+@pytest.mark.slow
 def test_microbatches_hold_less():
     @functools.cache
     def needs(parts):

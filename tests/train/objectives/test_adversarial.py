@@ -112,6 +112,7 @@ def crossing():
     return step, states, rows
 
 
+@pytest.mark.slow
 def test_one_program_serves_every_step_and_metrics_are_finite():
     step, _, rows = crossing()
     assert step._cache_size() == 1
@@ -222,6 +223,7 @@ def test_adaptive_weight_is_the_ratio_of_gradients_at_the_last_kernel():
     np.testing.assert_allclose(rows[START]["adversarial_weight"], expected, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_both_gradients_are_those_of_their_losses_written_out():
     """Of the second step that is played: LeCam and matched features."""
     _, states, rows = crossing()
@@ -294,6 +296,7 @@ def adversaries():
     return dataclasses.replace(chosen, model=plain, optimizer=optimizer)
 
 
+@pytest.mark.slow
 def test_each_side_improves_at_its_own_game():
     """On the same batch, with the other side held still."""
     state, step = started(adversaries())

@@ -115,6 +115,7 @@ def old(tmp_path_factory):
     return made, str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", [(), ("mlp", "modulation")], ids=["shared", "own"])
 def test_a_stream_is_added_to_a_trained_model(old, own):
     """The old one says what it said, bit for bit or to rounding, while the new learns
@@ -157,6 +158,7 @@ def test_a_stream_is_added_to_a_trained_model(old, own):
         )
 
 
+@pytest.mark.slow
 def test_rows_of_streams_follow_their_names(old, tmp_path):
     """Of two streams whose order changes, and one more."""
     made = toys.generator(

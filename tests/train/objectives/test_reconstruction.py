@@ -58,6 +58,7 @@ def test_a_loss_without_a_weight_is_refused():
             quantizer_loss(Weights(), {name: 1.0}, jnp.int32(0))
 
 
+@pytest.mark.slow
 def test_what_was_not_observed_moves_nothing():
     """Not the loss, and not the gradient of any parameter, by the compared signal."""
     draw = np.random.default_rng(0)
@@ -161,6 +162,7 @@ def features_of(folder, front=None):
     return partial(distances["features"], variables["features"])
 
 
+@pytest.mark.slow
 def test_a_classifier_tells_apart_what_its_layers_do(classifier):
     """0 where its features are equal, the signals equal or not, and only there; they
     are the layers' directions, its logits left out."""
@@ -186,6 +188,7 @@ def test_a_classifier_tells_apart_what_its_layers_do(classifier):
     np.testing.assert_allclose(distance(x, y), expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_classifier_that_does_not_look_sees_no_difference(tmp_path):
     """Blind to the second channel, it moves nothing there, and the first as ever."""
     judge = drawn_judge((8, 8, 3))
@@ -234,6 +237,7 @@ def colour(data):
     return dataclasses.replace(data, channels=3)
 
 
+@pytest.mark.slow
 def test_a_video_is_seen_frame_by_frame(classifier):
     draw = np.random.default_rng(0)
     x, y = jnp.asarray(draw.uniform(-1, 1, (2, 3, 4, *DATA.shape)), jnp.float32)
@@ -242,6 +246,7 @@ def test_a_video_is_seen_frame_by_frame(classifier):
     np.testing.assert_allclose(distance(x, y), np.mean(each, 0), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_sound_is_seen_through_the_classifiers_front_end_or_the_models(tmp_path):
     front = LogMel(2000, 64, 32, bands=8)
     vqdit.save(tmp_path / "judge", drawn_judge((4, 8, 1), front))

@@ -94,6 +94,7 @@ def test_a_process_is_fit_for_what_the_stream_says():
     assert network(learned, {})[0].streams[0].outputs == 2
 
 
+@pytest.mark.slow
 def test_an_embedding_may_start_as_the_codebook(tmp_path):
     codec = toys.codec()
     vqdit.save(tmp_path / "tok", codec)
@@ -205,6 +206,7 @@ def test_a_share_of_labels_where_there_are_none_is_spoken_of(gapped, capsys):
     assert "label_dropout=0.2 drops nothing: model.classes=0" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_books_start_no_longer_than_one_and_streams_not_alike():
     """Whatever the books, rows are as long as those that they stand in for, and each
     stream has a projection of its own."""

@@ -105,6 +105,7 @@ def test_a_kernel_that_looks_both_ways_has_the_pictures_in_its_middle(pictures):
     assert not kernel[0].any() and not kernel[2].any()
 
 
+@pytest.mark.slow
 def test_what_the_bundle_lacks_starts_new_and_is_said(pictures, capsys):
     path, _ = pictures
     deeper = CAUSAL.clone(encoder=CAUSAL.encoder.clone(mid_attention=True))
@@ -188,6 +189,7 @@ def test_a_bundle_that_does_not_fit_is_refused(pictures, tmp_path):
         Transfer(str(tmp_path), CAUSAL)
 
 
+@pytest.mark.slow
 def test_a_transformer_starts_one_of_more_streams_and_other_classes(tmp_path, capsys):
     """In its state and average; what is new is named, and starts as it would have."""
     processes = {"image": Gaussian()}

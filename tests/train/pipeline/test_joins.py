@@ -166,6 +166,7 @@ def test_a_class_that_is_empty_and_other_classes_are_refused():
         ByClass({"a": one, "b": labelled([-1, -1], ())})
 
 
+@pytest.mark.slow
 def test_a_stream_that_is_missing_is_unknown_to_the_step(two, tmp_path):
     """From files to the loss: what stands in its place moves nothing."""
     vqdit.save(tmp_path / "tok", toys.codec())
@@ -211,6 +212,7 @@ def _example(model):
     return streams, {name: np.zeros(1, np.float32) for name in streams}
 
 
+@pytest.mark.slow
 def test_a_cache_holds_words_too_and_is_joined_by_class(tmp_path):
     """In place of the data: the same companions, and the word of each."""
     vqdit.save(tmp_path / "tok", toys.codec())
@@ -247,6 +249,7 @@ def test_a_cache_holds_words_too_and_is_joined_by_class(tmp_path):
 SMALL_TOO = dataclasses.replace(SMALL, threads=1)  # other data, to whoever compares
 
 
+@pytest.mark.slow
 def test_a_cache_of_epochs_holds_what_they_draw(tmp_path, capsys):
     """A companion is augmented anew for every example that it goes with."""
     vqdit.save(tmp_path / "tok", toys.codec())

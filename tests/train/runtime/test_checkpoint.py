@@ -55,6 +55,7 @@ def restore(directory, like=None, report=None, **options):
     return found
 
 
+@pytest.mark.slow
 def test_every_bit_comes_back(tmp_path):
     meta = {"name": "toy", "diff": {"a.b": [1, 0.1]}, "none": None}
     with Checkpoints(tmp_path / "c") as checkpoints:

@@ -41,6 +41,7 @@ def run(workdir, experiment=EXPERIMENT, hooks=(), depends=None, **how):
         )
 
 
+@pytest.mark.slow
 def test_a_run_says_what_it_is_before_it_is_silent(tmp_path, capfd):
     run(tmp_path)
     err = capfd.readouterr().err
