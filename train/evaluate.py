@@ -113,6 +113,10 @@ def main(argv):
             if not crossed:
                 raise BadInput("--guidance is of a generator with classes; drop it")
             del asked["guidance"]  # of what is given, which alone is all there is
+        elif "interval" in asked and not thing.module.classes:
+            raise BadInput(
+                "--interval is that of a scale; write --guidance, or drop it"
+            )
         if judge and len(thing.codecs) > 1:
             raise BadInput("--judge is of one kind of signal, and several are drawn")
         shown, fields = asked.pop("shown", {}), {"num", "seed", "guidance"}

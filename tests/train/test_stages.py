@@ -248,6 +248,8 @@ def test_a_picture_and_what_it_shows_are_two_streams(
     assert "what comes back" in (work / "report.html").read_text()
     with pytest.raises(BadInput, match="--among is of crossings"):
         evaluate.main([f"--workdir={tmp_path / 'run'}", "--among=x"])
+    with pytest.raises(BadInput, match="--interval is that of a scale"):
+        evaluate.main([f"--workdir={tmp_path / 'run'}", "--interval=(0.2, 0.8)"])
     monkeypatch.setattr(evaluate, "references_of", None)  # refused before all that
     with pytest.raises(BadInput, match="solvers for .*'wrod'.*streams drawn are"):
         evaluate.main(

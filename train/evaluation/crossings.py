@@ -39,14 +39,14 @@ def answers_of(
             read = lambda said: np.asarray(said, int)
         elif tokenizer.source == "caption":
             words = _words(data[name])
-            number = {word: i for i, word in enumerate(words)}
-            if words:
-                read = functools.partial(_numbers, number)
+            read = functools.partial(_numbers, words) if words else None
         found[name] = Answer(name, data[name], tokenizer, read, words)
     return found
 
 
-def _numbers(number: Mapping[str, int], said: Sequence[str]) -> np.ndarray:
+def _numbers(words: Sequence[str], said: Sequence[str | None]) -> np.ndarray:
+    """The class of each word, -1 of what is none."""
+    number = {word: i for i, word in enumerate(words)}
     return np.array([number.get(x, -1) for x in said])
 
 
@@ -54,9 +54,8 @@ def _words(data: Modality) -> tuple[str, ...]:
     """Of the classes; () where no training example is captioned by its class."""
     examples = open_examples(data, True)
     words = tuple(data.words or examples.class_names)
-    number = {word: i for i, word in enumerate(words)}
     some = examples.take(examples.spaced(BATCH))
-    same = _numbers(number, some.get("caption", [None] * BATCH)) == some["label"]
+    same = _numbers(words, some.get("caption", [None] * BATCH)) == some["label"]
     return words if (same & (some["label"] >= 0)).any() else ()
 
 

@@ -16,9 +16,10 @@ from train.modalities.draws import Draws, Word
 from train.modalities.modality import Batch
 from vqdit.fields import Decay, Natural, NonNegative
 
+SLIVER = 1e-4  # of a side, below which nothing is left of a box
+
 # RGB to luma and two chroma axes (ITU-R 601 luma, NTSC's I and Q), where a hue is an
 # angle and a saturation a radius.
-SLIVER = 1e-4  # of a side, below which nothing is left of a box
 YIQ = np.array(
     [
         [0.299, 0.587, 0.114],

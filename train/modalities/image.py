@@ -156,11 +156,11 @@ class Images(Pixels):
         batch = super().cut(records, starts, draws)
         if self.drawn and "boxes" in batch:
             sides = [record.values.shape[:2] for record in records]
-            pairs = zip(
-                batch["boxes"], sides, self._places(records, draws), strict=True
+            places = self._places(records, draws)
+            of_each = zip(batch["boxes"], sides, places, strict=True)
+            batch["boxes"] = np.stack(
+                [fit_boxes(x, *at, place) for x, at, place in of_each]
             )
-            fitted = [fit_boxes(boxes, *side, place) for boxes, side, place in pairs]
-            batch["boxes"] = np.stack(fitted)
         return batch
 
     @property

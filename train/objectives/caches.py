@@ -13,12 +13,7 @@ from train.errors import BadInput
 from train.modalities import Modality
 from train.modalities.augment import Augment
 from train.objectives.bundles import check_shape
-from train.pipeline import (
-    CachedExamples,
-    JointExamples,
-    LatentCache,
-    open_examples,
-)
+from train.pipeline import CachedExamples, JointExamples, LatentCache, open_examples
 from train.pipeline.statistics import PROBED, records_of, refuse_others
 from train.progress import say
 from vqdit.diffusion import Process
@@ -67,8 +62,8 @@ def _beyond_mirrors(data: Modality) -> dict[str, Any]:
 def refuse_moving(tokenizer: Any, data: Modality, what: str) -> None:
     """Raises BadInput for boxes of pictures that training moves, since a cache holds
     them where they are evaluated."""
-    moving = augmenting(data)
-    if not getattr(data.augment, "moves", False):
+    moving, augment = augmenting(data), data.augment
+    if not (getattr(augment, "moves", False) or getattr(augment, "pace", 0)):
         moving.pop("augment", None)
     if getattr(tokenizer, "source", "") == "boxes" and moving:
         plain = " ".join(f"data.{field}={to}" for field, to in moving.items())

@@ -10,7 +10,7 @@ from PIL import Image
 from tests.train.fresh import forget, fresh
 from train.config import Run, StageTwo, Stream
 from train.errors import BadInput
-from train.modalities import ImageAugment, Images
+from train.modalities import ImageAugment, Images, Video
 from train.objectives.latents import encode_streams
 from train.objectives.streams import prepare
 from train.pipeline import JointExamples
@@ -145,6 +145,12 @@ def test_a_cache_of_boxes_is_refused_where_the_list_says_otherwise(tmp_path):
             if moved.cache:
                 prepare(moved)
             encode_streams(moved, tmp_path / "other")
+    clips = Video("moving_digits", "", size=16, channels=1, frames=3, boxes=True)
+    clips = dataclasses.replace(clips, augment=ImageAugment(pace=0.5))
+    streams = dict.fromkeys("ab", Stream(Masking(), Boxes(2, 8, 10, 3)))
+    moved = dataclasses.replace(experiment, data=clips, streams=streams)
+    with pytest.raises(BadInput, match="boxes move .* write data.augment=None"):
+        encode_streams(moved, tmp_path / "other")
     assert not (tmp_path / "other").exists()
     table.write_text(table.read_text().replace('"boxes": []', '"boxes": [[0,0,1,1,0]]'))
     forget()
