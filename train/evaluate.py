@@ -10,7 +10,7 @@ sounds are those of a classifier that is trained here, on real training signals 
 all others the latents of the stream's tokenizer, and figures in them are named so,
 tokenizer_distance. --judge=DIR names a classifier (see train.classifier) or a tokenizer
 instead, so that several runs have the same. A tokenizer of labelled sound is judged by
-a classifier, too.
+a classifier, too. --want=image draws that stream without the others.
 
 --crossings adds, of a generator of several streams, how right each is that is drawn
 from each other one of a held-out example, and from all others together, or those that
@@ -31,7 +31,7 @@ from train.config.bars import met
 from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
 from train.evaluation import questions
-from train.evaluation.crossings import crossings, unguided
+from train.evaluation.crossings import crossings, own, unguided
 from train.evaluation.drawing import SAMPLER
 from train.evaluation.features import network_of
 from train.evaluation.forecasts import forecasts, foreseen
@@ -57,6 +57,7 @@ FLAGS = OF_RUN | {
     "guidance": (tuple[float, ...], "its scales, each scored, such as (1.0, 2.0)"),
     **SAMPLER,
     "seed": (int, "of its samples"),
+    "want": (tuple[str, ...], "streams drawn for these, the rest absent; else all"),
     "crossings": (
         bool | tuple[str, ...],
         "how right streams are from others: all, or a_to_b,a+b_to_c",
@@ -88,12 +89,12 @@ def main(argv):
             "or drop it"
         )
     known = {name.removesuffix(".") for name in FLAGS}
-    own = TOKENIZER & {"most"} if tokenizer else known - TOKENIZER
+    used = TOKENIZER & {"most"} if tokenizer else known - TOKENIZER
     if tokenizer and data.front is not None:
-        own |= JUDGE
+        used |= JUDGE
     if tokenizer and data.measures in BASELINES:
-        own |= {"baseline"}
-    for name in flags.keys() - own:
+        used |= {"baseline"}
+    for name in flags.keys() - used:
         kind = f"tokenizer of {data.kind}" if tokenizer else "generator"
         raise BadInput(f"--{name.replace('_', '-')} says nothing of a {kind}; drop it")
     if flags.keys() >= JUDGE:
@@ -117,13 +118,17 @@ def main(argv):
             raise BadInput(
                 "--interval is that of a scale; write --guidance, or drop it"
             )
-        if judge and len(thing.codecs) > 1:
+        want = asked.pop("want", None)
+        if want and (crossed or "shown" in asked):
+            raise BadInput("--want is of samples; drop it, or --crossings and --shown")
+        if judge and len({*thing.codecs} & {*(want or thing.codecs)}) > 1:
             raise BadInput("--judge is of one kind of signal, and several are drawn")
         shown, fields = asked.pop("shown", {}), {"num", "seed", "guidance"}
         sampler = {n: v for n, v in asked.items() if n not in fields}
         # Refused before all that is long: an interval goes with each of the scales.
         try:
             thing.sampler(**{n: v for n, v in sampler.items() if n != "interval"})
+            thing.sampler(want=want)
         except ValueError as error:
             raise BadInput(str(error)) from error
         foreseen(thing, experiment.sources, shown, **sampler)
@@ -135,7 +140,7 @@ def main(argv):
                     of.joint(crossing).like(among)
         how = {"folder": judge, "steps": flags.get("judge_steps")}
         network = partial(network_of, **how)
-        references = references_of(thing, experiment.sources, network)
+        references = references_of(thing, experiment.sources, network, names=want)
         found = {}
         if crossed:
             data, joined = (experiment.sources, references), experiment.join
@@ -143,12 +148,14 @@ def main(argv):
             how.pop("guidance", None)
             found["crossings"] = crossings(thing, *data, crossed, **how)
         if shown:
-            own = {n: v for n, v in asked.items() if n != "guidance"}
-            after = forecasts(thing, experiment.sources, shown, **own)
+            how = {n: v for n, v in asked.items() if n != "guidance"}
+            after = forecasts(thing, experiment.sources, shown, **how)
             found["crossings"] = found.get("crossings", {}) | after
         alone = asked
         if not thing.module.classes:  # nothing to be guided by where nothing is given
             alone = unguided(asked, None)
+        if want:
+            alone = own(alone, want) | {"want": want}
         figures = evaluate_generator(thing, references, **alone) | found
     else:
         raise BadInput(f"{command.workdir}: config.json is not a generator's")

@@ -17,7 +17,9 @@ which one is the likeliest, how often it is the true one, and how well the poste
 tells classes. --anomaly names classes of the data that are scored, which may be others
 than those of training (--config.data...): how well the score tells all of them, and
 each, from the others, as the area under the ROC curve, with a bootstrap's interval;
---usual names those others, where not all are meant. All examples are then scored under
+--usual names those others, where not all are meant. What is likelier than usual may be
+an anomaly, too, as a sensor that is out: so the same is said of how far a score is from
+the others' median (typicality, arXiv:1906.02994). All examples are then scored under
 the same times and noise, whose luck tells none apart.
 
 Of whole texts it says bits a byte, too: the bound on all codes, padding and so the
@@ -326,7 +328,9 @@ def _said(table, of, classify, true, anomalies) -> None:
         is_one = np.isin(label, these)
         mine = is_one | usual
         if is_one.any() and (len(anomalies) > 1 or name == "all"):
+            away = np.abs(nats - np.median(nats[usual]))
             _said_curve(f"the score, {name}", is_one[mine], {1: nats[mine]})
+            _said_curve(f"its distance, {name}", is_one[mine], {1: away[mine]})
 
 
 def _said_curve(what: str, label, scores) -> None:

@@ -3,6 +3,7 @@
 import csv
 import math
 import re
+import types
 
 import jax
 import numpy as np
@@ -154,6 +155,19 @@ def test_each_anomaly_is_told_from_what_is_usual_alone(capsys):
         assert f"ROC-AUC of the score, {name}: 1.0000" in said
 
 
+def test_an_anomaly_that_is_likelier_than_usual_is_told_by_its_distance(capsys):
+    """And one between the usual scores by neither."""
+    label = np.repeat([0, 1, 2], 20)
+    nats = np.concatenate([np.linspace(9, 11, 20), np.full(20, 2), np.full(20, 10)])
+    table = {"label": label, "nats": nats, "bits": nats, "error": 0 * nats}
+    score._said(table, ("name",), None, label, {"out": 1, "hidden": 2})
+    said = capsys.readouterr().err
+    for line in ("the score, out: 0.0", "its distance, out: 1.0"):
+        assert f"ROC-AUC of {line}" in said
+    for line in ("the score, hidden: 0.5", "its distance, hidden: 0.0"):
+        assert f"ROC-AUC of {line}" in said
+
+
 def test_what_is_classified_is_right_by_labels_of_its_own_data(
     workdir, capsys, monkeypatch
 ):
@@ -167,3 +181,12 @@ def test_what_is_classified_is_right_by_labels_of_its_own_data(
     ask = [f"--workdir={workdir}", "--of=name", "--classify=digit"]
     score.main([*ask, "--most=20", "--draws=2"])
     assert "digit is the true one of 100.00%" in capsys.readouterr().err
+
+
+def test_without_its_label_an_example_is_scored_as_one_of_none():
+    """And one whose label is not known as one of no class."""
+    data = JointExamples({"name": DATA}, {"name": Bytes(5)}, True)
+    batch = data.take(np.arange(3)) | {"label": np.array([4, -1, 2])}
+    model = types.SimpleNamespace(codecs={}, module=types.SimpleNamespace(classes=10))
+    label = lambda **flags: score._call(model, ("name",), (), batch, flags)["label"]
+    assert label().tolist() == [4, 10, 2] and label(label=False) is None

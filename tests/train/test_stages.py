@@ -206,6 +206,17 @@ def test_a_picture_and_what_it_shows_are_two_streams(
         *row
     }
     assert "image_floor_tokenizer_coverage" in scores["real"]
+    evaluate.main([f"--workdir={tmp_path / 'run'}", *sees, "--want=image"])
+    scores = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    (alone,) = scores["curve"]  # of pictures, which nothing is drawn beside
+    assert scores["protocol"]["sampler"]["want"] == "('image',)"
+    assert "tokenizer_distance" in alone and not any("word" in name for name in alone)
+    for words, message in (
+        (["--want=sound"], "want=.*sound.*: the streams are"),
+        (["--want=image", "--crossings"], "--want is of samples; drop it"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            evaluate.main([f"--workdir={tmp_path / 'run'}", *words])
     with pytest.raises(BadInput, match="--guidance is of a generator with classes"):
         evaluate.main([f"--workdir={tmp_path / 'run'}", "--guidance=2.0"])
     few = [f"--workdir={tmp_path / 'run'}", "--of=image", "--draws=2", "--most=5"]

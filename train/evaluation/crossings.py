@@ -159,14 +159,15 @@ def crossings(
 
 
 def own(
-    sampler: Mapping[str, Any], want: str, given: Collection[str] = ()
+    sampler: Mapping[str, Any], want: str | tuple[str, ...], given: Collection[str] = ()
 ) -> dict[str, Any]:
-    """The fields of a sampler of all streams that are of one of them, drawn from others
-    that are given, and from what is drawn before it."""
+    """The fields of a sampler of all streams that are of some of them, drawn from
+    others that are given, and from what is drawn before them."""
+    want = (want,) if isinstance(want, str) else want
     before = sampler.get("before", ())
     before = (before,) if isinstance(before, str) else before
-    before = tuple(name for name in before if name not in {want, *given})
-    drawn = {want, *before}
+    before = tuple(name for name in before if name not in {*want, *given})
+    drawn = {*want, *before}
 
     def some(x):
         return {n: x[n] for n in x if n in drawn} if isinstance(x, Mapping) else x

@@ -1,6 +1,6 @@
 """What a trained tokenizer or generator scores on its own experiment."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,6 +22,7 @@ from vqdit.trained.generator import Generator
 from vqdit.trained.judge import Judge
 
 SCALES = (1.0, 1.5, 2.0, 3.0)  # of guidance
+TEXTS = ("caption", "label")  # sources of what is compared as texts are
 
 
 def evaluate_tokenizer(
@@ -93,20 +94,33 @@ def references_of(
     data: Mapping[str, Modality],
     network: Callable[[Modality, Codec], FeatureNetwork],
     copies: bool = True,
+    names: Collection[str] | None = None,
 ) -> References:
     """Stream -> what its samples are compared with, of signals, texts and labels.
 
     network: what a stream's signals are compared in. copies: of `Reference`.
+    names: of the streams that are asked for, else of all. Raises BadInput where nothing
+    is compared of one.
     """
+    texts = [n for n, each in generator.values.items() if each.source in TEXTS]
+    known = (*generator.codecs, *texts)
+    for name in names or ():
+        if name not in known:
+            raise BadInput(
+                f"{name}: no samples of it are scored, but {', '.join(known)}"
+            )
+    names = known if names is None else names
     sources = [each.source for each in generator.values.values()]
     labelled = bool(generator.module.classes) or "label" in sources
     found: dict[str, Any] = {}
     for name, codec in generator.codecs.items():
-        seen_by = network(data[name], codec)
-        found[name] = Reference(seen_by, data[name], labelled, copies)
-    for name, value in generator.values.items():
-        if value.source in ("caption", "label"):
-            found[name] = TextReference(data[name], value.source, copies)
+        if name in names:
+            seen_by = network(data[name], codec)
+            found[name] = Reference(seen_by, data[name], labelled, copies)
+    for name in texts:
+        if name in names:
+            source = generator.values[name].source
+            found[name] = TextReference(data[name], source, copies)
     if not generator.tokenizers:
         raise BadInput("none of its streams has a tokenizer; its samples are no signal")
     return found
