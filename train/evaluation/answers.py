@@ -161,7 +161,12 @@ def _usual(found: list) -> Any:
 
 
 def signals(answer: Answer, of: str) -> Evaluators:
-    """The modality's own measure, in decibels, the mean over examples."""
+    """The modality's own measure, in decibels, the mean over examples.
+
+    explained: 1 - the squared error over that of the mean training example, the mean
+        over channels (a skill score; Murphy 1988, Monthly Weather Review 116): 1 where
+        all is right, 0 of who knows nothing of the example, below it of who is worse.
+    """
     codec, data = answer.tokenizer, answer.data
     raw = lambda x: x if x.dtype == np.uint8 else np.asarray(codec.to_raw(x))
 
@@ -170,8 +175,23 @@ def signals(answer: Answer, of: str) -> Evaluators:
         found = [data.measure(*(x.astype(np.float32) for x in pair)) for pair in pairs]
         return np.clip(found, -DECIBELS, DECIBELS)
 
+    def errors(batch: Batch) -> np.ndarray:
+        """(n, 2 * channels): squared, of what was said and of the mean example."""
+        true, said = (raw(batch[x]).astype(np.float64) for x in ("truth", of))
+        each = [np.square(x - true) for x in (said, raw(answer.usual[None]))]
+        over = tuple(range(1, true.ndim - 1))
+        return np.concatenate([x.mean(over) for x in each], axis=1)
+
+    def explained(sums: np.ndarray) -> float:
+        own, usual = sums.reshape(2, -1)
+        each = (1 - own / usual)[usual > 0]  # of a channel that never varies none
+        return float(each.mean()) if len(each) else np.nan
+
     name = f"{data.score.lower().replace('-', '_')}_db"
     yield mean(name, _where(measured))
+    if answer.usual is not None:
+        channels = answer.usual.shape[-1]
+        yield Resampled("explained", _where(errors), 2 * channels, explained)
 
 
 def texts(answer: Answer, of: str) -> Evaluators:

@@ -119,6 +119,22 @@ def test_a_signal_has_the_measure_of_its_kind_in_its_own_unit():
     assert figures(signals, truth, truth) == {"si_sdr_db": 100}
 
 
+def test_what_is_explained_is_that_of_channels_whatever_their_unit():
+    """Of the mean example nothing, of the truth all; half of the error in the one
+    channel and none of it in the other, a thousand times as large, three quarters."""
+    data = types.SimpleNamespace(score="SNR", measure=lambda x, y: 0.0)
+    codec = types.SimpleNamespace(source="", to_raw=lambda x: 3 * x)
+    way = answer(codec, data, common=np.array([[1.0, 2000], [1, 2000]], np.float32))
+    truth = np.array([[[3, 0], [3, 0]], [[-1, 4000], [1, 4000]]], np.float32)
+    mean = np.tile(way.usual, (2, 1, 1))
+    told = lambda said: figures(way, said, truth)["explained"]
+    assert told(mean) == pytest.approx(0) and told(truth) == 1
+    half = truth + (mean - truth) * np.sqrt([0.5, 0])
+    assert told(half) == pytest.approx((0.5 + 1) / 2)
+    still = truth * [0, 1] + mean * [1, 0]  # a channel that is always the mean
+    assert figures(way, still, still)["explained"] == 1
+
+
 def test_several_draws_agree_on_one_answer():
     """Means of signals and numbers, the most frequent of all else, and of boxes those
     that most of the others overlap with."""
