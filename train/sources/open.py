@@ -1,7 +1,9 @@
 """The source that an experiment's data names."""
 
+import dataclasses
 from functools import partial
 
+from train.errors import BadInput
 from train.modalities.modality import Modality
 from train.sources import generated, patients
 from train.sources.arrays import digits, npz
@@ -16,15 +18,8 @@ from train.sources.share import Share
 from train.sources.source import Source
 from train.sources.strokes import strokes
 
-# By name; any other is that of a prepared TFDS set.
-SOURCES = {
-    "folder": open_folder,
-    "webdataset": open_shards,
-    "huggingface": open_saved,
-    "npz": npz,
-    "table": open_rows,
-    "digits": digits,
-    "tones": generated.tones,
+# What is made on the fly, by name, as these fields of the data say.
+MADE = {
     "generated": partial(generated.Generated, make=generated.sensor_window),
     "phantoms": partial(generated.Generated, make=generated.noisy_phantom),
     "patients": patients.patients,
@@ -39,6 +34,17 @@ SOURCES = {
     "driving": driving,
     "driving_faults": faults,
 }
+OF_MADE = ("examples", "seed", "noise", "missing", "spikes", "digits")
+# What is read; any other name is that of a prepared TFDS set.
+SOURCES = MADE | {
+    "folder": open_folder,
+    "webdataset": open_shards,
+    "huggingface": open_saved,
+    "npz": npz,
+    "table": open_rows,
+    "digits": digits,
+    "tones": generated.tones,
+}
 
 
 def open_source(data: Modality, train: bool) -> Source:
@@ -48,5 +54,17 @@ def open_source(data: Modality, train: bool) -> Source:
     """
     found = data.source(train)
     if found is None:
+        _refuse_unused(data)
         found = SOURCES.get(data.name, open_prepared)(data, train)
     return Share(found, data.share) if train and data.share < 1 else found
+
+
+def _refuse_unused(data: Modality) -> None:
+    """Raises BadInput for what says how data are made, of data that are read."""
+    for field in dataclasses.fields(data) if data.name not in MADE else ():
+        value = getattr(data, field.name)
+        if field.name in OF_MADE and value != field.default:
+            raise BadInput(
+                f"data.{field.name}={value!r} is of generated data, and {data.name!r} "
+                f"is read; write {field.default!r}, the default"
+            )

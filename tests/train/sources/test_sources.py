@@ -222,3 +222,17 @@ def test_records_are_kept_while_there_is_room(monkeypatch):
 def test_draws_of_parts_do_not_move_when_records_are_added():
     few, many = chance(0, np.arange(10)), chance(0, np.arange(20))
     np.testing.assert_array_equal(few, many[:10])
+
+
+@pytest.mark.parametrize(
+    "data, field",
+    [
+        (Images(name="digits", examples=100), "data.examples=100"),
+        (Series(name="folder", missing=0.2), "data.missing=0.2"),
+        (Volumes(name="folder", noise=0.5), "data.noise=0.5"),
+        (Images(name="mnist", seed=1), "data.seed=1"),
+    ],
+)
+def test_what_says_how_data_are_made_is_refused_of_what_is_read(data, field):
+    with pytest.raises(BadInput, match=f"{field}.* is of generated data, and"):
+        names.open_source(data, True)
