@@ -19,7 +19,9 @@ than those of training (--config.data...): how well the score tells all of them,
 each, from the others, as the area under the ROC curve, with a bootstrap's interval;
 --usual names those others, where not all are meant. What is likelier than usual may be
 an anomaly, too, as a sensor that is out: so the same is said of how far a score is from
-the others' median (typicality, arXiv:1906.02994). All examples are then scored under
+the others' median (typicality, arXiv:1906.02994). The bound says nothing of what its
+tokenizer loses of a signal, which for one scored whole is the column "lost", a mean
+squared error in [-1, 1], and tells anomalies too. All examples are then scored under
 the same times and noise, whose luck tells none apart.
 
 Of whole texts it says bits a byte, too: the bound on all codes, padding and so the
@@ -48,6 +50,7 @@ from train.config.outputs import out_file
 from train.errors import BadInput, run
 from train.evaluation.drawing import first_shown, presented
 from train.evaluation.estimates import roc_auc
+from train.evaluation.evaluator import reconstruct
 from train.evaluation.forecasts import frames_of
 from train.evaluation.ngrams import bits_per_byte, texts_of
 from train.evaluation.retrieval import nearest_costs, pair_costs, ranks, retrieved
@@ -258,8 +261,20 @@ def _scores(generator, scorer, batches, given, classify, values, flags) -> list[
         ask = functools.partial(scorer, key, ids)
         columns = {"example": rows, "label": batch["label"]}
         columns |= _classified(ask, call, classify, values)
+        if flags.get("anomaly") and not flags.get("shown"):
+            columns |= _lost(generator, call["x"])
         found.append({name: np.asarray(v)[:mine] for name, v in columns.items()})
     return found
+
+
+def _lost(generator, x) -> dict:
+    """The column of what the tokenizer of the scored signal loses of it; none of
+    several, or of what is no signal."""
+    (name, signal), *more = x.items()
+    if more or name not in generator.codecs:
+        return {}
+    back, _ = reconstruct(generator.codecs[name], np.asarray(signal))
+    return {"lost": np.square(back - signal).reshape(len(back), -1).mean(1)}
 
 
 def _call(generator, of, given, batch, flags) -> dict:
@@ -328,9 +343,10 @@ def _said(table, of, classify, true, anomalies) -> None:
         is_one = np.isin(label, these)
         mine = is_one | usual
         if is_one.any() and (len(anomalies) > 1 or name == "all"):
-            away = np.abs(nats - np.median(nats[usual]))
-            _said_curve(f"the score, {name}", is_one[mine], {1: nats[mine]})
-            _said_curve(f"its distance, {name}", is_one[mine], {1: away[mine]})
+            by = {"the score": nats, "its distance": abs(nats - np.median(nats[usual]))}
+            by |= {"what is lost": table["lost"]} if "lost" in table else {}
+            for what, each in by.items():
+                _said_curve(f"{what}, {name}", is_one[mine], {1: each[mine]})
 
 
 def _said_curve(what: str, label, scores) -> None:
