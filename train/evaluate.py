@@ -131,7 +131,7 @@ def main(argv):
             thing.sampler(want=want)
         except ValueError as error:
             raise BadInput(str(error)) from error
-        foreseen(thing, experiment.sources, shown, **sampler)
+        foreseen(thing, experiment.sources, shown, **unguided(sampler, None))
         if among := more.get("among"):
             wanted = questions.asked([*thing.streams], crossed)
             of = Crossings(thing, experiment.sources, {}, experiment.join)
@@ -149,6 +149,7 @@ def main(argv):
             found["crossings"] = crossings(thing, *data, crossed, **how)
         if shown:
             how = {n: v for n, v in asked.items() if n != "guidance"}
+            how = unguided(how, None)  # what is shown pulls at no scale
             after = forecasts(thing, experiment.sources, shown, **how)
             found["crossings"] = found.get("crossings", {}) | after
         alone = asked

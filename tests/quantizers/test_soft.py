@@ -120,7 +120,7 @@ def test_gumbel_temperature_falls_with_the_calls_of_training():
     middle = quantizer.clone(temperature=1e-2, decay_steps=0)
     found, expected = (jit_train(q, half, z)[0] for q in (quantizer, middle))
     np.testing.assert_allclose(found.latents, expected.latents, rtol=1e-4, atol=1e-5)
-    warm = GumbelQuantizer(5, 3, hard=False, least=0.5, decay_steps=1)
+    warm = GumbelQuantizer(5, 3, hard=False, temperature=4.0, least=0.5, decay_steps=1)
     held = warm.clone(temperature=0.5, decay_steps=0)
     late = {**variables, "usage": {**variables["usage"], "calls": jnp.int32(9)}}
     found, expected = (jit_train(each, late, z)[0] for each in (warm, held))

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from train import ablate
@@ -86,9 +87,14 @@ def test_the_table_has_the_columns_that_any_row_has():
 
 def test_a_tokenizer_trained_anew_is_probed_anew(tmp_path, monkeypatch):
     """Also where the old one's cache and probe are still there."""
-    trained = []
+    trained, asked = [], []
+
+    def curve(generator, references, scales, samples, **how):
+        asked.append((scales, samples))
+        return [{"accuracy": 1.0}]
+
     monkeypatch.setattr(ablate, "encode_set", lambda *of: of[2].mkdir(parents=True))
-    monkeypatch.setattr(ablate, "curve", lambda *_, **__: [{"accuracy": 1.0}])
+    monkeypatch.setattr(ablate, "curve", curve)
 
     def train(experiment, workdir, force):
         assert Path(experiment.cache).is_dir() and force
@@ -97,9 +103,30 @@ def test_a_tokenizer_trained_anew_is_probed_anew(tmp_path, monkeypatch):
     monkeypatch.setattr(ablate.stage_two, "train", train)
     for fingerprint in ("1" * 64, "2" * 64, "2" * 64):
         codec = SimpleNamespace(contract=SimpleNamespace(fingerprint=fingerprint))
-        found = ablate.probe(codec, Images(), None, tmp_path, 5, 10, 1.5)
+        found = ablate.probe(codec, Images(), None, tmp_path, 5, 10, 2.5)
         assert found == {"probe_accuracy": 1.0}
     assert trained[0] != trained[1] == trained[2]
+    assert set(asked) == {((2.5,), 10)}
+
+
+def test_a_row_has_the_milliseconds_of_the_step_in_the_middle(tmp_path, monkeypatch):
+    """And its parameters, without codebooks."""
+    params = {"a": np.zeros((2, 3)), "b": np.zeros(4)}
+    codec = SimpleNamespace(variables={"params": params, "codebook": np.zeros(99)})
+    log = [{"step_seconds": x} for x in (0.5, 0.002, 0.003)] + [{"heldout_loss": 1.0}]
+    asked = []
+
+    def scored(*of):
+        asked.append(of)
+        return {"psnr_db": 20.0}
+
+    monkeypatch.setattr(ablate.stage_one, "train", lambda *_: codec)
+    monkeypatch.setattr(ablate, "evaluate_tokenizer", scored)
+    monkeypatch.setattr(ablate, "read_metrics", lambda _: log)
+    experiment = rows_of(DEMO, "--only=base")["base"]
+    found = ablate.row(experiment, tmp_path, {"most": 40}, None, False)
+    assert found == {"psnr_db": 20.0, "step_ms": 3.0, "parameters": 10}
+    assert asked == [(codec, experiment.data, 40, False, None)]
 
 
 @pytest.mark.slow

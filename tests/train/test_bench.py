@@ -3,7 +3,10 @@
 import json
 import subprocess
 import sys
+import types
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from configs import digits_joint
@@ -12,6 +15,7 @@ from train import bench
 from train.config import replaced
 from train.errors import BadInput
 from train.objectives.costs import of_streams, stream_costs
+from vqdit.diffusion import Mixture
 from vqdit.dit import DiT
 from vqdit.nn import Block
 
@@ -97,8 +101,60 @@ def test_streams_are_timed_beside_models_of_some_of_them(one_device):
     ]
 
 
+def test_beside_it_stands_a_model_without_masks():
+    """Of the same streams: nothing is given to it, or absent."""
+    whole = digits_joint.CONFIG
+    plain = of_streams(whole, tuple(whole.streams))
+    assert plain == replaced(whole, {"mixture": Mixture(), "data": plain.data})
+    assert plain.data == whole.sources and plain.mixture != whole.mixture
+
+
 def test_a_model_of_one_stream_has_nothing_to_compare():
     with pytest.raises(BadInput, match="several streams, and the model has one"):
         stream_costs(of_streams(digits_joint.CONFIG, ("image",)))
     with pytest.raises(BadInput, match="--streams is of an experiment of stage two"):
         bench.main(["--config=demo_tokenizer", "--streams=True"])
+
+
+def test_a_step_is_three_products_for_each_one_forward(monkeypatch):
+    """One and two for its gradients, of two operations each: 4e9 products in a second
+    are 24 GFLOP/s."""
+    rehearsal = types.SimpleNamespace(
+        experiment=types.SimpleNamespace(run=types.SimpleNamespace(batch=4)),
+        dtype="float32",
+        macs=lambda: 4 * 10**9,
+        train_step=lambda: ("program", 0.0, None, "step"),
+    )
+    monkeypatch.setattr(bench, "_opened", lambda *_: rehearsal)
+    monkeypatch.setattr(bench, "median_ms", lambda functions, _: {"step": 1e3})
+    monkeypatch.setattr(bench, "peak_bytes", {"program": 2**31}.get)
+    found = bench._training("x", ())
+    assert found["gflops"] * jax.device_count() == 24
+    assert found["rate"] == 4 and found["gib"] == 2
+
+
+def test_a_guided_sampler_asks_its_network_twice_a_step(monkeypatch):
+    """A network of 1e9 products an example, drawn from in a second: 50 steps of 2e9,
+    twice, of the two that are drawn at once."""
+    rehearsal = types.SimpleNamespace(
+        experiment=types.SimpleNamespace(run=types.SimpleNamespace(batch=4)),
+        model=types.SimpleNamespace(init=lambda key: {"params": jnp.zeros(1)}),
+        arguments=(),
+        processes={},
+        dtype="float32",
+        macs=lambda: 4 * 10**9,
+    )
+    asked = []
+
+    def sampler(**how):
+        asked.append(how)
+        return lambda key, ids, label: ids
+
+    made = types.SimpleNamespace(sampler=sampler)
+    monkeypatch.setattr(bench, "_opened", lambda *_: rehearsal)
+    monkeypatch.setattr(bench, "Generator", lambda *_: made)
+    monkeypatch.setattr(bench, "median_ms", lambda functions, repeats: {"draw": 1e3})
+    found = bench._sampling(True)
+    assert asked == [{"steps": 50, "guidance": 4.0, "decode": False}]
+    assert found["gflops"] == 50 * 2 * 2 * 2 and found["rate"] == 2
+    assert found["of"] == "product float32"

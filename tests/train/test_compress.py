@@ -11,6 +11,7 @@ import zlib
 from pathlib import Path
 
 import jax.numpy as jnp
+import nibabel
 import numpy as np
 import pyarrow
 import pyarrow.csv
@@ -424,6 +425,30 @@ def test_the_score_is_of_the_file_as_it_is_written(bundles, tmp_path, name):
     if kind == "audio":
         wide = soundfile.info(found).subtype == "FLOAT"
         assert wide == (path.stem == "loud")
+
+
+def test_a_file_of_more_codes_than_its_size_bears_out_takes_a_word(
+    bundles, tmp_path, monkeypatch
+):
+    opened, path = open_codec(bundles / "grey", batch=1), tmp_path / "a.vqd"
+    seen = picture(tmp_path / "a.png", 4, 4)
+    path.write_bytes(compress.compressed(opened, seen, Settings(1))[0])
+    monkeypatch.setattr(decompress, "room", lambda size: 3)
+    with pytest.raises(BadInput, match="4 codes are too many"):
+        decompress.codes_of(opened, path)
+    assert decompress.codes_of(opened, path, large=True)[1].size == 4
+
+
+def test_figures_of_all_files_are_sums_in_bytes_and_mean_scores():
+    """80 codes of four in even use are 20 bytes, and as many of one are none."""
+    counts = [np.full(4, 20), np.array([80, 0])]
+    of = lambda **more: {"bytes": 100, "units": 400, "payload": 240} | more
+    figures = [of(score=20.0), of(score=np.inf), of(score=30.0)]
+    said = compress._total(modality_of("image"), figures, counts)
+    assert said == (
+        "300 bytes, 2 bits per pixel, PSNR 25.00 dB (mean); codes 90 bytes, order-0 "
+        "entropy of all files' codes together 20"
+    )
 
 
 def test_files_that_differ_in_their_suffix_keep_it(bundles, tmp_path, capsys):
@@ -852,7 +877,6 @@ def test_volumes(bundles, tmp_path, dtype):
 
 
 def test_nifti_is_read_as_training_reads_it(bundles, tmp_path, capsys, monkeypatch):
-    nibabel = pytest.importorskip("nibabel")
     source = np.random.default_rng(0)
     scan = source.normal(100, 50, (3, 5, 4)).astype(np.float32)
     for name in ("a.nii.gz", "b.nii"):

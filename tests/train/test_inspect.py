@@ -1,4 +1,5 @@
 import json
+import types
 
 import numpy as np
 import pytest
@@ -7,7 +8,11 @@ from PIL import Image
 from train.errors import BadInput
 from train.inspect import inspect, lines, main
 from train.modalities import Audio, ImageAugment, Images, Ranges, Series, Video, Volumes
-from train.report.examples import augmented_picture, example_picture
+from train.report.examples import (
+    augmented_picture,
+    example_picture,
+    show_augmented,
+)
 
 EVERY = [
     Images(name="digits", size=8, threads=0, augment=ImageAugment(rotate=20)),
@@ -33,6 +38,16 @@ def test_every_kind_has_a_report_and_pictures(data):
         assert picture.std() > 0
 
 
+def test_a_run_shows_what_its_seed_makes_of_the_data():
+    data, seen = EVERY[0], []
+    logger = types.SimpleNamespace(image=lambda *of: seen.append(of))
+    show_augmented(logger, data, 3)
+    ((step, name, picture),) = seen
+    assert (step, name) == (0, "augmented")
+    np.testing.assert_array_equal(picture, augmented_picture(data, 3))
+    assert (picture != augmented_picture(data, 0)).any()
+
+
 def write(path, image, label):
     np.savez(path, image=image, label=label)
 
@@ -44,6 +59,7 @@ def test_what_is_wrong_with_the_data_is_said(tmp_path):
     image[..., 2] = 31
     test = image[:10].copy()
     test[3:] //= 2
+    test[1] = test[0]  # each of the two counts
     write(tmp_path / "train.npz", image, np.arange(60) % 3 // 2)
     write(tmp_path / "test.npz", test, np.array([2] + 9 * [0]))
     data = Images(name="npz", data_dir=str(tmp_path), size=8, channels=3, threads=0)
@@ -143,3 +159,14 @@ def test_files_of_other_kinds_are_counted(tmp_path):
         (tmp_path / f"{i}.heic").write_text("not read")
     report, _ = inspect(Images(name="folder", data_dir=str(tmp_path), threads=0))
     assert "  left out    20 .heic" in list(lines(report))
+
+
+def test_gaps_are_a_share_of_their_own_channel(tmp_path):
+    x = np.random.default_rng(0).uniform(-2, 5, (1000, 2)) * [1, 20]
+    x[::4, 1] = np.nan
+    np.savez(tmp_path / "x.npz", values=x)
+    where = {"name": "folder", "data_dir": str(tmp_path / "x.npz"), "holdout": 0.5}
+    report, _ = inspect(Series(**where, length=100, channels=2, threads=0))
+    assert report["train"]["missing_share"] == [0.0, 0.25]
+    for name, of in (("raw_min", np.nanmin), ("raw_max", np.nanmax)):
+        np.testing.assert_allclose(report["train"][name], of(x[:500], 0), rtol=1e-5)

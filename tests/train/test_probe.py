@@ -107,3 +107,17 @@ def test_bad_words_are_one_line(tokenizer, transformer, tmp_path):
         with pytest.raises(BadInput, match=words) as error:
             probe.main(argv)
         assert "\n" not in str(error.value)
+
+
+def test_the_table_says_how_sure_it_is():
+    """By the held-out examples, of which 25 tell a half to a tenth."""
+    row = {"layer": "latents", "time": None, "dim": 8, "linear": 0.5}
+    row |= {"pca_linear": 0.25, "neighbours": 0.75, "pca_neighbours": 1.0}
+    figures = {"target": "label", "classes": ["a", "b"], "examples": (100, 25)}
+    said = probe.text([row], figures | {"chance": 0.6, "left_out": 3}).splitlines()
+    assert said[0].endswith(
+        "60.0% by the commonest class; standard error at most 10.0%"
+    )
+    assert said[1] == "3 of no training class are left out"
+    assert said[2].split() == "layer time dims linear pca nearest pca".split()
+    assert said[3].split() == "latents 8 50.0% 25.0% 75.0% 100.0%".split()

@@ -156,9 +156,12 @@ def test_every_number_of_books_is_a_point():
 def test_the_program_writes_figures_and_plots(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(rates, "JPEG", (5, 50, 90))
     monkeypatch.setattr(rates, "WEBP", (5, 50, 90))
+    asked, fit = [], rates.fit_prior
+    monkeypatch.setattr(rates, "fit_prior", lambda *of: asked.append(of[2]) or fit(*of))
     workdir = open_workdir(tmp_path / "run", TOKENIZER)
     vqdit.trained.bundle.save(workdir / "bundle", residual())
     rates.main([f"--workdir={workdir}", "--most=60", "--counted=60"])
+    assert asked == [60]
     found = json.loads((workdir / "rates.json").read_text())
     assert found["images"] == 60 and len(found["points"]) == 2
     assert {"JPEG", "WebP"} == set(found["curves"])

@@ -23,6 +23,7 @@ from vqdit.dit import DiT
 from vqdit.nn import Block
 from vqdit.nn.streams import Discrete
 from vqdit.tokenizer import Bytes, Labels
+from vqdit.trained.scorer import Score
 
 NAMES = ("nil", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 DATA = Images(name="digits", size=8, channels=1, words=NAMES)
@@ -190,3 +191,38 @@ def test_without_its_label_an_example_is_scored_as_one_of_none():
     model = types.SimpleNamespace(codecs={}, module=types.SimpleNamespace(classes=10))
     label = lambda **flags: score._call(model, ("name",), (), batch, flags)["label"]
     assert label().tolist() == [4, 10, 2] and label(label=False) is None
+
+
+@pytest.mark.parametrize("train, of", [(False, 360), (True, 1437)])
+def test_the_part_that_is_asked_is_scored_evenly(workdir, train, of, monkeypatch):
+    def stop(data, rows):
+        raise BadInput(f"{rows.tolist()} of {len(data)}")
+
+    monkeypatch.setattr(score, "_batches", stop)
+    ask = [f"--workdir={workdir}", "--of=name", "--most=4", f"--train={train}"]
+    with pytest.raises(BadInput) as seen:
+        score.main(ask)
+    assert str(seen.value) == f"{[of * i // 4 for i in range(4)]} of {of}"
+
+
+def test_times_and_noise_are_of_the_seed():
+    data, keys = JointExamples({"name": DATA}, {"name": Bytes(5)}, True), []
+
+    def scorer(key, ids, **call):
+        keys.append(key)
+        return Score(*[np.zeros(len(ids))] * len(Score._fields))
+
+    scorer.of, rows = ("name",), np.arange(3)
+    model = types.SimpleNamespace(codecs={}, module=types.SimpleNamespace(classes=0))
+    batches = [(rows, 3, data.take(rows))]
+    (found,) = score._scores(model, scorer, batches, (), None, (), {"seed": 5})
+    assert keys == [jax.random.key(5)] and found["example"].tolist() == [0, 1, 2]
+
+
+def test_the_mean_has_its_standard_error(capsys):
+    """Of 16 scores, 0 or 2, a quarter of their deviation of 1."""
+    nats = np.tile([0.0, 2.0], 8)
+    table = {"label": np.zeros(16, int), "nats": nats, "bits": 3 * nats}
+    score._said(table, ("name",), None, table["label"], {})
+    said = "name: 1 nats an example, +- 0.25; 3 bits a code or channel"
+    assert said in capsys.readouterr().err

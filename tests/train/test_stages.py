@@ -45,7 +45,7 @@ from train.evaluation.scores import evaluate_tokenizer
 from train.modalities import Images
 from train.modalities.augment import ImageAugment
 from train.objectives import streams
-from train.pipeline import JointExamples, LatentCache, whole
+from train.pipeline import JointExamples, LatentCache, open_examples, whole
 from train.runtime.log import read_metrics
 from vqdit.diffusion import Gaussian, Masking
 from vqdit.dit import DiT
@@ -116,9 +116,16 @@ def trained(tmp_path_factory, one_device):
     return work, folder / "masked", folder / "cache"
 
 
-def test_a_resumed_tokenizer_equals_one_never_stopped(tmp_path, trained):
+def test_a_resumed_tokenizer_equals_one_never_stopped(tmp_path, trained, monkeypatch):
     """Bit for bit, with the k-means between the two starts' checkpoints. A codebook
     that learns by its gradient: objectives/test_adversarial.py."""
+    shown, real = [], stage_one._reconstruct
+
+    def reconstruct(model, variables, x):
+        shown.append(variables["params"])
+        return real(model, variables, x)
+
+    monkeypatch.setattr(stage_one, "_reconstruct", reconstruct)
     experiment = tokenizer(EMA)
     stage_one.train(shorter(experiment, 5), tmp_path / "b")
     resumed = stage_one.train(experiment, tmp_path / "b")
@@ -128,6 +135,8 @@ def test_a_resumed_tokenizer_equals_one_never_stopped(tmp_path, trained):
     q = loaded.encode(jnp.zeros((2, 8, 8, 1)))
     np.testing.assert_array_equal(loaded.decode(q.codes), loaded.decode(q.latents))
     assert (tmp_path / "b" / "samples" / "reconstruction_000010.png").exists()
+    # The picture is of what is kept, the averaged weights.
+    chex.assert_trees_all_equal(shown[-1], resumed.variables["params"])
 
 
 def test_kmeans_sets_the_codebook_and_quantizing_begins(trained):
@@ -233,7 +242,12 @@ def test_a_picture_and_what_it_shows_are_two_streams(
     table = (tmp_path / "run" / "scores.csv").read_text().splitlines()
     assert table[0].startswith("example,label,nats,error,bits,likeliest,nats_0,nats_1")
     rows = np.array([line.split(",") for line in table[1:]], float)
-    assert rows.shape == (5, 16) and (rows[:, 2] == rows[:, 6:].min(1)).all()
+    assert rows.shape == (5, 17) and (rows[:, 2] == rows[:, 6:16].min(1)).all()
+    held = open_examples(joint.data, False).take(rows[:, 0].astype(int))["x"]
+    held, codec = (held / 127.5 - 1).astype(np.float32), vqdit.load(work)
+    back = np.asarray(codec.decode(codec.encode(held).codes))
+    lost = np.square(back - held).mean((1, 2, 3))
+    np.testing.assert_allclose(rows[:, 16], lost, rtol=1e-3)
     shared = "--anomaly=1,2"  # and so the same noise
     score.main([*few, "--given=word", shared, f"--out={tmp_path / 'given.csv'}"])
     given = (tmp_path / "given.csv").read_text().splitlines()[1:]
@@ -300,7 +314,14 @@ def test_a_picture_and_what_it_shows_are_two_streams(
 @pytest.mark.parametrize(
     "kind", ["flow", pytest.param("masked", marks=pytest.mark.slow)]
 )
-def test_a_resumed_generator_equals_one_never_stopped(kind, trained, tmp_path):
+def test_a_resumed_generator_equals_one_never_stopped(
+    kind, trained, tmp_path, monkeypatch
+):
+    """And its picture of samples has a row for each class."""
+    names, real = [], stage_two.sheet
+    monkeypatch.setattr(
+        stage_two, "sheet", lambda *how: names.append(how[3:]) or real(*how)
+    )
     work, _, cache = trained
     experiment = dit(kind, work, cache=str(cache))
     a = stage_two.train(experiment, tmp_path / "a")
@@ -308,6 +329,9 @@ def test_a_resumed_generator_equals_one_never_stopped(kind, trained, tmp_path):
     stage_two.train(half, tmp_path / "b")
     b = stage_two.train(experiment, tmp_path / "b")
     jax.tree.map(np.testing.assert_array_equal, a.params, b.params)
+    columns, said = names[-1]
+    rows = [said[i : i + columns] for i in range(0, len(said), columns)]
+    assert rows == [[str(label)] * 8 for label in range(10)]
 
 
 FIGURES = {
@@ -341,8 +365,10 @@ def test_what_is_held_out_is_encoded_beside_a_cache_of_the_training_part(trained
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", FIGURES)
 def test_both_stages_log_what_is_held_out(stage, trained, tmp_path):
-    """Of stage two beside a cache, whose batches are encoded already."""
-    program, experiment = measured(stage, trained[0], "heldout_loss")
+    """Of stage two beside a cache, whose batches are encoded already. Of stage one the
+    largest is taken for the best, which is not the last."""
+    figure, most = {"one": ("-heldout_loss", max), "two": ("heldout_loss", min)}[stage]
+    program, experiment = measured(stage, trained[0], figure)
     if stage == "two":
         experiment = dataclasses.replace(experiment, cache=str(trained[2]))
     folder = tmp_path / "run"
@@ -354,7 +380,7 @@ def test_both_stages_log_what_is_held_out(stage, trained, tmp_path):
     if stage == "one":
         del found[0]  # not whole before k-means
     best = json.loads((folder / "best.json").read_text())
-    assert best["value"] == min(found.values()) == found[best["step"]]
+    assert best["value"] == most(found.values()) == found[best["step"]]
     final, kept = vqdit.load(folder / "bundle"), vqdit.load(folder / "best")
     assert repr(kept) == repr(final), "a bundle of the same model"
     scores = _scores(folder)
@@ -367,6 +393,9 @@ def test_both_stages_log_what_is_held_out(stage, trained, tmp_path):
         found = evaluate_tokenizer(final, DATA, 40, baseline=False)
         assert scores[6]["evaluation_psnr_db"] == pytest.approx(found["psnr_db"])
         assert scores[6]["evaluation_usage_0"] == found["usage_0"]
+        assert best["step"] == 4
+        found = evaluate_tokenizer(kept, DATA, 40, baseline=False)
+        assert scores[4]["evaluation_psnr_db"] == pytest.approx(found["psnr_db"])
     else:
         names = ("tokenizer_distance", "tokenizer_coverage", "memorisation")
         assert all(np.isfinite(scores[6][f"evaluation_{name}"]) for name in names)

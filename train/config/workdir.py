@@ -12,8 +12,17 @@ from vqdit.trained.bundle import read_json
 from vqdit.values import build, describe
 
 CONFIG_FILE = "config.json"
-# What a run leaves behind. Under another experiment all of it would be misread.
+# What a run leaves behind, and what programs have said of it. Under another experiment
+# all of it would be misread.
 LEFT = (
+    "evaluation.json",
+    "probe.json",
+    "probe.png",
+    "rates.json",
+    "rates_psnr.png",
+    "rates_ssim.png",
+    "report.html",
+    "scores.csv",
     "checkpoints",
     "bundle",
     "best",

@@ -175,6 +175,22 @@ def test_force_moves_everything_aside(tmp_path):
     assert read_config(tmp_path / "config.json") == last
 
 
+@pytest.mark.parametrize(
+    "name",
+    "bundle best best.json samples tensorboard statistics.json evaluation.json "
+    "scores.csv report.html".split(),
+)
+def test_nothing_that_a_run_would_go_on_with_stays_under_another(name, tmp_path):
+    """Best of all would stay what the other run's figure once was."""
+    open_workdir(tmp_path, TOKENIZER)
+    (tmp_path / name).write_text("of the first")
+    open_workdir(tmp_path, TOKENIZER, force=True)  # the same goes on
+    assert (tmp_path / name).exists()
+    open_workdir(tmp_path, overrides(TOKENIZER, {"run.batch": "32"}), force=True)
+    assert not (tmp_path / name).exists()
+    assert (tmp_path / f"{name}.replaced-1").read_text() == "of the first"
+
+
 def test_checkpoints_of_nobody_knows_whom_are_not_resumed(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(BadInput, match="checkpoints but no config.json; write --force"):

@@ -202,6 +202,15 @@ CASES = {
             "distinct_share": len(set(WORDS[:10])) / 10,
         },
     ),
+    "wording of fewer than are kept": lambda: (
+        Wording("w", pairs("ab"), np.array([texts._mark("ba")]), 2 * N),
+        {"w": WORDS, "index": np.arange(N)},
+        {
+            "pair_bits": bits_apart(WORDS, ["ab"]),
+            "copied_share": np.mean(WORDS == "ba"),
+            "distinct_share": len(set(WORDS)) / N,
+        },
+    ),
     "share": lambda: (
         Share("s", lambda b: np.where(np.isnan(b["v"]), np.nan, b["v"] > 0)),
         {"v": VALUES},

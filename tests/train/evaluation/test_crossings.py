@@ -258,3 +258,20 @@ def test_streams_that_say_no_class_do_not_agree():
     read = dict.fromkeys(said, np.asarray)
     (batch,) = _together(generator, draw, jax.random.key(0), 3, read)
     assert batch["same"].tolist() == [True, False, False]
+
+
+def test_of_several_draws_the_most_frequent_is_said():
+    """Each of another key; one of three is always wrong."""
+    (generator, data, references), _ = setting(Labels(10))
+    keys = []
+
+    def draw(key, ids, **call):
+        keys.append(key)
+        true = LABEL[np.asarray(ids)]
+        return {"word": true if len(keys) != 2 else (true + 1) % 10}
+
+    generator.sampler = lambda **how: draw
+    how = {"names": ["photo_to_word"], "num": 50, "seed": 4}
+    found = crossings(generator, data, references, draws=3, **how)
+    assert found["photo_to_word"]["model"]["accuracy"] == 1
+    assert keys[0] == jax.random.key(4) and len({*map(str, keys)}) == len(keys) == 3

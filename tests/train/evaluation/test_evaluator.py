@@ -8,9 +8,9 @@ import pytest
 from tests.train.evaluation.test_contract import Network
 from train.errors import BadInput
 from train.evaluation import evaluator as streaming
-from train.evaluation import texts
+from train.evaluation import features, texts
 from train.evaluation.evaluator import evaluated, examples, grouped
-from train.evaluation.features import Latents
+from train.evaluation.features import Latents, network_of
 from train.evaluation.likeness import Likeness
 from train.evaluation.samples import Reference, balanced_rows, curve
 from train.evaluation.texts import TextReference
@@ -137,6 +137,29 @@ def test_samples_are_scored_by_their_streams():
 
 
 WORDS = ["1", "7"] * 10
+
+
+@pytest.mark.parametrize("classes", [0, 10])
+def test_samples_are_those_of_their_seed(classes):
+    """At every scale."""
+    x, keys = np.zeros((20, 8, 8, 1), np.float32), []
+    made = drawing(x, classes)
+    one = made.sampler()
+
+    def draw(key, ids, **how):
+        keys.append(key)
+        return one(key, ids, **how)
+
+    made.sampler = lambda **how: draw
+    rows = curve(made, {"word": TextReference(DATA, "label")}, (1.0, 2.0), 20, seed=5)
+    assert len(rows) == len(keys) == (2 if classes else 1)
+    assert all(key == jax.random.key(5) for key in keys)
+
+
+def test_a_judge_is_trained_for_as_many_steps_as_are_asked(monkeypatch):
+    monkeypatch.setattr(features, "train_judge", lambda *of: of)
+    assert network_of(DATA, None, steps=7) == (DATA, 7)
+    assert network_of(DATA, None) == (DATA, None)
 
 
 def test_copies_are_found_memorised():

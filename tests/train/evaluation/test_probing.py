@@ -44,6 +44,13 @@ def test_nothing_is_chosen_by_the_held_out_part():
     assert chosen(one) == chosen(other)
 
 
+def test_what_is_chosen_is_not_seen_by_what_chooses():
+    """Each example is its own nearest, so that one neighbour were always the best."""
+    x, y = planted(300, 0, noise=2.0)
+    found = probed(x, y, *planted(30, 1, noise=2.0))
+    assert found.nearest > 1 and found.neighbours < 1
+
+
 def test_a_fifth_of_each_class_validates():
     labels = np.repeat([0, 1, 2], [50, 10, 4])
     found = validation(labels)
@@ -94,6 +101,16 @@ def test_names_say_who_speaks(clips):
     train, held, said = divided(clips, "name:^([37])_")
     assert said["classes"] == ["3", "7"] and said["chance"] == 0.5
     assert (len(train.rows), len(held.rows)) == (8, 4)
+
+
+def test_chance_is_of_who_knows_the_training_part_alone(tmp_path):
+    """And always says its commonest class, which is the rarest that is held out."""
+    for part, counts in (("train", (6, 4)), ("test", (2, 6))):
+        label = np.repeat([0, 1], counts)
+        image = np.zeros((len(label), 8, 8, 1), np.uint8)
+        np.savez(tmp_path / f"{part}.npz", image=image, label=label)
+    data = Images("npz", str(tmp_path), size=8, channels=1, threads=0)
+    assert divided(data)[2]["chance"] == 0.25
 
 
 def test_what_is_not_to_be_told_is_said():

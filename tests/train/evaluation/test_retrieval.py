@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from train.evaluation.retrieval import edits, pair_costs, ranks, retrieved
+from train.evaluation.retrieval import Nearest, edits, pair_costs, ranks, retrieved
 
 
 def test_the_rank_counts_what_is_cheaper_and_half_of_what_is_as_cheap():
@@ -64,3 +64,14 @@ def _slow(a, b):
         return len(a) + len(b)
     moved = _slow(a[1:], b[1:]) + (a[0] != b[0])
     return min(moved, _slow(a[1:], b) + 1, _slow(a, b[1:]) + 1)
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
+def test_the_nearest_by_several_streams_knows_no_unit(unit):
+    """The second is as near as can be by b, and next to it by a."""
+    near = object.__new__(Nearest)
+    near.streams = {"a": np.array([0.0, 1, 10]), "b": unit * np.array([2.0, 1, 3])}
+    near.apart = dict.fromkeys("ab", lambda x, y: np.abs(x[:, None] - y))
+    one = {"a": np.array([0.0]), "b": np.array([0.0])}
+    assert near.places(one, ("a", "b")).tolist() == [1]
+    assert near.places(one, ("a",)).tolist() == [0]

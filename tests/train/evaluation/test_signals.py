@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from train.errors import BadInput
-from train.evaluation import evaluator
+from train.evaluation import evaluator, measures
 from train.evaluation.features import Latents, network_of
 from train.evaluation.samples import Reference
 from train.evaluation.scores import (
@@ -146,7 +146,7 @@ def test_volumes_are_scored_beside_blocks_of_equal_bits():
     assert "fewer than 100000" in evaluate_tokenizer(many, data)["kmeans"]
 
 
-def test_video_is_scored_frame_by_frame():
+def test_video_is_scored_frame_by_frame(monkeypatch):
     data = Video(frames=4, size=16, examples=40, threads=0)
 
     def worse_later(x):
@@ -160,6 +160,11 @@ def test_video_is_scored_frame_by_frame():
     assert all(np.isfinite(figures["psnr_by_frame_db"][1:]))
     assert figures["ssim_by_frame"][0] == pytest.approx(1)
     assert figures["ssim"] == pytest.approx(np.mean(figures["ssim_by_frame"]), abs=1e-5)
+    # Of many clips a few unless all are asked for, and it says of how many.
+    monkeypatch.setattr(measures, "CLIPS", 2)
+    codec = Stand(data)
+    assert evaluate_tokenizer(codec, data)["examples"] == sum(codec.widths) == 2
+    assert evaluate_tokenizer(codec, data, 40)["examples"] == 4
 
 
 def test_sweeps_are_scored_in_metres_where_a_beam_returned():

@@ -1,12 +1,14 @@
 import dataclasses
 import sys
 
+import nibabel
 import numpy as np
 import pytest
 
 from tests.train.fresh import batches, fresh
 from train.errors import BadInput
 from train.modalities.augment import VolumeAugment
+from train.modalities.modality import Record
 from train.modalities.volume import Volumes, fit_volume, resample
 from train.pipeline import whole
 
@@ -49,7 +51,6 @@ def test_every_file_form_gives_the_same_voxels(tmp_path, form):
     elif form == "npz":
         np.savez(path, volume=x, spacing=np.ones(3))
     else:
-        nibabel = pytest.importorskip("nibabel")
         # Stored x first, as NIfTI has it.
         nibabel.save(nibabel.Nifti1Image(x.swapaxes(0, 2), np.eye(4)), path)
     np.testing.assert_allclose(raw(over(tmp_path))[0, ..., 0], x, atol=1e-5)
@@ -57,7 +58,6 @@ def test_every_file_form_gives_the_same_voxels(tmp_path, form):
 
 def nifti(path, x, affine, codes=1):
     """x is (z, y, x) in the patient's axes: right, front, up."""
-    nibabel = pytest.importorskip("nibabel")
     turned = nibabel.orientations.ornt_transform(
         nibabel.orientations.axcodes2ornt("RAS"), nibabel.io_orientation(affine)
     )
@@ -124,6 +124,19 @@ def test_scans_are_brought_to_one_spacing(tmp_path):
         fresh(scans, True)
 
 
+@pytest.mark.parametrize("apart", [1.0, 2.0])
+def test_an_array_is_brought_to_another_spacing_by_its_own(apart):
+    """Heights in millimetres stay those of their places."""
+    scan = np.zeros((8, 4, 16, 1), np.float32) + np.arange(8).reshape(8, 1, 1, 1) * 2.0
+    record = Record(scan, more={"spacing": np.array([2.0, 4.0, 1.0])})
+    found = Volumes("folder", spacing=(apart,) * 3).adapt(record).values
+    sides = 16 / apart
+    assert found.shape == (sides, sides, sides, 1)
+    heights = (np.arange(sides) + 0.5) * apart - 1  # from the middle of the first
+    np.testing.assert_allclose(found[2:-2, 0, 0, 0], heights[2:-2], atol=1e-5)
+    np.testing.assert_allclose(found, found[:, :1, :1] + 0 * found, atol=1e-5)
+
+
 def test_nifti_without_its_library_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "a.nii").write_bytes(b"x")
     monkeypatch.setitem(sys.modules, "nibabel", None)
@@ -176,7 +189,6 @@ def test_intensities_are_windowed_first(tmp_path):
 
 
 def test_scans_that_cannot_be_used_are_named_and_refused_above_a_share(tmp_path):
-    pytest.importorskip("nibabel")
     for i in range(6):
         (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
         np.save(tmp_path / "ab"[i % 2] / f"{i}.npy", counted(4, 5, 6) + i)

@@ -139,6 +139,26 @@ def test_one_pass_a_program_and_none_on_resuming(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["statistics.json"]
 
 
+def test_what_a_gap_was_filled_with_moves_nothing(monkeypatch):
+    whole, seen = Parts.read, []
+
+    def holed(self, rows):
+        for record in whole(self, rows):
+            known = np.arange(record.values.size).reshape(record.values.shape) % 4 > 0
+            seen.append(np.where(known, record.values, np.nan))
+            filled = np.where(known, record.values, 99.0)
+            yield dataclasses.replace(record, values=filled, known=known)
+
+    monkeypatch.setattr(Parts, "read", lambda *of: list(holed(*of)))
+    found = statistics_of(Made(seed=5))
+    x = np.concatenate(seen[-7:])
+    assert (
+        found.count == tuple(np.isfinite(x).sum(0)) and 2000 < sum(found.count) < 2300
+    )
+    assert found.maximum == tuple(np.nanmax(x, 0))
+    np.testing.assert_allclose(found.mean, np.nanmean(x, 0), rtol=1e-12)
+
+
 def test_statistics_of_other_data_are_refused(tmp_path):
     keep_statistics(Made(), tmp_path)
     for other in (Made(seed=1), Made(files="b")):

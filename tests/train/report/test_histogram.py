@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from train.report.histogram import bin_edges
+from train.report import histogram
+from train.report.histogram import bin_edges, value_histogram
 
 
 @pytest.mark.parametrize(
@@ -22,3 +23,19 @@ def test_values_without_levels_have_even_bins():
     assert len(edges) == 81 and (edges[0], edges[-1]) == (x.min(), x.max())
     (flat,) = bin_edges([np.full(9, 0.5)])
     assert np.histogram(np.full(9, 0.5), flat)[0].sum() == 9
+
+
+def test_heights_are_shares_of_each_channel(monkeypatch):
+    """Of pixels three channels are colours."""
+    seen = []
+    plot = lambda lines, *_, colours: seen.append((lines, colours))
+    monkeypatch.setattr(histogram.pictures, "line_plot", plot)
+    draw = np.random.default_rng(0)
+    sample = [draw.integers(0, 256, n).astype(float) for n in (50, 500, 5000)]
+    for pixels in (True, False):
+        value_histogram(sample, pixels)
+    for lines, _ in seen:
+        sums = [heights.sum() for _, heights in lines.values()]
+        np.testing.assert_allclose(sums, 1)
+    assert [*seen[0][0]] == ["red", "green", "blue"] and len(seen[0][1]) == 3
+    assert [*seen[1][0]] == [f"channel {c}" for c in range(3)] and not seen[1][1]

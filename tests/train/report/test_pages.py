@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from train.errors import BadInput
-from train.report.demo_pages import SETTINGS, bars, page
+from train.report.demo_pages import SETTINGS, _by_class, bars, page
 from train.report.pages import number, render, table
 from train.report.pictures import png
 
@@ -148,3 +148,11 @@ def test_the_demos_page_shows_which_bars_were_met():
     assert len(html.all("img")) == len(named) == 11
     assert html.text.count("✗") == 2 and len(html.all("table")) == 5
     assert "**" not in html.text and "|" not in html.text and "![" not in html.text
+
+
+def test_a_row_of_the_demos_samples_is_of_one_class():
+    """Samples run through the ten classes, one after the other."""
+    image = np.arange(40, dtype=np.uint8).reshape(40, 1, 1, 1)
+    found = _by_class(image, 3).reshape(10, 3)
+    assert (found % 10 == np.arange(10)[:, None]).all()
+    assert found[7].tolist() == [7, 17, 27]

@@ -1,7 +1,10 @@
 """Signals with what their axes and names are."""
 
+import io
+
 import numpy as np
 import pytest
+import soundfile
 
 from train.modalities.modality import modality_of
 from train.modalities.shown import Axis, Panel, Units, spectrogram
@@ -82,3 +85,18 @@ def test_ticks_stand_where_their_values_are():
     assert marks.tolist() == [top + 12, top + 36, top + 60]  # 4, 2 and 0
     marks = np.flatnonzero((picture[top + 61] == sheets.INK).all(-1))
     assert marks.tolist() == [left, left + 50]  # 0 and 5
+
+
+def test_what_is_played_is_in_its_raw_unit():
+    """A sound of another scale, and pixels in [-1, 1] as those of 8 bits."""
+    sound = np.linspace(-1, 1, 80, dtype=np.float32).reshape(1, 80, 1)
+    of = sheets.modality_of("audio").of(1)
+    (content,) = sheets.played(of, sound, Units(8000.0, (0.25,), (0.5,)))
+    heard, rate = soundfile.read(io.BytesIO(content))
+    assert rate == 8000
+    np.testing.assert_allclose(heard, 0.25 + 0.5 * sound[0, :, 0], atol=1e-4)
+    clip = np.random.default_rng(0).integers(0, 256, (1, 3, 8, 8, 1)).astype(np.uint8)
+    of, units = sheets.modality_of("video").of(1), Units(10.0)
+    signal = clip / np.float32(127.5) - 1
+    assert sheets.played(of, signal, units) == sheets.played(of, clip, units) != []
+    assert sheets.played(sheets.modality_of("image").of(1), clip[0], units) == []

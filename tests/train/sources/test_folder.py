@@ -372,3 +372,14 @@ def test_class_names_that_are_no_text_are_escaped(tmp_path):
         draw(tmp_path / os.fsdecode(b"caf\xe9") / f"{i}.png", i)
     assert open_source(at(tmp_path), True).class_names == ("caf\\xe9",)
     assert sorted(everything(at(tmp_path))) == [0, 1, 2, 3]
+
+
+def test_a_file_of_another_size_is_other_data(tmp_path):
+    """By which statistics of before are told from those of what is there now."""
+    data, found = at(tmp_path, holdout=0), []
+    draw(tmp_path / "1.png", 1)
+    for size in (4, 40, 4):
+        draw(tmp_path / "0.png", 0, size)
+        forget()
+        found.append(open_source(data, True).identity)
+    assert found[0] == found[2] != found[1]

@@ -86,13 +86,15 @@ def test_labels_of_json(tmp_path, label, classes):
 
 
 def test_members_that_are_not_read_are_counted(tmp_path):
+    """Of those of one name the last one is read, as tar unpacks them."""
     sparse = tarfile.TarInfo("3.png")
     sparse.type = tarfile.GNUTYPE_SPARSE
-    path = shard(tmp_path / "a.tar", [*samples(0, 2), *samples(1, 3)])
+    before = [("1.png", picture(9)), ("1.cls", "8")]
+    path = shard(tmp_path / "a.tar", [*samples(0, 1), *before, *samples(1, 3)])
     with tarfile.open(path, "a") as tar:
         tar.addfile(sparse)
     source = open_source(at(tmp_path), True)
-    assert values(source) == [0, 1, 2]
+    assert values(source) == [0, 1, 2] and source.labels.tolist() == [0, 1, 2]
     assert source.left_out == {
         ".png that another of its name replaces": 1,
         ".cls that another of its name replaces": 1,

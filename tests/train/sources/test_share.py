@@ -14,6 +14,9 @@ from train.pipeline import JointExamples
 from train.pipeline.statistics import probe as probe_of
 from train.pipeline.statistics import refuse_others
 from train.sources import open_source
+from train.sources.arrays import Arrays
+from train.sources.share import Share
+from train.sources.split import name_draw
 
 DIGITS = Images(name="digits", size=8, channels=1, threads=0)
 
@@ -91,8 +94,16 @@ def test_one_record_has_no_share(tmp_path):
 
 
 def test_draws_of_a_share_are_no_others():
-    """Not those that hold out: else a share of an .npz would take its lowest rows."""
-    source = of(DIGITS, 0.3)
-    held = chance(0, np.arange(1437)) < 0.3
-    taken = np.isin(np.arange(1437), source.rows)
-    assert abs((taken & held).sum() - 0.09 * 1437) < 5 * np.sqrt(0.09 * 1437)
+    """Not those that hold out: else a share would take the lowest rows of an .npz, and
+    none of a table that has keys, of which the lowest are held out."""
+    rows = np.arange(1437)
+    keys = list(map(str, rows))
+    keyed = Arrays(DIGITS, np.zeros((1437, 8, 8, 1), np.uint8), rows, keys=keys)
+    by_name = np.array(list(map(name_draw, keys)))
+    for source, draws in (
+        (of(DIGITS, 0.3), chance(0, rows)),
+        (Share(keyed, 0.3), by_name),
+    ):
+        taken = np.isin(rows, source.rows)
+        both = (taken & (draws < 0.3)).sum()
+        assert abs(both - 0.09 * 1437) < 5 * np.sqrt(0.09 * 1437)

@@ -1,0 +1,114 @@
+"""train.evaluate as a program: what is asked of whom, with nothing computed."""
+
+import json
+
+import pytest
+
+import vqdit
+from tests import toys
+from train import evaluate
+from train.config import Run, StageOne, StageTwo, Stream
+from train.config.workdir import save_config
+from train.errors import BadInput
+from train.modalities import Audio, Images
+from vqdit import Discrete, DiT, Labels, Masking
+from vqdit.nn import Block
+
+DATA = Images(name="digits", size=8, channels=1, threads=0)
+BARS = "--config.bars=('a_to_b accuracy >= 0.5',)"
+
+
+@pytest.fixture(scope="module")
+def joint(tmp_path_factory):
+    """The word of a workdir of two streams of labels."""
+    folder = tmp_path_factory.mktemp("joint")
+    streams = [Discrete(name, (1,), 11) for name in "ab"]
+    values = {name: Labels(10) for name in "ab"}
+    made = toys.generator(streams, dict.fromkeys(values, Masking()), values)
+    vqdit.save(folder / "bundle", made)
+    experiment = StageTwo(
+        name="joint",
+        data=DATA,
+        model=DiT(width=16, depth=1, block=Block(2)),
+        streams={n: Stream(Masking(), tokenizer=v) for n, v in values.items()},
+        run=Run(steps=1, batch=2),
+    )
+    save_config(experiment, folder / "config.json")
+    return folder
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Name of what is called -> what it was called with, but for the first two."""
+    found = {}
+
+    def stands(name, gives):
+        def call(*of, **how):
+            found[name] = (of[2:], how)
+            return gives
+
+        monkeypatch.setattr(evaluate, name, call)
+
+    stands("foreseen", {})
+    stands("references_of", {})
+    stands("crossings", {"a_to_b": {"model": {"accuracy": 0.75}, "examples": 3}})
+    stands("forecasts", {"a_after_1": {"model": {"psnr_db": 20.0}}})
+    stands("evaluate_generator", {"curve": [], "protocol": {}})
+    return found
+
+
+def test_crossings_and_forecasts_stand_in_one_file(joint, asked, capsys):
+    """And bars are checked on all of it."""
+    words = ["--crossings", "--shown.a=1", "--num=7", "--seed=3", "--steps=2"]
+    evaluate.main([f"--workdir={joint}", *words, "--guidance=(1.0,2.0)", BARS])
+    found = json.loads((joint / "evaluation.json").read_text())
+    assert found["crossings"].keys() == {"a_to_b", "a_after_1"}
+    assert found["experiment"] == "joint" and found["curve"] == []
+    drawn = {"num": 7, "seed": 3, "steps": 2}
+    each = {"scales": (1.0, 2.0), "join": "index"}
+    assert asked["crossings"] == (({}, True), drawn | each)
+    assert asked["forecasts"] == (({"a": 1},), drawn)
+    assert drawn.items() <= asked["evaluate_generator"][1].items()
+    said = capsys.readouterr()
+    assert said.out == json.dumps(found, indent=1) + "\n"
+    assert "a_to_b accuracy >= 0.5: met, 0.75" in said.err
+
+
+def test_times_in_which_a_scale_applies_say_nothing_of_what_goes_on(joint, asked):
+    """Of a clip whose beginning is shown nothing is guided."""
+    words = ["--crossings", "--shown.a=1", "--guidance=(2.0,)"]
+    evaluate.main([f"--workdir={joint}", *words, "--interval=(0.2,0.8)"])
+    assert asked["crossings"][1]["interval"] == (0.2, 0.8)
+    for name in ("foreseen", "forecasts"):
+        assert not {"interval", "guidance"} & {*asked[name][1]}
+
+
+def test_what_is_of_crossings_goes_to_them_alone(joint, asked):
+    words = ["--crossings=a_to_b", "--baselines", "--draws=4", "--guidance=(2.0,)"]
+    evaluate.main([f"--workdir={joint}", *words, "--interval=(0.1,0.9)"])
+    figures, how = asked["crossings"]
+    assert figures == ({}, ("a_to_b",)) and how["scales"] == (2.0,)
+    assert how["baselines"] is True and how["draws"] == 4
+    assert how["interval"] == (0.1, 0.9)
+    # Nothing is guided where nothing is given: there is no interval either.
+    both = {"baselines", "draws", "guidance", "interval"}
+    assert not both & asked["evaluate_generator"][1].keys() and "forecasts" not in asked
+
+
+def test_a_listener_is_trained_for_as_many_steps_as_are_asked(tmp_path, monkeypatch):
+    """Or is that of a folder; and examples and baselines are those that are asked."""
+    sound, codec, found = Audio(rate=1000, length=500), toys.codec(), []
+    experiment = StageOne(name="sound", data=sound, model=codec.module, run=Run(2, 2))
+    save_config(experiment, tmp_path / "config.json")
+    monkeypatch.setattr(evaluate, "open_bundle", lambda *_: codec)
+    monkeypatch.setattr(evaluate, "judge_of", lambda *of: found.append(of) or "ear")
+    score = lambda *of, **how: found.append((of, how)) or {}
+    monkeypatch.setattr(evaluate, "evaluate_tokenizer", score)
+    words = [f"--workdir={tmp_path}"]
+    evaluate.main([*words, "--judge_steps=7", "--most=5"])
+    evaluate.main([*words, "--judge=there"])
+    assert found[0] == (sound, 4, None, 7) and found[2] == (sound, 4, "there", None)
+    assert found[1] == ((codec, sound), {"most": 5, "judge": "ear"})
+    assert found[3] == ((codec, sound), {"judge": "ear"})
+    with pytest.raises(BadInput, match="--judge-steps is of a judge trained here"):
+        evaluate.main([*words, "--judge_steps=7", "--judge=there"])

@@ -1,0 +1,111 @@
+"""train.page: how it draws, and which examples it shows."""
+
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from train import page
+from train.evaluation import evaluator
+from train.evaluation.questions import Crossing
+from train.modalities import Images
+from train.pipeline import whole
+from vqdit.diffusion import Heun
+
+DATA = Images("digits", size=8, channels=1, threads=0)
+
+
+def test_it_draws_at_the_scale_that_was_best():
+    """The largest of shares, the least of errors; what is no scale is not asked."""
+    shares = {"guidance_1": {"accuracy": 0.5, "text": 0.9}, "real": {"accuracy": 1.0}}
+    shares |= {"guidance_2.5": {"accuracy": 0.75, "text": 0.1}}
+    assert page._scale(shares) == 2.5
+    errors = {"guidance_1": {"age_rmse": 3.0}, "guidance_2": {"age_rmse": 5.0}}
+    assert page._scale(errors | {"mean": {"age_rmse": 1.0}}) == 1.0
+    assert page._scale({"guidance_1": {}, "guidance_2": {"iou": None}}) is None
+    assert page._scale({"model": {"accuracy": 0.5}, "examples": 7}) is None
+
+
+def test_it_draws_as_the_figures_were_made():
+    said = {"steps": "7", "solver": "Heun()", "interval": "(0.0, 1.0)", "seed": "3"}
+    said |= {"shift": "None"}
+    found = page._sampler({"protocol": {"sampler": said}})
+    assert found == {"steps": 7, "solver": Heun()}
+    said["interval"] = "(0.2, 1.0)"
+    assert page._sampler({"protocol": {"sampler": said}})["interval"] == (0.2, 1.0)
+    assert page._sampler({}) == {}
+
+
+def test_samples_are_those_of_the_seed_and_sampler_that_are_written(monkeypatch):
+    seen = []
+    monkeypatch.setattr(page, "_samples", lambda *of: seen.append(of[2:]))
+    module = types.SimpleNamespace(classes=3)
+    model = types.SimpleNamespace(streams={"image": None}, module=module)
+    evaluation = {"protocol": {"sampler": {"steps": "9", "solver": "Heun()"}}}
+    page._drawn(model, None, evaluation, {"seed": 5, "steps": 7})
+    ((key, sampler),) = seen
+    assert key == jax.random.key(5) and sampler == {"steps": 7, "solver": Heun()}
+
+
+@pytest.mark.parametrize(
+    "name, worst",
+    [("accuracy", [3, 0]), ("age_rmse", [1, 2, 4, 0])],
+)
+def test_where_it_fails_is_the_worst_first(name, worst, monkeypatch):
+    """Of shares what is below 1, of errors what is above 0, and never what is there
+    only to fill a batch up."""
+    figures = np.array([0.5, 7.0, 2.0, 0.0, 1.0, 0.25])
+    if name == "accuracy":
+        figures = np.minimum(figures, 1)
+    values = lambda batch: figures[batch["said"]]
+    of = types.SimpleNamespace(
+        answers={
+            "photo": types.SimpleNamespace(truth=lambda batch: batch["said"]),
+            "word": types.SimpleNamespace(
+                evaluators=lambda exact: [
+                    types.SimpleNamespace(name=name, values=values)
+                ],
+                read=None,
+                source="row",
+            ),
+        },
+        exact=lambda crossing: True,
+        batches=lambda *_: [np.arange(3), np.arange(3, 6)],
+        said=lambda crossing, batches, key, draw: (
+            dict.fromkeys(("said", "truth", "label"), rows) | {"there": rows < 5}
+            for rows in batches
+        ),
+    )
+    monkeypatch.setattr(page, "_section", lambda of, crossing, title, found: found)
+    crossing = Crossing(("photo",), "word")
+    first, fails = page._crossing(of, crossing, None, None, 5, None)
+    assert first["said"] == [0, 1, 2, 3, 4] and fails["said"] == worst
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_what_is_drawn_stands_over_what_is_true(exact, monkeypatch):
+    """Where there is one truth, named by what was given."""
+    shown = lambda caption, contract, x, names=(): [(caption, contract, x, names)]
+    monkeypatch.setattr(page, "seen", shown)
+    contract = types.SimpleNamespace(contract="of photo")
+    photo = types.SimpleNamespace(source="", read=None, tokenizer=contract)
+    word = types.SimpleNamespace(source="caption", word=lambda text: text)
+    of = types.SimpleNamespace(
+        answers={"word": word, "photo": photo}, exact=lambda crossing: exact
+    )
+    drawn, true = [np.zeros(3)] * 2, [np.ones(3)] * 2
+    found = {"word": ["a", "b"], "said": drawn, "truth": true, "label": [0, 1]}
+    section = page._section(of, Crossing(("word",), "photo"), "title", found)
+    said = [(caption, x.mean(), names) for caption, _, x, names in section.shown]
+    both = [("drawn photo", 0.0, ["a", "b"]), ("true photo", 1.0, ["a", "b"])]
+    assert said == (both if exact else both[:1]) and not section.text
+
+
+def test_the_nearest_is_that_of_the_whole_training_part(monkeypatch):
+    """Also where it is read in parts, each of which has a nearest of its own."""
+    train = whole(DATA, True)["x"]
+    monkeypatch.setattr(evaluator, "CHUNK", 500)
+    monkeypatch.setattr(evaluator, "GROUP", 500 * 64)
+    rows = np.array([3, 700, 1436])
+    np.testing.assert_array_equal(page._nearest(DATA, train[rows]), train[rows])
