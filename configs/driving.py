@@ -24,7 +24,7 @@ way by the car's speed. All by masks. The last command tells a camera that lies,
 out, by what the others say; --of=range and --of=position ask the same of these.
 
 One CPU core: 65 minutes, after 20 for the tokenizers. Boxes learn late, and so are
-asked for in most examples and weigh more. One H100: five minutes, with
+asked for in most examples and weigh more. One H100: six minutes, with
 --config.model.width=128 --config.model.depth=6 --config.run.batch=128
 --config.run.steps=9000 --config.optimizer.ema=0.999 and a cache. Expected: RESULTS.md,
 section Driving.
