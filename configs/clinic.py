@@ -11,10 +11,8 @@ python -m train.score --workdir=runs/clinic --of=volume --anomaly=calcified,moti
 Generated patients (train/sources/patients.py): phantoms with a lesion or none, a record
 of five numbers and two categories of which 15 % are missing, and a finding that the
 scan tells in part and the record in part. The latents of a scan by flow, an entry of a
-record and the finding as one code each, by masks. One CPU core: twenty minutes. One
-H100: four, of a finer tokenizer, with --variant=fine for both, --config.run.steps=1500
-for the tokenizer and 5000 for this, and a cache. Expected: RESULTS.md, section A
-clinic.
+record and the finding as one code each, by masks. One CPU core: twenty minutes; for a
+GPU there is configs/clinic_fine.py. Expected: RESULTS.md, section A clinic.
 """
 
 from configs.clinic_tokenizer import CONFIG as TOKENIZER
@@ -53,11 +51,3 @@ CONFIG = StageTwo(
     ),
     run=Run(steps=4000, batch=48, log_every=100, save_every=200),
 )
-
-VARIANTS = {
-    "fine": {
-        "streams.volume": Stream(
-            Gaussian(), times=LogitNormal(), shape=(8, 8, 8, 4), patch=2
-        )
-    }
-}

@@ -33,8 +33,3 @@ CONFIG = StageOne(
     optimizer=Optimizer(peak_lr=3e-3, schedule="cosine", warmup=30, b2=0.99, ema=0.99),
     run=Run(steps=500, batch=32, save_every=250),
 )
-
-# 8 x 8 x 8 latents of four channels.
-VARIANTS = {
-    "fine": {"model.encoder.patch": 2, "model.decoder.patch": 2, "model.dim": 4}
-}

@@ -11,10 +11,8 @@ python -m train.score --workdir=runs/emoji_joint --of=text --given=image --rank=
 The 8x8 latents of a picture by flow, and its name in byte pairs by masks. A quarter of
 the examples are noised at times of their own, in others a stream is given or absent.
 The third command ranks the true picture of each name among 100; with the two streams
-changed about, the true name of each picture. One CPU core: 20 minutes. One H100: four
-minutes, with --variant=fine, a tokenizer of that variant, --config.run.batch=128
---config.run.steps=10000 --config.optimizer.ema=0.999 and a cache.
-Expected: RESULTS.md, section Emoji and their names.
+changed about, the true name of each picture. One CPU core: 20 minutes; for a GPU there
+is configs/emoji_fine.py. Expected: RESULTS.md, section Emoji and their names.
 """
 
 from configs.captions import CONFIG as CAPTIONS
@@ -34,11 +32,3 @@ CONFIG = replaced(
         "run": Run(steps=3200, batch=32, save_every=500),
     },
 )
-
-VARIANTS = {
-    "fine": {
-        "streams.image": Stream(
-            Gaussian(), times=LogitNormal(), shape=(16, 16, 4), patch=2
-        )
-    }
-}
