@@ -1,7 +1,7 @@
 """Scans of the clinic, 16 x 16 x 16 voxels, to 8 x 8 x 8 latents of four channels.
 
 python -m train.stage_one --config=configs/clinic_fine_tokenizer.py \\
-    --workdir=runs/clinic_volume
+    --workdir=runs/clinic_fine_tok
 
 See configs/clinic_fine.py. Expected: 30.1 dB in training. One H100: two minutes.
 """

@@ -12,9 +12,9 @@ ASK=$ASK,camera_to_range,position_to_range,camera+position_to_range
 ASK=$ASK,camera_to_position,range_to_position,camera+range_to_position
 ASK=$ASK,camera_to_boxes,range_to_boxes,position_to_boxes,camera+range+position_to_boxes
 python -m train.evaluate --workdir=runs/driving --crossings=$ASK --num=150 --steps=8 \\
-    --draws=3 --solver='Confidence(noise=1.0)'
+    --draws=4 --solver='Confidence(noise=1.0)'
 python -m train.score --workdir=runs/driving --of=camera --given=range,position \\
-    --anomaly='camera,no camera' --usual=none --draws=16 \\
+    --anomaly='camera,no camera' --usual=none --draws=12 --most=500 \\
     --config.data.camera.name=driving_faults --config.data.range.name=driving_faults \\
     --config.data.position.name=driving_faults --config.data.boxes.name=driving_faults
 

@@ -1,11 +1,11 @@
 """configs/emoji_joint.py over finer latents, trained for longer.
 
-SET="--config.data.data_dir=DIR --config.streams.image.tokenizer=runs/emoji_tok"
+SET="--config.data.data_dir=DIR --config.streams.image.tokenizer=runs/emoji_fine_tok"
 python -m train.stage_one --config=configs/emoji_fine_tokenizer.py \\
-    --workdir=runs/emoji_tok --config.data.data_dir=DIR
+    --workdir=runs/emoji_fine_tok --config.data.data_dir=DIR
 python -m train.encode --config=configs/emoji_fine.py $SET --out=runs/emoji_cache
 python -m train.stage_two --config=configs/emoji_fine.py $SET \\
-    --config.cache=runs/emoji_cache --workdir=runs/emoji_joint
+    --config.cache=runs/emoji_cache --workdir=runs/emoji_fine
 
 Patches of 2x2 latents are as many tokens as the coarse ones. One H100: four minutes.
 Expected: RESULTS.md, section Emoji and their names.

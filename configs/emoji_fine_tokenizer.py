@@ -1,7 +1,7 @@
 """64-pixel emoji to 16x16 latents of four channels.
 
 python -m train.stage_one --config=configs/emoji_fine_tokenizer.py \\
-    --workdir=runs/emoji_tok \\
+    --workdir=runs/emoji_fine_tok \\
     --config.data.data_dir=DIR        # a TFDS data_dir with noto_emoji prepared
 
 For the joint model of emoji_fine. One H100: two minutes. Expected: 30.0 dB in training.

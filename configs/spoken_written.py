@@ -79,8 +79,8 @@ CONFIG = StageTwo(
     ),
     run=Run(steps=16_000, batch=32, save_every=500),
     bars=(
-        "audio_to_word accuracy >= 0.95",
-        "image_to_word accuracy >= 0.97",
+        "audio_to_word likeliest accuracy >= 0.95",
+        "image_to_word likeliest accuracy >= 0.97",
         "word_to_image accuracy >= 0.95",
         "word_to_audio accuracy >= 0.90",
         "audio_to_image accuracy >= 0.85",

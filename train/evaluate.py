@@ -38,6 +38,7 @@ from train.evaluation.forecasts import forecasts, foreseen
 from train.evaluation.judge import judge_of
 from train.evaluation.measures import BASELINES
 from train.evaluation.questions import Crossings
+from train.evaluation.samples import compared
 from train.evaluation.scores import (
     evaluate_generator,
     evaluate_tokenizer,
@@ -121,8 +122,12 @@ def main(argv):
         want = asked.pop("want", None)
         if want and (crossed or "shown" in asked):
             raise BadInput("--want is of samples; drop it, or --crossings and --shown")
-        if judge and len({*thing.codecs} & {*(want or thing.codecs)}) > 1:
+        judged = [name for name in thing.codecs if want is None or name in want]
+        if judge and len(judged) > 1:
             raise BadInput("--judge is of one kind of signal, and several are drawn")
+        for name in () if judged else flags.keys() & JUDGE:
+            flag = name.replace("_", "-")
+            raise BadInput(f"--{flag} is of signals, and none is drawn; drop it")
         shown, fields = asked.pop("shown", {}), {"num", "seed", "guidance"}
         sampler = {n: v for n, v in asked.items() if n not in fields}
         # Refused before all that is long: an interval goes with each of the scales.
@@ -131,6 +136,9 @@ def main(argv):
             thing.sampler(want=want)
         except ValueError as error:
             raise BadInput(str(error)) from error
+        if want and not {*want} & {*compared(thing)}:
+            known = ", ".join(compared(thing)) or "none"
+            raise BadInput(f"--want={','.join(want)}: samples are scored of {known}")
         foreseen(thing, experiment.sources, shown, **unguided(sampler, None))
         if among := more.get("among"):
             wanted = questions.asked([*thing.streams], crossed)

@@ -17,12 +17,12 @@ which one is the likeliest, how often it is the true one, and how well the poste
 tells classes. --anomaly names classes of the data that are scored, which may be others
 than those of training (--config.data...): how well the score tells all of them, and
 each, from the others, as the area under the ROC curve, with a bootstrap's interval;
---usual names those others, where not all are meant. What is likelier than usual may be
-an anomaly, too, as a sensor that is out: so the same is said of how far a score is from
-the others' median (typicality, arXiv:1906.02994). The bound says nothing of what its
-tokenizer loses of a signal, which for one scored whole is the column "lost", a mean
-squared error in [-1, 1], and tells anomalies too. All examples are then scored under
-the same times and noise, whose luck tells none apart.
+--usual names those others, where not all are meant. All examples are then scored under
+the same times and noise, whose luck tells none apart. What is likelier than usual may
+be an anomaly, too, as a sensor that is out: so the same is said of how far a score is
+from the others' median (typicality, arXiv:1906.02994). The bound says nothing of what
+its tokenizer loses of a signal: of one that is scored whole that is the column "lost",
+the mean squared error of values in [-1, 1], and tells anomalies too.
 
 Of whole texts it says bits a byte, too: the bound on all codes, padding and so the
 length included, over the bytes of the texts themselves. --rank=100 takes 100 examples,
@@ -262,19 +262,24 @@ def _scores(generator, scorer, batches, given, classify, values, flags) -> list[
         columns = {"example": rows, "label": batch["label"]}
         columns |= _classified(ask, call, classify, values)
         if flags.get("anomaly") and not flags.get("shown"):
-            columns |= _lost(generator, call["x"])
+            columns |= _lost(generator, call["x"], batch["known"])
         found.append({name: np.asarray(v)[:mine] for name, v in columns.items()})
     return found
 
 
-def _lost(generator, x) -> dict:
-    """The column of what the tokenizer of the scored signal loses of it; none of
-    several, or of what is no signal."""
+def _lost(generator, x, known) -> dict:
+    """The column of what the tokenizer of the scored signal loses of it, where it is
+    known; none of several, or of what is no signal."""
     (name, signal), *more = x.items()
     if more or name not in generator.codecs:
         return {}
     back, _ = reconstruct(generator.codecs[name], np.asarray(signal))
-    return {"lost": np.square(back - signal).reshape(len(back), -1).mean(1)}
+    error = np.square(back - signal)
+    there = np.asarray(known.get(name, np.ones(len(error))), float)
+    there = there.reshape(*there.shape, *[1] * (error.ndim - there.ndim))
+    weight = np.broadcast_to(there, error.shape).reshape(len(error), -1)
+    lost = (error.reshape(weight.shape) * weight).sum(1)
+    return {"lost": lost / np.maximum(weight.sum(1), 1)}
 
 
 def _call(generator, of, given, batch, flags) -> dict:

@@ -1,6 +1,7 @@
 """train.evaluate as a program: what is asked of whom, with nothing computed."""
 
 import json
+import types
 
 import pytest
 
@@ -10,6 +11,8 @@ from train import evaluate
 from train.config import Run, StageOne, StageTwo, Stream
 from train.config.workdir import save_config
 from train.errors import BadInput
+from train.evaluation.samples import prefixed
+from train.evaluation.scores import references_of
 from train.modalities import Audio, Images
 from vqdit import Discrete, DiT, Labels, Masking
 from vqdit.nn import Block
@@ -112,3 +115,29 @@ def test_a_listener_is_trained_for_as_many_steps_as_are_asked(tmp_path, monkeypa
     assert found[3] == ((codec, sound), {"judge": "ear"})
     with pytest.raises(BadInput, match="--judge-steps is of a judge trained here"):
         evaluate.main([*words, "--judge_steps=7", "--judge=there"])
+
+
+def test_a_judge_tells_classes_where_a_label_is_drawn_beside():
+    """A picture without the stream of labels has no class that it should be of. What
+    its figures are called does not follow from what else is drawn."""
+    label = types.SimpleNamespace(source="label")
+    model = types.SimpleNamespace(
+        codecs={"image": None},
+        values={"digit": label},
+        streams=dict.fromkeys(("image", "digit")),
+        module=types.SimpleNamespace(classes=0),
+        tokenizers=("image", "digit"),
+    )
+    of = (model, dict.fromkeys(model.streams, DATA), lambda data, codec: None)
+    every, alone = references_of(*of), references_of(*of, names=("image",))
+    assert [*every] == ["image", "digit"] and every["image"].judges
+    assert [*alone] == ["image"] and not alone["image"].judges
+    assert [*prefixed(alone, model)] == ["image_"]
+
+
+def test_what_nothing_is_compared_of_is_refused_by_its_flag(joint, monkeypatch):
+    monkeypatch.setattr(evaluate, "compared", lambda generator: ("a",))
+    with pytest.raises(BadInput, match="--want=b: samples are scored of a"):
+        evaluate.main([f"--workdir={joint}", "--want=b"])
+    with pytest.raises(BadInput, match="--judge-steps is of signals, and none is"):
+        evaluate.main([f"--workdir={joint}", "--judge-steps=3"])

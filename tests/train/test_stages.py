@@ -219,7 +219,8 @@ def test_a_picture_and_what_it_shows_are_two_streams(
     scores = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     (alone,) = scores["curve"]  # of pictures, which nothing is drawn beside
     assert scores["protocol"]["sampler"]["want"] == "('image',)"
-    assert "tokenizer_distance" in alone and not any("word" in name for name in alone)
+    assert "image_tokenizer_distance" in alone
+    assert not any("word" in name for name in alone)
     for words, message in (
         (["--want=sound"], "want=.*sound.*: the streams are"),
         (["--want=image", "--crossings"], "--want is of samples; drop it"),

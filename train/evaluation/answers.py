@@ -163,9 +163,11 @@ def _usual(found: list) -> Any:
 def signals(answer: Answer, of: str) -> Evaluators:
     """The modality's own measure, in decibels, the mean over examples.
 
-    explained: 1 - the squared error over that of the mean training example, the mean
-        over channels (a skill score; Murphy 1988, Monthly Weather Review 116): 1 where
-        all is right, 0 of who knows nothing of the example, below it of who is worse.
+    explained: of channels that have units of their own, 1 - the squared error over
+        that of the mean training example, the mean over channels (a skill score;
+        Murphy 1988, Monthly Weather Review 116): 1 where all is right, 0 of who knows
+        nothing of the example, below it of who is worse. Values that were filled in
+        count as true.
     """
     codec, data = answer.tokenizer, answer.data
     raw = lambda x: x if x.dtype == np.uint8 else np.asarray(codec.to_raw(x))
@@ -176,22 +178,24 @@ def signals(answer: Answer, of: str) -> Evaluators:
         return np.clip(found, -DECIBELS, DECIBELS)
 
     def errors(batch: Batch) -> np.ndarray:
-        """(n, 2 * channels): squared, of what was said and of the mean example."""
-        true, said = (raw(batch[x]).astype(np.float64) for x in ("truth", of))
-        each = [np.square(x - true) for x in (said, raw(answer.usual[None]))]
-        over = tuple(range(1, true.ndim - 1))
-        return np.concatenate([x.mean(over) for x in each], axis=1)
+        """(n, 3 * channels): squared, of what was said, of the mean example, and the
+        truth itself."""
+        whole = batch["truth"], batch[of], answer.usual[None]
+        true, said, mean = (raw(x)[..., :channels].astype(np.float64) for x in whole)
+        each = [np.square(x) for x in (said - true, mean - true, true)]
+        return np.concatenate([x.mean(1) for x in each], axis=1)
 
     def explained(sums: np.ndarray) -> float:
-        own, usual = sums.reshape(2, -1)
-        each = (1 - own / usual)[usual > 0]  # of a channel that never varies none
+        error, spread, power = sums.reshape(3, -1)
+        varies = spread > 1e-12 * power  # rounding is no spread
+        each = 1 - error[varies] / spread[varies]
         return float(each.mean()) if len(each) else np.nan
 
     name = f"{data.score.lower().replace('-', '_')}_db"
     yield mean(name, _where(measured))
-    if answer.usual is not None:
-        channels = answer.usual.shape[-1]
-        yield Resampled("explained", _where(errors), 2 * channels, explained)
+    channels = data.quantities
+    if channels and answer.usual is not None:
+        yield Resampled("explained", _where(errors), 3 * channels, explained)
 
 
 def texts(answer: Answer, of: str) -> Evaluators:

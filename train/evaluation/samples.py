@@ -141,6 +141,7 @@ def balanced_rows(labels: np.ndarray, count: int) -> np.ndarray:
     return np.lexsort((labels, place))[:count]
 
 
+TEXTS = ("caption", "label")  # sources of what is compared as texts are
 References = Mapping[str, Reference | TextReference]  # stream -> its own
 
 
@@ -159,7 +160,7 @@ def scored(
     class-balanced; without classes those that are drawn beside a signal are its.
     """
     values = generator.values.items()
-    word = next((name for name, each in values if each.source == "label"), None)
+    words = [name for name, each in values if each.source == "label"]
     ids, label = np.arange(count), None
     if generator.module.classes:
         label = np.resize(generator.trained_labels, count)
@@ -170,18 +171,27 @@ def scored(
             if not len(rows):
                 continue
             batch = {"index": rows} | {_entry(name): x[name] for name in references}
-            if label is not None or word in x:
+            word = next((name for name in words if name in x), None)
+            if label is not None or word is not None:
                 batch["label"] = x[word] if label is None else label[rows]
             yield batch
 
-    named = zip(references, prefixed(references).items(), strict=True)
+    named = zip(references, prefixed(references, generator).items(), strict=True)
     parts = [x.evaluator(count, _entry(n), prefix) for n, (prefix, x) in named]
     return evaluated(Several(parts), grouped(batches()))
 
 
-def prefixed(references: References) -> dict[str, Reference | TextReference]:
-    """By what the figures of each begin with."""
-    several = len(references) > 1
+def compared(generator: Generator) -> tuple[str, ...]:
+    """The streams whose samples are compared with real ones: signals, and texts."""
+    values = generator.values.items()
+    return *generator.codecs, *(n for n, each in values if each.source in TEXTS)
+
+
+def prefixed(
+    references: References, generator: Generator
+) -> dict[str, Reference | TextReference]:
+    """By what the figures of each begin with: the same whichever streams are wanted."""
+    several = len(compared(generator)) > 1
     return {f"{name}_" if several else "": each for name, each in references.items()}
 
 

@@ -13,7 +13,13 @@ from train.evaluation.evaluator import (
     reconstructions,
 )
 from train.evaluation.measures import Measures
-from train.evaluation.samples import Reference, References, curve, prefixed
+from train.evaluation.samples import (
+    Reference,
+    References,
+    compared,
+    curve,
+    prefixed,
+)
 from train.evaluation.texts import TextReference
 from train.modalities import Modality
 from train.pipeline import open_examples
@@ -22,7 +28,6 @@ from vqdit.trained.generator import Generator
 from vqdit.trained.judge import Judge
 
 SCALES = (1.0, 1.5, 2.0, 3.0)  # of guidance
-TEXTS = ("caption", "label")  # sources of what is compared as texts are
 
 
 def evaluate_tokenizer(
@@ -66,7 +71,7 @@ def evaluate_generator(
     except ValueError as error:
         raise BadInput(str(error)) from error
     real: dict[str, Any] = {}
-    for prefix, reference in prefixed(references).items():
+    for prefix, reference in prefixed(references, generator).items():
         real |= reference.figures(num, prefix)
     return {
         "protocol": {
@@ -99,28 +104,20 @@ def references_of(
     """Stream -> what its samples are compared with, of signals, texts and labels.
 
     network: what a stream's signals are compared in. copies: of `Reference`.
-    names: of the streams that are asked for, else of all. Raises BadInput where nothing
-    is compared of one.
+    names: of the streams that are drawn, else all.
     """
-    texts = [n for n, each in generator.values.items() if each.source in TEXTS]
-    known = (*generator.codecs, *texts)
-    for name in names or ():
-        if name not in known:
-            raise BadInput(
-                f"{name}: no samples of it are scored, but {', '.join(known)}"
-            )
-    names = known if names is None else names
-    sources = [each.source for each in generator.values.values()]
-    labelled = bool(generator.module.classes) or "label" in sources
+    drawn = [name for name in generator.streams if names is None or name in names]
+    sources = {n: each.source for n, each in generator.values.items() if n in drawn}
+    labelled = bool(generator.module.classes) or "label" in sources.values()
     found: dict[str, Any] = {}
-    for name, codec in generator.codecs.items():
-        if name in names:
-            seen_by = network(data[name], codec)
+    for name in compared(generator):
+        if name not in drawn:
+            continue
+        if name in sources:
+            found[name] = TextReference(data[name], sources[name], copies)
+        else:
+            seen_by = network(data[name], generator.codecs[name])
             found[name] = Reference(seen_by, data[name], labelled, copies)
-    for name in texts:
-        if name in names:
-            source = generator.values[name].source
-            found[name] = TextReference(data[name], source, copies)
     if not generator.tokenizers:
         raise BadInput("none of its streams has a tokenizer; its samples are no signal")
     return found

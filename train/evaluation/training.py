@@ -61,7 +61,7 @@ def sample_figures(streams: Streams) -> Figures | None:
         return Latents(codec)
 
     references = references_of(generator, data, network, how.copies)
-    found = prefixed(references).items()
+    found = prefixed(references, generator).items()
     names = [name for prefix, each in found for name in each.names(prefix)]
 
     def of(state: TrainState) -> dict[str, Any]:

@@ -83,6 +83,7 @@ class Images(Pixels):
     feature: ClassVar[str] = "Image"
     judged: ClassVar[int] = 1000
     boxed: ClassVar[bool] = True
+    made: ClassVar[tuple[str, ...]] = ("examples", "seed")
     suffixes: ClassVar[tuple[str, ...]] = (*STILLS, ".gif")
 
     name: str = "digits"

@@ -97,6 +97,7 @@ class Modality(Checked):
                 `train.evaluation.measures`; "": the mean of its own `measure`.
     score, unit: of `measure`, and of the bits of a file.
     sides:      the fields that say the sides of an example, in their order.
+    made:       the fields that say how generated data are made, and nothing of others.
     """
 
     kind: ClassVar[str]
@@ -116,6 +117,7 @@ class Modality(Checked):
     score: ClassVar[str] = "PSNR"
     unit: ClassVar[str] = "bits per value"
     sides: ClassVar[tuple[str, ...]] = ()
+    made: ClassVar[tuple[str, ...]] = ()
 
     name: str = "folder"
     data_dir: str = ""
@@ -144,6 +146,11 @@ class Modality(Checked):
     def shape(self) -> tuple[int, ...]:
         """Of one example as the tokenizer sees it, channels last."""
         raise NotImplementedError
+
+    @property
+    def quantities(self) -> int:
+        """Of its channels those, the first, that have units of their own."""
+        return 0
 
     @property
     def preparation(self) -> tuple[tuple[str, Any], ...]:

@@ -47,6 +47,7 @@ class Ranges(Modality):
 
     kind: ClassVar[str] = "range"
     sides: ClassVar[tuple[str, ...]] = ("rows", "azimuth", "channels")
+    made: ClassVar[tuple[str, ...]] = ("examples", "noise", "seed")
     measures: ClassVar[str] = "sweeps"
     masked: ClassVar[bool] = True
     wide: ClassVar[bool] = True

@@ -64,6 +64,7 @@ class Series(Modality):
 
     kind: ClassVar[str] = "series"
     sides: ClassVar[tuple[str, ...]] = ("length",)
+    made: ClassVar[tuple[str, ...]] = ("examples", "missing", "spikes", "noise", "seed")
     measures: ClassVar[str] = "series"
     judged: ClassVar[int] = 600
     masked: ClassVar[bool] = True
@@ -111,6 +112,10 @@ class Series(Modality):
     def shape(self) -> tuple[int, int]:
         """(length, channels), twice the channels with mask_channels."""
         return (self.length, self.channels * (1 + self.mask_channels))
+
+    @property
+    def quantities(self):
+        return self.channels
 
     @property
     def preparation(self) -> tuple[tuple[str, Any], ...]:

@@ -62,6 +62,7 @@ class Video(Pixels):
 
     kind: ClassVar[str] = "video"
     sides: ClassVar[tuple[str, ...]] = ("frames", "size", "size", "channels")
+    made: ClassVar[tuple[str, ...]] = ("digits", "examples", "seed")
     measures: ClassVar[str] = "clips"
     judged: ClassVar[int] = 600
     folders: ClassVar[bool] = True

@@ -55,6 +55,7 @@ class Volumes(Modality):
     """
 
     kind: ClassVar[str] = "volume"
+    made: ClassVar[tuple[str, ...]] = ("examples", "noise", "seed")
     measures: ClassVar[str] = "volumes"
     judged: ClassVar[int] = 600
     suffixes: ClassVar[tuple[str, ...]] = (".npy", ".npz", ".nii", ".nii.gz")

@@ -1,10 +1,11 @@
 """The source that an experiment's data names."""
 
 import dataclasses
+import functools
 from functools import partial
 
-from train.errors import BadInput
 from train.modalities.modality import Modality
+from train.progress import say
 from train.sources import generated, patients
 from train.sources.arrays import digits, npz
 from train.sources.catalogue import open_prepared
@@ -18,7 +19,7 @@ from train.sources.share import Share
 from train.sources.source import Source
 from train.sources.strokes import strokes
 
-# What is made on the fly, by name, as these fields of the data say.
+# What is made on the fly, as fields of the data say.
 MADE = {
     "generated": partial(generated.Generated, make=generated.sensor_window),
     "phantoms": partial(generated.Generated, make=generated.noisy_phantom),
@@ -34,8 +35,7 @@ MADE = {
     "driving": driving,
     "driving_faults": faults,
 }
-OF_MADE = ("examples", "seed", "noise", "missing", "spikes", "digits")
-# What is read; any other name is that of a prepared TFDS set.
+# By name; any other is that of a prepared TFDS set.
 SOURCES = MADE | {
     "folder": open_folder,
     "webdataset": open_shards,
@@ -54,17 +54,22 @@ def open_source(data: Modality, train: bool) -> Source:
     """
     found = data.source(train)
     if found is None:
-        _refuse_unused(data)
+        _tell_unused(data)
         found = SOURCES.get(data.name, open_prepared)(data, train)
     return Share(found, data.share) if train and data.share < 1 else found
 
 
-def _refuse_unused(data: Modality) -> None:
-    """Raises BadInput for what says how data are made, of data that are read."""
-    for field in dataclasses.fields(data) if data.name not in MADE else ():
-        value = getattr(data, field.name)
-        if field.name in OF_MADE and value != field.default:
-            raise BadInput(
-                f"data.{field.name}={value!r} is of generated data, and {data.name!r} "
-                f"is read; write {field.default!r}, the default"
-            )
+def _tell_unused(data: Modality) -> None:
+    """A line of what says how data are made, where they are read. It is no error: runs
+    of a shipped experiment on files of one's own have such fields."""
+    default = {field.name: field.default for field in dataclasses.fields(data)}
+    found = {n: getattr(data, n) for n in data.made if data.name not in MADE}
+    unused = [f"data.{n}={x!r}" for n, x in found.items() if x != default[n]]
+    if unused:
+        _said(f"{', '.join(unused)}: of generated data, and {data.name!r} is read")
+
+
+@functools.cache
+def _said(line: str) -> None:
+    """Once, however many parts and programs open the data."""
+    say(line)

@@ -108,7 +108,7 @@ def test_the_usual_answer_is_the_mean_or_the_most_frequent():
 def test_a_signal_has_the_measure_of_its_kind_in_its_own_unit():
     """PSNR of an error of 1 in a range of 4, and of a perfect one the most there is."""
     measure = lambda x, y: 10 * np.log10(16 / np.square(x - y).mean() + 1e-30)
-    data = types.SimpleNamespace(measure=measure, score="SI-SDR")
+    data = types.SimpleNamespace(measure=measure, score="SI-SDR", quantities=0)
     codec = types.SimpleNamespace(to_raw=lambda x: 2 * x + 7)
     truth = np.zeros((2, 3, 1), np.float32)
     signals = answer(codec, data)
@@ -122,7 +122,7 @@ def test_a_signal_has_the_measure_of_its_kind_in_its_own_unit():
 def test_what_is_explained_is_that_of_channels_whatever_their_unit():
     """Of the mean example nothing, of the truth all; half of the error in the one
     channel and none of it in the other, a thousand times as large, three quarters."""
-    data = types.SimpleNamespace(score="SNR", measure=lambda x, y: 0.0)
+    data = types.SimpleNamespace(score="SNR", measure=lambda x, y: 0.0, quantities=2)
     codec = types.SimpleNamespace(source="", to_raw=lambda x: 3 * x)
     way = answer(codec, data, common=np.array([[1.0, 2000], [1, 2000]], np.float32))
     truth = np.array([[[3, 0], [3, 0]], [[-1, 4000], [1, 4000]]], np.float32)
@@ -133,6 +133,10 @@ def test_what_is_explained_is_that_of_channels_whatever_their_unit():
     assert told(half) == pytest.approx((0.5 + 1) / 2)
     still = truth * [0, 1] + mean * [1, 0]  # a channel that is always the mean
     assert figures(way, still, still)["explained"] == 1
+    nearly = still + [1e-7, 0]  # nor is rounding a spread
+    assert figures(way, still, nearly.astype(np.float32))["explained"] == 1
+    data.quantities = 1  # a channel that says what is known is none
+    assert told(truth + [0.0, 9]) == 1
 
 
 def test_several_draws_agree_on_one_answer():

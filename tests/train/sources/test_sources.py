@@ -224,15 +224,13 @@ def test_draws_of_parts_do_not_move_when_records_are_added():
     np.testing.assert_array_equal(few, many[:10])
 
 
-@pytest.mark.parametrize(
-    "data, field",
-    [
-        (Images(name="digits", examples=100), "data.examples=100"),
-        (Series(name="folder", missing=0.2), "data.missing=0.2"),
-        (Volumes(name="folder", noise=0.5), "data.noise=0.5"),
-        (Images(name="mnist", seed=1), "data.seed=1"),
-    ],
-)
-def test_what_says_how_data_are_made_is_refused_of_what_is_read(data, field):
-    with pytest.raises(BadInput, match=f"{field}.* is of generated data, and"):
-        names.open_source(data, True)
+def test_what_says_how_data_are_made_is_told_of_what_is_read(capsys):
+    """Once, and of nothing that is as it is by default."""
+    digits = Images(name="digits", examples=100, seed=1)
+    for train in (True, False, True):
+        names.open_source(digits, train)
+    line = "data.examples=100, data.seed=1: of generated data, and 'digits' is read\n"
+    assert capsys.readouterr().err == line
+    names.open_source(Images(name="digits"), True)
+    names.open_source(Series(examples=16, missing=0.2, noise=0.3), True)
+    assert capsys.readouterr().err == ""
