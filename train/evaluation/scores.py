@@ -106,7 +106,8 @@ def references_of(
     network: what a stream's signals are compared in. copies: of `Reference`.
     names: of the streams that are drawn, else all.
     """
-    drawn = [name for name in generator.streams if names is None or name in names]
+    every = (*generator.codecs, *generator.values)
+    drawn = [name for name in every if names is None or name in names]
     sources = {n: each.source for n, each in generator.values.items() if n in drawn}
     labelled = bool(generator.module.classes) or "label" in sources.values()
     found: dict[str, Any] = {}

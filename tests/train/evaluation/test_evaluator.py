@@ -119,8 +119,8 @@ def test_samples_are_scored_by_their_streams():
     (row,) = curve(drawing(x), {"photo": photo}, (1.0,), 20)
     wanted = statistics(Judge().features(np.asarray(to_uint8(x))))
     wanted = frechet_distance(wanted, photo.heldout["features"].statistics)
-    assert row["distance"] == pytest.approx(wanted, rel=1e-6)
-    assert row["guidance"] == 1.0 and row["memorisation"] > 1.5
+    assert row["photo_distance"] == pytest.approx(wanted, rel=1e-6)
+    assert row["guidance"] == 1.0 and row["photo_memorisation"] > 1.5
     word = TextReference(DATA, "label")
     photo = Reference(Judge(), DATA, labelled=False)
     both = {"photo": photo, "word": word}
@@ -169,9 +169,10 @@ def test_copies_are_found_memorised():
     score = lambda x: curve(drawing(x), {"photo": reference}, (1.0,), 20)[0]
     some = np.where(np.arange(30)[:, None, None, None] % 3 == 0, train, held)
     some, every = (x / np.float32(127.5) - 1 for x in (some, train))
-    assert score(some)["copied_share"] == pytest.approx(7 / 20)
-    assert score(some)["memorisation"] > 0.5
-    assert score(every)["copied_share"] == 1 and score(every)["memorisation"] == 0
+    some, every = score(some), score(every)
+    assert some["photo_copied_share"] == pytest.approx(7 / 20)
+    assert some["photo_memorisation"] > 0.5
+    assert every["photo_copied_share"] == 1 and every["photo_memorisation"] == 0
 
 
 def test_captions_that_training_has_are_copies(monkeypatch):
