@@ -156,8 +156,7 @@ def main(argv):
             how.pop("guidance", None)
             found["crossings"] = crossings(thing, *data, crossed, **how)
         if shown:
-            how = {n: v for n, v in asked.items() if n != "guidance"}
-            how = unguided(how, None)  # what is shown pulls at no scale
+            how = {n: v for n, v in unguided(asked, None).items() if n != "guidance"}
             after = forecasts(thing, experiment.sources, shown, **how)
             found["crossings"] = found.get("crossings", {}) | after
         alone = asked

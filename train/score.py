@@ -59,6 +59,7 @@ from train.objectives.bundles import open_bundle
 from train.pipeline import JointExamples, spaced
 from train.progress import progress, say
 from train.runtime import hosts
+from vqdit.diffusion.process import against
 from vqdit.fields import Bound, Count
 from vqdit.tokenizer import Labels
 from vqdit.tokenizer.text import Text
@@ -275,11 +276,10 @@ def _lost(generator, x, known) -> dict:
         return {}
     back, _ = reconstruct(generator.codecs[name], np.asarray(signal))
     error = np.square(back - signal)
-    there = np.asarray(known.get(name, np.ones(len(error))), float)
-    there = there.reshape(*there.shape, *[1] * (error.ndim - there.ndim))
-    weight = np.broadcast_to(there, error.shape).reshape(len(error), -1)
-    lost = (error.reshape(weight.shape) * weight).sum(1)
-    return {"lost": lost / np.maximum(weight.sum(1), 1)}
+    there = against(known.get(name, np.ones(len(error))), error)
+    weight, over = np.broadcast_to(there, error.shape), tuple(range(1, error.ndim))
+    lost = (error * weight).sum(over)
+    return {"lost": lost / np.maximum(weight.sum(over), 1)}
 
 
 def _call(generator, of, given, batch, flags) -> dict:

@@ -29,3 +29,14 @@ JOINT = StageTwo(
         "text": Stream(Masking(), "runs/text", shape=(6, 1), codes=32),
     },
 )
+
+
+def of_values(name, data, values) -> StageTwo:
+    """Of streams that are born discrete, as `tests.toys.generator` has its model."""
+    return StageTwo(
+        name=name,
+        data=data,
+        model=DiT(width=16, depth=1, block=Block(2)),
+        streams={n: Stream(Masking(), tokenizer=v) for n, v in values.items()},
+        run=Run(steps=1, batch=2),
+    )

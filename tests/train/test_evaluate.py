@@ -7,15 +7,15 @@ import pytest
 
 import vqdit
 from tests import toys
+from tests.train.experiments import of_values
 from train import evaluate
-from train.config import Run, StageOne, StageTwo, Stream
+from train.config import Run, StageOne
 from train.config.workdir import save_config
 from train.errors import BadInput
 from train.evaluation.samples import prefixed
 from train.evaluation.scores import references_of
 from train.modalities import Audio, Images
-from vqdit import Discrete, DiT, Labels, Masking
-from vqdit.nn import Block
+from vqdit import Discrete, Labels, Masking
 
 DATA = Images(name="digits", size=8, channels=1, threads=0)
 BARS = "--config.bars=('a_to_b accuracy >= 0.5',)"
@@ -29,14 +29,7 @@ def joint(tmp_path_factory):
     values = {name: Labels(10) for name in "ab"}
     made = toys.generator(streams, dict.fromkeys(values, Masking()), values)
     vqdit.save(folder / "bundle", made)
-    experiment = StageTwo(
-        name="joint",
-        data=DATA,
-        model=DiT(width=16, depth=1, block=Block(2)),
-        streams={n: Stream(Masking(), tokenizer=v) for n, v in values.items()},
-        run=Run(steps=1, batch=2),
-    )
-    save_config(experiment, folder / "config.json")
+    save_config(of_values("joint", DATA, values), folder / "config.json")
     return folder
 
 

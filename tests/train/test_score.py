@@ -11,16 +11,14 @@ import pytest
 
 import vqdit
 from tests.toys import generator
+from tests.train.experiments import of_values
 from train import score
-from train.config import Run, StageTwo, Stream
 from train.config.workdir import save_config
 from train.errors import BadInput
 from train.evaluation.retrieval import nearest_costs
 from train.modalities import Images
 from train.pipeline import JointExamples
 from vqdit.diffusion import Masking
-from vqdit.dit import DiT
-from vqdit.nn import Block
 from vqdit.nn.streams import Discrete
 from vqdit.tokenizer import Bytes, Labels
 from vqdit.trained.scorer import Score
@@ -42,14 +40,7 @@ def kept(folder, scale):
     made = generator(streams, dict.fromkeys(values, Masking()), values)
     made.params = jax.tree.map(lambda leaf: scale * leaf, made.params)
     vqdit.save(folder / "bundle", made)
-    experiment = StageTwo(
-        name="even",
-        data=DATA,
-        model=DiT(width=16, depth=1, block=Block(2)),
-        streams={n: Stream(Masking(), tokenizer=v) for n, v in values.items()},
-        run=Run(steps=1, batch=2),
-    )
-    save_config(experiment, folder / "config.json")
+    save_config(of_values("even", DATA, values), folder / "config.json")
     return folder
 
 
@@ -226,3 +217,17 @@ def test_the_mean_has_its_standard_error(capsys):
     score._said(table, ("name",), None, table["label"], {})
     said = "name: 1 nats an example, +- 0.25; 3 bits a code or channel"
     assert said in capsys.readouterr().err
+
+
+def test_what_is_lost_is_a_mean_over_what_is_known(monkeypatch):
+    """Of an example that has nothing, nothing is."""
+    signal = np.zeros((3, 4, 2), np.float32)
+    back = np.tile(np.array([1, 2, 3, 9], np.float32)[:, None], (3, 1, 2))
+    monkeypatch.setattr(score, "reconstruct", lambda codec, x: (x + back, None))
+    model = types.SimpleNamespace(codecs={"way": None})
+    known = {"way": np.array([[1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]], bool)}
+    lost = score._lost(model, {"way": signal}, known)["lost"]
+    assert lost.tolist() == pytest.approx([14 / 3, 1, 0])
+    assert score._lost(model, {"way": signal}, {})["lost"].tolist() == [95 / 4] * 3
+    for other in ({"word": signal}, {"way": signal, "word": signal}):
+        assert score._lost(model, other, known) == {}

@@ -170,6 +170,7 @@ def signals(answer: Answer, of: str) -> Evaluators:
         count as true.
     """
     codec, data = answer.tokenizer, answer.data
+    channels = data.quantities
     raw = lambda x: x if x.dtype == np.uint8 else np.asarray(codec.to_raw(x))
 
     def measured(batch: Batch) -> list[float]:
@@ -193,7 +194,6 @@ def signals(answer: Answer, of: str) -> Evaluators:
 
     name = f"{data.score.lower().replace('-', '_')}_db"
     yield mean(name, _where(measured))
-    channels = data.quantities
     if channels and answer.usual is not None:
         yield Resampled("explained", _where(errors), 3 * channels, explained)
 

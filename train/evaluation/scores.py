@@ -106,14 +106,12 @@ def references_of(
     network: what a stream's signals are compared in. copies: of `Reference`.
     names: of the streams that are drawn, else all.
     """
-    every = (*generator.codecs, *generator.values)
-    drawn = [name for name in every if names is None or name in names]
-    sources = {n: each.source for n, each in generator.values.items() if n in drawn}
+    drawn = [n for n in compared(generator) if names is None or n in names]
+    values = generator.values
+    sources = {name: values[name].source for name in drawn if name in values}
     labelled = bool(generator.module.classes) or "label" in sources.values()
     found: dict[str, Any] = {}
-    for name in compared(generator):
-        if name not in drawn:
-            continue
+    for name in drawn:
         if name in sources:
             found[name] = TextReference(data[name], sources[name], copies)
         else:

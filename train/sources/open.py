@@ -1,8 +1,7 @@
 """The source that an experiment's data names."""
 
 import dataclasses
-import functools
-from functools import partial
+from functools import cache, partial
 
 from train.modalities.modality import Modality
 from train.progress import say
@@ -62,14 +61,14 @@ def open_source(data: Modality, train: bool) -> Source:
 def _tell_unused(data: Modality) -> None:
     """A line of what says how data are made, where they are read. It is no error: runs
     of a shipped experiment on files of one's own have such fields."""
-    default = {field.name: field.default for field in dataclasses.fields(data)}
-    found = {n: getattr(data, n) for n in data.made if data.name not in MADE}
-    unused = [f"data.{n}={x!r}" for n, x in found.items() if x != default[n]]
-    if unused:
+    fields = [field for field in dataclasses.fields(data) if field.name in data.made]
+    found = [(field, getattr(data, field.name)) for field in fields]
+    unused = [f"data.{f.name}={x!r}" for f, x in found if x != f.default]
+    if unused and data.name not in MADE:
         _said(f"{', '.join(unused)}: of generated data, and {data.name!r} is read")
 
 
-@functools.cache
+@cache
 def _said(line: str) -> None:
     """Once, however many parts and programs open the data."""
     say(line)
