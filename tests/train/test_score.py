@@ -149,8 +149,8 @@ def test_each_anomaly_is_told_from_what_is_usual_alone(capsys):
 
 def test_an_anomaly_that_is_likelier_than_usual_is_told_by_its_distance(capsys):
     """And one between the usual scores by neither."""
-    label = np.repeat([0, 1, 2], 20)
-    nats = np.concatenate([np.linspace(9, 11, 20), np.full(20, 2), np.full(20, 10)])
+    label = np.repeat([0, 1, 2], [20, 60, 20])  # most are out
+    nats = np.concatenate([np.linspace(9, 11, 20), np.full(60, 2), np.full(20, 10)])
     table = {"label": label, "nats": nats, "bits": nats, "error": 0 * nats}
     score._said(table, ("name",), None, label, {"out": 1, "hidden": 2})
     said = capsys.readouterr().err

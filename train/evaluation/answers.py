@@ -180,9 +180,9 @@ def signals(answer: Answer, of: str) -> Evaluators:
 
     def errors(batch: Batch) -> np.ndarray:
         """(n, 3 * channels): squared, of what was said, of the mean example, and the
-        truth itself."""
+        truth itself, in any unit."""
         whole = batch["truth"], batch[of], answer.usual[None]
-        true, said, mean = (raw(x)[..., :channels].astype(np.float64) for x in whole)
+        true, said, mean = (x[..., :channels].astype(np.float64) for x in whole)
         each = [np.square(x) for x in (said - true, mean - true, true)]
         return np.concatenate([x.mean(1) for x in each], axis=1)
 
