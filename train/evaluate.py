@@ -18,7 +18,8 @@ are written, --crossings=audio_to_word,audio+image_to_word: the class that it sa
 where examples have one truth, texts whole and by tokens, boxes by their overlap, rows
 by their columns, signals in decibels. With --before=word each goes by way of the word,
 where that is neither given nor wanted. --baselines puts beside them classifiers of what
-is given, trained on the same data. Bars of the experiment (`bars`) are checked.
+is given, trained on the same data. Bars of the experiment (`bars`) are checked; of two
+figures of the same examples it is said how sure their difference is.
 """
 
 import json
@@ -33,6 +34,7 @@ from train.errors import BadInput, run
 from train.evaluation import questions
 from train.evaluation.crossings import crossings, own, unguided
 from train.evaluation.drawing import SAMPLER
+from train.evaluation.estimates import Estimate
 from train.evaluation.features import network_of
 from train.evaluation.forecasts import forecasts, foreseen
 from train.evaluation.judge import judge_of
@@ -172,9 +174,13 @@ def main(argv):
         write(command.workdir / "evaluation.json", figures)
         print(json.dumps(figures, indent=1))
     for bar in getattr(experiment, "bars", ()):
-        reached, mine, _ = met(bar, figures)
+        reached, mine, other = met(bar, figures)
         word = "not measured" if reached is None else "met" if reached else "MISSED"
         say(f"{bar}: {word}" + ("" if mine is None else f", {mine:.4g}"))
+        apart = None if reached is None else mine - other
+        if isinstance(apart, Estimate) and apart.interval:
+            low, high = apart.interval
+            say(f"  {apart:+.3g} between them, 95 % in {low:+.3g} to {high:+.3g}")
 
 
 if __name__ == "__main__":

@@ -20,9 +20,12 @@ each, from the others, as the area under the ROC curve, with a bootstrap's inter
 --usual names those others, where not all are meant. All examples are then scored under
 the same times and noise, whose luck tells none apart. What is likelier than usual may
 be an anomaly, too, as a sensor that is out: so the same is said of how far a score is
-from the others' median (typicality, arXiv:1906.02994). The bound says nothing of what
-its tokenizer loses of a signal: of one that is scored whole that is the column "lost",
-the mean squared error of values in [-1, 1], and tells anomalies too.
+from the others' median (typicality, arXiv:1906.02994). With --given it is also said of
+the score less that with nothing given, the column "alone": how complex an example is
+cancels out, and what lies is told by what the others say of it (likelihood ratio,
+arXiv:1906.02845). The bound says nothing of what its tokenizer loses of a signal: of
+one that is scored whole that is the column "lost", the mean squared error of values in
+[-1, 1], and tells anomalies too.
 
 Of whole texts it says bits a byte, too: the bound on all codes, padding and so the
 length included, over the bytes of the texts themselves. --rank=100 takes 100 examples,
@@ -33,10 +36,8 @@ of the nearest training example.
 """
 
 import csv
-import functools
 import io
 import math
-from collections.abc import Iterator
 from typing import Annotated
 
 import jax
@@ -48,25 +49,28 @@ from train.config import StageTwo
 from train.config.command import OF_RUN, parse
 from train.config.outputs import out_file
 from train.errors import BadInput, run
-from train.evaluation.drawing import first_shown, presented
+from train.evaluation.bounds import (
+    Bounds,
+    batches_of,
+    bounds_of,
+    clues,
+    rank_costs,
+    with_all,
+)
 from train.evaluation.estimates import roc_auc
-from train.evaluation.evaluator import reconstruct
 from train.evaluation.forecasts import frames_of
 from train.evaluation.ngrams import bits_per_byte, texts_of
-from train.evaluation.retrieval import nearest_costs, pair_costs, ranks, retrieved
+from train.evaluation.retrieval import nearest_costs, ranks, retrieved
 from train.modalities.files import write_bytes
 from train.objectives.bundles import open_bundle
 from train.pipeline import JointExamples, spaced
-from train.progress import progress, say
+from train.progress import say
 from train.runtime import hosts
-from vqdit.diffusion.process import against
 from vqdit.fields import Bound, Count
 from vqdit.tokenizer import Labels
 from vqdit.tokenizer.text import Text
 from vqdit.trained.generator import Generator
-from vqdit.trained.scorer import Score
 
-BATCH = 64  # scored at once
 FLAGS = OF_RUN | {
     "of": (
         tuple[str, ...],
@@ -142,18 +146,22 @@ def main(argv):
             "--anomaly: write classes of which some examples are, and some are not"
         )
     try:
-        scorer = generator.scorer(of, flags.get("draws", 32))
+        bounds = Bounds(
+            generator,
+            generator.scorer(of, flags.get("draws", 32)),
+            given,
+            flags.get("shown", {}),
+            labelled=flags.get("label", True),
+            seed=flags.get("seed", 0),
+            alike=bool(anomalies),
+        )
         if "rank" in flags:
-            train = opened(True) if baselines else None
-            table = _ranked(generator, scorer, data, given, flags, train)
+            chosen = flags["rank"], flags.get("most")
+            table = _ranked(bounds, data, *chosen, opened(True) if baselines else None)
             write_bytes(out, _csv(table))
         else:
-            batches = _batches(data, rows)
-            how = (given, classify, values, flags)
-            found = _scores(generator, scorer, batches, *how)
-            table = {
-                name: np.concatenate([x[name] for x in found]) for name in found[0]
-            }
+            tried = classify, values, bool(anomalies)
+            table = bounds_of(bounds, batches_of(data, rows), *tried)
             if text:
                 held = texts_of(data, *of, rows)
                 table["bytes"] = np.array(list(map(len, held)))
@@ -171,28 +179,18 @@ def main(argv):
     say(f"{len(table['nats'])} scores are in {out}")
 
 
-def _ranked(generator, scorer, data, given, flags, train=None) -> dict:
-    """The table of ranks, of --rank examples that have all streams.
+def _ranked(bounds, data, count, most=None, train=None) -> dict:
+    """The table of ranks among `count` examples that have all streams, of all or `most`
+    of them.
 
     train: the training part, where the nearest of its examples is asked, too.
     """
-    of, rows = scorer.of, spaced(len(data), flags["rank"])
-    batch = data.take(rows)
-    there = np.ones(len(rows), bool)
-    for name in (*of, *given):
-        if name in batch["known"]:
-            there &= batch["known"][name].reshape(len(rows), -1).any(1)
-    rows, batch = rows[there], jax.tree.map(lambda x: x[there], batch)
+    of, given = bounds.scorer.of, bounds.given
+    rows, batch = with_all(data, spaced(len(data), count), (*of, *given))
     if len(rows) < 2:
         raise BadInput("--rank: fewer than two of these examples have all streams")
-    chosen = spaced(len(rows), flags.get("most"))
-    key = jax.random.key(flags.get("seed", 0))
-
-    def nats(places, pairs):
-        call = _call(generator, of, given, pairs, flags)
-        return scorer(key, rows[places], **call).nats
-
-    costs = pair_costs(nats, batch, chosen, of, BATCH)
+    chosen = spaced(len(rows), most)
+    costs = rank_costs(bounds, batch, rows, chosen)
     what = f"the true {', '.join(given)} of {', '.join(of)} among {len(rows)}"
     found = _retrieved(what, costs, chosen)
     if train is not None:
@@ -253,75 +251,6 @@ def _classes(data, words, flag) -> dict[str, int]:
         raise BadInput(f"--{flag}: {error}") from error
 
 
-def _scores(generator, scorer, batches, given, classify, values, flags) -> list[dict]:
-    """The columns of the table, batch by batch."""
-    key, found = jax.random.key(flags.get("seed", 0)), []
-    for rows, mine, batch in batches:
-        call = _call(generator, scorer.of, given, batch, flags)
-        ids = np.zeros_like(rows) if flags.get("anomaly") else rows
-        ask = functools.partial(scorer, key, ids)
-        columns = {"example": rows, "label": batch["label"]}
-        columns |= _classified(ask, call, classify, values)
-        if flags.get("anomaly") and not flags.get("shown"):
-            columns |= _lost(generator, call["x"], batch["known"])
-        found.append({name: np.asarray(v)[:mine] for name, v in columns.items()})
-    return found
-
-
-def _lost(generator, x, known) -> dict:
-    """The column of what the tokenizer of the scored signal loses of it, where it is
-    known; none of several, or of what is no signal."""
-    (name, signal), *more = x.items()
-    if more or name not in generator.codecs:
-        return {}
-    back, _ = reconstruct(generator.codecs[name], np.asarray(signal))
-    error = np.square(back - signal)
-    there = against(known.get(name, np.ones(len(error))), error)
-    weight, over = np.broadcast_to(there, error.shape), tuple(range(1, error.ndim))
-    lost = (error * weight).sum(over)
-    return {"lost": lost / np.maximum(weight.sum(over), 1)}
-
-
-def _call(generator, of, given, batch, flags) -> dict:
-    """What a scorer is called with, of a batch of examples."""
-    streams, known = presented(generator, batch, (*of, *given))
-    label, classes = None, generator.module.classes
-    if classes and flags.get("label", True):  # one that there is not is none
-        label = np.where(batch["label"] < 0, classes, batch["label"])
-    x = {name: streams.pop(name) for name in of}
-    shown = first_shown(generator, flags.get("shown", {}), len(batch["label"]))
-    return {"x": x, "given": streams, "known": known, "label": label, "shown": shown}
-
-
-def _classified(ask, call, classify, values) -> dict:
-    """The columns of a batch: its score, or the best of those under every value."""
-    if classify is None:
-        return ask(**call)._asdict()
-    tried = []
-    for value in values:
-        each = np.full(len(next(iter(call["x"].values()))), value, np.int32)
-        more = {"label": each}
-        if classify != "label":
-            more = {"given": call["given"] | {classify: each}}
-        tried.append(ask(**call | more))
-    nats = np.stack([score.nats for score in tried], axis=1)
-    best = nats.argmin(1)
-    columns = {
-        name: np.stack(column, 1)[np.arange(len(best)), best]
-        for name, column in zip(Score._fields, zip(*tried, strict=True), strict=True)
-    }
-    columns["likeliest"] = np.asarray(values)[best]
-    return columns | {f"nats_{v}": nats[:, i] for i, v in enumerate(values)}
-
-
-def _batches(data, rows) -> Iterator[tuple[np.ndarray, int, dict]]:
-    """(rows, how many of them are new, their examples), as many in each batch."""
-    size = min(BATCH, len(rows))
-    for start in progress(range(0, len(rows), size), "scoring", unit="batch"):
-        at = np.minimum(np.arange(start, start + size), len(rows) - 1)
-        yield rows[at], min(size, len(rows) - start), data.take(rows[at])
-
-
 def _said(table, of, classify, true, anomalies) -> None:
     """true: the labels of what is classified."""
     nats, bits, label = (
@@ -348,9 +277,7 @@ def _said(table, of, classify, true, anomalies) -> None:
         is_one = np.isin(label, these)
         mine = is_one | usual
         if is_one.any() and (len(anomalies) > 1 or name == "all"):
-            by = {"the score": nats, "its distance": abs(nats - np.median(nats[usual]))}
-            by |= {"what is lost": table["lost"]} if "lost" in table else {}
-            for what, each in by.items():
+            for what, each in clues(table, usual).items():
                 _said_curve(f"{what}, {name}", is_one[mine], {1: each[mine]})
 
 

@@ -3,6 +3,7 @@
 import json
 import types
 
+import numpy as np
 import pytest
 
 import vqdit
@@ -12,6 +13,7 @@ from train import evaluate
 from train.config import Run, StageOne
 from train.config.workdir import save_config
 from train.errors import BadInput
+from train.evaluation.estimates import Estimate
 from train.evaluation.samples import prefixed
 from train.evaluation.scores import references_of
 from train.modalities import Audio, Images
@@ -68,6 +70,24 @@ def test_crossings_and_forecasts_stand_in_one_file(joint, asked, capsys):
     said = capsys.readouterr()
     assert said.out == json.dumps(found, indent=1) + "\n"
     assert "a_to_b accuracy >= 0.5: met, 0.75" in said.err
+
+
+def test_of_a_bar_between_two_figures_it_is_said_how_sure_that_is(
+    joint, asked, monkeypatch, capsys
+):
+    sets = np.linspace(0.5, 0.7, 201)
+    of = lambda by: {"model": {"accuracy": Estimate(0.6 + by, sets + by)}}
+    found = {"a_to_b": of(0.02), "b_to_a": of(0.0)}
+    monkeypatch.setattr(evaluate, "crossings", lambda *_, **__: found)
+    bars = ("a_to_b accuracy > b_to_a accuracy + 0.05", "a_to_b accuracy > 0.5")
+    evaluate.main([f"--workdir={joint}", "--crossings", f"--config.bars={bars!r}"])
+    # Both have the same sets, and a number has the same value in each.
+    said = capsys.readouterr().err.splitlines()
+    missed, apart, met, above = said[-4:]
+    assert missed.endswith("+ 0.05: MISSED, 0.62")
+    assert apart.endswith("-0.03 between them, 95 % in -0.03 to -0.03")
+    assert met.endswith("> 0.5: met, 0.62")
+    assert above.endswith("+0.12 between them, 95 % in +0.025 to +0.215")
 
 
 def test_times_in_which_a_scale_applies_say_nothing_of_what_goes_on(joint, asked):

@@ -3,7 +3,6 @@
 import csv
 import math
 import re
-import types
 
 import jax
 import numpy as np
@@ -21,7 +20,6 @@ from train.pipeline import JointExamples
 from vqdit.diffusion import Masking
 from vqdit.nn.streams import Discrete
 from vqdit.tokenizer import Bytes, Labels
-from vqdit.trained.scorer import Score
 
 NAMES = ("nil", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 DATA = Images(name="digits", size=8, channels=1, words=NAMES)
@@ -175,39 +173,16 @@ def test_what_is_classified_is_right_by_labels_of_its_own_data(
     assert "digit is the true one of 100.00%" in capsys.readouterr().err
 
 
-def test_without_its_label_an_example_is_scored_as_one_of_none():
-    """And one whose label is not known as one of no class."""
-    data = JointExamples({"name": DATA}, {"name": Bytes(5)}, True)
-    batch = data.take(np.arange(3)) | {"label": np.array([4, -1, 2])}
-    model = types.SimpleNamespace(codecs={}, module=types.SimpleNamespace(classes=10))
-    label = lambda **flags: score._call(model, ("name",), (), batch, flags)["label"]
-    assert label().tolist() == [4, 10, 2] and label(label=False) is None
-
-
 @pytest.mark.parametrize("train, of", [(False, 360), (True, 1437)])
 def test_the_part_that_is_asked_is_scored_evenly(workdir, train, of, monkeypatch):
     def stop(data, rows):
         raise BadInput(f"{rows.tolist()} of {len(data)}")
 
-    monkeypatch.setattr(score, "_batches", stop)
+    monkeypatch.setattr(score, "batches_of", stop)
     ask = [f"--workdir={workdir}", "--of=name", "--most=4", f"--train={train}"]
     with pytest.raises(BadInput) as seen:
         score.main(ask)
     assert str(seen.value) == f"{[of * i // 4 for i in range(4)]} of {of}"
-
-
-def test_times_and_noise_are_of_the_seed():
-    data, keys = JointExamples({"name": DATA}, {"name": Bytes(5)}, True), []
-
-    def scorer(key, ids, **call):
-        keys.append(key)
-        return Score(*[np.zeros(len(ids))] * len(Score._fields))
-
-    scorer.of, rows = ("name",), np.arange(3)
-    model = types.SimpleNamespace(codecs={}, module=types.SimpleNamespace(classes=0))
-    batches = [(rows, 3, data.take(rows))]
-    (found,) = score._scores(model, scorer, batches, (), None, (), {"seed": 5})
-    assert keys == [jax.random.key(5)] and found["example"].tolist() == [0, 1, 2]
 
 
 def test_the_mean_has_its_standard_error(capsys):
@@ -217,17 +192,3 @@ def test_the_mean_has_its_standard_error(capsys):
     score._said(table, ("name",), None, table["label"], {})
     said = "name: 1 nats an example, +- 0.25; 3 bits a code or channel"
     assert said in capsys.readouterr().err
-
-
-def test_what_is_lost_is_a_mean_over_what_is_known(monkeypatch):
-    """Of an example that has nothing, nothing is."""
-    signal = np.zeros((3, 4, 2), np.float32)
-    back = np.tile(np.array([1, 2, 3, 9], np.float32)[:, None], (3, 1, 2))
-    monkeypatch.setattr(score, "reconstruct", lambda codec, x: (x + back, None))
-    model = types.SimpleNamespace(codecs={"way": None})
-    known = {"way": np.array([[1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]], bool)}
-    lost = score._lost(model, {"way": signal}, known)["lost"]
-    assert lost.tolist() == pytest.approx([14 / 3, 1, 0])
-    assert score._lost(model, {"way": signal}, {})["lost"].tolist() == [95 / 4] * 3
-    for other in ({"word": signal}, {"way": signal, "word": signal}):
-        assert score._lost(model, other, known) == {}

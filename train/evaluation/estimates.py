@@ -1,6 +1,7 @@
 """Evaluators of a figure with the interval that it lies in, 95 times of 100."""
 
 import dataclasses
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,28 +18,75 @@ RESAMPLED = 200  # sets that a bootstrap draws
 ENDS = (2.5, 97.5)  # percentiles
 
 
+class Estimate(float):
+    """A figure, with what each set of a bootstrap has in its place.
+
+    sets: (RESAMPLED,), nan where a set has none. Figures of the same examples have the
+        same sets: a difference of two has theirs, and so an interval of its own, which
+        is the narrower the more alike both are.
+    """
+
+    sets: Float[np.ndarray, "sets"]
+
+    def __new__(cls, figure: float, sets: Any):
+        made = super().__new__(cls, figure)
+        made.sets = np.asarray(sets, np.float64)
+        return made
+
+    @property
+    def interval(self) -> list[float] | None:
+        """Between which 95 of 100 sets are; None where none has a figure."""
+        sets = self.sets[np.isfinite(self.sets)]
+        return np.percentile(sets, ENDS).tolist() if len(sets) else None
+
+    def __add__(self, other):
+        return self._by(operator.add, other)
+
+    def __sub__(self, other):
+        return self._by(operator.sub, other)
+
+    def __rsub__(self, other):
+        return self._by(lambda mine, other: other - mine, other)
+
+    def __mul__(self, other):
+        return self._by(operator.mul, other)
+
+    def _by(self, change, other):
+        others = getattr(other, "sets", other)
+        return Estimate(change(float(self), float(other)), change(self.sets, others))
+
+
 @dataclasses.dataclass(frozen=True)
 class Share(Evaluator):
     """Share of examples of which something is true, by values of 0, 1, and nan where
     there is nothing to be said; with Wilson's interval, which has a width where all or
-    none are."""
+    none are. An Estimate where batches have an "index"."""
 
     name: str
     values: Values
 
     def start(self):
-        return {"true": np.zeros((), np.int64), "count": np.zeros((), np.int64)}
+        none = np.zeros((), np.int64)
+        return {"true": none, "count": none, "sets": np.zeros((RESAMPLED, 2))}
 
     def sums(self, batch):
-        x = np.asarray(self.values(batch), np.float64)
-        x = x[~np.isnan(x)]
-        return {"true": (x == 1).sum(), "count": np.asarray(x.size)}
+        x, sums = np.asarray(self.values(batch), np.float64), self.start()
+        there = ~np.isnan(x)
+        x = x[there] == 1
+        if "index" in batch:
+            weights = _weights(np.asarray(batch["index"])[there])[1:]
+            sums["sets"] = weights @ np.stack([x, np.ones_like(x)], 1).astype(float)
+        return sums | {"true": x.sum(), "count": np.asarray(x.size)}
 
     def finish(self, sums):
         n = int(sums["count"])
         if not n:
             return {}
         share = float(sums["true"] / n)
+        true, count = sums["sets"].T
+        if count.any():
+            with np.errstate(invalid="ignore"):
+                share = Estimate(share, true / count)
         center = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
         half = Z * np.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2)) / (1 + Z**2 / n)
         # Rounding would leave a share of 1 outside.
@@ -79,9 +127,8 @@ class Resampled(Evaluator):
             return {}
         with np.errstate(invalid="ignore", divide="ignore"):
             figure, *sets = [float(self.then(each)) for each in sums["sums"]]
-        sets = [x for x in sets if np.isfinite(x)]
-        ends = np.percentile(sets, ENDS).tolist() if sets else None
-        return {self.name: figure, f"{self.name}_interval": ends}
+        found = Estimate(figure, sets)
+        return {self.name: found, f"{self.name}_interval": found.interval}
 
 
 def _weights(index: Int[np.ndarray, "n"]) -> Float[np.ndarray, "sets n"]:
@@ -128,9 +175,9 @@ def roc_auc(
 
     draw = np.random.default_rng(seed)
     again = lambda rows: rows[draw.integers(0, len(rows), len(rows))]
-    sets = [np.concatenate([*map(again, kinds.values())]) for _ in range(RESAMPLED)]
-    ends = np.percentile([area(rows) for rows in sets], ENDS).tolist()
-    return {"auc": area(np.arange(len(label))), "auc_interval": ends}
+    rows = [np.concatenate([*map(again, kinds.values())]) for _ in range(RESAMPLED)]
+    found = Estimate(area(np.arange(len(label))), [*map(area, rows)])
+    return {"auc": found, "auc_interval": found.interval}
 
 
 def _area(is_one: np.ndarray, score: np.ndarray) -> float:

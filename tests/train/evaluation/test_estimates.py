@@ -1,12 +1,15 @@
+import json
+
 import numpy as np
 import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from train.evaluation.estimates import Share, mean, roc_auc
+from train.evaluation.estimates import Estimate, Share, mean, roc_auc
 from train.evaluation.evaluator import evaluated
 
 DRAW = np.random.default_rng(0)
+PARTS = np.split(np.random.default_rng(1).permutation(400), [150])
 
 
 def share(true, count):
@@ -67,3 +70,51 @@ def test_ties_count_by_half_and_several_classes_by_their_mean():
 def test_of_one_class_alone_there_is_no_curve():
     assert roc_auc(np.ones(4, int), {1: np.arange(4.0)}) == {}
     assert roc_auc(np.array([0, 1]), {7: np.arange(2.0)}) == {}
+
+
+def test_figures_of_the_same_examples_differ_by_a_pair_at_a_time():
+    """Each is uncertain by 0.1, and their difference of 0.05 by 0.01 / 20."""
+    x = DRAW.normal(5.0, 2.0, 400)
+    y = x + DRAW.normal(0.05, 0.01, 400)
+    index = np.arange(400)
+    batches = [{"x": x[rows], "y": y[rows], "index": index[rows]} for rows in PARTS]
+    of = lambda name: evaluated(mean(name, lambda b: b[name]), batches)[name]
+    apart = of("y") - of("x")
+    assert apart == pytest.approx((y - x).mean())
+    low, high = apart.interval
+    assert low < apart < high and 0.4 < (high - low) / (2 * 1.96 * 0.0005) < 2
+    low, high = of("x").interval
+    assert high - low > 0.3
+
+
+def test_shares_of_the_same_examples_differ_so_too():
+    """Of two that agree but in one of fifty examples, as McNemar has it; a number is
+    the same in every set."""
+    one = DRAW.random(400) < 0.5
+    two = one ^ (np.arange(400) % 50 == 0)
+    found = []
+    for x in (one, two):
+        batches = [{"x": x[rows], "index": rows} for rows in PARTS]
+        found.append(evaluated(Share("s", lambda batch: batch["x"]), batches)["s"])
+    low, high = (found[1] - found[0]).interval
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(8) / 400, rel=0.3)
+    low, high = found[0].interval
+    assert high - low == pytest.approx(2 * 1.96 * 0.5 / 20, rel=0.25)
+    ends = np.array([low, high])
+    assert (found[0] - 0.25).interval == pytest.approx(ends - 0.25)
+    assert (1 - found[0]).interval == pytest.approx(1 - ends[::-1])
+    assert (found[0] * 2 + 1).interval == pytest.approx(2 * ends + 1)
+    assert isinstance(share(3, 7)["s"], float)
+    assert not isinstance(share(3, 7)["s"], Estimate)  # of examples without an index
+
+
+def test_curves_of_the_same_examples_differ_so_too():
+    is_one = np.repeat([True, False], 300)
+    score = DRAW.normal(np.where(is_one, 1.0, 0.0))
+    found = roc_auc(is_one, {1: score})["auc"], roc_auc(is_one, {1: score + 5})["auc"]
+    assert (found[0] - found[1]).interval == [0, 0] and found[0].interval[0] < 0.8
+
+
+def test_a_figure_is_a_number_where_it_is_written():
+    assert json.dumps({"x": Estimate(0.25, [0.2, np.nan])}) == '{"x": 0.25}'
+    assert Estimate(0.25, [np.nan]).interval is None

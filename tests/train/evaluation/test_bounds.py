@@ -1,0 +1,98 @@
+"""Tables of bounds, by scorers whose nats are known."""
+
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from train.evaluation import bounds
+from train.evaluation.bounds import Bounds, bounds_of, clues
+from train.evaluation.estimates import roc_auc
+from train.modalities import Images
+from train.pipeline import JointExamples
+from vqdit.tokenizer import Bytes, Labels
+from vqdit.trained.scorer import Score
+
+NAMES = ("nil", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+DIGITS = Images(name="digits", size=8, channels=1, words=NAMES)
+
+
+@pytest.fixture
+def told():
+    """(a model, its scorer, calls): one that pays 5 nats, less 2 for what is given."""
+    calls = []
+
+    def scorer(key, ids, **call):
+        calls.append((key, ids.tolist(), sorted(call["given"])))
+        nats = np.full(len(ids), 5.0 - 2 * len(call["given"]))
+        return Score(nats, *[np.zeros(len(ids))] * 2)
+
+    scorer.of = ("name",)
+    model = types.SimpleNamespace(codecs={}, module=types.SimpleNamespace(classes=0))
+    return model, scorer, calls
+
+
+def some(rows):
+    """Names and numbers of the first examples."""
+    values = {"name": Bytes(5), "digit": Labels(10)}
+    return JointExamples(dict.fromkeys(values, DIGITS), values, True).take(rows)
+
+
+ROWS = np.arange(3)
+
+
+def test_times_and_noise_are_of_the_seed(told):
+    *made, calls = told
+    table = bounds_of(Bounds(*made, seed=5), [(ROWS, 3, some(ROWS))])
+    assert calls == [(jax.random.key(5), [0, 1, 2], [])]
+    assert table["example"].tolist() == [0, 1, 2] and "alone" not in table
+
+
+def test_an_anomaly_is_scored_alone_too_under_the_same_noise(told):
+    *made, calls = told
+    bounds = Bounds(*made, given=("digit",), alike=True)
+    batches = [(ROWS, 2, some(ROWS))]  # the third is there to fill up
+    table = bounds_of(bounds, batches, anomalies=True)
+    assert table["nats"].tolist() == [3, 3] and table["alone"].tolist() == [5, 5]
+    key = jax.random.key(0)
+    assert calls == [(key, [0, 0, 0], ["digit"]), (key, [0, 0, 0], [])]
+    assert "alone" not in bounds_of(bounds, batches)
+    assert "alone" not in bounds_of(Bounds(*made), batches, anomalies=True)
+
+
+def test_what_lies_is_told_by_what_is_given():
+    """Two kinds of examples, one ten times as complex; the others save 4 nats of what
+    is true, and cost 1 of what lies."""
+    alone = np.tile([10.0, 100.0], 6)
+    lies = np.arange(12) >= 8
+    table = {"nats": alone + np.where(lies, 1.0, -4.0), "alone": alone}
+    found = clues(table, ~lies)
+    assert found["what is given"].tolist() == np.where(lies, 1.0, -4.0).tolist()
+    assert roc_auc(lies, {1: found["what is given"]})["auc"] == 1
+    assert roc_auc(lies, {1: found["the score"]})["auc"] < 0.8
+    assert "what is given" not in clues({"nats": alone}, ~lies)
+
+
+def test_without_its_label_an_example_is_scored_as_one_of_none():
+    """And one whose label is not known as one of no class."""
+    data = JointExamples({"name": DIGITS}, {"name": Bytes(5)}, True)
+    batch = data.take(np.arange(3)) | {"label": np.array([4, -1, 2])}
+    model = types.SimpleNamespace(codecs={}, module=types.SimpleNamespace(classes=10))
+    scorer = types.SimpleNamespace(of=("name",))
+    label = lambda **how: Bounds(model, scorer, **how).arguments(batch)["label"]
+    assert label().tolist() == [4, 10, 2] and label(labelled=False) is None
+
+
+def test_what_is_lost_is_a_mean_over_what_is_known(monkeypatch):
+    """Of an example that has nothing, nothing is."""
+    signal = np.zeros((3, 4, 2), np.float32)
+    back = np.tile(np.array([1, 2, 3, 9], np.float32)[:, None], (3, 1, 2))
+    monkeypatch.setattr(bounds, "reconstruct", lambda codec, x: (x + back, None))
+    model = types.SimpleNamespace(codecs={"way": None})
+    known = {"way": np.array([[1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]], bool)}
+    lost = bounds._lost(model, {"way": signal}, known)["lost"]
+    assert lost.tolist() == pytest.approx([14 / 3, 1, 0])
+    assert bounds._lost(model, {"way": signal}, {})["lost"].tolist() == [95 / 4] * 3
+    for other in ({"word": signal}, {"way": signal, "word": signal}):
+        assert bounds._lost(model, other, known) == {}

@@ -1,0 +1,183 @@
+"""Tables of bounds on -log p: a column of what is found, a row of each example."""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from train.evaluation.drawing import first_shown, presented
+from train.evaluation.evaluator import reconstruct
+from train.evaluation.retrieval import pair_costs
+from train.modalities import Batch
+from train.pipeline import JointExamples
+from train.progress import progress
+from vqdit.diffusion.process import against
+from vqdit.trained.generator import Generator
+from vqdit.trained.scorer import Score, Scorer
+
+BATCH = 64  # scored at once
+Table = dict[str, Any]  # name of a column -> one entry of each example
+Batches = Iterator[tuple[np.ndarray, int, Batch]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Bounds:
+    """What batches of `JointExamples` are scored by.
+
+    given:    streams that are given.
+    shown:    scored stream -> so many of its first places, which are given, too.
+    labelled: whether a model with classes is given the label of the example.
+    seed:     of times and noise. alike: all examples have the same ones, so that none
+        is told from another by their luck.
+    """
+
+    generator: Generator
+    scorer: Scorer
+    given: tuple[str, ...] = ()
+    shown: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    labelled: bool = True
+    seed: int = 0
+    alike: bool = False
+
+    def arguments(self, batch: Batch) -> dict[str, Any]:
+        """What the scorer is called with, of a batch."""
+        of = self.scorer.of
+        streams, known = presented(self.generator, batch, (*of, *self.given))
+        label, classes = None, self.generator.module.classes
+        if classes and self.labelled:  # one that there is not is none
+            label = np.where(batch["label"] < 0, classes, batch["label"])
+        x = {name: streams.pop(name) for name in of}
+        shown = first_shown(self.generator, self.shown, len(batch["label"]))
+        given = {"given": streams, "known": known, "label": label, "shown": shown}
+        return {"x": x} | given
+
+    def score(self, ids: Int[np.ndarray, "b"], **arguments: Any) -> Score:
+        """The scores, by what `arguments` has made of a batch."""
+        ids = np.zeros_like(ids) if self.alike else ids
+        return self.scorer(jax.random.key(self.seed), ids, **arguments)
+
+    @property
+    def without_given(self) -> "Bounds":
+        """The same under the same times and noise, with nothing given."""
+        return dataclasses.replace(self, given=())
+
+
+def batches_of(data: JointExamples, rows: Int[np.ndarray, "n"]) -> Batches:
+    """(rows, how many of them are new, their examples), as many in each batch."""
+    size = min(BATCH, len(rows))
+    for start in progress(range(0, len(rows), size), "scoring", unit="batch"):
+        at = np.minimum(np.arange(start, start + size), len(rows) - 1)
+        yield rows[at], min(size, len(rows) - start), data.take(rows[at])
+
+
+def bounds_of(
+    bounds: Bounds,
+    batches: Batches,
+    classify: str | None = None,
+    values: Iterable[int] = (),
+    anomalies: bool = False,
+) -> Table:
+    """ "example", "label", and the fields of a Score.
+
+    classify: "label" or a stream of labels, each of whose `values` is tried: the fields
+        are those of the best, "likeliest", beside "nats_" of each.
+    anomalies: adds what tells these: "alone", where anything is given and nothing is
+        tried, the nats with nothing given; "lost", of one whole signal, what its
+        tokenizer loses of it, the mean squared error of values in [-1, 1].
+    """
+    parts = []
+    for rows, mine, batch in batches:
+        columns = {"example": rows, "label": batch["label"]}
+        arguments = bounds.arguments(batch)
+        columns |= _scored(bounds, rows, arguments, classify, tuple(values))
+        if anomalies and bounds.given and classify is None:
+            bare = bounds.without_given
+            columns["alone"] = bare.score(rows, **bare.arguments(batch)).nats
+        if anomalies and not bounds.shown:
+            columns |= _lost(bounds.generator, arguments["x"], batch["known"])
+        parts.append({name: np.asarray(v)[:mine] for name, v in columns.items()})
+    return {name: np.concatenate([x[name] for x in parts]) for name in parts[0]}
+
+
+def _scored(bounds, rows, arguments, classify, values) -> Table:
+    """The columns of a batch: its scores, or the best of those under every value."""
+    ask = functools.partial(bounds.score, rows)
+    if classify is None:
+        return ask(**arguments)._asdict()
+    tried = []
+    for value in values:
+        each = np.full(len(rows), value, np.int32)
+        more = {"label": each}
+        if classify != "label":
+            more = {"given": arguments["given"] | {classify: each}}
+        tried.append(ask(**arguments | more))
+    nats = np.stack([score.nats for score in tried], axis=1)
+    best = nats.argmin(1)
+    columns = {
+        name: np.stack(column, 1)[np.arange(len(best)), best]
+        for name, column in zip(Score._fields, zip(*tried, strict=True), strict=True)
+    }
+    columns["likeliest"] = np.asarray(values)[best]
+    return columns | {f"nats_{v}": nats[:, i] for i, v in enumerate(values)}
+
+
+def _lost(generator, x, known) -> Table:
+    """The column of what is lost of the scored signal, where it is known; none of
+    several, or of what is no signal."""
+    (name, signal), *more = x.items()
+    if more or name not in generator.codecs:
+        return {}
+    back, _ = reconstruct(generator.codecs[name], np.asarray(signal))
+    error = np.square(back - signal)
+    there = against(known.get(name, np.ones(len(error))), error)
+    weight, over = np.broadcast_to(there, error.shape), tuple(range(1, error.ndim))
+    lost = (error * weight).sum(over)
+    return {"lost": lost / np.maximum(weight.sum(over), 1)}
+
+
+def clues(table: Table, usual: np.ndarray) -> dict[str, Float[np.ndarray, "n"]]:
+    """What an anomaly is told by -> how much there is of it, of each example.
+
+    its distance: from the median of the `usual` ones; what is likelier than usual may
+        be an anomaly, too (typicality, arXiv:1906.02994).
+    what is given: how much less likely it makes the example than the example is alone.
+        How complex an example is cancels out (likelihood ratio, arXiv:1906.02845), so
+        that a sensor that lies is told which the others contradict.
+    """
+    nats = np.asarray(table["nats"], float)
+    found = {"the score": nats, "its distance": abs(nats - np.median(nats[usual]))}
+    if "alone" in table:
+        found["what is given"] = nats - table["alone"]
+    if "lost" in table:
+        found["what is lost"] = table["lost"]
+    return found
+
+
+def with_all(
+    data: JointExamples, rows: Int[np.ndarray, "n"], names: Iterable[str]
+) -> tuple[Int[np.ndarray, "k"], Batch]:
+    """Those of the rows that have something of all these streams, and their batch."""
+    batch, there = data.take(rows), np.ones(len(rows), bool)
+    for name in names:
+        if name in batch["known"]:
+            there &= batch["known"][name].reshape(len(rows), -1).any(1)
+    return rows[there], jax.tree.map(lambda x: x[there], batch)
+
+
+def rank_costs(
+    bounds: Bounds,
+    batch: Batch,
+    rows: Int[np.ndarray, "k"],
+    chosen: Int[np.ndarray, "n"],
+) -> Float[np.ndarray, "n k"]:
+    """Nats of the chosen examples of a batch, each given what every one of it has,
+    under the noise of its row."""
+
+    def nats(places, pairs):
+        return bounds.score(rows[places], **bounds.arguments(pairs)).nats
+
+    return pair_costs(nats, batch, chosen, bounds.scorer.of, BATCH)
