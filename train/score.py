@@ -30,9 +30,10 @@ one that is scored whole that is the column "lost", the mean squared error of va
 Of whole texts it says bits a byte, too: the bound on all codes, padding and so the
 length included, over the bytes of the texts themselves. --rank=100 takes 100 examples,
 and of each the --given of all of them in turn, under the same noise: how far in front
-the true one is. --baselines says beside either what needs no network: of texts a 5-gram
-with back-off, gzip and xz, all of them after the training texts; of ranks the companion
-of the nearest training example.
+the true one is; and of each --given the --of of all, by how much less these cost than
+with nothing given. --baselines says beside either what needs no network: of texts a
+5-gram with back-off, gzip and xz, all of them after the training texts; of ranks the
+companion of the nearest training example.
 """
 
 import csv
@@ -71,6 +72,7 @@ from vqdit.tokenizer import Labels
 from vqdit.tokenizer.text import Text
 from vqdit.trained.generator import Generator
 
+NEAREST = "by the nearest training example"
 FLAGS = OF_RUN | {
     "of": (
         tuple[str, ...],
@@ -190,21 +192,36 @@ def _ranked(bounds, data, count, most=None, train=None) -> dict:
     if len(rows) < 2:
         raise BadInput("--rank: fewer than two of these examples have all streams")
     chosen = spaced(len(rows), most)
+    own = jax.tree.map(lambda x: x[chosen], batch)
     costs = rank_costs(bounds, batch, rows, chosen)
-    what = f"the true {', '.join(given)} of {', '.join(of)} among {len(rows)}"
-    found = _retrieved(what, costs, chosen)
+    bare = bounds.without_given
+    alone = np.asarray(bare.score(rows[chosen], **bare.arguments(own)).nats)
+    # What a candidate saves is the same either way (pointwise mutual information), and
+    # of the costs of one candidate those that are high whatever is given say nothing.
+    back = (costs[:, chosen] - alone[:, None]).T
+    names = ", ".join(of), ", ".join(given)
+    found = _retrieved(_true(*names, len(rows)), costs, chosen)
+    same = np.arange(len(chosen))
+    _retrieved(_true(*names[::-1], len(chosen)), back, same)
     if train is not None:
-        own = jax.tree.map(lambda x: x[chosen], batch)
         near = nearest_costs(train, own, batch, *of, *given)
-        _retrieved("the same by the nearest training example", near, chosen)
+        _retrieved(f"{_true(*names, len(rows))}, {NEAREST}", near, chosen)
+        near = nearest_costs(train, own, own, *given, *of)
+        _retrieved(f"{_true(*names[::-1], len(chosen))}, {NEAREST}", near, same)
     return {
         "example": rows[chosen],
         "label": batch["label"][chosen],
-        "nats": costs[np.arange(len(chosen)), chosen],
+        "nats": costs[same, chosen],
+        "alone": alone,
         "rank": found,
+        "rank_back": ranks(back, same),
         "likeliest": rows[costs.argmin(1)],
         **{f"nats_{row}": column for row, column in zip(rows, costs.T, strict=True)},
     }
+
+
+def _true(of, given, count) -> str:
+    return f"the true {given} of {of} among {count}"
 
 
 def _retrieved(what, costs, true) -> np.ndarray:

@@ -3,6 +3,7 @@
 import csv
 import math
 import re
+import types
 
 import jax
 import numpy as np
@@ -14,12 +15,14 @@ from tests.train.experiments import of_values
 from train import score
 from train.config.workdir import save_config
 from train.errors import BadInput
+from train.evaluation.bounds import Bounds
 from train.evaluation.retrieval import nearest_costs
 from train.modalities import Images
 from train.pipeline import JointExamples
 from vqdit.diffusion import Masking
 from vqdit.nn.streams import Discrete
 from vqdit.tokenizer import Bytes, Labels
+from vqdit.trained.scorer import Score
 
 NAMES = ("nil", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 DATA = Images(name="digits", size=8, channels=1, words=NAMES)
@@ -94,10 +97,36 @@ def test_what_says_nothing_ranks_all_alike(workdir, capsys):
     assert [float(row["rank"]) for row in table] == [5.5] * 3
     candidates = [name for name in table[0] if name.startswith("nats_")]
     assert len(candidates) == 10 and f"nats_{table[2]['example']}" in candidates
-    first, then = capsys.readouterr().err.splitlines()[-3:-1]
-    assert "the true digit of name among 10: median_rank 5.5" in first
+    said = capsys.readouterr().err.splitlines()[-5:-1]
+    assert "the true digit of name among 10: median_rank 5.5" in said[0]
+    assert "the true name of digit among 3: median_rank 2" in said[1]
     # Names tell digits apart, up to examples of one digit.
-    assert "nearest training example: median_rank 1" in then
+    assert "digit of name among 10, by the nearest training example: m" in said[2]
+    assert "median_rank 1" in said[2] and "first_share 1" in said[3]
+    for row in table:
+        assert float(row["alone"]) == pytest.approx(float(row["nats"]))
+        assert float(row["rank_back"]) == 2
+
+
+def test_what_a_candidate_saves_ranks_it_the_other_way(monkeypatch, capsys):
+    """Of three names, of which the second is dear whatever is given, each is cheapest
+    under its own number; but the third number suits the first name better."""
+    bare = np.array([5.0, 50.0, 6.0])
+    costs = bare[:, None] - np.array([[3, 1, 4], [0, 2, 1], [1, 0, 2]])
+    monkeypatch.setattr(score, "rank_costs", lambda *_: costs)
+    alone = Bounds(
+        types.SimpleNamespace(codecs={}, module=types.SimpleNamespace(classes=0)),
+        lambda key, ids, **call: Score(bare, bare, bare),
+        ("digit",),
+    )
+    alone.scorer.of = ("name",)
+    values = {"name": Bytes(5), "digit": Labels(10)}
+    data = JointExamples(dict.fromkeys(values, DATA), values, True)
+    table = score._ranked(alone, data, 3)
+    assert table["rank"].tolist() == [2, 1, 1]
+    assert table["rank_back"].tolist() == [1, 1, 2]
+    said = capsys.readouterr().err
+    assert "the true name of digit among 3: median_rank 1, mean_rank 1.333" in said
 
 
 def test_what_cannot_be_ranked_is_refused(workdir):
