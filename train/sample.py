@@ -6,16 +6,20 @@ python -m train.sample --workdir=runs/any --given.text=seven --want=image
 python -m train.sample --workdir=runs/any --given.audio=a.wav --want=text
 python -m train.sample --workdir=runs/clinic --given.record=patients.csv --out=full.csv
 python -m train.sample --workdir=runs/any --given.video=a.gif --want=boxes --out=a.csv
+python -m train.sample --workdir=runs/any --given.video=a.gif --shown.video=3 --out=on
 
 The second makes a folder of files of their own kind, sounds to hear (.wav), clips to
 watch (.gif), tables (.csv), texts (.txt), pictures, scans (.npy), and sheet.png, all of
 them to see. Of several streams any are drawn given any: --given.NAME is a file, or a
-folder of files, one after the other; of text the text itself or a .txt; of a label its
-name or number; of rows a .csv, or one row as age=61,sex=f, whose missing entries are
-drawn, and the others stay; of boxes a .csv of class, x0, y0, x1, y1 in shares of the
-sides, with the columns sample and frame where there are several. A file is given as
-evaluation would see it: a picture brought to the size, a recording cut to its middle,
-or with silence around it. What is neither wanted nor given is absent. Texts, rows and
+folder of files, one after the other; of text the text itself, a .txt, or a folder of
+such with a / in its name; of a label its name or number; of rows a .csv, or one row as
+age=61,sex=f, whose missing entries are drawn, and the others stay; of boxes a .csv of
+class, x0, y0, x1, y1 in shares of the sides, with the columns sample and frame where
+there are several. A file is given as evaluation would see it: a picture brought to the
+size, a recording cut to its middle, or with silence around it. --shown.NAME=3 keeps the
+first three places of what is given, and draws the rest, or leaves it absent where the
+stream is not wanted: latents in time of a clip, a sound or a series, rows of latents of
+a picture, codes of a text. What is neither wanted nor given is absent. Texts, rows and
 boxes are printed where no --out is written.
 """
 
@@ -34,7 +38,7 @@ from train.codec.examples import class_of as number_of
 from train.config.command import parse
 from train.config.outputs import out_file, out_folder
 from train.errors import BadInput, run
-from train.evaluation.drawing import SAMPLER, draw_all
+from train.evaluation.drawing import SAMPLER, draw_all, first_shown
 from train.modalities.boxes import box_rows
 from train.modalities.files import npz, write_bytes, write_folder
 from train.modalities.modality import of_contract
@@ -53,6 +57,10 @@ FLAGS = {
     "workdir": (str, "the generator: a workdir or bundle folder"),
     "given.": (str, "of a stream: files, a folder, a text, a label or a row"),
     "want": (tuple[str, ...], "streams that are drawn; else all that are not given"),
+    "shown.": (
+        Count,
+        "of a given stream: its first places, which stay",
+    ),
     "label": (str, "the class that is drawn, its name or number; else all in turn"),
     "num": (Count, "of samples (16, or as many as files are given)"),
     "guidance": (float | dict[str, float], "scale; 1 means none"),
@@ -79,15 +87,21 @@ def main(argv):
     _check_names(generator, [f"given.{name}" for name in words])
     _check_names(generator, [f"want={name}" for name in flags.get("want", ())])
     rows = {name for name in words if _rows(generator, name)}
-    _wanted(generator, flags.get("want"), words.keys() - rows)
+    shown = flags.get("shown", {})
+    for name in shown.keys() - words.keys():
+        raise BadInput(f"--shown.{name}: write --given.{name}, of which it is a part")
+    first_shown(generator, shown, 1)
+    _wanted(generator, flags.get("want"), words.keys() - rows - shown.keys())
     held = {name: flags.get(name, False) for name in ("cut", "resample")}
     given = given_examples(generator, words, **held)
     gaps = {n for n in rows if not generator.values[n].known(given[n]).all()}
+    gaps |= shown.keys()
     want = _wanted(generator, flags.get("want"), words.keys() - gaps, rows - gaps)
     out = _out(generator, want, flags.get("out"))
     count = flags.get("num", max(map(len, given.values()), default=16))
     ids, labels = np.arange(count) + flags.get("first", 0), None
     given = {name: x[ids % len(x)] for name, x in given.items()}
+    stays = first_shown(generator, shown, count)
     if "label" in flags:
         number = class_of(
             flags["label"], generator.module.classes, generator.class_names
@@ -100,7 +114,8 @@ def main(argv):
         chosen = {n: flags[n] for n in (*SAMPLER, "guidance") if n in flags}
         draw = generator.sampler(want=want, **chosen)
         key = jax.random.key(flags.get("seed", 0))
-        x = draw_all(generator, draw, key, ids, labels, given=given)
+        held = {"given": given, "known": stays}
+        x = draw_all(generator, draw, key, ids, labels, **held)
     except ValueError as error:
         raise BadInput(str(error)) from error
     for name in rows & set(want):  # with columns that the stream does not have

@@ -178,6 +178,38 @@ def test_a_folder_is_given_one_file_after_the_other(bundle, tmp_path):
     assert np.load(out)["word"].shape == (2,)
 
 
+def test_what_is_shown_of_what_is_given_stays_and_the_rest_is_drawn(bundle, tmp_path):
+    """A text goes on after its first letters, each of three in its own way; of one that
+    is not wanted the first letters are all that is seen."""
+    words = tmp_path / "w.txt"
+    (tmp_path / "texts").mkdir()
+    for i, text in enumerate(("abcd", "abxy", "efgh")):
+        (tmp_path / "texts" / f"{i}.txt").write_text(text)
+    given = [f"--given.text={tmp_path / 'texts'}", "--shown.text=2"]
+    run(bundle, *given, "--want=text", "--seed=1", f"--out={words}")
+    drawn = words.read_bytes().split(b"\n")[:3]
+    assert [text[:2] for text in drawn] == [b"ab", b"ab", b"ef"]
+    assert drawn[0] != b"abcd" and drawn[2] != b"efgh"
+    model, out = vqdit.load(bundle), tmp_path / "x.npz"
+    run(bundle, *given, "--want=word", "--seed=1", f"--out={out}")
+    at = (jax.random.key(1), np.arange(3))
+    of = {"given": {"text": ["abcd", "abxy", "efgh"]}}
+    part = {"text": np.tile([True, True, False, False], (3, 1))}
+    seen = model.sampler(want="word", steps=1)(*at, **of, known=part)["word"]
+    assert np.load(out)["word"].tolist() == np.asarray(seen).tolist()
+
+
+def test_a_text_that_is_a_folders_name_is_a_text(bundle, tmp_path, monkeypatch):
+    """And one of nothing is not the current folder."""
+    (tmp_path / "ab").mkdir()
+    for folder in (tmp_path, tmp_path / "ab"):
+        (folder / "a.txt").write_text("c")
+    monkeypatch.chdir(tmp_path)
+    model = vqdit.load(bundle)
+    read = lambda word: given_examples(model, {"text": word}, False, False)["text"]
+    assert [read(word).tolist() for word in ("ab", "", "ab/")] == [["ab"], [""], ["c"]]
+
+
 @pytest.mark.parametrize(
     "argv, message",
     [
@@ -197,6 +229,16 @@ def test_a_folder_is_given_one_file_after_the_other(bundle, tmp_path):
             ["--given.beat=a", "--want=image"],
             "the bundle has no tokenizer of this",
         ),
+        (
+            ["--given.text=a", "--shown.text=4"],
+            "--shown.text=4 leaves nothing: write at most 3",
+        ),
+        (["--shown.text=2", "--want=word"], "--shown.text: write --given.text, of"),
+        (
+            ["--given.text=a", "--shown.txet=2"],
+            "--shown.txet",
+        ),
+        (["--given.image=", "--want=text"], "--given.image: it is empty; write a file"),
         (["--given.image=no.png", "--want=text"], "--given.image: there is no no.png"),
         (["--given.text=a", "--want=beat"], "'beat' has no tokenizer; write a .npz"),
         (["--want=text,image", "--out=a.txt"], "'image' is no text; write a .png"),

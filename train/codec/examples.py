@@ -26,9 +26,9 @@ def given_examples(
     """Stream -> (n, *shape) signals in [-1, 1], or n values of what is born discrete.
 
     given: stream, one of the generator's -> a file or a folder of files, of what has a
-        tokenizer of signals; a text, a .txt file or a folder of such, of text; a class
-        by name or number; a .csv of rows, or one as column=value,column=value; a .csv
-        of boxes.
+        tokenizer of signals; of text the text itself, a .txt file, or, with a / in its
+        name, a folder of such; a class by name or number; a .csv of rows, or one as
+        column=value,column=value; a .csv of boxes.
     cut:   drops what a text has beyond its stream's length, which is refused else.
     resample: takes recordings of another rate.
     Raises BadInput, which names the flag, for all that cannot be.
@@ -63,6 +63,8 @@ def signals_of(codec: Codec, word: str, resample: bool = False) -> np.ndarray:
     brought to the size, recordings to the length, by their middle or with silence
     around them; of what gives several examples the first. Raises BadInput.
     """
+    if not word:
+        raise BadInput("it is empty; write a file or a folder")
     contract = codec.contract
     data = of_contract(contract).sized(contract.shape, contract.rate)
     signals = []
@@ -115,7 +117,8 @@ def _values(generator, name, word, cut) -> list[Any]:
         with blame(word):
             return list(boxes_of(Path(word), tokenizer.frames))
     texts, path = [word], Path(word)
-    if path.suffix == ".txt" or path.is_dir():
+    # A text may be the name of a folder, too; one that holds a / is a path.
+    if path.suffix == ".txt" or ("/" in word and path.is_dir()):
         texts = [_text(each) for each in listed([word], (".txt",))]
     for i, text in enumerate(texts):
         count = len(tokenizer.split(text))

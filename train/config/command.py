@@ -98,6 +98,8 @@ def parse(
             )
         annotation = known[family + dot][0]
         value = parse_value(text, annotation, f"--{_dashed(name)}")
+        if value == "" and not dot:  # as a path it would be the current folder
+            raise BadInput(f"--{_dashed(name)}=: write a value, or leave it out")
         if dot:
             values.setdefault(family, {})[member] = value
         else:

@@ -53,12 +53,14 @@ def drawn(
     label,
     raw: bool = True,
     given: Mapping[str, np.ndarray] | None = None,
+    known: Mapping[str, np.ndarray] | None = None,
     **call,
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
     """(places among the ids, samples) of this process, in equal chunks of bounded
     memory; as many chunks as the others have, the last perhaps empty.
 
-    draw: a sampler of the generator. given: what it is given, one for each sample.
+    draw: a sampler of the generator. given, known: as its call takes them, one for each
+        sample.
     Pictures come as uint8, other signals in their raw unit, or else as examples have
     them, a stream that has no tokenizer as it is.
     """
@@ -69,8 +71,10 @@ def drawn(
         # The last chunk is filled up with samples that nobody asked for.
         rows = np.minimum(np.arange(start, start + size), count - 1)
         chosen = None if label is None else np.asarray(label)[rows]
-        held = {name: v[rows] for name, v in (given or {}).items()}
-        x = draw(key, jnp.asarray(ids)[rows], label=chosen, given=held, **call)
+        held = {"given": {name: v[rows] for name, v in (given or {}).items()}}
+        if known:
+            held["known"] = {name: v[rows] for name, v in known.items()}
+        x = draw(key, jnp.asarray(ids)[rows], label=chosen, **held, **call)
         part = {
             name: restored(generator.codecs.get(name), v, raw) for name, v in x.items()
         }

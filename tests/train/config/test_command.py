@@ -138,6 +138,7 @@ def test_a_program_without_experiment():
         ("--config.=3 --config FILE", "does not exist"),
         ("--config.run..steps=3 --config FILE", "does not exist"),
         ("", "which experiment? write --config=FILE, or --workdir=DIR of a run"),
+        ("--config=FILE --workdir=", "--workdir=: write a value, or leave it out"),
         ("--workdir=nowhere", "there is no nowhere/config.json; write the workdir of"),
         (
             "--workdir=x --variant=same",
