@@ -68,7 +68,7 @@ FLAGS = OF_RUN | {
     "shown.": (Count, "of a stream of clips: its first latents, that are given"),
     "baselines": (bool, "beside crossings: classifiers of what is given"),
     "among": (str, "of crossings: examples of names like this regular expression"),
-    "draws": (Count, "of crossings: of each example, of which one answer is made (1)"),
+    "draws": (Count, "of crossings and clips: of each example, made one answer (1)"),
     "judge": (str, "a folder of train.classifier, or of a tokenizer"),
     "judge_steps": (Count, "for which that one is trained"),
     "most": (Count, "of a tokenizer: held-out examples it is scored on"),
@@ -111,7 +111,8 @@ def main(argv):
     elif isinstance(experiment, StageTwo):
         crossed, scales = asked.pop("crossings", False), asked.get("guidance", (None,))
         more = {n: asked.pop(n) for n in ("baselines", "among", "draws") if n in asked}
-        for name in more if not crossed else ():
+        going_on = {"draws"} & more.keys() if "shown" in asked else set()
+        for name in sorted(more.keys() - going_on) if not crossed else ():
             raise BadInput(f"--{name} is of crossings; write --crossings too")
         if "guidance" in asked and not thing.module.classes:
             if not crossed:
@@ -159,6 +160,7 @@ def main(argv):
             found["crossings"] = crossings(thing, *data, crossed, **how)
         if shown:
             how = {n: v for n, v in unguided(asked, None).items() if n != "guidance"}
+            how |= {n: more[n] for n in going_on}
             after = forecasts(thing, experiment.sources, shown, **how)
             found["crossings"] = found.get("crossings", {}) | after
         alone = asked

@@ -99,6 +99,16 @@ def test_times_in_which_a_scale_applies_say_nothing_of_what_goes_on(joint, asked
         assert not {"interval", "guidance"} & {*asked[name][1]}
 
 
+def test_several_draws_are_of_what_goes_on_too(joint, asked):
+    evaluate.main([f"--workdir={joint}", "--shown.a=1", "--draws=4"])
+    assert asked["forecasts"][1]["draws"] == 4
+    evaluate.main([f"--workdir={joint}", "--crossings", "--shown.a=1", "--draws=3"])
+    assert asked["forecasts"][1]["draws"] == asked["crossings"][1]["draws"] == 3
+    with pytest.raises(BadInput, match="--among is of crossings"):
+        words = ["--shown.a=1", "--draws=4", "--among=x"]
+        evaluate.main([f"--workdir={joint}", *words])
+
+
 def test_what_is_of_crossings_goes_to_them_alone(joint, asked):
     words = ["--crossings=a_to_b", "--baselines", "--draws=4", "--guidance=(2.0,)"]
     evaluate.main([f"--workdir={joint}", *words, "--interval=(0.1,0.9)"])

@@ -82,6 +82,11 @@ def drawn(
         yield rows[:mine], {name: v[:mine] for name, v in part.items()}
 
 
+def several(key: jax.Array, draws: int) -> list[jax.Array]:
+    """The keys of so many draws of each example, the first of which is that of one."""
+    return [key, *(jax.random.fold_in(key, i) for i in range(1, draws))]
+
+
 def presented(
     generator: Generator, batch: Mapping[str, Any], names: Iterable[str]
 ) -> tuple[dict[str, Any], dict[str, Any]]:

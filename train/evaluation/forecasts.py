@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from train.errors import BadInput
 from train.evaluation.crossings import Beside, own
-from train.evaluation.drawing import first_shown
+from train.evaluation.drawing import first_shown, several
 from train.evaluation.estimates import mean
 from train.evaluation.evaluator import evaluated, examples
 from train.evaluation.means import decibels
@@ -27,12 +27,14 @@ def forecasts(
     shown: Mapping[str, int],
     num: int = 1000,
     seed: int = 0,
+    draws: int = 1,
     **sampler: Any,
 ) -> dict[str, dict[str, Any]]:
     """PSNR of the later frames of `num` held-out clips, by the mean of their squared
     errors, with its interval, as of a crossing: "video_after_3" -> who -> figures.
 
-    model:  one draw of the later latents, given the first `shown` of the stream.
+    model:  the mean of `draws` of the later latents, decoded, given the first `shown`
+        of the stream.
     last:   the last frame that is given, again and again.
     linear: that frame, moved on as the centre of its brightness was moving.
 
@@ -45,7 +47,8 @@ def forecasts(
             each: mean("psnr_db", _error(each), decibels)
             for each in ("model", "last", "linear")
         }
-        batches = _guessed(generator, data[name], name, frames, shown, num, seed, draw)
+        how = frames, shown, num, seed, draw, draws
+        batches = _guessed(generator, data[name], name, *how)
         try:
             figures = {"frames": frames} | evaluated(Beside(who), batches)
         except ValueError as error:
@@ -100,16 +103,19 @@ def _error(who: str):
     return values
 
 
-def _guessed(generator, data, name, frames, shown, num, seed, draw) -> Iterator[Batch]:
+def _guessed(
+    generator, data, name, frames, shown, num, seed, draw, draws
+) -> Iterator[Batch]:
     index = open_examples(data, False).spaced(num)
-    key = jax.random.key(seed)
+    keys = several(jax.random.key(seed), draws)
     for batch in examples(data, False, index, doing=f"going on with {name}"):
         clip = np.asarray(to_signal(batch["x"]))
         first, later = clip[:, :frames], clip[:, frames:]
         last = np.repeat(first[:, -1:], later.shape[1], 1)
         call = {"given": {name: np.concatenate([first, last], 1)}}
         call["known"] = first_shown(generator, {name: shown[name]}, len(clip))
-        drawn = np.asarray(draw(key, batch["index"], **call)[name])[:, frames:]
+        each = (draw(key, batch["index"], **call)[name] for key in keys)
+        drawn = np.mean([np.asarray(x)[:, frames:] for x in each], axis=0)
         guesses = {"model": drawn, "last": last, "linear": moved(first, len(later[0]))}
         yield batch | guesses | {"later": later, "there": batch["valid"]}
 

@@ -5,13 +5,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Int
 
 from train.errors import BadInput
 from train.evaluation.answers import Answer
-from train.evaluation.drawing import BATCH, presented, restored
+from train.evaluation.drawing import BATCH, presented, restored, several
 from train.evaluation.evaluator import affordable
 from train.evaluation.means import Values
 from train.modalities import Batch, Modality
@@ -122,7 +121,7 @@ class Crossings:
     def said(self, crossing: Crossing, batches, key, draw) -> Iterator[Batch]:
         """The same with what a sampler draws of the wanted stream, "said"."""
         codec, want = self.generator.codecs.get(crossing.want), crossing.want
-        keys = [key, *(jax.random.fold_in(key, i) for i in range(1, self.draws))]
+        keys = several(key, self.draws)
         for batch in batches:
             given = self._given(crossing, batch)
             found = (draw(each, batch["index"], **given)[want] for each in keys)

@@ -2,6 +2,7 @@
 
 import types
 
+import jax
 import numpy as np
 import pytest
 
@@ -62,6 +63,29 @@ def test_nothing_of_the_later_frames_is_given():
     (clip, known), *_ = seen
     np.testing.assert_array_equal(clip[:, 5:], np.repeat(clip[:, 4:5], 4, 1))
     assert known[0].tolist() == [True] * 3 + [False] * 2
+
+
+def test_of_several_draws_it_is_their_mean():
+    """Of a model whose draws are off the last frame by as much either way, that frame;
+    its first draw is that of one alone."""
+    found, seen = model()
+    keys = []
+
+    def sampler(want, **how):
+        def draw(key, ids, given, known):
+            keys.append(tuple(jax.random.key_data(key).tolist()))
+            return {"video": given["video"] + (0.5 if len(keys) % 2 else -0.5)}
+
+        return draw
+
+    found.sampler = sampler
+    of = lambda **how: forecasts(found, {"video": CLIPS}, {"video": 3}, num=12, **how)
+    mean = of(draws=2)["video_after_3"]
+    assert mean["model"]["psnr_db"] == pytest.approx(mean["last"]["psnr_db"])
+    first, second = keys
+    assert first != second
+    one = of()["video_after_3"]
+    assert keys[2:] == [first] and one["model"]["psnr_db"] < mean["model"]["psnr_db"]
 
 
 @pytest.mark.parametrize(
