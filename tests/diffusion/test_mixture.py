@@ -266,23 +266,24 @@ def test_a_stream_that_is_given_matters_and_is_not_predicted():
     assert run(params, DATA | {"word": 4 - DATA["word"]})[0] != loss
 
 
-def test_one_stream_is_the_plain_path_bit_for_bit():
+@pytest.mark.parametrize("name", ["image", "word"])
+def test_one_stream_is_the_plain_path_bit_for_bit(name):
     """Corrupt, ask, compare: no step beside it, whatever a mixture of one may say."""
-    stream, process = PAIR[:1], PROCESSES["image"]
-    model = toys.generator(stream, {"image": process})
-    data, key = {"image": DATA["image"]}, jax.random.key(3)
+    stream, process = [s for s in PAIR if s.name == name], PROCESSES[name]
+    model = toys.generator(stream, {name: process})
+    data, key = {name: DATA[name]}, jax.random.key(3)
 
     @jax.jit
     def plain(params):
         time_key, noise_key = jax.random.split(jax.random.split(key)[1])
-        t = Uniform()(time_key, B)
-        x, target = process.corrupt(data["image"], t, noise_key)
-        apply = lambda p: model.module.apply({"params": p}, {"image": x}, {"image": t})
-        loss = lambda p: process.loss(apply(p)["image"], target, x, t).mean()
+        t = TIMES[name](time_key, B)
+        x, target = process.corrupt(data[name], t, noise_key)
+        apply = lambda p: model.module.apply({"params": p}, {name: x}, {name: t})
+        loss = lambda p: process.loss(apply(p)[name], target, x, t).mean()
         return jax.value_and_grad(loss)(params)
 
     expected = plain(model.params)
-    objective = Denoising(model.module, {"image": process}, TIMES)
+    objective = Denoising(model.module, {name: process}, TIMES)
     batch = {"streams": data, "label": LABEL}
     loss = lambda p: objective(p, {}, batch, key, 0)[0]
     found = jax.jit(jax.value_and_grad(loss))(model.params)

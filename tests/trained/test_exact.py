@@ -115,20 +115,26 @@ PARTS = [(name, "out") for name in CODES]
 PARTS += [("Masking", "noise"), ("UniformState", "noise")]
 
 
-@pytest.mark.parametrize("name, absent", PARTS)
-def test_a_table_is_drawn_in_part(name, absent):
+BACK = [pytest.param(*part, "b", marks=pytest.mark.slow) for part in PARTS]
+
+
+@pytest.mark.parametrize("name, absent, want", [(*x, "a") for x in PARTS] + BACK)
+def test_a_table_is_drawn_in_part(name, absent, want):
     """One given the other, and alone: one code at a time, exact in 3 steps."""
     model, solvers = table(name, absent), [Plain()]
+    if want == "b":
+        solvers += [Unmask()]
     if name == "Masking" and absent == "out":
         solvers += [Confidence(math.inf), Remask(0.5)]
-    given = np.arange(N) % 3
+    given, (other,) = np.arange(N) % 3, {"a", "b"} - {want}
+    joint = JOINT if want == "a" else JOINT.T
     for solver in solvers:
-        draw = model.sampler(want="a", steps=3, solver=solver)
-        found = draw(KEY, np.arange(N), given={"b": given[:, None, None]})["a"]
+        draw = model.sampler(want=want, steps=3, solver=solver)
+        found = draw(KEY, np.arange(N), given={other: given[:, None, None]})[want]
         for value in range(3):
-            expected = JOINT[:, value] / JOINT[:, value].sum()
+            expected = joint[:, value] / joint[:, value].sum()
             close(shares(found[given == value]), expected, n=N // 3)
-        close(shares(draw(KEY, np.arange(N))["a"]), JOINT.sum(1))
+        close(shares(draw(KEY, np.arange(N))[want]), joint.sum(1))
 
 
 @pytest.mark.parametrize("name", CODES)
@@ -192,6 +198,7 @@ class Mixed:
 
     number: object
     code: object
+    off: float = 0.0  # added to what it says of the number
     streams: ClassVar = (Continuous("x", (1,), 1), Discrete("c", (1,), 2))
     classes: ClassVar = 0
 
@@ -218,16 +225,16 @@ class Mixed:
             )
             best = [best_gaussian(self.number, mean, STD)(x, t) for mean in MEANS]
             share = jax.nn.softmax(jnp.log(WEIGHTS) + log_c + log_x)
-            out["x"] = (jnp.stack(best, -1) * share).sum(-1)[:, None, None]
+            out["x"] = (jnp.stack(best, -1) * share).sum(-1)[:, None, None] + self.off
         if "c" in seen:
             out["c"] = (jnp.log(WEIGHTS) + log_x)[:, None, None]
         return out
 
 
 @functools.cache
-def mixed(name):
+def mixed(name, off=0.0):
     number, code = MIXED[name]
-    return generator(Mixed(number, code), {"x": number, "c": code}, "out")
+    return generator(Mixed(number, code, off), {"x": number, "c": code}, "out")
 
 
 def normal(x, mean, std, left):
@@ -236,11 +243,16 @@ def normal(x, mean, std, left):
     assert abs(x.std() - std) < 4 * std / math.sqrt(n) + left, (x.std(), std)
 
 
-@pytest.mark.parametrize("name", MIXED)
-def test_a_code_and_a_number_are_drawn(name):
+OTHERS = [(name, Unmask()) for name in MIXED]
+OTHERS += [("flow, masks", Remask(0.5)), ("flow, masks", Confidence(math.inf))]
+OTHERS = [pytest.param(*each, marks=pytest.mark.slow) for each in OTHERS]
+
+
+@pytest.mark.parametrize("name, codes", [(n, Plain()) for n in MIXED] + OTHERS)
+def test_a_code_and_a_number_are_drawn(name, codes):
     """Together, each given the other, each alone; 60 steps leave 0.03."""
     model, ids = mixed(name), np.arange(N)
-    solver = {"c": Plain(), "x": Heun() if name != "noise, uniform" else Ancestral()}
+    solver = {"c": codes, "x": Heun() if name != "noise, uniform" else Ancestral()}
     found = model.sampler(steps=60, solver=solver)(KEY, ids)
     c = np.ravel(found["c"])
     close(np.bincount(c, minlength=2) / N, WEIGHTS, left=0.01)
@@ -254,7 +266,7 @@ def test_a_code_and_a_number_are_drawn(name):
     mean = WEIGHTS @ MEANS
     spread = math.sqrt(STD**2 + WEIGHTS @ (MEANS - mean) ** 2)
     normal(draw(KEY, ids)["x"], mean, spread, 0.04)
-    draw = model.sampler(want="c", steps=5)
+    draw = model.sampler(want="c", steps=5, solver={"c": codes})
     close(np.ravel(draw(KEY, ids)["c"]).mean(), WEIGHTS[1])
     for x in (-0.2, 0.0, 0.3):
         c = draw(KEY, ids, given={"x": np.full((N, 1, 1), x, np.float32)})["c"]
@@ -281,3 +293,16 @@ def test_the_bounds_of_a_code_and_a_number_are_exact(name):
         found = model.scorer(of, draws=1024)(KEY, ids, scored, given=given)
         assert (abs(found.nats + np.log(p)) < 4 * found.error + 0.02).all(), of
         assert (found.error < 1.0).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MIXED)
+def test_the_bound_of_a_worse_network_of_a_number_is_above(name):
+    """Averaged over the data, as a cross entropy is above the entropy."""
+    rng = np.random.default_rng(0)
+    x = MEANS[(rng.random(1000) < WEIGHTS[1]).astype(int)] + STD * rng.normal(size=1000)
+    density = (WEIGHTS * stats.norm.pdf(x[:, None], MEANS, STD)).sum(1)
+    scored = {"x": x[:, None, None].astype(np.float32)}
+    for off, low, high in ((0.0, 0.0, 0.05), (0.3, 0.25, 1.0), (-0.3, 0.25, 1.0)):
+        found = mixed(name, off).scorer("x", draws=64)(KEY, np.arange(1000), scored)
+        assert low < found.nats.mean() + np.log(density).mean() < high, off

@@ -57,6 +57,10 @@ class Confidence(Checked, Solver):
     the start; what is known of a stream is not among them. The order is by log p of the
     drawn value plus noise * s times a Gumbel draw, so noise = 0 is greedy and noise =
     inf a uniformly random order.
+
+    Streams that are drawn together each have an order of their own: one of a single
+    code has it in the first step, which sees nothing of the others. Where that has to
+    fit, draw it `before` them, or by Unmask.
     """
 
     noise: Annotated[float, Bound(at_least=0, at_most=math.inf)] = 4.5
