@@ -7,10 +7,12 @@ python -m train.score --workdir=runs/dit --of=image --anomaly=boot,bag --out=sco
 python -m train.score --workdir=runs/any --of=text --given=image --rank=100
 
 A row is an example of the held-out part: its label, nats of the bound, their standard
-error, and bits a code or a channel of a latent. The bound is that of the streams as the
-transformer has them, behind their tokenizers; one masked code alone it is exact of. The
-lower, the likelier. What is neither in --of nor in --given is absent. --shown.video=3
-gives the first three latents in time of each clip, and scores those after them.
+error, and bits a code or a channel of a latent. The figures of all rows are said, and
+kept beside the table, as scores.json, with those of other questions about the same
+bundle. The bound is that of the streams as the transformer has them, behind their
+tokenizers; one masked code alone it is exact of. The lower, the likelier. What is
+neither in --of nor in --given is absent. --shown.video=3 gives the first three latents
+in time of each clip, and scores those after them.
 
 --classify scores --of under every value of a stream of labels, or of the label, says
 which one is the likeliest, how often it is the true one, and how well the posterior
@@ -38,41 +40,46 @@ companion of the nearest training example.
 
 import csv
 import io
-import math
+from pathlib import Path
 from typing import Annotated
 
 import jax
 import numpy as np
-from scipy.special import softmax
 
 from train.codec.examples import class_of
+from train.codec.files import bundle_folder
 from train.config import StageTwo
 from train.config.command import OF_RUN, parse
 from train.config.outputs import out_file
 from train.errors import BadInput, run
+from train.evaluation.bound_figures import (
+    figures_of,
+    lines,
+    rank_figures,
+    text_figures,
+)
 from train.evaluation.bounds import (
     Bounds,
     batches_of,
     bounds_of,
-    clues,
     rank_costs,
     with_all,
 )
-from train.evaluation.estimates import roc_auc
 from train.evaluation.forecasts import frames_of
-from train.evaluation.ngrams import bits_per_byte, texts_of
-from train.evaluation.retrieval import nearest_costs, ranks, retrieved
-from train.modalities.files import write_bytes
+from train.evaluation.ngrams import texts_of
+from train.evaluation.retrieval import nearest_costs, ranks
+from train.modalities.files import write, write_bytes
 from train.objectives.bundles import open_bundle
 from train.pipeline import JointExamples, spaced
 from train.progress import say
 from train.runtime import hosts
 from vqdit.fields import Bound, Count
+from vqdit.sealed import SEAL
 from vqdit.tokenizer import Labels
 from vqdit.tokenizer.text import Text
+from vqdit.trained.bundle import read_json
 from vqdit.trained.generator import Generator
 
-NEAREST = "by the nearest training example"
 FLAGS = OF_RUN | {
     "of": (
         tuple[str, ...],
@@ -159,7 +166,8 @@ def main(argv):
         )
         if "rank" in flags:
             chosen = flags["rank"], flags.get("most")
-            table = _ranked(bounds, data, *chosen, opened(True) if baselines else None)
+            train = opened(True) if baselines else None
+            table, figures = _ranked(bounds, data, *chosen, train)
             write_bytes(out, _csv(table))
         else:
             tried = classify, values, bool(anomalies)
@@ -171,19 +179,45 @@ def main(argv):
             true = table["label"]
             if classify not in (None, "label"):  # as its own data numbers classes
                 true = data.labels(table["example"], classify)
-            _said(table, of, classify, true, anomalies)
+            figures = figures_of(table, of, classify, true, anomalies)
             if text:
-                _said_of_texts(table, held, baselines and texts_of(opened(True), *of))
+                train = texts_of(opened(True), *of) if baselines else None
+                figures |= text_figures(table, held, train)
     except BadInput:
         raise
     except ValueError as error:
         raise BadInput(str(error)) from error
-    say(f"{len(table['nats'])} scores are in {out}")
+    for line in lines(figures):
+        say(line)
+    said = out.with_suffix(".json")
+    _keep(said, command.workdir, _question(of, given, flags), figures)
+    say(f"{len(table['nats'])} scores are in {out}, and what is said of them in {said}")
 
 
-def _ranked(bounds, data, count, most=None, train=None) -> dict:
-    """The table of ranks among `count` examples that have all streams, of all or `most`
-    of them.
+def _question(of, given, flags) -> str:
+    """What was asked, by which its figures are found in the file of all of them."""
+    fields = ("shown", "classify", "anomaly", "usual", "rank", "most", "draws", "train")
+    more = [f"{name}={flags[name]}" for name in fields if name in flags]
+    return " ".join(
+        [", ".join(of), *(["given", ", ".join(given)] if given else [])] + more
+    )
+
+
+def _keep(path: Path, workdir: Path, question: str, figures) -> None:
+    """Puts figures beside those of other questions about the same bundle."""
+    bundle = read_json(bundle_folder(workdir) / "config.json").get(SEAL)
+    try:
+        before = read_json(path) if path.exists() else {}
+    except ValueError:
+        before = {}
+    same = bundle is not None and before.get("bundle") == bundle
+    kept = before.get("questions", {}) if same else {}
+    write(path, {"bundle": bundle, "questions": kept | {question: figures}})
+
+
+def _ranked(bounds, data, count, most=None, train=None) -> tuple[dict, dict]:
+    """The table and figures of ranks among `count` examples that have all streams, of
+    all or `most` of them.
 
     train: the training part, where the nearest of its examples is asked, too.
     """
@@ -199,45 +233,24 @@ def _ranked(bounds, data, count, most=None, train=None) -> dict:
     # What a candidate saves is the same either way (pointwise mutual information), and
     # of the costs of one candidate those that are high whatever is given say nothing.
     back = (costs[:, chosen] - alone[:, None]).T
-    names = ", ".join(of), ", ".join(given)
-    found = _retrieved(_true(*names, len(rows)), costs, chosen)
-    same = np.arange(len(chosen))
-    _retrieved(_true(*names[::-1], len(chosen)), back, same)
+    near = None
     if train is not None:
-        near = nearest_costs(train, own, batch, *of, *given)
-        _retrieved(f"{_true(*names, len(rows))}, {NEAREST}", near, chosen)
-        near = nearest_costs(train, own, own, *given, *of)
-        _retrieved(f"{_true(*names[::-1], len(chosen))}, {NEAREST}", near, same)
-    return {
+        near = (
+            nearest_costs(train, own, batch, *of, *given),
+            nearest_costs(train, own, own, *given, *of),
+        )
+    whose, same = (", ".join(of), ", ".join(given)), np.arange(len(chosen))
+    table = {
         "example": rows[chosen],
         "label": batch["label"][chosen],
         "nats": costs[same, chosen],
         "alone": alone,
-        "rank": found,
+        "rank": ranks(costs, chosen),
         "rank_back": ranks(back, same),
         "likeliest": rows[costs.argmin(1)],
         **{f"nats_{row}": column for row, column in zip(rows, costs.T, strict=True)},
     }
-
-
-def _true(of, given, count) -> str:
-    return f"the true {given} of {of} among {count}"
-
-
-def _retrieved(what, costs, true) -> np.ndarray:
-    """The ranks, after their figures have been said."""
-    found = ranks(costs, true)
-    figures = (f"{name} {value:.4g}" for name, value in retrieved(found).items())
-    say(f"{what}: {', '.join(figures)}")
-    return found
-
-
-def _said_of_texts(table, held, train) -> None:
-    """train: the training texts, where there is something to stand beside; or False."""
-    size = max(1, table["bytes"].sum())
-    say(f"{table['nats'].sum() / math.log(2) / size:.4g} bits a byte of text")
-    for name, bits in bits_per_byte(train, held).items() if train else ():
-        say(f"{name}, after {len(train)} training texts: {bits:.4g} bits a byte")
+    return table, rank_figures(whose, costs, back, chosen, near)
 
 
 def _values(generator, classify, of, given) -> tuple[int, ...]:
@@ -266,42 +279,6 @@ def _classes(data, words, flag) -> dict[str, int]:
         return {word: class_of(word, data.class_names) for word in words}
     except ValueError as error:
         raise BadInput(f"--{flag}: {error}") from error
-
-
-def _said(table, of, classify, true, anomalies) -> None:
-    """true: the labels of what is classified."""
-    nats, bits, label = (
-        table[name].astype(float) for name in ("nats", "bits", "label")
-    )
-    error = nats.std() / len(nats) ** 0.5
-    if anomalies:  # of one draw for all
-        error = np.hypot(error, table["error"].mean())
-    say(
-        f"{', '.join(of)}: {nats.mean():.4g} nats an example, +- {error:.2g}; "
-        f"{bits.mean():.4g} bits a code or channel"
-    )
-    known = true >= 0
-    if classify and known.any():
-        right = (table["likeliest"] == true)[known].mean()
-        say(f"the likeliest {classify} is the true one of {right:.2%}")
-        tried = [name for name in table if name.startswith("nats_")]
-        sure = softmax([-table[name][known] for name in tried], axis=0)
-        of_class = dict(zip((int(name[5:]) for name in tried), sure, strict=True))
-        _said_curve(f"the posterior of {classify}", true[known], of_class)
-    numbers = [*anomalies.values()]
-    usual = (label >= 0) & ~np.isin(label, numbers)
-    for name, these in ({"all": numbers} | anomalies).items() if anomalies else ():
-        is_one = np.isin(label, these)
-        mine = is_one | usual
-        if is_one.any() and (len(anomalies) > 1 or name == "all"):
-            for what, each in clues(table, usual).items():
-                _said_curve(f"{what}, {name}", is_one[mine], {1: each[mine]})
-
-
-def _said_curve(what: str, label, scores) -> None:
-    for found in filter(None, [roc_auc(label, scores)]):
-        low, high = found["auc_interval"]
-        say(f"ROC-AUC of {what}: {found['auc']:.4f}, 95 % in {low:.4f} to {high:.4f}")
 
 
 def _csv(table) -> bytes:

@@ -1,6 +1,7 @@
 """train.score: bits a byte and ranks, of generators whose scores are known."""
 
 import csv
+import json
 import math
 import re
 import types
@@ -80,13 +81,18 @@ def test_a_text_of_even_codes_costs_all_of_them_over_its_bytes(workdir, capsys):
     said = capsys.readouterr().err
     assert f"{6 * 5 * math.log2(257) / size:.4g} bits a byte of text" in said
     assert "5-gram" not in said
+    asked = json.loads((workdir / "scores.json").read_text())["questions"]
+    figures = asked["name most=6 draws=2"]
+    assert figures["bits_per_byte"]["model"] == pytest.approx(
+        6 * 5 * 8.0056 / size, 1e-3
+    )
     some = [f"--workdir={workdir}", "--of=name", "--most=40", "--draws=2"]
     score.main([*some, "--baselines=True"])
     said = capsys.readouterr().err.splitlines()
-    (found,) = [line for line in said if line.startswith("5-gram, after 1437")]
+    (found,) = [line for line in said if line.endswith("5-gram")]
     # Ten names alike: log2(10) bits each, of 3.9 bytes.
     size = sum(int(row["bytes"]) for row in rows(workdir)) / 40
-    bits = float(found.split(": ")[1].split()[0])
+    bits = float(found.split()[0])
     assert bits == pytest.approx(math.log2(10) / size, rel=0.05)
 
 
@@ -108,7 +114,7 @@ def test_what_says_nothing_ranks_all_alike(workdir, capsys):
         assert float(row["rank_back"]) == 2
 
 
-def test_what_a_candidate_saves_ranks_it_the_other_way(monkeypatch, capsys):
+def test_what_a_candidate_saves_ranks_it_the_other_way(monkeypatch):
     """Of three names, of which the second is dear whatever is given, each is cheapest
     under its own number; but the third number suits the first name better."""
     bare = np.array([5.0, 50.0, 6.0])
@@ -122,11 +128,11 @@ def test_what_a_candidate_saves_ranks_it_the_other_way(monkeypatch, capsys):
     alone.scorer.of = ("name",)
     values = {"name": Bytes(5), "digit": Labels(10)}
     data = JointExamples(dict.fromkeys(values, DATA), values, True)
-    table = score._ranked(alone, data, 3)
+    table, figures = score._ranked(alone, data, 3)
     assert table["rank"].tolist() == [2, 1, 1]
     assert table["rank_back"].tolist() == [1, 1, 2]
-    said = capsys.readouterr().err
-    assert "the true name of digit among 3: median_rank 1, mean_rank 1.333" in said
+    ranked = figures["ranks"]["the true name of digit among 3"]
+    assert ranked["median_rank"] == 1 and ranked["mean_rank"] == pytest.approx(4 / 3)
 
 
 def test_what_cannot_be_ranked_is_refused(workdir):
@@ -164,29 +170,6 @@ def test_the_nearest_of_pictures_are_found_by_their_components():
     assert back.shape == (3, 3) and (back > 0).any()
 
 
-def test_each_anomaly_is_told_from_what_is_usual_alone(capsys):
-    """One class is less likely than all usual ones, another than the first, too."""
-    label, nats = np.repeat([0, 1, 2], 20), np.repeat([1.0, 2.0, 3.0], 20)
-    table = {"label": label, "nats": nats, "bits": nats, "error": 0 * nats}
-    score._said(table, ("name",), None, label, {"one": 1, "two": 2})
-    said = capsys.readouterr().err
-    for name in ("all", "one", "two"):
-        assert f"ROC-AUC of the score, {name}: 1.0000" in said
-
-
-def test_an_anomaly_that_is_likelier_than_usual_is_told_by_its_distance(capsys):
-    """And one between the usual scores by neither."""
-    label = np.repeat([0, 1, 2], [20, 60, 20])  # most are out
-    nats = np.concatenate([np.linspace(9, 11, 20), np.full(60, 2), np.full(20, 10)])
-    table = {"label": label, "nats": nats, "bits": nats, "error": 0 * nats}
-    score._said(table, ("name",), None, label, {"out": 1, "hidden": 2})
-    said = capsys.readouterr().err
-    for line in ("the score, out: 0.0", "its distance, out: 1.0"):
-        assert f"ROC-AUC of {line}" in said
-    for line in ("the score, hidden: 0.5", "its distance, hidden: 0.0"):
-        assert f"ROC-AUC of {line}" in said
-
-
 def test_what_is_classified_is_right_by_labels_of_its_own_data(
     workdir, capsys, monkeypatch
 ):
@@ -214,10 +197,22 @@ def test_the_part_that_is_asked_is_scored_evenly(workdir, train, of, monkeypatch
     assert str(seen.value) == f"{[of * i // 4 for i in range(4)]} of {of}"
 
 
-def test_the_mean_has_its_standard_error(capsys):
-    """Of 16 scores, 0 or 2, a quarter of their deviation of 1."""
-    nats = np.tile([0.0, 2.0], 8)
-    table = {"label": np.zeros(16, int), "nats": nats, "bits": 3 * nats}
-    score._said(table, ("name",), None, table["label"], {})
-    said = "name: 1 nats an example, +- 0.25; 3 bits a code or channel"
-    assert said in capsys.readouterr().err
+def test_figures_of_other_questions_stay_beside_until_the_bundle_is_another(tmp_path):
+    folder = kept(tmp_path, 1.0)
+    ask = [f"--workdir={folder}", "--most=4", "--draws=2"]
+    read = lambda: json.loads((folder / "scores.json").read_text())["questions"]
+    score.main([*ask, "--of=name"])
+    first = read()
+    score.main([*ask, "--of=name", "--given=digit"])
+    both = read()
+    assert both.keys() == {
+        "name most=4 draws=2",
+        "name given digit most=4 draws=2",
+    }
+    assert both["name most=4 draws=2"] == first["name most=4 draws=2"]
+    kept(tmp_path, 0.5)
+    score.main([*ask, "--of=digit"])
+    assert read().keys() == {"digit most=4 draws=2"}
+    (folder / "scores.json").write_text("{")
+    score.main([*ask, "--of=digit"])
+    assert read().keys() == {"digit most=4 draws=2"}

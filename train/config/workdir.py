@@ -23,6 +23,7 @@ LEFT = (
     "rates_ssim.png",
     "report.html",
     "scores.csv",
+    "scores.json",
     "checkpoints",
     "bundle",
     "best",

@@ -178,7 +178,7 @@ def test_force_moves_everything_aside(tmp_path):
 @pytest.mark.parametrize(
     "name",
     "bundle best best.json samples tensorboard statistics.json evaluation.json "
-    "scores.csv report.html".split(),
+    "scores.csv scores.json report.html".split(),
 )
 def test_nothing_that_a_run_would_go_on_with_stays_under_another(name, tmp_path):
     """Best of all would stay what the other run's figure once was."""

@@ -1,0 +1,61 @@
+"""Figures of tables whose nats are written down."""
+
+import numpy as np
+import pytest
+
+from train.evaluation.bound_figures import figures_of, lines
+
+
+def table_of(label, nats):
+    nats = np.asarray(nats, float)
+    return {"label": label, "nats": nats, "bits": 3 * nats, "error": 0 * nats}
+
+
+def areas(found, clue):
+    return {name: each[clue]["auc"] for name, each in found["anomalies"].items()}
+
+
+def test_each_anomaly_is_told_from_what_is_usual_alone():
+    """One class is less likely than all usual ones, another than the first, too."""
+    label = np.repeat([0, 1, 2], 20)
+    table = table_of(label, np.repeat([1.0, 2.0, 3.0], 20))
+    found = figures_of(table, ("name",), anomalies={"one": 1, "two": 2})
+    assert areas(found, "the score") == {"all": 1, "one": 1, "two": 1}
+    said = [line for line in lines(found) if "the score, two" in line]
+    assert said == ["ROC-AUC of the score, two: 1.0000, 95 % in 1.0000 to 1.0000"]
+    one = figures_of(table, ("name",), anomalies={"one": 1})
+    assert areas(one, "the score") == {"all": 0.5}  # two is usual, then
+
+
+def test_an_anomaly_that_is_likelier_than_usual_is_told_by_its_distance():
+    """And one between the usual scores by neither."""
+    label = np.repeat([0, 1, 2], [20, 60, 20])  # most are out
+    nats = np.concatenate([np.linspace(9, 11, 20), np.full(60, 2), np.full(20, 10)])
+    both = {"out": 1, "hidden": 2}
+    found = figures_of(table_of(label, nats), ("name",), anomalies=both)
+    score, distance = areas(found, "the score"), areas(found, "its distance")
+    assert score["out"] == 0 and distance["out"] == 1
+    assert score["hidden"] == 0.5 and distance["hidden"] < 0.1
+
+
+def test_the_mean_has_its_standard_error():
+    """Of 16 scores, 0 or 2, a quarter of their deviation of 1; where all have one draw
+    of times and noise, its error too."""
+    table = table_of(np.arange(16) // 15, np.tile([0.0, 2.0], 8))
+    found = figures_of(table, ("name", "word"))
+    said = "name, word: 1 nats an example, +- 0.25; 3 bits a code or channel"
+    assert [*lines(found)] == [said] and found["examples"] == 16
+    table["error"] = np.full(16, 0.6)
+    shared = figures_of(table, ("name",), anomalies={"one": 1})
+    assert shared["nats_error"] == pytest.approx(0.65)
+
+
+def test_the_likeliest_class_is_compared_with_the_true_one():
+    """Two of three that are known are right, and the third has no label."""
+    table = table_of(np.array([0, 1, 0, -1]), np.ones(4))
+    table |= {"nats_0": np.array([1.0, 3.0, 9.0, 0.0]), "nats_1": np.full(4, 2.0)}
+    table["likeliest"] = np.array([0, 1, 1, 0])
+    found = figures_of(table, ("x",), "digit", table["label"])["classified"]
+    assert found["of"] == "digit" and found["accuracy"] == pytest.approx(2 / 3)
+    # Of the pairs (0, 1) and (2, 1) the posterior has the first in order.
+    assert found["auc"] == 0.5

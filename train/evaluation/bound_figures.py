@@ -1,0 +1,125 @@
+"""Figures of tables of bounds, by name, as JSON has them, and lines that say them."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.special import softmax
+
+from train.evaluation.bounds import Table, clues
+from train.evaluation.estimates import roc_auc
+from train.evaluation.ngrams import bits_per_byte
+from train.evaluation.retrieval import ranks, retrieved
+
+Figures = dict[str, Any]
+
+
+def figures_of(
+    table: Table,
+    of: Sequence[str],
+    classify: str | None = None,
+    true: Int[np.ndarray, "n"] | None = None,
+    anomalies: Mapping[str, int] | None = None,
+) -> Figures:
+    """Of a table of `bounds_of`.
+
+    "of" whom, "examples"; "nats" and "bits", means, and "nats_error", the standard
+    error of the first. With `classify` "classified": "of" what, the "accuracy" of the
+    likeliest, and the area under the ROC curve of the posterior, "auc", by the `true`
+    labels. With `anomalies`, a class by each name, "anomalies": name, or "all" -> what
+    it is told by, see `clues` -> the area of that, against all that are none.
+    """
+    nats, bits, label = (
+        table[name].astype(float) for name in ("nats", "bits", "label")
+    )
+    error = nats.std() / len(nats) ** 0.5
+    if anomalies:  # of one draw for all
+        error = np.hypot(error, table["error"].mean())
+    found: Figures = {"of": ", ".join(of), "examples": len(nats)}
+    found |= {"nats": nats.mean(), "nats_error": error, "bits": bits.mean()}
+    if classify is not None and true is not None and (true >= 0).any():
+        known = true >= 0
+        tried = [name for name in table if name.startswith("nats_")]
+        sure = softmax([-table[name][known] for name in tried], axis=0)
+        of_class = dict(zip((int(name[5:]) for name in tried), sure, strict=True))
+        right = (table["likeliest"] == true)[known].mean()
+        found["classified"] = {"of": classify, "accuracy": right}
+        found["classified"] |= roc_auc(true[known], of_class)
+    numbers = [*(anomalies or {}).values()]
+    usual = (label >= 0) & ~np.isin(label, numbers)
+    for name, these in ({"all": numbers} | dict(anomalies or {})).items():
+        is_one = np.isin(label, these)
+        mine = is_one | usual
+        if is_one.any() and (len(numbers) > 1 or name == "all"):
+            each = clues(table, usual).items()
+            curves = {what: roc_auc(is_one[mine], {1: x[mine]}) for what, x in each}
+            found.setdefault("anomalies", {})[name] = curves
+    return found
+
+
+def text_figures(
+    table: Table, held: Sequence[str], train: Sequence[str] | None = None
+) -> Figures:
+    """ "bits_per_byte" of whole texts: of the "model", and, where there are texts to
+    train on, of what needs no network."""
+    bits = table["nats"].sum() / math.log(2) / max(1, table["bytes"].sum())
+    found = {"model": bits}
+    if train is not None:
+        found |= bits_per_byte(train, held)
+    return {"bits_per_byte": found}
+
+
+def rank_figures(
+    whose: tuple[str, str],
+    costs: Float[np.ndarray, "n k"],
+    back: Float[np.ndarray, "n n"],
+    chosen: Int[np.ndarray, "n"],
+    near: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Figures:
+    """ "ranks": what was looked for -> see `retrieved`.
+
+    whose: what is scored, and what is given. costs, back: of the chosen, by candidates,
+        and of these by the chosen. near: the same by the nearest training example.
+    """
+    (of, given), same = whose, np.arange(len(chosen))
+    there = f"the true {given} of {of} among {costs.shape[1]}"
+    again = f"the true {of} of {given} among {len(chosen)}"
+    sides = {there: (costs, chosen), again: (back, same)}
+    if near is not None:
+        by = "by the nearest training example"
+        sides |= {f"{there}, {by}": (near[0], chosen)}
+        sides |= {f"{again}, {by}": (near[1], same)}
+    return {"ranks": {what: retrieved(ranks(*side)) for what, side in sides.items()}}
+
+
+def lines(figures: Figures) -> Iterator[str]:
+    """What there is of the figures, each in one line."""
+    if "nats" in figures:
+        yield (
+            f"{figures['of']}: {figures['nats']:.4g} nats an example, "
+            f"+- {figures['nats_error']:.2g}; {figures['bits']:.4g} bits a code or "
+            "channel"
+        )
+    if classified := figures.get("classified"):
+        of = classified["of"]
+        yield f"the likeliest {of} is the true one of {classified['accuracy']:.2%}"
+        yield from _curve(f"the posterior of {of}", classified)
+    for name, curves in figures.get("anomalies", {}).items():
+        for what, found in curves.items():
+            yield from _curve(f"{what}, {name}", found)
+    for what, bits in figures.get("bits_per_byte", {}).items():
+        own = what == "model"
+        yield f"{bits:.4g} bits a byte of text" + ("" if own else f", {what}")
+    for what, found in figures.get("ranks", {}).items():
+        said = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+        yield f"{what}: {said}"
+
+
+def _curve(what: str, found: Figures) -> Iterator[str]:
+    if "auc" in found:
+        low, high = found["auc_interval"]
+        yield (
+            f"ROC-AUC of {what}: {found['auc']:.4f}, 95 % in {low:.4f} to {high:.4f}"
+        )
