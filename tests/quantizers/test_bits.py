@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vqdit.quantizers import BSQ, LFQ
-from vqdit.quantizers.entropy import bit_entropy
+from vqdit.quantizers.codebook.entropy import bit_entropy
 
 
 def draw(*shape, seed=0, scale=1.0):

@@ -11,7 +11,7 @@ import pytest
 from train.objectives.codebook import with_revival
 from train.runtime.step import init_state, make_step
 from vqdit.quantizers import EMAVectorQuantizer, VectorQuantizer
-from vqdit.quantizers.health import split_sources
+from vqdit.quantizers.codebook.health import split_sources
 
 KEY = jax.random.key(2)
 STEPS, BATCH, CODES = 80, 256, 64

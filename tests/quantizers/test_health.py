@@ -17,7 +17,7 @@ from vqdit.quantizers import (
     VectorQuantizer,
     usage_metrics,
 )
-from vqdit.quantizers.health import over_books, replacements, window_of
+from vqdit.quantizers.codebook.health import over_books, replacements, window_of
 from vqdit.values import build
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from vqdit.quantizers import IBQ, GumbelQuantizer, SimVQ, VectorQuantizer
-from vqdit.quantizers.assignment import assign
-from vqdit.quantizers.entropy import usage_entropy
+from vqdit.quantizers.codebook.assignment import assign
+from vqdit.quantizers.codebook.entropy import usage_entropy
 from vqdit.quantizers.vq import orthogonality
 
 KEY = jax.random.key(2)

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from vqdit.fields import Bound, Count, Positive
-from vqdit.quantizers.book import Book
-from vqdit.quantizers.entropy import bit_entropy
-from vqdit.quantizers.estimators import Estimator
-from vqdit.quantizers.health import MOST_CODES, Window
+from vqdit.quantizers.codebook.book import Book
+from vqdit.quantizers.codebook.entropy import bit_entropy
+from vqdit.quantizers.codebook.estimators import Estimator
+from vqdit.quantizers.codebook.health import MOST_CODES, Window
 from vqdit.quantizers.quantized import mean_square
 
 MOST = MOST_CODES.bit_length() - 1  # bits of a code: usage is counted for each

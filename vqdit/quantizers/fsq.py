@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from vqdit.fields import FILLED, Bound
-from vqdit.quantizers.book import Book
-from vqdit.quantizers.estimators import Estimator
-from vqdit.quantizers.health import MOST_CODES, Window
+from vqdit.quantizers.codebook.book import Book
+from vqdit.quantizers.codebook.estimators import Estimator
+from vqdit.quantizers.codebook.health import MOST_CODES, Window
 
 
 class Few:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from vqdit.fields import Count
-from vqdit.quantizers.health import over_books
+from vqdit.quantizers.codebook.health import over_books
 from vqdit.quantizers.quantized import Quantized
 from vqdit.quantizers.residual import Composite, copy_of, set_book
 

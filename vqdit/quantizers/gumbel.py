@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from vqdit.fields import Count, Natural, Positive
-from vqdit.quantizers.assignment import assign
-from vqdit.quantizers.book import Answer, Book
-from vqdit.quantizers.health import Window
-from vqdit.quantizers.search import Adding, Codes, best, take
+from vqdit.quantizers.codebook.assignment import assign
+from vqdit.quantizers.codebook.book import Answer, Book
+from vqdit.quantizers.codebook.health import Window
+from vqdit.quantizers.codebook.search import Adding, Codes, best, take
 
 
 class GumbelQuantizer(Book):

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from vqdit.quantizers.assignment import assign
-from vqdit.quantizers.book import Answer
-from vqdit.quantizers.entropy import plogp
+from vqdit.quantizers.codebook.assignment import assign
+from vqdit.quantizers.codebook.book import Answer
+from vqdit.quantizers.codebook.entropy import plogp
+from vqdit.quantizers.codebook.search import best, take
 from vqdit.quantizers.quantized import mean_square
-from vqdit.quantizers.search import best, take
 from vqdit.quantizers.vq import ParameterBook, orthogonality
 
 By = Literal["product", "distance"]

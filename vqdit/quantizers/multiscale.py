@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from vqdit.fields import FILLED, Count, Natural
-from vqdit.quantizers.estimators import estimate
+from vqdit.quantizers.codebook.estimators import estimate
 from vqdit.quantizers.quantized import Quantized, mean_square
 from vqdit.quantizers.residual import Composite, check_book, set_book
 

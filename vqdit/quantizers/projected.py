@@ -12,7 +12,7 @@ import jax
 from jaxtyping import Array, Float, Int, Key
 
 from vqdit.fields import Count
-from vqdit.quantizers.book import Answer, Book
+from vqdit.quantizers.codebook.book import Answer, Book
 from vqdit.quantizers.residual import check_book, set_book
 
 

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from vqdit.fields import Count, Positive, Share
-from vqdit.quantizers.book import Book, Quantizer
-from vqdit.quantizers.estimators import estimate
+from vqdit.quantizers.codebook.book import Book, Quantizer
+from vqdit.quantizers.codebook.estimators import estimate
+from vqdit.quantizers.codebook.health import over_books
 from vqdit.quantizers.fsq import FSQ
-from vqdit.quantizers.health import over_books
 from vqdit.quantizers.quantized import Quantized
 from vqdit.values import field_names
 

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from vqdit.fields import Count
-from vqdit.quantizers.book import Quantizer
-from vqdit.quantizers.estimators import Estimator, estimate
+from vqdit.quantizers.codebook.book import Quantizer
+from vqdit.quantizers.codebook.estimators import Estimator, estimate
+from vqdit.quantizers.codebook.health import UsageWindow, Window, over_books, window_of
 from vqdit.quantizers.fsq import Levels, digits_of, radix_number
-from vqdit.quantizers.health import UsageWindow, Window, over_books, window_of
 from vqdit.quantizers.quantized import Quantized
 
 

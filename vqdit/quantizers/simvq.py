@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from vqdit.quantizers.estimators import Estimator
-from vqdit.quantizers.nearest_book import NearestBook
+from vqdit.quantizers.codebook.estimators import Estimator
+from vqdit.quantizers.codebook.nearest_book import NearestBook
 from vqdit.quantizers.quantized import mean_square
 
 

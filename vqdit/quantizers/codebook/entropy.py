@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vqdit.quantizers.assignment import assign
-from vqdit.quantizers.search import by_rows
+from vqdit.quantizers.codebook.assignment import assign
+from vqdit.quantizers.codebook.search import by_rows
 
 
 def plogp(p: Float[Array, "*b k"]) -> Float[Array, "*b"]:

@@ -7,18 +7,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from vqdit.fields import Count, Positive
-from vqdit.quantizers.book import Book
-from vqdit.quantizers.centroids import kmeans
-from vqdit.quantizers.entropy import usage_entropy
-from vqdit.quantizers.health import (
+from vqdit.quantizers.codebook.book import Book
+from vqdit.quantizers.codebook.centroids import kmeans
+from vqdit.quantizers.codebook.entropy import usage_entropy
+from vqdit.quantizers.codebook.health import (
     Revive,
     Window,
     replacements,
     split_sources,
     usage_metrics,
 )
+from vqdit.quantizers.codebook.search import Adding, Codes, nearest, take
 from vqdit.quantizers.quantized import mean_square, unit
-from vqdit.quantizers.search import Adding, Codes, nearest, take
 
 Initial = Literal["normal", "uniform", "kmeans"]
 

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from vqdit.fields import Checked
-from vqdit.quantizers.estimators import estimate
-from vqdit.quantizers.health import LEAST, UsageWindow, window_of
+from vqdit.quantizers.codebook.estimators import estimate
+from vqdit.quantizers.codebook.health import LEAST, UsageWindow, window_of
 from vqdit.quantizers.quantized import Quantized
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vqdit.quantizers.search import by_rows, highest, in_blocks, most_scores
+from vqdit.quantizers.codebook.search import by_rows, highest, in_blocks, most_scores
 
 FAR = -1e20  # the score of what fills up the last block
 
