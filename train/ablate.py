@@ -38,7 +38,7 @@ from train.errors import BadInput, one_line, run
 from train.evaluation.judge import judge_of, train_judge
 from train.evaluation.samples import Reference, curve
 from train.evaluation.scores import evaluate_tokenizer
-from train.modalities.files import write, write_bytes
+from train.modalities.files.writing import write, write_bytes
 from train.objectives import caches
 from train.objectives.latents import encode_set
 from train.objectives.start import open_start

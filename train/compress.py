@@ -35,8 +35,9 @@ from train.codec.layout import Opened
 from train.codec.prefixes import decodes_prefixes
 from train.config.command import parse
 from train.errors import BadInput, Unreadable, run
-from train.modalities.files import write_bytes
-from train.modalities.modality import Modality, Record
+from train.modalities.files.writing import write_bytes
+from train.modalities.modality import Modality
+from train.modalities.record import Record
 from train.progress import progress
 from train.runtime import hosts
 from vqdit.metrics.codes import code_counts, entropy_of

@@ -24,7 +24,7 @@ from train.codec.files import listed, open_codec, targets, write_content
 from train.codec.layout import Opened
 from train.config.command import parse
 from train.errors import BadInput, Unreadable, reading, run
-from train.modalities.modality import Record
+from train.modalities.record import Record
 from train.progress import progress
 from train.runtime import hosts
 

@@ -30,7 +30,8 @@ from train.evaluation.evaluator import evaluated, reconstruct
 from train.evaluation.judge import train_judge
 from train.evaluation.samples import Reference
 from train.evaluation.scores import evaluate_tokenizer
-from train.modalities.files import npz, write, write_bytes
+from train.modalities.files.arrays import npz
+from train.modalities.files.writing import write, write_bytes
 from train.objectives.latents import encode_set
 from train.pipeline import LatentCache, whole
 from train.progress import say

@@ -46,7 +46,7 @@ from train.evaluation.scores import (
     evaluate_tokenizer,
     references_of,
 )
-from train.modalities.files import write
+from train.modalities.files.writing import write
 from train.objectives.bundles import open_bundle
 from train.pipeline import open_examples
 from train.progress import say

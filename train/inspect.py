@@ -23,9 +23,10 @@ from train.config.command import OF_RUN, parse
 from train.config.outputs import out_folder
 from train.errors import run
 from train.modalities import Modality
-from train.modalities.files import counted, write_bytes
-from train.modalities.gaps import outlying
-from train.modalities.normalise import Moments
+from train.modalities.files.stored import counted
+from train.modalities.files.writing import write_bytes
+from train.modalities.transforms.gaps import outlying
+from train.modalities.transforms.normalise import Moments
 from train.pipeline import open_examples
 from train.progress import progress
 from train.report import pictures

@@ -31,7 +31,7 @@ from train.evaluation.evaluator import examples, grouped, reconstruct
 from train.evaluation.features import network_of
 from train.evaluation.questions import Crossing, Crossings, asked
 from train.evaluation.scores import references_of
-from train.modalities.files import write_bytes
+from train.modalities.files.writing import write_bytes
 from train.objectives.bundles import open_bundle
 from train.pipeline import open_examples
 from train.progress import say

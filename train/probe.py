@@ -35,7 +35,7 @@ from train.evaluation.evaluator import signal
 from train.evaluation.probing import Probed, components, probed
 from train.evaluation.targets import HELD, TRAIN, Part, divided
 from train.modalities import Batch, Modality
-from train.modalities.files import write, write_bytes
+from train.modalities.files.writing import write, write_bytes
 from train.objectives.bundles import check_shape, open_bundle
 from train.pipeline.streams import codes_of, seen_of
 from train.progress import progress, say

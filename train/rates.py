@@ -32,7 +32,7 @@ from train.config import Experiment
 from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
 from train.evaluation.evaluator import chunked, reconstruct
-from train.modalities.files import write, write_bytes
+from train.modalities.files.writing import write, write_bytes
 from train.pipeline import whole
 from train.progress import progress, say
 from train.report.pictures import line_plot

@@ -40,8 +40,9 @@ from train.config.outputs import out_file, out_folder
 from train.errors import BadInput, run
 from train.evaluation.drawing import SAMPLER, draw_all, first_shown
 from train.modalities.boxes import box_rows
-from train.modalities.files import npz, write_bytes, write_folder
-from train.modalities.modality import of_contract
+from train.modalities.files.arrays import npz
+from train.modalities.files.writing import write_bytes, write_folder
+from train.modalities.kinds import of_contract
 from train.modalities.rows import csv_of
 from train.modalities.shown import Units, png
 from train.objectives.bundles import open_bundle

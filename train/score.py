@@ -68,7 +68,7 @@ from train.evaluation.bounds import (
 from train.evaluation.forecasts import frames_of
 from train.evaluation.ngrams import texts_of
 from train.evaluation.retrieval import nearest_costs, ranks
-from train.modalities.files import write, write_bytes
+from train.modalities.files.writing import write, write_bytes
 from train.objectives.bundles import open_bundle
 from train.pipeline import JointExamples, spaced
 from train.progress import say

@@ -19,7 +19,7 @@ from train.config.validate import validate
 from train.config.workdir import begun
 from train.errors import run
 from train.evaluation.training import sample_figures
-from train.modalities.modality import of_contract
+from train.modalities.kinds import of_contract
 from train.modalities.shown import Units
 from train.objectives.bundles import keep
 from train.objectives.start import share_statistics

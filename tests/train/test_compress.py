@@ -44,7 +44,8 @@ from train.modalities import (
     Video,
     Volumes,
 )
-from train.modalities.modality import Record, modality_of
+from train.modalities.kinds import modality_of
+from train.modalities.record import Record
 from train.pipeline import whole
 from vqdit import FSQ, Codec, ConvDecoder, ConvEncoder, Tokenizer, VectorQuantizer
 from vqdit.quantizers import MultiScaleQuantizer

@@ -18,7 +18,7 @@ from train.errors import BadInput
 from train.evaluation import drawing
 from train.modalities import Images, Ranges, Series, Video, Volumes
 from train.modalities.boxes import box_rows
-from train.modalities.modality import of_contract
+from train.modalities.kinds import of_contract
 from train.modalities.rows import csv_of
 from train.sample import files_of
 from vqdit import (

@@ -43,7 +43,7 @@ from train.errors import BadInput, run
 from train.evaluation.judge import train_judge
 from train.evaluation.scores import evaluate_tokenizer
 from train.modalities import Images
-from train.modalities.augment import ImageAugment
+from train.modalities.transforms.augment import ImageAugment
 from train.objectives import streams
 from train.pipeline import JointExamples, LatentCache, open_examples, whole
 from train.runtime.log import read_metrics

@@ -10,7 +10,7 @@ from train.codec.files import listed
 from train.codec.layout import SAME_RATE
 from train.errors import BadInput, Unreadable, blame
 from train.modalities.boxes import boxes_of
-from train.modalities.modality import of_contract
+from train.modalities.kinds import of_contract
 from train.modalities.rows import TABULAR, cells_of, rows_of
 from train.pipeline.streams import say_unseen
 from train.progress import say

@@ -14,9 +14,12 @@ from train.codec.layout import BATCH, Opened
 from train.codec.prior import MOST_CODES
 from train.config.outputs import out_folder
 from train.errors import BadInput
-from train.modalities.clips import stills
-from train.modalities.files import counted, kind_of, write_bytes, write_folder
-from train.modalities.modality import Modality, Record, modality_of, of_contract
+from train.modalities.files.clips import stills
+from train.modalities.files.stored import counted, kind_of
+from train.modalities.files.writing import write_bytes, write_folder
+from train.modalities.kinds import modality_of, of_contract
+from train.modalities.modality import Modality
+from train.modalities.record import Record
 from train.objectives import bundles as opening
 from train.progress import say
 from vqdit.trained.codec import Codec

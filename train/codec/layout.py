@@ -14,7 +14,8 @@ import numpy as np
 from train.codec.container import Header
 from train.codec.prefixes import Prefixes, prefixes
 from train.codec.prior import Prior
-from train.modalities.modality import Modality, Record
+from train.modalities.modality import Modality
+from train.modalities.record import Record
 from vqdit.signal import to_uint8
 from vqdit.signal.tiles import Tiling
 from vqdit.trained.codec import Codec

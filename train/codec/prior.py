@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Int
 
 from train.errors import BadInput, one_line
-from train.modalities.files import npz, write_bytes
+from train.modalities.files.arrays import npz
+from train.modalities.files.writing import write_bytes
 from vqdit.trained.contract import LatentContract
 
 FILE = "prior.npz"

@@ -7,7 +7,7 @@ from typing import Any
 from train.config.experiment import Experiment
 from train.config.paths import diff, spell
 from train.errors import BadInput, one_line
-from train.modalities.files import write
+from train.modalities.files.writing import write
 from vqdit.trained.bundle import read_json
 from vqdit.values import build, describe
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from train.errors import BadInput
-from train.modalities.modality import modality_of
+from train.modalities.kinds import modality_of
 from train.objectives.streams import on_grid
 from train.progress import progress
 from train.runtime import hosts

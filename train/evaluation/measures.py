@@ -23,7 +23,7 @@ from train.evaluation.means import (
     squared_error,
 )
 from train.modalities import Batch, Cleaning, Modality
-from train.modalities.normalise import Normaliser
+from train.modalities.transforms.normalise import Normaliser
 from train.pipeline import open_examples
 from vqdit.metrics import (
     kbps,

@@ -10,19 +10,15 @@ import numpy as np
 from jaxtyping import Float
 
 from train.errors import BadInput, Unreadable
-from train.modalities.augment import SeriesAugment
 from train.modalities.draws import Word
-from train.modalities.files import check_finite, stored
-from train.modalities.modality import Modality, Record
+from train.modalities.files.arrays import check_finite
+from train.modalities.files.sound import STEP, STEPS, decode_audio
+from train.modalities.files.stored import stored
+from train.modalities.modality import Modality
+from train.modalities.record import Record
 from train.modalities.shown import DECIBELS, Axis, Panel, spectrogram
-from train.modalities.sound import (
-    STEP,
-    STEPS,
-    AudioCleaning,
-    decode_audio,
-    one_channel,
-    resampled,
-)
+from train.modalities.transforms.augment import SeriesAugment
+from train.modalities.transforms.sound import AudioCleaning, one_channel, resampled
 from vqdit.fields import Count
 from vqdit.metrics.audio import si_sdr
 from vqdit.tokenizer import LogMel

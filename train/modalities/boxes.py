@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from train.errors import Unreadable
-from train.modalities.files import File
+from train.modalities.files.stored import File
 from train.modalities.rows import rows_of
 
 EDGES = ("x0", "y0", "x1", "y1")

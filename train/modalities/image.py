@@ -2,27 +2,24 @@
 
 import dataclasses
 import functools
-import io
 from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 
-from train.errors import BadInput, Unreadable, one_line
-from train.modalities.augment import ImageAugment, without_slivers
+from train.errors import BadInput, Unreadable
 from train.modalities.draws import Draws, Word
-from train.modalities.files import stored
-from train.modalities.modality import Batch, EightOrMore, Modality, Record, peak_ratio
+from train.modalities.files.pictures import STILLS, decode_picture, opaque
+from train.modalities.files.stored import stored
+from train.modalities.modality import EightOrMore, Modality, peak_ratio
+from train.modalities.record import Batch, Record
 from train.modalities.shown import png
+from train.modalities.transforms.augment import ImageAugment
+from train.modalities.transforms.warp import without_slivers
 from vqdit.fields import Count
 
 Crop = Literal["center", "random"]
-# Suffixes of single pictures that Pillow reads.
-STILLS = tuple(
-    ".png .jpg .jpeg .webp .bmp .tif .tiff .ppm .pgm .pbm .pnm .avif .jfif .jpe .mpo "
-    ".jp2 .j2k .apng .dib .tga .qoi".split()
-)
 
 
 class Pixels(Modality):
@@ -56,10 +53,6 @@ class Pixels(Modality):
 
     def units(self, values, rate):
         return values.size / values.shape[-1]
-
-
-# What Pillow multiplies grey of few bits by, and not the one that is transparent.
-FEW_BITS = {"L;2": 85, "L;4": 17}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,57 +176,6 @@ class Images(Pixels):
         return super().augmented(batch, draws)
 
 
-def decode_picture(encoded: bytes) -> UInt8[np.ndarray, "h w c"]:
-    """Pixels of an encoded picture; c is 1 (grey), 2 (grey, alpha), 3 or 4.
-
-    As it is shown: turned as its EXIF orientation says. Palettes are looked up, 16-bit
-    grey is scaled to 8 bits, other colour spaces become RGB, of an animation the first
-    frame is taken. Anything short of a whole picture raises Unreadable.
-    """
-    try:
-        with Image.open(io.BytesIO(encoded)) as picture:
-            form = picture.tile[0][3] if picture.tile else ""
-            picture.load()
-            clear = picture.info.get("transparency")
-            if form in FEW_BITS and isinstance(clear, int):
-                picture.info["transparency"] = clear * FEW_BITS[form]
-            deep = picture.format not in ("PPM", "PNG")
-            return _pixels(ImageOps.exif_transpose(picture), deep)
-    except Unreadable:
-        raise
-    except Exception as error:  # a broken file may raise anything from inside Pillow
-        raise Unreadable(one_line(error)) from error
-
-
-def _pixels(picture: Image.Image, deep: bool) -> np.ndarray:
-    """deep: integers of 32 bits are meant, not of 16, and those of 8 fit in as well."""
-    mode, clear = picture.mode, picture.info.get("transparency")
-    if mode == "I" or mode.startswith("I;16"):
-        wide = np.asarray(picture).astype(np.int64)
-        if wide.min() < 0 or wide.max() > 65535:
-            raise Unreadable("integer pixels outside 16 bits")
-        small = mode == "I" and deep and wide.max() <= 255
-        grey = (wide if small else (wide + 128) // 257).astype(np.uint8)[..., None]
-        if not isinstance(clear, int):
-            return grey
-        alpha = np.where(wide == clear, 0, 255).astype(np.uint8)[..., None]
-        return np.concatenate([grey, alpha], -1)
-    if mode == "RGB" and isinstance(clear, tuple) and max(clear) > 255:
-        # Of 16 bits, of which Pillow has kept the upper 8.
-        picture.info["transparency"] = tuple(each >> 8 for each in clear)
-    if mode == "F":
-        raise Unreadable("floating-point pixels have no stated range")
-    if picture.has_transparency_data:
-        grey = mode in ("1", "L", "LA", "La")
-        picture = picture.convert("LA" if grey else "RGBA")
-    elif mode == "1":
-        picture = picture.convert("L")
-    elif mode not in ("L", "RGB"):
-        picture = picture.convert("RGB")
-    pixels = np.asarray(picture)
-    return pixels if pixels.ndim == 3 else pixels[..., None]
-
-
 def fit_square(
     image: UInt8[np.ndarray, "h w c"],
     size: int,
@@ -283,14 +225,6 @@ def fit_boxes(
     there = boxes[:, 4:] >= 0
     fitted = np.where(there, edges, boxes[:, :4])
     return without_slivers(np.concatenate([fitted, boxes[:, 4:]], 1, dtype=boxes.dtype))
-
-
-def opaque(image: np.ndarray) -> np.ndarray:
-    """Lays (grey, alpha) or RGBA on white; other pictures pass through."""
-    if image.shape[-1] in (1, 3):
-        return image
-    colour, alpha = image[..., :-1].astype(np.uint32), image[..., -1:].astype(np.uint32)
-    return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
 def luma(values: UInt8[np.ndarray, "*b 3"]) -> UInt8[np.ndarray, "*b 1"]:

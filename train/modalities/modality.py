@@ -11,45 +11,15 @@ from jaxtyping import UInt8
 from train.errors import BadInput, Unreadable
 from train.modalities.checked import Checked
 from train.modalities.draws import Draws
-from train.modalities.files import File
+from train.modalities.files.stored import File
+from train.modalities.record import Batch, Record
 from train.modalities.shown import Axis, Panel, Units, curves, eight_bits
 from vqdit.fields import Bound, Decay, Natural
 
-Batch = dict[str, np.ndarray]
-# Of a generated source, to train on; an eighth of it is to test on.
 CURVES = 4  # channels that have a curve each
+# Of a generated source, to train on; an eighth of it is to test on.
 EightOrMore = Annotated[int, Bound(at_least=8)]
 Part = Annotated[float, Bound(above=0, at_most=1)]
-
-
-@dataclasses.dataclass(frozen=True, eq=False, slots=True)
-class Record:
-    """One stored signal.
-
-    values: (*axes, c), uint8 for pixels and float32 or float64 for all else.
-    rate:   samples or frames a second; 0 where nothing says it.
-    known:  as values, False where a gap was filled; None where none could be.
-    label:  its class, -1 where there is none.
-    more:   what else comes with it, by name, such as "truth", "caption", and "row",
-            {column: number, word or None}.
-    suffix, extra: of the file that the values become again ("" is a folder), and what
-        the modality's `write` and `restore` need besides values and rate.
-    """
-
-    values: np.ndarray
-    rate: float = 0.0
-    known: np.ndarray | None = None
-    label: int = -1
-    more: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    suffix: str = ""
-    extra: bytes = b""
-
-    @property
-    def nbytes(self) -> int:
-        """Memory that it holds."""
-        known = 0 if self.known is None else self.known.nbytes
-        more = sum(getattr(each, "nbytes", 0) for each in self.more.values())
-        return self.values.nbytes + known + more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -370,28 +340,6 @@ class Modality(Checked):
         x = np.stack(list(map(curves, x))) if x.ndim == 3 else x
         x = x if x.shape[-1] in (1, 3) else x[..., :1]  # the first stands for them
         return x if x.dtype == np.uint8 else eight_bits(np.clip(x, -1, 1))
-
-
-def of_contract(contract: Any) -> "Modality":
-    """The modality that prepares files as a bundle's contract says training did."""
-    signal = (contract.shape[-1], contract.rate)
-    return modality_of(contract.kind).of(*signal, **dict(contract.preparation))
-
-
-def modality_of(kind: str) -> type[Modality]:
-    """The modality of this kind, the first where several say so; BadInput if none does.
-
-    A class derived from it, or another one of that kind, takes its place nowhere.
-    """
-    classes, found = [Modality], {}
-    for each in classes:  # which grows meanwhile
-        classes += each.__subclasses__()
-        if hasattr(each, "kind"):
-            found.setdefault(each.kind, each)
-    if kind not in found:
-        known = ", ".join(sorted(found))
-        raise BadInput(f"there is no modality {kind!r}; there are {known}")
-    return found[kind]
 
 
 def peak_ratio(peak_squared: float, original: np.ndarray, decoded: np.ndarray) -> float:

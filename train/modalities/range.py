@@ -8,17 +8,18 @@ import numpy as np
 from jaxtyping import Float
 
 from train.errors import Unreadable
-from train.modalities.augment import RangeAugment
-from train.modalities.files import (
+from train.modalities.files.arrays import (
     as_stored,
     check_finite,
     one_array,
-    stored,
     with_channels,
 )
-from train.modalities.modality import EightOrMore, Modality, Record
-from train.modalities.normalise import Scaling
+from train.modalities.files.stored import stored
+from train.modalities.modality import EightOrMore, Modality
+from train.modalities.record import Record
 from train.modalities.shown import Axis
+from train.modalities.transforms.augment import RangeAugment
+from train.modalities.transforms.normalise import Scaling
 from vqdit.fields import Count, NonNegative, Positive
 
 UNSAID = {"far": None, "elevation": ()}  # in a bundle
@@ -41,7 +42,8 @@ class Ranges(Modality):
     far:       metres that stand where a beam did not return: NaN, 0 or less in the
                first channel. Other channels are 0 there, and the mask is 0 in all.
                None: every value is finite, and stays as it is.
-    normalise: see train.modalities.normalise; fitted on what returned in training.
+    normalise: see train.modalities.transforms.normalise; fitted on what returned in
+               training.
     examples, noise, seed: of streets: `examples` to train on, an eighth to test on.
     """
 

@@ -10,9 +10,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from train.errors import Unreadable
-from train.modalities.files import File
-from train.modalities.modality import Modality, Record
-from train.modalities.tables import check_names, open_table
+from train.modalities.files.stored import File
+from train.modalities.files.tables import check_names, open_table
+from train.modalities.modality import Modality
+from train.modalities.record import Record
 from vqdit.tokenizer.table import spelled
 
 TABULAR = (".csv", ".parquet")

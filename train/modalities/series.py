@@ -7,14 +7,15 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 
 from train.errors import BadInput, Unreadable
-from train.modalities.augment import SeriesAugment
-from train.modalities.clocks import Duplicates, one_clock
 from train.modalities.draws import Draws
-from train.modalities.gaps import UNCLEANED, Cleaning, clean, fill
-from train.modalities.modality import Batch, EightOrMore, Modality, Record
-from train.modalities.normalise import Scaling
-from train.modalities.recordings import read_recording, told, write_recording
-from train.modalities.tables import read_columns
+from train.modalities.files.clocks import Duplicates, one_clock
+from train.modalities.files.recordings import read_recording, told, write_recording
+from train.modalities.files.tables import read_columns
+from train.modalities.modality import EightOrMore, Modality
+from train.modalities.record import Batch, Record
+from train.modalities.transforms.augment import SeriesAugment
+from train.modalities.transforms.gaps import UNCLEANED, Cleaning, clean, fill
+from train.modalities.transforms.normalise import Scaling
 from vqdit.fields import Bound, Count, Decay, Natural, NonNegative
 
 STROKES = ("digit_strokes", "mnist_strokes")
@@ -52,9 +53,10 @@ class Series(Modality):
     longest_gap: seconds between samples that interpolation onto the clock may bridge;
                0: 2.5 steps.
     stride:    samples between windows; 0: `length`, so that they do not overlap.
-    cleaning:  see train.modalities.gaps; None does nothing but to write 0 into gaps.
-    normalise: see train.modalities.normalise; fitted on the known values of the
-               training recordings.
+    cleaning:  see train.modalities.transforms.gaps; None does nothing but to write 0
+               into gaps.
+    normalise: see train.modalities.transforms.normalise; fitted on the known values of
+               the training recordings.
     mask_channels: a channel of 1 (known) and -1 (filled) behind those of the signal,
                for each of them.
     examples, missing, spikes, noise, seed: of generated series: `examples` to train on

@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 
 from train.errors import Unreadable
-from train.modalities.augment import ImageAugment
-from train.modalities.clips import (
+from train.modalities.draws import Word
+from train.modalities.files.clips import (
     RATE,
     alike,
     is_gif,
@@ -18,12 +18,12 @@ from train.modalities.clips import (
     write_gif,
     write_mp4,
 )
-from train.modalities.draws import Word
-from train.modalities.files import check_growth
+from train.modalities.files.index import open_clip
+from train.modalities.files.stored import check_growth
 from train.modalities.image import Pixels, fit_square
-from train.modalities.index import open_clip
-from train.modalities.modality import Batch, Record
+from train.modalities.record import Batch, Record
 from train.modalities.shown import grid, png
+from train.modalities.transforms.augment import ImageAugment
 from vqdit.fields import Bound, Count, Natural, NonNegative
 
 Name = Literal[

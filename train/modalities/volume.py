@@ -11,19 +11,18 @@ import numpy as np
 from jaxtyping import Float
 
 from train.errors import BadInput, Unreadable, reading
-from train.modalities.augment import VolumeAugment
 from train.modalities.draws import Word
-from train.modalities.files import (
-    File,
+from train.modalities.files.arrays import (
     as_stored,
-    check_growth,
     load_arrays,
     one_array,
-    stored,
     with_channels,
 )
-from train.modalities.modality import EightOrMore, Modality, Record
-from train.modalities.normalise import Scaling
+from train.modalities.files.stored import File, check_growth, stored
+from train.modalities.modality import EightOrMore, Modality
+from train.modalities.record import Record
+from train.modalities.transforms.augment import VolumeAugment
+from train.modalities.transforms.normalise import Scaling
 from vqdit.fields import Count, NonNegative
 
 Name = Literal["phantoms", "patients", "planted_patients", "folder", "webdataset"]
@@ -50,7 +49,7 @@ class Volumes(Modality):
                .npz; (): as they are.
     window:    (low, high) that intensities are clipped to first, such as (-160, 240)
                for soft tissue in Hounsfield units; (): not clipped.
-    normalise: see train.modalities.normalise; fitted on the training scans.
+    normalise: see train.modalities.transforms.normalise; fitted on the training scans.
     examples, noise, seed: of phantoms: `examples` to train on, an eighth to test on.
     """
 

@@ -11,7 +11,7 @@ import numpy as np
 from train.config import StageTwo
 from train.errors import BadInput
 from train.modalities import Modality
-from train.modalities.augment import Augment
+from train.modalities.transforms.augment import Augment
 from train.objectives.bundles import check_shape
 from train.pipeline import CachedExamples, JointExamples, LatentCache, open_examples
 from train.pipeline.statistics import PROBED, records_of, refuse_others

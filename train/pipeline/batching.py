@@ -13,7 +13,7 @@ from jaxtyping import Int
 
 from train.errors import BadInput
 from train.modalities.draws import Word, chance
-from train.modalities.modality import Batch
+from train.modalities.record import Batch
 
 
 def spaced(count: int, most: int | None = None) -> Int[np.ndarray, "n"]:

@@ -21,9 +21,10 @@ import numpy as np
 from jaxtyping import Int
 
 from train.errors import BadInput, Unreadable, reading
-from train.modalities import files
 from train.modalities.draws import Draws, Word
-from train.modalities.modality import Batch, Modality
+from train.modalities.files import writing
+from train.modalities.modality import Modality
+from train.modalities.record import Batch
 from train.progress import progress
 from vqdit import sealed
 from vqdit.trained.bundle import read_json
@@ -68,7 +69,7 @@ def new_cache(folder: str | Path) -> Iterator[Path]:
     folder = Path(folder).expanduser()
     if folder.exists():
         raise BadInput(f"{folder} exists; remove it, or write the cache elsewhere")
-    with files.new_folder(folder) as unfinished:
+    with writing.new_folder(folder) as unfinished:
         yield unfinished
 
 

@@ -13,8 +13,9 @@ from jaxtyping import Int
 
 from train.errors import BadInput
 from train.modalities.draws import Draws
-from train.modalities.modality import Batch, Modality, Record
-from train.modalities.normalise import Normaliser, normaliser
+from train.modalities.modality import Modality
+from train.modalities.record import Batch, Record
+from train.modalities.transforms.normalise import Normaliser, normaliser
 from train.pipeline.batching import spaced
 from train.pipeline.statistics import records_of, statistics_of
 from train.progress import progress

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from train.errors import BadInput, Unreadable, reading
-from train.modalities import files
+from train.modalities.files import writing
 from train.modalities.modality import Modality
-from train.modalities.normalise import Moments, Statistics
+from train.modalities.transforms.normalise import Moments, Statistics
 from train.pipeline.batching import spaced
 from train.progress import progress
 from train.sources import Source, open_source
@@ -134,7 +134,7 @@ def keep_statistics(
         if write:
             kept = {"of": _key(data), "statistics": describe(statistics)}
             kept["data"] = probe(data, train=True)
-            files.write(path, sealed.sealed(kept))
+            writing.write(path, sealed.sealed(kept))
         return statistics
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from train.errors import BadInput, blame
-from train.modalities.modality import Batch, Modality
+from train.modalities.modality import Modality
+from train.modalities.record import Batch
 from train.pipeline.batching import endless
 from train.pipeline.cache import CachedExamples
 from train.pipeline.examples import Examples, open_examples

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from train.modalities.files import write_bytes
+from train.modalities.files.writing import write_bytes
 from train.modalities.shown import COLOURS, png
 
 INK, FAINT = "#2b2f36", "#c9ced6"

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from train.modalities.modality import of_contract
+from train.modalities.kinds import of_contract
 from train.modalities.shown import Units, png
 from train.report import pictures
 from train.report.pages import WIDTH, number, table

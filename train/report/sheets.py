@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from train.modalities.modality import Modality, modality_of
+from train.modalities.kinds import modality_of
+from train.modalities.modality import Modality
 from train.modalities.shown import Axis, Panel, Units, eight_bits, grid
 from vqdit.signal import to_uint8
 

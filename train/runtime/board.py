@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from train.modalities.files import append
+from train.modalities.files.writing import append
 
 
 class Board:

@@ -15,7 +15,7 @@ import numpy as np
 
 from train.config import Run
 from train.errors import BadInput
-from train.modalities.files import write_bytes
+from train.modalities.files.writing import write_bytes
 from train.progress import say
 from train.runtime import hosts
 from train.runtime.log import Logger

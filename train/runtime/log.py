@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from train.errors import BadInput, one_line
-from train.modalities.files import append, write_bytes
+from train.modalities.files.writing import append, write_bytes
 from train.modalities.shown import png
 from train.progress import Bar, progress, say
 from train.runtime import hosts

@@ -8,8 +8,10 @@ from jaxtyping import Int
 
 from train.errors import BadInput, Unreadable, blame
 from train.modalities.draws import chance
-from train.modalities.files import load_arrays, printable
-from train.modalities.modality import Modality, Record
+from train.modalities.files.arrays import load_arrays
+from train.modalities.files.stored import printable
+from train.modalities.modality import Modality
+from train.modalities.record import Record
 from train.sources.source import Source
 from train.sources.split import divided
 

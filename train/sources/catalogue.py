@@ -17,8 +17,9 @@ import numpy as np
 
 from train.errors import BadInput, Unreadable, one_line
 from train.modalities.draws import chance
-from train.modalities.image import decode_picture
-from train.modalities.modality import Modality, Record
+from train.modalities.files.pictures import decode_picture
+from train.modalities.modality import Modality
+from train.modalities.record import Record
 from train.sources.source import Source
 from train.sources.split import divided
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from train.errors import BadInput
-from train.modalities.files import kind_of, natural, printable
-from train.modalities.image import STILLS
+from train.modalities.files.pictures import STILLS
+from train.modalities.files.stored import kind_of, natural, printable
 from train.modalities.modality import Modality
 
 # Names of folders that are parts of a set, and not classes.

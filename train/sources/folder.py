@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Float
 
 from train.errors import BadInput, Unreadable
-from train.modalities.files import Member, counted
-from train.modalities.modality import Modality, Record
+from train.modalities.files.stored import Member, counted
+from train.modalities.modality import Modality
+from train.modalities.record import Record
 from train.progress import progress
 from train.sources.entries import Entry, Listing, listing, refuse_parts
 from train.sources.source import Source

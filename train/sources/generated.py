@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from train.modalities.draws import Word
-from train.modalities.modality import Modality, Record
+from train.modalities.modality import Modality
+from train.modalities.record import Record
 from train.sources.source import Source
 
 TRAIN, TEST = 1, 2  # words of the parts

@@ -10,7 +10,8 @@ from jaxtyping import Float, UInt8
 
 from train.modalities.draws import Word
 from train.modalities.image import Images
-from train.modalities.modality import Modality, Record
+from train.modalities.modality import Modality
+from train.modalities.record import Record
 from train.sources.arrays import digits
 from train.sources.catalogue import open_prepared
 from train.sources.generated import Generated, rng

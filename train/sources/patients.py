@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from train.modalities.draws import Word
-from train.modalities.modality import Modality, Record
+from train.modalities.modality import Modality
+from train.modalities.record import Record
 from train.sources.generated import (
     TRAIN,
     Body,

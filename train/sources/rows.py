@@ -9,8 +9,8 @@ import numpy as np
 
 from train.errors import BadInput, blame
 from train.modalities.draws import chance
-from train.modalities.files import natural
-from train.modalities.modality import Record
+from train.modalities.files.stored import natural
+from train.modalities.record import Record
 from train.modalities.rows import TABULAR, Tables, rows_of
 from train.sources.source import Source
 from train.sources.split import divided, name_draw, ruled

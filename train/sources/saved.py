@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from train.errors import BadInput, Unreadable, reading
-from train.modalities.files import stored
+from train.modalities.files.stored import stored
 from train.modalities.modality import Modality
 from train.sources.entries import Entry, Listing, labelled, parts_among, splits_of
 from train.sources.folder import Part, folder_of, parted, shared

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from train.errors import BadInput, Unreadable, reading
-from train.modalities.files import counted, kind_of, natural
+from train.modalities.files.stored import counted, kind_of, natural
 from train.modalities.modality import Modality
 from train.progress import progress
 from train.sources.entries import (

@@ -6,7 +6,7 @@ import numpy as np
 
 from train.errors import BadInput
 from train.modalities.draws import Word, chance
-from train.modalities.modality import Record
+from train.modalities.record import Record
 from train.sources.source import Source
 from train.sources.split import name_draw
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from train.modalities.modality import Record
+from train.modalities.record import Record
 
 # Records of a source that were read stay in memory up to this many bytes.
 KEPT_BYTES = 2**30

@@ -5,7 +5,8 @@ from jaxtyping import Bool, Float, UInt8
 from scipy import ndimage
 
 from train.modalities.draws import Word
-from train.modalities.modality import Modality, Record
+from train.modalities.modality import Modality
+from train.modalities.record import Record
 from train.sources.generated import Generated, poorly, rng
 from train.sources.moving import digit_pictures
 

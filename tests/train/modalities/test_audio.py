@@ -10,9 +10,9 @@ from tensorflow_datasets.proto import tf_example_pb2
 from tests.train.fresh import batches, fresh
 from train.errors import BadInput
 from train.modalities.audio import Audio, played, window
-from train.modalities.augment import SeriesAugment
 from train.modalities.series import Series
-from train.modalities.sound import AudioCleaning
+from train.modalities.transforms.augment import SeriesAugment
+from train.modalities.transforms.sound import AudioCleaning
 from train.pipeline import open_examples, whole
 from train.sources.split import held_out
 

@@ -5,17 +5,16 @@ import pytest
 
 from train.errors import BadInput
 from train.modalities import Images, Ranges, Video, Volumes
-from train.modalities.augment import (
+from train.modalities.draws import Draws, Version, Word
+from train.modalities.transforms.augment import (
     YIQ,
     ImageAugment,
     RangeAugment,
     SeriesAugment,
     VolumeAugment,
-    move_boxes,
     stretches,
-    warp,
 )
-from train.modalities.draws import Draws, Version, Word
+from train.modalities.transforms.warp import move_boxes, warp
 from train.pipeline import open_examples as prepare
 
 EVERYTHING = ImageAugment(

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from train.errors import Unreadable
-from train.modalities.clocks import in_order, one_clock
+from train.modalities.files.clocks import in_order, one_clock
 
 NAN = np.nan
 

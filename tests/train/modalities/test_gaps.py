@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from train.errors import BadInput
-from train.modalities.gaps import (
+from train.modalities.transforms.gaps import (
     Cleaning,
     clean,
     constant,

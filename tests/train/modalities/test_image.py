@@ -9,7 +9,8 @@ from PIL import Image
 from tests.train.fresh import fresh
 from train.errors import BadInput, Unreadable
 from train.modalities import Images
-from train.modalities.image import decode_picture, fit_square
+from train.modalities.files.pictures import decode_picture
+from train.modalities.image import fit_square
 
 
 def encoded(picture: Image.Image, form: str = "PNG", **options) -> bytes:

@@ -25,7 +25,8 @@ from train.modalities import (
     Volumes,
 )
 from train.modalities.draws import Draws, Word
-from train.modalities.modality import Modality, modality_of
+from train.modalities.kinds import modality_of
+from train.modalities.modality import Modality
 from train.pipeline import whole
 from vqdit.values import build, describe
 

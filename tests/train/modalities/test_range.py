@@ -5,8 +5,8 @@ import pytest
 
 from tests.train.fresh import batches, fresh
 from train.errors import BadInput, Unreadable
-from train.modalities.augment import RangeAugment
 from train.modalities.range import Ranges, projected
+from train.modalities.transforms.augment import RangeAugment
 
 SMALL = Ranges(rows=16, azimuth=64, examples=16, threads=0)
 

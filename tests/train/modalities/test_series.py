@@ -6,9 +6,9 @@ import pytest
 
 from tests.train.fresh import batches, fresh
 from train.errors import BadInput
-from train.modalities.augment import SeriesAugment
-from train.modalities.gaps import Cleaning
 from train.modalities.series import Series
+from train.modalities.transforms.augment import SeriesAugment
+from train.modalities.transforms.gaps import Cleaning
 from train.pipeline import keep_statistics, whole
 
 SMALL = Series(length=64, channels=2, examples=80, threads=0)

@@ -6,9 +6,9 @@ import pytest
 import soundfile
 
 from train.errors import BadInput, Unreadable
-from train.modalities.sound import (
+from train.modalities.files.sound import decode_audio
+from train.modalities.transforms.sound import (
     AudioCleaning,
-    decode_audio,
     one_channel,
     resampled,
     trimmed,

@@ -5,7 +5,7 @@ import pyarrow
 import pytest
 
 from train.errors import Unreadable
-from train.modalities.tables import columns_of, open_table
+from train.modalities.files.tables import columns_of, open_table
 
 DAY = 1_704_067_200_000_000_000  # 2024-01-01 in nanoseconds
 STEP = 5_000_123  # a step with digits below a microsecond

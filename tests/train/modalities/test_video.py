@@ -9,10 +9,10 @@ from PIL import Image
 from tests.train.fresh import batches, fresh
 from train.errors import BadInput, Unreadable
 from train.modalities import index as indices
-from train.modalities.augment import ImageAugment
-from train.modalities.clips import pack_times, read_clip, times_of
+from train.modalities.files.clips import pack_times, read_clip, times_of
+from train.modalities.files.index import Index, Reel, open_clip
 from train.modalities.image import Images
-from train.modalities.index import Index, Reel, open_clip
+from train.modalities.transforms.augment import ImageAugment
 from train.modalities.video import Video
 
 

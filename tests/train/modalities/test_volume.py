@@ -7,8 +7,8 @@ import pytest
 
 from tests.train.fresh import batches, fresh
 from train.errors import BadInput
-from train.modalities.augment import VolumeAugment
-from train.modalities.modality import Record
+from train.modalities.record import Record
+from train.modalities.transforms.augment import VolumeAugment
 from train.modalities.volume import Volumes, fit_volume, resample
 from train.pipeline import whole
 

@@ -6,7 +6,7 @@ import pytest
 
 from train.errors import BadInput
 from train.modalities import Images, Modality, Ranges, Record, Series, Volumes
-from train.modalities.normalise import SAMPLE, Moments, normaliser
+from train.modalities.transforms.normalise import SAMPLE, Moments, normaliser
 from train.pipeline import keep_statistics, recall_statistics, statistics
 from train.pipeline.statistics import statistics_of
 from train.sources import Source

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from train.errors import BadInput
-from train.modalities.files import write_bytes, write_folder
-from train.modalities.modality import modality_of
+from train.modalities.files.writing import write_bytes, write_folder
+from train.modalities.kinds import modality_of
 from train.modalities.shown import grid
 from train.report import pictures
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from train.modalities.modality import modality_of
+from train.modalities.kinds import modality_of
 from train.modalities.shown import Axis, Panel, Units, spectrogram
 from train.report import sheets
 from train.report.sheets import framed, sheet, ticks

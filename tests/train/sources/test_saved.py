@@ -12,8 +12,9 @@ from PIL import Image
 
 from tests.train.fresh import fresh_source
 from train.errors import BadInput
-from train.modalities import Audio, Images, Series, Video, clips
-from train.modalities.clips import even, write_gif, write_mp4
+from train.modalities import Audio, Images, Series, Video
+from train.modalities.files import clips
+from train.modalities.files.clips import even, write_gif, write_mp4
 from train.sources import open_source
 
 LABEL = {"names": ["ant", "bee", "cat"], "_type": "ClassLabel"}

@@ -12,8 +12,8 @@ from PIL import Image
 from tests.train.fresh import forget, fresh_source
 from train.errors import BadInput
 from train.modalities import Audio, Images, Ranges, Series, Video, Volumes
-from train.modalities.clips import even, write_gif, write_mp4
-from train.modalities.files import npz
+from train.modalities.files.arrays import npz
+from train.modalities.files.clips import even, write_gif, write_mp4
 from train.sources import open_source
 from train.sources import source as sources
 from train.sources.shards import expanded

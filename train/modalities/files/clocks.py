@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from train.errors import Unreadable
-from train.modalities.files import check_growth
+from train.modalities.files.stored import check_growth
 
 Duplicates = Literal["first", "mean"]
 

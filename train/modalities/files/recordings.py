@@ -22,12 +22,13 @@ import numpy as np
 from jaxtyping import Float
 
 from train.errors import Unreadable
-from train.modalities.clocks import in_order
-from train.modalities.files import File, load_arrays, npz
-from train.modalities.tables import Columns, arrays_of, columns_of, open_table
+from train.modalities.files.arrays import load_arrays, npz
+from train.modalities.files.clocks import in_order
+from train.modalities.files.stored import File
+from train.modalities.files.tables import Columns, arrays_of, columns_of, open_table
 
 TIME = ("time", "t", "seconds")
-ONE_CLOCK = "bring it to one clock (see train.modalities.clocks)"
+ONE_CLOCK = "bring it to one clock (see train.modalities.files.clocks)"
 
 
 def read_recording(

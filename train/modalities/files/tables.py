@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Float
 
 from train.errors import BadInput, Unreadable, reading
-from train.modalities.clocks import in_order, one_clock
-from train.modalities.files import File, load_arrays, printable, stored
+from train.modalities.files.arrays import load_arrays
+from train.modalities.files.clocks import in_order, one_clock
+from train.modalities.files.stored import File, printable, stored
 
 # How a missing value is written in a CSV.
 MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-", "?"]

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from train.errors import BadInput, Unreadable, one_line
-from train.modalities.clips import (
+from train.modalities.files.clips import (
     even_times,
     frames_of,
     is_gif,
@@ -20,7 +20,7 @@ from train.modalities.clips import (
     times_of,
     upright,
 )
-from train.modalities.files import File, opened
+from train.modalities.files.stored import File, opened
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""What files hold (arrays, pictures, clips, sound, tables), and their writing."""

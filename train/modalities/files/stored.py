@@ -1,0 +1,81 @@
+"""Files as bytes, wherever they lie, and their names."""
+
+import dataclasses
+import io
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from train.errors import Unreadable
+
+# Samples that are made of any file, and as a multiple of those that it holds.
+MOST_MADE, LARGEST_GROWTH = 2**20, 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """A file that lies in another one, as readers take it in the place of a path.
+
+    name: its path in there. read_bytes: what it holds; OSError or Unreadable.
+    """
+
+    name: str
+    read_bytes: Callable[[], bytes]
+
+    @property
+    def suffix(self) -> str:
+        return Path(self.name).suffix
+
+    def is_dir(self) -> bool:
+        return False
+
+    def __str__(self):
+        return self.name
+
+
+File = Path | Member
+
+
+def stored(path: File) -> bytes:
+    """What a file holds."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Unreadable(error.strerror or str(error) or "cannot be opened") from error
+
+
+def opened(path: File) -> str | io.BytesIO:
+    """What libraries open that read files themselves."""
+    return str(path) if isinstance(path, Path) else io.BytesIO(stored(path))
+
+
+def natural(name: str) -> tuple[list[str | int], str]:
+    """What names are ordered by where their numbers count: 2 before 10."""
+    parts: list[str | int] = list(re.split("([0-9]+)", name))
+    parts[1::2] = map(int, parts[1::2])
+    return parts, name
+
+
+def printable(name: str) -> str:
+    """A name from disk as text: bytes that are no UTF-8 are escaped."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def kind_of(name: str) -> str:
+    """What a file that is left out is counted under: ".heic"."""
+    return printable(Path(name).suffix.lower()) or "without a suffix"
+
+
+def counted(kinds: Mapping[str, int]) -> str:
+    """6 .heic, 1 .txt: the most frequent first."""
+    most = sorted(kinds.items(), key=lambda each: (-each[1], each[0]))
+    return ", ".join(f"{n} {kind}" for kind, n in most)
+
+
+def check_growth(count: float, of: int, why: str) -> None:
+    """Raises Unreadable where a number in a file would make `count` samples of as few.
+
+    Memory is for what a file holds, whatever its header claims.
+    """
+    if not count <= max(MOST_MADE, LARGEST_GROWTH * of):
+        raise Unreadable(f"{why}, which would make {count:.3g} samples of {of}")

@@ -1,0 +1,71 @@
+"""Files and folders are written whole or not at all."""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def write(path: str | os.PathLike, figures: dict, **how: Any) -> None:
+    """JSON, whole or not at all."""
+    write_bytes(path, (json.dumps(figures, **{"indent": 1} | how) + "\n").encode())
+
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+    """Writes a file whole or not at all; makes the folder."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def append(file: int, data: bytes) -> None:
+    """Adds to the end of an open file, all of it or nothing; raises OSError."""
+    size = os.fstat(file).st_size
+    try:
+        while data:  # of a disk that is filled by it a part is taken first
+            data = data[os.write(file, data) :]
+    except OSError:
+        os.truncate(file, size)
+        raise
+
+
+@contextlib.contextmanager
+def new_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """A folder to write into, which becomes `path` in the end, or nothing at all where
+    that is not reached; what is there goes once it does."""
+    path = Path(path)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    shutil.rmtree(fresh, ignore_errors=True)  # of a process that was killed
+    try:
+        fresh.mkdir(parents=True)
+        yield fresh
+        if path.exists():
+            path.rename(old)
+        fresh.rename(path)
+    except BaseException:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        raise
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def write_folder(path: str | os.PathLike, files: Mapping[str, bytes]) -> None:
+    """Writes a folder of files whole or not at all; what is there goes once it is."""
+    with new_folder(path) as fresh:
+        for name, data in files.items():
+            (fresh / name).write_bytes(data)
