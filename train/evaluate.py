@@ -31,15 +31,15 @@ from train.config import Experiment, StageTwo
 from train.config.bars import met
 from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
-from train.evaluation import questions
-from train.evaluation.crossings import crossings, own, unguided
+from train.evaluation.crossings import questions
+from train.evaluation.crossings.crossings import crossings, own, unguided
+from train.evaluation.crossings.forecasts import forecasts, foreseen
+from train.evaluation.crossings.questions import Crossings
 from train.evaluation.drawing import SAMPLER
 from train.evaluation.estimates import Estimate
 from train.evaluation.features import network_of
-from train.evaluation.forecasts import forecasts, foreseen
 from train.evaluation.judge import judge_of
-from train.evaluation.measures import BASELINES
-from train.evaluation.questions import Crossings
+from train.evaluation.reconstruction.kinds import BASELINES
 from train.evaluation.samples import compared
 from train.evaluation.scores import (
     evaluate_generator,

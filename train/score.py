@@ -52,22 +52,22 @@ from train.config import StageTwo
 from train.config.command import OF_RUN, parse
 from train.config.outputs import out_file
 from train.errors import BadInput, run
-from train.evaluation.bound_figures import (
+from train.evaluation.crossings.bound_figures import (
     figures_of,
     lines,
     rank_figures,
     text_figures,
 )
-from train.evaluation.bounds import (
+from train.evaluation.crossings.bounds import (
     Bounds,
     batches_of,
     bounds_of,
     rank_costs,
     with_all,
 )
-from train.evaluation.forecasts import frames_of
+from train.evaluation.crossings.forecasts import frames_of
+from train.evaluation.crossings.retrieval import nearest_costs, ranks
 from train.evaluation.ngrams import texts_of
-from train.evaluation.retrieval import nearest_costs, ranks
 from train.modalities.files.writing import write, write_bytes
 from train.objectives.bundles import open_bundle
 from train.pipeline import JointExamples, spaced

@@ -7,7 +7,8 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from vqdit.quantizers import VectorQuantizer, kmeans, nearest, search
+from vqdit.quantizers import VectorQuantizer, kmeans, nearest
+from vqdit.quantizers.codebook import search
 
 
 def whole_numbers(*shape, seed=0):

@@ -8,7 +8,8 @@ import pytest
 
 from train import page
 from train.evaluation import evaluator
-from train.evaluation.questions import Crossing
+from train.evaluation.crossings import sections
+from train.evaluation.crossings.questions import Crossing
 from train.modalities import Images
 from train.pipeline import whole
 from vqdit.diffusion import Heun
@@ -77,9 +78,9 @@ def test_where_it_fails_is_the_worst_first(name, worst, monkeypatch):
             for rows in batches
         ),
     )
-    monkeypatch.setattr(page, "_section", lambda of, crossing, title, found: found)
+    monkeypatch.setattr(sections, "_section", lambda of, crossing, title, found: found)
     crossing = Crossing(("photo",), "word")
-    first, fails = page._crossing(of, crossing, None, None, 5, None)
+    first, fails = sections.sections_of(of, crossing, None, None, 5, None)
     assert first["said"] == [0, 1, 2, 3, 4] and fails["said"] == worst
 
 
@@ -87,7 +88,7 @@ def test_where_it_fails_is_the_worst_first(name, worst, monkeypatch):
 def test_what_is_drawn_stands_over_what_is_true(exact, monkeypatch):
     """Where there is one truth, named by what was given."""
     shown = lambda caption, contract, x, names=(): [(caption, contract, x, names)]
-    monkeypatch.setattr(page, "seen", shown)
+    monkeypatch.setattr(sections, "seen", shown)
     contract = types.SimpleNamespace(contract="of photo")
     photo = types.SimpleNamespace(source="", read=None, tokenizer=contract)
     word = types.SimpleNamespace(source="caption", word=lambda text: text)
@@ -96,7 +97,7 @@ def test_what_is_drawn_stands_over_what_is_true(exact, monkeypatch):
     )
     drawn, true = [np.zeros(3)] * 2, [np.ones(3)] * 2
     found = {"word": ["a", "b"], "said": drawn, "truth": true, "label": [0, 1]}
-    section = page._section(of, Crossing(("word",), "photo"), "title", found)
+    section = sections._section(of, Crossing(("word",), "photo"), "title", found)
     said = [(caption, x.mean(), names) for caption, _, x, names in section.shown]
     both = [("drawn photo", 0.0, ["a", "b"]), ("true photo", 1.0, ["a", "b"])]
     assert said == (both if exact else both[:1]) and not section.text

@@ -16,8 +16,8 @@ from tests.train.experiments import of_values
 from train import score
 from train.config.workdir import save_config
 from train.errors import BadInput
-from train.evaluation.bounds import Bounds
-from train.evaluation.retrieval import nearest_costs
+from train.evaluation.crossings.bounds import Bounds
+from train.evaluation.crossings.retrieval import nearest_costs
 from train.modalities import Images
 from train.pipeline import JointExamples
 from vqdit.diffusion import Masking

@@ -82,3 +82,8 @@ def distance(found: str, wanted: str, where: str = "") -> Values:
         return apart[batch[where]] if where else apart
 
     return values
+
+
+def root_mean_square(name: str, *entries: str) -> Mean:
+    """Of the errors between two entries; see `squared_error`."""
+    return Mean(name, squared_error(*entries), lambda error: float(np.sqrt(error)))

@@ -12,7 +12,7 @@ from train.evaluation.evaluator import (
     evaluated,
     reconstructions,
 )
-from train.evaluation.measures import Measures
+from train.evaluation.reconstruction.kinds import measures_of
 from train.evaluation.samples import (
     Reference,
     References,
@@ -38,13 +38,13 @@ def evaluate_tokenizer(
     judge: Judge | None = None,
 ) -> dict[str, Any]:
     """Figures on held-out examples, by the evaluators that the modality names in
-    `measures`; see `train.evaluation.measures`.
+    `measures`; see `train.evaluation.reconstruction.kinds`.
 
     most:     of a larger set, so many examples, evenly spaced.
     baseline: beside k-means at equal bits, where the kind has it.
     judge:    of labelled sound: it hears classes.
     """
-    score = Measures(codec, data, most, baseline, judge)
+    score = measures_of(codec, data, most, baseline, judge)
     batches = reconstructions(codec, data, score.most, score.beside)
     count = {"examples": len(open_examples(data, False).spaced(score.most))}
     return count | evaluated(Several(score.evaluators, score.known), batches)
@@ -89,7 +89,7 @@ def evaluate_generator(
 
 def tokenizer_figures(codec: Codec, data: Modality) -> list[str]:
     """The figures of `evaluate_tokenizer` that are one number and not known before."""
-    each = Several(Measures(codec, data, baseline=False).evaluators)
+    each = Several(measures_of(codec, data, baseline=False).evaluators)
     found = each.finish(each.start())
     return [name for name, x in found.items() if not isinstance(x, list | dict)]
 

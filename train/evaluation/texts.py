@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ from jaxtyping import Float, Int
 from train.evaluation.evaluator import Evaluator, Several, evaluated, examples
 from train.evaluation.likeness import NEIGHBOURS
 from train.evaluation.means import Mean
-from train.evaluation.retrieval import edits
 from train.modalities import Batch, Modality
 from train.pipeline import open_examples
 
@@ -172,3 +171,23 @@ def _mark(text: str) -> int:
     """The same for the same text, on every machine."""
     data = text.encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(data, digest_size=7).digest())
+
+
+def edits(text: str, others: Sequence[str]) -> Int[np.ndarray, "n"]:
+    """Characters to insert, delete or replace between a text and each of the others
+    (Levenshtein)."""
+    lengths = np.array([len(other) for other in others], int)
+    width = int(lengths.max(initial=0))
+    letters = np.full((len(others), width), -1)
+    for row, other in zip(letters, others, strict=True):
+        row[: len(other)] = list(map(ord, other))
+    places = np.arange(width + 1)
+    # Row i: edits between the first i letters and each beginning of the others.
+    row = np.tile(places, (len(others), 1))
+    for letter in map(ord, text):
+        replaced = row[:, :-1] + (letters != letter)
+        row = row + 1
+        row[:, 1:] = np.minimum(row[:, 1:], replaced)
+        # Insertions: the least of what stands before, a step each.
+        row = np.minimum.accumulate(row - places, axis=1) + places
+    return row[np.arange(len(others)), lengths]

@@ -64,7 +64,8 @@ class Modality(Checked):
     takes:      names in `preparation`, all there may be.
     judged:     steps that a judge of labelled examples is trained for; 0: none is.
     measures:   the evaluators that a tokenizer is scored by, in
-                `train.evaluation.measures`; "": the mean of its own `measure`.
+                `train.evaluation.reconstruction.kinds`; "": the mean of its own
+                `measure`.
     score, unit: of `measure`, and of the bits of a file.
     sides:      the fields that say the sides of an example, in their order.
     made:       the fields that say how generated data are made, and nothing of others.

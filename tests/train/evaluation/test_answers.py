@@ -3,7 +3,8 @@ import types
 import numpy as np
 import pytest
 
-from train.evaluation.answers import Answer, overlap, paired, usual
+from train.evaluation.crossings.answers import Answer, usual
+from train.evaluation.crossings.overlap import overlap, paired
 from train.evaluation.evaluator import evaluated
 from vqdit.tokenizer import Bytes
 

@@ -4,9 +4,10 @@ import types
 import numpy as np
 import pytest
 
-from train.evaluation import judge, measures
+from train.evaluation import judge
 from train.evaluation.evaluator import reconstruct
 from train.evaluation.judge import judge_of
+from train.evaluation.reconstruction import sound
 from train.evaluation.scores import evaluate_tokenizer
 from train.modalities import Audio, AudioCleaning
 from train.modalities.audio import ear
@@ -109,7 +110,7 @@ def test_every_number_of_books_has_its_rate_and_its_ratio():
 
 def test_a_perfect_ratio_counts_as_100_decibels():
     x, figures = whole(DATA, train=False)["x"][:4], {}
-    for each in measures._alike(DATA.front, None, "x"):
+    for each in sound._alike(DATA.front, None, "x"):
         figures |= each.finish(each.sums({"x": x}))
     assert figures["si_sdr_db"] == 100
     assert figures["si_sdr_median_db"] == pytest.approx(100, abs=0.01)

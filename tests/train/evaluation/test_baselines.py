@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from train.errors import BadInput
-from train.evaluation import baselines
-from train.evaluation.baselines import BlockKMeans, fitted
+from train.evaluation.reconstruction import baselines
+from train.evaluation.reconstruction.baselines import BlockKMeans, fitted
 from train.modalities import Images
 from vqdit.trained.contract import LatentContract
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from train.evaluation.bound_figures import figures_of, lines
+from train.evaluation.crossings.bound_figures import figures_of, lines
 
 
 def table_of(label, nats):

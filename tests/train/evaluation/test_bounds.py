@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from train.evaluation import bounds
-from train.evaluation.bounds import Bounds, bounds_of, clues
+from train.evaluation.crossings import bounds
+from train.evaluation.crossings.bounds import Bounds, bounds_of, clues
 from train.evaluation.estimates import roc_auc
 from train.modalities import Images
 from train.pipeline import JointExamples

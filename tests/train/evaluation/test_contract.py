@@ -14,8 +14,7 @@ import pytest
 from tests.members import missing
 from train import evaluation
 from train.evaluation import texts
-from train.evaluation.codebook import CodebookUse
-from train.evaluation.crossings import Beside
+from train.evaluation.crossings.crossings import Beside
 from train.evaluation.estimates import Posterior, Resampled, Share, roc_auc
 from train.evaluation.evaluator import Evaluator, Several, evaluated, merged
 from train.evaluation.likeness import (
@@ -25,6 +24,7 @@ from train.evaluation.likeness import (
     accuracy,
 )
 from train.evaluation.means import Mean, Median, decibels, distance, squared_error
+from train.evaluation.reconstruction.codebook import CodebookUse
 from train.evaluation.texts import Wording
 from train.modalities import Images
 from train.pipeline import whole

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from train.errors import BadInput
-from train.evaluation.crossings import _together, crossings, own
+from train.evaluation.crossings.crossings import _together, crossings, own
+from train.evaluation.crossings.questions import Crossing, asked
 from train.evaluation.features import Latents
-from train.evaluation.questions import Crossing, asked
 from train.evaluation.samples import Reference
 from train.evaluation.texts import TextReference
 from train.modalities import Images

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from train.errors import BadInput
-from train.evaluation.forecasts import forecasts, moved
+from train.evaluation.crossings.forecasts import forecasts, moved
 from train.modalities import Video
 
 CLIPS = Video("moving_actions", frames=9, size=32, digits=1, examples=160)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from train.evaluation.retrieval import Nearest, edits, pair_costs, ranks, retrieved
+from train.evaluation.crossings.retrieval import Nearest, pair_costs, ranks, retrieved
+from train.evaluation.texts import edits
 
 
 def test_the_rank_counts_what_is_cheaper_and_half_of_what_is_as_cheap():

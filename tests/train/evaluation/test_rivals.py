@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from train.evaluation.rivals import Rivals
+from train.evaluation.crossings.rivals import Rivals
 
 
 def test_a_class_that_training_lacks_is_never_said():

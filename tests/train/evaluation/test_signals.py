@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from train.errors import BadInput
-from train.evaluation import evaluator, measures
+from train.evaluation import evaluator
 from train.evaluation.features import Latents, network_of
+from train.evaluation.reconstruction import pictures
 from train.evaluation.samples import Reference
 from train.evaluation.scores import (
     evaluate_generator,
@@ -161,7 +162,7 @@ def test_video_is_scored_frame_by_frame(monkeypatch):
     assert figures["ssim_by_frame"][0] == pytest.approx(1)
     assert figures["ssim"] == pytest.approx(np.mean(figures["ssim_by_frame"]), abs=1e-5)
     # Of many clips a few unless all are asked for, and it says of how many.
-    monkeypatch.setattr(measures, "CLIPS", 2)
+    monkeypatch.setattr(pictures, "CLIPS", 2)
     codec = Stand(data)
     assert evaluate_tokenizer(codec, data)["examples"] == sum(codec.widths) == 2
     assert evaluate_tokenizer(codec, data, 40)["examples"] == 4

@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.train.fresh import batches, fresh
 from train.errors import BadInput, Unreadable
-from train.modalities import index as indices
+from train.modalities.files import index as indices
 from train.modalities.files.clips import pack_times, read_clip, times_of
 from train.modalities.files.index import Index, Reel, open_clip
 from train.modalities.image import Images

@@ -16,12 +16,7 @@ from PIL import Image, ImageSequence
 
 from train.errors import Unreadable, reading
 from train.modalities.files.pictures import STILLS, decode_picture, opaque
-from train.modalities.files.stored import (
-    File,
-    natural,
-    opened,
-    stored,
-)
+from train.modalities.files.stored import File, natural, opened, stored
 
 RATE = 10.0  # frames a second of a clip that does not say, as browsers have it
 SHORTEST = 0.02  # seconds of a GIF's frame; players take less for a mistake

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import softmax
 
-from train.evaluation.bounds import Table, clues
+from train.evaluation.crossings.bounds import Table, clues
+from train.evaluation.crossings.retrieval import ranks, retrieved
 from train.evaluation.estimates import roc_auc
 from train.evaluation.ngrams import bits_per_byte
-from train.evaluation.retrieval import ranks, retrieved
 
 Figures = dict[str, Any]
 

@@ -1,13 +1,14 @@
 """Which of many examples is the true companion of one: ranks, by any measure."""
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from train.evaluation.rivals import flat_signals, principal
+from train.evaluation.crossings.rivals import flat_signals, principal
+from train.evaluation.texts import edits
 from train.modalities import Batch
 from train.pipeline import JointExamples, spaced
 from train.progress import progress
@@ -126,23 +127,3 @@ def _measure(tokenizer: Any, train: np.ndarray) -> Callable:
         return texts if isinstance(tokenizer, Text) else codes
     seen = principal(flat_signals, train)
     return signals
-
-
-def edits(text: str, others: Sequence[str]) -> Int[np.ndarray, "n"]:
-    """Characters to insert, delete or replace between a text and each of the others
-    (Levenshtein)."""
-    lengths = np.array([len(other) for other in others], int)
-    width = int(lengths.max(initial=0))
-    letters = np.full((len(others), width), -1)
-    for row, other in zip(letters, others, strict=True):
-        row[: len(other)] = list(map(ord, other))
-    places = np.arange(width + 1)
-    # Row i: edits between the first i letters and each beginning of the others.
-    row = np.tile(places, (len(others), 1))
-    for letter in map(ord, text):
-        replaced = row[:, :-1] + (letters != letter)
-        row = row + 1
-        row[:, 1:] = np.minimum(row[:, 1:], replaced)
-        # Insertions: the least of what stands before, a step each.
-        row = np.minimum.accumulate(row - places, axis=1) + places
-    return row[np.arange(len(others)), lengths]

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
+from train.evaluation.crossings.retrieval import pair_costs
 from train.evaluation.drawing import first_shown, presented
 from train.evaluation.evaluator import reconstruct
-from train.evaluation.retrieval import pair_costs
 from train.modalities import Batch
 from train.pipeline import JointExamples
 from train.progress import progress

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from train.errors import BadInput
-from train.evaluation.answers import Answer
+from train.evaluation.crossings.answers import Answer
 from train.evaluation.drawing import BATCH, presented, restored, several
 from train.evaluation.evaluator import affordable
 from train.evaluation.means import Values

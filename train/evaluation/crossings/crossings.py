@@ -9,14 +9,14 @@ import jax
 import numpy as np
 
 from train.errors import BadInput
-from train.evaluation.answers import Answer, Reader
+from train.evaluation.crossings.answers import Answer, Reader
+from train.evaluation.crossings.questions import Crossings, asked
+from train.evaluation.crossings.retrieval import Nearest
+from train.evaluation.crossings.rivals import Rivals
 from train.evaluation.drawing import BATCH, drawn
 from train.evaluation.estimates import Posterior, Share
 from train.evaluation.evaluator import Evaluator, Several, evaluated
 from train.evaluation.features import Latents
-from train.evaluation.questions import Crossings, asked
-from train.evaluation.retrieval import Nearest
-from train.evaluation.rivals import Rivals
 from train.evaluation.samples import Reference, References
 from train.modalities import Batch, Modality
 from train.pipeline import open_examples
@@ -95,7 +95,7 @@ def crossings(
 ) -> dict[str, dict[str, Any]]:
     """How right what is drawn of a stream is from others, on at most `num` held-out
     examples: crossing, such as "a+b_to_c" -> who -> figures, each with the interval it
-    lies in; see `train.evaluation.answers`.
+    lies in; see `train.evaluation.crossings.answers`.
 
     model, or guidance_1.5 of each scale by what is given: one draw of each example, or
         what several `draws` agree on.

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from train.errors import BadInput
-from train.evaluation.crossings import Beside, own
+from train.evaluation.crossings.crossings import Beside, own
 from train.evaluation.drawing import first_shown, several
 from train.evaluation.estimates import mean
 from train.evaluation.evaluator import evaluated, examples

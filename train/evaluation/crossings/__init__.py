@@ -1,0 +1,1 @@
+"""Crossings: what is drawn of streams, or how likely they are, given others."""

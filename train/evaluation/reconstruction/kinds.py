@@ -1,0 +1,96 @@
+"""How a kind of signal is scored, by the word that its modality has in `measures`."""
+
+import functools
+
+import numpy as np
+
+from train.evaluation.means import (
+    Mean,
+    Median,
+    decibels,
+    distance,
+    root_mean_square,
+    squared_error,
+)
+from train.evaluation.reconstruction.measures import Evaluators, Measures
+from train.evaluation.reconstruction.pictures import clips, pictures
+from train.evaluation.reconstruction.series import series
+from train.evaluation.reconstruction.sound import sound
+from train.modalities import Batch, Modality
+from train.modalities.transforms.normalise import Normaliser
+from vqdit.trained.codec import Codec
+from vqdit.trained.judge import Judge
+
+
+def volumes(score: Measures) -> Evaluators:
+    """PSNR, and of k-means on blocks with as many codes and tokens.
+
+    The peak is the range [-1, 1] of the signal. Of phantoms also "_truth": the PSNR to
+    the phantom without its noise, and that of the noisy phantom itself.
+    """
+    yield from score.use()
+    peak = functools.partial(decibels, peak=2.0)
+    found = score.compared()
+    for name, x in found.items():
+        yield Mean(f"{name}psnr_db", squared_error(x, "x"), peak)
+    for name, x in ({"measured_": "x"} | found if score.truth else {}).items():
+        yield Mean(f"{name}psnr_truth_db", squared_error(x, "truth"), peak)
+
+
+def sweeps(score: Measures) -> Evaluators:
+    """Errors where a beam returned: the first channel in metres.
+
+    rmse_m and, since a few beams past an edge make most of it, median_m, to a
+    thousandth. kmeans_: of k-means on blocks with as many codes and tokens.
+    """
+    contract = score.codec.contract
+    own = Normaliser(contract.offset, contract.scale)
+    yield from score.use()
+    found = score.compared()
+
+    def metres(batch: Batch) -> Batch:
+        names = ["x", *found.values()]
+        first = {f"{name}_m": own.invert(batch[name])[..., 0] for name in names}
+        return first | {"returned": batch["known"][..., 0] > 0}
+
+    score.beside.append(metres)
+    for name, x in found.items():
+        entries = (f"{x}_m", "x_m", "returned")
+        yield root_mean_square(f"{name}rmse_m", *entries)
+        yield Median(f"{name}median_m", distance(*entries))
+
+
+def own_measure(score: Measures) -> Evaluators:
+    """The mean of the modality's own `measure`, of signals in their own units."""
+    yield from score.use()
+
+    def measured(batch: Batch):
+        pair = [np.asarray(score.codec.to_raw(batch[n])) for n in ("x", "x_hat")]
+        return [score.data.measure(x, y) for x, y in zip(*pair, strict=True)]
+
+    yield Mean("score_db", measured)
+
+
+BY_NAME = {
+    "": own_measure,
+    "clips": clips,
+    "pictures": pictures,
+    "series": series,
+    "sound": sound,
+    "sweeps": sweeps,
+    "volumes": volumes,
+}
+BASELINES = ("pictures", "series", "sweeps", "volumes")  # those that ask for `compared`
+
+
+def measures_of(
+    codec: Codec,
+    data: Modality,
+    most: int | None = None,
+    baseline: bool = True,
+    judge: Judge | None = None,
+) -> Measures:
+    """How this tokenizer is scored on the kind of signal that the data are."""
+    score = Measures(codec, data, most, baseline, judge)
+    score.evaluators = list(BY_NAME[data.measures](score))
+    return score
