@@ -22,8 +22,9 @@ from train.evaluation.training import sample_figures
 from train.modalities.kinds import of_contract
 from train.modalities.shown import Units
 from train.objectives.bundles import keep
+from train.objectives.denoising import build_step
 from train.objectives.start import share_statistics
-from train.objectives.streams import build_step, prepare
+from train.objectives.streams import prepare
 from train.progress import say
 from train.report.examples import play, show_augmented
 from train.report.sheets import sheet

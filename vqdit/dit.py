@@ -9,7 +9,6 @@ import math
 from typing import Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -149,7 +148,7 @@ class DiT(Checked, nn.Module):
             # One table per book, all in one array; row vocab is the mask token.
             init = nn.initializers.normal(stream.books**-0.5 * 0.5)
             shape = (stream.vocab + 1, stream.books, self.width)
-            x = _Codes(*shape, init, name=name)(x).astype(self.dtype)
+            x = embedding.CodeEmbedding(*shape, init, name=name)(x).astype(self.dtype)
         if self.positions == "learned":
             name, shape = f"{stream.name}_positions", (x.shape[1], self.width)
             x = x + self.param(name, embedding.normal, shape).astype(x.dtype)
@@ -300,21 +299,3 @@ def _seen(given, known, batch):
             seen = patchify(known[s.name][..., None], patch).any(-1)
         parts.append(seen)
     return jnp.concatenate(parts, axis=1)
-
-
-class _Codes(nn.Module):
-    """The sum over books of one embedding each."""
-
-    vocab: int
-    books: int
-    width: int
-    initializer: jax.nn.initializers.Initializer
-
-    @nn.compact
-    def __call__(self, codes: Int[Array, "b *grid m"]) -> Float[Array, "b n d"]:
-        table = self.param(
-            "table", self.initializer, (self.books * self.vocab, self.width)
-        )
-        offsets = jnp.arange(self.books) * self.vocab
-        flat = codes.reshape(codes.shape[0], -1, self.books)
-        return table[flat + offsets].sum(axis=2)

@@ -20,7 +20,7 @@ from train.config.override import replaced
 from train.config.paths import diff
 from train.config.validate import validate
 from train.errors import BadInput
-from train.objectives import start, streams
+from train.objectives import denoising, start
 from train.runtime.sharding import (
     DIT_RULES,
     TOKENIZER_RULES,
@@ -82,7 +82,7 @@ def built(chosen):
     """(init, step) as the programs make them."""
     if isinstance(chosen, StageOne):
         return start.build_step(chosen, start.open_start(chosen))
-    return streams.build_step(chosen, *network(chosen, {}))
+    return denoising.build_step(chosen, *network(chosen, {}))
 
 
 @functools.cache

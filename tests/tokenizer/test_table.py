@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vqdit.tokenizer import Category, Number, Table
-from vqdit.tokenizer.table import spelled
+from vqdit.tokenizer.columns import spelled
 from vqdit.values import build, describe
 
 DRAW = np.random.default_rng(0)

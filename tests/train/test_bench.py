@@ -14,6 +14,7 @@ from tests.train.devices import only_one
 from train import bench
 from train.config import replaced
 from train.errors import BadInput
+from train.objectives import machine
 from train.objectives.costs import of_streams, stream_costs
 from vqdit.diffusion import Mixture
 from vqdit.dit import DiT
@@ -66,17 +67,17 @@ def test_a_row_that_fails_says_why_and_the_others_run():
     fine = lambda: {"rate": 4.0, "unit": "GFLOP/s"}
     half = lambda: {"rate": 1.0, "unit": "samples/s", "gflops": 2.0, "of": "a"}
     items = {"a": fine, "b": refuse, "c": half}
-    rows = bench.suite(items=items)["rows"]
+    rows = machine.suite(items=items)["rows"]
     assert rows["a"]["rate"] == 4.0 and rows["c"]["share"] == 0.5
     assert rows["b"]["failed"] == "MemoryError: out of memory"
-    late = bench.suite(1e-9, items=items)["rows"]
+    late = machine.suite(1e-9, items=items)["rows"]
     assert {row["failed"] for row in late.values()} == {"the 1e-09 minutes were over"}
-    assert list(bench.suite(only=("c",), items=items)["rows"]) == ["c"]
+    assert list(machine.suite(only=("c",), items=items)["rows"]) == ["c"]
 
 
 @pytest.mark.slow
 def test_every_row_has_a_rate_or_a_kernel_that_a_cpu_lacks(one_device):
-    rows = bench.suite(60.0, ("DiT-B/2", "VQ-16"), small=True)["rows"]
+    rows = machine.suite(60.0, ("DiT-B/2", "VQ-16"), small=True)["rows"]
     failed = {name: row["failed"] for name, row in rows.items() if "failed" in row}
     assert all("cudnn" in name or "flash" in name for name in failed), failed
     assert len(rows) == 4 + 1 + 1 + 4
@@ -125,10 +126,10 @@ def test_a_step_is_three_products_for_each_one_forward(monkeypatch):
         macs=lambda: 4 * 10**9,
         train_step=lambda: ("program", 0.0, None, "step"),
     )
-    monkeypatch.setattr(bench, "_opened", lambda *_: rehearsal)
-    monkeypatch.setattr(bench, "median_ms", lambda functions, _: {"step": 1e3})
-    monkeypatch.setattr(bench, "peak_bytes", {"program": 2**31}.get)
-    found = bench._training("x", ())
+    monkeypatch.setattr(machine, "_opened", lambda *_: rehearsal)
+    monkeypatch.setattr(machine, "median_ms", lambda functions, _: {"step": 1e3})
+    monkeypatch.setattr(machine, "peak_bytes", {"program": 2**31}.get)
+    found = machine._training("x", ())
     assert found["gflops"] * jax.device_count() == 24
     assert found["rate"] == 4 and found["gib"] == 2
 
@@ -151,10 +152,10 @@ def test_a_guided_sampler_asks_its_network_twice_a_step(monkeypatch):
         return lambda key, ids, label: ids
 
     made = types.SimpleNamespace(sampler=sampler)
-    monkeypatch.setattr(bench, "_opened", lambda *_: rehearsal)
-    monkeypatch.setattr(bench, "Generator", lambda *_: made)
-    monkeypatch.setattr(bench, "median_ms", lambda functions, repeats: {"draw": 1e3})
-    found = bench._sampling(True)
+    monkeypatch.setattr(machine, "_opened", lambda *_: rehearsal)
+    monkeypatch.setattr(machine, "Generator", lambda *_: made)
+    monkeypatch.setattr(machine, "median_ms", lambda functions, repeats: {"draw": 1e3})
+    found = machine._sampling(True)
     assert asked == [{"steps": 50, "guidance": 4.0, "decode": False}]
     assert found["gflops"] == 50 * 2 * 2 * 2 and found["rate"] == 2
     assert found["of"] == "product float32"

@@ -14,7 +14,7 @@ from train.modalities.files.stored import File
 from train.modalities.files.tables import check_names, open_table
 from train.modalities.modality import Modality
 from train.modalities.record import Record
-from vqdit.tokenizer.table import spelled
+from vqdit.tokenizer.columns import spelled
 
 TABULAR = (".csv", ".parquet")
 

@@ -8,7 +8,7 @@ import jax
 
 from train.config import Experiment, StageOne
 from train.config.network import network
-from train.objectives import start, streams
+from train.objectives import denoising, start
 from train.objectives.reconstruction import SIGNAL
 from train.runtime.flops import macs
 from train.runtime.sharding import (
@@ -42,8 +42,8 @@ class Rehearsal:
         else:
             self.model, self.processes = network(experiment, experiment.values)
             self._rules = DIT_RULES
-            self._made = streams.build_step(experiment, self.model, self.processes)
-            self.arguments = streams.example(self.model, rows)
+            self._made = denoising.build_step(experiment, self.model, self.processes)
+            self.arguments = denoising.example(self.model, rows)
             drawn = {}
             for i, (name, x) in enumerate(self.arguments[0].items()):
                 # Of codes both values are below any vocabulary.

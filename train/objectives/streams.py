@@ -1,4 +1,4 @@
-"""Stage two: what it opens at its start, and what it minimises."""
+"""Stage two: what it opens at its start."""
 
 import dataclasses
 import math
@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
@@ -17,18 +16,17 @@ from train.config.network import network
 from train.errors import BadInput, blame
 from train.objectives.bundles import examples_for, open_bundle
 from train.objectives.caches import open_caches, settled_by_cache
+from train.objectives.denoising import example, objective_of
 from train.objectives.transfer import OWN, Transfer, open_transfer
 from train.pipeline import JointExamples
 from train.pipeline.streams import codes_of, settled
 from train.progress import say
 from train.runtime import hosts
 from train.runtime.heldout import MOST
-from train.runtime.optim import learning_rate, make
 from train.runtime.sharding import replicated
-from train.runtime.step import TrainState, init_state, make_step
+from train.runtime.step import TrainState
 from vqdit.diffusion import Process
-from vqdit.diffusion.objectives import Denoising, first_loss
-from vqdit.diffusion.process import named
+from vqdit.diffusion.objectives import Denoising
 from vqdit.dit import DiT
 from vqdit.signal import to_signal
 from vqdit.signal.grids import fold
@@ -161,73 +159,6 @@ def on_grid(known: jax.Array, grid: tuple[int, ...]) -> jax.Array:
         return known.any(tuple(range(1, known.ndim)))
     blocks = [a // b for a, b in zip(sides, grid, strict=True)]
     return fold(known[..., None], blocks).any(-1)
-
-
-def build_step(
-    experiment: StageTwo,
-    model: DiT,
-    processes: Mapping[str, Process],
-    transfer: Transfer | None = None,
-    codewords: Mapping[str, np.ndarray] | None = None,
-):
-    """(init, step): the state's maker and the train step, for loop and bench.
-
-    codewords: of `Streams`.
-    """
-    optimizer = experiment.optimizer
-    tx = make(optimizer, experiment.run.steps)
-
-    def init() -> TrainState:
-        params_key, state_key = jax.random.split(jax.random.key(experiment.run.seed))
-        variables = dict(model.init(params_key, *example(model, 1)))
-        for name, words in (codewords or {}).items():
-            params, key = variables["params"], named(params_key, f"codewords {name}")
-            table = _projected(words, params[f"{name}_in"]["table"], key)
-            variables["params"] = {**params, f"{name}_in": {"table": table}}
-        if transfer is not None:
-            variables = transfer.into(variables)
-        return init_state(state_key, variables, tx)
-
-    objective = dataclasses.replace(
-        objective_of(experiment, model, processes), parts=optimizer.accumulate
-    )
-    rate = learning_rate(optimizer, experiment.run.steps)
-    return init, make_step(objective, tx, optimizer.ema, rate)
-
-
-def _projected(words: np.ndarray, table: jax.Array, key: jax.Array) -> jax.Array:
-    """An embedding of codes with random projections of codewords (m, k, d) in place of
-    its rows, but for the mask's, that are spread as these are."""
-    books, count, channels = words.shape
-    spread = np.sqrt(np.square(words).mean((1, 2)).sum())
-    rows = table.reshape(books, -1, table.shape[-1])
-    to = jax.random.normal(key, (channels, table.shape[-1])) * channels**-0.5
-    started = (words / max(spread, 1e-12)) @ to * books**0.5 * table.std()
-    return rows.at[:, :count].set(started).reshape(table.shape)
-
-
-def objective_of(
-    experiment: StageTwo, model: DiT, processes: Mapping[str, Process]
-) -> Denoising:
-    """What its training minimises."""
-    streams = experiment.streams.items()
-    times = {name: stream.times for name, stream in streams}
-    weights = {name: stream.weight for name, stream in streams}
-    if experiment.balance:
-        for stream in model.streams:
-            name = stream.name
-            weights[name] /= first_loss(processes[name], times[name], stream)
-    how = {"weights": weights, "mixture": experiment.mixture}
-    return Denoising(model, processes, times, experiment.label_dropout, **how)
-
-
-def example(model: DiT, batch: int):
-    """Arguments of the model's call: zeros of its shapes."""
-    streams = {s.name: jnp.zeros((batch, *s.shape), s.dtype) for s in model.streams}
-    ends = (batch, 2) if model.intervals else (batch,)
-    times = {s.name: jnp.zeros(ends) for s in model.streams}
-    label = jnp.zeros(batch, jnp.int32) if model.classes else None
-    return streams, times, label
 
 
 def opened(experiment: StageTwo, cached: bool = False) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""Embeddings of time and label, and fixed sin-cos positions."""
+"""Embeddings of time, label and codes, and fixed sin-cos positions."""
 
 import math
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -47,6 +48,24 @@ class LabelEmbedding(nn.Module):
     def __call__(self, label: Int[Array, "b"]) -> Float[Array, "b d"]:
         table = self.param("table", normal, (self.classes + 1, self.width))
         return table[label]
+
+
+class CodeEmbedding(nn.Module):
+    """The sum over books of one embedding each."""
+
+    vocab: int
+    books: int
+    width: int
+    initializer: jax.nn.initializers.Initializer
+
+    @nn.compact
+    def __call__(self, codes: Int[Array, "b *grid m"]) -> Float[Array, "b n d"]:
+        table = self.param(
+            "table", self.initializer, (self.books * self.vocab, self.width)
+        )
+        offsets = jnp.arange(self.books) * self.vocab
+        flat = codes.reshape(codes.shape[0], -1, self.books)
+        return table[flat + offsets].sum(axis=2)
 
 
 def sincos_positions(grid: tuple[int, ...], width: int) -> np.ndarray:

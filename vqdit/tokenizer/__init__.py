@@ -2,6 +2,7 @@
 
 from vqdit.tokenizer.bins import Boxes, Labels
 from vqdit.tokenizer.chunks import decode_chunks, encode_chunks
+from vqdit.tokenizer.columns import Category, Number
 from vqdit.tokenizer.conv import (
     CausalDecoder,
     CausalEncoder,
@@ -10,7 +11,7 @@ from vqdit.tokenizer.conv import (
 )
 from vqdit.tokenizer.frames import PerFrame
 from vqdit.tokenizer.mel import LogMel
-from vqdit.tokenizer.table import Category, Number, Table
+from vqdit.tokenizer.table import Table
 from vqdit.tokenizer.text import BPE, Bytes
 from vqdit.tokenizer.titok import TiTokDecoder, TiTokEncoder
 from vqdit.tokenizer.tokenizer import Tokenizer

@@ -15,7 +15,7 @@ from tests.train.objectives.test_adversarial import HOW, images, started
 from tests.train.test_stages import tokenizer
 from train.config.network import network
 from train.config.override import replaced
-from train.objectives import streams
+from train.objectives import denoising
 from vqdit.quantizers import (
     FSQ,
     LFQ,
@@ -111,7 +111,7 @@ def joint_step(parts, batch=8):
         "known": {codes.name: jnp.arange(codes.grid[0]) <= jnp.arange(batch)[:, None]},
         "label": jnp.zeros(batch, jnp.int32),
     }
-    return *streams.build_step(chosen, model, processes), held
+    return *denoising.build_step(chosen, model, processes), held
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from tests.train.objectives.test_keys import Decoder, Encoder
 from tests.train.test_stages import GRADIENT, tokenizer
 from train.config.network import network
 from train.config.override import replaced
-from train.objectives import codebook, start, streams
+from train.objectives import codebook, denoising, start, streams
 from vqdit.tokenizer import Tokenizer
 
 
@@ -20,7 +20,7 @@ def stage_one(experiment):
 
 
 def stage_two(experiment):
-    return streams.build_step(experiment, *network(experiment, {}))
+    return denoising.build_step(experiment, *network(experiment, {}))
 
 
 @pytest.mark.parametrize(

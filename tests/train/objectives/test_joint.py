@@ -16,7 +16,7 @@ from train.config import SGD, Mesh, Optimizer, Run, StageTwo, Stream
 from train.config.network import network
 from train.config.override import replaced
 from train.errors import BadInput
-from train.objectives import streams
+from train.objectives import denoising, streams
 from train.objectives.transfer import Transfer
 from train.runtime.sharding import (
     DIT_RULES,
@@ -79,7 +79,7 @@ def test_a_stream_that_some_examples_lack_is_left_out_of_draws():
 )
 def test_one_device_equals_eight_with_streams_missing_unevenly(sizes):
     model, processes = network(MIXED, {})
-    init, step = streams.build_step(MIXED, model, processes)
+    init, step = denoising.build_step(MIXED, model, processes)
     shapes = jax.eval_shape(init)
     one = jax.jit(init)().replace(params=quick.parameters(shapes.params))
     mesh = make_mesh(Mesh(*sizes))
@@ -129,7 +129,7 @@ def test_a_stream_is_added_to_a_trained_model(old, own):
     transfer = Transfer(path, model)
     news = transfer.check({"params": _shapes(model)})
     assert news == ["word_in/table", "word_out/bias", "word_out/kernel"]
-    init, step = streams.build_step(chosen, model, processes, transfer)
+    init, step = denoising.build_step(chosen, model, processes, transfer)
     state, x = jax.jit(init)(), jax.random.normal(jax.random.key(0), (4, 4, 4, 2))
     t = jnp.linspace(0.1, 0.9, 4)
 
@@ -170,8 +170,10 @@ def test_rows_of_streams_follow_their_names(old, tmp_path):
     chosen = experiment(more, init=str(tmp_path / "two"))
     model, processes = network(chosen, {})
     transfer = Transfer(chosen.init, model)
-    fresh = streams.build_step(chosen, model, processes)[0]().params["stream"]
-    rows = streams.build_step(chosen, model, processes, transfer)[0]().params["stream"]
+    fresh = denoising.build_step(chosen, model, processes)[0]().params["stream"]
+    rows = denoising.build_step(chosen, model, processes, transfer)[0]().params[
+        "stream"
+    ]
     np.testing.assert_array_equal(rows[1:], made.params["stream"][::-1])
     np.testing.assert_array_equal(rows[0], fresh[0])
     assert not any(
@@ -190,7 +192,9 @@ def test_a_new_stream_whose_name_is_taken_is_refused(old):
 
 def _shapes(model):
     call = model.init
-    return jax.eval_shape(call, jax.random.key(0), *streams.example(model, 1))["params"]
+    return jax.eval_shape(call, jax.random.key(0), *denoising.example(model, 1))[
+        "params"
+    ]
 
 
 def test_a_run_says_how_many_parameters_each_stream_has():

@@ -14,7 +14,7 @@ from tests.train.test_stages import EMA, dit, tokenizer
 from train.config import Adversarial
 from train.config.network import network
 from train.config.override import replaced
-from train.objectives import codebook, start, streams
+from train.objectives import codebook, denoising, start
 from train.runtime.step import beside
 from vqdit.diffusion.objectives.denoising import Denoising
 from vqdit.losses.discriminators import Verdict
@@ -135,7 +135,7 @@ def test_stage_two_uses_a_key_once(used):
     draw = np.random.default_rng(0)
     x = jnp.asarray(draw.normal(size=(2, 4, 4, 2)), jnp.float32)
     batch = {"streams": {"image": x}, "label": jnp.arange(2)}
-    init, _ = streams.build_step(experiment, model, processes)
+    init, _ = denoising.build_step(experiment, model, processes)
     params = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape), jax.eval_shape(init).params
     )

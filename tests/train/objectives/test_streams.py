@@ -17,8 +17,9 @@ from train.config.network import network
 from train.config.override import replaced
 from train.errors import BadInput
 from train.modalities import Images, Series
+from train.objectives.denoising import build_step, objective_of
 from train.objectives.latents import encode_set
-from train.objectives.streams import build_step, objective_of, on_grid, prepare
+from train.objectives.streams import on_grid, prepare
 from train.pipeline import open_examples
 from vqdit.diffusion import Case, Gaussian, LogitNormal, Masking, Mixture, Uniform
 from vqdit.dit import DiT

@@ -16,7 +16,7 @@ from train.config import KMeansInit, Run, StageOne, StageTwo, Stream, replaced
 from train.config.network import network
 from train.errors import BadInput
 from train.modalities import Video
-from train.objectives import bundles, streams
+from train.objectives import bundles, denoising
 from train.objectives.start import build_step, open_start
 from train.objectives.transfer import Transfer
 from train.runtime.log import read_metrics
@@ -207,8 +207,8 @@ def test_a_transformer_starts_one_of_more_streams_and_other_classes(tmp_path, ca
     )
     model, processes = network(experiment, {})
     transfer = Transfer(experiment.init, model)
-    start = streams.build_step(experiment, model, processes)[0]().params
-    state = streams.build_step(experiment, model, processes, transfer)[0]()
+    start = denoising.build_step(experiment, model, processes)[0]().params
+    state = denoising.build_step(experiment, model, processes, transfer)[0]()
     news = transfer.check({"params": start})
     assert "lacks label/table" in capsys.readouterr().err
     assert {name.partition("/")[0].partition("_")[0] for name in news} == (
@@ -232,7 +232,7 @@ def test_a_transformer_starts_one_of_more_streams_and_other_classes(tmp_path, ca
 
 
 def _example(model):
-    return jax.random.key(0), *streams.example(model, 1)
+    return jax.random.key(0), *denoising.example(model, 1)
 
 
 def test_a_table_of_labels_is_of_its_classes_and_not_of_as_many(tmp_path):
