@@ -11,7 +11,7 @@ from tests.train.objectives.test_keys import Decoder, Encoder
 from tests.train.test_stages import GRADIENT, tokenizer
 from train.config.network import network
 from train.config.override import replaced
-from train.objectives import codebook, denoising, start, streams
+from train.objectives import codebook, denoising, start
 from vqdit.tokenizer import Tokenizer
 
 
@@ -25,7 +25,7 @@ def stage_two(experiment):
 
 @pytest.mark.parametrize(
     "module, build, experiment",
-    [(start, stage_one, TOKENIZER), (streams, stage_two, JOINT)],
+    [(start, stage_one, TOKENIZER), (denoising, stage_two, JOINT)],
     ids=["tokenizer", "generator"],
 )
 def test_a_step_is_made_with_the_decay_that_is_asked_for(
