@@ -4,10 +4,11 @@ python -m train.evaluate --workdir=runs/any --crossings --baselines
 python -m train.page     --workdir=runs/any
 
 Writes WORKDIR/report.html, one file with all its pictures, sounds and clips: streams,
-processes and parameters, curves of training, figures of WORKDIR/evaluation.json and the
-bars of the experiment; of a generator of several streams what is given and drawn of
-held-out examples, and the worst of --num of them; samples beside their nearest training
-examples. It draws as train.evaluate did, or as --steps and --solver say.
+processes and parameters, curves of training, figures of WORKDIR/evaluation.json and
+scores.json, and the bars of the experiment; of a generator of several streams what is
+given and drawn of held-out examples, and the worst of --num of them; samples beside
+their nearest training examples. It draws as train.evaluate did, or as --steps and
+--solver say.
 """
 
 import datetime
@@ -25,6 +26,7 @@ from train.config.expression import parse_value
 from train.config.paths import spell
 from train.errors import BadInput, run
 from train.evaluation.crossings.answers import Answer
+from train.evaluation.crossings.bound_figures import lines
 from train.evaluation.crossings.crossings import answers_of, own, unguided
 from train.evaluation.crossings.questions import Crossings, asked
 from train.evaluation.crossings.sections import SHOWN, sections_of
@@ -33,7 +35,7 @@ from train.evaluation.evaluator import examples, grouped, reconstruct
 from train.evaluation.features import network_of
 from train.evaluation.scores import references_of
 from train.modalities.files.writing import write_bytes
-from train.objectives.bundles import open_bundle
+from train.objectives.bundles import open_bundle, seal_of
 from train.pipeline import open_examples
 from train.progress import say
 from train.report import run_pages
@@ -63,7 +65,7 @@ def main(argv):
     experiment, flags = command.experiment, dict(command.flags)
     thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
     _refuse_unused(thing, flags)
-    evaluation = _read(command.workdir / "evaluation.json")
+    evaluation = _read(command.workdir / "evaluation.json", "evaluate")
     rows = []
     if (command.workdir / "metrics.jsonl").exists():
         rows = read_metrics(command.workdir)
@@ -74,6 +76,7 @@ def main(argv):
     elif isinstance(experiment, StageTwo):
         sections.insert(0, _streams(thing))
         sections += _scored(experiment, evaluation)
+        sections += _bounds(command.workdir)
         sections += _drawn(thing, experiment, evaluation, flags)
     else:
         raise BadInput(f"{command.workdir}: config.json is not a generator's")
@@ -106,13 +109,24 @@ def _refuse_unused(thing: Codec | Generator, flags: Mapping[str, Any]) -> None:
             raise BadInput(f"--{flag} says nothing of a {kind}; drop it")
 
 
-def _read(path) -> dict[str, Any]:
+def _bounds(workdir) -> list[Section]:
+    """What train.score has said of this bundle, question by question."""
+    scores = _read(workdir / "scores.json", "score")
+    if not scores or scores.get("bundle") != seal_of(workdir):
+        return []
+    questions = scores.get("questions", {})
+    rows = [(q, line) for q, found in questions.items() for line in lines(found)]
+    text = "Bounds on -log p of what is named first, in nats; the lower, the likelier."
+    return [Section("Scored by the bound", f"{text}\n\n{table(('', ''), rows)}")]
+
+
+def _read(path, program) -> dict[str, Any]:
     try:
         return read_json(path)
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise BadInput(f"{path}: {error}; run train.evaluate again") from error
+        raise BadInput(f"{path}: {error}; run train.{program} again") from error
 
 
 def _streams(generator: Generator) -> Section:

@@ -47,7 +47,6 @@ import jax
 import numpy as np
 
 from train.codec.examples import class_of
-from train.codec.files import bundle_folder
 from train.config import StageTwo
 from train.config.command import OF_RUN, parse
 from train.config.outputs import out_file
@@ -69,12 +68,11 @@ from train.evaluation.crossings.forecasts import frames_of
 from train.evaluation.crossings.retrieval import nearest_costs, ranks
 from train.evaluation.ngrams import texts_of
 from train.modalities.files.writing import write, write_bytes
-from train.objectives.bundles import open_bundle
+from train.objectives.bundles import open_bundle, seal_of
 from train.pipeline import JointExamples, spaced
 from train.progress import say
 from train.runtime import hosts
 from vqdit.fields import Bound, Count
-from vqdit.sealed import SEAL
 from vqdit.tokenizer import Labels
 from vqdit.tokenizer.text import Text
 from vqdit.trained.bundle import read_json
@@ -205,7 +203,7 @@ def _question(of, given, flags) -> str:
 
 def _keep(path: Path, workdir: Path, question: str, figures) -> None:
     """Puts figures beside those of other questions about the same bundle."""
-    bundle = read_json(bundle_folder(workdir) / "config.json").get(SEAL)
+    bundle = seal_of(workdir)
     try:
         before = read_json(path) if path.exists() else {}
     except ValueError:

@@ -1,5 +1,6 @@
 """train.page: how it draws, and which examples it shows."""
 
+import json
 import types
 
 import jax
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from train import page
+from train.errors import BadInput
 from train.evaluation import evaluator
 from train.evaluation.crossings import sections
 from train.evaluation.crossings.questions import Crossing
@@ -110,3 +112,20 @@ def test_the_nearest_is_that_of_the_whole_training_part(monkeypatch):
     monkeypatch.setattr(evaluator, "GROUP", 500 * 64)
     rows = np.array([3, 700, 1436])
     np.testing.assert_array_equal(page._nearest(DATA, train[rows]), train[rows])
+
+
+def test_what_was_scored_is_shown_of_the_same_bundle_alone(tmp_path):
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "config.json").write_text('{"seal": "a"}')
+    assert page._bounds(tmp_path) == []
+    figures = {"bits_per_byte": {"model": 0.5, "gzip": 0.75}}
+    kept = {"bundle": "a", "questions": {"text draws=64": figures}}
+    (tmp_path / "scores.json").write_text(json.dumps(kept))
+    (found,) = page._bounds(tmp_path)
+    assert "| text draws=64 | 0.5 bits a byte of text |" in found.text
+    assert "| text draws=64 | 0.75 bits a byte of text, gzip |" in found.text
+    (tmp_path / "bundle" / "config.json").write_text('{"seal": "b"}')
+    assert page._bounds(tmp_path) == []
+    (tmp_path / "scores.json").write_text("{")
+    with pytest.raises(BadInput, match="scores.json: .*; run train.score again"):
+        page._bounds(tmp_path)

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from train.codec import prior as priors
-from train.codec.files import bundle_folder, open_tokenizer
+from train.codec.files import open_tokenizer
 from train.codec.prior import Prior
 from train.config import Experiment
 from train.config.command import OF_RUN, parse
 from train.errors import BadInput
 from train.evaluation.evaluator import examples
-from train.objectives.bundles import examples_for
+from train.objectives.bundles import bundle_folder, examples_for
 from train.progress import say
 from vqdit.signal import to_signal
 from vqdit.trained.codec import Codec

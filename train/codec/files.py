@@ -28,7 +28,7 @@ from vqdit.trained.codec import Codec
 def open_codec(path: str | Path | None, batch: int = BATCH) -> Opened:
     """A tokenizer with codes, and the prior beside it; BadInput for all else."""
     codec = open_tokenizer(path)
-    prior = priors.read_prior(bundle_folder(path), codec.contract)
+    prior = priors.read_prior(opening.bundle_folder(path), codec.contract)
     return Opened(codec, prior, of_contract(codec.contract), batch)
 
 
@@ -57,12 +57,6 @@ def open_tokenizer(path: str | Path | None) -> Codec:
                 f"this program does not know; take the one that trained it"
             )
     return codec
-
-
-def bundle_folder(path: str | Path) -> Path:
-    """The folder that `vqdit.load` reads: of a workdir, its bundle."""
-    path = Path(path)
-    return path / "bundle" if (path / "bundle").is_dir() else path
 
 
 def listed(

@@ -9,7 +9,8 @@ from train.errors import BadInput
 from train.modalities import Modality
 from train.pipeline import Examples, open_examples
 from train.runtime import hosts
-from vqdit.trained.bundle import load, save
+from vqdit.sealed import SEAL
+from vqdit.trained.bundle import load, read_json, save
 from vqdit.trained.codec import Codec
 from vqdit.trained.generator import Generator
 from vqdit.trained.judge import Judge, picture_shape
@@ -38,6 +39,18 @@ def open_bundle(
             f"{at}: {path} is {WORDS[type(found)]}; write the folder of {wanted}"
         )
     return found
+
+
+def bundle_folder(path: str | Path) -> Path:
+    """The folder that `vqdit.load` reads: of a workdir, its bundle."""
+    path = Path(path)
+    return path / "bundle" if (path / "bundle").is_dir() else path
+
+
+def seal_of(path: str | Path) -> str | None:
+    """The seal of a workdir's bundle, which other weights do not have; one of 0.1.0 has
+    none."""
+    return read_json(bundle_folder(path) / "config.json").get(SEAL)
 
 
 def keep(folder: Path, thing: T) -> T:
