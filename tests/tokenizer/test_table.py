@@ -67,6 +67,12 @@ def test_a_number_beyond_all_is_in_the_end_bins():
     assert (high["age"], high["visits"]) == (values[-1], 2)
 
 
+def test_a_bin_comes_back_as_the_median_of_its_numbers():
+    """Whatever the farthest of them is."""
+    number = Number("x").settle(np.array([0, 1, 10, 100, 101, 1e9], object), 2)
+    assert (number.edges, number.values) == ((55.0,), (1.0, 101.0))
+
+
 @pytest.mark.parametrize(
     "column",
     [
@@ -107,6 +113,9 @@ def test_a_number_may_be_a_category():
         ("false", "true"),
     ]
     assert table.encode([[3.0, "true"]]).tolist() == [[1, 3]]
+    assert table.encode([[np.int64(3), np.True_]]).tolist() == [[1, 3]]
+    long = Table((Category("ward"),)).settle([[2**53], [2**53 + 1]])
+    assert long.columns[0].values == ("9007199254740992", "9007199254740993")
 
 
 @pytest.mark.parametrize(

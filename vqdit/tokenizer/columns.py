@@ -112,8 +112,8 @@ def _is_number(entry: Any) -> bool:
 
 def word_of(entry: Any) -> str:
     """A number that is a category is a word, 3.0 as 3; so is what is true or false."""
-    if isinstance(entry, bool):
+    if isinstance(entry, bool | np.bool_):
         return str(entry).lower()
-    return (
-        spelled(float(entry)) if isinstance(entry, int | np.number) else spelled(entry)
-    )
+    if isinstance(entry, int | np.integer):
+        return str(int(entry))  # as a float two long ones may be the same
+    return spelled(float(entry) if isinstance(entry, np.number) else entry)
