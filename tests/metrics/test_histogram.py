@@ -25,6 +25,13 @@ def test_what_lies_beyond_counts_at_the_ends():
     assert np.isnan(DECIBELS.median(0 * ends))
 
 
+def test_the_share_below_a_value_leaves_that_value_out():
+    counts = DISTANCES.counts(np.array([0.0, 1, 2, 2, 4]))
+    for x, share in ((0.0, 0), (0.5, 0.2), (2.0, 0.4), (3.0, 0.8), (1e12, 1)):
+        assert DISTANCES.below(counts, x) == share
+    assert np.isnan(DISTANCES.below(0 * counts, 1.0))
+
+
 def test_counts_of_two_sets_add_up():
     x = np.random.default_rng(0).exponential(size=50)
     parts = DISTANCES.counts(x[:20]) + DISTANCES.counts(x[20:])

@@ -107,6 +107,8 @@ def test_centres_of_bands_are_where_the_scales_say():
     middle = mel_filterbank(RATE, 8000, 3, scale="htk")[1].argmax()
     half = 2595 * np.log10(1 + 4000 / 700) / 2
     assert abs(middle - 700 * (10 ** (half / 2595) - 1)) <= 1
+    front = LogMel(RATE, 8000, 4000, bands=3, scale="htk")
+    assert front.filters()[1].argmax() == middle
     assert abs(2595 * np.log10(1 + 1000 / 700) - 1000) < 0.1
     top = mel_filterbank(12_800, 12_800, 41)
     assert abs(int(top[14].argmax()) - 1000) <= 1  # 42 steps to 6400 Hz, the 15th

@@ -124,6 +124,17 @@ def test_without_blocks_a_patch_is_all_that_its_latent_sees():
     np.testing.assert_array_equal(moved, expected)
 
 
+def test_without_blocks_a_token_of_a_sequence_has_seen_no_patch():
+    """What is kept is what stood beside the patches, and on the way back the masks."""
+    module = titok(depth=0)
+    ask = lambda x, method: quick.apply(module, variables(module), x, method=method)
+    z = ask(drawn(), "encode")
+    np.testing.assert_array_equal(z[1:], z[:-1])
+    assert (np.ptp(z, axis=1) > 1e-3).all()
+    y = ask(z + jnp.arange(3.0)[:, None, None], "decode")
+    np.testing.assert_array_equal(y[1:], y[:-1])
+
+
 def test_with_blocks_every_latent_sees_everything_and_knows_its_place():
     for module in (vit(), titok()):
         x = drawn()
