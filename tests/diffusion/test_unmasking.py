@@ -74,6 +74,14 @@ def test_the_share_of_masks_is_the_processes(solver, schedule):
     assert not (step(solver, process, x_t, t, 0.0) == 4).any()
 
 
+def test_a_cap_binds_only_where_the_share_is_above_it():
+    """At most 0.4 / 0.5 of the codes may fall again, of which eta takes half."""
+    process, x_t, error = Masking(4, LogLinear()), jnp.ones(N, int), 4 / np.sqrt(N)
+    for cap, again in ((0.1, 0.1), (0.5, 0.4)):
+        x_s = step(Remask(eta=0.5, cap=cap), process, x_t, 0.5, 0.4)
+        assert abs((x_s == 4).mean() - again) < error * np.sqrt(again * (1 - again))
+
+
 def test_nothing_is_masked_again_at_eta_0():
     x_t = jnp.where(jnp.arange(N) % 2 == 0, 4, 1)
     x_s = step(Remask(0.0), Masking(4), x_t, 0.6, 0.3)

@@ -77,7 +77,8 @@ def test_soft_gumbel_hardens_as_its_temperature_falls():
 
 
 def test_hard_gumbel_has_the_codeword_forward_and_the_soft_gradient():
-    """The codeword that was chosen, and no other, is pulled, and once."""
+    """The codeword that was chosen, and no other, is pulled, and once; of a mixture
+    each by its share."""
     z, weight = draw(20, 3), draw(20, 3, seed=1)
     hard = GumbelQuantizer(5, 3, temperature=0.7)
     variables = start(hard)
@@ -94,13 +95,18 @@ def test_hard_gumbel_has_the_codeword_forward_and_the_soft_gradient():
         slope = jax.grad(score, (0, 1), has_aux=True)
         return [slope(z, table, quantizer) for quantizer in both]
 
-    ((slope, pull), answer), ((soft_slope, _), _) = run(z, table)
+    ((slope, pull), answer), ((soft_slope, soft_pull), soft) = run(z, table)
     np.testing.assert_allclose(slope, soft_slope, rtol=1e-4, atol=1e-6)
     chosen = np.asarray(answer.codes[:, 0])
     np.testing.assert_allclose(answer.latents, table[chosen], rtol=1e-5, atol=1e-6)
     expected = np.zeros_like(table)
     np.add.at(expected, chosen, np.asarray(weight))
     np.testing.assert_allclose(pull, expected, rtol=1e-4, atol=1e-5)
+    # Shares add up to one, and a mixture is linear in what is mixed.
+    np.testing.assert_allclose(soft_pull.sum(0), weight.sum(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        (soft_pull * table).sum(), (soft.latents * weight).sum(), rtol=1e-4
+    )
 
 
 def test_gumbel_temperature_falls_with_the_calls_of_training():

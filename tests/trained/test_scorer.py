@@ -9,6 +9,7 @@ from tests import toys
 from vqdit import Bytes, Continuous, Discrete, Gaussian, Generator, Masking
 from vqdit.diffusion import Linear, UniformState
 from vqdit.diffusion.process import Process
+from vqdit.trained import conditions
 
 KEY, IDS = jax.random.key(0), np.arange(4)
 IMAGE = np.linspace(-1, 1, 4 * 16, dtype=np.float32).reshape(4, 4, 4, 1)
@@ -101,6 +102,25 @@ def test_several_streams_are_scored_one_after_the_other(model, of_word):
     error = np.hypot(word.error, sound.error)
     np.testing.assert_allclose(found.error, error, rtol=1e-4)
     np.testing.assert_allclose(found.bits, found.nats / 9 / np.log(2), rtol=1e-5)
+
+
+def test_the_error_is_that_of_a_mean(model, monkeypatch):
+    """Two draws, of 0 nats and of 1: half of a nat, give or take as much."""
+
+    class Halves(UniformState):
+        def query(self, x0, u, key, known):
+            return x0, u
+
+        def bound(self, output, x0, x_t, t, known):
+            return jnp.floor(2 * t)
+
+    network = lambda streams, times, label: streams
+    monkeypatch.setattr(conditions, "conditioned", lambda *how: network)
+    parts = (model.module, model.params, {**model.processes, "word": Halves()})
+    score = Generator(*parts, model.tokenizers).scorer("word", draws=2)
+    found = score(KEY, IDS, {"word": WORD})
+    np.testing.assert_array_equal(found.nats, 0.5)
+    np.testing.assert_allclose(found.error, 0.5, rtol=1e-6)
 
 
 def test_texts_are_scored_as_they_are_written():
