@@ -257,10 +257,9 @@ def drawn(shapes):
     "name",
     [
         "s_8",
-        "kl_f8",
         *(
             pytest.param(name, marks=pytest.mark.slow)
-            for name in ("sit_xl_2", "vqgan_f16_16384", "llamagen_vq16")
+            for name in ("kl_f8", "sit_xl_2", "vqgan_f16_16384", "llamagen_vq16")
         ),
     ],
 )

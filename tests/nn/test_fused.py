@@ -96,7 +96,7 @@ def test_norm_modulate_of_a_constant_is_its_shift_with_finite_gradient():
     assert all(np.isfinite(g).all() for g in backward(jnp.ones_like(out)))
 
 
-@pytest.mark.parametrize("m", [1, 6])
+@pytest.mark.parametrize("m", [pytest.param(1, marks=pytest.mark.slow), 6])
 def test_gradients_of_norm_modulate_keep_the_inputs_types(m):
     x, shift, scale, dout = draws((2, 6, 16), (2, m, 16), (2, m, 16), (2, 6, 16))
     low = [shift.astype(jnp.bfloat16), scale.astype(jnp.bfloat16)]

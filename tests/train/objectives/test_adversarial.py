@@ -135,6 +135,7 @@ def test_one_program_serves_every_step_and_metrics_are_finite():
     } <= set(rows[0])
 
 
+@pytest.mark.slow
 def test_the_moving_average_is_of_the_tokenizer_alone_before_the_start_and_after():
     """By (1 + i) / (10 + i) at first, as beside no discriminator, then by the decay."""
     _, states, _ = crossing()

@@ -103,6 +103,7 @@ def test_adafactor_keeps_a_row_and_a_column():
     assert sizes[-3:] == [2, 3, 5]  # no leaf is as large as the kernel
 
 
+@pytest.mark.slow
 def test_muon_makes_kernels_orthogonal_and_leaves_the_rest_to_adam():
     key = jax.random.key(0)
     shapes = {
