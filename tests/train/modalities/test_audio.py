@@ -104,6 +104,8 @@ def test_recordings_are_held_out_by_take_and_by_speaker(tmp_path):
     train, test = both(at(tmp_path, holdout="speaker:z"))
     assert sorted(test.source.files) == ["a/0_z_2.wav", "b/1_z_5.wav"]
     assert not any("_z_" in file for file in train.source.files)
+    names = ["a/0_theo_0", "a/0_theodora_1", "b/1_theo_2"]
+    assert held_out(names, "speaker:theo").tolist() == [True, False, True]
     # A speaker and the first takes of the others; of paths, so folders may say it.
     train, test = both(at(tmp_path, holdout="match:_z_|^a/.*_[01]$"))
     assert sorted(test.source.files) == ["a/0_x_0.wav", "a/0_z_2.wav", "b/1_z_5.wav"]

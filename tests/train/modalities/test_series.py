@@ -102,9 +102,13 @@ def test_every_file_form_gives_the_same_windows(tmp_path, form):
     np.testing.assert_allclose(values.reshape(-1, 2), filled[:150], rtol=1e-5)
 
 
-def test_columns_are_chosen_by_name_and_in_order(tmp_path):
+@pytest.mark.parametrize("form", ["csv", "npz"])
+def test_columns_are_chosen_by_name_and_in_order(tmp_path, form):
     x = recording(60, 3)
-    write_csv(tmp_path / "x.csv", x, ("a", "b", "c"))
+    if form == "npz":
+        np.savez(tmp_path / "x.npz", **dict(zip("abc", x.T, strict=True)))
+    else:
+        write_csv(tmp_path / "x.csv", x, ("a", "b", "c"))
     values, _ = raw(over(tmp_path, columns=("c", "a")))
     np.testing.assert_allclose(values[0], x[:50, [2, 0]], rtol=1e-5)
     with pytest.raises(BadInput, match="has 3 channels, where data.channels=2; choose"):
@@ -299,11 +303,12 @@ def test_what_cleaning_changes_is_told_by_channel_in_its_unit(tmp_path, caplog):
 
 def test_rows_are_read_in_the_order_of_their_times(tmp_path, caplog):
     rows = np.random.default_rng(0).permutation(60)
-    lines = [f"{row / 10},{np.sin(row / 9)}" for row in [*rows, 7, 7]]
-    (tmp_path / "0.csv").write_text("\n".join(["t,a", *lines]))
-    series = over(tmp_path, length=60, channels=1, time="t", rate=10.0)
-    found = raw(series)[0][0, :, 0]
-    np.testing.assert_allclose(found, np.sin(np.arange(60) / 9), atol=1e-5)
+    lines = [f"{row / 10},{np.sin(row / 9)},{row}" for row in [*rows, 7, 7]]
+    (tmp_path / "0.csv").write_text("\n".join(["t,a,b", *lines]))
+    series = over(tmp_path, length=60, channels=2, time="t", rate=10.0)
+    found = raw(series)[0][0]
+    np.testing.assert_allclose(found[:, 0], np.sin(np.arange(60) / 9), atol=1e-5)
+    np.testing.assert_allclose(found[:, 1], np.arange(60), atol=1e-4)
     assert "2 samples have the time of another (first counts)" in caplog.text
 
 

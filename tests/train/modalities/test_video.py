@@ -1,4 +1,6 @@
+import contextlib
 import dataclasses
+import types
 from fractions import Fraction
 
 import av
@@ -357,6 +359,22 @@ def test_where_a_video_is_broken_the_frame_before_stays(tmp_path, caplog):
     np.testing.assert_array_equal(index.pick([25])[0], found[25])
     with pytest.raises(Unreadable, match="not a whole video"):
         read_clip(tmp_path / "a.mp4")
+
+
+def test_in_place_of_a_frame_that_does_not_come_stands_the_one_before(monkeypatch):
+    """Decoders leave out, without a word, what they cannot make."""
+    came = [types.SimpleNamespace(pts=pts) for pts in (0, 1, 4, 6)]
+    video = types.SimpleNamespace(
+        streams=types.SimpleNamespace(video=[None]),
+        seek=lambda key, stream: None,
+        decode=lambda stream: came,
+    )
+    monkeypatch.setattr(av, "open", lambda file: contextlib.nullcontext(video))
+    monkeypatch.setattr(indices, "opened", lambda path: path)
+    monkeypatch.setattr(indices, "upright", lambda frame, stream: frame.pts)
+    clip = Index("a.mp4", np.arange(8), np.zeros(1, int), None)
+    assert clip.pick(range(8)) == [0, 1, 1, 1, 4, 4, 6, 6]
+    assert clip.pick([3, 5]) == [1, 4]
 
 
 def test_times_that_would_fill_the_memory_are_refused(tmp_path):

@@ -1,10 +1,11 @@
 import dataclasses
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from tests.train.fresh import fresh_source
-from train.modalities import Ranges, Series, Video, Volumes
+from train.modalities import Ranges, Series, Video, Volumes, video
 from train.sources.generated import (
     bursts,
     hit,
@@ -55,6 +56,21 @@ def test_digits_move_within_the_frame_and_their_boxes_hold_their_ink():
             assert (frame > 0).sum() == (y1 - y0) * (x1 - x0)
         steps = abs(np.diff(boxes[:, 0, :2], axis=0)) * 32
         assert steps.max() <= 0.08 * 32 + 1 and steps.max() > 0.5
+
+
+@pytest.mark.parametrize("name", get_args(video.Name)[:4])
+def test_clips_move_pictures_of_their_own_part(name, monkeypatch):
+    asked = []
+
+    def pictures(name, data_dir, train):
+        asked.append(train)
+        return ink(), np.zeros(5, int)
+
+    monkeypatch.setattr("train.sources.moving.digit_pictures", pictures)
+    data = Video(name, size=16, frames=3, digits=1, examples=20)
+    for train in (True, False):
+        fresh_source(data, train).take([0])
+    assert asked == [True, False]
 
 
 def test_later_frames_need_no_earlier_ones_and_two_digits_keep_the_brighter():

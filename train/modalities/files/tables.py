@@ -35,11 +35,13 @@ def read_columns(
         advice = "; choose with data.columns, or name it in data.time"
         table, _ = open_table(path)
         streams = columns_of(table, series.time, series.columns, advice)
-    repeated = 0
+    repeated, counted = 0, None
     for name, (times, values) in streams.items():
         if times is not None:
             streams[name] = in_order(times, values, series.duplicates)
-            repeated += len(times) - len(streams[name][0])
+            if times is not counted:  # columns of a table share theirs
+                repeated += len(times) - len(streams[name][0])
+            counted = times
     parts = list(streams.values())
     bare = [name for name, (times, _) in streams.items() if times is None]
     if not bare and not series.rate:
