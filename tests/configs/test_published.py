@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import importlib
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +16,13 @@ from configs.imagenet import F16, tokenizer
 from tests import quick
 from train import config
 from train.config import Experiment, Mesh, StageOne, StageTwo, load_config
+from train.config.bars import sides
 from train.config.network import network
 from train.config.override import replaced
 from train.config.paths import diff
 from train.config.validate import validate
 from train.errors import BadInput
+from train.evaluation.crossings.questions import asked
 from train.objectives import denoising, start
 from train.runtime.sharding import (
     DIT_RULES,
@@ -134,6 +137,34 @@ def test_every_variant_changes_one_thing(name):
         if len(changed) > 1:
             assert {path.split(".")[0] for path in changed} <= FOLLOWS, variant
             assert other.streams.items() < chosen.streams.items(), variant
+
+
+def test_bars_are_of_crossings_that_their_command_asks_for():
+    """By the name that it gives them: a bar of another name is never measured."""
+    crossings = 0
+    for name in NAMES:
+        chosen = experiment(name)
+        bars = chosen.bars if isinstance(chosen, StageTwo) else ()
+        streams = tuple(chosen.streams) if bars else ()
+        every = {each.name for each in asked(streams, True)} if len(streams) > 1 else {}
+        docstring = importlib.import_module(f"configs.{name}").__doc__
+        said = {*every, *re.findall(r"[\w+]+_to_\w+", docstring)}
+        for left, _, right in map(sides, bars):
+            for figure in (left.split()[0], right.split()[0]):
+                if "_to_" in figure:
+                    assert figure in said, f"{name}: {figure}"
+                    crossings += 1
+    assert crossings > 20
+
+
+def test_a_discriminator_plays_for_half_of_its_run():
+    games = 0
+    for name in set(NAMES) - {"imagenet_dit"}:
+        for chosen in (experiment(name), *variants(name).values()):
+            if (game := getattr(chosen, "adversarial", None)) is not None:
+                assert game.start + game.ramp <= chosen.run.steps / 2, name
+                games += 1
+    assert games > 3
 
 
 def test_every_variant_of_a_dit_changes_one_thing():

@@ -89,11 +89,12 @@ def test_rates_that_fall_to_an_end_take_a_word_for_another(part, tmp_path):
     name, _, value = part.partition("=")
     falling = overrides(TOKENIZER, {f"optimizer.{name}": value.strip("'")})
     open_workdir(tmp_path, falling)
-    longer = overrides(falling, {"run.steps": "2000"})
-    with pytest.raises(BadInput, match="run.steps=1000, where .*--reschedule"):
-        open_workdir(tmp_path, longer)
-    open_workdir(tmp_path, longer, reschedule=True)
-    assert read_config(tmp_path / "config.json") == longer
+    for steps in ("2000", "500"):  # one that ends before falls sooner
+        other = overrides(falling, {"run.steps": steps})
+        with pytest.raises(BadInput, match="run.steps=1000, where .*--reschedule"):
+            open_workdir(tmp_path, other)
+    open_workdir(tmp_path, other, reschedule=True)
+    assert read_config(tmp_path / "config.json") == other
 
 
 def test_what_a_machine_needs_may_change(tmp_path):

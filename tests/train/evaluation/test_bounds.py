@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from train.evaluation.crossings import bounds
-from train.evaluation.crossings.bounds import Bounds, bounds_of, clues
+from train.evaluation.crossings.bounds import Bounds, batches_of, bounds_of, clues
 from train.evaluation.estimates import roc_auc
 from train.modalities import Images
 from train.pipeline import JointExamples
@@ -47,6 +47,15 @@ def test_times_and_noise_are_of_the_seed(told):
     table = bounds_of(Bounds(*made, seed=5), [(ROWS, 3, some(ROWS))])
     assert calls == [(jax.random.key(5), [0, 1, 2], [])]
     assert table["example"].tolist() == [0, 1, 2] and "alone" not in table
+
+
+def test_a_batch_says_which_examples_it_holds(monkeypatch):
+    """The last is filled up with its own last."""
+    monkeypatch.setattr(bounds, "BATCH", 2)
+    data = types.SimpleNamespace(take=lambda rows: {"of": rows.tolist()})
+    found = [(*each,) for each in batches_of(data, np.array([3, 8, 5]))]
+    assert [rows.tolist() for rows, *_ in found] == [[3, 8], [5, 5]]
+    assert [more for _, *more in found] == [[2, {"of": [3, 8]}], [1, {"of": [5, 5]}]]
 
 
 def test_an_anomaly_is_scored_alone_too_under_the_same_noise(told):

@@ -194,6 +194,10 @@ def test_captions_that_training_has_are_copies(monkeypatch):
     assert found["copied_share"] == 0.5 and found["distinct_share"] == 0.75
     assert 0 < found["pair_bits"] < 1
     assert found["nearest_edits"] == pytest.approx((4 / 6 + 4 / 8) / 4)
+    # Of the first alone, in whichever batches they come.
+    halves = [{n: x[i : i + 2] for n, x in drawn.items()} for i in (2, 0)]
+    three = evaluated(reference._edits("x", "", 3), halves)
+    assert three["nearest_edits"] == pytest.approx(4 / 6 / 3)
     held = {"x": np.array(["two cats", "a dog"] * 2), "index": np.arange(4)}
     assert evaluated(reference.evaluator(4), [held])["pair_bits"] == 0.0
     figures = reference.figures(2)

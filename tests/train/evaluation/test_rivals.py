@@ -1,5 +1,7 @@
 """Rivals of a crossing, on examples whose classes are planted."""
 
+import types
+
 import numpy as np
 
 from train.evaluation.crossings.rivals import Rivals
@@ -21,3 +23,34 @@ def test_what_is_born_discrete_has_a_column_for_each_code():
     flat = Rivals(None, ("a",), "b", 2, {"a": 3}, {})._flat("a")
     found = flat(np.array([[[0], [2]], [[1], [1]]]))
     np.testing.assert_array_equal(found, [[1, 0, 0, 0, 0, 1], [0, 1, 0, 0, 1, 0]])
+
+
+class Told(Rivals):
+    """A network for the stream "photo" alone."""
+
+    def _judge(self, name):
+        seen = lambda x: np.asarray(x, np.float32).reshape(len(x), -1)
+        return types.SimpleNamespace(features=seen) if name == "photo" else None
+
+
+def test_beside_what_a_network_sees_stand_the_components_of_what_has_none():
+    """Each of two streams says one of the two bits of a class."""
+    labels = np.arange(80) % 4
+    photo = np.random.default_rng(0).uniform(-1, 1, (80, 2, 2, 1)).astype(np.float32)
+    photo[:, 0, 0, 0] += 8 * (labels % 2)
+    streams = {"photo": photo, "word": labels[:, None] // 2}
+    data = {
+        name: types.SimpleNamespace(shape=x.shape[1:]) for name, x in streams.items()
+    }
+
+    class Train(types.SimpleNamespace):
+        __len__ = lambda self: 80
+
+    take = lambda rows: {"streams": {n: x[rows] for n, x in streams.items()}}
+    has, said = lambda rows, name: rows >= 0, lambda rows, name: labels[rows]
+    train = Train(data=data, take=take, labels=said, has=has)
+    rivals = Told(train, tuple(streams), "class", 4, {"word": 2}, {}).fit()
+    assert {*rivals} == {"pca", "cnn"}
+    for scores in rivals.values():
+        found = scores({"streams": streams, "label": labels})
+        np.testing.assert_array_equal(found.argmax(1), labels)

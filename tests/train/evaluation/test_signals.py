@@ -183,6 +183,11 @@ def test_sweeps_are_scored_in_metres_where_a_beam_returned():
     assert lost.any()
     codec = Stand(data, change=lambda x: np.where(lost, 1.0, x))
     assert evaluate_tokenizer(codec, data)["rmse_m"] == pytest.approx(0, abs=1e-5)
+    # Most of what returned is right, though most of all beams is not.
+    wrong = lost | (np.random.default_rng(0).random(lost.shape) < 0.45)
+    assert wrong.mean() > 0.5 > wrong[~lost].mean()
+    codec = Stand(data, change=lambda x: np.where(wrong, 1.0, x))
+    assert evaluate_tokenizer(codec, data)["median_m"] == pytest.approx(0, abs=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import types
 
 import chex
 import jax
@@ -25,7 +26,7 @@ from vqdit.diffusion import Case, Gaussian, LogitNormal, Masking, Mixture, Unifo
 from vqdit.dit import DiT
 from vqdit.nn import Block
 from vqdit.nn.streams import Discrete
-from vqdit.tokenizer import ConvDecoder, ConvEncoder, Labels, Tokenizer
+from vqdit.tokenizer import ConvDecoder, ConvEncoder, Labels, Table, Tokenizer
 from vqdit.trained.contract import contract_of
 from vqdit.values import build, describe
 
@@ -93,6 +94,17 @@ def test_a_process_is_fit_for_what_the_stream_says():
         JOINT, {"streams.image.process": Gaussian(learned_variance=True)}
     )
     assert network(learned, {})[0].streams[0].outputs == 2
+
+
+def test_what_is_written_of_a_stream_is_what_its_tokenizer_says():
+    """Or, while the data have yet to say what that is, what is written."""
+    said = {"grid": (6,), "books": 1, "vocab": 33}
+    words = types.SimpleNamespace(stream=lambda kind: said)
+    with pytest.raises(BadInput, match="streams.text: .* is 33, and 32 is written"):
+        network(JOINT, {"text": words})
+    said["vocab"] = 32
+    for tokenizers in ({"text": words}, {"text": Table(bins=4)}, {}):
+        assert network(JOINT, tokenizers)[0].streams[1] == Discrete("text", **said)
 
 
 @pytest.mark.slow

@@ -214,3 +214,12 @@ def test_progress_shows_count_rate_and_time_left_on_stderr(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert out == "" and "a message" in err
     assert "training" in err and "7/10" in err and "step" in err and "<" in err
+
+
+@pytest.mark.parametrize("step, purged", [(0, []), (4, [5])])
+def test_tensorboard_keeps_what_the_resumed_step_has_left(tmp_path, step, purged):
+    """Its lines are not written a second time; of later steps all comes again."""
+    with Logger(tmp_path, step=step) as logger:
+        logger.scalars(step + 1, {"loss": 0.5})
+    starts = [each for each in events(tmp_path) if each.HasField("session_log")]
+    assert [each.step for each in starts] == purged
