@@ -337,6 +337,22 @@ def test_sound(bundles, tmp_path, capsys):
     assert "kbps, SI-SDR" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "encoder, decoder, bounded",
+    [((1, 1), (2, 0), True), ((1, 1), None, False), (None, (0, 0), False)],
+)
+def test_a_signal_passes_whole_where_both_ends_see_a_bounded_stretch(
+    encoder, decoder, bounded
+):
+    ends = {"encoder": encoder, "decoder": decoder}
+    ends = {n: types.SimpleNamespace(context=context) for n, context in ends.items()}
+    codec = types.SimpleNamespace(
+        module=types.SimpleNamespace(front=None, **ends),
+        contract=types.SimpleNamespace(shape=(64, 1), grid=(16,), code_grid=(16,)),
+    )
+    assert layout.Opened(codec, None, None).whole is bounded
+
+
 @pytest.mark.parametrize("length", [pytest.param(1, marks=pytest.mark.slow), 99])
 def test_waveforms_pass_whole(tmp_path, length):
     """No seams, and no more codes than the length asks for."""

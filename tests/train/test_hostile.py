@@ -227,6 +227,9 @@ def test_what_little_stands_for_much(sound, tmp_path):
     with pytest.raises(BadInput, match="--large"):
         container.unpack(short)
     assert container.unpack(short, large=True)[0] == header
+    # What is coded at a higher rate is longer than what it becomes again.
+    longer = dataclasses.replace(header, shape=(5, 1), rate=1.0, length=values)
+    assert container.unpack(pack(longer, b""))[0] == longer
     small = dataclasses.replace(header, shape=(5, 1))
     assert container.unpack(pack(small, b"payload"))[1] == b"payload"
     with pytest.raises(ValueError, match="1000000 channels"):

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from train.errors import BadInput
-from train.inspect import inspect, lines, main
+from train.inspect import _worries, inspect, lines, main
 from train.modalities import Audio, ImageAugment, Images, Ranges, Series, Video, Volumes
 from train.report.examples import (
     augmented_picture,
@@ -170,3 +170,22 @@ def test_gaps_are_a_share_of_their_own_channel(tmp_path):
     assert report["train"]["missing_share"] == [0.0, 0.25]
     for name, of in (("raw_min", np.nanmin), ("raw_max", np.nanmax)):
         np.testing.assert_allclose(report["train"][name], of(x[:500], 0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("at", ["mean", "std"])
+def test_one_channel_in_which_the_parts_differ_is_enough(at):
+    """By more than half of its own spread in training, however wide the others are."""
+    spread = [4.0, 100.0, 2.0]
+    same = {"mean": [0.0, 50.0, -1.0], "std": spread, "constant_channels": []}
+    same |= {"changes": [], "repeated_examples": 0, "blank_examples": 0}
+
+    def said(channel, share):
+        moved = list(same[at])
+        moved[channel] += share * spread[channel]
+        parts = {"train": same, "test": same | {at: moved}}
+        return list(_worries({"test_examples_also_in_train": 0} | parts))
+
+    for channel in range(3):
+        (line,) = said(channel, 0.51)
+        assert line.startswith(f"train and test differ: {at} ")
+        assert said(channel, 0.49) == []

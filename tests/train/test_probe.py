@@ -1,8 +1,10 @@
 """train.probe as a program: on a tokenizer and on a transformer of drawn weights."""
 
 import json
+import types
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -121,3 +123,24 @@ def test_the_table_says_how_sure_it_is():
     assert said[1] == "3 of no training class are left out"
     assert said[2].split() == "layer time dims linear pca nearest pca".split()
     assert said[3].split() == "latents 8 50.0% 25.0% 75.0% 100.0%".split()
+
+
+def test_noise_is_of_the_seed_and_of_the_part():
+    """An example's number stands for another one in the other part, and noise that
+    both had would make them alike."""
+    batch, calls = {"index": np.array([3, 1])}, []
+
+    def asked(seed, train, time):
+        extract = lambda shown, *of, time: calls.append((*of, time))
+        gathered = lambda ask, doing: ask(batch)
+        part = types.SimpleNamespace(train=train, gathered=gathered)
+        shown = types.SimpleNamespace(shown=lambda batch: None)
+        probe._features(shown, extract, part, time, jax.random.key(seed), "")
+        key, ids, t = calls.pop()
+        assert ids.tolist() == [3, 1] and t == time
+        return jax.random.key_data(key).tolist()
+
+    keys = [asked(seed, train, 0.5) for seed in (0, 1) for train in (True, False)]
+    assert all(a != b for i, a in enumerate(keys) for b in keys[:i])
+    # One layer of a part is compared over times under one noise.
+    assert asked(0, True, 0.25) == keys[0]

@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+import types
 
 import jax
 import numpy as np
@@ -381,6 +382,16 @@ def test_a_recording_is_its_middle_or_has_silence_around(tmp_path):
     with pytest.raises(BadInput, match="a.wav: it has a rate of 100 .*--resample"):
         heard(other, str(path))
     assert heard(other, str(path), resample=True).shape == (1, 6, 1)
+
+
+def test_a_csv_takes_rows_and_boxes_and_no_text(tmp_path):
+    values = {"box": Boxes(1, bins=4, classes=2), "row": Table(()), "word": Labels(2)}
+    model, out = types.SimpleNamespace(values=values, codecs={}), tmp_path / "a.csv"
+    for want in (("box",), ("row",), ("row", "box")):
+        assert sample._out(model, want, str(out)) == out
+    for want in (("word",), ("box", "word")):
+        with pytest.raises(BadInput, match="stream 'word' has no rows or boxes"):
+            sample._out(model, want, str(out))
 
 
 def test_a_name_with_a_dot_is_a_folder_unless_it_is_a_file_of_another_kind():

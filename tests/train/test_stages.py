@@ -318,19 +318,25 @@ def test_a_picture_and_what_it_shows_are_two_streams(
 def test_a_resumed_generator_equals_one_never_stopped(
     kind, trained, tmp_path, monkeypatch
 ):
-    """And its picture of samples has a row for each class."""
-    names, real = [], stage_two.sheet
+    """And its picture of samples has a row for each class, and shows the weights of
+    its own step, whether or not it is the first of its start."""
+    shown, real = [], stage_two.sheet
     monkeypatch.setattr(
-        stage_two, "sheet", lambda *how: names.append(how[3:]) or real(*how)
+        stage_two, "sheet", lambda *how: shown.append(how) or real(*how)
     )
     work, _, cache = trained
     experiment = dit(kind, work, cache=str(cache))
-    a = stage_two.train(experiment, tmp_path / "a")
+    often = replaced(experiment, {"run.sample_every": 3})
+    a = stage_two.train(often, tmp_path / "a")
     half = shorter(experiment, 3)
     stage_two.train(half, tmp_path / "b")
     b = stage_two.train(experiment, tmp_path / "b")
     jax.tree.map(np.testing.assert_array_equal, a.params, b.params)
-    columns, said = names[-1]
+    half_a, whole_a, half_b, whole_b = (how[1] for how in shown)
+    np.testing.assert_array_equal(half_a, half_b)
+    np.testing.assert_array_equal(whole_a, whole_b)
+    assert (half_a != whole_a).any()
+    columns, said = shown[-1][3:]
     rows = [said[i : i + columns] for i in range(0, len(said), columns)]
     assert rows == [[str(label)] * 8 for label in range(10)]
 
@@ -718,12 +724,11 @@ def test_rates_of_no_parameter_are_refused_before_the_folder_is_taken(
 
 def test_classes_are_those_of_the_data(trained):
     work, _, _ = trained
-    experiment = dit("masked", work)
-    experiment = dataclasses.replace(
-        experiment, model=experiment.model.clone(classes=7)
-    )
-    with pytest.raises(BadInput, match=r"model\.classes=7 .* write model\.classes=10"):
-        streams.prepare(experiment)
+    for classes in (7, 11):
+        experiment = replaced(dit("masked", work), {"model.classes": classes})
+        said = rf"model\.classes={classes} .* write model\.classes=10"
+        with pytest.raises(BadInput, match=said):
+            streams.prepare(experiment)
 
 
 def test_an_encoded_set_is_whole_and_in_order(trained):
