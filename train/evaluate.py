@@ -18,8 +18,8 @@ are written, --crossings=audio_to_word,audio+image_to_word: the class that it sa
 where examples have one truth, texts whole and by tokens, boxes by their overlap, rows
 by their columns, signals in decibels. With --before=word each goes by way of the word,
 where that is neither given nor wanted. --baselines puts beside them classifiers of what
-is given, trained on the same data. Bars of the experiment (`bars`) are checked; of two
-figures of the same examples it is said how sure their difference is.
+is given, trained on the same data. Bars of the experiment (`bars`) are checked, and it
+is said how sure a difference is: of two figures of the same examples a pair at a time.
 """
 
 import json

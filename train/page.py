@@ -26,7 +26,7 @@ from train.config.expression import parse_value
 from train.config.paths import spell
 from train.errors import BadInput, run
 from train.evaluation.crossings.answers import Answer
-from train.evaluation.crossings.bound_figures import lines
+from train.evaluation.crossings.bound_figures import kept, lines
 from train.evaluation.crossings.crossings import answers_of, own, unguided
 from train.evaluation.crossings.questions import Crossings, asked
 from train.evaluation.crossings.sections import SHOWN, sections_of
@@ -65,7 +65,7 @@ def main(argv):
     experiment, flags = command.experiment, dict(command.flags)
     thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
     _refuse_unused(thing, flags)
-    evaluation = _read(command.workdir / "evaluation.json", "evaluate")
+    evaluation = _read(command.workdir / "evaluation.json")
     rows = []
     if (command.workdir / "metrics.jsonl").exists():
         rows = read_metrics(command.workdir)
@@ -111,22 +111,21 @@ def _refuse_unused(thing: Codec | Generator, flags: Mapping[str, Any]) -> None:
 
 def _bounds(workdir) -> list[Section]:
     """What train.score has said of this bundle, question by question."""
-    scores = _read(workdir / "scores.json", "score")
-    if not scores or scores.get("bundle") != seal_of(workdir):
-        return []
-    questions = scores.get("questions", {})
+    questions = kept(workdir / "scores.json").get(seal_of(workdir) or "", {})
     rows = [(q, line) for q, found in questions.items() for line in lines(found)]
+    if not rows:
+        return []
     text = "Bounds on -log p of what is named first, in nats; the lower, the likelier."
     return [Section("Scored by the bound", f"{text}\n\n{table(('', ''), rows)}")]
 
 
-def _read(path, program) -> dict[str, Any]:
+def _read(path) -> dict[str, Any]:
     try:
         return read_json(path)
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise BadInput(f"{path}: {error}; run train.{program} again") from error
+        raise BadInput(f"{path}: {error}; run train.evaluate again") from error
 
 
 def _streams(generator: Generator) -> Section:

@@ -19,8 +19,9 @@ there are several. A file is given as evaluation would see it: a picture brought
 size, a recording cut to its middle, or with silence around it. --shown.NAME=3 keeps the
 first three places of what is given, and draws the rest, or leaves it absent where the
 stream is not wanted: latents in time of a clip, a sound or a series, rows of latents of
-a picture, codes of a text. What is neither wanted nor given is absent. Texts, rows and
-boxes are printed where no --out is written.
+a picture, codes of a text. A whole example is given, also where only its beginning is
+to stay; what stays has seen the rest, unless its tokenizer is causal. What is neither
+wanted nor given is absent. Texts, rows and boxes are printed where no --out is written.
 """
 
 import math
@@ -88,21 +89,21 @@ def main(argv):
     _check_names(generator, [f"given.{name}" for name in words])
     _check_names(generator, [f"want={name}" for name in flags.get("want", ())])
     rows = {name for name in words if _rows(generator, name)}
-    shown = flags.get("shown", {})
-    for name in shown.keys() - words.keys():
+    counts = flags.get("shown", {})
+    for name in counts.keys() - words.keys():
         raise BadInput(f"--shown.{name}: write --given.{name}, of which it is a part")
-    first_shown(generator, shown, 1)
-    _wanted(generator, flags.get("want"), words.keys() - rows - shown.keys())
+    first_shown(generator, counts, 1)
+    _wanted(generator, flags.get("want"), words.keys() - rows - counts.keys())
     held = {name: flags.get(name, False) for name in ("cut", "resample")}
     given = given_examples(generator, words, **held)
     gaps = {n for n in rows if not generator.values[n].known(given[n]).all()}
-    gaps |= shown.keys()
+    gaps |= counts.keys()
     want = _wanted(generator, flags.get("want"), words.keys() - gaps, rows - gaps)
     out = _out(generator, want, flags.get("out"))
     count = flags.get("num", max(map(len, given.values()), default=16))
     ids, labels = np.arange(count) + flags.get("first", 0), None
     given = {name: x[ids % len(x)] for name, x in given.items()}
-    stays = first_shown(generator, shown, count)
+    stays = first_shown(generator, counts, count)
     if "label" in flags:
         number = class_of(
             flags["label"], generator.module.classes, generator.class_names
@@ -115,8 +116,8 @@ def main(argv):
         chosen = {n: flags[n] for n in (*SAMPLER, "guidance") if n in flags}
         draw = generator.sampler(want=want, **chosen)
         key = jax.random.key(flags.get("seed", 0))
-        held = {"given": given, "known": stays}
-        x = draw_all(generator, draw, key, ids, labels, **held)
+        call = {"given": given, "known": stays}
+        x = draw_all(generator, draw, key, ids, labels, **call)
     except ValueError as error:
         raise BadInput(str(error)) from error
     for name in rows & set(want):  # with columns that the stream does not have

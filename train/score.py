@@ -8,11 +8,11 @@ python -m train.score --workdir=runs/any --of=text --given=image --rank=100
 
 A row is an example of the held-out part: its label, nats of the bound, their standard
 error, and bits a code or a channel of a latent. The figures of all rows are said, and
-kept beside the table, as scores.json, with those of other questions about the same
-bundle. The bound is that of the streams as the transformer has them, behind their
-tokenizers; one masked code alone it is exact of. The lower, the likelier. What is
-neither in --of nor in --given is absent. --shown.video=3 gives the first three latents
-in time of each clip, and scores those after them.
+kept beside the table, in scores.json, with those of all other questions; train.page
+shows that of the workdir. The bound is that of the streams as the transformer has them,
+behind their tokenizers; one masked code alone it is exact of. The lower, the likelier.
+What is neither in --of nor in --given is absent. --shown.video=3 gives the first three
+latents in time of each clip, and scores those after them.
 
 --classify scores --of under every value of a stream of labels, or of the label, says
 which one is the likeliest, how often it is the true one, and how well the posterior
@@ -40,7 +40,6 @@ companion of the nearest training example.
 
 import csv
 import io
-from pathlib import Path
 from typing import Annotated
 
 import jax
@@ -53,6 +52,8 @@ from train.config.outputs import out_file
 from train.errors import BadInput, run
 from train.evaluation.crossings.bound_figures import (
     figures_of,
+    keep,
+    kept,
     lines,
     rank_figures,
     text_figures,
@@ -67,7 +68,7 @@ from train.evaluation.crossings.bounds import (
 from train.evaluation.crossings.forecasts import frames_of
 from train.evaluation.crossings.retrieval import nearest_costs, ranks
 from train.evaluation.ngrams import texts_of
-from train.modalities.files.writing import write, write_bytes
+from train.modalities.files.writing import write_bytes
 from train.objectives.bundles import open_bundle, seal_of
 from train.pipeline import JointExamples, spaced
 from train.progress import say
@@ -75,7 +76,6 @@ from train.runtime import hosts
 from vqdit.fields import Bound, Count
 from vqdit.tokenizer import Labels
 from vqdit.tokenizer.text import Text
-from vqdit.trained.bundle import read_json
 from vqdit.trained.generator import Generator
 
 FLAGS = OF_RUN | {
@@ -105,6 +105,8 @@ def main(argv):
     flags, experiment = command.flags, command.experiment
     generator = open_bundle(command.workdir, Generator, "--workdir")
     out = out_file(flags.get("out", command.workdir / "scores.csv"), ".csv")
+    said, seal = out.with_name("scores.json"), seal_of(command.workdir)
+    kept(said)  # refused before anything is scored
     of, given = flags.get("of", tuple(generator.streams)), flags.get("given", ())
     classify = flags.get("classify")
     values = _values(generator, classify, of, given)
@@ -187,30 +189,19 @@ def main(argv):
         raise BadInput(str(error)) from error
     for line in lines(figures):
         say(line)
-    said = out.with_suffix(".json")
-    _keep(said, command.workdir, _question(of, given, flags), figures)
-    say(f"{len(table['nats'])} scores are in {out}, and what is said of them in {said}")
+    keep(said, seal, _question(of, given, command), figures)
+    what = f", and what is said of them in {said}" if seal else ""
+    say(f"{len(table['nats'])} scores are in {out}{what}")
 
 
-def _question(of, given, flags) -> str:
+def _question(of, given, command) -> str:
     """What was asked, by which its figures are found in the file of all of them."""
-    fields = ("shown", "classify", "anomaly", "usual", "rank", "most", "draws", "train")
-    more = [f"{name}={flags[name]}" for name in fields if name in flags]
-    return " ".join(
-        [", ".join(of), *(["given", ", ".join(given)] if given else [])] + more
-    )
-
-
-def _keep(path: Path, workdir: Path, question: str, figures) -> None:
-    """Puts figures beside those of other questions about the same bundle."""
-    bundle = seal_of(workdir)
-    try:
-        before = read_json(path) if path.exists() else {}
-    except ValueError:
-        before = {}
-    same = bundle is not None and before.get("bundle") == bundle
-    kept = before.get("questions", {}) if same else {}
-    write(path, {"bundle": bundle, "questions": kept | {question: figures}})
+    asked = [", ".join(of), *(["given", ", ".join(given)] if given else [])]
+    flags = {n: v for n, v in command.flags.items() if n not in ("of", "given", "out")}
+    changes = {f"config.{name}": text for name, text in command.changes.items()}
+    config = {"config": command.config} if command.config else {}
+    more = (config | flags | changes).items()
+    return " ".join(asked + [f"{name}={value}" for name, value in more])
 
 
 def _ranked(bounds, data, count, most=None, train=None) -> tuple[dict, dict]:

@@ -11,10 +11,12 @@ from train import page
 from train.errors import BadInput
 from train.evaluation import evaluator
 from train.evaluation.crossings import sections
+from train.evaluation.crossings.bound_figures import keep
 from train.evaluation.crossings.questions import Crossing
 from train.modalities import Images
 from train.pipeline import whole
 from vqdit.diffusion import Heun
+from vqdit.sealed import sealed
 
 DATA = Images("digits", size=8, channels=1, threads=0)
 
@@ -116,16 +118,23 @@ def test_the_nearest_is_that_of_the_whole_training_part(monkeypatch):
 
 def test_what_was_scored_is_shown_of_the_same_bundle_alone(tmp_path):
     (tmp_path / "bundle").mkdir()
-    (tmp_path / "bundle" / "config.json").write_text('{"seal": "a"}')
+    config = tmp_path / "bundle" / "config.json"
+    config.write_text('{"seal": "a"}')
     assert page._bounds(tmp_path) == []
-    figures = {"bits_per_byte": {"model": 0.5, "gzip": 0.75}}
-    kept = {"bundle": "a", "questions": {"text draws=64": figures}}
-    (tmp_path / "scores.json").write_text(json.dumps(kept))
+    bits = {"model": 0.5, "gzip": 0.75, "xz": np.nan}
+    keep(tmp_path / "scores.json", "a", "text draws=64", {"bits_per_byte": bits})
+    keep(tmp_path / "scores.json", None, "text of 0.1.0", {"bits_per_byte": bits})
     (found,) = page._bounds(tmp_path)
     assert "| text draws=64 | 0.5 bits a byte of text |" in found.text
     assert "| text draws=64 | 0.75 bits a byte of text, gzip |" in found.text
-    (tmp_path / "bundle" / "config.json").write_text('{"seal": "b"}')
-    assert page._bounds(tmp_path) == []
-    (tmp_path / "scores.json").write_text("{")
-    with pytest.raises(BadInput, match="scores.json: .*; run train.score again"):
-        page._bounds(tmp_path)
+    assert "xz" not in found.text and "0.1.0" not in found.text
+    for other in ('{"seal": "b"}', "{}"):
+        config.write_text(other)
+        assert page._bounds(tmp_path) == []
+    for content in (
+        {"scores": {"b": {"q": {"ranks": 1}}}},
+        {"scores": {"b": {"q": 1}}},
+    ):
+        (tmp_path / "scores.json").write_text(json.dumps(sealed(content)))
+        with pytest.raises(BadInput, match="scores.json is not what train.score has"):
+            page._bounds(tmp_path)

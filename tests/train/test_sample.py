@@ -209,6 +209,8 @@ def test_a_text_that_is_a_folders_name_is_a_text(bundle, tmp_path, monkeypatch):
     model = vqdit.load(bundle)
     read = lambda word: given_examples(model, {"text": word}, False, False)["text"]
     assert [read(word).tolist() for word in ("ab", "", "ab/")] == [["ab"], [""], ["c"]]
+    with pytest.raises(BadInput, match="takes 301 codes"):  # longer than a file's name
+        read("/" + 300 * "a")
 
 
 @pytest.mark.parametrize(
@@ -234,6 +236,7 @@ def test_a_text_that_is_a_folders_name_is_a_text(bundle, tmp_path, monkeypatch):
             ["--given.text=a", "--shown.text=4"],
             "--shown.text=4 leaves nothing: write at most 3",
         ),
+        (["--given.word=cat", "--shown.word=1"], "this stream has one place; drop it"),
         (["--shown.text=2", "--want=word"], "--shown.text: write --given.text, of"),
         (
             ["--given.text=a", "--shown.txet=2"],

@@ -81,8 +81,8 @@ def test_a_text_of_even_codes_costs_all_of_them_over_its_bytes(workdir, capsys):
     said = capsys.readouterr().err
     assert f"{6 * 5 * math.log2(257) / size:.4g} bits a byte of text" in said
     assert "5-gram" not in said
-    asked = json.loads((workdir / "scores.json").read_text())["questions"]
-    figures = asked["name most=6 draws=2"]
+    (asked,) = json.loads((workdir / "scores.json").read_text())["scores"].values()
+    figures = asked["name draws=2 most=6"]
     assert figures["bits_per_byte"]["model"] == pytest.approx(
         6 * 5 * 8.0056 / size, 1e-3
     )
@@ -197,22 +197,36 @@ def test_the_part_that_is_asked_is_scored_evenly(workdir, train, of, monkeypatch
     assert str(seen.value) == f"{[of * i // 4 for i in range(4)]} of {of}"
 
 
-def test_figures_of_other_questions_stay_beside_until_the_bundle_is_another(tmp_path):
+def test_figures_stand_beside_those_of_other_questions(tmp_path):
+    """Whatever makes another question: what is given, a seed, other data, weights."""
     folder = kept(tmp_path, 1.0)
-    ask = [f"--workdir={folder}", "--most=4", "--draws=2"]
-    read = lambda: json.loads((folder / "scores.json").read_text())["questions"]
-    score.main([*ask, "--of=name"])
-    first = read()
-    score.main([*ask, "--of=name", "--given=digit"])
-    both = read()
-    assert both.keys() == {
-        "name most=4 draws=2",
-        "name given digit most=4 draws=2",
-    }
-    assert both["name most=4 draws=2"] == first["name most=4 draws=2"]
+    ask = [f"--workdir={folder}", "--of=name", "--most=4", "--draws=2"]
+    read = lambda: json.loads((folder / "scores.json").read_text())["scores"]
+    score.main(ask)
+    ((first, plain),) = read().items()
+    assert [*plain] == ["name draws=2 most=4"]
+    for more in (
+        "--given=digit",
+        "--seed=5",
+        "--config.data.words=('a','b','c','d','e','f','g','h','i','j')",
+    ):
+        score.main([*ask, more])
+    asked = read()[first]
+    assert len(asked) == 4 and asked["name draws=2 most=4"] == [*plain.values()][0]
+    assert "name given digit draws=2 most=4" in asked
     kept(tmp_path, 0.5)
-    score.main([*ask, "--of=digit"])
-    assert read().keys() == {"digit most=4 draws=2"}
-    (folder / "scores.json").write_text("{")
-    score.main([*ask, "--of=digit"])
-    assert read().keys() == {"digit most=4 draws=2"}
+    score.main(ask)
+    assert read()[first] == asked and len(read()) == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[1]", '"x"', "{}", '{"scores": null}', '{"scores": {"a": [1]}}']
+)
+def test_what_is_no_file_of_scores_is_refused_before_anything_is_scored(
+    workdir, tmp_path, text, monkeypatch
+):
+    monkeypatch.setattr(score, "bounds_of", None)
+    (tmp_path / "scores.json").write_text(text)
+    with pytest.raises(BadInput, match="scores.json is not what train.score has") as x:
+        score.main([f"--workdir={workdir}", "--of=name", f"--out={tmp_path / 'a.csv'}"])
+    assert "\n" not in str(x.value)

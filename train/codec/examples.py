@@ -1,5 +1,6 @@
 """Files and words as the examples that they would be among a generator's data."""
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,7 @@ def _values(generator, name, word, cut) -> list[Any]:
             return list(boxes_of(Path(word), tokenizer.frames))
     texts, path = [word], Path(word)
     # A text may be the name of a folder, too; one that holds a / is a path.
-    if path.suffix == ".txt" or ("/" in word and path.is_dir()):
+    if path.suffix == ".txt" or ("/" in word and os.path.isdir(word)):
         texts = [_text(each) for each in listed([word], (".txt",))]
     for i, text in enumerate(texts):
         count = len(tokenizer.split(text))

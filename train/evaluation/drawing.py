@@ -117,6 +117,8 @@ def first_shown(
             streams = ", ".join(generator.streams)
             raise BadInput(f"--shown.{name}={count}: the streams are {streams}")
         length = generator.streams[name].grid[0]
+        if length == 1:
+            raise BadInput(f"--shown.{name}: this stream has one place; drop it")
         if count >= length:
             raise BadInput(
                 f"--shown.{name}={count} leaves nothing: write at most {length - 1}"

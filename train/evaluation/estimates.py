@@ -22,8 +22,9 @@ class Estimate(float):
     """A figure, with what each set of a bootstrap has in its place.
 
     sets: (RESAMPLED,), nan where a set has none. Figures of the same examples have the
-        same sets: a difference of two has theirs, and so an interval of its own, which
-        is the narrower the more alike both are.
+        same sets (areas under a curve where the labels are the same ones): a difference
+        of two has theirs, and so an interval of its own, which is the narrower the more
+        alike both are.
     """
 
     sets: Float[np.ndarray, "sets"]
@@ -32,6 +33,9 @@ class Estimate(float):
         made = super().__new__(cls, figure)
         made.sets = np.asarray(sets, np.float64)
         return made
+
+    def __getnewargs__(self):  # of a copy
+        return float(self), self.sets
 
     @property
     def interval(self) -> list[float] | None:
@@ -60,7 +64,7 @@ class Estimate(float):
 class Share(Evaluator):
     """Share of examples of which something is true, by values of 0, 1, and nan where
     there is nothing to be said; with Wilson's interval, which has a width where all or
-    none are. An Estimate where batches have an "index"."""
+    none are. An Estimate where batches have an "index", unless all or none are."""
 
     name: str
     values: Values
@@ -84,7 +88,8 @@ class Share(Evaluator):
             return {}
         share = float(sums["true"] / n)
         true, count = sums["sets"].T
-        if count.any():
+        # Where all or none are, every set says the same, and knows of no doubt.
+        if count.any() and 0 < share < 1:
             with np.errstate(invalid="ignore"):
                 share = Estimate(share, true / count)
         center = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)

@@ -2,7 +2,9 @@
 
 A network that has met them all answers any question about its streams: one from others
 (UniDiffuser, arXiv:2303.06555), one alone, all at once, or the rest of a stream from
-parts of it (Diffusion Forcing, arXiv:2407.01392).
+parts of it (Diffusion Forcing, arXiv:2407.01392). How often each is asked for has to be
+chosen, as for masked models of three kinds of signal (arXiv:2602.21472): what is seldom
+asked for is learnt late.
 """
 
 import dataclasses

@@ -39,15 +39,28 @@ def test_an_anomaly_that_is_likelier_than_usual_is_told_by_its_distance():
 
 
 def test_the_mean_has_its_standard_error():
-    """Of 16 scores, 0 or 2, a quarter of their deviation of 1; where all have one draw
-    of times and noise, its error too."""
+    """Of 16 scores, 0 or 2, a quarter of their deviation of sqrt(16 / 15); where all
+    have one draw of times and noise, its error too; and of one example that alone."""
     table = table_of(np.arange(16) // 15, np.tile([0.0, 2.0], 8))
     found = figures_of(table, ("name", "word"))
-    said = "name, word: 1 nats an example, +- 0.25; 3 bits a code or channel"
+    said = "name, word: 1 nats an example, +- 0.26; 3 bits a code or channel"
     assert [*lines(found)] == [said] and found["examples"] == 16
     table["error"] = np.full(16, 0.6)
     shared = figures_of(table, ("name",), anomalies={"one": 1})
-    assert shared["nats_error"] == pytest.approx(0.65)
+    assert shared["nats_error"] == pytest.approx((0.36 + 1 / 15) ** 0.5)
+    one = {name: column[:1] for name, column in table.items()}
+    assert figures_of(one, ("name",))["nats_error"] == pytest.approx(0.6)
+
+
+def test_what_has_no_number_tells_no_anomaly():
+    """Nothing is lost of a signal that is not there: of a clue the others count."""
+    table = table_of(np.array([0, 0, 1, 1]), np.arange(4.0))
+    table["lost"] = np.array([1.0, 2.0, np.nan, 3.0])
+    found = figures_of(table, ("x",), anomalies={"one": 1})
+    assert areas(found, "what is lost") == {"all": 1}
+    table["lost"][2:] = np.nan
+    found = figures_of(table, ("x",), anomalies={"one": 1})
+    assert not any("what is lost" in line for line in lines(found))
 
 
 def test_the_likeliest_class_is_compared_with_the_true_one():

@@ -1,3 +1,4 @@
+import copy
 import json
 
 import numpy as np
@@ -106,6 +107,10 @@ def test_shares_of_the_same_examples_differ_so_too():
     assert (found[0] * 2 + 1).interval == pytest.approx(2 * ends + 1)
     assert isinstance(share(3, 7)["s"], float)
     assert not isinstance(share(3, 7)["s"], Estimate)  # of examples without an index
+    # Where all are, every set says so, which is no certainty.
+    every = [{"x": np.ones(10), "index": np.arange(10)}]
+    sure = evaluated(Share("s", lambda batch: batch["x"]), every)
+    assert sure["s"] == 1 and not isinstance(sure["s"], Estimate)
 
 
 def test_curves_of_the_same_examples_differ_so_too():
@@ -118,3 +123,5 @@ def test_curves_of_the_same_examples_differ_so_too():
 def test_a_figure_is_a_number_where_it_is_written():
     assert json.dumps({"x": Estimate(0.25, [0.2, np.nan])}) == '{"x": 0.25}'
     assert Estimate(0.25, [np.nan]).interval is None
+    again = copy.deepcopy(Estimate(0.25, [0.2, 0.3]))
+    assert again == 0.25 and again.sets.tolist() == [0.2, 0.3]

@@ -1,17 +1,24 @@
-"""Figures of tables of bounds, by name, as JSON has them, and lines that say them."""
+"""Figures of tables of bounds, by name, as JSON has them, lines that say them, and the
+file that keeps them: scores.json, of each bundle's seal the questions that were asked.
+"""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import softmax
 
+from train.errors import BadInput
 from train.evaluation.crossings.bounds import Table, clues
 from train.evaluation.crossings.retrieval import ranks, retrieved
 from train.evaluation.estimates import roc_auc
 from train.evaluation.ngrams import bits_per_byte
+from train.modalities.files.writing import write
+from vqdit.sealed import opened, sealed
+from vqdit.trained.bundle import read_json
 
 Figures = dict[str, Any]
 
@@ -34,9 +41,11 @@ def figures_of(
     nats, bits, label = (
         table[name].astype(float) for name in ("nats", "bits", "label")
     )
-    error = nats.std() / len(nats) ** 0.5
-    if anomalies:  # of one draw for all
-        error = np.hypot(error, table["error"].mean())
+    error, draws = 0.0, table["error"].mean()
+    if len(nats) > 1:
+        error = nats.std(ddof=1) / len(nats) ** 0.5
+    if anomalies or len(nats) == 1:  # of one draw for all, or of one example
+        error = np.hypot(error, draws)
     found: Figures = {"of": ", ".join(of), "examples": len(nats)}
     found |= {"nats": nats.mean(), "nats_error": error, "bits": bits.mean()}
     if classify is not None and true is not None and (true >= 0).any():
@@ -53,8 +62,10 @@ def figures_of(
         is_one = np.isin(label, these)
         mine = is_one | usual
         if is_one.any() and (len(numbers) > 1 or name == "all"):
-            each = clues(table, usual).items()
-            curves = {what: roc_auc(is_one[mine], {1: x[mine]}) for what, x in each}
+            curves = {}
+            for what, x in clues(table, usual).items():
+                seen = mine & np.isfinite(x)
+                curves[what] = roc_auc(is_one[seen], {1: x[seen]})
             found.setdefault("anomalies", {})[name] = curves
     return found
 
@@ -96,7 +107,7 @@ def rank_figures(
 
 def lines(figures: Figures) -> Iterator[str]:
     """What there is of the figures, each in one line."""
-    if "nats" in figures:
+    if {"nats", "nats_error", "bits"} <= figures.keys():
         yield (
             f"{figures['of']}: {figures['nats']:.4g} nats an example, "
             f"+- {figures['nats_error']:.2g}; {figures['bits']:.4g} bits a code or "
@@ -118,8 +129,45 @@ def lines(figures: Figures) -> Iterator[str]:
 
 
 def _curve(what: str, found: Figures) -> Iterator[str]:
-    if "auc" in found:
+    if found.get("auc_interval"):
         low, high = found["auc_interval"]
         yield (
             f"ROC-AUC of {what}: {found['auc']:.4f}, 95 % in {low:.4f} to {high:.4f}"
         )
+
+
+def kept(path: Path) -> dict[str, dict[str, Figures]]:
+    """A bundle's seal -> question -> figures; nothing where there is no file. Raises
+    BadInput for another file than `keep` writes."""
+    try:
+        scores = opened(read_json(path), needed=True)["scores"]
+        # A file that is sealed anew may still hold anything.
+        for asked in scores.values():
+            for figures in asked.values():
+                [*lines(figures)]
+        return scores
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise BadInput(
+            f"{path} is not what train.score has written ({error}); move it away"
+        ) from error
+
+
+def keep(path: Path, seal: str | None, question: str, figures: Figures) -> None:
+    """Puts figures beside those of other questions, and of other bundles. Of a bundle
+    without a seal nothing is kept, since it may be any."""
+    if seal is not None:
+        scores = kept(path)
+        asked = scores.get(seal, {}) | {question: _finite(figures)}
+        write(path, sealed({"scores": scores | {seal: asked}}))
+
+
+def _finite(figures: Any) -> Any:
+    """JSON has no number for what is not finite: such figures are left out."""
+    if isinstance(figures, Mapping):
+        found = {name: _finite(x) for name, x in figures.items()}
+        return {name: x for name, x in found.items() if x is not None}
+    if isinstance(figures, float | np.floating) and not math.isfinite(figures):
+        return None
+    return float(figures) if isinstance(figures, np.floating) else figures

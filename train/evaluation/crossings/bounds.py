@@ -136,7 +136,9 @@ def _lost(generator, x, known) -> Table:
     there = against(known.get(name, np.ones(len(error))), error)
     weight, over = np.broadcast_to(there, error.shape), tuple(range(1, error.ndim))
     lost = (error * weight).sum(over)
-    return {"lost": lost / np.maximum(weight.sum(over), 1)}
+    # Of what is not there nothing can be lost.
+    count = weight.sum(over)
+    return {"lost": np.where(count > 0, lost / np.maximum(count, 1), np.nan)}
 
 
 def clues(table: Table, usual: np.ndarray) -> dict[str, Float[np.ndarray, "n"]]:
