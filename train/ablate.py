@@ -236,7 +236,7 @@ def _cell(value, decimals: int) -> str:
     return f"{float(np.mean(value)):.{decimals}f}"
 
 
-def main(argv):
+def main(argv=None):
     hosts.alone()
     command = command_of(argv)
     rows, flags = rows_of(command), command.flags

@@ -24,6 +24,7 @@ over, no further row begins. Prints JSON and, on stderr, a table.
 
 import json
 import resource
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -107,7 +108,8 @@ def bench(experiment: Experiment, repeats: int = 10) -> dict:
     }
 
 
-def main(argv):
+def main(argv=None):
+    argv = sys.argv[1:] if argv is None else argv
     hosts.alone()
     if "--suite" in argv and not {"--help", "-h"} & set(argv):
         flags = parse(argv, None, SUITE).flags

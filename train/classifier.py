@@ -42,7 +42,7 @@ FLAGS = OF_RUN | {
 }
 
 
-def main(argv):
+def main(argv=None):
     command = parse(argv, Experiment, FLAGS, processes=True, needed=["out"])
     hosts.start(command.processes)
     data, flags = command.experiment.one_data, dict(command.flags)

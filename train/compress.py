@@ -23,6 +23,7 @@ written.
 
 import dataclasses
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -176,7 +177,8 @@ def line(kind: Modality, figures: dict) -> str:
     )
 
 
-def main(argv):
+def main(argv=None):
+    argv = sys.argv[1:] if argv is None else argv
     hosts.alone()
     if any(word == "--fit" or word.startswith("--fit=") for word in argv):
         return counting.main(argv)

@@ -99,7 +99,7 @@ def signal_of(opened: Opened, path: Path, header: Header, codes: np.ndarray):
         raise BadInput(f"{path}: {error}; compress it again") from error
 
 
-def main(argv):
+def main(argv=None):
     hosts.alone()
     command = parse(argv, None, FLAGS, inputs=True)
     opened = open_codec(command.flags.get("bundle"))

@@ -24,6 +24,7 @@ from train import stage_one, stage_two
 from train.config import load_config
 from train.config.command import parse
 from train.config.override import replaced
+from train.config.workdir import CONFIG_FILE, read_config
 from train.errors import BadInput, run
 from train.evaluation.drawing import draw_all
 from train.evaluation.evaluator import evaluated, reconstruct
@@ -56,7 +57,24 @@ FLAGS = {
 }
 
 
-def main(argv):
+STAGES = ("tokenizer", *SETTINGS)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Raises BadInput where what the demo would replace is not the demo's own."""
+    for name in STAGES:
+        own, there = f"demo_{name}", folder / name
+        if not there.exists() or not any(there.iterdir()):
+            continue
+        config = there / CONFIG_FILE
+        if not config.exists() or read_config(config).name != own:
+            raise BadInput(f"{there} is no run of {own}; write another --out")
+    cache = folder / "cache"
+    if cache.exists() and not (folder / "tokenizer" / CONFIG_FILE).exists():
+        raise BadInput(f"{cache} is none of the demo's; write another --out")
+
+
+def main(argv=None):
     started = time.time()
     hosts.alone()
     command = parse(argv, None, flags=FLAGS)
@@ -64,10 +82,9 @@ def main(argv):
     if command.workdir is not None and "out" in command.flags:
         raise BadInput("--workdir and --out are the same here; write one")
     folder = Path(command.flags.get("out") or command.workdir or "runs/demo")
-    if command.flags.get("fresh") and folder.exists():
-        if not (folder / "tokenizer" / "config.json").exists():
-            raise BadInput(f"--fresh: {folder} is no folder of the demo; remove it")
-        for name in ("tokenizer", "cache", *SETTINGS):
+    _refuse_foreign(folder)
+    if command.flags.get("fresh"):
+        for name in (*STAGES, "cache"):
             shutil.rmtree(folder / name, ignore_errors=True)
     cold = not (folder / "tokenizer").exists()
     seconds, began = {}, time.time()

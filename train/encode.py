@@ -32,7 +32,7 @@ FLAGS = OF_RUN | {
 }
 
 
-def main(argv):
+def main(argv=None):
     command = parse(argv, Experiment, FLAGS, processes=True, needed=("out",))
     hosts.start(command.processes)
     out, split = Path(command.flags["out"]), command.flags.get("split", "train")

@@ -77,7 +77,7 @@ FLAGS = OF_RUN | {
 TOKENIZER, JUDGE = {"most", "baseline"}, {"judge", "judge_steps"}
 
 
-def main(argv):
+def main(argv=None):
     command = parse(argv, Experiment, FLAGS, processes=True, needed=["workdir"])
     hosts.start(command.processes)
     thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")

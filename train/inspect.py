@@ -261,7 +261,7 @@ def _percent(shares) -> str:
     return ", ".join(f"{share:.2%}" for share in shares[:6])
 
 
-def main(argv):
+def main(argv=None):
     hosts.alone()
     command = parse(argv, Experiment, flags=FLAGS)
     experiment = command.experiment

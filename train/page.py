@@ -59,7 +59,7 @@ FLAGS = OF_RUN | {
 }
 
 
-def main(argv):
+def main(argv=None):
     hosts.alone()
     command = parse(argv, Experiment, FLAGS, needed=["workdir"])
     experiment, flags = command.experiment, dict(command.flags)

@@ -61,7 +61,7 @@ FLAGS = OF_RUN | {
 }
 
 
-def main(argv):
+def main(argv=None):
     hosts.alone()
     command = parse(argv, Experiment, FLAGS, needed=["workdir"])
     flags, experiment = command.flags, command.experiment

@@ -245,7 +245,7 @@ def measure(
     }
 
 
-def main(argv):
+def main(argv=None):
     hosts.alone()
     command = parse(argv, Experiment, FLAGS, needed=["workdir"])
     data, flags = command.experiment.one_data, dict(command.flags)

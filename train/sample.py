@@ -80,7 +80,7 @@ FLAGS = {
 FILES = (".png", ".npz", ".txt", ".csv")  # any other name is a folder's
 
 
-def main(argv):
+def main(argv=None):
     hosts.alone()
     command = parse(argv, None, flags=FLAGS)
     flags = command.flags

@@ -99,7 +99,7 @@ FLAGS = OF_RUN | {
 }
 
 
-def main(argv):
+def main(argv=None):
     hosts.alone()
     command = parse(argv, StageTwo, FLAGS, needed=["workdir"])
     flags, experiment = command.flags, command.experiment

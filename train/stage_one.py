@@ -145,7 +145,7 @@ def train(
         return keep(folder / "bundle", finished(experiment, averaged(state)))
 
 
-def main(argv):
+def main(argv=None):
     command = parse(argv, StageOne, FLAGS, processes=True)
     hosts.start(command.processes)
     train(command.experiment, command.workdir, command.force, **command.flags)

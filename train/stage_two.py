@@ -140,7 +140,7 @@ def train(
         return write(state, folder / "bundle")
 
 
-def main(argv):
+def main(argv=None):
     command = parse(argv, StageTwo, FLAGS, processes=True)
     hosts.start(command.processes)
     train(command.experiment, command.workdir, command.force, **command.flags)

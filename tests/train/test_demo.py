@@ -10,6 +10,8 @@ import pytest
 from tests import toys
 from train import demo
 from train.config import load_config
+from train.config.workdir import save_config
+from train.errors import BadInput
 from train.pipeline.cache import write_cache
 from train.report.demo_pages import SAMPLES, SETTINGS
 from vqdit.values import describe
@@ -35,6 +37,23 @@ def test_a_cache_of_another_tokenizer_is_made_anew(tmp_path):
     assert not demo._fits(tmp_path / "cache", other)
     write_cache(tmp_path / "bare", RECORD, {}, 1)
     assert not demo._fits(tmp_path / "bare", codec)
+
+
+@pytest.mark.parametrize("more", [[], ["--fresh"]])
+@pytest.mark.parametrize("theirs", ["flow/mine.txt", "cache/mine.txt", "tokenizer/x"])
+def test_what_is_not_the_demos_own_stays(tmp_path, theirs, more, monkeypatch):
+    """Though a run of another experiment has the tokenizer's name."""
+    monkeypatch.setattr(demo.stage_one, "train", None)
+    (tmp_path / theirs).parent.mkdir()
+    (tmp_path / theirs).write_text("mine")
+    with pytest.raises(BadInput, match=f"{theirs.split('/')[0]} is no.*another --out"):
+        demo.main([f"--out={tmp_path}", *more])
+    if not theirs.startswith("tokenizer"):
+        (tmp_path / "tokenizer").mkdir()
+        save_config(load_config("mnist_tokenizer"), tmp_path / "tokenizer/config.json")
+        with pytest.raises(BadInput, match="is no run of demo_"):
+            demo.main([f"--out={tmp_path}", *more])
+    assert (tmp_path / theirs).read_text() == "mine"
 
 
 def test_its_files_hold_what_they_are_named_for(tmp_path, monkeypatch):

@@ -58,7 +58,7 @@ class Command:
 
 
 def parse(
-    argv: Sequence[str],
+    argv: Sequence[str] | None,
     stage: type[Experiment] | None,
     flags: Flags = RUN,
     inputs: bool = False,
@@ -68,6 +68,7 @@ def parse(
 ) -> Command:
     """Reads `--config=FILE --variant=NAME`, overrides and flags.
 
+    argv: None takes those of the process.
     stage: the experiment the program is for (Experiment for any, None for none).
     flags: the program's, such as {"label": (int, "the class to draw")}, --workdir and
         --force among them where it has a use for them. Underscores are written as
@@ -85,6 +86,7 @@ def parse(
     known = {**(OPTIONS if stage else {}), **flags, **(PROCESSES if processes else {})}
     if not variant:
         del known["variant"]
+    argv = sys.argv[1:] if argv is None else argv
     asked = bool({"--help", "-h"} & set(argv))
     argv = [text for text in argv if text not in ("--help", "-h")]
     given, changes, words = _split(argv, known, stage, inputs)

@@ -21,6 +21,7 @@ from train.runtime import hosts
 from train.runtime.log import Logger
 from train.runtime.loop import Hook
 from train.runtime.step import Objective, TrainState, beside
+from vqdit.sealed import parsed
 from vqdit.values import near
 
 Encoder = Callable[[jax.sharding.Sharding], Callable[[Any], Any]]
@@ -211,8 +212,8 @@ class Best:
     def _held(self) -> dict | None:
         """What is best so far; None where nothing is, or another figure was."""
         try:
-            found = json.loads(self.note.read_text(encoding="utf-8"))
+            found = parsed(self.note.read_bytes())
             known = {"step": int(found["step"]), "value": float(found["value"])}
             return known if found["figure"] == self.name else None
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, OverflowError):
             return None

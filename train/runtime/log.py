@@ -195,7 +195,7 @@ def tag(name: str) -> str:
 def read_metrics(workdir: str | os.PathLike) -> list[dict]:
     """The lines of metrics.jsonl, oldest first; a line cut short is left out."""
     path = Path(workdir) / "metrics.jsonl"
-    rows = [_parsed(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = [_parsed(line) for line in _text(path).splitlines()]
     return [row for row in rows if row is not None]
 
 
@@ -204,7 +204,7 @@ def _rewind(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept, others = [], []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+    for line in _text(path).splitlines(keepends=True):
         row = _parsed(line) if line.endswith("\n") else None
         stays = row is not None and row["step"] <= step
         (kept if stays else others).append(line.rstrip("\n") + "\n")
@@ -215,9 +215,16 @@ def _rewind(path: Path, step: int) -> None:
         write_bytes(path, "".join(kept).encode())
 
 
+def _text(path: Path) -> str:
+    """What is no text in it is in no whole line."""
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
 def _parsed(line: str) -> dict | None:
+    """A row, of which a run that diverges may have figures that are no numbers."""
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return row if isinstance(row, dict) and "step" in row else None
+    whole = isinstance(row, dict) and type(row.get("step")) is int
+    return row if whole else None

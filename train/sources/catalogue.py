@@ -6,7 +6,6 @@ one, at a tenth of the speed; so features.json and the records are read here.
 
 import functools
 import importlib.util
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from train.modalities.modality import Modality
 from train.modalities.record import Record
 from train.sources.source import Source
 from train.sources.split import divided
+from vqdit.sealed import parsed
 
 # Below this many bytes a record decodes in tens of microseconds, nearly all of them
 # holding the interpreter lock, and threads make it slower (measured on MNIST).
@@ -217,8 +217,11 @@ def _records(data: Modality, root: Path, folder: Path, info: dict, field: str):
 
 def _json(path: Path) -> dict:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+        found = parsed(path.read_bytes())
+        if not isinstance(found, dict):
+            raise ValueError("it holds no fields by name")
+        return found
+    except (OSError, ValueError) as error:
         raise BadInput(
             f"{path.parent}: not a readable TFDS set ({error}); prepare it again"
         ) from error

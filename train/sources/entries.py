@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,10 +18,13 @@ from train.modalities.modality import Modality
 
 # Names of folders that are parts of a set, and not classes.
 TRAINING = ("train", "training")
-HELD_OUT = ("test", "testing", "val", "valid", "validation", "dev", "eval")
+HELD_OUT = ("test", "testing", "val", "valid", "validation", "dev", "eval", "holdout")
 # Tables that list the signals of a folder.
 TABLES = ("captions.csv", "metadata.csv")
 MOST_CLASSES = 10**6  # that an index is believed to be one of
+NUMBER = r"\d{1,18}"  # of a class; longer ones are names
+# What may follow in the name of a part: train2017, val_images, test-set.
+MORE = re.compile(r"[\s_-]*(\d+|images?|imgs|set|data|split)$")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -105,7 +109,9 @@ def refuse_parts(root: Path, data: Modality) -> None:
 
 def parts_among(names: Iterable[str]) -> tuple[list[str], list[str]]:
     """Those of the names that parts of a set to train on have, and to test on."""
-    lower = {name.lower(): name for name in names}
+    lower: dict[str, str] = {}
+    for name in sorted(names, key=len):  # the barest first
+        lower.setdefault(MORE.sub("", name.lower()), name)
     kinds = (TRAINING, HELD_OUT)
     training, held = ([lower[w] for w in words if w in lower] for words in kinds)
     return training, held
@@ -256,8 +262,13 @@ def _of_lines(path: Path) -> Iterator[tuple[str, dict]]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise BadInput(f"{where}: not JSON ({error.msg})") from None
+        except (ValueError, RecursionError):
+            raise BadInput(f"{where}: too long a number, or nested too deep") from None
         if not isinstance(row, dict):
             raise BadInput(f'{where}: write {{"file": ..., ...}}')
+        for name, value in row.items():
+            if isinstance(value, str) and re.search("[\0\ud800-\udfff]", value):
+                raise BadInput(f"{where}: {name} holds what is no character")
         yield where, row
 
 
@@ -268,7 +279,7 @@ def _of_table(path: Path) -> Iterator[tuple[str, dict]]:
     try:
         for row in reader:
             row = {name: value for name, value in row.items() if name and value}
-            if row.get("label", "").isdecimal():
+            if re.fullmatch(NUMBER, row.get("label", "")):
                 row["label"] = int(row["label"])
             yield f"{path} line {reader.line_num}", row
     except csv.Error as error:

@@ -6,7 +6,6 @@ mapped into memory. https://huggingface.co/docs/datasets
 """
 
 import functools
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from train.modalities.files.stored import stored
 from train.modalities.modality import Modality
 from train.sources.entries import Entry, Listing, labelled, parts_among, splits_of
 from train.sources.folder import Part, folder_of, parted, shared
+from vqdit.sealed import parsed
 
 log = logging.getLogger(__name__)
 
@@ -189,9 +189,10 @@ def _json(path: Path, name: str, kind: type, default: Any = None) -> Any:
     """An entry of a JSON file, of this type."""
     try:
         with reading("is no whole file of a saved set"):
-            found = json.loads(path.read_text(encoding="utf-8")).get(name) or default
+            found = parsed(path.read_bytes())
     except Unreadable as error:
         raise BadInput(f"{path} {error}; {WRITE}") from error
+    found = (found.get(name) if isinstance(found, dict) else None) or default
     if not isinstance(found, kind):
         raise BadInput(f"{path} has no {name}; {WRITE}")
     return found

@@ -23,6 +23,7 @@ from train.modalities.files.stored import counted, kind_of, natural
 from train.modalities.modality import Modality
 from train.progress import progress
 from train.sources.entries import (
+    NUMBER,
     Entry,
     Listing,
     decoded,
@@ -244,7 +245,7 @@ def _entry(root, shard, key, members, data, left_out):
     whole = type(label) is float and label.is_integer()
     if type(label) not in (int, str) and not whole:  # boxes, say
         label = None
-    elif re.fullmatch(r"\d+", str(label)):
+    elif re.fullmatch(NUMBER, str(label)):
         label = int(label)
     start, size = members[found[0]]
     content = functools.partial(_stretch, root / shard, start, size)
@@ -256,7 +257,7 @@ def _object(text: str) -> dict:
     """A JSON object; an empty one where it is none, which may be of other use."""
     try:
         found = json.loads(text) if text else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         found = {}
     return found if isinstance(found, dict) else {}
 

@@ -83,6 +83,11 @@ def test_both_spellings_are_the_same_command(file):
     }
 
 
+def test_without_arguments_those_of_the_process_are_read(file, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["vqdit", f"--config={file}", "--label=3"])
+    assert parse(None, StageOne, FLAGS).flags == {"label": 3}
+
+
 def test_what_is_not_given(file):
     command = parse([f"--config={file}", "--smoke=false"], StageOne, FLAGS)
     assert command.experiment == TOKENIZER

@@ -15,7 +15,7 @@ from tensorboardX.proto.event_pb2 import Event
 from train.modalities import Audio, Images, Video
 from train.modalities.shown import Units
 from train.report.examples import play
-from train.runtime.log import Logger, read_metrics, say
+from train.runtime.log import Logger, _rewind, read_metrics, say
 
 
 def events(workdir):
@@ -109,6 +109,19 @@ def test_what_is_measured_again_at_the_resumed_step_has_one_line(tmp_path):
     assert steps(tmp_path) == [4, 4, 4, 8]
     found = [set(row) - {"step", "time"} for row in read_metrics(tmp_path)]
     assert found == [{"heldout_loss"}, {"loss"}, {"other"}, {"heldout_loss"}]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b'{"step": "x"}', b'{"step": null}', b'{"step": 1, "a": "\xff', b"[" * 10**5],
+)
+def test_a_line_that_is_no_row_is_left_out(tmp_path, line):
+    """And figures that are no numbers, as of a run that diverges, stay."""
+    own = b'{"step": 1, "loss": NaN}\n'
+    (tmp_path / "metrics.jsonl").write_bytes(own + line + b"\n" + own)
+    assert [row["step"] for row in read_metrics(tmp_path)] == [1, 1]
+    _rewind(tmp_path / "metrics.jsonl", 1)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == own + own
 
 
 def test_a_line_cut_short_never_joins_the_next(tmp_path):

@@ -346,6 +346,14 @@ def test_classes_are_in_the_order_of_their_numbers(tmp_path):
         (["train/cat", "val/cat"], "write data.test_split=val"),
         (["Train", "Test"], "write data.train_split=Train data.test_split=Test"),
         (["train", "dev", "unlabelled"], "write data.test_split=dev"),
+        (
+            ["train2017", "val2017"],
+            "train_split=train2017 data.test_split=val2017",
+        ),
+        (["train_images", "test_images"], "write data.train_split=train_images data."),
+        (["Training Data", "Test Data"], "write data.train_split=Training Data data."),
+        (["trainset", "holdout"], "data.train_split=trainset data.test_split=holdout"),
+        (["trains", "tests"], None),  # things of which there are pictures
         (["train/cat", "train/dog"], "write data.data_dir=.*/train, of which"),
         (["cat", "train"], None),  # a class of vehicles
     ],
@@ -358,6 +366,33 @@ def test_parts_of_a_set_are_not_taken_for_classes(tmp_path, folders, said):
     else:
         with pytest.raises(BadInput, match=said):
             open_source(at(tmp_path), True)
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ('{"file": "a.png", "label": ' + 6000 * "9" + "}", "too long a number"),
+        ("[" * 100_000, "too long a number, or nested too deep"),
+        (r'{"file": "a\u0000.png"}', "file holds what is no character"),
+        (
+            r'{"file": "a.png", "caption": "\ud800"}',
+            "caption holds what is no",
+        ),
+    ],
+)
+def test_a_line_that_no_reader_can_take_is_one_line(tmp_path, line, message):
+    draw(tmp_path / "a.png", 0)
+    (tmp_path / "metadata.jsonl").write_text(line)
+    with pytest.raises(BadInput, match=f"metadata.jsonl line 1: {message}"):
+        open_source(at(tmp_path), True)
+
+
+def test_a_label_of_very_many_digits_is_a_name(tmp_path):
+    for i in range(4):
+        draw(tmp_path / f"{i}.png", i)
+    rows = "".join(f"{i}.png,{i % 2}{5000 * '7'}\n" for i in range(4))
+    (tmp_path / "captions.csv").write_text("file,label\n" + rows)
+    assert open_source(at(tmp_path), True).classes == 2
 
 
 def test_a_part_that_is_named_and_not_there(tmp_path):

@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from train.errors import Unreadable
 
@@ -49,10 +50,12 @@ def opened(path: File) -> str | io.BytesIO:
     return str(path) if isinstance(path, Path) else io.BytesIO(stored(path))
 
 
-def natural(name: str) -> tuple[list[str | int], str]:
+def natural(name: str) -> tuple[list[Any], str]:
     """What names are ordered by where their numbers count: 2 before 10."""
-    parts: list[str | int] = list(re.split("([0-9]+)", name))
-    parts[1::2] = map(int, parts[1::2])
+    parts: list[Any] = list(re.split("([0-9]+)", name))
+    # By their lengths, then digits: Python reads no int of very many.
+    bare = (digits.lstrip("0") for digits in parts[1::2])
+    parts[1::2] = [(len(digits), digits) for digits in bare]
     return parts, name
 
 
