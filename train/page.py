@@ -24,7 +24,7 @@ from train.config.bars import met
 from train.config.command import OF_RUN, parse
 from train.config.expression import parse_value
 from train.config.paths import spell
-from train.errors import BadInput, run
+from train.errors import BadInput, one_line, run
 from train.evaluation.crossings.answers import Answer
 from train.evaluation.crossings.bound_figures import kept, lines
 from train.evaluation.crossings.crossings import answers_of, own, unguided
@@ -65,7 +65,7 @@ def main(argv=None):
     experiment, flags = command.experiment, dict(command.flags)
     thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
     _refuse_unused(thing, flags)
-    evaluation = _read(command.workdir / "evaluation.json")
+    evaluation = _evaluation(command.workdir / "evaluation.json", experiment)
     rows = []
     if (command.workdir / "metrics.jsonl").exists():
         rows = read_metrics(command.workdir)
@@ -119,13 +119,23 @@ def _bounds(workdir) -> list[Section]:
     return [Section("Scored by the bound", f"{text}\n\n{table(('', ''), rows)}")]
 
 
-def _read(path) -> dict[str, Any]:
+def _evaluation(path, experiment: Experiment) -> dict[str, Any]:
+    """What train.evaluate has written, once all of it that is shown has been read."""
     try:
-        return read_json(path)
+        found = read_json(path)
+        _sampler(found)
+        for measured in _named(found, "crossings").values():
+            _scale(measured)
+        if isinstance(experiment, StageTwo):
+            _scored(experiment, found)
+        run_pages.figures(found)
+        return found
     except FileNotFoundError:
         return {}
-    except ValueError as error:
-        raise BadInput(f"{path}: {error}; run train.evaluate again") from error
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
+        raise BadInput(
+            f"{path}: {one_line(error)[:200]}; run train.evaluate again"
+        ) from error
 
 
 def _streams(generator: Generator) -> Section:

@@ -14,21 +14,23 @@ import vqdit
 from tests import hostile
 from tests.toys import drawn
 from tests.train import toy
-from train import ablate, decompress
+from tests.train.experiments import of_values
+from train import ablate, decompress, page
 from train.codec import container
 from train.codec.coder import Coder
 from train.codec.container import Header, bundle_name, pack
 from train.codec.files import open_codec
 from train.codec.prior import count_codes, read_prior, write_prior
 from train.errors import BadInput
-from train.modalities import Modality, Record
+from train.evaluation.crossings.bound_figures import kept
+from train.modalities import Images, Modality, Record
 from train.pipeline import statistics
 from train.pipeline.cache import LatentCache, write_cache
 from train.runtime.checkpoint import Checkpoints
 from train.sources import Source
 from vqdit import sealed
 from vqdit.quantizers import FSQ
-from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
+from vqdit.tokenizer import ConvDecoder, ConvEncoder, Labels, Tokenizer
 from vqdit.trained.bundle import read_json
 from vqdit.trained.contract import contract_of
 
@@ -108,6 +110,60 @@ def test_rows_of_an_ablation(tmp_path):
     path = tmp_path / "row.json"
     path.write_text(json.dumps({"of": {"a": 1}, "figures": {"psnr_db": 1.0}}))
     reads_json(path, lambda: ablate.finished(path), 4, needed=0.05)
+
+
+FIGURES = {
+    "crossings": {
+        "a_to_b": {
+            "examples": 7,
+            "guidance_1.5": {"accuracy": 0.5, "accuracy_interval": [0.4, 0.6]},
+            "real": {"accuracy": 1.0},
+        }
+    },
+    "curve": [{"guidance": 1.5, "image_distance": 3.0}],
+    "real": {"floor_image_distance": 1.0},
+    "protocol": {"sampler": {"steps": "7", "interval": "(0.2, 1.0)"}},
+}
+
+
+def test_evaluations(tmp_path):
+    path, source = tmp_path / "evaluation.json", hostile.seeded(11)
+    digits = Images("digits", size=8, channels=1)
+    experiment = of_values("a", digits, {name: Labels(10) for name in "ab"})
+    bars = ("a_to_b accuracy >= 0.5",)
+    experiment = dataclasses.replace(experiment, bars=bars)
+    read = lambda: page._evaluation(path, experiment)
+    said = []
+    for _ in range(CASES):
+        path.write_text(json.dumps(hostile.spoiled(FIGURES, source)))
+        said.append(hostile.refused(read, BadInput))
+    assert sum(line is not None for line in said) > 0.1 * CASES
+    for text in hostile.texts(source):
+        path.write_bytes(text)
+        assert hostile.refused(read, BadInput)
+    path.write_text(json.dumps(FIGURES))
+    assert hostile.refused(read, BadInput) is None
+
+
+def test_scores(tmp_path):
+    path, source = tmp_path / "scores.json", hostile.seeded(12)
+    found = {"of": "a", "examples": 3, "nats": 1.0, "nats_error": 0.5, "bits": 2.0}
+    found |= {"anomalies": {"all": {"the score": {"auc": 1, "auc_interval": [0, 1]}}}}
+    found |= {
+        "ranks": {"a of b": {"median_rank": 2.0}},
+        "bits_per_byte": {"model": 1.0},
+    }
+    content = {"scores": {"seal": {"a given b": found}}}
+    said = []
+    for _ in range(CASES):
+        path.write_text(json.dumps(sealed.sealed(hostile.spoiled(content, source))))
+        said.append(hostile.refused(lambda: kept(path), BadInput))
+    assert sum(line is not None for line in said) > 0.1 * CASES
+    for text in (*hostile.texts(source), json.dumps(content).encode()):
+        path.write_bytes(text)
+        assert hostile.refused(lambda: kept(path), BadInput)
+    path.write_text(json.dumps(sealed.sealed(content)))
+    assert kept(path) == content["scores"]
 
 
 def test_manifests(tmp_path):
