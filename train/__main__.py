@@ -6,11 +6,10 @@ vqdit sample --help
 
 import ast
 import importlib
-import sys
 from pathlib import Path
 
 import vqdit
-from train.errors import BadInput, run
+from train.errors import BadInput, arguments, run
 from vqdit.values import near
 
 NOT_PROGRAMS = ("__init__", "__main__", "errors", "progress")
@@ -28,7 +27,7 @@ def programs() -> dict[str, str]:
 
 def main(argv=None):
     """Runs the program that the first word names on the words after it."""
-    argv = sys.argv[1:] if argv is None else list(argv)
+    argv = list(arguments(argv))
     known = programs()
     name = argv[0].replace("_", "-") if argv else "--help"
     if name in ("--help", "-h"):

@@ -24,7 +24,6 @@ over, no further row begins. Prints JSON and, on stderr, a table.
 
 import json
 import resource
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +31,7 @@ import jax.numpy as jnp
 from train.config import Experiment, StageTwo
 from train.config.command import OF_RUN, parse
 from train.config.validate import validate
-from train.errors import BadInput, run
+from train.errors import BadInput, arguments, run
 from train.objectives.costs import stream_costs
 from train.objectives.machine import suite
 from train.objectives.rehearsal import Rehearsal
@@ -109,7 +108,7 @@ def bench(experiment: Experiment, repeats: int = 10) -> dict:
 
 
 def main(argv=None):
-    argv = sys.argv[1:] if argv is None else argv
+    argv = arguments(argv)
     hosts.alone()
     if "--suite" in argv and not {"--help", "-h"} & set(argv):
         flags = parse(argv, None, SUITE).flags

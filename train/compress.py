@@ -23,7 +23,6 @@ written.
 
 import dataclasses
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +34,7 @@ from train.codec.files import as_written, listed, open_codec, targets
 from train.codec.layout import Opened
 from train.codec.prefixes import decodes_prefixes
 from train.config.command import parse
-from train.errors import BadInput, Unreadable, run
+from train.errors import BadInput, Unreadable, arguments, run
 from train.modalities.files.writing import write_bytes
 from train.modalities.modality import Modality
 from train.modalities.record import Record
@@ -178,7 +177,7 @@ def line(kind: Modality, figures: dict) -> str:
 
 
 def main(argv=None):
-    argv = sys.argv[1:] if argv is None else argv
+    argv = arguments(argv)
     hosts.alone()
     if any(word == "--fit" or word.startswith("--fit=") for word in argv):
         return counting.main(argv)

@@ -154,7 +154,7 @@ def main(argv=None):
             for name, setting in SETTINGS.items()
         },
         "curves": curves,
-        "steps": {n: _experiment(n, seed).run.steps for n in ("tokenizer", *SETTINGS)},
+        "steps": {n: _experiment(n, seed).run.steps for n in STAGES},
         "seconds": seconds,
     }
     save_picture(folder / "samples.png", drawn)

@@ -56,6 +56,11 @@ def reading(what: str) -> Iterator[None]:
         raise Unreadable(f"{what} ({one_line(error)[:160]})") from error
 
 
+def arguments(argv: Sequence[str] | None) -> Sequence[str]:
+    """Those of the process, without the program's name, where None are given."""
+    return sys.argv[1:] if argv is None else argv
+
+
 def run(
     main: Callable[[Sequence[str]], object], argv: Sequence[str] | None = None
 ) -> None:
@@ -78,7 +83,7 @@ def run(
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A name from disk need not be text, and is no reason to stop.
         sys.stdout.reconfigure(errors="backslashreplace")
-    argv = sys.argv[1:] if argv is None else argv
+    argv = arguments(argv)
     if {"--help", "-h"} & set(argv):
         print(sys.modules[main.__module__].__doc__)
     try:

@@ -65,17 +65,18 @@ def main(argv=None):
     experiment, flags = command.experiment, dict(command.flags)
     thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
     _refuse_unused(thing, flags)
-    evaluation = _evaluation(command.workdir / "evaluation.json", experiment)
+    where = command.workdir / "evaluation.json"
+    evaluation, scored = _evaluation(where, experiment)
     rows = []
     if (command.workdir / "metrics.jsonl").exists():
         rows = read_metrics(command.workdir)
     sections = [run_pages.training(rows, experiment.run.steps)] if rows else []
     if isinstance(thing, Codec):
-        sections += [run_pages.figures(evaluation)] if evaluation else []
+        sections += scored
         sections.append(_reconstructions(thing, experiment))
     elif isinstance(experiment, StageTwo):
         sections.insert(0, _streams(thing))
-        sections += _scored(experiment, evaluation)
+        sections += scored
         sections += _bounds(command.workdir)
         sections += _drawn(thing, experiment, evaluation, flags)
     else:
@@ -119,19 +120,18 @@ def _bounds(workdir) -> list[Section]:
     return [Section("Scored by the bound", f"{text}\n\n{table(('', ''), rows)}")]
 
 
-def _evaluation(path, experiment: Experiment) -> dict[str, Any]:
-    """What train.evaluate has written, once all of it that is shown has been read."""
+def _evaluation(path, experiment: Experiment) -> tuple[dict, list[Section]]:
+    """What train.evaluate has written, and how it is shown; nothing without a file."""
     try:
         found = read_json(path)
         _sampler(found)
         for measured in _named(found, "crossings").values():
             _scale(measured)
         if isinstance(experiment, StageTwo):
-            _scored(experiment, found)
-        run_pages.figures(found)
-        return found
+            return found, _scored(experiment, found)
+        return found, [run_pages.figures(found)]
     except FileNotFoundError:
-        return {}
+        return {}, []
     except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
         raise BadInput(
             f"{path}: {one_line(error)[:200]}; run train.evaluate again"

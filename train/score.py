@@ -63,10 +63,9 @@ from train.evaluation.crossings.bounds import (
     batches_of,
     bounds_of,
     rank_costs,
-    with_all,
 )
 from train.evaluation.crossings.forecasts import frames_of
-from train.evaluation.crossings.retrieval import nearest_costs, ranks
+from train.evaluation.crossings.retrieval import nearest_costs, ranks, with_all
 from train.evaluation.ngrams import texts_of
 from train.modalities.files.writing import write_bytes
 from train.objectives.bundles import open_bundle, seal_of

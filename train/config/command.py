@@ -13,7 +13,7 @@ from train.config.file import load_config
 from train.config.help import print_help
 from train.config.override import overrides
 from train.config.workdir import CONFIG_FILE, read_config
-from train.errors import BadInput
+from train.errors import BadInput, arguments
 from vqdit.values import close
 
 Flags = Mapping[str, tuple[Any, str]]  # name -> (annotation, what --help says of it)
@@ -86,7 +86,7 @@ def parse(
     known = {**(OPTIONS if stage else {}), **flags, **(PROCESSES if processes else {})}
     if not variant:
         del known["variant"]
-    argv = sys.argv[1:] if argv is None else argv
+    argv = arguments(argv)
     asked = bool({"--help", "-h"} & set(argv))
     argv = [text for text in argv if text not in ("--help", "-h")]
     given, changes, words = _split(argv, known, stage, inputs)

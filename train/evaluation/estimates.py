@@ -70,28 +70,27 @@ class Share(Evaluator):
     values: Values
 
     def start(self):
-        none = np.zeros((), np.int64)
-        return {"true": none, "count": none, "sets": np.zeros((RESAMPLED, 2))}
+        return {"sums": np.zeros((1 + RESAMPLED, 2))}  # as of Resampled: true, and all
 
     def sums(self, batch):
-        x, sums = np.asarray(self.values(batch), np.float64), self.start()
+        x = np.asarray(self.values(batch), np.float64)
         there = ~np.isnan(x)
-        x = x[there] == 1
+        pairs = np.stack([x[there] == 1, np.ones(there.sum())], 1)
         if "index" in batch:
-            weights = _weights(np.asarray(batch["index"])[there])[1:]
-            sums["sets"] = weights @ np.stack([x, np.ones_like(x)], 1).astype(float)
-        return sums | {"true": x.sum(), "count": np.asarray(x.size)}
+            return {"sums": _weights(np.asarray(batch["index"])[there]) @ pairs}
+        sums = self.start()
+        sums["sums"][0] = pairs.sum(0)
+        return sums
 
     def finish(self, sums):
-        n = int(sums["count"])
+        (true, n), sets = sums["sums"][0], sums["sums"][1:]
         if not n:
             return {}
-        share = float(sums["true"] / n)
-        true, count = sums["sets"].T
+        share = float(true / n)
         # Where all or none are, every set says the same, and knows of no doubt.
-        if count.any() and 0 < share < 1:
+        if sets.any() and 0 < share < 1:
             with np.errstate(invalid="ignore"):
-                share = Estimate(share, true / count)
+                share = Estimate(share, sets[:, 0] / sets[:, 1])
         center = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
         half = Z * np.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2)) / (1 + Z**2 / n)
         # Rounding would leave a share of 1 outside.

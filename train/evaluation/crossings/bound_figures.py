@@ -56,17 +56,22 @@ def figures_of(
         right = (table["likeliest"] == true)[known].mean()
         found["classified"] = {"of": classify, "accuracy": right}
         found["classified"] |= roc_auc(true[known], of_class)
-    numbers = [*(anomalies or {}).values()]
+    if anomalies:
+        found["anomalies"] = _anomalies(table, label, anomalies)
+    return found
+
+
+def _anomalies(table, label, anomalies: Mapping[str, int]) -> Figures:
+    numbers = [*anomalies.values()]
     usual = (label >= 0) & ~np.isin(label, numbers)
-    for name, these in ({"all": numbers} | dict(anomalies or {})).items():
+    told, found = clues(table, usual), {}
+    for name, these in {"all": numbers, **anomalies}.items():
         is_one = np.isin(label, these)
-        mine = is_one | usual
         if is_one.any() and (len(numbers) > 1 or name == "all"):
-            curves = {}
-            for what, x in clues(table, usual).items():
-                seen = mine & np.isfinite(x)
-                curves[what] = roc_auc(is_one[seen], {1: x[seen]})
-            found.setdefault("anomalies", {})[name] = curves
+            found[name] = {}
+            for what, x in told.items():
+                seen = (is_one | usual) & np.isfinite(x)
+                found[name][what] = roc_auc(is_one[seen], {1: x[seen]})
     return found
 
 

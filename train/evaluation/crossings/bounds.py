@@ -159,17 +159,6 @@ def clues(table: Table, usual: np.ndarray) -> dict[str, Float[np.ndarray, "n"]]:
     return found
 
 
-def with_all(
-    data: JointExamples, rows: Int[np.ndarray, "n"], names: Iterable[str]
-) -> tuple[Int[np.ndarray, "k"], Batch]:
-    """Those of the rows that have something of all these streams, and their batch."""
-    batch, there = data.take(rows), np.ones(len(rows), bool)
-    for name in names:
-        if name in batch["known"]:
-            there &= batch["known"][name].reshape(len(rows), -1).any(1)
-    return rows[there], jax.tree.map(lambda x: x[there], batch)
-
-
 def rank_costs(
     bounds: Bounds,
     batch: Batch,

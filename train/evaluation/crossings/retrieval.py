@@ -1,9 +1,10 @@
 """Which of many examples is the true companion of one: ranks, by any measure."""
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -66,6 +67,17 @@ def pair_costs(
     return found.reshape(len(chosen), k)
 
 
+def with_all(
+    data: JointExamples, rows: Int[np.ndarray, "n"], names: Iterable[str]
+) -> tuple[Int[np.ndarray, "k"], Batch]:
+    """Those of the rows that have something of all these streams, and their batch."""
+    batch, there = data.take(rows), np.ones(len(rows), bool)
+    for name in names:
+        if name in batch["known"]:
+            there &= batch["known"][name].reshape(len(rows), -1).any(1)
+    return rows[there], jax.tree.map(lambda x: x[there], batch)
+
+
 class Nearest:
     """The training example that is nearest to another by some of their streams.
 
@@ -79,11 +91,7 @@ class Nearest:
     def __init__(self, train: JointExamples, names: Collection[str]):
         size = max(math.prod(data.shape) for data in train.data.values())
         rows = spaced(len(train), min(TRAINING, max(1, VALUES // size)))
-        batch, count = train.take(rows), len(rows)
-        there = np.ones(count, bool)
-        for known in batch["known"].values():
-            there &= known.reshape(count, -1).any(1)
-        self.streams = {n: x[there] for n, x in batch["streams"].items()}
+        self.streams = with_all(train, rows, train.data)[1]["streams"]
         self.apart = {
             name: _measure(train.values.get(name), self.streams[name]) for name in names
         }
