@@ -124,6 +124,7 @@ def test_what_was_scored_is_shown_of_the_same_bundle_alone(tmp_path):
     bits = {"model": 0.5, "gzip": 0.75, "xz": np.nan}
     keep(tmp_path / "scores.json", "a", "text draws=64", {"bits_per_byte": bits})
     keep(tmp_path / "scores.json", None, "text of 0.1.0", {"bits_per_byte": bits})
+    assert "0.1.0" not in (tmp_path / "scores.json").read_text()
     (found,) = page._bounds(tmp_path)
     assert "| text draws=64 | 0.5 bits a byte of text |" in found.text
     assert "| text draws=64 | 0.75 bits a byte of text, gzip |" in found.text

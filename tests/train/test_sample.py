@@ -191,6 +191,7 @@ def test_what_is_shown_of_what_is_given_stays_and_the_rest_is_drawn(bundle, tmp_
     drawn = words.read_bytes().split(b"\n")[:3]
     assert [text[:2] for text in drawn] == [b"ab", b"ab", b"ef"]
     assert drawn[0] != b"abcd" and drawn[2] != b"efgh"
+    assert [text[2:3] for text in drawn] != [b"c", b"x", b"g"]
     model, out = vqdit.load(bundle), tmp_path / "x.npz"
     run(bundle, *given, "--want=word", "--seed=1", f"--out={out}")
     at = (jax.random.key(1), np.arange(3))

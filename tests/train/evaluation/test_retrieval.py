@@ -1,9 +1,17 @@
 """Ranks of true companions, by scores that are known."""
 
+import types
+
 import numpy as np
 import pytest
 
-from train.evaluation.crossings.retrieval import Nearest, pair_costs, ranks, retrieved
+from train.evaluation.crossings.retrieval import (
+    Nearest,
+    pair_costs,
+    ranks,
+    retrieved,
+    with_all,
+)
 from train.evaluation.texts import edits
 
 
@@ -76,3 +84,18 @@ def test_the_nearest_by_several_streams_knows_no_unit(unit):
     one = {"a": np.array([0.0]), "b": np.array([0.0])}
     assert near.places(one, ("a", "b")).tolist() == [1]
     assert near.places(one, ("a",)).tolist() == [0]
+
+
+def test_examples_without_something_of_every_stream_are_left_out():
+    """One lacks the word, one all places of the way; a part of these is something."""
+    known = {
+        "word": np.array([True, False, True, True]),
+        "way": np.array([[1, 1], [1, 1], [0, 0], [0, 1]], bool),
+    }
+    batch = {"known": known, "streams": {"word": np.arange(4)}}
+    data = types.SimpleNamespace(take=lambda rows: batch)
+    rows = np.array([10, 11, 12, 13])
+    for names, left in ((("word", "way", "image"), [10, 13]), (("way",), [10, 11, 13])):
+        found, some = with_all(data, rows, names)
+        assert found.tolist() == left
+        assert some["streams"]["word"].tolist() == [row - 10 for row in left]
