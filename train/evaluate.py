@@ -69,6 +69,10 @@ FLAGS = OF_RUN | {
     "baselines": (bool, "beside crossings: classifiers of what is given"),
     "among": (str, "of crossings: examples of names like this regular expression"),
     "draws": (Count, "of crossings and clips: of each example, made one answer (1)"),
+    "score_draws": (
+        Count,
+        "of crossings: of time and noise, under which each class is scored (8)",
+    ),
     "judge": (str, "a folder of train.classifier, or of a tokenizer"),
     "judge_steps": (Count, "for which that one is trained"),
     "most": (Count, "of a tokenizer: held-out examples it is scored on"),
@@ -110,10 +114,12 @@ def main(argv=None):
         figures = evaluate_tokenizer(thing, data, **asked)
     elif isinstance(experiment, StageTwo):
         crossed, scales = asked.pop("crossings", False), asked.get("guidance", (None,))
-        more = {n: asked.pop(n) for n in ("baselines", "among", "draws") if n in asked}
+        named = ("baselines", "among", "draws", "score_draws")
+        more = {n: asked.pop(n) for n in named if n in asked}
         going_on = {"draws"} & more.keys() if "shown" in asked else set()
         for name in sorted(more.keys() - going_on) if not crossed else ():
-            raise BadInput(f"--{name} is of crossings; write --crossings too")
+            flag = name.replace("_", "-")
+            raise BadInput(f"--{flag} is of crossings; write --crossings too")
         if "guidance" in asked and not thing.module.classes:
             if not crossed:
                 raise BadInput("--guidance is of a generator with classes; drop it")

@@ -274,3 +274,12 @@ def test_of_several_draws_the_most_frequent_is_said():
     found = crossings(generator, data, references, draws=3, **how)
     assert found["photo_to_word"]["model"]["accuracy"] == 1
     assert keys[0] == jax.random.key(4) and len({*map(str, keys)}) == len(keys) == 3
+
+
+def test_each_class_is_scored_under_as_many_draws_as_are_asked():
+    (generator, data, references), _ = setting(Labels(10))
+    bound, draws = generator.scorer("word", 1), []
+    generator.scorer = lambda of, of_score: draws.append(of_score) or bound
+    for more in ({}, {"score_draws": 32}):
+        crossings(generator, data, references, ["photo_to_word"], num=50, **more)
+    assert draws == [8, 32]

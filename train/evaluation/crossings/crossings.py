@@ -89,6 +89,7 @@ def crossings(
     baselines: bool = False,
     among: str = "",
     draws: int = 1,
+    score_draws: int = 8,
     num: int = 1000,
     seed: int = 0,
     **sampler: Any,
@@ -109,12 +110,13 @@ def crossings(
     The crossing "agree" is of `num` draws of all streams: the share in which all that
     have a class say the same one; guided where some are drawn `before` others.
 
-    names: of `asked`. among, draws: of `Crossings`. sampler: of `Generator.sampler`.
+    names: of `asked`. among, draws, score_draws: of `Crossings`. sampler: of
+    `Generator.sampler`.
     Raises BadInput for what it refuses, and where nothing of a stream can be told.
     """
     wanted = asked([*generator.streams], names)
     answers = answers_of(generator, data, references)
-    of = Crossings(generator, data, answers, join, among, draws)
+    of = Crossings(generator, data, answers, join, among, draws, score_draws)
     judges, found, key = _judges(of, references), {}, jax.random.key(seed)
     try:
         samplers = {

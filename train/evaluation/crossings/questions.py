@@ -19,8 +19,6 @@ from train.progress import progress
 from train.runtime import hosts
 from vqdit.trained.generator import Generator
 
-DRAWS = 8  # of time and noise under which each class is scored
-
 
 class Crossing(NamedTuple):
     """One stream that is drawn, and those that are given."""
@@ -70,6 +68,7 @@ class Crossings:
     among: a regular expression of names; of streams that have such, examples of which
         one is like it. "": all.
     draws: of each example, of which `Answer.agreed` makes one answer.
+    score_draws: of time and noise, under which each class is scored.
     """
 
     generator: Generator
@@ -78,6 +77,7 @@ class Crossings:
     join: Literal["index", "key", "class"] = "index"
     among: str = ""
     draws: int = 1
+    score_draws: int = 8
 
     def joint(self, crossing: Crossing, train: bool = False) -> JointExamples:
         """Examples of its streams alone. Joined by class those of which there are the
@@ -137,7 +137,8 @@ class Crossings:
         self, crossing: Crossing, key, classes: Int[np.ndarray, "y *grid 1"]
     ) -> Values:
         """Scores of a batch, -nats of what says each class, given as codes."""
-        scorer, want = self.generator.scorer(crossing.want, DRAWS), crossing.want
+        want = crossing.want
+        scorer = self.generator.scorer(want, self.score_draws)
 
         def scores(batch: Batch) -> np.ndarray:
             call, found = self._given(crossing, batch), []
