@@ -368,3 +368,26 @@ def test_a_softmax_over_262144_codes_reads_them_a_few_times():
     jaxpr = jax.make_jaxpr(jax.grad(loss, (0, 1)))(*shapes)
     found = list(loops(jaxpr.jaxpr))
     assert found and sum(found) <= 6 * 16
+
+
+@pytest.mark.parametrize("offset", [1e3, 3e4])
+def test_choices_and_gradients_far_from_the_origin_are_those_near_it(offset):
+    """At an offset of 1,000 spreads half of the codes by distance were wrong."""
+    # Multiples of 1/64: moved by a whole number they keep all their digits.
+    z, e = jnp.round(64 * draw(60, 3)) / 64, jnp.round(64 * draw(16, 3, seed=1)) / 64
+    ibq = IBQ(16, 3, by="distance", entropy_temperature=0.5, window=None)
+    state = start(ibq)
+
+    def losses(z, e):
+        variables = {**state, "params": {"codewords": e}}
+        found, _ = train(ibq, variables, z)
+        usage = usage_entropy(z, e, jnp.ones(()), 0.5)
+        return found.losses["entropy"] + usage, found
+
+    both = jax.jit(jax.value_and_grad(losses, (0, 1), has_aux=True))
+    (near, found), slopes = both(z, e)
+    (far, moved), slopes_far = both(z + offset, e + offset)
+    np.testing.assert_array_equal(moved.codes, found.codes)
+    np.testing.assert_allclose(far, near, rtol=1e-5)
+    for a, b in zip(slopes_far, slopes):
+        np.testing.assert_allclose(a, b, atol=1e-6)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 from vqdit.quantizers.codebook.assignment import assign
 from vqdit.quantizers.codebook.book import Answer
 from vqdit.quantizers.codebook.entropy import plogp
-from vqdit.quantizers.codebook.search import best, take
+from vqdit.quantizers.codebook.search import best, by_distance, take
 from vqdit.quantizers.quantized import mean_square
 from vqdit.quantizers.vq import ParameterBook, orthogonality
 
@@ -52,12 +52,12 @@ class IBQ(ParameterBook):
     def search(self, u: Float[Array, "n d"]) -> Int[Array, "n"]:
         """Indices of the largest products, or of the smallest distances."""
         e = jax.lax.stop_gradient(self.codewords())
-        return best(u, e, self._bias(e), self.scores)
+        return best(*self._scored(u, e), self.scores)
 
-    def _bias(self, e):
+    def _scored(self, u, e):
         if self.by == "product":
-            return jnp.zeros(self.num_codes)
-        return -0.5 * jnp.square(e).sum(-1)
+            return u, e, jnp.zeros(self.num_codes)
+        return by_distance(u, e)
 
     def quantize(self, u: Float[Array, "n d"], *, train: bool, key: Any) -> Answer:
         """Projected vectors to their codes; while not ready, at no loss."""
@@ -69,7 +69,10 @@ class IBQ(ParameterBook):
             return self.answer(q, q, index, {}, metrics)
 
         soft = functools.partial(
-            assign, u, e, self._bias(e), jax.lax.stop_gradient(e), scores=self.scores
+            assign,
+            *self._scored(u, e),
+            jax.lax.stop_gradient(e),
+            scores=self.scores,
         )
         p = soft()
         # q, with the gradient of p.

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vqdit.quantizers.codebook.assignment import assign
-from vqdit.quantizers.codebook.search import by_rows
+from vqdit.quantizers.codebook.search import by_distance, by_rows
 
 
 def plogp(p: Float[Array, "*b k"]) -> Float[Array, "*b"]:
@@ -25,10 +25,9 @@ def usage_entropy(
     p = mean over vectors of softmax(-|z - e|^2 / (temperature scale)): soft, since a
     count has no gradient. By `assign`, so that it stays affordable for many codes.
     """
-    half = 0.5 * jnp.square(codewords).sum(-1)
     sharpness = 2 / (temperature * jnp.maximum(jax.lax.stop_gradient(scale), 1e-12))
-
-    soft = assign(z, codewords, -half, codewords, sharpness, scores=scores)
+    z, table, bias = by_distance(z, codewords)
+    soft = assign(z, table, bias, table, sharpness, scores=scores)
     return plogp(soft.total / z.shape[0])
 
 

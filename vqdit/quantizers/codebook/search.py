@@ -32,10 +32,20 @@ def nearest(
     z: Float[Array, "n d"], codewords: Float[Array, "k d"], scores: int | None = None
 ) -> Int[Array, "n"]:
     """Index of the nearest codeword in L2, the lowest of equals, in float32."""
-    centre = _centre(codewords)
+    return best(*by_distance(z, codewords), scores)
+
+
+def by_distance(
+    z: Float[Array, "n d"], codewords: Float[Array, "k d"]
+) -> tuple[Float[Array, "n d"], Float[Array, "k d"], Float[Array, "k"]]:
+    """(z, table, bias) whose scores z . table_k + bias_k order codes by distance.
+
+    (|z|^2 - |z - e|^2) / 2, of both moved by one vector, which changes no distance and
+    has no gradient.
+    """
+    centre = jax.lax.stop_gradient(_centre(codewords))
     codewords = codewords - centre
-    bias = -0.5 * jnp.square(codewords).sum(-1)
-    return best(z - centre, codewords, bias, scores)
+    return z - centre, codewords, -0.5 * jnp.square(codewords).sum(-1)
 
 
 def _centre(codewords):
