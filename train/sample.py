@@ -7,6 +7,8 @@ python -m train.sample --workdir=runs/any --given.audio=a.wav --want=text
 python -m train.sample --workdir=runs/clinic --given.record=patients.csv --out=full.csv
 python -m train.sample --workdir=runs/any --given.video=a.gif --want=boxes --out=a.csv
 python -m train.sample --workdir=runs/any --given.video=a.gif --shown.video=3 --out=on
+python -m train.sample --workdir=runs/any --given.image=a.png --hole.image=mask.png
+python -m train.sample --workdir=runs/any --given.text="a red ***" --hole.text='*'
 
 The second makes a folder of files of their own kind, sounds to hear (.wav), clips to
 watch (.gif), tables (.csv), texts (.txt), pictures, scans (.npy), and sheet.png, all of
@@ -20,39 +22,40 @@ size, a recording cut to its middle, or with silence around it. --shown.NAME=3 k
 first three places of what is given, and draws the rest, or leaves it absent where the
 stream is not wanted: latents in time of a clip, a sound or a series, rows of latents of
 a picture, codes of a text. A whole example is given, also where only its beginning is
-to stay; what stays has seen the rest, unless its tokenizer is causal. What is neither
-wanted nor given is absent. Texts, rows and boxes are printed where no --out is written.
+to stay; what stays has seen the rest, unless its tokenizer is causal. --hole.NAME draws
+what is in a hole: of pictures and clips a picture that is white there, or x0,y0,x1,y1
+in shares of the sides; of sounds and series start,end in seconds; of a text a character
+that stands for a code. What stays of a signal is written as it was given, where latents
+stand for blocks of it. What is neither wanted nor given is absent. Texts, rows and
+boxes are printed where no --out is written.
 """
 
-import math
 import mimetypes
 import re
 from collections.abc import Set
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
 from train.codec.examples import cells_beside, given_examples
 from train.codec.examples import class_of as number_of
+from train.codec.holes import pasted, with_holes
 from train.config.command import parse
 from train.config.outputs import out_file, out_folder
 from train.errors import BadInput, run
-from train.evaluation.drawing import SAMPLER, draw_all, first_shown
-from train.modalities.boxes import box_rows
-from train.modalities.files.arrays import npz
-from train.modalities.files.writing import write_bytes, write_folder
-from train.modalities.kinds import of_contract
-from train.modalities.rows import csv_of
-from train.modalities.shown import Units, png
+from train.evaluation.drawing import SAMPLER, draw_all, first_shown, restored
 from train.objectives.bundles import open_bundle
-from train.progress import progress, say
-from train.report import pictures
-from train.report.sheets import sheet
+from train.report.samples import (
+    FILES,
+    is_listed,
+    is_rows,
+    is_said,
+    said_of,
+    write_samples,
+)
 from train.runtime import hosts
 from vqdit.fields import Count, Natural
-from vqdit.tokenizer import Boxes, Table
 from vqdit.trained.generator import Generator
 
 FLAGS = {
@@ -63,6 +66,7 @@ FLAGS = {
         Count,
         "of a given stream: its first places, which stay",
     ),
+    "hole.": (str, "of a given stream: what is drawn of it, a picture or numbers"),
     "label": (str, "the class that is drawn, its name or number; else all in turn"),
     "num": (Count, "of samples (16, or as many as files are given)"),
     "guidance": (float | dict[str, float], "scale; 1 means none"),
@@ -77,7 +81,6 @@ FLAGS = {
         "a .png, .npz, .txt, .csv (rows, boxes) or folder (grid.png)",
     ),
 }
-FILES = (".png", ".npz", ".txt", ".csv")  # any other name is a folder's
 
 
 def main(argv=None):
@@ -88,22 +91,31 @@ def main(argv=None):
     words = flags.get("given", {})
     _check_names(generator, [f"given.{name}" for name in words])
     _check_names(generator, [f"want={name}" for name in flags.get("want", ())])
-    rows = {name for name in words if _rows(generator, name)}
+    rows = {name for name in words if is_rows(generator, name)}
     counts = flags.get("shown", {})
     for name in counts.keys() - words.keys():
         raise BadInput(f"--shown.{name}: write --given.{name}, of which it is a part")
     first_shown(generator, counts, 1)
-    _wanted(generator, flags.get("want"), words.keys() - rows - counts.keys())
+    holes = flags.get("hole", {})
+    _check_names(generator, [f"hole.{name}" for name in holes])
+    for name in counts.keys() & holes.keys():
+        raise BadInput(f"--shown.{name} and --hole.{name}: leave one of the two out")
+    some = counts.keys() | holes.keys()
+    _wanted(generator, flags.get("want"), words.keys() - rows - some)
     held = {name: flags.get(name, False) for name in ("cut", "resample")}
     given = given_examples(generator, words, **held)
+    told, (given, around) = given, with_holes(generator, given, holes)
     gaps = {n for n in rows if not generator.values[n].known(given[n]).all()}
-    gaps |= counts.keys()
+    gaps |= some
     want = _wanted(generator, flags.get("want"), words.keys() - gaps, rows - gaps)
     out = _out(generator, want, flags.get("out"))
     count = flags.get("num", max(map(len, given.values()), default=16))
     ids, labels = np.arange(count) + flags.get("first", 0), None
-    given = {name: x[ids % len(x)] for name, x in given.items()}
+    given, told = (
+        {name: x[ids % len(x)] for name, x in each.items()} for each in (given, told)
+    )
     stays = first_shown(generator, counts, count)
+    stays |= {name: kept[ids % len(kept)] for name, kept in around.items()}
     if "label" in flags:
         number = class_of(
             flags["label"], generator.module.classes, generator.class_names
@@ -120,6 +132,10 @@ def main(argv=None):
         x = draw_all(generator, draw, key, ids, labels, **call)
     except ValueError as error:
         raise BadInput(str(error)) from error
+    for name in stays.keys() & generator.codecs.keys() & set(want):
+        codec = generator.codecs[name]
+        own = restored(codec, given[name], raw=True)
+        x[name] = pasted(codec, own, x[name], stays[name])
     for name in rows & set(want):  # with columns that the stream does not have
         asked = [dict(row) for row in given[name]]
         cells = cells_beside(generator.values[name], words[name], asked[0]) or [{}]
@@ -128,61 +144,23 @@ def main(argv=None):
             for i, row, drawn in zip(ids, asked, x[name], strict=True)
         ]
     texts = {
-        name: _texts(generator, name, x[name])
+        name: said_of(generator, name, x[name])
         for name in want
-        if _said(generator, name)
+        if is_said(generator, name)
     }
     if out is None:
         for i, row in enumerate(zip(*texts.values(), strict=True)):
             print(*(ids[i], *row), sep="\t")
         return
     # Pictures are named by what they were drawn of, or else by what came with them.
-    known = {n: x.get(n, given[n]) for n in given if _said(generator, n)}
-    asked = [_texts(generator, name, values) for name, values in known.items()]
-    files, said = {}, next(iter([*asked, *texts.values()]), ())
+    known = {n: x.get(n, told[n]) for n in told if is_said(generator, n)}
+    asked = [said_of(generator, name, values) for name, values in known.items()]
+    named = next(iter([*asked, *texts.values()]), ())
     if labels is not None:
-        known = generator.class_names or tuple(
-            map(str, range(generator.module.classes))
-        )
-        said = [known[label] for label in labels]
-    for name, signal in x.items():
-        end = "" if len(x) == 1 else f"_{name}"
-        path, codec = out.with_stem(out.stem + end), generator.codecs.get(name)
-        if out.suffix == ".npz":
-            arrays = {codec.contract.kind if codec else name: np.asarray(signal)}
-            if _rows(generator, name):
-                arrays = generator.values[name].arrays(signal)
-            if labels is not None:
-                arrays.setdefault("label", labels)  # a column or stream goes first
-            write_bytes(path, npz(**arrays))
-        elif _listed(generator, name):
-            table = csv_of(signal if _rows(generator, name) else box_rows(signal))
-            if out.suffix in FILES:
-                path = path.with_suffix(".csv")
-                write_bytes(path, table)
-            else:
-                files[f"{name}.csv"] = table
-        elif name in texts:
-            if out.suffix in FILES:
-                path = path.with_suffix(".txt")
-                write_bytes(path, "".join(f"{t}\n" for t in texts[name]).encode())
-            else:
-                files |= _numbered([t.encode() for t in texts[name]], end, ".txt")
-        else:
-            shown = signal if signal.dtype == np.uint8 else codec.from_raw(signal)
-            kind, columns = codec.contract.kind, math.ceil(count**0.5)
-            shown, units = np.asarray(shown), Units.of(codec.contract)
-            picture = sheet(kind, shown, units, columns, said)
-            if out.suffix in FILES:
-                pictures.save_png(path, picture)
-            else:
-                files[f"sheet{end}.png"] = png(picture)
-                files |= files_of(codec.contract, signal, shown, end)
-        if out.suffix in FILES:
-            say(f"{count} samples of {name!r} are in {path}")
-    if files:
-        write_folder(out, files)
-        say(f"{count} samples of {', '.join(map(repr, x))} are in {out}")
+        every = range(generator.module.classes)
+        known = generator.class_names or tuple(map(str, every))
+        named = [known[label] for label in labels]
+    write_samples(generator, out, x, texts, labels, named)
 
 
 def _check_names(generator, flags: list[str]) -> None:
@@ -218,7 +196,7 @@ def _wanted(
 
 def _out(generator, want, written: str | None) -> Path | None:
     """Where samples go; None where texts alone are drawn, which are printed."""
-    said = [name for name in want if _said(generator, name)]
+    said = [name for name in want if is_said(generator, name)]
     if written is None and len(said) == len(want):
         return None
     out = Path(written or "grid.png")
@@ -231,7 +209,7 @@ def _out(generator, want, written: str | None) -> Path | None:
     for name in want:
         if out.suffix == ".txt" and name not in said:
             raise BadInput(f"--out={out}: stream {name!r} is no text; write a .png")
-        if out.suffix == ".csv" and not _listed(generator, name):
+        if out.suffix == ".csv" and not is_listed(generator, name):
             raise BadInput(
                 f"--out={out}: stream {name!r} has no rows or boxes; write --want= "
                 "those that have, or a folder"
@@ -241,50 +219,6 @@ def _out(generator, want, written: str | None) -> Path | None:
                 f"--out={out}: stream {name!r} has no tokenizer; write a .npz"
             )
     return out
-
-
-def _said(generator, name: str) -> bool:
-    """Whether samples of a stream are texts, rows, boxes, or classes by names."""
-    return name in generator.values
-
-
-def _rows(generator, name: str) -> bool:
-    return isinstance(generator.values.get(name), Table)
-
-
-def _listed(generator, name: str) -> bool:
-    """Whether its samples are the rows of one CSV."""
-    return isinstance(generator.values.get(name), Table | Boxes)
-
-
-def _texts(generator, name: str, drawn: Any) -> list[str]:
-    """A line each, of a label the class's name where it has one."""
-    names = generator.class_names
-    if generator.values[name].source == "label":
-        return [names[i] if 0 <= i < len(names) else str(i) for i in map(int, drawn)]
-    return generator.values[name].said(drawn)
-
-
-def files_of(contract, signal, shown, end: str = "") -> dict[str, bytes]:
-    """Name -> content of a file for each sample, and of its picture beside a sound.
-
-    shown: the samples as their tokenizer takes them.
-    """
-    data, units = of_contract(contract), Units.of(contract)
-    contents = [
-        data.write(data.new(values, contract.rate))
-        for values in progress(signal, "writing", unit="file")
-    ]
-    files = _numbered(contents, end, data.suffixes[0])
-    if data.front is not None:  # a sound, whose file cannot be looked at
-        seen = [png(sheet(contract.kind, each[None], units)) for each in shown]
-        files |= _numbered(seen, end, ".png")
-    return files
-
-
-def _numbered(contents, end, suffix):
-    digits = len(str(len(contents) - 1))
-    return {f"{i:0{digits}d}{end}{suffix}": each for i, each in enumerate(contents)}
 
 
 def class_of(text: str, classes: int, names: tuple[str, ...]) -> int:

@@ -389,5 +389,5 @@ def test_choices_and_gradients_far_from_the_origin_are_those_near_it(offset):
     (far, moved), slopes_far = both(z + offset, e + offset)
     np.testing.assert_array_equal(moved.codes, found.codes)
     np.testing.assert_allclose(far, near, rtol=1e-5)
-    for a, b in zip(slopes_far, slopes):
+    for a, b in zip(slopes_far, slopes, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)

@@ -21,7 +21,8 @@ from train.modalities import Images, Ranges, Series, Video, Volumes
 from train.modalities.boxes import box_rows
 from train.modalities.kinds import of_contract
 from train.modalities.rows import csv_of
-from train.sample import files_of
+from train.report import samples
+from train.report.samples import files_of
 from vqdit import (
     Boxes,
     Bytes,
@@ -85,13 +86,13 @@ def test_words_to_pictures_and_back(bundle, tmp_path, capsys):
 
 
 def test_pictures_are_named_by_what_they_were_drawn_of(bundle, tmp_path, monkeypatch):
-    said, real = [], sample.sheet
+    said, real = [], samples.sheet
 
     def seen(*how):
         said.append(list(how[-1]))
         return real(*how)
 
-    monkeypatch.setattr(sample, "sheet", seen)
+    monkeypatch.setattr(samples, "sheet", seen)
     run(bundle, "--given.text=abc", "--want=image", f"--out={tmp_path / 'a.png'}")
     run(bundle, "--given.word=dog", "--want=image,text", f"--out={tmp_path / 'b.png'}")
     assert said == [["abc"] * 3, ["dog"] * 3]
@@ -201,6 +202,42 @@ def test_what_is_shown_of_what_is_given_stays_and_the_rest_is_drawn(bundle, tmp_
     assert np.load(out)["word"].tolist() == np.asarray(seen).tolist()
 
 
+def test_a_picture_is_drawn_in_its_hole_alone(bundle, tmp_path):
+    """(4, 4, 1) pixels of 2x2 latents: what stays comes back as it was, not decoded."""
+    picture = np.random.default_rng(0).integers(0, 256, (4, 4)).astype(np.uint8)
+    for name, pixels in (("a", picture), ("white", 255 * (np.indices((4, 4))[1] > 1))):
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / f"{name}.png")
+    out, drawn = tmp_path / "x.npz", {}
+    white = str(tmp_path / "white.png")
+    for hole in ("0.5,0,1,1", white, "0.6,0.1,0.9,0.3"):  # x0, y0, x1, y1
+        given = f"--given.image={tmp_path / 'a.png'}"
+        run(bundle, given, f"--hole.image={hole}", "--want=image", f"--out={out}")
+        drawn[hole] = np.load(out)["image"][..., 0]
+        assert drawn[hole].shape == (3, 4, 4) and drawn[hole].dtype == np.uint8
+    np.testing.assert_array_equal(drawn["0.5,0,1,1"], drawn[white])
+    np.testing.assert_array_equal(drawn[white][:, :, :2], [picture[:, :2]] * 3)
+    assert (drawn[white][:, :, 2:] != picture[:, 2:]).mean() > 0.8
+    corner = drawn["0.6,0.1,0.9,0.3"] != picture  # the whole block that it touches
+    assert corner[:, :2, 2:].any() and corner.sum() == corner[:, :2, 2:].sum()
+
+
+def test_a_text_has_blanks(bundle, tmp_path):
+    """Each stands for one code; of a text that is not wanted they are not seen."""
+    words, out = tmp_path / "w.txt", tmp_path / "x.npz"
+    given = ["--given.text=a**d", "--hole.text=*", "--seed=1"]
+    run(bundle, *given, "--want=text", f"--out={words}")
+    drawn = words.read_bytes().split(b"\n")[:3]
+    assert all(text[:1] == b"a" for text in drawn) and len({*drawn}) > 1
+    assert b"a**d" not in drawn
+    model = vqdit.load(bundle)
+    run(bundle, *given, "--want=word", f"--out={out}")
+    at = (jax.random.key(1), np.arange(3))
+    part = {"text": np.tile([True, False, False, True], (3, 1))}
+    of = {"given": {"text": ["a00d"] * 3}, "known": part}
+    seen = model.sampler(want="word", steps=1)(*at, **of)["word"]
+    assert np.load(out)["word"].tolist() == np.asarray(seen).tolist()
+
+
 def test_a_text_that_is_a_folders_name_is_a_text(bundle, tmp_path, monkeypatch):
     """And one of nothing is not the current folder."""
     (tmp_path / "ab").mkdir()
@@ -242,6 +279,16 @@ def test_a_text_that_is_a_folders_name_is_a_text(bundle, tmp_path, monkeypatch):
         (
             ["--given.text=a", "--shown.txet=2"],
             "--shown.txet",
+        ),
+        (["--hole.text=_"], "--hole.text=_: write --given.text, in which it is a hole"),
+        (["--hole.txet=_"], "--hole.txet: the streams are"),
+        (["--given.text=a_", "--hole.text=__"], "write one character, which stands"),
+        (["--given.text=ab", "--hole.text=_"], "nothing of what is given is in it"),
+        (["--given.text=a____", "--hole.text=_"], "takes 5 codes, and the stream has"),
+        (["--given.word=cat", "--hole.word=_"], "holes are of signals and texts"),
+        (
+            ["--given.text=a_", "--hole.text=_", "--shown.text=1"],
+            "--shown.text and --hole.text: leave one",
         ),
         (["--given.image=", "--want=text"], "--given.image: it is empty; write a file"),
         (["--given.image=no.png", "--want=text"], "--given.image: there is no no.png"),

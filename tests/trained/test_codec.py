@@ -14,11 +14,17 @@ from vqdit.quantizers import (
     ResidualQuantizer,
     VectorQuantizer,
 )
-from vqdit.tokenizer import TiTokDecoder, TiTokEncoder, Tokenizer
+from vqdit.tokenizer import (
+    CausalDecoder,
+    CausalEncoder,
+    TiTokDecoder,
+    TiTokEncoder,
+    Tokenizer,
+)
 from vqdit.trained import codec as codecs
 from vqdit.trained import inputs
 from vqdit.trained.codec import Codec
-from vqdit.trained.contract import contract_of
+from vqdit.trained.contract import LatentContract, contract_of
 
 
 @pytest.fixture(scope="module")
@@ -238,3 +244,38 @@ def test_a_normalised_signal_has_no_bounds(codec):
     contract = dataclasses.replace(codec.contract, offset=(5.0,), scale=(2.0,))
     series = Codec(codec.module, codec.variables, contract)
     assert series.encode(pictures(4, 4) + 3).codes.shape == (2, 2, 2, 1)
+
+
+def test_a_latent_is_known_where_anything_of_its_block_is(codec):
+    known = np.zeros((2, 4, 4, 2), np.float32)
+    known[0, 3, 1, 1] = 1
+    found = np.asarray(codec.known_latents(known))
+    assert found.shape == (2, 2, 2) and np.argwhere(found).tolist() == [[0, 1, 0]]
+    back = codec.known_signal(found)
+    assert np.argwhere(back).tolist() == [[0, 2, 0], [0, 2, 1], [0, 3, 0], [0, 3, 1]]
+    # A grid that is no grid of blocks, or codes of no grid: the example as a whole.
+    for fields in ({"grid": (3, 2)}, {"grid": (7,)}, {"code_grid": (5,)}):
+        contract = dataclasses.replace(codec.contract, **{"code_grid": ()} | fields)
+        other = dataclasses.replace(codec, contract=contract)
+        assert np.asarray(other.known_latents(known)).tolist() == [True, False]
+        assert other.known_signal(np.ones((1, *contract.grid))) is None
+
+
+@pytest.mark.parametrize("frames, latents", [(9, 3), (9, 5), (5, 2), (1, 1)])
+def test_the_first_frame_of_a_causal_clip_is_a_latent_of_its_own(frames, latents):
+    """Nine frames in three latents are 1 + 4 + 4, not three threes."""
+    parts = {"channels": 4, "multipliers": (1, 1), "blocks": 1}
+    coders = CausalEncoder(**parts, out=2), CausalDecoder(**parts, out=1)
+    fields = {"kind": "video", "channels": 2, "codes": (), "fingerprint": "x"}
+    sides, moments = {"shape": (frames, 4, 2, 1), "grid": (latents, 2, 1)}, (1.0, 1.0)
+    contract = LatentContract(mean=moments, std=moments, **sides, **fields)
+    clips = Codec(Tokenizer(*coders, None, dim=2), {}, contract)
+    each = (frames - 1) // max(latents - 1, 1)
+    for frame in range(frames):
+        known = np.zeros((1, frames, 4, 2, 1))
+        known[:, frame, 3] = 1
+        found = np.asarray(clips.known_latents(jnp.asarray(known)))
+        assert np.argwhere(found[0]).tolist() == [[-(-frame // max(each, 1)), 1, 0]]
+    later = np.arange(latents)[None, :, None, None].repeat(2, 2)  # all but the first
+    back = np.asarray(clips.known_signal(later))
+    assert back[0].all((1, 2)).tolist() == [False, *[True] * (frames - 1)]

@@ -9,7 +9,6 @@ import numpy as np
 
 from train.errors import BadInput
 from train.modalities.kinds import modality_of
-from train.objectives.streams import on_grid
 from train.progress import progress
 from train.runtime import hosts
 from vqdit.diffusion import Solver
@@ -95,12 +94,12 @@ def presented(
     streams, known = {}, {}
     for name in names:
         x, there = batch["streams"][name], batch["known"].get(name)
-        signal = name in generator.codecs
-        streams[name] = to_signal(x) if signal else x
+        codec = generator.codecs.get(name)
+        streams[name] = x if codec is None else to_signal(x)
         if there is not None:
             known[name] = there
-        if signal and there is not None and there.ndim > 1:
-            known[name] = on_grid(there, generator.streams[name].grid)
+        if codec is not None and there is not None and there.ndim > 1:
+            known[name] = codec.known_latents(there)
     return streams, known
 
 

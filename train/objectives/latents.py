@@ -16,7 +16,7 @@ from train.modalities.draws import Version
 from train.objectives.bundles import examples_for
 from train.objectives.caches import augmenting, beside, drawing, refuse_moving
 from train.objectives.codebook import all_of
-from train.objectives.streams import on_grid, opened
+from train.objectives.streams import opened
 from train.pipeline import Examples, JointExamples, open_examples
 from train.pipeline.cache import new_cache, seal_cache, write_part
 from train.pipeline.statistics import probe
@@ -179,7 +179,7 @@ def encode_set(
         if codec.contract.codes:
             out["codes"] = codec.apply("quantized", variables, x).codes
         if known is not None:
-            out["known"] = on_grid(known, codec.contract.grid)
+            out["known"] = codec.known_latents(known)
         return out
 
     def records():

@@ -29,7 +29,6 @@ from vqdit.diffusion import Process
 from vqdit.diffusion.objectives import Denoising
 from vqdit.dit import DiT
 from vqdit.signal import to_signal
-from vqdit.signal.grids import fold
 from vqdit.tokenizer import Value
 from vqdit.trained.codec import Codec
 from vqdit.trained.generator import Generator
@@ -106,7 +105,7 @@ class Streams:
             x, kind = to_signal(streams[name]), self.processes[name].kind
             streams[name] = codec.apply(kind, variables[name], x)
             if name in known and known[name].ndim > 1:
-                known[name] = on_grid(known[name], streams[name].shape[1:-1])
+                known[name] = codec.known_latents(known[name])
         return {**batch, "streams": streams, "known": known}
 
     @property
@@ -146,19 +145,6 @@ def _shares(params: Any, names: list[str]) -> str:
         found = pattern.search(path)
         counts[found.group(1) if found else "shared"] += leaf.size
     return ", ".join(f"{name} {count:,}" for name, count in counts.items())
-
-
-def on_grid(known: jax.Array, grid: tuple[int, ...]) -> jax.Array:
-    """What is known of a signal (b, *sides, c), of its latents (b, *grid).
-
-    A latent is where anything is of the block that it stands for. Where the grid does
-    not divide the signal into blocks, (b,): where anything is at all.
-    """
-    known, sides = (known > 0).any(-1), known.shape[1:-1]
-    if len(sides) != len(grid) or any(a % b for a, b in zip(sides, grid, strict=True)):
-        return known.any(tuple(range(1, known.ndim)))
-    blocks = [a // b for a, b in zip(sides, grid, strict=True)]
-    return fold(known[..., None], blocks).any(-1)
 
 
 def opened(experiment: StageTwo, cached: bool = False) -> dict[str, Any]:

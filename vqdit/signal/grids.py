@@ -53,6 +53,22 @@ def _copies(patches, borders):
     return [(p - 1) * (b == "past") for b, p in zip(borders, patches, strict=True)]
 
 
+def blocks_of(
+    sides: Sequence[int], grid: Sequence[int], borders: Sequence[Border] = ()
+) -> tuple[int, ...] | None:
+    """The patches by which `fold` brings these sides to the grid; None for no such."""
+    if len(sides) != len(grid):
+        return None
+    patches, alone = [], _copies((2,) * len(grid), borders)
+    for n, g, first in zip(sides, grid, alone, strict=True):
+        n, g = (n - 1, g - 1) if first else (n, g)  # the first site is its own patch
+        patch = n // g if g else 1
+        if patch * g != n:
+            return None
+        patches.append(patch)
+    return tuple(patches)
+
+
 def divide(shape: Sequence[int], factor: tuple[int, ...]) -> tuple[int, ...]:
     """The grid of a signal's sides, `factor` sites a cell.
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from jaxtyping import Array, Float, Num, Shaped
 
 from vqdit.quantizers import Quantized
 from vqdit.signal import to_signal
+from vqdit.signal.grids import blocks_of, fold, unfold
 from vqdit.signal.rows import by_chunks
 from vqdit.signal.tiles import Tiling
 from vqdit.tokenizer import Tokenizer, decode_chunks, encode_chunks
@@ -215,6 +217,39 @@ class Codec:
         so what is decoded always lies on the codebook.
         """
         return _run("decode_latents", self, inputs.latents(self.contract, z))
+
+    def known_latents(
+        self, known: Shaped[Array | np.ndarray, "b *shape c"]
+    ) -> Array | np.ndarray:
+        """What is known of a signal, as its latents, bool (b, *grid).
+
+        A latent is where anything is of the block that it stands for. Of a tokenizer
+        whose latents stand for no blocks, or whose codes for no latents, (b,): where
+        anything is.
+        """
+        known = (known > 0).any(-1)
+        borders, patches = self._blocks(known.shape[1:])
+        if patches is None:
+            return known.any(tuple(range(1, known.ndim)))
+        return fold(known[..., None], patches, borders).any(-1)
+
+    def known_signal(
+        self, known: Shaped[Array | np.ndarray, "b *grid"]
+    ) -> Array | np.ndarray | None:
+        """The blocks of a signal that these latents stand for, bool (b, *sides); None
+        where `known_latents` knows none."""
+        borders, patches = self._blocks(self.contract.shape[:-1])
+        if patches is None:
+            return None
+        each = (known > 0)[..., None].repeat(math.prod(patches), -1)
+        return unfold(each, patches, borders)[..., 0]
+
+    def _blocks(self, sides):
+        """(borders, sites that a latent and its codes stand for), an axis each."""
+        contract, borders = self.contract, getattr(self.module.encoder, "borders", ())
+        if contract.code_grid != contract.grid:
+            return borders, None
+        return borders, blocks_of(sides, contract.grid, borders)
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from train.errors import BadInput
 from train.modalities import Images, Series
 from train.objectives.denoising import build_step, objective_of
 from train.objectives.latents import encode_set
-from train.objectives.streams import on_grid, prepare
+from train.objectives.streams import prepare
 from train.pipeline import open_examples
 from vqdit.diffusion import Case, Gaussian, LogitNormal, Masking, Mixture, Uniform
 from vqdit.dit import DiT
@@ -29,17 +29,6 @@ from vqdit.nn.streams import Discrete
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Labels, Table, Tokenizer
 from vqdit.trained.contract import contract_of
 from vqdit.values import build, describe
-
-
-def test_a_latent_is_known_where_anything_of_its_block_is():
-    known = np.zeros((2, 4, 6, 2), np.float32)
-    known[0, 3, 4, 1] = 1
-    found = np.asarray(on_grid(known, (2, 3)))
-    assert found.shape == (2, 2, 3)
-    assert np.argwhere(found).tolist() == [[0, 1, 2]]
-    # A grid that is no grid of blocks: the example as a whole.
-    assert np.asarray(on_grid(known, (3, 3))).tolist() == [True, False]
-    assert np.asarray(on_grid(known, (7,))).tolist() == [True, False]
 
 
 def test_an_experiment_of_old_becomes_this_one():
