@@ -58,8 +58,8 @@ def with_holes(
         latents = generator.processes[name].kind == "latents"  # masks are such parts
         if latents and name not in generator.parts:
             say(
-                f"{name}: no parts of it were given in training (`Mixture`, parts), and "
-                "draws around some are no better than that lets them be"
+                f"{name}: no parts of it were given in training (`Mixture`, parts); "
+                "what is drawn around some is no better than that lets it be"
             )
         stays[name] = kept
     return given, stays
