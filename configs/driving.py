@@ -12,7 +12,7 @@ ASK=$ASK,camera_to_range,position_to_range,camera+position_to_range
 ASK=$ASK,camera_to_position,range_to_position,camera+range_to_position
 ASK=$ASK,camera_to_boxes,range_to_boxes,position_to_boxes,camera+range+position_to_boxes
 python -m train.evaluate --workdir=runs/driving --crossings=$ASK --num=150 --steps=8 \\
-    --draws=4 --solver='Confidence(noise=1.0)'
+    --draws=4
 python -m train.score --workdir=runs/driving --of=camera --given=range,position \\
     --anomaly='camera,no camera' --usual=none --draws=12 --most=500 \\
     --config.data.camera.name=driving_faults --config.data.range.name=driving_faults \\
@@ -34,13 +34,13 @@ from configs.driving_camera import CONFIG as CAMERA
 from configs.driving_position import CONFIG as POSITION
 from configs.driving_range import CONFIG as RANGE
 from train.config import Optimizer, Run, StageTwo, Stream
-from vqdit.diffusion import Case, Cosine, LogitNormal, Masking, Mixture
+from vqdit.diffusion import Case, Confidence, Cosine, LogitNormal, Masking, Mixture
 from vqdit.dit import DiT
 from vqdit.nn import Block
 from vqdit.tokenizer import Boxes
 
 MASKING = Masking(schedule=Cosine(), weight="none")
-CODES = {"codes": 512, "start": "codebook"}
+CODES = {"codes": 512, "start": "codebook", "solver": Confidence(noise=1.0)}
 SENSORS = ("camera", "range", "position")
 
 CONFIG = StageTwo(
@@ -61,6 +61,7 @@ CONFIG = StageTwo(
             tokenizer=Boxes(3, bins=64, classes=2),
             times=LogitNormal(1.0),
             start="codebook",
+            solver=Confidence(noise=1.0),
             weight=6.0,
         ),
     },

@@ -6,8 +6,7 @@ python -m train.stage_two --config=configs/moving_digits.py \\
     --workdir=runs/moving --config.streams.video.tokenizer=runs/moving_tok
 python -m train.evaluate --workdir=runs/moving --baselines --shown.video=3 \\
     --crossings=video_to_action,video_to_boxes,text_to_video --num=200 --steps=16 \\
-    --guidance='(1.0, 2.0)' --solver="{'action': Confidence(noise=0.0), \\
-    'boxes': Confidence(noise=0.0, temperature=0.1)}"
+    --guidance='(1.0, 2.0)'
 python -m train.score --workdir=runs/moving --config.data.name=moving_events \\
     --of=video --shown.video=3 --anomaly=jump,vanish,reverse --draws=16 --most=400
 python -m train.sample --workdir=runs/moving --given.video=clip.gif --want=boxes \\
@@ -26,6 +25,7 @@ from configs.moving_digits_video import CONFIG as VIDEO
 from train.config import Optimizer, Run, StageTwo, Stream, replaced
 from vqdit.diffusion import (
     Case,
+    Confidence,
     Cosine,
     Gaussian,
     LogitNormal,
@@ -47,8 +47,12 @@ CONFIG = StageTwo(
     model=DiT(width=96, depth=4, block=Block(4)),
     streams={
         "video": Stream(Gaussian(), times=LogitNormal(), shape=(5, 4, 4, 8)),
-        "action": Stream(MASKING, tokenizer=Labels(16)),
-        "boxes": Stream(MASKING, tokenizer=Boxes(1, bins=64, classes=10, frames=9)),
+        "action": Stream(MASKING, Labels(16), solver=Confidence(noise=0.0)),
+        "boxes": Stream(
+            MASKING,
+            tokenizer=Boxes(1, bins=64, classes=10, frames=9),
+            solver=Confidence(noise=0.0, temperature=0.1),
+        ),
         "text": Stream(MASKING, tokenizer=Bytes(17)),
     },
     mixture=Mixture(

@@ -11,9 +11,8 @@ python -m train.encode --config=configs/spoken_written.py $SET --out=runs/cache 
     --epochs=16
 python -m train.stage_two --config=configs/spoken_written.py $SET \\
     --config.cache=runs/cache --workdir=runs/joint
-BY="{'word': Confidence(temperature=0.5), 'image': Confidence(), 'audio': Confidence()}"
 python -m train.evaluate --workdir=runs/joint --crossings=True --num=400 --steps=12 \\
-    --before=word --guidance='(1.0, 2.0)' --solver="$BY"
+    --before=word --guidance='(1.0, 2.0)'
 python -m train.evaluate --workdir=runs/joint --baselines=True --steps=5 \\
     --crossings=audio_to_word --among=_theo_ \\
     --solver='Confidence(noise=0.0, temperature=0.1)'
@@ -34,12 +33,18 @@ from configs.mnist_tokenizer import CONFIG as PICTURES
 from configs.speech_short import CONFIG as SPEECH
 from train.config import Optimizer, Run, StageTwo, Stream, replaced
 from train.modalities import SeriesAugment
-from vqdit.diffusion import Case, Cosine, LogitNormal, Masking, Mixture
+from vqdit.diffusion import Case, Confidence, Cosine, LogitNormal, Masking, Mixture
 from vqdit.dit import DiT
 from vqdit.nn import Block
 from vqdit.tokenizer import Bytes
 
 MASKING = Masking(schedule=Cosine(), weight="none")
+CODES = {
+    "process": MASKING,
+    "codes": 512,
+    "start": "codebook",
+    "solver": Confidence(),
+}
 WORDS = (
     *("zero", "one", "two", "three", "four"),
     *("five", "six", "seven", "eight", "nine"),
@@ -59,10 +64,16 @@ CONFIG = StageTwo(
     join="class",
     model=DiT(width=96, depth=4, block=Block(4)),
     streams={
-        "image": Stream(MASKING, shape=(7, 7, 1), codes=512, start="codebook"),
-        "audio": Stream(MASKING, shape=(24, 1, 1), codes=512, start="codebook"),
+        "image": Stream(shape=(7, 7, 1), **CODES),
+        "audio": Stream(shape=(24, 1, 1), **CODES),
         # A word of which letters are seen says itself: most times hide all of them.
-        "word": Stream(MASKING, tokenizer=Bytes(5), times=LogitNormal(2.0), weight=2.0),
+        "word": Stream(
+            MASKING,
+            tokenizer=Bytes(5),
+            times=LogitNormal(2.0),
+            weight=2.0,
+            solver=Confidence(temperature=0.5),
+        ),
     },
     mixture=Mixture(
         (

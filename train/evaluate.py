@@ -69,10 +69,7 @@ FLAGS = OF_RUN | {
     "baselines": (bool, "beside crossings: classifiers of what is given"),
     "among": (str, "of crossings: examples of names like this regular expression"),
     "draws": (Count, "of crossings and clips: of each example, made one answer (1)"),
-    "score_draws": (
-        Count,
-        "of crossings: of time and noise, under which each class is scored (8)",
-    ),
+    "score_draws": (Count, "of crossings: of the bound given each class (8)"),
     "judge": (str, "a folder of train.classifier, or of a tokenizer"),
     "judge_steps": (Count, "for which that one is trained"),
     "most": (Count, "of a tokenizer: held-out examples it is scored on"),

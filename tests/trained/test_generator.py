@@ -8,7 +8,7 @@ import pytest
 import vqdit
 from tests import toys
 from vqdit import Continuous, Discrete, Gaussian, Generator, Masking
-from vqdit.diffusion import Confidence, Heun, example_keys, priors
+from vqdit.diffusion import Confidence, Heun, Plain, example_keys, priors
 from vqdit.trained.generator import check_stream
 
 KEY = jax.random.key(0)
@@ -128,6 +128,28 @@ def test_all_streams_are_drawn_together(joint):
     assert abs(found["image"]).max() <= 1
     assert found["word"].shape == (8, 3, 1) and found["word"].dtype == jnp.int32
     assert 0 <= found["word"].min() and found["word"].max() < 5
+
+
+def test_a_stream_is_drawn_by_its_own_solver_unless_told(joint, tmp_path):
+    """Kept in the bundle, and by what JAX makes of a generator."""
+    solvers = {"word": Confidence(noise=0.0), "image": Heun()}
+    parts = joint.module, joint.params, joint.processes, joint.tokenizers
+    own = Generator(*parts, joint.class_names, solvers=solvers)
+    vqdit.save(tmp_path, own)
+    for model in (own, vqdit.load(tmp_path), jax.tree.map(jnp.asarray, own)):
+        assert model.solvers == solvers
+        assert model.sampler(want="word").solvers == {"word": Confidence(noise=0.0)}
+        some = model.sampler(solver={"image": Plain()}).solvers
+        assert some == solvers | {"image": Plain()}
+        assert model.sampler(want="image", solver=Plain()).solvers["image"] == Plain()
+    draw = lambda model, **how: model.sampler(steps=2, **how)(KEY, IDS)["word"]
+    np.testing.assert_array_equal(draw(own), draw(joint, solver=solvers))
+    assert (np.asarray(draw(own)) != draw(joint)).any()
+    assert joint.solvers == {} and joint.sampler().solvers["word"] == Plain()
+    with pytest.raises(ValueError, match="'word': Heun is a solver for Gaussian"):
+        Generator(*parts, solvers={"word": Heun()})
+    with pytest.raises(ValueError, match="solvers for .'wrod'.: the streams"):
+        Generator(*parts, solvers={"wrod": Heun()})
 
 
 def ask(draw, given, scale):

@@ -22,7 +22,7 @@ class Samples:
     """The figures of `train.evaluate` of samples, of stage two.
 
     every:    steps between.
-    num:      samples, drawn in `steps` steps of the plain solver.
+    num:      samples, drawn in `steps` steps of each stream's solver.
     guidance: scale; None, which is cheaper, draws without.
     judge:    folder of a classifier or tokenizer in whose features they are compared;
         None is the stream's own tokenizer, and figures say tokenizer_.

@@ -17,6 +17,7 @@ from vqdit.diffusion import (
     LogNormal,
     Mixture,
     Process,
+    Solver,
     Uniform,
 )
 from vqdit.dit import DiT
@@ -217,6 +218,8 @@ class Stream:
         random projection of the tokenizer's codewords, or of the order of bins of rows
         and boxes, so that codes which mean nearly the same are near from the first:
         that spares steps where examples are few. What `init` brings goes before it.
+    solver:    by which it is drawn where nothing else is written, in the bundle, too;
+        None for its process's own step.
     shape, codes: of one example, (*grid, channels) of latents, or (*grid, books) and
         how many codes a book has. The tokenizer says both; written, they say what it
         has to be, and stand in for it where no data are read (train.bench).
@@ -228,6 +231,7 @@ class Stream:
     patch: Count = 1
     weight: NonNegative = 1.0
     start: Literal["normal", "codebook"] = "normal"
+    solver: Solver | None = None
     shape: tuple[int, ...] = ()
     codes: int = 0
 

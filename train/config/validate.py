@@ -15,6 +15,7 @@ from train.config.network import absent, network
 from train.config.optimizers import AdamW
 from train.config.walk import walk
 from train.errors import BadInput, blame
+from vqdit.diffusion import solver_for
 from vqdit.fields import Bound
 from vqdit.losses.discriminators import Verdict
 from vqdit.values import near
@@ -135,6 +136,8 @@ def _check_stage_two(experiment: StageTwo, tokenizers: bool) -> None:
             raise BadInput(f"data.{name} is absent; write data of every stream")
         if tokenizers and stream.tokenizer is None:
             raise absent(name)
+        with blame(f"streams.{name}.solver"):
+            solver_for(stream.process, stream.solver, name)
     with blame("mixture"):
         experiment.mixture.check_names(list(names))
     values = experiment.values

@@ -70,6 +70,11 @@ def evaluate_generator(
         rows = curve(generator, references, guidance, num, seed, **sampler)
     except ValueError as error:
         raise BadInput(str(error)) from error
+    said, own = dict(sampler), generator.solvers
+    if own and isinstance(said["solver"], Mapping | None):
+        drawn = said.get("want") or [*generator.streams]
+        solvers = own | dict(said["solver"] or {})
+        said["solver"] = {name: solvers[name] for name in drawn if name in solvers}
     real: dict[str, Any] = {}
     for prefix, reference in prefixed(references, generator).items():
         real |= reference.figures(num, prefix)
@@ -78,7 +83,7 @@ def evaluate_generator(
             "samples": num,
             "labels": "balanced" if classes else "none",
             "seed": seed,
-            "sampler": {name: str(value) for name, value in sampler.items()},
+            "sampler": {name: str(value) for name, value in said.items()},
             "backend": jax.default_backend(),
             "dtype": generator.module.dtype,
         },

@@ -132,7 +132,9 @@ class Streams:
             untrained.append(classes)  # "none"
         mixture = self.experiment.mixture
         out = [s.name for s in self.model.streams if mixture.leaves_out(s.name)]
-        how = {"left_out": out, "parts": mixture.parts}
+        how: dict[str, Any] = {"left_out": out, "parts": mixture.parts}
+        every = self.experiment.streams.items()
+        how["solvers"] = {name: each.solver for name, each in every if each.solver}
         parts = (self.model, params, self.processes, self.tokenizers)
         return Generator(*parts, names, untrained if classes else (), **how)
 

@@ -145,6 +145,7 @@ def _load(folder, config, built):
         return Judge(module, _read(folder)["params"], **judged)
     processes = fit.by_name(config["processes"], "processes")
     values = fit.by_name(config.get("values", {}), "values")
+    solvers = config.get("solvers", {})
     tokenizers = {
         name: _open(fit.inside(folder, name), KINDS[:1], built)
         for name in fit.names(config["tokenizers"], "tokenizers")
@@ -161,6 +162,7 @@ def _load(folder, config, built):
         fit.labels(config.get("untrained", [])),
         fit.names(config.get("left_out", []), "left_out"),
         fit.names(config.get("parts", []), "parts"),
+        {n: built(each) for n, each in fit.by_name(solvers, "solvers").items()},
     )
 
 
@@ -264,6 +266,8 @@ def _write(folder, thing):
         # What bundles of before do not say is not said of what is as they were.
         config |= {"left_out": list(thing.left_out)} if thing.left_out else {}
         config |= {"parts": list(thing.parts)} if thing.parts else {}
+        solvers = {n: describe(each) for n, each in thing.solvers.items()}
+        config |= {"solvers": solvers} if solvers else {}
         for name, codec in thing.codecs.items():
             _write(folder / "tokenizers" / name, codec)
     flat = flatten(variables)

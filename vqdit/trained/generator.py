@@ -35,6 +35,8 @@ class Generator:
         are out of the sequence, where they cost nothing; another one stands there as
         noise at t = 1 (UniDiffuser, arXiv:2303.06555).
     parts:  streams that were trained with some of their places given, as data at t = 0.
+    solvers: stream -> what it is drawn by where a sampler is told nothing of it; of one
+        that is not here its process's own step, `Plain`.
     """
 
     def __init__(
@@ -47,12 +49,15 @@ class Generator:
         untrained: Sequence[int] = (),
         left_out: Sequence[str] = (),
         parts: Sequence[str] = (),
+        solvers: Mapping[str, Solver] | None = None,
     ):
         self.left_out, self.parts = tuple(left_out), tuple(parts)
         self.module, self.processes = module, dict(processes)
         for field, found in (("left_out", left_out), ("parts", parts)):
             if set(found) - set(self.streams):
                 raise ValueError(f"{field}={found}: the streams are {[*self.streams]}")
+        self.solvers = dict(solvers or {})
+        _for_each(tuple(self.streams), self.solvers, "solvers")
         self.params = jax.tree.map(jnp.asarray, params)
         self.class_names, self.untrained = tuple(class_names), tuple(untrained)
         learned = {n: isinstance(each, Codec) for n, each in tokenizers.items()}
@@ -62,6 +67,8 @@ class Generator:
             self.processes[stream.name] = check_stream(
                 stream, self.processes, tokenizers
             )
+        for name, solver in self.solvers.items():
+            diffusion.solver_for(self.processes[name], solver, name)
 
     def __repr__(self):
         streams = ", ".join(
@@ -77,15 +84,16 @@ class Generator:
         """Its arrays are the parameters and the tokenizers'."""
         processes, values = tuple(self.processes.items()), tuple(self.values.items())
         names = self.class_names, self.untrained, self.left_out, self.parts
-        return (self.params, self.codecs), (self.module, processes, values, *names)
+        static = self.module, processes, values, tuple(self.solvers.items()), *names
+        return (self.params, self.codecs), static
 
     @classmethod
     def tree_unflatten(cls, static, children):
         """The inverse; leaves may be anything that JAX puts there."""
         self = object.__new__(cls)
-        self.module, processes, values, *names = static
+        self.module, processes, values, solvers, *names = static
         self.class_names, self.untrained, self.left_out, self.parts = names
-        self.processes = dict(processes)
+        self.processes, self.solvers = dict(processes), dict(solvers)
         self.params, self.codecs = children
         self.values = dict(values)
         return self
@@ -128,7 +136,7 @@ class Generator:
 
         steps, shift: of the grid of times that `diffusion.Steps` makes; 50 and 1.
         grid:   another one, for all streams or one a stream, or the times themselves.
-        solver: for all streams, or one a stream; else each process's own step.
+        solver: for all streams, or one a stream; else the stream's of `solvers`.
         want:   streams to draw (default all); each call gives any of the others.
         before: streams that are drawn first, and then given to the others, and guided
                 by: a word, then its picture. Each turn takes all its steps.
@@ -155,6 +163,7 @@ class Generator:
         drawn = tuple(dict.fromkeys((*want, *before)))
         grids = _for_each(drawn, grid or even, "grids", even)
         solvers = _for_each(drawn, solver, "solvers")
+        solvers = {n: each or self.solvers.get(n) for n, each in solvers.items()}
         if guidance is None and tuple(interval) != WHOLE:
             raise ValueError(
                 f"interval={tuple(interval)} is guidance's: write guidance= too"

@@ -155,6 +155,7 @@ REFUSED_DITS = [
     ),
     ("streams.text.patch=2", "streams.text: patch=2: every place of codes is a token"),
     ("streams.image.patch=3", "streams.image: .*patch=3: does not divide the grid"),
+    ("streams.text.solver=Heun()", "streams.text.solver: .*Heun is a solver for Gaus"),
     ("streams.image.weight=-1", "streams.image.weight: write a number, at least 0"),
     ("streams.image.shape=(4,)", "streams.image: shape=.4,.: write the grid, and last"),
     ("streams.text.tokenizer=Bytes(7)", "grid is .7,., and .6,. is written"),

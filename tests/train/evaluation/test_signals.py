@@ -17,6 +17,7 @@ from train.evaluation.scores import (
 )
 from train.modalities import Audio, Cleaning, Ranges, Series, Video, Volumes
 from train.pipeline import open_examples, whole
+from vqdit.diffusion import Heun, Plain
 from vqdit.quantizers import Quantized
 from vqdit.trained.contract import LatentContract
 
@@ -249,6 +250,8 @@ def test_samples_of_every_kind_are_scored_without_labels(kind):
         tokenizers=codecs,
         values={},
         untrained=(),
+        streams={"signal": None},
+        solvers={},
         module=types.SimpleNamespace(classes=0, dtype="float32"),
     )
     # Of labelled clips a judge would be trained.
@@ -276,6 +279,12 @@ def test_samples_of_every_kind_are_scored_without_labels(kind):
     assert copies["memorisation"] == 0 and copies["copied_share"] == 1
     assert real["floor_tokenizer_distance"] > 0 and real["floor_count"] == len(held)
     assert 0 <= real["floor_tokenizer_recall"] <= 1 and "guidance" not in own
+    # By what it is drawn where nothing is written, its own, is said.
+    generator.solvers = {"signal": Heun()}
+    for solver, said in ((None, "Heun()"), ({"signal": Plain()}, "Plain()")):
+        found = evaluate_generator(generator, references, len(held), solver=solver)
+        sampler = found["protocol"]["sampler"]
+        assert sampler["solver"] == f"{{'signal': {said}}}"
 
 
 def test_what_was_not_measured_counts_in_no_figure(tmp_path):

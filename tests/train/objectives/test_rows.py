@@ -9,7 +9,7 @@ import pytest
 import vqdit
 from train import sample, score, stage_two
 from train.codec.examples import _rows
-from train.config import Run, StageTwo, Stream
+from train.config import Run, StageTwo, Stream, replaced
 from train.errors import BadInput
 from train.modalities import Tables, Volumes
 from train.objectives.latents import encode_streams, refuse_still
@@ -17,7 +17,7 @@ from train.objectives.streams import prepare
 from train.pipeline import JointExamples, open_examples
 from train.pipeline.statistics import records_of
 from train.pipeline.streams import settled
-from vqdit.diffusion import Case, Masking, Mixture, Scattered
+from vqdit.diffusion import Case, Masking, Mixture, Scattered, Unmask
 from vqdit.dit import DiT
 from vqdit.nn import Block
 from vqdit.tokenizer import Labels, Table
@@ -65,6 +65,9 @@ def test_bins_are_settled_by_the_training_part_and_known_is_said_by_place(path):
     known = batch["known"]["record"]
     assert known.shape == (8, 2) and known[:, 1].all() and not known.all()
     assert next(streams.heldout())["streams"]["record"].max() < 6
+    assert streams.generator({}).solvers == {}
+    own = prepare(replaced(experiment_of(path), {"streams.record.solver": Unmask()}))
+    assert own.generator({}).solvers == {"record": Unmask()}
 
 
 def test_a_cache_brings_its_bins(path, tmp_path):
