@@ -54,7 +54,7 @@ class IBQ(ParameterBook):
         e = jax.lax.stop_gradient(self.codewords())
         return best(*self._scored(u, e), self.scores)
 
-    def _scored(self, u, e):
+    def _scored(self, u: Array, e: Array) -> tuple[Array, Array, Array]:
         if self.by == "product":
             return u, e, jnp.zeros(self.num_codes)
         return by_distance(u, e)

@@ -227,11 +227,11 @@ class Codec:
         whose latents stand for no blocks, or whose codes for no latents, (b,): where
         anything is.
         """
-        known = (known > 0).any(-1)
-        borders, patches = self._blocks(known.shape[1:])
+        there: Any = (known > 0).any(-1)
+        borders, patches = self._blocks(there.shape[1:])
         if patches is None:
-            return known.any(tuple(range(1, known.ndim)))
-        return fold(known[..., None], patches, borders).any(-1)
+            return there.any(tuple(range(1, there.ndim)))
+        return fold(there[..., None], patches, borders).any(-1)
 
     def known_signal(
         self, known: Shaped[Array | np.ndarray, "b *grid"]
