@@ -17,6 +17,7 @@ from train.modalities.record import Record
 from vqdit.tokenizer.columns import spelled
 
 TABULAR = (".csv", ".parquet")
+ROW = 1200  # bytes of a row as a record, beside its entries
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +94,8 @@ def rows_of(
     A row is {column: float, str, or None where it is missing}. Raises Unreadable for a
     file that is no table with names, or lacks a column.
     """
-    table, named = open_table(path)
+    only = (*columns, *apart) if columns else ()
+    table, named = open_table(path, only=only, row=ROW)
     if not named:
         raise Unreadable("its first line holds numbers; write the columns' names there")
     check_names((*columns, *apart), table.column_names)
