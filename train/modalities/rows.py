@@ -17,7 +17,7 @@ from train.modalities.record import Record
 from vqdit.tokenizer.columns import spelled
 
 TABULAR = (".csv", ".parquet")
-ROW = 1200  # bytes of a row as a record, beside its entries
+ROW = 900  # bytes of a row as a record, beside its entries
 
 
 @dataclasses.dataclass(frozen=True)

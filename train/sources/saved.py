@@ -198,7 +198,9 @@ class _Table:
         """The encoded signal of a row, from the file at its path where it is not in."""
         which = int(np.searchsorted(self.ends, row, side="right"))
         batch = self.batches[which]
-        cell = batch.column(name)[row - int(self.ends[which]) + batch.num_rows].as_py()
+        with reading("is not of a whole Arrow stream"):
+            at = row - int(self.ends[which]) + batch.num_rows
+            cell = batch.column(name)[at].as_py()
         if not isinstance(cell, dict):
             cell = {"bytes": cell}
         if cell.get("bytes") is not None:
@@ -220,8 +222,8 @@ def _whole(path: Path) -> Iterator[None]:
 def _check_inside(path: Path, names: Sequence[Any]) -> None:
     """Raises BadInput where what a file lists is not beside it."""
     for name in names:
-        plain = isinstance(name, str) and Path(name).name == name and "\0" not in name
-        if not plain:
+        plain = isinstance(name, str) and name not in ("", "..") and "\0" not in name
+        if not plain or Path(name).name != name:
             raise BadInput(
                 f"{path} names {name!r:.100}, and nothing beside it; {WRITE}"
             )
