@@ -110,7 +110,7 @@ def cells_of(path: File, names: Sequence[str]) -> list[dict[str, str]]:
     """Of each row these columns as the file has them: 007 and NA are no numbers."""
     if not names:
         return []
-    table = open_table(path, names)[0]
+    table = open_table(path, names, only=names)[0]
     cells = {
         n: ["" if x is None else str(x) for x in table[n].to_pylist()] for n in names
     }

@@ -143,6 +143,36 @@ def test_columns_that_are_not_asked_for_are_not_read(tmp_path, monkeypatch):
         Series("folder", channels=2, columns=("a", "w")).load(path)
 
 
+@pytest.mark.parametrize(
+    "columns,why",
+    [
+        ([("a", [])], "has no rows"),
+        ([("a", [1]), ("a", [2])], "has 2 columns named 'a'"),
+        ([("b", [1])], "has no column 'a', only b"),
+        (
+            [("a", [[1, 2]]), ("b", [1])],
+            "not numbers or words; choose with",
+        ),
+    ],
+)
+def test_parquet_files_that_are_no_tables_of_it(tmp_path, columns, why):
+    path = tmp_path / "a.parquet"
+    names, arrays = zip(*columns, strict=True)
+    arrays = list(map(pyarrow.array, arrays))
+    pyarrow.parquet.write_table(pyarrow.table(arrays, names=names), path)
+    with pytest.raises(Unreadable, match=why):
+        Series("folder", channels=1, columns=("a",)).load(path)
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_categories_of_a_parquet_file_are_words(tmp_path, ordered):
+    path, words = tmp_path / "a.parquet", ["b", None, "a", "b"]
+    kind = pyarrow.dictionary(pyarrow.int8(), pyarrow.string(), ordered)
+    table = pyarrow.table({"a": pyarrow.array(words).cast(kind), "b": [1, 2, 3, 4]})
+    pyarrow.parquet.write_table(table, path)
+    assert [each.more["row"]["a"] for each in Rows(Tables(), path)] == words
+
+
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "CMYK"])
 def test_bands_are_the_picture(mode, monkeypatch):
     draw = np.random.default_rng(0)

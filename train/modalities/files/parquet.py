@@ -5,7 +5,8 @@ it takes as an array: that follows from how many rows there are, for numbers, an
 texts only from the entries themselves, which are counted before they are spelled out.
 """
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import Any, BinaryIO
 
 from train.errors import Unreadable
@@ -25,6 +26,7 @@ def read_parquet(
 
     with pyarrow.parquet.ParquetFile(file) as opened:
         schema, about = opened.schema_arrow, opened.metadata
+    check_table(about.num_rows, schema.names)
     names = [name for name in schema.names if not only or name in only]
     if set(only) - set(names):  # whoever asked says what there is
         return schema.empty_table()
@@ -32,7 +34,10 @@ def read_parquet(
     texts = [n for n, kind in zip(names, kinds, strict=True) if _is_text(kind)]
     for name, kind in zip(names, kinds, strict=True):
         if kind.num_fields:
-            raise Unreadable(f"column {name!r} holds {kind}, not numbers or words")
+            raise Unreadable(
+                f"column {name!r} holds {kind}, not numbers or words; choose with "
+                "data.columns"
+            )
     entry = ENTRY if row else 8
     size = (row + entry * len(names)) * about.num_rows
     advice = "choose columns, or split it into parts"
@@ -52,6 +57,15 @@ def read_parquet(
             found.append(pyarrow.RecordBatch.from_arrays(arrays, names=names))
     chosen = pyarrow.schema([schema.field(name) for name in names])
     return pyarrow.Table.from_batches(found).cast(chosen)
+
+
+def check_table(rows: int, names: Sequence[str]) -> None:
+    """Raises Unreadable where a table has no rows, or two columns of one name."""
+    if not rows:
+        raise Unreadable("has no rows")
+    for name, count in Counter(names).most_common(1):
+        if count > 1:
+            raise Unreadable(f"has {count} columns named {name!r}")
 
 
 def _is_text(kind: Any) -> bool:

@@ -12,7 +12,7 @@ from train.errors import BadInput, Unreadable, reading
 from train.modalities.files.arrays import load_arrays
 from train.modalities.files.clocks import in_order, one_clock
 from train.modalities.files.limits import check_decoded
-from train.modalities.files.parquet import ENTRY, read_parquet
+from train.modalities.files.parquet import ENTRY, check_table, read_parquet
 from train.modalities.files.stored import (
     File,
     opened_file,
@@ -172,12 +172,7 @@ def open_table(
             table, named = _csv(stored(path), pyarrow.csv, as_text)
             cells = table.num_rows * (row and row + ENTRY * table.num_columns)
             check_decoded(cells, size_of(path), False, "split it into parts")
-        names = table.column_names
-    if not table.num_rows:
-        raise Unreadable("has no rows")
-    for name in names:
-        if names.count(name) > 1:
-            raise Unreadable(f"has {names.count(name)} columns named {name!r}")
+            check_table(table.num_rows, table.column_names)
     return table, named
 
 
