@@ -95,6 +95,10 @@ Frame = tuple[Callable[[], UInt8[np.ndarray, "h w c"]], float, float]
 def read_clip(path: File) -> Clip:
     """A file's frames, or those of a folder; Unreadable names the picture of one."""
     found, size, of = [], 0, bytes_of(path)
+    if not path.is_dir() and is_gif(path):  # whose frames are counted undecoded
+        with reading("no GIF file"), Image.open(opened(path), formats=("GIF",)) as gif:
+            whole = 3 * gif.n_frames * gif.width * gif.height
+        check_decoded(whole, of, advice="cut it into shorter ones")
     for pixels, *when in frames_of(path):
         found.append((pixels(), *when))
         size += found[-1][0].nbytes
