@@ -92,7 +92,7 @@ class Ranges(Modality):
     def read(self, path):
         if path.suffix.lower() == ".bin":
             return self._sweep(stored(path))
-        values, extra = with_channels(one_array(path, "range"), 2)
+        values, extra = with_channels(one_array(path, "range")[0], 2)
         return Record(values, suffix=".npy", extra=extra)
 
     def _sweep(self, content):

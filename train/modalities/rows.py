@@ -17,6 +17,7 @@ from train.modalities.record import Record
 from vqdit.tokenizer.columns import spelled
 
 TABULAR = (".csv", ".parquet")
+ROW = 900  # bytes of a row as a record, beside its entries
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +94,8 @@ def rows_of(
     A row is {column: float, str, or None where it is missing}. Raises Unreadable for a
     file that is no table with names, or lacks a column.
     """
-    table, named = open_table(path)
+    only = (*columns, *apart) if columns else ()
+    table, named = open_table(path, only=only, row=ROW)
     if not named:
         raise Unreadable("its first line holds numbers; write the columns' names there")
     check_names((*columns, *apart), table.column_names)
@@ -108,7 +110,7 @@ def cells_of(path: File, names: Sequence[str]) -> list[dict[str, str]]:
     """Of each row these columns as the file has them: 007 and NA are no numbers."""
     if not names:
         return []
-    table = open_table(path, names)[0]
+    table = open_table(path, names, only=names)[0]
     cells = {
         n: ["" if x is None else str(x) for x in table[n].to_pylist()] for n in names
     }

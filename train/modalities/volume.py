@@ -14,11 +14,11 @@ from train.errors import BadInput, Unreadable, reading
 from train.modalities.draws import Word
 from train.modalities.files.arrays import (
     as_stored,
-    load_arrays,
     one_array,
     with_channels,
 )
-from train.modalities.files.stored import File, check_growth, stored
+from train.modalities.files.limits import BLOCK, check_decoded
+from train.modalities.files.stored import File, check_growth, opened_file, size_of
 from train.modalities.modality import EightOrMore, Modality
 from train.modalities.record import Record
 from train.modalities.transforms.augment import VolumeAugment
@@ -103,9 +103,8 @@ class Volumes(Modality):
         if path.suffix.lower() in (".nii", ".gz"):
             scan, more = read_nifti(path)
         else:
-            scan, more = one_array(path, "volume"), {}
-            if path.suffix.lower() == ".npz":
-                more = {k: v for k, v in load_arrays(path).items() if k == "spacing"}
+            scan, spacing = one_array(path, "volume", "spacing")
+            more = {} if spacing is None else {"spacing": spacing}
         values, extra = with_channels(scan, 3)
         more["filled"] = (~np.isfinite(values)).mean((0, 1, 2))
         return Record(filled(values), more=more, suffix=".npy", extra=extra)
@@ -188,12 +187,13 @@ def filled(scan: np.ndarray) -> np.ndarray:
 
     That is a scanner's padding outside of its circle: air.
     """
-    scan = np.array(scan, np.float32)
+    scan = np.asarray(scan, np.float32)
     known = np.isfinite(scan)
     if not known.any():
         raise Unreadable("holds no finite value")
-    scan[~known] = scan[known].min()
-    return scan
+    if known.all():  # nearly always, and a scan may be large
+        return scan
+    return np.where(known, scan, scan[known].min())
 
 
 def read_nifti(path: File) -> tuple[Float[np.ndarray, "d h w *c"], dict[str, Any]]:
@@ -212,13 +212,21 @@ def read_nifti(path: File) -> tuple[Float[np.ndarray, "d h w *c"], dict[str, Any
         raise BadInput(
             "NIfTI files need nibabel; pip install nibabel, or write .npy files"
         ) from error
-    encoded = stored(path)
-    with reading("not a whole NIfTI file"):
-        if path.name.lower().endswith(".gz"):
-            encoded = gzip.decompress(encoded)
+    with reading("not a whole NIfTI file"), opened_file(path) as file:
+        packed = path.name.lower().endswith(".gz")
+        file = gzip.GzipFile(fileobj=file) if packed else file
         kinds = nibabel.Nifti1Image, nibabel.Nifti2Image
-        fits = (k for k in kinds if k.header_class.may_contain_header(encoded))
-        scan = next(fits, kinds[0]).from_bytes(encoded)
+        begin = file.read(max(kind.header_class.sizeof_hdr for kind in kinds))
+        fits = (k for k in kinds if k.header_class.may_contain_header(begin))
+        kind = next(fits, kinds[0])
+        header = kind.header_class(begin[: kind.header_class.sizeof_hdr])
+        count = math.prod(header.get_data_shape())
+        size = int(header.get_data_offset()) + count * header.get_data_dtype().itemsize
+        check_decoded(max(size, 4 * count), size_of(path), advice="cut it into parts")
+        encoded = begin + file.read(max(0, size - len(begin)))
+        if packed:  # what follows, which is nothing: at the end sums are compared
+            file.read(BLOCK)
+        scan = kind.from_bytes(encoded)
         header, orientation = scan.header, "unknown"
         if header["sform_code"] or header["qform_code"]:
             orientation = "".join(map(str, nibabel.aff2axcodes(scan.affine)))

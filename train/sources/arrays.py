@@ -101,7 +101,7 @@ def _arrays(
         parts = f", or a part that is there: {', '.join(there)}" if there else ""
         raise BadInput(f"{path}: no such file; write data.data_dir=FILE.npz{parts}")
     with blame(str(path)):
-        found = load_arrays(path)
+        found = load_arrays(path, alone=False)
         if "" in found:
             raise Unreadable(f"a single array; write np.savez(file, {data.kind}=...)")
         x = data.rows(found)

@@ -4,21 +4,23 @@ TFDS needs TensorFlow to describe some features (sound, in 4.9.10), and decodes 
 one, at a tenth of the speed; so features.json and the records are read here.
 """
 
+import contextlib
 import functools
-import importlib.util
 import os
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from train.errors import BadInput, Unreadable, one_line
+from train.errors import BadInput, Unreadable, one_line, reading
 from train.modalities.draws import chance
 from train.modalities.files.pictures import decode_picture
+from train.modalities.files.stored import listed
 from train.modalities.modality import Modality
 from train.modalities.record import Record
+from train.sources.builds import command, prepare, version_of
+from train.sources.entries import MOST_CLASSES
 from train.sources.source import Source
 from train.sources.split import divided
 from vqdit.sealed import parsed
@@ -39,8 +41,13 @@ class Prepared(Source):
     def __init__(self, data: Modality, folder: Path, records: Any):
         self.data, self.records = data, records
         self.where = f"data.name={data.name!r}"
-        features = _json(folder / "features.json")["featuresDict"]["features"]
+        with _whole(folder):
+            features = _json(folder / "features.json")["featuresDict"]["features"]
+            self._describe(features, folder, len(records))
+        self.rows = np.arange(len(records))
 
+    def _describe(self, features: dict[str, Any], folder: Path, count: int) -> None:
+        data = self.data
         ends = {n: each.get("pythonClassName", "") for n, each in features.items()}
 
         def of_kind(kind: str) -> list[str]:
@@ -58,7 +65,7 @@ class Prepared(Source):
         if not self.signal:
             raise BadInput(
                 f"{self.where} holds no single {data.kind}: its features are "
-                f"{', '.join(sorted(features))}; write a set of {data.kind}"
+                f"{listed(sorted(features))}; write a set of {data.kind}"
             )
         self.file = next((each for each in features if each.endswith("filename")), "")
         about = features[self.signal].get(data.kind, {})
@@ -71,15 +78,16 @@ class Prepared(Source):
         if data.pixels and dtype not in ("uint8", "uint16"):
             raise BadInput(f"{self.where}: {dtype} images; write a set of uint8")
         names, path = (), folder / f"{self.label}.labels.txt"
-        if self.label and path.is_file():
+        if self.label and path.parent == folder and path.is_file():
             names = path.read_text(encoding="utf-8").split("\n")[:-1]
         elif self.label:
-            count = int(features[self.label]["classLabel"].get("numClasses", 0))
-            names = map(str, range(count))
-        super().__init__(len(records), names)
+            classes = int(features[self.label]["classLabel"].get("numClasses", 0))
+            if classes > MOST_CLASSES:
+                raise Unreadable(f"it has {classes:.3g} classes")
+            names = map(str, range(classes))
+        super().__init__(count, names)
         self.rate = float(about.get("sampleRate") or data.rate)
         self.sizes = tuple(map(int, about.get("shape", {}).get("dimensions", ["-1"])))
-        self.rows = np.arange(len(records))
 
     def only(self, rows: np.ndarray) -> "Prepared":
         """The same, of these rows alone."""
@@ -94,7 +102,8 @@ class Prepared(Source):
     def file_names(self) -> list[str]:
         """Those of all rows; none where they are not stored."""
         parsed = self._parsed(self.rows.tolist()) if self.file else ()
-        return [each[self.file].bytes_list.value[0].decode() for each in parsed]
+        with _damaged(self.where, "file names"):
+            return [each[self.file].bytes_list.value[0].decode() for each in parsed]
 
     @functools.cached_property
     def keys(self) -> list[str] | None:
@@ -112,9 +121,14 @@ class Prepared(Source):
                 f"{self.where}: damaged records ({one_line(error)}); prepare it again"
             ) from error
         parse = tf_example_pb2.Example.FromString
-        return [parse(record).features.feature for record in records]
+        with _damaged(self.where, "records"):
+            return [parse(record).features.feature for record in records]
 
     def _record(self, row: int, feature: Any) -> Record:
+        with _damaged(self.where, f"{self.data.kind} {row}"):
+            return self._read(row, feature)
+
+    def _read(self, row: int, feature: Any) -> Record:
         label, more = -1, {}
         if self.label:
             label = int(feature[self.label].int64_list.value[0])
@@ -128,18 +142,13 @@ class Prepared(Source):
             caption = feature[self.caption].bytes_list.value
             more["caption"] = caption[0].decode("utf-8") if caption else ""
         value = feature[self.signal]
-        try:
-            if self.data.pixels:
-                encoded = value.bytes_list.value
-                values = decode_picture(encoded[0] if encoded else b"")
-            else:
-                values = np.array(value.int64_list.value or value.float_list.value)
-                values = values.reshape(self.sizes)
-            return self.data.adapt(Record(values, self.rate, label=label, more=more))
-        except Unreadable as error:
-            raise BadInput(
-                f"{self.where}: {self.data.kind} {row} is damaged ({error})"
-            ) from error
+        if self.data.pixels:
+            encoded = value.bytes_list.value
+            values = decode_picture(encoded[0] if encoded else b"")
+        else:
+            values = np.array(value.int64_list.value or value.float_list.value)
+            values = values.reshape(self.sizes)
+        return self.data.adapt(Record(values, self.rate, label=label, more=more))
 
 
 def open_prepared(data: Modality, train: bool) -> Prepared:
@@ -150,14 +159,18 @@ def open_prepared(data: Modality, train: bool) -> Prepared:
     """
     home = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     root = Path(data.data_dir or home).expanduser()
-    folder = _version(data, root) or _prepare(data, root)
+    folder = version_of(data, root) or prepare(data, root)
     info = _json(folder / "dataset_info.json")
     rule = isinstance(data.holdout, str)
-    names = [each["name"] for each in info["splits"]]
+    with _whole(folder):
+        names = [each["name"] for each in info["splits"]]
+        if not all(isinstance(name, str) for name in names):
+            raise Unreadable("its splits have no names")
     alone = data.test_split not in names or data.test_split == data.train_split
     divides = rule or alone and not data.pixels
     field = "train_split" if train or divides else "test_split"
-    records, light = _records(data, root, folder, info, field)
+    with _whole(folder):
+        records, light = _records(data, root, folder, info, field)
     found = Prepared(data, folder, records)
     found.light = light
     if not divides:
@@ -176,7 +189,7 @@ def _records(data: Modality, root: Path, folder: Path, info: dict, field: str):
     if form != "array_record":
         raise BadInput(
             f"{folder}: prepared as {form}, which has no random access; "
-            f"move it away and {_command(data, root)}"
+            f"move it away and {command(data, root)}"
         )
 
     def split(each: dict) -> splits.SplitInfo:
@@ -191,7 +204,7 @@ def _records(data: Modality, root: Path, folder: Path, info: dict, field: str):
         return splits.SplitInfo(each["name"], lengths, 0, template)
 
     where, asked = f"data.name={data.name!r}", f"data.{field}={getattr(data, field)!r}"
-    names = ", ".join(each["name"] for each in info["splits"])
+    names = listed(each["name"] for each in info["splits"])
     try:
         found = splits.SplitDict(map(split, info["splits"]))[getattr(data, field)]
     except (KeyError, ValueError):
@@ -202,8 +215,14 @@ def _records(data: Modality, root: Path, folder: Path, info: dict, field: str):
         raise BadInput(f"{where}: nothing in {asked}; write one of {names}")
     paths = [Path(each.filename) for each in found.file_instructions]
     for path in paths:
-        if not path.is_file():
-            raise BadInput(f"{path}: no such file; {_command(data, root)}")
+        if path.parent != folder or not path.is_file():
+            raise BadInput(f"{path!s:.300}: no such file; {command(data, root)}")
+    for each, path in zip(found.file_instructions, paths, strict=True):
+        if not 0 <= each.examples_in_shard <= path.stat().st_size:
+            raise BadInput(
+                f"{path} cannot hold {each.examples_in_shard:.3g} examples; prepare it "
+                "again"
+            )
     try:
         records = array_record_data_source.ArrayRecordDataSource(
             found.file_instructions
@@ -213,6 +232,27 @@ def _records(data: Modality, root: Path, folder: Path, info: dict, field: str):
     size = sum(path.stat().st_size for path in paths)
     count = sum(each.examples_in_shard for each in found.file_instructions)
     return records, size / count < LIGHT_BYTES
+
+
+@contextlib.contextmanager
+def _whole(folder: Path) -> Iterator[None]:
+    """What describes a set may hold anything."""
+    try:
+        with reading("makes no sense"):
+            yield
+    except Unreadable as error:
+        raise BadInput(
+            f"{folder}: not a readable TFDS set ({error}); prepare it again"
+        ) from error
+
+
+@contextlib.contextmanager
+def _damaged(where: str, what: str) -> Iterator[None]:
+    try:
+        with reading("it makes no sense"):
+            yield
+    except Unreadable as error:
+        raise BadInput(f"{where}: {what} is damaged ({error})") from error
 
 
 def _json(path: Path) -> dict:
@@ -225,76 +265,3 @@ def _json(path: Path) -> dict:
         raise BadInput(
             f"{path.parent}: not a readable TFDS set ({error}); prepare it again"
         ) from error
-
-
-def _command(data: Modality, root: Path) -> str:
-    return (
-        f"run: tfds build {data.name} --data_dir={root} --file_format=array_record "
-        "(needs TensorFlow: pip install tensorflow)"
-    )
-
-
-def _version(data: Modality, root: Path) -> Path | None:
-    """Folder of the newest prepared version (or the one named); None: not prepared."""
-    name, _, version = data.name.partition(":")
-    parent = root / name
-    found = _versions(parent)
-    if not found:
-        configs = [path for path in parent.glob("*/") if _versions(path)]
-        names = sorted(f"{name}/{path.name}" for path in configs)
-        if len(names) == 1:
-            found = _versions(configs[0])
-        elif names:
-            raise BadInput(
-                f"data.name={data.name!r} has configurations; "
-                f"write {' or '.join(names)}"
-            )
-    if version and found and version not in found:
-        raise BadInput(
-            f"data.name={data.name!r}: version {version} is not in {parent}; "
-            f"write one of {', '.join(sorted(found))}"
-        )
-    if not found:
-        return None
-    return found[version] if version else found[max(found, key=_numbers)]
-
-
-def _versions(parent: Path) -> dict[str, Path]:
-    folders = [path.parent for path in parent.glob("*/dataset_info.json")]
-    # A build that was cut short leaves a folder such as 1.0.0.incompleteA1B2.
-    return {f.name: f for f in folders if re.fullmatch(r"\d+\.\d+\.\d+", f.name)}
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("."))
-
-
-def _prepare(data: Modality, root: Path) -> Path:
-    if not data.download:
-        infos = [
-            *root.glob("*/*/dataset_info.json"),
-            *root.glob("*/*/*/dataset_info.json"),
-        ]
-        present = sorted({path.relative_to(root).parts[0] for path in infos})
-        beside = f"; prepared there: {', '.join(present)}" if present else ""
-        raise BadInput(
-            f"data.name={data.name!r} is not prepared in {root}{beside}; "
-            f"{_command(data, root)}, or write data.download=True"
-        )
-    # Asked first: without it TFDS downloads everything and fails only then.
-    if importlib.util.find_spec("tensorflow") is None:
-        raise BadInput(
-            f"data.download=True: preparing {data.name!r} needs TensorFlow; "
-            "pip install tensorflow"
-        )
-    import tensorflow_datasets as tfds  # slow to import
-
-    try:
-        builder = tfds.builder(data.name, data_dir=root, file_format="array_record")
-        builder.download_and_prepare()
-    except Exception as error:  # network, disk, licence: each raises its own
-        raise BadInput(
-            f"data.download=True: TFDS could not prepare {data.name!r} "
-            f"({one_line(error)[:300]}); {_command(data, root)}"
-        ) from error
-    return Path(builder.data_dir)

@@ -318,7 +318,7 @@ def labelled(
     for i, label in enumerate(labels):
         if type(label) is not int or not 0 <= label < MOST_CLASSES:
             raise BadInput(
-                f"{where(i)}: label {label!r}; write every label as a name, or every "
-                "one as an index"
+                f"{where(i)}: label {label!r:.100}; write every label as a name, or "
+                "every one as an index"
             )
     return labels, tuple(map(str, range(max(labels) + 1)))

@@ -5,6 +5,7 @@ state.json (its files), dataset_info.json (its features) and Arrow streams, whic
 mapped into memory. https://huggingface.co/docs/datasets
 """
 
+import contextlib
 import functools
 import logging
 from collections.abc import Iterator, Sequence
@@ -14,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from train.errors import BadInput, Unreadable, reading
-from train.modalities.files.stored import stored
+from train.modalities.files.stored import listed, stored
 from train.modalities.modality import Modality
+from train.sources.arrow import batches_of, check_columns
 from train.sources.entries import Entry, Listing, labelled, parts_among, splits_of
 from train.sources.folder import Part, folder_of, parted, shared
 from vqdit.sealed import parsed
@@ -23,8 +25,8 @@ from vqdit.sealed import parsed
 log = logging.getLogger(__name__)
 
 CAPTIONS = ("caption", "text")  # columns that hold one
+INFO = "dataset_info.json"
 FILES = "_data_files"  # of state.json
-END = b"\xff\xff\xff\xff\0\0\0\0"  # of an Arrow stream
 WRITE = "write the folder that save_to_disk wrote"
 
 
@@ -46,31 +48,34 @@ def open_saved(data: Modality, train: bool) -> Part:
     if not (root / "dataset_dict.json").is_file():
         return shared(opened(root, data), data, train)
     names = _json(root / "dataset_dict.json", "splits", list)
+    _check_inside(root / "dataset_dict.json", names)
     asked = (data.train_split, data.test_split)
     if set(asked) <= set(names) and asked[0] != asked[1]:
         return parted(lambda i, known: opened(root / asked[i], data, known), train)
     training, held = parts_among(map(str, names))
     if training and held and asked[0] != asked[1]:
         raise BadInput(
-            f"{root} holds the splits {', '.join(names)}; write "
+            f"{root} holds the splits {listed(names)}; write "
             f"{splits_of(training[0], held[0], data)}"
         )
     alone = asked[0] if asked[0] in names or len(names) != 1 else names[0]
     if alone not in names:
         raise BadInput(
-            f"data.train_split={alone!r}: {root} holds the splits {', '.join(names)}"
+            f"data.train_split={alone!r}: {root} holds the splits {listed(names)}"
         )
     return shared(opened(root / alone, data), data, train)
 
 
 def listing(root: Path, data: Modality) -> Listing:
     """The rows of one split: signals, classes and captions of its columns."""
-    features = _json(root / "dataset_info.json", "features", dict)
+    features = _json(root / INFO, "features", dict)
     if (root / "indices.arrow").is_file() or _json(
         root / "state.json", "_indices_data_files", list, []
     ):
         raise BadInput(f"{root}: its rows are chosen by an index; save it anew")
-    names = [each.get("filename") for each in _json(root / "state.json", FILES, list)]
+    files = _json(root / "state.json", FILES, list)
+    names = [each.get("filename") if isinstance(each, dict) else each for each in files]
+    _check_inside(root / "state.json", names)
     types = {
         name: each.get("_type")
         for name, each in features.items()
@@ -87,12 +92,17 @@ def listing(root: Path, data: Modality) -> Listing:
     if not signal:
         raise BadInput(
             f"{root} holds no single {data.feature or data.kind} feature: its features "
-            f"are {', '.join(sorted(features))}; write a set of {data.kind}"
+            f"are {listed(sorted(features))}; write a set of {data.kind}"
         )
-    table = _Table([root / str(name) for name in names])
+    table = _Table([root / name for name in names])
+    table.check_signal(signal)
     label = of_type("ClassLabel", "label")
     if label:
-        classes = tuple(map(str, features[label].get("names") or ()))
+        classes = features[label].get("names") or []
+        named = isinstance(classes, list)
+        if not named or not all(isinstance(each, str | int) for each in classes):
+            raise BadInput(f"{root / INFO}: its classes are no names; {WRITE}")
+        classes = tuple(map(str, classes))
         found = table.column(label)
         numbers = [-1 if each is None else each for each in found]
         for row, each in enumerate(numbers):
@@ -139,27 +149,40 @@ class _Table:
     """Rows of Arrow streams, which stay on disk until they are asked for."""
 
     def __init__(self, paths: Sequence[Path]):
-        import pyarrow  # slow to import
-
         self.batches: list[Any] = []
+        self.paths: list[Path] = []  # of each of these
         for path in paths:
-            try:
-                with reading("is no whole Arrow stream"):
-                    with pyarrow.memory_map(str(path)) as file:
-                        if file.size() < 8 or file.read_at(8, file.size() - 8) != END:
-                            raise Unreadable("is cut short")
-                        self.batches += pyarrow.ipc.open_stream(file)
-            except Unreadable as error:
-                raise BadInput(f"{path} {error}; save the set anew") from error
+            with _whole(path):
+                found = batches_of(path)
+            self.batches += found
+            self.paths += [path] * len(found)
         self.ends = np.cumsum([each.num_rows for each in self.batches])
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
 
     def column(self, name: str) -> list[Any]:
-        return [
-            each for batch in self.batches for each in batch.column(name).to_pylist()
-        ]
+        found = []
+        for batch, path in zip(self.batches, self.paths, strict=True):
+            with _whole(path):
+                check_columns(batch, [name])
+                found += batch.column(name).to_pylist()
+        return found
+
+    def check_signal(self, name: str) -> None:
+        """Before anything of its rows is asked for."""
+        from pyarrow import types
+
+        for batch, path in zip(self.batches, self.paths, strict=True):
+            with _whole(path):
+                check_columns(batch, [name])
+                kind = batch.column(name).type
+                if types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+                    kind = kind.field("bytes").type
+                if not (types.is_binary(kind) or types.is_large_binary(kind)):
+                    raise Unreadable(
+                        f"holds {kind} in {name[:100]!r}, no encoded files"
+                    )
 
     def sizes(self, name: str) -> Iterator[int]:
         """Bytes of every row's signal, 0 where they are not in the set."""
@@ -175,7 +198,9 @@ class _Table:
         """The encoded signal of a row, from the file at its path where it is not in."""
         which = int(np.searchsorted(self.ends, row, side="right"))
         batch = self.batches[which]
-        cell = batch.column(name)[row - int(self.ends[which]) + batch.num_rows].as_py()
+        with reading("is not of a whole Arrow stream"):
+            at = row - int(self.ends[which]) + batch.num_rows
+            cell = batch.column(name)[at].as_py()
         if not isinstance(cell, dict):
             cell = {"bytes": cell}
         if cell.get("bytes") is not None:
@@ -183,6 +208,25 @@ class _Table:
         if not cell.get("path"):
             raise Unreadable("is empty")
         return stored(Path(cell["path"]))
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    try:
+        with reading("is no whole Arrow stream"):
+            yield
+    except Unreadable as error:
+        raise BadInput(f"{path} {error}; save the set anew") from error
+
+
+def _check_inside(path: Path, names: Sequence[Any]) -> None:
+    """Raises BadInput where what a file lists is not beside it."""
+    for name in names:
+        plain = isinstance(name, str) and name not in ("", "..") and "\0" not in name
+        if not plain or Path(name).name != name:
+            raise BadInput(
+                f"{path} names {name!r:.100}, and nothing beside it; {WRITE}"
+            )
 
 
 def _json(path: Path, name: str, kind: type, default: Any = None) -> Any:

@@ -10,7 +10,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from train.errors import BadInput
 from train.modalities import Images
-from train.sources import catalogue, open_source
+from train.sources import builds, open_source
 
 
 def feature(kind: str, **content) -> dict:
@@ -236,7 +236,7 @@ def test_damaged_images_records_and_descriptions_are_refused(tmp_path):
 def test_downloading_without_tensorflow_is_refused_before_any_network_use(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(catalogue.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(builds.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(tfds, "builder", lambda *_, **__: pytest.fail("went on"))
     with pytest.raises(BadInput, match="needs TensorFlow; pip install"):
         open_source(at(tmp_path, "mnist", download=True), True)
@@ -257,7 +257,7 @@ def test_downloading_prepares_array_records_once_and_reports_failure(
                 raise ConnectionError("no route\nto host")
             write_set(self.data_dir, {"train": numbered(2)})
 
-    monkeypatch.setattr(catalogue.importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(builds.importlib.util, "find_spec", lambda name: True)
     monkeypatch.setattr(tfds, "builder", Builder)
     with pytest.raises(BadInput, match="no route to host.; run: tfds build toys"):
         open_source(at(tmp_path, download=True), True)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import io
+import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
@@ -15,11 +16,28 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageSequence
 
 from train.errors import Unreadable, reading
-from train.modalities.files.pictures import STILLS, decode_picture, opaque
-from train.modalities.files.stored import File, natural, opened, stored
+from train.modalities.files.limits import check_decoded
+from train.modalities.files.pictures import (
+    STILLS,
+    bands,
+    check_size,
+    decode_picture,
+    opaque,
+)
+from train.modalities.files.stored import (
+    File,
+    natural,
+    opened,
+    opened_file,
+    size_of,
+    stored,
+)
 
 RATE = 10.0  # frames a second of a clip that does not say, as browsers have it
 SHORTEST = 0.02  # seconds of a GIF's frame; players take less for a mistake
+# Frames that decoders hold at once: what is on the screen, what was, what comes; and
+# those that others are made of.
+HELD_GIF, HELD_VIDEO = 3, 16
 TICK = 1e-6  # seconds that a .vqd file and an MP4 count times in
 
 
@@ -76,17 +94,33 @@ Frame = tuple[Callable[[], UInt8[np.ndarray, "h w c"]], float, float]
 
 def read_clip(path: File) -> Clip:
     """A file's frames, or those of a folder; Unreadable names the picture of one."""
-    found = [(pixels(), *when) for pixels, *when in frames_of(path)]
+    found, size, of = [], 0, bytes_of(path)
+    if not path.is_dir() and is_gif(path):  # whose frames are counted undecoded
+        with reading("no GIF file"), Image.open(opened(path), formats=("GIF",)) as gif:
+            whole = 3 * gif.n_frames * gif.width * gif.height
+        check_decoded(whole, of, advice="cut it into shorter ones")
+    for pixels, *when in frames_of(path):
+        found.append((pixels(), *when))
+        size += found[-1][0].nbytes
+        check_decoded(size, of, advice="cut it into shorter ones")
     if not found:
         raise Unreadable("it holds no frame")
     frames, starts, lasting = zip(*found, strict=True)
     return Clip(list(frames), times_of(path, starts, lasting))
 
 
+def bytes_of(path: File) -> int:
+    """Of a file, or of all pictures of a folder."""
+    return sum(map(size_of, stills(path))) if path.is_dir() else size_of(path)
+
+
 def is_gif(path: File) -> bool:
     """Rows of a saved set have no suffix, but begin as their kind does."""
     kind = path.suffix.lower()
-    return kind == ".gif" or (not kind and stored(path).startswith(b"GIF8"))
+    if kind:
+        return kind == ".gif"
+    with opened_file(path) as file:
+        return file.read(4) == b"GIF8"
 
 
 def frames_of(path: File) -> Iterator[Frame]:
@@ -96,6 +130,7 @@ def frames_of(path: File) -> Iterator[Frame]:
             yield functools.partial(_picture, still), np.nan, np.nan
     elif is_gif(path):
         with reading("no GIF file"), Image.open(opened(path), formats=("GIF",)) as gif:
+            check_size(*gif.size, size_of(path), HELD_GIF)
             # Each frame of a GIF changes a part of the one before; Pillow puts it in.
             for frame in ImageSequence.Iterator(gif):
                 pixels = functools.partial(_of_gif, frame)
@@ -147,7 +182,7 @@ def _picture(path: Path) -> UInt8[np.ndarray, "h w c"]:
 
 
 def _of_gif(frame: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
-    return opaque(np.asarray(frame.convert("RGBA")))
+    return opaque(bands(frame, "RGBA"))
 
 
 @contextlib.contextmanager
@@ -158,15 +193,23 @@ def open_video(path: File) -> Iterator[tuple[Any, Any]]:
     with reading("not a whole video"), av.open(opened(path)) as file:
         if not file.streams.video:
             raise Unreadable("holds no video")
-        yield file, file.streams.video[0]
+        stream = file.streams.video[0]
+        width = math.ceil(stream.width * _wide(stream))
+        check_size(width, stream.height, size_of(path), HELD_VIDEO)
+        yield file, stream
 
 
 def upright(frame: Any, stream: Any) -> UInt8[np.ndarray, "h w 3"]:
-    wide = float(stream.sample_aspect_ratio or 1) or 1.0
-    width = max(1, round(frame.width * wide))
+    width = max(1, round(frame.width * _wide(stream)))
+    check_size(width, frame.height, stream.container.size)
     pixels = frame.to_ndarray(format="rgb24", width=width, height=frame.height)
     # A phone held upright stores its pictures lying, and how to turn them.
     return np.rot90(pixels, round(frame.rotation / 90))
+
+
+def _wide(stream: Any) -> float:
+    """How much wider than high a pixel is."""
+    return float(stream.sample_aspect_ratio or 1) or 1.0
 
 
 def even_times(

@@ -79,7 +79,7 @@ def _time_column(names, first, columns, time, channels) -> str:
 
 
 def _npz(path, columns, channels):
-    arrays = load_arrays(path)
+    arrays = load_arrays(path, 8)
     if columns and "values" in arrays and not set(columns) <= set(arrays):
         columns = ("values",)
     streams = arrays_of(arrays, columns)

@@ -6,7 +6,8 @@ import struct
 import numpy as np
 from jaxtyping import Float
 
-from train.errors import Unreadable
+from train.errors import BadInput, Unreadable
+from train.modalities.files.limits import check_decoded
 
 # Steps of what a file's samples can hold, by libsndfile's names; of compressed sound
 # and all else that of 16 bits.
@@ -28,8 +29,12 @@ def decode_audio(encoded: bytes) -> tuple[Float[np.ndarray, "l c"], int, float]:
         raise Unreadable(f"is cut short: {have} bytes of {end}")
     try:
         with soundfile.SoundFile(io.BytesIO(encoded)) as file:
+            size = 4 * file.frames * file.channels
+            check_decoded(size, have, advice="cut it into shorter ones")
             x = file.read(dtype="float32", always_2d=True)
             rate, step = int(file.samplerate), STEPS.get(file.subtype, STEP)
+    except (BadInput, Unreadable):
+        raise
     except Exception as error:  # a header may also ask for more memory than there is
         kind = "a text file, and " if _text(encoded) else ""
         reason = " ".join(str(error).split()).split(": ")[-1]

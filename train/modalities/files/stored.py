@@ -3,9 +3,10 @@
 import dataclasses
 import io
 import re
-from collections.abc import Callable, Mapping
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from train.errors import Unreadable
 
@@ -39,6 +40,7 @@ File = Path | Member
 
 def stored(path: File) -> bytes:
     """What a file holds."""
+    check_regular(path)
     try:
         return path.read_bytes()
     except OSError as error:
@@ -47,7 +49,30 @@ def stored(path: File) -> bytes:
 
 def opened(path: File) -> str | io.BytesIO:
     """What libraries open that read files themselves."""
+    check_regular(path)
     return str(path) if isinstance(path, Path) else io.BytesIO(stored(path))
+
+
+def check_regular(path: File) -> None:
+    """Raises Unreadable for what is there and has no end: a device, a pipe."""
+    if isinstance(path, Path) and path.exists() and not path.is_file():
+        raise Unreadable("is no file" if path.is_dir() else "is a device or a pipe")
+
+
+def opened_file(path: File) -> BinaryIO:
+    """A file to read from, as far as one wants."""
+    check_regular(path)
+    if not isinstance(path, Path):
+        return io.BytesIO(stored(path))
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise Unreadable(error.strerror or str(error) or "cannot be opened") from error
+
+
+def size_of(path: File) -> int:
+    """How many bytes a file has."""
+    return path.stat().st_size if isinstance(path, Path) else len(stored(path))
 
 
 def natural(name: str) -> tuple[list[Any], str]:
@@ -57,6 +82,11 @@ def natural(name: str) -> tuple[list[Any], str]:
     bare = (digits.lstrip("0") for digits in parts[1::2])
     parts[1::2] = [(len(digits), digits) for digits in bare]
     return parts, name
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names that a file holds, in a line, as many as one reads."""
+    return textwrap.shorten(printable(", ".join(names)), 400, placeholder=" ...")
 
 
 def printable(name: str) -> str:

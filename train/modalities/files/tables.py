@@ -11,7 +11,15 @@ from jaxtyping import Float
 from train.errors import BadInput, Unreadable, reading
 from train.modalities.files.arrays import load_arrays
 from train.modalities.files.clocks import in_order, one_clock
-from train.modalities.files.stored import File, printable, stored
+from train.modalities.files.limits import check_decoded
+from train.modalities.files.parquet import ENTRY, check_table, read_parquet
+from train.modalities.files.stored import (
+    File,
+    opened_file,
+    printable,
+    size_of,
+    stored,
+)
 
 # How a missing value is written in a CSV.
 MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-", "?"]
@@ -19,6 +27,7 @@ MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-", "?"]
 # Ticks a second of a table's times, by their unit.
 TICKS = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
+COLUMN = 10_000  # bytes that pyarrow needs for a column of a CSV, about
 Columns = tuple[np.ndarray | None, np.ndarray]  # times in seconds or None, (t, c)
 
 
@@ -30,10 +39,11 @@ def read_columns(
     "repeated"). Raises Unreadable, naming what a Series asks for and it lacks.
     """
     if path.suffix.lower() == ".npz":
-        streams = arrays_of(load_arrays(path), series.columns)
+        streams = arrays_of(load_arrays(path, 8), series.columns)
     else:
         advice = "; choose with data.columns, or name it in data.time"
-        table, _ = open_table(path)
+        only = (*filter(None, [series.time]), *series.columns) if series.columns else ()
+        table, _ = open_table(path, only=only)
         streams = columns_of(table, series.time, series.columns, advice)
     repeated, counted = 0, None
     for name, (times, values) in streams.items():
@@ -131,13 +141,20 @@ def check_names(names: Iterable[str], have: Collection[str]) -> None:
             raise Unreadable(f"has no column {name!r}, only {', '.join(have)}")
 
 
-def open_table(path: File, words: Collection[str] = ()) -> tuple[Any, bool]:
+def open_table(
+    path: File,
+    words: Collection[str] = (),
+    only: Collection[str] = (),
+    row: int = 0,
+) -> tuple[Any, bool]:
     """(a CSV or Parquet file as a pyarrow.Table, whether its columns have names).
 
     words: columns of a CSV whose cells stay the texts that they are, and the only ones
         that are read; (): all, as what they look like.
+    only: columns that are wanted; of a Parquet file the others are not read.
+    row: bytes that a row takes beside its entries.
     Where columns have no names they are called f0, f1, ... Raises Unreadable where it
-    is no table, has no rows, or two columns of one name.
+    is no table, has no rows, or two columns of one name, or takes too much memory.
     """
     try:
         import pyarrow
@@ -145,20 +162,17 @@ def open_table(path: File, words: Collection[str] = ()) -> tuple[Any, bool]:
         import pyarrow.parquet
     except ImportError as error:
         raise BadInput("reading tables needs pyarrow; pip install pyarrow") from error
-    content, kind = stored(path), path.suffix.lower().lstrip(".")
+    kind = path.suffix.lower().lstrip(".")
     with reading(f"not a whole {kind} table"):
         if kind == "parquet":
-            content = pyarrow.BufferReader(content)
-            table, named = pyarrow.parquet.read_table(content), True
+            with opened_file(path) as file:
+                table, named = read_parquet(file, size_of(path), only, row), True
         else:
             as_text = {name: pyarrow.string() for name in words}
-            table, named = _csv(content, pyarrow.csv, as_text)
-        names = table.column_names
-    if not table.num_rows:
-        raise Unreadable("has no rows")
-    for name in names:
-        if names.count(name) > 1:
-            raise Unreadable(f"has {names.count(name)} columns named {name!r}")
+            table, named = _csv(stored(path), pyarrow.csv, as_text)
+            cells = table.num_rows * (row and row + ENTRY * table.num_columns)
+            check_decoded(cells, size_of(path), False, "split it into parts")
+            check_table(table.num_rows, table.column_names)
     return table, named
 
 
@@ -198,6 +212,9 @@ def _csv(content: bytes, arrow, as_text: Mapping[str, Any]) -> tuple[Any, bool]:
     }
     mark = max(rows, key=lambda mark: len(rows[mark]))
     first = rows[mark]
+    # A line of commas alone would make columns of nothing.
+    wide = content.count(mark.encode(), 0, content.find(b"\n") % (len(content) + 1))
+    check_decoded(COLUMN * wide, len(content), False, "write fewer columns")
     # A first row of numbers is data: such a file has no names.
     bare = bool(first) and all(map(_is_number, first))
     table = arrow.read_csv(
