@@ -40,7 +40,8 @@ def test_large_signals_of_files_that_bear_them_out_are_read(decoded, stored):
 def test_sets_may_be_larger_than_a_signal(monkeypatch):
     assert room(10**6) == GIB // 2 and room(10**7) == 2e9 and room(10**9) == 8 * GIB
     assert room(10**9, alone=False) == 2e11
-    for size, stored in ((GIB, 10**6), (9 * GIB, 10**9), (10**400, 10**9)):
+    assert room(10**6, growth=limits.FILM) == 1.5e9  # eight seconds of 1080p
+    for size, stored in ((2 * GIB, 10**6), (9 * GIB, 10**9), (10**400, 10**9)):
         with pytest.raises(Unreadable, match=OWN):
             check_decoded(size, stored)
     monkeypatch.setenv(OWN, "4")

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageSequence
 
 from train.errors import Unreadable, reading
-from train.modalities.files.limits import check_decoded
+from train.modalities.files.limits import FILM, check_decoded
 from train.modalities.files.pictures import (
     STILLS,
     bands,
@@ -94,15 +94,18 @@ Frame = tuple[Callable[[], UInt8[np.ndarray, "h w c"]], float, float]
 
 def read_clip(path: File) -> Clip:
     """A file's frames, or those of a folder; Unreadable names the picture of one."""
-    found, size, of = [], 0, bytes_of(path)
-    if not path.is_dir() and is_gif(path):  # whose frames are counted undecoded
+    found, size, of, growth = [], 0, bytes_of(path), None
+    if path.is_dir() or not is_gif(path):
+        growth = None if path.is_dir() else FILM
+    else:  # whose frames are counted undecoded
         with reading("no GIF file"), Image.open(opened(path), formats=("GIF",)) as gif:
             whole = 3 * gif.n_frames * gif.width * gif.height
         check_decoded(whole, of, advice="cut it into shorter ones")
     for pixels, *when in frames_of(path):
         found.append((pixels(), *when))
         size += found[-1][0].nbytes
-        check_decoded(size, of, advice="cut it into shorter ones")
+        advice = "cut it into shorter ones"
+        check_decoded(size, of, advice=advice, growth=growth)
     if not found:
         raise Unreadable("it holds no frame")
     frames, starts, lasting = zip(*found, strict=True)

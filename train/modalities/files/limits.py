@@ -13,6 +13,8 @@ from train.errors import BadInput, Unreadable
 # at 8 kbps, as 32-bit floats at 48 kHz, takes 192 times its size; deflate makes up to
 # 1032 times its size of nothing.
 FREE, GROWTH = 2**29, 200
+# Of films, whose codecs say only what changes: 1080p at 30 frames a second and 1 Mbit/s.
+FILM = 1500
 # Bytes of one signal, however large its file: an hour of sound in stereo takes a sixth
 # of that, a scan of 1000 x 1000 x 1000 voxels half. Sets of many signals may be larger.
 LARGEST = 2**33
@@ -20,8 +22,9 @@ OWN = "VQDIT_MOST_GB"  # in the environment: gigabytes in the place of these thr
 BLOCK = 2**20  # bytes that are unpacked at a time
 
 
-def room(stored: int, alone: bool = True) -> float:
-    """Bytes that a file of `stored` bytes may take; alone: it is one signal."""
+def room(stored: int, alone: bool = True, growth: int | None = None) -> float:
+    """Bytes that a file of `stored` bytes may take; alone: it is one signal. growth: in
+    the place of GROWTH."""
     if own := os.environ.get(OWN, ""):
         try:
             most = 1e9 * float(own)
@@ -30,18 +33,22 @@ def room(stored: int, alone: bool = True) -> float:
         if not most > 0:
             raise BadInput(f"{OWN}={own}: write gigabytes, such as 4")
         return most
-    most = max(FREE, GROWTH * stored)
+    most = max(FREE, (growth or GROWTH) * stored)
     return min(most, LARGEST) if alone else most
 
 
 def check_decoded(
-    size: float, stored: int, alone: bool = True, advice: str = "make it smaller"
+    size: float,
+    stored: int,
+    alone: bool = True,
+    advice: str = "make it smaller",
+    growth: int | None = None,
 ) -> None:
     """Raises Unreadable where so many bytes are more than the `room` of a file.
 
     advice: what else can be done about it than to allow it.
     """
-    most = room(stored, alone)
+    most = room(stored, alone, growth)
     if not size <= most:
         raise Unreadable(
             f"takes {_gigabytes(size)} decoded, more than the {_gigabytes(most)} that "
