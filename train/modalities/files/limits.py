@@ -13,7 +13,7 @@ from train.errors import BadInput, Unreadable
 # at 8 kbps, as 32-bit floats at 48 kHz, takes 192 times its size; deflate makes up to
 # 1032 times its size of nothing.
 FREE, GROWTH = 2**29, 200
-# Of films, whose codecs say only what changes: 1080p at 30 frames a second and 1 Mbit/s.
+# Of films, whose codecs say only what changes: 1080p at 30 frames and 1 Mbit a second.
 FILM = 1500
 # Bytes of one signal, however large its file: an hour of sound in stereo takes a sixth
 # of that, a scan of 1000 x 1000 x 1000 voxels half. Sets of many signals may be larger.
