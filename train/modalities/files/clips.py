@@ -165,8 +165,22 @@ def upright(frame: Any, stream: Any) -> UInt8[np.ndarray, "h w 3"]:
     wide = float(stream.sample_aspect_ratio or 1) or 1.0
     width = max(1, round(frame.width * wide))
     pixels = frame.to_ndarray(format="rgb24", width=width, height=frame.height)
-    # A phone held upright stores its pictures lying, and how to turn them.
-    return np.rot90(pixels, round(frame.rotation / 90))
+    # A phone held upright stores its pictures lying, and how to turn them; a camera on
+    # the side of its screen may mirror them, too.
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    return pixels if matrix is None else displayed(pixels, np.frombuffer(matrix, "i4"))
+
+
+def displayed(
+    pixels: UInt8[np.ndarray, "h w c"], matrix: Int[np.ndarray, "9"]
+) -> UInt8[np.ndarray, "h2 w2 c"]:
+    """Turned by the nearest quarter, and mirrored, as a file's display matrix says:
+    what is at x, y is shown at m0 x + m3 y, m1 x + m4 y, from wherever that begins."""
+    a, b, _, c, d = (int(each) for each in matrix[:5])
+    right, down = a, d
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        pixels, right, down = pixels.swapaxes(0, 1), c, b
+    return pixels[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1]
 
 
 def even_times(
