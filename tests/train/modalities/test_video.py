@@ -437,6 +437,15 @@ def test_what_is_clear_is_white_in_clips_as_in_pictures(tmp_path):
     assert Images().read(tmp_path / "a.gif").values[0, 0].tolist() == [255] * 3
 
 
+def test_frames_of_12_bits_in_16_are_told(tmp_path, caplog):
+    for i in range(3):
+        wide = np.full((4, 4), 4095 - i, np.uint16)
+        Image.fromarray(wide).save(tmp_path / f"{i}.png")
+    assert read_clip(tmp_path).frames[0].max() == 16
+    (record,) = caplog.records  # once, and not for each
+    assert "next to black" in record.getMessage()
+
+
 def test_frames_are_in_the_order_of_their_numbers(tmp_path):
     for i, frame in enumerate(frames(12)):
         frame.save(tmp_path / f"frame {i + 1}.png")

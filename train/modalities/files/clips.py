@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import io
+import logging
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
@@ -15,8 +16,10 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageSequence
 
 from train.errors import Unreadable, reading
-from train.modalities.files.pictures import STILLS, decode_picture, opaque
+from train.modalities.files.pictures import STILLS, dim, opaque, read_picture
 from train.modalities.files.stored import File, natural, opened, stored
+
+log = logging.getLogger(__name__)
 
 RATE = 10.0  # frames a second of a clip that does not say, as browsers have it
 SHORTEST = 0.02  # seconds of a GIF's frame; players take less for a mistake
@@ -141,9 +144,21 @@ def stills(folder: Path) -> list[Path]:
 
 def _picture(path: Path) -> UInt8[np.ndarray, "h w c"]:
     try:
-        return decode_picture(stored(path))
+        picture = read_picture(stored(path))
     except Unreadable as error:
         raise Unreadable(f"{path.name}: {error}") from error
+    if dim(picture.top):
+        _tell_dim(path.parent)
+    return picture.pixels
+
+
+@functools.cache  # once a folder
+def _tell_dim(folder: Path) -> None:
+    log.warning(
+        "%s: pictures of 16 bits, of which some use few and are next to black; write "
+        "them as 8 bits",
+        folder,
+    )
 
 
 def _of_gif(frame: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
