@@ -133,6 +133,9 @@ class Images(Pixels):
         values = np.ascontiguousarray(opaque(picture.pixels))
         return Record(values, more=picture.more, suffix=".png")
 
+    def dropped(self, path, record):
+        return record.more.get("dropped", ())
+
     def write(self, record):
         return png(record.values)
 

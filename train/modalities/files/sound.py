@@ -2,6 +2,7 @@
 
 import io
 import struct
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -21,13 +22,11 @@ def decode_audio(encoded: bytes) -> tuple[Float[np.ndarray, "l c"], int, float]:
 
     Raises Unreadable for anything else, a file that is cut short included.
     """
-    import soundfile
-
     have, end = len(encoded), _end_of(encoded)
     if have < end:
         raise Unreadable(f"is cut short: {have} bytes of {end}")
     try:
-        with soundfile.SoundFile(io.BytesIO(encoded)) as file:
+        with open_sound(encoded) as file:
             x = file.read(dtype="float32", always_2d=True)
             rate, step = int(file.samplerate), STEPS.get(file.subtype, STEP)
     except Exception as error:  # a header may also ask for more memory than there is
@@ -37,6 +36,13 @@ def decode_audio(encoded: bytes) -> tuple[Float[np.ndarray, "l c"], int, float]:
     if not len(x):
         raise Unreadable("holds no samples")
     return x, rate, step
+
+
+def open_sound(encoded: bytes) -> Any:
+    """A file as libsndfile has it, which raises anything on a broken one."""
+    import soundfile  # slow to import
+
+    return soundfile.SoundFile(io.BytesIO(encoded))
 
 
 def _end_of(encoded: bytes) -> int:
