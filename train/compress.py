@@ -41,6 +41,7 @@ from train.modalities.modality import Modality
 from train.modalities.record import Record
 from train.progress import progress, say
 from train.runtime import hosts
+from vqdit.fields import Finite
 from vqdit.metrics.codes import code_counts, entropy_of
 
 FLAGS = {
@@ -49,7 +50,7 @@ FLAGS = {
     "books": (int, "the first so many books, or scales, are kept; else all"),
     "overlap": (int, "samples that neighbouring tiles share and blend (0)"),
     "resample": (bool, "take sounds and clips of another rate"),
-    "peak": (float, "level that sounds are brought to and back from; 0: none"),
+    "peak": (Finite, "level that sounds are brought to and back from; 0: none"),
     "force": (bool, "replace files that are there"),
     "fit": (bool, "lay the counts of a training set's codes beside the bundle"),
 }

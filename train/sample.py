@@ -51,7 +51,7 @@ from train.progress import progress, say
 from train.report import pictures
 from train.report.sheets import sheet
 from train.runtime import hosts
-from vqdit.fields import Count, Natural
+from vqdit.fields import Count, Finite, Natural
 from vqdit.tokenizer import Boxes, Table
 from vqdit.trained.generator import Generator
 
@@ -65,8 +65,8 @@ FLAGS = {
     ),
     "label": (str, "the class that is drawn, its name or number; else all in turn"),
     "num": (Count, "of samples (16, or as many as files are given)"),
-    "guidance": (float | dict[str, float], "scale; 1 means none"),
-    "guidance.": (float, "of one given stream, or of the label, in its place"),
+    "guidance": (Finite | dict[str, Finite], "scale; 1 means none"),
+    "guidance.": (Finite, "of one given stream, or of the label, in its place"),
     **SAMPLER,
     "cut": (bool, "drop what a given text has beyond its stream's length"),
     "resample": (bool, "take given sounds and clips of another rate"),
