@@ -731,6 +731,20 @@ def test_which_folders_are_clips(bundles, tmp_path, capsys, monkeypatch):
         assert not (tmp_path / "coded").exists()
 
 
+def test_files_are_in_the_order_of_their_numbers(tmp_path):
+    """As frames of a clip are: 2 before 10, in a folder and by a pattern."""
+    names = ["img1.png", "img2.png", "img10.png", "img10a.png"]
+    for name in names:
+        picture(tmp_path / name, 4, 4, 3)
+    for word in (tmp_path, tmp_path / "img*.png"):
+        found = listed([str(word)], Images.suffixes)
+        assert [path.name for path in found] == names
+    for folder in ("walk2", "walk10"):
+        frames_in(tmp_path / "clips" / folder, 2)
+    found = listed([str(tmp_path / "clips")], Video.suffixes, True)
+    assert [path.name for path in found] == ["walk2", "walk10"]
+
+
 def test_series(bundles, tmp_path, capsys):
     time = np.round(7.5 + np.arange(19) / 50, 6)
     values = np.stack([np.sin(time) * 10 + 3, time], axis=1)
