@@ -7,6 +7,21 @@ from typing import Annotated, Any, Literal
 import flax.linen as nn
 import pytest
 
+from vqdit import (
+    DDIM,
+    Betas,
+    Churn,
+    Corrector,
+    CosineBetas,
+    DDPMLinear,
+    Karras,
+    LinearBetas,
+    LogitNormal,
+    Steps,
+    Times,
+    Unmask,
+    VarianceExploding,
+)
 from vqdit.fields import FILLED, Bound, Checked, Count, Positive, Share
 
 
@@ -27,6 +42,9 @@ class Curve(Checked):
     share: Share = 0.5
     exact: Literal[True] = True
     anything: Any = None
+    place: float = 0.0
+    ends: tuple[float, float] = (0.0, math.inf)
+    scale: float | str | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -52,6 +70,10 @@ class Curve(Checked):
         (Curve, {"share": -0.1}, "share=-0.1: write at least 0 and at most 1$"),
         (Curve, {"exact": 1}, "exact=1: write one of True$"),
         (Curve, {"power": 0.2}, "above the power"),
+        (Curve, {"place": math.nan}, "Curve.place=nan: write a finite number$"),
+        (Curve, {"place": -math.inf}, "Curve.place=-inf: write a finite number$"),
+        (Curve, {"ends": (0.0, math.nan)}, "ends=.0.0, nan.: write a tuple, each a fi"),
+        (Curve, {"scale": math.nan}, "scale=nan: write a finite number or "),
     ],
 )
 def test_what_a_field_may_not_hold_is_refused(kind, fields, message):
@@ -66,4 +88,39 @@ def test_what_it_may_hold_is_held():
     mixer = Mixer(3, None, 0.5, [1, 2], (4, 4), 7, nn.Dense(2))
     assert mixer.strides == (1, 2) and hash(mixer) and mixer.sides == (4, 4)
     assert mixer.clone(width=4).width == 4
+    assert Curve(place=-3, scale="a").ends == (0.0, math.inf)  # as is by default
     assert Curve(math.inf, share=1.0, anything=[1]).power == math.inf
+
+
+NO_NUMBERS = (math.nan, math.inf, -math.inf)
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: DDIM(eta=x),
+        lambda x: Corrector(snr=x),
+        lambda x: Churn(scale=x),
+        lambda x: Churn(low=x),
+        lambda x: LogitNormal(mean=x),
+        lambda x: Karras(high=x),
+        lambda x: Steps(shift=x),
+        lambda x: Times((1.0, x, 0.0)),
+        lambda x: Unmask(temperature=x),
+        lambda x: VarianceExploding(high=x),
+        lambda x: DDPMLinear(beta_max=x),
+        lambda x: LinearBetas(power=x),
+        lambda x: CosineBetas(offset=x),
+        lambda x: Betas((0.1, x)),
+    ],
+)
+def test_no_value_takes_what_is_no_number(make, value):
+    with pytest.raises(ValueError) as refusal:
+        make(value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_noise_may_be_added_however_much_there_is():
+    """S_tmax of arXiv:2206.00364, table 5, is infinite for some."""
+    assert Churn(high=math.inf).high == math.inf

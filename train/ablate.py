@@ -49,7 +49,7 @@ from train.runtime.log import read_metrics
 from vqdit import sealed
 from vqdit.diffusion import Gaussian, LogitNormal
 from vqdit.dit import DiT
-from vqdit.fields import Count
+from vqdit.fields import Count, Finite
 from vqdit.nn import Block
 from vqdit.trained.bundle import read_json
 from vqdit.trained.codec import Codec
@@ -61,7 +61,7 @@ FLAGS = {
     "only": (tuple[str, ...], "the rows that are trained, such as base,fsq"),
     "probe": (Count, "steps of a diffusion transformer on each row's latents"),
     "samples": (Count, "of each probe, which are scored (500)"),
-    "probe_guidance": (float, "scale of the probe's sampler (1.5)"),
+    "probe_guidance": (Finite, "scale of the probe's sampler (1.5)"),
     "most": (Count, "held-out examples that a row is scored on; else all"),
 }
 BASE = "base"

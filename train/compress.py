@@ -17,7 +17,8 @@ for them.
 What training did to a file's values is in the bundle, and done here too (see
 `train.modalities`, each one's `takes`). Any size goes: waveforms whole where the
 tokenizer allows it, all else in tiles of the bundle's shape, the last ones filled up
-with the signal's edge. Every input is checked and coded before the first file is
+with the signal's edge. What of a file is not coded, such as a sound track, alpha or a
+header, is said in a line. Every input is checked and coded before the first file is
 written.
 """
 
@@ -38,8 +39,9 @@ from train.errors import BadInput, Unreadable, arguments, run
 from train.modalities.files.writing import write_bytes
 from train.modalities.modality import Modality
 from train.modalities.record import Record
-from train.progress import progress
+from train.progress import progress, say
 from train.runtime import hosts
+from vqdit.fields import Finite
 from vqdit.metrics.codes import code_counts, entropy_of
 
 FLAGS = {
@@ -48,7 +50,7 @@ FLAGS = {
     "books": (int, "the first so many books, or scales, are kept; else all"),
     "overlap": (int, "samples that neighbouring tiles share and blend (0)"),
     "resample": (bool, "take sounds and clips of another rate"),
-    "peak": (float, "level that sounds are brought to and back from; 0: none"),
+    "peak": (Finite, "level that sounds are brought to and back from; 0: none"),
     "force": (bool, "replace files that are there"),
     "fit": (bool, "lay the counts of a training set's codes beside the bundle"),
 }
@@ -91,7 +93,10 @@ def read_file(opened: Opened, path: Path, settings: Settings):
         if data.pixels:
             channels = min(signal.values.shape[-1], contract.shape[-1])
             grey = data.merge(data.planes(signal.values, contract.shape[-1]), channels)
-            signal = dataclasses.replace(signal, values=grey)
+            more = dict(signal.more)
+            if np.any(signal.values != grey):
+                more["dropped"] = (*more.get("dropped", ()), "its colour")
+            signal = dataclasses.replace(signal, values=grey, more=more)
     except (Unreadable, BadInput, OSError) as error:
         raise BadInput(f"{path}: {error}") from error
     return signal, planes, coded.extra
@@ -102,9 +107,9 @@ def compressed(
 ) -> tuple[bytes, dict, np.ndarray]:
     """(the .vqd file, its figures, its codes (parts, places, books)).
 
-    Figures: bytes; units, of the kind's "bits per ..."; score, of the file that
-    `train.decompress` will make of it; coder; and in bits payload, fixed (every code at
-    log2 k) and order_0 (the empirical entropy of this file's own codes).
+    Figures: dropped, see there; bytes; units, of the kind's "bits per ..."; score, of
+    the file that `train.decompress` will make of it; coder; and in bits payload, fixed
+    (every code at log2 k) and order_0 (the empirical entropy of this file's own codes).
     """
     signal, planes, extra = read_file(opened, path, settings)
     contract, shape = opened.contract, signal.values.shape
@@ -137,6 +142,7 @@ def compressed(
     back = Record(values, header.rate, suffix=header.suffix, extra=extra)
     decoded = as_written(opened.data, back)
     figures = {
+        "dropped": dropped(opened, path, signal),
         "bytes": len(data),
         "units": opened.data.units(signal.values, signal.rate),
         "score": opened.data.measure(signal.values, decoded),
@@ -165,6 +171,17 @@ def check_books(opened: Opened, books: int | None) -> int:
             f"needed; leave --books out"
         )
     return books
+
+
+def dropped(opened: Opened, path: Path, signal: Record) -> list[str]:
+    """In words, what of a file is not coded, whatever the tokenizer makes of the rest.
+
+    signal: that of `read_file`.
+    """
+    found, rate = list(opened.data.dropped(path, signal)), opened.contract.rate
+    if opened.resampled(signal.rate) and signal.rate > rate:
+        found.append(f"all but {rate:g} of its {signal.rate:g} samples a second")
+    return found
 
 
 def line(kind: Modality, figures: dict) -> str:
@@ -205,6 +222,8 @@ def main(argv=None):
                 counts[book] += code_counts(codes[..., book], k)
     for path, out, (data, figures) in zip(paths, outs, done, strict=True):
         write_bytes(out, data)
+        if figures["dropped"]:
+            say(f"{path}: left out: {'; '.join(figures['dropped'])}")
         print(
             f"{path} -> {out}: {line(kind, figures)}; {figures['coder']} codes "
             f"{figures['payload'] / 8:,.0f} bytes, at fixed length "

@@ -3,14 +3,16 @@
 python -m train.evaluate --workdir=runs/tok
 python -m train.evaluate --workdir=runs/dit --num=1000 --guidance='(1.0, 1.5, 2.0)'
 
-Writes WORKDIR/evaluation.json and prints it. Samples of a generator are compared with
-held-out signals: the Fréchet distance, precision, recall, density and coverage in
-features, and how far samples are from the training set. Features of labelled images and
-sounds are those of a classifier that is trained here, on real training signals only; of
-all others the latents of the stream's tokenizer, and figures in them are named so,
-tokenizer_distance. --judge=DIR names a classifier (see train.classifier) or a tokenizer
-instead, so that several runs have the same. A tokenizer of labelled sound is judged by
-a classifier, too. --want=image draws that stream without the others.
+Writes WORKDIR/evaluation.json and prints it; crossings of the same bundle that were
+measured before stay in the file, each with how it was asked. Samples of a generator are
+compared with held-out signals: the Fréchet distance, precision, recall, density and
+coverage in features, and how far samples are from the training set. Features of
+labelled images and sounds are those of a classifier that is trained here, on real
+training signals only; of all others the latents of the stream's tokenizer, and figures
+in them are named so, tokenizer_distance. --judge=DIR names a classifier (see
+train.classifier) or a tokenizer instead, so that several runs have the same. A
+tokenizer of labelled sound is judged by a classifier, too. --want=image draws that
+stream without the others.
 
 --crossings adds, of a generator of several streams, how right each is that is drawn
 from each other one of a held-out example, and from all others together, or those that
@@ -39,6 +41,7 @@ from train.evaluation.drawing import SAMPLER
 from train.evaluation.estimates import Estimate
 from train.evaluation.features import network_of
 from train.evaluation.judge import judge_of
+from train.evaluation.measured import how_asked, with_kept
 from train.evaluation.reconstruction.kinds import BASELINES
 from train.evaluation.samples import compared
 from train.evaluation.scores import (
@@ -47,17 +50,17 @@ from train.evaluation.scores import (
     references_of,
 )
 from train.modalities.files.writing import write
-from train.objectives.bundles import open_bundle
+from train.objectives.bundles import open_bundle, seal_of
 from train.pipeline import open_examples
 from train.progress import say
 from train.runtime import hosts
-from vqdit.fields import Bound, Count
+from vqdit.fields import Bound, Count, Finite
 from vqdit.trained.codec import Codec
 from vqdit.trained.generator import Generator
 
 FLAGS = OF_RUN | {
     "num": (Annotated[int, Bound(at_least=2)], "of a generator: samples scored"),
-    "guidance": (tuple[float, ...], "its scales, each scored, such as (1.0, 2.0)"),
+    "guidance": (tuple[Finite, ...], "its scales, each scored, such as (1.0, 2.0)"),
     **SAMPLER,
     "seed": (int, "of its samples"),
     "want": (tuple[str, ...], "streams drawn for these, the rest absent; else all"),
@@ -175,13 +178,22 @@ def main(argv=None):
     else:
         raise BadInput(f"{command.workdir}: config.json is not a generator's")
     figures = {"experiment": experiment.name} | figures
+    where, seal = command.workdir / "evaluation.json", None
+    if isinstance(thing, Generator):
+        seal = seal_of(command.workdir)
+    asked = how_asked(command.flags, tuple(SAMPLER), command.changes)
+    all_of = with_kept(where, seal, figures, asked)
     if hosts.first():
-        write(command.workdir / "evaluation.json", figures)
+        write(where, all_of)
         print(json.dumps(figures, indent=1))
     for bar in getattr(experiment, "bars", ()):
         reached, mine, other = met(bar, figures)
+        before = ""
+        if reached is None:
+            reached, mine, other = met(bar, all_of)
+            before = "" if reached is None else " (measured before)"
         word = "not measured" if reached is None else "met" if reached else "MISSED"
-        say(f"{bar}: {word}" + ("" if mine is None else f", {mine:.4g}"))
+        say(f"{bar}: {word}" + ("" if mine is None else f", {mine:.4g}{before}"))
         apart = None if reached is None else mine - other
         if isinstance(apart, Estimate) and apart.interval:
             low, high = apart.interval

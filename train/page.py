@@ -127,6 +127,8 @@ def _evaluation(path, experiment: Experiment) -> tuple[dict, list[Section]]:
         _sampler(found)
         for measured in _named(found, "crossings").values():
             _scale(measured)
+        for asked_so in _named(found, "asked").values():
+            _sampler({"protocol": asked_so})
         if isinstance(experiment, StageTwo):
             return found, _scored(experiment, found)
         return found, [run_pages.figures(found)]
@@ -175,7 +177,8 @@ def _scored(experiment: StageTwo, evaluation: Mapping[str, Any]) -> list[Section
 
 def _drawn(generator, experiment, evaluation, flags) -> list[Section]:
     """What it draws of each crossing, and of nothing."""
-    sampler = _sampler(evaluation) | {n: flags[n] for n in SAMPLER if n in flags}
+    written = {n: flags[n] for n in SAMPLER if n in flags}
+    sampler = _sampler(evaluation) | written
     how = {"folder": flags.get("judge"), "steps": flags.get("judge_steps")}
     key, found = jax.random.key(flags.get("seed", 0)), []
     try:
@@ -185,16 +188,18 @@ def _drawn(generator, experiment, evaluation, flags) -> list[Section]:
             )
             answers = answers_of(generator, experiment.sources, references)
             of = Crossings(generator, experiment.sources, answers, experiment.join)
-            measured = _named(evaluation, "crossings")
+            measured, told = (_named(evaluation, n) for n in ("crossings", "asked"))
             names = [name for name in measured if "_to_" in name]
             wanted = asked([*generator.streams], flags.get("crossings", names or True))
             for crossing in wanted:
                 if all(n in answers for n in (*crossing.given, crossing.want)):
-                    scale = _scale(measured.get(crossing.name, {}))
+                    scale, drawn = _scale(measured.get(crossing.name, {})), sampler
+                    if crossing.name in told:  # it may be asked otherwise than others
+                        drawn = _sampler({"protocol": told[crossing.name]}) | written
                     draw = generator.sampler(
                         want=crossing.want,
                         guidance=scale,
-                        **own(sampler, crossing.want, crossing.given),
+                        **own(drawn, crossing.want, crossing.given),
                     )
                     num = flags.get("num", 250)
                     found += sections_of(of, crossing, key, draw, num, scale)

@@ -41,7 +41,7 @@ from train.pipeline.streams import codes_of, seen_of
 from train.progress import progress, say
 from train.report.pictures import line_plot
 from train.runtime import hosts
-from vqdit.fields import Count
+from vqdit.fields import Count, Finite
 from vqdit.trained.codec import Codec
 from vqdit.trained.extractor import Extractor
 from vqdit.trained.generator import Generator
@@ -50,7 +50,7 @@ TIMES = (0.0, 0.25, 0.5, 0.75)
 BYTES = 2**30  # of features that are held at once
 FLAGS = OF_RUN | {
     "layers": (tuple[str, ...], "by name; else all that are listed for a wrong one"),
-    "times": (tuple[float, ...], f"of a generator, 0 data to 1 noise {TIMES}"),
+    "times": (tuple[Finite, ...], f"of a generator, 0 data to 1 noise {TIMES}"),
     "pool": (Literal["mean", "flat"], "of the tokens: their mean, or all in a row"),
     "of": (str, "of a generator: the stream whose tokens they are"),
     "target": (str, "label, speaker, name:REGEX, or what examples carry (label)"),

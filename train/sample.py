@@ -55,7 +55,7 @@ from train.report.samples import (
     write_samples,
 )
 from train.runtime import hosts
-from vqdit.fields import Count, Natural
+from vqdit.fields import Count, Finite, Natural
 from vqdit.trained.generator import Generator
 
 FLAGS = {
@@ -69,8 +69,8 @@ FLAGS = {
     "hole.": (str, "of a given stream: what is drawn of it, a picture or numbers"),
     "label": (str, "the class that is drawn, its name or number; else all in turn"),
     "num": (Count, "of samples (16, or as many as files are given)"),
-    "guidance": (float | dict[str, float], "scale; 1 means none"),
-    "guidance.": (float, "of one given stream, or of the label, in its place"),
+    "guidance": (Finite | dict[str, Finite], "scale; 1 means none"),
+    "guidance.": (Finite, "of one given stream, or of the label, in its place"),
     **SAMPLER,
     "cut": (bool, "drop what a given text has beyond its stream's length"),
     "resample": (bool, "take given sounds and clips of another rate"),

@@ -9,7 +9,8 @@
     Mixer(64, dropout=1.0)  # Mixer.dropout=1.0: write at least 0 and below 1
 
 Types are left to whoever reads values from text; here they only tell the arms of a
-union apart. A list in the place of a tuple becomes one.
+union apart. A list in the place of a tuple becomes one. A float is finite, unless its
+bound says otherwise.
 """
 
 import dataclasses
@@ -44,7 +45,8 @@ class Bound:
 
     def __str__(self):
         ends = self._ends().items()
-        return " and ".join(f"{name.replace('_', ' ')} {end}" for name, end in ends)
+        words = (f"{name.replace('_', ' ')} {end}" for name, end in ends)
+        return " and ".join(words) or "finite"
 
     def __repr__(self):
         ends = ", ".join(f"{name}={end}" for name, end in self._ends().items())
@@ -120,7 +122,7 @@ class Checked:
 def _hints(kind):
     hints = typing.get_type_hints(kind, include_extras=True)
     fields = [(f.name, hints[f.name], f.default) for f in dataclasses.fields(kind)]
-    return [field for field in fields if typing.get_args(field[1])]
+    return [each for each in fields if typing.get_args(each[1]) or each[1] is float]
 
 
 def _fits(value, hint):
@@ -129,7 +131,9 @@ def _fits(value, hint):
         return any(_fits(value, arm) for arm in inner)
     if origin is Annotated:
         held, *conditions = inner
-        return _fits(value, held) and all(c.holds(value) for c in conditions)
+        number = held in (int, float)  # whose ends are those of its bound
+        fits = _is_number(value) if number else _fits(value, held)
+        return fits and all(c.holds(value) for c in conditions)
     if origin is Literal:
         # By type too: True equals 1.
         return any(value == v and type(value) is type(v) for v in inner)
@@ -138,7 +142,16 @@ def _fits(value, hint):
         return isinstance(value, tuple) and all(map(_fits, value, every))
     if hint is types.NoneType:
         return value is None
-    return hint not in (int, float) or not isinstance(value, str | tuple | None)
+    if hint is str:
+        return not isinstance(value, numbers.Real)
+    if hint not in (int, float):
+        return True
+    no_end = isinstance(value, numbers.Real) and not math.isfinite(value)
+    return _is_number(value) and not no_end
+
+
+def _is_number(value):
+    return not isinstance(value, str | tuple | None)
 
 
 def _words(hint):
@@ -155,4 +168,5 @@ def _words(hint):
         return f"one of {', '.join(map(str, inner))}"
     if origin is tuple:
         return f"a tuple, each {_words(inner[0])}"
-    return "None" if hint is types.NoneType else "a number"
+    words = {types.NoneType: "None", str: "a text", float: "a finite number"}
+    return words.get(hint, "a number")

@@ -167,6 +167,34 @@ def test_what_cannot_be_judged_is_refused(judge, digits):
 DEMO = Path(__file__).parents[2] / "configs" / "demo_tokenizer.py"
 
 
+@pytest.mark.parametrize(
+    "front,x,message",
+    [
+        (None, np.full((2, 8, 3), np.nan, "f4"), "not all finite"),
+        (None, np.full((2, 3, 8, 8, 1), np.inf, "f4"), "not all finite"),
+        (None, np.full((2, 3, 8, 8, 1), 200.0, "f4"), r"in \[-1, 1\].*200 to 200"),
+        (None, np.ones((2, 3, 8, 8, 1), np.int32), "uint8 or floats.*int32"),
+        (None, np.ones((2, 8), "f4"), r"\(2, 8\)"),
+        (ear(2000), np.full((2, 1000, 1), np.nan, "f4"), "not all finite"),
+        (ear(2000), np.full((2, 1000, 1), 9000.0, "f4"), r"\[-1, 1\].*9000 to 9000"),
+        (ear(2000), np.ones((2, 1000), "f4"), r"clips \(n, l, 1\).*\(2, 1000\)"),
+        (ear(2000), np.ones((2, 1000, 1), np.int16), "floats.*int16"),
+    ],
+)
+def test_signals_that_are_none_are_refused(front, x, message):
+    """They are judged as 8 bits, which have no NaN and no values beyond [-1, 1]."""
+    network, shape = Classifier(2, (4,)), (8, 8, 3)
+    params = toys.drawn(network, np.zeros((1, *shape), "f4"))["params"]
+    judge = Judge(network, params, shape, {}, front)
+    for made in (judge.predict, judge.features, judge.logits):
+        with pytest.raises(ValueError, match=message) as refusal:
+            made(x)
+        assert "\n" not in str(refusal.value)
+    if front is not None:
+        with pytest.raises(ValueError, match=message):
+            judge.extractor("features")(x)
+
+
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
     """The folder of a judge that the program has made."""

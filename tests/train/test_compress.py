@@ -10,6 +10,7 @@ import types
 import zlib
 from pathlib import Path
 
+import av
 import jax.numpy as jnp
 import nibabel
 import numpy as np
@@ -18,7 +19,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 import soundfile
-from PIL import Image
+from PIL import Image, ImageCms
 
 import vqdit
 from tests import toys
@@ -155,6 +156,112 @@ def test_pictures_of_any_size(bundles, tmp_path, capsys):
     np.testing.assert_array_equal(pixels(found[1]), expected)
     out = capsys.readouterr().out
     assert "bits per pixel, PSNR" in out and "6 files: " in out
+
+
+def clip_of_many_streams(path):
+    """10 bits of colour, a sound track and a track of subtitles."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 6, 8, "yuv420p10le"
+        sound = out.add_stream("aac", rate=8000)
+        for _ in range(3):
+            frame = np.zeros((6, 8, 3), np.uint8)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        wave = av.AudioFrame.from_ndarray(np.zeros((1, 1024), "f4"), "fltp", "mono")
+        wave.rate = 8000
+        out.mux(sound.encode(wave))
+        out.mux(sound.encode(None))
+        out.mux(stream.encode(None))
+
+
+def files_that_hold_more(folder):
+    """Kind of bundle -> (a file, what of it is not coded)."""
+    rgba = Image.fromarray(np.full((5, 5, 4), 100, np.uint8))
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    rgba.save(folder / "a.png", icc_profile=profile)
+    yield "image", "a.png", ["its alpha, laid on white", "its colour profile (ICC)"]
+    Image.fromarray(np.full((5, 5), 65535, np.uint16)).save(folder / "b.png")
+    yield "image", "b.png", ["all but 8 of its 16 bits"]
+    frames = [Image.new("RGB", (5, 5), (i, 0, 0)) for i in (9, 99)]
+    frames[0].save(folder / "c.tif", save_all=True, append_images=frames[1:])
+    yield "image", "c.tif", ["all frames but the first"]
+    frames[1].save(folder / "d.png")
+    yield "grey", "d.png", ["its colour"]
+    frames[1].convert("CMYK").save(folder / "e.tif")
+    yield "image", "e.tif", ["CMYK, now RGB"]
+    wave = np.linspace(-0.5, 0.5, 40)
+    with soundfile.SoundFile(folder / "a.flac", "w", 16000, 1, "PCM_24") as file:
+        file.artist = "nobody"
+        file.write(wave)
+    said = ["what 16 bits do not hold of its PCM_24", "its tags (artist)"]
+    yield "audio", "a.flac", [*said, "all but 8000 of its 16000 samples a second"]
+    clip_of_many_streams(folder / "a.mp4")
+    yield "video", "a.mp4", ["1 sound track", "all but 8 of its 10 bits"]
+    (folder / "clip").mkdir()
+    for i in range(2):
+        rgba.resize((8, 6)).save(folder / "clip" / f"{i}.png")
+    yield "video", "clip", ["its alpha, laid on white (frames: 2)"]
+    scan = np.ones((4, 4, 3), np.float32)
+    scan[0, 0, 0] = np.nan
+    nibabel.save(nibabel.Nifti1Image(scan, np.eye(4)), folder / "a.nii")
+    header = "its header: how it lies, spacing and description"
+    yield "volume", "a.nii", [header, "2.08% of its values, which are not finite"]
+    (folder / "a.csv").write_text("t,a,b\n0,1,2\n0.02,,3\n0.04,4,5\n0.06,2,1\n")
+    yield "series", "a.csv", ["12.50% of its values, gaps that are filled"]
+
+
+def left_out(bundle, path) -> list[str]:
+    opened = open_codec(bundle)
+    settings = Settings(1, resample=True)
+    return compress.dropped(opened, path, compress.read_file(opened, path, settings)[0])
+
+
+def test_what_is_not_coded_is_known(bundles, tmp_path):
+    for kind, name, words in files_that_hold_more(tmp_path):
+        found = "; ".join(left_out(bundles / kind, tmp_path / name))
+        assert all(word in found for word in words), (name, found)
+
+
+def test_of_what_is_coded_whole_nothing_is_left_out(bundles, tmp_path):
+    Image.fromarray(np.full((5, 5, 3), 100, np.uint8)).save(tmp_path / "a.png")
+    Image.new("RGB", (5, 5), (9, 9, 9)).save(tmp_path / "grey.png")
+    soundfile.write(tmp_path / "b.wav", np.linspace(-0.5, 0.5, 40), 8000)
+    soundfile.write(tmp_path / "loud.wav", np.linspace(-3, 3, 40), 8000, "FLOAT")
+    np.save(tmp_path / "c.npy", np.ones((2, 4, 4), np.float32))
+    (tmp_path / "d.csv").write_text("t,a,b\n0,1,2\n0.02,3,3\n0.04,4,5\n")
+    kinds = {"a.png": "image", "grey.png": "grey", "b.wav": "audio", "c.npy": "volume"}
+    kinds |= {"loud.wav": "audio", "d.csv": "series"}
+    for name, kind in kinds.items():
+        assert left_out(bundles / kind, tmp_path / name) == [], name
+
+
+def test_what_a_sweep_a_window_and_other_columns_leave_out_is_known(tmp_path):
+    points = np.array([[9, 0, 0, 1], [9, 0, 0, 1], [9, 0, 9, 1]], "<f4")
+    points.tofile(tmp_path / "a.bin")
+    np.save(tmp_path / "b.npy", np.arange(8, dtype=np.float32).reshape(2, 2, 2))
+    (tmp_path / "c.csv").write_text("t,a,b\n0,1,2\n0.02,3,3\n0.04,4,5\n")
+    found = []
+    for data, name in (
+        (Ranges(name="folder", rows=4, azimuth=8), "a.bin"),
+        (Volumes(name="folder", window=(1.0, 9.0)), "b.npy"),
+        (Series(name="folder", channels=1, columns=("b",)), "c.csv"),
+    ):
+        found += data.dropped(tmp_path / name, data.read(tmp_path / name))
+    assert [re.sub(r"\d[\d.]*", "N", words) for words in found] == [
+        "its list of points; it comes back as an image of ranges",
+        "N% of the points lie beyond data.elevation, and are left out",
+        "N% of the points are behind another one in their cell, and are left out",
+        "N% of its values, beyond N to N",
+        "its columns a",
+    ]
+
+
+def test_what_is_not_coded_is_said(bundles, tmp_path, capsys):
+    Image.fromarray(np.full((4, 4, 4), 100, np.uint8)).save(tmp_path / "a.png")
+    argv = [str(tmp_path / "a.png"), f"--bundle={bundles / 'image'}"]
+    compress.main([*argv, f"--out={tmp_path / 'coded'}"])
+    line = "a.png: left out: its alpha, laid on white\n"
+    assert line in capsys.readouterr().err
 
 
 def test_the_codes_in_a_file_are_the_tokenizers(bundles, tmp_path):
@@ -622,6 +729,20 @@ def test_which_folders_are_clips(bundles, tmp_path, capsys, monkeypatch):
         line = refused(compress, argv, capsys)
         assert words in line, line
         assert not (tmp_path / "coded").exists()
+
+
+def test_files_are_in_the_order_of_their_numbers(tmp_path):
+    """As frames of a clip are: 2 before 10, in a folder and by a pattern."""
+    names = ["img1.png", "img2.png", "img10.png", "img10a.png"]
+    for name in names:
+        picture(tmp_path / name, 4, 4, 3)
+    for word in (tmp_path, tmp_path / "img*.png"):
+        found = listed([str(word)], Images.suffixes)
+        assert [path.name for path in found] == names
+    for folder in ("walk2", "walk10"):
+        frames_in(tmp_path / "clips" / folder, 2)
+    found = listed([str(tmp_path / "clips")], Video.suffixes, True)
+    assert [path.name for path in found] == ["walk2", "walk10"]
 
 
 def test_series(bundles, tmp_path, capsys):
@@ -1127,7 +1248,7 @@ def test_sounds_of_another_rate_are_brought_to_a_level_after_it(tmp_path):
 def test_every_preparation_has_a_kind_that_knows_it(tmp_path):
     for data in (
         Audio(),
-        Images(),
+        Images(white=4095),
         Ranges(),
         Series(longest_gap=1.0),
         Video(),

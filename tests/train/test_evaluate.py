@@ -17,6 +17,7 @@ from train.evaluation.estimates import Estimate
 from train.evaluation.samples import prefixed
 from train.evaluation.scores import references_of
 from train.modalities import Audio, Images
+from train.objectives.bundles import seal_of
 from vqdit import Discrete, Labels, Masking
 
 DATA = Images(name="digits", size=8, channels=1, threads=0)
@@ -61,6 +62,10 @@ def test_crossings_and_forecasts_stand_in_one_file(joint, asked, capsys):
     evaluate.main([f"--workdir={joint}", *words, "--guidance=(1.0,2.0)", BARS])
     found = json.loads((joint / "evaluation.json").read_text())
     assert found["crossings"].keys() == {"a_to_b", "a_after_1"}
+    asked_so, seal = found.pop("asked"), found.pop("seal")
+    assert seal == seal_of(joint) and asked_so.keys() == found["crossings"].keys()
+    assert asked_so["a_to_b"] == asked_so["a_after_1"]
+    assert asked_so["a_to_b"]["sampler"]["steps"] == "2"
     assert found["experiment"] == "joint" and found["curve"] == []
     drawn = {"num": 7, "seed": 3, "steps": 2}
     each = {"scales": (1.0, 2.0), "join": "index"}
@@ -70,6 +75,54 @@ def test_crossings_and_forecasts_stand_in_one_file(joint, asked, capsys):
     said = capsys.readouterr()
     assert said.out == json.dumps(found, indent=1) + "\n"
     assert "a_to_b accuracy >= 0.5: met, 0.75" in said.err
+
+
+def measured(folder, monkeypatch, crossing, *words, accuracy=0.75):
+    """The file, after a crossing was measured."""
+    found = {crossing: {"model": {"accuracy": accuracy}, "examples": 3}}
+    monkeypatch.setattr(evaluate, "crossings", lambda *_, **__: found)
+    evaluate.main([f"--workdir={folder}", f"--crossings={crossing}", *words])
+    return json.loads((folder / "evaluation.json").read_text())
+
+
+def test_crossings_that_were_measured_before_stay(joint, asked, monkeypatch, capsys):
+    (joint / "evaluation.json").unlink(missing_ok=True)
+    measured(joint, monkeypatch, "a_to_b", "--num=7", "--draws=4", "--seed=2")
+    capsys.readouterr()
+    words = ("--steps=9", "--guidance=(2.0,)", BARS)
+    found = measured(joint, monkeypatch, "b_to_a", *words)
+    said = capsys.readouterr()
+    assert found["crossings"].keys() == {"a_to_b", "b_to_a"}
+    how = found["asked"]
+    assert {"num": 7, "draws": 4, "seed": 2}.items() <= how["a_to_b"].items()
+    assert how["a_to_b"]["sampler"]["steps"] == "50"
+    assert how["b_to_a"]["guidance"] == [2.0] and how["b_to_a"]["num"] == 1000
+    assert how["b_to_a"]["sampler"]["steps"] == "9"
+    # What is printed is what was measured now; a bar takes what there is.
+    assert json.loads(said.out)["crossings"].keys() == {"b_to_a"}
+    assert "a_to_b accuracy >= 0.5: met, 0.75 (measured before)" in said.err
+    # The newest replaces the one of its name.
+    found = measured(joint, monkeypatch, "a_to_b", accuracy=0.25)
+    assert found["crossings"]["a_to_b"]["model"]["accuracy"] == 0.25
+    assert found["asked"]["a_to_b"]["num"] == 1000
+    # And none is lost where samples alone are scored.
+    evaluate.main([f"--workdir={joint}"])
+    again = json.loads((joint / "evaluation.json").read_text())
+    assert again["crossings"] == found["crossings"]
+
+
+@pytest.mark.parametrize("spoiled", ["seal", "asked", "text"])
+def test_crossings_of_another_bundle_are_none(joint, asked, monkeypatch, spoiled):
+    measured(joint, monkeypatch, "a_to_b")
+    path = joint / "evaluation.json"
+    found = json.loads(path.read_text())
+    if spoiled == "seal":
+        found["seal"] = "another"
+    else:  # as files of before have none
+        del found["asked"]
+    path.write_text("no file" if spoiled == "text" else json.dumps(found))
+    found = measured(joint, monkeypatch, "b_to_a")
+    assert found["crossings"].keys() == {"b_to_a"} == found["asked"].keys()
 
 
 def test_of_a_bar_between_two_figures_it_is_said_how_sure_that_is(

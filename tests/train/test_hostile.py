@@ -123,6 +123,8 @@ FIGURES = {
     "curve": [{"guidance": 1.5, "image_distance": 3.0}],
     "real": {"floor_image_distance": 1.0},
     "protocol": {"sampler": {"steps": "7", "interval": "(0.2, 1.0)"}},
+    "asked": {"a_to_b": {"num": 7, "sampler": {"steps": "5", "solver": "None"}}},
+    "seal": "a",
 }
 
 

@@ -53,6 +53,31 @@ def test_samples_are_those_of_the_seed_and_sampler_that_are_written(monkeypatch)
     assert key == jax.random.key(5) and sampler == {"steps": 7, "solver": Heun()}
 
 
+def test_a_crossing_is_drawn_as_it_was_asked(monkeypatch):
+    """By the file's word of it, else as its samples, and as the command says."""
+    made, streams = [], dict.fromkeys("ab")
+    model = types.SimpleNamespace(
+        streams=streams,
+        module=types.SimpleNamespace(classes=0),
+        sampler=lambda **how: made.append(how),
+    )
+    monkeypatch.setattr(page, "references_of", lambda *_: {})
+    monkeypatch.setattr(page, "answers_of", lambda *_: streams)
+    monkeypatch.setattr(page, "Crossings", lambda *_: None)
+    monkeypatch.setattr(page, "sections_of", lambda *_: [])
+    monkeypatch.setattr(page, "_samples", lambda *_: None)
+    experiment = types.SimpleNamespace(sources={}, join="index")
+    evaluation = {
+        "protocol": {"sampler": {"steps": "9"}},
+        "crossings": {"a_to_b": {}, "b_to_a": {}},
+        "asked": {"a_to_b": {"num": 7, "sampler": {"steps": "5", "solver": "None"}}},
+    }
+    page._drawn(model, experiment, evaluation, {})
+    page._drawn(model, experiment, evaluation, {"steps": 3})
+    assert [how["steps"] for how in made] == [5, 9, 3, 3]
+    assert [how["want"] for how in made] == ["b", "a"] * 2
+
+
 @pytest.mark.parametrize(
     "name, worst",
     [("accuracy", [3, 0]), ("age_rmse", [1, 2, 4, 0])],

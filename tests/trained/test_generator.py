@@ -1,5 +1,7 @@
 """Samplers: what compiles, what a sample depends on, what is refused."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -225,6 +227,34 @@ def test_samplers_that_cannot_be_are_refused(joint, fields, message):
     with pytest.raises(ValueError, match=message) as refusal:
         joint.sampler(**fields)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_samplers_take_finite_numbers(joint, model, value):
+    for made in (
+        lambda: model.sampler(guidance=value),
+        lambda: model.sampler(guidance={"label": value}),
+        lambda: model.sampler(guidance=2.0, interval=(0.2, value)),
+        lambda: model.sampler(guidance=2.0, interval=(value, 0.8)),
+        lambda: model.sampler(guidance=2.0, interval=(0.8, 0.2)),
+        lambda: model.sampler(shift=value),
+        lambda: model.sampler(grid=(1.0, value, 0.0)),
+        lambda: joint.extractor(of="image", time=value),
+    ):
+        with pytest.raises(ValueError) as refusal:
+            made()
+        assert "\n" not in str(refusal.value)
+    draw = model.sampler(guidance=2.0)
+    for how in (
+        {"guidance": value},
+        {"guidance": jnp.full(8, value)},
+        {"interval": (0.2, value)},
+        {"interval": (value, 0.8)},
+    ):
+        with pytest.raises(ValueError, match="guidance|interval") as refusal:
+            draw(KEY, IDS, label=LABEL, **how)
+        assert "\n" not in str(refusal.value)
+    assert draw.compilations() == 0
 
 
 @pytest.mark.parametrize(

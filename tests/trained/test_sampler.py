@@ -1,6 +1,9 @@
 """The sampler as a value: what may be asked of a call, alone and inside a jit."""
 
+import inspect
 import math
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +13,14 @@ import pytest
 import vqdit
 from tests import toys
 from vqdit import Continuous, Discrete, Gaussian, Generator, UniformState
-from vqdit.diffusion import Confidence, Cosine, Karras, Multistep, Steps
+from vqdit.diffusion import (
+    Confidence,
+    Cosine,
+    Karras,
+    Multistep,
+    Steps,
+    example_keys,
+)
 from vqdit.trained import sampler
 
 KEY, IDS = jax.random.key(0), jnp.arange(4)
@@ -297,3 +307,44 @@ def test_a_third_process_is_drawn_by_being_written(tmp_path):
     np.testing.assert_array_equal(found, model.sampler(steps=3)(KEY, IDS)["image"])
     with pytest.raises(ValueError, match="Confidence is a solver for Masking"):
         again.sampler(solver=Confidence(math.inf))
+
+
+CALLS = """
+import jax, jax.numpy as jnp, numpy as np
+from tests import toys
+
+model, ids = toys.any_to_any(), jnp.arange(2)
+x = {n: np.zeros((2, *s.shape), s.dtype) for n, s in model.streams.items()}
+x |= {n: np.zeros((2, *c.contract.shape), "f4") for n, c in model.codecs.items()}
+of = next(iter(model.streams))
+for key in (jax.random.PRNGKey(0), 0, None, jax.random.split(jax.random.key(0))):
+    for call in (
+        lambda: model.sampler(steps=1)(key, ids),
+        lambda: model.scorer(draws=2)(key, ids, x),
+        lambda: model.extractor(of=of, time=0.5)(x, key=key),
+    ):
+        try:
+            call()
+        except ValueError as error:
+            print(error)
+"""
+
+
+def test_example_keys_are_made_of_one_typed_key():
+    make = inspect.unwrap(example_keys)
+    assert make(KEY, IDS).shape == (4,)
+    with pytest.raises(ValueError, match=r"key is uint32 \(2,\); write one typed key"):
+        make(jax.random.PRNGKey(0), IDS)
+
+
+@pytest.mark.slow
+def test_a_key_that_is_not_typed_is_refused_in_one_line():
+    """Without the check of annotations, which users do not have."""
+    done = subprocess.run(
+        [sys.executable, "-c", CALLS], capture_output=True, text=True, check=True
+    )
+    said = "key is {}; write one typed key, jax.random.key(0)".format
+    absent = "'image' is late, and stands there as noise: pass key="
+    expected = [said("uint32 (2,)")] * 3 + [said("int32 ()")] * 3
+    expected += [said("None")] * 2 + [absent] + [said("key<fry> (2,)")] * 3
+    assert done.stdout.splitlines() == expected

@@ -15,7 +15,7 @@ from train.codec.prior import MOST_CODES
 from train.config.outputs import out_folder
 from train.errors import BadInput
 from train.modalities.files.clips import stills
-from train.modalities.files.stored import counted, kind_of
+from train.modalities.files.stored import counted, kind_of, natural
 from train.modalities.files.writing import write_bytes, write_folder
 from train.modalities.kinds import modality_of, of_contract
 from train.modalities.modality import Modality
@@ -62,7 +62,8 @@ def open_tokenizer(path: str | Path | None) -> Codec:
 def listed(
     words: Sequence[str], suffixes: tuple[str, ...], folders: bool = False
 ) -> list[Path]:
-    """The files that are named, those of a folder, and those that a pattern matches.
+    """The files that are named, those of a folder, and those that a pattern matches,
+    in the order of their names and of numbers in them.
 
     folders: a folder that holds pictures is a signal itself; of one that holds none,
     those folders in it that do are taken along with its files.
@@ -77,7 +78,7 @@ def listed(
             found += _inside(path, suffixes, folders)
         elif path.exists():
             found.append(path)
-        elif matches := sorted(glob.glob(word)):
+        elif matches := sorted(glob.glob(word), key=natural):
             for match in map(Path, matches):
                 whole = match.is_dir() and folders
                 found += _inside(match, suffixes, folders) if whole else [match]
@@ -131,7 +132,7 @@ def _inside(folder: Path, suffixes: tuple[str, ...], folders: bool) -> list[Path
         raise BadInput(f"{folder} holds no {' '.join(suffixes)} file{or_frames}")
     if left_out:
         say(f"{folder}: left out {counted(left_out)}")
-    return sorted(files)
+    return sorted(files, key=lambda path: natural(path.name))
 
 
 def _ends(path: Path, suffixes: tuple[str, ...]) -> bool:

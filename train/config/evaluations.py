@@ -3,11 +3,11 @@
 import dataclasses
 from typing import Annotated
 
-from vqdit.fields import Bound, Count, Natural
+from vqdit.fields import Bound, Checked, Count, Natural
 
 
 @dataclasses.dataclass(frozen=True)
-class Reconstructions:
+class Reconstructions(Checked):
     """The figures of `train.evaluate` of held-out reconstructions, of stage one.
 
     every: steps between. most: held-out examples, evenly spaced.
@@ -18,7 +18,7 @@ class Reconstructions:
 
 
 @dataclasses.dataclass(frozen=True)
-class Samples:
+class Samples(Checked):
     """The figures of `train.evaluate` of samples, of stage two.
 
     every:    steps between.

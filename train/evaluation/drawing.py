@@ -12,19 +12,19 @@ from train.modalities.kinds import modality_of
 from train.progress import progress
 from train.runtime import hosts
 from vqdit.diffusion import Solver
-from vqdit.fields import Count
+from vqdit.fields import Count, Finite, Positive
 from vqdit.signal import to_signal, to_uint8
 from vqdit.trained.generator import Generator
 
 # Flags of a program that draws, by the fields of `Generator.sampler`.
 SAMPLER = {
     "steps": (Count, "of the sampler (50)"),
-    "shift": (float, "of its times, above 1 denser near noise (1)"),
+    "shift": (Positive, "of its times, above 1 denser near noise (1)"),
     "before": (
         tuple[str, ...],
         "streams that are drawn first, and then given to the others",
     ),
-    "interval": (tuple[float, float], "times in which the scale applies (0.0, 1.0)"),
+    "interval": (tuple[Finite, Finite], "times in which the scale applies (0.0, 1.0)"),
     "solver": (
         Solver | dict[str, Solver],
         "such as Heun(); of several streams {'image': Heun()}, too",

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from train.errors import BadInput, Unreadable
 from train.modalities.draws import Word
+from train.modalities.files import dropped
 from train.modalities.files.arrays import check_finite
 from train.modalities.files.sound import STEP, STEPS, decode_audio
 from train.modalities.files.stored import stored
@@ -180,6 +181,10 @@ class Audio(Modality):
             raise BadInput(f"--peak={peak:g}: of sounds, write a level in (0, 1], or 0")
         clean = dataclasses.replace(self.clean, peak=peak or None, loudness=None)
         return dataclasses.replace(self, clean=clean)
+
+    def dropped(self, path, record):
+        loud = record.suffix == ".wav" and np.abs(record.values).max() > 1
+        return dropped.of_sound(path, bool(loud))
 
     def write(self, record):
         import soundfile  # slow to import

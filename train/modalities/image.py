@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -10,14 +10,14 @@ from PIL import Image
 
 from train.errors import BadInput, Unreadable
 from train.modalities.draws import Draws, Word
-from train.modalities.files.pictures import STILLS, decode_picture, opaque
+from train.modalities.files.pictures import STILLS, dim, opaque, read_picture
 from train.modalities.files.stored import stored
 from train.modalities.modality import EightOrMore, Modality, peak_ratio
 from train.modalities.record import Batch, Record
 from train.modalities.shown import png
 from train.modalities.transforms.augment import ImageAugment
 from train.modalities.transforms.warp import without_slivers
-from vqdit.fields import Count
+from vqdit.fields import Bound, Count
 
 Crop = Literal["center", "random"]
 
@@ -27,6 +27,7 @@ class Pixels(Modality):
 
     pixels: ClassVar[bool] = True
     unit: ClassVar[str] = "bits per pixel"
+    white: ClassVar[Any] = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -68,6 +69,8 @@ class Images(Pixels):
     augment:     more of it: turns, colour, noise.
     download:    may TFDS use the network to prepare a missing set.
     examples, seed: of streets: `examples` to train on, an eighth to test on.
+    white:       what is white in grey pictures of more than 8 bits, 4095 where they
+                 hold 12; None: all of their bits.
     """
 
     kind: ClassVar[str] = "image"
@@ -78,6 +81,7 @@ class Images(Pixels):
     boxed: ClassVar[bool] = True
     made: ClassVar[tuple[str, ...]] = ("examples", "seed")
     suffixes: ClassVar[tuple[str, ...]] = (*STILLS, ".gif")
+    takes: ClassVar[tuple[str, ...]] = ("white",)
 
     name: str = "digits"
     size: Count = 8
@@ -88,6 +92,7 @@ class Images(Pixels):
     download: bool = False
     examples: EightOrMore = 4096
     seed: int = 0
+    white: Annotated[int, Bound(at_least=1, at_most=65535)] | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -101,10 +106,35 @@ class Images(Pixels):
     def shape(self) -> tuple[int, int, int]:
         return (self.size, self.size, self.channels)
 
+    @property
+    def preparation(self) -> tuple[tuple[str, int], ...]:
+        return () if self.white is None else (("white", self.white),)
+
+    def findings(self, records):
+        """Of pictures of 16 bits that do not say what is white: how many, and the
+        largest value in them."""
+        tops = [each.more.get("top", 0) for each in records]
+        if not any(tops):
+            return {}
+        return {"of_16_bits": sum(map(bool, tops)), "largest_of_65535": max(tops)}
+
+    def changes(self, findings):
+        top = findings.get("largest_of_65535", 0)
+        if said := dim(top):
+            yield (
+                f"{findings['of_16_bits']} pictures of 16 bits {said}: of grey "
+                f"data.white={2 ** top.bit_length() - 1} makes that white, colour has "
+                "to be written as 8 bits"
+            )
+
     def read(self, path):
         """PNG, JPEG and others that Pillow reads; alpha is laid on white."""
-        values = opaque(decode_picture(stored(path)))
-        return Record(np.ascontiguousarray(values), suffix=".png")
+        picture = read_picture(stored(path), self.white)
+        values = np.ascontiguousarray(opaque(picture.pixels))
+        return Record(values, more=picture.more, suffix=".png")
+
+    def dropped(self, path, record):
+        return record.more.get("dropped", ())
 
     def write(self, record):
         return png(record.values)

@@ -266,6 +266,11 @@ class Modality(Checked):
         """Values of the file that `write` made of the record, as many as it has."""
         return self.read(path).values
 
+    def dropped(self, path: Path, record: Record) -> Iterable[str]:
+        """In words, what a file holds, and one that is coded and decoded does not, for
+        another reason than its tokenizer. record: what was read of it."""
+        return ()
+
     def planes(self, values: np.ndarray, channels: int) -> np.ndarray:
         """(p, *axes, channels): what a tokenizer of as many channels is given."""
         if values.shape[-1] != channels:

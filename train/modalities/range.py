@@ -130,6 +130,11 @@ class Ranges(Modality):
             if share:
                 yield f"{share:.2%} of the points {why}, and are left out"
 
+    def dropped(self, path, record):
+        if path.suffix.lower() == ".bin":
+            yield "its list of points; it comes back as an image of ranges"
+            yield from self.changes(self.findings([record]))
+
     def write(self, record):
         return as_stored(record.values, record.extra)
 

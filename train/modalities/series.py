@@ -9,7 +9,12 @@ import numpy as np
 from train.errors import BadInput, Unreadable
 from train.modalities.draws import Draws
 from train.modalities.files.clocks import Duplicates, one_clock
-from train.modalities.files.recordings import read_recording, told, write_recording
+from train.modalities.files.recordings import (
+    left_out,
+    read_recording,
+    told,
+    write_recording,
+)
 from train.modalities.files.tables import read_columns
 from train.modalities.modality import EightOrMore, Modality
 from train.modalities.record import Batch, Record
@@ -153,6 +158,16 @@ class Series(Modality):
             raise Unreadable(f"channel {channel} has no value at all")
         values, suffix = self._filled(values, known), path.suffix.lower()
         return Record(values, rate, known, suffix=suffix, extra=extra)
+
+    def dropped(self, path, record):
+        if missing := 1 - float(record.known.mean()):
+            yield f"{missing:.2%} of its values, gaps that are filled"
+        raw = np.where(record.known, record.values, np.nan)
+        found = self.adapt(dataclasses.replace(record, values=raw)).more["cleaned"]
+        if beyond := float(np.mean(found.outliers)):
+            yield f"{beyond:.2%} of its values, beyond the limits of cleaning"
+        if names := left_out(path, self.columns, self.time, self.channels):
+            yield f"its columns {', '.join(names)}"
 
     def write(self, record):
         return write_recording(record)

@@ -7,6 +7,7 @@ import numpy as np
 
 from train.errors import Unreadable
 from train.modalities.draws import Word
+from train.modalities.files import dropped
 from train.modalities.files.clips import (
     RATE,
     alike,
@@ -178,6 +179,10 @@ class Video(Pixels):
         suffix = ".gif" if is_gif(path) else ".mp4"
         extra = pack_times(clip.times)
         return Record(values, clip.rate or RATE, suffix=suffix, extra=extra)
+
+    def dropped(self, path, record):
+        yield from record.more.get("dropped", ())
+        yield from dropped.of_clip(path)
 
     def new(self, values, rate):
         return super().new(values, rate or RATE)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from train.errors import BadInput, Unreadable, reading
 from train.modalities.draws import Word
+from train.modalities.files import dropped
 from train.modalities.files.arrays import (
     as_stored,
     one_array,
@@ -111,6 +112,17 @@ class Volumes(Modality):
 
     def write(self, record):
         return as_stored(record.values, record.extra)
+
+    def dropped(self, path, record):
+        if path.suffix.lower() in (".nii", ".gz"):
+            yield (
+                "its header: how it lies, spacing and description; it comes back as "
+                "an array"
+            )
+        if filled := float(np.mean(record.more["filled"])):
+            yield f"{filled:.2%} of its values, which are not finite, and filled"
+        if self.window:
+            yield from dropped.of_values(record.values, *self.window)
 
     def prepare(self, record):
         """Intensities are clipped for good."""

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 # Records read at once, light ones, others, and those that one value is taken of;
 # bounds how many lie in memory uncut.
 LIGHT_CHUNK, CHUNK, VALUES_CHUNK = 4096, 256, 16
+LOOKED_AT = 64  # records that are read at the start for what is told of them
 # Examples of one part stay in memory up to this many bytes of signal: MNIST is 47 MB.
 KEPT_BYTES = 2**30
 
@@ -64,11 +65,8 @@ class Examples:
         if windowed:  # else without reading any
             records = progress(self.source, "finding windows", unit="record")
             starts = map(data.starts, records)
-        # What of many records has to be read for no other reason is for inspect alone.
-        told = windowed or len(self.source) <= LIGHT_CHUNK
-        if train and told and data.normalise is not None:
-            for line in data.changes(self.findings):
-                log.warning("%s", line)
+        if train:
+            self._tell(windowed)
         windows = [(row, start) for row, each in enumerate(starts) for start in each]
         self._windows = np.array(windows).reshape(-1, 2)
         # What is not drawn anew is kept once it is made, where all of it fits.
@@ -79,6 +77,21 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self._windows)
+
+    def _tell(self, read: bool) -> None:
+        """What is done to values, of all records where those are `read` anyway, or are
+        few; of what is in one unit for all, of some."""
+        if type(self.data).changes is Modality.changes:
+            return
+        if self.data.normalise is None:
+            some = self.source.take(spaced(len(self.source), LOOKED_AT))
+            found = self.data.findings(some)
+        elif read or len(self.source) <= LIGHT_CHUNK:
+            found = self.findings
+        else:  # inspect says it
+            return
+        for line in self.data.changes(found):
+            log.warning("%s", line)
 
     @property
     def order(self) -> str:

@@ -12,6 +12,7 @@ from train.modalities.files.arrays import load_arrays
 from train.modalities.files.stored import printable
 from train.modalities.modality import Modality
 from train.modalities.record import Record
+from train.sources.classes import refuse_sparse
 from train.sources.source import Source
 from train.sources.split import divided
 
@@ -107,10 +108,14 @@ def _arrays(
         x = data.rows(found)
     label = found.get("label", np.full(len(x), -1))
     if label.shape != (len(x),) or label.dtype.kind not in "iu":
+        broken = label[label % 1 != 0] if label.dtype.kind == "f" else ()
+        more = f"; {broken[0]:g} is none" if len(broken) else ""
         raise BadInput(
             f"{path}: label is {label.dtype} {list(label.shape)}; write one integer an "
-            f"example, ({len(x)},)"
+            f"example, ({len(x)},){more}"
         )
+    if label.size:
+        refuse_sparse(np.unique(label).tolist(), str(path))
     label = label.astype(np.int64)
     if "label" in found and label.min() < 0:
         at = int(label.argmin())

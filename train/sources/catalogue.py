@@ -15,7 +15,7 @@ import numpy as np
 
 from train.errors import BadInput, Unreadable, one_line, reading
 from train.modalities.draws import chance
-from train.modalities.files.pictures import decode_picture
+from train.modalities.files.pictures import read_picture
 from train.modalities.files.stored import listed
 from train.modalities.modality import Modality
 from train.modalities.record import Record
@@ -144,7 +144,9 @@ class Prepared(Source):
         value = feature[self.signal]
         if self.data.pixels:
             encoded = value.bytes_list.value
-            values = decode_picture(encoded[0] if encoded else b"")
+            how = encoded[0] if encoded else b"", self.data.white
+            picture = read_picture(*how)
+            values, more = picture.pixels, more | picture.more
         else:
             values = np.array(value.int64_list.value or value.float_list.value)
             values = values.reshape(self.sizes)

@@ -15,6 +15,7 @@ from train.errors import BadInput
 from train.modalities.files.pictures import STILLS
 from train.modalities.files.stored import kind_of, natural, printable
 from train.modalities.modality import Modality
+from train.sources.classes import refuse_sparse
 
 # Names of folders that are parts of a set, and not classes.
 TRAINING = ("train", "training")
@@ -321,4 +322,5 @@ def labelled(
                 f"{where(i)}: label {label!r:.100}; write every label as a name, or "
                 "every one as an index"
             )
+    refuse_sparse(labels, str(where(max(range(len(labels)), key=labels.__getitem__))))
     return labels, tuple(map(str, range(max(labels) + 1)))

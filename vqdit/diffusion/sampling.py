@@ -11,7 +11,15 @@ from vqdit.diffusion.process import against, named
 
 
 def example_keys(key: Key[Array, ""], ids: Int[Array, "b"]) -> Key[Array, "b"]:
-    """One key per sample, a function of (key, id) alone."""
+    """One key per sample, a function of (key, id) alone.
+
+    Raises ValueError for what is no typed key. jax.random.PRNGKey makes numbers, of
+    which the batch would have an axis more.
+    """
+    kind, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    if kind is None or not jnp.issubdtype(kind, jax.dtypes.prng_key) or shape:
+        got = repr(key) if kind is None else f"{kind} {shape}"
+        raise ValueError(f"key is {got}; write one typed key, jax.random.key(0)")
     return jax.vmap(jax.random.fold_in, (None, 0))(key, ids)
 
 

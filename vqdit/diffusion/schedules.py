@@ -107,7 +107,7 @@ class VariancePreserving(Schedule):
 
 
 @dataclasses.dataclass(frozen=True)
-class DDPMLinear(VariancePreserving):
+class DDPMLinear(Checked, VariancePreserving):
     """DDPM's linear betas in continuous time (arXiv:2011.13456, eq. 32-33).
 
     beta runs from 0.1 to 20 over [0, 1], the limit of the thousand steps of
@@ -163,7 +163,7 @@ class VarianceExploding(Checked, Schedule):
 
 
 @dataclasses.dataclass(frozen=True)
-class Betas(VariancePreserving):
+class Betas(Checked, VariancePreserving):
     """A chain of noising steps (arXiv:2006.11239), beta by beta.
 
     Step i of n, i from 0, ends at t = (i + 1) / n with alpha^2 = prod (1 - beta_j),
@@ -176,8 +176,9 @@ class Betas(VariancePreserving):
     last: ClassVar[float] = 1.0
 
     def __post_init__(self):
+        super().__post_init__()
         betas = np.asarray(self.table())
-        if not betas.size or (betas <= 0).any() or (betas >= 1).any():
+        if not betas.size or not ((betas > 0) & (betas < 1)).all():
             raise ValueError(f"{self.called}: write one beta or more, each in (0, 1)")
 
     def table(self) -> np.ndarray:
@@ -215,7 +216,7 @@ class LinearBetas(Betas):
     steps: int = 1000
     low: float = 1e-4
     high: float = 0.02
-    power: float = 1.0
+    power: Positive = 1.0
 
     def table(self):
         root = 1 / self.power

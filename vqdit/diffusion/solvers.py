@@ -7,6 +7,7 @@ codes are in unmasking.py.
 """
 
 import dataclasses
+import math
 from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
 
 import jax
@@ -15,7 +16,7 @@ from jaxtyping import Array
 
 from vqdit.diffusion.gaussian import Gaussian
 from vqdit.diffusion.process import Process
-from vqdit.fields import Bound, Checked
+from vqdit.fields import Bound, Checked, NonNegative
 
 
 @runtime_checkable
@@ -90,10 +91,10 @@ class Heun(Solver):
 
 
 @dataclasses.dataclass(frozen=True)
-class DDIM(Solver):
+class DDIM(Checked, Solver):
     """arXiv:2010.02502, eq. 12 and 16: eta = 0 is the ODE, eta = 1 is ancestral."""
 
-    eta: float = 0.0
+    eta: NonNegative = 0.0
 
     kind: ClassVar[type] = Gaussian
 
@@ -173,7 +174,7 @@ class Churn(Checked, Solver):
     solver: Solver = Heun()
     more: Annotated[float, Bound(at_least=0, at_most=0.4143)] = 0.2
     low: float = 0.05
-    high: float = 50.0
+    high: Annotated[float, Bound(at_least=0, at_most=math.inf)] = 50.0
     scale: float = 1.003
 
     kind: ClassVar[type] = Gaussian
@@ -216,13 +217,13 @@ class Churn(Checked, Solver):
 
 
 @dataclasses.dataclass(frozen=True)
-class Corrector(Solver):
+class Corrector(Checked, Solver):
     """A step of Langevin dynamics at t, then the process's own step to s.
 
     arXiv:2011.13456, algorithm 5. snr: share of the score's step in its noise.
     """
 
-    snr: float = 0.1
+    snr: NonNegative = 0.1
 
     stages = 2
     kind: ClassVar[type] = Gaussian

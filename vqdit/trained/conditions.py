@@ -192,6 +192,24 @@ def whole(ids) -> Array:
     return jnp.asarray(ids, jnp.int32)
 
 
+def finite(name: str, value: Any) -> None:
+    """Raises ValueError for what is not finite; inside a jit that is not known."""
+    traced = isinstance(value, jax.core.Tracer)
+    if value is not None and not traced and not np.isfinite(np.asarray(value)).all():
+        raise ValueError(f"{name}={value}: write finite numbers")
+
+
+def interval(ends: Any) -> tuple[Any, Any]:
+    """(low, high) of times. Raises ValueError for what is none."""
+    low, high = ends
+    finite("interval", low)
+    finite("interval", high)
+    traced = any(isinstance(end, jax.core.Tracer) for end in ends)
+    if not traced and np.any(np.asarray(low) > np.asarray(high)):
+        raise ValueError(f"interval={(low, high)}: write (low, high)")
+    return low, high
+
+
 def class_numbers(label: Any, names: tuple[str, ...]) -> Any:
     """A label, or a list of them, with a class's number where its name is.
 

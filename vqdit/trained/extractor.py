@@ -157,6 +157,7 @@ class JudgeExtractor(Extractor):
         x, front = x if hasattr(x, "dtype") else np.asarray(x), self.model.front
         picture = x
         if front is not None:
+            self.model.check_signals(x)
             clips = jax.ShapeDtypeStruct(x.shape, jnp.float32)
             shown = jax.eval_shape(self.model.signal, clips)
             picture = jax.ShapeDtypeStruct(shown.shape, np.uint8)

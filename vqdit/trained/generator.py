@@ -12,8 +12,8 @@ from vqdit import diffusion
 from vqdit.diffusion import Grid, Process, Solver, Steps, Times
 from vqdit.dit import DiT
 from vqdit.nn.streams import Continuous, Discrete
+from vqdit.trained import conditions
 from vqdit.trained.codec import Codec
-from vqdit.trained.conditions import class_numbers
 from vqdit.trained.sampler import WHOLE, Sampler
 from vqdit.trained.scorer import Scorer
 from vqdit.trained.stream_extractor import StreamExtractor, stream_extractor
@@ -179,8 +179,8 @@ class Generator:
             for name, one in solvers.items()
         }
         self.check_guidance(guidance)
-        low, high = interval
-        how = guidance, (low, high), trajectory, decode, before
+        ends = conditions.interval(interval)
+        how = guidance, ends, trajectory, decode, before
         return Sampler(self, want, grids, solvers, *how)
 
     def scorer(
@@ -238,7 +238,7 @@ class Generator:
             return None
         if not classes:
             raise ValueError("this model has no classes: leave label out")
-        label = class_numbers(label, self.class_names)
+        label = conditions.class_numbers(label, self.class_names)
         if np.ndim(label) == 0:
             label = jnp.full(ids.shape, label)
         if not isinstance(label, jax.core.Tracer):
@@ -262,8 +262,11 @@ class Generator:
         return jnp.asarray(label, jnp.int32)
 
     def check_guidance(self, guidance: Any) -> None:
-        """Raises ValueError for a scale of labels that needs what was not trained; one
-        of 1 is no guidance, and one inside a jit is not known."""
+        """Raises ValueError for a scale that is not finite, and for one of labels that
+        needs what was not trained; one of 1 is no guidance, and one inside a jit is not
+        known."""
+        for scale in guidance.values() if isinstance(guidance, Mapping) else [guidance]:
+            conditions.finite("guidance", scale)
         if isinstance(guidance, Mapping):
             guidance = guidance.get("label", 1.0)
         classes = self.module.classes

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from vqdit.trained.extractor import JudgeExtractor, names
 # Pictures judged at once, and clips made pictures at once. Fixed, so that there is one
 # shape to compile.
 SCORED, HEARD = 500, 100
+# Magnitude of floats that no longer are in about [-1, 1].
+BEYOND = 128.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +88,10 @@ class Judge:
         """Images or clips as the network sees them; for use inside a jit."""
         return to_signal(x if self.front is None else to_uint8(seen(self.front, x)))
 
+    def check_signals(self, x: Any) -> None:
+        """Raises ValueError for what is no signal, of other than pictures."""
+        check_signals(self.front, x)
+
     def check(self, pictures: Any) -> None:
         """Raises ValueError for pictures of another shape or type."""
         if pictures.dtype != np.uint8 or pictures.shape[1:] != self.shape:
@@ -100,10 +107,47 @@ class Judge:
         return by_chunks(run, images, SCORED)
 
 
+def check_signals(front: LogMel | None, x: Any) -> None:
+    """Raises ValueError for signals that are none. Of 8 bits, which all are judged as,
+    NaN would be any, and whatever is not in [-1, 1] an end; what reaches a little
+    beyond is taken for that, and of series, whose spikes do, all of it."""
+    shape, floats = tuple(x.shape), jnp.issubdtype(x.dtype, jnp.floating)
+    if front is not None and (len(shape) != 3 or shape[-1] != 1 or not floats):
+        raise ValueError(
+            f"the classifier takes clips (n, l, 1) of floats in [-1, 1]; got {x.dtype} "
+            f"{shape}"
+        )
+    if not 3 <= len(shape) <= 5:
+        raise ValueError(
+            f"the classifier takes series (n, l, c), images (n, h, w, c), clips or "
+            f"volumes (n, d, h, w, c); got {shape}"
+        )
+    if front is None and (x.dtype == np.uint8 or len(shape) == 4):
+        return  # the shape and type of a picture are checked as such
+    if not floats:
+        raise ValueError(
+            f"the classifier takes uint8 or floats in [-1, 1]; got {x.dtype}"
+        )
+    if isinstance(x, jax.core.Tracer) or not x.size:
+        return
+    low, high = float(x.min()), float(x.max())
+    if not math.isfinite(low) or not math.isfinite(high):
+        raise ValueError(
+            f"values of {shape} are not all finite; set what was not observed to 0"
+        )
+    wide = max(-low, high) > BEYOND or len(shape) == 5 and low >= 0 and high > 2
+    if wide and (front is not None or len(shape) == 5):
+        raise ValueError(
+            f"the classifier takes floats in [-1, 1]; got {low:g} to {high:g}: for 0 "
+            f"to 255 write x / 127.5 - 1"
+        )
+
+
 def as_pictures(front: LogMel | None, x: np.ndarray) -> np.ndarray:
     """What is judged, uint8 (n, h, w, c): images themselves, of recordings their
     log-mel; of clips and volumes all frames or slices as channels of one picture, and
-    series as pictures one wide."""
+    series as pictures one wide. Raises ValueError for what is no signal."""
+    check_signals(front, x)
     if front is not None:
         return by_chunks(functools.partial(_picture, front), x, HEARD)
     if x.ndim == 4:

@@ -244,6 +244,4 @@ class Sampler:
                     f"guidance of {sorted(guidance)}: write a scale for each of "
                     f"{sorted(wanted)}, or one for all"
                 )
-        low, high = interval or self.interval
-        if not isinstance(low, jax.Array) and low > high:
-            raise ValueError(f"interval {(low, high)}: write (low, high)")
+        conditions.interval(interval or self.interval)

@@ -3,6 +3,7 @@
 import importlib
 import pathlib
 import re
+import typing
 
 import pytest
 
@@ -17,6 +18,7 @@ from train.config.override import overrides
 from train.config.paths import leaves
 from train.config.workdir import open_workdir
 from train.errors import BadInput
+from vqdit.fields import Finite
 
 FLAGS = RUN | {
     "label": (int, "the class"),
@@ -289,3 +291,30 @@ def test_a_program_runs_on_several_processes_or_says_so(program, capsys, monkeyp
                 patch.setenv(name, value)
             with pytest.raises(BadInput, match="start it once"):
                 program.main(["--workdir=gone"])
+
+
+def unbounded(annotation) -> bool:
+    """Whether a number of it may be none: nan and infinity are numbers to a parser."""
+    kind, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if kind is typing.Annotated:
+        held, *conditions = inner
+        return held is not float and unbounded(held)
+    return annotation is float or any(map(unbounded, inner))
+
+
+@programs
+def test_no_option_takes_what_is_no_number(program):
+    flags = getattr(program, "FLAGS", {})
+    assert [name for name, (kind, _) in flags.items() if unbounded(kind)] == []
+
+
+@pytest.mark.parametrize("word", ["nan", "inf", "-inf", "1e999"])
+def test_what_is_no_number_is_one_line(word, file):
+    flags = RUN | {"guidance": (Finite, "its scale")}
+    with pytest.raises(BadInput, match="guidance: write a number, finite") as refusal:
+        parse(
+            [f"--config={file}", "--workdir=run", f"--guidance={word}"],
+            Experiment,
+            flags,
+        )
+    assert "\n" not in str(refusal.value)

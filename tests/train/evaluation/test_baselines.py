@@ -6,7 +6,8 @@ import pytest
 from train.errors import BadInput
 from train.evaluation.reconstruction import baselines
 from train.evaluation.reconstruction.baselines import BlockKMeans, fitted
-from train.modalities import Images
+from train.evaluation.reconstruction.kinds import BASELINES, BY_NAME
+from train.modalities import Audio, Images, Ranges, Series, Video, Volumes
 from vqdit.trained.contract import LatentContract
 
 
@@ -87,3 +88,10 @@ def test_volumes_of_few_different_blocks_rebuild_exactly():
     np.testing.assert_allclose(found, x[12:], atol=1e-6)
     with pytest.raises(BadInput, match="fewer than 6 different blocks"):
         BlockKMeans.fit(x, (2, 2, 2), 6)
+
+
+def test_the_kinds_that_have_a_baseline_are_those_that_are_compared():
+    kinds = [Audio, Images, Ranges, Series, Video, Volumes]
+    assert {kind.measures for kind in kinds} | {""} == set(BY_NAME)
+    having = {kind for kind in kinds if kind.measures in BASELINES}
+    assert having == {Images, Ranges, Series, Volumes}

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import struct
 import zlib
@@ -202,3 +203,70 @@ def test_grey_and_rgb_become_each_other_and_alpha_lies_on_white():
 def test_a_field_out_of_range_is_named(field, value):
     with pytest.raises(BadInput, match=rf"^data\.{field}.*write"):
         Images(**{field: value})
+
+
+def twelve_bit_tiff(values) -> bytes:
+    """One row of grey in packed 12-bit samples, an even number of them."""
+    packed = "".join(f"{value:012b}" for value in values)
+    data = int(packed, 2).to_bytes(len(packed) // 8, "big")
+    tags = {256: len(values), 257: 1, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1}
+    tags[279] = len(data)
+    entries = [struct.pack("<HHIHH", tag, 3, 1, n, 0) for tag, n in tags.items()]
+    count = struct.pack("<H", len(entries))
+    head = b"II*\0" + struct.pack("<I", 8 + len(data))
+    return head + data + count + b"".join(entries) + bytes(4)
+
+
+def test_a_tiff_of_12_bits_is_white_where_they_are_all_set():
+    """A PNG's sBIT does not say this: by its standard, samples fill the 16 bits."""
+    pixels = decode_picture(twelve_bit_tiff([0, 1, 2048, 4095]))
+    assert pixels[0, :, 0].tolist() == [0, 0, 128, 255]
+
+
+def deep_folder(root, top: int, kind: str = "png"):
+    for i in range(8):
+        wide = np.linspace(0, top - i, 64).astype(np.uint16).reshape(8, 8)
+        root.mkdir(exist_ok=True)
+        form = {"tif": "TIFF"}.get(kind, "PNG")
+        (root / f"{i}.{kind}").write_bytes(encoded(Image.fromarray(wide), form))
+    return Images(name="folder", data_dir=str(root), size=8, holdout=0.25)
+
+
+@pytest.mark.parametrize("kind", ["png", "tif"])
+def test_pictures_of_12_bits_in_16_are_told_and_made_visible(tmp_path, caplog, kind):
+    data = deep_folder(tmp_path / "deep", 4095, kind)
+    dark = fresh(data, True).take(np.arange(4))["x"]
+    assert dark.max() <= 16  # as the file says, which is next to black
+    (line,) = (r.getMessage() for r in caplog.records if "65535" in r.getMessage())
+    assert "have values to 40" in line and "data.white=4095" in line
+    caplog.clear()
+    seen = fresh(dataclasses.replace(data, white=4095), True)
+    assert seen.take(np.arange(4))["x"].max() >= 254
+    assert not caplog.records
+    with pytest.raises(BadInput, match="to 4095.*data.white=1023"):
+        fresh(dataclasses.replace(data, white=1023), True)
+
+
+def test_pictures_that_use_their_16_bits_are_told_of_nothing(tmp_path, caplog):
+    fresh(deep_folder(tmp_path / "deep", 65535), True)
+    assert not caplog.records
+
+
+def test_white_goes_into_the_bundle_and_to_its_files():
+    assert Images(white=4095).preparation == (("white", 4095),)
+    assert Images().preparation == ()
+    assert Images.of(1, white=4095).white == 4095
+
+
+def test_colour_of_16_bits_is_read_to_its_upper_8_and_told(tmp_path, caplog):
+    for i in range(8):
+        row = struct.pack(">12H", *range(0, 4092, 341))
+        (tmp_path / f"{i}.png").write_bytes(
+            png(16, 2, row, struct.pack(">3H", 9, 9, 9))
+        )
+    data = Images(name="folder", data_dir=str(tmp_path), size=1, channels=3)
+    fresh(data, True)
+    (line,) = (r.getMessage() for r in caplog.records if "65535" in r.getMessage())
+    assert "have values to 3839" in line and "8 bits" in line
+    with pytest.raises(BadInput, match="colour of 16 bits"):
+        fresh(dataclasses.replace(data, white=4095), True)

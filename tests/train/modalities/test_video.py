@@ -182,6 +182,44 @@ def test_a_clip_is_upright(tmp_path):
     assert frames[0][4, 8, 0] > 250 and frames[0][20, 8, 0] < 5
 
 
+@pytest.mark.parametrize(
+    "matrix,corners",
+    [
+        ((1, 0, 0, 1), "abcd"),
+        ((-1, 0, 0, 1), "badc"),  # a mirror, as of a camera on the user's side
+        ((1, 0, 0, -1), "cdab"),
+        ((-1, 0, 0, -1), "dcba"),
+        ((0, 1, -1, 0), "cadb"),  # to the right
+        ((0, -1, 1, 0), "bdac"),
+        ((0, 1, 1, 0), "acbd"),
+        ((0, -1, -1, 0), "dbca"),
+    ],
+)
+def test_a_clip_is_turned_and_mirrored_as_its_file_says(tmp_path, matrix, corners):
+    """x' = m0 x + m2 y and y' = m1 x + m3 y, x to the right and y down."""
+    levels = dict(zip("abcd", (250, 170, 90, 10), strict=True))
+    a, b, c, d = (each * 2**16 for each in matrix)
+    picture = np.array(list(levels.values())).reshape(2, 2).repeat(8, 0).repeat(12, 1)
+    pixels = np.repeat(picture[..., None], 3, -1).astype(np.uint8)
+    with av.open(str(tmp_path / "a.mp4"), "w") as out:
+        stream = out.add_stream("libx264", rate=10, options={"crf": "1"})
+        stream.height, stream.width, stream.pix_fmt = 16, 24, "yuv444p"
+        stream.set_display_matrix([a, b, 0, c, d, 0, 0, 0, 2**30])
+        for _ in range(3):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    sides = (16, 24) if matrix[0] else (24, 16)
+    for frame in (
+        read_clip(tmp_path / "a.mp4").frames[0],
+        open_clip(tmp_path / "a.mp4").pick([1])[0],
+    ):
+        assert frame.shape == (*sides, 3)
+        found = frame[sides[0] // 4 :: sides[0] // 2, sides[1] // 4 :: sides[1] // 2, 0]
+        wanted = [levels[name] for name in corners]
+        np.testing.assert_allclose(found.ravel().astype(int), wanted, atol=4)
+
+
 TIMES = [*range(0, 1000, 100), 1000, 3000, *range(3100, 4000, 100)]
 
 
@@ -397,6 +435,15 @@ def test_what_is_clear_is_white_in_clips_as_in_pictures(tmp_path):
         assert frame[0, 0].tolist() == [255, 255, 255]
         assert frame[6, 7].tolist() == [255, 0, 0]
     assert Images().read(tmp_path / "a.gif").values[0, 0].tolist() == [255] * 3
+
+
+def test_frames_of_12_bits_in_16_are_told(tmp_path, caplog):
+    for i in range(3):
+        wide = np.full((4, 4), 4095 - i, np.uint16)
+        Image.fromarray(wide).save(tmp_path / f"{i}.png")
+    assert read_clip(tmp_path).frames[0].max() == 16
+    (record,) = caplog.records  # once, and not for each
+    assert "next to black" in record.getMessage()
 
 
 def test_frames_are_in_the_order_of_their_numbers(tmp_path):

@@ -310,7 +310,7 @@ def test_a_step_is_saved_only_when_it_is_committed(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(700)  # thirty saves wait for the disk
-@pytest.mark.parametrize("sizes", ["2 2 2", "1 8 1"])
+@pytest.mark.parametrize("sizes", ["2 2 2", "1 8 1", "1 4 2"])
 def test_many_saves_and_restores_on_a_mesh(sizes, tmp_path):
     """Collectives wait for one another: never two at a time."""
     environment = {n: v for n, v in os.environ.items() if n != "NPROC"}

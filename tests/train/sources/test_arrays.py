@@ -69,6 +69,14 @@ def test_npz_folder_holds_one_file_a_split_and_one_class_count(tmp_path):
     assert train.classes == test.classes == 3
 
 
+def test_many_classes_that_have_examples_are_taken(tmp_path):
+    label = np.arange(6000)
+    images = write_npz(tmp_path / "a.npz", image=numbered(6000)[:, :1], label=label)
+    assert open_source(images, True).classes == 6000
+    few = write_npz(tmp_path / "b.npz", image=numbered(9), label=np.arange(9) * 100)
+    assert open_source(few, True).classes == 801  # as of a part of a known set
+
+
 def test_npz_without_labels_and_without_channels(tmp_path):
     images = write_npz(tmp_path / "a.npz", image=numbered(5)[..., 0])
     source = open_source(images, True)
@@ -87,6 +95,18 @@ def test_npz_without_labels_and_without_channels(tmp_path):
         ({"image": numbered(3), "label": np.arange(2)}, "one integer an example"),
         ({"image": numbered(3), "label": np.ones(3)}, "one integer an example"),
         ({"image": numbered(3), "label": np.array([0, -2, 1])}, r"label\[1\] = -2"),
+        (
+            {"image": numbered(3), "label": np.array([0.5, 2, 1])},
+            "float64.*0.5 is no",
+        ),
+        (
+            {"image": numbered(3), "label": np.array([3, 999_999, 3])},
+            "label goes to 999999, and 2 values are different.*1,000,000 classes.*uniq",
+        ),
+        (
+            {"image": numbered(2), "label": np.array([1, 2**64 - 1], np.uint64)},
+            "label goes to 18446744073709551615, and 2 values",
+        ),
         ({"image": np.array([None, None])}, "plain arrays"),
         ({"image": numbered(1)}, "cannot be divided"),
     ],

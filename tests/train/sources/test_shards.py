@@ -316,3 +316,10 @@ def test_a_file_of_its_own_goes_before_what_json_says(tmp_path):
     assert [source.class_names[each.label] for each in source] == ["dog", "cat"]
     captions = [each.more["caption"] for each in source]
     assert captions == ["at length", "in passing"]
+
+
+def test_a_label_that_is_a_number_of_something_else_is_refused(tmp_path):
+    members = [("1.png", picture(1)), ("1.cls", "900000\n"), ("2.png", picture(2))]
+    shard(tmp_path / "a.tar", [*members, ("2.cls", "3\n")])
+    with pytest.raises(BadInput, match="label goes to 900000, and 2 values are diff"):
+        open_source(at(tmp_path), True)

@@ -1,6 +1,7 @@
 """How a kind of signal is scored, by the word that its modality has in `measures`."""
 
 import functools
+import inspect
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from train.evaluation.means import (
     root_mean_square,
     squared_error,
 )
-from train.evaluation.reconstruction.measures import Evaluators, Measures
+from train.evaluation.reconstruction.measures import Compared, Evaluators, Measures
 from train.evaluation.reconstruction.pictures import clips, pictures
 from train.evaluation.reconstruction.series import series
 from train.evaluation.reconstruction.sound import sound
@@ -22,7 +23,7 @@ from vqdit.trained.codec import Codec
 from vqdit.trained.judge import Judge
 
 
-def volumes(score: Measures) -> Evaluators:
+def volumes(score: Measures, found: Compared) -> Evaluators:
     """PSNR, and of k-means on blocks with as many codes and tokens.
 
     The peak is the range [-1, 1] of the signal. Of phantoms also "_truth": the PSNR to
@@ -30,14 +31,13 @@ def volumes(score: Measures) -> Evaluators:
     """
     yield from score.use()
     peak = functools.partial(decibels, peak=2.0)
-    found = score.compared()
     for name, x in found.items():
         yield Mean(f"{name}psnr_db", squared_error(x, "x"), peak)
     for name, x in ({"measured_": "x"} | found if score.truth else {}).items():
         yield Mean(f"{name}psnr_truth_db", squared_error(x, "truth"), peak)
 
 
-def sweeps(score: Measures) -> Evaluators:
+def sweeps(score: Measures, found: Compared) -> Evaluators:
     """Errors where a beam returned: the first channel in metres.
 
     rmse_m and, since a few beams past an edge make most of it, median_m, to a
@@ -46,7 +46,6 @@ def sweeps(score: Measures) -> Evaluators:
     contract = score.codec.contract
     own = Normaliser(contract.offset, contract.scale)
     yield from score.use()
-    found = score.compared()
 
     def metres(batch: Batch) -> Batch:
         names = ["x", *found.values()]
@@ -80,7 +79,10 @@ BY_NAME = {
     "sweeps": sweeps,
     "volumes": volumes,
 }
-BASELINES = ("pictures", "series", "sweeps", "volumes")  # those that ask for `compared`
+# Those that take what is compared, besides how all are scored: they have a baseline.
+BASELINES = tuple(
+    name for name, of in BY_NAME.items() if len(inspect.signature(of).parameters) > 1
+)
 
 
 def measures_of(
@@ -92,5 +94,6 @@ def measures_of(
 ) -> Measures:
     """How this tokenizer is scored on the kind of signal that the data are."""
     score = Measures(codec, data, most, baseline, judge)
-    score.evaluators = list(BY_NAME[data.measures](score))
+    beside = (score.compared(),) if data.measures in BASELINES else ()
+    score.evaluators = list(BY_NAME[data.measures](score, *beside))
     return score

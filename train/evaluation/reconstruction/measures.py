@@ -16,6 +16,7 @@ from vqdit.trained.codec import Codec
 from vqdit.trained.judge import Judge
 
 Evaluators = Iterator[Evaluator]
+Compared = dict[str, str]  # of `Measures.compared`
 
 
 @dataclasses.dataclass(eq=False)
@@ -41,7 +42,7 @@ class Measures:
         if self.codec.contract.codes:
             yield CodebookUse(self.codec.contract, **how)
 
-    def compared(self) -> dict[str, str]:
+    def compared(self) -> Compared:
         """Prefix of a figure -> entry: what is compared with the signal "x". Beside the
         reconstruction k-means on blocks at equal bits, where it is wanted and fits."""
         try:

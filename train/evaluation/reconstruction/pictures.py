@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from train.evaluation.means import Mean, Values, decibels
-from train.evaluation.reconstruction.measures import Evaluators, Measures
+from train.evaluation.reconstruction.measures import Compared, Evaluators, Measures
 from train.modalities import Batch
 from vqdit.metrics import squared_error_per_image, ssim_per_image
 from vqdit.signal import to_uint8
@@ -13,10 +13,10 @@ from vqdit.signal import to_uint8
 CLIPS = 512  # of video that are scored unless asked for more
 
 
-def pictures(score: Measures) -> Evaluators:
+def pictures(score: Measures, found: Compared) -> Evaluators:
     """PSNR of the pooled error, mean SSIM of 8-bit pictures, and use of each book."""
     yield from score.use(named=True)
-    for prefix, name in score.compared().items():
+    for prefix, name in found.items():
         error = _by_picture(squared_error_per_image, name)
         yield Mean(f"{prefix}psnr_db", error, decibels)
         yield Mean(f"{prefix}ssim", _by_picture(ssim_per_image, name))

@@ -6,13 +6,13 @@ import numpy as np
 
 from train.evaluation.evaluator import Evaluator, reconstruct
 from train.evaluation.means import Mean, root_mean_square
-from train.evaluation.reconstruction.measures import Evaluators, Measures
+from train.evaluation.reconstruction.measures import Compared, Evaluators, Measures
 from train.modalities import Batch, Cleaning
 from train.modalities.transforms.normalise import Normaliser
 from train.pipeline import open_examples
 
 
-def series(score: Measures) -> Evaluators:
+def series(score: Measures, compared: Compared) -> Evaluators:
     """Root mean square errors to the clean truth, in the series' own units.
 
     "reconstruction": of what the tokenizer rebuilds from series cleaned as it learned
@@ -58,7 +58,6 @@ def series(score: Measures) -> Evaluators:
         return {name: x[..., : data.channels] for name, x in found.items()}
 
     yield from score.use()
-    compared = score.compared()
     score.beside.append(versions)
     wanted = "truth" if truth else "interpolation_cleaned"
     names = held.findings["channels"]

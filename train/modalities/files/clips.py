@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import io
+import logging
 import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -21,8 +22,9 @@ from train.modalities.files.pictures import (
     STILLS,
     bands,
     check_size,
-    decode_picture,
+    dim,
     opaque,
+    read_picture,
 )
 from train.modalities.files.stored import (
     File,
@@ -32,6 +34,8 @@ from train.modalities.files.stored import (
     size_of,
     stored,
 )
+
+log = logging.getLogger(__name__)
 
 RATE = 10.0  # frames a second of a clip that does not say, as browsers have it
 SHORTEST = 0.02  # seconds of a GIF's frame; players take less for a mistake
@@ -179,9 +183,21 @@ def stills(folder: Path) -> list[Path]:
 
 def _picture(path: Path) -> UInt8[np.ndarray, "h w c"]:
     try:
-        return decode_picture(stored(path))
+        picture = read_picture(stored(path))
     except Unreadable as error:
         raise Unreadable(f"{path.name}: {error}") from error
+    if dim(picture.top):
+        _tell_dim(path.parent)
+    return picture.pixels
+
+
+@functools.cache  # once a folder
+def _tell_dim(folder: Path) -> None:
+    log.warning(
+        "%s: pictures of 16 bits, of which some use few and are next to black; write "
+        "them as 8 bits",
+        folder,
+    )
 
 
 def _of_gif(frame: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
@@ -206,8 +222,22 @@ def upright(frame: Any, stream: Any) -> UInt8[np.ndarray, "h w 3"]:
     width = max(1, round(frame.width * _wide(stream)))
     check_size(width, frame.height, stream.container.size)
     pixels = frame.to_ndarray(format="rgb24", width=width, height=frame.height)
-    # A phone held upright stores its pictures lying, and how to turn them.
-    return np.rot90(pixels, round(frame.rotation / 90))
+    # A phone held upright stores its pictures lying, and how to turn them; a camera on
+    # the side of its screen may mirror them, too.
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    return pixels if matrix is None else displayed(pixels, np.frombuffer(matrix, "i4"))
+
+
+def displayed(
+    pixels: UInt8[np.ndarray, "h w c"], matrix: Int[np.ndarray, "9"]
+) -> UInt8[np.ndarray, "h2 w2 c"]:
+    """Turned by the nearest quarter, and mirrored, as a file's display matrix says:
+    what is at x, y is shown at m0 x + m3 y, m1 x + m4 y, from wherever that begins."""
+    a, b, _, c, d = (int(each) for each in matrix[:5])
+    right, down = a, d
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        pixels, right, down = pixels.swapaxes(0, 1), c, b
+    return pixels[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1]
 
 
 def _wide(stream: Any) -> float:

@@ -1,7 +1,10 @@
 """Pictures as they are shown: decoded to 8 bits, opaque."""
 
+import contextlib
+import dataclasses
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -32,14 +35,48 @@ TURNS = {
 # Pillow warns of large pictures, and refuses twice as large ones, whatever their files
 # are: `check_size` is asked in its place.
 Image.MAX_IMAGE_PIXELS = None
+BITS_PER_SAMPLE = 258  # a TIFF's tag
+# Formats whose samples Pillow scales to all 16 bits, as the file says what is white.
+STATED = ("PPM", "JPEG2000")
+# Pictures of 16 bits whose values all lie below have 14 bits or fewer.
+DIM = 2**14
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Picture:
+    """pixels: uint8 (h, w, c); c is 1 (grey), 2 (grey, alpha), 3 or 4.
+    top: the largest value of 16 bits of which nothing said what is white, else 0; of
+        colour, of which 8 bits are read, the largest that it may be.
+    dropped: in words, what the file holds and the pixels do not.
+    """
+
+    pixels: UInt8[np.ndarray, "h w c"]
+    top: int = 0
+    dropped: tuple[str, ...] = ()
+
+    @property
+    def more(self) -> dict[str, Any]:
+        """What a record has of it beside values."""
+        dropped = self.dropped
+        if self.pixels.shape[-1] in (2, 4) and self.pixels[..., -1].min() < 255:
+            dropped = (*dropped, "its alpha, laid on white")
+        more = {"top": self.top, "dropped": dropped}
+        return {name: x for name, x in more.items() if x}
 
 
 def decode_picture(encoded: bytes) -> UInt8[np.ndarray, "h w c"]:
-    """Pixels of an encoded picture; c is 1 (grey), 2 (grey, alpha), 3 or 4.
+    """The pixels of `read_picture`."""
+    return read_picture(encoded).pixels
 
-    As it is shown: turned as its EXIF orientation says. Palettes are looked up, 16-bit
-    grey is scaled to 8 bits, other colour spaces become RGB, of an animation the first
-    frame is taken. Anything short of a whole picture raises Unreadable.
+
+def read_picture(encoded: bytes, white: int | None = None) -> Picture:
+    """An encoded picture as it is shown: turned as its EXIF orientation says. Palettes
+    are looked up, grey of more than 8 bits is scaled to these, other colour spaces
+    become RGB, of an animation the first frame is taken. Anything short of a whole
+    picture raises Unreadable.
+
+    white: of grey of more than 8 bits; None: all the bits that it says it has. A PNG's
+        sBIT says nothing of this: by its standard samples fill 16 bits nevertheless.
     """
     try:
         with Image.open(io.BytesIO(encoded)) as picture:
@@ -47,15 +84,28 @@ def decode_picture(encoded: bytes) -> UInt8[np.ndarray, "h w c"]:
             # A tile of a TIFF may be larger than its picture.
             tile = getattr(picture, "tag_v2", {})
             check_size(tile.get(322, 1), tile.get(323, 1), len(encoded))
-            form = picture.tile[0][3] if picture.tile else ""
+            form, bits = picture.tile[0][3] if picture.tile else "", _bits(picture)
             picture.load()
             clear = picture.info.get("transparency")
-            if form in FEW_BITS and isinstance(clear, int):
+            few = isinstance(form, str) and form in FEW_BITS
+            if few and isinstance(clear, int):
                 picture.info["transparency"] = clear * FEW_BITS[form]
-            deep = picture.format not in ("PPM", "PNG")
             turn = TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
-            pixels = _pixels(picture, deep)
-        return pixels if turn is None else turn(pixels)
+            stated = picture.format in STATED
+            if picture.mode == "I" or picture.mode.startswith("I;16"):
+                deep = picture.format not in ("PPM", "PNG")
+                pixels, top = _grey(picture, deep, bits, white)
+            elif white is not None and bits > 8:
+                raise Unreadable(
+                    f"is colour of {bits} bits, of which 8 are read; data.white is of "
+                    "grey, so write it as 8 bits"
+                )
+            else:
+                pixels = _pixels(picture)
+                top = 256 * int(pixels[..., :3].max()) + 255 if bits > 8 else 0
+            top, dropped = 0 if stated else top, tuple(_dropped(picture, bits))
+        pixels = pixels if turn is None else turn(pixels)
+        return Picture(pixels, top, dropped)
     except (BadInput, Unreadable):
         raise
     except Exception as error:  # a broken file may raise anything from inside Pillow
@@ -81,20 +131,53 @@ def bands(picture: Image.Image, mode: str) -> UInt8[np.ndarray, "h w c"]:
     return out
 
 
-def _pixels(picture: Image.Image, deep: bool) -> np.ndarray:
-    """deep: integers of 32 bits are meant, not of 16, and those of 8 fit in as well."""
-    mode, clear = picture.mode, picture.info.get("transparency")
-    if mode == "I" or mode.startswith("I;16"):
-        wide = np.asarray(picture)[..., None]
-        if wide.min() < 0 or wide.max() > 65535:
-            raise Unreadable("integer pixels outside 16 bits")
-        small = mode == "I" and deep and wide.max() <= 255
-        scaled = lambda part: part if small else (part.astype(np.int32) + 128) // 257
-        grey = by_rows(scaled, wide, 1)
-        if not isinstance(clear, int):
-            return grey
+def _bits(picture: Image.Image) -> int:
+    """Of a sample, as the file has them."""
+    if picture.format == "TIFF":
+        return max(picture.tag_v2.get(BITS_PER_SAMPLE, (1,)))
+    form = str(picture.tile[0][3]) if picture.tile else ""
+    return 16 if ";16" in form or picture.mode.startswith("I") else 8
+
+
+def _dropped(picture: Image.Image, bits: int) -> Iterator[str]:
+    if bits > 8:
+        yield f"all but 8 of its {bits} bits"
+    if picture.mode not in ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa"):
+        yield from [] if picture.mode.startswith("I") else [f"{picture.mode}, now RGB"]
+    if picture.info.get("icc_profile"):
+        yield "its colour profile (ICC)"
+    with contextlib.suppress(Exception):  # whatever a broken rest holds, it is not read
+        if getattr(picture, "is_animated", False):
+            yield "all frames but the first"
+
+
+def _grey(
+    picture: Image.Image, deep: bool, bits: int, white: int | None
+) -> tuple[UInt8[np.ndarray, "h w c"], int]:
+    """(pixels, the largest value where nothing says what is white, else 0).
+
+    deep: integers of 32 bits are meant, not of 16, and those of 8 fit in as well.
+    """
+    wide, clear = np.asarray(picture)[..., None], picture.info.get("transparency")
+    top, said = int(wide.max()), white is not None
+    if wide.min() < 0 or top > 65535:
+        raise Unreadable("integer pixels outside 16 bits")
+    if not said:
+        small = picture.mode == "I" and deep and top <= 255
+        said = small or 8 < bits < 16
+        white = 255 if small else 2**bits - 1 if said else 65535
+    if top > white:
+        raise Unreadable(f"has values to {top}, more than data.white={white}")
+    scaled = lambda part: (part.astype(np.int64) * 255 + white // 2) // white
+    grey = by_rows(scaled, wide, 1)
+    if isinstance(clear, int):
         alpha = np.where(wide == clear, np.uint8(0), np.uint8(255))
-        return np.concatenate([grey, alpha], -1)
+        grey = np.concatenate([grey, alpha], -1)
+    return grey, 0 if said else top
+
+
+def _pixels(picture: Image.Image) -> UInt8[np.ndarray, "h w c"]:
+    mode, clear = picture.mode, picture.info.get("transparency")
     if mode == "RGB" and isinstance(clear, tuple) and max(clear) > 255:
         # Of 16 bits, of which Pillow has kept the upper 8.
         picture.info["transparency"] = tuple(each >> 8 for each in clear)
@@ -104,6 +187,12 @@ def _pixels(picture: Image.Image, deep: bool) -> np.ndarray:
         grey = mode in ("1", "L", "LA", "La")
         return bands(picture, "LA" if grey else "RGBA")
     return bands(picture, "L" if mode in ("1", "L") else "RGB")
+
+
+def dim(top: int) -> str:
+    """What is said of pictures of 16 bits whose largest value nothing explains; ""
+    where there is nothing to say."""
+    return f"have values to {top} of 65535, next to black" if 0 < top < DIM else ""
 
 
 def opaque(image: np.ndarray) -> np.ndarray:

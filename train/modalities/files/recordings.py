@@ -57,6 +57,19 @@ def read_recording(
     return values, rate, told(None if times is None else start, names)
 
 
+def left_out(path: File, columns: Sequence[str], time: str, channels: int) -> list[str]:
+    """Columns of a table, or arrays of a file, that `read_recording` does not read."""
+    if not columns:
+        return []
+    if path.suffix.lower() == ".npz":
+        streams, _ = _npz(path, columns, channels)
+        clocks = {f"{name}_{what}" for name in streams for what in ("time", "rate")}
+        return sorted(load_arrays(path).keys() - streams.keys() - clocks - {"time"})
+    table, _ = open_table(path)
+    when = _time_column(table.column_names, table[0].type, columns, time, channels)
+    return [n for n in table.column_names if n not in columns and n != when]
+
+
 def told(start: float | None, names: Sequence[str]) -> bytes:
     """What `write_recording` needs beside values and rate: the first time where rows
     have times, and the names of all columns where they have some."""

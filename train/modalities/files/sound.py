@@ -2,6 +2,7 @@
 
 import io
 import struct
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -22,13 +23,11 @@ def decode_audio(encoded: bytes) -> tuple[Float[np.ndarray, "l c"], int, float]:
 
     Raises Unreadable for anything else, a file that is cut short included.
     """
-    import soundfile
-
     have, end = len(encoded), _end_of(encoded)
     if have < end:
         raise Unreadable(f"is cut short: {have} bytes of {end}")
     try:
-        with soundfile.SoundFile(io.BytesIO(encoded)) as file:
+        with open_sound(encoded) as file:
             size = 4 * file.frames * file.channels
             check_decoded(size, have, advice="cut it into shorter ones")
             x = file.read(dtype="float32", always_2d=True)
@@ -42,6 +41,13 @@ def decode_audio(encoded: bytes) -> tuple[Float[np.ndarray, "l c"], int, float]:
     if not len(x):
         raise Unreadable("holds no samples")
     return x, rate, step
+
+
+def open_sound(encoded: bytes) -> Any:
+    """A file as libsndfile has it, which raises anything on a broken one."""
+    import soundfile  # slow to import
+
+    return soundfile.SoundFile(io.BytesIO(encoded))
 
 
 def _end_of(encoded: bytes) -> int:

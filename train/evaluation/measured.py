@@ -1,0 +1,61 @@
+"""evaluation.json: what was measured of a bundle, and of its crossings the newest.
+
+A crossing stays in the file when others are measured, with how it was "asked" and the
+"seal" of the bundle that all are of.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vqdit.trained.bundle import read_json
+
+Figures = dict[str, Any]
+
+# What is done where nothing is asked.
+SAMPLER = {"steps": 50, "shift": 1.0, "interval": (0.0, 1.0), "solver": None}
+DEFAULTS = {"num": 1000, "seed": 0, "draws": 1}
+
+
+def how_asked(
+    flags: Mapping[str, Any], sampler: Sequence[str], changes: Mapping[str, str]
+) -> Figures:
+    """How crossings were measured: by name, and in a "sampler" that of what draws, as
+    `evaluate_generator` writes it.
+
+    flags, changes: of the command. sampler: names of the flags that are of it.
+    """
+    drawn = SAMPLER | {name: flags[name] for name in sampler if name in flags}
+    rest = {n: x for n, x in flags.items() if n not in (*sampler, "crossings", "want")}
+    asked = DEFAULTS | {"guidance": None} | rest
+    if changes:
+        asked["config"] = dict(changes)
+    return asked | {"sampler": {name: str(x) for name, x in drawn.items()}}
+
+
+def with_kept(
+    path: Path, seal: str | None, figures: Figures, asked: Figures
+) -> Figures:
+    """Figures with the crossings that the file holds of the same bundle beside those
+    that were measured now, of which each was `asked` so. Of a bundle without a seal, or
+    a file that does not say one or cannot be read, nothing is kept."""
+    new, old = figures.get("crossings", {}), {}
+    if seal is not None:
+        old = _kept(path, seal)
+    crossings = {name: each for name, (each, _) in old.items()} | new
+    if not crossings:
+        return figures
+    how = {name: each for name, (_, each) in old.items()} | dict.fromkeys(new, asked)
+    return figures | {"crossings": crossings, "asked": how, "seal": seal}
+
+
+def _kept(path: Path, seal: str) -> dict[str, tuple[Any, Any]]:
+    """Crossing -> (its figures, how it was asked)."""
+    try:
+        found = read_json(path)
+        if found.get("seal") != seal:
+            return {}
+        crossings, asked = found["crossings"], found["asked"]
+        return {name: (each, asked[name]) for name, each in crossings.items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}
