@@ -10,8 +10,12 @@ from PIL import Image
 from tests.train.fresh import fresh
 from train.errors import BadInput, Unreadable
 from train.modalities import Images
-from train.modalities.files.pictures import decode_picture
+from train.modalities.files.pictures import read_picture
 from train.modalities.image import fit_square
+
+
+def decode_picture(encoded):
+    return read_picture(encoded).pixels
 
 
 def encoded(picture: Image.Image, form: str = "PNG", **options) -> bytes:

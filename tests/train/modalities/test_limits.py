@@ -16,7 +16,7 @@ from train.errors import BadInput, Unreadable
 from train.modalities import Audio, Images, Ranges, Series, Tables, Video, Volumes
 from train.modalities.files import limits
 from train.modalities.files.limits import OWN, check_decoded, room
-from train.modalities.files.pictures import bands, decode_picture, opaque
+from train.modalities.files.pictures import bands, opaque, read_picture
 from train.sources.rows import Rows
 
 GIB = 2**30
@@ -194,4 +194,4 @@ def test_pictures_are_turned_as_pillow_turns_them(turn):
     noise = np.random.default_rng(turn).integers(0, 256, (5, 7, 3), np.uint8)
     Image.fromarray(noise).save(file, "png", exif=exif)
     upright = np.asarray(ImageOps.exif_transpose(Image.open(file)))
-    np.testing.assert_array_equal(decode_picture(file.getvalue()), upright)
+    np.testing.assert_array_equal(read_picture(file.getvalue()).pixels, upright)

@@ -64,11 +64,6 @@ class Picture:
         return {name: x for name, x in more.items() if x}
 
 
-def decode_picture(encoded: bytes) -> UInt8[np.ndarray, "h w c"]:
-    """The pixels of `read_picture`."""
-    return read_picture(encoded).pixels
-
-
 def read_picture(encoded: bytes, white: int | None = None) -> Picture:
     """An encoded picture as it is shown: turned as its EXIF orientation says. Palettes
     are looked up, grey of more than 8 bits is scaled to these, other colour spaces
