@@ -78,8 +78,9 @@ def run(
     `argv`: the arguments without the program's name; None takes `sys.argv[1:]`.
     """
     _keep_heap()
-    if signal.getsignal(signal.SIGINT) is _left:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, own in _BEFORE.items():
+        if signal.getsignal(number) is _left:
+            signal.signal(number, own)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A name from disk need not be text, and is no reason to stop.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -108,15 +109,23 @@ def run(
 
 
 def importing() -> None:
-    """From here to `run` SIGINT is one line and 130: a program's imports take seconds,
-    and nothing has begun that would have to be tidied up."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _left)
+    """From here to `run` SIGINT and SIGTERM are one line, and 130 or 143: a program's
+    imports take seconds, and nothing has begun that would have to be tidied up."""
+    for number, own in _BEFORE.items():
+        if signal.getsignal(number) is own:
+            signal.signal(number, _left)
 
 
-def _left(*_) -> NoReturn:
-    print("stopped by SIGINT", file=sys.stderr, flush=True)
-    os._exit(128 + signal.SIGINT)
+def _left(number: int, _) -> NoReturn:
+    print(f"stopped by {signal.Signals(number).name}", file=sys.stderr, flush=True)
+    os._exit(128 + number)
+
+
+# What a process has where nobody has set another handler.
+_BEFORE = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+}
 
 
 def _refuse(error: Exception) -> NoReturn:

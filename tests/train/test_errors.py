@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from train import errors
 from train.errors import BadInput, run
 
 
@@ -87,6 +88,21 @@ def test_the_handler_of_before_comes_back():
     seen = []
     run(lambda _: seen.append(signal.getsignal(signal.SIGTERM)), [])
     assert seen != [before] and signal.getsignal(signal.SIGTERM) is before
+
+
+def test_what_is_of_imports_ends_with_them():
+    """SIGTERM is again what it is to a process, or a part that tidies up."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        errors.importing()
+        left = signal.getsignal(signal.SIGTERM)
+        seen = []
+        run(lambda _: seen.append(signal.getsignal(signal.SIGTERM)), [])
+        assert left not in (signal.SIG_DFL, *seen)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_without_arguments_the_command_line_is_read(monkeypatch):

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tomllib
@@ -63,18 +64,21 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 class Finder:
     def find_spec(self, name, *_):
         if name == "jax":
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
 sys.meta_path.insert(0, Finder())
+number = int(sys.argv[2])
 sys.argv[:] = [sys.argv[1], "--help"]
 name = "train.stage_one" if sys.argv[0] == "-m" else "train"
 runpy.run_module(name, None, "__main__")
 """
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("called", ["-m", "/usr/bin/vqdit"])
-def test_an_import_that_is_interrupted_is_one_line(called):
+def test_an_import_that_is_interrupted_is_one_line(called, number):
     """Wherever it is: nothing has begun, and imports take seconds."""
-    words = [sys.executable, "-c", INTERRUPTED, called]
+    words = [sys.executable, "-c", INTERRUPTED, called, str(int(number))]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (130, "stopped by SIGINT\n")
+    said = f"stopped by {number.name}\n"
+    assert (done.returncode, done.stderr) == (128 + number, said)

@@ -19,7 +19,13 @@ from train.modalities.modality import Modality
 from train.modalities.record import Record
 from train.modalities.shown import DECIBELS, Axis, Panel, spectrogram
 from train.modalities.transforms.augment import SeriesAugment
-from train.modalities.transforms.sound import AudioCleaning, one_channel, resampled
+from train.modalities.transforms.sound import (
+    AudioCleaning,
+    alike_findings,
+    alike_lines,
+    one_channel,
+    resampled,
+)
 from vqdit.fields import Count
 from vqdit.metrics.audio import si_sdr
 from vqdit.tokenizer import LogMel
@@ -110,11 +116,20 @@ class Audio(Modality):
 
     def adapt(self, record):
         x = one_channel(record.values)
-        x = resampled(x, record.rate or self.rate, self.rate)
+        rate = record.rate or self.rate
+        x = resampled(x, rate, self.rate)
         whole = record.values.dtype.kind != "f"
         step = record.more.get("step", STEP if whole else STEPS["FLOAT"])
-        x = self.clean(x, self.rate, step)
-        return dataclasses.replace(record, values=x[:, None], rate=float(self.rate))
+        cleaned = self.clean(x, self.rate, step)
+        was = {"cut": 1 - len(cleaned) / len(x)}
+        was["mean"] = abs(float(x.mean())) if self.clean.dc else 0.0
+        if rate != self.rate:
+            was["rate"] = rate
+        if record.values.ndim > 1 and record.values.shape[1] > 1:
+            was["channels"] = record.values.shape[1]
+        more = {**record.more, "was": was}
+        values, rate = cleaned[:, None], float(self.rate)
+        return dataclasses.replace(record, values=values, rate=rate, more=more)
 
     def rows(self, arrays):
         x = super().rows(arrays)
@@ -163,14 +178,22 @@ class Audio(Modality):
         return (scale * draw.standard_normal(like.shape)).astype(like.dtype)
 
     def findings(self, records):
-        """Shares shorter than an example, longer, and silent throughout."""
+        """Shares shorter than an example, longer, and silent throughout; of how many
+        recordings, rates and channels that were others, the largest mean that was taken
+        off, in parts of full scale, and the share of all that was cut off as silence.
+        """
         found = [(len(each.values), each.values.any()) for each in records]
         lengths, heard = np.array(found).T
-        return {
+        told = {
             "shorter_share": [float((lengths < self.length).mean())],
             "longer_share": [float((lengths > self.length).mean())],
             "silent_share": [float(1 - heard.mean())],
         }
+        return told | alike_findings([each.more.get("was", {}) for each in records])
+
+    def changes(self, findings):
+        """What was done to make recordings alike; their level is asked for."""
+        return alike_lines(findings, self.rate)
 
     @classmethod
     def of(cls, channels, rate=0.0, **preparation):

@@ -96,6 +96,34 @@ def test_findings_are_shares_of_the_recordings(tmp_path):
     assert findings == {name: [pytest.approx(x)] for name, x in shares.items()}
 
 
+def test_what_is_done_to_recordings_is_told(tmp_path, caplog):
+    """What is not finite is no recording; level and length are asked for."""
+    for i, (rate, channels) in enumerate([(RATE, 1), (RATE, 2), (2 * RATE, 1)]):
+        x = np.repeat(ramp(400, 1 + i)[:, None], channels, 1) * 0.5 + 0.25 * (i == 0)
+        soundfile.write(tmp_path / f"{i}.wav", x, rate, subtype="FLOAT")
+    quiet = np.concatenate([np.zeros(200), np.resize([0.5, -0.5], 200)])
+    soundfile.write(tmp_path / "3.wav", quiet, RATE, subtype="FLOAT")
+    audio = at(tmp_path, holdout=0, clean=AudioCleaning(trim=40.0))
+    fresh(audio, True)
+    said = [record.getMessage() for record in caplog.records]
+    assert said[:2] == [
+        f"recordings of {2 * RATE} samples a second, brought to {RATE}: 1 of 4",
+        "recordings of 2 channels, which are averaged: 1 of 4",
+    ]
+    offset, cut = said[2:]
+    assert offset.startswith("means to 0.2") and offset.endswith("data.clean.dc=False")
+    assert cut.startswith("1") and "are silence at the ends, and cut off" in cut
+    caplog.clear()
+    fresh(at(tmp_path, holdout="match:^1|^2", rate=RATE), False)
+    assert not caplog.records  # the training part is told of
+
+
+def test_recordings_that_stay_as_they_are_are_told_of_in_nothing(tmp_path, caplog):
+    write_folder(tmp_path)
+    fresh(at(tmp_path, holdout=0, clean=AudioCleaning(dc=False)), True)
+    assert not caplog.records
+
+
 def test_recordings_are_held_out_by_take_and_by_speaker(tmp_path):
     write_folder(tmp_path)
     train, test = both(at(tmp_path, holdout="takes:0-1"))

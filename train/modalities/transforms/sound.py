@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
-from typing import Annotated
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -16,6 +18,7 @@ FRAME = 0.01  # seconds whose loudness decides what is silence
 # Magnitude below which nothing is made loud, in steps of what a file's samples can
 # hold: dither reaches two.
 SILENT = 2.5
+TOLD = 0.01  # of full scale, the least mean that is worth a line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,3 +115,44 @@ def one_channel(x: np.ndarray) -> Float[np.ndarray, "l"]:
     if bad:
         raise Unreadable(f"has {bad} samples that are no finite numbers")
     return x if x.ndim == 1 else x.mean(1)
+
+
+def alike_findings(was: Sequence[Mapping[str, float]]) -> dict[str, list[Any]]:
+    """Of how many recordings "rates" and "channels" were others; the largest mean that
+    was taken off, "mean_to", and of their lengths the "cut_share". None where nothing
+    was done.
+
+    was: of each its "rate" and "channels" where these were others, its "mean", and the
+        share "cut" off.
+    """
+    found: dict[str, list[Any]] = {}
+    for name, word in (("rates", "rate"), ("channels", "channels")):
+        others = Counter(each[word] for each in was if word in each)
+        if others:
+            counts = others.most_common()
+            found[name] = [f"{n} of {len(was)}: {x:g}" for x, n in counts]
+    if mean := max((each.get("mean", 0.0) for each in was), default=0.0):
+        found["mean_to"] = [mean]
+    if cut := float(np.mean([each.get("cut", 0.0) for each in was] or [0.0])):
+        found["cut_share"] = [cut]
+    return found
+
+
+def alike_lines(findings: Mapping[str, list[Any]], rate: float) -> Iterator[str]:
+    """A line for each way in which recordings are not as they were stored."""
+    for name, done in (
+        ("rates", f"samples a second, brought to {rate:g}"),
+        ("channels", "channels, which are averaged"),
+    ):
+        for found in findings.get(name, ()):
+            count, _, value = found.partition(": ")
+            yield f"recordings of {value} {done}: {count}"
+    (mean,) = findings.get("mean_to", [0.0])
+    if mean > TOLD:
+        yield (
+            f"means to {mean:.2g} of full scale are taken off recordings; they stay "
+            "with data.clean.dc=False"
+        )
+    (cut,) = findings.get("cut_share", [0.0])
+    if cut:
+        yield f"{cut:.2%} of recordings are silence at the ends, and cut off"
