@@ -161,7 +161,7 @@ audio { width: 100%; height: 32px; }
 .pixels { image-rendering: pixelated; }
 table { display: block; overflow-x: auto; border-collapse: collapse; margin: 20px 0;
   font-size: 14.5px; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: 7px 24px 7px 0;
+th, td { text-align: right; padding: 7px 16px 7px 0;
   border-bottom: 1px solid #e3e5e9; }
 th:first-child, td:first-child { text-align: left; }
 th { font-weight: 560; color: #666d78; }

@@ -13,6 +13,7 @@ from train.report.sheets import played, sheet
 
 PLAYED = 6  # sounds and clips of each kind, since a page is to stay small
 LEAST = 104  # pixels of a cell, wide enough for a few words
+TO = "\u00a0to\u00a0"  # with spaces at which no cell is broken
 BESIDE = ("likeliest", "cnn", "pca", "nearest", "mean", "real")  # who answers, in order
 TRUE, DRAWN = (42, 140, 106), (210, 105, 30)
 
@@ -95,8 +96,9 @@ def _cell(figures: Mapping[str, Any], name: str) -> str | None:
         return None
     found, ends = figures[name], figures.get(f"{name}_interval")
     places = 3 if abs(found) <= 1 else 2
-    around = ends and f" ({' to '.join(number(float(x), places) for x in ends)})"
-    return number(float(found), places) + (around or "")
+    said = [number(float(x), places) for x in (found, *(ends or ()))]
+    around = f" ({said[1]}{TO}{said[2]})" if ends else ""
+    return said[0] + around
 
 
 def samples(evaluation: Mapping[str, Any]) -> Section:

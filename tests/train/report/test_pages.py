@@ -121,7 +121,12 @@ def test_what_does_not_fit_is_refused():
 
 
 def test_the_demos_page_shows_which_bars_were_met():
-    row = {"accuracy": 0.99, "distance_ratio": 4.0, "distance": 9.0, "memorisation": 1}
+    row = {
+        "accuracy": 0.99,
+        "distance_ratio": 4.0,
+        "distance": 9.0,
+        "memorisation": 0.965,
+    }
     scores = {"psnr_db": 26.0, "kmeans_psnr_db": 20.0, "ssim": 0.9, "kmeans_ssim": 0.8}
     scores |= {"tokens": 16, "bits_per_example": 96, "usage_0": 1.0, "perplexity_0": 60}
     names = "heldout_count", "judge_accuracy", "train_distance", "floor_count"

@@ -51,7 +51,7 @@ def test_a_line_for_each_figure_and_a_column_for_each_who_answers():
     lines = crossings(found).text.splitlines()
     assert lines[-4:] == [
         "|  | figure | model | pca | mean | examples |",
-        "| a+b → c | accuracy | 0.500 (0.250 to 0.750) | 0.400 | – | 9 |",
+        "| a+b → c | accuracy | 0.500 (0.250\u00a0to\u00a00.750) | 0.400 | – | 9 |",
         "| a → b | psnr_db | 21.26 | – | 9.00 | 8 |",
         "| c_after_3 | psnr_db | 20.00 | – | – | 7 |",
     ]
