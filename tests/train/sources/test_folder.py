@@ -340,6 +340,15 @@ def test_classes_are_in_the_order_of_their_numbers(tmp_path):
     assert open_source(data, True).order == ""  # as ever
 
 
+def test_classes_whose_order_never_changed_have_none_to_compare(tmp_path):
+    """A run whose checkpoints hold no order of classes goes on."""
+    for name in ("cat", "dog"):
+        for i in range(4):
+            draw(tmp_path / name / f"{i}.png", i)
+    source = open_source(at(tmp_path), True)
+    assert source.class_names == ("cat", "dog") and source.order == ""
+
+
 @pytest.mark.parametrize(
     "folders,said",
     [
