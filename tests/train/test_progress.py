@@ -36,6 +36,16 @@ def test_a_log_file_gets_lines_of_count_rate_and_time_left(clock, capsys):
     assert "[00:02<01:3" in lines[0] and "file/s" in lines[0]
 
 
+def test_what_is_done_already_counts(clock, capsys):
+    """A resumed run's bar begins where the run stood; the rate is of what is new."""
+    with progress(None, "reading", 1000, start=900) as bar:
+        for _ in range(10):
+            clock[0] += 1.0
+            bar.update()
+    first = capsys.readouterr().err.splitlines()[0]
+    assert "902/1000" in first and "1.00it/s" in first
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True
