@@ -168,6 +168,8 @@ def test_gaps_are_a_share_of_their_own_channel(tmp_path):
     where = {"name": "folder", "data_dir": str(tmp_path / "x.npz"), "holdout": 0.5}
     report, _ = inspect(Series(**where, length=100, channels=2, threads=0))
     assert report["train"]["missing_share"] == [0.0, 0.25]
+    some, _ = inspect(Series(**where, length=100, channels=2, threads=0), most=2)
+    assert some["train"]["missing_share"] == [0.0, 0.25]  # of what was looked at
     for name, of in (("raw_min", np.nanmin), ("raw_max", np.nanmax)):
         np.testing.assert_allclose(report["train"][name], of(x[:500], 0), rtol=1e-5)
 
