@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.train.fresh import fresh_source
-from train.modalities import Ranges, Series, Video, Volumes, video
+from train.modalities import Audio, Ranges, Series, Video, Volumes, video
 from train.sources.generated import (
     bursts,
     hit,
@@ -14,6 +14,7 @@ from train.sources.generated import (
     rotation,
     scene,
     sensor_series,
+    tone,
 )
 from train.sources.moving import (
     ACTIONS,
@@ -282,3 +283,16 @@ def _same(picture, ink):
     factor = ink.shape[0] // picture.shape[0]
     large = picture.repeat(factor, 0).repeat(factor, 1) if factor else picture
     return large.shape == ink.shape and (large == ink).all()
+
+
+@pytest.mark.parametrize("row", [0, 7])
+def test_a_tone_fades_over_its_clip_however_long(row):
+    """Sixteenths of a short clip are as loud as those of one four times as long."""
+
+    def loud(length):
+        x = tone(Audio(length=length, rate=8000), 0, row).values
+        return np.sqrt(np.square(x).reshape(16, -1).mean(1))
+
+    short, long = loud(4096), loud(16384)
+    assert short.max() > 10 * short[-1]
+    np.testing.assert_allclose(short, long, rtol=0.1, atol=0.003)
