@@ -14,7 +14,7 @@ from tests.train.devices import only_one
 from train import bench
 from train.config import replaced
 from train.errors import BadInput
-from train.objectives import machine
+from train.objectives import costs, machine
 from train.objectives.costs import of_streams, stream_costs
 from vqdit.diffusion import Mixture
 from vqdit.dit import DiT
@@ -99,6 +99,34 @@ def test_streams_are_timed_beside_models_of_some_of_them(one_device):
         f"{pair}, of {of}"
         for pair in ("image from name", "name from image")
         for of in ("all", "two")
+    ]
+
+
+def test_each_of_three_streams_is_drawn_from_the_one_before_it(monkeypatch):
+    """By the model of all and by one of the two, in the order of the experiment."""
+    experiment = types.SimpleNamespace(
+        streams=dict.fromkeys("abc"), run=types.SimpleNamespace(batch=2)
+    )
+    of = lambda experiment, names: types.SimpleNamespace(streams=dict.fromkeys(names))
+    asked = []
+
+    def rehearsal(experiment):
+        train_step = lambda: (None, None, None, "step")
+        streams = "".join(experiment.streams)
+        return types.SimpleNamespace(train_step=train_step, streams=streams)
+
+    monkeypatch.setattr(costs, "of_streams", of)
+    monkeypatch.setattr(costs, "Rehearsal", rehearsal)
+    monkeypatch.setattr(costs, "peak_bytes", lambda program: 1)
+    monkeypatch.setattr(costs, "_generator", lambda rehearsal: rehearsal.streams)
+    monkeypatch.setattr(costs, "_draw", lambda *how: asked.append(how[:3]))
+    monkeypatch.setattr(costs, "_timed", lambda each, _: {name: {} for name in each})
+    found = stream_costs(experiment)["draw"]
+    assert list(found)[::2] == [
+        f"{pair}, of all" for pair in ("a from c", "b from a", "c from b")
+    ]
+    assert [draw for draw in asked if draw[0] != "abc"] == [
+        *(("ac", "c", "a"), ("ab", "a", "b"), ("bc", "b", "c"))
     ]
 
 
