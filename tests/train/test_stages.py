@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import vqdit
+from tests import toys
 from tests.train.devices import only_one
 from train import (
     classifier,
@@ -114,6 +115,16 @@ def trained(tmp_path_factory, one_device):
     masked = dit("masked", work)
     stage_two.train(masked, folder / "masked")
     return work, folder / "masked", folder / "cache"
+
+
+def test_what_a_run_shows_went_through_the_codes():
+    """A tokenizer's pictures are what its codes decode to, as `Codec` does it."""
+    codec = toys.codec()
+    x = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 1)).astype(np.uint8)
+    shown, made = stage_one._reconstruct(codec.module, codec.variables, x)
+    np.testing.assert_allclose(shown, x / 127.5 - 1, atol=1e-6)
+    codes = codec.encode(shown).codes
+    np.testing.assert_allclose(made, codec.decode(codes), atol=1e-5)
 
 
 def test_a_resumed_tokenizer_equals_one_never_stopped(tmp_path, trained, monkeypatch):
