@@ -125,6 +125,22 @@ def test_the_table_says_how_sure_it_is():
     assert said[3].split() == "latents 8 50.0% 25.0% 75.0% 100.0%".split()
 
 
+def test_the_programs_seed_is_that_of_the_noise(transformer, monkeypatch):
+    """And 0 where none is written."""
+    keys = []
+
+    def table(asked, train, held, key):
+        keys.append(jax.random.key_data(key).tolist())
+        raise ValueError("enough")
+
+    monkeypatch.setattr(probe, "table", table)
+    for words in ((), ("--seed=0",), ("--seed=7",)):
+        with pytest.raises(BadInput, match="enough"):
+            probe.main([transformer, *words, *FEW])
+    assert keys[0] == keys[1] == jax.random.key_data(jax.random.key(0)).tolist()
+    assert keys[2] == jax.random.key_data(jax.random.key(7)).tolist()
+
+
 def test_noise_is_of_the_seed_and_of_the_part():
     """An example's number stands for another one in the other part, and noise that
     both had would make them alike."""
