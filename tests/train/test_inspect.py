@@ -134,6 +134,23 @@ def test_the_program_prints_and_writes(tmp_path, capsys):
         main([f"--config={config}", f"--out={config}"])
 
 
+def test_each_stream_with_data_of_its_own_has_a_folder(tmp_path):
+    config, out = tmp_path / "c.py", tmp_path / "looked"
+    config.write_text(
+        "import dataclasses\n"
+        "from tests.train.experiments import JOINT\n"
+        "from train.modalities import Images, Series\n"
+        "two = {'image': Images(threads=0), 'text': Series(examples=40, threads=0)}\n"
+        "CONFIG = dataclasses.replace(JOINT, data=two)\n"
+    )
+    main([f"--config={config}", f"--out={out}", "--most=10"])
+    assert {path.name for path in out.iterdir()} == {"image", "text"}
+    for stream, kind in (("image", "image"), ("text", "series")):
+        found = {path.name for path in (out / stream).iterdir()}
+        assert {"report.json", "examples.png", "augmented.png", "values.png"} <= found
+        assert json.loads((out / stream / "report.json").read_text())["kind"] == kind
+
+
 def test_beams_without_a_return_are_not_outside_of_the_range(tmp_path):
     for i in range(12):
         x = np.random.default_rng(i).uniform(1, 50, (8, 32))
