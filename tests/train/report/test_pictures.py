@@ -89,6 +89,13 @@ def test_plots_are_pictures_and_alike_each_time(monkeypatch):
     assert bars.shape == (300, 400, 4)
 
 
+def test_values_are_read_along_rules_that_lie_across():
+    """Thin lines at the ticks of y, and of x none but the axis itself."""
+    there = decoded(pictures.line_plot({"a": ([0, 1], [0, 1])}))[..., 3] > 0
+    rules = lambda share: int((np.diff((share > 0.7).astype(int)) == 1).sum())
+    assert rules(there.mean(1)) >= 5 and rules(there.mean(0)) == 1
+
+
 def test_what_is_no_picture_is_refused():
     with pytest.raises(BadInput, match="not finite"):
         pictures.png(np.full((2, 2), np.nan, np.float32))
