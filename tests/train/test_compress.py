@@ -666,6 +666,16 @@ def frames_in(folder, count=5, side=6, suffix="png"):
     return folder
 
 
+def test_a_folders_files_come_by_name_however_the_disk_lists_them(
+    tmp_path, monkeypatch
+):
+    for order in ("abc", "cab", "cba"):
+        inside = [tmp_path / f"{name}.png" for name in order]
+        monkeypatch.setattr(Path, "iterdir", lambda folder, inside=inside: inside)
+        found = listed([str(tmp_path)], (".png",))
+        assert [path.stem for path in found] == ["a", "b", "c"]
+
+
 def test_a_folder_of_frames_is_a_clip(bundles, tmp_path):
     walk, run_ = frames_in(tmp_path / "clips/walk"), tmp_path / "clips/run.v2"
     frames_in(run_, 3, suffix="jpg")
