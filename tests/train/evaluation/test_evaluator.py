@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from tests.train.evaluation.test_contract import Network
+from train.config import Samples
 from train.errors import BadInput
 from train.evaluation import evaluator as streaming
-from train.evaluation import features, texts
+from train.evaluation import features, texts, training
 from train.evaluation.evaluator import evaluated, examples, grouped
 from train.evaluation.features import Latents, network_of
 from train.evaluation.likeness import Likeness
@@ -110,6 +111,24 @@ def drawing(x, classes=10):
             }
         ),
     )
+
+
+def test_a_run_draws_its_samples_as_it_is_told(monkeypatch):
+    """In as many steps, under that guidance, as many and of that seed."""
+    how, asked = Samples(4, num=20, steps=3, guidance=2.5, seed=7), []
+    run = types.SimpleNamespace(evaluate=how)
+    sampler = lambda **how: asked.append(how) or "draw"
+    opened = types.SimpleNamespace(
+        experiment=types.SimpleNamespace(run=run, sources={}),
+        generator=lambda params: types.SimpleNamespace(sampler=sampler),
+    )
+    monkeypatch.setattr(training, "references_of", lambda *of: {})
+    monkeypatch.setattr(training, "prefixed", lambda *of: {})
+    monkeypatch.setattr(training, "scored", lambda *of, params: of[1:])
+    figures = training.sample_figures(opened)
+    assert asked == [{"steps": 3, "guidance": 2.5}] and figures.every == 4
+    state = types.SimpleNamespace(ema={})
+    assert figures.of(state) == ("draw", {}, 20, 7)
 
 
 def test_samples_are_scored_by_their_streams():
