@@ -179,6 +179,11 @@ def test_sweeps_are_scored_in_metres_where_a_beam_returned():
     assert figures["tokens"] == 64 and figures["bits_per_example"] == 128
     # Four codes for blocks of four beams: metres off, and finite.
     assert metres / 100 < figures["kmeans_rmse_m"] < data.far
+    # Whatever the tokenizer beside them makes of the signal.
+    right = evaluate_tokenizer(Stand(data, codes=(4,), grid=(4, 16)), data)
+    assert right["rmse_m"] == pytest.approx(0, abs=1e-5)
+    for name in ("kmeans_rmse_m", "kmeans_median_m"):
+        assert right[name] == pytest.approx(figures[name])
 
     lost = whole(data, False)["known"] == 0
     assert lost.any()
