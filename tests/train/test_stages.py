@@ -131,15 +131,22 @@ def test_a_resumed_tokenizer_equals_one_never_stopped(tmp_path, trained, monkeyp
     """Bit for bit, with the k-means between the two starts' checkpoints. A codebook
     that learns by its gradient: objectives/test_adversarial.py."""
     shown, real = [], stage_one._reconstruct
+    set_at, kmeans = [], stage_one.codebook_from_data
 
     def reconstruct(model, variables, x):
         shown.append(variables["params"])
         return real(model, variables, x)
 
+    def codebook_from_data(experiment, step, state):
+        set_at.append(step)
+        return kmeans(experiment, step, state)
+
     monkeypatch.setattr(stage_one, "_reconstruct", reconstruct)
+    monkeypatch.setattr(stage_one, "codebook_from_data", codebook_from_data)
     experiment = tokenizer(EMA)
     stage_one.train(shorter(experiment, 5), tmp_path / "b")
     resumed = stage_one.train(experiment, tmp_path / "b")
+    assert set_at == [experiment.kmeans.step]
     # A hash of every weight is in it.
     assert resumed.contract == vqdit.load(trained[0]).contract
     loaded = vqdit.load(tmp_path / "b")
