@@ -5,6 +5,9 @@ import math
 from typing import Annotated, Any, Literal
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from vqdit import (
@@ -124,3 +127,14 @@ def test_no_value_takes_what_is_no_number(make, value):
 def test_noise_may_be_added_however_much_there_is():
     """S_tmax of arXiv:2206.00364, table 5, is infinite for some."""
     assert Churn(high=math.inf).high == math.inf
+
+
+def test_an_array_of_no_axes_is_a_number_and_inside_a_jit_not_known():
+    bound = Bound(at_least=0)
+    assert all(map(bound.holds, (jnp.float32(0.5), np.array(0.25), np.float32(0))))
+    wrong = (jnp.float32(-1), jnp.float32(jnp.nan), jnp.ones(1), np.array(np.inf))
+    assert not any(map(bound.holds, wrong))
+    seen = []
+    jax.jit(lambda x: seen.append(bound.holds(x)))(-1.0)
+    assert seen == [True]
+    assert Bound(at_least=-math.inf).holds(-math.inf)

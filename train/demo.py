@@ -175,7 +175,7 @@ def main(argv=None):
         + (f"; outside the usual spread: {odd}" if odd else "")
     )
     print(f"The report is {folder}/report.html. Draw more samples with")
-    print(f"  python -m train.sample --workdir={folder}/flow --label=3 --guidance=1.4")
+    print(f"  python -m train.sample --workdir={folder}/flow --label=3 --guidance=1.25")
 
 
 def _scores(reference, image, label) -> dict:

@@ -41,7 +41,7 @@ from train.evaluation.drawing import SAMPLER
 from train.evaluation.estimates import Estimate
 from train.evaluation.features import network_of
 from train.evaluation.judge import judge_of
-from train.evaluation.measured import how_asked, with_kept
+from train.evaluation.measured import comparable, how_asked, with_kept
 from train.evaluation.reconstruction.kinds import BASELINES
 from train.evaluation.samples import compared
 from train.evaluation.scores import (
@@ -190,7 +190,7 @@ def main(argv=None):
         reached, mine, other = met(bar, figures)
         before = ""
         if reached is None:
-            reached, mine, other = met(bar, all_of)
+            reached, mine, other = met(bar, comparable(all_of))
             before = "" if reached is None else " (measured before)"
         word = "not measured" if reached is None else "met" if reached else "MISSED"
         say(f"{bar}: {word}" + ("" if mine is None else f", {mine:.4g}{before}"))

@@ -103,7 +103,7 @@ def main(argv=None):
     some = counts.keys() | holes.keys()
     _wanted(generator, flags.get("want"), words.keys() - rows - some)
     held = {name: flags.get(name, False) for name in ("cut", "resample")}
-    given = given_examples(generator, words, **held)
+    given = given_examples(generator, words, **held, holed=holes.keys())
     told, (given, around) = given, with_holes(generator, given, holes)
     gaps = {n for n in rows if not generator.values[n].known(given[n]).all()}
     gaps |= some

@@ -28,7 +28,8 @@ from typing import Annotated, Any, Literal
 class Bound:
     """Between what a number lies.
 
-    nan never does, and infinity only where at_most says so.
+    nan never does, and infinity only where an end says so. An array of no axes is a
+    number.
     """
 
     at_least: int | float | None = None
@@ -38,8 +39,13 @@ class Bound:
 
     def holds(self, value: Any) -> bool:
         if not isinstance(value, numbers.Real):
-            return False
-        finite = math.isfinite(value) or value == self.at_most
+            if getattr(value, "shape", None) != ():
+                return False
+            try:
+                value = float(value)
+            except TypeError:  # inside a jit it is not known
+                return True
+        finite = math.isfinite(value) or value in (self.at_least, self.at_most)
         ends = self._ends().items()
         return finite and all(_ORDER[name](value, end) for name, end in ends)
 

@@ -229,6 +229,8 @@ def test_a_text_has_blanks(bundle, tmp_path):
     drawn = words.read_bytes().split(b"\n")[:3]
     assert all(text[:1] == b"a" for text in drawn) and len({*drawn}) > 1
     assert b"a**d" not in drawn
+    long = ["--given.text=aßßß", "--hole.text=ß", "--seed=1"]  # of two bytes each
+    run(bundle, *long, "--want=text", f"--out={words}")
     model = vqdit.load(bundle)
     run(bundle, *given, "--want=word", f"--out={out}")
     at = (jax.random.key(1), np.arange(3))

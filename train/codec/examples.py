@@ -1,7 +1,7 @@
 """Files and words as the examples that they would be among a generator's data."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,18 @@ from train.modalities.rows import TABULAR, cells_of, rows_of
 from train.pipeline.streams import say_unseen
 from train.progress import say
 from vqdit.signal import to_signal
+from vqdit.tokenizer.text import Text
 from vqdit.trained.codec import Codec
 from vqdit.trained.conditions import class_numbers
 from vqdit.trained.generator import Generator
 
 
 def given_examples(
-    generator: Generator, given: Mapping[str, str], cut: bool, resample: bool
+    generator: Generator,
+    given: Mapping[str, str],
+    cut: bool,
+    resample: bool,
+    holed: Collection[str] = (),
 ) -> dict[str, np.ndarray]:
     """Stream -> (n, *shape) signals in [-1, 1], or n values of what is born discrete.
 
@@ -32,6 +37,7 @@ def given_examples(
         column=value,column=value; a .csv of boxes.
     cut:   drops what a text has beyond its stream's length, which is refused else.
     resample: takes recordings of another rate.
+    holed: streams of which a text has blanks, whose codes are still to be counted.
     Raises BadInput, which names the flag, for all that cannot be.
     """
     found = {}
@@ -47,8 +53,10 @@ def given_examples(
             if codec is not None:
                 found[name] = signals_of(codec, word, resample)
             else:
-                values = _values(generator, name, word, cut)
-                generator.values[name].encode(values)  # which refuses what is none
+                blanks = name in holed and isinstance(generator.values[name], Text)
+                values = _values(generator, name, word, cut, blanks)
+                if not blanks:
+                    generator.values[name].encode(values)  # which refuses what is none
                 found[name] = np.fromiter(values, object, len(values))
         except (BadInput, Unreadable) as error:
             raise BadInput(f"--given.{name}: {error}") from error
@@ -105,7 +113,7 @@ def class_of(word: str, names: tuple[str, ...]) -> int:
     return int(word) if number else class_numbers(word, names)
 
 
-def _values(generator, name, word, cut) -> list[Any]:
+def _values(generator, name, word, cut, blanks) -> list[Any]:
     """What a word says of a stream that is born discrete, a value a sample."""
     tokenizer = generator.values[name]
     if tokenizer.source == "label":
@@ -121,7 +129,7 @@ def _values(generator, name, word, cut) -> list[Any]:
     # A text may be the name of a folder, too; one that holds a / is a path.
     if path.suffix == ".txt" or ("/" in word and os.path.isdir(word)):
         texts = [_text(each) for each in listed([word], (".txt",))]
-    for i, text in enumerate(texts):
+    for i, text in enumerate(texts if not blanks else ()):
         count = len(tokenizer.split(text))
         if count > tokenizer.length and not cut:
             raise ValueError(
@@ -147,7 +155,7 @@ def _rows(tokenizer, word) -> list[dict[str, Any]]:
     path = Path(word)
     if path.suffix.lower() in TABULAR:
         with blame(str(path)):
-            rows, counts = tokenizer.seen(rows_of(path)[0])
+            rows, counts = tokenizer.seen(list(rows_of(path)[0]))
         say_unseen(counts, word)
         return list(rows)
     pairs = [pair.split("=", 1) for pair in word.split(",") if pair]

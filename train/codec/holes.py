@@ -98,8 +98,8 @@ def _hole(codec, word, at) -> np.ndarray:
     for a, b, one, side in zip(low, high, scale, sides[-len(low) :], strict=True):
         if not 0 <= a < b <= side / one:
             raise BadInput(f"{at}: write from 0 to {side / one:g}, the lower first")
-        # All that the span touches.
-        spans.append(slice(math.floor(a * one), math.ceil(b * one)))
+        # All that the span touches, by more than what floats lose.
+        spans.append(slice(math.floor(a * one + 1e-6), math.ceil(b * one - 1e-6)))
     hole = np.zeros(sides, bool)
     hole[(..., *spans)] = True
     return hole
@@ -107,7 +107,7 @@ def _hole(codec, word, at) -> np.ndarray:
 
 def _white(codec, word, at) -> np.ndarray:
     """Bool (h, w), where a picture is white that is brought to the size."""
-    shape = (*codec.contract.shape[-3:-1], 3)
+    shape = (*codec.contract.shape[-3:-1], 1)
     contract = dataclasses.replace(
         codec.contract, kind="image", shape=shape, offset=(), scale=()
     )

@@ -4,17 +4,19 @@ A crossing stays in the file when others are measured, with how it was "asked" a
 "seal" of the bundle that all are of.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from train.progress import say
 from vqdit.trained.bundle import read_json
 
 Figures = dict[str, Any]
 
 # What is done where nothing is asked.
 SAMPLER = {"steps": 50, "shift": 1.0, "interval": (0.0, 1.0), "solver": None}
-DEFAULTS = {"num": 1000, "seed": 0, "draws": 1}
+DEFAULTS = {"num": 1000, "seed": 0, "draws": 1, "score_draws": 8}
 
 
 def how_asked(
@@ -39,14 +41,39 @@ def with_kept(
     """Figures with the crossings that the file holds of the same bundle beside those
     that were measured now, of which each was `asked` so. Of a bundle without a seal, or
     a file that does not say one or cannot be read, nothing is kept."""
+    figures = _finite(figures)
     new, old = figures.get("crossings", {}), {}
     if seal is not None:
         old = _kept(path, seal)
+    if not old and path.exists() and b'"crossings"' in path.read_bytes():
+        say(
+            f"{path.name} is of another bundle or version, or broken: its crossings "
+            "are not kept"
+        )
     crossings = {name: each for name, (each, _) in old.items()} | new
     if not crossings:
         return figures
     how = {name: each for name, (_, each) in old.items()} | dict.fromkeys(new, asked)
     return figures | {"crossings": crossings, "asked": how, "seal": seal}
+
+
+def comparable(figures: Figures) -> Figures:
+    """Without the crossings of some examples, or of other data, which no bar means."""
+    asked = figures.get("asked", {})
+    some = {name for name, how in asked.items() if {"among", "config"} & {*how}}
+    each = figures.get("crossings", {}).items()
+    return figures | {"crossings": {n: x for n, x in each if n not in some}}
+
+
+def _finite(found: Any) -> Any:
+    """With None for what is no finite number, of which JSON has none."""
+    if isinstance(found, Mapping):
+        return {name: _finite(each) for name, each in found.items()}
+    if isinstance(found, list | tuple):
+        return [_finite(each) for each in found]
+    if isinstance(found, float) and not math.isfinite(found):
+        return None
+    return found
 
 
 def _kept(path: Path, seal: str) -> dict[str, tuple[Any, Any]]:

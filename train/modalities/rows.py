@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from train.errors import Unreadable
+from train.modalities.files.parquet import ENTRY
 from train.modalities.files.stored import File
 from train.modalities.files.tables import check_names, open_table
 from train.modalities.modality import Modality
@@ -17,7 +18,22 @@ from train.modalities.record import Record
 from vqdit.tokenizer.columns import spelled
 
 TABULAR = (".csv", ".parquet")
-ROW = 900  # bytes of a row as a record, beside its entries
+
+
+class Listed(Sequence):
+    """The rows of a table, each {column: entry}, made of its columns as it is asked
+    for: kept whole, a row takes thirty times what its entries do."""
+
+    def __init__(self, columns: Mapping[str, Sequence[Any]], count: int):
+        self.columns, self.count = dict(columns), count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, at):
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(self.count))]
+        return {name: column[at] for name, column in self.columns.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,21 +104,20 @@ def _below(kind: type) -> Iterable[type]:
 
 def rows_of(
     path: File, columns: Sequence[str] = (), apart: Sequence[str] = ()
-) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
+) -> tuple[Listed, dict[str, list[str]]]:
     """(rows of these columns, or of all but those that are `apart`; these as words).
 
     A row is {column: float, str, or None where it is missing}. Raises Unreadable for a
     file that is no table with names, or lacks a column.
     """
     only = (*columns, *apart) if columns else ()
-    table, named = open_table(path, only=only, row=ROW)
+    table, named = open_table(path, only=only, entry=ENTRY)
     if not named:
         raise Unreadable("its first line holds numbers; write the columns' names there")
     check_names((*columns, *apart), table.column_names)
     names = columns or [n for n in table.column_names if n not in apart]
     found = {name: _entries(table[name]) for name in {*names, *apart}}
-    listed = zip(*(found[name] for name in names), strict=True)
-    rows = [dict(zip(names, row, strict=True)) for row in listed]
+    rows = Listed({name: found[name] for name in names}, table.num_rows)
     return rows, {name: list(map(spelled, found[name])) for name in apart}
 
 

@@ -5,7 +5,7 @@ import functools
 import gzip
 import math
 from collections import Counter
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -24,11 +24,14 @@ from train.modalities.modality import EightOrMore, Modality
 from train.modalities.record import Record
 from train.modalities.transforms.augment import VolumeAugment
 from train.modalities.transforms.normalise import Scaling
-from vqdit.fields import Count, NonNegative
+from vqdit.fields import Bound, Count, NonNegative
 
 Name = Literal["phantoms", "patients", "planted_patients", "folder", "webdataset"]
 GENERATED = ("phantoms", "patients", "planted_patients")
 MILLIMETRES = {"meter": 1000.0, "micron": 0.001}  # of a NIfTI file's units
+
+# Of a window, which may be open on one side.
+End = Annotated[float, Bound(at_least=-math.inf, at_most=math.inf)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Volumes(Modality):
     size: tuple[int, int, int] = (32, 32, 32)
     channels: Count = 1
     spacing: tuple[float, ...] = ()
-    window: tuple[float, ...] = ()
+    window: tuple[End, ...] = ()
     resize: bool = False
     normalise: Scaling = "range"
     examples: EightOrMore = 512

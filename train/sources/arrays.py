@@ -12,7 +12,7 @@ from train.modalities.files.arrays import load_arrays
 from train.modalities.files.stored import printable
 from train.modalities.modality import Modality
 from train.modalities.record import Record
-from train.sources.classes import refuse_sparse
+from train.sources.classes import MOST_CLASSES, refuse_sparse
 from train.sources.source import Source
 from train.sources.split import divided
 
@@ -81,12 +81,15 @@ def npz(data: Modality, train: bool) -> Arrays:
         paths = [path / f"{s}.npz" for s in (data.train_split, data.test_split)]
         both = [_arrays(data, each) for each in paths]
         x, label, key, rate = both[0 if train else 1]
+        every = np.concatenate([each[1] for each in both])
         # One class count for both parts, or the label table would depend on the part.
-        classes = 1 + max(int(each[1].max()) for each in both)
+        classes = 1 + int(every.max())
+        refuse_sparse(np.unique(every).tolist(), str(path))
         rows, path = np.arange(len(x)), paths[0 if train else 1]
     else:
         x, label, key, rate = _arrays(data, path)
         classes = 1 + int(label.max())
+        refuse_sparse(np.unique(label).tolist(), str(path))
         draws = chance(0, np.arange(len(x)))
         rows = divided(data, train, draws, str(path), key or ())
     names, keys = map(str, range(classes)), key and [key[row] for row in rows]
@@ -114,8 +117,11 @@ def _arrays(
             f"{path}: label is {label.dtype} {list(label.shape)}; write one integer an "
             f"example, ({len(x)},){more}"
         )
-    if label.size:
-        refuse_sparse(np.unique(label).tolist(), str(path))
+    if label.size and int(label.max()) >= MOST_CLASSES:
+        raise BadInput(
+            f"{path}: label goes to {label.max()}; number classes from 0, as "
+            "np.unique(label, return_inverse=True)[1] does"
+        )
     label = label.astype(np.int64)
     if "label" in found and label.min() < 0:
         at = int(label.argmin())

@@ -20,7 +20,7 @@ from train.modalities.files.stored import listed
 from train.modalities.modality import Modality
 from train.modalities.record import Record
 from train.sources.builds import command, prepare, version_of
-from train.sources.entries import MOST_CLASSES
+from train.sources.classes import MOST_CLASSES
 from train.sources.source import Source
 from train.sources.split import divided
 from vqdit.sealed import parsed

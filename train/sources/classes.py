@@ -4,9 +4,10 @@ from collections.abc import Iterable
 
 from train.errors import BadInput
 
+MOST_CLASSES = 10**6  # that an index is believed to be one of
 # A set of so many classes may have an example of few of them; one of more is numbered
 # otherwise where fewer than one in so many has any.
-FEW_CLASSES, ONE_IN = 4096, 10
+FEW_CLASSES, ONE_IN = 2**16, 10
 
 
 def refuse_sparse(labels: Iterable[int], where: str) -> None:

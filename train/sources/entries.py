@@ -15,14 +15,13 @@ from train.errors import BadInput
 from train.modalities.files.pictures import STILLS
 from train.modalities.files.stored import kind_of, natural, printable
 from train.modalities.modality import Modality
-from train.sources.classes import refuse_sparse
+from train.sources.classes import MOST_CLASSES, refuse_sparse
 
 # Names of folders that are parts of a set, and not classes.
 TRAINING = ("train", "training")
 HELD_OUT = ("test", "testing", "val", "valid", "validation", "dev", "eval", "holdout")
 # Tables that list the signals of a folder.
 TABLES = ("captions.csv", "metadata.csv")
-MOST_CLASSES = 10**6  # that an index is believed to be one of
 NUMBER = r"\d{1,18}"  # of a class; longer ones are names
 # What may follow in the name of a part: train2017, val_images, test-set.
 MORE = re.compile(r"[\s_-]*(\d+|images?|imgs|set|data|split)$")

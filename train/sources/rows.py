@@ -54,17 +54,19 @@ class Rows(Source):
         self.identity = hashlib.sha256(path.read_bytes()).hexdigest()
         self.labels = np.array(labels, int)[mine]
         self.keys = [keys[row] for row in mine] if keys else None
-        self._records = []
-        for row in mine.tolist():
-            more = {"row": rows[row]}
-            if data.caption:
-                more["caption"] = found[data.caption][row]
-            mark = crc32(repr((more, labels[row])).encode()) / 2**32
-            values = np.array([mark], np.float32)
-            self._records.append(Record(values, label=labels[row], more=more))
+        self._rows, self._mine = rows, mine
+        self._captions = found[data.caption] if data.caption else None
 
     def read(self, rows):
-        return [self._records[row] for row in rows]
+        return [self._record(row) for row in rows]
+
+    def _record(self, row: int) -> Record:
+        at, label = int(self._mine[row]), int(self.labels[row])
+        more = {"row": self._rows[at]}
+        if self._captions is not None:
+            more["caption"] = self._captions[at]
+        mark = crc32(repr((more, label)).encode()) / 2**32
+        return Record(np.array([mark], np.float32), label=label, more=more)
 
 
 def open_rows(data: Tables, train: bool) -> Rows:

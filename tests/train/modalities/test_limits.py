@@ -17,6 +17,7 @@ from train.modalities import Audio, Images, Ranges, Series, Tables, Video, Volum
 from train.modalities.files import limits
 from train.modalities.files.limits import OWN, check_decoded, room
 from train.modalities.files.pictures import bands, opaque, read_picture
+from train.modalities.files.recordings import left_out, read_recording
 from train.sources.rows import Rows
 
 GIB = 2**30
@@ -69,7 +70,7 @@ def made(folder):
     np.savez(folder / "s.npz", a=np.ones((100, 3), np.float32))
     table = pyarrow.table({"a": np.ones(100), "b": np.ones(100), "w": ["xy"] * 100})
     pyarrow.parquet.write_table(table, folder / "a.parquet")
-    (folder / "a.csv").write_text("a,b\n" + "1,2\n" * 50)
+    (folder / "a.csv").write_text("a,b\n" + "1,2\n" * 400)
     (folder / "b.csv").write_text(",".join("abcdefgh") + "\n" + "1," * 7 + "1\n")
     series = Series("folder", channels=1, columns=("a",), length=2)
     wide = Series("folder", channels=8, length=2)
@@ -84,8 +85,8 @@ def made(folder):
         ("b.npy", Ranges("folder").read, 8 * 200),
         ("s.npz", Series("folder", channels=3).read, 8 * 300),
         ("a.parquet", series.load, 8 * 100 + 500),
-        ("a.parquet", lambda path: Rows(Tables(), path), 100 * (900 + 3 * 64) + 1000),
-        ("a.csv", lambda path: Rows(Tables(), path), 50 * (900 + 2 * 64)),
+        ("a.parquet", lambda path: Rows(Tables(), path), 100 * 3 * 32 + 1000),
+        ("a.csv", lambda path: Rows(Tables(), path), 400 * 2 * 32),
         ("b.csv", wide.read, 7 * 10_000),
     ]
 
@@ -195,3 +196,32 @@ def test_pictures_are_turned_as_pillow_turns_them(turn):
     Image.fromarray(noise).save(file, "png", exif=exif)
     upright = np.asarray(ImageOps.exif_transpose(Image.open(file)))
     np.testing.assert_array_equal(read_picture(file.getvalue()).pixels, upright)
+
+
+def test_a_recording_is_read_beside_columns_that_are_no_numbers(tmp_path):
+    """Those that are chosen, and their times; the others are named, and not read."""
+    path = tmp_path / "a.parquet"
+    columns = {"time": np.arange(9.0), "a": np.ones(9), "tags": [["x"]] * 9}
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    values, rate, _ = read_recording(path, ("a",), "", 1)
+    assert values.tolist() == [[1.0]] * 9 and rate == 1.0
+    assert left_out(path, ("a",), "", 1) == ["tags"]
+    with pytest.raises(Unreadable, match="no column 'b', only time, a, tags"):
+        read_recording(path, ("b",), "", 1)
+
+
+def test_a_film_of_a_few_large_frames_is_read(tmp_path):
+    """4096 x 2160, of which a decoder holds some: a file of kilobytes."""
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "a.mp4"), "w") as out:
+        stream = out.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 4096, 2160, "yuv420p"
+        for _ in range(2):
+            frame = av.VideoFrame(4096, 2160, "yuv420p")
+            for plane in frame.planes:
+                plane.update(bytes(plane.buffer_size))
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    assert (tmp_path / "a.mp4").stat().st_size < 2e5
+    clip = Video("folder", size=8).read(tmp_path / "a.mp4")
+    assert clip.values.shape[1:] == (2160, 4096, 3)

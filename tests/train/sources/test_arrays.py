@@ -105,7 +105,7 @@ def test_npz_without_labels_and_without_channels(tmp_path):
         ),
         (
             {"image": numbered(2), "label": np.array([1, 2**64 - 1], np.uint64)},
-            "label goes to 18446744073709551615, and 2 values",
+            "label goes to 18446744073709551615; number classes from 0",
         ),
         ({"image": np.array([None, None])}, "plain arrays"),
         ({"image": numbered(1)}, "cannot be divided"),
@@ -209,3 +209,19 @@ def test_files_of_one_name_go_together_whatever_their_folder():
     data = dataclasses.replace(data, holdout="match:^b/")
     found = divided(data, False, draws, "x", ruled(data, paths))
     assert found.tolist() == list(range(40, 80))
+
+
+def test_a_small_part_of_many_classes_is_no_list_of_identities(tmp_path):
+    """Of 70,000 classes the test part has two; only both parts say how many there are.
+    A set that has no more in either is refused."""
+    for many, split in ((70_000, "train"), (2, "test")):
+        label = np.arange(many) if many > 2 else np.array([3, 69_999])
+        np.savez(tmp_path / f"{split}.npz", image=np.zeros((many, 1, 1, 1), np.uint8),
+                 label=label)  # fmt: skip
+    data = Images(name="npz", data_dir=str(tmp_path), size=1)
+    for part in (True, False):
+        assert len(open_source(data, part).class_names) == 70_000
+    label = np.array([0, 69_999, 1])
+    np.savez(tmp_path / "train.npz", image=numbered(3), label=label)
+    with pytest.raises(BadInput, match="4 values are different"):
+        open_source(dataclasses.replace(data, size=4), True)

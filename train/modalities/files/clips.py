@@ -42,6 +42,7 @@ SHORTEST = 0.02  # seconds of a GIF's frame; players take less for a mistake
 # Frames that decoders hold at once: what is on the screen, what was, what comes; and
 # those that others are made of.
 HELD_GIF, HELD_VIDEO = 3, 16
+YUV = 1.5  # bytes of a pixel that a decoder of films holds
 TICK = 1e-6  # seconds that a .vqd file and an MP4 count times in
 
 
@@ -214,13 +215,17 @@ def open_video(path: File) -> Iterator[tuple[Any, Any]]:
             raise Unreadable("holds no video")
         stream = file.streams.video[0]
         width = math.ceil(stream.width * _wide(stream))
-        check_size(width, stream.height, size_of(path), HELD_VIDEO)
+        held = HELD_VIDEO * YUV * width * stream.height
+        advice = f"make {width} x {stream.height} smaller"
+        check_decoded(held, size_of(path), advice=advice, growth=FILM)
         yield file, stream
 
 
 def upright(frame: Any, stream: Any) -> UInt8[np.ndarray, "h w 3"]:
     width = max(1, round(frame.width * _wide(stream)))
-    check_size(width, frame.height, stream.container.size)
+    advice = f"make {width} x {frame.height} smaller"
+    size = 3 * width * frame.height
+    check_decoded(size, stream.container.size, advice=advice, growth=FILM)
     pixels = frame.to_ndarray(format="rgb24", width=width, height=frame.height)
     # A phone held upright stores its pictures lying, and how to turn them; a camera on
     # the side of its screen may mirror them, too.

@@ -13,14 +13,14 @@ from train.errors import Unreadable
 from train.modalities.files.limits import check_decoded
 
 BATCH = 2**16  # rows that are decoded at a time
-ENTRY = 64  # bytes of a number or word as an object of Python's, about
+ENTRY = 32  # bytes of a number as an object of Python's, and its place in a list
 
 
 def read_parquet(
-    file: BinaryIO, stored: int, only: Collection[str] = (), row: int = 0
+    file: BinaryIO, stored: int, only: Collection[str] = (), entry: int = 8
 ) -> Any:
     """A pyarrow.Table of the columns in `only`, or of all; of none where one of these
-    is not there. row: of `open_table`. Raises Unreadable where it takes too much."""
+    is not there. entry: of `open_table`. Raises Unreadable where it takes too much."""
     import pyarrow  # slow to import
     import pyarrow.parquet
 
@@ -38,8 +38,7 @@ def read_parquet(
                 f"column {name!r} holds {kind}, not numbers or words; choose with "
                 "data.columns"
             )
-    entry = ENTRY if row else 8
-    size = (row + entry * len(names)) * about.num_rows
+    size = entry * len(names) * about.num_rows
     advice = "choose columns, or split it into parts"
     check = lambda size: check_decoded(size, stored, False, advice)
     check(size + _unpacked(about, names))

@@ -25,7 +25,13 @@ from train.errors import Unreadable
 from train.modalities.files.arrays import load_arrays, npz
 from train.modalities.files.clocks import in_order
 from train.modalities.files.stored import File
-from train.modalities.files.tables import Columns, arrays_of, columns_of, open_table
+from train.modalities.files.tables import (
+    Columns,
+    arrays_of,
+    columns_of,
+    heads,
+    open_table,
+)
 
 TIME = ("time", "t", "seconds")
 ONE_CLOCK = "bring it to one clock (see train.modalities.files.clocks)"
@@ -41,9 +47,9 @@ def read_recording(
     if path.suffix.lower() == ".npz":
         streams, times = _npz(path, columns, channels)
     else:
-        table, named = open_table(path)
-        have, first = table.column_names, table[0].type
-        when = _time_column(have, first, columns, time, channels)
+        when = _time_column(*heads(path), columns, time, channels)
+        only = (*columns, *([when] if when else ())) if columns else ()
+        table, named = open_table(path, only=only)
         streams = columns_of(table, when, columns)
         times, _ = next(iter(streams.values()))
         names = list(streams) if named else []
@@ -65,9 +71,9 @@ def left_out(path: File, columns: Sequence[str], time: str, channels: int) -> li
         streams, _ = _npz(path, columns, channels)
         clocks = {f"{name}_{what}" for name in streams for what in ("time", "rate")}
         return sorted(load_arrays(path).keys() - streams.keys() - clocks - {"time"})
-    table, _ = open_table(path)
-    when = _time_column(table.column_names, table[0].type, columns, time, channels)
-    return [n for n in table.column_names if n not in columns and n != when]
+    have, first = heads(path)
+    when = _time_column(have, first, columns, time, channels)
+    return [name for name in have if name not in columns and name != when]
 
 
 def told(start: float | None, names: Sequence[str]) -> bytes:

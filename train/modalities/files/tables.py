@@ -12,7 +12,7 @@ from train.errors import BadInput, Unreadable, reading
 from train.modalities.files.arrays import load_arrays
 from train.modalities.files.clocks import in_order, one_clock
 from train.modalities.files.limits import check_decoded
-from train.modalities.files.parquet import ENTRY, check_table, read_parquet
+from train.modalities.files.parquet import check_table, read_parquet
 from train.modalities.files.stored import (
     File,
     opened_file,
@@ -145,14 +145,14 @@ def open_table(
     path: File,
     words: Collection[str] = (),
     only: Collection[str] = (),
-    row: int = 0,
+    entry: int = 8,
 ) -> tuple[Any, bool]:
     """(a CSV or Parquet file as a pyarrow.Table, whether its columns have names).
 
     words: columns of a CSV whose cells stay the texts that they are, and the only ones
         that are read; (): all, as what they look like.
     only: columns that are wanted; of a Parquet file the others are not read.
-    row: bytes that a row takes beside its entries.
+    entry: bytes that a number or a word takes as it is kept.
     Where columns have no names they are called f0, f1, ... Raises Unreadable where it
     is no table, has no rows, or two columns of one name, or takes too much memory.
     """
@@ -166,14 +166,28 @@ def open_table(
     with reading(f"not a whole {kind} table"):
         if kind == "parquet":
             with opened_file(path) as file:
-                table, named = read_parquet(file, size_of(path), only, row), True
+                table, named = read_parquet(file, size_of(path), only, entry), True
         else:
             as_text = {name: pyarrow.string() for name in words}
             table, named = _csv(stored(path), pyarrow.csv, as_text)
-            cells = table.num_rows * (row and row + ENTRY * table.num_columns)
+            cells = entry * table.num_rows * table.num_columns
             check_decoded(cells, size_of(path), False, "split it into parts")
             check_table(table.num_rows, table.column_names)
     return table, named
+
+
+def heads(path: File) -> tuple[list[str], Any]:
+    """(names of a table's columns, the type of the first); of a Parquet file nothing
+    else is read. Raises Unreadable as `open_table` does."""
+    if path.suffix.lower() == ".parquet":
+        import pyarrow.parquet
+
+        with reading("not a whole parquet table"), opened_file(path) as file:
+            schema = pyarrow.parquet.read_schema(file)
+        if schema.names:
+            return schema.names, schema.field(0).type
+    table, _ = open_table(path)
+    return table.column_names, table[0].type
 
 
 def columns_of(
@@ -213,7 +227,8 @@ def _csv(content: bytes, arrow, as_text: Mapping[str, Any]) -> tuple[Any, bool]:
     mark = max(rows, key=lambda mark: len(rows[mark]))
     first = rows[mark]
     # A line of commas alone would make columns of nothing.
-    wide = content.count(mark.encode(), 0, content.find(b"\n") % (len(content) + 1))
+    end = content.find(b"\n") + 1 or len(content)
+    wide = content.count(mark.encode(), 0, end)
     check_decoded(COLUMN * wide, len(content), False, "write fewer columns")
     # A first row of numbers is data: such a file has no names.
     bare = bool(first) and all(map(_is_number, first))

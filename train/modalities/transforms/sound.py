@@ -154,5 +154,5 @@ def alike_lines(findings: Mapping[str, list[Any]], rate: float) -> Iterator[str]
             "with data.clean.dc=False"
         )
     (cut,) = findings.get("cut_share", [0.0])
-    if cut:
-        yield f"{cut:.2%} of recordings are silence at the ends, and cut off"
+    if cut >= 1e-4:
+        yield f"silence at the ends of recordings is cut off, {cut:.2%} of their length"

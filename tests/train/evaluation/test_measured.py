@@ -1,0 +1,36 @@
+"""evaluation.json keeps what was measured before of the same bundle."""
+
+import json
+
+import pytest
+
+from train.evaluation.measured import comparable, with_kept
+
+
+def test_a_figure_that_is_no_number_loses_nothing(tmp_path, capsys):
+    """JSON has none for it: it is written as null, and the rest stays readable."""
+    path = tmp_path / "evaluation.json"
+    first = {"crossings": {"a_to_b": {"model": {"psnr_db": float("inf"), "mse": 0.5}}}}
+    found = with_kept(path, "s", first, {"num": 3})
+    assert found["crossings"]["a_to_b"]["model"] == {"psnr_db": None, "mse": 0.5}
+    path.write_text(json.dumps(found, allow_nan=False))
+    both = with_kept(path, "s", {"crossings": {"b_to_a": {}}}, {"num": 4})
+    assert both["crossings"].keys() == {"a_to_b", "b_to_a"}
+    assert both["asked"] == {"a_to_b": {"num": 3}, "b_to_a": {"num": 4}}
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ['{"crossings": {"a_to_b": {}}}', '{"crossings": '])
+def test_what_is_not_kept_is_told(tmp_path, capsys, text):
+    path = tmp_path / "evaluation.json"
+    path.write_text(text)
+    found = with_kept(path, "s", {"crossings": {"b_to_a": {}}}, {})
+    assert found["crossings"].keys() == {"b_to_a"}
+    assert "its crossings are not kept" in capsys.readouterr().err
+
+
+def test_bars_take_no_crossing_of_some_examples_or_of_other_data():
+    crossings = {"a_to_b": {"model": 1}, "b_to_a": {"model": 2}, "a_to_c": {"model": 3}}
+    asked = {"a_to_b": {}, "b_to_a": {"among": "_x_"}, "a_to_c": {"config": {"x": "1"}}}
+    found = comparable({"crossings": crossings, "asked": asked, "seal": "s"})
+    assert found["crossings"] == {"a_to_b": {"model": 1}}
