@@ -1,8 +1,10 @@
-"""Labels that are numbers: as many classes as the largest asks for."""
+"""Classes of labels: by their names, or as many as the largest number asks for."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from train.errors import BadInput
+from train.modalities.files.stored import natural
 
 MOST_CLASSES = 10**6  # that an index is believed to be one of
 # A set of so many classes may have an example of few of them; one of more is numbered
@@ -22,3 +24,31 @@ def refuse_sparse(labels: Iterable[int], where: str) -> None:
             "number them anew, np.unique(label, return_inverse=True)[1], or leave "
             "label out"
         )
+
+
+def labelled(
+    labels: Sequence[Any], where: Callable[[int], object]
+) -> tuple[Sequence[int], tuple[str, ...]]:
+    """(class numbers, -1 where nothing has one; class names) of class names, or of
+    numbers, also such as 3.0; an empty one is none. `where` names a row."""
+    labels = [
+        int(label) if type(label) is float and label.is_integer() else label
+        for label in (None if label == "" else label for label in labels)
+    ]
+    bare = [i for i, label in enumerate(labels) if label is None]
+    if len(bare) == len(labels):
+        return [-1] * len(labels), ()
+    if bare:
+        raise BadInput(f"{where(bare[0])}: no label, though others have one")
+    if all(type(label) is str for label in labels):
+        names = tuple(sorted(set(labels), key=natural))
+        number = {name: i for i, name in enumerate(names)}
+        return [number[label] for label in labels], names
+    for i, label in enumerate(labels):
+        if type(label) is not int or not 0 <= label < MOST_CLASSES:
+            raise BadInput(
+                f"{where(i)}: label {label!r:.100}; write every label as a name, or "
+                "every one as an index"
+            )
+    refuse_sparse(labels, str(where(max(range(len(labels)), key=labels.__getitem__))))
+    return labels, tuple(map(str, range(max(labels) + 1)))

@@ -7,15 +7,14 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from train.errors import BadInput
 from train.modalities.files.pictures import STILLS
 from train.modalities.files.stored import kind_of, natural, printable
 from train.modalities.modality import Modality
-from train.sources.classes import MOST_CLASSES, refuse_sparse
+from train.sources.classes import MOST_CLASSES, labelled
 
 # Names of folders that are parts of a set, and not classes.
 TRAINING = ("train", "training")
@@ -295,31 +294,3 @@ def _unlisted(path: Path, data: Modality, listed: set[Path]) -> Counter[str]:
             if name.lower().endswith(data.suffixes) and place not in listed:
                 left_out[f"{kind_of(name)} that {path.name} does not list"] += 1
     return left_out
-
-
-def labelled(
-    labels: Sequence[Any], where: Callable[[int], object]
-) -> tuple[Sequence[int], tuple[str, ...]]:
-    """(class numbers, -1 where nothing has one; class names) of class names, or of
-    numbers, also such as 3.0; an empty one is none. `where` names a row."""
-    labels = [
-        int(label) if type(label) is float and label.is_integer() else label
-        for label in (None if label == "" else label for label in labels)
-    ]
-    bare = [i for i, label in enumerate(labels) if label is None]
-    if len(bare) == len(labels):
-        return [-1] * len(labels), ()
-    if bare:
-        raise BadInput(f"{where(bare[0])}: no label, though others have one")
-    if all(type(label) is str for label in labels):
-        names = tuple(sorted(set(labels), key=natural))
-        number = {name: i for i, name in enumerate(names)}
-        return [number[label] for label in labels], names
-    for i, label in enumerate(labels):
-        if type(label) is not int or not 0 <= label < MOST_CLASSES:
-            raise BadInput(
-                f"{where(i)}: label {label!r:.100}; write every label as a name, or "
-                "every one as an index"
-            )
-    refuse_sparse(labels, str(where(max(range(len(labels)), key=labels.__getitem__))))
-    return labels, tuple(map(str, range(max(labels) + 1)))

@@ -18,7 +18,8 @@ from train.errors import BadInput, Unreadable, reading
 from train.modalities.files.stored import listed, stored
 from train.modalities.modality import Modality
 from train.sources.arrow import batches_of, check_columns
-from train.sources.entries import Entry, Listing, labelled, parts_among, splits_of
+from train.sources.classes import labelled
+from train.sources.entries import Entry, Listing, parts_among, splits_of
 from train.sources.folder import Part, folder_of, parted, shared
 from vqdit.sealed import parsed
 
