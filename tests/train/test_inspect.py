@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from train.errors import BadInput
-from train.inspect import _worries, inspect, lines, main
+from train.inspect import _worries, inspect, lines, main, survey
 from train.modalities import Audio, ImageAugment, Images, Ranges, Series, Video, Volumes
 from train.report.examples import (
     augmented_picture,
@@ -149,6 +149,16 @@ def test_each_stream_with_data_of_its_own_has_a_folder(tmp_path):
         found = {path.name for path in (out / stream).iterdir()}
         assert {"report.json", "examples.png", "augmented.png", "values.png"} <= found
         assert json.loads((out / stream / "report.json").read_text())["kind"] == kind
+
+
+def test_of_an_example_that_is_there_thrice_two_repeat_another(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (12, 4, 4, 1)).astype(np.uint8)
+    image[[3, 7]] = image[0]
+    image[9] = image[8]
+    write(tmp_path / "a.npz", image, np.arange(12) % 2)
+    where = {"name": "npz", "data_dir": str(tmp_path / "a.npz"), "holdout": 0.0}
+    data = Images(**where, size=4, threads=0)
+    assert survey(data, True, None).figures["repeated_examples"] == 3
 
 
 def test_beams_without_a_return_are_not_outside_of_the_range(tmp_path):
