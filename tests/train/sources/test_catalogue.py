@@ -170,6 +170,9 @@ def test_a_set_that_is_not_prepared_names_the_command(tmp_path):
     ) as caught:
         open_source(at(tmp_path, "mnist"), True)
     assert "\n" not in str(caught.value)
+    write_set(tmp_path / "pets" / "small" / "1.0.0", {"train": numbered(2)})
+    with pytest.raises(BadInput, match="prepared there: pets, toys; run"):
+        open_source(at(tmp_path, "mnist"), True)
     with pytest.raises(BadInput, match="not prepared in .*gone; run: tfds build toys"):
         open_source(at(tmp_path / "gone"), True)
 
