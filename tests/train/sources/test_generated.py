@@ -203,6 +203,16 @@ def test_a_street_without_boxes_in_the_way_has_the_ground_of_geometry():
         assert np.isnan(found[0]).mean() > 0.2  # mostly sky
 
 
+def test_each_beam_is_measured_with_a_noise_of_its_own():
+    """Four standard errors, of the spread and of what neighbours have in common. The
+    lower rows meet the ground, so that every beam of them returns."""
+    true, found = (scene(32, 600, rng(8), noise=noise) for noise in (0.0, 0.05))
+    error = (found - true)[12:] / 0.05
+    assert abs(error.std() - 1) < 4 * (2 * error.size) ** -0.5
+    for both in (error[1:] * error[:-1], error[:, 1:] * error[:, :-1]):
+        assert abs(both.mean()) < 4 * both.size**-0.5
+
+
 def test_a_drift_spreads_as_much_at_its_end_as_at_its_start():
     """Four standard errors of the ratio of two variances, of 20,000 channels each."""
     truth, _ = sensor_series(64, 20_000, rng(3), 0.0, 0.0, 0.0)
