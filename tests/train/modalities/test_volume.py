@@ -223,6 +223,7 @@ def test_volumes_go_through_the_pipeline_augmented():
     [
         ({"name": "ct"}, "data.name='ct': write one of phantoms, "),
         ({"size": (8, 8)}, r"data.size=\(8, 8\): write \(d, h, w\)"),
+        ({"size": (8, 0, 8)}, r"data.size=\(8, 0, 8\): write .*each at least 1"),
         ({"window": (3.0, 1.0)}, "data.window=.*low below high"),
         ({"channels": 2}, "data.channels=2: phantoms have 1"),
         ({"normalise": "x"}, "data.normalise='x'"),
