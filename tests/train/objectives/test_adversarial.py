@@ -14,7 +14,7 @@ import pytest
 from tests import quick
 from tests.train import toy
 from tests.train.devices import only_one
-from tests.train.test_stages import GRADIENT, ONE, shorter, tokenizer
+from tests.train.test_stages import DATA, GRADIENT, ONE, shorter, tokenizer
 from train import stage_one
 from train.config import AdamW, Adversarial, Mesh, Weights
 from train.modalities import Modality
@@ -32,6 +32,7 @@ from vqdit.losses import (
     MultiPeriodDiscriminator,
     MultiResolutionDiscriminator,
     PatchDiscriminator,
+    Verdict,
 )
 from vqdit.signal import to_signal
 from vqdit.tokenizer import Tokenizer, WaveDecoder, WaveEncoder
@@ -177,6 +178,19 @@ def test_before_the_start_the_generator_trains_as_if_alone():
         np.testing.assert_allclose(metrics["loss"], rows[i]["loss"], rtol=1e-5)
     alone, beside = state.params, states[START].params
     chex.assert_trees_all_close(alone, beside, rtol=1e-4, atol=1e-6)
+
+
+def test_a_new_discriminator_takes_nothing_for_usual():
+    """Whatever its first batch's mean logits are, they are the averages so far."""
+    chosen = experiment()
+    state, _ = started(chosen)
+    new = jax.jit(
+        lambda: adversarial.with_discriminator(state, chosen, DATA.shape).discriminator
+    )()
+    real, fake = ([Verdict(jnp.full((4, 2), at), ())] for at in (3.0, -5.0))
+    found = adversarial._averages(new.stats["lecam"], real, fake)
+    assert (found["real"], found["fake"], found["count"]) == (3, -5, 1)
+    assert new.step == 0 and not jax.tree.leaves(new.ema)
 
 
 def test_usual_logits_are_averages_from_the_first():

@@ -94,6 +94,17 @@ def test_psnr_counts_what_was_observed():
     np.testing.assert_allclose(found["reconstruction"], 0.04, rtol=1e-5)
 
 
+def test_spectra_are_off_by_a_share_of_the_originals():
+    """Of a sound that comes back twice as loud by all of it, and by log 2 in the
+    logarithm; half of that would be its share of the louder one."""
+    losses = Weights(stft=1.0, reconstruction=0.0, windows=(64,))
+    terms = Reconstruction(dataclasses.replace(PLAIN, losses=losses), {})
+    x = jnp.asarray(np.random.default_rng(0).normal(0, 1, (1, 512, 1)), jnp.float32)
+    loss, found = terms.compare(2 * x, x, {}, {})
+    np.testing.assert_allclose(found["stft"], 1 + np.log(2), rtol=1e-3)
+    assert loss == found["stft"]
+
+
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     """A tokenizer of 8 x 8 digits, as one that was trained."""
