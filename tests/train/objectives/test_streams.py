@@ -21,6 +21,7 @@ from train.modalities import Images, Series
 from train.objectives.denoising import build_step, objective_of
 from train.objectives.latents import encode_set
 from train.objectives.streams import prepare
+from train.objectives.transfer import Transfer
 from train.pipeline import open_examples
 from vqdit.diffusion import Case, Gaussian, LogitNormal, Masking, Mixture, Uniform
 from vqdit.dit import DiT
@@ -111,6 +112,12 @@ def test_an_embedding_may_start_as_the_codebook(tmp_path):
     parts = (experiment, opened.model, opened.processes)
     plain = build_step(*parts)[0]().params
     started = build_step(*parts, codewords=opened.codewords)[0]().params
+    # What is taken from a trained one stays as it was trained.
+    trained = jax.tree.map(lambda leaf: leaf + 1, started)
+    vqdit.save(tmp_path / "dit", opened.generator(trained))
+    transfer = Transfer(str(tmp_path / "dit"), opened.model)
+    again = build_step(*parts, transfer, opened.codewords)[0]().params
+    chex.assert_trees_all_equal(again, trained)
     other, table = (x.pop("image_in")["table"] for x in (plain, started))
     chex.assert_trees_all_equal(plain, started)
     np.testing.assert_array_equal(table[-1], other[-1])  # of the mask
