@@ -51,16 +51,20 @@ def encode_streams(
         values = {n: t for n, t in tokenizers.items() if n not in codecs}
         count = len(JointExamples(experiment.sources, values, train, experiment.join))
     keyed = experiment.join == "key"
-    if len(tokenizers) == 1 and codecs:
-        ((name, codec),) = codecs.items()
-        return encode_set(codec, experiment.sources[name], folder, train, keyed, epochs)
+
+    def written(name: str, place: Path) -> None:
+        how = (experiment.sources[name], place, train, keyed)
+        if name in codecs:
+            encode_set(codecs[name], *how, epochs)
+        else:
+            encode_values(values[name], name, *how)
+
+    if len(tokenizers) == 1:
+        written(*tokenizers, folder)
+        return count
     with _new(folder) as unfinished:
-        for name, tokenizer in tokenizers.items():
-            how = (experiment.sources[name], unfinished / name, train, keyed)
-            if name in codecs:
-                encode_set(tokenizer, *how, epochs)
-            else:
-                encode_values(tokenizer, *how)
+        for name in tokenizers:
+            written(name, unfinished / name)
     hosts.wait("caches")
     return count
 
@@ -80,14 +84,20 @@ def _draws(data: Modality) -> bool:
 
 
 def encode_values(
-    tokenizer: Any, data: Modality, folder: Path, train: bool, keyed: bool = False
+    tokenizer: Any,
+    name: str,
+    data: Modality,
+    folder: Path,
+    train: bool,
+    keyed: bool = False,
 ) -> int:
-    """Writes the codes of what is born discrete, and which examples have it."""
+    """Writes the codes of what is born discrete, the stream `name`, and which examples
+    have it."""
     examples = open_examples(data, train)
 
     def records():
         for batch in all_of(examples, data, "encoding"):
-            codes, known = codes_of(tokenizer, batch, folder.name)
+            codes, known = codes_of(tokenizer, batch, name)
             out = {"codes": codes, "known": known, "label": batch["label"]}
             for i in np.flatnonzero(batch["valid"]):
                 yield {name: value[i] for name, value in out.items()}

@@ -132,6 +132,20 @@ def test_a_word_of_held_out_rows_alone_is_missing(path, tmp_path, capsys):
         values["record"].encode(_rows(values["record"], "sex=rare"))
 
 
+@pytest.mark.parametrize("name", ["record", "kind"])
+def test_a_cache_of_a_stream_alone_is_found_again(name, path, tmp_path):
+    """It lies in the folder itself, as that of a tokenizer does."""
+    experiment = experiment_of(path)
+    alone = {name: experiment.streams[name]}
+    experiment = dataclasses.replace(experiment, streams=alone)
+    count = encode_streams(experiment, tmp_path / "cache")
+    cached = prepare(dataclasses.replace(experiment, cache=str(tmp_path / "cache")))
+    assert count == len(cached.source)
+    found, expected = (next(of.batches(0)) for of in (cached, prepare(experiment)))
+    for part in ("streams", "known"):
+        np.testing.assert_array_equal(found[part][name], expected[part][name])
+
+
 def test_a_tokenizer_that_a_cache_contradicts_is_refused(path, tmp_path):
     experiment = experiment_of(path)
     encode_streams(experiment, tmp_path / "cache")
