@@ -273,7 +273,8 @@ def _samples(generator: Generator, experiment: StageTwo, key, sampler) -> Sectio
     text = f"Drawn of nothing given, {how}; not picked."
     if not shown:
         text += "\n\n" + table(("",), [(each,) for each in said])
-    return Section("Samples, and what they are nearest to", text, shown)
+    title = "Samples, and what they are nearest to" if shown else "Samples"
+    return Section(title, text, shown)
 
 
 def _nearest(data, x: np.ndarray) -> np.ndarray:
