@@ -56,6 +56,16 @@ def reading(what: str) -> Iterator[None]:
         raise Unreadable(f"{what} ({one_line(error)[:160]})") from error
 
 
+@contextlib.contextmanager
+def refused(what: str, said: Callable[[Unreadable], str]) -> Iterator[None]:
+    """As `reading`, of what a whole set hangs on: a BadInput, which is `said` of it."""
+    try:
+        with reading(what):
+            yield
+    except Unreadable as error:
+        raise BadInput(said(error)) from error
+
+
 def arguments(argv: Sequence[str] | None) -> Sequence[str]:
     """Those of the process, without the program's name, where None are given."""
     return sys.argv[1:] if argv is None else argv

@@ -135,7 +135,8 @@ def main(argv=None):
     for name in stays.keys() & generator.codecs.keys() & set(want):
         codec = generator.codecs[name]
         own = restored(codec, given[name], raw=True)
-        x[name] = pasted(codec, own, x[name], stays[name])
+        stream = generator.streams[name]
+        x[name] = pasted(codec, stream, own, x[name], stays[name])
     for name in rows & set(want):  # with columns that the stream does not have
         asked = [dict(row) for row in given[name]]
         cells = cells_beside(generator.values[name], words[name], asked[0]) or [{}]

@@ -1,13 +1,15 @@
 """Holes of signals in time, and of clips."""
 
+import dataclasses
 import types
 
 import numpy as np
 import pytest
 
+from tests import toys
 from train.codec.holes import pasted, with_holes
 from train.errors import BadInput
-from vqdit import Gaussian
+from vqdit import Discrete, Gaussian
 from vqdit.tokenizer import (
     CausalDecoder,
     CausalEncoder,
@@ -44,7 +46,7 @@ def test_a_hole_of_a_series_is_from_a_time_to_another(word, rate, capsys):
     assert stays.tolist() == [[True, False, False, True]] * 2
     assert "no parts of it were given in training" in capsys.readouterr().err
     given, drawn = np.ones((2, 8, 3)), np.zeros((2, 8, 3))
-    kept = pasted(codec, given, drawn, stays)[0, :, 0].tolist()
+    kept = pasted(codec, codec.contract, given, drawn, stays)[0, :, 0].tolist()
     assert kept == [1, 1, 0, 0, 0, 0, 1, 1]
 
 
@@ -55,16 +57,19 @@ def test_a_hole_of_a_clip_is_in_every_frame():
     # Latents that stay by their time alone, as --shown has them.
     first = np.array([[True, False, False]])
     given, drawn = np.ones((1, *shape)), np.zeros((1, *shape))
-    kept = pasted(codec, given, drawn, first)
+    kept = pasted(codec, codec.contract, given, drawn, first)
     assert kept.all((0, 2, 3, 4)).tolist() == [True, False, False, False, False]
 
 
 def test_samples_of_latents_that_stand_for_no_blocks_are_as_they_are_drawn():
-    codec = types.SimpleNamespace(
-        contract=types.SimpleNamespace(grid=(2, 2)), known_signal=lambda mask: None
-    )
     drawn = np.zeros((1, 4, 4, 1))
-    assert pasted(codec, drawn + 1, drawn, np.ones((1, 2, 2), bool)) is drawn
+    for fields in ({"grid": (2,), "code_grid": ()}, {"code_grid": (7,)}):  # of scales
+        codec = toys.codec()
+        contract = dataclasses.replace(codec.contract, **fields)
+        stream = Discrete("x", contract.code_grid, 9)
+        stays = np.arange(contract.code_grid[0])[None] < 2
+        codec = dataclasses.replace(codec, contract=contract)
+        assert pasted(codec, stream, drawn + 1, drawn, stays) is drawn
 
 
 @pytest.mark.parametrize(

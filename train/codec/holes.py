@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from train.codec.examples import signals_of
@@ -14,6 +15,7 @@ from train.modalities.kinds import of_contract
 from train.progress import say
 from vqdit.tokenizer.text import Text
 from vqdit.trained.codec import Codec
+from vqdit.trained.conditions import on_grid
 from vqdit.trained.generator import Generator
 
 
@@ -65,17 +67,16 @@ def with_holes(
     return given, stays
 
 
-def pasted(codec: Codec, given: np.ndarray, drawn: np.ndarray, stays: np.ndarray):
+def pasted(
+    codec: Codec, stream: Any, given: np.ndarray, drawn: np.ndarray, stays: np.ndarray
+) -> np.ndarray:
     """Samples in which all that stayed is as it was given, not as decoded.
 
-    given, drawn: as `restored` has them. Where latents stand for no blocks of the
-    signal, such as those of a spectrogram, the samples as they are.
+    stream: the generator's. given, drawn: as `restored` has them. stays: as a sampler's
+        `known`. Where latents stand for no blocks of the signal, such as those of a
+        spectrogram, or codes for no latents, the samples as they are.
     """
-    axes = (1,) * (1 + len(codec.contract.grid) - stays.ndim)
-    mask = np.broadcast_to(
-        stays.reshape(*stays.shape, *axes), (len(stays), *codec.contract.grid)
-    )
-    there = codec.known_signal(mask)
+    there = codec.known_signal(on_grid(jnp.asarray(stays), stream))
     return drawn if there is None else np.where(there[..., None], given, drawn)
 
 

@@ -15,7 +15,7 @@ from vqdit.trained.bundle import read_json
 Figures = dict[str, Any]
 
 # What is done where nothing is asked.
-SAMPLER = {"steps": 50, "shift": 1.0, "interval": (0.0, 1.0), "solver": None}
+DRAWN_BY = {"steps": 50, "shift": 1.0, "interval": (0.0, 1.0), "solver": None}
 DEFAULTS = {"num": 1000, "seed": 0, "draws": 1, "score_draws": 8}
 
 
@@ -27,7 +27,7 @@ def how_asked(
 
     flags, changes: of the command. sampler: names of the flags that are of it.
     """
-    drawn = SAMPLER | {name: flags[name] for name in sampler if name in flags}
+    drawn = DRAWN_BY | {name: flags[name] for name in sampler if name in flags}
     rest = {n: x for n, x in flags.items() if n not in (*sampler, "crossings", "want")}
     asked = DEFAULTS | {"guidance": None} | rest
     if changes:
@@ -42,14 +42,7 @@ def with_kept(
     that were measured now, of which each was `asked` so. Of a bundle without a seal, or
     a file that does not say one or cannot be read, nothing is kept."""
     figures = _finite(figures)
-    new, old = figures.get("crossings", {}), {}
-    if seal is not None:
-        old = _kept(path, seal)
-    if not old and path.exists() and b'"crossings"' in path.read_bytes():
-        say(
-            f"{path.name} is of another bundle or version, or broken: its crossings "
-            "are not kept"
-        )
+    new, old = figures.get("crossings", {}), _kept(path, seal)
     crossings = {name: each for name, (each, _) in old.items()} | new
     if not crossings:
         return figures
@@ -76,13 +69,21 @@ def _finite(found: Any) -> Any:
     return found
 
 
-def _kept(path: Path, seal: str) -> dict[str, tuple[Any, Any]]:
-    """Crossing -> (its figures, how it was asked)."""
+def _kept(path: Path, seal: str | None) -> dict[str, tuple[Any, Any]]:
+    """Crossing -> (its figures, how it was asked); it says where there are others."""
     try:
         found = read_json(path)
-        if found.get("seal") != seal:
+        if not found.get("crossings"):
             return {}
-        crossings, asked = found["crossings"], found["asked"]
-        return {name: (each, asked[name]) for name, each in crossings.items()}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        if seal is not None and found.get("seal") == seal:
+            crossings, asked = found["crossings"], found["asked"]
+            return {name: (each, asked[name]) for name, each in crossings.items()}
+    except FileNotFoundError:
         return {}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        pass
+    say(
+        f"{path.name} is of another bundle or version, or broken: its crossings are "
+        "not kept"
+    )
+    return {}

@@ -12,7 +12,7 @@ from train.evaluation.evaluator import (
     evaluated,
     reconstructions,
 )
-from train.evaluation.measured import SAMPLER
+from train.evaluation.measured import DRAWN_BY
 from train.evaluation.reconstruction.kinds import measures_of
 from train.evaluation.samples import (
     Reference,
@@ -63,7 +63,7 @@ def evaluate_generator(
     those of real signals; see `train.evaluation.samples`. sampler: of
     `Generator.sampler`."""
     # Defaults are spelled out: the protocol has to say what was done.
-    sampler, classes = SAMPLER | sampler, generator.module.classes
+    sampler, classes = DRAWN_BY | sampler, generator.module.classes
     if guidance is None:  # one of 1 alone where "none" was never trained
         guidance = (1.0,) if classes in generator.untrained else SCALES
     try:

@@ -9,12 +9,7 @@ import numpy as np
 from train.errors import BadInput, Unreadable
 from train.modalities.draws import Draws
 from train.modalities.files.clocks import Duplicates, one_clock
-from train.modalities.files.recordings import (
-    left_out,
-    read_recording,
-    told,
-    write_recording,
-)
+from train.modalities.files.recordings import read_recording, told, write_recording
 from train.modalities.files.tables import read_columns
 from train.modalities.modality import EightOrMore, Modality
 from train.modalities.record import Batch, Record
@@ -149,7 +144,7 @@ class Series(Modality):
         )
 
     def read(self, path):
-        values, rate, extra = read_recording(
+        values, rate, extra, others = read_recording(
             path, self.columns, self.time, self.channels
         )
         known = np.isfinite(values)
@@ -157,7 +152,8 @@ class Series(Modality):
             channel = int(np.flatnonzero(~known.any(0))[0])
             raise Unreadable(f"channel {channel} has no value at all")
         values, suffix = self._filled(values, known), path.suffix.lower()
-        return Record(values, rate, known, suffix=suffix, extra=extra)
+        more = {"others": others}
+        return Record(values, rate, known, more=more, suffix=suffix, extra=extra)
 
     def dropped(self, path, record):
         if missing := 1 - float(record.known.mean()):
@@ -166,7 +162,7 @@ class Series(Modality):
         found = self.adapt(dataclasses.replace(record, values=raw)).more["cleaned"]
         if beyond := float(np.mean(found.outliers)):
             yield f"{beyond:.2%} of its values, beyond the limits of cleaning"
-        if names := left_out(path, self.columns, self.time, self.channels):
+        if names := record.more["others"]:
             yield f"its columns {', '.join(names)}"
 
     def write(self, record):

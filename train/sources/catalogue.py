@@ -4,16 +4,16 @@ TFDS needs TensorFlow to describe some features (sound, in 4.9.10), and decodes 
 one, at a tenth of the speed; so features.json and the records are read here.
 """
 
-import contextlib
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from train.errors import BadInput, Unreadable, one_line, reading
+from train.errors import BadInput, Unreadable, one_line, refused
 from train.modalities.draws import chance
 from train.modalities.files.pictures import read_picture
 from train.modalities.files.stored import listed
@@ -236,25 +236,15 @@ def _records(data: Modality, root: Path, folder: Path, info: dict, field: str):
     return records, size / count < LIGHT_BYTES
 
 
-@contextlib.contextmanager
-def _whole(folder: Path) -> Iterator[None]:
+def _whole(folder: Path) -> AbstractContextManager[None]:
     """What describes a set may hold anything."""
-    try:
-        with reading("makes no sense"):
-            yield
-    except Unreadable as error:
-        raise BadInput(
-            f"{folder}: not a readable TFDS set ({error}); prepare it again"
-        ) from error
+    said = lambda e: f"{folder}: not a readable TFDS set ({e}); prepare it again"
+    return refused("makes no sense", said)
 
 
-@contextlib.contextmanager
-def _damaged(where: str, what: str) -> Iterator[None]:
-    try:
-        with reading("it makes no sense"):
-            yield
-    except Unreadable as error:
-        raise BadInput(f"{where}: {what} is damaged ({error})") from error
+def _damaged(where: str, what: str) -> AbstractContextManager[None]:
+    said = lambda error: f"{where}: {what} is damaged ({error})"
+    return refused("it makes no sense", said)
 
 
 def _json(path: Path) -> dict:

@@ -5,16 +5,16 @@ state.json (its files), dataset_info.json (its features) and Arrow streams, whic
 mapped into memory. https://huggingface.co/docs/datasets
 """
 
-import contextlib
 import functools
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from train.errors import BadInput, Unreadable, reading
+from train.errors import BadInput, Unreadable, reading, refused
 from train.modalities.files.stored import listed, stored
 from train.modalities.modality import Modality
 from train.sources.arrow import batches_of, check_columns
@@ -211,13 +211,9 @@ class _Table:
         return stored(Path(cell["path"]))
 
 
-@contextlib.contextmanager
-def _whole(path: Path) -> Iterator[None]:
-    try:
-        with reading("is no whole Arrow stream"):
-            yield
-    except Unreadable as error:
-        raise BadInput(f"{path} {error}; save the set anew") from error
+def _whole(path: Path) -> AbstractContextManager[None]:
+    said = lambda error: f"{path} {error}; save the set anew"
+    return refused("is no whole Arrow stream", said)
 
 
 def _check_inside(path: Path, names: Sequence[Any]) -> None:

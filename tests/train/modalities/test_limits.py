@@ -17,7 +17,7 @@ from train.modalities import Audio, Images, Ranges, Series, Tables, Video, Volum
 from train.modalities.files import limits
 from train.modalities.files.limits import OWN, check_decoded, room
 from train.modalities.files.pictures import bands, opaque, read_picture
-from train.modalities.files.recordings import left_out, read_recording
+from train.modalities.files.recordings import read_recording
 from train.sources.rows import Rows
 
 GIB = 2**30
@@ -203,9 +203,9 @@ def test_a_recording_is_read_beside_columns_that_are_no_numbers(tmp_path):
     path = tmp_path / "a.parquet"
     columns = {"time": np.arange(9.0), "a": np.ones(9), "tags": [["x"]] * 9}
     pyarrow.parquet.write_table(pyarrow.table(columns), path)
-    values, rate, _ = read_recording(path, ("a",), "", 1)
+    values, rate, _, others = read_recording(path, ("a",), "", 1)
     assert values.tolist() == [[1.0]] * 9 and rate == 1.0
-    assert left_out(path, ("a",), "", 1) == ["tags"]
+    assert others == ["tags"]
     with pytest.raises(Unreadable, match="no column 'b', only time, a, tags"):
         read_recording(path, ("b",), "", 1)
 

@@ -19,6 +19,7 @@ from PIL import Image, ImageSequence
 from train.errors import Unreadable, reading
 from train.modalities.files.limits import FILM, check_decoded
 from train.modalities.files.pictures import (
+    BYTES,
     STILLS,
     bands,
     check_size,
@@ -99,18 +100,16 @@ Frame = tuple[Callable[[], UInt8[np.ndarray, "h w c"]], float, float]
 
 def read_clip(path: File) -> Clip:
     """A file's frames, or those of a folder; Unreadable names the picture of one."""
-    found, size, of, growth = [], 0, bytes_of(path), None
-    if path.is_dir() or not is_gif(path):
-        growth = None if path.is_dir() else FILM
-    else:  # whose frames are counted undecoded
+    found, size, still = [], 0, path.is_dir() or is_gif(path)
+    how = {"growth": None if still else FILM, "advice": "cut it into shorter ones"}
+    check = functools.partial(check_decoded, stored=bytes_of(path), **how)
+    if still and not path.is_dir():  # a GIF, whose frames are counted undecoded
         with reading("no GIF file"), Image.open(opened(path), formats=("GIF",)) as gif:
-            whole = 3 * gif.n_frames * gif.width * gif.height
-        check_decoded(whole, of, advice="cut it into shorter ones")
+            check(3 * gif.n_frames * gif.width * gif.height)
     for pixels, *when in frames_of(path):
         found.append((pixels(), *when))
         size += found[-1][0].nbytes
-        advice = "cut it into shorter ones"
-        check_decoded(size, of, advice=advice, growth=growth)
+        check(size)
     if not found:
         raise Unreadable("it holds no frame")
     frames, starts, lasting = zip(*found, strict=True)
@@ -138,7 +137,7 @@ def frames_of(path: File) -> Iterator[Frame]:
             yield functools.partial(_picture, still), np.nan, np.nan
     elif is_gif(path):
         with reading("no GIF file"), Image.open(opened(path), formats=("GIF",)) as gif:
-            check_size(*gif.size, size_of(path), HELD_GIF)
+            check_size(*gif.size, size_of(path), HELD_GIF * BYTES)
             # Each frame of a GIF changes a part of the one before; Pillow puts it in.
             for frame in ImageSequence.Iterator(gif):
                 pixels = functools.partial(_of_gif, frame)
@@ -215,17 +214,13 @@ def open_video(path: File) -> Iterator[tuple[Any, Any]]:
             raise Unreadable("holds no video")
         stream = file.streams.video[0]
         width = math.ceil(stream.width * _wide(stream))
-        held = HELD_VIDEO * YUV * width * stream.height
-        advice = f"make {width} x {stream.height} smaller"
-        check_decoded(held, size_of(path), advice=advice, growth=FILM)
+        check_size(width, stream.height, size_of(path), HELD_VIDEO * YUV, FILM)
         yield file, stream
 
 
 def upright(frame: Any, stream: Any) -> UInt8[np.ndarray, "h w 3"]:
     width = max(1, round(frame.width * _wide(stream)))
-    advice = f"make {width} x {frame.height} smaller"
-    size = 3 * width * frame.height
-    check_decoded(size, stream.container.size, advice=advice, growth=FILM)
+    check_size(width, frame.height, stream.container.size, 3, FILM)
     pixels = frame.to_ndarray(format="rgb24", width=width, height=frame.height)
     # A phone held upright stores its pictures lying, and how to turn them; a camera on
     # the side of its screen may mirror them, too.

@@ -107,11 +107,17 @@ def read_picture(encoded: bytes, white: int | None = None) -> Picture:
         raise Unreadable(one_line(error)) from error
 
 
-def check_size(width: int, height: int, stored: int, pictures: int = 1) -> None:
-    """Raises Unreadable where a picture, or so many of its size that are held at once,
-    takes more than a file of `stored` bytes may."""
-    size = BYTES * width * height * pictures
-    check_decoded(size, stored, advice=f"make {width} x {height} smaller")
+def check_size(
+    width: int,
+    height: int,
+    stored: int,
+    each: float = BYTES,
+    growth: int | None = None,
+) -> None:
+    """Raises Unreadable where a picture, of `each` pixel so many bytes, takes more than
+    a file of `stored` bytes may. growth: of `check_decoded`."""
+    size, advice = each * width * height, f"make {width} x {height} smaller"
+    check_decoded(size, stored, advice=advice, growth=growth)
 
 
 def bands(picture: Image.Image, mode: str) -> UInt8[np.ndarray, "h w c"]:

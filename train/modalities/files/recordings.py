@@ -29,8 +29,8 @@ from train.modalities.files.tables import (
     Columns,
     arrays_of,
     columns_of,
-    heads,
     open_table,
+    schema_of,
 )
 
 TIME = ("time", "t", "seconds")
@@ -39,17 +39,17 @@ ONE_CLOCK = "bring it to one clock (see train.modalities.files.clocks)"
 
 def read_recording(
     path: File, columns: Sequence[str], time: str, channels: int
-) -> tuple[Float[np.ndarray, "t c"], float, bytes]:
+) -> tuple[Float[np.ndarray, "t c"], float, bytes, list[str]]:
     """(values, NaN where one is missing; rate, 0 where nothing says it; what
-    `write_recording` needs). columns, time, channels: of a Series.
+    `write_recording` needs; columns or arrays that are there and were not chosen).
+    columns, time, channels: of a Series.
     """
     names: list[str] = []
     if path.suffix.lower() == ".npz":
-        streams, times = _npz(path, columns, channels)
+        streams, times, others = _npz(path, columns, channels)
     else:
-        when = _time_column(*heads(path), columns, time, channels)
-        only = (*columns, *([when] if when else ())) if columns else ()
-        table, named = open_table(path, only=only)
+        table, named, have, when = _table(path, columns, time, channels)
+        others = [n for n in have if columns and n not in columns and n != when]
         streams = columns_of(table, when, columns)
         times, _ = next(iter(streams.values()))
         names = list(streams) if named else []
@@ -60,20 +60,7 @@ def read_recording(
     if times is not None:
         times, values = in_order(times, values)
     start, rate = _clock(times)
-    return values, rate, told(None if times is None else start, names)
-
-
-def left_out(path: File, columns: Sequence[str], time: str, channels: int) -> list[str]:
-    """Columns of a table, or arrays of a file, that `read_recording` does not read."""
-    if not columns:
-        return []
-    if path.suffix.lower() == ".npz":
-        streams, _ = _npz(path, columns, channels)
-        clocks = {f"{name}_{what}" for name in streams for what in ("time", "rate")}
-        return sorted(load_arrays(path).keys() - streams.keys() - clocks - {"time"})
-    have, first = heads(path)
-    when = _time_column(have, first, columns, time, channels)
-    return [name for name in have if name not in columns and name != when]
+    return values, rate, told(None if times is None else start, names), others
 
 
 def told(start: float | None, names: Sequence[str]) -> bytes:
@@ -97,15 +84,32 @@ def _time_column(names, first, columns, time, channels) -> str:
     return names[0] if guess or is_temporal(first) else ""
 
 
+def _table(path, columns, time, channels):
+    """(a table, whether its columns have names, these, and which says when): of chosen
+    columns of a Parquet file no others are read."""
+    if columns and path.suffix.lower() == ".parquet":
+        schema = schema_of(path)
+        if have := schema.names:
+            when = _time_column(have, schema.types[0], columns, time, channels)
+            only = (*columns, *filter(None, [when]))
+            return *open_table(path, only=only), have, when
+    table, named = open_table(path)
+    have, first = table.column_names, table[0].type
+    return table, named, have, _time_column(have, first, columns, time, channels)
+
+
 def _npz(path, columns, channels):
-    arrays = load_arrays(path, 8)
+    arrays, chosen = load_arrays(path, 8), columns
     if columns and "values" in arrays and not set(columns) <= set(arrays):
         columns = ("values",)
     streams = arrays_of(arrays, columns)
     if not columns and "time" in streams and len(streams) > 1:
         if sum(each.shape[1] for _, each in streams.values()) - 1 == channels:
             del streams["time"]
-    return streams, _shared(streams, None if "time" in streams else arrays.get("time"))
+    clocks = {f"{name}_{what}" for name in streams for what in ("time", "rate")}
+    others = arrays.keys() - streams.keys() - clocks - {"time"} if chosen else ()
+    times = _shared(streams, None if "time" in streams else arrays.get("time"))
+    return streams, times, sorted(others)
 
 
 def write_recording(record: Any) -> bytes:

@@ -176,18 +176,12 @@ def open_table(
     return table, named
 
 
-def heads(path: File) -> tuple[list[str], Any]:
-    """(names of a table's columns, the type of the first); of a Parquet file nothing
-    else is read. Raises Unreadable as `open_table` does."""
-    if path.suffix.lower() == ".parquet":
-        import pyarrow.parquet
+def schema_of(path: File) -> Any:
+    """The pyarrow.Schema of a Parquet file, of which nothing else is read."""
+    import pyarrow.parquet
 
-        with reading("not a whole parquet table"), opened_file(path) as file:
-            schema = pyarrow.parquet.read_schema(file)
-        if schema.names:
-            return schema.names, schema.field(0).type
-    table, _ = open_table(path)
-    return table.column_names, table[0].type
+    with reading("not a whole parquet table"), opened_file(path) as file:
+        return pyarrow.parquet.read_schema(file)
 
 
 def columns_of(
