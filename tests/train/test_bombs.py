@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.train import bombs
 
 
+@pytest.mark.slow  # every reader asks first: test_limits.py
 def test_what_little_stands_for_gigabytes_is_refused_before_it_is_decoded(tmp_path):
     bombs.write(tmp_path)
     assert max(path.stat().st_size for path in tmp_path.iterdir()) < 5e6

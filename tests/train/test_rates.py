@@ -174,6 +174,7 @@ def test_the_program_writes_figures_and_plots(tmp_path, capsys, monkeypatch):
         rates.main([f"--workdir={workdir}", "--config.data.size=9", "--most=9"])
 
 
+@pytest.mark.slow
 def test_every_number_of_scales_is_a_point():
     small = {"channels": 4, "multipliers": (1, 1), "blocks": 1, "mid_attention": False}
     module = Tokenizer(

@@ -152,6 +152,7 @@ def test_the_moving_average_is_of_the_tokenizer_alone_before_the_start_and_after
         assert not jax.tree.leaves(state.discriminator.ema)
 
 
+@pytest.mark.slow
 def test_before_its_start_the_discriminator_rests():
     _, states, rows = crossing()
     toy.same(states[START].discriminator, states[0].discriminator)
