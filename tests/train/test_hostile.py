@@ -6,13 +6,11 @@ import json
 import shutil
 import zipfile
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import vqdit
-from tests import hostile
-from tests.toys import drawn
+from tests import hostile, toys
 from tests.train import toy
 from tests.train.experiments import of_values
 from train import ablate, decompress, page
@@ -29,10 +27,8 @@ from train.pipeline.cache import LatentCache, write_cache
 from train.runtime.checkpoint import Checkpoints
 from train.sources import Source
 from vqdit import sealed
-from vqdit.quantizers import FSQ
-from vqdit.tokenizer import ConvDecoder, ConvEncoder, Labels, Tokenizer
+from vqdit.tokenizer import Labels
 from vqdit.trained.bundle import read_json
-from vqdit.trained.contract import contract_of
 
 # Orbax abandons its other reads when one fails; nothing of ours is lost with them.
 pytestmark = pytest.mark.filterwarnings(
@@ -198,17 +194,9 @@ def test_manifests(tmp_path):
 def sound(tmp_path_factory):
     """A bundle of sounds, any number of channels of which are coded one by one."""
     folder = tmp_path_factory.mktemp("sound")
-    small = {"channels": 4, "multipliers": (1, 1), "blocks": 1, "mid_attention": False}
-    module = Tokenizer(
-        ConvEncoder(**small, out=4, dims=1),
-        ConvDecoder(**small, out=1, dims=1),
-        FSQ((3, 3)),
-    )
-    variables = drawn(module, jnp.zeros((1, 16, 1)))
-    signal = {"kind": "audio", "shape": (16, 1), "rate": 8000.0}
-    contract = contract_of(module, signal, (8,), (0, 0), (1, 1), variables)
-    vqdit.save(folder, vqdit.Codec(module, variables, contract))
-    codes = np.zeros((4, 8, 1), np.int32)
+    codec, codes = toys.sound(), np.zeros((4, 8, 1), np.int32)
+    contract = codec.contract
+    vqdit.save(folder, codec)
     write_prior(folder, count_codes([codes], contract.codes, contract.fingerprint))
     return folder
 

@@ -47,6 +47,16 @@ def values(contract: LatentContract, x: Any) -> Any:
     return x
 
 
+def example(contract: LatentContract, x: Any) -> Any:
+    """As `values`, of the contract's sides alone: what a stream is made of."""
+    x = _array(x)
+    if x.shape[1:] != contract.shape:
+        raise ValueError(
+            f"it is {x.shape}; write (b, *{contract.shape}), cut or padded to its sides"
+        )
+    return values(contract, x)
+
+
 def tokens(contract: LatentContract, q: Any) -> Any:
     """Codes that the books have, or finite latents."""
     q = _array(q)
