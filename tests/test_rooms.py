@@ -364,6 +364,31 @@ def test_no_branch_on_a_kind_of_signal_outside_the_modalities(name):
             assert not asked & CLASSES, ast.unparse(node)
 
 
+PROCESSES = {"Process", "Gaussian", "EDM", "Replacement", "Masking", "UniformState"}
+PROCESSES |= {"MaskAndReplace", "Continuous", "Discrete"}
+OF_PROCESSES = {*names("vqdit.diffusion"), *names("vqdit.nn"), "vqdit.dit"}
+
+
+@pytest.mark.parametrize("name", [n for n in FILES if n not in OF_PROCESSES])
+def test_no_branch_on_a_process_or_a_stream_outside_their_rooms(name):
+    """What differs is a field or a method of theirs, so that a new one is one file."""
+    for node in ast.walk(TREES[name]):
+        asked = None
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in SORTS:
+            asked = node.args[-1] if node.args else None
+        elif isinstance(node, ast.Compare) and "type(" in ast.unparse(node):
+            asked = node
+        elif isinstance(node, ast.MatchClass):
+            asked = node.cls
+        if asked is not None:
+            words = {n.id for n in ast.walk(asked) if isinstance(n, ast.Name)}
+            words |= {n.attr for n in ast.walk(asked) if isinstance(n, ast.Attribute)}
+            assert not words & PROCESSES, ast.unparse(node)
+
+
+SORTS = {"isinstance", "issubclass"}
+
+
 def test_no_room_for_odds_and_ends():
     odd = {"utils", "util", "common", "helpers", "helper", "base", "misc"}
     for room in ("vqdit", "train", "configs", "tests"):

@@ -103,13 +103,9 @@ def stream(stream: Continuous | Discrete, x: Any, masked: bool) -> None:
         raise ValueError(f"it is {x.shape}; write (b, *{stream.shape})")
     if jnp.issubdtype(x.dtype, jnp.floating) != (stream.kind == "latents"):
         raise ValueError(f"its {stream.kind} are {stream.dtype}; got {x.dtype}")
-    ends = _extremes(x)
-    if isinstance(stream, Discrete):
-        most = stream.vocab - (not masked)
-        if ends.min() < 0 or ends.max() > most:
-            raise ValueError(
-                f"codes are 0 to {most}; got {ends.min():g} to {ends.max():g}"
-            )
+    ends, most = _extremes(x), stream.most(masked)
+    if most is not None and (ends.min() < 0 or ends.max() > most):
+        raise ValueError(f"codes are 0 to {most}; got {ends.min():g} to {ends.max():g}")
 
 
 def _array(x):
