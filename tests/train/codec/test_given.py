@@ -12,6 +12,7 @@ from tests import toys
 from train.codec import examples, holes
 from train.codec.examples import class_of, given_examples, signals_of
 from train.errors import BadInput
+from train.modalities.kinds import of_contract
 from vqdit import Boxes, Bytes, Category, Gaussian, Labels, Masking, Number, Table
 
 
@@ -185,10 +186,14 @@ def test_a_hole_in_what_has_none_is_refused(name, word, line):
 
 def test_a_recording_is_read_as_the_options_say(tmp_path, monkeypatch, capsys):
     path, sound = tmp_path / "a.wav", Asked("audio", (6, 1), 50.0)
+    bare = (("dc", False), ("peak", None), ("loudness", None))
+    sound.contract.preparation = bare
     soundfile.write(path, np.linspace(-0.5, 0.5, 20), 100, subtype="FLOAT")
     model, given = generator(sound=sound), {"sound": str(path)}
     found = given_examples(model, given, False, True)["sound"]
     assert found.shape == (1, 6, 1)
+    # Five times from one to the next but one of a ramp of twenty.
+    assert found[0, -1, 0] - found[0, 0, 0] == pytest.approx(10 / 19, abs=0.03)
     assert capsys.readouterr().err.splitlines() == [
         f"{path}: (20, 1) is given as (6, 1)"
     ]
@@ -198,11 +203,34 @@ def test_a_recording_is_read_as_the_options_say(tmp_path, monkeypatch, capsys):
         f"--given.sound: {path}: it has a rate of 100 a second and the stream 50; "
         "write --resample"
     )
+    (tmp_path / "b.wav").write_text("no sound\n")
+    with pytest.raises(BadInput, match=f"^--given.sound: {tmp_path / 'b.wav'}: is a "):
+        given_examples(model, {"sound": str(tmp_path / "b.wav")}, False, False)
     soundfile.write(path, np.linspace(-0.5, 0.5, 6), 50, subtype="FLOAT")
     assert given_examples(model, given, False, False)["sound"].shape == (1, 6, 1)
     assert not capsys.readouterr().err
     # Of what is stated by nobody, there or here, nothing differs.
     assert signals_of(Asked("audio", (6, 1)), str(path)).shape == (1, 6, 1)
+
+
+@pytest.mark.parametrize(
+    "columns, head", [((), b"channel_0,channel_1"), (("b", "a"), b"b,a")]
+)
+def test_a_drawn_series_is_given_as_it_was(tmp_path, columns, head):
+    """With the column of times that training named, without which none is read."""
+    drawn = np.float32([[3, 4], [5, 6], [7, 9]])
+    motion = Asked("series", (3, 2), 10.0)
+    motion.contract.preparation = (("columns", columns), ("time", "when"))
+    data = of_contract(motion.contract)
+    content = data.write(data.new(drawn, 10.0))
+    first, _, third, *_ = content.split(b"\n")
+    assert first == b"when," + head and third == b"0.1,5,6"
+    (tmp_path / "a.csv").write_bytes(content)
+    found = signals_of(motion, str(tmp_path / "a.csv"))
+    np.testing.assert_array_equal(found, drawn[None])
+    (tmp_path / "b.csv").write_text("1,2\n3,4\n5,6\n7,8\n")
+    first = signals_of(Asked("series", (2, 2)), str(tmp_path / "b.csv"))
+    assert first.tolist() == [[[1, 2], [3, 4]]]  # of two examples in it
 
 
 def values(name, word, cut=False, holed=()):
@@ -242,6 +270,11 @@ def test_a_word_that_is_none_is_refused(name, word, line):
 
 
 def test_a_text_that_is_none_is_named(tmp_path):
+    """As a table of boxes is."""
+    (tmp_path / "a.csv").write_text("x0,y0\n0,0\n")
+    at = f"--given.boxes: {tmp_path / 'a.csv'}: "
+    with pytest.raises(BadInput, match=f"^{at}no column"):
+        values("boxes", str(tmp_path / "a.csv"))
     (tmp_path / "a.txt").write_bytes(b"\xff")
     with pytest.raises(BadInput) as refusal:
         values("text", str(tmp_path / "a.txt"))
