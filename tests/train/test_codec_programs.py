@@ -133,13 +133,12 @@ def test_tiles_share_less_than_themselves(bundle, coding, overlap):
 def test_a_level_and_a_word_are_handed_on(bundle, coding, monkeypatch):
     """Sounds alone have a level; --fit with a value is the other program, too."""
     grey("a.png", 4, 4)
-    peaks, fitted = [], []
-    monkeypatch.setattr(
-        Images, "at_peak", lambda self, peak: peaks.append(peak) or self
-    )
+    peaks, fitted, other = [], [], Images(size=4, channels=1, white=9)
+    at_peak = lambda self, peak: peaks.append(peak) or other
+    monkeypatch.setattr(Images, "at_peak", at_peak)
     monkeypatch.setattr(compress.counting, "main", fitted.append)
     compress.main(["a.png", f"--bundle={bundle}", "--out=coded", "--peak=0.5"])
-    assert peaks == [0.5]
+    assert peaks == [0.5] and coding[0][0].data is other
     compress.main(["a.png", f"--bundle={bundle}", "--out=coded", "--force"])
     assert peaks == [0.5] and not fitted
     for word in ("--fit", "--fit=True"):

@@ -75,6 +75,8 @@ DRAWN = {
     "motion": lambda ids: signals(ids, (8, 2)),
 }
 
+OPENED = {}  # bundles that were read before
+
 
 @pytest.fixture
 def told(monkeypatch, tmp_path):
@@ -99,6 +101,14 @@ def told(monkeypatch, tmp_path):
         told.written.append(dict(zip(names, how, strict=True)))
         real(generator, *how)
 
+    opening = sample.open_bundle
+
+    def opened(path, *how):
+        if (path, *how) not in OPENED:
+            OPENED[path, *how] = opening(path, *how)
+        return OPENED[path, *how]
+
+    monkeypatch.setattr(sample, "open_bundle", opened)
     monkeypatch.setattr(Generator, "sampler", sampler)
     monkeypatch.setattr(sample, "write_samples", write)
     monkeypatch.chdir(tmp_path)
@@ -148,6 +158,8 @@ def test_without_options_16_of_all_trained_classes_are_drawn(bundle, told, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
     run(bundle, "--num=1")
     assert told.made[-1]["want"] == ("image", "text", "word", "row")
+    several = {"grid_image.png", "grid_text.txt", "grid_word.txt", "grid_row.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == {"grid.png", *several}
 
 
 def test_numbers_seed_and_class_are_those_asked_for(bundle, told):
@@ -198,6 +210,8 @@ def test_what_is_shown_of_a_picture_stays_where_it_is_wanted(bundle, told, tmp_p
     assert told.calls[1]["known"]["image"].tolist() == [[True, False]] * 2
     assert told.calls[1]["given"]["image"].shape == (2, 4, 4, 1)
     assert Path("w.txt").read_text() == "cat\ndog\n"
+    run(bundle, *shown, "--want=image", "--out=more")
+    assert told.made[2]["want"] == ("image",)
 
 
 def test_titles_are_what_was_given_or_else_what_was_drawn(tmp_path, told):

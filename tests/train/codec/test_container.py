@@ -102,8 +102,9 @@ def test_another_version_and_a_senseless_header_are_named(monkeypatch):
         {"rate": 0.0},  # and a length at another
         {"suffix": "/../a"},
         {"suffix": ".a.b.c.d"},
-        {"suffix": ".seventeen_letters"},
-        {"coder": Coder(5)},
+        {"suffix": ".seventeenletters9"},
+        {"suffix": ".a_b"},
+        {"coder": Coder(5), "prior": b""},
     ],
 )
 def test_a_header_that_cannot_be_makes_no_sense(change):
@@ -112,7 +113,9 @@ def test_a_header_that_cannot_be_makes_no_sense(change):
     assert str(refusal.value) == "the file's header makes no sense; compress again"
 
 
-@pytest.mark.parametrize("change", [{"suffix": ".nii.gz"}, {"suffix": ""}, {"rate": 1}])
+@pytest.mark.parametrize(
+    "change", [{"suffix": ".sixteenletters16.nii.gz"}, {"suffix": ""}, {"rate": 1}]
+)
 def test_a_header_that_can_be_comes_back(change):
     """Whole, under the greatest power, of a kind and a suffix that are spelled."""
     more = {"whole": True, "coder": Coder(1, 15), "prior": b"", "kind": "smell"}

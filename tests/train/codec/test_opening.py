@@ -2,6 +2,7 @@
 
 import dataclasses
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -120,10 +121,15 @@ def test_targets_are_in_the_folder_and_replaced_by_their_like(tmp_path):
         line = f"{out}/{what}; remove it, or write to another --out"
         assert str(refusal.value) == line
     with pytest.raises(BadInput) as refusal:
-        targets(
-            str(tmp_path / "new"), [names[0], (tmp_path / "x/a.vqd", ".gif")] * 2, 1
-        )
-    assert "would both become" in str(refusal.value)
+        two = [(Path("x/a.vqd"), ".png"), (Path("y/a.vqd"), ".png")]
+        targets(str(tmp_path / "new"), two, True)
+    assert str(refusal.value) == (
+        f"x/a.vqd and y/a.vqd would both become {tmp_path}/new/a.vqd.png; rename one, "
+        "or write them to two folders"
+    )
+    other = [(Path("x/a.gif"), ".vqd"), (Path("y/a.png"), ".vqd")]
+    found = targets(str(tmp_path / "new"), other, False)
+    assert [path.name for path in found] == ["a.gif.vqd", "a.png.vqd"]
 
 
 @pytest.fixture
