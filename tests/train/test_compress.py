@@ -515,6 +515,7 @@ def test_quiet_sound_is_brought_to_a_level_and_back(bundles, tmp_path):
         data, figures, codes = compress.compressed(opened, path, Settings(1))
         header, _ = unpack(data)
         top = np.abs(opened.rebuild(header, codes)).max() / gain
+        assert figures["units"] == pytest.approx(1.0)  # a millisecond, for kbps
         found[name] = (codes.tolist(), figures["score"], top)
     assert found["loud"][0] == found["quiet"][0]
     np.testing.assert_allclose(found["loud"][2], found["quiet"][2], rtol=1e-3)

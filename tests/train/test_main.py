@@ -1,5 +1,6 @@
 """All programs under one command."""
 
+import importlib
 import os
 import pathlib
 import signal
@@ -10,6 +11,7 @@ import tomllib
 import pytest
 
 from train.__main__ import main, programs
+from train.errors import BadInput
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -32,6 +34,20 @@ def test_a_misspelt_program_is_told_the_nearest(capsys):
     assert caught.value.code == 2
     error = capsys.readouterr().err
     assert error == "error: 'stage-ones' is no program; did you mean stage-one?\n"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ablate", "bench", "compress", "decompress", "demo"),
+        *("inspect", "page", "rates", "sample", "score"),
+    ],
+)
+def test_a_program_for_one_process_refuses_several(name, monkeypatch):
+    """Before all else that may be wrong."""
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "2")
+    with pytest.raises(BadInput, match="^this program is for one process, and several"):
+        importlib.import_module(f"train.{name}").main([])
 
 
 def test_the_command_runs_from_a_folder_with_files_of_our_names(tmp_path):

@@ -170,6 +170,9 @@ class Series(Modality):
 
     def new(self, values, rate):
         extra = told(None, self.columns)
+        if self.time:  # a file without that column would not be read again
+            names = self.columns or [f"channel_{c}" for c in range(self.channels)]
+            extra = told(0.0, [self.time, *names])
         return Record(values[:, : self.channels], rate, suffix=".csv", extra=extra)
 
     def _filled(self, values, known):
