@@ -150,7 +150,7 @@ def test_a_tokenizer_sees_signals_and_competes_with_them(layered):
 
 
 def test_a_generator_sees_one_stream_and_competes_with_what_it_is(layered):
-    """A picture's values, a label's one of ten and none, what has no tokenizer itself."""
+    """A picture's values, a label's one of ten and none; else what it is itself."""
     streams = [Continuous("a", (2, 2), 2), Discrete("b", (1,), 11)]
     streams += [Continuous("c", (4, 4), 1)]
     processes = {"a": Gaussian(), "b": Masking(), "c": Gaussian()}
