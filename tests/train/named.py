@@ -10,7 +10,7 @@ from train.modalities import Images
 from vqdit import Continuous, Discrete, Gaussian, Generator, Masking
 from vqdit.tokenizer import Bytes, Labels
 
-NAMES = ("nil", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+NAMES = ("nil", "one", "two", "três", "four", "five", "six", "seven", "eight", "nine")
 DATA = Images(name="digits", size=4, channels=1, words=NAMES)
 VALUES = {"name": Bytes(5), "digit": Labels(10)}
 

@@ -208,8 +208,8 @@ def test_a_model_without_classes_tries_no_label():
 
 def test_how_many_frames_are_shown_is_asked_of_clips_alone(asked, monkeypatch):
     monkeypatch.setattr(Images, "sides", ("frames", "size", "size"))
-    generator, sources, *of = asked("frames_of", "--shown.name=2", "--shown.image=1")
-    assert of == ["image", 1] and sources["image"] == DATA
+    generator, sources, *of = asked("frames_of", "--shown.name=2", "--shown.image=3")
+    assert of == ["image", 3] and sources["image"] == DATA
     assert [*generator.codecs] == ["image"]
 
 

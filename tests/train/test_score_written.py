@@ -98,7 +98,7 @@ def test_the_table_is_there_before_its_figures(workdir, known, tmp_path, monkeyp
     def refuse(table, of, classify, true, anomalies):
         assert of == ("name",) and (classify, anomalies) == (None, {"3": 3, "1": 1})
         assert true is table["label"] and len(true) == 4
-        assert table["bytes"].tolist() == [3, 3, 5, 5]  # one, six, three, seven
+        assert table["bytes"].tolist() == [3, 3, 5, 5]  # one, six, três, seven
         raise ValueError("no interval")
 
     monkeypatch.setattr(score, "figures_of", refuse)
@@ -137,7 +137,7 @@ def test_what_needs_no_network_learns_texts_of_the_training_part(
     words = [f"--workdir={workdir}", "--of=name", "--most=4"]
     for more in ([], ["--baselines"]):
         score.main([*words, *more, f"--out={tmp_path / 't.csv'}"])
-    held = [b"one", b"six", b"three", b"seven"]
+    held = [name.encode() for name in ("one", "six", "três", "seven")]
     (_, plain, nothing), (table, beside, train) = found
     assert plain == beside == held and nothing is None
     assert table["bytes"].tolist() == [3, 3, 5, 5]
