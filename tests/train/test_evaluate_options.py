@@ -109,6 +109,14 @@ CROSSED = {"baselines": True, "draws": 4, "score_draws": 3, "join": "class"}
             NO_JUDGE,
             ("word",),
         ),
+        # Of one of which no sample is compared what is drawn beside it is scored.
+        (
+            "--want=code,image",
+            {"want": ("code", "image"), "before": ()},
+            None,
+            NO_JUDGE,
+            ("code", "image"),
+        ),
         (
             "--solver={'image':Heun()} --judge-steps=5",
             {"solver": {"image": Heun()}},
@@ -156,16 +164,18 @@ def test_each_option_arrives_where_it_is_of(
         assert called["crossings"] == (of, how)
 
 
-def test_frames_that_are_shown_are_those_that_are_foreseen(plain, called):
-    """Nothing else of theirs is drawn, and no crossing is measured."""
-    words = f"--shown.image=1 {OTHERS} --draws=4"
-    evaluate.main([f"--workdir={plain}", *words.split()])
+def test_frames_that_are_shown_are_those_that_are_foreseen(labelled, called):
+    """Nothing else of theirs is drawn or guided, and no crossing is measured."""
+    (labelled / "evaluation.json").unlink(missing_ok=True)
+    words = f"--shown.image=1 {OTHERS} --draws=4 --guidance=(2.0,)"
+    evaluate.main([f"--workdir={labelled}", *words.split()])
     of, how = called["forecasts"]
     assert of[2:] == ({"image": 1},) and how == DRAWN | {"draws": 4}
     of, how = called["foreseen"]
     assert of[2:] == ({"image": 1},) and how == {"steps": 2, "shift": 2.0}
-    assert called["evaluate_generator"][1] == DRAWN and "crossings" not in called
-    found = json.loads((plain / "evaluation.json").read_text())["crossings"]
+    guided = DRAWN | {"guidance": (2.0,)}
+    assert called["evaluate_generator"][1] == guided and "crossings" not in called
+    found = json.loads((labelled / "evaluation.json").read_text())["crossings"]
     assert found == {"image_after_1": {"model": {"psnr_db": 20.0}}}
 
 

@@ -150,11 +150,11 @@ def test_ranks_are_asked_of_as_many_and_written(workdir, tmp_path, monkeypatch, 
     ranked = lambda *args: found.append(args) or (table, figures)
     monkeypatch.setattr(score, "_ranked", ranked)
     words = ["--of=name", "--given=digit", "--rank=9", f"--out={tmp_path / 't.csv'}"]
-    for more in ([], ["--most=3", "--train"], ["--most=3", "--baselines"]):
+    for more in (["--most=2", "--train"], ["--most=2", "--baselines"], []):
         score.main([f"--workdir={workdir}", *words, *more])
     asked = [(len(data), *args) for _, data, *args in found]
-    assert asked[:2] == [(360, 9, None, None), (1437, 9, 3, None)]
-    assert asked[2][:3] == (360, 9, 3) and len(asked[2][3]) == 1437
+    assert asked[::2] == [(1437, 9, 2, None), (360, 9, None, None)]
+    assert asked[1][:3] == (360, 9, 2) and len(asked[1][3]) == 1437
     assert (tmp_path / "t.csv").read_text() == "nats,rank\n1.5,1\n2.0,2\n0.5,3\n"
     said = capsys.readouterr().err.splitlines()
     assert said[-2] == "a of b: median_rank 2" and said[-1].startswith(
