@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from train.evaluation.measured import comparable, with_kept
+from train.evaluation.measured import comparable, how_asked, with_kept
 
 
 def test_a_figure_that_is_no_number_loses_nothing(tmp_path, capsys):
@@ -34,3 +34,28 @@ def test_bars_take_no_crossing_of_some_examples_or_of_other_data():
     asked = {"a_to_b": {}, "b_to_a": {"among": "_x_"}, "a_to_c": {"config": {"x": "1"}}}
     found = comparable({"crossings": crossings, "asked": asked, "seal": "s"})
     assert found["crossings"] == {"a_to_b": {"model": 1}}
+
+
+def test_how_crossings_were_asked_is_written_with_all_that_was_not():
+    """What draws as text; and nothing of which crossings these are."""
+    flags = {"num": 7, "steps": 3, "crossings": True, "want": None, "baselines": True}
+    found = how_asked(flags, ("steps", "solver"), {"join": "class"})
+    drawn = {"steps": "3", "shift": "1.0", "interval": "(0.0, 1.0)", "solver": "None"}
+    default = {"seed": 0, "draws": 1, "score_draws": 8, "guidance": None}
+    asked = {"num": 7, "baselines": True, "config": {"join": "class"}}
+    assert found == default | asked | {"sampler": drawn}
+    drawn["steps"] = "50"
+    assert how_asked({}, ("steps",), {}) == {"num": 1000, **default, "sampler": drawn}
+
+
+def test_of_what_has_no_seal_nothing_is_kept(tmp_path, capsys):
+    path, old = tmp_path / "evaluation.json", {"crossings": {"a_to_b": {}}}
+    path.write_text(json.dumps(old | {"seal": None, "asked": {"a_to_b": {}}}))
+    new = with_kept(path, None, {"crossings": {"b_to_a": {}}}, {"num": 3})
+    assert new == {"crossings": {"b_to_a": {}}, "asked": {"b_to_a": {"num": 3}}} | {
+        "seal": None
+    }
+    assert "evaluation.json is of another bundle" in capsys.readouterr().err
+    # Figures of no crossing are as they are, but for what JSON has not.
+    empty = tmp_path / "new.json"
+    assert with_kept(empty, "s", {"x": [1, float("nan")]}, {}) == {"x": [1, None]}
