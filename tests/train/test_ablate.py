@@ -47,7 +47,7 @@ def test_rows_are_the_file_and_its_variants_with_overrides_on_each():
     "words, message",
     [
         ([DEMO, "--workdir=x", '--only=("fsk",)'], "did you mean fsq"),
-        (["--workdir=x"], "--config"),
+        (["--workdir=x"], "there is no x/config.json"),
         ([DEMO, "--variant=fsq"], "--variant is no option"),
         (
             [DEMO, "--workdir=x", "--probe=0"],
@@ -62,6 +62,12 @@ def test_what_cannot_be_compared_is_refused(words, message, tmp_path, monkeypatc
     with pytest.raises(BadInput, match=message):
         ablate.main(words)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_runs_own_experiment_has_no_variants(tmp_path):
+    open_workdir(tmp_path, rows_of(DEMO, "--only=base")["base"])
+    with pytest.raises(BadInput, match="write --config=FILE, whose variants"):
+        ablate.rows_of(ablate.command_of([f"--workdir={tmp_path}"]))
 
 
 def test_a_row_that_has_begun_goes_on_without_what_it_started_from(tmp_path):
