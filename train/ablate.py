@@ -162,7 +162,7 @@ def _same(of: dict, experiment: StageOne, settings: dict) -> bool:
         held = build(of["experiment"], ("vqdit", "train"))
     except (KeyError, TypeError, ValueError):
         return False
-    return held == experiment and of["flags"] == settings
+    return held == experiment and of.get("flags") == settings
 
 
 def row(

@@ -360,5 +360,8 @@ def test_a_row_that_was_scored_otherwise_is_not_the_same():
     held = {"experiment": describe(experiment), "flags": {"most": 40}}
     assert ablate._same(held, experiment, {"most": 40})
     assert not ablate._same(held, experiment, {"most": 50})
+    # A file without them is of nothing that is known.
+    for lacking in (3, {}, {"flags": {}}, {"experiment": held["experiment"]}):
+        assert not ablate._same(lacking, experiment, {})
     other = replaced(experiment, {"run.steps": experiment.run.steps + 1})
     assert not ablate._same(held, other, {"most": 40})
