@@ -161,6 +161,7 @@ def test_all_models_have_the_seed_and_the_folder(option, tmp_path, parts):
     save_config(load_config("demo_tokenizer"), tmp_path / "tokenizer" / "config.json")
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "old").touch()
+    (tmp_path / "flow").mkdir()  # of no run
     demo.main([f"{option}={tmp_path}", "--seed=7"])
     tokenizer = demo._experiment("tokenizer", 7)
     assert parts["stage_one.train"] == [(tokenizer, tmp_path / "tokenizer")]
@@ -208,6 +209,8 @@ def test_its_report_says_how_it_was_made(tmp_path, parts, monkeypatch, capsys):
     monkeypatch.setattr("platform.processor", lambda: "")
     monkeypatch.setattr("platform.machine", lambda: "abacus")
     demo.main([])
+    assert parts["stage_one.train"][0][0].run.seed == 0
+    assert parts["draw_all"][0][2] == jax.random.key(0)
     report = json.loads((tmp_path / "runs/demo/report.json").read_text())
     assert report["seconds"] == {
         **{"tokenizer": 10, "flow": 20, "masked": 20, "judge": 4, "scoring": 7},
@@ -242,5 +245,9 @@ def test_its_report_says_how_it_was_made(tmp_path, parts, monkeypatch, capsys):
     report = json.loads((tmp_path / "other/report.json").read_text())
     assert report["command"] == "python -m train.demo --out=other --seed=1"
     assert report["bars"] == parts.bars
+    parts.bars["b"] = {"passed": True, "usual": False}
+    demo.main(["--out=other"])
+    said = " s; all bars met; outside the usual spread: ['b', 'c']\n"
+    assert capsys.readouterr().err.endswith(said)
     with pytest.raises(BadInput, match="--workdir and --out are the same here"):
         demo.main(["--out=other", "--workdir=other"])
