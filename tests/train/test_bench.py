@@ -148,16 +148,17 @@ def test_a_model_of_one_stream_has_nothing_to_compare():
 @pytest.mark.parametrize(
     "words, asked",
     [
-        ([], (8.0, ("",), False)),
+        (["--suite"], (8.0, ("",), False)),
+        (["--suite=True", "--small"], (8.0, ("",), True)),
         (
-            ["--minutes=2", "--only=copy,search", "--small"],
+            ["--suite", "--minutes=2", "--only=copy,search", "--small"],
             (2, ("copy", "search"), True),
         ),
     ],
 )
 def test_the_suite_takes_its_options(words, asked, monkeypatch, capsys):
     monkeypatch.setattr(bench, "suite", lambda *of: {"of": of})
-    bench.main(["--suite", *words])
+    bench.main(words)
     assert json.loads(capsys.readouterr().out) == {"of": json.loads(json.dumps(asked))}
 
 
