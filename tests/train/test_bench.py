@@ -204,7 +204,9 @@ def test_the_figures_of_an_experiment_are_of_its_times_and_products(monkeypatch)
     rehearsal = types.SimpleNamespace(
         train_step=lambda: (program, 1.5, state, step),
         arguments=(jnp.zeros(()),),
-        forward=lambda variables, x: variables["params"]["a"].sum() + x,
+        forward=lambda variables, x: (
+            variables["params"]["a"].sum() + variables["averages"].sum() + x
+        ),
         dtype="bfloat16",
         macs=lambda: 3 * 10**9,
     )
@@ -213,19 +215,19 @@ def test_the_figures_of_an_experiment_are_of_its_times_and_products(monkeypatch)
     def median_ms(functions, repeats):
         asked.append((list(functions), repeats))
         functions["step"]()  # which takes the state's own arrays
-        assert functions["forward"]() == 6
+        assert functions["forward"]() == 6 + 5
         assert functions["256"]() == "256"
         return {"step": 200.0, "forward": 50.0, "256": 2.0, "512": 4.0}
 
     products = {"256": (lambda: "256", 10**9), "512": (lambda: "512", 3 * 10**9)}
     device = types.SimpleNamespace(device_kind="abacus", memory_stats=lambda: None)
     usage = types.SimpleNamespace(ru_maxrss=3)
-    monkeypatch.setattr(bench, "Rehearsal", lambda experiment: rehearsal)
     monkeypatch.setattr(bench, "median_ms", median_ms)
     monkeypatch.setattr(bench, "matrix_products", lambda of: {"bfloat16": products}[of])
     monkeypatch.setattr(bench.resource, "getrusage", lambda who: usage)
     monkeypatch.setattr(jax, "devices", lambda: [device])
     monkeypatch.setattr(jax, "device_count", lambda: 2)
+    monkeypatch.setattr(bench, "Rehearsal", lambda of: {"x": rehearsal}[of.name])
     experiment = types.SimpleNamespace(name="x", run=types.SimpleNamespace(batch=6))
     found = bench.bench(experiment)
     assert found == {
