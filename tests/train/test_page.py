@@ -107,11 +107,11 @@ def test_a_page_of_a_tokenizer_has_figures_and_reconstructions(
     said = f"the report is {workdir}/report.html"
     assert capsys.readouterr().err.splitlines() == [said]
     (workdir / "metrics.jsonl").unlink()
-    (workdir / "evaluation.json").write_text('{"psnr_db": 20.5, "codes": [1]}')
+    (workdir / "evaluation.json").write_text('{"n": 9, "psnr_db": 20.5, "codes": [1]}')
     page.main([f"--workdir={workdir}"])
     figures, own = written[1][2]
     assert (figures.title, own.title) == ("Figures", "(4, 4, 1)")
-    assert figures.text.endswith("| psnr_db | 20.5 |")
+    assert figures.text.endswith("| n | 9 |\n| psnr_db | 20.5 |")
     (workdir / "evaluation.json").write_text('{"crossings": {"a_to_b": 3}}')
     with pytest.raises(BadInput, match="evaluation.json: .*; run train.evaluate again"):
         page.main([f"--workdir={workdir}"])

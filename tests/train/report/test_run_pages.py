@@ -109,7 +109,7 @@ def test_samples_stand_beside_as_many_real_ones():
         "| distance | 4.0 | 3.0 | 2.5 |",
     ]
     # Of several streams, and without guidance.
-    real = {"image_floor_distance": 2.5, "judge_accuracy": 0.9}
+    real = {"image_floor_distance": 2.5, "image_distance": 0.9}
     found = {"curve": [{"image_distance": 4.0}], "real": real}
     assert samples(found).text.splitlines()[-2:] == [
         "|  |  | real |",
