@@ -12,7 +12,6 @@ some of the variants, overrides such as --config.run.steps=300 hold for all.
 """
 
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 
@@ -163,7 +162,7 @@ def _same(of: dict, experiment: StageOne, settings: dict) -> bool:
         held = build(of["experiment"], ("vqdit", "train"))
     except (KeyError, TypeError, ValueError):
         return False
-    return held == experiment and of["flags"] == json.loads(json.dumps(settings))
+    return held == experiment and of.get("flags") == settings
 
 
 def row(
@@ -251,7 +250,6 @@ def main(argv=None):
         name: ", ".join(diff(command.experiment, experiment)) or "-"
         for name, experiment in rows.items()
     }
-    command.workdir.mkdir(parents=True, exist_ok=True)
     figures, text = {}, ""
     for name, experiment in rows.items():
         say(f"row {name}")
