@@ -245,6 +245,35 @@ def test_codes_are_embedded_per_book_and_summed():
         assert np.abs(moved - y).max() > 0.01
 
 
+@pytest.mark.parametrize(
+    "positions",
+    ["learned", "sincos_rotary"]
+    + [pytest.param(name, marks=pytest.mark.slow) for name in ("sincos", "rotary")],
+)
+def test_it_differentiates_forward_over_reverse_with_positions_of_each_kind(positions):
+    """A jvp by data and times inside a grad, against differences of its values."""
+    block = Block(2, implementation="plain")
+    model = DiT((IMAGE,), 16, 1, block, positions=positions, time_scale=1.0)
+    (x, t, _), variables = inputs(model), start(model)
+    way = start(model, seed=1)
+
+    @jax.jit
+    def slope(variables):
+        def loss(variables):
+            call = lambda x, t: model.apply(variables, x, t)["image"]
+            ones = jax.tree.map(jnp.ones_like, (x, t))
+            y, dy = jax.jvp(call, (x, t), ones)
+            return (jnp.sin(y) * dy).sum()
+
+        return jax.value_and_grad(loss)(variables)
+
+    moved = lambda h: jax.tree.map(lambda v, w: v + h * w, variables, way)
+    values = [float(slope(moved(h))[0]) for h in (4e-3, -4e-3)]
+    _, found = slope(variables)
+    total = sum(jax.tree.leaves(jax.tree.map(jnp.vdot, found, way)))
+    np.testing.assert_allclose(total, (values[0] - values[1]) / 8e-3, rtol=5e-3)
+
+
 @pytest.mark.parametrize("positions", ["sincos", "rotary"])
 def test_places_matter_and_outputs_are_float32_in_bfloat16(positions):
     model = TWO.clone(positions=positions)

@@ -10,7 +10,13 @@ import pytest
 
 from tests import toys
 from tests.diffusion.toys import best_gaussian, flow_map
+from train.config import Run, StageOne
+from train.config.override import overrides
+from train.config.validate import validate
+from train.errors import BadInput
 from train.evaluation.evaluator import evaluated
+from train.modalities import Images
+from train.objectives.reconstruction import Reconstruction
 from vqdit import Continuous, Gaussian
 from vqdit.diffusion import Cosine, Plain, Steps, Uniform, example_keys, sample
 from vqdit.diffusion.objectives import Denoising
@@ -50,6 +56,44 @@ def test_the_quantizer_and_the_backbone_make_a_tokenizer(shown):
         variables
     )
     assert jnp.abs(slope["params"]["encoder"]["pieces"]["kernel"]).max() > 0
+
+
+def test_a_loss_of_the_quantizer_trains_by_its_weight(shown):
+    """Nothing but the experiment knows its name."""
+    pieces = shown["PieceEncoder"](), shown["PieceDecoder"](out=1)
+    experiment = StageOne(
+        name="rounded",
+        data=Images(name="digits", size=8, channels=1, threads=0),
+        model=Tokenizer(*pieces, shown["Rounding"](dim=2)),
+        run=Run(steps=2, batch=8),
+    )
+    x = jnp.linspace(-1, 1, 512).reshape(8, 8, 8, 1)
+    batch = {"streams": {"x": x}}
+    params = jax.jit(experiment.model.init)(KEY, x)["params"]
+    chosen = [
+        overrides(experiment, {"losses.quantizer.rounding": text} if text else {})
+        for text in ("0", "", "0.1")
+    ]
+
+    def slopes(params):
+        for each in chosen:
+            validate(each, 8)
+            loss = jax.value_and_grad(Reconstruction(each, {}), has_aux=True)
+            (value, (_, metrics)), slope = loss(params, {}, batch, KEY, 0)
+            yield {"loss": value, **slope["encoder"]["pieces"]}, metrics
+
+    found = jax.jit(lambda v: tuple(slopes(v)))(params)
+    (without, once, tenth), metrics = zip(*found, strict=True)
+    own = metrics[0]["loss_rounding"]
+    np.testing.assert_allclose(once["loss"] - without["loss"], own, rtol=1e-4)
+    pull = jax.tree.map(jnp.subtract, once, without)
+    assert abs(pull["kernel"]).max() > 1e-3
+    jax.tree.map(
+        lambda a, b, p: np.testing.assert_allclose(a - b, 0.1 * p, atol=1e-6),
+        *(tenth, without, pull),
+    )
+    with pytest.raises(BadInput, match="rouding=1.0: .* did you mean rounding"):
+        validate(overrides(experiment, {"losses.quantizer.rouding": "1"}), 8)
 
 
 KEY, IDS = jax.random.key(0), jnp.arange(8)

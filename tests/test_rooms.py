@@ -169,12 +169,53 @@ def test_programs_alone_lie_beside_the_rooms():
             assert "main" in defined, f"train/{stem}.py is no program"
 
 
+# Who imports a room when it is asked for: the front doors, the program that the user
+# names, and the class that a file names.
+ASKED = ("vqdit", "train", "train.__main__", "vqdit.values")
+
+
+def below_the_top(tree):
+    """What imports something of ours elsewhere than at the top of a file."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import) and node.col_offset:
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.col_offset:
+            found = ["train" if node.level else node.module]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
+            ("import_module", "__import__")
+        ):
+            named = node.args and isinstance(node.args[0], ast.Constant)
+            found = [node.args[0].value if named else "train"]  # it may be any
+        else:
+            continue
+        if {each.partition(".")[0] for each in found} & {"vqdit", "train", "configs"}:
+            yield ast.unparse(node)
+
+
 @pytest.mark.parametrize("name", sorted(FILES))
 def test_imports_of_ours_stand_at_the_top(name):
     """One inside a function hides a circle."""
-    for node in ast.walk(TREES[name]):
-        if isinstance(node, ast.ImportFrom) and node.col_offset:
-            assert (node.module or "").partition(".")[0] not in ("vqdit", "train")
+    found = list(below_the_top(TREES[name]))
+    assert bool(found) == (name in ASKED), found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import train.runtime as runtime",
+        "import json, vqdit.values",
+        "from vqdit.values import build",
+        "from . import sibling",
+        "importlib.import_module('train.runtime')",
+        "import_module(f'train.{name}')",
+        "__import__('vqdit')",
+    ],
+)
+def test_an_import_inside_a_function_is_seen_in_every_spelling(line):
+    inside = ast.parse(f"def f():\n    {line}")
+    assert list(below_the_top(inside)) == [ast.unparse(inside.body[0].body)]
+    harmless = "import train\n\ndef f():\n    import json\n    from os import path"
+    assert not list(below_the_top(ast.parse(harmless)))
 
 
 def folder(name):
@@ -334,7 +375,7 @@ def test_one_file_names_a_process():
         assert not named & words, f"{name} uses {sorted(named & words)}"
 
 
-def test_one_file_of_the_library_touches_disk():
+def test_bundles_alone_of_the_library_touch_disk():
     for name in names("vqdit"):
         called = {
             ast.unparse(node.func).split(".")[-1]
@@ -342,7 +383,8 @@ def test_one_file_of_the_library_touches_disk():
             if isinstance(node, ast.Call)
         }
         files = {"open", "read_bytes", "read_text", "write_bytes", "write_text"}
-        assert name == "vqdit.trained.bundle" or not called & files
+        bundles = ("vqdit.trained.bundle", "vqdit.trained.saving")
+        assert name in bundles or not called & files
 
 
 KINDS = {"image", "audio", "video", "series", "volume", "range"}

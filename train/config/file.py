@@ -6,7 +6,7 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
-from train.config.experiment import Experiment
+from train.config.experiment import USUAL, Experiment
 from train.config.override import replaced
 from train.errors import BadInput
 from vqdit.values import near
@@ -109,5 +109,7 @@ def _run_file(path: str | Path) -> tuple[Path, ModuleType]:
                 "; say it of each stream: StageTwo(model=DiT(...), streams={'image': "
                 "Stream(Gaussian(), times=..., shape=(4, 4, 4))})"
             )
+        if re.search(rf"Weights\.__init__.*'({'|'.join(USUAL)})", str(error)):
+            advice = "; write Weights(quantizer={'commit': 0.25})"
         raise BadInput(f"{place}: {type(error).__name__}: {error}{advice}") from error
     return path, module
