@@ -12,7 +12,7 @@ from train.errors import BadInput, Unreadable
 from train.modalities.draws import Draws, Word
 from train.modalities.files.pictures import STILLS, dim, opaque, read_picture
 from train.modalities.files.stored import stored
-from train.modalities.modality import EightOrMore, Modality, peak_ratio
+from train.modalities.modality import EightOrMore, Modality
 from train.modalities.record import Batch, Record
 from train.modalities.shown import png
 from train.modalities.transforms.augment import ImageAugment
@@ -50,7 +50,8 @@ class Pixels(Modality):
         return luma(values) if channels == 1 and values.shape[-1] == 3 else values
 
     def measure(self, original, decoded):
-        return peak_ratio(255.0**2, original, decoded)
+        error = np.square(original.astype(np.float64) - decoded).mean()
+        return float(10 * np.log10(255.0**2 / error)) if error else np.inf
 
     def units(self, values, rate):
         return values.size / values.shape[-1]

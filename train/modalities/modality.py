@@ -311,9 +311,21 @@ class Modality(Checked):
         return values
 
     def measure(self, original: np.ndarray, decoded: np.ndarray) -> float:
-        """How near the decoded values are, in dB."""
-        peak = float(original.max()) - float(original.min())
-        return peak_ratio(np.square(peak), original, decoded)
+        """How near the decoded values are, in dB: PSNR over all channels, each in units
+        of its own range, which is its peak.
+
+        A channel that never changes has none and does not count; nan where all are so
+        and something differs.
+        """
+        axes = tuple(range(original.ndim - 1))
+        error = np.square(original.astype(np.float64) - decoded).mean(axes)
+        low, high = (of(original, axes).astype(np.float64) for of in (np.min, np.max))
+        varies = high > low
+        if not varies.any():
+            return np.nan if error.any() else np.inf
+        with np.errstate(divide="ignore"):
+            share = error[varies] / np.square(high - low)[varies]
+            return float(-10 * np.log10(share.mean()))
 
     def units(self, values: np.ndarray, rate: float) -> float:
         """What bits are divided by to be in `unit`."""
@@ -346,10 +358,3 @@ class Modality(Checked):
         x = np.stack(list(map(curves, x))) if x.ndim == 3 else x
         x = x if x.shape[-1] in (1, 3) else x[..., :1]  # the first stands for them
         return x if x.dtype == np.uint8 else eight_bits(np.clip(x, -1, 1))
-
-
-def peak_ratio(peak_squared: float, original: np.ndarray, decoded: np.ndarray) -> float:
-    """Peak signal to noise; inf where nothing differs."""
-    error = np.square(original.astype(np.float64) - decoded).mean()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(10 * np.log10(peak_squared / error)) if error else np.inf

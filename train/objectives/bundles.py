@@ -5,9 +5,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from train.errors import BadInput
+from train.errors import BadInput, Unreadable
 from train.modalities import Modality
 from train.pipeline import Examples, open_examples
+from train.pipeline.statistics import other_records
+from train.progress import say
 from train.runtime import hosts
 from vqdit.sealed import SEAL
 from vqdit.trained.bundle import load, read_json, save
@@ -66,7 +68,8 @@ def open_judge(path: str, data: Modality, classes: int, at: str = "--judge") -> 
 
     Raises BadInput where it judges others: pictures of another size, another number of
     classes, clips of another length or rate, other data or another held-out part, of
-    which it may have seen what is held out here.
+    which it may have seen what is held out here. One of before that does not say which
+    signals were kept from it is believed, and that is said.
     """
     judge = open_bundle(path, Judge, at)
     shape, other = picture_shape(data.shape), None
@@ -83,6 +86,18 @@ def open_judge(path: str, data: Modality, classes: int, at: str = "--judge") -> 
         other = f"{judge.network.classes} classes, the data has {classes}"
     if not other and judge.protocol.get("data") != source(data):
         other = f"by {judge.protocol.get('data')}, the data is {source(data)}"
+    if not other and judge.held_out is None:
+        say(
+            f"{at}: {path} does not say which records were held out of its training, "
+            "and may have learned those that are held out here; train it anew to have "
+            "them compared"
+        )
+    elif not other:
+        try:
+            found = other_records(judge.held_out, data, train=False)
+        except Unreadable as error:
+            raise BadInput(f"{at}: {path}: held_out: {error}; train it anew") from error
+        other = found and f"by a held-out part of {found} there"
     if other:
         raise BadInput(
             f"{at}: {path} judges {other}; train one with python -m train.classifier"

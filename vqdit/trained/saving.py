@@ -103,7 +103,8 @@ def _write(folder, thing):
     config = {"format": FORMAT, "module": describe(module)}
     if isinstance(thing, Judge):
         variables = {"params": thing.params}
-        judged = {name: getattr(thing, name) for name in ("shape", "protocol", "front")}
+        names = ("shape", "protocol", "front", "held_out")
+        judged = {name: getattr(thing, name) for name in names}
         config |= {"kind": "classifier", "judge": describe(judged)}
     elif isinstance(thing, Codec):
         variables = thing.variables
