@@ -146,7 +146,9 @@ def name_of(kind: type) -> str | None:
     package = kind.__module__.partition(".")[0]
     if package.startswith("__"):  # a program's, which no other program can import
         return None
-    if _exported(package, kind.__qualname__) is kind:
+    # That of a config file's classes, which ran as no module, is not there.
+    found = sys.modules.get(kind.__module__) and _exported(package, kind.__qualname__)
+    if found is kind:
         return f"{package}.{kind.__qualname__}"
     if getattr(sys.modules.get(kind.__module__), kind.__qualname__, None) is kind:
         return f"{kind.__module__}.{kind.__qualname__}"
