@@ -27,7 +27,7 @@ def trust_named(packages: Iterable[str], at: str) -> None:
     for name in packages:
         if not name.isidentifier() or name.startswith("__") or not _found(name):
             raise BadInput(
-                f"{at}: Python finds no package {name!r}; write the word after `import` "
+                f"{at}: Python finds no package {name!r}; write the word after import "
                 "and, before the command, PYTHONPATH=DIR, the folder that it lies in"
             )
     trust(packages)
