@@ -229,11 +229,13 @@ class DiT(Checked, nn.Module):
         return stack(copy("blocks"), x, None)[0]
 
     def _read(self, stream, x):
-        # The head runs in float32: it is small, and its output meets the loss.
+        # The head runs in float32, whose products accelerators round unless told: it is
+        # small, and its output meets the loss.
         x = nn.Dense(
             stream.out_width,
             kernel_init=zeros,
             dtype="float32",
+            precision="highest",
             name=f"{stream.name}_out",
         )(x)
         if isinstance(stream, Continuous):
