@@ -2,11 +2,13 @@ import functools
 
 import flax.traverse_util
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests import quick
+from vqdit import sums
 from vqdit.dit import DiT
 from vqdit.nn import Block, Continuous, Discrete
 from vqdit.values import build, describe
@@ -589,3 +591,20 @@ def test_without_a_time_an_interval_is_its_length_alone():
     )["image"]
     close(run(t, t / 2), run(t / 2, 0 * t), atol=1e-4)
     assert np.abs(run(t, t / 2) - run(t, t / 3)).max() > 1e-3
+
+
+def primitives(jaxpr):
+    for equation in jaxpr.eqns:
+        yield equation.primitive.name
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            yield from primitives(inner)
+
+
+@pytest.mark.parametrize("cpu", [True, False])
+def test_no_gradient_is_a_scatter_but_on_a_cpu(cpu, monkeypatch):
+    """A GPU adds the rows of one in an order of its own every time."""
+    monkeypatch.setattr(sums, "on_cpu", lambda: cpu)
+    variables = jax.eval_shape(TWO.init, jax.random.key(0), *inputs(TWO, 1))
+    loss = lambda v, *x: sum(y.sum() for y in TWO.apply(v, *x).values())
+    found = set(primitives(jax.make_jaxpr(jax.grad(loss))(variables, *inputs(TWO))))
+    assert ("scatter-add" in found) == cpu, found

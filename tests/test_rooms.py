@@ -22,7 +22,7 @@ TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 # Floor by floor, what a room may import of ours beside its own: only what is below it.
 # Rooms of one floor do not import each other.
 LIBRARY = (
-    ("values", "fields", "sealed"),
+    ("values", "fields", "sealed", "sums"),
     ("signal",),
     ("quantizers", "nn"),
     ("tokenizer", "losses", "features", "diffusion", "metrics"),

@@ -30,6 +30,7 @@ from train.config import (
 )
 from train.config.command import Command, parse
 from train.config.override import overrides
+from train.config.packages import own_packages
 from train.config.paths import diff
 from train.config.validate import validate
 from train.config.workdir import begun
@@ -159,7 +160,7 @@ def _same(of: dict, experiment: StageOne, settings: dict) -> bool:
     """Whether a row is of these, once its file's fields are values: one that came later
     has its default."""
     try:
-        held = build(of["experiment"], ("vqdit", "train"))
+        held = build(of["experiment"], ("vqdit", "train", *own_packages(experiment)))
     except (KeyError, TypeError, ValueError):
         return False
     return held == experiment and of.get("flags") == settings

@@ -8,6 +8,7 @@ from types import ModuleType
 
 from train.config.experiment import USUAL, Experiment
 from train.config.override import replaced
+from train.config.packages import packages_of, trust
 from train.errors import BadInput
 from vqdit.values import near
 
@@ -36,8 +37,15 @@ def load_config(path: str | Path, variant: str | None = None) -> Experiment:
         experiment of that name is meant.
 
     Raises BadInput for a file or variant that is not there, naming the nearest, and for
-    a file that fails, with the line in it that did.
+    a file that fails, with the line in it that did. What it is made of may from then on
+    be read, too; see `train.config.packages`.
     """
+    found = _loaded(path, variant)
+    trust(packages_of(found))
+    return found
+
+
+def _loaded(path: str | Path, variant: str | None) -> Experiment:
     path, module = _run_file(path)
     config = getattr(module, "CONFIG", None)
     if not isinstance(config, Experiment):

@@ -20,7 +20,7 @@ from vqdit.diffusion import solver_for
 from vqdit.fields import Bound
 from vqdit.losses.discriminators import Verdict
 from vqdit.tokenizer import Tokenizer
-from vqdit.values import near
+from vqdit.values import describe, near
 
 
 def validate(experiment: Experiment, devices: int, tokenizers: bool = True) -> None:
@@ -32,6 +32,8 @@ def validate(experiment: Experiment, devices: int, tokenizers: bool = True) -> N
     tokenizers: False for programs that read no data, so that none have to be named.
     """
     walk(experiment, type(experiment))
+    with blame(experiment.name):
+        describe(experiment)  # which config.json will hold
     run = experiment.run
     _check_evaluation(run, isinstance(experiment, StageOne))
     _check_warmup(

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from train.config.packages import foreign, naming, own_packages
 from train.errors import BadInput, Unreadable
 from train.modalities import Modality
 from train.pipeline import Examples, open_examples
@@ -33,8 +34,10 @@ def open_bundle(
     if not path:
         raise BadInput(f"write {at}=DIR, the workdir or bundle of {wanted}")
     try:
-        found = load(path)
+        found = load(path, own_packages())
     except (ValueError, OSError) as error:
+        if of := foreign(error):
+            raise BadInput(f"{at}: {path}: {of}{naming(of)}") from error
         raise BadInput(f"{at}: {error}") from error
     if not isinstance(found, kinds):
         raise BadInput(

@@ -12,7 +12,8 @@ from vqdit.fields import Count, Natural, Positive
 from vqdit.quantizers.codebook.assignment import assign
 from vqdit.quantizers.codebook.book import Answer, Book
 from vqdit.quantizers.codebook.health import Window
-from vqdit.quantizers.codebook.search import Adding, Codes, best, take
+from vqdit.quantizers.codebook.search import Codes, best
+from vqdit.sums import Adding, take
 
 
 class GumbelQuantizer(Book):

@@ -10,9 +10,10 @@ from jaxtyping import Array, Float, Int
 from vqdit.quantizers.codebook.assignment import assign
 from vqdit.quantizers.codebook.book import Answer
 from vqdit.quantizers.codebook.entropy import plogp
-from vqdit.quantizers.codebook.search import best, by_distance, take
+from vqdit.quantizers.codebook.search import best, by_distance
 from vqdit.quantizers.quantized import mean_square
 from vqdit.quantizers.vq import ParameterBook, orthogonality
+from vqdit.sums import take
 
 By = Literal["product", "distance"]
 

@@ -12,8 +12,8 @@ from vqdit.fields import Decay
 from vqdit.quantizers.codebook.estimators import Estimator
 from vqdit.quantizers.codebook.health import Revive
 from vqdit.quantizers.codebook.nearest_book import NearestBook
-from vqdit.quantizers.codebook.search import sums_by_code
 from vqdit.quantizers.quantized import mean_square, unit
+from vqdit.sums import sums_by_code
 
 HELD = 0.01  # count below which an average no longer decays
 

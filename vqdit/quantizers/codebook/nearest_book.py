@@ -17,8 +17,9 @@ from vqdit.quantizers.codebook.health import (
     split_sources,
     usage_metrics,
 )
-from vqdit.quantizers.codebook.search import Adding, Codes, nearest, take
+from vqdit.quantizers.codebook.search import Codes, nearest
 from vqdit.quantizers.quantized import mean_square, unit
+from vqdit.sums import Adding, take
 
 Initial = Literal["normal", "uniform", "kmeans"]
 
