@@ -18,6 +18,7 @@ from train.errors import BadInput
 from train.modalities import Images
 from train.pipeline import open_examples
 from vqdit import Continuous, Discrete, Gaussian, Labels, Masking
+from vqdit.tokenizer import Bytes
 from vqdit.trained.codec import Codec
 from vqdit.trained.generator import Generator
 
@@ -28,7 +29,12 @@ ROWS = [
     {"layer": "latents", "time": None, "dim": 2, "linear": 0.625}
     | {"neighbours": 0.375, "pca_linear": 0.875, "pca_neighbours": 0.0},
 ]
-SAID = {"target": "label", "classes": ["3", "7"], "examples": [8, 4], "left_out": 0}
+SAID = {
+    "target": "label",
+    "classes": ["3", "5", "7"],
+    "examples": [8, 4],
+    "left_out": 0,
+}
 SAID |= {"chance": 0.5}
 
 
@@ -88,11 +94,23 @@ def test_the_table_is_written_drawn_and_printed(workdir, called, capsys):
     said = capsys.readouterr()
     assert said.err == f"the table is in {workdir}/probe.json, its picture beside it\n"
     assert said.out.splitlines() == [
-        "label, 2 classes: 8 training and 4 held-out examples, 50.0% by the commonest "
+        "label, 3 classes: 8 training and 4 held-out examples, 50.0% by the commonest "
         "class; standard error at most 25.0%",
         "layer              time    dims  linear     pca nearest     pca",
         "encoder/conv_in               4   50.0%   75.0%   25.0%   50.0%",
         "latents                       2   62.5%   87.5%   37.5%    0.0%",
+    ]
+
+
+def test_columns_stand_below_their_titles_whatever_the_layers_are_called():
+    """And data have a time, which is 0."""
+    short = [
+        row | {"layer": name, "time": 0.0} for name, row in zip("ab", ROWS, strict=True)
+    ]
+    assert probe.text(short, SAID).splitlines()[1:] == [
+        "layer    time    dims  linear     pca nearest     pca",
+        "a           0       4   50.0%   75.0%   25.0%   50.0%",
+        "b           0       2   62.5%   87.5%   37.5%    0.0%",
     ]
 
 
@@ -149,13 +167,13 @@ def test_a_tokenizer_sees_signals_and_competes_with_them(layered):
 def test_a_generator_sees_one_stream_and_competes_with_what_it_is(layered):
     """A picture's values, a label's one of ten and none; else what it is itself."""
     streams = [Continuous("a", (2, 2), 2), Discrete("b", (1,), 11)]
-    streams += [Continuous("c", (4, 4), 1)]
-    processes = {"a": Gaussian(), "b": Masking(), "c": Gaussian()}
-    labels = {"b": Labels(10)}
+    streams += [Continuous("c", (4, 4), 1), Discrete("d", (3,), 257)]
+    processes = {"a": Gaussian(), "b": Masking(), "c": Gaussian(), "d": Masking()}
+    labels = {"b": Labels(10), "d": Bytes(3)}
     made = toys.generator(streams, processes, {"a": toys.codec(), **labels})
     other = dataclasses.replace(DATA, channels=3)
-    data = {"a": DATA, "b": other, "c": DATA}
-    experiment = of_values("any", data, {"a": "tok", "b": Labels(10), "c": None})
+    data = {"a": DATA, "b": other, "c": DATA, "d": DATA}
+    experiment = of_values("any", data, {"a": "tok", "c": None, **labels})
     flags = {"layers": ("last",), "pool": "flat", "of": "b", "times": (0.0, 1.0)}
     asked = probe.opened(made, experiment, flags)
     found = asked.extractor
@@ -175,6 +193,11 @@ def test_a_generator_sees_one_stream_and_competes_with_what_it_is(layered):
     assert asked.shown(batch)["c"] is batch["x"]
     assert asked.signal(batch).tolist() == np.arange(32.0).reshape(2, 16).tolist()
     assert asked.signal(batch).dtype == np.float32
+    words = {"caption": ["ab", "c"], "label": np.array([3, 0])}
+    assert [*probe.opened(made, experiment, {"of": "d"}).shown(words)["d"]] == [
+        "ab",
+        "c",
+    ]
     for t in (-0.25, 1.25):
         with pytest.raises(BadInput, match=f"--times: {t} is none; write 0"):
             probe.opened(made, experiment, {"times": (0.5, t)})

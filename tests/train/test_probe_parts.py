@@ -51,7 +51,7 @@ def part(train, rows):
     )
 
 
-@pytest.mark.parametrize("held", [2**30, 4 * 5 * 4])
+@pytest.mark.parametrize("held", [2**30, 4 * 5 * 4, 4 * 5 * 4 - 1])
 def test_features_go_beside_as_many_components(held, monkeypatch):
     """Layer by layer and time by time, however many layers are held at once."""
     monkeypatch.setattr(probe, "BYTES", held)
@@ -102,7 +102,9 @@ def test_features_go_beside_as_many_components(held, monkeypatch):
     assert {doing for _, doing in train.said} == {"features at 0", "features at 0.5"}
     together = {layers for layers, *_ in extractor.calls}
     every = ("one", "two", "three")
-    assert together == ({every} if held > 80 else {("one", "two"), ("three",)})
+    alone = {("one",), ("two",), ("three",)}
+    pairs = {80: {("one", "two"), ("three",)}, 79: alone}
+    assert together == pairs.get(held, {every})
 
 
 def test_a_tokenizers_features_have_no_time_and_no_noise(monkeypatch):
@@ -126,7 +128,7 @@ def test_features_of_all_tokens_in_a_row_are_as_many_times_as_many():
     assert [asked("flat").dim(name) for name in Features.known] == [2, 3, 9]
 
 
-@pytest.mark.parametrize("held, wanted", [(52, [3]), (51, [2, 1]), (4, [1, 1, 1])])
+@pytest.mark.parametrize("held, wanted", [(52, [3]), (51, [2, 1]), (3, [1, 1, 1])])
 def test_layers_are_held_together_as_long_as_they_fit(held, wanted, monkeypatch):
     """Of one example one, three and nine numbers of four bytes."""
     monkeypatch.setattr(probe, "BYTES", held)
