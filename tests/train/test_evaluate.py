@@ -141,6 +141,10 @@ def test_of_a_bar_between_two_figures_it_is_said_how_sure_that_is(
     assert apart.endswith("-0.03 between them, 95 % in -0.03 to -0.03")
     assert met.endswith("> 0.5: met, 0.62")
     assert above.endswith("+0.12 between them, 95 % in +0.025 to +0.215")
+    # Of an area that no set of the bootstrap has nothing is known.
+    found["a_to_b"]["model"]["accuracy"] = Estimate(0.75, np.full(3, np.nan))
+    evaluate.main([f"--workdir={joint}", "--crossings", BARS])
+    assert capsys.readouterr().err == "a_to_b accuracy >= 0.5: met, 0.75\n"
 
 
 def test_times_in_which_a_scale_applies_say_nothing_of_what_goes_on(joint, asked):

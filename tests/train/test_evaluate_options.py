@@ -1,58 +1,26 @@
-"""train.evaluate as a program: where each option arrives, and what is refused."""
+"""train.evaluate as a program: where each option arrives, and what is written."""
 
 import json
 
 import pytest
 
-import vqdit
-from tests import toys
-from tests.train.experiments import of_values
+from tests.train.named import DATA, generator_of, tokenizer_of
 from train import evaluate
-from train.config import Run, StageOne, Weights
-from train.config.workdir import save_config
 from train.errors import BadInput
 from train.evaluation.features import network_of
-from train.modalities import Images
 from train.objectives.bundles import seal_of
-from vqdit import Continuous, Discrete, Gaussian, Heun, Labels, Masking
+from vqdit import Heun
 from vqdit.diffusion import Confidence
-
-DATA = Images(name="digits", size=4, channels=1, threads=0)
-
-
-def generator(folder, classes):
-    """Of two pictures by tokenizers, a word, and codes that have no tokenizer."""
-    pictures = ("image", "photo")
-    streams = [Continuous(name, (2, 2), 2) for name in pictures]
-    streams += [Discrete("word", (1,), 11), Discrete("code", (3,), 5)]
-    processes = dict.fromkeys(pictures, Gaussian())
-    processes |= {"word": Masking(), "code": Masking(5)}
-    tokenizers = dict.fromkeys(pictures, toys.codec()) | {"word": Labels(10)}
-    made = toys.generator(streams, processes, tokenizers, classes=classes)
-    vqdit.save(folder / "bundle", made)
-    values = dict.fromkeys(pictures, "tok") | {"word": Labels(10), "code": None}
-    save_config(of_values("drawn", DATA, values), folder / "config.json")
-    return folder
 
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory):
-    return generator(tmp_path_factory.mktemp("labelled"), 10)
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    return generator(tmp_path_factory.mktemp("plain"), 0)
+    return generator_of(tmp_path_factory.mktemp("labelled"), 10)
 
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-    folder, codec = tmp_path_factory.mktemp("tok"), toys.codec()
-    fields = {"run": Run(2, 2), "losses": Weights(features="runs/judge")}
-    experiment = StageOne(name="tok", data=DATA, model=codec.module, **fields)
-    vqdit.save(folder / "bundle", codec)
-    save_config(experiment, folder / "config.json")
-    return folder
+    return tokenizer_of(tmp_path_factory.mktemp("tok"))
 
 
 @pytest.fixture
@@ -209,71 +177,6 @@ def test_of_some_examples_names_are_looked_for_before_all_that_is_long(
         evaluate.main([f"--workdir={labelled}", "--crossings", "--among=_7_"])
 
 
-@pytest.mark.parametrize(
-    "folder, words, said",
-    [
-        ("labelled", "--most=5", "--most says nothing of a generator; drop it"),
-        ("labelled", "--baseline=False", "--baseline says nothing of a generator"),
-        ("tokenizer", "--num=5", "--num says nothing of a tokenizer of image; drop"),
-        ("tokenizer", "--score-draws=5", "--score-draws says nothing of a tokenizer"),
-        ("tokenizer", "--judge=x", "--judge says nothing of a tokenizer of image"),
-        (
-            "tokenizer",
-            "--judge=./runs/judge",
-            "--judge=./runs/judge: the tokenizer was trained to please it; write",
-        ),
-        (
-            "labelled",
-            "--judge=x --judge-steps=3",
-            "--judge-steps is of a judge trained here; drop it, or --judge",
-        ),
-        ("labelled", "--baselines", "--baselines is of crossings; write --crossings"),
-        ("labelled", "--score-draws=3", "--score-draws is of crossings; write"),
-        ("labelled", "--draws=3", "--draws is of crossings; write --crossings too"),
-        ("labelled", "--shown.image=1 --among=x", "--among is of crossings; write"),
-        ("plain", "--guidance=2.0", "--guidance is of a generator with classes; drop"),
-        ("plain", "--interval=(0.2,0.8)", "--interval is that of a scale; write --gu"),
-        (
-            "plain",
-            "--interval=(0.2,0.8) --crossings",
-            "--interval is that of a scale; write --guidance, or drop it",
-        ),
-        (
-            "labelled",
-            "--want=image --crossings",
-            "--want is of samples; drop it, or --crossings and --shown",
-        ),
-        ("labelled", "--want=image --shown.image=1", "--want is of samples; drop it"),
-        ("labelled", "--judge=x", "--judge is of one kind of signal, and several are"),
-        ("labelled", "--want=word --judge=x", "--judge is of signals, and none is d"),
-        (
-            "labelled",
-            "--want=word --judge-steps=3",
-            "--judge-steps is of signals, and none is drawn; drop it",
-        ),
-        ("labelled", "--want=code", "--want=code: samples are scored of image, photo,"),
-        ("labelled", "--want=sound", "want=('sound',): the streams are"),
-        ("labelled", "--want=image --before=sound", "before=('sound',): write some"),
-    ],
-)
-def test_what_is_refused_is_said_before_all_that_is_long(
-    request, called, folder, words, said
-):
-    folder = request.getfixturevalue(folder)
-    with pytest.raises(BadInput) as seen:
-        evaluate.main([f"--workdir={folder}", *words.split()])
-    assert str(seen.value).startswith(said) and "\n" not in str(seen.value)
-    assert not {"references_of", "evaluate_generator", "evaluate_tokenizer"} & {*called}
-
-
-def test_a_stream_that_no_sample_is_compared_of_is_wanted_by_none(
-    labelled, monkeypatch
-):
-    monkeypatch.setattr(evaluate, "compared", lambda generator: ())
-    with pytest.raises(BadInput, match="--want=code: samples are scored of none"):
-        evaluate.main([f"--workdir={labelled}", "--want=code"])
-
-
 def test_figures_of_a_tokenizer_are_written_and_said(tokenizer, called, capsys):
     words = ["--most=5", "--baseline=False", "--judge=other"]
     evaluate.main([f"--workdir={tokenizer}", *words[:2]])
@@ -288,14 +191,6 @@ def test_figures_of_a_tokenizer_are_written_and_said(tokenizer, called, capsys):
         evaluate.main([f"--workdir={tokenizer}", *words])
 
 
-def test_a_kind_without_a_baseline_has_none_to_leave_out(
-    tokenizer, called, monkeypatch
-):
-    monkeypatch.setattr(Images, "measures", "")
-    with pytest.raises(BadInput, match="--baseline says nothing of a tokenizer of im"):
-        evaluate.main([f"--workdir={tokenizer}", "--baseline=False"])
-
-
 def test_the_first_of_several_processes_writes(labelled, called, monkeypatch, capsys):
     """All of them join by what the command says."""
     started = []
@@ -307,15 +202,6 @@ def test_the_first_of_several_processes_writes(labelled, called, monkeypatch, ca
     assert started == [{"coordinator": "host:1", "processes": 2, "process": 1}]
     assert not (labelled / "evaluation.json").exists()
     assert not capsys.readouterr().out
-
-
-def test_a_generator_has_the_config_of_one(tokenizer, labelled, called, tmp_path):
-    (tmp_path / "config.json").write_bytes((tokenizer / "config.json").read_bytes())
-    (tmp_path / "bundle").symlink_to(labelled / "bundle")
-    with pytest.raises(BadInput, match=f"{tmp_path}: config.json is not a generator's"):
-        evaluate.main([f"--workdir={tmp_path}"])
-    with pytest.raises(BadInput, match="write --workdir=..., a run's folder"):
-        evaluate.main(["--config=configs/digits_joint.py"])
 
 
 def test_a_bar_is_of_figures_of_all_examples(labelled, called, capsys):

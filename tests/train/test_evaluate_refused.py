@@ -1,0 +1,123 @@
+"""train.evaluate as a program: what is refused, and in which words."""
+
+import pytest
+
+from tests.train.experiments import of_values
+from tests.train.named import DATA, VALUES, generator_of, tokenizer_of
+from train import evaluate
+from train.config.workdir import save_config
+from train.errors import BadInput
+from train.modalities import Images
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    return generator_of(tmp_path_factory.mktemp("labelled"), 10)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return generator_of(tmp_path_factory.mktemp("plain"), 0)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return tokenizer_of(tmp_path_factory.mktemp("tok"))
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """Names of what takes long, once it is called."""
+    found = set()
+    for name in ("references_of", "evaluate_generator", "evaluate_tokenizer"):
+        call = lambda *_, name=name, **__: found.add(name)
+        monkeypatch.setattr(evaluate, name, call)
+    return found
+
+
+@pytest.mark.parametrize(
+    "folder, words, said",
+    [
+        ("labelled", "--most=5", "--most says nothing of a generator; drop it"),
+        ("labelled", "--baseline=False", "--baseline says nothing of a generator"),
+        ("tokenizer", "--num=5", "--num says nothing of a tokenizer of image; drop"),
+        ("tokenizer", "--score-draws=5", "--score-draws says nothing of a tokenizer"),
+        ("tokenizer", "--judge=x", "--judge says nothing of a tokenizer of image"),
+        (
+            "tokenizer",
+            "--judge=./runs/judge",
+            "--judge=./runs/judge: the tokenizer was trained to please it; write",
+        ),
+        (
+            "labelled",
+            "--judge=x --judge-steps=3",
+            "--judge-steps is of a judge trained here; drop it, or --judge",
+        ),
+        ("labelled", "--baselines", "--baselines is of crossings; write --crossings"),
+        ("labelled", "--score-draws=3", "--score-draws is of crossings; write"),
+        ("labelled", "--draws=3", "--draws is of crossings; write --crossings too"),
+        ("labelled", "--shown.image=1 --among=x", "--among is of crossings; write"),
+        ("plain", "--guidance=2.0", "--guidance is of a generator with classes; drop"),
+        ("plain", "--interval=(0.2,0.8)", "--interval is that of a scale; write --gu"),
+        (
+            "plain",
+            "--interval=(0.2,0.8) --crossings",
+            "--interval is that of a scale; write --guidance, or drop it",
+        ),
+        (
+            "labelled",
+            "--want=image --crossings",
+            "--want is of samples; drop it, or --crossings and --shown",
+        ),
+        ("labelled", "--want=image --shown.image=1", "--want is of samples; drop it"),
+        ("labelled", "--judge=x", "--judge is of one kind of signal, and several are"),
+        ("labelled", "--want=word --judge=x", "--judge is of signals, and none is d"),
+        (
+            "labelled",
+            "--want=word --judge-steps=3",
+            "--judge-steps is of signals, and none is drawn; drop it",
+        ),
+        ("labelled", "--want=code", "--want=code: samples are scored of image, photo,"),
+        ("labelled", "--want=sound", "want=('sound',): the streams are"),
+        ("labelled", "--want=image --before=sound", "before=('sound',): write some"),
+    ],
+)
+def test_what_is_refused_is_said_before_all_that_is_long(
+    request, called, folder, words, said
+):
+    folder = request.getfixturevalue(folder)
+    with pytest.raises(BadInput) as seen:
+        evaluate.main([f"--workdir={folder}", *words.split()])
+    assert str(seen.value).startswith(said) and "\n" not in str(seen.value)
+    assert not called
+
+
+def test_a_stream_that_no_sample_is_compared_of_is_wanted_by_none(
+    labelled, monkeypatch
+):
+    monkeypatch.setattr(evaluate, "compared", lambda generator: ())
+    with pytest.raises(BadInput, match="--want=code: samples are scored of none"):
+        evaluate.main([f"--workdir={labelled}", "--want=code"])
+
+
+def test_a_kind_without_a_baseline_has_none_to_leave_out(
+    tokenizer, called, monkeypatch
+):
+    monkeypatch.setattr(Images, "measures", "")
+    with pytest.raises(BadInput, match="--baseline says nothing of a tokenizer of im"):
+        evaluate.main([f"--workdir={tokenizer}", "--baseline=False"])
+
+
+def test_a_generator_has_the_config_of_one(tokenizer, labelled, called, tmp_path):
+    (tmp_path / "config.json").write_bytes((tokenizer / "config.json").read_bytes())
+    (tmp_path / "bundle").symlink_to(labelled / "bundle")
+    with pytest.raises(BadInput, match=f"{tmp_path}: config.json is not a generator's"):
+        evaluate.main([f"--workdir={tmp_path}"])
+    save_config(of_values("two", {"name": DATA, "digit": DATA}, VALUES), tmp_path / "c")
+    (tmp_path / "c").replace(tmp_path / "config.json")
+    (tmp_path / "bundle").unlink()
+    (tmp_path / "bundle").symlink_to(tokenizer / "bundle")
+    with pytest.raises(BadInput, match="data is one a stream, of name, digit"):
+        evaluate.main([f"--workdir={tmp_path}"])
+    with pytest.raises(BadInput, match="write --workdir=..., a run's folder"):
+        evaluate.main(["--config=configs/digits_joint.py"])
