@@ -214,9 +214,12 @@ def test_a_row_is_trained_anew_where_it_is_asked_for_otherwise(tmp_path, trained
     assert row({"most": 40}) == first and len(trained) == 1
     assert row({"most": 50}, force=True)["examples"] == 50
     assert trained[1:] == [(experiment, tmp_path, True)]
-    (tmp_path / "row.json").write_text("{}")
-    with pytest.raises(BadInput, match=r"row.json: it has no .*remove it to score"):
-        row({"most": 50})
+    whole = (tmp_path / "row.json").read_text()
+    spoiled = whole.replace('"examples": 50', '"examples": 51')
+    for text in ('{"of": {}}', '{"figures": {}}', spoiled):
+        (tmp_path / "row.json").write_text(text)
+        with pytest.raises(BadInput, match="row.json: .*; remove it to score"):
+            row({"most": 50})
 
 
 @pytest.mark.parametrize(
