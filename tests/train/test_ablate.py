@@ -95,6 +95,23 @@ def test_the_table_has_the_columns_that_any_row_has():
     ]
 
 
+def test_every_figure_has_its_title_and_decimals():
+    names = "psnr_db ssim rmse_reconstruction rmse_m accuracy si_sdr_db log_mel_nat"
+    names += " kbps usage perplexity bits_per_example step_ms probe_accuracy"
+    names = [*names.split(), "probe_distance", "examples"]  # the last is no column
+    text = ablate.table({"base": dict.fromkeys(names, 2.34567)}, {"base": "-"})
+    first, _, row = text.splitlines()
+    assert first == (
+        "| row | changed | PSNR, dB | SSIM | RMSE | RMSE, m | accuracy | SI-SDR, dB "
+        "| log-mel, nat | kbps | usage | perplexity | bits | step, ms "
+        "| probe accuracy | probe Fréchet |"
+    )
+    assert row == (
+        "| base | - | 2.35 | 2.346 | 2.3457 | 2.346 | 2.346 | 2.35 | 2.346 | 2.35 "
+        "| 2.346 | 2.3 | 2.3 | 2.3 | 2.346 | 2.3 |"
+    )
+
+
 def test_a_tokenizer_trained_anew_is_probed_anew(tmp_path, monkeypatch):
     """Also where the old one's cache and probe are still there."""
     trained, asked = [], []
