@@ -95,6 +95,23 @@ def test_the_table_has_the_columns_that_any_row_has():
     ]
 
 
+def test_every_figure_has_its_title_and_decimals():
+    names = "psnr_db ssim rmse_reconstruction rmse_m accuracy si_sdr_db log_mel_nat"
+    names += " kbps usage perplexity bits_per_example step_ms probe_accuracy"
+    names = [*names.split(), "probe_distance", "examples"]  # the last is no column
+    text = ablate.table({"base": dict.fromkeys(names, 2.34567)}, {"base": "-"})
+    first, _, row = text.splitlines()
+    assert first == (
+        "| row | changed | PSNR, dB | SSIM | RMSE | RMSE, m | accuracy | SI-SDR, dB "
+        "| log-mel, nat | kbps | usage | perplexity | bits | step, ms "
+        "| probe accuracy | probe Fréchet |"
+    )
+    assert row == (
+        "| base | - | 2.35 | 2.346 | 2.3457 | 2.346 | 2.346 | 2.35 | 2.346 | 2.35 "
+        "| 2.346 | 2.3 | 2.3 | 2.3 | 2.346 | 2.3 |"
+    )
+
+
 def test_a_tokenizer_trained_anew_is_probed_anew(tmp_path, monkeypatch):
     """Also where the old one's cache and probe are still there."""
     trained, asked = [], []
@@ -214,9 +231,12 @@ def test_a_row_is_trained_anew_where_it_is_asked_for_otherwise(tmp_path, trained
     assert row({"most": 40}) == first and len(trained) == 1
     assert row({"most": 50}, force=True)["examples"] == 50
     assert trained[1:] == [(experiment, tmp_path, True)]
-    (tmp_path / "row.json").write_text("{}")
-    with pytest.raises(BadInput, match=r"row.json: it has no .*remove it to score"):
-        row({"most": 50})
+    whole = (tmp_path / "row.json").read_text()
+    spoiled = whole.replace('"examples": 50', '"examples": 51')
+    for text in ('{"of": {}}', '{"figures": {}}', spoiled):
+        (tmp_path / "row.json").write_text(text)
+        with pytest.raises(BadInput, match="row.json: .*; remove it to score"):
+            row({"most": 50})
 
 
 @pytest.mark.parametrize(

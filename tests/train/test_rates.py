@@ -68,6 +68,10 @@ def test_a_webps_payload_is_its_chunk():
     more = saved(picture, format="webp", quality=60, exif=b"Exif\0\0" + b"x" * 99)
     assert len(more) > len(data) + 99
     assert rates.webp_payload(more) == rates.webp_payload(data)
+    # And behind one of an odd length, which has a byte that fills it up.
+    odd = saved(picture, format="webp", quality=60, icc_profile=b"x" * 99)
+    assert odd.index(b"ICCP") < odd.index(b"VP8 ")
+    assert rates.webp_payload(odd) == rates.webp_payload(data)
     with pytest.raises(ValueError, match="no lossy WebP"):
         rates.webp_payload(saved(picture, format="webp", lossless=True))
 

@@ -174,3 +174,5 @@ def test_boxes_are_drawn_where_they_are(frames):
             191,
         )
         assert not picture[10, 20].any()
+    small = np.zeros((1, *frames, 8, 16, 1), np.uint8)
+    assert outlined(small, true, drawn).shape == (1, *frames, 48, 96, 3)
