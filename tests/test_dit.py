@@ -249,8 +249,13 @@ def test_codes_are_embedded_per_book_and_summed():
 
 @pytest.mark.parametrize(
     "positions",
-    ["learned", "sincos_rotary"]
-    + [pytest.param(name, marks=pytest.mark.slow) for name in ("sincos", "rotary")],
+    [
+        "sincos_rotary",
+        *(
+            pytest.param(n, marks=pytest.mark.slow)
+            for n in ("learned", "sincos", "rotary")
+        ),
+    ],
 )
 def test_it_differentiates_forward_over_reverse_with_positions_of_each_kind(positions):
     """A jvp by data and times inside a grad, against differences of its values."""

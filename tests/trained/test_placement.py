@@ -56,6 +56,10 @@ def test_in_bfloat16_networks_compute_and_are_held_and_codes_mean_the_same(saved
     jax.tree.map(np.testing.assert_array_equal, *held)
     assert own.quantizer == exact.module.quantizer
 
+
+@pytest.mark.slow
+def test_in_bfloat16_a_network_says_nearly_the_same(saved):
+    whole, low = vqdit.load(saved), vqdit.load(saved, dtype="bfloat16")
     image = jnp.linspace(-2, 2, 16).reshape(2, 2, 2, 2)
     x = {"image": image, "word": jnp.ones((2, 3, 1), int)}
     times = {name: jnp.full(2, 0.3) for name in x}
