@@ -27,6 +27,7 @@ from vqdit.fields import Bound, Count, NonNegative
 
 Name = Literal["phantoms", "patients", "planted_patients", "folder", "webdataset"]
 NIFTI = (".nii.gz", ".nii")
+SLICES = 8  # of a scan beside each other, to be looked at
 GENERATED = ("phantoms", "patients", "planted_patients")
 
 # Of a window, which may be open on one side.
@@ -102,6 +103,12 @@ class Volumes(Modality):
     @classmethod
     def axes(cls, x, units):
         return None, None, units.greys()
+
+    @classmethod
+    def slices(cls, x):
+        """From the lowest to the highest, evenly spaced."""
+        rows = np.linspace(0, len(x) - 1, min(len(x), SLICES))
+        return cls.show(x[np.rint(rows).astype(int)])
 
     def read(self, path):
         """What is not finite is taken for the least there is, and comes back so."""
