@@ -204,7 +204,7 @@ def files_that_hold_more(folder):
     scan = np.ones((4, 4, 3), np.float32)
     scan[0, 0, 0] = np.nan
     nibabel.save(nibabel.Nifti1Image(scan, np.eye(4)), folder / "a.nii")
-    header = "its header: how it lies, spacing and description"
+    header = "its header's description; it comes back turned (RAS), in float32"
     yield "volume", "a.nii", [header, "2.08% of its values, which are not finite"]
     (folder / "a.csv").write_text("t,a,b\n0,1,2\n0.02,,3\n0.04,4,5\n0.06,2,1\n")
     yield "series", "a.csv", ["12.50% of its values, gaps that are filled"]
@@ -1036,8 +1036,9 @@ def test_nifti_is_read_as_training_reads_it(bundles, tmp_path, capsys, monkeypat
     np.save(tmp_path / "c.npy", scan)
     (tmp_path / "d.txt.gz").write_bytes(b"no scan")
     found = there_and_back(bundles / "volume", [tmp_path], tmp_path)
-    assert [path.name for path in found] == ["a.npy", "b.npy", "c.npy"]
-    a, b, c = map(np.load, found)
+    assert [path.name for path in found] == ["a.nii.gz", "b.nii", "c.npy"]
+    a, b = (Volumes("folder").read(path).values[..., 0] for path in found[:2])
+    c = np.load(found[2])
     assert a.shape == scan.shape and a.dtype == np.float32
     np.testing.assert_array_equal(a, c)
     np.testing.assert_array_equal(b, c)

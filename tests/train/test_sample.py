@@ -488,6 +488,7 @@ def test_a_name_with_a_dot_is_a_folder_unless_it_is_a_file_of_another_kind():
         ("audio", (512, 1), 2000.0, ["0.png", "0.wav", "1.png", "1.wav"]),
         ("series", (32, 2), 10.0, ["0.csv", "1.csv"]),
         ("image", (8, 8, 1), 0.0, ["0.png", "1.png"]),
+        ("volume", (4, 5, 6, 1), 0.0, ["0.nii.gz", "1.nii.gz"]),
     ],
 )
 def test_a_file_each_and_beside_a_sound_its_spectrogram(kind, shape, rate, names):

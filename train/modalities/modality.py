@@ -350,6 +350,11 @@ class Modality(Checked):
         return (units.along(len(x)) if x.ndim == 2 else None), None, ""
 
     @classmethod
+    def slices(cls, x: np.ndarray) -> UInt8[np.ndarray, "n h w c"] | None:
+        """Of a signal (*shape) of which its picture leaves out the most, several."""
+        return None
+
+    @classmethod
     def show(cls, x: np.ndarray) -> UInt8[np.ndarray, "n h w c"]:
         """Signals (n, *shape) as pictures of 1 or 3 channels: of one axis curves, of
         two as they are, of three the middle slice. Floats are clipped to [-1, 1]."""

@@ -24,8 +24,11 @@ PLAYED = (".wav", ".gif")  # files of what is heard, or moves
 def played(data: Modality, x: np.ndarray, units: Units) -> list[bytes]:
     """A file of each signal (n, *shape), of the tokenizer's unit or bytes, where they
     are sounds or clips; else none."""
-    if data.suffixes[0] not in PLAYED:
-        return []
+    return contents(data, x, units) if data.suffixes[0] in PLAYED else []
+
+
+def contents(data: Modality, x: np.ndarray, units: Units) -> list[bytes]:
+    """A file of each signal, of a kind whose signals are files, and no folders."""
     x = np.asarray(x)
     if units.scale and x.dtype != np.uint8:
         x = x * np.float32(units.scale) + np.float32(units.offset)

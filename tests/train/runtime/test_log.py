@@ -4,6 +4,7 @@ import json
 import math
 import resource
 import struct
+import types
 
 import jax
 import numpy as np
@@ -12,10 +13,12 @@ import soundfile
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
-from train.modalities import Audio, Images, Video
+from train.modalities import Audio, Images, Ranges, Series, Video, Volumes
 from train.modalities.shown import Units
-from train.report.examples import play
+from train.report.examples import play, show_samples
 from train.runtime.log import Logger, _rewind, read_metrics, say
+from vqdit.tokenizer import Bytes, Category, Labels, Number, Table
+from vqdit.trained.contract import LatentContract
 
 
 def events(workdir):
@@ -58,6 +61,66 @@ def test_tensorboard_has_sections_pictures_and_the_experiment(tmp_path):
     assert values["samples/reconstruction"].image.height == 4
     (text,) = [value for tag, value in values.items() if tag.startswith("experiment")]
     assert text.tensor.string_val == [b"    run.steps=3"]
+
+
+def test_samples_have_the_form_of_their_signal(tmp_path):
+    """Series are tables, of volumes one sees several slices."""
+    with Logger(tmp_path) as logger:
+        for data, shape in (
+            (Series(length=40, channels=2, columns=("a", "b"), name="folder"), (40, 2)),
+            (Volumes(size=(12, 5, 6)), (12, 5, 6, 1)),
+            (Ranges(rows=4, azimuth=16), (4, 16, 1)),
+        ):
+            x = np.random.default_rng(0).uniform(-1, 1, (6, *shape)).astype(np.float32)
+            units = Units(10.0, (1.0,), (2.0,))
+            play(logger, 2, data.kind, data, x, units)
+            if data.kind == "series":
+                series = x
+    names = [f"series_{i}_000002.csv" for i in range(4)] + ["volume_slices_000002.png"]
+    assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == names
+    lines = (tmp_path / "samples" / names[3]).read_text().splitlines()
+    assert lines[0].split(",")[-2:] == ["a", "b"] and len(lines) == 41
+    found = [float(cell) for cell in lines[1].split(",")[-2:]]
+    np.testing.assert_allclose(found, 1 + 2 * series[3, 0], rtol=1e-5)
+    pixels = np.asarray(Image.open(tmp_path / "samples" / names[-1]))
+    assert pixels.shape == (4 * 6 - 1, 8 * 7 - 1)
+    (event,) = (event for event in events(tmp_path) if event.summary.value)
+    assert event.summary.value[0].tag == "samples/volume_slices"
+
+
+def test_samples_of_every_stream_are_written_and_shown(tmp_path):
+    table = Table((Number("age", (40.0,), (30.5, 60.0)), Category("sex", ("f", "m"))))
+    part = ((2, 2), 1, (), (0.0,), (1.0,), "")
+    contract = LatentContract("image", (8, 8, 1), *part)
+    generator = types.SimpleNamespace(
+        codecs={"image": types.SimpleNamespace(contract=contract)},
+        values={"text": Bytes(4), "word": Labels(2), "record": table},
+        class_names=("cat", "dog"),
+    )
+    x = {
+        "image": np.zeros((2, 8, 8, 1), np.float32),
+        "text": ["ab", "c"],
+        "word": np.array([1, 0]),
+        "record": [{"age": 50.0, "sex": "f"}, {"age": 70.0, "sex": "m"}],
+        "beat": np.zeros((2, 2, 1), int),  # which nothing says the meaning of
+    }
+    with Logger(tmp_path) as logger:
+        show_samples(logger, 5, generator, x, 2, ())
+    folder = tmp_path / "samples"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "samples_image_000005.png", "samples_record_000005.csv",
+        "samples_text_000005.txt", "samples_word_000005.txt",
+    ]  # fmt: skip
+    assert (folder / "samples_text_000005.txt").read_text() == "ab\nc\n"
+    assert (folder / "samples_word_000005.txt").read_text() == "dog\ncat\n"
+    rows = (folder / "samples_record_000005.csv").read_text().splitlines()
+    assert rows[0] == "age,sex" and rows[2].endswith(",m")
+    tags = {v.tag: v for event in events(tmp_path) for v in event.summary.value}
+    assert {tag.split("/")[1] for tag in tags} == {
+        f"samples_{name}" for name in x.keys() - {"beat"}
+    }
+    (said,) = (v for tag, v in tags.items() if tag.startswith("samples/samples_text"))
+    assert said.tensor.string_val == [b"    ab\n    c\n"]
 
 
 def test_sounds_are_heard_and_clips_move_in_tensorboard(tmp_path):
