@@ -47,6 +47,11 @@ class SGD:
 class AdamW:
     """AdamW (arXiv:1711.05101), or another rule, and its schedule.
 
+    peak_lr:  rate that the warm-up ends at.
+    warmup:   steps in which the rate grows from 0 in a line.
+    b1, b2:   how much of the moving averages, of the gradient and of its square, each
+        step keeps.
+    weight_decay: times the rate, the share of itself that a parameter loses every step.
     schedule: after a linear warm-up of `warmup` steps: "constant", "cosine" to 0 at the
         last step, or "inverse_root" (arXiv:1706.03762, eq. 3), peak_lr at `warmup`.
     clip:     bound on the gradient's global norm; None for no bound.

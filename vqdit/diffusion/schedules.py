@@ -113,6 +113,8 @@ class DDPMLinear(Checked, VariancePreserving):
     beta runs from 0.1 to 20 over [0, 1], the limit of the thousand steps of
     arXiv:2006.11239 (1e-4 to 0.02): alpha^2 = exp(-t^2 (20 - 0.1) / 2 - 0.1 t). For a
     model that was trained on the steps themselves see LinearBetas.
+
+    beta_min, beta_max: beta at t = 0 and t = 1.
     """
 
     beta_min: float = 0.1

@@ -61,6 +61,11 @@ class Confidence(Checked, Solver):
     Streams that are drawn together each have an order of their own: one of a single
     code has it in the first step, which sees nothing of the others. Where that has to
     fit, draw it `before` them, or by Unmask.
+
+    noise:       how random the order is.
+    temperature: of the codes that are drawn: below 1 the likely ones are drawn more.
+    top_p:       share of probability that the likeliest codes have among which one is
+        drawn; 1 for all.
     """
 
     noise: Annotated[float, Bound(at_least=0, at_most=math.inf)] = 4.5

@@ -40,6 +40,12 @@ class PatchDiscriminator(Checked, nn.Module):
     (b, *shape, c) -> one logit for every patch of side 70 (at `layers` 3). Widths
     double from `channels` with every layer of stride 2, up to eight times.
 
+    channels: of the first layer.
+    layers:   of stride 2; more see larger patches.
+    dims:     axes of the signal.
+    dtype:    of activations and products; parameters and norms are float32.
+    implementation: of `nn.products.convolution`, in every convolution.
+
     Departs from the paper in GroupNorm where it has BatchNorm, and in padding to the
     same size, so that a signal of any size, a single frame too, has a verdict.
     """

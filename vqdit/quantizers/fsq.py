@@ -35,6 +35,7 @@ class FSQ(Book):
     from its listing in the shift of even levels: atanh, which centres the bounded
     range as the text says, where the listing has tan.
 
+    levels: values of each channel, such as (8, 5, 5, 5).
     signs: two levels are the sign of z. The paper's bound, False, cuts them at -3.8,
         where its slope is 0.001: a channel says nothing, and learns next to nothing.
     symmetric: levels from -1 to 1 at equal distances, and tanh(z) rounded to the
