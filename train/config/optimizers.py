@@ -28,6 +28,10 @@ class Muon:
     For kernels but the first and the last layers'; those, tables, norms and biases have
     Adam with b1 and b2. Updates have the root mean square of Adam's (arXiv:2502.16982,
     eq. 4), so that a rate that fits AdamW fits here.
+
+    momentum: how much of the average of gradients a step keeps.
+    nesterov: whether the average looks a step ahead.
+    iterations: of Newton and Schulz.
     """
 
     momentum: Decay = 0.95
@@ -37,7 +41,11 @@ class Muon:
 
 @dataclasses.dataclass(frozen=True)
 class SGD:
-    """Stochastic gradient descent with momentum; 0 for none."""
+    """Stochastic gradient descent with momentum; 0 for none.
+
+    momentum: how much of the sum of gradients a step keeps.
+    nesterov: whether the sum looks a step ahead.
+    """
 
     momentum: Decay = 0.9
     nesterov: bool = False

@@ -131,6 +131,8 @@ class VarianceExploding(Checked, Schedule):
 
     Between them lies what arXiv:2206.00364 walks, 0.002 to 80. A little noise is left
     at t = 0; a solver's last step removes it.
+
+    low, high: sigma at t = 0 and t = 1.
     """
 
     low: Positive = 0.001
@@ -171,6 +173,8 @@ class Betas(Checked, VariancePreserving):
     Step i of n, i from 0, ends at t = (i + 1) / n with alpha^2 = prod (1 - beta_j),
     j <= i; log alpha^2 is linear in between. The clock shows i, as published networks
     embed it, so both their noise level and their embedding fit.
+
+    betas: from the data on.
     """
 
     betas: tuple[float, ...]
@@ -212,6 +216,10 @@ class LinearBetas(Betas):
 
     DiT's and guided diffusion's are the default; latent diffusion (arXiv:2112.10752)
     has LinearBetas(low=0.00085, high=0.012, power=2).
+
+    steps: of the chain.
+    low, high: the first beta and the last.
+    power: 1 for even betas, 2 for even roots of them.
     """
 
     betas: tuple[float, ...] = dataclasses.field(default=(), init=False, repr=False)
@@ -227,7 +235,12 @@ class LinearBetas(Betas):
 
 @dataclasses.dataclass(frozen=True)
 class CosineBetas(Betas):
-    """Those of a squared cosine (arXiv:2102.09672, eq. 17), none above `most`."""
+    """Those of a squared cosine (arXiv:2102.09672, eq. 17), none above `most`.
+
+    steps: of the chain.
+    offset: of the cosine, so that the first steps are not too small.
+    most: that a beta is.
+    """
 
     betas: tuple[float, ...] = dataclasses.field(default=(), init=False, repr=False)
     steps: int = 1000

@@ -37,7 +37,11 @@ def sharpened(
 
 @dataclasses.dataclass(frozen=True)
 class Unmask(Checked, Solver):
-    """The process's own step, ancestral, of sharpened probabilities."""
+    """The process's own step, ancestral, of sharpened probabilities.
+
+    temperature: of the codes that are drawn, as of Confidence.
+    top_p: share of probability among which one is drawn, as of Confidence.
+    """
 
     temperature: Positive = 1.0
     top_p: TopP = 1.0
@@ -110,6 +114,8 @@ class Remask(Checked, Solver):
     eta: of the most that may be masked again, min(1, sigma(s) / (1 - sigma(t))), the
         part that is; 0 is Unmask.
     cap: probability of a code in a step at most.
+
+    temperature, top_p: as of Unmask.
     """
 
     eta: Share = 0.1

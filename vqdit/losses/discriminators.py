@@ -114,6 +114,11 @@ class MultiPeriodDiscriminator(Checked, nn.Module):
 
     Waveforms (b, l, c) -> a verdict a period. Periods are primes, so that no two see
     the same columns.
+
+    periods: samples that each discriminator folds by.
+    channels: of the first layer.
+    dtype: of activations and products; parameters are float32.
+    implementation: of `nn.products.convolution`, in every convolution.
     """
 
     periods: Annotated[tuple[Count, ...], FILLED] = (2, 3, 5, 7, 11)
@@ -168,7 +173,12 @@ class ResolutionDiscriminator(nn.Module):
 class MultiResolutionDiscriminator(Checked, nn.Module):
     """EnCodec's multi-scale STFT discriminator (arXiv:2210.13438, section 3.4).
 
-    Waveforms (b, l, c) -> a verdict a window. sizes: samples in each window.
+    Waveforms (b, l, c) -> a verdict a window.
+
+    sizes: samples in each window.
+    channels: of every layer.
+    dtype: of activations and products; parameters are float32.
+    implementation: of `nn.products.convolution`, in every convolution.
     """
 
     sizes: Annotated[tuple[Count, ...], FILLED] = (2048, 1024, 512, 256, 128)

@@ -20,6 +20,7 @@ MOST = MOST_CODES.bit_length() - 1  # bits of a code: usage is counted for each
 class Bits(Book):
     """A subclass has the property `size`, of a codeword in every channel.
 
+    bits: channels, a sign each.
     sample_entropy, codebook_entropy: factors, in the loss "entropy", of the mean of the
         entropies and of the entropy of the mean. Published weights differ: gamma of
         BSQ's eq. 9, and the diversity weight of LFQ's code.

@@ -336,6 +336,12 @@ def test_every_field_of_a_shipped_experiment_has_a_meaning():
     found = set()
     for path in SHIPPED.glob("[!_]*.py"):
         module = importlib.import_module(f"configs.{path.stem}")
-        if config := getattr(module, "CONFIG", None):
-            found |= {f"{path.stem}: {at}" for at in unexplained(config)}
+        config = getattr(module, "CONFIG", None)
+        changed = getattr(module, "VARIANTS", {}).values() if config else ()
+        values = [
+            v for each in changed if isinstance(each, dict) for v in each.values()
+        ]
+        for value in (config, *values) if config else ():
+            paths = unexplained(value, "" if value is config else "of another field")
+            found |= {f"{path.stem}: {at}" for at in paths}
     assert not found
