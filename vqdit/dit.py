@@ -41,6 +41,8 @@ class DiT(Checked, nn.Module):
 
     streams:    what goes in and out; an experiment's are added when its tokenizers are
                 known.
+    width:      channels of a token; the block's heads divide it.
+    depth:      blocks.
     block:      a prototype; every layer is a copy of it.
     classes:    0 for none; label `classes` is the null class that guidance uses.
     positions:  "sincos" adds fixed tables to the tokens, as DiT, and "learned" learned

@@ -110,6 +110,7 @@ class Checked:
             value = getattr(self, field)
             parts = dataclasses.is_dataclass(value)
             spelled = f"{type(value).__name__}(...)" if parts else repr(value)
+            spelled = spelled if len(spelled) <= 300 else f"{spelled[:297]}..."
             raise self.refusal(f"{self.called}.{field}={spelled}: {advice}")
 
     def __post_init__(self):

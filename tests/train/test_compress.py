@@ -123,6 +123,20 @@ def there_and_back(bundle, paths, tmp_path, *options):
     return sorted(out.iterdir())
 
 
+@pytest.mark.parametrize("options", [(), ("--overlap=0",), ("--overlap=1",)])
+def test_that_seams_of_tiles_may_show_is_said(options, bundles, tmp_path, capsys):
+    paths = [picture(tmp_path / "a.png", 4, 4), picture(tmp_path / "b.png", 4, 9)]
+    run = lambda *paths: compress.main(
+        [*map(str, paths), f"--bundle={bundles / 'grey'}", f"--out={tmp_path / 'c'}"]
+        + [*options, "--force"]
+    )
+    run(paths[0])
+    assert "seams" not in capsys.readouterr().err
+    run(*paths)
+    said = "b.png is cut into 3 tiles, whose seams may show; --overlap=1 blends"
+    assert (said in capsys.readouterr().err) == (not options)
+
+
 def pixels(path):
     return np.asarray(Image.open(path))
 

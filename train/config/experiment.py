@@ -28,7 +28,12 @@ from vqdit.tokenizer import Tokenizer, Value
 
 @dataclasses.dataclass(frozen=True)
 class Mesh:
-    """How many devices along each axis; one may be -1, what is left of the devices."""
+    """How many devices along each axis; one may be -1, what is left of the devices.
+
+    data:   between which a batch is divided.
+    fsdp:   between which a batch, and every parameter and its averages, are divided.
+    tensor: between which the products of a layer are divided.
+    """
 
     data: int = -1
     fsdp: int = 1
@@ -64,6 +69,9 @@ class Run:
     """How long, on how much, and what is written down on the way.
 
     steps, batch: updates in all, and examples in each over all devices.
+    seed:         of the first weights, the order of examples, and all that is drawn.
+    log_every:    steps between lines of figures.
+    save_every:   steps between checkpoints; the last step has one, too.
     keep:         checkpoints that stay; older ones are deleted.
     sample_every: steps between pictures; 0 draws them at the end only.
     heldout_every: steps between losses on held-out data, logged as heldout_loss; 0 for
@@ -91,7 +99,10 @@ class Run:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """What both stages have; `name` labels a run and changes nothing in it."""
+    """What both stages have.
+
+    name: labels a run and changes nothing in it.
+    """
 
     name: str
     data: Modality = Images()
@@ -142,7 +153,10 @@ class Weights:
     A term that is not there costs nothing: waveforms alone have spectra, and a
     perceptual loss is there when its network is named.
 
+    pixel:      error of a value: "l1", "l2", and the like.
+    reconstruction: weight of that error's mean.
     stft, mel:  multi-resolution STFT and multi-scale mel losses, at `windows` samples.
+    windows:    of `stft` and `mel`, samples of each resolution, multiples of 8.
     lpips:      safetensors file with the weights of LPIPS over VGG-16.
     features:   workdir or bundle of a tokenizer whose encoder's layers are compared, or
         folder of a classifier (train.classifier), whose layers up to its features are.
@@ -192,6 +206,8 @@ class Adversarial:
     loss:     the game: "hinge" or "non_saturating".
     weight:   of the generator's loss. With `adaptive`, a share of the reconstruction's
         pull on the last layer of the decoder, the parameter at the path `last`.
+    adaptive: whether `weight` is such a share, or a factor.
+    last:     path of a parameter, such as "decoder/conv_out/kernel".
     features: weight of feature matching.
     lecam:    weight of the LeCam regularisation in the discriminator's loss.
     """
@@ -213,7 +229,9 @@ class KMeansInit:
     """Start the codebook from data: a plain autoencoder until `step`, then k-means.
 
     For a quantizer with start="kmeans"; any other is ready at once and needs none.
+    step: of training, at which the codebook is set.
     samples: encoder outputs that are clustered, in `iterations` rounds.
+    iterations: rounds of k-means.
     """
 
     step: Count = 200
@@ -225,6 +243,8 @@ class KMeansInit:
 class StageOne(Experiment):
     """A tokenizer trained on signals, against a discriminator if there is one.
 
+    adversarial: the discriminator and how it is played against; None for none.
+    kmeans: how a codebook that starts by k-means does; None where none does.
     init: workdir or bundle of a tokenizer whose weights and codes training starts from;
         what it lacks starts new. One of pictures starts one of clips, too.
     """

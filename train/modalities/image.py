@@ -66,6 +66,8 @@ class Images(Pixels):
                  set, with configuration and version if wanted: "mnist:3.0.1";
                  "driving" and "driving_faults", what a camera sees of generated streets
                  (train/sources/driving.py), with "boxes" of vehicles and walkers.
+    size:        of a side, in pixels; larger pictures are made smaller and cropped.
+    channels:    1 for grey pictures, 3 for colour.
     crop, flip:  augmentation while training; evaluation always crops the centre.
     augment:     more of it: turns, colour, noise.
     download:    may TFDS use the network to prepare a missing set.

@@ -43,6 +43,7 @@ class Modality(Checked):
                path, without suffix, has a match.
     bad_share: share of unreadable files that is skipped rather than refused.
     threads:   workers that read and decode; 0 reads in the caller's own thread.
+    augment:   what training changes in an example anew every time; None for nothing.
     words:     the caption of every class, for examples that have none of their own.
     share:     of the training part that is used, the same ones each time, and all of a
                smaller share in a larger one; see `train.sources.share`. What is held

@@ -41,6 +41,8 @@ class Ranges(Modality):
                (rows, azimuth, channels), range in metres first, and of KITTI's sweeps
                of points (.bin), which `projected` makes so, with their reflectance
                as a second channel. Azimuth wraps around.
+    rows, azimuth: beams of a sweep, from the top down, and directions around.
+    channels:  values of a place: 1 for the range alone.
     elevation: degrees of the lower edge of the lowest row and of the upper edge of the
                highest, of sweeps of points; points beyond are left out.
     far:       metres that stand where a beam did not return: 0 or less in the first

@@ -44,6 +44,8 @@ class Series(Modality):
                .csv, .parquet and .npz files, one recording each. data_dir may be one
                file, whose last share, as large as holdout, is then the held-out part.
                Classes are sub-folders.
+    length:    samples of a window, which an example is.
+    channels:  values of a sample.
     columns:   of the files, in this order; (): all of them, but for `time`.
     time:      the column of a table that holds the times: seconds, or dates. An .npz
                names the times of its array X "X_time", or its rate "X_rate".

@@ -48,6 +48,8 @@ class Volumes(Modality):
     size:      (d, h, w) of an example. A larger scan is cut at its centre, in training
                anywhere; a smaller one is padded with its least value. With resize=True
                the whole scan is resampled to it instead (linear, antialiased).
+    channels:  values of a voxel.
+    resize:    whether scans are resampled to `size` instead.
     spacing:   millimetres (d, h, w) between voxels that scans are resampled to, from
                their own: that of a NIfTI file, or of an array "spacing" (3,) of an
                .npz; (): as they are.

@@ -88,7 +88,8 @@ def open_judge(path: str, data: Modality, classes: int, at: str = "--judge") -> 
     if not other and judge.network.classes != classes:
         other = f"{judge.network.classes} classes, the data has {classes}"
     if not other and judge.protocol.get("data") != source(data):
-        other = f"by {judge.protocol.get('data')}, the data is {source(data)}"
+        trained = str(judge.protocol.get("data"))[:300]
+        other = f"by {trained}, the data is {source(data)}"
     if not other and judge.held_out is None:
         say(
             f"{at}: {path} does not say which records were held out of its training, "

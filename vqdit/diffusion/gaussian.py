@@ -25,6 +25,7 @@ LEVELS = (-10.0, 9.2)
 class Gaussian(Checked, Process):
     """A schedule, and which quantity the network is asked for.
 
+    schedule: alpha and sigma, how much of the data and of the noise there is at a time.
     target: "data" x, "noise" eps, "velocity" dx_t/dt (arXiv:2209.03003),
         or "v" = alpha eps - sigma x (arXiv:2202.00512).
     learned_variance: the network also returns, after the target's channels, as many

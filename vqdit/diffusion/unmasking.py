@@ -38,7 +38,11 @@ def sharpened(
 
 @dataclasses.dataclass(frozen=True)
 class Unmask(Checked, Solver):
-    """The process's own step, ancestral, of sharpened probabilities."""
+    """The process's own step, ancestral, of sharpened probabilities.
+
+    temperature: of the codes that are drawn, as of Confidence.
+    top_p: share of probability among which one is drawn, as of Confidence.
+    """
 
     temperature: Positive = 1.0
     top_p: TopP = 1.0
@@ -61,6 +65,11 @@ class Confidence(Checked, Solver):
     and streams that are drawn together see each other's codes. The order is by log p of
     the drawn value plus noise * s times a Gumbel draw, so noise = 0 is greedy and noise
     = inf a uniformly random order, which draws the model's joint.
+
+    noise:       how random the order is.
+    temperature: of the codes that are drawn: below 1 the likely ones are drawn more.
+    top_p:       share of probability that the likeliest codes have among which one is
+        drawn; 1 for all.
     """
 
     noise: Annotated[float, Bound(at_least=0, at_most=math.inf)] = 4.5
@@ -105,6 +114,8 @@ class Remask(Checked, Solver):
     eta: of the most that may be masked again, min(1, sigma(s) / (1 - sigma(t))), the
         part that is; 0 is Unmask.
     cap: probability of a code in a step at most.
+
+    temperature, top_p: as of Unmask.
     """
 
     eta: Share = 0.1

@@ -26,6 +26,7 @@ class Block(Checked, nn.Module):
     Norms are modulated: shift, scale and gate follow from the conditioning vector. The
     defaults are DiT's (arXiv:2212.09748, figure 3).
 
+    heads:       of attention; they divide the width.
     mlp, mlp_ratio: of `Mlp`.
     norm, norm_scale: of `ModulatedNorm`.
     qk_norm:     of `Attention`.

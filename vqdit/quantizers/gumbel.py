@@ -32,6 +32,11 @@ class GumbelQuantizer(Book):
     y is never whole: see `assign`.
 
     scores, adding: of `NearestBook`.
+
+    num_codes: k, of codewords.
+    dim: d, channels of a codeword.
+    hard: whether one code alone goes forward.
+    least: temperature that is never gone below.
     """
 
     num_codes: Codes

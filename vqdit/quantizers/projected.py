@@ -19,8 +19,11 @@ from vqdit.quantizers.residual import check_book, set_book
 class Projected(Book):
     """A linear layer into the book's space before it, and one back after it.
 
-    book: any quantizer of one book. dim: channels of z. Codewords have the gradient of
-    the layer back, so in a residual every book's output keeps its own.
+    Codewords have the gradient of the layer back, so in a residual every book's output
+    keeps its own.
+
+    book: any quantizer of one book.
+    dim: channels of z.
     """
 
     book: nn.Module

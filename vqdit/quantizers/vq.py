@@ -81,6 +81,8 @@ class EMAVectorQuantizer(NearestBook):
     sums / counts, counts Laplace-smoothed so that an unused code keeps a finite mean.
     Below a count of 0.01, which smoothing does not move, one holds its place: it would
     go to the origin otherwise.
+
+    decay: how much of the averages a step keeps.
     """
 
     cosine: bool = False

@@ -19,7 +19,10 @@ Host = np.ndarray | Array
 
 @dataclasses.dataclass(frozen=True)
 class Labels(Value):
-    """A class label as one code; one more code for "no label", -1."""
+    """A class label as one code; one more code for "no label", -1.
+
+    classes: how many there are.
+    """
 
     source: ClassVar[str] = "label"
     length: ClassVar[int] = 1  # type: ignore[misc]  # of others it is a field
@@ -55,6 +58,9 @@ class Boxes(Value):
     instead, whose ends are exact and whose error is larger elsewhere. Codes: bins, then
     classes, then one for all five of a box that is absent.
 
+    count: boxes that an example has at most.
+    bins: places along each side.
+    classes: of boxes.
     frames: of a clip, whose codes are a grid of (frames, 5 count); 0 of what has none.
     """
 

@@ -34,6 +34,8 @@ class WaveSpec(Checked, nn.Module):
         decoder goes through them backwards.
     dilations: of the residual units of a level.
     kernel:    odd; of the first convolution and the dilated ones.
+    out:       channels returned: the latents', or the signal's.
+    dtype:     of activations and products; parameters are float32.
     causal:    a latent sees no sample after its own, a sample no later latent.
     remat:     what of a residual unit the backward pass computes again
         (`vqdit.nn.remat`).

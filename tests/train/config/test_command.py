@@ -13,9 +13,10 @@ from train import bench
 from train.__main__ import NOT_PROGRAMS
 from train.config import Experiment, StageOne, StageTwo
 from train.config.command import RUN, parse
+from train.config.file import SHIPPED
 from train.config.help import meanings
 from train.config.override import overrides
-from train.config.paths import leaves
+from train.config.paths import children, join, leaves
 from train.config.workdir import open_workdir
 from train.errors import BadInput
 from vqdit.fields import Finite
@@ -318,3 +319,29 @@ def test_what_is_no_number_is_one_line(word, file):
             flags,
         )
     assert "\n" not in str(refusal.value)
+
+
+def unexplained(value, meaning="", at=""):
+    """Paths of the leaves of a value of which no docstring says a word."""
+    parts = children(value)
+    if not parts:
+        return set() if meaning else {at}
+    texts = {} if isinstance(value, dict | tuple) else meanings(type(value))
+    each = (unexplained(p, texts.get(n, ""), join(at, n)) for n, p in parts.items())
+    return set().union(*each)
+
+
+def test_every_field_of_a_shipped_experiment_has_a_meaning():
+    """Of what --help lists nothing is a bare name."""
+    found = set()
+    for path in SHIPPED.glob("[!_]*.py"):
+        module = importlib.import_module(f"configs.{path.stem}")
+        config = getattr(module, "CONFIG", None)
+        changed = getattr(module, "VARIANTS", {}).values() if config else ()
+        values = [
+            v for each in changed if isinstance(each, dict) for v in each.values()
+        ]
+        for value in (config, *values) if config else ():
+            paths = unexplained(value, "" if value is config else "of another field")
+            found |= {f"{path.stem}: {at}" for at in paths}
+    assert not found

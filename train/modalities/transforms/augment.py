@@ -206,8 +206,10 @@ def stretches(
 class VolumeAugment(Augment):
     """For volumes, (b, d, h, w, c).
 
-    rotate: degrees about the depth axis; gain: 0.1 multiplies by 0.9 to 1.1; noise in
-    units of the signal; flip: half of the time along each of the last two axes.
+    rotate: degrees about the depth axis.
+    gain: 0.1 multiplies by 0.9 to 1.1.
+    noise: standard deviation, in units of the signal.
+    flip: half of the time along each of the last two axes.
     """
 
     mirroring = (Word.MIRROR, Word.FLIP)
@@ -240,8 +242,8 @@ class RangeAugment(Augment):
     """For sweeps, (b, rows, azimuth, c).
 
     roll: any turn of the sensor about its axis, exact since azimuth wraps around.
-    flip: mirrored along azimuth half of the time; noise in units of the signal, on what
-    was measured.
+    flip: mirrored along azimuth half of the time.
+    noise: standard deviation, in units of the signal, on what was measured.
     """
 
     roll: bool = False

@@ -30,6 +30,7 @@ class Cleaning(Checked):
               "zero" is what no cleaning at all would give.
     outliers: values whose robust z-score is beyond `limit` are clipped to it, marked
               missing and filled, or kept.
+    limit:    robust standard deviations from the median.
     window:   samples around each one whose median and spread judge it; 0: the whole
               series.
     """

@@ -91,7 +91,12 @@ class Quantizer(Checked, nn.Module):
 
 
 class Book(Quantizer):
-    """A subclass has the field `window`, and `num_codes` and `dim`."""
+    """A subclass has the field `window`, and `num_codes` and `dim`.
+
+    window:    codes of training that usage is counted over; None for 65,536, or more
+        where the codes are many.
+    estimator: how the gradient passes the choice of a code, see `codebook.estimators`.
+    """
 
     @property
     def estimator(self) -> Any:
