@@ -164,10 +164,13 @@ class Weights:
     quantizer:  weight of each loss that the quantizer returns, by its name, a number or
         a Ramp: {"entropy": Ramp(0.1, 0.0, 1000)}. One that is not written is that of
         `USUAL`, or else 1. The names of `USUAL` may be of no loss, so that a variant
-        can exchange the quantizer; any other has to be of one. "kl" of a variational
-        tokenizer weighs the sum over an example's latents, beside a mean error: a
-        published weight beside a summed one, such as 1e-6, is that over an example's
-        values here.
+        can exchange the quantizer; any other has to be of one.
+    quantizer.commit: of the pull of latents to their codewords.
+    quantizer.codebook: of the pull of codewords to their latents.
+    quantizer.kl: of the sum over an example's latents, beside a mean error: a published
+        weight beside a summed one, such as 1e-6, is that over an example's values here.
+    quantizer.entropy: of the loss by which all codes are used.
+    quantizer.orthogonal: of the loss that keeps codewords at right angles.
     """
 
     pixel: losses.Pixel = "l2"
