@@ -1,6 +1,7 @@
 import dataclasses
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -221,6 +222,45 @@ def test_a_kept_judge_is_the_one_that_was_trained(kept, capsys):
     vqdit.save(kept, loaded)
     score = other.accuracy(images, whole(data, train=False)["label"])
     assert f"{score:.4f} of {len(images)} held-out pictures" in capsys.readouterr().err
+
+
+def test_every_option_of_the_program_arrives(tmp_path, monkeypatch, capsys):
+    calls = []
+    judge = SimpleNamespace(front=ear(2000), accuracy=lambda x, y: x.sum() / y.sum())
+    held = {"x": np.array([1, 2]), "label": np.array([2, 6])}
+
+    def put(name, answer):
+        noted = lambda *of, **how: calls.append((name, *of, how)) or answer
+        monkeypatch.setattr(classifier, name, noted)
+
+    monkeypatch.setattr(
+        classifier.hosts, "start", lambda asked: calls.append(("start", asked))
+    )
+    put("train_judge", judge)
+    put("keep", judge)
+    put("whole", held)
+    data, out = config.load_config(DEMO).data, tmp_path / "judge"
+    words = [f"--config={DEMO}", f"--out={out}"]
+    classifier.main(words)
+    among = ["--coordinator=here:1", "--processes=2", "--process=1"]
+    out.mkdir()  # nothing is in it
+    monkeypatch.setattr(classifier, "open_bundle", lambda *of: calls.append(of))
+    with pytest.raises(BadInput, match=f"--out={out} is there; write --force to rep"):
+        classifier.main(words)
+    assert calls.pop() == ("start", {})
+    classifier.main([*words, "--force", "--steps=3", "--seed=7", *among])
+    rest = [("keep", out, judge, {}), ("whole", data, {"train": False})]
+    assert calls == [
+        ("start", {}),
+        ("train_judge", data, {"seed": 1}),
+        *rest,
+        ("start", {"coordinator": "here:1", "processes": 2, "process": 1}),
+        (out, Judge, "--out"),
+        ("train_judge", data, {"seed": 7, "steps": 3}),
+        *rest,
+    ]
+    said = f"the judge is in {out}, right about 0.3750 of 2 held-out clips\n"
+    assert capsys.readouterr().err == 2 * said
 
 
 def test_an_altered_judge_is_refused(kept, tmp_path):

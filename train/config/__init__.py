@@ -6,16 +6,15 @@ from train.config.experiment import (
     Experiment,
     KMeansInit,
     Mesh,
-    Ramp,
     Run,
     StageOne,
     StageTwo,
     Stream,
-    Weights,
 )
 from train.config.file import load_config, variants
 from train.config.optimizers import SGD, Adafactor, AdamW, Muon, Optimizer
 from train.config.override import replaced
+from train.config.weights import Ramp, Weights
 
 __all__ = [
     "Experiment",

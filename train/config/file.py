@@ -6,9 +6,10 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
-from train.config.experiment import USUAL, Experiment
+from train.config.experiment import Experiment
 from train.config.override import replaced
 from train.config.packages import packages_of, trust
+from train.config.weights import USUAL
 from train.errors import BadInput
 from vqdit.values import near
 

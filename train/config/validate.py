@@ -10,11 +10,12 @@ import jax.numpy as jnp
 
 from train.config.bars import sides
 from train.config.evaluations import Reconstructions, Samples
-from train.config.experiment import USUAL, Experiment, Run, StageOne, StageTwo
+from train.config.experiment import Experiment, Run, StageOne, StageTwo
 from train.config.network import absent, network
 from train.config.optimizers import AdamW
 from train.config.paths import spell
 from train.config.walk import walk
+from train.config.weights import USUAL
 from train.errors import BadInput, blame
 from vqdit.diffusion import solver_for
 from vqdit.fields import Bound
