@@ -15,7 +15,7 @@ import vqdit
 from tests.toys import drawn
 from tests.train.experiments import TOKENIZER
 from train import rates
-from train.codec.coder import PLACED, POOLED, Alphabet, Coder
+from train.codec.coder import FIXED, PLACED, POOLED, Alphabet, Coder
 from train.codec.prior import count_codes
 from train.config.workdir import open_workdir
 from train.errors import BadInput
@@ -100,7 +100,7 @@ def test_a_point_of_a_format_is_the_mean_of_its_files(channels, monkeypatch):
     """Its bits without headers, and what is lost, of the files that Pillow writes with
     these options."""
     monkeypatch.setattr(rates, "JPEG", (50,))
-    monkeypatch.setattr(rates, "WEBP", (50,))
+    monkeypatch.setattr(rates, "WEBP", (60,))
     images = (
         noise(3, 16, 16, channels) // 3 + np.uint8([0, 40, 90])[:, None, None, None]
     )
@@ -114,7 +114,8 @@ def test_a_point_of_a_format_is_the_mean_of_its_files(channels, monkeypatch):
         options = {"JPEG": jpeg, "WebP": options["WebP"]}
     curves = rates.file_curves(images)
     for name, how in options.items():
-        files = [saved(image.squeeze(), quality=50, **how) for image in images]
+        quality = 60 if name == "WebP" else 50
+        files = [saved(image.squeeze(), quality=quality, **how) for image in images]
         payload = rates.webp_payload if name == "WebP" else rates.jpeg_payload
         opened = [Image.open(io.BytesIO(file)) for file in files]
         # WebP has three channels of a grey picture, of which Pillow makes one.
@@ -122,7 +123,7 @@ def test_a_point_of_a_format_is_the_mean_of_its_files(channels, monkeypatch):
         back = np.stack([np.asarray(x) for x in back]).reshape(images.shape)
         (point,) = curves[name]
         assert point == {
-            "quality": 50,
+            "quality": quality,
             "bits": pytest.approx(8 * np.mean([payload(file) for file in files])),
             "psnr_db": pytest.approx(vqdit.metrics.psnr(back, images)),
             "ssim": pytest.approx(vqdit.metrics.ssim(back, images), abs=1e-6),
@@ -273,6 +274,48 @@ def test_the_program_writes_figures_and_plots(tmp_path, capsys, monkeypatch):
         rates.main([f"--workdir={workdir}", "--most=0"])
     with pytest.raises(BadInput, match=r"takes \(8, 8, 1\), the data is \(9, 9, 1\)"):
         rates.main([f"--workdir={workdir}", "--config.data.size=9", "--most=9"])
+
+
+@pytest.mark.parametrize(
+    "count, decodes, kept", [(1, True, [1]), (2, False, [2]), (2, True, [1, 2])]
+)
+def test_a_point_has_the_bits_of_an_image(count, decodes, kept, monkeypatch):
+    """Of four images: payloads in bytes, costs in bits. Books alone are named where
+    there are several that can be decoded alone."""
+    images = noise(4, 2, 2, 1)
+    codes = np.zeros((4, 2, 2, count), int)
+    coders = {Coder(PLACED): 100, Coder(FIXED): 300}
+    fed = []
+
+    def alphabet(prior, kept):
+        return types.SimpleNamespace(
+            cost=lambda part, coder: coders[coder] * part.shape[-1],
+            order_0_bits=lambda part: 60 * part.shape[-1],
+            best_coder=lambda row: ("best", row.shape),
+            encode=lambda row, coder: fed.append((prior, coder)) or bytes(3 * kept),
+        )
+
+    books = types.SimpleNamespace(
+        count=count, word="books", alphabet=alphabet, cut=lambda x, kept: x[..., :kept]
+    )
+    monkeypatch.setattr(rates, "reconstruct", lambda codec, x: (x, codes))
+    monkeypatch.setattr(rates, "prefixes", lambda codec: books)
+    monkeypatch.setattr(rates, "decodes_prefixes", lambda codec: decodes)
+    monkeypatch.setattr(rates, "_decoded", lambda codec, part: part.shape)
+    alike = lambda x, of: {"whole": x is images and of is images}
+    monkeypatch.setattr(rates, "_distortion", alike)
+    assert rates.tokenizer_points("tok", "codec", "prior", images) == [
+        {
+            "name": f"tok, {n} of 2 books" if len(kept) > 1 else "tok",
+            "bits": 25 * n,
+            "payload_bits": 8 * 3 * n,
+            "fixed_bits": 75 * n,
+            "order_0_bits": 15 * n,
+            "whole": n == count,
+        }
+        for n in kept
+    ]
+    assert fed == [("prior", ("best", (1, 4, n))) for n in kept for _ in range(4)]
 
 
 def opened_as(codec, prior=None, pixels=True):
