@@ -1,6 +1,7 @@
 """Who imports whom, read from the source."""
 
 import ast
+import collections
 import importlib
 import pathlib
 
@@ -429,6 +430,23 @@ def test_no_branch_on_a_process_or_a_stream_outside_their_rooms(name):
 
 
 SORTS = {"isinstance", "issubclass"}
+
+
+def test_a_class_or_an_alias_of_a_type_has_one_home():
+    """One concept, one word: no name of either is written in two files."""
+    homes = collections.defaultdict(set)
+    for name in names("vqdit") + names("train"):
+        for node in TREES[name].body:
+            found = []
+            if isinstance(node, ast.ClassDef):
+                found = [node.name]
+            elif isinstance(node, ast.Assign):
+                found = [t.id for t in node.targets if isinstance(t, ast.Name)]
+            for word in found:
+                if word[0].isupper() and not word.isupper():
+                    homes[word].add(name)
+    assert len(homes) > 200
+    assert not {word: at for word, at in homes.items() if len(at) > 1}
 
 
 def test_no_room_for_odds_and_ends():

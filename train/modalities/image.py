@@ -19,7 +19,7 @@ from train.modalities.transforms.augment import ImageAugment
 from train.modalities.transforms.warp import without_slivers
 from vqdit.fields import Bound, Count
 
-Crop = Literal["center", "random"]
+ImageCrop = Literal["center", "random"]
 
 
 class Pixels(Modality):
@@ -89,7 +89,7 @@ class Images(Pixels):
     name: str = "digits"
     size: Count = 8
     channels: int = 1
-    crop: Crop = "center"
+    crop: ImageCrop = "center"
     flip: bool = False
     augment: ImageAugment | None = None
     download: bool = False

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from train.errors import BadInput, Unreadable
-from train.modalities.checked import Checked
+from train.modalities.checked import DataSettings
 from train.modalities.draws import Draws
 from train.modalities.files.stored import File
 from train.modalities.record import Batch, Record
@@ -19,11 +19,11 @@ from vqdit.fields import Bound, Decay, Natural
 CURVES = 4  # channels that have a curve each
 # Of a generated source, to train on; an eighth of it is to test on.
 EightOrMore = Annotated[int, Bound(at_least=8)]
-Part = Annotated[float, Bound(above=0, at_most=1)]
+Fraction = Annotated[float, Bound(above=0, at_most=1)]
 
 
 @dataclasses.dataclass(frozen=True)
-class Modality(Checked):
+class Modality(DataSettings):
     """The signals of an experiment: which source, and how its records become examples.
 
     A modality is one file: this class with a `kind`, a `shape`, and what differs of the
@@ -100,7 +100,7 @@ class Modality(Checked):
     bad_share: Decay = 0.01
     threads: Natural = 4
     words: tuple[str, ...] = ()
-    share: Part = 1.0
+    share: Fraction = 1.0
 
     rate: ClassVar[Any] = 0.0
     normalise: ClassVar[Any] = None

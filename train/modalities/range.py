@@ -28,7 +28,7 @@ INCOMPLETE = (
 )
 UNSAID = {"far": None, "elevation": ()}  # in a bundle
 STREETS = ("scenes", "driving", "driving_faults")
-Name = Literal["scenes", "driving", "driving_faults", "folder", "webdataset"]
+RangeName = Literal["scenes", "driving", "driving_faults", "folder", "webdataset"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Ranges(Modality):
     suffixes: ClassVar[tuple[str, ...]] = (".npy", ".npz", ".bin")
     takes: ClassVar[tuple[str, ...]] = ("far", "rows", "azimuth", "elevation")
 
-    name: Name = "scenes"
+    name: RangeName = "scenes"
     rows: Count = 32
     azimuth: Count = 256
     channels: Count = 1

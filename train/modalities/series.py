@@ -20,7 +20,7 @@ from vqdit.fields import Bound, Count, Decay, Natural, NonNegative
 
 STROKES = ("digit_strokes", "mnist_strokes")
 DRIVING = ("driving", "driving_faults")
-Name = Literal[
+SeriesName = Literal[
     "generated",
     "digit_strokes",
     "mnist_strokes",
@@ -79,7 +79,7 @@ class Series(Modality):
     )
     score: ClassVar[str] = "SNR"
 
-    name: Name = "generated"
+    name: SeriesName = "generated"
     length: Annotated[int, Bound(at_least=2)] = 256
     channels: Count = 3
     columns: tuple[str, ...] = ()

@@ -27,7 +27,7 @@ from train.modalities.shown import grid, png
 from train.modalities.transforms.augment import ImageAugment
 from vqdit.fields import Bound, Count, Natural, NonNegative
 
-Name = Literal[
+VideoName = Literal[
     "moving_digits",
     "moving_mnist",
     "moving_actions",
@@ -76,7 +76,7 @@ class Video(Pixels):
         ".gif .mp4 .m4v .webm .mov .mkv .avi .mpg .mpeg .ogv .3gp".split()
     )
 
-    name: Name = "moving_digits"
+    name: VideoName = "moving_digits"
     frames: Count = 16
     size: Count = 64
     channels: int = 1

@@ -25,7 +25,7 @@ from train.modalities.transforms.augment import VolumeAugment
 from train.modalities.transforms.normalise import Scaling
 from vqdit.fields import Bound, Count, NonNegative
 
-Name = Literal["phantoms", "patients", "planted_patients", "folder", "webdataset"]
+VolumeName = Literal["phantoms", "patients", "planted_patients", "folder", "webdataset"]
 NIFTI = (".nii.gz", ".nii")
 SLICES = 8  # of a scan beside each other, to be looked at
 GENERATED = ("phantoms", "patients", "planted_patients")
@@ -66,7 +66,7 @@ class Volumes(Modality):
     suffixes: ClassVar[tuple[str, ...]] = (*NIFTI, ".npy", ".npz")
     takes: ClassVar[tuple[str, ...]] = ("window", "spacing")
 
-    name: Name = "phantoms"
+    name: VolumeName = "phantoms"
     size: tuple[int, int, int] = (32, 32, 32)
     channels: Count = 1
     spacing: tuple[float, ...] = ()

@@ -17,7 +17,7 @@ SIZE, LINE = 10, 14  # of the letters, and of a line of them, in pixels
 LEFT, TICK, APART = 42, 3, 6
 LEAST = 40  # pixels in width of what has a name; smaller pictures are enlarged
 
-Picture = UInt8[np.ndarray, "h w 3"]
+Sheet = UInt8[np.ndarray, "h w 3"]
 PLAYED = (".wav", ".gif")  # files of what is heard, or moves
 
 
@@ -44,7 +44,7 @@ def sheet(
     columns: int | None = None,
     names: Sequence[str] = (),
     least: int = LEAST,
-) -> Picture:
+) -> Sheet:
     """Signals (n, *shape) as one picture, as their modality shows them.
 
     units: of axes and values; without them signals are shown bare. A note of what
@@ -78,7 +78,7 @@ def sheet(
     return np.concatenate([np.pad(r, fill(r), constant_values=255) for r in rows])
 
 
-def framed(panel: Panel) -> Picture:
+def framed(panel: Panel) -> Sheet:
     """A picture with its ticks, below and to the left; its note is the sheet's."""
     picture = eight_bits(panel.picture)
     height, width = picture.shape[:2]
@@ -142,7 +142,7 @@ def _number(value: float, axis: Axis) -> str:
     return f"{value:.4g}"
 
 
-def _line(names: Sequence[str], width: int, each: int) -> Picture:
+def _line(names: Sequence[str], width: int, each: int) -> Sheet:
     """A line with a name over every cell, or one for all of a row."""
     image = Image.new("RGB", (width, LINE), GROUND)
     draw, font = ImageDraw.Draw(image), _font()

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from vqdit.fields import Count, Natural, Positive
 from vqdit.quantizers.codebook.assignment import assign
-from vqdit.quantizers.codebook.book import Answer, Book
+from vqdit.quantizers.codebook.book import Book, Lookup
 from vqdit.quantizers.codebook.health import Window
 from vqdit.quantizers.codebook.search import Codes, best
 from vqdit.sums import Adding, take
@@ -64,7 +64,7 @@ class GumbelQuantizer(Book):
     def look_up(self, index: Int[Array, "*b"]) -> Float[Array, "*b d"]:
         return take(jnp.asarray(self.table), index, self.adding, self.scores)
 
-    def quantize(self, u: Float[Array, "n d"], *, train: bool, key: Any) -> Answer:
+    def quantize(self, u: Float[Array, "n d"], *, train: bool, key: Any) -> Lookup:
         """Vectors to their codes, sampled in training, for which it needs `key`."""
         if self.is_initializing():
             self.logits(u[:1])  # a submodule's parameters exist once it is called

@@ -14,8 +14,8 @@ from train.runtime import hosts
 from train.runtime.heldout import (
     MOST,
     Best,
-    Figures,
     HeldOut,
+    HeldOutFigures,
     heldout_loss,
     scored,
 )
@@ -113,7 +113,9 @@ def test_figures_are_logged_and_the_best_of_them_kept(tmp_path):
     lines, kept = Lines(), []
     best = Best("-evaluation_usage", kept.append, tmp_path / "best.json")
     found = iter([{"usage": 0.5, "psnr": None}, {"usage": 0.75, "psnr": 3.0}])
-    hook = scored(Figures(["usage", "psnr"], lambda state: next(found), 4), lines, best)
+    hook = scored(
+        HeldOutFigures(["usage", "psnr"], lambda state: next(found), 4), lines, best
+    )
     assert hook.due(4, 9) and not hook.due(5, 9) and not hook.changes
     hook.run(4, "a")
     hook.run(8, "b")
@@ -142,7 +144,7 @@ def test_what_a_run_asks_for_is_measured_and_its_best_kept(tmp_path, capsys):
         since=2,
         encoder=encoder,
         loss="part",
-        figures=Figures(["psnr"], lambda state: {"psnr": 3.0}, 5),
+        figures=HeldOutFigures(["psnr"], lambda state: {"psnr": 3.0}, 5),
     )
     sharding, state = batch_sharding(make_mesh(Mesh())), toy.new_state()
 
@@ -220,7 +222,7 @@ def test_a_misspelt_figure_and_unreadable_data_are_refused_with_nothing_computed
         raise BadInput("the second batch")
 
     def check(best, batches=lambda rows: iter([toy.new_batch(size=4)]), **run):
-        figures = Figures(["psnr_db"], None, 3)
+        figures = HeldOutFigures(["psnr_db"], None, 3)
         heldout = HeldOut(toy.objective, batches, None, loss="part", figures=figures)
         heldout.check(Run(steps=9, batch=4, best=best, **run), state)
 

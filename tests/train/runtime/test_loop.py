@@ -20,7 +20,7 @@ from train.runtime.checkpoint import Checkpoints, SaveFailed
 from train.runtime.log import Logger, read_metrics
 from train.runtime.loop import Hook, TrainingDiverged, train
 from train.runtime.sharding import batch_sharding, make_mesh, state_sharding
-from train.runtime.window import Window
+from train.runtime.window import LogWindow
 
 
 def run(workdir, steps, batches=None, *, step_fn=None, place=None, **options):
@@ -301,7 +301,7 @@ def test_a_window_that_a_stop_cut_has_the_seconds_of_both_parts(monkeypatch):
     begun, names = None, ["loss", "grad_norm"]
     for step, start in enumerate((0.0, 1000.0)):
         now[0] = start
-        window = Window(step, names, 16, None, begun)
+        window = LogWindow(step, names, 16, None, begun)
         window.add(jnp.array([1.0 + step, 3.0]))
         now[0] += 2 + step
         window.check()
@@ -324,7 +324,7 @@ def test_a_window_that_a_stop_cut_has_the_seconds_of_both_parts(monkeypatch):
 def test_a_window_of_other_metrics_is_left_out(begun, monkeypatch):
     now = [0.0]
     monkeypatch.setattr("train.runtime.window.time.perf_counter", lambda: now[0])
-    window = Window(3, ["loss", "grad_norm"], 16, None, begun)
+    window = LogWindow(3, ["loss", "grad_norm"], 16, None, begun)
     assert window.pending() is None
     window.add(jnp.array([1.0, 3.0]))
     now[0] += 2
@@ -337,7 +337,7 @@ def test_a_window_of_other_metrics_is_left_out(begun, monkeypatch):
 @pytest.mark.parametrize("name", ["loss", "grad_norm"])
 def test_either_figure_that_is_not_finite_is_named(name):
     names, checkpoints = ["other", "loss", "grad_norm"], SimpleNamespace(good="c/5")
-    window = Window(6, names, 16, checkpoints, None)
+    window = LogWindow(6, names, 16, checkpoints, None)
     window.add(jnp.array([jnp.nan, 1.0, 1.0]))
     window.add(jnp.array([1.0, *(jnp.inf if n == name else 1.0 for n in names[1:])]))
     said = rf"^{name} is inf at step 8, which was not saved; .*checkpoint is c/5; write"

@@ -15,8 +15,8 @@ from jaxtyping import Bool, Int
 
 from train.evaluation.crossings.columns import rows
 from train.evaluation.crossings.overlap import central, paired
-from train.evaluation.estimates import Resampled, Share, mean
-from train.evaluation.evaluator import Evaluator
+from train.evaluation.estimates import Proportion, Resampled, mean
+from train.evaluation.evaluator import Evaluator, Evaluators
 from train.evaluation.means import Values, where_there
 from train.modalities import Batch, Modality
 from train.pipeline import JointExamples, open_examples, spaced
@@ -27,7 +27,6 @@ DECIBELS = 100.0  # at most, either way, of a signal that comes back exactly
 
 # Signals or texts of a stream -> their classes (n,), -1 where they say none.
 Reader = Callable[[Any], Int[np.ndarray, "n"]]
-Evaluators = Iterator[Evaluator]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -118,14 +117,14 @@ class Answer:
         return usual(self.truth(batch), there) if there.any() else None
 
 
-def says(name: str, classes: Values) -> Share:
+def says(name: str, classes: Values) -> Proportion:
     """The share of examples of a known class that are said to be of it."""
 
     def right(batch: Batch) -> np.ndarray:
         same = np.asarray(classes(batch)) == batch["label"]
         return np.where(batch["label"] >= 0, same, np.nan)
 
-    return Share(name, where_there(right))
+    return Proportion(name, where_there(right))
 
 
 def usual(said: Any, there: Bool[np.ndarray, "n"]) -> Any:
@@ -199,7 +198,7 @@ def texts(answer: Answer, of: str) -> Evaluators:
     same = lambda batch: np.array(
         [a == b for a, b in zip(batch[of], batch["truth"], strict=True)]
     )
-    yield Share("text", where_there(same))
+    yield Proportion("text", where_there(same))
     yield mean("tokens", where_there(tokens))
 
 

@@ -12,19 +12,18 @@ from jaxtyping import Float, Int
 from scipy.special import softmax
 
 from train.errors import BadInput
-from train.evaluation.crossings.bounds import Table, clues
+from train.evaluation.crossings.bounds import BoundTable, clues
 from train.evaluation.crossings.retrieval import ranks, retrieved
 from train.evaluation.estimates import Z, roc_auc
+from train.evaluation.measured import Figures
 from train.evaluation.ngrams import bits_per_byte
 from train.modalities.files.writing import write
 from vqdit.sealed import opened, sealed
 from vqdit.trained.bundle import read_json
 
-Figures = dict[str, Any]
-
 
 def figures_of(
-    table: Table,
+    table: BoundTable,
     of: Sequence[str],
     classify: str | None = None,
     true: Int[np.ndarray, "n"] | None = None,
@@ -89,7 +88,7 @@ def _anomalies(table, label, anomalies: Mapping[str, int]) -> Figures:
 
 
 def text_figures(
-    table: Table, held: Sequence[str], train: Sequence[str] | None = None
+    table: BoundTable, held: Sequence[str], train: Sequence[str] | None = None
 ) -> Figures:
     """ "bits_per_byte" of whole texts: of the "model", and, where there are texts to
     train on, of what needs no network."""

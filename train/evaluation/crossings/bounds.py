@@ -20,7 +20,7 @@ from vqdit.trained.generator import Generator
 from vqdit.trained.scorer import Score, Scorer
 
 BATCH = 64  # scored at once
-Table = dict[str, Any]  # name of a column -> one entry of each example
+BoundTable = dict[str, Any]  # name of a column -> one entry of each example
 Batches = Iterator[tuple[np.ndarray, int, Batch]]
 
 
@@ -86,7 +86,7 @@ def bounds_of(
     values: Iterable[int] = (),
     anomalies: bool = False,
     without: bool = False,
-) -> Table:
+) -> BoundTable:
     """ "example", "label", and the fields of a Score.
 
     classify: "label" or a stream of labels, each of whose `values` is tried: the fields
@@ -116,7 +116,7 @@ def bounds_of(
     return {name: np.concatenate([x[name] for x in parts]) for name in parts[0]}
 
 
-def _scored(bounds, rows, arguments, classify, values) -> Table:
+def _scored(bounds, rows, arguments, classify, values) -> BoundTable:
     """The columns of a batch: its scores, or the best of those under every value."""
     ask = functools.partial(bounds.score, rows)
     if classify is None:
@@ -138,7 +138,7 @@ def _scored(bounds, rows, arguments, classify, values) -> Table:
     return columns | {f"nats_{v}": nats[:, i] for i, v in enumerate(values)}
 
 
-def _lost(generator, x, known) -> Table:
+def _lost(generator, x, known) -> BoundTable:
     """The columns of what is lost of the scored signal, where it is known; none of
     several, or of what is no signal."""
     (name, signal), *more = x.items()
@@ -155,7 +155,7 @@ def _lost(generator, x, known) -> Table:
     return {"lost": mean, "values": count}
 
 
-def clues(table: Table, usual: np.ndarray) -> dict[str, Float[np.ndarray, "n"]]:
+def clues(table: BoundTable, usual: np.ndarray) -> dict[str, Float[np.ndarray, "n"]]:
     """What an anomaly is told by -> how much there is of it, of each example.
 
     its distance: from the median of the `usual` ones; what is likelier than usual may

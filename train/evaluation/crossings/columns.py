@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from train.evaluation.estimates import Resampled, Share, mean
+from train.evaluation.estimates import Proportion, Resampled, mean
 from train.evaluation.evaluator import Evaluator
 from train.evaluation.means import Values, where_there
 from train.modalities import Batch
@@ -53,7 +53,7 @@ def rows(common: Mapping[str, Any], of: str) -> Iterator[Evaluator]:
             yield mean(f"{name}_rmse", where_there(far), root)
         else:
             right = lambda batch, far=far: 1 - far(batch)
-            yield Share(f"{name}_accuracy", where_there(right))
+            yield Proportion(f"{name}_accuracy", where_there(right))
 
 
 def _squared(true: Values, said: Values) -> Values:

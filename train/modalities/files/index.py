@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 INDEXED = ("mov", "matroska", "avi")
 KEPT = 2**26  # bytes of a file's frames that stay in memory where it has no index
 
-Pixels = UInt8[np.ndarray, "h w c"]
+DecodedFrame = UInt8[np.ndarray, "h w c"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -122,7 +122,7 @@ class Reel:
     path: File
     count: int
     times: Float[np.ndarray, "n1"] | None
-    kept: list[Pixels] | None
+    kept: list[DecodedFrame] | None
 
     def __len__(self) -> int:
         return self.count
@@ -132,7 +132,7 @@ class Reel:
         """Of Clip."""
         return rate_of(self.times)
 
-    def pick(self, rows: Sequence[int]) -> list[Pixels]:
+    def pick(self, rows: Sequence[int]) -> list[DecodedFrame]:
         """These frames, of ascending rows. Raises BadInput."""
         if self.kept is not None:
             return [self.kept[row] for row in rows]
@@ -144,7 +144,7 @@ class Reel:
         except Unreadable as error:
             raise BadInput(f"{self.path}: {error}; remove it") from error
 
-    def _passed(self, wanted: set[int]) -> list[Pixels]:
+    def _passed(self, wanted: set[int]) -> list[DecodedFrame]:
         found = []
         with closing(frames_of(self.path)) as frames:
             for row, (pixels, *_) in enumerate(frames):
@@ -161,7 +161,7 @@ def _warn(line: str) -> None:
 
 
 def open_clip(
-    path: File, fit: Callable[[Pixels], Pixels] = lambda x: x
+    path: File, fit: Callable[[DecodedFrame], DecodedFrame] = lambda x: x
 ) -> Index | Reel:
     """A clip to cut examples from: the index of a video file that has one; of all else
     the frames, each as `fit` makes it, while these are few.

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float, Int
 
-from train.modalities.checked import Checked
+from train.modalities.checked import DataSettings
 from train.modalities.draws import Draws, Word
 from train.modalities.record import Batch
 from train.modalities.transforms.warp import move_boxes, warp, without_slivers
@@ -28,7 +28,7 @@ YIQ = np.array(
 )
 
 
-class Augment(Checked):
+class Augment(DataSettings):
     """Whose fields leave out what they say while they have their defaults.
 
     mirrors: words of the draws by which `flip` mirrors, each half of the time.
