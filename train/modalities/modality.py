@@ -2,14 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from jaxtyping import UInt8
 
-from train.errors import BadInput, Unreadable
+from train.errors import Unreadable
 from train.modalities.checked import DataSettings
+from train.modalities.coded import Coded
 from train.modalities.draws import Draws
 from train.modalities.files.stored import File
 from train.modalities.record import Batch, Record
@@ -23,11 +23,12 @@ Fraction = Annotated[float, Bound(above=0, at_most=1)]
 
 
 @dataclasses.dataclass(frozen=True)
-class Modality(DataSettings):
+class Modality(DataSettings, Coded):
     """The signals of an experiment: which source, and how its records become examples.
 
     A modality is one file: this class with a `kind`, a `shape`, and what differs of the
-    methods below. It is a value; `train.pipeline.open_examples` opens its source.
+    methods below and of those of `Coded`. It is a value; `train.pipeline.open_examples`
+    opens its source.
 
     name:      of the source: "folder", "webdataset", "huggingface", "npz", a generated
                one, or a prepared TFDS set.
@@ -141,12 +142,6 @@ class Modality(DataSettings):
         """A source of its own, or None for the one that `name` names."""
         return None
 
-    # From a record to an example.
-
-    def read(self, path: File) -> Record:
-        """A file as it is stored; Unreadable, or BadInput, says why not."""
-        raise NotImplementedError
-
     def adapt(self, record: Record) -> Record:
         """A stored record as it is learned from, before it is cut; Unreadable says why
         it cannot be."""
@@ -232,105 +227,6 @@ class Modality(DataSettings):
         """What of the findings is said when training starts, too: a line for each way
         in which values are not those that were stored."""
         return ()
-
-    # Files of any size, through a tokenizer of one size.
-
-    @classmethod
-    def of(cls, channels: int, rate: float = 0.0, **preparation: Any) -> "Modality":
-        """The modality of a tokenizer's bundle: files are prepared as in its training.
-
-        channels, rate: that the tokenizer takes. preparation: of the names in `takes`.
-        """
-        return cls(name="folder", **preparation)
-
-    def sized(self, shape: tuple[int, ...], rate: float) -> "Modality":
-        """With examples of this shape and rate, if it has one."""
-        fields: dict[str, Any] = dict(zip(self.sides, shape, strict=False))
-        if rate and "rate" in {field.name for field in dataclasses.fields(self)}:
-            fields["rate"] = type(self.rate)(rate)
-        return dataclasses.replace(self, **fields)
-
-    def at_peak(self, peak: float) -> "Modality":
-        """With recordings brought to another level than in training; 0 leaves them."""
-        raise BadInput(f"--peak={peak:g}: of sounds, write a level; leave it out")
-
-    def write(self, record: Record) -> bytes | dict[str, bytes]:
-        """The inverse of `read`, in the format of record.suffix: a file, or a folder's
-        files."""
-        raise NotImplementedError
-
-    def new(self, values: np.ndarray, rate: float) -> Record:
-        """A record, for `write`, of a signal that was drawn and is of no file."""
-        return Record(values, rate, suffix=self.suffixes[0])
-
-    def reread(self, path: Path, record: Record) -> np.ndarray:
-        """Values of the file that `write` made of the record, as many as it has."""
-        return self.read(path).values
-
-    def dropped(self, path: Path, record: Record) -> Iterable[str]:
-        """In words, what a file holds, and one that is coded and decoded does not, for
-        another reason than its tokenizer. record: what was read of it."""
-        return ()
-
-    def planes(self, values: np.ndarray, channels: int) -> np.ndarray:
-        """(p, *axes, channels): what a tokenizer of as many channels is given."""
-        if values.shape[-1] != channels:
-            raise BadInput(
-                f"it has {values.shape[-1]} channels, and the bundle takes {channels}"
-            )
-        return values[None]
-
-    def count(self, channels: int, taken: int) -> int:
-        """How many planes a signal of `channels` is to a tokenizer of `taken`."""
-        return 1
-
-    def merge(self, planes: np.ndarray, channels: int) -> np.ndarray:
-        """The inverse of `planes`, of a signal that had, or is to have, `channels`."""
-        return planes[0]
-
-    def resample(self, values: np.ndarray, rate: float, to: float) -> np.ndarray:
-        """The same signal at another rate along its first axis."""
-        raise BadInput(f"it has a rate of {rate:g}, the bundle {to:g}")
-
-    def regrid(self, record: Record, to: float) -> Record:
-        """The signal at another rate, as training brings files to its own."""
-        values = self.resample(record.values, record.rate, to)
-        return dataclasses.replace(record, values=values, rate=to)
-
-    def regridded(self, values: np.ndarray, rate: float, record: Record) -> np.ndarray:
-        """The inverse of `regrid` for values at `rate`: as many as the record has, at
-        its times."""
-        values = self.resample(values, rate, record.rate)
-        return values[np.minimum(np.arange(len(record.values)), len(values) - 1)]
-
-    def prepare(self, record: Record) -> Record:
-        """The signal, at its rate in training, as files were prepared there."""
-        return record
-
-    def restore(self, values: np.ndarray, extra: bytes) -> np.ndarray:
-        """The inverse of `prepare` as far as there is one, by its record's extra."""
-        return values
-
-    def measure(self, original: np.ndarray, decoded: np.ndarray) -> float:
-        """How near the decoded values are, in dB: PSNR over all channels, each in units
-        of its own range, which is its peak.
-
-        A channel that never changes has none and does not count; nan where all are so
-        and something differs.
-        """
-        axes = tuple(range(original.ndim - 1))
-        error = np.square(original.astype(np.float64) - decoded).mean(axes)
-        low, high = (of(original, axes).astype(np.float64) for of in (np.min, np.max))
-        varies = high > low
-        if not varies.any():
-            return np.nan if error.any() else np.inf
-        with np.errstate(divide="ignore"):
-            share = error[varies] / np.square(high - low)[varies]
-            return float(-10 * np.log10(share.mean()))
-
-    def units(self, values: np.ndarray, rate: float) -> float:
-        """What bits are divided by to be in `unit`."""
-        return values.size
 
     @classmethod
     def panels(cls, x: np.ndarray, units: Units) -> list[Panel]:
