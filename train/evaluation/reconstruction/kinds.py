@@ -5,6 +5,7 @@ import inspect
 
 import numpy as np
 
+from train.evaluation.evaluator import Evaluators
 from train.evaluation.means import (
     Mean,
     Median,
@@ -14,7 +15,7 @@ from train.evaluation.means import (
     squared_error,
 )
 from train.evaluation.reconstruction.channels import by_channel
-from train.evaluation.reconstruction.measures import Compared, Evaluators, Measures
+from train.evaluation.reconstruction.measures import Compared, Measures
 from train.evaluation.reconstruction.pictures import clips, pictures
 from train.evaluation.reconstruction.series import series
 from train.evaluation.reconstruction.sound import sound

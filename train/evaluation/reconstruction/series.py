@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from train.evaluation.evaluator import reconstruct
+from train.evaluation.evaluator import Evaluators, reconstruct
 from train.evaluation.means import Mean, root_mean_square
 from train.evaluation.reconstruction.channels import by_channel
-from train.evaluation.reconstruction.measures import Compared, Evaluators, Measures
+from train.evaluation.reconstruction.measures import Compared, Measures
 from train.modalities import Batch, Cleaning
 from train.modalities.transforms.normalise import Normaliser
 from train.pipeline import open_examples
