@@ -85,3 +85,32 @@ def test_a_batch_says_what_its_examples_are(process, processes, among, monkeypat
                 seen[int(rank)] = bool(there)
             assert valid or not there
     assert seen == {r: index[r] % 3 > 0 and index[r] != 7 for r in mine}
+
+
+def test_each_class_is_scored_as_the_example_that_it_is_said_of():
+    """Given what it has, and which places of that are known; what it has not at all
+    is not asked."""
+    calls = []
+
+    def scorer(key, ids, x, given, known):
+        calls.append((key, ids.tolist(), x["c"][..., 0].tolist(), [*given], [*known]))
+        return types.SimpleNamespace(nats=ids + x["c"][:, 0, 0])
+
+    def made(want, draws):
+        assert (want, draws) == ("c", 5)
+        return scorer
+
+    model = types.SimpleNamespace(codecs={}, values={}, scorer=made)
+    of = Crossings(model, DATA, {}, score_draws=5)
+    places = np.ones((2, 3), bool)
+    batch = {
+        "streams": {"a": np.zeros((2, 3, 1)), "b": np.zeros((2, 1, 1))},
+        "known": {"a": places, "b": np.array([True, False])},
+        "index": np.array([40, 90]),
+        "rank": np.arange(2),
+    }
+    batch["streams"]["c"] = np.zeros((2, 1, 1), int)
+    classes = np.array([7, 3]).reshape(2, 1, 1)
+    scores = of.likeliest(Crossing(("a", "b"), "c"), "key", classes)
+    assert scores(batch).tolist() == [[-47, -43], [-97, -93]]
+    assert calls == [("key", [40, 90], [[y], [y]], ["a", "b"], ["a"]) for y in (7, 3)]
