@@ -197,8 +197,15 @@ def test_the_part_that_is_asked_is_scored_evenly(workdir, train, of, monkeypatch
     assert str(seen.value) == f"{[of * i // 4 for i in range(4)]} of {of}"
 
 
-def test_figures_stand_beside_those_of_other_questions(tmp_path):
+def test_figures_stand_beside_those_of_other_questions(tmp_path, monkeypatch):
     """Whatever makes another question: what is given, a seed, other data, weights."""
+
+    def of(bounds, batches, *tried):
+        ((rows, _, batch),) = batches
+        columns = dict.fromkeys(("nats", "error", "bits"), 1.0 + rows)
+        return {"example": rows, "label": batch["label"]} | columns
+
+    monkeypatch.setattr(score, "bounds_of", of)
     folder = kept(tmp_path, 1.0)
     ask = [f"--workdir={folder}", "--of=name", "--most=4", "--draws=2"]
     read = lambda: json.loads((folder / "scores.json").read_text())["scores"]

@@ -1,9 +1,19 @@
 """Figures of tables whose nats are written down."""
 
+import json
+
 import numpy as np
 import pytest
 
-from train.evaluation.crossings.bound_figures import figures_of, lines
+from train.errors import BadInput
+from train.evaluation.crossings import bound_figures
+from train.evaluation.crossings.bound_figures import (
+    figures_of,
+    keep,
+    kept,
+    lines,
+    text_figures,
+)
 
 
 def table_of(label, nats):
@@ -90,3 +100,40 @@ def test_the_likeliest_class_is_compared_with_the_true_one():
     assert found["of"] == "digit" and found["accuracy"] == pytest.approx(2 / 3)
     # Of the pairs (0, 1) and (2, 1) the posterior has the first in order.
     assert found["auc"] == 0.5
+    # And of two that are sure of what is true in order.
+    sure = table_of(np.array([0, 1]), np.ones(2))
+    sure |= {"nats_0": np.array([1.0, 3.0]), "nats_1": np.full(2, 2.0)}
+    sure["likeliest"] = sure["label"]
+    found = figures_of(sure, ("x",), "digit", sure["label"])
+    assert found["classified"]["auc"] == 1
+    assert "classified" not in figures_of(sure, ("x",), "digit", np.full(2, -1))
+
+
+def test_bits_a_byte_stand_beside_what_learns_the_training_texts(monkeypatch):
+    learnt = lambda *of: {"5-gram": 2.5} if of == (["train"], ["held"]) else {}
+    monkeypatch.setattr(bound_figures, "bits_per_byte", learnt)
+    table = {"nats": np.log(2) * np.array([8.0, 4.0]), "bytes": np.array([5, 3])}
+    found = text_figures(table, ["held"], ["train"])
+    assert found["bits_per_byte"] == {"model": pytest.approx(1.5), "5-gram": 2.5}
+    said = ["1.5 bits a byte of text", "2.5 bits a byte of text, 5-gram"]
+    assert [*lines(found)] == said
+    # Of texts without a byte there is a figure too.
+    table["bytes"][:] = 0
+    assert text_figures(table, []) == {"bits_per_byte": {"model": pytest.approx(12)}}
+
+
+def test_the_file_keeps_other_questions_and_other_bundles(tmp_path):
+    path = tmp_path / "scores.json"
+    nan = {"ranks": {"x": {"mean": 1.0, "median": np.nan}}, "auc": np.float64(0.5)}
+    keep(path, "a", "first", {"nats": 1})
+    keep(path, "b", "first", nan)
+    keep(path, "a", "second", {"nats": 2})
+    keep(path, "a", "first", {"nats": 3})
+    assert kept(path) == {
+        "a": {"first": {"nats": 3}, "second": {"nats": 2}},
+        "b": {"first": {"ranks": {"x": {"mean": 1.0}}, "auc": 0.5}},
+    }
+    path.write_text(json.dumps({"scores": {}}))
+    with pytest.raises(BadInput, match="it has no seal"):
+        kept(path)
+    assert kept(tmp_path / "none.json") == {}

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from train.evaluation.crossings import bounds
-from train.evaluation.crossings.bounds import Bounds, batches_of, bounds_of, clues
+from train.evaluation.crossings.bounds import (
+    Bounds,
+    batches_of,
+    bounds_of,
+    clues,
+    rank_costs,
+)
 from train.evaluation.estimates import roc_auc
 from train.modalities import Images
 from train.pipeline import JointExamples
@@ -132,3 +138,87 @@ def test_what_is_lost_is_a_mean_over_what_is_known(monkeypatch):
     assert bounds._lost(model, {"way": signal}, {})["lost"].tolist() == [95 / 4] * 3
     for other in ({"word": signal}, {"way": signal, "word": signal}):
         assert bounds._lost(model, other, known) == {}
+
+
+@pytest.mark.parametrize("classify", ["label", "digit"])
+def test_what_is_tried_is_scored_under_each_value(told, classify):
+    """Beside what is given; the columns are those of the likeliest. What is lost is
+    not asked for, nor how likely the example is alone."""
+    model, _, _ = told
+    model.module.classes = 10 * (classify == "label")
+    nats = {7: np.array([5.0, 1, 4]), 3: np.array([2.0, 6, 3])}
+
+    def scorer(key, ids, x, given, known, label, shown):
+        tried = label if classify == "label" else given.pop("digit")
+        assert [*given] == ["other"] and len({*tried.tolist()}) == 1
+        cost = nats[int(tried[0])]
+        return Score(cost, cost / 10, cost / 2)
+
+    scorer.of = ("name",)
+    batch = some(ROWS)
+    batch["streams"]["other"] = np.zeros((3, 1, 1), int)
+    asked = Bounds(model, scorer, ("other",), labelled=classify == "label")
+    batches = [(ROWS, 3, batch)]
+    table = bounds_of(asked, batches, classify, (7, 3), anomalies=True)
+    found = {name: column.tolist() for name, column in table.items()}
+    assert found == {
+        "example": [0, 1, 2],
+        "label": batch["label"].tolist(),
+        "nats": [2, 1, 3],
+        "error": [0.2, 0.1, 0.3],
+        "bits": [1, 0.5, 1.5],
+        "likeliest": [3, 7, 3],
+        "nats_7": [5, 1, 4],
+        "nats_3": [2, 6, 3],
+    }
+
+
+def test_what_is_shown_and_known_is_asked_with(told, monkeypatch):
+    """And nothing is said to be lost of a part."""
+    model, _, _ = told
+    model.streams = {"name": types.SimpleNamespace(grid=(5,))}
+    scorer = lambda key, ids, **call: Score(ids, ids, ids)
+    scorer.of = ("name",)
+    monkeypatch.setattr(bounds, "_lost", lambda *_: {"lost": np.zeros(3)})
+    batch, there = some(ROWS), np.array([True, False, True])
+    batch["known"] = dict.fromkeys(("name", "digit", "other"), there)
+    asked = Bounds(model, scorer, ("digit",), shown={"name": 2})
+    found = asked.arguments(batch)
+    assert [*found["x"]] == ["name"] and [*found["given"]] == ["digit"]
+    assert found["shown"]["name"].tolist() == [[True] * 2 + [False] * 3] * 3
+    assert [*found["known"]] == ["name", "digit"] and found["label"] is None
+    table = bounds_of(asked, [(ROWS, 3, batch)], anomalies=True)
+    assert "lost" not in table
+    whole = Bounds(model, scorer, ("digit",))
+    assert "lost" in bounds_of(whole, [(ROWS, 3, batch)], anomalies=True)
+
+
+def test_the_distance_is_from_the_median_of_what_is_usual():
+    nats = np.array([1.0, 2, 9, 30, 40])
+    found = clues({"nats": nats}, np.arange(5) < 3)["its distance"]
+    assert found.tolist() == [1, 0, 7, 28, 38]
+
+
+def test_a_pair_is_scored_under_the_noise_of_the_row_that_is_scored(told):
+    model, _, _ = told
+    calls = []
+
+    def scorer(key, ids, x, given, **call):
+        calls.append((ids.tolist(), x["name"][:, 0, 0] - given["digit"][:, 0, 0]))
+        return Score(np.arange(len(ids)), ids, ids)
+
+    scorer.of = ("name",)
+    batch = {
+        "streams": {
+            "name": np.array([100, 200, 300]).reshape(3, 1, 1),
+            "digit": np.array([1, 2, 3]).reshape(3, 1, 1),
+        },
+        "known": {},
+        "label": ROWS,
+    }
+    rows = np.array([40, 50, 60])
+    costs = rank_costs(Bounds(model, scorer, ("digit",)), batch, rows, np.array([2, 0]))
+    ((ids, pairs),) = calls
+    assert ids == [60] * 3 + [40] * 3
+    assert pairs.tolist() == [299, 298, 297, 99, 98, 97]
+    assert costs.tolist() == [[0, 1, 2], [3, 4, 5]]

@@ -24,6 +24,7 @@ from vqdit.tokenizer import Bytes
 from vqdit.trained.contract import LatentContract
 
 DATA = Images(threads=0)
+FINGERPRINT = "0123456789abcdef and more"
 
 
 @pytest.mark.parametrize("processes", [1, 3])
@@ -227,7 +228,7 @@ def test_captions_that_training_has_are_copies(monkeypatch):
 
 def test_latents_are_averaged_over_cells_of_their_grid():
     contract = LatentContract(
-        "image", (8, 8, 1), (6, 5), 8, (), (0.0,) * 8, (1.0,) * 8, ""
+        "image", (8, 8, 1), (6, 5), 8, (), (0.0,) * 8, (1.0,) * 8, FINGERPRINT
     )
     z = jax.random.normal(jax.random.key(0), (3, 6, 5, 8))
     codec = types.SimpleNamespace(
@@ -235,6 +236,9 @@ def test_latents_are_averaged_over_cells_of_their_grid():
     )
     network = Latents(codec)
     assert network.cells == (3, 5) and network.dim == 120
+    said = "latents of the tokenizer, means over (3, 5) cells of its grid (6, 5)"
+    said = {"network": said, "fingerprint": "0123456789abcdef", "features": 120}
+    assert network.protocol == said
     found = network.features(np.zeros((3, 8, 8, 1), np.uint8))
     wanted = np.asarray(z).reshape(3, 3, 2, 5, 8).mean(2).reshape(3, 120)
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)

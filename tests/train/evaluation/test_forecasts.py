@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from train.errors import BadInput
+from train.evaluation import evaluator
 from train.evaluation.crossings.forecasts import forecasts, moved
-from train.modalities import Video
+from train.modalities import Images, Video
 
 CLIPS = Video("moving_actions", frames=9, size=32, digits=1, examples=160)
 
@@ -84,6 +85,7 @@ def test_of_several_draws_it_is_their_mean():
     assert mean["model"]["psnr_db"] == pytest.approx(mean["last"]["psnr_db"])
     first, second = keys
     assert first != second
+    assert first == (0, 0)
     one = of()["video_after_3"]
     assert keys[2:] == [first] and one["model"]["psnr_db"] < mean["model"]["psnr_db"]
 
@@ -104,3 +106,29 @@ def test_what_cannot_be_gone_on_with_is_one_line(causal, shown, message):
 def test_a_sampler_that_it_cannot_have_is_one_line():
     with pytest.raises(BadInput, match="steps=0: write 1 or more"):
         forecasts(model()[0], {"video": CLIPS}, {"video": 3}, steps=0)
+
+
+def test_each_clip_counts_once_and_is_drawn_by_the_seed(monkeypatch):
+    """Whatever fills the last batch up."""
+    monkeypatch.setattr(evaluator, "CHUNK", 5)
+    found, _ = model()
+    keys, sampler = set(), found.sampler
+
+    def noted(**how):
+        draw = sampler(solver={"video": "Heun"}, **how)
+
+        def call(key, ids, **more):
+            keys.add(tuple(jax.random.key_data(key).tolist()))
+            return draw(key, ids, **more)
+
+        return call
+
+    found.sampler = noted
+    of = {"steps": 3, "seed": 6}
+    figures = forecasts(found, {"video": CLIPS}, {"video": 3}, num=12, **of)
+    assert figures["video_after_3"]["examples"] == 12 and keys == {(0, 6)}
+
+
+def test_pictures_are_no_clips():
+    with pytest.raises(BadInput, match="--shown.video: write a stream of clips"):
+        forecasts(model()[0], {"video": Images()}, {"video": 3})

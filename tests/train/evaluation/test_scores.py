@@ -8,13 +8,11 @@ import pytest
 
 from train.config import Reconstructions, Samples
 from train.errors import BadInput
-from train.evaluation import features, judge, scores, training
+from train.evaluation import features, scores, training
 from train.evaluation.means import Mean
 from train.evaluation.samples import Reference
 from train.evaluation.texts import TextReference
 from train.modalities import Images
-from train.objectives.bundles import source
-from train.pipeline import open_examples
 from vqdit.diffusion import Heun, Plain
 from vqdit.tokenizer import Bytes, Labels
 from vqdit.trained.judge import Judge
@@ -169,53 +167,6 @@ def test_a_tokenizer_is_scored_as_it_is_asked(monkeypatch):
     # What is a list is no figure of a run, and what is known is not measured.
     assert scores.tokenizer_figures("codec", DATA) == ["m"]
     assert asked[2:] == [(("codec", DATA), {"baseline": False})]
-
-
-def test_a_judge_is_of_a_folder_or_trained_where_there_are_classes(monkeypatch):
-    opened = lambda *of: ("opened", *of)
-    monkeypatch.setattr(judge, "open_judge", opened)
-    monkeypatch.setattr(judge, "train_judge", lambda *of: ("trained", *of))
-    assert judge.judge_of(DATA, 7, "there") == ("opened", "there", DATA, 7)
-    assert judge.judge_of(DATA, 2) == ("trained", DATA, None)
-    assert judge.judge_of(DATA, 1, steps=5) == ("trained", DATA, 5)
-    assert judge.judge_of(DATA, 1) is None
-
-
-def test_a_judge_is_trained_on_the_training_part(monkeypatch, capsys):
-    """As long as its kind says where nothing else is asked."""
-    found, kept = [], Judge(None, {}, (4, 4, 1), {"steps": 3})
-    train = lambda *of: found.append(of) or kept
-    monkeypatch.setattr(judge, "train_classifier", train)
-    made = judge.train_judge(DATA, seed=5)
-    judge.train_judge(Images(size=4, threads=2), 7)
-    (take, *of), (_, *other) = found
-    assert of == [1437, 10, 5, DATA.judged, 0] and other == [1437, 10, 0, 7, 2]
-    rows = np.array([3, 40])
-    batch, wanted = take(rows), open_examples(DATA, True).take(rows)
-    for name in ("x", "label"):
-        np.testing.assert_array_equal(batch[name], wanted[name])
-    assert made.protocol == {"steps": 3, "data": source(DATA)}
-    said = capsys.readouterr().err
-    assert "training the judge on the real image of the training part" in said
-
-
-def test_each_epoch_of_a_judge_is_a_shuffle_without_a_short_batch(monkeypatch):
-    monkeypatch.setattr(judge, "BATCH", 4)
-    rows = judge._order(10, 3, 5)
-    assert len(rows) == 20  # two batches an epoch, of which there are two and a half
-    epochs = np.split(rows, [8, 16])
-    assert [len(np.unique(each)) for each in epochs] == [8, 8, 4]
-    assert not np.array_equal(epochs[0], epochs[1])
-    np.testing.assert_array_equal(rows, judge._order(10, 3, 5))
-    assert not np.array_equal(rows, judge._order(10, 4, 5))
-    assert sorted(judge._order(3, 0, 2)[:3]) == [0, 1, 2]
-
-
-@pytest.mark.parametrize("labels, low, high", [([-1, 2], -1, 2), ([0, 3], 0, 3)])
-def test_labels_beyond_the_classes_of_a_judge_are_refused(labels, low, high):
-    with pytest.raises(BadInput, match=f"from {low} to {high}, and .* 3 .*from 0 to 2"):
-        judge._checked(np.array(labels), 3)
-    assert judge._checked(np.array([0, 2]), 3).dtype == np.int32
 
 
 def test_features_are_those_of_what_is_named(monkeypatch):
