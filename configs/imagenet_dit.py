@@ -28,7 +28,8 @@ Expected on kl_f8, which lacks two of that VAE's losses: unknown; none of these 
 been run here. Parameters at patch 2 count the fixed table of positions, as published.
 PyTorch runs of the authors reach 68.9 and 68.3 for b_4, and 18.1 for xl_2; at 7M steps
 (--variant=xl_2_full) xl_2 is published at 9.62, and 2.27 guided at scale 1.5. sit_xl_2,
-xl_2 trained as a flow, is at 7M steps 8.3 (SDE) or 9.5 (ODE), and 2.06 guided.
+xl_2 trained as a flow, is at 7M steps 8.3 (SDE) or 9.5 (ODE), and 2.06 guided. Both
+guide three of the four channels: --config.streams.image.process.guided=3.
 
 Hardware, hours: one H100 takes 56 hours for xl_2 from cached latents, at 512 images a
 second, which were measured with --config.model.scan=False --config.model.remat=None and

@@ -69,6 +69,7 @@ class Curve(Checked):
         (Mixer, {"sides": 0}, "sides=0: write at least 1 or a tuple, each at least 1$"),
         (Mixer, {"sides": (1, 0)}, r"sides=\(1, 0\): write"),
         (Mixer, {"most": 0}, "most=0: write at least 1 or None$"),
+        (Mixer, {"width": True}, "width=True: write whole"),
         (Mixer, {"width": 2.5}, "width=2.5: write whole numbers, at least 1$"),
         (Mixer, {"width": 2.0}, "width=2.0: write whole numbers, at least 1$"),
         (Mixer, {"width": np.float32(2)}, "width=2.0: write whole numbers"),

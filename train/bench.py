@@ -113,6 +113,8 @@ def main(argv=None):
     names = {word.partition("=")[0] for word in argv}
     if "--suite" in names and not {"--help", "-h"} & names:
         flags = parse(argv, None, SUITE).flags
+        if not flags["suite"]:
+            raise BadInput("--suite=False: leave it out")
         only = flags.get("only", ("",))
         found = suite(flags.get("minutes", 8.0), only, flags.get("small", False))
         print(json.dumps(found, indent=1))

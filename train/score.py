@@ -27,8 +27,8 @@ the score less that with nothing given, the column "alone": how complex an examp
 cancels out, and what lies is told by what the others say of it (likelihood ratio,
 arXiv:1906.02845). The bound says nothing of what its tokenizer loses of a signal: of
 one that is scored whole that is the column "lost", the mean squared error of values in
-[-1, 1], which tells anomalies too, and so does the bound of the whole signal, latents
-and what they lose.
+[-1, 1], which tells anomalies too, and so does "the whole signal", what is scored and
+the nats of what is lost.
 
 --without says of each of the --given how many nats of an example it saves beside the
 others, a pair at a time under the same times and noise.

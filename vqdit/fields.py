@@ -180,16 +180,16 @@ def _is_number(value):
 
 
 def _is_whole(value):
-    """An array of no axes, known or not, is by its type."""
+    """An array of no axes, known or not, is by its type; True is no number."""
     kind = getattr(getattr(value, "dtype", None), "kind", "")
-    return isinstance(value, numbers.Integral) or (
+    return (isinstance(value, numbers.Integral) and not isinstance(value, bool)) or (
         kind in ("i", "u") and value.shape == ()
     )
 
 
 def _has_float(value):
     items = value if isinstance(value, tuple) else (value,)
-    return any(isinstance(item, float) for item in items)
+    return any(isinstance(item, float | bool) for item in items)
 
 
 def _counts(hint):

@@ -1,6 +1,5 @@
 """Rows of a table by their index, and sums of rows by code, which are its gradient."""
 
-import functools
 from typing import Literal
 
 import jax
@@ -68,25 +67,16 @@ def take(
     adding: Adding | None = None,
     scores: int | None = None,
 ) -> Float[Array, "*b d"]:
-    """table[index], with the gradient `sums_by_code`; "product" has no forward mode."""
+    """table[index], with the gradient `sums_by_code`."""
     if _chosen(adding) == "scatter":
         return table[index]
-    return _take(scores, table, index)
+    k = len(table)
 
+    def transposed(index, dy):
+        places = jnp.where(index < 0, index + k, index).reshape(-1)
+        rows = dy.reshape(-1, dy.shape[-1])
+        return sums_by_code(places, rows, k, "product", scores)
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _take(scores, table, index):
-    return table[index]
-
-
-def _take_forward(scores, table, index):
-    return table[index], (index, len(table))
-
-
-def _take_backward(scores, kept, dy):
-    index, k = kept
-    rows = dy.reshape(-1, dy.shape[-1])
-    return sums_by_code(index.reshape(-1), rows, k, "product", scores), None
-
-
-_take.defvjp(_take_forward, _take_backward)
+    # Linear in the table, so that it has a forward mode, too.
+    read = lambda index, table: table[index]
+    return jax.custom_derivatives.linear_call(read, transposed, index, table)

@@ -5,6 +5,7 @@ import pytest
 
 from vqdit.nn import LabelEmbedding, TimeEmbedding, sincos_positions
 from vqdit.nn.embedding import CodeEmbedding, normal
+from vqdit.sums import take
 
 
 def published_2d(width, size):
@@ -115,3 +116,22 @@ def test_tables_are_read_and_learned_alike_by_scatter_and_by_product(kind):
     np.testing.assert_array_equal(added[0], product[0])
     for one, other in zip(added[1:], product[1:], strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-4)
+
+
+ADDING = ("scatter", "product")
+
+
+def test_reading_a_table_has_a_forward_mode_and_counts_from_the_end():
+    """Along the table, and through a gradient along it, however the sums are made."""
+    table = jnp.arange(8.0).reshape(4, 2)
+    index = jnp.array([[0, -1], [2, 0]])
+
+    def found(adding):
+        read = lambda table: jnp.sin(take(table, index, adding))
+        slope = jax.grad(lambda table: jnp.square(read(table)).sum())
+        along = jax.jvp(slope, (table,), (jnp.cos(table),))
+        return read(table), *along, jax.jvp(read, (table,), (jnp.cos(table),))[1]
+
+    added, product = (jax.jit(found, static_argnums=0)(x) for x in ADDING)
+    for one, other in zip(added, product, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)

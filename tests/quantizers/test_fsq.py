@@ -144,6 +144,11 @@ def test_two_levels_are_the_sign():
     np.testing.assert_allclose(slope, [[0.5005, 1.001]], rtol=1e-4)
 
 
+def test_signs_are_of_the_paper_s_bound_alone():
+    with pytest.raises(ValueError, match="signs=False: it is of the paper's bound"):
+        FSQ((2, 4), signs=False, symmetric=True)
+
+
 def test_two_levels_of_old_files_stay_where_they_were():
     fields = {"levels": [2, 4], "window": 65_536, "estimator": "straight_through"}
     old = build({"class": "vqdit.quantizers.fsq.FSQ", "fields": fields})

@@ -145,6 +145,12 @@ def test_a_model_of_one_stream_has_nothing_to_compare():
         bench.main(["--config=demo_tokenizer", "--streams=True"])
 
 
+def test_a_suite_that_is_not_asked_for_does_not_run(monkeypatch):
+    monkeypatch.setattr(bench, "suite", lambda *of: pytest.fail("it ran"))
+    with pytest.raises(BadInput, match="^--suite=False: leave it out$"):
+        bench.main(["--suite=False"])
+
+
 @pytest.mark.parametrize(
     "words, asked",
     [

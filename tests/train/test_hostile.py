@@ -6,6 +6,7 @@ import json
 import shutil
 import zipfile
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -130,7 +131,7 @@ def test_experiments(experiment, tmp_path):
 
 def test_classifiers(tmp_path):
     data, network = Images("digits", size=8, channels=1), Classifier(10, (4,))
-    params = drawn(network, jnp.zeros((1, 8, 8, 1)))["params"]
+    params = toys.drawn(network, jnp.zeros((1, 8, 8, 1)))["params"]
     protocol = {"steps": 3, "accuracy": 0.5, "data": of_judge(data)}
     vqdit.save(tmp_path, vqdit.Judge(network, params, (8, 8, 1), protocol))
     path, source, lines = tmp_path / "config.json", hostile.seeded(14), []

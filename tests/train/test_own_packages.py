@@ -116,6 +116,8 @@ def test_no_file_imports_a_package_that_the_user_has_not_named(mine, monkeypatch
     with pytest.raises(BadInput, match="if it is your own, write --packages=mine$"):
         read_config(mine / "config.json")
     assert "mine.q" not in sys.modules
+    with pytest.raises(BadInput, match="--packages: 'shutil' is Python's own"):
+        parse(["--packages=shutil"], None, {})
     parse(["--packages=mine"], None, {})
     assert read_config(mine / "config.json") == own_experiment()
 

@@ -130,9 +130,12 @@ def test_a_sharding_lays_out_every_array(saved):
 def test_a_classifier_keeps_its_type_and_takes_its_place(tmp_path):
     network = Classifier(10, (4, 6), dim=5)
     params = toys.drawn(network, jnp.zeros((1, 8, 8, 1)))["params"]
-    vqdit.save(tmp_path / "judge", Judge(network, params, (8, 8, 1), {"seed": 0}))
+    held = {"count": 3, "means": (0.5, 1.5)}
+    judge = Judge(network, params, (8, 8, 1), {"seed": 0}, held_out=held)
+    vqdit.save(tmp_path / "judge", judge)
     device = jax.devices()[2]
     found = vqdit.load(tmp_path / "judge", dtype="bfloat16", device=device)
+    assert found.held_out == held and found.protocol == {"seed": 0}
     assert dtypes(found.params) == {"float32"}
     assert {at for v in jax.tree.leaves(found.params) for at in v.devices()} == {device}
 

@@ -151,8 +151,8 @@ def test_a_sound_of_another_length_is_refused_in_one_line():
             with pytest.raises(ValueError) as refusal:
                 call(sound)
             assert str(refusal.value) == (
-                f"{what} 'sound': it is {shape}; write (b, *(16, 1)), cut or padded to "
-                "its sides"
+                f"{what} 'sound': it is {shape}; write (b, 16, 1), cut or padded to "
+                "these"
             )
     assert not draw.compilations() + score.compilations() + heard.compilations()
 

@@ -23,7 +23,10 @@ OPTIONS: Flags = {
     "variant": (str, "one of the file's VARIANTS, in place of its CONFIG"),
 }
 OWN: Flags = {
-    "packages": (tuple[str, ...], "your own, of whose classes what is read is made"),
+    "packages": (
+        tuple[str, ...],
+        "your own, any module of which files may name: for files you trust",
+    ),
 }
 # What else a program takes stands among its flags. Those of training:
 RUN: Flags = {

@@ -118,7 +118,11 @@ def _run_file(path: str | Path) -> tuple[Path, ModuleType]:
                 "; say it of each stream: StageTwo(model=DiT(...), streams={'image': "
                 "Stream(Gaussian(), times=..., shape=(4, 4, 4))})"
             )
-        if re.search(rf"Weights\.__init__.*'({'|'.join(USUAL)})", str(error)):
-            advice = "; write Weights(quantizer={'commit': 0.25})"
+        lost = rf"Weights\.__init__.*'({'|'.join(USUAL)}|entropy_end|entropy_steps)'"
+        if found := re.search(lost, str(error)):
+            ramp = "Ramp(START, END, STEPS)"
+            weight = ramp if found[1].startswith("entropy_") else "WEIGHT"
+            name = found[1].partition("_")[0]
+            advice = f"; write Weights(quantizer={{'{name}': {weight}}})"
         raise BadInput(f"{place}: {type(error).__name__}: {error}{advice}") from error
     return path, module

@@ -2,10 +2,12 @@
 
 A file names classes, and to build one imports the package that it is of. No package is
 imported because a file says so, only where the user has: on the command line,
---packages=mine, or in a config file, which has imported it when it ran.
+--packages=mine, or in a config file, which has imported it when it ran. A file may then
+have any module of the package imported, so a package is named for files one trusts.
 """
 
 import importlib.util
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,6 +27,8 @@ def trust(packages: Iterable[str]) -> None:
 def trust_named(packages: Iterable[str], at: str) -> None:
     """As `trust`. Raises BadInput, naming the option `at`, where there is none such."""
     for name in packages:
+        if name in sys.stdlib_module_names:
+            raise BadInput(f"{at}: {name!r} is Python's own, and none of yours")
         if not name.isidentifier() or name.startswith("__") or not _found(name):
             raise BadInput(
                 f"{at}: Python finds no package {name!r}; write the word after import "

@@ -44,7 +44,7 @@ class LabelEmbedding(nn.Module):
     """Class label -> vector. Label `classes` is the null class, for guidance.
 
     adding: how the table's gradient is summed, see `vqdit.sums`; "product", None's on a
-        GPU or TPU, is the same in every run, and has no forward mode in the table.
+        GPU or TPU, is the same in every run.
     """
 
     classes: int

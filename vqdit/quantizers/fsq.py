@@ -49,6 +49,11 @@ class FSQ(Book):
     signs: bool = True
     symmetric: bool = False
 
+    def __post_init__(self):
+        super().__post_init__()
+        advice = "it is of the paper's bound; leave it out beside symmetric=True"
+        self.check("signs", self.signs or not self.symmetric, advice)
+
     @staticmethod
     def upgraded(fields: dict[str, Any]) -> dict[str, Any]:
         """Files of before have two levels of the paper's bound."""

@@ -52,8 +52,12 @@ def tokenizer(module: Any, contract: LatentContract, stored: Headers) -> None:
 
 def judge(module: Any, judged: Any, stored: Headers) -> None:
     """Raises ValueError unless the weights are the classifier's, of such pictures."""
-    if not isinstance(judged, dict) or set(judged) != {"shape", "protocol", "front"}:
-        raise ValueError("its judge is not told by shape, protocol and front")
+    needed = {"shape", "protocol", "front"}
+    names = set(judged) if isinstance(judged, dict) else set()
+    if not needed <= names <= needed | {"held_out"}:
+        raise ValueError("its judge is not of shape, protocol and front")
+    if not isinstance(judged.get("held_out"), dict | None):
+        raise ValueError("what it says of its held-out part is no mapping")
     shape, front = judged["shape"], judged["front"]
     if not isinstance(judged["protocol"], dict):
         raise ValueError("its protocol is not said by name")

@@ -51,9 +51,8 @@ def example(contract: LatentContract, x: Any) -> Any:
     """As `values`, of the contract's sides alone: what a stream is made of."""
     x = _array(x)
     if x.shape[1:] != contract.shape:
-        raise ValueError(
-            f"it is {x.shape}; write (b, *{contract.shape}), cut or padded to its sides"
-        )
+        sides = ", ".join(map(str, contract.shape))
+        raise ValueError(f"it is {x.shape}; write (b, {sides}), cut or padded to these")
     return values(contract, x)
 
 

@@ -44,9 +44,11 @@ class Placement:
 
     def variables(self, variables: dict) -> dict:
         """Floating parameters cast, but for a quantizer's; all in its place."""
+        if self.dtype is None:
+            return self.placed(variables)
         params = {
             name: part if name == STAYS else jax.tree.map(self._cast, part)
-            for name, part in variables["params"].items()
+            for name, part in variables.get("params", {}).items()
         }
         return self.placed({**variables, "params": params})
 

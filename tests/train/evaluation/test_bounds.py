@@ -5,6 +5,7 @@ import types
 import jax
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from train.evaluation.crossings import bounds
 from train.evaluation.crossings.bounds import (
@@ -89,15 +90,16 @@ def test_each_that_is_given_is_left_out_in_turn_under_the_same_noise(told):
 
 
 def test_the_bound_of_the_signal_counts_what_its_latents_lose():
-    """Half a nat of a value for a usual loss: 100 values that lose a tenth more than
-    usual cost 5 nats more, and 6 latents' nats less do not hide that."""
-    table = {"nats": np.array([10.0, 10, 4, 10]), "values": np.full(4, 100.0)}
-    table["lost"] = np.array([0.2, 0.2, 0.22, np.nan])
+    """Those of a Gaussian density, value by value: of a signal of fewer values, too, of
+    one that loses more than usual, and of one that is not there."""
+    table = {"nats": np.array([10.0, 10, 4, 10]), "values": np.array([100, 50, 100, 0])}
+    table["lost"] = np.array([0.2, 0.2, 0.26, np.nan])
     usual = np.array([True, True, False, False])
     whole = clues(table, usual)["the whole signal"]
-    assert whole.tolist() == pytest.approx([60, 60, 59, np.nan], nan_ok=True)
-    table["lost"][2] = 0.23
-    assert clues(table, usual)["the whole signal"][2] == pytest.approx(61.5)
+    of = lambda error: -norm.logpdf(error**0.5, scale=0.2**0.5)
+    expected = [10 + 100 * of(0.2), 10 + 50 * of(0.2), 4 + 100 * of(0.26), np.nan]
+    assert whole.tolist() == pytest.approx(expected, nan_ok=True)
+    assert whole[2] > whole[0]  # which the latents alone do not tell
     table["lost"][:] = np.nan
     assert "the whole signal" not in clues(table, usual)
 

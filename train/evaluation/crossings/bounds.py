@@ -163,9 +163,10 @@ def clues(table: BoundTable, usual: np.ndarray) -> dict[str, Float[np.ndarray, "
     what is given: how much less likely it makes the example than the example is alone.
         How complex an example is cancels out (likelihood ratio, arXiv:1906.02845), so
         that a sensor that lies is told which the others contradict.
-    the whole signal: the bound of the latents, and the nats of what their tokenizer
+    the whole signal: the score of the latents, and the nats of what their tokenizer
         loses, were that Gaussian noise of the variance that `usual` ones have of it
-        (the best one of a decoder, arXiv:2006.13202): so a bound of the signal itself.
+        (the best one of a decoder, arXiv:2006.13202). Of codes a bound on -log p of the
+        signal; of latents a score alone, since they are no draws of a posterior.
     """
     nats = np.asarray(table["nats"], float)
     found = {"the score": nats, "its distance": abs(nats - np.median(nats[usual]))}
@@ -175,8 +176,9 @@ def clues(table: BoundTable, usual: np.ndarray) -> dict[str, Float[np.ndarray, "
         lost = found["what is lost"] = table["lost"]
         there = lost[usual & np.isfinite(lost)]
         if len(there):
-            share = lost / there.mean()
-            found["the whole signal"] = nats + table["values"] / 2 * share
+            variance = there.mean()
+            each = np.log(2 * np.pi * variance) + lost / variance
+            found["the whole signal"] = nats + table["values"] / 2 * each
     return found
 
 
