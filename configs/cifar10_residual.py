@@ -31,7 +31,7 @@ CONFIG = StageOne(
             dropout=0.5,
         ),
     ),
-    losses=Weights(pixel="l2", commit=0.25),
+    losses=Weights(pixel="l2", quantizer={"commit": 0.25}),
     kmeans=KMeansInit(step=400, samples=32_768, iterations=15),
     optimizer=Optimizer(peak_lr=1e-3, schedule="cosine", warmup=200, b2=0.99, ema=0.99),
     run=Run(steps=8000, batch=32, save_every=2000),

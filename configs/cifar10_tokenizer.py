@@ -32,7 +32,7 @@ CONFIG = StageOne(
         decoder=ConvDecoder(**SHAPE, out=3),
         quantizer=EMAVectorQuantizer(num_codes=1024, dim=8, start="kmeans"),
     ),
-    losses=Weights(pixel="l2", commit=0.25),
+    losses=Weights(pixel="l2", quantizer={"commit": 0.25}),
     kmeans=KMeansInit(step=500, samples=32_768),
     optimizer=Optimizer(
         peak_lr=1e-3, schedule="cosine", warmup=200, b2=0.99, ema=0.999

@@ -44,6 +44,7 @@ CONFIG = StageTwo(
     bars=(
         "volume+record_to_finding likeliest auc > volume_to_finding likeliest auc",
         "volume+record_to_finding likeliest auc > record_to_finding likeliest auc",
+        "volume_to_record explained > 0",
         "volume_to_record weight_rmse < volume_to_record mean weight_rmse",
     ),
     optimizer=Optimizer(

@@ -29,7 +29,7 @@ CONFIG = StageOne(
             num_codes=64, dim=4, decay=0.95, start="kmeans", window=16_384
         ),
     ),
-    losses=Weights(pixel="l2", commit=0.25),
+    losses=Weights(pixel="l2", quantizer={"commit": 0.25}),
     kmeans=KMeansInit(step=200, samples=8192),
     optimizer=Optimizer(peak_lr=3e-3, schedule="cosine", warmup=50, b2=0.99, ema=0.99),
     run=Run(steps=1500, batch=64, log_every=50, save_every=500),
@@ -41,5 +41,5 @@ VARIANTS = {
     "fsq": {"model.quantizer": FSQ(levels=(4, 4, 4), window=16_384)},
     "gradient": {"model.quantizer": GRADIENT},
     "no_kmeans": {"model.quantizer.start": "normal"},
-    "no_commit": {"losses.commit": 0.0},
+    "no_commit": {"losses.quantizer.commit": 0.0},
 }

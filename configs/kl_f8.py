@@ -30,7 +30,7 @@ CONFIG = replaced(
         "model": tokenizer(
             (1, 2, 4, 4), None, out=8, attention=False, dim=4, variational=True, back=4
         ),
-        "losses": Weights(pixel="l1", kl=KL),
+        "losses": Weights(pixel="l1", quantizer={"kl": KL}),
         "adversarial.start": 50_000,
         "adversarial.weight": 0.5,
         "optimizer.ema": 0.9999,
@@ -39,5 +39,5 @@ CONFIG = replaced(
 
 VARIANTS = {
     "plain": {"model.variational": False},
-    "heavy_kl": {"losses.kl": 100 * KL},
+    "heavy_kl": {"losses.quantizer.kl": 100 * KL},
 }

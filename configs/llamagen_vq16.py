@@ -25,7 +25,7 @@ CONFIG = StageOne(
     name="llamagen_vq16",
     data=RANDOM,
     model=tokenizer(F16, QUANTIZER, dtype="bfloat16"),
-    losses=Weights(pixel="l2", commit=0.25, codebook=1.0),
+    losses=Weights(pixel="l2", quantizer={"commit": 0.25, "codebook": 1.0}),
     adversarial=Adversarial(
         discriminator=PatchDiscriminator(),
         start=20_000,

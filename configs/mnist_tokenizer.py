@@ -23,7 +23,7 @@ CONFIG = StageOne(
         decoder=ConvDecoder(**SHAPE, out=1),
         quantizer=EMAVectorQuantizer(num_codes=512, dim=4, decay=0.97, start="kmeans"),
     ),
-    losses=Weights(pixel="l2", commit=0.25),
+    losses=Weights(pixel="l2", quantizer={"commit": 0.25}),
     kmeans=KMeansInit(step=200, samples=16_384),
     optimizer=Optimizer(peak_lr=2e-3, schedule="cosine", warmup=50, b2=0.99, ema=0.99),
     run=Run(steps=1600, batch=64, save_every=500),

@@ -33,7 +33,7 @@ CONFIG = StageOne(
             num_codes=512, dim=8, decay=0.97, start="kmeans", window=32_768
         ),
     ),
-    losses=Weights(pixel="l2", commit=0.25),
+    losses=Weights(pixel="l2", quantizer={"commit": 0.25}),
     kmeans=KMeansInit(step=100, samples=16_384, iterations=15),
     optimizer=Optimizer(peak_lr=2e-3, schedule="cosine", warmup=30, b2=0.99, ema=0.99),
     run=Run(steps=1000, batch=16, save_every=500),

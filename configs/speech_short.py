@@ -35,7 +35,7 @@ CONFIG = replaced(
         "model.encoder": ConvEncoder(**SHAPE, out=64),
         "model.decoder": ConvDecoder(**SHAPE, out=1),
         "model.quantizer": EMAVectorQuantizer(512, dim=8, decay=0.97, start="kmeans"),
-        "losses.commit": 0.25,
+        "losses.quantizer.commit": 0.25,
         "kmeans": KMeansInit(step=200, samples=16_384),
         "run.steps": 1500,
     },

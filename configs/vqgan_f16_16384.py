@@ -34,7 +34,7 @@ CONFIG = StageOne(
     name="vqgan_f16_16384",
     data=replaced(RANDOM, {"flip": False}),
     model=tokenizer(F16, VectorQuantizer(16_384, 256, revive="none")),
-    losses=Weights(pixel="l1", commit=0.25, codebook=1.0),
+    losses=Weights(pixel="l1", quantizer={"commit": 0.25, "codebook": 1.0}),
     adversarial=Adversarial(
         discriminator=PatchDiscriminator(),
         start=250_000,

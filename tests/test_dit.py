@@ -2,11 +2,13 @@ import functools
 
 import flax.traverse_util
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests import quick
+from vqdit import sums
 from vqdit.dit import DiT
 from vqdit.nn import Block, Continuous, Discrete
 from vqdit.values import build, describe
@@ -243,6 +245,40 @@ def test_codes_are_embedded_per_book_and_summed():
     for other in (first, swapped):
         moved = apply(model, variables, {"text": other}, times, None)["text"]
         assert np.abs(moved - y).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    "positions",
+    [
+        "sincos_rotary",
+        *(
+            pytest.param(n, marks=pytest.mark.slow)
+            for n in ("learned", "sincos", "rotary")
+        ),
+    ],
+)
+def test_it_differentiates_forward_over_reverse_with_positions_of_each_kind(positions):
+    """A jvp by data and times inside a grad, against differences of its values."""
+    block = Block(2, implementation="plain")
+    model = DiT((IMAGE,), 16, 1, block, positions=positions, time_scale=1.0)
+    (x, t, _), variables = inputs(model), start(model)
+    way = start(model, seed=1)
+
+    @jax.jit
+    def slope(variables):
+        def loss(variables):
+            call = lambda x, t: model.apply(variables, x, t)["image"]
+            ones = jax.tree.map(jnp.ones_like, (x, t))
+            y, dy = jax.jvp(call, (x, t), ones)
+            return (jnp.sin(y) * dy).sum()
+
+        return jax.value_and_grad(loss)(variables)
+
+    moved = lambda h: jax.tree.map(lambda v, w: v + h * w, variables, way)
+    values = [float(slope(moved(h))[0]) for h in (4e-3, -4e-3)]
+    _, found = slope(variables)
+    total = sum(jax.tree.leaves(jax.tree.map(jnp.vdot, found, way)))
+    np.testing.assert_allclose(total, (values[0] - values[1]) / 8e-3, rtol=5e-3)
 
 
 @pytest.mark.parametrize("positions", ["sincos", "rotary"])
@@ -560,3 +596,20 @@ def test_without_a_time_an_interval_is_its_length_alone():
     )["image"]
     close(run(t, t / 2), run(t / 2, 0 * t), atol=1e-4)
     assert np.abs(run(t, t / 2) - run(t, t / 3)).max() > 1e-3
+
+
+def primitives(jaxpr):
+    for equation in jaxpr.eqns:
+        yield equation.primitive.name
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            yield from primitives(inner)
+
+
+@pytest.mark.parametrize("cpu", [True, False])
+def test_no_gradient_is_a_scatter_but_on_a_cpu(cpu, monkeypatch):
+    """A GPU adds the rows of one in an order of its own every time."""
+    monkeypatch.setattr(sums, "on_cpu", lambda: cpu)
+    variables = jax.eval_shape(TWO.init, jax.random.key(0), *inputs(TWO, 1))
+    loss = lambda v, *x: sum(y.sum() for y in TWO.apply(v, *x).values())
+    found = set(primitives(jax.make_jaxpr(jax.grad(loss))(variables, *inputs(TWO))))
+    assert ("scatter-add" in found) == cpu, found

@@ -25,7 +25,7 @@ from vqdit import (
     Unmask,
     VarianceExploding,
 )
-from vqdit.fields import FILLED, Bound, Checked, Count, Positive, Share
+from vqdit.fields import FILLED, Bound, Checked, Count, Positive, Share, _fits
 
 
 class Mixer(Checked, nn.Module):
@@ -36,6 +36,7 @@ class Mixer(Checked, nn.Module):
     sides: Count | tuple[Count, ...] = 1
     most: Count | None = None
     inner: nn.Module | None = None
+    stride: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +69,13 @@ class Curve(Checked):
         (Mixer, {"sides": 0}, "sides=0: write at least 1 or a tuple, each at least 1$"),
         (Mixer, {"sides": (1, 0)}, r"sides=\(1, 0\): write"),
         (Mixer, {"most": 0}, "most=0: write at least 1 or None$"),
+        (Mixer, {"width": 2.5}, "width=2.5: write whole numbers, at least 1$"),
+        (Mixer, {"width": 2.0}, "width=2.0: write whole numbers, at least 1$"),
+        (Mixer, {"width": np.float32(2)}, "width=2.0: write whole numbers"),
+        (Mixer, {"strides": (2, 1.5)}, r"strides=\(2, 1.5\): write whole numbers, one"),
+        (Mixer, {"sides": (2, 1.5)}, "sides=.*: write whole numbers, at least 1 or"),
+        (Mixer, {"most": 1.5}, "most=1.5: write whole numbers, at least 1 or None$"),
+        (Mixer, {"stride": 1.5}, "stride=1.5: write a whole number$"),
         (Curve, {"power": 0.0}, "Curve.power=0.0: write above 0 and at most inf$"),
         (Curve, {"size": math.inf}, "Curve.size=inf: write above 0$"),
         (Curve, {"share": -0.1}, "share=-0.1: write at least 0 and at most 1$"),
@@ -93,6 +101,32 @@ def test_what_it_may_hold_is_held():
     assert mixer.clone(width=4).width == 4
     assert Curve(place=-3, scale="a").ends == (0.0, math.inf)  # as is by default
     assert Curve(math.inf, share=1.0, anything=[1]).power == math.inf
+
+
+def test_numbers_of_numpy_are_held_as_those_of_python():
+    mixer, curve = Mixer(), Curve()
+    for value, name, held in (
+        (mixer, "width", np.int64(3)),
+        (mixer, "strides", (np.int8(3), np.uint16(2))),
+        (mixer, "stride", np.int32(4)),
+        (curve, "share", np.float32(0.9)),
+        (curve, "ends", (np.float16(0), np.float64(2))),
+        (curve, "scale", np.float32(2)),
+    ):
+        object.__setattr__(value, name, held)
+        value.__post_init__()
+        assert getattr(value, name) == held
+        parts = getattr(value, name)
+        parts = parts if isinstance(parts, tuple) else (parts,)
+        assert {type(part) for part in parts} <= {int, float}
+    assert hash(mixer) == hash(Mixer(3, strides=(3, 2), stride=4))
+
+
+def test_a_whole_number_inside_a_jit_is_known_by_its_type():
+    found = []
+    jax.jit(lambda *xs: found.extend(_fits(x, Count) for x in xs))(3, 3.0)
+    assert found == [True, False]
+    assert _fits(jnp.int32(3), Count) and not _fits(jnp.arange(3), int)
 
 
 NO_NUMBERS = (math.nan, math.inf, -math.inf)

@@ -1,5 +1,7 @@
-"""What README shows of extending runs as it stands there."""
+"""What README shows of trained models and of extending runs as it stands there."""
 
+import ast
+import contextlib
 import pathlib
 import re
 
@@ -8,15 +10,31 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import demo_flow, demo_tokenizer
 from tests import toys
 from tests.diffusion.toys import best_gaussian, flow_map
+from train.config import Run, StageOne
+from train.config.override import overrides
+from train.config.validate import validate
+from train.errors import BadInput
 from train.evaluation.evaluator import evaluated
-from vqdit import Continuous, Gaussian
+from train.modalities import Images
+from train.objectives.reconstruction import Reconstruction
+from vqdit import Codec, Continuous, Gaussian, Generator, save
 from vqdit.diffusion import Cosine, Plain, Steps, Uniform, example_keys, sample
 from vqdit.diffusion.objectives import Denoising
 from vqdit.tokenizer import Tokenizer
+from vqdit.trained.contract import contract_of
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
+
+
+def is_python(block):
+    """Whether it is that, and no commands."""
+    try:
+        return bool(ast.parse(block).body)
+    except SyntaxError:
+        return False
 
 
 def blocks(section):
@@ -24,7 +42,7 @@ def blocks(section):
     text = README.read_text().split(f"\n## {section}\n")[1].split("\n## ")[0]
     found = re.findall(r"(?:^    .*\n|^\n(?=\n*    ))+", text, re.MULTILINE)
     code = [re.sub(r"^    ", "", block, flags=re.MULTILINE) for block in found]
-    return [block for block in code if re.search(r"^(import|from|class)", block, re.M)]
+    return list(filter(is_python, code))
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +68,90 @@ def test_the_quantizer_and_the_backbone_make_a_tokenizer(shown):
         variables
     )
     assert jnp.abs(slope["params"]["encoder"]["pieces"]["kernel"]).max() > 0
+
+
+def test_a_loss_of_the_quantizer_trains_by_its_weight(shown):
+    """Nothing but the experiment knows its name."""
+    pieces = shown["PieceEncoder"](), shown["PieceDecoder"](out=1)
+    experiment = StageOne(
+        name="rounded",
+        data=Images(name="digits", size=8, channels=1, threads=0),
+        model=Tokenizer(*pieces, shown["Rounding"](dim=2)),
+        run=Run(steps=2, batch=8),
+    )
+    x = jnp.linspace(-1, 1, 512).reshape(8, 8, 8, 1)
+    batch = {"streams": {"x": x}}
+    params = jax.jit(experiment.model.init)(KEY, x)["params"]
+    chosen = [
+        overrides(experiment, {"losses.quantizer.rounding": text} if text else {})
+        for text in ("0", "", "0.1")
+    ]
+
+    def slopes(params):
+        for each in chosen:
+            validate(each, 8)
+            loss = jax.value_and_grad(Reconstruction(each, {}), has_aux=True)
+            (value, (_, metrics)), slope = loss(params, {}, batch, KEY, 0)
+            yield {"loss": value, **slope["encoder"]["pieces"]}, metrics
+
+    found = jax.jit(lambda v: tuple(slopes(v)))(params)
+    (without, once, tenth), metrics = zip(*found, strict=True)
+    own = metrics[0]["loss_rounding"]
+    np.testing.assert_allclose(once["loss"] - without["loss"], own, rtol=1e-4)
+    pull = jax.tree.map(jnp.subtract, once, without)
+    assert abs(pull["kernel"]).max() > 1e-3
+    jax.tree.map(
+        lambda a, b, p: np.testing.assert_allclose(a - b, 0.1 * p, atol=1e-6),
+        *(tenth, without, pull),
+    )
+    with pytest.raises(BadInput, match="rouding=1.0: .* did you mean rounding"):
+        validate(overrides(experiment, {"losses.quantizer.rouding": "1"}), 8)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """A folder of models as the demo trains them, smaller."""
+    folder = tmp_path_factory.mktemp("demo")
+    module = demo_tokenizer.CONFIG.model
+    x = jnp.zeros((1, *demo_tokenizer.CONFIG.data.shape))
+    variables = toys.drawn(module, x)
+    signal = {"kind": "image", "shape": x.shape[1:]}
+    contract = contract_of(module, signal, (4, 4), (0.0,) * 4, (1.0,) * 4, variables)
+    codec = Codec(module, variables, contract)
+    tokens = Continuous("image", (4, 4), 4)
+    small = demo_flow.CONFIG.model.clone(streams=(tokens,), width=16, depth=3)
+    x, t = {"image": jnp.zeros((1, *tokens.shape))}, {"image": jnp.zeros(1)}
+    params = toys.drawn(small, x, t)["params"]
+    processes = {"image": demo_flow.CONFIG.streams["image"].process}
+    flow = Generator(small, params, processes, {"image": codec})
+    save(folder / "runs/demo/tokenizer", codec)
+    save(folder / "runs/demo/flow", flow)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "run",
+    [jax.eval_shape, pytest.param(lambda f: f(), marks=pytest.mark.slow)],
+    ids=["traced", "run"],
+)
+def test_a_trained_model_is_used_as_it_is_shown(demo, run):
+    used = {"__name__": __name__}
+
+    def use():
+        for block in blocks("Use a trained model"):
+            exec(compile(block, str(README), "exec"), used)
+        return {n: used[n] for n in ("images", "codes", "layers", "tokens")}
+
+    with contextlib.chdir(demo):
+        used |= run(use)
+    assert used["images"].shape == (16, 8, 8, 1)
+    assert used["codes"].shape == (16, 4, 4, 1) and used["codes"].dtype == jnp.int32
+    assert {n: v.shape[0] for n, v in used["layers"].items()} == dict.fromkeys(
+        ("encoder/mid_block_1", "latents", "codes"), 16
+    )
+    assert used["tokens"]["block_02"].shape == (16, 16, 16)
+    assert used["small"].module == used["flow"].module.clone(dtype="bfloat16")
+    assert used["small"].params["label"]["table"].dtype == jnp.bfloat16
 
 
 KEY, IDS = jax.random.key(0), jnp.arange(8)

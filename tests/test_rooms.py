@@ -1,6 +1,7 @@
 """Who imports whom, read from the source."""
 
 import ast
+import collections
 import importlib
 import pathlib
 
@@ -22,7 +23,7 @@ TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 # Floor by floor, what a room may import of ours beside its own: only what is below it.
 # Rooms of one floor do not import each other.
 LIBRARY = (
-    ("values", "fields", "sealed"),
+    ("values", "fields", "sealed", "sums"),
     ("signal",),
     ("quantizers", "nn"),
     ("tokenizer", "losses", "features", "diffusion", "metrics"),
@@ -169,12 +170,53 @@ def test_programs_alone_lie_beside_the_rooms():
             assert "main" in defined, f"train/{stem}.py is no program"
 
 
+# Who imports a room when it is asked for: the front doors, the program that the user
+# names, and the class that a file names.
+ASKED = ("vqdit", "train", "train.__main__", "vqdit.values")
+
+
+def below_the_top(tree):
+    """What imports something of ours elsewhere than at the top of a file."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import) and node.col_offset:
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.col_offset:
+            found = ["train" if node.level else node.module]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
+            ("import_module", "__import__")
+        ):
+            named = node.args and isinstance(node.args[0], ast.Constant)
+            found = [node.args[0].value if named else "train"]  # it may be any
+        else:
+            continue
+        if {each.partition(".")[0] for each in found} & {"vqdit", "train", "configs"}:
+            yield ast.unparse(node)
+
+
 @pytest.mark.parametrize("name", sorted(FILES))
 def test_imports_of_ours_stand_at_the_top(name):
     """One inside a function hides a circle."""
-    for node in ast.walk(TREES[name]):
-        if isinstance(node, ast.ImportFrom) and node.col_offset:
-            assert (node.module or "").partition(".")[0] not in ("vqdit", "train")
+    found = list(below_the_top(TREES[name]))
+    assert bool(found) == (name in ASKED), found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import train.runtime as runtime",
+        "import json, vqdit.values",
+        "from vqdit.values import build",
+        "from . import sibling",
+        "importlib.import_module('train.runtime')",
+        "import_module(f'train.{name}')",
+        "__import__('vqdit')",
+    ],
+)
+def test_an_import_inside_a_function_is_seen_in_every_spelling(line):
+    inside = ast.parse(f"def f():\n    {line}")
+    assert list(below_the_top(inside)) == [ast.unparse(inside.body[0].body)]
+    harmless = "import train\n\ndef f():\n    import json\n    from os import path"
+    assert not list(below_the_top(ast.parse(harmless)))
 
 
 def folder(name):
@@ -334,7 +376,7 @@ def test_one_file_names_a_process():
         assert not named & words, f"{name} uses {sorted(named & words)}"
 
 
-def test_one_file_of_the_library_touches_disk():
+def test_bundles_alone_of_the_library_touch_disk():
     for name in names("vqdit"):
         called = {
             ast.unparse(node.func).split(".")[-1]
@@ -342,7 +384,8 @@ def test_one_file_of_the_library_touches_disk():
             if isinstance(node, ast.Call)
         }
         files = {"open", "read_bytes", "read_text", "write_bytes", "write_text"}
-        assert name == "vqdit.trained.bundle" or not called & files
+        bundles = ("vqdit.trained.bundle", "vqdit.trained.saving")
+        assert name in bundles or not called & files
 
 
 KINDS = {"image", "audio", "video", "series", "volume", "range"}
@@ -362,6 +405,48 @@ def test_no_branch_on_a_kind_of_signal_outside_the_modalities(name):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
             asked = {n.id for n in ast.walk(node.args[1]) if isinstance(n, ast.Name)}
             assert not asked & CLASSES, ast.unparse(node)
+
+
+PROCESSES = {"Process", "Gaussian", "EDM", "Replacement", "Masking", "UniformState"}
+PROCESSES |= {"MaskAndReplace", "Continuous", "Discrete"}
+OF_PROCESSES = {*names("vqdit.diffusion"), *names("vqdit.nn"), "vqdit.dit"}
+
+
+@pytest.mark.parametrize("name", [n for n in FILES if n not in OF_PROCESSES])
+def test_no_branch_on_a_process_or_a_stream_outside_their_rooms(name):
+    """What differs is a field or a method of theirs, so that a new one is one file."""
+    for node in ast.walk(TREES[name]):
+        asked = None
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in SORTS:
+            asked = node.args[-1] if node.args else None
+        elif isinstance(node, ast.Compare) and "type(" in ast.unparse(node):
+            asked = node
+        elif isinstance(node, ast.MatchClass):
+            asked = node.cls
+        if asked is not None:
+            words = {n.id for n in ast.walk(asked) if isinstance(n, ast.Name)}
+            words |= {n.attr for n in ast.walk(asked) if isinstance(n, ast.Attribute)}
+            assert not words & PROCESSES, ast.unparse(node)
+
+
+SORTS = {"isinstance", "issubclass"}
+
+
+def test_a_class_or_an_alias_of_a_type_has_one_home():
+    """One concept, one word: no name of either is written in two files."""
+    homes = collections.defaultdict(set)
+    for name in names("vqdit") + names("train"):
+        for node in TREES[name].body:
+            found = []
+            if isinstance(node, ast.ClassDef):
+                found = [node.name]
+            elif isinstance(node, ast.Assign):
+                found = [t.id for t in node.targets if isinstance(t, ast.Name)]
+            for word in found:
+                if word[0].isupper() and not word.isupper():
+                    homes[word].add(name)
+    assert len(homes) > 200
+    assert not {word: at for word, at in homes.items() if len(at) > 1}
 
 
 def test_no_room_for_odds_and_ends():

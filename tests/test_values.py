@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import flax.linen as nn
+import numpy as np
 import pytest
 from flax.linen import Dense
 
@@ -83,6 +84,17 @@ def test_number_types_survive():
     kinds = [type(item) for item in round_trip((1, 1.0, True))]
     assert kinds == [int, float, bool]
     assert math.isnan(round_trip(math.nan))
+
+
+def test_numbers_of_numpy_are_written_as_those_of_python():
+    given = (np.float32(1.5), np.int64(3), np.bool_(True), np.str_("a"), np.float64(2))
+    again = round_trip(given)
+    assert again == given
+    assert [*map(type, again)] == [float, int, bool, str, float]
+    assert round_trip(np.float32(np.inf)) == math.inf
+    for value in (np.complex64(1), np.datetime64("2020"), np.longdouble(1)):
+        with pytest.raises(ValueError, match="the value is a"):
+            describe(value)
 
 
 def test_every_field_is_written_and_linen_housekeeping_is_not():

@@ -50,6 +50,20 @@ def codec() -> Codec:
     return Codec(module, variables, contract)
 
 
+def sound() -> Codec:
+    """(16, 1) sounds, 8000 samples a second <-> 8 codes of 9, two channels."""
+    small = {"blocks": 1, "mid_attention": False, "dims": 1}
+    module = Tokenizer(
+        ConvEncoder(4, (1, 1), out=4, **small),
+        ConvDecoder(4, (1, 1), out=1, **small),
+        FSQ((3, 3)),
+    )
+    variables = drawn(module, jnp.zeros((1, 16, 1)))
+    signal = {"kind": "audio", "shape": (16, 1), "rate": 8000.0}
+    contract = contract_of(module, signal, (8,), (0, 0), (1, 1), variables)
+    return Codec(module, variables, contract)
+
+
 def generator(streams, processes, tokenizers=None, classes=0, names=()) -> Generator:
     """A DiT of width 16 and depth 1 over the streams."""
     module = DiT(tuple(streams), width=16, depth=1, block=Block(2), classes=classes)

@@ -25,7 +25,7 @@ def __getattr__(name):
 
 
 def __dir__():
-    return sorted(set().union(*map(_classes, _ROOMS)))
+    return set().union(*map(_classes, _ROOMS))
 
 
 def _classes(room):

@@ -12,7 +12,6 @@ some of the variants, overrides such as --config.run.steps=300 hold for all.
 """
 
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from train.config import (
 )
 from train.config.command import Command, parse
 from train.config.override import overrides
+from train.config.packages import own_packages
 from train.config.paths import diff
 from train.config.validate import validate
 from train.config.workdir import begun
@@ -160,10 +160,10 @@ def _same(of: dict, experiment: StageOne, settings: dict) -> bool:
     """Whether a row is of these, once its file's fields are values: one that came later
     has its default."""
     try:
-        held = build(of["experiment"], ("vqdit", "train"))
+        held = build(of["experiment"], ("vqdit", "train", *own_packages(experiment)))
     except (KeyError, TypeError, ValueError):
         return False
-    return held == experiment and of["flags"] == json.loads(json.dumps(settings))
+    return held == experiment and of.get("flags") == settings
 
 
 def row(
@@ -251,7 +251,6 @@ def main(argv=None):
         name: ", ".join(diff(command.experiment, experiment)) or "-"
         for name, experiment in rows.items()
     }
-    command.workdir.mkdir(parents=True, exist_ok=True)
     figures, text = {}, ""
     for name, experiment in rows.items():
         say(f"row {name}")

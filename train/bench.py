@@ -110,13 +110,14 @@ def bench(experiment: Experiment, repeats: int = 10) -> dict:
 def main(argv=None):
     argv = arguments(argv)
     hosts.alone()
-    if "--suite" in argv and not {"--help", "-h"} & set(argv):
+    names = {word.partition("=")[0] for word in argv}
+    if "--suite" in names and not {"--help", "-h"} & names:
         flags = parse(argv, None, SUITE).flags
         only = flags.get("only", ("",))
         found = suite(flags.get("minutes", 8.0), only, flags.get("small", False))
         print(json.dumps(found, indent=1))
         return
-    if "--search" in argv:
+    if "--search" in names:
         raise BadInput("--search is a part of the suite: write --suite --only=search")
     command = parse(argv, Experiment, FLAGS)
     for name in command.flags.keys() & SUITE:

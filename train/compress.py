@@ -211,15 +211,22 @@ def main(argv=None):
     with progress(paths, "checking") as bar:
         shapes = [read_file(opened, path, settings)[1].shape[1:] for path in bar]
     layouts = (opened.layout(shape, settings.overlap, opened.whole) for shape in shapes)
-    opened = opened.batched(max(layout.count for layout in layouts))
+    counts = [layout.count for layout in layouts]
+    opened = opened.batched(max(counts))
+    if "overlap" not in flags and max(counts) > 1:
+        side = min(opened.contract.shape[:-1])
+        say(
+            f"{paths[np.argmax(counts)]} is cut into {max(counts)} tiles, whose seams "
+            f"may show; --overlap={max(1, side // 8)} blends them, for more bytes"
+        )
     kept = opened.prefixes.alphabet(opened.prior, books).code_counts
-    done, counts = [], [np.zeros(k, np.int64) for k in kept]
+    done, used = [], [np.zeros(k, np.int64) for k in kept]
     with progress(paths, "coding") as bar:
         for path in bar:
             data, figures, codes = compressed(opened, path, settings)
             done.append((data, figures))
             for book, k in enumerate(kept):
-                counts[book] += code_counts(codes[..., book], k)
+                used[book] += code_counts(codes[..., book], k)
     for path, out, (data, figures) in zip(paths, outs, done, strict=True):
         write_bytes(out, data)
         if figures["dropped"]:
@@ -231,7 +238,7 @@ def main(argv=None):
             f"{figures['order_0'] / 8:,.0f}"
         )
     if len(done) > 1:
-        print(f"{len(done)} files: {_total(kind, [f for _, f in done], counts)}")
+        print(f"{len(done)} files: {_total(kind, [f for _, f in done], used)}")
 
 
 def _settings(opened: Opened, flags: dict) -> Settings:

@@ -2,9 +2,9 @@
 
 python -m train.decompress coded/ --bundle=runs/tok --out=decoded
 
-Pictures become PNG, sounds WAV or FLAC, series and clips what they were, a folder of
-frames a folder of PNG, volumes and range images .npy. Every input is checked and its
-codes are read before the first file is written.
+Pictures become PNG, sounds WAV or FLAC, series, clips and NIfTI scans what they were, a
+folder of frames a folder of PNG, other volumes and range images .npy. Every input is
+checked and its codes are read before the first file is written.
 """
 
 import math

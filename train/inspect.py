@@ -44,6 +44,7 @@ FLAGS = OF_RUN | {
 LOOKED = 2**28
 CHUNK = 256
 LIMIT = 6.0  # robust z-score beyond which a value counts as an outlier
+READERS = ("train.sources", "train.modalities")  # who logs what it cannot read
 UNEVEN = 10  # times rarer than the commonest before a class is worth a word
 
 
@@ -167,12 +168,15 @@ def _warnings() -> Iterator[list[str]]:
             if record.getMessage() not in said:
                 said.append(record.getMessage())
 
-    keep, logger = Keep(logging.WARNING), logging.getLogger("train.sources")
-    logger.addHandler(keep)
+    keep = Keep(logging.WARNING)
+    loggers = [logging.getLogger(name) for name in READERS]
+    for logger in loggers:
+        logger.addHandler(keep)
     try:
         yield said
     finally:
-        logger.removeHandler(keep)
+        for logger in loggers:
+            logger.removeHandler(keep)
 
 
 def _worries(report: dict) -> Iterator[str]:

@@ -33,7 +33,7 @@ from train.config.outputs import out_file
 from train.errors import BadInput, run
 from train.evaluation.evaluator import signal
 from train.evaluation.probing import Probed, components, probed
-from train.evaluation.targets import HELD, TRAIN, Part, divided
+from train.evaluation.targets import HELD, TRAIN, Labelled, divided
 from train.modalities import Batch, Modality
 from train.modalities.files.writing import write, write_bytes
 from train.objectives.bundles import check_shape, open_bundle
@@ -154,7 +154,7 @@ def _signal(codec: Codec | None, batch: Batch) -> np.ndarray:
 
 
 def table(
-    asked: Asked, train: Part, held: Part, key: jax.Array
+    asked: Asked, train: Labelled, held: Labelled, key: jax.Array
 ) -> list[dict[str, Any]]:
     """A row a time and layer: the accuracies of its features, and of as many principal
     components of the signal."""

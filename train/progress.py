@@ -89,7 +89,8 @@ def progress(
         delay=silent,
         mininterval=SILENT if silent else 0.5,
         miniters=1,
-        file=_Steady(sys.stderr) if terminal else _Lines(sys.stderr),
+        # As it stands: `say` knows by it which bar its line goes above.
+        file=sys.stderr if terminal else _Lines(sys.stderr),
         dynamic_ncols=terminal,
         ncols=None if terminal else 88,
         disable=not speaks(),

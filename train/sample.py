@@ -11,8 +11,8 @@ python -m train.sample --workdir=runs/any --given.image=a.png --hole.image=mask.
 python -m train.sample --workdir=runs/any --given.text="a red ***" --hole.text='*'
 
 The second makes a folder of files of their own kind, sounds to hear (.wav), clips to
-watch (.gif), tables (.csv), texts (.txt), pictures, scans (.npy), and sheet.png, all of
-them to see. Of several streams any are drawn given any: --given.NAME is a file, or a
+watch (.gif), tables (.csv), texts (.txt), pictures, scans (.nii.gz), and sheet.png, all
+of them to see. Of several streams any are drawn given any: --given.NAME is a file, or a
 folder of files, one after the other; of text the text itself, a .txt, or a folder of
 such with a / in its name; of a label its name or number; of rows a .csv, or one row as
 age=61,sex=f, whose missing entries are drawn, and the others stay; of boxes a .csv of

@@ -27,7 +27,11 @@ the score less that with nothing given, the column "alone": how complex an examp
 cancels out, and what lies is told by what the others say of it (likelihood ratio,
 arXiv:1906.02845). The bound says nothing of what its tokenizer loses of a signal: of
 one that is scored whole that is the column "lost", the mean squared error of values in
-[-1, 1], and tells anomalies too.
+[-1, 1], which tells anomalies too, and so does the bound of the whole signal, latents
+and what they lose.
+
+--without says of each of the --given how many nats of an example it saves beside the
+others, a pair at a time under the same times and noise.
 
 Of whole texts it says bits a byte, too: the bound on all codes, padding and so the
 length included, over the bytes of the texts themselves. --rank=100 takes 100 examples,
@@ -89,6 +93,7 @@ FLAGS = OF_RUN | {
     "anomaly": (tuple[str, ...], "classes that are anomalies, by name or number"),
     "usual": (tuple[str, ...], "classes that they are told from; else all others"),
     "draws": (Count, "of time and noise, for each example and stream (32)"),
+    "without": (bool, "also without each of the given streams: what it saves"),
     "rank": (Annotated[int, Bound(at_least=2)], "examples whose --given are compared"),
     "baselines": (bool, "of texts and ranks: what needs no network, beside"),
     "most": (Count, "of the examples, evenly spaced; else all"),
@@ -119,6 +124,8 @@ def main(argv=None):
     words = flags.get("anomaly", ())
     if "usual" in flags and not words:
         raise BadInput("--usual: write --anomaly, too")
+    if flags.get("without") and (classify or "rank" in flags or not given):
+        raise BadInput("--without: write --given, and no --classify or --rank")
     baselines = flags.get("baselines", False)
     text = len(of) == 1 and isinstance(generator.values.get(of[0]), Text)
     # Of a part of the codes, or the best of several labels, there are no bits a byte.
@@ -169,7 +176,7 @@ def main(argv=None):
             table, figures = _ranked(bounds, data, *chosen, train)
             write_bytes(out, _csv(table))
         else:
-            tried = classify, values, bool(anomalies)
+            tried = classify, values, bool(anomalies), flags.get("without", False)
             table = bounds_of(bounds, batches_of(data, rows), *tried)
             if text:
                 held = texts_of(data, *of, rows)

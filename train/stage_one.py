@@ -11,6 +11,7 @@ import numpy as np
 
 from train.config import StageOne
 from train.config.command import parse
+from train.config.packages import own_packages
 from train.config.validate import validate
 from train.config.workdir import begun
 from train.errors import BadInput, run
@@ -140,7 +141,7 @@ def train(
         state = launch(experiment, folder, *parts, about, **how)
         best = folder / "best"
         if experiment.run.best and best.exists():  # whose statistics are of SOME so far
-            variables = load(best).variables
+            variables = load(best, own_packages(experiment)).variables
             keep(best, finished(experiment, variables))
         return keep(folder / "bundle", finished(experiment, averaged(state)))
 

@@ -19,15 +19,12 @@ from train.config.validate import validate
 from train.config.workdir import begun
 from train.errors import run
 from train.evaluation.training import sample_figures
-from train.modalities.kinds import of_contract
-from train.modalities.shown import Units
 from train.objectives.bundles import keep
 from train.objectives.denoising import build_step
 from train.objectives.start import share_statistics
 from train.objectives.streams import prepare
 from train.progress import say
-from train.report.examples import play, show_augmented
-from train.report.sheets import sheet
+from train.report.examples import show_augmented, show_samples
 from train.runtime import hosts
 from train.runtime.heldout import HeldOut
 from train.runtime.launch import FLAGS, claimed, fits, launch
@@ -101,12 +98,7 @@ def train(
             names = [known.get(y, str(y)) for y in label.tolist()] if classes else ()
             key = jax.random.key(experiment.run.seed)
             x = drawn["draw"](key, jnp.arange(rows * SHOWN), label=label, params=params)
-            for name, codec in streams.codecs.items():
-                kind, units = codec.contract.kind, Units.of(codec.contract)
-                picture = sheet(kind, x[name], units, SHOWN, names)
-                logger.image(step, f"samples_{name}", picture)
-                data = of_contract(codec.contract)
-                play(logger, step, f"samples_{name}", data, x[name], units)
+            show_samples(logger, step, generator, x, SHOWN, names)
 
         return [Hook(draw, experiment.run.sample_every)]
 

@@ -41,6 +41,8 @@ class DiT(Checked, nn.Module):
 
     streams:    what goes in and out; an experiment's are added when its tokenizers are
                 known.
+    width:      channels of a token; the block's heads divide it.
+    depth:      blocks.
     block:      a prototype; every layer is a copy of it.
     classes:    0 for none; label `classes` is the null class that guidance uses.
     positions:  "sincos" adds fixed tables to the tokens, as DiT, and "learned" learned
@@ -176,8 +178,11 @@ class DiT(Checked, nn.Module):
         if len(self.streams) > 1:
             shape = (len(self.streams), self.width)
             names = [s.name for s in self.streams]
-            index = np.array([names.index(owner) for owner in owners])
-            c = c + self.param("stream", embedding.normal, shape)[index].astype(c.dtype)
+            # No index, whose gradient a GPU sums in an order of its own every time.
+            own = np.array([[name == owner for name in names] for owner in owners])
+            table = self.param("stream", embedding.normal, shape)
+            own = jnp.where(own[..., None], table, 0.0).sum(1)
+            c = c + own.astype(c.dtype)
         if self.classes:
             if label is None:
                 label = jnp.full((batch,), self.classes, jnp.int32)
@@ -229,11 +234,13 @@ class DiT(Checked, nn.Module):
         return stack(copy("blocks"), x, None)[0]
 
     def _read(self, stream, x):
-        # The head runs in float32: it is small, and its output meets the loss.
+        # The head runs in float32, whose products accelerators round unless told: it is
+        # small, and its output meets the loss.
         x = nn.Dense(
             stream.out_width,
             kernel_init=zeros,
             dtype="float32",
+            precision="highest",
             name=f"{stream.name}_out",
         )(x)
         if isinstance(stream, Continuous):

@@ -9,8 +9,8 @@
     Mixer(64, dropout=1.0)  # Mixer.dropout=1.0: write at least 0 and below 1
 
 Types are left to whoever reads values from text; here they only tell the arms of a
-union apart. A list in the place of a tuple becomes one. A float is finite, unless its
-bound says otherwise.
+union apart, and whole numbers from others. A list in the place of a tuple becomes one,
+a number of numpy one of Python. A float is finite, unless its bound says otherwise.
 """
 
 import dataclasses
@@ -22,6 +22,8 @@ import operator
 import types
 import typing
 from typing import Annotated, Any, Literal
+
+import numpy as np
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,6 +110,7 @@ class Checked:
             value = getattr(self, field)
             parts = dataclasses.is_dataclass(value)
             spelled = f"{type(value).__name__}(...)" if parts else repr(value)
+            spelled = spelled if len(spelled) <= 300 else f"{spelled[:297]}..."
             raise self.refusal(f"{self.called}.{field}={spelled}: {advice}")
 
     def __post_init__(self):
@@ -115,20 +118,34 @@ class Checked:
             value = getattr(self, name)
             if value is default:  # modules are made often, most fields left as they are
                 continue
-            if isinstance(value, list):
-                value = tuple(value)
+            if isinstance(value, list | tuple | np.generic):
+                value = plain(value)
                 object.__setattr__(self, name, value)
             if not _fits(value, hint):
-                self.check(name, False, f"write {_words(hint)}")
+                words = _words(hint)
+                if _has_float(value) and _counts(hint) and hint is not int:
+                    words = f"whole numbers, {words}"
+                self.check(name, False, f"write {words}")
         if hasattr(super(), "__post_init__"):
             super().__post_init__()
+
+
+def plain(value: Any) -> Any:
+    """The value as Python has it: numbers of numpy and lists become its own."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) in (list, tuple):
+        return tuple(map(plain, value))
+    return value
 
 
 @functools.cache
 def _hints(kind):
     hints = typing.get_type_hints(kind, include_extras=True)
     fields = [(f.name, hints[f.name], f.default) for f in dataclasses.fields(kind)]
-    return [each for each in fields if typing.get_args(each[1]) or each[1] is float]
+    return [
+        each for each in fields if typing.get_args(each[1]) or each[1] in (int, float)
+    ]
 
 
 def _fits(value, hint):
@@ -137,8 +154,8 @@ def _fits(value, hint):
         return any(_fits(value, arm) for arm in inner)
     if origin is Annotated:
         held, *conditions = inner
-        number = held in (int, float)  # whose ends are those of its bound
-        fits = _is_number(value) if number else _fits(value, held)
+        kinds = {int: _is_whole, float: _is_number}  # whose ends are those of its bound
+        fits = kinds[held](value) if held in kinds else _fits(value, held)
         return fits and all(c.holds(value) for c in conditions)
     if origin is Literal:
         # By type too: True equals 1.
@@ -152,12 +169,33 @@ def _fits(value, hint):
         return not isinstance(value, numbers.Real)
     if hint not in (int, float):
         return True
+    if hint is int:
+        return _is_whole(value)
     no_end = isinstance(value, numbers.Real) and not math.isfinite(value)
     return _is_number(value) and not no_end
 
 
 def _is_number(value):
     return not isinstance(value, str | tuple | None)
+
+
+def _is_whole(value):
+    """An array of no axes, known or not, is by its type."""
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    return isinstance(value, numbers.Integral) or (
+        kind in ("i", "u") and value.shape == ()
+    )
+
+
+def _has_float(value):
+    items = value if isinstance(value, tuple) else (value,)
+    return any(isinstance(item, float) for item in items)
+
+
+def _counts(hint):
+    """Whether a field is of whole numbers alone."""
+    inner = typing.get_args(hint)
+    return hint is int or (hint is not float and any(map(_counts, inner)))
 
 
 def _words(hint):
@@ -174,5 +212,5 @@ def _words(hint):
         return f"one of {', '.join(map(str, inner))}"
     if origin is tuple:
         return f"a tuple, each {_words(inner[0])}"
-    words = {types.NoneType: "None", str: "a text", float: "a finite number"}
-    return words.get(hint, "a number")
+    words = {types.NoneType: "None", str: "a text", int: "a whole number"}
+    return words.get(hint, "a finite number" if hint is float else "a number")

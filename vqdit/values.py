@@ -3,7 +3,7 @@
 A Linen module with its fields is its own configuration, so writing the fields down
 is enough to rebuild it. The format has one JSON form for each kind of value:
 
-    None, bool, int, finite float, str   themselves
+    None, bool, int, finite float, str   themselves, numpy's as Python's
     float inf, -inf, nan                 {"float": "inf"}
     tuple                                [...]
     dict with str keys                   {"dict": {...}}
@@ -29,6 +29,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
+import numpy as np
 
 # Names that classes had in files of older versions -> their public name. Up to 0.1.0 a
 # class was stored by its module; `vqdit.tokenizer.conv.ConvEncoder` needs no row here,
@@ -78,6 +79,7 @@ def describe(value: Any, at: str = "") -> Any:
     functions, arrays, lists, dicts without str keys, classes that cannot be imported by
     name.
     """
+    value = value.item() if isinstance(value, np.generic) else value
     if value is None or type(value) in (bool, int, str):
         return value
     if isinstance(value, float):
@@ -146,7 +148,9 @@ def name_of(kind: type) -> str | None:
     package = kind.__module__.partition(".")[0]
     if package.startswith("__"):  # a program's, which no other program can import
         return None
-    if _exported(package, kind.__qualname__) is kind:
+    # That of a config file's classes, which ran as no module, is not there.
+    found = sys.modules.get(kind.__module__) and _exported(package, kind.__qualname__)
+    if found is kind:
         return f"{package}.{kind.__qualname__}"
     if getattr(sys.modules.get(kind.__module__), kind.__qualname__, None) is kind:
         return f"{kind.__module__}.{kind.__qualname__}"

@@ -39,6 +39,9 @@ FOLDER = pathlib.Path(__file__).parents[2] / "configs"
 NAMES = sorted({p.stem for p in FOLDER.glob("[a-z]*.py")} - {"imagenet", "quantizers"})
 
 FOLLOWS = {"streams", "data", "mixture"}
+# Of "long", the recipe of a GPU: how large and how long, not what is learned.
+LONGER = {"data.examples", "model.width", "model.depth"}
+LONGER |= {"run.batch", "run.steps", "optimizer.ema"}
 
 # field: millions of parameters. The DiTs of patch 2 as published count their fixed
 # table of positions, 256 x width; those of patch 4 and 8 do not.
@@ -133,6 +136,12 @@ def test_every_variant_changes_one_thing(name):
     chosen = experiment(name)
     for variant, other in variants(name).items():
         changed = diff(chosen, other)
+        if variant == "long":
+            assert {*changed} <= LONGER and other.run.steps > chosen.run.steps / 2
+            assert (
+                other.run.steps * other.run.batch > chosen.run.steps * chosen.run.batch
+            )
+            continue
         # Which streams a model has is one thing; their data and the mixture follow.
         if len(changed) > 1:
             assert {path.split(".")[0] for path in changed} <= FOLLOWS, variant

@@ -1,11 +1,14 @@
 """Corruption and its inverse, the learned variance and its bound."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests.diffusion.toys import SCHEDULES, TARGETS, schedule_name
+from vqdit import Continuous
 from vqdit.diffusion import DDPMLinear, Gaussian, Linear, Process
 
 schedules = pytest.mark.parametrize("schedule", SCHEDULES, ids=schedule_name)
@@ -232,3 +235,22 @@ def test_guidance_leaves_the_learned_variance_alone():
     given, absent = jnp.array([1.0, 2.0, 5.0, 6.0]), jnp.array([0.0, 1.0, 7.0, 8.0])
     guided = process.guide(given, absent, jnp.array(3.0))
     np.testing.assert_array_equal(guided, [3.0, 4.0, 5.0, 6.0])
+
+
+def test_guidance_moves_the_channels_that_it_is_for():
+    """Three of four, as DiT's code: eps_u + s (eps_c - eps_u), the rest eps_c."""
+    given, absent = jnp.arange(8.0).reshape(1, 8), jnp.ones((1, 8))
+    scale = jnp.array([[3.0]])
+    moved = [-2.0, 1.0, 4.0, 7.0]
+    for learned in (False, True):
+        process = Gaussian(target="noise", learned_variance=learned, guided=3)
+        width = 4 * process.outputs
+        found = process.guide(given[:, :width], absent[:, :width], scale)
+        wanted = [*moved[:3], *range(3, width)]
+        np.testing.assert_array_equal(found[0], wanted)
+        whole = dataclasses.replace(process, guided=None)
+        found = whole.guide(given[:, :width], absent[:, :width], scale)
+        np.testing.assert_array_equal(found[0], [*moved, *range(4, width)])
+    assert Gaussian(guided=4).fit(Continuous("x", (2,), 4)) == Gaussian(guided=4)
+    with pytest.raises(ValueError, match="guided=5 of 4 channels; write at most"):
+        Gaussian(guided=5).fit(Continuous("x", (2,), 4))

@@ -1,6 +1,7 @@
 """The contract of a block, over a list of them: to add a switch, add a row."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -144,6 +145,56 @@ def test_the_plain_one_differentiates_forward_over_reverse(block):
     np.testing.assert_allclose(y[0], expected, rtol=2e-4, atol=2e-5)
     slopes = (ends[0] - ends[1]) / 2e-3
     np.testing.assert_allclose(np.vdot(found, step), slopes, rtol=5e-3)
+
+
+FIELDS = {
+    "mlp": ("gelu_tanh", "gelu", "swiglu"),
+    "norm": ("layer", "rms"),
+    "norm_scale": (False, True),
+    "qk_norm": (None, "rms", "layer"),
+    "modulation": ("zero", "single"),
+    "shift": (True, False),
+    "layer_scale": (None, 0.1),
+    "own": ((), ("mlp",), ("modulation",), ("mlp", "modulation")),
+}
+CALL = {
+    "rotary": (None, jnp.asarray(ROTARY)),
+    "known": (None, jnp.arange(5) < jnp.array([[5], [3]])),
+}
+
+
+def every_three_together(values):
+    """Rows of a value for each name, in which any three names meet in all theirs."""
+    rows = list(np.ndindex(*map(len, values.values())))
+    axes = list(itertools.combinations(range(len(values)), 3))
+    seen = set()
+    for i in np.random.default_rng(0).permutation(len(rows)):
+        met = {(at, *(rows[i][axis] for axis in at)) for at in axes}
+        if met - seen:
+            seen |= met
+            chosen = zip(values.values(), rows[i], strict=True)
+            yield dict(zip(values, [those[k] for those, k in chosen], strict=True))
+
+
+@pytest.mark.slow
+def test_any_three_fields_differentiate_forward_over_reverse_together():
+    """Traced alone: what has no derivative is refused there."""
+    key, count = jax.random.key(0), 0
+    for row in every_three_together(FIELDS | CALL):
+        call = {name: row.pop(name) for name in CALL}
+        call |= {"lengths": LENGTHS, "owners": ("a", "b")}
+        block = Block(2, mlp_ratio=2, implementation="plain", **row)
+        run = functools.partial(block.init_with_output, key, **call)
+
+        def slope(x, c, run=run):
+            y, dy = jax.jvp(lambda x, c: run(x, c)[0], (x, c), (x, c))
+            return (jnp.sin(y) * dy).sum()
+
+        x, c = inputs(block)
+        found = jax.make_jaxpr(jax.grad(slope, argnums=(0, 1)))(x, c).out_avals
+        assert [leaf.shape for leaf in found] == [x.shape, c.shape], block
+        count += 1
+    assert count >= 4 * 3 * 3  # as many as the three longest have
 
 
 @pytest.mark.parametrize("name", ["dit", "all"])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from vqdit.nn import LabelEmbedding, TimeEmbedding, sincos_positions
+from vqdit.nn.embedding import CodeEmbedding, normal
 
 
 def published_2d(width, size):
@@ -87,3 +88,30 @@ def test_label_table_has_one_more_row_for_the_null_class():
     table = variables["params"]["table"]
     assert table.shape == (11, 4)
     np.testing.assert_array_equal(y, table[np.array([0, 10, 3])])
+
+
+@pytest.mark.parametrize("kind", ["label", "codes"])
+def test_tables_are_read_and_learned_alike_by_scatter_and_by_product(kind):
+    """Gradients of the table, and those of a derivative along something else."""
+    shape = {"label": (64,), "codes": (4, 5, 3)}[kind]
+    index = jax.random.randint(jax.random.key(1), shape, 0, 6)
+    make = {
+        "label": lambda adding: LabelEmbedding(5, 8, adding),
+        "codes": lambda adding: CodeEmbedding(6, 3, 8, normal, adding),
+    }[kind]
+    params = make(None).init(jax.random.key(0), index)
+
+    def found(adding):
+        module = make(adding)
+        call = lambda params, t: jnp.sin(t + 9 * module.apply(params, index))
+        slope = lambda params: jax.jvp(lambda t: call(params, t), (0.5,), (1.0,))[1]
+        grads = [
+            jax.grad(lambda p, f=f: jnp.square(f(p)).sum())(params)["params"]["table"]
+            for f in (lambda p: call(p, 0.5), slope)
+        ]
+        return module.apply(params, index), *grads
+
+    added, product = found("scatter"), found("product")
+    np.testing.assert_array_equal(added[0], product[0])
+    for one, other in zip(added[1:], product[1:], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-4)

@@ -100,6 +100,19 @@ def test_entropy_loss_brings_a_dead_bit_back():
     assert before > 0.9 and 0.4 < (v[:, 0] > 0).mean() < 0.8
 
 
+@pytest.mark.parametrize("kind", [LFQ, BSQ])
+def test_each_of_the_two_entropies_has_a_factor(kind):
+    v = draw(30, 4)
+    loss = lambda **fields: call(kind(4, **fields), v, train=True).losses["entropy"]
+    sample, book = loss(codebook_entropy=0.0), loss(sample_entropy=0.0)
+    assert sample > 0 > book
+    np.testing.assert_allclose(loss(), sample + book, rtol=1e-5)
+    found = loss(sample_entropy=0.5, codebook_entropy=3.0)
+    np.testing.assert_allclose(found, 0.5 * sample + 3 * book, rtol=1e-5)
+    assert kind(10).grouped and not kind(9).grouped
+    assert not kind(10, entropy=False).grouped
+
+
 def test_no_entropy_unless_asked():
     losses = call(LFQ(3, entropy=False), draw(4, 3), train=True).losses
     assert set(losses) == {"commit"}

@@ -57,6 +57,7 @@ QUANTIZERS = {
     "gumbel": GumbelQuantizer(12, 4, window=WINDOW, decay_steps=4),
     "gumbel_soft": GumbelQuantizer(12, 4, hard=False, window=WINDOW),
     "fsq": FSQ((4, 3, 7, 5), window=4200),
+    "fsq_symmetric": FSQ((4, 3, 2), symmetric=True, window=240),
     "lfq": LFQ(5, group=3, window=320),
     "bsq": BSQ(5, window=320),
     "residual": ResidualQuantizer(EMA, 3, dropout=0.5),
@@ -71,7 +72,15 @@ QUANTIZERS = {
 }
 # Whose latents in training have the gradient of another thing than the identity.
 OWN_GRADIENT = ("projected", "ibq", "ibq_revived", "gumbel", "gumbel_soft", "vq_terms")
-BENT = ("fsq", "residual_fsq", "bsq", "grouped_residual", "vq_cosine", "ema_cosine")
+BENT = (
+    "fsq",
+    "fsq_symmetric",
+    "residual_fsq",
+    "bsq",
+    "grouped_residual",
+    "vq_cosine",
+    "ema_cosine",
+)
 REVIVES = ("vq", "vq_cosine", "vq_terms", "ema", "ema_cosine", "ema_split")
 REVIVES += (
     "projected",

@@ -47,6 +47,21 @@ def test_even_levels_are_one_more_below_than_above():
     assert call(FSQ((4,)), np.zeros((1, 1))).latents == 0
 
 
+def test_symmetric_levels_lie_alike_on_both_sides():
+    """Algorithm of arXiv:2411.19842: 2 / (L - 1) floor((L - 1) (tanh z + 1) / 2 + 1/2)
+    - 1, and what is mirrored has mirrored codes."""
+    quantizer = FSQ((4, 5, 2), symmetric=True)
+    z = np.random.default_rng(0).normal(0, 2, (200, 3)).astype(np.float32)
+    steps = np.array([3, 4, 1])
+    expected = np.floor(steps * (np.tanh(z) + 1) / 2 + 0.5) * 2 / steps - 1
+    latents = call(quantizer, z).latents
+    np.testing.assert_allclose(latents, expected, atol=1e-6)
+    np.testing.assert_allclose(call(quantizer, -z).latents, -latents, atol=1e-6)
+    np.testing.assert_allclose(np.unique(latents[:, 0]), [-1, -1 / 3, 1 / 3, 1], 1e-6)
+    ends = call(quantizer, [[-1e6] * 3, [1e6] * 3]).codes[:, 0]
+    assert ends.tolist() == [0, 39]
+
+
 @pytest.mark.parametrize("levels", [2, 3, 4, 5, 1000, 1003])
 def test_every_level_is_reachable_and_none_beyond(levels):
     """Straight through the inverse of the bound, and then far outside of it."""

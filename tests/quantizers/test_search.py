@@ -7,6 +7,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from vqdit import sums
 from vqdit.quantizers import VectorQuantizer, kmeans, nearest
 from vqdit.quantizers.codebook import search
 
@@ -143,15 +144,16 @@ def test_an_accelerator_s_choices_are_a_cpu_s(monkeypatch):
     def run():
         def answers(z, e):
             index = search.nearest(z, e, 60 * 128)
-            sums = search.sums_by_code(index, rows, 300, scores=60 * 128)
-            loss = lambda e: search.take(jnp.sin(e), index, scores=60 * 128) * rows
-            return index, sums, jax.grad(lambda e: loss(e).sum())(e)
+            added = sums.sums_by_code(index, rows, 300, scores=60 * 128)
+            loss = lambda e: sums.take(jnp.sin(e), index, scores=60 * 128) * rows
+            return index, added, jax.grad(lambda e: loss(e).sum())(e)
 
         program = jax.jit(answers).lower(z, e)
         return "scatter" in program.as_text(), program.compile()(z, e)
 
     scatters, own = run()
-    monkeypatch.setattr(search, "on_cpu", lambda: False)
+    for module in (search, sums):
+        monkeypatch.setattr(module, "on_cpu", lambda: False)
     never, other = run()
     assert scatters and not never
     np.testing.assert_array_equal(other[0], own[0])

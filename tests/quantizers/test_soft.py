@@ -216,6 +216,26 @@ def test_simvq_revives_where_its_basis_takes_the_row():
     np.testing.assert_allclose(apart, 0, atol=1e-4)
 
 
+def test_simvq_solves_for_rows_only_where_a_code_is_dead():
+    """Otherwise a step costs none of it."""
+    quantizer = SimVQ(6, 3, window=60, revive="batch")
+    variables = jax.eval_shape(quantizer.init, KEY, draw(1, 3))
+    jaxpr = jax.make_jaxpr(lambda v, z: train(quantizer, v, z))(variables, draw(60, 3))
+
+    def solves(jaxpr, whole):
+        """How many factorisations there are, in branches too or outside of them."""
+        found = 0
+        for equation in jaxpr.eqns:
+            found += equation.primitive.name == "lu"
+            if whole or equation.primitive.name != "cond":
+                for inner in jax.extend.core.jaxprs_in_params(equation.params):
+                    found += solves(inner, whole)
+        return found
+
+    assert solves(jaxpr.jaxpr, whole=True) == 1
+    assert solves(jaxpr.jaxpr, whole=False) == 0
+
+
 def test_simvq_moves_every_code_and_keeps_its_codebook_frozen():
     quantizer = SimVQ(6, 3)
     variables, z = start(quantizer), draw(20, 3, seed=1)

@@ -5,11 +5,13 @@ import jax.extend.core
 import jax.numpy as jnp
 import pytest
 
+from vqdit.dit import DiT
 from vqdit.losses import (
     MultiPeriodDiscriminator,
     MultiResolutionDiscriminator,
     PatchDiscriminator,
 )
+from vqdit.nn import Block, Continuous, Discrete
 from vqdit.quantizers import FSQ
 from vqdit.tokenizer import (
     ConvDecoder,
@@ -62,7 +64,19 @@ def products(jaxpr):
 def test_products_of_float32_are_exact(name):
     network, shape = NETWORKS[name]
     x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    init = lambda x: network.init_with_output(jax.random.key(0), x)[0]
+    assert_exact(lambda x: network.init_with_output(jax.random.key(0), x)[0], x)
+
+
+def test_products_of_float32_of_the_transformer_are_exact():
+    streams = (Continuous("x", (4,), channels=2), Discrete("y", (3,), vocab=5))
+    network = DiT(streams, width=16, depth=1, block=Block(2), classes=3, **LOW)
+    x = {"x": jnp.zeros((1, 4, 2)), "y": jnp.zeros((1, 3, 1), jnp.int32)}
+    times = {name: jnp.zeros(1) for name in x}
+    init = lambda x: network.init_with_output(jax.random.key(0), x, times)[0]
+    assert_exact(init, x)
+
+
+def assert_exact(init, x):
     found = list(products(jax.make_jaxpr(init)(x).jaxpr))
     whole = [e for e in found if e.invars[0].aval.dtype == jnp.float32]
     assert found and whole

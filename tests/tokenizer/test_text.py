@@ -47,6 +47,31 @@ def test_every_text_comes_back(index):
     assert (codes[0] == tokenizer.padding).all()
 
 
+def every_text():
+    """Each number of Unicode once, a thousand a text; halves of a pair among them."""
+    numbers = np.arange(0x110000).reshape(-1, 1024)
+    return ["".join(map(chr, row)) for row in numbers.tolist()]
+
+
+def test_every_character_comes_back_from_its_bytes():
+    """NUL and surrogates as any other; padding is behind a text, never in it."""
+    tokenizer, texts = Bytes(4 * 1024), every_text()
+    codes = tokenizer.encode(texts)
+    for row, text in zip(codes, texts, strict=True):
+        data = text.encode("utf-8", "surrogatepass")
+        assert row[: len(data)].astype(np.uint8).tobytes() == data
+        assert (row[: len(data)] < tokenizer.padding).all()
+        assert (row[len(data) :] == tokenizer.padding).all()
+    assert tokenizer.decode(codes) == texts
+
+
+@pytest.mark.slow
+def test_every_character_comes_back_from_its_pieces():
+    tokenizer, texts = BPE(trained().model, 4 * 1024), every_text()
+    codes = tokenizer.encode(texts)
+    assert tokenizer.decode(codes) == texts
+
+
 def test_bytes_are_utf_8():
     codes = Bytes(6).encode(["né"])
     assert codes.tolist() == [[110, 0xC3, 0xA9, 256, 256, 256]]

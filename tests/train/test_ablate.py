@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 
 from train import ablate
+from train.config import Optimizer, Run, StageTwo, Stream
 from train.config.override import replaced
 from train.config.workdir import open_workdir
 from train.errors import BadInput
 from train.modalities import Images
+from vqdit.diffusion import Gaussian, LogitNormal
+from vqdit.dit import DiT
+from vqdit.nn import Block
 from vqdit.values import describe
 
 pytestmark = pytest.mark.optimized
@@ -43,7 +47,7 @@ def test_rows_are_the_file_and_its_variants_with_overrides_on_each():
     "words, message",
     [
         ([DEMO, "--workdir=x", '--only=("fsk",)'], "did you mean fsq"),
-        (["--workdir=x"], "--config"),
+        (["--workdir=x"], "there is no x/config.json"),
         ([DEMO, "--variant=fsq"], "--variant is no option"),
         (
             [DEMO, "--workdir=x", "--probe=0"],
@@ -58,6 +62,12 @@ def test_what_cannot_be_compared_is_refused(words, message, tmp_path, monkeypatc
     with pytest.raises(BadInput, match=message):
         ablate.main(words)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_runs_own_experiment_has_no_variants(tmp_path):
+    open_workdir(tmp_path, rows_of(DEMO, "--only=base")["base"])
+    with pytest.raises(BadInput, match="write --config=FILE, whose variants"):
+        ablate.rows_of(ablate.command_of([f"--workdir={tmp_path}"]))
 
 
 def test_a_row_that_has_begun_goes_on_without_what_it_started_from(tmp_path):
@@ -85,6 +95,23 @@ def test_the_table_has_the_columns_that_any_row_has():
     ]
 
 
+def test_every_figure_has_its_title_and_decimals():
+    names = "psnr_db ssim rmse_reconstruction rmse_m accuracy si_sdr_db log_mel_nat"
+    names += " kbps usage perplexity bits_per_example step_ms probe_accuracy"
+    names = [*names.split(), "probe_distance", "examples"]  # the last is no column
+    text = ablate.table({"base": dict.fromkeys(names, 2.34567)}, {"base": "-"})
+    first, _, row = text.splitlines()
+    assert first == (
+        "| row | changed | PSNR, dB | SSIM | RMSE | RMSE, m | accuracy | SI-SDR, dB "
+        "| log-mel, nat | kbps | usage | perplexity | bits | step, ms "
+        "| probe accuracy | probe Fréchet |"
+    )
+    assert row == (
+        "| base | - | 2.35 | 2.346 | 2.3457 | 2.346 | 2.346 | 2.35 | 2.346 | 2.35 "
+        "| 2.346 | 2.3 | 2.3 | 2.3 | 2.346 | 2.3 |"
+    )
+
+
 def test_a_tokenizer_trained_anew_is_probed_anew(tmp_path, monkeypatch):
     """Also where the old one's cache and probe are still there."""
     trained, asked = [], []
@@ -97,7 +124,8 @@ def test_a_tokenizer_trained_anew_is_probed_anew(tmp_path, monkeypatch):
     monkeypatch.setattr(ablate, "curve", curve)
 
     def train(experiment, workdir, force):
-        assert Path(experiment.cache).is_dir() and force
+        assert Path(experiment.cache) == workdir / "cache" and force
+        assert Path(experiment.cache).is_dir()
         trained.append(workdir)
 
     monkeypatch.setattr(ablate.stage_two, "train", train)
@@ -107,6 +135,52 @@ def test_a_tokenizer_trained_anew_is_probed_anew(tmp_path, monkeypatch):
         assert found == {"probe_accuracy": 1.0}
     assert trained[0] != trained[1] == trained[2]
     assert set(asked) == {((2.5,), 10)}
+    assert not list(tmp_path.rglob("cache"))
+
+
+def test_a_probe_is_one_small_transformer_on_data_that_nothing_augments(
+    tmp_path, monkeypatch
+):
+    """Of as many steps as are asked for; it is drawn from in 16."""
+    encoded, asked, trained = [], [], []
+
+    def encode(codec, data, cache):
+        cache.mkdir(parents=True)
+        encoded.append((codec, data))
+
+    def train(experiment, workdir, force):
+        trained.append(experiment)
+        return "generator"
+
+    def curve(*of, **how):
+        asked.append((of, how))
+        return [{"distance": 4.0}]
+
+    monkeypatch.setattr(ablate, "encode_set", encode)
+    monkeypatch.setattr(ablate.stage_two, "train", train)
+    monkeypatch.setattr(ablate, "curve", curve)
+    codec = SimpleNamespace(contract=SimpleNamespace(fingerprint="f" * 64))
+    data = Images("digits", size=8, channels=1, threads=0, flip=True)
+    for steps in (50, 1000):
+        ablate.probe(codec, data, "real", tmp_path, steps, 10, 2.5)
+        cache = tmp_path / "probe_ffffffff" / "cache"
+        cache.mkdir()  # of a run that was cut short
+    still = replaced(data, {"flip": False})
+    assert encoded == [(codec, still)]
+    assert asked == [(("generator", {"image": "real"}, (2.5,), 10), {"steps": 16})] * 2
+    short, long = trained
+    assert long == StageTwo(
+        name="probe",
+        data=still,
+        model=DiT(width=96, depth=4, classes=10, block=Block(4, qk_norm="rms")),
+        streams={"image": Stream(Gaussian(), str(tmp_path), LogitNormal())},
+        cache=str(cache),
+        optimizer=Optimizer(2e-3, schedule="cosine", warmup=100, b2=0.99, ema=0.995),
+        run=Run(steps=1000, batch=64, save_every=1000),
+    )
+    assert short == replaced(
+        long, {"run.steps": 50, "run.save_every": 50, "optimizer.warmup": 10}
+    )
 
 
 def test_a_row_has_the_milliseconds_of_the_step_in_the_middle(tmp_path, monkeypatch):
@@ -127,6 +201,154 @@ def test_a_row_has_the_milliseconds_of_the_step_in_the_middle(tmp_path, monkeypa
     found = ablate.row(experiment, tmp_path, {"most": 40}, None, False)
     assert found == {"psnr_db": 20.0, "step_ms": 3.0, "parameters": 10}
     assert asked == [(codec, experiment.data, 40, False, None)]
+
+
+@pytest.fixture
+def trained(monkeypatch) -> list:
+    """Of every training its experiment, folder and force; nothing is trained."""
+    asked = []
+    codec = SimpleNamespace(variables={"params": {}})
+    train = lambda *of: asked.append(of) or codec
+    monkeypatch.setattr(ablate.stage_one, "train", train)
+    monkeypatch.setattr(ablate, "evaluate_tokenizer", lambda *of: {"examples": of[2]})
+    monkeypatch.setattr(ablate, "read_metrics", lambda _: [{"step_seconds": 0.5}])
+    return asked
+
+
+def test_a_row_is_trained_anew_where_it_is_asked_for_otherwise(tmp_path, trained):
+    """Not where others are asked for beside it. What is written is what is returned."""
+    experiment = rows_of(DEMO, "--only=base")["base"]
+    row = lambda flags, force=False: ablate.row(
+        experiment, tmp_path, flags, None, force
+    )
+    first = row({"most": 40, "only": ("base",)})
+    assert first == {"examples": 40, "step_ms": 500.0, "parameters": 0}
+    assert trained == [(experiment, tmp_path, False)]
+    assert ablate.finished(tmp_path / "row.json") == {
+        "of": {"experiment": describe(experiment), "flags": {"most": 40}},
+        "figures": first,
+    }
+    assert row({"most": 40}) == first and len(trained) == 1
+    assert row({"most": 50}, force=True)["examples"] == 50
+    assert trained[1:] == [(experiment, tmp_path, True)]
+    whole = (tmp_path / "row.json").read_text()
+    spoiled = whole.replace('"examples": 50', '"examples": 51')
+    for text in ('{"of": {}}', '{"figures": {}}', spoiled):
+        (tmp_path / "row.json").write_text(text)
+        with pytest.raises(BadInput, match="row.json: .*; remove it to score"):
+            row({"most": 50})
+
+
+@pytest.mark.parametrize(
+    "flags, steps",
+    [
+        ({"probe": 7}, (7, 500, 1.5)),
+        ({"probe": 7, "samples": 20, "probe_guidance": 3.0}, (7, 20, 3.0)),
+    ],
+)
+def test_a_row_is_probed_as_it_is_asked_for(
+    flags, steps, tmp_path, trained, monkeypatch
+):
+    asked = []
+    probe = lambda *of: asked.append(of) or {"probe_distance": 2.0}
+    monkeypatch.setattr(ablate, "probe", probe)
+    experiment = rows_of(DEMO, "--only=base")["base"]
+    found = ablate.row(experiment, tmp_path, flags, "real", False)
+    assert found["probe_distance"] == 2.0
+    ((codec, *rest),) = asked
+    assert codec.variables == {"params": {}}
+    assert rest == [experiment.data, "real", tmp_path, *steps]
+    assert ablate.row(experiment, tmp_path, flags, "real", False) == found
+    assert len(asked) == 1
+
+
+def test_a_row_of_sound_is_heard_by_a_judge_of_its_own(tmp_path, trained, monkeypatch):
+    judged = []
+    monkeypatch.setattr(Images, "front", "a front end")
+    monkeypatch.setattr(ablate, "judge_of", lambda *of: of)
+    scored = lambda *of: judged.append(of[4]) or {}
+    monkeypatch.setattr(ablate, "evaluate_tokenizer", scored)
+    experiment = rows_of(DEMO, "--only=base")["base"]
+    ablate.row(experiment, tmp_path, {}, None, False)
+    assert judged == [(experiment.data, 10)]
+
+
+def test_the_table_is_written_after_every_row(tmp_path, monkeypatch, capsys):
+    """With what real images have, where rows are probed; the command goes on with the
+    rest."""
+    asked, counted, judged = [], [], []
+    ends = {"fsq"}
+
+    def row(experiment, folder, flags, reference, force):
+        asked.append((folder, dict(flags), force))
+        if folder.name in ends:
+            raise KeyboardInterrupt
+        rows[folder.name] = experiment
+        assert reference.network == "judge" and reference.data == experiment.data
+        return {"psnr_db": 20.0 + len(folder.name)}
+
+    def figures(reference, count):
+        counted.append(count)
+        return {"floor_distance": 2.0}
+
+    rows = {}
+    monkeypatch.setattr(ablate, "row", row)
+    monkeypatch.setattr(
+        ablate, "train_judge", lambda data: judged.append(data) or "judge"
+    )
+    monkeypatch.setattr(ablate.Reference, "figures", figures)
+    folder = tmp_path / "new" / "rows"
+    words = [DEMO, f"--workdir={folder}", "--only=base,fsq", "--probe=5"]
+    with pytest.raises(KeyboardInterrupt):
+        ablate.main(words)
+    found = json.loads((folder / "table.json").read_text())
+    changed = {"base": "-", "fsq": "model.quantizer"}
+    real = {"floor_distance": 2.0}
+    assert found == {
+        "rows": {"base": {"psnr_db": 24.0}},
+        "changed": changed,
+        "real": real,
+    }
+    ends.clear()
+    capsys.readouterr()
+    ablate.main([*words, "--force", "--samples=30"])
+    found = json.loads((folder / "table.json").read_text())
+    both = {"base": {"psnr_db": 24.0}, "fsq": {"psnr_db": 23.0}}
+    assert found == {"rows": both, "changed": changed, "real": real}
+    out, err = capsys.readouterr()
+    text = (folder / "table.md").read_text()
+    assert text == ablate.table(both, changed) and out == text + "\n"
+    assert err.splitlines() == ["row base", "row fsq"]
+    flags = {"only": ("base", "fsq"), "probe": 5}
+    assert asked == [
+        *((folder / name, flags, False) for name in ("base", "fsq")),
+        *((folder / name, flags | {"samples": 30}, True) for name in ("base", "fsq")),
+    ]
+    assert counted == [500, 30, 30] and judged == [rows["base"].data] * 2
+
+
+def test_a_table_without_probes_says_nothing_of_real_images(tmp_path, monkeypatch):
+    row = lambda *of: {"psnr_db": 20.0} if of[3] is None else None
+    monkeypatch.setattr(ablate, "row", row)
+    ablate.main([DEMO, f"--workdir={tmp_path}", "--only=fsq"])
+    found = json.loads((tmp_path / "table.json").read_text())
+    changed = {"fsq": "model.quantizer"}  # though nothing of `base` is trained
+    assert found == {"rows": {"fsq": {"psnr_db": 20.0}}, "changed": changed}
+
+
+@pytest.mark.parametrize("lacks", ["judge", "pictures", "classes"])
+def test_what_no_judge_tells_apart_is_not_probed(lacks, tmp_path, monkeypatch):
+    if lacks == "judge":
+        monkeypatch.setattr(Images, "judged", 0)
+    elif lacks == "pictures":
+        monkeypatch.setattr(Images, "front", "of sound")
+    else:
+        none = SimpleNamespace(classes=0)
+        monkeypatch.setattr(ablate, "open_examples", lambda data, train: none)
+    monkeypatch.setattr(ablate, "row", None)
+    monkeypatch.setattr(ablate, "train_judge", None)
+    with pytest.raises(BadInput, match="--probe scores samples of labelled images"):
+        ablate.main([DEMO, f"--workdir={tmp_path}", "--only=base", "--probe=5"])
 
 
 @pytest.mark.slow
@@ -158,5 +380,8 @@ def test_a_row_that_was_scored_otherwise_is_not_the_same():
     held = {"experiment": describe(experiment), "flags": {"most": 40}}
     assert ablate._same(held, experiment, {"most": 40})
     assert not ablate._same(held, experiment, {"most": 50})
+    # A file without them is of nothing that is known.
+    for lacking in (3, {}, {"flags": {}}, {"experiment": held["experiment"]}):
+        assert not ablate._same(lacking, experiment, {})
     other = replaced(experiment, {"run.steps": experiment.run.steps + 1})
     assert not ablate._same(held, other, {"most": 40})

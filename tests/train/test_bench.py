@@ -145,6 +145,122 @@ def test_a_model_of_one_stream_has_nothing_to_compare():
         bench.main(["--config=demo_tokenizer", "--streams=True"])
 
 
+@pytest.mark.parametrize(
+    "words, asked",
+    [
+        (["--suite"], (8.0, ("",), False)),
+        (["--suite=True", "--small"], (8.0, ("",), True)),
+        (
+            ["--suite", "--minutes=2", "--only=copy,search", "--small"],
+            (2, ("copy", "search"), True),
+        ),
+    ],
+)
+def test_the_suite_takes_its_options(words, asked, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "suite", lambda *of: {"of": of})
+    bench.main(words)
+    assert json.loads(capsys.readouterr().out) == {"of": json.loads(json.dumps(asked))}
+
+
+def test_an_experiment_is_measured_as_it_is_asked_for(monkeypatch, capsys):
+    """Known to fit, by itself or its streams beside each other; without a tokenizer."""
+    asked = []
+    measure = lambda name: (
+        lambda *of, **how: asked.append((name, *of, how)) or {name: 1}
+    )
+    monkeypatch.setattr(bench, "bench", measure("bench"))
+    monkeypatch.setattr(bench, "stream_costs", measure("streams"))
+    fits = lambda *of, **how: asked.append((*of, how))
+    monkeypatch.setattr(bench, "validate", fits)
+    words = ["--config=digits_joint", "--config.run.batch=8"]
+    experiment = replaced(digits_joint.CONFIG, {"run.batch": 8})
+    known = (experiment, jax.device_count(), {"tokenizers": False})
+    for more, *called in (
+        ([], "bench", experiment, {}),
+        (["--repeats=3"], "bench", experiment, {"repeats": 3}),
+        (["--streams", "--repeats=3"], "streams", experiment, {"repeats": 3}),
+        (["--streams=False"], "bench", experiment, {}),
+    ):
+        bench.main([*words, *more])
+        assert asked == [known, tuple(called)]
+        asked.clear()
+        out, err = capsys.readouterr()
+        assert json.loads(out) == {called[0]: 1}
+        assert err.splitlines() == [f"compiling {experiment.name}"]
+    with pytest.raises(BadInput, match="write --suite --only=search"):
+        bench.main(["--search"])
+    with pytest.raises(BadInput, match="--minutes is of the suite: write --suite too"):
+        bench.main([*words, "--minutes=3"])
+
+
+def test_the_figures_of_an_experiment_are_of_its_times_and_products(monkeypatch):
+    """Six examples of 0.5e9 products: 200 ms a step and 50 ms forward, on devices whose
+    best product is of 750 GFLOP/s."""
+    held = {"a": jnp.ones((2, 3)), "b": jnp.ones(4)}
+    state = types.SimpleNamespace(params=dict(held), stats={"averages": jnp.ones(5)})
+    memory = types.SimpleNamespace(argument_size_in_bytes=7, temp_size_in_bytes=9)
+    program = types.SimpleNamespace(memory_analysis=lambda: memory)
+    step = lambda: [x.delete() for x in held.values()]
+    rehearsal = types.SimpleNamespace(
+        train_step=lambda: (program, 1.5, state, step),
+        arguments=(jnp.zeros(()),),
+        forward=lambda variables, x: (
+            variables["params"]["a"].sum() + variables["averages"].sum() + x
+        ),
+        dtype="bfloat16",
+        macs=lambda: 3 * 10**9,
+    )
+    asked = []
+
+    def median_ms(functions, repeats):
+        asked.append((list(functions), repeats))
+        functions["step"]()  # which takes the state's own arrays
+        assert functions["forward"]() == 6 + 5
+        assert functions["256"]() == "256"
+        return {"step": 200.0, "forward": 50.0, "256": 2.0, "512": 4.0}
+
+    products = {"256": (lambda: "256", 10**9), "512": (lambda: "512", 3 * 10**9)}
+    device = types.SimpleNamespace(device_kind="abacus", memory_stats=lambda: None)
+    usage = types.SimpleNamespace(ru_maxrss=3)
+    monkeypatch.setattr(bench, "median_ms", median_ms)
+    monkeypatch.setattr(bench, "matrix_products", lambda of: {"bfloat16": products}[of])
+    monkeypatch.setattr(bench.resource, "getrusage", lambda who: usage)
+    monkeypatch.setattr(jax, "devices", lambda: [device])
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    monkeypatch.setattr(bench, "Rehearsal", lambda of: {"x": rehearsal}[of.name])
+    experiment = types.SimpleNamespace(name="x", run=types.SimpleNamespace(batch=6))
+    found = bench.bench(experiment)
+    assert found == {
+        "experiment": "x",
+        "backend": "abacus",
+        "devices": 2,
+        "dtype": "bfloat16",
+        "batch": 6,
+        "parameters": 10,
+        "forward_gmacs_per_example": 0.5,
+        "compile_seconds": 1.5,
+        "step_ms": 200.0,
+        "forward_ms": 50.0,
+        "examples_per_second": 30.0,
+        "step_gflop_per_second_per_device": 45.0,
+        "forward_gflop_per_second_per_device": 60.0,
+        "matrix_product_gflop_per_second": 750.0,
+        "step_share_of_matrix_product": pytest.approx(0.06),
+        "forward_share_of_matrix_product": pytest.approx(0.08),
+        "program_bytes": {"arguments": 7, "temporary": 9},
+        "peak_bytes_of_device": None,
+        "peak_bytes_of_process": 3072,
+        "repeats": 10,
+        "jax": jax.__version__,
+    }
+    held["a"] = state.params["a"] = jnp.ones((2, 3))
+    held["b"] = state.params["b"] = jnp.ones(4)
+    device.memory_stats = lambda: {"peak_bytes_in_use": 11}
+    more = bench.bench(experiment, 3)
+    assert (more["peak_bytes_of_device"], more["repeats"]) == (11, 3)
+    assert asked == [(["step", "forward", "256", "512"], n) for n in (10, 3)]
+
+
 def test_a_step_is_three_products_for_each_one_forward(monkeypatch):
     """One and two for its gradients, of two operations each: 4e9 products in a second
     are 24 GFLOP/s."""

@@ -1,6 +1,7 @@
 import dataclasses
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,8 +17,9 @@ from train.evaluation import judge as judging
 from train.evaluation.judge import train_classifier
 from train.modalities import Audio, Images, Ranges
 from train.modalities.audio import ear
-from train.objectives.bundles import open_judge
+from train.objectives.bundles import open_judge, source
 from train.pipeline import whole
+from train.pipeline.statistics import probe
 from vqdit.features.classifier import Classifier
 from vqdit.trained import judge as judge_module
 from vqdit.trained.judge import Judge
@@ -209,6 +211,7 @@ def test_a_kept_judge_is_the_one_that_was_trained(kept, capsys):
     again, loaded = judging.train_judge(data, 60, seed=1), vqdit.load(kept)
     assert isinstance(loaded, Judge) and loaded.shape == (8, 8, 1)
     assert (loaded.network, loaded.protocol) == (again.network, again.protocol)
+    assert loaded.held_out == probe(data, train=False) and loaded.held_out["some"]
     images = whole(data, train=False)["x"]
     np.testing.assert_array_equal(loaded.features(images), again.features(images))
     classifier.main(
@@ -219,6 +222,45 @@ def test_a_kept_judge_is_the_one_that_was_trained(kept, capsys):
     vqdit.save(kept, loaded)
     score = other.accuracy(images, whole(data, train=False)["label"])
     assert f"{score:.4f} of {len(images)} held-out pictures" in capsys.readouterr().err
+
+
+def test_every_option_of_the_program_arrives(tmp_path, monkeypatch, capsys):
+    calls = []
+    judge = SimpleNamespace(front=ear(2000), accuracy=lambda x, y: x.sum() / y.sum())
+    held = {"x": np.array([1, 2]), "label": np.array([2, 6])}
+
+    def put(name, answer):
+        noted = lambda *of, **how: calls.append((name, *of, how)) or answer
+        monkeypatch.setattr(classifier, name, noted)
+
+    monkeypatch.setattr(
+        classifier.hosts, "start", lambda asked: calls.append(("start", asked))
+    )
+    put("train_judge", judge)
+    put("keep", judge)
+    put("whole", held)
+    data, out = config.load_config(DEMO).data, tmp_path / "judge"
+    words = [f"--config={DEMO}", f"--out={out}"]
+    classifier.main(words)
+    among = ["--coordinator=here:1", "--processes=2", "--process=1"]
+    out.mkdir()  # nothing is in it
+    monkeypatch.setattr(classifier, "open_bundle", lambda *of: calls.append(of))
+    with pytest.raises(BadInput, match=f"--out={out} is there; write --force to rep"):
+        classifier.main(words)
+    assert calls.pop() == ("start", {})
+    classifier.main([*words, "--force", "--steps=3", "--seed=7", *among])
+    rest = [("keep", out, judge, {}), ("whole", data, {"train": False})]
+    assert calls == [
+        ("start", {}),
+        ("train_judge", data, {"seed": 1}),
+        *rest,
+        ("start", {"coordinator": "here:1", "processes": 2, "process": 1}),
+        (out, Judge, "--out"),
+        ("train_judge", data, {"seed": 7, "steps": 3}),
+        *rest,
+    ]
+    said = f"the judge is in {out}, right about 0.3750 of 2 held-out clips\n"
+    assert capsys.readouterr().err == 2 * said
 
 
 def test_an_altered_judge_is_refused(kept, tmp_path):
@@ -262,6 +304,49 @@ def test_a_kept_judge_of_others_is_refused(kept):
     ):
         with pytest.raises(BadInput, match=f"--judge: .*{message}; train one"):
             open_judge(kept, data, classes)
+
+
+def test_a_judge_of_another_folder_is_refused(tmp_path, capsys):
+    """It may have learned from what is held out there, though names are the same."""
+    for seed, folder in enumerate("abc"):
+        draw = np.random.default_rng(seed % 2)
+        for i in range(40 - seed // 2):
+            (tmp_path / folder / str(i % 2)).mkdir(parents=True, exist_ok=True)
+            picture = Image.fromarray(draw.integers(0, 256, (8, 8), np.uint8))
+            picture.save(tmp_path / folder / str(i % 2) / f"{i}.png")
+    a, b, c = (
+        Images("folder", str(tmp_path / name), size=8, channels=1, threads=0)
+        for name in "abc"
+    )
+    classifier = Classifier(2, (8,))
+    params, protocol = (
+        judging._initial(classifier, (1, 8, 8, 1), 0),
+        {"data": source(a)},
+    )
+    judge = Judge(classifier, params, (8, 8, 1), protocol, None, probe(a, False))
+    vqdit.save(tmp_path / "judge", judge)
+    opened = open_judge(tmp_path / "judge", a, 2)
+    assert opened.held_out == judge.held_out
+    assert "does not say" not in capsys.readouterr().err
+    # Where it lies, and how much is trained on, decides nothing.
+    moved = shutil.copytree(tmp_path / "a", tmp_path / "moved")
+    for data in (
+        dataclasses.replace(a, data_dir=str(moved)),
+        dataclasses.replace(a, share=0.5),
+    ):
+        open_judge(tmp_path / "judge", data, 2)
+    for data, message in (
+        (b, "held-out part of other records than the data has there"),
+        (c, r"held-out part of \d+ records and the data has \d+ there"),
+    ):
+        with pytest.raises(BadInput, match=f"--judge: .*{message}; train one with"):
+            open_judge(tmp_path / "judge", data, 2)
+    vqdit.save(tmp_path / "old", dataclasses.replace(judge, held_out=None))
+    open_judge(tmp_path / "old", b, 2)
+    assert "old does not say which records were held out" in capsys.readouterr().err
+    vqdit.save(tmp_path / "odd", dataclasses.replace(judge, held_out={}))
+    with pytest.raises(BadInput, match="odd: held_out: damaged.*; train it anew"):
+        open_judge(tmp_path / "odd", a, 2)
 
 
 def test_a_judge_that_cannot_be_trained_or_kept_is_refused(kept, tmp_path):

@@ -123,6 +123,20 @@ def there_and_back(bundle, paths, tmp_path, *options):
     return sorted(out.iterdir())
 
 
+@pytest.mark.parametrize("options", [(), ("--overlap=0",), ("--overlap=1",)])
+def test_that_seams_of_tiles_may_show_is_said(options, bundles, tmp_path, capsys):
+    paths = [picture(tmp_path / "a.png", 4, 4), picture(tmp_path / "b.png", 4, 9)]
+    run = lambda *paths: compress.main(
+        [*map(str, paths), f"--bundle={bundles / 'grey'}", f"--out={tmp_path / 'c'}"]
+        + [*options, "--force"]
+    )
+    run(paths[0])
+    assert "seams" not in capsys.readouterr().err
+    run(*paths)
+    said = "b.png is cut into 3 tiles, whose seams may show; --overlap=1 blends"
+    assert (said in capsys.readouterr().err) == (not options)
+
+
 def pixels(path):
     return np.asarray(Image.open(path))
 
@@ -204,7 +218,7 @@ def files_that_hold_more(folder):
     scan = np.ones((4, 4, 3), np.float32)
     scan[0, 0, 0] = np.nan
     nibabel.save(nibabel.Nifti1Image(scan, np.eye(4)), folder / "a.nii")
-    header = "its header: how it lies, spacing and description"
+    header = "its header's description; it comes back turned (RAS), in float32"
     yield "volume", "a.nii", [header, "2.08% of its values, which are not finite"]
     (folder / "a.csv").write_text("t,a,b\n0,1,2\n0.02,,3\n0.04,4,5\n0.06,2,1\n")
     yield "series", "a.csv", ["12.50% of its values, gaps that are filled"]
@@ -515,6 +529,7 @@ def test_quiet_sound_is_brought_to_a_level_and_back(bundles, tmp_path):
         data, figures, codes = compress.compressed(opened, path, Settings(1))
         header, _ = unpack(data)
         top = np.abs(opened.rebuild(header, codes)).max() / gain
+        assert figures["units"] == pytest.approx(1.0)  # a millisecond, for kbps
         found[name] = (codes.tolist(), figures["score"], top)
     assert found["loud"][0] == found["quiet"][0]
     np.testing.assert_allclose(found["loud"][2], found["quiet"][2], rtol=1e-3)
@@ -1035,8 +1050,9 @@ def test_nifti_is_read_as_training_reads_it(bundles, tmp_path, capsys, monkeypat
     np.save(tmp_path / "c.npy", scan)
     (tmp_path / "d.txt.gz").write_bytes(b"no scan")
     found = there_and_back(bundles / "volume", [tmp_path], tmp_path)
-    assert [path.name for path in found] == ["a.npy", "b.npy", "c.npy"]
-    a, b, c = map(np.load, found)
+    assert [path.name for path in found] == ["a.nii.gz", "b.nii", "c.npy"]
+    a, b = (Volumes("folder").read(path).values[..., 0] for path in found[:2])
+    c = np.load(found[2])
     assert a.shape == scan.shape and a.dtype == np.float32
     np.testing.assert_array_equal(a, c)
     np.testing.assert_array_equal(b, c)

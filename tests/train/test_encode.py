@@ -7,8 +7,10 @@ import pytest
 from configs import demo_tokenizer, digits_joint
 from tests import toys
 from train import encode
+from train.config.override import replaced
 from train.errors import BadInput
 from train.modalities import ImageAugment
+from vqdit.trained.codec import Codec
 
 MOVED = "--config.data.augment=ImageAugment(shift=0.1)"
 
@@ -38,6 +40,47 @@ def test_the_part_that_is_named_is_encoded(split, tmp_path, monkeypatch):
     assert asked[2] == ((codec, data, out, True), {"epochs": 8})
     with pytest.raises(BadInput, match="--epochs=8: nothing augments the data"):
         encode.main([*words, "--epochs=8"])
+
+
+def test_every_option_arrives(tmp_path, monkeypatch, capsys):
+    """A bundle encodes the data of stage two as well, and nothing of its streams."""
+    calls, codec, out = [], toys.codec(), tmp_path / "cache"
+
+    def noted(name, answer):
+        return lambda *of, **how: calls.append((name, of, how)) or answer
+
+    monkeypatch.setattr(encode.hosts, "start", noted("start", None))
+    monkeypatch.setattr(encode, "encode_set", noted("set", 9))
+    monkeypatch.setattr(encode, "encode_streams", noted("streams", 8))
+    monkeypatch.setattr(encode, "open_bundle", noted("open", codec))
+    words = ["--config=digits_joint", f"--out={out}", "--bundle=tok"]
+    among = ["--coordinator=here:1", "--processes=2", "--process=1"]
+    encode.main([*words, *among])
+    encode.main([*words[:2], "--epochs=3", "--config.run.seed=4"])
+    joint = digits_joint.CONFIG
+    longer = replaced(joint, {"run.seed": 4})
+    asked = {"coordinator": "here:1", "processes": 2, "process": 1}
+    assert calls == [
+        ("start", (asked,), {}),
+        ("open", ("tok", Codec, "--bundle"), {}),
+        ("set", (codec, joint.data, out, True), {"epochs": 0}),
+        ("start", ({},), {}),
+        ("streams", (longer, out, True, 3), {}),
+    ]
+    assert capsys.readouterr().err == "".join(
+        f"{n} examples are in {out}; train on them with --config.cache={out}\n"
+        for n in (9, 8)
+    )
+    with pytest.raises(BadInput, match="--out=.* is there; remove it"):
+        encode.main([words[0], f"--out={tmp_path}"])
+    assert len(calls) == 6  # nothing is opened for it
+    for wrong, message in (
+        (words[:1], "write --out=..., the cache, a new folder"),
+        ([*words, "--split=valid"], "--split: write one of train, test, not"),
+        ([*words, "--epochs=0"], "--epochs: write a whole number, at least 1"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            encode.main(wrong)
 
 
 def test_what_cannot_be_encoded_is_one_line(tmp_path):

@@ -6,33 +6,35 @@ import json
 import shutil
 import zipfile
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import vqdit
-from tests import hostile
-from tests.toys import drawn
+from tests import hostile, toys
 from tests.train import toy
-from tests.train.experiments import of_values
+from tests.train.experiments import JOINT, TOKENIZER, of_values
 from train import ablate, decompress, page
 from train.codec import container
 from train.codec.coder import Coder
 from train.codec.container import Header, bundle_name, pack
 from train.codec.files import open_codec
 from train.codec.prior import count_codes, read_prior, write_prior
+from train.config.validate import validate
+from train.config.workdir import read_config
 from train.errors import BadInput
 from train.evaluation.crossings.bound_figures import kept
 from train.modalities import Images, Modality, Record
+from train.objectives.bundles import open_judge
+from train.objectives.bundles import source as of_judge
 from train.pipeline import statistics
 from train.pipeline.cache import LatentCache, write_cache
 from train.runtime.checkpoint import Checkpoints
 from train.sources import Source
 from vqdit import sealed
-from vqdit.quantizers import FSQ
-from vqdit.tokenizer import ConvDecoder, ConvEncoder, Labels, Tokenizer
+from vqdit.features import Classifier
+from vqdit.tokenizer import Labels
 from vqdit.trained.bundle import read_json
-from vqdit.trained.contract import contract_of
+from vqdit.values import describe
 
 # Orbax abandons its other reads when one fails; nothing of ours is lost with them.
 pytestmark = pytest.mark.filterwarnings(
@@ -104,6 +106,45 @@ def test_statistics(tmp_path):
     statistics.keep_statistics(data, tmp_path)
     read = lambda: statistics.keep_statistics(data, tmp_path)
     reads_json(tmp_path / statistics.FILE, read, 3)
+
+
+@pytest.mark.parametrize("experiment", [TOKENIZER, JOINT], ids=lambda e: e.name)
+def test_experiments(experiment, tmp_path):
+    """What is read is checked as what is written: nothing odd comes through both."""
+    path, source = tmp_path / "config.json", hostile.seeded(13)
+    content, lines = describe(experiment), []
+
+    def read():
+        validate(read_config(path), 8, tokenizers=False)
+
+    for _ in range(CASES):
+        path.write_text(json.dumps(hostile.spoiled(content, source)))
+        lines.append(hostile.refused(read, BadInput))
+    assert sum(line is not None for line in lines) > CASES / 2
+    for text in hostile.texts(source):
+        path.write_bytes(text)
+        assert hostile.refused(read, BadInput)
+    path.write_text(json.dumps(content))
+    assert hostile.refused(lambda: read_config(path), BadInput) is None
+
+
+def test_classifiers(tmp_path):
+    data, network = Images("digits", size=8, channels=1), Classifier(10, (4,))
+    params = drawn(network, jnp.zeros((1, 8, 8, 1)))["params"]
+    protocol = {"steps": 3, "accuracy": 0.5, "data": of_judge(data)}
+    vqdit.save(tmp_path, vqdit.Judge(network, params, (8, 8, 1), protocol))
+    path, source, lines = tmp_path / "config.json", hostile.seeded(14), []
+    content = sealed.opened(read_json(path))
+    read = lambda: open_judge(str(tmp_path), data, 10)
+    assert hostile.refused(read, BadInput) is None
+    for _ in range(2 * CASES):
+        path.write_text(json.dumps(sealed.sealed(hostile.spoiled(content, source))))
+        lines.append(hostile.refused(read, BadInput))
+    assert sum(line is not None for line in lines) > CASES
+    for protocol in (5, "data", ["data"], None, {"dict": {"data": "x" * 9000}}):
+        judge = {"dict": content["judge"]["dict"] | {"protocol": protocol}}
+        path.write_text(json.dumps(sealed.sealed(content | {"judge": judge})))
+        assert hostile.refused(read, BadInput), protocol
 
 
 def test_rows_of_an_ablation(tmp_path):
@@ -198,17 +239,9 @@ def test_manifests(tmp_path):
 def sound(tmp_path_factory):
     """A bundle of sounds, any number of channels of which are coded one by one."""
     folder = tmp_path_factory.mktemp("sound")
-    small = {"channels": 4, "multipliers": (1, 1), "blocks": 1, "mid_attention": False}
-    module = Tokenizer(
-        ConvEncoder(**small, out=4, dims=1),
-        ConvDecoder(**small, out=1, dims=1),
-        FSQ((3, 3)),
-    )
-    variables = drawn(module, jnp.zeros((1, 16, 1)))
-    signal = {"kind": "audio", "shape": (16, 1), "rate": 8000.0}
-    contract = contract_of(module, signal, (8,), (0, 0), (1, 1), variables)
-    vqdit.save(folder, vqdit.Codec(module, variables, contract))
-    codes = np.zeros((4, 8, 1), np.int32)
+    codec, codes = toys.sound(), np.zeros((4, 8, 1), np.int32)
+    contract = codec.contract
+    vqdit.save(folder, codec)
     write_prior(folder, count_codes([codes], contract.codes, contract.fingerprint))
     return folder
 

@@ -1,6 +1,7 @@
 import json
 import types
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -46,6 +47,27 @@ def test_a_run_shows_what_its_seed_makes_of_the_data():
     assert (step, name) == (0, "augmented")
     np.testing.assert_array_equal(picture, augmented_picture(data, 3))
     assert (picture != augmented_picture(data, 0)).any()
+
+
+def test_what_readers_of_clips_log_is_in_the_report(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
+    with av.open(str(tmp_path / "a.mp4"), "w") as out:
+        stream = out.add_stream("libx264", rate=25, options={"g": "5"})
+        stream.height, stream.width, stream.pix_fmt = 32, 32, "yuv420p"
+        for i in range(20):
+            turned = np.roll(noise, i, 1)
+            frame = av.VideoFrame.from_ndarray(turned, format="rgb24")
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    content = bytearray((tmp_path / "a.mp4").read_bytes())
+    middle, broken = len(content) // 2, len(content) // 4
+    content[middle : middle + broken] = b"\xff" * broken
+    (tmp_path / "a.mp4").write_bytes(content)
+    (tmp_path / "b.mp4").write_bytes(content)
+    data = Video("folder", str(tmp_path), frames=4, size=16, holdout=0.5, threads=0)
+    report, _ = inspect(data)
+    assert any("mp4 is broken" in said for said in report["log"])
+    assert any("mp4 is broken" in line for line in lines(report))
 
 
 def write(path, image, label):

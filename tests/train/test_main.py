@@ -1,5 +1,6 @@
 """All programs under one command."""
 
+import importlib
 import os
 import pathlib
 import signal
@@ -9,7 +10,11 @@ import tomllib
 
 import pytest
 
+import train
+import vqdit
+from train import __main__, encode
 from train.__main__ import main, programs
+from train.errors import BadInput
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -26,12 +31,78 @@ def test_it_lists_all_programs(capsys):
     assert all(programs().values())
 
 
+def test_each_program_has_a_line(capsys):
+    said = []
+    for words in ([], ["--help"], ["-h"]):
+        main(words)
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] == said[2]
+    head, rest = said[0].split("\n\n", 1)
+    assert head == "All programs under one command, from any folder."
+    lines = [line for line in rest.splitlines() if line.startswith("  ")]
+    assert lines == sorted(lines)
+    own = "A data set to a latent cache, with the latent contract beside it."
+    assert f"  encode        {own}" in lines
+    assert (
+        "  stage-one     Stage one: a tokenizer learns to rebuild its signal." in lines
+    )
+
+
+def test_the_words_after_its_name_are_the_programs(monkeypatch, capsys):
+    called = []
+    monkeypatch.setattr(__main__, "run", lambda *of: called.append(of))
+    main(["encode", "--out=x", "--help"])
+    main(["stage_one"])
+    monkeypatch.setattr(sys, "argv", ["vqdit", "stage-one", "--a"])
+    main()
+    main(["nothing", "--a"])
+    program = train.stage_one.main
+    assert called == [
+        (encode.main, ["--out=x", "--help"]),
+        (program, []),
+        (program, ["--a"]),
+        (__main__._unknown, ["nothing"]),
+    ]
+    assert capsys.readouterr().out == ""
+    main(["--version"])
+    assert capsys.readouterr().out == f"{vqdit.__version__}\n"
+    assert len(called) == 4
+
+
+def test_classes_of_the_rooms_are_names_of_train():
+    """And no function of theirs: a file that is stored names classes."""
+    from train.config import StageOne
+    from train.modalities import Images
+
+    assert (train.Images, train.StageOne) == (Images, StageOne)
+    names = dir(train)
+    assert {"Images", "StageOne", "AdamW", "Cleaning"} <= {*names}
+    assert "load_config" not in names
+    for name in ("load_config", "Picture"):
+        with pytest.raises(AttributeError, match=f"train has no '{name}'"):
+            getattr(train, name)
+
+
 def test_a_misspelt_program_is_told_the_nearest(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["stage-ones"])
     assert caught.value.code == 2
     error = capsys.readouterr().err
     assert error == "error: 'stage-ones' is no program; did you mean stage-one?\n"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ablate", "bench", "compress", "decompress", "demo"),
+        *("inspect", "page", "rates", "sample", "score"),
+    ],
+)
+def test_a_program_for_one_process_refuses_several(name, monkeypatch):
+    """Before all else that may be wrong."""
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "2")
+    with pytest.raises(BadInput, match="^this program is for one process, and several"):
+        importlib.import_module(f"train.{name}").main([])
 
 
 def test_the_command_runs_from_a_folder_with_files_of_our_names(tmp_path):

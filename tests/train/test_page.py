@@ -1,22 +1,34 @@
 """train.page: how it draws, and which examples it shows."""
 
+import dataclasses
+import datetime
 import json
+import shutil
 import types
 
 import jax
 import numpy as np
 import pytest
 
+from tests import toys
+from tests.train.experiments import JOINT, TOKENIZER
 from train import page
+from train.config.workdir import open_workdir
 from train.errors import BadInput
 from train.evaluation import evaluator
 from train.evaluation.crossings import sections
 from train.evaluation.crossings.bound_figures import keep
 from train.evaluation.crossings.questions import Crossing
+from train.evaluation.drawing import SAMPLER
 from train.modalities import Images
 from train.pipeline import whole
-from vqdit.diffusion import Heun
+from train.report import run_pages
+from vqdit import Continuous, Discrete
+from vqdit.diffusion import Gaussian, Heun, Masking
 from vqdit.sealed import sealed
+from vqdit.tokenizer import Labels
+from vqdit.trained.bundle import save
+from vqdit.trained.codec import Codec
 
 DATA = Images("digits", size=8, channels=1, threads=0)
 
@@ -51,6 +63,295 @@ def test_samples_are_those_of_the_seed_and_sampler_that_are_written(monkeypatch)
     page._drawn(model, None, evaluation, {"seed": 5, "steps": 7})
     ((key, sampler),) = seen
     assert key == jax.random.key(5) and sampler == {"steps": 7, "solver": Heun()}
+
+
+@pytest.fixture
+def written(monkeypatch) -> list:
+    """What every page is written of: its title, intro and sections."""
+    seen, of = [], run_pages.written
+    monkeypatch.setattr(
+        run_pages, "written", lambda *page: seen.append(page) or of(*page)
+    )
+    return seen
+
+
+def folder_of(path, thing, experiment):
+    """A run's folder with a bundle and two lines of a log."""
+    workdir = open_workdir(path, experiment)
+    save(workdir / "bundle", thing)
+    rows = [{"step": step, "loss": 2.0} for step in (1, 2)]
+    lines = "".join(f"{json.dumps(row)}\n" for row in rows)
+    (workdir / "metrics.jsonl").write_text(lines)
+    return workdir
+
+
+def test_a_page_of_a_tokenizer_has_figures_and_reconstructions(
+    tmp_path, written, monkeypatch, capsys
+):
+    """Or says what is to be run for figures. Nothing is logged of a finished one."""
+    shown = lambda thing, experiment: page.Section(str(thing.contract.shape), "x")
+    monkeypatch.setattr(page, "_reconstructions", shown)
+    workdir = folder_of(tmp_path / "run", toys.codec(), TOKENIZER)
+    page.main([f"--workdir={workdir}"])
+    ((title, intro, sections),) = written
+    assert title == "tokenizer" and [each.title for each in sections] == [
+        *("Training", "(4, 4, 1)", "Not evaluated")
+    ]
+    assert "2 of 1,000 steps" in sections[0].text
+    assert intro == (
+        f"A tokenizer, 1,000 steps of 16 examples; `{workdir}`, "
+        f"{datetime.date.today()}, jax {jax.__version__} on cpu."
+    )
+    html = (workdir / "report.html").read_text()
+    assert "<h2>Not evaluated</h2>" in html and "data:image/png" in html
+    said = f"the report is {workdir}/report.html"
+    assert capsys.readouterr().err.splitlines() == [said]
+    (workdir / "metrics.jsonl").unlink()
+    (workdir / "evaluation.json").write_text('{"n": 9, "psnr_db": 20.5, "codes": [1]}')
+    page.main([f"--workdir={workdir}"])
+    figures, own = written[1][2]
+    assert (figures.title, own.title) == ("Figures", "(4, 4, 1)")
+    assert figures.text.endswith("| n | 9 |\n| psnr_db | 20.5 |")
+    (workdir / "evaluation.json").write_text('{"crossings": {"a_to_b": 3}}')
+    with pytest.raises(BadInput, match="evaluation.json: .*; run train.evaluate again"):
+        page.main([f"--workdir={workdir}"])
+    with pytest.raises(BadInput, match="--num says nothing of a tokenizer; drop it"):
+        page.main([f"--workdir={workdir}", "--num=3"])
+    with pytest.raises(BadInput, match="write --workdir=..., a run's folder"):
+        page.main(["--config=demo_tokenizer"])
+    shutil.rmtree(workdir / "bundle")
+    with pytest.raises(BadInput, match="^--workdir: "):
+        page.main([f"--workdir={workdir}"])
+
+
+def test_a_page_of_a_generator_begins_with_its_streams(tmp_path, written, monkeypatch):
+    """And ends with what it draws, as the options say."""
+    streams = [Continuous("image", (2, 2), 2), Discrete("name", (1,), 11)]
+    processes = {"image": Gaussian(), "name": Masking(11)}
+    tokenizers = {"image": toys.codec(), "name": Labels(10)}
+    asked, model = [], toys.generator(streams, processes, tokenizers)
+    plain = lambda rows, steps: page.Section("Training", f"{len(rows)} of {steps}")
+    monkeypatch.setattr(run_pages, "training", plain)
+    drawn = lambda thing, *of: asked.append(of) or [page.Section("Drawn")]
+    monkeypatch.setattr(page, "_drawn", drawn)
+    workdir = folder_of(tmp_path / "run", model, JOINT)
+    seal = json.loads((workdir / "bundle/config.json").read_text())["seal"]
+    keep(workdir / "scores.json", seal, "q", {"bits_per_byte": {"model": 0.5}})
+    evaluation = {"curve": [{"distance": 2.0}]}
+    (workdir / "evaluation.json").write_text(json.dumps(evaluation))
+    page.main([f"--workdir={workdir}", "--seed=3", "--num=5", "--judge=here"])
+    ((_, intro, sections),) = written
+    size = sum(x.size for x in jax.tree.leaves(model.params))
+    assert size > 1000 and intro.startswith(f"A transformer of {size:,} parameters, ")
+    titles = [each.title for each in sections]
+    assert titles == [
+        *("Streams", "Training", "Samples, scored", "Scored by the bound", "Drawn")
+    ]
+    assert sections[0].text.splitlines()[1:] == [
+        "| image | image | (2, 2, 2) | Gaussian() |",
+        "| name | Labels | (1, 1) | Masking(vocab=11) |",
+    ]
+    assert sections[1].text == "2 of 1000"
+    assert asked == [(JOINT, evaluation, {"seed": 3, "num": 5, "judge": "here"})]
+    save(workdir / "bundle", toys.labelled())
+    with pytest.raises(BadInput, match="--judge says nothing of a generator of one"):
+        page.main([f"--workdir={workdir}", "--judge=here"])
+    other = folder_of(tmp_path / "other", model, TOKENIZER)
+    with pytest.raises(BadInput, match="other: config.json is not a generator's"):
+        page.main([f"--workdir={other}"])
+
+
+OF_CROSSINGS = ("crossings", "num", "judge", "judge_steps")
+
+
+@pytest.mark.parametrize(
+    "streams, unused, kind",
+    [
+        (0, (*OF_CROSSINGS, *SAMPLER, "seed"), "tokenizer"),
+        (1, OF_CROSSINGS, "generator of one stream"),
+        (2, (), ""),
+    ],
+)
+def test_an_option_that_changes_nothing_is_refused(streams, unused, kind):
+    thing = types.SimpleNamespace(streams=range(streams))
+    thing = thing if streams else Codec(None, {}, None)
+    for name in sorted({*page.FLAGS} - {"workdir"}):
+        if name in unused:
+            said = f"--{name.replace('_', '-')} says nothing of a {kind}; drop it"
+            with pytest.raises(BadInput, match=f"^{said}$"):
+                page._refuse_unused(thing, {name: 1})
+        else:
+            page._refuse_unused(thing, {name: 1})
+
+
+def test_reconstructions_are_of_held_out_examples(monkeypatch):
+    """Twelve, evenly spaced, above what the codec makes of them."""
+    codec, seen = types.SimpleNamespace(contract="a contract"), []
+    monkeypatch.setattr(page, "reconstruct", lambda of, x: (255 - x, of))
+    monkeypatch.setattr(page, "seen", lambda *of: seen.append(of) or [of[0]])
+    section = page._reconstructions(codec, types.SimpleNamespace(one_data=DATA))
+    assert section.shown == ["held-out originals", "what comes back"]
+    held = whole(DATA, False)["x"]
+    for (_, contract, x), back in zip(seen, (False, True), strict=True):
+        assert contract is codec.contract and len(x) == 12
+        x = 255 - x if back else x
+        rows = [np.flatnonzero((held == each).all((1, 2, 3)))[0] for each in x]
+        assert rows[0] == 0 and (np.diff(rows) >= len(held) // 12 - 1).all()
+
+
+def test_bars_crossings_and_samples_are_shown_where_there_are_some():
+    figures = {"crossings": {"a_to_b": {"examples": 9, "model": {"accuracy": 0.5}}}}
+    experiment = dataclasses.replace(JOINT, bars=("a_to_b accuracy >= 0.4",))
+    bars, crossed, samples = page._scored(experiment, figures)
+    assert bars.text.endswith("| a_to_b accuracy >= 0.4 | 0.5 | 0.4 | met |")
+    assert "a → b | accuracy | 0.500 | 9" in crossed.text
+    assert samples.title == "Samples, scored"
+    titles = lambda *of: [each.title for each in page._scored(*of)]
+    assert titles(JOINT, figures) == ["Crossings", "Samples, scored"]
+    assert titles(experiment, {"curve": []}) == ["Bars", "Samples, scored"]
+    assert titles(experiment, {}) == []
+    # Of version 0.1.0 crossings were a list.
+    assert titles(JOINT, {"crossings": [1]}) == ["Samples, scored"]
+    assert titles(experiment, {"crossings": [1]}) == ["Bars", "Samples, scored"]
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"protocol": {"sampler": {"steps": "many"}}},
+        {"asked": {"a_to_b": {"sampler": {"steps": "many"}}}},
+        {"crossings": {"a_to_b": {"guidance_x": {"accuracy": 1.0}}}},
+    ],
+)
+def test_figures_that_say_no_sampler_are_refused_before_anything_is_drawn(
+    found, tmp_path
+):
+    path = tmp_path / "evaluation.json"
+    assert page._evaluation(path, JOINT) == ({}, [])
+    path.write_text(json.dumps(found))
+    for experiment in (JOINT, TOKENIZER):
+        with pytest.raises(BadInput, match="evaluation.json: .*run train.evaluate"):
+            page._evaluation(path, experiment)
+
+
+@pytest.fixture
+def crossed(monkeypatch):
+    """(model, experiment, evaluation of streams a, b and c, calls by name)."""
+    calls = {}
+    called = lambda name, *of: calls.setdefault(name, []).append(of)
+    model = types.SimpleNamespace(
+        streams=dict.fromkeys("abc"),
+        module=types.SimpleNamespace(classes=0),
+        sampler=lambda **how: called("sampler", how) or "draw",
+    )
+    made = lambda name, found: lambda *of: called(name, *of) or found
+    for name, found in {
+        "references_of": "references",
+        "answers_of": dict.fromkeys("ab"),  # of c nothing can be told
+        "Crossings": "of",
+        "sections_of": ["section"],
+        "_samples": "samples",
+    }.items():
+        monkeypatch.setattr(page, name, made(name, found))
+    experiment = types.SimpleNamespace(sources="sources", join="class")
+    guided = {"guidance_1": {"x": 0.5}, "guidance_2": {"x": 0.75}}
+    measured = {"b_to_a": {}, "c_to_a": {}, "a_to_b": guided}
+    measured["agree"] = {"guidance_4": {"share": 1.0}}
+    return model, experiment, {"crossings": measured}, calls
+
+
+def test_the_evaluated_crossings_are_shown_at_their_best_scale(crossed):
+    """Then samples, which no scale guides where none is drawn before."""
+    model, experiment, evaluation, calls = crossed
+    found = page._drawn(model, experiment, evaluation, {})
+    assert found == ["section", "section", "samples"]
+    ((_, sources, network),) = calls["references_of"]
+    assert sources == "sources" and network.func is page.network_of
+    assert network.keywords == {"folder": None, "steps": None}
+    assert calls["answers_of"] == [(model, "sources", "references")]
+    assert calls["Crossings"] == [(model, "sources", dict.fromkeys("ab"), "class")]
+    key, first, second = jax.random.key(0), Crossing(("a",), "b"), Crossing(("b",), "a")
+    assert calls["sections_of"] == [
+        ("of", second, key, "draw", 250, None),
+        ("of", first, key, "draw", 250, 2.0),
+    ]
+    assert [how for (how,) in calls["sampler"]] == [
+        {"want": "a", "guidance": None, "before": ()},
+        {"want": "b", "guidance": 2.0, "before": ()},
+    ]
+    assert calls["_samples"] == [(model, experiment, key, {"guidance": None})]
+
+
+def test_a_page_draws_as_its_options_say(crossed):
+    """What is drawn first is guided by the scale at which streams agreed."""
+    model, experiment, evaluation, calls = crossed
+    flags = {"crossings": ("a_to_b",), "num": 7, "seed": 3, "steps": 4}
+    flags |= {"judge": "here", "judge_steps": 9, "before": ("a",)}
+    flags["interval"] = (0.2, 0.8)
+    assert page._drawn(model, experiment, evaluation, flags) == ["section", "samples"]
+    ((_, _, network),) = calls["references_of"]
+    assert network.keywords == {"folder": "here", "steps": 9}
+    key = jax.random.key(3)
+    assert calls["sections_of"] == [("of", Crossing(("a",), "b"), key, "draw", 7, 2.0)]
+    how = {"steps": 4, "before": ("a",), "interval": (0.2, 0.8), "guidance": 4.0}
+    assert calls["_samples"] == [(model, experiment, key, how)]
+    page._drawn(model, experiment, {}, {"interval": (0.2, 0.8)})
+    assert calls["_samples"][1][3] == {"guidance": None}  # an interval of no scale
+    names = [crossing.name for _, crossing, *_ in calls["sections_of"][1:]]
+    assert names == ["b_to_a", "a_to_b"]  # all that can be told
+    model.sampler = lambda **how: (_ for _ in ()).throw(ValueError("no such solver"))
+    with pytest.raises(BadInput, match="^no such solver$"):
+        page._drawn(model, experiment, evaluation, flags)
+
+
+@pytest.mark.parametrize("first", [(), ("name", "image")])
+@pytest.mark.parametrize("labels", [False, True])
+def test_samples_stand_over_what_they_are_nearest_to(first, labels, monkeypatch):
+    """Named by the streams beside them that are words; of labels each in turn."""
+    codec, shown, asked = types.SimpleNamespace(contract="a contract"), [], []
+    model = types.SimpleNamespace(
+        module=types.SimpleNamespace(classes=3 * labels),
+        trained_labels=np.array([0, 2]),
+        codecs={"image": codec},
+        values={"name": Labels(10)},
+        sampler=lambda **how: asked.append(how) or "draw",
+    )
+    pictures, numbers = np.zeros((12, 4, 4, 1)), np.arange(12) % 10
+
+    def draw_all(*of, **how):
+        asked.append((of, how))
+        return {"image": pictures, "name": numbers}
+
+    monkeypatch.setattr(page, "draw_all", draw_all)
+    monkeypatch.setattr(page, "_nearest", lambda data, x: (data, len(x)))
+    monkeypatch.setattr(page, "seen", lambda *of: shown.append(of) or [of[0]])
+    experiment = types.SimpleNamespace(sources={"image": "photos", "name": DATA})
+    sampler = {"steps": 4} | ({"before": first} if first else {})
+    section = page._samples(model, experiment, "key", sampler)
+    how, ((drawer, draw, key, ids, given), raw) = asked
+    assert how == sampler and (drawer, draw, key) == (model, "draw", "key")
+    assert ids.tolist() == [*range(12)] and raw == {"raw": False}
+    assert given.tolist() == [0, 2] * 6 if labels else given is None
+    names = [str(i % 10) for i in range(12)]
+    assert shown == [
+        ("drawn image", codec.contract, pictures, names),
+        ("nearest in training to each image", codec.contract, ("photos", 12), names),
+    ]
+    how = (
+        "name and image first, and given to the others"
+        if first
+        else ("all streams together")
+    )
+    text = f"Drawn of nothing given, {how}; not picked."
+    assert section.text == text and section.shown == [shown[0][0], shown[1][0]]
+    assert section.title == "Samples, and what they are nearest to"
+    model.codecs = {}  # words alone are a table
+    section = page._samples(model, experiment, "key", sampler)
+    assert section.title == "Samples" and not section.shown
+    assert section.text.splitlines()[:4] == [text, "", "|  |", "| 0 |"]
+    model.codecs, model.values = {"image": codec}, {}
+    page._samples(model, experiment, "key", sampler)
+    assert [names for *_, names in shown[2:]] == [[], []]
 
 
 def test_a_crossing_is_drawn_as_it_was_asked(monkeypatch):

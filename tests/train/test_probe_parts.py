@@ -10,7 +10,7 @@ import pytest
 
 from train import probe
 from train.evaluation.probing import Probed
-from train.evaluation.targets import Part
+from train.evaluation.targets import Labelled
 from train.modalities import Images
 from train.pipeline import open_examples
 
@@ -144,8 +144,8 @@ def test_components_are_those_of_training_signals(held, step, monkeypatch):
     their projection."""
     monkeypatch.setattr(probe, "BYTES", held)
     signal = lambda batch: batch["x"].reshape(-1, 16) / 255.0
-    train = Part(DATA, True, np.arange(5, 15), np.arange(10))
-    other = Part(DATA, False, np.arange(3), np.arange(3))
+    train = Labelled(DATA, True, np.arange(5, 15), np.arange(10))
+    other = Labelled(DATA, False, np.arange(3), np.arange(3))
     x = {p: signal(open_examples(DATA, p.train).take(p.rows)) for p in (train, other)}
     fitted = []
 

@@ -36,6 +36,48 @@ def test_a_log_file_gets_lines_of_count_rate_and_time_left(clock, capsys):
     assert "[00:02<01:3" in lines[0] and "file/s" in lines[0]
 
 
+def test_lines_of_a_log_file_come_once_a_minute_at_last(clock, capsys):
+    """After 2, 6, 14, 30 and 62 seconds, and then every 60."""
+    worked(clock, 3600.0, 3600)
+    lines = capsys.readouterr().err.splitlines()
+    shown = [line.partition("[")[2][:5] for line in lines]
+    assert shown[:7] == ["00:02", "00:06", "00:14", "00:30", "01:02", "02:02", "03:02"]
+    assert len(lines) == 5 + 58
+    assert {len(line) for line in lines} == {88}
+
+
+def test_a_run_is_told_of_from_its_first_moment(clock, capsys):
+    with progress(None, "training", 4, silent=0.0) as bar:
+        (first,) = capsys.readouterr().err.splitlines()
+        for _ in range(4):
+            clock[0] += 0.9
+            bar.update()
+    assert first.startswith("training:   0%|") and " 0/4 [00:00<?" in first
+    # After 1, 2, 4 ... seconds: one of half a second was before the first word.
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition("[")[2][:5] for line in lines] == ["00:01"]
+
+
+def test_a_bar_within_another_is_a_line_too(clock, capsys):
+    for _ in progress(range(2), "outer", silent=0.0):
+        for _ in progress(range(2), "inner", silent=0.0):
+            clock[0] += 10
+    err = capsys.readouterr().err
+    assert "outer" in err and "inner" in err and "\x1b" not in err
+    assert all(line.startswith(("outer:", "inner:")) for line in err.splitlines())
+
+
+def test_what_is_said_stands_above_the_bar(clock, monkeypatch):
+    stream = Terminal()
+    monkeypatch.setattr("sys.stderr", stream)
+    with progress(None, "reading", 2, silent=0.0):
+        say("a word")
+    before, after = stream.getvalue().split("a word\n")
+    *_, bar, blank, none = before.split("\r")
+    assert "reading" in bar and not blank.strip() and not none
+    assert "reading" in after
+
+
 def test_what_is_done_already_counts(clock, capsys):
     """A resumed run's bar begins where the run stood; the rate is of what is new."""
     with progress(None, "reading", 1000, start=900) as bar:

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import struct
+import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +15,7 @@ import vqdit
 from tests.toys import drawn
 from tests.train.experiments import TOKENIZER
 from train import rates
-from train.codec.coder import PLACED, POOLED, Alphabet, Coder
+from train.codec.coder import FIXED, PLACED, POOLED, Alphabet, Coder
 from train.codec.prior import count_codes
 from train.config.workdir import open_workdir
 from train.errors import BadInput
@@ -67,6 +68,10 @@ def test_a_webps_payload_is_its_chunk():
     more = saved(picture, format="webp", quality=60, exif=b"Exif\0\0" + b"x" * 99)
     assert len(more) > len(data) + 99
     assert rates.webp_payload(more) == rates.webp_payload(data)
+    # And behind one of an odd length, which has a byte that fills it up.
+    odd = saved(picture, format="webp", quality=60, icc_profile=b"x" * 99)
+    assert odd.index(b"ICCP") < odd.index(b"VP8 ")
+    assert rates.webp_payload(odd) == rates.webp_payload(data)
     with pytest.raises(ValueError, match="no lossy WebP"):
         rates.webp_payload(saved(picture, format="webp", lossless=True))
 
@@ -88,6 +93,55 @@ def test_curves_rise(channels):
     ]
     (point,) = [p for p in curves["WebP"] if p["quality"] == 50]
     assert 0 <= np.mean(by_hand) - 30 - point["bits"] / 8 <= 1
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_point_of_a_format_is_the_mean_of_its_files(channels, monkeypatch):
+    """Its bits without headers, and what is lost, of the files that Pillow writes with
+    these options."""
+    monkeypatch.setattr(rates, "JPEG", (50,))
+    monkeypatch.setattr(rates, "WEBP", (60,))
+    images = (
+        noise(3, 16, 16, channels) // 3 + np.uint8([0, 40, 90])[:, None, None, None]
+    )
+    jpeg = {"format": "jpeg", "optimize": True}
+    options = {
+        "JPEG 4:2:0": jpeg | {"subsampling": "4:2:0"},
+        "JPEG 4:4:4": jpeg | {"subsampling": "4:4:4"},
+        "WebP": {"format": "webp", "method": 6},
+    }
+    if channels == 1:
+        options = {"JPEG": jpeg, "WebP": options["WebP"]}
+    curves = rates.file_curves(images)
+    for name, how in options.items():
+        quality = 60 if name == "WebP" else 50
+        files = [saved(image.squeeze(), quality=quality, **how) for image in images]
+        payload = rates.webp_payload if name == "WebP" else rates.jpeg_payload
+        opened = [Image.open(io.BytesIO(file)) for file in files]
+        # WebP has three channels of a grey picture, of which Pillow makes one.
+        back = [x.convert("L") if channels == 1 else x for x in opened]
+        back = np.stack([np.asarray(x) for x in back]).reshape(images.shape)
+        (point,) = curves[name]
+        assert point == {
+            "quality": quality,
+            "bits": pytest.approx(8 * np.mean([payload(file) for file in files])),
+            "psnr_db": pytest.approx(vqdit.metrics.psnr(back, images)),
+            "ssim": pytest.approx(vqdit.metrics.ssim(back, images), abs=1e-6),
+        }
+
+
+def test_what_is_lost_is_of_all_images_in_parts(monkeypatch):
+    """The last of which is smaller, and counts no more for it."""
+    sizes = []
+    alike = lambda x, y: sizes.append((len(x), len(y))) or x[:, 0, 0, 0] / 100
+    monkeypatch.setattr(rates, "CHUNK", 2)
+    monkeypatch.setattr(rates, "ssim_per_image", alike)
+    images = np.zeros((5, 4, 4, 1), np.uint8)
+    decoded = images + np.uint8([51, 51, 51, 51, 0])[:, None, None, None]
+    found = rates._distortion(decoded, images)
+    assert found["ssim"] == pytest.approx(4 * 0.51 / 5)
+    assert found["psnr_db"] == pytest.approx(10 * np.log10(25 / 0.8))  # 51 is a fifth
+    assert sizes == [(2, 2), (2, 2), (1, 1)]
 
 
 def test_curves_are_read_between_their_points_and_not_beyond():
@@ -117,6 +171,48 @@ def test_a_point_is_above_only_what_it_beats():
     assert a["above_JPEG_psnr_db"] and not a["above_WebP_psnr_db"]
     assert a["above_WebP_ssim"] and not b["above_JPEG_psnr_db"]
     assert b["above_JPEG_ssim"] and b["above_WebP_ssim"]
+    assert rates.compare([points[0] | {"bits": 50.0}], curves) == [
+        {
+            "name": "a",
+            "bits": 50.0,
+            "JPEG_psnr_db": 20.0,
+            "JPEG_psnr_db_bits": 100.0,  # of its lowest quality
+            "above_JPEG_psnr_db": True,
+            "JPEG_ssim": 0.2,
+            "JPEG_ssim_bits": 100.0,
+            "above_JPEG_ssim": True,
+            "WebP_psnr_db": 25.0,
+            "WebP_psnr_db_bits": 100.0,
+            "above_WebP_psnr_db": False,
+            "WebP_ssim": 0.25,
+            "WebP_ssim_bits": 100.0,
+            "above_WebP_ssim": True,
+        }
+    ]
+    equal = {"name": "c", "bits": 100.0, "psnr_db": 25.0, "ssim": 0.2}
+    assert not rates.compare([equal], curves)[0]["above_WebP_psnr_db"]
+
+
+@pytest.mark.parametrize("measure, label", [("psnr_db", "PSNR, dB"), ("ssim", "SSIM")])
+def test_a_plot_ends_at_twice_the_tokenizers_highest_rate(measure, label, monkeypatch):
+    """Of 50 pixels an image; a curve that begins above it has its first point."""
+    seen = []
+    monkeypatch.setattr(rates, "line_plot", lambda *of, **how: seen.append((of, how)))
+    point = lambda bits, q: {"bits": bits, "psnr_db": 100 * q, "ssim": q}
+    ours = [point(200.0, 0.3), point(99.6, 0.2)]
+    jpeg = [point(350, 0.1), point(400, 0.4), point(401, 0.5)]
+    rates.plot(
+        ours, {"JPEG": jpeg, "WebP": [point(900, 0.6), point(950, 0.7)]}, measure, 50
+    )
+    (((lines, *labels), how),) = seen
+    of = 100 if measure == "psnr_db" else 1
+    assert lines == {
+        "tokenizer": ([1.992, 4.0], [0.2 * of, 0.3 * of]),
+        "JPEG": ([7.0, 8.0], [0.1 * of, 0.4 * of]),
+        "WebP": ([18.0], [0.6 * of]),
+    }
+    assert labels == ["payload, bits per pixel", label]
+    assert how == {"points": {"tokenizer": ["100", "200"]}}
 
 
 def residual():
@@ -150,7 +246,13 @@ def test_every_number_of_books_is_a_point():
     # One table for all places never beats that of the test set's own codes.
     pooled = Alphabet((15, 15), prior).cost(flat, Coder(POOLED)) / 60
     assert two["order_0_bits"] <= pooled
-    assert two["payload_bits"] <= two["bits"] + 16  # files end on whole bytes
+    counts = [np.unique(flat[..., book], return_counts=True)[1] for book in (0, 1)]
+    entropy = [-(n * np.log2(n / n.sum())).sum() / 60 for n in counts]
+    assert one["order_0_bits"] == pytest.approx(entropy[0])
+    assert two["order_0_bits"] == pytest.approx(sum(entropy))
+    # Files end on whole bytes.
+    for point in (one, two):
+        assert point["bits"] - 8 <= point["payload_bits"] <= point["bits"] + 16
 
 
 def test_the_program_writes_figures_and_plots(tmp_path, capsys, monkeypatch):
@@ -172,6 +274,148 @@ def test_the_program_writes_figures_and_plots(tmp_path, capsys, monkeypatch):
         rates.main([f"--workdir={workdir}", "--most=0"])
     with pytest.raises(BadInput, match=r"takes \(8, 8, 1\), the data is \(9, 9, 1\)"):
         rates.main([f"--workdir={workdir}", "--config.data.size=9", "--most=9"])
+
+
+@pytest.mark.parametrize(
+    "count, decodes, kept", [(1, True, [1]), (2, False, [2]), (2, True, [1, 2])]
+)
+def test_a_point_has_the_bits_of_an_image(count, decodes, kept, monkeypatch):
+    """Of four images: payloads in bytes, costs in bits. Books alone are named where
+    there are several that can be decoded alone."""
+    images = noise(4, 2, 2, 1)
+    codes = np.zeros((4, 2, 2, count), int)
+    coders = {Coder(PLACED): 100, Coder(FIXED): 300}
+    fed = []
+
+    def alphabet(prior, kept):
+        return types.SimpleNamespace(
+            cost=lambda part, coder: coders[coder] * part.shape[-1],
+            order_0_bits=lambda part: 60 * part.shape[-1],
+            best_coder=lambda row: ("best", row.shape),
+            encode=lambda row, coder: fed.append((prior, coder)) or bytes(3 * kept),
+        )
+
+    books = types.SimpleNamespace(
+        count=count, word="books", alphabet=alphabet, cut=lambda x, kept: x[..., :kept]
+    )
+    monkeypatch.setattr(rates, "reconstruct", lambda codec, x: (x, codes))
+    monkeypatch.setattr(rates, "prefixes", lambda codec: books)
+    monkeypatch.setattr(rates, "decodes_prefixes", lambda codec: decodes)
+    monkeypatch.setattr(rates, "_decoded", lambda codec, part: part.shape)
+    alike = lambda x, of: {"whole": x is images and of is images}
+    monkeypatch.setattr(rates, "_distortion", alike)
+    assert rates.tokenizer_points("tok", "codec", "prior", images) == [
+        {
+            "name": f"tok, {n} of 2 books" if len(kept) > 1 else "tok",
+            "bits": 25 * n,
+            "payload_bits": 8 * 3 * n,
+            "fixed_bits": 75 * n,
+            "order_0_bits": 15 * n,
+            "whole": n == count,
+        }
+        for n in kept
+    ]
+    assert fed == [("prior", ("best", (1, 4, n))) for n in kept for _ in range(4)]
+
+
+def opened_as(codec, prior=None, pixels=True):
+    return types.SimpleNamespace(
+        codec=codec,
+        contract=codec.contract,
+        prior=prior,
+        data=types.SimpleNamespace(pixels=pixels),
+    )
+
+
+def test_every_bundle_is_measured_on_the_same_held_out_images(monkeypatch, capsys):
+    """By its own prior, else by one that is counted on the training part."""
+    images, asked = np.zeros((3, 8, 8, 1), np.uint8), []
+
+    def whole(data, train, count):
+        asked.append(("whole", data, train, count))
+        return {"x": images}
+
+    contract = types.SimpleNamespace(kind="image", shape=(8, 8, 1))
+    one, two = (types.SimpleNamespace(contract=contract) for _ in range(2))
+    bundles = {"runs/one": opened_as(one, "of one"), "runs/two": opened_as(two)}
+
+    def points(name, codec, prior, x):
+        assert x is images
+        asked.append((name, codec, prior))
+        last = {"name": name, "bits": 96.4, "psnr_db": 25.0}
+        return [last | {"bits": 9.0}, last]
+
+    monkeypatch.setattr(rates, "whole", whole)
+    monkeypatch.setattr(rates, "open_codec", bundles.get)
+    monkeypatch.setattr(rates, "fit_prior", lambda *of: of)
+    monkeypatch.setattr(rates, "tokenizer_points", points)
+    monkeypatch.setattr(rates, "file_curves", lambda x: {"of": len(x)})
+    monkeypatch.setattr(rates, "compare", lambda *of: of)
+    found = rates.measure([*bundles], "data")
+    assert asked == [
+        ("whole", "data", False, 1000),
+        ("one", one, "of one"),
+        ("two", two, (two, "data", 20_000)),
+    ]
+    assert [point["name"] for point in found["points"]] == ["one"] * 2 + ["two"] * 2
+    assert found["images"] == 3 and found["shape"] == [8, 8, 1]
+    assert found["curves"] == {"of": 3}
+    assert found["compared"] == (found["points"], found["curves"])
+    assert capsys.readouterr().err.splitlines() == [
+        "runs/one: 96 bits, 25.00 dB",
+        "runs/two: 96 bits, 25.00 dB",
+        "JPEG and WebP",
+    ]
+    asked.clear()
+    rates.measure(["runs/two"], "data", 40, 50)
+    assert asked == [("whole", "data", False, 40), ("two", two, (two, "data", 50))]
+    bundles["runs/two"].data.pixels = False
+    with pytest.raises(BadInput, match="--bundle: runs/two is of image; JPEG and WebP"):
+        rates.measure(["runs/two"], "data")
+    contract.shape = (4, 8, 8, 1)
+    with pytest.raises(BadInput, match="--bundle: runs/one is of image; JPEG and WebP"):
+        rates.measure(["runs/one"], "data")
+
+
+def test_the_program_says_of_every_point_what_it_is_compared_with(
+    tmp_path, capsys, monkeypatch
+):
+    """Each plot under its own name, over pixels and not values."""
+    compared = {"name": "tok", "bits": 96.4}
+    for i, name in enumerate(("JPEG", "WebP")):
+        compared |= {f"{name}_psnr_db": 20.123 + i, f"{name}_ssim": 0.5 + i / 10}
+        compared |= {f"{name}_psnr_db_bits": 90.0 + i, f"{name}_ssim_bits": 70.0}
+    point = {"bits": 96.4, "fixed_bits": 100.0, "psnr_db": 30.126, "ssim": 0.91234}
+    found = {"shape": [8, 6, 3], "points": [point], "curves": {"c": 1}}
+    found["compared"] = [compared]
+    asked = []
+    measure = lambda *of, **how: asked.append((of, how)) or found
+    monkeypatch.setattr(rates, "measure", measure)
+    monkeypatch.setattr(rates, "plot", lambda *of: json.dumps(of).encode())
+    workdir = open_workdir(tmp_path / "run", TOKENIZER)
+    rates.main([f"--workdir={workdir}"])
+    rates.main([f"--workdir={workdir}", "--bundle=a,b", "--most=7", "--counted=9"])
+    assert asked == [
+        (((str(workdir),), TOKENIZER.data), {}),
+        ((("a", "b"), TOKENIZER.data), {"most": 7, "counted": 9}),
+    ]
+    said = {"data": TOKENIZER.data.name} | found
+    assert json.loads((workdir / "rates.json").read_text()) == said
+    for name, of in (("psnr", "psnr_db"), ("ssim", "ssim")):
+        plotted = json.loads((workdir / f"rates_{name}.png").read_bytes())
+        assert plotted == [[point], {"c": 1}, of, 48]
+    out, err = capsys.readouterr()
+    line = (
+        "tok: 96 bits (100 at fixed length), 30.13 dB, SSIM 0.9123; "
+        "JPEG 20.12 dB, SSIM 0.5000 (90 bits); WebP 21.12 dB, SSIM 0.6000 (91 bits)"
+    )
+    assert out.splitlines() == [line] * 2
+    assert err.splitlines() == [f"{workdir}/rates.json and two plots beside it"] * 2
+    monkeypatch.setattr(type(TOKENIZER.data), "pixels", False)
+    with pytest.raises(BadInput, match="data is image; JPEG and WebP are of images"):
+        rates.main([f"--workdir={workdir}"])
+    with pytest.raises(BadInput, match="write --workdir="):
+        rates.main(["--config=demo_tokenizer"])
 
 
 @pytest.mark.slow

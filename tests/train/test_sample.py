@@ -12,7 +12,7 @@ from PIL import Image
 
 import vqdit
 from tests import toys
-from train import sample
+from train import errors, sample
 from train.codec.examples import class_of, given_examples, signals_of
 from train.codec.files import write_content
 from train.errors import BadInput
@@ -437,6 +437,34 @@ def test_a_recording_is_its_middle_or_has_silence_around(tmp_path):
     assert heard(other, str(path), resample=True).shape == (1, 6, 1)
 
 
+def test_a_sound_of_another_rate_is_refused_and_of_another_length_is_fitted(
+    tmp_path, capsys
+):
+    streams = [Continuous("audio", (8,), 2), Discrete("word", (1,), 3)]
+    processes = {"audio": Gaussian(), "word": Masking()}
+    tokenizers = {"audio": toys.sound(), "word": Labels(2)}
+    vqdit.save(tmp_path / "bundle", toys.generator(streams, processes, tokenizers))
+    folder, out, fitted = tmp_path / "sounds", tmp_path / "words.txt", []
+    folder.mkdir()
+    for name, length, rate in (("a", 21, 8000), ("b", 5, 8000), ("slow", 8, 4000)):
+        path = folder / f"{name}.wav"
+        soundfile.write(path, np.linspace(-0.9, 0.9, length), rate, subtype="FLOAT")
+        fitted.append(f"{path}: ({length}, 1) is given as (16, 1)")
+    draw = lambda argv: run(tmp_path / "bundle", "--want=word", f"--out={out}", *argv)
+    refused = (
+        f"error: --given.audio: {path}: it has a rate of 4000 a second and the stream "
+        "8000; write --resample"
+    )
+    for given, before in ((path, []), (folder, fitted[:2])):
+        with pytest.raises(SystemExit) as caught:
+            errors.run(draw, [f"--given.audio={given}"])
+        assert caught.value.code == 2 and not out.exists()
+        assert capsys.readouterr().err.splitlines() == [*before, refused]
+    draw([f"--given.audio={folder}", "--resample"])
+    assert capsys.readouterr().err.splitlines()[:3] == fitted
+    assert len(out.read_text().splitlines()) == 3
+
+
 def test_a_csv_takes_rows_and_boxes_and_no_text(tmp_path):
     values = {"box": Boxes(1, bins=4, classes=2), "row": Table(()), "word": Labels(2)}
     model, out = types.SimpleNamespace(values=values, codecs={}), tmp_path / "a.csv"
@@ -460,6 +488,7 @@ def test_a_name_with_a_dot_is_a_folder_unless_it_is_a_file_of_another_kind():
         ("audio", (512, 1), 2000.0, ["0.png", "0.wav", "1.png", "1.wav"]),
         ("series", (32, 2), 10.0, ["0.csv", "1.csv"]),
         ("image", (8, 8, 1), 0.0, ["0.png", "1.png"]),
+        ("volume", (4, 5, 6, 1), 0.0, ["0.nii.gz", "1.nii.gz"]),
     ],
 )
 def test_a_file_each_and_beside_a_sound_its_spectrogram(kind, shape, rate, names):

@@ -218,6 +218,7 @@ def test_a_picture_and_what_it_shows_are_two_streams(
     assert batch["known"]["word"].all() and "image" not in batch["known"]
     stage_two.train(joint, tmp_path / "run")
     row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert list((tmp_path / "run" / "samples").glob("samples_word_*.txt"))
     halves = row["loss_image"] + 0.5 * row["loss_word"]
     assert row["loss"] == pytest.approx(halves, rel=1e-5)
 

@@ -14,7 +14,7 @@ import pytest
 import vqdit
 from tests import toys
 from vqdit import Codec, Generator, VectorQuantizer, sealed
-from vqdit.trained import bundle
+from vqdit.trained import saving
 from vqdit.trained.bundle import load, read_json, save
 from vqdit.trained.contract import contract_of, fingerprint, flatten, refuse_mismatch
 
@@ -264,7 +264,7 @@ def interrupt(monkeypatch, owner, name, call):
 
 @pytest.mark.parametrize(
     "owner,name,call",
-    [(bundle, "_flush", call) for call in (1, 2, 3, 4)]
+    [(saving, "_flush", call) for call in (1, 2, 3, 4)]
     + [(pathlib.Path, "rename", call) for call in (1, 2)],
 )
 def test_an_interrupted_save_leaves_the_old(
@@ -336,7 +336,7 @@ def test_saving_deletes_nothing_but_a_bundle(tmp_path, codec, generator):
 
 
 def test_an_interrupted_first_save_leaves_nothing(tmp_path, monkeypatch, codec):
-    interrupt(monkeypatch, bundle, "_flush", 2)
+    interrupt(monkeypatch, saving, "_flush", 2)
     with pytest.raises(Interrupted):
         save(tmp_path / "tok", codec)
     assert list(tmp_path.iterdir()) == []

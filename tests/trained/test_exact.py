@@ -101,6 +101,7 @@ def shares(*codes):
 
 EXACT = [(name, solver) for name in CODES for solver in (Plain(), Unmask())]
 EXACT += [("Masking", Remask(0.5)), ("Masking, Cosine", Remask(cap=0.05))]
+EXACT += [(name, Confidence(math.inf)) for name in ("Masking", "Masking, Cosine")]
 
 
 @pytest.mark.parametrize("name, solver", EXACT, ids=str)

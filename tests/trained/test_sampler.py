@@ -12,14 +12,17 @@ import pytest
 
 import vqdit
 from tests import toys
-from vqdit import Continuous, Discrete, Gaussian, Generator, UniformState
+from vqdit import Continuous, Discrete, Gaussian, Generator, Masking, UniformState
 from vqdit.diffusion import (
     Confidence,
     Cosine,
+    Heun,
     Karras,
     Multistep,
     Steps,
+    Unmask,
     example_keys,
+    sample,
 )
 from vqdit.trained import sampler
 
@@ -127,6 +130,58 @@ def test_what_is_given_is_checked_at_the_door(want, name, value, message):
     draw = toys.any_to_any().sampler(want=(want,), steps=2)
     with pytest.raises(ValueError, match=message):
         draw(KEY, IDS, given={name: jnp.full(shape, value)})
+
+
+def test_a_sound_of_another_length_is_refused_in_one_line():
+    """Also one that its tokenizer alone would take, whatever reads it."""
+    streams = [Continuous("sound", (8,), 2), Discrete("word", (3,), 5)]
+    processes = {"sound": Gaussian(), "word": Masking()}
+    model = toys.generator(streams, processes, {"sound": toys.sound()})
+    draw, score = model.sampler(want="word"), model.scorer("word")
+    heard, read = model.scorer("sound"), model.extractor(of="sound")
+    word = {"word": np.zeros((4, 3, 1), np.int32)}
+    for shape in ((4, 8, 1), (4, 20, 1), (4, 15, 1), (4, 16)):
+        sound = {"sound": np.zeros(shape, np.float32)}
+        for what, call in (
+            ("given", lambda x: draw(KEY, IDS, given=x)),
+            ("given", lambda x: score(KEY, IDS, word, given=x)),
+            ("scored", lambda x: heard(KEY, IDS, x)),
+            ("x", lambda x: read(x, key=KEY)),
+        ):
+            with pytest.raises(ValueError) as refusal:
+                call(sound)
+            assert str(refusal.value) == (
+                f"{what} 'sound': it is {shape}; write (b, *(16, 1)), cut or padded to "
+                "its sides"
+            )
+    assert not draw.compilations() + score.compilations() + heard.compilations()
+
+
+@pytest.mark.parametrize(
+    "stream, process, solver",
+    [
+        (Continuous("x", (4, 4), 2, patch=2), Gaussian(), Heun()),
+        (Discrete("x", (3,), 5), Masking(), Unmask()),
+    ],
+    ids=["latents", "codes"],
+)
+def test_one_stream_is_drawn_by_the_plain_path_bit_for_bit(stream, process, solver):
+    """The network is asked as it stands, of this stream and its class, and no more."""
+    model = toys.generator([stream], {"x": process}, classes=3)
+    process, grid = model.processes["x"], Steps(3, 2.0)
+
+    @jax.jit
+    def plain(params):
+        def predict(x, t):
+            return model.module.apply({"params": params}, x, t, LABEL)
+
+        keys, times = example_keys(KEY, IDS), grid(process, process.start)
+        shapes = {"x": stream.shape}
+        return sample({"x": process}, {"x": solver}, predict, keys, shapes, times)
+
+    found = model.sampler(grid=grid, solver=solver)(KEY, IDS, LABEL)
+    assert [*found] == ["x"]
+    np.testing.assert_array_equal(found["x"], plain(model.params)["x"])
 
 
 def test_guidance_has_the_interval_that_the_sampler_or_the_call_says(monkeypatch):

@@ -7,8 +7,8 @@ import pytest
 
 from tests import toys
 from vqdit import Bytes, Continuous, Discrete, Gaussian, Generator, Masking
-from vqdit.diffusion import Linear, UniformState
-from vqdit.diffusion.process import Process
+from vqdit.diffusion import Linear, UniformState, example_keys
+from vqdit.diffusion.process import Process, named
 from vqdit.trained import conditions
 
 KEY, IDS = jax.random.key(0), np.arange(4)
@@ -121,6 +121,43 @@ def test_the_error_is_that_of_a_mean(model, monkeypatch):
     found = score(KEY, IDS, {"word": WORD})
     np.testing.assert_array_equal(found.nats, 0.5)
     np.testing.assert_allclose(found.error, 0.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "stream, process",
+    [
+        (Continuous("x", (4, 4), 2, patch=2), Gaussian()),
+        (Discrete("x", (3,), 5), Masking()),
+    ],
+    ids=["latents", "codes"],
+)
+def test_one_stream_is_scored_by_the_plain_path_bit_for_bit(stream, process):
+    """Noise, ask, bound: each draw of a stratum of its own, and their mean."""
+    model, draws = toys.generator([stream], {"x": process}, classes=3), 4
+    process, label = model.processes["x"], jnp.array([0, 1, 2, 1])
+    x0 = WORD.astype(np.int32)
+    if stream.kind == "latents":
+        x0 = np.linspace(-1, 1, 128, dtype=np.float32).reshape(4, 4, 4, 2)
+
+    @jax.jit
+    def plain(params, x0):
+        known = jnp.ones(x0.shape[:-1], bool)
+        own = lambda key: named(key, "x")
+        keys = jax.vmap(own)(example_keys(KEY, jnp.asarray(IDS)))
+
+        def draw(i):
+            both = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, i)))
+            place, noise = both(keys).T
+            u = (i + jax.vmap(jax.random.uniform)(place)) / draws
+            x_t, t = jax.vmap(process.query)(x0, u, noise, known)
+            x, t = {"x": x_t}, {"x": t}
+            output = model.module.apply({"params": params}, x, t, label)["x"]
+            return jax.vmap(process.bound)(output, x0, x_t, t["x"], known)
+
+        return jax.lax.map(draw, jnp.arange(draws)).mean(0)
+
+    found = model.scorer(draws=draws)(KEY, IDS, {"x": x0}, label)
+    np.testing.assert_array_equal(found.nats, plain(model.params, x0))
 
 
 def test_texts_are_scored_as_they_are_written():

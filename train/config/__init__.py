@@ -10,11 +10,11 @@ from train.config.experiment import (
     StageOne,
     StageTwo,
     Stream,
-    Weights,
 )
 from train.config.file import load_config, variants
 from train.config.optimizers import SGD, Adafactor, AdamW, Muon, Optimizer
 from train.config.override import replaced
+from train.config.weights import Ramp, Weights
 
 __all__ = [
     "Experiment",
@@ -22,6 +22,7 @@ __all__ = [
     "StageTwo",
     "Stream",
     "Weights",
+    "Ramp",
     "Adversarial",
     "KMeansInit",
     "Run",

@@ -7,6 +7,8 @@ import types
 import typing
 from typing import Annotated, Any, Literal
 
+import numpy as np
+
 import train
 import vqdit
 from vqdit.values import field_names
@@ -30,6 +32,7 @@ def alternatives(annotation: Any) -> tuple[Any, ...]:
 
 def arm_for(value: Any, annotation: Any) -> Any:
     """The arm that the value is of, by its outermost type alone; None for none."""
+    value = value.item() if isinstance(value, np.generic) else value
     # An exact type goes first, so that 1 stays an int where float | int is asked for.
     arms = sorted(alternatives(annotation), key=lambda arm: type(value) is not arm)
     return next((arm for arm in arms if _is_of(value, arm)), None)

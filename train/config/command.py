@@ -12,6 +12,7 @@ from train.config.expression import parse_value
 from train.config.file import load_config
 from train.config.help import print_help
 from train.config.override import overrides
+from train.config.packages import trust_named
 from train.config.workdir import CONFIG_FILE, read_config
 from train.errors import BadInput, arguments
 from vqdit.values import close
@@ -20,6 +21,9 @@ Flags = Mapping[str, tuple[Any, str]]  # name -> (annotation, what --help says o
 OPTIONS: Flags = {
     "config": (str, "the experiment's file, or the name of one that is shipped"),
     "variant": (str, "one of the file's VARIANTS, in place of its CONFIG"),
+}
+OWN: Flags = {
+    "packages": (tuple[str, ...], "your own, of whose classes what is read is made"),
 }
 # What else a program takes stands among its flags. Those of training:
 RUN: Flags = {
@@ -83,7 +87,8 @@ def parse(
     the workdir's config.json. `--help` prints the options, and the fields of the
     experiment where there is one, and exits. Raises BadInput for all that is wrong.
     """
-    known = {**(OPTIONS if stage else {}), **flags, **(PROCESSES if processes else {})}
+    known = {**(OPTIONS if stage else {}), **flags, **OWN}
+    known |= PROCESSES if processes else {}
     if not variant:
         del known["variant"]
     argv = arguments(argv)
@@ -106,6 +111,7 @@ def parse(
             values.setdefault(family, {})[member] = value
         else:
             values[name] = value
+    trust_named(values.pop("packages", ()), "--packages")
     names = [name.removesuffix(".") for name in flags]
     workdir = Path(values["workdir"]) if values.get("workdir") else None
     experiment = None

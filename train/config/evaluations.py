@@ -10,7 +10,8 @@ from vqdit.fields import Bound, Checked, Count, Natural
 class Reconstructions(Checked):
     """The figures of `train.evaluate` of held-out reconstructions, of stage one.
 
-    every: steps between. most: held-out examples, evenly spaced.
+    every: steps between.
+    most: held-out examples, evenly spaced.
     """
 
     every: Count
@@ -23,6 +24,7 @@ class Samples(Checked):
 
     every:    steps between.
     num:      samples, drawn in `steps` steps of each stream's solver.
+    steps:    of the sampler.
     guidance: scale; None, which is cheaper, draws without.
     judge:    folder of a classifier or tokenizer in whose features they are compared;
         None is the stream's own tokenizer, and figures say tokenizer_.

@@ -8,9 +8,9 @@ import flax.linen as nn
 
 from train.config.evaluations import Reconstructions, Samples
 from train.config.optimizers import AdamW, Optimizer
+from train.config.weights import Weights
 from train.errors import BadInput
 from train.modalities import Images, Modality
-from vqdit import losses
 from vqdit.diffusion import (
     Gaussian,
     LogitNormal,
@@ -28,7 +28,12 @@ from vqdit.tokenizer import Tokenizer, Value
 
 @dataclasses.dataclass(frozen=True)
 class Mesh:
-    """How many devices along each axis; one may be -1, what is left of the devices."""
+    """How many devices along each axis; one may be -1, what is left of the devices.
+
+    data:   between which a batch is divided.
+    fsdp:   between which a batch, and every parameter and its averages, are divided.
+    tensor: between which the products of a layer are divided.
+    """
 
     data: int = -1
     fsdp: int = 1
@@ -64,6 +69,9 @@ class Run:
     """How long, on how much, and what is written down on the way.
 
     steps, batch: updates in all, and examples in each over all devices.
+    seed:         of the first weights, the order of examples, and all that is drawn.
+    log_every:    steps between lines of figures.
+    save_every:   steps between checkpoints; the last step has one, too.
     keep:         checkpoints that stay; older ones are deleted.
     sample_every: steps between pictures; 0 draws them at the end only.
     heldout_every: steps between losses on held-out data, logged as heldout_loss; 0 for
@@ -91,7 +99,10 @@ class Run:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """What both stages have; `name` labels a run and changes nothing in it."""
+    """What both stages have.
+
+    name: labels a run and changes nothing in it.
+    """
 
     name: str
     data: Modality = Images()
@@ -116,40 +127,6 @@ class Experiment:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class Weights:
-    """The tokenizer's loss: which reconstruction error, and the weight of each term.
-
-    A term that is not there costs nothing: a quantizer names its own losses, waveforms
-    alone have spectra, and a perceptual loss is there when its network is named.
-
-    stft, mel:  multi-resolution STFT and multi-scale mel losses, at `windows` samples.
-    lpips:      safetensors file with the weights of LPIPS over VGG-16.
-    features:   workdir or bundle of a tokenizer whose encoder's layers are compared, or
-        folder of a classifier (train.classifier), whose layers up to its features are.
-    perceptual: weight of each of these two.
-    kl:         of the sum over an example's latents, beside a mean error: a published
-        weight beside a summed one, such as 1e-6, is that over an example's values here.
-    entropy:    moves linearly to `entropy_end` within `entropy_steps` steps; 0 stays.
-    """
-
-    pixel: losses.Pixel = "l2"
-    reconstruction: NonNegative = 1.0
-    stft: NonNegative = 0.0
-    mel: NonNegative = 0.0
-    windows: tuple[int, ...] = (64, 256, 1024)
-    lpips: str | None = None
-    features: str | None = None
-    perceptual: NonNegative = 1.0
-    commit: NonNegative = 0.25
-    codebook: NonNegative = 1.0
-    kl: NonNegative = 1e-6
-    entropy: NonNegative = 0.1
-    entropy_end: NonNegative = 0.0
-    entropy_steps: Natural = 0
-    orthogonal: NonNegative = 10.0
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Adversarial:
     """A discriminator, and how the tokenizer plays against it.
@@ -159,6 +136,8 @@ class Adversarial:
     loss:     the game: "hinge" or "non_saturating".
     weight:   of the generator's loss. With `adaptive`, a share of the reconstruction's
         pull on the last layer of the decoder, the parameter at the path `last`.
+    adaptive: whether `weight` is such a share, or a factor.
+    last:     path of a parameter, such as "decoder/conv_out/kernel".
     features: weight of feature matching.
     lecam:    weight of the LeCam regularisation in the discriminator's loss.
     """
@@ -180,7 +159,9 @@ class KMeansInit:
     """Start the codebook from data: a plain autoencoder until `step`, then k-means.
 
     For a quantizer with start="kmeans"; any other is ready at once and needs none.
+    step: of training, at which the codebook is set.
     samples: encoder outputs that are clustered, in `iterations` rounds.
+    iterations: rounds of k-means.
     """
 
     step: Count = 200
@@ -192,6 +173,8 @@ class KMeansInit:
 class StageOne(Experiment):
     """A tokenizer trained on signals, against a discriminator if there is one.
 
+    adversarial: the discriminator and how it is played against; None for none.
+    kmeans: how a codebook that starts by k-means does; None where none does.
     init: workdir or bundle of a tokenizer whose weights and codes training starts from;
         what it lacks starts new. One of pictures starts one of clips, too.
     """

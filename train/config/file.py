@@ -8,6 +8,8 @@ from types import ModuleType
 
 from train.config.experiment import Experiment
 from train.config.override import replaced
+from train.config.packages import packages_of, trust
+from train.config.weights import USUAL
 from train.errors import BadInput
 from vqdit.values import near
 
@@ -36,8 +38,15 @@ def load_config(path: str | Path, variant: str | None = None) -> Experiment:
         experiment of that name is meant.
 
     Raises BadInput for a file or variant that is not there, naming the nearest, and for
-    a file that fails, with the line in it that did.
+    a file that fails, with the line in it that did. What it is made of may from then on
+    be read, too; see `train.config.packages`.
     """
+    found = _loaded(path, variant)
+    trust(packages_of(found))
+    return found
+
+
+def _loaded(path: str | Path, variant: str | None) -> Experiment:
     path, module = _run_file(path)
     config = getattr(module, "CONFIG", None)
     if not isinstance(config, Experiment):
@@ -109,5 +118,7 @@ def _run_file(path: str | Path) -> tuple[Path, ModuleType]:
                 "; say it of each stream: StageTwo(model=DiT(...), streams={'image': "
                 "Stream(Gaussian(), times=..., shape=(4, 4, 4))})"
             )
+        if re.search(rf"Weights\.__init__.*'({'|'.join(USUAL)})", str(error)):
+            advice = "; write Weights(quantizer={'commit': 0.25})"
         raise BadInput(f"{place}: {type(error).__name__}: {error}{advice}") from error
     return path, module

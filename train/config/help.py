@@ -4,13 +4,14 @@ import inspect
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from train.config.annotations import entry_type, expected, fields_with_types
 from train.config.experiment import Experiment
 from train.config.paths import children, join, spell
 
-FIELD = re.compile(r"(\w+(?:, \w+)*): +(\S.*)")
+FIELD = re.compile(r"([\w.]+(?:, [\w.]+)*): +(\S.*)")
 WIDTH = 88
 
 
@@ -18,7 +19,7 @@ def meanings(kind: type) -> dict[str, str]:
     """Field -> what the docstrings of a class and its parents say of it.
 
     Read from lines such as `steps, batch: updates, and examples in each`, with what is
-    indented below them.
+    indented below them. `quantizer.commit` is an entry of a field that holds several.
     """
     found: dict[str, str] = {}
     for each in kind.__mro__:
@@ -35,21 +36,33 @@ def meanings(kind: type) -> dict[str, str]:
 
 
 def described(
-    value: Any, annotation: Any, meaning: str = "", at: str = ""
+    value: Any,
+    annotation: Any,
+    meaning: str = "",
+    at: str = "",
+    entries: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[tuple[str, Any, str]]:
-    """(path, value, what it means and what may be written) of all leaves of a value."""
+    """(path, value, what it means and what may be written) of all leaves of a value.
+
+    meaning, entries: of the value itself, and by name of what it holds.
+    """
     parts = children(value)
     if not parts:
         plain = annotation is Any or (meaning and annotation is str)
         words = [meaning.rstrip("."), "" if plain else expected(annotation)]
         yield at, value, "; ".join(filter(None, words))
         return
-    hints, texts = {}, {}
+    hints, texts = {}, dict(entries)
     if not isinstance(value, Mapping | tuple):
         hints, texts = fields_with_types(type(value)), meanings(type(value))
     for name, part in parts.items():
         hint = hints.get(name, Any if hints else entry_type(annotation))
-        yield from described(part, hint, texts.get(name, ""), join(at, name))
+        inner = {
+            text.removeprefix(f"{name}."): words
+            for text, words in texts.items()
+            if text.startswith(f"{name}.")
+        }
+        yield from described(part, hint, texts.get(name, ""), join(at, name), inner)
 
 
 def print_help(

@@ -28,6 +28,10 @@ class Muon:
     For kernels but the first and the last layers'; those, tables, norms and biases have
     Adam with b1 and b2. Updates have the root mean square of Adam's (arXiv:2502.16982,
     eq. 4), so that a rate that fits AdamW fits here.
+
+    momentum: how much of the average of gradients a step keeps.
+    nesterov: whether the average looks a step ahead.
+    iterations: of Newton and Schulz.
     """
 
     momentum: Decay = 0.95
@@ -37,7 +41,11 @@ class Muon:
 
 @dataclasses.dataclass(frozen=True)
 class SGD:
-    """Stochastic gradient descent with momentum; 0 for none."""
+    """Stochastic gradient descent with momentum; 0 for none.
+
+    momentum: how much of the sum of gradients a step keeps.
+    nesterov: whether the sum looks a step ahead.
+    """
 
     momentum: Decay = 0.9
     nesterov: bool = False
@@ -47,6 +55,11 @@ class SGD:
 class AdamW:
     """AdamW (arXiv:1711.05101), or another rule, and its schedule.
 
+    peak_lr:  rate that the warm-up ends at.
+    warmup:   steps in which the rate grows from 0 in a line.
+    b1, b2:   how much of the moving averages, of the gradient and of its square, each
+        step keeps.
+    weight_decay: times the rate, the share of itself that a parameter loses every step.
     schedule: after a linear warm-up of `warmup` steps: "constant", "cosine" to 0 at the
         last step, or "inverse_root" (arXiv:1706.03762, eq. 3), peak_lr at `warmup`.
     clip:     bound on the gradient's global norm; None for no bound.

@@ -5,18 +5,29 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from train.config.experiment import StageOne, StageTwo
 from train.config.expression import parse_value
 from train.config.walk import walk
+from train.config.weights import USUAL
 from train.errors import BadInput
 
 T = TypeVar("T")
-# Fields of a stream of stage two, by the paths that they had up to 0.1.0.
-MOVED = (
-    (r"tokenizers\.([^.]+)", r"streams.\1.tokenizer"),
-    (r"processes\.([^.]+)(.*)", r"streams.\1.process\2"),
-    (r"times\.([^.]+)(.*)", r"streams.\1.times\2"),
-    (r"tokenizers|processes|times", "a field of each stream: streams.NAME"),
-)
+# Paths up to 0.1.0, of a stream of stage two and of a loss of stage one's quantizer.
+MOVED = {
+    StageTwo: (
+        (r"tokenizers\.([^.]+)", r"streams.\1.tokenizer"),
+        (r"processes\.([^.]+)(.*)", r"streams.\1.process\2"),
+        (r"times\.([^.]+)(.*)", r"streams.\1.times\2"),
+        (r"tokenizers|processes|times", "a field of each stream: streams.NAME"),
+    ),
+    StageOne: (
+        (rf"losses\.({'|'.join(USUAL)})", r"losses.quantizer.\1"),
+        (
+            r"losses\.entropy_(end|steps)",
+            "losses.quantizer.entropy='Ramp(START, END, STEPS)'",
+        ),
+    ),
+}
 
 
 def overrides(experiment: T, texts: Mapping[str, str]) -> T:
@@ -28,10 +39,8 @@ def overrides(experiment: T, texts: Mapping[str, str]) -> T:
     fit the field's type, saying what to write.
     """
     for dotted in texts:
-        for old, new in MOVED:
-            if re.fullmatch(old, dotted) and not hasattr(
-                experiment, dotted.split(".")[0]
-            ):
+        for old, new in MOVED.get(type(experiment), ()):
+            if re.fullmatch(old, dotted):
                 raise BadInput(f"{dotted} is now {re.sub(old, new, dotted)}")
     edits = [
         (dotted.split("."), functools.partial(parse_value, text))

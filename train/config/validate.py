@@ -13,12 +13,15 @@ from train.config.evaluations import Reconstructions, Samples
 from train.config.experiment import Experiment, Run, StageOne, StageTwo
 from train.config.network import absent, network
 from train.config.optimizers import AdamW
+from train.config.paths import spell
 from train.config.walk import walk
+from train.config.weights import USUAL
 from train.errors import BadInput, blame
 from vqdit.diffusion import solver_for
 from vqdit.fields import Bound
 from vqdit.losses.discriminators import Verdict
-from vqdit.values import near
+from vqdit.tokenizer import Tokenizer
+from vqdit.values import describe, near
 
 
 def validate(experiment: Experiment, devices: int, tokenizers: bool = True) -> None:
@@ -30,6 +33,8 @@ def validate(experiment: Experiment, devices: int, tokenizers: bool = True) -> N
     tokenizers: False for programs that read no data, so that none have to be named.
     """
     walk(experiment, type(experiment))
+    with blame(experiment.name):
+        describe(experiment)  # which config.json will hold
     run = experiment.run
     _check_evaluation(run, isinstance(experiment, StageOne))
     _check_warmup(
@@ -149,20 +154,17 @@ def _check_stage_two(experiment: StageTwo, tokenizers: bool) -> None:
 
 
 @functools.lru_cache(maxsize=8)
-def tokenizer_shapes(experiment: StageOne):
-    """(what the encoder sees of an example, what the decoder returns, variables), as
-    shapes. Raises BadInput for what the model refuses."""
-    x = jax.ShapeDtypeStruct((1, *experiment.data.shape), jnp.float32)
+def tokenizer_shapes(model: Tokenizer, shape: tuple[int, ...]):
+    """(what the encoder sees of an example of this shape, what the decoder returns,
+    variables), as shapes. Raises BadInput for what the model refuses."""
+    x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
 
     def run(model, x):
         return model.features(x), model(x)[0]
 
     with blame("model"):
         (features, out), variables = jax.eval_shape(
-            lambda x: experiment.model.init_with_output(
-                jax.random.key(0), x, method=run
-            ),
-            x,
+            lambda x: model.init_with_output(jax.random.key(0), x, method=run), x
         )
     return features, out, variables
 
@@ -184,7 +186,7 @@ def _check_stage_one(experiment: StageOne) -> None:
         )
     with blame(f"data, {data.kind} of {data.shape}"):
         model.grid(data.shape[:-1])
-    features, out, variables = tokenizer_shapes(experiment)
+    features, out, variables = tokenizer_shapes(model, data.shape)
     if out.shape[-1] != features.shape[-1] and hasattr(model.decoder, "out"):
         raise BadInput(
             f"model.decoder.out={model.decoder.out} and the data's "
@@ -207,8 +209,32 @@ def _check_stage_one(experiment: StageOne) -> None:
         raise BadInput(
             f"losses.windows={weights.windows}: write multiples of 8 such as (64, 256)"
         )
+    _check_quantizer_weights(experiment, variables)
     if experiment.adversarial is not None:
         _check_adversarial(experiment, out, variables["params"])
+
+
+def _check_quantizer_weights(experiment: StageOne, variables) -> None:
+    """Each is of a loss that the quantizer has, or may be left over of another's."""
+    model, weights = experiment.model, experiment.losses.quantizer
+    own = weights.keys() - USUAL.keys()
+    if not own:
+        return
+    x = jax.ShapeDtypeStruct((1, *experiment.data.shape), jnp.float32)
+
+    def run(model, x):
+        z = model.encode(x)
+        return model.quantize(z, train=True, key=jax.random.key(0)).losses
+
+    with blame("model.quantizer"):
+        losses, _ = jax.eval_shape(
+            lambda v, x: model.apply(v, x, mutable=list(v), method=run), variables, x
+        )
+    for name in sorted(own - losses.keys()):
+        raise BadInput(
+            f"losses.quantizer.{name}={spell(weights[name])}: the quantizer has no "
+            f"loss of that name; {near(name, losses)}"
+        )
 
 
 def _check_adversarial(experiment: StageOne, x: jax.ShapeDtypeStruct, params) -> None:

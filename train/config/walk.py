@@ -29,7 +29,9 @@ def walk(
             value = read(annotation, at)
     arm = arm_for(value, annotation)
     if arm is None:
-        raise BadInput(f"{at}: write {expected(annotation)}, not {spell(value)}")
+        text = spell(value)
+        text = text if len(text) <= 300 else f"{text[:297]}..."
+        raise BadInput(f"{at}: write {expected(annotation)}, not {text}")
     below: dict[str, Edits] = {}
     for path, read in edits:
         if path:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from train.config.experiment import Experiment
+from train.config.packages import naming, own_packages
 from train.config.paths import diff, spell
 from train.errors import BadInput, one_line
 from train.modalities.files.writing import write
@@ -68,17 +69,21 @@ def save_config(experiment: Experiment, path: str | Path) -> None:
     write(path, describe(experiment), indent=2, allow_nan=False)
 
 
-def read_config(path: str | Path) -> Experiment:
-    """The experiment that `save` wrote. Raises BadInput if there is none to be read."""
+def read_config(path: str | Path, like: Experiment | None = None) -> Experiment:
+    """The experiment that `save` wrote. Raises BadInput if there is none to be read.
+
+    like: one whose packages it may be of too, beside those that the user has named.
+    """
     path = Path(path)
     try:
-        experiment = build(read_json(path), ("vqdit", "train"))
+        experiment = build(read_json(path), ("vqdit", "train", *own_packages(like)))
     except FileNotFoundError as error:
         raise BadInput(
             f"there is no {path}; write the workdir of a run, or --config=FILE"
         ) from error
     except Exception as error:  # fields may be of any type
-        raise BadInput(f"{path} cannot be read: {one_line(error)[:300]}") from error
+        line = one_line(error)[:300] + naming(error)
+        raise BadInput(f"{path} cannot be read: {line}") from error
     if not isinstance(experiment, Experiment):
         kind = type(experiment).__name__
         raise BadInput(f"{path} holds a {kind}, which is no experiment of train.config")
@@ -130,7 +135,7 @@ def _refusal(workdir: Path, experiment: Experiment, reschedule: bool) -> str:
             return f"{workdir} holds checkpoints but no {CONFIG_FILE}"
         return ""
     try:
-        old = read_config(workdir / CONFIG_FILE)
+        old = read_config(workdir / CONFIG_FILE, experiment)
     except BadInput as error:
         return str(error)
     return refusal(old, experiment, str(workdir), reschedule)

@@ -61,7 +61,7 @@ class Estimate(float):
 
 
 @dataclasses.dataclass(frozen=True)
-class Share(Evaluator):
+class Proportion(Evaluator):
     """Share of examples of which something is true, by values of 0, 1, and nan where
     there is nothing to be said; with Wilson's interval, which has a width where all or
     none are. An Estimate where batches have an "index", unless all or none are."""
@@ -218,7 +218,7 @@ class Posterior(Evaluator):
     def finish(self, sums):
         there = sums["label"] > 0
         scores, label = sums["scores"][there], sums["label"][there] - 1
-        right = Share("accuracy", lambda right: right)
+        right = Proportion("accuracy", lambda right: right)
         classes = range(1 if self.classes == 2 else 0, self.classes)
         figures = right.finish(right.sums(scores.argmax(1) == label))
         # Of two classes the other has the same curve.

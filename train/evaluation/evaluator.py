@@ -55,6 +55,9 @@ class Evaluator:
         raise NotImplementedError
 
 
+Evaluators = Iterator[Evaluator]
+
+
 @dataclasses.dataclass(frozen=True)
 class Several(Evaluator):
     """Evaluators of the same batches: their figures together, and what is known.

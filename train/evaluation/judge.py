@@ -16,6 +16,7 @@ from train.errors import BadInput
 from train.modalities import Batch, Modality
 from train.objectives.bundles import open_judge, source
 from train.pipeline import once, open_examples
+from train.pipeline.statistics import probe
 from train.progress import progress, say
 from vqdit.features.classifier import Classifier
 from vqdit.signal import to_signal
@@ -67,7 +68,9 @@ def train_judge(data: Modality, steps: int | None = None, seed: int = 0) -> Judg
         data.threads,
     )
     protocol = judge.protocol | {"data": source(data)}
-    return dataclasses.replace(judge, front=data.front, protocol=protocol)
+    return dataclasses.replace(
+        judge, front=data.front, protocol=protocol, held_out=probe(data, train=False)
+    )
 
 
 def train_classifier(

@@ -14,6 +14,16 @@ from vqdit.metrics.histogram import DISTANCES, Histogram
 Values = Callable[[Batch], Any]
 
 
+def where_there(values: Values) -> Values:
+    """nan of the examples of which nothing is to be said, by the entry "there"."""
+
+    def known(batch: Batch) -> np.ndarray:
+        x, there = np.asarray(values(batch), np.float64), batch["there"]
+        return np.where(there.reshape(-1, *[1] * (x.ndim - 1)), x, np.nan)
+
+    return known
+
+
 @dataclasses.dataclass(frozen=True)
 class Mean(Evaluator):
     """The mean of all values that are not nan; nan of none.

@@ -19,7 +19,7 @@ _COUNTED = ("index", "valid")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Part:
+class Labelled:
     """Some examples of one part of the data, and the class of each."""
 
     data: Modality
@@ -52,7 +52,7 @@ def divided(
     target: str = "label",
     train_most: int = TRAIN,
     held_most: int = HELD,
-) -> tuple[Part, Part, dict[str, Any]]:
+) -> tuple[Labelled, Labelled, dict[str, Any]]:
     """(training examples, held-out ones of the same classes, what is said of them).
 
     target: see `train.probe`. Evenly spaced over each part. Raises BadInput where there
@@ -70,7 +70,7 @@ def divided(
             "probe tells two or more apart"
         )
     parts = [
-        Part(data, part, rows[not part][mine >= 0], mine[mine >= 0])
+        Labelled(data, part, rows[not part][mine >= 0], mine[mine >= 0])
         for part, mine in zip((True, False), found, strict=True)
     ]
     counts = [len(part.rows) for part in parts]

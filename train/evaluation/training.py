@@ -20,12 +20,14 @@ from train.objectives.bundles import examples_for
 from train.objectives.contract import averaged, unfinished
 from train.objectives.streams import Streams
 from train.runtime import hosts
-from train.runtime.heldout import Figures
+from train.runtime.heldout import HeldOutFigures
 from train.runtime.step import TrainState
 from vqdit.trained.codec import Codec
 
 
-def reconstruction_figures(experiment: StageOne, shapes: TrainState) -> Figures | None:
+def reconstruction_figures(
+    experiment: StageOne, shapes: TrainState
+) -> HeldOutFigures | None:
     """Of held-out reconstructions; None where the run asks for none. shapes: of its
     state."""
     how, data = experiment.run.evaluate, experiment.data
@@ -38,10 +40,10 @@ def reconstruction_figures(experiment: StageOne, shapes: TrainState) -> Figures 
         found = evaluate_tokenizer(codec, data, how.most, baseline=False)
         return {name: found[name] for name in names}
 
-    return Figures(names, of, how.every)
+    return HeldOutFigures(names, of, how.every)
 
 
-def sample_figures(streams: Streams) -> Figures | None:
+def sample_figures(streams: Streams) -> HeldOutFigures | None:
     """Of samples of every stream; None where the run asks for none.
 
     Raises BadInput, with nothing read or computed, for what cannot be drawn or compared
@@ -69,4 +71,4 @@ def sample_figures(streams: Streams) -> Figures | None:
         asked = (generator, draw, references, how.num, how.seed)
         return scored(*asked, params=params)
 
-    return Figures(names, of, how.every)
+    return HeldOutFigures(names, of, how.every)

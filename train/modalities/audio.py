@@ -30,7 +30,7 @@ from vqdit.fields import Count
 from vqdit.metrics.audio import si_sdr
 from vqdit.tokenizer import LogMel
 
-Crop = Literal["start", "center", "random"]
+AudioCrop = Literal["start", "center", "random"]
 FRAME = 0.032  # seconds under a window of the front end
 LOUDEST = 128.0  # of floats that may be in [-1, 1] and louder; else of integers
 # Of recordings in a tokenizer's training before its bundle said what was done to them.
@@ -75,7 +75,7 @@ class Audio(Modality):
     name: str = "tones"
     rate: Count = 8000
     length: Count = 8192
-    crop: Crop = "center"
+    crop: AudioCrop = "center"
     clean: AudioCleaning = AudioCleaning()
     snr: float | None = None
     augment: SeriesAugment | None = None

@@ -4,7 +4,7 @@ from train.errors import BadInput
 from vqdit import fields
 
 
-class Checked(fields.Checked):
+class DataSettings(fields.Checked):
     """`called` is what stands before a field's name on a command line."""
 
     refusal = BadInput

@@ -12,14 +12,14 @@ from train.errors import BadInput, Unreadable
 from train.modalities.draws import Draws, Word
 from train.modalities.files.pictures import STILLS, dim, opaque, read_picture
 from train.modalities.files.stored import stored
-from train.modalities.modality import EightOrMore, Modality, peak_ratio
+from train.modalities.modality import EightOrMore, Modality
 from train.modalities.record import Batch, Record
 from train.modalities.shown import png
 from train.modalities.transforms.augment import ImageAugment
 from train.modalities.transforms.warp import without_slivers
 from vqdit.fields import Bound, Count
 
-Crop = Literal["center", "random"]
+ImageCrop = Literal["center", "random"]
 
 
 class Pixels(Modality):
@@ -50,7 +50,8 @@ class Pixels(Modality):
         return luma(values) if channels == 1 and values.shape[-1] == 3 else values
 
     def measure(self, original, decoded):
-        return peak_ratio(255.0**2, original, decoded)
+        error = np.square(original.astype(np.float64) - decoded).mean()
+        return float(10 * np.log10(255.0**2 / error)) if error else np.inf
 
     def units(self, values, rate):
         return values.size / values.shape[-1]
@@ -65,6 +66,8 @@ class Images(Pixels):
                  set, with configuration and version if wanted: "mnist:3.0.1";
                  "driving" and "driving_faults", what a camera sees of generated streets
                  (train/sources/driving.py), with "boxes" of vehicles and walkers.
+    size:        of a side, in pixels; larger pictures are made smaller and cropped.
+    channels:    1 for grey pictures, 3 for colour.
     crop, flip:  augmentation while training; evaluation always crops the centre.
     augment:     more of it: turns, colour, noise.
     download:    may TFDS use the network to prepare a missing set.
@@ -86,7 +89,7 @@ class Images(Pixels):
     name: str = "digits"
     size: Count = 8
     channels: int = 1
-    crop: Crop = "center"
+    crop: ImageCrop = "center"
     flip: bool = False
     augment: ImageAugment | None = None
     download: bool = False

@@ -2,14 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from jaxtyping import UInt8
 
-from train.errors import BadInput, Unreadable
-from train.modalities.checked import Checked
+from train.errors import Unreadable
+from train.modalities.checked import DataSettings
+from train.modalities.coded import Coded
 from train.modalities.draws import Draws
 from train.modalities.files.stored import File
 from train.modalities.record import Batch, Record
@@ -19,15 +19,16 @@ from vqdit.fields import Bound, Decay, Natural
 CURVES = 4  # channels that have a curve each
 # Of a generated source, to train on; an eighth of it is to test on.
 EightOrMore = Annotated[int, Bound(at_least=8)]
-Part = Annotated[float, Bound(above=0, at_most=1)]
+Fraction = Annotated[float, Bound(above=0, at_most=1)]
 
 
 @dataclasses.dataclass(frozen=True)
-class Modality(Checked):
+class Modality(DataSettings, Coded):
     """The signals of an experiment: which source, and how its records become examples.
 
     A modality is one file: this class with a `kind`, a `shape`, and what differs of the
-    methods below. It is a value; `train.pipeline.open_examples` opens its source.
+    methods below and of those of `Coded`. It is a value; `train.pipeline.open_examples`
+    opens its source.
 
     name:      of the source: "folder", "webdataset", "huggingface", "npz", a generated
                one, or a prepared TFDS set.
@@ -43,6 +44,7 @@ class Modality(Checked):
                path, without suffix, has a match.
     bad_share: share of unreadable files that is skipped rather than refused.
     threads:   workers that read and decode; 0 reads in the caller's own thread.
+    augment:   what training changes in an example anew every time; None for nothing.
     words:     the caption of every class, for examples that have none of their own.
     share:     of the training part that is used, the same ones each time, and all of a
                smaller share in a larger one; see `train.sources.share`. What is held
@@ -99,7 +101,7 @@ class Modality(Checked):
     bad_share: Decay = 0.01
     threads: Natural = 4
     words: tuple[str, ...] = ()
-    share: Part = 1.0
+    share: Fraction = 1.0
 
     rate: ClassVar[Any] = 0.0
     normalise: ClassVar[Any] = None
@@ -139,12 +141,6 @@ class Modality(Checked):
     def source(self, train: bool) -> Any:
         """A source of its own, or None for the one that `name` names."""
         return None
-
-    # From a record to an example.
-
-    def read(self, path: File) -> Record:
-        """A file as it is stored; Unreadable, or BadInput, says why not."""
-        raise NotImplementedError
 
     def adapt(self, record: Record) -> Record:
         """A stored record as it is learned from, before it is cut; Unreadable says why
@@ -232,93 +228,6 @@ class Modality(Checked):
         in which values are not those that were stored."""
         return ()
 
-    # Files of any size, through a tokenizer of one size.
-
-    @classmethod
-    def of(cls, channels: int, rate: float = 0.0, **preparation: Any) -> "Modality":
-        """The modality of a tokenizer's bundle: files are prepared as in its training.
-
-        channels, rate: that the tokenizer takes. preparation: of the names in `takes`.
-        """
-        return cls(name="folder", **preparation)
-
-    def sized(self, shape: tuple[int, ...], rate: float) -> "Modality":
-        """With examples of this shape and rate, if it has one."""
-        fields: dict[str, Any] = dict(zip(self.sides, shape, strict=False))
-        if rate and "rate" in {field.name for field in dataclasses.fields(self)}:
-            fields["rate"] = type(self.rate)(rate)
-        return dataclasses.replace(self, **fields)
-
-    def at_peak(self, peak: float) -> "Modality":
-        """With recordings brought to another level than in training; 0 leaves them."""
-        raise BadInput(f"--peak={peak:g}: of sounds, write a level; leave it out")
-
-    def write(self, record: Record) -> bytes | dict[str, bytes]:
-        """The inverse of `read`, in the format of record.suffix: a file, or a folder's
-        files."""
-        raise NotImplementedError
-
-    def new(self, values: np.ndarray, rate: float) -> Record:
-        """A record, for `write`, of a signal that was drawn and is of no file."""
-        return Record(values, rate, suffix=self.suffixes[0])
-
-    def reread(self, path: Path, record: Record) -> np.ndarray:
-        """Values of the file that `write` made of the record, as many as it has."""
-        return self.read(path).values
-
-    def dropped(self, path: Path, record: Record) -> Iterable[str]:
-        """In words, what a file holds, and one that is coded and decoded does not, for
-        another reason than its tokenizer. record: what was read of it."""
-        return ()
-
-    def planes(self, values: np.ndarray, channels: int) -> np.ndarray:
-        """(p, *axes, channels): what a tokenizer of as many channels is given."""
-        if values.shape[-1] != channels:
-            raise BadInput(
-                f"it has {values.shape[-1]} channels, and the bundle takes {channels}"
-            )
-        return values[None]
-
-    def count(self, channels: int, taken: int) -> int:
-        """How many planes a signal of `channels` is to a tokenizer of `taken`."""
-        return 1
-
-    def merge(self, planes: np.ndarray, channels: int) -> np.ndarray:
-        """The inverse of `planes`, of a signal that had, or is to have, `channels`."""
-        return planes[0]
-
-    def resample(self, values: np.ndarray, rate: float, to: float) -> np.ndarray:
-        """The same signal at another rate along its first axis."""
-        raise BadInput(f"it has a rate of {rate:g}, the bundle {to:g}")
-
-    def regrid(self, record: Record, to: float) -> Record:
-        """The signal at another rate, as training brings files to its own."""
-        values = self.resample(record.values, record.rate, to)
-        return dataclasses.replace(record, values=values, rate=to)
-
-    def regridded(self, values: np.ndarray, rate: float, record: Record) -> np.ndarray:
-        """The inverse of `regrid` for values at `rate`: as many as the record has, at
-        its times."""
-        values = self.resample(values, rate, record.rate)
-        return values[np.minimum(np.arange(len(record.values)), len(values) - 1)]
-
-    def prepare(self, record: Record) -> Record:
-        """The signal, at its rate in training, as files were prepared there."""
-        return record
-
-    def restore(self, values: np.ndarray, extra: bytes) -> np.ndarray:
-        """The inverse of `prepare` as far as there is one, by its record's extra."""
-        return values
-
-    def measure(self, original: np.ndarray, decoded: np.ndarray) -> float:
-        """How near the decoded values are, in dB."""
-        peak = float(original.max()) - float(original.min())
-        return peak_ratio(np.square(peak), original, decoded)
-
-    def units(self, values: np.ndarray, rate: float) -> float:
-        """What bits are divided by to be in `unit`."""
-        return values.size
-
     @classmethod
     def panels(cls, x: np.ndarray, units: Units) -> list[Panel]:
         """A signal (*shape) as pictures with what their axes and values are: of one
@@ -338,6 +247,11 @@ class Modality(Checked):
         return (units.along(len(x)) if x.ndim == 2 else None), None, ""
 
     @classmethod
+    def slices(cls, x: np.ndarray) -> UInt8[np.ndarray, "n h w c"] | None:
+        """Of a signal (*shape) of which its picture leaves out the most, several."""
+        return None
+
+    @classmethod
     def show(cls, x: np.ndarray) -> UInt8[np.ndarray, "n h w c"]:
         """Signals (n, *shape) as pictures of 1 or 3 channels: of one axis curves, of
         two as they are, of three the middle slice. Floats are clipped to [-1, 1]."""
@@ -346,10 +260,3 @@ class Modality(Checked):
         x = np.stack(list(map(curves, x))) if x.ndim == 3 else x
         x = x if x.shape[-1] in (1, 3) else x[..., :1]  # the first stands for them
         return x if x.dtype == np.uint8 else eight_bits(np.clip(x, -1, 1))
-
-
-def peak_ratio(peak_squared: float, original: np.ndarray, decoded: np.ndarray) -> float:
-    """Peak signal to noise; inf where nothing differs."""
-    error = np.square(original.astype(np.float64) - decoded).mean()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(10 * np.log10(peak_squared / error)) if error else np.inf

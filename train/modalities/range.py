@@ -22,9 +22,13 @@ from train.modalities.transforms.augment import RangeAugment
 from train.modalities.transforms.normalise import Scaling
 from vqdit.fields import Count, NonNegative, Positive
 
+INCOMPLETE = (
+    "beams have a distance, and another value that is not finite; they are taken for "
+    "such as did not return"
+)
 UNSAID = {"far": None, "elevation": ()}  # in a bundle
 STREETS = ("scenes", "driving", "driving_faults")
-Name = Literal["scenes", "driving", "driving_faults", "folder", "webdataset"]
+RangeName = Literal["scenes", "driving", "driving_faults", "folder", "webdataset"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +41,14 @@ class Ranges(Modality):
                (rows, azimuth, channels), range in metres first, and of KITTI's sweeps
                of points (.bin), which `projected` makes so, with their reflectance
                as a second channel. Azimuth wraps around.
+    rows, azimuth: beams of a sweep, from the top down, and directions around.
+    channels:  values of a place: 1 for the range alone.
     elevation: degrees of the lower edge of the lowest row and of the upper edge of the
                highest, of sweeps of points; points beyond are left out.
-    far:       metres that stand where a beam did not return: NaN, 0 or less in the
-               first channel. Other channels are 0 there, and the mask is 0 in all.
-               None: every value is finite, and stays as it is.
+    far:       metres that stand where a beam did not return: 0 or less in the first
+               channel, or a value in any that is not finite. Other channels are 0
+               there, and the mask is 0 in all. None: every value is finite, and stays
+               as it is.
     normalise: see train.modalities.transforms.normalise; fitted on what returned in
                training.
     examples, noise, seed: of streets: `examples` to train on, an eighth to test on.
@@ -57,7 +64,7 @@ class Ranges(Modality):
     suffixes: ClassVar[tuple[str, ...]] = (".npy", ".npz", ".bin")
     takes: ClassVar[tuple[str, ...]] = ("far", "rows", "azimuth", "elevation")
 
-    name: Name = "scenes"
+    name: RangeName = "scenes"
     rows: Count = 32
     azimuth: Count = 256
     channels: Count = 1
@@ -114,26 +121,32 @@ class Ranges(Modality):
         return Record(values, more=more, suffix=".npy", extra=extra)
 
     def findings(self, records):
-        """Shares of the points of sweeps that no image shows."""
-        mores = [each.more for each in records if "beyond" in each.more]
-        names = ("beyond", "hidden") if mores else ()
-        return {
-            f"{name}_share": [float(np.mean([more[name] for more in mores]))]
-            for name in names
-        }
+        """Shares of the points of sweeps that no image shows; of the beams of files
+        those that did not return, and those that did, without all of their values."""
+        shares = {}
+        for name in ("beyond", "hidden", "not_returned", "incomplete"):
+            found = [each.more[name] for each in records if name in each.more]
+            if found:
+                shares[f"{name}_share"] = [float(np.mean(found))]
+        return shares
 
     def changes(self, findings):
-        for (share,), why in (
-            (findings.get("beyond_share", [0]), "lie beyond data.elevation"),
-            (findings.get("hidden_share", [0]), "are behind another one in their cell"),
+        for name, what in (
+            ("beyond", "points lie beyond data.elevation, and are left out"),
+            ("hidden", "points are behind another one in their cell, and are left out"),
+            ("not_returned", f"beams did not return, and are {self.far or 0:g} m"),
+            ("incomplete", INCOMPLETE),
         ):
-            if share:
-                yield f"{share:.2%} of the points {why}, and are left out"
+            (share,) = findings.get(f"{name}_share", [0])
+            if share and (name != "not_returned" or self.name not in STREETS):
+                yield f"{share:.2%} of the {what}"
 
     def dropped(self, path, record):
         if path.suffix.lower() == ".bin":
             yield "its list of points; it comes back as an image of ranges"
             yield from self.changes(self.findings([record]))
+        lost = {"incomplete_share": [self._lost(record.values)["incomplete"]]}
+        yield from self.changes(lost)
 
     def write(self, record):
         return as_stored(record.values, record.extra)
@@ -149,7 +162,18 @@ class Ranges(Modality):
         values, hit = split_sweep(record.values, self.far)
         if not hit.any():
             raise Unreadable("no beam returned")
-        return dataclasses.replace(record, values=values, known=hit)
+        more = record.more | self._lost(record.values)
+        return dataclasses.replace(record, values=values, known=hit, more=more)
+
+    def _lost(self, sweep):
+        """Shares of beams without a distance, and of those with one that are taken for
+        such, since another value is not finite."""
+        hit = split_sweep(sweep, self.far)[1][..., 0]
+        far = split_sweep(sweep[..., :1], self.far)[1][..., 0]
+        return {
+            "not_returned": float(np.mean(~far)),
+            "incomplete": float(np.mean(far & ~hit)),
+        }
 
     @classmethod
     def of(cls, channels, rate=0.0, **preparation):

@@ -20,7 +20,7 @@ from vqdit.fields import Bound, Count, Decay, Natural, NonNegative
 
 STROKES = ("digit_strokes", "mnist_strokes")
 DRIVING = ("driving", "driving_faults")
-Name = Literal[
+SeriesName = Literal[
     "generated",
     "digit_strokes",
     "mnist_strokes",
@@ -44,6 +44,8 @@ class Series(Modality):
                .csv, .parquet and .npz files, one recording each. data_dir may be one
                file, whose last share, as large as holdout, is then the held-out part.
                Classes are sub-folders.
+    length:    samples of a window, which an example is.
+    channels:  values of a sample.
     columns:   of the files, in this order; (): all of them, but for `time`.
     time:      the column of a table that holds the times: seconds, or dates. An .npz
                names the times of its array X "X_time", or its rate "X_rate".
@@ -77,7 +79,7 @@ class Series(Modality):
     )
     score: ClassVar[str] = "SNR"
 
-    name: Name = "generated"
+    name: SeriesName = "generated"
     length: Annotated[int, Bound(at_least=2)] = 256
     channels: Count = 3
     columns: tuple[str, ...] = ()
@@ -170,6 +172,9 @@ class Series(Modality):
 
     def new(self, values, rate):
         extra = told(None, self.columns)
+        if self.time:  # a file without that column would not be read again
+            names = self.columns or [f"channel_{c}" for c in range(self.channels)]
+            extra = told(0.0, [self.time, *names])
         return Record(values[:, : self.channels], rate, suffix=".csv", extra=extra)
 
     def _filled(self, values, known):

@@ -27,7 +27,7 @@ from train.modalities.shown import grid, png
 from train.modalities.transforms.augment import ImageAugment
 from vqdit.fields import Bound, Count, Natural, NonNegative
 
-Name = Literal[
+VideoName = Literal[
     "moving_digits",
     "moving_mnist",
     "moving_actions",
@@ -51,6 +51,9 @@ class Video(Pixels):
                pictures, in the order of their names; classes are sub-folders. Of MP4,
                MOV, Matroska, WebM and AVI only what an example needs is decoded; of
                what has no index few frames are kept, and many are decoded up to it.
+    size:      of a side of a frame, in pixels.
+    channels:  1 for grey clips, 3 for colour.
+    stride:    frames between clips of one file; 0: as many as `frames`.
     frames:    of one example. A longer file gives several clips, `stride` frames apart
                (0: as many as `frames`, so that they do not overlap).
     rate:      frames a second. 0 takes those that are stored; otherwise the nearest
@@ -73,7 +76,7 @@ class Video(Pixels):
         ".gif .mp4 .m4v .webm .mov .mkv .avi .mpg .mpeg .ogv .3gp".split()
     )
 
-    name: Name = "moving_digits"
+    name: VideoName = "moving_digits"
     frames: Count = 16
     size: Count = 64
     channels: int = 1

@@ -2,15 +2,14 @@
 
 import dataclasses
 import functools
-import gzip
 import math
 from collections import Counter
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float
 
-from train.errors import BadInput, Unreadable, reading
+from train.errors import Unreadable
 from train.modalities.draws import Word
 from train.modalities.files import dropped
 from train.modalities.files.arrays import (
@@ -18,17 +17,18 @@ from train.modalities.files.arrays import (
     one_array,
     with_channels,
 )
-from train.modalities.files.limits import BLOCK, check_decoded
-from train.modalities.files.stored import File, check_growth, opened_file, size_of
+from train.modalities.files.scans import Lying, read_nifti, write_nifti
+from train.modalities.files.stored import check_growth
 from train.modalities.modality import EightOrMore, Modality
 from train.modalities.record import Record
 from train.modalities.transforms.augment import VolumeAugment
 from train.modalities.transforms.normalise import Scaling
 from vqdit.fields import Bound, Count, NonNegative
 
-Name = Literal["phantoms", "patients", "planted_patients", "folder", "webdataset"]
+VolumeName = Literal["phantoms", "patients", "planted_patients", "folder", "webdataset"]
+NIFTI = (".nii.gz", ".nii")
+SLICES = 8  # of a scan beside each other, to be looked at
 GENERATED = ("phantoms", "patients", "planted_patients")
-MILLIMETRES = {"meter": 1000.0, "micron": 0.001}  # of a NIfTI file's units
 
 # Of a window, which may be open on one side.
 End = Annotated[float, Bound(at_least=-math.inf, at_most=math.inf)]
@@ -48,6 +48,8 @@ class Volumes(Modality):
     size:      (d, h, w) of an example. A larger scan is cut at its centre, in training
                anywhere; a smaller one is padded with its least value. With resize=True
                the whole scan is resampled to it instead (linear, antialiased).
+    channels:  values of a voxel.
+    resize:    whether scans are resampled to `size` instead.
     spacing:   millimetres (d, h, w) between voxels that scans are resampled to, from
                their own: that of a NIfTI file, or of an array "spacing" (3,) of an
                .npz; (): as they are.
@@ -61,10 +63,10 @@ class Volumes(Modality):
     made: ClassVar[tuple[str, ...]] = ("examples", "noise", "seed")
     measures: ClassVar[str] = "volumes"
     judged: ClassVar[int] = 600
-    suffixes: ClassVar[tuple[str, ...]] = (".npy", ".npz", ".nii", ".nii.gz")
-    takes: ClassVar[tuple[str, ...]] = ("window",)
+    suffixes: ClassVar[tuple[str, ...]] = (*NIFTI, ".npy", ".npz")
+    takes: ClassVar[tuple[str, ...]] = ("window", "spacing")
 
-    name: Name = "phantoms"
+    name: VolumeName = "phantoms"
     size: tuple[int, int, int] = (32, 32, 32)
     channels: Count = 1
     spacing: tuple[float, ...] = ()
@@ -95,33 +97,59 @@ class Volumes(Modality):
         return (*self.size, self.channels)
 
     @property
-    def preparation(self) -> tuple[tuple[str, tuple[float, ...]], ...]:
-        return (("window", self.window),) if self.window else ()
+    def preparation(self):
+        spacing = () if self.resize else self.spacing
+        fields = {"window": self.window, "spacing": spacing}
+        return tuple((name, value) for name, value in fields.items() if value)
 
     @classmethod
     def axes(cls, x, units):
         return None, None, units.greys()
 
+    @classmethod
+    def slices(cls, x):
+        """From the lowest to the highest, evenly spaced."""
+        rows = np.linspace(0, len(x) - 1, min(len(x), SLICES))
+        return cls.show(x[np.rint(rows).astype(int)])
+
     def read(self, path):
         """What is not finite is taken for the least there is, and comes back so."""
+        suffix, lying = ".npy", b""
         if path.suffix.lower() in (".nii", ".gz"):
             scan, more = read_nifti(path)
+            suffix = NIFTI[path.suffix.lower() == ".nii"]
+            lying = more.pop("lying").packed()
         else:
             scan, spacing = one_array(path, "volume", "spacing")
             more = {} if spacing is None else {"spacing": spacing}
         values, extra = with_channels(scan, 3)
         more["filled"] = (~np.isfinite(values)).mean((0, 1, 2))
-        return Record(filled(values), more=more, suffix=".npy", extra=extra)
+        return Record(filled(values), more=more, suffix=suffix, extra=extra + lying)
 
     def write(self, record):
-        return as_stored(record.values, record.extra)
+        if record.suffix not in NIFTI:
+            return as_stored(record.values, record.extra)
+        flat = bool(record.extra[0] & 1)
+        values = record.values[..., 0] if flat else record.values
+        lying = Lying.of(record.extra[1:])
+        return write_nifti(values, lying, record.suffix == ".nii.gz")
+
+    def new(self, values, rate):
+        """As scans lie that are read, in NIfTI, with the spacing that they have."""
+        lying = Lying.along(self.spacing)
+        extra = bytes([values.shape[-1] == 1]) + lying.packed()
+        return Record(values, rate, suffix=NIFTI[0], extra=extra)
+
+    def reread(self, path, record):
+        # A NIfTI file holds float32 as they are.
+        exact = record.suffix in NIFTI
+        return record.values if exact else super().reread(path, record)
 
     def dropped(self, path, record):
         if path.suffix.lower() in (".nii", ".gz"):
-            yield (
-                "its header: how it lies, spacing and description; it comes back as "
-                "an array"
-            )
+            yield "its header's description; it comes back turned (RAS), in float32"
+        elif "spacing" in record.more:
+            yield "its spacing"
         if filled := float(np.mean(record.more["filled"])):
             yield f"{filled:.2%} of its values, which are not finite, and filled"
         if self.window:
@@ -209,48 +237,6 @@ def filled(scan: np.ndarray) -> np.ndarray:
     if known.all():  # nearly always, and a scan may be large
         return scan
     return np.where(known, scan, scan[known].min())
-
-
-def read_nifti(path: File) -> tuple[Float[np.ndarray, "d h w *c"], dict[str, Any]]:
-    """(values (z, y, x), and what other axes they have, in the header's units; their
-    "spacing" (z, y, x) in millimetres and the "orientation" of the file).
-
-    Turned, by whole quarters, to the right, to the front and up; a file that does not
-    say how it lies stays as it is. Raises BadInput without nibabel, and Unreadable for
-    what it cannot read.
-    """
-    if not path.name.lower().endswith((".nii", ".nii.gz")):
-        raise Unreadable("not a .nii.gz file")
-    try:
-        import nibabel  # an extra: few need it
-    except ImportError as error:
-        raise BadInput(
-            "NIfTI files need nibabel; pip install nibabel, or write .npy files"
-        ) from error
-    with reading("not a whole NIfTI file"), opened_file(path) as file:
-        packed = path.name.lower().endswith(".gz")
-        file = gzip.GzipFile(fileobj=file) if packed else file
-        kinds = nibabel.Nifti1Image, nibabel.Nifti2Image
-        begin = file.read(max(kind.header_class.sizeof_hdr for kind in kinds))
-        fits = (k for k in kinds if k.header_class.may_contain_header(begin))
-        kind = next(fits, kinds[0])
-        header = kind.header_class(begin[: kind.header_class.sizeof_hdr])
-        count = math.prod(header.get_data_shape())
-        size = int(header.get_data_offset()) + count * header.get_data_dtype().itemsize
-        check_decoded(max(size, 4 * count), size_of(path), advice="cut it into parts")
-        encoded = begin + file.read(max(0, size - len(begin)))
-        if packed:  # what follows, which is nothing: at the end sums are compared
-            file.read(BLOCK)
-        scan = kind.from_bytes(encoded)
-        header, orientation = scan.header, "unknown"
-        if header["sform_code"] or header["qform_code"]:
-            orientation = "".join(map(str, nibabel.aff2axcodes(scan.affine)))
-            scan = nibabel.as_closest_canonical(scan)
-        unit = MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)
-        spacing = unit * np.array(scan.header.get_zooms()[:3], np.float64)[::-1]
-        # (x, y, z) as stored, with the header's slope and intercept applied.
-        values = np.asarray(scan.get_fdata(dtype=np.float32)).swapaxes(0, 2)
-        return values, {"spacing": spacing, "orientation": orientation}
 
 
 def _row(values) -> str:

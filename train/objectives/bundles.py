@@ -5,9 +5,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from train.errors import BadInput
+from train.config.packages import foreign, naming, own_packages
+from train.errors import BadInput, Unreadable
 from train.modalities import Modality
 from train.pipeline import Examples, open_examples
+from train.pipeline.statistics import other_records
+from train.progress import say
 from train.runtime import hosts
 from vqdit.sealed import SEAL
 from vqdit.trained.bundle import load, read_json, save
@@ -31,8 +34,10 @@ def open_bundle(
     if not path:
         raise BadInput(f"write {at}=DIR, the workdir or bundle of {wanted}")
     try:
-        found = load(path)
+        found = load(path, own_packages())
     except (ValueError, OSError) as error:
+        if of := foreign(error):
+            raise BadInput(f"{at}: {path}: {of}{naming(of)}") from error
         raise BadInput(f"{at}: {error}") from error
     if not isinstance(found, kinds):
         raise BadInput(
@@ -66,7 +71,8 @@ def open_judge(path: str, data: Modality, classes: int, at: str = "--judge") -> 
 
     Raises BadInput where it judges others: pictures of another size, another number of
     classes, clips of another length or rate, other data or another held-out part, of
-    which it may have seen what is held out here.
+    which it may have seen what is held out here. One of before that does not say which
+    signals were kept from it is believed, and that is said.
     """
     judge = open_bundle(path, Judge, at)
     shape, other = picture_shape(data.shape), None
@@ -82,7 +88,20 @@ def open_judge(path: str, data: Modality, classes: int, at: str = "--judge") -> 
     if not other and judge.network.classes != classes:
         other = f"{judge.network.classes} classes, the data has {classes}"
     if not other and judge.protocol.get("data") != source(data):
-        other = f"by {judge.protocol.get('data')}, the data is {source(data)}"
+        trained = str(judge.protocol.get("data"))[:300]
+        other = f"by {trained}, the data is {source(data)}"
+    if not other and judge.held_out is None:
+        say(
+            f"{at}: {path} does not say which records were held out of its training, "
+            "and may have learned those that are held out here; train it anew to have "
+            "them compared"
+        )
+    elif not other:
+        try:
+            found = other_records(judge.held_out, data, train=False)
+        except Unreadable as error:
+            raise BadInput(f"{at}: {path}: held_out: {error}; train it anew") from error
+        other = found and f"by a held-out part of {found} there"
     if other:
         raise BadInput(
             f"{at}: {path} judges {other}; train one with python -m train.classifier"

@@ -9,6 +9,7 @@ from zlib import crc32
 import numpy as np
 
 from train.config import StageTwo
+from train.config.packages import own_packages
 from train.errors import BadInput
 from train.modalities import Modality
 from train.modalities.transforms.augment import Augment
@@ -42,9 +43,8 @@ def _drawn_of(cache: LatentCache) -> dict[str, Any] | None:
     for what is none."""
     try:
         stored = cache.contract["augment"].items()
-        return {
-            name: build(json.loads(text), ("vqdit", "train")) for name, text in stored
-        }
+        packages = ("vqdit", "train", *own_packages())
+        return {name: build(json.loads(text), packages) for name, text in stored}
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
 
@@ -111,7 +111,7 @@ def _tokenizer_of(cache: LatentCache) -> Any:
     """What is born discrete as it was encoded, or a contract. Fields are compared once
     they are values: one that came later has its default."""
     try:
-        return build(cache.contract.get("tokenizer"))
+        return build(cache.contract.get("tokenizer"), ("vqdit", *own_packages()))
     except ValueError as error:
         raise BadInput(f"cache: {error}") from error
 

@@ -1,6 +1,7 @@
 """A trained tokenizer as it is used: averaged weights and its latent contract."""
 
 import math
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -9,10 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from train.config import StageOne
+from train.config.paths import children
 from train.objectives.codebook import all_of, latents_of
 from train.pipeline import open_examples
 from train.runtime import hosts
 from train.runtime.step import TrainState
+from vqdit.quantizers.bits import Bits
 from vqdit.trained.codec import Codec
 from vqdit.trained.contract import LatentContract, contract_of
 
@@ -83,7 +86,19 @@ def told(experiment: StageOne, state: TrainState) -> str:
         shown = _code_grid(model, {"params": state.params, **state.stats}, data.shape)
         bits = math.prod(shown or grid) * sum(math.log2(k) for k in counts)
         latents += f", {bits:,.0f} bits"
+        groups = {b.group for b in _bits_of(model.quantizer) if b.grouped}
+        if groups:
+            sizes = ", ".join(map(str, sorted(groups)))
+            latents += f", whose entropy is that of groups of {sizes} bits"
     return f"{latents}; {len(open_examples(data, True)):,} examples"
+
+
+def _bits_of(value) -> Iterator[Bits]:
+    """The quantizers by signs in a quantizer."""
+    if isinstance(value, Bits):
+        yield value
+    for part in (children(value) or {}).values():
+        yield from _bits_of(part)
 
 
 def _code_grid(model, variables, shape) -> tuple[int, ...]:

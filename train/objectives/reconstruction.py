@@ -7,8 +7,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from train.config import StageOne, Weights
-from train.errors import BadInput
+from train.config import Ramp, StageOne, Weights
 from train.objectives.perceptual import Distance
 from vqdit import losses
 from vqdit.signal import to_signal
@@ -103,26 +102,18 @@ def known_of(batch) -> jax.Array | None:
 
 
 def quantizer_loss(weights: Weights, found: Mapping[str, jax.Array], step: jax.Array):
-    """(weighted sum, metrics) of the losses that a quantizer names.
-
-    Raises BadInput for one that has no weight.
-    """
+    """(weighted sum, metrics) of the losses that a quantizer names."""
     loss, metrics = 0.0, {}
     for name, value in found.items():
-        if not isinstance(getattr(weights, name, None), float):
-            raise BadInput(f"losses has no weight {name!r}, a loss of the quantizer")
-        weight = getattr(weights, name)
-        if name == "entropy":
-            weight = entropy_weight(weights, step)
-            metrics["entropy_weight"] = weight
+        weight = weights.quantizer.get(name, 1.0)
+        if isinstance(weight, Ramp):
+            weight = metrics[f"{name}_weight"] = at_step(weight, step)
         loss = loss + weight * value
         metrics[f"loss_{name}"] = value
     return jnp.asarray(loss, jnp.float32), metrics
 
 
-def entropy_weight(weights: Weights, step: jax.Array) -> jax.Array:
-    """From losses.entropy at step 0 to losses.entropy_end at losses.entropy_steps."""
-    if not weights.entropy_steps:
-        return jnp.float32(weights.entropy)
-    share = jnp.minimum(step / weights.entropy_steps, 1.0)
-    return weights.entropy + share * (weights.entropy_end - weights.entropy)
+def at_step(ramp: Ramp, step: jax.Array) -> jax.Array:
+    """The weight at a step."""
+    share = jnp.minimum(step / ramp.steps, 1.0)
+    return ramp.start + share * (ramp.end - ramp.start)

@@ -61,7 +61,7 @@ def open_start(experiment: StageOne, begun: int | None = None) -> Start:
         waits = False
     if waits:
         _check_kmeans(experiment)
-    features, _, variables = tokenizer_shapes(experiment)
+    features, _, variables = tokenizer_shapes(model, experiment.data.shape)
     if transfer is not None:
         transfer.check(variables)
     frozen, distances = networks(experiment.losses, model.front)

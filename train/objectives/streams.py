@@ -115,7 +115,10 @@ class Streams:
     def told(self, state: TrainState) -> str:
         """What a run says of its sequence and data as it begins."""
         tokens = {s.name: math.prod(s.coarse) for s in self.model.streams}
-        parts = ", ".join(f"{name} {count:,}" for name, count in tokens.items())
+        parts = ", ".join(
+            f"{name} {count:,}{_bits(self.tokenizers.get(name))}"
+            for name, count in tokens.items()
+        )
         told = (
             f"{sum(tokens.values()):,} tokens an example ({parts}); "
             f"{len(self.source):,} examples"
@@ -197,6 +200,17 @@ def prepare(experiment: StageTwo, begun: int | None = None) -> Streams:
     words = _codewords(experiment, tokenizers)
     parts = (experiment, model, processes, tokenizers, source)
     return Streams(*parts, transfer, words, lost)
+
+
+def _bits(tokenizer: Codec | Value | None) -> str:
+    """In words, those of an example's codes; empty for one without."""
+    if tokenizer is None:
+        return ""
+    if isinstance(tokenizer, Codec):
+        bits = tokenizer.contract.bits
+    else:
+        bits = math.prod(tokenizer.grid) * math.log2(tokenizer.code_count)
+    return f" of {bits:,.0f} bits" if bits else ""
 
 
 def _codewords(experiment: StageTwo, tokenizers) -> dict[str, np.ndarray]:

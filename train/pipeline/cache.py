@@ -38,12 +38,12 @@ SHARD = re.compile(r"records-\d{5,}\.array_record")
 # What a record may hold, and how each is stored.
 DTYPES = {"latents": "<f4", "codes": "<i4", "known": "|u1", "label": "<i4"}
 
-Row = Mapping[str, Any]
+CacheRow = Mapping[str, Any]
 
 
 def write_cache(
     folder: str | Path,
-    records: Iterable[Row],
+    records: Iterable[CacheRow],
     contract: dict[str, Any],
     count: int,
     versions: int = 1,
@@ -95,7 +95,9 @@ def seal_cache(
     (folder / DESCRIPTION).write_text(text, encoding="utf-8")
 
 
-def write_part(folder: Path, records: Iterable[Row], part: int = 0) -> dict[str, Any]:
+def write_part(
+    folder: Path, records: Iterable[CacheRow], part: int = 0
+) -> dict[str, Any]:
     """Writes shards of these records, and returns what `seal_cache` needs: a program of
     several processes has one a process, in the order of their examples."""
     from array_record.python import array_record_module  # only where data is
@@ -129,7 +131,7 @@ def write_part(folder: Path, records: Iterable[Row], part: int = 0) -> dict[str,
     return {"count": written, "fields": fields, "shards": shards}
 
 
-def _arrays(i: int, record: Row) -> dict[str, np.ndarray]:
+def _arrays(i: int, record: CacheRow) -> dict[str, np.ndarray]:
     unknown = set(record) - set(DTYPES)
     if unknown or not {"latents", "codes"} & set(record):
         raise BadInput(

@@ -12,7 +12,7 @@ from train.errors import BadInput
 from train.modalities.draws import Word, chance
 from train.pipeline.examples import Examples
 from train.pipeline.statistics import records_of
-from train.sources.share import Share
+from train.sources.share import Portion
 
 How = Literal["index", "key", "class"]
 Parts = Mapping[str, Any]  # stream -> Examples, or what is like them
@@ -220,7 +220,7 @@ def _refuse_nameless(parts: Parts) -> None:
 def _check_shares(first: str, one, name: str, other) -> None:
     """Raises BadInput where data.share takes other rows of one than of the other."""
     taken = [getattr(part, "source", None) for part in (one, other)]
-    rows = [each.rows if isinstance(each, Share) else None for each in taken]
+    rows = [each.rows if isinstance(each, Portion) else None for each in taken]
     if not np.array_equal(*rows):
         raise BadInput(
             f"data.{name} has other examples of its training part than data.{first}: "

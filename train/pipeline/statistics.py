@@ -87,32 +87,33 @@ def probe(data: Modality, train: bool) -> dict[str, Any]:
     for record in records.take(spaced(len(records), PROBED)):
         start = next(iter(data.starts(record)))
         x = data.cut([record], [start], None)["x"].astype(np.float64)
-        found.append([float(x.mean()), float(x.std()), record.label])
-    return {"records": len(records), "some": found}
+        found.append((float(x.mean()), float(x.std()), int(record.label)))
+    return {"records": len(records), "some": tuple(found)}
 
 
 def refuse_others(made_of: dict[str, Any], data: Modality, what: str) -> None:
     """Raises BadInput where `made_of`, a probe of the training part, is of other data
     than this is."""
-    now = probe(data, train=True)
     try:
-        with reading("damaged"):
-            count, some = made_of["records"], np.asarray(made_of["some"], np.float64)
-            same = count == now["records"] and np.allclose(
-                some, now["some"], rtol=1e-4, atol=1e-6
-            )
+        other = other_records(made_of, data, train=True)
     except Unreadable as error:
         raise BadInput(f"{what}: {error}; make it anew") from error
-    if count != now["records"]:
+    if other:
         raise BadInput(
-            f"{what}: made of {count} records and the data has {now['records']} now; "
-            f"give the data back, or make it anew"
+            f"{what}: made of {other} now; give the data back, or make it anew"
         )
-    if not same:
-        raise BadInput(
-            f"{what}: made of other records than the data has now; give the data back, "
-            "or make it anew"
-        )
+
+
+def other_records(made_of: dict[str, Any], data: Modality, train: bool) -> str:
+    """In words, how records that a probe is of differ from those of one part of the
+    data; "" where they do not. Raises Unreadable for what is no probe."""
+    now = probe(data, train)
+    with reading("damaged"):
+        count, some = made_of["records"], np.asarray(made_of["some"], np.float64)
+        if count != now["records"]:
+            return f"{count} records and the data has {now['records']}"
+        same = np.allclose(some, now["some"], rtol=1e-4, atol=1e-6)
+    return "" if same else "other records than the data has"
 
 
 def keep_statistics(

@@ -1,16 +1,23 @@
 """Examples of a data set as one picture, for a person to look at before training."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 from jaxtyping import UInt8
 
 from train.modalities import Batch, Modality
-from train.modalities.shown import Units
+from train.modalities.kinds import of_contract
+from train.modalities.shown import Units, grid
 from train.pipeline import Examples, open_examples, spaced
-from train.report.sheets import played, sheet
+from train.report.samples import said_file, said_of
+from train.report.sheets import PLAYED as HEARD_OR_SEEN
+from train.report.sheets import contents, sheet
 from train.runtime.log import Logger
+from vqdit.trained.generator import Generator
 
 SHOWN = 16
-PLAYED = 4  # sounds or clips, a file each
+PLAYED = 4  # sounds, clips or series, a file each, or volumes
 
 
 def example_picture(data: Modality) -> UInt8[np.ndarray, "h w 3"]:
@@ -42,10 +49,40 @@ def _augmented(data: Modality, seed: int) -> Batch:
 def play(
     logger: Logger, step: int, name: str, data: Modality, x: np.ndarray, units: Units
 ) -> None:
-    """Writes the first signals (n, *shape) into samples/, where they are sounds, or
-    clips: of the tokenizer's unit, or bytes."""
-    for i, content in enumerate(played(data, x[:PLAYED], units)):
-        logger.file(step, f"{name}_{i}", data.suffixes[0], content)
+    """Writes the first signals (n, *shape), of the tokenizer's unit or bytes, into
+    samples/: sounds, clips and series as files, volumes as a row of slices each."""
+    some, suffix = np.asarray(x[:PLAYED]), data.suffixes[0]
+    if suffix in (*HEARD_OR_SEEN, ".csv"):
+        for i, content in enumerate(contents(data, some, units)):
+            logger.file(step, f"{name}_{i}", suffix, content)
+    rows = [found for each in some if (found := data.slices(each)) is not None]
+    if rows:
+        picture = grid(np.concatenate(rows), columns=len(rows[0]))
+        logger.image(step, f"{name}_slices", picture)
+
+
+def show_samples(
+    logger: Logger,
+    step: int,
+    generator: Generator,
+    x: Mapping[str, Any],
+    columns: int,
+    names: Sequence[str],
+) -> None:
+    """Writes what was drawn of each stream into samples/, and shows it in TensorBoard:
+    signals as a sheet and by `play`; texts, classes, rows and boxes as `train.sample`
+    writes them. names: of the signals, on the sheet."""
+    for stream, codec in generator.codecs.items():
+        contract, units = codec.contract, Units.of(codec.contract)
+        picture = sheet(contract.kind, x[stream], units, columns, names)
+        logger.image(step, f"samples_{stream}", picture)
+        data = of_contract(contract)
+        play(logger, step, f"samples_{stream}", data, x[stream], units)
+    for stream in generator.values:
+        suffix, content = said_file(generator, stream, x[stream])
+        logger.file(step, f"samples_{stream}", suffix, content)
+        lines = [f"    {line}\n" for line in said_of(generator, stream, x[stream])]
+        logger.text(step, f"samples/samples_{stream}", "".join(lines))
 
 
 def units_of(data: Modality, examples: Examples) -> Units:

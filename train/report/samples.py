@@ -45,6 +45,14 @@ def said_of(generator: Generator, name: str, drawn: Any) -> list[str]:
     return generator.values[name].said(drawn)
 
 
+def said_file(generator: Generator, name: str, drawn: Any) -> tuple[str, bytes]:
+    """(suffix, content) of the one file of a stream that `is_said`: a table of rows or
+    boxes, or else a line for each sample."""
+    if is_listed(generator, name):
+        return ".csv", csv_of(drawn if is_rows(generator, name) else box_rows(drawn))
+    return ".txt", "".join(f"{t}\n" for t in said_of(generator, name, drawn)).encode()
+
+
 def write_samples(
     generator: Generator,
     out: Path,
@@ -70,16 +78,17 @@ def write_samples(
                 arrays.setdefault("label", labels)  # a column or stream goes first
             write_bytes(path, npz(**arrays))
         elif is_listed(generator, name):
-            table = csv_of(signal if is_rows(generator, name) else box_rows(signal))
+            suffix, table = said_file(generator, name, signal)
             if out.suffix in FILES:
-                path = path.with_suffix(".csv")
+                path = path.with_suffix(suffix)
                 write_bytes(path, table)
             else:
-                files[f"{name}.csv"] = table
+                files[f"{name}{suffix}"] = table
         elif name in texts:
             if out.suffix in FILES:
-                path = path.with_suffix(".txt")
-                write_bytes(path, "".join(f"{t}\n" for t in texts[name]).encode())
+                suffix, lines = said_file(generator, name, signal)
+                path = path.with_suffix(suffix)
+                write_bytes(path, lines)
             else:
                 files |= _numbered([t.encode() for t in texts[name]], end, ".txt")
         else:

@@ -17,15 +17,18 @@ SIZE, LINE = 10, 14  # of the letters, and of a line of them, in pixels
 LEFT, TICK, APART = 42, 3, 6
 LEAST = 40  # pixels in width of what has a name; smaller pictures are enlarged
 
-Picture = UInt8[np.ndarray, "h w 3"]
+Sheet = UInt8[np.ndarray, "h w 3"]
 PLAYED = (".wav", ".gif")  # files of what is heard, or moves
 
 
 def played(data: Modality, x: np.ndarray, units: Units) -> list[bytes]:
     """A file of each signal (n, *shape), of the tokenizer's unit or bytes, where they
     are sounds or clips; else none."""
-    if data.suffixes[0] not in PLAYED:
-        return []
+    return contents(data, x, units) if data.suffixes[0] in PLAYED else []
+
+
+def contents(data: Modality, x: np.ndarray, units: Units) -> list[bytes]:
+    """A file of each signal, of a kind whose signals are files, and no folders."""
     x = np.asarray(x)
     if units.scale and x.dtype != np.uint8:
         x = x * np.float32(units.scale) + np.float32(units.offset)
@@ -41,7 +44,7 @@ def sheet(
     columns: int | None = None,
     names: Sequence[str] = (),
     least: int = LEAST,
-) -> Picture:
+) -> Sheet:
     """Signals (n, *shape) as one picture, as their modality shows them.
 
     units: of axes and values; without them signals are shown bare. A note of what
@@ -75,7 +78,7 @@ def sheet(
     return np.concatenate([np.pad(r, fill(r), constant_values=255) for r in rows])
 
 
-def framed(panel: Panel) -> Picture:
+def framed(panel: Panel) -> Sheet:
     """A picture with its ticks, below and to the left; its note is the sheet's."""
     picture = eight_bits(panel.picture)
     height, width = picture.shape[:2]
@@ -139,7 +142,7 @@ def _number(value: float, axis: Axis) -> str:
     return f"{value:.4g}"
 
 
-def _line(names: Sequence[str], width: int, each: int) -> Picture:
+def _line(names: Sequence[str], width: int, each: int) -> Sheet:
     """A line with a name over every cell, or one for all of a row."""
     image = Image.new("RGB", (width, LINE), GROUND)
     draw, font = ImageDraw.Draw(image), _font()

@@ -29,7 +29,7 @@ MOST = 16  # batches, spaced over the set; a loss of more tells little more
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Figures:
+class HeldOutFigures:
     """What is scored beside the objective.
 
     names: of the figures. of: a state -> them. every: steps between.
@@ -61,7 +61,7 @@ class HeldOut:
     encode: Callable[[Any], Any] | None = None
     encoder: Encoder | None = None
     loss: str = "loss"
-    figures: Figures | None = None
+    figures: HeldOutFigures | None = None
 
     def check(self, run: Run, state: TrainState) -> None:
         """Raises BadInput, with nothing computed, for held-out data that cannot be read
@@ -113,7 +113,7 @@ class HeldOut:
             yield scored(self.figures, logger, best)
 
 
-def scored(figures: Figures, logger: Logger, best: "Best | None" = None) -> Hook:
+def scored(figures: HeldOutFigures, logger: Logger, best: "Best | None" = None) -> Hook:
     """A hook that logs the figures as evaluation_NAME; best is shown them."""
 
     def run(step: int, state: TrainState) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from train.config import Experiment
 from train.config.command import RUN
+from train.config.packages import naming, own_packages
 from train.config.paths import leaves, spell
 from train.config.workdir import CONFIG_FILE, open_workdir, refusal
 from train.errors import BadInput, one_line
@@ -180,13 +181,14 @@ def _check_owner(
     if stored is None:  # one of 0.1.0, which told nothing
         return
     try:
-        owner = build(stored, ("vqdit", "train"))
+        owner = build(stored, ("vqdit", "train", *own_packages(experiment)))
         if not isinstance(owner, Experiment):
             raise ValueError(f"it is a {type(owner).__name__}")
     except Exception as error:  # fields may be of any type
         raise BadInput(
             f"{workdir}/checkpoints are of an experiment that this version cannot "
-            f"read: {one_line(error)[:300]}; use the version that wrote them"
+            f"read: {one_line(error)[:300]}{naming(error)}; use the version that "
+            "wrote them"
         ) from error
     if why := refusal(owner, experiment, f"{workdir}/checkpoints", reschedule):
         raise BadInput(

@@ -32,7 +32,8 @@ class Logger:
     metrics.jsonl       one JSON object a line: step, time (seconds since 1970) and the
                         metrics; a value that is not finite is null
     tensorboard/        the same scalars, and the pictures
-    samples/            NAME_STEP.png, and NAME_STEP.wav or .gif of what is heard, moves
+    samples/            NAME_STEP.png, and NAME_STEP.wav or .gif of what is heard or
+                        moves, .csv of series, rows and boxes, .txt of texts
 
     step: the step that the run continues from. Lines past it, which a killed run had
     written and this one will write again, go to metrics.replaced.jsonl, and so does a
@@ -133,12 +134,15 @@ class Logger:
         return path
 
     def file(self, step: int, name: str, suffix: str, content: bytes) -> None:
-        """Writes samples/NAME_STEP.wav or .gif, by the suffix."""
+        """Writes samples/NAME_STEP.SUFFIX; what is heard or moves does so in
+        TensorBoard, too."""
         if not self._writes:
             return
         path = self._workdir / "samples" / f"{name}_{step:06d}{suffix}"
         with self._survived(f"samples/{path.name}"):
             write_bytes(path, content)
+        if suffix not in (".wav", ".gif"):
+            return
         with self._survived("tensorboard/"):
             show = {".wav": self._board.wav, ".gif": self._board.gif}[suffix]
             show(f"samples/{name}", content, step)

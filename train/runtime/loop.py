@@ -20,7 +20,7 @@ from train.runtime.log import Logger
 from train.runtime.sharding import replicated
 from train.runtime.step import TrainState
 from train.runtime.timing import peak_bytes
-from train.runtime.window import TrainingDiverged, Window
+from train.runtime.window import LogWindow, TrainingDiverged
 
 PREFETCH = 2  # batches on the device ahead of their step
 
@@ -119,7 +119,7 @@ def train(
             if batch is not None:
                 layout = jax.tree.map(lambda x: x.sharding, state)
                 update, names = _compile(step_fn, state, batch, layout)
-                seen = Window(step, names, _examples(batch), checkpoints, window)
+                seen = LogWindow(step, names, _examples(batch), checkpoints, window)
                 bar.set_description("training")
                 gib = peak_bytes(update) / 2**30
                 say(f"a step needs {gib:.2f} GiB on each device")

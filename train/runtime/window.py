@@ -20,7 +20,7 @@ class TrainingDiverged(BadInput):
     """The loss or the gradient is nan or infinite."""
 
 
-class Window:
+class LogWindow:
     """The metrics of the steps since the last line of the log.
 
     They stay on the device until they are asked for; every single step's are looked at

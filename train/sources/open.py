@@ -14,7 +14,7 @@ from train.sources.moving import moving, moving_actions, moving_events
 from train.sources.rows import open_rows
 from train.sources.saved import open_saved
 from train.sources.shards import open_shards
-from train.sources.share import Share
+from train.sources.share import Portion
 from train.sources.source import Source
 from train.sources.strokes import strokes
 
@@ -55,7 +55,7 @@ def open_source(data: Modality, train: bool) -> Source:
     if found is None:
         _tell_unused(data)
         found = SOURCES.get(data.name, open_prepared)(data, train)
-    return Share(found, data.share) if train and data.share < 1 else found
+    return Portion(found, data.share) if train and data.share < 1 else found
 
 
 def _tell_unused(data: Modality) -> None:

@@ -11,7 +11,7 @@ from train.sources.source import Source
 from train.sources.split import name_draw
 
 
-class Share(Source):
+class Portion(Source):
     """Those records of another source that are drawn below `share`, in their order.
 
     A draw is a hash of the record's key, or of its index where there are no keys: it

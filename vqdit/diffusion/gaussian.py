@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Key
 
 from vqdit.diffusion.process import Kind, Process, against
 from vqdit.diffusion.schedules import Linear, Schedule, VarianceExploding
-from vqdit.fields import Checked, Positive
+from vqdit.fields import Checked, Count, Positive
 
 Target = Literal["data", "noise", "velocity", "v"]
 
@@ -25,16 +25,20 @@ LEVELS = (-10.0, 9.2)
 class Gaussian(Checked, Process):
     """A schedule, and which quantity the network is asked for.
 
+    schedule: alpha and sigma, how much of the data and of the noise there is at a time.
     target: "data" x, "noise" eps, "velocity" dx_t/dt (arXiv:2209.03003),
         or "v" = alpha eps - sigma x (arXiv:2202.00512).
     learned_variance: the network also returns, after the target's channels, as many
         values that place the reverse variance between its two bounds
         (arXiv:2102.09672, eq. 15).
+    guided: how many channels, the first, guidance moves: 3 of 4 in DiT's code, whose
+        published scores are of that (arXiv:2212.09748); None for all.
     """
 
     schedule: Schedule = Linear()
     target: Target = "velocity"
     learned_variance: bool = False
+    guided: Count | None = dataclasses.field(default=None, kw_only=True)
 
     kind: ClassVar[Kind] = "latents"
 
@@ -54,6 +58,11 @@ class Gaussian(Checked, Process):
             raise ValueError(
                 f"stream {stream.name!r}: its process reads outputs={self.outputs} "
                 f"values a channel; the stream says outputs={stream.outputs}"
+            )
+        if (self.guided or 0) > stream.channels:
+            raise ValueError(
+                f"stream {stream.name!r}: guided={self.guided} of {stream.channels} "
+                f"channels; write at most these, or None"
             )
         return self
 
@@ -164,13 +173,14 @@ class Gaussian(Checked, Process):
         return jnp.where(s == 0, data, ahead)
 
     def guide(self, given: Array, absent: Array, scale: Array) -> Array:
-        """absent + scale (given - absent); a learned variance stays the given one."""
-        guided = absent + scale * (given - absent)
-        if self.learned_variance:
-            guided = jnp.concatenate(
-                [self.mean_part(guided), jnp.split(given, 2, axis=-1)[1]], axis=-1
-            )
-        return guided
+        """absent + scale (given - absent); what is not guided, and a learned variance,
+        stays the given one."""
+        moved = absent + scale * (given - absent)
+        channels = given.shape[-1] // self.outputs
+        count = channels if self.guided is None else self.guided
+        if count == given.shape[-1]:
+            return moved
+        return jnp.where(jnp.arange(given.shape[-1]) < count, moved, given)
 
     def reverse(self, output: Array, x_t: Array, t: Array, s: Array):
         """(mean, log variance) of p(x_s | x_t), s < t.

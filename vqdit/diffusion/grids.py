@@ -30,6 +30,9 @@ class Steps(Checked):
     """Even in t, or with shift > 1 denser near noise.
 
     t -> shift t / (1 + (shift - 1) t) (arXiv:2403.03206, eq. 23).
+
+    steps: of the sampler.
+    shift: 1 for even ones.
     """
 
     steps: Count = 50
@@ -48,6 +51,10 @@ class Karras(Checked):
     sigma is sigma / alpha of the process's schedule. rho = inf is even in log-SNR, as
     DPM-Solver++ walks (arXiv:2211.01095); rho = 1 even in sigma. Where the process
     starts above `high`, the first step is longer.
+
+    steps: of the sampler.
+    low, high: ends of sigma.
+    rho: how much denser the steps are near the data.
     """
 
     steps: Count = 18
@@ -77,7 +84,10 @@ class Karras(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class Times:
-    """Those that are written down, such as (1.0, 0.6, 0.3, 0.0)."""
+    """Those that are written down, such as (1.0, 0.6, 0.3, 0.0).
+
+    times: from 1 to 0, falling.
+    """
 
     times: tuple[float, ...]
 

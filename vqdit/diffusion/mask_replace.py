@@ -19,6 +19,8 @@ class MaskAndReplace(Replacement):
     probability `share` to one of the k codes, each alike: so a sampler sees most of
     what is left to say, and can still mend what it has said. The softmax p of the
     output is what the other codes say of this one, as in UniformState.
+
+    share: probability of a code, not the mask, in the place of one that has fallen.
     """
 
     share: Annotated[float, Bound(above=0, below=1)] = 0.1

@@ -21,7 +21,8 @@ LEAST = 1e-8  # the time below which a bound takes the weights of that time
 
 @dataclasses.dataclass(frozen=True)
 class Replacement(Checked, Process):
-    """vocab: number of codes; None where the stream says it (see `fit`).
+    """schedule: sigma is the share of codes that are replaced at a time.
+    vocab: number of codes; None where the stream says it (see `fit`).
 
     As it stands the softmax p of the output is read as what the *other* codes say of
     this one, and the code in its place is evidence beside that: then the reverse rates

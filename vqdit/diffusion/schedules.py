@@ -113,6 +113,8 @@ class DDPMLinear(Checked, VariancePreserving):
     beta runs from 0.1 to 20 over [0, 1], the limit of the thousand steps of
     arXiv:2006.11239 (1e-4 to 0.02): alpha^2 = exp(-t^2 (20 - 0.1) / 2 - 0.1 t). For a
     model that was trained on the steps themselves see LinearBetas.
+
+    beta_min, beta_max: beta at t = 0 and t = 1.
     """
 
     beta_min: float = 0.1
@@ -129,6 +131,8 @@ class VarianceExploding(Checked, Schedule):
 
     Between them lies what arXiv:2206.00364 walks, 0.002 to 80. A little noise is left
     at t = 0; a solver's last step removes it.
+
+    low, high: sigma at t = 0 and t = 1.
     """
 
     low: Positive = 0.001
@@ -169,6 +173,8 @@ class Betas(Checked, VariancePreserving):
     Step i of n, i from 0, ends at t = (i + 1) / n with alpha^2 = prod (1 - beta_j),
     j <= i; log alpha^2 is linear in between. The clock shows i, as published networks
     embed it, so both their noise level and their embedding fit.
+
+    betas: from the data on.
     """
 
     betas: tuple[float, ...]
@@ -210,6 +216,10 @@ class LinearBetas(Betas):
 
     DiT's and guided diffusion's are the default; latent diffusion (arXiv:2112.10752)
     has LinearBetas(low=0.00085, high=0.012, power=2).
+
+    steps: of the chain.
+    low, high: the first beta and the last.
+    power: 1 for even betas, 2 for even roots of them.
     """
 
     betas: tuple[float, ...] = dataclasses.field(default=(), init=False, repr=False)
@@ -225,7 +235,12 @@ class LinearBetas(Betas):
 
 @dataclasses.dataclass(frozen=True)
 class CosineBetas(Betas):
-    """Those of a squared cosine (arXiv:2102.09672, eq. 17), none above `most`."""
+    """Those of a squared cosine (arXiv:2102.09672, eq. 17), none above `most`.
+
+    steps: of the chain.
+    offset: of the cosine, so that the first steps are not too small.
+    most: that a beta is.
+    """
 
     betas: tuple[float, ...] = dataclasses.field(default=(), init=False, repr=False)
     steps: int = 1000

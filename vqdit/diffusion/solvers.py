@@ -92,7 +92,10 @@ class Heun(Solver):
 
 @dataclasses.dataclass(frozen=True)
 class DDIM(Checked, Solver):
-    """arXiv:2010.02502, eq. 12 and 16: eta = 0 is the ODE, eta = 1 is ancestral."""
+    """arXiv:2010.02502, eq. 12 and 16: eta = 0 is the ODE, eta = 1 is ancestral.
+
+    eta: how much noise each step adds.
+    """
 
     eta: NonNegative = 0.0
 
@@ -220,7 +223,9 @@ class Churn(Checked, Solver):
 class Corrector(Checked, Solver):
     """A step of Langevin dynamics at t, then the process's own step to s.
 
-    arXiv:2011.13456, algorithm 5. snr: share of the score's step in its noise.
+    arXiv:2011.13456, algorithm 5.
+
+    snr: share of the score's step in its noise.
     """
 
     snr: NonNegative = 0.1

@@ -31,6 +31,8 @@ class LogitNormal(Checked):
     """logit(t) ~ N(mean, std^2) (arXiv:2403.03206, section 3.1).
 
     A positive mean moves training towards noise (t = 1 is noise here). t is below 1.
+
+    mean, std: of logit(t).
     """
 
     mean: float = 0.0
@@ -48,6 +50,9 @@ class LogNormal(Checked):
     """log(sigma) ~ N(mean, std^2) of VarianceExploding(low, high), cut at its ends.
 
     arXiv:2206.00364, table 1.
+
+    mean, std: of log(sigma).
+    low, high: the ends of sigma.
     """
 
     mean: float = -1.2

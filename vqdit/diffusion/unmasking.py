@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vqdit.diffusion.masking import Masking
+from vqdit.diffusion.process import named
 from vqdit.diffusion.replacement import Replacement
 from vqdit.diffusion.solvers import Solver
 from vqdit.fields import Bound, Checked, Positive, Share
@@ -37,7 +38,11 @@ def sharpened(
 
 @dataclasses.dataclass(frozen=True)
 class Unmask(Checked, Solver):
-    """The process's own step, ancestral, of sharpened probabilities."""
+    """The process's own step, ancestral, of sharpened probabilities.
+
+    temperature: of the codes that are drawn, as of Confidence.
+    top_p: share of probability among which one is drawn, as of Confidence.
+    """
 
     temperature: Positive = 1.0
     top_p: TopP = 1.0
@@ -54,13 +59,17 @@ class Confidence(Checked, Solver):
     """MaskGIT's order: the surest codes first (arXiv:2202.04200, section 3.2).
 
     After the step to s, a share sigma(s) stays masked of the codes that were masked at
-    the start; what is known of a stream is not among them. The order is by log p of the
-    drawn value plus noise * s times a Gumbel draw, so noise = 0 is greedy and noise =
-    inf a uniformly random order.
+    the start; what is known of a stream is not among them. A count between two whole
+    ones is rounded by one draw of each stream, the same in all its steps (systematic
+    resampling): a stream of a single code has it as early or late as the schedule says,
+    and streams that are drawn together see each other's codes. The order is by log p of
+    the drawn value plus noise * s times a Gumbel draw, so noise = 0 is greedy and noise
+    = inf a uniformly random order, which draws the model's joint.
 
-    Streams that are drawn together each have an order of their own: one of a single
-    code has it in the first step, which sees nothing of the others. Where that has to
-    fit, draw it `before` them, or by Unmask.
+    noise:       how random the order is.
+    temperature: of the codes that are drawn: below 1 the likely ones are drawn more.
+    top_p:       share of probability that the likeliest codes have among which one is
+        drawn; 1 for all.
     """
 
     noise: Annotated[float, Bound(at_least=0, at_most=math.inf)] = 4.5
@@ -70,11 +79,12 @@ class Confidence(Checked, Solver):
     kind: ClassVar[type] = Masking
 
     def memory(self, x):
-        """How many codes were masked at the start, 0 before that is counted."""
-        return jnp.zeros((), jnp.int32)
+        """How many codes were masked at the start, 0 before that is counted; and from
+        where a share of them is rounded down."""
+        return jnp.zeros((), jnp.int32), jnp.zeros(())
 
     def step(self, stage, process, output, x_t, x, t, s, key, memory):
-        """Reveals the surest codes, at least one."""
+        """Reveals the surest codes."""
         value_key, order_key = jax.random.split(key)
         log_p = jax.nn.log_softmax(sharpened(output, self.temperature, self.top_p))
         values = jax.random.categorical(value_key, log_p).astype(jnp.int32)
@@ -83,16 +93,15 @@ class Confidence(Checked, Solver):
         random_order = self.noise == float("inf")
         score = gumbel if random_order else sure + self.noise * s * gumbel
 
-        masked = x_t == process.codes
-        drawn = jnp.where(memory == 0, masked.sum(), memory)
-        # One at least is revealed, or a coarse schedule would stand still.
-        # A hair more than sigma, whose float32 may fall just short of a whole count.
-        stay = jnp.floor((process.schedule.sigma(s) + 1e-6) * drawn)
-        stay = stay.astype(jnp.int32)
-        stay = jnp.where(s == 0, 0, jnp.minimum(stay, masked.sum() - 1))
+        masked, (drawn, offset) = x_t == process.codes, memory
+        fresh = jax.random.uniform(named(order_key, "offset"))
+        offset = jnp.where(drawn == 0, fresh, offset)
+        drawn = jnp.where(drawn == 0, masked.sum(), drawn)
+        stay = jnp.floor(process.schedule.sigma(s) * drawn + offset).astype(jnp.int32)
+        stay = jnp.where(s == 0, 0, stay)
         score = jnp.where(masked, score, jnp.inf).reshape(-1)
         rank = jnp.argsort(jnp.argsort(score)).reshape(x_t.shape)
-        return jnp.where(masked & (rank >= stay), values, x_t), drawn
+        return jnp.where(masked & (rank >= stay), values, x_t), (drawn, offset)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +114,8 @@ class Remask(Checked, Solver):
     eta: of the most that may be masked again, min(1, sigma(s) / (1 - sigma(t))), the
         part that is; 0 is Unmask.
     cap: probability of a code in a step at most.
+
+    temperature, top_p: as of Unmask.
     """
 
     eta: Share = 0.1

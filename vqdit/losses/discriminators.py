@@ -40,6 +40,12 @@ class PatchDiscriminator(Checked, nn.Module):
     (b, *shape, c) -> one logit for every patch of side 70 (at `layers` 3). Widths
     double from `channels` with every layer of stride 2, up to eight times.
 
+    channels: of the first layer.
+    layers:   of stride 2; more see larger patches.
+    dims:     axes of the signal.
+    dtype:    of activations and products; parameters and norms are float32.
+    implementation: of `nn.products.convolution`, in every convolution.
+
     Departs from the paper in GroupNorm where it has BatchNorm, and in padding to the
     same size, so that a signal of any size, a single frame too, has a verdict.
     """
@@ -108,6 +114,11 @@ class MultiPeriodDiscriminator(Checked, nn.Module):
 
     Waveforms (b, l, c) -> a verdict a period. Periods are primes, so that no two see
     the same columns.
+
+    periods: samples that each discriminator folds by.
+    channels: of the first layer.
+    dtype: of activations and products; parameters are float32.
+    implementation: of `nn.products.convolution`, in every convolution.
     """
 
     periods: Annotated[tuple[Count, ...], FILLED] = (2, 3, 5, 7, 11)
@@ -162,7 +173,12 @@ class ResolutionDiscriminator(nn.Module):
 class MultiResolutionDiscriminator(Checked, nn.Module):
     """EnCodec's multi-scale STFT discriminator (arXiv:2210.13438, section 3.4).
 
-    Waveforms (b, l, c) -> a verdict a window. sizes: samples in each window.
+    Waveforms (b, l, c) -> a verdict a window.
+
+    sizes: samples in each window.
+    channels: of every layer.
+    dtype: of activations and products; parameters are float32.
+    implementation: of `nn.products.convolution`, in every convolution.
     """
 
     sizes: Annotated[tuple[Count, ...], FILLED] = (2048, 1024, 512, 256, 128)

@@ -1,5 +1,6 @@
 """The transformer's block: attention and MLP, modulated by a conditioning vector."""
 
+import itertools
 from collections.abc import Callable
 from typing import Literal
 
@@ -25,6 +26,7 @@ class Block(Checked, nn.Module):
     Norms are modulated: shift, scale and gate follow from the conditioning vector. The
     defaults are DiT's (arXiv:2212.09748, figure 3).
 
+    heads:       of attention; they divide the width.
     mlp, mlp_ratio: of `Mlp`.
     norm, norm_scale: of `ModulatedNorm`.
     qk_norm:     of `Attention`.
@@ -221,6 +223,11 @@ def per_token(
     (m = 1)."""
     if len(lengths) == 1 or sum(lengths) == len(lengths):
         return mods
-    return jnp.repeat(
-        mods, jnp.array(lengths), axis=1, total_repeat_length=sum(lengths)
-    )
+    # Runs of one length are broadcast. The gradient of an index, which repeating each
+    # row by its own length is, a GPU sums in an order of its own every time.
+    parts, first = [], 0
+    for length, run in itertools.groupby(lengths):
+        last = first + len(list(run))
+        parts.append(jnp.repeat(mods[:, first:last], length, axis=1))
+        first = last
+    return jnp.concatenate(parts, axis=1)

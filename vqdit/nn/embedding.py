@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from vqdit.sums import Adding, take
+
 normal = nn.initializers.normal(0.02)
 MOST = 2**28  # values of a table of positions
 
@@ -39,24 +41,30 @@ class TimeEmbedding(nn.Module):
 
 
 class LabelEmbedding(nn.Module):
-    """Class label -> vector. Label `classes` is the null class, for guidance."""
+    """Class label -> vector. Label `classes` is the null class, for guidance.
+
+    adding: how the table's gradient is summed, see `vqdit.sums`; "product", None's on a
+        GPU or TPU, is the same in every run, and has no forward mode in the table.
+    """
 
     classes: int
     width: int
+    adding: Adding | None = None
 
     @nn.compact
     def __call__(self, label: Int[Array, "b"]) -> Float[Array, "b d"]:
         table = self.param("table", normal, (self.classes + 1, self.width))
-        return table[label]
+        return take(table, label, self.adding)
 
 
 class CodeEmbedding(nn.Module):
-    """The sum over books of one embedding each."""
+    """The sum over books of one embedding each; `adding` as of LabelEmbedding."""
 
     vocab: int
     books: int
     width: int
     initializer: jax.nn.initializers.Initializer
+    adding: Adding | None = None
 
     @nn.compact
     def __call__(self, codes: Int[Array, "b *grid m"]) -> Float[Array, "b n d"]:
@@ -65,7 +73,7 @@ class CodeEmbedding(nn.Module):
         )
         offsets = jnp.arange(self.books) * self.vocab
         flat = codes.reshape(codes.shape[0], -1, self.books)
-        return table[flat + offsets].sum(axis=2)
+        return take(table, flat + offsets, self.adding).sum(axis=2)
 
 
 def sincos_positions(grid: tuple[int, ...], width: int) -> np.ndarray:

@@ -24,7 +24,7 @@ SITES = 2048
 LEAST_SITES, LEAST_KERNEL = 256, 64 * 64
 
 
-class Window(NamedTuple):
+class ConvWindow(NamedTuple):
     """How a convolution slides, an axis each; its precision as lax has it."""
 
     strides: tuple[int, ...]
@@ -63,7 +63,7 @@ def convolution(implementation: Convolution | None = None) -> Callable:
             ]
             padding = lax.padtype_to_pads(x.shape[1:-1], wide, strides, padding)
         padding = tuple(map(tuple, padding))
-        window = Window(tuple(strides), padding, dilation, rest.get("precision"))
+        window = ConvWindow(tuple(strides), padding, dilation, rest.get("precision"))
         if len(strides) == 3 and dilation[0] == 1:
             return _by_planes(x, kernel, window, asked)
         return _convolve(x, kernel, window, asked)
@@ -122,7 +122,7 @@ def _by_planes(x, kernel, window, asked):
     x = [x[:, i : i + last : stride, ..., :] for i in range(seen)]
     x = jnp.concatenate(x, axis=-1).reshape(batch * steps, *plane[:-1], -1)
     kernel = kernel.transpose(1, 2, 0, 3, 4).reshape(*sides, -1, out)
-    flat = Window(*(field[1:] for field in window[:3]), window.precision)
+    flat = ConvWindow(*(field[1:] for field in window[:3]), window.precision)
     y = _convolve(x, kernel, flat, asked)
     return y.reshape(batch, steps, *y.shape[1:])
 
@@ -131,7 +131,7 @@ def kernel_gradient(
     x: Float[Array, "b *grid c"],
     dy: Float[Array, "b *grid2 o"],
     kernel: Sequence[int],
-    window: Window,
+    window: ConvWindow,
 ) -> Float[Array, "*kernel c o"]:
     """Gradient of a convolution's kernel, (*kernel, c, o) float32, from its output's.
 
@@ -229,7 +229,7 @@ def _dilated(x, kernel, stride):
 
 def _dilated_gradient(x, dy, shape, stride):
     # A transposed convolution is a convolution from its output to its input.
-    window = Window((stride,), ((0, 0),), (1,))
+    window = ConvWindow((stride,), ((0, 0),), (1,))
     return jnp.flip(kernel_gradient(dy, x, shape[:1], window).swapaxes(1, 2), 0)
 
 

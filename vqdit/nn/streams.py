@@ -42,6 +42,9 @@ class Continuous(Checked):
         """Values predicted for one token."""
         return self.patch ** len(self.grid) * self.channels * self.outputs
 
+    def most(self, masked: bool) -> None:
+        """Latents may be any numbers."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Discrete(Checked):
@@ -70,3 +73,7 @@ class Discrete(Checked):
     def out_width(self) -> int:
         """Values predicted for one token."""
         return self.books * self.vocab
+
+    def most(self, masked: bool) -> int:
+        """The last code there is; `masked`: the mask is one of them."""
+        return self.vocab - (not masked)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from vqdit.fields import Bound, Count, Positive
+from vqdit.fields import Bound, Count, NonNegative, Positive
 from vqdit.quantizers.codebook.book import Book
 from vqdit.quantizers.codebook.entropy import bit_entropy
 from vqdit.quantizers.codebook.estimators import Estimator
@@ -18,7 +18,13 @@ MOST = MOST_CODES.bit_length() - 1  # bits of a code: usage is counted for each
 
 
 class Bits(Book):
-    """A subclass has the property `size`, of a codeword in every channel."""
+    """A subclass has the property `size`, of a codeword in every channel.
+
+    bits: channels, a sign each.
+    sample_entropy, codebook_entropy: factors, in the loss "entropy", of the mean of the
+        entropies and of the entropy of the mean. Published weights differ: gamma of
+        BSQ's eq. 9, and the diversity weight of LFQ's code.
+    """
 
     bits: Count
     entropy: bool = True
@@ -26,6 +32,8 @@ class Bits(Book):
     group: Annotated[int, Bound(at_least=1, at_most=16)] = 9
     window: Window | None = None
     estimator: Estimator = "straight_through"
+    sample_entropy: NonNegative = 1.0
+    codebook_entropy: NonNegative = 1.0
 
     def __post_init__(self):
         super().__post_init__()
@@ -40,6 +48,11 @@ class Bits(Book):
     @property
     def num_codes(self) -> int:
         return 2**self.bits
+
+    @property
+    def grouped(self) -> bool:
+        """Whether the entropy of the mean is a sum over groups of bits."""
+        return self.entropy and self.bits > self.group
 
     @property
     def shrink(self) -> float:
@@ -61,7 +74,8 @@ class Bits(Book):
     def penalties(self, u: Array, q: Array) -> dict[str, Array]:
         if not self.entropy:
             return {}
-        return {"entropy": bit_entropy(u / self.size, self.temperature, self.group)}
+        how = self.temperature, self.group, self.sample_entropy, self.codebook_entropy
+        return {"entropy": bit_entropy(u / self.size, *how)}
 
     def _basis(self):
         return 2 ** np.arange(self.bits, dtype=np.int32)

@@ -35,14 +35,19 @@ class FSQ(Book):
     from its listing in the shift of even levels: atanh, which centres the bounded
     range as the text says, where the listing has tan.
 
+    levels: values of each channel, such as (8, 5, 5, 5).
     signs: two levels are the sign of z. The paper's bound, False, cuts them at -3.8,
         where its slope is 0.001: a channel says nothing, and learns next to nothing.
+    symmetric: levels from -1 to 1 at equal distances, and tanh(z) rounded to the
+        nearest (arXiv:2411.19842, section 3.2), also of an even count, which the paper
+        above has one more of below 0 than above.
     """
 
     levels: Levels
     window: Window | None = None
     estimator: Estimator = "straight_through"
     signs: bool = True
+    symmetric: bool = False
 
     @staticmethod
     def upgraded(fields: dict[str, Any]) -> dict[str, Any]:
@@ -60,17 +65,26 @@ class FSQ(Book):
 
     def project(self, z: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
         """The bound of the paper's equation 1 and its listing, in units of 1."""
+        if self.symmetric:
+            return jnp.tanh(z)
         return bound(z, self.levels, self.signs)
 
     def search(self, u: Float[Array, "n d"]) -> Int[Array, "n"]:
         """The code of the nearest level of every channel."""
         levels = np.array(self.levels)
+        if self.symmetric:
+            digits = jnp.floor((u + 1) / 2 * (levels - 1).astype(np.float32) + 0.5)
+            digits = jnp.clip(digits.astype(jnp.int32), 0, levels - 1)
+            return radix_number(digits, self.levels)
         half = levels // 2
         digits = jnp.round(u * half.astype(np.float32)).astype(jnp.int32) + half
         # The bound's margin of a thousandth is more than a level when they are many.
         return radix_number(jnp.clip(digits, 0, levels - 1), self.levels)
 
     def look_up(self, index: Int[Array, "*b"]) -> Float[Array, "*b d"]:
+        if self.symmetric:
+            last = np.array(self.levels, np.float32) - 1
+            return digits_of(index, self.levels) * 2.0 / last - 1.0
         half = np.array(self.levels) // 2
         return (digits_of(index, self.levels) - half) / half.astype(np.float32)
 

@@ -22,6 +22,8 @@ class GroupedQuantizer(Composite):
     book: any quantizer of vectors, of several books too; z has `count` times its
         channels. Its copies are the submodules books_0, books_1, ... and their codes
         stand side by side. Losses are means over the groups.
+
+    count: groups.
     """
 
     book: nn.Module

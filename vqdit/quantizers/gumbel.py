@@ -10,9 +10,10 @@ from jaxtyping import Array, Float, Int
 
 from vqdit.fields import Count, Natural, Positive
 from vqdit.quantizers.codebook.assignment import assign
-from vqdit.quantizers.codebook.book import Answer, Book
+from vqdit.quantizers.codebook.book import Book, Lookup
 from vqdit.quantizers.codebook.health import Window
-from vqdit.quantizers.codebook.search import Adding, Codes, best, take
+from vqdit.quantizers.codebook.search import Codes, best
+from vqdit.sums import Adding, take
 
 
 class GumbelQuantizer(Book):
@@ -31,6 +32,11 @@ class GumbelQuantizer(Book):
     y is never whole: see `assign`.
 
     scores, adding: of `NearestBook`.
+
+    num_codes: k, of codewords.
+    dim: d, channels of a codeword.
+    hard: whether one code alone goes forward.
+    least: temperature that is never gone below.
     """
 
     num_codes: Codes
@@ -58,7 +64,7 @@ class GumbelQuantizer(Book):
     def look_up(self, index: Int[Array, "*b"]) -> Float[Array, "*b d"]:
         return take(jnp.asarray(self.table), index, self.adding, self.scores)
 
-    def quantize(self, u: Float[Array, "n d"], *, train: bool, key: Any) -> Answer:
+    def quantize(self, u: Float[Array, "n d"], *, train: bool, key: Any) -> Lookup:
         """Vectors to their codes, sampled in training, for which it needs `key`."""
         if self.is_initializing():
             self.logits(u[:1])  # a submodule's parameters exist once it is called

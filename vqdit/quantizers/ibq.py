@@ -8,11 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from vqdit.quantizers.codebook.assignment import assign
-from vqdit.quantizers.codebook.book import Answer
+from vqdit.quantizers.codebook.book import Lookup
 from vqdit.quantizers.codebook.entropy import plogp
-from vqdit.quantizers.codebook.search import best, by_distance, take
+from vqdit.quantizers.codebook.search import best, by_distance
 from vqdit.quantizers.quantized import mean_square
 from vqdit.quantizers.vq import ParameterBook, orthogonality
+from vqdit.sums import take
 
 By = Literal["product", "distance"]
 
@@ -59,7 +60,7 @@ class IBQ(ParameterBook):
             return u, e, jnp.zeros(self.num_codes)
         return by_distance(u, e)
 
-    def quantize(self, u: Float[Array, "n d"], *, train: bool, key: Any) -> Answer:
+    def quantize(self, u: Float[Array, "n d"], *, train: bool, key: Any) -> Lookup:
         """Projected vectors to their codes; while not ready, at no loss."""
         index = self.search(jax.lax.stop_gradient(u))
         e = self.codewords()

@@ -10,7 +10,8 @@ class LFQ(Bits):
         entropy of the mean, of p(code | z) = softmax(-|z - q|^2 / temperature).
     temperature: 1 gives every z of a code's size a gradient; the 0.01 of several
         implementations is felt only within about 0.01 of a change of sign.
-    group:       beyond this many bits the second entropy is a sum over groups of bits.
+    group:       beyond this many bits the second entropy is a sum over groups of
+        bits (BSQ, eq. 12), an upper bound.
     """
 
     @property

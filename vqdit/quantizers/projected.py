@@ -12,15 +12,18 @@ import jax
 from jaxtyping import Array, Float, Int, Key
 
 from vqdit.fields import Count
-from vqdit.quantizers.codebook.book import Answer, Book
+from vqdit.quantizers.codebook.book import Book, Lookup
 from vqdit.quantizers.residual import check_book, set_book
 
 
 class Projected(Book):
     """A linear layer into the book's space before it, and one back after it.
 
-    book: any quantizer of one book. dim: channels of z. Codewords have the gradient of
-    the layer back, so in a residual every book's output keeps its own.
+    Codewords have the gradient of the layer back, so in a residual every book's output
+    keeps its own.
+
+    book: any quantizer of one book.
+    dim: channels of z.
     """
 
     book: nn.Module
@@ -56,7 +59,7 @@ class Projected(Book):
         rows = self.project_out(self.book.look_up(index.reshape(-1)))
         return rows.reshape(*index.shape, self.dim)
 
-    def quantize(self, u: Float[Array, "n d"], *, train: bool, key: Any) -> Answer:
+    def quantize(self, u: Float[Array, "n d"], *, train: bool, key: Any) -> Lookup:
         """The book's share, with losses in its space and latents in z's."""
         v = self.book.project(self.project_in(u))
         part = self.book.quantize(v, train=train, key=key)

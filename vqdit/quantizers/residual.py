@@ -34,6 +34,7 @@ class Composite(Quantizer):
 class ResidualQuantizer(Composite):
     """`count` books in a row: each quantizes what those before it have left (alg. 1).
 
+    count:   books.
     book:    any quantizer of one book but FSQ, whose residuals are `ResidualFSQ`'s. Its
         copies are the submodules books_0, books_1, ...
     dropout: share of examples (the first axis of z) that training rebuilds from a

@@ -26,6 +26,12 @@ class ResidualFSQ(Quantizer):
     Departs from FSQ, whose outermost levels lie on the bound: half of their cells is
     out of reach, and a next book would waste half of its codes there. Residuals scaled
     to the cell are vector-quantize-pytorch's; the paper has one book.
+
+    levels: values of each channel in one book, such as (4, 4, 4).
+    count: books.
+    window: codes of training that usage is counted over; None for 65,536, or more
+        where the codes are many.
+    estimator: how the gradient passes the choice of a code, see `codebook.estimators`.
     """
 
     levels: Levels

@@ -12,8 +12,8 @@ from vqdit.fields import Decay
 from vqdit.quantizers.codebook.estimators import Estimator
 from vqdit.quantizers.codebook.health import Revive
 from vqdit.quantizers.codebook.nearest_book import NearestBook
-from vqdit.quantizers.codebook.search import sums_by_code
 from vqdit.quantizers.quantized import mean_square, unit
+from vqdit.sums import sums_by_code
 
 HELD = 0.01  # count below which an average no longer decays
 
@@ -81,6 +81,8 @@ class EMAVectorQuantizer(NearestBook):
     sums / counts, counts Laplace-smoothed so that an unused code keeps a finite mean.
     Below a count of 0.01, which smoothing does not move, one holds its place: it would
     go to the origin otherwise.
+
+    decay: how much of the averages a step keeps.
     """
 
     cosine: bool = False

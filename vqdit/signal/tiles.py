@@ -7,6 +7,7 @@ clipped indices, and what sticks out is dropped when the tiles are joined.
 import functools
 import itertools
 import math
+import numbers
 from collections.abc import Iterable
 
 import numpy as np
@@ -32,7 +33,8 @@ class Tiling:
     ):
         if len(size) != len(tile) or min(size, default=0) < 1:
             raise ValueError(f"a signal of {size} does not divide into tiles of {tile}")
-        if not 0 <= overlap < min(tile):
+        whole = isinstance(overlap, numbers.Integral)
+        if not whole or not 0 <= overlap < min(tile):
             raise ValueError(
                 f"overlap={overlap} does not fit tiles of {tile}; write 0 to "
                 f"{min(tile) - 1}"

@@ -9,17 +9,19 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from vqdit.fields import Count, Natural
+from vqdit.signal.grids import Host
 from vqdit.tokenizer.value import Value, known_codes, ordered, side_by_side
-
-Host = np.ndarray | Array
 
 
 @dataclasses.dataclass(frozen=True)
 class Labels(Value):
-    """A class label as one code; one more code for "no label", -1."""
+    """A class label as one code; one more code for "no label", -1.
+
+    classes: how many there are.
+    """
 
     source: ClassVar[str] = "label"
     length: ClassVar[int] = 1  # type: ignore[misc]  # of others it is a field
@@ -55,6 +57,9 @@ class Boxes(Value):
     instead, whose ends are exact and whose error is larger elsewhere. Codes: bins, then
     classes, then one for all five of a box that is absent.
 
+    count: boxes that an example has at most.
+    bins: places along each side.
+    classes: of boxes.
     frames: of a clip, whose codes are a grid of (frames, 5 count); 0 of what has none.
     """
 

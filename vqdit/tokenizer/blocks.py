@@ -22,6 +22,7 @@ class ConvSpec(Checked, nn.Module):
     """The fields that a convolutional encoder and its decoder share.
 
     channels:    width of the first level; level i has channels * multipliers[i].
+    multipliers: one a level, from the signal's own grid down.
     blocks:      residual blocks a level.
     attention:   one flag a level: attention after each of its blocks; () for none.
     mid_attention: attention between the two blocks at the bottom.
@@ -41,6 +42,7 @@ class ConvSpec(Checked, nn.Module):
     widths:      of the levels, in place of channels and multipliers.
     groups:      of every GroupNorm, 32 in the published models; None for as many of 32
         as divide the width, or a quarter of that where it leaves one channel a group.
+    dtype:       of activations and products; parameters and norms are float32.
     remat:       what of a block the backward pass computes again (`vqdit.nn.remat`).
     implementation: of `nn.products.convolution`, in every convolution.
     """

@@ -8,6 +8,7 @@ which lie further in and are cropped on one side: one program is compiled for al
 """
 
 import functools
+import numbers
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -127,7 +128,7 @@ class _Piece(NamedTuple):
 
 def _pieces(count: int, chunk: int, before: int, after: int) -> Iterator[_Piece]:
     """Pieces of one size that cover `count` latents."""
-    if chunk < 1 or count < 1:
+    if not isinstance(chunk, numbers.Integral) or chunk < 1 or count < 1:
         raise ValueError(f"{count} latents in chunks of {chunk}: write at least 1 each")
     size = min(before + chunk + after, count)
     last = 0

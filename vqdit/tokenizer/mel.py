@@ -27,10 +27,13 @@ class LogMel(Checked, nn.Module):
     is the mean `magnitude` of a band: in [-1, 1] for a signal in [-1, 1], and -1 for
     silence.
 
-    rate: samples a second. window, hop: samples of a frame, and between frames.
+    rate: samples a second.
+    window, hop: samples of a frame, and between frames.
+    bands: of frequency, a row of the picture each.
     floor: magnitude below which nothing is told apart; 1e-4 is -80 dB of full scale.
     low, high, scale: of `mel_filterbank`; high = None is half the rate.
-    iterations: of Griffin-Lim; momentum: see `griffin_lim`.
+    iterations: of Griffin-Lim.
+    momentum: of Griffin-Lim, see `griffin_lim`.
     """
 
     rate: int

@@ -106,10 +106,10 @@ class Text(Value):
         return [self._text(row) for row in known_codes(codes, self.code_count)]
 
     def _text(self, row):
-        end = np.flatnonzero(row == self.padding)
+        pieces, padding = self.pieces, self.padding
+        end = np.flatnonzero(row == padding)
         row = row[: end[0]] if len(end) else row
-        pieces = self.pieces
-        data = b"".join(pieces[code] for code in row if code < self.padding)
+        data = b"".join(pieces[code] for code in row[row < padding].tolist())
         try:
             return data.decode("utf-8", "surrogatepass")
         except UnicodeDecodeError:

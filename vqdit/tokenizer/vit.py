@@ -28,6 +28,7 @@ class TransformerSpec(Checked, nn.Module, kw_only=True):
     width, depth, heads, mlp_ratio: of the transformer; ViT-VQGAN's Small, and its Base
         with 768, 12 and 12.
     out:    channels returned.
+    dtype:  of activations and products; parameters and norms are float32.
     causal: no latent sees what comes after its frames.
     remat:  what of a block the backward pass computes again (`vqdit.nn.remat`).
     """

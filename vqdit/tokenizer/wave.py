@@ -23,7 +23,7 @@ from vqdit.nn.products import Convolution, TransposedConvolution, convolution
 from vqdit.nn.remat import Remat, recomputed, remat_by_word
 from vqdit.signal.grids import divide_samples
 
-Stride = Annotated[int, Bound(at_least=2)]
+WaveStride = Annotated[int, Bound(at_least=2)]
 
 
 class WaveSpec(Checked, nn.Module):
@@ -34,6 +34,8 @@ class WaveSpec(Checked, nn.Module):
         decoder goes through them backwards.
     dilations: of the residual units of a level.
     kernel:    odd; of the first convolution and the dilated ones.
+    out:       channels returned: the latents', or the signal's.
+    dtype:     of activations and products; parameters are float32.
     causal:    a latent sees no sample after its own, a sample no later latent.
     remat:     what of a residual unit the backward pass computes again
         (`vqdit.nn.remat`).
@@ -41,7 +43,7 @@ class WaveSpec(Checked, nn.Module):
     """
 
     channels: int = 64
-    strides: Annotated[tuple[Stride, ...], FILLED] = (2, 4, 8, 8)
+    strides: Annotated[tuple[WaveStride, ...], FILLED] = (2, 4, 8, 8)
     dilations: Annotated[tuple[Count, ...], FILLED] = (1, 3, 9)
     kernel: Count = 7
     out: int = 64

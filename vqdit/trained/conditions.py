@@ -149,7 +149,7 @@ def check(
             codec = None if what == "noise" else generator.codecs.get(name)
             try:
                 if codec is not None:
-                    inputs.signal(codec.module, codec.contract, x)
+                    inputs.example(codec.contract, x)
                 else:
                     inputs.stream(streams[name], x, masked=what == "noise")
             except ValueError as error:

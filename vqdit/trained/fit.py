@@ -52,7 +52,11 @@ def tokenizer(module: Any, contract: LatentContract, stored: Headers) -> None:
 
 def judge(module: Any, judged: Any, stored: Headers) -> None:
     """Raises ValueError unless the weights are the classifier's, of such pictures."""
+    if not isinstance(judged, dict) or set(judged) != {"shape", "protocol", "front"}:
+        raise ValueError("its judge is not told by shape, protocol and front")
     shape, front = judged["shape"], judged["front"]
+    if not isinstance(judged["protocol"], dict):
+        raise ValueError("its protocol is not said by name")
     sides = isinstance(shape, tuple) and len(shape) == 3
     if not sides or not all(type(side) is int and side > 0 for side in shape):
         raise ValueError(f"it judges pictures of shape {shape}")

@@ -1,5 +1,6 @@
 """A trained diffusion transformer in use: jitted samplers of signals."""
 
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -194,8 +195,8 @@ class Generator:
         of = tuple(self.streams if of is None else of)
         if not of or set(of) - set(self.streams) or len(set(of)) < len(of):
             raise ValueError(f"of={of}: write some of the streams {[*self.streams]}")
-        if draws < 2:
-            raise ValueError(f"draws={draws}: write 2 or more")
+        if not isinstance(draws, numbers.Integral) or draws < 2:
+            raise ValueError(f"draws={draws}: write 2 or more, a whole number")
         for name in of:
             if not hasattr(self.processes[name], "bound"):
                 kind = type(self.processes[name]).__name__

@@ -47,6 +47,16 @@ def values(contract: LatentContract, x: Any) -> Any:
     return x
 
 
+def example(contract: LatentContract, x: Any) -> Any:
+    """As `values`, of the contract's sides alone: what a stream is made of."""
+    x = _array(x)
+    if x.shape[1:] != contract.shape:
+        raise ValueError(
+            f"it is {x.shape}; write (b, *{contract.shape}), cut or padded to its sides"
+        )
+    return values(contract, x)
+
+
 def tokens(contract: LatentContract, q: Any) -> Any:
     """Codes that the books have, or finite latents."""
     q = _array(q)
@@ -93,13 +103,9 @@ def stream(stream: Continuous | Discrete, x: Any, masked: bool) -> None:
         raise ValueError(f"it is {x.shape}; write (b, *{stream.shape})")
     if jnp.issubdtype(x.dtype, jnp.floating) != (stream.kind == "latents"):
         raise ValueError(f"its {stream.kind} are {stream.dtype}; got {x.dtype}")
-    ends = _extremes(x)
-    if isinstance(stream, Discrete):
-        most = stream.vocab - (not masked)
-        if ends.min() < 0 or ends.max() > most:
-            raise ValueError(
-                f"codes are 0 to {most}; got {ends.min():g} to {ends.max():g}"
-            )
+    ends, most = _extremes(x), stream.most(masked)
+    if most is not None and (ends.min() < 0 or ends.max() > most):
+        raise ValueError(f"codes are 0 to {most}; got {ends.min():g} to {ends.max():g}")
 
 
 def _array(x):

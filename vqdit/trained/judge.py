@@ -35,6 +35,8 @@ class Judge:
     shape:    of a picture, as the network sees it.
     protocol: what its figures depend on, for a report; `fingerprint` is of its weights.
     front:    what makes a recording a picture; None for all else.
+    held_out: what tells the signals that were kept from it from others, as who trained
+              it has found; None of one that does not say.
     """
 
     network: Classifier
@@ -42,6 +44,7 @@ class Judge:
     shape: tuple[int, int, int]
     protocol: dict[str, Any]
     front: LogMel | None = None
+    held_out: dict[str, Any] | None = None
 
     def accuracy(self, x: np.ndarray, labels: np.ndarray) -> float:
         """Share of signals whose likeliest class is their label, in [0, 1]."""

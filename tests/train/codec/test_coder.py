@@ -121,6 +121,10 @@ def test_the_cheapest_coder_is_chosen():
     saved = [alphabet.cost(alike[:1], Coder(model)) for model in (FIXED, PLACED)]
     assert 0 < saved[0] - saved[1] < 32
     assert alphabet.best_coder(alike[:1]).model == FIXED
+    sure = Prior(FINGERPRINT, (np.array([[2**35, *[0] * 1023]]),), (4,))
+    for count, model in ((3, FIXED), (4, POOLED)):  # 30 and 40 bits at fixed length
+        one = np.zeros((1, count, 1), np.int32)
+        assert Alphabet((1024,), sure).best_coder(one).model == model
     even = source.integers(0, 64, (3, 6, 1)).astype(np.int32)
     assert alphabet.best_coder(even).model == FIXED
     other = np.where(drawn(2000, 6, code_counts, seed=4) < 32, 3, 63)
@@ -240,7 +244,52 @@ def test_a_prior_of_another_tokenizer_or_none_is_refused(tmp_path):
         priors.read_prior(tmp_path, contract())
 
 
+@pytest.mark.parametrize("most, places", [(64, 4), (63, 1)])
+def test_a_table_a_place_is_kept_up_to_a_size(monkeypatch, most, places):
+    """Four places of 16 codes each, every one with codes of its own; as each half of
+    the examples says of the other, also where every one is handed in alone."""
+    monkeypatch.setattr(priors, "MOST_CELLS", most)
+    codes = np.arange(4)[None, :, None].repeat(101, 0) * 5
+    prior = count_codes(np.split(codes, 101), (16,), FINGERPRINT)
+    (counts,) = prior.counts
+    assert counts.shape == (places, 16) and counts.sum() == 404
+    assert prior.strength == ((4,) if places == 4 else (2**16,))
+
+
+@pytest.mark.parametrize(
+    "change, why",
+    [
+        ({"counts": (-np.ones((4, 9), int), np.ones((4, 3), int))}, "not fit"),
+        ({"counts": (np.ones((2, 9), int), np.ones((4, 3), int))}, "not fit"),
+        ({"counts": (np.ones(9, int), np.ones((4, 3), int))}, "not fit"),
+        ({"counts": (np.full((1, 9), 2**33), np.ones((4, 3), int))}, "not fit"),
+        ({"strength": (4, 5)}, "not fit"),
+        ({"counts": (np.ones((4, 9)), np.ones((4, 3), int))}, "not whole numbers"),
+        ({"counts": (np.ones((4, 2500), int), np.ones((4, 3), int))}, "too large"),
+    ],
+)
+def test_counts_that_cannot_be_are_refused(tmp_path, change, why):
+    """Beside such that can: of 2**36 codes less one, and of both sizes of a table."""
+    good = {"counts": (np.full((1, 9), 2**32), np.ones((4, 3), int))}
+    good |= {"fingerprint": FINGERPRINT, "strength": (4, 2**16)}
+    priors.write_prior(tmp_path, Prior(**good))
+    found = priors.read_prior(tmp_path, contract())
+    assert found.name == Prior(**good).name and found.counts[0].dtype == np.int64
+    priors.write_prior(tmp_path, Prior(**good | change))
+    if why == "too large":
+        (tmp_path / "prior.npz").write_bytes(b"0" * (2**16 + 8 * 48 + 1))
+    with pytest.raises(BadInput, match=why):
+        priors.read_prior(tmp_path, contract())
+
+
 def test_what_cannot_be_codes_is_refused():
+    two = Alphabet((4, 4))
+    for shape in ((4, 2), (2, 4, 1), (1, 2, 4, 2)):
+        with pytest.raises(ValueError) as refusal:
+            two.encode(np.zeros(shape, int), Coder(FIXED))
+        assert str(refusal.value) == f"codes are (tiles, places, 2); got {shape}"
+    with pytest.raises(ValueError, match=r"outside \[0, 4\)"):
+        two.encode(np.full((1, 1, 2), -1), Coder(FIXED))
     with pytest.raises(ValueError, match=r"outside \[0, 4\)"):
         Alphabet((4,)).encode(np.full((1, 1, 1), 4), Coder(FIXED))
     with pytest.raises(ValueError, match="there may be"):

@@ -1,8 +1,11 @@
 """The .vqd file: there and back, small, and never taken when a bit is not its own."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from train.codec import container
 from train.codec.coder import NAMES, Alphabet, Coder
 from train.codec.container import (
     KINDS,
@@ -71,8 +74,6 @@ def test_every_cut_is_seen():
 
 
 def test_another_version_and_a_senseless_header_are_named(monkeypatch):
-    import train.codec.container as container
-
     monkeypatch.setattr(container, "VERSION", 9)
     other = pack(HEADER, b"")
     monkeypatch.undo()
@@ -87,6 +88,69 @@ def test_another_version_and_a_senseless_header_are_named(monkeypatch):
     ):
         with pytest.raises(BadInput, match="header makes no sense"):
             unpack(broken + container._digest(broken))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shape": ()},
+        {"shape": (4, 0, 1)},
+        {"books": 0},
+        {"rate": np.inf},
+        {"rate": np.nan},
+        {"rate": -1.0},
+        {"rate": 0.0},  # and a length at another
+        {"suffix": "/../a"},
+        {"suffix": ".a.b.c.d"},
+        {"suffix": ".seventeenletters9"},
+        {"suffix": ".a_b"},
+        {"coder": Coder(5), "prior": b""},
+    ],
+)
+def test_a_header_that_cannot_be_makes_no_sense(change):
+    with pytest.raises(BadInput) as refusal:
+        unpack(pack(dataclasses.replace(HEADER, **change), b""))
+    assert str(refusal.value) == "the file's header makes no sense; compress again"
+
+
+@pytest.mark.parametrize(
+    "change", [{"suffix": ".sixteenletters16.nii.gz"}, {"suffix": ""}, {"rate": 1}]
+)
+def test_a_header_that_can_be_comes_back(change):
+    """Whole, under the greatest power, of a kind and a suffix that are spelled."""
+    more = {"whole": True, "coder": Coder(1, 15), "prior": b"", "kind": "smell"}
+    header = dataclasses.replace(HEADER, **more, **change)
+    assert unpack(pack(header, b"payload")) == (header, b"payload")
+
+
+def test_a_file_of_next_to_nothing_is_as_long_as_what_it_holds_asks_for(monkeypatch):
+    """A byte for every 2**15 values beyond 2**25, as they are or as they are coded."""
+    short = dataclasses.replace(HEADER, shape=(2**25, 1), length=2**25)
+    assert len(pack(short, b"")) < 100
+    for long in ({"shape": (2**26, 1)}, {"length": 2**26}):
+        header = dataclasses.replace(short, **long)
+        data = pack(header, b"payload")
+        assert len(data) == 1024
+        assert unpack(data) == (header, b"payload".ljust(len(unpack(data)[1]), b"\0"))
+        monkeypatch.setattr(container, "FREE", 2**30)
+        data = pack(header, b"")
+        monkeypatch.undo()
+        size = len(data)
+        with pytest.raises(BadInput) as refusal:
+            unpack(data)
+        assert str(refusal.value) == (
+            f"it says that its {size} bytes are 67,108,864 values, more than such a "
+            "file should be: write --large if you know it"
+        )
+        assert unpack(data, large=True) == (header, b"")
+    assert container.room(10) == 2**25 + 10 * 2**15
+
+
+def test_a_number_has_seven_bits_a_byte():
+    found = {0: "00", 127: "7f", 128: "8001", 300: "ac02", 2**14: "808001"}
+    assert {n: container._varint(n).hex() for n in found} == found
+    with pytest.raises(ValueError, match="-1 is negative"):
+        container._varint(-1)
 
 
 def test_the_checksum_of_codes_sees_every_code():

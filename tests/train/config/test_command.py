@@ -4,6 +4,7 @@ import importlib
 import pathlib
 import re
 import typing
+from typing import Any
 
 import pytest
 
@@ -11,8 +12,9 @@ import train
 from tests.train.experiments import TOKENIZER
 from train import bench
 from train.__main__ import NOT_PROGRAMS
-from train.config import Experiment, StageOne, StageTwo
+from train.config import Experiment, StageOne, StageTwo, help
 from train.config.command import RUN, parse
+from train.config.file import SHIPPED
 from train.config.help import meanings
 from train.config.override import overrides
 from train.config.paths import leaves
@@ -318,3 +320,27 @@ def test_what_is_no_number_is_one_line(word, file):
             flags,
         )
     assert "\n" not in str(refusal.value)
+
+
+def unexplained(value, meaning=""):
+    """Paths of the leaves of a value of which no docstring says a word."""
+    # Without what may be written, of which an annotation that is Any says nothing.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(help, "expected", lambda annotation: "")
+        return {at for at, _, words in help.described(value, Any, meaning) if not words}
+
+
+def test_every_field_of_a_shipped_experiment_has_a_meaning():
+    """Of what --help lists nothing is a bare name."""
+    found = set()
+    for path in SHIPPED.glob("[!_]*.py"):
+        module = importlib.import_module(f"configs.{path.stem}")
+        config = getattr(module, "CONFIG", None)
+        changed = getattr(module, "VARIANTS", {}).values() if config else ()
+        values = [
+            v for each in changed if isinstance(each, dict) for v in each.values()
+        ]
+        for value in (config, *values) if config else ():
+            paths = unexplained(value, "" if value is config else "its field's")
+            found |= {f"{path.stem}: {at}" for at in paths}
+    assert not found

@@ -84,6 +84,13 @@ def test_a_file_that_fails_names_its_line(tmp_path, text, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_weight_that_moved_into_the_quantizers_says_so(tmp_path):
+    path = tmp_path / "old.py"
+    path.write_text("from train.config import Weights\nWeights(entropy_steps=3)")
+    with pytest.raises(BadInput, match="line 2: .*write Weights.quantizer={'commit'"):
+        load_config(path)
+
+
 def test_experiments_are_values():
     assert dataclasses.replace(TOKENIZER) == TOKENIZER
     assert dataclasses.replace(JOINT, label_dropout=0.2) != JOINT

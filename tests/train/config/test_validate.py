@@ -60,11 +60,21 @@ REFUSED_TOKENIZERS = [
         "data.channels=3",
         "model.decoder.out=1 and the data's 3 channels differ; write model.d",
     ),
-    ("losses.commit=-1", "losses.commit: write a number, at least 0"),
     (
-        "losses.entropy_steps=-1",
-        "losses.entropy_steps: write a whole number, at least 0",
+        "losses.quantizer.commit=-1",
+        "losses.quantizer.commit: write a number, at least 0 or Ramp",
     ),
+    (
+        "losses.quantizer.entropy=Ramp(0.1,0,0)",
+        "losses.quantizer.entropy: Ramp.steps: write a whole number, at least 1",
+    ),
+    (
+        "losses.quantizer.comit=0.5",
+        "losses.quantizer.comit=0.5: the quantizer has no loss of that name; "
+        "did you mean commit",
+    ),
+    ("losses.commit=0.5", "losses.commit is now losses.quantizer.commit"),
+    ("losses.entropy_end=0", "losses.entropy_end is now .*'Ramp.START, END, STEPS.'"),
     ("losses.perceptual=nan", "losses.perceptual: write a number, at least 0"),
     ("losses.mel=1", "losses.mel=1.0 is for waveforms: .*; write losses.mel=0"),
     ("losses.stft=1", "losses.stft=1.0 is for waveforms"),

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from tests.train.experiments import JOINT, TOKENIZER
+from train.config import Ramp, Weights
 from train.config.override import overrides, replaced
 from train.config.workdir import begun, open_workdir, read_config, save_config
 from train.errors import BadInput
@@ -17,6 +18,25 @@ def test_config_json_round_trips(experiment, tmp_path):
     save_config(experiment, tmp_path / "config.json")
     assert read_config(tmp_path / "config.json") == experiment
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize("steps, entropy", [(0, 0.3), (5, Ramp(0.3, 0.1, 5))])
+def test_weights_that_were_a_field_each_are_the_same_experiment(
+    steps, entropy, tmp_path
+):
+    """As version 0.1.0 wrote them; the run is continued."""
+    path = tmp_path / "config.json"
+    changes = {"commit": 0.5, "entropy": entropy}
+    now = replaced(TOKENIZER, {"losses": Weights("l1", quantizer=changes)})
+    save_config(now, path)
+    old = json.loads(path.read_text())
+    fields = old["fields"]["losses"]["fields"]
+    del fields["quantizer"]
+    fields |= {"commit": 0.5, "codebook": 1.0, "kl": 1e-6, "orthogonal": 10.0}
+    fields |= {"entropy": 0.3, "entropy_end": 0.1, "entropy_steps": steps}
+    path.write_text(json.dumps(old))
+    assert read_config(path) == now
+    open_workdir(tmp_path, now)
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
@@ -144,7 +164,7 @@ def test_many_differences_are_counted(tmp_path):
         "ema": "0",
     }
     texts = {f"optimizer.{name}": text for name, text in rates.items()}
-    texts |= {f"losses.{name}": "2" for name in ("commit", "codebook", "kl")}
+    texts |= {f"losses.quantizer.{name}": "2" for name in ("commit", "codebook", "kl")}
     with pytest.raises(BadInput, match=r" and 1 more\);"):
         open_workdir(tmp_path, overrides(TOKENIZER, texts))
 

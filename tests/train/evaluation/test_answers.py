@@ -94,6 +94,13 @@ def test_rows_are_right_by_column():
     found = figures(rows, said, truth)
     assert found["age_rmse"] == pytest.approx(np.sqrt((9 + 100 + 16) / 3))
     assert found["sex_accuracy"] == pytest.approx(1 / 3)
+    # Of numbers 125 is left of 900 + 100 + 400, of categories two errors of one.
+    assert found["explained"] == pytest.approx((1 - 125 / 1400 + 1 - 2 / 1) / 2)
+    knows_nothing = figures(rows, [row(None, "f")] * 4, truth)
+    assert knows_nothing["explained"] == 0
+    assert figures(rows, truth, truth)["explained"] == 1
+    same = [row(40.0, "f")] * 4  # where nothing varies, nothing is explained
+    assert np.isnan(figures(rows, same, same)["explained"])
 
 
 def test_the_usual_answer_is_the_mean_or_the_most_frequent():

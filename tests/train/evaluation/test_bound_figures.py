@@ -66,11 +66,29 @@ def test_what_has_no_number_tells_no_anomaly():
     """Nothing is lost of a signal that is not there: of a clue the others count."""
     table = table_of(np.array([0, 0, 1, 1]), np.arange(4.0))
     table["lost"] = np.array([1.0, 2.0, np.nan, 3.0])
+    table["values"] = np.full(4, 2.0)
     found = figures_of(table, ("x",), anomalies={"one": 1})
     assert areas(found, "what is lost") == {"all": 1}
     table["lost"][2:] = np.nan
     found = figures_of(table, ("x",), anomalies={"one": 1})
     assert not any("what is lost" in line for line in lines(found))
+
+
+def test_what_a_given_stream_saves_is_told_a_pair_at_a_time():
+    """Nats that differ by hundreds, of which it saves 1 or 3: 2, and 1.96 times
+    sqrt(16 / 15) / 4 on either side."""
+    nats = 100.0 * np.arange(16)
+    table = table_of(np.zeros(16, int), nats)
+    table["without_lidar"] = nats + np.tile([1.0, 3.0], 8)
+    found = figures_of(table, ("camera",))
+    low, high = found["saved"]["lidar"]["interval"]
+    assert (low + high) / 2 == found["saved"]["lidar"]["nats"] == 2
+    assert high - 2 == pytest.approx(1.96 * (16 / 15) ** 0.5 / 4, rel=1e-4)
+    said = "lidar saves 2 nats beside what else is given, 95 % in 1.494 to 2.506"
+    assert said in lines(found)
+    one = {name: column[:1] for name, column in table.items()}
+    assert figures_of(one, ("camera",))["saved"] == {"lidar": {"nats": 1}}
+    assert "saved" not in figures_of(table_of(np.zeros(16, int), nats), ("camera",))
 
 
 def test_the_likeliest_class_is_compared_with_the_true_one():

@@ -15,7 +15,7 @@ from tests.members import missing
 from train import evaluation
 from train.evaluation import texts
 from train.evaluation.crossings.crossings import Beside
-from train.evaluation.estimates import Posterior, Resampled, Share, roc_auc
+from train.evaluation.estimates import Posterior, Proportion, Resampled, roc_auc
 from train.evaluation.evaluator import Evaluator, Several, evaluated, merged
 from train.evaluation.likeness import (
     Likeness,
@@ -212,7 +212,7 @@ CASES = {
         },
     ),
     "share": lambda: (
-        Share("s", lambda b: np.where(np.isnan(b["v"]), np.nan, b["v"] > 0)),
+        Proportion("s", lambda b: np.where(np.isnan(b["v"]), np.nan, b["v"] > 0)),
         {"v": VALUES},
         {
             "s": (VALUES > 0).sum() / COUNT,

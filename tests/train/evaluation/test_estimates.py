@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from train.evaluation.estimates import Estimate, Share, mean, roc_auc
+from train.evaluation.estimates import Estimate, Proportion, mean, roc_auc
 from train.evaluation.evaluator import evaluated
 
 DRAW = np.random.default_rng(0)
@@ -15,7 +15,7 @@ PARTS = np.split(np.random.default_rng(1).permutation(400), [150])
 
 def share(true, count):
     x = np.arange(count) < true
-    return evaluated(Share("s", lambda batch: batch["x"]), [{"x": x}])
+    return evaluated(Proportion("s", lambda batch: batch["x"]), [{"x": x}])
 
 
 def test_a_share_has_the_interval_of_wilson():
@@ -96,7 +96,7 @@ def test_shares_of_the_same_examples_differ_so_too():
     found = []
     for x in (one, two):
         batches = [{"x": x[rows], "index": rows} for rows in PARTS]
-        found.append(evaluated(Share("s", lambda batch: batch["x"]), batches)["s"])
+        found.append(evaluated(Proportion("s", lambda batch: batch["x"]), batches)["s"])
     low, high = (found[1] - found[0]).interval
     assert high - low == pytest.approx(2 * 1.96 * np.sqrt(8) / 400, rel=0.3)
     low, high = found[0].interval
@@ -109,7 +109,7 @@ def test_shares_of_the_same_examples_differ_so_too():
     assert not isinstance(share(3, 7)["s"], Estimate)  # of examples without an index
     # Where all are, every set says so, which is no certainty.
     every = [{"x": np.ones(10), "index": np.arange(10)}]
-    sure = evaluated(Share("s", lambda batch: batch["x"]), every)
+    sure = evaluated(Proportion("s", lambda batch: batch["x"]), every)
     assert sure["s"] == 1 and not isinstance(sure["s"], Estimate)
 
 

@@ -7,7 +7,7 @@ import soundfile
 from train.errors import BadInput
 from train.evaluation import evaluator
 from train.evaluation.probing import components, probed, validation
-from train.evaluation.targets import Part, divided, targets
+from train.evaluation.targets import Labelled, divided, targets
 from train.modalities import Audio, Images
 
 DIGITS = Images(name="digits", size=8, channels=1, threads=0)
@@ -72,7 +72,7 @@ def test_rows_of_batches_go_together(monkeypatch):
     """Whatever is in a batch to fill it up."""
     monkeypatch.setattr(evaluator, "CHUNK", 7)
     rows = np.array([3, 8, 9, 20, 31, 44, 45, 61, 70, 5])
-    part = Part(DIGITS, True, rows, rows)
+    part = Labelled(DIGITS, True, rows, rows)
     ask = lambda batch: {"row": batch["index"][:, None]}
     np.testing.assert_array_equal(part.gathered(ask, "")["row"][:, 0], rows)
 

@@ -196,6 +196,24 @@ def test_sweeps_are_scored_in_metres_where_a_beam_returned():
     assert evaluate_tokenizer(codec, data)["median_m"] == pytest.approx(0, abs=1e-3)
 
 
+def test_every_channel_of_a_sweep_is_scored_where_a_beam_returned(tmp_path):
+    draw = np.random.default_rng(0)
+    for i in range(12):
+        sweep = draw.uniform((5, 0), (70, 1), (4, 16, 2)).astype(np.float32)
+        sweep[0, :8] = np.nan
+        np.save(tmp_path / f"{i}.npy", sweep)
+    data = Ranges("folder", str(tmp_path), rows=4, azimuth=16, channels=2, threads=0)
+    wrong = lambda x: x * np.float32([1, -1])  # the second one
+    found = evaluate_tokenizer(Stand(data, change=wrong), data, baseline=False)
+    assert found["rmse_m"] == pytest.approx(0, abs=1e-4)
+    first, second, every = found["channels"]
+    assert first["channel"] == "range" and second["channel"] == "channel 1"
+    assert first["nrmse"] == pytest.approx(0, abs=1e-5)
+    assert second["std"] == pytest.approx(12**-0.5, rel=0.1)
+    assert second["nrmse"] == pytest.approx(2, rel=0.1)
+    assert every["nrmse"] == pytest.approx(second["nrmse"] / 2**0.5)
+
+
 @pytest.mark.parametrize(
     "data, how, chunk",
     [

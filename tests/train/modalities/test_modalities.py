@@ -176,6 +176,23 @@ def test_what_is_written_is_read_again(kind, tmp_path):
     assert data.units(record.values, record.rate or 1.0) > 0
 
 
+@pytest.mark.parametrize("data, shape", [(Ranges(), (32, 64)), (Volumes(), (8, 9, 30))])
+def test_a_channel_of_small_values_is_measured_as_any_other(data, shape):
+    """A reflectance beside metres: each in units of its own range."""
+    far, dim = np.random.default_rng(0).uniform((5, 0), (70, 1), (*shape, 2)).T
+    x = np.stack([far, dim], -1)
+    inverted = np.stack([far, dim.max() + dim.min() - dim], -1)
+    turned = np.stack([far.max() + far.min() - far, dim], -1)
+    assert data.measure(x, inverted) < 10
+    assert data.measure(x, inverted) == pytest.approx(data.measure(x, turned), abs=1)
+    # One that never changes does not count.
+    still = np.stack([far, np.full_like(far, 3.0)], -1)
+    alone = data.measure(far[..., None], far[..., None] + 1)
+    assert data.measure(still, still + 1) == pytest.approx(alone)
+    assert np.isnan(data.measure(still[..., 1:], still[..., 1:] + 1))
+    assert data.measure(still[..., 1:], still[..., 1:]) == np.inf
+
+
 @each
 def test_restore_undoes_prepare_but_for_what_is_lost(kind):
     record = SUFFIXED[kind]

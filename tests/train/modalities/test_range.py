@@ -50,6 +50,33 @@ def test_files_of_several_channels_keep_what_did_not_return_out(tmp_path):
     )
 
 
+def test_beams_that_do_not_count_are_said(tmp_path, caplog):
+    """At training, by findings, and where a file is coded."""
+    x = np.random.default_rng(0).uniform(2, 50, (4, 8, 2)).astype(np.float32)
+    x[:2, :, 1], x[2, :4, 0], x[3, :4] = np.nan, 0, np.nan
+    np.save(tmp_path / "0.npy", x)
+    fields = {"rows": 4, "azimuth": 8, "channels": 2, "holdout": 0.0, "threads": 0}
+    data = Ranges("folder", str(tmp_path), **fields)
+    found = fresh(data, True).findings
+    assert found == {"not_returned_share": [0.25], "incomplete_share": [0.5]}
+    incomplete = "50.00% of the beams have a distance, and another value that is not"
+    assert "25.00% of the beams did not return, and are 80 m" in caplog.text
+    assert incomplete in caplog.text
+    path = tmp_path / "0.npy"
+    (line,) = data.dropped(path, data.read(path))
+    assert line.startswith(incomplete)
+    # Nor is there anything to say where all values are measured.
+    np.save(path, np.nan_to_num(x))
+    assert fresh(dataclasses.replace(data, far=None), True).findings == {
+        "not_returned_share": [0],
+        "incomplete_share": [0],
+    }
+    # A street that is made says nothing of its sky.
+    fresh(SMALL, True)
+    assert caplog.text.count("did not return,") == 1
+    assert fresh(SMALL, True).findings["not_returned_share"][0] > 0.1
+
+
 def directions(rows, azimuth, low, high):
     """(elevation, azimuth to the left) of the middles of the cells, in radians."""
     up = high - (np.arange(rows) + 0.5) * (high - low) / rows
@@ -94,7 +121,8 @@ def test_nothing_is_said_of_sweeps_of_which_all_is_seen(tmp_path, caplog):
     points[:7, 2] = 100  # beyond; 1 - 0.7 - 0.3 is not 0 in floats
     points.tofile(tmp_path / "0.bin")
     data = Ranges("folder", str(tmp_path), rows=2, azimuth=40, holdout=0.0, threads=0)
-    assert fresh(data, True).findings == {"beyond_share": [0.7], "hidden_share": [0]}
+    found = fresh(data, True).findings
+    assert (found["beyond_share"], found["hidden_share"]) == ([0.7], [0])
     assert "behind another" not in caplog.text
 
 
@@ -108,7 +136,9 @@ def test_what_of_a_sweep_is_not_seen_is_said(tmp_path, caplog):
     with pytest.raises(BadInput, match="3.bin: is 20 bytes, and no points of four"):
         fresh(data, True)
     found = fresh(dataclasses.replace(data, bad_share=0.5), True).findings
-    assert found == {"beyond_share": [0.2], "hidden_share": [pytest.approx(0.7)]}
+    assert found["beyond_share"] == [0.2]
+    assert found["hidden_share"] == [pytest.approx(0.7)]
+    assert found["not_returned_share"] == [15 / 16] and found["incomplete_share"] == [0]
     assert "20.00% of the points lie beyond data.elevation" in caplog.text
     bundle = dict(data.preparation)
     assert Ranges.of(1, **bundle).read(tmp_path / "0.bin").values.shape == (2, 8, 1)

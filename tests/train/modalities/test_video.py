@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import struct
 import types
 from fractions import Fraction
 
@@ -353,6 +354,52 @@ def test_frames_that_an_avi_leaves_out_stay_on_the_screen(tmp_path):
     (tmp_path / "a.avi").write_bytes(content[: len(content) * 3 // 4])
     with pytest.raises(Unreadable, match="is cut short"):
         open_clip(tmp_path / "a.avi")
+
+
+def test_a_clip_that_its_file_trims_is_what_players_show(tmp_path):
+    """Without encoding anew: the frames before and after stay in the file."""
+    whole, path = tmp_path / "whole.mp4", tmp_path / "a.mp4"
+    recorded(whole, "libx264", range(50), bf="2")
+    with av.open(str(whole)) as old, av.open(str(path), "w") as new:
+        packets, stream = list(old.demux(video=0)), old.streams.video[0]
+        out = new.add_stream_from_template(stream)
+        for packet in packets[:-1]:  # the last one is empty
+            by = round(5 / 25 / packet.time_base)
+            packet.pts, packet.dts, packet.stream = (
+                packet.pts - by,
+                packet.dts - by,
+                out,
+            )
+            new.mux(packet)
+    content = path.read_bytes()
+    at = content.index(b"elst") + 12
+    lasts = struct.unpack(">I", content[at : at + 4])[0]
+    for share, count in ((1, 45), (0.5, 23)):
+        cut = struct.pack(">I", int(lasts * share))
+        path.write_bytes(content[:at] + cut + content[at + 4 :])
+        clip, shown = open_clip(path), read_clip(path)
+        assert type(clip) is Index and len(clip) == len(shown.frames) == count
+        np.testing.assert_array_equal(clip.times, shown.times)
+        for rows in ([0], [1, 2], [2, 9, 20], range(count)):
+            for row, frame in zip(rows, clip.pick(rows), strict=True):
+                np.testing.assert_array_equal(frame, shown.frames[row])
+
+
+@pytest.mark.parametrize("more", [0, 1, 2, 8])
+def test_the_size_that_an_avi_says_it_has_may_be_wrong(tmp_path, more):
+    recorded(path := tmp_path / "a.avi", "mjpeg", range(9))
+    content = path.read_bytes()
+    size = struct.pack("<I", len(content) - 8 + more)
+    path.write_bytes(content[:4] + size + content[8:])
+    assert len(open_clip(path)) == 9
+    # Frames count, and no index after them.
+    movi = content.index(b"movi") - 4
+    end = movi + 4 + struct.unpack("<I", content[movi : movi + 4])[0]
+    path.write_bytes(path.read_bytes()[:end])
+    assert len(open_clip(path)) == 9
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(Unreadable, match=f"is cut short: {end - 1} bytes of {end}"):
+        open_clip(path)
 
 
 def test_a_video_is_decoded_where_an_example_is(tmp_path, monkeypatch):

@@ -88,11 +88,67 @@ def test_scans_lie_alike_however_they_are_stored(tmp_path):
     assert found["spacing"] == ["4 of 1 x 1 x 1"]
 
 
+@pytest.mark.parametrize("end", ["nii", "nii.gz"])
+def test_a_scan_comes_back_where_it_was(tmp_path, end):
+    """As training reads it: turned, and each voxel at the place that it had."""
+    data, tilt = Volumes("folder"), np.eye(4)
+    tilt[:2, :2] = [[0.8, -0.6], [0.6, 0.8]]
+    for name, axes in AFFINES.items():
+        affine = tilt @ axes @ np.diag([1.5, 2.0, 0.5, 1])
+        affine[:3, 3] = 7, -9, 30
+        nifti(tmp_path / f"{name}.{end}", counted(4, 5, 6), affine)
+        read = data.read(tmp_path / f"{name}.{end}")
+        back = tmp_path / f"back.{read.suffix[1:]}"
+        back.write_bytes(data.write(read))
+        again = data.read(back)
+        assert again.suffix == f".{end}" and again.extra == read.extra
+        np.testing.assert_array_equal(again.values, read.values)
+        np.testing.assert_allclose(again.more["spacing"], read.more["spacing"])
+        scan = nibabel.load(back)
+        old = nibabel.as_closest_canonical(nibabel.load(tmp_path / f"{name}.{end}"))
+        np.testing.assert_allclose(scan.affine, old.affine, atol=1e-5)
+        assert scan.header["sform_code"] == 1
+    several = np.stack([counted(4, 5, 6), -counted(4, 5, 6)], 0)
+    image = nibabel.Nifti1Image(several.T, np.diag([0.002, 0.003, 0.004, 1]))
+    image.header.set_xyzt_units("meter")
+    nibabel.save(image, tmp_path / f"several.{end}")
+    read = data.read(tmp_path / f"several.{end}")
+    back.write_bytes(data.write(read))
+    again = data.read(back)
+    assert again.values.shape == (4, 5, 6, 2)
+    np.testing.assert_array_equal(again.values, read.values)
+    np.testing.assert_allclose(again.more["spacing"], [4, 3, 2])
+    assert nibabel.load(back).header.get_xyzt_units()[0] == "mm"
+
+
+def test_a_scan_that_is_drawn_has_the_spacing_of_its_data(tmp_path):
+    trained = over(tmp_path, spacing=(3.0, 2.0, 1.0), window=(-1.0, 1.0))
+    assert dict(trained.preparation)["spacing"] == (3.0, 2.0, 1.0)
+    data = Volumes.of(1, **dict(trained.preparation))
+    record = data.new(counted(4, 5, 6)[..., None], 0.0)
+    (tmp_path / f"a{record.suffix}").write_bytes(data.write(record))
+    again = data.read(tmp_path / "a.nii.gz")
+    np.testing.assert_array_equal(again.values, record.values)
+    assert again.more["spacing"].tolist() == [3, 2, 1]
+    assert again.more["orientation"] == "RAS"
+    # Of scans of one size there is none that all have, and of others it is not known.
+    resized = dataclasses.replace(trained, resize=True)
+    assert "spacing" not in dict(resized.preparation)
+    unsaid = Volumes.of(2).new(np.ones((4, 5, 6, 2), np.float32), 0.0)
+    (tmp_path / "b.nii.gz").write_bytes(Volumes.of(2).write(unsaid))
+    header = nibabel.load(tmp_path / "b.nii.gz").header
+    assert header.get_xyzt_units()[0] == "unknown" and header.get_data_shape()[3] == 2
+
+
 def test_a_scan_that_does_not_say_how_it_lies_is_left(tmp_path):
     nifti(tmp_path / "a.nii", counted(4, 5, 6), np.eye(4), codes=0)
     read = Volumes("folder").read(tmp_path / "a.nii")
     np.testing.assert_allclose(read.values[..., 0], counted(4, 5, 6), atol=1e-4)
     assert read.more["orientation"] == "unknown"
+    (tmp_path / "b.nii").write_bytes(Volumes("folder").write(read))
+    again = Volumes("folder").read(tmp_path / "b.nii")
+    assert again.more["orientation"] == "unknown"
+    np.testing.assert_array_equal(again.values, read.values)
 
 
 def test_scans_are_brought_to_one_spacing(tmp_path):

@@ -70,7 +70,7 @@ def test_a_tokenizer_is_the_same_in_microbatches(name):
         if quantizer is None:
             plain = chosen.model.clone(quantizer=None, dim=2, variational=True)
             chosen = dataclasses.replace(chosen, model=plain)
-        changes = {"optimizer.accumulate": parts, "losses.entropy": 0.5}
+        changes = {"optimizer.accumulate": parts, "losses.quantizer.entropy": 0.5}
         return after(*started(replaced(chosen, changes)), batches)
 
     whole = run(1)

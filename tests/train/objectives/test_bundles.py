@@ -1,14 +1,20 @@
 """A tokenizer and data that belong together."""
 
 import dataclasses
+import types
 from types import SimpleNamespace
 
+import jax
 import pytest
 
+from tests.train.experiments import TOKENIZER
+from train.config.override import replaced
 from train.errors import BadInput
 from train.modalities import Audio, Ranges
 from train.objectives.bundles import examples_for
+from train.objectives.contract import told
 from train.pipeline import open_examples
+from vqdit.quantizers import LFQ
 
 
 def trained_on(data):
@@ -42,3 +48,14 @@ def test_sounds_of_another_level_are_refused():
     louder = dataclasses.replace(data, clean=dataclasses.replace(data.clean, peak=0.5))
     with pytest.raises(BadInput, match=r"prepared with peak 0\.5"):
         examples_for(trained_on(data), louder, False)
+
+
+@pytest.mark.parametrize("quantizer, said", [(LFQ(10), True), (LFQ(8), False)])
+def test_a_run_says_that_its_entropy_is_by_groups_of_bits(quantizer, said):
+    experiment = replaced(TOKENIZER, {"model.quantizer": quantizer})
+    x = jax.ShapeDtypeStruct((1, *experiment.data.shape), "float32")
+    stats = dict(jax.eval_shape(experiment.model.init, jax.random.key(0), x))
+    state = types.SimpleNamespace(params=stats.pop("params"), stats=stats)
+    line = told(experiment, state)
+    assert f"{quantizer.bits} an example, " in line
+    assert ("whose entropy is that of groups of 9 bits" in line) == said

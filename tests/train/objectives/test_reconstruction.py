@@ -12,7 +12,7 @@ import pytest
 import vqdit
 from tests import quick, toys
 from tests.train.test_stages import DATA, EMA, tokenizer
-from train.config import Weights
+from train.config import Ramp, Weights
 from train.config.validate import validate
 from train.errors import BadInput
 from train.modalities import Images
@@ -20,7 +20,7 @@ from train.objectives import start
 from train.objectives.perceptual import networks
 from train.objectives.reconstruction import (
     Reconstruction,
-    entropy_weight,
+    at_step,
     quantizer_loss,
 )
 from train.runtime.sharding import TOKENIZER_RULES, make_mesh, state_sharding
@@ -35,16 +35,14 @@ PLAIN = dataclasses.replace(tokenizer(EMA), kmeans=None)
 PLAIN = dataclasses.replace(PLAIN, model=PLAIN.model.clone(quantizer=None, dim=2))
 
 
-def test_entropy_weight_is_a_line():
-    weights = Weights(entropy=0.2, entropy_end=0.1, entropy_steps=10)
-    found = [float(entropy_weight(weights, jnp.int32(i))) for i in (0, 5, 10, 99)]
+def test_a_ramp_is_a_line():
+    ramp = Ramp(0.2, 0.1, 10)
+    found = [float(at_step(ramp, jnp.int32(i))) for i in (0, 5, 10, 99)]
     np.testing.assert_allclose(found, [0.2, 0.15, 0.1, 0.1], rtol=1e-6)
-    constant = dataclasses.replace(weights, entropy_steps=0)
-    assert float(entropy_weight(constant, jnp.int32(7))) == np.float32(0.2)
 
 
 def test_the_quantizers_losses_are_weighted_and_reported_as_they_are():
-    weights = Weights(commit=0.5, entropy=2.0, entropy_end=4.0, entropy_steps=4)
+    weights = Weights(quantizer={"commit": 0.5, "entropy": Ramp(2.0, 4.0, 4)})
     found = {"commit": 3.0, "entropy": -1.0, "orthogonal": 0.25}
     loss, metrics = quantizer_loss(weights, found, jnp.int32(2))
     assert loss == 0.5 * 3 + 3.0 * -1 + 10 * 0.25
@@ -52,10 +50,12 @@ def test_the_quantizers_losses_are_weighted_and_reported_as_they_are():
     assert metrics == {f"loss_{name}": value for name, value in found.items()}
 
 
-def test_a_loss_without_a_weight_is_refused():
-    for name in ("pixel", "unheard_of"):
-        with pytest.raises(BadInput, match=f"losses has no weight '{name}'"):
-            quantizer_loss(Weights(), {name: 1.0}, jnp.int32(0))
+def test_a_loss_that_nobody_has_heard_of_counts_as_it_is_written_or_once():
+    """Also where a field of the weights has its name."""
+    found = {"own": 3.0, "perceptual": 5.0}
+    assert quantizer_loss(Weights(perceptual=7.0), found, jnp.int32(0))[0] == 8
+    weights = Weights(quantizer={"own": 0.5})
+    assert quantizer_loss(weights, found, jnp.int32(0))[0] == 6.5
 
 
 @pytest.mark.slow
@@ -300,7 +300,7 @@ def test_networks_that_are_not_there_are_refused_in_one_line(bundle, tmp_path):
 
 def test_the_weight_moves_with_the_step():
     """The objective is told how many updates are done, inside one program."""
-    weights = Weights(entropy=1.0, entropy_end=0.0, entropy_steps=4)
+    weights = Weights(quantizer={"entropy": Ramp(1.0, 0.0, 4)})
 
     def objective(params, stats, batch, key, step):
         loss, metrics = quantizer_loss(weights, {"entropy": params}, step)

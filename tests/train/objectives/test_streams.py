@@ -20,14 +20,21 @@ from train.errors import BadInput
 from train.modalities import Images, Series
 from train.objectives.denoising import build_step, objective_of
 from train.objectives.latents import encode_set
-from train.objectives.streams import prepare
+from train.objectives.streams import Streams, _bits, prepare
 from train.objectives.transfer import Transfer
 from train.pipeline import open_examples
 from vqdit.diffusion import Case, Gaussian, LogitNormal, Masking, Mixture, Uniform
 from vqdit.dit import DiT
 from vqdit.nn import Block
-from vqdit.nn.streams import Discrete
-from vqdit.tokenizer import ConvDecoder, ConvEncoder, Labels, Table, Tokenizer
+from vqdit.nn.streams import Continuous, Discrete
+from vqdit.tokenizer import (
+    Bytes,
+    ConvDecoder,
+    ConvEncoder,
+    Labels,
+    Table,
+    Tokenizer,
+)
 from vqdit.trained.contract import contract_of
 from vqdit.values import build, describe
 
@@ -95,6 +102,25 @@ def test_what_is_written_of_a_stream_is_what_its_tokenizer_says():
     said["vocab"] = 32
     for tokenizers in ({"text": words}, {"text": Table(bins=4)}, {}):
         assert network(JOINT, tokenizers)[0].streams[1] == Discrete("text", **said)
+
+
+def test_a_run_says_of_how_many_bits_its_streams_are():
+    image, state = toys.codec(), types.SimpleNamespace(params={})
+    model = DiT(
+        (Continuous("image", (2, 2), 2), Discrete("text", (6,), 256)),
+        width=16,
+        depth=1,
+        block=Block(2),
+    )
+    tokenizers = {"image": image, "text": Bytes(6)}
+    opened = Streams(JOINT, model, {}, tokenizers, range(1200))
+    bits = 6 * np.log2(Bytes(6).code_count)
+    assert opened.told(state).startswith(
+        f"10 tokens an example (image 4 of 13 bits, text 6 of {bits:.0f} bits); 1,200 "
+    )
+    continuous = dataclasses.replace(image.contract, codes=())
+    assert _bits(dataclasses.replace(image, contract=continuous)) == ""
+    assert _bits(None) == ""
 
 
 @pytest.mark.slow

@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from tests import quick, toys
+from tests.losses.test_perceptual import state_dict
 from train import stage_one
 from train.config import KMeansInit, Run, StageOne, StageTwo, Stream, replaced
 from train.config.network import network
@@ -149,22 +151,38 @@ def test_the_state_of_a_run_starts_with_the_weights_and_codes(pictures):
 
 
 def test_a_run_opens_what_it_names_once(pictures, tmp_path, monkeypatch):
-    """From the command line to the loop, where its train step is made."""
+    """From the command line to the loop, where its train step is made: what training
+    starts from, and the networks that reconstructions are compared in and scored by."""
     path, _ = pictures
+    saved(tmp_path / "clips", FRAMES, VIDEO, (3, 2, 2))
+    (tmp_path / "vgg").touch()
     file = tmp_path / "clips.py"
     file.write_text(
         "from tests.train.objectives.test_transfer import *\n"
-        "CONFIG = StageOne(name='clips', data=Video(frames=3, size=4, examples=10), "
-        "model=FRAMES, run=Run(steps=1, batch=8))\n"
+        "from train.config import Reconstructions\n"
+        "CONFIG = StageOne(name='clips', data=Video(frames=3, size=16, examples=10), "
+        "model=FRAMES, run=Run(steps=1, batch=8, heldout_every=1, "
+        "evaluate=Reconstructions(1)))\n"
     )
     opened = []
-    real = bundles.load
-    monkeypatch.setattr(bundles, "load", lambda at: opened.append(at) or real(at))
+
+    def counted(owner, name, real):
+        def load(at):
+            opened.append(str(at))
+            return real(at)
+
+        monkeypatch.setattr(owner, name, load)
+
+    counted(bundles, "load", bundles.load)
+    counted(safetensors.numpy, "load_file", lambda _: state_dict())
     monkeypatch.setattr(stage_one, "launch", lambda *_, **__: sys.exit("the loop"))
     words = [f"--config={file}", f"--workdir={tmp_path / 'run'}"]
+    words += [f"--config.losses.features={tmp_path / 'clips'}"]
+    words += [f"--config.losses.lpips={tmp_path / 'vgg'}"]
     with pytest.raises(SystemExit, match="the loop"):
         stage_one.main([*words, f"--config.init={path}"])
-    assert opened == [str(path)]
+    named = [path, tmp_path / "clips", tmp_path / "vgg"]
+    assert sorted(opened) == sorted(map(str, named))
 
 
 def test_k_means_is_not_waited_for_where_codes_are_brought(pictures):

@@ -3,6 +3,7 @@ import types
 import numpy as np
 import pytest
 
+from train.report import run_pages
 from train.report.pages import render
 from train.report.run_pages import (
     DRAWN,
@@ -35,6 +36,39 @@ def test_a_sound_can_be_played_and_a_clip_moves_beside_their_sheets():
     html = render(*written("t", "i", [Section("s", "x", [*found, *shown])]))
     assert html.count("<audio controls") == 2 and html.count("data:image/gif") == 1
     assert "heard, b" in html and "<h2>s</h2>" in html
+
+
+def test_a_page_is_its_title_and_a_block_for_each_part_of_a_section():
+    first = Section("First", "Some text.", [("one", b"1"), ("two", b"2")])
+    text, shown = written("Title", "Intro.", [first, Section("Second"), first])
+    blocks = ["## First", "Some text.", "![one](0.0)\n![two](0.1)", "## Second"]
+    blocks += ["## First", "Some text.", "![one](2.0)\n![two](2.1)"]
+    assert text.split("\n\n") == ["# Title", "Intro.", *blocks]
+    assert shown == {"0.0": b"1", "0.1": b"2", "2.0": b"1", "2.1": b"2"}
+
+
+def test_a_page_plays_the_first_few_and_its_sheets_fit_its_width(monkeypatch):
+    """Eight images in a row at most, and of what is wide one."""
+    asked = []
+
+    def sheet(kind, x, units, columns, names, least):
+        asked.append((kind, len(x), units.rate, columns, len(names), least))
+        return np.zeros((4, 120 if x.shape[-2] == 40 else 60, 3), np.uint8)
+
+    monkeypatch.setattr(run_pages, "sheet", sheet)
+    wide = contract_of("image", (4, 40, 1), 0.0)
+    seen("a", wide, np.zeros((9, 4, 40, 1)), "abcdefghi")
+    seen("a", contract_of("image", (4, 4, 1), 0.0), np.zeros((9, 4, 4, 1)))
+    sounds = np.zeros((9, 800, 1), np.float32)
+    found = seen("a", contract_of("audio", (800, 1), 8000.0), sounds)
+    assert [name for name, _ in found] == ["a", *(f"a, {i}" for i in range(1, 7))]
+    seen("a", contract_of("range", (4, 16, 2), 0.0), np.zeros((9, 4, 16, 2)))
+    assert asked == [
+        *(("image", 1, 0.0, 1, 1, 104), ("image", 9, 0.0, 5, 9, 104)),
+        *(("image", 1, 0.0, 1, 0, 104), ("image", 9, 0.0, 8, 0, 104)),
+        *(("audio", 1, 8000.0, 1, 0, 104), ("audio", 9, 8000.0, 8, 0, 104)),
+        *(("range", 1, 0.0, 1, 0, 104), ("range", 9, 0.0, 1, 0, 104)),
+    ]
 
 
 def test_a_line_for_each_figure_and_a_column_for_each_who_answers():
@@ -74,6 +108,22 @@ def test_samples_stand_beside_as_many_real_ones():
         "|  | guidance 1 | guidance 2 | real |",
         "| distance | 4.0 | 3.0 | 2.5 |",
     ]
+    # Of several streams, and without guidance.
+    real = {"image_floor_distance": 2.5, "image_distance": 0.9}
+    found = {"curve": [{"image_distance": 4.0}], "real": real}
+    assert samples(found).text.splitlines()[-2:] == [
+        "|  |  | real |",
+        "| image_distance | 4.0 | 2.5 |",
+    ]
+
+
+def test_who_answers_stands_in_one_order():
+    """The model's scales first, then rivals, and last what is true."""
+    names = "real mean guidance_2 nearest pca cnn likeliest guidance_1".split()
+    found = crossings({"a_to_b": {"examples": 1} | {n: {"x": 1.5} for n in names}})
+    order = "guidance_2 guidance_1 likeliest cnn pca nearest mean real".split()
+    line = found.text.splitlines()[-2]
+    assert line == f"|  | figure | {' | '.join(order)} | examples |"
 
 
 def test_curves_are_of_every_loss_that_was_logged():
@@ -81,7 +131,28 @@ def test_curves_are_of_every_loss_that_was_logged():
     ((_, plot),) = training(rows, 10).shown
     assert plot[:4] == b"\x89PNG" and "2 of 10 steps" in training(rows, 10).text
     assert training([{"step": 1}], 10).shown == ()
+    assert training([{"step": 1}], 10).text == "Nothing was logged."
     assert training([{"step": 1, "loss": None}], 10).shown == ()
+
+
+@pytest.mark.parametrize("least, far", [(0.1, False), (0.05, True), (-1.0, False)])
+def test_losses_that_lie_far_apart_are_drawn_by_their_logarithm(
+    least, far, monkeypatch
+):
+    """What a row lacks, or what was no number, is no point of a curve."""
+    asked = []
+    draw = lambda *of, **how: asked.append((of, how)) or b"plot"
+    monkeypatch.setattr(run_pages.pictures, "line_plot", draw)
+    rows = [
+        {"step": 2, "loss": 3.0, "seconds": 9.0},
+        {"step": 4, "heldout_loss": least},
+    ]
+    rows.append({"step": 1006, "loss": 2.0, "heldout_loss": None})
+    section = training(rows, 2000)
+    lines = {"loss": ((2, 1006), (3.0, 2.0)), "heldout_loss": ((4,), (least,))}
+    assert asked == [((lines, "step", "loss"), {"log_y": far})]
+    assert section.text == "1,006 of 2,000 steps; means between the points."
+    assert section.shown == [("losses", b"plot")]
 
 
 @pytest.mark.parametrize("frames", [(), (2,)])
@@ -103,3 +174,5 @@ def test_boxes_are_drawn_where_they_are(frames):
             191,
         )
         assert not picture[10, 20].any()
+    small = np.zeros((1, *frames, 8, 16, 1), np.uint8)
+    assert outlined(small, true, drawn).shape == (1, *frames, 48, 96, 3)

@@ -1,6 +1,7 @@
 """The loss on held-out batches: of the average, the same noise every time."""
 
 import json
+import os
 
 import jax
 import numpy as np
@@ -9,11 +10,12 @@ import pytest
 from tests.train import toy
 from train.config import Mesh, Run
 from train.errors import BadInput
+from train.runtime import hosts
 from train.runtime.heldout import (
     MOST,
     Best,
-    Figures,
     HeldOut,
+    HeldOutFigures,
     heldout_loss,
     scored,
 )
@@ -93,19 +95,27 @@ def test_the_best_is_kept_and_known_to_a_run_that_goes_on(tmp_path):
     assert kept("heldout_loss", (6, 2.5), (7, 1.0)) == [7]
     # Continued from a checkpoint before that: what was kept comes again.
     assert kept("heldout_loss", (6, 2.5), (7, 1.0)) == [6, 7]
+    # The same step comes again, as after a kill; of equal ones the first is best.
+    assert kept("heldout_loss", (7, 1.0), (8, 1.0)) == [7]
     # Another figure begins anew, and so does one of a note that is no note.
-    assert kept("-heldout_loss", *falls, since=1) == [2, 3]
+    assert kept("-heldout_loss", *falls, (6, float("inf")), since=1) == [2, 3]
     assert kept("heldout_psnr", (8, 0.0)) == [8]
     note.write_text("[]")
     assert kept("heldout_psnr", (9, 0.0)) == [9]
     assert kept("evaluation_psnr", (10, 0.0)) == []  # another evaluation has it
+    before, full = note.read_bytes(), lambda state: os.open("/none/there", os.O_RDONLY)
+    with pytest.raises(OSError):
+        Best("heldout_psnr", full, note).shown(11, None, {"heldout_psnr": -1.0})
+    assert note.read_bytes() == before, "what is noted is there"
 
 
 def test_figures_are_logged_and_the_best_of_them_kept(tmp_path):
     lines, kept = Lines(), []
     best = Best("-evaluation_usage", kept.append, tmp_path / "best.json")
     found = iter([{"usage": 0.5, "psnr": None}, {"usage": 0.75, "psnr": 3.0}])
-    hook = scored(Figures(["usage", "psnr"], lambda state: next(found), 4), lines, best)
+    hook = scored(
+        HeldOutFigures(["usage", "psnr"], lambda state: next(found), 4), lines, best
+    )
     assert hook.due(4, 9) and not hook.due(5, 9) and not hook.changes
     hook.run(4, "a")
     hook.run(8, "b")
@@ -115,7 +125,95 @@ def test_figures_are_logged_and_the_best_of_them_kept(tmp_path):
     assert second == (8, {"evaluation_usage": 0.75, "evaluation_psnr": 3.0})
 
 
-def test_a_misspelt_figure_and_unreadable_data_are_refused_with_nothing_computed():
+def test_what_a_run_asks_for_is_measured_and_its_best_kept(tmp_path, capsys):
+    """The hooks of a stage: the loss by its name, of encoded rows, and the figures."""
+    kept, asked, lines = [], [], Lines()
+
+    def batches(rows):
+        asked.append(rows)
+        return iter([toy.new_batch(3)])
+
+    def encoder(sharding):
+        asked.append(sharding)
+        return lambda batch: {"x": batch["x"] + 1}
+
+    heldout = HeldOut(
+        lambda *of: toy.objective(*of, noise=0.0),
+        batches,
+        lambda *of: kept.append(of),
+        since=2,
+        encoder=encoder,
+        loss="part",
+        figures=HeldOutFigures(["psnr"], lambda state: {"psnr": 3.0}, 5),
+    )
+    sharding, state = batch_sharding(make_mesh(Mesh())), toy.new_state()
+
+    def hooks(**changes):
+        run = Run(steps=9, batch=16, **changes)
+        return list(heldout.hooks(run, tmp_path, "rows", lines, sharding))
+
+    loss, figures = hooks(heldout_every=4, best="heldout_part")
+    assert (loss.every, figures.every) == (4, 5)
+    loss.run(2, state)
+    assert not kept and not (tmp_path / "best.json").exists()
+    loss.run(4, state)
+    figures.run(5, state)
+    assert kept == [(state, tmp_path / "best")] and asked == [sharding, "rows", "rows"]
+    wanted, _ = toy.objective(
+        state.params, state.stats, {"x": toy.new_batch(3)["x"] + 1}, state.key, 0, 0.0
+    )
+    (_, _), (step, found), figure = lines
+    assert found.keys() == {"heldout_part", "heldout_spread"} and step == 4
+    np.testing.assert_allclose(found["heldout_part"], wanted, rtol=1e-5)
+    assert figure == (5, {"evaluation_psnr": 3.0})
+    note = json.loads((tmp_path / "best.json").read_text())
+    assert note == {"figure": "heldout_part", "value": found["heldout_part"], "step": 4}
+    value = f"{found['heldout_part']:.4g}"
+    said = f"step 4: heldout_part {value} is the best so far\n"
+    assert capsys.readouterr().err == said
+    # Where no loss is asked for, the figures alone; no encoder is made for it.
+    (figures,) = hooks(best="-evaluation_psnr")
+    figures.run(3, state)
+    assert len(kept) == 2 and len(asked) == 3
+    (figures,) = hooks()
+    figures.run(6, state)
+    assert len(kept) == 2
+    assert hooks(heldout_every=4)[0].run(6, state) is None and len(kept) == 2
+
+
+def test_weights_without_an_average_are_measured_themselves():
+    lines, mesh = Lines(), make_mesh(Mesh())
+    state = toy.new_state()
+    bare = state.replace(ema={})
+    batches = lambda: iter([toy.new_batch()])
+    hook = heldout_loss(toy.objective, batches, 1, lines, batch_sharding(mesh))
+    for each in (state, bare):
+        hook.run(1, each)
+    assert lines[0] == lines[1]
+
+
+def test_what_the_objective_sees_is_what_is_encoded():
+    """By its shapes: nothing is read but what may not be readable."""
+    asked = []
+
+    def objective(params, stats, batch, key, step):
+        asked.append(batch["x"].shape)
+        return toy.objective(params, stats, batch, key, step)
+
+    heldout = HeldOut(
+        objective,
+        lambda rows: iter([toy.new_batch(size=4)]),
+        None,
+        encode=lambda batch: {"x": batch["x"][:2]},
+    )
+    run = Run(steps=9, batch=4, heldout_every=2, best="heldout_loss")
+    heldout.check(run, jax.eval_shape(toy.new_state))
+    assert asked == [(2, 4)]
+
+
+def test_a_misspelt_figure_and_unreadable_data_are_refused_with_nothing_computed(
+    monkeypatch,
+):
     state, opened = jax.eval_shape(toy.new_state), []
 
     def broken(rows):
@@ -124,7 +222,7 @@ def test_a_misspelt_figure_and_unreadable_data_are_refused_with_nothing_computed
         raise BadInput("the second batch")
 
     def check(best, batches=lambda rows: iter([toy.new_batch(size=4)]), **run):
-        figures = Figures(["psnr_db"], None, 3)
+        figures = HeldOutFigures(["psnr_db"], None, 3)
         heldout = HeldOut(toy.objective, batches, None, loss="part", figures=figures)
         heldout.check(Run(steps=9, batch=4, best=best, **run), state)
 
@@ -142,3 +240,9 @@ def test_a_misspelt_figure_and_unreadable_data_are_refused_with_nothing_computed
         check("", broken, heldout_every=2)
     assert opened == [[0, 1, 2, 3]]
     check("", broken)
+    monkeypatch.setattr(hosts, "share", lambda: (1, 2))
+    with pytest.raises(BadInput, match="the second batch"):
+        check("", broken, heldout_every=2)
+    assert opened[1] == [1, 3], "the second of two processes reads its own"
+    monkeypatch.setattr(hosts, "share", lambda: (4, 8))
+    check("", broken, heldout_every=2)  # has none of the four

@@ -1,5 +1,6 @@
 """Two processes on this machine compute what one does."""
 
+import io
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -143,8 +145,10 @@ def test_alone_nothing_changes():
     assert hosts.first() and not hosts.several() and hosts.share() == (0, 1)
     np.testing.assert_array_equal(hosts.total(x), x)
     np.testing.assert_array_equal(hosts.joined(x), x)
-    with pytest.raises(BadInput, match="^no$"), hosts.together():
-        raise BadInput("no")
+    own = BadInput("no")
+    with pytest.raises(BadInput) as caught, hosts.together():
+        raise own
+    assert caught.value is own  # of whatever kind it is
 
 
 @pytest.mark.parametrize("axis", ["data", "fsdp", "tensor"])
@@ -161,6 +165,7 @@ def test_rows_are_those_of_the_devices(axis):
         ({"coordinator": "here:1", "processes": 2}, "--process is missing"),
         ({"coordinator": "here", "processes": 2, "process": 0}, "write HOST:PORT"),
         ({"coordinator": "here:x", "processes": 2, "process": 0}, "write HOST:PORT"),
+        ({"coordinator": ":1", "processes": 2, "process": 0}, "write HOST:PORT"),
         ({"coordinator": "here:1", "processes": 0, "process": 0}, "write 1 or more"),
         ({"coordinator": "here:1", "processes": 2, "process": 2}, "write 0 to 1"),
     ],
@@ -179,7 +184,77 @@ def test_the_environment_says_it_too(monkeypatch):
         hosts.start({})
 
 
+HERE = {"coordinator": "here:1", "processes": 2, "process": 1}
+ASKED = {
+    "coordinator_address": "here:1",
+    "num_processes": 2,
+    "process_id": 1,
+    "cluster_detection_method": "deactivate",  # no launcher is asked
+}
+TOLD = {
+    "JAX_COORDINATOR_ADDRESS": "here:1",
+    "JAX_NUM_PROCESSES": "2",
+    "JAX_PROCESS_ID": "1",
+}
+
+
+@pytest.mark.parametrize(
+    "asked, environment, launched, joined",
+    [
+        (HERE, {}, True, ASKED),
+        (HERE, {"JAX_NUM_PROCESSES": "7"}, False, ASKED),
+        ({}, TOLD, True, ASKED),
+        ({}, {}, True, {}),
+        ({}, {}, False, None),
+        (HERE | {"processes": 1, "process": 0}, {}, True, None),
+    ],
+)
+def test_processes_are_joined_as_they_were_told(
+    asked, environment, launched, joined, monkeypatch
+):
+    """Flags before the environment, and that before a launcher."""
+    calls, here = [], [False]
+    monkeypatch.setattr(hosts.os, "environ", environment)
+    monkeypatch.setattr(hosts, "launched", lambda _: launched)
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: here[0])
+    initialize = lambda **how: calls.append(how)
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    hosts.start(asked)
+    wait = {"initialization_timeout": 60}
+    assert calls == ([] if joined is None else [wait | joined])
+    here[0] = True
+    hosts.start(asked)  # once is enough
+    assert len(calls) == (joined is not None)
+
+
+def test_processes_that_do_not_come_are_one_line(monkeypatch):
+    def initialize(**_):
+        raise RuntimeError("DEADLINE\n  exceeded")
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    with pytest.raises(BadInput, match="did not find each other: DEADLINE exceeded$"):
+        hosts.start(HERE)
+
+
 STEP = {"SLURM_STEP_NODELIST": "a[1-2]"}
+
+
+@pytest.mark.parametrize(
+    "environment, several",
+    [
+        ({}, False),
+        ({"JAX_NUM_PROCESSES": "1"}, False),
+        ({"JAX_NUM_PROCESSES": "2"}, True),
+        (STEP | {"SLURM_NTASKS": "1"}, False),
+        (STEP | {"SLURM_NTASKS": "2"}, True),
+    ],
+)
+def test_a_program_for_one_is_refused_to_several(environment, several, monkeypatch):
+    monkeypatch.setattr(hosts.os, "environ", environment)
+    if not several:
+        return hosts.alone()
+    with pytest.raises(BadInput, match="for one process, and several were started"):
+        hosts.alone()
 
 
 @pytest.mark.parametrize(
@@ -191,7 +266,11 @@ STEP = {"SLURM_STEP_NODELIST": "a[1-2]"}
         ({"SLURM_NTASKS": "2"}, False),  # in a batch script, outside srun
         ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
         ({"TPU_WORKER_HOSTNAMES": "a,b"}, True),
+        ({"TPU_PROCESS_ADDRESSES": "a:1,b:1", "TPU_WORKER_HOSTNAMES": "a"}, True),
         ({"MEGASCALE_COORDINATOR_ADDRESS": "a"}, True),
+        (STEP, False),
+        ({"OMPI_MCA_orte_hnp_uri": "a"}, False),
+        ({"OMPI_MCA_orte_hnp_uri": "a", "OMPI_COMM_WORLD_SIZE": "2"}, True),
     ],
 )
 def test_launchers_are_seen(environment, several):
@@ -247,6 +326,97 @@ def test_what_one_refuses_all_refuse(tmp_path):
     found = ended(started(2, words, "train.stage_one"))
     for status, _, said in found:
         assert status == 2 and "is a file; write a folder" in said
+
+
+@pytest.fixture
+def two(monkeypatch):
+    """This process is the second of two, and the first has what `others` says."""
+    others = []
+
+    def process_allgather(x, tiled=False):
+        first = np.asarray(others.pop(0), np.asarray(x).dtype)
+        return (np.concatenate if tiled else np.stack)([first, np.asarray(x)])
+
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    monkeypatch.setattr(hosts.multihost_utils, "process_allgather", process_allgather)
+    return others
+
+
+def as_sent(x, length=None):
+    """The bytes in which an array is sent, filled up to a length."""
+    rows = np.zeros((length or len(x), *x.shape[1:]), x.dtype)
+    rows[: len(x)] = x
+    return np.frombuffer(rows.tobytes(), np.uint8)
+
+
+def test_what_all_say_is_heard_in_their_order(two):
+    assert hosts.several() and not hosts.first() and hosts.share() == (1, 2)
+    ours = np.array([[1.0, 1 / 3]])  # which has no float32
+    theirs = np.array([[2.0, 3.0], [4.0, 5.0]])
+    two += [2, as_sent(theirs)]
+    for found, wanted in zip(hosts.exchanged(ours), (theirs, ours), strict=True):
+        np.testing.assert_array_equal(found, wanted, strict=True)
+    two += [1, as_sent(ours, 2)]
+    np.testing.assert_array_equal(hosts.joined(theirs), [*ours, *theirs])
+    two += [1, as_sent(ours)]
+    np.testing.assert_array_equal(hosts.total(ours[0] * 2), ours[0] * 3)
+    two += [len("né".encode()), np.frombuffer("né".encode(), np.uint8)]
+    assert hosts.said_by_all("oui") == ["né", "oui"]
+    assert not two
+
+
+def test_one_line_refuses_all(two, monkeypatch):
+    said = []
+    monkeypatch.setattr(hosts, "said_by_all", lambda text: [*said, text])
+    with hosts.together():
+        pass
+    with pytest.raises(BadInput, match="^ours$"), hosts.together():
+        raise BadInput("ours")
+    said.append("theirs")
+    with pytest.raises(BadInput, match="^theirs$"), hosts.together():
+        pass
+    with pytest.raises(BadInput, match="^theirs$"), hosts.together():
+        raise BadInput("ours")  # the first that refuses is heard
+
+
+@pytest.mark.parametrize(
+    "error, status, said",
+    [
+        (BadInput("a\n b"), 2, "error: a b\n"),
+        (ValueError("a defect"), 1, "ValueError: a defect\n"),
+    ],
+)
+def test_an_error_ends_one_of_several_at_once(error, status, said, two, monkeypatch):
+    """Of one process alone it goes on as always."""
+    ended, stream = [], io.StringIO()
+    monkeypatch.setattr(hosts.os, "_exit", ended.append)
+    monkeypatch.setattr(sys, "stderr", stream)
+    with hosts.fail_fast():
+        raise error
+    assert ended == [status] and stream.getvalue().endswith(said)
+    assert ("Traceback" in stream.getvalue()) == (status == 1)
+    monkeypatch.setattr(jax, "process_count", lambda: 1)
+    with pytest.raises(type(error)), hosts.fail_fast():
+        raise error
+    assert len(ended) == 1
+
+
+def test_rows_of_a_process_become_arrays_over_all_devices(monkeypatch):
+    """Here all devices are this process's, and so are all rows."""
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    sharding = batch_sharding(make_mesh(Mesh(2, 2, 2)))
+    batch = {"x": np.arange(16.0).reshape(8, 2), "y": np.arange(16)}
+    placed = hosts.place(batch, sharding)
+    for name, x in batch.items():
+        assert placed[name].sharding == sharding
+        np.testing.assert_array_equal(placed[name], x)
+    back = hosts.own(placed)
+    assert all(type(x) is np.ndarray for x in back.values())
+    whole = jax.NamedSharding(sharding.mesh, jax.P())
+    found = hosts.everywhere({"z": batch["x"]}, whole)["z"]
+    assert found.sharding == whole
+    np.testing.assert_array_equal(found, batch["x"])
 
 
 def test_it_is_fine_where_every_process_says_so(monkeypatch):

@@ -1,10 +1,16 @@
 """A run's folder is its own: who may train in it, and on from what."""
 
+import datetime
+import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
+from types import SimpleNamespace
 
+import jax
 import pytest
 
 from tests.train import toy
@@ -12,10 +18,13 @@ from tests.train.experiments import TOKENIZER
 from train.config.override import replaced
 from train.config.workdir import read_config
 from train.errors import BadInput
+from train.runtime import launch as launching
+from train.runtime.checkpoint import Checkpoints
 from train.runtime.launch import claimed, launch
 from train.runtime.lock import FILE, locked, sweep
-from train.runtime.log import read_metrics
+from train.runtime.log import Logger, read_metrics
 from train.runtime.loop import Hook
+from vqdit.values import describe
 
 EXPERIMENT = replaced(
     TOKENIZER,
@@ -25,7 +34,7 @@ COSINE = replaced(EXPERIMENT, {"optimizer.schedule": "cosine", "optimizer.warmup
 CALM = {"optimizer.schedule": "constant", "optimizer.warmup": 0}
 
 
-def run(workdir, experiment=EXPERIMENT, hooks=(), depends=None, **how):
+def run(workdir, experiment=EXPERIMENT, hooks=(), depends=None, lost="", **how):
     with claimed(workdir, experiment, **how) as folder:
         return launch(
             experiment,
@@ -38,6 +47,7 @@ def run(workdir, experiment=EXPERIMENT, hooks=(), depends=None, **how):
             lambda state: f"a line of {state.params['up']['bias'].size}",
             depends,
             reschedule=how.get("reschedule", False),
+            lost=lost,
         )
 
 
@@ -53,6 +63,115 @@ def test_a_run_says_what_it_is_before_it_is_silent(tmp_path, capfd):
     )
     assert second == "6 steps of 16 on 8 cpu (data 8)"
     assert "a step needs 0.00 GiB on each device" in err
+
+
+def test_the_loop_gets_all_that_a_run_has(tmp_path, monkeypatch, capfd):
+    """Of the options, and of the checkpoint that it goes on from."""
+    options = {"run.keep": 2, "run.sample_every": 5, "run.wandb": "project"}
+    experiment = replaced(EXPERIMENT, options)
+    asked, logged, measured = [], [], []
+    drawn = [Hook(lambda *_: None, every=5)]
+    hook = Hook(lambda step, state: measured.append((step, int(state.step))), every=3)
+
+    class Written(Logger):
+        def __init__(self, workdir, step, wandb):
+            logged.append((workdir, step, wandb))
+            super().__init__(workdir, step)
+
+        def text(self, *of):
+            logged.append(of)
+
+    class Kept(Checkpoints):
+        def __init__(self, *of):
+            logged.append(of)
+            super().__init__(*of)
+
+    def train(state, step_fn, batches, **how):
+        asked.append((state, step_fn, batches, how))
+        meta, state = how["meta"] | {"window": {"steps": 1}}, made(state)
+        how["checkpoints"].save(int(state.step), state, position=40, meta=meta)
+        return state
+
+    @jax.jit
+    def made(state):
+        return state.replace(step=state.step + 2)
+
+    def heldout_hooks(*of):
+        asked.append(of)
+        return iter([hook])
+
+    monkeypatch.setattr(launching, "Logger", Written)
+    monkeypatch.setattr(launching, "Checkpoints", Kept)
+    monkeypatch.setattr(launching, "train", train)
+    step_fn, about = toy.new_step(), lambda state: "about it"
+
+    def launched(lost):
+        return launch(
+            experiment,
+            tmp_path,
+            toy.new_state,
+            step_fn,
+            toy.RULES,
+            lambda position, rows: (position, rows.tolist()),
+            lambda logger: asked.append(logger) or drawn,
+            about,
+            {"tokenizer": "of then"},
+            lambda sharding: ("encode", sharding),
+            heldout=SimpleNamespace(hooks=heldout_hooks),
+            lost=lost,
+        )
+
+    with pytest.raises(BadInput, match="^there is no init$"):
+        launched("there is no init")
+    assert not asked
+    assert int(launched("").step) == 2
+    assert int(launched("no matter, once it has begun").step) == 4
+    logger, of, (state, same, batches, how), *_ = asked
+    sharding = how["batch_sharding"]
+    assert of[:2] == (experiment.run, tmp_path) and of[2].tolist() == list(range(16))
+    assert of[3:] == (logger, sharding) and sharding.mesh.size == 8
+    assert same is step_fn and int(state.step) == 0
+    assert batches == (0, list(range(16)))
+    about_run = {"experiment": describe(experiment), "tokenizer": "of then"}
+    known = {
+        "steps": 6,
+        "checkpoints": how["checkpoints"],
+        "logger": logger,
+        "log_every": 4,
+        "save_every": 2,
+        "batch_sharding": sharding,
+        "encode": ("encode", sharding),
+        "meta": about_run,
+        "hooks": [*drawn, hook],
+    }
+    assert how == known | {"position": 0, "window": None}
+    *_, (state, _, batches, how) = asked
+    assert batches[0] == how["position"] == 40 and how["window"] == {"steps": 1}
+    assert measured == [(0, 0)]  # of what begins, and not once more where it goes on
+    _, kept, begun, (step, name, text), _, again, _ = logged
+    assert kept == (tmp_path / "checkpoints", 2) and again == (tmp_path, 2, "project")
+    assert begun == (tmp_path, 0, "project") and (step, name) == (0, "experiment")
+    lines = text.splitlines()
+    assert "    run.batch=16" in lines and "    name='tokenizer'" in lines
+    assert all(line.startswith("    ") for line in lines)
+    err = capfd.readouterr().err
+    size = 2 * 64 + 20  # two layers of 4 and 16: kernels and biases
+    opening = f"tokenizer: {size} parameters, computed in float32; about it\n"
+    assert f"{opening}6 steps of 16 on 8 cpu (data 8)\n" in err
+    assert f"{tmp_path}: continuing from step 2\n" in err
+
+
+def test_what_cannot_be_measured_is_refused_before_the_run():
+    """And a state that the mesh does not divide, with nothing computed."""
+    asked = []
+    heldout = SimpleNamespace(check=lambda *of: asked.append(of))
+    launching.fits(EXPERIMENT, toy.new_state, toy.RULES, heldout)
+    ((of, state),) = asked
+    assert of is EXPERIMENT.run
+    assert state.params["up"]["kernel"].shape == (4, 16)
+    wide = replaced(EXPERIMENT, {"mesh.data": 1, "mesh.fsdp": 8})
+    with pytest.raises(BadInput, match="'fsdp' of 8 does not divide 4"):
+        launching.fits(wide, toy.new_state, toy.RULES)
 
 
 def everything(folder):
@@ -94,6 +213,7 @@ time.sleep(60)
 
 def test_the_lock_goes_with_its_process(tmp_path):
     """Of whatever version it is: one of 0.1.0 wrote no name there."""
+    assert FILE == "checkpoints.lock"
     words = [sys.executable, "-c", HOLD, str(tmp_path / FILE)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
@@ -101,8 +221,16 @@ def test_the_lock_goes_with_its_process(tmp_path):
             with locked(tmp_path):
                 pass
         holder.kill()
+    (tmp_path / FILE).write_text("of one that was killed, and had more to say" * 9)
     with locked(tmp_path):
-        pass
+        held = json.loads((tmp_path / FILE).read_text())
+        assert (held["process"], held["host"]) == (os.getpid(), socket.gethostname())
+        since = datetime.datetime.fromisoformat(held["since"])
+        assert abs(since.timestamp() - time.time()) < 60
+    assert (tmp_path / FILE).read_text() == ""
+    with pytest.raises(BadInput, match="--workdir=.*x cannot be written: "):
+        with locked(tmp_path / FILE / "x"):
+            pass
 
 
 def test_checkpoints_of_another_experiment_are_not_continued(tmp_path):
@@ -208,7 +336,7 @@ def test_a_picture_that_a_kill_prevented_is_drawn(tmp_path):
     assert drawn == [2, 4, 6, 4, 6]
 
 
-def test_what_killed_runs_left_half_written_is_swept(tmp_path):
+def test_what_killed_runs_left_half_written_is_swept(tmp_path, capsys):
     run(tmp_path)
     mark = "0123456789abcdef" * 2
     (tmp_path / "samples").mkdir()
@@ -230,6 +358,8 @@ def test_what_killed_runs_left_half_written_is_swept(tmp_path):
         back = {"bundle/config.json"}
         assert {*kept, *back} <= found and not found & set(left)
         assert (tmp_path / "bundle/config.json").read_text() == left[-1]
+    said = f"{tmp_path}/bundle is back, as it was before a run was killed\n"
+    assert said in capsys.readouterr().err
     sweep(tmp_path / "gone")
 
 

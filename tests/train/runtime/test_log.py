@@ -4,6 +4,9 @@ import json
 import math
 import resource
 import struct
+import sys
+import types
+from time import time
 
 import jax
 import numpy as np
@@ -11,11 +14,15 @@ import pytest
 import soundfile
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.record_writer import masked_crc32c
 
-from train.modalities import Audio, Images, Video
+from train.errors import BadInput
+from train.modalities import Audio, Images, Ranges, Series, Video, Volumes
 from train.modalities.shown import Units
-from train.report.examples import play
+from train.report.examples import play, show_samples
 from train.runtime.log import Logger, _rewind, read_metrics, say
+from vqdit.tokenizer import Bytes, Category, Labels, Number, Table
+from vqdit.trained.contract import LatentContract
 
 
 def events(workdir):
@@ -60,6 +67,153 @@ def test_tensorboard_has_sections_pictures_and_the_experiment(tmp_path):
     assert text.tensor.string_val == [b"    run.steps=3"]
 
 
+def test_samples_have_the_form_of_their_signal(tmp_path):
+    """Series are tables, of volumes one sees several slices."""
+    with Logger(tmp_path) as logger:
+        for data, shape in (
+            (Series(length=40, channels=2, columns=("a", "b"), name="folder"), (40, 2)),
+            (Volumes(size=(12, 5, 6)), (12, 5, 6, 1)),
+            (Ranges(rows=4, azimuth=16), (4, 16, 1)),
+        ):
+            x = np.random.default_rng(0).uniform(-1, 1, (6, *shape)).astype(np.float32)
+            units = Units(10.0, (1.0,), (2.0,))
+            play(logger, 2, data.kind, data, x, units)
+            if data.kind == "series":
+                series = x
+    names = [f"series_{i}_000002.csv" for i in range(4)] + ["volume_slices_000002.png"]
+    assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == names
+    lines = (tmp_path / "samples" / names[3]).read_text().splitlines()
+    assert lines[0].split(",")[-2:] == ["a", "b"] and len(lines) == 41
+    found = [float(cell) for cell in lines[1].split(",")[-2:]]
+    np.testing.assert_allclose(found, 1 + 2 * series[3, 0], rtol=1e-5)
+    pixels = np.asarray(Image.open(tmp_path / "samples" / names[-1]))
+    assert pixels.shape == (4 * 6 - 1, 8 * 7 - 1)
+    (event,) = (event for event in events(tmp_path) if event.summary.value)
+    assert event.summary.value[0].tag == "samples/volume_slices"
+
+
+def test_samples_of_every_stream_are_written_and_shown(tmp_path):
+    table = Table((Number("age", (40.0,), (30.5, 60.0)), Category("sex", ("f", "m"))))
+    part = ((2, 2), 1, (), (0.0,), (1.0,), "")
+    contract = LatentContract("image", (8, 8, 1), *part)
+    generator = types.SimpleNamespace(
+        codecs={"image": types.SimpleNamespace(contract=contract)},
+        values={"text": Bytes(4), "word": Labels(2), "record": table},
+        class_names=("cat", "dog"),
+    )
+    x = {
+        "image": np.zeros((2, 8, 8, 1), np.float32),
+        "text": ["ab", "c"],
+        "word": np.array([1, 0]),
+        "record": [{"age": 50.0, "sex": "f"}, {"age": 70.0, "sex": "m"}],
+        "beat": np.zeros((2, 2, 1), int),  # which nothing says the meaning of
+    }
+    with Logger(tmp_path) as logger:
+        show_samples(logger, 5, generator, x, 2, ())
+    folder = tmp_path / "samples"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "samples_image_000005.png", "samples_record_000005.csv",
+        "samples_text_000005.txt", "samples_word_000005.txt",
+    ]  # fmt: skip
+    assert (folder / "samples_text_000005.txt").read_text() == "ab\nc\n"
+    assert (folder / "samples_word_000005.txt").read_text() == "dog\ncat\n"
+    rows = (folder / "samples_record_000005.csv").read_text().splitlines()
+    assert rows[0] == "age,sex" and rows[2].endswith(",m")
+    tags = {v.tag: v for event in events(tmp_path) for v in event.summary.value}
+    assert {tag.split("/")[1] for tag in tags} == {
+        f"samples_{name}" for name in x.keys() - {"beat"}
+    }
+    (said,) = (v for tag, v in tags.items() if tag.startswith("samples/samples_text"))
+    assert said.tensor.string_val == [b"    ab\n    c\n"]
+
+
+def test_events_are_those_that_tensorboard_reads(tmp_path):
+    """Each with its step; a record's length and text have their checksums."""
+    with Logger(tmp_path) as logger:
+        logger.scalars(7, {"learning_rate": 0.5})
+        logger.scalars(8, {"evaluation_psnr_db": 2.0})
+        logger.scalars(9, {"examples_per_second": 4.0, "heldout_heldout_a": 8.0})
+        logger.image(10, "a", np.zeros((4, 6), np.uint8))
+        logger.text(3, "experiment", "x")
+    (path,) = (tmp_path / "tensorboard").glob("events*")
+    data, first = path.read_bytes(), next(events(tmp_path))
+    assert first.file_version == "brain.Event:2" and abs(first.wall_time - time()) < 600
+    while data:
+        length = struct.unpack("<Q", data[:8])[0]
+        record, marks = data[12 : 12 + length], data[8:12] + data[12 + length :][:4]
+        wanted = [masked_crc32c(data[:8]), masked_crc32c(record)]
+        assert list(struct.unpack("<II", marks)) == wanted
+        data = data[16 + length :]
+    found = [(e.step, v.tag) for e in events(tmp_path) for v in e.summary.value]
+    assert found == [
+        (7, "optimizer/learning_rate"),
+        (8, "evaluation/psnr_db"),
+        (9, "speed/examples_per_second"),
+        (9, "heldout/heldout_a"),
+        (10, "samples/a"),
+        (3, "experiment/text_summary"),
+    ]
+
+
+class Project:
+    """In the place of the package wandb, and of a run of it."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __getattr__(self, name):
+        def call(*of, **how):
+            self.calls.append((name, *of, how))
+            shown = f"{name} of {np.shape(of[0]) or of[0]}" if of else None
+            return self if name == "init" else shown
+
+        return call
+
+
+def test_weights_and_biases_gets_the_same(tmp_path, monkeypatch):
+    """A folder's run has one name, by which it goes on."""
+    wandb = Project()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    sound = io.BytesIO()
+    soundfile.write(sound, np.zeros(4), 8000, format="WAV")
+    clip = io.BytesIO()
+    Image.new("L", (2, 2)).save(clip, "GIF")
+    run = tmp_path / "my run"
+    with Logger(run, wandb="project") as logger:
+        logger.scalars(1, {"loss": np.float32(0.5), "spread": math.nan})
+        logger.image(2, "x", np.zeros((4, 6, 3), np.uint8))
+        logger.file(3, "y", ".wav", sound.getvalue())
+        logger.file(4, "z", ".gif", clip.getvalue())
+    samples = run / "samples"
+    (_, begun), (_, values, one), picture, (_, shown, two), *rest = wandb.calls
+    identity = begun.pop("id")
+    assert begun == (
+        {"project": "project", "name": "my run", "resume": "allow", "dir": run}
+    )
+    assert values["loss"] == 0.5 and math.isnan(values["spread"])
+    assert (one, two) == ({"step": 1}, {"step": 2})
+    assert picture[0] == "Image" and shown == {"x": "Image of (4, 6, 3)"}
+    wav, gif = (str(samples / name) for name in ("y_000003.wav", "z_000004.gif"))
+    assert rest == [
+        ("Audio", wav, {}),
+        ("log", {"y": f"Audio of {wav}"}, {"step": 3}),
+        ("Video", gif, {}),
+        ("log", {"z": f"Video of {gif}"}, {"step": 4}),
+        ("finish", {}),
+    ]
+    names = []
+    for folder in (run, tmp_path / "b" / ".." / "my run", tmp_path / "other"):
+        wandb.calls.clear()
+        Logger(folder, wandb="project").close()
+        names.append(wandb.calls[0][1]["id"])
+    assert names[0] == names[1] == identity != names[2] and len(identity) == 16
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    said = "run.wandb='project' needs a package: pip install wandb, or write"
+    with pytest.raises(BadInput, match=said):
+        Logger(tmp_path / "none", wandb="project")
+    assert not (tmp_path / "none").exists()
+
+
 def test_sounds_are_heard_and_clips_move_in_tensorboard(tmp_path):
     with Logger(tmp_path) as logger:
         for data, shape in (
@@ -78,6 +232,7 @@ def test_sounds_are_heard_and_clips_move_in_tensorboard(tmp_path):
     heard = found["samples/audio_3"].audio
     assert (heard.sample_rate, heard.num_channels, heard.length_frames) == (8000, 1, 40)
     assert heard.encoded_audio_string[:4] == b"RIFF"
+    assert heard.content_type == "audio/wav"
     seen = found["samples/video_0"].image
     assert (seen.width, seen.height) == (8, 16)
     assert seen.encoded_image_string[:3] == b"GIF"
@@ -96,6 +251,9 @@ def test_lines_past_the_resumed_step_are_written_again_not_twice(tmp_path):
     assert [row["loss"] for row in read_metrics(tmp_path)] == [10, 20, 3]
     replaced = (tmp_path / "metrics.replaced.jsonl").read_text().splitlines()
     assert [line[:11] for line in replaced] == [f'{{"step": {n}' for n in (30, 40, 50)]
+    Logger(tmp_path, step=20).close()  # again: what lies there stays
+    again = (tmp_path / "metrics.replaced.jsonl").read_text().splitlines()
+    assert again[:-1] == replaced and json.loads(again[-1])["loss"] == 3
 
 
 def test_what_is_measured_again_at_the_resumed_step_has_one_line(tmp_path):
@@ -106,9 +264,11 @@ def test_what_is_measured_again_at_the_resumed_step_has_one_line(tmp_path):
     with Logger(tmp_path, step=4) as logger:
         logger.scalars(4, {"other": 1.0})
         logger.scalars(8, {"heldout_loss": 0.5})
-    assert steps(tmp_path) == [4, 4, 4, 8]
+    with Logger(tmp_path, step=8) as logger:
+        logger.scalars(8, {"loss": 0.25})  # of which an earlier step has one
+    assert steps(tmp_path) == [4, 4, 4, 8, 8]
     found = [set(row) - {"step", "time"} for row in read_metrics(tmp_path)]
-    assert found == [{"heldout_loss"}, {"loss"}, {"other"}, {"heldout_loss"}]
+    assert found == [{"heldout_loss"}, {"loss"}, {"other"}, {"heldout_loss"}, {"loss"}]
 
 
 @pytest.mark.parametrize(
@@ -221,6 +381,7 @@ def test_progress_shows_count_rate_and_time_left_on_stderr(tmp_path, capsys):
         Logger(tmp_path) as logger,
         logger.progress(10, start=4, name="training") as bar,
     ):
+        assert "4/10" in capsys.readouterr().err  # before the first step is done
         bar.update(3)
         bar.refresh()
         say("a message")

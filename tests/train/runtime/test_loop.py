@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from train.runtime.checkpoint import Checkpoints, SaveFailed
 from train.runtime.log import Logger, read_metrics
 from train.runtime.loop import Hook, TrainingDiverged, train
 from train.runtime.sharding import batch_sharding, make_mesh, state_sharding
-from train.runtime.window import Window
+from train.runtime.window import LogWindow
 
 
 def run(workdir, steps, batches=None, *, step_fn=None, place=None, **options):
@@ -300,13 +301,48 @@ def test_a_window_that_a_stop_cut_has_the_seconds_of_both_parts(monkeypatch):
     begun, names = None, ["loss", "grad_norm"]
     for step, start in enumerate((0.0, 1000.0)):
         now[0] = start
-        window = Window(step, names, 16, None, begun)
+        window = LogWindow(step, names, 16, None, begun)
         window.add(jnp.array([1.0 + step, 3.0]))
         now[0] += 2 + step
         window.check()
         begun = json.loads(json.dumps(window.pending()))
     means = {"loss": 1.5, "grad_norm": 3.0}
     assert window.close() == means | {"step_seconds": 2.5, "examples_per_second": 6.4}
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        {},
+        [],
+        {"sums": {"other": "9.0"}, "steps": 1, "seconds": 9.0},
+        {"sums": {"grad_norm": "9.0", "loss": "9.0"}, "steps": 1, "seconds": 9.0},
+        {"sums": {"loss": "9.0", "grad_norm": "9.0"}, "steps": 0, "seconds": 9.0},
+        {"sums": {"loss": "9.0", "grad_norm": "x"}, "steps": 1, "seconds": 9.0},
+    ],
+)
+def test_a_window_of_other_metrics_is_left_out(begun, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("train.runtime.window.time.perf_counter", lambda: now[0])
+    window = LogWindow(3, ["loss", "grad_norm"], 16, None, begun)
+    assert window.pending() is None
+    window.add(jnp.array([1.0, 3.0]))
+    now[0] += 2
+    window.check()
+    means = {"loss": 1.0, "grad_norm": 3.0}
+    assert window.close() == means | {"step_seconds": 2.0, "examples_per_second": 8.0}
+    assert window.pending() is None
+
+
+@pytest.mark.parametrize("name", ["loss", "grad_norm"])
+def test_either_figure_that_is_not_finite_is_named(name):
+    names, checkpoints = ["other", "loss", "grad_norm"], SimpleNamespace(good="c/5")
+    window = LogWindow(6, names, 16, checkpoints, None)
+    window.add(jnp.array([jnp.nan, 1.0, 1.0]))
+    window.add(jnp.array([1.0, *(jnp.inf if n == name else 1.0 for n in names[1:])]))
+    said = rf"^{name} is inf at step 8, which was not saved; .*checkpoint is c/5; write"
+    with pytest.raises(TrainingDiverged, match=said):
+        window.check()
 
 
 def signalling(number, at):

@@ -75,6 +75,38 @@ def updates_of(optimizer, params, grads, steps=1):
     return updates
 
 
+def test_moments_forget_as_they_are_told():
+    """After gradients 1 and 3: m = b1 (1 - b1) + 3 (1 - b1), and so of squares."""
+    tx, params = make(Optimizer(b1=0.5, b2=0.75, clip=None), 10), {"a": jnp.zeros(())}
+    state = tx.init(params)
+    for value in (1.0, 3.0):
+        _, state = tx.update({"a": jnp.float32(value)}, state, params)
+    mu, nu = (float(optax.tree.get(state, name)["a"]) for name in ("mu", "nu"))
+    assert (mu, nu) == (0.5 * 0.5 + 0.5 * 3, 0.75 * 0.25 + 0.25 * 9)
+
+
+def test_nesterov_looks_ahead():
+    """g + m (g + m g) after the second of equal gradients g."""
+    params = {"kernel": jnp.zeros(2)}
+    optimizer = Optimizer(0.1, clip=None, rule=SGD(momentum=0.5, nesterov=True))
+    (update,) = updates_of(optimizer, params, {"kernel": jnp.full(2, 2.0)}, 2).values()
+    np.testing.assert_allclose(update, -0.1 * (2 + 0.5 * 3), rtol=1e-6)
+
+
+def test_adafactor_forgets_by_its_exponent_and_is_clipped():
+    """At its second step 2^-decay of the mean is new; updates that have a root mean
+    square of more than 1 are brought to it."""
+    params = {"a": jnp.zeros(2)}
+    tx = make(Optimizer(1.0, clip=None, rule=Adafactor(decay=2.0)), 10)
+    _, state = tx.update({"a": jnp.ones(2)}, tx.init(params), params)
+    for values, clipped in (([0.5, 0.25], False), ([0.5, 3.0], True)):
+        updates, _ = tx.update({"a": jnp.array(values)}, state, params)
+        wanted = values / np.sqrt(0.75 + 0.25 * np.square(values))
+        size = np.sqrt(np.mean(wanted**2))
+        assert (size > 1) == clipped
+        np.testing.assert_allclose(updates["a"], -wanted / max(1, size), rtol=1e-5)
+
+
 def test_momentum_sums_gradients():
     """After n equal ones of the same size: g (1 - m^n) / (1 - m)."""
     params = {"kernel": jnp.zeros((2, 3)), "bias": jnp.zeros(3)}

@@ -18,11 +18,14 @@ from train.runtime.sharding import (
     DIT_RULES,
     TOKENIZER_RULES,
     Rule,
+    along_batch,
     batch_sharding,
     create_state,
     make_mesh,
+    replicated,
     shardings,
     specs,
+    spelled,
     state_sharding,
 )
 from train.runtime.step import init_state, make_step
@@ -56,6 +59,19 @@ def test_mesh_takes_what_is_left(mesh, sizes):
 def test_mesh_that_is_not_the_devices_is_refused(mesh):
     with pytest.raises(BadInput, match="mesh"):
         make_mesh(mesh)
+
+
+def test_a_mesh_in_words_and_where_rows_go():
+    mesh = make_mesh(Mesh(2, 2, 2))
+    assert spelled(mesh) == "8 cpu (data 2, fsdp 2, tensor 2)"
+    assert spelled(make_mesh(Mesh(1, 8))) == "8 cpu (fsdp 8)"
+    assert spelled(make_mesh(Mesh(), jax.devices()[:1])) == "1 cpu"
+    whole, one = jax.NamedSharding(mesh, P()), jax.sharding.SingleDeviceSharding
+    place = jax.NamedSharding(mesh, P("tensor"))
+    assert along_batch(place, 12) == batch_sharding(mesh)  # four parts
+    assert along_batch(place, 6) == replicated(place) == whole
+    place = one(jax.devices()[3])
+    assert along_batch(place, 6) is replicated(place) is place
 
 
 def test_rules_are_aligned_to_the_right():

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 
 from tests.train import toy
-from train.runtime.step import init_state, make_step
+from train.runtime.step import beside, init_state, make_step
 
 
 def line(params, stats, batch, key, step):
@@ -14,18 +14,18 @@ def line(params, stats, batch, key, step):
     return loss, ({"calls": stats["calls"] + 1}, {"largest": batch["x"].max()})
 
 
-def line_state(tx):
-    variables = {"params": {"a": jnp.float32(1.0)}, "calls": jnp.int32(0)}
+def line_state(tx, a=1.0):
+    variables = {"params": {"a": jnp.float32(a)}, "calls": jnp.int32(0)}
     return init_state(jax.random.key(0), variables, tx)
 
 
 def test_one_update_by_hand():
     tx = optax.sgd(0.5)
     step = make_step(line, tx, ema_decay=0.5, learning_rate=lambda i: 0.5 + i)
-    state, metrics = step(line_state(tx), {"x": jnp.array([1.0, 3.0])})
+    state, metrics = step(line_state(tx, 4.0), {"x": jnp.array([1.0, 3.0])})
     assert state.step == 1 and state.stats["calls"] == 1
-    assert float(state.params["a"]) == 1 - 0.5 * 2
-    expected = {"loss": 2.0, "grad_norm": 2.0, "largest": 3.0, "learning_rate": 0.5}
+    assert float(state.params["a"]) == 4 - 0.5 * 2
+    expected = {"loss": 8.0, "grad_norm": 2.0, "largest": 3.0, "learning_rate": 0.5}
     assert {name: float(v) for name, v in metrics.items()} == expected
 
 
@@ -72,6 +72,16 @@ def test_each_update_has_its_own_noise_and_each_example_too():
     assert len(np.unique(np.concatenate(seen))) == 12
     again = jax.random.normal(jax.random.fold_in(state.key, 1), (4,))
     np.testing.assert_array_equal(seen[1], again)
+
+
+def test_what_is_beside_the_steps_has_the_keys_that_it_had():
+    """A run that goes on draws what it would have drawn; no step has such a key."""
+    root = jax.random.key(0)
+    words = {"heldout": [1403804397, 537093733], "k-means": [1503783849, 4064903951]}
+    for word, key in words.items():
+        assert jax.random.key_data(beside(root, word)).tolist() == key
+    steps = [jax.random.key_data(jax.random.fold_in(root, i)) for i in range(20)]
+    assert not {*map(tuple, np.array(steps).tolist())} & {*map(tuple, words.values())}
 
 
 def test_the_toy_learns():

@@ -2,6 +2,8 @@
 
 import types
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from train.runtime import timing
@@ -44,6 +46,33 @@ def test_what_is_donated_is_held_once():
 
 def test_rates_are_of_a_second(monkeypatch):
     """Of functions that take a millisecond each: the largest product is the fastest."""
-    monkeypatch.setattr(timing, "median_ms", lambda run, _: dict.fromkeys(run, 1.0))
+    times = lambda run, repeats: dict.fromkeys(run, 5.0 / repeats)
+    monkeypatch.setattr(timing, "median_ms", times)
     assert timing.matrix_rate("float32", None, (2, 10)) == pytest.approx(2e-3)
     assert timing.copy_rate(4000) == pytest.approx(8e-3)
+
+
+def test_products_are_of_a_machines_own_sides(monkeypatch):
+    """Of another machine's where it is not known; in the type that is asked for."""
+    monkeypatch.setattr(timing, "SIDES", {"cpu": (2, 4), "gpu": (3,)})
+    asked, real = [], jnp.matmul
+    matmul = lambda *of, **how: asked.append(how) or real(*of, **how)
+    monkeypatch.setattr(timing.jnp, "matmul", matmul)
+    found = timing.matrix_products("bfloat16", "highest")
+    assert {name: flop for name, (_, flop) in found.items()} == {"2": 16, "4": 128}
+    assert asked == [{"precision": "highest"}] * 2
+    for name, (run, _) in found.items():
+        assert run().shape == (int(name), int(name)) and run().dtype == "bfloat16"
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert list(timing.matrix_products("float32")) == ["3"]
+    assert list(timing.matrix_products("float32", sides=(5, 6))) == ["5", "6"]
+    monkeypatch.setattr(jax, "default_backend", lambda: "other")
+    assert list(timing.matrix_products("float32")) == ["2", "4"]
+    sizes = []
+    monkeypatch.setattr(
+        timing.jnp, "zeros", lambda n: sizes.append(n) or jnp.float32(0)
+    )
+    monkeypatch.setattr(timing, "COPIED", {"cpu": 400})
+    monkeypatch.setattr(timing, "median_ms", lambda run, _: dict.fromkeys(run, 1.0))
+    rates = [timing.copy_rate(size) for size in (None, 4000)]
+    assert sizes == [2**28, 1000] and rates == pytest.approx([2**31 / 1e6, 8e-3])

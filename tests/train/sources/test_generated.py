@@ -59,7 +59,7 @@ def test_digits_move_within_the_frame_and_their_boxes_hold_their_ink():
         assert steps.max() <= 0.08 * 32 + 1 and steps.max() > 0.5
 
 
-@pytest.mark.parametrize("name", get_args(video.Name)[:4])
+@pytest.mark.parametrize("name", get_args(video.VideoName)[:4])
 def test_clips_move_pictures_of_their_own_part(name, monkeypatch):
     asked = []
 

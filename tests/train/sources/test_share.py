@@ -15,7 +15,7 @@ from train.pipeline.statistics import probe as probe_of
 from train.pipeline.statistics import refuse_others
 from train.sources import open_source
 from train.sources.arrays import Arrays
-from train.sources.share import Share
+from train.sources.share import Portion
 from train.sources.split import name_draw
 
 DIGITS = Images(name="digits", size=8, channels=1, threads=0)
@@ -102,7 +102,7 @@ def test_draws_of_a_share_are_no_others():
     by_name = np.array(list(map(name_draw, keys)))
     for source, draws in (
         (of(DIGITS, 0.3), chance(0, rows)),
-        (Share(keyed, 0.3), by_name),
+        (Portion(keyed, 0.3), by_name),
     ):
         taken = np.isin(rows, source.rows)
         both = (taken & (draws < 0.3)).sum()

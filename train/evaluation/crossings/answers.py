@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
+from train.evaluation.crossings.columns import rows
 from train.evaluation.crossings.overlap import central, paired
-from train.evaluation.estimates import Resampled, Share, mean
-from train.evaluation.evaluator import Evaluator
-from train.evaluation.means import Values
+from train.evaluation.estimates import Proportion, Resampled, mean
+from train.evaluation.evaluator import Evaluator, Evaluators
+from train.evaluation.means import Values, where_there
 from train.modalities import Batch, Modality
 from train.pipeline import JointExamples, open_examples, spaced
 
@@ -26,7 +27,6 @@ DECIBELS = 100.0  # at most, either way, of a signal that comes back exactly
 
 # Signals or texts of a stream -> their classes (n,), -1 where they say none.
 Reader = Callable[[Any], Int[np.ndarray, "n"]]
-Evaluators = Iterator[Evaluator]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -117,14 +117,14 @@ class Answer:
         return usual(self.truth(batch), there) if there.any() else None
 
 
-def says(name: str, classes: Values) -> Share:
+def says(name: str, classes: Values) -> Proportion:
     """The share of examples of a known class that are said to be of it."""
 
     def right(batch: Batch) -> np.ndarray:
         same = np.asarray(classes(batch)) == batch["label"]
         return np.where(batch["label"] >= 0, same, np.nan)
 
-    return Share(name, _where(right))
+    return Proportion(name, where_there(right))
 
 
 def usual(said: Any, there: Bool[np.ndarray, "n"]) -> Any:
@@ -178,9 +178,9 @@ def signals(answer: Answer, of: str) -> Evaluators:
         return float(each.mean()) if len(each) else np.nan
 
     name = f"{data.score.lower().replace('-', '_')}_db"
-    yield mean(name, _where(measured))
+    yield mean(name, where_there(measured))
     if channels and answer.usual is not None:
-        yield Resampled("explained", _where(errors), 3 * channels, explained)
+        yield Resampled("explained", where_there(errors), 3 * channels, explained)
 
 
 def texts(answer: Answer, of: str) -> Evaluators:
@@ -198,8 +198,8 @@ def texts(answer: Answer, of: str) -> Evaluators:
     same = lambda batch: np.array(
         [a == b for a, b in zip(batch[of], batch["truth"], strict=True)]
     )
-    yield Share("text", _where(same))
-    yield mean("tokens", _where(tokens))
+    yield Proportion("text", where_there(same))
+    yield mean("tokens", where_there(tokens))
 
 
 def labels(answer: Answer, of: str) -> Evaluators:
@@ -240,53 +240,8 @@ def boxes(answer: Answer, of: str) -> Evaluators:
         each = hit**2 / np.maximum(drawn * true, 1e-9)
         return float(each[true > 0].mean()) if (true > 0).any() else np.nan
 
-    yield mean("iou", _where(overlaps))
-    yield Resampled("map", _where(counts), 3 * classes, precision)
-
-
-def rows(answer: Answer, of: str) -> Evaluators:
-    """NAME_rmse of a column of numbers, where it is known; one that is drawn as missing
-    is taken for the training mean. NAME_accuracy of one of categories."""
-    common = answer.usual or {}
-
-    def column(name: str, entry: str, fill: Any = None) -> Callable:
-        filled = lambda x: fill if x is None else x
-        return lambda batch: [filled(row[name]) for row in batch[entry]]
-
-    for name, one in common.items():
-        true = column(name, "truth")
-        if isinstance(one, float):
-            yield mean(
-                f"{name}_rmse",
-                _where(_squared(true, column(name, of, one))),
-                lambda error: float(np.sqrt(error)),
-            )
-        else:
-            yield Share(f"{name}_accuracy", _where(_equal(true, column(name, of))))
-
-
-def _squared(true: Callable, said: Callable) -> Values:
-    numbers = lambda found: np.array([np.nan if x is None else x for x in found], float)
-    return lambda batch: np.square(numbers(said(batch)) - numbers(true(batch)))
-
-
-def _equal(true: Callable, said: Callable) -> Values:
-    return lambda batch: np.array(
-        [
-            np.nan if x is None else float(x == y)
-            for x, y in zip(true(batch), said(batch), strict=True)
-        ]
-    )
-
-
-def _where(values: Values) -> Values:
-    """nan of the examples of which nothing is to be said."""
-
-    def known(batch: Batch) -> np.ndarray:
-        x, there = np.asarray(values(batch), np.float64), batch["there"]
-        return np.where(there.reshape(-1, *[1] * (x.ndim - 1)), x, np.nan)
-
-    return known
+    yield mean("iou", where_there(overlaps))
+    yield Resampled("map", where_there(counts), 3 * classes, precision)
 
 
 BY_SOURCE = {
@@ -294,5 +249,5 @@ BY_SOURCE = {
     "caption": texts,
     "label": labels,
     "boxes": boxes,
-    "row": rows,
+    "row": lambda answer, of: rows(answer.usual or {}, of),
 }

@@ -12,19 +12,18 @@ from jaxtyping import Float, Int
 from scipy.special import softmax
 
 from train.errors import BadInput
-from train.evaluation.crossings.bounds import Table, clues
+from train.evaluation.crossings.bounds import BoundTable, clues
 from train.evaluation.crossings.retrieval import ranks, retrieved
-from train.evaluation.estimates import roc_auc
+from train.evaluation.estimates import Z, roc_auc
+from train.evaluation.measured import Figures
 from train.evaluation.ngrams import bits_per_byte
 from train.modalities.files.writing import write
 from vqdit.sealed import opened, sealed
 from vqdit.trained.bundle import read_json
 
-Figures = dict[str, Any]
-
 
 def figures_of(
-    table: Table,
+    table: BoundTable,
     of: Sequence[str],
     classify: str | None = None,
     true: Int[np.ndarray, "n"] | None = None,
@@ -36,7 +35,9 @@ def figures_of(
     error of the first. With `classify` "classified": "of" what, the "accuracy" of the
     likeliest, and the area under the ROC curve of the posterior, "auc", by the `true`
     labels. With `anomalies`, a class by each name, "anomalies": name, or "all" -> what
-    it is told by, see `clues` -> the area of that, against all that are none.
+    it is told by, see `clues` -> the area of that, against all that are none. Of a
+    table with columns "without_...", "saved": what is given -> how many nats it saves
+    an example beside the others, a pair at a time, with the "interval" of the mean.
     """
     nats, bits, label = (
         table[name].astype(float) for name in ("nats", "bits", "label")
@@ -58,6 +59,17 @@ def figures_of(
         found["classified"] |= roc_auc(true[known], of_class)
     if anomalies:
         found["anomalies"] = _anomalies(table, label, anomalies)
+    if less := [name for name in table if name.startswith("without_")]:
+        found["saved"] = {n.removeprefix("without_"): _saved(table, n) for n in less}
+    return found
+
+
+def _saved(table, without: str) -> Figures:
+    saved = table[without].astype(float) - table["nats"]
+    found = {"nats": saved.mean()}
+    if len(saved) > 1:
+        half = Z * saved.std(ddof=1) / len(saved) ** 0.5
+        found["interval"] = [found["nats"] - half, found["nats"] + half]
     return found
 
 
@@ -76,7 +88,7 @@ def _anomalies(table, label, anomalies: Mapping[str, int]) -> Figures:
 
 
 def text_figures(
-    table: Table, held: Sequence[str], train: Sequence[str] | None = None
+    table: BoundTable, held: Sequence[str], train: Sequence[str] | None = None
 ) -> Figures:
     """ "bits_per_byte" of whole texts: of the "model", and, where there are texts to
     train on, of what needs no network."""
@@ -125,6 +137,10 @@ def lines(figures: Figures) -> Iterator[str]:
     for name, curves in figures.get("anomalies", {}).items():
         for what, found in curves.items():
             yield from _curve(f"{what}, {name}", found)
+    for name, saved in figures.get("saved", {}).items():
+        low, high = saved.get("interval", (None, None))
+        ends = "" if low is None else f", 95 % in {low:.4g} to {high:.4g}"
+        yield f"{name} saves {saved['nats']:.4g} nats beside what else is given{ends}"
     for what, bits in figures.get("bits_per_byte", {}).items():
         own = what == "model"
         yield f"{bits:.4g} bits a byte of text" + ("" if own else f", {what}")

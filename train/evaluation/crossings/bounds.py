@@ -20,7 +20,7 @@ from vqdit.trained.generator import Generator
 from vqdit.trained.scorer import Score, Scorer
 
 BATCH = 64  # scored at once
-Table = dict[str, Any]  # name of a column -> one entry of each example
+BoundTable = dict[str, Any]  # name of a column -> one entry of each example
 Batches = Iterator[tuple[np.ndarray, int, Batch]]
 
 
@@ -65,6 +65,11 @@ class Bounds:
         """The same under the same times and noise, with nothing given."""
         return dataclasses.replace(self, given=())
 
+    def without(self, name: str) -> "Bounds":
+        """The same under the same times and noise, with all given but one."""
+        rest = tuple(n for n in self.given if n != name)
+        return dataclasses.replace(self, given=rest)
+
 
 def batches_of(data: JointExamples, rows: Int[np.ndarray, "n"]) -> Batches:
     """(rows, how many of them are new, their examples), as many in each batch."""
@@ -80,14 +85,18 @@ def bounds_of(
     classify: str | None = None,
     values: Iterable[int] = (),
     anomalies: bool = False,
-) -> Table:
+    without: bool = False,
+) -> BoundTable:
     """ "example", "label", and the fields of a Score.
 
     classify: "label" or a stream of labels, each of whose `values` is tried: the fields
         are those of the best, "likeliest", beside "nats_" of each.
     anomalies: adds what tells these: "alone", where anything is given and nothing is
         tried, the nats with nothing given; "lost", of one whole signal, what its
-        tokenizer loses of it, the mean squared error of values in [-1, 1].
+        tokenizer loses of it, the mean squared error of values in [-1, 1], and
+        "values", of how many.
+    without: adds, where nothing is tried, "without_" each that is given: the nats
+        with the others alone.
     """
     parts = []
     for rows, mine, batch in batches:
@@ -97,13 +106,17 @@ def bounds_of(
         if anomalies and bounds.given and classify is None:
             bare = bounds.without_given
             columns["alone"] = bare.score(rows, **bare.arguments(batch)).nats
+        for name in bounds.given if without and classify is None else ():
+            less = bounds.without(name)
+            nats = less.score(rows, **less.arguments(batch)).nats
+            columns[f"without_{name}"] = nats
         if anomalies and not bounds.shown:
             columns |= _lost(bounds.generator, arguments["x"], batch["known"])
         parts.append({name: np.asarray(v)[:mine] for name, v in columns.items()})
     return {name: np.concatenate([x[name] for x in parts]) for name in parts[0]}
 
 
-def _scored(bounds, rows, arguments, classify, values) -> Table:
+def _scored(bounds, rows, arguments, classify, values) -> BoundTable:
     """The columns of a batch: its scores, or the best of those under every value."""
     ask = functools.partial(bounds.score, rows)
     if classify is None:
@@ -125,8 +138,8 @@ def _scored(bounds, rows, arguments, classify, values) -> Table:
     return columns | {f"nats_{v}": nats[:, i] for i, v in enumerate(values)}
 
 
-def _lost(generator, x, known) -> Table:
-    """The column of what is lost of the scored signal, where it is known; none of
+def _lost(generator, x, known) -> BoundTable:
+    """The columns of what is lost of the scored signal, where it is known; none of
     several, or of what is no signal."""
     (name, signal), *more = x.items()
     if more or name not in generator.codecs:
@@ -138,10 +151,11 @@ def _lost(generator, x, known) -> Table:
     lost = (error * weight).sum(over)
     # Of what is not there nothing can be lost.
     count = weight.sum(over)
-    return {"lost": np.where(count > 0, lost / np.maximum(count, 1), np.nan)}
+    mean = np.where(count > 0, lost / np.maximum(count, 1), np.nan)
+    return {"lost": mean, "values": count}
 
 
-def clues(table: Table, usual: np.ndarray) -> dict[str, Float[np.ndarray, "n"]]:
+def clues(table: BoundTable, usual: np.ndarray) -> dict[str, Float[np.ndarray, "n"]]:
     """What an anomaly is told by -> how much there is of it, of each example.
 
     its distance: from the median of the `usual` ones; what is likelier than usual may
@@ -149,13 +163,20 @@ def clues(table: Table, usual: np.ndarray) -> dict[str, Float[np.ndarray, "n"]]:
     what is given: how much less likely it makes the example than the example is alone.
         How complex an example is cancels out (likelihood ratio, arXiv:1906.02845), so
         that a sensor that lies is told which the others contradict.
+    the whole signal: the bound of the latents, and the nats of what their tokenizer
+        loses, were that Gaussian noise of the variance that `usual` ones have of it
+        (the best one of a decoder, arXiv:2006.13202): so a bound of the signal itself.
     """
     nats = np.asarray(table["nats"], float)
     found = {"the score": nats, "its distance": abs(nats - np.median(nats[usual]))}
     if "alone" in table:
         found["what is given"] = nats - table["alone"]
     if "lost" in table:
-        found["what is lost"] = table["lost"]
+        lost = found["what is lost"] = table["lost"]
+        there = lost[usual & np.isfinite(lost)]
+        if len(there):
+            share = lost / there.mean()
+            found["the whole signal"] = nats + table["values"] / 2 * share
     return found
 
 

@@ -14,7 +14,7 @@ from train.evaluation.crossings.questions import Crossings, asked
 from train.evaluation.crossings.retrieval import Nearest
 from train.evaluation.crossings.rivals import Rivals
 from train.evaluation.drawing import BATCH, drawn
-from train.evaluation.estimates import Posterior, Share
+from train.evaluation.estimates import Posterior, Proportion
 from train.evaluation.evaluator import Evaluator, Several, evaluated
 from train.evaluation.features import Latents
 from train.evaluation.samples import Reference, References
@@ -151,7 +151,7 @@ def crossings(
             # What is drawn together is guided by what is drawn before it alone.
             for scale in scales if sampler.get("before") else (None,):
                 draw = generator.sampler(guidance=scale, **unguided(sampler, scale))
-                part = {_who(scale): Share("share", lambda batch: batch["same"])}
+                part = {_who(scale): Proportion("share", lambda batch: batch["same"])}
                 batches = _together(generator, draw, key, num, read)
                 agree = evaluated(Beside(part), batches)
                 found["agree"] = found.get("agree", {}) | agree

@@ -21,7 +21,7 @@ COMPONENTS = 64  # principal ones, of each stream
 VALUES = 2**27  # of training signals that are fitted at once
 
 Scores = Callable[[Batch], Float[np.ndarray, "n classes"]]  # higher is likelier
-Features = Callable[[Shaped[np.ndarray, "n *shape"]], Float[np.ndarray, "n d"]]
+FeatureMap = Callable[[Shaped[np.ndarray, "n *shape"]], Float[np.ndarray, "n d"]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ class Rivals:
         rows = np.flatnonzero(np.all([labels >= 0, *there], 0))
         return rows, labels[rows]
 
-    def _flat(self, name: str) -> Features:
+    def _flat(self, name: str) -> FeatureMap:
         """A row of numbers for each example."""
         codes = self.books.get(name)
         if codes is None:
@@ -102,7 +102,7 @@ class Rivals:
             self.judges[name, self.want] = judge
         return self.judges[name, self.want]
 
-    def _regression(self, features: Mapping[str, Features], x, labels) -> Scores:
+    def _regression(self, features: Mapping[str, FeatureMap], x, labels) -> Scores:
         from sklearn.linear_model import LogisticRegression  # slow to import
 
         def together(streams: Mapping[str, Any]) -> np.ndarray:
@@ -127,7 +127,7 @@ def flat_signals(x: Shaped[np.ndarray, "n *shape"]) -> Float[np.ndarray, "n d"]:
     return np.asarray(to_signal(x)).reshape(len(x), -1)
 
 
-def principal(flat: Features, x: Shaped[np.ndarray, "n *shape"]) -> Features:
+def principal(flat: FeatureMap, x: Shaped[np.ndarray, "n *shape"]) -> FeatureMap:
     """The principal components of signals like these."""
     project = components(flat(x), COMPONENTS, "auto")
     return lambda x: project(flat(x))

@@ -5,6 +5,7 @@ import inspect
 
 import numpy as np
 
+from train.evaluation.evaluator import Evaluators
 from train.evaluation.means import (
     Mean,
     Median,
@@ -13,7 +14,8 @@ from train.evaluation.means import (
     root_mean_square,
     squared_error,
 )
-from train.evaluation.reconstruction.measures import Compared, Evaluators, Measures
+from train.evaluation.reconstruction.channels import by_channel
+from train.evaluation.reconstruction.measures import Compared, Measures
 from train.evaluation.reconstruction.pictures import clips, pictures
 from train.evaluation.reconstruction.series import series
 from train.evaluation.reconstruction.sound import sound
@@ -41,22 +43,28 @@ def sweeps(score: Measures, found: Compared) -> Evaluators:
     """Errors where a beam returned: the first channel in metres.
 
     rmse_m and, since a few beams past an edge make most of it, median_m, to a
-    thousandth. kmeans_: of k-means on blocks with as many codes and tokens.
+    thousandth. kmeans_: of k-means on blocks with as many codes and tokens. Where there
+    are other channels, such as a reflectance, channels: see `by_channel`.
     """
     contract = score.codec.contract
+    names = ["range", *(f"channel {c}" for c in range(1, score.data.channels))]
     own = Normaliser(contract.offset, contract.scale)
     yield from score.use()
 
     def metres(batch: Batch) -> Batch:
-        names = ["x", *found.values()]
-        first = {f"{name}_m": own.invert(batch[name])[..., 0] for name in names}
-        return first | {"returned": batch["known"][..., 0] > 0}
+        entries = {name: own.invert(batch[name]) for name in ["x", *found.values()]}
+        first = {f"{name}_m": x[..., 0] for name, x in entries.items()}
+        returned = batch["known"] > 0
+        first |= {"returned": returned[..., 0], "returned_each": returned}
+        return first | {"own": entries["x"]}
 
     score.beside.append(metres)
     for name, x in found.items():
         entries = (f"{x}_m", "x_m", "returned")
         yield root_mean_square(f"{name}rmse_m", *entries)
         yield Median(f"{name}median_m", distance(*entries))
+    if len(names) > 1:
+        yield by_channel(found, "own", own, names, "returned_each")
 
 
 def own_measure(score: Measures) -> Evaluators:

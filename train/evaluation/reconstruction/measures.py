@@ -15,7 +15,6 @@ from train.pipeline import open_examples
 from vqdit.trained.codec import Codec
 from vqdit.trained.judge import Judge
 
-Evaluators = Iterator[Evaluator]
 Compared = dict[str, str]  # of `Measures.compared`
 
 

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from train.evaluation.evaluator import Evaluators
 from train.evaluation.means import Mean, Values, decibels
-from train.evaluation.reconstruction.measures import Compared, Evaluators, Measures
+from train.evaluation.reconstruction.measures import Compared, Measures
 from train.modalities import Batch
 from vqdit.metrics import squared_error_per_image, ssim_per_image
 from vqdit.signal import to_uint8

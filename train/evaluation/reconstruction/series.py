@@ -4,9 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from train.evaluation.evaluator import Evaluator, reconstruct
+from train.evaluation.evaluator import Evaluators, reconstruct
 from train.evaluation.means import Mean, root_mean_square
-from train.evaluation.reconstruction.measures import Compared, Evaluators, Measures
+from train.evaluation.reconstruction.channels import by_channel
+from train.evaluation.reconstruction.measures import Compared, Measures
 from train.modalities import Batch, Cleaning
 from train.modalities.transforms.normalise import Normaliser
 from train.pipeline import open_examples
@@ -22,10 +23,8 @@ def series(score: Measures, compared: Compared) -> Evaluators:
     and "_gaps" over the missing ones alone. Recordings without a truth are compared
     where they were measured with what was measured, cleaned.
 
-    channels: of each the root mean square error in its own unit, rmse, and as a share
-    of its standard deviation there, nrmse, which is 1 for its mean; kmeans_: the same
-    of k-means on blocks with as many codes and tokens. "all" is over the channels that
-    move, each as much as another: errors over several units add up to nothing.
+    channels: see `by_channel`; kmeans_: the same of k-means on blocks with as many
+    codes and tokens.
     """
     codec, data, truth = score.codec, score.data, score.truth
     own = Normaliser(codec.contract.offset, codec.contract.scale)
@@ -61,7 +60,7 @@ def series(score: Measures, compared: Compared) -> Evaluators:
     score.beside.append(versions)
     wanted = "truth" if truth else "interpolation_cleaned"
     names = held.findings["channels"]
-    yield _by_channel(compared, wanted, own, names, "" if truth else "known")
+    yield by_channel(compared, wanted, own, names, "" if truth else "known")
     yield Mean("missing_share", lambda batch: batch["gaps"])
     if not truth:
         yield root_mean_square(
@@ -74,41 +73,6 @@ def series(score: Measures, compared: Compared) -> Evaluators:
         yield root_mean_square(f"rmse_{name}_gaps", name, "truth", "gaps")
     spread = lambda moments: float(np.sqrt(moments[1] - moments[0] ** 2))
     yield Mean("std_truth", _powers, spread, 2)
-
-
-def _by_channel(compared, wanted, own: Normaliser, names, where) -> Evaluator:
-    """Of every channel in its own unit, and of all as shares of their spread."""
-    count = len(names)
-    center = np.array(own.offset[:count])
-
-    def values(batch):  # (b * l, columns of `count` channels each)
-        x = batch[wanted].astype(np.float64)
-        found = (own.invert(batch[entry])[..., :count] for entry in compared.values())
-        columns = [x - center, np.square(x - center)]
-        columns += [np.square(each - x) for each in found]
-        if where:
-            columns = [np.where(batch[where], each, np.nan) for each in columns]
-        return np.concatenate(columns, -1).reshape(-1, len(columns) * count)
-
-    def rows(means):
-        mean, square, *errors = means.reshape(-1, count)
-        std, errors = np.sqrt(np.maximum(square - mean**2, 0)), np.sqrt(errors)
-        moves = std > 1e-6 * np.maximum(np.abs(center), np.abs(mean))
-        found = [
-            {"channel": name, "std": float(s)}
-            for name, s in zip(names, std, strict=True)
-        ]
-        every = {"channel": "all"}
-        for prefix, error in zip(compared, errors, strict=True):
-            share = error[moves] / std[moves]
-            every[f"{prefix}nrmse"] = float(np.sqrt(np.mean(share**2)))
-            for c, row in enumerate(found):
-                row[f"{prefix}rmse"] = float(error[c])
-                if moves[c]:
-                    row[f"{prefix}nrmse"] = float(error[c] / std[c])
-        return [*found, every] if moves.any() else found
-
-    return Mean("channels", values, rows, (2 + len(compared)) * count)
 
 
 def _powers(batch):

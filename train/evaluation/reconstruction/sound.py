@@ -6,10 +6,10 @@ import math
 import jax
 import numpy as np
 
-from train.evaluation.evaluator import Several
+from train.evaluation.evaluator import Evaluators, Several
 from train.evaluation.likeness import accuracy
 from train.evaluation.means import Mean, Median
-from train.evaluation.reconstruction.measures import Evaluators, Measures
+from train.evaluation.reconstruction.measures import Measures
 from vqdit.metrics import kbps, log_mel_distance, si_sdr
 from vqdit.metrics.histogram import DECIBELS
 from vqdit.quantizers import ResidualFSQ, ResidualQuantizer

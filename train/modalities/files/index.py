@@ -6,6 +6,7 @@ import logging
 import struct
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -20,7 +21,7 @@ from train.modalities.files.clips import (
     times_of,
     upright,
 )
-from train.modalities.files.stored import File, opened
+from train.modalities.files.stored import File, opened, opened_file
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 INDEXED = ("mov", "matroska", "avi")
 KEPT = 2**26  # bytes of a file's frames that stay in memory where it has no index
 
-Pixels = UInt8[np.ndarray, "h w c"]
+DecodedFrame = UInt8[np.ndarray, "h w c"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -121,7 +122,7 @@ class Reel:
     path: File
     count: int
     times: Float[np.ndarray, "n1"] | None
-    kept: list[Pixels] | None
+    kept: list[DecodedFrame] | None
 
     def __len__(self) -> int:
         return self.count
@@ -131,7 +132,7 @@ class Reel:
         """Of Clip."""
         return rate_of(self.times)
 
-    def pick(self, rows: Sequence[int]) -> list[Pixels]:
+    def pick(self, rows: Sequence[int]) -> list[DecodedFrame]:
         """These frames, of ascending rows. Raises BadInput."""
         if self.kept is not None:
             return [self.kept[row] for row in rows]
@@ -143,7 +144,7 @@ class Reel:
         except Unreadable as error:
             raise BadInput(f"{self.path}: {error}; remove it") from error
 
-    def _passed(self, wanted: set[int]) -> list[Pixels]:
+    def _passed(self, wanted: set[int]) -> list[DecodedFrame]:
         found = []
         with closing(frames_of(self.path)) as frames:
             for row, (pixels, *_) in enumerate(frames):
@@ -160,7 +161,7 @@ def _warn(line: str) -> None:
 
 
 def open_clip(
-    path: File, fit: Callable[[Pixels], Pixels] = lambda x: x
+    path: File, fit: Callable[[DecodedFrame], DecodedFrame] = lambda x: x
 ) -> Index | Reel:
     """A clip to cut examples from: the index of a video file that has one; of all else
     the frames, each as `fit` makes it, while these are few.
@@ -203,32 +204,56 @@ def _index(path: File) -> Index | None:
         # It says in which order frames are stored, and not when they are shown.
         if kind not in INDEXED or avi and stream.codec_context.has_b_frames:
             return None
-        # Packets of no size end a stream; those to discard a file cuts off itself.
+        # Packets of no size end a stream. Those to discard a file cuts off itself: only
+        # what is shown is counted, though it may need a key frame that is not.
         found = [
-            (packet.pts, packet.duration or 0, packet.is_keyframe)
+            (packet.pts, packet.duration or 0, packet.is_keyframe, packet.is_discard)
             for packet in file.demux(stream)
-            if packet.size and not packet.is_discard
+            if packet.size
         ]
-        stamps = {stamp for stamp, _, _ in found}
-        keys = [stamp for stamp, _, key in found if key]
-        if None in stamps or not keys or len(stamps) < len(found):
+        shown = [(stamp, lasts) for stamp, lasts, _, cut in found if not cut]
+        stamps = {stamp for stamp, _ in shown}
+        keys = [stamp for stamp, _, key, _ in found if key]
+        timed = None not in stamps and None not in keys
+        if not timed or not keys or not shown or len(stamps) < len(shown):
             return None
-        # An AVI counts those that were dropped, too, but says where it ends.
-        if file.size < _riff_end(path) if avi else len(found) < stream.frames:
+        end, last = max(shown)
+        if avi:  # it counts those that were dropped, too, but says where frames end
+            if file.size < (whole := _movi_end(path)):
+                raise Unreadable(f"is cut short: {file.size} bytes of {whole}")
+        # A file that cuts off its end itself may leave out what comes after.
+        elif len(found) < stream.frames and not _lasts(stream, end + last):
             raise Unreadable(f"is cut short: {len(found)} frames of {stream.frames}")
         ticks = np.sort(np.array(list(stamps), np.int64))
         average, tick = float(stream.average_rate or 0), float(stream.time_base)
-        last = max(found)[1] * tick
+        last *= tick
         file.seek(int(min(keys)), stream=stream)
         next(iter(file.decode(stream)))
     times = even_times(ticks * tick, last, average, tick)
     return Index(path, ticks, np.sort(np.array(keys, np.int64)), times)
 
 
-def _riff_end(path: File) -> int:
-    """Bytes that a file of this kind has by its own word, those of its first part."""
-    source = opened(path)
-    with open(source, "rb") if isinstance(source, str) else source as file:
-        name, size = struct.unpack("<4sI", file.read(8))
-    # All ones are of a stream, whose end was not known.
-    return 8 + size if name == b"RIFF" and size < 2**32 - 256 else 0
+def _lasts(stream: Any, end: int) -> bool:
+    """Whether frames that end then, in ticks, fill the time that the file says."""
+    if stream.duration is None:
+        return False
+    return end >= (stream.start_time or 0) + stream.duration
+
+
+def _movi_end(path: File) -> int:
+    """Where the frames of an AVI end by its own word, those of its first part; 0 where
+    nothing says it.
+
+    The size of the whole is often wrong by a byte or more and decides nothing; a
+    stream's header leaves that of the frames open: 0, or all ones.
+    """
+    at = 12
+    with opened_file(path) as file:
+        file.seek(at)
+        while len(head := file.read(12)) == 12:
+            name, size, form = struct.unpack("<4sI4s", head)
+            if name == b"LIST" and form == b"movi":
+                return at + 8 + size if size < 2**32 - 256 else 0
+            at += 8 + size + size % 2
+            file.seek(at)
+    return 0

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float, Int
 
-from train.modalities.checked import Checked
+from train.modalities.checked import DataSettings
 from train.modalities.draws import Draws, Word
 from train.modalities.record import Batch
 from train.modalities.transforms.warp import move_boxes, warp, without_slivers
@@ -28,7 +28,7 @@ YIQ = np.array(
 )
 
 
-class Augment(Checked):
+class Augment(DataSettings):
     """Whose fields leave out what they say while they have their defaults.
 
     mirrors: words of the draws by which `flip` mirrors, each half of the time.
@@ -206,8 +206,10 @@ def stretches(
 class VolumeAugment(Augment):
     """For volumes, (b, d, h, w, c).
 
-    rotate: degrees about the depth axis; gain: 0.1 multiplies by 0.9 to 1.1; noise in
-    units of the signal; flip: half of the time along each of the last two axes.
+    rotate: degrees about the depth axis.
+    gain: 0.1 multiplies by 0.9 to 1.1.
+    noise: standard deviation, in units of the signal.
+    flip: half of the time along each of the last two axes.
     """
 
     mirroring = (Word.MIRROR, Word.FLIP)
@@ -240,8 +242,8 @@ class RangeAugment(Augment):
     """For sweeps, (b, rows, azimuth, c).
 
     roll: any turn of the sensor about its axis, exact since azimuth wraps around.
-    flip: mirrored along azimuth half of the time; noise in units of the signal, on what
-    was measured.
+    flip: mirrored along azimuth half of the time.
+    noise: standard deviation, in units of the signal, on what was measured.
     """
 
     roll: bool = False

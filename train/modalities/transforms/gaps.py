@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from train.modalities.checked import Checked
+from train.modalities.checked import DataSettings
 from vqdit.fields import Natural, Positive
 
 Fill = Literal["linear", "previous", "mean", "zero"]
@@ -22,7 +22,7 @@ OF_MEDIAN, OF_MEAN = 1.482602218505602, 1.2533141373155001
 
 
 @dataclasses.dataclass(frozen=True)
-class Cleaning(Checked):
+class Cleaning(DataSettings):
     """What is done to a series before anything learns from it.
 
     fill:     how gaps, NaN and infinities are filled: "linear" and "previous" hold the
@@ -30,6 +30,7 @@ class Cleaning(Checked):
               "zero" is what no cleaning at all would give.
     outliers: values whose robust z-score is beyond `limit` are clipped to it, marked
               missing and filled, or kept.
+    limit:    robust standard deviations from the median.
     window:   samples around each one whose median and spread judge it; 0: the whole
               series.
     """

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from train.errors import Unreadable
-from train.modalities.checked import Checked
+from train.modalities.checked import DataSettings
 from train.modalities.files.stored import LARGEST_GROWTH, check_growth
 from vqdit.fields import Bound, Positive
 
@@ -22,7 +22,7 @@ TOLD = 0.01  # of full scale, the least mean that is worth a line
 
 
 @dataclasses.dataclass(frozen=True)
-class AudioCleaning(Checked):
+class AudioCleaning(DataSettings):
     """What is done to a recording, in this order; None leaves a step out.
 
     dc:       take the mean off.

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vqdit.quantizers.codebook.search import by_rows, highest, in_blocks, most_scores
+from vqdit.quantizers.codebook.search import by_rows, highest, in_blocks
+from vqdit.sums import most_scores
 
 FAR = -1e20  # the score of what fills up the last block
 

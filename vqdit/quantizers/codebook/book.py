@@ -21,7 +21,7 @@ from vqdit.quantizers.quantized import Quantized
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
+class Lookup:
     """One book's, on rows (n, d) of its space.
 
     q: the codewords. out: q, or close to it, with the method's gradient to its input.
@@ -91,7 +91,12 @@ class Quantizer(Checked, nn.Module):
 
 
 class Book(Quantizer):
-    """A subclass has the field `window`, and `num_codes` and `dim`."""
+    """A subclass has the field `window`, and `num_codes` and `dim`.
+
+    window:    codes of training that usage is counted over; None for 65,536, or more
+        where the codes are many.
+    estimator: how the gradient passes the choice of a code, see `codebook.estimators`.
+    """
 
     @property
     def estimator(self) -> Any:
@@ -136,7 +141,7 @@ class Book(Quantizer):
         """Codes -> latents, float32."""
         return self.look_up(codes[..., 0])
 
-    def quantize(self, u: Float[Array, "n d"], *, train: bool, key: Any) -> Answer:
+    def quantize(self, u: Float[Array, "n d"], *, train: bool, key: Any) -> Lookup:
         """Projected vectors to their codes; while not ready, at no loss."""
         index = self.search(jax.lax.stop_gradient(u))
         q = self.look_up(index)
@@ -144,11 +149,11 @@ class Book(Quantizer):
         metrics = self.observe(u, index, train=train, key=key)
         return self.answer(q, estimate(self.estimator, u, q), index, losses, metrics)
 
-    def answer(self, q, out, index, losses, metrics) -> Answer:
+    def answer(self, q, out, index, losses, metrics) -> Lookup:
         """With losses only once ready."""
         ready = self.ready()
         losses = {name: value * ready for name, value in losses.items()}
-        return Answer(q, out, index, losses, metrics)
+        return Lookup(q, out, index, losses, metrics)
 
     def observe(
         self, u: Float[Array, "n d"], index: Int[Array, "n"], *, train: bool, key: Any

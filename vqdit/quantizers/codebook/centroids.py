@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from vqdit.quantizers.codebook.search import nearest, sums_by_code
+from vqdit.quantizers.codebook.search import nearest
 from vqdit.quantizers.quantized import unit
+from vqdit.sums import sums_by_code
 
 
 @partial(jax.jit, static_argnames=("k", "iterations", "cosine"))

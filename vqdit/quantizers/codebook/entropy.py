@@ -32,9 +32,15 @@ def usage_entropy(
 
 
 def bit_entropy(
-    v: Float[Array, "n d"], temperature: float, group: int
+    v: Float[Array, "n d"],
+    temperature: float,
+    group: int,
+    sample: float = 1.0,
+    codebook: float = 1.0,
 ) -> Float[Array, ""]:
     """Mean entropy of a vector's code minus the entropy of the mean, in nats.
+
+    sample, codebook: the factors of these two.
 
     v is in units of a bit's two values, -1 and 1, and a bit is 1 with probability
     sigmoid(4 v / temperature): the softmax over all 2^d codes of minus the squared
@@ -58,4 +64,4 @@ def bit_entropy(
         return None, (each, means)
 
     _, (each, means) = by_rows(sums, 2 ** min(group, d), v)
-    return each / n + sum(plogp(mean / n) for mean in means)
+    return sample * each / n + codebook * sum(plogp(mean / n) for mean in means)

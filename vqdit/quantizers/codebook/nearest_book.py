@@ -17,8 +17,9 @@ from vqdit.quantizers.codebook.health import (
     split_sources,
     usage_metrics,
 )
-from vqdit.quantizers.codebook.search import Adding, Codes, nearest, take
+from vqdit.quantizers.codebook.search import Codes, nearest
 from vqdit.quantizers.quantized import mean_square, unit
+from vqdit.sums import Adding, take
 
 Initial = Literal["normal", "uniform", "kmeans"]
 
@@ -28,7 +29,8 @@ class NearestBook(Book):
 
     It writes `_codebook`, `_raw`, `_replace` and `_as`, and has `estimator`.
 
-    num_codes: k. dim: d of a codeword.
+    num_codes: k, of codewords.
+    dim:       d, channels of a codeword.
     start:     "normal", "uniform", or "kmeans" to wait for `from_data`: until it has
         set the codebook the latents pass through unquantized, at no loss.
     start_scale: of the first codewords, in units of what `start` says.
@@ -39,6 +41,8 @@ class NearestBook(Book):
         code).
     entropy:   the loss "entropy", sum p log p of the batch's soft assignments at
         `entropy_temperature`, in units of the mean squared quantization error.
+    entropy_temperature: of these assignments.
+    cosine:    whether vectors and codewords are compared by their directions alone.
     scores: how many scores of codes are held at once; None for what suits the backend.
     adding: how rows are added up by code, in averages and gradients: `sums_by_code`.
     """

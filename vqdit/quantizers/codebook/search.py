@@ -1,31 +1,17 @@
 """Sums over all codes, a block at a time: no (n, k) matrix is ever whole."""
 
-import functools
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from vqdit.fields import Bound
+from vqdit.sums import blocks_of, most_scores, on_cpu
 
-# Scores held at once, float32: 16 MiB on a CPU, about its cache; 256 MiB elsewhere,
-# where a block must occupy the whole chip and is the price of a few GB/s more.
-SCORES, SCORES_OF_CPU = 1 << 26, 1 << 22
-Adding = Literal["scatter", "product"]
 # Of a codebook that is searched: its usage window has an index of int32.
 Codes = Annotated[int, Bound(at_least=2, at_most=2**26)]
-
-
-def on_cpu() -> bool:
-    """Whether the default backend is a CPU."""
-    return jax.default_backend() == "cpu"
-
-
-def most_scores(scores: int | None) -> int:
-    """The scores asked for, or as many as suit the backend."""
-    return scores or (SCORES_OF_CPU if on_cpu() else SCORES)
 
 
 def nearest(
@@ -93,7 +79,7 @@ def best(
         return carry, None
 
     start = jnp.full(n, -jnp.inf), jnp.zeros(n, jnp.int32)
-    parts = in_blocks(_blocks(n, k, scores)[1], -jnp.inf, bias, table)
+    parts = in_blocks(blocks_of(n, k, scores)[1], -jnp.inf, bias, table)
     return jax.lax.scan(body, start, parts)[0][1]
 
 
@@ -108,13 +94,6 @@ def in_blocks(block: int, fill: float, bias: Array, *tables: Array) -> tuple:
     padded = (jnp.pad(table, ((0, spare), (0, 0))) for table in tables)
     rows = (table.reshape(blocks, block, -1) for table in padded)
     return jnp.arange(blocks, dtype=jnp.int32) * block, bias, *rows
-
-
-def _blocks(n, k, scores):
-    """(blocks, codes of a block)."""
-    # A power of two divides the usual code counts, so that nothing has to be padded.
-    block = 1 << max(most_scores(scores) // max(n, 1), 128).bit_length() - 1
-    return -(-k // block), block
 
 
 def highest(
@@ -133,68 +112,6 @@ def highest(
     places = jnp.arange(k, dtype=jnp.int32)
     index = jnp.where(scores == value[:, None], places, k).min(-1)
     return value, jnp.minimum(index, k - 1)  # a row with NaN equals nothing
-
-
-def sums_by_code(
-    index: Int[Array, "n"],
-    x: Float[Array, "n d"],
-    k: int,
-    adding: Adding | None = None,
-    scores: int | None = None,
-) -> Float[Array, "k d"]:
-    """Of each code, the sum of the rows of x that have it.
-
-    adding: "scatter" adds row by row, on a GPU in an order of its own every time;
-        "product" is one of one-hot rows with x, bit-reproducible and at home on a TPU.
-        None is scatter on a CPU and product elsewhere.
-    """
-    if _chosen(adding) == "scatter":
-        return jnp.zeros((k, x.shape[1]), x.dtype).at[index].add(x)
-    blocks, block = _blocks(len(x), k, scores)
-    block = min(block, k)
-
-    def part(start):
-        codes = start + jnp.arange(block, dtype=index.dtype)
-        hot = (index[:, None] == codes).astype(x.dtype)
-        return jnp.matmul(hot.T, x, precision="highest")
-
-    starts = jnp.arange(blocks, dtype=index.dtype) * block
-    found = part(starts[0])[None] if blocks == 1 else jax.lax.map(part, starts)
-    return found.reshape(-1, x.shape[1])[:k]
-
-
-def _chosen(adding):
-    return adding or ("scatter" if on_cpu() else "product")
-
-
-def take(
-    table: Float[Array, "k d"],
-    index: Int[Array, "*b"],
-    adding: Adding | None = None,
-    scores: int | None = None,
-) -> Float[Array, "*b d"]:
-    """table[index], with the gradient `sums_by_code`; "product" has no forward mode."""
-    if _chosen(adding) == "scatter":
-        return table[index]
-    return _take(scores, table, index)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _take(scores, table, index):
-    return table[index]
-
-
-def _take_forward(scores, table, index):
-    return table[index], (index, len(table))
-
-
-def _take_backward(scores, kept, dy):
-    index, k = kept
-    rows = dy.reshape(-1, dy.shape[-1])
-    return sums_by_code(index.reshape(-1), rows, k, "product", scores), None
-
-
-_take.defvjp(_take_forward, _take_backward)
 
 
 def by_rows(

@@ -1,0 +1,225 @@
+"""Which tokenizers the codec takes, how many tiles at once, and what --fit does."""
+
+import dataclasses
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vqdit
+from tests import toys
+from tests.train.experiments import TOKENIZER
+from train.codec import counting, files, layout
+from train.codec.coder import Coder
+from train.codec.container import Header
+from train.codec.files import open_tokenizer, targets
+from train.codec.layout import Opened
+from train.codec.prior import FILE, MOST_CODES, Prior, count_codes, write_prior
+from train.errors import BadInput
+
+
+def opened(monkeypatch, **fields):
+    """What becomes of a bundle whose contract has these fields."""
+    contract = types.SimpleNamespace(
+        **{"codes": (9,), "kind": "image", "preparation": ()} | fields
+    )
+    codec, asked = types.SimpleNamespace(contract=contract), []
+    opening = lambda *of: asked.append(of) or codec
+    monkeypatch.setattr(files.opening, "open_bundle", opening)
+    found = open_tokenizer("runs/tok")
+    assert asked == [("runs/tok", vqdit.Codec, "--bundle")] and found is codec
+
+
+@pytest.mark.parametrize(
+    "fields, line",
+    [
+        ({"codes": ()}, "--bundle: runs/tok is a continuous tokenizer, which has no "
+         "codes to store; write one with a quantizer"),
+        ({"codes": (9, MOST_CODES + 1)}, "--bundle: runs/tok has books of 1048577 "
+         "codes; the codec takes up to 1048576"),
+        ({"preparation": (("columns", ()),)}, "--bundle: runs/tok was trained on files "
+         "prepared by 'columns', which this program does not know; take the one that "
+         "trained it"),
+    ],
+)  # fmt: skip
+def test_a_tokenizer_that_the_codec_does_not_take_is_told_why(
+    monkeypatch, fields, line
+):
+    opened(monkeypatch, codes=(9, MOST_CODES))
+    opened(monkeypatch, kind="series", preparation=(("columns", ()),))
+    with pytest.raises(BadInput) as refusal:
+        opened(monkeypatch, **fields)
+    assert str(refusal.value) == line
+
+
+def test_a_kind_that_is_none_is_told_with_the_bundle(monkeypatch):
+    with pytest.raises(BadInput, match="^--bundle: runs/tok: "):
+        opened(monkeypatch, kind="smell")
+
+
+def of_shape(shape, data=None):
+    codec = types.SimpleNamespace(contract=types.SimpleNamespace(shape=shape, rate=8.0))
+    return Opened(codec, None, data)
+
+
+@pytest.mark.parametrize(
+    "shape, most, batch",
+    [
+        ((4, 4, 1), 1, 1),
+        ((4, 4, 1), 2, 2),
+        ((4, 4, 1), 3, 4),
+        ((4, 4, 1), 32, 32),
+        ((4, 4, 1), 1000, 32),
+        ((2**18, 2), 1000, 4),  # of 2**21 values at once
+        ((2**22, 2), 1000, 1),
+    ],
+)
+def test_as_many_tiles_go_at_once_as_there_are_and_as_fit(shape, most, batch):
+    assert of_shape(shape).batched(most).batch == batch
+    assert of_shape(shape).batch == 32
+
+
+def header(rate, length, size):
+    return Header("audio", ".wav", b"", (size, 1), 1, Coder(), rate=rate, length=length)
+
+
+@pytest.mark.parametrize(
+    "rate, length, size, fits",
+    [
+        (16.0, 50, 100, True),
+        (16.0, 22, 100, False),
+        (16.0, 23, 100, True),  # 23 / 8 of a second are 2.9, 100 / 16 are 6.25
+        (16.0, 104, 100, True),
+        (16.0, 105, 100, False),
+        (4.0, 200, 100, True),
+        (4.0, 1, 1, True),
+    ],
+)
+def test_a_length_is_that_at_the_bundles_rate(rate, length, size, fits):
+    """8 a second: within twice of each other, and a few samples."""
+    if fits:
+        return of_shape((4, 1))._check_rate(header(rate, length, size))
+    with pytest.raises(ValueError) as refusal:
+        of_shape((4, 1))._check_rate(header(rate, length, size))
+    line = f"{size} samples at {rate:g} a second are not {length} at 8"
+    assert str(refusal.value) == line
+
+
+def test_targets_are_in_the_folder_and_replaced_by_their_like(tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(BadInput) as refusal:
+        targets("", [], False)
+    assert str(refusal.value) == "write --out=DIR, the folder to write to"
+    names = [(tmp_path / "a.vqd", ".png"), (tmp_path / "b.vqd", "")]
+    assert targets(str(out), names, False) == [out / "a.png", out / "b"]
+    (out / "a.png").mkdir(parents=True)
+    (out / "b").write_text("")
+    for each, what in zip(names, ("a.png is a folder", "b is a file"), strict=True):
+        with pytest.raises(BadInput) as refusal:
+            targets(str(out), [each], True)
+        line = f"{out}/{what}; remove it, or write to another --out"
+        assert str(refusal.value) == line
+    with pytest.raises(BadInput) as refusal:
+        two = [(Path("x/a.vqd"), ".png"), (Path("y/a.vqd"), ".png")]
+        targets(str(tmp_path / "new"), two, True)
+    assert str(refusal.value) == (
+        f"x/a.vqd and y/a.vqd would both become {tmp_path}/new/a.vqd.png; rename one, "
+        "or write them to two folders"
+    )
+    other = [(Path("x/a.gif"), ".vqd"), (Path("y/a.png"), ".vqd")]
+    found = targets(str(tmp_path / "new"), other, False)
+    assert [path.name for path in found] == ["a.gif.vqd", "a.png.vqd"]
+
+
+@pytest.fixture
+def fitting(tmp_path, monkeypatch):
+    """What is counted, in place of it: a book by places and one of all together."""
+    asked = []
+    counts = (np.arange(12).reshape(4, 3), np.array([[5, 1195]]))
+    prior = Prior("0" * 64, counts, (4, 4))
+    monkeypatch.setattr(counting, "open_tokenizer", lambda path: f"codec of {path}")
+    fit = lambda codec, data: asked.append((codec, data)) or prior
+    monkeypatch.setattr(counting, "fit_prior", fit)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.py").write_text(
+        "from tests.train.experiments import TOKENIZER\nCONFIG = TOKENIZER\n"
+    )
+    (tmp_path / "run" / "bundle").mkdir(parents=True)
+    (tmp_path / "tok").mkdir()
+    return asked
+
+
+def test_counts_lie_beside_the_bundle_that_is_named(fitting, tmp_path, capsys):
+    """That of --bundle before the workdir's; what is there is replaced on request."""
+    counting.main(["--fit", "--config=c.py", "--workdir=run"])
+    assert [codec for codec, _ in fitting] == ["codec of run"]
+    assert fitting[0][1] == TOKENIZER.data
+    assert capsys.readouterr().err.splitlines() == [
+        "book 0: 66 codes counted, its own table at every place of the grid",
+        "book 1: 1,200 codes counted, one table for all places",
+        f"run/bundle/{FILE} is written; train.compress uses it from here on",
+    ]
+    both = ["--fit", "--config=c.py", "--workdir=run", "--bundle=tok"]
+    counting.main(both)
+    assert fitting[1][0] == "codec of tok" and (tmp_path / "tok" / FILE).exists()
+    before = (tmp_path / "tok" / FILE).read_bytes()
+    with pytest.raises(BadInput) as refusal:
+        counting.main(both)
+    assert str(refusal.value) == (
+        f"tok/{FILE} is there, and files coded under it could not be read under "
+        "another; write --force to replace it"
+    )
+    assert len(fitting) == 2
+    counting.main([*both, "--force"])
+    assert len(fitting) == 3 and (tmp_path / "tok" / FILE).read_bytes() == before
+
+
+def test_what_is_missing_or_too_much_for_counting_is_told(fitting):
+    for argv, line in (
+        (["--config=c.py", "a.png"], "--fit reads the training set; leave a.png out"),
+        (
+            ["--config=c.py"],
+            "write --workdir=DIR, or --bundle=DIR with --config=FILE",
+        ),
+    ):
+        with pytest.raises(BadInput) as refusal:
+            counting.main(["--fit", *argv])
+        assert str(refusal.value) == line
+    assert not fitting
+
+
+def test_codes_of_examples_that_fill_up_a_batch_are_not_counted(monkeypatch):
+    """Five of the training part, in batches of four: three rows are no examples'."""
+    chosen, asked = types.SimpleNamespace(spaced=lambda most: ("rows", most)), []
+
+    def examples(data, train, rows, doing):
+        asked.append((data, train, rows, doing))
+        for first, valid in ((0, 4), (4, 1)):
+            x = np.zeros((4, 2, 2, 1), np.uint8) + first
+            yield {"x": x, "valid": np.arange(4) < valid}
+
+    part = lambda codec, data, train: asked.append((data, train)) or chosen
+    monkeypatch.setattr(counting, "examples_for", part)
+    monkeypatch.setattr(counting, "examples", examples)
+    coded = lambda x: types.SimpleNamespace(codes=np.zeros((len(x), 2, 2, 1), int))
+    contract = types.SimpleNamespace(codes=(9,), fingerprint="ab")
+    codec = types.SimpleNamespace(contract=contract, encode=coded)
+    found = counting.fit_prior(codec, "data", 7)
+    assert asked == [("data", True), ("data", True, ("rows", 7), "counting codes")]
+    assert found.counts[0].sum() == 5 * 4 and found.fingerprint == "ab"
+
+
+def test_a_prior_is_read_from_beside_the_weights(tmp_path):
+    """Of a workdir, in its bundle; and a batch is as asked for."""
+    codec = toys.codec()
+    vqdit.save(tmp_path / "run" / "bundle", codec)
+    assert files.open_codec(tmp_path / "run").prior is None
+    codes = np.zeros((2, 2, 2, 1), int)
+    prior = count_codes([codes], (9,), codec.contract.fingerprint)
+    write_prior(tmp_path / "run" / "bundle", prior)
+    found = files.open_codec(tmp_path / "run", batch=3)
+    assert found.prior.name == prior.name and found.batch == 3
+    assert files.open_codec(tmp_path / "run").batch == layout.BATCH
+    assert found.data.kind == "image"
+    assert dataclasses.replace(found, batch=1).contract is found.contract

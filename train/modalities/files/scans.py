@@ -1,0 +1,123 @@
+"""NIfTI files, of scans."""
+
+import dataclasses
+import gzip
+import math
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from train.errors import BadInput, Unreadable, reading
+from train.modalities.files.limits import BLOCK, check_decoded
+from train.modalities.files.stored import File, opened_file, size_of
+
+MILLIMETRES = {"meter": 1000.0, "micron": 0.001}  # of a file's units
+# Of NIfTI-1: the header's size, dim, datatype, bitpix, pixdim, vox_offset, scl_slope,
+# scl_inter, xyzt_units, sform_code, srow_x to srow_z and magic; no extension follows.
+HEADER = struct.Struct("<i36x8h14xhh2x8f3f3xB24x104x2xh24x12f16x4s4x")
+FLOAT32, MM = 16, 2
+LYING = struct.Struct("<B12f")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Lying:
+    """Where the voxels of a scan are.
+
+    axes:   millimetres to the right, front and up of a step along x, y and z, and of
+            the first voxel.
+    said:   whether a file says how it lies; else only how far voxels are apart counts.
+    metric: whether it says in which unit.
+    """
+
+    axes: Float[np.ndarray, "3 4"]
+    said: bool
+    metric: bool
+
+    @classmethod
+    def along(cls, spacing: Sequence[float]) -> "Lying":
+        """Of a scan along the patient's axes; spacing: (z, y, x), or () where it is not
+        known."""
+        axes = np.eye(3, 4) * [*(spacing or (1.0, 1.0, 1.0))[::-1], 1]
+        return cls(axes, True, bool(spacing))
+
+    @classmethod
+    def of(cls, packed: bytes) -> "Lying":
+        """The inverse of `packed`."""
+        flags, *axes = LYING.unpack(packed)
+        return cls(np.reshape(axes, (3, 4)), bool(flags & 1), bool(flags & 2))
+
+    def packed(self) -> bytes:
+        return LYING.pack(self.said | self.metric << 1, *self.axes.ravel())
+
+
+def read_nifti(path: File) -> tuple[Float[np.ndarray, "d h w *c"], dict[str, Any]]:
+    """(values (z, y, x), and what other axes they have, in the header's units; their
+    "spacing" (z, y, x) in millimetres, the "orientation" of the file, and the "lying"
+    of what is returned).
+
+    Turned, by whole quarters, to the right, to the front and up; a file that does not
+    say how it lies stays as it is. Raises BadInput without nibabel, and Unreadable for
+    what it cannot read.
+    """
+    if not path.name.lower().endswith((".nii", ".nii.gz")):
+        raise Unreadable("not a .nii.gz file")
+    try:
+        import nibabel  # an extra: few need it
+    except ImportError as error:
+        raise BadInput(
+            "NIfTI files need nibabel; pip install nibabel, or write .npy files"
+        ) from error
+    with reading("not a whole NIfTI file"), opened_file(path) as file:
+        packed = path.name.lower().endswith(".gz")
+        file = gzip.GzipFile(fileobj=file) if packed else file
+        kinds = nibabel.Nifti1Image, nibabel.Nifti2Image
+        begin = file.read(max(kind.header_class.sizeof_hdr for kind in kinds))
+        fits = (k for k in kinds if k.header_class.may_contain_header(begin))
+        kind = next(fits, kinds[0])
+        header = kind.header_class(begin[: kind.header_class.sizeof_hdr])
+        count = math.prod(header.get_data_shape())
+        size = int(header.get_data_offset()) + count * header.get_data_dtype().itemsize
+        check_decoded(max(size, 4 * count), size_of(path), advice="cut it into parts")
+        encoded = begin + file.read(max(0, size - len(begin)))
+        if packed:  # what follows, which is nothing: at the end sums are compared
+            file.read(BLOCK)
+        scan = kind.from_bytes(encoded)
+        header, orientation = scan.header, "unknown"
+        said = bool(header["sform_code"] or header["qform_code"])
+        if said:
+            orientation = "".join(map(str, nibabel.aff2axcodes(scan.affine)))
+            scan = nibabel.as_closest_canonical(scan)
+        unit = header.get_xyzt_units()[0]
+        apart = MILLIMETRES.get(unit, 1.0)
+        spacing = apart * np.array(scan.header.get_zooms()[:3], np.float64)[::-1]
+        axes = scan.affine[:3] if said else np.eye(3, 4) * [*spacing[::-1], 1]
+        lying = Lying(axes * (apart if said else 1.0), said, unit != "unknown")
+        # (x, y, z) as stored, with the header's slope and intercept applied.
+        values = np.asarray(scan.get_fdata(dtype=np.float32)).swapaxes(0, 2)
+        more = {"spacing": spacing, "orientation": orientation, "lying": lying}
+        return values, more
+
+
+def write_nifti(
+    scan: Float[np.ndarray, "d h w *c"], lying: Lying, packed: bool
+) -> bytes:
+    """What `read_nifti` reads so; packed: a .nii.gz file."""
+    stored = np.asarray(scan, "<f4").swapaxes(0, 2)
+    apart = np.linalg.norm(lying.axes[:, :3], axis=0)
+    fill = (1,) * (7 - stored.ndim)
+    header = HEADER.pack(
+        HEADER.size - 4,
+        *(stored.ndim, *stored.shape, *fill),
+        *(FLOAT32, 32),
+        *(1.0, *apart, 1.0, 1.0, 1.0, 1.0),
+        *(HEADER.size, 1.0, 0.0),
+        MM if lying.metric else 0,
+        int(lying.said),
+        *lying.axes.ravel(),
+        b"n+1",
+    )
+    content = header + stored.tobytes(order="F")
+    return gzip.compress(content, compresslevel=1, mtime=0) if packed else content

@@ -1,0 +1,156 @@
+"""Bundles are written whole or not at all, hashed, and of finite weights."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import uuid
+
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+
+from vqdit import sealed
+from vqdit.trained.codec import Codec
+from vqdit.trained.contract import fingerprint, flatten
+from vqdit.trained.generator import Generator
+from vqdit.trained.judge import Judge
+from vqdit.values import describe
+
+FORMAT = 2
+FILES = ("config.json", "model.safetensors")
+PARTS = (*FILES, "prior.npz")  # which `train.compress --fit` lays beside them
+
+
+def save(path: str | os.PathLike, thing: Codec | Generator | Judge) -> None:
+    """Writes a bundle folder; one that is there goes once the new is whole.
+
+    One of the very same files stays, and with it what others have laid beside them.
+    A workdir means its bundle, as in `load`. Raises ValueError where there is something
+    else, which is left as it is, and where a weight is not finite.
+    """
+    folder = _place(path)
+    fresh = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    try:
+        _write(fresh, thing)
+        if _holds(folder, fresh):
+            return
+        if folder.exists():
+            aside = folder.with_name(f".{folder.name}.old.{uuid.uuid4().hex}")
+            folder.rename(aside)
+            try:
+                fresh.rename(folder)
+            except BaseException:
+                aside.rename(folder)
+                raise
+            shutil.rmtree(aside)
+        else:
+            fresh.rename(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _place(path):
+    """The folder to write, in whose place is nothing, an empty one or a bundle."""
+    folder = pathlib.Path(path).resolve()
+    if any((folder / name).is_dir() for name in ("bundle", "checkpoints")):
+        folder = folder / "bundle"
+    if not folder.exists():
+        return folder
+    found = [folder]
+    if folder.is_dir():
+        found = [*_others(folder)]
+        if not found and not (folder / FILES[1]).exists():
+            found = [*folder.iterdir()]
+    if found:
+        names = ", ".join(str(p.relative_to(folder.parent)) for p in found[:3])
+        raise ValueError(
+            f"{folder} is not a bundle alone: saving there would delete {names}; write "
+            f"another folder"
+        )
+    return folder
+
+
+def _others(folder):
+    """What lies in a folder that is no part of a bundle."""
+    for entry in sorted(folder.iterdir()):
+        if entry.name == "tokenizers" and entry.is_dir():
+            for part in sorted(entry.iterdir()):
+                yield from _others(part) if part.is_dir() else [part]
+        elif entry.name not in PARTS or not entry.is_file():
+            yield entry
+
+
+def _holds(folder, fresh):
+    """Whether all files of `fresh` are in the folder, byte for byte."""
+    for path in fresh.rglob("*"):
+        there = folder / path.relative_to(fresh)
+        if path.is_file() and not (there.is_file() and digest(path) == digest(there)):
+            return False
+    return True
+
+
+def digest(path):
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _write(folder, thing):
+    folder.mkdir(parents=True)
+    module = thing.network if isinstance(thing, Judge) else thing.module
+    config = {"format": FORMAT, "module": describe(module)}
+    if isinstance(thing, Judge):
+        variables = {"params": thing.params}
+        names = ("shape", "protocol", "front", "held_out")
+        judged = {name: getattr(thing, name) for name in names}
+        config |= {"kind": "classifier", "judge": describe(judged)}
+    elif isinstance(thing, Codec):
+        variables = thing.variables
+        # Weights that were changed since are no longer those that it was made of.
+        mark = fingerprint(variables)
+        contract = dataclasses.replace(thing.contract, fingerprint=mark)
+        config |= {"kind": "tokenizer", "contract": describe(contract)}
+    else:
+        variables = {"params": thing.params}
+        config |= {
+            "kind": "generator",
+            "processes": {n: describe(p) for n, p in thing.processes.items()},
+            "tokenizers": sorted(thing.codecs),
+            "values": {n: describe(value) for n, value in thing.values.items()},
+            "class_names": list(thing.class_names),
+            "untrained": list(thing.untrained),
+        }
+        # What bundles of before do not say is not said of what is as they were.
+        config |= {"left_out": list(thing.left_out)} if thing.left_out else {}
+        config |= {"parts": list(thing.parts)} if thing.parts else {}
+        solvers = {n: describe(each) for n, each in thing.solvers.items()}
+        config |= {"solvers": solvers} if solvers else {}
+        for name, codec in thing.codecs.items():
+            _write(folder / "tokenizers" / name, codec)
+    flat = flatten(variables)
+    for name, array in flat.items():
+        check_finite(name, array)
+    data = safetensors.numpy.save(flat)
+    config["sha256"] = hashlib.sha256(data).hexdigest()
+    _flush(folder / "model.safetensors", data)
+    config = sealed.sealed(config)
+    _flush(folder / "config.json", json.dumps(config, indent=1).encode())
+
+
+def check_finite(name, array):
+    if not jnp.issubdtype(array.dtype, jnp.inexact):
+        return
+    # A sum takes no copy, and is finite where all are; it may be too large, too.
+    with np.errstate(all="ignore"):
+        whole = np.isfinite(array.sum(dtype=np.complex128))
+    if not whole and not np.isfinite(array.astype(np.complex128)).all():
+        raise ValueError(f"{name} is not finite")
+
+
+def _flush(path, data):
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
