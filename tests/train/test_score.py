@@ -55,7 +55,7 @@ def rows(folder):
 def alike(monkeypatch):
     """Bounds by which all is alike, and the first class the likeliest; not computed."""
 
-    def of(bounds, batches, classify, values, anomalies):
+    def of(bounds, batches, classify, values, *more):
         ((rows, _, batch),) = batches
         same = np.ones(len(rows))
         columns = dict.fromkeys(("nats", "error", "bits"), same)
