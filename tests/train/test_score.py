@@ -51,6 +51,21 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
+@pytest.fixture
+def alike(monkeypatch):
+    """Bounds by which all is alike, and the first class the likeliest; not computed."""
+
+    def of(bounds, batches, classify, values, *more):
+        ((rows, _, batch),) = batches
+        same = np.ones(len(rows))
+        columns = dict.fromkeys(("nats", "error", "bits"), same)
+        if classify is not None:
+            columns |= {"likeliest": 0 * rows} | {f"nats_{v}": same for v in values}
+        return {"example": rows, "label": batch["label"]} | columns
+
+    monkeypatch.setattr(score, "bounds_of", of)
+
+
 def test_anomalies_are_scored_under_the_noise_of_all_others(tmp_path, capsys):
     """Digits of a class have one name, so luck alone could tell their scores apart."""
     folder = kept(tmp_path, 1.0)
@@ -149,7 +164,7 @@ def test_what_cannot_be_ranked_is_refused(workdir):
         score.main([f"--workdir={workdir}", "--of=name", *both])
 
 
-def test_of_the_best_of_several_labels_there_are_no_bits_a_byte(workdir, capsys):
+def test_of_the_best_of_several_labels_there_are_no_bits_a_byte(workdir, alike, capsys):
     ask = [f"--workdir={workdir}", "--of=name", "--classify=digit"]
     score.main([*ask, "--most=4", "--draws=2"])
     assert "bytes" not in rows(workdir)[0]
@@ -171,7 +186,7 @@ def test_the_nearest_of_pictures_are_found_by_their_components():
 
 
 def test_what_is_classified_is_right_by_labels_of_its_own_data(
-    workdir, capsys, monkeypatch
+    workdir, alike, capsys, monkeypatch
 ):
     """Under which all examples are of the first class, the one that is said of all."""
     of_batch = JointExamples.labels
@@ -197,15 +212,8 @@ def test_the_part_that_is_asked_is_scored_evenly(workdir, train, of, monkeypatch
     assert str(seen.value) == f"{[of * i // 4 for i in range(4)]} of {of}"
 
 
-def test_figures_stand_beside_those_of_other_questions(tmp_path, monkeypatch):
+def test_figures_stand_beside_those_of_other_questions(tmp_path, alike):
     """Whatever makes another question: what is given, a seed, other data, weights."""
-
-    def of(bounds, batches, *tried):
-        ((rows, _, batch),) = batches
-        columns = dict.fromkeys(("nats", "error", "bits"), 1.0 + rows)
-        return {"example": rows, "label": batch["label"]} | columns
-
-    monkeypatch.setattr(score, "bounds_of", of)
     folder = kept(tmp_path, 1.0)
     ask = [f"--workdir={folder}", "--of=name", "--most=4", "--draws=2"]
     read = lambda: json.loads((folder / "scores.json").read_text())["scores"]

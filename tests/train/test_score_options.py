@@ -50,7 +50,7 @@ ALL = {
     "labelled": True,
     "seed": 0,
     "alike": False,
-    "tried": (None, (), False),
+    "tried": (None, (), False, False),
 }
 LEARNT = (0, 1, 2, 4, 5, 6, 7, 8, 9)
 
@@ -69,10 +69,14 @@ LEARNT = (0, 1, 2, 4, 5, 6, 7, 8, 9)
         (("--draws=5", "--seed=7"), {"draws": 5, "seed": 7}),
         (
             ("--of=name", "--classify=digit"),
-            {"of": ("name",), "tried": ("digit", tuple(range(10)), False)},
+            {"of": ("name",), "tried": ("digit", tuple(range(10)), False, False)},
         ),
-        (("--classify=label",), {"tried": ("label", LEARNT, False)}),
-        (("--anomaly=3",), {"alike": True, "tried": (None, (), True)}),
+        (("--classify=label",), {"tried": ("label", LEARNT, False, False)}),
+        (("--anomaly=3",), {"alike": True, "tried": (None, (), True, False)}),
+        (
+            ("--of=name", "--given=digit", "--without"),
+            {"of": ("name",), "given": ("digit",), "tried": (None, (), False, True)},
+        ),
     ],
 )
 def test_what_is_asked_is_scored(asked, words, wanted):
@@ -160,6 +164,12 @@ def test_zeros_are_a_class_of_others(asked, monkeypatch):
             "--rank: write --given, and no --classify or --anomaly",
         ),
         ("--of=name --rank=5", "--rank: write --given, and no --cl"),
+        (
+            "--of=name --without",
+            "--without: write --given, and no --classify or --rank",
+        ),
+        ("--of=name --given=digit --classify=label --without", "--without: write --g"),
+        ("--of=name --given=digit --rank=5 --without", "--without: write --given, and"),
         ("--of=name,image --baselines", "--baselines is of one text"),
         ("--of=image --baselines", "--baselines is of one text"),
         (

@@ -5,6 +5,7 @@ import types
 import numpy as np
 import pytest
 
+from train.evaluation.crossings import retrieval
 from train.evaluation.crossings.retrieval import (
     Nearest,
     pair_costs,
@@ -99,3 +100,33 @@ def test_examples_without_something_of_every_stream_are_left_out():
         found, some = with_all(data, rows, names)
         assert found.tolist() == left
         assert some["streams"]["word"].tolist() == [row - 10 for row in left]
+
+
+@pytest.mark.parametrize("values, count", [(2**28, 50), (16 * 20, 20), (3, 1)])
+def test_the_nearest_is_among_as_many_as_are_affordable(values, count, monkeypatch):
+    """Of a hundred training examples, evenly spaced, that have every stream of theirs,
+    of which the largest has sixteen values."""
+    monkeypatch.setattr(retrieval, "TRAINING", 50)
+    monkeypatch.setattr(retrieval, "VALUES", values)
+    asked = []
+
+    def with_all(train, rows, names):
+        asked.append((rows.tolist(), [*names]))
+        return rows, {"streams": {"a": rows, "b": 2 * rows}}
+
+    monkeypatch.setattr(retrieval, "with_all", with_all)
+    monkeypatch.setattr(retrieval, "_measure", lambda tokenizer, x: (tokenizer, x))
+
+    class Train:
+        data = {
+            "a": types.SimpleNamespace(shape=(4, 4, 1)),
+            "b": types.SimpleNamespace(shape=(2,)),
+        }
+        values = {"b": "bytes"}
+        __len__ = lambda self: 100
+
+    near = Nearest(Train(), ("b",))
+    rows = [100 * i // count for i in range(count)]
+    assert asked == [(rows, ["a", "b"])] and [*near.apart] == ["b"]
+    tokenizer, x = near.apart["b"]
+    assert tokenizer == "bytes" and x.tolist() == [2 * row for row in rows]
