@@ -63,7 +63,7 @@ class Volumes(Modality):
     made: ClassVar[tuple[str, ...]] = ("examples", "noise", "seed")
     measures: ClassVar[str] = "volumes"
     judged: ClassVar[int] = 600
-    suffixes: ClassVar[tuple[str, ...]] = (*NIFTI, ".npy", ".npz")
+    suffixes: ClassVar[tuple[str, ...]] = (".npy", ".npz", *NIFTI)
     takes: ClassVar[tuple[str, ...]] = ("window", "spacing")
 
     name: VolumeName = "phantoms"
@@ -135,7 +135,10 @@ class Volumes(Modality):
         return write_nifti(values, lying, record.suffix == ".nii.gz")
 
     def new(self, values, rate):
-        """As scans lie that are read, in NIfTI, with the spacing that they have."""
+        """In NIfTI, as scans lie that are read, where their spacing is known; else an
+        array, which says nothing of it."""
+        if not self.spacing:
+            return super().new(values, rate)
         lying = Lying.along(self.spacing)
         extra = bytes([values.shape[-1] == 1]) + lying.packed()
         return Record(values, rate, suffix=NIFTI[0], extra=extra)

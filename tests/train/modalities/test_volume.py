@@ -134,10 +134,11 @@ def test_a_scan_that_is_drawn_has_the_spacing_of_its_data(tmp_path):
     # Of scans of one size there is none that all have, and of others it is not known.
     resized = dataclasses.replace(trained, resize=True)
     assert "spacing" not in dict(resized.preparation)
-    unsaid = Volumes.of(2).new(np.ones((4, 5, 6, 2), np.float32), 0.0)
-    (tmp_path / "b.nii.gz").write_bytes(Volumes.of(2).write(unsaid))
-    header = nibabel.load(tmp_path / "b.nii.gz").header
-    assert header.get_xyzt_units()[0] == "unknown" and header.get_data_shape()[3] == 2
+    for data in (Volumes.of(2), Volumes.of(2, **dict(resized.preparation))):
+        unsaid = data.new(np.ones((4, 5, 6, 2), np.float32), 0.0)
+        assert unsaid.suffix == ".npy"
+        (tmp_path / "b.npy").write_bytes(data.write(unsaid))
+        np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), unsaid.values)
 
 
 def test_a_scan_that_does_not_say_how_it_lies_is_left(tmp_path):

@@ -38,10 +38,8 @@ class Lying:
 
     @classmethod
     def along(cls, spacing: Sequence[float]) -> "Lying":
-        """Of a scan along the patient's axes; spacing: (z, y, x), or () where it is not
-        known."""
-        axes = np.eye(3, 4) * [*(spacing or (1.0, 1.0, 1.0))[::-1], 1]
-        return cls(axes, True, bool(spacing))
+        """Of a scan along the patient's axes; spacing: (z, y, x), in millimetres."""
+        return cls(np.eye(3, 4) * [*spacing[::-1], 1], True, True)
 
     @classmethod
     def of(cls, packed: bytes) -> "Lying":
