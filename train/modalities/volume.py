@@ -13,6 +13,7 @@ from train.errors import Unreadable
 from train.modalities.draws import Word
 from train.modalities.files import dropped
 from train.modalities.files.arrays import (
+    as_flat,
     as_stored,
     one_array,
     with_channels,
@@ -129,8 +130,7 @@ class Volumes(Modality):
     def write(self, record):
         if record.suffix not in NIFTI:
             return as_stored(record.values, record.extra)
-        flat = bool(record.extra[0] & 1)
-        values = record.values[..., 0] if flat else record.values
+        values = as_flat(record.values, record.extra)
         lying = Lying.of(record.extra[1:])
         return write_nifti(values, lying, record.suffix == ".nii.gz")
 

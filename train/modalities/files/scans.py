@@ -15,9 +15,8 @@ from train.modalities.files.limits import BLOCK, check_decoded
 from train.modalities.files.stored import File, opened_file, size_of
 
 MILLIMETRES = {"meter": 1000.0, "micron": 0.001}  # of a file's units
-# Of NIfTI-1: the header's size, dim, datatype, bitpix, pixdim, vox_offset, scl_slope,
-# scl_inter, xyzt_units, sform_code, srow_x to srow_z and magic; no extension follows.
-HEADER = struct.Struct("<i36x8h14xhh2x8f3f3xB24x104x2xh24x12f16x4s4x")
+HEADER = 352  # bytes of NIfTI-1's, and of what says that no extension follows
+LONGEST = 2**15 - 1  # side, a number of 16 bits
 FLOAT32, MM = 16, 2
 LYING = struct.Struct("<B12f")
 
@@ -104,18 +103,26 @@ def write_nifti(
 ) -> bytes:
     """What `read_nifti` reads so; packed: a .nii.gz file."""
     stored = np.asarray(scan, "<f4").swapaxes(0, 2)
+    if max(stored.shape) > LONGEST:
+        raise BadInput(
+            f"a scan of {list(scan.shape)} is no NIfTI file, whose sides are at most "
+            f"{LONGEST:,}; cut it into parts"
+        )
     apart = np.linalg.norm(lying.axes[:, :3], axis=0)
     fill = (1,) * (7 - stored.ndim)
-    header = HEADER.pack(
-        HEADER.size - 4,
-        *(stored.ndim, *stored.shape, *fill),
-        *(FLOAT32, 32),
-        *(1.0, *apart, 1.0, 1.0, 1.0, 1.0),
-        *(HEADER.size, 1.0, 0.0),
-        MM if lying.metric else 0,
-        int(lying.said),
-        *lying.axes.ravel(),
-        b"n+1",
-    )
-    content = header + stored.tobytes(order="F")
+    header = bytearray(HEADER)
+    for at, kind, values in (
+        (0, "<i4", HEADER - 4),  # sizeof_hdr
+        (40, "<i2", (stored.ndim, *stored.shape, *fill)),  # dim
+        (70, "<i2", (FLOAT32, 32)),  # datatype, bitpix
+        (76, "<f4", (1, *apart, 1, 1, 1, 1)),  # pixdim
+        (108, "<f4", (HEADER, 1)),  # vox_offset, scl_slope
+        (123, "u1", MM if lying.metric else 0),  # xyzt_units
+        (254, "<i2", lying.said),  # sform_code
+        (280, "<f4", lying.axes),  # srow_x, srow_y, srow_z
+        (344, "S3", b"n+1"),  # magic
+    ):
+        field = np.asarray(values, kind).tobytes()
+        header[at : at + len(field)] = field
+    content = bytes(header) + stored.tobytes(order="F")
     return gzip.compress(content, compresslevel=1, mtime=0) if packed else content
