@@ -76,7 +76,7 @@ AFFINES = {
 }
 
 
-def test_scans_lie_alike_however_they_are_stored(tmp_path):
+def test_scans_are_oriented_alike_however_they_are_stored(tmp_path):
     x = counted(4, 5, 6)
     for name, affine in AFFINES.items():
         nifti(tmp_path / f"{name}.nii", x, affine)
@@ -164,7 +164,7 @@ def test_a_scan_keeps_the_channels_that_it_has(tmp_path, suffix):
             assert np.load(tmp_path / "a.npy").shape == shape
 
 
-def test_a_scan_that_does_not_say_how_it_lies_is_left(tmp_path):
+def test_a_scan_that_states_no_orientation_is_left(tmp_path):
     nifti(tmp_path / "a.nii", counted(4, 5, 6), np.eye(4), codes=0)
     read = Volumes("folder").read(tmp_path / "a.nii")
     np.testing.assert_allclose(read.values[..., 0], counted(4, 5, 6), atol=1e-4)

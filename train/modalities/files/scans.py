@@ -18,45 +18,45 @@ MILLIMETRES = {"meter": 1000.0, "micron": 0.001}  # of a file's units
 HEADER = 352  # bytes of NIfTI-1's, and of what says that no extension follows
 LONGEST = 2**15 - 1  # side, a number of 16 bits
 FLOAT32, MM = 16, 2
-LYING = struct.Struct("<B12f")
+PACKED = struct.Struct("<B12f")  # an affine's flags and matrix
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Lying:
+class Affine:
     """Where the voxels of a scan are.
 
-    axes:   millimetres to the right, front and up of a step along x, y and z, and of
-            the first voxel.
-    said:   whether a file says how it lies; else only how far voxels are apart counts.
-    metric: whether it says in which unit.
+    matrix:   millimetres to the right, front and up of a step along x, y and z, and of
+              the first voxel.
+    oriented: whether a file states its orientation; else only the spacing counts.
+    metric:   whether it says in which unit.
     """
 
-    axes: Float[np.ndarray, "3 4"]
-    said: bool
+    matrix: Float[np.ndarray, "3 4"]
+    oriented: bool
     metric: bool
 
     @classmethod
-    def along(cls, spacing: Sequence[float]) -> "Lying":
+    def along(cls, spacing: Sequence[float]) -> "Affine":
         """Of a scan along the patient's axes; spacing: (z, y, x), in millimetres."""
         return cls(np.eye(3, 4) * [*spacing[::-1], 1], True, True)
 
     @classmethod
-    def of(cls, packed: bytes) -> "Lying":
+    def of(cls, packed: bytes) -> "Affine":
         """The inverse of `packed`."""
-        flags, *axes = LYING.unpack(packed)
-        return cls(np.reshape(axes, (3, 4)), bool(flags & 1), bool(flags & 2))
+        flags, *matrix = PACKED.unpack(packed)
+        return cls(np.reshape(matrix, (3, 4)), bool(flags & 1), bool(flags & 2))
 
     def packed(self) -> bytes:
-        return LYING.pack(self.said | self.metric << 1, *self.axes.ravel())
+        return PACKED.pack(self.oriented | self.metric << 1, *self.matrix.ravel())
 
 
 def read_nifti(path: File) -> tuple[Float[np.ndarray, "d h w *c"], dict[str, Any]]:
     """(values (z, y, x), and what other axes they have, in the header's units; their
-    "spacing" (z, y, x) in millimetres, the "orientation" of the file, and the "lying"
+    "spacing" (z, y, x) in millimetres, the "orientation" of the file, and the "affine"
     of what is returned).
 
-    Turned, by whole quarters, to the right, to the front and up; a file that does not
-    say how it lies stays as it is. Raises BadInput without nibabel, and Unreadable for
+    Turned, by whole quarters, to the right, to the front and up; a file that states
+    no orientation stays as it is. Raises BadInput without nibabel, and Unreadable for
     what it cannot read.
     """
     if not path.name.lower().endswith((".nii", ".nii.gz")):
@@ -83,23 +83,25 @@ def read_nifti(path: File) -> tuple[Float[np.ndarray, "d h w *c"], dict[str, Any
             file.read(BLOCK)
         scan = kind.from_bytes(encoded)
         header, orientation = scan.header, "unknown"
-        said = bool(header["sform_code"] or header["qform_code"])
-        if said:
+        oriented = bool(header["sform_code"] or header["qform_code"])
+        if oriented:
             orientation = "".join(map(str, nibabel.aff2axcodes(scan.affine)))
             scan = nibabel.as_closest_canonical(scan)
         unit = header.get_xyzt_units()[0]
         apart = MILLIMETRES.get(unit, 1.0)
         spacing = apart * np.array(scan.header.get_zooms()[:3], np.float64)[::-1]
-        axes = scan.affine[:3] if said else np.eye(3, 4) * [*spacing[::-1], 1]
-        lying = Lying(axes * (apart if said else 1.0), said, unit != "unknown")
+        matrix = np.eye(3, 4) * [*spacing[::-1], 1]
+        if oriented:
+            matrix = apart * scan.affine[:3]
+        affine = Affine(matrix, oriented, unit != "unknown")
         # (x, y, z) as stored, with the header's slope and intercept applied.
         values = np.asarray(scan.get_fdata(dtype=np.float32)).swapaxes(0, 2)
-        more = {"spacing": spacing, "orientation": orientation, "lying": lying}
+        more = {"spacing": spacing, "orientation": orientation, "affine": affine}
         return values, more
 
 
 def write_nifti(
-    scan: Float[np.ndarray, "d h w *c"], lying: Lying, packed: bool
+    scan: Float[np.ndarray, "d h w *c"], affine: Affine, packed: bool
 ) -> bytes:
     """What `read_nifti` reads so; packed: a .nii.gz file."""
     stored = np.asarray(scan, "<f4").swapaxes(0, 2)
@@ -108,7 +110,7 @@ def write_nifti(
             f"a scan of {list(scan.shape)} is no NIfTI file, whose sides are at most "
             f"{LONGEST:,}; cut it into parts"
         )
-    apart = np.linalg.norm(lying.axes[:, :3], axis=0)
+    apart = np.linalg.norm(affine.matrix[:, :3], axis=0)
     fill = (1,) * (7 - stored.ndim)
     header = bytearray(HEADER)
     for at, kind, values in (
@@ -117,9 +119,9 @@ def write_nifti(
         (70, "<i2", (FLOAT32, 32)),  # datatype, bitpix
         (76, "<f4", (1, *apart, 1, 1, 1, 1)),  # pixdim
         (108, "<f4", (HEADER, 1)),  # vox_offset, scl_slope
-        (123, "u1", MM if lying.metric else 0),  # xyzt_units
-        (254, "<i2", lying.said),  # sform_code
-        (280, "<f4", lying.axes),  # srow_x, srow_y, srow_z
+        (123, "u1", MM if affine.metric else 0),  # xyzt_units
+        (254, "<i2", affine.oriented),  # sform_code
+        (280, "<f4", affine.matrix),  # srow_x, srow_y, srow_z
         (344, "S3", b"n+1"),  # magic
     ):
         field = np.asarray(values, kind).tobytes()
