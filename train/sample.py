@@ -11,23 +11,24 @@ python -m train.sample --workdir=runs/any --given.image=a.png --hole.image=mask.
 python -m train.sample --workdir=runs/any --given.text="a red ***" --hole.text='*'
 
 The second makes a folder of files of their own kind, sounds to hear (.wav), clips to
-watch (.gif), tables (.csv), texts (.txt), pictures, scans (.nii.gz), and sheet.png, all
-of them to see. Of several streams any are drawn given any: --given.NAME is a file, or a
-folder of files, one after the other; of text the text itself, a .txt, or a folder of
-such with a / in its name; of a label its name or number; of rows a .csv, or one row as
-age=61,sex=f, whose missing entries are drawn, and the others stay; of boxes a .csv of
-class, x0, y0, x1, y1 in shares of the sides, with the columns sample and frame where
-there are several. A file is given as evaluation would see it: a picture brought to the
-size, a recording cut to its middle, or with silence around it. --shown.NAME=3 keeps the
-first three places of what is given, and draws the rest, or leaves it absent where the
-stream is not wanted: latents in time of a clip, a sound or a series, rows of latents of
-a picture, codes of a text. A whole example is given, also where only its beginning is
-to stay; what stays has seen the rest, unless its tokenizer is causal. --hole.NAME draws
-what is in a hole: of pictures and clips a picture that is white there, or x0,y0,x1,y1
-in shares of the sides; of sounds and series start,end in seconds; of a text a character
-that stands for a code. What stays of a signal is written as it was given, where latents
-stand for blocks of it. What is neither wanted nor given is absent. Texts, rows and
-boxes are printed where no --out is written.
+watch (.gif), tables (.csv), texts (.txt), pictures, scans (.nii.gz where the bundle has
+a data.spacing, else .npy), and sheet.png, all of them to see. Of several streams any
+are drawn given any: --given.NAME is a file, or a folder of files, one after the other;
+of text the text itself, a .txt, or a folder of such with a / in its name; of a label
+its name or number; of rows a .csv, or one row as age=61,sex=f, whose missing entries
+are drawn, and the others stay; of boxes a .csv of class, x0, y0, x1, y1 in shares of
+the sides, with the columns sample and frame where there are several. A file is given as
+evaluation would see it: a picture brought to the size, a recording cut to its middle,
+or with silence around it. --shown.NAME=3 keeps the first three places of what is given,
+and draws the rest, or leaves it absent where the stream is not wanted: latents in time
+of a clip, a sound or a series, rows of latents of a picture, codes of a text. A whole
+example is given, also where only its beginning is to stay; what stays has seen the
+rest, unless its tokenizer is causal. --hole.NAME draws what is in a hole: of pictures
+and clips a picture that is white there, or x0,y0,x1,y1 in shares of the sides; of
+sounds and series start,end in seconds; of a text a character that stands for a code.
+What stays of a signal is written as it was given, where latents stand for blocks of it.
+What is neither wanted nor given is absent. Texts, rows and boxes are printed where no
+--out is written.
 """
 
 import mimetypes

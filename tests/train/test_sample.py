@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+import sys
 import types
 
 import jax
@@ -488,7 +489,7 @@ def test_a_name_with_a_dot_is_a_folder_unless_it_is_a_file_of_another_kind():
         ("audio", (512, 1), 2000.0, ["0.png", "0.wav", "1.png", "1.wav"]),
         ("series", (32, 2), 10.0, ["0.csv", "1.csv"]),
         ("image", (8, 8, 1), 0.0, ["0.png", "1.png"]),
-        ("volume", (4, 5, 6, 1), 0.0, ["0.nii.gz", "1.nii.gz"]),
+        ("volume", (4, 5, 6, 1), 0.0, ["0.npy", "1.npy"]),
     ],
 )
 def test_a_file_each_and_beside_a_sound_its_spectrogram(kind, shape, rate, names):
@@ -504,6 +505,25 @@ def test_a_file_each_and_beside_a_sound_its_spectrogram(kind, shape, rate, names
 
 
 RNG = np.random.default_rng(0)
+
+
+def test_drawn_scans_are_nifti_where_their_spacing_is_known(tmp_path, monkeypatch):
+    """Others say nothing of it, and are given again without nibabel."""
+    x, shape = RNG.uniform(-1, 1, (2, 4, 5, 6, 1)).astype(np.float32), (4, 5, 6, 1)
+    spacing = ("spacing", (3.0, 2.0, 1.0))
+    codec = Heard("volume", shape, offset=(), preparation=(spacing,))
+    files = files_of(codec.contract, x, x)
+    assert sorted(files) == ["0.nii.gz", "1.nii.gz"]
+    write_content(tmp_path / "0.nii.gz", files["0.nii.gz"])
+    found = signals_of(codec, str(tmp_path / "0.nii.gz"))
+    np.testing.assert_array_equal(found, x[:1])
+    monkeypatch.setitem(sys.modules, "nibabel", None)
+    codec = Heard("volume", shape, offset=())
+    files = files_of(codec.contract, x, x)
+    assert sorted(files) == ["0.npy", "1.npy"]
+    write_content(tmp_path / "0.npy", files["0.npy"])
+    found = signals_of(codec, str(tmp_path / "0.npy"))
+    np.testing.assert_array_equal(found, x[:1])
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from train.errors import Unreadable
-from train.modalities.checked import DataSettings
 from train.modalities.coded import Coded
 from train.modalities.draws import Draws
 from train.modalities.files.stored import File
 from train.modalities.record import Batch, Record
+from train.modalities.settings import DataSettings
 from train.modalities.shown import Axis, Panel, Units, curves, eight_bits
 from vqdit.fields import Bound, Decay, Natural
 

@@ -1,6 +1,7 @@
 """Range images: sweeps of a turning lidar."""
 
 import dataclasses
+import math
 import zlib
 from typing import Any, ClassVar, Literal
 
@@ -145,8 +146,9 @@ class Ranges(Modality):
         if path.suffix.lower() == ".bin":
             yield "its list of points; it comes back as an image of ranges"
             yield from self.changes(self.findings([record]))
-        lost = {"incomplete_share": [self._lost(record.values)["incomplete"]]}
-        yield from self.changes(lost)
+        _, hit = split_sweep(record.values, self.far)
+        share = lost_beams(record.values, hit)["incomplete"]
+        yield from self.changes({"incomplete_share": [share]})
 
     def write(self, record):
         return as_stored(record.values, record.extra)
@@ -162,18 +164,8 @@ class Ranges(Modality):
         values, hit = split_sweep(record.values, self.far)
         if not hit.any():
             raise Unreadable("no beam returned")
-        more = record.more | self._lost(record.values)
+        more = record.more | lost_beams(record.values, hit)
         return dataclasses.replace(record, values=values, known=hit, more=more)
-
-    def _lost(self, sweep):
-        """Shares of beams without a distance, and of those with one that are taken for
-        such, since another value is not finite."""
-        hit = split_sweep(sweep, self.far)[1][..., 0]
-        far = split_sweep(sweep[..., :1], self.far)[1][..., 0]
-        return {
-            "not_returned": float(np.mean(~far)),
-            "incomplete": float(np.mean(far & ~hit)),
-        }
 
     @classmethod
     def of(cls, channels, rate=0.0, **preparation):
@@ -255,3 +247,15 @@ def split_sweep(sweep: np.ndarray, far: float | None) -> tuple[np.ndarray, np.nd
     rest[0] = far
     x = np.where(hit, sweep, rest).astype(np.float32)
     return x, np.broadcast_to(hit, sweep.shape)
+
+
+def lost_beams(sweep: np.ndarray, hit: np.ndarray) -> dict[str, float]:
+    """Shares of beams without a distance, and of those with one that are taken for
+    such, since another value is not finite. hit: of `split_sweep`."""
+    distance = sweep[..., 0][~hit[..., 0]]
+    incomplete = np.count_nonzero(distance[np.isfinite(distance)] > 0)
+    beams = math.prod(hit.shape[:-1])
+    return {
+        "not_returned": (len(distance) - incomplete) / beams,
+        "incomplete": incomplete / beams,
+    }

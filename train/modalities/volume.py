@@ -13,11 +13,12 @@ from train.errors import Unreadable
 from train.modalities.draws import Word
 from train.modalities.files import dropped
 from train.modalities.files.arrays import (
+    as_flat,
     as_stored,
     one_array,
     with_channels,
 )
-from train.modalities.files.scans import Lying, read_nifti, write_nifti
+from train.modalities.files.scans import Affine, read_nifti, write_nifti
 from train.modalities.files.stored import check_growth
 from train.modalities.modality import EightOrMore, Modality
 from train.modalities.record import Record
@@ -63,7 +64,7 @@ class Volumes(Modality):
     made: ClassVar[tuple[str, ...]] = ("examples", "noise", "seed")
     measures: ClassVar[str] = "volumes"
     judged: ClassVar[int] = 600
-    suffixes: ClassVar[tuple[str, ...]] = (*NIFTI, ".npy", ".npz")
+    suffixes: ClassVar[tuple[str, ...]] = (".npy", ".npz", *NIFTI)
     takes: ClassVar[tuple[str, ...]] = ("window", "spacing")
 
     name: VolumeName = "phantoms"
@@ -114,30 +115,32 @@ class Volumes(Modality):
 
     def read(self, path):
         """What is not finite is taken for the least there is, and comes back so."""
-        suffix, lying = ".npy", b""
+        suffix, affine = ".npy", b""
         if path.suffix.lower() in (".nii", ".gz"):
             scan, more = read_nifti(path)
-            suffix = NIFTI[path.suffix.lower() == ".nii"]
-            lying = more.pop("lying").packed()
+            suffix = ".nii" if path.suffix.lower() == ".nii" else ".nii.gz"
+            affine = more.pop("affine").packed()
         else:
             scan, spacing = one_array(path, "volume", "spacing")
             more = {} if spacing is None else {"spacing": spacing}
         values, extra = with_channels(scan, 3)
         more["filled"] = (~np.isfinite(values)).mean((0, 1, 2))
-        return Record(filled(values), more=more, suffix=suffix, extra=extra + lying)
+        return Record(filled(values), more=more, suffix=suffix, extra=extra + affine)
 
     def write(self, record):
         if record.suffix not in NIFTI:
             return as_stored(record.values, record.extra)
-        flat = bool(record.extra[0] & 1)
-        values = record.values[..., 0] if flat else record.values
-        lying = Lying.of(record.extra[1:])
-        return write_nifti(values, lying, record.suffix == ".nii.gz")
+        values = as_flat(record.values, record.extra)
+        affine = Affine.of(record.extra[1:])
+        return write_nifti(values, affine, record.suffix == ".nii.gz")
 
     def new(self, values, rate):
-        """As scans lie that are read, in NIfTI, with the spacing that they have."""
-        lying = Lying.along(self.spacing)
-        extra = bytes([values.shape[-1] == 1]) + lying.packed()
+        """In NIfTI, oriented as scans that are read, where their spacing is known; else
+        an array, which says nothing of it."""
+        if not self.spacing:
+            return super().new(values, rate)
+        affine = Affine.along(self.spacing)
+        extra = bytes([values.shape[-1] == 1]) + affine.packed()
         return Record(values, rate, suffix=NIFTI[0], extra=extra)
 
     def reread(self, path, record):

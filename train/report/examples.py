@@ -11,8 +11,7 @@ from train.modalities.kinds import of_contract
 from train.modalities.shown import Units, grid
 from train.pipeline import Examples, open_examples, spaced
 from train.report.samples import said_file, said_of
-from train.report.sheets import PLAYED as HEARD_OR_SEEN
-from train.report.sheets import contents, sheet
+from train.report.sheets import PLAYABLE, contents, sheet
 from train.runtime.log import Logger
 from vqdit.trained.generator import Generator
 
@@ -52,7 +51,7 @@ def play(
     """Writes the first signals (n, *shape), of the tokenizer's unit or bytes, into
     samples/: sounds, clips and series as files, volumes as a row of slices each."""
     some, suffix = np.asarray(x[:PLAYED]), data.suffixes[0]
-    if suffix in (*HEARD_OR_SEEN, ".csv"):
+    if suffix in (*PLAYABLE, ".csv"):
         for i, content in enumerate(contents(data, some, units)):
             logger.file(step, f"{name}_{i}", suffix, content)
     rows = [found for each in some if (found := data.slices(each)) is not None]

@@ -114,11 +114,9 @@ def files_of(contract, signal, shown, end: str = "") -> dict[str, bytes]:
     shown: the samples as their tokenizer takes them.
     """
     data, units = of_contract(contract), Units.of(contract)
-    contents = [
-        data.write(data.new(values, contract.rate))
-        for values in progress(signal, "writing", unit="file")
-    ]
-    files = _numbered(contents, end, data.suffixes[0])
+    records = [data.new(values, contract.rate) for values in signal]
+    contents = [data.write(each) for each in progress(records, "writing", unit="file")]
+    files = _numbered(contents, end, records[0].suffix)
     if data.front is not None:  # a sound, whose file cannot be looked at
         seen = [png(sheet(contract.kind, each[None], units)) for each in shown]
         files |= _numbered(seen, end, ".png")

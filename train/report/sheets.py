@@ -18,13 +18,13 @@ LEFT, TICK, APART = 42, 3, 6
 LEAST = 40  # pixels in width of what has a name; smaller pictures are enlarged
 
 Sheet = UInt8[np.ndarray, "h w 3"]
-PLAYED = (".wav", ".gif")  # files of what is heard, or moves
+PLAYABLE = (".wav", ".gif")  # files of what is heard, or moves
 
 
 def played(data: Modality, x: np.ndarray, units: Units) -> list[bytes]:
     """A file of each signal (n, *shape), of the tokenizer's unit or bytes, where they
     are sounds or clips; else none."""
-    return contents(data, x, units) if data.suffixes[0] in PLAYED else []
+    return contents(data, x, units) if data.suffixes[0] in PLAYABLE else []
 
 
 def contents(data: Modality, x: np.ndarray, units: Units) -> list[bytes]:

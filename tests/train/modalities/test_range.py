@@ -5,7 +5,8 @@ import pytest
 
 from tests.train.fresh import batches, fresh
 from train.errors import BadInput, Unreadable
-from train.modalities.range import Ranges, projected
+from train.modalities.range import Ranges, projected, split_sweep
+from train.modalities.record import Record
 from train.modalities.transforms.augment import RangeAugment
 
 SMALL = Ranges(rows=16, azimuth=64, examples=16, threads=0)
@@ -75,6 +76,17 @@ def test_beams_that_do_not_count_are_said(tmp_path, caplog):
     fresh(SMALL, True)
     assert caplog.text.count("did not return,") == 1
     assert fresh(SMALL, True).findings["not_returned_share"][0] > 0.1
+
+
+def test_what_is_lost_costs_no_second_look_at_a_sweep(monkeypatch):
+    seen = []
+    split = lambda *of: seen.append(of) or split_sweep(*of)
+    monkeypatch.setattr("train.modalities.range.split_sweep", split)
+    sweep = np.float32([[[5, 1], [0, 1], [5, np.inf], [np.nan, 1]]])
+    found = Ranges("folder", rows=1, azimuth=4, channels=2).adapt(Record(sweep))
+    assert found.known[0, :, 0].tolist() == [True, False, False, False]
+    assert (found.more["not_returned"], found.more["incomplete"]) == (0.5, 0.25)
+    assert len(seen) == 1
 
 
 def directions(rows, azimuth, low, high):

@@ -402,6 +402,22 @@ def test_the_size_that_an_avi_says_it_has_may_be_wrong(tmp_path, more):
         open_clip(path)
 
 
+def test_frames_of_an_avi_are_not_looked_for_without_end(tmp_path, monkeypatch):
+    """A chunk of no name and no size takes 8 bytes."""
+    (path := tmp_path / "a.avi").write_bytes(b"RIFF\0\0\0\0AVI " + bytes(1 << 20))
+    reads, opened = [], indices.opened_file
+
+    @contextlib.contextmanager
+    def counted(path):
+        with opened(path) as file:
+            read = lambda size: reads.append(size) or file.read(size)
+            yield types.SimpleNamespace(read=read, seek=file.seek)
+
+    monkeypatch.setattr(indices, "opened_file", counted)
+    assert indices._movi_end(path) == 0
+    assert len(reads) <= 1000
+
+
 def test_a_video_is_decoded_where_an_example_is(tmp_path, monkeypatch):
     times = range(0, 20_000, 100)
     mp4(tmp_path / "a.mp4", [t // 100 for t in times], times, (16, 16))

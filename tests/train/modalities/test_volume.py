@@ -76,7 +76,7 @@ AFFINES = {
 }
 
 
-def test_scans_lie_alike_however_they_are_stored(tmp_path):
+def test_scans_are_oriented_alike_however_they_are_stored(tmp_path):
     x = counted(4, 5, 6)
     for name, affine in AFFINES.items():
         nifti(tmp_path / f"{name}.nii", x, affine)
@@ -134,13 +134,37 @@ def test_a_scan_that_is_drawn_has_the_spacing_of_its_data(tmp_path):
     # Of scans of one size there is none that all have, and of others it is not known.
     resized = dataclasses.replace(trained, resize=True)
     assert "spacing" not in dict(resized.preparation)
-    unsaid = Volumes.of(2).new(np.ones((4, 5, 6, 2), np.float32), 0.0)
-    (tmp_path / "b.nii.gz").write_bytes(Volumes.of(2).write(unsaid))
-    header = nibabel.load(tmp_path / "b.nii.gz").header
-    assert header.get_xyzt_units()[0] == "unknown" and header.get_data_shape()[3] == 2
+    for data in (Volumes.of(2), Volumes.of(2, **dict(resized.preparation))):
+        unsaid = data.new(np.ones((4, 5, 6, 2), np.float32), 0.0)
+        assert unsaid.suffix == ".npy"
+        (tmp_path / "b.npy").write_bytes(data.write(unsaid))
+        np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), unsaid.values)
 
 
-def test_a_scan_that_does_not_say_how_it_lies_is_left(tmp_path):
+def test_what_nifti_cannot_hold_is_refused_in_a_line():
+    data = Volumes.of(1, spacing=(1.0, 1.0, 1.0))
+    record = data.new(np.zeros((1, 2, 32_768, 1), np.float32), 0.0)
+    with pytest.raises(BadInput, match="of .1, 2, 32768. is no NIfTI file.* 32,767;"):
+        data.write(record)
+    assert len(data.write(data.new(record.values[:, :, 1:], 0.0))) > 352
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".npy"])
+def test_a_scan_keeps_the_channels_that_it_has(tmp_path, suffix):
+    """Also where it says that its file had no axis of them."""
+    data = Volumes.of(1, spacing=(1.0, 1.0, 1.0))
+    flat = data.new(counted(2, 3, 4, 1), 0.0)
+    for channels, shape in ((1, (2, 3, 4)), (2, (2, 3, 4, 2))):
+        values = counted(2, 3, 4, channels)
+        record = dataclasses.replace(flat, values=values, suffix=suffix)
+        (tmp_path / f"a{suffix}").write_bytes(data.write(record))
+        back = data.read(tmp_path / f"a{suffix}")
+        np.testing.assert_array_equal(back.values, values)
+        if suffix == ".npy":
+            assert np.load(tmp_path / "a.npy").shape == shape
+
+
+def test_a_scan_that_states_no_orientation_is_left(tmp_path):
     nifti(tmp_path / "a.nii", counted(4, 5, 6), np.eye(4), codes=0)
     read = Volumes("folder").read(tmp_path / "a.nii")
     np.testing.assert_allclose(read.values[..., 0], counted(4, 5, 6), atol=1e-4)

@@ -148,12 +148,17 @@ def with_channels(
     return values, bytes([which << 1 | flat])
 
 
+def as_flat(values: np.ndarray, extra: bytes) -> np.ndarray:
+    """Without the last axis where the array had none; several channels keep theirs."""
+    return values[..., 0] if extra[0] & 1 and values.shape[-1] == 1 else values
+
+
 def as_stored(values: np.ndarray, extra: bytes) -> bytes:
     """An .npy file of the axes and the type that the array had; float32 of all axes
     where extra is empty."""
     extra = extra or bytes(1)
     kind = np.dtype(TYPES[extra[0] >> 1])
-    values = values[..., 0] if extra[0] & 1 else values
+    values = as_flat(values, extra)
     if kind.kind in "iu":
         limits = np.iinfo(kind)
         values = np.round(values.astype(np.float64)).clip(limits.min, limits.max)

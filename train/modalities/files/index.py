@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 # and by its place, AVI.
 INDEXED = ("mov", "matroska", "avi")
 KEPT = 2**26  # bytes of a file's frames that stay in memory where it has no index
+MOST_CHUNKS = 1000  # that stand before the frames of an AVI; most have two or three
 
 DecodedFrame = UInt8[np.ndarray, "h w c"]
 
@@ -249,11 +250,12 @@ def _movi_end(path: File) -> int:
     """
     at = 12
     with opened_file(path) as file:
-        file.seek(at)
-        while len(head := file.read(12)) == 12:
+        for _ in range(MOST_CHUNKS):
+            file.seek(at)
+            if len(head := file.read(12)) < 12:
+                break
             name, size, form = struct.unpack("<4sI4s", head)
             if name == b"LIST" and form == b"movi":
                 return at + 8 + size if size < 2**32 - 256 else 0
             at += 8 + size + size % 2
-            file.seek(at)
     return 0

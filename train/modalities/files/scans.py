@@ -15,51 +15,48 @@ from train.modalities.files.limits import BLOCK, check_decoded
 from train.modalities.files.stored import File, opened_file, size_of
 
 MILLIMETRES = {"meter": 1000.0, "micron": 0.001}  # of a file's units
-# Of NIfTI-1: the header's size, dim, datatype, bitpix, pixdim, vox_offset, scl_slope,
-# scl_inter, xyzt_units, sform_code, srow_x to srow_z and magic; no extension follows.
-HEADER = struct.Struct("<i36x8h14xhh2x8f3f3xB24x104x2xh24x12f16x4s4x")
+HEADER = 352  # bytes of NIfTI-1's, and of what says that no extension follows
+LONGEST = 2**15 - 1  # side, a number of 16 bits
 FLOAT32, MM = 16, 2
-LYING = struct.Struct("<B12f")
+PACKED = struct.Struct("<B12f")  # an affine's flags and matrix
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Lying:
+class Affine:
     """Where the voxels of a scan are.
 
-    axes:   millimetres to the right, front and up of a step along x, y and z, and of
-            the first voxel.
-    said:   whether a file says how it lies; else only how far voxels are apart counts.
-    metric: whether it says in which unit.
+    matrix:   millimetres to the right, front and up of a step along x, y and z, and of
+              the first voxel.
+    oriented: whether a file states its orientation; else only the spacing counts.
+    metric:   whether it says in which unit.
     """
 
-    axes: Float[np.ndarray, "3 4"]
-    said: bool
+    matrix: Float[np.ndarray, "3 4"]
+    oriented: bool
     metric: bool
 
     @classmethod
-    def along(cls, spacing: Sequence[float]) -> "Lying":
-        """Of a scan along the patient's axes; spacing: (z, y, x), or () where it is not
-        known."""
-        axes = np.eye(3, 4) * [*(spacing or (1.0, 1.0, 1.0))[::-1], 1]
-        return cls(axes, True, bool(spacing))
+    def along(cls, spacing: Sequence[float]) -> "Affine":
+        """Of a scan along the patient's axes; spacing: (z, y, x), in millimetres."""
+        return cls(np.eye(3, 4) * [*spacing[::-1], 1], True, True)
 
     @classmethod
-    def of(cls, packed: bytes) -> "Lying":
+    def of(cls, packed: bytes) -> "Affine":
         """The inverse of `packed`."""
-        flags, *axes = LYING.unpack(packed)
-        return cls(np.reshape(axes, (3, 4)), bool(flags & 1), bool(flags & 2))
+        flags, *matrix = PACKED.unpack(packed)
+        return cls(np.reshape(matrix, (3, 4)), bool(flags & 1), bool(flags & 2))
 
     def packed(self) -> bytes:
-        return LYING.pack(self.said | self.metric << 1, *self.axes.ravel())
+        return PACKED.pack(self.oriented | self.metric << 1, *self.matrix.ravel())
 
 
 def read_nifti(path: File) -> tuple[Float[np.ndarray, "d h w *c"], dict[str, Any]]:
     """(values (z, y, x), and what other axes they have, in the header's units; their
-    "spacing" (z, y, x) in millimetres, the "orientation" of the file, and the "lying"
+    "spacing" (z, y, x) in millimetres, the "orientation" of the file, and the "affine"
     of what is returned).
 
-    Turned, by whole quarters, to the right, to the front and up; a file that does not
-    say how it lies stays as it is. Raises BadInput without nibabel, and Unreadable for
+    Turned, by whole quarters, to the right, to the front and up; a file that states
+    no orientation stays as it is. Raises BadInput without nibabel, and Unreadable for
     what it cannot read.
     """
     if not path.name.lower().endswith((".nii", ".nii.gz")):
@@ -86,38 +83,48 @@ def read_nifti(path: File) -> tuple[Float[np.ndarray, "d h w *c"], dict[str, Any
             file.read(BLOCK)
         scan = kind.from_bytes(encoded)
         header, orientation = scan.header, "unknown"
-        said = bool(header["sform_code"] or header["qform_code"])
-        if said:
+        oriented = bool(header["sform_code"] or header["qform_code"])
+        if oriented:
             orientation = "".join(map(str, nibabel.aff2axcodes(scan.affine)))
             scan = nibabel.as_closest_canonical(scan)
         unit = header.get_xyzt_units()[0]
         apart = MILLIMETRES.get(unit, 1.0)
         spacing = apart * np.array(scan.header.get_zooms()[:3], np.float64)[::-1]
-        axes = scan.affine[:3] if said else np.eye(3, 4) * [*spacing[::-1], 1]
-        lying = Lying(axes * (apart if said else 1.0), said, unit != "unknown")
+        matrix = np.eye(3, 4) * [*spacing[::-1], 1]
+        if oriented:
+            matrix = apart * scan.affine[:3]
+        affine = Affine(matrix, oriented, unit != "unknown")
         # (x, y, z) as stored, with the header's slope and intercept applied.
         values = np.asarray(scan.get_fdata(dtype=np.float32)).swapaxes(0, 2)
-        more = {"spacing": spacing, "orientation": orientation, "lying": lying}
+        more = {"spacing": spacing, "orientation": orientation, "affine": affine}
         return values, more
 
 
 def write_nifti(
-    scan: Float[np.ndarray, "d h w *c"], lying: Lying, packed: bool
+    scan: Float[np.ndarray, "d h w *c"], affine: Affine, packed: bool
 ) -> bytes:
     """What `read_nifti` reads so; packed: a .nii.gz file."""
     stored = np.asarray(scan, "<f4").swapaxes(0, 2)
-    apart = np.linalg.norm(lying.axes[:, :3], axis=0)
+    if max(stored.shape) > LONGEST:
+        raise BadInput(
+            f"a scan of {list(scan.shape)} is no NIfTI file, whose sides are at most "
+            f"{LONGEST:,}; cut it into parts"
+        )
+    apart = np.linalg.norm(affine.matrix[:, :3], axis=0)
     fill = (1,) * (7 - stored.ndim)
-    header = HEADER.pack(
-        HEADER.size - 4,
-        *(stored.ndim, *stored.shape, *fill),
-        *(FLOAT32, 32),
-        *(1.0, *apart, 1.0, 1.0, 1.0, 1.0),
-        *(HEADER.size, 1.0, 0.0),
-        MM if lying.metric else 0,
-        int(lying.said),
-        *lying.axes.ravel(),
-        b"n+1",
-    )
-    content = header + stored.tobytes(order="F")
+    header = bytearray(HEADER)
+    for at, kind, values in (
+        (0, "<i4", HEADER - 4),  # sizeof_hdr
+        (40, "<i2", (stored.ndim, *stored.shape, *fill)),  # dim
+        (70, "<i2", (FLOAT32, 32)),  # datatype, bitpix
+        (76, "<f4", (1, *apart, 1, 1, 1, 1)),  # pixdim
+        (108, "<f4", (HEADER, 1)),  # vox_offset, scl_slope
+        (123, "u1", MM if affine.metric else 0),  # xyzt_units
+        (254, "<i2", affine.oriented),  # sform_code
+        (280, "<f4", affine.matrix),  # srow_x, srow_y, srow_z
+        (344, "S3", b"n+1"),  # magic
+    ):
+        field = np.asarray(values, kind).tobytes()
+        header[at : at + len(field)] = field
+    content = bytes(header) + stored.tobytes(order="F")
     return gzip.compress(content, compresslevel=1, mtime=0) if packed else content

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float, Int
 
-from train.modalities.checked import DataSettings
 from train.modalities.draws import Draws, Word
 from train.modalities.record import Batch
+from train.modalities.settings import DataSettings
 from train.modalities.transforms.warp import move_boxes, warp, without_slivers
 from vqdit.fields import Decay, Natural, NonNegative
 

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from train.modalities.checked import DataSettings
+from train.modalities.settings import DataSettings
 from vqdit.fields import Natural, Positive
 
 Fill = Literal["linear", "previous", "mean", "zero"]

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from train.errors import Unreadable
-from train.modalities.checked import DataSettings
 from train.modalities.files.stored import LARGEST_GROWTH, check_growth
+from train.modalities.settings import DataSettings
 from vqdit.fields import Bound, Positive
 
 FRAME = 0.01  # seconds whose loudness decides what is silence
