@@ -51,6 +51,9 @@ def shown():
     names = {"__name__": __name__}
     for block in blocks("Extend"):
         exec(compile(block, str(README), "exec"), names)
+    # Files name classes by their module, where they have to be found.
+    ours = {n: x for n, x in names.items() if getattr(x, "__module__", "") == __name__}
+    globals().update(ours)
     return names
 
 

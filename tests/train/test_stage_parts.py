@@ -172,7 +172,7 @@ def test_stage_one_hands_on_what_it_opens(monkeypatch, tmp_path):
         ("claimed", folder, KMEANS, "force", "reschedule"),
         ("keep_statistics", DIGITS, folder, {"write": True}),
         ("launch", *told, how),
-        ("load", folder / "best"),
+        ("load", folder / "best", ()),
         ("finished", KMEANS, "best's"),
         ("keep", folder / "best", ("best's", None)),
         ("finished", KMEANS, averaged),
@@ -347,8 +347,7 @@ def put_stage_two(monkeypatch, **changes):
         launch=STATE,
         keep=lambda folder, thing: thing,
         show_augmented=None,
-        sheet="a sheet",
-        play=None,
+        show_samples=None,
     )
     return calls, streams
 
@@ -453,12 +452,9 @@ def test_stage_two_draws_a_row_of_every_class(
         assert first["label"].tolist() == [row for row in rows for _ in range(8)]
     else:
         assert first["label"] is None
-    codec, said = streams.codecs["image"], [name for name in names for _ in range(8)]
-    units = Units.of(codec.contract)
-    shown = ("image", "drawn", units, 8, said if classes else ())
-    assert calls.of("sheet") == [shown] * 2
-    assert pictures == [(step, "samples_image", "a sheet") for step in (4, 8)]
-    (played, _) = calls.of("play")
-    assert played[:3] == (pictures, 4, "samples_image")
-    # As the tokenizer's contract has it: a cache may be of other data.
-    assert played[3:] == (Images(name="folder"), "drawn", units)
+    said = [name for name in names for _ in range(8)] if classes else ()
+    x = {"image": "drawn", "word": "words"}
+    one, two = calls.of("show_samples")
+    assert (one[:2], two[:2]) == ((pictures, 4), (pictures, 8))
+    assert [each[2].params for each in (one, two)] == ["averaged", "later"]
+    assert one[3:] == two[3:] == (x, 8, said)

@@ -339,9 +339,9 @@ def test_a_resumed_generator_equals_one_never_stopped(
 ):
     """And its picture of samples has a row for each class, and shows the weights of
     its own step, whether or not it is the first of its start."""
-    shown, real = [], stage_two.sheet
+    shown, real = [], stage_two.show_samples
     monkeypatch.setattr(
-        stage_two, "sheet", lambda *how: shown.append(how) or real(*how)
+        stage_two, "show_samples", lambda *how: shown.append(how) or real(*how)
     )
     work, _, cache = trained
     experiment = dit(kind, work, cache=str(cache))
@@ -351,11 +351,11 @@ def test_a_resumed_generator_equals_one_never_stopped(
     stage_two.train(half, tmp_path / "b")
     b = stage_two.train(experiment, tmp_path / "b")
     jax.tree.map(np.testing.assert_array_equal, a.params, b.params)
-    half_a, whole_a, half_b, whole_b = (how[1] for how in shown)
+    half_a, whole_a, half_b, whole_b = (how[3]["image"] for how in shown)
     np.testing.assert_array_equal(half_a, half_b)
     np.testing.assert_array_equal(whole_a, whole_b)
     assert (half_a != whole_a).any()
-    columns, said = shown[-1][3:]
+    columns, said = shown[-1][4:]
     rows = [said[i : i + columns] for i in range(0, len(said), columns)]
     assert rows == [[str(label)] * 8 for label in range(10)]
 

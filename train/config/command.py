@@ -25,7 +25,7 @@ OPTIONS: Flags = {
 OWN: Flags = {
     "packages": (
         tuple[str, ...],
-        "your own, any module of which files may name: for files you trust",
+        "your own, of which files may import any module: trust them",
     ),
 }
 # What else a program takes stands among its flags. Those of training:

@@ -87,7 +87,12 @@ def test_a_file_that_fails_names_its_line(tmp_path, text, message):
 def test_a_weight_that_moved_into_the_quantizers_says_so(tmp_path):
     path = tmp_path / "old.py"
     path.write_text("from train.config import Weights\nWeights(entropy_steps=3)")
-    with pytest.raises(BadInput, match="line 2: .*write Weights.quantizer={'commit'"):
+    with pytest.raises(BadInput, match="line 2: .*er={'entropy': Ramp.START, END, ST"):
+        load_config(path)
+    path.write_text("from train.config import Weights\nWeights(commit=0.3)")
+    with pytest.raises(
+        BadInput, match="line 2: .*write Weights.quantizer={'commit': W"
+    ):
         load_config(path)
 
 

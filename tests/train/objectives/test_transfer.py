@@ -167,9 +167,9 @@ def test_a_run_opens_what_it_names_once(pictures, tmp_path, monkeypatch):
     opened = []
 
     def counted(owner, name, real):
-        def load(at):
+        def load(at, *more):
             opened.append(str(at))
-            return real(at)
+            return real(at, *more)
 
         monkeypatch.setattr(owner, name, load)
 

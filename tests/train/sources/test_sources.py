@@ -143,7 +143,7 @@ def test_no_source_is_left_out(tmp_path):
     """Neither a class, nor a name by which data ask for one."""
     cases = [make(tmp_path / name) for name, make in SOURCES.items()]
     members = {type(fresh_source(data, True)) for data in cases}
-    bases = {"Source", "Folder", "Share"}  # behind parts, and of any other
+    bases = {"Source", "Folder", "Portion"}  # behind parts, and of any other
     assert missing(room, lambda kind: issubclass(kind, Source), members) == bases
     asked = {names.SOURCES.get(data.name, names.open_prepared) for data in cases}
     assert asked == {*names.SOURCES.values(), names.open_prepared}
