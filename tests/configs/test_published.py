@@ -229,6 +229,7 @@ def test_tokenizer_parameter_counts_are_the_published_ones(name):
     assert round(count(parameters(name)) / 1e6, 2) == TOKENIZERS[name]
 
 
+@pytest.mark.slow
 def test_halves_of_the_f16_tokenizer():
     shapes = parameters("vqgan_f16_16384")
     assert round(count(shapes["encoder"]) / 1e6, 2) == 29.30

@@ -513,6 +513,7 @@ def test_a_sample_is_its_seed_and_number_in_arrays_and_files(trained, tmp_path):
             np.testing.assert_allclose(np.asarray(file).astype(int), pixels, atol=1)
 
 
+@pytest.mark.slow
 def test_evaluate_scores_both_kinds(trained, capsys):
     work, masked, _ = trained
     evaluate.main([f"--workdir={work}", "--baseline=False", "--most=60"])

@@ -35,7 +35,6 @@ QUANTIZERS = {
     "variational": None,
     "levels": FSQ((4, 4)),
 }
-SLOW = [name for name in QUANTIZERS if name != "averages"]
 
 
 def after(state, step, batches):
@@ -53,13 +52,8 @@ def assert_alike(found, expected):
     chex.assert_trees_all_close(keep(state), keep(wanted), rtol=2e-3, atol=2e-5)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
-        for name in QUANTIZERS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", QUANTIZERS)
 def test_a_tokenizer_is_the_same_in_microbatches(name):
     """Batch statistics, moving averages, revival, draws, temperatures: all of it."""
     quantizer = QUANTIZERS[name]

@@ -194,6 +194,7 @@ def test_a_new_discriminator_takes_nothing_for_usual():
     assert new.step == 0 and not jax.tree.leaves(new.ema)
 
 
+@pytest.mark.slow
 def test_usual_logits_are_averages_from_the_first():
     """Of the first hundred updates all alike: LeCam is not pulled to a zero start."""
     _, states, rows = crossing()
