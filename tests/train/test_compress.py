@@ -1278,7 +1278,7 @@ def test_every_preparation_has_a_kind_that_knows_it(tmp_path):
         Ranges(),
         Series(longest_gap=1.0),
         Video(),
-        Volumes(window=(0, 1)),
+        Volumes("folder", window=(0, 1), spacing=(1.0, 1.0, 1.0)),
     ):
         assert {name for name, _ in data.preparation} == set(data.takes)
     codec = toy("range")
