@@ -344,6 +344,9 @@ def test_a_judge_of_another_folder_is_refused(tmp_path, capsys):
     vqdit.save(tmp_path / "old", dataclasses.replace(judge, held_out=None))
     open_judge(tmp_path / "old", b, 2)
     assert "old does not say which records were held out" in capsys.readouterr().err
+    with pytest.raises(BadInput, match="2 classes, the data has 3"):
+        open_judge(tmp_path / "old", b, 3)
+    assert "does not say" not in capsys.readouterr().err  # refused, and no more said
     vqdit.save(tmp_path / "odd", dataclasses.replace(judge, held_out={}))
     with pytest.raises(BadInput, match="odd: held_out: damaged.*; train it anew"):
         open_judge(tmp_path / "odd", a, 2)

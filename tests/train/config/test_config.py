@@ -7,6 +7,7 @@ import pytest
 from tests.train.experiments import JOINT, TOKENIZER
 from train.config import load_config
 from train.config.paths import diff
+from train.config.weights import Weights
 from train.errors import BadInput
 
 FILE = '''"""A config file."""
@@ -82,6 +83,16 @@ def test_a_file_that_fails_names_its_line(tmp_path, text, message):
     with pytest.raises(BadInput, match=message) as caught:
         load_config(path)
     assert "\n" not in str(caught.value)
+
+
+def test_weights_that_are_not_written_are_those_of_before():
+    usual = {"commit": 0.25, "codebook": 1.0, "kl": 1e-6}
+    usual |= {"entropy": 0.1, "orthogonal": 10.0}
+    assert Weights().quantizer == usual
+    assert Weights(quantizer={"kl": 1.0, "new": 2.0}).quantizer == usual | {
+        "kl": 1.0,
+        "new": 2.0,
+    }
 
 
 def test_a_weight_that_moved_into_the_quantizers_says_so(tmp_path):

@@ -83,6 +83,10 @@ def test_plots_are_pictures_and_alike_each_time(monkeypatch):
 
     found = decoded(draw())
     assert found.shape == (300, 400, 4)
+    named = pictures.line_plot(lines, "at", "loss", ticks=["a", "b", "c"])
+    # The legend stands beside the axes, not on a line.
+    assert decoded(named).shape == (300, 400, 4)
+    assert named != pictures.line_plot(lines, "at", "loss")
     assert not found[0, 0, 3]  # a clear background, for light and dark pages
     assert draw() == draw()
     bars = decoded(pictures.bar_plot([1, 5, 2], names=["a", "b", "c"]))

@@ -151,6 +151,10 @@ def test_a_table_gives_captions_and_labels(tmp_path, name, caplog):
     forget()
     source = open_source(at(tmp_path, holdout=0.0), True)
     assert source.class_names == ("cat 9", "cat 10") and source[0].label == 1
+    table.write_text("file,label,\n0.png,a,row 1\n1.png,b,row 2\n")  # an index
+    forget()
+    source = open_source(at(tmp_path, holdout=0.0), True)
+    assert "" not in source[0].more and len(source) == 2
     table.write_text("picture,label\n0.png,a\n")
     forget()
     with pytest.raises(BadInput, match=f"{name} line 2: write 'file' as text"):
