@@ -262,7 +262,7 @@ def test_a_picture_and_what_it_shows_are_two_streams(
     table = (tmp_path / "run" / "scores.csv").read_text().splitlines()
     assert table[0].startswith("example,label,nats,error,bits,likeliest,nats_0,nats_1")
     rows = np.array([line.split(",") for line in table[1:]], float)
-    assert rows.shape == (5, 17) and (rows[:, 2] == rows[:, 6:16].min(1)).all()
+    assert rows.shape == (5, 18) and (rows[:, 2] == rows[:, 6:16].min(1)).all()
     held = open_examples(joint.data, False).take(rows[:, 0].astype(int))["x"]
     held, codec = (held / 127.5 - 1).astype(np.float32), vqdit.load(work)
     back = np.asarray(codec.decode(codec.encode(held).codes))
