@@ -223,8 +223,7 @@ def _ranked(bounds, data, count, most=None, train=None) -> tuple[dict, dict]:
     chosen = spaced(len(rows), most)
     own = jax.tree.map(lambda x: x[chosen], batch)
     costs = rank_costs(bounds, batch, rows, chosen)
-    bare = bounds.without_given
-    alone = np.asarray(bare.score(rows[chosen], **bare.arguments(own)).nats)
+    alone = bounds.nats(rows[chosen], own, ())
     # What a candidate saves is the same either way (pointwise mutual information), and
     # of the costs of one candidate those that are high whatever is given say nothing.
     back = (costs[:, chosen] - alone[:, None]).T

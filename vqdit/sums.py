@@ -22,7 +22,7 @@ def most_scores(scores: int | None) -> int:
     return scores or (SCORES_OF_CPU if on_cpu() else SCORES)
 
 
-def blocks_of(n: int, k: int, scores: int | None) -> tuple[int, int]:
+def code_blocks(n: int, k: int, scores: int | None) -> tuple[int, int]:
     """(blocks, codes of a block), of n rows against k codes."""
     # A power of two divides the usual code counts, so that nothing has to be padded.
     block = 1 << max(most_scores(scores) // max(n, 1), 128).bit_length() - 1
@@ -44,7 +44,7 @@ def sums_by_code(
     """
     if _chosen(adding) == "scatter":
         return jnp.zeros((k, x.shape[1]), x.dtype).at[index].add(x)
-    blocks, block = blocks_of(len(x), k, scores)
+    blocks, block = code_blocks(len(x), k, scores)
     block = min(block, k)
 
     def part(start):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.stats import rankdata
 
 from train.evaluation.evaluator import Evaluator
@@ -154,6 +154,19 @@ def mean(
         return np.stack([x, np.ones_like(x)], 1)
 
     return Resampled(name, pairs, 2, lambda sums: then(sums[0] / sums[1]))
+
+
+def explained(
+    error: Float[np.ndarray, "c"],
+    usual: Float[np.ndarray, "c"],
+    varies: Bool[np.ndarray, "c"],
+) -> float:
+    """1 - the errors over those of who knows nothing, the mean over what varies (a
+    skill score; Murphy 1988, Monthly Weather Review 116): 1 where all is right, 0 of
+    who knows nothing of the example, below it of who is worse; nan where nothing does.
+    """
+    each = 1 - error[varies] / usual[varies]
+    return float(each.mean()) if len(each) else np.nan
 
 
 def roc_auc(

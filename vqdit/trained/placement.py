@@ -58,4 +58,4 @@ class Placement:
 
     def _cast(self, leaf):
         floating = jnp.issubdtype(leaf.dtype, jnp.floating)
-        return leaf.astype(jnp.dtype(self.dtype)) if self.dtype and floating else leaf
+        return leaf.astype(jnp.dtype(self.dtype)) if floating else leaf

@@ -92,7 +92,8 @@ def _holds(folder, fresh):
     return True
 
 
-def digest(path):
+def digest(path: pathlib.Path) -> bytes:
+    """The SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
 
@@ -139,7 +140,8 @@ def _write(folder, thing):
     _flush(folder / "config.json", json.dumps(config, indent=1).encode())
 
 
-def check_finite(name, array):
+def check_finite(name: str, array: np.ndarray) -> None:
+    """Raises ValueError, by the name, for numbers that are not finite."""
     if not jnp.issubdtype(array.dtype, jnp.inexact):
         return
     # A sum takes no copy, and is finite where all are; it may be too large, too.

@@ -89,6 +89,14 @@ def test_each_that_is_given_is_left_out_in_turn_under_the_same_noise(told):
     assert "without_digit" not in bounds_of(bounds, [(ROWS, 3, some(ROWS))])
 
 
+def test_without_the_one_that_is_given_an_example_is_alone_and_scored_once(told):
+    *made, calls = told
+    bounds = Bounds(*made, given=("digit",), alike=True)
+    table = bounds_of(bounds, [(ROWS, 3, some(ROWS))], anomalies=True, without=True)
+    assert table["alone"].tolist() == table["without_digit"].tolist() == [5] * 3
+    assert [names for _, _, names in calls] == [["digit"], []]
+
+
 def test_the_bound_of_the_signal_counts_what_its_latents_lose():
     """Those of a Gaussian density, value by value: of a signal of fewer values, too, of
     one that loses more than usual, and of one that is not there."""

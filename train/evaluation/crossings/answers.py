@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int
 
 from train.evaluation.crossings.columns import rows
 from train.evaluation.crossings.overlap import central, paired
-from train.evaluation.estimates import Proportion, Resampled, mean
+from train.evaluation.estimates import Proportion, Resampled, explained, mean
 from train.evaluation.evaluator import Evaluator, Evaluators
 from train.evaluation.means import Values, where_there
 from train.modalities import Batch, Modality
@@ -148,10 +148,8 @@ def _usual(found: list) -> Any:
 def signals(answer: Answer, of: str) -> Evaluators:
     """The modality's own measure, in decibels, the mean over examples.
 
-    explained: of channels that have units of their own, 1 - the squared error over
-        that of the mean training example, the mean over channels (a skill score;
-        Murphy 1988, Monthly Weather Review 116): 1 where all is right, 0 of who knows
-        nothing of the example, below it of who is worse. Values that were filled in
+    explained: of the squared error of the mean training example, over channels that
+        have units of their own, see `estimates.explained`. Values that were filled in
         count as true.
     """
     codec, data = answer.tokenizer, answer.data
@@ -171,16 +169,14 @@ def signals(answer: Answer, of: str) -> Evaluators:
         each = [np.square(x) for x in (said - true, mean - true, true)]
         return np.concatenate([x.mean(1) for x in each], axis=1)
 
-    def explained(sums: np.ndarray) -> float:
+    def share(sums: np.ndarray) -> float:
         error, spread, power = sums.reshape(3, -1)
-        varies = spread > 1e-12 * power  # rounding is no spread
-        each = 1 - error[varies] / spread[varies]
-        return float(each.mean()) if len(each) else np.nan
+        return explained(error, spread, spread > 1e-12 * power)  # rounding is none
 
     name = f"{data.score.lower().replace('-', '_')}_db"
     yield mean(name, where_there(measured))
     if channels and answer.usual is not None:
-        yield Resampled("explained", where_there(errors), 3 * channels, explained)
+        yield Resampled("explained", where_there(errors), 3 * channels, share)
 
 
 def texts(answer: Answer, of: str) -> Evaluators:

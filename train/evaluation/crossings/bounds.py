@@ -60,15 +60,12 @@ class Bounds:
         ids = np.zeros_like(ids) if self.alike else ids
         return self.scorer(jax.random.key(self.seed), ids, **arguments)
 
-    @property
-    def without_given(self) -> "Bounds":
-        """The same under the same times and noise, with nothing given."""
-        return dataclasses.replace(self, given=())
-
-    def without(self, name: str) -> "Bounds":
-        """The same under the same times and noise, with all given but one."""
-        rest = tuple(n for n in self.given if n != name)
-        return dataclasses.replace(self, given=rest)
+    def nats(
+        self, ids: Int[np.ndarray, "b"], batch: Batch, given: tuple[str, ...]
+    ) -> Float[np.ndarray, "b"]:
+        """The bounds of a batch under the same times and noise, with these given."""
+        asked = dataclasses.replace(self, given=given)
+        return np.asarray(asked.score(ids, **asked.arguments(batch)).nats)
 
 
 def batches_of(data: JointExamples, rows: Int[np.ndarray, "n"]) -> Batches:
@@ -103,13 +100,14 @@ def bounds_of(
         columns = {"example": rows, "label": batch["label"]}
         arguments = bounds.arguments(batch)
         columns |= _scored(bounds, rows, arguments, classify, tuple(values))
+        asked: dict[str, tuple[str, ...]] = {}  # column -> what is given
         if anomalies and bounds.given and classify is None:
-            bare = bounds.without_given
-            columns["alone"] = bare.score(rows, **bare.arguments(batch)).nats
+            asked["alone"] = ()
         for name in bounds.given if without and classify is None else ():
-            less = bounds.without(name)
-            nats = less.score(rows, **less.arguments(batch)).nats
-            columns[f"without_{name}"] = nats
+            asked[f"without_{name}"] = tuple(n for n in bounds.given if n != name)
+        sets = dict.fromkeys(asked.values())  # without one of one is alone
+        nats = {given: bounds.nats(rows, batch, given) for given in sets}
+        columns |= {name: nats[given] for name, given in asked.items()}
         if anomalies and not bounds.shown:
             columns |= _lost(bounds.generator, arguments["x"], batch["known"])
         parts.append({name: np.asarray(v)[:mine] for name, v in columns.items()})

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from train.evaluation.estimates import Proportion, Resampled, mean
+from train.evaluation.estimates import Proportion, Resampled, explained, mean
 from train.evaluation.evaluator import Evaluator
 from train.evaluation.means import Values, where_there
 from train.modalities import Batch
@@ -17,9 +17,8 @@ def rows(common: Mapping[str, Any], of: str) -> Iterator[Evaluator]:
     NAME_rmse of a column of numbers, where it is known; one that is drawn as missing
     is taken for the training mean. NAME_accuracy of one of categories.
 
-    explained: 1 - the squared error over that of the training mean, or of categories
-        the errors over those of the most frequent one; the mean over columns, so 0 of
-        who knows nothing of the example (see `signals`).
+    explained: of the squared error of the training mean, or of the errors of the most
+        frequent category, over all columns, see `estimates.explained`.
     """
 
     def wrong(name: str, one: Any) -> Values:
@@ -40,13 +39,12 @@ def rows(common: Mapping[str, Any], of: str) -> Iterator[Evaluator]:
         both = [f(x) for x in (batch, nothing) for f in columns.values()]
         return np.nan_to_num(np.stack(both, 1))
 
-    def explained(sums: np.ndarray) -> float:
+    def share(sums: np.ndarray) -> float:
         error, spread = sums.reshape(2, -1)
-        each = 1 - error[spread > 0] / spread[spread > 0]
-        return float(each.mean()) if len(each) else np.nan
+        return explained(error, spread, spread > 0)
 
     if columns:
-        yield Resampled("explained", where_there(errors), 2 * len(columns), explained)
+        yield Resampled("explained", where_there(errors), 2 * len(columns), share)
     for name, far in columns.items():
         if isinstance(common[name], float):
             root = lambda error: float(np.sqrt(error))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from vqdit.fields import Bound
-from vqdit.sums import blocks_of, most_scores, on_cpu
+from vqdit.sums import code_blocks, most_scores, on_cpu
 
 # Of a codebook that is searched: its usage window has an index of int32.
 Codes = Annotated[int, Bound(at_least=2, at_most=2**26)]
@@ -79,7 +79,7 @@ def best(
         return carry, None
 
     start = jnp.full(n, -jnp.inf), jnp.zeros(n, jnp.int32)
-    parts = in_blocks(blocks_of(n, k, scores)[1], -jnp.inf, bias, table)
+    parts = in_blocks(code_blocks(n, k, scores)[1], -jnp.inf, bias, table)
     return jax.lax.scan(body, start, parts)[0][1]
 
 
