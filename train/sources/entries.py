@@ -277,7 +277,7 @@ def _of_table(path: Path) -> Iterator[tuple[str, dict]]:
     reader = csv.DictReader(io.StringIO(text, newline=""))
     try:
         for row in reader:
-            row = {name: value for name, value in row.items() if name and value}
+            row = {name: value for name, value in row.items() if value}
             if re.fullmatch(NUMBER, row.get("label", "")):
                 row["label"] = int(row["label"])
             yield f"{path} line {reader.line_num}", row
