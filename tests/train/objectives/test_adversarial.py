@@ -205,6 +205,7 @@ def test_usual_logits_are_averages_from_the_first():
         np.testing.assert_allclose(found, [expected], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_dead_codes_are_revived_beside_a_discriminator():
     _, states, rows = crossing()
     assert sum(row["revived"] for row in rows) > 0

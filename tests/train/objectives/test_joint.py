@@ -74,9 +74,8 @@ def test_a_stream_that_some_examples_lack_is_left_out_of_draws():
     assert opened.generator({}).left_out == ("text",)
 
 
-@pytest.mark.parametrize(
-    "sizes", [pytest.param((8, 1, 1), marks=pytest.mark.slow), (2, 2, 2)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 2, 2)])
 def test_one_device_equals_eight_with_streams_missing_unevenly(sizes):
     model, processes = network(MIXED, {})
     init, step = denoising.build_step(MIXED, model, processes)
