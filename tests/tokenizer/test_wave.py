@@ -116,9 +116,8 @@ TOKENIZERS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", ["wave", pytest.param("log-mel", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["wave", "log-mel"])
 def test_silence_does_not_poison_training(name):
     """An all-zero batch: finite gradients, and clipped steps on it lower the loss."""
     tokenizer = TOKENIZERS[name]

@@ -331,7 +331,8 @@ def multi_scale() -> Codec:
     return Codec(module, variables, contract)
 
 
-@pytest.mark.parametrize("prior", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("prior", [False, True])
 def test_the_first_scales_are_what_the_quantizer_makes_of_them(tmp_path, prior):
     codec, folder = multi_scale(), tmp_path / "scales"
     vqdit.trained.bundle.save(folder, codec)

@@ -227,6 +227,12 @@ def test_what_is_drawn_before_is_given_to_the_others():
         then = model.sampler(want="image", guidance=scale, **how)
         then = then(KEY, IDS, given=given)["image"]
         assert np.allclose(then, x["image"], atol=1e-6) is same
+
+
+@pytest.mark.slow
+def test_one_of_the_others_alone_and_the_path_of_both():
+    model, how = toys.any_to_any(), {"steps": 4, "shift": 3.0, "decode": False}
+    x = model.sampler(before="word", guidance=2.0, **how)(KEY, IDS)
     alone = model.sampler(want="image", before="word", guidance=2.0, **how)
     for scale in (2.0, {"word": 2.0}):
         image = alone(KEY, IDS, guidance=scale)

@@ -103,7 +103,7 @@ def write_part(
     from array_record.python import array_record_module  # only where data is
 
     fields: dict[str, dict[str, Any]] = {}
-    shards: list[dict[str, Any]] = []
+    shards: list[dict[str, str]] = []
     writer, written = None, 0
     for i, record in enumerate(records):
         arrays = _arrays(i, record)
@@ -120,9 +120,8 @@ def write_part(
             path = folder / f"records-{number:05d}.array_record"
             # One record a group: reading one must not decompress its neighbours.
             writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1")
-            shards.append({"file": path.name, "records": 0})
+            shards.append({"file": path.name})
         writer.write(b"".join(array.tobytes() for array in arrays.values()))
-        shards[-1]["records"] += 1
         written = i + 1
     if writer is not None:
         writer.close()

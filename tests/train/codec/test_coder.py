@@ -226,6 +226,13 @@ def test_a_prior_comes_back_from_disk(tmp_path):
     assert other.name != prior.name
 
 
+def test_a_table_a_place_of_many_codes_comes_back(tmp_path):
+    prior = Prior(FINGERPRINT, (np.ones((4, 4096), int),), (4,))
+    priors.write_prior(tmp_path, prior)
+    back = priors.read_prior(tmp_path, contract(codes=(4096,)))
+    assert back.name == prior.name
+
+
 def test_a_prior_of_another_tokenizer_or_none_is_refused(tmp_path):
     priors.write_prior(
         tmp_path, count_codes([drawn(60, 4, (9, 3))], (9, 3), FINGERPRINT)

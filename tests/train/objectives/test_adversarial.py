@@ -212,6 +212,7 @@ def test_dead_codes_are_revived_beside_a_discriminator():
     assert not any(map(jnp.any, jax.tree.leaves(states[-1].stats["revival"])))
 
 
+@pytest.mark.slow
 def test_adaptive_weight_is_the_ratio_of_gradients_at_the_last_kernel():
     """VQGAN's eq. 7, each gradient taken on its own; half of it in a ramp of two."""
     _, states, rows = crossing()

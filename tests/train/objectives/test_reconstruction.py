@@ -131,9 +131,8 @@ def drawn_judge(shape, front=None):
     return Judge(network, params, shape, {"seed": 0}, front)
 
 
-@pytest.mark.parametrize(
-    "network", [pytest.param("bundle", marks=pytest.mark.slow), "classifier"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["bundle", "classifier"])
 def test_features_of_a_trained_network(network, request):
     """They are compared, reported, kept beside the state and never trained."""
     folder = request.getfixturevalue(network)
