@@ -27,6 +27,7 @@ from vqdit.diffusion import Euler as Euler
 from vqdit.diffusion import Gaussian as Gaussian
 from vqdit.diffusion import Grid as Grid
 from vqdit.diffusion import Heun as Heun
+from vqdit.diffusion import ImplicitEuler as ImplicitEuler
 from vqdit.diffusion import Karras as Karras
 from vqdit.diffusion import Linear as Linear
 from vqdit.diffusion import LinearBetas as LinearBetas
@@ -41,6 +42,7 @@ from vqdit.diffusion import Plain as Plain
 from vqdit.diffusion import Prefix as Prefix
 from vqdit.diffusion import Process as Process
 from vqdit.diffusion import Remask as Remask
+from vqdit.diffusion import Reversed as Reversed
 from vqdit.diffusion import Scattered as Scattered
 from vqdit.diffusion import Schedule as Schedule
 from vqdit.diffusion import Solver as Solver
@@ -109,6 +111,7 @@ from vqdit.tokenizer import WaveEncoder as WaveEncoder
 from vqdit.trained import Codec as Codec
 from vqdit.trained import Extractor as Extractor
 from vqdit.trained import Generator as Generator
+from vqdit.trained import Inverter as Inverter
 from vqdit.trained import Judge as Judge
 from vqdit.trained import LatentContract as LatentContract
 from vqdit.trained import Sampler as Sampler

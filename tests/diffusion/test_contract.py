@@ -26,6 +26,7 @@ from vqdit.diffusion import (
     Gaussian,
     Grid,
     Heun,
+    ImplicitEuler,
     Karras,
     Linear,
     LinearBetas,
@@ -36,6 +37,7 @@ from vqdit.diffusion import (
     Plain,
     Process,
     Remask,
+    Reversed,
     Schedule,
     Solver,
     Steps,
@@ -53,6 +55,7 @@ PROCESSES["learned variance"] = Gaussian(learned_variance=True)
 SOLVERS = (
     Plain(),
     Heun(),
+    ImplicitEuler(),
     DDIM(),
     DDIM(1.0),
     Ancestral(),
@@ -98,7 +101,8 @@ def test_none_is_left_out(base, members, bases):
 
 
 @pytest.mark.parametrize(
-    "room, members, bases", [("grids", GRIDS, {"Grid"}), ("times", LAWS, set())]
+    "room, members, bases",
+    [("grids", GRIDS, {"Grid", "Reversed"}), ("times", LAWS, set())],
 )
 def test_no_grid_and_no_law_is_left_out(room, members, bases):
     belongs = lambda kind: kind.__module__ == f"vqdit.diffusion.{room}"
@@ -260,6 +264,15 @@ def test_a_grid_falls_from_the_start_to_the_data(grid):
         before, after = getattr(grid, "waits", (0, 0))
         assert falls[before : 7 - after].all(), name
         assert not falls[:before].any() and not falls[7 - after :].any(), name
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=repr)
+def test_a_grid_is_walked_backwards(grid):
+    process = Gaussian()
+    np.testing.assert_array_equal(Reversed(grid)(process), grid(process)[::-1])
+    np.testing.assert_array_equal(
+        Reversed(Steps(4))(process, 0.5), [0.0, 0.125, 0.25, 0.375, 0.5]
+    )
 
 
 def test_karras_grid_is_that_of_the_paper():

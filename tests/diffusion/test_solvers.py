@@ -1,6 +1,7 @@
 """Solvers are exact where the best predictor is known."""
 
 import dataclasses
+import functools
 import math
 
 import jax
@@ -27,11 +28,14 @@ from vqdit.diffusion import (
     Euler,
     Gaussian,
     Heun,
+    ImplicitEuler,
     Karras,
     Linear,
     Masking,
     Multistep,
     Plain,
+    Reversed,
+    Steps,
     Unmask,
     example_keys,
     sample,
@@ -86,7 +90,7 @@ def test_the_limit_of_many_steps_is_the_ode(solver):
 
 @pytest.mark.parametrize(
     "solver,order",
-    [(Plain(), 1), (DDIM(), 1), (Heun(), 2), (Multistep(), 2)],
+    [(Plain(), 1), (ImplicitEuler(8), 1), (DDIM(), 1), (Heun(), 2), (Multistep(), 2)],
     ids=repr,
 )
 def test_a_solver_has_its_order(solver, order):
@@ -105,6 +109,30 @@ def test_a_solver_has_its_order(solver, order):
 
     slope = np.polyfit(np.log(counts), np.log(run()), 1)[0]
     assert abs(slope + order) < 0.2, slope
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [Linear()] + [pytest.param(s, marks=pytest.mark.slow) for s in SCHEDULES[1:]],
+    ids=schedule_name,
+)
+def test_backwards_it_leads_where_the_ode_came_from(schedule):
+    """Data at a quantile go to noise at that quantile; Euler's steps lead back."""
+    process, data = Gaussian(schedule, "v"), MEAN + STD * jnp.linspace(-2, 2, 9)
+    best, grid = best_gaussian(process, MEAN, STD), Steps(40)
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def walk(x, solver, times):
+        keys = example_keys(jax.random.key(0), jnp.arange(1))
+        predict = lambda x, t: {"x": best(x["x"], t["x"])}
+        where = {"x": process}, {"x": solver}, predict, keys, {"x": x.shape}, times
+        return sample(*where, noise={"x": x[None]})["x"][0]
+
+    noise = walk(data, ImplicitEuler(16), Reversed(grid)(process))
+    exact = toys.flow_map(process, MEAN, STD, noise, process.start)
+    np.testing.assert_allclose(exact, data, atol=0.05)
+    back = walk(noise, Euler(), grid(process))
+    np.testing.assert_allclose(back, data, atol=2e-4)
 
 
 def stage(solver, process, output, x_t, t, s, key):

@@ -1,7 +1,7 @@
 """Processes, schedules, times, grids, solvers, guidance and the sampling loop."""
 
 from vqdit.diffusion.gaussian import EDM, Gaussian
-from vqdit.diffusion.grids import Grid, Karras, Steps, Times
+from vqdit.diffusion.grids import Grid, Karras, Reversed, Steps, Times
 from vqdit.diffusion.guidance import guided, preconditioned, unguided
 from vqdit.diffusion.mask_replace import MaskAndReplace
 from vqdit.diffusion.masking import Masking
@@ -26,6 +26,7 @@ from vqdit.diffusion.solvers import (
     Corrector,
     Euler,
     Heun,
+    ImplicitEuler,
     Multistep,
     Plain,
     Solver,
@@ -64,6 +65,7 @@ __all__ = [
     "Steps",
     "Times",
     "Karras",
+    "Reversed",
     "Solver",
     "Plain",
     "Euler",
@@ -73,6 +75,7 @@ __all__ = [
     "DDIM",
     "Ancestral",
     "Heun",
+    "ImplicitEuler",
     "Multistep",
     "Churn",
     "Corrector",

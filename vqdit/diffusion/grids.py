@@ -1,7 +1,7 @@
 """Grids of times that a sampler walks, from noise to data.
 
 A grid is a value; called with a process it gives steps + 1 times, which fall from where
-sampling starts to 0.
+sampling starts to 0; those of Reversed rise.
 """
 
 import dataclasses
@@ -106,3 +106,16 @@ class Times:
                 f"there"
             )
         return jnp.asarray(self.times, jnp.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reversed:
+    """The times of a grid from 0 upward: from data to noise, for solvers of an ODE.
+
+    grid: the one that leads back.
+    """
+
+    grid: Grid
+
+    def __call__(self, process, start: float | None = None) -> Float[Array, "steps"]:
+        return self.grid(process, start)[::-1]

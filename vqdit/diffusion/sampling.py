@@ -86,10 +86,9 @@ def sample(
     def step(name, stage, output, x_t, x, memory, i):
         solver, process = solvers[name], processes[name]
         t, s = times[name][i], times[name][i + 1]
-        asked = solver.time(0, process, t, s)
 
         def one(key, output, x_t, x, memory):
-            return solver.step(stage, process, output, x_t, x, asked, s, key, memory)
+            return solver.step(stage, process, output, x_t, x, t, s, key, memory)
 
         words = i + 1 + stage * steps
         return _each(keys, name, words, one, output, x_t, x, memory)

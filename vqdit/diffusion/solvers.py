@@ -1,9 +1,9 @@
-"""Steps from t to s < t, on one example.
+"""Steps from t to s < t, on one example; those of an ODE also to s > t.
 
 A solver is a value. In a step the network is asked `stages` times, at the times that
 `time` says; what has to be kept between stages or steps is its memory. All processes:
-Plain. Gaussian: Heun, DDIM, Ancestral, Multistep, Churn, Corrector. Those that draw
-codes are in unmasking.py.
+Plain. Gaussian: Heun, ImplicitEuler, DDIM, Ancestral, Multistep, Churn, Corrector.
+Those that draw codes are in unmasking.py.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from jaxtyping import Array
 
 from vqdit.diffusion.gaussian import Gaussian
 from vqdit.diffusion.process import Process
-from vqdit.fields import Bound, Checked, NonNegative
+from vqdit.fields import Bound, Checked, Count, NonNegative
 
 
 @runtime_checkable
@@ -39,7 +39,7 @@ class Solver(Protocol):
         return s if stage else t
 
     def begin(self, process, x, t, s, key, memory) -> Array:
-        """x_t, at the time of stage 0, from x at time t."""
+        """x_t, from which a step begins, of x at time t."""
         return x
 
     def step(
@@ -47,8 +47,8 @@ class Solver(Protocol):
     ) -> tuple[Array, Any]:
         """(x after a stage, memory); after the last one it is x_s.
 
-        output is the network's at x; x_t and t are those of stage 0, where they are
-        one. The key is the stage's own.
+        output is the network's at x, which is x_t at stage 0: what `begin` made. The
+        key is the stage's own.
         """
         ...
 
@@ -88,6 +88,42 @@ class Heun(Solver):
         slope = process.velocity(output, x, s)
         mean = process.length(t, s) * 0.5 * (memory + slope)
         return jnp.where(s == 0, x, x_t + mean), memory
+
+
+@dataclasses.dataclass(frozen=True)
+class ImplicitEuler(Checked, Solver):
+    """Euler's step by the slope at its end, which is found by fixed-point iteration.
+
+    First order. Walked from data to noise it undoes the steps of Euler from noise to
+    data, to the iteration's error (arXiv:2309.04907). At t = 0, where there may be no
+    slope, the network is never asked: a step that ends there is Euler's.
+
+    rounds: of the iteration; in each the network is asked once.
+    """
+
+    rounds: Count = 4
+
+    kind: ClassVar[type] = Gaussian
+
+    @property
+    def stages(self) -> int:
+        return self.rounds
+
+    def time(self, stage, process, t, s):
+        """s at every stage; of a step to 0, t."""
+        return jnp.where(s == 0, t, s)
+
+    def step(self, stage, process, output, x_t, x, t, s, key, memory):
+        """The next guess of x_s, of which x is the last one; the first is x_t.
+
+        From t = 0 it undoes the last step of Euler, which returns the data estimate.
+        """
+        asked = self.time(stage, process, t, s)
+        data, noise = process.estimate(output, x, asked)
+        first = process.schedule.alpha(s) * x_t + process.schedule.sigma(s) * noise
+        ahead = x_t + process.length(t, s) * process.velocity(output, x, asked)
+        last = x if stage else data
+        return jnp.where(s == 0, last, jnp.where(t == 0, first, ahead)), memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,6 +252,7 @@ class Churn(Checked, Solver):
 
     def step(self, stage, process, output, x_t, x, t, s, key, memory):
         """The solver's, from where stage 0 was asked."""
+        t = self.time(0, process, t, s)
         return self.solver.step(stage, process, output, x_t, x, t, s, key, memory)
 
 

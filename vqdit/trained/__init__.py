@@ -5,6 +5,7 @@ from vqdit.trained.codec import Codec
 from vqdit.trained.contract import LatentContract
 from vqdit.trained.extractor import Extractor
 from vqdit.trained.generator import Generator
+from vqdit.trained.inverter import Inverter
 from vqdit.trained.judge import Judge
 from vqdit.trained.sampler import Sampler
 from vqdit.trained.scorer import Score, Scorer
@@ -15,6 +16,7 @@ __all__ = [
     "Codec",
     "Generator",
     "Sampler",
+    "Inverter",
     "Scorer",
     "Score",
     "Judge",

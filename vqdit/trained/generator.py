@@ -1,5 +1,6 @@
 """A trained diffusion transformer in use: jitted samplers of signals."""
 
+import dataclasses
 import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,11 +11,20 @@ import numpy as np
 from jaxtyping import Array
 
 from vqdit import diffusion
-from vqdit.diffusion import Grid, Process, Solver, Steps, Times
+from vqdit.diffusion import (
+    Grid,
+    ImplicitEuler,
+    Process,
+    Reversed,
+    Solver,
+    Steps,
+    Times,
+)
 from vqdit.dit import DiT
 from vqdit.nn.streams import Continuous, Discrete
 from vqdit.trained import conditions
 from vqdit.trained.codec import Codec
+from vqdit.trained.inverter import Inverter
 from vqdit.trained.sampler import WHOLE, Sampler
 from vqdit.trained.scorer import Scorer
 from vqdit.trained.stream_extractor import StreamExtractor, stream_extractor
@@ -183,6 +193,21 @@ class Generator:
         ends = conditions.interval(interval)
         how = guidance, ends, trajectory, decode, before
         return Sampler(self, want, grids, solvers, *how)
+
+    def inverter(
+        self, of: str | tuple[str, ...] | None = None, rounds: int = 4, **how: Any
+    ) -> Inverter:
+        """The noise that leads to given signals of some streams (default all), jitted.
+
+        rounds: of the iteration that undoes a step; see ImplicitEuler.
+        how:    steps, shift, grid, guidance and interval, as of `sampler`.
+
+        Raises ValueError as `sampler` does; streams of codes have no such noise.
+        """
+        how |= {"want": of, "solver": ImplicitEuler(rounds), "decode": False}
+        sampler = self.sampler(**how)
+        grids = {name: Reversed(grid) for name, grid in sampler.grids.items()}
+        return Inverter(dataclasses.replace(sampler, grids=grids))
 
     def scorer(
         self, of: str | tuple[str, ...] | None = None, draws: int = 32

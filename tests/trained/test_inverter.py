@@ -1,0 +1,70 @@
+"""Noise that is found for given signals leads back to them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import toys
+from vqdit import Euler
+
+KEY, IDS = jax.random.key(0), jnp.arange(4)
+X = np.random.default_rng(0).normal(size=(4, 4, 4, 2)).astype(np.float32)
+LABEL = jnp.array([0, 1, 2, 1])
+
+
+@pytest.fixture(scope="module")
+def model():
+    return toys.labelled()
+
+
+def far(found, x):
+    return abs(np.asarray(found) - x).max()
+
+
+def test_what_is_drawn_from_the_noise_is_the_signal(model):
+    """Of its label, by its scale; more rounds come nearer; another label makes an edit,
+    and the same steps without iterating are no inverse."""
+    how = {"steps": 40, "guidance": 1.5}
+    draw = model.sampler(solver=Euler(), **how)
+    noise = {r: model.inverter(rounds=r, **how)(KEY, IDS, {"image": X}, label=LABEL)
+             for r in (1, 8)}  # fmt: skip
+    assert noise[8]["image"].shape == X.shape
+    errors = {
+        r: far(draw(KEY, IDS, LABEL, noise=found)["image"], X)
+        for r, found in noise.items()
+    }
+    assert errors[8] < 1e-3 < 2e-2 < errors[1]
+    edited = draw(KEY, IDS, (LABEL + 1) % 3, noise=noise[8])["image"]
+    assert far(edited, X) > 0.1
+
+
+@pytest.mark.slow
+def test_a_signal_comes_back_as_its_tokenizer_has_it():
+    """Through its latents, beside another stream that is given."""
+    model = toys.any_to_any()
+    signal = np.random.default_rng(1).uniform(-1, 1, (4, 4, 4, 1)).astype(np.float32)
+    given = {"given": {"word": np.arange(12).reshape(4, 3, 1) % 5}}
+    noise = model.inverter("image", rounds=8, steps=40)(
+        KEY, IDS, {"image": signal}, **given
+    )
+    codec = model.codecs["image"]
+    draw = model.sampler(want="image", steps=40, solver=Euler(), decode=False)
+    latents = draw(KEY, IDS, noise=noise, **given)["image"]
+    np.testing.assert_allclose(latents, codec.latents(signal), atol=1e-3)
+
+
+def test_it_is_a_pure_function_inside_a_jit(model):
+    inverter = model.inverter(rounds=2, steps=3)
+    called = inverter(KEY, IDS, {"image": X}, label=LABEL)["image"]
+    pure = jax.jit(inverter.invert)(model.arrays, KEY, IDS, {"image": X}, label=LABEL)
+    np.testing.assert_allclose(pure["image"], called, atol=1e-5)
+
+
+def test_what_has_no_noise_is_refused(model):
+    with pytest.raises(ValueError, match="solver for Gaussian.* is Masking"):
+        toys.any_to_any().inverter()
+    with pytest.raises(ValueError, match=r"x holds \['picture'\]; write.*'image'"):
+        model.inverter(steps=2)(KEY, IDS, {"picture": X}, label=LABEL)
+    with pytest.raises(ValueError, match="image"):
+        model.inverter(steps=2)(KEY, IDS, {"image": X[:, :2]}, label=LABEL)
