@@ -113,11 +113,32 @@ def _refuse_unused(thing: Codec | Generator, flags: Mapping[str, Any]) -> None:
 def _bounds(workdir) -> list[Section]:
     """What train.score has said of this bundle, question by question."""
     questions = kept(workdir / "scores.json").get(seal_of(workdir) or "", {})
-    rows = [(q, line) for q, found in questions.items() for line in lines(found)]
-    if not rows:
-        return []
-    text = "Bounds on -log p of what is named first, in nats; the lower, the likelier."
-    return [Section("Scored by the bound", f"{text}\n\n{table(('', ''), rows)}")]
+    said = [
+        "Bounds on -log p of what is named first, in nats; the lower, the likelier."
+    ]
+    for question, found in questions.items():
+        curves = found.get("anomalies", {})
+        rest = {name: each for name, each in found.items() if name != "anomalies"}
+        said.append(f"**{question}**")
+        if rows := [(line,) for line in lines(rest)]:
+            said.append(table(("",), rows))
+        if curves:
+            said.append(_curves(curves))
+    return [Section("Scored by the bound", "\n\n".join(said))] if questions else []
+
+
+def _curves(curves: Mapping[str, Mapping[str, Any]]) -> str:
+    """ROC-AUC of each anomaly by each score; in brackets 95 % intervals."""
+    scores = dict.fromkeys(score for found in curves.values() for score in found)
+
+    def cell(found):
+        if not found or not found.get("auc_interval"):
+            return None
+        low, high = found["auc_interval"]
+        return f"{found['auc']:.3f} ({low:.3f} to {high:.3f})"
+
+    rows = [(name, *map(cell, map(c.get, scores))) for name, c in curves.items()]
+    return table(("ROC-AUC of", *scores), rows)
 
 
 def _evaluation(path, experiment: Experiment) -> tuple[dict, list[Section]]:

@@ -451,9 +451,17 @@ def test_what_was_scored_is_shown_of_the_same_bundle_alone(tmp_path):
     keep(tmp_path / "scores.json", "a", "text draws=64", {"bits_per_byte": bits})
     keep(tmp_path / "scores.json", None, "text of 0.1.0", {"bits_per_byte": bits})
     assert "0.1.0" not in (tmp_path / "scores.json").read_text()
+    auc = {"auc": 0.75, "auc_interval": [0.5, 1.0]}
+    odd = {"jump": {"the score": auc}, "all": {"the score": {}, "its distance": auc}}
+    keep(tmp_path / "scores.json", "a", "video", {"anomalies": odd})
     (found,) = page._bounds(tmp_path)
-    assert "| text draws=64 | 0.5 bits a byte of text |" in found.text
-    assert "| text draws=64 | 0.75 bits a byte of text, gzip |" in found.text
+    assert "**text draws=64**\n\n|  |\n| 0.5 bits a byte of text |" in found.text
+    assert "| 0.75 bits a byte of text, gzip |" in found.text
+    assert found.text.endswith(
+        "**video**\n\n| ROC-AUC of | the score | its distance |\n"
+        "| jump | 0.750 (0.500 to 1.000) | – |\n"
+        "| all | – | 0.750 (0.500 to 1.000) |"
+    )
     assert "xz" not in found.text and "0.1.0" not in found.text
     for other in ('{"seal": "b"}', "{}"):
         config.write_text(other)
