@@ -73,11 +73,11 @@ def alone(tmp_path_factory):
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("axis", ["data", "fsdp", "tensor"])
 def test_two_processes_equal_one(axis, alone, tmp_path):
-    """Both stages to their bundles; on one mesh with a cache too, and their scores."""
+    """Both stages to their bundles; with a cache too, and their scores."""
     found = ended(started(2, [str(tmp_path), axis]), 800)
     for status, _, said in found:
         assert status == 0, said
-    for run in ("tok", "direct", *(["cached"] if axis == "data" else [])):
+    for run in ("tok", "direct", *(["cached"] if axis != "tensor" else [])):
         files = (folder / run / "bundle" for folder in (alone, tmp_path))
         one, two = (
             safetensors.numpy.load_file(bundle / "model.safetensors")
@@ -98,10 +98,11 @@ def test_two_processes_equal_one(axis, alone, tmp_path):
     for name in ("mean", "std"):
         a, b = (contract["fields"][name] for contract in contracts)
         np.testing.assert_allclose(b, a, atol=1e-5)
+    if axis != "tensor":
+        _same_cache(alone, tmp_path)
     if axis == "data":
         # The first alone prints figures. Both print a line of the collectives' library.
         assert ["psnr_db" in printed for _, printed, _ in found] == [True, False]
-        _same_cache(alone, tmp_path)
         for run in ("tok", "direct"):
             a, b = (
                 json.loads((folder / run / "evaluation.json").read_text())
@@ -114,7 +115,7 @@ def _same_cache(alone, shared):
     caches = [LatentCache(folder / "cache") for folder in (alone, shared)]
     a, b = (each.take(np.arange(len(each))) for each in caches)
     np.testing.assert_array_equal(b["label"], a["label"])
-    np.testing.assert_allclose(b["latents"], a["latents"], atol=1e-4)
+    np.testing.assert_allclose(b["latents"], a["latents"], atol=1e-5)
     assert (b["codes"] == a["codes"]).mean() > 0.999  # the weights differ by rounding
     # Each process has written its own examples.
     for folder, count in ((alone, 1), (shared, 2)):

@@ -3,8 +3,9 @@
 python -m tests.train.runtime.two FOLDER AXIS [--coordinator=... --processes=... ...]
 
 trains a tokenizer and a generator that encodes on the fly, on a mesh of which AXIS has
-every device. Where that is `data`, it also writes a cache of latents, trains a
-generator on it, and evaluates: those programs make no mesh of an experiment's.
+every device. Where that is `data` or `fsdp`, it also writes a cache of latents and
+trains a generator on it; where it is `data` it evaluates, by programs that make no mesh
+of an experiment's.
 """
 
 import sys
@@ -24,12 +25,14 @@ def main(folder: str, axis: str, *processes: str) -> None:
     over = f"--config.streams.image.tokenizer={folder / 'tok'}"
     stage_one.main([tokenizer, f"--workdir={folder / 'tok'}", *mesh])
     stage_two.main([flow, f"--workdir={folder / 'direct'}", over, *mesh])
-    if axis != "data":
+    if axis == "tensor":
         return
     bundle, cache = f"--bundle={folder / 'tok'}", folder / "cache"
     encode.main([tokenizer, bundle, f"--out={cache}", *processes])
     cached = f"--config.cache={cache}"
     stage_two.main([flow, f"--workdir={folder / 'cached'}", over, cached, *mesh])
+    if axis != "data":
+        return
     evaluate.main([f"--workdir={folder / 'tok'}", *processes])
     judged = ["--num=24", "--steps=2", "--guidance=(1.5,)", "--judge-steps=3"]
     evaluate.main([f"--workdir={folder / 'direct'}", *judged, *processes])
