@@ -23,6 +23,7 @@ TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 # Floor by floor, what a room may import of ours beside its own: only what is below it.
 # Rooms of one floor do not import each other.
 LIBRARY = (
+    ("shapes",),
     ("values", "fields", "sealed", "sums"),
     ("signal",),
     ("quantizers", "nn"),
@@ -303,6 +304,7 @@ def test_what_a_room_exports_is_said_once_and_described(name):
     "library,homes",
     [
         ("orbax", ("train.runtime.checkpoint",)),
+        ("jaxtyping", ("vqdit.shapes",)),
         ("tensorflow_datasets", ("train.sources",)),
         ("grain", ("train.pipeline",)),
         ("array_record", ("train.sources", "train.pipeline")),

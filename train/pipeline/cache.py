@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 
 from train.errors import BadInput, Unreadable, reading
 from train.modalities.draws import Draws, Word
@@ -27,6 +26,7 @@ from train.modalities.modality import Modality
 from train.modalities.record import Batch
 from train.progress import progress
 from vqdit import sealed
+from vqdit.shapes import Int
 from vqdit.trained.bundle import read_json
 
 DESCRIPTION = "cache.json"

@@ -7,12 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from vqdit import diffusion
 from vqdit.diffusion import Grid, Process, Solver, Steps, Times
 from vqdit.dit import DiT
 from vqdit.nn.streams import Continuous, Discrete
+from vqdit.shapes import Array
 from vqdit.trained import conditions
 from vqdit.trained.codec import Codec
 from vqdit.trained.sampler import WHOLE, Sampler
