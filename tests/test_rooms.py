@@ -23,6 +23,7 @@ TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 # Floor by floor, what a room may import of ours beside its own: only what is below it.
 # Rooms of one floor do not import each other.
 LIBRARY = (
+    ("shapes",),
     ("values", "fields", "sealed", "sums"),
     ("signal",),
     ("quantizers", "nn"),
@@ -50,6 +51,24 @@ TRAIN = (
 )
 # Programs that run others, whole.
 TOURS = {"ablate": {"stage_one", "stage_two"}, "demo": {"stage_one", "stage_two"}}
+# So within a room that holds rooms, beside its files. REST are those that are not
+# named, which may import each other.
+REST = "the rest"
+WITHIN = {
+    "vqdit.quantizers": (("quantized",), ("codebook",), (REST,)),
+    "vqdit.diffusion": ((REST,), ("objectives",)),
+    "train.modalities": (
+        ("draws", "record", "settings", "files"),
+        ("transforms",),
+        (REST,),
+    ),
+    "train.evaluation": (
+        (REST,),
+        ("reconstruction", "crossings"),
+        ("scores",),
+        ("training",),
+    ),
+}
 OUTSIDE = {"jax", "flax", "jaxtyping", "numpy", "safetensors", "scipy", "tokenizers"}
 STANDARD = {
     "collections",
@@ -139,13 +158,11 @@ def below(floors, room):
 
 
 def imported(name, package):
-    """The rooms of a package that a file imports from, its own left out."""
-    rooms = set()
-    for found in imports(name):
-        root, _, rest = found.partition(".")
-        if root == package and rest:
-            rooms.add(rest.partition(".")[0])
-    return rooms - {name.split(".")[1]}
+    """What a file imports from of a package's rooms, or of what lies in one of these;
+    its own left out."""
+    depth = package.count(".") + 1
+    found = {each for each in imports(name) if each.startswith(f"{package}.")}
+    return {each.split(".")[depth] for each in found} - {name.split(".")[depth]}
 
 
 @pytest.mark.parametrize("name", [n for n in names("vqdit") if n != "vqdit"])
@@ -159,6 +176,17 @@ def test_rooms_of_the_library(name):
 def test_rooms_of_training(name):
     room = name.split(".")[1]
     assert imported(name, "train") <= below(TRAIN, room) | TOURS.get(room, set())
+
+
+@pytest.mark.parametrize("name", [n for n in FILES if n.count(".") > 1])
+def test_rooms_within_a_room(name):
+    parts = name.split(".")
+    room, own = ".".join(parts[:2]), parts[2]
+    floors = WITHIN.get(room, ((REST,),))
+    named = {each for floor in floors for each in floor}
+    assert own in named or len(parts) == 3, f"write on which floor {own} lies"
+    own, *found = (x if x in named else REST for x in (own, *imported(name, room)))
+    assert set(found) <= below(floors, own) | ({own} & {REST})
 
 
 def test_programs_alone_lie_beside_the_rooms():
@@ -303,6 +331,7 @@ def test_what_a_room_exports_is_said_once_and_described(name):
     "library,homes",
     [
         ("orbax", ("train.runtime.checkpoint",)),
+        ("jaxtyping", ("vqdit.shapes",)),
         ("tensorflow_datasets", ("train.sources",)),
         ("grain", ("train.pipeline",)),
         ("array_record", ("train.sources", "train.pipeline")),

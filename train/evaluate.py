@@ -79,125 +79,152 @@ FLAGS = OF_RUN | {
     "baseline": (bool, "of a tokenizer: False leaves out k-means at equal bits"),
 }
 TOKENIZER, JUDGE = {"most", "baseline"}, {"judge", "judge_steps"}
+OF_CROSSINGS = ("baselines", "among", "draws", "score_draws")
 
 
 def main(argv=None):
     command = parse(argv, Experiment, FLAGS, processes=True, needed=["workdir"])
     hosts.start(command.processes)
     thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
-    experiment, flags = command.experiment, dict(command.flags)
-    tokenizer = isinstance(thing, Codec)
-    data = experiment.one_data if tokenizer else experiment.data
-    features = getattr(experiment, "losses", None) and experiment.losses.features
-    judge = flags.get("judge")
-    if features and judge and Path(features).resolve() == Path(judge).resolve():
-        raise BadInput(
-            f"--judge={judge}: the tokenizer was trained to please it; write another, "
-            "or drop it"
-        )
-    known = {name.removesuffix(".") for name in FLAGS}
-    used = TOKENIZER & {"most"} if tokenizer else known - TOKENIZER
-    if tokenizer and data.front is not None:
-        used |= JUDGE
-    if tokenizer and data.measures in BASELINES:
-        used |= {"baseline"}
-    for name in flags.keys() - used:
-        kind = f"tokenizer of {data.kind}" if tokenizer else "generator"
-        raise BadInput(f"--{name.replace('_', '-')} says nothing of a {kind}; drop it")
-    if flags.keys() >= JUDGE:
-        raise BadInput("--judge-steps is of a judge trained here; drop it, or --judge")
-    asked = {name: value for name, value in flags.items() if name not in JUDGE}
-    if tokenizer:
-        if data.front is not None:
-            classes = open_examples(data, True).classes
-            asked["judge"] = judge_of(data, classes, judge, flags.get("judge_steps"))
-        figures = evaluate_tokenizer(thing, data, **asked)
-    elif isinstance(experiment, StageTwo):
-        crossed, scales = asked.pop("crossings", False), asked.get("guidance", (None,))
-        named = ("baselines", "among", "draws", "score_draws")
-        more = {n: asked.pop(n) for n in named if n in asked}
-        going_on = {"draws"} & more.keys() if "shown" in asked else set()
-        for name in sorted(more.keys() - going_on) if not crossed else ():
-            flag = name.replace("_", "-")
-            raise BadInput(f"--{flag} is of crossings; write --crossings too")
-        if "guidance" in asked and not thing.module.classes:
-            if not crossed:
-                raise BadInput("--guidance is of a generator with classes; drop it")
-            del asked["guidance"]  # of what is given, which alone is all there is
-        elif "interval" in asked and not thing.module.classes:
-            raise BadInput(
-                "--interval is that of a scale; write --guidance, or drop it"
-            )
-        want = asked.pop("want", None)
-        if want and (crossed or "shown" in asked):
-            raise BadInput("--want is of samples; drop it, or --crossings and --shown")
-        judged = [name for name in thing.codecs if want is None or name in want]
-        if judge and len(judged) > 1:
-            raise BadInput("--judge is of one kind of signal, and several are drawn")
-        for name in () if judged else flags.keys() & JUDGE:
-            flag = name.replace("_", "-")
-            raise BadInput(f"--{flag} is of signals, and none is drawn; drop it")
-        shown, fields = asked.pop("shown", {}), {"num", "seed", "guidance"}
-        sampler = {n: v for n, v in asked.items() if n not in fields}
-        # Refused before all that is long: an interval goes with each of the scales.
-        try:
-            thing.sampler(**{n: v for n, v in sampler.items() if n != "interval"})
-            thing.sampler(want=want)
-        except ValueError as error:
-            raise BadInput(str(error)) from error
-        if want and not {*want} & {*compared(thing)}:
-            known = ", ".join(compared(thing)) or "none"
-            raise BadInput(f"--want={','.join(want)}: samples are scored of {known}")
-        foreseen(thing, experiment.sources, shown, **unguided(sampler, None))
-        if among := more.get("among"):
-            wanted = questions.asked([*thing.streams], crossed)
-            of = Crossings(thing, experiment.sources, {}, experiment.join)
-            for crossing in wanted:
-                if crossing.want in thing.tokenizers:
-                    of.joint(crossing).like(among)
-        how = {"folder": judge, "steps": flags.get("judge_steps")}
-        network = partial(network_of, **how)
-        references = references_of(thing, experiment.sources, network, names=want)
-        found = {}
-        if crossed:
-            data, joined = (experiment.sources, references), experiment.join
-            how = asked | more | {"scales": scales, "join": joined}
-            how.pop("guidance", None)
-            found["crossings"] = crossings(thing, *data, crossed, **how)
-        if shown:
-            how = {n: v for n, v in unguided(asked, None).items() if n != "guidance"}
-            how |= {n: more[n] for n in going_on}
-            after = forecasts(thing, experiment.sources, shown, **how)
-            found["crossings"] = found.get("crossings", {}) | after
-        alone = asked
-        if not thing.module.classes:  # nothing to be guided by where nothing is given
-            alone = unguided(asked, None)
-        if want:
-            alone = own(alone, want) | {"want": want}
-        figures = evaluate_generator(thing, references, **alone) | found
+    experiment, seal = command.experiment, None
+    if isinstance(thing, Codec):
+        figures = _of_tokenizer(thing, experiment, command.flags)
     else:
-        raise BadInput(f"{command.workdir}: config.json is not a generator's")
-    figures = {"experiment": experiment.name} | figures
-    where, seal = command.workdir / "evaluation.json", None
-    if isinstance(thing, Generator):
+        _refuse(command.flags, FLAGS.keys() - TOKENIZER, "generator")
+        if not isinstance(experiment, StageTwo):
+            raise BadInput(f"{command.workdir}: config.json is not a generator's")
+        figures = _of_generator(thing, experiment, command.flags)
         seal = seal_of(command.workdir)
+    figures = {"experiment": experiment.name} | figures
+    where = command.workdir / "evaluation.json"
     asked = how_asked(command.flags, tuple(SAMPLER), command.changes)
     all_of = with_kept(where, seal, figures, asked)
     if hosts.first():
         write(where, all_of)
         print(json.dumps(figures, indent=1))
     for bar in getattr(experiment, "bars", ()):
-        reached, mine, other = met(bar, figures)
-        before = ""
-        if reached is None:
-            reached, mine, other = met(bar, comparable(all_of))
-            before = "" if reached is None else " (measured before)"
-        word = "not measured" if reached is None else "met" if reached else "MISSED"
-        say(f"{bar}: {word}" + ("" if mine is None else f", {mine:.4g}{before}"))
-        apart = None if reached is None else mine - other
-        if isinstance(apart, Estimate) and apart.interval:
-            low, high = apart.interval
-            say(f"  {apart:+.3g} between them, 95 % in {low:+.3g} to {high:+.3g}")
+        _tell(bar, figures, all_of)
+
+
+def _refuse(flags, used, kind):
+    """What says nothing of such a thing."""
+    used = {name.removesuffix(".") for name in used}
+    for name in flags.keys() - used:
+        raise BadInput(f"{_option(name)} says nothing of a {kind}; drop it")
+    if flags.keys() >= JUDGE:
+        raise BadInput("--judge-steps is of a judge trained here; drop it, or --judge")
+
+
+def _option(name):
+    return f"--{name.replace('_', '-')}"
+
+
+def _of_tokenizer(codec, experiment, flags):
+    data, judge = experiment.one_data, flags.get("judge")
+    features = getattr(experiment, "losses", None) and experiment.losses.features
+    if features and judge and Path(features).resolve() == Path(judge).resolve():
+        raise BadInput(
+            f"--judge={judge}: the tokenizer was trained to please it; write another, "
+            "or drop it"
+        )
+    used = {"most"} | (set() if data.front is None else JUDGE)
+    used |= {"baseline"} if data.measures in BASELINES else set()
+    _refuse(flags, used, f"tokenizer of {data.kind}")
+    asked = {name: value for name, value in flags.items() if name not in JUDGE}
+    if data.front is not None:
+        classes = open_examples(data, True).classes
+        asked["judge"] = judge_of(data, classes, judge, flags.get("judge_steps"))
+    return evaluate_tokenizer(codec, data, **asked)
+
+
+def _of_generator(generator, experiment, flags):
+    """Of samples, of what comes after the frames that are shown, of crossings."""
+    _refuse_beside(flags, generator)
+    asked = {name: value for name, value in flags.items() if name not in JUDGE}
+    crossed, want = asked.pop("crossings", False), asked.pop("want", None)
+    shown, scales = asked.pop("shown", {}), asked.get("guidance", (None,))
+    more = {name: asked.pop(name) for name in OF_CROSSINGS if name in asked}
+    if not generator.module.classes:  # of what is given, which alone is all there is
+        asked.pop("guidance", None)
+    sources, join = experiment.sources, experiment.join
+    _refuse_undrawn(generator, asked, want)
+    drawn = unguided(asked, None)
+    drawn.pop("guidance", None)
+    sampler = {n: v for n, v in drawn.items() if n not in ("num", "seed")}
+    foreseen(generator, sources, shown, **sampler)
+    if among := more.get("among"):
+        of = Crossings(generator, sources, {}, join)
+        for crossing in questions.asked([*generator.streams], crossed):
+            if crossing.want in generator.tokenizers:
+                of.joint(crossing).like(among)
+    judge = {"folder": flags.get("judge"), "steps": flags.get("judge_steps")}
+    network = partial(network_of, **judge)
+    references = references_of(generator, sources, network, names=want)
+    found = {}
+    if crossed:
+        how = asked | more | {"scales": scales, "join": join}
+        how.pop("guidance", None)
+        found |= crossings(generator, sources, references, crossed, **how)
+    if shown:
+        how = drawn | {name: more[name] for name in {"draws"} & more.keys()}
+        found |= forecasts(generator, sources, shown, **how)
+    # Without classes there is nothing to be guided by where nothing is given.
+    alone = asked if generator.module.classes else unguided(asked, None)
+    if want:
+        alone = own(alone, want) | {"want": want}
+    figures = evaluate_generator(generator, references, **alone)
+    return figures | ({"crossings": found} if crossed or shown else {})
+
+
+def _refuse_beside(flags, generator):
+    """What goes not together, or not with such a generator."""
+    crossed, shown = flags.get("crossings"), "shown" in flags
+    lonely = {*OF_CROSSINGS} - ({"draws"} if shown else set())
+    for name in () if crossed else sorted(lonely & flags.keys()):
+        raise BadInput(f"{_option(name)} is of crossings; write --crossings too")
+    if not generator.module.classes:
+        if "guidance" in flags and not crossed:
+            raise BadInput("--guidance is of a generator with classes; drop it")
+        if "interval" in flags and "guidance" not in flags:
+            raise BadInput(
+                "--interval is that of a scale; write --guidance, or drop it"
+            )
+    want = flags.get("want")
+    if want and (crossed or shown):
+        raise BadInput("--want is of samples; drop it, or --crossings and --shown")
+    judged = [name for name in generator.codecs if want is None or name in want]
+    if flags.get("judge") and len(judged) > 1:
+        raise BadInput("--judge is of one kind of signal, and several are drawn")
+    for name in () if judged else flags.keys() & JUDGE:
+        raise BadInput(f"{_option(name)} is of signals, and none is drawn; drop it")
+
+
+def _refuse_undrawn(generator, asked, want):
+    """What no sampler draws. An interval goes with each of the scales."""
+    beside = ("num", "seed", "guidance", "interval")
+    try:
+        generator.sampler(**{n: v for n, v in asked.items() if n not in beside})
+        generator.sampler(want=want)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    if want and not {*want} & {*compared(generator)}:
+        known = ", ".join(compared(generator)) or "none"
+        raise BadInput(f"--want={','.join(want)}: samples are scored of {known}")
+
+
+def _tell(bar, figures, all_of):
+    """Whether a bar is met; by what was measured before, where it is not of these."""
+    reached, mine, other = met(bar, figures)
+    before = ""
+    if reached is None:
+        reached, mine, other = met(bar, comparable(all_of))
+        before = "" if reached is None else " (measured before)"
+    word = "not measured" if reached is None else "met" if reached else "MISSED"
+    say(f"{bar}: {word}" + ("" if mine is None else f", {mine:.4g}{before}"))
+    apart = None if reached is None else mine - other
+    if isinstance(apart, Estimate) and apart.interval:
+        low, high = apart.interval
+        say(f"  {apart:+.3g} between them, 95 % in {low:+.3g} to {high:+.3g}")
 
 
 if __name__ == "__main__":

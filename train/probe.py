@@ -25,7 +25,6 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from jaxtyping import Float
 
 from train.config import Experiment
 from train.config.command import OF_RUN, parse
@@ -42,6 +41,7 @@ from train.progress import progress, say
 from train.report.pictures import line_plot
 from train.runtime import hosts
 from vqdit.fields import Count, Finite
+from vqdit.shapes import Float
 from vqdit.trained.codec import Codec
 from vqdit.trained.extractor import Extractor
 from vqdit.trained.generator import Generator

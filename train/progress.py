@@ -5,12 +5,10 @@ and then. Either has the count, the rate and the time that is left.
 """
 
 import contextlib
+import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
-
-from tqdm import tqdm
-from tqdm.utils import ObjectWrapper
+from typing import Any, TextIO
 
 SILENT = 2.0  # seconds before the first word about some work, and at least between two
 SELDOM = 60.0  # between two in a log file, where they come at growing distances
@@ -19,49 +17,62 @@ SELDOM = 60.0  # between two in a log file, where they come at growing distances
 speaks: Callable[[], bool] = lambda: True
 
 
-class _Steady(ObjectWrapper):
-    """A stream that may lie on a full disk, which is no reason to stop."""
+class _Lines:
+    """A stream that keeps all it is given: what a bar writes to move about is left out.
+    It may lie on a full disk, which is no reason to stop."""
 
-    def write(self, text: str) -> None:
-        with contextlib.suppress(OSError):
-            self._wrapped.write(text)
+    def __init__(self, stream: TextIO):
+        self._stream = stream
 
-    def flush(self) -> None:
-        with contextlib.suppress(OSError):
-            self._wrapped.flush()
-
-
-class _Lines(_Steady):
-    """One that keeps all it is given: what a bar writes to move about is left out."""
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
     def write(self, text: str) -> None:
         text = text.strip()
         if text and not text.startswith("\x1b"):
-            super().write(f"{text}\n")
+            with contextlib.suppress(OSError):
+                self._stream.write(f"{text}\n")
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
-class Bar(tqdm):
-    """One that is refreshed where its work is done, and ever more seldom in a file."""
+@functools.cache
+def _bar() -> type:
+    from tqdm import tqdm  # a machine that draws no bar has no need of it
 
-    monitor_interval = 0  # no thread beside it
+    class Bar(tqdm):
+        """Refreshed where its work is done, and ever more seldom in a file."""
 
-    def __iter__(self) -> Iterator:
-        with self:
-            for item in self.iterable:
-                yield item
-                self.update()
+        monitor_interval = 0  # no thread beside it
 
-    def display(self, *args: Any, **options: Any) -> bool | None:
-        shown = super().display(*args, **options)
-        if not self.fp.isatty():
-            self.mininterval = min(2 * self.mininterval, SELDOM)
-        return shown
+        def __iter__(self) -> Iterator:
+            with self:
+                for item in self.iterable:
+                    yield item
+                    self.update()
+
+        def display(self, *args: Any, **options: Any) -> bool | None:
+            shown = super().display(*args, **options)
+            if not self.fp.isatty():
+                self.mininterval = min(2 * self.mininterval, SELDOM)
+            return shown
+
+    return Bar
 
 
 def say(message: str) -> None:
     """Writes one line, above the bar if there is one."""
-    if speaks():
-        tqdm.write(message, file=_Steady(sys.stderr))
+    if not speaks():
+        return
+    with contextlib.suppress(OSError):  # a full disk is no reason to stop
+        try:
+            from tqdm import tqdm
+        except ModuleNotFoundError:  # then there is no bar
+            print(message, file=sys.stderr)
+        else:
+            tqdm.write(message, file=sys.stderr)
 
 
 def progress(
@@ -71,7 +82,7 @@ def progress(
     unit: str = "it",
     start: int = 0,
     silent: float | None = None,
-) -> Bar:
+) -> Any:
     """The items, with word of how far they have come; or a bar whose `update()` is
     called. Used in a `with` the bar is gone before an error is printed.
 
@@ -79,7 +90,7 @@ def progress(
     silent: seconds before the first word; None for SILENT.
     """
     silent, terminal = SILENT if silent is None else silent, sys.stderr.isatty()
-    return Bar(
+    return _bar()(
         items,
         doing,
         total,

@@ -21,7 +21,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image
 
 from train.codec.coder import FIXED, PLACED, Coder
@@ -32,6 +31,7 @@ from train.config import Experiment
 from train.config.command import OF_RUN, parse
 from train.errors import BadInput, run
 from train.evaluation.evaluator import chunked, reconstruct
+from train.modalities.files.pictures import open_picture
 from train.modalities.files.writing import write, write_bytes
 from train.pipeline import whole
 from train.progress import progress, say
@@ -39,6 +39,7 @@ from train.report.pictures import line_plot
 from train.runtime import hosts
 from vqdit.fields import Count
 from vqdit.metrics import psnr, ssim_per_image
+from vqdit.shapes import UInt8
 from vqdit.signal import to_uint8
 
 Pictures = UInt8[np.ndarray, "n h w c"]
@@ -98,7 +99,7 @@ def file_curve(
             file = io.BytesIO()
             Image.fromarray(image).save(file, quality=quality, **options)
             total += payload(file.getvalue())
-            back = Image.open(file).convert("L" if image.ndim == 2 else "RGB")
+            back = open_picture(file).convert("L" if image.ndim == 2 else "RGB")
             decoded[i] = np.asarray(back).reshape(images.shape[1:])
         rate = {"quality": quality, "bits": 8 * total / count}
         points.append(rate | _distortion(decoded, images))

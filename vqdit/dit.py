@@ -11,7 +11,6 @@ from typing import Literal
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
 
 from vqdit.fields import Checked, Count, Natural
 from vqdit.nn import embedding, rotary
@@ -26,6 +25,7 @@ from vqdit.nn.block import (
 from vqdit.nn.patching import patchify, unpatchify
 from vqdit.nn.remat import Remat, recomputed, remat_by_word
 from vqdit.nn.streams import Continuous, Discrete
+from vqdit.shapes import Array, Float, Int
 
 __all__ = ["DiT"]
 

@@ -4,7 +4,8 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+
+from vqdit.shapes import Array, Float, Int
 
 # Scores held at once, float32: 16 MiB on a CPU, about its cache; 256 MiB elsewhere,
 # where a block must occupy the whole chip and is the price of a few GB/s more.

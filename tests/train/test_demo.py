@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from tests import toys
+from tests.train.caches import write_cache
 from train import demo
 from train.config import load_config
 from train.config.override import replaced
 from train.config.workdir import save_config
 from train.errors import BadInput
-from train.pipeline.cache import write_cache
 from train.report.demo_pages import SAMPLES, SETTINGS
 from vqdit.values import describe
 

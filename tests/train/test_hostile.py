@@ -13,6 +13,7 @@ import pytest
 import vqdit
 from tests import hostile, toys
 from tests.train import toy
+from tests.train.caches import write_cache
 from tests.train.experiments import JOINT, TOKENIZER, of_values
 from train import ablate, decompress, page
 from train.codec import container
@@ -28,7 +29,7 @@ from train.modalities import Images, Modality, Record
 from train.objectives.bundles import open_judge
 from train.objectives.bundles import source as of_judge
 from train.pipeline import statistics
-from train.pipeline.cache import LatentCache, write_cache
+from train.pipeline.cache import LatentCache
 from train.runtime.checkpoint import Checkpoints
 from train.sources import Source
 from vqdit import sealed

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 
 import constriction
 import numpy as np
-from jaxtyping import Int
 
 from train.codec.prior import BITS, MOST_CODES, TOTAL, Prior, frequencies
 from vqdit.metrics import entropy_bits
+from vqdit.shapes import Int
 
 # The models a payload may be coded under.
 FIXED, ADAPTIVE, POOLED, PLACED, TUNED = range(5)

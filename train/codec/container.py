@@ -30,10 +30,10 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int
 
 from train.codec.coder import NAMES, Coder
 from train.errors import BadInput
+from vqdit.shapes import Int
 
 MAGIC, VERSION = b"\x89VQD", 1
 CHECKSUM = 8

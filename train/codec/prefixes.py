@@ -12,11 +12,11 @@ import math
 import jax
 import numpy as np
 from flax.errors import FlaxError
-from jaxtyping import Int
 
 from train.codec.coder import Alphabet
 from train.codec.prior import Prior
 from vqdit.quantizers import MultiScaleQuantizer
+from vqdit.shapes import Int
 from vqdit.trained.codec import Codec
 
 

@@ -14,11 +14,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
 
 from train.errors import BadInput, one_line
 from train.modalities.files.arrays import npz
 from train.modalities.files.writing import write_bytes
+from vqdit.shapes import Int
 from vqdit.trained.contract import LatentContract
 
 FILE = "prior.npz"

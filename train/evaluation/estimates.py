@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
 from scipy.stats import rankdata
 
 from train.evaluation.evaluator import Evaluator
 from train.evaluation.means import Values
 from train.modalities import Batch
+from vqdit.shapes import Bool, Float, Int
 
 Z = 1.959964  # standard deviations on either side that hold 95 %
 RESAMPLED = 200  # sets that a bootstrap draws

@@ -11,13 +11,13 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
-from jaxtyping import Float, Shaped
 
 from train.modalities import Batch, Modality
 from train.pipeline import open_examples
 from train.pipeline.batching import once
 from train.progress import progress
 from train.runtime import hosts
+from vqdit.shapes import Float, Shaped
 from vqdit.signal import to_uint8
 from vqdit.signal.rows import by_chunks
 from vqdit.trained.codec import Codec

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Int, UInt8
 
 from train.errors import BadInput
 from train.modalities import Batch, Modality
@@ -19,6 +18,7 @@ from train.pipeline import once, open_examples
 from train.pipeline.statistics import probe
 from train.progress import progress, say
 from vqdit.features.classifier import Classifier
+from vqdit.shapes import Int, UInt8
 from vqdit.signal import to_signal
 from vqdit.trained.contract import fingerprint
 from vqdit.trained.judge import Judge, as_pictures

@@ -4,7 +4,6 @@ import dataclasses
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from train.evaluation.evaluator import Evaluator, FeatureNetwork, examples, grouped
 from train.evaluation.means import Mean
@@ -17,6 +16,7 @@ from vqdit.metrics import (
     neighbourhoods,
 )
 from vqdit.metrics.histogram import DISTANCES
+from vqdit.shapes import Float, Int
 from vqdit.trained.judge import Judge
 
 NEIGHBOURS = 10_000  # features that are kept, since every pair of them is compared

@@ -8,10 +8,10 @@ import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from train.errors import BadInput
 from train.pipeline import JointExamples
+from vqdit.shapes import Float, Int
 
 ORDER = 5  # bytes of a gram, the one that is predicted included
 CHUNK = 256  # examples read at a time

@@ -5,9 +5,9 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from train.errors import BadInput
+from vqdit.shapes import Float, Int
 
 # Inverse strengths of the regularisation, and neighbours, that are tried.
 STRENGTHS, NEIGHBOURS = (1e-3, 1e-2, 1e-1), (1, 5, 20)

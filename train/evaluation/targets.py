@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 
 from train.errors import BadInput
 from train.evaluation.evaluator import examples
 from train.modalities import Batch, Modality
 from train.pipeline import open_examples
+from vqdit.shapes import Int
 
 TRAIN, HELD = 4000, 2000  # examples at most
 SPEAKER = r"_([^_]+)_\d+$"

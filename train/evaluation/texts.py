@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from train.evaluation.evaluator import Evaluator, Several, evaluated, examples
 from train.evaluation.likeness import NEIGHBOURS
 from train.evaluation.means import Mean
 from train.modalities import Batch, Modality
 from train.pipeline import open_examples
+from vqdit.shapes import Float, Int
 
 PAIRS = 2**16  # bins of pairs of neighbouring characters
 ENDS = "\x02", "\x03"  # before the first character, and after the last

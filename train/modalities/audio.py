@@ -7,7 +7,6 @@ import zlib
 from typing import ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float
 
 from train.errors import BadInput, Unreadable
 from train.modalities.draws import Word
@@ -28,6 +27,7 @@ from train.modalities.transforms.sound import (
 )
 from vqdit.fields import Count
 from vqdit.metrics.audio import si_sdr
+from vqdit.shapes import Float
 from vqdit.tokenizer import LogMel
 
 AudioCrop = Literal["start", "center", "random"]

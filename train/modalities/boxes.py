@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from train.errors import Unreadable
 from train.modalities.files.stored import File
 from train.modalities.rows import rows_of
+from vqdit.shapes import Float
 
 EDGES = ("x0", "y0", "x1", "y1")
 COLUMNS = ("sample", "frame", "class", *EDGES)

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+
+from vqdit.shapes import Float, Int
 
 
 class Word:

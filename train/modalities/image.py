@@ -5,8 +5,6 @@ import functools
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float, UInt8
-from PIL import Image
 
 from train.errors import BadInput, Unreadable
 from train.modalities.draws import Draws, Word
@@ -18,6 +16,7 @@ from train.modalities.shown import png
 from train.modalities.transforms.augment import ImageAugment
 from train.modalities.transforms.warp import without_slivers
 from vqdit.fields import Bound, Count
+from vqdit.shapes import Float, UInt8
 
 ImageCrop = Literal["center", "random"]
 
@@ -222,6 +221,8 @@ def fit_square(
     Resampling is bicubic and antialiased; smaller pictures are enlarged. Alpha is laid
     on white; grey is repeated to RGB, RGB becomes grey by luma (ITU-R 601).
     """
+    from PIL import Image  # who reads no picture has no need of it
+
     image = opaque(image)
     side, top, left = _square(*image.shape[:2], place)
     if channels == 1 and image.shape[-1] == 3:

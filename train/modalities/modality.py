@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from jaxtyping import UInt8
 
 from train.errors import Unreadable
 from train.modalities.coded import Coded
@@ -15,6 +14,7 @@ from train.modalities.record import Batch, Record
 from train.modalities.settings import DataSettings
 from train.modalities.shown import Axis, Panel, Units, curves, eight_bits
 from vqdit.fields import Bound, Decay, Natural
+from vqdit.shapes import UInt8
 
 CURVES = 4  # channels that have a curve each
 # Of a generated source, to train on; an eighth of it is to test on.

@@ -6,7 +6,6 @@ import zlib
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float
 
 from train.errors import Unreadable
 from train.modalities.files.arrays import (
@@ -22,6 +21,7 @@ from train.modalities.shown import Axis
 from train.modalities.transforms.augment import RangeAugment
 from train.modalities.transforms.normalise import Scaling
 from vqdit.fields import Count, NonNegative, Positive
+from vqdit.shapes import Float
 
 INCOMPLETE = (
     "beams have a distance, and another value that is not finite; they are taken for "

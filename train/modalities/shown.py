@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
-from PIL import Image
 
 from train.errors import BadInput
+from vqdit.shapes import Float, UInt8
 from vqdit.signal import to_uint8
 
 # Distinct to colour-blind eyes, and on a dark page too.
@@ -151,6 +150,8 @@ def eight_bits(picture: np.ndarray) -> UInt8[np.ndarray, "*axes"]:
 
 def png(picture: np.ndarray, scale: int = 1) -> bytes:
     """PNG of one picture (h, w), (h, w, 1 or 3), every pixel repeated scale x scale."""
+    from PIL import Image  # who draws no picture has no need of it
+
     picture = eight_bits(np.asarray(picture))
     if picture.ndim == 3 and picture.shape[-1] == 1:
         picture = picture[..., 0]

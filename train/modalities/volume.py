@@ -7,7 +7,6 @@ from collections import Counter
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float
 
 from train.errors import Unreadable
 from train.modalities.draws import Word
@@ -25,6 +24,7 @@ from train.modalities.record import Record
 from train.modalities.transforms.augment import VolumeAugment
 from train.modalities.transforms.normalise import Scaling
 from vqdit.fields import Bound, Count, NonNegative
+from vqdit.shapes import Float
 
 VolumeName = Literal["phantoms", "patients", "planted_patients", "folder", "webdataset"]
 NIFTI = (".nii.gz", ".nii")

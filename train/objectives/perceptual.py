@@ -11,8 +11,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import safetensors
-import safetensors.numpy
 
 from train.config import Weights
 from train.config.paths import spell
@@ -113,6 +111,8 @@ def _lpips(path: Path) -> dict[str, Any]:
             f"losses.lpips={path} is no file; where PyTorch and the lpips package are "
             f'installed, make it by: python -c "{CONVERT}"'
         )
+    import safetensors.numpy  # of use only here
+
     try:
         return lpips_params(safetensors.numpy.load_file(path))
     except (ValueError, safetensors.SafetensorError, OSError) as error:

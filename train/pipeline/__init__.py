@@ -4,7 +4,7 @@ The only room that knows Grain.
 """
 
 from train.pipeline.batching import endless, once, spaced
-from train.pipeline.cache import CachedExamples, LatentCache, write_cache
+from train.pipeline.cache import CachedExamples, LatentCache
 from train.pipeline.examples import Examples, open_examples, whole
 from train.pipeline.statistics import keep_statistics, recall_statistics
 from train.pipeline.streams import JointExamples
@@ -19,7 +19,6 @@ __all__ = [
     "spaced",
     "CachedExamples",
     "LatentCache",
-    "write_cache",
     "keep_statistics",
     "recall_statistics",
 ]

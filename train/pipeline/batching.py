@@ -9,11 +9,11 @@ import sys
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from jaxtyping import Int
 
 from train.errors import BadInput
 from train.modalities.draws import Word, chance
 from train.modalities.record import Batch
+from vqdit.shapes import Int
 
 
 def spaced(count: int, most: int | None = None) -> Int[np.ndarray, "n"]:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 
 from train.errors import BadInput, Unreadable, reading
 from train.modalities.draws import Draws, Word
@@ -27,6 +26,7 @@ from train.modalities.modality import Modality
 from train.modalities.record import Batch
 from train.progress import progress
 from vqdit import sealed
+from vqdit.shapes import Int
 from vqdit.trained.bundle import read_json
 
 DESCRIPTION = "cache.json"
@@ -39,27 +39,6 @@ SHARD = re.compile(r"records-\d{5,}\.array_record")
 DTYPES = {"latents": "<f4", "codes": "<i4", "known": "|u1", "label": "<i4"}
 
 CacheRow = Mapping[str, Any]
-
-
-def write_cache(
-    folder: str | Path,
-    records: Iterable[CacheRow],
-    contract: dict[str, Any],
-    count: int,
-    versions: int = 1,
-) -> None:
-    """Writes `count` examples of "latents" (*grid, c), "codes" (*grid, m), or both.
-
-    Of each there are so many versions, one a record after the other. A record may say
-    in "known" (*grid) where something was observed, 1, and may have a "label"; where it
-    has none -1 is stored. The folder appears whole or not at all.
-
-    Raises BadInput where the folder exists, a record does not look like the first, a
-    latent is not finite, or there are more or fewer than `count` times `versions`.
-    """
-    with new_cache(folder) as unfinished:
-        part = write_part(unfinished, records)
-        seal_cache(unfinished, [part], contract, count, versions)
 
 
 @contextlib.contextmanager
@@ -80,7 +59,11 @@ def seal_cache(
     count: int,
     versions: int = 1,
 ) -> None:
-    """Writes what the parts, one after the other, are a cache of: see `write_cache`."""
+    """Writes what the parts, one after the other, are a cache of.
+
+    Of each of `count` examples there are so many versions, one a record after the
+    other. Raises BadInput where there are more or fewer, or a part is unlike others.
+    """
     written = sum(part["count"] for part in parts)
     if written != count * versions or not count:
         raise BadInput(f"{written} records to cache where {count * versions} are due")
@@ -99,7 +82,13 @@ def write_part(
     folder: Path, records: Iterable[CacheRow], part: int = 0
 ) -> dict[str, Any]:
     """Writes shards of these records, and returns what `seal_cache` needs: a program of
-    several processes has one a process, in the order of their examples."""
+    several processes has one a process, in the order of their examples.
+
+    A record holds "latents" (*grid, c), "codes" (*grid, m), or both. It may say in
+    "known" (*grid) where something was observed, 1, and may have a "label"; where it
+    has none -1 is stored. Raises BadInput where a record does not look like the first,
+    or a latent is not finite.
+    """
     from array_record.python import array_record_module  # only where data is
 
     fields: dict[str, dict[str, Any]] = {}
@@ -153,11 +142,11 @@ def _checksum(path: Path) -> str:
 
 
 class LatentCache:
-    """A Source over a folder written by write_cache, verified when it is opened.
+    """A Source over a folder that `seal_cache` wrote, verified when it is opened.
 
     mirrors: words of the draws that say which version of an example is trained on, as
         `Draws.version` does; () for the first, as it was stored.
-    contract: what was given to write_cache, for the caller to compare.
+    contract: what was given to `seal_cache`, for the caller to compare.
     classes, class_names, absent: as the contract states them under these names, else 0
         and ().
     """

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 
 from train.errors import BadInput
 from train.modalities.draws import Draws
@@ -19,6 +18,7 @@ from train.modalities.transforms.normalise import Normaliser, normaliser
 from train.pipeline.batching import spaced
 from train.pipeline.statistics import records_of, statistics_of
 from train.progress import progress
+from vqdit.shapes import Int
 
 log = logging.getLogger(__name__)
 

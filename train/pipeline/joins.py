@@ -6,13 +6,13 @@ from typing import Any, Literal, Protocol
 from zlib import crc32
 
 import numpy as np
-from jaxtyping import Int
 
 from train.errors import BadInput
 from train.modalities.draws import Word, chance
 from train.pipeline.examples import Examples
 from train.pipeline.statistics import records_of
 from train.sources.share import Portion
+from vqdit.shapes import Int
 
 How = Literal["index", "key", "class"]
 Parts = Mapping[str, Any]  # stream -> Examples, or what is like them

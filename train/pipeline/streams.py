@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int
 
 from train.errors import BadInput, blame
 from train.modalities.modality import Modality
@@ -16,6 +15,7 @@ from train.pipeline.cache import CachedExamples
 from train.pipeline.examples import Examples, open_examples
 from train.pipeline.joins import How, join
 from train.progress import say
+from vqdit.shapes import Bool, Int
 from vqdit.tokenizer import Value
 
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 
 from train.modalities import Batch, Modality
 from train.modalities.kinds import of_contract
@@ -13,6 +12,7 @@ from train.pipeline import Examples, open_examples, spaced
 from train.report.samples import said_file, said_of
 from train.report.sheets import PLAYABLE, contents, sheet
 from train.runtime.log import Logger
+from vqdit.shapes import UInt8
 from vqdit.trained.generator import Generator
 
 SHOWN = 16

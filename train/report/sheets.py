@@ -4,12 +4,12 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from train.modalities.kinds import modality_of
 from train.modalities.modality import Modality
 from train.modalities.shown import Axis, Panel, Units, eight_bits, grid
+from vqdit.shapes import UInt8
 from vqdit.signal import to_uint8
 
 INK, GROUND = (43, 47, 54), (255, 255, 255)

@@ -8,13 +8,14 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from train.errors import BadInput, one_line
 from train.modalities.files.writing import append, write_bytes
 from train.modalities.shown import png
-from train.progress import Bar, progress, say
+from train.progress import progress, say
 from train.runtime import hosts
 from train.runtime.board import Board
 
@@ -166,7 +167,7 @@ class Logger:
                 self._told.add(what)
                 say(f"{self._workdir}/{what} not written: {one_line(error)}")
 
-    def progress(self, total: int, start: int = 0, name: str = "") -> Bar:
+    def progress(self, total: int, start: int = 0, name: str = "") -> Any:
         """Of a run, from its first moment; call `update()` once a step."""
         return progress(None, name, total, "step", start, silent=0.0)
 

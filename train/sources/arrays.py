@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
 
 from train.errors import BadInput, Unreadable, blame
 from train.modalities.draws import chance
@@ -15,6 +14,7 @@ from train.modalities.record import Record
 from train.sources.classes import MOST_CLASSES, refuse_sparse
 from train.sources.source import Source
 from train.sources.split import divided
+from vqdit.shapes import Int
 
 
 class Arrays(Source):

@@ -12,12 +12,12 @@ import dataclasses
 import functools
 
 import numpy as np
-from jaxtyping import Bool, Float
 
 from train.modalities.draws import Word
 from train.modalities.modality import Modality
 from train.modalities.record import Record
 from train.sources.generated import TRAIN, Generated, hit, poorly, rng
+from vqdit.shapes import Bool, Float
 
 KINDS = ("vehicle", "walker")
 FAULTS = ("none", "camera", "range", "position", "no camera", "no range", "no position")

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 
 from train.errors import BadInput, Unreadable
 from train.modalities.files.stored import Member, counted
@@ -19,6 +18,7 @@ from train.progress import progress
 from train.sources.entries import Entry, Listing, listing, refuse_parts
 from train.sources.source import Source
 from train.sources.split import divided, name_draw, ruled
+from vqdit.shapes import Float
 
 # Every file of a folder up to this many is read when it is opened; of a larger one an
 # evenly spaced selection is, and the rest is judged as training meets it.

@@ -8,12 +8,12 @@ import dataclasses
 import functools
 
 import numpy as np
-from jaxtyping import Bool, Float
 
 from train.modalities.draws import Word
 from train.modalities.modality import Modality
 from train.modalities.record import Record
 from train.sources.source import Source
+from vqdit.shapes import Bool, Float
 
 TRAIN, TEST = 1, 2  # words of the parts
 TONES = 96  # to train on

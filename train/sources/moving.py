@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, UInt8
 
 from train.modalities.draws import Word
 from train.modalities.image import Images
@@ -15,6 +14,7 @@ from train.modalities.record import Record
 from train.sources.arrays import digits
 from train.sources.catalogue import open_prepared
 from train.sources.generated import Generated, rng
+from vqdit.shapes import Float, UInt8
 
 # Actions: clockwise on the screen, and in shares of the side a frame.
 DIRECTIONS = tuple(

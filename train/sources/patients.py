@@ -7,7 +7,6 @@ from that of the lesion), some from each other.
 """
 
 import numpy as np
-from jaxtyping import Bool
 
 from train.modalities.draws import Word
 from train.modalities.modality import Modality
@@ -21,6 +20,7 @@ from train.sources.generated import (
     rng,
     rotation,
 )
+from vqdit.shapes import Bool
 
 FINDINGS = ("none", "benign", "malignant", "calcified", "motion")
 SHARES = (0.4, 0.3, 0.3)  # of those that are trained on

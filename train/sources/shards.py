@@ -49,9 +49,7 @@ def open_shards(data: Modality, train: bool) -> Part:
     their folders, are the two parts; where there are none, holdout divides the samples.
     """
     root, names = _shards(data)
-    of = [
-        _of_split(root, names, split) for split in (data.train_split, data.test_split)
-    ]
+    of = [_of_split(names, split) for split in (data.train_split, data.test_split)]
     rule, one = isinstance(data.holdout, str), data.train_split == data.test_split
     if of[0] and of[1] and not one and not rule:
         for name in sorted(set(of[0]) & set(of[1])):
@@ -133,7 +131,7 @@ def _words(name: str) -> list[str]:
     return re.findall("[a-z]+", name.lower())
 
 
-def _of_split(root: Path, names: Sequence[str], split: str) -> list[str]:
+def _of_split(names: Sequence[str], split: str) -> list[str]:
     """The shards of a split: a word in their names, or a pattern of these."""
     if set("*?[{") & set(split) or split.endswith(".tar"):
         patterns = expanded(split)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int
 
 from train.errors import BadInput
 from train.modalities.modality import Modality
+from vqdit.shapes import Bool, Float64, Int
 
 
 def name_draw(name: str) -> float:

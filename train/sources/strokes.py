@@ -1,7 +1,6 @@
 """Gestures: the way of a hand that writes the digits of MNIST, found from their ink."""
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
 from scipy import ndimage
 
 from train.modalities.draws import Word
@@ -9,6 +8,7 @@ from train.modalities.modality import Modality
 from train.modalities.record import Record
 from train.sources.generated import Generated, poorly, rng
 from train.sources.moving import digit_pictures
+from vqdit.shapes import Bool, Float, UInt8
 
 INK = 96  # of 255, from which a pixel belongs to a stroke
 LARGE = 3  # times which pictures of 8 pixels are enlarged, so that lines can be told

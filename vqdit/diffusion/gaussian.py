@@ -5,11 +5,11 @@ from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
 
 from vqdit.diffusion.process import Kind, Process, against
 from vqdit.diffusion.schedules import Linear, Schedule, VarianceExploding
 from vqdit.fields import Checked, Count, Positive
+from vqdit.shapes import Array, Float, Key
 
 Target = Literal["data", "noise", "velocity", "v"]
 

@@ -10,9 +10,9 @@ from typing import Annotated, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
 from vqdit.fields import Bound, Checked, Count, Positive
+from vqdit.shapes import Array, Float
 
 
 @runtime_checkable

@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Mapping
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from vqdit.diffusion.process import against
+from vqdit.shapes import Array
 
 # (streams, times) -> outputs, each a dict by stream name with a batch axis.
 Predictor = Callable[[dict, dict], dict]

@@ -5,10 +5,10 @@ from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Key
 
 from vqdit.diffusion.replacement import Replacement
 from vqdit.fields import Bound
+from vqdit.shapes import Array, Key
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,10 +5,10 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
 
 from vqdit.diffusion.process import against
 from vqdit.diffusion.replacement import Replacement
+from vqdit.shapes import Array, Float, Int, Key
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,11 +14,11 @@ from typing import Annotated, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Key
 
 from vqdit.diffusion.process import against, named
 from vqdit.diffusion.times import stratified
 from vqdit.fields import FILLED, Checked, Positive, Share
+from vqdit.shapes import Array, Bool, Float, Key
 from vqdit.values import near
 
 

@@ -10,7 +10,8 @@ from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+
+from vqdit.shapes import Array, Float, Key
 
 Kind = Literal["latents", "codes"]
 

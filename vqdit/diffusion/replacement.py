@@ -10,11 +10,11 @@ from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
 
 from vqdit.diffusion.process import Kind, Process, against
 from vqdit.diffusion.schedules import Cosine, Schedule
 from vqdit.fields import Bound, Checked
+from vqdit.shapes import Array, Float, Int, Key
 
 LEAST = 1e-8  # the time below which a bound takes the weights of that time
 

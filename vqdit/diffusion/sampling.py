@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
 
 from vqdit.diffusion.guidance import Predictor
 from vqdit.diffusion.process import against, named
+from vqdit.shapes import Array, Float, Int, Key
 
 
 def example_keys(key: Key[Array, ""], ids: Int[Array, "b"]) -> Key[Array, "b"]:

@@ -12,9 +12,9 @@ from typing import ClassVar, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from vqdit.fields import Checked, Positive
+from vqdit.shapes import Array
 
 BISECTIONS = 80  # halve [0, 1] until float32 has no number in between
 

@@ -12,11 +12,11 @@ from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from vqdit.diffusion.gaussian import Gaussian
 from vqdit.diffusion.process import Process
 from vqdit.fields import Bound, Checked, Count, NonNegative
+from vqdit.shapes import Array
 
 
 @runtime_checkable

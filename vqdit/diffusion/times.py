@@ -11,9 +11,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
 
 from vqdit.fields import Checked, Positive
+from vqdit.shapes import Array, Float, Key
 
 BELOW_1 = np.nextafter(np.float32(1), np.float32(0))
 

@@ -5,9 +5,9 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Key
 
 from vqdit.diffusion.replacement import Replacement
+from vqdit.shapes import Array, Key
 
 
 @dataclasses.dataclass(frozen=True)

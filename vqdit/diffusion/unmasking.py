@@ -11,13 +11,13 @@ from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from vqdit.diffusion.masking import Masking
 from vqdit.diffusion.process import named
 from vqdit.diffusion.replacement import Replacement
 from vqdit.diffusion.solvers import Solver
 from vqdit.fields import Bound, Checked, Positive, Share
+from vqdit.shapes import Array, Float
 
 TopP = Annotated[float, Bound(above=0, at_most=1)]
 

@@ -4,9 +4,9 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
 
 from vqdit.losses.discriminators import Verdict
+from vqdit.shapes import Array, Float, Int
 
 Game = Literal["hinge", "non_saturating"]
 Verdicts = tuple[Verdict, ...]

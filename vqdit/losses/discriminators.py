@@ -15,11 +15,11 @@ from typing import Annotated, NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
 from vqdit.fields import FILLED, Checked, Count
 from vqdit.nn.group_norm import GroupNorm
 from vqdit.nn.products import Convolution, convolution
+from vqdit.shapes import Array, Float
 from vqdit.signal.spectra import hann, stft
 
 

@@ -11,7 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+
+from vqdit.shapes import Array, Float
 
 # Convolutions of VGG-16 before each of its first four poolings, and after the last,
 # by their index in torchvision's `features`.

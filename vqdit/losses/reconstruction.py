@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Literal
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+
+from vqdit.shapes import Array, Float
 
 Pixel = Literal["l1", "l2", "charbonnier"]
 

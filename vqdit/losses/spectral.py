@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
+from vqdit.shapes import Array, Float
 from vqdit.signal.spectra import magnitude, mel_filterbank
 
 # Magnitudes of a spectrum below this, -80 dB of full scale, are not told apart.

@@ -7,8 +7,8 @@ computed in float64.
 import math
 
 import numpy as np
-from jaxtyping import Array, Float
 
+from vqdit.shapes import Array, Float
 from vqdit.signal.spectra import mel_filterbank
 
 Waves = Float[Array | np.ndarray, "..."]

@@ -8,7 +8,8 @@ codes[..., i].
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Integer
+
+from vqdit.shapes import Array, Int, Integer
 
 
 def usage(codes: Integer[Array | np.ndarray, "*window"], k: int) -> float:

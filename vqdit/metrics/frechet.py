@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Float
+
+from vqdit.shapes import Array, Float
 
 Features = Float[Array | np.ndarray, "n d"]
 

@@ -9,7 +9,8 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+
+from vqdit.shapes import Array, Float, Shaped
 
 ImageBatch = Shaped[Array | np.ndarray, "b h w c"]
 WINDOW, DEVIATION = 11, 1.5  # of the SSIM paper

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Num
 from scipy.spatial.distance import cdist
 
+from vqdit.shapes import Array, Float, Int, Num
 from vqdit.signal.rows import by_chunks
 
 # Distances held at once, in elements: 256 MiB of float32.

@@ -5,10 +5,10 @@ from typing import Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
 
 from vqdit.nn import flash, fused
 from vqdit.nn.rotary import rotate
+from vqdit.shapes import Array, Bool, Float
 
 Implementation = Literal["plain", "fused", "cudnn", "flash"]
 QKNorm = Literal["rms", "layer"]

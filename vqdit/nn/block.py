@@ -7,11 +7,11 @@ from typing import Literal
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
 
 from vqdit.fields import Checked, Count, Positive
 from vqdit.nn import fused
 from vqdit.nn.attention import Attention, Implementation, QKNorm, choose
+from vqdit.shapes import Array, Bool, Float
 
 zeros = nn.initializers.zeros_init()
 xavier = nn.initializers.xavier_uniform()

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
 
 from vqdit.nn.products import Convolution, convolution
+from vqdit.shapes import Array, Float
 from vqdit.signal.grids import Border
 
 KERNEL = 3

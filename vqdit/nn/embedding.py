@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
 
+from vqdit.shapes import Array, Float, Int
 from vqdit.sums import Adding, take
 
 normal = nn.initializers.normal(0.02)

@@ -10,7 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu import flash_attention as kernel
-from jaxtyping import Array, Bool, Float
+
+from vqdit.shapes import Array, Bool, Float
 
 TILE = 128  # tokens, and channels of wide heads, come in multiples of it
 _SIDES: tuple[str, ...] = (

@@ -9,7 +9,8 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+
+from vqdit.shapes import Array, Bool, Float
 
 Norm = Literal["layer", "rms"]
 

@@ -5,7 +5,8 @@ import math
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+
+from vqdit.shapes import Array, Float
 
 # A group of this variance or less is constant to rounding.
 CONSTANT = 1e-12

@@ -1,7 +1,6 @@
 """n-D patches: a grid of vectors to a sequence of tokens and back."""
 
-from jaxtyping import Array, Shaped
-
+from vqdit.shapes import Array, Shaped
 from vqdit.signal.grids import fold, unfold
 
 

@@ -14,7 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+
+from vqdit.shapes import Array, Float
 
 Convolution = Literal["plain", "products"]
 

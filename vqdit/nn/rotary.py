@@ -6,7 +6,8 @@ channel j + half are a pair, turned by position * theta^(-j / half).
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+
+from vqdit.shapes import Array, Float
 
 
 def rotary_table(

@@ -5,7 +5,6 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
 
 from vqdit.fields import Bound, Count, NonNegative, Positive
 from vqdit.quantizers.codebook.book import Book
@@ -13,6 +12,7 @@ from vqdit.quantizers.codebook.entropy import bit_entropy
 from vqdit.quantizers.codebook.estimators import Estimator
 from vqdit.quantizers.codebook.health import MOST_CODES, Window
 from vqdit.quantizers.quantized import mean_square
+from vqdit.shapes import Array, Float, Int
 
 MOST = MOST_CODES.bit_length() - 1  # bits of a code: usage is counted for each
 

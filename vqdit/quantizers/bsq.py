@@ -1,10 +1,10 @@
 """Binary spherical quantization (arXiv:2406.07548, section 4)."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from vqdit.quantizers.bits import Bits
 from vqdit.quantizers.quantized import unit
+from vqdit.shapes import Array, Float
 
 
 class BSQ(Bits):

@@ -5,12 +5,12 @@ from typing import Annotated, Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
 
 from vqdit.fields import FILLED, Bound
 from vqdit.quantizers.codebook.book import Book
 from vqdit.quantizers.codebook.estimators import Estimator
 from vqdit.quantizers.codebook.health import MOST_CODES, Window
+from vqdit.shapes import Array, Float, Int
 
 
 class Few:

@@ -5,12 +5,12 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
 
 from vqdit.fields import Count
 from vqdit.quantizers.codebook.health import over_books
 from vqdit.quantizers.quantized import Quantized
 from vqdit.quantizers.residual import Composite, copy_of, set_book
+from vqdit.shapes import Array, Float, Int, Key
 
 
 class GroupedQuantizer(Composite):

@@ -6,13 +6,13 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
 
 from vqdit.fields import Count, Natural, Positive
 from vqdit.quantizers.codebook.assignment import assign
 from vqdit.quantizers.codebook.book import Book, Lookup
 from vqdit.quantizers.codebook.health import Window
 from vqdit.quantizers.codebook.search import Codes, best
+from vqdit.shapes import Array, Float, Int
 from vqdit.sums import Adding, take
 
 

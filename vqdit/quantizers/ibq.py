@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
 
 from vqdit.quantizers.codebook.assignment import assign
 from vqdit.quantizers.codebook.book import Lookup
@@ -13,6 +12,7 @@ from vqdit.quantizers.codebook.entropy import plogp
 from vqdit.quantizers.codebook.search import best, by_distance
 from vqdit.quantizers.quantized import mean_square
 from vqdit.quantizers.vq import ParameterBook, orthogonality
+from vqdit.shapes import Array, Float, Int
 from vqdit.sums import take
 
 By = Literal["product", "distance"]

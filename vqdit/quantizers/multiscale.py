@@ -9,12 +9,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
 
 from vqdit.fields import FILLED, Count, Natural
 from vqdit.quantizers.codebook.estimators import estimate
 from vqdit.quantizers.quantized import Quantized, mean_square
 from vqdit.quantizers.residual import Composite, check_book, set_book
+from vqdit.shapes import Array, Float, Int, Key
 
 
 class MultiScaleQuantizer(Composite):

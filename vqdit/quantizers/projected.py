@@ -9,11 +9,11 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-from jaxtyping import Array, Float, Int, Key
 
 from vqdit.fields import Count
 from vqdit.quantizers.codebook.book import Book, Lookup
 from vqdit.quantizers.residual import check_book, set_book
+from vqdit.shapes import Array, Float, Int, Key
 
 
 class Projected(Book):

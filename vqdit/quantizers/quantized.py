@@ -5,7 +5,8 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+
+from vqdit.shapes import Array, Float
 
 
 class Quantized(flax.struct.PyTreeNode):

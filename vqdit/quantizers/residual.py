@@ -6,7 +6,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
 
 from vqdit.fields import Count, Positive, Share
 from vqdit.quantizers.codebook.book import Book, Quantizer
@@ -14,6 +13,7 @@ from vqdit.quantizers.codebook.estimators import estimate
 from vqdit.quantizers.codebook.health import over_books
 from vqdit.quantizers.fsq import FSQ
 from vqdit.quantizers.quantized import Quantized
+from vqdit.shapes import Array, Float, Int, Key
 from vqdit.values import field_names
 
 

@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
 
 from vqdit.fields import Count
 from vqdit.quantizers.codebook.book import Quantizer
@@ -14,6 +13,7 @@ from vqdit.quantizers.codebook.estimators import Estimator, estimate
 from vqdit.quantizers.codebook.health import UsageWindow, Window, over_books, window_of
 from vqdit.quantizers.fsq import Levels, digits_of, radix_number
 from vqdit.quantizers.quantized import Quantized
+from vqdit.shapes import Array, Float, Int
 
 
 class ResidualFSQ(Quantizer):

@@ -2,11 +2,11 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from vqdit.quantizers.codebook.estimators import Estimator
 from vqdit.quantizers.codebook.nearest_book import NearestBook
 from vqdit.quantizers.quantized import mean_square
+from vqdit.shapes import Array
 
 
 class SimVQ(NearestBook):

@@ -6,13 +6,13 @@ cosine: compare directions, not points: codes are on the unit sphere (arXiv:2110
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
 
 from vqdit.fields import Decay
 from vqdit.quantizers.codebook.estimators import Estimator
 from vqdit.quantizers.codebook.health import Revive
 from vqdit.quantizers.codebook.nearest_book import NearestBook
 from vqdit.quantizers.quantized import mean_square, unit
+from vqdit.shapes import Array, Bool, Float
 from vqdit.sums import sums_by_code
 
 HELD = 0.01  # count below which an average no longer decays

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Shaped
+
+from vqdit.shapes import Array, Shaped
 
 # What lies outside an axis: see `vqdit.nn.convolution.convolve`.
 Border = Literal["zero", "wrap", "past", "alone"]

@@ -2,7 +2,8 @@
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Num, UInt8
+
+from vqdit.shapes import Array, Float, Num, UInt8
 
 
 def to_signal(image: Num[Array | np.ndarray, "*shape"]) -> Float[Array, "*shape"]:

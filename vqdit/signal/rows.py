@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Shaped
+
+from vqdit.shapes import Array, Shaped
 
 
 def by_chunks(

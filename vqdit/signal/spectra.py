@@ -11,7 +11,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Complex, Float
+
+from vqdit.shapes import Array, Complex, Float
 
 Scale = Literal["slaney", "htk"]
 SMALLEST = 1e-6  # magnitudes are smoothed below it, so that their gradient is finite

@@ -11,7 +11,8 @@ import numbers
 from collections.abc import Iterable
 
 import numpy as np
-from jaxtyping import Float, Shaped
+
+from vqdit.shapes import Float, Shaped
 
 
 class Tiling:

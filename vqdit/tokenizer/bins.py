@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
 
 from vqdit.fields import Count, Natural
+from vqdit.shapes import Bool, Float, Int, Shaped
 from vqdit.signal.grids import Host
 from vqdit.tokenizer.value import Value, known_codes, ordered, side_by_side
 

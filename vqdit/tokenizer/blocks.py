@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
-from jaxtyping import Array, Float
 
 from vqdit.fields import Bound, Checked, Count
 from vqdit.nn.convolution import convolve
 from vqdit.nn.group_norm import GroupNorm, groups_of
 from vqdit.nn.products import Convolution
 from vqdit.nn.remat import Remat, recomputed, remat_by_word
+from vqdit.shapes import Array, Float
 from vqdit.signal.grids import Border
 
 Stride = Annotated[int, Bound(at_least=1, at_most=2)]

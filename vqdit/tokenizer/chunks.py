@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Shaped
 
 from vqdit.quantizers import Quantized
+from vqdit.shapes import Array, Float, Shaped
 from vqdit.tokenizer.tokenizer import Tokenizer
 
 

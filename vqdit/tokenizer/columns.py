@@ -4,9 +4,9 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
 
 from vqdit.fields import Checked, Finite
+from vqdit.shapes import Float, Int, Shaped
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,9 +14,9 @@ import math
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from vqdit.nn.convolution import KERNEL, upsample
+from vqdit.shapes import Array, Float
 from vqdit.signal.grids import divide, divide_frames, fold, unfold
 from vqdit.tokenizer.blocks import ConvSpec, Level
 

@@ -1,7 +1,8 @@
 """A video as pictures: what a video tokenizer has to be better than."""
 
 import flax.linen as nn
-from jaxtyping import Array, Float
+
+from vqdit.shapes import Array, Float
 
 
 class PerFrame(nn.Module):

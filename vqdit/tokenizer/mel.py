@@ -6,9 +6,9 @@ from typing import Annotated
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
 from vqdit.fields import Bound, Checked, Count
+from vqdit.shapes import Array, Float
 from vqdit.signal.spectra import (
     Scale,
     check_frames,

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from jaxtyping import Array, Bool, Int, Shaped
 
 from vqdit.fields import Bound
+from vqdit.shapes import Array, Bool, Int, Shaped
 from vqdit.tokenizer.columns import Category, Number, spelled, word_of
 from vqdit.tokenizer.value import (
     Value,

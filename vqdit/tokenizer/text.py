@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Array, Bool, Int
 
 from vqdit.fields import Count, Natural
+from vqdit.shapes import Array, Bool, Int
 from vqdit.tokenizer.value import Value, known_codes
 
 

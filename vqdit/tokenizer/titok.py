@@ -12,10 +12,10 @@ import math
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from vqdit.fields import Count
 from vqdit.nn import sincos_positions
+from vqdit.shapes import Array, Float
 from vqdit.signal.grids import divide
 from vqdit.tokenizer.vit import ViTSpec, embed, pieces, pixels, transformer
 

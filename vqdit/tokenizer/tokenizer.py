@@ -5,10 +5,10 @@ from typing import Literal, cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, Shaped
 
 from vqdit.fields import Checked, Count
 from vqdit.quantizers import Quantized
+from vqdit.shapes import Array, Float, Int, Key, Shaped
 
 
 class Tokenizer(Checked, nn.Module):

@@ -5,9 +5,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import scipy.linalg
-from jaxtyping import Bool, Float, Int
 
 from vqdit.fields import Checked
+from vqdit.shapes import Bool, Float, Int
 from vqdit.values import field_names
 
 

@@ -13,12 +13,12 @@ import math
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
 from vqdit.fields import Checked, Count
 from vqdit.nn import Attention, sincos_positions
 from vqdit.nn.block import Identity, Mlp
 from vqdit.nn.remat import Remat, recomputed, remat_by_word
+from vqdit.shapes import Array, Float
 from vqdit.signal.grids import divide, divide_frames, fold, unfold
 
 

@@ -12,9 +12,9 @@ encoder, which sees the spectrum as the decoder draws it.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from vqdit.nn import sincos_positions
+from vqdit.shapes import Array, Float
 from vqdit.signal.grids import divide_samples
 from vqdit.signal.spectra import check_frames, hann, istft, stft
 from vqdit.tokenizer.vit import TransformerSpec, embed, head, transformer

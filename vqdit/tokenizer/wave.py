@@ -16,11 +16,11 @@ from typing import Annotated
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from vqdit.fields import FILLED, Bound, Checked, Count
 from vqdit.nn.products import Convolution, TransposedConvolution, convolution
 from vqdit.nn.remat import Remat, recomputed, remat_by_word
+from vqdit.shapes import Array, Float
 from vqdit.signal.grids import divide_samples
 
 WaveStride = Annotated[int, Bound(at_least=2)]

@@ -18,7 +18,6 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
 from jax.typing import DTypeLike
 
 from vqdit import sealed
@@ -203,6 +202,8 @@ def _headers(folder, sha256):
 
 
 def _read(folder):
+    import safetensors  # who opens no bundle has no need of it
+
     data = (folder / "model.safetensors").read_bytes()
     flat = {}
     for name, of in safetensors.deserialize(data):

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Num, Shaped
 
 from vqdit.quantizers import Quantized
+from vqdit.shapes import Array, Float, Num, Shaped
 from vqdit.signal import to_signal
 from vqdit.signal.grids import blocks_of, fold, unfold
 from vqdit.signal.rows import by_chunks

@@ -10,11 +10,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key
 
 from vqdit import diffusion
 from vqdit.diffusion import against
 from vqdit.nn.patching import patchify, unpatchify
+from vqdit.shapes import Array, Key
 from vqdit.trained import inputs
 from vqdit.values import near
 

@@ -17,8 +17,8 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
 
+from vqdit.shapes import Array, Bool, Float
 from vqdit.trained import inputs
 
 POOLS = ("mean", "flat", "tokens")

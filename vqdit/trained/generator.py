@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from vqdit import diffusion
 from vqdit.diffusion import (
@@ -22,6 +21,7 @@ from vqdit.diffusion import (
 )
 from vqdit.dit import DiT
 from vqdit.nn.streams import Continuous, Discrete
+from vqdit.shapes import Array
 from vqdit.trained import conditions
 from vqdit.trained.codec import Codec
 from vqdit.trained.inverter import Inverter

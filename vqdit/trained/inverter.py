@@ -4,8 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from jaxtyping import Array, Int, Key
-
+from vqdit.shapes import Array, Int, Key
 from vqdit.trained.sampler import Sampler
 
 

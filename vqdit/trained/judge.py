@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
 from vqdit.features.classifier import Classifier
+from vqdit.shapes import Array, Float
 from vqdit.signal import to_signal, to_uint8
 from vqdit.signal.rows import by_chunks
 from vqdit.tokenizer import LogMel

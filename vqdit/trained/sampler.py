@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Key
 
 from vqdit import diffusion
 from vqdit.diffusion import Grid, Solver
+from vqdit.shapes import Array, Int, Key
 from vqdit.trained import conditions
 
 WHOLE = (0.0, 1.0)  # the interval of guidance at every time

@@ -10,7 +10,6 @@ import uuid
 
 import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
 
 from vqdit import sealed
 from vqdit.trained.codec import Codec
@@ -130,6 +129,8 @@ def _write(folder, thing):
         config |= {"solvers": solvers} if solvers else {}
         for name, codec in thing.codecs.items():
             _write(folder / "tokenizers" / name, codec)
+    import safetensors.numpy  # who opens no bundle has no need of it
+
     flat = flatten(variables)
     for name, array in flat.items():
         check_finite(name, array)

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
 
 from vqdit import diffusion
 from vqdit.diffusion.process import against, named
+from vqdit.shapes import Array, Float, Int, Key
 from vqdit.trained import conditions
 
 

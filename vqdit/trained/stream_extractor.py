@@ -11,11 +11,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
 
 from vqdit import diffusion
 from vqdit.diffusion.process import named
 from vqdit.nn.patching import patchify
+from vqdit.shapes import Array, Float, Int, Key
 from vqdit.trained import conditions
 from vqdit.trained.extractor import Extractor, Hidden, captured, names, pooled, traced
 

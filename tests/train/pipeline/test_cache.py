@@ -4,11 +4,12 @@ import json
 import numpy as np
 import pytest
 
+from tests.train.caches import write_cache
 from tests.train.fresh import batches
 from train.errors import BadInput
 from train.modalities import Images
 from train.pipeline import JointExamples, cache
-from train.pipeline.cache import CachedExamples, LatentCache, write_cache
+from train.pipeline.cache import CachedExamples, LatentCache
 
 CONTRACT = {"grid": [2, 2], "fingerprint": "ab12", "classes": 10, "mean": [0.5, -1e-7]}
 

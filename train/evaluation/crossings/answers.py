@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int
 
 from train.evaluation.crossings.columns import rows
 from train.evaluation.crossings.overlap import central, paired
@@ -20,6 +19,7 @@ from train.evaluation.evaluator import Evaluator, Evaluators
 from train.evaluation.means import Values, where_there
 from train.modalities import Batch, Modality
 from train.pipeline import JointExamples, open_examples, spaced
+from vqdit.shapes import Bool, Int
 
 USUAL = 1024  # training examples, at most, of which the usual answer is made
 OVERLAP = 0.5  # of a drawn box and a true one, from which on it is found

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
 from scipy.special import softmax
 
 from train.errors import BadInput
@@ -19,6 +18,7 @@ from train.evaluation.measured import Figures
 from train.evaluation.ngrams import bits_per_byte
 from train.modalities.files.writing import write
 from vqdit.sealed import opened, sealed
+from vqdit.shapes import Float, Int
 from vqdit.trained.bundle import read_json
 
 

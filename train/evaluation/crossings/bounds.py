@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
 
 from train.evaluation.crossings.retrieval import pair_costs
 from train.evaluation.drawing import first_shown, presented
@@ -16,6 +15,7 @@ from train.modalities import Batch
 from train.pipeline import JointExamples
 from train.progress import progress
 from vqdit.diffusion.process import against
+from vqdit.shapes import Float, Int
 from vqdit.trained.generator import Generator
 from vqdit.trained.scorer import Score, Scorer
 

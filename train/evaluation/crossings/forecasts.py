@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float
 
 from train.errors import BadInput
 from train.evaluation.crossings.crossings import Beside, own
@@ -15,6 +14,7 @@ from train.evaluation.evaluator import evaluated, examples
 from train.evaluation.means import decibels
 from train.modalities import Batch, Modality
 from train.pipeline import open_examples
+from vqdit.shapes import Float
 from vqdit.signal import to_signal
 from vqdit.trained.generator import Generator
 

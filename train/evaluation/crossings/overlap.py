@@ -1,8 +1,9 @@
 """How far boxes that are drawn overlap with the true ones, and with each other."""
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
+
+from vqdit.shapes import Bool, Float, Int
 
 
 def paired(

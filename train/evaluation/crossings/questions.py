@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Int
 
 from train.errors import BadInput
 from train.evaluation.crossings.answers import Answer
@@ -17,6 +16,7 @@ from train.modalities import Batch, Modality
 from train.pipeline import JointExamples, once, open_examples, spaced
 from train.progress import progress
 from train.runtime import hosts
+from vqdit.shapes import Int
 from vqdit.trained.generator import Generator
 
 

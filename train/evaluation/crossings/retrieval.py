@@ -6,13 +6,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
 
 from train.evaluation.crossings.rivals import flat_signals, principal
 from train.evaluation.texts import edits
 from train.modalities import Batch
 from train.pipeline import JointExamples, spaced
 from train.progress import progress
+from vqdit.shapes import Float, Int
 from vqdit.tokenizer.text import Text
 
 TRAINING, VALUES = 10_000, 2**28  # training examples that are looked through, at most

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
 
 from train.evaluation.judge import train_classifier
 from train.evaluation.probing import components
 from train.modalities import Batch, Modality
 from train.pipeline import JointExamples, spaced
 from train.progress import say
+from vqdit.shapes import Float, Int, Shaped
 from vqdit.signal import to_signal
 from vqdit.trained.judge import Judge, as_pictures
 

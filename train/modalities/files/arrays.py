@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from train.errors import Unreadable, reading
 from train.modalities.files.limits import check_decoded
 from train.modalities.files.stored import File, opened_file, size_of
+from vqdit.shapes import Float
 
 LONGEST_HEADER = 10_000  # bytes that NumPy, too, believes to be one
 

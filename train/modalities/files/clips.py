@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
-from PIL import Image, ImageSequence
 
 from train.errors import Unreadable, reading
 from train.modalities.files.limits import FILM, check_decoded
@@ -25,6 +23,7 @@ from train.modalities.files.pictures import (
     check_size,
     dim,
     opaque,
+    open_picture,
     read_picture,
 )
 from train.modalities.files.stored import (
@@ -35,6 +34,7 @@ from train.modalities.files.stored import (
     size_of,
     stored,
 )
+from vqdit.shapes import Float, Int, UInt8
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def read_clip(path: File) -> Clip:
     how = {"growth": None if still else FILM, "advice": "cut it into shorter ones"}
     check = functools.partial(check_decoded, stored=bytes_of(path), **how)
     if still and not path.is_dir():  # a GIF, whose frames are counted undecoded
-        with reading("no GIF file"), Image.open(opened(path), formats=("GIF",)) as gif:
+        with reading("no GIF file"), _open_gif(path) as gif:
             check(3 * gif.n_frames * gif.width * gif.height)
     for pixels, *when in frames_of(path):
         found.append((pixels(), *when))
@@ -136,7 +136,9 @@ def frames_of(path: File) -> Iterator[Frame]:
         for still in stills(path):
             yield functools.partial(_picture, still), np.nan, np.nan
     elif is_gif(path):
-        with reading("no GIF file"), Image.open(opened(path), formats=("GIF",)) as gif:
+        from PIL import ImageSequence  # who reads no picture has no need of it
+
+        with reading("no GIF file"), _open_gif(path) as gif:
             check_size(*gif.size, size_of(path), HELD_GIF * BYTES)
             # Each frame of a GIF changes a part of the one before; Pillow puts it in.
             for frame in ImageSequence.Iterator(gif):
@@ -200,7 +202,11 @@ def _tell_dim(folder: Path) -> None:
     )
 
 
-def _of_gif(frame: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+def _open_gif(path: File) -> Any:
+    return open_picture(opened(path), formats=("GIF",))
+
+
+def _of_gif(frame: Any) -> UInt8[np.ndarray, "h w 3"]:
     return opaque(bands(frame, "RGBA"))
 
 
@@ -268,6 +274,8 @@ def even_times(
 
 def write_gif(frames: Sequence[np.ndarray], times: Float[np.ndarray, "n1"]) -> bytes:
     """RGB frames (h, w, 3) for these times, to a GIF's hundredths of a second."""
+    from PIL import Image  # who writes no picture has no need of it
+
     ends = np.rint(times * 100)
     lasting = np.maximum(np.diff(ends), round(SHORTEST * 100)) * 10
     first, *rest = (Image.fromarray(frame) for frame in frames)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
 
 from train.errors import Unreadable
 from train.modalities.files.stored import check_growth
+from vqdit.shapes import Float
 
 Duplicates = Literal["first", "mean"]
 

@@ -9,7 +9,6 @@ from contextlib import closing
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
 
 from train.errors import BadInput, Unreadable, one_line
 from train.modalities.files.clips import (
@@ -22,6 +21,7 @@ from train.modalities.files.clips import (
     upright,
 )
 from train.modalities.files.stored import File, opened, opened_file
+from vqdit.shapes import Float, Int, UInt8
 
 log = logging.getLogger(__name__)
 

@@ -4,14 +4,13 @@ import contextlib
 import dataclasses
 import io
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-from jaxtyping import UInt8
-from PIL import ExifTags, Image
 
 from train.errors import BadInput, Unreadable, one_line
 from train.modalities.files.limits import check_decoded
+from vqdit.shapes import UInt8
 
 # Suffixes of single pictures that Pillow reads.
 STILLS = tuple(
@@ -32,10 +31,8 @@ TURNS = {
     7: lambda x: np.rot90(x, 2).swapaxes(0, 1),
     8: lambda x: np.rot90(x),
 }
-# Pillow warns of large pictures, and refuses twice as large ones, whatever their files
-# are: `check_size` is asked in its place.
-Image.MAX_IMAGE_PIXELS = None
 BITS_PER_SAMPLE = 258  # a TIFF's tag
+ORIENTATION = 274  # EXIF's
 # Formats whose samples Pillow scales to all 16 bits, as the file says what is white.
 STATED = ("PPM", "JPEG2000")
 # Pictures of 16 bits whose values all lie below have 14 bits or fewer.
@@ -74,7 +71,7 @@ def read_picture(encoded: bytes, white: int | None = None) -> Picture:
         sBIT says nothing of this: by its standard samples fill 16 bits nevertheless.
     """
     try:
-        with Image.open(io.BytesIO(encoded)) as picture:
+        with open_picture(io.BytesIO(encoded)) as picture:
             check_size(*picture.size, len(encoded))
             # A tile of a TIFF may be larger than its picture.
             tile = getattr(picture, "tag_v2", {})
@@ -85,7 +82,7 @@ def read_picture(encoded: bytes, white: int | None = None) -> Picture:
             few = isinstance(form, str) and form in FEW_BITS
             if few and isinstance(clear, int):
                 picture.info["transparency"] = clear * FEW_BITS[form]
-            turn = TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
+            turn = TURNS.get(picture.getexif().get(ORIENTATION))
             stated = picture.format in STATED
             if picture.mode == "I" or picture.mode.startswith("I;16"):
                 deep = picture.format not in ("PPM", "PNG")
@@ -107,6 +104,16 @@ def read_picture(encoded: bytes, white: int | None = None) -> Picture:
         raise Unreadable(one_line(error)) from error
 
 
+def open_picture(file: BinaryIO, formats: tuple[str, ...] | None = None) -> Any:
+    """A picture of Pillow's, of which no more than the header is read yet."""
+    from PIL import Image  # who reads no picture has no need of it
+
+    # It warns of large pictures, and refuses twice as large ones, whatever their files
+    # are: `check_size` is asked in its place.
+    Image.MAX_IMAGE_PIXELS = None
+    return Image.open(file, formats=formats)
+
+
 def check_size(
     width: int,
     height: int,
@@ -120,10 +127,11 @@ def check_size(
     check_decoded(size, stored, advice=advice, growth=growth)
 
 
-def bands(picture: Image.Image, mode: str) -> UInt8[np.ndarray, "h w c"]:
-    """Pixels in a mode of Pillow's, of which no second copy is ever made."""
+def bands(picture: Any, mode: str) -> UInt8[np.ndarray, "h w c"]:
+    """Pixels in a mode of Pillow's, a letter a band, of which no second copy is ever
+    made."""
     width, height = picture.size
-    out = np.empty((height, width, Image.getmodebands(mode)), np.uint8)
+    out = np.empty((height, width, len(mode)), np.uint8)
     step = max(1, BAND // max(1, width))
     for top in range(0, height, step):
         band = picture.crop((0, top, width, min(top + step, height)))
@@ -132,7 +140,7 @@ def bands(picture: Image.Image, mode: str) -> UInt8[np.ndarray, "h w c"]:
     return out
 
 
-def _bits(picture: Image.Image) -> int:
+def _bits(picture: Any) -> int:
     """Of a sample, as the file has them."""
     if picture.format == "TIFF":
         return max(picture.tag_v2.get(BITS_PER_SAMPLE, (1,)))
@@ -140,7 +148,7 @@ def _bits(picture: Image.Image) -> int:
     return 16 if ";16" in form or picture.mode.startswith("I") else 8
 
 
-def _dropped(picture: Image.Image, bits: int) -> Iterator[str]:
+def _dropped(picture: Any, bits: int) -> Iterator[str]:
     if bits > 8:
         yield f"all but 8 of its {bits} bits"
     if picture.mode not in ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa"):
@@ -153,7 +161,7 @@ def _dropped(picture: Image.Image, bits: int) -> Iterator[str]:
 
 
 def _grey(
-    picture: Image.Image, deep: bool, bits: int, white: int | None
+    picture: Any, deep: bool, bits: int, white: int | None
 ) -> tuple[UInt8[np.ndarray, "h w c"], int]:
     """(pixels, the largest value where nothing says what is white, else 0).
 
@@ -177,7 +185,7 @@ def _grey(
     return grey, 0 if said else top
 
 
-def _pixels(picture: Image.Image) -> UInt8[np.ndarray, "h w c"]:
+def _pixels(picture: Any) -> UInt8[np.ndarray, "h w c"]:
     mode, clear = picture.mode, picture.info.get("transparency")
     if mode == "RGB" and isinstance(clear, tuple) and max(clear) > 255:
         # Of 16 bits, of which Pillow has kept the upper 8.

@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from train.errors import Unreadable
 from train.modalities.files.arrays import load_arrays, npz
@@ -32,6 +31,7 @@ from train.modalities.files.tables import (
     open_table,
     schema_of,
 )
+from vqdit.shapes import Float
 
 TIME = ("time", "t", "seconds")
 ONE_CLOCK = "bring it to one clock (see train.modalities.files.clocks)"

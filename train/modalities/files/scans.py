@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from train.errors import BadInput, Unreadable, reading
 from train.modalities.files.limits import BLOCK, check_decoded
 from train.modalities.files.stored import File, opened_file, size_of
+from vqdit.shapes import Float
 
 MILLIMETRES = {"meter": 1000.0, "micron": 0.001}  # of a file's units
 HEADER = 352  # bytes of NIfTI-1's, and of what says that no extension follows

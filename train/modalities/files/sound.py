@@ -5,10 +5,10 @@ import struct
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from train.errors import BadInput, Unreadable
 from train.modalities.files.limits import check_decoded
+from vqdit.shapes import Float
 
 # Steps of what a file's samples can hold, by libsndfile's names; of compressed sound
 # and all else that of 16 bits.

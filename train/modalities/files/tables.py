@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from train.errors import BadInput, Unreadable, reading
 from train.modalities.files.arrays import load_arrays
@@ -20,6 +19,7 @@ from train.modalities.files.stored import (
     size_of,
     stored,
 )
+from vqdit.shapes import Float
 
 # How a missing value is written in a CSV.
 MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-", "?"]

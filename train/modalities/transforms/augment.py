@@ -9,13 +9,13 @@ import dataclasses
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from train.modalities.draws import Draws, Word
 from train.modalities.record import Batch
 from train.modalities.settings import DataSettings
 from train.modalities.transforms.warp import move_boxes, warp, without_slivers
 from vqdit.fields import Decay, Natural, NonNegative
+from vqdit.shapes import Float, Int
 
 # RGB to luma and two chroma axes (ITU-R 601 luma, NTSC's I and Q), where a hue is an
 # angle and a saturation a radius.

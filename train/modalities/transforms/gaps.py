@@ -8,10 +8,10 @@ import dataclasses
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
 
 from train.modalities.settings import DataSettings
 from vqdit.fields import Natural, Positive
+from vqdit.shapes import Bool, Float
 
 Fill = Literal["linear", "previous", "mean", "zero"]
 Outliers = Literal["clip", "missing", "keep"]

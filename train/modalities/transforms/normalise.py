@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
 
 from train.modalities.draws import Word, chance
 from vqdit.fields import Checked, Finite, Natural, NonNegative
+from vqdit.shapes import Bool, Float
 
 Scaling = Literal["standard", "robust", "range", "none"]
 SAMPLE = 2**16  # values of a channel that quantiles are taken of

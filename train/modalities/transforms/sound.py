@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
-from jaxtyping import Float
 
 from train.errors import Unreadable
 from train.modalities.files.stored import LARGEST_GROWTH, check_growth
 from train.modalities.settings import DataSettings
 from vqdit.fields import Bound, Positive
+from vqdit.shapes import Float
 
 FRAME = 0.01  # seconds whose loudness decides what is silence
 # Magnitude below which nothing is made loud, in steps of what a file's samples can

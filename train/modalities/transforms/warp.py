@@ -1,7 +1,8 @@
 """Pictures moved within their borders, and their boxes with them."""
 
 import numpy as np
-from jaxtyping import Float, Num
+
+from vqdit.shapes import Float, Num
 
 SLIVER = 1e-4  # of a side, below which nothing is left of a box
 

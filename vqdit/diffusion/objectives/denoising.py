@@ -8,11 +8,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
 
 from vqdit.diffusion.guidance import preconditioned
 from vqdit.diffusion.mixture import Mixture
 from vqdit.diffusion.process import Process, against, named
+from vqdit.shapes import Array, Float, Shaped
 from vqdit.signal.rows import in_parts
 
 

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from vqdit.quantizers.codebook.search import by_rows, highest, in_blocks
+from vqdit.shapes import Array, Float
 from vqdit.sums import most_scores
 
 FAR = -1e20  # the score of what fills up the last block

@@ -12,12 +12,12 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
 
 from vqdit.fields import Checked
 from vqdit.quantizers.codebook.estimators import estimate
 from vqdit.quantizers.codebook.health import LEAST, UsageWindow, window_of
 from vqdit.quantizers.quantized import Quantized
+from vqdit.shapes import Array, Float, Int, Key
 
 
 @dataclasses.dataclass(frozen=True)

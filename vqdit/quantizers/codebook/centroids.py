@@ -4,10 +4,10 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
 
 from vqdit.quantizers.codebook.search import nearest
 from vqdit.quantizers.quantized import unit
+from vqdit.shapes import Array, Float, Int, Key
 from vqdit.sums import sums_by_code
 
 

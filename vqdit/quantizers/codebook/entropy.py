@@ -2,10 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from vqdit.quantizers.codebook.assignment import assign
 from vqdit.quantizers.codebook.search import by_distance, by_rows
+from vqdit.shapes import Array, Float
 
 
 def plogp(p: Float[Array, "*b k"]) -> Float[Array, "*b"]:

@@ -4,7 +4,8 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+
+from vqdit.shapes import Array, Float
 
 Estimator = Literal["straight_through", "rotation"]
 

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
 
 from vqdit.fields import Bound
+from vqdit.shapes import Array, Bool, Float, Int, Key
 
 # Of evenly used codes exp(-window / codes) are not in a window, and count as dead:
 # 5e-5 at the least that a window may have for each code, 1e-7 at what it has unless

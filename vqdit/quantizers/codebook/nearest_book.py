@@ -4,7 +4,6 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
 
 from vqdit.fields import Count, Positive
 from vqdit.quantizers.codebook.book import Book
@@ -19,6 +18,7 @@ from vqdit.quantizers.codebook.health import (
 )
 from vqdit.quantizers.codebook.search import Codes, nearest
 from vqdit.quantizers.quantized import mean_square, unit
+from vqdit.shapes import Array, Float, Int, Key
 from vqdit.sums import Adding, take
 
 Initial = Literal["normal", "uniform", "kmeans"]

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
 
 from vqdit.fields import Bound
+from vqdit.shapes import Array, Float, Int
 from vqdit.sums import code_blocks, most_scores, on_cpu
 
 # Of a codebook that is searched: its usage window has an index of int32.
