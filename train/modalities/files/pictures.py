@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from train.errors import BadInput, Unreadable, one_line
 from train.modalities.files.limits import check_decoded
@@ -35,7 +35,7 @@ TURNS = {
 # Pillow warns of large pictures, and refuses twice as large ones, whatever their files
 # are: `check_size` is asked in its place.
 Image.MAX_IMAGE_PIXELS = None
-BITS_PER_SAMPLE = 258  # a TIFF's tag
+BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # tags of a TIFF
 # Formats whose samples Pillow scales to all 16 bits, as the file says what is white.
 STATED = ("PPM", "JPEG2000")
 # Pictures of 16 bits whose values all lie below have 14 bits or fewer.
@@ -103,6 +103,8 @@ def read_picture(encoded: bytes, white: int | None = None) -> Picture:
         return Picture(pixels, top, dropped)
     except (BadInput, Unreadable):
         raise
+    except UnidentifiedImageError as error:  # whose words are an address in memory
+        raise Unreadable("is no picture of a kind that Pillow reads") from error
     except Exception as error:  # a broken file may raise anything from inside Pillow
         raise Unreadable(one_line(error)) from error
 
@@ -160,6 +162,7 @@ def _grey(
     deep: integers of 32 bits are meant, not of 16, and those of 8 fit in as well.
     """
     wide, clear = np.asarray(picture)[..., None], picture.info.get("transparency")
+    inverse = _white_is_zero(picture)
     top, said = int(wide.max()), white is not None
     if wide.min() < 0 or top > 65535:
         raise Unreadable("integer pixels outside 16 bits")
@@ -169,12 +172,22 @@ def _grey(
         white = 255 if small else 2**bits - 1 if said else 65535
     if top > white:
         raise Unreadable(f"has values to {top}, more than data.white={white}")
-    scaled = lambda part: (part.astype(np.int64) * 255 + white // 2) // white
+
+    def scaled(part):
+        grey = (part.astype(np.int64) * 255 + white // 2) // white
+        return 255 - grey if inverse else grey
+
     grey = by_rows(scaled, wide, 1)
     if isinstance(clear, int):
         alpha = np.where(wide == clear, np.uint8(0), np.uint8(255))
         grey = np.concatenate([grey, alpha], -1)
-    return grey, 0 if said else top
+    return grey, 0 if said or inverse else top
+
+
+def _white_is_zero(picture: Image.Image) -> bool:
+    """As in a TIFF of film, which Pillow turns round itself up to 8 bits."""
+    tags = getattr(picture, "tag_v2", {})
+    return picture.mode not in ("1", "L") and tags.get(PHOTOMETRIC) == 0
 
 
 def _pixels(picture: Image.Image) -> UInt8[np.ndarray, "h w c"]:
