@@ -1007,7 +1007,7 @@ def test_tables_that_are_none_are_one_line(bundles, tmp_path, capsys):
     for name, words in (
         ("cut.parquet", "not a whole parquet table"),
         ("twice.csv", "has 2 columns named 'a'"),
-        ("text.parquet", "column 'b' holds string, not numbers$"),
+        ("text.parquet", "column 'b' holds string, not numbers .row 1: 'text'.$"),
         ("ragged.csv", "not a whole csv table"),
         ("names.csv", "has no rows"),
         ("latin.csv", "not a whole csv table"),

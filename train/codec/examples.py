@@ -168,6 +168,6 @@ def _rows(tokenizer, word) -> list[dict[str, Any]]:
 def _text(path: Path) -> str:
     """A text file without the end of its last line."""
     try:
-        return path.read_text(encoding="utf-8").removesuffix("\n")
+        return path.read_text(encoding="utf-8-sig").removesuffix("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: no text of UTF-8 ({error})") from error

@@ -12,6 +12,16 @@ from vqdit.shapes import Float
 
 EDGES = ("x0", "y0", "x1", "y1")
 COLUMNS = ("sample", "frame", "class", *EDGES)
+RIGHT = (
+    "edges in shares of the picture's sides, x0 below x1, y0 below y1, the class a "
+    "number from 0"
+)
+
+
+def is_box(x0: float, y0: float, x1: float, y1: float, label: float) -> bool:
+    """In shares of a picture's sides, of a class that is a whole number."""
+    whole = float(label).is_integer() and label >= 0
+    return 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1 and whole
 
 
 def box_rows(boxes: Float[np.ndarray, "b *frames k 5"]) -> list[dict[str, Any]]:
@@ -43,11 +53,15 @@ def boxes_of(path: File, frames: int) -> Sequence[Float[np.ndarray, "*frames k 5
     count, most = 1, max(frames, 1)
     for row in rows:
         here = row["class"] is not None or any(row[edge] is not None for edge in EDGES)
-        try:
-            sample, frame = (int(row.get(name) or 0) for name in COLUMNS[:2])
-            box = [float(row[name]) for name in (*EDGES, "class")] if here else []
-        except (TypeError, ValueError) as error:
-            raise Unreadable(f"its row {row} is no box; write numbers") from error
+        places_of = [row.get(name) or 0 for name in COLUMNS[:2]]
+        box = [row[name] for name in (*EDGES, "class")] if here else []
+        if not all(isinstance(x, int | float) for x in (*places_of, *box)):
+            raise Unreadable(f"its row {row} is no box; write numbers")
+        if not all(float(x).is_integer() for x in places_of):
+            raise Unreadable(f"its row {row} is of no whole sample and frame")
+        if here and not is_box(*box):
+            raise Unreadable(f"its row {row} is no box; write {RIGHT}")
+        sample, frame = map(int, places_of)
         if not 0 <= frame < most or not 0 <= sample < len(rows):
             raise Unreadable(
                 f"has frame {frame} of {most} and sample {sample} of {len(rows)} rows; "

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from train.errors import BadInput
+from train.modalities.boxes import RIGHT, is_box
 from train.modalities.files.pictures import STILLS
 from train.modalities.files.stored import kind_of, natural, printable
 from train.modalities.modality import Modality
@@ -239,17 +240,12 @@ def _boxes(where, row, data) -> tuple[tuple[float, ...], ...] | None:
         raise BadInput(f"{where}: boxes are of pictures, and this is {data.kind}")
     for box in boxes if isinstance(boxes, list) else [boxes]:
         numbers = isinstance(box, list) and all(type(x) in (int, float) for x in box)
-        if not (numbers and len(box) == 5 and _inside(*box)):
+        right = numbers and len(box) == 5 and is_box(*box) and box[4] < MOST_CLASSES
+        if not right:
             raise BadInput(
-                f"{where}: box {box!r}; write [x0, y0, x1, y1, class] in shares of the "
-                "picture's sides, x0 below x1, y0 below y1, the class a number from 0"
+                f"{where}: box {box!r}; write [x0, y0, x1, y1, class], {RIGHT}"
             )
     return tuple(tuple(map(float, box)) for box in boxes)
-
-
-def _inside(x0, y0, x1, y1, label) -> bool:
-    whole = float(label).is_integer() and 0 <= label < MOST_CLASSES
-    return 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1 and whole
 
 
 def _of_lines(path: Path) -> Iterator[tuple[str, dict]]:

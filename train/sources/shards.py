@@ -197,10 +197,17 @@ def _samples(
 
 
 def _members(path: Path, left_out: Counter[str]) -> Iterator[tuple[str, Any]]:
+    places: dict[str, Any] = {}
     with reading("is no whole tar file"), tarfile.open(path, "r:") as tar:
         for info in tar:
             base = info.name.rpartition("/")[2]
-            if not info.isfile() or base.startswith("."):
+            if info.isdir() or base.startswith("."):
+                continue
+            if info.islnk() and info.linkname in places:  # a file of two names
+                yield info.name, places[info.linkname]
+                continue
+            if not info.isfile():
+                left_out[f"{kind_of(base)} that is a link, device or pipe"] += 1
                 continue
             if info.issparse():  # its bytes do not lie in one piece
                 left_out[f"{kind_of(base)} that tar stored as sparse"] += 1
@@ -208,6 +215,7 @@ def _members(path: Path, left_out: Counter[str]) -> Iterator[tuple[str, Any]]:
             place: Any = info.offset_data, info.size
             if base.lower().rpartition(".")[2] in SIDE and info.size <= LONGEST:
                 place = tar.extractfile(info).read()
+            places[info.name] = place
             yield info.name, place
         # tarfile takes a header that it cannot read for the end of the file.
         tar.fileobj.seek(tar.offset)

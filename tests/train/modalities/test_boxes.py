@@ -41,6 +41,14 @@ def test_one_sample_needs_no_more_than_its_boxes(tmp_path):
         ("sample,x0,y0,x1,y1,class\n90000000,0,0,1,1,0\n", "90000000 of 1 rows"),
         ("sample,x0,y0,x1,y1,class\n-1,0,0,1,1,0\n", "number both from 0"),
         ("x0,y0,x1,y1,class\n0,0,1,1,\n", "is no box; write numbers"),
+        ("sample,x0,y0,x1,y1,class\n1e400,0,0,1,1,0\n", "no whole sample and frame"),
+        ("sample,x0,y0,x1,y1,class\n0.5,0,0,1,1,0\n", "no whole sample and frame"),
+        ("frame,x0,y0,x1,y1,class\n0.5,0,0,1,1,0\n", "no whole sample and frame"),
+        ("x0,y0,x1,y1,class\n0.6,0.5,0.2,0.2,0\n", "is no box; write edges in sha"),
+        ("x0,y0,x1,y1,class\n0.5,0,0.5,1,0\n", "is no box; write edges"),
+        ("x0,y0,x1,y1,class\n10,10,50,50,0\n", "is no box; write edges"),
+        ("x0,y0,x1,y1,class\n0,0,1,1,-1\n", "is no box; write .*number from 0"),
+        ("x0,y0,x1,y1,class\n0,0,1,1,1.5\n", "is no box; write .*number from 0"),
     ],
 )
 def test_what_is_no_table_of_boxes_is_refused(text, message, tmp_path):

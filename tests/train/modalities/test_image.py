@@ -227,6 +227,35 @@ def test_a_tiff_of_12_bits_is_white_where_they_are_all_set():
     assert pixels[0, :, 0].tolist() == [0, 0, 128, 255]
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_tiff_whose_zero_is_white_is_no_negative(bits):
+    """Pillow turns 8 bits round, as all viewers do, and leaves 16 as they are."""
+    white = 2**bits - 1
+    wide = np.array([[0, white // 3, white]], f"<u{bits // 8}")
+    content = grey_tiff(wide, zero_is_white=True)
+    assert decode_picture(content)[0, :, 0].tolist() == [255, 170, 0]
+    plain = grey_tiff(wide, zero_is_white=False)
+    assert decode_picture(plain)[0, :, 0].tolist() == [0, 85, 255]
+
+
+def grey_tiff(pixels, zero_is_white: bool) -> bytes:
+    """By hand, since Pillow turns what it writes round by itself."""
+    (height, width), data = pixels.shape, pixels.tobytes()
+    tags = [(256, width), (257, height), (258, 8 * pixels.itemsize), (259, 1)]
+    tags += [(262, 0 if zero_is_white else 1), (273, 8), (277, 1), (278, height)]
+    tags += [(279, len(data))]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    table = struct.pack("<H", len(tags)) + entries + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + table
+
+
+def test_what_is_no_picture_is_said_in_words():
+    for content in (b"", b"hello", b"\x89PNG\r\n\x1a\n"):
+        with pytest.raises(Unreadable) as caught:
+            decode_picture(content)
+        assert " at 0x" not in str(caught.value)
+
+
 def deep_folder(root, top: int, kind: str = "png"):
     for i in range(8):
         wide = np.linspace(0, top - i, 64).astype(np.uint16).reshape(8, 8)

@@ -83,6 +83,48 @@ def test_the_samples_decide_whether_a_file_is_whole():
         decode_audio(odd[: 44 + 800])
 
 
+@pytest.mark.parametrize(
+    "form,subtype,endian",
+    [
+        ("RF64", "PCM_16", None),
+        ("WAV", "PCM_24", "BIG"),
+        ("W64", "PCM_16", None),
+        ("AIFF", "PCM_16", None),
+        ("AIFF", "FLOAT", None),
+        ("AU", "PCM_16", None),
+        ("AU", "PCM_16", "LITTLE"),
+        ("CAF", "PCM_16", None),
+        ("FLAC", "PCM_16", None),
+        ("OGG", "VORBIS", None),
+        ("OGG", "OPUS", None),
+        ("MP3", "MPEG_LAYER_III", None),
+    ],
+)
+def test_a_file_of_any_form_that_is_cut_short_is_refused(form, subtype, endian):
+    file = io.BytesIO()
+    x = tone(40_000) + np.random.default_rng(0).normal(0, 0.01, 40_000)
+    soundfile.write(file, x, RATE, format=form, subtype=subtype, endian=endian)
+    whole = file.getvalue()
+    assert len(decode_audio(whole)[0]) == 40_000
+    for share in (0.97, 0.6):
+        with pytest.raises(Unreadable, match="cut short|not a whole"):
+            decode_audio(whole[: int(share * len(whole))])
+
+
+def test_what_says_no_length_is_read_to_its_end():
+    """FLAC from a pipe says 0, and an MP3 need not say anything."""
+    x = np.concatenate([tone(40_000), np.random.default_rng(0).normal(0, 0.1, 40_000)])
+    whole = encoded(x, "FLAC")
+    piped = whole[:21] + bytes([whole[21] & 0xF0]) + bytes(4) + whole[26:]
+    np.testing.assert_array_equal(decode_audio(piped)[0], decode_audio(whole)[0])
+    whole = encoded(x, "MP3")
+    bare = whole[whole.index(whole[:2], 40) :]  # without the frame that says how many
+    for told in (bare, b"ID3\3\0\0\0\0\0\x0a" + bytes(10) + bare):
+        found, rate, _ = decode_audio(told)
+        assert rate == RATE and 80_000 <= len(found) < 82_000
+        assert 0.05 < found[-3000:-2000].std() < 0.2
+
+
 def test_mp3_is_heard():
     found, rate, _ = decode_audio(encoded(tone(8000), "MP3"))
     assert rate == RATE and abs(len(found) - 8000) < 2000

@@ -24,11 +24,13 @@ STEP = 5_000_123  # a step with digits below a microsecond
         (pyarrow.int64(), [DAY, DAY + STEP], [0, STEP]),
         (pyarrow.int64(), [5, 6], [5, 6]),
         (pyarrow.timestamp("ns"), [DAY, None], [0, np.nan]),
+        (pyarrow.timestamp("ns"), [None, DAY, DAY + 10**9], [np.nan, 0, 1]),
+        (pyarrow.int64(), [None, DAY, DAY + 512], [np.nan, 0, 512]),
     ],
     ids=str,
 )
 def test_times_are_seconds(kind, ticks, seconds):
-    table = pyarrow.table({"time": pyarrow.array(ticks, kind), "x": [1.0, 2.0]})
+    table = pyarrow.table({"time": pyarrow.array(ticks, kind), "x": ticks})
     times, _ = columns_of(table, "time")["x"]
     np.testing.assert_allclose(times, seconds, rtol=1e-12)
 
@@ -38,6 +40,32 @@ def test_times_of_day_in_a_csv(tmp_path):
     path.write_text("time,x\n12:00:00,1\n12:00:02,2\n")
     times, values = columns_of(open_table(path)[0], "time")["x"]
     assert times.tolist() == [0, 2] and values.tolist() == [[1], [2]]
+
+
+def test_times_of_day_that_pass_midnight_are_refused(tmp_path):
+    """In the order of their times what follows would come first, a day before."""
+    path = tmp_path / "a.csv"
+    path.write_text("time,x\n23:59:58,1\n23:59:59,2\n00:00:00,3\n00:00:01,4\n")
+    with pytest.raises(Unreadable, match="'time' passes midnight in row 3.*dates"):
+        columns_of(open_table(path)[0], "time")
+    path.write_text("time,x\n12:00:01,1\n12:00:00,2\n")  # the order alone is none
+    assert columns_of(open_table(path)[0], "time")["x"][0].tolist() == [0, -1]
+
+
+@pytest.mark.parametrize(
+    "cells, told",
+    [
+        (["0,5", "1,25"], r"row 1: '0,5', write 0.5\)"),
+        (["1", "", "1,000"], r"row 3: '1,000'\)"),
+        (["NA", "nan", "7 m"], r"row 3: '7 m'\)"),
+        (["1", "\0\x1b[31m"], r"row 2: '\\x00\\x1b\[31m'\)"),
+    ],
+)
+def test_the_cell_that_is_no_number_is_shown(tmp_path, cells, told):
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(["a;b", *(f"{cell};1" for cell in cells)]))
+    with pytest.raises(Unreadable, match=rf"'a' holds string, not numbers \({told}"):
+        columns_of(open_table(path)[0])
 
 
 def test_columns_that_hold_no_numbers_are_one_line():

@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.train.fresh import batches, fresh
 from train.errors import BadInput, Unreadable
+from train.modalities.files import ends
 from train.modalities.files import index as indices
 from train.modalities.files.clips import pack_times, read_clip, times_of
 from train.modalities.files.index import Index, Reel, open_clip
@@ -402,10 +403,43 @@ def test_the_size_that_an_avi_says_it_has_may_be_wrong(tmp_path, more):
         open_clip(path)
 
 
+@pytest.mark.parametrize(
+    "name,options",
+    [
+        ("a.mkv", {}),
+        ("a.webm", {}),
+        ("a.avi", {}),
+        ("a.mp4", {"movflags": "faststart"}),
+        ("a.mp4", {"movflags": "frag_keyframe+empty_moov"}),
+    ],
+)
+def test_a_film_of_any_form_that_is_cut_short_is_refused(tmp_path, name, options):
+    """By what reads it whole, too, as train.compress does."""
+    pictures = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3), np.uint8)
+    path = tmp_path / name
+    codec = {".webm": "libvpx-vp9", ".avi": "mjpeg"}.get(path.suffix, "libx264")
+    with av.open(str(path), "w", options=options) as file:
+        stream = file.add_stream(codec, rate=25)
+        stream.height = stream.width = 32
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.gop_size = 10
+        for pixels in pictures:
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    whole = path.read_bytes()
+    assert len(read_clip(path).frames) == len(open_clip(path)) == 60
+    for share in (0.95, 0.6):
+        path.write_bytes(whole[: int(share * len(whole))])
+        for read in (read_clip, open_clip):
+            with pytest.raises(Unreadable, match="is cut short"):
+                read(path)
+
+
 def test_frames_of_an_avi_are_not_looked_for_without_end(tmp_path, monkeypatch):
     """A chunk of no name and no size takes 8 bytes."""
     (path := tmp_path / "a.avi").write_bytes(b"RIFF\0\0\0\0AVI " + bytes(1 << 20))
-    reads, opened = [], indices.opened_file
+    reads, opened = [], ends.opened_file
 
     @contextlib.contextmanager
     def counted(path):
@@ -413,8 +447,8 @@ def test_frames_of_an_avi_are_not_looked_for_without_end(tmp_path, monkeypatch):
             read = lambda size: reads.append(size) or file.read(size)
             yield types.SimpleNamespace(read=read, seek=file.seek)
 
-    monkeypatch.setattr(indices, "opened_file", counted)
-    assert indices._movi_end(path) == 0
+    monkeypatch.setattr(ends, "opened_file", counted)
+    ends.check_film(path, "avi")
     assert len(reads) <= 1000
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.train.fresh import batches, fresh
-from train.errors import BadInput
+from train.errors import BadInput, Unreadable
 from train.modalities.record import Record
 from train.modalities.transforms.augment import VolumeAugment
 from train.modalities.volume import Volumes, fit_volume, resample
@@ -202,6 +202,33 @@ def test_scans_are_brought_to_one_spacing(tmp_path):
     (tmp_path / "4.npy").unlink()
     with pytest.raises(BadInput, match="states a spacing of 1e.03 x"):
         fresh(scans, True)
+
+
+def test_where_voxels_lie_says_how_far_they_are_apart(tmp_path):
+    """A header's spacing of 1 beside an affine of 2 is one that nobody filled in."""
+    scan = nibabel.Nifti1Image(np.ones((4, 4, 4), np.float32), np.diag([2, 2, 2, 1.0]))
+    scan.to_filename(path := tmp_path / "a.nii")
+    content = bytearray(path.read_bytes())
+    content[80:92] = np.ones(3, "<f4").tobytes()
+    path.write_bytes(bytes(content))
+    assert over(tmp_path).read(path).more["spacing"].tolist() == [2, 2, 2]
+    found = raw(over(tmp_path, size=(8, 8, 8), spacing=(1.0, 1.0, 1.0)))
+    assert found.shape == (1, 8, 8, 8, 1) and (found == 1).all()
+
+
+@pytest.mark.parametrize(
+    "values, told",
+    [
+        (np.ones((4, 4, 4), np.complex64), "holds complex64, not numbers"),
+        (np.ones((4, 4, 4), [(c, "u1") for c in "RGB"]), "holds .*'R'.*, not numbers"),
+        (np.ones((4, 4), np.float32), r"is \[4, 4\]; write 3 axes"),
+    ],
+    ids=["complex", "colours", "flat"],
+)
+def test_scans_of_which_a_part_would_be_read_are_refused(tmp_path, values, told):
+    nibabel.Nifti1Image(values, np.eye(4)).to_filename(path := tmp_path / "a.nii.gz")
+    with pytest.raises(Unreadable, match=told):
+        over(tmp_path).read(path)
 
 
 @pytest.mark.parametrize("apart", [1.0, 2.0])

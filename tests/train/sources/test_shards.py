@@ -102,6 +102,25 @@ def test_members_that_are_not_read_are_counted(tmp_path):
     }
 
 
+def test_a_file_of_two_names_is_read_by_both_and_other_links_are_counted(tmp_path):
+    """tar stores the second of two hard links as one to the first."""
+    path = shard(tmp_path / "a.tar", samples(0, 3))
+    with tarfile.open(path, "a") as tar:
+        for name, kind, to in (
+            ("3.png", tarfile.LNKTYPE, "1.png"),
+            ("3.cls", tarfile.LNKTYPE, "2.cls"),
+            ("4.png", tarfile.SYMTYPE, "1.png"),
+            ("5.png", tarfile.LNKTYPE, "gone.png"),
+            ("folder", tarfile.DIRTYPE, ""),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, to
+            tar.addfile(member)
+    source = open_source(at(tmp_path, holdout=0.0), True)
+    assert values(source) == [0, 1, 2, 1] and source.labels.tolist() == [0, 1, 2, 2]
+    assert source.left_out == {".png that is a link, device or pipe": 2}
+
+
 def test_files_beside_shards_are_counted_by_suffix(tmp_path, caplog):
     shard(tmp_path / "0.tar", samples(0, 3))
     for name in ("1.tgz", "2.tgz", "3.tar.gz", "set.json"):

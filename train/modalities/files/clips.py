@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from train.errors import Unreadable, reading
+from train.modalities.files.ends import check_film
 from train.modalities.files.limits import FILM, check_decoded
 from train.modalities.files.pictures import (
     BYTES,
@@ -218,6 +219,7 @@ def open_video(path: File) -> Iterator[tuple[Any, Any]]:
     with reading("not a whole video"), av.open(opened(path)) as file:
         if not file.streams.video:
             raise Unreadable("holds no video")
+        check_film(path, file.format.name.split(",")[0])
         stream = file.streams.video[0]
         width = math.ceil(stream.width * _wide(stream))
         check_size(width, stream.height, size_of(path), HELD_VIDEO * YUV, FILM)

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import logging
-import struct
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any
@@ -20,7 +19,7 @@ from train.modalities.files.clips import (
     times_of,
     upright,
 )
-from train.modalities.files.stored import File, opened, opened_file
+from train.modalities.files.stored import File, opened
 from vqdit.shapes import Float, Int, UInt8
 
 log = logging.getLogger(__name__)
@@ -29,7 +28,6 @@ log = logging.getLogger(__name__)
 # and by its place, AVI.
 INDEXED = ("mov", "matroska", "avi")
 KEPT = 2**26  # bytes of a file's frames that stay in memory where it has no index
-MOST_CHUNKS = 1000  # that stand before the frames of an AVI; most have two or three
 
 DecodedFrame = UInt8[np.ndarray, "h w c"]
 
@@ -219,11 +217,10 @@ def _index(path: File) -> Index | None:
         if not timed or not keys or not shown or len(stamps) < len(shown):
             return None
         end, last = max(shown)
-        if avi:  # it counts those that were dropped, too, but says where frames end
-            if file.size < (whole := _movi_end(path)):
-                raise Unreadable(f"is cut short: {file.size} bytes of {whole}")
-        # A file that cuts off its end itself may leave out what comes after.
-        elif len(found) < stream.frames and not _lasts(stream, end + last):
+        # A file that cuts off its end itself may leave out what comes after; an AVI
+        # counts those that were dropped, too.
+        short = not avi and len(found) < stream.frames
+        if short and not _lasts(stream, end + last):
             raise Unreadable(f"is cut short: {len(found)} frames of {stream.frames}")
         ticks = np.sort(np.array(list(stamps), np.int64))
         average, tick = float(stream.average_rate or 0), float(stream.time_base)
@@ -239,23 +236,3 @@ def _lasts(stream: Any, end: int) -> bool:
     if stream.duration is None:
         return False
     return end >= (stream.start_time or 0) + stream.duration
-
-
-def _movi_end(path: File) -> int:
-    """Where the frames of an AVI end by its own word, those of its first part; 0 where
-    nothing says it.
-
-    The size of the whole is often wrong by a byte or more and decides nothing; a
-    stream's header leaves that of the frames open: 0, or all ones.
-    """
-    at = 12
-    with opened_file(path) as file:
-        for _ in range(MOST_CHUNKS):
-            file.seek(at)
-            if len(head := file.read(12)) < 12:
-                break
-            name, size, form = struct.unpack("<4sI4s", head)
-            if name == b"LIST" and form == b"movi":
-                return at + 8 + size if size < 2**32 - 256 else 0
-            at += 8 + size + size % 2
-    return 0

@@ -31,7 +31,7 @@ TURNS = {
     7: lambda x: np.rot90(x, 2).swapaxes(0, 1),
     8: lambda x: np.rot90(x),
 }
-BITS_PER_SAMPLE = 258  # a TIFF's tag
+BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # tags of a TIFF
 ORIENTATION = 274  # EXIF's
 # Formats whose samples Pillow scales to all 16 bits, as the file says what is white.
 STATED = ("PPM", "JPEG2000")
@@ -106,12 +106,16 @@ def read_picture(encoded: bytes, white: int | None = None) -> Picture:
 
 def open_picture(file: BinaryIO, formats: tuple[str, ...] | None = None) -> Any:
     """A picture of Pillow's, of which no more than the header is read yet."""
-    from PIL import Image  # who reads no picture has no need of it
+    # Who reads no picture has no need of it.
+    from PIL import Image, UnidentifiedImageError
 
     # It warns of large pictures, and refuses twice as large ones, whatever their files
     # are: `check_size` is asked in its place.
     Image.MAX_IMAGE_PIXELS = None
-    return Image.open(file, formats=formats)
+    try:
+        return Image.open(file, formats=formats)
+    except UnidentifiedImageError as error:  # whose words are an address in memory
+        raise Unreadable("is no picture of a kind that Pillow reads") from error
 
 
 def check_size(
@@ -168,6 +172,7 @@ def _grey(
     deep: integers of 32 bits are meant, not of 16, and those of 8 fit in as well.
     """
     wide, clear = np.asarray(picture)[..., None], picture.info.get("transparency")
+    inverse = _white_is_zero(picture)
     top, said = int(wide.max()), white is not None
     if wide.min() < 0 or top > 65535:
         raise Unreadable("integer pixels outside 16 bits")
@@ -177,12 +182,22 @@ def _grey(
         white = 255 if small else 2**bits - 1 if said else 65535
     if top > white:
         raise Unreadable(f"has values to {top}, more than data.white={white}")
-    scaled = lambda part: (part.astype(np.int64) * 255 + white // 2) // white
+
+    def scaled(part):
+        grey = (part.astype(np.int64) * 255 + white // 2) // white
+        return 255 - grey if inverse else grey
+
     grey = by_rows(scaled, wide, 1)
     if isinstance(clear, int):
         alpha = np.where(wide == clear, np.uint8(0), np.uint8(255))
         grey = np.concatenate([grey, alpha], -1)
-    return grey, 0 if said else top
+    return grey, 0 if said or inverse else top
+
+
+def _white_is_zero(picture: Any) -> bool:
+    """As in a TIFF of film, which Pillow turns round itself up to 8 bits."""
+    tags = getattr(picture, "tag_v2", {})
+    return picture.mode not in ("1", "L") and tags.get(PHOTOMETRIC) == 0
 
 
 def _pixels(picture: Any) -> UInt8[np.ndarray, "h w c"]:

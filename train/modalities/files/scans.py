@@ -75,8 +75,13 @@ def read_nifti(path: File) -> tuple[Float[np.ndarray, "d h w *c"], dict[str, Any
         fits = (k for k in kinds if k.header_class.may_contain_header(begin))
         kind = next(fits, kinds[0])
         header = kind.header_class(begin[: kind.header_class.sizeof_hdr])
-        count = math.prod(header.get_data_shape())
-        size = int(header.get_data_offset()) + count * header.get_data_dtype().itemsize
+        shape, kept = header.get_data_shape(), header.get_data_dtype()
+        if kept.kind not in "iuf":  # of colours and complex numbers a part would do
+            raise Unreadable(f"holds {kept}, not numbers")
+        if len(shape) < 3:
+            raise Unreadable(f"is {list(shape)}; write 3 axes, and channels last")
+        count = math.prod(shape)
+        size = int(header.get_data_offset()) + count * kept.itemsize
         check_decoded(max(size, 4 * count), size_of(path), advice="cut it into parts")
         encoded = begin + file.read(max(0, size - len(begin)))
         if packed:  # what follows, which is nothing: at the end sums are compared
@@ -91,8 +96,9 @@ def read_nifti(path: File) -> tuple[Float[np.ndarray, "d h w *c"], dict[str, Any
         apart = MILLIMETRES.get(unit, 1.0)
         spacing = apart * np.array(scan.header.get_zooms()[:3], np.float64)[::-1]
         matrix = np.eye(3, 4) * [*spacing[::-1], 1]
-        if oriented:
+        if oriented:  # which some write without the header's spacing beside it
             matrix = apart * scan.affine[:3]
+            spacing = np.linalg.norm(matrix[:, :3], axis=0)[::-1]
         affine = Affine(matrix, oriented, unit != "unknown")
         # (x, y, z) as stored, with the header's slope and intercept applied.
         values = np.asarray(scan.get_fdata(dtype=np.float32)).swapaxes(0, 2)

@@ -1,12 +1,13 @@
 """Sound files: WAV, FLAC, OGG, MP3 and others, decoded whole."""
 
 import io
-import struct
+import itertools
 from typing import Any
 
 import numpy as np
 
 from train.errors import BadInput, Unreadable
+from train.modalities.files.ends import end_of_sound
 from train.modalities.files.limits import check_decoded
 from vqdit.shapes import Float
 
@@ -15,6 +16,10 @@ from vqdit.shapes import Float
 STEPS = {"PCM_24": 2.0**-23, "PCM_32": 2.0**-31, "FLOAT": 2.0**-31, "DOUBLE": 2.0**-31}
 STEPS |= {"PCM_S8": 2.0**-7, "PCM_U8": 2.0**-7, "ULAW": 2.0**-12, "ALAW": 2.0**-12}
 STEP = 2.0**-15
+UNKNOWN = 2**63 - 1  # samples by libsndfile, of what was written into a pipe
+# Of the samples that a file says it has, so many may be missing.
+LOST = 0.01
+SHORTER = "cut it into shorter ones"
 
 
 def decode_audio(encoded: bytes) -> tuple[Float[np.ndarray, "l c"], int, float]:
@@ -23,20 +28,28 @@ def decode_audio(encoded: bytes) -> tuple[Float[np.ndarray, "l c"], int, float]:
 
     Raises Unreadable for anything else, a file that is cut short included.
     """
-    have, end = len(encoded), _end_of(encoded)
+    have, end = len(encoded), end_of_sound(encoded)
     if have < end:
         raise Unreadable(f"is cut short: {have} bytes of {end}")
     try:
         with open_sound(encoded) as file:
-            size = 4 * file.frames * file.channels
-            check_decoded(size, have, advice="cut it into shorter ones")
-            x = file.read(dtype="float32", always_2d=True)
             rate, step = int(file.samplerate), STEPS.get(file.subtype, STEP)
+            if file.frames == UNKNOWN or file.format == "MP3" and not _counted(encoded):
+                x = _by_ffmpeg(encoded)
+            else:
+                size = 4 * file.frames * file.channels
+                check_decoded(size, have, advice=SHORTER)
+                x = file.read(dtype="float32", always_2d=True)
+                if len(x) < (1 - LOST) * file.frames:
+                    said = f"{len(x)} samples of {file.frames}"
+                    raise Unreadable(f"is cut short: {said}")
     except (BadInput, Unreadable):
         raise
     except Exception as error:  # a header may also ask for more memory than there is
         kind = "a text file, and " if _text(encoded) else ""
-        reason = " ".join(str(error).split()).split(": ")[-1]
+        kind = kind if encoded else "an empty file, and "
+        told = getattr(error, "strerror", None) or str(error)
+        reason = " ".join(told.split()).split(": ")[-1]
         raise Unreadable(f"is {kind}not a whole sound file ({reason})") from error
     if not len(x):
         raise Unreadable("holds no samples")
@@ -50,20 +63,28 @@ def open_sound(encoded: bytes) -> Any:
     return soundfile.SoundFile(io.BytesIO(encoded))
 
 
-def _end_of(encoded: bytes) -> int:
-    """Where the samples of a WAV file end, by its own word; 0 where nothing says it.
+def _by_ffmpeg(encoded: bytes) -> Float[np.ndarray, "l c"]:
+    """To the end, wherever it is: libsndfile stops where it takes the end to be, and
+    that of an MP3 which does not say it is a guess from its first frames."""
+    import av  # slow to import, and of use only here
 
-    libsndfile reads what there is, and says nothing of the rest. The size of the whole
-    is often wrong by a byte or more and decides nothing; a stream's header leaves that
-    of the samples open: 0, or all ones.
-    """
-    at = 12
-    while encoded[:4] == b"RIFF" and at + 8 <= len(encoded):
-        name, size = struct.unpack("<4sI", encoded[at : at + 8])
-        if name == b"data":
-            return at + 8 + size if size < 2**32 - 256 else 0
-        at += 8 + size + size % 2
-    return 0
+    found, size, floats = [], 0, av.AudioResampler("fltp")
+    with av.open(io.BytesIO(encoded)) as file:
+        for frame in itertools.chain(file.decode(audio=0), [None]):
+            parts = [part.to_ndarray() for part in floats.resample(frame)]
+            found += parts
+            size += sum(part.nbytes for part in parts)
+            check_decoded(size, len(encoded), advice=SHORTER)
+    return np.concatenate(found, axis=1).T if found else np.zeros((0, 1), np.float32)
+
+
+def _counted(encoded: bytes) -> bool:
+    """Whether an MP3 says how many frames it has, in the place of its first one."""
+    at = 0
+    if encoded[:3] == b"ID3":
+        at = 10 + sum(x << 7 * i for i, x in enumerate(encoded[9:5:-1]))
+    first = encoded[at : at + 64]
+    return any(tag in first for tag in (b"Xing", b"Info", b"VBRI"))
 
 
 def _text(encoded: bytes) -> bool:

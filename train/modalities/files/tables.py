@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-", "?"]
 
 # Ticks a second of a table's times, by their unit.
 TICKS = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
+HALF_A_DAY = 43_200  # seconds
 
 COLUMN = 10_000  # bytes that pyarrow needs for a column of a CSV, about
 Columns = tuple[np.ndarray | None, np.ndarray]  # times in seconds or None, (t, c)
@@ -254,11 +256,23 @@ def _numbers(column, name: str, advice: str = "") -> Float[np.ndarray, "t"]:
     kind, is_ = column.type, pyarrow.types
     plain = is_.is_primitive(kind) and not is_.is_temporal(kind)
     if not (plain or is_.is_decimal(kind) or is_.is_null(kind)):
-        raise Unreadable(f"column {name!r} holds {kind}, not numbers{advice}")
+        odd = _odd_cell(column) if is_.is_string(kind) else ""
+        raise Unreadable(f"column {name!r} holds {kind}, not numbers{odd}{advice}")
     if is_.is_boolean(kind):
         column = column.cast(pyarrow.int8())
     column = column.cast(pyarrow.float64(), safe=False)  # more digits than it has go
     return np.asarray(column.to_numpy(), np.float64)
+
+
+def _odd_cell(column) -> str:
+    """The first word that is no number; where its point is a comma, what to write."""
+    for row, cell in enumerate(column, 1):
+        word = cell.as_py() or ""
+        if not _is_number(word):
+            comma = re.fullmatch(r"[+-]?\d+,(?!\d{3}$)\d+", word.strip())
+            point = f", write {word.strip().replace(',', '.')}" if comma else ""
+            return f" (row {row}: {printable(word[:40])!r}{point})"
+    return ""
 
 
 def _seconds(column, name: str) -> Float[np.ndarray, "t"]:
@@ -272,7 +286,8 @@ def _seconds(column, name: str) -> Float[np.ndarray, "t"]:
     if is_.is_date(kind):
         column = column.cast(pyarrow.timestamp("ms"))
     ticks = TICKS.get(getattr(column.type, "unit", ""))
-    if is_.is_integer(kind) and abs(column[0].as_py() or 0) > 2**53:
+    first = (*column.drop_null()[:1], column[0])[0]
+    if is_.is_integer(kind) and abs(first.as_py() or 0) > 2**53:
         ticks = 1
     if ticks is None:
         return _numbers(column, name)
@@ -280,6 +295,14 @@ def _seconds(column, name: str) -> Float[np.ndarray, "t"]:
         column = column.cast(pyarrow.int32())
     column = column.cast(pyarrow.int64())
     # As integers, since nanoseconds of today have more digits than a float.
-    since = pyarrow.compute.subtract(column, column[0])
+    first = (*column.drop_null()[:1], column[0])[0]
+    since = pyarrow.compute.subtract(column, first)
     since = since.cast(pyarrow.float64(), safe=False)
-    return np.asarray(since.to_numpy(), np.float64) / ticks
+    seconds = np.asarray(since.to_numpy(), np.float64) / ticks
+    back = np.flatnonzero(np.diff(seconds) < -HALF_A_DAY)
+    if is_.is_time(kind) and back.size:
+        raise Unreadable(
+            f"column {name!r} passes midnight in row {back[0] + 2}, and times of day "
+            "would put what follows first; write dates"
+        )
+    return seconds
