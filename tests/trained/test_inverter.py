@@ -45,7 +45,7 @@ def test_a_signal_comes_back_as_its_tokenizer_has_it():
     model = toys.any_to_any()
     signal = np.random.default_rng(1).uniform(-1, 1, (4, 4, 4, 1)).astype(np.float32)
     given = {"given": {"word": np.arange(12).reshape(4, 3, 1) % 5}}
-    noise = model.inverter("image", rounds=8, steps=40)(
+    noise = model.inverter(40, of="image", rounds=8)(
         KEY, IDS, {"image": signal}, **given
     )
     codec = model.codecs["image"]

@@ -195,17 +195,25 @@ class Generator:
         return Sampler(self, want, grids, solvers, *how)
 
     def inverter(
-        self, of: str | tuple[str, ...] | None = None, rounds: int = 4, **how: Any
+        self,
+        steps: int | None = None,
+        guidance: float | Mapping[str, float] | None = None,
+        interval: tuple[float, float] = WHOLE,
+        of: str | tuple[str, ...] | None = None,
+        shift: float | None = None,
+        grid: Grid | Mapping[str, Grid] | Sequence[float] | None = None,
+        rounds: int = 4,
     ) -> Inverter:
         """The noise that leads to given signals of some streams (default all), jitted.
 
-        rounds: of the iteration that undoes a step; see ImplicitEuler.
-        how:    steps, shift, grid, guidance and interval, as of `sampler`.
+        rounds: of the iteration that undoes a step; see ImplicitEuler. The others are
+            those of the `sampler` by which the noise is to lead there.
 
         Raises ValueError as `sampler` does; streams of codes have no such noise.
         """
-        how |= {"want": of, "solver": ImplicitEuler(rounds), "decode": False}
-        sampler = self.sampler(**how)
+        solver, where = ImplicitEuler(rounds), {"shift": shift, "grid": grid}
+        sampler = self.sampler(steps, guidance, interval, solver, of, **where)
+        sampler = dataclasses.replace(sampler, decode=False)
         grids = {name: Reversed(grid) for name, grid in sampler.grids.items()}
         return Inverter(dataclasses.replace(sampler, grids=grids))
 
