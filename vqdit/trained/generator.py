@@ -211,9 +211,16 @@ class Generator:
 
         Raises ValueError as `sampler` does; streams of codes have no such noise.
         """
-        solver, where = ImplicitEuler(rounds), {"shift": shift, "grid": grid}
-        sampler = self.sampler(steps, guidance, interval, solver, of, **where)
-        sampler = dataclasses.replace(sampler, decode=False)
+        sampler = self.sampler(
+            steps,
+            guidance,
+            interval,
+            ImplicitEuler(rounds),
+            want=of,
+            shift=shift,
+            decode=False,
+            grid=grid,
+        )
         grids = {name: Reversed(grid) for name, grid in sampler.grids.items()}
         return Inverter(dataclasses.replace(sampler, grids=grids))
 
