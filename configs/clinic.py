@@ -8,11 +8,12 @@ python -m train.evaluate --workdir=runs/clinic --crossings --baselines
 python -m train.score --workdir=runs/clinic --of=volume --anomaly=calcified,motion \\
     --usual=none --config.data.name=planted_patients
 
-Generated patients (train/sources/patients.py): phantoms with a lesion or none, a record
-of five numbers and two categories of which 15 % are missing, and a finding that the
-scan tells in part and the record in part. The latents of a scan by flow, an entry of a
-record and the finding as one code each, by masks. One CPU core: twenty minutes; for a
-GPU there is configs/clinic_fine.py. Expected: RESULTS.md, section A clinic.
+Generated patients (train/sources/generated/patients.py): phantoms with a lesion or
+none, a record of five numbers and two categories of which 15 % are missing, and a
+finding that the scan tells in part and the record in part. The latents of a scan by
+flow, an entry of a record and the finding as one code each, by masks. One CPU core:
+twenty minutes; for a GPU there is configs/clinic_fine.py. Expected: RESULTS.md, section
+A clinic.
 """
 
 from configs.clinic_tokenizer import CONFIG as TOKENIZER

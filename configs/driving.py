@@ -18,8 +18,8 @@ python -m train.score --workdir=runs/driving --of=camera --given=range,position 
     --config.data.camera.name=driving_faults --config.data.range.name=driving_faults \\
     --config.data.position.name=driving_faults --config.data.boxes.name=driving_faults
 
-Generated streets of known truth (train/sources/driving.py): up to three boxes of
-vehicles and walkers, which the camera sees by day, the lidar by a few beams, and the
+Generated streets of known truth (train/sources/generated/driving.py): up to three boxes
+of vehicles and walkers, which the camera sees by day, the lidar by a few beams, and the
 way by the car's speed. All by masks. The last command tells a camera that lies, or is
 out, by what the others say; --of=range and --of=position ask the same of these.
 

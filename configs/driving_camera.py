@@ -2,8 +2,8 @@
 
 python -m train.stage_one --config=configs/driving_camera.py --workdir=runs/camera
 
-One of three tokenizers of configs/driving.py; see train/sources/driving.py. One CPU
-core: ten minutes. Expected: RESULTS.md, section Driving.
+One of three tokenizers of configs/driving.py; see train/sources/generated/driving.py.
+One CPU core: ten minutes. Expected: RESULTS.md, section Driving.
 """
 
 from train.config import KMeansInit, Optimizer, Run, StageOne, Weights

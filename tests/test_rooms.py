@@ -62,6 +62,7 @@ WITHIN = {
         ("transforms",),
         (REST,),
     ),
+    "train.sources": ((REST,), ("generated",), ("open",)),
     "train.evaluation": (
         (REST,),
         ("reconstruction", "crossings"),

@@ -64,7 +64,8 @@ class Images(Pixels):
                  shards), "huggingface" (as it was saved to disk), "npz", or any TFDS
                  set, with configuration and version if wanted: "mnist:3.0.1";
                  "driving" and "driving_faults", what a camera sees of generated streets
-                 (train/sources/driving.py), with "boxes" of vehicles and walkers.
+                 (train/sources/generated/driving.py), with "boxes" of vehicles and
+                 walkers.
     size:        of a side, in pixels; larger pictures are made smaller and cropped.
     channels:    1 for grey pictures, 3 for colour.
     crop, flip:  augmentation while training; evaluation always crops the centre.

@@ -5,26 +5,26 @@ from functools import cache, partial
 
 from train.modalities.modality import Modality
 from train.progress import say
-from train.sources import generated, patients
 from train.sources.arrays import digits, npz
 from train.sources.catalogue import open_prepared
-from train.sources.driving import driving, faults
 from train.sources.folder import open_folder
-from train.sources.moving import moving, moving_actions, moving_events
+from train.sources.generated import patients, signals
+from train.sources.generated.driving import driving, faults
+from train.sources.generated.moving import moving, moving_actions, moving_events
+from train.sources.generated.strokes import strokes
 from train.sources.rows import open_rows
 from train.sources.saved import open_saved
 from train.sources.shards import open_shards
 from train.sources.share import Portion
 from train.sources.source import Source
-from train.sources.strokes import strokes
 
 # What is made on the fly, as fields of the data say.
 MADE = {
-    "generated": partial(generated.Generated, make=generated.sensor_window),
-    "phantoms": partial(generated.Generated, make=generated.noisy_phantom),
+    "generated": partial(signals.Generated, make=signals.sensor_window),
+    "phantoms": partial(signals.Generated, make=signals.noisy_phantom),
     "patients": patients.patients,
     "planted_patients": patients.planted,
-    "scenes": partial(generated.Generated, make=generated.street),
+    "scenes": partial(signals.Generated, make=signals.street),
     "moving_digits": moving,
     "moving_mnist": moving,
     "digit_strokes": strokes,
@@ -42,7 +42,7 @@ SOURCES = MADE | {
     "npz": npz,
     "table": open_rows,
     "digits": digits,
-    "tones": generated.tones,
+    "tones": signals.tones,
 }
 
 

@@ -606,7 +606,9 @@ def test_folders_without_clips_are_refused(tmp_path):
 
 def test_the_two_parts_differ_in_more_than_their_digits(monkeypatch):
     same = (np.full((5, 6, 6), 200, np.uint8), np.zeros(5, int))
-    monkeypatch.setattr("train.sources.moving.digit_pictures", lambda *_: same)
+    monkeypatch.setattr(
+        "train.sources.generated.moving.digit_pictures", lambda *_: same
+    )
     video = Video(frames=4, size=16, examples=40)
     rows = np.arange(4)
     train, test = (fresh(video, part).take(rows)["x"] for part in (True, False))

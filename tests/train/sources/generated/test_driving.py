@@ -10,9 +10,9 @@ from train.errors import BadInput
 from train.modalities import ImageAugment, Images, Ranges, Series
 from train.modalities.range import projected
 from train.pipeline import JointExamples
-from train.sources import driving
-from train.sources.driving import FAULTS, MOST, picture, street, sweep, way
-from train.sources.generated import TRAIN, rng
+from train.sources.generated import driving
+from train.sources.generated.driving import FAULTS, MOST, picture, street, sweep, way
+from train.sources.generated.signals import TRAIN, rng
 from vqdit.tokenizer import Boxes
 
 MANY = {"examples": 112, "threads": 0}

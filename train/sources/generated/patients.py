@@ -11,7 +11,7 @@ import numpy as np
 from train.modalities.draws import Word
 from train.modalities.modality import Modality
 from train.modalities.record import Record
-from train.sources.generated import (
+from train.sources.generated.signals import (
     TRAIN,
     Body,
     Generated,

@@ -6,17 +6,7 @@ import pytest
 
 from tests.train.fresh import fresh_source
 from train.modalities import Audio, Ranges, Series, Video, Volumes, video
-from train.sources.generated import (
-    bursts,
-    hit,
-    phantom,
-    rng,
-    rotation,
-    scene,
-    sensor_series,
-    tone,
-)
-from train.sources.moving import (
+from train.sources.generated.moving import (
     ACTIONS,
     EVENTS,
     FREE,
@@ -26,6 +16,16 @@ from train.sources.moving import (
     chosen,
     digit_pictures,
     moving_digits,
+)
+from train.sources.generated.signals import (
+    bursts,
+    hit,
+    phantom,
+    rng,
+    rotation,
+    scene,
+    sensor_series,
+    tone,
 )
 
 
@@ -67,7 +67,7 @@ def test_clips_move_pictures_of_their_own_part(name, monkeypatch):
         asked.append(train)
         return ink(), np.zeros(5, int)
 
-    monkeypatch.setattr("train.sources.moving.digit_pictures", pictures)
+    monkeypatch.setattr("train.sources.generated.moving.digit_pictures", pictures)
     data = Video(name, size=16, frames=3, digits=1, examples=20)
     for train in (True, False):
         fresh_source(data, train).take([0])

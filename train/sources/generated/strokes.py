@@ -6,8 +6,8 @@ from scipy import ndimage
 from train.modalities.draws import Word
 from train.modalities.modality import Modality
 from train.modalities.record import Record
-from train.sources.generated import Generated, poorly, rng
-from train.sources.moving import digit_pictures
+from train.sources.generated.moving import digit_pictures
+from train.sources.generated.signals import Generated, poorly, rng
 from vqdit.shapes import Bool, Float, UInt8
 
 INK = 96  # of 255, from which a pixel belongs to a stroke

@@ -13,7 +13,7 @@ from train.modalities.modality import Modality
 from train.modalities.record import Record
 from train.sources.arrays import digits
 from train.sources.catalogue import open_prepared
-from train.sources.generated import Generated, rng
+from train.sources.generated.signals import Generated, rng
 from vqdit.shapes import Float, UInt8
 
 # Actions: clockwise on the screen, and in shares of the side a frame.

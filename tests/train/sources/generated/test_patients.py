@@ -7,8 +7,8 @@ import pytest
 
 from tests.train.fresh import fresh_source
 from train.modalities import Volumes
-from train.sources import patients
-from train.sources.generated import anatomy, rng
+from train.sources.generated import patients
+from train.sources.generated.signals import anatomy, rng
 
 PLAIN = Volumes("patients", size=(12, 12, 12), examples=320, noise=0.0)
 PLANTED = Volumes("planted_patients", size=(12, 12, 12), examples=320, noise=0.0)

@@ -16,7 +16,7 @@ import numpy as np
 from train.modalities.draws import Word
 from train.modalities.modality import Modality
 from train.modalities.record import Record
-from train.sources.generated import TRAIN, Generated, hit, poorly, rng
+from train.sources.generated.signals import TRAIN, Generated, hit, poorly, rng
 from vqdit.shapes import Bool, Float
 
 KINDS = ("vehicle", "walker")

@@ -4,8 +4,8 @@ from scipy import ndimage
 
 from train.errors import BadInput
 from train.modalities import Series
-from train.sources import strokes as module
-from train.sources.strokes import gesture, strokes, thinned, walk
+from train.sources.generated import strokes as module
+from train.sources.generated.strokes import gesture, strokes, thinned, walk
 
 EIGHT = np.ones((3, 3), int)
 

@@ -1,0 +1,1 @@
+"""Sources that make their examples: each a function of its seeds alone."""
