@@ -29,7 +29,7 @@ INCOMPLETE = (
 )
 UNSAID = {"far": None, "elevation": ()}  # in a bundle
 STREETS = ("scenes", "driving", "driving_faults")
-RangeName = Literal["scenes", "driving", "driving_faults", "folder", "webdataset"]
+RangeName = Literal[*STREETS, "folder", "webdataset"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,15 +20,8 @@ from vqdit.fields import Bound, Count, Decay, Natural, NonNegative
 
 STROKES = ("digit_strokes", "mnist_strokes")
 DRIVING = ("driving", "driving_faults")
-SeriesName = Literal[
-    "generated",
-    "digit_strokes",
-    "mnist_strokes",
-    "driving",
-    "driving_faults",
-    "folder",
-    "webdataset",
-]
+GENERATED = ("generated", *STROKES, *DRIVING)
+SeriesName = Literal[*GENERATED, "folder", "webdataset"]
 TOLD = 0.01  # of a channel that cleaning may change without a word
 
 
@@ -102,8 +95,7 @@ class Series(Modality):
         super().__post_init__()
         clock = "write data.rate too, the samples a second of the one clock"
         self.check("time", self.rate or not self.time, clock)
-        made = self.name in ("generated", *STROKES, *DRIVING)
-        stored = not made or not self.columns
+        stored = self.name not in GENERATED or not self.columns
         self.check("columns", stored, "generated series have none; leave it out")
         drawn = self.name not in STROKES or self.channels == 3
         self.check("channels", drawn, "strokes have 3: across, down, pen")

@@ -26,10 +26,10 @@ from train.modalities.transforms.normalise import Scaling
 from vqdit.fields import Bound, Count, NonNegative
 from vqdit.shapes import Float
 
-VolumeName = Literal["phantoms", "patients", "planted_patients", "folder", "webdataset"]
 NIFTI = (".nii.gz", ".nii")
 SLICES = 8  # of a scan beside each other, to be looked at
 GENERATED = ("phantoms", "patients", "planted_patients")
+VolumeName = Literal[*GENERATED, "folder", "webdataset"]
 
 # Of a window, which may be open on one side.
 End = Annotated[float, Bound(at_least=-math.inf, at_most=math.inf)]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tests.train.fresh import fresh_source
 from tests.train.sources.test_saved import pictures as rows
 from tests.train.sources.test_shards import picture, shard
 from train import sources as room
+from train.config.annotations import fields_with_types
 from train.errors import BadInput
 from train.modalities import (
     Audio,
@@ -234,3 +236,10 @@ def test_what_says_how_data_are_made_is_told_of_what_is_read(capsys):
     names.open_source(Images(name="digits"), True)
     names.open_source(Series(examples=16, missing=0.2, noise=0.3), True)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("kind", [Ranges, Series, Tables, Video, Volumes])
+def test_every_name_that_a_kind_takes_is_of_a_source(kind):
+    """Which any other would be looked for among prepared sets."""
+    taken = get_args(fields_with_types(kind)["name"])
+    assert taken and {*taken} <= names.SOURCES.keys()
