@@ -25,7 +25,7 @@ from vqdit import (
     Unmask,
     VarianceExploding,
 )
-from vqdit.fields import FILLED, Bound, Checked, Count, Positive, Share, _fits
+from vqdit.fields import FILLED, Bound, Checked, Count, Positive, Seed, Share, _fits
 
 
 class Mixer(Checked, nn.Module):
@@ -54,6 +54,15 @@ class Curve(Checked):
         super().__post_init__()
         if self.share > self.power:
             raise ValueError("the share is above the power")
+
+
+@pytest.mark.parametrize("value", [2**63, -(2**63), 10**400])
+def test_whole_numbers_that_no_array_holds_are_refused(value):
+    """10**400 has no float to be compared by, either."""
+    for kind in (Count, Positive, Bound(at_most=5), Seed):
+        bound = kind if isinstance(kind, Bound) else kind.__metadata__[0]
+        assert not bound.holds(value)
+    assert Bound().holds(2**63 - 1) and Bound(at_least=math.inf).holds(math.inf)
 
 
 @pytest.mark.parametrize(

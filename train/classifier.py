@@ -29,7 +29,7 @@ from train.objectives.bundles import keep, open_bundle
 from train.pipeline import whole
 from train.progress import say
 from train.runtime import hosts
-from vqdit.fields import Count
+from vqdit.fields import Count, Seed
 from vqdit.trained.bundle import FILES
 from vqdit.trained.judge import Judge
 
@@ -37,7 +37,7 @@ SEED = 1
 FLAGS = OF_RUN | {
     "out": (str, "the folder that the judge is kept in"),
     "steps": (Count, "of training (1000, of clips 600)"),
-    "seed": (int, "of its training (1)"),
+    "seed": (Seed, "of its training (1)"),
     "force": (bool, "replace the judge that is there"),
 }
 

@@ -46,6 +46,8 @@ from train.report.demo_pages import (
 )
 from train.report.pages import render
 from train.runtime import hosts
+from train.runtime.keys import key_of
+from vqdit.fields import Seed
 from vqdit.values import build
 
 SCALES = (1.0, 1.25, 1.4, 2.0, 3.0)
@@ -53,7 +55,7 @@ FLAGS = {
     "out": (str, "the folder of models and report (runs/demo)"),
     "workdir": (str, "the same as --out"),
     "fresh": (bool, "train anew what the folder holds"),
-    "seed": (int, "of all three models and their samples (0)"),
+    "seed": (Seed, "of all three models and their samples (0)"),
 }
 
 
@@ -127,7 +129,7 @@ def main(argv=None):
         draw = generator.sampler(guidance=1.0, **setting["sampler"])
         for scale in SCALES:
             image = draw_all(
-                *(generator, draw, jax.random.key(seed), np.arange(SAMPLES), labels),
+                *(generator, draw, key_of(seed), np.arange(SAMPLES), labels),
                 guidance=scale,
             )["image"]
             row = {"guidance": scale} | _scores(reference, image, labels)

@@ -54,7 +54,7 @@ from train.objectives.bundles import open_bundle, seal_of
 from train.pipeline import open_examples
 from train.progress import say
 from train.runtime import hosts
-from vqdit.fields import Bound, Count, Finite
+from vqdit.fields import Bound, Count, Finite, Seed
 from vqdit.trained.codec import Codec
 from vqdit.trained.generator import Generator
 
@@ -62,7 +62,7 @@ FLAGS = OF_RUN | {
     "num": (Annotated[int, Bound(at_least=2)], "of a generator: samples scored"),
     "guidance": (tuple[Finite, ...], "its scales, each scored, such as (1.0, 2.0)"),
     **SAMPLER,
-    "seed": (int, "of its samples"),
+    "seed": (Seed, "of its samples"),
     "want": (tuple[str, ...], "streams drawn for these, the rest absent; else all"),
     "crossings": (
         bool | tuple[str, ...],

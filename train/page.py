@@ -42,8 +42,9 @@ from train.report import run_pages
 from train.report.pages import render, table
 from train.report.run_pages import Section, seen
 from train.runtime import hosts
+from train.runtime.keys import key_of
 from train.runtime.log import read_metrics
-from vqdit.fields import Count
+from vqdit.fields import Count, Seed
 from vqdit.metrics import nearest_neighbours
 from vqdit.trained.bundle import read_json
 from vqdit.trained.codec import Codec
@@ -55,7 +56,7 @@ FLAGS = OF_RUN | {
     **SAMPLER,
     "judge": (str, "a folder of train.classifier, or of a tokenizer"),
     "judge_steps": (Count, "for which that one is trained"),
-    "seed": (int, "of what is drawn (0)"),
+    "seed": (Seed, "of what is drawn (0)"),
 }
 
 
@@ -201,7 +202,7 @@ def _drawn(generator, experiment, evaluation, flags) -> list[Section]:
     written = {n: flags[n] for n in SAMPLER if n in flags}
     sampler = _sampler(evaluation) | written
     how = {"folder": flags.get("judge"), "steps": flags.get("judge_steps")}
-    key, found = jax.random.key(flags.get("seed", 0)), []
+    key, found = key_of(flags.get("seed", 0)), []
     try:
         if len(generator.streams) > 1:
             references = references_of(

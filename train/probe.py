@@ -40,7 +40,8 @@ from train.pipeline.streams import codes_of, seen_of
 from train.progress import progress, say
 from train.report.pictures import line_plot
 from train.runtime import hosts
-from vqdit.fields import Count, Finite
+from train.runtime.keys import key_of
+from vqdit.fields import Count, Finite, Seed
 from vqdit.shapes import Float
 from vqdit.trained.codec import Codec
 from vqdit.trained.extractor import Extractor
@@ -56,7 +57,7 @@ FLAGS = OF_RUN | {
     "target": (str, "label, speaker, name:REGEX, or what examples carry (label)"),
     "train_most": (Count, f"training examples, evenly spaced ({TRAIN})"),
     "most": (Count, f"held-out examples, evenly spaced ({HELD})"),
-    "seed": (int, "of the noise (0)"),
+    "seed": (Seed, "of the noise (0)"),
     "out": (str, "the table, a .json (probe.json in the workdir)"),
 }
 
@@ -71,7 +72,7 @@ def main(argv=None):
     names = {"target": "target", "train_most": "train_most", "most": "held_most"}
     chosen = {names[n]: flags[n] for n in names if n in flags}
     train, held, found = divided(asked.data, **chosen)
-    key = jax.random.key(flags.get("seed", 0))
+    key = key_of(flags.get("seed", 0))
     figures = {"experiment": experiment.name, "pool": asked.extractor.pool} | found
     try:
         rows = table(asked, train, held, key)

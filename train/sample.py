@@ -31,12 +31,13 @@ What is neither wanted nor given is absent. Texts, rows and boxes are printed wh
 --out is written.
 """
 
+import math
 import mimetypes
 import re
 from collections.abc import Set
 from pathlib import Path
+from typing import Annotated
 
-import jax
 import numpy as np
 
 from train.codec.examples import cells_beside, given_examples
@@ -46,6 +47,7 @@ from train.config.command import parse
 from train.config.outputs import out_file, out_folder
 from train.errors import BadInput, run
 from train.evaluation.drawing import SAMPLER, draw_all, first_shown, restored
+from train.modalities.files.limits import LARGEST
 from train.objectives.bundles import open_bundle
 from train.report.samples import (
     FILES,
@@ -56,8 +58,13 @@ from train.report.samples import (
     write_samples,
 )
 from train.runtime import hosts
-from vqdit.fields import Count, Finite, Natural
+from train.runtime.keys import key_of
+from vqdit.fields import Bound, Count, Finite, Seed
 from vqdit.trained.generator import Generator
+
+# Samples have numbers of 31 bits.
+FirstSample = Annotated[int, Bound(at_least=0, below=2**31)]
+SampleCount = Annotated[int, Bound(at_least=1, below=2**31)]
 
 FLAGS = {
     "workdir": (str, "the generator: a workdir or bundle folder"),
@@ -69,14 +76,14 @@ FLAGS = {
     ),
     "hole.": (str, "of a given stream: what is drawn of it, a picture or numbers"),
     "label": (str, "the class that is drawn, its name or number; else all in turn"),
-    "num": (Count, "of samples (16, or as many as files are given)"),
+    "num": (SampleCount, "of samples (16, or as many as files are given)"),
     "guidance": (Finite | dict[str, Finite], "scale; 1 means none"),
     "guidance.": (Finite, "of one given stream, or of the label, in its place"),
     **SAMPLER,
     "cut": (bool, "drop what a given text has beyond its stream's length"),
     "resample": (bool, "take given sounds and clips of another rate"),
-    "seed": (int, "of all samples (0)"),
-    "first": (Natural, "number of the first sample (0)"),
+    "seed": (Seed, "of all samples (0)"),
+    "first": (FirstSample, "number of the first sample (0)"),
     "out": (
         str,
         "a .png, .npz, .txt, .csv (rows, boxes) or folder (grid.png)",
@@ -111,6 +118,7 @@ def main(argv=None):
     want = _wanted(generator, flags.get("want"), words.keys() - gaps, rows - gaps)
     out = _out(generator, want, flags.get("out"))
     count = flags.get("num", max(map(len, given.values()), default=16))
+    _check_room(generator, want, count)
     ids, labels = np.arange(count) + flags.get("first", 0), None
     given, told = (
         {name: x[ids % len(x)] for name, x in each.items()} for each in (given, told)
@@ -128,7 +136,7 @@ def main(argv=None):
     try:
         chosen = {n: flags[n] for n in (*SAMPLER, "guidance") if n in flags}
         draw = generator.sampler(want=want, **chosen)
-        key = jax.random.key(flags.get("seed", 0))
+        key = key_of(flags.get("seed", 0))
         call = {"given": given, "known": stays}
         x = draw_all(generator, draw, key, ids, labels, **call)
     except ValueError as error:
@@ -196,6 +204,24 @@ def _wanted(
     return wanted
 
 
+def _check_room(generator, want, count: int) -> None:
+    """Raises BadInput where so many samples, which are kept until all are drawn, take
+    more memory than a file's signal may."""
+    shapes = [
+        generator.codecs[name].contract.shape
+        if name in generator.codecs
+        else generator.streams[name].shape
+        for name in want
+    ]
+    each = 4 * sum(map(math.prod, shapes))
+    most = max(1, LARGEST // each)
+    if count > most:
+        raise BadInput(
+            f"--num={count}: samples of {each} bytes take {count * each / 1e9:.3g} GB; "
+            f"draw them in parts, --num={most} --first=0, then --first={most}, ..."
+        )
+
+
 def _out(generator, want, written: str | None) -> Path | None:
     """Where samples go; None where texts alone are drawn, which are printed."""
     said = [name for name in want if is_said(generator, name)]
@@ -234,7 +260,9 @@ def class_of(text: str, classes: int, names: tuple[str, ...]) -> int:
         number = -1
     if 0 <= number < classes:
         return number
-    known = f"0 to {classes - 1}" if classes else "no --label: it has no classes"
+    if not classes:
+        raise BadInput(f"--label={text}: the model has no classes; leave it out")
+    known = f"0 to {classes - 1}"
     if named := ", ".join(names[:20]):
         known += f", or one of {named}" + (", ..." if len(names) > 20 else "")
     raise BadInput(f"--label={text} is none of the classes; write {known}")

@@ -76,7 +76,7 @@ from train.objectives.bundles import open_bundle, seal_of
 from train.pipeline import JointExamples, spaced
 from train.progress import say
 from train.runtime import hosts
-from vqdit.fields import Bound, Count
+from vqdit.fields import Bound, Count, Seed
 from vqdit.tokenizer import Labels
 from vqdit.tokenizer.text import Text
 from vqdit.trained.generator import Generator
@@ -98,7 +98,7 @@ FLAGS = OF_RUN | {
     "baselines": (bool, "of texts and ranks: what needs no network, beside"),
     "most": (Count, "of the examples, evenly spaced; else all"),
     "train": (bool, "score the training part instead"),
-    "seed": (int, "of times and noise (0)"),
+    "seed": (Seed, "of times and noise (0)"),
     "out": (str, "the table, a .csv (scores.csv in the workdir)"),
 }
 

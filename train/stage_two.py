@@ -27,6 +27,7 @@ from train.progress import say
 from train.report.examples import show_augmented, show_samples
 from train.runtime import hosts
 from train.runtime.heldout import HeldOut
+from train.runtime.keys import key_of
 from train.runtime.launch import FLAGS, claimed, fits, launch
 from train.runtime.loop import Hook
 from train.runtime.sharding import DIT_RULES
@@ -96,7 +97,7 @@ def train(
             label = np.repeat(shown, SHOWN) if classes else None
             known = dict(enumerate(generator.class_names))
             names = [known.get(y, str(y)) for y in label.tolist()] if classes else ()
-            key = jax.random.key(experiment.run.seed)
+            key = key_of(experiment.run.seed)
             x = drawn["draw"](key, jnp.arange(rows * SHOWN), label=label, params=params)
             show_samples(logger, step, generator, x, SHOWN, names)
 

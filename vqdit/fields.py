@@ -30,8 +30,8 @@ import numpy as np
 class Bound:
     """Between what a number lies.
 
-    nan never does, and infinity only where an end says so. An array of no axes is a
-    number.
+    nan never does, infinity only where an end says so, and no whole number of more than
+    64 bits. An array of no axes is a number.
     """
 
     at_least: int | float | None = None
@@ -47,7 +47,10 @@ class Bound:
                 value = float(value)
             except TypeError:  # inside a jit it is not known
                 return True
-        finite = math.isfinite(value) or value in (self.at_least, self.at_most)
+        if isinstance(value, numbers.Integral):  # no array holds more than 64 bits
+            finite = abs(int(value)) < 2**63
+        else:
+            finite = math.isfinite(value) or value in (self.at_least, self.at_most)
         ends = self._ends().items()
         return finite and all(_ORDER[name](value, end) for name, end in ends)
 
@@ -85,6 +88,7 @@ class Filled:
 FILLED = Filled()
 Count = Annotated[int, Bound(at_least=1)]
 Natural = Annotated[int, Bound(at_least=0)]
+Seed = Annotated[int, Bound(at_least=0, below=2**63)]
 Positive = Annotated[float, Bound(above=0)]
 NonNegative = Annotated[float, Bound(at_least=0)]
 Finite = Annotated[float, Bound()]

@@ -16,6 +16,7 @@ import vqdit
 from tests import toys
 from train import sample
 from train.errors import BadInput
+from train.evaluation.drawing import draw_all
 from vqdit import (
     FSQ,
     Bytes,
@@ -172,6 +173,39 @@ def test_numbers_seed_and_class_are_those_asked_for(bundle, told):
         run(bundle, "--want=image", "--num=2", f"--label={label}", "--out=a.png")
         assert told.calls[-1]["label"].tolist() == [number] * 2
         assert told.written[-1]["named"] == [name] * 2
+
+
+@pytest.mark.parametrize(
+    "argv, line",
+    [
+        (["--first=2147483648"], "--first: write .* at least 0 and below 2147483648"),
+        ([f"--first={10**30}"], "--first: write .* at least 0 and below 2147483648"),
+        ([f"--seed={10**30}"], "--seed: write a whole number, at least 0"),
+        (["--num=1000000000"], "--num=1000000000: samples of 64 bytes take 64 GB; "),
+        (["--num=2147483648"], "--num: write a whole number, at least 1 and below"),
+        (["--interval=(0.5)"], "--interval: write a tuple of a number"),
+        (["--interval=0.5"], "--interval: write a tuple of a number"),
+    ],
+)
+def test_a_number_that_none_can_be_is_one_line(bundle, told, argv, line):
+    with pytest.raises(BadInput, match=line):
+        run(bundle, "--want=image", *argv)
+    assert not told.made
+
+
+def test_seeds_of_more_than_32_bits_are_no_others(bundle, told):
+    seeds = [4, 2**32 + 4, 2**40 + 4]
+    for seed in seeds:
+        run(bundle, "--want=image", "--num=1", f"--seed={seed}")
+    keys = [tuple(call["key"]) for call in told.calls]
+    assert keys[0] == (0, 4) and len(set(keys)) == len(seeds)
+
+
+def test_samples_of_more_than_32_bits_are_no_others(bundle):
+    generator = vqdit.load(bundle)
+    draw = generator.sampler(want=("image",))
+    with pytest.raises(ValueError, match="write ids below 2.31"):
+        draw_all(generator, draw, jax.random.key(0), np.arange(2) + 2**32, None)
 
 
 def test_classes_without_names_are_called_by_their_numbers(told, tmp_path):
@@ -374,7 +408,8 @@ def test_every_row_that_is_given_whole_leaves_nothing_to_draw(tmp_path, told):
 @pytest.mark.parametrize(
     "classes, names, known",
     [
-        (0, (), "no --label: it has no classes"),
+        (0, (), None),
+        (0, tuple("ab"), None),
         (4, (), "0 to 3"),
         (20, tuple("abcdefghijklmnopqrst"), "0 to 19, or one of " +
          ", ".join("abcdefghijklmnopqrst")),
@@ -387,6 +422,8 @@ def test_a_class_that_is_none_is_told_which_there_are(classes, names, known):
         with pytest.raises(BadInput) as refusal:
             sample.class_of(word, classes, names)
         line = f"--label={word} is none of the classes; write {known}"
+        if not classes:
+            line = f"--label={word}: the model has no classes; leave it out"
         assert str(refusal.value) == line
     if classes:
         assert sample.class_of("0", classes, names) == 0

@@ -51,8 +51,8 @@ def _is_of(value: Any, arm: Any) -> bool:
     if kind in (bool, int, str, types.NoneType):
         return type(value) is kind
     if kind is tuple:
-        fits = not inner or inner[1:] == (...,) or len(value) == len(inner)
-        return isinstance(value, tuple) and fits
+        several = not inner or inner[1:] == (...,)
+        return isinstance(value, tuple) and (several or len(value) == len(inner))
     if kind in (dict, collections.abc.Mapping):
         return isinstance(value, collections.abc.Mapping)
     return dataclasses.is_dataclass(value) and isinstance(value, kind)

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated
 
-from vqdit.fields import Bound, Checked, Count, Natural
+from vqdit.fields import Bound, Checked, Count, Seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,4 +38,4 @@ class Samples(Checked):
     guidance: float | None = None
     judge: str | None = None
     copies: bool = False
-    seed: Natural = 0
+    seed: Seed = 0

@@ -21,7 +21,7 @@ from vqdit.diffusion import (
     Uniform,
 )
 from vqdit.dit import DiT
-from vqdit.fields import Count, Natural, NonNegative, Share
+from vqdit.fields import Count, Natural, NonNegative, Seed, Share
 from vqdit.losses.adversarial import Game
 from vqdit.tokenizer import Tokenizer, Value
 
@@ -86,7 +86,7 @@ class Run:
 
     steps: Count
     batch: Count
-    seed: int = 0
+    seed: Seed = 0
     log_every: Count = 50
     save_every: Count = 500
     keep: Count = 3

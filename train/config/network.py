@@ -1,5 +1,6 @@
 """The transformer of an experiment: its model, with the streams that follow."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ from train.errors import BadInput, blame
 from vqdit.diffusion import Process
 from vqdit.dit import DiT
 from vqdit.trained.streams import check_stream, stream_of
+
+MOST = 2**40  # parameters of a model, four terabytes in float32
 
 
 def network(
@@ -75,4 +78,18 @@ def _try(model: DiT) -> None:
     times = {name: jax.ShapeDtypeStruct(ends, jnp.float32) for name in streams}
     # One block stands for all: they are alike, and tracing 28 takes seconds.
     shallow = model.clone(depth=1)
-    jax.eval_shape(lambda *x: shallow.init(jax.random.key(0), *x), streams, times)
+    found = jax.eval_shape(
+        lambda *x: shallow.init(jax.random.key(0), *x), streams, times
+    )
+    check_count(found, model.depth)
+
+
+def check_count(variables: Any, times: int = 1) -> None:
+    """Raises BadInput where there are more numbers in a model than anyone could hold:
+    a mistyped width, of which XLA would end the process."""
+    count = times * sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables))
+    if count > MOST:
+        raise BadInput(
+            f"model has up to {float(count):.2g} parameters, more than {MOST:.2g}; "
+            "write smaller widths, depths or counts of codes"
+        )

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Mapping
 from typing import Annotated
 
 import flax.traverse_util
@@ -11,17 +12,20 @@ import jax.numpy as jnp
 from train.config.bars import sides
 from train.config.evaluations import Reconstructions, Samples
 from train.config.experiment import Experiment, Run, StageOne, StageTwo
-from train.config.network import absent, network
+from train.config.network import absent, check_count, network
 from train.config.optimizers import AdamW
 from train.config.paths import spell
 from train.config.walk import walk
 from train.config.weights import USUAL
 from train.errors import BadInput, blame
+from train.modalities.files.limits import LARGEST
 from vqdit.diffusion import solver_for
 from vqdit.fields import Bound
 from vqdit.losses.discriminators import Verdict
 from vqdit.tokenizer import Tokenizer
 from vqdit.values import describe, near
+
+LARGEST_BATCH = 2**42  # bytes of all devices' examples of a step
 
 
 def validate(experiment: Experiment, devices: int, tokenizers: bool = True) -> None:
@@ -36,6 +40,7 @@ def validate(experiment: Experiment, devices: int, tokenizers: bool = True) -> N
     with blame(experiment.name):
         describe(experiment)  # which config.json will hold
     run = experiment.run
+    _check_sizes(experiment)
     _check_evaluation(run, isinstance(experiment, StageOne))
     _check_warmup(
         "optimizer", experiment.optimizer, run.steps, f"run.steps={run.steps}"
@@ -45,6 +50,24 @@ def validate(experiment: Experiment, devices: int, tokenizers: bool = True) -> N
         _check_stage_one(experiment)
     if isinstance(experiment, StageTwo):
         _check_stage_two(experiment, tokenizers)
+
+
+def _check_sizes(experiment: Experiment) -> None:
+    """A mistyped number would take all memory, and then end the process."""
+    several = isinstance(experiment, StageTwo) and isinstance(experiment.data, Mapping)
+    for name, data in experiment.data.items() if several else [("", experiment.data)]:
+        at, size = f"data.{name}".rstrip("."), 4 * math.prod(data.shape)
+        if size > LARGEST:
+            raise BadInput(
+                f"{at}: an example of {data.shape} takes {size / 1e9:.3g} GB; write a "
+                "smaller one"
+            )
+        if experiment.run.batch * size > LARGEST_BATCH:
+            raise BadInput(
+                f"run.batch={experiment.run.batch}: as many examples of {at}, "
+                f"{data.shape}, take {experiment.run.batch * size / 1e9:.3g} GB; write "
+                "fewer"
+            )
 
 
 def _check_evaluation(run: Run, first: bool) -> None:
@@ -113,7 +136,8 @@ def _check_stage_two(experiment: StageTwo, tokenizers: bool) -> None:
     model = experiment.model
     heads = model.block.heads
     if model.width % heads:
-        near_by = [n for n in range(1, model.width + 1) if model.width % n == 0]
+        low = [n for n in range(1, math.isqrt(model.width) + 1) if not model.width % n]
+        near_by = sorted({*low, *(model.width // n for n in low)})
         best = min(near_by, key=lambda n: abs(n - heads))
         raise BadInput(
             f"model.block.heads={heads} does not divide model.width={model.width}; "
@@ -166,6 +190,7 @@ def tokenizer_shapes(model: Tokenizer, shape: tuple[int, ...]):
         (features, out), variables = jax.eval_shape(
             lambda x: model.init_with_output(jax.random.key(0), x, method=run), x
         )
+        check_count(variables)
     return features, out, variables
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from train.errors import BadInput
@@ -73,7 +72,7 @@ def drawn(
         held = {"given": {name: v[rows] for name, v in (given or {}).items()}}
         if known:
             held["known"] = {name: v[rows] for name, v in known.items()}
-        x = draw(key, jnp.asarray(ids)[rows], label=chosen, **held, **call)
+        x = draw(key, np.asarray(ids)[rows], label=chosen, **held, **call)
         part = {
             name: restored(generator.codecs.get(name), v, raw) for name, v in x.items()
         }

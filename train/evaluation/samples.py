@@ -5,7 +5,6 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from train.evaluation.drawing import drawn
@@ -29,6 +28,7 @@ from train.evaluation.texts import TextReference
 from train.modalities import Batch, Modality
 from train.pipeline import open_examples
 from train.runtime import hosts
+from train.runtime.keys import key_of
 from vqdit.metrics import FeatureStatistics, frechet_distance
 from vqdit.trained.generator import Generator
 
@@ -166,7 +166,7 @@ def scored(
         label = np.resize(generator.trained_labels, count)
 
     def batches() -> Iterator[Batch]:
-        key = jax.random.key(seed)
+        key = key_of(seed)
         for rows, x in drawn(generator, draw, key, ids, label, raw=False, **call):
             if not len(rows):
                 continue

@@ -15,7 +15,7 @@ from train.modalities.record import Batch, Record
 from train.modalities.shown import png
 from train.modalities.transforms.augment import ImageAugment
 from train.modalities.transforms.warp import without_slivers
-from vqdit.fields import Bound, Count
+from vqdit.fields import Bound, Count, Seed
 from vqdit.shapes import Float, UInt8
 
 ImageCrop = Literal["center", "random"]
@@ -94,7 +94,7 @@ class Images(Pixels):
     augment: ImageAugment | None = None
     download: bool = False
     examples: EightOrMore = 4096
-    seed: int = 0
+    seed: Seed = 0
     white: Annotated[int, Bound(at_least=1, at_most=65535)] | None = None
 
     def __post_init__(self):

@@ -20,7 +20,7 @@ from train.modalities.record import Record
 from train.modalities.shown import Axis
 from train.modalities.transforms.augment import RangeAugment
 from train.modalities.transforms.normalise import Scaling
-from vqdit.fields import Count, NonNegative, Positive
+from vqdit.fields import Count, NonNegative, Positive, Seed
 from vqdit.shapes import Float
 
 INCOMPLETE = (
@@ -74,7 +74,7 @@ class Ranges(Modality):
     normalise: Scaling = "range"
     examples: EightOrMore = 512
     noise: NonNegative = 0.02
-    seed: int = 0
+    seed: Seed = 0
     augment: RangeAugment | None = None
 
     def __post_init__(self):

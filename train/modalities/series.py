@@ -16,7 +16,7 @@ from train.modalities.record import Batch, Record
 from train.modalities.transforms.augment import SeriesAugment
 from train.modalities.transforms.gaps import UNCLEANED, Cleaning, clean, fill
 from train.modalities.transforms.normalise import Scaling
-from vqdit.fields import Bound, Count, Decay, Natural, NonNegative
+from vqdit.fields import Bound, Count, Decay, Natural, NonNegative, Seed
 
 STROKES = ("digit_strokes", "mnist_strokes")
 DRIVING = ("driving", "driving_faults")
@@ -88,7 +88,7 @@ class Series(Modality):
     missing: Decay = 0.1
     spikes: Decay = 0.01
     noise: NonNegative = 0.1
-    seed: int = 0
+    seed: Seed = 0
     augment: SeriesAugment | None = None
 
     def __post_init__(self):

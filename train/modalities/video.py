@@ -25,7 +25,7 @@ from train.modalities.image import Pixels, fit_square
 from train.modalities.record import Batch, Record
 from train.modalities.shown import grid, png
 from train.modalities.transforms.augment import ImageAugment
-from vqdit.fields import Bound, Count, Natural, NonNegative
+from vqdit.fields import Bound, Count, Natural, NonNegative, Seed
 
 VideoName = Literal[
     "moving_digits",
@@ -84,7 +84,7 @@ class Video(Pixels):
     stride: Natural = 0
     digits: Count = 2
     examples: Annotated[int, Bound(at_least=10)] = 10_000
-    seed: int = 0
+    seed: Seed = 0
     boxes: bool = False
     augment: ImageAugment | None = None
 

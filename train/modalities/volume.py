@@ -23,7 +23,7 @@ from train.modalities.modality import EightOrMore, Modality
 from train.modalities.record import Record
 from train.modalities.transforms.augment import VolumeAugment
 from train.modalities.transforms.normalise import Scaling
-from vqdit.fields import Bound, Count, NonNegative
+from vqdit.fields import Bound, Count, NonNegative, Seed
 from vqdit.shapes import Float
 
 NIFTI = (".nii.gz", ".nii")
@@ -76,7 +76,7 @@ class Volumes(Modality):
     normalise: Scaling = "range"
     examples: EightOrMore = 512
     noise: NonNegative = 0.03
-    seed: int = 0
+    seed: Seed = 0
     augment: VolumeAugment | None = None
 
     def __post_init__(self):

@@ -9,6 +9,7 @@ import numpy as np
 
 from train.config import StageTwo
 from train.objectives.transfer import Transfer
+from train.runtime.keys import key_of
 from train.runtime.optim import learning_rate, make
 from train.runtime.step import TrainState, init_state, make_step
 from vqdit.diffusion import Process
@@ -32,7 +33,7 @@ def build_step(
     tx = make(optimizer, experiment.run.steps)
 
     def init() -> TrainState:
-        params_key, state_key = jax.random.split(jax.random.key(experiment.run.seed))
+        params_key, state_key = jax.random.split(key_of(experiment.run.seed))
         variables = dict(model.init(params_key, *example(model, 1)))
         for name, words in (codewords or {}).items():
             params, key = variables["params"], named(params_key, f"codewords {name}")

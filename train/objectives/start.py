@@ -19,6 +19,7 @@ from train.objectives.reconstruction import Reconstruction
 from train.objectives.transfer import Transfer, open_transfer
 from train.pipeline.statistics import are_known, believe, moments_of
 from train.runtime import hosts
+from train.runtime.keys import key_of
 from train.runtime.optim import learning_rate, make
 from train.runtime.step import TrainState, init_state, make_step
 from vqdit.fields import Bound
@@ -100,7 +101,7 @@ def build_step(experiment: StageOne, start: Start):
     example = jnp.zeros((1, *experiment.data.shape))
 
     def init() -> TrainState:
-        key = jax.random.key(experiment.run.seed)
+        key = key_of(experiment.run.seed)
         params_key, state_key = jax.random.split(key)
         (x, _), variables = model.init_with_output(params_key, example)
         if start.transfer is not None:

@@ -48,6 +48,10 @@ REFUSED = [
         "optimizer.schedule=cosine optimizer.warmup=1000",
         "optimizer.warmup=1000 leaves nothing of run.steps=1000",
     ),
+    ("run.seed=-1", "run.seed: write a whole number, at least 0 and below 9"),
+    (f"run.seed={10**30}", "run.seed: write a whole number, at least 0 and below 9"),
+    (f"run.save_every={10**400}", "run.save_every: write a whole number, at least 1"),
+    ("run.batch=800000000000", "run.batch=8.*: as many examples of .*; write fewer"),
     ("mesh.data=3", "data 3 x fsdp 1 x tensor 1 does not make 8 dev.*mesh.data=-1"),
     ("mesh.fsdp=3", "fsdp 3 .* does not make 8 devices; write sizes that divide 8"),
     ("mesh.fsdp=0", "mesh.fsdp=0: write 1 or more"),
@@ -55,6 +59,11 @@ REFUSED = [
 ]
 
 REFUSED_TOKENIZERS = [
+    ("data.size=1000000", "data: an example of .1000000, .* takes 4e.03 GB; write a"),
+    (
+        "model.encoder.channels=1000000000",
+        "model has up to .* parameters, more than 1.1e.12; write smaller widths",
+    ),
     ("data.size=9", "data.size=9 is no multiple .* factor 2; write data.size=10"),
     (
         "data.channels=3",

@@ -5,7 +5,6 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from train.evaluation.crossings.retrieval import pair_costs
@@ -14,6 +13,7 @@ from train.evaluation.evaluator import reconstruct
 from train.modalities import Batch
 from train.pipeline import JointExamples
 from train.progress import progress
+from train.runtime.keys import key_of
 from vqdit.diffusion.process import against
 from vqdit.shapes import Float, Int
 from vqdit.trained.generator import Generator
@@ -58,7 +58,7 @@ class Bounds:
     def score(self, ids: Int[np.ndarray, "b"], **arguments: Any) -> Score:
         """The scores, by what `arguments` has made of a batch."""
         ids = np.zeros_like(ids) if self.alike else ids
-        return self.scorer(jax.random.key(self.seed), ids, **arguments)
+        return self.scorer(key_of(self.seed), ids, **arguments)
 
     def nats(
         self, ids: Int[np.ndarray, "b"], batch: Batch, given: tuple[str, ...]

@@ -5,7 +5,6 @@ import functools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-import jax
 import numpy as np
 
 from train.errors import BadInput
@@ -20,6 +19,7 @@ from train.evaluation.features import Latents
 from train.evaluation.samples import Reference, References
 from train.modalities import Batch, Modality
 from train.pipeline import open_examples
+from train.runtime.keys import key_of
 from vqdit.trained.generator import Generator
 
 
@@ -117,7 +117,7 @@ def crossings(
     wanted = asked([*generator.streams], names)
     answers = answers_of(generator, data, references)
     of = Crossings(generator, data, answers, join, among, draws, score_draws)
-    judges, found, key = _judges(of, references), {}, jax.random.key(seed)
+    judges, found, key = _judges(of, references), {}, key_of(seed)
     try:
         samplers = {
             (crossing, scale): generator.sampler(

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from train.errors import BadInput
@@ -14,6 +13,7 @@ from train.evaluation.evaluator import evaluated, examples
 from train.evaluation.means import decibels
 from train.modalities import Batch, Modality
 from train.pipeline import open_examples
+from train.runtime.keys import key_of
 from vqdit.shapes import Float
 from vqdit.signal import to_signal
 from vqdit.trained.generator import Generator
@@ -107,7 +107,7 @@ def _guessed(
     generator, data, name, frames, shown, num, seed, draw, draws
 ) -> Iterator[Batch]:
     index = open_examples(data, False).spaced(num)
-    keys = several(jax.random.key(seed), draws)
+    keys = several(key_of(seed), draws)
     for batch in examples(data, False, index, doing=f"going on with {name}"):
         clip = np.asarray(to_signal(batch["x"]))
         first, later = clip[:, :frames], clip[:, frames:]
