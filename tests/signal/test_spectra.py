@@ -125,6 +125,12 @@ def test_bands_too_narrow_or_outside_are_refused():
 FRONT = LogMel(RATE, WINDOW, HOP, bands=32)
 
 
+def test_a_front_end_says_its_frames_and_bands():
+    assert FRONT.grid((12 * HOP,)) == (12, 32)
+    with pytest.raises(ValueError, match=f"write for example {2 * HOP}"):
+        FRONT.grid((HOP + 1,))
+
+
 @jax.jit
 def features_and_gradient(x):
     forward = lambda x: FRONT.apply({}, x)
