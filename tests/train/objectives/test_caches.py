@@ -1,5 +1,7 @@
 """What a cache has to be, to be trained on in the place of its data."""
 
+import dataclasses
+import json
 import types
 from pathlib import Path
 
@@ -69,11 +71,14 @@ def test_a_cache_says_of_what_it_is(monkeypatch, capsys):
     assert opened(monkeypatch, HELD) == [Path("c"), ()]
     assert "does not say of which data it is" in capsys.readouterr().err
     labels = describe(Labels(3))
+    other = dataclasses.replace(CODEC.contract, fingerprint="another")
     for wrong, fields, message in (
         ({"split": "test"}, ("latents",), "c is not of the training split"),
         ({}, ("codes", "a"), r"c holds \['a', 'codes'\], its stream needs latents"),
         ({"tokenizer": labels}, ("latents",), "it states no latent contract"),
         ({"tokenizer": None}, ("latents",), "^cache: "),
+        ({"tokenizer": describe(other)}, ("latents",), "the cache c was made under an"),
+        ({"split": None}, ("latents",), "c is not of the training split"),
     ):
         with pytest.raises(BadInput, match=message):
             opened(monkeypatch, HELD | wrong, fields=fields)
@@ -112,6 +117,10 @@ def test_pieces_that_a_cache_has_cut_for_good_are_spoken_of(monkeypatch, capsys)
     ):
         opened(monkeypatch, HELD | more, data)
         assert (said in capsys.readouterr().err) == spoken
+    how = {"flip": True, "augment": ImageAugment(rotate=5.0, flip=True)}
+    drawn = {name: json.dumps(describe(value)) for name, value in how.items()}
+    epochs = HELD | {"epochs": 2, "augment": drawn}
+    opened(monkeypatch, epochs, replaced(DIGITS, how))
     cut.augment = ImageAugment(brightness=0.5)
     with pytest.raises(BadInput, match="holds examples augmented otherwise than data"):
         opened(monkeypatch, HELD | {"epochs": 2, "augment": {}}, cut)

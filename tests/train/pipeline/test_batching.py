@@ -213,8 +213,10 @@ def test_bad_requests_are_refused_before_the_first_batch(images, train):
         batches(images, train, 0, 0)
     with pytest.raises(BadInput, match="data.data_dir"):
         batches(replaced(images, data_dir=""), train, 4, 0)
-    with pytest.raises(BadInput, match="run.seed=-1"):
-        batches(images, True, 4, -1)
+    for seed in (-1, 2**63):
+        with pytest.raises(BadInput, match=f"run.seed={seed}: write a number"):
+            batches(images, True, 4, seed)
+    assert len(next(batches(images, True, 1, 2**63 - 1))["label"]) == 1
     with pytest.raises(BadInput, match="most=0"):
         whole(images, train, count=0)
 

@@ -159,6 +159,33 @@ def test_what_a_gap_was_filled_with_moves_nothing(monkeypatch):
     np.testing.assert_allclose(found.mean, np.nanmean(x, 0), rtol=1e-12)
 
 
+def test_a_probe_is_of_the_first_examples_of_some_records():
+    """Seven of seven, or sixteen, evenly spaced."""
+    data = Made()
+    found = statistics.probe(data, True)
+    parts = np.array_split(values(0, 1000), 7)
+    assert found["records"] == 7 and len(found["some"]) == 7
+    for (mean, std, label), x in zip(found["some"], parts, strict=True):
+        np.testing.assert_allclose([mean, std], [x.mean(), x.std()], rtol=1e-5)
+        assert label == -1
+    many = Series(examples=40, length=16)
+    found = statistics.probe(many, True)
+    assert found["records"] == 40 and len(found["some"]) == 16
+
+
+def test_a_share_is_every_so_manyth_record():
+    parts = np.array_split(values(0, 1000), 7)
+    for index in range(3):
+        found = statistics.moments_of(Made(), (index, 3)).finished()
+        x = np.concatenate(parts[index::3])
+        assert found.count == (len(x),) * 3
+        np.testing.assert_allclose(found.mean, x.mean(0), rtol=1e-6)
+    data = Made(seed=3)
+    assert not statistics.are_known(data) and statistics.are_known(Images())
+    statistics.believe(data, "told")
+    assert statistics.are_known(data) and statistics_of(data) == "told"
+
+
 def test_statistics_of_other_data_are_refused(tmp_path):
     keep_statistics(Made(), tmp_path)
     for other in (Made(seed=1), Made(files="b")):
@@ -178,6 +205,14 @@ def test_records_that_changed_under_their_names_are_told_from_the_old(
     stored = json.loads((tmp_path / "statistics.json").read_text())
     was = values
     monkeypatch.setitem(globals(), "values", lambda *of: 1.01 * was(*of))
+    statistics.records_of.cache_clear()
+    with pytest.raises(BadInput, match="statistics.json: made of other records"):
+        keep_statistics(Made(), tmp_path)
+    # Rounded otherwise, they are the same.
+    monkeypatch.setitem(globals(), "values", lambda *of: (1 + 2e-5) * was(*of))
+    statistics.records_of.cache_clear()
+    keep_statistics(Made(), tmp_path)
+    monkeypatch.setitem(globals(), "values", lambda *of: 1.0003 * was(*of))
     statistics.records_of.cache_clear()
     with pytest.raises(BadInput, match="statistics.json: made of other records"):
         keep_statistics(Made(), tmp_path)
@@ -247,6 +282,17 @@ def test_parts_that_are_merged_are_the_whole(n):
 def test_statistics_of_before_are_of_the_same_data(data, key):
     """As 0.1.0 named it: a setting that came later, at its default, is none."""
     assert statistics._key(data).startswith(key)
-    if isinstance(data, Series):
-        other = dataclasses.replace(data, duplicates="mean")
-        assert not statistics._key(other).startswith(key)
+    free = {"threads": 7, "stride": 5, "words": ("a",), "download": True}
+    for name in free.keys() & vars(data):
+        other = dataclasses.replace(data, **{name: free[name]})
+        assert statistics._key(other).startswith(key), name
+    for name, value in {
+        "duplicates": "mean",
+        "share": 0.5,
+        "elevation": (-20.0, 3.0),
+        "seed": 9,
+        "normalise": "robust",
+    }.items():
+        if name in vars(data):
+            other = dataclasses.replace(data, **{name: value})
+            assert not statistics._key(other).startswith(key), name
