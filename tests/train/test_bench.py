@@ -107,7 +107,9 @@ def test_each_of_three_streams_is_drawn_from_the_one_before_it(monkeypatch):
     experiment = types.SimpleNamespace(
         streams=dict.fromkeys("abc"), run=types.SimpleNamespace(batch=2)
     )
-    of = lambda experiment, names: types.SimpleNamespace(streams=dict.fromkeys(names))
+    of = lambda experiment, names: types.SimpleNamespace(
+        streams=dict.fromkeys("".join(names).upper())
+    )
     asked = []
 
     def rehearsal(experiment):
@@ -130,7 +132,7 @@ def test_each_of_three_streams_is_drawn_from_the_one_before_it(monkeypatch):
     monkeypatch.setattr(costs, "medians", medians)
     rows = stream_costs(experiment, 5, 9)
     # Of the model twice, once without masks, and of each stream alone.
-    assert timed == [(["abc", "abc", "a", "b", "c"], 5), ([(2, 9)] * 6, 5)]
+    assert timed == [(["abc", "ABC", "A", "B", "C"], 5), ([(2, 9)] * 6, 5)]
     whole = {"ms": 100, "cpu_ms": 0, "bytes": 21}
     assert rows["train_step"]["all"] == whole and rows["draw_steps"] == 9
     alone = {"ms": 102 + 103 + 104, "cpu_ms": 2 + 3 + 4, "bytes": 21}
@@ -141,7 +143,7 @@ def test_each_of_three_streams_is_drawn_from_the_one_before_it(monkeypatch):
         f"{pair}, of all" for pair in ("a from c", "b from a", "c from b")
     ]
     assert [draw for draw in asked if draw[0] != "abc"] == [
-        *(("ac", "c", "a"), ("ab", "a", "b"), ("bc", "b", "c"))
+        *(("AC", "c", "a"), ("AB", "a", "b"), ("BC", "b", "c"))
     ]
 
 
@@ -229,6 +231,7 @@ def test_the_rows_are_of_the_models_that_they_name():
     assert small["product bfloat16"].args == ("bfloat16", None, (256,))
     assert small["copy"].args == (4096,)
     assert small["search 256 x 8"].args == (64, 256, 8)
+    assert small["whole search 256 x 8"].args == (64, 256, 8, machine._whole)
 
 
 BATCH_16 = ("--config.run.batch=16",)
@@ -239,9 +242,9 @@ def test_a_row_is_a_line_of_what_it_has():
     assert machine._line("x", row).split() == (
         "x 12,345.7 GFLOP/s 1.50 GiB 12.5 % of a".split()
     )
-    assert machine._line("x", {"rate": 1.0, "unit": "GB/s"}).split() == (
-        ["x", "1.0", "GB/s"]
-    )
+    for more in ({}, {"share": None, "of": "a"}):  # where that has no rate
+        line = machine._line("x", {"rate": 1.0, "unit": "GB/s"} | more)
+        assert line.split() == ["x", "1.0", "GB/s"]
     assert machine._line("x", {"failed": "why"}) == f"{'x':34} why"
 
 
