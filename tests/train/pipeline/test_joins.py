@@ -59,11 +59,38 @@ def test_files_of_one_name_go_together_and_others_are_alone(two):
     assert (found["label"] == -1).all()
     batch = next(joined.batches(4, 0))
     assert batch["known"]["a"].sum() == 3
+    for pattern, rows in (("w", [0]), ("z", [3]), ("^[xy]$", [1, 2]), ("x|z", [1, 3])):
+        assert joined.like(pattern).tolist() == rows
+    with pytest.raises(BadInput, match="no name is like 'v' among the examples of a,"):
+        joined.like("v")
+    assert joined.has(np.arange(4), "a").tolist() == [True, True, True, False]
+    assert joined.has(np.array([3, 0]), "b").tolist() == [True, False]
+
+
+def test_labels_are_those_of_the_data_that_have_some():
+    """An example without these data has none, so that none is no label apart."""
+    numbered = {"class_names": ("cat", "dog", "cow"), "order": "old", "absent": (2, 3)}
+    numbered = part(keys=["x", "y"], labels=np.array([0, 1]), classes=3, **numbered)
+    bare = {"classes": 0, "class_names": (), "order": "", "absent": ()}
+    for keys, labels, absent in (
+        (["x", "y"], [0, 1], (2, 3)),
+        (["x", "y", "z"], [0, 1, -1], (2,)),
+    ):
+        plain = part(keys=keys, labels=-np.ones(len(keys), int), **bare)
+        parts = {"plain": plain, "numbered": numbered}
+        joined = JointExamples({}, {}, True, "key", parts)
+        every = np.arange(len(keys))
+        assert joined.labels(every).tolist() == labels
+        assert joined.labels(every, "plain").tolist() == [-1] * len(keys)
+        assert joined.classes == 3 and joined.class_names == numbered.class_names
+        assert (joined.order, joined.absent, joined.cached) == ("old", absent, True)
 
 
 def test_of_a_key_there_are_as_many_or_one_for_all():
     clips, words = part(keys=["x", "x", "y"]), part(keys=["y", "x"])
-    rows = ByKey({"a": clips, "b": words}, False).rows(np.arange(3), 0, 0)
+    found = ByKey({"a": clips, "b": words}, False)
+    assert (found.missing, found.shared, found.count) == (frozenset(), {"b"}, 3)
+    rows = found.rows(np.arange(3), 0, 0)
     assert rows["a"].tolist() == [0, 1, 2] and rows["b"].tolist() == [1, 1, 0]
     three = part(keys=["x"] * 3)
     with pytest.raises(
@@ -141,6 +168,11 @@ def test_any_of_the_class_is_drawn_by_seed_epoch_and_index():
     assert chi < len(mine) + 4 * np.sqrt(2 * len(mine))
     found = joined.take(index[:4])
     np.testing.assert_array_equal(found["label"], labels[:4])
+    # As it is evaluated each has one companion for good, that of the first epoch.
+    first = joined._join.rows(index[:4], 0, 0)["small"]
+    x = joined.parts["small"].take(first)["x"]
+    np.testing.assert_array_equal(found["streams"]["small"], x)
+    np.testing.assert_array_equal(joined.labels(index[:4], "small"), labels[:4])
     np.testing.assert_array_equal(found["streams"]["word"][:, 0, 0], labels[:4])
     assert not {"small", "large"} & set(found["known"])
 

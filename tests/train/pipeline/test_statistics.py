@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 
@@ -25,6 +26,8 @@ class Made(Modality):
     passes = []
 
     def source(self, train):
+        if not train:
+            raise BadInput("statistics are of the training part")
         return Parts(self)
 
 
@@ -171,6 +174,27 @@ def test_a_probe_is_of_the_first_examples_of_some_records():
     many = Series(examples=40, length=16)
     found = statistics.probe(many, True)
     assert found["records"] == 40 and len(found["some"]) == 16
+
+
+@pytest.mark.parametrize(
+    "count, some, other",
+    [
+        (1, (5e-7, 2.0, 3), False),
+        (1, (-5e-6, 2.0, 3), True),  # of means about 0
+        (1, (0.0, 2.0001, 3), False),
+        (1, (0.0, 2.0003, 3), True),
+        (1, (0.0, 2.0, 4), True),
+        (2, (0.0, 2.0, 3), True),
+    ],
+)
+def test_rounding_is_no_other_record(count, some, other, monkeypatch):
+    now = {"records": 1, "some": ((0.0, 2.0, 3),)}
+    monkeypatch.setattr(statistics, "probe", lambda data, train: now)
+    made_of = {"records": count, "some": [some]}
+    assert bool(statistics.other_records(made_of, None, True)) == other
+    monkeypatch.setattr(statistics, "probe", lambda data, train: {True: now}[train])
+    with pytest.raises(BadInput) if other else contextlib.nullcontext():
+        statistics.refuse_others(made_of, None, "what")
 
 
 def test_a_share_is_every_so_manyth_record():
