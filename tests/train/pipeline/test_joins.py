@@ -1,5 +1,6 @@
 """Joint examples by key and by class: who goes with whom, and who is missing."""
 
+import contextlib
 import dataclasses
 import json
 import types
@@ -17,8 +18,9 @@ from train.modalities import Audio, ImageAugment, Images, SeriesAugment
 from train.objectives import caches
 from train.objectives.latents import encode_streams
 from train.objectives.streams import prepare
-from train.pipeline import JointExamples, LatentCache
+from train.pipeline import JointExamples, LatentCache, joins
 from train.pipeline.joins import ByClass, ByKey
+from train.sources.share import Portion
 from vqdit.diffusion import Gaussian, Masking
 from vqdit.dit import DiT
 from vqdit.nn import Block
@@ -196,6 +198,26 @@ def test_a_class_that_is_empty_and_other_classes_are_refused():
         ByClass({"a": one, "b": labelled([0, 1, 2], ("cat", "dog", "cow"))})
     with pytest.raises(BadInput, match="data.b has 0 classes"):
         ByClass({"a": one, "b": labelled([-1, -1], ())})
+
+
+def test_shares_of_two_sets_are_of_the_same_rows():
+    """Joined by index, a share of one and all of the other are not of one example."""
+
+    def held(rows):
+        source = None if rows is None else Portion.__new__(Portion)
+        if rows is not None:
+            source.rows = np.array(rows)
+        return types.SimpleNamespace(source=source)
+
+    for one, other, fits in (
+        ([0, 2], [0, 2], True),
+        (None, None, True),
+        ([0, 2], [0, 1], False),
+        ([0, 2], None, False),
+    ):
+        said = "data.b has other examples of its training part than data.a"
+        with contextlib.nullcontext() if fits else pytest.raises(BadInput, match=said):
+            joins._check_shares("a", held(one), "b", held(other))
 
 
 @pytest.mark.slow
