@@ -209,7 +209,7 @@ def test_values_that_are_no_pixels_take_four_bytes(monkeypatch):
 @pytest.mark.parametrize("threads, light", [(0, False), (3, False), (3, True)])
 def test_what_all_records_have_is_told_or_read(threads, light):
     """Their own words, else those of their class; read where either is not known."""
-    own = [None if i % 3 else f"own {i}" for i in range(40)]
+    own = [None if i % 4 else f"own {i}" for i in range(40)]
     labels, words, asked = np.arange(40) % 3 - 1, ("cat", "dog"), []
     expected = [
         text or (words[label] if label >= 0 else None)
@@ -237,6 +237,10 @@ def test_what_all_records_have_is_told_or_read(threads, light):
         assert sorted(asked) == (list(range(40)) if reads else [])
         asked.clear()
     assert opened.values("row") == [None] * 40  # classes have words, and no rows
+    opened._windows = np.array([[1, 0], [1, 5], [0, 0]])
+    for keys, of_each in ((None, None), (["a", "b"], ["b", "b", "a"])):
+        opened.source = types.SimpleNamespace(keys=keys)
+        assert opened.keys == of_each
 
 
 def test_what_a_caller_writes_into_a_batch_is_not_kept(images):
