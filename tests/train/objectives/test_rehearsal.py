@@ -9,11 +9,13 @@ import pytest
 
 from tests.train import toy
 from tests.train.experiments import JOINT, TOKENIZER
+from tests.train.objectives.test_keys import Decoder, Encoder
 from train.config import Mesh
 from train.config.override import replaced
 from train.objectives import rehearsal
 from train.objectives.rehearsal import Rehearsal
 from train.runtime.sharding import make_mesh
+from vqdit.tokenizer import Tokenizer
 
 
 def test_each_step_takes_the_state_of_the_one_before_and_keeps_one(monkeypatch):
@@ -56,7 +58,9 @@ def test_a_batch_of_streams_is_of_values_that_any_of_them_takes(classes):
 
 
 def test_a_batch_of_signals_fills_their_range():
-    experiment = replaced(TOKENIZER, {"run.batch": 8})
+    plain = Tokenizer(Encoder(), Decoder(out=3), None, 2)
+    changes = {"run.batch": 8, "model": plain, "kmeans": None}
+    experiment = replaced(TOKENIZER, changes)
     made = Rehearsal(experiment)
     (x,) = made.arguments
     np.testing.assert_array_equal(made.batch["streams"]["x"], x)
