@@ -18,7 +18,7 @@ from train.objectives import costs, machine
 from train.objectives.costs import of_streams, stream_costs
 from vqdit.diffusion import Mixture
 from vqdit.dit import DiT
-from vqdit.nn import Block
+from vqdit.nn import Block, Discrete
 
 one_device = pytest.fixture(only_one)
 
@@ -117,27 +117,145 @@ def test_each_of_three_streams_is_drawn_from_the_one_before_it(monkeypatch):
     experiment = types.SimpleNamespace(
         streams=dict.fromkeys("abc"), run=types.SimpleNamespace(batch=2)
     )
-    of = lambda experiment, names: types.SimpleNamespace(streams=dict.fromkeys(names))
+    of = lambda experiment, names: types.SimpleNamespace(
+        streams=dict.fromkeys("".join(names).upper())
+    )
     asked = []
 
     def rehearsal(experiment):
-        train_step = lambda: (None, None, None, "step")
         streams = "".join(experiment.streams)
+        train_step = lambda: (streams, None, None, streams)
         return types.SimpleNamespace(train_step=train_step, streams=streams)
 
     monkeypatch.setattr(costs, "of_streams", of)
     monkeypatch.setattr(costs, "Rehearsal", rehearsal)
-    monkeypatch.setattr(costs, "peak_bytes", lambda program: 1)
+    monkeypatch.setattr(costs, "peak_bytes", lambda streams: 7 * len(streams))
     monkeypatch.setattr(costs, "_generator", lambda rehearsal: rehearsal.streams)
-    monkeypatch.setattr(costs, "_draw", lambda *how: asked.append(how[:3]))
-    monkeypatch.setattr(costs, "_timed", lambda each, _: {name: {} for name in each})
-    found = stream_costs(experiment)["draw"]
+    draw = lambda *how: asked.append(how[:3]) or how[3:]
+    monkeypatch.setattr(costs, "_draw", draw)
+    timed = []
+
+    def medians(functions, repeats):
+        timed.append((list(functions.values()), repeats))
+        return {name: (100 + i, i) for i, name in enumerate(functions)}
+
+    monkeypatch.setattr(costs, "medians", medians)
+    rows = stream_costs(experiment, 5, 9)
+    # Of the model twice, once without masks, and of each stream alone.
+    assert timed == [(["abc", "ABC", "A", "B", "C"], 5), ([(2, 9)] * 6, 5)]
+    whole = {"ms": 100, "cpu_ms": 0, "bytes": 21}
+    assert rows["train_step"]["all"] == whole and rows["draw_steps"] == 9
+    alone = {"ms": 102 + 103 + 104, "cpu_ms": 2 + 3 + 4, "bytes": 21}
+    assert rows["train_step"]["sum alone"] == alone
+    found = rows["draw"]
+    assert found["c from b, of two"] == {"ms": 105, "cpu_ms": 5}
     assert list(found)[::2] == [
         f"{pair}, of all" for pair in ("a from c", "b from a", "c from b")
     ]
     assert [draw for draw in asked if draw[0] != "abc"] == [
-        *(("ac", "c", "a"), ("ab", "a", "b"), ("bc", "b", "c"))
+        *(("AC", "c", "a"), ("AB", "a", "b"), ("BC", "b", "c"))
     ]
+
+
+def test_one_stream_is_drawn_as_the_other_is_given(monkeypatch):
+    """Zeros of its kind, as codes undecoded; each stream may be left out."""
+    asked = []
+
+    def sampler(**how):
+        asked.append(how)
+        return lambda *of, **given: (*of, given)
+
+    text = Discrete("text", (6,), 32)
+    generator = types.SimpleNamespace(sampler=sampler, streams={"text": text})
+    key, ids, given = costs._draw(generator, "text", "image", 3, 7)()
+    assert asked == [{"steps": 7, "want": "image", "decode": False}]
+    x = given["given"]["text"]
+    assert x.shape == (3, 6, 1) and x.dtype == jnp.int32 and not x.any()
+    assert ids.tolist() == [0, 1, 2] and list(given) == ["given"]
+    monkeypatch.setattr(costs, "Generator", lambda *of, **how: (*of, how))
+    names = [types.SimpleNamespace(name=name) for name in "ab"]
+    model = types.SimpleNamespace(streams=names, init=lambda *of: {"params": of[1:]})
+    rehearsal = types.SimpleNamespace(model=model, arguments=(2,), processes="p")
+    found = costs._generator(rehearsal)
+    assert found == (model, (2,), "p", {}, {"left_out": ["a", "b"]})
+
+
+def test_a_search_counts_a_product_of_each_vector_and_code(monkeypatch):
+    """Of 4 vectors and 3 codes of 2 values in 2 ms; whole scores find the same."""
+    ran = []
+
+    def median_ms(functions, repeats):
+        ran.append((repeats, functions["search"]()))
+        return {"search": 2.0}
+
+    monkeypatch.setattr(machine, "median_ms", median_ms)
+    monkeypatch.setattr(machine, "peak_bytes", lambda program: 3 * 2**29)
+    found = machine._search(4, 3, 2)
+    assert found == machine._search(4, 3, 2, machine._whole)
+    assert found == {
+        "rate": 2.0,
+        "unit": "vectors/ms",
+        "gflops": pytest.approx(2 * 4 * 3 * 2 / 2e-3 / 1e9),
+        "of": "product float32 exact",
+        "gib": 1.5,
+    }
+    (repeats, codes), (_, same) = ran
+    assert repeats == 3 and codes.tolist() == same.tolist()
+    z, e = jnp.array([[0.0, 1], [3, 3]]), jnp.array([[0.0, 0], [9, 9], [2, 2]])
+    assert machine._whole(z, e).tolist() == [0, 2]
+
+
+def test_the_rows_are_of_the_models_that_they_name():
+    rows = machine._items(False)
+    asked = {name: (row.func, row.args) for name, row in rows.items()}
+    product, search = machine._product, machine._search
+    assert asked["product bfloat16"] == (product, ("bfloat16", None, ()))
+    assert asked["product float32"] == (product, ("float32", None, ()))
+    assert asked["product float32 exact"] == (product, ("float32", "highest", ()))
+    assert asked["copy"] == (machine._copy, (None,))
+    for k, d in ((16_384, 8), (262_144, 8), (262_144, 256)):
+        assert asked[f"search {k:,} x {d}"] == (search, (32_768, k, d))
+    found = asked["whole search 16,384 x 8"]
+    assert found == (search, (32_768, 16_384, 8, machine._whole))
+    assert asked["sampler DiT-B/2 50 steps"] == (machine._sampling, (False,))
+    assert asked["VQ-16"] == (machine._training, ("llamagen_vq16", BATCH_16))
+    for size, variant, batch in (("B", "b_2", 256), ("XL", "xl_2", 64)):
+        for what, scan, remat, kernel in (
+            ("own attention remat whole", True, "whole", None),
+            (f"own attention remat {machine.POLICY}", True, machine.POLICY, None),
+            ("own attention remat none", True, None, None),
+            ("own attention remat none no scan", False, None, None),
+            ("plain attention remat whole", True, "whole", "plain"),
+            ("cudnn attention remat whole", True, "whole", "cudnn"),
+        ):
+            func, (config, words) = asked[f"DiT-{size}/2 {what}"]
+            assert (func, config) == (machine._training, "imagenet_dit")
+            assert set(words) == {
+                f"--variant={variant}",
+                f"--config.run.batch={batch}",
+                f"--config.model.scan={scan}",
+                f"--config.model.remat={remat}",
+                f"--config.model.block.implementation={kernel}",
+            }
+    small = machine._items(True)
+    assert small["product bfloat16"].args == ("bfloat16", None, (256,))
+    assert small["copy"].args == (4096,)
+    assert small["search 256 x 8"].args == (64, 256, 8)
+    assert small["whole search 256 x 8"].args == (64, 256, 8, machine._whole)
+
+
+BATCH_16 = ("--config.run.batch=16",)
+
+
+def test_a_row_is_a_line_of_what_it_has():
+    row = {"rate": 12345.67, "unit": "GFLOP/s", "gib": 1.5, "share": 0.125, "of": "a"}
+    assert machine._line("x", row).split() == (
+        "x 12,345.7 GFLOP/s 1.50 GiB 12.5 % of a".split()
+    )
+    for more in ({}, {"share": None, "of": "a"}):  # where that has no rate
+        line = machine._line("x", {"rate": 1.0, "unit": "GB/s"} | more)
+        assert line.split() == ["x", "1.0", "GB/s"]
+    assert machine._line("x", {"failed": "why"}) == f"{'x':34} why"
 
 
 def test_beside_it_stands_a_model_without_masks():

@@ -192,6 +192,31 @@ def test_a_new_discriminator_takes_nothing_for_usual():
     found = adversarial._averages(new.stats["lecam"], real, fake)
     assert (found["real"], found["fake"], found["count"]) == (3, -5, 1)
     assert new.step == 0 and not jax.tree.leaves(new.ema)
+    # After a hundred each counts a hundredth, and is not less for those before it.
+    for count, share in ((1, 1 / 2), (98, 1 / 99), (99, 1 / 100), (500, 1 / 100)):
+        usual = {"real": jnp.zeros(1), "fake": jnp.ones(1), "count": jnp.int32(count)}
+        found = adversarial._averages(usual, real, fake)
+        np.testing.assert_allclose(found["real"], 3 * share, rtol=1e-5)
+        np.testing.assert_allclose(found["fake"], 1 - 6 * share, rtol=1e-5)
+        assert found["count"] == count + 1
+    slope = jax.grad(
+        lambda x: adversarial._averages(usual, [Verdict(x, ())], fake)["real"].sum()
+    )
+    assert not slope(jnp.ones((4, 2))).any()
+
+
+def test_an_accelerator_computes_the_game_only_while_it_is_played(monkeypatch):
+    """There as on a CPU, which always does."""
+    played = lambda: {"loss": jnp.float32(3), "stats": {"count": jnp.int32(4)}}
+    idle = {"loss": jnp.float32(0), "stats": {"count": jnp.int32(1)}}
+    for kind in ("cpu", "default"):
+        chosen = lambda kind=kind, **of: of[kind]()
+        monkeypatch.setattr(jax.lax, "platform_dependent", chosen)
+        run = jax.jit(lambda active: adversarial._either(active, played, idle))
+        toy.same(run(True), played())
+        toy.same(run(False), idle)
+        text = str(jax.make_jaxpr(run)(True))
+        assert ("cond" in text) == (kind == "default")
 
 
 @pytest.mark.slow

@@ -12,18 +12,27 @@ import pytest
 
 import vqdit
 from tests import toys
-from tests.train.experiments import JOINT
+from tests.train.experiments import JOINT, of_values
 from train.config import Run, StageTwo, Stream
 from train.config.network import network
 from train.config.override import replaced
 from train.errors import BadInput
 from train.modalities import Images, Series
+from train.objectives import streams
 from train.objectives.denoising import build_step, objective_of
 from train.objectives.latents import encode_set
 from train.objectives.streams import Streams, _bits, prepare
 from train.objectives.transfer import Transfer
 from train.pipeline import open_examples
-from vqdit.diffusion import Case, Gaussian, LogitNormal, Masking, Mixture, Uniform
+from vqdit.diffusion import (
+    Case,
+    Gaussian,
+    LogitNormal,
+    Masking,
+    Mixture,
+    Scattered,
+    Uniform,
+)
 from vqdit.dit import DiT
 from vqdit.nn import Block
 from vqdit.nn.streams import Continuous, Discrete
@@ -45,7 +54,7 @@ def test_an_experiment_of_old_becomes_this_one():
     old = {"class": "train.config.StageTwo", "fields": dict(now["fields"])}
     del old["fields"]["streams"]
     process = describe(Masking(32))
-    streams = [
+    told = [
         {"name": "image", "grid": [4, 4], "channels": 4, "patch": 2, "outputs": 1},
         {"name": "text", "grid": [6], "vocab": 32, "books": 1},
     ]
@@ -56,7 +65,7 @@ def test_an_experiment_of_old_becomes_this_one():
         | {
             "streams": [
                 {"class": kind, "fields": fields}
-                for kind, fields in zip(kinds, streams, strict=True)
+                for kind, fields in zip(kinds, told, strict=True)
             ]
         },
     }
@@ -121,6 +130,119 @@ def test_a_run_says_of_how_many_bits_its_streams_are():
     continuous = dataclasses.replace(image.contract, codes=())
     assert _bits(dataclasses.replace(image, contract=continuous)) == ""
     assert _bits(None) == ""
+
+
+@pytest.mark.parametrize(
+    "changes, absent, untrained",
+    [
+        ({"label_dropout": 0.1}, (1, 3), (1,)),
+        ({"label_dropout": 0.0}, (1, 3), (1, 3)),  # nor without a class
+        ({"label_dropout": 0.0}, (1,), (1,)),
+        ({"label_dropout": 0.0, "model.classes": 0}, (0,), ()),
+    ],
+)
+def test_what_was_never_trained_is_told_to_who_draws(changes, absent, untrained):
+    mixture = Mixture((Case(parts={"text": Scattered()}),))
+    how = {"model.classes": 3, "mixture": mixture}
+    experiment = replaced(JOINT, how | changes)
+    names = ("a", "b", "c") if experiment.model.classes else ()
+    source = types.SimpleNamespace(absent=absent, class_names=names)
+    opened = Streams(experiment, *network(experiment, {}), {}, source)
+    found = opened.generator({"w": 3.0})
+    assert found.untrained == untrained and found.class_names == names
+    assert found.params == {"w": 3} and found.parts == mixture.parts != {}
+
+
+def test_batches_are_those_of_the_run():
+    experiment = replaced(JOINT, {"run.batch": 24, "run.seed": 7})
+    source = types.SimpleNamespace(batches=lambda *of: of)
+    opened = Streams(experiment, None, {}, {}, source)
+    assert opened.batches(5, "rows") == (24, 7, 5, "rows")
+    assert opened.batches(5) == (24, 7, 5, None)
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """Nine pictures of the classes 0 and 2."""
+    image, label = np.zeros((9, 4, 4, 1), np.uint8), np.repeat([0, 2], [4, 5])
+    np.savez(tmp_path / "x.npz", image=image, label=label)
+    path = str(tmp_path / "x.npz")
+    return Images("npz", path, size=4, channels=1, holdout=0.0, threads=0)
+
+
+def test_data_and_what_is_born_discrete_have_the_same_classes(
+    labelled, tmp_path, capsys
+):
+    experiment = of_values("words", labelled, {"word": Labels(3)})
+    experiment = replaced(experiment, {"model.classes": 3})
+    for share in (0.1, 0.2):
+        prepare(replaced(experiment, {"label_dropout": share}))
+        said = capsys.readouterr().err
+        assert "no training example of the classes 1\n" in said
+        assert "label_dropout" not in said
+    for changes, message in (
+        ({"model.classes": 2}, "model.classes=2 but .* 3 classes; write model.classes"),
+        ({"streams.word.tokenizer": Labels(4)}, "has 3 classes; write Labels.3."),
+        ({"streams.word.tokenizer": Bytes(4)}, "has no caption; leave the stream out"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            prepare(replaced(experiment, changes))
+    unlabelled = tmp_path / "y.npz"
+    np.savez(unlabelled, image=np.zeros((9, 4, 4, 1), np.uint8))
+    data = dataclasses.replace(labelled, data_dir=str(unlabelled))
+    prepare(of_values("words", data, {"word": Labels(5)}))  # all are missing
+    classless = replaced(experiment, {"model.classes": 0})
+    capsys.readouterr()
+    prepare(classless)
+    prepare(replaced(classless, {"label_dropout": 0.0}))
+    assert not capsys.readouterr().err
+
+
+def test_what_is_held_out_is_looked_at_where_it_is_needed(monkeypatch):
+    """Beside a cache, which is of the training part; and the run says what it starts
+    from, and whether it has begun."""
+    calls, source = [], types.SimpleNamespace(classes=0, absent=(), class_names="ab")
+    noted = lambda answer: lambda *of, **how: calls.append((*of, how)) or answer
+    model, codec = DiT((), width=16, depth=1, block=Block(2)), toys.codec()
+    tokenizers = {"image": codec, "text": Bytes(6)}
+    for name, answer in (
+        ("opened", tokenizers),
+        ("network", (model, "processes")),
+        ("open_caches", source),
+        ("open_transfer", (None, "lost")),
+        ("examples_for", None),
+    ):
+        monkeypatch.setattr(streams, name, noted(answer))
+    experiment = replaced(JOINT, {"cache": "there", "init": "old"})
+    looks = experiment.sources["image"]
+    for every, begun, looked in ((0, None, []), (4, 0, [(codec, looks, False, {})])):
+        chosen = replaced(experiment, {"run.heldout_every": every})
+        made = prepare(chosen, begun)
+        assert calls == [
+            (chosen, True, {}),
+            (chosen, tokenizers, {}),
+            (chosen, "processes", tokenizers, {}),
+            *looked,
+            ("old", model, begun is not None, ("a", "b"), {}),
+        ]
+        assert (made.lost, made.source, made.transfer) == ("lost", source, None)
+        assert made.codecs == {"image": codec} and made.values == {"text": Bytes(6)}
+        calls.clear()
+
+
+def test_a_start_over_another_tokenizer_is_spoken_of(monkeypatch, capsys):
+    codec = toys.codec()
+    contract = dataclasses.replace(codec.contract, fingerprint="another")
+    other = dataclasses.replace(codec, contract=contract)
+    model, _ = network(JOINT, {})
+    checked = []
+    for new, said in ((codec, False), (other, True), (Bytes(6), False), (None, False)):
+        bundle = types.SimpleNamespace(codecs={"image": codec})
+        transfer = types.SimpleNamespace(check=checked.append, bundle=bundle)
+        streams._check_transfer(transfer, model, {"image": new} if new else {})
+        err = capsys.readouterr().err
+        assert ("stream 'image' was of another tokenizer's latents" in err) == said
+    assert checked[0]["params"]["image_in"]["kernel"].shape[-1] == 32
 
 
 @pytest.mark.slow
@@ -253,8 +375,8 @@ def test_books_start_no_longer_than_one_and_streams_not_alike():
         run=Run(steps=2, batch=8),
     )
     names = tuple(experiment.streams)
-    streams = tuple(Discrete(name, (2,), 9, books=3) for name in names)
-    model = experiment.model.clone(streams=streams)
+    three = tuple(Discrete(name, (2,), 9, books=3) for name in names)
+    model = experiment.model.clone(streams=three)
     parts = (experiment, model, dict.fromkeys(names, Masking(9)))
     words = np.random.default_rng(0).normal(size=(3, 9, 5)).astype(np.float32)
     plain = build_step(*parts)[0]().params

@@ -1,12 +1,13 @@
 import itertools
+import types
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.train.fresh import batches, forget
+from tests.train.fresh import batches, forget, fresh
 from train.errors import BadInput
-from train.modalities import Images
+from train.modalities import Images, Record, Series
 from train.pipeline import endless, examples, once, whole
 from train.sources import open_source
 from train.sources import source as sources
@@ -169,6 +170,7 @@ def test_whole_is_every_example_centred(images):
     everything = whole(replaced(images, flip=True, crop="random"), True)
     np.testing.assert_array_equal(everything["label"], np.arange(10))
     assert everything["label"].dtype == np.int32
+    np.testing.assert_array_equal(fresh(images, True).labels, np.arange(10))
     np.testing.assert_array_equal(everything["x"][:, 0, 0, 0], 20 * np.arange(10) + 4)
     some = whole(images, True, count=4)
     np.testing.assert_array_equal(some["label"], [0, 2, 5, 7])
@@ -187,13 +189,58 @@ def test_examples_are_made_once_where_they_fit(images, monkeypatch):
 
     monkeypatch.setattr(Images, "cut", counted)
     images = replaced(images, threads=0)  # threads read ahead
-    for kept, times in ((2**20, 1), (0, 3)):
+    for kept, times in ((160, 1), (159, 3)):  # ten pictures of sixteen bytes
         monkeypatch.setattr(examples, "KEPT_BYTES", kept)
         forget()
         first(batches(images, True, 5, 0), 4)
         whole(images, True)
         assert sorted(asked) == sorted([*range(10)] * times)
         asked.clear()
+
+
+def test_values_that_are_no_pixels_take_four_bytes(monkeypatch):
+    data = Series(length=16, channels=2, examples=40, threads=0)
+    size = 4 * 16 * 2 * len(fresh(data, True))
+    for kept, fits in ((size, True), (size - 1, False)):
+        monkeypatch.setattr(examples, "KEPT_BYTES", kept)
+        assert (fresh(data, True)._made is not None) == fits
+
+
+@pytest.mark.parametrize("threads, light", [(0, False), (3, False), (3, True)])
+def test_what_all_records_have_is_told_or_read(threads, light):
+    """Their own words, else those of their class; read where either is not known."""
+    own = [None if i % 4 else f"own {i}" for i in range(40)]
+    labels, words, asked = np.arange(40) % 3 - 1, ("cat", "dog"), []
+    expected = [
+        text or (words[label] if label >= 0 else None)
+        for text, label in zip(own, labels, strict=True)
+    ]
+
+    def take(rows):
+        asked.extend(rows)
+        return [
+            Record(np.zeros(1), label=int(labels[i]), more={"caption": own[i]})
+            for i in rows
+        ]
+
+    opened = examples.Examples.__new__(examples.Examples)
+    opened.data = types.SimpleNamespace(words=words, threads=threads)
+    for told, known, reads in (
+        (own, labels, False),
+        (None, labels, True),
+        (own, None, True),
+    ):
+        held = {"told": lambda name, told=told: told, "labels": known, "take": take}
+        kind = type("Held", (types.SimpleNamespace,), {"__len__": lambda _: 40})
+        opened.source = kind(**held, light=light)
+        assert opened.values("caption") == expected
+        assert sorted(asked) == (list(range(40)) if reads else [])
+        asked.clear()
+    assert opened.values("row") == [None] * 40  # classes have words, and no rows
+    opened._windows = np.array([[1, 0], [1, 5], [0, 0]])
+    for keys, of_each in ((None, None), (["a", "b"], ["b", "b", "a"])):
+        opened.source = types.SimpleNamespace(keys=keys)
+        assert opened.keys == of_each
 
 
 def test_what_a_caller_writes_into_a_batch_is_not_kept(images):
@@ -213,8 +260,10 @@ def test_bad_requests_are_refused_before_the_first_batch(images, train):
         batches(images, train, 0, 0)
     with pytest.raises(BadInput, match="data.data_dir"):
         batches(replaced(images, data_dir=""), train, 4, 0)
-    with pytest.raises(BadInput, match="run.seed=-1"):
-        batches(images, True, 4, -1)
+    for seed in (-1, 2**63):
+        with pytest.raises(BadInput, match=f"run.seed={seed}: write a number"):
+            batches(images, True, 4, seed)
+    assert len(next(batches(images, True, 1, 2**63 - 1))["label"]) == 1
     with pytest.raises(BadInput, match="most=0"):
         whole(images, train, count=0)
 
@@ -243,7 +292,22 @@ def test_once_reads_no_example_that_is_not_there():
         return {"label": indices}
 
     list(once(take, count=5, batch=4, rows=np.arange(2, 4), threads=0))
-    assert max(read) == 4
+    assert max(read) == 4 and min(read) == 2
+
+
+def test_files_are_read_by_threads_in_chunks_as_they_are_one_by_one(
+    tmp_path, monkeypatch
+):
+    for i in range(8):
+        Image.fromarray(np.full((4, 4), i, np.uint8)).save(tmp_path / f"{i}.png")
+    images = Images("folder", str(tmp_path), size=4, holdout=0, bad_share=0.0)
+    opened = [fresh(replaced(images, threads=n), True) for n in (0, 3)]
+    monkeypatch.setattr(examples, "CHUNK", 3)
+    for each in opened:
+        rows = np.array([7, 0, 3, 3, 5, 1, 2])
+        found = each.take(rows)["x"]
+        np.testing.assert_array_equal(found[:, 0, 0, 0], rows)
+        assert each.keys == [str(i) for i in range(8)]
 
 
 def test_a_damaged_file_does_not_move_the_other_examples(tmp_path):

@@ -1,5 +1,6 @@
 import itertools
 import json
+import types
 
 import numpy as np
 import pytest
@@ -8,8 +9,10 @@ from tests.train.caches import write_cache
 from tests.train.fresh import batches
 from train.errors import BadInput
 from train.modalities import Images
+from train.modalities.draws import Draws, Word
 from train.pipeline import JointExamples, cache
 from train.pipeline.cache import CachedExamples, LatentCache
+from vqdit import sealed
 
 CONTRACT = {"grid": [2, 2], "fingerprint": "ab12", "classes": 10, "mean": [0.5, -1e-7]}
 
@@ -126,6 +129,99 @@ def test_a_folder_that_is_no_cache_names_the_command(tmp_path):
     for path in (tmp_path, tmp_path / "gone"):
         with pytest.raises(BadInput, match="python -m train.encode"):
             LatentCache(path)
+
+
+def test_a_cache_states_its_classes_and_reads_all_labels_in_chunks(
+    tmp_path, monkeypatch
+):
+    names = {"class_names": ["cat", "dog"], "classes": 2, "absent": [1], "keys": ["a"]}
+    write_cache(tmp_path / "cache", records(11), names, 11)
+    read = LatentCache(tmp_path / "cache")
+    assert (read.classes, read.class_names, read.absent) == (2, ("cat", "dog"), (1,))
+    found = CachedExamples(read, "data", "codes")
+    assert (found.classes, found.class_names) == (2, ("cat", "dog"))
+    assert (found.absent, found.keys, found.data) == ((1,), ["a"], "data")
+    asked, take = [], read.take
+    monkeypatch.setattr(
+        read, "take", lambda rows: asked.append(len(rows)) or take(rows)
+    )
+    monkeypatch.setattr(cache, "CHUNK", 4)
+    np.testing.assert_array_equal(found.labels, np.arange(11) % 10)
+    assert max(asked) <= 4 and len(found) == sum(asked) == 11
+    bare = CachedExamples(
+        types.SimpleNamespace(**vars(read) | {"contract": {}}), 0, "x"
+    )
+    assert bare.keys is None
+
+
+@pytest.mark.parametrize("mirrors", [(), (Word.FLIP,), (Word.FLIP, Word.MIRROR)])
+def test_the_version_of_an_example_is_drawn_evenly(mirrors):
+    """As it is mirrored or, of a cache of epochs, any of these; by seed, epoch and
+    index alone."""
+    index, epochs = np.arange(6000), np.repeat([0, 1], 3000)
+    take = lambda rows, version: {"latents": version, "label": rows, "known": rows % 2}
+    for versions, contract in ((5, {"epochs": 5}), (2 ** len(mirrors), {})):
+        held = types.SimpleNamespace(
+            **{"contract": contract, "versions": versions, "mirrors": mirrors},
+            **{"take": take, "classes": 0, "class_names": (), "absent": ()},
+        )
+        examples = CachedExamples(held, "data", "latents")
+        found = examples.augmented(index, epochs, 3)
+        assert list(found) == ["x", "known", "label"]
+        np.testing.assert_array_equal(found["label"], index)
+        np.testing.assert_array_equal(found["known"], index % 2)
+        drawn = found["x"]
+        if not contract:
+            draws = Draws(3, epochs, index)
+            np.testing.assert_array_equal(drawn, draws.version(mirrors))
+        share = np.bincount(drawn, minlength=versions) / len(index)
+        assert len(share) == versions
+        # Five standard errors of a share.
+        assert abs(share - 1 / versions).max() <= 5 * (versions * len(index)) ** -0.5
+        some = examples.augmented(index[7:9], epochs[7:9], 3)["x"]
+        np.testing.assert_array_equal(some, drawn[7:9])
+        for other in (
+            examples.augmented(index, epochs + 1, 3),
+            examples.augmented(index, epochs, 4),
+        ):
+            assert versions == 1 or (other["x"] != drawn).mean() > 0.3
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"count": 0}, "a count is 0"),
+        ({"count": 5.0}, "a count is 5.0"),
+        ({"versions": 0}, "a count is 0"),
+        ({"versions": True}, "a count is True"),
+        ({"versions": 2}, "5 records of 2 versions"),
+        ({"format": 0}, "format 0"),
+        ({"shards": [{"file": "../x.array_record", "sha256": ""}]}, "is no shard of a"),
+        ({"shards": [{"file": "records-1.array_record", "sha256": ""}]}, "is no shard"),
+    ],
+)
+def test_what_a_cache_says_of_itself_is_looked_at(tmp_path, changes, message):
+    """Whoever has sealed it; one of before versions holds one of each."""
+    write_cache(tmp_path / "cache", records(5), {}, 5)
+    path = tmp_path / "cache" / "cache.json"
+    stored = json.loads(path.read_text())
+    del stored["seal"], stored["versions"]
+    path.write_text(json.dumps(stored))
+    assert len(LatentCache(tmp_path / "cache")) == 5
+    path.write_text(json.dumps(sealed.sealed(stored | changes)))
+    with pytest.raises(BadInput, match=f"{message}.*encode again"):
+        LatentCache(tmp_path / "cache")
+
+
+def test_records_that_are_not_as_the_fields_say_are_refused(tmp_path):
+    write_cache(tmp_path / "cache", records(5), {}, 5)
+    path = tmp_path / "cache" / "cache.json"
+    stored = json.loads(path.read_text())
+    del stored["seal"]
+    stored["fields"]["codes"]["shape"] = [2, 2, 2]
+    path.write_text(json.dumps(stored))
+    with pytest.raises(BadInput, match="its records are not of its fields; encode ag"):
+        LatentCache(tmp_path / "cache")
 
 
 def interrupted():

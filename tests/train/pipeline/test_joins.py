@@ -1,5 +1,6 @@
 """Joint examples by key and by class: who goes with whom, and who is missing."""
 
+import contextlib
 import dataclasses
 import json
 import types
@@ -17,8 +18,9 @@ from train.modalities import Audio, ImageAugment, Images, SeriesAugment
 from train.objectives import caches
 from train.objectives.latents import encode_streams
 from train.objectives.streams import prepare
-from train.pipeline import JointExamples, LatentCache
+from train.pipeline import JointExamples, LatentCache, joins
 from train.pipeline.joins import ByClass, ByKey
+from train.sources.share import Portion
 from vqdit.diffusion import Gaussian, Masking
 from vqdit.dit import DiT
 from vqdit.nn import Block
@@ -59,11 +61,38 @@ def test_files_of_one_name_go_together_and_others_are_alone(two):
     assert (found["label"] == -1).all()
     batch = next(joined.batches(4, 0))
     assert batch["known"]["a"].sum() == 3
+    for pattern, rows in (("w", [0]), ("z", [3]), ("^[xy]$", [1, 2]), ("x|z", [1, 3])):
+        assert joined.like(pattern).tolist() == rows
+    with pytest.raises(BadInput, match="no name is like 'v' among the examples of a,"):
+        joined.like("v")
+    assert joined.has(np.arange(4), "a").tolist() == [True, True, True, False]
+    assert joined.has(np.array([3, 0]), "b").tolist() == [True, False]
+
+
+def test_labels_are_those_of_the_data_that_have_some():
+    """An example without these data has none, so that none is no label apart."""
+    numbered = {"class_names": ("cat", "dog", "cow"), "order": "old", "absent": (2, 3)}
+    numbered = part(keys=["x", "y"], labels=np.array([0, 1]), classes=3, **numbered)
+    bare = {"classes": 0, "class_names": (), "order": "", "absent": ()}
+    for keys, labels, absent in (
+        (["x", "y"], [0, 1], (2, 3)),
+        (["x", "y", "z"], [0, 1, -1], (2,)),
+    ):
+        plain = part(keys=keys, labels=-np.ones(len(keys), int), **bare)
+        parts = {"plain": plain, "numbered": numbered}
+        joined = JointExamples({}, {}, True, "key", parts)
+        every = np.arange(len(keys))
+        assert joined.labels(every).tolist() == labels
+        assert joined.labels(every, "plain").tolist() == [-1] * len(keys)
+        assert joined.classes == 3 and joined.class_names == numbered.class_names
+        assert (joined.order, joined.absent, joined.cached) == ("old", absent, True)
 
 
 def test_of_a_key_there_are_as_many_or_one_for_all():
     clips, words = part(keys=["x", "x", "y"]), part(keys=["y", "x"])
-    rows = ByKey({"a": clips, "b": words}, False).rows(np.arange(3), 0, 0)
+    found = ByKey({"a": clips, "b": words}, False)
+    assert (found.missing, found.shared, found.count) == (frozenset(), {"b"}, 3)
+    rows = found.rows(np.arange(3), 0, 0)
     assert rows["a"].tolist() == [0, 1, 2] and rows["b"].tolist() == [1, 1, 0]
     three = part(keys=["x"] * 3)
     with pytest.raises(
@@ -141,6 +170,11 @@ def test_any_of_the_class_is_drawn_by_seed_epoch_and_index():
     assert chi < len(mine) + 4 * np.sqrt(2 * len(mine))
     found = joined.take(index[:4])
     np.testing.assert_array_equal(found["label"], labels[:4])
+    # As it is evaluated each has one companion for good, that of the first epoch.
+    first = joined._join.rows(index[:4], 0, 0)["small"]
+    x = joined.parts["small"].take(first)["x"]
+    np.testing.assert_array_equal(found["streams"]["small"], x)
+    np.testing.assert_array_equal(joined.labels(index[:4], "small"), labels[:4])
     np.testing.assert_array_equal(found["streams"]["word"][:, 0, 0], labels[:4])
     assert not {"small", "large"} & set(found["known"])
 
@@ -164,6 +198,26 @@ def test_a_class_that_is_empty_and_other_classes_are_refused():
         ByClass({"a": one, "b": labelled([0, 1, 2], ("cat", "dog", "cow"))})
     with pytest.raises(BadInput, match="data.b has 0 classes"):
         ByClass({"a": one, "b": labelled([-1, -1], ())})
+
+
+def test_shares_of_two_sets_are_of_the_same_rows():
+    """Joined by index, a share of one and all of the other are not of one example."""
+
+    def held(rows):
+        source = None if rows is None else Portion.__new__(Portion)
+        if rows is not None:
+            source.rows = np.array(rows)
+        return types.SimpleNamespace(source=source)
+
+    for one, other, fits in (
+        ([0, 2], [0, 2], True),
+        (None, None, True),
+        ([0, 2], [0, 1], False),
+        ([0, 2], None, False),
+    ):
+        said = "data.b has other examples of its training part than data.a"
+        with contextlib.nullcontext() if fits else pytest.raises(BadInput, match=said):
+            joins._check_shares("a", held(one), "b", held(other))
 
 
 @pytest.mark.slow

@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 
@@ -25,6 +26,8 @@ class Made(Modality):
     passes = []
 
     def source(self, train):
+        if not train:
+            raise BadInput("statistics are of the training part")
         return Parts(self)
 
 
@@ -159,6 +162,54 @@ def test_what_a_gap_was_filled_with_moves_nothing(monkeypatch):
     np.testing.assert_allclose(found.mean, np.nanmean(x, 0), rtol=1e-12)
 
 
+def test_a_probe_is_of_the_first_examples_of_some_records():
+    """Seven of seven, or sixteen, evenly spaced."""
+    data = Made()
+    found = statistics.probe(data, True)
+    parts = np.array_split(values(0, 1000), 7)
+    assert found["records"] == 7 and len(found["some"]) == 7
+    for (mean, std, label), x in zip(found["some"], parts, strict=True):
+        np.testing.assert_allclose([mean, std], [x.mean(), x.std()], rtol=1e-5)
+        assert label == -1
+    many = Series(examples=40, length=16)
+    found = statistics.probe(many, True)
+    assert found["records"] == 40 and len(found["some"]) == 16
+
+
+@pytest.mark.parametrize(
+    "count, some, other",
+    [
+        (1, (5e-7, 2.0, 3), False),
+        (1, (-5e-6, 2.0, 3), True),  # of means about 0
+        (1, (0.0, 2.0001, 3), False),
+        (1, (0.0, 2.0003, 3), True),
+        (1, (0.0, 2.0, 4), True),
+        (2, (0.0, 2.0, 3), True),
+    ],
+)
+def test_rounding_is_no_other_record(count, some, other, monkeypatch):
+    now = {"records": 1, "some": ((0.0, 2.0, 3),)}
+    monkeypatch.setattr(statistics, "probe", lambda data, train: now)
+    made_of = {"records": count, "some": [some]}
+    assert bool(statistics.other_records(made_of, None, True)) == other
+    monkeypatch.setattr(statistics, "probe", lambda data, train: {True: now}[train])
+    with pytest.raises(BadInput) if other else contextlib.nullcontext():
+        statistics.refuse_others(made_of, None, "what")
+
+
+def test_a_share_is_every_so_manyth_record():
+    parts = np.array_split(values(0, 1000), 7)
+    for index in range(3):
+        found = statistics.moments_of(Made(), (index, 3)).finished()
+        x = np.concatenate(parts[index::3])
+        assert found.count == (len(x),) * 3
+        np.testing.assert_allclose(found.mean, x.mean(0), rtol=1e-6)
+    data = Made(seed=3)
+    assert not statistics.are_known(data) and statistics.are_known(Images())
+    statistics.believe(data, "told")
+    assert statistics.are_known(data) and statistics_of(data) == "told"
+
+
 def test_statistics_of_other_data_are_refused(tmp_path):
     keep_statistics(Made(), tmp_path)
     for other in (Made(seed=1), Made(files="b")):
@@ -178,6 +229,14 @@ def test_records_that_changed_under_their_names_are_told_from_the_old(
     stored = json.loads((tmp_path / "statistics.json").read_text())
     was = values
     monkeypatch.setitem(globals(), "values", lambda *of: 1.01 * was(*of))
+    statistics.records_of.cache_clear()
+    with pytest.raises(BadInput, match="statistics.json: made of other records"):
+        keep_statistics(Made(), tmp_path)
+    # Rounded otherwise, they are the same.
+    monkeypatch.setitem(globals(), "values", lambda *of: (1 + 2e-5) * was(*of))
+    statistics.records_of.cache_clear()
+    keep_statistics(Made(), tmp_path)
+    monkeypatch.setitem(globals(), "values", lambda *of: 1.0003 * was(*of))
     statistics.records_of.cache_clear()
     with pytest.raises(BadInput, match="statistics.json: made of other records"):
         keep_statistics(Made(), tmp_path)
@@ -247,6 +306,17 @@ def test_parts_that_are_merged_are_the_whole(n):
 def test_statistics_of_before_are_of_the_same_data(data, key):
     """As 0.1.0 named it: a setting that came later, at its default, is none."""
     assert statistics._key(data).startswith(key)
-    if isinstance(data, Series):
-        other = dataclasses.replace(data, duplicates="mean")
-        assert not statistics._key(other).startswith(key)
+    free = {"threads": 7, "stride": 5, "words": ("a",), "download": True}
+    for name in free.keys() & vars(data):
+        other = dataclasses.replace(data, **{name: free[name]})
+        assert statistics._key(other).startswith(key), name
+    for name, value in {
+        "duplicates": "mean",
+        "share": 0.5,
+        "elevation": (-20.0, 3.0),
+        "seed": 9,
+        "normalise": "robust",
+    }.items():
+        if name in vars(data):
+            other = dataclasses.replace(data, **{name: value})
+            assert not statistics._key(other).startswith(key), name
