@@ -27,8 +27,8 @@ SETTINGS = {
 RATIO = 3.5  # at most, of Fréchet distances; `bars` has what else the demo has to meet
 # Mean and standard deviation over seeds, of accuracies at least that of 1,000 draws:
 # the tokenizer's of 0 to 4 on a GPU and 0 to 3 on a CPU, the flow's of 0 to 4 and the
-# masked model's of 0 to 3 on a CPU (RESULTS.md, section demo). Twice that is what a seed
-# changes.
+# masked model's of 0 to 3 on a CPU (RESULTS.md, section demo). Twice that is what a
+# seed changes.
 USUAL = {
     "PSNR, dB": (26.03, 0.28),
     "above k-means, dB": (3.30, 0.28),
