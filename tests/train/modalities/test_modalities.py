@@ -207,7 +207,7 @@ def test_restore_undoes_prepare_but_for_what_is_lost(kind):
 
 
 @each
-@pytest.mark.parametrize("taken", [1, 3])
+@pytest.mark.parametrize("taken", [1, 2, 3])
 def test_planes_merge_to_the_signal(kind, taken):
     values = SUFFIXED[kind].values
     data = modality_of(kind).of(taken, 1.0, **OF[kind])
@@ -222,6 +222,14 @@ def test_planes_merge_to_the_signal(kind, taken):
     if taken >= channels or kind == "audio":
         merged = data.merge(planes, channels)
         np.testing.assert_allclose(merged[..., :channels], values, rtol=1e-6)
+
+
+def test_sound_of_one_channel_is_coded_by_a_tokenizer_of_two():
+    data, mono = Audio.of(2, 8000.0), SERIES[:, :1]
+    planes = data.planes(mono, 2)
+    assert planes.shape == (1, 30, 2) and (planes == mono).all()
+    apart = planes + [0.25, -0.25]  # as decoded: their mean is the signal
+    np.testing.assert_allclose(data.merge(apart, 1), mono, rtol=1e-6)
 
 
 def test_the_fields_that_all_share_are_refused_by_all():
