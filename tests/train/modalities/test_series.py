@@ -314,8 +314,8 @@ def test_findings_are_of_all_samples_whichever_recording_they_are_in(tmp_path):
     long, short = recording(100), recording(50, seed=1)
     long[:15, 0], short[:, 1] = np.nan, 7.0
     short[20, 0] = 1e6
-    write_csv(tmp_path / "a.csv", long, ("x", "y"))
-    write_csv(tmp_path / "b.csv", short, ("x", "y"))
+    write_csv(tmp_path / "b.csv", long, ("x", "y"))
+    write_csv(tmp_path / "a.csv", short, ("x", "y"))
     found = fresh(over(tmp_path), True).findings
     assert found["channels"] == ["x", "y"] and found["recordings"] == 2
     assert found["missing_share"] == pytest.approx([15 / 150, 0])
