@@ -12,7 +12,7 @@ from PIL import Image
 from tests.train.fresh import batches, fresh
 from train.errors import BadInput, Unreadable
 from train.modalities.files import index as indices
-from train.modalities.files.clips import pack_times, read_clip, times_of
+from train.modalities.files.clips import even_times, pack_times, read_clip, times_of
 from train.modalities.files.index import Index, Reel, open_clip
 from train.modalities.image import Images
 from train.modalities.transforms.augment import ImageAugment
@@ -237,6 +237,37 @@ def test_each_frame_of_a_file_has_its_own_time(tmp_path):
     (tmp_path / "b.mp4").write_bytes(video.write(record))
     back = read_clip(tmp_path / "b.mp4")
     np.testing.assert_allclose(back.times[:-1], np.array(TIMES) / 1000, atol=1e-5)
+
+
+def test_times_are_those_of_the_frames_from_the_first_on():
+    """Even ones to what the file rounds to; others with the time of the last."""
+    at = 5 + np.arange(4) / 25
+    told = np.arange(5) / 25
+    for average in (25.0, 0.0, 30.0):  # what the file says of it, if anything
+        np.testing.assert_allclose(even_times(at, 0.04, average, 1e-6), told)
+    rounded = np.array([0, 0.033, 0.067, 0.1])
+    exact = even_times(rounded, 0.033, 30.0, 1e-3)
+    np.testing.assert_array_equal(exact, np.arange(5) / 30)
+    uneven = np.array([1, 1.1, 1.4])
+    for last, end in ((0.5, 0.9), (0.0, 0.6)):  # where nothing says it, their median
+        found = even_times(uneven, last, 7.0, 1e-6)
+        np.testing.assert_allclose(found, [0, 0.1, 0.4, end])
+    # A fifth of a step from even is taken for rounding, where the file's ticks are so
+    # long; more than a quarter is not.
+    for much, even in ((0.2, True), (0.3, False)):
+        found = even_times(np.array([0, 1 + much, 2, 3]), 1.0, 0.0, 10.0)
+        assert (found == np.arange(5)).all() == even
+
+
+@pytest.mark.parametrize("starts", [[np.nan] * 3, [0, 2, 1], [0, 1, 1], [7.0], []])
+def test_frames_without_times_are_even_where_the_file_says_how_many(starts):
+    starts = np.array(starts, float)
+    assert even_times(starts, 0.0, 0.0, 1e-3) is None
+    found = even_times(starts, 0.0, 4.0, 1e-3)
+    if len(starts):
+        np.testing.assert_array_equal(found, np.arange(len(starts) + 1) / 4)
+    else:
+        assert found is None
 
 
 def test_a_gifs_frame_of_next_to_no_time_lasts_a_tenth_of_a_second(tmp_path):

@@ -288,6 +288,25 @@ def test_scans_that_cannot_be_used_are_named_and_refused_above_a_share(tmp_path)
         fresh(over(tmp_path), True)
 
 
+def test_what_is_not_finite_is_a_share_of_all_scans(tmp_path, caplog):
+    for i in range(4):
+        x = counted(4, 4, 4)
+        x[: 2 * (i == 1)] = np.nan
+        np.save(tmp_path / f"{i}.npy", x)
+    assert fresh(over(tmp_path), True).findings == {"filled_share": [0.125]}
+    said = "channel 0: 12.50% is not finite, and filled with the least there is"
+    assert said in caplog.text
+
+
+def test_a_scan_is_looked_at_in_eight_slices_from_its_lowest_to_its_highest():
+    steps = np.linspace(-1, 1, 36, dtype=np.float32)[:, None, None, None]
+    found = Volumes.slices(np.broadcast_to(steps, (36, 3, 4, 1)))
+    assert found.shape == (8, 3, 4, 1) and (found == found[:, :1, :1]).all()
+    # Every fifth of 36.
+    np.testing.assert_allclose(found[:, 0, 0, 0], np.arange(8) * 255 / 7, atol=1)
+    assert len(Volumes.slices(np.zeros((5, 3, 4, 1), np.float32))) == 5
+
+
 def test_volumes_go_through_the_pipeline_augmented():
     augment = VolumeAugment(rotate=20, flip=True, noise=0.1)
     volumes = dataclasses.replace(SMALL, augment=augment)

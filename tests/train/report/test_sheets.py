@@ -59,6 +59,7 @@ def test_panels_have_the_unit_of_time_and_of_each_channel():
     assert counts == [3, 4, 1]
     (sweep,) = modality_of("range").panels(np.zeros((4, 8, 1)), Units(0, (40,), (30,)))
     assert sweep.note == "black 10 m, white 70 m"
+    assert sweep.across == Axis(0, 360, "°")
 
 
 def test_a_sine_is_in_the_row_of_its_frequency():
