@@ -239,6 +239,8 @@ def test_a_muted_band_takes_out_its_tones_and_no_other():
     power = abs(np.fft.rfft(quiet[..., 0], axis=1)) / 128
     on = power[:, 1:128]
     np.testing.assert_allclose(np.minimum(on, abs(1 - on)), 0, atol=1e-6)
+    odd = SeriesAugment(mute=0.3)({"x": x[:, 1:]}, draws(20))["x"]
+    assert odd.shape == (20, 255, 1)
     muted = (on < 0.5).sum(1)
     assert muted.max() <= 0.3 * 129 and muted.max() > 25 and muted.min() < 10
 

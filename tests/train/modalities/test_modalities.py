@@ -224,6 +224,17 @@ def test_planes_merge_to_the_signal(kind, taken):
         np.testing.assert_allclose(merged[..., :channels], values, rtol=1e-6)
 
 
+def test_grey_pictures_and_colour_are_coded_by_tokenizers_of_the_other():
+    grey, colour = BYTES[0, ..., :1], BYTES[0]
+    three, one = Images.of(3), Images.of(1)
+    planes = three.planes(grey, 3)
+    np.testing.assert_array_equal(planes, np.stack([grey[..., 0]] * 3, -1)[None])
+    np.testing.assert_array_equal(three.merge(planes, 1), grey)
+    weighed = colour @ [0.299, 0.587, 0.114]  # ITU-R 601
+    for found in (one.planes(colour, 1)[0], three.merge(colour[None], 1)):
+        np.testing.assert_allclose(found[..., 0], weighed, atol=0.51)
+
+
 def test_sound_of_one_channel_is_coded_by_a_tokenizer_of_two():
     data, mono = Audio.of(2, 8000.0), SERIES[:, :1]
     planes = data.planes(mono, 2)

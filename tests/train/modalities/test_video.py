@@ -246,15 +246,16 @@ def test_times_are_those_of_the_frames_from_the_first_on():
     for average in (25.0, 0.0, 30.0):  # what the file says of it, if anything
         np.testing.assert_allclose(even_times(at, 0.04, average, 1e-6), told)
     rounded = np.array([0, 0.033, 0.067, 0.1])
-    exact = even_times(rounded, 0.033, 30.0, 1e-3)
-    np.testing.assert_array_equal(exact, np.arange(5) / 30)
+    for start, average in ((0, 30.0), (7, 30.0), (7, 0.0)):
+        exact = even_times(start + rounded, 0.033, average, 1e-3)
+        np.testing.assert_allclose(exact, np.arange(5) / 30, atol=1e-9)
     uneven = np.array([1, 1.1, 1.4])
     for last, end in ((0.5, 0.9), (0.0, 0.6)):  # where nothing says it, their median
         found = even_times(uneven, last, 7.0, 1e-6)
         np.testing.assert_allclose(found, [0, 0.1, 0.4, end])
-    # A fifth of a step from even is taken for rounding, where the file's ticks are so
-    # long; more than a quarter is not.
-    for much, even in ((0.2, True), (0.3, False)):
+    # Up to a quarter of a step is taken for rounding, where the file's ticks are so
+    # long; more than that is not.
+    for much, even in ((0.24, True), (0.26, False)):
         found = even_times(np.array([0, 1 + much, 2, 3]), 1.0, 0.0, 10.0)
         assert (found == np.arange(5)).all() == even
 
