@@ -126,6 +126,28 @@ def test_pace_takes_other_frames_of_a_file_in_their_order(folder):
     assert seen == {0, 1, 2}
 
 
+@pytest.mark.parametrize(
+    "count, start, pace, place, rows",
+    [
+        (20, 3, 1.0, None, [3, 4, 5, 6, 7]),
+        (20, 18, 1.0, None, [15, 16, 17, 18, 19]),  # moved back
+        (20, 3, 2.0, 0.9, [3, 5, 7, 9, 11]),
+        (20, 16, 2.0, 0.9, [11, 13, 15, 17, 19]),
+        (5, 0, 2.0, 0.9, [0, 1, 2, 3, 4]),  # as fast as there are frames
+        (20, 4, 0.5, None, [4, 5, 5, 6, 6]),
+        (20, 4, 0.5, 0.0, [4, 5, 5, 6, 6]),
+        (20, 4, 0.5, 0.5, [5, 6, 6, 7, 7]),  # anywhere in what plays as recorded
+        (20, 4, 0.5, 1.0, [6, 7, 7, 8, 8]),
+        (20, 16, 0.5, 1.0, [17, 18, 18, 19, 19]),  # which ends with the file
+        (20, 4, 1.0, 0.7, [4, 5, 6, 7, 8]),
+    ],
+)
+def test_which_frames_a_pace_takes(count, start, pace, place, rows):
+    video, at = Video("folder", frames=5), np.arange(5) * pace
+    shown = 100 + np.arange(count)  # which of a file's frames are on the screen
+    assert (video._moments(shown, start, at, place) - 100).tolist() == rows
+
+
 def test_folders_of_frames_are_clips_too(tmp_path):
     for clip in ("x/one", "y/two"):
         (tmp_path / clip).mkdir(parents=True)
