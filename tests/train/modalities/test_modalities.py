@@ -139,6 +139,8 @@ def test_it_is_a_value_that_json_holds(data):
     text = json.dumps(describe(data))
     assert build(json.loads(text), ("train",)) == data and hash(data)
     assert {name for name, _ in data.preparation} <= set(data.takes)
+    fields = {field.name for field in dataclasses.fields(data)}
+    assert {*data.sides, *data.made} <= fields
 
 
 @every

@@ -85,7 +85,7 @@ def test_pace_moves_digits_further_and_boxes_go_with_their_frames():
         np.testing.assert_allclose(ink, boxes[2, 0, [0, 2]], atol=1e-6)
 
 
-def test_a_folder_of_gifs_is_cut_into_clips_with_classes(folder):
+def test_a_folder_of_gifs_is_cut_into_clips_with_classes(folder, caplog):
     train, test = fresh(folder, True), fresh(folder, False)
     assert train.class_names == ("a", "b")
     found = train.take(np.arange(len(train)))
@@ -97,6 +97,7 @@ def test_a_folder_of_gifs_is_cut_into_clips_with_classes(folder):
     assert len(test) == 4
     dense = fresh(dataclasses.replace(folder, stride=1), True)
     assert len(dense) == 6 + 7 + 8 + 9
+    assert "has no index" not in caplog.text  # of which all is kept
 
 
 def test_frame_rates_become_the_one_asked_for(folder, tmp_path):
