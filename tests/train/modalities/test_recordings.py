@@ -39,6 +39,13 @@ def again(path, columns=(), time="", channels=2):
         ("t,a,b\n2,5,6\n0,1,2\n1,3,4\n", "t,a,b\n0.0,1,2\n1.0,3,4\n2.0,5,6\n", 1),
         ('"a,1";b\n1;2\n', '"a,1",b\n1,2\n', 0),
         ('"a;1",b\n1,2\n', '"a;1","b"\n1,2\n', 0),
+        ('"a\nb",c\n1,2\n', '"a\nb","c"\n1,2\n', 0),
+        ("day,t\n2024-01-01,1\n", "time,t\n0.0,1\n", 0),
+        (
+            "day,t,time,seconds\n2024-01-01,1,2,3\n",
+            "time_2,t,time,seconds\n0.0,1,2,3\n",
+            0,
+        ),
     ],
 )
 def test_a_table_comes_back_as_it_was(tmp_path, text, back, rate):

@@ -128,6 +128,7 @@ def test_integers_of_more_than_16_bits_are_refused():
 def test_channels_are_averaged_and_numbers_checked():
     x = np.stack([np.ones(5), np.zeros(5)], -1)
     np.testing.assert_array_equal(one_channel(x), 0.5)
+    assert one_channel(x.astype(np.float32)).dtype == np.float64
     with pytest.raises(Unreadable, match="2 samples that are no finite"):
         one_channel(np.array([0, np.nan, np.inf]))
     with pytest.raises(Unreadable, match="no sound"):

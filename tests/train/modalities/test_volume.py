@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.train.fresh import batches, fresh
-from train.errors import BadInput
+from train.errors import BadInput, Unreadable
 from train.modalities.record import Record
 from train.modalities.transforms.augment import VolumeAugment
 from train.modalities.volume import Volumes, fit_volume, resample
@@ -54,6 +54,18 @@ def test_every_file_form_gives_the_same_voxels(tmp_path, form):
         # Stored x first, as NIfTI has it.
         nibabel.save(nibabel.Nifti1Image(x.swapaxes(0, 2), np.eye(4)), path)
     np.testing.assert_allclose(raw(over(tmp_path))[0, ..., 0], x, atol=1e-5)
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+def test_arrays_of_every_version_of_their_format_are_read(tmp_path, version):
+    with open(tmp_path / "a.npy", "wb") as file:
+        np.lib.format.write_array(file, counted(4, 5, 6), version)
+    read = Volumes("folder").read(tmp_path / "a.npy")
+    np.testing.assert_array_equal(read.values[..., 0], counted(4, 5, 6))
+    content = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "a.npy").write_bytes(content[:-1])
+    with pytest.raises(Unreadable, match=r"cut short: \[4, 5, 6\] in 479 bytes"):
+        Volumes("folder").read(tmp_path / "a.npy")
 
 
 def nifti(path, x, affine, codes=1):
