@@ -55,6 +55,12 @@ def test_long_gaps_stay_missing_and_short_ones_are_bridged():
     holed = np.where(t == 4, NAN, t)  # a missing sample makes its gap longer
     values, _ = one_clock([(t, holed[:, None])], rate=1)
     np.testing.assert_allclose(values[:6, 0], [0, 1, 2, NAN, NAN, 5])
+    # Nothing is known before the first value and after the last.
+    t = np.arange(6.0)
+    ends = np.where((t < 1) | (t > 3), NAN, t)
+    values, _ = one_clock([(t, ends[:, None])], rate=2)
+    inner = np.arange(1, 3.5, 0.5)
+    np.testing.assert_allclose(values[:, 0], [NAN] * 2 + [*inner] + [NAN] * 4)
 
 
 @pytest.mark.parametrize(
