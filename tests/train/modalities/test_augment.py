@@ -14,7 +14,7 @@ from train.modalities.transforms.augment import (
     VolumeAugment,
     stretches,
 )
-from train.modalities.transforms.warp import move_boxes, warp
+from train.modalities.transforms.warp import move_boxes, warp, without_slivers
 from train.pipeline import open_examples as prepare
 
 EVERYTHING = ImageAugment(
@@ -51,6 +51,9 @@ def test_quarter_turns_whole_steps_and_mirrors_are_exact(size):
     moved = warp(x, matrix([1, 0, 2], [0, 1, -1]))
     np.testing.assert_array_equal(moved[:, :, :-2, 1:], x[:, :, 2:, :-1])
     np.testing.assert_array_equal(moved[:, :, -1, 1:], x[:, :, -1, :-1])  # held
+    beyond = np.pad(x, [(0, 0), (0, 0), (2, 0), (1, 0), (0, 0)], "edge")
+    back = warp(x, matrix([1, 0, -2], [0, 1, -1]))  # so are the other two
+    np.testing.assert_array_equal(back, beyond[:, :, :size, :size])
     np.testing.assert_array_equal(
         warp(x, matrix([1, 0, 0], [0, -1, 0])), x[:, :, :, ::-1]
     )
@@ -135,6 +138,14 @@ def test_a_mirrored_box_is_its_mirror_image_and_stays_in_the_picture():
     np.testing.assert_allclose(found, [[[0.6, 0.2, 0.9, 0.9]]], atol=1e-6)
     gone = move_boxes(box, matrix([1, 0, 0], [0, 1, 16]), 10, 20)  # all but 0 left
     np.testing.assert_allclose(gone, [[[0, 0.2, 0, 0.9]]], atol=1e-6)
+
+
+def test_a_box_of_which_no_more_than_a_sliver_is_left_is_absent():
+    edge = [[0.2, 1 - 5e-5, 0.8, 1, 2], [1, 0, 1, 1, 2], [0.3, 0.3, 0.3, 0.9, 0]]
+    kept = [[0.9998, 0.2, 1, 0.4, 2], [0, 0, 2e-4, 1, 0]]
+    none = [[0.0, 0, 0, 0, -1]]
+    found = without_slivers(np.array(edge + kept + none, np.float32))
+    np.testing.assert_array_equal(found, np.array(none * 3 + kept + none, np.float32))
 
 
 def test_colour_keeps_grey_grey_and_turns_the_hue():
