@@ -59,7 +59,7 @@ def open_saved(data: Modality, train: bool) -> Part:
             f"{root} holds the splits {listed(names)}; write "
             f"{splits_of(training[0], held[0], data)}"
         )
-    alone = asked[0] if asked[0] in names or len(names) != 1 else names[0]
+    alone = names[0] if len(names) == 1 else asked[0]
     if alone not in names:
         raise BadInput(
             f"data.train_split={alone!r}: {root} holds the splits {listed(names)}"

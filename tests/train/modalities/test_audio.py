@@ -8,7 +8,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.proto import tf_example_pb2
 
 from tests.train.fresh import batches, fresh
-from train.errors import BadInput
+from train.errors import BadInput, Unreadable
 from train.modalities.audio import Audio, played, window
 from train.modalities.series import Series
 from train.modalities.transforms.augment import SeriesAugment
@@ -202,6 +202,20 @@ def test_arrays(tmp_path):
     batch = whole_set.take(np.arange(8))
     np.testing.assert_allclose(batch["x"][..., 0], x[:, :100] / 32768, atol=1e-7)
     np.testing.assert_array_equal(batch["label"], label)
+    both_ears = np.stack([x / 32768, 0 * x], -1)  # which are averaged
+    np.savez(tmp_path / "stereo.npz", audio=both_ears, rate=np.array(RATE))
+    stereo = fresh(at(tmp_path / "stereo.npz", "npz", crop="start", holdout=0), True)
+    np.testing.assert_allclose(stereo.take(np.arange(8))["x"], batch["x"] / 2)
+    rows = lambda array: Audio().rows({"audio": array})
+    loudest = np.full((2, 9), -128.0)
+    assert rows(loudest) is loudest
+    for other, said in (
+        (loudest - 0.5, "beyond 128; write"),
+        (x.astype(np.int32), "is int32 .8, 120.; write"),
+        (np.zeros((1, 2, 3, 4)), r"is float64 .1, 2, 3, 4.; write"),
+    ):
+        with pytest.raises(Unreadable, match=said):
+            rows(other)
     np.savez(tmp_path / "bad.npz", audio=x.astype(np.float32) * np.nan)
     with pytest.raises(BadInput, match="no finite numbers"):
         fresh(at(tmp_path / "bad.npz", "npz", holdout=0), True).take(np.array([0]))

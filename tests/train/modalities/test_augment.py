@@ -14,7 +14,7 @@ from train.modalities.transforms.augment import (
     VolumeAugment,
     stretches,
 )
-from train.modalities.transforms.warp import move_boxes, warp
+from train.modalities.transforms.warp import move_boxes, warp, without_slivers
 from train.pipeline import open_examples as prepare
 
 EVERYTHING = ImageAugment(
@@ -51,6 +51,9 @@ def test_quarter_turns_whole_steps_and_mirrors_are_exact(size):
     moved = warp(x, matrix([1, 0, 2], [0, 1, -1]))
     np.testing.assert_array_equal(moved[:, :, :-2, 1:], x[:, :, 2:, :-1])
     np.testing.assert_array_equal(moved[:, :, -1, 1:], x[:, :, -1, :-1])  # held
+    beyond = np.pad(x, [(0, 0), (0, 0), (2, 0), (1, 0), (0, 0)], "edge")
+    back = warp(x, matrix([1, 0, -2], [0, 1, -1]))  # so are the other two
+    np.testing.assert_array_equal(back, beyond[:, :, :size, :size])
     np.testing.assert_array_equal(
         warp(x, matrix([1, 0, 0], [0, -1, 0])), x[:, :, :, ::-1]
     )
@@ -93,6 +96,22 @@ def test_angles_are_even_between_their_bounds():
     np.testing.assert_allclose(angle.std(), 40 / 3**0.5, rtol=5 * 0.45 / n**0.5)
 
 
+def test_a_crop_lies_anywhere_within_the_picture_and_a_shift_moves_it_further():
+    """What is read of 10 x 20 pixels: its middle, and half of its sides."""
+    sides, n = np.array([10, 20]), 4000
+    for crop, shift in ((0.6, 0.0), (0.0, 0.25), (0.6, 0.25)):
+        found = ImageAugment(crop=crop, shift=shift).placements(draws(n), *sides)
+        kept = found[:, 0, 0]
+        np.testing.assert_array_equal(found[:, 1, 1], kept)
+        assert not found[:, [0, 1], [1, 0]].any()
+        assert 1 - crop <= kept.min() < 1 - crop + 0.01 and 0.99 < kept.max() <= 1
+        edge = (abs(found[..., 2]) + kept[:, None] * sides / 2) / sides
+        assert edge.max() <= 0.5 + shift + 1e-9
+        reached = (abs(found[..., 2]) / sides).max(0) - (crop / 2 + shift)
+        assert (abs(reached) < 0.02).all()
+        assert abs(found[..., 2].mean(0) / sides).max() < 5 * 0.55 / (3 * n) ** 0.5
+
+
 def test_all_frames_of_a_clip_and_its_boxes_get_one_draw():
     """Each clip shows one bright rectangle; after turning, its ink is in its box."""
     clip = np.zeros((8, 3, 64, 64, 1), np.uint8)
@@ -121,6 +140,14 @@ def test_a_mirrored_box_is_its_mirror_image_and_stays_in_the_picture():
     np.testing.assert_allclose(gone, [[[0, 0.2, 0, 0.9]]], atol=1e-6)
 
 
+def test_a_box_of_which_no_more_than_a_sliver_is_left_is_absent():
+    edge = [[0.2, 1 - 5e-5, 0.8, 1, 2], [1, 0, 1, 1, 2], [0.3, 0.3, 0.3, 0.9, 0]]
+    kept = [[0.9998, 0.2, 1, 0.4, 2], [0, 0, 2e-4, 1, 0]]
+    none = [[0.0, 0, 0, 0, -1]]
+    found = without_slivers(np.array(edge + kept + none, np.float32))
+    np.testing.assert_array_equal(found, np.array(none * 3 + kept + none, np.float32))
+
+
 def test_colour_keeps_grey_grey_and_turns_the_hue():
     grey = np.repeat(pictures(4, 5, 5, 1), 3, -1)
     turned = ImageAugment(saturation=0.9, hue=180)({"x": grey}, draws(4))
@@ -136,6 +163,20 @@ def test_colour_keeps_grey_grey_and_turns_the_hue():
     wanted = np.radians(draws(4).between(Word.HUE, 90))
     apart = np.angle(np.exp(1j * (angle - wanted[:, None, None])))
     assert abs(apart[strong]).max() < 0.2
+
+
+def test_saturation_is_how_far_colours_are_from_grey():
+    soft = 100 + pictures(20, 5, 5, 3) // 8
+    found = ImageAugment(saturation=0.5)({"x": soft}, draws(20))["x"]
+    before, after = (p.astype(float) @ YIQ.T for p in (soft, found))
+    np.testing.assert_allclose(after[..., 0], before[..., 0], atol=1)  # luma
+    of = lambda x: np.square(x[..., 1:]).sum((1, 2, 3)) ** 0.5
+    factor = of(after) / of(before)
+    assert 0.48 < factor.min() < 0.65 and 1.35 < factor.max() < 1.52
+    slope = [
+        np.sum(a[..., 1:] * b[..., 1:]) for a, b in zip(after, before, strict=True)
+    ]
+    np.testing.assert_allclose(slope / of(before) ** 2, factor, atol=0.02)  # no turn
 
 
 def test_brightness_adds_and_contrast_spreads_about_the_mean():
@@ -158,6 +199,24 @@ def test_noise_has_its_deviation_and_is_fresh_for_every_frame():
     np.testing.assert_allclose(away.std(), 0.05 * 255, rtol=5 / (2 * n) ** 0.5 + 0.01)
     flat = away.reshape(20, -1)
     assert abs(np.corrcoef(flat) - np.eye(20)).max() < 5 / 40
+
+
+@pytest.mark.parametrize(
+    "augment, shape",
+    [
+        (SeriesAugment(noise=0.3), (20, 50, 2)),
+        (VolumeAugment(noise=0.3), (20, 4, 5, 5, 1)),
+        (RangeAugment(noise=0.3), (20, 5, 10, 2)),
+    ],
+)
+def test_noise_is_added_in_units_of_the_signal(augment, shape):
+    x = np.full(shape, 3.0, np.float32)
+    away = augment({"x": x, "known": np.ones_like(x)}, draws(20))["x"] - 3
+    assert away.dtype == np.float32
+    np.testing.assert_allclose(away.std(), 0.3, rtol=5 / (2 * x.size) ** 0.5)
+    assert abs(away.mean()) < 5 * 0.3 / x.size**0.5
+    flat = away.reshape(20, -1)  # of each example its own
+    assert abs(np.corrcoef(flat) - np.eye(20)).max() < 5 / flat.shape[1] ** 0.5
 
 
 def test_nothing_asked_is_nothing_done():
@@ -191,6 +250,8 @@ def test_a_muted_band_takes_out_its_tones_and_no_other():
     power = abs(np.fft.rfft(quiet[..., 0], axis=1)) / 128
     on = power[:, 1:128]
     np.testing.assert_allclose(np.minimum(on, abs(1 - on)), 0, atol=1e-6)
+    odd = SeriesAugment(mute=0.3)({"x": x[:, 1:]}, draws(20))["x"]
+    assert odd.shape == (20, 255, 1)
     muted = (on < 0.5).sum(1)
     assert muted.max() <= 0.3 * 129 and muted.max() > 25 and muted.min() < 10
 
@@ -236,6 +297,10 @@ def test_a_volume_turns_all_its_slices_alike():
     out = VolumeAugment(rotate=180, flip=True, gain=0.2)({"x": x}, draws(3))["x"]
     np.testing.assert_array_equal(out, np.broadcast_to(out[:, :1], out.shape))
     assert (out != x).any((1, 2, 3, 4)).all()
+    ones = np.ones((300, 2, 2, 2, 1), np.float32)
+    louder = VolumeAugment(gain=0.2)({"x": ones}, draws(300))["x"]
+    assert (louder == louder[:, :1, :1, :1]).all()
+    assert 0.8 <= louder.min() < 0.82 and 1.18 < louder.max() <= 1.2
 
 
 def test_the_versions_of_an_example_are_all_that_mirroring_draws():

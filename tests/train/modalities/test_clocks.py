@@ -14,6 +14,10 @@ def test_samples_are_put_into_the_order_of_their_times_each_once():
     assert own.tolist() == [0, 1, 2, 3]
     assert first.tolist() == [[0, 9], [1, 4], [2, 9], [3, 9]]
     assert in_order(times, values, "mean")[1][1].tolist() == [4, 6]
+    # Of many at one time the first in the file, too.
+    times = np.repeat(np.arange(50.0), 9)[::-1]
+    found = in_order(times, np.arange(450.0)[:, None])[1][:, 0]
+    assert found.tolist() == [*range(441, -1, -9)]
     with pytest.raises(Unreadable, match="1 of its 2 times are missing"):
         in_order(np.array([0, NAN]), np.zeros((2, 1)))
 
@@ -51,6 +55,12 @@ def test_long_gaps_stay_missing_and_short_ones_are_bridged():
     holed = np.where(t == 4, NAN, t)  # a missing sample makes its gap longer
     values, _ = one_clock([(t, holed[:, None])], rate=1)
     np.testing.assert_allclose(values[:6, 0], [0, 1, 2, NAN, NAN, 5])
+    # Nothing is known before the first value and after the last.
+    t = np.arange(6.0)
+    ends = np.where((t < 1) | (t > 3), NAN, t)
+    values, _ = one_clock([(t, ends[:, None])], rate=2)
+    inner = np.arange(1, 3.5, 0.5)
+    np.testing.assert_allclose(values[:, 0], [NAN] * 2 + [*inner] + [NAN] * 4)
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,9 @@ def test_a_rolling_window_finds_what_the_whole_series_hides():
     assert not outlying(x, known).any()
     far = outlying(x, known, window=21)
     assert far[50] and far.sum() <= 3  # and, if any, the two beside the step
+    # Of the limits the widest: below the least median, and above the greatest.
+    ((low, high),) = clean(x, Cleaning(window=21)).limits
+    assert low < -0.1 and high > 100.1
 
 
 def test_a_window_is_judged_by_what_is_known_in_it():

@@ -5,12 +5,12 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tests.train.fresh import fresh
 from train.errors import BadInput, Unreadable
 from train.modalities import Images
-from train.modalities.files.pictures import read_picture
+from train.modalities.files.pictures import opaque, read_picture
 from train.modalities.image import fit_square
 
 
@@ -70,6 +70,33 @@ def test_pictures_are_upright(form):
     how = {"lossless": True} if form == "WEBP" else {}
     data = encoded(Image.fromarray(ramp(4, 9, 3)), form, exif=exif, **how)
     np.testing.assert_array_equal(decode_picture(data), np.rot90(ramp(4, 9, 3), -1))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_that_of_pillow(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(ramp(4, 9, 3)), "PNG", exif=exif)
+    wanted = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    np.testing.assert_array_equal(decode_picture(data), wanted)
+
+
+def test_what_is_clear_in_part_is_rounded_to_the_nearest():
+    colour, alpha = np.mgrid[:256, :256]
+    exact = 255 + (colour - 255) * alpha / 255
+    found = opaque(np.stack([colour, alpha], -1).astype(np.uint8))[..., 0]
+    np.testing.assert_array_equal(found, np.rint(exact))
+
+
+@pytest.mark.parametrize("mode, said", [("LA", True), ("RGBA", True), ("RGB", False)])
+def test_alpha_that_is_laid_on_white_is_told(mode, said):
+    picture = Image.new(mode, (3, 2), (200, 90, 9, 9)[: len(mode)])
+    whole = picture.copy()
+    if said:
+        whole.putalpha(255)
+    dropped = lambda x: read_picture(encoded(x, "PNG")).more.get("dropped", ())
+    assert dropped(picture) == ("its alpha, laid on white",) * said
+    assert dropped(whole) == ()
 
 
 def png(depth: int, colour: int, row: bytes, clear: bytes) -> bytes:

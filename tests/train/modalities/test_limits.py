@@ -99,6 +99,10 @@ def test_every_reader_asks_before_it_decodes(tmp_path, monkeypatch):
             monkeypatch.setattr(limits, "FREE", 0.5 * size)
             with pytest.raises((Unreadable, BadInput), match=OWN):
                 read(tmp_path / name)
+        else:  # and count all together
+            monkeypatch.setattr(limits, "FREE", 4.5 * 1200)
+            with pytest.raises(Unreadable, match="cut it into shorter ones"):
+                read(tmp_path / name)
         monkeypatch.setattr(limits, "FREE", 1.5 * size)
         read(tmp_path / name)
 

@@ -139,6 +139,8 @@ def test_it_is_a_value_that_json_holds(data):
     text = json.dumps(describe(data))
     assert build(json.loads(text), ("train",)) == data and hash(data)
     assert {name for name, _ in data.preparation} <= set(data.takes)
+    fields = {field.name for field in dataclasses.fields(data)}
+    assert {*data.sides, *data.made} <= fields
 
 
 @every
@@ -207,7 +209,7 @@ def test_restore_undoes_prepare_but_for_what_is_lost(kind):
 
 
 @each
-@pytest.mark.parametrize("taken", [1, 3])
+@pytest.mark.parametrize("taken", [1, 2, 3])
 def test_planes_merge_to_the_signal(kind, taken):
     values = SUFFIXED[kind].values
     data = modality_of(kind).of(taken, 1.0, **OF[kind])
@@ -222,6 +224,25 @@ def test_planes_merge_to_the_signal(kind, taken):
     if taken >= channels or kind == "audio":
         merged = data.merge(planes, channels)
         np.testing.assert_allclose(merged[..., :channels], values, rtol=1e-6)
+
+
+def test_grey_pictures_and_colour_are_coded_by_tokenizers_of_the_other():
+    grey, colour = BYTES[0, ..., :1], BYTES[0]
+    three, one = Images.of(3), Images.of(1)
+    planes = three.planes(grey, 3)
+    np.testing.assert_array_equal(planes, np.stack([grey[..., 0]] * 3, -1)[None])
+    np.testing.assert_array_equal(three.merge(planes, 1), grey)
+    weighed = colour @ [0.299, 0.587, 0.114]  # ITU-R 601
+    for found in (one.planes(colour, 1)[0], three.merge(colour[None], 1)):
+        np.testing.assert_allclose(found[..., 0], weighed, atol=0.51)
+
+
+def test_sound_of_one_channel_is_coded_by_a_tokenizer_of_two():
+    data, mono = Audio.of(2, 8000.0), SERIES[:, :1]
+    planes = data.planes(mono, 2)
+    assert planes.shape == (1, 30, 2) and (planes == mono).all()
+    apart = planes + [0.25, -0.25]  # as decoded: their mean is the signal
+    np.testing.assert_allclose(data.merge(apart, 1), mono, rtol=1e-6)
 
 
 def test_the_fields_that_all_share_are_refused_by_all():

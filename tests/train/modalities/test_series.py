@@ -6,6 +6,8 @@ import pytest
 
 from tests.train.fresh import batches, fresh
 from train.errors import BadInput
+from train.modalities.draws import Draws
+from train.modalities.record import Record
 from train.modalities.series import Series
 from train.modalities.transforms.augment import SeriesAugment
 from train.modalities.transforms.gaps import Cleaning
@@ -173,6 +175,8 @@ def test_mask_channels_say_what_is_filled():
     # In their own units mask channels are 0 and 1, as offset and scale say.
     back = found["x"] * examples.scale + examples.offset
     np.testing.assert_array_equal(back[..., 2:], plain["known"])
+    # A tokenizer of four channels has files of two.
+    assert Series.of(4, mask_channels=True).channels == 2
 
 
 def test_windows_shift_within_their_recording_with_their_mask(tmp_path):
@@ -193,6 +197,10 @@ def test_windows_shift_within_their_recording_with_their_mask(tmp_path):
             np.testing.assert_array_equal(mask[:, 1] > 0, known)
             starts.add(start)
     assert len(starts) > 15 and min(starts) == 0 and max(starts) == 70
+    draws = Draws(0, np.arange(9), np.arange(9))
+    later = series.augment.shifts(draws)
+    cut = series.cut([Record(x, known=np.isfinite(x))] * 9, [35] * 9, draws)["x"]
+    np.testing.assert_array_equal(cut[:, 0], x[35 + later])
 
 
 def test_no_cleaning_leaves_holes_at_zero_and_spikes_as_they_are():
@@ -299,6 +307,36 @@ def test_what_cleaning_changes_is_told_by_channel_in_its_unit(tmp_path, caplog):
     assert low < 0 and 20 < high < 60 and "outliers=keep" in line
     kept = raw(over(tmp_path, cleaning=Cleaning(outliers="keep")))[0]
     assert kept[..., 1].max() == pytest.approx(585.6, rel=1e-5)
+
+
+def test_findings_are_of_all_samples_whichever_recording_they_are_in(tmp_path):
+    """Of 150 samples in two recordings; a channel is constant in how many."""
+    long, short = recording(100), recording(50, seed=1)
+    long[:15, 0], short[:, 1] = np.nan, 7.0
+    short[20, 0] = 1e6
+    write_csv(tmp_path / "b.csv", long, ("x", "y"))
+    write_csv(tmp_path / "a.csv", short, ("x", "y"))
+    found = fresh(over(tmp_path), True).findings
+    assert found["channels"] == ["x", "y"] and found["recordings"] == 2
+    assert found["missing_share"] == pytest.approx([15 / 150, 0])
+    assert found["outlier_share"] == pytest.approx([1 / 150, 0])
+    assert found["recordings_where_constant"] == [0, 1]
+    assert found["repeated_times"] == 0
+    # Of all recordings the widest.
+    low, high = map(float, found["within"][1].split(" to "))
+    assert low < 3 and high > 7
+
+
+def test_what_a_file_holds_beside_what_is_coded_is_told(tmp_path):
+    """A spike is one of the values that were measured, not of those filled in."""
+    x = recording(80)
+    x[1::2, 0], x[40, 0] = np.nan, 1e3
+    write_csv(tmp_path / "a.csv", x)
+    data = Series(name="folder", channels=2)
+    assert list(data.dropped(tmp_path / "a.csv", data.read(tmp_path / "a.csv"))) == [
+        "25.00% of its values, gaps that are filled",
+        "1.25% of its values, beyond the limits of cleaning",
+    ]
 
 
 def test_rows_are_read_in_the_order_of_their_times(tmp_path, caplog):

@@ -148,6 +148,19 @@ def test_what_the_bits_cannot_hold_is_silence():
     assert np.abs(AudioCleaning()(x[:, 0], RATE, step)).max() == pytest.approx(0.9)
 
 
+@pytest.mark.parametrize(
+    "form, subtype",
+    [
+        *(("WAV", f"PCM_{bits}") for bits in ("U8", "16", "24", "32")),
+        *(("WAV", "ULAW"), ("WAV", "ALAW"), ("AIFF", "PCM_S8"), ("FLAC", "PCM_16")),
+    ],
+)
+def test_a_step_is_the_least_that_a_file_of_its_kind_holds(form, subtype):
+    halves = 2.0 ** -np.arange(1, 40)
+    x, _, step = decode_audio(encoded(halves, form, subtype))
+    assert step == x[x > 0].min()
+
+
 def test_integers_of_more_than_16_bits_are_refused():
     with pytest.raises(Unreadable, match="more than 16 bits"):
         one_channel(np.array([0, 2**20], np.int32))
@@ -157,6 +170,7 @@ def test_integers_of_more_than_16_bits_are_refused():
 def test_channels_are_averaged_and_numbers_checked():
     x = np.stack([np.ones(5), np.zeros(5)], -1)
     np.testing.assert_array_equal(one_channel(x), 0.5)
+    assert one_channel(x.astype(np.float32)).dtype == np.float64
     with pytest.raises(Unreadable, match="2 samples that are no finite"):
         one_channel(np.array([0, np.nan, np.inf]))
     with pytest.raises(Unreadable, match="no sound"):

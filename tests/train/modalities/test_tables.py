@@ -23,6 +23,8 @@ STEP = 5_000_123  # a step with digits below a microsecond
         (pyarrow.date32(), [19_000, 19_001], [0, 86_400]),
         (pyarrow.int64(), [DAY, DAY + STEP], [0, STEP]),
         (pyarrow.int64(), [5, 6], [5, 6]),
+        (pyarrow.int64(), [2**53, 2**53 + 4], [2**53, 2**53 + 4]),
+        (pyarrow.int64(), [2**53 + 1, 2**53 + 2], [0, 1]),
         (pyarrow.timestamp("ns"), [DAY, None], [0, np.nan]),
         (pyarrow.timestamp("ns"), [None, DAY, DAY + 10**9], [np.nan, 0, 1]),
         (pyarrow.int64(), [None, DAY, DAY + 512], [np.nan, 0, 512]),

@@ -13,7 +13,7 @@ from tests.train.fresh import batches, fresh
 from train.errors import BadInput, Unreadable
 from train.modalities.files import ends
 from train.modalities.files import index as indices
-from train.modalities.files.clips import pack_times, read_clip, times_of
+from train.modalities.files.clips import even_times, pack_times, read_clip, times_of
 from train.modalities.files.index import Index, Reel, open_clip
 from train.modalities.image import Images
 from train.modalities.transforms.augment import ImageAugment
@@ -86,7 +86,7 @@ def test_pace_moves_digits_further_and_boxes_go_with_their_frames():
         np.testing.assert_allclose(ink, boxes[2, 0, [0, 2]], atol=1e-6)
 
 
-def test_a_folder_of_gifs_is_cut_into_clips_with_classes(folder):
+def test_a_folder_of_gifs_is_cut_into_clips_with_classes(folder, caplog):
     train, test = fresh(folder, True), fresh(folder, False)
     assert train.class_names == ("a", "b")
     found = train.take(np.arange(len(train)))
@@ -98,6 +98,7 @@ def test_a_folder_of_gifs_is_cut_into_clips_with_classes(folder):
     assert len(test) == 4
     dense = fresh(dataclasses.replace(folder, stride=1), True)
     assert len(dense) == 6 + 7 + 8 + 9
+    assert "has no index" not in caplog.text  # of which all is kept
 
 
 def test_frame_rates_become_the_one_asked_for(folder, tmp_path):
@@ -125,6 +126,28 @@ def test_pace_takes_other_frames_of_a_file_in_their_order(folder):
         again = part.augmented(np.array([4]), np.array([epoch]), 0)["x"]
         np.testing.assert_array_equal(numbers(again)[0], rows[4])
     assert seen == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    "count, start, pace, place, rows",
+    [
+        (20, 3, 1.0, None, [3, 4, 5, 6, 7]),
+        (20, 18, 1.0, None, [15, 16, 17, 18, 19]),  # moved back
+        (20, 3, 2.0, 0.9, [3, 5, 7, 9, 11]),
+        (20, 16, 2.0, 0.9, [11, 13, 15, 17, 19]),
+        (5, 0, 2.0, 0.9, [0, 1, 2, 3, 4]),  # as fast as there are frames
+        (20, 4, 0.5, None, [4, 5, 5, 6, 6]),
+        (20, 4, 0.5, 0.0, [4, 5, 5, 6, 6]),
+        (20, 4, 0.5, 0.5, [5, 6, 6, 7, 7]),  # anywhere in what plays as recorded
+        (20, 4, 0.5, 1.0, [6, 7, 7, 8, 8]),
+        (20, 16, 0.5, 1.0, [17, 18, 18, 19, 19]),  # which ends with the file
+        (20, 4, 1.0, 0.7, [4, 5, 6, 7, 8]),
+    ],
+)
+def test_which_frames_a_pace_takes(count, start, pace, place, rows):
+    video, at = Video("folder", frames=5), np.arange(5) * pace
+    shown = 100 + np.arange(count)  # which of a file's frames are on the screen
+    assert (video._moments(shown, start, at, place) - 100).tolist() == rows
 
 
 def test_folders_of_frames_are_clips_too(tmp_path):
@@ -238,6 +261,38 @@ def test_each_frame_of_a_file_has_its_own_time(tmp_path):
     (tmp_path / "b.mp4").write_bytes(video.write(record))
     back = read_clip(tmp_path / "b.mp4")
     np.testing.assert_allclose(back.times[:-1], np.array(TIMES) / 1000, atol=1e-5)
+
+
+def test_times_are_those_of_the_frames_from_the_first_on():
+    """Even ones to what the file rounds to; others with the time of the last."""
+    at = 5 + np.arange(4) / 25
+    told = np.arange(5) / 25
+    for average in (25.0, 0.0, 30.0):  # what the file says of it, if anything
+        np.testing.assert_allclose(even_times(at, 0.04, average, 1e-6), told)
+    rounded = np.array([0, 0.033, 0.067, 0.1])
+    for start, average in ((0, 30.0), (7, 30.0), (7, 0.0)):
+        exact = even_times(start + rounded, 0.033, average, 1e-3)
+        np.testing.assert_allclose(exact, np.arange(5) / 30, atol=1e-9)
+    uneven = np.array([1, 1.1, 1.4])
+    for last, end in ((0.5, 0.9), (0.0, 0.6)):  # where nothing says it, their median
+        found = even_times(uneven, last, 7.0, 1e-6)
+        np.testing.assert_allclose(found, [0, 0.1, 0.4, end])
+    # Up to a quarter of a step is taken for rounding, where the file's ticks are so
+    # long; more than that is not.
+    for much, even in ((0.24, True), (0.26, False)):
+        found = even_times(np.array([0, 1 + much, 2, 3]), 1.0, 0.0, 10.0)
+        assert (found == np.arange(5)).all() == even
+
+
+@pytest.mark.parametrize("starts", [[np.nan] * 3, [0, 2, 1], [0, 1, 1], [7.0], []])
+def test_frames_without_times_are_even_where_the_file_says_how_many(starts):
+    starts = np.array(starts, float)
+    assert even_times(starts, 0.0, 0.0, 1e-3) is None
+    found = even_times(starts, 0.0, 4.0, 1e-3)
+    if len(starts):
+        np.testing.assert_array_equal(found, np.arange(len(starts) + 1) / 4)
+    else:
+        assert found is None
 
 
 def test_a_gifs_frame_of_next_to_no_time_lasts_a_tenth_of_a_second(tmp_path):

@@ -56,6 +56,18 @@ def test_every_file_form_gives_the_same_voxels(tmp_path, form):
     np.testing.assert_allclose(raw(over(tmp_path))[0, ..., 0], x, atol=1e-5)
 
 
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+def test_arrays_of_every_version_of_their_format_are_read(tmp_path, version):
+    with open(tmp_path / "a.npy", "wb") as file:
+        np.lib.format.write_array(file, counted(4, 5, 6), version)
+    read = Volumes("folder").read(tmp_path / "a.npy")
+    np.testing.assert_array_equal(read.values[..., 0], counted(4, 5, 6))
+    content = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "a.npy").write_bytes(content[:-1])
+    with pytest.raises(Unreadable, match=r"cut short: \[4, 5, 6\] in 479 bytes"):
+        Volumes("folder").read(tmp_path / "a.npy")
+
+
 def nifti(path, x, affine, codes=1):
     """x is (z, y, x) in the patient's axes: right, front, up."""
     turned = nibabel.orientations.ornt_transform(
@@ -313,6 +325,25 @@ def test_scans_that_cannot_be_used_are_named_and_refused_above_a_share(tmp_path)
     assert "not a whole NIfTI" in why["a/fake.nii"]
     with pytest.raises(BadInput, match="4 of 10 files unreadable"):
         fresh(over(tmp_path), True)
+
+
+def test_what_is_not_finite_is_a_share_of_all_scans(tmp_path, caplog):
+    for i in range(4):
+        x = counted(4, 4, 4)
+        x[: 2 * (i == 1)] = np.nan
+        np.save(tmp_path / f"{i}.npy", x)
+    assert fresh(over(tmp_path), True).findings == {"filled_share": [0.125]}
+    said = "channel 0: 12.50% is not finite, and filled with the least there is"
+    assert said in caplog.text
+
+
+def test_a_scan_is_looked_at_in_eight_slices_from_its_lowest_to_its_highest():
+    steps = np.linspace(-1, 1, 36, dtype=np.float32)[:, None, None, None]
+    found = Volumes.slices(np.broadcast_to(steps, (36, 3, 4, 1)))
+    assert found.shape == (8, 3, 4, 1) and (found == found[:, :1, :1]).all()
+    # Every fifth of 36.
+    np.testing.assert_allclose(found[:, 0, 0, 0], np.arange(8) * 255 / 7, atol=1)
+    assert len(Volumes.slices(np.zeros((5, 3, 4, 1), np.float32))) == 5
 
 
 def test_volumes_go_through_the_pipeline_augmented():

@@ -134,6 +134,10 @@ def test_curves_show_a_peak_of_one_sample_and_each_channel():
     x[5_050, 0], x[:, 1] = 1, -0.5
     picture = grid(modality_of("audio").show(x[None]))
     assert (picture[0] != 255).any(axis=-1).sum() == 1  # the peak touches the top
+    # And stands on the curve: of 64 rows 0 is in the 33rd.
+    (column,) = np.flatnonzero((picture[0] != 255).any(axis=-1))
+    assert (picture[:33, column] == picture[0, column]).all()
+    assert (picture[:31, column + 1] == 255).all()
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 3  # ground, two curves
 
 

@@ -51,8 +51,15 @@ def test_panels_have_the_unit_of_time_and_of_each_channel():
     wave, heard = modality_of("audio").panels(np.zeros((800, 1)), Units(8000.0))
     assert wave.up == Axis(-1, 1) and heard.up == Axis(0, 4000, "Hz")
     assert heard.across == Axis(0, 0.1, "s") and "dB" in heard.note
+    # More channels than have a curve each lie over one another.
+    counts = [
+        len(modality_of("series").panels(np.zeros((9, channels)), Units()))
+        for channels in (3, 4, 5)
+    ]
+    assert counts == [3, 4, 1]
     (sweep,) = modality_of("range").panels(np.zeros((4, 8, 1)), Units(0, (40,), (30,)))
     assert sweep.note == "black 10 m, white 70 m"
+    assert sweep.across == Axis(0, 360, "°")
 
 
 def test_a_sine_is_in_the_row_of_its_frequency():

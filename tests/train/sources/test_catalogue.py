@@ -9,8 +9,8 @@ from PIL import Image
 from tensorflow_datasets.proto import tf_example_pb2
 
 from train.errors import BadInput
-from train.modalities import Images
-from train.sources import builds, open_source
+from train.modalities import Audio, Images
+from train.sources import builds, catalogue, open_source
 
 
 def feature(kind: str, **content) -> dict:
@@ -121,6 +121,53 @@ def test_captions_and_an_image_under_another_name(tmp_path):
     source = open_source(at(tmp_path), True)
     assert source[1].more["caption"] == "Käfer" and source[1].label == -1
     assert source.classes == 0
+
+
+def test_what_is_not_known_of_an_example_is_left_open(tmp_path):
+    """A label of -1, a caption that is not there; and a set that tells no name."""
+    folder = tmp_path / "toys" / "1.0.0"
+    features = LABELLED | {"text": CAPTIONED["caption"]}
+    examples = [numbered(1)[0] | {"label": -1}, numbered(1)[0] | {"text": b"a"}]
+    write_set(folder, {"train": examples}, features)
+    info = json.loads((folder / "dataset_info.json").read_text())
+    del info["name"]
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    for name in ("toys", "toys:1.0.0"):
+        one, other = open_source(at(tmp_path, name), True)
+        assert (one.label, one.more["caption"]) == (-1, "")
+        assert (other.label, other.more["caption"]) == (0, "a")
+
+
+def test_values_of_another_kind_are_refused(tmp_path):
+    write_set(tmp_path / "toys" / "1.0.0", {"train": numbered(2)})
+    tree = json.loads((tmp_path / "toys" / "1.0.0" / "features.json").read_text())
+    inside = tree["featuresDict"]["features"]
+    inside["image"]["image"]["dtype"] = "float32"
+    inside["sound"] = feature("audio_feature.Audio", audio={"encoding": "flac"})
+    inside["label"]["classLabel"]["numClasses"] = "1000001"
+    path = tmp_path / "toys" / "1.0.0" / "features.json"
+    sound = Audio("toys", str(tmp_path))
+    for data, said in (
+        (at(tmp_path), "float32 images; write a set of uint8"),
+        (sound, "sound encoded as FLAC; prepare it plain"),
+    ):
+        path.write_text(json.dumps(tree))
+        with pytest.raises(BadInput, match=said):
+            open_source(data, True)
+    inside["image"]["image"]["dtype"] = "uint16"
+    path.write_text(json.dumps(tree))
+    with pytest.raises(BadInput, match=r"it has 1e\+06 classes"):
+        open_source(at(tmp_path), True)
+
+
+@pytest.mark.parametrize("many, light", [(12, True), (2, False)])
+def test_threads_read_what_takes_long_to_decode(tmp_path, monkeypatch, many, light):
+    """Less than so many bytes a record, in all files."""
+    folder = tmp_path / "toys" / "1.0.0"
+    write_set(folder, {"train": numbered(many)})
+    size = sum(each.stat().st_size for each in folder.glob("*train*"))
+    monkeypatch.setattr(catalogue, "LIGHT_BYTES", size / 6)
+    assert open_source(at(tmp_path), True).light == light
 
 
 def test_keys_are_of_the_part_that_is_asked_for(tmp_path):
@@ -239,7 +286,8 @@ def test_damaged_images_records_and_descriptions_are_refused(tmp_path):
 def test_downloading_without_tensorflow_is_refused_before_any_network_use(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(builds.importlib.util, "find_spec", lambda name: None)
+    there = lambda name: None if name == "tensorflow" else pytest.fail(name)
+    monkeypatch.setattr(builds.importlib.util, "find_spec", there)
     monkeypatch.setattr(tfds, "builder", lambda *_, **__: pytest.fail("went on"))
     with pytest.raises(BadInput, match="needs TensorFlow; pip install"):
         open_source(at(tmp_path, "mnist", download=True), True)

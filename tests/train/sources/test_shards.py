@@ -139,6 +139,15 @@ def test_braces_stand_for_what_they_do_in_a_shell():
         expanded("{5..2}")
 
 
+def test_extensions_may_be_of_large_letters(tmp_path):
+    members = [("1.PNG", picture(1)), ("1.CLS", "3"), ("1.TXT", "A b"), ("1.Txt2", "")]
+    shard(tmp_path / "a.tar", [*members, ("1.DEPTH.PNG", picture(9))])
+    source = open_source(at(tmp_path), True)
+    assert values(source) == [1] and source[0].label == 3
+    assert source[0].more["caption"] == "A b"
+    assert source.left_out == {".png": 1, ".txt2": 1}
+
+
 def test_classes_may_be_names(tmp_path):
     members = [
         *(("a/1.x.png", picture(1)), ("a/1.x.cls", "no class, since that is 1.cls")),

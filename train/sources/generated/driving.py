@@ -231,8 +231,6 @@ def _boxes(scene, size, near, each) -> Float[np.ndarray, "k 5"]:
             continue
         corners = np.array(np.meshgrid(*[(-0.5, 0.5)] * 3)).reshape(3, 8).T
         place = _turned(corners * thing.size, thing.yaw) + thing.center
-        if (place[:, 0] < 0.5).any():
-            continue
         flat = -place[:, 1:] / place[:, :1] / np.tan(VIEW / 2) / 2 + 0.5
         low, high = flat.min(0).clip(0, 1), flat.max(0).clip(0, 1)
         if ((high - low) * size < PIXELS).any():

@@ -57,7 +57,7 @@ def gesture(picture: UInt8[np.ndarray, "h w"], length: int) -> Float[np.ndarray,
     gone = np.concatenate([[0.0], np.cumsum(gone)])
     at = np.linspace(0, gone[-1], length)
     down, across = (np.interp(at, gone, way[:, axis]) for axis in (0, 1))
-    step = np.clip(np.searchsorted(gone, at, side="left"), 1, max(len(way) - 1, 1))
+    step = np.maximum(np.searchsorted(gone, at, side="left"), 1)
     on = pen[np.minimum(step, len(pen) - 1)]
     half_down, half_across = (np.array(picture.shape) - 1) / 2
     places = [across / half_across - 1, down / half_down - 1]
