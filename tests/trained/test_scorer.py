@@ -73,6 +73,8 @@ def test_what_is_shown_of_a_scored_stream_is_given_at_t_0(model):
     np.testing.assert_allclose(found.bits, found.nats / 4 / np.log(2), rtol=1e-5)
     with pytest.raises(ValueError, match=r"shown 'sound' is \(4, 3\); write \(b, \*"):
         of_sound(KEY, IDS, {"sound": SOUND}, shown={"sound": np.ones((4, 3))})
+    with pytest.raises(ValueError, match=r"shown 'sound' is \(4,\); write \(b, \*"):
+        of_sound(KEY, IDS, {"sound": SOUND}, shown={"sound": np.ones(4)})
     with pytest.raises(ValueError, match=r"shown 'image': write one that is scored"):
         of_sound(KEY, IDS, {"sound": SOUND}, shown={"image": np.ones((4, 2, 2))})
 

@@ -330,3 +330,10 @@ def test_colour_of_16_bits_is_read_to_its_upper_8_and_told(tmp_path, caplog):
     assert "have values to 3839" in line and "8 bits" in line
     with pytest.raises(BadInput, match="colour of 16 bits"):
         fresh(dataclasses.replace(data, white=4095), True)
+
+
+def test_white_is_nothing_to_colour_of_8_bits():
+    file = io.BytesIO()
+    Image.new("RGB", (1, 1), (9, 8, 7)).save(file, "PNG")
+    found = read_picture(file.getvalue(), white=4095).pixels
+    np.testing.assert_array_equal(found, [[[9, 8, 7]]])
