@@ -71,6 +71,12 @@ def test_what_is_shown_of_a_scored_stream_is_given_at_t_0(model):
     of_sound, first = model.scorer("sound", draws=4), np.array([[1, 1, 0, 0, 0, 0]] * 4)
     found = of_sound(KEY, IDS, {"sound": SOUND}, shown={"sound": first})
     np.testing.assert_allclose(found.bits, found.nats / 4 / np.log(2), rtol=1e-5)
+
+
+def test_what_cannot_be_shown_is_refused(model):
+    parts = (model.module, model.params, model.processes, model.tokenizers)
+    model = Generator(*parts, left_out=model.left_out, parts=("sound", "word"))
+    of_sound = model.scorer("sound", draws=4)
     with pytest.raises(ValueError, match=r"shown 'sound' is \(4, 3\); write \(b, \*"):
         of_sound(KEY, IDS, {"sound": SOUND}, shown={"sound": np.ones((4, 3))})
     with pytest.raises(ValueError, match=r"shown 'sound' is \(4,\); write \(b, \*"):
