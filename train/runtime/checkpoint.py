@@ -252,8 +252,9 @@ def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
 
 
 def _absolute(directory: str | os.PathLike) -> epath.Path:
+    """Where a link leads, too: what is damaged is moved aside on the same disk."""
     remote = "://" in os.fspath(directory)
-    return epath.Path(directory if remote else os.path.abspath(directory))
+    return epath.Path(directory if remote else os.path.realpath(directory))
 
 
 def _not_orbax(record: logging.LogRecord) -> bool:

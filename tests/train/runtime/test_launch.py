@@ -352,7 +352,10 @@ def test_what_killed_runs_left_half_written_is_swept(tmp_path, capsys):
     for name in [*left, *kept]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
+    link = tmp_path / ".cache.18.old"
+    link.symlink_to("cache")  # versions before moved a link aside, not where it leads
     with claimed(tmp_path, EXPERIMENT):
+        assert not link.is_symlink()
         found = {str(p.relative_to(tmp_path)) for p in everything(tmp_path)}
         # Killed when the old bundle had made room and the new one had not come.
         back = {"bundle/config.json"}
