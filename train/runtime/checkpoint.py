@@ -51,6 +51,11 @@ class Checkpoints:
         if keep < 1:
             raise BadInput(f"run.keep={keep} keeps nothing; write 1 or more")
         self.directory = _absolute(directory)
+        if os.path.islink(directory) and not self.directory.exists():
+            raise BadInput(
+                f"{directory} leads to {self.directory}, which is not there; bring it "
+                f"back, or remove the link to start anew"
+            )
         self._report = report
         # What goes wrong is told here in a line; Orbax would add pages of traceback.
         logging.getLogger("absl").addFilter(_not_orbax)

@@ -182,6 +182,10 @@ def test_what_is_damaged_stays_on_the_disk_where_a_link_leads(tmp_path):
     toy.same(state, a_state(1))
     assert (tmp_path / "large_disk/c.rejected/2-0").is_dir()
     assert (tmp_path / "run/c").is_symlink()
+    shutil.rmtree(tmp_path / "large_disk")  # as it is while it is not mounted
+    with pytest.raises(BadInput, match="run/c leads to .*large_disk/c, which is not "):
+        restore(tmp_path / "run/c")
+    assert not (tmp_path / "large_disk").exists()
 
 
 def test_damage_of_several_and_of_all(tmp_path):
