@@ -14,7 +14,7 @@ from train.config.command import parse
 from train.config.packages import own_packages
 from train.config.validate import validate
 from train.config.workdir import begun
-from train.errors import BadInput, run
+from train.errors import BadInput, blame, run
 from train.evaluation.training import reconstruction_figures
 from train.objectives.bundles import keep
 from train.objectives.codebook import codebook_from_data, grid_size
@@ -141,7 +141,8 @@ def train(
         state = launch(experiment, folder, *parts, about, **how)
         best = folder / "best"
         if experiment.run.best and best.exists():  # whose statistics are of SOME so far
-            variables = load(best, own_packages(experiment)).variables
+            with blame("run.best"):
+                variables = load(best, own_packages(experiment)).variables
             keep(best, finished(experiment, variables))
         return keep(folder / "bundle", finished(experiment, averaged(state)))
 

@@ -71,3 +71,14 @@ def test_samples_of_the_same_distribution_have_the_expected_figures():
     assert found["density"] == pytest.approx(1, abs=0.06)
     narrow = neighbourhoods(real, 0.3 * samples, k)
     assert narrow["precision"] > found["precision"] and narrow["recall"] < 0.5
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_has_no_neighbours(value):
+    """Without this they would be 0, as of samples far away."""
+    x = np.random.default_rng(0).normal(size=(8, 2))
+    broken = x.copy()
+    broken[3, 1] = value
+    for sets in ((x, broken), (broken, x)):
+        with pytest.raises(ValueError, match="not all finite"):
+            neighbourhoods(*sets, k=2)

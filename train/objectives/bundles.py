@@ -6,7 +6,7 @@ from typing import TypeVar
 import numpy as np
 
 from train.config.packages import foreign, naming, own_packages
-from train.errors import BadInput, Unreadable
+from train.errors import BadInput, Unreadable, one_line
 from train.modalities import Modality
 from train.pipeline import Examples, open_examples
 from train.pipeline.statistics import other_records
@@ -59,9 +59,16 @@ def seal_of(path: str | Path) -> str | None:
 
 
 def keep(folder: Path, thing: T) -> T:
-    """Writes a bundle, once for all processes, and returns what is in it."""
+    """Writes a bundle, once for all processes, and returns what is in it.
+
+    Raises BadInput where something else is in its place, and of weights that are not
+    finite.
+    """
     if hosts.first():
-        save(folder, thing)
+        try:
+            save(folder, thing)
+        except ValueError as error:
+            raise BadInput(one_line(error)) from error
     hosts.wait("bundle")
     return thing
 

@@ -51,6 +51,11 @@ class Checkpoints:
         if keep < 1:
             raise BadInput(f"run.keep={keep} keeps nothing; write 1 or more")
         self.directory = _absolute(directory)
+        if os.path.islink(directory) and not self.directory.exists():
+            raise BadInput(
+                f"{directory} leads to {self.directory}, which is not there; bring it "
+                f"back, or remove the link to start anew"
+            )
         self._report = report
         # What goes wrong is told here in a line; Orbax would add pages of traceback.
         logging.getLogger("absl").addFilter(_not_orbax)
@@ -252,8 +257,9 @@ def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
 
 
 def _absolute(directory: str | os.PathLike) -> epath.Path:
+    """Where a link leads, too: what is damaged is moved aside on the same disk."""
     remote = "://" in os.fspath(directory)
-    return epath.Path(directory if remote else os.path.abspath(directory))
+    return epath.Path(directory if remote else os.path.realpath(directory))
 
 
 def _not_orbax(record: logging.LogRecord) -> bool:

@@ -73,7 +73,7 @@ def sweep(folder: Path) -> None:
                 continue
         elif not FRESH.fullmatch(path.name):
             continue
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()

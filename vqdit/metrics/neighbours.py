@@ -65,12 +65,14 @@ def neighbourhoods(
         ball (arXiv:2002.09797, eq. 4 and 5).
 
     All depend on n, m and k: compare with a set of as many real ones. Raises ValueError
-    for fewer than k + 1 of either.
+    for fewer than k + 1 of either, and for features that are not finite.
     """
     real, samples = (np.asarray(x, np.float64) for x in (real, samples))
     for x in (real, samples):
         if len(x) <= k or k < 1:
             raise ValueError(f"k is {k}, and there are {len(x)}: write more than k")
+        if not np.isfinite(x).all():  # no ball would reach them, as if they were far
+            raise ValueError("features are not all finite; they have no neighbours")
     around_real, around_sample = _radii(real, k), _radii(samples, k)
     precise, inside = 0, 0
     covered, recalled = np.zeros((2, len(real)), bool)

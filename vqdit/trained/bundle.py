@@ -27,10 +27,10 @@ from vqdit.trained.contract import LatentContract, fingerprint
 from vqdit.trained.generator import Generator
 from vqdit.trained.judge import Judge
 from vqdit.trained.placement import Placement
-from vqdit.trained.saving import FILES, FORMAT, check_finite, digest, save
+from vqdit.trained.saving import FILES, FORMAT, check_finite, digest, place, save
 from vqdit.values import Foreign, build
 
-__all__ = ["load", "save", "read_json", "FILES"]
+__all__ = ["load", "save", "place", "read_json", "FILES"]
 
 SEALED = 2  # the first format whose config.json is sealed
 KINDS = ("tokenizer", "generator", "classifier")

@@ -30,7 +30,7 @@ def save(path: str | os.PathLike, thing: Codec | Generator | Judge) -> None:
     A workdir means its bundle, as in `load`. Raises ValueError where there is something
     else, which is left as it is, and where a weight is not finite.
     """
-    folder = _place(path)
+    folder = place(path)
     fresh = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     try:
         _write(fresh, thing)
@@ -51,8 +51,9 @@ def save(path: str | os.PathLike, thing: Codec | Generator | Judge) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _place(path):
-    """The folder to write, in whose place is nothing, an empty one or a bundle."""
+def place(path: str | os.PathLike) -> pathlib.Path:
+    """The folder that `save` writes. Raises ValueError unless in its place is nothing,
+    an empty one or a bundle alone."""
     folder = pathlib.Path(path).resolve()
     if any((folder / name).is_dir() for name in ("bundle", "checkpoints")):
         folder = folder / "bundle"

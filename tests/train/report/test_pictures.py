@@ -1,4 +1,5 @@
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +151,35 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
         write_folder(folder, {"a": b"4", "no/such": b"5"})
     assert (folder / "a").read_bytes() == b"3"
     assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_link_is_followed_and_stays(tmp_path):
+    """Results that were moved to another disk are where one looks for them."""
+    (tmp_path / "far").mkdir()
+    for name in ("file", "folder"):
+        (tmp_path / name).symlink_to(tmp_path / "far" / name)
+    for text in (b"1", b"2"):  # where a link leads need not be there yet
+        write_bytes(tmp_path / "file", text)
+        write_folder(tmp_path / "folder", {"a": text})
+        assert (tmp_path / "far/file").read_bytes() == text
+        assert (tmp_path / "far/folder/a").read_bytes() == text
+    links = sorted(tmp_path.iterdir())[1:]
+    assert [p.is_symlink() for p in links] == [True, True]
+    assert len([*(tmp_path / "far").iterdir()]) == 2
+
+
+def test_a_device_is_written_to_and_stays(tmp_path):
+    (tmp_path / "thrown_away").symlink_to("/dev/null")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_bytes(pipe, b"1")
+        assert (os.read(reader, 9), pipe.is_fifo()) == (b"1", True)
+    finally:
+        os.close(reader)
+    write_bytes(tmp_path / "thrown_away", b"1")
+    assert Path("/dev/null").is_char_device()
 
 
 @pytest.mark.parametrize("nth", [1, 2])

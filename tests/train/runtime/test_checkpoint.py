@@ -172,6 +172,22 @@ def test_damage_falls_back_to_the_newest_whole_one(tmp_path, damage):
     toy.same(restore(directory)[0], a_state(3))
 
 
+def test_what_is_damaged_stays_on_the_disk_where_a_link_leads(tmp_path):
+    """No rename crosses to another disk."""
+    write(tmp_path / "large_disk/c", [1, 2])
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/c").symlink_to(tmp_path / "large_disk/c")
+    flip(tmp_path / "large_disk/c/2")
+    state, _, _ = restore(tmp_path / "run/c")
+    toy.same(state, a_state(1))
+    assert (tmp_path / "large_disk/c.rejected/2-0").is_dir()
+    assert (tmp_path / "run/c").is_symlink()
+    shutil.rmtree(tmp_path / "large_disk")  # as it is while it is not mounted
+    with pytest.raises(BadInput, match="run/c leads to .*large_disk/c, which is not "):
+        restore(tmp_path / "run/c")
+    assert not (tmp_path / "large_disk").exists()
+
+
 def test_damage_of_several_and_of_all(tmp_path):
     directory = tmp_path / "c"
     write(directory, [1, 2, 3])

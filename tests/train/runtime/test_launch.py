@@ -336,6 +336,20 @@ def test_a_picture_that_a_kill_prevented_is_drawn(tmp_path):
     assert drawn == [2, 4, 6, 4, 6]
 
 
+@pytest.mark.parametrize("name", ["bundle", "best"])
+def test_what_a_bundle_would_replace_is_known_before_the_training(tmp_path, name):
+    """Notes beside the weights, or a file of that name."""
+    (tmp_path / "a" / name).mkdir(parents=True)
+    (tmp_path / "a" / name / "model.safetensors").write_text("x")
+    (tmp_path / "a" / name / "notes.txt").write_text("x")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / name).write_text("x")
+    for run, said in (("a", f"would delete {name}/notes.txt"), ("b", "not a bundle")):
+        with pytest.raises(BadInput, match=f"^--workdir: .*{said}"):
+            with claimed(tmp_path / run, EXPERIMENT):
+                raise AssertionError("it was let in")
+
+
 def test_what_killed_runs_left_half_written_is_swept(tmp_path, capsys):
     run(tmp_path)
     mark = "0123456789abcdef" * 2
@@ -346,13 +360,17 @@ def test_what_killed_runs_left_half_written_is_swept(tmp_path, capsys):
         "config.json.4711.new",
         "samples/x_000002.png.99.new",
         ".cache.17.old/cache.json",
+        f".bundle.old.{mark}/model.safetensors",
         f".bundle.old.{mark}/config.json",
     ]
     kept = ["cache/cache.json", "notes.new", f"data.{mark}", "samples/x.png"]
     for name in [*left, *kept]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
+    link = tmp_path / ".cache.18.old"
+    link.symlink_to("cache")  # versions before moved a link aside, not where it leads
     with claimed(tmp_path, EXPERIMENT):
+        assert not link.is_symlink()
         found = {str(p.relative_to(tmp_path)) for p in everything(tmp_path)}
         # Killed when the old bundle had made room and the new one had not come.
         back = {"bundle/config.json"}

@@ -1,4 +1,4 @@
-"""Files and folders are written whole or not at all."""
+"""Files and folders are written whole or not at all, a link's where it leads."""
 
 import contextlib
 import json
@@ -15,9 +15,16 @@ def write(path: str | os.PathLike, figures: dict, **how: Any) -> None:
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
-    """Writes a file whole or not at all; makes the folder."""
-    path = Path(path)
+    """Writes a file whole or not at all; makes the folder.
+
+    A device or a pipe, such as /dev/stdout, is written to: a file in its place would be
+    in everybody's way.
+    """
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        path.write_bytes(data)
+        return
     partial = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
         with open(partial, "wb") as file:
@@ -44,7 +51,7 @@ def append(file: int, data: bytes) -> None:
 def new_folder(path: str | os.PathLike) -> Iterator[Path]:
     """A folder to write into, which becomes `path` in the end, or nothing at all where
     that is not reached; what is there goes once it does."""
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
     shutil.rmtree(fresh, ignore_errors=True)  # of a process that was killed
