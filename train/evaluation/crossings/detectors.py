@@ -133,8 +133,10 @@ class Detectors:
     def _network(
         self, take: Callable[[np.ndarray], Batch], count: int, threads: int
     ) -> Rival:
-        """AdamW, cosine schedule, shuffled batches of `count` examples."""
+        """AdamW, cosine schedule, shuffled batches of BATCH pictures of `count`
+        examples, of each of which a clip has several."""
         start, boxes, steps = time.monotonic(), self.boxes, self.steps
+        size = max(1, BATCH // max(1, boxes.frames))
         signals = self._signals(take(np.arange(1))["streams"])
         sides = tuple((name, _widths(x)) for name, x in signals.items())
         network = Detector(boxes.count, boxes.classes, sides, boxes.frames)
@@ -156,7 +158,7 @@ class Detectors:
             return optax.apply_updates(params, updates), opt
 
         read = lambda at, epochs: take(at)
-        batches = endless(read, count, BATCH, seed=0, threads=threads)
+        batches = endless(read, count, size, seed=0, threads=threads)
         batches = itertools.islice(batches, steps)
         for batch in progress(batches, "training the detector", steps, "step"):
             signals = self._signals(batch["streams"])
@@ -169,7 +171,7 @@ class Detectors:
             kinds = logits.argmax(-1)
             return _made(np.where(kinds == boxes.classes, -1, kinds), edges)
 
-        budget = {"steps": steps, "batch": BATCH, "parameters": parameters(params)}
+        budget = {"steps": steps, "batch": size, "parameters": parameters(params)}
         budget = spent(count, start) | budget
         return Rival(says, {"networks": {"+".join(self.given): budget}})
 
