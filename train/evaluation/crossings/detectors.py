@@ -35,7 +35,7 @@ MATCHED = 4  # boxes of a picture, at most, that are matched in every order
 EDGES, OVERLAP = 5.0, 2.0  # weights of arXiv:2005.12872, section A.4
 
 Drawn = Float[np.ndarray, "n *frames k 5"]
-Streams = Mapping[str, np.ndarray]
+Given = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -101,7 +101,7 @@ class Detectors:
         start, x = time.monotonic(), kept["streams"]
         maps = {n: principal(flat(self.books.get(n)), x[n]) for n in self.given}
 
-        def seen(streams: Streams) -> np.ndarray:
+        def seen(streams: Given) -> np.ndarray:
             return np.concatenate([f(streams[n]) for n, f in maps.items()], 1)
 
         own, there = seen(x), kept["there"]
@@ -175,7 +175,7 @@ class Detectors:
         budget = spent(count, start) | budget
         return Rival(says, {"networks": {"+".join(self.given): budget}})
 
-    def _signals(self, streams: Streams) -> dict[str, Array]:
+    def _signals(self, streams: Given) -> dict[str, Array]:
         """As `Detector` takes them: clips frame by frame where boxes are of each, what
         else has more than two sides with slices as channels, and rows of codes."""
         found = {}
