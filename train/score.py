@@ -121,6 +121,12 @@ def main(argv=None):
                 raise BadInput(f"--{flag}={name}: the streams are {streams}")
     if both := set(of) & set(given):
         raise BadInput(f"--given={min(both)}: it is scored; leave it out of one")
+    for name in flags.get("shown", {}):
+        if name not in of or name not in generator.parts:
+            usable = ", ".join(n for n in of if n in generator.parts) or "none"
+            raise BadInput(
+                f"--shown.{name}: of what is scored, training gave in parts: {usable}"
+            )
     words = flags.get("anomaly", ())
     if "usual" in flags and not words:
         raise BadInput("--usual: write --anomaly, too")

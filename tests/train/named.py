@@ -27,7 +27,8 @@ def workdir_of(folder: Path) -> Path:
     processes = {"image": Gaussian(), "name": Masking(), "digit": Masking()}
     tokenizers = {"image": toys.codec(), **VALUES}
     made = toys.generator(streams, processes, tokenizers, classes=10)
-    made = Generator(made.module, made.params, processes, tokenizers, untrained=(3,))
+    how = {"untrained": (3,), "parts": ("image", "name")}
+    made = Generator(made.module, made.params, processes, tokenizers, **how)
     vqdit.save(folder / "bundle", made)
     values = {"image": "tok", **VALUES}
     save_config(of_values("asked", DATA, values), folder / "config.json")

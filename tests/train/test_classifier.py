@@ -135,7 +135,7 @@ def test_an_epoch_shows_every_example_at_most_once():
 
 def test_images_of_any_size_are_halved_to_two_to_four_pixels():
     for side, left in ((4, 2), (8, 2), (28, 4), (32, 2), (50, 4), (63, 4)):
-        widths = judging._widths(side)
+        widths = judging.widths(side)
         for _ in widths:
             side = -(-side // 2)
         assert side == left

@@ -193,6 +193,10 @@ def test_zeros_are_a_class_of_others(asked, monkeypatch):
             "--classify=digit: leave it out of --of and --given",
         ),
         ("--out=scores.json", "--out=scores.json: write a .csv"),
+        (
+            "--of=image --shown.digit=1",
+            "--shown.digit: of what is scored, training gave in parts:",
+        ),
     ],
 )
 def test_what_is_refused_is_said_before_anything_is_scored(

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -93,10 +94,9 @@ def train_classifier(
     """
     if steps < 1:
         raise BadInput(f"a classifier trained for {steps} steps judges nothing")
-    shape = take(np.arange(1))["x"].shape[1:]
-    narrow = np.array(shape[:2]) == 1  # a series, which has one side
-    side = max(shape[:2]) if narrow.any() else min(shape[:2])
-    network = Classifier(classes, _widths(side))
+    shape, start = take(np.arange(1))["x"].shape[1:], time.monotonic()
+    side, narrow = side_of(shape), np.array(shape[:2]) == 1
+    network = Classifier(classes, widths(side))
     params = _initial(network, (1, *shape), seed)
     schedule = optax.warmup_cosine_decay_schedule(0.0, 3e-3, steps // 20, steps)
     tx = optax.adamw(schedule, b2=0.98, weight_decay=1e-2)
@@ -128,7 +128,13 @@ def train_classifier(
         "seed": seed,
         "steps": steps,
     }
-    return Judge(network, params, shape, protocol)
+    seconds = time.monotonic() - start
+    return Judge(network, params, shape, protocol, seconds=seconds)
+
+
+def side_of(shape: tuple[int, ...]) -> int:
+    """The shorter one of a picture (h, w, c); a series, 1 wide, has one side."""
+    return max(shape[:2]) if 1 in shape[:2] else min(shape[:2])
 
 
 def _checked(labels, classes) -> np.ndarray:
@@ -141,7 +147,7 @@ def _checked(labels, classes) -> np.ndarray:
     return np.asarray(labels, np.int32)
 
 
-def _widths(side: int) -> tuple[int, ...]:
+def widths(side: int) -> tuple[int, ...]:
     """One convolution for every halving of the side that leaves 2 to 4 pixels."""
     stages = max(1, int(math.log2(side)) - 1)
     return tuple(min(32 * 2**i, 128) for i in range(stages))

@@ -1,6 +1,6 @@
 """A run's report: what it is, what it scores, and what it makes, on one page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,8 @@ from train.report.sheets import played, sheet
 PLAYED = 6  # sounds and clips of each kind, since a page is to stay small
 LEAST = 104  # pixels of a cell, wide enough for a few words
 TO = "\u00a0to\u00a0"  # with spaces at which no cell is broken
+BUDGET = "budget"  # of who was trained for a crossing alone
+LEARNED = ("examples", "steps", "batch", "parameters", "seconds")
 BESIDE = ("likeliest", "cnn", "pca", "nearest", "mean", "real")  # who answers, in order
 TRUE, DRAWN = (42, 140, 106), (210, 105, 30)
 
@@ -74,7 +76,7 @@ def crossings(found: Mapping[str, Mapping[str, Any]]) -> Section:
     for crossing, each in found.items():
         names = [n for who in columns for n in each.get(who, {})]
         for name in dict.fromkeys(names):
-            if not name.endswith("_interval"):
+            if not name.endswith("_interval") and name != BUDGET:
                 cells = [_cell(each.get(who, {}), name) for who in columns]
                 rows.append((crossing.replace("_to_", " → "), name, *cells))
                 rows[-1] += (each["examples"],)
@@ -85,10 +87,26 @@ def crossings(found: Mapping[str, Mapping[str, Any]]) -> Section:
         "this alone, on the same data; `mean` knows the training part and nothing of "
         "the example; `real` is how the true ones are read."
     )
-    return Section(
-        "Crossings",
-        f"{text}\n\n{table(('', 'figure', *columns, 'examples'), rows)}",
-    )
+    budgets = [
+        (crossing.replace("_to_", " → "), who, *row)
+        for crossing, each in found.items()
+        for who in columns
+        for row in _budget(each.get(who, {}).get(BUDGET, {}))
+    ]
+    said = [f"{text}\n\n{table(('', 'figure', *columns, 'examples'), rows)}"]
+    if budgets:
+        names = ("", "", "network of", *LEARNED)
+        text = "What those were given that were trained for this alone."
+        said.append(f"{text}\n\n{table(names, budgets)}")
+    return Section("Crossings", "\n\n".join(said))
+
+
+def _budget(found: Mapping[str, Any]) -> Iterator[tuple]:
+    """A row of what was fitted beside networks, and one of each network."""
+    for name, each in {"": found, **found.get("networks", {})}.items():
+        row = [each.get(learned) for learned in LEARNED]
+        if any(x is not None for x in row):
+            yield name, *row
 
 
 def _cell(figures: Mapping[str, Any], name: str) -> str | None:

@@ -37,6 +37,7 @@ class Judge:
     front:    what makes a recording a picture; None for all else.
     held_out: what tells the signals that were kept from it from others, as who trained
               it has found; None of one that does not say.
+    seconds:  that its training took, of one that was trained just now; not kept.
     """
 
     network: Classifier
@@ -45,6 +46,7 @@ class Judge:
     protocol: dict[str, Any]
     front: LogMel | None = None
     held_out: dict[str, Any] | None = None
+    seconds: float | None = dataclasses.field(default=None, compare=False)
 
     def accuracy(self, x: np.ndarray, labels: np.ndarray) -> float:
         """Share of signals whose likeliest class is their label, in [0, 1]."""

@@ -9,12 +9,16 @@ import pytest
 from tests.train.evaluation.test_crossings import DATA, Judge, setting
 from train.errors import BadInput
 from train.evaluation.crossings import crossings as module
+from train.evaluation.crossings.answers import Answer
 from train.evaluation.crossings.crossings import crossings
+from train.evaluation.crossings.questions import Crossing
+from train.evaluation.crossings.rivals import Rival
+from train.evaluation.evaluator import evaluated
 from train.evaluation.features import Latents
 from train.evaluation.samples import Reference
 from train.evaluation.texts import TextReference
 from train.modalities import Images
-from vqdit.tokenizer import Labels
+from vqdit.tokenizer import Boxes, Labels
 
 
 def test_what_nothing_is_drawn_before_agrees_unguided():
@@ -116,3 +120,40 @@ def test_baselines_are_fitted_to_the_training_part(monkeypatch):
     asked.clear()
     crossings(*setting(Labels(10), other)[0], names[:1], join="class", **how)
     assert asked == [of_word]
+
+
+def test_beside_boxes_stand_detectors_with_what_they_were_given(monkeypatch):
+    """Where examples have one truth, and baselines are asked for."""
+    asked, budget = [], {"networks": {"photo+word": {"steps": 7}}}
+
+    def detectors(*of):
+        asked.append(of)
+        return types.SimpleNamespace(
+            fit=lambda: {"cnn": Rival(lambda b: b["x"], budget)}
+        )
+
+    monkeypatch.setattr(module, "Detectors", detectors)
+    monkeypatch.setattr(module, "Nearest", lambda *of: None)
+    monkeypatch.setattr(module, "_nearest", lambda *of: None)
+    boxes = Boxes(1, bins=4)
+    generator = types.SimpleNamespace(values={"word": Labels(6), "boxes": boxes})
+    answer = Answer("boxes", DATA, boxes)
+    answer.__dict__["usual"] = None
+    joint = lambda crossing, train: (crossing.want, train)
+    of = types.SimpleNamespace(
+        answers={"boxes": answer}, generator=generator, joint=joint
+    )
+    crossing = Crossing(("photo", "word"), "boxes")
+    beside = module._beside(of, crossing, True, True, {}, 9, None)
+    given = ("photo", "word"), "boxes", boxes, {"word": 7}
+    assert asked == [(("boxes", True), *given)]
+    assert beside["budgets"] == {"cnn": budget} and "cnn" in beside["parts"]
+    whole = np.array([[[0.0, 0, 1, 1, 0]]])
+    batch = {"x": whole, "truth": whole, "there": np.ones(1, bool)}
+    batch |= {"index": np.zeros(1, int)}
+    batch |= beside["more"](batch)
+    assert evaluated(beside["parts"]["cnn"], [batch])["iou"] == 1
+    for exact, baselines in ((False, True), (True, False)):
+        beside = module._beside(of, crossing, exact, baselines, {}, 9, None)
+        assert not beside["budgets"] and "cnn" not in beside["parts"]
+    assert len(asked) == 1

@@ -89,8 +89,8 @@ def test_pictures_are_shifted_by_a_twelfth_of_their_side(
     shape, side, reach, monkeypatch
 ):
     """Series along their time alone."""
-    seen, widths = [], judge._widths
-    monkeypatch.setattr(judge, "_widths", lambda side: seen.append(side) or widths(8))
+    seen, widths = [], judge.widths
+    monkeypatch.setattr(judge, "widths", lambda side: seen.append(side) or widths(8))
 
     def stop(x, corners, reach):
         seen.append((corners, reach))

@@ -4,7 +4,8 @@ import types
 
 import numpy as np
 
-from train.evaluation.crossings.rivals import Rivals
+from train.evaluation.crossings.rivals import Rivals, flat, learned
+from vqdit.trained.judge import Judge
 
 
 def test_a_class_that_training_lacks_is_never_said():
@@ -20,8 +21,7 @@ def test_a_class_that_training_lacks_is_never_said():
 
 
 def test_what_is_born_discrete_has_a_column_for_each_code():
-    flat = Rivals(None, ("a",), "b", 2, {"a": 3}, {})._flat("a")
-    found = flat(np.array([[[0], [2]], [[1], [1]]]))
+    found = flat(3)(np.array([[[0], [2]], [[1], [1]]]))
     np.testing.assert_array_equal(found, [[1, 0, 0, 0, 0, 1], [0, 1, 0, 0, 1, 0]])
 
 
@@ -30,7 +30,10 @@ class Told(Rivals):
 
     def _judge(self, name):
         seen = lambda x: np.asarray(x, np.float32).reshape(len(x), -1)
-        return types.SimpleNamespace(features=seen) if name == "photo" else None
+        params = {"a": np.zeros((3, 4)), "b": np.zeros(2)}
+        said = {"protocol": {"steps": 7, "trained_on": 80}, "seconds": 1.25}
+        judge = types.SimpleNamespace(features=seen, params=params, **said)
+        return judge if name == "photo" else None
 
 
 def test_beside_what_a_network_sees_stand_the_components_of_what_has_none():
@@ -51,6 +54,15 @@ def test_beside_what_a_network_sees_stand_the_components_of_what_has_none():
     train = Train(data=data, take=take, labels=said, has=has)
     rivals = Told(train, tuple(streams), "class", 4, {"word": 2}, {}).fit()
     assert {*rivals} == {"pca", "cnn"}
-    for scores in rivals.values():
-        found = scores({"streams": streams, "label": labels})
+    for rival in rivals.values():
+        found = rival.says({"streams": streams, "label": labels})
         np.testing.assert_array_equal(found.argmax(1), labels)
+        assert rival.budget["examples"] == 80 and rival.budget["seconds"] >= 0
+    assert "networks" not in rivals["pca"].budget
+    network = {"examples": 80, "steps": 7, "batch": 128, "parameters": 14}
+    assert rivals["cnn"].budget["networks"] == {"photo": network | {"seconds": 1.2}}
+    # Of a network that was opened nobody knows how long it took.
+    opened = Judge(
+        None, {"a": np.zeros((7, 2))}, (2, 2, 1), {"steps": 7} | {"trained_on": 80}
+    )
+    assert learned(opened) == network

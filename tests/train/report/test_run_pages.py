@@ -126,6 +126,37 @@ def test_who_answers_stands_in_one_order():
     assert line == f"|  | figure | {' | '.join(order)} | examples |"
 
 
+def test_what_was_trained_for_a_crossing_alone_says_its_budget():
+    """A row of each network and of what was fitted beside them; no figure of it."""
+    network = {"examples": 9, "steps": 7, "batch": 4, "parameters": 1234}
+    fitted = {"examples": 8, "seconds": 2.5}
+    found = {
+        "a_to_b": {
+            "examples": 5,
+            "model": {"x": 1.5},
+            "cnn": {"x": 2.5, "budget": fitted | {"networks": {"a": network}}},
+            "pca": {"x": 0.5, "budget": fitted},
+        }
+    }
+    first, second = crossings(found).text.split("What those were given")
+    assert "budget" not in first and first.count("2.5") == 1
+    rows = [[x.strip() for x in y.split("|")[1:-1]] for y in second.splitlines()[2:]]
+    head, *rows = rows
+    assert head[2:] == [
+        "network of",
+        "examples",
+        "steps",
+        "batch",
+        "parameters",
+        "seconds",
+    ]
+    assert [row[1:3] for row in rows] == [["cnn", ""], ["cnn", "a"], ["pca", ""]]
+    assert [row[3] for row in rows] == ["8", "9", "8"]
+    assert rows[1][4:7] == ["7", "4", "1,234"] and rows[2][-1] == rows[0][-1] == "2.5"
+    del found["a_to_b"]["cnn"]["budget"], found["a_to_b"]["pca"]["budget"]
+    assert "What those were" not in crossings(found).text
+
+
 def test_curves_are_of_every_loss_that_was_logged():
     rows = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "heldout_loss": 1.5}]
     ((_, plot),) = training(rows, 10).shown

@@ -9,6 +9,7 @@ import numpy as np
 
 from train.errors import BadInput
 from train.evaluation.crossings.answers import Answer, Reader
+from train.evaluation.crossings.detectors import Detectors
 from train.evaluation.crossings.questions import Crossings, asked
 from train.evaluation.crossings.retrieval import Nearest
 from train.evaluation.crossings.rivals import Rivals
@@ -104,7 +105,8 @@ def crossings(
         the bound is the least.
     real: of the true ones, read as those that are drawn, which these cannot beat.
     mean: the usual answer of the training part, whatever is given.
-    pca, cnn: with `baselines`; see `Rivals`.
+    pca, cnn: with `baselines`, of classes and boxes; see `Rivals` and `Detectors`;
+        with the "budget", from what they learned and for how long.
     nearest: with these, where examples have one truth: that of the nearest training
         example; see `Nearest`.
     The crossing "agree" is of `num` draws of all streams: the share in which all that
@@ -134,6 +136,7 @@ def crossings(
             if answer is None or not answer.evaluators(exact=exact):
                 continue
             beside = _beside(of, crossing, exact, baselines, judges, num, key)
+            budgets = beside.pop("budgets")
             for scale in scales:
                 who = _who(scale)
                 parts = {who: Several(answer.evaluators(exact=exact))}
@@ -142,6 +145,8 @@ def crossings(
                 evaluator = Beside(parts | beside.pop("parts", {}))
                 more = beside.pop("more", lambda batch: {})
                 figures = evaluated(evaluator, (batch | more(batch) for batch in said))
+                for name in figures.keys() & budgets.keys():
+                    figures[name] |= {"budget": budgets[name]}
                 found[crossing.name] = found.get(crossing.name, {}) | figures
         if not found:
             streams = ", ".join(generator.streams)
@@ -201,9 +206,9 @@ def _judges(of: Crossings, references: References) -> dict[tuple[str, str], Any]
 
 
 def _beside(of: Crossings, crossing, exact, baselines, judges, num, key) -> dict:
-    """What needs no draw: `parts` of a Beside, and `more`, what puts into a batch what
-    they read."""
-    answer, entries = of.answers[crossing.want], {}
+    """What needs no draw: `parts` of a Beside, `more`, what puts into a batch what they
+    read, and `budgets` of those that have learned."""
+    answer, entries, budgets = of.answers[crossing.want], {}, {}
     parts = {"real": Several(answer.evaluators("truth", exact=False))}
     if exact and answer.usual is not None:
         usual = answer.usual
@@ -213,19 +218,26 @@ def _beside(of: Crossings, crossing, exact, baselines, judges, num, key) -> dict
         near = Nearest(of.joint(crossing, True), crossing.given)
         entries["near"] = lambda batch: _nearest(near, crossing, answer, batch)
         parts["nearest"] = Several(answer.evaluators("near"))
+    values = of.generator.values
+    books = {n: values[n].code_count for n in crossing.given if n in values}
+    if exact and baselines and answer.source == "boxes":
+        boxes = answer.tokenizer
+        rivals = Detectors(of.joint(crossing, True), *crossing, boxes, books)
+        for who, rival in rivals.fit().items():
+            entries[who], budgets[who] = rival
+            parts[who] = Several(answer.evaluators(who))
     classes = open_examples(answer.data, True).classes
     if answer.read is not None and answer.source:
         scored = {}
         if answer.classes is not None:
             scored["likeliest"] = of.likeliest(crossing, key, answer.classes)
         if baselines:
-            values = of.generator.values
-            books = {n: values[n].code_count for n in crossing.given if n in values}
             rivals = Rivals(
                 *(of.joint(crossing, True), crossing.given, crossing.want, classes),
                 *(books, judges),
             )
-            scored |= rivals.fit()
+            for who, rival in rivals.fit().items():
+                scored[who], budgets[who] = rival
         for who in scored:
             entry = lambda batch, who=who: batch[who]
             parts[who] = Posterior(entry, classes, num)
@@ -233,6 +245,7 @@ def _beside(of: Crossings, crossing, exact, baselines, judges, num, key) -> dict
     parts = {who: part for who, part in parts.items() if part != Several([])}
     return {
         "parts": parts,
+        "budgets": budgets,
         "more": lambda batch: {name: each(batch) for name, each in entries.items()},
     }
 

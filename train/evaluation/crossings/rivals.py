@@ -3,12 +3,14 @@
 import dataclasses
 import functools
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
-from train.evaluation.judge import train_classifier
+from train.evaluation.judge import BATCH, train_classifier
 from train.evaluation.probing import components
 from train.modalities import Batch, Modality
 from train.pipeline import JointExamples, spaced
@@ -20,8 +22,18 @@ from vqdit.trained.judge import Judge, as_pictures
 COMPONENTS = 64  # principal ones, of each stream
 VALUES = 2**27  # of training signals that are fitted at once
 
-Scores = Callable[[Batch], Float[np.ndarray, "n classes"]]  # higher is likelier
+Answers = Callable[
+    [Batch], np.ndarray
+]  # of classes their scores (n, classes), or boxes
 FeatureMap = Callable[[Shaped[np.ndarray, "n *shape"]], Float[np.ndarray, "n d"]]
+
+
+class Rival(NamedTuple):
+    """What it says of a batch, and what it was given to learn that: "examples" and
+    "seconds", and of each network, by its streams, "steps", "batch", "parameters"."""
+
+    says: Answers
+    budget: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,9 +59,9 @@ class Rivals:
     books: Mapping[str, int]
     judges: dict[tuple[str, str], Judge]
 
-    def fit(self) -> dict[str, Scores]:
-        """Name -> scores of a batch of `JointExamples`; none where the training part
-        has fewer than two classes."""
+    def fit(self) -> dict[str, Rival]:
+        """Name -> scores of a batch of `JointExamples`, higher is likelier; none where
+        the training part has fewer than two classes."""
         say(f"fitting baselines of {'+'.join(self.given)}_to_{self.want}")
         rows, labels = self._labelled
         if len(np.unique(labels)) < 2:
@@ -58,15 +70,22 @@ class Rivals:
         some = spaced(len(rows), max(1, VALUES // values))
         batch, labels = self.train.take(rows[some]), labels[some]
         x = {name: batch["streams"][name] for name in self.given}
-        linear = {n: principal(self._flat(n), v) for n, v in x.items()}
-        found = {"pca": self._regression(linear, x, labels)}
+        start = time.monotonic()
+        linear = {n: principal(flat(self.books.get(n)), v) for n, v in x.items()}
+        says = self._regression(linear, x, labels)
+        found = {"pca": Rival(says, spent(len(labels), start))}
         judges = {n: judge for n in self.given if (judge := self._judge(n)) is not None}
+        networks = {n: learned(judge) for n, judge in judges.items()}
         if len(self.given) == 1 and judges:
             ((name, judge),) = judges.items()
-            found["cnn"] = lambda batch: judge.logits(batch["streams"][name])
+            says = lambda batch: judge.logits(batch["streams"][name])
+            found["cnn"] = Rival(says, {"networks": networks})
         elif judges:
+            start = time.monotonic()
             seen = linear | {n: judge.features for n, judge in judges.items()}
-            found["cnn"] = self._regression(seen, x, labels)
+            says = self._regression(seen, x, labels)
+            budget = spent(len(labels), start) | {"networks": networks}
+            found["cnn"] = Rival(says, budget)
         return found
 
     @functools.cached_property
@@ -77,14 +96,6 @@ class Rivals:
         there = [self.train.has(every, name) for name in self.given]
         rows = np.flatnonzero(np.all([labels >= 0, *there], 0))
         return rows, labels[rows]
-
-    def _flat(self, name: str) -> FeatureMap:
-        """A row of numbers for each example."""
-        codes = self.books.get(name)
-        if codes is None:
-            return flat_signals
-        columns = lambda x: x.reshape(len(x), -1, 1) == np.arange(codes)
-        return lambda x: columns(x).reshape(len(x), -1).astype(np.float32)
 
     def _judge(self, name: str) -> Judge | None:
         data: Modality = self.train.data[name]
@@ -102,7 +113,7 @@ class Rivals:
             self.judges[name, self.want] = judge
         return self.judges[name, self.want]
 
-    def _regression(self, features: Mapping[str, FeatureMap], x, labels) -> Scores:
+    def _regression(self, features: Mapping[str, FeatureMap], x, labels) -> Answers:
         from sklearn.linear_model import LogisticRegression  # slow to import
 
         def together(streams: Mapping[str, Any]) -> np.ndarray:
@@ -122,12 +133,39 @@ class Rivals:
         return scores
 
 
+def spent(examples: int, start: float) -> dict[str, Any]:
+    return {"examples": examples, "seconds": round(time.monotonic() - start, 1)}
+
+
+def learned(judge: Judge) -> dict[str, Any]:
+    """What a network was given; without "seconds" if it was opened and not trained."""
+    said = judge.protocol
+    found = {"examples": said.get("trained_on"), "steps": said.get("steps")}
+    found |= {"batch": BATCH, "parameters": parameters(judge.params)}
+    if judge.seconds is not None:
+        found["seconds"] = round(judge.seconds, 1)
+    return found
+
+
+def parameters(params: Any) -> int:
+    return sum(x.size for x in jax.tree.leaves(params))
+
+
+def flat(codes: int | None) -> FeatureMap:
+    """A row of numbers for each example, a column of 0 and 1 for each of so many codes
+    in each place; of None, signals."""
+    if codes is None:
+        return flat_signals
+    columns = lambda x: x.reshape(len(x), -1, 1) == np.arange(codes)
+    return lambda x: columns(x).reshape(len(x), -1).astype(np.float32)
+
+
 def flat_signals(x: Shaped[np.ndarray, "n *shape"]) -> Float[np.ndarray, "n d"]:
     """Values in [-1, 1], a row an example."""
     return np.asarray(to_signal(x)).reshape(len(x), -1)
 
 
-def principal(flat: FeatureMap, x: Shaped[np.ndarray, "n *shape"]) -> FeatureMap:
+def principal(rows: FeatureMap, x: Shaped[np.ndarray, "n *shape"]) -> FeatureMap:
     """The principal components of signals like these."""
-    project = components(flat(x), COMPONENTS, "auto")
-    return lambda x: project(flat(x))
+    project = components(rows(x), COMPONENTS, "auto")
+    return lambda x: project(rows(x))
