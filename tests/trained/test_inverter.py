@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests import toys
-from vqdit import Euler
+from vqdit import Euler, Reversed, Steps
 
 KEY, IDS = jax.random.key(0), jnp.arange(4)
 X = np.random.default_rng(0).normal(size=(4, 4, 4, 2)).astype(np.float32)
@@ -64,7 +64,25 @@ def test_it_is_a_pure_function_inside_a_jit(model):
 def test_what_has_no_noise_is_refused(model):
     with pytest.raises(ValueError, match="solver for Gaussian.* is Masking"):
         toys.any_to_any().inverter()
-    with pytest.raises(ValueError, match=r"x holds \['picture'\]; write.*'image'"):
-        model.inverter(steps=2)(KEY, IDS, {"picture": X}, label=LABEL)
-    with pytest.raises(ValueError, match="image"):
-        model.inverter(steps=2)(KEY, IDS, {"image": X[:, :2]}, label=LABEL)
+    with pytest.raises(ValueError, match="one step has no inverse"):
+        model.inverter(steps=1)
+    for walk in (model.inverter, model.sampler):
+        with pytest.raises(ValueError, match="grid is Reversed"):
+            walk(grid={"image": Reversed(Steps(3))})
+    with pytest.raises(ValueError, match="write a grid that falls"):
+        Reversed(Reversed(Steps(3)))
+
+
+@pytest.mark.parametrize(
+    "x, more, message",
+    [
+        ({"picture": X}, {}, r"x holds \['picture'\]; write signals of \['image'\]"),
+        (X, {}, "x holds ndarray; write"),
+        ({"image": X[:, :2]}, {}, "x 'image': .*4"),
+        ({"image": X[:3]}, {}, r"x 'image' is \(3, .*ids are"),
+        ({"image": X}, {"given": {"image": X}}, "is inverted and given"),
+    ],
+)
+def test_what_cannot_be_inverted_is_one_line(model, x, more, message):
+    with pytest.raises(ValueError, match=message):
+        model.inverter(steps=2)(KEY, IDS, x, label=LABEL, **more)

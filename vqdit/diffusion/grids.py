@@ -110,12 +110,16 @@ class Times:
 
 @dataclasses.dataclass(frozen=True)
 class Reversed:
-    """The times of a grid from 0 upward: from data to noise, for solvers of an ODE.
+    """The times of a grid from 0 upward: from data to noise, as an inverter walks.
 
     grid: the one that leads back.
     """
 
     grid: Grid
+
+    def __post_init__(self):
+        if not isinstance(self.grid, Grid) or isinstance(self.grid, Reversed):
+            raise ValueError(f"Reversed.grid={self.grid!r}: write a grid that falls")
 
     def __call__(self, process, start: float | None = None) -> Float[Array, "steps"]:
         return self.grid(process, start)[::-1]

@@ -165,6 +165,12 @@ class Generator:
         even = Steps(50 if steps is None else steps, 1.0 if shift is None else shift)
         if grid is not None and not isinstance(grid, Grid | Mapping):
             grid = Times(tuple(float(t) for t in grid))
+        rising = grid.values() if isinstance(grid, Mapping) else [grid]
+        if any(isinstance(each, Reversed) for each in rising):
+            raise ValueError(
+                "grid is Reversed, from data to noise: write one that falls, here and "
+                "in inverter(), which reverses it"
+            )
         before = (before,) if isinstance(before, str) else tuple(before)
         if set(before) - set(names) or set(want) <= set(before):
             raise ValueError(
@@ -221,7 +227,13 @@ class Generator:
             decode=False,
             grid=grid,
         )
-        grids = {name: Reversed(grid) for name, grid in sampler.grids.items()}
+        for name, each in sampler.grids.items():
+            if len(each(self.processes[name])) < 3:
+                raise ValueError(
+                    "one step has no inverse, since at pure noise all signals are "
+                    "alike: write steps=2 or more"
+                )
+        grids = {name: Reversed(each) for name, each in sampler.grids.items()}
         return Inverter(dataclasses.replace(sampler, grids=grids))
 
     def scorer(

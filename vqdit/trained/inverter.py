@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vqdit.shapes import Array, Int, Key
+from vqdit.trained import conditions
 from vqdit.trained.sampler import Sampler
 
 
@@ -40,19 +41,34 @@ class Inverter:
         return self.sampler.draw(variables, key, ids, noise=noise, **how)
 
     def __call__(
-        self, key: Key[Array, ""], ids: Any, x: Mapping[str, Any], **how: Any
+        self,
+        key: Key[Array, ""],
+        ids: Any,
+        x: Any,
+        label: Any = None,
+        given: Mapping[str, Any] | None = None,
+        guidance: Any = None,
+        interval: tuple[Any, Any] | None = None,
+        known: Mapping[str, Any] | None = None,
+        params: Any = None,
     ) -> dict[str, Array]:
         """The noise of each stream, (b, *grid, d) float32, jitted.
 
-        x:   signals of the streams that are inverted, all of them.
-        how: label, given, guidance, interval and params, as a Sampler takes them. What
-            is given keeps its draw of (key, ids[i]) where a model needs one.
+        x: stream -> signals, of all the streams that are inverted. The others are
+            those of a Sampler's call.
 
         Raises ValueError before anything compiles.
         """
-        wanted = self.sampler.want
-        if set(x) != set(wanted):
-            raise ValueError(f"x holds {sorted(x)}; write signals of {sorted(wanted)}")
-        codecs = self.sampler.generator.codecs
+        generator, wanted = self.sampler.generator, self.sampler.want
+        if not isinstance(x, Mapping) or set(x) != set(wanted):
+            names = sorted(x) if isinstance(x, Mapping) else type(x).__name__
+            raise ValueError(f"x holds {names}; write signals of {sorted(wanted)}")
+        if both := set(given or {}) & set(wanted):
+            raise ValueError(f"{sorted(both)} is inverted and given: leave it out")
+        signals = {"x": conditions.arrays(x)}
+        conditions.check(generator, conditions.whole(ids), signals, {})
+        codecs = generator.codecs
         noise = {n: codecs[n].latents(v) if n in codecs else v for n, v in x.items()}
-        return self.sampler(key, ids, noise=noise, **how)
+        how = {"label": label, "given": given, "guidance": guidance, "known": known}
+        how |= {"interval": interval, "noise": noise, "params": params}
+        return self.sampler(key, ids, **how)

@@ -130,7 +130,7 @@ def _write(folder, thing):
         config |= {"solvers": solvers} if solvers else {}
         for name, codec in thing.codecs.items():
             _write(folder / "tokenizers" / name, codec)
-    import safetensors.numpy  # who opens no bundle has no need of it
+    import safetensors.numpy  # who writes no bundle has no need of it
 
     flat = flatten(variables)
     for name, array in flat.items():

@@ -1,6 +1,7 @@
 import io
 import struct
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -70,6 +71,26 @@ def test_a_stream_of_open_size_is_read():
     whole = encoded(tone())
     streamed = whole[:4] + struct.pack("<I", 2**32 - 1) + whole[8:]
     assert len(decode_audio(streamed)[0]) == 800
+
+
+def test_a_size_that_sox_writes_into_a_pipe_is_none():
+    whole = encoded(tone())
+    at = whole.index(b"data") + 4
+    piped = whole[:at] + struct.pack("<I", 0x7FFFF000) + whole[at + 4 :]
+    np.testing.assert_array_equal(decode_audio(piped)[0], decode_audio(whole)[0])
+
+
+def test_short_mp3_inside_a_wav_is_whole():
+    """How many samples it has is a guess there, too, and above what is read."""
+    x, file = np.sin(np.arange(44_100) / 20).astype(np.float32), io.BytesIO()
+    with av.open(file, "w", format="wav") as out:
+        stream = out.add_stream("libmp3lame", rate=44_100, layout="mono")
+        frame = av.AudioFrame.from_ndarray(x[None], "fltp", "mono")
+        frame.rate = 44_100
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            out.mux(packet)
+    found, rate, _ = decode_audio(file.getvalue())
+    assert rate == 44_100 and len(found) >= 44_100
 
 
 def test_the_samples_decide_whether_a_file_is_whole():

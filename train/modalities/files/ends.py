@@ -12,9 +12,9 @@ from typing import BinaryIO
 from train.errors import Unreadable
 from train.modalities.files.stored import File, opened_file, size_of
 
-# Sizes from here on say that a file was written before its length was known; some
-# writers leave out a few bytes.
-OPEN, UNKNOWN = 2**32 - 256, 2**63 - 1
+# Sizes that say that a file was written before its length was known: those from OPEN
+# on, since some writers leave out a few bytes, and what SoX writes; of 64 bits UNKNOWN.
+OPEN, SOX, UNKNOWN = 2**32 - 256, 0x7FFFF000, 2**63 - 1
 # Sound in chunks: where these begin, how they do, and the name of the one with the
 # samples.
 CHUNKED = {
@@ -40,6 +40,11 @@ def check_film(path: File, kind: str) -> None:
         raise Unreadable(f"is cut short: {have} bytes of {end}")
 
 
+def _said(size: int) -> bool:
+    """Whether a size of 32 bits is one."""
+    return 0 < size < OPEN and size != SOX
+
+
 def _end_of_avi(file: BinaryIO, _: int, most: int) -> int:
     """Of its first part."""
     at = 12
@@ -49,7 +54,7 @@ def _end_of_avi(file: BinaryIO, _: int, most: int) -> int:
             break
         name, size, form = struct.unpack("<4sI4s", head)
         if name == b"LIST" and form == b"movi":
-            return at + 8 + size if size < OPEN else 0
+            return at + 8 + size if _said(size) else 0
         at += 8 + size + size % 2
     return 0
 
@@ -114,13 +119,13 @@ def end_of_sound(encoded: bytes) -> int:
     if kind in (b".snd", b"dns.") and len(encoded) >= 12:
         order = ">" if kind == b".snd" else "<"
         start, size = struct.unpack(order + "II", encoded[4:12])
-        return start + size if size < OPEN else 0
+        return start + size if _said(size) else 0
     if kind == b"riff":  # names of 16 bytes, and sizes with their own
         at = 40
         while at + 24 <= len(encoded):
             (size,) = struct.unpack("<Q", encoded[at + 16 : at + 24])
             if encoded[at : at + 4] == b"data":
-                return at + size if 24 < size < 2**63 else 0
+                return at + size if 24 < size < UNKNOWN else 0
             at += max(24, size + -size % 8)
         return 0
     return _end_of_chunks(encoded, *CHUNKED[kind]) if kind in CHUNKED else 0
@@ -131,8 +136,8 @@ def _end_of_chunks(encoded: bytes, at: int, begins: str, samples: bytes) -> int:
     while at + head <= len(encoded):
         name, size = struct.unpack(begins, encoded[at : at + head])
         if name == samples:
-            open_end = not large and not 0 < size < (OPEN if head == 8 else UNKNOWN)
-            return 0 if open_end else at + head + (large or size)
+            said = _said(size) if head == 8 else 0 < size < UNKNOWN
+            return at + head + (large or size) if large or said else 0
         if name == b"ds64" and at + 24 <= len(encoded):  # of RF64, what 32 bits cannot
             (large,) = struct.unpack("<Q", encoded[at + 16 : at + 24])
         at += head + max(0, size) + (size % 2 if head == 8 else 0)

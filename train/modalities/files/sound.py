@@ -34,7 +34,7 @@ def decode_audio(encoded: bytes) -> tuple[Float[np.ndarray, "l c"], int, float]:
     try:
         with open_sound(encoded) as file:
             rate, step = int(file.samplerate), STEPS.get(file.subtype, STEP)
-            if file.frames == UNKNOWN or file.format == "MP3" and not _counted(encoded):
+            if file.frames == UNKNOWN or _guessed(file.subtype, encoded):
                 x = _by_ffmpeg(encoded)
             else:
                 size = 4 * file.frames * file.channels
@@ -78,13 +78,16 @@ def _by_ffmpeg(encoded: bytes) -> Float[np.ndarray, "l c"]:
     return np.concatenate(found, axis=1).T if found else np.zeros((0, 1), np.float32)
 
 
-def _counted(encoded: bytes) -> bool:
-    """Whether an MP3 says how many frames it has, in the place of its first one."""
+def _guessed(subtype: str, encoded: bytes) -> bool:
+    """Whether it is MP3, also in a WAV file, that does not say in the place of its
+    first frame how many it has."""
+    if not subtype.startswith("MPEG"):
+        return False
     at = 0
     if encoded[:3] == b"ID3":
         at = 10 + sum(x << 7 * i for i, x in enumerate(encoded[9:5:-1]))
     first = encoded[at : at + 64]
-    return any(tag in first for tag in (b"Xing", b"Info", b"VBRI"))
+    return not any(tag in first for tag in (b"Xing", b"Info", b"VBRI"))
 
 
 def _text(encoded: bytes) -> bool:

@@ -286,8 +286,7 @@ def _seconds(column, name: str) -> Float[np.ndarray, "t"]:
     if is_.is_date(kind):
         column = column.cast(pyarrow.timestamp("ms"))
     ticks = TICKS.get(getattr(column.type, "unit", ""))
-    first = (*column.drop_null()[:1], column[0])[0]
-    if is_.is_integer(kind) and abs(first.as_py() or 0) > 2**53:
+    if is_.is_integer(kind) and abs(_first_known(column).as_py() or 0) > 2**53:
         ticks = 1
     if ticks is None:
         return _numbers(column, name)
@@ -295,8 +294,7 @@ def _seconds(column, name: str) -> Float[np.ndarray, "t"]:
         column = column.cast(pyarrow.int32())
     column = column.cast(pyarrow.int64())
     # As integers, since nanoseconds of today have more digits than a float.
-    first = (*column.drop_null()[:1], column[0])[0]
-    since = pyarrow.compute.subtract(column, first)
+    since = pyarrow.compute.subtract(column, _first_known(column))
     since = since.cast(pyarrow.float64(), safe=False)
     seconds = np.asarray(since.to_numpy(), np.float64) / ticks
     back = np.flatnonzero(np.diff(seconds) < -HALF_A_DAY)
@@ -306,3 +304,9 @@ def _seconds(column, name: str) -> Float[np.ndarray, "t"]:
             "would put what follows first; write dates"
         )
     return seconds
+
+
+def _first_known(column) -> Any:
+    """The first cell that is not missing; where all are, the first."""
+    known = column.drop_null()
+    return known[0] if len(known) else column[0]
