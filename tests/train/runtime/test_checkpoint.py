@@ -18,6 +18,7 @@ from tests.train import toy
 from train.config import Mesh
 from train.errors import BadInput
 from train.runtime.checkpoint import Checkpoints, NonFinite, SaveFailed
+from train.runtime.manifest import some
 from train.runtime.sharding import make_mesh, state_sharding
 
 # Orbax abandons its other reads when one fails; nothing of ours is lost with them.
@@ -340,3 +341,9 @@ def test_many_saves_and_restores_on_a_mesh(sizes, tmp_path):
         timeout=600,
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_long_list_of_names_is_cut():
+    assert some([*"abc"]) == "a, b, c"
+    assert some([*"abcde"]) == "a, b, c and 2 more"
+    assert some(["x" * 300]) == "x" * 200
