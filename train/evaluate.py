@@ -149,8 +149,8 @@ def main(argv=None):
             known = ", ".join(compared(thing)) or "none"
             raise BadInput(f"--want={','.join(want)}: samples are scored of {known}")
         foreseen(thing, experiment.sources, shown, **unguided(sampler, None))
+        wanted = questions.asked([*thing.streams], crossed) if crossed else []
         if among := more.get("among"):
-            wanted = questions.asked([*thing.streams], crossed)
             of = Crossings(thing, experiment.sources, {}, experiment.join)
             for crossing in wanted:
                 if crossing.want in thing.tokenizers:
