@@ -152,9 +152,10 @@ def _of_generator(generator, experiment, flags):
     drawn.pop("guidance", None)
     sampler = {n: v for n, v in drawn.items() if n not in ("num", "seed")}
     foreseen(generator, sources, shown, **sampler)
+    wanted = questions.asked([*generator.streams], crossed) if crossed else []
     if among := more.get("among"):
         of = Crossings(generator, sources, {}, join)
-        for crossing in questions.asked([*generator.streams], crossed):
+        for crossing in wanted:
             if crossing.want in generator.tokenizers:
                 of.joint(crossing).like(among)
     judge = {"folder": flags.get("judge"), "steps": flags.get("judge_steps")}

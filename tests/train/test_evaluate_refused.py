@@ -79,6 +79,12 @@ def called(monkeypatch):
         ),
         ("labelled", "--want=code", "--want=code: samples are scored of image, photo,"),
         ("labelled", "--want=sound", "want=('sound',): the streams are"),
+        (
+            "labelled",
+            "--crossings=image_to_words",
+            "--crossings=image_to_words: write such as",
+        ),
+        ("labelled", "--crossings=image_to_image", "--crossings=image_to_image: wri"),
         ("labelled", "--want=image --before=sound", "before=('sound',): write some"),
     ],
 )

@@ -27,6 +27,8 @@ SIGNAL = HELD["x"] / np.float32(127.5) - 1
 class Judge:
     """Knows every held-out picture."""
 
+    params, protocol, seconds = {"a": np.zeros(3)}, {"steps": 5, "trained_on": 9}, 2.0
+
     def predict(self, x):
         flat = lambda v: np.asarray(v, np.float32).reshape(len(v), -1)
         gap = np.square(flat(x)[:, None] - flat(HELD["x"])[None]).sum(-1)
@@ -187,6 +189,9 @@ def test_baselines_learn_the_task_on_the_training_part(monkeypatch):
     crossing = found["photo_to_word"]
     assert crossing["pca"]["accuracy"] > 0.9 and crossing["pca"]["auc"] > 0.99
     assert crossing["cnn"]["accuracy"] == 1  # the judge itself, which knows the task
+    budget = {"examples": 9, "steps": 5, "batch": 128, "parameters": 3, "seconds": 2.0}
+    assert crossing["cnn"]["budget"] == {"networks": {"photo": budget}}
+    assert crossing["pca"]["budget"].keys() == {"examples", "seconds"}
     assert "agree" not in found
 
 
