@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+
+from vqdit.shapes import Array, Float
 
 
 class Detector(nn.Module):

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
 
 from train.evaluation.crossings.rivals import (
     VALUES,
@@ -26,6 +25,7 @@ from train.modalities import Batch
 from train.pipeline import JointExamples, endless, spaced
 from train.progress import progress, say
 from vqdit.features.detector import Detector
+from vqdit.shapes import Array, Float, Int
 from vqdit.signal import to_signal
 from vqdit.tokenizer import Boxes
 from vqdit.trained.judge import picture_shape
