@@ -335,6 +335,7 @@ def zipped(path, files):
             archive.writestr(name, data)
 
 
+@pytest.mark.slow
 def test_priors(sound, tmp_path):
     contract, source = open_codec(sound).contract, hostile.seeded(7)
     whole = (sound / "prior.npz").read_bytes()

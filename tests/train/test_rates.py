@@ -255,6 +255,7 @@ def test_every_number_of_books_is_a_point():
         assert point["bits"] - 8 <= point["payload_bits"] <= point["bits"] + 16
 
 
+@pytest.mark.slow
 def test_the_program_writes_figures_and_plots(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(rates, "JPEG", (5, 50, 90))
     monkeypatch.setattr(rates, "WEBP", (5, 50, 90))

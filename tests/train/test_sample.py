@@ -99,6 +99,7 @@ def test_pictures_are_named_by_what_they_were_drawn_of(bundle, tmp_path, monkeyp
     assert said == [["abc"] * 3, ["dog"] * 3]
 
 
+@pytest.mark.slow
 def test_a_picture_by_way_of_a_word(bundle, tmp_path):
     """Which is drawn of what is given, and then given and guided by, but not kept."""
     out = tmp_path / "x.npz"

@@ -154,11 +154,11 @@ def test_what_cannot_be_ranked_is_refused(workdir):
     few = [f"--workdir={workdir}", "--rank=4"]
     with pytest.raises(BadInput, match="--rank: write --given"):
         score.main([*few, "--of=name"])
-    with pytest.raises(BadInput, match="--baselines is of one text"):
-        score.main([f"--workdir={workdir}", "--of=digit", "--baselines=True"])
-    for more in ("--shown.name=2", "--classify=digit"):
+    for more in (["--of=digit"], ["--of=name", "--classify=digit"]):
         with pytest.raises(BadInput, match="--baselines is of one text"):
-            score.main([f"--workdir={workdir}", "--of=name", "--baselines=True", more])
+            score.main([f"--workdir={workdir}", "--baselines=True", *more])
+    with pytest.raises(BadInput, match="--shown.name: .* gave in parts: none"):
+        score.main([f"--workdir={workdir}", "--of=name", "--shown.name=2"])
     with pytest.raises(BadInput, match="fitted to the training part; drop --train"):
         both = ["--baselines=True", "--train=True"]
         score.main([f"--workdir={workdir}", "--of=name", *both])

@@ -331,9 +331,8 @@ def test_a_picture_and_what_it_shows_are_two_streams(
     assert (one[2] != two[2]).any()
 
 
-@pytest.mark.parametrize(
-    "kind", ["flow", pytest.param("masked", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["flow", "masked"])
 def test_a_resumed_generator_equals_one_never_stopped(
     kind, trained, tmp_path, monkeypatch
 ):
@@ -625,7 +624,7 @@ def test_a_class_goes_by_its_name_before_its_number():
     for text, classes, said in (
         ("hut", 3, "0 to 2, or one of hat, 10, cat"),
         ("3", 3, "0 to 2"),
-        ("0", 0, "no --label"),
+        ("0", 0, "--label=0: the model has no classes; leave it out"),
     ):
         with pytest.raises(BadInput, match=said):
             sample.class_of(text, classes, names if classes else ())

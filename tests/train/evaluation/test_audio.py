@@ -75,6 +75,7 @@ def fine():
     return evaluate_tokenizer(Rounded(2**16), DATA, judge=judge_of(DATA, 4, steps=60))
 
 
+@pytest.mark.slow
 def test_a_fine_codec_loses_nothing(fine):
     assert fine["examples"] == 32 and fine["seconds_each"] == 0.5
     assert fine["log_mel_nat"] < 0.05 and fine["si_sdr_db"] > 60
@@ -82,6 +83,7 @@ def test_a_fine_codec_loses_nothing(fine):
     assert fine["judge"]["trained_on"] == 96
 
 
+@pytest.mark.slow
 def test_rates_are_of_the_codes(fine):
     assert fine["kbps"] == pytest.approx(16 * 2000 / 1000)
     assert fine["tokens"] == 1000
@@ -89,6 +91,7 @@ def test_rates_are_of_the_codes(fine):
     assert len(fine["usage"]) == len(fine["perplexity"]) == 1
 
 
+@pytest.mark.slow
 def test_a_gain_moves_the_distance_and_not_the_ratio(fine):
     halved = evaluate_tokenizer(Rounded(2**16, gain=0.5), DATA)
     assert "accuracy" not in halved

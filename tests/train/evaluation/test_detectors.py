@@ -65,6 +65,7 @@ def trained_on(boxes, streams, true, known=None, threads=0):
     return Train(data=shapes, has=lambda rows, name: rows >= 0)
 
 
+@pytest.mark.slow
 def test_boxes_that_are_planted_are_found_in_either_order():
     boxes = Boxes(2, bins=64, classes=2)
     (x, true), (held, truth) = planted(2000, 0), planted(300, 1)
@@ -86,6 +87,7 @@ def test_boxes_that_are_planted_are_found_in_either_order():
     assert rivals["pca"].budget.keys() == {"examples", "seconds"}
 
 
+@pytest.mark.slow
 def test_a_clip_has_boxes_of_each_frame_and_what_is_born_discrete_helps(monkeypatch):
     """A word says the class, which the clip does not; and what does not fit in memory
     is read as it is needed."""
