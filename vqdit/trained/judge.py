@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vqdit.features.classifier import Classifier
-from vqdit.shapes import Array, Float
+from vqdit.shapes import Array, Float, Shaped
 from vqdit.signal import to_signal, to_uint8
 from vqdit.signal.rows import by_chunks
 from vqdit.tokenizer import LogMel
@@ -157,9 +157,13 @@ def as_pictures(front: LogMel | None, x: np.ndarray) -> np.ndarray:
         return by_chunks(functools.partial(_picture, front), x, HEARD)
     if x.ndim == 4:
         return x
-    x = x if x.dtype == np.uint8 else np.asarray(to_uint8(x))
+    return one_picture(x if x.dtype == np.uint8 else np.asarray(to_uint8(x)))
+
+
+def one_picture(x: Shaped[Array | np.ndarray, "n *grid c"]) -> Any:
+    """Signals as pictures of `picture_shape`, values as they are."""
     shape = (len(x), *picture_shape(x.shape[1:]))
-    return (np.moveaxis(x, 1, 3) if x.ndim == 5 else x).reshape(shape)
+    return (x.transpose(0, 2, 3, 1, 4) if x.ndim == 5 else x).reshape(shape)
 
 
 def picture_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:

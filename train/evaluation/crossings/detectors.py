@@ -28,7 +28,7 @@ from vqdit.features.detector import Detector
 from vqdit.shapes import Array, Float, Int
 from vqdit.signal import to_signal
 from vqdit.tokenizer import Boxes
-from vqdit.trained.judge import picture_shape
+from vqdit.trained.judge import one_picture
 
 STEPS = 1000
 MATCHED = 4  # boxes of a picture, at most, that are matched in every order
@@ -186,10 +186,7 @@ class Detectors:
                 continue
             x = to_signal(x)
             framed = x.ndim == 5 and x.shape[1] == self.boxes.frames
-            if not framed and x.ndim != 4:
-                shape = (len(x), *picture_shape(x.shape[1:]))
-                x = (jnp.moveaxis(x, 1, 3) if x.ndim == 5 else x).reshape(shape)
-            found[name] = x
+            found[name] = x if framed else one_picture(x)
         return found
 
 

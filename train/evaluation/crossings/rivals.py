@@ -22,9 +22,8 @@ from vqdit.trained.judge import Judge, as_pictures
 COMPONENTS = 64  # principal ones, of each stream
 VALUES = 2**27  # of training signals that are fitted at once
 
-Answers = Callable[
-    [Batch], np.ndarray
-]  # of classes their scores (n, classes), or boxes
+# Scores of classes (n, classes), or boxes.
+Answers = Callable[[Batch], np.ndarray]
 FeatureMap = Callable[[Shaped[np.ndarray, "n *shape"]], Float[np.ndarray, "n d"]]
 
 

@@ -34,9 +34,10 @@ def check_film(path: File, kind: str) -> None:
     """Raises Unreadable where a film ends before its frames do. kind: of FFmpeg's."""
     if kind not in FILMS:
         return
+    have = size_of(path)
     with opened_file(path) as file:
-        end = FILMS[kind](file, size_of(path), MOST_CHUNKS[kind])
-    if (have := size_of(path)) < end:
+        end = FILMS[kind](file, have, MOST_CHUNKS[kind])
+    if have < end:
         raise Unreadable(f"is cut short: {have} bytes of {end}")
 
 
