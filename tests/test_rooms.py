@@ -63,6 +63,13 @@ WITHIN = {
         (REST,),
     ),
     "train.sources": ((REST,), ("generated",), ("open",)),
+    "train.config": (("options",), (REST,)),
+    "train.runtime": (
+        ("hosts", "step"),
+        ("sharding",),
+        ("checkpoint",),
+        (REST,),
+    ),
     "train.evaluation": (
         (REST,),
         ("reconstruction", "crossings"),
@@ -134,7 +141,9 @@ def test_the_walk_sees_the_files():
     assert known <= set(FILES)
     assert "vqdit.nn.block.Block" in imports("vqdit.dit")
     assert {"jax", "vqdit.diffusion"} <= imports("vqdit.trained.generator")
-    assert any("orbax" in found for found in imports("train.runtime.checkpoint"))
+    assert any(
+        "orbax" in found for found in imports("train.runtime.checkpoint.checkpoints")
+    )
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -331,7 +340,7 @@ def test_what_a_room_exports_is_said_once_and_described(name):
 @pytest.mark.parametrize(
     "library,homes",
     [
-        ("orbax", ("train.runtime.checkpoint",)),
+        ("orbax", ("train.runtime.checkpoint.checkpoints",)),
         ("jaxtyping", ("vqdit.shapes",)),
         ("tensorflow_datasets", ("train.sources",)),
         ("grain", ("train.pipeline",)),

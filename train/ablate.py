@@ -29,9 +29,9 @@ from train.config import (
     variants,
 )
 from train.config.command import Command, parse
+from train.config.options.paths import diff
 from train.config.override import overrides
 from train.config.packages import own_packages
-from train.config.paths import diff
 from train.config.validate import validate
 from train.config.workdir import begun
 from train.errors import BadInput, one_line, run

@@ -22,8 +22,8 @@ import numpy as np
 from train.config import Experiment, StageTwo
 from train.config.bars import met
 from train.config.command import OF_RUN, parse
-from train.config.expression import parse_value
-from train.config.paths import spell
+from train.config.options.expression import parse_value
+from train.config.options.paths import spell
 from train.errors import BadInput, one_line, run
 from train.evaluation.crossings.answers import Answer
 from train.evaluation.crossings.bound_figures import kept, lines

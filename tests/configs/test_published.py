@@ -18,8 +18,8 @@ from train import config
 from train.config import Experiment, Mesh, StageOne, StageTwo, load_config
 from train.config.bars import sides
 from train.config.network import network
+from train.config.options.paths import diff
 from train.config.override import replaced
-from train.config.paths import diff
 from train.config.validate import validate
 from train.errors import BadInput
 from train.evaluation.crossings.questions import asked

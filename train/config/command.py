@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from train.config.annotations import alternatives, fields_with_types
 from train.config.experiment import Experiment
-from train.config.expression import parse_value
 from train.config.file import load_config
 from train.config.help import print_help
+from train.config.options.annotations import alternatives, fields_with_types
+from train.config.options.expression import parse_value
 from train.config.override import overrides
 from train.config.packages import trust_named
 from train.config.workdir import CONFIG_FILE, read_config

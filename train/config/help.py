@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from train.config.annotations import entry_type, expected, fields_with_types
 from train.config.experiment import Experiment
-from train.config.paths import children, join, spell
+from train.config.options.annotations import entry_type, expected, fields_with_types
+from train.config.options.paths import children, join, spell
 
 FIELD = re.compile(r"([\w.]+(?:, [\w.]+)*): +(\S.*)")
 WIDTH = 88

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from train.config.experiment import StageOne, StageTwo
-from train.config.expression import parse_value
-from train.config.walk import walk
+from train.config.options.expression import parse_value
+from train.config.options.walk import walk
 from train.config.weights import USUAL
 from train.errors import BadInput
 

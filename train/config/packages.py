@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from train.config.paths import children
+from train.config.options.paths import children
 from train.errors import BadInput
 from vqdit.values import Foreign
 

@@ -14,8 +14,8 @@ from train.config.evaluations import Reconstructions, Samples
 from train.config.experiment import Experiment, Run, StageOne, StageTwo
 from train.config.network import absent, check_count, network
 from train.config.optimizers import AdamW
-from train.config.paths import spell
-from train.config.walk import walk
+from train.config.options.paths import spell
+from train.config.options.walk import walk
 from train.config.weights import USUAL
 from train.errors import BadInput, blame
 from train.modalities.files.limits import LARGEST

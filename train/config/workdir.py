@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from train.config.experiment import Experiment
+from train.config.options.paths import diff, spell
 from train.config.packages import naming, own_packages
-from train.config.paths import diff, spell
 from train.errors import BadInput, one_line
 from train.modalities.files.writing import write
 from vqdit.trained.bundle import read_json

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from train.config import StageOne
-from train.config.paths import children
+from train.config.options.paths import children
 from train.objectives.codebook import all_of, latents_of
 from train.pipeline import open_examples
 from train.runtime import hosts

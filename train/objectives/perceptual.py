@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 
 from train.config import Weights
-from train.config.paths import spell
+from train.config.options.paths import spell
 from train.errors import BadInput
 from train.objectives.bundles import open_bundle
 from train.runtime import hosts

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from train.config import StageOne
+from train.config.options.walk import walk
 from train.config.validate import tokenizer_shapes
-from train.config.walk import walk
 from train.errors import BadInput, blame
 from train.modalities import Modality
 from train.objectives.adversarial import make_adversarial_step, with_discriminator

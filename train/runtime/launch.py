@@ -10,8 +10,8 @@ import numpy as np
 
 from train.config import Experiment
 from train.config.command import RUN
+from train.config.options.paths import leaves, spell
 from train.config.packages import naming, own_packages
-from train.config.paths import leaves, spell
 from train.config.workdir import CONFIG_FILE, open_workdir, refusal
 from train.errors import BadInput, blame, one_line
 from train.progress import say

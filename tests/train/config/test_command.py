@@ -16,8 +16,8 @@ from train.config import Experiment, StageOne, StageTwo, help
 from train.config.command import RUN, parse
 from train.config.file import SHIPPED
 from train.config.help import meanings
+from train.config.options.paths import leaves
 from train.config.override import overrides
-from train.config.paths import leaves
 from train.config.workdir import open_workdir
 from train.errors import BadInput
 from vqdit.fields import Finite

@@ -6,7 +6,7 @@ import pytest
 
 from tests.train.experiments import JOINT, TOKENIZER
 from train.config import load_config
-from train.config.paths import diff
+from train.config.options.paths import diff
 from train.config.weights import Weights
 from train.errors import BadInput
 

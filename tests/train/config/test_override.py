@@ -8,10 +8,10 @@ import flax.linen as nn
 import pytest
 
 import vqdit
-from train.config import annotations
-from train.config.expression import parse_value
+from train.config.options import annotations
+from train.config.options.expression import parse_value
+from train.config.options.paths import ABSENT, children, diff
 from train.config.override import overrides
-from train.config.paths import ABSENT, children, diff
 from train.errors import BadInput
 from vqdit.fields import Count, Share
 

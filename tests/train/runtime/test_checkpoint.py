@@ -18,7 +18,7 @@ from tests.train import toy
 from train.config import Mesh
 from train.errors import BadInput
 from train.runtime.checkpoint import Checkpoints, NonFinite, SaveFailed
-from train.runtime.manifest import some
+from train.runtime.checkpoint.manifest import some
 from train.runtime.sharding import make_mesh, state_sharding
 
 # Orbax abandons its other reads when one fails; nothing of ours is lost with them.

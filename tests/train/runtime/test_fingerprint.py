@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from train.config import Mesh
-from train.runtime.fingerprint import fingerprints
+from train.runtime.checkpoint.fingerprint import fingerprints
 from train.runtime.sharding import make_mesh
 
 

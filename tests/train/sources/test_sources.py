@@ -16,7 +16,7 @@ from tests.train.fresh import fresh_source
 from tests.train.sources.test_saved import pictures as rows
 from tests.train.sources.test_shards import picture, shard
 from train import sources as room
-from train.config.annotations import fields_with_types
+from train.config.options.annotations import fields_with_types
 from train.errors import BadInput
 from train.modalities import (
     Audio,

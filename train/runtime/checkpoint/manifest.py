@@ -12,7 +12,7 @@ import jax
 from etils import epath
 
 from train.errors import BadInput
-from train.runtime.fingerprint import fingerprints
+from train.runtime.checkpoint.fingerprint import fingerprints
 from train.runtime.sharding import path_name
 
 FORMAT = 1

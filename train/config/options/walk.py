@@ -7,8 +7,8 @@ fields changed all come by here.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from train.config.annotations import arm_for, bare, entry_type, expected, held
-from train.config.paths import join, leaves, spell
+from train.config.options.annotations import arm_for, bare, entry_type, expected, held
+from train.config.options.paths import join, leaves, spell
 from train.errors import BadInput
 from vqdit.values import close, near
 

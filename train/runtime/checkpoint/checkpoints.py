@@ -18,8 +18,14 @@ from etils import epath
 from train.errors import BadInput
 from train.progress import say
 from train.runtime import hosts
-from train.runtime.fingerprint import fingerprints
-from train.runtime.manifest import altered, compare, sealed_manifest, some, unsealed
+from train.runtime.checkpoint.fingerprint import fingerprints
+from train.runtime.checkpoint.manifest import (
+    altered,
+    compare,
+    sealed_manifest,
+    some,
+    unsealed,
+)
 from vqdit import sealed
 
 

@@ -9,15 +9,15 @@ import ast
 import math
 from typing import Any, Literal, get_args, get_origin
 
-from train.config import annotations
-from train.config.annotations import (
+from train.config.options import annotations
+from train.config.options.annotations import (
     alternatives,
     arm_for,
     expected,
     fields_with_types,
     held,
 )
-from train.config.walk import construct, walk
+from train.config.options.walk import construct, walk
 from train.errors import BadInput
 from vqdit.values import field_names, near
 

@@ -1,0 +1,1 @@
+"""Values by their dotted path, and as the command line writes them."""
