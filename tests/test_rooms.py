@@ -23,7 +23,7 @@ TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 # Floor by floor, what a room may import of ours beside its own: only what is below it.
 # Rooms of one floor do not import each other.
 LIBRARY = (
-    ("shapes",),
+    ("shapes", "platform"),
     ("values", "fields", "sealed", "sums"),
     ("signal",),
     ("quantizers", "nn"),
@@ -64,6 +64,7 @@ WITHIN = {
     ),
     "train.sources": ((REST,), ("generated",), ("open",)),
     "train.config": (("options",), (REST,)),
+    "train.objectives": ((REST,), ("costs",)),
     "train.runtime": (
         ("hosts", "step"),
         ("sharding",),

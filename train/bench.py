@@ -13,6 +13,12 @@ python -m train.bench --config=configs/spoken_written.py --streams=True
 What streams cost: a step of the model of several beside one of each, and of the same
 without masks; drawing one stream from another beside a model of these two; memory.
 
+python -m train.bench --config=configs/imagenet_dit.py --variant=xl_2 --topology=v5e:4x4
+
+What the train step needs of each chip of TPUs that are not here: compiled ahead by
+their own compiler (`pip install 'vqdit[tpu]'`), its memory, work, kernels and
+collectives on the experiment's mesh; or one line where it does not fit.
+
 python -m train.bench --suite [--minutes=8] [--only=DiT-B/2,search] [--small]
 
 What a new machine does, in one command: its matrix and copy rates, training of two DiTs
@@ -32,9 +38,10 @@ from train.config import Experiment, StageTwo
 from train.config.command import OF_RUN, parse
 from train.config.validate import validate
 from train.errors import BadInput, arguments, run
-from train.objectives.costs import stream_costs
-from train.objectives.machine import suite
-from train.objectives.rehearsal import Rehearsal
+from train.objectives.costs.ahead import ahead, chips
+from train.objectives.costs.machine import suite
+from train.objectives.costs.rehearsal import Rehearsal
+from train.objectives.costs.streams import stream_costs
 from train.progress import say
 from train.runtime import hosts
 from train.runtime.timing import matrix_products, median_ms
@@ -49,6 +56,7 @@ SUITE = {
 FLAGS = OF_RUN | {
     "repeats": (Count, "calls of each program, interleaved (10)"),
     "streams": (bool, "of several streams: the model beside those of some of them"),
+    "topology": (str, "TPUs that need not be here, such as v5e:4x4: what they need"),
     **SUITE,
 }
 
@@ -124,10 +132,17 @@ def main(argv=None):
     command = parse(argv, Experiment, FLAGS)
     for name in command.flags.keys() & SUITE:
         raise BadInput(f"--{name} is of the suite: write --suite too")
-    validate(command.experiment, jax.device_count(), tokenizers=False)
-    say(f"compiling {command.experiment.name}")
     flags = dict(command.flags)
-    streams = flags.pop("streams", False)
+    streams, topology = flags.pop("streams", False), flags.pop("topology", None)
+    if topology is not None:
+        for name in command.flags.keys() & {"streams", "repeats"}:
+            raise BadInput(f"--{name} times calls, and --topology makes none; drop one")
+    count = jax.device_count() if topology is None else len(chips(topology))
+    validate(command.experiment, count, tokenizers=False)
+    say(f"compiling {command.experiment.name}")
+    if topology is not None:
+        print(json.dumps(ahead(command.experiment, topology), indent=1))
+        return
     if streams and not isinstance(command.experiment, StageTwo):
         raise BadInput("--streams is of an experiment of stage two; drop it")
     measure = stream_costs if streams else bench

@@ -5,6 +5,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from vqdit.platform import platform
 from vqdit.shapes import Array, Float, Int
 
 # Scores held at once, float32: 16 MiB on a CPU, about its cache; 256 MiB elsewhere,
@@ -14,8 +15,8 @@ Adding = Literal["scatter", "product"]
 
 
 def on_cpu() -> bool:
-    """Whether the default backend is a CPU."""
-    return jax.default_backend() == "cpu"
+    """Whether what is traced is for a CPU."""
+    return platform() == "cpu"
 
 
 def most_scores(scores: int | None) -> int:

@@ -14,8 +14,9 @@ from tests.train.devices import only_one
 from train import bench
 from train.config import replaced
 from train.errors import BadInput
-from train.objectives import costs, machine
-from train.objectives.costs import of_streams, stream_costs
+from train.objectives.costs import machine
+from train.objectives.costs import streams as costs
+from train.objectives.costs.streams import of_streams, stream_costs
 from vqdit.diffusion import Mixture
 from vqdit.dit import DiT
 from vqdit.nn import Block, Discrete

@@ -46,6 +46,13 @@ def objective(params, stats, batch, key, step, noise=0.1):
     return loss, (stats, {"spread": out.std()})
 
 
+def by_example():
+    """Whether layers that are traced now are split by example."""
+    layer = nn.Dense(1).init
+    traced = jax.make_jaxpr(layer)(jax.random.key(0), jnp.zeros((8, 2)))
+    return "sharding_constraint" in str(traced)
+
+
 OPTIMIZER = Optimizer(peak_lr=1e-2, weight_decay=0.1, ema=0.99)
 
 

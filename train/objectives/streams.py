@@ -23,7 +23,7 @@ from train.pipeline.streams import codes_of, settled
 from train.progress import say
 from train.runtime import hosts
 from train.runtime.heldout import MOST
-from train.runtime.sharding import replicated
+from train.runtime.sharding import by_example, replicated
 from train.runtime.step import TrainState
 from vqdit.diffusion import Process
 from vqdit.diffusion.objectives import Denoising
@@ -94,7 +94,8 @@ class Streams:
         """A batch of signals, placed by the sharding -> one of streams, placed so."""
         variables = hosts.everywhere(self._variables, replicated(sharding))
         encode = lambda variables, batch: self.encoded(batch, variables)
-        return partial(jax.jit(encode, out_shardings=sharding), variables)
+        program = jax.jit(by_example(encode, sharding), out_shardings=sharding)
+        return partial(program, variables)
 
     def encoded(self, batch, variables: Mapping[str, dict] | None = None):
         """A batch of signals as one of streams. variables: of the tokenizers; None for

@@ -20,6 +20,7 @@ from train.progress import say
 from train.runtime import hosts
 from train.runtime.log import Logger
 from train.runtime.loop import Hook
+from train.runtime.sharding import by_example
 from train.runtime.step import Objective, TrainState, beside
 from vqdit.sealed import parsed
 from vqdit.values import near
@@ -147,9 +148,11 @@ def heldout_loss(
     best:    is shown every evaluation. name: of what the objective's value is.
     """
 
+    split = by_example(objective, sharding)
+
     @jax.jit
     def measure(params, stats, batch, key, step):
-        loss, (_, metrics) = objective(params, stats, batch, key, step)
+        loss, (_, metrics) = split(params, stats, batch, key, step)
         return {name: loss, **metrics}
 
     def run(step: int, state: TrainState) -> None:

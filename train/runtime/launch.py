@@ -24,8 +24,8 @@ from train.runtime.loop import Hook, train
 from train.runtime.sharding import (
     Rules,
     batch_sharding,
+    by_example,
     create_state,
-    kernels,
     make_mesh,
     spelled,
     state_sharding,
@@ -139,7 +139,6 @@ def launch(
         with (
             Logger(workdir, int(state.step), run.wandb) as logger,
             hosts.fail_fast(),
-            kernels(mesh),
         ):
             lines = [f"    {at}={spell(v)}" for at, v in leaves(experiment).items()]
             logger.text(int(state.step), "experiment", "\n".join(lines))
@@ -151,7 +150,7 @@ def launch(
                 hook.run(0, state)
             return train(
                 state,
-                step_fn,
+                by_example(step_fn, sharding),
                 open_batches(position, rows),
                 steps=run.steps,
                 checkpoints=checkpoints,

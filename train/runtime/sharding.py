@@ -5,9 +5,10 @@ where they are used; `tensor` splits the wide axis of a block's matrices.
 """
 
 import contextlib
+import functools
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -20,6 +21,8 @@ from train.errors import BadInput
 from train.runtime.step import AdversarialState, TrainState
 
 AXES = ("data", "fsdp", "tensor")
+# What multiplies its input by a matrix.
+LAYERS = (nn.Dense, nn.Conv, nn.ConvTranspose)
 
 
 class Rule(NamedTuple):
@@ -205,18 +208,46 @@ def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
     return NamedSharding(mesh, P(("data", "fsdp")))
 
 
-@contextlib.contextmanager
-def kernels(mesh: jax.sharding.Mesh) -> Iterator[None]:
-    """Within, a TPU's attention kernel is split as the rules split examples and heads.
+def by_example(function: Callable, sharding: jax.sharding.Sharding) -> Callable:
+    """The function, in which each device keeps the examples it has.
 
-    The compiler splits everything else by itself, and every other backend's attention.
+    What a layer takes and returns is split by example, and its gradients with it. So
+    the compiler gathers a layer's parameters over `fsdp`; left to itself it may split
+    the channels instead, compute every example on every device, and add up activations.
+    A TPU's attention kernel is split as the rules split examples and heads.
+
+    sharding: of the batch.
     """
-    if mesh.size == 1 or jax.default_backend() != "tpu":
-        yield
-        return
-    rules = (("batch", ("data", "fsdp")), ("heads", "tensor"))
-    with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
-        yield
+    mesh = getattr(sharding, "mesh", None)
+    if mesh is None:
+        return function
+    platform = mesh.devices.flat[0].platform
+    if mesh.size == 1 and platform == jax.default_backend():
+        return function
+    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+
+    def placed(x):
+        if not isinstance(x, jax.Array) or not x.ndim or x.shape[0] % parts:
+            return x
+        spec = P(("data", "fsdp"), *(P.UNCONSTRAINED,) * (x.ndim - 1))
+        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
+
+    def layer(call, args, kwargs, context):
+        if not isinstance(context.module, LAYERS) or context.method_name != "__call__":
+            return call(*args, **kwargs)
+        return placed(call(*map(placed, args), **kwargs))
+
+    @functools.wraps(function)
+    def split(*args):
+        rules = (("batch", ("data", "fsdp")), ("heads", "tensor"))
+        with contextlib.ExitStack() as held:
+            held.enter_context(nn.intercept_methods(layer))
+            if platform == "tpu":
+                held.enter_context(jax.sharding.use_abstract_mesh(mesh.abstract_mesh))
+                held.enter_context(nn.logical_axis_rules(rules))
+            return function(*args)
+
+    return split
 
 
 def spelled(mesh: jax.sharding.Mesh) -> str:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from vqdit.nn import flash, fused
 from vqdit.nn.rotary import rotate
+from vqdit.platform import platform
 from vqdit.shapes import Array, Bool, Float
 
 Implementation = Literal["plain", "fused", "cudnn", "flash"]
@@ -114,7 +115,7 @@ def choose(implementation: Implementation | None) -> Implementation:
     """The implementation asked for, or the backend's own."""
     kernel: Implementation = "flash" if flash.usable() else "plain"
     own: dict[str, Implementation] = {"cpu": "fused", "gpu": "cudnn", "tpu": kernel}
-    return implementation or own.get(jax.default_backend(), "plain")
+    return implementation or own.get(platform(), "plain")
 
 
 def _obstacle(chosen, q, known, block):
@@ -128,7 +129,7 @@ def _obstacle(chosen, q, known, block):
         if n % 2 and (known is not None or block):
             return f"a mask over an even number of tokens, not {n}"
     if chosen == "flash":
-        if jax.default_backend() == "gpu":
+        if platform() == "gpu":
             return "a TPU"
         if block:
             return "no order of blocks"

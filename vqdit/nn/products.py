@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from vqdit.platform import platform
 from vqdit.shapes import Array, Float
 
 Convolution = Literal["plain", "products"]
@@ -36,7 +37,7 @@ class ConvWindow(NamedTuple):
 
 def choose(implementation: Convolution | None) -> Convolution:
     """The implementation asked for, or the backend's own."""
-    own: Convolution = "products" if jax.default_backend() == "cpu" else "plain"
+    own: Convolution = "products" if platform() == "cpu" else "plain"
     return implementation or own
 
 

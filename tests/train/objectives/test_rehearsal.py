@@ -1,7 +1,5 @@
 """A train step on random data: what it is given, and what becomes of its state."""
 
-import contextlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,22 +10,22 @@ from tests.train.experiments import JOINT, TOKENIZER
 from tests.train.objectives.test_keys import Decoder, Encoder
 from train.config import Mesh
 from train.config.override import replaced
-from train.objectives import rehearsal
-from train.objectives.rehearsal import Rehearsal
-from train.runtime.sharding import make_mesh
+from train.objectives.costs import rehearsal
+from train.objectives.costs.rehearsal import Rehearsal
+from train.runtime.sharding import batch_sharding, make_mesh
 from vqdit.tokenizer import Tokenizer
 
 
 def test_each_step_takes_the_state_of_the_one_before_and_keeps_one(monkeypatch):
-    entered = []
-    kernels = lambda mesh: entered.append(mesh) or contextlib.nullcontext()
-    monkeypatch.setattr(rehearsal, "kernels", kernels)
+    split = []
+    by_example = lambda step, sharding: split.append(sharding) or step
+    monkeypatch.setattr(rehearsal, "by_example", by_example)
     made = Rehearsal.__new__(Rehearsal)
     made._made = (toy.new_state, toy.new_step())
-    made._rules, made._mesh = toy.RULES, make_mesh(Mesh())
+    made._rules, made.mesh = toy.RULES, make_mesh(Mesh())
     made.batch = toy.new_batch()
     program, seconds, state, step = made.train_step()
-    assert 0 < seconds < 300 and entered == [made._mesh]
+    assert 0 < seconds < 300 and split == [batch_sharding(made.mesh)]
     layout = jax.tree.map(lambda x: x.sharding, state)
     assert program.output_shardings[0] == layout
     first, second = step()["loss"], step()["loss"]

@@ -12,8 +12,9 @@ import pytest
 
 import vqdit
 from tests import toys
+from tests.train import toy
 from tests.train.experiments import JOINT, of_values
-from train.config import Run, StageTwo, Stream
+from train.config import Mesh, Run, StageTwo, Stream
 from train.config.network import network
 from train.config.override import replaced
 from train.errors import BadInput
@@ -24,6 +25,7 @@ from train.objectives.latents import encode_set
 from train.objectives.streams import Streams, _bits, prepare
 from train.objectives.transfer import Transfer
 from train.pipeline import open_examples
+from train.runtime.sharding import batch_sharding, make_mesh
 from vqdit.diffusion import (
     Case,
     Gaussian,
@@ -331,6 +333,16 @@ def test_what_is_known_reaches_the_latents_with_and_without_a_cache(gapped, tmp_
     np.testing.assert_array_equal(stored["known"]["pulse"], known)
     for name, value in direct["streams"].items():
         np.testing.assert_allclose(stored["streams"][name], value, atol=1e-5)
+
+
+def test_signals_are_encoded_where_their_examples_are(gapped, monkeypatch):
+    _, experiment = gapped
+    opened, split = prepare(experiment), []
+    seen = lambda _, batch, variables: split.append(toy.by_example()) or batch
+    monkeypatch.setattr(type(opened), "encoded", seen)
+    sharding = batch_sharding(make_mesh(Mesh()))
+    out = opened.encoder(sharding)({"x": jnp.zeros((8, 2))})
+    assert split == [True] and out["x"].sharding == sharding
 
 
 def test_a_cache_of_other_data_is_refused(gapped, tmp_path, capsys, monkeypatch):

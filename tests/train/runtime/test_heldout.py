@@ -39,14 +39,19 @@ def test_it_is_the_objectives_mean_over_held_out_batches():
         opened.append(True)
         yield from toy.batches(100, 3)
 
-    still = lambda *a: toy.objective(*a, noise=0.0)
+    split = []
+
+    def still(*a):
+        split.append(toy.by_example())
+        return toy.objective(*a, noise=0.0)
+
     hook = heldout_loss(still, batches, 5, lines, batch_sharding(mesh))
     assert hook.due(5, 12) and hook.due(12, 12) and not hook.due(6, 12)
     before = jax.tree.map(np.asarray, placed.params)
     hook.run(5, placed)
     hook.run(10, placed)
     ((step, first), (_, second)) = lines
-    assert step == 5 and len(opened) == 2 and first == second
+    assert step == 5 and len(opened) == 2 and first == second and split == [True]
     found = [still(state.ema, state.stats, batch, state.key, 0) for batch in batches()]
     expected = np.mean([loss for loss, _ in found])
     np.testing.assert_allclose(first["heldout_loss"], expected, rtol=1e-5)

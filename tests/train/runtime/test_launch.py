@@ -130,7 +130,7 @@ def test_the_loop_gets_all_that_a_run_has(tmp_path, monkeypatch, capfd):
     sharding = how["batch_sharding"]
     assert of[:2] == (experiment.run, tmp_path) and of[2].tolist() == list(range(16))
     assert of[3:] == (logger, sharding) and sharding.mesh.size == 8
-    assert same is step_fn and int(state.step) == 0
+    assert same.__wrapped__ is step_fn and int(state.step) == 0
     assert batches == (0, list(range(16)))
     about_run = {"experiment": describe(experiment), "tokenizer": "of then"}
     known = {

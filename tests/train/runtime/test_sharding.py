@@ -20,6 +20,7 @@ from train.runtime.sharding import (
     Rule,
     along_batch,
     batch_sharding,
+    by_example,
     create_state,
     make_mesh,
     replicated,
@@ -339,6 +340,57 @@ def test_tensor_splits_heads_and_gathers_none():
     # Shifts, scales and gates stay whole: no piece of them is sent to a neighbour.
     moved = r"= \w+\[([\d,]*)\]\S* (?:collective-permute|all-to-all)\("
     assert not {"2,1,32", "2,1,64", "2,1,384"} & set(re.findall(moved, text))
+
+
+SENT = re.compile(
+    r"= (.*?) (?:all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)\("
+)
+
+
+def sent(loss, variables, rules, mesh, *arguments):
+    """Shapes of all that devices send each other to compute a loss and its gradient."""
+    layout, batch = shardings(variables, rules, mesh), batch_sharding(mesh)
+    place = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
+    arguments = jax.tree.map(lambda x: place(x, batch), arguments)
+    variables = jax.tree.map(place, variables, layout)
+    gradient = jax.jit(jax.grad(by_example(loss, batch)), out_shardings=layout)
+    text = gradient.lower(variables, *arguments).compile().as_text()
+    shapes = re.findall(r"\[([\d,]+)\]", " ".join(SENT.findall(text)))
+    return {tuple(map(int, shape.split(","))) for shape in shapes}
+
+
+@pytest.mark.parametrize(
+    "axes, stream",
+    [((1, 4, 1), Continuous("x", (5, 7), 3)), ((2, 2, 1), Discrete("x", (35,), 9))],
+)
+def test_fsdp_gathers_the_parameters_of_a_transformer_and_no_token(axes, stream):
+    """Of 8 examples of 35 tokens, 2 to each device."""
+    model = DiT((stream,), 16, 2, Block(2), scan=True)
+    variables, arguments = dit_shapes(model, 8)
+
+    def loss(variables, streams, times):
+        return jnp.square(model.apply(variables, streams, times)["x"] - 1).mean()
+
+    mesh = make_mesh(Mesh(*axes), jax.devices()[:4])
+    found = sent(loss, variables, DIT_RULES, mesh, *arguments)
+    assert (16, 48) in found and (16, 64) in found  # qkv's kernel, and the MLP's
+    assert not [shape for shape in found if {35, 2 * 35, 8 * 35} & set(shape)]
+
+
+def test_fsdp_gathers_the_parameters_of_a_tokenizer_and_no_activation():
+    """Of 8 pictures of 14 x 22, 2 to each device."""
+    model = Tokenizer(
+        ConvEncoder(4, (1, 2), blocks=0, groups=2, mid_attention=False, out=8),
+        ConvDecoder(4, (1, 2), blocks=0, groups=2, mid_attention=False),
+        dim=4,
+    )
+    x = jax.ShapeDtypeStruct((8, 14, 22, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+    mesh = make_mesh(Mesh(1, 4, 1), jax.devices()[:4])
+    loss = lambda variables, x: jnp.square(model.apply(variables, x)[0] - x).mean()
+    found = sent(loss, variables, TOKENIZER_RULES, mesh, x)
+    assert (3, 3, 8, 8) in found  # a convolution's kernel
+    assert not [shape for shape in found if {14, 22, 7, 11} & set(shape)]
 
 
 @pytest.mark.parametrize(

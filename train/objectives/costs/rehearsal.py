@@ -1,7 +1,7 @@
 """An experiment's train step and forward pass on random data, as the loop runs them."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,9 +15,10 @@ from train.runtime.sharding import (
     DIT_RULES,
     TOKENIZER_RULES,
     batch_sharding,
+    by_example,
     create_state,
-    kernels,
     make_mesh,
+    state_sharding,
 )
 from train.runtime.step import TrainState
 
@@ -29,9 +30,12 @@ class Rehearsal:
                tokenizer is opened, and `processes` beside it.
     batch:     what the train step takes. arguments: what the network does, after its
                variables.
+    mesh:      of all devices, or of the given ones.
     """
 
-    def __init__(self, experiment: Experiment):
+    def __init__(
+        self, experiment: Experiment, devices: Sequence[jax.Device] | None = None
+    ):
         self.experiment = experiment
         rows, key = experiment.run.batch, jax.random.key(0)
         if isinstance(experiment, StageOne):
@@ -52,9 +56,12 @@ class Rehearsal:
             classes = max(self.model.classes, 1)
             label = jax.random.randint(key, (rows,), 0, classes)
             batch = {"streams": drawn, "label": label}
-        self._mesh = make_mesh(experiment.mesh)
-        placed = (batch, self.arguments)
-        self.batch, self.arguments = jax.device_put(placed, batch_sharding(self._mesh))
+        self.mesh = make_mesh(experiment.mesh, devices)
+        self.batch = batch
+        if devices is None:
+            placed = (batch, self.arguments)
+            own = batch_sharding(self.mesh)
+            self.batch, self.arguments = jax.device_put(placed, own)
 
     @property
     def dtype(self) -> str:
@@ -69,13 +76,8 @@ class Rehearsal:
         The first call donates the first state.
         """
         init, step = self._made
-        state = create_state(init, self._rules, self._mesh)
-        layout = jax.tree.map(lambda x: x.sharding, state)
-        program = jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
-        began = time.perf_counter()
-        with kernels(self._mesh):
-            program = program.lower(state, self.batch).compile()
-        seconds = time.perf_counter() - began
+        state = create_state(init, self._rules, self.mesh)
+        program, seconds = self._compiled(step, state, self.batch)
         held = {"state": state}
 
         def one_step():
@@ -84,9 +86,28 @@ class Rehearsal:
 
         return program, seconds, state, one_step
 
+    def ahead(self) -> tuple[jax.stages.Compiled, float, TrainState]:
+        """(the compiled program, the seconds it took, its state as shapes): of the
+        given devices, which need not be here. Nothing is placed on them."""
+        init, step = self._made
+        shapes = jax.eval_shape(init)
+        layout = state_sharding(shapes, self._rules, self.mesh)
+        state = jax.tree.map(_shape, shapes, layout)
+        batch = jax.tree.map(lambda x: _shape(x, batch_sharding(self.mesh)), self.batch)
+        return *self._compiled(step, state, batch), state
+
+    def _compiled(self, step, state, batch):
+        layout = jax.tree.map(lambda x: x.sharding, state)
+        step = by_example(step, batch_sharding(self.mesh))
+        program = jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
+        began = time.perf_counter()
+        program = program.lower(state, batch).compile()
+        return program, time.perf_counter() - began
+
     def forward(self, variables: Any, *arguments: Any) -> Any:
         """What the network returns; of a tokenizer the reconstruction alone."""
-        found = self.model.apply(variables, *arguments)
+        apply = by_example(self.model.apply, batch_sharding(self.mesh))
+        found = apply(variables, *arguments)
         return found[0] if isinstance(self.experiment, StageOne) else found
 
     def macs(self) -> int:
@@ -97,3 +118,7 @@ class Rehearsal:
             model = model.clone(block=model.block.clone(implementation="plain"))
         variables = jax.eval_shape(model.init, jax.random.key(0), *self.arguments)
         return macs(model.apply, variables, *self.arguments)
+
+
+def _shape(x, sharding):
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from train.config import StageTwo
 from train.errors import BadInput
-from train.objectives.rehearsal import Rehearsal
+from train.objectives.costs.rehearsal import Rehearsal
 from train.runtime.timing import medians, peak_bytes
 from vqdit.diffusion import Mixture
 from vqdit.trained import Generator

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from train.config import Experiment
 from train.config.command import parse
 from train.config.validate import validate
-from train.objectives.rehearsal import Rehearsal
+from train.objectives.costs.rehearsal import Rehearsal
 from train.progress import say
 from train.runtime.timing import copy_rate, matrix_rate, median_ms, peak_bytes
 from vqdit.nn.attention import Implementation

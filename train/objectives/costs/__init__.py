@@ -1,0 +1,1 @@
+"""What an experiment costs: on this machine, and on chips that are not here."""

@@ -1,0 +1,125 @@
+"""An experiment's train step compiled for TPUs that are not here."""
+
+import contextlib
+import importlib.util
+import math
+import os
+import re
+from collections.abc import Iterator, Sequence
+
+import jax
+from jax.experimental import topologies
+
+from train.config import Experiment
+from train.errors import BadInput, one_line
+from train.objectives.costs.rehearsal import Rehearsal
+from train.runtime.sharding import spelled
+from train.runtime.timing import peak_bytes
+
+COLLECTIVES = (
+    "all-gather",
+    "all-reduce",
+    "reduce-scatter",
+    "all-to-all",
+    "collective-permute",
+)
+CALL = re.compile(rf"= (.*?) ({'|'.join(COLLECTIVES)})(-start)?\(")
+ARRAY = re.compile(r"([a-z]+)(\d*)\w*\[([\d,]*)\]")
+# Without these the library asks a cloud's server what machine it is on, and waits.
+ALONE = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_WORKER_ID": "0",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+
+
+def chips(topology: str) -> Sequence[jax.Device]:
+    """The devices of a topology, such as "v5e:4x4" or "v4:2x2x1"; none need be here.
+
+    Raises BadInput for one that the TPU's compiler does not know, and where this
+    compiler, which needs no TPU, is not installed.
+    """
+    if not importlib.util.find_spec("libtpu"):
+        raise BadInput(
+            f"--topology={topology}: a TPU's compiler is not installed; it needs no "
+            f"TPU: pip install 'vqdit[tpu]'"
+        )
+    with _alone():
+        try:
+            found = topologies.get_topology_desc(platform="tpu", topology_name=topology)
+        except Exception as error:  # of the compiler's own kinds
+            raise BadInput(f"--topology={topology}: {one_line(error)}") from error
+        return found.devices
+
+
+def ahead(experiment: Experiment, topology: str) -> dict:
+    """What the train step needs of each chip of a topology, as printed.
+
+    Bytes and FLOP are a chip's. Collectives are those written in the compiled program,
+    with the bytes they return; layers of a scan are there once.
+
+    Raises BadInput for what `chips` does, and where the program does not fit.
+    """
+    with _alone():
+        rehearsal = Rehearsal(experiment, chips(topology))
+        try:
+            program, seconds, state = rehearsal.ahead()
+        except jax.errors.JaxRuntimeError as error:
+            if "memory" not in str(error):
+                raise
+            raise BadInput(
+                f"{experiment.name} does not fit {topology}: {one_line(error)[:200]}; "
+                f"write a smaller run.batch, another mesh, or remat"
+            ) from error
+    memory, text = program.memory_analysis(), program.as_text()
+    flop = (program.cost_analysis() or {}).get("flops")
+    return {
+        "experiment": experiment.name,
+        "topology": topology,
+        "devices": spelled(rehearsal.mesh),
+        "dtype": rehearsal.dtype,
+        "batch": experiment.run.batch,
+        "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
+        "compile_seconds": seconds,
+        "chip_bytes": {
+            "arguments": memory.argument_size_in_bytes,
+            "temporary": memory.temp_size_in_bytes,
+            "all": peak_bytes(program),
+        },
+        "chip_gflop": None if flop is None else flop / 1e9,
+        "kernels": text.count("tpu_custom_call"),
+        "collectives": collectives(text),
+        "jax": jax.__version__,
+    }
+
+
+def collectives(program: str) -> dict[str, dict[str, int]]:
+    """Kind -> "count" and "bytes", in the text of a compiled program."""
+    found = {name: {"count": 0, "bytes": 0} for name in COLLECTIVES}
+    for line in program.splitlines():
+        if call := CALL.search(line):
+            sizes = [_bytes(*array) for array in ARRAY.findall(call[1])]
+            # What starts one returns its operand, too, which is no larger.
+            size = max(sizes) if call[3] else sum(sizes)
+            found[call[2]]["count"] += 1
+            found[call[2]]["bytes"] += size
+    return found
+
+
+def _bytes(kind, bits, shape):
+    """Of an array such as bf16[2,3]; "pred", which states no bits, takes a byte."""
+    sides = [int(side) for side in shape.split(",") if side]
+    return max(int(bits or 8) // 8, 1) * math.prod(sides)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in ALONE}
+    os.environ.update({n: v for n, v in ALONE.items() if before[n] is None})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
