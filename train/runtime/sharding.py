@@ -21,8 +21,11 @@ from train.errors import BadInput
 from train.runtime.step import AdversarialState, TrainState
 
 AXES = ("data", "fsdp", "tensor")
-# What multiplies its input by a matrix.
-LAYERS = (nn.Dense, nn.Conv, nn.ConvTranspose)
+# Modules that multiply by what the rules may split.
+LAYERS = (
+    *(nn.Dense, nn.DenseGeneral, nn.Einsum, nn.Embed),
+    *(nn.Conv, nn.ConvLocal, nn.ConvTranspose),
+)
 
 
 class Rule(NamedTuple):
@@ -211,10 +214,10 @@ def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
 def by_example(function: Callable, sharding: jax.sharding.Sharding) -> Callable:
     """The function, in which each device keeps the examples it has.
 
-    What a layer takes and returns is split by example, and its gradients with it. So
-    the compiler gathers a layer's parameters over `fsdp`; left to itself it may split
-    the channels instead, compute every example on every device, and add up activations.
-    A TPU's attention kernel is split as the rules split examples and heads.
+    What a layer returns is split by example, and the gradient of it. So the compiler
+    gathers a layer's parameters over `fsdp`; left to itself it may split the channels
+    instead, compute every example on every device, and add up activations. A TPU's
+    attention kernel is split as the rules split examples and heads.
 
     sharding: of the batch.
     """
@@ -226,16 +229,14 @@ def by_example(function: Callable, sharding: jax.sharding.Sharding) -> Callable:
         return function
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
 
-    def placed(x):
-        if not isinstance(x, jax.Array) or not x.ndim or x.shape[0] % parts:
+    def layer(call, args, kwargs, context):
+        x = call(*args, **kwargs)
+        if not isinstance(context.module, LAYERS) or context.method_name != "__call__":
+            return x
+        if x.ndim < 2 or x.shape[0] % parts:  # it has no axis of examples
             return x
         spec = P(("data", "fsdp"), *(P.UNCONSTRAINED,) * (x.ndim - 1))
         return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
-
-    def layer(call, args, kwargs, context):
-        if not isinstance(context.module, LAYERS) or context.method_name != "__call__":
-            return call(*args, **kwargs)
-        return placed(call(*map(placed, args), **kwargs))
 
     @functools.wraps(function)
     def split(*args):

@@ -24,10 +24,12 @@ COLLECTIVES = (
     "collective-permute",
 )
 CALL = re.compile(rf"= (.*?) ({'|'.join(COLLECTIVES)})(-start)?\(")
+CHANNEL = re.compile(r"channel_id=\d+")
 ARRAY = re.compile(r"([a-z]+)(\d*)\w*\[([\d,]*)\]")
-# Without these the library asks a cloud's server what machine it is on, and waits.
+# Without these the compiler asks a cloud's server what machine it is on, and waits.
 ALONE = {
     "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_WORKER_ID": "0",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
@@ -45,9 +47,15 @@ def chips(topology: str) -> Sequence[jax.Device]:
             f"--topology={topology}: a TPU's compiler is not installed; it needs no "
             f"TPU: pip install 'vqdit[tpu]'"
         )
+    kind, _, sides = topology.partition(":")
+    how: dict[str, object] = {"topology_name": topology}
+    if kind == "v4":  # else its chips are halves
+        how["chip_config_name"] = "megacore"
+    if set(sides) <= {"1", "x"}:
+        how["chips_per_host_bounds"] = [1, 1, 1]
     with _alone():
         try:
-            found = topologies.get_topology_desc(platform="tpu", topology_name=topology)
+            found = topologies.get_topology_desc(platform="tpu", **how)
         except Exception as error:  # of the compiler's own kinds
             raise BadInput(f"--topology={topology}: {one_line(error)}") from error
         return found.devices
@@ -97,8 +105,13 @@ def ahead(experiment: Experiment, topology: str) -> dict:
 def collectives(program: str) -> dict[str, dict[str, int]]:
     """Kind -> "count" and "bytes", in the text of a compiled program."""
     found = {name: {"count": 0, "bytes": 0} for name in COLLECTIVES}
+    seen = set()
     for line in program.splitlines():
         if call := CALL.search(line):
+            # What is fused with one is written in several places.
+            if (channel := CHANNEL.search(line)) and channel[0] in seen:
+                continue
+            seen |= {channel[0]} if channel else set()
             sizes = [_bytes(*array) for array in ARRAY.findall(call[1])]
             # What starts one returns its operand, too, which is no larger.
             size = max(sizes) if call[3] else sum(sizes)
