@@ -300,6 +300,11 @@ def test_a_factor_needs_no_parameter_to_be_a_share_of():
     validate(overrides(TOKENIZER, {"adversarial": game}), 8)
 
 
+def test_what_is_written_of_a_stream_may_be_what_its_tokenizer_says():
+    texts = {"streams.text.tokenizer": "Bytes(6)", "streams.text.codes": "257"}
+    validate(overrides(JOINT, texts), 8)
+
+
 def test_a_rate_that_never_falls_may_still_rise_at_the_end():
     validate(overrides(TOKENIZER, {"optimizer.warmup": "2000"}), 8)
 
