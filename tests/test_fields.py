@@ -105,6 +105,14 @@ def test_what_a_field_may_not_hold_is_refused(kind, fields, message):
         value.__post_init__()
 
 
+def test_a_long_value_is_told_in_part():
+    mixer = Mixer()
+    object.__setattr__(mixer, "mode", "x" * 1000)
+    with pytest.raises(ValueError, match=r"mode='x+\.\.\.: write one of") as caught:
+        mixer.__post_init__()
+    assert len(str(caught.value)) < 400
+
+
 def test_what_it_may_hold_is_held():
     mixer = Mixer(3, None, 0.5, [1, 2], (4, 4), 7, nn.Dense(2))
     assert mixer.strides == (1, 2) and hash(mixer) and mixer.sides == (4, 4)

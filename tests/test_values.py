@@ -214,6 +214,12 @@ def test_the_default_is_this_library_alone():
         ({"class": f"{HERE}.Inner", "fields": {"parent": None}}, "no field 'parent'"),
         ({"class": f"{HERE}.Inner", "fields": {}}, "needs the field levels"),
         ({"class": f"{HERE}.Positive", "fields": {"value": 0}}, "write 1 or more"),
+        ({"class": f"{HERE}.Positive", "fields": {"value": "1"}}, "refuses: '<' not"),
+        (
+            {"class": f"{HERE}.Renamed", "fields": {"wide": 1}},
+            "cannot be read: 'width'",
+        ),
+        (b"1", "is a bytes; write plain JSON"),
     ],
 )
 def test_a_damaged_description_is_refused_in_one_line(data, message):
@@ -285,6 +291,7 @@ def test_old_files_name_classes_by_their_module(line):
 def test_a_class_reads_the_fields_it_once_had():
     data = {"class": f"{__name__}.Renamed", "fields": {"width": 3}}
     assert build(data, PACKAGES) == Renamed(widths=(3,))
+    assert data["fields"] == {"width": 3}
     assert round_trip(Renamed((1, 2))) == Renamed((1, 2))
 
 
@@ -294,6 +301,4 @@ class Renamed:
 
     @staticmethod
     def upgraded(fields):
-        if "width" in fields:
-            return {"widths": [fields["width"]]}
-        return fields
+        return fields if "widths" in fields else {"widths": [fields["width"]]}

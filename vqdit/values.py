@@ -25,7 +25,7 @@ import difflib
 import importlib
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -64,9 +64,8 @@ def close(name: str, names: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, list(names), n=1)), None)
 
 
-def near(name: str, names: Iterable[str], most: str = "") -> str:
+def near(name: str, names: Collection[str], most: str = "") -> str:
     """Advice on a misspelt name: the nearest one, or all there are, or `most`."""
-    names = list(names)
     if nearest := close(name, names):
         return f"did you mean {nearest}?"
     return most or (f"there are {', '.join(names)}" if names else "there are none")

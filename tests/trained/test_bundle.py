@@ -1,6 +1,7 @@
 """Bundles: through disk bit for bit, or refused; whole, or not there."""
 
 import dataclasses
+import hashlib
 import importlib
 import json
 import pathlib
@@ -10,10 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 
 import vqdit
 from tests import toys
-from vqdit import Codec, Generator, VectorQuantizer, sealed
+from vqdit import Codec, Generator, Heun, VectorQuantizer, sealed
 from vqdit.trained import saving
 from vqdit.trained.bundle import load, read_json, save
 from vqdit.trained.contract import contract_of, fingerprint, flatten, refuse_mismatch
@@ -38,6 +40,7 @@ def codec():
 def generator():
     found = toys.any_to_any()
     found.class_names = ("a", "fire truck")  # names of classes are any words
+    found.solvers, found.parts = {"image": Heun()}, ("word",)
     return found
 
 
@@ -65,6 +68,8 @@ def test_a_generator_brings_its_tokenizers(tmp_path, generator):
     assert loaded.module == generator.module
     assert loaded.processes == generator.processes
     assert loaded.class_names == ("a", "fire truck")
+    assert (loaded.solvers, loaded.parts) == ({"image": Heun()}, ("word",))
+    assert loaded.left_out == loaded.untrained == ()
     assert_same(loaded.params, generator.params)
     mine, theirs = generator.tokenizers["image"], loaded.tokenizers["image"]
     assert (mine.module, mine.contract) == (theirs.module, theirs.contract)
@@ -225,6 +230,29 @@ def test_weights_in_bfloat16_come_back(tmp_path, codec):
     assert_same(load(tmp_path / "tok").variables, variables)
 
 
+def test_a_tokenizer_without_codes_comes_back(tmp_path, codec):
+    module = codec.module.clone(quantizer=None, dim=2)
+    params = {n: v for n, v in codec.variables["params"].items() if n != "quantizer"}
+    shape = {"kind": "image", "shape": (4, 4, 1)}
+    contract = contract_of(module, shape, (2, 2), (0, 0), (1, 1), {"params": params})
+    save(tmp_path / "tok", Codec(module, {"params": params}, contract))
+    loaded = load(tmp_path / "tok")
+    assert (loaded.module, loaded.contract) == (module, contract)
+    assert contract.codes == ()
+
+
+def test_weights_may_say_more_of_themselves(tmp_path, codec):
+    """As other writers of safetensors do, "__metadata__" of texts."""
+    save(tmp_path / "tok", codec)
+    data = safetensors.numpy.save(flatten(codec.variables), metadata={"format": "np"})
+    (tmp_path / "tok" / "model.safetensors").write_bytes(data)
+    mark = hashlib.sha256(data).hexdigest()
+    rewritten(
+        tmp_path / "tok" / "config.json", lambda config: config.update(sha256=mark)
+    )
+    assert_same(load(tmp_path / "tok").variables, codec.variables)
+
+
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
 def test_what_is_not_finite_is_not_saved(tmp_path, codec, value):
     broken = jax.tree.map(lambda x: x + value, codec.variables["params"])
@@ -237,6 +265,10 @@ def test_what_is_not_finite_is_not_saved(tmp_path, codec, value):
 def test_what_is_no_bundle_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no bundle here"):
         load(tmp_path)
+    for text in ("{}", "[]"):  # of a run whose training has not finished
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(ValueError, match="no bundle here yet; finish its training"):
+            load(tmp_path)
     (tmp_path / "config.json").write_text('{"format": 99}')
     with pytest.raises(ValueError, match="format 1"):
         load(tmp_path)
@@ -366,6 +398,11 @@ def test_a_contract_says_what_stage_two_must_know(codec):
     scales = dataclasses.replace(contract, code_grid=(5,), codes=(9, 16))
     assert scales.bits == 5 * (np.log2(9) + 4)
     assert contract.fingerprint == fingerprint(codec.variables)
+    # As many codes as may be, and one more, also of a tokenizer that has none.
+    dataclasses.replace(contract, code_grid=(2**30,))
+    for codes in ((9,), ()):
+        with pytest.raises(ValueError, match="at most 1,073,741,824 codes"):
+            dataclasses.replace(contract, code_grid=(2**30 + 1,), codes=codes)
     module = codec.module.clone(quantizer=VectorQuantizer(16, 3))
     signal = {"kind": "image", "shape": (4, 4, 1)}
     other = contract_of(module, signal, (2, 2), [0] * 3, [1] * 3, codec.variables)

@@ -14,7 +14,7 @@ from vqdit.diffusion.process import named
 from vqdit.features import Classifier
 from vqdit.nn import Block
 from vqdit.quantizers import FSQ
-from vqdit.tokenizer import PerFrame, Tokenizer, ViTDecoder, ViTEncoder
+from vqdit.tokenizer import LogMel, PerFrame, Tokenizer, ViTDecoder, ViTEncoder
 from vqdit.trained.contract import contract_of
 
 KEY, IDS = jax.random.key(0), np.arange(4)
@@ -258,12 +258,25 @@ def test_a_judge_gives_its_layers():
     np.testing.assert_array_equal(found["logits"].argmax(1), judge.predict(x))
     with pytest.raises(ValueError, match="scores uint8 images"):
         judge.extractor()(x / 255)
+    front = LogMel(2000, 64, 32, bands=8)  # of clips of 8 frames
+    heard = dataclasses.replace(judge, front=front)
+    assert heard.layers == judge.layers
+    for clips, words in (
+        (np.zeros((2, 256)), r"takes clips \(n, l, 1\)"),
+        (np.full((2, 256, 1), np.nan), "not all finite"),
+        (np.zeros((2, 300, 1)), r"scores uint8 images .*not uint8\[2, 10, 8, 1\]"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            heard.extractor()(clips)
 
 
 def test_what_is_not_there_is_said_in_one_line(model):
     codec = model.codecs["image"]
     for ask, words in (
-        (lambda: codec.extractor("encoder/down_1"), "no layer .* encoder/conv_in, .*"),
+        (
+            lambda: codec.extractor("encoder/down_1"),
+            "no layer .* encoder/conv_in, .*, latents, quantized, codes$",
+        ),
         (lambda: codec.extractor(pool="max"), "pool='max': write one of mean, fl"),
         (
             lambda: model.extractor("block_03", of="word"),

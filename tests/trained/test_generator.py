@@ -11,6 +11,7 @@ import vqdit
 from tests import toys
 from vqdit import Continuous, Discrete, Gaussian, Generator, Masking
 from vqdit.diffusion import Confidence, Heun, Plain, example_keys, priors
+from vqdit.trained import conditions
 from vqdit.trained.generator import check_stream
 
 KEY = jax.random.key(0)
@@ -293,6 +294,11 @@ def test_labels_that_do_not_fit_are_refused(model, label, message):
     with pytest.raises(ValueError, match=message):
         model.check_label(label, IDS)
     np.testing.assert_array_equal(model.check_label(LABEL + 1, IDS), LABEL + 1)
+    assert model.check_label(None, IDS) is None
+    # Inside a jit the shape and type alone are known.
+    inside = jax.eval_shape(lambda of: model.check_label(of, IDS), LABEL)
+    assert (inside.shape, inside.dtype) == ((8,), jnp.int32)
+    assert jax.eval_shape(conditions.whole, IDS).dtype == jnp.int32
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import pytest
 
 from tests import hostile, toys
 from tests.members import marked
-from vqdit import sealed
+from vqdit import Judge, sealed
+from vqdit.features import Classifier
 from vqdit.trained.bundle import load, read_json, save
 
 CASES = 40
@@ -23,6 +24,9 @@ def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles")
     save(folder / "tokenizer", toys.codec())
     save(folder / "generator", toys.any_to_any())
+    network = Classifier(3, (4, 8), 5)
+    params = toys.drawn(network, np.zeros((1, 8, 8, 1), np.float32))["params"]
+    save(folder / "classifier", Judge(network, params, (8, 8, 1), {"steps": 1}))
     return folder
 
 
@@ -89,14 +93,31 @@ def many(config):
     config["module"]["fields"]["depth"] = 250  # many more than it has weights for
 
 
-@pytest.mark.parametrize("change", [deeper, wider, larger, many])
-def test_a_module_that_its_weights_do_not_bear_out(change, whole, tmp_path):
+def crowded(config):
+    streams = config["module"]["fields"]["streams"]
+    for i in range(200):
+        fields = streams[0]["fields"] | {"name": f"image_{i}"}
+        streams.append(streams[0] | {"fields": fields})
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (deeper, "its DiT.depth is 1000000000"),
+        (wider, "is too large"),
+        (larger, "is too large"),
+        (many, "its DiT.depth is 250"),
+        pytest.param(crowded, "has many more parts", marks=pytest.mark.slow),
+    ],
+)
+def test_a_module_that_its_weights_do_not_bear_out(change, said, whole, tmp_path):
     folder = tmp_path / "bundle"
     shutil.copytree(whole / "generator", folder)
     config = sealed.opened(read_json(folder / CONFIG))
     change(config)
     with_config(folder, config)
-    assert hostile.refused(lambda: load(folder), ValueError)
+    line = hostile.refused(lambda: load(folder), ValueError)
+    assert said in line
 
 
 @pytest.mark.parametrize(
@@ -121,6 +142,33 @@ def test_a_contract_that_cannot_be(field, value, said, whole, tmp_path):
     with_config(folder, config)
     line = hostile.refused(lambda: load(folder), ValueError)
     assert said in line
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"shape": [8, 8]}, "it judges pictures of shape (8, 8)"),
+        ({"shape": [8, 0, 1]}, "it judges pictures of shape (8, 0, 1)"),
+        ({"shape": [8, 8, True]}, "it judges pictures of shape (8, 8, True)"),
+        ({"shape": [8, 8, 2]}, "its weights params/conv_0/kernel are"),
+        ({"protocol": 3}, "its protocol is not said by name"),
+        ({"held_out": [1]}, "its held-out part is no mapping"),
+        ({"front": 3}, "its module is no classifier"),
+        ({"other": 3}, "not of shape, protocol and front"),
+        (None, "its module is no classifier"),
+    ],
+)
+def test_a_classifier_that_cannot_be(change, said, whole, tmp_path):
+    folder = tmp_path / "bundle"
+    shutil.copytree(whole / "classifier", folder)
+    assert isinstance(load(folder), Judge)
+    config = sealed.opened(read_json(folder / CONFIG))
+    if change is None:
+        config["module"] = read_json(whole / "tokenizer" / CONFIG)["module"]
+    else:
+        config["judge"]["dict"] |= change
+    with_config(folder, config)
+    assert said in hostile.refused(lambda: load(folder), ValueError)
 
 
 def test_nothing_outside_the_folder_is_opened(whole, tmp_path):

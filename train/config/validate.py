@@ -168,7 +168,7 @@ def _check_stage_two(experiment: StageTwo, tokenizers: bool) -> None:
         with blame(f"streams.{name}.solver"):
             solver_for(stream.process, stream.solver, name)
     with blame("mixture"):
-        experiment.mixture.check_names(list(names))
+        experiment.mixture.check_names(names)
     values = experiment.values
     # What is still to be opened, or settled by the data, is checked when it is.
     settled = {name for name, value in values.items() if value.settled}

@@ -109,7 +109,7 @@ def open_workdir(
     write: False only compares; for every process of a run but the first.
     reschedule: take another length, run.steps, also under a schedule that it changes.
     """
-    if workdir is None or not str(workdir):
+    if not workdir:
         raise BadInput("there is no folder to write to; write --workdir=DIR")
     workdir = Path(workdir)
     if workdir.exists() and not workdir.is_dir():

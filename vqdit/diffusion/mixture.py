@@ -8,7 +8,7 @@ asked for is learnt late.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, NamedTuple
 
 import jax
@@ -166,7 +166,7 @@ class Mixture(Checked):
 
     cases: Annotated[tuple[Case, ...], FILLED] = (Case(),)
 
-    def check_names(self, names: Sequence[str]) -> None:
+    def check_names(self, names: Collection[str]) -> None:
         """Raises ValueError, in one line, for streams that there are not, and for a
         case in which nothing is noised."""
         for i, case in enumerate(self.cases):

@@ -121,6 +121,7 @@ def test_a_program_without_experiment():
         ("--confg=x.py", "--confg is no option; did you mean --config?"),
         ("--wrokdir x", "--wrokdir is no option; did you mean --workdir?"),
         ("--zzz", "--zzz is no option; there are --config, .* --per-class"),
+        ("--coordinator=a:1", "--coordinator is no option"),
         ("--run.steps=3", "did you mean --config.run.steps?"),
         ("--model=x", "did you mean --config.model?"),
         ("--config_run=3", "write --config=FILE or --config.FIELD=VALUE"),
@@ -178,6 +179,14 @@ def test_help_lists_options_and_fields_that_can_be_typed_back(file, capsys):
     out = capsys.readouterr().out
     assert "--per-class=... " in out and "--config.run" not in out
     assert re.search(r"  --force +put another", out)
+    # In a line below what is written, unless that is a word or nothing.
+    space = " " * 26
+    assert re.search(rf"  --per-class.*\n{space}a tuple of ints .*\n  --", out)
+    assert re.search(r"  --out=... .*\n  --smoke .*\n  --per", out)
+    assert "  --config.FIELD=... " in out and "--help also lists" in out
+    with pytest.raises(SystemExit):
+        parse(["--help"], None, FLAGS)
+    assert "--config" not in capsys.readouterr().out
     with pytest.raises(SystemExit):
         parse(["--help", f"--config={file}", "--config.run.steps=77"], StageOne)
     lines = capsys.readouterr().out.splitlines()
@@ -201,6 +210,8 @@ def test_help_says_what_fields_mean_and_take(capsys):
     assert max(map(len, out.splitlines())) <= 88
     below = out.split("  --config.run.keep=3\n")[1].split("  --config")[0]
     assert "checkpoints that stay" in below and "whole number, at least 1" in below
+    below = out.split("  --config.run.wandb=")[1].split("  --config")[0]
+    assert "for none" in below and "a text" not in below
     # What a parent's docstring says, and a word of a choice.
     below = out.split("  --config.optimizer.schedule=")[1].split("  --config")[0]
     assert "warm-up" in below and "one of constant, cosine" in " ".join(below.split())

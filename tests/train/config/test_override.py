@@ -10,7 +10,7 @@ import pytest
 import vqdit
 from train.config.options import annotations
 from train.config.options.expression import parse_value
-from train.config.options.paths import ABSENT, children, diff
+from train.config.options.paths import ABSENT, children, diff, spell
 from train.config.override import overrides
 from train.errors import BadInput
 from vqdit.fields import Count, Share
@@ -131,6 +131,7 @@ def get(value, dotted):
         ("tuner.legacy", "7", 7),
         ("name", "None", "None"),
         ("name", "a=b", "a=b"),
+        ("name", "'a'", "'a'"),  # as it stands
         ("tile", "Tile(count=3)", Tile(count=3)),
         ("tile", "Tile(Square(2), 3)", Tile(Square(2.0), 3)),
         ("tiles.image", "Tile()", Tile()),
@@ -166,10 +167,12 @@ def test_text_becomes_a_value_of_the_fields_type(dotted, text, wanted):
         ("tile.count", "1", "tile is None and has no count; first write tile as Tile"),
         ("model.depth.x", "1", "model.depth is the int 12 and has no x"),
         ("model.depth", "abc", "model.depth: write a whole number, not 'abc'"),
-        ("model.depth", "24.5", "model.depth: write a whole number, not 24.5"),
+        ("model.depth", "24.5", "model.depth: write a whole number, not 24.5$"),
         ("model.depth", "True", "write a whole number"),
         ("model.depth", "", "write a whole number, not ''"),
         ("model.depth", "2+2", "write a whole number"),
+        ("model.depth", "1+" * 5000 + "1", "write a whole number"),
+        ("model.depth", "-" * 20_000 + "1", "write a whole number"),
         ("model.depth", "-'a'", "write a whole number"),
         ("model.depth", "len('a')", "len is no dataclass or module of vqdit"),
         ("model.rotary", "1", "model.rotary: write True or False, not 1"),
@@ -178,6 +181,7 @@ def test_text_becomes_a_value_of_the_fields_type(dotted, text, wanted):
         ("tuner.clip", "x", "tuner.clip: write a number or None, not 'x'"),
         ("tuner.count", "True", "write one of 1, 2"),
         ("tuner.betas", "(0.9,)", "write a tuple of a number and a number"),
+        ("tuner.betas", "(0.9, 'a')", "tuner.betas.1: write a number, not 'a'"),
         ("tuner.sizes", "(8, 5.5)", "tuner.sizes.1: write a whole number, not 5.5"),
         ("tuner.sizes", "None", r"write a tuple of ints such as \(8, 5\), not None"),
         (
@@ -239,6 +243,10 @@ def test_parts_apply_to_a_new_whole(order):
     texts = {"tile": "Tile(count=3)", "tile.shape.side": "5"}
     new = overrides(TRIAL, dict(list(texts.items())[::order]))
     assert new.tile == Tile(Square(5.0), 3)
+    # To an entry of a dict that was not there, too.
+    texts = {"tiles.a": "Tile(count=3)", "tiles.a.shape.side": "5"}
+    new = overrides(TRIAL, dict(list(texts.items())[::order]))
+    assert new.tiles == {"a": Tile(Square(5.0), 3)}
 
 
 def test_diff_is_what_was_overridden():
@@ -261,6 +269,8 @@ def test_diff_is_what_was_overridden():
 def test_diff_reaches_everywhere():
     nan = Tuner(peak_lr=math.nan)
     assert diff(nan, dataclasses.replace(nan)) == {}
+    assert list(diff(nan, Tuner())) == list(diff(Tuner(), nan)) == ["peak_lr"]
+    assert diff((), (Tile(),)) == {"": ((), (Tile(),))}
     longer = TRIAL.model.clone(levels=(Level("image"),))
     old, new = diff(TRIAL.model, longer)["levels"]
     assert (len(old), len(new)) == (2, 1)
@@ -269,6 +279,20 @@ def test_diff_reaches_everywhere():
     assert list(diff(TRIAL.model, renamed)) == ["levels.0.name"]
     assert diff(Tile(), Square()) == {"": (Tile(), Square())}
     assert diff(Tile(Square()), Tile(None)) == {"shape": (Square(), None)}
+
+
+def test_a_long_value_is_told_in_part():
+    with pytest.raises(
+        BadInput, match=r"whole number, not \(0, 1, .*\.\.\.$"
+    ) as caught:
+        override(TRIAL, "model.depth", str(tuple(range(1000))))
+    assert len(str(caught.value)) < 400
+
+
+def test_a_value_is_spelled_as_one_writes_it():
+    value = {"a": (Tile(count=3),), "b": (Tile(Square(2.0)), 1, "x")}
+    text = "{'a': (Tile(count=3),), 'b': (Tile(shape=Square(side=2.0)), 1, 'x')}"
+    assert spell(value) == text
 
 
 def test_the_library_is_found_by_name_whatever_path_is_before_it():

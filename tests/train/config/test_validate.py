@@ -30,7 +30,7 @@ REFUSED = [
     ("run.batch=0", "run.batch: write a whole number, at least 1"),
     ("run.keep=0", "run.keep: write a whole number, at least 1"),
     ("run.sample_every=-1", "run.sample_every: write a whole number, at least 0"),
-    ("run.batch=12", "run.batch=12 .* over 8 devices .*; .* such as run.batch=16"),
+    ("run.batch=12", "run.batch=12 .* over 8 devices .*1.; .* such as run.batch=16"),
     ("run.batch=12 mesh.fsdp=8", "data 1 x mesh.fsdp 8.*; .* such as run.batch=16"),
     ("run.batch=4", "such as run.batch=8"),
     ("optimizer.accumulate=4", "in 4 microbatches .* such as run.batch=32"),
@@ -111,7 +111,7 @@ REFUSED_TOKENIZERS += [
         (",start=1000", "start: write a whole number, at least 0 and below 1000"),
         (",ramp=-1", "ramp: write a whole number, at least 0"),
         (",lecam=-1", "lecam: write a number, at least 0"),
-        (",last='decoder/conv_out'", "last=.* no such parameter; did you mean deco"),
+        (",last='encoder/conv_out'", "last=.* no such parameter; did you mean deco"),
         (
             ",start=900,optimizer=AdamW(schedule='cosine',warmup=100)",
             "optimizer.warmup=100 .* run.steps=1000 after adversarial.start=900; "
@@ -132,6 +132,7 @@ REFUSED_TOKENIZERS += [
 ]
 
 REFUSED_DITS = [
+    ("bars=('fid is small',)", "bars: 'fid is small'; write such as"),
     (
         "model.block.heads=5",
         "model.block.heads=5 .* model.width=32; write model.block.heads=4",
@@ -256,6 +257,8 @@ def test_a_mask_of_the_signal_does_not_fit_behind_a_front_end(data):
         validate(behind, 8)
     sound = dataclasses.replace(behind, data=Audio(rate=2000, length=256))
     validate(sound, 8)
+    with pytest.raises(BadInput, match="stft=1.0 is for .* without a front end"):
+        validate(replaced(sound, {"losses.stft": 1.0}), 8)
 
 
 @pytest.mark.parametrize("data", [Series(threads=0), Ranges(threads=0), Audio()])
@@ -290,6 +293,20 @@ def test_a_program_that_reads_no_data_needs_no_tokenizers():
 def test_quantizers_that_wait_for_nothing_pass_whatever_kmeans_says():
     """So that an ablation of the quantizer changes one field."""
     validate(overrides(TOKENIZER, {"model.quantizer": "FSQ((5, 4))"}), 8)
+
+
+def test_a_factor_needs_no_parameter_to_be_a_share_of():
+    game = AGAINST.format("),adaptive=False,last='gone'").partition("=")[2]
+    validate(overrides(TOKENIZER, {"adversarial": game}), 8)
+
+
+def test_what_is_written_of_a_stream_may_be_what_its_tokenizer_says():
+    texts = {"streams.text.tokenizer": "Bytes(6)", "streams.text.codes": "257"}
+    validate(overrides(JOINT, texts), 8)
+
+
+def test_a_rate_that_never_falls_may_still_rise_at_the_end():
+    validate(overrides(TOKENIZER, {"optimizer.warmup": "2000"}), 8)
 
 
 @pytest.mark.parametrize(

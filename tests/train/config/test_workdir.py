@@ -37,6 +37,9 @@ def test_weights_that_were_a_field_each_are_the_same_experiment(
     path.write_text(json.dumps(old))
     assert read_config(path) == now
     open_workdir(tmp_path, now)
+    before = dict(fields)
+    Weights.upgraded(fields)
+    assert fields == before
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
@@ -108,7 +111,8 @@ def test_a_new_folder_is_created_and_the_same_experiment_resumes(tmp_path):
 def test_rates_that_fall_to_an_end_take_a_word_for_another(part, tmp_path):
     name, _, value = part.partition("=")
     falling = overrides(TOKENIZER, {f"optimizer.{name}": value.strip("'")})
-    open_workdir(tmp_path, falling)
+    for _ in range(2):  # the same goes on without it
+        open_workdir(tmp_path, falling)
     for steps in ("2000", "500"):  # one that ends before falls sooner
         other = overrides(falling, {"run.steps": steps})
         with pytest.raises(BadInput, match="run.steps=1000, where .*--reschedule"):
@@ -256,13 +260,14 @@ def test_config_json_is_plain_json_with_the_classes_in_it(tmp_path):
     assert data["fields"]["model"]["class"] == "vqdit.DiT"
 
 
-def test_what_an_experiment_has_begun_is_its_own(tmp_path):
-    assert begun(None, TOKENIZER, False) is None
+def test_what_an_experiment_has_begun_is_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # which no folder given is not
     open_workdir(tmp_path, TOKENIZER)
     assert begun(tmp_path, TOKENIZER, False) is None
     for name in ("5", "20", "30.tmp"):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
     assert begun(tmp_path, TOKENIZER, False) == 20
+    assert begun(None, TOKENIZER, False) is begun("", TOKENIZER, False) is None
     assert begun(tmp_path, replaced(TOKENIZER, {"run.seed": 3}), False) is None
 
 
@@ -274,3 +279,6 @@ def test_rates_of_a_discriminator_may_end_with_the_run_too(tmp_path):
     longer = overrides(falling, {"run.steps": "2000"})
     with pytest.raises(BadInput, match="run.steps=1000, where .*--reschedule"):
         open_workdir(tmp_path, longer)
+    level = {"adversarial.optimizer.schedule": "constant"}
+    open_workdir(tmp_path / "level", overrides(falling, level))
+    open_workdir(tmp_path / "level", overrides(longer, level))

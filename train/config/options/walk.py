@@ -40,8 +40,8 @@ def walk(
     for name, inner in below.items():
         if name in parts:
             continue
-        # A new entry of a dict may be written whole; there is nothing inside it yet.
-        if not isinstance(value, Mapping) or any(path for path, _ in inner):
+        # A new entry of a dict has to be written whole, and may have parts besides.
+        if not isinstance(value, Mapping) or all(path for path, _ in inner):
             raise BadInput(_refusal(name, value, annotation, parts, at, root))
         parts[name] = None, entry_type(arm)
     made = {
@@ -83,7 +83,7 @@ def _refusal(name, value, annotation, parts, at, root) -> str:
     here = close(name, parts)
     found = [join(at, here)] if here else []
     found += [path for path, end in ends.items() if end == name]
-    found = found or [path for path, end in ends.items() if name and name in end]
+    found = found or [path for path, end in ends.items() if name in end]
     advice = near(name, parts)
     if 0 < len(found) <= 3:
         advice = f"did you mean {' or '.join(found)}?"
