@@ -466,13 +466,18 @@ def test_the_size_that_an_avi_says_it_has_may_be_wrong(tmp_path, more):
         ("a.avi", {}),
         ("a.mp4", {"movflags": "faststart"}),
         ("a.mp4", {"movflags": "frag_keyframe+empty_moov"}),
+        ("a.mpg", {}),
+        ("a.ts", {}),
+        ("a.m2ts", {}),
+        ("a.ogv", {}),
     ],
 )
 def test_a_film_of_any_form_that_is_cut_short_is_refused(tmp_path, name, options):
     """By what reads it whole, too, as train.compress does."""
     pictures = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3), np.uint8)
     path = tmp_path / name
-    codec = {".webm": "libvpx-vp9", ".avi": "mjpeg"}.get(path.suffix, "libx264")
+    codec = {".webm": "libvpx-vp9", ".avi": "mjpeg", ".ogv": "libvpx"}
+    codec = (codec | {".mpg": "mpeg1video"}).get(path.suffix, "libx264")
     with av.open(str(path), "w", options=options) as file:
         stream = file.add_stream(codec, rate=25)
         stream.height = stream.width = 32
@@ -489,6 +494,45 @@ def test_a_film_of_any_form_that_is_cut_short_is_refused(tmp_path, name, options
         for read in (read_clip, open_clip):
             with pytest.raises(Unreadable, match="is cut short"):
                 read(path)
+
+
+def test_films_whose_end_nothing_says_are_told_once_a_form(tmp_path, caplog):
+    """Those written into a pipe among them, for which sizes were never filled in."""
+    ends.tell_open.cache_clear()
+    recorded(path := tmp_path / "a.avi", "mjpeg", range(9))
+    recorded(tmp_path / "a.mkv", "libx264", range(9))
+    recorded(tmp_path / "a.mpg", "mpeg1video", range(9))
+    read_clip(path), read_clip(tmp_path / "a.mkv")
+    assert not caplog.messages
+    content = path.read_bytes()
+    movi = content.index(b"movi") - 4
+    path.write_bytes(content[:movi] + bytes(4) + content[movi + 4 :])
+    for _ in range(2):
+        assert len(read_clip(path).frames) == len(read_clip(tmp_path / "a.mpg").frames)
+    assert [line.split()[0] for line in caplog.messages] == ["avi", "mpeg"]
+    assert all("do not say where they end" in line for line in caplog.messages)
+    # A code may say it of MPEG.
+    ends.tell_open.cache_clear()
+    with open(tmp_path / "a.mpg", "ab") as file:
+        file.write(ends.MPEG_END)
+    read_clip(tmp_path / "a.mpg")
+    assert len(caplog.messages) == 2
+
+
+def test_a_block_of_a_matroska_film_counts_where_its_cluster_says_no_size(tmp_path):
+    recorded(path := tmp_path / "a.mkv", "libx264", range(9))
+    content = path.read_bytes()
+    at = content.index(ends.CLUSTER) + 4
+    wide = 9 - content[at].bit_length()  # bytes of its size, open where all are ones
+    said = int.from_bytes(content[at : at + wide]) % 2 ** (7 * wide)
+    size = bytes([2 ** (9 - wide) - 1]) + b"\xff" * (wide - 1)
+    blocks = content[:at] + size + content[at + wide :]
+    path.write_bytes(blocks)
+    assert len(read_clip(path).frames) == 9
+    end = at + wide + said
+    path.write_bytes(blocks[: end - 1])
+    with pytest.raises(Unreadable, match=f"is cut short: {end - 1} bytes of {end}"):
+        read_clip(path)
 
 
 def test_frames_of_an_avi_are_not_looked_for_without_end(tmp_path, monkeypatch):
