@@ -30,10 +30,11 @@ from train.config import (
 )
 from train.config.command import Command, parse
 from train.config.options.paths import diff
+from train.config.outputs import check_free
 from train.config.override import overrides
 from train.config.packages import own_packages
 from train.config.validate import validate
-from train.config.workdir import begun
+from train.config.workdir import begun, open_workdir
 from train.errors import BadInput, one_line, run
 from train.evaluation.judge import judge_of, train_judge
 from train.evaluation.samples import Reference, curve
@@ -64,7 +65,7 @@ FLAGS = {
     "probe_guidance": (Finite, "scale of the probe's sampler (1.5)"),
     "most": (Count, "held-out examples that a row is scored on; else all"),
 }
-BASE = "base"
+BASE, DONE = "base", "row.json"
 # The probe's sampler. Never the best for any one tokenizer, the same for all.
 PROBE_STEPS, PROBE_GUIDANCE, PROBE_SAMPLES = 16, 1.5, 500
 # Figure -> (its column's title, decimals).
@@ -95,6 +96,7 @@ def rows_of(command: Command) -> dict[str, StageOne]:
     if command.config is None:
         raise BadInput("write --config=FILE, whose variants are compared")
     names = [BASE, *variants(command.config)]
+    check_free(command.workdir, ["table.json", "table.md"], names)
     rows = {}
     for name in command.flags.get("only", names):
         if name not in names:
@@ -104,6 +106,8 @@ def rows_of(command: Command) -> dict[str, StageOne]:
         chosen = load_config(command.config, None if name == BASE else name)
         rows[name] = overrides(chosen, command.changes)
         validate(rows[name], jax.device_count())
+        open_workdir(command.workdir / name, rows[name], command.force, write=False)
+        check_free(command.workdir / name, [DONE])
         # A row that has begun has what its init brought.
         open_start(rows[name], begun(command.workdir / name, rows[name], False))
     return rows
@@ -170,7 +174,7 @@ def row(
     experiment: StageOne, workdir: Path, flags: dict, reference, force: bool
 ) -> dict:
     """One row's figures, trained where they are not on disk."""
-    done = workdir / "row.json"
+    done = workdir / DONE
     settings = {name: value for name, value in flags.items() if name != "only"}
     wanted = {"experiment": describe(experiment), "flags": settings}
     if done.exists():

@@ -32,6 +32,7 @@ from typing import Annotated
 from train.config import Experiment, StageTwo
 from train.config.bars import met
 from train.config.command import OF_RUN, parse
+from train.config.outputs import check_free
 from train.errors import BadInput, run
 from train.evaluation.crossings import questions
 from train.evaluation.crossings.crossings import crossings, own, unguided
@@ -85,6 +86,8 @@ OF_CROSSINGS = ("baselines", "among", "draws", "score_draws")
 def main(argv=None):
     command = parse(argv, Experiment, FLAGS, processes=True, needed=["workdir"])
     hosts.start(command.processes)
+    with hosts.together():
+        check_free(command.workdir, ["evaluation.json"])
     thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
     experiment, seal = command.experiment, None
     if isinstance(thing, Codec):

@@ -24,6 +24,7 @@ from train.config.bars import met
 from train.config.command import OF_RUN, parse
 from train.config.options.expression import parse_value
 from train.config.options.paths import spell
+from train.config.outputs import check_free
 from train.errors import BadInput, one_line, run
 from train.evaluation.crossings.answers import Answer
 from train.evaluation.crossings.bound_figures import kept, lines
@@ -64,6 +65,7 @@ def main(argv=None):
     hosts.alone()
     command = parse(argv, Experiment, FLAGS, needed=["workdir"])
     experiment, flags = command.experiment, dict(command.flags)
+    check_free(command.workdir, ["report.html"])
     thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
     _refuse_unused(thing, flags)
     where = command.workdir / "evaluation.json"

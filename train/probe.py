@@ -28,7 +28,7 @@ import numpy as np
 
 from train.config import Experiment
 from train.config.command import OF_RUN, parse
-from train.config.outputs import out_file
+from train.config.outputs import check_free, out_file
 from train.errors import BadInput, run
 from train.evaluation.evaluator import signal
 from train.evaluation.probing import Probed, components, probed
@@ -66,8 +66,9 @@ def main(argv=None):
     hosts.alone()
     command = parse(argv, Experiment, FLAGS, needed=["workdir"])
     flags, experiment = command.flags, command.experiment
-    thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
     out = out_file(flags.get("out", command.workdir / "probe.json"), ".json")
+    check_free(out.parent, [out.with_suffix(".png").name])
+    thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
     asked = opened(thing, experiment, flags)
     names = {"target": "target", "train_most": "train_most", "most": "held_most"}
     chosen = {names[n]: flags[n] for n in names if n in flags}

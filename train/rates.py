@@ -29,6 +29,7 @@ from train.codec.files import open_codec
 from train.codec.prefixes import decodes_prefixes, prefixes
 from train.config import Experiment
 from train.config.command import OF_RUN, parse
+from train.config.outputs import check_free
 from train.errors import BadInput, run
 from train.evaluation.evaluator import chunked, reconstruct
 from train.modalities.files.pictures import open_picture
@@ -249,6 +250,7 @@ def measure(
 def main(argv=None):
     hosts.alone()
     command = parse(argv, Experiment, FLAGS, needed=["workdir"])
+    check_free(command.workdir, ["rates.json", *map(_file, MEASURES)])
     data, flags = command.experiment.one_data, dict(command.flags)
     if not data.pixels or len(data.shape) != 3:
         raise BadInput(f"data is {data.kind}; JPEG and WebP are of images")
@@ -258,8 +260,7 @@ def main(argv=None):
     pixels = math.prod(found["shape"][:-1])
     for name in MEASURES:
         picture = plot(found["points"], found["curves"], name, pixels)
-        file = f"rates_{name.partition('_')[0]}.png"
-        write_bytes(command.workdir / file, picture)
+        write_bytes(command.workdir / _file(name), picture)
     for point, row in zip(found["points"], found["compared"], strict=True):
         others = [
             f"{name} {row[f'{name}_psnr_db']:.2f} dB, SSIM {row[f'{name}_ssim']:.4f} "
@@ -273,6 +274,10 @@ def main(argv=None):
             + "; ".join(others)
         )
     say(f"{command.workdir}/rates.json and two plots beside it")
+
+
+def _file(measure: str) -> str:
+    return f"rates_{measure.partition('_')[0]}.png"
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ import numpy as np
 from train.codec.examples import class_of
 from train.config import StageTwo
 from train.config.command import OF_RUN, parse
-from train.config.outputs import out_file
+from train.config.outputs import check_free, out_file
 from train.errors import BadInput, run
 from train.evaluation.crossings.bound_figures import (
     figures_of,
@@ -107,10 +107,12 @@ def main(argv=None):
     hosts.alone()
     command = parse(argv, StageTwo, FLAGS, needed=["workdir"])
     flags, experiment = command.flags, command.experiment
-    generator = open_bundle(command.workdir, Generator, "--workdir")
     out = out_file(flags.get("out", command.workdir / "scores.csv"), ".csv")
-    said, seal = out.with_name("scores.json"), seal_of(command.workdir)
+    said = out.with_name("scores.json")
+    check_free(said.parent, [said.name])
     kept(said)  # refused before anything is scored
+    generator = open_bundle(command.workdir, Generator, "--workdir")
+    seal = seal_of(command.workdir)
     of, given = flags.get("of", tuple(generator.streams)), flags.get("given", ())
     classify = flags.get("classify")
     values = _values(generator, classify, of, given)

@@ -13,7 +13,7 @@ from train.config import StageOne
 from train.config.command import parse
 from train.config.packages import own_packages
 from train.config.validate import validate
-from train.config.workdir import begun
+from train.config.workdir import begun, open_workdir
 from train.errors import BadInput, blame, run
 from train.evaluation.training import reconstruction_figures
 from train.objectives.bundles import keep
@@ -69,6 +69,7 @@ def train(
     model, data = experiment.model, experiment.data
     with hosts.together():
         validate(experiment, jax.device_count())
+        open_workdir(workdir, experiment, force, False, reschedule)
         start = open_start(experiment, begun(workdir, experiment, reschedule))
         recall_statistics(data, workdir)
     share_statistics(data)
