@@ -278,9 +278,12 @@ def _values(generator, classify, of, given) -> tuple[int, ...]:
 def _classes(data, words, flag) -> dict[str, int]:
     """Name -> number, of classes of the data."""
     try:
-        return {word: class_of(word, data.class_names) for word in words}
+        found = {word: class_of(word, data.class_names) for word in words}
     except ValueError as error:
         raise BadInput(f"--{flag}: {error}") from error
+    if len({*found.values()}) < len(found):  # by its name, and by its number
+        raise BadInput(f"--{flag}={','.join(words)}: two are one class; write it once")
+    return found
 
 
 def _csv(table) -> bytes:

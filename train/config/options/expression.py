@@ -102,6 +102,9 @@ def _evaluate(node: ast.expr, at: str) -> Any:
             keys = [_evaluate(key, at) for key in node.keys if key]
             if len(keys) < len(node.keys) or not all(isinstance(k, str) for k in keys):
                 raise Unread("a dict has texts as keys")
+            for key in keys:
+                if keys.count(key) > 1:
+                    raise BadInput(f"{at}: {key!r} is there twice; write it once")
             values = [_evaluate(item, at) for item in node.values]
             return dict(zip(keys, values, strict=True))
         case ast.Name(id=name) if name.lower() in WORDS:
