@@ -246,9 +246,11 @@ def main(argv=None):
     rows, flags = rows_of(command), command.flags
     base = next(iter(rows.values()))
     reference = None
+    for name in () if "probe" in flags else {"samples", "probe_guidance"} & {*flags}:
+        raise BadInput(f"--{name.replace('_', '-')} is of --probe; write it, too")
     if "probe" in flags:
-        classes = open_examples(base.data, train=True).classes
-        if not base.data.judged or base.data.front is not None or not classes:
+        of_images = base.data.judged and base.data.front is None
+        if not of_images or not open_examples(base.data, train=True).classes:
             raise BadInput("--probe scores samples of labelled images; leave it out")
         reference = Reference(train_judge(base.data), base.data)
     changes = {

@@ -124,12 +124,12 @@ def main(argv=None):
     command = parse(argv, Experiment, FLAGS)
     for name in command.flags.keys() & SUITE:
         raise BadInput(f"--{name} is of the suite: write --suite too")
-    validate(command.experiment, jax.device_count(), tokenizers=False)
-    say(f"compiling {command.experiment.name}")
     flags = dict(command.flags)
     streams = flags.pop("streams", False)
     if streams and not isinstance(command.experiment, StageTwo):
         raise BadInput("--streams is of an experiment of stage two; drop it")
+    validate(command.experiment, jax.device_count(), tokenizers=False)
+    say(f"compiling {command.experiment.name}")
     measure = stream_costs if streams else bench
     print(json.dumps(measure(command.experiment, **flags), indent=1))
 

@@ -31,10 +31,11 @@ import numpy as np
 from train.codec import counting
 from train.codec.coder import FIXED, Coder
 from train.codec.container import SUFFIX, Header, bundle_name, checksum_of_codes, pack
-from train.codec.files import as_written, listed, open_codec, targets
+from train.codec.files import as_written, check_named, listed, open_codec, targets
 from train.codec.layout import Opened
 from train.codec.prefixes import decodes_prefixes
 from train.config.command import parse
+from train.config.outputs import out_folder
 from train.errors import BadInput, Unreadable, arguments, run
 from train.modalities.files.writing import write_bytes
 from train.modalities.modality import Modality
@@ -198,16 +199,18 @@ def main(argv=None):
     hosts.alone()
     if any(word == "--fit" or word.startswith("--fit=") for word in argv):
         return counting.main(argv)
-    command = parse(argv, None, FLAGS, inputs=True)
+    command = parse(argv, None, FLAGS, inputs=True, needed=("bundle", "out"))
+    check_named(command.inputs)
+    out_folder(command.flags["out"], there=True)
     flags = command.flags
-    opened = open_codec(flags.get("bundle"))
+    opened = open_codec(flags["bundle"])
     if "peak" in flags:
         data = opened.data.at_peak(flags["peak"])
         opened = dataclasses.replace(opened, data=data)
     kind, settings = opened.data, _settings(opened, flags)
     books = settings.books
     paths = listed(command.inputs, kind.suffixes, kind.folders)
-    outs = targets(flags.get("out"), ((p, SUFFIX) for p in paths), command.force)
+    outs = targets(flags["out"], ((p, SUFFIX) for p in paths), command.force)
     with progress(paths, "checking") as bar:
         shapes = [read_file(opened, path, settings)[1].shape[1:] for path in bar]
     layouts = (opened.layout(shape, settings.overlap, opened.whole) for shape in shapes)

@@ -29,13 +29,18 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from train.config import Experiment, StageTwo
+from train.config import Experiment
 from train.config.bars import met
 from train.config.command import OF_RUN, parse
 from train.config.outputs import check_free
 from train.errors import BadInput, run
 from train.evaluation.crossings import questions
-from train.evaluation.crossings.crossings import crossings, own, unguided
+from train.evaluation.crossings.crossings import (
+    crossings,
+    own,
+    samplers_of,
+    unguided,
+)
 from train.evaluation.crossings.forecasts import forecasts, foreseen
 from train.evaluation.crossings.questions import Crossings
 from train.evaluation.drawing import SAMPLER
@@ -51,13 +56,14 @@ from train.evaluation.scores import (
     references_of,
 )
 from train.modalities.files.writing import write
-from train.objectives.bundles import open_bundle, seal_of
+from train.objectives.bundles import check_experiment, open_bundle, seal_of
 from train.pipeline import open_examples
 from train.progress import say
 from train.runtime import hosts
 from vqdit.fields import Bound, Count, Finite, Seed
 from vqdit.trained.codec import Codec
 from vqdit.trained.generator import Generator
+from vqdit.trained.judge import Judge
 
 FLAGS = OF_RUN | {
     "num": (Annotated[int, Bound(at_least=2)], "of a generator: samples scored"),
@@ -73,7 +79,10 @@ FLAGS = OF_RUN | {
     "baselines": (bool, "beside crossings: classifiers of what is given"),
     "among": (str, "of crossings: examples of names like this regular expression"),
     "draws": (Count, "of crossings and clips: of each example, made one answer (1)"),
-    "score_draws": (Count, "of crossings: of the bound given each class (8)"),
+    "score_draws": (
+        Annotated[int, Bound(at_least=2)],
+        "of crossings: of the bound given each class (8)",
+    ),
     "judge": (str, "a folder of train.classifier, or of a tokenizer"),
     "judge_steps": (Count, "for which that one is trained"),
     "most": (Count, "of a tokenizer: held-out examples it is scored on"),
@@ -94,8 +103,7 @@ def main(argv=None):
         figures = _of_tokenizer(thing, experiment, command.flags)
     else:
         _refuse(command.flags, FLAGS.keys() - TOKENIZER, "generator")
-        if not isinstance(experiment, StageTwo):
-            raise BadInput(f"{command.workdir}: config.json is not a generator's")
+        check_experiment(thing, experiment, command.workdir)
         figures = _of_generator(thing, experiment, command.flags)
         seal = seal_of(command.workdir)
     figures = {"experiment": experiment.name} | figures
@@ -133,6 +141,8 @@ def _of_tokenizer(codec, experiment, flags):
     used = {"most"} | (set() if data.front is None else JUDGE)
     used |= {"baseline"} if data.measures in BASELINES else set()
     _refuse(flags, used, f"tokenizer of {data.kind}")
+    if judge:
+        open_bundle(judge, Judge, "--judge")
     asked = {name: value for name, value in flags.items() if name not in JUDGE}
     if data.front is not None:
         classes = open_examples(data, True).classes
@@ -156,6 +166,10 @@ def _of_generator(generator, experiment, flags):
     sampler = {n: v for n, v in drawn.items() if n not in ("num", "seed")}
     foreseen(generator, sources, shown, **sampler)
     wanted = questions.asked([*generator.streams], crossed) if crossed else []
+    guided = {n: v for n, v in asked.items() if n not in ("num", "seed", "guidance")}
+    samplers_of(generator, wanted, scales, guided)
+    if folder := flags.get("judge"):
+        open_bundle(folder, (Judge, Codec), "--judge")
     if among := more.get("among"):
         of = Crossings(generator, sources, {}, join)
         for crossing in wanted:

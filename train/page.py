@@ -36,7 +36,7 @@ from train.evaluation.evaluator import examples, grouped, reconstruct
 from train.evaluation.features import network_of
 from train.evaluation.scores import references_of
 from train.modalities.files.writing import write_bytes
-from train.objectives.bundles import open_bundle, seal_of
+from train.objectives.bundles import check_experiment, open_bundle, seal_of
 from train.pipeline import open_examples
 from train.progress import say
 from train.report import run_pages
@@ -50,6 +50,7 @@ from vqdit.metrics import nearest_neighbours
 from vqdit.trained.bundle import read_json
 from vqdit.trained.codec import Codec
 from vqdit.trained.generator import Generator
+from vqdit.trained.judge import Judge
 
 FLAGS = OF_RUN | {
     "crossings": (bool | tuple[str, ...], "those that are shown, else the evaluated"),
@@ -67,7 +68,10 @@ def main(argv=None):
     experiment, flags = command.experiment, dict(command.flags)
     check_free(command.workdir, ["report.html"])
     thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
+    check_experiment(thing, experiment, command.workdir)
     _refuse_unused(thing, flags)
+    if folder := flags.get("judge"):  # known before data are opened
+        open_bundle(folder, (Judge, Codec), "--judge")
     where = command.workdir / "evaluation.json"
     evaluation, scored = _evaluation(where, experiment)
     rows = []
@@ -77,13 +81,11 @@ def main(argv=None):
     if isinstance(thing, Codec):
         sections += scored
         sections.append(_reconstructions(thing, experiment))
-    elif isinstance(experiment, StageTwo):
+    else:
         sections.insert(0, _streams(thing))
         sections += scored
         sections += _bounds(command.workdir)
         sections += _drawn(thing, experiment, evaluation, flags)
-    else:
-        raise BadInput(f"{command.workdir}: config.json is not a generator's")
     if not evaluation:
         sections.append(Section("Not evaluated", "Run `train.evaluate` for figures."))
     size = sum(x.size for x in jax.tree.leaves(getattr(thing, "params", None)))
@@ -204,35 +206,40 @@ def _drawn(generator, experiment, evaluation, flags) -> list[Section]:
     written = {n: flags[n] for n in SAMPLER if n in flags}
     sampler = _sampler(evaluation) | written
     how = {"folder": flags.get("judge"), "steps": flags.get("judge_steps")}
-    key, found = key_of(flags.get("seed", 0)), []
+    key, found, draws = key_of(flags.get("seed", 0)), [], []
+    measured, told = (_named(evaluation, n) for n in ("crossings", "asked"))
     try:
         if len(generator.streams) > 1:
+            names = [name for name in measured if "_to_" in name]
+            wanted = asked([*generator.streams], flags.get("crossings", names or True))
+            held = generator.tokenizers  # of which anything can be told
+            wanted = [c for c in wanted if {*c.given, c.want} <= held.keys()]
+            for crossing in wanted:  # before anything is opened
+                scale, drawn = _scale(measured.get(crossing.name, {})), sampler
+                if crossing.name in told:  # it may be asked otherwise than others
+                    drawn = _sampler({"protocol": told[crossing.name]}) | written
+                draw = generator.sampler(
+                    want=crossing.want,
+                    guidance=scale,
+                    **own(drawn, crossing.want, crossing.given),
+                )
+                draws.append((crossing, draw, scale))
             references = references_of(
                 generator, experiment.sources, partial(network_of, **how)
             )
             answers = answers_of(generator, experiment.sources, references)
             of = Crossings(generator, experiment.sources, answers, experiment.join)
-            measured, told = (_named(evaluation, n) for n in ("crossings", "asked"))
-            names = [name for name in measured if "_to_" in name]
-            wanted = asked([*generator.streams], flags.get("crossings", names or True))
-            for crossing in wanted:
-                if all(n in answers for n in (*crossing.given, crossing.want)):
-                    scale, drawn = _scale(measured.get(crossing.name, {})), sampler
-                    if crossing.name in told:  # it may be asked otherwise than others
-                        drawn = _sampler({"protocol": told[crossing.name]}) | written
-                    draw = generator.sampler(
-                        want=crossing.want,
-                        guidance=scale,
-                        **own(drawn, crossing.want, crossing.given),
-                    )
-                    num = flags.get("num", 250)
-                    found += sections_of(of, crossing, key, draw, num, scale)
+            for crossing, draw, scale in draws:
+                num = flags.get("num", 250)
+                found += sections_of(of, crossing, key, draw, num, scale)
         scale = None
         if sampler.get("before"):  # which the others are guided by
-            scale = _scale(_named(evaluation, "crossings").get("agree", {}))
+            scale = _scale(measured.get("agree", {}))
         if not generator.module.classes:
             sampler = unguided(sampler, scale) | {"guidance": scale}
         found.append(_samples(generator, experiment, key, sampler))
+    except BadInput:
+        raise
     except ValueError as error:
         raise BadInput(str(error)) from error
     return found

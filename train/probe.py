@@ -32,10 +32,10 @@ from train.config.outputs import check_free, out_file
 from train.errors import BadInput, run
 from train.evaluation.evaluator import signal
 from train.evaluation.probing import Probed, components, probed
-from train.evaluation.targets import HELD, TRAIN, Labelled, divided
+from train.evaluation.targets import HELD, TRAIN, Labelled, divided, pattern_of
 from train.modalities import Batch, Modality
 from train.modalities.files.writing import write, write_bytes
-from train.objectives.bundles import check_shape, open_bundle
+from train.objectives.bundles import check_experiment, check_shape, open_bundle
 from train.pipeline.streams import codes_of, seen_of
 from train.progress import progress, say
 from train.report.pictures import line_plot
@@ -66,9 +66,11 @@ def main(argv=None):
     hosts.alone()
     command = parse(argv, Experiment, FLAGS, needed=["workdir"])
     flags, experiment = command.flags, command.experiment
+    pattern_of(flags.get("target", "label"))
     out = out_file(flags.get("out", command.workdir / "probe.json"), ".json")
     check_free(out.parent, [out.with_suffix(".png").name])
     thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
+    check_experiment(thing, experiment, command.workdir)
     asked = opened(thing, experiment, flags)
     names = {"target": "target", "train_most": "train_most", "most": "held_most"}
     chosen = {names[n]: flags[n] for n in names if n in flags}

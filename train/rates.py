@@ -217,20 +217,21 @@ def _distortion(decoded, images):
 def measure(
     bundles: Sequence[str | Path], data, most: int = 1000, counted: int = 20_000
 ) -> dict:
-    images = whole(data, train=False, count=most)["x"]
-    points = []
-    for path in bundles:
-        opened = open_codec(path)
+    codecs = [(path, open_codec(path)) for path in bundles]
+    for path, opened in codecs:
         if not opened.data.pixels or len(opened.contract.shape) != 3:
             raise BadInput(
                 f"--bundle: {path} is of {opened.contract.kind}; JPEG and WebP are of "
                 f"images"
             )
-        if opened.contract.shape != images.shape[1:]:
+        if opened.contract.shape != tuple(data.shape):
             raise BadInput(
                 f"--bundle: {path} takes {opened.contract.shape}, the data is "
-                f"{images.shape[1:]}"
+                f"{tuple(data.shape)}"
             )
+    images = whole(data, train=False, count=most)["x"]
+    points = []
+    for path, opened in codecs:
         prior = opened.prior or fit_prior(opened.codec, data, counted)
         name = Path(path).resolve().name
         points += tokenizer_points(name, opened.codec, prior, images)

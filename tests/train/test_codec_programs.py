@@ -422,6 +422,6 @@ def test_files_are_decoded_written_and_told_of(bundle, coded, monkeypatch, capsy
 @pytest.mark.parametrize("program", [compress, decompress])
 def test_without_a_tokenizer_the_flag_is_named(program):
     grey("a.png", 4, 4)
-    line = "^write --bundle=DIR, the workdir or bundle of a tokenizer$"
+    line = "^write --bundle=..., the tokenizer"
     with pytest.raises(BadInput, match=line):
         program.main(["a.png", "--out=coded"])

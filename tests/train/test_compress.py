@@ -1339,8 +1339,12 @@ def test_what_cannot_be_compressed_is_one_line(bundles, tmp_path, capsys, monkey
     soundfile.write(tmp_path / "silent.wav", np.zeros(0), 8000)
     for argv, words in (
         ([image, out], "write the files to read, or a folder of them"),
-        ([good, out], "write --bundle=DIR, the workdir or bundle of a tokenizer"),
-        ([good, image], "write --out=DIR"),
+        ([good, out], "write --bundle=..., the tokenizer: a workdir or bundle"),
+        ([good, image], "write --out=..., the folder of the .vqd files"),
+        # Before the bundle is opened.
+        (["none.png", "--bundle=none", out], "there is no none.png; write a file"),
+        (["--bundle=none", out], "write the files to read"),
+        ([good, "--bundle=none", f"--out={good}"], "is a file; write a folder"),
         ([good, f"--bundle={tmp_path}", out], "no bundle here"),
         ([good, image, f"--out={good}"], "is a file; write a folder"),
         ([tmp_path / "none.png", image, out], "there is no .*none.png; write a file"),

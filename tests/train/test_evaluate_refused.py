@@ -86,6 +86,9 @@ def called(monkeypatch):
         ),
         ("labelled", "--crossings=image_to_image", "--crossings=image_to_image: wri"),
         ("labelled", "--want=image --before=sound", "before=('sound',): write some"),
+        ("labelled", "--want=image --judge=x", "--judge: x: no bundle here; write a"),
+        ("labelled", "--crossings --interval=(0.2,0.8)", "interval=(0.2, 0.8) is gui"),
+        ("labelled", "--crossings --score-draws=1", "--score-draws: write a whole num"),
     ],
 )
 def test_what_is_refused_is_said_before_all_that_is_long(

@@ -96,19 +96,12 @@ def targets(
     if target == "label":
         found = held.labels[rows]
         return np.where(found < 0, None, found.astype(object))
-    kind, _, rule = target.partition(":")
-    if target == "speaker" or kind == "name":
+    if pattern := pattern_of(target):
         keys = held.keys  # which may be read from records
         if keys is None:
             raise BadInput(
                 f"--target={target}: the examples of {data.name} have no names"
             )
-        try:
-            pattern = re.compile(rule or SPEAKER)
-        except re.error as error:
-            raise BadInput(f"--target={target}: {error}") from error
-        if pattern.groups != 1:
-            raise BadInput(f"--target={target}: write a pattern with one group (...)")
         matches = []
         for row in rows:
             match = pattern.search(keys[row])
@@ -125,6 +118,20 @@ def targets(
             )
         found.append(batch[target][batch["valid"]].astype(object))
     return np.concatenate(found)
+
+
+def pattern_of(target: str) -> re.Pattern[str] | None:
+    """What tells it from an example's name; None where it is not told by that."""
+    kind, _, rule = target.partition(":")
+    if target != "speaker" and kind != "name":
+        return None
+    try:
+        pattern = re.compile(rule or SPEAKER)
+    except re.error as error:
+        raise BadInput(f"--target={target}: {error}") from error
+    if pattern.groups != 1:
+        raise BadInput(f"--target={target}: write a pattern with one group (...)")
+    return pattern
 
 
 def named_classes(

@@ -10,7 +10,7 @@ import numpy as np
 from train.errors import BadInput
 from train.evaluation.crossings.answers import Answer, Reader
 from train.evaluation.crossings.detectors import Detectors
-from train.evaluation.crossings.questions import Crossings, asked
+from train.evaluation.crossings.questions import Crossing, Crossings, asked
 from train.evaluation.crossings.retrieval import Nearest
 from train.evaluation.crossings.rivals import Rivals
 from train.evaluation.drawing import BATCH, drawn
@@ -22,6 +22,7 @@ from train.modalities import Batch, Modality
 from train.pipeline import open_examples
 from train.runtime.keys import key_of
 from vqdit.trained.generator import Generator
+from vqdit.trained.sampler import Sampler
 
 
 def answers_of(
@@ -120,16 +121,8 @@ def crossings(
     answers = answers_of(generator, data, references)
     of = Crossings(generator, data, answers, join, among, draws, score_draws)
     judges, found, key = _judges(of, references), {}, key_of(seed)
+    samplers = samplers_of(generator, wanted, scales, sampler)
     try:
-        samplers = {
-            (crossing, scale): generator.sampler(
-                want=crossing.want,
-                guidance=scale,
-                **own(sampler, crossing.want, crossing.given),
-            )
-            for crossing in wanted
-            for scale in scales
-        }
         for crossing in wanted:
             answer = of.answers.get(crossing.want)
             exact = of.exact(crossing)
@@ -163,6 +156,27 @@ def crossings(
     except ValueError as error:
         raise BadInput(str(error)) from error
     return found
+
+
+def samplers_of(
+    generator: Generator,
+    wanted: Sequence[Crossing],
+    scales: Sequence[float | None],
+    sampler: Mapping[str, Any],
+) -> dict[tuple[Crossing, float | None], Sampler]:
+    """What draws each crossing at each scale; raises BadInput where nothing can."""
+    try:
+        return {
+            (crossing, scale): generator.sampler(
+                want=crossing.want,
+                guidance=scale,
+                **own(sampler, crossing.want, crossing.given),
+            )
+            for crossing in wanted
+            for scale in scales
+        }
+    except ValueError as error:
+        raise BadInput(str(error)) from error
 
 
 def own(
