@@ -22,6 +22,7 @@ import numpy as np
 from train.errors import BadInput, Unreadable, reading
 from train.modalities.draws import Draws, Word
 from train.modalities.files import writing
+from train.modalities.files.limits import MOST_CLASSES
 from train.modalities.modality import Modality
 from train.modalities.record import Batch
 from train.progress import progress
@@ -195,6 +196,8 @@ class LatentCache:
             raise BadInput(f"{folder}: format {stored['format']}; encode again")
         self.contract: dict[str, Any] = stored["contract"]
         self.classes = int(self.contract.get("classes", 0))
+        if not 0 <= self.classes <= MOST_CLASSES:
+            raise ValueError(f"it has {self.classes} classes")
         self.class_names = tuple(self.contract.get("class_names", ()))
         self.absent = tuple(self.contract.get("absent", ()))
         self._record = np.dtype(

@@ -8,10 +8,11 @@ import numpy as np
 from train.errors import BadInput, Unreadable, blame
 from train.modalities.draws import chance
 from train.modalities.files.arrays import load_arrays
+from train.modalities.files.limits import MOST_CLASSES
 from train.modalities.files.stored import printable
 from train.modalities.modality import Modality
 from train.modalities.record import Record
-from train.sources.classes import MOST_CLASSES, refuse_sparse
+from train.sources.classes import refuse_sparse
 from train.sources.source import Source
 from train.sources.split import divided
 from vqdit.shapes import Int

@@ -15,7 +15,7 @@ from train.modalities.boxes import RIGHT, is_box
 from train.modalities.files.pictures import STILLS
 from train.modalities.files.stored import kind_of, natural, printable
 from train.modalities.modality import Modality
-from train.sources.classes import MOST_CLASSES, labelled
+from train.sources.classes import labelled
 
 # Names of folders that are parts of a set, and not classes.
 TRAINING = ("train", "training")
@@ -240,7 +240,7 @@ def _boxes(where, row, data) -> tuple[tuple[float, ...], ...] | None:
         raise BadInput(f"{where}: boxes are of pictures, and this is {data.kind}")
     for box in boxes if isinstance(boxes, list) else [boxes]:
         numbers = isinstance(box, list) and all(type(x) in (int, float) for x in box)
-        right = numbers and len(box) == 5 and is_box(*box) and box[4] < MOST_CLASSES
+        right = numbers and len(box) == 5 and is_box(*box)
         if not right:
             raise BadInput(
                 f"{where}: box {box!r}; write [x0, y0, x1, y1, class], {RIGHT}"

@@ -16,6 +16,7 @@ from train.modalities.files import index as indices
 from train.modalities.files.clips import even_times, pack_times, read_clip, times_of
 from train.modalities.files.index import Index, Reel, open_clip
 from train.modalities.image import Images
+from train.modalities.record import Record
 from train.modalities.transforms.augment import ImageAugment
 from train.modalities.video import Video
 
@@ -327,6 +328,16 @@ def test_each_frame_of_a_gif_has_its_own_time(tmp_path):
     np.testing.assert_array_equal(
         video.regridded(even.values, 10.0, record), record.values
     )
+
+
+def test_a_frame_of_years_is_refused_before_there_is_room_for_it():
+    times = np.array([0.0, 1.0, 4e9])  # as an MP4's times may say
+    blank = np.zeros((2, 4, 4, 3), np.uint8)
+    record = Record(blank, 1.0, suffix=".mp4", extra=b"")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("train.modalities.video.unpack_times", lambda *_: times)
+        with pytest.raises(Unreadable, match="lasts 4e.09 s, which would make 4e.11"):
+            Video(frames=4, size=16).regrid(record, 100.0)
 
 
 def recorded(path, codec, times=range(30), **how):
