@@ -47,7 +47,7 @@ from train.evaluation.drawing import SAMPLER
 from train.evaluation.estimates import Estimate
 from train.evaluation.features import network_of
 from train.evaluation.judge import judge_of
-from train.evaluation.measured import comparable, how_asked, with_kept
+from train.evaluation.measured import comparable, how_asked, solvers_of, with_kept
 from train.evaluation.reconstruction.kinds import BASELINES
 from train.evaluation.samples import compared
 from train.evaluation.scores import (
@@ -108,13 +108,36 @@ def main(argv=None):
         seal = seal_of(command.workdir)
     figures = {"experiment": experiment.name} | figures
     where = command.workdir / "evaluation.json"
-    asked = how_asked(command.flags, tuple(SAMPLER), command.changes)
+    names = figures.get("crossings", {})
+    asked = {name: _asked(thing, name, command) for name in names}
     all_of = with_kept(where, seal, figures, asked)
     if hosts.first():
         write(where, all_of)
         print(json.dumps(figures, indent=1))
     for bar in getattr(experiment, "bars", ()):
         _tell(bar, figures, all_of)
+
+
+def _asked(generator, name, command):
+    """How a crossing was measured, or what comes after a part: by what it was drawn."""
+    flags, streams = command.flags, [*generator.streams]
+    sampler = {n: flags[n] for n in SAMPLER if n in flags}
+    want, given = streams, ()  # of "agree"
+    guided = "guidance" in flags and (name != "agree" or "before" in flags)
+    of = questions.asked(streams, flags["crossings"]) if flags.get("crossings") else ()
+    for crossing in of:
+        if crossing.name == name:
+            want, given = [crossing.want], crossing.given
+    for stream, count in flags.get("shown", {}).items():
+        if f"{stream}_after_{count}" == name:
+            want, guided = [stream], False
+    if want is not streams:
+        sampler = own(sampler, tuple(want), given)
+    if not sampler.get("before"):
+        sampler.pop("before", None)
+    drawn = dict.fromkeys((*want, *sampler.get("before", ())))
+    sampler["solver"] = solvers_of(generator, drawn, sampler.get("solver"))
+    return how_asked(flags, sampler, command.changes, guided)
 
 
 def _refuse(flags, used, kind):

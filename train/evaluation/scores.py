@@ -12,7 +12,7 @@ from train.evaluation.evaluator import (
     evaluated,
     reconstructions,
 )
-from train.evaluation.measured import DRAWN_BY
+from train.evaluation.measured import DRAWN_BY, solvers_of
 from train.evaluation.reconstruction.kinds import measures_of
 from train.evaluation.samples import (
     Reference,
@@ -70,11 +70,9 @@ def evaluate_generator(
         rows = curve(generator, references, guidance, num, seed, **sampler)
     except ValueError as error:
         raise BadInput(str(error)) from error
-    said, own = dict(sampler), generator.solvers
-    if own and isinstance(said["solver"], Mapping | None):
-        drawn = said.get("want") or [*generator.streams]
-        solvers = own | dict(said["solver"] or {})
-        said["solver"] = {name: solvers[name] for name in drawn if name in solvers}
+    drawn = (*(sampler.get("want") or generator.streams), *sampler.get("before", ()))
+    solvers = solvers_of(generator, dict.fromkeys(drawn), sampler["solver"])
+    said = sampler | {"solver": solvers}
     real: dict[str, Any] = {}
     for prefix, reference in prefixed(references, generator).items():
         real |= reference.figures(num, prefix)
