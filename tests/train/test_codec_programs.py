@@ -61,7 +61,7 @@ def coding(monkeypatch):
     """What a file is coded with, in place of it."""
     asked = []
 
-    def compressed(opened, path, settings):
+    def compressed(opened, path, settings, read):
         asked.append((opened, path, settings))
         figures = FILES[path.name]
         return path.name.encode(), figures, CODES[: 10 * len(asked)]
