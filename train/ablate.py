@@ -30,10 +30,11 @@ from train.config import (
 )
 from train.config.command import Command, parse
 from train.config.options.paths import diff
+from train.config.outputs import check_free
 from train.config.override import overrides
 from train.config.packages import own_packages
 from train.config.validate import validate
-from train.config.workdir import begun
+from train.config.workdir import begun, open_workdir
 from train.errors import BadInput, one_line, run
 from train.evaluation.judge import judge_of, train_judge
 from train.evaluation.samples import Reference, curve
@@ -64,7 +65,7 @@ FLAGS = {
     "probe_guidance": (Finite, "scale of the probe's sampler (1.5)"),
     "most": (Count, "held-out examples that a row is scored on; else all"),
 }
-BASE = "base"
+BASE, DONE = "base", "row.json"
 # The probe's sampler. Never the best for any one tokenizer, the same for all.
 PROBE_STEPS, PROBE_GUIDANCE, PROBE_SAMPLES = 16, 1.5, 500
 # Figure -> (its column's title, decimals).
@@ -95,17 +96,23 @@ def rows_of(command: Command) -> dict[str, StageOne]:
     if command.config is None:
         raise BadInput("write --config=FILE, whose variants are compared")
     names = [BASE, *variants(command.config)]
-    rows = {}
+    workdir = Path(command.workdir or "")  # which has to be given
+    check_free(workdir, ["table.json", "table.md"], names)
+    rows: dict[str, StageOne] = {}
     for name in command.flags.get("only", names):
         if name not in names:
             raise BadInput(
                 f"--only: {command.config} has no variant {name!r}; {near(name, names)}"
             )
         chosen = load_config(command.config, None if name == BASE else name)
-        rows[name] = overrides(chosen, command.changes)
-        validate(rows[name], jax.device_count())
+        assert isinstance(chosen, StageOne)  # as CONFIG is, whose kind all are of
+        experiment, folder = overrides(chosen, command.changes), workdir / name
+        rows[name] = experiment
+        validate(experiment, jax.device_count())
+        open_workdir(folder, experiment, command.force, write=False)
+        check_free(folder, [DONE])
         # A row that has begun has what its init brought.
-        open_start(rows[name], begun(command.workdir / name, rows[name], False))
+        open_start(experiment, begun(folder, experiment, False))
     return rows
 
 
@@ -170,7 +177,7 @@ def row(
     experiment: StageOne, workdir: Path, flags: dict, reference, force: bool
 ) -> dict:
     """One row's figures, trained where they are not on disk."""
-    done = workdir / "row.json"
+    done = workdir / DONE
     settings = {name: value for name, value in flags.items() if name != "only"}
     wanted = {"experiment": describe(experiment), "flags": settings}
     if done.exists():
@@ -242,9 +249,11 @@ def main(argv=None):
     rows, flags = rows_of(command), command.flags
     base = next(iter(rows.values()))
     reference = None
+    for name in () if "probe" in flags else {"samples", "probe_guidance"} & {*flags}:
+        raise BadInput(f"--{name.replace('_', '-')} is of --probe; write it, too")
     if "probe" in flags:
-        classes = open_examples(base.data, train=True).classes
-        if not base.data.judged or base.data.front is not None or not classes:
+        of_images = base.data.judged and base.data.front is None
+        if not of_images or not open_examples(base.data, train=True).classes:
             raise BadInput("--probe scores samples of labelled images; leave it out")
         reference = Reference(train_judge(base.data), base.data)
     changes = {

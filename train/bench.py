@@ -103,7 +103,8 @@ def bench(experiment: Experiment, repeats: int = 10) -> dict:
         "matrix_product_gflop_per_second": best,
         "step_share_of_matrix_product": gflops["step"] / best,
         "forward_share_of_matrix_product": gflops["forward"] / best,
-        "program_bytes": {
+        "program_bytes": memory  # where the backend says it
+        and {
             "arguments": memory.argument_size_in_bytes,
             "temporary": memory.temp_size_in_bytes,
         },
@@ -145,6 +146,8 @@ def main(argv=None):
         return
     if streams and not isinstance(command.experiment, StageTwo):
         raise BadInput("--streams is of an experiment of stage two; drop it")
+    validate(command.experiment, jax.device_count(), tokenizers=False)
+    say(f"compiling {command.experiment.name}")
     measure = stream_costs if streams else bench
     print(json.dumps(measure(command.experiment, **flags), indent=1))
 

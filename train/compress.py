@@ -31,10 +31,11 @@ import numpy as np
 from train.codec import counting
 from train.codec.coder import FIXED, Coder
 from train.codec.container import SUFFIX, Header, bundle_name, checksum_of_codes, pack
-from train.codec.files import as_written, listed, open_codec, targets
+from train.codec.files import as_written, check_named, listed, open_codec, targets
 from train.codec.layout import Opened
 from train.codec.prefixes import decodes_prefixes
 from train.config.command import parse
+from train.config.outputs import out_folder
 from train.errors import BadInput, Unreadable, arguments, run
 from train.modalities.files.writing import write_bytes
 from train.modalities.modality import Modality
@@ -56,6 +57,10 @@ FLAGS = {
 }
 
 
+KEPT = 2**28  # bytes of what is read to be checked that stay there to be coded
+ReadFile = tuple[Record, np.ndarray, bytes]  # of `read_file`
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """How files are coded: the program's options of these names."""
@@ -65,7 +70,7 @@ class Settings:
     resample: bool = False
 
 
-def read_file(opened: Opened, path: Path, settings: Settings):
+def read_file(opened: Opened, path: Path, settings: Settings) -> ReadFile:
     """(the file's record, as it is measured; its planes, as they are coded; extra).
 
     Measured is what the file holds, but grey where the tokenizer is, and at the
@@ -103,15 +108,16 @@ def read_file(opened: Opened, path: Path, settings: Settings):
 
 
 def compressed(
-    opened: Opened, path: Path, settings: Settings
+    opened: Opened, path: Path, settings: Settings, read: ReadFile | None = None
 ) -> tuple[bytes, dict, np.ndarray]:
-    """(the .vqd file, its figures, its codes (parts, places, books)).
+    """(the .vqd file, its figures, its codes (parts, places, books)). read: what
+    `read_file` gave of it, where that is still there.
 
     Figures: dropped, see there; bytes; units, of the kind's "bits per ..."; score, of
     the file that `train.decompress` will make of it; coder; and in bits payload, fixed
     (every code at log2 k) and order_0 (the empirical entropy of this file's own codes).
     """
-    signal, planes, extra = read_file(opened, path, settings)
+    signal, planes, extra = read or read_file(opened, path, settings)
     contract, shape = opened.contract, signal.values.shape
     length = planes.shape[1] if opened.resampled(signal.rate) else 0
     layout = opened.layout(
@@ -129,7 +135,7 @@ def compressed(
         shape=shape,
         books=books,
         coder=coder,
-        prior=opened.prior.name if coder.needs_prior else b"",
+        prior=opened.prior.name if opened.prior and coder.needs_prior else b"",
         rate=signal.rate,
         length=length,
         overlap=settings.overlap,
@@ -198,18 +204,26 @@ def main(argv=None):
     hosts.alone()
     if any(word == "--fit" or word.startswith("--fit=") for word in argv):
         return counting.main(argv)
-    command = parse(argv, None, FLAGS, inputs=True)
+    command = parse(argv, None, FLAGS, inputs=True, needed=("bundle", "out"))
+    check_named(command.inputs)
+    out_folder(command.flags["out"], there=True)
     flags = command.flags
-    opened = open_codec(flags.get("bundle"))
+    opened = open_codec(flags["bundle"])
     if "peak" in flags:
         data = opened.data.at_peak(flags["peak"])
         opened = dataclasses.replace(opened, data=data)
     kind, settings = opened.data, _settings(opened, flags)
     books = settings.books
     paths = listed(command.inputs, kind.suffixes, kind.folders)
-    outs = targets(flags.get("out"), ((p, SUFFIX) for p in paths), command.force)
+    outs = targets(flags["out"], ((p, SUFFIX) for p in paths), command.force)
+    shapes, held, room = [], {}, KEPT
     with progress(paths, "checking") as bar:
-        shapes = [read_file(opened, path, settings)[1].shape[1:] for path in bar]
+        for path in bar:
+            read = read_file(opened, path, settings)
+            shapes.append(read[1].shape[1:])
+            size = read[0].values.nbytes + read[1].nbytes
+            if size <= room:
+                held[path], room = read, room - size
     layouts = (opened.layout(shape, settings.overlap, opened.whole) for shape in shapes)
     counts = [layout.count for layout in layouts]
     opened = opened.batched(max(counts))
@@ -223,7 +237,8 @@ def main(argv=None):
     done, used = [], [np.zeros(k, np.int64) for k in kept]
     with progress(paths, "coding") as bar:
         for path in bar:
-            data, figures, codes = compressed(opened, path, settings)
+            read = held.pop(path, None)
+            data, figures, codes = compressed(opened, path, settings, read)
             done.append((data, figures))
             for book, k in enumerate(kept):
                 used[book] += code_counts(codes[..., book], k)

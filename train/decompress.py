@@ -20,9 +20,10 @@ from train.codec.container import (
     room,
     unpack,
 )
-from train.codec.files import listed, open_codec, targets, write_content
+from train.codec.files import check_named, listed, open_codec, targets, write_content
 from train.codec.layout import Opened
 from train.config.command import parse
+from train.config.outputs import out_folder
 from train.errors import BadInput, Unreadable, reading, run
 from train.modalities.record import Record
 from train.progress import progress
@@ -101,14 +102,16 @@ def signal_of(opened: Opened, path: Path, header: Header, codes: np.ndarray):
 
 def main(argv=None):
     hosts.alone()
-    command = parse(argv, None, FLAGS, inputs=True)
-    opened = open_codec(command.flags.get("bundle"))
+    command = parse(argv, None, FLAGS, inputs=True, needed=("bundle", "out"))
+    check_named(command.inputs)
+    out_folder(command.flags["out"], there=True)
+    opened = open_codec(command.flags["bundle"])
     paths = listed(command.inputs, (SUFFIX,))
     with progress(paths, "reading") as bar:
         large = command.flags.get("large", False)
         found = [codes_of(opened, path, large) for path in bar]
     names = ((p, header.suffix) for p, (header, _) in zip(paths, found, strict=True))
-    outs = targets(command.flags.get("out"), names, command.force)
+    outs = targets(command.flags["out"], names, command.force)
     opened = opened.batched(max(opened.layout_of(header).count for header, _ in found))
     todo = list(zip(paths, outs, found, strict=True))
     with progress(todo, "decoding") as bar:

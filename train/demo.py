@@ -23,6 +23,7 @@ import numpy as np
 from train import stage_one, stage_two
 from train.config import load_config
 from train.config.command import parse
+from train.config.outputs import check_free, out_folder
 from train.config.override import replaced
 from train.config.workdir import CONFIG_FILE, read_config
 from train.errors import BadInput, run
@@ -60,10 +61,15 @@ FLAGS = {
 
 
 STAGES = ("tokenizer", *SETTINGS)
+FILES = (
+    *("report.html", "report.json", "samples.png", "reconstructions.npz"),
+    *(f"samples_{name}.npz" for name in SETTINGS),
+)
 
 
 def _refuse_foreign(folder: Path) -> None:
     """Raises BadInput where what the demo would replace is not the demo's own."""
+    check_free(folder, FILES, (*STAGES, "cache"))
     for name in STAGES:
         own, there = f"demo_{name}", folder / name
         if not there.exists() or not any(there.iterdir()):
@@ -84,6 +90,7 @@ def main(argv=None):
     if command.workdir is not None and "out" in command.flags:
         raise BadInput("--workdir and --out are the same here; write one")
     folder = Path(command.flags.get("out") or command.workdir or "runs/demo")
+    out_folder(folder, there=True)
     _refuse_foreign(folder)
     if command.flags.get("fresh"):
         for name in (*STAGES, "cache"):

@@ -41,14 +41,14 @@ def main(argv=None):
     if epochs and split == "test":
         raise BadInput("--epochs is of what training augments; write --split=train")
     with hosts.together():
+        out_folder(out)
+        if path is not None and epochs:
+            refuse_still([experiment.one_data], epochs)
         if path is None and not isinstance(experiment, StageTwo):
             raise BadInput("write --bundle=DIR, the workdir or bundle of a tokenizer")
         codec = path is not None and open_bundle(path, Codec, "--bundle")
-        out_folder(out)
     if codec:
         data = experiment.one_data
-        if epochs:
-            refuse_still([data], epochs)
         count = encode_set(codec, data, out, split == "train", epochs=epochs)
     else:
         count = encode_streams(experiment, out, split == "train", epochs)

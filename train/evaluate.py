@@ -29,19 +29,25 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from train.config import Experiment, StageTwo
+from train.config import Experiment
 from train.config.bars import met
 from train.config.command import OF_RUN, parse
+from train.config.outputs import check_free
 from train.errors import BadInput, run
 from train.evaluation.crossings import questions
-from train.evaluation.crossings.crossings import crossings, own, unguided
+from train.evaluation.crossings.crossings import (
+    crossings,
+    own,
+    samplers_of,
+    unguided,
+)
 from train.evaluation.crossings.forecasts import forecasts, foreseen
 from train.evaluation.crossings.questions import Crossings
 from train.evaluation.drawing import SAMPLER
 from train.evaluation.estimates import Estimate
 from train.evaluation.features import network_of
 from train.evaluation.judge import judge_of
-from train.evaluation.measured import comparable, how_asked, with_kept
+from train.evaluation.measured import comparable, how_asked, solvers_of, with_kept
 from train.evaluation.reconstruction.kinds import BASELINES
 from train.evaluation.samples import compared
 from train.evaluation.scores import (
@@ -50,13 +56,15 @@ from train.evaluation.scores import (
     references_of,
 )
 from train.modalities.files.writing import write
-from train.objectives.bundles import open_bundle, seal_of
+from train.objectives.bundles import check_experiment, open_bundle, seal_of
 from train.pipeline import open_examples
+from train.pipeline.streams import name_pattern
 from train.progress import say
 from train.runtime import hosts
 from vqdit.fields import Bound, Count, Finite, Seed
 from vqdit.trained.codec import Codec
 from vqdit.trained.generator import Generator
+from vqdit.trained.judge import Judge
 
 FLAGS = OF_RUN | {
     "num": (Annotated[int, Bound(at_least=2)], "of a generator: samples scored"),
@@ -72,7 +80,10 @@ FLAGS = OF_RUN | {
     "baselines": (bool, "beside crossings: classifiers of what is given"),
     "among": (str, "of crossings: examples of names like this regular expression"),
     "draws": (Count, "of crossings and clips: of each example, made one answer (1)"),
-    "score_draws": (Count, "of crossings: of the bound given each class (8)"),
+    "score_draws": (
+        Annotated[int, Bound(at_least=2)],
+        "of crossings: of the bound given each class (8)",
+    ),
     "judge": (str, "a folder of train.classifier, or of a tokenizer"),
     "judge_steps": (Count, "for which that one is trained"),
     "most": (Count, "of a tokenizer: held-out examples it is scored on"),
@@ -85,25 +96,49 @@ OF_CROSSINGS = ("baselines", "among", "draws", "score_draws")
 def main(argv=None):
     command = parse(argv, Experiment, FLAGS, processes=True, needed=["workdir"])
     hosts.start(command.processes)
+    with hosts.together():
+        check_free(command.workdir, ["evaluation.json"])
     thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
     experiment, seal = command.experiment, None
     if isinstance(thing, Codec):
         figures = _of_tokenizer(thing, experiment, command.flags)
     else:
         _refuse(command.flags, FLAGS.keys() - TOKENIZER, "generator")
-        if not isinstance(experiment, StageTwo):
-            raise BadInput(f"{command.workdir}: config.json is not a generator's")
+        check_experiment(thing, experiment, command.workdir)
         figures = _of_generator(thing, experiment, command.flags)
         seal = seal_of(command.workdir)
     figures = {"experiment": experiment.name} | figures
     where = command.workdir / "evaluation.json"
-    asked = how_asked(command.flags, tuple(SAMPLER), command.changes)
+    names = figures.get("crossings", {})
+    asked = {name: _asked(thing, name, command) for name in names}
     all_of = with_kept(where, seal, figures, asked)
     if hosts.first():
         write(where, all_of)
         print(json.dumps(figures, indent=1))
     for bar in getattr(experiment, "bars", ()):
         _tell(bar, figures, all_of)
+
+
+def _asked(generator, name, command):
+    """How a crossing was measured, or what comes after a part: by what it was drawn."""
+    flags, streams = command.flags, [*generator.streams]
+    sampler = {n: flags[n] for n in SAMPLER if n in flags}
+    want, given = streams, ()  # of "agree"
+    guided = "guidance" in flags and (name != "agree" or "before" in flags)
+    of = questions.asked(streams, flags["crossings"]) if flags.get("crossings") else ()
+    for crossing in of:
+        if crossing.name == name:
+            want, given = [crossing.want], crossing.given
+    for stream, count in flags.get("shown", {}).items():
+        if f"{stream}_after_{count}" == name:
+            want, guided = [stream], False
+    if want is not streams:
+        sampler = own(sampler, tuple(want), given)
+    if not sampler.get("before"):
+        sampler.pop("before", None)
+    drawn = dict.fromkeys((*want, *sampler.get("before", ())))
+    sampler["solver"] = solvers_of(generator, drawn, sampler.get("solver"))
+    return how_asked(flags, sampler, command.changes, guided)
 
 
 def _refuse(flags, used, kind):
@@ -130,6 +165,8 @@ def _of_tokenizer(codec, experiment, flags):
     used = {"most"} | (set() if data.front is None else JUDGE)
     used |= {"baseline"} if data.measures in BASELINES else set()
     _refuse(flags, used, f"tokenizer of {data.kind}")
+    if judge:
+        open_bundle(judge, Judge, "--judge")
     asked = {name: value for name, value in flags.items() if name not in JUDGE}
     if data.front is not None:
         classes = open_examples(data, True).classes
@@ -153,6 +190,10 @@ def _of_generator(generator, experiment, flags):
     sampler = {n: v for n, v in drawn.items() if n not in ("num", "seed")}
     foreseen(generator, sources, shown, **sampler)
     wanted = questions.asked([*generator.streams], crossed) if crossed else []
+    guided = {n: v for n, v in asked.items() if n not in ("num", "seed", "guidance")}
+    samplers_of(generator, wanted, scales, guided)
+    if folder := flags.get("judge"):
+        open_bundle(folder, (Judge, Codec), "--judge")
     if among := more.get("among"):
         of = Crossings(generator, sources, {}, join)
         for crossing in wanted:
@@ -180,6 +221,7 @@ def _of_generator(generator, experiment, flags):
 def _refuse_beside(flags, generator):
     """What goes not together, or not with such a generator."""
     crossed, shown = flags.get("crossings"), "shown" in flags
+    name_pattern(flags.get("among", ""))
     lonely = {*OF_CROSSINGS} - ({"draws"} if shown else set())
     for name in () if crossed else sorted(lonely & flags.keys()):
         raise BadInput(f"{_option(name)} is of crossings; write --crossings too")

@@ -20,7 +20,7 @@ import numpy as np
 
 from train.config import Experiment
 from train.config.command import OF_RUN, parse
-from train.config.outputs import out_folder
+from train.config.outputs import check_free, out_folder
 from train.errors import run
 from train.modalities import Modality
 from train.modalities.files.stored import counted
@@ -43,6 +43,7 @@ FLAGS = OF_RUN | {
 # Examples are all looked at up to so many bytes; of more, an even selection is.
 LOOKED = 2**28
 CHUNK = 256
+PLOTS = ("examples", "augmented", "values", "classes")  # where there are such
 LIMIT = 6.0  # robust z-score beyond which a value counts as an outlier
 READERS = ("train.sources", "train.modalities")  # who logs what it cannot read
 UNEVEN = 10  # times rarer than the commonest before a class is worth a word
@@ -65,7 +66,8 @@ def survey(data: Modality, train: bool, most: int | None) -> Survey:
     examples = open_examples(data, train)
     rows = examples.spaced(most or max(CHUNK, LOOKED // math.prod(data.shape)))
     count, channels = len(rows), data.shape[-1]
-    moments, missing, seen = Moments(channels), np.zeros(channels), Counter()
+    moments, missing = Moments(channels), np.zeros(channels)
+    seen: Counter[bytes] = Counter()
     labels = np.zeros(examples.classes, np.int64)
     blank = beyond = unlabelled = 0
     part, lows = "train" if train else "test", range(0, count, CHUNK)
@@ -273,7 +275,11 @@ def main(argv=None):
     out = out_folder(out, there=True)
     data = experiment.data
     # Of a stage two whose streams have their own, a folder for each.
-    for stream, each in data.items() if isinstance(data, dict) else [("", data)]:
+    parts = data if isinstance(data, dict) else {"": data}
+    check_free(out, folders=filter(None, parts))
+    for stream in parts:
+        check_free(out / stream, ["report.json", *(f"{name}.png" for name in PLOTS)])
+    for stream, each in parts.items():
         report, plots = inspect(each, command.flags.get("most"))
         for line in lines(report):
             print(line)

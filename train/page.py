@@ -24,6 +24,7 @@ from train.config.bars import met
 from train.config.command import OF_RUN, parse
 from train.config.options.expression import parse_value
 from train.config.options.paths import spell
+from train.config.outputs import check_free
 from train.errors import BadInput, one_line, run
 from train.evaluation.crossings.answers import Answer
 from train.evaluation.crossings.bound_figures import kept, lines
@@ -35,7 +36,7 @@ from train.evaluation.evaluator import examples, grouped, reconstruct
 from train.evaluation.features import network_of
 from train.evaluation.scores import references_of
 from train.modalities.files.writing import write_bytes
-from train.objectives.bundles import open_bundle, seal_of
+from train.objectives.bundles import check_experiment, open_bundle, seal_of
 from train.pipeline import open_examples
 from train.progress import say
 from train.report import run_pages
@@ -49,6 +50,7 @@ from vqdit.metrics import nearest_neighbours
 from vqdit.trained.bundle import read_json
 from vqdit.trained.codec import Codec
 from vqdit.trained.generator import Generator
+from vqdit.trained.judge import Judge
 
 FLAGS = OF_RUN | {
     "crossings": (bool | tuple[str, ...], "those that are shown, else the evaluated"),
@@ -64,8 +66,12 @@ def main(argv=None):
     hosts.alone()
     command = parse(argv, Experiment, FLAGS, needed=["workdir"])
     experiment, flags = command.experiment, dict(command.flags)
+    check_free(command.workdir, ["report.html"])
     thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
+    check_experiment(thing, experiment, command.workdir)
     _refuse_unused(thing, flags)
+    if folder := flags.get("judge"):  # known before data are opened
+        open_bundle(folder, (Judge, Codec), "--judge")
     where = command.workdir / "evaluation.json"
     evaluation, scored = _evaluation(where, experiment)
     rows = []
@@ -75,13 +81,11 @@ def main(argv=None):
     if isinstance(thing, Codec):
         sections += scored
         sections.append(_reconstructions(thing, experiment))
-    elif isinstance(experiment, StageTwo):
+    else:
         sections.insert(0, _streams(thing))
         sections += scored
         sections += _bounds(command.workdir)
         sections += _drawn(thing, experiment, evaluation, flags)
-    else:
-        raise BadInput(f"{command.workdir}: config.json is not a generator's")
     if not evaluation:
         sections.append(Section("Not evaluated", "Run `train.evaluate` for figures."))
     size = sum(x.size for x in jax.tree.leaves(getattr(thing, "params", None)))
@@ -100,7 +104,8 @@ def main(argv=None):
 def _refuse_unused(thing: Codec | Generator, flags: Mapping[str, Any]) -> None:
     """Raises BadInput for options that say nothing of this page."""
     of_crossings = ("crossings", "num", "judge", "judge_steps")
-    unused, kind = (), "generator of one stream"
+    unused: tuple[str, ...] = ()
+    kind = "generator of one stream"
     if isinstance(thing, Codec):
         unused, kind = (*of_crossings, *SAMPLER, "seed"), "tokenizer"
     elif len(thing.streams) == 1:
@@ -202,35 +207,40 @@ def _drawn(generator, experiment, evaluation, flags) -> list[Section]:
     written = {n: flags[n] for n in SAMPLER if n in flags}
     sampler = _sampler(evaluation) | written
     how = {"folder": flags.get("judge"), "steps": flags.get("judge_steps")}
-    key, found = key_of(flags.get("seed", 0)), []
+    key, found, draws = key_of(flags.get("seed", 0)), [], []
+    measured, told = (_named(evaluation, n) for n in ("crossings", "asked"))
     try:
         if len(generator.streams) > 1:
+            names = [name for name in measured if "_to_" in name]
+            wanted = asked([*generator.streams], flags.get("crossings", names or True))
+            held = generator.tokenizers  # of which anything can be told
+            wanted = [c for c in wanted if {*c.given, c.want} <= held.keys()]
+            for crossing in wanted:  # before anything is opened
+                scale, drawn = _scale(measured.get(crossing.name, {})), sampler
+                if crossing.name in told:  # it may be asked otherwise than others
+                    drawn = _sampler({"protocol": told[crossing.name]}) | written
+                draw = generator.sampler(
+                    want=crossing.want,
+                    guidance=scale,
+                    **own(drawn, crossing.want, crossing.given),
+                )
+                draws.append((crossing, draw, scale))
             references = references_of(
                 generator, experiment.sources, partial(network_of, **how)
             )
             answers = answers_of(generator, experiment.sources, references)
             of = Crossings(generator, experiment.sources, answers, experiment.join)
-            measured, told = (_named(evaluation, n) for n in ("crossings", "asked"))
-            names = [name for name in measured if "_to_" in name]
-            wanted = asked([*generator.streams], flags.get("crossings", names or True))
-            for crossing in wanted:
-                if all(n in answers for n in (*crossing.given, crossing.want)):
-                    scale, drawn = _scale(measured.get(crossing.name, {})), sampler
-                    if crossing.name in told:  # it may be asked otherwise than others
-                        drawn = _sampler({"protocol": told[crossing.name]}) | written
-                    draw = generator.sampler(
-                        want=crossing.want,
-                        guidance=scale,
-                        **own(drawn, crossing.want, crossing.given),
-                    )
-                    num = flags.get("num", 250)
-                    found += sections_of(of, crossing, key, draw, num, scale)
+            for crossing, draw, scale in draws:
+                num = flags.get("num", 250)
+                found += sections_of(of, crossing, key, draw, num, scale)
         scale = None
         if sampler.get("before"):  # which the others are guided by
-            scale = _scale(_named(evaluation, "crossings").get("agree", {}))
+            scale = _scale(measured.get("agree", {}))
         if not generator.module.classes:
             sampler = unguided(sampler, scale) | {"guidance": scale}
         found.append(_samples(generator, experiment, key, sampler))
+    except BadInput:
+        raise
     except ValueError as error:
         raise BadInput(str(error)) from error
     return found
@@ -266,7 +276,9 @@ def _scale(figures: Mapping[str, Any]) -> float | None:
         for n, (name, x) in firsts.items()
         if isinstance(x, int | float)
     }
-    return float(max(scales, key=scales.get).partition("_")[2]) if scales else None
+    if not scales:
+        return None
+    return float(max(scales, key=lambda n: scales[n]).partition("_")[2])
 
 
 def _samples(generator: Generator, experiment: StageTwo, key, sampler) -> Section:

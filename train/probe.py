@@ -26,16 +26,16 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from train.config import Experiment
+from train.config import Experiment, StageTwo
 from train.config.command import OF_RUN, parse
-from train.config.outputs import out_file
+from train.config.outputs import check_free, out_file
 from train.errors import BadInput, run
 from train.evaluation.evaluator import signal
 from train.evaluation.probing import Probed, components, probed
-from train.evaluation.targets import HELD, TRAIN, Labelled, divided
+from train.evaluation.targets import HELD, TRAIN, Labelled, divided, pattern_of
 from train.modalities import Batch, Modality
 from train.modalities.files.writing import write, write_bytes
-from train.objectives.bundles import check_shape, open_bundle
+from train.objectives.bundles import check_experiment, check_shape, open_bundle
 from train.pipeline.streams import codes_of, seen_of
 from train.progress import progress, say
 from train.report.pictures import line_plot
@@ -66,8 +66,11 @@ def main(argv=None):
     hosts.alone()
     command = parse(argv, Experiment, FLAGS, needed=["workdir"])
     flags, experiment = command.flags, command.experiment
-    thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
+    pattern_of(flags.get("target", "label"))
     out = out_file(flags.get("out", command.workdir / "probe.json"), ".json")
+    check_free(out.parent, [out.with_suffix(".png").name])
+    thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
+    check_experiment(thing, experiment, command.workdir)
     asked = opened(thing, experiment, flags)
     names = {"target": "target", "train_most": "train_most", "most": "held_most"}
     chosen = {names[n]: flags[n] for n in names if n in flags}
@@ -109,6 +112,7 @@ def opened(
 ) -> Asked:
     """Raises BadInput for layers, times and streams that are none."""
     pool, layers = flags.get("pool", "mean"), flags.get("layers", thing.layers)
+    extractor: Any  # of either
     try:
         if isinstance(thing, Generator):
             extractor = thing.extractor(layers, 0.0, pool, flags.get("of"))
@@ -121,9 +125,10 @@ def opened(
             if name in flags:
                 raise BadInput(f"--{name} is of a generator; drop it")
         check_shape(thing, experiment.one_data)
-        shown = lambda batch: _signal(thing, batch)
-        flat = lambda batch: shown(batch).reshape(len(batch["x"]), -1)
-        return Asked(experiment.one_data, extractor, (None,), shown, flat)
+        whole = lambda batch: _signal(thing, batch)
+        flat = lambda batch: whole(batch).reshape(len(batch["x"]), -1)
+        return Asked(experiment.one_data, extractor, (None,), whole, flat)
+    assert isinstance(experiment, StageTwo)  # as `check_experiment` has seen
     times, of = flags.get("times", TIMES), extractor.of
     for t in times:
         if not 0 <= t <= 1:

@@ -29,6 +29,7 @@ from train.codec.files import open_codec
 from train.codec.prefixes import decodes_prefixes, prefixes
 from train.config import Experiment
 from train.config.command import OF_RUN, parse
+from train.config.outputs import check_free
 from train.errors import BadInput, run
 from train.evaluation.evaluator import chunked, reconstruct
 from train.modalities.files.pictures import open_picture
@@ -128,6 +129,7 @@ def tokenizer_points(name: str, codec, prior, images: Pictures) -> list[dict]:
     empirical entropy of all these codes together, which knows the test set.
     """
     pixels, codes = reconstruct(codec, images)
+    assert codes is not None  # `open_codec` takes none without
     count, found = len(images), prefixes(codec)
     flat = codes.reshape(count, -1, codes.shape[-1])
     several = found.count > 1 and decodes_prefixes(codec)
@@ -216,20 +218,21 @@ def _distortion(decoded, images):
 def measure(
     bundles: Sequence[str | Path], data, most: int = 1000, counted: int = 20_000
 ) -> dict:
-    images = whole(data, train=False, count=most)["x"]
-    points = []
-    for path in bundles:
-        opened = open_codec(path)
+    codecs = [(path, open_codec(path)) for path in bundles]
+    for path, opened in codecs:
         if not opened.data.pixels or len(opened.contract.shape) != 3:
             raise BadInput(
                 f"--bundle: {path} is of {opened.contract.kind}; JPEG and WebP are of "
                 f"images"
             )
-        if opened.contract.shape != images.shape[1:]:
+        if opened.contract.shape != tuple(data.shape):
             raise BadInput(
                 f"--bundle: {path} takes {opened.contract.shape}, the data is "
-                f"{images.shape[1:]}"
+                f"{tuple(data.shape)}"
             )
+    images = whole(data, train=False, count=most)["x"]
+    points = []
+    for path, opened in codecs:
         prior = opened.prior or fit_prior(opened.codec, data, counted)
         name = Path(path).resolve().name
         points += tokenizer_points(name, opened.codec, prior, images)
@@ -249,6 +252,7 @@ def measure(
 def main(argv=None):
     hosts.alone()
     command = parse(argv, Experiment, FLAGS, needed=["workdir"])
+    check_free(command.workdir, ["rates.json", *map(_file, MEASURES)])
     data, flags = command.experiment.one_data, dict(command.flags)
     if not data.pixels or len(data.shape) != 3:
         raise BadInput(f"data is {data.kind}; JPEG and WebP are of images")
@@ -258,8 +262,7 @@ def main(argv=None):
     pixels = math.prod(found["shape"][:-1])
     for name in MEASURES:
         picture = plot(found["points"], found["curves"], name, pixels)
-        file = f"rates_{name.partition('_')[0]}.png"
-        write_bytes(command.workdir / file, picture)
+        write_bytes(command.workdir / _file(name), picture)
     for point, row in zip(found["points"], found["compared"], strict=True):
         others = [
             f"{name} {row[f'{name}_psnr_db']:.2f} dB, SSIM {row[f'{name}_ssim']:.4f} "
@@ -273,6 +276,10 @@ def main(argv=None):
             + "; ".join(others)
         )
     say(f"{command.workdir}/rates.json and two plots beside it")
+
+
+def _file(measure: str) -> str:
+    return f"rates_{measure.partition('_')[0]}.png"
 
 
 if __name__ == "__main__":

@@ -109,14 +109,21 @@ def main(argv=None):
     for name in counts.keys() & holes.keys():
         raise BadInput(f"--shown.{name} and --hole.{name}: leave one of the two out")
     some = counts.keys() | holes.keys()
-    _wanted(generator, flags.get("want"), words.keys() - rows - some)
+    want = _wanted(generator, flags.get("want"), words.keys() - rows - some)
+    number = None
+    if "label" in flags:
+        classes, names = generator.module.classes, generator.class_names
+        number = class_of(flags["label"], classes, names)
+    if not rows:  # of which their gaps say what is drawn
+        out, draw = _opened(generator, want, flags)
     held = {name: flags.get(name, False) for name in ("cut", "resample")}
     given = given_examples(generator, words, **held, holed=holes.keys())
     told, (given, around) = given, with_holes(generator, given, holes)
     gaps = {n for n in rows if not generator.values[n].known(given[n]).all()}
     gaps |= some
     want = _wanted(generator, flags.get("want"), words.keys() - gaps, rows - gaps)
-    out = _out(generator, want, flags.get("out"))
+    if rows:
+        out, draw = _opened(generator, want, flags)
     count = flags.get("num", max(map(len, given.values()), default=16))
     _check_room(generator, want, count)
     ids, labels = np.arange(count) + flags.get("first", 0), None
@@ -125,17 +132,12 @@ def main(argv=None):
     )
     stays = first_shown(generator, counts, count)
     stays |= {name: kept[ids % len(kept)] for name, kept in around.items()}
-    if "label" in flags:
-        number = class_of(
-            flags["label"], generator.module.classes, generator.class_names
-        )
+    if number is not None:
         labels = np.full(count, number)
     elif generator.module.classes:
         labels = np.take(generator.trained_labels, ids, mode="wrap")
 
     try:
-        chosen = {n: flags[n] for n in (*SAMPLER, "guidance") if n in flags}
-        draw = generator.sampler(want=want, **chosen)
         key = key_of(flags.get("seed", 0))
         call = {"given": given, "known": stays}
         x = draw_all(generator, draw, key, ids, labels, **call)
@@ -202,6 +204,18 @@ def _wanted(
         streams = ", ".join(generator.streams)
         raise BadInput(f"nothing is wanted; write --want= one of {streams}")
     return wanted
+
+
+def _opened(generator, want, flags):
+    """(where samples go, what draws them)."""
+    out = _out(generator, want, flags.get("out"))
+    if "num" in flags:
+        _check_room(generator, want, flags["num"])
+    chosen = {n: flags[n] for n in (*SAMPLER, "guidance") if n in flags}
+    try:
+        return out, generator.sampler(want=want, **chosen)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
 
 
 def _check_room(generator, want, count: int) -> None:

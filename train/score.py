@@ -52,7 +52,7 @@ import numpy as np
 from train.codec.examples import class_of
 from train.config import StageTwo
 from train.config.command import OF_RUN, parse
-from train.config.outputs import out_file
+from train.config.outputs import check_free, out_file
 from train.errors import BadInput, run
 from train.evaluation.crossings.bound_figures import (
     figures_of,
@@ -70,9 +70,10 @@ from train.evaluation.crossings.bounds import (
 )
 from train.evaluation.crossings.forecasts import frames_of
 from train.evaluation.crossings.retrieval import nearest_costs, ranks, with_all
+from train.evaluation.drawing import first_shown
 from train.evaluation.ngrams import texts_of
 from train.modalities.files.writing import write_bytes
-from train.objectives.bundles import open_bundle, seal_of
+from train.objectives.bundles import check_experiment, open_bundle, seal_of
 from train.pipeline import JointExamples, spaced
 from train.progress import say
 from train.runtime import hosts
@@ -81,6 +82,7 @@ from vqdit.tokenizer import Labels
 from vqdit.tokenizer.text import Text
 from vqdit.trained.generator import Generator
 
+TwoOrMore = Annotated[int, Bound(at_least=2)]
 FLAGS = OF_RUN | {
     "of": (
         tuple[str, ...],
@@ -92,9 +94,9 @@ FLAGS = OF_RUN | {
     "classify": (str, "a stream of labels, or label, whose every value is tried"),
     "anomaly": (tuple[str, ...], "classes that are anomalies, by name or number"),
     "usual": (tuple[str, ...], "classes that they are told from; else all others"),
-    "draws": (Count, "of time and noise, for each example and stream (32)"),
+    "draws": (TwoOrMore, "of time and noise, for each example and stream (32)"),
     "without": (bool, "also without each of the given streams: what it saves"),
-    "rank": (Annotated[int, Bound(at_least=2)], "examples whose --given are compared"),
+    "rank": (TwoOrMore, "examples whose --given are compared"),
     "baselines": (bool, "of texts and ranks: what needs no network, beside"),
     "most": (Count, "of the examples, evenly spaced; else all"),
     "train": (bool, "score the training part instead"),
@@ -107,10 +109,13 @@ def main(argv=None):
     hosts.alone()
     command = parse(argv, StageTwo, FLAGS, needed=["workdir"])
     flags, experiment = command.flags, command.experiment
-    generator = open_bundle(command.workdir, Generator, "--workdir")
     out = out_file(flags.get("out", command.workdir / "scores.csv"), ".csv")
-    said, seal = out.with_name("scores.json"), seal_of(command.workdir)
+    said = out.with_name("scores.json")
+    check_free(said.parent, [said.name])
     kept(said)  # refused before anything is scored
+    generator = open_bundle(command.workdir, Generator, "--workdir")
+    check_experiment(generator, experiment, command.workdir)
+    seal = seal_of(command.workdir)
     of, given = flags.get("of", tuple(generator.streams)), flags.get("given", ())
     classify = flags.get("classify")
     values = _values(generator, classify, of, given)
@@ -127,6 +132,17 @@ def main(argv=None):
             raise BadInput(
                 f"--shown.{name}: of what is scored, training gave in parts: {usable}"
             )
+    shown = flags.get("shown", {})
+    first_shown(generator, shown, 1)
+    labelled = flags.get("label", True)
+    if "label" in flags and not generator.module.classes:
+        raise BadInput("--label is of a model with classes; drop it")
+    try:
+        scorer = generator.scorer(of, flags.get("draws", 32))
+        if not labelled:
+            generator.check_label(None, np.zeros(1, int))
+    except ValueError as error:
+        raise BadInput(str(error)) from error
     words = flags.get("anomaly", ())
     if "usual" in flags and not words:
         raise BadInput("--usual: write --anomaly, too")
@@ -135,7 +151,7 @@ def main(argv=None):
     baselines = flags.get("baselines", False)
     text = len(of) == 1 and isinstance(generator.values.get(of[0]), Text)
     # Of a part of the codes, or the best of several labels, there are no bits a byte.
-    text = text and not flags.get("shown") and classify is None
+    text = text and not shown and classify is None
     if "rank" in flags and (classify or words or not given):
         raise BadInput("--rank: write --given, and no --classify or --anomaly")
     if baselines and not (len(of) == len(given) == 1 if "rank" in flags else text):
@@ -147,7 +163,7 @@ def main(argv=None):
     asked = {*of, *given, classify, *generator.codecs}
     sources = {n: data for n, data in experiment.sources.items() if n in asked}
     tokenizers = {n: each for n, each in generator.values.items() if n in asked}
-    for name, count in flags.get("shown", {}).items():
+    for name, count in shown.items():
         if name in generator.codecs and "frames" in sources[name].sides:
             frames_of(generator, sources, name, count)
     opened = lambda train: JointExamples(sources, tokenizers, train, experiment.join)
@@ -169,10 +185,10 @@ def main(argv=None):
     try:
         bounds = Bounds(
             generator,
-            generator.scorer(of, flags.get("draws", 32)),
+            scorer,
             given,
-            flags.get("shown", {}),
-            labelled=flags.get("label", True),
+            shown,
+            labelled=labelled,
             seed=flags.get("seed", 0),
             alike=bool(anomalies),
         )
@@ -276,9 +292,12 @@ def _values(generator, classify, of, given) -> tuple[int, ...]:
 def _classes(data, words, flag) -> dict[str, int]:
     """Name -> number, of classes of the data."""
     try:
-        return {word: class_of(word, data.class_names) for word in words}
+        found = {word: class_of(word, data.class_names) for word in words}
     except ValueError as error:
         raise BadInput(f"--{flag}: {error}") from error
+    if len({*found.values()}) < len(found):  # by its name, and by its number
+        raise BadInput(f"--{flag}={','.join(words)}: two are one class; write it once")
+    return found
 
 
 def _csv(table) -> bytes:

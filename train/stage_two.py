@@ -16,7 +16,7 @@ import numpy as np
 from train.config import StageTwo
 from train.config.command import parse
 from train.config.validate import validate
-from train.config.workdir import begun
+from train.config.workdir import begun, open_workdir
 from train.errors import run
 from train.evaluation.training import sample_figures
 from train.objectives.bundles import keep
@@ -52,6 +52,7 @@ def train(
     """
     with hosts.together():
         validate(experiment, jax.device_count())
+        open_workdir(workdir, experiment, force, False, reschedule)
     held = experiment.run.evaluate is not None or experiment.run.heldout_every
     if experiment.cache is None or held:
         for data in dict.fromkeys(experiment.sources.values()):

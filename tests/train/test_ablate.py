@@ -55,6 +55,7 @@ def test_rows_are_the_file_and_its_variants_with_overrides_on_each():
         ),
         ([DEMO, "--workdir=x", "--config.run.steps=10"], "optimizer.warmup=50"),
         ([DEMO], "write --workdir=..., the folder of all rows"),
+        ([DEMO, "--workdir=x", "--samples=5"], "--samples is of --probe; write it, t"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(words, message, tmp_path, monkeypatch):
@@ -347,6 +348,8 @@ def test_what_no_judge_tells_apart_is_not_probed(lacks, tmp_path, monkeypatch):
         monkeypatch.setattr(ablate, "open_examples", lambda data, train: none)
     monkeypatch.setattr(ablate, "row", None)
     monkeypatch.setattr(ablate, "train_judge", None)
+    if lacks != "classes":  # no data are opened for it
+        monkeypatch.setattr(ablate, "open_examples", None)
     with pytest.raises(BadInput, match="--probe scores samples of labelled images"):
         ablate.main([DEMO, f"--workdir={tmp_path}", "--only=base", "--probe=5"])
 

@@ -322,6 +322,9 @@ def test_an_experiment_is_measured_as_it_is_asked_for(monkeypatch, capsys):
         out, err = capsys.readouterr()
         assert json.loads(out) == {called[0]: 1}
         assert err.splitlines() == [f"compiling {experiment.name}"]
+    with pytest.raises(BadInput, match="--streams is of an experiment of stage two"):
+        bench.main(["--config=demo_tokenizer", "--streams"])
+    assert not asked, "nothing is looked at before"
     with pytest.raises(BadInput, match="write --suite --only=search"):
         bench.main(["--search"])
     with pytest.raises(BadInput, match="--minutes is of the suite: write --suite too"):

@@ -61,7 +61,7 @@ def coding(monkeypatch):
     """What a file is coded with, in place of it."""
     asked = []
 
-    def compressed(opened, path, settings):
+    def compressed(opened, path, settings, read):
         asked.append((opened, path, settings))
         figures = FILES[path.name]
         return path.name.encode(), figures, CODES[: 10 * len(asked)]
@@ -422,6 +422,6 @@ def test_files_are_decoded_written_and_told_of(bundle, coded, monkeypatch, capsy
 @pytest.mark.parametrize("program", [compress, decompress])
 def test_without_a_tokenizer_the_flag_is_named(program):
     grey("a.png", 4, 4)
-    line = "^write --bundle=DIR, the workdir or bundle of a tokenizer$"
+    line = "^write --bundle=..., the tokenizer"
     with pytest.raises(BadInput, match=line):
         program.main(["a.png", "--out=coded"])

@@ -137,6 +137,25 @@ def test_that_seams_of_tiles_may_show_is_said(options, bundles, tmp_path, capsys
     assert (said in capsys.readouterr().err) == (not options)
 
 
+@pytest.mark.parametrize("kept, reads", [(0, "abab"), (100, "abb"), (10**6, "ab")])
+def test_what_is_read_to_be_checked_is_not_read_again(
+    kept, reads, bundles, tmp_path, monkeypatch
+):
+    """As far as there is room for it; the files are the same."""
+    paths = [picture(tmp_path / "a.png", 4, 4), picture(tmp_path / "b.png", 40, 4)]
+    found, real = [], compress.read_file
+    noted = lambda opened, path, how: found.append(path.stem) or real(opened, path, how)
+    monkeypatch.setattr(compress, "read_file", noted)
+    monkeypatch.setattr(compress, "KEPT", kept)
+    out = tmp_path / "coded"
+    compress.main([*map(str, paths), f"--bundle={bundles / 'grey'}", f"--out={out}"])
+    assert "".join(found) == reads
+    opened = open_codec(bundles / "grey")
+    for path in paths:
+        data, *_ = compress.compressed(opened, path, Settings(1))
+        assert data == (out / f"{path.stem}.vqd").read_bytes()
+
+
 def pixels(path):
     return np.asarray(Image.open(path))
 
@@ -1339,8 +1358,12 @@ def test_what_cannot_be_compressed_is_one_line(bundles, tmp_path, capsys, monkey
     soundfile.write(tmp_path / "silent.wav", np.zeros(0), 8000)
     for argv, words in (
         ([image, out], "write the files to read, or a folder of them"),
-        ([good, out], "write --bundle=DIR, the workdir or bundle of a tokenizer"),
-        ([good, image], "write --out=DIR"),
+        ([good, out], "write --bundle=..., the tokenizer: a workdir or bundle"),
+        ([good, image], "write --out=..., the folder of the .vqd files"),
+        # Before the bundle is opened.
+        (["none.png", "--bundle=none", out], "there is no none.png; write a file"),
+        (["--bundle=none", out], "write the files to read"),
+        ([good, "--bundle=none", f"--out={good}"], "is a file; write a folder"),
         ([good, f"--bundle={tmp_path}", out], "no bundle here"),
         ([good, image, f"--out={good}"], "is a file; write a folder"),
         ([tmp_path / "none.png", image, out], "there is no .*none.png; write a file"),

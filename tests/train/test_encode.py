@@ -40,6 +40,9 @@ def test_the_part_that_is_named_is_encoded(split, tmp_path, monkeypatch):
     assert asked[2] == ((codec, data, out, True), {"epochs": 8})
     with pytest.raises(BadInput, match="--epochs=8: nothing augments the data"):
         encode.main([*words, "--epochs=8"])
+    monkeypatch.setattr(encode, "open_bundle", None)  # it is not opened for that
+    with pytest.raises(BadInput, match="--epochs=8: nothing augments the data"):
+        encode.main([*words, "--epochs=8"])
 
 
 def test_every_option_arrives(tmp_path, monkeypatch, capsys):

@@ -11,8 +11,10 @@ from tests import toys
 from tests.train.experiments import of_values
 from train import evaluate
 from train.config import Run, StageOne
+from train.config.options.expression import parse_value
 from train.config.workdir import save_config
 from train.errors import BadInput
+from train.evaluation.drawing import SAMPLER
 from train.evaluation.estimates import Estimate
 from train.evaluation.samples import prefixed
 from train.evaluation.scores import references_of
@@ -64,8 +66,11 @@ def test_crossings_and_forecasts_stand_in_one_file(joint, asked, capsys):
     assert found["crossings"].keys() == {"a_to_b", "a_after_1"}
     asked_so, seal = found.pop("asked"), found.pop("seal")
     assert seal == seal_of(joint) and asked_so.keys() == found["crossings"].keys()
-    assert asked_so["a_to_b"] == asked_so["a_after_1"]
-    assert asked_so["a_to_b"]["sampler"]["steps"] == "2"
+    scales, by = [1.0, 2.0], {"a_to_b": "{'b': Plain()}", "a_after_1": "{'a': Plain()}"}
+    for name, how in asked_so.items():
+        assert how["guidance"] == (scales if name == "a_to_b" else None)
+        assert how["sampler"]["solver"] == by[name] and how["sampler"]["steps"] == "2"
+        assert how["seed"] == 3 and "before" not in how["sampler"]
     assert found["experiment"] == "joint" and found["curve"] == []
     drawn = {"num": 7, "seed": 3, "steps": 2}
     each = {"scales": (1.0, 2.0), "join": "index"}
@@ -83,6 +88,25 @@ def measured(folder, monkeypatch, crossing, *words, accuracy=0.75):
     monkeypatch.setattr(evaluate, "crossings", lambda *_, **__: found)
     evaluate.main([f"--workdir={folder}", f"--crossings={crossing}", *words])
     return json.loads((folder / "evaluation.json").read_text())
+
+
+def test_a_crossing_says_what_it_was_drawn_by(joint, asked, monkeypatch):
+    """Of its own streams: not what is drawn before of those that are given."""
+    words = ("--before=a", "--solver={'b':Unmask(),'a':Confidence()}")
+    (joint / "evaluation.json").unlink(missing_ok=True)
+    for crossing, kind in (("a_to_b", "Unmask"), ("b_to_a", "Confidence")):
+        found = measured(joint, monkeypatch, crossing, *words)
+        sampler = found["asked"][crossing]["sampler"]
+        solver = parse_value(sampler["solver"], SAMPLER["solver"][0], "it")
+        assert {n: type(x).__name__ for n, x in solver.items()} == {crossing[-1]: kind}
+        assert "before" not in sampler
+    monkeypatch.setattr(evaluate, "crossings", lambda *_, **__: {"agree": {}})
+    evaluate.main([f"--workdir={joint}", "--crossings", *words, "--guidance=(2.0,)"])
+    agree = json.loads((joint / "evaluation.json").read_text())["asked"]["agree"]
+    assert agree["sampler"]["before"] == "('a',)" and agree["guidance"] == [2.0]
+    evaluate.main([f"--workdir={joint}", "--crossings", "--guidance=(2.0,)"])
+    agree = json.loads((joint / "evaluation.json").read_text())["asked"]["agree"]
+    assert agree["guidance"] is None, "nothing guides what is drawn of nothing"
 
 
 def test_crossings_that_were_measured_before_stay(joint, asked, monkeypatch, capsys):

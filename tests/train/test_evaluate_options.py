@@ -35,6 +35,9 @@ def called(monkeypatch):
 
         monkeypatch.setattr(evaluate, name, call)
 
+    opened = evaluate.open_bundle
+    judged = lambda path, kind, at: at == "--judge" or opened(path, kind, at)
+    monkeypatch.setattr(evaluate, "open_bundle", judged)
     stands("foreseen", {})
     stands("references_of", {"image": "real"})
     stands("crossings", {"image_to_word": {"model": {"accuracy": 0.75}}})

@@ -126,9 +126,9 @@ def test_a_page_of_a_tokenizer_has_figures_and_reconstructions(
 
 def test_a_page_of_a_generator_begins_with_its_streams(tmp_path, written, monkeypatch):
     """And ends with what it draws, as the options say."""
-    streams = [Continuous("image", (2, 2), 2), Discrete("name", (1,), 11)]
-    processes = {"image": Gaussian(), "name": Masking(11)}
-    tokenizers = {"image": toys.codec(), "name": Labels(10)}
+    streams = [Continuous("image", (2, 2), 2), Discrete("text", (1,), 11)]
+    processes = {"image": Gaussian(), "text": Masking(11)}
+    tokenizers = {"image": toys.codec(), "text": Labels(10)}
     asked, model = [], toys.generator(streams, processes, tokenizers)
     plain = lambda rows, steps: page.Section("Training", f"{len(rows)} of {steps}")
     monkeypatch.setattr(run_pages, "training", plain)
@@ -139,7 +139,10 @@ def test_a_page_of_a_generator_begins_with_its_streams(tmp_path, written, monkey
     keep(workdir / "scores.json", seal, "q", {"bits_per_byte": {"model": 0.5}})
     evaluation = {"curve": [{"distance": 2.0}]}
     (workdir / "evaluation.json").write_text(json.dumps(evaluation))
-    page.main([f"--workdir={workdir}", "--seed=3", "--num=5", "--judge=here"])
+    judged = f"--judge={folder_of(tmp_path / 'here', toys.codec(), TOKENIZER)}"
+    with pytest.raises(BadInput, match="--judge: nowhere: no bundle here"):
+        page.main([f"--workdir={workdir}", "--judge=nowhere"])
+    page.main([f"--workdir={workdir}", "--seed=3", "--num=5", judged])
     ((_, intro, sections),) = written
     size = sum(x.size for x in jax.tree.leaves(model.params))
     assert size > 1000 and intro.startswith(f"A transformer of {size:,} parameters, ")
@@ -149,10 +152,10 @@ def test_a_page_of_a_generator_begins_with_its_streams(tmp_path, written, monkey
     ]
     assert sections[0].text.splitlines()[1:] == [
         "| image | image | (2, 2, 2) | Gaussian() |",
-        "| name | Labels | (1, 1) | Masking(vocab=11) |",
+        "| text | Labels | (1, 1) | Masking(vocab=11) |",
     ]
     assert sections[1].text == "2 of 1000"
-    assert asked == [(JOINT, evaluation, {"seed": 3, "num": 5, "judge": "here"})]
+    assert asked == [(JOINT, evaluation, {"seed": 3, "num": 5, "judge": judged[8:]})]
     save(workdir / "bundle", toys.labelled())
     with pytest.raises(BadInput, match="--judge says nothing of a generator of one"):
         page.main([f"--workdir={workdir}", "--judge=here"])
@@ -241,13 +244,14 @@ def crossed(monkeypatch):
     called = lambda name, *of: calls.setdefault(name, []).append(of)
     model = types.SimpleNamespace(
         streams=dict.fromkeys("abc"),
+        tokenizers=dict.fromkeys("ab"),  # of c nothing can be told
         module=types.SimpleNamespace(classes=0),
         sampler=lambda **how: called("sampler", how) or "draw",
     )
     made = lambda name, found: lambda *of: called(name, *of) or found
     for name, found in {
         "references_of": "references",
-        "answers_of": dict.fromkeys("ab"),  # of c nothing can be told
+        "answers_of": dict.fromkeys("ab"),
         "Crossings": "of",
         "sections_of": ["section"],
         "_samples": "samples",
@@ -300,8 +304,10 @@ def test_a_page_draws_as_its_options_say(crossed):
     names = [crossing.name for _, crossing, *_ in calls["sections_of"][1:]]
     assert names == ["b_to_a", "a_to_b"]  # all that can be told
     model.sampler = lambda **how: (_ for _ in ()).throw(ValueError("no such solver"))
+    calls.clear()
     with pytest.raises(BadInput, match="^no such solver$"):
         page._drawn(model, experiment, evaluation, flags)
+    assert not calls, "nothing is opened, and no judge trained, before"
 
 
 @pytest.mark.parametrize("first", [(), ("name", "image")])
@@ -359,6 +365,7 @@ def test_a_crossing_is_drawn_as_it_was_asked(monkeypatch):
     made, streams = [], dict.fromkeys("ab")
     model = types.SimpleNamespace(
         streams=streams,
+        tokenizers=streams,
         module=types.SimpleNamespace(classes=0),
         sampler=lambda **how: made.append(how),
     )

@@ -136,6 +136,8 @@ def test_each_option_arrives_where_it_is_of(workdir, called, tmp_path):
         ("--of=x", "--of is of a generator; drop it"),
         ("--config.data.size=8", r"the tokenizer takes image \(4, 4, 1\), the data gi"),
         ("--out=t.png", "--out=t.png: write a .json"),
+        ("--target=name:(", r"--target=name:\(: missing \)"),
+        ("--target=name:7", "--target=name:7: write a pattern with one group"),
     ],
 )
 def test_what_a_tokenizer_is_not_asked_for_is_refused(workdir, called, words, said):

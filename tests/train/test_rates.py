@@ -352,11 +352,12 @@ def test_every_bundle_is_measured_on_the_same_held_out_images(monkeypatch, capsy
     monkeypatch.setattr(rates, "tokenizer_points", points)
     monkeypatch.setattr(rates, "file_curves", lambda x: {"of": len(x)})
     monkeypatch.setattr(rates, "compare", lambda *of: of)
-    found = rates.measure([*bundles], "data")
+    data = types.SimpleNamespace(shape=(8, 8, 1))
+    found = rates.measure([*bundles], data)
     assert asked == [
-        ("whole", "data", False, 1000),
+        ("whole", data, False, 1000),
         ("one", one, "of one"),
-        ("two", two, (two, "data", 20_000)),
+        ("two", two, (two, data, 20_000)),
     ]
     assert [point["name"] for point in found["points"]] == ["one"] * 2 + ["two"] * 2
     assert found["images"] == 3 and found["shape"] == [8, 8, 1]
@@ -368,14 +369,19 @@ def test_every_bundle_is_measured_on_the_same_held_out_images(monkeypatch, capsy
         "JPEG and WebP",
     ]
     asked.clear()
-    rates.measure(["runs/two"], "data", 40, 50)
-    assert asked == [("whole", "data", False, 40), ("two", two, (two, "data", 50))]
+    rates.measure(["runs/two"], data, 40, 50)
+    assert asked == [("whole", data, False, 40), ("two", two, (two, data, 50))]
+    asked.clear()
     bundles["runs/two"].data.pixels = False
     with pytest.raises(BadInput, match="--bundle: runs/two is of image; JPEG and WebP"):
-        rates.measure(["runs/two"], "data")
+        rates.measure(["runs/one", "runs/two"], data)
     contract.shape = (4, 8, 8, 1)
     with pytest.raises(BadInput, match="--bundle: runs/one is of image; JPEG and WebP"):
-        rates.measure(["runs/one"], "data")
+        rates.measure(["runs/one"], data)
+    contract.shape = (4, 4, 1)
+    with pytest.raises(BadInput, match="runs/one takes .4, 4, 1., the data is .8, 8,"):
+        rates.measure(["runs/one"], data)
+    assert not asked, "no image is read before"
 
 
 def test_the_program_says_of_every_point_what_it_is_compared_with(

@@ -284,12 +284,20 @@ def test_a_text_that_is_a_folders_name_is_a_text(bundle, tmp_path, monkeypatch):
             ["--given.text=a", "--shown.txet=2"],
             "--shown.txet",
         ),
-        (["--hole.text=_"], "--hole.text=_: write --given.text, in which it is a hole"),
+        (
+            ["--hole.text=_", "--want=text"],
+            "--hole.text=_: write --given.text, in which it is a hole",
+        ),
         (["--hole.txet=_"], "--hole.txet: the streams are"),
-        (["--given.text=a_", "--hole.text=__"], "write one character, which stands"),
-        (["--given.text=ab", "--hole.text=_"], "nothing of what is given is in it"),
-        (["--given.text=a____", "--hole.text=_"], "takes 5 codes, and the stream has"),
-        (["--given.word=cat", "--hole.word=_"], "holes are of signals and texts"),
+        *(
+            ([f"--given.{name}={word}", f"--hole.{name}={hole}", "--want=text"], said)
+            for name, word, hole, said in (
+                ("text", "a_", "__", "write one character, which stands"),
+                ("text", "ab", "_", "nothing of what is given is in it"),
+                ("text", "a____", "_", "takes 5 codes, and the stream has"),
+                ("word", "cat", "_", "holes are of signals and texts"),
+            )
+        ),
         (
             ["--given.text=a_", "--hole.text=_", "--shown.text=1"],
             "--shown.text and --hole.text: leave one",

@@ -359,6 +359,19 @@ def test_beside_a_hole_numbers_are_as_in_the_file(told, tmp_path):
             ("--label=cow", "--want=word"),
             "--label=cow is none of the classes; write 0 to 2, or one of cat, dog, owl",
         ),
+        (
+            ("--label=cow", "--given.text=no.txt"),
+            "--label=cow is none of the classes; write 0 to 2, or one of cat, dog, owl",
+        ),
+        (
+            ("--out=there", "--given.text=no.txt"),
+            "--out=there is there; remove it, or write a new folder",
+        ),
+        (
+            ("--num=200000000", "--given.text=no.txt", "--want=image"),
+            "--num=200000000: samples of 64 bytes take 12.8 GB; draw them in parts, "
+            "--num=134217728 --first=0, then --first=134217728, ...",
+        ),
         (("--out=a.jpg",), "--out=a.jpg: write a .png (a picture), a .npz (arrays), a "
          ".txt (texts), a .csv (rows, boxes), or a folder"),
         (("--out=there",), "--out=there is there; remove it, or write a new folder"),

@@ -14,6 +14,7 @@ from train.config.workdir import save_config
 from train.errors import BadInput
 from train.modalities import Images
 from train.pipeline import JointExamples
+from vqdit.trained.generator import Generator
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +211,34 @@ def test_what_is_refused_is_said_before_anything_is_scored(
     assert not (workdir / "scores.csv").exists()
 
 
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ("--of=name --shown.name=9", "--shown.name=9 leaves nothing: write at most 4"),
+        ("--shown.image=2", "--shown.image=2 leaves nothing: write at most 1"),
+        ("--draws=1", "--draws: write a whole number, at least 2, not 1"),
+        ("--label=False", "it was always told a class"),
+    ],
+)
+def test_what_needs_no_data_is_refused_before_any_is_opened(
+    workdir, words, said, monkeypatch
+):
+    def opened(*_):
+        raise AssertionError("it was opened")
+
+    def told(self, label, ids):
+        raise ValueError("it was always told a class")
+
+    monkeypatch.setattr(score, "JointExamples", opened)
+    line = "the generator has a stream 'name', the experiment has image; write the con"
+    with pytest.raises(BadInput, match=line):
+        score.main([f"--workdir={workdir}", "--config=demo_flow"])
+    monkeypatch.setattr(Generator, "check_label", told)
+    with pytest.raises(BadInput) as seen:
+        score.main([f"--workdir={workdir}", *words.split()])
+    assert str(seen.value).startswith(said)
+
+
 def test_a_model_without_classes_tries_no_label():
     model = types.SimpleNamespace(
         module=types.SimpleNamespace(classes=0), values=VALUES, streams=VALUES
@@ -222,8 +251,8 @@ def test_a_model_without_classes_tries_no_label():
 
 def test_how_many_frames_are_shown_is_asked_of_clips_alone(asked, monkeypatch):
     monkeypatch.setattr(Images, "sides", ("frames", "size", "size"))
-    generator, sources, *of = asked("frames_of", "--shown.name=2", "--shown.image=3")
-    assert of == ["image", 3] and sources["image"] == DATA
+    generator, sources, *of = asked("frames_of", "--shown.name=2", "--shown.image=1")
+    assert of == ["image", 1] and sources["image"] == DATA
     assert [*generator.codecs] == ["image"]
 
 

@@ -9,6 +9,7 @@ from train.codec.files import open_tokenizer
 from train.codec.prior import Prior
 from train.config import Experiment
 from train.config.command import OF_RUN, parse
+from train.config.outputs import check_free
 from train.errors import BadInput
 from train.evaluation.evaluator import examples
 from train.objectives.bundles import bundle_folder, examples_for
@@ -51,7 +52,8 @@ def main(argv: Sequence[str]) -> None:
             f"{file} is there, and files coded under it could not be read under "
             f"another; write --force to replace it"
         )
-    prior = fit_prior(open_tokenizer(path), command.experiment.data)
+    check_free(file.parent, [file.name])
+    prior = fit_prior(open_tokenizer(path), command.experiment.one_data)
     priors.write_prior(file.parent, prior)
     places = "its own table at every place of the grid"
     for book, counts in enumerate(prior.counts):

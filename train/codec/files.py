@@ -25,7 +25,7 @@ from train.progress import say
 from vqdit.trained.codec import Codec
 
 
-def open_codec(path: str | Path | None, batch: int = BATCH) -> Opened:
+def open_codec(path: str | Path, batch: int = BATCH) -> Opened:
     """A tokenizer with codes, and the prior beside it; BadInput for all else."""
     codec = open_tokenizer(path)
     prior = priors.read_prior(opening.bundle_folder(path), codec.contract)
@@ -59,6 +59,15 @@ def open_tokenizer(path: str | Path | None) -> Codec:
     return codec
 
 
+def check_named(words: Sequence[str]) -> None:
+    """Raises BadInput for files that are not there."""
+    if not words:
+        raise BadInput("write the files to read, or a folder of them")
+    for word in words:
+        if not Path(word).exists() and not glob.glob(word):
+            raise BadInput(f"there is no {word}; write a file, or a folder of them")
+
+
 def listed(
     words: Sequence[str], suffixes: tuple[str, ...], folders: bool = False
 ) -> list[Path]:
@@ -69,8 +78,7 @@ def listed(
     those folders in it that do are taken along with its files.
     Raises BadInput where there is nothing.
     """
-    if not words:
-        raise BadInput("write the files to read, or a folder of them")
+    check_named(words)
     found: list[Path] = []
     for word in words:
         path = Path(word)
@@ -78,12 +86,10 @@ def listed(
             found += _inside(path, suffixes, folders)
         elif path.exists():
             found.append(path)
-        elif matches := sorted(glob.glob(word), key=natural):
-            for match in map(Path, matches):
+        else:
+            for match in map(Path, sorted(glob.glob(word), key=natural)):
                 whole = match.is_dir() and folders
                 found += _inside(match, suffixes, folders) if whole else [match]
-        else:
-            raise BadInput(f"there is no {word}; write a file, or a folder of them")
     for path in found:
         if not (path.is_dir() and folders or _ends(path, suffixes)):
             ends = " ".join(suffixes)
@@ -139,13 +145,9 @@ def _ends(path: Path, suffixes: tuple[str, ...]) -> bool:
     return path.name.lower().endswith(suffixes)
 
 
-def targets(
-    out: str | None, names: Iterable[tuple[Path, str]], force: bool
-) -> list[Path]:
+def targets(out: str, names: Iterable[tuple[Path, str]], force: bool) -> list[Path]:
     """out/STEM.SUFFIX of each (input, suffix), a folder where there is no suffix; none
     there, no two the same: of a.jpg and a.png the whole names are kept."""
-    if not out:
-        raise BadInput("write --out=DIR, the folder to write to")
     folder = out_folder(out, there=True)
     owners: dict[Path, Path] = {}
     names = list(names)

@@ -4,13 +4,14 @@ import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from train.config.experiment import Experiment
 from train.config.file import load_config
 from train.config.help import print_help
 from train.config.options.annotations import alternatives, fields_with_types
 from train.config.options.expression import parse_value
+from train.config.options.paths import spell
 from train.config.override import overrides
 from train.config.packages import trust_named
 from train.config.workdir import CONFIG_FILE, read_config
@@ -18,6 +19,7 @@ from train.errors import BadInput, arguments
 from vqdit.values import close
 
 Flags = Mapping[str, tuple[Any, str]]  # name -> (annotation, what --help says of it)
+Options = dict[str, tuple[Any, str]]  # of which others are made, as RUN | {...}
 OPTIONS: Flags = {
     "config": (str, "the experiment's file, or the name of one that is shipped"),
     "variant": (str, "one of the file's VARIANTS, in place of its CONFIG"),
@@ -29,12 +31,12 @@ OWN: Flags = {
     ),
 }
 # What else a program takes stands among its flags. Those of training:
-RUN: Flags = {
+RUN: Options = {
     "workdir": (str, "the run's folder; the same command with it resumes"),
     "force": (bool, "put another experiment's folder aside and begin anew"),
 }
 # Of a program that reads what a run has left.
-OF_RUN: Flags = {"workdir": (str, "a run's folder; without --config its experiment")}
+OF_RUN: Options = {"workdir": (str, "a run's folder; without --config its experiment")}
 PROCESSES: Flags = {
     "coordinator": (str, "HOST:PORT of process 0, where there are several"),
     "processes": (int, "how many; launchers such as SLURM need none of these three"),
@@ -80,7 +82,8 @@ def parse(
     flags: the program's, such as {"label": (int, "the class to draw")}, --workdir and
         --force among them where it has a use for them. Underscores are written as
         dashes. A bool flag may stand without a value. One called "given." is of any
-        name, --given.image=..., and becomes a dict by these.
+        name, --given.image=..., and becomes a dict by these. A list names each thing
+        once.
     inputs: whether words that are no options are taken, as the names of files.
     processes: whether the program runs on several, and takes the flags that say so.
     variant: False for a program of all variants of a file.
@@ -108,6 +111,8 @@ def parse(
             )
         annotation = known[family + dot][0]
         value = parse_value(text, annotation, f"--{_dashed(name)}")
+        if more := _twice(value, annotation):
+            raise BadInput(f"--{_dashed(name)}: {more} is there twice; write it once")
         if value == "" and not dot:  # as a path it would be the current folder
             raise BadInput(f"--{_dashed(name)}=: write a value, or leave it out")
         if dot:
@@ -175,6 +180,16 @@ def _split(
                 raise BadInput(f"--{key} has no value; write --{key}=...")
         held[name] = text
     return given, changes, tuple(words)
+
+
+def _twice(value: Any, annotation: Any) -> str:
+    """What a list holds more than once, spelled, which means nothing in any of a
+    program; "" for nothing."""
+    lists = (get_args(a) for a in alternatives(annotation) if get_origin(a) is tuple)
+    if not isinstance(value, tuple) or not any(Ellipsis in each for each in lists):
+        return ""
+    more = (x for i, x in enumerate(value) if x in value[:i])
+    return next((x if isinstance(x, str) else spell(x) for x in more), "")
 
 
 def _advice(name: str, known: Flags, stage: type | None) -> str:

@@ -1,6 +1,7 @@
 """Where a program writes: refused, in one line, before it begins what is long."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from train.errors import BadInput
@@ -30,6 +31,27 @@ def out_folder(word: str | Path, there: bool = False) -> Path:
     if path.exists() and not there:
         raise BadInput(f"--out={path} is there; remove it, or write a new folder")
     return _reached(path, path / "file")
+
+
+def check_free(
+    folder: Path, files: Iterable[str] = (), folders: Iterable[str] = ()
+) -> None:
+    """Raises BadInput where one of a folder's names cannot become the file, or folder,
+    that a program will write there in the place of any other."""
+    above = next(each for each in (folder / "file").absolute().parents if each.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise BadInput(f"{folder}: {above} is no folder one can write to")
+    wanted = {name: False for name in files} | {name: True for name in folders}
+    for name, is_folder in wanted.items():
+        path = folder / name
+        if path.is_dir() != is_folder and path.exists():
+            here, there = ("a file", "a folder")[:: 1 if is_folder else -1]
+            raise BadInput(f"{path} is {here}, and {there} is written there; remove it")
+        if is_folder and path.is_symlink() and not path.exists():
+            raise BadInput(
+                f"{path} leads to {os.path.realpath(path)}, which is not there; bring "
+                f"it back, or remove the link"
+            )
 
 
 def _reached(path: Path, file: Path) -> Path:

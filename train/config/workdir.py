@@ -6,16 +6,19 @@ from typing import Any
 
 from train.config.experiment import Experiment
 from train.config.options.paths import diff, spell
+from train.config.outputs import check_free
 from train.config.packages import naming, own_packages
-from train.errors import BadInput, one_line
+from train.errors import BadInput, blame, one_line
 from train.modalities.files.writing import write
-from vqdit.trained.bundle import read_json
+from vqdit.trained.bundle import place, read_json
 from vqdit.values import build, describe
 
 CONFIG_FILE = "config.json"
-# What a run leaves behind, and what programs have said of it. Under another experiment
-# all of it would be misread.
-LEFT = (
+# Folders and files that a run leaves behind, and what programs have said of it. Under
+# another experiment all of it would be misread.
+BUNDLES = ("bundle", "best")
+FOLDERS = ("checkpoints", *BUNDLES, "samples", "tensorboard")
+FILES = (
     "evaluation.json",
     "probe.json",
     "probe.png",
@@ -25,17 +28,13 @@ LEFT = (
     "report.html",
     "scores.csv",
     "scores.json",
-    "checkpoints",
-    "bundle",
-    "best",
     "best.json",
-    "samples",
-    "tensorboard",
     "metrics.jsonl",
     "metrics.replaced.jsonl",
     "statistics.json",
-    CONFIG_FILE,
+    CONFIG_FILE,  # which goes last, see `_move_aside`
 )
+LEFT = (*FOLDERS, *FILES)
 # May change from one start to the next: they say how long, how often and on what
 # machine, not what is computed at a step.
 FREE = (
@@ -101,6 +100,8 @@ def open_workdir(
 
     A new folder is created. An old one must hold the same experiment, up to the fields
     in FREE, so that the same command resumes; otherwise BadInput lists what differs.
+    So it does where what a run writes would replace what is no run's: a file in the
+    place of samples/, or notes beside the weights of a bundle.
     Where another run may be in the folder, `train.runtime.launch.claimed` keeps it out.
 
     force: take the folder over all the same. Everything that the old experiment left is
@@ -115,8 +116,13 @@ def open_workdir(
     if workdir.exists() and not workdir.is_dir():
         raise BadInput(f"--workdir={workdir} is a file; write a folder")
     why = _refusal(workdir, experiment, reschedule)
+    if workdir.exists() and not (why and force):
+        check_free(workdir, FILES, FOLDERS)
     if why and not force:
         raise BadInput(f"{why}; write --force to replace it, or another --workdir")
+    for name in () if why else BUNDLES:
+        with blame("--workdir"):
+            place(workdir / name)
     if write:
         try:
             workdir.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """What a trained tokenizer or generator scores on its own experiment."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ from train.evaluation.evaluator import (
     evaluated,
     reconstructions,
 )
-from train.evaluation.measured import DRAWN_BY
+from train.evaluation.measured import DRAWN_BY, solvers_of
 from train.evaluation.reconstruction.kinds import measures_of
 from train.evaluation.samples import (
     Reference,
@@ -63,18 +63,17 @@ def evaluate_generator(
     those of real signals; see `train.evaluation.samples`. sampler: of
     `Generator.sampler`."""
     # Defaults are spelled out: the protocol has to say what was done.
-    sampler, classes = DRAWN_BY | sampler, generator.module.classes
+    sampler, classes = dict[str, Any](DRAWN_BY) | sampler, generator.module.classes
     if guidance is None:  # one of 1 alone where "none" was never trained
         guidance = (1.0,) if classes in generator.untrained else SCALES
     try:
         rows = curve(generator, references, guidance, num, seed, **sampler)
     except ValueError as error:
         raise BadInput(str(error)) from error
-    said, own = dict(sampler), generator.solvers
-    if own and isinstance(said["solver"], Mapping | None):
-        drawn = said.get("want") or [*generator.streams]
-        solvers = own | dict(said["solver"] or {})
-        said["solver"] = {name: solvers[name] for name in drawn if name in solvers}
+    want: Iterable[str] = sampler.get("want") or generator.streams
+    drawn = dict.fromkeys([*want, *sampler.get("before", ())])
+    solvers = solvers_of(generator, drawn, sampler["solver"])
+    said = sampler | {"solver": solvers}
     real: dict[str, Any] = {}
     for prefix, reference in prefixed(references, generator).items():
         real |= reference.figures(num, prefix)

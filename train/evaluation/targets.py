@@ -85,7 +85,7 @@ def divided(
         # Of who always says the class that is the most frequent in training.
         "chance": float((parts[1].classes == usual).mean()),
     }
-    return (*parts, said)
+    return parts[0], parts[1], said
 
 
 def targets(
@@ -95,20 +95,13 @@ def targets(
     held = open_examples(data, train)
     if target == "label":
         found = held.labels[rows]
-        return np.where(found < 0, None, found.astype(object))
-    kind, _, rule = target.partition(":")
-    if target == "speaker" or kind == "name":
+        return np.array([None if y < 0 else y for y in found.tolist()], object)
+    if pattern := pattern_of(target):
         keys = held.keys  # which may be read from records
         if keys is None:
             raise BadInput(
                 f"--target={target}: the examples of {data.name} have no names"
             )
-        try:
-            pattern = re.compile(rule or SPEAKER)
-        except re.error as error:
-            raise BadInput(f"--target={target}: {error}") from error
-        if pattern.groups != 1:
-            raise BadInput(f"--target={target}: write a pattern with one group (...)")
         matches = []
         for row in rows:
             match = pattern.search(keys[row])
@@ -125,6 +118,20 @@ def targets(
             )
         found.append(batch[target][batch["valid"]].astype(object))
     return np.concatenate(found)
+
+
+def pattern_of(target: str) -> re.Pattern[str] | None:
+    """What tells it from an example's name; None where it is not told by that."""
+    kind, _, rule = target.partition(":")
+    if target != "speaker" and kind != "name":
+        return None
+    try:
+        pattern = re.compile(rule or SPEAKER)
+    except re.error as error:
+        raise BadInput(f"--target={target}: {error}") from error
+    if pattern.groups != 1:
+        raise BadInput(f"--target={target}: write a pattern with one group (...)")
+    return pattern
 
 
 def named_classes(

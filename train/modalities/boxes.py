@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from train.errors import Unreadable
+from train.modalities.files.limits import MOST_CLASSES
 from train.modalities.files.stored import File
 from train.modalities.rows import rows_of
 from vqdit.shapes import Float
@@ -14,13 +15,13 @@ EDGES = ("x0", "y0", "x1", "y1")
 COLUMNS = ("sample", "frame", "class", *EDGES)
 RIGHT = (
     "edges in shares of the picture's sides, x0 below x1, y0 below y1, the class a "
-    "number from 0"
+    f"number from 0 to {MOST_CLASSES - 1}"
 )
 
 
 def is_box(x0: float, y0: float, x1: float, y1: float, label: float) -> bool:
     """In shares of a picture's sides, of a class that is a whole number."""
-    whole = float(label).is_integer() and label >= 0
+    whole = 0 <= label < MOST_CLASSES and float(label).is_integer()
     return 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1 and whole
 
 
@@ -71,9 +72,13 @@ def boxes_of(path: File, frames: int) -> Sequence[Float[np.ndarray, "*frames k 5
         if not here:
             continue
         places.setdefault((sample, frame), []).append(box)
-    k = max(map(len, places.values()), default=1)
-    out = np.zeros((count, most, k, 5), np.float32)
-    out[..., 4] = -1
+    # Each has room for its own alone: few of thousands need that for the most.
+    most_of = dict.fromkeys(range(count), 1)
+    for (sample, _), found in places.items():
+        most_of[sample] = max(most_of[sample], len(found))
+    out = [np.zeros((most, k, 5), np.float32) for k in most_of.values()]
+    for example in out:
+        example[..., 4] = -1
     for (sample, frame), found in places.items():
-        out[sample, frame, : len(found)] = found
-    return list(out if frames else out[:, 0])
+        out[sample][frame, : len(found)] = found
+    return out if frames else [example[0] for example in out]

@@ -213,8 +213,9 @@ class Video(Pixels):
 
     def regrid(self, record, to):
         times = unpack_times(record.extra, len(record.values), record.rate)
-        moments = np.arange(max(1, round(times[-1] * to))) / to
-        check_growth(len(moments), len(times), f"lasts {times[-1]:g} s")
+        count = max(1, round(times[-1] * to))
+        check_growth(count, len(times), f"lasts {times[-1]:g} s")
+        moments = np.arange(count) / to
         values = record.values[shown(times, moments)]
         return dataclasses.replace(record, values=values, rate=to)
 

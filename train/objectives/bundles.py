@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from train.config import Experiment, StageTwo
 from train.config.packages import foreign, naming, own_packages
 from train.errors import BadInput, Unreadable, one_line
 from train.modalities import Modality
@@ -44,6 +45,24 @@ def open_bundle(
             f"{at}: {path} is {WORDS[type(found)]}; write the folder of {wanted}"
         )
     return found
+
+
+def check_experiment(
+    thing: Codec | Generator | Judge, experiment: Experiment, path: str | Path
+) -> None:
+    """Raises BadInput where the experiment has not the streams of the generator that is
+    at the path."""
+    if not isinstance(thing, Generator):
+        return
+    if not isinstance(experiment, StageTwo):
+        raise BadInput(f"{path}: config.json is not a generator's")
+    for name in thing.streams:
+        if name not in experiment.sources:
+            known = ", ".join(experiment.sources)
+            raise BadInput(
+                f"{path}: the generator has a stream {name!r}, the experiment has "
+                f"{known}; write the config of its own run"
+            )
 
 
 def bundle_folder(path: str | Path) -> Path:
@@ -103,7 +122,7 @@ def open_judge(path: str, data: Modality, classes: int, at: str = "--judge") -> 
             "and may have learned those that are held out here; train it anew to have "
             "them compared"
         )
-    elif not other:
+    elif not other and judge.held_out is not None:
         try:
             found = other_records(judge.held_out, data, train=False)
         except Unreadable as error:

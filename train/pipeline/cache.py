@@ -22,6 +22,7 @@ import numpy as np
 from train.errors import BadInput, Unreadable, reading
 from train.modalities.draws import Draws, Word
 from train.modalities.files import writing
+from train.modalities.files.limits import MOST_CLASSES
 from train.modalities.modality import Modality
 from train.modalities.record import Batch
 from train.progress import progress
@@ -93,7 +94,8 @@ def write_part(
 
     fields: dict[str, dict[str, Any]] = {}
     shards: list[dict[str, str]] = []
-    writer, written = None, 0
+    writer: Any = None
+    written = 0
     for i, record in enumerate(records):
         arrays = _arrays(i, record)
         shapes = {name: list(array.shape) for name, array in arrays.items()}
@@ -195,6 +197,8 @@ class LatentCache:
             raise BadInput(f"{folder}: format {stored['format']}; encode again")
         self.contract: dict[str, Any] = stored["contract"]
         self.classes = int(self.contract.get("classes", 0))
+        if not 0 <= self.classes <= MOST_CLASSES:
+            raise ValueError(f"it has {self.classes} classes")
         self.class_names = tuple(self.contract.get("class_names", ()))
         self.absent = tuple(self.contract.get("absent", ()))
         self._record = np.dtype(
@@ -223,7 +227,7 @@ class LatentCache:
     @property
     def fields(self) -> tuple[str, ...]:
         """What a record holds, by name."""
-        return self._record.names
+        return self._record.names or ()
 
     def take(
         self, indices: Int[np.ndarray, "b"], version: Int[np.ndarray, "b"] | int = 0

@@ -47,7 +47,7 @@ class JointExamples:
     ):
         self.data, self.values = dict(data), {} if caches else dict(values)
         self.cached = bool(caches)
-        self.parts = caches or {
+        self.parts: Mapping[str, Examples | CachedExamples] = caches or {
             name: open_examples(each, train) for name, each in data.items()
         }
         for name, value in self.values.items():
@@ -100,10 +100,7 @@ class JointExamples:
 
     def like(self, pattern: str) -> Int[np.ndarray, "n"]:
         """Which examples have a stream whose name is like a regular expression."""
-        try:
-            search = re.compile(pattern).search
-        except re.error as error:
-            raise BadInput(f"--among={pattern}: {error}") from error
+        search = name_pattern(pattern).search
         every = np.arange(len(self))
         rows, found = self._join.rows(every, 0, 0), np.zeros(len(self), bool)
         named = {name: part.keys for name, part in self.parts.items() if part.keys}
@@ -122,10 +119,11 @@ class JointExamples:
     def _joined(
         self,
         rows: Mapping[str, np.ndarray],
-        read: Callable[[Examples, str], Batch],
-    ) -> Batch:
-        found: dict[Examples, Batch] = {}
-        streams, known = {}, {}
+        read: Callable[[Any, str], Batch],
+    ) -> dict[str, Any]:
+        found: dict[Any, Batch] = {}
+        streams: dict[str, Any] = {}
+        known: dict[str, Any] = {}
         for name, part in self.parts.items():
             if part not in found:
                 found[part] = read(part, name)
@@ -185,8 +183,16 @@ def codes_of(tokenizer, batch: Batch, name: str) -> tuple[np.ndarray, np.ndarray
 def seen_of(tokenizer: Value, batch: Batch) -> Sequence[Any]:
     """What the examples have of what is born discrete, with nothing that the training
     part has never had."""
-    values = batch.get(tokenizer.source, [None] * len(batch["label"]))
+    values: Any = batch.get(tokenizer.source, [None] * len(batch["label"]))
     return tokenizer.seen(values)[0]
+
+
+def name_pattern(pattern: str) -> re.Pattern[str]:
+    """What names are compared with; BadInput for what is no regular expression."""
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise BadInput(f"--among={pattern}: {error}") from error
 
 
 def say_unseen(counts: Mapping[str, int], where: str) -> None:

@@ -9,11 +9,11 @@ import jax
 import numpy as np
 
 from train.config import Experiment
-from train.config.command import RUN
+from train.config.command import RUN, Flags
 from train.config.options.paths import leaves, spell
 from train.config.packages import naming, own_packages
 from train.config.workdir import CONFIG_FILE, open_workdir, refusal
-from train.errors import BadInput, blame, one_line
+from train.errors import BadInput, one_line
 from train.progress import say
 from train.runtime import hosts
 from train.runtime.checkpoint import Checkpoints
@@ -31,16 +31,14 @@ from train.runtime.sharding import (
     state_sharding,
 )
 from train.runtime.step import TrainState
-from vqdit.trained.bundle import place
 from vqdit.values import build, describe
 
-BUNDLES = ("bundle", "best")  # of a run, in its folder
-FLAGS = RUN | {
+FLAGS: Flags = {
+    **RUN,
     "reschedule": (bool, "go on where another run.steps changes the schedule"),
 }
 # (position, rows of a batch that are wanted) -> batches from there on
 OpenBatches = Callable[[int, np.ndarray], Iterator[Any]]
-# Sharding of a batch -> what makes of a placed batch what the step sees
 
 
 @contextlib.contextmanager
@@ -53,7 +51,7 @@ def claimed(
     """The run's folder, opened for the experiment and no other run's until the end.
 
     force, reschedule: of `open_workdir`. Raises what that does, and writes nothing
-    where it does; and BadInput where what a bundle would replace is no bundle alone.
+    where it does.
     """
     how = {"force": force, "reschedule": reschedule}
     with contextlib.ExitStack() as held:
@@ -65,10 +63,6 @@ def claimed(
                 open_workdir(folder, experiment, **how)
                 for each in (folder, folder / "samples"):
                     sweep(each)
-                for name in BUNDLES:
-                    # Known now, not once the training is done.
-                    with blame("--workdir"):
-                        place(folder / name)
         yield folder
 
 

@@ -15,12 +15,12 @@ import numpy as np
 
 from train.errors import BadInput, Unreadable, one_line, refused
 from train.modalities.draws import chance
+from train.modalities.files.limits import MOST_CLASSES
 from train.modalities.files.pictures import read_picture
 from train.modalities.files.stored import listed
 from train.modalities.modality import Modality
 from train.modalities.record import Record
 from train.sources.builds import command, prepare, version_of
-from train.sources.classes import MOST_CLASSES
 from train.sources.source import Source
 from train.sources.split import divided
 from vqdit.sealed import parsed

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from train.errors import BadInput
+from train.modalities.files.limits import MOST_CLASSES
 from train.modalities.files.stored import natural
 
-MOST_CLASSES = 10**6  # that an index is believed to be one of
 # A set of so many classes may have an example of few of them; one of more is numbered
 # otherwise where fewer than one in so many has any.
 FEW_CLASSES, ONE_IN = 2**16, 10

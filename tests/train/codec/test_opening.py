@@ -108,9 +108,6 @@ def test_a_length_is_that_at_the_bundles_rate(rate, length, size, fits):
 
 def test_targets_are_in_the_folder_and_replaced_by_their_like(tmp_path):
     out = tmp_path / "out"
-    with pytest.raises(BadInput) as refusal:
-        targets("", [], False)
-    assert str(refusal.value) == "write --out=DIR, the folder to write to"
     names = [(tmp_path / "a.vqd", ".png"), (tmp_path / "b.vqd", "")]
     assert targets(str(out), names, False) == [out / "a.png", out / "b"]
     (out / "a.png").mkdir(parents=True)
@@ -173,6 +170,17 @@ def test_counts_lie_beside_the_bundle_that_is_named(fitting, tmp_path, capsys):
     assert len(fitting) == 2
     counting.main([*both, "--force"])
     assert len(fitting) == 3 and (tmp_path / "tok" / FILE).read_bytes() == before
+
+
+def test_data_of_each_stream_are_none_to_count(fitting, tmp_path):
+    (tmp_path / "c.py").write_text(
+        "import dataclasses\nfrom tests.train.experiments import JOINT\n"
+        "data = dict.fromkeys(JOINT.streams, JOINT.one_data)\n"
+        "CONFIG = dataclasses.replace(JOINT, data=data)\n"
+    )
+    with pytest.raises(BadInput, match="data is one a stream, of image, text: write"):
+        counting.main(["--fit", "--config=c.py", "--workdir=run"])
+    assert not fitting
 
 
 def test_what_is_missing_or_too_much_for_counting_is_told(fitting):

@@ -28,6 +28,11 @@ FLAGS = RUN | {
     "out": (str, "a file"),
     "smoke": (bool, "a test"),
     "per_class": (tuple[int, ...], "so many"),
+    "want": (bool | tuple[str, ...], "these"),
+    "scales": (tuple[Finite, ...], "by these"),
+    "pair": (tuple[Finite, Finite], "from one to the other"),
+    "weights": (dict[str, int], "of each"),
+    "shown.": (int, "of each"),
 }
 PROGRAMS = [
     importlib.import_module(f"train.{path.stem}")
@@ -141,6 +146,13 @@ def test_a_program_without_experiment():
             "--config.run.steps is given twice",
         ),
         ("--per-class=1, --per_class=2,", "--per_class is given twice"),
+        ("--per-class=3,1,3", "--per-class: 3 is there twice; write it once"),
+        ("--want=a,b,b", "--want: b is there twice; write it once"),
+        ("--want=['a','a']", "--want: a is there twice"),
+        ("--scales=(1,2.0,1.0)", "--scales: 1.0 is there twice"),
+        ("--packages=a,a", "--packages: a is there twice"),
+        ("--shown.a=1 --shown.a=2", "--shown.a is given twice"),
+        ("--weights={'a':1,'b':2,'a':3}", "--weights: 'a' is there twice"),
         (
             "--config.run.step=3 --config FILE",
             "run.step does not exist; did you mean run.steps or kmeans.step?",

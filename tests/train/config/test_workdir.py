@@ -9,7 +9,7 @@ import pytest
 from tests.train.experiments import JOINT, TOKENIZER
 from train.config import Ramp, Weights
 from train.config.override import overrides, replaced
-from train.config.workdir import begun, open_workdir, read_config, save_config
+from train.config.workdir import LEFT, begun, open_workdir, read_config, save_config
 from train.errors import BadInput
 
 
@@ -121,6 +121,25 @@ def test_rates_that_fall_to_an_end_take_a_word_for_another(part, tmp_path):
     assert read_config(tmp_path / "config.json") == other
 
 
+@pytest.mark.parametrize("name", LEFT)
+def test_what_a_run_would_write_over_is_refused_at_once(name, tmp_path):
+    """A file in a folder's place and a folder in a file's; with --force, too."""
+    there = tmp_path / name
+    there.mkdir() if "." in name else there.write_text("notes")
+    # These two by themselves make it another run's, and are moved aside.
+    for force in {False, name not in ("checkpoints", "config.json")}:
+        with pytest.raises(BadInput, match=f"{name} is a .* is written there; remove"):
+            open_workdir(tmp_path, TOKENIZER, force, write=False)
+        assert [*os.listdir(tmp_path)] == [name]
+
+
+def test_a_bundle_with_notes_beside_it_is_refused_at_once(tmp_path):
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "notes.txt").write_text("")
+    with pytest.raises(BadInput, match="--workdir: .*delete best/notes.txt; write"):
+        open_workdir(tmp_path, TOKENIZER, write=False)
+
+
 def test_what_a_machine_needs_may_change(tmp_path):
     open_workdir(tmp_path, JOINT)
     texts = {"model.remat": "whole", "model.block.implementation": "plain"}
@@ -208,12 +227,14 @@ def test_force_moves_everything_aside(tmp_path):
 def test_nothing_that_a_run_would_go_on_with_stays_under_another(name, tmp_path):
     """Best of all would stay what the other run's figure once was."""
     open_workdir(tmp_path, TOKENIZER)
-    (tmp_path / name).write_text("of the first")
+    path = tmp_path / name
+    path.write_text("of the first") if "." in name else path.mkdir()
     open_workdir(tmp_path, TOKENIZER, force=True)  # the same goes on
     assert (tmp_path / name).exists()
     open_workdir(tmp_path, overrides(TOKENIZER, {"run.batch": "32"}), force=True)
     assert not (tmp_path / name).exists()
-    assert (tmp_path / f"{name}.replaced-1").read_text() == "of the first"
+    aside = tmp_path / f"{name}.replaced-1"
+    assert aside.is_dir() or aside.read_text() == "of the first"
 
 
 def test_checkpoints_of_nobody_knows_whom_are_not_resumed(tmp_path):

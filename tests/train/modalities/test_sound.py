@@ -1,4 +1,5 @@
 import io
+import re
 import struct
 
 import av
@@ -7,6 +8,7 @@ import pytest
 import soundfile
 
 from train.errors import BadInput, Unreadable
+from train.modalities.files.ends import tell_open
 from train.modalities.files.sound import decode_audio
 from train.modalities.transforms.sound import (
     AudioCleaning,
@@ -118,6 +120,8 @@ def test_the_samples_decide_whether_a_file_is_whole():
         ("FLAC", "PCM_16", None),
         ("OGG", "VORBIS", None),
         ("OGG", "OPUS", None),
+        ("NIST", "PCM_16", None),
+        ("NIST", "ULAW", None),
         ("MP3", "MPEG_LAYER_III", None),
     ],
 )
@@ -130,6 +134,56 @@ def test_a_file_of_any_form_that_is_cut_short_is_refused(form, subtype, endian):
     for share in (0.97, 0.6):
         with pytest.raises(Unreadable, match="cut short|not a whole"):
             decode_audio(whole[: int(share * len(whole))])
+
+
+def pages(encoded):
+    starts = [each.start() for each in re.finditer(b"OggS", encoded)]
+    return [encoded[a:b] for a, b in zip(starts, [*starts[1:], None], strict=True)]
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_an_ogg_file_is_whole_pages_of_one_stream(subtype):
+    """libsndfile passes over a damaged page, and ends where a second stream begins."""
+    noise = np.random.default_rng(0).normal(0, 0.2, 8 * RATE)
+    whole = encoded(noise, "OGG", subtype)
+    head, *body = pages(whole)
+    assert len(body) > 4 and len(decode_audio(whole)[0]) == len(noise)
+    with pytest.raises(Unreadable, match="several streams, one behind the other"):
+        decode_audio(whole + encoded(noise, "OGG", subtype))
+    damaged = bytearray(whole)
+    at = len(whole) - len(body[-1]) - len(body[-2])
+    damaged[at + 100] ^= 1
+    with pytest.raises(Unreadable, match=f"its page at byte {at} has another checksum"):
+        decode_audio(bytes(damaged))
+    for more in (b"", body[-2][:50]):
+        lacking = head + b"".join(body[:-2]) + more + body[-1]
+        said = (
+            "another checksum|is cut short" if more else f"lacks pages before byte {at}"
+        )
+        with pytest.raises(Unreadable, match=said):
+            decode_audio(lacking)
+    with pytest.raises(Unreadable, match="no page is where one ought to be"):
+        decode_audio(whole[:at] + b"x" + whole[at:])
+    # A broadcast is joined anywhere; a note behind the last page is none of it.
+    caught = head + b"".join(body[:1] + body[2:]) + b"TAG of a player"
+    assert len(decode_audio(caught)[0])
+
+
+def test_files_whose_end_nothing_says_are_told_once_a_form(caplog):
+    tell_open.cache_clear()
+    wave, ogg = encoded(tone()), encoded(tone(), "OGG")
+    for form in ("FLAC", "NIST", "CAF", "MP3"):
+        decode_audio(encoded(tone(), form))
+    decode_audio(wave), decode_audio(ogg)
+    assert not caplog.messages
+    at = wave.index(b"data") + 4
+    for _ in range(2):
+        decode_audio(wave[:at] + bytes([255]) * 4 + wave[at + 4 :])
+        decode_audio(encoded(tone(), "VOC"))
+    (noise := encoded(np.random.default_rng(0).normal(0, 0.2, 8 * RATE), "OGG"))
+    decode_audio(b"".join(pages(noise)[:-1]))
+    assert [line.split()[0] for line in caplog.messages] == ["WAV", "VOC", "OGG"]
+    assert all("do not say where they end" in line for line in caplog.messages)
 
 
 def test_what_says_no_length_is_read_to_its_end():

@@ -16,6 +16,7 @@ from train.modalities.files import index as indices
 from train.modalities.files.clips import even_times, pack_times, read_clip, times_of
 from train.modalities.files.index import Index, Reel, open_clip
 from train.modalities.image import Images
+from train.modalities.record import Record
 from train.modalities.transforms.augment import ImageAugment
 from train.modalities.video import Video
 
@@ -329,6 +330,16 @@ def test_each_frame_of_a_gif_has_its_own_time(tmp_path):
     )
 
 
+def test_a_frame_of_years_is_refused_before_there_is_room_for_it():
+    times = np.array([0.0, 1.0, 4e9])  # as an MP4's times may say
+    blank = np.zeros((2, 4, 4, 3), np.uint8)
+    record = Record(blank, 1.0, suffix=".mp4", extra=b"")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("train.modalities.video.unpack_times", lambda *_: times)
+        with pytest.raises(Unreadable, match="lasts 4e.09 s, which would make 4e.11"):
+            Video(frames=4, size=16).regrid(record, 100.0)
+
+
 def recorded(path, codec, times=range(30), **how):
     """A picture that moves on by two pixels a frame, at 25 a second."""
     draw = np.random.default_rng(0)
@@ -466,13 +477,18 @@ def test_the_size_that_an_avi_says_it_has_may_be_wrong(tmp_path, more):
         ("a.avi", {}),
         ("a.mp4", {"movflags": "faststart"}),
         ("a.mp4", {"movflags": "frag_keyframe+empty_moov"}),
+        ("a.mpg", {}),
+        ("a.ts", {}),
+        ("a.m2ts", {}),
+        ("a.ogv", {}),
     ],
 )
 def test_a_film_of_any_form_that_is_cut_short_is_refused(tmp_path, name, options):
     """By what reads it whole, too, as train.compress does."""
     pictures = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3), np.uint8)
     path = tmp_path / name
-    codec = {".webm": "libvpx-vp9", ".avi": "mjpeg"}.get(path.suffix, "libx264")
+    codec = {".webm": "libvpx-vp9", ".avi": "mjpeg", ".ogv": "libvpx"}
+    codec = (codec | {".mpg": "mpeg1video"}).get(path.suffix, "libx264")
     with av.open(str(path), "w", options=options) as file:
         stream = file.add_stream(codec, rate=25)
         stream.height = stream.width = 32
@@ -489,6 +505,45 @@ def test_a_film_of_any_form_that_is_cut_short_is_refused(tmp_path, name, options
         for read in (read_clip, open_clip):
             with pytest.raises(Unreadable, match="is cut short"):
                 read(path)
+
+
+def test_films_whose_end_nothing_says_are_told_once_a_form(tmp_path, caplog):
+    """Those written into a pipe among them, for which sizes were never filled in."""
+    ends.tell_open.cache_clear()
+    recorded(path := tmp_path / "a.avi", "mjpeg", range(9))
+    recorded(tmp_path / "a.mkv", "libx264", range(9))
+    recorded(tmp_path / "a.mpg", "mpeg1video", range(9))
+    read_clip(path), read_clip(tmp_path / "a.mkv")
+    assert not caplog.messages
+    content = path.read_bytes()
+    movi = content.index(b"movi") - 4
+    path.write_bytes(content[:movi] + bytes(4) + content[movi + 4 :])
+    for _ in range(2):
+        assert len(read_clip(path).frames) == len(read_clip(tmp_path / "a.mpg").frames)
+    assert [line.split()[0] for line in caplog.messages] == ["avi", "mpeg"]
+    assert all("do not say where they end" in line for line in caplog.messages)
+    # A code may say it of MPEG.
+    ends.tell_open.cache_clear()
+    with open(tmp_path / "a.mpg", "ab") as file:
+        file.write(ends.MPEG_END)
+    read_clip(tmp_path / "a.mpg")
+    assert len(caplog.messages) == 2
+
+
+def test_a_block_of_a_matroska_film_counts_where_its_cluster_says_no_size(tmp_path):
+    recorded(path := tmp_path / "a.mkv", "libx264", range(9))
+    content = path.read_bytes()
+    at = content.index(ends.CLUSTER) + 4
+    wide = 9 - content[at].bit_length()  # bytes of its size, open where all are ones
+    said = int.from_bytes(content[at : at + wide]) % 2 ** (7 * wide)
+    size = bytes([2 ** (9 - wide) - 1]) + b"\xff" * (wide - 1)
+    blocks = content[:at] + size + content[at + wide :]
+    path.write_bytes(blocks)
+    assert len(read_clip(path).frames) == 9
+    end = at + wide + said
+    path.write_bytes(blocks[: end - 1])
+    with pytest.raises(Unreadable, match=f"is cut short: {end - 1} bytes of {end}"):
+        read_clip(path)
 
 
 def test_frames_of_an_avi_are_not_looked_for_without_end(tmp_path, monkeypatch):
@@ -559,7 +614,7 @@ def test_in_place_of_a_frame_that_does_not_come_stands_the_one_before(monkeypatc
         seek=lambda key, stream: None,
         decode=lambda stream: came,
     )
-    monkeypatch.setattr(av, "open", lambda file: contextlib.nullcontext(video))
+    monkeypatch.setattr(av, "open", lambda file, mode: contextlib.nullcontext(video))
     monkeypatch.setattr(indices, "opened", lambda path: path)
     monkeypatch.setattr(indices, "upright", lambda frame, stream: frame.pts)
     clip = Index("a.mp4", np.arange(8), np.zeros(1, int), None)

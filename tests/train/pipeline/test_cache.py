@@ -195,6 +195,8 @@ def test_the_version_of_an_example_is_drawn_evenly(mirrors):
         ({"versions": 0}, "a count is 0"),
         ({"versions": True}, "a count is True"),
         ({"versions": 2}, "5 records of 2 versions"),
+        ({"contract": {"classes": 10**9}}, "it has 1000000000 classes"),
+        ({"contract": {"classes": -1}}, "it has -1 classes"),
         ({"format": 0}, "format 0"),
         ({"shards": [{"file": "../x.array_record", "sha256": ""}]}, "is no shard of a"),
         ({"shards": [{"file": "records-1.array_record", "sha256": ""}]}, "is no shard"),

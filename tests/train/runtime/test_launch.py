@@ -344,8 +344,9 @@ def test_what_a_bundle_would_replace_is_known_before_the_training(tmp_path, name
     (tmp_path / "a" / name / "notes.txt").write_text("x")
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / name).write_text("x")
-    for run, said in (("a", f"would delete {name}/notes.txt"), ("b", "not a bundle")):
-        with pytest.raises(BadInput, match=f"^--workdir: .*{said}"):
+    more = f"^--workdir: .*would delete {name}/notes.txt"
+    for run, said in (("a", more), ("b", f"{name} is a file, and a folder")):
+        with pytest.raises(BadInput, match=said):
             with claimed(tmp_path / run, EXPERIMENT):
                 raise AssertionError("it was let in")
 

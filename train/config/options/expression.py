@@ -102,6 +102,9 @@ def _evaluate(node: ast.expr, at: str) -> Any:
             keys = [_evaluate(key, at) for key in node.keys if key]
             if len(keys) < len(node.keys) or not all(isinstance(k, str) for k in keys):
                 raise Unread("a dict has texts as keys")
+            for key in keys:
+                if keys.count(key) > 1:
+                    raise BadInput(f"{at}: {key!r} is there twice; write it once")
             values = [_evaluate(item, at) for item in node.values]
             return dict(zip(keys, values, strict=True))
         case ast.Name(id=name) if name.lower() in WORDS:
@@ -129,7 +132,7 @@ def _call(node: ast.Call, at: str) -> Any:
     if len(node.args) > len(hints):
         raise BadInput(f"{at}: {name} has {len(hints)} fields, not more")
     given = list(zip(hints, node.args, strict=False))
-    given += [(item.arg, item.value) for item in node.keywords]
+    given += [(str(item.arg), item.value) for item in node.keywords]
     values = {}
     for field, item in given:
         place = f"{at}: {name}.{field}"

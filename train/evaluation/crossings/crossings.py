@@ -10,7 +10,7 @@ import numpy as np
 from train.errors import BadInput
 from train.evaluation.crossings.answers import Answer, Reader
 from train.evaluation.crossings.detectors import Detectors
-from train.evaluation.crossings.questions import Crossings, asked
+from train.evaluation.crossings.questions import Crossing, Crossings, asked
 from train.evaluation.crossings.retrieval import Nearest
 from train.evaluation.crossings.rivals import Rivals
 from train.evaluation.drawing import BATCH, drawn
@@ -22,6 +22,7 @@ from train.modalities import Batch, Modality
 from train.pipeline import open_examples
 from train.runtime.keys import key_of
 from vqdit.trained.generator import Generator
+from vqdit.trained.sampler import Sampler
 
 
 def answers_of(
@@ -32,10 +33,13 @@ def answers_of(
     text that is a class's word or name."""
     found = {}
     for name, tokenizer in generator.tokenizers.items():
-        reference, read, words = references.get(name), None, ()
+        reference = references.get(name)
+        read: Reader | None = None
+        words: tuple[str, ...] = ()
         if isinstance(reference, Reference):
             if not isinstance(reference.network, Latents):
-                read = reference.network.predict
+                judge: Any = reference.network  # as all are that are no latents
+                read = judge.predict
         elif tokenizer.source == "label":
             read = lambda said: np.asarray(said, int)
         elif tokenizer.source == "caption":
@@ -47,7 +51,7 @@ def answers_of(
 
 def _numbers(words: Sequence[str], said: Sequence[str | None]) -> np.ndarray:
     """The class of each word, -1 of what is none."""
-    number = {word: i for i, word in enumerate(words)}
+    number: dict[str | None, int] = {word: i for i, word in enumerate(words)}
     return np.array([number.get(x, -1) for x in said])
 
 
@@ -56,7 +60,8 @@ def _words(data: Modality) -> tuple[str, ...]:
     examples = open_examples(data, True)
     words = tuple(data.words or examples.class_names)
     some = examples.take(examples.spaced(BATCH))
-    same = _numbers(words, some.get("caption", [None] * BATCH)) == some["label"]
+    said: Any = some.get("caption", [None] * BATCH)
+    same = _numbers(words, said) == some["label"]
     return words if (same & (some["label"] >= 0)).any() else ()
 
 
@@ -119,17 +124,10 @@ def crossings(
     wanted = asked([*generator.streams], names)
     answers = answers_of(generator, data, references)
     of = Crossings(generator, data, answers, join, among, draws, score_draws)
-    judges, found, key = _judges(of, references), {}, key_of(seed)
+    judges, key = _judges(of, references), key_of(seed)
+    found: dict[str, dict[str, Any]] = {}
+    samplers = samplers_of(generator, wanted, scales, sampler)
     try:
-        samplers = {
-            (crossing, scale): generator.sampler(
-                want=crossing.want,
-                guidance=scale,
-                **own(sampler, crossing.want, crossing.given),
-            )
-            for crossing in wanted
-            for scale in scales
-        }
         for crossing in wanted:
             answer = of.answers.get(crossing.want)
             exact = of.exact(crossing)
@@ -163,6 +161,27 @@ def crossings(
     except ValueError as error:
         raise BadInput(str(error)) from error
     return found
+
+
+def samplers_of(
+    generator: Generator,
+    wanted: Sequence[Crossing],
+    scales: Sequence[float | None],
+    sampler: Mapping[str, Any],
+) -> dict[tuple[Crossing, float | None], Sampler]:
+    """What draws each crossing at each scale; raises BadInput where nothing can."""
+    try:
+        return {
+            (crossing, scale): generator.sampler(
+                want=crossing.want,
+                guidance=scale,
+                **own(sampler, crossing.want, crossing.given),
+            )
+            for crossing in wanted
+            for scale in scales
+        }
+    except ValueError as error:
+        raise BadInput(str(error)) from error
 
 
 def own(
@@ -209,7 +228,7 @@ def _beside(of: Crossings, crossing, exact, baselines, judges, num, key) -> dict
     """What needs no draw: `parts` of a Beside, `more`, what puts into a batch what they
     read, and `budgets` of those that have learned."""
     answer, entries, budgets = of.answers[crossing.want], {}, {}
-    parts = {"real": Several(answer.evaluators("truth", exact=False))}
+    parts: dict[str, Any] = {"real": Several(answer.evaluators("truth", exact=False))}
     if exact and answer.usual is not None:
         usual = answer.usual
         entries["usual"] = lambda batch: _repeated(usual, len(batch["there"]))
@@ -222,8 +241,9 @@ def _beside(of: Crossings, crossing, exact, baselines, judges, num, key) -> dict
     books = {n: values[n].code_count for n in crossing.given if n in values}
     if exact and baselines and answer.source == "boxes":
         boxes = answer.tokenizer
-        rivals = Detectors(of.joint(crossing, True), *crossing, boxes, books)
-        for who, rival in rivals.fit().items():
+        given, want = crossing
+        detectors = Detectors(of.joint(crossing, True), given, want, boxes, books)
+        for who, rival in detectors.fit().items():
             entries[who], budgets[who] = rival
             parts[who] = Several(answer.evaluators(who))
     classes = open_examples(answer.data, True).classes

@@ -19,6 +19,7 @@ FILM = 1500
 # of that, a scan of 1000 x 1000 x 1000 voxels half. Sets of many signals may be larger.
 LARGEST = 2**33
 OWN = "VQDIT_MOST_GB"  # in the environment: gigabytes in the place of these three
+MOST_CLASSES = 10**6  # that a number in a file is believed to be the class of
 BLOCK = 2**20  # bytes that are unpacked at a time
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from train.errors import BadInput, Unreadable
-from train.modalities.files.ends import end_of_sound
+from train.modalities.files.ends import end_of_sound, tell_open
 from train.modalities.files.limits import check_decoded
 from vqdit.shapes import Float
 
@@ -34,8 +34,9 @@ def decode_audio(encoded: bytes) -> tuple[Float[np.ndarray, "l c"], int, float]:
     try:
         with open_sound(encoded) as file:
             rate, step = int(file.samplerate), STEPS.get(file.subtype, STEP)
-            if file.frames == UNKNOWN or _guessed(file.subtype, encoded):
-                x = _by_ffmpeg(encoded)
+            form, open_ended = file.format, file.frames == UNKNOWN
+            if open_ended or _guessed(file.subtype, encoded):
+                x, open_ended = _by_ffmpeg(encoded), True
             else:
                 size = 4 * file.frames * file.channels
                 check_decoded(size, have, advice=SHORTER)
@@ -53,6 +54,9 @@ def decode_audio(encoded: bytes) -> tuple[Float[np.ndarray, "l c"], int, float]:
         raise Unreadable(f"is {kind}not a whole sound file ({reason})") from error
     if not len(x):
         raise Unreadable("holds no samples")
+    # These two say how many samples they have; of others that is made of their size.
+    if open_ended or not end and form not in ("FLAC", "MP3"):
+        tell_open(form)
     return x, rate, step
 
 
@@ -69,7 +73,7 @@ def _by_ffmpeg(encoded: bytes) -> Float[np.ndarray, "l c"]:
     import av  # slow to import, and of use only here
 
     found, size, floats = [], 0, av.AudioResampler("fltp")
-    with av.open(io.BytesIO(encoded)) as file:
+    with av.open(io.BytesIO(encoded), "r") as file:
         for frame in itertools.chain(file.decode(audio=0), [None]):
             parts = [part.to_ndarray() for part in floats.resample(frame)]
             found += parts

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from train.config import Experiment, StageOne
+from train.config import Experiment, StageOne, StageTwo
 from train.config.network import network
 from train.objectives import denoising, start
 from train.objectives.reconstruction import SIGNAL
@@ -14,6 +14,7 @@ from train.runtime.flops import macs
 from train.runtime.sharding import (
     DIT_RULES,
     TOKENIZER_RULES,
+    Rules,
     batch_sharding,
     by_example,
     create_state,
@@ -37,13 +38,17 @@ class Rehearsal:
         self, experiment: Experiment, devices: Sequence[jax.Device] | None = None
     ):
         self.experiment = experiment
+        self.model: Any  # a Tokenizer or a DiT
+        self._rules: Rules
+        batch: dict[str, Any]
+        self.arguments: tuple[Any, ...]
         rows, key = experiment.run.batch, jax.random.key(0)
         if isinstance(experiment, StageOne):
             self.model, self._rules = experiment.model, TOKENIZER_RULES
             self._made = start.build_step(experiment, start.open_start(experiment))
             x = jax.random.uniform(key, (rows, *experiment.data.shape), minval=-1.0)
             batch, self.arguments = {"streams": {SIGNAL: x}}, (x,)
-        else:
+        elif isinstance(experiment, StageTwo):
             self.model, self.processes = network(experiment, experiment.values)
             self._rules = DIT_RULES
             self._made = denoising.build_step(experiment, self.model, self.processes)
@@ -99,9 +104,9 @@ class Rehearsal:
     def _compiled(self, step, state, batch):
         layout = jax.tree.map(lambda x: x.sharding, state)
         step = by_example(step, batch_sharding(self.mesh))
-        program = jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
+        jitted = jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
         began = time.perf_counter()
-        program = program.lower(state, batch).compile()
+        program = jitted.lower(state, batch).compile()
         return program, time.perf_counter() - began
 
     def forward(self, variables: Any, *arguments: Any) -> Any:
