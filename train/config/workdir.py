@@ -1,6 +1,7 @@
 """A run's folder, and the config.json in it that says whose it is."""
 
 import fnmatch
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,8 @@ FREE = (
     "streams.*.shape",
     "streams.*.codes",
 )
+# Of what a run reads or adds to, what is a file and not a folder.
+FILES = ("metrics.jsonl", "metrics.replaced.jsonl", "statistics.json", "best.json")
 SHOWN = 8  # differences listed before the rest is only counted
 
 
@@ -114,9 +117,17 @@ def open_workdir(
     workdir = Path(workdir)
     if workdir.exists() and not workdir.is_dir():
         raise BadInput(f"--workdir={workdir} is a file; write a folder")
+    if workdir.is_symlink() and not workdir.exists():
+        raise BadInput(
+            f"--workdir={workdir} is a link to {workdir.readlink()}, which is not "
+            f"there; bring it back, or remove the link"
+        )
     why = _refusal(workdir, experiment, reschedule)
     if why and not force:
         raise BadInput(f"{why}; write --force to replace it, or another --workdir")
+    if not why:  # else it is moved aside
+        refuse_kinds(workdir, FILES)
+        refuse_kinds(workdir, ("checkpoints",), folders=True)
     if write:
         try:
             workdir.mkdir(parents=True, exist_ok=True)
@@ -126,6 +137,15 @@ def open_workdir(
         except OSError as error:
             raise BadInput(f"--workdir={workdir} cannot be written: {error}") from error
     return workdir
+
+
+def refuse_kinds(workdir: Path, names: Sequence[str], folders: bool = False) -> None:
+    """Raises BadInput where something else stands in a file's place, or a folder's: a
+    pipe would be waited for, and all else found out in the middle of a run."""
+    for path in (workdir / name for name in names):
+        if path.exists() and not (path.is_dir() if folders else path.is_file()):
+            kind = "folder" if folders else "file"
+            raise BadInput(f"{path} is no {kind}, which a run has there; move it away")
 
 
 def _refusal(workdir: Path, experiment: Experiment, reschedule: bool) -> str:
