@@ -138,6 +138,7 @@ def train(
         keep_statistics(data, folder, write=hosts.first())
         about = partial(told, experiment)
         how = {"reschedule": reschedule, "heldout": heldout, "lost": start.lost}
+        how["made_of"] = joined.made_of
         state = launch(experiment, folder, *parts, about, **how)
         best = folder / "best"
         if experiment.run.best and best.exists():  # whose statistics are of SOME so far

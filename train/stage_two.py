@@ -129,6 +129,7 @@ def train(
             reschedule,
             heldout,
             streams.lost,
+            streams.source.made_of,
         )
         return write(state, folder / "bundle")
 
