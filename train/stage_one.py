@@ -143,6 +143,7 @@ def train(
         about = partial(told, experiment)
         how: dict[str, Any] = {"reschedule": reschedule, "heldout": heldout}
         how["lost"] = start.lost
+        how["made_of"] = joined.made_of
         state = launch(experiment, folder, *parts, about, **how)
         best = folder / "best"
         if experiment.run.best and best.exists():  # whose statistics are of SOME so far

@@ -130,6 +130,7 @@ def train(
             reschedule,
             heldout,
             streams.lost,
+            streams.source.made_of,
         )
         return write(state, folder / "bundle")
 

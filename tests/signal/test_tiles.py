@@ -33,3 +33,10 @@ def test_neighbours_share_the_overlap():
     tiles = tiling.cut(SIGNAL, 0, len(tiling)).reshape(*tiling.counts, 4, 6, 2)
     np.testing.assert_array_equal(tiles[0, 0, 2:], tiles[1, 0, :2])
     np.testing.assert_array_equal(tiles[0, 0, :, 4:], tiles[0, 1, :, :2])
+
+
+@pytest.mark.parametrize("around", [-1, 2, True])
+def test_an_axis_that_is_none_is_refused(around):
+    """It was left flat without a word."""
+    with pytest.raises(ValueError, match=f"around={around} is no axis of .13, 9.; "):
+        Tiling((13, 9), (4, 6), 1, around)

@@ -127,6 +127,7 @@ def test_a_number_may_be_a_category():
         ({"sex": "x"}, "sex='x' is none of f, m"),
         ({"age": "old"}, "age='old': write a number, or None"),
         ({"age": np.inf}, "age=inf: not finite"),
+        ({"age": 10**400}, "age=1000.*: write a number"),
     ],
 )
 def test_what_is_no_row_is_refused(row, message):

@@ -181,6 +181,8 @@ def test_stage_one_hands_on_what_it_opens(monkeypatch, tmp_path):
     assert start.lost == "lost" and shapes["w"].shape == (3,)
     assert (*told[:2], *told[3:5]) == (KMEANS, folder, "step", TOKENIZER_RULES)
     assert (told[7].func, told[7].args) == (stage_one.told, (KMEANS,))
+    (made_of,) = how.pop("made_of")().values()
+    assert made_of["records"] == 1437 and len(made_of["some"]) == 16
     assert how == {"reschedule": "reschedule", "heldout": heldout, "lost": "lost"}
     calls.clear()
     heldout.keep(STATE, "there")  # in the middle of training: of some examples
@@ -325,7 +327,7 @@ def put_stage_two(monkeypatch, **changes):
         "codewords": "codewords",
         "codecs": {"image": CODEC()},
         "values": {"word": Labels(10), "row": SETTLED},
-        "source": SimpleNamespace(cached=False),
+        "source": SimpleNamespace(cached=False, made_of="of these"),
         "order": "",
         "lost": "lost",
         "generator": Drawn,
@@ -374,7 +376,7 @@ def test_stage_two_hands_on_what_it_opens(monkeypatch, tmp_path):
     ]
     assert told == (
         *(OVER_DIGITS, folder, "init", "step", DIT_RULES, "batches", hooks, "told"),
-        *(depends, encoder, "reschedule", heldout, "lost"),
+        *(depends, encoder, "reschedule", heldout, "lost", "of these"),
     )
     assert made.params == "averaged"
     # The names, and the hash, that checkpoints have had from the first.
@@ -392,7 +394,7 @@ def test_stage_two_hands_on_what_it_opens(monkeypatch, tmp_path):
 
 
 def test_a_cache_is_trained_on_without_an_encoder(monkeypatch, tmp_path):
-    source = SimpleNamespace(cached=True)
+    source = SimpleNamespace(cached=True, made_of="of the cache")
     calls, _ = put_stage_two(monkeypatch, source=source, order="as of old")
     stage_two.train(replaced(OVER_DIGITS, {"cache": "there"}), tmp_path / "run")
     (told,) = calls.of("launch")

@@ -200,7 +200,7 @@ def test_signals_are_checked_at_the_door(codec, kind, monkeypatch):
         (bad(x, 3, np.nan), "not all finite"),
         (bad(x, 3, np.inf), "not all finite"),
         ((x + 1) * 127.5, r"for 0 to 255 write x / 127.5 - 1"),
-        (x[:0], "an empty batch"),
+        (x[:0], "got no values"),
         (x[..., 0], r"takes \(b, 4, 4, 1\)"),
         (np.concatenate([x, x], -1), r"takes \(b, 4, 4, 1\)"),
     ]:
@@ -238,6 +238,25 @@ def test_codes_and_latents_are_checked_at_the_door(codec, kind, monkeypatch):
         codec.decode_latents(kind(bad(z, 3, np.nan)))
     with pytest.raises(ValueError, match="0 to 8"):
         codec.decode_tiles(bad(codes, 0, 9)[:, None], (4, 4), 0)
+    for batch in (0, -1):
+        with pytest.raises(ValueError, match=f"batch={batch}: write a whole number"):
+            codec.encode_tiles(pictures(4, 4), 0, batch=batch)
+        with pytest.raises(ValueError, match=f"batch={batch}: write a whole number"):
+            codec.decode_tiles(codes[:, None], (4, 4), 0, batch=batch)
+    for other in (1.5, "a", None, True):
+        with pytest.raises(ValueError, match=f"batch={other!r}: write a whole number"):
+            inputs.count("batch", other)
+
+
+def test_what_is_known_is_of_the_sides_that_it_is_of(codec):
+    """Sides that do not divide were taken for those of whole examples."""
+    assert codec.known_latents(np.ones((1, 8, 6, 1))).shape == (1, 4, 3)
+    with pytest.raises(ValueError, match="are not multiples of the tokenizer's factor"):
+        codec.known_latents(np.ones((1, 5, 5, 1)))
+    with pytest.raises(ValueError, match=r"known is \(1, 4, 4\); write \(b, 4, 4, c\)"):
+        codec.known_latents(np.ones((1, 4, 4)))
+    with pytest.raises(ValueError, match=r"known is \(1, 2, 2, 1\); write \(b, 2, 2\)"):
+        codec.known_signal(np.ones((1, 2, 2, 1)))
 
 
 def test_a_normalised_signal_has_no_bounds(codec):

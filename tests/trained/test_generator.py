@@ -1,6 +1,7 @@
 """Samplers: what compiles, what a sample depends on, what is refused."""
 
 import math
+import pickle
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +11,9 @@ import pytest
 import vqdit
 from tests import toys
 from vqdit import Continuous, Discrete, Gaussian, Generator, Masking
-from vqdit.diffusion import Confidence, Heun, Plain, example_keys, priors
-from vqdit.trained import conditions
+from vqdit.diffusion import Confidence, Heun, Plain, Steps, example_keys, priors
+from vqdit.trained import conditions, inputs
+from vqdit.trained.generator import _grid as grid_of
 from vqdit.trained.generator import check_stream
 
 KEY = jax.random.key(0)
@@ -222,11 +224,42 @@ def test_signals_become_what_the_stream_models(joint):
         ({"guidance": 2.0}, "guidance needs a condition"),
         ({"steps": 0}, "at least 1"),
         ({"shift": 0.0}, "shift=0.0: write above 0"),
+        ({"want": ("image",), "guidance": {}}, r"guidance of \[\]: write a scale for"),
+        ({"guidance": {"word": 2.0}, "want": "word"}, r"of \['word'\]: write a scale"),
+        ({"grid": (1.0, 0.2, 0.5)}, "falling from at most 1 to 0"),
     ],
 )
 def test_samplers_that_cannot_be_are_refused(joint, fields, message):
     with pytest.raises(ValueError, match=message) as refusal:
         joint.sampler(**fields)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "refuses,message",
+    [
+        (lambda: inputs.names("want", 5), "want=5: write a name, or several"),
+        (lambda: inputs.names("of", ("word", None)), "of=.'word', None.: write a name"),
+        (lambda: inputs.by_stream("given", [1]), "given is a list; write {stream: "),
+        (lambda: grid_of(5), "grid=5: write a grid, as Steps.50., or its times"),
+        (lambda: grid_of(Steps), "write a grid, as Steps.50., or its times"),
+        (lambda: grid_of(np.zeros((2, 2))), "write a grid, as Steps.50., or its times"),
+        (lambda: grid_of("ab"), "grid='ab': write a grid"),
+        (lambda: conditions.scales("2"), "guidance='2': write finite numbers"),
+        (lambda: conditions.scales([1, 2]), r"guidance=int64 \(2,\): write finite"),
+        (lambda: conditions.scales(True), "guidance=True: write finite numbers"),
+        (lambda: conditions.interval(0.5), "interval=0.5: write .low, high."),
+        (
+            lambda: conditions.interval((0, 1, 2)),
+            "interval=.0, 1, 2.: write .low",
+        ),
+        (lambda: conditions.interval("ab"), "interval='a': write finite numbers"),
+    ],
+)
+def test_arguments_of_other_kinds_are_refused(refuses, message):
+    """As who calls them without types writes them: numpy's words were of its inside."""
+    with pytest.raises(ValueError, match=message) as refusal:
+        refuses()
     assert "\n" not in str(refusal.value)
 
 
@@ -271,6 +304,15 @@ def test_samplers_take_finite_numbers(joint, model, value):
         ({"given": {"image": IMAGE[:3]}}, r"given 'image' is .3, 4, 4, 1.; ids are"),
         ({"given": {"image": IMAGE}, "guidance": 2.0}, "built without guidance"),
         ({"given": {"image": IMAGE}, "label": LABEL}, "no classes"),
+        (
+            {"given": {"image": IMAGE}, "known": {"image": np.array(["a"] * 8)}},
+            "known 'image' is <U1; write 1 where it is, and 0",
+        ),
+        (
+            {"given": {"image": IMAGE}, "known": {"image": IDS * 1j}},
+            "known 'image' is complex64; write 1 where it is",
+        ),
+        ({"params": {}}, "params: block_00/.* is absent, and the generator's .16"),
     ],
 )
 def test_calls_that_do_not_fit_are_refused(joint, fields, message):
@@ -282,8 +324,62 @@ def test_calls_that_do_not_fit_are_refused(joint, fields, message):
 
 
 @pytest.mark.parametrize(
+    "scale,message",
+    [
+        (
+            [1.0, 2.0],
+            r"guidance=float64 \(2,\): write finite numbers, one or 8 ",
+        ),
+        (np.ones((8, 1)), r"guidance=float64 \(8, 1\): write finite"),
+        (np.ones((8, 8)), r"guidance=float64 \(8, 8\): write finite"),
+        ([[1.0], [1.0, 2.0]], "rows of several lengths"),
+        (10**400, "guidance=1000.*: write finite numbers"),
+        (2 + 1j, "guidance=.2.1j.: write finite numbers"),
+        ({"label": "2"}, "guidance of 'label'='2': write finite numbers"),
+        ({"label": None}, "guidance of 'label'=None: write finite numbers"),
+        ({"label": np.ones(3)}, r"guidance of 'label'=float64 \(3,\): write finite"),
+    ],
+)
+def test_scales_that_are_no_numbers_of_the_batch_are_refused(guided, scale, message):
+    """One of rows would scale the rows of a picture, each by another."""
+    with pytest.raises(ValueError, match=message) as refusal:
+        guided(KEY, IDS, LABEL, guidance=scale)
+    assert "\n" not in str(refusal.value)
+    with pytest.raises(ValueError, match=r"interval=float64 \(3,\): write finite"):
+        guided(KEY, IDS, LABEL, interval=(np.zeros(3), 1.0))
+
+
+def test_scales_may_be_a_list(guided):
+    one = guided(KEY, IDS, LABEL, guidance=jnp.full(8, 1.5))
+    listed = guided(KEY, IDS, LABEL, guidance=[1.5] * 8)
+    np.testing.assert_array_equal(listed["image"], one["image"])
+
+
+def test_streams_are_of_one_type_whatever_they_came_in(joint):
+    """Noise of half the width ended in a scan's own words, codes of 8 bits too."""
+    narrow = {"image": np.ones((8, 2, 2, 2), np.float16)}
+    assert conditions.typed(joint, narrow, signals=False)["image"].dtype == jnp.float32
+    assert conditions.typed(joint, {"image": IMAGE})["image"] is IMAGE
+    assert conditions.typed(joint, {"word": np.uint8(WORD)})["word"].dtype == jnp.int32
+
+
+def test_what_is_called_may_be_pickled(guided):
+    """Without the programs that it has, which are of this process."""
+    guided(KEY, IDS, LABEL)
+    again = pickle.loads(pickle.dumps(guided))
+    assert again.compilations() == 0 and again.grids == guided.grids
+    for made in (guided.generator.scorer(draws=2), guided.generator.extractor()):
+        vars(made)["_jitted"] = jax.jit(lambda x: x)
+        assert type(pickle.loads(pickle.dumps(made))) is type(made)
+
+
+@pytest.mark.parametrize(
     "label,message",
     [
+        (b"1", r"label is \|S1 \(8,\); write integers"),
+        ({1, 2}, r"label is object \(8,\); write integers"),
+        (10**30, r"label is object \(8,\); write integers"),
+        ([[0], [1, 2]], "rows of several lengths"),
         (LABEL - 1, "label -1 is outside the classes: write 0 to 2"),
         (LABEL + 2, "label 4 is outside"),
         (LABEL / 2, r"label is float32 \(8,\); write integers"),

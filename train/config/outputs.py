@@ -44,9 +44,12 @@ def check_free(
     wanted = {name: False for name in files} | {name: True for name in folders}
     for name, is_folder in wanted.items():
         path = folder / name
-        if path.is_dir() != is_folder and path.exists():
-            here, there = ("a file", "a folder")[:: 1 if is_folder else -1]
-            raise BadInput(f"{path} is {here}, and {there} is written there; remove it")
+        if path.exists() and not (path.is_dir() if is_folder else path.is_file()):
+            kind = "folder" if path.is_dir() else "file" if path.is_file() else "pipe"
+            there = "folder" if is_folder else "file"
+            raise BadInput(
+                f"{path} is a {kind}, and a {there} is written there; remove it"
+            )
         if is_folder and path.is_symlink() and not path.exists():
             raise BadInput(
                 f"{path} leads to {os.path.realpath(path)}, which is not there; bring "

@@ -115,6 +115,11 @@ def open_workdir(
     workdir = Path(workdir)
     if workdir.exists() and not workdir.is_dir():
         raise BadInput(f"--workdir={workdir} is a file; write a folder")
+    if workdir.is_symlink() and not workdir.exists():
+        raise BadInput(
+            f"--workdir={workdir} is a link to {workdir.readlink()}, which is not "
+            f"there; bring it back, or remove the link"
+        )
     why = _refusal(workdir, experiment, reschedule)
     if workdir.exists() and not (why and force):
         check_free(workdir, FILES, FOLDERS)

@@ -107,12 +107,16 @@ def refuse_others(made_of: dict[str, Any], data: Modality, what: str) -> None:
 def other_records(made_of: dict[str, Any], data: Modality, train: bool) -> str:
     """In words, how records that a probe is of differ from those of one part of the
     data; "" where they do not. Raises Unreadable for what is no probe."""
-    now = probe(data, train)
+    return differing(made_of, probe(data, train))
+
+
+def differing(made_of: dict[str, Any], now: dict[str, Any], atol: float = 1e-6) -> str:
+    """As `other_records`, of two probes. atol: that of a mean or a deviation."""
     with reading("damaged"):
         count, some = made_of["records"], np.asarray(made_of["some"], np.float64)
         if count != now["records"]:
             return f"{count} records and the data has {now['records']}"
-        same = np.allclose(some, now["some"], rtol=1e-4, atol=1e-6)
+        same = np.allclose(some, now["some"], rtol=1e-4, atol=atol)
     return "" if same else "other records than the data has"
 
 

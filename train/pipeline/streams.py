@@ -14,6 +14,7 @@ from train.pipeline.batching import endless
 from train.pipeline.cache import CachedExamples
 from train.pipeline.examples import Examples, open_examples
 from train.pipeline.joins import How, join
+from train.pipeline.statistics import probe
 from train.progress import say
 from vqdit.shapes import Bool, Int
 from vqdit.tokenizer import Value
@@ -64,6 +65,18 @@ class JointExamples:
 
     def __len__(self) -> int:
         return self._join.count
+
+    def made_of(self) -> dict[str, Any]:
+        """Stream -> a probe of the records that it is trained on, as its cache has it;
+        None of a cache that has none."""
+        if self.cached:
+            return {
+                name: part.cache.contract.get("data")
+                for name, part in self.parts.items()
+                if isinstance(part, CachedExamples)
+            }
+        probes = {data: probe(data, True) for data in dict.fromkeys(self.data.values())}
+        return {name: probes[data] for name, data in self.data.items()}
 
     def augmented(self, indices: np.ndarray, epochs: np.ndarray, seed: int) -> Batch:
         """{"streams": {name: (b, ...)}, "known": {name: (b, ...)}, "label": (b,)}.

@@ -13,7 +13,8 @@ from train.config.command import RUN, Flags
 from train.config.options.paths import leaves, spell
 from train.config.packages import naming, own_packages
 from train.config.workdir import CONFIG_FILE, open_workdir, refusal
-from train.errors import BadInput, one_line
+from train.errors import BadInput, one_line, refused
+from train.pipeline.statistics import differing
 from train.progress import say
 from train.runtime import hosts
 from train.runtime.checkpoint import Checkpoints
@@ -33,6 +34,7 @@ from train.runtime.sharding import (
 from train.runtime.step import TrainState
 from vqdit.values import build, describe
 
+ALIKE = 5e-3  # means of one picture as two machines decode it, in [-1, 1]
 FLAGS: Flags = {
     **RUN,
     "reschedule": (bool, "go on where another run.steps changes the schedule"),
@@ -94,6 +96,7 @@ def launch(
     reschedule: bool = False,
     heldout: HeldOut | None = None,
     lost: str = "",
+    made_of: Callable[[], dict[str, Any]] = dict,
 ) -> TrainState:
     """Trains the experiment in its workdir to its last step, from wherever it stands.
 
@@ -105,9 +108,11 @@ def launch(
     reschedule: of `open_workdir`.
     heldout: what is measured and kept where the run says so.
     lost: why the state cannot be one that begins, but only a checkpoint's.
+    made_of: stream -> a probe of its training part. It is stored with every checkpoint,
+        and a run is not continued on other records: their order would be another's.
     Returns the last state, which is on disk by then. Raises what `train` raises.
     """
-    depends = depends or {}
+    depends, probes = depends or {}, made_of()
     run = experiment.run
     mesh = make_mesh(experiment.mesh)
     state = create_state(init, rules, mesh)
@@ -126,6 +131,7 @@ def launch(
                     f"{workdir} was trained with another {changed[0]} than is there "
                     f"now; bring that one back, or write another --workdir"
                 )
+            _refuse_other_data(workdir, meta.get("data"), probes)
             say(f"{workdir}: continuing from step {int(state.step)}")
         sharding = batch_sharding(mesh)
         say(_opening(experiment, state, spelled(mesh), about(state)))
@@ -154,7 +160,7 @@ def launch(
                 batch_sharding=sharding,
                 encode=placed,
                 position=position,
-                meta={"experiment": describe(experiment), **depends},
+                meta={"experiment": describe(experiment), "data": probes, **depends},
                 window=window,
                 hooks=[*found, *measured],
             )
@@ -171,6 +177,21 @@ def _opening(
         f"{about}\n"
         f"{run.steps:,} steps of {run.batch} on {devices}"
     )
+
+
+def _refuse_other_data(workdir: Path, stored: Any, now: dict[str, Any]) -> None:
+    """Raises BadInput where a checkpoint says that it was trained on other records."""
+    at = f"{workdir}/checkpoints: what they were trained on is"
+    with refused("damaged", lambda error: f"{at} {error}; write another --workdir"):
+        for name, made_of in (stored or {}).items():  # not said by those of before
+            if made_of is None or now.get(name) is None:
+                continue
+            if other := differing(made_of, now[name], ALIKE):
+                raise BadInput(
+                    f"{workdir} was trained on {other} now; give the data back, or "
+                    f"write another --workdir and --config.init={workdir} to go on "
+                    f"with these"
+                )
 
 
 def _check_owner(

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from train.config.outputs import check_free
 from train.errors import BadInput
 from train.progress import say
 
@@ -31,6 +32,7 @@ def locked(workdir: Path) -> Iterator[None]:
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
+        check_free(workdir, (FILE,))
         descriptor = os.open(workdir / FILE, os.O_CREAT | os.O_RDWR, 0o644)
     except OSError as error:
         raise BadInput(f"--workdir={workdir} cannot be written: {error}") from error

@@ -21,13 +21,14 @@ def make(optimizer: AdamW, steps: int) -> optax.GradientTransformation:
 
     steps: length of the whole run, where its schedule ends.
     Accumulation is the train step's work (`make_step`), not the optimizer's. Its `init`
-    raises BadInput for a regular expression of `rates` that no parameter's path has.
+    raises BadInput for a regular expression of `rates`, or of the `decay` that there
+    is, that no parameter's path has.
     """
     factors = partial(_factors, optimizer.rates)
     parts = [
         _rule(optimizer),
         optax.add_decayed_weights(
-            optimizer.weight_decay, partial(_found, optimizer.decay)
+            optimizer.weight_decay, partial(_decaying, optimizer)
         ),
         optax.scale_by_learning_rate(learning_rate(optimizer, steps)),
     ]
@@ -114,14 +115,20 @@ def learning_rate(optimizer: AdamW, steps: int) -> optax.Schedule:
     return shaped
 
 
-def _found(pattern: str, params: Any) -> Any:
-    """Same structure as params: True where the pattern is found in the path.
+def _decaying(optimizer: AdamW, params: Any) -> Any:
+    """Same structure as params: True where `decay` is found in the path.
 
     Kernels are told by name, not by rank: under a layer scan a bias too has two axes.
     So biases, norms, embedding tables and codebooks do not decay by themselves.
     """
-    found = lambda path, _: re.search(pattern, path_name(path)) is not None
-    return jax.tree_util.tree_map_with_path(found, params)
+    there = lambda path, _: re.search(optimizer.decay, path_name(path)) is not None
+    found = jax.tree_util.tree_map_with_path(there, params)
+    if optimizer.weight_decay and not any(jax.tree.leaves(found)):
+        raise BadInput(
+            f"optimizer.decay: {optimizer.decay!r} is in the path of no parameter, "
+            f"such as {_ends(params)}; write optimizer.weight_decay=0 for none"
+        )
+    return found
 
 
 def _factors(rates: Sequence[tuple[str, float]], params: Any) -> Any:
@@ -137,14 +144,17 @@ def _factors(rates: Sequence[tuple[str, float]], params: Any) -> Any:
 
     found = jax.tree_util.tree_map_with_path(factor, params)
     if unused := [pattern for pattern, _ in rates if pattern not in used]:
-        paths = [
-            path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)
-        ]
         raise BadInput(
             f"optimizer.rates: {unused[0]!r} is in the path of no parameter that is "
-            f"left to it, such as {paths[0]} or {paths[-1]}"
+            f"left to it, such as {_ends(params)}"
         )
     return found
+
+
+def _ends(params: Any) -> str:
+    """The first and the last path, for a message."""
+    paths = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    return f"{paths[0]} or {paths[-1]}"
 
 
 def _orthogonal(params: Any) -> Any:

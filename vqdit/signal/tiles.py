@@ -32,13 +32,19 @@ class Tiling:
         overlap: int = 0,
         around: int | None = None,
     ):
-        if len(size) != len(tile) or min(size, default=0) < 1:
+        sides = all(isinstance(n, numbers.Integral) and n > 0 for n in size)
+        if len(size) != len(tile) or not sides:
             raise ValueError(f"a signal of {size} does not divide into tiles of {tile}")
         whole = isinstance(overlap, numbers.Integral)
         if not whole or not 0 <= overlap < min(tile):
             raise ValueError(
                 f"overlap={overlap} does not fit tiles of {tile}; write 0 to "
                 f"{min(tile) - 1}"
+            )
+        axes = range(len(size))
+        if around is not None and (isinstance(around, bool) or around not in axes):
+            raise ValueError(
+                f"around={around!r} is no axis of {size}; write one of {[*axes]}"
             )
         self.size, self.tile, self.overlap = tuple(size), tuple(tile), overlap
         self.around = around

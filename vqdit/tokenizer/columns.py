@@ -52,7 +52,7 @@ class Number(Checked):
         """Numbers, all of them there. Raises ValueError for what is none."""
         try:
             found = column.astype(np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             wrong = next(x for x in column if not _is_number(x))
             raise ValueError(
                 f"{self.name}={wrong!r}: write a number, or None where it is missing"
@@ -105,7 +105,7 @@ def spelled(entry: float | str | None) -> str:
 def _is_number(entry: Any) -> bool:
     try:
         float(entry)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     return True
 

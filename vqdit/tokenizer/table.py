@@ -219,7 +219,8 @@ class Table(Value):
                     raise ValueError(f"no column {name!r}; {near(name, names)}")
                 table[i] = [row.get(name) for name in names]
             elif row is not None:
-                if isinstance(row, str) or len(row) != len(names):
+                several = isinstance(row, Sequence | np.ndarray)
+                if isinstance(row, str) or not several or len(row) != len(names):
                     raise ValueError(
                         f"row {i} is {row!r}; write the columns {', '.join(names)}"
                     )

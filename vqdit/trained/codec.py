@@ -138,6 +138,7 @@ class Codec:
         """
         x = inputs.values(self.contract, x)
         tiling = self._tiling(x.shape[1:-1], overlap, around)
+        inputs.count("batch", batch)
         found = []
         for signal in np.asarray(x):
             for start in range(0, len(tiling), batch):
@@ -162,7 +163,9 @@ class Codec:
     ) -> Float[np.ndarray, "b *size c"]:
         """`decode` for `encode_tiles`: overlaps are blended, and no seam is left."""
         tiling = self._tiling(size, overlap)
-        if q.shape[1] != len(tiling):
+        inputs.count("batch", batch)
+        q = inputs.array(q)
+        if q.ndim < 3 or q.shape[1] != len(tiling):
             raise ValueError(
                 f"{size} with overlap={overlap} has {len(tiling)} tiles; got {q.shape}"
             )
@@ -227,6 +230,10 @@ class Codec:
         whose latents stand for no blocks, or whose codes for no latents, (b,): where
         anything is.
         """
+        known, shape = inputs.array(known), self.contract.shape
+        if known.ndim != 1 + len(shape):
+            sides = ", ".join(map(str, shape[:-1]))
+            raise ValueError(f"known is {known.shape}; write (b, {sides}, c)")
         there: Any = (known > 0).any(-1)
         borders, patches = self._blocks(there.shape[1:])
         if patches is None:
@@ -241,6 +248,10 @@ class Codec:
         borders, patches = self._blocks(self.contract.shape[:-1])
         if patches is None:
             return None
+        known, grid = inputs.array(known), self.contract.grid
+        if known.ndim != 1 + len(grid):
+            sides = ", ".join(map(str, grid))
+            raise ValueError(f"known is {known.shape}; write (b, {sides})")
         each = (known > 0)[..., None].repeat(math.prod(patches), -1)
         return unfold(each, patches, borders)[..., 0]
 
@@ -249,7 +260,9 @@ class Codec:
         contract, borders = self.contract, getattr(self.module.encoder, "borders", ())
         if contract.code_grid != contract.grid:
             return borders, None
-        return borders, blocks_of(sides, contract.grid, borders)
+        trained = tuple(sides) == contract.shape[:-1]
+        grid = contract.grid if trained else self.module.grid(tuple(sides))
+        return borders, blocks_of(sides, grid, borders)
 
     @property
     def layers(self) -> tuple[str, ...]:

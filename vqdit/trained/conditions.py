@@ -68,13 +68,13 @@ def conditioned(
 
 
 def encoded(
-    generator: Any, given: Mapping[str, Any], known: Mapping[str, Any]
+    generator: Any, given: Any, known: Any
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """(signals, and of what is born discrete its codes (b, *grid, 1); what is known of
     them, without the gaps of a value). Of values that are known entry by entry it is
     always said, so that gaps or none are one program."""
-    found, masks = {}, arrays(known)
-    for name, x in given.items():
+    found, masks = {}, arrays("known", known)
+    for name, x in inputs.by_stream("given", given).items():
         if not is_value(generator, name, x):
             found[name] = x
             continue
@@ -98,7 +98,7 @@ def encoded(
             both = (mask > 0, there)
             small, large = sorted(map(jnp.asarray, both), key=jnp.ndim)
             masks[name] = against(small, large) & large
-    return arrays(found), masks
+    return arrays("given", found), masks
 
 
 def is_value(generator: Any, name: str, x: Any) -> bool:
@@ -144,6 +144,8 @@ def check(
         grid = streams[name].grid
         if x.shape[1:] != grid[: x.ndim - 1]:
             raise ValueError(f"known {name!r} is {x.shape}; write (b,) or (b, *{grid})")
+        if x.dtype != bool and not inputs.is_real(x):
+            raise ValueError(f"known {name!r} is {x.dtype}; write 1 where it is, and 0")
     for what, of in signals.items():
         for name, x in of.items():
             codec = None if what == "noise" else generator.codecs.get(name)
@@ -156,8 +158,44 @@ def check(
                 raise ValueError(f"{what} {name!r}: {error}") from error
 
 
-def arrays(values: Mapping) -> dict[str, Any]:
-    return {n: x if hasattr(x, "shape") else np.asarray(x) for n, x in values.items()}
+def arrays(what: str, values: Any) -> dict[str, Any]:
+    """Stream -> array, of lists too. Raises ValueError for what has no names."""
+    values = inputs.by_stream(what, values)
+    return {n: x if hasattr(x, "shape") else inputs.array(x) for n, x in values.items()}
+
+
+def typed(generator: Any, values: Mapping, signals: bool = True) -> dict[str, Any]:
+    """Streams in the type that the transformer reads; what a tokenizer encodes of
+    `signals` as it came."""
+    streams, encoded = generator.streams, generator.codecs if signals else ()
+    return {
+        n: x if n in encoded else jnp.asarray(x, streams[n].dtype)
+        for n, x in values.items()
+    }
+
+
+def parameters(generator: Any, params: Any) -> dict[str, Any]:
+    """The generator's arrays, with these parameters of its network where there are any.
+
+    Raises ValueError unless they have its names and shapes.
+    """
+    arrays = generator.arrays
+    if params is None:
+        return arrays
+    mine, theirs = map(_shapes, (arrays["params"], params))
+    for name in sorted(mine.keys() | theirs.keys()):
+        if mine.get(name) != theirs.get(name):
+            raise ValueError(
+                f"params: {name} is {theirs.get(name, 'absent')}, and the generator's "
+                f"{mine.get(name, 'absent')}; write parameters of its network"
+            )
+    return {**arrays, "params": params}
+
+
+def _shapes(params):
+    named, _ = jax.tree_util.tree_flatten_with_path(params)
+    path = lambda keys: "/".join(str(getattr(k, "key", k)) for k in keys)
+    return {path(keys): np.shape(leaf) for keys, leaf in named}
 
 
 def on_grid(known: Array, stream) -> Array:
@@ -192,21 +230,29 @@ def whole(ids) -> Array:
     return jnp.asarray(ids, jnp.int32)
 
 
-def finite(name: str, value: Any) -> None:
-    """Raises ValueError for what is not finite; inside a jit that is not known."""
-    traced = isinstance(value, jax.core.Tracer)
-    if value is not None and not traced and not np.isfinite(np.asarray(value)).all():
-        raise ValueError(f"{name}={value}: write finite numbers")
+def scales(guidance: Any, each: tuple[int, ...] = ()) -> Any:
+    """Of guidance its scale, or {condition: scale}, as arrays; None of none. Raises
+    ValueError for what is no number, nor one of each example."""
+    if guidance is None:
+        return None
+    if not isinstance(guidance, Mapping):
+        return inputs.number("guidance", guidance, each)
+    return {
+        name: inputs.number(f"guidance of {name!r}", scale, each)
+        for name, scale in guidance.items()
+    }
 
 
-def interval(ends: Any) -> tuple[Any, Any]:
+def interval(ends: Any, each: tuple[int, ...] = ()) -> tuple[Any, Any]:
     """(low, high) of times. Raises ValueError for what is none."""
-    low, high = ends
-    finite("interval", low)
-    finite("interval", high)
-    traced = any(isinstance(end, jax.core.Tracer) for end in ends)
+    try:
+        low, high = ends
+    except (TypeError, ValueError):
+        raise ValueError(f"interval={ends!r}: write (low, high)") from None
+    low, high = (inputs.number("interval", end, each) for end in (low, high))
+    traced = any(isinstance(end, jax.core.Tracer) for end in (low, high))
     if not traced and np.any(np.asarray(low) > np.asarray(high)):
-        raise ValueError(f"interval={(low, high)}: write (low, high)")
+        raise ValueError(f"interval={tuple(ends)}: write (low, high)")
     return low, high
 
 
@@ -215,6 +261,8 @@ def class_numbers(label: Any, names: tuple[str, ...]) -> Any:
 
     Raises ValueError, with the nearest name, where no class has it.
     """
+    if isinstance(label, np.ndarray) and label.dtype.kind == "U":
+        label = label.tolist()
     if isinstance(label, list | tuple):
         return [class_numbers(each, names) for each in label]
     if not isinstance(label, str):

@@ -77,6 +77,8 @@ class Extractor:
     def _jitted(self):
         return jax.jit(self.features)
 
+    __getstate__ = inputs.without_programs
+
     def compilations(self) -> int:
         """Programs made so far."""
         return self._jitted._cache_size()
@@ -167,7 +169,7 @@ class JudgeExtractor(Extractor):
 
 def names(layers: str | Sequence[str]) -> tuple[str, ...]:
     """One layer or several, as a tuple."""
-    return (layers,) if isinstance(layers, str) else tuple(layers)
+    return inputs.names("layers", layers)
 
 
 def pooled(

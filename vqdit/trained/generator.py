@@ -22,7 +22,7 @@ from vqdit.diffusion import (
 from vqdit.dit import DiT
 from vqdit.nn.streams import Continuous, Discrete
 from vqdit.shapes import Array
-from vqdit.trained import conditions
+from vqdit.trained import conditions, inputs
 from vqdit.trained.codec import Codec
 from vqdit.trained.inverter import Inverter
 from vqdit.trained.sampler import WHOLE, Sampler
@@ -156,22 +156,23 @@ class Generator:
         compiles.
         """
         names = tuple(self.streams)
-        want = (want,) if isinstance(want, str) else want
-        want = names if want is None else tuple(want)
+        want = names if want is None else inputs.names("want", want)
         if not want or set(want) - set(names):
             raise ValueError(f"want={want}: the streams are {names}; write some")
         if grid is not None and (steps is not None or shift is not None):
             raise ValueError("steps and shift are a grid's: write them in grid=")
         even = Steps(50 if steps is None else steps, 1.0 if shift is None else shift)
-        if grid is not None and not isinstance(grid, Grid | Mapping):
-            grid = Times(tuple(float(t) for t in grid))
+        if isinstance(grid, Mapping):
+            grid = {name: _grid(each) for name, each in grid.items()}
+        elif grid is not None:
+            grid = _grid(grid)
         rising = grid.values() if isinstance(grid, Mapping) else [grid]
         if any(isinstance(each, Reversed) for each in rising):
             raise ValueError(
                 "grid is Reversed, from data to noise: write one that falls, here and "
                 "in inverter(), which reverses it"
             )
-        before = (before,) if isinstance(before, str) else tuple(before)
+        before = inputs.names("before", before)
         if set(before) - set(names) or set(want) <= set(before):
             raise ValueError(
                 f"before={before}: write some of {names}, and want one that is not "
@@ -181,10 +182,10 @@ class Generator:
         grids = _for_each(drawn, grid or even, "grids", even)
         solvers = _for_each(drawn, solver, "solvers")
         solvers = {n: each or self.solvers.get(n) for n, each in solvers.items()}
-        if guidance is None and tuple(interval) != WHOLE:
-            raise ValueError(
-                f"interval={tuple(interval)} is guidance's: write guidance= too"
-            )
+        conditions.interval(interval)
+        ends = interval[0], interval[1]
+        if guidance is None and ends != WHOLE:
+            raise ValueError(f"interval={ends} is guidance's: write guidance= too")
         alone = set(drawn) == set(names) and not before
         if guidance is not None and not self.module.classes and alone:
             raise ValueError(
@@ -195,8 +196,15 @@ class Generator:
             name: diffusion.solver_for(self.processes[name], one, name)
             for name, one in solvers.items()
         }
-        self.check_guidance(guidance)
-        ends = conditions.interval(interval)
+        self.check_guidance(conditions.scales(guidance))
+        if isinstance(guidance, Mapping):
+            outside = {*names} - set(drawn) | {*before}
+            outside |= {"label"} if self.module.classes else set()
+            if not guidance or set(guidance) - outside:
+                raise ValueError(
+                    f"guidance of {sorted(guidance)}: write a scale for each of "
+                    f"{sorted(outside)} that is given, or one for all"
+                )
         how = guidance, ends, trajectory, decode, before
         return Sampler(self, want, grids, solvers, *how)
 
@@ -243,8 +251,7 @@ class Generator:
 
         Raises ValueError where a stream is none, or its process has no bound.
         """
-        of = (of,) if isinstance(of, str) else of
-        of = tuple(self.streams if of is None else of)
+        of = tuple(self.streams) if of is None else inputs.names("of", of)
         if not of or set(of) - set(self.streams) or len(set(of)) < len(of):
             raise ValueError(f"of={of}: write some of the streams {[*self.streams]}")
         if not isinstance(draws, numbers.Integral) or draws < 2:
@@ -291,11 +298,11 @@ class Generator:
             return None
         if not classes:
             raise ValueError("this model has no classes: leave label out")
-        label = conditions.class_numbers(label, self.class_names)
-        if np.ndim(label) == 0:
-            label = jnp.full(ids.shape, label)
+        label = inputs.array(conditions.class_numbers(label, self.class_names))
         if not isinstance(label, jax.core.Tracer):
             label = np.asarray(label)
+        if not label.ndim:
+            label = label.repeat(len(ids))
         if label.shape != ids.shape or label.dtype.kind not in "iu":
             raise ValueError(
                 f"label is {label.dtype} {label.shape}; write integers {ids.shape}"
@@ -315,11 +322,8 @@ class Generator:
         return jnp.asarray(label, jnp.int32)
 
     def check_guidance(self, guidance: Any) -> None:
-        """Raises ValueError for a scale that is not finite, and for one of labels that
-        needs what was not trained; one of 1 is no guidance, and one inside a jit is not
-        known."""
-        for scale in guidance.values() if isinstance(guidance, Mapping) else [guidance]:
-            conditions.finite("guidance", scale)
+        """Raises ValueError for a scale of labels that needs what was not trained; one
+        of 1 is no guidance, and one inside a jit is not known."""
         if isinstance(guidance, Mapping):
             guidance = guidance.get("label", 1.0)
         classes = self.module.classes
@@ -345,6 +349,20 @@ class Generator:
             return x
         how = f"{way}{self.processes[name].kind}"
         return self.codecs[name].apply(how, variables["tokenizers"][name], x)
+
+
+def _grid(value: Any) -> Grid:
+    """A grid, or times that are written down. Raises ValueError for what is none."""
+    if isinstance(value, Grid) and not isinstance(value, type):
+        return value
+    try:
+        times = [float(t) for t in value]
+    except (TypeError, ValueError):
+        said = " ".join(repr(value).split())[:100]
+        raise ValueError(
+            f"grid={said}: write a grid, as Steps(50), or its times"
+        ) from None
+    return Times(tuple(times))
 
 
 def _for_each(want, given, what, default=None) -> dict[str, Any]:

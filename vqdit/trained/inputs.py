@@ -5,6 +5,8 @@ checks return what they were given, a list as an array, and raise ValueError.
 """
 
 import functools
+import numbers
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -26,7 +28,7 @@ def signal(module: Tokenizer, contract: LatentContract, x: Any) -> Any:
 
 def values(contract: LatentContract, x: Any) -> Any:
     """Finite floats in [-1, 1] with the right axes and channels, of whatever sides."""
-    x, shape = _array(x), contract.shape
+    x, shape = array(x), contract.shape
     wanted = f"this tokenizer takes (b, {', '.join(map(str, shape))})"
     if x.ndim != 1 + len(shape) or x.shape[-1] != shape[-1]:
         raise ValueError(f"{wanted} in [-1, 1], or other sides; got {x.shape}")
@@ -35,8 +37,8 @@ def values(contract: LatentContract, x: Any) -> Any:
             f"this tokenizer takes floats in [-1, 1]; got {x.dtype}: for uint8 "
             f"write x / 127.5 - 1"
         )
-    if not x.shape[0]:
-        raise ValueError(f"{wanted}; got an empty batch, {x.shape}")
+    if not x.size:
+        raise ValueError(f"{wanted}; got no values, {x.shape}")
     ends = _extremes(x)
     low, high = ends.min(), ends.max()
     if low >= 0 and high > 2 and not contract.scale:
@@ -49,7 +51,7 @@ def values(contract: LatentContract, x: Any) -> Any:
 
 def example(contract: LatentContract, x: Any) -> Any:
     """As `values`, of the contract's sides alone: what a stream is made of."""
-    x = _array(x)
+    x = array(x)
     if x.shape[1:] != contract.shape:
         sides = ", ".join(map(str, contract.shape))
         raise ValueError(f"it is {x.shape}; write (b, {sides}), cut or padded to these")
@@ -58,7 +60,7 @@ def example(contract: LatentContract, x: Any) -> Any:
 
 def tokens(contract: LatentContract, q: Any) -> Any:
     """Codes that the books have, or finite latents."""
-    q = _array(q)
+    q = array(q)
     if not jnp.issubdtype(q.dtype, jnp.integer):
         return latents(contract, q)
     if not contract.codes:
@@ -81,7 +83,7 @@ def tokens(contract: LatentContract, q: Any) -> Any:
 
 def latents(contract: LatentContract, z: Any) -> Any:
     """Finite floats with the channels of a latent."""
-    z, channels = _array(z), contract.channels
+    z, channels = array(z), contract.channels
     if not jnp.issubdtype(z.dtype, jnp.floating):
         raise ValueError(f"latents are floats, and codes integers; got {z.dtype}")
     if z.ndim != 2 + len(contract.grid) or z.shape[-1] != channels:
@@ -107,8 +109,67 @@ def stream(stream: Continuous | Discrete, x: Any, masked: bool) -> None:
         raise ValueError(f"codes are 0 to {most}; got {ends.min():g} to {ends.max():g}")
 
 
-def _array(x):
-    return x if isinstance(x, jax.Array | np.ndarray) else np.asarray(x)
+def without_programs(value: Any) -> dict[str, Any]:
+    """What is pickled of a value that keeps what it has compiled: the rest."""
+    return {name: x for name, x in vars(value).items() if name != "_jitted"}
+
+
+def names(what: str, value: Any) -> tuple[str, ...]:
+    """One name or several, as a tuple. Raises ValueError for what is none."""
+    found = (value,) if isinstance(value, str) else value
+    found = tuple(found) if isinstance(found, Iterable) else (found,)
+    if not all(isinstance(each, str) for each in found):
+        said = " ".join(repr(value).split())[:100]
+        raise ValueError(f"{what}={said}: write a name, or several")
+    return found
+
+
+def by_stream(what: str, values: Any) -> Mapping[str, Any]:
+    """As it came; nothing of None. Raises ValueError for what has no names."""
+    if not isinstance(values, Mapping | None):
+        kind = type(values).__name__
+        raise ValueError(f"{what} is a {kind}; write {{stream: ...}}")
+    return values or {}
+
+
+def number(what: str, value: Any, each: tuple[int, ...] = ()) -> Any:
+    """A finite number, or of `each` shape one of each example, as an array. Raises
+    ValueError for anything else; inside a jit values are not known."""
+    found = array(value)
+    fits = found.shape in ((), each) and is_real(found)
+    if fits and not isinstance(found, jax.core.Tracer):
+        fits = bool(np.isfinite(np.asarray(found, np.float64)).all())
+    if not fits:
+        said = " ".join(repr(value).split())[:100]
+        said = f"{found.dtype} {found.shape}" if found.ndim else said
+        several = f", one or {each[0]} of them" if each else ""
+        raise ValueError(f"{what}={said}: write finite numbers{several}")
+    return found
+
+
+def count(what: str, value: Any) -> None:
+    """Raises ValueError for what is no whole number of one or more."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or value < 1:
+        raise ValueError(f"{what}={value!r}: write a whole number, 1 or more")
+
+
+def is_real(x: Any) -> bool:
+    """Whether it is of whole numbers or floats."""
+    kinds = np.integer, np.floating
+    return any(jnp.issubdtype(x.dtype, kind) for kind in kinds)
+
+
+def array(x: Any) -> Any:
+    """As it came, or of lists an array. Raises ValueError where they are ragged."""
+    if isinstance(x, jax.Array | np.ndarray):
+        return x
+    if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(x)):
+        return jnp.asarray(x)
+    try:
+        return np.asarray(x)
+    except ValueError:  # numpy's words are of its own inside
+        raise ValueError("it holds rows of several lengths; write equal ones") from None
 
 
 def _extremes(x):

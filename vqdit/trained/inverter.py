@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vqdit.shapes import Array, Int, Key
-from vqdit.trained import conditions
+from vqdit.trained import conditions, inputs
 from vqdit.trained.sampler import Sampler
 
 
@@ -63,9 +63,9 @@ class Inverter:
         if not isinstance(x, Mapping) or set(x) != set(wanted):
             names = sorted(x) if isinstance(x, Mapping) else type(x).__name__
             raise ValueError(f"x holds {names}; write signals of {sorted(wanted)}")
-        if both := set(given or {}) & set(wanted):
+        if both := set(inputs.by_stream("given", given)) & set(wanted):
             raise ValueError(f"{sorted(both)} is inverted and given: leave it out")
-        signals = {"x": conditions.arrays(x)}
+        signals = {"x": conditions.arrays("x", x)}
         conditions.check(generator, conditions.whole(ids), signals, {})
         codecs = generator.codecs
         noise = {n: codecs[n].latents(v) if n in codecs else v for n, v in x.items()}

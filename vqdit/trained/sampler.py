@@ -12,7 +12,7 @@ import numpy as np
 from vqdit import diffusion
 from vqdit.diffusion import Grid, Solver
 from vqdit.shapes import Array, Int, Key
-from vqdit.trained import conditions
+from vqdit.trained import conditions, inputs
 
 WHOLE = (0.0, 1.0)  # the interval of guidance at every time
 
@@ -146,6 +146,8 @@ class Sampler:
     def _jitted(self):
         return jax.jit(self.draw)
 
+    __getstate__ = inputs.without_programs
+
     def compilations(self) -> int:
         """Programs made so far; new keys, labels, scales or signals need no new one.
 
@@ -187,12 +189,16 @@ class Sampler:
         """
         ids = conditions.whole(ids)
         guidance = self.guidance if guidance is None else guidance
-        values = given or {}
-        given, known = conditions.encoded(self.generator, values, known or {})
-        noise = conditions.arrays(noise or {})
+        guidance = conditions.scales(guidance, ids.shape)
+        values = inputs.by_stream("given", given)
+        given, known = conditions.encoded(self.generator, values, known)
+        noise = conditions.arrays("noise", noise)
         self._check(ids, given, known, noise, guidance, interval)
+        given = conditions.typed(self.generator, given)
+        noise = conditions.typed(self.generator, noise, signals=False)
         label = self.generator.check_label(label, ids)
         self.generator.check_guidance(guidance)
+        variables = conditions.parameters(self.generator, params)
         outside = given.keys() - set(self.drawn) | set(self.before)
         if self.guidance is not None and label is None and not outside:
             raise ValueError(
@@ -205,9 +211,6 @@ class Sampler:
             scale = jax.tree.map(number, guidance)
             if interval is not None:
                 ends = tuple(map(number, interval))
-        variables = self.generator.arrays
-        if params is not None:
-            variables = {**variables, "params": params}
         x = self._jitted(variables, key, ids, label, given, known, noise, scale, ends)
         if self.decode and not isinstance(key, jax.core.Tracer):
             for name, tokenizer in self.generator.values.items():
@@ -244,4 +247,5 @@ class Sampler:
                     f"guidance of {sorted(guidance)}: write a scale for each of "
                     f"{sorted(wanted)}, or one for all"
                 )
-        conditions.interval(interval or self.interval)
+        if interval is not None:
+            conditions.interval(interval, ids.shape)

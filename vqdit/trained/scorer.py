@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from vqdit import diffusion
 from vqdit.diffusion.process import against, named
 from vqdit.shapes import Array, Float, Int, Key
-from vqdit.trained import conditions
+from vqdit.trained import conditions, inputs
 
 
 class Score(NamedTuple):
@@ -123,6 +123,8 @@ class Scorer:
     def _jitted(self):
         return jax.jit(self.score)
 
+    __getstate__ = inputs.without_programs
+
     def compilations(self) -> int:
         """Programs made so far; new keys, labels or signals need no new one."""
         return self._jitted._cache_size()
@@ -149,19 +151,19 @@ class Scorer:
         compare what is given, or what is scored, under the same noise.
         """
         ids, model = conditions.whole(ids), self.generator
+        x, given = inputs.by_stream("x", x), inputs.by_stream("given", given)
         if set(x) != set(self.of):
             raise ValueError(f"{list(self.of)} are scored; got {sorted(x)}")
-        if both := set(x) & set(given or {}):
+        if both := set(x) & set(given):
             raise ValueError(f"{sorted(both)} is scored and given; leave it out of one")
-        x, known = conditions.encoded(model, x, known or {})
-        given, known = conditions.encoded(model, given or {}, known)
+        x, known = conditions.encoded(model, x, known)
+        given, known = conditions.encoded(model, given, known)
         conditions.check(model, ids, {"scored": x, "given": given}, known)
-        shown = conditions.arrays(shown or {})
+        x, given = (conditions.typed(model, each) for each in (x, given))
+        shown = conditions.arrays("shown", shown)
         self._check_shown(ids, shown)
         label = model.check_label(label, ids)
-        variables = model.arrays
-        if params is not None:
-            variables = {**variables, "params": params}
+        variables = conditions.parameters(model, params)
         return self._jitted(variables, key, ids, x, label, given, known, shown)
 
     def _check_shown(self, ids, shown):

@@ -16,7 +16,7 @@ from vqdit import diffusion
 from vqdit.diffusion.process import named
 from vqdit.nn.patching import patchify
 from vqdit.shapes import Array, Float, Int, Key
-from vqdit.trained import conditions
+from vqdit.trained import conditions, inputs
 from vqdit.trained.extractor import Extractor, Hidden, captured, names, pooled, traced
 
 
@@ -155,12 +155,13 @@ class StreamExtractor(Extractor):
         New times, keys, labels and masks need no new program.
         """
         model = self.model
-        x, known = conditions.encoded(model, x, known or {})
+        x, known = conditions.encoded(model, inputs.by_stream("x", x), known)
         if self.of not in x:
             raise ValueError(f"features are of {self.of!r}; got {sorted(x)}")
         batch = len(x[self.of])
         ids = conditions.whole(np.arange(batch) if ids is None else ids)
         conditions.check(model, ids, {"x": x}, known)
+        x = conditions.typed(model, x)
         label = model.check_label(label, ids)
         times = self._times(time, x)
         times = {name: _within(name, t, batch) for name, t in times.items()}
@@ -172,9 +173,7 @@ class StreamExtractor(Extractor):
                 raise ValueError(f"{which}, and stands there as noise: pass key=")
             key = jax.random.key(0)
         times = {name: jnp.asarray(t, jnp.float32) for name, t in times.items()}
-        variables = self.variables
-        if params is not None:
-            variables = {**variables, "params": params}
+        variables = conditions.parameters(model, params)
         return self._jitted(variables, x, key, ids, label, known, times)
 
 
@@ -234,7 +233,12 @@ def _within(name: str, t: Any, batch: int) -> Any:
     """A time or one of each example. Raises ValueError for what is none."""
     if isinstance(t, jax.core.Tracer):
         return t
-    t = np.asarray(t, np.float32)
+    try:
+        t = np.asarray(t, np.float32)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"time of {name!r} is {t!r}; write 0 (data) to 1 (noise)"
+        ) from None
     if t.shape not in ((), (batch,)) or not ((t >= 0) & (t <= 1)).all():
         raise ValueError(
             f"time of {name!r} is {t if t.ndim == 0 else t.shape}; write 0 (data) to 1 "

@@ -274,6 +274,32 @@ def test_what_is_no_folder_is_refused(tmp_path):
             open_workdir(nothing, TOKENIZER)
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "statistics.json", "best.json"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_refused_where_a_run_has_one(name, make, tmp_path):
+    """A pipe was waited for without an end, a folder found out in the middle."""
+    open_workdir(tmp_path, TOKENIZER)
+    make(tmp_path / name)
+    with pytest.raises(
+        BadInput, match=f"{name} is a (pipe|folder), and a file is written"
+    ):
+        open_workdir(tmp_path, TOKENIZER)
+    other = overrides(TOKENIZER, {"run.seed": "1"})
+    open_workdir(tmp_path, other, force=True)  # which moves all aside
+    assert not (tmp_path / name).exists()
+    (tmp_path / "checkpoints").write_text("")
+    with pytest.raises(
+        BadInput, match="checkpoints is a file, and a folder is written"
+    ):
+        open_workdir(tmp_path, other)
+
+
+def test_a_link_to_nowhere_is_told_as_one(tmp_path):
+    (tmp_path / "link").symlink_to("gone")
+    with pytest.raises(BadInput, match="link is a link to gone, which is not there"):
+        open_workdir(tmp_path / "link", TOKENIZER)
+
+
 def test_config_json_is_plain_json_with_the_classes_in_it(tmp_path):
     save_config(dataclasses.replace(JOINT, name="é"), tmp_path / "config.json")
     data = json.loads((tmp_path / "config.json").read_text())

@@ -10,7 +10,7 @@ from tests.train.fresh import batches
 from train.errors import BadInput
 from train.modalities import Images
 from train.modalities.draws import Draws, Word
-from train.pipeline import JointExamples, cache
+from train.pipeline import JointExamples, cache, statistics
 from train.pipeline.cache import CachedExamples, LatentCache
 from vqdit import sealed
 
@@ -72,6 +72,11 @@ def test_batches_have_the_order_of_the_pictures_they_came_from(tmp_path):
     read = LatentCache(tmp_path / "cache")
     cached = {"x": CachedExamples(read, images, "codes")}
     joined = JointExamples({"x": images}, {}, True, caches=cached)
+    assert joined.made_of() == {"x": None}  # of before caches said it
+    both = JointExamples({"x": images, "y": images}, {}, True)
+    assert both.made_of() == dict.fromkeys("xy", statistics.probe(images, True))
+    read.contract["data"] = "a probe"
+    assert joined.made_of() == {"x": "a probe"}
     from_cache = joined.batches(4, seed=2, start=1)
     from_images = batches(images, True, 4, seed=2, start=1)
     for a, b in itertools.islice(zip(from_cache, from_images, strict=True), 6):

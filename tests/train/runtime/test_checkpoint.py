@@ -1,5 +1,6 @@
 import gc
 import json
+import logging
 import os
 import resource
 import shutil
@@ -310,6 +311,20 @@ def test_training_outlives_a_full_disk(tmp_path, capfd):
     toy.same(restore(tmp_path / "c", big(0))[0], big(4))
     assert {p.name for p in (tmp_path / "c").iterdir()} == {"4"}
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_nothing_is_told_twice_of_a_full_disk(tmp_path, caplog):
+    """asyncio told it at the end once more, in pages, of each array."""
+    lost = "Task exception was never retrieved\nfuture: <Task coro=<write() {}:12>"
+    with Checkpoints(tmp_path):
+        logger = logging.getLogger("asyncio")
+        logger.error(lost.format("/lib/orbax/serialization.py"))
+        logger.error(lost.format("/home/orbit.py"))
+        logger.error("of orbax alone")
+    assert [record.getMessage() for record in caplog.records] == [
+        lost.format("/home/orbit.py"),
+        "of orbax alone",
+    ]
 
 
 def test_a_step_is_saved_only_when_it_is_committed(tmp_path):

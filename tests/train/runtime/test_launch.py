@@ -31,6 +31,7 @@ EXPERIMENT = replaced(
     {"run.steps": 6, "run.batch": 16, "run.save_every": 2, "run.log_every": 4},
 )
 COSINE = replaced(EXPERIMENT, {"optimizer.schedule": "cosine", "optimizer.warmup": 1})
+PROBES = {"image": {"records": 2, "some": [[0.1, 0.5, 3], [0.2, 0.4, 1]]}}
 CALM = {"optimizer.schedule": "constant", "optimizer.warmup": 0}
 
 
@@ -119,6 +120,7 @@ def test_the_loop_gets_all_that_a_run_has(tmp_path, monkeypatch, capfd):
             lambda sharding: ("encode", sharding),
             heldout=SimpleNamespace(hooks=heldout_hooks),
             lost=lost,
+            made_of=lambda: dict(PROBES),
         )
 
     with pytest.raises(BadInput, match="^there is no init$"):
@@ -133,6 +135,7 @@ def test_the_loop_gets_all_that_a_run_has(tmp_path, monkeypatch, capfd):
     assert same.__wrapped__ is step_fn and int(state.step) == 0
     assert batches == (0, list(range(16)))
     about_run = {"experiment": describe(experiment), "tokenizer": "of then"}
+    about_run["data"] = PROBES
     known = {
         "steps": 6,
         "checkpoints": how["checkpoints"],
@@ -228,6 +231,15 @@ def test_the_lock_goes_with_its_process(tmp_path):
         since = datetime.datetime.fromisoformat(held["since"])
         assert abs(since.timestamp() - time.time()) < 60
     assert (tmp_path / FILE).read_text() == ""
+    (tmp_path / FILE).unlink()
+    os.mkfifo(tmp_path / FILE)
+    with pytest.raises(
+        BadInput, match=f"{FILE} is a pipe, and a file is written there"
+    ):
+        with locked(tmp_path):
+            pass
+    (tmp_path / FILE).unlink()
+    (tmp_path / FILE).touch()
     with pytest.raises(BadInput, match="--workdir=.*x cannot be written: "):
         with locked(tmp_path / FILE / "x"):
             pass
@@ -250,6 +262,31 @@ def test_checkpoints_of_another_experiment_are_not_continued(tmp_path):
     run(tmp_path / "b", replaced(other, {"run.steps": 8, "run.keep": 1}))
     with pytest.raises(BadInput, match="trained with another tokenizer"):
         run(tmp_path / "b", other, depends={"tokenizer": "of then"})
+
+
+@pytest.mark.parametrize(
+    "some,count,message",
+    [
+        ([[0.1, 0.5, 3], [0.2, 0.4, 1]], 3, "2 records and the data has 3"),
+        ([[0.1, 0.5, 3], [0.2, 0.4, 2]], 2, "other records than the data has"),
+        ([[0.1, 0.5, 3], [0.3, 0.4, 1]], 2, "other records than the data has"),
+        ([[0.101, 0.499, 3], [0.2, 0.4, 1]], 2, ""),  # of another JPEG decoder
+    ],
+)
+def test_a_run_does_not_go_on_with_other_records(tmp_path, some, count, message):
+    """A file more is another order of all, and nothing said so of pictures."""
+    now = {"image": {"records": count, "some": some}, "word": None}
+    if not message:
+        launching._refuse_other_data(tmp_path, PROBES, now)
+        return
+    with pytest.raises(BadInput, match=f"trained on {message} now; give the") as caught:
+        launching._refuse_other_data(tmp_path, PROBES, now)
+    assert f"--config.init={tmp_path}" in str(caught.value)
+    for before in (None, {}, {"image": None}, {"sound": PROBES["image"]}):
+        launching._refuse_other_data(tmp_path, before, now)
+    for damaged in ({"image": 3}, {"image": {"records": 2, "some": "x"}}):
+        with pytest.raises(BadInput, match="what they were trained on is damaged"):
+            launching._refuse_other_data(tmp_path, damaged, now)
 
 
 def test_checkpoints_that_do_not_say_whose_they_are_are_continued(

@@ -192,6 +192,15 @@ def test_rates_and_decay_by_path():
         make(Optimizer(rates=(("decodr", 1.0),)), 10).init(params)
 
 
+def test_a_decay_of_nothing_is_refused():
+    """As rates of nothing are: a misspelt one left all weights as they were."""
+    params = {"dense": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
+    line = "decay: 'kernal' is in the path of no parameter, such as dense/bias or "
+    with pytest.raises(BadInput, match=line):
+        make(Optimizer(weight_decay=0.1, decay="kernal"), 5).init(params)
+    make(Optimizer(decay="kernal"), 5).init(params)  # of which there is none
+
+
 @pytest.mark.parametrize(
     "fields, message",
     [

@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 from jax.experimental import topologies
@@ -48,7 +49,7 @@ def chips(topology: str) -> Sequence[jax.Device]:
             f"TPU: pip install 'vqdit[tpu]'"
         )
     kind, _, sides = topology.partition(":")
-    how: dict[str, object] = {"topology_name": topology}
+    how: dict[str, Any] = {"topology_name": topology}
     if kind == "v4":  # else its chips are halves
         how["chip_config_name"] = "megacore"
     if set(sides) <= {"1", "x"}:
@@ -80,7 +81,8 @@ def ahead(experiment: Experiment, topology: str) -> dict:
                 f"{experiment.name} does not fit {topology}: {one_line(error)[:200]}; "
                 f"write a smaller run.batch, another mesh, or remat"
             ) from error
-    memory, text = program.memory_analysis(), program.as_text()
+    memory: Any = program.memory_analysis()
+    text = program.as_text() or ""
     flop = (program.cost_analysis() or {}).get("flops")
     return {
         "experiment": experiment.name,

@@ -64,7 +64,8 @@ class Checkpoints:
             )
         self._report = report
         # What goes wrong is told here in a line; Orbax would add pages of traceback.
-        logging.getLogger("absl").addFilter(_not_orbax)
+        for name in ("absl", "asyncio"):
+            logging.getLogger(name).addFilter(_not_orbax)
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
@@ -270,7 +271,10 @@ def _absolute(directory: str | os.PathLike) -> epath.Path:
 
 
 def _not_orbax(record: logging.LogRecord) -> bool:
-    return "orbax" not in record.pathname
+    """Nor of what asyncio says at the end of a program of each array that Orbax could
+    not write to a full disk."""
+    lost = "exception was never retrieved" in record.getMessage()
+    return "orbax" not in (record.getMessage() if lost else record.pathname)
 
 
 def _line(error: Exception) -> str:
