@@ -96,20 +96,25 @@ def rows_of(command: Command) -> dict[str, StageOne]:
     if command.config is None:
         raise BadInput("write --config=FILE, whose variants are compared")
     names = [BASE, *variants(command.config)]
-    check_free(command.workdir, ["table.json", "table.md"], names)
-    rows = {}
+    workdir = Path(command.workdir or "")  # which has to be given
+    check_free(workdir, ["table.json", "table.md"], names)
+    rows: dict[str, StageOne] = {}
     for name in command.flags.get("only", names):
         if name not in names:
             raise BadInput(
                 f"--only: {command.config} has no variant {name!r}; {near(name, names)}"
             )
         chosen = load_config(command.config, None if name == BASE else name)
-        rows[name] = overrides(chosen, command.changes)
-        validate(rows[name], jax.device_count())
-        open_workdir(command.workdir / name, rows[name], command.force, write=False)
-        check_free(command.workdir / name, [DONE])
+        if not isinstance(chosen, StageOne):
+            kind = type(chosen).__name__
+            raise BadInput(f"{command.config}: {name} is a {kind}; write a StageOne")
+        experiment, folder = overrides(chosen, command.changes), workdir / name
+        rows[name] = experiment
+        validate(experiment, jax.device_count())
+        open_workdir(folder, experiment, command.force, write=False)
+        check_free(folder, [DONE])
         # A row that has begun has what its init brought.
-        open_start(rows[name], begun(command.workdir / name, rows[name], False))
+        open_start(experiment, begun(folder, experiment, False))
     return rows
 
 

@@ -135,7 +135,7 @@ def compressed(
         shape=shape,
         books=books,
         coder=coder,
-        prior=opened.prior.name if coder.needs_prior else b"",
+        prior=opened.prior.name if opened.prior and coder.needs_prior else b"",
         rate=signal.rate,
         length=length,
         overlap=settings.overlap,

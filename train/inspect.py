@@ -66,7 +66,8 @@ def survey(data: Modality, train: bool, most: int | None) -> Survey:
     examples = open_examples(data, train)
     rows = examples.spaced(most or max(CHUNK, LOOKED // math.prod(data.shape)))
     count, channels = len(rows), data.shape[-1]
-    moments, missing, seen = Moments(channels), np.zeros(channels), Counter()
+    moments, missing = Moments(channels), np.zeros(channels)
+    seen: Counter[bytes] = Counter()
     labels = np.zeros(examples.classes, np.int64)
     blank = beyond = unlabelled = 0
     part, lows = "train" if train else "test", range(0, count, CHUNK)

@@ -104,7 +104,8 @@ def main(argv=None):
 def _refuse_unused(thing: Codec | Generator, flags: Mapping[str, Any]) -> None:
     """Raises BadInput for options that say nothing of this page."""
     of_crossings = ("crossings", "num", "judge", "judge_steps")
-    unused, kind = (), "generator of one stream"
+    unused: tuple[str, ...] = ()
+    kind = "generator of one stream"
     if isinstance(thing, Codec):
         unused, kind = (*of_crossings, *SAMPLER, "seed"), "tokenizer"
     elif len(thing.streams) == 1:
@@ -275,7 +276,9 @@ def _scale(figures: Mapping[str, Any]) -> float | None:
         for n, (name, x) in firsts.items()
         if isinstance(x, int | float)
     }
-    return float(max(scales, key=scales.get).partition("_")[2]) if scales else None
+    if not scales:
+        return None
+    return float(max(scales, key=lambda n: scales[n]).partition("_")[2])
 
 
 def _samples(generator: Generator, experiment: StageTwo, key, sampler) -> Section:

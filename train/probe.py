@@ -26,7 +26,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from train.config import Experiment
+from train.config import Experiment, StageTwo
 from train.config.command import OF_RUN, parse
 from train.config.outputs import check_free, out_file
 from train.errors import BadInput, run
@@ -112,6 +112,7 @@ def opened(
 ) -> Asked:
     """Raises BadInput for layers, times and streams that are none."""
     pool, layers = flags.get("pool", "mean"), flags.get("layers", thing.layers)
+    extractor: Any  # of either
     try:
         if isinstance(thing, Generator):
             extractor = thing.extractor(layers, 0.0, pool, flags.get("of"))
@@ -124,9 +125,10 @@ def opened(
             if name in flags:
                 raise BadInput(f"--{name} is of a generator; drop it")
         check_shape(thing, experiment.one_data)
-        shown = lambda batch: _signal(thing, batch)
-        flat = lambda batch: shown(batch).reshape(len(batch["x"]), -1)
-        return Asked(experiment.one_data, extractor, (None,), shown, flat)
+        whole = lambda batch: _signal(thing, batch)
+        flat = lambda batch: whole(batch).reshape(len(batch["x"]), -1)
+        return Asked(experiment.one_data, extractor, (None,), whole, flat)
+    assert isinstance(experiment, StageTwo)  # as `check_experiment` has seen
     times, of = flags.get("times", TIMES), extractor.of
     for t in times:
         if not 0 <= t <= 1:

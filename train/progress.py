@@ -45,6 +45,7 @@ def _bar() -> type:
     class Bar(tqdm):
         """Refreshed where its work is done, and ever more seldom in a file."""
 
+        mininterval: float
         monitor_interval = 0  # no thread beside it
 
         def __iter__(self) -> Iterator:

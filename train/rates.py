@@ -129,6 +129,7 @@ def tokenizer_points(name: str, codec, prior, images: Pictures) -> list[dict]:
     empirical entropy of all these codes together, which knows the test set.
     """
     pixels, codes = reconstruct(codec, images)
+    assert codes is not None  # `open_codec` takes none without
     count, found = len(images), prefixes(codec)
     flat = codes.reshape(count, -1, codes.shape[-1])
     several = found.count > 1 and decodes_prefixes(codec)

@@ -5,6 +5,7 @@ python -m train.stage_one --config=configs/cifar10_tokenizer.py --workdir=runs/t
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -66,7 +67,7 @@ def train(
     force, reschedule: of `open_workdir`. Raises BadInput, before anything is compiled
         or written, for what cannot be run, and in this folder.
     """
-    model, data = experiment.model, experiment.data
+    model, data, kmeans = experiment.model, experiment.data, experiment.kmeans
     with hosts.together():
         validate(experiment, jax.device_count())
         open_workdir(workdir, experiment, force, False, reschedule)
@@ -90,13 +91,14 @@ def train(
             Reconstruction(experiment, start.distances),
             open_heldout,
             keep_some,
-            experiment.kmeans.step if start.waits else 0,
+            kmeans.step if kmeans and start.waits else 0,
             loss="nonadversarial_loss" if experiment.adversarial else "loss",
             figures=reconstruction_figures(experiment, jax.eval_shape(init)),
         )
         fits(experiment, init, TOKENIZER_RULES, heldout)
     latents = len(open_examples(data, train=True)) * grid_size(experiment)
-    most = max(model.quantizer.code_counts) if start.waits else 0
+    quantizer: Any = model.quantizer  # there is one that waits
+    most = max(quantizer.code_counts) if start.waits else 0
     if latents < most:
         raise BadInput(
             f"model.quantizer has {most} codes: k-means needs as many latents and the "
@@ -130,21 +132,23 @@ def train(
 
         found = [Hook(draw, experiment.run.sample_every)]
         if start.waits:
-            kmeans = partial(codebook_from_data, experiment)
-            found.append(Hook(kmeans, at=(experiment.kmeans.step,), changes=True))
+            made = partial(codebook_from_data, experiment)
+            at = (kmeans.step,) if kmeans else ()
+            found.append(Hook(made, at=at, changes=True))
         return found
 
     parts = (init, step_fn, TOKENIZER_RULES, open_batches, hooks)
     with claimed(workdir, experiment, force, reschedule) as folder:
         keep_statistics(data, folder, write=hosts.first())
         about = partial(told, experiment)
-        how = {"reschedule": reschedule, "heldout": heldout, "lost": start.lost}
+        how: dict[str, Any] = {"reschedule": reschedule, "heldout": heldout}
+        how["lost"] = start.lost
         state = launch(experiment, folder, *parts, about, **how)
         best = folder / "best"
         if experiment.run.best and best.exists():  # whose statistics are of SOME so far
             with blame("run.best"):
-                variables = load(best, own_packages(experiment)).variables
-            keep(best, finished(experiment, variables))
+                kept: Any = load(best, own_packages(experiment))  # a tokenizer
+            keep(best, finished(experiment, kept.variables))
         return keep(folder / "bundle", finished(experiment, averaged(state)))
 
 

@@ -8,6 +8,7 @@ encoder and decoder must agree on depends on how a machine rounds.
 import dataclasses
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import constriction
 import numpy as np
@@ -78,8 +79,8 @@ class Alphabet:
 
         Most damage only gives other codes: a file needs a checksum beside its payload.
         """
-        words = payload + bytes(-len(payload) % 4)
-        words = np.frombuffer(words, ">u4").astype(np.uint32)
+        whole = payload + bytes(-len(payload) % 4)
+        words = np.frombuffer(whole, ">u4").astype(np.uint32)
         decoder = constriction.stream.queue.RangeDecoder(words)
         books = np.zeros((len(self.code_counts), tiles, places), np.int32)
         try:
@@ -135,8 +136,8 @@ class Alphabet:
         A part is a view of the books: who decodes fills it in before the next is asked
         for, whose frequencies may depend on it.
         """
-        prior = self.prior
-        if coder.needs_prior and prior is None:
+        tables: Any = self.prior
+        if coder.needs_prior and tables is None:
             raise ValueError(f"the {coder.name} coder needs a prior")
         for book, (codes, k) in enumerate(zip(books, self.code_counts, strict=True)):
             if k < 2 or not codes.size:
@@ -145,14 +146,14 @@ class Alphabet:
             if coder.model == FIXED:
                 yield k, flat
             elif coder.model == POOLED:
-                yield prior.pooled[book], flat
+                yield tables.pooled[book], flat
             elif coder.model == PLACED:
-                tables = prior.placed[book]
-                columns = codes.T if len(tables) > 1 else [flat]
-                yield from zip(tables, columns, strict=True)
+                placed = tables.placed[book]
+                columns = codes.T if len(placed) > 1 else [flat]
+                yield from zip(placed, columns, strict=True)
             else:
                 equal = np.full(k, TOTAL // k, np.int64)
-                start = prior.pooled[book] if coder.model == TUNED else equal
+                start = tables.pooled[book] if coder.model == TUNED else equal
                 yield from _adapting(flat, start << coder.power)
 
     def _books(self, codes: np.ndarray) -> Int[np.ndarray, "m tiles places"]:
@@ -175,7 +176,7 @@ class Alphabet:
         The coder ends on a whole word, and any number inside its last interval decodes
         the same: the one with the most zero bytes at the end, which are then left out.
         """
-        number = int.from_bytes(payload)
+        number, (tiles, places) = int.from_bytes(payload), codes.shape[:2]
         for cut in range(min(7, len(payload)), 0, -1):
             low = number >> (8 * cut)
             for short in (low, low + 1):
@@ -183,7 +184,7 @@ class Alphabet:
                     continue
                 found = short.to_bytes(len(payload) - cut)
                 try:
-                    back = self.decode(found, *codes.shape[:2], coder)
+                    back = self.decode(found, tiles, places, coder)
                 except ValueError:
                     continue
                 if np.array_equal(back, codes):

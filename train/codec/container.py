@@ -28,6 +28,7 @@ import re
 import struct
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -150,7 +151,7 @@ def unpack(data: bytes, large: bool = False) -> tuple[Header, bytes]:
 
 
 def _header(reader: "_Reader") -> Header:
-    fields = {
+    fields: dict[str, Any] = {
         "kind": reader.word(KINDS),
         "suffix": reader.word(SUFFIXES),
         "bundle": reader.take(8),
@@ -170,12 +171,12 @@ def _header(reader: "_Reader") -> Header:
         extra=reader.sized(),
         codes=int.from_bytes(reader.take(4), "little"),
     )
-    sensible = header.shape and 0 not in header.shape and header.books
-    sensible = sensible and math.isfinite(header.rate) and header.rate >= 0
-    sensible = sensible and (header.rate or not header.length)
+    sensible = header.shape and 0 not in header.shape and header.books > 0
+    timed = math.isfinite(header.rate) and header.rate >= 0
+    timed = timed and (header.rate > 0 or not header.length)
     # It becomes part of a path.
-    sensible = sensible and re.fullmatch(r"(\.[A-Za-z0-9]{1,16}){0,3}", header.suffix)
-    if not sensible or coder.model >= len(NAMES):
+    ends = re.fullmatch(r"(\.[A-Za-z0-9]{1,16}){0,3}", header.suffix)
+    if not (sensible and timed and ends) or coder.model >= len(NAMES):
         raise IndexError
     return header
 

@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
             f"another; write --force to replace it"
         )
     check_free(file.parent, [file.name])
-    prior = fit_prior(open_tokenizer(path), command.experiment.data)
+    prior = fit_prior(open_tokenizer(path), command.experiment.one_data)
     priors.write_prior(file.parent, prior)
     places = "its own table at every place of the grid"
     for book, counts in enumerate(prior.counts):

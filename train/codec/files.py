@@ -25,7 +25,7 @@ from train.progress import say
 from vqdit.trained.codec import Codec
 
 
-def open_codec(path: str | Path | None, batch: int = BATCH) -> Opened:
+def open_codec(path: str | Path, batch: int = BATCH) -> Opened:
     """A tokenizer with codes, and the prior beside it; BadInput for all else."""
     codec = open_tokenizer(path)
     prior = priors.read_prior(opening.bundle_folder(path), codec.contract)

@@ -95,14 +95,15 @@ def _hole(codec, word, at) -> np.ndarray:
         raise BadInput(f"{at}: write {','.join(form)}{more}")
     scale = sides[-2:] if pixels else [contract.rate or 1.0]
     low, high = (ends[1::-1], ends[:1:-1]) if pixels else (ends[:1], ends[1:])
-    spans = []
+    spans: list[slice] = []
     for a, b, one, side in zip(low, high, scale, sides[-len(low) :], strict=True):
         if not 0 <= a < b <= side / one:
             raise BadInput(f"{at}: write from 0 to {side / one:g}, the lower first")
         # All that the span touches, by more than what floats lose.
         spans.append(slice(math.floor(a * one + 1e-6), math.ceil(b * one - 1e-6)))
     hole = np.zeros(sides, bool)
-    hole[(..., *spans)] = True
+    every = [slice(None)] * (len(sides) - len(spans))
+    hole[tuple(every + spans)] = True
     return hole
 
 

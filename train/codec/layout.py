@@ -8,6 +8,7 @@ on tiles of the contract's shape.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ class InTiles:
     def encode(self, planes: np.ndarray) -> np.ndarray:
         """Raw planes (p, *axes, c) -> codes (p * count, places, m)."""
         x = (self.codec.from_raw(plane[None]) for plane in planes)
-        how = {"around": self.around, "batch": self.batch}
+        how: dict[str, Any] = {"around": self.around, "batch": self.batch}
         codes = [self.codec.encode_tiles(one, self.overlap, **how).codes for one in x]
         return np.concatenate(codes).reshape(len(planes) * self.count, self.places, -1)
 

@@ -69,7 +69,8 @@ def _first_places(prior: Prior, end: int) -> Prior:
 
 def prefixes(codec: Codec) -> Prefixes:
     """Those of a tokenizer, which decode where `decodes_prefixes` says so."""
-    quantizer, ends = codec.module.quantizer, ()
+    quantizer = codec.module.quantizer
+    ends: tuple[int, ...] = ()
     if isinstance(quantizer, MultiScaleQuantizer):
         ends = tuple(itertools.accumulate(map(math.prod, quantizer.grids)))
     return Prefixes(codec.contract.codes, ends)

@@ -120,7 +120,7 @@ def count_codes(
             ]
         half = (seen + np.arange(len(codes)))[:, None] % 2
         for book, counts in enumerate(halves):
-            place = np.arange(sites)[None] if counts.shape[1] > 1 else 0
+            place = np.arange(sites if counts.shape[1] > 1 else 1)[None]
             np.add.at(counts, (half, place, codes[..., book]), 1)
         seen += len(codes)
     if halves is None:

@@ -19,7 +19,8 @@ def sides(bar: str) -> tuple[str, str, str]:
             f"bars: {bar!r}; write such as 'audio_to_word accuracy >= 0.95', with >=, "
             "<=, > or < between two figures or numbers"
         )
-    return tuple(words)
+    figure, sign, other = words
+    return figure, sign, other
 
 
 def met(bar: str, figures: Mapping[str, Any]) -> tuple[bool | None, Any, Any]:
@@ -33,9 +34,9 @@ def met(bar: str, figures: Mapping[str, Any]) -> tuple[bool | None, Any, Any]:
     left, sign, right = sides(bar)
     best = max if sign in (">", ">=") else min
     found = [_values(side, figures) for side in (left, right)]
-    if not all(found):
-        return None, *(best(x) if x else None for x in found)
-    mine, other = map(best, found)
+    mine, other = (best(x) if x else None for x in found)
+    if mine is None or other is None:
+        return None, mine, other
     return bool(SIGNS[sign](mine, other)), mine, other
 
 

@@ -19,6 +19,7 @@ from train.errors import BadInput, arguments
 from vqdit.values import close
 
 Flags = Mapping[str, tuple[Any, str]]  # name -> (annotation, what --help says of it)
+Options = dict[str, tuple[Any, str]]  # of which others are made, as RUN | {...}
 OPTIONS: Flags = {
     "config": (str, "the experiment's file, or the name of one that is shipped"),
     "variant": (str, "one of the file's VARIANTS, in place of its CONFIG"),
@@ -30,12 +31,12 @@ OWN: Flags = {
     ),
 }
 # What else a program takes stands among its flags. Those of training:
-RUN: Flags = {
+RUN: Options = {
     "workdir": (str, "the run's folder; the same command with it resumes"),
     "force": (bool, "put another experiment's folder aside and begin anew"),
 }
 # Of a program that reads what a run has left.
-OF_RUN: Flags = {"workdir": (str, "a run's folder; without --config its experiment")}
+OF_RUN: Options = {"workdir": (str, "a run's folder; without --config its experiment")}
 PROCESSES: Flags = {
     "coordinator": (str, "HOST:PORT of process 0, where there are several"),
     "processes": (int, "how many; launchers such as SLURM need none of these three"),

@@ -61,7 +61,8 @@ class Mesh:
                 else f"write sizes that divide {devices}"
             )
             raise BadInput(f"mesh: {spelled} does not make {devices} devices; {advice}")
-        return tuple(devices // known if n == -1 else n for n in sizes.values())
+        rest_of = lambda size: devices // known if size == -1 else size
+        return rest_of(self.data), rest_of(self.fsdp), rest_of(self.tensor)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Experiment:
     """
 
     name: str
-    data: Modality = Images()
+    data: Modality | dict[str, Modality] = Images()
     optimizer: Optimizer = Optimizer()
     run: Run
     mesh: Mesh = Mesh()
@@ -113,7 +114,7 @@ class Experiment:
     @property
     def dtype(self) -> str:
         """In which the network computes."""
-        return getattr(self.model, "dtype", None) or self.model.encoder.dtype
+        raise NotImplementedError
 
     @property
     def one_data(self) -> Modality:
@@ -179,11 +180,16 @@ class StageOne(Experiment):
         what it lacks starts new. One of pictures starts one of clips, too.
     """
 
+    data: Modality = Images()
     model: Tokenizer
     init: str | None = None
     losses: Weights = Weights()
     adversarial: Adversarial | None = None
     kmeans: KMeansInit | None = None
+
+    @property
+    def dtype(self) -> str:
+        return self.model.encoder.dtype
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,6 +257,10 @@ class StageTwo(Experiment):
     mixture: Mixture = Mixture()
     balance: bool = False
     bars: tuple[str, ...] = ()
+
+    @property
+    def dtype(self) -> str:
+        return self.model.dtype
 
     @property
     def sources(self) -> dict[str, Modality]:

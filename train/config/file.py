@@ -102,8 +102,8 @@ def _run_file(path: str | Path) -> tuple[Path, ModuleType]:
         place = f"{error.filename}, line {error.lineno}"
         raise BadInput(f"{place}: {error.msg}") from error
     except Exception as error:
-        if getattr(error, "name", None) in MOVED:
-            raise BadInput(f"{path}: {error}; {MOVED[error.name]}") from error
+        if moved := MOVED.get(getattr(error, "name", None) or ""):
+            raise BadInput(f"{path}: {error}; {moved}") from error
         lines = [
             frame.lineno
             for frame in traceback.extract_tb(error.__traceback__)

@@ -52,9 +52,11 @@ def described(
         words = [meaning.rstrip("."), "" if plain else expected(annotation)]
         yield at, value, "; ".join(filter(None, words))
         return
-    hints, texts = {}, dict(entries)
+    hints: Mapping[str, Any] = {}
+    texts = dict(entries)
     if not isinstance(value, Mapping | tuple):
-        hints, texts = fields_with_types(type(value)), meanings(type(value))
+        kind: Any = type(value)
+        hints, texts = fields_with_types(kind), meanings(kind)
     for name, part in parts.items():
         hint = hints.get(name, Any if hints else entry_type(annotation))
         inner = {

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from train.config.experiment import StageOne, StageTwo
 from train.config.options.expression import parse_value
-from train.config.options.walk import walk
+from train.config.options.walk import Edits, walk
 from train.config.weights import USUAL
 from train.errors import BadInput
 
@@ -42,7 +42,7 @@ def overrides(experiment: T, texts: Mapping[str, str]) -> T:
         for old, new in MOVED.get(type(experiment), ()):
             if re.fullmatch(old, dotted):
                 raise BadInput(f"{dotted} is now {re.sub(old, new, dotted)}")
-    edits = [
+    edits: Edits = [
         (dotted.split("."), functools.partial(parse_value, text))
         for dotted, text in texts.items()
     ]
@@ -51,5 +51,6 @@ def overrides(experiment: T, texts: Mapping[str, str]) -> T:
 
 def replaced(value: T, fields: Mapping[str, Any]) -> T:
     """The value with others at these dotted paths, all at once: {"run.batch": 32}."""
-    edits = [(at.split("."), lambda *_, new=new: new) for at, new in fields.items()]
+    held = lambda new: lambda *_: new
+    edits: Edits = [(at.split("."), held(new)) for at, new in fields.items()]
     return walk(value, type(value), "", edits, value)

@@ -2,7 +2,6 @@
 
 import functools
 import math
-from collections.abc import Mapping
 from typing import Annotated
 
 import flax.traverse_util
@@ -11,13 +10,14 @@ import jax.numpy as jnp
 
 from train.config.bars import sides
 from train.config.evaluations import Reconstructions, Samples
-from train.config.experiment import Experiment, Run, StageOne, StageTwo
+from train.config.experiment import Adversarial, Experiment, Run, StageOne, StageTwo
 from train.config.network import absent, check_count, network
 from train.config.optimizers import AdamW
 from train.config.options.paths import spell
 from train.config.options.walk import walk
 from train.config.weights import USUAL
 from train.errors import BadInput, blame
+from train.modalities import Modality
 from train.modalities.files.limits import LARGEST
 from vqdit.diffusion import solver_for
 from vqdit.fields import Bound
@@ -54,8 +54,8 @@ def validate(experiment: Experiment, devices: int, tokenizers: bool = True) -> N
 
 def _check_sizes(experiment: Experiment) -> None:
     """A mistyped number would take all memory, and then end the process."""
-    several = isinstance(experiment, StageTwo) and isinstance(experiment.data, Mapping)
-    for name, data in experiment.data.items() if several else [("", experiment.data)]:
+    held = experiment.data
+    for name, data in ({"": held} if isinstance(held, Modality) else held).items():
         at, size = f"data.{name}".rstrip("."), 4 * math.prod(data.shape)
         if size > LARGEST:
             raise BadInput(
@@ -236,7 +236,8 @@ def _check_stage_one(experiment: StageOne) -> None:
         )
     _check_quantizer_weights(experiment, variables)
     if experiment.adversarial is not None:
-        _check_adversarial(experiment, out, variables["params"])
+        how = experiment.adversarial
+        _check_adversarial(how, experiment.run.steps, out, variables["params"])
 
 
 def _check_quantizer_weights(experiment: StageOne, variables) -> None:
@@ -262,9 +263,10 @@ def _check_quantizer_weights(experiment: StageOne, variables) -> None:
         )
 
 
-def _check_adversarial(experiment: StageOne, x: jax.ShapeDtypeStruct, params) -> None:
+def _check_adversarial(
+    how: Adversarial, steps: int, x: jax.ShapeDtypeStruct, params
+) -> None:
     """x: what the discriminator judges, as a shape."""
-    how, steps = experiment.adversarial, experiment.run.steps
     within = Annotated[int, Bound(at_least=0, below=steps)]
     walk(how.start, within, "adversarial.start")
     length = f"run.steps={steps} after adversarial.start={how.start}"

@@ -28,9 +28,14 @@ GROUP = 2**28  # values of small signals that are compared with others at once
 
 
 class FeatureNetwork(Protocol):
-    """A network whose features are compared; `dim` of them."""
+    """A network whose features are compared; `dim` of them. protocol: what figures
+    depend on."""
 
-    dim: int
+    @property
+    def dim(self) -> int: ...
+
+    @property
+    def protocol(self) -> Any: ...
 
     def features(self, x: np.ndarray) -> Float[np.ndarray, "b d"]: ...
 

@@ -64,8 +64,9 @@ class Reference:
         """Of the held-out part: "features", RealFeatures; a judge's "accuracy";
         "apart" and "copied_share" (see Memorisation)."""
         held = open_examples(self.data, False)
-        parts = [Likeness(self.network, held.spaced(NEIGHBOURS))]
-        parts += [accuracy(self.network)] if self.judges else []
+        judge: Any = self.network  # which it is where there are classes
+        parts: list[Evaluator] = [Likeness(self.network, held.spaced(NEIGHBOURS))]
+        parts += [accuracy(judge)] if self.judges else []
         parts += [Memorisation(self.data)] if self.copies else []
         batches = examples(self.data, False, doing="held-out part")
         return evaluated(Several(parts), grouped(batches))
@@ -96,9 +97,11 @@ class Reference:
         """Of `count` samples, the entry `of`, with their "index" and, for a judge,
         "label": its accuracy, Fréchet distance, neighbourhoods and memorisation."""
         kept, own = np.arange(min(count, NEIGHBOURS)), prefix + self.prefix
-        parts = [Likeness(self.network, kept, self.heldout["features"], of, own)]
+        real = self.heldout["features"]
+        judge: Any = self.network
+        parts: list[Evaluator] = [Likeness(self.network, kept, real, of, own)]
         if self.judges:
-            parts.insert(0, accuracy(self.network, of, f"{prefix}accuracy"))
+            parts.insert(0, accuracy(judge, of, f"{prefix}accuracy"))
         if self.copies:
             parts.append(Memorisation(self.data, self.heldout["apart"], of, prefix))
         return Several(parts)
@@ -171,9 +174,11 @@ def scored(
             if not len(rows):
                 continue
             batch = {"index": rows} | {_entry(name): x[name] for name in references}
-            word = next((name for name in words if name in x), None)
-            if label is not None or word is not None:
-                batch["label"] = x[word] if label is None else label[rows]
+            said = [x[name] for name in words if name in x]
+            if label is not None:
+                batch["label"] = label[rows]
+            elif said:
+                batch["label"] = said[0]
             yield batch
 
     named = zip(references, prefixed(references, generator).items(), strict=True)

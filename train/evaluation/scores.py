@@ -1,6 +1,6 @@
 """What a trained tokenizer or generator scores on its own experiment."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -63,15 +63,16 @@ def evaluate_generator(
     those of real signals; see `train.evaluation.samples`. sampler: of
     `Generator.sampler`."""
     # Defaults are spelled out: the protocol has to say what was done.
-    sampler, classes = DRAWN_BY | sampler, generator.module.classes
+    sampler, classes = dict[str, Any](DRAWN_BY) | sampler, generator.module.classes
     if guidance is None:  # one of 1 alone where "none" was never trained
         guidance = (1.0,) if classes in generator.untrained else SCALES
     try:
         rows = curve(generator, references, guidance, num, seed, **sampler)
     except ValueError as error:
         raise BadInput(str(error)) from error
-    drawn = (*(sampler.get("want") or generator.streams), *sampler.get("before", ()))
-    solvers = solvers_of(generator, dict.fromkeys(drawn), sampler["solver"])
+    want: Iterable[str] = sampler.get("want") or generator.streams
+    drawn = dict.fromkeys([*want, *sampler.get("before", ())])
+    solvers = solvers_of(generator, drawn, sampler["solver"])
     said = sampler | {"solver": solvers}
     real: dict[str, Any] = {}
     for prefix, reference in prefixed(references, generator).items():

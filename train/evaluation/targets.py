@@ -85,7 +85,7 @@ def divided(
         # Of who always says the class that is the most frequent in training.
         "chance": float((parts[1].classes == usual).mean()),
     }
-    return (*parts, said)
+    return parts[0], parts[1], said
 
 
 def targets(
@@ -95,7 +95,7 @@ def targets(
     held = open_examples(data, train)
     if target == "label":
         found = held.labels[rows]
-        return np.where(found < 0, None, found.astype(object))
+        return np.array([None if y < 0 else y for y in found.tolist()], object)
     if pattern := pattern_of(target):
         keys = held.keys  # which may be read from records
         if keys is None:

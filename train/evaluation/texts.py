@@ -115,8 +115,8 @@ class TextReference:
 
     def names(self, prefix: str = "") -> list[str]:
         """The figures of `evaluator`, without reading anything."""
-        more = ("copied_share", "distinct_share", "nearest_edits")
-        more = more if self._copies else ()
+        apart = ("copied_share", "distinct_share", "nearest_edits")
+        more = apart if self._copies else ()
         return [prefix + name for name in ("pair_bits", *more)]
 
     def evaluator(self, count: int, of: str = "x", prefix: str = "") -> Evaluator:

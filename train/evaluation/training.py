@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from train.config import StageOne
+from train.config.evaluations import Reconstructions, Samples
 from train.errors import blame
 from train.evaluation.evaluator import FeatureNetwork
 from train.evaluation.features import Latents, network_of
@@ -31,7 +32,7 @@ def reconstruction_figures(
     """Of held-out reconstructions; None where the run asks for none. shapes: of its
     state."""
     how, data = experiment.run.evaluate, experiment.data
-    if how is None:
+    if not isinstance(how, Reconstructions):
         return None
     names = tokenizer_figures(unfinished(experiment, averaged(shapes)), data)
 
@@ -50,7 +51,7 @@ def sample_figures(streams: Streams) -> HeldOutFigures | None:
     so.
     """
     experiment, how = streams.experiment, streams.experiment.run.evaluate
-    if how is None:
+    if not isinstance(how, Samples):
         return None
     generator, data = streams.generator({}), experiment.sources
     with blame("run.evaluate"):

@@ -131,8 +131,8 @@ class Audio(Modality):
         values, rate = cleaned[:, None], float(self.rate)
         return dataclasses.replace(record, values=values, rate=rate, more=more)
 
-    def rows(self, arrays):
-        x = super().rows(arrays)
+    def signals_in(self, arrays):
+        x = super().signals_in(arrays)
         if x.ndim not in (2, 3) or not (x.dtype.kind == "f" or x.dtype == np.int16):
             raise Unreadable(
                 f"audio is {x.dtype} {list(x.shape)}; write np.savez(file, audio=...), "

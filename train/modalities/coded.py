@@ -18,7 +18,11 @@ class Coded:
 
     suffixes: ClassVar[tuple[str, ...]]
     sides: ClassVar[tuple[str, ...]]
-    rate: ClassVar[Any]
+
+    @property
+    def rate(self) -> Any:
+        """Samples a second; 0 of what has none."""
+        return 0.0
 
     def read(self, path: File) -> Record:
         """A file as it is stored; Unreadable, or BadInput, says why not."""
@@ -30,14 +34,16 @@ class Coded:
 
         channels, rate: that the tokenizer takes. preparation: of the names in `takes`.
         """
-        return cls(name="folder", **preparation)
+        made: Any = cls  # a Modality, which has a name
+        return made(name="folder", **preparation)
 
     def sized(self, shape: tuple[int, ...], rate: float) -> Self:
         """With examples of this shape and rate, if it has one."""
         fields: dict[str, Any] = dict(zip(self.sides, shape, strict=False))
-        if rate and "rate" in {field.name for field in dataclasses.fields(self)}:
+        own: Any = self  # a Modality, which is a dataclass
+        if rate and "rate" in {field.name for field in dataclasses.fields(own)}:
             fields["rate"] = type(self.rate)(rate)
-        return dataclasses.replace(self, **fields)
+        return dataclasses.replace(own, **fields)
 
     def at_peak(self, peak: float) -> Self:
         """With recordings brought to another level than in training; 0 leaves them."""

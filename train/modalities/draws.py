@@ -1,6 +1,7 @@
 """Random numbers that belong to integers: no state, so nothing to resume."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,7 @@ def chance(*words: int | np.ndarray) -> np.ndarray:
     The words broadcast; each is absorbed by one round of SplitMix64. Unlike a random
     generator per example this costs nothing to start, and needs no state to resume.
     """
-    state = np.uint64(0)
+    state: Any = np.uint64(0)
     with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is the point
         for word in words:
             state = np.asarray(state ^ np.asarray(word).astype(np.uint64))
@@ -40,7 +41,7 @@ def chance(*words: int | np.ndarray) -> np.ndarray:
             state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
             state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
             state = state ^ (state >> np.uint64(31))
-    return (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return np.asarray(state >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 class Draws:

@@ -26,7 +26,11 @@ class Pixels(Modality):
 
     pixels: ClassVar[bool] = True
     unit: ClassVar[str] = "bits per pixel"
-    white: ClassVar[Any] = None
+
+    @property
+    def white(self) -> Any:
+        """Of pictures alone a field."""
+        return None
 
     def __post_init__(self):
         super().__post_init__()
@@ -153,8 +157,8 @@ class Images(Pixels):
             more = {**more, "boxes": fit_boxes(more["boxes"], height, width)}
         return dataclasses.replace(record, values=values, more=more)
 
-    def rows(self, arrays):
-        x = super().rows(arrays)
+    def signals_in(self, arrays):
+        x = super().signals_in(arrays)
         if x.dtype != np.uint8:
             raise Unreadable(f"image is {x.dtype}; write uint8 in 0..255")
         if x.ndim == 3:
@@ -225,7 +229,8 @@ def fit_square(
     from PIL import Image  # who reads no picture has no need of it
 
     image = opaque(image)
-    side, top, left = _square(*image.shape[:2], place)
+    height, width = image.shape[:2]
+    side, top, left = _square(height, width, place)
     if channels == 1 and image.shape[-1] == 3:
         grey = Image.fromarray(np.ascontiguousarray(image)).convert("L")
         image = np.asarray(grey)[..., None]

@@ -17,7 +17,8 @@ def modality_of(kind: str) -> type[Modality]:
 
     A class derived from it, or another one of that kind, takes its place nowhere.
     """
-    classes, found = [Modality], {}
+    classes: list[type[Modality]] = [Modality]
+    found: dict[str, type[Modality]] = {}
     for each in classes:  # which grows meanwhile
         classes += each.__subclasses__()
         if hasattr(each, "kind"):

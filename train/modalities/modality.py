@@ -103,10 +103,6 @@ class Modality(DataSettings, Coded):
     words: tuple[str, ...] = ()
     share: Fraction = 1.0
 
-    rate: ClassVar[Any] = 0.0
-    normalise: ClassVar[Any] = None
-    augment: ClassVar[Any] = None
-
     called = "data"
 
     def __post_init__(self):
@@ -114,6 +110,15 @@ class Modality(DataSettings, Coded):
         self.check("name", self.name, "write folder, npz or another source")
         share = isinstance(self.holdout, str) or 0 <= self.holdout < 1
         self.check("holdout", share, "write a share in [0, 1)")
+
+    # Of kinds that have such fields the values.
+    @property
+    def normalise(self) -> Any:
+        return None
+
+    @property
+    def augment(self) -> Any:
+        return None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -156,7 +161,7 @@ class Modality(DataSettings, Coded):
         ends = [end for end in self.suffixes if file.lower().endswith(end)]
         return file[: len(file) - max(map(len, ends), default=0)]
 
-    def rows(self, arrays: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]:
+    def signals_in(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         """The signals of an .npz, one a row; Unreadable says what it lacks."""
         x = arrays.get(self.kind)
         if x is None or x.ndim < 2 or not x.size:
@@ -219,7 +224,7 @@ class Modality(DataSettings, Coded):
         """The batch, normalised, as it is trained on."""
         return batch if self.augment is None else self.augment(batch, draws)
 
-    def findings(self, records: Sequence[Record]) -> dict[str, Any]:
+    def findings(self, records: Iterable[Record]) -> dict[str, Any]:
         """What `train.inspect` says of the records as they were stored."""
         return {}
 

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import zlib
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -28,8 +28,8 @@ INCOMPLETE = (
     "such as did not return"
 )
 UNSAID = {"far": None, "elevation": ()}  # in a bundle
-STREETS = ("scenes", "driving", "driving_faults")
-RangeName = Literal[*STREETS, "folder", "webdataset"]
+RangeName = Literal["scenes", "driving", "driving_faults", "folder", "webdataset"]
+STREETS = get_args(RangeName)[:3]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +79,8 @@ class Ranges(Modality):
 
     def __post_init__(self):
         super().__post_init__()
+        ends = self.name != "scenes" or self.far is not None
+        self.check("far", ends, "write the metres at which a street ends")
         alone = self.name not in STREETS or self.channels == 1
         self.check("channels", alone, f"{self.name} has 1")
         up = self.elevation
@@ -234,7 +236,7 @@ def projected(
     image[row[nearest_last].astype(int), column] = np.stack(
         [distance[nearest_last], points[nearest_last, 3]], -1
     )
-    return image, np.count_nonzero(~inside)
+    return image, int(np.count_nonzero(~inside))
 
 
 def split_sweep(sweep: np.ndarray, far: float | None) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-Batch = dict[str, np.ndarray]
+Batch = dict[str, Any]  # arrays by name, or of several streams such by theirs
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)

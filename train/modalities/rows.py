@@ -25,14 +25,14 @@ class Listed(Sequence):
     for: kept whole, a row takes thirty times what its entries do."""
 
     def __init__(self, columns: Mapping[str, Sequence[Any]], count: int):
-        self.columns, self.count = dict(columns), count
+        self.columns, self.length = dict(columns), count
 
     def __len__(self) -> int:
-        return self.count
+        return self.length
 
     def __getitem__(self, at):
         if isinstance(at, slice):
-            return [self[i] for i in range(*at.indices(self.count))]
+            return [self[i] for i in range(*at.indices(self.length))]
         return {name: column[at] for name, column in self.columns.items()}
 
 
@@ -96,7 +96,7 @@ def _told(entries: list) -> str:
     return f"{said}; {1 - len(there) / len(entries):.1%} missing"
 
 
-def _below(kind: type) -> Iterable[type]:
+def _below(kind: type[Modality]) -> Iterable[type[Modality]]:
     for each in kind.__subclasses__():
         yield each
         yield from _below(each)

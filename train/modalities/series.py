@@ -2,7 +2,7 @@
 
 import dataclasses
 import operator
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -20,8 +20,16 @@ from vqdit.fields import Bound, Count, Decay, Natural, NonNegative, Seed
 
 STROKES = ("digit_strokes", "mnist_strokes")
 DRIVING = ("driving", "driving_faults")
-GENERATED = ("generated", *STROKES, *DRIVING)
-SeriesName = Literal[*GENERATED, "folder", "webdataset"]
+SeriesName = Literal[
+    "generated",
+    "digit_strokes",
+    "mnist_strokes",
+    "driving",
+    "driving_faults",
+    "folder",
+    "webdataset",
+]
+GENERATED = get_args(SeriesName)[:5]
 TOLD = 0.01  # of a channel that cleaning may change without a word
 
 

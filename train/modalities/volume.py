@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections import Counter
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -28,8 +28,8 @@ from vqdit.shapes import Float
 
 NIFTI = (".nii.gz", ".nii")
 SLICES = 8  # of a scan beside each other, to be looked at
-GENERATED = ("phantoms", "patients", "planted_patients")
-VolumeName = Literal[*GENERATED, "folder", "webdataset"]
+VolumeName = Literal["phantoms", "patients", "planted_patients", "folder", "webdataset"]
+GENERATED = get_args(VolumeName)[:3]
 
 # Of a window, which may be open on one side.
 End = Annotated[float, Bound(at_least=-math.inf, at_most=math.inf)]

@@ -38,7 +38,7 @@ def with_discriminator(
     features: shape of one example as the decoder returns it.
     The discriminator's stats are the moving averages of its mean logits, one a verdict.
     """
-    how = experiment.adversarial
+    how = _game(experiment)
     key, params_key = jax.random.split(beside(state.key, "discriminator"))
     example = jnp.zeros((1, *features))
     verdicts, variables = how.discriminator.init_with_output(params_key, example)
@@ -69,7 +69,7 @@ def make_adversarial_step(
     adversarial_weight, what the former was multiplied by; discriminator_loss, _real and
     _fake (mean logits), _accuracy, _grad_norm, and lecam.
     """
-    how, optimizer = experiment.adversarial, experiment.optimizer
+    how, optimizer = _game(experiment), experiment.optimizer
     rate = learning_rate(optimizer, experiment.run.steps)
     discriminator_tx = _optimizer(experiment)
 
@@ -96,8 +96,8 @@ def make_adversarial_step(
             "discriminator_grad_norm": optax.tree.norm(grads[1]),
             "learning_rate": jnp.asarray(rate(state.step)),
         }
-        state = updated(state, grads[0], stats[0], tx, optimizer.ema)
-        return state.replace(discriminator=other), metrics
+        new = updated(state, grads[0], stats[0], tx, optimizer.ema)
+        return new.replace(discriminator=other), metrics
 
     return step
 
@@ -222,9 +222,15 @@ def _averages(average, real, fake):
     return {**blended, "count": count}
 
 
+def _game(experiment: StageOne) -> Adversarial:
+    """How it is played, of an experiment that has it."""
+    assert experiment.adversarial is not None
+    return experiment.adversarial
+
+
 def _optimizer(experiment: StageOne) -> optax.GradientTransformation:
     """Its schedule is over the updates that the discriminator makes."""
-    how = experiment.adversarial
+    how = _game(experiment)
     return make(how.optimizer, experiment.run.steps - how.start)
 
 

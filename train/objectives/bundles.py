@@ -122,7 +122,7 @@ def open_judge(path: str, data: Modality, classes: int, at: str = "--judge") -> 
             "and may have learned those that are held out here; train it anew to have "
             "them compared"
         )
-    elif not other:
+    elif not other and judge.held_out is not None:
         try:
             found = other_records(judge.held_out, data, train=False)
         except Unreadable as error:

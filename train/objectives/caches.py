@@ -117,7 +117,7 @@ def _tokenizer_of(cache: LatentCache) -> Any:
 
 
 def _place(experiment: StageTwo, name: str) -> Path:
-    folder = Path(experiment.cache).expanduser()
+    folder = Path(experiment.cache or "").expanduser()
     return folder if len(experiment.streams) == 1 else folder / name
 
 
@@ -206,7 +206,8 @@ def beside(data: Modality) -> list[int]:
     the training part."""
     examples = open_examples(data, True)
     batch = examples.take(examples.spaced(PROBED))
-    boxes = np.round(batch.get("boxes", np.zeros(len(batch["x"]))), 3).tolist()
+    found = np.asarray(batch.get("boxes", np.zeros(len(batch["x"]))))
+    boxes: Any = np.round(found, 3).tolist()
     captions = batch.get("caption", [None] * len(boxes))
     pairs = zip(captions, boxes, strict=True)
     return [crc32(repr(pair).encode()) for pair in pairs]

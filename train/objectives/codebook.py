@@ -85,6 +85,7 @@ def with_revival(step):
 def codebook_from_data(experiment: StageOne, step: int, state: TrainState):
     """The state with its codebook set by k-means over real encoder outputs."""
     model, how = experiment.model, experiment.kmeans
+    assert how is not None  # as `open_start` has seen
     sites = grid_size(experiment)
     # Whole examples, since a quantizer over several scales needs their grids.
     examples = open_examples(experiment.data, True)

@@ -72,8 +72,14 @@ def objective_of(
         for stream in model.streams:
             name = stream.name
             weights[name] /= first_loss(processes[name], times[name], stream)
-    how = {"weights": weights, "mixture": experiment.mixture}
-    return Denoising(model, processes, times, experiment.label_dropout, **how)
+    return Denoising(
+        model,
+        processes,
+        times,
+        experiment.label_dropout,
+        weights=weights,
+        mixture=experiment.mixture,
+    )
 
 
 def example(model: DiT, batch: int):

@@ -60,7 +60,7 @@ def encode_streams(
             encode_values(values[name], name, *how)
 
     if len(tokenizers) == 1:
-        written(*tokenizers, folder)
+        written(next(iter(tokenizers)), folder)
         return count
     with _new(folder) as unfinished:
         for name in tokenizers:
@@ -103,7 +103,7 @@ def encode_values(
                 yield {name: value[i] for name, value in out.items()}
 
     how = describe(tokenizer), train, keyed
-    more = {"beside": beside(examples.data)} if train else {}
+    more: dict[str, Any] = {"beside": beside(examples.data)} if train else {}
     return _write(examples, folder, records(), *how, **more)
 
 

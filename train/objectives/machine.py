@@ -90,7 +90,7 @@ def _items(small: bool) -> dict[str, Callable[[], dict]]:
     """Name -> function that gives its row, with "gflops" beside the product that they
     are a share "of"."""
     sides = (256,) if small else ()
-    items = {
+    items: dict[str, Callable[[], dict]] = {
         "product bfloat16": partial(_product, "bfloat16", None, sides),
         "product float32": partial(_product, "float32", None, sides),
         "product float32 exact": partial(_product, "float32", "highest", sides),

@@ -39,13 +39,15 @@ def networks(
     Raises BadInput, in one line, for weights that are not there or of another network.
     A distance raises ValueError for signals that its network does not take.
     """
-    variables, distances = {}, {}
+    variables: dict[str, Any] = {}
+    distances: dict[str, Distance] = {}
     if weights.lpips is not None:
         variables["lpips"] = {"params": _lpips(Path(weights.lpips))}
-        distances["lpips"] = LPIPS().apply
+        apply: Any = LPIPS().apply  # which may return more where it is asked for
+        distances["lpips"] = apply
     if weights.features is not None:
         at = f"losses.features={weights.features}"
-        network = open_bundle(weights.features, (Codec, Judge), at)
+        network: Any = open_bundle(weights.features, (Codec, Judge), at)
         if isinstance(network, Judge):
             variables["features"] = {"params": hosts.gather(network.params)}
             distances["features"] = partial(_judged, _sight(network, front, at))

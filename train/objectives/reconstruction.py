@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -103,9 +104,10 @@ def known_of(batch) -> jax.Array | None:
 
 def quantizer_loss(weights: Weights, found: Mapping[str, jax.Array], step: jax.Array):
     """(weighted sum, metrics) of the losses that a quantizer names."""
-    loss, metrics = 0.0, {}
+    loss: Any = 0.0
+    metrics: dict[str, jax.Array] = {}
     for name, value in found.items():
-        weight = weights.quantizer.get(name, 1.0)
+        weight: Any = weights.quantizer.get(name, 1.0)
         if isinstance(weight, Ramp):
             weight = metrics[f"{name}_weight"] = at_step(weight, step)
         loss = loss + weight * value

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from train.config import Experiment, StageOne
+from train.config import Experiment, StageOne, StageTwo
 from train.config.network import network
 from train.objectives import denoising, start
 from train.objectives.reconstruction import SIGNAL
@@ -14,6 +14,7 @@ from train.runtime.flops import macs
 from train.runtime.sharding import (
     DIT_RULES,
     TOKENIZER_RULES,
+    Rules,
     batch_sharding,
     create_state,
     kernels,
@@ -33,13 +34,17 @@ class Rehearsal:
 
     def __init__(self, experiment: Experiment):
         self.experiment = experiment
+        self.model: Any  # a Tokenizer or a DiT
+        self._rules: Rules
+        batch: dict[str, Any]
+        self.arguments: tuple[Any, ...]
         rows, key = experiment.run.batch, jax.random.key(0)
         if isinstance(experiment, StageOne):
             self.model, self._rules = experiment.model, TOKENIZER_RULES
             self._made = start.build_step(experiment, start.open_start(experiment))
             x = jax.random.uniform(key, (rows, *experiment.data.shape), minval=-1.0)
             batch, self.arguments = {"streams": {SIGNAL: x}}, (x,)
-        else:
+        elif isinstance(experiment, StageTwo):
             self.model, self.processes = network(experiment, experiment.values)
             self._rules = DIT_RULES
             self._made = denoising.build_step(experiment, self.model, self.processes)
@@ -71,10 +76,10 @@ class Rehearsal:
         init, step = self._made
         state = create_state(init, self._rules, self._mesh)
         layout = jax.tree.map(lambda x: x.sharding, state)
-        program = jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
+        jitted = jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
         began = time.perf_counter()
         with kernels(self._mesh):
-            program = program.lower(state, self.batch).compile()
+            program = jitted.lower(state, self.batch).compile()
         seconds = time.perf_counter() - began
         held = {"state": state}
 

@@ -57,7 +57,7 @@ def open_start(experiment: StageOne, begun: int | None = None) -> Start:
     )
     if waits and lost:
         # Whether it brought codes is not known, and once k-means is past no matter.
-        if experiment.kmeans and begun < experiment.kmeans.step:
+        if experiment.kmeans and (begun or 0) < experiment.kmeans.step:
             raise BadInput(lost)
         waits = False
     if waits:

@@ -18,7 +18,7 @@ from train.objectives.bundles import examples_for, open_bundle
 from train.objectives.caches import open_caches, settled_by_cache
 from train.objectives.denoising import example, objective_of
 from train.objectives.transfer import OWN, Transfer, open_transfer
-from train.pipeline import JointExamples
+from train.pipeline import Examples, JointExamples
 from train.pipeline.streams import codes_of, settled
 from train.progress import say
 from train.runtime import hosts
@@ -155,7 +155,8 @@ def _shares(params: Any, names: list[str]) -> str:
 def opened(experiment: StageTwo, cached: bool = False) -> dict[str, Any]:
     """The tokenizers of its streams; of what is born discrete as the training part, or
     its cache, has settled it. Raises BadInput where one is not there."""
-    values, found = experiment.values, {}
+    values = experiment.values
+    found: dict[str, Codec | Value] = {}
     if cached:
         values = settled_by_cache(experiment)
     for name, stream in experiment.streams.items():
@@ -163,7 +164,7 @@ def opened(experiment: StageTwo, cached: bool = False) -> dict[str, Any]:
         if name in values:
             with blame(at):
                 found[name] = settled(values[name], experiment.sources[name])
-        else:
+        elif isinstance(stream.tokenizer, str | None):
             found[name] = open_bundle(stream.tokenizer, Codec, at)
     return found
 
@@ -228,7 +229,8 @@ def _codewords(experiment: StageTwo, tokenizers) -> dict[str, np.ndarray]:
 def _check_transfer(transfer: Transfer, model: DiT, tokenizers) -> None:
     shapes = jax.eval_shape(model.init, jax.random.key(0), *example(model, 1))
     transfer.check(dict(shapes))
-    for name, old in transfer.bundle.codecs.items():
+    codecs = getattr(transfer.bundle, "codecs", {})  # it is a generator's
+    for name, old in codecs.items():
         new = tokenizers.get(name)
         if isinstance(new, Codec) and (
             new.contract.fingerprint != old.contract.fingerprint
@@ -259,6 +261,8 @@ def _open_data(experiment: StageTwo, tokenizers) -> JointExamples:
                     f"{at}: the data has {part.classes} classes; write "
                     f"Labels({part.classes})"
                 )
+            continue
+        if not isinstance(part, Examples):  # of a cache, whose codes were settled
             continue
         first = part.take(part.spaced(CAPTIONED))  # of all classes of a sorted set
         if tokenizer.source not in first:

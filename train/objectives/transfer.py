@@ -45,12 +45,14 @@ class Transfer:
         self, path: str, model: Tokenizer | DiT, classes: tuple[str, ...] = ()
     ):
         self.path, self.model = path, model
-        kind = Codec if isinstance(model, Tokenizer) else Generator
-        self.bundle = open_bundle(path, kind, "init")
-        if isinstance(self.bundle, Codec):
-            variables = self.bundle.variables
+        self.bundle: Codec | Generator
+        variables: dict[str, Any]
+        if isinstance(model, Tokenizer):
+            self.bundle = codec = open_bundle(path, Codec, "init")
+            variables = codec.variables
         else:
-            variables = {"params": self.bundle.params}
+            self.bundle = generator = open_bundle(path, Generator, "init")
+            variables = {"params": generator.params}
         named = getattr(self.bundle, "class_names", ())
         self._relabelled = bool(classes and named and classes != named)
         held = {name: variables.get(name, {}) for name in COLLECTIONS}

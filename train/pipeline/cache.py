@@ -94,7 +94,8 @@ def write_part(
 
     fields: dict[str, dict[str, Any]] = {}
     shards: list[dict[str, str]] = []
-    writer, written = None, 0
+    writer: Any = None
+    written = 0
     for i, record in enumerate(records):
         arrays = _arrays(i, record)
         shapes = {name: list(array.shape) for name, array in arrays.items()}
@@ -226,7 +227,7 @@ class LatentCache:
     @property
     def fields(self) -> tuple[str, ...]:
         """What a record holds, by name."""
-        return self._record.names
+        return self._record.names or ()
 
     def take(
         self, indices: Int[np.ndarray, "b"], version: Int[np.ndarray, "b"] | int = 0

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -60,7 +60,7 @@ class Examples:
             # What a modality adds to the channels that are measured is 0 or 1.
             more = (0.5,) * (data.shape[-1] - len(own.offset))
             self.offset, self.scale = own.offset + more, own.scale + more
-        starts = [(0,)] * len(self.source)
+        starts: Iterable[Sequence[int]] = [(0,)] * len(self.source)
         windowed = type(data).starts is not Modality.starts
         if windowed:  # else without reading any
             records = progress(self.source, "finding windows", unit="record")
@@ -113,7 +113,7 @@ class Examples:
     def keys(self) -> list[str] | None:
         """Of all examples, each its record's; None where there are none."""
         keys = self.source.keys
-        return keys and [keys[row] for row in self._windows[:, 0]]
+        return None if keys is None else [keys[row] for row in self._windows[:, 0]]
 
     def spaced(self, most: int | None = None) -> Int[np.ndarray, "n"]:
         """Indices of so many, evenly spaced; of all where there are no more."""
@@ -155,7 +155,8 @@ class Examples:
 
     def _read(self, indices: np.ndarray) -> Batch:
         """`take` from the source, in chunks of bounded memory."""
-        light, found = self.source.light, {}
+        light = self.source.light
+        found: dict[str, np.ndarray] = {}
         chunk = LIGHT_CHUNK if light else CHUNK
 
         def read(low: int) -> None:

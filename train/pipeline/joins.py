@@ -45,7 +45,8 @@ def join(parts: Parts, how: How, train: bool) -> Join:
 class ByIndex:
     """Row i of each is of the same example. Folders have files of the same names."""
 
-    missing = shared = frozenset()
+    missing: frozenset[str] = frozenset()
+    shared: frozenset[str] = frozenset()
 
     def __init__(self, parts: Parts):
         self.names = list(parts)
@@ -84,7 +85,7 @@ class ByKey:
         for name, own in keys.items():
             for row, key in enumerate(own):
                 places.setdefault(key, {}).setdefault(name, []).append(row)
-        table = {name: [] for name in parts}
+        table: dict[str, list[Any]] = {name: [] for name in parts}
         for key in sorted(places):
             found = places[key]
             most = max(map(len, found.values()))
@@ -221,7 +222,8 @@ def _check_shares(first: str, one, name: str, other) -> None:
     """Raises BadInput where data.share takes other rows of one than of the other."""
     taken = [getattr(part, "source", None) for part in (one, other)]
     rows = [each.rows if isinstance(each, Portion) else None for each in taken]
-    if not np.array_equal(*rows):
+    mine, theirs = (-1 if each is None else each for each in rows)
+    if not np.array_equal(mine, theirs):
         raise BadInput(
             f"data.{name} has other examples of its training part than data.{first}: "
             "write the same data.share of both, and the same names, or join=key or "

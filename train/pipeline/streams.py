@@ -47,7 +47,7 @@ class JointExamples:
     ):
         self.data, self.values = dict(data), {} if caches else dict(values)
         self.cached = bool(caches)
-        self.parts = caches or {
+        self.parts: Mapping[str, Examples | CachedExamples] = caches or {
             name: open_examples(each, train) for name, each in data.items()
         }
         for name, value in self.values.items():
@@ -122,10 +122,11 @@ class JointExamples:
     def _joined(
         self,
         rows: Mapping[str, np.ndarray],
-        read: Callable[[Examples, str], Batch],
-    ) -> Batch:
-        found: dict[Examples, Batch] = {}
-        streams, known = {}, {}
+        read: Callable[[Any, str], Batch],
+    ) -> dict[str, Any]:
+        found: dict[Any, Batch] = {}
+        streams: dict[str, Any] = {}
+        known: dict[str, Any] = {}
         for name, part in self.parts.items():
             if part not in found:
                 found[part] = read(part, name)
@@ -185,7 +186,7 @@ def codes_of(tokenizer, batch: Batch, name: str) -> tuple[np.ndarray, np.ndarray
 def seen_of(tokenizer: Value, batch: Batch) -> Sequence[Any]:
     """What the examples have of what is born discrete, with nothing that the training
     part has never had."""
-    values = batch.get(tokenizer.source, [None] * len(batch["label"]))
+    values: Any = batch.get(tokenizer.source, [None] * len(batch["label"]))
     return tokenizer.seen(values)[0]
 
 

@@ -12,7 +12,8 @@ BINS, LEVELS = 80, 4096  # bins; evenly spaced values that they mind
 
 def value_histogram(sample: Sequence[np.ndarray], pixels: bool) -> bytes:
     """PNG. sample: values of each channel; of pixels, three channels are colours."""
-    lines, colours = {}, None
+    lines: dict[str, tuple[pictures.Along, pictures.Along]] = {}
+    colours = None
     found = [x for x in sample[:6] if x.size]
     for channel, (x, edges) in enumerate(zip(found, bin_edges(found), strict=True)):
         heights, _ = np.histogram(x, edges)

@@ -98,11 +98,11 @@ def _block(block: str, pictures: Mapping[str, bytes]) -> str:
         return f"<{tag}>{_text(found[2])}</{tag}>"
     if all(re.fullmatch(r"\|.*\|", line) for line in lines):
         head, *rows = [line.strip("|").split("|") for line in lines]
-        rows = [_row("th", head), *(_row("td", row) for row in rows)]
-        return f"<table>{''.join(rows)}</table>"
-    found = [re.fullmatch(r"!\[(.*)\]\((.*)\)", line) for line in lines]
-    if all(found):
-        shown = "".join(_picture(each[1], pictures[each[2]]) for each in found)
+        written = [_row("th", head), *(_row("td", row) for row in rows)]
+        return f"<table>{''.join(written)}</table>"
+    named = [re.fullmatch(r"!\[(.*)\]\((.*)\)", line) for line in lines]
+    if all(named):
+        shown = "".join(_picture(x[1], pictures[x[2]]) for x in named if x)
         return f'<div class="pictures">{shown}</div>'
     return f"<p>{_text(block)}</p>"
 

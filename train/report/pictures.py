@@ -19,8 +19,11 @@ def save_png(path: str | os.PathLike, picture: np.ndarray, scale: int = 1) -> No
     write_bytes(path, png(picture, scale))
 
 
+Along = Sequence[float] | np.ndarray  # along an axis
+
+
 def line_plot(
-    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    lines: Mapping[str, tuple[Along, Along]],
     x_label: str = "",
     y_label: str = "",
     *,
@@ -53,8 +56,8 @@ def line_plot(
                 fontsize=7.5,
                 color=colour,
             )
-    for name, y in (bars or {}).items():
-        axes.axhline(y, color=INK, lw=0.9, ls=(0, (4, 3)), label=name)
+    for name, level in (bars or {}).items():
+        axes.axhline(level, color=INK, lw=0.9, ls=(0, (4, 3)), label=name)
     if log_y:
         axes.set_yscale("log")
     if ticks is not None:

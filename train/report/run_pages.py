@@ -43,12 +43,13 @@ def written(title: str, intro: str, sections: Sequence[Section]) -> tuple[str, d
 
 def training(rows: Sequence[Mapping[str, Any]], steps: int) -> Section:
     """The curves of every loss that was logged."""
-    lines = {}
+    lines: dict[str, tuple[pictures.Along, pictures.Along]] = {}
     names = dict.fromkeys(n for row in rows for n in row if "loss" in n)
     for name in names:
         pairs = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
         if pairs:  # of what was never a number there is no curve
-            lines[name] = tuple(zip(*pairs, strict=True))
+            xs, ys = zip(*pairs, strict=True)
+            lines[name] = xs, ys
     if not lines:
         return Section("Training", "Nothing was logged.")
     values = [value for _, y in lines.values() for value in y]
@@ -93,12 +94,12 @@ def crossings(found: Mapping[str, Mapping[str, Any]]) -> Section:
         for who in columns
         for row in _budget(each.get(who, {}).get(BUDGET, {}))
     ]
-    said = [f"{text}\n\n{table(('', 'figure', *columns, 'examples'), rows)}"]
+    parts = [f"{text}\n\n{table(('', 'figure', *columns, 'examples'), rows)}"]
     if budgets:
-        names = ("", "", "network of", *LEARNED)
+        titles = ("", "", "network of", *LEARNED)
         text = "What those were given that were trained for this alone."
-        said.append(f"{text}\n\n{table(names, budgets)}")
-    return Section("Crossings", "\n\n".join(said))
+        parts.append(f"{text}\n\n{table(titles, budgets)}")
+    return Section("Crossings", "\n\n".join(parts))
 
 
 def _budget(found: Mapping[str, Any]) -> Iterator[tuple]:

@@ -91,7 +91,7 @@ def write_samples(
                 write_bytes(path, lines)
             else:
                 files |= _numbered([t.encode() for t in texts[name]], end, ".txt")
-        else:
+        elif codec is not None:  # of what has none there is no picture
             shown = signal if signal.dtype == np.uint8 else codec.from_raw(signal)
             kind, columns = codec.contract.kind, math.ceil(count**0.5)
             shown, units = np.asarray(shown), Units.of(codec.contract)

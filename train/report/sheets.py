@@ -31,10 +31,11 @@ def contents(data: Modality, x: np.ndarray, units: Units) -> list[bytes]:
     """A file of each signal, of a kind whose signals are files, and no folders."""
     x = np.asarray(x)
     if units.scale and x.dtype != np.uint8:
-        x = x * np.float32(units.scale) + np.float32(units.offset)
+        x = x * np.array(units.scale, np.float32) + np.array(units.offset, np.float32)
     elif data.pixels and x.dtype != np.uint8:
         x = np.asarray(to_uint8(x))
-    return [data.write(data.new(values, units.rate)) for values in x]
+    written = (data.write(data.new(values, units.rate)) for values in x)
+    return [each for each in written if isinstance(each, bytes)]
 
 
 def sheet(

@@ -154,7 +154,8 @@ def heldout_loss(
 
     def run(step: int, state: TrainState) -> None:
         params = state.ema if jax.tree.leaves(state.ema) else state.params
-        key, sums, count = beside(state.key, "heldout"), {}, 0
+        key, count = beside(state.key, "heldout"), 0
+        sums: dict[str, float] = {}
         for batch in itertools.islice(batches(), MOST):
             placed = hosts.place(batch, sharding)
             placed = placed if encode is None else encode(placed)
@@ -199,9 +200,9 @@ class Best:
             return
         held = self._held()
         # One of a later step is of before this run was continued, and comes again.
-        before = held is not None and held["step"] < step
-        if before and self.sign * value >= self.sign * held["value"]:
-            return
+        if held is not None and held["step"] < step:
+            if self.sign * value >= self.sign * held["value"]:
+                return
         self.keep(state)
         if hosts.first():
             told = {"figure": self.name, "value": value, "step": step}

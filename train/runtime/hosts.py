@@ -7,7 +7,6 @@ file that all make together; one that fails alone leaves through `together`.
 
 import contextlib
 import importlib.util
-import math
 import os
 import sys
 import traceback
@@ -221,7 +220,7 @@ def joined(x: np.ndarray) -> np.ndarray:
 
 def total(x: np.ndarray) -> np.ndarray:
     """The sum over all processes, the same bits on each."""
-    return sum(exchanged(np.asarray(x)[None]))[0]
+    return np.sum(exchanged(np.asarray(x)[None]), axis=0)[0]
 
 
 def rows(batch: int, sharding: jax.sharding.Sharding) -> np.ndarray:
@@ -231,10 +230,11 @@ def rows(batch: int, sharding: jax.sharding.Sharding) -> np.ndarray:
 
 
 def place(batch: Any, sharding: jax.sharding.Sharding | None) -> Any:
-    """A tree of this process's `rows` as one of arrays over all devices."""
-    if not several():
+    """A tree of this process's `rows` as one of arrays over all devices; None: the
+    default one, of a single process."""
+    if sharding is None or not several():
         return jax.device_put(batch, sharding)
-    devices = math.prod(sharding.mesh.shape.values())
+    devices = len(sharding.device_set)
     mine = len(rows(devices, sharding))
 
     def put(x):

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from train.config import Experiment
-from train.config.command import RUN
+from train.config.command import RUN, Flags
 from train.config.options.paths import leaves, spell
 from train.config.packages import naming, own_packages
 from train.config.workdir import CONFIG_FILE, open_workdir, refusal
@@ -33,12 +33,12 @@ from train.runtime.sharding import (
 from train.runtime.step import TrainState
 from vqdit.values import build, describe
 
-FLAGS = RUN | {
+FLAGS: Flags = {
+    **RUN,
     "reschedule": (bool, "go on where another run.steps changes the schedule"),
 }
 # (position, rows of a batch that are wanted) -> batches from there on
 OpenBatches = Callable[[int, np.ndarray], Iterator[Any]]
-# Sharding of a batch -> what makes of a placed batch what the step sees
 
 
 @contextlib.contextmanager

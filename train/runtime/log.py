@@ -50,8 +50,7 @@ class Logger:
     def __init__(self, workdir: str | os.PathLike, step: int = 0, wandb: str = ""):
         self._writes = hosts.first()
         self._workdir = Path(workdir)
-        self._board = None
-        self._wandb = None
+        self._wandb: Any = None
         if not self._writes:
             return
         if wandb:
@@ -90,7 +89,7 @@ class Logger:
         if not self._writes:
             return
         values = {name: float(value) for name, value in metrics.items()}
-        row = {"step": step, "time": round(time.time(), 3)}
+        row: dict[str, float | None] = {"step": step, "time": round(time.time(), 3)}
         row |= {n: v if math.isfinite(v) else None for n, v in values.items()}
         if step == self._step and row.keys() in self._there:
             return
@@ -208,7 +207,8 @@ def _rewind(path: Path, step: int) -> None:
     """Keeps the whole lines up to `step`, in one rename; moves the others aside."""
     if not path.exists():
         return
-    kept, others = [], []
+    kept: list[str] = []
+    others: list[str] = []
     for line in _text(path).splitlines(keepends=True):
         row = _parsed(line) if line.endswith("\n") else None
         stays = row is not None and row["step"] <= step

@@ -121,8 +121,8 @@ def train(
                 update, names = _compile(step_fn, state, batch, layout)
                 seen = LogWindow(step, names, _examples(batch), checkpoints, window)
                 bar.set_description("training")
-                gib = peak_bytes(update) / 2**30
-                say(f"a step needs {gib:.2f} GiB on each device")
+                if held := peak_bytes(update):
+                    say(f"a step needs {held / 2**30:.2f} GiB on each device")
             while batch is not None:
                 with jax.transfer_guard("disallow"):
                     state, row = update(state, batch)
@@ -219,12 +219,12 @@ class _StopSignals:
 
 def _compile(
     step_fn: Callable, state: TrainState, batch: Any, layout: TrainState
-) -> tuple[Callable, list[str]]:
+) -> tuple[jax.stages.Compiled, list[str]]:
     """The step as one program that keeps the layout, and the names of its metrics.
 
     Compiled ahead, so a batch of another shape is an error, not minutes of compiling.
     """
-    names = []
+    names: list[str] = []
 
     def update(state, batch):
         state, metrics = step_fn(state, batch)
@@ -250,7 +250,7 @@ def _prefetch(
     encode: Callable[[Any], Any] | None,
 ) -> Iterator[Any]:
     """Batches on the device, PREFETCH of them on their way while one is used."""
-    queue = deque()
+    queue: deque[Any] = deque()
     for batch in batches:
         placed = hosts.place(batch, sharding)
         queue.append(placed if encode is None else encode(placed))

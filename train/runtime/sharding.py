@@ -229,8 +229,9 @@ def spelled(mesh: jax.sharding.Mesh) -> str:
 def along_batch(sharding: jax.sharding.Sharding, rows: int) -> jax.sharding.Sharding:
     """Rows over the given devices, or whole on each where they do not divide."""
     if isinstance(sharding, NamedSharding):
-        over = batch_sharding(sharding.mesh)
-        parts = sharding.mesh.shape["data"] * sharding.mesh.shape["fsdp"]
+        mesh = sharding.mesh
+        assert isinstance(mesh, jax.sharding.Mesh), "of devices that are there"
+        over, parts = batch_sharding(mesh), mesh.shape["data"] * mesh.shape["fsdp"]
         return replicated(sharding) if rows % parts else over
     return sharding
 

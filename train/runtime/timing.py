@@ -1,5 +1,6 @@
 """Times of programs, and the rates of the machine they run on."""
 
+import functools
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -45,12 +46,12 @@ def matrix_products(
     dtype: str, precision: str | None = None, sides: tuple[int, ...] = ()
 ) -> dict[str, tuple[Callable[[], object], int]]:
     """Name -> (function, FLOP of a call), of square products."""
-    found = {}
+    found: dict[str, tuple[Callable[[], object], int]] = {}
     for side in sides or SIDES.get(jax.default_backend(), SIDES["cpu"]):
         a = jax.random.normal(jax.random.key(side), (side, side)).astype(dtype)
-        product = jax.jit(lambda a: jnp.matmul(a, a, precision=precision))
-        product = product.lower(a).compile()
-        found[f"{side}"] = (lambda p=product, a=a: p(a), 2 * side**3)
+        times_itself = jax.jit(lambda a: jnp.matmul(a, a, precision=precision))
+        product = times_itself.lower(a).compile()
+        found[f"{side}"] = (functools.partial(product, a), 2 * side**3)
     return found
 
 
@@ -72,7 +73,10 @@ def copy_rate(size: int | None = None) -> float:
 
 
 def peak_bytes(program: jax.stages.Compiled) -> int:
-    """Memory that a program needs at once, a donated argument once."""
+    """Memory that a program needs at once, a donated argument once; 0 where the backend
+    does not say."""
     m = program.memory_analysis()
+    if m is None:
+        return 0
     held = m.argument_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes
     return held + m.temp_size_in_bytes

@@ -44,6 +44,7 @@ class LogWindow:
         self._rows: list[jax.Array] = []
         self._begin()
         # What is of other metrics, or none of ours, is left out of the line.
+        begun = begun or {}
         with contextlib.suppress(TypeError, ValueError, LookupError, AttributeError):
             sums = {name: float(text) for name, text in begun["sums"].items()}
             steps, seconds = int(begun["steps"]), float(begun["seconds"])

@@ -29,7 +29,7 @@ class Arrays(Source):
     def __init__(
         self,
         data: Modality,
-        x: Sequence[np.ndarray],
+        x: np.ndarray,
         labels: Int[np.ndarray, "n"],
         class_names: Sequence[str] = (),
         rate: float = 0.0,
@@ -38,13 +38,14 @@ class Arrays(Source):
     ):
         super().__init__(len(x), class_names)
         self.data, self.x, self.labels = data, x, labels
+        self.classed = labels
         self.rate, self.where, self.keys = rate, where, keys
 
     def read(self, rows):
         return [self._row(row) for row in rows]
 
     def _row(self, row: int) -> Record:
-        record = Record(self.x[row], self.rate, label=int(self.labels[row]))
+        record = Record(self.x[row], self.rate, label=int(self.classed[row]))
         try:
             return self.data.adapt(record)
         except Unreadable as error:
@@ -65,7 +66,8 @@ def digits(data: Modality, train: bool) -> Arrays:
         np.arange(len(image)), test_size=360, stratify=found.target, random_state=0
     )
     rows = np.sort(parts[0 if train else 1])
-    return Arrays(data, image[rows], found.target[rows], map(str, found.target_names))
+    names = tuple(map(str, found.target_names))
+    return Arrays(data, image[rows], found.target[rows], names)
 
 
 def npz(data: Modality, train: bool) -> Arrays:
@@ -93,7 +95,8 @@ def npz(data: Modality, train: bool) -> Arrays:
         refuse_sparse(np.unique(label).tolist(), str(path))
         draws = chance(0, np.arange(len(x)))
         rows = divided(data, train, draws, str(path), key or ())
-    names, keys = map(str, range(classes)), key and [key[row] for row in rows]
+    names = tuple(map(str, range(classes)))
+    keys = None if key is None else [key[row] for row in rows]
     return Arrays(data, x[rows], label[rows], names, rate, str(path), keys)
 
 
@@ -109,11 +112,11 @@ def _arrays(
         found = load_arrays(path, alone=False)
         if "" in found:
             raise Unreadable(f"a single array; write np.savez(file, {data.kind}=...)")
-        x = data.rows(found)
+        x = data.signals_in(found)
     label = found.get("label", np.full(len(x), -1))
     if label.shape != (len(x),) or label.dtype.kind not in "iu":
-        broken = label[label % 1 != 0] if label.dtype.kind == "f" else ()
-        more = f"; {broken[0]:g} is none" if len(broken) else ""
+        broken = label[label % 1 != 0].tolist() if label.dtype.kind == "f" else []
+        more = f"; {broken[0]:g} is none" if broken else ""
         raise BadInput(
             f"{path}: label is {label.dtype} {list(label.shape)}; write one integer an "
             f"example, ({len(x)},){more}"

@@ -51,7 +51,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def prepare(data: Modality, root: Path) -> Path:
-    if not data.download:
+    if not getattr(data, "download", False):
         infos = [
             *root.glob("*/*/dataset_info.json"),
             *root.glob("*/*/*/dataset_info.json"),

@@ -126,7 +126,9 @@ def splits_of(training: str, held: str, data: Modality) -> str:
 def _of_tree(root: Path, data: Modality) -> Listing:
     """Files by extension, and folders of pictures where those are signals; the class is
     the first sub-folder, a caption the .txt beside."""
-    found, others, left_out = set(), [], Counter()
+    found: set[Path] = set()
+    others: list[Path] = []
+    left_out: Counter[str] = Counter()
     for folder, names in folders(root, left_out):
         for name in names:
             path = folder / name
@@ -168,7 +170,7 @@ def folders(root: Path, left_out: Counter[str]) -> Iterator[tuple[Path, list[str
     so that no link makes a loop and no file is in both parts under two names. What
     begins with a dot is not looked at. Counts what it leaves out.
     """
-    plain, linked, seen = [root], [], set()
+    plain, linked, seen = [root], list[Path](), set()
     while plain or linked:
         folder = plain.pop() if plain else linked.pop(0)
         try:
@@ -225,7 +227,7 @@ def _of_manifest(path: Path, data: Modality) -> Listing:
         boxes.append(_boxes(where, row, data))
     numbers, names = labelled(labels, lambda i: rows[i][0])
     of_each = zip(files, numbers, captions, boxes, strict=True)
-    entries = [Entry(*entry, boxes=found) for *entry, found in of_each]
+    entries = [Entry(f, y, text, boxes=found) for f, y, text, found in of_each]
     listed = {Path(os.path.normpath(path.parent / file)) for file in files}
     left_out = _unlisted(path, data, listed)
     return Listing(entries, names, left_out, numbered=str in map(type, labels))

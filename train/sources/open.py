@@ -1,7 +1,9 @@
 """The source that an experiment's data names."""
 
 import dataclasses
+from collections.abc import Callable
 from functools import cache, partial
+from typing import Any
 
 from train.modalities.modality import Modality
 from train.progress import say
@@ -19,7 +21,7 @@ from train.sources.share import Portion
 from train.sources.source import Source
 
 # What is made on the fly, as fields of the data say.
-MADE = {
+MADE: dict[str, Callable[[Any, bool], Source]] = {
     "generated": partial(signals.Generated, make=signals.sensor_window),
     "phantoms": partial(signals.Generated, make=signals.noisy_phantom),
     "patients": patients.patients,

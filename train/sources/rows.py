@@ -52,7 +52,7 @@ class Rows(Source):
             mine = divided(data, train, draws, str(path), ruled(data, keys))
         super().__init__(len(mine), names)
         self.identity = hashlib.sha256(path.read_bytes()).hexdigest()
-        self.labels = np.array(labels, int)[mine]
+        self.labels = self._labels = np.array(labels, int)[mine]
         self.keys = [keys[row] for row in mine] if keys else None
         self._rows, self._mine = rows, mine
         self._captions = found[data.caption] if data.caption else None
@@ -61,7 +61,7 @@ class Rows(Source):
         return [self._record(row) for row in rows]
 
     def _record(self, row: int) -> Record:
-        at, label = int(self._mine[row]), int(self.labels[row])
+        at, label = int(self._mine[row]), int(self._labels[row])
         more = {"row": self._rows[at]}
         if self._captions is not None:
             more["caption"] = self._captions[at]

@@ -95,7 +95,7 @@ def listing(root: Path, data: Modality) -> Listing:
             f"{root} holds no single {data.feature or data.kind} feature: its features "
             f"are {listed(sorted(features))}; write a set of {data.kind}"
         )
-    table = _Table([root / name for name in names])
+    table = _Table([root / str(name) for name in names])
     table.check_signal(signal)
     label = of_type("ClassLabel", "label")
     if label:
@@ -105,7 +105,7 @@ def listing(root: Path, data: Modality) -> Listing:
             raise BadInput(f"{root / INFO}: its classes are no names; {WRITE}")
         classes = tuple(map(str, classes))
         found = table.column(label)
-        numbers = [-1 if each is None else each for each in found]
+        numbers: Sequence[int] = [-1 if each is None else each for each in found]
         for row, each in enumerate(numbers):
             if type(each) is not int or not -1 <= each < len(classes):
                 raise BadInput(
@@ -132,7 +132,7 @@ def listing(root: Path, data: Modality) -> Listing:
         for name in CAPTIONS
         if types.get(name) == "Value" and "string" in str(features[name].get("dtype"))
     ]
-    captions = [None] * len(table)
+    captions: list[str | None] = [None] * len(table)
     if texts:
         captions = [each or "" for each in table.column(texts[0])]
     entries = [

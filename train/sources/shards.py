@@ -92,13 +92,13 @@ def _shards(data: Modality) -> tuple[Path, list[str]]:
         if packed and not found:
             raise BadInput(f"{root} holds {packed[0]}; gunzip it, which leaves a .tar")
     else:
-        found = []
+        named: list[str] = []
         for pattern in expanded(str(root)):
             matches = glob.glob(pattern) if set("*?[") & set(pattern) else [pattern]
-            found += filter(os.path.isfile, matches)
+            named += [match for match in matches if os.path.isfile(match)]
             if not any(map(os.path.isfile, matches)):
                 raise BadInput(f"data.data_dir={data.data_dir}: no such file {pattern}")
-        found = list(dict.fromkeys(Path(each).absolute() for each in found))
+        found = list(dict.fromkeys(Path(each).absolute() for each in named))
         root = Path(os.path.commonpath([path.parent for path in found]))
     if not found:
         raise BadInput(f"{root} holds no .tar shard; write their folder or a pattern")
@@ -123,8 +123,8 @@ def expanded(pattern: str) -> list[str]:
                 f"data.data_dir: {found[0]} names no shards; write low..high"
             )
         words = [f"{i:0{len(ends[1])}d}" for i in range(low, high + 1)]
-    ends = pattern[: found.start()], pattern[found.end() :]
-    return [one for word in words for one in expanded(word.join(ends))]
+    before, behind = pattern[: found.start()], pattern[found.end() :]
+    return [one for word in words for one in expanded(before + word + behind)]
 
 
 def _words(name: str) -> list[str]:
@@ -147,7 +147,8 @@ def listing(root: Path, data: Modality, *shards: str) -> Listing:
     Of a shard that is broken, what lies before that; BadInput where more than
     bad_share are.
     """
-    entries, labels, left_out, broken = [], [], Counter(), {}
+    entries, labels, broken = [], [], {}
+    left_out: Counter[str] = Counter()
     for shard in progress(shards, "indexing shards", unit="shard"):
         samples, why = _samples(root / shard, left_out)
         if why:
@@ -214,7 +215,9 @@ def _members(path: Path, left_out: Counter[str]) -> Iterator[tuple[str, Any]]:
                 continue
             place: Any = info.offset_data, info.size
             if base.lower().rpartition(".")[2] in SIDE and info.size <= LONGEST:
-                place = tar.extractfile(info).read()
+                if (content := tar.extractfile(info)) is None:
+                    continue  # of what is no file, and there it is one
+                place = content.read()
             places[info.name] = place
             yield info.name, place
         # tarfile takes a header that it cannot read for the end of the file.

@@ -42,9 +42,10 @@ class Portion(Source):
         self.named = whole.named
         self.identity = whole.identity
         self.labels = None if whole.labels is None else whole.labels[self.rows]
-        self.keys = keys and [keys[row] for row in self.rows]
+        taken_rows = self.rows.tolist()
+        self.keys = None if keys is None else [keys[row] for row in taken_rows]
         if files := getattr(whole, "files", None):
             self.files = [files[row] for row in self.rows]
 
-    def take(self, rows: Sequence[int]) -> list[Record]:
+    def take(self, rows: Sequence[int] | np.ndarray) -> list[Record]:
         return self.whole.take(self.rows[np.asarray(rows, int)])

@@ -71,7 +71,7 @@ class Source:
         del name
         return None
 
-    def take(self, rows: Sequence[int]) -> list[Record]:
+    def take(self, rows: Sequence[int] | np.ndarray) -> list[Record]:
         """Several records in one read, in the order asked for."""
         rows = np.asarray(rows, int).tolist()
         new = sorted({row for row in rows if row not in self._kept})

@@ -206,7 +206,7 @@ def test_arrays(tmp_path):
     np.savez(tmp_path / "stereo.npz", audio=both_ears, rate=np.array(RATE))
     stereo = fresh(at(tmp_path / "stereo.npz", "npz", crop="start", holdout=0), True)
     np.testing.assert_allclose(stereo.take(np.arange(8))["x"], batch["x"] / 2)
-    rows = lambda array: Audio().rows({"audio": array})
+    rows = lambda array: Audio().signals_in({"audio": array})
     loudest = np.full((2, 9), -128.0)
     assert rows(loudest) is loudest
     for other, said in (

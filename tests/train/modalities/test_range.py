@@ -89,6 +89,12 @@ def test_what_is_lost_costs_no_second_look_at_a_sweep(monkeypatch):
     assert len(seen) == 1
 
 
+def test_a_street_ends_somewhere():
+    with pytest.raises(BadInput, match="data.far=None: write the metres at which a"):
+        Ranges(name="scenes", far=None)
+    assert Ranges("folder", far=None).far is None
+
+
 def directions(rows, azimuth, low, high):
     """(elevation, azimuth to the left) of the middles of the cells, in radians."""
     up = high - (np.arange(rows) + 0.5) * (high - low) / rows

@@ -614,7 +614,7 @@ def test_in_place_of_a_frame_that_does_not_come_stands_the_one_before(monkeypatc
         seek=lambda key, stream: None,
         decode=lambda stream: came,
     )
-    monkeypatch.setattr(av, "open", lambda file: contextlib.nullcontext(video))
+    monkeypatch.setattr(av, "open", lambda file, mode: contextlib.nullcontext(video))
     monkeypatch.setattr(indices, "opened", lambda path: path)
     monkeypatch.setattr(indices, "upright", lambda frame, stream: frame.pts)
     clip = Index("a.mp4", np.arange(8), np.zeros(1, int), None)

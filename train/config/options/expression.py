@@ -132,7 +132,7 @@ def _call(node: ast.Call, at: str) -> Any:
     if len(node.args) > len(hints):
         raise BadInput(f"{at}: {name} has {len(hints)} fields, not more")
     given = list(zip(hints, node.args, strict=False))
-    given += [(item.arg, item.value) for item in node.keywords]
+    given += [(str(item.arg), item.value) for item in node.keywords]
     values = {}
     for field, item in given:
         place = f"{at}: {name}.{field}"

@@ -27,7 +27,7 @@ def leaves(value: Any, at: str = "") -> dict[str, Any]:
     parts = children(value)
     if not parts:
         return {at: value}
-    found = {}
+    found: dict[str, Any] = {}
     for name, part in parts.items():
         found |= leaves(part, join(at, name))
     return found
@@ -61,7 +61,7 @@ def _diff(a: Any, b: Any, at: str) -> dict[str, tuple[Any, Any]]:
         return {} if same else {at: (a, b)}
     if isinstance(a, tuple) and list(left) != list(right):
         return {at: (a, b)}
-    found = {}
+    found: dict[str, Any] = {}
     for name in [*left, *(name for name in right if name not in left)]:
         pair = left.get(name, ABSENT), right.get(name, ABSENT)
         found |= _diff(*pair, join(at, name))

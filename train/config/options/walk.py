@@ -4,7 +4,7 @@ What text writes, what a config file composes, and an experiment with some of it
 fields changed all come by here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from train.config.options.annotations import arm_for, bare, entry_type, expected, held
@@ -13,7 +13,7 @@ from train.errors import BadInput
 from vqdit.values import close, near
 
 # A path below a value, and what reads its new value by (annotation, path).
-Edits = list[tuple[list[str], Callable[[Any, str], Any]]]
+Edits = Sequence[tuple[list[str], Callable[[Any, str], Any]]]
 
 
 def walk(
@@ -32,7 +32,7 @@ def walk(
         text = spell(value)
         text = text if len(text) <= 300 else f"{text[:297]}..."
         raise BadInput(f"{at}: write {expected(annotation)}, not {text}")
-    below: dict[str, Edits] = {}
+    below: dict[str, list[tuple[list[str], Callable[[Any, str], Any]]]] = {}
     for path, read in edits:
         if path:
             below.setdefault(path[0], []).append((path[1:], read))

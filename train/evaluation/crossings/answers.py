@@ -87,7 +87,7 @@ class Answer:
         made = central if self.source == "boxes" else usual
         found = []
         for each in zip(*draws, strict=True):
-            several = np.stack(each) if np.ndim(each[0]) else list(each)
+            several: Any = np.stack(each) if np.ndim(each[0]) else list(each)
             found.append(made(several, np.ones(len(draws), bool)))
         return np.stack(found) if isinstance(draws[0], np.ndarray) else found
 
@@ -156,7 +156,7 @@ def signals(answer: Answer, of: str) -> Evaluators:
     channels = data.quantities
     raw = lambda x: x if x.dtype == np.uint8 else np.asarray(codec.to_raw(x))
 
-    def measured(batch: Batch) -> list[float]:
+    def measured(batch: Batch) -> np.ndarray:
         pairs = zip(raw(batch["truth"]), raw(batch[of]), strict=True)
         found = [data.measure(*(x.astype(np.float32) for x in pair)) for pair in pairs]
         return np.clip(found, -DECIBELS, DECIBELS)
@@ -218,7 +218,8 @@ def boxes(answer: Answer, of: str) -> Evaluators:
         for example in zip(batch[of], batch["truth"], strict=True):
             frames = [x.reshape(-1, *x.shape[-2:]) for x in example]
             each = [paired(*frame) for frame in zip(*frames, strict=True)]
-            yield tuple(map(np.concatenate, zip(*each, strict=True)))
+            overlap, kind = map(np.concatenate, zip(*each, strict=True))
+            yield overlap, kind
 
     def overlaps(batch: Batch) -> list[float]:
         return [found.mean() if len(found) else np.nan for found, _ in pairs(batch)]

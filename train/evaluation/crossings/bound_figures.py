@@ -76,8 +76,10 @@ def _saved(table, without: str) -> Figures:
 def _anomalies(table, label, anomalies: Mapping[str, int]) -> Figures:
     numbers = [*anomalies.values()]
     usual = (label >= 0) & ~np.isin(label, numbers)
-    told, found = clues(table, usual), {}
-    for name, these in {"all": numbers, **anomalies}.items():
+    told = clues(table, usual)
+    found: dict[str, dict[str, Any]] = {}
+    asked: dict[str, Any] = {"all": numbers, **anomalies}
+    for name, these in asked.items():
         is_one = np.isin(label, these)
         if is_one.any() and (len(numbers) > 1 or name == "all"):
             found[name] = {}
@@ -88,7 +90,7 @@ def _anomalies(table, label, anomalies: Mapping[str, int]) -> Figures:
 
 
 def text_figures(
-    table: BoundTable, held: Sequence[str], train: Sequence[str] | None = None
+    table: BoundTable, held: Sequence[bytes], train: Sequence[bytes] | None = None
 ) -> Figures:
     """ "bits_per_byte" of whole texts: of the "model", and, where there are texts to
     train on, of what needs no network."""

@@ -33,10 +33,13 @@ def answers_of(
     text that is a class's word or name."""
     found = {}
     for name, tokenizer in generator.tokenizers.items():
-        reference, read, words = references.get(name), None, ()
+        reference = references.get(name)
+        read: Reader | None = None
+        words: tuple[str, ...] = ()
         if isinstance(reference, Reference):
             if not isinstance(reference.network, Latents):
-                read = reference.network.predict
+                judge: Any = reference.network  # as all are that are no latents
+                read = judge.predict
         elif tokenizer.source == "label":
             read = lambda said: np.asarray(said, int)
         elif tokenizer.source == "caption":
@@ -48,7 +51,7 @@ def answers_of(
 
 def _numbers(words: Sequence[str], said: Sequence[str | None]) -> np.ndarray:
     """The class of each word, -1 of what is none."""
-    number = {word: i for i, word in enumerate(words)}
+    number: dict[str | None, int] = {word: i for i, word in enumerate(words)}
     return np.array([number.get(x, -1) for x in said])
 
 
@@ -57,7 +60,8 @@ def _words(data: Modality) -> tuple[str, ...]:
     examples = open_examples(data, True)
     words = tuple(data.words or examples.class_names)
     some = examples.take(examples.spaced(BATCH))
-    same = _numbers(words, some.get("caption", [None] * BATCH)) == some["label"]
+    said: Any = some.get("caption", [None] * BATCH)
+    same = _numbers(words, said) == some["label"]
     return words if (same & (some["label"] >= 0)).any() else ()
 
 
@@ -120,7 +124,8 @@ def crossings(
     wanted = asked([*generator.streams], names)
     answers = answers_of(generator, data, references)
     of = Crossings(generator, data, answers, join, among, draws, score_draws)
-    judges, found, key = _judges(of, references), {}, key_of(seed)
+    judges, key = _judges(of, references), key_of(seed)
+    found: dict[str, dict[str, Any]] = {}
     samplers = samplers_of(generator, wanted, scales, sampler)
     try:
         for crossing in wanted:
@@ -223,7 +228,7 @@ def _beside(of: Crossings, crossing, exact, baselines, judges, num, key) -> dict
     """What needs no draw: `parts` of a Beside, `more`, what puts into a batch what they
     read, and `budgets` of those that have learned."""
     answer, entries, budgets = of.answers[crossing.want], {}, {}
-    parts = {"real": Several(answer.evaluators("truth", exact=False))}
+    parts: dict[str, Any] = {"real": Several(answer.evaluators("truth", exact=False))}
     if exact and answer.usual is not None:
         usual = answer.usual
         entries["usual"] = lambda batch: _repeated(usual, len(batch["there"]))
@@ -236,8 +241,9 @@ def _beside(of: Crossings, crossing, exact, baselines, judges, num, key) -> dict
     books = {n: values[n].code_count for n in crossing.given if n in values}
     if exact and baselines and answer.source == "boxes":
         boxes = answer.tokenizer
-        rivals = Detectors(of.joint(crossing, True), *crossing, boxes, books)
-        for who, rival in rivals.fit().items():
+        given, want = crossing
+        detectors = Detectors(of.joint(crossing, True), given, want, boxes, books)
+        for who, rival in detectors.fit().items():
             entries[who], budgets[who] = rival
             parts[who] = Several(answer.evaluators(who))
     classes = open_examples(answer.data, True).classes

@@ -5,7 +5,8 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -178,9 +179,9 @@ class Detectors:
     def _signals(self, streams: Given) -> dict[str, Array]:
         """As `Detector` takes them: clips frame by frame where boxes are of each, what
         else has more than two sides with slices as channels, and rows of codes."""
-        found = {}
+        found: dict[str, Any] = {}
         for name in self.given:
-            x = streams[name]
+            x: Any = streams[name]
             if name in self.books:
                 found[name] = jnp.asarray(flat(self.books[name])(x))
                 continue
@@ -225,9 +226,11 @@ def cost(
     far = EDGES * apart + OVERLAP * (1 - overlap(said, wanted))
     each = named + jnp.where(present[..., None, :], far, 0)
     k = each.shape[-1]
-    orders = [range(k)] if k > MATCHED else itertools.permutations(range(k))
-    sums = [sum(each[..., i, j] for i, j in enumerate(order)) for order in orders]
-    sums = jnp.stack(sums, -1)
+    orders: Iterable[Iterable[int]] = [range(k)]
+    if k <= MATCHED:
+        orders = itertools.permutations(range(k))
+    matched = (sum(each[..., i, j] for i, j in enumerate(order)) for order in orders)
+    sums = jnp.stack(list(map(jnp.asarray, matched)), -1)
     # Chosen, since the gradient of a least one compares values with it, which a
     # compiler may have computed twice and rounded otherwise: none is equal, and 0 / 0.
     best = jax.nn.one_hot(jax.lax.stop_gradient(sums).argmin(-1), sums.shape[-1])

@@ -88,7 +88,8 @@ def frames_of(
     causal = codec is not None and getattr(codec.module.encoder, "causal", False)
     if not causal or "frames" not in data[name].sides:
         raise BadInput(f"--shown.{name}: write a stream of clips by a causal tokenizer")
-    grid, frames = generator.streams[name].grid[0], data[name].frames
+    clips: Any = data[name]  # Video, or what has its frames
+    grid, frames = generator.streams[name].grid[0], clips.frames
     return 1 + (count - 1) * ((frames - 1) // (grid - 1))
 
 

@@ -34,7 +34,7 @@ class Crossing(NamedTuple):
 def asked(streams: Sequence[str], names: bool | Sequence[str]) -> list[Crossing]:
     """Those of these names; of True every stream from each other one, and from all
     others together. Raises BadInput for what is none."""
-    every = {}
+    every: dict[str, Crossing] = {}
     for want in streams:
         others = tuple(name for name in streams if name != want)
         for given in (*((name,) for name in others), others):
@@ -42,8 +42,8 @@ def asked(streams: Sequence[str], names: bool | Sequence[str]) -> list[Crossing]
                 every.setdefault(Crossing(given, want).name, Crossing(given, want))
     if not every:
         raise BadInput("--crossings are of a generator of several streams; drop it")
-    if names is True:
-        return [*every.values()]
+    if isinstance(names, bool):
+        return [*every.values()] if names else []
     found = []
     for name in names:
         for want in streams:

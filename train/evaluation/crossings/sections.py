@@ -19,7 +19,7 @@ def sections_of(
 ) -> list[Section]:
     """Some examples, and the worst of all."""
     answer, parts = of.answers[crossing.want], []
-    evaluators = answer.evaluators(exact=of.exact(crossing))
+    evaluators: list[Any] = answer.evaluators(exact=of.exact(crossing))  # means
     errors = bool(evaluators) and "rmse" in evaluators[0].name
     batches = of.batches(crossing, num, crossing.name)
     for batch in of.said(crossing, batches, key, draw):
@@ -27,7 +27,7 @@ def sections_of(
         part |= {n: batch[n] for n in ("said", "truth", "label")}
         worth = np.zeros(len(batch["there"]))
         if evaluators:
-            worth = np.asarray(evaluators[0].values(batch), float)
+            worth = np.asarray(evaluators[0].values(batch), np.float64)
             worth = worth.reshape(len(worth), -1)[:, 0]
         worth = -worth if errors else worth
         rows = np.flatnonzero(batch["there"])
@@ -50,7 +50,9 @@ def sections_of(
     return sections
 
 
-def _rows(columns: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]:
+def _rows(
+    columns: Mapping[str, Any], rows: Sequence[int] | np.ndarray
+) -> dict[str, Any]:
     return {name: [x[i] for i in rows] for name, x in columns.items()}
 
 
@@ -70,8 +72,8 @@ def _section(of: Crossings, crossing, title: str, found: Mapping[str, Any]) -> S
         both = zip(said, true, strict=True)
         mine = [a if a == b else f"{a} (true: {b})" for a, b in both]
         names = [" → ".join(filter(None, x)) for x in zip(names, mine, strict=True)]
-    elif answers[want].read is not None:
-        read = answers[want].read(np.stack(found["said"]))
+    elif (reader := answers[want].read) is not None:
+        read = reader(np.stack(found["said"]))
         classes = open_examples(answers[want].data, True).class_names
         told = lambda y: classes[y] if 0 <= y < len(classes) else str(y)
         for i, (mine, true) in enumerate(zip(read, found["label"], strict=True)):

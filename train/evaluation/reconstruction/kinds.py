@@ -2,6 +2,8 @@
 
 import functools
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +49,8 @@ def sweeps(score: Measures, found: Compared) -> Evaluators:
     are other channels, such as a reflectance, channels: see `by_channel`.
     """
     contract = score.codec.contract
-    names = ["range", *(f"channel {c}" for c in range(1, score.data.channels))]
+    data: Any = score.data  # Ranges
+    names = ["range", *(f"channel {c}" for c in range(1, data.channels))]
     own = Normaliser(contract.offset, contract.scale)
     yield from score.use()
 
@@ -78,7 +81,7 @@ def own_measure(score: Measures) -> Evaluators:
     yield Mean("score_db", measured)
 
 
-BY_NAME = {
+BY_NAME: dict[str, Callable[..., Evaluators]] = {
     "": own_measure,
     "clips": clips,
     "pictures": pictures,

@@ -1,6 +1,7 @@
 """Series that come back, beside the clean truth and what was measured."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -26,9 +27,11 @@ def series(score: Measures, compared: Compared) -> Evaluators:
     channels: see `by_channel`; kmeans_: the same of k-means on blocks with as many
     codes and tokens.
     """
-    codec, data, truth = score.codec, score.data, score.truth
+    codec, truth = score.codec, score.truth
+    data: Any = score.data  # Series
     own = Normaliser(codec.contract.offset, codec.contract.scale)
     held = open_examples(data, False)
+    unit: Any = held.normaliser  # which all series have
     cleanings = {
         "measured": None,
         "interpolation": Cleaning(fill="linear", outliers="keep"),
@@ -53,8 +56,9 @@ def series(score: Measures, compared: Compared) -> Evaluators:
         if truth:
             uncleaned = reconstruct(codec, own(found["measured"]))[0]
             found["reconstruction_uncleaned"] = own.invert(uncleaned)
-            found["truth"] = held.normaliser.invert(batch["truth"])
-        return {name: x[..., : data.channels] for name, x in found.items()}
+            found["truth"] = unit.invert(batch["truth"])
+        channels = slice(data.channels)
+        return {name: x[..., channels] for name, x in found.items()}
 
     yield from score.use()
     score.beside.append(versions)

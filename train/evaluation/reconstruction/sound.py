@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import Any
 
 import jax
 import numpy as np
@@ -25,7 +26,8 @@ def sound(score: Measures) -> Evaluators:
                  of what the front end alone makes of originals, if there is one.
     books:       the same for each prefix of the books of a residual tokenizer.
     """
-    data, judge, contract = score.data, score.judge, score.codec.contract
+    data: Any = score.data  # Audio
+    judge, contract = score.judge, score.codec.contract
     module, decode = score.codec.module, score.codec.decode
     score.known["seconds_each"] = data.length / data.rate
     yield from _alike(data.front, judge, "x_hat")

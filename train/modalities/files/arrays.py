@@ -119,13 +119,14 @@ def one_array(path: File, *names: str) -> list[np.ndarray | None]:
         chosen = [found.get(name) for name in (first, *names[1:])]
         size = sum(each.size(4) for each in chosen if each)
         check_decoded(size, size_of(path), advice="cut it into parts")
-        return [each and each.read() for each in chosen]
+        return [None if each is None else each.read() for each in chosen]
 
 
 def npz(**arrays: np.ndarray) -> bytes:
     """A compressed .npz of these arrays."""
     file = io.BytesIO()
-    np.savez_compressed(file, **arrays)
+    named: dict[str, Any] = dict(arrays)
+    np.savez_compressed(file, **named)
     return file.getvalue()
 
 

@@ -7,7 +7,7 @@ import io
 import logging
 import math
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -102,14 +102,16 @@ Frame = tuple[Callable[[], UInt8[np.ndarray, "h w c"]], float, float]
 def read_clip(path: File) -> Clip:
     """A file's frames, or those of a folder; Unreadable names the picture of one."""
     found, size, still = [], 0, path.is_dir() or is_gif(path)
-    how = {"growth": None if still else FILM, "advice": "cut it into shorter ones"}
-    check = functools.partial(check_decoded, stored=bytes_of(path), **how)
+    stored, growth = bytes_of(path), None if still else FILM
+    advice = "cut it into shorter ones"
+    check = lambda size: check_decoded(size, stored, advice=advice, growth=growth)
     if still and not path.is_dir():  # a GIF, whose frames are counted undecoded
         with reading("no GIF file"), _open_gif(path) as gif:
             check(3 * gif.n_frames * gif.width * gif.height)
-    for pixels, *when in frames_of(path):
-        found.append((pixels(), *when))
-        size += found[-1][0].nbytes
+    for pixels, start, length in frames_of(path):
+        frame = pixels()
+        found.append((frame, start, length))
+        size += frame.nbytes
         check(size)
     if not found:
         raise Unreadable("it holds no frame")
@@ -131,7 +133,7 @@ def is_gif(path: File) -> bool:
         return file.read(4) == b"GIF8"
 
 
-def frames_of(path: File) -> Iterator[Frame]:
+def frames_of(path: File) -> Generator[Frame, None, None]:
     """Those of a file, or of a folder of pictures, one after the other."""
     if path.is_dir():
         for still in stills(path):
@@ -140,7 +142,7 @@ def frames_of(path: File) -> Iterator[Frame]:
         from PIL import ImageSequence  # who reads no picture has no need of it
 
         with reading("no GIF file"), _open_gif(path) as gif:
-            check_size(*gif.size, size_of(path), HELD_GIF * BYTES)
+            check_size(gif.width, gif.height, size_of(path), HELD_GIF * BYTES)
             # Each frame of a GIF changes a part of the one before; Pillow puts it in.
             for frame in ImageSequence.Iterator(gif):
                 pixels = functools.partial(_of_gif, frame)
@@ -174,8 +176,10 @@ def times_of(
     return even_times(np.array(starts), lasting[-1], average, tick)
 
 
-def stills(folder: Path) -> list[Path]:
+def stills(folder: File) -> list[Path]:
     """The pictures of a folder, in the order of their names and of numbers in them."""
+    if not isinstance(folder, Path):  # of what lies in another file none is a folder
+        return []
     found = (
         path
         for path in folder.iterdir()

@@ -173,7 +173,8 @@ def _end_of_ogg(file: BinaryIO, _: int, __: int) -> int:
     """Of pages, where the last one of each stream says that it is, or is cut. Raises
     Unreadable where one is damaged or missing, which decoders pass over, and where
     streams stand one behind the other, of which they may take the first."""
-    at, begun, pages, last = 0, False, {}, set[int]()
+    at, begun, last = 0, False, set[int]()
+    pages: dict[int, tuple[int, bool]] = {}  # of each stream the last
     while (head := file.read(27))[:4] == b"OggS"[: len(head)] and head:
         sizes = file.read(head[26]) if len(head) == 27 else b""
         page = head + sizes + file.read(sum(sizes))

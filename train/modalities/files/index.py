@@ -71,8 +71,9 @@ class Index:
     def _picked(self, wanted: list[int]) -> list[np.ndarray]:
         import av
 
-        found, origin = [], wanted[0]
-        with av.open(opened(self.path)) as file:
+        found: list[np.ndarray] = []
+        origin = wanted[0]
+        with av.open(opened(self.path), "r") as file:
             stream = file.streams.video[0]
             while len(found) < len(wanted):
                 key = self._key(origin)
@@ -81,15 +82,18 @@ class Index:
                 try:
                     for frame in file.decode(stream):
                         before = before or frame
-                        while frame.pts >= wanted[len(found)]:
-                            exact = frame.pts == wanted[len(found)]
+                        stamp = frame.pts
+                        if stamp is None:  # `_index` found that all have one
+                            raise Unreadable("a frame has lost its time")
+                        while stamp >= wanted[len(found)]:
+                            exact = stamp == wanted[len(found)]
                             found.append(upright(frame if exact else before, stream))
                             if len(found) == len(wanted):
                                 return found
                         before = frame
                         # Nothing on the way to what comes next is of use.
                         moved = len(found) > begun
-                        if moved and self._key(wanted[len(found)]) > frame.pts:
+                        if moved and self._key(wanted[len(found)]) > stamp:
                             break
                     else:  # the file ends before
                         found.append(upright(before, stream))
@@ -171,7 +175,8 @@ def open_clip(
     still = path.is_dir() or is_gif(path)
     if not still and (index := _index(path)):
         return index
-    starts, lasting, kept, size = [], [], [], 0
+    starts, lasting, size = [], [], 0
+    kept: list[DecodedFrame] | None = []
     for pixels, start, length in frames_of(path):
         starts.append(start)
         lasting.append(length)

@@ -72,7 +72,8 @@ def read_picture(encoded: bytes, white: int | None = None) -> Picture:
     """
     try:
         with open_picture(io.BytesIO(encoded)) as picture:
-            check_size(*picture.size, len(encoded))
+            width, height = picture.size
+            check_size(width, height, len(encoded))
             # A tile of a TIFF may be larger than its picture.
             tile = getattr(picture, "tag_v2", {})
             check_size(tile.get(322, 1), tile.get(323, 1), len(encoded))
@@ -104,7 +105,7 @@ def read_picture(encoded: bytes, white: int | None = None) -> Picture:
         raise Unreadable(one_line(error)) from error
 
 
-def open_picture(file: BinaryIO, formats: tuple[str, ...] | None = None) -> Any:
+def open_picture(file: BinaryIO | str, formats: tuple[str, ...] | None = None) -> Any:
     """A picture of Pillow's, of which no more than the header is read yet."""
     # Who reads no picture has no need of it.
     from PIL import Image, UnidentifiedImageError
@@ -176,7 +177,7 @@ def _grey(
     top, said = int(wide.max()), white is not None
     if wide.min() < 0 or top > 65535:
         raise Unreadable("integer pixels outside 16 bits")
-    if not said:
+    if white is None:
         small = picture.mode == "I" and deep and top <= 255
         said = small or 8 < bits < 16
         white = 255 if small else 2**bits - 1 if said else 65535

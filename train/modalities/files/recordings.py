@@ -129,8 +129,8 @@ def write_recording(record: Any) -> bytes:
     if names:
         # Quoted, so that they aren't taken for what divides columns.
         odd = any(set(name) & set(";\t\r\n") for name in names)
-        quoting = csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL
-        csv.writer(text, lineterminator="\n", quoting=quoting).writerow(names)
+        quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        (quoted if odd else rows).writerow(names)
     for i, row in enumerate(record.values):
         when = [] if time is None else [repr(float(time[i]))]  # as it is, exactly
         rows.writerow(when + [f"{value:.7g}" for value in row])
@@ -193,7 +193,9 @@ def _shared(streams: dict[str, Columns], time: np.ndarray | None) -> np.ndarray 
             raise Unreadable(
                 f"{first} has {count} samples and {name} {samples}; {ONE_CLOCK}"
             )
-        if own is not times and not np.abs(own - times).max() <= 0.01 * step:
+        if own is None or times is None or own is times:
+            continue
+        if not np.abs(own - times).max() <= 0.01 * step:
             raise Unreadable(f"{first} and {name} differ in their times; {ONE_CLOCK}")
     return times
 

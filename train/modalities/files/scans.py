@@ -67,9 +67,9 @@ def read_nifti(path: File) -> tuple[Float[np.ndarray, "d h w *c"], dict[str, Any
         raise BadInput(
             "NIfTI files need nibabel; pip install nibabel, or write .npy files"
         ) from error
-    with reading("not a whole NIfTI file"), opened_file(path) as file:
+    with reading("not a whole NIfTI file"), opened_file(path) as stored:
         packed = path.name.lower().endswith(".gz")
-        file = gzip.GzipFile(fileobj=file) if packed else file
+        file = gzip.GzipFile(fileobj=stored) if packed else stored
         kinds = nibabel.Nifti1Image, nibabel.Nifti2Image
         begin = file.read(max(kind.header_class.sizeof_hdr for kind in kinds))
         fits = (k for k in kinds if k.header_class.may_contain_header(begin))

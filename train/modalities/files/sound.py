@@ -73,7 +73,7 @@ def _by_ffmpeg(encoded: bytes) -> Float[np.ndarray, "l c"]:
     import av  # slow to import, and of use only here
 
     found, size, floats = [], 0, av.AudioResampler("fltp")
-    with av.open(io.BytesIO(encoded)) as file:
+    with av.open(io.BytesIO(encoded), "r") as file:
         for frame in itertools.chain(file.decode(audio=0), [None]):
             parts = [part.to_ndarray() for part in floats.resample(frame)]
             found += parts

@@ -48,11 +48,14 @@ def read_columns(
         table, _ = open_table(path, only=only)
         streams = columns_of(table, series.time, series.columns, advice)
     repeated, counted = 0, None
+    clocked = []  # of those that have times
     for name, (times, values) in streams.items():
         if times is not None:
-            streams[name] = in_order(times, values, series.duplicates)
+            ordered = in_order(times, values, series.duplicates)
+            streams[name] = ordered
+            clocked.append(ordered)
             if times is not counted:  # columns of a table share theirs
-                repeated += len(times) - len(streams[name][0])
+                repeated += len(times) - len(ordered[0])
             counted = times
     parts = list(streams.values())
     bare = [name for name, (times, _) in streams.items() if times is None]
@@ -60,7 +63,7 @@ def read_columns(
         raise Unreadable("its series have their own times; write data.rate")
     if not bare:
         names, gap = tuple(streams), series.longest_gap or None
-        values = one_clock(parts, series.rate, gap, names)[0]
+        values = one_clock(clocked, series.rate, gap, names)[0]
     elif len(bare) < len(parts):
         raise Unreadable(f"{bare[0]} has no times, unlike the others")
     else:

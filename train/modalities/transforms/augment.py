@@ -44,7 +44,8 @@ class Augment(DataSettings):
     @property
     def others(self) -> dict[str, Any]:
         """Fields that draw anything else -> their defaults."""
-        defaults = {each.name: each.default for each in dataclasses.fields(self)}
+        of: Any = type(self)  # a dataclass, as all that are derived from this are
+        defaults = {each.name: each.default for each in dataclasses.fields(of)}
         defaults.pop("flip", None)
         return {n: to for n, to in defaults.items() if getattr(self, n) != to}
 

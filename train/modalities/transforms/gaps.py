@@ -79,13 +79,15 @@ def clean(x: Float[np.ndarray, "t c"], cleaning: Cleaning) -> Cleaned:
     known = np.isfinite(x)
     still = constant(x, known)
     far = np.zeros(x.shape, bool)
-    missing, limits = (~known).mean(0), ()
+    missing = (~known).mean(0)
+    limits: tuple[tuple[float, float], ...] = ()
     if cleaning.outliers != "keep":
         center, spread = robust_scale(x, known, cleaning.window)
         far = _beyond(x, known, center, spread, cleaning.limit)
         reach = cleaning.limit * spread
         ends = ((center - reach).min(0), (center + reach).max(0))
-        limits = tuple(zip(*(end.tolist() for end in ends), strict=True))
+        low, high = (end.tolist() for end in ends)
+        limits = tuple(zip(low, high, strict=True))
         if cleaning.outliers == "clip":
             x = np.where(far, np.clip(x, center - reach, center + reach), x)
     outliers = far.sum(0) / np.maximum(known.sum(0), 1)

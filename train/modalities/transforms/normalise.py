@@ -5,7 +5,7 @@ contract, and are the same at inference.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import numpy as np
@@ -97,9 +97,9 @@ class Moments:
         for c in range(len(self.mean)):
             found = exchange(self._smallest(c))
             for part, drawn in zip(parts, found, strict=True):
-                count, *of = part[c]
+                count, mean, squares, low, high = part[c].tolist()
                 if count:
-                    whole._merge(c, int(count), *of, drawn)
+                    whole._merge(c, int(count), mean, squares, low, high, drawn)
         return whole
 
     def _add(self, c: int, x: np.ndarray) -> None:
@@ -127,7 +127,7 @@ class Moments:
         sample = [x if x.size else np.zeros(1) for x in self.sample]
         median = [np.median(x) for x in sample]
         away = [np.abs(x - m) for x, m in zip(sample, median, strict=True)]
-        found = {
+        found: dict[str, Iterable[float]] = {
             "mean": self.mean,
             "std": np.sqrt(self.squares / np.maximum(self.count, 1)),
             "minimum": np.where(none, 0, self.low),

@@ -248,7 +248,8 @@ class Checkpoints:
         self._committed = self._newest
 
     def _fail(self, error: Exception) -> None:
-        failure = f"checkpoint {self._path(self._newest)} not written: {_line(error)}"
+        place = self.directory / str(self._newest)
+        failure = f"checkpoint {place} not written: {_line(error)}"
         self._report(failure)
         if hosts.first():  # what is half written takes room on a full disk
             for partial in self.directory.glob(f"{self._newest}.orbax-checkpoint-tmp*"):

@@ -10,12 +10,15 @@ far the vehicle ahead is, since it keeps its distance.
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 
 from train.modalities.draws import Word
-from train.modalities.modality import Modality
+from train.modalities.image import Images
+from train.modalities.range import Ranges
 from train.modalities.record import Record
+from train.modalities.series import Series
 from train.sources.generated.signals import TRAIN, Generated, hit, poorly, rng
 from vqdit.shapes import Bool, Float
 
@@ -83,13 +86,16 @@ class Street:
         return np.minimum(near, ground), which, each
 
 
-def driving(data: Modality, train: bool) -> Generated:
+Sensed = Images | Ranges | Series  # by whose kind it is the camera, or another
+
+
+def driving(data: Sensed, train: bool) -> Generated:
     """data.examples scenes to train on, an eighth as many held out; which sensor of
     them is made, the modality says. The same row of each is the same scene."""
     return Generated(data, train, _sensed)
 
 
-def faults(data: Modality, train: bool) -> Generated:
+def faults(data: Sensed, train: bool) -> Generated:
     """The same to train on; in every other held-out scene one sensor lies, and has what
     another scene would give, or is out: a black picture, the nearest beam alone, a way
     that stands still. The label says which."""
@@ -102,7 +108,7 @@ def faults(data: Modality, train: bool) -> Generated:
     return Generated(data, train, make, None, FAULTS)
 
 
-def _sensed(data: Modality, part: int, row: int, fault: int = 0) -> Record:
+def _sensed(data: Any, part: int, row: int, fault: int = 0) -> Record:
     sensor = {"image": "camera", "range": "range", "series": "position"}[data.kind]
     at_fault = FAULTS[fault].removeprefix("no ") == sensor
     lies = at_fault and FAULTS[fault] == sensor
@@ -117,14 +123,14 @@ def _sensed(data: Modality, part: int, row: int, fault: int = 0) -> Record:
             values = values.mean(-1, keepdims=True)
         return Record(values.astype(np.uint8), more={"boxes": boxes})
     if sensor == "range":
-        how = (data.rows, data.azimuth), data.elevation, data.noise
-        values = sweep(scene, *how, draw)
+        size = (data.rows, data.azimuth)
+        values = sweep(scene, size, data.elevation, data.noise, draw)
         if out:  # the nearest beam alone returns, for a sweep is never empty
             values = np.where(values == np.nanmin(values), values, np.nan)
         return Record(values.astype(np.float32)[..., None])
     truth, unit = way(scene, data.length), np.array([1.0, 1.0, 0.1, 0.1])
-    how = (data.missing, data.spikes, data.noise)
-    values = unit * poorly(truth / unit, draw, *how)
+    measured = poorly(truth / unit, draw, data.missing, data.spikes, data.noise)
+    values = unit * measured
     values = np.tile(values[:1], (len(values), 1)) if out else values
     return Record(values, more={"truth": truth.astype(np.float32)})
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from train.modalities.draws import Word
 from train.modalities.image import Images
-from train.modalities.modality import Modality
 from train.modalities.record import Record
+from train.modalities.video import Video
 from train.sources.arrays import digits
 from train.sources.catalogue import open_prepared
 from train.sources.generated.signals import Generated, rng
@@ -28,7 +28,7 @@ Event = Literal["none", "jump", "vanish", "reverse"]
 EVENTS: tuple[Event, ...] = ("none", "jump", "vanish", "reverse")
 
 
-def moving(data: Modality, train: bool) -> Generated:
+def moving(data: Video, train: bool) -> Generated:
     """Digits that bounce off the walls: data.examples of training digits, and a tenth
     as many of test digits. A record makes its frames at any time; its label is the
     digit's where there is one.
@@ -55,13 +55,13 @@ def moving(data: Modality, train: bool) -> Generated:
     return Generated(data, train, make, count, names)
 
 
-def moving_actions(data: Modality, train: bool) -> Generated:
+def moving_actions(data: Video, train: bool) -> Generated:
     """One digit that acts: its label is the action, its caption the digit and action.
     As many as `moving` has, of the same pictures."""
     return _acting(data, train, ACTIONS, lambda row, action: ("none", action))
 
 
-def moving_events(data: Modality, train: bool) -> Generated:
+def moving_events(data: Video, train: bool) -> Generated:
     """The same, whose label says which event, if any: none in every other clip."""
 
     def planted(row: int, action: int) -> tuple[Event, int]:
@@ -72,7 +72,7 @@ def moving_events(data: Modality, train: bool) -> Generated:
 
 
 def _acting(
-    data: Modality,
+    data: Video,
     train: bool,
     names: tuple[str, ...],
     planted: Callable[[int, int], tuple[Event, int]],
@@ -230,7 +230,7 @@ class Action:
             times = np.where(late, 2 * self.when - times, times)
         places = bounced(self.start, self.velocity * times[:, None], self.room)
         if self.event == "jump":
-            leap = np.where(late[:, None], self.leap, 0.0)
+            leap = np.where(late[:, None], 0.0 if self.leap is None else self.leap, 0.0)
             places = bounced(places, leap, self.room)
         if self.event == "vanish":
             places[late] = np.nan
@@ -250,9 +250,9 @@ def act(
     event comes in the second half of so many frames, and not in the last two."""
     ink = enlarged(picture, size // 2, size)
     room = size - np.array(ink.shape, float)
-    way, speed = divmod(action, len(SPEEDS))
+    way, pace = divmod(action, len(SPEEDS))
     angle = way * np.pi / 4 + draw.uniform(-SPREAD, SPREAD)
-    speed = draw.uniform(*tuple(SPEEDS.values())[speed]) * size
+    speed = draw.uniform(*tuple(SPEEDS.values())[pace]) * size
     velocity = velocity_of(angle, speed)
     low, high = np.maximum(0, -FREE * velocity), np.minimum(0, -FREE * velocity) + room
     start = low + draw.uniform(0, 1, 2) * np.maximum(high - low, 0)
@@ -260,7 +260,7 @@ def act(
     if event == "none":
         return found
     last = max(frames - 2, 1)
-    when = draw.integers(min(frames // 2 + 1, last - 1), last)
+    when = int(draw.integers(min(frames // 2 + 1, last - 1), last))
     before = bounced(start, velocity * np.full((1, 1), when), room)[0]
     for _ in range(100):  # nearly always one of the first few
         leap = draw.uniform(0, 1, 2) * room - before

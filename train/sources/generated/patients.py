@@ -9,8 +9,8 @@ from that of the lesion), some from each other.
 import numpy as np
 
 from train.modalities.draws import Word
-from train.modalities.modality import Modality
 from train.modalities.record import Record
+from train.modalities.volume import Volumes
 from train.sources.generated.signals import (
     TRAIN,
     Body,
@@ -28,24 +28,24 @@ PLANTED = 4  # of so many held-out patients one is of the last two kinds
 MISSING = 0.15  # of the entries of a record
 
 
-def patients(data: Modality, train: bool) -> Generated:
+def patients(data: Volumes, train: bool) -> Generated:
     """Half of the lesions are malignant, and 15 % of a record's entries are missing."""
     return Generated(data, train, _patient, None, FINDINGS)
 
 
-def planted(data: Modality, train: bool) -> Generated:
+def planted(data: Volumes, train: bool) -> Generated:
     """The same to train on; every fourth of those that are held out has scattered
     calcifications, or slices that have moved, which nobody was trained on."""
     return Generated(data, train, _planted, None, FINDINGS)
 
 
-def _planted(data: Modality, part: int, row: int) -> Record:
+def _planted(data: Volumes, part: int, row: int) -> Record:
     anomalous = part != TRAIN and row % PLANTED == 0
     kind = 3 + row // PLANTED % 2 if anomalous else None
     return _patient(data, part, row, kind)
 
 
-def _patient(data: Modality, part: int, row: int, kind: int | None = None) -> Record:
+def _patient(data: Volumes, part: int, row: int, kind: int | None = None) -> Record:
     """kind: index of the finding; None draws one of the first three."""
     draw = rng(Word.PATIENT, data.seed, part, row)
     finding = int(draw.choice(len(SHARES), p=SHARES)) if kind is None else kind

@@ -9,9 +9,12 @@ import functools
 
 import numpy as np
 
+from train.modalities.audio import Audio
 from train.modalities.draws import Word
-from train.modalities.modality import Modality
+from train.modalities.range import Ranges
 from train.modalities.record import Record
+from train.modalities.series import Series
+from train.modalities.volume import Volumes
 from train.sources.source import Source
 from vqdit.shapes import Bool, Float
 
@@ -44,7 +47,7 @@ class Generated(Source):
         return [self.data.adapt(record) for record in made]
 
 
-def sensor_window(data: Modality, part: int, row: int) -> Record:
+def sensor_window(data: Series, part: int, row: int) -> Record:
     """A series of one window, and its truth."""
     draw = rng(Word.SERIES, data.seed, part, row)
     how = (data.missing, data.spikes, data.noise)
@@ -52,7 +55,7 @@ def sensor_window(data: Modality, part: int, row: int) -> Record:
     return Record(measured, more={"truth": truth.astype(np.float32)})
 
 
-def noisy_phantom(data: Modality, part: int, row: int) -> Record:
+def noisy_phantom(data: Volumes, part: int, row: int) -> Record:
     """A volume, and its truth without noise."""
     draw = rng(Word.VOLUME, data.seed, part, row)
     truth, measured = phantom(data.size, draw, data.noise)
@@ -60,14 +63,15 @@ def noisy_phantom(data: Modality, part: int, row: int) -> Record:
     return Record(values, more={"truth": truth[..., None]})
 
 
-def street(data: Modality, part: int, row: int) -> Record:
+def street(data: Ranges, part: int, row: int) -> Record:
     """A sweep of a street."""
     draw = rng(Word.RANGE, data.seed, part, row)
+    assert data.far is not None  # as `Ranges` has checked
     x = scene(data.rows, data.azimuth, draw, data.far, data.noise)
     return Record(x.astype(np.float32)[..., None])
 
 
-def tone(data: Modality, part: int, row: int) -> Record:
+def tone(data: Audio, part: int, row: int) -> Record:
     """A clip whose class is a pitch, with harmonics that die away.
 
     As long as the data's `length`, and a function of (index, rate, length).
@@ -89,7 +93,7 @@ def tone(data: Modality, part: int, row: int) -> Record:
     return Record(0.3 * x, label=label)
 
 
-def tones(data: Modality, train: bool) -> Generated:
+def tones(data: Audio, train: bool) -> Generated:
     """96 clips to train on and 32 to test on."""
     names = [f"{pitch * data.rate:g} Hz" for pitch in PITCHES]
     return Generated(data, train, tone, TONES if train else TONES // 3, names)
@@ -142,7 +146,8 @@ def poorly(
     wild = draw.random(truth.shape) < spikes
     sign = np.where(draw.random(truth.shape) < 0.5, -1, 1)
     measured += wild * sign * draw.uniform(4, 12, truth.shape)
-    measured[bursts(*truth.shape, missing, 12.0, draw)] = np.nan
+    length, channels = truth.shape
+    measured[bursts(length, channels, missing, 12.0, draw)] = np.nan
     return measured
 
 

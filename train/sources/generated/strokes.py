@@ -4,8 +4,8 @@ import numpy as np
 from scipy import ndimage
 
 from train.modalities.draws import Word
-from train.modalities.modality import Modality
 from train.modalities.record import Record
+from train.modalities.series import Series
 from train.sources.generated.moving import digit_pictures
 from train.sources.generated.signals import Generated, poorly, rng
 from vqdit.shapes import Bool, Float, UInt8
@@ -19,7 +19,7 @@ AROUND = np.array(
 BACK = 4.0  # what a right angle costs beside a pixel further on
 
 
-def strokes(data: Modality, train: bool) -> Generated:
+def strokes(data: Series, train: bool) -> Generated:
     """A gesture for each of the first data.examples digits of the training part, of
     MNIST or of scikit-learn's, and an eighth as many of the test part; as many as there
     are. Its label is the digit's."""
@@ -94,14 +94,16 @@ def walk(
     the nearest of the ends that are left. What is left beside two pixels that are
     drawn is a corner that was cut.
     """
-    left = {tuple(map(int, at)) for at in np.argwhere(lines)}
+    left = {(int(down), int(along)) for down, along in np.argwhere(lines)}
     ends = ndimage.convolve(lines.astype(int), np.ones((3, 3), int), mode="constant")
     way: list[tuple[int, int]] = []
     pen: list[bool] = []
     drawn: set[tuple[int, int]] = set()
     while left := {at for at in left if len(_beside(at, drawn)) < 2}:
         tips = [at for at in left if ends[at] == 2] or list(left)
-        here = min(tips, key=lambda at: (_far(way[-1], at) if way else 0, at))
+        here: tuple[int, int] | None = min(
+            tips, key=lambda at: (_far(way[-1], at) if way else 0, at)
+        )
         down, course = False, np.array([1.0, 0.0])
         while here is not None:
             left.discard(here)
