@@ -58,6 +58,7 @@ from train.evaluation.scores import (
 from train.modalities.files.writing import write
 from train.objectives.bundles import check_experiment, open_bundle, seal_of
 from train.pipeline import open_examples
+from train.pipeline.streams import name_pattern
 from train.progress import say
 from train.runtime import hosts
 from vqdit.fields import Bound, Count, Finite, Seed
@@ -220,6 +221,7 @@ def _of_generator(generator, experiment, flags):
 def _refuse_beside(flags, generator):
     """What goes not together, or not with such a generator."""
     crossed, shown = flags.get("crossings"), "shown" in flags
+    name_pattern(flags.get("among", ""))
     lonely = {*OF_CROSSINGS} - ({"draws"} if shown else set())
     for name in () if crossed else sorted(lonely & flags.keys()):
         raise BadInput(f"{_option(name)} is of crossings; write --crossings too")

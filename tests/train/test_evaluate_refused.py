@@ -88,13 +88,15 @@ def called(monkeypatch):
         ("labelled", "--want=image --before=sound", "before=('sound',): write some"),
         ("labelled", "--want=image --judge=x", "--judge: x: no bundle here; write a"),
         ("labelled", "--crossings --interval=(0.2,0.8)", "interval=(0.2, 0.8) is gui"),
+        ("labelled", "--crossings --among=(", "--among=(: missing ), unterminated sub"),
         ("labelled", "--crossings --score-draws=1", "--score-draws: write a whole num"),
     ],
 )
 def test_what_is_refused_is_said_before_all_that_is_long(
-    request, called, folder, words, said
+    request, called, folder, words, said, monkeypatch
 ):
     folder = request.getfixturevalue(folder)
+    monkeypatch.setattr(evaluate, "Crossings", None)  # nor are data opened
     with pytest.raises(BadInput) as seen:
         evaluate.main([f"--workdir={folder}", *words.split()])
     assert str(seen.value).startswith(said) and "\n" not in str(seen.value)

@@ -100,10 +100,7 @@ class JointExamples:
 
     def like(self, pattern: str) -> Int[np.ndarray, "n"]:
         """Which examples have a stream whose name is like a regular expression."""
-        try:
-            search = re.compile(pattern).search
-        except re.error as error:
-            raise BadInput(f"--among={pattern}: {error}") from error
+        search = name_pattern(pattern).search
         every = np.arange(len(self))
         rows, found = self._join.rows(every, 0, 0), np.zeros(len(self), bool)
         named = {name: part.keys for name, part in self.parts.items() if part.keys}
@@ -188,6 +185,14 @@ def seen_of(tokenizer: Value, batch: Batch) -> Sequence[Any]:
     part has never had."""
     values: Any = batch.get(tokenizer.source, [None] * len(batch["label"]))
     return tokenizer.seen(values)[0]
+
+
+def name_pattern(pattern: str) -> re.Pattern[str]:
+    """What names are compared with; BadInput for what is no regular expression."""
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise BadInput(f"--among={pattern}: {error}") from error
 
 
 def say_unseen(counts: Mapping[str, int], where: str) -> None:
