@@ -105,9 +105,7 @@ def rows_of(command: Command) -> dict[str, StageOne]:
                 f"--only: {command.config} has no variant {name!r}; {near(name, names)}"
             )
         chosen = load_config(command.config, None if name == BASE else name)
-        if not isinstance(chosen, StageOne):
-            kind = type(chosen).__name__
-            raise BadInput(f"{command.config}: {name} is a {kind}; write a StageOne")
+        assert isinstance(chosen, StageOne)  # as CONFIG is, whose kind all are of
         experiment, folder = overrides(chosen, command.changes), workdir / name
         rows[name] = experiment
         validate(experiment, jax.device_count())

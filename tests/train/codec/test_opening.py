@@ -172,6 +172,17 @@ def test_counts_lie_beside_the_bundle_that_is_named(fitting, tmp_path, capsys):
     assert len(fitting) == 3 and (tmp_path / "tok" / FILE).read_bytes() == before
 
 
+def test_data_of_each_stream_are_none_to_count(fitting, tmp_path):
+    (tmp_path / "c.py").write_text(
+        "import dataclasses\nfrom tests.train.experiments import JOINT\n"
+        "data = dict.fromkeys(JOINT.streams, JOINT.one_data)\n"
+        "CONFIG = dataclasses.replace(JOINT, data=data)\n"
+    )
+    with pytest.raises(BadInput, match="data is one a stream, of image, text: write"):
+        counting.main(["--fit", "--config=c.py", "--workdir=run"])
+    assert not fitting
+
+
 def test_what_is_missing_or_too_much_for_counting_is_told(fitting):
     for argv, line in (
         (["--config=c.py", "a.png"], "--fit reads the training set; leave a.png out"),
