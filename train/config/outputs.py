@@ -44,8 +44,9 @@ def check_free(
     wanted = {name: False for name in files} | {name: True for name in folders}
     for name, is_folder in wanted.items():
         path = folder / name
-        if path.exists() and not (path.is_dir() if is_folder else path.is_file()):
-            kind = "folder" if path.is_dir() else "file" if path.is_file() else "pipe"
+        # A pipe would be waited for; a device, such as /dev/null, is as good as a file.
+        if path.is_fifo() or path.exists() and path.is_dir() != is_folder:
+            kind = "folder" if path.is_dir() else "pipe" if path.is_fifo() else "file"
             there = "folder" if is_folder else "file"
             raise BadInput(
                 f"{path} is a {kind}, and a {there} is written there; remove it"
