@@ -302,6 +302,7 @@ def test_a_factor_needs_no_parameter_to_be_a_share_of():
 
 def test_what_is_written_of_a_stream_may_be_what_its_tokenizer_says():
     texts = {"streams.text.tokenizer": "Bytes(6)", "streams.text.codes": "257"}
+    texts["streams.image.process"] = "Gaussian(learned_variance=True)"
     validate(overrides(JOINT, texts), 8)
 
 
