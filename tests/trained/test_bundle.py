@@ -287,6 +287,12 @@ def test_what_is_no_bundle_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"format": ')
     with pytest.raises(ValueError, match="not JSON"):
         load(tmp_path)
+    bare = sealed.sealed({"format": saving.FORMAT, "kind": "tokenizer"})
+    (tmp_path / "config.json").write_text(json.dumps(bare))
+    with pytest.raises(ValueError, match="is no whole bundle: KeyError 'module'"):
+        load(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path)  # which is no file
 
 
 class Interrupted(BaseException):
