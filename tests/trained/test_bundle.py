@@ -114,7 +114,7 @@ def test_cut_weights_are_refused(tmp_path, codec):
     with pytest.raises(ValueError, match="SHA-256 differs"):
         load(tmp_path / "tok")
     weights.unlink()
-    with pytest.raises(ValueError, match="no model.safetensors"):
+    with pytest.raises(ValueError, match="no whole bundle: it has no model.safetens"):
         load(tmp_path / "tok")
 
 
@@ -253,6 +253,18 @@ def test_weights_may_say_more_of_themselves(tmp_path, codec):
     assert_same(load(tmp_path / "tok").variables, codec.variables)
 
 
+def test_bytes_behind_the_weights_are_refused(tmp_path, codec):
+    save(tmp_path / "tok", codec)
+    data = (tmp_path / "tok" / "model.safetensors").read_bytes() + b"0"
+    (tmp_path / "tok" / "model.safetensors").write_bytes(data)
+    mark = hashlib.sha256(data).hexdigest()
+    rewritten(
+        tmp_path / "tok" / "config.json", lambda config: config.update(sha256=mark)
+    )
+    with pytest.raises(ValueError, match="cut short, or longer than it says"):
+        load(tmp_path / "tok")
+
+
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
 def test_what_is_not_finite_is_not_saved(tmp_path, codec, value):
     broken = jax.tree.map(lambda x: x + value, codec.variables["params"])
@@ -275,6 +287,12 @@ def test_what_is_no_bundle_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"format": ')
     with pytest.raises(ValueError, match="not JSON"):
         load(tmp_path)
+    bare = sealed.sealed({"format": saving.FORMAT, "kind": "tokenizer"})
+    (tmp_path / "config.json").write_text(json.dumps(bare))
+    with pytest.raises(ValueError, match="is no whole bundle: KeyError 'module'"):
+        load(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path)  # which is no file
 
 
 class Interrupted(BaseException):
@@ -410,6 +428,20 @@ def test_a_contract_says_what_stage_two_must_know(codec):
     plain = codec.module.clone(quantizer=None, dim=5)
     other = contract_of(plain, signal, (2, 2), [0] * 5, [1] * 5, codec.variables)
     assert other.codes == () and other.channels == 5 and other.bits == 0
+    more = {"rate": 50, "offset": [1], "scale": [2], "preparation": [("far", 8.0)]}
+    other = contract_of(plain, signal | more, (2, 2), [0] * 5, [1] * 5, codec.variables)
+    assert (other.rate, other.offset, other.scale) == (50.0, (1.0,), (2.0,))
+    assert other.preparation == (("far", 8.0),)
+    for name, value, message in (
+        ("preparation", ((None, 4),), "preparation=.*: write pairs of a name"),
+        ("preparation", (("far", 8.0, 9.0),), "preparation=.*: write pairs of a name"),
+        ("kind", 5, "kind=5: write a text"),
+        ("fingerprint", 5, "fingerprint=5: write a text"),
+    ):
+        broken = dataclasses.replace(contract)
+        object.__setattr__(broken, name, value)  # past the annotations' check
+        with pytest.raises(ValueError, match=message):
+            broken.__post_init__()
 
 
 @pytest.mark.parametrize(

@@ -259,6 +259,17 @@ def test_what_is_known_is_of_the_sides_that_it_is_of(codec):
         codec.known_signal(np.ones((1, 2, 2, 1)))
 
 
+def test_raw_values_are_in_their_own_unit(codec):
+    pixels = np.array([0, 255], np.uint8).reshape(2, 1)
+    np.testing.assert_allclose(codec.from_raw(pixels), [[-1], [1]], atol=1e-6)
+    np.testing.assert_array_equal(codec.to_raw(full := pixels / 255), full)
+    contract = dataclasses.replace(codec.contract, offset=(5.0,), scale=(2.0,))
+    series = Codec(codec.module, codec.variables, contract)
+    raw = np.array([[5.0], [9.0]], np.float32)
+    np.testing.assert_array_equal(series.from_raw(raw), [[0], [2]])
+    np.testing.assert_array_equal(series.to_raw(series.from_raw(raw)), raw)
+
+
 def test_a_normalised_signal_has_no_bounds(codec):
     contract = dataclasses.replace(codec.contract, offset=(5.0,), scale=(2.0,))
     series = Codec(codec.module, codec.variables, contract)

@@ -302,7 +302,12 @@ def test_a_factor_needs_no_parameter_to_be_a_share_of():
 
 def test_what_is_written_of_a_stream_may_be_what_its_tokenizer_says():
     texts = {"streams.text.tokenizer": "Bytes(6)", "streams.text.codes": "257"}
+    texts["streams.image.process"] = "Gaussian(learned_variance=True)"
     validate(overrides(JOINT, texts), 8)
+    # What the tokenizer alone says is known as early.
+    texts |= {"streams.text.shape": "()", "streams.text.codes": "0"}
+    with pytest.raises(BadInput, match="streams.text: patch=2: every place of codes"):
+        validate(overrides(JOINT, texts | {"streams.text.patch": "2"}), 8)
 
 
 def test_a_rate_that_never_falls_may_still_rise_at_the_end():

@@ -48,6 +48,9 @@ def test_sounds_of_another_level_are_refused():
     louder = dataclasses.replace(data, clean=dataclasses.replace(data.clean, peak=0.5))
     with pytest.raises(BadInput, match=r"prepared with peak 0\.5"):
         examples_for(trained_on(data), louder, False)
+    shorter = dataclasses.replace(data, length=500)
+    with pytest.raises(BadInput, match=r"takes audio \(1000, 1\), .* audio \(500, 1\)"):
+        examples_for(trained_on(data), shorter, False)
 
 
 @pytest.mark.parametrize("quantizer, said", [(LFQ(10), True), (LFQ(8), False)])

@@ -25,7 +25,7 @@ from train.runtime.log import read_metrics
 from vqdit.diffusion import Gaussian, Masking
 from vqdit.dit import DiT
 from vqdit.nn import Block
-from vqdit.quantizers import EMAVectorQuantizer
+from vqdit.quantizers import EMAVectorQuantizer, VectorQuantizer
 from vqdit.tokenizer import (
     CausalDecoder,
     CausalEncoder,
@@ -124,6 +124,16 @@ def test_what_the_bundle_lacks_starts_new_and_is_said(pictures, capsys):
     transfer.check(fresh)
     found = "".join(capsys.readouterr())
     assert f"lacks {news[0]}" in found and f"{len(news) - 3} more" in found
+
+
+def test_a_bundle_without_a_codebook_brings_none(tmp_path, capsys):
+    save(tmp_path / "tok", toys.codec())
+    module = toys.codec().module.clone(quantizer=VectorQuantizer(9, dim=2))
+    transfer = Transfer(str(tmp_path / "tok"), module)
+    assert not transfer.brings_codes()
+    fresh = jax.eval_shape(module.init, jax.random.key(0), VIDEO[:, 0])
+    assert transfer.check(fresh) == ["quantizer/codewords"]
+    assert "lacks quantizer/codewords; these start new" in capsys.readouterr().err
 
 
 def test_the_state_of_a_run_starts_with_the_weights_and_codes(pictures):
