@@ -401,6 +401,8 @@ def test_labels_that_do_not_fit_are_refused(model, label, message):
     "stream,process,message",
     [
         (LATENT, {}, "has no process"),
+        (LATENT, Plain(), r"Plain\(\) is no process; write one"),
+        (LATENT, Gaussian, "is no process; write one, as Gaussian"),
         (LATENT, Masking(9), "holds latents, but its process Masking is for codes"),
         (CODES, Gaussian(), "holds codes, but its process Gaussian is for latents"),
         (LATENT, Gaussian(learned_variance=True), "outputs=2"),

@@ -70,6 +70,10 @@ def check_stream(stream, processes: Mapping, tokenizers: Mapping) -> Process:
         raise ValueError(
             f"stream {name!r} has no process; the processes are {sorted(processes)}"
         )
+    if not isinstance(process, Process) or isinstance(process, type):
+        raise ValueError(
+            f"stream {name!r}: {process!r} is no process; write one, as Gaussian()"
+        )
     process = process.fit(stream)
     if name not in tokenizers:
         return process

@@ -6,12 +6,19 @@ import os
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import pytest
 
+from tests import toys
 from tests.train.devices import only_one
 from train import bench
+from train.config import Mesh
 from train.errors import BadInput
-from train.objectives.costs.ahead import collectives
+from train.objectives.costs.ahead import chips, collectives
+from train.runtime.sharding import batch_sharding, by_example, make_mesh, replicated
+from vqdit.diffusion import Confidence, Gaussian, Masking
+from vqdit.nn import Continuous, Discrete
 
 one_device = pytest.fixture(only_one)
 LACKING = importlib.util.find_spec("libtpu") is None
@@ -105,3 +112,25 @@ def test_what_a_pod_does_not_take_is_one_line(more, message):
     *_, line = done.stderr.splitlines()
     assert done.returncode == 2 and message in line, done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(LACKING, reason="the extra vqdit[tpu] is not installed")
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", [None, Confidence()], ids=["flow", "masked"])
+def test_a_sampler_compiles_for_a_tpu(solver):
+    """Of one chip, by its attention kernel."""
+    mesh = make_mesh(Mesh(), chips("v5e:1x1"))
+    place = lambda x: jax.ShapeDtypeStruct(
+        x.shape, x.dtype, sharding=replicated(batch_sharding(mesh))
+    )
+    stream, process = Continuous("x", (16, 8), 4), Gaussian()
+    if solver is not None:
+        stream, process = Discrete("x", (16, 8), 16), Masking()
+    made = toys.generator((stream,), {"x": process}, classes=3)
+    draw = made.sampler(steps=4, guidance=2.0, solver=solver)
+    call = lambda params, key, ids, label: draw(key, ids, label=label, params=params)
+    ids = jnp.arange(4)
+    of = (made.params, jax.random.key(0), ids, ids % 3)
+    program = jax.jit(by_example(call, batch_sharding(mesh)))
+    text = program.lower(*jax.tree.map(place, of)).compile().as_text()
+    assert "tpu_custom_call" in text
