@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import os
 import pathlib
 import sys
 
@@ -243,6 +244,18 @@ def test_what_is_no_bundle_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"format": ')
     with pytest.raises(ValueError, match="not JSON"):
         load(tmp_path)
+
+
+def test_what_is_no_file_is_told_from_nothing(tmp_path):
+    """As if there were none it would be written over, a pipe waited for."""
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path / "a.json")
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(ValueError, match="^it is a folder$"):
+        read_json(tmp_path / "a.json")
+    os.mkfifo(tmp_path / "b.json")
+    with pytest.raises(ValueError, match="^it is a device$"):
+        read_json(tmp_path / "b.json")
 
 
 class Interrupted(BaseException):
