@@ -17,6 +17,8 @@ from vqdit import (
     Corrector,
     CosineBetas,
     DDPMLinear,
+    DiT,
+    Gaussian,
     Karras,
     LinearBetas,
     LogitNormal,
@@ -95,6 +97,10 @@ def test_whole_numbers_that_no_array_holds_are_refused(value):
         (Curve, {"place": -math.inf}, "Curve.place=-inf: write a finite number$"),
         (Curve, {"ends": (0.0, math.nan)}, "ends=.0.0, nan.: write a tuple, each a fi"),
         (Curve, {"scale": math.nan}, "scale=nan: write a finite number or "),
+        (Mixer, {"inner": "dense"}, "Mixer.inner='dense': write a Module or None$"),
+        (Gaussian, {"schedule": "cosine"}, "schedule='cosine': write a Schedule$"),
+        (Gaussian, {"schedule": None}, "Gaussian.schedule=None: write a Schedule$"),
+        (DiT, {"streams": ("image",)}, "each a Continuous or a Discrete$"),
     ],
 )
 def test_what_a_field_may_not_hold_is_refused(kind, fields, message):

@@ -25,6 +25,7 @@ from train.codec.layout import Opened
 from train.config.command import parse
 from train.config.outputs import out_folder
 from train.errors import BadInput, Unreadable, reading, run
+from train.modalities.files.stored import stored
 from train.modalities.record import Record
 from train.progress import progress
 from train.runtime import hosts
@@ -45,11 +46,11 @@ def codes_of(
     large: of `unpack`.
     """
     try:
-        data = path.read_bytes()
+        data = stored(path)
         header, payload = unpack(data, large)
         most = math.inf if large else room(len(data))
         return header, _codes(opened, header, payload, most)
-    except (BadInput, OSError) as error:
+    except (BadInput, Unreadable, OSError) as error:
         raise BadInput(f"{path}: {error}") from error
 
 

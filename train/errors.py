@@ -87,6 +87,7 @@ def run(
 
     `argv`: the arguments without the program's name; None takes `sys.argv[1:]`.
     """
+    _open_streams()
     _keep_heap()
     for number, own in _BEFORE.items():
         if signal.getsignal(number) is _left:
@@ -121,9 +122,25 @@ def run(
 def importing() -> None:
     """From here to `run` SIGINT and SIGTERM are one line, and 130 or 143: a program's
     imports take seconds, and nothing has begun that would have to be tidied up."""
+    _open_streams()
     for number, own in _BEFORE.items():
         if signal.getsignal(number) is own:
             signal.signal(number, _left)
+
+
+def _open_streams() -> None:
+    """What a program was started without, stdout or stderr (2>&-), goes nowhere; the
+    next file that is opened would have its number, and all that libraries say."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is not None:
+            continue
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        try:
+            os.fstat(number)
+        except OSError:
+            os.dup2(nowhere, number)
+        mode = "w" if number else "r"
+        setattr(sys, name, open(nowhere, mode, closefd=nowhere > 2))
 
 
 def _left(number: int, _) -> NoReturn:

@@ -148,8 +148,19 @@ def _hints(kind):
     hints = typing.get_type_hints(kind, include_extras=True)
     fields = [(f.name, hints[f.name], f.default) for f in dataclasses.fields(kind)]
     return [
-        each for each in fields if typing.get_args(each[1]) or each[1] in (int, float)
+        each
+        for each in fields
+        if typing.get_args(each[1]) or each[1] in (int, float) or _made(each[1])
     ]
+
+
+def _made(hint):
+    """Whether it is a class of ours or of a package, whose values are no plain ones."""
+    own = getattr(hint, "__module__", "").partition(".")[0]
+    return isinstance(hint, type) and own not in ("builtins", "typing", "collections")
+
+
+_PLAIN = (int, float, str, tuple, list, dict, types.NoneType)
 
 
 def _fits(value, hint):
@@ -171,6 +182,8 @@ def _fits(value, hint):
         return value is None
     if hint is str:
         return not isinstance(value, numbers.Real)
+    if _made(hint):
+        return not isinstance(value, _PLAIN)
     if hint not in (int, float):
         return True
     if hint is int:
@@ -216,5 +229,7 @@ def _words(hint):
         return f"one of {', '.join(map(str, inner))}"
     if origin is tuple:
         return f"a tuple, each {_words(inner[0])}"
+    if _made(hint):
+        return f"a {hint.__name__}"
     words = {types.NoneType: "None", str: "a text", int: "a whole number"}
     return words.get(hint, "a finite number" if hint is float else "a number")

@@ -262,3 +262,19 @@ def test_a_pipe_that_nobody_reads_ends_the_program(capfd):
         os.dup2(copied, 1)
         os.close(copied)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_program_without_streams_works(tmp_path):
+    """Nor do what it writes and what libraries say meet in one file."""
+    script = (
+        "import os, sys; from train.errors import run\n"
+        "def main(argv):\n"
+        "    file = open('a.txt', 'w'); os.write(2, b'a library'); file.write('own')\n"
+        "    print(sys.stderr.isatty(), file=sys.stderr); print(sys.stdin.read(1))\n"
+        "run(main, [])\n"
+    )
+    line = f'{sys.executable} -c "$SCRIPT" <&- >&- 2>&-'
+    paths = os.pathsep.join([os.getcwd(), *sys.path])
+    environment = {**os.environ, "SCRIPT": script, "PYTHONPATH": paths}
+    subprocess.run(line, shell=True, check=True, cwd=tmp_path, env=environment)
+    assert (tmp_path / "a.txt").read_text() == "own"

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import importlib
 import json
+import os
 import pathlib
 import sys
 
@@ -293,6 +294,18 @@ def test_what_is_no_bundle_is_refused(tmp_path):
         load(tmp_path)
     with pytest.raises(FileNotFoundError):
         read_json(tmp_path)  # which is no file
+
+
+def test_what_is_no_file_is_told_from_nothing(tmp_path):
+    """As if there were none it would be written over, a pipe waited for."""
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path / "a.json")
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(ValueError, match="^it is a folder$"):
+        read_json(tmp_path / "a.json")
+    os.mkfifo(tmp_path / "b.json")
+    with pytest.raises(ValueError, match="^it is a device$"):
+        read_json(tmp_path / "b.json")
 
 
 class Interrupted(BaseException):

@@ -17,6 +17,7 @@ import numpy as np
 
 from train.errors import BadInput, one_line
 from train.modalities.files.arrays import npz
+from train.modalities.files.stored import stored
 from train.modalities.files.writing import write_bytes
 from vqdit.shapes import Int
 from vqdit.trained.contract import LatentContract
@@ -175,20 +176,20 @@ def read_prior(folder: str | os.PathLike, contract: LatentContract) -> Prior | N
         if path.stat().st_size > most:
             raise ValueError("it is too large for the bundle's codes")
         # From bytes: NumPy leaves a file that it cannot read open.
-        content = io.BytesIO(path.read_bytes())
+        content = io.BytesIO(stored(path))
         with zipfile.ZipFile(content) as inside:
             if sum(each.file_size for each in inside.infolist()) > most:
                 raise ValueError("it is too large for the bundle's codes")
         with np.load(content, allow_pickle=False) as arrays:
             fingerprint = arrays["fingerprint"].tobytes().decode()
             strength = tuple(arrays["strength"].ravel().tolist())
-            stored = [arrays[f"book_{i}"] for i in range(len(strength))]
-            kinds = {each.dtype.kind for each in (arrays["strength"], *stored)}
+            books = [arrays[f"book_{i}"] for i in range(len(strength))]
+            kinds = {each.dtype.kind for each in (arrays["strength"], *books)}
         if not kinds <= {"i", "u"}:
             raise ValueError("its counts are not whole numbers")
-        counts = tuple(each.astype(np.int64) for each in stored)
+        counts = tuple(each.astype(np.int64) for each in books)
     except Exception as error:  # zip, zlib and NumPy each have their own
-        line = one_line(error)
+        line = one_line(error)[:160]
         raise BadInput(f"{path} is no model of codes: {line}; fit it again") from error
     if fingerprint != contract.fingerprint:
         raise BadInput(

@@ -224,4 +224,5 @@ def _experiment(
 
 
 def _dashed(name: str) -> str:
-    return name.replace("_", "-")
+    """As it is written; of a family, "given.", with what stands behind its dot."""
+    return name.replace("_", "-") + ("NAME" if name.endswith(".") else "")

@@ -39,6 +39,7 @@ def start(asked: Mapping[str, Any]) -> None:
         a TPU VM); and without one this process is alone.
     Raises BadInput for some without the others, and where the others do not come.
     """
+    in_32_bits()
     found = dict(asked) or {
         name: os.environ[variable] if name == "coordinator" else _number(variable)
         for name, variable in ENVIRONMENT.items()
@@ -62,10 +63,21 @@ def start(asked: Mapping[str, Any]) -> None:
 
 def alone() -> None:
     """Raises BadInput where this is one of several: the program is for one process."""
+    in_32_bits()
     if _told(os.environ) or os.environ.get("JAX_NUM_PROCESSES", "1") != "1":
         raise BadInput(
             "this program is for one process, and several were started; start it once, "
             "as with srun --ntasks=1"
+        )
+
+
+def in_32_bits() -> None:
+    """Programs compute in 32 bits or fewer, and say so where JAX was told otherwise:
+    of 64 there would be other draws, and other parameters than a checkpoint has."""
+    if jax.config.jax_enable_x64:
+        jax.config.update("jax_enable_x64", False)
+        progress.say(
+            "JAX_ENABLE_X64 is not followed: what is trained and drawn has 32 bits"
         )
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from train.errors import BadInput, one_line
+from train.errors import BadInput, Unreadable, one_line
+from train.modalities.files.stored import stored
 from train.modalities.files.writing import append, write_bytes
 from train.modalities.shown import png
 from train.progress import progress, say
@@ -222,7 +223,10 @@ def _rewind(path: Path, step: int) -> None:
 
 def _text(path: Path) -> str:
     """What is no text in it is in no whole line."""
-    return path.read_text(encoding="utf-8", errors="replace")
+    try:
+        return stored(path).decode("utf-8", "replace")
+    except Unreadable as error:
+        raise BadInput(f"{path} {error}; move it away") from error
 
 
 def _parsed(line: str) -> dict | None:

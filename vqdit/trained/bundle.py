@@ -49,11 +49,13 @@ class Refused(ValueError):
 def read_json(path: str | os.PathLike) -> Any:
     """The values of a JSON file, which anybody may have written.
 
-    Raises FileNotFoundError where there is no file, and ValueError, in one line, for
-    one that is too large, nested too deep, or no JSON.
+    Raises FileNotFoundError where there is nothing, and ValueError, in one line, for
+    what is no file, too large, nested too deep, or no JSON.
     """
     path = pathlib.Path(path)
-    if not path.is_file():  # nor a pipe, which nobody may ever write to
+    if not path.is_file():
+        if path.exists():  # a pipe, which nobody may ever write to
+            raise ValueError(f"it is a {'folder' if path.is_dir() else 'device'}")
         raise FileNotFoundError(2, "No such file", str(path))
     size = path.stat().st_size
     if size > sealed.LARGEST:

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from train.codec.coder import (
     Coder,
 )
 from train.codec.prior import TOTAL, Prior, count_codes, frequencies
+from train.decompress import codes_of
 from train.errors import BadInput
 from vqdit.trained.contract import LatentContract
 
@@ -249,6 +251,12 @@ def test_a_prior_of_another_tokenizer_or_none_is_refused(tmp_path):
     (tmp_path / "prior.npz").write_bytes(b"PK\x03\x04")
     with pytest.raises(BadInput, match="is no model of codes"):
         priors.read_prior(tmp_path, contract())
+    (tmp_path / "prior.npz").unlink()
+    os.mkfifo(tmp_path / "prior.npz")  # nobody may ever write to it
+    with pytest.raises(BadInput, match="no model of codes: is a device or a pipe"):
+        priors.read_prior(tmp_path, contract())
+    with pytest.raises(BadInput, match="prior.npz: is a device or a pipe"):
+        codes_of(None, tmp_path / "prior.npz")
 
 
 @pytest.mark.parametrize("most, places", [(64, 4), (63, 1)])

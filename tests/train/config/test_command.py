@@ -176,6 +176,14 @@ def test_refusals(argv, message, file):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("word", ["--given=3", "--given.=3", "--gven.a=3"])
+def test_a_family_of_options_is_named_with_its_member(word):
+    """--given. was answered with: did you mean --given.?"""
+    flags = {"given.": (str, "a stream"), "label": (int, "the class")}
+    with pytest.raises(BadInput, match=r" is no option; .*--given\.NAME\b"):
+        parse([word], None, flags)
+
+
 def test_the_config_of_the_other_stage_is_refused(file, tmp_path):
     with pytest.raises(BadInput, match="is a StageOne; write the config of a StageTwo"):
         parse([f"--config={file}"], StageTwo)

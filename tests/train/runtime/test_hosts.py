@@ -141,6 +141,20 @@ def _close(found, wanted):
         assert found == wanted
 
 
+@pytest.mark.parametrize("begin", [hosts.alone, lambda: hosts.start({})])
+def test_programs_compute_in_32_bits(begin, capsys):
+    """Of 64 a run drew otherwise, and its checkpoints fitted no other run."""
+    begin()
+    assert capsys.readouterr().err == ""
+    jax.config.update("jax_enable_x64", True)
+    try:
+        begin()
+        assert not jax.config.jax_enable_x64
+    finally:
+        jax.config.update("jax_enable_x64", False)
+    assert "JAX_ENABLE_X64 is not followed" in capsys.readouterr().err
+
+
 def test_alone_nothing_changes():
     x = np.arange(6.0).reshape(3, 2)
     assert hosts.first() and not hosts.several() and hosts.share() == (0, 1)

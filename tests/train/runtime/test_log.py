@@ -2,6 +2,7 @@ import contextlib
 import io
 import json
 import math
+import os
 import resource
 import struct
 import sys
@@ -282,6 +283,13 @@ def test_a_line_that_is_no_row_is_left_out(tmp_path, line):
     assert [row["step"] for row in read_metrics(tmp_path)] == [1, 1]
     _rewind(tmp_path / "metrics.jsonl", 1)
     assert (tmp_path / "metrics.jsonl").read_bytes() == own + own
+
+
+def test_a_pipe_is_no_log(tmp_path):
+    """It was waited for, and all of /dev/zero was read."""
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(BadInput, match="metrics.jsonl is a device or a pipe; move it"):
+        read_metrics(tmp_path)
 
 
 def test_a_line_cut_short_never_joins_the_next(tmp_path):
