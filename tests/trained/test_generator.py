@@ -12,9 +12,9 @@ import vqdit
 from tests import toys
 from vqdit import Continuous, Discrete, Gaussian, Generator, Masking
 from vqdit.diffusion import Confidence, Heun, Plain, Steps, example_keys, priors
-from vqdit.trained import conditions, inputs
-from vqdit.trained.generator import _grid as grid_of
+from vqdit.trained import conditions, inputs, labels
 from vqdit.trained.generator import check_stream
+from vqdit.trained.inputs import grid as grid_of
 
 KEY = jax.random.key(0)
 IDS = jnp.arange(8)
@@ -451,9 +451,9 @@ def test_what_was_never_trained_is_refused(model, tmp_path):
         partly.check_label(None, IDS)
     for scale in (2.0, {"label": 3.0}, np.array([1.0, 1.5])):
         with pytest.raises(ValueError, match="label_dropout=0 never trained"):
-            partly.check_guidance(scale)
+            labels.check_guidance(partly, scale)
     with pytest.raises(ValueError, match="label_dropout=0 never trained"):
         partly.sampler(guidance=4.0)
     partly.sampler(guidance=1.0)
-    model.check_guidance(4.0)
+    labels.check_guidance(model, 4.0)
     np.testing.assert_array_equal(partly.check_label(LABEL * 0 + 2, IDS), 2)

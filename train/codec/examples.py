@@ -18,8 +18,8 @@ from train.progress import say
 from vqdit.signal import to_signal
 from vqdit.tokenizer.text import Text
 from vqdit.trained.codec import Codec
-from vqdit.trained.conditions import class_numbers
 from vqdit.trained.generator import Generator
+from vqdit.trained.labels import class_numbers
 
 
 def given_examples(

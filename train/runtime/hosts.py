@@ -74,7 +74,7 @@ def alone() -> None:
 def in_32_bits() -> None:
     """Programs compute in 32 bits or fewer, and say so where JAX was told otherwise:
     of 64 there would be other draws, and other parameters than a checkpoint has."""
-    if jax.config.jax_enable_x64:
+    if jax.config.read("jax_enable_x64"):
         jax.config.update("jax_enable_x64", False)
         progress.say(
             "JAX_ENABLE_X64 is not followed: what is trained and drawn has 32 bits"

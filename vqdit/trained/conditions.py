@@ -15,8 +15,7 @@ from vqdit import diffusion
 from vqdit.diffusion import against
 from vqdit.nn.patching import patchify, unpatchify
 from vqdit.shapes import Array, Key
-from vqdit.trained import inputs
-from vqdit.values import near
+from vqdit.trained import inputs, labels
 
 
 def conditioned(
@@ -82,7 +81,9 @@ def encoded(
         if not isinstance(x, list | tuple | np.ndarray | jax.Array) or not _shape(x):
             raise ValueError(f"given {name!r} is {x!r}; write a list, one a sample")
         if tokenizer.source == "label":
-            x = np.asarray(class_numbers(list(x), generator.class_names), np.int32)
+            x = np.asarray(
+                labels.class_numbers(list(x), generator.class_names), np.int32
+            )
         try:
             found[name] = tokenizer.encode(x)[..., None]
             there = tokenizer.known(x)
@@ -254,19 +255,3 @@ def interval(ends: Any, each: tuple[int, ...] = ()) -> tuple[Any, Any]:
     if not traced and np.any(np.asarray(low) > np.asarray(high)):
         raise ValueError(f"interval={tuple(ends)}: write (low, high)")
     return low, high
-
-
-def class_numbers(label: Any, names: tuple[str, ...]) -> Any:
-    """A label, or a list of them, with a class's number where its name is.
-
-    Raises ValueError, with the nearest name, where no class has it.
-    """
-    if isinstance(label, np.ndarray) and label.dtype.kind == "U":
-        label = label.tolist()
-    if isinstance(label, list | tuple):
-        return [class_numbers(each, names) for each in label]
-    if not isinstance(label, str):
-        return label
-    if label not in names:
-        raise ValueError(f"no class is called {label!r}; {near(label, names)}")
-    return names.index(label)

@@ -17,12 +17,11 @@ from vqdit.diffusion import (
     Reversed,
     Solver,
     Steps,
-    Times,
 )
 from vqdit.dit import DiT
 from vqdit.nn.streams import Continuous, Discrete
 from vqdit.shapes import Array
-from vqdit.trained import conditions, inputs
+from vqdit.trained import conditions, inputs, labels
 from vqdit.trained.codec import Codec
 from vqdit.trained.inverter import Inverter
 from vqdit.trained.sampler import WHOLE, Sampler
@@ -68,7 +67,7 @@ class Generator:
             if set(found) - set(self.streams):
                 raise ValueError(f"{field}={found}: the streams are {[*self.streams]}")
         self.solvers = dict(solvers or {})
-        _for_each(tuple(self.streams), self.solvers, "solvers")
+        inputs.for_each(tuple(self.streams), self.solvers, "solvers")
         self.params = jax.tree.map(jnp.asarray, params)
         self.class_names, self.untrained = tuple(class_names), tuple(untrained)
         learned = {n: isinstance(each, Codec) for n, each in tokenizers.items()}
@@ -163,9 +162,9 @@ class Generator:
             raise ValueError("steps and shift are a grid's: write them in grid=")
         even = Steps(50 if steps is None else steps, 1.0 if shift is None else shift)
         if isinstance(grid, Mapping):
-            grid = {name: _grid(each) for name, each in grid.items()}
+            grid = {name: inputs.grid(each) for name, each in grid.items()}
         elif grid is not None:
-            grid = _grid(grid)
+            grid = inputs.grid(grid)
         rising = grid.values() if isinstance(grid, Mapping) else [grid]
         if any(isinstance(each, Reversed) for each in rising):
             raise ValueError(
@@ -179,8 +178,8 @@ class Generator:
                 f"among them; {want} is wanted"
             )
         drawn = tuple(dict.fromkeys((*want, *before)))
-        grids = _for_each(drawn, grid or even, "grids", even)
-        solvers = _for_each(drawn, solver, "solvers")
+        grids = inputs.for_each(drawn, grid or even, "grids", even)
+        solvers = inputs.for_each(drawn, solver, "solvers")
         solvers = {n: each or self.solvers.get(n) for n, each in solvers.items()}
         conditions.interval(interval)
         ends = interval[0], interval[1]
@@ -196,7 +195,7 @@ class Generator:
             name: diffusion.solver_for(self.processes[name], one, name)
             for name, one in solvers.items()
         }
-        self.check_guidance(conditions.scales(guidance))
+        labels.check_guidance(self, conditions.scales(guidance))
         if isinstance(guidance, Mapping):
             outside = {*names} - set(drawn) | {*before}
             outside |= {"label"} if self.module.classes else set()
@@ -288,53 +287,7 @@ class Generator:
         Raises ValueError when they do not fit; of values inside a jit only the shape is
         known.
         """
-        classes = self.module.classes
-        if label is None:
-            if classes and classes in self.untrained:
-                raise ValueError(
-                    "this model was trained with label_dropout=0, so always told a "
-                    "class: pass label="
-                )
-            return None
-        if not classes:
-            raise ValueError("this model has no classes: leave label out")
-        label = inputs.array(conditions.class_numbers(label, self.class_names))
-        if not isinstance(label, jax.core.Tracer):
-            label = np.asarray(label)
-        if not label.ndim:
-            label = label.repeat(len(ids))
-        if label.shape != ids.shape or label.dtype.kind not in "iu":
-            raise ValueError(
-                f"label is {label.dtype} {label.shape}; write integers {ids.shape}"
-            )
-        if isinstance(label, np.ndarray):
-            wrong = label[(label < 0) | (label > classes)]
-            if wrong.size:
-                raise ValueError(
-                    f"label {wrong[0]} is outside the classes: write 0 to "
-                    f"{classes - 1}, or {classes} for none"
-                )
-            unseen = label[np.isin(label, self.untrained)]
-            if unseen.size:
-                raise ValueError(
-                    f"label {unseen[0]} had no example in training; write another"
-                )
-        return jnp.asarray(label, jnp.int32)
-
-    def check_guidance(self, guidance: Any) -> None:
-        """Raises ValueError for a scale of labels that needs what was not trained; one
-        of 1 is no guidance, and one inside a jit is not known."""
-        if isinstance(guidance, Mapping):
-            guidance = guidance.get("label", 1.0)
-        classes = self.module.classes
-        if not classes or classes not in self.untrained or guidance is None:
-            return
-        if isinstance(guidance, jax.core.Tracer) or np.all(np.asarray(guidance) == 1):
-            return
-        raise ValueError(
-            f"guidance={guidance} compares with no label, which label_dropout=0 never "
-            "trained: write 1, which is none, or train with label_dropout=0.1"
-        )
+        return labels.check(self, label, ids)
 
     def encode(self, name: str, variables: dict, x: Array) -> Array:
         """A signal as its stream models it; for use inside a jit."""
@@ -349,26 +302,3 @@ class Generator:
             return x
         how = f"{way}{self.processes[name].kind}"
         return self.codecs[name].apply(how, variables["tokenizers"][name], x)
-
-
-def _grid(value: Any) -> Grid:
-    """A grid, or times that are written down. Raises ValueError for what is none."""
-    if isinstance(value, Grid) and not isinstance(value, type):
-        return value
-    try:
-        times = [float(t) for t in value]
-    except (TypeError, ValueError):
-        said = " ".join(repr(value).split())[:100]
-        raise ValueError(
-            f"grid={said}: write a grid, as Steps(50), or its times"
-        ) from None
-    return Times(tuple(times))
-
-
-def _for_each(want, given, what, default=None) -> dict[str, Any]:
-    """Stream -> its own, of one for all or a dict of some."""
-    if not isinstance(given, Mapping):
-        return dict.fromkeys(want, given)
-    if set(given) - set(want):
-        raise ValueError(f"{what} for {sorted(given)}: the streams drawn are {want}")
-    return {name: given.get(name, default) for name in want}

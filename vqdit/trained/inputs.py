@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vqdit.diffusion import Grid, Times
 from vqdit.nn.streams import Continuous, Discrete
 from vqdit.tokenizer import Tokenizer
 from vqdit.trained.contract import LatentContract
@@ -130,6 +131,31 @@ def by_stream(what: str, values: Any) -> Mapping[str, Any]:
         kind = type(values).__name__
         raise ValueError(f"{what} is a {kind}; write {{stream: ...}}")
     return values or {}
+
+
+def grid(value: Any) -> Grid:
+    """A grid, or times that are written down. Raises ValueError for what is none."""
+    if isinstance(value, Grid) and not isinstance(value, type):
+        return value
+    try:
+        times = [float(t) for t in value]
+    except (TypeError, ValueError):
+        said = " ".join(repr(value).split())[:100]
+        raise ValueError(
+            f"grid={said}: write a grid, as Steps(50), or its times"
+        ) from None
+    return Times(tuple(times))
+
+
+def for_each(
+    want: tuple[str, ...], given: Any, what: str, default: Any = None
+) -> dict[str, Any]:
+    """Stream -> its own, of one for all or a dict of some."""
+    if not isinstance(given, Mapping):
+        return dict.fromkeys(want, given)
+    if set(given) - set(want):
+        raise ValueError(f"{what} for {sorted(given)}: the streams drawn are {want}")
+    return {name: given.get(name, default) for name in want}
 
 
 def number(what: str, value: Any, each: tuple[int, ...] = ()) -> Any:

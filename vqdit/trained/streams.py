@@ -70,7 +70,7 @@ def check_stream(stream, processes: Mapping, tokenizers: Mapping) -> Process:
         raise ValueError(
             f"stream {name!r} has no process; the processes are {sorted(processes)}"
         )
-    if not isinstance(process, Process) or isinstance(process, type):
+    if not hasattr(process, "fit") or isinstance(process, type):
         raise ValueError(
             f"stream {name!r}: {process!r} is no process; write one, as Gaussian()"
         )
