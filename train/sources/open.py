@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
+from train.errors import BadInput
 from train.modalities.modality import Modality
 from train.progress import say
 from train.sources.arrays import digits, npz
@@ -48,6 +49,10 @@ SOURCES = MADE | {
 }
 
 
+# What is read from no folder: made here, or brought by a package.
+HERE = MADE.keys() - {"moving_mnist", "mnist_strokes"} | {"digits", "tones"}
+
+
 def open_source(data: Modality, train: bool) -> Source:
     """The training or the held-out part of the data's records; never empty.
 
@@ -56,6 +61,11 @@ def open_source(data: Modality, train: bool) -> Source:
     found = data.source(train)
     if found is None:
         _tell_unused(data)
+        if data.data_dir and data.name in HERE:
+            raise BadInput(
+                f"data.data_dir={data.data_dir}: {data.name!r} is made without files, "
+                f"and none would be read; write data.name=folder too, or leave it out"
+            )
         found = SOURCES.get(data.name, open_prepared)(data, train)
     return Portion(found, data.share) if train and data.share < 1 else found
 

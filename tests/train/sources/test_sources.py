@@ -238,6 +238,16 @@ def test_what_says_how_data_are_made_is_told_of_what_is_read(capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    "data", [Images(name="digits"), Series(), Volumes(), Video(name="moving_digits")]
+)
+def test_a_folder_that_would_not_be_read_is_refused(data):
+    """A run was of scikit-learn's digits, whatever folder was written."""
+    line = f"data.data_dir=photos: '{data.name}' is made without files, and none"
+    with pytest.raises(BadInput, match=f"{line}.*write data.name=folder too"):
+        names.open_source(dataclasses.replace(data, data_dir="photos"), True)
+
+
 @pytest.mark.parametrize("kind", [Ranges, Series, Tables, Video, Volumes])
 def test_every_name_that_a_kind_takes_is_of_a_source(kind):
     """Which any other would be looked for among prepared sets."""
