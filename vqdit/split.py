@@ -40,9 +40,12 @@ def by_row(
     return jax.shard_map(function, in_specs=place, out_specs=place)(x)
 
 
-def whole(table: Array) -> Array:
-    """A parameter on every device.
+def whole(table: Array, reads: int) -> Array:
+    """A table on every device, of which so many rows are read.
 
-    Rows that are read of a split one would be sent around, which are more than it has.
+    Of a split one what is read would be sent around, and so it stays where that is less
+    than the table has.
     """
+    if reads <= len(table):
+        return table
     return nn.with_logical_constraint(table, (None,) * table.ndim)

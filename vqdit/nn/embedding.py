@@ -55,7 +55,7 @@ class LabelEmbedding(nn.Module):
     @nn.compact
     def __call__(self, label: Int[Array, "b"]) -> Float[Array, "b d"]:
         table = self.param("table", normal, (self.classes + 1, self.width))
-        return take(whole(table), label, self.adding)
+        return take(whole(table, label.size), label, self.adding)
 
 
 class CodeEmbedding(nn.Module):
@@ -74,7 +74,8 @@ class CodeEmbedding(nn.Module):
         )
         offsets = jnp.arange(self.books) * self.vocab
         flat = codes.reshape(codes.shape[0], -1, self.books)
-        return take(whole(table), flat + offsets, self.adding).sum(axis=2)
+        table = whole(table, flat.size)
+        return take(table, flat + offsets, self.adding).sum(axis=2)
 
 
 def sincos_positions(grid: tuple[int, ...], width: int) -> np.ndarray:
