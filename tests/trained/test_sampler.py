@@ -91,6 +91,14 @@ def test_a_generator_is_a_pytree(model, drawn):
     np.testing.assert_allclose(found, drawn, atol=1e-5)
 
 
+def test_one_without_parameters_draws_by_those_of_a_call(model, drawn):
+    """As a run does that is scored while it trains."""
+    bare = Generator(model.module, {}, model.processes, model.tokenizers)
+    draw = bare.sampler(steps=2, guidance=2.0)
+    found = draw(KEY, IDS, LABEL, params=model.params)["image"]
+    np.testing.assert_allclose(found, drawn, atol=1e-5)
+
+
 def test_its_repr_says_what_it_is(model, guided):
     assert "image (4, 4, 2) by Gaussian" in repr(model)
     assert "3 classes" in repr(model)

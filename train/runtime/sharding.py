@@ -216,8 +216,9 @@ def by_example(function: Callable, sharding: jax.sharding.Sharding) -> Callable:
 
     What a layer returns is split by example, and the gradient of it. So the compiler
     gathers a layer's parameters over `fsdp`; left to itself it may split the channels
-    instead, compute every example on every device, and add up activations. A TPU's
-    attention kernel is split as the rules split examples and heads.
+    instead, compute every example on every device, and add up activations. What it
+    cannot split (an FFT, a TPU's attention kernel) is split as the rules split examples
+    and heads: see `vqdit.split`.
 
     sharding: of the batch.
     """
@@ -243,9 +244,8 @@ def by_example(function: Callable, sharding: jax.sharding.Sharding) -> Callable:
         rules = (("batch", ("data", "fsdp")), ("heads", "tensor"))
         with contextlib.ExitStack() as held:
             held.enter_context(nn.intercept_methods(layer))
-            if platform == "tpu":
-                held.enter_context(jax.sharding.use_abstract_mesh(mesh.abstract_mesh))
-                held.enter_context(nn.logical_axis_rules(rules))
+            held.enter_context(jax.sharding.use_abstract_mesh(mesh.abstract_mesh))
+            held.enter_context(nn.logical_axis_rules(rules))
             return function(*args)
 
     return split

@@ -4,14 +4,13 @@ The compiler cannot split a Pallas kernel by itself. So on a mesh (`jax.set_mesh
 device runs it on its own part, by Flax's rules for the axes "batch" and "heads".
 """
 
-import math
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu import flash_attention as kernel
 
 from vqdit.shapes import Array, Bool, Float
+from vqdit.split import parts
 
 TILE = 128  # tokens, and channels of wide heads, come in multiples of it
 _SIDES: tuple[str, ...] = (
@@ -40,23 +39,16 @@ def attend(
     """`nn.attention.attend`, which says what the arguments are."""
     inputs = [x.transpose(0, 2, 1, 3) for x in (q, k, v)]
     inputs += [] if known is None else [known.astype(jnp.int32)]
-    function, mesh = _attend, jax.sharding.get_abstract_mesh()
-    if not mesh.empty:
-        batch = _divisible("batch", len(q), mesh)
-        heads = _divisible("heads", q.shape[2], mesh)
+    function = _attend
+    if not jax.sharding.get_abstract_mesh().empty:
+        batch = "batch" if parts(len(q)) > 1 else None
+        heads = "heads" if parts(q.shape[2], "heads") > 1 else None
         whole = nn.logical_to_mesh_axes((batch, heads, None, None))
         places = (*3 * (whole,), nn.logical_to_mesh_axes((batch, None)))
         function = jax.shard_map(
             _attend, in_specs=places[: len(inputs)], out_specs=whole, check_vma=False
         )
     return function(*inputs).transpose(0, 2, 1, 3)
-
-
-def _divisible(name, size, mesh):
-    """The name of an axis, or None where its mesh axes do not divide its size."""
-    (axes,) = nn.logical_to_mesh_axes((name,))
-    axes = axes if isinstance(axes, tuple) else (axes,) if axes else ()
-    return None if size % math.prod(mesh.shape[axis] for axis in axes) else name
 
 
 def _attend(q, k, v, known=None):

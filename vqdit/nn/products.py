@@ -17,6 +17,7 @@ from jax import lax
 
 from vqdit.platform import platform
 from vqdit.shapes import Array, Float
+from vqdit.split import parts
 
 Convolution = Literal["plain", "products"]
 
@@ -139,17 +140,25 @@ def kernel_gradient(
 
     A sum over parts of about `SITES` sites, of several examples or a band of one.
     """
+    devices = parts(len(x))
+    if devices == 1:
+        return _by_bands(x, dy, kernel, window)
+    # A loop over all rows would gather them on every device.
+    x, dy = (each.reshape(devices, -1, *each.shape[1:]) for each in (x, dy))
+    return jax.vmap(lambda x, dy: _by_bands(x, dy, kernel, window))(x, dy).sum(0)
+
+
+def _by_bands(x, dy, kernel, window):
     (rows, first, *_), sites = dy.shape[:2], math.prod(dy.shape[1:-1])
     x = jnp.pad(x, ((0, 0), *window.padding, (0, 0)))
     several = max(n for n in _divisors(rows) if n == 1 or n * sites <= SITES)
     band = max(n for n in _divisors(first) if n == 1 or n * sites // first <= SITES)
-    bands, parts = first // band, rows // several * (first // band)
-    if parts == 1:
+    bands, count = first // band, rows // several * (first // band)
+    if count == 1:
         return _product(x, dy, kernel, window)
     stride, spread = window.strides[0], (kernel[0] - 1) * window.dilation[0] + 1
 
     def part(x, i, start, size):
-        # A part takes a row from everywhere: each device works on rows of its own.
         x = x.reshape(several, rows // several, *x.shape[1:])
         x = lax.dynamic_slice_in_dim(x, i // bands, 1, 1).squeeze(1)
         return lax.dynamic_slice_in_dim(x, i % bands * start, size, 1)
@@ -159,7 +168,7 @@ def kernel_gradient(
         return total + _product(seen, part(dy, i, band, band), kernel, window)
 
     shape = (*kernel, x.shape[-1], dy.shape[-1])
-    return lax.fori_loop(0, parts, body, jnp.zeros(shape, jnp.float32))
+    return lax.fori_loop(0, count, body, jnp.zeros(shape, jnp.float32))
 
 
 def _product(x, dy, kernel, window):

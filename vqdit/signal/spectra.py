@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vqdit.shapes import Array, Complex, Float
+from vqdit.split import by_row
 
 Scale = Literal["slaney", "htk"]
 SMALLEST = 1e-6  # magnitudes are smoothed below it, so that their gradient is finite
@@ -31,7 +32,7 @@ def stft(
     check_frames(window, hop)
     extra, side = -x.shape[-1] % hop, (window - hop) // 2
     x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(side, side + extra)])
-    return jnp.fft.rfft(_frames(x, window, hop) * hann(window))
+    return by_row(jnp.fft.rfft, _frames(x, window, hop) * hann(window))
 
 
 def istft(
@@ -46,7 +47,8 @@ def istft(
     samples; by default all, frames * hop.
     """
     check_frames(window, hop)
-    frames = jnp.fft.irfft(spectrum, window) * hann(window)
+    inverse = functools.partial(jnp.fft.irfft, n=window)
+    frames = by_row(inverse, spectrum) * hann(window)
     weight = jnp.broadcast_to(jnp.square(hann(window)), frames.shape[-2:])
     total = frames.shape[-2] * hop
     side = (window - hop) // 2

@@ -178,12 +178,13 @@ def typed(generator: Any, values: Mapping, signals: bool = True) -> dict[str, An
 def parameters(generator: Any, params: Any) -> dict[str, Any]:
     """The generator's arrays, with these parameters of its network where there are any.
 
-    Raises ValueError unless they have its names and shapes.
+    Raises ValueError unless they have its names and shapes; one that has none, of a run
+    that draws while it trains, takes any.
     """
     arrays = generator.arrays
     if params is None:
         return arrays
-    mine, theirs = map(_shapes, (arrays["params"], params))
+    mine, theirs = map(_shapes, (arrays["params"] or params, params))
     for name in sorted(mine.keys() | theirs.keys()):
         if mine.get(name) != theirs.get(name):
             raise ValueError(

@@ -32,7 +32,10 @@ from train.runtime.sharding import (
 from train.runtime.step import init_state, make_step
 from vqdit.dit import DiT
 from vqdit.nn import Block, Continuous, Discrete
+from vqdit.nn.products import convolution
 from vqdit.quantizers import FSQ, EMAVectorQuantizer, VectorQuantizer
+from vqdit.signal import istft, stft
+from vqdit.signal.spectra import magnitude
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
 
 MESHES = [Mesh(8, 1, 1), Mesh(2, 2, 2), Mesh(1, 4, 2), Mesh(2, -1, 1), Mesh(1, 1, 8)]
@@ -353,7 +356,7 @@ def sent(loss, variables, rules, mesh, *arguments):
     place = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
     arguments = jax.tree.map(lambda x: place(x, batch), arguments)
     variables = jax.tree.map(place, variables, layout)
-    gradient = jax.jit(jax.grad(by_example(loss, batch)), out_shardings=layout)
+    gradient = jax.jit(by_example(jax.grad(loss), batch), out_shardings=layout)
     text = gradient.lower(variables, *arguments).compile().as_text()
     shapes = re.findall(r"\[([\d,]+)\]", " ".join(SENT.findall(text)))
     return {tuple(map(int, shape.split(","))) for shape in shapes}
@@ -391,6 +394,62 @@ def test_fsdp_gathers_the_parameters_of_a_tokenizer_and_no_activation():
     found = sent(loss, variables, TOKENIZER_RULES, mesh, x)
     assert (3, 3, 8, 8) in found  # a convolution's kernel
     assert not [shape for shape in found if {14, 22, 7, 11} & set(shape)]
+
+
+@pytest.mark.parametrize("axes", [(1, 4, 1), (1, 2, 2)], ids=str)
+def test_what_xla_splits_along_no_axis_stays_on_its_device(axes):
+    """Of 8 sounds of 70 samples nothing is sent, neither there nor back."""
+    mesh = make_mesh(Mesh(*axes), jax.devices()[:4])
+    place = batch_sharding(mesh)
+    x = jax.ShapeDtypeStruct((8, 70), jnp.float32, sharding=place)
+    for function in (
+        lambda x: magnitude(x, 14, 10),
+        lambda x: istft(stft(x, 14, 10), 14, 10),
+    ):
+        slope = by_example(jax.grad(lambda x, f=function: f(x).sum()), place)
+        text = jax.jit(slope, out_shardings=place).lower(x).compile().as_text()
+        assert "fft(" in text and not SENT.findall(text)
+
+
+def test_a_kernels_gradient_is_summed_of_what_each_device_has():
+    """By products, of 8 pictures of 14 x 300, more sites than one product takes."""
+    convolve = convolution("products")
+
+    def loss(variables, x):
+        how = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+        y = convolve(x, variables["kernel"], (1, 1), "SAME", **how)
+        return jnp.square(y).sum()
+
+    mesh = make_mesh(Mesh(1, 4, 1), jax.devices()[:4])
+    variables = {"kernel": jax.ShapeDtypeStruct((3, 3, 2, 5), jnp.float32)}
+    x = jax.ShapeDtypeStruct((8, 14, 300, 2), jnp.float32)
+    assert sent(loss, variables, (Rule("kernel"),), mesh, x) == {(3, 3, 2, 5)}
+    # And it is the same.
+    draw = np.random.default_rng(0).normal
+    variables, x = jax.tree.map(
+        lambda x: draw(size=x.shape).astype(np.float32), (variables, x)
+    )
+    one = jax.jit(jax.grad(loss))(variables, x)
+    split = by_example(jax.grad(loss), batch_sharding(mesh))
+    many = jax.jit(split)(variables, jax.device_put(x, batch_sharding(mesh)))
+    chex.assert_trees_all_close(jax.device_get(many), jax.device_get(one), rtol=1e-4)
+
+
+def test_fsdp_gathers_the_tables_of_codes_and_labels():
+    """Where they have fewer rows than are read: of codes 20 of 8 x 35 x 2, of labels 7
+    of 8."""
+    model = DiT((Discrete("x", (35,), 9, books=2),), 16, 1, Block(2), classes=6)
+    variables, (streams, times) = dit_shapes(model, 8)
+    label = jax.ShapeDtypeStruct((8,), jnp.int32)
+
+    def loss(variables, streams, times, label):
+        out = model.apply(variables, streams, times, label)["x"]
+        return jnp.square(out - 1).mean()
+
+    mesh = make_mesh(Mesh(1, 4, 1), jax.devices()[:4])
+    found = sent(loss, variables, DIT_RULES, mesh, streams, times, label)
+    assert (20, 16) in found and (7, 16) in found
+    assert not [shape for shape in found if {35, 2 * 35, 8 * 35, 8} & set(shape)]
 
 
 @pytest.mark.parametrize(
