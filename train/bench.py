@@ -138,16 +138,14 @@ def main(argv=None):
     if topology is not None:
         for name in command.flags.keys() & {"streams", "repeats"}:
             raise BadInput(f"--{name} times calls, and --topology makes none; drop one")
+    if streams and not isinstance(command.experiment, StageTwo):
+        raise BadInput("--streams is of an experiment of stage two; drop it")
     count = jax.device_count() if topology is None else len(chips(topology))
     validate(command.experiment, count, tokenizers=False)
     say(f"compiling {command.experiment.name}")
     if topology is not None:
         print(json.dumps(ahead(command.experiment, topology), indent=1))
         return
-    if streams and not isinstance(command.experiment, StageTwo):
-        raise BadInput("--streams is of an experiment of stage two; drop it")
-    validate(command.experiment, jax.device_count(), tokenizers=False)
-    say(f"compiling {command.experiment.name}")
     measure = stream_costs if streams else bench
     print(json.dumps(measure(command.experiment, **flags), indent=1))
 

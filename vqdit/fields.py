@@ -96,6 +96,11 @@ Share = Annotated[float, Bound(at_least=0, at_most=1)]
 Decay = Annotated[float, Bound(at_least=0, below=1)]
 
 
+def told(text: str) -> str:
+    """What a refusal repeats of a text, which may be of any length."""
+    return text if len(text) <= 300 else f"{text[:297]}..."
+
+
 class Checked:
     """A dataclass or module whose fields hold what they may; otherwise there is none.
 
@@ -114,8 +119,7 @@ class Checked:
             value = getattr(self, field)
             parts = dataclasses.is_dataclass(value)
             spelled = f"{type(value).__name__}(...)" if parts else repr(value)
-            spelled = spelled if len(spelled) <= 300 else f"{spelled[:297]}..."
-            raise self.refusal(f"{self.called}.{field}={spelled}: {advice}")
+            raise self.refusal(f"{self.called}.{field}={told(spelled)}: {advice}")
 
     def __post_init__(self):
         for name, hint, default in _hints(type(self)):

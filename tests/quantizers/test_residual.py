@@ -23,6 +23,7 @@ from vqdit.quantizers import (
     ResidualQuantizer,
     VectorQuantizer,
 )
+from vqdit.quantizers.residual import _depths
 
 KEY = jax.random.key(2)
 
@@ -215,6 +216,14 @@ def test_a_book_moves_no_other():
         pull = np.zeros_like(table)
         np.add.at(pull, index, -2 * left / left.size / 3)
         np.testing.assert_allclose(found[f"books_{i}"]["codewords"], pull, atol=1e-6)
+
+
+@pytest.mark.parametrize("dropout", [0.5, 1.0])
+def test_an_example_has_any_number_of_books_alike(dropout):
+    depth = _depths(KEY, (4000,), 4, dropout)
+    share = np.bincount(depth, minlength=6) / 4000
+    p = np.array([0, *[dropout / 4] * 3, 1 - dropout * 3 / 4, 0])
+    assert (np.abs(share - p) <= 4 * np.sqrt(p * (1 - p) / 4000)).all()
 
 
 @pytest.mark.slow

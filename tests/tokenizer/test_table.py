@@ -114,6 +114,13 @@ def test_a_number_may_be_a_category():
     ]
     assert table.encode([[3.0, "true"]]).tolist() == [[1, 3]]
     assert table.encode([[np.int64(3), np.True_]]).tolist() == [[1, 3]]
+    # What is missing is no entry of its own column, also where there are but two.
+    left = table.decode(table.encode([[None, True], [3, None], [None, None]]))
+    assert [list(row.values()) for row in left] == [
+        [None, "true"],
+        ["3", None],
+        [None, None],
+    ]
     long = Table((Category("ward"),)).settle([[2**53], [2**53 + 1]])
     assert long.columns[0].values == ("9007199254740992", "9007199254740993")
 

@@ -160,6 +160,11 @@ def test_mel_bands_reach_from_low_to_high(scale):
     assert 2000 - 4 * 8000 / 256 < heard[-1] < 2000
 
 
+def test_of_itself_an_encoder_makes_64_channels_of_512_samples():
+    shapes, _ = jax.eval_shape(WaveEncoder().init_with_output, KEY, noise(1, 1024, 1))
+    assert shapes.shape == (1, 2, 64)
+
+
 def test_what_cannot_be_is_refused():
     with pytest.raises(ValueError, match="strides"):
         WaveEncoder(strides=())

@@ -84,6 +84,10 @@ def test_curves_rise(channels):
     curves = rates.file_curves(images)
     names = ["JPEG"] if channels == 1 else ["JPEG 4:2:0", "JPEG 4:4:4"]
     assert list(curves) == [*names, "WebP"]
+    # By tens where files look well, and the same of all formats.
+    for points in curves.values():
+        fine = [p["quality"] for p in points if p["quality"] >= 40]
+        assert fine == [*range(40, 91, 10), 95]
     for points in curves.values():
         assert points[-1]["bits"] > 4 * points[0]["bits"]
         assert points[-1]["psnr_db"] > points[0]["psnr_db"] + 3

@@ -287,6 +287,17 @@ def test_a_long_value_is_told_in_part():
     ) as caught:
         override(TRIAL, "model.depth", str(tuple(range(1000))))
     assert len(str(caught.value)) < 400
+    long = "x" * 1000
+    for text, message in (
+        (f"{long} y", r"whole number, not 'x{296}\.{3}$"),
+        (long, r"whole number, not 'x{296}\.{3}$"),
+        (f"{long}()", r"at: x{297}\.{3} is no dataclass"),
+        (f"{{'{long}': 1, '{long}': 2}}", r"at: 'x{296}\.{3} is there twice"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            parse_value(text, int, "at")
+    with pytest.raises(BadInput, match=f"'{long[:50]}'$"):
+        parse_value(long[:50], int, "at")
 
 
 def test_a_value_is_spelled_as_one_writes_it():

@@ -11,10 +11,14 @@ from tests.train.experiments import TOKENIZER
 from train.config.override import replaced
 from train.errors import BadInput
 from train.modalities import Audio, Ranges
-from train.objectives.bundles import examples_for
+from train.objectives import bundles
+from train.objectives.bundles import examples_for, open_judge, source
 from train.objectives.contract import told
 from train.pipeline import open_examples
+from vqdit.features.classifier import Classifier
 from vqdit.quantizers import LFQ
+from vqdit.tokenizer import LogMel
+from vqdit.trained.judge import Judge
 
 
 def trained_on(data):
@@ -51,6 +55,20 @@ def test_sounds_of_another_level_are_refused():
     shorter = dataclasses.replace(data, length=500)
     with pytest.raises(BadInput, match=r"takes audio \(1000, 1\), .* audio \(500, 1\)"):
         examples_for(trained_on(data), shorter, False)
+
+
+def test_a_judge_hears_a_last_part_of_a_hop(monkeypatch):
+    """Filled up with silence, it is a frame of its own."""
+    data = Audio(rate=2000, length=1000, threads=0)
+    front = LogMel(2000, 64, 32, bands=8)
+    judge = Judge(Classifier(4, (8,)), {}, (32, 8, 1), {"data": source(data)}, front)
+    monkeypatch.setattr(bundles, "open_bundle", lambda *of: judge)
+    for length in (993, 1000, 1024):
+        assert open_judge("it", dataclasses.replace(data, length=length), 4) is judge
+    for length, frames in ((992, 31), (1025, 33)):
+        other = dataclasses.replace(data, length=length)
+        with pytest.raises(BadInput, match=rf"the data's are \({frames}, 8, 1\)"):
+            open_judge("it", other, 4)
 
 
 @pytest.mark.parametrize("quantizer, said", [(LFQ(10), True), (LFQ(8), False)])

@@ -16,7 +16,7 @@ from train.config import Ramp, Weights
 from train.config.validate import validate
 from train.errors import BadInput
 from train.modalities import Images
-from train.objectives import start
+from train.objectives import perceptual, start
 from train.objectives.perceptual import networks
 from train.objectives.reconstruction import (
     Reconstruction,
@@ -254,6 +254,28 @@ def test_a_video_is_seen_frame_by_frame(classifier):
     distance = features_of(classifier)
     each = [distance(x[:, i], y[:, i]) for i in range(4)]
     np.testing.assert_allclose(distance(x, y), np.mean(each, 0), rtol=1e-5)
+
+
+def test_what_is_compared_has_been_through_one_front_end(monkeypatch):
+    front = LogMel(2000, 64, 32, bands=8)
+    plain = drawn_judge((4, 8, 1))
+    judges = {"seen": plain, "heard": dataclasses.replace(plain, front=front)}
+    monkeypatch.setattr(perceptual, "open_bundle", lambda path, *of: judges[path])
+    sound, picture = jnp.zeros((2, 100, 1)), jnp.zeros((2, 4, 8, 1))
+    for path, model, x, other in (
+        ("heard", None, sound, sound[:, :60]),
+        ("heard", None, picture, picture[:, :3]),
+        ("heard", LogMel(2000, 64, 32, bands=8), picture, sound),
+        ("seen", None, picture, sound),
+    ):
+        distance = features_of(path, model)
+        assert jax.eval_shape(distance, x, x).shape == (2,)
+        with pytest.raises(ValueError, match=r"pictures \(4, 8, 1\), here they are"):
+            jax.eval_shape(distance, other, other)
+    with pytest.raises(BadInput, match=r"different front ends; .*LogMel\(.*bands=8"):
+        features_of("heard", LogMel(2000, 64, 32, bands=4))
+    with pytest.raises(BadInput, match="ends; write a model without one$"):
+        features_of("seen", front)
 
 
 @pytest.mark.slow

@@ -213,6 +213,10 @@ def test_a_bundle_that_does_not_fit_is_refused(pictures, tmp_path):
     wider = CAUSAL.clone(encoder=CAUSAL.encoder.clone(channels=8))
     with pytest.raises(BadInput, match=r"init: encoder/\S+ is .* in this model"):
         Transfer(str(path), wider).check(shapes(wider))
+    coloured = jax.eval_shape(IMAGE.init, jax.random.key(0), jnp.zeros((1, 4, 4, 2)))
+    message = r"encoder/conv_in/kernel is \(3, 3, 1, 4\) in .* \(3, 3, 2, 4\) in this"
+    with pytest.raises(BadInput, match=message):
+        Transfer(str(path), IMAGE).check(dict(coloured))
     with pytest.raises(BadInput, match="init: .*no bundle here"):
         Transfer(str(tmp_path), CAUSAL)
 

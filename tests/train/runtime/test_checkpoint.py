@@ -303,6 +303,8 @@ def test_training_outlives_a_full_disk(tmp_path, capfd):
             checkpoints.save(3, big(3), position=3)
             with pytest.raises(SaveFailed, match=r"c/3 not written: .*last good .*c/1"):
                 checkpoints.wait()
+        # What was half written would take the room that the next one needs.
+        assert not list((tmp_path / "c").glob("*.orbax-checkpoint-tmp*"))
         assert [step for step in (2, 3) if f"c/{step} not written" in " ".join(said)]
         assert checkpoints.committed == 1
         checkpoints.save(4, big(4), position=4)

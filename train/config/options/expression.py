@@ -19,6 +19,7 @@ from train.config.options.annotations import (
 )
 from train.config.options.walk import construct, walk
 from train.errors import BadInput
+from vqdit.fields import told
 from vqdit.values import field_names, near
 
 WORDS = {"true": True, "false": False, "none": None, "inf": math.inf, "nan": math.nan}
@@ -59,15 +60,16 @@ def parse_value(text: str, annotation: Any, at: str) -> Any:
             return text
         if isinstance(error, BadInput):
             raise
-        raise BadInput(f"{at}: write {expected(annotation)}, not {text!r}") from error
+        text = told(repr(text))
+        raise BadInput(f"{at}: write {expected(annotation)}, not {text}") from error
 
 
 def _read(node: ast.expr, annotation: Any, at: str) -> Any:
     try:
         value = _evaluate(node, at)
     except Unread as error:
-        text = ast.unparse(node)
-        raise BadInput(f"{at}: write {expected(annotation)}, not {text!r}") from error
+        text = told(repr(ast.unparse(node)))
+        raise BadInput(f"{at}: write {expected(annotation)}, not {text}") from error
     meant = [value]
     if isinstance(value, float) and value.is_integer():
         meant.append(int(value))
@@ -104,7 +106,8 @@ def _evaluate(node: ast.expr, at: str) -> Any:
                 raise Unread("a dict has texts as keys")
             for key in keys:
                 if keys.count(key) > 1:
-                    raise BadInput(f"{at}: {key!r} is there twice; write it once")
+                    twice = told(repr(key))
+                    raise BadInput(f"{at}: {twice} is there twice; write it once")
             values = [_evaluate(item, at) for item in node.values]
             return dict(zip(keys, values, strict=True))
         case ast.Name(id=name) if name.lower() in WORDS:
@@ -124,7 +127,9 @@ def _call(node: ast.Call, at: str) -> Any:
     name = path.rpartition(".")[2]
     if name not in library:
         advice = near(name, library, "write one of its constructors")
-        raise BadInput(f"{at}: {path} is no dataclass or module of vqdit; {advice}")
+        raise BadInput(
+            f"{at}: {told(path)} is no dataclass or module of vqdit; {advice}"
+        )
     kind, hints = library[name], fields_with_types(library[name])
     starred = any(isinstance(item, ast.Starred) for item in node.args)
     if starred or any(item.arg is None for item in node.keywords):

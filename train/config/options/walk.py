@@ -10,6 +10,7 @@ from typing import Any
 from train.config.options.annotations import arm_for, bare, entry_type, expected, held
 from train.config.options.paths import join, leaves, spell
 from train.errors import BadInput
+from vqdit.fields import told
 from vqdit.values import close, near
 
 # A path below a value, and what reads its new value by (annotation, path).
@@ -29,8 +30,7 @@ def walk(
             value = read(annotation, at)
     arm = arm_for(value, annotation)
     if arm is None:
-        text = spell(value)
-        text = text if len(text) <= 300 else f"{text[:297]}..."
+        text = told(spell(value))
         raise BadInput(f"{at}: write {expected(annotation)}, not {text}")
     below: dict[str, list[tuple[list[str], Callable[[Any, str], Any]]]] = {}
     for path, read in edits:
