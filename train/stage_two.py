@@ -30,7 +30,7 @@ from train.runtime.heldout import HeldOut
 from train.runtime.keys import key_of
 from train.runtime.launch import FLAGS, claimed, fits, launch
 from train.runtime.loop import Hook
-from train.runtime.sharding import DIT_RULES
+from train.runtime.sharding import DIT_RULES, spread
 from vqdit.trained.generator import Generator
 from vqdit.values import describe
 
@@ -92,7 +92,9 @@ def train(
                 return
             generator = streams.generator(params)
             if "draw" not in drawn:
-                drawn["draw"] = generator.sampler(steps=STEPS)
+                draw = generator.sampler(steps=STEPS)
+                place = state.step.sharding
+                drawn["draw"] = draw if hosts.several() else spread(draw, place)
             shown = generator.trained_labels[:10]
             rows = len(shown) or 1
             label = np.repeat(shown, SHOWN) if classes else None

@@ -117,7 +117,10 @@ KMEANS = replaced(
     },
 )
 STATE = SimpleNamespace(
-    ema="averaged", params="raw", stats={"codebook": "codes", "usage": "counts"}
+    step=jnp.zeros(()),
+    ema="averaged",
+    params="raw",
+    stats={"codebook": "codes", "usage": "counts"},
 )
 
 

@@ -22,6 +22,7 @@ from train.objectives.contract import averaged, unfinished
 from train.objectives.streams import Streams
 from train.runtime import hosts
 from train.runtime.heldout import HeldOutFigures
+from train.runtime.sharding import spread
 from train.runtime.step import TrainState
 from vqdit.trained.codec import Codec
 
@@ -69,7 +70,9 @@ def sample_figures(streams: Streams) -> HeldOutFigures | None:
 
     def of(state: TrainState) -> dict[str, Any]:
         params = jax.tree.map(jnp.asarray, hosts.own(state.ema))
-        asked = (generator, draw, references, how.num, how.seed)
+        # Of several processes each draws a part, by itself.
+        each = draw if hosts.several() else spread(draw, state.step.sharding)
+        asked = (generator, each, references, how.num, how.seed)
         return scored(*asked, params=params)
 
     return HeldOutFigures(names, of, how.every)

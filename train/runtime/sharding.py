@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -240,13 +241,35 @@ def by_example(function: Callable, sharding: jax.sharding.Sharding) -> Callable:
         return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
 
     @functools.wraps(function)
-    def split(*args):
+    def split(*args, **more):
         rules = (("batch", ("data", "fsdp")), ("heads", "tensor"))
         with contextlib.ExitStack() as held:
             held.enter_context(nn.intercept_methods(layer))
             held.enter_context(jax.sharding.use_abstract_mesh(mesh.abstract_mesh))
             held.enter_context(nn.logical_axis_rules(rules))
-            return function(*args)
+            return function(*args, **more)
+
+    return split
+
+
+def spread(draw: Callable, sharding: jax.sharding.Sharding) -> Callable:
+    """The sampler, of which each device of the sharding draws its part of the samples.
+
+    Given numbers alone every device would draw all. Samples that fill up the parts are
+    drawn and thrown away.
+    """
+    if not isinstance(sharding, NamedSharding) or sharding.mesh.size == 1:
+        return draw
+    mesh = sharding.mesh
+    assert isinstance(mesh, jax.sharding.Mesh), "of devices that are there"
+    own, parts = batch_sharding(mesh), mesh.shape["data"] * mesh.shape["fsdp"]
+
+    def split(key, ids, label=None, **call):
+        spare = -len(ids) % parts
+        place = lambda x: jax.device_put(np.pad(x, (0, spare), "edge"), own)
+        label = label if label is None else place(label)
+        found = by_example(draw, own)(key, place(ids), label=label, **call)
+        return {name: x[: len(ids)] for name, x in found.items()} if spare else found
 
     return split
 

@@ -2,6 +2,7 @@ import dataclasses
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -128,7 +129,7 @@ def test_a_run_draws_its_samples_as_it_is_told(monkeypatch):
     monkeypatch.setattr(training, "scored", lambda *of, params: of[1:])
     figures = training.sample_figures(opened)
     assert asked == [{"steps": 3, "guidance": 2.5}] and figures.every == 4
-    state = types.SimpleNamespace(ema={})
+    state = types.SimpleNamespace(ema={}, step=jnp.zeros(()))
     assert figures.of(state) == ("draw", {}, 20, 7)
 
 

@@ -3,6 +3,7 @@
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -249,7 +250,8 @@ def test_a_run_compares_its_samples_as_it_is_told(monkeypatch):
     assert of is generator and sources == {"image": DATA} and copies is True
     assert network(DATA, "own") == (DATA, "own", "there", "run.evaluate.judge")
     assert found.names == ["image_score", "word_score"] and not asked
-    state = types.SimpleNamespace(ema={"w": np.ones(1)}, params={"w": np.zeros(1)})
+    weights = {"ema": {"w": np.ones(1)}, "params": {"w": np.zeros(1)}}
+    state = types.SimpleNamespace(**weights, step=jnp.zeros(()))
     assert jax.device_get(found.of(state)) == {"w": 1}
     run.experiment.run.evaluate = Samples(4)
     training.sample_figures(run)

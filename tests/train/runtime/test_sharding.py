@@ -27,6 +27,7 @@ from train.runtime.sharding import (
     shardings,
     specs,
     spelled,
+    spread,
     state_sharding,
 )
 from train.runtime.step import init_state, make_step
@@ -76,6 +77,25 @@ def test_a_mesh_in_words_and_where_rows_go():
     assert along_batch(place, 6) == replicated(place) == whole
     place = one(jax.devices()[3])
     assert along_batch(place, 6) is replicated(place) is place
+
+
+def test_each_device_draws_its_part_of_the_samples():
+    """Six by four parts, which are filled up."""
+    mesh, seen = make_mesh(Mesh(2, 2, 2)), []
+
+    def draw(key, ids, label, scale):
+        seen.append((ids, label))
+        return {"x": scale * ids, "word": list(map(str, ids.tolist()))}
+
+    split = spread(draw, jax.NamedSharding(mesh, P()))
+    found = split(None, np.arange(6), label=np.arange(6) + 1, scale=3)
+    assert found["x"].tolist() == [0, 3, 6, 9, 12, 15] and found["word"][5:] == ["5"]
+    ids, label = seen[0]
+    assert ids.sharding == label.sharding == batch_sharding(mesh)
+    assert ids.tolist() == [0, 1, 2, 3, 4, 5, 5, 5] and label[7] == 6
+    split(None, np.arange(8), label=None, scale=3)
+    assert seen[1][1] is None and seen[1][0].sharding == batch_sharding(mesh)
+    assert spread(draw, jnp.zeros(()).sharding) is draw
 
 
 def test_rules_are_aligned_to_the_right():
