@@ -292,8 +292,6 @@ def test_what_is_no_bundle_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(bare))
     with pytest.raises(ValueError, match="is no whole bundle: KeyError 'module'"):
         load(tmp_path)
-    with pytest.raises(FileNotFoundError):
-        read_json(tmp_path)  # which is no file
 
 
 def test_what_is_no_file_is_told_from_nothing(tmp_path):
