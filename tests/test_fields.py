@@ -1,8 +1,10 @@
 """A value checks itself by what its fields are annotated with."""
 
 import dataclasses
+import enum
 import math
-from typing import Annotated, Any, Literal
+import pathlib
+from typing import Annotated, Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -196,3 +198,23 @@ def test_an_array_of_no_axes_is_a_number_and_inside_a_jit_not_known():
     jax.jit(lambda x: seen.append(bound.holds(x)))(-1.0)
     assert seen == [True]
     assert Bound(at_least=-math.inf).holds(-math.inf)
+
+
+class Shade(enum.IntEnum):
+    DARK = 0
+
+
+class Pair(NamedTuple):
+    low: float
+
+
+class Keeps(Checked, nn.Module):
+    shade: Shade = Shade.DARK
+    pair: Pair = Pair(0.0)
+    dtype: jnp.dtype = jnp.dtype("float32")
+    path: pathlib.Path = pathlib.Path("a")
+
+
+def test_values_of_classes_that_are_no_parts_are_their_owners():
+    held = Keeps(dtype="bfloat16", path="b")
+    assert (held.shade, held.pair.low, held.dtype) == (0, 0.0, "bfloat16")

@@ -23,6 +23,7 @@ import types
 import typing
 from typing import Annotated, Any, Literal
 
+import flax.linen as nn
 import numpy as np
 
 
@@ -159,9 +160,10 @@ def _hints(kind):
 
 
 def _made(hint):
-    """Whether it is a class of ours or of a package, whose values are no plain ones."""
-    own = getattr(hint, "__module__", "").partition(".")[0]
-    return isinstance(hint, type) and own not in ("builtins", "typing", "collections")
+    """Whether it is a class of parts, whose values are no plain ones."""
+    protocol = getattr(hint, "_is_protocol", False)
+    part = dataclasses.is_dataclass(hint) or protocol or hint is nn.Module
+    return isinstance(hint, type) and part
 
 
 _PLAIN = (int, float, str, tuple, list, dict, types.NoneType)

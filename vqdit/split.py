@@ -23,6 +23,9 @@ def parts(rows: int, axis: str = "batch") -> int:
         return 1
     (axes,) = nn.logical_to_mesh_axes((axis,)) or (None,)
     axes = axes if isinstance(axes, tuple) else (axes,) if axes else ()
+    kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+    if any(kinds.get(each) != jax.sharding.AxisType.Auto for each in axes):
+        return 1  # a mesh of the caller's own, who splits by other rules
     count = math.prod(mesh.shape[each] for each in axes)
     return 1 if rows % count else count
 

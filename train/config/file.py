@@ -19,6 +19,14 @@ SHIPPED = Path(__file__).resolve().parents[2] / "configs"
 MOVED = {
     "train.data": "Images and its like are in train.modalities, batches and whole in "
     "train.pipeline, Source in train.sources",
+    "train.config.paths": "it is train.config.options.paths",
+    "train.config.expression": "it is train.config.options.expression",
+    "train.config.annotations": "it is train.config.options.annotations",
+    "train.config.walk": "it is train.config.options.walk",
+    "train.objectives.rehearsal": "it is train.objectives.costs.rehearsal",
+    "train.objectives.machine": "it is train.objectives.costs.machine",
+    "train.runtime.manifest": "it is train.runtime.checkpoint.manifest",
+    "train.runtime.fingerprint": "it is train.runtime.checkpoint.fingerprint",
 }
 # Config files that became variants of others: name, file, variant.
 VARIANTS_NOW = (

@@ -19,10 +19,10 @@ class Coded:
     suffixes: ClassVar[tuple[str, ...]]
     sides: ClassVar[tuple[str, ...]]
 
-    @property
-    def rate(self) -> Any:
-        """Samples a second; 0 of what has none."""
-        return 0.0
+    # What a kind without such a field has; of `rate`, samples a second, 0 for none.
+    rate: Any = 0.0
+    normalise: Any = None
+    augment: Any = None
 
     def read(self, path: File) -> Record:
         """A file as it is stored; Unreadable, or BadInput, says why not."""

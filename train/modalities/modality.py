@@ -111,15 +111,6 @@ class Modality(DataSettings, Coded):
         share = isinstance(self.holdout, str) or 0 <= self.holdout < 1
         self.check("holdout", share, "write a share in [0, 1)")
 
-    # Of kinds that have such fields the values.
-    @property
-    def normalise(self) -> Any:
-        return None
-
-    @property
-    def augment(self) -> Any:
-        return None
-
     @property
     def shape(self) -> tuple[int, ...]:
         """Of one example as the tokenizer sees it, channels last."""

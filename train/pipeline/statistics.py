@@ -116,7 +116,7 @@ def differing(made_of: dict[str, Any], now: dict[str, Any], atol: float = 1e-6) 
         count, some = made_of["records"], np.asarray(made_of["some"], np.float64)
         if count != now["records"]:
             return f"{count} records and the data has {now['records']}"
-        same = np.allclose(some, now["some"], rtol=1e-4, atol=atol)
+        same = np.allclose(some, now["some"], rtol=1e-4, atol=atol, equal_nan=True)
     return "" if same else "other records than the data has"
 
 

@@ -112,7 +112,9 @@ def launch(
         and a run is not continued on other records: their order would be another's.
     Returns the last state, which is on disk by then. Raises what `train` raises.
     """
-    depends, probes = depends or {}, made_of()
+    depends = depends or {}
+    with hosts.together():
+        probes = made_of()
     run = experiment.run
     mesh = make_mesh(experiment.mesh)
     state = create_state(init, rules, mesh)
@@ -187,10 +189,11 @@ def _refuse_other_data(workdir: Path, stored: Any, now: dict[str, Any]) -> None:
             if made_of is None or now.get(name) is None:
                 continue
             if other := differing(made_of, now[name], ALIKE):
+                whole = (workdir / "bundle").exists()
+                on = f" and --config.init={workdir}, for its weights" if whole else ""
                 raise BadInput(
                     f"{workdir} was trained on {other} now; give the data back, or "
-                    f"write another --workdir and --config.init={workdir} to go on "
-                    f"with these"
+                    f"write another --workdir{on}"
                 )
 
 

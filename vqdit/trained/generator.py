@@ -289,6 +289,10 @@ class Generator:
         """
         return labels.check(self, label, ids)
 
+    def check_guidance(self, guidance: Any) -> None:
+        """Raises ValueError for a scale of labels that needs what was not trained."""
+        labels.check_guidance(self, guidance)
+
     def encode(self, name: str, variables: dict, x: Array) -> Array:
         """A signal as its stream models it; for use inside a jit."""
         return self._through("", name, variables, x)

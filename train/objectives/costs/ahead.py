@@ -24,7 +24,7 @@ COLLECTIVES = (
     "all-to-all",
     "collective-permute",
 )
-CALL = re.compile(rf"= (.*?) ({'|'.join(COLLECTIVES)})(-start)?\(")
+CALL = re.compile(rf"= (.*?) ({'|'.join(COLLECTIVES)})(?:-done)?\(")
 CHANNEL = re.compile(r"channel_id=\d+")
 ARRAY = re.compile(r"([a-z]+)(\d*)\w*\[([\d,]*)\]")
 # Without these the compiler asks a cloud's server what machine it is on, and waits.
@@ -58,7 +58,9 @@ def chips(topology: str) -> Sequence[jax.Device]:
         try:
             found = topologies.get_topology_desc(platform="tpu", **how)
         except Exception as error:  # of the compiler's own kinds
-            raise BadInput(f"--topology={topology}: {one_line(error)}") from error
+            raise BadInput(
+                f"--topology={topology}: {one_line(error)}; write one such as v5e:4x4"
+            ) from error
         return found.devices
 
 
@@ -114,11 +116,10 @@ def collectives(program: str) -> dict[str, dict[str, int]]:
             if (channel := CHANNEL.search(line)) and channel[0] in seen:
                 continue
             seen |= {channel[0]} if channel else set()
-            sizes = [_bytes(*array) for array in ARRAY.findall(call[1])]
-            # What starts one returns its operand, too, which is no larger.
-            size = max(sizes) if call[3] else sum(sizes)
             found[call[2]]["count"] += 1
-            found[call[2]]["bytes"] += size
+            found[call[2]]["bytes"] += sum(
+                _bytes(*array) for array in ARRAY.findall(call[1])
+            )
     return found
 
 
