@@ -27,7 +27,6 @@ is said how sure a difference is: of two figures of the same examples a pair at 
 import json
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 from train.config import Experiment
 from train.config.bars import met
@@ -61,13 +60,13 @@ from train.pipeline import open_examples
 from train.pipeline.streams import name_pattern
 from train.progress import say
 from train.runtime import hosts
-from vqdit.fields import Bound, Count, Finite, Seed
+from vqdit.fields import Count, Finite, Seed, TwoOrMore
 from vqdit.trained.codec import Codec
 from vqdit.trained.generator import Generator
 from vqdit.trained.judge import Judge
 
 FLAGS = OF_RUN | {
-    "num": (Annotated[int, Bound(at_least=2)], "of a generator: samples scored"),
+    "num": (TwoOrMore, "of a generator: samples scored"),
     "guidance": (tuple[Finite, ...], "its scales, each scored, such as (1.0, 2.0)"),
     **SAMPLER,
     "seed": (Seed, "of its samples"),
@@ -80,10 +79,7 @@ FLAGS = OF_RUN | {
     "baselines": (bool, "beside crossings: classifiers of what is given"),
     "among": (str, "of crossings: examples of names like this regular expression"),
     "draws": (Count, "of crossings and clips: of each example, made one answer (1)"),
-    "score_draws": (
-        Annotated[int, Bound(at_least=2)],
-        "of crossings: of the bound given each class (8)",
-    ),
+    "score_draws": (TwoOrMore, "of crossings: of the bound given each class (8)"),
     "judge": (str, "a folder of train.classifier, or of a tokenizer"),
     "judge_steps": (Count, "for which that one is trained"),
     "most": (Count, "of a tokenizer: held-out examples it is scored on"),

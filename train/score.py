@@ -44,7 +44,6 @@ companion of the nearest training example.
 
 import csv
 import io
-from typing import Annotated
 
 import jax
 import numpy as np
@@ -77,12 +76,11 @@ from train.objectives.bundles import check_experiment, open_bundle, seal_of
 from train.pipeline import JointExamples, spaced
 from train.progress import say
 from train.runtime import hosts
-from vqdit.fields import Bound, Count, Seed
+from vqdit.fields import Count, Seed, TwoOrMore
 from vqdit.tokenizer import Labels
 from vqdit.tokenizer.text import Text
 from vqdit.trained.generator import Generator
 
-TwoOrMore = Annotated[int, Bound(at_least=2)]
 FLAGS = OF_RUN | {
     "of": (
         tuple[str, ...],

@@ -93,8 +93,7 @@ def train(
             generator = streams.generator(params)
             if "draw" not in drawn:
                 draw = generator.sampler(steps=STEPS)
-                place = state.step.sharding
-                drawn["draw"] = draw if hosts.several() else spread(draw, place)
+                drawn["draw"] = spread(draw, state.step.sharding)
             shown = generator.trained_labels[:10]
             rows = len(shown) or 1
             label = np.repeat(shown, SHOWN) if classes else None

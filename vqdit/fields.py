@@ -89,6 +89,7 @@ class Filled:
 FILLED = Filled()
 Count = Annotated[int, Bound(at_least=1)]
 Natural = Annotated[int, Bound(at_least=0)]
+TwoOrMore = Annotated[int, Bound(at_least=2)]
 Seed = Annotated[int, Bound(at_least=0, below=2**63)]
 Positive = Annotated[float, Bound(above=0)]
 NonNegative = Annotated[float, Bound(at_least=0)]

@@ -1,9 +1,8 @@
 """What is scored while a run trains, and how often."""
 
 import dataclasses
-from typing import Annotated
 
-from vqdit.fields import Bound, Checked, Count, Seed
+from vqdit.fields import Checked, Count, Seed, TwoOrMore
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Samples(Checked):
     """
 
     every: Count
-    num: Annotated[int, Bound(at_least=2)] = 500
+    num: TwoOrMore = 500
     steps: Count = 25
     guidance: float | None = None
     judge: str | None = None

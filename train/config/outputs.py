@@ -38,8 +38,8 @@ def check_free(
 ) -> None:
     """Raises BadInput where one of a folder's names cannot become the file, or folder,
     that a program will write there in the place of any other."""
-    above = next(each for each in (folder / "file").absolute().parents if each.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+    above = _first_there(folder / "file")
+    if not above.is_dir() or not _writable(above):
         raise BadInput(f"{folder}: {above} is no folder one can write to")
     wanted = {name: False for name in files} | {name: True for name in folders}
     for name, is_folder in wanted.items():
@@ -61,9 +61,18 @@ def check_free(
 def _reached(path: Path, file: Path) -> Path:
     """The path, where a file of its can be written: the first folder above that is
     there allows it."""
-    above = next(each for each in file.absolute().parents if each.exists())
+    above = _first_there(file)
     if not above.is_dir():
         raise BadInput(f"--out={path}: {above} is a file; write another")
-    if not os.access(above, os.W_OK | os.X_OK):
+    if not _writable(above):
         raise BadInput(f"--out={path}: {above} cannot be written to; write another")
     return path
+
+
+def _first_there(file: Path) -> Path:
+    """What there is already above a file, or will have to be a folder."""
+    return next(each for each in file.absolute().parents if each.exists())
+
+
+def _writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)

@@ -70,8 +70,7 @@ def sample_figures(streams: Streams) -> HeldOutFigures | None:
 
     def of(state: TrainState) -> dict[str, Any]:
         params = jax.tree.map(jnp.asarray, hosts.own(state.ema))
-        # Of several processes each draws a part, by itself.
-        each = draw if hosts.several() else spread(draw, state.step.sharding)
+        each = spread(draw, state.step.sharding)
         asked = (generator, each, references, how.num, how.seed)
         return scored(*asked, params=params)
 

@@ -27,10 +27,7 @@ class Pixels(Modality):
     pixels: ClassVar[bool] = True
     unit: ClassVar[str] = "bits per pixel"
 
-    @property
-    def white(self) -> Any:
-        """Of pictures alone a field."""
-        return None
+    white: Any = None  # of pictures alone a field
 
     def __post_init__(self):
         super().__post_init__()

@@ -28,8 +28,9 @@ INCOMPLETE = (
     "such as did not return"
 )
 UNSAID = {"far": None, "elevation": ()}  # in a bundle
-RangeName = Literal["scenes", "driving", "driving_faults", "folder", "webdataset"]
-STREETS = get_args(RangeName)[:3]
+StreetName = Literal["scenes", "driving", "driving_faults"]
+RangeName = Literal[StreetName, "folder", "webdataset"]
+STREETS = get_args(StreetName)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import operator
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -16,20 +16,13 @@ from train.modalities.record import Batch, Record
 from train.modalities.transforms.augment import SeriesAugment
 from train.modalities.transforms.gaps import UNCLEANED, Cleaning, clean, fill
 from train.modalities.transforms.normalise import Scaling
-from vqdit.fields import Bound, Count, Decay, Natural, NonNegative, Seed
+from vqdit.fields import Count, Decay, Natural, NonNegative, Seed, TwoOrMore
 
-STROKES = ("digit_strokes", "mnist_strokes")
-DRIVING = ("driving", "driving_faults")
-SeriesName = Literal[
-    "generated",
-    "digit_strokes",
-    "mnist_strokes",
-    "driving",
-    "driving_faults",
-    "folder",
-    "webdataset",
-]
-GENERATED = get_args(SeriesName)[:5]
+StrokesName = Literal["digit_strokes", "mnist_strokes"]
+DrivingName = Literal["driving", "driving_faults"]
+SeriesName = Literal["generated", StrokesName, DrivingName, "folder", "webdataset"]
+STROKES, DRIVING = get_args(StrokesName), get_args(DrivingName)
+GENERATED = ("generated", *STROKES, *DRIVING)
 TOLD = 0.01  # of a channel that cleaning may change without a word
 
 
@@ -81,7 +74,7 @@ class Series(Modality):
     score: ClassVar[str] = "SNR"
 
     name: SeriesName = "generated"
-    length: Annotated[int, Bound(at_least=2)] = 256
+    length: TwoOrMore = 256
     channels: Count = 3
     columns: tuple[str, ...] = ()
     time: str = ""

@@ -28,8 +28,9 @@ from vqdit.shapes import Float
 
 NIFTI = (".nii.gz", ".nii")
 SLICES = 8  # of a scan beside each other, to be looked at
-VolumeName = Literal["phantoms", "patients", "planted_patients", "folder", "webdataset"]
-GENERATED = get_args(VolumeName)[:3]
+GeneratedName = Literal["phantoms", "patients", "planted_patients"]
+VolumeName = Literal[GeneratedName, "folder", "webdataset"]
+GENERATED = get_args(GeneratedName)
 
 # Of a window, which may be open on one side.
 End = Annotated[float, Bound(at_least=-math.inf, at_most=math.inf)]

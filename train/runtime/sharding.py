@@ -19,9 +19,11 @@ from jax.sharding import PartitionSpec as P
 
 from train.config import experiment as config
 from train.errors import BadInput
+from train.runtime import hosts
 from train.runtime.step import AdversarialState, TrainState
 
 AXES = ("data", "fsdp", "tensor")
+EXAMPLES = ("data", "fsdp")  # those that split a batch
 # Modules that multiply by what the rules may split.
 LAYERS = (
     *(nn.Dense, nn.DenseGeneral, nn.Einsum, nn.Embed),
@@ -209,7 +211,12 @@ def create_state(
 
 def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
     """Examples, the leading axis, over `data` and `fsdp`; whole over `tensor`."""
-    return NamedSharding(mesh, P(("data", "fsdp")))
+    return NamedSharding(mesh, P(EXAMPLES))
+
+
+def _parts(mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh) -> int:
+    """Of a batch, one for each device but for those along `tensor`."""
+    return math.prod(mesh.shape[axis] for axis in EXAMPLES)
 
 
 def by_example(function: Callable, sharding: jax.sharding.Sharding) -> Callable:
@@ -229,7 +236,7 @@ def by_example(function: Callable, sharding: jax.sharding.Sharding) -> Callable:
     platform = mesh.devices.flat[0].platform
     if mesh.size == 1 and platform == jax.default_backend():
         return function
-    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+    parts = _parts(mesh)
 
     def layer(call, args, kwargs, context):
         x = call(*args, **kwargs)
@@ -237,12 +244,12 @@ def by_example(function: Callable, sharding: jax.sharding.Sharding) -> Callable:
             return x
         if x.ndim < 2 or x.shape[0] % parts:  # it has no axis of examples
             return x
-        spec = P(("data", "fsdp"), *(P.UNCONSTRAINED,) * (x.ndim - 1))
+        spec = P(EXAMPLES, *(P.UNCONSTRAINED,) * (x.ndim - 1))
         return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
 
     @functools.wraps(function)
     def split(*args, **more):
-        rules = (("batch", ("data", "fsdp")), ("heads", "tensor"))
+        rules = (("batch", EXAMPLES), ("heads", "tensor"))
         with contextlib.ExitStack() as held:
             held.enter_context(nn.intercept_methods(layer))
             held.enter_context(jax.sharding.use_abstract_mesh(mesh.abstract_mesh))
@@ -256,13 +263,15 @@ def spread(draw: Callable, sharding: jax.sharding.Sharding) -> Callable:
     """The sampler, of which each device of the sharding draws its part of the samples.
 
     Given numbers alone every device would draw all. Samples that fill up the parts are
-    drawn and thrown away.
+    drawn and thrown away. Of several processes each draws by itself.
     """
     if not isinstance(sharding, NamedSharding) or sharding.mesh.size == 1:
         return draw
+    if hosts.several():
+        return draw
     mesh = sharding.mesh
     assert isinstance(mesh, jax.sharding.Mesh), "of devices that are there"
-    own, parts = batch_sharding(mesh), mesh.shape["data"] * mesh.shape["fsdp"]
+    own, parts = batch_sharding(mesh), _parts(mesh)
 
     def split(key, ids, label=None, **call):
         spare = -len(ids) % parts
@@ -286,8 +295,7 @@ def along_batch(sharding: jax.sharding.Sharding, rows: int) -> jax.sharding.Shar
     if isinstance(sharding, NamedSharding):
         mesh = sharding.mesh
         assert isinstance(mesh, jax.sharding.Mesh), "of devices that are there"
-        over, parts = batch_sharding(mesh), mesh.shape["data"] * mesh.shape["fsdp"]
-        return replicated(sharding) if rows % parts else over
+        return replicated(sharding) if rows % _parts(mesh) else batch_sharding(mesh)
     return sharding
 
 

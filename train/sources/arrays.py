@@ -25,6 +25,7 @@ class Arrays(Source):
     """
 
     light = True
+    labels: Int[np.ndarray, "n"]
 
     def __init__(
         self,
@@ -38,14 +39,13 @@ class Arrays(Source):
     ):
         super().__init__(len(x), class_names)
         self.data, self.x, self.labels = data, x, labels
-        self.classed = labels
         self.rate, self.where, self.keys = rate, where, keys
 
     def read(self, rows):
         return [self._row(row) for row in rows]
 
     def _row(self, row: int) -> Record:
-        record = Record(self.x[row], self.rate, label=int(self.classed[row]))
+        record = Record(self.x[row], self.rate, label=int(self.labels[row]))
         try:
             return self.data.adapt(record)
         except Unreadable as error:

@@ -6,14 +6,14 @@ replaced by is the process.
 
 import dataclasses
 import math
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from vqdit.diffusion.process import Kind, Process, against
 from vqdit.diffusion.schedules import Cosine, Schedule
-from vqdit.fields import Bound, Checked
+from vqdit.fields import Checked, TwoOrMore
 from vqdit.shapes import Array, Float, Int, Key
 
 LEAST = 1e-8  # the time below which a bound takes the weights of that time
@@ -29,7 +29,7 @@ class Replacement(Checked, Process):
     are those of the data (arXiv:2310.16834), and the bound below is tight.
     """
 
-    vocab: Annotated[int, Bound(at_least=2)] | None = None
+    vocab: TwoOrMore | None = None
     schedule: Schedule = Cosine()
 
     kind: ClassVar[Kind] = "codes"

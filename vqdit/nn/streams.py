@@ -1,9 +1,9 @@
 """The two kinds of stream that a transformer reads: latents and codes."""
 
 import dataclasses
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from vqdit.fields import Bound, Checked, Count
+from vqdit.fields import Checked, Count, TwoOrMore
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Discrete(Checked):
 
     name: str
     grid: tuple[int, ...]
-    vocab: Annotated[int, Bound(at_least=2)]
+    vocab: TwoOrMore
     books: Count = 1
 
     kind: ClassVar[str] = "codes"

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.fields import FILLED, Bound
+from vqdit.fields import FILLED, TwoOrMore
 from vqdit.quantizers.codebook.book import Book
 from vqdit.quantizers.codebook.estimators import Estimator
 from vqdit.quantizers.codebook.health import MOST_CODES, Window
@@ -24,7 +24,7 @@ class Few:
 
 
 # Of each channel, at least 2.
-Levels = Annotated[tuple[Annotated[int, Bound(at_least=2)], ...], FILLED, Few()]
+Levels = Annotated[tuple[TwoOrMore, ...], FILLED, Few()]
 
 
 class FSQ(Book):

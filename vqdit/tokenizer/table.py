@@ -6,11 +6,11 @@ binning of tabular data; a category is a code. NumPy, on the host.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from vqdit.fields import Bound
+from vqdit.fields import TwoOrMore
 from vqdit.shapes import Array, Bool, Int, Shaped
 from vqdit.tokenizer.columns import Category, Number, spelled, word_of
 from vqdit.tokenizer.value import (
@@ -45,7 +45,7 @@ class Table(Value):
     left: ClassVar[tuple[str, ...]] = ("columns",)
 
     columns: tuple[Number | Category, ...] = ()
-    bins: Annotated[int, Bound(at_least=2)] = 16
+    bins: TwoOrMore = 16
 
     def __post_init__(self):
         super().__post_init__()

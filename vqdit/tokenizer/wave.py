@@ -17,13 +17,11 @@ from typing import Annotated
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vqdit.fields import FILLED, Bound, Checked, Count
+from vqdit.fields import FILLED, Checked, Count, TwoOrMore
 from vqdit.nn.products import Convolution, TransposedConvolution, convolution
 from vqdit.nn.remat import Remat, recomputed, remat_by_word
 from vqdit.shapes import Array, Float
 from vqdit.signal.grids import divide_samples
-
-WaveStride = Annotated[int, Bound(at_least=2)]
 
 
 class WaveSpec(Checked, nn.Module):
@@ -43,7 +41,7 @@ class WaveSpec(Checked, nn.Module):
     """
 
     channels: int = 64
-    strides: Annotated[tuple[WaveStride, ...], FILLED] = (2, 4, 8, 8)
+    strides: Annotated[tuple[TwoOrMore, ...], FILLED] = (2, 4, 8, 8)
     dilations: Annotated[tuple[Count, ...], FILLED] = (1, 3, 9)
     kernel: Count = 7
     out: int = 64

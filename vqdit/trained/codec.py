@@ -230,10 +230,7 @@ class Codec:
         whose latents stand for no blocks, or whose codes for no latents, (b,): where
         anything is.
         """
-        known, shape = inputs.array(known), self.contract.shape
-        if known.ndim != 1 + len(shape):
-            sides = ", ".join(map(str, shape[:-1]))
-            raise ValueError(f"known is {known.shape}; write (b, {sides}, c)")
+        known = inputs.mask(known, (*self.contract.shape[:-1], "c"))
         there: Any = (known > 0).any(-1)
         borders, patches = self._blocks(there.shape[1:])
         if patches is None:
@@ -248,10 +245,7 @@ class Codec:
         borders, patches = self._blocks(self.contract.shape[:-1])
         if patches is None:
             return None
-        known, grid = inputs.array(known), self.contract.grid
-        if known.ndim != 1 + len(grid):
-            sides = ", ".join(map(str, grid))
-            raise ValueError(f"known is {known.shape}; write (b, {sides})")
+        known = inputs.mask(known, self.contract.grid)
         each = (known > 0)[..., None].repeat(math.prod(patches), -1)
         return unfold(each, patches, borders)[..., 0]
 

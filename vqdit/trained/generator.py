@@ -195,7 +195,7 @@ class Generator:
             name: diffusion.solver_for(self.processes[name], one, name)
             for name, one in solvers.items()
         }
-        labels.check_guidance(self, conditions.scales(guidance))
+        self.check_guidance(conditions.scales(guidance))
         if isinstance(guidance, Mapping):
             outside = {*names} - set(drawn) | {*before}
             outside |= {"label"} if self.module.classes else set()

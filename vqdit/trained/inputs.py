@@ -120,8 +120,7 @@ def names(what: str, value: Any) -> tuple[str, ...]:
     found = (value,) if isinstance(value, str) else value
     found = tuple(found) if isinstance(found, Iterable) else (found,)
     if not all(isinstance(each, str) for each in found):
-        said = " ".join(repr(value).split())[:100]
-        raise ValueError(f"{what}={said}: write a name, or several")
+        raise ValueError(f"{what}={_said(value)}: write a name, or several")
     return found
 
 
@@ -140,9 +139,8 @@ def grid(value: Any) -> Grid:
     try:
         times = [float(t) for t in value]
     except (TypeError, ValueError):
-        said = " ".join(repr(value).split())[:100]
         raise ValueError(
-            f"grid={said}: write a grid, as Steps(50), or its times"
+            f"grid={_said(value)}: write a grid, as Steps(50), or its times"
         ) from None
     return Times(tuple(times))
 
@@ -166,11 +164,19 @@ def number(what: str, value: Any, each: tuple[int, ...] = ()) -> Any:
     if fits and not isinstance(found, jax.core.Tracer):
         fits = bool(np.isfinite(np.asarray(found, np.float64)).all())
     if not fits:
-        said = " ".join(repr(value).split())[:100]
-        said = f"{found.dtype} {found.shape}" if found.ndim else said
+        said = f"{found.dtype} {found.shape}" if found.ndim else _said(value)
         several = f", one or {each[0]} of them" if each else ""
         raise ValueError(f"{what}={said}: write finite numbers{several}")
     return found
+
+
+def mask(known: Any, sides: tuple[int | str, ...]) -> Any:
+    """With so many axes behind that of the batch."""
+    known = array(known)
+    if known.ndim != 1 + len(sides):
+        wanted = ", ".join(map(str, sides))
+        raise ValueError(f"known is {known.shape}; write (b, {wanted})")
+    return known
 
 
 def count(what: str, value: Any) -> None:
@@ -196,6 +202,11 @@ def array(x: Any) -> Any:
         return np.asarray(x)
     except ValueError:  # numpy's words are of its own inside
         raise ValueError("it holds rows of several lengths; write equal ones") from None
+
+
+def _said(value):
+    """The beginning of what a refusal repeats, in one line."""
+    return " ".join(repr(value).split())[:100]
 
 
 def _extremes(x):

@@ -12,7 +12,7 @@ import numpy as np
 from vqdit import diffusion
 from vqdit.diffusion import Grid, Solver
 from vqdit.shapes import Array, Int, Key
-from vqdit.trained import conditions, inputs, labels
+from vqdit.trained import conditions, inputs
 
 WHOLE = (0.0, 1.0)  # the interval of guidance at every time
 
@@ -197,7 +197,7 @@ class Sampler:
         given = conditions.typed(self.generator, given)
         noise = conditions.typed(self.generator, noise, signals=False)
         label = self.generator.check_label(label, ids)
-        labels.check_guidance(self.generator, guidance)
+        self.generator.check_guidance(guidance)
         variables = conditions.parameters(self.generator, params)
         outside = given.keys() - set(self.drawn) | set(self.before)
         if self.guidance is not None and label is None and not outside:
