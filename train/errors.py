@@ -44,6 +44,12 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def briefly(error: BaseException) -> str:
+    """The same of an error that is not ours, whose words may be of any length."""
+    line = one_line(error)  # vqdit.fields.told, which would import JAX
+    return line if len(line) <= 300 else f"{line[:297]}..."
+
+
 @contextlib.contextmanager
 def reading(what: str) -> Iterator[None]:
     """Raises Unreadable, `what` and the words of an error inside: libraries raise
@@ -53,7 +59,7 @@ def reading(what: str) -> Iterator[None]:
     except (BadInput, Unreadable):
         raise
     except Exception as error:
-        raise Unreadable(f"{what} ({one_line(error)[:160]})") from error
+        raise Unreadable(f"{what} ({briefly(error)})") from error
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from train.config.command import OF_RUN, parse
 from train.config.options.expression import parse_value
 from train.config.options.paths import spell
 from train.config.outputs import check_free
-from train.errors import BadInput, one_line, run
+from train.errors import BadInput, briefly, run
 from train.evaluation.crossings.answers import Answer
 from train.evaluation.crossings.bound_figures import kept, lines
 from train.evaluation.crossings.crossings import answers_of, own, unguided
@@ -162,9 +162,7 @@ def _evaluation(path, experiment: Experiment) -> tuple[dict, list[Section]]:
     except FileNotFoundError:
         return {}, []
     except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
-        raise BadInput(
-            f"{path}: {one_line(error)[:200]}; run train.evaluate again"
-        ) from error
+        raise BadInput(f"{path}: {briefly(error)}; run train.evaluate again") from error
 
 
 def _streams(generator: Generator) -> Section:

@@ -1,6 +1,25 @@
-"""What a program that is traced is for."""
+"""What a program that is traced is for, and its numbers' size."""
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import jax
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def in_32_bits(function: Callable[P, T]) -> Callable[P, T]:
+    """The function, which computes in 32 bits or fewer where `jax_enable_x64` is set,
+    too: with 64 JAX draws other numbers, and a sample would depend on who asks."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        with jax.enable_x64(False):
+            return function(*args, **kwargs)
+
+    return run
 
 
 def platform() -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from train.errors import BadInput, one_line
+from train.errors import BadInput, briefly
 from train.modalities.files.arrays import npz
 from train.modalities.files.stored import stored
 from train.modalities.files.writing import write_bytes
@@ -189,7 +189,7 @@ def read_prior(folder: str | os.PathLike, contract: LatentContract) -> Prior | N
             raise ValueError("its counts are not whole numbers")
         counts = tuple(each.astype(np.int64) for each in books)
     except Exception as error:  # zip, zlib and NumPy each have their own
-        line = one_line(error)[:160]
+        line = briefly(error)
         raise BadInput(f"{path} is no model of codes: {line}; fit it again") from error
     if fingerprint != contract.fingerprint:
         raise BadInput(

@@ -8,7 +8,7 @@ from train.config.experiment import Experiment
 from train.config.options.paths import diff, spell
 from train.config.outputs import check_free
 from train.config.packages import naming, own_packages
-from train.errors import BadInput, blame, one_line
+from train.errors import BadInput, blame, briefly
 from train.modalities.files.writing import write
 from vqdit.trained.bundle import place, read_json
 from vqdit.values import build, describe
@@ -81,7 +81,7 @@ def read_config(path: str | Path, like: Experiment | None = None) -> Experiment:
             f"there is no {path}; write the workdir of a run, or --config=FILE"
         ) from error
     except Exception as error:  # fields may be of any type
-        line = one_line(error)[:300] + naming(error)
+        line = briefly(error) + naming(error)
         raise BadInput(f"{path} cannot be read: {line}") from error
     if not isinstance(experiment, Experiment):
         kind = type(experiment).__name__

@@ -13,6 +13,7 @@ from train.pipeline import Examples, open_examples
 from train.pipeline.statistics import other_records
 from train.progress import say
 from train.runtime import hosts
+from vqdit.fields import told
 from vqdit.sealed import SEAL
 from vqdit.trained.bundle import load, read_json, save
 from vqdit.trained.codec import Codec
@@ -114,7 +115,7 @@ def open_judge(path: str, data: Modality, classes: int, at: str = "--judge") -> 
     if not other and judge.network.classes != classes:
         other = f"{judge.network.classes} classes, the data has {classes}"
     if not other and judge.protocol.get("data") != source(data):
-        trained = str(judge.protocol.get("data"))[:300]
+        trained = told(str(judge.protocol.get("data")))
         other = f"by {trained}, the data is {source(data)}"
     if not other and judge.held_out is None:
         say(

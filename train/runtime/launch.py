@@ -13,7 +13,7 @@ from train.config.command import RUN, Flags
 from train.config.options.paths import leaves, spell
 from train.config.packages import naming, own_packages
 from train.config.workdir import CONFIG_FILE, open_workdir, refusal
-from train.errors import BadInput, one_line, refused
+from train.errors import BadInput, briefly, refused
 from train.pipeline.statistics import differing
 from train.progress import say
 from train.runtime import hosts
@@ -210,7 +210,7 @@ def _check_owner(
     except Exception as error:  # fields may be of any type
         raise BadInput(
             f"{workdir}/checkpoints are of an experiment that this version cannot "
-            f"read: {one_line(error)[:300]}{naming(error)}; use the version that "
+            f"read: {briefly(error)}{naming(error)}; use the version that "
             "wrote them"
         ) from error
     if why := refusal(owner, experiment, f"{workdir}/checkpoints", reschedule):

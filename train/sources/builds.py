@@ -4,7 +4,7 @@ import importlib.util
 import re
 from pathlib import Path
 
-from train.errors import BadInput, one_line
+from train.errors import BadInput, briefly
 from train.modalities.modality import Modality
 
 
@@ -76,6 +76,6 @@ def prepare(data: Modality, root: Path) -> Path:
     except Exception as error:  # network, disk, licence: each raises its own
         raise BadInput(
             f"data.download=True: TFDS could not prepare {data.name!r} "
-            f"({one_line(error)[:300]}); {command(data, root)}"
+            f"({briefly(error)}); {command(data, root)}"
         ) from error
     return Path(builder.data_dir)

@@ -21,6 +21,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from vqdit import sealed
+from vqdit.fields import told
 from vqdit.trained import fit
 from vqdit.trained.codec import Codec
 from vqdit.trained.contract import LatentContract, fingerprint
@@ -136,7 +137,7 @@ def _open(folder, kinds, built, how):
         line = " ".join(str(error).split()) or "it makes no sense"
         if not isinstance(error, ValueError):
             line = f"{type(error).__name__} {line}"
-        raise Refused(f"{folder} is no whole bundle: {line[:300]}") from error
+        raise Refused(f"{folder} is no whole bundle: {told(line)}") from error
 
 
 def _load(folder, config, built, how):

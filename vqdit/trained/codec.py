@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vqdit.platform import in_32_bits
 from vqdit.quantizers import Quantized
 from vqdit.shapes import Array, Float, Num, Shaped
 from vqdit.signal import to_signal
@@ -60,6 +61,7 @@ class Codec:
             f"{names}, {size:,} parameters)"
         )
 
+    @in_32_bits
     def from_raw(self, raw: Num[Array | np.ndarray, "*b c"]) -> Float[Array, "*b c"]:
         """Raw values in their own unit -> the signal that `encode` takes.
 
@@ -71,12 +73,13 @@ class Codec:
         offset, scale = self._affine()
         return (jnp.asarray(raw, jnp.float32) - offset) / scale
 
+    @in_32_bits
     def to_raw(self, x: Float[Array | np.ndarray, "*b c"]) -> Float[Array, "*b c"]:
         """The inverse of `from_raw`, as floats."""
         if not self.contract.scale:
-            return jnp.asarray(x)
+            return jnp.asarray(x, jnp.float32)
         offset, scale = self._affine()
-        return jnp.asarray(x) * scale + offset
+        return jnp.asarray(x, jnp.float32) * scale + offset
 
     def _affine(self):
         return (
@@ -107,16 +110,19 @@ class Codec:
         z = np.asarray(z, np.float32).reshape(books, count, -1)
         return z - z.mean(1, keepdims=True)
 
+    @in_32_bits
     def encode(self, x: Float[Array | np.ndarray, "b *shape c"]) -> Quantized:
         """x in [-1, 1] -> quantized latents (b, *grid, d) and codes (b, *grid, m)."""
         return _run("quantized", self, inputs.signal(self.module, self.contract, x))
 
+    @in_32_bits
     def latents(
         self, x: Float[Array | np.ndarray, "b *shape c"]
     ) -> Float[Array, "b *grid d"]:
         """What a continuous stream models: (z - mean) / std, z before quantization."""
         return _run("latents", self, inputs.signal(self.module, self.contract, x))
 
+    @in_32_bits
     def decode(
         self, q: Shaped[Array | np.ndarray, "b *grid d"]
     ) -> Float[Array, "b *shape c"]:
@@ -213,6 +219,7 @@ class Codec:
         x = decode_chunks(self.module, self.variables, q, chunk, length)
         return x.clip(*_limits(self.contract))
 
+    @in_32_bits
     def decode_latents(self, z: Float[Array | np.ndarray, "b *grid d"]) -> Array:
         """The inverse of `latents`: restores the scale and quantizes before decoding.
 
@@ -221,6 +228,7 @@ class Codec:
         """
         return _run("decode_latents", self, inputs.latents(self.contract, z))
 
+    @in_32_bits
     def known_latents(
         self, known: Shaped[Array | np.ndarray, "b *shape c"]
     ) -> Array | np.ndarray:
@@ -237,6 +245,7 @@ class Codec:
             return there.any(tuple(range(1, there.ndim)))
         return fold(there[..., None], patches, borders).any(-1)
 
+    @in_32_bits
     def known_signal(
         self, known: Shaped[Array | np.ndarray, "b *grid"]
     ) -> Array | np.ndarray | None:
@@ -269,6 +278,7 @@ class Codec:
         """Features of signals, jitted; raises ValueError for a layer that is none."""
         return CodecExtractor(self, names(layers), pool)
 
+    @in_32_bits
     def apply(self, name: str, variables: dict, x: Array):
         """One of `PURE` on given variables, for use inside a jit."""
         return PURE[name](dataclasses.replace(self, variables=variables), x)

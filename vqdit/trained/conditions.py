@@ -162,7 +162,7 @@ def check(
 def arrays(what: str, values: Any) -> dict[str, Any]:
     """Stream -> array, of lists too. Raises ValueError for what has no names."""
     values = inputs.by_stream(what, values)
-    return {n: x if hasattr(x, "shape") else inputs.array(x) for n, x in values.items()}
+    return {name: inputs.array(x) for name, x in values.items()}
 
 
 def typed(generator: Any, values: Mapping, signals: bool = True) -> dict[str, Any]:

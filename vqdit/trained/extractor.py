@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vqdit.platform import in_32_bits
 from vqdit.shapes import Array, Bool, Float
 from vqdit.trained import inputs
 
@@ -65,6 +66,7 @@ class Extractor:
         """What `features` takes."""
         return self.model.variables
 
+    @in_32_bits
     def features(self, variables: Any, x: Any) -> dict[str, Float[Array, "b *d"]]:
         """The features; pure, and checks nothing, for use inside a jit of your own."""
         hidden = self._hidden(variables, x)
@@ -83,6 +85,7 @@ class Extractor:
         """Programs made so far."""
         return self._jitted._cache_size()
 
+    @in_32_bits
     def __call__(self, x: Any) -> dict[str, Float[Array, "b *d"]]:
         """Features of signals, jitted. Raises ValueError before anything compiles."""
         return self._jitted(self.variables, self._checked(x))

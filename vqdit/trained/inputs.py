@@ -193,8 +193,13 @@ def is_real(x: Any) -> bool:
 
 
 def array(x: Any) -> Any:
-    """As it came, or of lists an array. Raises ValueError where they are ragged."""
-    if isinstance(x, jax.Array | np.ndarray):
+    """As it came, or of lists an array. Raises ValueError where they are ragged.
+
+    Of 64 bits where JAX computes in 32: of so many.
+    """
+    if isinstance(x, jax.Array):
+        return x.astype(jax.dtypes.canonicalize_dtype(x.dtype))
+    if hasattr(x, "shape"):
         return x
     if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(x)):
         return jnp.asarray(x)

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from vqdit.platform import in_32_bits
 from vqdit.shapes import Array, Int, Key
 from vqdit.trained import conditions, inputs
 from vqdit.trained.sampler import Sampler
@@ -24,6 +25,7 @@ class Inverter:
 
     sampler: Sampler
 
+    @in_32_bits
     def invert(
         self,
         variables: Any,
@@ -40,6 +42,7 @@ class Inverter:
         noise = {name: generator.encode(name, variables, v) for name, v in x.items()}
         return self.sampler.draw(variables, key, ids, noise=noise, **how)
 
+    @in_32_bits
     def __call__(
         self,
         key: Key[Array, ""],

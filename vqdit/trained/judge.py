@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vqdit.features.classifier import Classifier
+from vqdit.platform import in_32_bits
 from vqdit.shapes import Array, Float, Shaped
 from vqdit.signal import to_signal, to_uint8
 from vqdit.signal.rows import by_chunks
@@ -89,6 +90,7 @@ class Judge:
         """Features of signals, jitted; raises ValueError for a layer that is none."""
         return JudgeExtractor(self, names(layers), pool)
 
+    @in_32_bits
     def signal(self, x: Array) -> Array:
         """Images or clips as the network sees them; for use inside a jit."""
         return to_signal(x if self.front is None else to_uint8(seen(self.front, x)))
@@ -105,6 +107,7 @@ class Judge:
                 f"{pictures.dtype}{list(pictures.shape)}"
             )
 
+    @in_32_bits
     def _outputs(self, x) -> tuple[np.ndarray, np.ndarray]:
         images = as_pictures(self.front, np.asarray(x))
         self.check(images)

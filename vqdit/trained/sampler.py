@@ -11,6 +11,7 @@ import numpy as np
 
 from vqdit import diffusion
 from vqdit.diffusion import Grid, Solver
+from vqdit.platform import in_32_bits
 from vqdit.shapes import Array, Int, Key
 from vqdit.trained import conditions, inputs
 
@@ -48,6 +49,7 @@ class Sampler:
         """Streams that are drawn, wanted or not."""
         return tuple(dict.fromkeys((*self.want, *self.before)))
 
+    @in_32_bits
     def draw(
         self,
         variables: Any,
@@ -155,6 +157,7 @@ class Sampler:
         """
         return self._jitted._cache_size()
 
+    @in_32_bits
     def __call__(
         self,
         key: Key[Array, ""],

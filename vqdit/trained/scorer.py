@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from vqdit import diffusion
 from vqdit.diffusion.process import against, named
+from vqdit.platform import in_32_bits
 from vqdit.shapes import Array, Float, Int, Key
 from vqdit.trained import conditions, inputs
 
@@ -48,6 +49,7 @@ class Scorer:
     of: tuple[str, ...]
     draws: int
 
+    @in_32_bits
     def score(
         self,
         variables: Any,
@@ -129,6 +131,7 @@ class Scorer:
         """Programs made so far; new keys, labels or signals need no new one."""
         return self._jitted._cache_size()
 
+    @in_32_bits
     def __call__(
         self,
         key: Key[Array, ""],

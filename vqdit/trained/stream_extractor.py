@@ -15,6 +15,7 @@ import numpy as np
 from vqdit import diffusion
 from vqdit.diffusion.process import named
 from vqdit.nn.patching import patchify
+from vqdit.platform import in_32_bits
 from vqdit.shapes import Array, Float, Int, Key
 from vqdit.trained import conditions, inputs
 from vqdit.trained.extractor import Extractor, Hidden, captured, names, pooled, traced
@@ -67,6 +68,7 @@ class StreamExtractor(Extractor):
     def variables(self):
         return self.model.arrays
 
+    @in_32_bits
     def features(
         self,
         variables: Any,
@@ -134,6 +136,7 @@ class StreamExtractor(Extractor):
             raise ValueError(f"time of {sorted(others)}: given are {sorted(streams)}")
         return dict.fromkeys(streams, 0.0) | dict(said)
 
+    @in_32_bits
     def __call__(
         self,
         x: Mapping[str, Any],

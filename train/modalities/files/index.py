@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from train.errors import BadInput, Unreadable, one_line
+from train.errors import BadInput, Unreadable, briefly
 from train.modalities.files.clips import (
     even_times,
     frames_of,
@@ -65,7 +65,7 @@ class Index:
             Exception
         ) as error:  # a broken file may raise anything from inside FFmpeg
             raise BadInput(
-                f"{self.path}: cannot be decoded ({one_line(error)[:160]}); remove it"
+                f"{self.path}: cannot be decoded ({briefly(error)}); remove it"
             ) from error
 
     def _picked(self, wanted: list[int]) -> list[np.ndarray]:
@@ -99,7 +99,7 @@ class Index:
                         found.append(upright(before, stream))
                 except av.error.FFmpegError as error:
                     # As players do, what is on the screen stays there.
-                    _warn(f"{self.path} is broken ({one_line(error)})")
+                    _warn(f"{self.path} is broken ({briefly(error)})")
                     if before is None and key == self.keys[0]:
                         raise
                     if before is None:

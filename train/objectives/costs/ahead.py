@@ -12,7 +12,7 @@ import jax
 from jax.experimental import topologies
 
 from train.config import Experiment
-from train.errors import BadInput, one_line
+from train.errors import BadInput, briefly
 from train.objectives.costs.rehearsal import Rehearsal
 from train.runtime.sharding import spelled
 from train.runtime.timing import peak_bytes
@@ -59,7 +59,7 @@ def chips(topology: str) -> Sequence[jax.Device]:
             found = topologies.get_topology_desc(platform="tpu", **how)
         except Exception as error:  # of the compiler's own kinds
             raise BadInput(
-                f"--topology={topology}: {one_line(error)}; write one such as v5e:4x4"
+                f"--topology={topology}: {briefly(error)}; write one such as v5e:4x4"
             ) from error
         return found.devices
 
@@ -80,7 +80,7 @@ def ahead(experiment: Experiment, topology: str) -> dict:
             if "memory" not in str(error):
                 raise
             raise BadInput(
-                f"{experiment.name} does not fit {topology}: {one_line(error)[:200]}; "
+                f"{experiment.name} does not fit {topology}: {briefly(error)}; "
                 f"write a smaller run.batch, another mesh, or remat"
             ) from error
     memory: Any = program.memory_analysis()

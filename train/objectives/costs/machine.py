@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from train.config import Experiment
 from train.config.command import parse
 from train.config.validate import validate
+from train.errors import briefly
 from train.objectives.costs.rehearsal import Rehearsal
 from train.progress import say
 from train.runtime.timing import copy_rate, matrix_rate, median_ms, peak_bytes
@@ -69,8 +70,7 @@ def suite(
                     row["share"] = row.pop("gflops") / own if own else None
             # Out of memory, a kernel that does not take these shapes, no such file.
             except Exception as error:  # noqa: BLE001
-                line = " ".join(str(error).split())
-                rows[name] = {"failed": f"{type(error).__name__}: {line}"[:300]}
+                rows[name] = {"failed": f"{type(error).__name__}: {briefly(error)}"}
             rows[name]["seconds"] = round(time.monotonic() - began, 1)
             jax.clear_caches()
         say(_line(name, rows[name]))
