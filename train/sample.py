@@ -101,11 +101,13 @@ def main(argv=None):
     _check_names(generator, [f"want={name}" for name in flags.get("want", ())])
     rows = {name for name in words if is_rows(generator, name)}
     counts = flags.get("shown", {})
+    holes = flags.get("hole", {})
     for name in counts.keys() - words.keys():
         raise BadInput(f"--shown.{name}: write --given.{name}, of which it is a part")
     first_shown(generator, counts, 1)
-    holes = flags.get("hole", {})
     _check_names(generator, [f"hole.{name}" for name in holes])
+    for name in holes.keys() - words.keys():
+        raise BadInput(f"--hole.{name}: write --given.{name}, in which it is a hole")
     for name in counts.keys() & holes.keys():
         raise BadInput(f"--shown.{name} and --hole.{name}: leave one of the two out")
     some = counts.keys() | holes.keys()

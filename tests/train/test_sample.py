@@ -286,7 +286,7 @@ def test_a_text_that_is_a_folders_name_is_a_text(bundle, tmp_path, monkeypatch):
         ),
         (
             ["--hole.text=_", "--want=text"],
-            "--hole.text=_: write --given.text, in which it is a hole",
+            "--hole.text: write --given.text, in which it is a hole",
         ),
         (["--hole.txet=_"], "--hole.txet: the streams are"),
         *(

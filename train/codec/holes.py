@@ -37,8 +37,6 @@ def with_holes(
     for name, word in words.items():
         at, codec = f"--hole.{name}={word}", generator.codecs.get(name)
         tokenizer = generator.values.get(name)
-        if name not in given:
-            raise BadInput(f"{at}: write --given.{name}, in which it is a hole")
         if isinstance(tokenizer, Text):
             given[name], kept = _blanks(tokenizer, given[name], word, at)
         elif codec is not None:

@@ -39,7 +39,7 @@ def start(asked: Mapping[str, Any]) -> None:
         a TPU VM); and without one this process is alone.
     Raises BadInput for some without the others, and where the others do not come.
     """
-    in_32_bits()
+    stay_in_32_bits()
     found = dict(asked) or {
         name: os.environ[variable] if name == "coordinator" else _number(variable)
         for name, variable in ENVIRONMENT.items()
@@ -63,7 +63,7 @@ def start(asked: Mapping[str, Any]) -> None:
 
 def alone() -> None:
     """Raises BadInput where this is one of several: the program is for one process."""
-    in_32_bits()
+    stay_in_32_bits()
     if _told(os.environ) or os.environ.get("JAX_NUM_PROCESSES", "1") != "1":
         raise BadInput(
             "this program is for one process, and several were started; start it once, "
@@ -71,7 +71,7 @@ def alone() -> None:
         )
 
 
-def in_32_bits() -> None:
+def stay_in_32_bits() -> None:
     """Programs compute in 32 bits or fewer, and say so where JAX was told otherwise:
     of 64 there would be other draws, and other parameters than a checkpoint has."""
     if jax.config.read("jax_enable_x64"):

@@ -162,7 +162,6 @@ def test_what_stays_is_where_nothing_is_in_the_hole(capsys):
 @pytest.mark.parametrize(
     "name, word, line",
     [
-        ("other", "_", "write --given.other, in which it is a hole"),
         ("sound", "0,0.4", "all of what is given is in it"),
         ("text", "_", "nothing of what is given is in it"),
         ("text", "", "write one character, which stands for a code"),
