@@ -3,6 +3,7 @@ import types
 import numpy as np
 import pytest
 
+from train.evaluation.crossings import answers
 from train.evaluation.crossings.answers import Answer, usual
 from train.evaluation.crossings.overlap import overlap, paired
 from train.evaluation.evaluator import evaluated
@@ -107,6 +108,9 @@ def test_the_usual_answer_is_the_mean_or_the_most_frequent():
     there = np.array([True, True, False, True])
     pixels = np.array([[[0]], [[3]], [[99]], [[5]]], np.uint8)
     assert usual(pixels, there).tolist() == [[3]] and usual(pixels, there).dtype == "u1"
+    # Of floats the mean itself, which no whole number is.
+    floats = usual(np.array([[0.25], [0.5], [99], [1.5]], np.float32), there)
+    assert floats.tolist() == [0.75] and floats.dtype == np.float32
     assert usual(["a", "b", "b", "a"], there) == "a"
     assert usual(np.array([1, 2, 1, 2]), there) == 2
     rows = [{"n": x, "c": str(x)} for x in (1.0, 2.0, 7.0, None)]
@@ -180,3 +184,16 @@ def test_a_class_counts_where_there_is_one():
     assert figures(labels, said, said, label=label) == {"accuracy": 2 / 3}
     there = [True, False, True, True]
     assert figures(labels, said, said, there, label) == {"accuracy": 1 / 2}
+
+
+def test_what_is_no_signal_is_said_in_a_few_words(monkeypatch):
+    names = types.SimpleNamespace(class_names=("cat", "dog"))
+    monkeypatch.setattr(answers, "open_examples", lambda data, train: names)
+    label = answer(types.SimpleNamespace(source="label"))
+    said = [label.word(np.int32(i)) for i in (0, 1, 2, -1)]
+    assert said == ["cat", "dog", "2", "-1"]
+    boxes = answer(types.SimpleNamespace(source="boxes"))
+    drawn = np.zeros((2, 3, 5))  # of two frames
+    drawn[0, :2, 4] = -1
+    assert boxes.word(drawn) == "4 boxes"
+    assert answer(Bytes(4)).word("abc") == "abc"

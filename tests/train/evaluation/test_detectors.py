@@ -167,3 +167,68 @@ def test_boxes_that_do_not_meet_are_the_worse_the_further_apart_they_are():
     near, far = (box + jnp.array([x, 0, x, 0]) for x in (0.5, 1.5))
     np.testing.assert_allclose(overlap(box, near), 0, atol=1e-5)
     np.testing.assert_allclose(overlap(box, far), -0.5, rtol=1e-5)
+
+
+def test_a_network_sees_frames_slices_and_codes_as_it_takes_them():
+    boxes = Boxes(1, bins=4, classes=2, frames=2)
+    of = Detectors(None, ("clip", "scan", "word"), "boxes", boxes, {"word": 3})
+    draw = np.random.default_rng(0)
+    clip, scan = (
+        draw.integers(0, 256, (3, n, 8, 16, 1), dtype=np.uint8) for n in (2, 5)
+    )
+    word = np.array([0, 2, 1])[:, None, None]
+    found = of._signals({"clip": clip, "scan": scan, "word": word})
+    assert [*found] == ["clip", "scan", "word"]
+    np.testing.assert_allclose(found["clip"], clip / 127.5 - 1, atol=1e-6)
+    slices = np.moveaxis(scan[..., 0], 1, -1)
+    np.testing.assert_allclose(found["scan"], slices / 127.5 - 1, atol=1e-6)
+    np.testing.assert_array_equal(found["word"], np.eye(3)[[0, 2, 1]])
+    widths = [module._widths(x) for x in found.values()]
+    assert widths == [(32, 64), (32, 64), ()]
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_a_detector_learns_what_is_known_and_says_the_likeliest(fits, monkeypatch):
+    """A network that sees nothing, whose numbers go by the rate at each step: half of
+    the examples have one box of two, of the others nothing is known."""
+    made, read = [], []
+
+    class Blind:
+        def __init__(self, *of):
+            made.append(of)
+
+        def init(self, key, signals):
+            return {"params": {"logits": jnp.zeros((2, 3)), "edges": jnp.zeros((2, 4))}}
+
+        def apply(self, variables, signals):
+            many = lambda x: jnp.broadcast_to(x, (len(signals["photo"]), *x.shape))
+            params = variables["params"]
+            return many(params["logits"]), many(jax.nn.sigmoid(params["edges"]))
+
+    monkeypatch.setattr(module, "Detector", Blind)
+    block_until_ready = jax.block_until_ready
+    monkeypatch.setattr(
+        module.jax,
+        "block_until_ready",
+        lambda x: read.append(x) or block_until_ready(x),
+    )
+    monkeypatch.setattr(module, "VALUES", 64 * (80 if fits else 40))
+    boxes = Boxes(2, bins=8, classes=2)
+    photo = np.random.default_rng(0).integers(0, 256, (80, 8, 8, 1), dtype=np.uint8)
+    true = np.tile(np.float32([[0, 0, 1, 1, 1], [0, 0, 0, 0, -1]]), (80, 1, 1))
+    true[40:, :, 4] = 0
+    train = trained_on(boxes, {"photo": photo}, true, np.arange(80) < 40)
+    rival = Detectors(train, ("photo",), "boxes", boxes, {}, steps=40).fit()["cnn"]
+    assert made == [(2, 2, (("photo", (32, 64)),), 0)]
+    # Read once, or at each of the steps, and once for what is seen and once for shapes.
+    assert train.read == (1 if fits else 42)
+    rate = [0, 5e-4, *(5e-4 * (1 + np.cos(np.pi * np.arange(38) / 38)))]
+    logits = np.asarray(read[0]["logits"]) / sum(rate)
+    np.testing.assert_allclose(logits, [[-1, 1, -1], [-1, -1, 1]], rtol=0.02)
+    said = rival.says({"streams": {"photo": photo[:3]}})
+    assert said.shape == (3, 2, 5) and said[..., 4].tolist() == [[1, -1]] * 3
+    assert (said[:, 0, 2:4] > 0.5).all() and (said[:, 0, :2] < 0.5).all()
+    assert not said[:, 1, :4].any()
+    budget = rival.budget["networks"]["photo"]
+    assert 0 <= budget.pop("seconds") < 60
+    assert budget == {"examples": 80, "steps": 40, "batch": 128, "parameters": 14}
