@@ -8,6 +8,7 @@ import pytest
 
 from train.errors import BadInput
 from train.evaluation import evaluator
+from train.evaluation.crossings import forecasts as forecasting
 from train.evaluation.crossings.forecasts import forecasts, moved
 from train.modalities import Images, Video
 
@@ -134,3 +135,15 @@ def test_each_clip_counts_once_and_is_drawn_by_the_seed(monkeypatch):
 def test_pictures_are_no_clips():
     with pytest.raises(BadInput, match="--shown.video: write a stream of clips"):
         forecasts(model()[0], {"video": Images()}, {"video": 3})
+
+
+def test_what_a_clip_cannot_be_is_one_line(monkeypatch):
+    def broken(*_):
+        raise ValueError("frames are 5, and 9 are shown")
+        yield
+
+    monkeypatch.setattr(forecasting, "foreseen", lambda *_: {"video": (4, None)})
+    monkeypatch.setattr(forecasting, "_guessed", broken)
+    with pytest.raises(BadInput) as refusal:
+        forecasts(None, {"video": CLIPS}, {"video": 9})
+    assert str(refusal.value) == "frames are 5, and 9 are shown"
