@@ -87,8 +87,10 @@ def test_what_a_given_stream_saves_is_told_a_pair_at_a_time():
     assert high - 2 == pytest.approx(1.96 * (16 / 15) ** 0.5 / 4, rel=1e-4)
     said = "lidar saves 2 nats beside what else is given, 95 % in 1.494 to 2.506"
     assert said in lines(found)
-    one = {name: column[:1] for name, column in table.items()}
+    one, two = ({name: x[:n] for name, x in table.items()} for n in (1, 2))
     assert figures_of(one, ("camera",))["saved"] == {"lidar": {"nats": 1}}
+    low, high = figures_of(two, ("camera",))["saved"]["lidar"]["interval"]
+    assert high - low == pytest.approx(2 * 1.96, rel=1e-4)
     assert "saved" not in figures_of(table_of(np.zeros(16, int), nats), ("camera",))
 
 

@@ -61,6 +61,7 @@ def test_groups_hold_as_much_as_is_affordable(monkeypatch):
     assert [len(group["x"]) for group in groups] == [100, 100, 100, 60]
     index = np.concatenate([group["index"] for group in groups])
     np.testing.assert_array_equal(index, np.arange(360))
+    assert not [*grouped(iter(()))]
 
 
 class Judge(Network):

@@ -21,6 +21,10 @@ def test_a_blob_in_steady_motion_is_moved_on_exactly():
         clip[0, f, f : f + 3, 9 - f : 11 - f, 0] = np.linspace(0, 1, 6).reshape(3, 2)
     np.testing.assert_array_equal(moved(clip[:, :4], 4), clip[:, 4:])
     assert (moved(clip[:, :4], 40)[:, -1] == -1).all()  # out of the picture
+    along = np.full((1, 2, 12, 12, 1), -1.0, np.float32)  # by one side alone
+    along[0, 0, 5, 2] = along[0, 1, 5, 7] = 1
+    for each in (along, along.swapaxes(2, 3)):
+        assert (moved(each, 3) == -1).all()
     still = np.repeat(clip[:, :1], 3, 1)
     np.testing.assert_array_equal(moved(still, 2), still[:, :2])
 
