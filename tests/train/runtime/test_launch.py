@@ -426,3 +426,8 @@ def test_a_checkpoint_of_what_cannot_be_read_is_refused(tmp_path, monkeypatch):
     run(tmp_path)
     with pytest.raises(BadInput, match="'train.Gone' is not .*use the version that"):
         run(tmp_path)
+    # Nor is one of something else than an experiment.
+    other = describe(EXPERIMENT.run)
+    with pytest.raises(BadInput, match="cannot read: it is a Run; use the version"):
+        launching._check_owner(tmp_path, other, EXPERIMENT, False)
+    assert launching._check_owner(tmp_path, None, EXPERIMENT, False) is None
