@@ -231,3 +231,69 @@ def test_a_prior_is_read_from_beside_the_weights(tmp_path):
     assert files.open_codec(tmp_path / "run").batch == layout.BATCH
     assert found.data.kind == "image"
     assert dataclasses.replace(found, batch=1).contract is found.contract
+
+
+def waves(**fields):
+    """A tokenizer of waveforms whose outputs see a bounded stretch."""
+    how = {
+        "front": None,
+        "encoder": 3,
+        "decoder": 2,
+        "shape": (8, 1),
+        "code_grid": (4,),
+    }
+    how |= fields
+    seen = {
+        name: types.SimpleNamespace(context=how[name])
+        for name in ("encoder", "decoder")
+    }
+    module = types.SimpleNamespace(front=how["front"], **seen)
+    contract = types.SimpleNamespace(
+        shape=how["shape"], grid=(4,), code_grid=how["code_grid"], rate=8.0
+    )
+    codec = types.SimpleNamespace(module=module, contract=contract)
+    return Opened(codec, None, types.SimpleNamespace(around=None))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"front": "mel"},
+        {"encoder": None},
+        {"decoder": None},
+        {"shape": (8, 8, 1)},
+        {"code_grid": (1,)},  # a code is of the whole example
+    ],
+)
+def test_signals_go_through_in_one_where_an_output_sees_a_stretch(other):
+    assert waves().whole and not waves(**other).whole
+    with pytest.raises(ValueError) as refusal:
+        waves(**other).layout((8,) * len(waves(**other).contract.shape), 0, True)
+    assert "is not the bundle's kind" in str(refusal.value)
+    with pytest.raises(ValueError) as refusal:
+        waves().layout((9, 9, 1), 0, False)
+    assert str(refusal.value) == "a signal of (9, 9, 1) is not the bundle's kind"
+
+
+def test_two_rates_are_one_where_they_differ_by_next_to_nothing():
+    of = waves()
+    rates = (0.0, 7.991, 7.993, 8.0, 8.007, 8.009, 16.0)
+    assert [of.resampled(x) for x in rates] == [0, 1, 0, 0, 0, 1, 1]
+    of.contract.rate = 0.0
+    assert not of.resampled(8.0)
+
+
+def test_channels_that_come_out_of_no_tokenizer_are_refused():
+    """Of one that takes two at once: four are two planes; and of planes there are no
+    more than are affordable."""
+    of = of_shape((8, 8, 2), types.SimpleNamespace())
+    of.data.count = lambda channels, taken: -(-channels // taken)
+    seen = []
+    of.data.merge = lambda x, channels: seen.append(x.shape) or x.reshape(1, 1, 4)
+    of.check_channels(4)
+    assert seen == [(2, 1, 1, 2)]
+    for channels in (3, 5, 2**17 + 1):
+        with pytest.raises(ValueError) as refusal:
+            of.check_channels(channels)
+        assert str(refusal.value) == f"{channels} channels are not the bundle's"
+        of.data.merge = lambda x, channels: x.reshape(1, 1, -1)
