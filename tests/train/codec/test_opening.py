@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import vqdit
 from tests import toys
@@ -297,3 +298,44 @@ def test_channels_that_come_out_of_no_tokenizer_are_refused():
             of.check_channels(channels)
         assert str(refusal.value) == f"{channels} channels are not the bundle's"
         of.data.merge = lambda x, channels: x.reshape(1, 1, -1)
+
+
+def picture(path):
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(np.zeros((2, 2), np.uint8)).save(path)
+
+
+def test_files_and_folders_of_frames_are_listed_in_order(tmp_path, capsys):
+    for name in ("a10.gif", "a2.gif", "note.txt", ".a1.gif"):
+        (tmp_path / name).write_text("")
+    for i in range(2):
+        picture(tmp_path / "clip" / f"{i}.png")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "note.txt").write_text("")
+    of = lambda *words: [
+        path.name
+        for path in files.listed([str(tmp_path / w) for w in words], (".gif",), True)
+    ]
+    assert of(".") == ["a2.gif", "a10.gif", "clip"]
+    assert "left out" in (said := capsys.readouterr().err) and "1 folder" in said
+    assert of("clip") == of("c*") == ["clip"]
+    assert of("a*.gif") == ["a2.gif", "a10.gif"]
+    assert of("a2.gif", "a*.gif") == ["a2.gif", "a10.gif"]  # each once
+    plain = files.listed([str(tmp_path)], (".gif",))
+    assert [path.name for path in plain] == ["a2.gif", "a10.gif"]
+    for words, line in (
+        (("note.txt",), "note.txt: the bundle's kind is read from .gif"),
+        (("other",), "other holds no .gif file, and no frames"),
+        (("b*.gif",), "b*.gif; write a file, or a folder of them"),
+        ((), "write the files to read, or a folder of them"),
+    ):
+        with pytest.raises(BadInput) as refusal:
+            of(*words)
+        assert str(refusal.value).endswith(line)
+    (tmp_path / "clip" / "b.gif").write_text("")
+    with pytest.raises(BadInput) as refusal:
+        of("clip")
+    assert str(refusal.value) == (
+        f"{tmp_path}/clip holds frames, which make it one clip, and b.gif; write "
+        "folders of either"
+    )
