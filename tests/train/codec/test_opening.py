@@ -107,7 +107,7 @@ def test_a_length_is_that_at_the_bundles_rate(rate, length, size, fits):
     assert str(refusal.value) == line
 
 
-def test_targets_are_in_the_folder_and_replaced_by_their_like(tmp_path):
+def test_targets_are_in_the_folder_and_replaced_by_their_like(tmp_path, monkeypatch):
     out = tmp_path / "out"
     names = [(tmp_path / "a.vqd", ".png"), (tmp_path / "b.vqd", "")]
     assert targets(str(out), names, False) == [out / "a.png", out / "b"]
@@ -128,6 +128,35 @@ def test_targets_are_in_the_folder_and_replaced_by_their_like(tmp_path):
     other = [(Path("x/a.gif"), ".vqd"), (Path("y/a.png"), ".vqd")]
     found = targets(str(tmp_path / "new"), other, False)
     assert [path.name for path in found] == ["a.gif.vqd", "a.png.vqd"]
+    # A file is replaced, a folder of frames too, and one that holds more is not.
+    (out / "c.png").write_text("")
+    picture(out / "d" / "0.png")
+    both = [(tmp_path / "c.vqd", ".png"), (tmp_path / "d.vqd", "")]
+    assert targets(str(out), iter(both), True) == [out / "c.png", out / "d"]
+    with pytest.raises(BadInput, match="c.png is there; write --force to replace it"):
+        targets(str(out), both, False)
+    (out / "d" / "note.txt").write_text("")
+    with pytest.raises(BadInput) as refusal:
+        targets(str(out), both, True)
+    line = f"{out}/d holds more than frames; remove it, or write to another --out"
+    assert str(refusal.value) == line
+    monkeypatch.chdir(tmp_path / "out" / "d")
+    found = targets(str(tmp_path / "new"), [(Path("."), ".vqd")], False)
+    assert found == [tmp_path / "new" / "d.vqd"]
+
+
+def test_a_record_is_a_file_or_a_folder_and_read_as_it_is_written(tmp_path):
+    files.write_content(tmp_path / "a", b"one")
+    files.write_content(tmp_path / "b", {"0.png": b"two", "1.png": b"three"})
+    assert (tmp_path / "a").read_bytes() == b"one"
+    found = {path.name: path.read_bytes() for path in (tmp_path / "b").iterdir()}
+    assert found == {"0.png": b"two", "1.png": b"three"}
+    data = types.SimpleNamespace(
+        write=lambda record: record.content,
+        reread=lambda path, record: (path.name, path.read_bytes(), record),
+    )
+    record = types.SimpleNamespace(content=b"four", suffix=".wav")
+    assert files.as_written(data, record) == ("signal.wav", b"four", record)
 
 
 @pytest.fixture
@@ -323,6 +352,10 @@ def test_files_and_folders_of_frames_are_listed_in_order(tmp_path, capsys):
     assert of("a2.gif", "a*.gif") == ["a2.gif", "a10.gif"]  # each once
     plain = files.listed([str(tmp_path)], (".gif",))
     assert [path.name for path in plain] == ["a2.gif", "a10.gif"]
+    capsys.readouterr()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "b.gif").write_text("")
+    assert of("full") == ["b.gif"] and not capsys.readouterr().err
     for words, line in (
         (("note.txt",), "note.txt: the bundle's kind is read from .gif"),
         (("other",), "other holds no .gif file, and no frames"),

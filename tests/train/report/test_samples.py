@@ -4,8 +4,10 @@ import types
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from train.report.samples import said_file, said_of, write_samples
+from train.report import samples as module
+from train.report.samples import is_said, said_file, said_of, write_samples
 from vqdit import Bytes, Category, Labels, Number, Table
 
 TABLE = Table((Number("age", (40.0,), (30.5, 60.0)), Category("sex", ("f", "m"))))
@@ -20,6 +22,7 @@ DRAWN = {"word": ["ab", "c"], "digit": np.array([1, 2])}
 
 
 def test_a_class_has_its_name_where_there_is_one():
+    assert is_said(MODEL, "digit") is True and is_said(MODEL, "photo") is False
     drawn = np.array([0, 1, 2, -1])
     assert said_of(MODEL, "digit", drawn) == ["cat", "dog", "2", "-1"]
     assert said_file(MODEL, "digit", drawn) == (".txt", b"cat\ndog\n2\n-1\n")
@@ -29,7 +32,7 @@ def test_a_class_has_its_name_where_there_is_one():
 
 
 def test_each_stream_has_a_file_of_its_name(tmp_path, capsys):
-    write_samples(MODEL, tmp_path / "a.txt", DRAWN, SAID, None, ())
+    write_samples(MODEL, tmp_path / "a.csv", DRAWN, SAID, None, ())
     assert (tmp_path / "a_word.txt").read_bytes() == b"ab\nc\n"
     assert (tmp_path / "a_digit.txt").read_bytes() == b"dog\n2\n"
     one = {"row": ROWS}
@@ -73,3 +76,43 @@ def test_in_a_folder_there_is_a_file_of_each_sample(tmp_path, capsys, count, las
     assert (tmp_path / "out" / f"{last}_word.txt").read_text() == f"{count - 1}!"
     said = capsys.readouterr().err.splitlines()
     assert said == [f"{count} samples of 'word', 'row' are in {tmp_path}/out"]
+
+
+def test_a_signal_is_a_picture_or_a_file_beside_one(tmp_path, monkeypatch):
+    """Of sounds each has a picture of its own, too; bytes are shown as they are."""
+    shown = []
+
+    def drawn(kind, x, units, columns=None, names=()):
+        shown.append((kind, np.asarray(x).tolist(), columns, names))
+        return np.full((2, 2, 3), len(shown), np.uint8)
+
+    kinds = types.SimpleNamespace(front="mel")
+    record = lambda x, rate: types.SimpleNamespace(suffix=".wav", x=x, rate=rate)
+    kinds.new = record
+    kinds.write = lambda record: f"{record.x} at {record.rate}".encode()
+    contract = types.SimpleNamespace(kind="audio", rate=8.0, offset=(), scale=())
+    codec = types.SimpleNamespace(contract=contract, from_raw=lambda x: x / 2)
+    model = types.SimpleNamespace(codecs={"photo": codec}, values={})
+    monkeypatch.setattr(module, "sheet", drawn)
+    monkeypatch.setattr(module, "of_contract", lambda contract: kinds)
+    x = {"photo": np.array([2.0, 4, 6])}
+    write_samples(model, tmp_path / "a.png", x, {}, None, ["a", "b", "c"])
+    assert shown == [("audio", [1, 2, 3], 2, ["a", "b", "c"])]
+    picture = np.asarray(Image.open(tmp_path / "a.png"))
+    assert picture.shape == (2, 2, 3) and (picture == 1).all()
+    raw = {"photo": np.array([2, 4], np.uint8)}
+    write_samples(model, tmp_path / "out", raw, {}, None, ())
+    assert shown[1:] == [
+        ("audio", [2, 4], 2, ()),
+        ("audio", [2], None, ()),
+        ("audio", [4], None, ()),
+    ]
+    found = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert sorted(found) == ["0.png", "0.wav", "1.png", "1.wav", "sheet.png"]
+    assert (found["0.wav"], found["1.wav"]) == (b"2 at 8.0", b"4 at 8.0")
+    assert (np.asarray(Image.open(tmp_path / "out" / "1.png")) == 4).all()
+    kinds.front = None
+    assert [*module.files_of(contract, raw["photo"], [], "_b")] == [
+        "0_b.wav",
+        "1_b.wav",
+    ]
