@@ -243,3 +243,7 @@ def test_a_plot_has_the_scale_and_the_words_that_it_was_given(monkeypatch):
         axes, labels = seen.pop()
         assert [bar.get_height() for bar in axes.patches] == [*range(count)]
         assert axes.patches[0].get_width() == width and labels == ("code", "count")
+    pictures.bar_plot([1, 2], names=["a", "b"])
+    axes, labels = seen.pop()
+    assert [each.get_text() for each in axes.get_xticklabels()] == ["a", "b"]
+    assert axes.get_xticks().tolist() == [0, 1] and labels == ("", "")
