@@ -143,6 +143,9 @@ def test_targets_are_in_the_folder_and_replaced_by_their_like(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path / "out" / "d")
     found = targets(str(tmp_path / "new"), [(Path("."), ".vqd")], False)
     assert found == [tmp_path / "new" / "d.vqd"]
+    scan = [(Path("x/a.nii.gz"), ".vqd"), (Path("x/b.c.png"), ".vqd")]
+    found = targets(str(tmp_path / "new"), scan, False)
+    assert [path.name for path in found] == ["a.vqd", "b.c.vqd"]
 
 
 def test_a_record_is_a_file_or_a_folder_and_read_as_it_is_written(tmp_path):
@@ -365,6 +368,8 @@ def test_files_and_folders_of_frames_are_listed_in_order(tmp_path, capsys):
         with pytest.raises(BadInput) as refusal:
             of(*words)
         assert str(refusal.value).endswith(line)
+    (tmp_path / "c[1].gif").write_text("")  # no pattern where there is such a file
+    assert of("c[1].gif") == ["c[1].gif"]
     (tmp_path / "clip" / "b.gif").write_text("")
     with pytest.raises(BadInput) as refusal:
         of("clip")
