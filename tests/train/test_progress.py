@@ -1,4 +1,5 @@
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -125,3 +126,9 @@ def test_opening_a_folder_and_fitting_statistics_are_told(
     statistics_of(data)
     said = capsys.readouterr().err
     assert "opening" in said and "fitting statistics" in said and "/4" in said
+
+
+def test_without_a_bar_a_line_is_a_line(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    say("one")
+    assert capsys.readouterr() == ("", "one\n")

@@ -249,6 +249,18 @@ def test_a_model_without_classes_tries_no_label():
         score._values(model, "name", ("digit",), ())
 
 
+def test_a_class_is_named_once_by_name_or_number():
+    data = types.SimpleNamespace(class_names=("cat", "dog"))
+    found = score._classes(data, ("dog", "0", "7"), "usual")
+    assert found == {"dog": 1, "0": 0, "7": 7}
+    with pytest.raises(BadInput) as refusal:
+        score._classes(data, ("dog", "1"), "anomaly")
+    line = "--anomaly=dog,1: two are one class; write it once"
+    assert str(refusal.value) == line
+    with pytest.raises(BadInput, match="^--usual: no class is called 'cow'"):
+        score._classes(data, ("cow",), "usual")
+
+
 def test_how_many_frames_are_shown_is_asked_of_clips_alone(asked, monkeypatch):
     monkeypatch.setattr(Images, "sides", ("frames", "size", "size"))
     generator, sources, *of = asked("frames_of", "--shown.name=2", "--shown.image=1")

@@ -99,6 +99,7 @@ def test_another_version_and_a_senseless_header_are_named(monkeypatch):
         {"rate": np.inf},
         {"rate": np.nan},
         {"rate": -1.0},
+        {"rate": -1.0, "length": 0},
         {"rate": 0.0},  # and a length at another
         {"suffix": "/../a"},
         {"suffix": ".a.b.c.d"},

@@ -296,3 +296,14 @@ def test_a_number_of_a_class_may_be_below_none():
     assert [class_of(word, ("a", "b")) for word in ("b", "7", "-1")] == [1, 7, -1]
     with pytest.raises(ValueError, match="no class is called '-b'"):
         class_of("-b", ("a", "b"))
+
+
+def test_an_empty_word_and_what_is_shorter_than_the_stream_are_refused(tmp_path):
+    with pytest.raises(BadInput) as refusal:
+        signals_of(Asked("series", (4, 1)), "")
+    assert str(refusal.value) == "it is empty; write a file or a folder"
+    path = tmp_path / "a.csv"
+    path.write_text("1\n2\n")
+    with pytest.raises(BadInput) as refusal:
+        signals_of(Asked("series", (4, 1)), str(path))
+    assert str(refusal.value).startswith(f"{path}: 2 samples, fewer than ")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import vqdit
 from tests import toys
@@ -106,7 +107,7 @@ def test_a_length_is_that_at_the_bundles_rate(rate, length, size, fits):
     assert str(refusal.value) == line
 
 
-def test_targets_are_in_the_folder_and_replaced_by_their_like(tmp_path):
+def test_targets_are_in_the_folder_and_replaced_by_their_like(tmp_path, monkeypatch):
     out = tmp_path / "out"
     names = [(tmp_path / "a.vqd", ".png"), (tmp_path / "b.vqd", "")]
     assert targets(str(out), names, False) == [out / "a.png", out / "b"]
@@ -127,6 +128,38 @@ def test_targets_are_in_the_folder_and_replaced_by_their_like(tmp_path):
     other = [(Path("x/a.gif"), ".vqd"), (Path("y/a.png"), ".vqd")]
     found = targets(str(tmp_path / "new"), other, False)
     assert [path.name for path in found] == ["a.gif.vqd", "a.png.vqd"]
+    # A file is replaced, a folder of frames too, and one that holds more is not.
+    (out / "c.png").write_text("")
+    picture(out / "d" / "0.png")
+    both = [(tmp_path / "c.vqd", ".png"), (tmp_path / "d.vqd", "")]
+    assert targets(str(out), iter(both), True) == [out / "c.png", out / "d"]
+    with pytest.raises(BadInput, match="c.png is there; write --force to replace it"):
+        targets(str(out), both, False)
+    (out / "d" / "note.txt").write_text("")
+    with pytest.raises(BadInput) as refusal:
+        targets(str(out), both, True)
+    line = f"{out}/d holds more than frames; remove it, or write to another --out"
+    assert str(refusal.value) == line
+    monkeypatch.chdir(tmp_path / "out" / "d")
+    found = targets(str(tmp_path / "new"), [(Path("."), ".vqd")], False)
+    assert found == [tmp_path / "new" / "d.vqd"]
+    scan = [(Path("x/a.nii.gz"), ".vqd"), (Path("x/b.c.png"), ".vqd")]
+    found = targets(str(tmp_path / "new"), scan, False)
+    assert [path.name for path in found] == ["a.vqd", "b.c.vqd"]
+
+
+def test_a_record_is_a_file_or_a_folder_and_read_as_it_is_written(tmp_path):
+    files.write_content(tmp_path / "a", b"one")
+    files.write_content(tmp_path / "b", {"0.png": b"two", "1.png": b"three"})
+    assert (tmp_path / "a").read_bytes() == b"one"
+    found = {path.name: path.read_bytes() for path in (tmp_path / "b").iterdir()}
+    assert found == {"0.png": b"two", "1.png": b"three"}
+    data = types.SimpleNamespace(
+        write=lambda record: record.content,
+        reread=lambda path, record: (path.name, path.read_bytes(), record),
+    )
+    record = types.SimpleNamespace(content=b"four", suffix=".wav")
+    assert files.as_written(data, record) == ("signal.wav", b"four", record)
 
 
 @pytest.fixture
@@ -231,3 +264,116 @@ def test_a_prior_is_read_from_beside_the_weights(tmp_path):
     assert files.open_codec(tmp_path / "run").batch == layout.BATCH
     assert found.data.kind == "image"
     assert dataclasses.replace(found, batch=1).contract is found.contract
+
+
+def waves(**fields):
+    """A tokenizer of waveforms whose outputs see a bounded stretch."""
+    how = {
+        "front": None,
+        "encoder": 3,
+        "decoder": 2,
+        "shape": (8, 1),
+        "code_grid": (4,),
+    }
+    how |= fields
+    seen = {
+        name: types.SimpleNamespace(context=how[name])
+        for name in ("encoder", "decoder")
+    }
+    module = types.SimpleNamespace(front=how["front"], **seen)
+    contract = types.SimpleNamespace(
+        shape=how["shape"], grid=(4,), code_grid=how["code_grid"], rate=8.0
+    )
+    codec = types.SimpleNamespace(module=module, contract=contract)
+    return Opened(codec, None, types.SimpleNamespace(around=None))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"front": "mel"},
+        {"encoder": None},
+        {"decoder": None},
+        {"shape": (8, 8, 1)},
+        {"code_grid": (1,)},  # a code is of the whole example
+    ],
+)
+def test_signals_go_through_in_one_where_an_output_sees_a_stretch(other):
+    assert waves().whole and not waves(**other).whole
+    with pytest.raises(ValueError) as refusal:
+        waves(**other).layout((8,) * len(waves(**other).contract.shape), 0, True)
+    assert "is not the bundle's kind" in str(refusal.value)
+    with pytest.raises(ValueError) as refusal:
+        waves().layout((9, 9, 1), 0, False)
+    assert str(refusal.value) == "a signal of (9, 9, 1) is not the bundle's kind"
+
+
+def test_two_rates_are_one_where_they_differ_by_next_to_nothing():
+    of = waves()
+    rates = (0.0, 7.991, 7.993, 8.0, 8.007, 8.009, 16.0)
+    assert [of.resampled(x) for x in rates] == [0, 1, 0, 0, 0, 1, 1]
+    of.contract.rate = 0.0
+    assert not of.resampled(8.0)
+
+
+def test_channels_that_come_out_of_no_tokenizer_are_refused():
+    """Of one that takes two at once: four are two planes; and of planes there are no
+    more than are affordable."""
+    of = of_shape((8, 8, 2), types.SimpleNamespace())
+    of.data.count = lambda channels, taken: -(-channels // taken)
+    seen = []
+    of.data.merge = lambda x, channels: seen.append(x.shape) or x.reshape(1, 1, 4)
+    of.check_channels(4)
+    assert seen == [(2, 1, 1, 2)]
+    for channels in (3, 5, 2**17 + 1):
+        with pytest.raises(ValueError) as refusal:
+            of.check_channels(channels)
+        assert str(refusal.value) == f"{channels} channels are not the bundle's"
+        of.data.merge = lambda x, channels: x.reshape(1, 1, -1)
+
+
+def picture(path):
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(np.zeros((2, 2), np.uint8)).save(path)
+
+
+def test_files_and_folders_of_frames_are_listed_in_order(tmp_path, capsys):
+    for name in ("a10.gif", "a2.gif", "note.txt", ".a1.gif"):
+        (tmp_path / name).write_text("")
+    for i in range(2):
+        picture(tmp_path / "clip" / f"{i}.png")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "note.txt").write_text("")
+    of = lambda *words: [
+        path.name
+        for path in files.listed([str(tmp_path / w) for w in words], (".gif",), True)
+    ]
+    assert of(".") == ["a2.gif", "a10.gif", "clip"]
+    assert "left out" in (said := capsys.readouterr().err) and "1 folder" in said
+    assert of("clip") == of("c*") == ["clip"]
+    assert of("a*.gif") == ["a2.gif", "a10.gif"]
+    assert of("a2.gif", "a*.gif") == ["a2.gif", "a10.gif"]  # each once
+    plain = files.listed([str(tmp_path)], (".gif",))
+    assert [path.name for path in plain] == ["a2.gif", "a10.gif"]
+    capsys.readouterr()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "b.gif").write_text("")
+    assert of("full") == ["b.gif"] and not capsys.readouterr().err
+    for words, line in (
+        (("note.txt",), "note.txt: the bundle's kind is read from .gif"),
+        (("other",), "other holds no .gif file, and no frames"),
+        (("b*.gif",), "b*.gif; write a file, or a folder of them"),
+        ((), "write the files to read, or a folder of them"),
+    ):
+        with pytest.raises(BadInput) as refusal:
+            of(*words)
+        assert str(refusal.value).endswith(line)
+    (tmp_path / "c[1].gif").write_text("")  # no pattern where there is such a file
+    assert of("c[1].gif") == ["c[1].gif"]
+    (tmp_path / "clip" / "b.gif").write_text("")
+    with pytest.raises(BadInput) as refusal:
+        of("clip")
+    assert str(refusal.value) == (
+        f"{tmp_path}/clip holds frames, which make it one clip, and b.gif; write "
+        "folders of either"
+    )

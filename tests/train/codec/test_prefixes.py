@@ -6,6 +6,7 @@ import pytest
 
 from tests import toys
 from train.codec.prefixes import Prefixes, decodes_prefixes, prefixes
+from train.codec.prior import Prior
 from vqdit import FSQ, Codec, ConvDecoder, ConvEncoder, Tokenizer, VectorQuantizer
 from vqdit.quantizers import GroupedQuantizer, MultiScaleQuantizer
 from vqdit.quantizers.residual_fsq import ResidualFSQ
@@ -56,3 +57,11 @@ def test_what_is_kept_is_books_of_all_places_or_places_of_the_book():
     assert [scales.places(5, kept) for kept in (1, 2)] == [1, 5]
     np.testing.assert_array_equal(scales.cut(codes[..., :1], 1), codes[:, :1, :1])
     assert scales.alphabet(None, 1).code_counts == (7,)
+    # And what was counted there: of what has one table for all places that.
+    counts = np.arange(35).reshape(5, 7), np.ones((1, 7), int)
+    prior = Prior("ab", counts, (4, 16))
+    assert scales.alphabet(prior, 2).prior is prior is books.alphabet(prior, 2).prior
+    found = Prefixes((7, 7), (1, 5)).alphabet(prior, 1)
+    assert found.code_counts == (7, 7) and found.prior.strength == (4, 16)
+    assert found.prior.counts[0].tolist() == [[*range(7)]]
+    assert found.prior.counts[1].tolist() == [[1] * 7]

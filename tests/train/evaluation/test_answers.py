@@ -3,10 +3,13 @@ import types
 import numpy as np
 import pytest
 
+from train.evaluation.crossings import answers
 from train.evaluation.crossings.answers import Answer, usual
 from train.evaluation.crossings.overlap import overlap, paired
 from train.evaluation.evaluator import evaluated
-from vqdit.tokenizer import Bytes
+from train.modalities import Images
+from train.pipeline import whole
+from vqdit.tokenizer import Bytes, Labels
 
 
 def figures(answer, said, truth, there=None, label=None):
@@ -107,10 +110,33 @@ def test_the_usual_answer_is_the_mean_or_the_most_frequent():
     there = np.array([True, True, False, True])
     pixels = np.array([[[0]], [[3]], [[99]], [[5]]], np.uint8)
     assert usual(pixels, there).tolist() == [[3]] and usual(pixels, there).dtype == "u1"
+    # Of floats the mean itself, which no whole number is.
+    floats = usual(np.array([[0.25], [0.5], [99], [1.5]], np.float32), there)
+    assert floats.tolist() == [0.75] and floats.dtype == np.float32
     assert usual(["a", "b", "b", "a"], there) == "a"
     assert usual(np.array([1, 2, 1, 2]), there) == 2
     rows = [{"n": x, "c": str(x)} for x in (1.0, 2.0, 7.0, None)]
     assert usual(rows, there) == {"n": 1.5, "c": "1.0"}
+
+
+def test_who_knows_the_training_part_answers_by_some_of_it(monkeypatch):
+    """Of 1,437 digits 1,024, evenly spaced; of a stream of which nothing is known, or
+    of boxes, there is no answer."""
+    words = ("nil", "one", "two", "three", "four", "five", "six", "seven", "o", "nine")
+    data = Images("digits", size=8, channels=1, threads=0, words=words)
+    train, rows = whole(data, True), np.arange(1024) * 1437 // 1024
+    counts = np.bincount(train["label"][rows])
+    assert Answer("s", data, Bytes(5)).usual == words[counts.argmax()]
+    assert Answer("s", data, Labels(10)).usual == counts.argmax()
+    mean = Answer("s", data, types.SimpleNamespace()).usual
+    wanted = np.round(train["x"][rows].mean(0, dtype=float))
+    np.testing.assert_array_equal(mean, wanted)
+    assert mean.dtype == np.uint8
+    assert Answer("s", None, types.SimpleNamespace(source="boxes")).usual is None
+    take = answers.JointExamples.take
+    unknown = lambda self, rows: take(self, rows) | {"known": {"s": rows < 0}}
+    monkeypatch.setattr(answers.JointExamples, "take", unknown)
+    assert Answer("s", data, Bytes(5)).usual is None
 
 
 def test_a_signal_has_the_measure_of_its_kind_in_its_own_unit():
@@ -180,3 +206,16 @@ def test_a_class_counts_where_there_is_one():
     assert figures(labels, said, said, label=label) == {"accuracy": 2 / 3}
     there = [True, False, True, True]
     assert figures(labels, said, said, there, label) == {"accuracy": 1 / 2}
+
+
+def test_what_is_no_signal_is_said_in_a_few_words(monkeypatch):
+    names = types.SimpleNamespace(class_names=("cat", "dog"))
+    monkeypatch.setattr(answers, "open_examples", lambda data, train: names)
+    label = answer(types.SimpleNamespace(source="label"))
+    said = [label.word(np.int32(i)) for i in (0, 1, 2, -1)]
+    assert said == ["cat", "dog", "2", "-1"]
+    boxes = answer(types.SimpleNamespace(source="boxes"))
+    drawn = np.zeros((2, 3, 5))  # of two frames
+    drawn[0, :2, 4] = -1
+    assert boxes.word(drawn) == "4 boxes"
+    assert answer(Bytes(4)).word("abc") == "abc"

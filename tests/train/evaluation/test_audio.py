@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from train.evaluation import judge
-from train.evaluation.evaluator import reconstruct
+from train.evaluation.evaluator import Several, evaluated, reconstruct
 from train.evaluation.judge import judge_of
 from train.evaluation.reconstruction import sound
+from train.evaluation.reconstruction.measures import Measures
 from train.evaluation.scores import evaluate_tokenizer
 from train.modalities import Audio, AudioCleaning
 from train.modalities.audio import ear
@@ -151,3 +152,44 @@ def test_a_listener_reads_a_batch_at_a_time(monkeypatch):
     assert set(sizes) == {1, 16}
     batch = whole(DATA, train=False)
     assert listener.accuracy(batch["x"], batch["label"]) > 0.9
+
+
+@dataclasses.dataclass(frozen=True)
+class Loud:
+    """A front end that gives back twice of what it heard."""
+
+    def apply(self, variables, x, method="forward"):
+        assert not variables
+        return x / 2 if method == "invert" else 4 * x
+
+
+class Heard(Rounded):
+    @property
+    def module(self):
+        return types.SimpleNamespace(front=Loud(), quantizer=None)
+
+
+def test_a_listener_hears_what_was_what_came_back_and_the_front_end_alone():
+    """It tells peaks: of clips 2 quarters, of those that came back 1, of the front end
+    4, which is the most there is."""
+    wave = np.sin(np.arange(1000) / 5)
+    x = np.tile(0.6 * wave[:, None] / np.abs(wave).max(), (6, 1, 1)).astype(np.float32)
+    predict = lambda x: np.round(4 * np.abs(x).max((1, 2))).astype(int)
+    score = Measures(
+        *(Heard(2**16), DATA),
+        judge=types.SimpleNamespace(protocol={"steps": 3}, predict=predict),
+    )
+    parts = [*sound.sound(score)]
+    batch = {"x": x, "x_hat": x / 2, "label": np.array([2, 2, 1, 4, 4, 4])}
+    batch["codes"] = np.arange(6000).reshape(6, 1000, 1)
+    for make in score.beside:
+        batch |= make(batch)
+    np.testing.assert_allclose(batch["front"], np.clip(2 * x, -1, 1), atol=1e-6)
+    found = evaluated(Several(parts, score.known), [batch])
+    assert found["accuracy_originals"] == 2 / 6 and found["accuracy"] == 1 / 6
+    assert found["accuracy_front_only"] == 3 / 6
+    assert found["judge"] == {"steps": 3} and found["seconds_each"] == 0.5
+    assert found["kbps"] == 16 * 2000 / 1000 and found["tokens"] == 1000
+    assert found["bits_per_example"] == 16_000
+    assert found["entropy_kbps"] == pytest.approx(np.log2(6000) * 2, rel=1e-6)
+    assert found["usage"] == [6000 / 2**16]

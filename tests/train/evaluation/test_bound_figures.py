@@ -12,6 +12,7 @@ from train.evaluation.crossings.bound_figures import (
     keep,
     kept,
     lines,
+    rank_figures,
     text_figures,
 )
 
@@ -86,8 +87,10 @@ def test_what_a_given_stream_saves_is_told_a_pair_at_a_time():
     assert high - 2 == pytest.approx(1.96 * (16 / 15) ** 0.5 / 4, rel=1e-4)
     said = "lidar saves 2 nats beside what else is given, 95 % in 1.494 to 2.506"
     assert said in lines(found)
-    one = {name: column[:1] for name, column in table.items()}
+    one, two = ({name: x[:n] for name, x in table.items()} for n in (1, 2))
     assert figures_of(one, ("camera",))["saved"] == {"lidar": {"nats": 1}}
+    low, high = figures_of(two, ("camera",))["saved"]["lidar"]["interval"]
+    assert high - low == pytest.approx(2 * 1.96, rel=1e-4)
     assert "saved" not in figures_of(table_of(np.zeros(16, int), nats), ("camera",))
 
 
@@ -98,6 +101,9 @@ def test_the_likeliest_class_is_compared_with_the_true_one():
     table["likeliest"] = np.array([0, 1, 1, 0])
     found = figures_of(table, ("x",), "digit", table["label"])["classified"]
     assert found["of"] == "digit" and found["accuracy"] == pytest.approx(2 / 3)
+    said = [*lines({"classified": found})]
+    assert said[0] == "the likeliest digit is the true one of 66.67%"
+    assert said[1].startswith("ROC-AUC of the posterior of digit: 0.5000, 95 % in ")
     # Of the pairs (0, 1) and (2, 1) the posterior has the first in order.
     assert found["auc"] == 0.5
     # And of two that are sure of what is true in order.
@@ -137,3 +143,24 @@ def test_the_file_keeps_other_questions_and_other_bundles(tmp_path):
     with pytest.raises(BadInput, match="it has no seal"):
         kept(path)
     assert kept(tmp_path / "none.json") == {}
+
+
+def test_ranks_are_of_the_true_one_among_candidates_and_back():
+    """Two are chosen of three candidates, the last and the first: the first of them
+    has its own cheapest, the other dearest; and the other way about by what is near."""
+    costs = np.array([[3.0, 2, 1], [3, 2, 1]])
+    back = np.array([[1.0, 2], [1, 2]])
+    near = np.array([[1.0, 3, 2], [1, 3, 2]]), np.array([[2.0, 1], [1, 2]])
+    whose, chosen = ("word", "image"), np.array([2, 0])
+    found = rank_figures(whose, costs, back, chosen, near)["ranks"]
+    ranks = {what: (x["mean_rank"], x["first_share"]) for what, x in found.items()}
+    there, again = "the true image of word among 3", "the true word of image among 2"
+    by = ", by the nearest training example"
+    assert ranks == {
+        there: (2, 0.5),  # 1 and 3
+        again: (1.5, 0.5),
+        there + by: (1.5, 0.5),  # 2 and 1
+        again + by: (2, 0),
+    }
+    alone = rank_figures(whose, costs, back, chosen)["ranks"]
+    assert alone == {what: found[what] for what in (there, again)}

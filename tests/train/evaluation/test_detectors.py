@@ -167,3 +167,75 @@ def test_boxes_that_do_not_meet_are_the_worse_the_further_apart_they_are():
     near, far = (box + jnp.array([x, 0, x, 0]) for x in (0.5, 1.5))
     np.testing.assert_allclose(overlap(box, near), 0, atol=1e-5)
     np.testing.assert_allclose(overlap(box, far), -0.5, rtol=1e-5)
+
+
+def test_a_network_sees_frames_slices_and_codes_as_it_takes_them():
+    boxes = Boxes(1, bins=4, classes=2, frames=2)
+    of = Detectors(None, ("clip", "scan", "word"), "boxes", boxes, {"word": 3})
+    draw = np.random.default_rng(0)
+    clip, scan = (
+        draw.integers(0, 256, (3, n, 8, 16, 1), dtype=np.uint8) for n in (2, 5)
+    )
+    word = np.array([0, 2, 1])[:, None, None]
+    found = of._signals({"clip": clip, "scan": scan, "word": word})
+    assert [*found] == ["clip", "scan", "word"]
+    np.testing.assert_allclose(found["clip"], clip / 127.5 - 1, atol=1e-6)
+    slices = np.moveaxis(scan[..., 0], 1, -1)
+    np.testing.assert_allclose(found["scan"], slices / 127.5 - 1, atol=1e-6)
+    np.testing.assert_array_equal(found["word"], np.eye(3)[[0, 2, 1]])
+    widths = [module._widths(x) for x in found.values()]
+    assert widths == [(32, 64), (32, 64), ()]
+
+
+@pytest.mark.parametrize("frames", [(), (2,)])
+def test_a_detector_learns_what_is_known_and_says_the_likeliest(frames, monkeypatch):
+    """A network that sees nothing, whose numbers go by the rate at each step: half of
+    the examples have one box of two, of the others nothing is known. Clips do not fit
+    in memory."""
+    made, ended = [], []
+
+    class Blind:
+        def __init__(self, *of):
+            made.append(of)
+
+        def init(self, key, signals):
+            return {"params": {"logits": jnp.zeros((2, 3)), "edges": jnp.zeros((2, 4))}}
+
+        def apply(self, variables, signals):
+            lead = (len(signals["photo"]), *frames)
+            logits, edges = (variables["params"][name] for name in ("logits", "edges"))
+            return (
+                jnp.broadcast_to(logits, (*lead, 2, 3)),
+                jnp.broadcast_to(jax.nn.sigmoid(edges), (*lead, 2, 4)),
+            )
+
+    wait = jax.block_until_ready
+    keep = lambda params: ended.append(params) or wait(params)
+    monkeypatch.setattr(module, "Detector", Blind)
+    monkeypatch.setattr(module.jax, "block_until_ready", keep)
+    monkeypatch.setattr(module, "VALUES", 40 * 2 * 64)
+    boxes = Boxes(2, bins=8, classes=2, frames=sum(frames))
+    shape = (80 if frames else 40, *frames, 8, 8, 1)
+    photo = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    some = np.arange(len(photo)) < len(photo) // 2
+    pair = np.float32([[0, 0, 1, 1, 1], [0, 0, 0, 0, -1]])
+    true = np.tile(pair, (len(photo), *frames, 1, 1))
+    true[~some, ..., 4] = 0
+    train = trained_on(boxes, {"photo": photo}, true, some)
+    rival = Detectors(train, ("photo",), "boxes", boxes, {}, steps=40).fit()["cnn"]
+    assert made == [(2, 2, (("photo", (32, 64)),), sum(frames))]
+    # Read once, or for components, for shapes and at each of the steps.
+    assert train.read == (42 if frames else 1)
+    rate = [0, 5e-4, *(5e-4 * (1 + np.cos(np.pi * np.arange(38) / 38)))]
+    logits = np.asarray(ended[0]["logits"]) / sum(rate)
+    np.testing.assert_allclose(logits, [[-1, 1, -1], [-1, -1, 1]], rtol=0.02)
+    said = rival.says({"streams": {"photo": photo[:3]}})
+    assert said.shape == (3, *frames, 2, 5)
+    assert (said[..., 0, 4] == 1).all() and (said[..., 1, 4] == -1).all()
+    assert (said[..., 0, 2:4] > 0.5).all() and (said[..., 0, :2] < 0.5).all()
+    assert not said[..., 1, :4].any()
+    budget = rival.budget["networks"]["photo"]
+    assert 0 <= budget.pop("seconds") < 60
+    size = 64 if frames else 128
+    count = {"examples": len(photo), "steps": 40, "batch": size, "parameters": 14}
+    assert budget == count

@@ -21,7 +21,7 @@ from train.pipeline import open_examples, whole
 from train.runtime import hosts
 from vqdit.metrics import frechet_distance, neighbourhoods, statistics
 from vqdit.signal import to_uint8
-from vqdit.tokenizer import Bytes
+from vqdit.tokenizer import Bytes, Labels
 from vqdit.trained.contract import LatentContract
 
 DATA = Images(threads=0)
@@ -61,6 +61,7 @@ def test_groups_hold_as_much_as_is_affordable(monkeypatch):
     assert [len(group["x"]) for group in groups] == [100, 100, 100, 60]
     index = np.concatenate([group["index"] for group in groups])
     np.testing.assert_array_equal(index, np.arange(360))
+    assert not [*grouped(iter(()))]
 
 
 class Judge(Network):
@@ -155,6 +156,44 @@ def test_samples_are_scored_by_their_streams():
     assert "guidance" not in row and "photo_accuracy" not in row
     floor = word.figures(1000, "word_")["word_floor_pair_bits"]
     assert 0 <= floor < 0.01
+    # Who names figures before there are any names these.
+    named = [*photo.names("photo_"), *word.names("word_")]
+    assert sorted(named) == sorted(row)
+
+
+def test_figures_are_named_before_anything_is_read():
+    likeness = ["distance", "precision", "recall", "density", "coverage"]
+    copies = ["memorisation", "copied_share"]
+    assert Reference(Judge(), DATA).names() == [*likeness, "accuracy", *copies]
+    found = Reference(Judge(), DATA, labelled=False, copies=False).names("a_")
+    assert found == [f"a_{name}" for name in likeness]
+    found = Reference(object.__new__(Latents), DATA).names("a_")
+    found, seen = found[:5], found[5:]
+    assert found == [f"a_tokenizer_{name}" for name in likeness]
+    assert seen == [f"a_{name}" for name in copies]
+    words = ["pair_bits", "copied_share", "distinct_share", "nearest_edits"]
+    assert TextReference(DATA, "caption").names("b_") == [f"b_{x}" for x in words]
+    for bare in (TextReference(DATA, "caption", False), TextReference(DATA, "label")):
+        assert bare.names() == ["pair_bits"]
+
+
+def test_a_sample_has_the_label_that_is_drawn_beside_it():
+    """Of a model without classes: of eight of ten it is what the judge sees."""
+    x = jax.random.uniform(jax.random.key(0), (10, 8, 8, 1), minval=-1)
+    seen = Judge().predict(np.asarray(to_uint8(x)))
+    said = np.where(np.arange(10) < 8, seen, 9)
+    made = drawing(x, classes=0)
+    made.values = {"word": Bytes(4), "digit": Labels(10)}
+    made.sampler = lambda **how: (
+        lambda key, ids, **how: {"photo": x[ids], "digit": said[ids]}
+    )
+    photo = Reference(Judge(), DATA, copies=False)
+    (row,) = curve(made, {"photo": photo}, (1.0,), 10)
+    assert row["photo_accuracy"] == 0.8
+    made.values = {"word": Bytes(4)}  # nothing says one
+    photo = Reference(Judge(), DATA, labelled=False, copies=False)
+    (row,) = curve(made, {"photo": photo}, (1.0,), 10)
+    assert sorted(row) == sorted(photo.names("photo_"))
 
 
 WORDS = ["1", "7"] * 10

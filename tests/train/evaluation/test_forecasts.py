@@ -8,6 +8,7 @@ import pytest
 
 from train.errors import BadInput
 from train.evaluation import evaluator
+from train.evaluation.crossings import forecasts as forecasting
 from train.evaluation.crossings.forecasts import forecasts, moved
 from train.modalities import Images, Video
 
@@ -20,6 +21,10 @@ def test_a_blob_in_steady_motion_is_moved_on_exactly():
         clip[0, f, f : f + 3, 9 - f : 11 - f, 0] = np.linspace(0, 1, 6).reshape(3, 2)
     np.testing.assert_array_equal(moved(clip[:, :4], 4), clip[:, 4:])
     assert (moved(clip[:, :4], 40)[:, -1] == -1).all()  # out of the picture
+    along = np.full((1, 2, 12, 12, 1), -1.0, np.float32)  # by one side alone
+    along[0, 0, 5, 2] = along[0, 1, 5, 7] = 1
+    for each in (along, along.swapaxes(2, 3)):
+        assert (moved(each, 3) == -1).all()
     still = np.repeat(clip[:, :1], 3, 1)
     np.testing.assert_array_equal(moved(still, 2), still[:, :2])
 
@@ -134,3 +139,15 @@ def test_each_clip_counts_once_and_is_drawn_by_the_seed(monkeypatch):
 def test_pictures_are_no_clips():
     with pytest.raises(BadInput, match="--shown.video: write a stream of clips"):
         forecasts(model()[0], {"video": Images()}, {"video": 3})
+
+
+def test_what_a_clip_cannot_be_is_one_line(monkeypatch):
+    def broken(*_):
+        raise ValueError("frames are 5, and 9 are shown")
+        yield
+
+    monkeypatch.setattr(forecasting, "foreseen", lambda *_: {"video": (4, None)})
+    monkeypatch.setattr(forecasting, "_guessed", broken)
+    with pytest.raises(BadInput) as refusal:
+        forecasts(None, {"video": CLIPS}, {"video": 9})
+    assert str(refusal.value) == "frames are 5, and 9 are shown"

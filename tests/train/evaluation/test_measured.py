@@ -1,11 +1,15 @@
 """evaluation.json keeps what was measured before of the same bundle."""
 
+import inspect
 import json
 
 import pytest
 
 from tests import toys
+from train.evaluation.crossings.crossings import crossings
+from train.evaluation.crossings.forecasts import forecasts
 from train.evaluation.measured import comparable, how_asked, solvers_of, with_kept
+from train.evaluation.scores import evaluate_generator
 from vqdit import Discrete, Generator, Masking
 from vqdit.diffusion import Confidence, Heun, Unmask
 
@@ -83,3 +87,17 @@ def test_of_what_has_no_seal_nothing_is_kept(tmp_path, capsys):
     # Figures of no crossing are as they are, but for what JSON has not.
     empty = tmp_path / "new.json"
     assert with_kept(empty, "s", {"x": [1, float("nan")]}, {}) == {"x": [1, None]}
+
+
+@pytest.mark.parametrize("function", [evaluate_generator, crossings, forecasts])
+def test_what_is_written_of_who_asks_nothing_is_what_is_done(function):
+    """Flags that are left out are the functions' own: the file says other ones of none
+    of them."""
+    asked = how_asked({}, {}, {}, guided=True)
+    own = {
+        name: each.default
+        for name, each in inspect.signature(function).parameters.items()
+        if name in ("num", "seed", "draws", "score_draws")
+    }
+    assert own["num"] == 1000 and own["seed"] == 0
+    assert own == {name: asked[name] for name in own}

@@ -6,6 +6,7 @@ import soundfile
 
 from train.errors import BadInput
 from train.evaluation import evaluator
+from train.evaluation import targets as module
 from train.evaluation.probing import components, probed, validation
 from train.evaluation.targets import Labelled, divided, targets
 from train.modalities import Audio, Images
@@ -122,4 +123,38 @@ def test_what_is_not_to_be_told_is_said():
     assert said["examples"] == [50, 20] and said["left_out"] == 0
     np.testing.assert_array_equal(
         train.classes, divided(DIGITS, "label", 50)[0].classes
+    )
+
+
+def test_what_is_told_is_a_field_of_each_example(monkeypatch):
+    """Of those that fill up a batch nothing; and of one class there is nothing to tell
+    apart."""
+    asked = []
+
+    def examples(data, train, rows, **how):
+        asked.append((data, train, rows, how))
+        for x, valid in ((["a", "b"], [1, 1]), (["b", "a"], [1, 0])):
+            valid, index = np.array(valid, bool), np.arange(2)
+            pixels, share = np.zeros((2, 4, 4, 1)), np.zeros(2)
+            yield {"x": pixels, "who": np.array(x), "share": share} | {
+                "valid": valid,
+                "index": index,
+            }
+
+    monkeypatch.setattr(module, "examples", examples)
+    rows = np.arange(3)
+    found = module.targets(DIGITS, False, rows, "who")
+    assert found.tolist() == ["a", "b", "b"] and found.dtype == object
+    assert asked == [(DIGITS, False, rows, {"divided": False, "doing": "reading"})]
+    for target in ("x", "share", "index", "nobody"):
+        with pytest.raises(BadInput) as refusal:
+            module.targets(DIGITS, False, rows, target)
+        line = f"--target={target}: write speaker, name:REGEX or one of who"
+        assert str(refusal.value) == line
+    monkeypatch.setattr(module, "targets", lambda *_: np.array(["a", None], object))
+    with pytest.raises(BadInput) as refusal:
+        divided(DIGITS, "who", 2, 2)
+    assert str(refusal.value) == (
+        "--target=who: the training examples have 1 classes; a probe tells two or "
+        "more apart"
     )

@@ -8,6 +8,7 @@ import pytest
 from train.evaluation.crossings import retrieval
 from train.evaluation.crossings.retrieval import (
     Nearest,
+    nearest_costs,
     pair_costs,
     ranks,
     retrieved,
@@ -130,3 +131,34 @@ def test_the_nearest_is_among_as_many_as_are_affordable(values, count, monkeypat
     assert asked == [(rows, ["a", "b"])] and [*near.apart] == ["b"]
     tokenizer, x = near.apart["b"]
     assert tokenizer == "bytes" and x.tolist() == [2 * row for row in rows]
+
+
+def test_a_candidate_costs_how_far_it_is_from_what_the_nearest_has():
+    """Points in the plane, which components only turn, and codes, of which those count
+    that differ."""
+    points = np.array([[0.0, 0], [0, 4], [6, 0]], np.float32)[:, None]
+    codes = np.array([[1, 2, 3], [1, 2, 4], [5, 6, 7]])[..., None]
+
+    class Train:
+        data = {
+            "point": types.SimpleNamespace(shape=(1, 2)),
+            "code": types.SimpleNamespace(shape=(3,)),
+        }
+        values = {"code": types.SimpleNamespace()}
+        __len__ = lambda self: 3
+        streams = {"point": points, "code": codes}
+        take = lambda self, rows: {
+            "streams": {n: x[rows] for n, x in self.streams.items()},
+            "known": {},
+        }
+
+    at = np.array([[[1.0, 3]], [[5, -1]]], np.float32)  # beside the second, the third
+    others = np.array([[1, 2, 4], [5, 2, 4], [0, 0, 7], [7, 6, 5]])[..., None]
+    scored, candidates = {"streams": {"point": at}}, {"streams": {"code": others}}
+    costs = nearest_costs(Train(), scored, candidates, "point", "code")
+    assert costs.tolist() == [[0, 1, 3, 3], [3, 2, 2, 2]]
+    assert costs.dtype == np.float64
+    back = {"streams": {"code": codes[1:]}}, {"streams": {"point": at}}
+    costs = nearest_costs(Train(), *back, "code", "point")
+    wanted = np.sqrt([[1 + 1, 25 + 25], [25 + 9, 1 + 1]])
+    np.testing.assert_allclose(costs, wanted, rtol=1e-5)

@@ -4,7 +4,9 @@ import types
 
 import numpy as np
 
+from train.evaluation.crossings import rivals as module
 from train.evaluation.crossings.rivals import Rivals, flat, learned
+from train.modalities import Audio, Images
 from vqdit.trained.judge import Judge
 
 
@@ -66,3 +68,48 @@ def test_beside_what_a_network_sees_stand_the_components_of_what_has_none():
         None, {"a": np.zeros((7, 2))}, (2, 2, 1), {"steps": 7} | {"trained_on": 80}
     )
     assert learned(opened) == network
+
+
+def test_a_network_learns_the_labelled_examples_of_a_stream_once(monkeypatch):
+    """As long as its kind says, and hears a sound by its own front; of what no judge is
+    there is none."""
+    labels, asked = np.array([2, -1, 0, 1, 1]), []
+    kinds = {"photo": Images(threads=3), "sound": Audio(rate=2000, length=1000)}
+    x = {"photo": np.arange(5), "sound": np.zeros((5, 1000, 1), np.float32)}
+    made = Judge(None, {}, (8, 8, 1), {})
+
+    class Train(types.SimpleNamespace):
+        __len__ = lambda self: 5
+
+    train = Train(
+        data=kinds | {"word": Images(), "other": types.SimpleNamespace(judged=0)},
+        take=lambda rows: {"streams": {name: each[rows] for name, each in x.items()}},
+        labels=lambda rows, want: labels[rows],
+        has=lambda rows, name: rows != 3,
+    )
+    monkeypatch.setattr(module, "as_pictures", lambda front, x: (front, x))
+    monkeypatch.setattr(
+        module, "train_classifier", lambda *of: asked.append(of) or made
+    )
+    rivals = Rivals(train, tuple(train.data), "class", 3, {"word": 2}, {})
+    assert rivals._judge("word") is None and rivals._judge("other") is None
+    assert rivals._judge("photo").front is None and not asked[1:]
+    ((take, *size),) = asked
+    assert size == [3, 3, 0, kinds["photo"].judged, 3]  # rows 0, 2 and 4 are labelled
+    batch = take(np.array([2, 0]))
+    front, rows = batch["x"]
+    assert front is None and rows.tolist() == [4, 0]
+    assert batch["label"].tolist() == [1, 2]
+    assert rivals._judge("photo") is rivals.judges["photo", "class"]
+    assert rivals._judge("sound").front == kinds["sound"].front and len(asked) == 2
+    assert asked[1][0](np.arange(1))["x"][0] == kinds["sound"].front
+    assert {*rivals.judges} == {("photo", "class"), ("sound", "class")}
+
+
+def test_of_one_class_alone_there_is_no_rival():
+    class Train:
+        __len__ = lambda self: 4
+        labels = lambda self, rows, want: np.array([1, 1, -1, 1])
+        has = lambda self, rows, name: rows >= 0
+
+    assert Rivals(Train(), ("a",), "class", 2, {}, {}).fit() == {}

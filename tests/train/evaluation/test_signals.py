@@ -9,6 +9,8 @@ from train.errors import BadInput
 from train.evaluation import evaluator
 from train.evaluation.features import Latents, network_of
 from train.evaluation.reconstruction import pictures
+from train.evaluation.reconstruction.kinds import own_measure
+from train.evaluation.reconstruction.measures import Measures
 from train.evaluation.samples import Reference
 from train.evaluation.scores import (
     evaluate_generator,
@@ -18,6 +20,7 @@ from train.evaluation.scores import (
 from train.modalities import Audio, Cleaning, Ranges, Series, Video, Volumes
 from train.pipeline import open_examples, whole
 from vqdit.diffusion import Heun, Plain
+from vqdit.metrics import ssim_per_image
 from vqdit.quantizers import Quantized
 from vqdit.trained.contract import LatentContract
 
@@ -325,3 +328,46 @@ def test_what_was_not_measured_counts_in_no_figure(tmp_path):
     assert figures["rmse_measured"] == pytest.approx(0, abs=1e-6)
     for row in figures["channels"]:
         assert row["nrmse"] == pytest.approx(0, abs=1e-6)
+
+
+def test_pictures_are_scored_as_bytes_and_by_each_book():
+    """The one comes back exactly and the other a fifth of the range too bright; of
+    k-means both are 25 levels too bright. A book of two codes is used by half."""
+    x = np.random.default_rng(0).integers(0, 200, (2, 8, 8, 1), dtype=np.uint8)
+    off = np.array([0, 51]).reshape(2, 1, 1, 1)
+    contract = LatentContract(
+        "image", (8, 8, 1), (2, 2), 1, (4, 2), (0.0,), (1.0,), "none"
+    )
+    score = Measures(types.SimpleNamespace(contract=contract), None)
+    codes = np.stack([np.arange(8).reshape(2, 2, 2) % 4, np.ones((2, 2, 2), int)], -1)
+    batch = {"x": x, "x_hat": (x + off) / 127.5 - 1, "kmeans": x + np.uint8(25)}
+    parts = [*pictures.pictures(score, {"": "x_hat", "kmeans_": "kmeans"})]
+    found = evaluator.evaluated(evaluator.Several(parts), [batch | {"codes": codes}])
+    alike = ssim_per_image(x[1:] + np.uint8(51), x[1:])[0]
+    near = float(np.mean(ssim_per_image(batch["kmeans"], x)))
+    assert found == {
+        "tokens": 4,
+        "bits_per_example": 4 * 3,
+        "usage": 0.75,
+        "usage_0": 1.0,
+        "usage_1": 0.5,
+        "perplexity": 2.5,
+        "perplexity_0": 4.0,
+        "perplexity_1": 1.0,
+        "psnr_db": pytest.approx(-10 * np.log10(0.04 / 2), abs=1e-4),
+        "ssim": pytest.approx((1 + alike) / 2, abs=1e-5),
+        "kmeans_psnr_db": pytest.approx(-20 * np.log10(25 / 255), abs=1e-4),
+        "kmeans_ssim": pytest.approx(near, abs=1e-5),
+    }
+
+
+def test_another_kind_has_its_own_measure_in_its_own_unit():
+    """Of the signal and of what became of it, in this order."""
+    codec = types.SimpleNamespace(
+        to_raw=lambda x: 2 * x + 7, contract=types.SimpleNamespace(codes=())
+    )
+    data = types.SimpleNamespace(measure=lambda x, y: 10 * x.mean() + y.mean())
+    x = np.ones((3, 4, 1), np.float32)
+    parts = [*own_measure(Measures(codec, data))]
+    found = evaluator.evaluated(evaluator.Several(parts), [{"x": x, "x_hat": 2 * x}])
+    assert found == {"score_db": 10 * 9 + 11}

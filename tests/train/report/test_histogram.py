@@ -28,13 +28,15 @@ def test_values_without_levels_have_even_bins():
 def test_heights_are_shares_of_each_channel(monkeypatch):
     """Of pixels three channels are colours."""
     seen = []
-    plot = lambda lines, *_, colours: seen.append((lines, colours))
+    said = "value, as trained on", "share"
+    plot = lambda lines, *labels, colours: seen.append((lines, colours, labels))
     monkeypatch.setattr(histogram.pictures, "line_plot", plot)
     draw = np.random.default_rng(0)
     sample = [draw.integers(0, 256, n).astype(float) for n in (50, 500, 5000)]
     for pixels in (True, False):
         value_histogram(sample, pixels)
-    for lines, _ in seen:
+    for lines, _, labels in seen:
+        assert labels == said
         sums = [heights.sum() for _, heights in lines.values()]
         np.testing.assert_allclose(sums, 1)
     assert [*seen[0][0]] == ["red", "green", "blue"] and len(seen[0][1]) == 3

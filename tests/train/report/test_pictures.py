@@ -206,3 +206,44 @@ def test_an_interrupted_write_never_loses_the_folder(tmp_path, monkeypatch, nth,
     write_folder(folder, {"a": b"3"})
     assert (folder / "a").read_bytes() == b"3"
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_plot_has_the_scale_and_the_words_that_it_was_given(monkeypatch):
+    seen = []
+    keep = lambda figure, axes, *labels: seen.append((axes, labels)) or b""
+    monkeypatch.setattr(pictures, "_drawn", keep)
+    lines = {"a": ([0, 1, 2], [1.0, 10.0, 100.0]), "b": ([0, 2], [5.0, 6.0])}
+    pictures.line_plot(lines, log_y=True, colours=["#ff0000", "#00ff00"])
+    axes, labels = seen.pop()
+    assert axes.get_yscale() == "log" and labels == ("", "")
+    assert [line.get_color() for line in axes.lines] == ["#ff0000", "#00ff00"]
+    assert [line.get_xydata().tolist() for line in axes.lines] == [
+        [[0, 1], [1, 10], [2, 100]],
+        [[0, 5], [2, 6]],
+    ]
+    said = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert said == ["a", "b"]
+    points, ticks = {"b": ["w = 1", "w = 2"]}, ["x", "y", "z"]
+    pictures.line_plot(lines, "at", "loss", points=points, bars={"m": 7}, ticks=ticks)
+    axes, labels = seen.pop()
+    assert axes.get_yscale() == "linear" and labels == ("at", "loss")
+    assert [(text.get_text(), text.xy) for text in axes.texts] == [
+        ("w = 1", (0, 5.0)),
+        ("w = 2", (2, 6.0)),
+    ]
+    assert {*axes.lines[2].get_ydata()} == {7}
+    assert [each.get_text() for each in axes.get_xticklabels()] == ticks
+    assert axes.get_xticks().tolist() == [0, 1, 2]
+    said = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert said == ["a", "b", "m"]
+    pictures.line_plot({"a": lines["a"]})  # of one line the title says what it is
+    assert seen.pop()[0].get_legend() is None
+    for count, width in ((32, 0.8), (33, 1.0)):
+        pictures.bar_plot(range(count), "code", "count")
+        axes, labels = seen.pop()
+        assert [bar.get_height() for bar in axes.patches] == [*range(count)]
+        assert axes.patches[0].get_width() == width and labels == ("code", "count")
+    pictures.bar_plot([1, 2], names=["a", "b"])
+    axes, labels = seen.pop()
+    assert [each.get_text() for each in axes.get_xticklabels()] == ["a", "b"]
+    assert axes.get_xticks().tolist() == [0, 1] and labels == ("", "")

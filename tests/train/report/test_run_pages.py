@@ -150,6 +150,7 @@ def test_what_was_trained_for_a_crossing_alone_says_its_budget():
         "parameters",
         "seconds",
     ]
+    assert {row[0] for row in rows} == {"a → b"}
     assert [row[1:3] for row in rows] == [["cnn", ""], ["cnn", "a"], ["pca", ""]]
     assert [row[3] for row in rows] == ["8", "9", "8"]
     assert rows[1][4:7] == ["7", "4", "1,234"] and rows[2][-1] == rows[0][-1] == "2.5"

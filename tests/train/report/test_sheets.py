@@ -107,3 +107,40 @@ def test_what_is_played_is_in_its_raw_unit():
     signal = clip / np.float32(127.5) - 1
     assert sheets.played(of, signal, units) == sheets.played(of, clip, units) != []
     assert sheets.played(sheets.modality_of("image").of(1), clip[0], units) == []
+
+
+def test_a_name_is_cut_to_its_cell_and_great_numbers_are_in_thousands(monkeypatch):
+    said = []
+    text = sheets.ImageDraw.ImageDraw.text
+
+    def keep(self, at, words, *more, **how):
+        said.append((at[0], words))
+        return text(self, at, words, *more, **how)
+
+    monkeypatch.setattr(sheets.ImageDraw.ImageDraw, "text", keep)
+    assert sheets._line(["a", "b" * 40, "c"], 90, 30).shape == (sheets.LINE, 90, 3)
+    (_, first), (at, cut), (_, last) = said
+    assert (first, at, last) == ("a", 31, "c") and cut.strip("b") == "…"
+    width = sheets._font().getlength
+    assert width(cut) <= 28 < width("b" + cut)
+    said.clear()
+    sheets._line(["same", "same"], 90, 20)  # one for all of the row
+    assert said == [(1, "same")]
+    axis = Axis(0, 1e4)
+    assert [sheets._number(x, axis) for x in (0, 2500, 1e4)] == ["0", "2.5k", "10k"]
+    assert sheets._number(-2e4, Axis(-2e4, 10)) == "-20k"
+    assert sheets._number(9999, Axis(0, 9999)) == "9999"
+
+
+def test_every_name_stands_over_its_own_cell(monkeypatch):
+    """Of pictures 8 wide, which are enlarged to 40, and a line between two."""
+    said, line = [], sheets._line
+    monkeypatch.setattr(sheets, "_line", lambda *of: said.append(of) or line(*of))
+    x = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    found = sheet("image", x, columns=2, names=["a", "b", "c"])
+    assert [(names, each) for names, _, each in said] == [(["a", "b"], 41), (["c"], 41)]
+    for i, picture in enumerate(x.repeat(5, 1).repeat(5, 2)):
+        rows, columns = sheets.LINE + 54 * (i // 2), 41 * (i % 2)
+        there = found[rows : rows + 42, columns : columns + 42]
+        windows = np.lib.stride_tricks.sliding_window_view(there, (40, 40, 3))
+        assert (windows == picture).all((-3, -2, -1)).any()

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -160,6 +161,9 @@ def test_alone_nothing_changes():
     assert hosts.first() and not hosts.several() and hosts.share() == (0, 1)
     np.testing.assert_array_equal(hosts.total(x), x)
     np.testing.assert_array_equal(hosts.joined(x), x)
+    assert hosts.everywhere(x, None) is hosts.own(x) is x
+    found = hosts.gather({"x": jnp.asarray(x)})["x"]
+    assert isinstance(found, np.ndarray) and found.tolist() == x.tolist()
     own = BadInput("no")
     with pytest.raises(BadInput) as caught, hosts.together():
         raise own

@@ -18,6 +18,7 @@ from tests.train.experiments import TOKENIZER
 from train.config.override import replaced
 from train.config.workdir import read_config
 from train.errors import BadInput
+from train.runtime import hosts
 from train.runtime import launch as launching
 from train.runtime.checkpoint import Checkpoints
 from train.runtime.launch import claimed, launch
@@ -426,3 +427,18 @@ def test_a_checkpoint_of_what_cannot_be_read_is_refused(tmp_path, monkeypatch):
     run(tmp_path)
     with pytest.raises(BadInput, match="'train.Gone' is not .*use the version that"):
         run(tmp_path)
+    # Nor is one of something else than an experiment.
+    other = describe(EXPERIMENT.run)
+    with pytest.raises(BadInput, match="cannot read: it is a Run; use the version"):
+        launching._check_owner(tmp_path, other, EXPERIMENT, False)
+    assert launching._check_owner(tmp_path, None, EXPERIMENT, False) is None
+
+
+def test_only_the_first_of_several_processes_holds_the_folder(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    monkeypatch.setattr(hosts, "first", lambda: False)
+    with claimed(folder, EXPERIMENT) as found:
+        assert found == folder and not folder.exists()
+    monkeypatch.undo()
+    with claimed(folder, EXPERIMENT) as found:
+        assert found == folder and (folder / FILE).exists()

@@ -16,6 +16,7 @@ import pytest
 from tests.train import survivor, toy
 from train.config import Mesh
 from train.errors import BadInput
+from train.runtime import loop
 from train.runtime.checkpoint import Checkpoints, SaveFailed
 from train.runtime.log import Logger, read_metrics
 from train.runtime.loop import Hook, TrainingDiverged, train
@@ -124,7 +125,9 @@ def test_no_more_batches_are_drawn_than_needed(tmp_path):
     assert saved(tmp_path) == [3]
 
 
-def test_the_step_is_traced_once(tmp_path):
+def test_the_step_is_traced_once(tmp_path, monkeypatch, capsys):
+    """And says what it takes, where that is known."""
+    monkeypatch.setattr(loop, "peak_bytes", lambda program: 5 * 2**29)
     traces = []
 
     def step(state, batch):
@@ -133,6 +136,7 @@ def test_the_step_is_traced_once(tmp_path):
 
     run(tmp_path, 11, step_fn=step)
     assert len(traces) == 1
+    assert "a step needs 2.50 GiB on each device\n" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from tests.nn.test_block import BLOCKS
 from tests.train import toy
 from train.config import SGD, Adafactor, Mesh, Muon, Optimizer
 from train.errors import BadInput
+from train.runtime import hosts
 from train.runtime.sharding import (
     DIT_RULES,
     TOKENIZER_RULES,
@@ -79,7 +80,7 @@ def test_a_mesh_in_words_and_where_rows_go():
     assert along_batch(place, 6) is replicated(place) is place
 
 
-def test_each_device_draws_its_part_of_the_samples():
+def test_each_device_draws_its_part_of_the_samples(monkeypatch):
     """Six by four parts, which are filled up."""
     mesh, seen = make_mesh(Mesh(2, 2, 2)), []
 
@@ -96,6 +97,12 @@ def test_each_device_draws_its_part_of_the_samples():
     split(None, np.arange(8), label=None, scale=3)
     assert seen[1][1] is None and seen[1][0].sharding == batch_sharding(mesh)
     assert spread(draw, jnp.zeros(()).sharding) is draw
+    # Nor is anything split on one device, or by one of several processes.
+    alone = jax.NamedSharding(make_mesh(Mesh(), jax.devices()[:1]), P())
+    assert spread(draw, alone) is by_example(draw, alone) is draw
+    assert by_example(draw, jnp.zeros(()).sharding) is draw
+    monkeypatch.setattr(hosts, "several", lambda: True)
+    assert spread(draw, jax.NamedSharding(mesh, P())) is draw
 
 
 def test_rules_are_aligned_to_the_right():

@@ -40,6 +40,10 @@ def test_moving_average_starts_as_a_copy_and_its_decay_is_ramped():
         decay = min(0.3, (1 + i) / (10 + i))
         ema = decay * ema + (1 - decay) * (1.0 - (i + 1))
         np.testing.assert_allclose(state.ema["a"], ema, rtol=1e-6)
+    # Late in a run it is as slow as was asked for, 0.9999 where nothing was.
+    late = line_state(tx).replace(step=jnp.int32(10**6))
+    state, _ = make_step(line, tx)(late, {"x": jnp.full(2, 1000.0)})
+    np.testing.assert_allclose(state.ema["a"], 1 - 1e-4 * 1000, rtol=1e-5)
 
 
 def test_state_is_arrays_whatever_the_module_began_with():
