@@ -197,6 +197,13 @@ def test_bad_fields_are_refused(make, words):
         make()
 
 
+def test_what_nobody_writes_is_as_published():
+    patch = PatchDiscriminator()
+    assert (patch.channels, patch.layers, patch.dims) == (64, 3, 2)
+    for module in (patch, MultiPeriodDiscriminator(), MultiResolutionDiscriminator()):
+        assert module.dtype == "float32"
+
+
 def test_a_signal_of_other_axes_is_refused():
     with pytest.raises(ValueError, match="dims=2"):
         jax.eval_shape(

@@ -77,6 +77,20 @@ def test_values_and_gradients_are_those_of_xla(window, channels, sites, monkeypa
     close(outcome(by_products, variables, x), outcome(plain, variables, x))
 
 
+def test_a_convolution_of_groups_is_xla_s():
+    x, variables = drawn(2, 6, 4), {"params": {"kernel": drawn(3, 2, 6)}}
+    ours, plain = (
+        nn.Conv(
+            *(6, (3,)),
+            use_bias=False,
+            feature_group_count=2,
+            conv_general_dilated=function,
+        )
+        for function in (convolution("products"), jax.lax.conv_general_dilated)
+    )
+    close(outcome(ours, variables, x), outcome(plain, variables, x))
+
+
 def test_half_precision_is_added_up_in_float32(monkeypatch):
     monkeypatch.setattr(products, "SITES", 16)
     x, variables = drawn(2, 8, 8, 4), {"params": {"kernel": drawn(3, 3, 4, 4)}}

@@ -218,6 +218,27 @@ def test_simvq_from_data_has_the_clusters_in_a_basis_of_its_own():
     np.testing.assert_allclose(quantizer.apply(made, z).latents, z, atol=1e-5)
 
 
+def test_simvq_puts_a_row_where_its_basis_takes_it_to_the_vector():
+    """And nowhere where the basis is singular, or the code not dead."""
+    quantizer = SimVQ(3, 2, window=30, revive="batch")
+    frozen = draw(3, 2)
+    dead, fresh = jnp.array([False, True, True]), draw(3, 2, seed=1)
+
+    @jax.jit
+    def replaced(basis, dead):
+        variables = {"params": {"basis": basis}}
+        variables["codebook"] = {"frozen": frozen, "ready": jnp.array(True)}
+        how = {"method": "_replace", "mutable": "codebook"}
+        return quantizer.apply(variables, dead, fresh, **how)[1]["codebook"]["frozen"]
+
+    basis = jnp.array([[2.0, 1.0], [0.5, -1.0]])
+    found = replaced(basis, dead)
+    np.testing.assert_array_equal(found[0], frozen[0])
+    np.testing.assert_allclose(found[1:] @ basis, fresh[1:], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(replaced(jnp.zeros((2, 2)), dead), frozen)
+    np.testing.assert_array_equal(replaced(basis, jnp.zeros(3, bool)), frozen)
+
+
 @pytest.mark.slow
 def test_simvq_revives_where_its_basis_takes_the_row():
     """A dead code's codeword, not its row of C, becomes a vector of the batch."""

@@ -210,6 +210,23 @@ def test_a_revived_code_of_averages_weighs_as_an_average_code():
     np.testing.assert_allclose(counts, [10.5, 10.5, 5.5, 5.5], rtol=1e-5)
 
 
+def test_codes_that_are_split_in_training_share_their_weight():
+    """The most used in two, then the next; each keeps what its half has won."""
+    quantizer = EMAVectorQuantizer(4, 1, window=40, decay=0.5, revive="split")
+    variables = with_rows(quantizer, [[0], [5], [90], [95]])
+    z = jnp.where(jnp.arange(40) < 30, 0.0, 5.5)[:, None]
+    quantized, after = train(quantizer, variables, z)
+    assert quantized.metrics["revived"] == 2
+    counts = after["codebook"]["counts"]
+    np.testing.assert_allclose(counts, [7.75, 2.75, 7.75, 2.75], rtol=1e-5)
+    rows = codewords(quantizer, after)[:, 0]
+    np.testing.assert_allclose(rows[:2], [0, 5.5 - 0.25 / 5.5], atol=1e-3)
+    # A third of what vectors are from their codes is how far the halves may be apart.
+    apart = 0.3 * np.sqrt(0.25 * (0.25 / 5.5) ** 2)
+    assert (0 < np.abs(rows[2:] - rows[:2])).all()
+    assert np.abs(rows[2:] - rows[:2]).max() < 4 * apart
+
+
 def test_an_average_of_nothing_is_finite():
     """Laplace smoothing, to the last digits: counts of 0 and of its own size."""
     quantizer = EMAVectorQuantizer(3, 2, revive="none")

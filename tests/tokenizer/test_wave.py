@@ -73,6 +73,43 @@ def test_context_is_what_an_output_sees(causal):
     assert causal == (encoder.context[1] == 0) == (decoder.context[1] == 0)
 
 
+def reach(layers, sites):
+    """The inputs of several layers, first to last, on which some outputs depend.
+
+    A layer: (kernel, stride, dilation, zeros before, whether it is transposed).
+    """
+    for kernel, stride, dilation, before, grows in reversed(layers):
+        taps = [k * dilation for k in range(kernel)]
+        if grows:  # output i * stride + k - before has input i
+            moved = {i + before - k for i in sites for k in taps}
+            sites = {i // stride for i in moved if i % stride == 0}
+        else:
+            sites = {i * stride - before + k for i in sites for k in taps}
+    return min(sites), max(sites)
+
+
+@pytest.mark.parametrize("strides", [(2, 3), (4,), (3, 2, 5)])
+@pytest.mark.parametrize("causal", [False, True])
+def test_context_is_that_of_the_layers_one_by_one(causal, strides):
+    """Causal layers have all their zeros before, the others the smaller half."""
+    encoder, decoder = build(causal, strides=strides, kernel=7)
+    factor = int(np.prod(strides))
+    assert encoder.factor == decoder.factor == (factor,)
+
+    def conv(kernel, stride=1, dilation=1):
+        zeros = (kernel - 1) * dilation + 1 - stride
+        return kernel, stride, dilation, zeros if causal else zeros // 2, False
+
+    units = [conv(7, dilation=d) for d in (1, 3)]
+    down = [layer for s in strides for layer in (*units, conv(2 * s, s))]
+    low, high = reach([conv(7), *down, conv(3)], {0})
+    assert encoder.context == (-low, max(0, high - factor + 1))
+    grow = lambda s: (2 * s, s, 1, 0 if causal else s // 2, True)
+    up = [layer for s in reversed(strides) for layer in (grow(s), *units)]
+    low, high = reach([conv(7), *up, conv(7)], set(range(factor)))
+    assert decoder.context == (-low, high)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("causal", [False, True])
 def test_pieces_with_their_context_are_the_whole(causal):
