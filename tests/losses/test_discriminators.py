@@ -147,6 +147,53 @@ def test_steps_of_the_waveforms_discriminators_are_the_published_ones():
     assert sizes == [(1, frames, n, 3) for n in (33, 17, 9, 5, 5)]
 
 
+def convolutions(module, shape):
+    """(name, strides, zeros around, dilation) of each, in their order."""
+    names = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, *shape)))
+    flat = jax.tree_util.tree_leaves_with_path(names["params"])
+    kernels = [path[-2].key for path, _ in flat if path[-1].key == "kernel"]
+    init = lambda x: module.init_with_output(jax.random.key(0), x)[0]
+    equations = jax.make_jaxpr(init)(jnp.zeros((1, *shape))).jaxpr.eqns
+    found = [e.params for e in equations if e.primitive.name == "conv_general_dilated"]
+    fields = ("window_strides", "padding", "rhs_dilation")
+    return sorted(kernels), [tuple(p[field] for field in fields) for p in found]
+
+
+def test_layers_of_waveforms_discriminators_are_the_published_ones():
+    names = [*(f"conv_{i}" for i in range(5)), "conv_out"]
+    module = MultiPeriodDiscriminator((5,), 2, implementation="plain")
+    along, still = ((2, 2), (0, 0)), (1, 1)
+    expected = [((3, 1), along, still)] * 4 + [(still, along, still)]
+    expected += [(still, ((1, 1), (0, 0)), still)]
+    assert convolutions(module, (405, 1)) == (names, expected)
+    module = MultiResolutionDiscriminator((64,), 2, implementation="plain")
+    found, layers = convolutions(module, (320, 1))
+    strides, _, dilations = zip(*layers, strict=True)
+    assert found == names
+    assert strides == ((1, 1), *[(1, 2)] * 3, (1, 1), (1, 1))
+    assert dilations == ((1, 1), (1, 1), (2, 1), (4, 1), (1, 1), (1, 1))
+    module = PatchDiscriminator(4, 2, implementation="plain")
+    found, layers = convolutions(module, (16, 16, 1))
+    assert found == ["conv_0", "conv_1", "conv_2", "conv_out"]
+    assert [strides for strides, *_ in layers] == [(2, 2), (2, 2), (1, 1), (1, 1)]
+
+
+@pytest.mark.parametrize(
+    "name, slope", [("patch 2-D", 0.2), ("period", 0.1), ("spectral", 0.2)]
+)
+def test_a_tenth_or_a_fifth_of_what_is_negative_goes_on(name, slope):
+    """Of a first layer whose outputs are all -1."""
+    module, shape, _ = MEMBERS[name]
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, *shape)))
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jnp.full(leaf.shape, -float(path[-1].key == "bias")),
+        shapes["params"],
+    )
+    for verdict in jax.jit(module.apply)({"params": params}, jnp.ones((1, *shape))):
+        np.testing.assert_allclose(verdict.features[0], -slope, rtol=1e-6)
+        np.testing.assert_array_equal(verdict.logits, -1)
+
+
 def test_noise_is_as_loud_in_every_window():
     """To networks of the same weights, which have no layer of another size."""
     x = np.random.default_rng(0).normal(size=(2, 4096, 1)).astype(np.float32)

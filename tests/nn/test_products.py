@@ -91,6 +91,24 @@ def test_a_convolution_of_groups_is_xla_s():
     close(outcome(ours, variables, x), outcome(plain, variables, x))
 
 
+@pytest.mark.parametrize("window", ["wave, strided", "picture", "spectrum"])
+def test_each_device_sums_its_own_rows(window, monkeypatch):
+    monkeypatch.setattr(products, "SITES", 8)
+    grid, kernel, strides, padding, dilation = WINDOWS[window]
+    if isinstance(padding, str):
+        wide = [(n - 1) * d + 1 for n, d in zip(kernel, dilation, strict=True)]
+        padding = jax.lax.padtype_to_pads(grid, wide, strides, padding)
+    how = products.ConvWindow(strides, tuple(map(tuple, padding)), dilation)
+    x = drawn(4, *grid, 3)
+    y = jax.eval_shape(lambda x: products._plain(x, drawn(*kernel, 3, 2), how), x)
+    dy, found = drawn(*y.shape), []
+    for devices in (1, 2):
+        monkeypatch.setattr(products, "parts", lambda n, devices=devices: devices)
+        run = jax.jit(lambda x, dy: products.kernel_gradient(x, dy, kernel, how))
+        found.append(run(x, dy))
+    np.testing.assert_allclose(*found, rtol=1e-5, atol=1e-5)
+
+
 def test_half_precision_is_added_up_in_float32(monkeypatch):
     monkeypatch.setattr(products, "SITES", 16)
     x, variables = drawn(2, 8, 8, 4), {"params": {"kernel": drawn(3, 3, 4, 4)}}

@@ -8,6 +8,7 @@ import pytest
 
 from tests import quick
 from vqdit.quantizers import EMAVectorQuantizer
+from vqdit.signal.spectra import magnitude
 from vqdit.tokenizer import LogMel, Tokenizer
 from vqdit.tokenizer.conv import ConvDecoder, ConvEncoder
 from vqdit.tokenizer.wave import Snake, WaveDecoder, WaveEncoder
@@ -195,6 +196,53 @@ def test_mel_bands_reach_from_low_to_high(scale):
     heard = np.flatnonzero(front.filters().any(0)) * 8000 / 256
     assert 500 < heard[0] < 500 + 2 * 8000 / 256
     assert 2000 - 4 * 8000 / 256 < heard[-1] < 2000
+
+
+def test_a_log_mel_picture_is_its_formula_and_back():
+    front = LogMel(8000, 64, 16, bands=8, floor=1e-3, iterations=8)
+    x = (
+        0.5
+        * jnp.sin(jnp.arange(320) * 0.9)[None, :, None]
+        * jnp.linspace(0, 1, 320)[:, None]
+    )
+
+    @jax.jit
+    def run(x):
+        features = front.apply({}, x)
+        back = front.apply({}, features, method="invert")
+        limits = [jnp.full_like(features, value) for value in (-1.0, 1.0, 3.0)]
+        ends = [front.apply({}, each, method="invert") for each in limits]
+        return features, back, front.apply({}, back), front.apply({}, 0 * x), ends
+
+    features, back, again, silent, (quiet, full, beyond) = run(x)
+    assert features.shape == (1, 20, 8, 1) and back.shape == x.shape
+    mel = np.asarray(magnitude(x[..., 0], 64, 16)) @ front.filters().T
+    place = np.log((mel + 1e-3) / 1e-3) / np.log((1 + 1e-3) / 1e-3)
+    np.testing.assert_allclose(features[..., 0], 2 * place - 1, atol=1e-4)
+    np.testing.assert_array_equal(silent, -1)
+    # Louder than -40 dB, the picture of what comes back is the picture.
+    loud = features > -1 + 2 / 3
+    assert loud.mean() > 0.1
+    assert np.abs(again - features)[loud].mean() < 0.03
+    np.testing.assert_allclose(quiet, 0, atol=1e-6)
+    np.testing.assert_array_equal(beyond, full)
+    assert np.abs(full).max() > 0.5
+
+
+def test_a_log_mel_picture_has_a_row_a_hop():
+    front = LogMel(8000, 64, 16, bands=8)
+    assert front.grid((320,)) == (20, 8) and front.grid((16,)) == (1, 8)
+    for shape, whole in (((321,), 336), ((15,), 16), ((0,), 16), ((16, 16), 16)):
+        with pytest.raises(ValueError, match=rf"hop 16 takes .* for example {whole}$"):
+            front.grid(shape)
+    with pytest.raises(ValueError, match="for example 16"):
+        jax.eval_shape(front.init, KEY, jnp.zeros((1, 15, 1)))
+    tokenizer = TOKENIZERS["log-mel"]
+    assert tokenizer.grid((64,)) == (2, 4) and tokenizer.factor == (2, 2)
+    with pytest.raises(ValueError, match="window longer than the hop"):
+        LogMel(8000, 64, 128, bands=4)
+    with pytest.raises(ValueError, match="1000 .*bands|bands.*1000"):
+        LogMel(8000, 64, 16, bands=1000)
 
 
 def test_of_itself_an_encoder_makes_64_channels_of_512_samples():
