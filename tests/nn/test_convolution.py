@@ -240,6 +240,8 @@ def test_divide_takes_a_factor_an_axis():
     "fields,message",
     [
         ({"wrap": (True,)}, "1 flags for dims=2"),
+        ({"wrap": (True, False), "causal": True}, "time does not go round; write .Fal"),
+        ({"temporal": (True,)}, "temporal=.True,.: 1 flags for 3 levels"),
         ({"strides": ((2, 2),)}, "2 in all"),
         ({"strides": ((2,), (2,))}, "one tuple of 2"),
         ({"strides": ((2, 2), (2, 3))}, "each at least 1 and at most 2"),

@@ -3,7 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vqdit.quantizers import FSQ, IBQ, EMAVectorQuantizer, MultiScaleQuantizer
+from vqdit.quantizers import (
+    FSQ,
+    IBQ,
+    EMAVectorQuantizer,
+    MultiScaleQuantizer,
+    ResidualFSQ,
+)
 from vqdit.quantizers.multiscale import downsample, resize, upsample_cubic
 
 KEY = jax.random.key(2)
@@ -157,11 +163,12 @@ def test_a_book_is_made_of_what_all_scales_ask():
 
 def test_codes_that_end_within_a_scale_are_refused():
     quantizer = MultiScaleQuantizer(EMAVectorQuantizer(8, 2), (1, 2))
-    variables = jax.jit(quantizer.init)(KEY, jnp.zeros((1, 2, 2, 2)))
+    variables = jax.eval_shape(quantizer.init, KEY, jnp.zeros((1, 2, 2, 2)))
+    decode = lambda v, codes: quantizer.apply(v, codes, method="decode")
     for n in (0, 2, 6):
         with pytest.raises(ValueError, match=rf"{n} codes end .* after \[1, 5\]"):
             codes = jnp.zeros((1, n, 1), jnp.int32)
-            quantizer.apply(variables, codes, method="decode")
+            jax.eval_shape(decode, variables, codes)
 
 
 @pytest.mark.parametrize("scales", [((1,), (3,), (8,)), ((1, 1, 1), (2, 2, 3))])
@@ -182,6 +189,9 @@ def test_any_number_of_axes(scales):
         ({"scales": ((1,), (2, 2))}, "one number of axes"),
         ({"scales": (1, 2), "phis": -1}, "phis=-1: write at least 0"),
         ({"scales": (1, 2), "book": IBQ(4, 2)}, "one with an estimator"),
+        ({"scales": (1, 2), "book": ResidualFSQ((3,), 2)}, "a quantizer of one book"),
+        ({"scales": (1, 0)}, "scales=.*each at least 1"),
+        ({"scales": ((2, 1), (1, 2))}, "none smaller than the one before"),
     ],
 )
 def test_impossible_fields_are_refused(fields, message):

@@ -143,6 +143,9 @@ def test_what_does_not_fit_is_refused():
             part(window=4, hop=8)
         with pytest.raises(ValueError, match="write at least twice the hop, 16"):
             part(window=10, hop=8)
+        assert part(window=16, hop=8).factor == (8,)
+        with pytest.raises(ValueError, match="causal=True: a frame sees samples after"):
+            part(causal=True)
     with pytest.raises(ValueError, match="same patch or hop"):
         Tokenizer(module.encoder, module.decoder.clone(hop=2), dim=3)
     with pytest.raises(ValueError, match="VocosEncoder cannot work in chunks"):
