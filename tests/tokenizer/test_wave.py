@@ -250,6 +250,38 @@ def test_of_itself_an_encoder_makes_64_channels_of_512_samples():
     assert shapes.shape == (1, 2, 64)
 
 
+def test_widths_double_with_every_stride_as_published():
+    """DAC's, from 64 channels to 1,024: kernels of twice the stride, of 7 and of 1."""
+    shapes = {
+        name: jax.tree.map(
+            lambda leaf: leaf.shape,
+            jax.eval_shape(part.init, KEY, jnp.zeros((1, n, c)))["params"],
+        )
+        for name, part, n, c in (
+            ("encoder", WaveEncoder(), 512, 1),
+            ("decoder", WaveDecoder(), 1, 5),
+        )
+    }
+    encoder, decoder = shapes["encoder"], shapes["decoder"]
+    assert encoder["conv_in"]["kernel"] == (7, 1, 64)
+    assert encoder["conv_out"]["kernel"] == (3, 1024, 64)
+    assert decoder["conv_in"]["kernel"] == (7, 5, 1024)
+    assert decoder["conv_out"]["kernel"] == (7, 64, 1)
+    for i, stride in enumerate((2, 4, 8, 8)):
+        fine, wide = 64 * 2**i, 128 * 2**i
+        assert encoder[f"down_{i}_conv"]["kernel"] == (2 * stride, fine, wide)
+        assert decoder[f"up_{i}_conv"]["kernel"] == (2 * stride, wide, fine)
+        assert encoder[f"down_{i}_snake"]["scale"] == (fine,)
+        assert decoder[f"up_{i}_snake"]["scale"] == (wide,)
+        for j in range(3):
+            for part, at in ((encoder, f"down_{i}"), (decoder, f"up_{i}")):
+                unit = [name for name in part if name.startswith(f"{at}_unit_{j}_")]
+                kernels = [
+                    part[name]["kernel"] for name in sorted(unit) if "conv" in name
+                ]
+                assert kernels == [(7, fine, fine), (1, fine, fine)], (at, j)
+
+
 def test_what_cannot_be_is_refused():
     with pytest.raises(ValueError, match="strides"):
         WaveEncoder(strides=())
