@@ -159,6 +159,30 @@ def test_initial_scales_are_the_published_ones():
         assert not np.any(params[name]["kernel"])
 
 
+def test_initial_scales_of_codes_streams_and_shared_modulation():
+    """Of books a sum as large as one; PixArt-alpha's tables, of 1 / sqrt(width)."""
+    streams = Continuous("x", (16,), 3), Discrete("y", (12,), vocab=40, books=4)
+    block = Block(2, modulation="single")
+    model = DiT(streams, 64, 1, block, positions="learned")
+    params = jax.jit(model.init)(jax.random.key(0), *inputs(model, 1)[:2])["params"]
+    expected = {
+        ("y_in", "table"): 0.5 / 2,
+        ("x_positions",): 0.02,
+        ("y_positions",): 0.02,
+        ("stream",): 0.02,
+        ("modulation", "kernel"): 0.02,
+        ("block_00", "modulation_table"): 1 / 8,
+        ("final_modulation_table",): 1 / 8,
+        ("block_00", "attn", "out", "kernel"): np.sqrt(2 / 128),
+        ("block_00", "mlp", "down", "kernel"): np.sqrt(2 / 320),
+    }
+    for path, std in expected.items():
+        leaf = functools.reduce(lambda tree, key: tree[key], path, params)
+        # 128 draws at the least: a standard error of 6 %.
+        np.testing.assert_allclose(leaf.std(), std, rtol=0.25, err_msg=str(path))
+    assert params["y_in"]["table"].shape == (4 * 41, 64)
+
+
 @pytest.mark.slow
 def test_scan_equals_unrolled_blocks():
     """With the same weights restacked; and with recomputation inside."""

@@ -54,6 +54,25 @@ def test_it_is_softmax_attention(qk_norm):
         np.testing.assert_allclose(y[i], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("qk_norm,epsilon", [("rms", 1e-6), ("layer", 1e-5)])
+def test_faint_queries_are_normalised_as_published(qk_norm, epsilon):
+    """Of about epsilon's size, where it is felt; "layer" takes the mean off."""
+    x, module = draw(1, 5, 12), Attention(3, qk_norm)
+    params = start(module, x)["params"]
+    params["qkv"] = jax.tree.map(lambda leaf: 2e-3 * leaf, params["qkv"])
+    capture = lambda v: module.apply(v, x, capture_intermediates=True)[1]
+    seen = jax.jit(capture)({"params": params})["intermediates"]
+    qkv = np.asarray(seen["qkv"]["__call__"][0], np.float64).reshape(1, 5, 3, 3, 4)
+    for i, name in enumerate(("query_norm", "key_norm")):
+        h = qkv[..., i, :]
+        if qk_norm == "layer":
+            h = h - h.mean(-1, keepdims=True)
+        h = h / np.sqrt(np.square(h).mean(-1, keepdims=True) + epsilon)
+        h = h * params[name]["scale"] + params[name].get("bias", 0.0)
+        found = seen[name]["__call__"][0]
+        np.testing.assert_allclose(found, h, rtol=1e-3, atol=1e-4)
+
+
 def test_it_does_not_see_the_order_of_tokens_without_positions():
     x, module = draw(1, 6, 8), Attention(2)
     variables = start(module, x)

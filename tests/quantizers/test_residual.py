@@ -474,6 +474,9 @@ def test_what_a_residual_cannot_do_is_refused():
     with pytest.raises(ValueError, match="quantizer dropout draws books: pass key="):
         jax.eval_shape(call(True), variables)
     assert jax.eval_shape(call(False), variables)[0].codes.shape == (3, 2)
+    whole = quantizer.clone(dropout=0.0)  # which draws nothing
+    call = lambda v: whole.apply(v, z, train=True, mutable="usage")
+    assert jax.eval_shape(call, variables)[0].codes.shape == (3, 2)
     kmeans = ResidualQuantizer(VectorQuantizer(4, 2, start="kmeans"), 2)
     assert (quantizer.start, kmeans.start) == ("normal", "kmeans")
 
