@@ -9,7 +9,7 @@ import pytest
 
 from train.objectives.codebook import with_revival
 from train.runtime.step import init_state, make_step
-from vqdit.quantizers import EMAVectorQuantizer, VectorQuantizer
+from vqdit.quantizers import EMAVectorQuantizer, SimVQ, VectorQuantizer
 
 BOTH = pytest.mark.parametrize("kind", [VectorQuantizer, EMAVectorQuantizer])
 KEY = jax.random.key(5)
@@ -55,6 +55,17 @@ def test_codes_are_the_nearest_codewords():
     np.testing.assert_array_equal(quantized.codes[:, 0], expected)
     # z + (q - z), which rounds: only outside training is it q to the bit.
     np.testing.assert_allclose(quantized.latents, e[expected], atol=1e-6)
+
+
+def test_first_codewords_have_the_spread_that_is_written():
+    """Uniform in 3 / k on both sides; normal, of the length 3 in d channels."""
+    how = {"window": 5000, "revive": "none", "start_scale": 3.0}
+    even = EMAVectorQuantizer(500, 4, start="uniform", **how)
+    table = codewords(even, start(even))
+    assert 0.95 * 3 / 500 < np.abs(table).max() <= 3 / 500 * 1.0001
+    assert table.std() == pytest.approx(3 / 500 / 3**0.5, rel=0.05)
+    table = start(SimVQ(500, 4, **how))["codebook"]["frozen"]
+    assert table.std() == pytest.approx(1.5, rel=0.08)
 
 
 def test_cosine_codes_see_directions_only():
