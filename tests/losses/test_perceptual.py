@@ -158,12 +158,19 @@ class Inner(nn.Module):
         return nn.tanh(nn.Dense(3, name="inside")(x))
 
 
+class Mean(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return x.mean(tuple(range(1, x.ndim)))
+
+
 class Two(nn.Module):
-    """Layers directly in the network, one of them with a layer of its own."""
+    """Layers directly in the network, one of them with a layer of its own; what has
+    no channels is none."""
 
     @nn.compact
     def __call__(self, x):
-        return Inner(name="two")(nn.Dense(2, name="one")(x))
+        return Mean(name="size")(Inner(name="two")(nn.Dense(2, name="one")(x)))
 
 
 def test_a_distance_is_the_mean_over_layers_of_unit_vectors(pictures):
@@ -185,6 +192,12 @@ def test_a_distance_is_the_mean_over_layers_of_unit_vectors(pictures):
     np.testing.assert_allclose(found, np.mean(apart, 0), rtol=1e-4)
     found = feature_distance(Two(), variables, x, y, without=["one"])
     np.testing.assert_allclose(found, apart[1], rtol=1e-4)
+    # Of one vector an example, too.
+    x, y = x[:, 0, 0], y[:, 0, 0]
+    pairs = zip(layers(x), layers(y), strict=True)
+    apart = [np.square(a - b).sum(-1) for a, b in pairs]
+    found = feature_distance(Two(), variables, x, y)
+    np.testing.assert_allclose(found, np.mean(apart, 0), rtol=1e-4)
 
 
 def test_the_same_features_have_a_finite_gradient(pictures):
