@@ -10,7 +10,7 @@ import pytest
 from tests import quick
 from vqdit import sums
 from vqdit.dit import DiT
-from vqdit.nn import Block, Continuous, Discrete
+from vqdit.nn import Block, Continuous, Discrete, TimeEmbedding
 from vqdit.values import build, describe
 
 IMAGE = Continuous("image", (4, 6), 3, patch=2)
@@ -97,6 +97,39 @@ def test_parameter_counts_are_the_published_ones(name):
     assert round(count / 1e6, 2) == millions
 
 
+def test_what_nobody_writes_is_as_published():
+    """DiT-S's width, depth and heads, and adaLN-Zero."""
+    model = {"width": 384, "depth": 12, "classes": 0, "positions": "sincos"}
+    model |= {"time_scale": 1000.0, "intervals": False, "dtype": "float32"}
+    model |= {"remat": None, "scan": False, "block": Block()}
+    block = {"heads": 6, "mlp": "gelu_tanh", "mlp_ratio": 4, "norm": "layer"}
+    block |= {"norm_scale": False, "qk_norm": None, "modulation": "zero"}
+    block |= {"shift": True, "layer_scale": None, "own": ()}
+    latents = {"patch": 1, "outputs": 1, "kind": "latents", "dtype": "float32"}
+    codes = {"books": 1, "kind": "codes", "dtype": "int32"}
+    for value, fields in (
+        (DiT(), model),
+        (Block(), block),
+        (Continuous("x", (4,), 2), latents),
+        (Discrete("y", (4,), 3), codes),
+        (TimeEmbedding(8), {"scale": 1000.0, "features": 256, "dtype": "float32"}),
+    ):
+        assert {name: getattr(value, name) for name in fields} == fields
+    for make, message in (
+        (lambda: Continuous("x", (4,), 0), "channels=0: write at least 1"),
+        (lambda: Continuous("x", (4, 6), 2, patch=4), r"patch=4: does not divide"),
+        (lambda: Discrete("y", (4,), 1), "vocab=1: write at least 2"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make()
+    assert Continuous("x", (4, 6), 3, patch=2, outputs=2).out_width == 24
+    assert Continuous("x", (4, 6), 3, patch=2).coarse == (2, 3)
+    assert Continuous("x", (4, 6), 3).most(False) is None
+    text = Discrete("y", (4,), 5, books=2)
+    assert (text.out_width, text.shape, text.coarse) == (10, (4, 2), (4,))
+    assert (text.most(True), text.most(False)) == (5, 4)
+
+
 def test_at_init_the_output_is_zero():
     """Final projection and every gate start at 0, as published."""
     arguments = inputs(TWO)
@@ -124,6 +157,30 @@ def test_initial_scales_are_the_published_ones():
         np.testing.assert_allclose(leaf.std(), std, rtol=0.12, err_msg=str(path))
     for name in ("final_modulation", "image_out"):
         assert not np.any(params[name]["kernel"])
+
+
+def test_initial_scales_of_codes_streams_and_shared_modulation():
+    """Of books a sum as large as one; PixArt-alpha's tables, of 1 / sqrt(width)."""
+    streams = Continuous("x", (16,), 3), Discrete("y", (12,), vocab=40, books=4)
+    block = Block(2, modulation="single")
+    model = DiT(streams, 64, 1, block, positions="learned")
+    params = jax.jit(model.init)(jax.random.key(0), *inputs(model, 1)[:2])["params"]
+    expected = {
+        ("y_in", "table"): 0.5 / 2,
+        ("x_positions",): 0.02,
+        ("y_positions",): 0.02,
+        ("stream",): 0.02,
+        ("modulation", "kernel"): 0.02,
+        ("block_00", "modulation_table"): 1 / 8,
+        ("final_modulation_table",): 1 / 8,
+        ("block_00", "attn", "out", "kernel"): np.sqrt(2 / 128),
+        ("block_00", "mlp", "down", "kernel"): np.sqrt(2 / 320),
+    }
+    for path, std in expected.items():
+        leaf = functools.reduce(lambda tree, key: tree[key], path, params)
+        # 128 draws at the least: a standard error of 6 %.
+        np.testing.assert_allclose(leaf.std(), std, rtol=0.25, err_msg=str(path))
+    assert params["y_in"]["table"].shape == (4 * 41, 64)
 
 
 @pytest.mark.slow

@@ -91,4 +91,8 @@ def test_every_band_has_a_bin(rate):
         bands = losses.mel_bands(rate, window)
         assert mel_filterbank(rate, window, bands).shape[0] == bands
         assert 1 <= bands <= 5 * window // 32
-    assert losses.mel_bands(8000, 512) == 80
+    # DAC's five for 32 samples; and where two spacings, 400 / 3 Hz a mel over so many
+    # bands and one, would be less than a bin, as many as are more.
+    few = {(8000, 512): 80, (8000, 32): 5, (48_000, 32): 4, (48_000, 64): 9}
+    few |= {(96_000, 32): 2, (192_000, 32): 1, (44_100, 128): 20}
+    assert {how: losses.mel_bands(*how) for how in few} == few

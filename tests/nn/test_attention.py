@@ -9,7 +9,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from tests import quick
 from train.objectives.costs.ahead import chips
-from vqdit.nn import Attention, attend, rotary_table
+from vqdit.nn import Attention, attend, attention, rotary_table
 
 
 def draw(*shape, seed=0):
@@ -52,6 +52,25 @@ def test_it_is_softmax_attention(qk_norm):
         params = jax.device_get(variables["params"])
         expected = softmax_attention(params, x[i], 3, qk_norm)
         np.testing.assert_allclose(y[i], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("qk_norm,epsilon", [("rms", 1e-6), ("layer", 1e-5)])
+def test_faint_queries_are_normalised_as_published(qk_norm, epsilon):
+    """Of about epsilon's size, where it is felt; "layer" takes the mean off."""
+    x, module = draw(1, 5, 12), Attention(3, qk_norm)
+    params = start(module, x)["params"]
+    params["qkv"] = jax.tree.map(lambda leaf: 2e-3 * leaf, params["qkv"])
+    capture = lambda v: module.apply(v, x, capture_intermediates=True)[1]
+    seen = jax.jit(capture)({"params": params})["intermediates"]
+    qkv = np.asarray(seen["qkv"]["__call__"][0], np.float64).reshape(1, 5, 3, 3, 4)
+    for i, name in enumerate(("query_norm", "key_norm")):
+        h = qkv[..., i, :]
+        if qk_norm == "layer":
+            h = h - h.mean(-1, keepdims=True)
+        h = h / np.sqrt(np.square(h).mean(-1, keepdims=True) + epsilon)
+        h = h * params[name]["scale"] + params[name].get("bias", 0.0)
+        found = seen[name]["__call__"][0]
+        np.testing.assert_allclose(found, h, rtol=1e-3, atol=1e-4)
 
 
 def test_it_does_not_see_the_order_of_tokens_without_positions():
@@ -154,6 +173,53 @@ def test_in_bfloat16_scores_are_scaled_in_float32(width):
 def test_what_an_implementation_does_not_take_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         attend(*drawn_heads(5, 8), **fields)
+
+
+@pytest.mark.parametrize(
+    "name,n,width,block,message",
+    [
+        ("cudnn", 6, 12, 0, "a head width up to 128 that 8 divides, not 12"),
+        ("cudnn", 6, 136, 0, "a head width up to 128 that 8 divides, not 136"),
+        ("cudnn", 5, 128, 2, "a mask over an even number of tokens, not 5"),
+        ("cudnn", 5, 8, 0, ""),
+        ("cudnn", 6, 8, 2, ""),
+        ("flash", 192, 8, 0, "a multiple of 128 tokens, not 192"),
+        ("flash", 256, 136, 0, "a head width below 128 or a multiple of it, not 136"),
+        ("flash", 256, 256, 0, ""),
+        ("flash", 256, 120, 0, ""),
+        ("fused", 5, 12, 3, ""),
+        ("plain", 5, 12, 3, ""),
+    ],
+)
+def test_what_an_implementation_takes(name, n, width, block, message):
+    for dtype in ("bfloat16", "float16"):
+        q = jax.ShapeDtypeStruct((1, n, 2, width), dtype)
+        assert attention._obstacle(name, q, None, block) == message
+    if name == "cudnn" and n % 2:
+        known = jnp.ones((1, n), bool)
+        assert "even number" in attention._obstacle(name, q, known, 0) or width % 8
+
+
+def test_each_backend_has_an_implementation_of_its_own(monkeypatch):
+    assert attention.choose(None) == "fused" and attention.choose("plain") == "plain"
+    for backend, count, name in (
+        ("gpu", 1, "cudnn"),
+        ("tpu", 1, "flash"),
+        ("tpu", 4, "plain"),  # without a mesh no kernel can be split
+        ("rocket", 1, "plain"),
+    ):
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        monkeypatch.setattr(jax, "device_count", lambda count=count: count)
+        assert attention.choose(None) == name
+        assert attention.choose("fused") == "fused"
+
+
+def test_tokens_see_those_of_their_block_and_before_that_are_known():
+    known = jnp.array([[True, False, True, True, True]])
+    seen = attention._mask(5, known, 2)[0, 0].astype(int).tolist()
+    assert seen == [[1, 0, 0, 0, 0]] * 2 + [[1, 0, 1, 1, 0]] * 2 + [[1, 0, 1, 1, 1]]
+    assert attention._mask(5, None, 0) is None
+    assert attention._mask(5, known, 0).shape == (1, 1, 1, 5)
 
 
 def test_a_kernel_of_another_backend_is_refused(monkeypatch):

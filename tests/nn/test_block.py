@@ -10,7 +10,7 @@ import pytest
 
 from tests import quick
 from vqdit.nn import Block, rotary_table
-from vqdit.nn.block import per_token
+from vqdit.nn.block import Mlp, by_stream, per_token
 
 BLOCKS = {
     "dit": Block(2),
@@ -284,3 +284,50 @@ def test_each_stream_is_modulated_by_its_own_vector():
 def test_impossible_fields_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         Block(**fields)
+
+
+def test_what_training_starts_from():
+    """A factor of its own for each branch, norms' scales of 1, and widths by hand."""
+    block = Block(2, layer_scale=0.1, norm_scale=True, mlp="swiglu", mlp_ratio=8 / 3)
+    x, c = jnp.zeros((1, 3, 12)), jnp.zeros((1, 1, 5))
+    params = jax.jit(lambda x, c: block.init(jax.random.key(0), x, c, (3,)))(x, c)
+    params = params["params"]
+    for branch in ("attn", "mlp"):
+        np.testing.assert_allclose(params[f"{branch}_scale"], [0.1] * 12, rtol=1e-6)
+        np.testing.assert_array_equal(params[f"{branch}_norm"]["scale"], [1.0] * 12)
+    assert params["mlp"]["up"]["kernel"].shape == (12, 32)
+    assert params["mlp"]["gate"]["kernel"].shape == (12, 32)
+    assert params["modulation"]["kernel"].shape == (5, 72)
+    assert not params["modulation"]["kernel"].any()
+    limit = np.sqrt(6 / (12 + 32))  # Xavier's, uniform
+    assert 0.9 * limit < np.abs(params["mlp"]["up"]["kernel"]).max() < limit
+    wide = jax.eval_shape(Mlp(8 / 3).init, jax.random.key(0), jnp.zeros((1, 1, 1152)))
+    assert wide["params"]["up"]["kernel"].shape == (1152, 3072)
+    low = jax.eval_shape(Mlp(0.7).init, jax.random.key(0), jnp.zeros((1, 1, 9)))
+    assert low["params"]["down"]["kernel"].shape == (6, 9)
+
+
+def test_rows_are_repeated_for_the_tokens_that_they_stand_for():
+    rows = jnp.arange(4.0).reshape(1, 4, 1)
+    found = per_token(rows, (1, 1, 3, 2))[0, :, 0]
+    assert found.tolist() == [0, 1, 2, 2, 2, 3, 3]
+    assert per_token(rows, (2, 2, 2, 2))[0, :, 0].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert per_token(rows, (1, 1, 1, 1)) is rows
+    one = rows[:, :1]
+    assert per_token(one, (5,)) is one
+
+
+def test_what_a_stream_has_of_its_own_sees_its_rows_alone():
+    """Those of a stream together, whatever the lengths of its rows."""
+    x = jnp.arange(7.0).reshape(1, 7, 1)
+    seen = {}
+
+    def call(name, rows):
+        seen[name] = rows[0, :, 0].tolist()
+        return rows + 10 * len(seen)
+
+    out = by_stream(call, x, ("a", "a", "b"), (1, 2, 4), True)
+    assert seen == {"a_": [0, 1, 2], "b_": [3, 4, 5, 6]}
+    assert out[0, :, 0].tolist() == [10, 11, 12, 23, 24, 25, 26]
+    by_stream(call, x, ("a", "a", "b"), (1, 2, 4), False)
+    assert seen[""] == [0, 1, 2, 3, 4, 5, 6]

@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 
 from tests import quick
-from vqdit.nn.convolution import convolve
+from vqdit.nn.convolution import convolve, upsample
 from vqdit.signal.grids import divide, fold, unfold
 from vqdit.tokenizer import CausalEncoder, ConvDecoder, ConvEncoder, Tokenizer
 
@@ -59,6 +59,54 @@ def test_a_3d_convolution_by_planes_is_a_3d_convolution(strides, border):
     )
     expected += params["params"]["conv"]["bias"]
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("strides", [(), (1, 2), (2, 2)])
+def test_a_circle_has_its_other_end_outside_and_an_axis_alone_nothing(strides):
+    """With stride 2 after it, not around it, as zeros are."""
+    x = drawn(2, 4, 6, 2)
+    widths = [((1, 1), (0, 1))[stride - 1] for stride in strides or (1, 1)]
+    for border in ("zero", "alone", "wrap"):
+        module = One((border, "wrap"), strides)
+        params = variables(module, x)
+        leaf = params["params"]["conv"]
+        kernel = leaf["kernel"]
+        assert kernel.shape == (1 if border == "alone" else 3, 3, 2, 3)
+        rows = (0, 0) if border == "alone" else widths[0]
+        padded = np.pad(x, ((0, 0), (0, 0), widths[1], (0, 0)), mode="wrap")
+        kind = {"mode": "wrap"} if border == "wrap" else {}
+        padded = np.pad(padded, ((0, 0), rows, (0, 0), (0, 0)), **kind)
+        expected = lax.conv_general_dilated(
+            jnp.asarray(padded),
+            kernel,
+            strides or (1, 1),
+            "VALID",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        y = module.apply(params, x)
+        np.testing.assert_allclose(y, expected + leaf["bias"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_convolution_over_the_past_starts_as_one_of_the_present(stride):
+    """Of the mean of the sites that it steps over; the first stands for all before."""
+    module, x = One(("past", "zero"), (stride, 1)), drawn(2, 5, 4, 2)
+    kernel = module.init(KEY, x)["params"]["conv"]["kernel"]
+    assert not kernel[: 3 - stride].any()
+    np.testing.assert_array_equal(kernel[-1], kernel[-stride])
+    # Of variance 1 / fan-in, in all that it sees: 6 of one site, or of a mean.
+    spread = np.asarray(
+        module.init(KEY, drawn(1, 5, 4, 300))["params"]["conv"]["kernel"]
+    )
+    assert np.var(spread[-1]) == pytest.approx(1 / 900 / stride**2, rel=0.1)
+
+
+def test_sites_are_repeated_and_the_first_of_a_causal_axis_stays_alone():
+    x = jnp.arange(6.0).reshape(1, 3, 2, 1)
+    y = upsample(x, ("past", "zero"), (2, 1))[0, ..., 0]
+    assert y.tolist() == [[0, 1], [2, 3], [2, 3], [4, 5], [4, 5]]
+    y = upsample(x, ("zero", "wrap"), (1, 2))[0, ..., 0]
+    assert y.tolist() == [[0, 0, 1, 1], [2, 2, 3, 3], [4, 4, 5, 5]]
 
 
 def build(**fields):
@@ -192,6 +240,8 @@ def test_divide_takes_a_factor_an_axis():
     "fields,message",
     [
         ({"wrap": (True,)}, "1 flags for dims=2"),
+        ({"wrap": (True, False), "causal": True}, "time does not go round; write .Fal"),
+        ({"temporal": (True,)}, "temporal=.True,.: 1 flags for 3 levels"),
         ({"strides": ((2, 2),)}, "2 in all"),
         ({"strides": ((2,), (2,))}, "one tuple of 2"),
         ({"strides": ((2, 2), (2, 3))}, "each at least 1 and at most 2"),

@@ -47,8 +47,17 @@ def test_every_place_has_a_position_of_its_own(grid):
 
 
 def test_width_without_a_pair_per_axis_is_refused():
-    with pytest.raises(ValueError, match="at least 6"):
+    with pytest.raises(ValueError, match="width 5 is too small .* 3 axes; .*least 6"):
         sincos_positions((2, 2, 2), 5)
+    with pytest.raises(ValueError, match="width 1 is too small .* 1 axes; .*least 2"):
+        sincos_positions((), 1)
+    assert sincos_positions((2, 2, 2), 6).shape == (8, 6)
+
+
+def test_a_table_of_positions_too_large_to_hold_is_refused():
+    message = "a table of 524289 places by 512 is too large; write positions='rotary'"
+    with pytest.raises(ValueError, match=message):
+        sincos_positions((3, 174_763), 512)
 
 
 def test_time_is_embedded_as_published():

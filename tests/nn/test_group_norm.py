@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vqdit.nn.group_norm import GroupNorm
+from vqdit.nn.group_norm import GroupNorm, groups_of
 
 KEY = jax.random.key(0)
 
@@ -63,3 +63,8 @@ def test_statistics_are_float32_whatever_the_dtype():
 def test_channels_that_do_not_divide_are_refused():
     with pytest.raises(ValueError, match="32 groups do not divide 48.*groups=16"):
         jax.eval_shape(GroupNorm(32).init, KEY, jnp.zeros((1, 2, 48)))
+    for groups in (0, -2):
+        with pytest.raises(ValueError, match=f"{groups} groups .* 6 .*groups=1"):
+            jax.eval_shape(GroupNorm(groups).init, KEY, jnp.zeros((1, 2, 6)))
+    sizes = {1: 1, 2: 1, 4: 1, 6: 2, 16: 4, 32: 8, 64: 32, 96: 32}
+    assert {channels: groups_of(channels) for channels in sizes} == sizes

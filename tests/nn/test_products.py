@@ -77,6 +77,52 @@ def test_values_and_gradients_are_those_of_xla(window, channels, sites, monkeypa
     close(outcome(by_products, variables, x), outcome(plain, variables, x))
 
 
+def test_a_convolution_of_groups_is_xla_s():
+    x, variables = drawn(2, 6, 4), {"params": {"kernel": drawn(3, 2, 6)}}
+    ours, plain = (
+        nn.Conv(
+            *(6, (3,)),
+            use_bias=False,
+            feature_group_count=2,
+            conv_general_dilated=function,
+        )
+        for function in (convolution("products"), jax.lax.conv_general_dilated)
+    )
+    close(outcome(ours, variables, x), outcome(plain, variables, x))
+
+
+@pytest.mark.parametrize(
+    "window,rows,devices,sites",
+    [
+        ("wave, strided", 4, 2, 8),
+        ("picture", 4, 4, 8),
+        ("spectrum", 4, 2, 8),
+        ("patches", 3, 1, 1),  # a row of one example is more than a part may have
+        ("wave", 1, 1, 1),
+    ],
+)
+def test_a_kernel_s_gradient_is_a_sum_over_rows(
+    window, rows, devices, sites, monkeypatch
+):
+    """Of each device its own, in parts of an odd number of them too."""
+    monkeypatch.setattr(products, "SITES", sites)
+    monkeypatch.setattr(products, "parts", lambda n: devices)
+    grid, kernel, strides, padding, dilation = WINDOWS[window]
+    if isinstance(padding, str):
+        wide = [(n - 1) * d + 1 for n, d in zip(kernel, dilation, strict=True)]
+        padding = jax.lax.padtype_to_pads(grid, wide, strides, padding)
+    how = products.ConvWindow(strides, tuple(map(tuple, padding)), dilation)
+    x = drawn(rows, *grid, 3)
+
+    @jax.jit
+    def both(x, leaf):
+        y, backward = jax.vjp(lambda leaf: products._plain(x, leaf, how), leaf)
+        dy = jnp.sin(1 + y)
+        return backward(dy)[0], products.kernel_gradient(x, dy, kernel, how)
+
+    np.testing.assert_allclose(*both(x, drawn(*kernel, 3, 2)), rtol=1e-4, atol=1e-4)
+
+
 def test_half_precision_is_added_up_in_float32(monkeypatch):
     monkeypatch.setattr(products, "SITES", 16)
     x, variables = drawn(2, 8, 8, 4), {"params": {"kernel": drawn(3, 3, 4, 4)}}

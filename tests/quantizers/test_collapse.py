@@ -62,6 +62,26 @@ def test_dead_codes_split_the_most_used_first():
     assert source[dead].tolist() == [2, 5, 0, 2]
 
 
+def test_a_code_that_is_split_shares_its_weight_with_its_halves():
+    """By hand: rows of sums over counts stay, but for the dead one's, which is new."""
+    quantizer = EMAVectorQuantizer(4, 1, window=40, revive="split")
+    codebook = {"sums": jnp.array([[16.0], [4.0], [7.0], [9.0]])}
+    codebook["counts"] = jnp.array([8.0, 2.0, 1.0, 1.0])
+    codebook["ready"] = jnp.array(True)
+    dead, source = jnp.array([False, False, True, True]), jnp.array([1, 1, 0, 0])
+    fresh = jnp.array([[0.0], [0.0], [1.5], [2.5]])
+    _, after = quantizer.apply(
+        {"codebook": codebook},
+        *(dead, fresh, source),
+        method="_replace",
+        mutable="codebook",
+    )
+    # Of 8 a third each.
+    np.testing.assert_allclose(after["codebook"]["counts"], [8 / 3, 2, 8 / 3, 8 / 3])
+    sums = [[16 / 3], [4], [4], [20 / 3]]
+    np.testing.assert_allclose(after["codebook"]["sums"], sums, rtol=1e-6)
+
+
 @pytest.mark.slow
 def test_halves_of_a_split_code_share_its_weight_and_its_vectors():
     """Moving averages: weights add up, means stay, and both halves win vectors."""

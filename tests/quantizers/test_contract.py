@@ -131,6 +131,43 @@ def test_no_quantizer_is_left_out():
     assert missing(quantizers, belongs, members) == bases
 
 
+NEAREST = {"start": "normal", "start_scale": 1.0, "entropy_temperature": 1.0}
+STRAIGHT = {"estimator": "straight_through"}
+BITS = STRAIGHT | {"entropy": True, "temperature": 1.0, "group": 9}
+BITS |= {"sample_entropy": 1.0, "codebook_entropy": 1.0}
+LEARNED = NEAREST | STRAIGHT | {"entropy": False, "cosine": False, "revive": "batch"}
+
+
+@pytest.mark.parametrize(
+    "book, fields",
+    [
+        (VectorQuantizer(4, 2), LEARNED | {"orthogonal": False}),
+        (EMAVectorQuantizer(4, 2), LEARNED | {"decay": 0.99}),
+        (SimVQ(4, 2), NEAREST | STRAIGHT | {"entropy": False, "revive": "none"}),
+        (
+            IBQ(4, 2),
+            NEAREST
+            | {"revive": "none", "orthogonal": False}
+            | {"by": "product", "entropy": True},
+        ),
+        (
+            GumbelQuantizer(4, 2),
+            {"hard": True, "temperature": 1.0, "least": 1 / 16, "decay_steps": 0},
+        ),
+        (LFQ(4), BITS),
+        (BSQ(4), BITS),
+        (FSQ((3,)), STRAIGHT | {"signs": True, "symmetric": False}),
+        (ResidualFSQ((3,), 2), STRAIGHT),
+        (ResidualQuantizer(LFQ(4), 2), {"dropout": 0.0, "shrink": None}),
+        (MultiScaleQuantizer(LFQ(4), (1, 2)), {"phis": 4}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_nobody_writes_is_as_published(book, fields):
+    assert {name: getattr(book, name) for name in fields} == fields
+    assert getattr(book, "window", None) is None
+
+
 def code_shape(quantizer):
     grid = getattr(quantizer, "code_grid", SHAPE[1:])
     return (SHAPE[0], *grid, len(quantizer.code_counts))

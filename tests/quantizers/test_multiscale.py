@@ -3,7 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vqdit.quantizers import FSQ, IBQ, EMAVectorQuantizer, MultiScaleQuantizer
+from vqdit.quantizers import (
+    FSQ,
+    IBQ,
+    EMAVectorQuantizer,
+    MultiScaleQuantizer,
+    ResidualFSQ,
+)
 from vqdit.quantizers.multiscale import downsample, resize, upsample_cubic
 
 KEY = jax.random.key(2)
@@ -130,6 +136,41 @@ def test_neighbouring_scales_share_a_convolution(count, shared):
     assert found == [2 + i for i in shared]
 
 
+def test_a_book_is_made_of_what_all_scales_ask():
+    """Pairs of mean 3 and 7, and a half of each apart; what fills no grid is left."""
+    book = EMAVectorQuantizer(4, 1, start="kmeans")
+    quantizer = MultiScaleQuantizer(book, ((1,), (2,)), phis=1)
+    assert quantizer.start == "kmeans" and quantizer.code_counts == (4,)
+    variables = jax.jit(quantizer.init)(KEY, jnp.zeros((1, 2, 1)))
+    z = jnp.array([[2.0], [4.0], [6.0], [8.0], [100.0]])
+    made, metrics = quantizer.from_data(variables, KEY, z, 8)
+    rows = quantizer.apply(made, jnp.arange(4), method=lambda m, i: m.book.look_up(i))
+    np.testing.assert_allclose(np.sort(rows[:, 0]), [-1, 1, 3, 7], rtol=1e-4)
+    assert metrics["usage"] == 1
+    # Two of six are -1, two 1.
+    entropy = 2 / 3 * np.log(3) + 1 / 3 * np.log(6)
+    np.testing.assert_allclose(metrics["perplexity"], np.exp(entropy), rtol=1e-5)
+    # Where the convolution doubles what it is given, more is taken off.
+    phi = {"phi_0": {"kernel": jnp.array([0.0, 1.0, 0.0]).reshape(3, 1, 1)}}
+    phi["phi_0"]["bias"] = jnp.zeros(1)
+    asked = quantizer.apply(
+        {**made, "params": phi}, z[:4].reshape(2, 2, 1), method="ideal"
+    )
+    assert asked[:, 0].tolist() == [3, 7, -4, -2, -8, -6]
+    with pytest.raises(ValueError, match="1 latents are less than one grid of 2"):
+        quantizer.from_data(variables, KEY, z[:1])
+
+
+def test_codes_that_end_within_a_scale_are_refused():
+    quantizer = MultiScaleQuantizer(EMAVectorQuantizer(8, 2), (1, 2))
+    variables = jax.eval_shape(quantizer.init, KEY, jnp.zeros((1, 2, 2, 2)))
+    decode = lambda v, codes: quantizer.apply(v, codes, method="decode")
+    for n in (0, 2, 6):
+        with pytest.raises(ValueError, match=rf"{n} codes end .* after \[1, 5\]"):
+            codes = jnp.zeros((1, n, 1), jnp.int32)
+            jax.eval_shape(decode, variables, codes)
+
+
 @pytest.mark.parametrize("scales", [((1,), (3,), (8,)), ((1, 1, 1), (2, 2, 3))])
 def test_any_number_of_axes(scales):
     quantizer = MultiScaleQuantizer(EMAVectorQuantizer(8, 2), scales)
@@ -148,6 +189,9 @@ def test_any_number_of_axes(scales):
         ({"scales": ((1,), (2, 2))}, "one number of axes"),
         ({"scales": (1, 2), "phis": -1}, "phis=-1: write at least 0"),
         ({"scales": (1, 2), "book": IBQ(4, 2)}, "one with an estimator"),
+        ({"scales": (1, 2), "book": ResidualFSQ((3,), 2)}, "a quantizer of one book"),
+        ({"scales": (1, 0)}, "scales=.*each at least 1"),
+        ({"scales": ((2, 1), (1, 2))}, "none smaller than the one before"),
     ],
 )
 def test_impossible_fields_are_refused(fields, message):

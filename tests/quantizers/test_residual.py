@@ -24,6 +24,7 @@ from vqdit.quantizers import (
     VectorQuantizer,
 )
 from vqdit.quantizers.residual import _depths
+from vqdit.tokenizer import ConvEncoder
 
 KEY = jax.random.key(2)
 
@@ -338,12 +339,157 @@ def test_residual_fsq_of_m_books_is_levels_to_the_m_cells(levels):
         assert len(np.unique(np.asarray(latents)[:, 0])) == levels[0] ** m
 
 
+def test_residual_fsq_cuts_cells_again_in_closed_form():
+    """9 cells of channel one, 4 of channel two; a book's first channel is fastest."""
+    quantizer = ResidualFSQ((3, 2), 2)
+    assert quantizer.code_counts == (6, 6) and quantizer.dim == 2
+    u = np.array([[-0.99, -0.99], [0.99, 0.99], [0.05, 0.2], [-0.5, -0.6]])
+    z = jnp.asarray(np.arctanh(u), jnp.float32)
+    variables = start(quantizer)
+
+    @jax.jit
+    def run(z):
+        def latents(z):
+            quantized, after = train(quantizer, variables, z)
+            return quantized.latents.sum(), (quantized, after)
+
+        return quantizer.apply(variables, z), jax.grad(latents, has_aux=True)(z)
+
+    quantized, (slope, (trained, after)) = run(z)
+    expected = [[-8 / 9, -0.75], [8 / 9, 0.75], [0, 0.25], [-4 / 9, -0.75]]
+    assert quantized.codes.tolist() == [[0, 0], [5, 5], [4, 1], [0, 2]]
+    np.testing.assert_allclose(quantized.latents, expected, atol=1e-6)
+    np.testing.assert_allclose(trained.latents, expected, atol=1e-6)
+    np.testing.assert_allclose(slope, 1 - u**2, rtol=1e-3)
+    assert quantized.losses == trained.losses == {}
+    first = [[-2 / 3, -0.5], [2 / 3, 0.5], [0, 0.5], [-2 / 3, -0.5]]
+    found = decode(quantizer, variables, quantized.codes[:, :1])
+    np.testing.assert_allclose(found, first, atol=1e-6)
+    ends, _ = run(jnp.array([[-1e6, -1e6], [1e6, 1e6]] * 2))
+    assert ends.codes.tolist() == [[0, 0], [5, 5]] * 2
+    counts = [after["usage"][f"usage_{i}"]["counts"].tolist() for i in range(2)]
+    assert counts == [[2, 0, 0, 0, 1, 1], [1, 1, 1, 0, 0, 1]]
+    for m in (0, 3):
+        with pytest.raises(ValueError, match=rf"\(2, {m}\): the last axis has 1 to 2"):
+            decode(quantizer, variables, jnp.zeros((2, m), jnp.int32))
+    assert ResidualFSQ((2,), 22).count == 22
+    with pytest.raises(ValueError, match="count=23: cells of 1 / 8388608 are finer"):
+        ResidualFSQ((2,), 23)
+    with pytest.raises(ValueError, match="count=0: write at least 1"):
+        ResidualFSQ((2,), 0)
+
+
+def test_groups_have_the_codes_of_their_own_channels():
+    quantizer = GroupedQuantizer(VectorQuantizer(5, 2, revive="none"), 2)
+    assert quantizer.code_counts == (5, 5) and quantizer.dim == 4
+    variables, z = start(quantizer), draw(20, 4)
+    quantized, _ = jit_train(quantizer, variables, z)
+    halves, errors = [], []
+    for i, part in enumerate(np.split(np.asarray(z), 2, axis=1)):
+        table = np.asarray(variables["params"][f"books_{i}"]["codewords"])
+        index = np.square(part[:, None] - table).sum(-1).argmin(1)
+        np.testing.assert_array_equal(quantized.codes[:, i], index)
+        halves.append(table[index])
+        errors.append(np.square(part - table[index]).mean())
+    expected = np.concatenate(halves, 1)
+    np.testing.assert_allclose(quantized.latents, expected, atol=1e-6)
+    np.testing.assert_allclose(quantized.losses["commit"], np.mean(errors), rtol=1e-5)
+    found = decode(quantizer, variables, quantized.codes)
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(ValueError, match=r"codes are \(3, 1\): the last axis has 2"):
+        decode(quantizer, variables, jnp.zeros((3, 1), jnp.int32))
+
+
+def test_groups_are_made_of_their_own_channels():
+    """Two values in each channel, and two codes."""
+    book = EMAVectorQuantizer(2, 1, start="kmeans")
+    quantizer = GroupedQuantizer(book, 2)
+    assert quantizer.start == "kmeans" and GroupedQuantizer(FSQ((3,)), 2).start != book
+    z = jnp.array([[0.0, 5.0], [9.0, 5.0], [0.0, -3.0], [0.0, 5.0]])
+    variables, metrics = quantizer.from_data(start(quantizer), KEY, z, 5)
+    latents = jax.jit(quantizer.apply)(variables, z).latents
+    np.testing.assert_allclose(latents, z, atol=1e-4)
+    np.testing.assert_allclose(metrics["usage_min"], 1)
+    perplexity = np.exp(-0.25 * np.log(0.25) - 0.75 * np.log(0.75))
+    np.testing.assert_allclose(metrics["perplexity"], perplexity, rtol=1e-5)
+
+
+def test_factorised_codes_are_looked_up_and_made_in_the_books_own_space():
+    book = EMAVectorQuantizer(2, 1, start="kmeans")
+    quantizer = Projected(book, 2)
+    assert (quantizer.start, quantizer.num_codes) == ("kmeans", 2)
+    assert Projected(LFQ(2), 3).start == "normal"
+    variables = start(quantizer)
+    into = {"kernel": jnp.array([[1.0], [0.0]]), "bias": jnp.array([0.5])}
+    params = {**variables["params"], "into": into}
+    z = jnp.array([[0.0, 7.0], [9.0, -7.0], [0.0, 2.0], [9.0, 3.0]])
+    made, metrics = quantizer.from_data({**variables, "params": params}, KEY, z, 5)
+    own = made["codebook"]["book"]
+    rows = own["sums"] / own["counts"][:, None]
+    np.testing.assert_allclose(np.sort(rows[:, 0]), [0.5, 9.5], rtol=1e-4)
+    assert own["ready"] and metrics["usage"] == 1
+    both = jax.jit(
+        lambda v: (quantizer.apply(v, z), quantizer.apply(v, z, method="search"))
+    )
+    quantized, index = both(made)
+    np.testing.assert_array_equal(index, quantized.codes[:, 0])
+    np.testing.assert_allclose(rows[index, 0], z[:, 0] + 0.5, rtol=1e-4)
+
+
+def test_a_vector_by_itself_is_rebuilt_from_one_prefix():
+    """Not each of its channels from a depth of its own."""
+    quantizer = ResidualQuantizer(VectorQuantizer(4, 8, revive="none"), 2, dropout=1.0)
+    variables, z = start(quantizer), draw(8)
+    quantized, _ = jit_train(quantizer, variables, z)
+    first, second = (
+        variables["params"][f"books_{i}"]["codewords"][code]
+        for i, code in enumerate(quantized.codes)
+    )
+    apart = [np.abs(quantized.latents - q).max() for q in (first, first + second)]
+    assert min(apart) < 1e-5 and max(apart) > 1e-3
+
+
+def test_books_of_a_residual_shrink_where_codewords_have_one_length():
+    books = (
+        (GumbelQuantizer(4, 2), 1.0),
+        (Projected(VectorQuantizer(4, 2, cosine=True), 3), 1.0),
+        (VectorQuantizer(4, 2), 1.0),
+        (EMAVectorQuantizer(4, 2, cosine=True), 0.5),
+        (LFQ(2), 0.5),
+    )
+    assert [book.shrink for book, _ in books] == [size for _, size in books]
+
+
+def test_what_a_residual_cannot_do_is_refused():
+    quantizer = ResidualQuantizer(VectorQuantizer(4, 2, revive="none"), 2, dropout=0.5)
+    z = jnp.zeros((3, 2))
+    variables = jax.eval_shape(quantizer.init, KEY, z)
+    for m in (0, 3):
+        with pytest.raises(ValueError, match=rf"\(2, {m}\): the last axis has 1 to 2"):
+            call = lambda v, m=m: quantizer.apply(
+                v, jnp.zeros((2, m), int), method="decode"
+            )
+            jax.eval_shape(call, variables)
+    call = lambda train: lambda v: quantizer.apply(v, z, train=train, mutable="usage")
+    with pytest.raises(ValueError, match="quantizer dropout draws books: pass key="):
+        jax.eval_shape(call(True), variables)
+    assert jax.eval_shape(call(False), variables)[0].codes.shape == (3, 2)
+    whole = quantizer.clone(dropout=0.0)  # which draws nothing
+    call = lambda v: whole.apply(v, z, train=True, mutable="usage")
+    assert jax.eval_shape(call, variables)[0].codes.shape == (3, 2)
+    kmeans = ResidualQuantizer(VectorQuantizer(4, 2, start="kmeans"), 2)
+    assert (quantizer.start, kmeans.start) == ("normal", "kmeans")
+
+
 @pytest.mark.parametrize(
     "make, message",
     [
         (lambda: ResidualQuantizer(FSQ((3,)), 2), r"write ResidualFSQ\(levels, count"),
         (lambda: ResidualQuantizer(VectorQuantizer(4, 2), 0), "count=0: write at"),
         (lambda: ResidualQuantizer(ResidualFSQ((3,), 2), 2), "a quantizer of one book"),
+        (lambda: Projected(ResidualFSQ((3,), 2), 3), "a quantizer of one book"),
+        (lambda: Projected(LFQ(2), 0), "dim=0: write at least 1"),
+        (lambda: GroupedQuantizer(ConvEncoder(), 2), "a quantizer of vectors"),
         (lambda: ResidualQuantizer(LFQ(2), 2, dropout=2.0), "dropout=2.0: write at"),
         (lambda: ResidualQuantizer(LFQ(2), 2, shrink=0.0), "shrink=0.0: write ab"),
         (lambda: ResidualFSQ((3,), 20), "finer than float32; write fewer books"),

@@ -196,6 +196,49 @@ def test_ibq_entropies_are_those_of_its_softmax():
     np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
 
+def test_ibq_keeps_its_codewords_apart_where_asked():
+    quantizer = IBQ(7, 3, orthogonal=True)
+    variables = start(quantizer)
+    e = np.asarray(variables["params"]["codewords"])
+    u = e / np.linalg.norm(e, axis=1, keepdims=True)
+    losses = jit_train(quantizer, variables, draw(20, 3))[0].losses
+    assert set(losses) == {"commit", "codebook", "entropy", "orthogonal"}
+    expected = np.square(u @ u.T - np.eye(7)).sum() / 49
+    np.testing.assert_allclose(losses["orthogonal"], expected, rtol=1e-4)
+
+
+def test_simvq_from_data_has_the_clusters_in_a_basis_of_its_own():
+    quantizer = SimVQ(2, 1, start="kmeans")
+    variables = start(quantizer)
+    variables = {**variables, "params": {"basis": jnp.full((1, 1), 2.0)}}
+    z = jnp.array([[0.0], [9.0], [0.0]])
+    made, _ = quantizer.from_data(variables, KEY, z, 3)
+    assert made["params"]["basis"] == 1 and made["codebook"]["ready"]
+    assert sorted(made["codebook"]["frozen"][:, 0].tolist()) == [0, 9]
+    np.testing.assert_allclose(quantizer.apply(made, z).latents, z, atol=1e-5)
+
+
+def test_simvq_puts_a_row_where_its_basis_takes_it_to_the_vector():
+    """And nowhere where the basis is singular, or the code not dead."""
+    quantizer = SimVQ(3, 2, window=30, revive="batch")
+    frozen = draw(3, 2)
+    dead, fresh = jnp.array([False, True, True]), draw(3, 2, seed=1)
+
+    @jax.jit
+    def replaced(basis, dead):
+        variables = {"params": {"basis": basis}}
+        variables["codebook"] = {"frozen": frozen, "ready": jnp.array(True)}
+        how = {"method": "_replace", "mutable": "codebook"}
+        return quantizer.apply(variables, dead, fresh, **how)[1]["codebook"]["frozen"]
+
+    basis = jnp.array([[2.0, 1.0], [0.5, -1.0]])
+    found = replaced(basis, dead)
+    np.testing.assert_array_equal(found[0], frozen[0])
+    np.testing.assert_allclose(found[1:] @ basis, fresh[1:], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(replaced(jnp.zeros((2, 2)), dead), frozen)
+    np.testing.assert_array_equal(replaced(basis, jnp.zeros(3, bool)), frozen)
+
+
 @pytest.mark.slow
 def test_simvq_revives_where_its_basis_takes_the_row():
     """A dead code's codeword, not its row of C, becomes a vector of the batch."""

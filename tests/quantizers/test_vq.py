@@ -9,7 +9,7 @@ import pytest
 
 from train.objectives.codebook import with_revival
 from train.runtime.step import init_state, make_step
-from vqdit.quantizers import EMAVectorQuantizer, VectorQuantizer
+from vqdit.quantizers import EMAVectorQuantizer, SimVQ, VectorQuantizer
 
 BOTH = pytest.mark.parametrize("kind", [VectorQuantizer, EMAVectorQuantizer])
 KEY = jax.random.key(5)
@@ -55,6 +55,17 @@ def test_codes_are_the_nearest_codewords():
     np.testing.assert_array_equal(quantized.codes[:, 0], expected)
     # z + (q - z), which rounds: only outside training is it q to the bit.
     np.testing.assert_allclose(quantized.latents, e[expected], atol=1e-6)
+
+
+def test_first_codewords_have_the_spread_that_is_written():
+    """Uniform in 3 / k on both sides; normal, of the length 3 in d channels."""
+    how = {"window": 5000, "revive": "none", "start_scale": 3.0}
+    even = EMAVectorQuantizer(500, 4, start="uniform", **how)
+    table = codewords(even, start(even))
+    assert 0.95 * 3 / 500 < np.abs(table).max() <= 3 / 500 * 1.0001
+    assert table.std() == pytest.approx(3 / 500 / 3**0.5, rel=0.05)
+    table = start(SimVQ(500, 4, **how))["codebook"]["frozen"]
+    assert table.std() == pytest.approx(1.5, rel=0.08)
 
 
 def test_cosine_codes_see_directions_only():
@@ -208,6 +219,23 @@ def test_a_revived_code_of_averages_weighs_as_an_average_code():
     # Used codes: (1 + 20) / 2; the dead had halved, and get the mean of all four.
     counts = after["codebook"]["counts"]
     np.testing.assert_allclose(counts, [10.5, 10.5, 5.5, 5.5], rtol=1e-5)
+
+
+def test_codes_that_are_split_in_training_share_their_weight():
+    """The most used in two, then the next; each keeps what its half has won."""
+    quantizer = EMAVectorQuantizer(4, 1, window=40, decay=0.5, revive="split")
+    variables = with_rows(quantizer, [[0], [5], [90], [95]])
+    z = jnp.where(jnp.arange(40) < 30, 0.0, 5.5)[:, None]
+    quantized, after = train(quantizer, variables, z)
+    assert quantized.metrics["revived"] == 2
+    counts = after["codebook"]["counts"]
+    np.testing.assert_allclose(counts, [7.75, 2.75, 7.75, 2.75], rtol=1e-5)
+    rows = codewords(quantizer, after)[:, 0]
+    np.testing.assert_allclose(rows[:2], [0, 5.5 - 0.25 / 5.5], atol=1e-3)
+    # A third of what vectors are from their codes is how far the halves may be apart.
+    apart = 0.3 * np.sqrt(0.25 * (0.25 / 5.5) ** 2)
+    assert (0 < np.abs(rows[2:] - rows[:2])).all()
+    assert np.abs(rows[2:] - rows[:2]).max() < 4 * apart
 
 
 def test_an_average_of_nothing_is_finite():

@@ -16,8 +16,14 @@ def test_every_label_comes_back():
     for wrong in (-2, 10):
         with pytest.raises(ValueError, match="write 0 to 9, or -1"):
             labels.encode(np.array([wrong]))
-    with pytest.raises(ValueError, match="code 11 is none of the 11"):
-        labels.decode(np.array([[11]]))
+    for code in (11, -1):
+        with pytest.raises(ValueError, match=f"code {code} is none of the 11"):
+            labels.decode(np.array([[code]]))
+    assert labels.known([3, 0, -1]).tolist() == [True, True, False]
+    assert labels.said([3, -1]) == ["3", "-1"]
+    assert (labels.source, labels.length, Boxes(1, 2).source) == ("label", 1, "boxes")
+    assert labels.stream("codes") == {"grid": (1,), "vocab": 11, "books": 1}
+    assert Boxes(1, 2).wide and not labels.wide
 
 
 @pytest.mark.parametrize("bins", [1, 7, 1000])

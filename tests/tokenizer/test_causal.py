@@ -146,6 +146,37 @@ def test_context_is_how_far_back_is_seen(fields, back):
     assert (frames[0], frames[-1]) == (n - back, n + ahead)
 
 
+@pytest.mark.parametrize(
+    "fields,frames,latents",
+    [
+        # Back: 9 convolutions of a latent, 6 of a frame, of which half is a latent.
+        ({"strides": ((2, 1, 1),)}, 2 + 2 * 2 + 2 + 7 * 4, 9 * 2 + 6),
+        # The first level looks back only where time steps.
+        (
+            {"strides": ((2, 1, 1),), "temporal": (False, True)},
+            2 + 7 * 4,
+            9 * 2 + 1,
+        ),
+        ({"strides": ((2, 1, 1),), "temporal": (True, False)}, 2 + 2 * 2 + 2, 6),
+        (
+            {
+                "multipliers": (1, 1, 1),
+                "strides": ((1, 1, 1), (2, 1, 1)),
+                "temporal": (False, True, True),
+            },
+            2 * 2 + 2 + 7 * 4,
+            9 * 2 + 5,
+        ),
+        ({"multipliers": (1,), "patch": (2, 1, 1)}, 1 + 8 * 4, 10 * 2),
+        ({"multipliers": (1,), "patch": (3, 1, 1)}, 2 + 8 * 6, 10 * 2),
+    ],
+)
+def test_context_by_hand(fields, frames, latents):
+    module = build(channels=4, attention=False, **fields)
+    assert module.encoder.context == (frames, 0)
+    assert module.decoder.context == (latents, 0)
+
+
 def test_strides_of_time_and_space_are_told_apart():
     encoder = CausalEncoder(
         channels=4, multipliers=(1, 1, 1, 1), strides=((1, 2, 2), (2, 2, 2), (2, 1, 1))

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from tests import quick
 from vqdit import Codec
 from vqdit.quantizers import FSQ, MultiScaleQuantizer, VectorQuantizer
+from vqdit.signal.grids import fold, unfold
 from vqdit.tokenizer import (
     CausalDecoder,
     CausalEncoder,
@@ -151,6 +153,54 @@ def test_a_length_that_does_not_fit_is_padded_and_cropped(name, short):
     y = decode_chunks(module, held, found.latents, 12, length=short)
     assert y.shape == x.shape
     np.testing.assert_allclose(y, signal[:, :short], rtol=1e-4, atol=1e-5)
+
+
+def test_latents_lie_on_the_first_axis():
+    """1 + 4 k frames or 4 k samples are 1 + k latents or k, and cover any length."""
+    frames, samples = chunks._Time(4, True), chunks._Time(4, False)
+    assert [frames.length(n) for n in range(4)] == [0, 1, 5, 9]
+    assert [samples.length(n) for n in range(4)] == [0, 4, 8, 12]
+    assert [frames.latents(n) for n in (1, 2, 5, 6, 9, 10)] == [1, 2, 2, 3, 3, 4]
+    assert [samples.latents(n) for n in (1, 4, 5, 8, 9)] == [1, 1, 2, 2, 3]
+    x = np.arange(1.0, 7).reshape(1, 6, 1)
+    take = lambda *where: chunks._take(x, *where)[0, :, 0].tolist()
+    assert take(4, 8, False) == [5, 6, 0, 0] and take(4, 8, True) == [5, 6, 6, 6]
+    assert take(1, 3, True) == [2, 3]
+
+
+class Fold(nn.Module):
+    """Two frames a latent, the first alone; or back."""
+
+    back: bool = False
+    out: int = 2
+    factor = (2,)
+    causal = True
+    dtype = "float32"
+    borders = ("past",)
+
+    @property
+    def context(self):
+        return (0, 0) if self.back else (1, 0)
+
+    def __call__(self, x):
+        return (unfold if self.back else fold)(x, (2,), ("past",))
+
+
+def test_a_first_frame_is_alone_in_the_signal_and_in_no_piece():
+    """Without any weights: every frame is its number, wherever pieces are cut."""
+    module = Tokenizer(Fold(), Fold(True), dim=2, into=None, back=None)
+    x = np.arange(1.0, 10, dtype=np.float32).reshape(1, 9, 1)
+    pairs = [[1, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
+    for chunk in (1, 2, 5, 100):
+        z = encode_chunks(module, {}, x, chunk).latents
+        assert z[0].tolist() == pairs
+        y = decode_chunks(module, {}, z, chunk)
+        np.testing.assert_array_equal(y, x)
+    # What does not fit is filled up by the last frame, and cropped.
+    z = encode_chunks(module, {}, x[:, :8], 3).latents
+    assert z[0, -1].tolist() == [8, 8]
+    y = decode_chunks(module, {}, z, 3, length=8)
+    np.testing.assert_array_equal(y, x[:, :8])
 
 
 def test_a_codec_takes_any_length():

@@ -13,11 +13,16 @@ from tests.members import marked, missing
 from train.runtime.sharding import TOKENIZER_RULES, specs
 from vqdit import tokenizer
 from vqdit.tokenizer import (
+    Boxes,
+    Bytes,
     CausalDecoder,
     CausalEncoder,
     ConvDecoder,
     ConvEncoder,
+    LogMel,
+    Number,
     PerFrame,
+    Table,
     TiTokDecoder,
     TiTokEncoder,
     Tokenizer,
@@ -183,6 +188,73 @@ def test_encoder_and_decoder_have_the_same_fields(name):
     assert set(field_names(encoder)) ^ set(field_names(decoder)) <= own
     if name != "frames":
         assert {"causal", "remat", "out", "dtype"} <= set(field_names(encoder))
+
+
+TRANSFORMER = {"width": 512, "depth": 8, "heads": 8, "mlp_ratio": 4}
+VQGAN = {"channels": 128, "multipliers": (1, 1, 2, 2, 4), "blocks": 2, "dims": 2}
+VQGAN |= {"mid_attention": True, "patch": 1, "causal": False}
+MAGVIT = VQGAN | {"multipliers": (1, 2, 2), "mid_attention": False}
+MAGVIT |= {"dims": 3, "causal": True}
+DAC = {"channels": 64, "strides": (2, 4, 8, 8), "dilations": (1, 3, 9), "kernel": 7}
+
+
+@pytest.mark.parametrize(
+    "part,fields",
+    [
+        (ConvEncoder(), VQGAN | {"out": 256}),
+        (ConvDecoder(), VQGAN | {"out": 3}),
+        (CausalEncoder(), MAGVIT | {"out": 256}),
+        (CausalDecoder(), MAGVIT | {"out": 3}),
+        (ViTEncoder(), TRANSFORMER | {"patch": 8, "out": 256, "causal": False}),
+        (ViTDecoder(), TRANSFORMER | {"patch": 8, "out": 3, "causal": False}),
+        (TiTokEncoder(), TRANSFORMER | {"patch": 16, "out": 256, "tokens": 32}),
+        (TiTokDecoder((16, 16)), TRANSFORMER | {"patch": 16, "out": 3}),
+        (WaveEncoder(), DAC | {"out": 64, "causal": False}),
+        (WaveDecoder(), DAC | {"out": 1, "causal": False}),
+        (VocosEncoder(), TRANSFORMER | {"window": 256, "hop": 64, "out": 64}),
+        (VocosDecoder(), TRANSFORMER | {"window": 256, "hop": 64, "out": 1}),
+        (
+            LogMel(8000),
+            {"window": 256, "hop": 128, "bands": 64, "floor": 1e-4, "low": 0.0}
+            | {"high": None, "scale": "slaney", "iterations": 32, "momentum": 0.99},
+        ),
+        (
+            Tokenizer(ConvEncoder(), ConvDecoder(), dim=4),
+            {"variational": False, "into": "quantizer", "back": "encoder"},
+        ),
+        (Table(), {"columns": (), "bins": 16}),
+        (Boxes(1, 2), {"classes": 1, "frames": 0}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_nobody_writes_is_as_published(part, fields):
+    assert {name: getattr(part, name) for name in fields} == fields
+    if not isinstance(part, LogMel | Tokenizer | Table | Boxes):
+        assert part.dtype == "float32" and part.remat is None
+
+
+@pytest.mark.parametrize(
+    "kind,fields",
+    [
+        (ConvEncoder, {"widths": (0,)}),
+        (CausalDecoder, {"groups": 0}),
+        (ViTEncoder, {"patch": 0}),
+        (TiTokEncoder, {"tokens": 0}),
+        (TiTokDecoder, {"size": (4, 4), "patch": 0}),
+        (WaveEncoder, {"dilations": (1, 0)}),
+        (WaveDecoder, {"strides": (1,)}),
+        (LogMel, {"rate": 8000, "momentum": 2.0}),
+        (LogMel, {"rate": 8000, "floor": 0.0}),
+        (Boxes, {"bins": 4, "count": 0}),
+        (Table, {"bins": 1}),
+        (Number, {"name": "x", "edges": (float("nan"),)}),
+        (Bytes, {"length": 0}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_every_part_checks_its_fields(kind, fields):
+    with pytest.raises(ValueError, match=rf"{kind.__name__}\.{[*fields][-1]}="):
+        kind(**fields)
 
 
 def test_values_round_trip_as_json(name):

@@ -30,6 +30,7 @@ def test_every_frame_is_an_image():
     state = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), state)
     variables = {"params": params, **state}
     y, quantized = jax.jit(module.apply)(variables, x)
+    assert module.encoder.context == module.decoder.context == (0, 0)
     assert module.factor == (1, 2, 2) and module.grid((3, 4, 6)) == (3, 2, 3)
     assert quantized.codes.shape == (2, 3, 2, 3, 1) and y.shape == x.shape
     # The image tokenizer itself on one of them.

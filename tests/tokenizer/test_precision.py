@@ -26,7 +26,7 @@ from vqdit.tokenizer import (
 )
 
 LOW = {"dtype": "bfloat16"}
-CONV = {"channels": 8, "multipliers": (1, 1), "blocks": 1, **LOW}
+CONV = {"channels": 8, "multipliers": (1, 2), "blocks": 1, **LOW}
 VIT = {"width": 16, "depth": 1, "heads": 2, **LOW}
 WAVE = {"channels": 4, "strides": (2,), "dilations": (1,), **LOW}
 FRAMES = {"window": 16, "hop": 4, **VIT}

@@ -192,6 +192,36 @@ def test_what_is_written_is_not_contradicted():
         assert Table(other, bins=8).contradiction(TABLE)[0] == field
 
 
+def test_numbers_that_are_given_stay_and_words_and_the_rest_are_drawn():
+    drawn = [{"age": 1.0, "visits": 2.0, "sex": "f"} for _ in range(3)]
+    given = [{"age": 51.25, "visits": 1, "sex": "m"}, [40.5, 0, "m"], None]
+    known = np.array([[True, False, True], [True, True, False], [False] * 3])
+    kept = TABLE.kept(drawn, given, known)
+    assert [list(row.values()) for row in kept] == [
+        [51.25, 2.0, "f"],
+        [40.5, 0.0, "f"],
+        [1.0, 2.0, "f"],
+    ]
+    assert drawn[0]["age"] == 1.0  # as it was
+    whole = TABLE.kept(drawn[:2], given[:2], np.array([False, True]))
+    assert [row["age"] for row in whole] == [1.0, 40.5]
+
+
+def test_columns_are_of_numbers_where_all_entries_are():
+    """Words, and what is true or false, are categories; in the order they come in."""
+    rows = [{"b": 1, "a": "x"}, None, {"c": True, "b": np.float32(2.5), "d": None}]
+    rows += [{"d": 7, "a": 3}, {"c": False, "b": ""}]
+    table = Table().settle(rows)
+    kinds = {column.name: type(column) for column in table.columns}
+    assert kinds == {"b": Number, "a": Category, "c": Category, "d": Number}
+    assert list(kinds) == ["b", "a", "c", "d"] and table.length == 4
+    assert table.columns[1].values == ("3", "x")
+    assert table.stream("codes") == {"grid": (4,), "vocab": 7, "books": 1}
+    assert table.closed and table.wide and table.source == "row"
+    with pytest.raises(ValueError, match="Table has codes and no latents; write a pro"):
+        table.stream("latents")
+
+
 def test_a_numpy_scalar_is_spelled_as_a_number():
     assert spelled(np.float64(3.0)) == "3" and spelled(np.float64(0.1)) == "0.1"
 

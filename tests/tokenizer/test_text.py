@@ -1,6 +1,7 @@
 """Text to codes and back: nothing is lost."""
 
 import functools
+import importlib
 import json
 
 import numpy as np
@@ -147,6 +148,29 @@ def test_what_a_model_makes_up_can_be_read():
     assert Bytes(5, ("<s>",)).decode(made_up) == ["\ufffdh", "hi!"]
     with pytest.raises(ValueError, match="code 257 is none of the 257"):
         Bytes(5).decode(made_up)
+
+
+def test_texts_are_known_and_said_in_a_line():
+    tokenizer = Bytes(8)
+    assert tokenizer.known(["a", "", None]).tolist() == [True, False, False]
+    assert tokenizer.said(["two\nlines\r\nmore", "one"]) == ["two lines more", "one"]
+    assert tokenizer.settled and tokenizer.settle(["a"]) is tokenizer
+    assert tokenizer.seen(["a"]) == (["a"], {}) and not tokenizer.closed
+    assert tokenizer.kept(["drawn"], ["given"], np.array([[True] * 8])) == ["drawn"]
+    assert tokenizer.stream("codes") == {"grid": (8,), "vocab": 257, "books": 1}
+    assert tokenizer.source == "caption" and not tokenizer.wide
+    with pytest.raises(ValueError, match="Bytes has codes and no latents; write a pro"):
+        tokenizer.stream("latents")
+    assert Bytes(8).contradiction(Bytes(9)) == ("length", 8, 9)
+
+
+def test_without_its_library_bpe_says_what_to_install(monkeypatch):
+    def absent(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(importlib, "import_module", absent)
+    with pytest.raises(ValueError, match="tokenizers library; pip install tokenizers"):
+        BPE.train(CORPUS, words=300, length=8)
 
 
 def test_impossible_fields_are_refused():

@@ -219,6 +219,34 @@ def test_encoder_and_decoder_of_different_factors_are_refused():
         Tokenizer(encoder, decoder, None, dim=2)
 
 
+def test_latents_of_other_axes_are_refused():
+    decoder = build(dim=2).decoder
+    with pytest.raises(ValueError, match=r"dims=2 takes .* got \(1, 4, 6\)"):
+        jax.eval_shape(decoder.init, KEY, jnp.zeros((1, 4, 6)))
+    with pytest.raises(ValueError, match=r"dims=2 takes 2 axes, not \(4,\)"):
+        build(dim=2).grid((4,))
+
+
+def test_log_variances_are_bounded_and_have_a_loss_of_their_own():
+    """KL of N(mean, variance) from N(0, 1), summed over an example's latents."""
+    module = build(dim=2, variational=True)
+    mean = np.array([[[[0.5, -1.0]]], [[[2.0, 0.0]]]], np.float32)
+    log_variance = np.array([[[[0.3, -2.0]]], [[[50.0, -80.0]]]], np.float32)
+    z = jnp.asarray(np.concatenate([mean, log_variance], -1))
+    found = module.apply({}, z, method="quantize")
+    np.testing.assert_array_equal(found.latents, mean)
+    bounded = log_variance.clip(-30, 20).astype(np.float64)
+    each = 0.5 * (mean**2 + np.exp(bounded) - 1 - bounded)
+    kl = each.sum((1, 2, 3)).mean()
+    np.testing.assert_allclose(found.losses["kl"], kl, rtol=1e-5)
+    one = module.apply({}, z[:1], method="quantize")
+    np.testing.assert_allclose(one.losses["kl"], each[0].sum(), rtol=1e-5)
+    drawn = module.apply({}, z, train=True, key=KEY, method="quantize")
+    eps = jax.random.normal(KEY, mean.shape)
+    expected = mean + np.exp(bounded / 2) * eps
+    np.testing.assert_allclose(drawn.latents, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_attention_flags_are_one_a_level():
     tokenizer = build(dim=2, attention=(True,))
     with pytest.raises(ValueError, match="1 flags for 2 levels"):

@@ -86,6 +86,7 @@ def test_the_interface_is_every_tokenizers(module, dims, grid):
 def test_blocks_are_pre_norm():
     """ViT's equations 2 and 3, and the last norm, in NumPy."""
     module, x = Transformer(1, heads=2, mlp_ratio=2), drawn().reshape(3, 8, 9)[..., :6]
+    given = x
     shapes = jax.eval_shape(module.init, KEY, x)["params"]
     params = quick.parameters(shapes)
     found = quick.apply(module, {"params": params}, x)
@@ -105,8 +106,13 @@ def test_blocks_are_pre_norm():
     x = x + dense(mixed.transpose(0, 2, 1, 3).reshape(3, 8, 6), attn["out"])
     h = dense(norm(x, "block_00_mlp_norm"), mlp["up"])
     h = 0.5 * h * (1 + np.tanh(np.sqrt(2 / np.pi) * (h + 0.044715 * h**3)))
-    expected = norm(x + dense(h, mlp["down"]), "norm_out")
+    x = x + dense(h, mlp["down"])
+    expected = norm(x, "norm_out")
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    # And what leaves a block can be captured by the block's name.
+    capture = lambda v: module.apply(v, given, capture_intermediates=True)[1]
+    seen = jax.jit(capture)({"params": params})["intermediates"]["block_00"]
+    np.testing.assert_allclose(seen["__call__"][0], x, rtol=1e-4, atol=1e-5)
 
 
 def test_without_blocks_a_patch_is_all_that_its_latent_sees():
@@ -216,6 +222,9 @@ def test_what_does_not_fit_is_refused():
     assert vit(causal=True).factor == (2, 2, 2)
     with pytest.raises(ValueError, match="causal=True and the other without"):
         CAUSAL.clone(decoder=CAUSAL.decoder.clone(causal=False, patch=(2, 2, 1)))
+    for part in (TiTokEncoder, functools.partial(TiTokDecoder, (4, 6))):
+        with pytest.raises(ValueError, match="causal=True: a token is of no place"):
+            part(causal=True)
     wide = titok(width=14, heads=4)
     with pytest.raises(ValueError, match="4 heads do not divide the width 14"):
         jax.eval_shape(wide.init, KEY, drawn())

@@ -34,6 +34,42 @@ def variables(module):
     return {"params": quick.parameters(jax.eval_shape(module.init, KEY, x)["params"])}
 
 
+@jax.jit
+def twice(x):
+    """(what is seen of x and of silence; the waveforms of it, and of it changed)"""
+    seen, silent = (analysis(each, 32, 8) for each in (x, 0 * x))
+    level, turn = seen[..., :1, :], seen[..., 1:, :]
+    most = jnp.full_like(level, -CENTRE)
+    drawn = {
+        "same": seen,
+        "longer": jnp.concatenate([level, 7 * turn], -2),
+        "half": jnp.concatenate([level + np.log(0.5), turn], -2),
+        "full": jnp.concatenate([most, turn], -2),
+        "beyond": jnp.concatenate([most + 50, turn], -2),
+        "silent": silent,
+    }
+    y = {name: synthesis(each, 32, 8) for name, each in drawn.items()}
+    return seen, silent, magnitude(x[..., 0], 32, 8), y
+
+
+def test_levels_and_directions_say_all_of_a_waveform():
+    x = 0.1 * drawn(1, 96, 2)
+    seen, silent, size, y = twice(x)
+    assert seen.shape == (1, 12, 2, 3, 17)
+    level = np.exp(seen[:, :, 0, 0] + CENTRE)
+    np.testing.assert_allclose(level, np.maximum(size, FLOOR), rtol=0.02)
+    long = np.linalg.norm(seen[:, :, 0, 1:], axis=-2)
+    np.testing.assert_allclose(long, level**0.3, rtol=0.02)
+    np.testing.assert_allclose(silent[..., 0, :], np.log(FLOOR) - CENTRE, rtol=1e-6)
+    assert not silent[..., 1:, :].any() and not y["silent"].any()
+    for name, expected in (("same", x), ("longer", x), ("half", y["same"] / 2)):
+        np.testing.assert_allclose(y[name], expected, atol=2e-4, err_msg=name)
+    np.testing.assert_array_equal(y["beyond"], y["full"])
+    assert np.isfinite(y["full"]).all() and np.abs(y["full"]).max() > 1
+    # -100 dB of full scale, and what is drawn as 0 is 61 dB below it.
+    assert np.log10(FLOOR) * 20 == -100 and -61 < CENTRE * 20 / np.log(10) < -60
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("window,hop,channels", [(8, 4, 1), (32, 8, 2), (9, 3, 1)])
 @pytest.mark.parametrize("loudness", [1.0, 1e-2])
@@ -107,6 +143,9 @@ def test_what_does_not_fit_is_refused():
             part(window=4, hop=8)
         with pytest.raises(ValueError, match="write at least twice the hop, 16"):
             part(window=10, hop=8)
+        assert part(window=16, hop=8).factor == (8,)
+        with pytest.raises(ValueError, match="causal=True: a frame sees samples after"):
+            part(causal=True)
     with pytest.raises(ValueError, match="same patch or hop"):
         Tokenizer(module.encoder, module.decoder.clone(hop=2), dim=3)
     with pytest.raises(ValueError, match="VocosEncoder cannot work in chunks"):
