@@ -10,6 +10,7 @@ from tests import toys
 from vqdit import Continuous, Discrete, Gaussian, Masking
 from vqdit.diffusion import Linear, Uniform
 from vqdit.diffusion.objectives import Denoising, known_mean
+from vqdit.diffusion.objectives.denoising import _counted
 
 STREAMS = [Continuous("image", (2, 2), 2), Discrete("word", (3,), 5)]
 PROCESSES = {"image": Gaussian(), "word": Masking(5)}
@@ -53,6 +54,17 @@ def test_the_mean_is_over_what_is_known():
     assert known_mean(loss, jnp.array([[1, 0, 0], [0, 0, 1]])) == 2.5
     assert known_mean(loss.at[0].set(jnp.inf), jnp.array([0, 1])) == 4.0
     assert known_mean(loss, jnp.zeros(2)) == 0.0
+
+
+def test_what_is_known_and_not_given_is_counted():
+    """Of examples, of places, or of one of the two."""
+    none, one = jnp.array([1, 0]) > 0, jnp.array([[1, 0, 0], [0, 0, 1]]) > 0
+    assert _counted(None, None) is None and _counted(none, None) is none
+    np.testing.assert_array_equal(_counted(None, one), ~one)
+    np.testing.assert_array_equal(_counted(none, none), [False, False])
+    np.testing.assert_array_equal(_counted(none, one), [[0, 1, 1], [0, 0, 0]])
+    np.testing.assert_array_equal(_counted(one, none), [[0, 0, 0], [0, 0, 1]])
+    np.testing.assert_array_equal(_counted(one, ~one), one)
 
 
 def test_streams_have_times_and_noise_of_their_own_and_labels_fall():
