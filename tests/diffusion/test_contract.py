@@ -304,6 +304,9 @@ def test_karras_grid_is_that_of_the_paper():
         lambda: Steps(0),
         lambda: Karras(8, 2.0, 1.0),
         lambda: Karras(8, 2.0, 2.0),
+        lambda: Karras(0),
+        lambda: Karras(8, low=0.0),
+        lambda: Karras(8, rho=0.0),
         lambda: Times((1.0, 0.5)),
         lambda: Times((0.5, 0.6, 0.0)),
         lambda: Times((1.0, 0.5, 0.5, 0.0)),
@@ -380,6 +383,12 @@ def test_as_they_stand_they_are_those_of_their_papers():
     [
         (lambda: VarianceExploding(2.0, 2.0), "high=2.0: write above low, 2.0"),
         (lambda: LogNormal(low=2.0, high=2.0), "high=2.0: write above low, 2.0"),
+        (lambda: VarianceExploding(0.0), "low=0.0: write above 0"),
+        (lambda: LogNormal(low=0.0), "low=0.0: write above 0"),
+        (lambda: LinearBetas(power=0.0), "power=0.0: write above 0"),
+        (lambda: Churn(more=0.5), "more=0.5: write at least 0 and at most 0.4143"),
+        (lambda: Prefix(-0.1), "low=-0.1: write"),
+        (lambda: Prefix(0.5, 1.5), "high=1.5: write"),
         (lambda: Betas(()), "Betas: write one beta or more, each in .0, 1."),
         (lambda: Betas((0.1, 1.0)), "Betas: write one beta or more, each in .0, 1."),
         (lambda: Betas((0.0, 0.1)), "Betas: write one beta or more, each in .0, 1."),
@@ -391,7 +400,7 @@ def test_as_they_stand_they_are_those_of_their_papers():
         (lambda: Masking().codes, "Masking.vocab is not known; write it"),
     ],
 )
-def test_a_schedule_that_makes_no_sense_is_refused(make, message):
+def test_a_value_that_makes_no_sense_is_refused(make, message):
     with pytest.raises(ValueError, match=message) as refusal:
         make()
     assert "\n" not in str(refusal.value)
