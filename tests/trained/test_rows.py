@@ -129,3 +129,10 @@ def test_bins_come_back_with_the_bundle(model, tmp_path):
 def test_what_is_no_row_is_refused(model, rows, message):
     with pytest.raises(ValueError, match=message):
         model.sampler(want="kind")(KEY, IDS, given={"record": rows})
+
+
+def test_what_is_no_list_is_refused(model):
+    with pytest.raises(
+        ValueError, match="given 'kind' is 2; write a list, one a sample"
+    ):
+        model.sampler(want="record")(KEY, IDS, given={"kind": 2})
