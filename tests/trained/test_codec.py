@@ -315,8 +315,6 @@ def test_a_contract_of_what_nobody_said_is_empty(codec):
         ),
         ({"code_grid": (2**16, 2**15)}, "code_grid=.*: an example has at most"),
         ({"code_grid": (2**15, 2**15), "codes": (9, 9)}, "at most 1,073,741,824 codes"),
-        ({"preparation": (("far",),)}, "preparation=.*: write pairs of a name and a"),
-        ({"preparation": ((1, 2),)}, "preparation=.*: write pairs of a name and a"),
     ],
 )
 def test_a_contract_that_cannot_be_is_refused(codec, fields, message):

@@ -65,9 +65,12 @@ def test_it_is_a_pure_function_inside_a_jit(model):
 def test_a_call_hands_on_all_that_a_sampler_takes(monkeypatch):
     """And the latents of the signals, as the noise to begin with."""
     seen, inverter = {}, toys.any_to_any().inverter(of="image", steps=3)
-    monkeypatch.setattr(
-        Sampler, "__call__", lambda *of, **how: seen.update(of=of, **how)
-    )
+
+    def spy(*of, **how):
+        seen.update(of=of, **how)
+        return {}
+
+    monkeypatch.setattr(Sampler, "__call__", spy)
     x = np.random.default_rng(0).uniform(-1, 1, (4, 4, 4, 1)).astype(np.float32)
     how = {
         "label": LABEL,
