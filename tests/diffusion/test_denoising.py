@@ -107,6 +107,22 @@ class Silent:
         return {name: jnp.zeros(wide[name]) for name in x}
 
 
+def test_the_loss_weighs_streams_as_it_is_said():
+    """As written, and 1 of a stream that is not named."""
+    batch = {"streams": {"image": IMAGE, "word": WORD}, "label": LABEL}
+    said = Denoising(Silent(STREAMS), PROCESSES, TIMES, weights={"image": 3.0})
+
+    @jit
+    def run():
+        loss, (_, metrics) = said({}, {}, batch, jax.random.key(0), 0)
+        return loss, metrics
+
+    loss, metrics = run()
+    assert metrics.keys() == {"loss_image", "loss_word"}
+    expected = 3 * metrics["loss_image"] + metrics["loss_word"]
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+
 @pytest.mark.slow
 def test_a_stream_draws_by_its_name_and_weighs_what_is_said():
     batch = {"streams": {"image": IMAGE, "word": WORD}, "label": LABEL}

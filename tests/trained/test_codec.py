@@ -140,6 +140,22 @@ def test_what_is_bound_to_its_sides_says_so():
     assert codec.encode_tiles(pictures(8, 8), 0).codes.shape == (2, 4, 2, 1)
 
 
+def test_what_a_backbone_says_of_other_sides_is_said():
+    class Bound:
+        def grid(self, sides):
+            return sides
+
+        def init_with_output(self, key, x, method):
+            raise ValueError(f"no room for {x.shape}")
+
+    with pytest.raises(ValueError) as refusal:
+        inputs._check_sides.__wrapped__(Bound(), (8, 6, 1), (4, 4, 1))
+    assert str(refusal.value) == (
+        "this tokenizer is bound to the sides (4, 4) of its training (no room for "
+        "(1, 8, 6, 1)); for (8, 6) use encode_tiles"
+    )
+
+
 def test_tiles_are_the_codec_on_each_of_them(codec):
     """Without an overlap; a last batch that is not full, and edges that stick out."""
     x = pictures(7, 8)

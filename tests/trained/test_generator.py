@@ -399,6 +399,22 @@ def test_streams_that_there_are_not_are_refused(joint, field):
     assert getattr(Generator(*made, **{field: ["word"]}), field) == ("word",)
 
 
+def test_what_jax_makes_of_a_generator_is_all_of_it(joint):
+    made = (joint.module, joint.params, joint.processes, joint.tokenizers)
+    own = Generator(*made, ("a", "b"), (1,), ("image",), ("word",), {"word": Plain()})
+    again = jax.tree.map(lambda leaf: leaf, own)
+    for field in ("class_names", "untrained", "left_out", "parts", "solvers"):
+        assert (
+            getattr(again, field) == getattr(own, field) != getattr(Generator, field, 0)
+        )
+    assert (again.module, again.processes) == (own.module, own.processes)
+    assert again.codecs.keys() == {"image"} and again.values == {}
+    size = sum(leaf.size for leaf in jax.tree.leaves(own.params))
+    said = repr(own)
+    assert "through its tokenizer, word (3, 1) by Masking(vocab=5" in said
+    assert said.endswith(f", {size:,} parameters)") and "classes" not in said
+
+
 def test_an_interval_without_guidance_is_refused(model):
     with pytest.raises(ValueError, match=r"interval=.0.2, 0.8. is guidance's: write"):
         model.sampler(interval=(0.2, 0.8))
@@ -513,4 +529,6 @@ def test_what_was_never_trained_is_refused(model, tmp_path):
         partly.sampler(guidance=4.0)
     partly.sampler(guidance=1.0)
     labels.check_guidance(model, 4.0)
+    for none in (None, 1, {"word": 3.0}, {"label": 1.0}, np.ones(8)):
+        labels.check_guidance(partly, none)
     np.testing.assert_array_equal(partly.check_label(LABEL * 0 + 2, IDS), 2)

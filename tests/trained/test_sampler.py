@@ -24,7 +24,7 @@ from vqdit.diffusion import (
     example_keys,
     sample,
 )
-from vqdit.trained import sampler
+from vqdit.trained import conditions, sampler
 
 KEY, IDS = jax.random.key(0), jnp.arange(4)
 LABEL = jnp.array([0, 1, 2, 1])
@@ -345,13 +345,22 @@ def test_grids_are_values_or_times(model):
     [
         (np.array([0.2, 0.9]), "ids are float64"),
         (np.array([], int), "whole numbers"),
-        (np.array([1, 2**32 + 1]), "below 2.31"),
+        (np.array([1, 2**32 + 1]), "id 4294967297: write ids from -2.31 to below 2.31"),
+        (np.array([3, 2**31]), "id 2147483648: write ids"),
+        (np.array([5, -(2**31) - 1]), "id -2147483649: write ids"),
+        (np.array([[1]]), "ids are int64 .1, 1.; write .b,. whole numbers"),
         (3, "whole numbers"),
     ],
 )
 def test_ids_that_number_nothing_are_refused(guided, ids, message):
     with pytest.raises(ValueError, match=message):
         guided(KEY, ids, label=0)
+
+
+def test_ids_are_whole_numbers_of_32_bits():
+    ends = conditions.whole([-(2**31), 0, 2**31 - 1])
+    assert ends.dtype == jnp.int32 and ends.tolist() == [-(2**31), 0, 2**31 - 1]
+    assert conditions.whole(np.array([7], np.uint8)).dtype == jnp.int32
 
 
 def test_what_is_known_of_a_stream_stays():

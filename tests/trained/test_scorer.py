@@ -83,6 +83,12 @@ def test_what_cannot_be_shown_is_refused(model):
         of_sound(KEY, IDS, {"sound": SOUND}, shown={"sound": np.ones(4)})
     with pytest.raises(ValueError, match=r"shown 'image': write one that is scored"):
         of_sound(KEY, IDS, {"sound": SOUND}, shown={"image": np.ones((4, 2, 2))})
+    shown = {"word": np.ones((4, 3))}  # which is given in parts, but not scored
+    with pytest.raises(ValueError, match=r"shown 'word': .* in parts, \['sound'\]"):
+        of_sound(KEY, IDS, {"sound": SOUND}, shown=shown)
+    shown = {"image": np.ones((4, 2, 2))}  # which is scored, but not given in parts
+    with pytest.raises(ValueError, match=r"shown 'image': .* in parts, \[\]"):
+        model.scorer("image")(KEY, IDS, {"image": IMAGE}, shown=shown)
 
 
 def test_what_is_unknown_is_neither_seen_nor_scored(model, of_word):
