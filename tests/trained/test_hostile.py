@@ -132,7 +132,6 @@ def test_a_module_that_its_weights_do_not_bear_out(change, said, whole, tmp_path
         ("mean", [{"float": "nan"}, 0.0], "mean="),
         ("fingerprint", 5, "fingerprint"),
         ("preparation", [["far"]], "preparation"),
-        ("preparation", [["far", 80.0], [1, 2]], "preparation"),
     ],
 )
 def test_a_contract_that_cannot_be(field, value, said, whole, tmp_path):
