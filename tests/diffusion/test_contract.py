@@ -20,9 +20,13 @@ from vqdit.diffusion import (
     EDM,
     Ancestral,
     Betas,
+    Case,
     Churn,
     Confidence,
     Corrector,
+    Cosine,
+    CosineBetas,
+    DDPMLinear,
     Gaussian,
     Grid,
     Heun,
@@ -32,9 +36,12 @@ from vqdit.diffusion import (
     LinearBetas,
     LogitNormal,
     LogNormal,
+    MaskAndReplace,
     Masking,
+    Mixture,
     Multistep,
     Plain,
+    Prefix,
     Process,
     Remask,
     Reversed,
@@ -44,6 +51,7 @@ from vqdit.diffusion import (
     Times,
     Uniform,
     Unmask,
+    VarianceExploding,
     example_keys,
     preconditioned,
     sample,
@@ -199,6 +207,7 @@ def test_ends_are_data_and_prior(name):
         draws = [np.bincount(np.ravel(v), minlength=4) / v.size for v in (end, start)]
         # 4 standard errors of the difference of two shares.
         assert abs(draws[0] - draws[1]).max() < 4 * math.sqrt(2 * 0.25 / 8000)
+        assert abs(draws[1] - toys.fallen(process)).max() < 4 * math.sqrt(0.25 / 8000)
         return
     np.testing.assert_allclose(x_t[0], x[0], atol=0.01)
     assert abs(end.std() / start.std() - 1) < 4 / math.sqrt(8000)
@@ -294,12 +303,107 @@ def test_karras_grid_is_that_of_the_paper():
     [
         lambda: Steps(0),
         lambda: Karras(8, 2.0, 1.0),
+        lambda: Karras(8, 2.0, 2.0),
+        lambda: Karras(0),
+        lambda: Karras(8, low=0.0),
+        lambda: Karras(8, rho=0.0),
         lambda: Times((1.0, 0.5)),
+        lambda: Times((0.5, 0.6, 0.0)),
+        lambda: Times((1.0, 0.5, 0.5, 0.0)),
+        lambda: Times((1.5, 0.0)),
+        lambda: Times((0.0,)),
     ],
 )
 def test_a_grid_that_makes_no_sense_is_refused(make):
     with pytest.raises(ValueError, match="write"):
         make()
+
+
+def test_a_grid_begins_where_it_is_told():
+    """As those of streams that are drawn together do, whatever their own start."""
+    process = Gaussian()
+    for grid in (Steps(4, 3.0), Karras(4), Karras(4, rho=math.inf)):
+        times = np.asarray(grid(process, 0.5))
+        assert times.shape == (5,) and times[0] == 0.5 and (np.diff(times) < 0).all()
+    # Even in log sigma from 0.5 / 0.5 down to low, at which sigma / (1 - sigma) is it.
+    odds = times[1:4] / (1 - times[1:4])
+    np.testing.assert_allclose(odds, 0.002 ** (np.arange(1, 4) / 3), rtol=1e-3)
+    np.testing.assert_allclose(Times((0.5, 0.0))(process, 0.5), (0.5, 0.0))
+    with pytest.raises(ValueError, match="0.6 is past 0.5, where sampling starts"):
+        Times((0.6, 0.0))(process, 0.5)
+
+
+def test_as_they_stand_they_are_those_of_their_papers():
+    """Figures that a bundle or an experiment does not say."""
+    for value, said in (
+        (Steps(), "Steps(steps=50, shift=1.0)"),
+        (Karras(), "Karras(steps=18, low=0.002, high=80.0, rho=7.0)"),
+        (LogitNormal(), "LogitNormal(mean=0.0, std=1.0)"),
+        (LogNormal(), "LogNormal(mean=-1.2, std=1.2, low=0.001, high=80.0)"),
+        (DDPMLinear(), "DDPMLinear(beta_min=0.1, beta_max=20.0)"),
+        (VarianceExploding(), "VarianceExploding(low=0.001, high=80.0)"),
+        (LinearBetas(), "LinearBetas(steps=1000, low=0.0001, high=0.02, power=1.0)"),
+        (CosineBetas(), "CosineBetas(steps=1000, offset=0.008, most=0.999)"),
+        (ImplicitEuler(), "ImplicitEuler(rounds=4)"),
+        (DDIM(), "DDIM(eta=0.0)"),
+        (Corrector(), "Corrector(snr=0.1)"),
+        (
+            Churn(),
+            "Churn(solver=Heun(), more=0.2, low=0.05, high=50.0, scale=1.003)",
+        ),
+        (Unmask(), "Unmask(temperature=1.0, top_p=1.0)"),
+        (Confidence(), "Confidence(noise=4.5, temperature=1.0, top_p=1.0)"),
+        (Remask(), "Remask(eta=0.1, cap=1.0, temperature=1.0, top_p=1.0)"),
+        (Masking(), "Masking(vocab=None, schedule=Cosine(), weight='elbo')"),
+        (MaskAndReplace(), "MaskAndReplace(vocab=None, schedule=Cosine(), share=0.1)"),
+        (Prefix(), "Prefix(low=0.0, high=1.0)"),
+        (
+            Case(),
+            "Case(given=0.0, absent=0.0, together=False, parts={}, weight=1.0)",
+        ),
+        (Mixture(), f"Mixture(cases=({Case()!r},))"),
+    ):
+        assert repr(value) == said
+    plain = Gaussian()
+    assert plain == Gaussian(Linear(), "velocity", False, guided=None)
+    assert EDM() == EDM(VarianceExploding(), data_std=0.5) and EDM().target == "edm"
+    starts = {
+        Gaussian(Cosine(), "noise"): 0.999,
+        Gaussian(Cosine(), "v"): 1.0,
+        Gaussian(VarianceExploding(), "noise"): 1.0,
+        Gaussian(LinearBetas(), "noise"): 1.0,
+        EDM(): 1.0,
+        Masking(3): 1.0,
+    }
+    assert [process.start for process in starts] == [*starts.values()]
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: VarianceExploding(2.0, 2.0), "high=2.0: write above low, 2.0"),
+        (lambda: LogNormal(low=2.0, high=2.0), "high=2.0: write above low, 2.0"),
+        (lambda: VarianceExploding(0.0), "low=0.0: write above 0"),
+        (lambda: LogNormal(low=0.0), "low=0.0: write above 0"),
+        (lambda: LinearBetas(power=0.0), "power=0.0: write above 0"),
+        (lambda: Churn(more=0.5), "more=0.5: write at least 0 and at most 0.4143"),
+        (lambda: Prefix(-0.1), "low=-0.1: write"),
+        (lambda: Prefix(0.5, 1.5), "high=1.5: write"),
+        (lambda: Betas(()), "Betas: write one beta or more, each in .0, 1."),
+        (lambda: Betas((0.1, 1.0)), "Betas: write one beta or more, each in .0, 1."),
+        (lambda: Betas((0.0, 0.1)), "Betas: write one beta or more, each in .0, 1."),
+        (lambda: LinearBetas(high=1.5), "write one beta or more, each in .0, 1."),
+        (
+            lambda: Masking(3, VarianceExploding()),
+            "no share of codes; write Linear",
+        ),
+        (lambda: Masking().codes, "Masking.vocab is not known; write it"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused(make, message):
+    with pytest.raises(ValueError, match=message) as refusal:
+        make()
+    assert "\n" not in str(refusal.value)
 
 
 # Every pair of process and solver on data whose best predictor is known.

@@ -10,6 +10,7 @@ from tests import toys
 from vqdit import Continuous, Discrete, Gaussian, Masking
 from vqdit.diffusion import Linear, Uniform
 from vqdit.diffusion.objectives import Denoising, known_mean
+from vqdit.diffusion.objectives.denoising import _counted
 
 STREAMS = [Continuous("image", (2, 2), 2), Discrete("word", (3,), 5)]
 PROCESSES = {"image": Gaussian(), "word": Masking(5)}
@@ -55,6 +56,17 @@ def test_the_mean_is_over_what_is_known():
     assert known_mean(loss, jnp.zeros(2)) == 0.0
 
 
+def test_what_is_known_and_not_given_is_counted():
+    """Of examples, of places, or of one of the two."""
+    none, one = jnp.array([1, 0]) > 0, jnp.array([[1, 0, 0], [0, 0, 1]]) > 0
+    assert _counted(None, None) is None and _counted(none, None) is none
+    np.testing.assert_array_equal(_counted(None, one), ~one)
+    np.testing.assert_array_equal(_counted(none, none), [False, False])
+    np.testing.assert_array_equal(_counted(none, one), [[0, 1, 1], [0, 0, 0]])
+    np.testing.assert_array_equal(_counted(one, none), [[0, 0, 0], [0, 0, 1]])
+    np.testing.assert_array_equal(_counted(one, ~one), one)
+
+
 def test_streams_have_times_and_noise_of_their_own_and_labels_fall():
     """What the network is shown; 4 standard errors of a share of 4,000 labels."""
     n, shown = 4000, {}
@@ -93,6 +105,22 @@ class Silent:
         self.known = known
         wide = {"image": x["image"].shape, "word": (*x["word"].shape, 5)}
         return {name: jnp.zeros(wide[name]) for name in x}
+
+
+def test_the_loss_weighs_streams_as_it_is_said():
+    """As written, and 1 of a stream that is not named."""
+    batch = {"streams": {"image": IMAGE, "word": WORD}, "label": LABEL}
+    said = Denoising(Silent(STREAMS), PROCESSES, TIMES, weights={"image": 3.0})
+
+    @jit
+    def run():
+        loss, (_, metrics) = said({}, {}, batch, jax.random.key(0), 0)
+        return loss, metrics
+
+    loss, metrics = run()
+    assert metrics.keys() == {"loss_image", "loss_word"}
+    expected = 3 * metrics["loss_image"] + metrics["loss_word"]
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
 @pytest.mark.slow

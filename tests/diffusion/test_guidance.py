@@ -171,11 +171,22 @@ def test_the_interval_goes_by_the_time_of_what_is_drawn():
     noise, scale, interval = {"a": jnp.array([[5.0]])}, jnp.array(3.0), (0.4, 0.6)
     predict = guided(network, processes, None, 0, noise, scale, interval)
     found = {}
-    for t in (0.5, 0.8):
+    for t in (0.3, 0.4, 0.5, 0.6, 0.8):
         times = {"a": jnp.zeros(1), "b": jnp.full(1, t)}
         found[t] = float(predict(streams, times)["b"][0, 0]) / t
-    # given 1, absent 5: 5 + 3 (1 - 5) inside; given alone outside.
-    np.testing.assert_allclose([found[0.5], found[0.8]], [-7.0, 1.0], rtol=1e-6)
+    # given 1, absent 5: 5 + 3 (1 - 5) inside, ends included; given alone outside.
+    np.testing.assert_allclose([*found.values()], [1, -7, -7, -7, 1], rtol=1e-6)
+
+
+def test_each_stream_has_the_interval_at_its_own_time():
+    """One is inside and is guided; the other, drawn beside it, is not."""
+    network = lambda streams, times, label: dict.fromkeys("bc", streams["a"])
+    streams = {"a": jnp.array([[1.0]]), "b": jnp.zeros((1, 1)), "c": jnp.zeros((1, 1))}
+    noise, processes = {"a": jnp.array([[5.0]])}, dict.fromkeys("abc", Gaussian())
+    how = (network, processes, None, 0, noise, jnp.array(3.0), (0.4, 0.6))
+    times = {"a": jnp.zeros(1), "b": jnp.full(1, 0.5), "c": jnp.full(1, 0.9)}
+    found = guided(*how)(streams, times)
+    assert (found["b"].item(), found["c"].item()) == (-7.0, 1.0)
 
 
 def test_outside_the_interval_the_batch_is_asked_alone():

@@ -118,6 +118,23 @@ def test_loss_reads_nothing_from_codes_that_are_seen():
     assert (gradient[0, 0] == 0).all() and (gradient[0, 1] != 0).all()
 
 
+@pytest.mark.parametrize("schedule, power", [(Linear(), 1), (DDPMLinear(), 0.547)])
+def test_below_the_hold_a_weight_makes_up_for_the_fewer_masks(schedule, power):
+    """Of sigma ~ t^p it is (p + 1) / hold below a thousandth, where codes fall with the
+    smaller sigma(t), and p / t above."""
+    process, x_t = Masking(VOCAB, schedule), jnp.full((3, 1), MASK)
+    t = jnp.array([1e-6, 9e-4, 1.1e-3])
+    loss = process.loss(jnp.zeros((3, 1, VOCAB)), 0 * x_t, x_t, t)
+    expected = np.log(3) * np.array([power + 1, power + 1, power / 1.1]) / 1e-3
+    np.testing.assert_allclose(loss, expected, rtol=0.02)
+
+
+def test_estimate_is_certain_of_what_is_seen():
+    x_t, logits = jnp.array([1, MASK]), jnp.log(jnp.array([0.2, 0.5, 0.3])) + 1.0
+    found = Masking(VOCAB).estimate(jnp.stack([logits] * 2), x_t, jnp.array(0.5))
+    np.testing.assert_allclose(found, [[0, 1, 0], [0.2, 0.5, 0.3]], rtol=1e-6)
+
+
 @schedules
 def test_loss_is_finite_at_the_ends(schedule):
     process, x = Masking(VOCAB, schedule), jnp.zeros((2, 4), jnp.int32)

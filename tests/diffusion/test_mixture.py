@@ -118,6 +118,53 @@ def test_places_that_are_given_are_whole_tokens_and_never_all():
     near(scattered.sum(1) == 0, 0.6**3)
 
 
+def test_places_of_one_case_are_beside_the_whole_of_another():
+    """Each example as its case says, of a stream that both give."""
+    cases = (Case(given=("b",)), Case(parts={"b": Prefix(0.4, 0.4)}), Case())
+    given = drawn(Mixture(cases)).given["b"].sum(1)
+    for count in (5, 2, 0):
+        assert abs((given == count).sum() - N / 3) <= 1
+
+
+def test_a_mixture_says_what_it_leaves_out_and_gives_in_parts():
+    half = Case(given=0.25, absent=0.5)
+    for case, a, b in (
+        (Case(), False, False),
+        (half, True, True),
+        (Case(absent=("a",)), True, False),
+        (Case(given=("a",), absent=0.5), False, True),
+        (Case(given=0.5), False, False),
+    ):
+        mixture = Mixture((Case(), case))
+        assert (mixture.leaves_out("a"), mixture.leaves_out("b")) == (a, b)
+        assert mixture.parts == ()
+    assert half.chances("a") == (0.25, 0.5)
+    assert Case(given=("a",), absent=0.5).chances("a") == (1.0, 0.0)
+    assert Case(given=("a",), absent=0.5).chances("b") == (0.0, 0.5)
+    assert Case(absent=("a",), given=0.5).chances("a") == (0.0, 1.0)
+    cases = (Case(parts={"b": Prefix()}), Case(parts={"a": Around(), "b": Prefix()}))
+    assert Mixture(cases).parts == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "case, message",
+    [
+        (Case(given=("aa",)), "cases.1.given: there is no stream 'aa'; "),
+        (Case(absent=("bb",)), "cases.1.absent: there is no stream 'bb'; "),
+        (Case(parts={"c": Prefix()}), "cases.1.parts: there is no stream 'c'; "),
+        (
+            Case(given=("a",), absent=("b",)),
+            "cases.1: every stream is given or absent, so nothing is noised; leave one",
+        ),
+    ],
+)
+def test_cases_of_other_streams_are_refused(case, message):
+    with pytest.raises(ValueError) as refusal:
+        Mixture((Case(), case)).check_names(("a", "b"))
+    assert str(refusal.value).startswith(message)
+    Mixture((Case(given=("a",), parts={"b": Prefix()}),)).check_names(("a", "b"))
+
+
 def test_a_share_is_drawn_between_its_ends():
     for low, high in ((0.2, 0.2), (0.0, 0.3), (1.0, 1.0)):
         share = jax.jit(Prefix(low, high).share, static_argnums=1)

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from tests.diffusion.toys import SCHEDULES, schedule_name
-from vqdit.diffusion import Cosine, DDPMLinear, Linear, Schedule
+from vqdit.diffusion import (
+    Betas,
+    Cosine,
+    CosineBetas,
+    DDPMLinear,
+    Linear,
+    LinearBetas,
+    Schedule,
+)
 
 t = np.linspace(0.0, 1.0, 101, dtype=np.float32)
 
@@ -48,6 +56,36 @@ def test_ddpm_is_the_limit_of_the_thousand_steps():
     continuous = DDPMLinear().alpha(np.arange(1, 1001) / 1000) ** 2
     np.testing.assert_allclose(continuous, discrete, atol=0.001)
     np.testing.assert_allclose(np.log(continuous), np.log(discrete), atol=0.07)
+
+
+def test_chains_are_those_of_their_papers():
+    """alpha^2 after every step and, as log alpha^2 is linear, halfway; the first beta
+    and, of the published ones, what the last leaves."""
+    cosine = np.cos((np.arange(1001) / 1000 + 0.008) / 1.008 * np.pi / 2) ** 2
+    root = np.linspace(0.00085**0.5, 0.012**0.5, 1000)
+    chains = {
+        LinearBetas(): (np.linspace(1e-4, 0.02, 1000), 1e-4, 4.0358e-5),
+        LinearBetas(low=0.00085, high=0.012, power=2.0): (root**2, 0.00085, 0.00466),
+        # A squared cosine, but for its last beta.
+        CosineBetas(): (np.minimum(1 - cosine[1:] / cosine[:-1], 0.999), 4.1284e-5, 0),
+        LinearBetas(steps=2, low=0.1, high=0.3): (np.array([0.1, 0.3]), 0.1, 0.63),
+        Betas((0.2, 0.5, 0.1)): (np.array([0.2, 0.5, 0.1]), 0.2, 0.36),
+    }
+
+    @jax.jit
+    def run():
+        at = lambda n: np.arange(2 * n + 1, dtype=np.float32) / (2 * n)
+        return [s.alpha(at(len(betas))) ** 2 for s, (betas, *_) in chains.items()]
+
+    for (schedule, (betas, first, left)), found in zip(
+        chains.items(), run(), strict=True
+    ):
+        after = np.cumprod(1 - np.concatenate([[0.0], betas]))
+        assert schedule.table()[0] == pytest.approx(first, rel=1e-4)
+        assert after[-1] == pytest.approx(left, rel=1e-4, abs=1e-8)
+        np.testing.assert_allclose(found[::2], after, rtol=2e-3, atol=1e-9)
+        half = np.sqrt(after[:-1] * after[1:])
+        np.testing.assert_allclose(found[1::2], half, rtol=2e-3, atol=1e-9)
 
 
 def test_ddpm_keeps_its_digits_near_data():

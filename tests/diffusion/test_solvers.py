@@ -23,6 +23,7 @@ from vqdit.diffusion import (
     Ancestral,
     Churn,
     Confidence,
+    Corrector,
     Cosine,
     DDPMLinear,
     Euler,
@@ -430,3 +431,102 @@ def test_churn_adds_as_much_noise_as_its_scale_says():
     )
     np.testing.assert_allclose(two - none, 2 * (one - none), atol=1e-5)
     assert np.abs(one - none).max() > 0.1
+
+
+def test_churn_raises_the_noise_by_its_share_and_no_further():
+    """sigma to 1.3 sigma within its range; of a flow it is sigma / alpha that grows.
+
+    What is added is the difference of the variances, and alpha falls with it.
+    """
+    churn, key = Churn(more=0.3, low=0.5, high=2.0, scale=1.5), jax.random.key(3)
+    x, levels = jnp.linspace(-1.0, 1.0, 6), np.array([0.4, 0.501, 1.0, 1.99, 3.0])
+
+    @jax.jit
+    def run():
+        found = []
+        for process in (EDM(), Gaussian(Linear())):
+            schedule = process.schedule
+            t = schedule.time(-2 * jnp.log(jnp.float32(levels)))
+            later = churn.time(0, process, t, 0.5 * t)
+            begun = churn.begin(process, x, t[2], 0.5 * t[2], key, ())
+            still = churn.begin(process, x, t[4], 0.5 * t[4], key, ())
+            ratio = schedule.sigma(later) / schedule.alpha(later)
+            second = churn.time(1, process, t, 0.5 * t) / t
+            found.append((ratio, second, begun, still))
+        return found, jax.random.normal(key, (6,))
+
+    found, eps = run()
+    # From sigma 1 to 1.3; the flow from x/2 + eps/2 to (x + 1.3 eps) / 2.3.
+    for (ratio, second, begun, still), kept in zip(found, (1, 2 / 2.3), strict=True):
+        np.testing.assert_allclose(ratio / levels, [1, 1.3, 1.3, 1.3, 1], rtol=1e-3)
+        np.testing.assert_allclose(second, 0.5, rtol=1e-6)
+        fresh = 1.5 * (1 if kept == 1 else 1 / 2.3) * 0.69**0.5
+        np.testing.assert_allclose(begun, kept * x + fresh * eps, atol=2e-3)
+        np.testing.assert_array_equal(still, x)
+
+
+def test_churn_steps_as_its_solver_from_where_the_noise_was_raised():
+    """From the later time to s, at both stages of Heun."""
+    process, key, churn = EDM(), jax.random.key(0), Churn(more=0.3)
+    x, output = jnp.linspace(-1, 1, 4), jnp.linspace(2, 3, 4)
+    assert churn.stages == 2 and DDIM().stages == Churn(DDIM()).stages == 1
+
+    @jax.jit
+    def run():
+        t, s = process.schedule.time(-2 * jnp.log(jnp.array([2.0, 1.0])))
+        later = churn.time(0, process, t, s)
+        found, expected = [churn.memory(x)], [Heun().memory(x)]
+        for each, memory in ((0, 0 * x), (1, x)):
+            same = each, process, output, x, x + 1
+            found.append(churn.step(*same, t, s, key, memory))
+            expected.append(Heun().step(*same, later, s, key, memory))
+        return later - t, found, expected
+
+    apart, found, expected = run()
+    assert apart > 0.01
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_a_correction_is_a_step_of_langevin():
+    """x - 2 (snr sigma)^2 noise / sigma + 2 snr sigma z, at t; then the step to s."""
+    process, key = Gaussian(Cosine(), "noise"), jax.random.key(2)
+    x, noise = jnp.linspace(-1, 1, 5), jnp.linspace(2, -1, 5)
+
+    @jax.jit
+    def run():
+        t, s, solver = jnp.float32(0.6), jnp.float32(0.5), Corrector(0.3)
+        found = stage(solver, process, noise, x, t, s, key)
+        last, _ = solver.step(1, process, noise, x, found, t, s, key, ())
+        times = [solver.time(i, process, t, s) for i in (0, 1)]
+        plain = process.step(noise, found, t, s, key)
+        return found, last, plain, times, jax.random.normal(key, (5,))
+
+    found, last, plain, times, z = run()
+    sigma = np.sin(0.3 * np.pi)
+    expected = x - 2 * 0.09 * sigma * noise + 2 * 0.3 * sigma * z
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(last, plain, atol=1e-6)
+    np.testing.assert_allclose(times, 0.6, rtol=1e-6)
+
+
+def test_confidence_rounds_by_one_draw_in_all_steps():
+    """Five masks of which half stay: 2.5 and the offset, rounded down."""
+    solver, process = Confidence(), Masking(3, Linear())
+    t, s, masked = jnp.float32(0.7), jnp.float32(0.5), jnp.full(5, 3)
+
+    @jax.jit
+    def run(key, memory, s):
+        x = jnp.zeros((5, 3))
+        return solver.step(0, process, x, masked, masked, t, s, key, memory)
+
+    for offset, stay in ((0.25, 2), (0.75, 3)):
+        memory = jnp.int32(5), jnp.float32(offset)
+        x, kept = run(jax.random.key(0), memory, s)
+        assert (x == 3).sum() == stay and kept == memory
+        assert not (run(jax.random.key(0), memory, 0 * s)[0] == 3).any()
+    kept = [run(jax.random.key(i), solver.memory(masked), s) for i in range(8)]
+    assert {int(count) for _, (count, _) in kept} == {5}
+    offsets = [float(offset) for _, (_, offset) in kept]
+    assert len(set(offsets)) == 8 and 0 <= min(offsets) and max(offsets) < 1
+    for (x, _), offset in zip(kept, offsets, strict=True):
+        assert (x == 3).sum() == math.floor(2.5 + offset)

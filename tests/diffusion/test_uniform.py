@@ -100,6 +100,29 @@ def test_estimate_is_the_posterior(kind):
         np.testing.assert_allclose(found[0, 0], expected, rtol=1e-5)
 
 
+@kinds
+def test_estimate_at_the_data_is_what_is_seen(kind):
+    """A mask, which cannot be there, says nothing."""
+    p = jnp.array([0.5, 0.3, 0.2])
+    x_t, logits = jnp.array([[0, 2, 3]]), jnp.broadcast_to(jnp.log(p), (1, 3, 3))
+    if kind is UniformState:
+        x_t, logits = x_t[:, :2], logits[:, :2]
+    found = kind(VOCAB, Linear()).estimate(logits, x_t, jnp.array([0.0]))[0]
+    expected = [[1, 0, 0], [0, 0, 1], p][: len(found)]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@kinds
+def test_below_the_hold_the_loss_makes_up_for_the_fewer_that_fell(kind):
+    """Of Linear twice that at a ten-thousandth; above it the loss of a code that was
+    replaced falls about as 1 / t."""
+    process, x = kind(VOCAB, Linear()), jnp.zeros((4, 1), jnp.int32)
+    t = jnp.array([1e-6, 0.999e-4, 1.001e-4, 2e-4])
+    loss = jax.jit(process.loss)(jnp.zeros((4, 1, VOCAB)), x, x + 1, t)
+    np.testing.assert_allclose(loss[:2] / loss[2], 2, rtol=0.01)
+    assert 0.4 < loss[3] / loss[2] < 0.6
+
+
 @pytest.mark.slow
 @kinds
 def test_one_code_is_drawn_exactly_in_any_number_of_steps(kind):

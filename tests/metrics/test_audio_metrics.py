@@ -61,10 +61,31 @@ def test_it_measures_with_the_front_end_s_bands():
 
 def test_kilobits_a_second():
     assert kbps(640, 8192, 8000) == pytest.approx(0.625)
-    with pytest.raises(ValueError, match="above 0"):
-        kbps(640, 0, 8000)
+    for samples, rate in ((0, 8000), (8192, 0), (-1, 8000), (8192, -1)):
+        with pytest.raises(ValueError, match="write numbers above 0"):
+            kbps(640, samples, rate)
 
 
 def test_unequal_pairs_are_refused():
     with pytest.raises(ValueError, match="equal pairs"):
         si_sdr(noise(2, 8), noise(2, 9))
+    with pytest.raises(ValueError, match="equal pairs"):
+        si_sdr(noise(0, 8), noise(0, 8))
+    for shape in ((8,), (2, 8, 2), (1, 2, 8, 1)):
+        with pytest.raises(ValueError, match=r"write \(b, l\) or \(b, l, 1\)"):
+            si_sdr(noise(*shape), noise(*shape))
+
+
+def test_the_figure_that_is_quoted_has_windows_of_256_and_64_bands():
+    """Written out it is the same; of one window's length one frame is left."""
+    a, b = noise(2, 700), noise(2, 700, seed=1)
+    said = log_mel_distance(a, b, 8000, 256, 128, 64, 1e-4)
+    np.testing.assert_array_equal(log_mel_distance(a, b, 8000), said)
+    assert log_mel_distance(a[:, :256], b[:, :256], 8000).shape == (2,)
+    with pytest.raises(ValueError, match="255 samples hold no window of 256"):
+        log_mel_distance(a[:, :255], b[:, :255], 8000)
+    # Frames begin every hop: of 256 + 2 * 128 samples three.
+    cut = [x[:1, i * 128 : i * 128 + 256] for i in range(3) for x in (a, b)]
+    each = [log_mel_distance(*cut[2 * i : 2 * i + 2], 8000) for i in range(3)]
+    whole = log_mel_distance(a[:1, :600], b[:1, :600], 8000)
+    np.testing.assert_allclose(np.mean(each), whole[0], rtol=1e-9)

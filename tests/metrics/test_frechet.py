@@ -80,6 +80,8 @@ def test_sums_of_parts_have_the_statistics_of_the_whole():
     np.testing.assert_allclose(found.covariance, whole.covariance, rtol=1e-11)
     with pytest.raises(ValueError, match="at least 2"):
         FeatureStatistics.of(feature_sums(x[:1]))
+    with pytest.raises(ValueError, match="at least 2 features, not 0"):
+        FeatureStatistics.of(feature_sums(x[:0]))
     with pytest.raises(ValueError, match="not all finite"):
         FeatureStatistics.of(feature_sums(np.full((3, 2), np.inf)))
 

@@ -38,8 +38,11 @@ def test_a_copy_is_at_zero_far_from_the_origin():
 
 def test_bad_requests_are_refused():
     x = np.zeros((4, 2), np.float32)
-    with pytest.raises(ValueError, match="4 references"):
-        nearest_neighbours(x, x, 5)
+    for k in (0, 5):
+        with pytest.raises(ValueError, match=f"k is {k}, and there are 4 references"):
+            nearest_neighbours(x, x, k)
+    with pytest.raises(ValueError, match="k is 0, and there are 4: write more than k"):
+        neighbourhoods(x, x, 0)
 
 
 def test_neighbourhoods_of_points_on_a_line(monkeypatch):
@@ -56,6 +59,10 @@ def test_neighbourhoods_of_points_on_a_line(monkeypatch):
     same = neighbourhoods(real, real, 2)
     assert {same[n] for n in ("precision", "recall", "coverage")} == {1.0}
     assert set(neighbourhoods(real, real + 50, 2).values()) == {0.0}
+    # Balls that reach just as far as the other point, and five neighbours unless said.
+    edge = neighbourhoods(np.array([[0.0], [1]]), np.array([[2.0], [4]]), 1)
+    assert edge == {"precision": 0.5, "recall": 1.0, "density": 0.5, "coverage": 0.5}
+    assert neighbourhoods(real, real + 0.2) == neighbourhoods(real, real + 0.2, 5)
     for few in (real[:2], np.zeros((0, 1))):
         with pytest.raises(ValueError, match="k is 2, and there are"):
             neighbourhoods(real, few, 2)

@@ -120,6 +120,31 @@ def test_bands_too_narrow_or_outside_are_refused():
         mel_filterbank(RATE, 64, 64)
     with pytest.raises(ValueError, match="4000"):
         mel_filterbank(RATE, 256, 20, high=5000.0)
+    for bands, ends in (
+        (0, {}),
+        (8, {"low": -1.0}),
+        (8, {"low": 100.0, "high": 100.0}),
+    ):
+        with pytest.raises(ValueError, match=f"{bands} mel bands .*: write at least 1"):
+            mel_filterbank(RATE, 256, bands, **ends)
+
+
+def test_bands_lie_between_the_ends_that_are_said():
+    """Each reaches from its neighbours' centres; half the rate where none is said."""
+    bank, hertz = (
+        mel_filterbank(RATE, 512, 8, 500.0, 3000.0),
+        np.arange(257) * RATE / 512,
+    )
+    assert (bank[:, (hertz <= 500) | (hertz >= 3000)] < 1e-6).all()
+    assert bank[0, hertz > 500][0] > 0 and bank[-1, hertz < 3000][-1] > 0
+    np.testing.assert_array_equal(
+        mel_filterbank(RATE, 512, 8), mel_filterbank(RATE, 512, 8, 0.0, RATE / 2)
+    )
+    assert mel_filterbank(RATE, 512, 8)[-1, -2] > 0
+    # One triangle of Slaney's linear part: 0, 500 and 1000 Hz, over its sum, 7 * 0.5.
+    one = mel_filterbank(2000, 16, 1)
+    triangle = [0, 0.25, 0.5, 0.75, 1, 0.75, 0.5, 0.25, 0]
+    np.testing.assert_allclose(one[0], np.array(triangle) / 4, atol=1e-6)
 
 
 FRONT = LogMel(RATE, WINDOW, HOP, bands=32)

@@ -40,3 +40,32 @@ def test_an_axis_that_is_none_is_refused(around):
     """It was left flat without a word."""
     with pytest.raises(ValueError, match=f"around={around} is no axis of .13, 9.; "):
         Tiling((13, 9), (4, 6), 1, around)
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        (((13,), (4, 6)), "a signal of (13,) does not divide into tiles of (4, 6)"),
+        (((0, 9), (4, 6)), "a signal of (0, 9) does not divide into tiles of (4, 6)"),
+        (
+            ((13, 9), (4, 6), -1),
+            "overlap=-1 does not fit tiles of (4, 6); write 0 to 3",
+        ),
+        (((13, 9), (4, 6), 4), "overlap=4 does not fit tiles of (4, 6); write 0 to 3"),
+    ],
+)
+def test_tiles_that_cannot_be_are_refused(fields, message):
+    with pytest.raises(ValueError) as refusal:
+        Tiling(*fields)
+    assert str(refusal.value) == message
+
+
+def test_weights_fall_linearly_towards_the_border_of_a_tile():
+    """Of two that share three places the first has 3, 2 and 1 of 4 parts there."""
+    tiling = Tiling((9,), (6,), 3)
+    joined = tiling.join(np.array([[[0.0]] * 6, [[1.0]] * 6], np.float32), 1)
+    expected = [0, 0, 0, 1 / 4, 2 / 4, 3 / 4, 1, 1, 1]
+    np.testing.assert_allclose(joined[:, 0], expected, atol=1e-6)
+    assert joined.dtype == np.float32
+    with pytest.raises(ValueError):  # tiles are all there, and no more
+        tiling.join(np.zeros((3, 6, 1), np.float32), 1)

@@ -53,6 +53,41 @@ def test_left_out_is_masked_out(left_out, scale):
     assert abs(out - drawn(left_out, {"word": WORD[::-1]}, scale=scale)).max() > 1e-3
 
 
+def test_the_network_is_told_what_each_copy_of_the_batch_sees(noised, left_out):
+    """Known places of those that are there; others as their noise at t = 1, or out."""
+    seen = {}
+
+    def apply(streams, times, label, known=None):
+        seen.update(streams=streams, times=times, label=label, known=known)
+        return dict(streams)
+
+    keys = example_keys(KEY, IDS[:2])
+    known = {"word": jnp.array([[True, False, True], [True, True, False]])}
+    twice = np.array([0, 1, 0, 1])
+    streams = {"word": WORD[twice], "sound": SOUND[twice]}
+    times = {name: jnp.full(4, 0.5) for name in streams}
+    there = jnp.array([True, True, False, False])
+    for model in (noised, left_out):
+        how = model, None, keys, ("word", "sound"), known, apply
+        network = conditions.conditioned(*how)
+        out = network(streams, times, None, {"word": there, "sound": there})
+        assert out.keys() == {"word", "sound"} and seen["label"] is None
+        np.testing.assert_array_equal(seen["known"]["word"][:2], known["word"])
+        assert not seen["known"]["word"][2:].any()
+        np.testing.assert_array_equal(seen["known"]["sound"], there)
+        network(streams, times, None)
+        np.testing.assert_array_equal(seen["known"]["word"][2:], known["word"])
+        assert seen["known"].keys() == {"word"}
+        assert ("image" in seen["streams"]) is (model is noised)
+        if model is noised:
+            noise = priors(model.processes, {"image": (2, 2, 2)}, keys)["image"]
+            np.testing.assert_array_equal(seen["streams"]["image"][:2], noise)
+            np.testing.assert_array_equal(seen["streams"]["image"][2:], noise)
+            np.testing.assert_array_equal(seen["times"]["image"], jnp.ones(4))
+        conditions.conditioned(*how[:4], {}, apply)(streams, times, None)
+        assert seen["known"] is None or "known" not in seen
+
+
 def test_nothing_need_be_given(noised, left_out):
     found = [drawn(model, {}) for model in (noised, left_out)]
     assert abs(found[0] - found[1]).max() > 1e-3

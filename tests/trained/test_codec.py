@@ -88,6 +88,17 @@ def test_each_book_has_its_own_codes_and_their_own_grid(codec):
     assert alike.stream("latents") == {"grid": (2, 2), "channels": 2}
 
 
+def test_codewords_are_what_the_quantizer_has_of_each_code(codec):
+    """Of FSQ (3, 3) the nine pairs of -1, 0 and 1, the first digit first."""
+    words = codec.codewords()
+    digits = np.stack([np.arange(9) % 3, np.arange(9) // 3], -1) - 1
+    np.testing.assert_allclose(words, digits[None], atol=1e-6)
+    for fields in ({"code_grid": (5,)}, {"codes": ()}):
+        other = dataclasses.replace(codec.contract, **fields)
+        with pytest.raises(ValueError, match="codes that are each of one latent"):
+            Codec(codec.module, codec.variables, other).codewords()
+
+
 @pytest.mark.slow
 def test_latents_of_codes_are_sums_of_codewords(codec):
     """Of books that add up, and of books that are channels of their own."""
@@ -127,6 +138,22 @@ def test_what_is_bound_to_its_sides_says_so():
     with pytest.raises(ValueError, match=r"bound to the sides \(4, 4\).*encode_tiles"):
         codec.encode(pictures(8, 8))
     assert codec.encode_tiles(pictures(8, 8), 0).codes.shape == (2, 4, 2, 1)
+
+
+def test_what_a_backbone_says_of_other_sides_is_said():
+    class Bound:
+        def grid(self, sides):
+            return sides
+
+        def init_with_output(self, key, x, method):
+            raise ValueError(f"no room for {x.shape}")
+
+    with pytest.raises(ValueError) as refusal:
+        inputs._check_sides.__wrapped__(Bound(), (8, 6, 1), (4, 4, 1))
+    assert str(refusal.value) == (
+        "this tokenizer is bound to the sides (4, 4) of its training (no room for "
+        "(1, 8, 6, 1)); for (8, 6) use encode_tiles"
+    )
 
 
 def test_tiles_are_the_codec_on_each_of_them(codec):
@@ -238,6 +265,9 @@ def test_codes_and_latents_are_checked_at_the_door(codec, kind, monkeypatch):
         codec.decode_latents(kind(bad(z, 3, np.nan)))
     with pytest.raises(ValueError, match="0 to 8"):
         codec.decode_tiles(bad(codes, 0, 9)[:, None], (4, 4), 0)
+    continuous = dataclasses.replace(codec.contract, codes=())
+    with pytest.raises(ValueError, match="is continuous: decode latents, not codes"):
+        inputs.tokens(continuous, kind(codes))
     for batch in (0, -1):
         with pytest.raises(ValueError, match=f"batch={batch}: write a whole number"):
             codec.encode_tiles(pictures(4, 4), 0, batch=batch)
@@ -257,6 +287,63 @@ def test_what_is_known_is_of_the_sides_that_it_is_of(codec):
         codec.known_latents(np.ones((1, 4, 4)))
     with pytest.raises(ValueError, match=r"known is \(1, 2, 2, 1\); write \(b, 2, 2\)"):
         codec.known_signal(np.ones((1, 2, 2, 1)))
+
+
+def test_a_contract_of_what_nobody_said_is_empty(codec):
+    contract = codec.contract
+    said = contract.rate, contract.offset, contract.scale, contract.preparation
+    assert said == (0.0, (), (), ()) and type(contract.rate) is float
+    assert (contract.mean, contract.std) == ((0.1, -0.2), (1.5, 0.5))
+    assert (contract.kind, contract.shape, contract.grid) == (
+        "image",
+        (4, 4, 1),
+        (2, 2),
+    )
+    assert (contract.channels, contract.codes, contract.code_grid) == (2, (9,), (2, 2))
+    assert contract.bits == pytest.approx(4 * np.log2(9))
+    assert dataclasses.replace(contract, codes=(4, 8)).bits == 4 * (2 + 3)
+    assert dataclasses.replace(contract, codes=()).bits == 0.0
+    for own in (contract, dataclasses.replace(contract, shape=(4, 4, 3))):
+        for many in (1, own.shape[-1]):
+            units = {"offset": (1.0,) * many, "scale": (2.0,) * many}
+            assert dataclasses.replace(own, **units).scale == (2.0,) * many
+    heard = toys.sound().contract
+    assert (heard.rate, heard.kind, heard.shape) == (8000.0, "audio", (16, 1))
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"mean": (0.0,)}, "mean=.*: write one of each of 2 channels"),
+        ({"std": (1.0,) * 3}, "std=.*: write one of each of 2 channels"),
+        (
+            {"offset": (0.0,) * 2, "scale": (1.0,) * 2, "shape": (4, 4, 3)},
+            "offset=.*: write one of each of 3 channels",
+        ),
+        (
+            {"offset": (0.0,), "scale": (1.0,) * 2, "shape": (4, 4, 3)},
+            "scale=.*: write one of each of 3 channels",
+        ),
+        ({"scale": (1.0,)}, r"scale=.*: offset=\(\) needs as many"),
+        (
+            {"shape": (2**15, 2**15, 2)},
+            "shape=.*: an example has at most 1,073,741,824",
+        ),
+        ({"code_grid": (2**16, 2**15)}, "code_grid=.*: an example has at most"),
+        ({"code_grid": (2**15, 2**15), "codes": (9, 9)}, "at most 1,073,741,824 codes"),
+    ],
+)
+def test_a_contract_that_cannot_be_is_refused(codec, fields, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(codec.contract, **fields)
+
+
+def test_an_example_has_as_many_values_as_it_may(codec):
+    """2^30, each of four bytes."""
+    most = {"shape": (2**15, 2**15, 1), "code_grid": (2**15, 2**14), "codes": (9, 9)}
+    assert dataclasses.replace(codec.contract, **most).code_grid == (2**15, 2**14)
+    prepared = dataclasses.replace(codec.contract, preparation=(("far", 80.0),))
+    assert prepared.preparation == (("far", 80.0),)
 
 
 def test_raw_values_are_in_their_own_unit(codec):

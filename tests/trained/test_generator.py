@@ -11,7 +11,16 @@ import pytest
 import vqdit
 from tests import toys
 from vqdit import Continuous, Discrete, Gaussian, Generator, Masking
-from vqdit.diffusion import Confidence, Heun, Plain, Steps, example_keys, priors
+from vqdit.diffusion import (
+    Confidence,
+    Heun,
+    ImplicitEuler,
+    Plain,
+    Reversed,
+    Steps,
+    example_keys,
+    priors,
+)
 from vqdit.trained import conditions, inputs, labels
 from vqdit.trained.generator import check_stream
 from vqdit.trained.inputs import grid as grid_of
@@ -303,6 +312,12 @@ def test_samplers_take_finite_numbers(joint, model, value):
         ),
         ({"given": {"image": IMAGE[:3]}}, r"given 'image' is .3, 4, 4, 1.; ids are"),
         ({"given": {"image": IMAGE}, "guidance": 2.0}, "built without guidance"),
+        ({"given": {"image": IMAGE}, "interval": (0, 1)}, "built without guidance"),
+        ({"noise": {"image": IMAGE[..., 0]}}, r"noise 'image': it is .8, 4, 4."),
+        (
+            {"noise": {"image": np.ones((8, 2, 2, 2), np.float32)}},
+            r"noise of \['image'\]: \('word',\) are drawn",
+        ),
         ({"given": {"image": IMAGE}, "label": LABEL}, "no classes"),
         (
             {"given": {"image": IMAGE}, "known": {"image": np.array(["a"] * 8)}},
@@ -363,6 +378,62 @@ def test_streams_are_of_one_type_whatever_they_came_in(joint):
     assert conditions.typed(joint, {"word": np.uint8(WORD)})["word"].dtype == jnp.int32
 
 
+def test_lists_of_arrays_are_arrays():
+    """Also where JAX made the numbers in them."""
+    found = inputs.array([jnp.float32(1.5), 2.0])
+    assert isinstance(found, jax.Array) and found.tolist() == [1.5, 2.0]
+    assert isinstance(inputs.array([1.5, 2.0]), np.ndarray)
+
+
+def test_a_generator_says_its_layers(model):
+    assert model.layers == ("embedded", "block_00", "final_norm")
+
+
+@pytest.mark.parametrize("field", ["left_out", "parts"])
+def test_streams_that_there_are_not_are_refused(joint, field):
+    made = (joint.module, joint.params, joint.processes, joint.tokenizers)
+    with pytest.raises(ValueError) as refusal:
+        Generator(*made, **{field: ("wrod",)})
+    said = f"{field}=('wrod',): the streams are ['image', 'word']"
+    assert str(refusal.value) == said
+    assert getattr(Generator(*made, **{field: ["word"]}), field) == ("word",)
+
+
+def test_what_jax_makes_of_a_generator_is_all_of_it(joint):
+    made = (joint.module, joint.params, joint.processes, joint.tokenizers)
+    own = Generator(*made, ("a", "b"), (1,), ("image",), ("word",), {"word": Plain()})
+    again = jax.tree.map(lambda leaf: leaf, own)
+    for field in ("class_names", "untrained", "left_out", "parts", "solvers"):
+        assert (
+            getattr(again, field) == getattr(own, field) != getattr(Generator, field, 0)
+        )
+    assert (again.module, again.processes) == (own.module, own.processes)
+    assert again.codecs.keys() == {"image"} and again.values == {}
+    size = sum(leaf.size for leaf in jax.tree.leaves(own.params))
+    said = repr(own)
+    assert "through its tokenizer, word (3, 1) by Masking(vocab=5" in said
+    assert said.endswith(f", {size:,} parameters)") and "classes" not in said
+
+
+def test_an_interval_without_guidance_is_refused(model):
+    with pytest.raises(ValueError, match=r"interval=.0.2, 0.8. is guidance's: write"):
+        model.sampler(interval=(0.2, 0.8))
+    assert model.sampler(interval=(0.0, 1.0)).guidance is None
+
+
+def test_as_it_stands_a_sampler_walks_fifty_even_steps(model):
+    draw, score = model.sampler(), model.scorer()
+    assert (draw.want, draw.grids) == (("image",), {"image": Steps(50, 1.0)})
+    assert (draw.solvers, draw.interval) == ({"image": Plain()}, (0.0, 1.0))
+    assert (draw.trajectory, draw.decode, draw.before) == (False, True, ())
+    assert draw.guidance is None and (score.of, score.draws) == (("image",), 32)
+    some = model.sampler(7, shift=2.0).grids, model.sampler(shift=2.0).grids
+    assert some == ({"image": Steps(7, 2.0)}, {"image": Steps(50, 2.0)})
+    walked = model.inverter().sampler
+    assert walked.grids == {"image": Reversed(Steps(50))} and not walked.decode
+    assert walked.solvers == {"image": ImplicitEuler(4)}
+
+
 def test_what_is_called_may_be_pickled(guided):
     """Without the programs that it has, which are of this process."""
     guided(KEY, IDS, LABEL)
@@ -391,6 +462,8 @@ def test_labels_that_do_not_fit_are_refused(model, label, message):
         model.check_label(label, IDS)
     np.testing.assert_array_equal(model.check_label(LABEL + 1, IDS), LABEL + 1)
     assert model.check_label(None, IDS) is None
+    one = model.check_label(2, IDS)
+    assert (one.shape, one.dtype, set(one.tolist())) == ((8,), jnp.int32, {2})
     # Inside a jit the shape and type alone are known.
     inside = jax.eval_shape(lambda of: model.check_label(of, IDS), LABEL)
     assert (inside.shape, inside.dtype) == ((8,), jnp.int32)
@@ -456,4 +529,6 @@ def test_what_was_never_trained_is_refused(model, tmp_path):
         partly.sampler(guidance=4.0)
     partly.sampler(guidance=1.0)
     labels.check_guidance(model, 4.0)
+    for none in (None, 1, {"word": 3.0}, {"label": 1.0}, np.ones(8)):
+        labels.check_guidance(partly, none)
     np.testing.assert_array_equal(partly.check_label(LABEL * 0 + 2, IDS), 2)

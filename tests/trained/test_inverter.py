@@ -7,6 +7,7 @@ import pytest
 
 from tests import toys
 from vqdit import Euler, Reversed, Steps
+from vqdit.trained.sampler import Sampler
 
 KEY, IDS = jax.random.key(0), jnp.arange(4)
 X = np.random.default_rng(0).normal(size=(4, 4, 4, 2)).astype(np.float32)
@@ -59,6 +60,32 @@ def test_it_is_a_pure_function_inside_a_jit(model):
     called = inverter(KEY, IDS, {"image": X}, label=LABEL)["image"]
     pure = jax.jit(inverter.invert)(model.arrays, KEY, IDS, {"image": X}, label=LABEL)
     np.testing.assert_allclose(pure["image"], called, atol=1e-5)
+
+
+def test_a_call_hands_on_all_that_a_sampler_takes(monkeypatch):
+    """And the latents of the signals, as the noise to begin with."""
+    seen, inverter = {}, toys.any_to_any().inverter(of="image", steps=3)
+
+    def spy(*of, **how):
+        seen.update(of=of, **how)
+        return {}
+
+    monkeypatch.setattr(Sampler, "__call__", spy)
+    x = np.random.default_rng(0).uniform(-1, 1, (4, 4, 4, 1)).astype(np.float32)
+    how = {
+        "label": LABEL,
+        "given": {"word": np.zeros((4, 3, 1), np.int32)},
+        "guidance": 2.0,
+        "interval": (0.2, 0.8),
+        "known": {"word": np.ones(4)},
+        "params": {"a": 1},
+    }
+    inverter(KEY, IDS, {"image": x}, **how)
+    of, noise = seen.pop("of"), seen.pop("noise")
+    assert of == (inverter.sampler, KEY, IDS) and seen.keys() == how.keys()
+    assert all(seen[name] is value for name, value in how.items())
+    latents = inverter.sampler.generator.codecs["image"].latents(x)
+    np.testing.assert_array_equal(noise["image"], latents)
 
 
 def test_what_has_no_noise_is_refused(model):

@@ -10,6 +10,7 @@ from tests import toys
 from vqdit import Category, Discrete, Labels, Masking, Number, Table
 from vqdit.diffusion.objectives import Denoising
 from vqdit.diffusion.times import Uniform
+from vqdit.trained import conditions
 
 TABLE = Table(
     (
@@ -129,3 +130,23 @@ def test_bins_come_back_with_the_bundle(model, tmp_path):
 def test_what_is_no_row_is_refused(model, rows, message):
     with pytest.raises(ValueError, match=message):
         model.sampler(want="kind")(KEY, IDS, given={"record": rows})
+
+
+def test_classes_are_given_by_their_names_or_numbers(model):
+    given = {"kind": ["y", "x", 2, "z"]}
+    found, known = conditions.encoded(model, given, None)
+    np.testing.assert_array_equal(found["kind"].reshape(-1), [1, 0, 2, 2])
+    assert found["kind"].shape == (4, 1, 1) and known == {}
+
+
+def test_inside_a_jit_rows_are_drawn_as_their_codes(model):
+    draw = model.sampler(want="record", steps=2)
+    found = jax.eval_shape(lambda key: draw(key, IDS), KEY)["record"]
+    assert (found.shape, found.dtype) == ((4, 3, 1), jnp.int32)
+
+
+def test_what_is_no_list_is_refused(model):
+    with pytest.raises(
+        ValueError, match="given 'kind' is 2; write a list, one a sample"
+    ):
+        model.sampler(want="record")(KEY, IDS, given={"kind": 2})

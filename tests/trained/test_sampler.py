@@ -24,7 +24,7 @@ from vqdit.diffusion import (
     example_keys,
     sample,
 )
-from vqdit.trained import sampler
+from vqdit.trained import conditions, sampler
 
 KEY, IDS = jax.random.key(0), jnp.arange(4)
 LABEL = jnp.array([0, 1, 2, 1])
@@ -53,8 +53,16 @@ def test_classes_have_names(guided, drawn):
     one = guided(KEY, IDS, "seven")["image"]
     np.testing.assert_array_equal(one[1], drawn[1])
     np.testing.assert_array_equal(one, guided(KEY, IDS, 1)["image"])
+    named = guided.generator.check_label(np.array(["six", "eight", "six", "six"]), IDS)
+    assert named.tolist() == [0, 2, 0, 0]
     with pytest.raises(ValueError, match="'sevn'; did you mean seven"):
         guided(KEY, IDS, "sevn")
+
+
+def test_guidance_of_nothing_is_refused(guided):
+    """Neither a label nor a stream is given."""
+    with pytest.raises(ValueError, match="guidance needs a condition: pass label= or"):
+        guided(KEY, IDS)
 
 
 def test_a_scale_for_each_sample(guided, drawn):
@@ -224,6 +232,47 @@ def test_streams_that_are_drawn_together_start_together(monkeypatch):
         assert set(starts.values()) == {np.float32(late.start)}
 
 
+def test_each_turn_is_asked_of_what_it_draws_beside_what_there_is(monkeypatch):
+    """What is known of a stream stays where it is drawn, masks it where it is only
+    seen, and says no more of one that is drawn by then."""
+    turns, model = [], toys.any_to_any()
+
+    def conditioned(model, params, keys, shown, mask):
+        turns.append({"shown": shown, "mask": {*mask}})
+        return lambda streams, times, label: streams
+
+    def drawn(processes, solvers, predict, keys, shapes, times, given, path, *rest):
+        noise, fixed, parts = map(set, rest)
+        more = {"draws": {*shapes}, "given": {*given}, "noise": noise, "fixed": fixed}
+        turns[-1] |= more | {"parts": parts}
+        return {name: jnp.zeros((4, *shape)) for name, shape in shapes.items()}
+
+    monkeypatch.setattr(sampler.conditions, "conditioned", conditioned)
+    monkeypatch.setattr(sampler.diffusion, "sample", drawn)
+    parts = model.module, model.params, model.processes, model.tokenizers
+    model = Generator(*parts, parts=("word",))
+    draw = model.sampler(before="word", steps=2, decode=False)
+    word = {"word": jnp.zeros((4, 3, 1), jnp.int32)}
+    image = {"image": jnp.zeros((4, 4, 4, 1))}
+    how = {"noise": {"image": jnp.zeros((4, 2, 2, 2))}}
+    first = {"shown": ("word",), "mask": set(), "draws": {"word"}, "given": set()}
+    first |= {"noise": set(), "fixed": {"word"}, "parts": {"word"}}
+    then = {"shown": ("image", "word"), "mask": set(), "draws": {"image"}}
+    then |= {"given": {"word"}, "noise": {"image"}, "fixed": set(), "parts": set()}
+    known = {"word": jnp.ones((4, 3))}
+    run = lambda *given: jax.eval_shape(
+        lambda: draw.draw(model.arrays, KEY, IDS, None, *given, **how)
+    )
+    x = run(word, known)
+    assert turns == [first, then] and [*x] == ["image", "word"]
+    turns.clear()
+    run(image, {"image": jnp.ones(4)})
+    first |= {"shown": ("word", "image"), "mask": {"image"}, "given": {"image"}}
+    first |= {"fixed": set(), "parts": set()}
+    then |= {"fixed": {"image"}}
+    assert turns == [first, then]
+
+
 def test_what_is_drawn_before_is_given_to_the_others():
     """What two samplers make, one after the other; and guided by it."""
     model, how = toys.any_to_any(), {"steps": 4, "shift": 3.0, "decode": False}
@@ -296,13 +345,22 @@ def test_grids_are_values_or_times(model):
     [
         (np.array([0.2, 0.9]), "ids are float64"),
         (np.array([], int), "whole numbers"),
-        (np.array([1, 2**32 + 1]), "below 2.31"),
+        (np.array([1, 2**32 + 1]), "id 4294967297: write ids from -2.31 to below 2.31"),
+        (np.array([3, 2**31]), "id 2147483648: write ids"),
+        (np.array([5, -(2**31) - 1]), "id -2147483649: write ids"),
+        (np.array([[1]]), "ids are int64 .1, 1.; write .b,. whole numbers"),
         (3, "whole numbers"),
     ],
 )
 def test_ids_that_number_nothing_are_refused(guided, ids, message):
     with pytest.raises(ValueError, match=message):
         guided(KEY, ids, label=0)
+
+
+def test_ids_are_whole_numbers_of_32_bits():
+    ends = conditions.whole([-(2**31), 0, 2**31 - 1])
+    assert ends.dtype == jnp.int32 and ends.tolist() == [-(2**31), 0, 2**31 - 1]
+    assert conditions.whole(np.array([7], np.uint8)).dtype == jnp.int32
 
 
 def test_what_is_known_of_a_stream_stays():

@@ -83,6 +83,12 @@ def test_what_cannot_be_shown_is_refused(model):
         of_sound(KEY, IDS, {"sound": SOUND}, shown={"sound": np.ones(4)})
     with pytest.raises(ValueError, match=r"shown 'image': write one that is scored"):
         of_sound(KEY, IDS, {"sound": SOUND}, shown={"image": np.ones((4, 2, 2))})
+    shown = {"word": np.ones((4, 3))}  # which is given in parts, but not scored
+    with pytest.raises(ValueError, match=r"shown 'word': .* in parts, \['sound'\]"):
+        of_sound(KEY, IDS, {"sound": SOUND}, shown=shown)
+    shown = {"image": np.ones((4, 2, 2))}  # which is scored, but not given in parts
+    with pytest.raises(ValueError, match=r"shown 'image': .* in parts, \[\]"):
+        model.scorer("image")(KEY, IDS, {"image": IMAGE}, shown=shown)
 
 
 def test_what_is_unknown_is_neither_seen_nor_scored(model, of_word):
@@ -129,6 +135,34 @@ def test_the_error_is_that_of_a_mean(model, monkeypatch):
     found = score(KEY, IDS, {"word": WORD})
     np.testing.assert_array_equal(found.nats, 0.5)
     np.testing.assert_allclose(found.error, 0.5, rtol=1e-6)
+
+
+def test_what_is_shown_stands_as_it_is_at_time_0_and_is_not_scored(model, monkeypatch):
+    """Of three codes one: 10 of each code that the network sees, its time, and 100 for
+    each that is scored."""
+
+    class Sums(UniformState):
+        def query(self, x0, u, key, known):
+            return 4 + 0 * x0, jnp.floor(2 * u)
+
+        def bound(self, output, x0, x_t, t, known):
+            return output.sum() + 100 * known.sum() + 1000 * t
+
+    def network(streams, times, label):
+        word, t = streams["word"], times["word"]
+        t = t.reshape(t.shape + (1,) * (word.ndim - t.ndim))
+        return {"word": 10.0 * word + t}
+
+    monkeypatch.setattr(conditions, "conditioned", lambda *how: network)
+    parts = (model.module, model.params, {**model.processes, "word": Sums()})
+    score = Generator(*parts, model.tokenizers, parts=("word",)).scorer("word", draws=2)
+    shown = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 1, 1]])
+    found = score(KEY, IDS, {"word": WORD}, shown={"word": shown})
+    rest = (1 - shown).sum(1)
+    seen = (WORD[..., 0] * shown).sum(1) + 4 * rest
+    nats = 10 * seen + 0.5 * rest + 100 * rest + 500
+    np.testing.assert_allclose(found.nats, nats, rtol=1e-6)
+    np.testing.assert_allclose(found.bits, nats / rest / np.log(2), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -227,8 +227,9 @@ def whole(ids) -> Array:
             raise ValueError(
                 f"ids are {values.dtype} {values.shape}; write (b,) whole numbers"
             )
-        if values.min() < -(2**31) or values.max() >= 2**31:
-            raise ValueError(f"id {values.max()}: write ids below 2^31")
+        wrong = values[(values < -(2**31)) | (values >= 2**31)]
+        if wrong.size:
+            raise ValueError(f"id {wrong[0]}: write ids from -2^31 to below 2^31")
     return jnp.asarray(ids, jnp.int32)
 
 
