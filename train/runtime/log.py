@@ -66,8 +66,10 @@ class Logger:
         self._lines = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o644)
         self._waiting = b""  # lines that the disk would not take yet
         self._told: set[str] = set()
-        purge_step = step + 1 if step else None
-        self._board = Board(self._workdir / "tensorboard", purge_step)
+        # One that was killed before its first checkpoint has left events, too.
+        board = self._workdir / "tensorboard"
+        began = step or board.is_dir() and any(board.iterdir())
+        self._board = Board(board, step + 1 if began else None)
 
     def __enter__(self) -> "Logger":
         return self
