@@ -74,7 +74,11 @@ def open_start(experiment: StageOne, begun: int | None = None) -> Start:
 
 def share_statistics(data: Modality) -> None:
     """Statistics of the training split, each process reading its own records."""
-    if not hosts.several() or hosts.agreed(are_known(data)):
+    if not hosts.several():
+        return
+    with hosts.together():  # it opens the data
+        known = are_known(data)
+    if hosts.agreed(known):
         return
     with hosts.together():
         moments = moments_of(data, hosts.share())

@@ -4,6 +4,7 @@ import contextlib
 
 import pytest
 
+from train.errors import BadInput
 from train.objectives import start
 
 
@@ -40,3 +41,26 @@ def test_each_process_reads_its_share_unless_all_know_them(known, monkeypatch):
     monkeypatch.setattr(start.hosts, "several", lambda: False)
     start.share_statistics("data")
     assert not calls
+
+
+def test_data_that_one_process_cannot_open_is_refused_by_all(monkeypatch):
+    """Whether statistics are known is asked of the data, which it opens."""
+    left = []
+
+    @contextlib.contextmanager
+    def together():
+        try:
+            yield
+        except BadInput as error:
+            left.append(str(error))
+            raise
+
+    def unread(data):
+        raise BadInput("not there")
+
+    monkeypatch.setattr(start.hosts, "several", lambda: True)
+    monkeypatch.setattr(start.hosts, "together", together)
+    monkeypatch.setattr(start, "are_known", unread)
+    with pytest.raises(BadInput, match="not there"):
+        start.share_statistics("data")
+    assert left == ["not there"]
