@@ -174,7 +174,8 @@ class Logger:
         return progress(None, name, total, "step", start, silent=0.0)
 
 
-def _wandb(workdir: Path, project: str):
+def wandb_package(project: str) -> Any:
+    """Weights & Biases. Raises BadInput where it is not installed."""
     try:
         import wandb
     except ModuleNotFoundError as error:
@@ -182,9 +183,13 @@ def _wandb(workdir: Path, project: str):
             f"run.wandb={project!r} needs a package: pip install wandb, or "
             f"write run.wandb=''"
         ) from error
+    return wandb
+
+
+def _wandb(workdir: Path, project: str):
     # The same folder is the same run: a resumed one continues its curves.
     identity = hashlib.sha256(os.fsencode(workdir.resolve())).hexdigest()[:16]
-    return wandb.init(
+    return wandb_package(project).init(
         project=project, name=workdir.name, id=identity, resume="allow", dir=workdir
     )
 
