@@ -34,6 +34,7 @@ from train.evaluation.crossings.sections import SHOWN, sections_of
 from train.evaluation.drawing import SAMPLER, draw_all
 from train.evaluation.evaluator import examples, grouped, reconstruct
 from train.evaluation.features import network_of
+from train.evaluation.measured import comparable
 from train.evaluation.scores import references_of
 from train.modalities.files.writing import write_bytes
 from train.objectives.bundles import check_experiment, open_bundle, seal_of
@@ -190,7 +191,8 @@ def _reconstructions(codec: Codec, experiment) -> Section:
 def _scored(experiment: StageTwo, evaluation: Mapping[str, Any]) -> list[Section]:
     sections, crossed = [], _named(evaluation, "crossings")  # once it was a list
     if evaluation and experiment.bars:
-        figures = {**evaluation, "crossings": crossed}
+        how = {"crossings": crossed, "asked": _named(evaluation, "asked")}
+        figures = comparable({**evaluation, **how})
         found = [(bar, *met(bar, figures)) for bar in experiment.bars]
         sections.append(run_pages.bars(found))
     if crossed:

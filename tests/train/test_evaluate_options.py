@@ -1,6 +1,7 @@
 """train.evaluate as a program: where each option arrives, and what is written."""
 
 import json
+from unittest.mock import Mock
 
 import pytest
 
@@ -207,7 +208,7 @@ def test_the_first_of_several_processes_writes(labelled, called, monkeypatch, ca
     assert not capsys.readouterr().out
 
 
-def test_a_bar_is_of_figures_of_all_examples(labelled, called, capsys):
+def test_a_bar_is_of_figures_of_all_examples(labelled, called, capsys, monkeypatch):
     """Now or before; and of two of which one is there, that one is said."""
     (labelled / "evaluation.json").unlink(missing_ok=True)
     bars = (
@@ -233,6 +234,13 @@ def test_a_bar_is_of_figures_of_all_examples(labelled, called, capsys):
     evaluate.main([f"--workdir={labelled}", bars])
     said = capsys.readouterr().err.splitlines()
     assert said[0].endswith("accuracy: not measured")
+    # Nor at once of those that are of some alone.
+    bars = "--config.bars=('image_to_word accuracy > 0.5', 'accuracy > 0.4')"
+    words = ["--crossings", "--num=9", "--among=_7_", bars]
+    monkeypatch.setattr(evaluate, "Crossings", lambda *of: Mock())
+    evaluate.main([f"--workdir={labelled}", *words])
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].endswith("0.5: not measured") and said[1].endswith("met, 0.5")
     # What changes the data is said of what was asked.
     evaluate.main([f"--workdir={labelled}", "--crossings", "--config.join=class"])
     found = json.loads((labelled / "evaluation.json").read_text())

@@ -213,6 +213,10 @@ def test_bars_crossings_and_samples_are_shown_where_there_are_some():
     assert titles(JOINT, figures) == ["Crossings", "Samples, scored"]
     assert titles(experiment, {"curve": []}) == ["Bars", "Samples, scored"]
     assert titles(experiment, {}) == []
+    # As train.evaluate, a bar takes no crossing of some of the examples.
+    some = figures | {"asked": {"a_to_b": {"among": "_7_"}}}
+    bars, crossed, _ = page._scored(experiment, some)
+    assert bars.text.endswith("| not measured |") and "0.500" in crossed.text
     # Of version 0.1.0 crossings were a list.
     assert titles(JOINT, {"crossings": [1]}) == ["Samples, scored"]
     assert titles(experiment, {"crossings": [1]}) == ["Bars", "Samples, scored"]

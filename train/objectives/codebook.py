@@ -44,7 +44,8 @@ def with_revival(step):
     """The step, and after it the rows of gradient codebooks that the quantizer gave up.
 
     Their moving average is replaced with them, and their moments start from zero: a
-    revived code inherits nothing from the dead one.
+    revived code inherits nothing from the dead one. Sums over an axis of a codebook,
+    which Adafactor keeps in the place of moments, are not a row's alone, and stay.
     """
 
     def revived(state: TrainState, batch):
@@ -63,7 +64,8 @@ def with_revival(step):
             def leaf(path, value):
                 names = tuple(getattr(k, "key", getattr(k, "name", "")) for k in path)
                 for codebook, (dead, fresh) in rows.items():
-                    if names[-len(codebook) :] == codebook:
+                    named = names[-len(codebook) :] == codebook
+                    if named and value.shape == fresh.shape:
                         new = jnp.zeros_like(value) if reset else fresh
                         return jnp.where(dead[:, None], new, value)
                 return value

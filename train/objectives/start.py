@@ -17,7 +17,12 @@ from train.objectives.codebook import with_revival
 from train.objectives.perceptual import Distance, networks
 from train.objectives.reconstruction import Reconstruction
 from train.objectives.transfer import Transfer, open_transfer
-from train.pipeline.statistics import are_known, believe, moments_of
+from train.pipeline.statistics import (
+    are_known,
+    believe,
+    moments_of,
+    statistics_of,
+)
 from train.runtime import hosts
 from train.runtime.keys import key_of
 from train.runtime.optim import learning_rate, make
@@ -73,8 +78,18 @@ def open_start(experiment: StageOne, begun: int | None = None) -> Start:
 
 
 def share_statistics(data: Modality) -> None:
-    """Statistics of the training split, each process reading its own records."""
-    if not hosts.several() or hosts.agreed(are_known(data)):
+    """Statistics of the training split, each process reading its own records; of
+    quantiles all of them, whose sample would be another one for other processes, and
+    with it the scale by which a tokenizer knows its data."""
+    if not hosts.several():
+        return
+    with hosts.together():  # it opens the data
+        known = are_known(data)
+    if hosts.agreed(known):
+        return
+    if data.normalise == "robust":
+        with hosts.together():
+            statistics_of(data)
         return
     with hosts.together():
         moments = moments_of(data, hosts.share())

@@ -20,7 +20,7 @@ from train.runtime import hosts
 from train.runtime.checkpoint import Checkpoints
 from train.runtime.heldout import Encoder, HeldOut
 from train.runtime.lock import locked, sweep
-from train.runtime.log import Logger
+from train.runtime.log import Logger, wandb_package
 from train.runtime.loop import Hook, train
 from train.runtime.sharding import (
     Rules,
@@ -75,7 +75,10 @@ def fits(
     heldout: HeldOut | None = None,
 ) -> None:
     """Raises BadInput, with nothing written or computed, for a state that cannot be
-    made, or that the mesh does not divide, and what `HeldOut.check` does."""
+    made, or that the mesh does not divide, for a package that the log needs and is not
+    there, and what `HeldOut.check` does."""
+    if experiment.run.wandb and hosts.first():  # who alone reports
+        wandb_package(experiment.run.wandb)
     state = jax.eval_shape(init)
     state_sharding(state, rules, make_mesh(experiment.mesh))
     if heldout is not None:

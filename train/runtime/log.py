@@ -66,8 +66,10 @@ class Logger:
         self._lines = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o644)
         self._waiting = b""  # lines that the disk would not take yet
         self._told: set[str] = set()
-        purge_step = step + 1 if step else None
-        self._board = Board(self._workdir / "tensorboard", purge_step)
+        # One that was killed before its first checkpoint has left events, too.
+        board = self._workdir / "tensorboard"
+        began = step or board.is_dir() and any(board.iterdir())
+        self._board = Board(board, step + 1 if began else None)
 
     def __enter__(self) -> "Logger":
         return self
@@ -172,7 +174,8 @@ class Logger:
         return progress(None, name, total, "step", start, silent=0.0)
 
 
-def _wandb(workdir: Path, project: str):
+def wandb_package(project: str) -> Any:
+    """Weights & Biases. Raises BadInput where it is not installed."""
     try:
         import wandb
     except ModuleNotFoundError as error:
@@ -180,9 +183,13 @@ def _wandb(workdir: Path, project: str):
             f"run.wandb={project!r} needs a package: pip install wandb, or "
             f"write run.wandb=''"
         ) from error
+    return wandb
+
+
+def _wandb(workdir: Path, project: str):
     # The same folder is the same run: a resumed one continues its curves.
     identity = hashlib.sha256(os.fsencode(workdir.resolve())).hexdigest()[:16]
-    return wandb.init(
+    return wandb_package(project).init(
         project=project, name=workdir.name, id=identity, resume="allow", dir=workdir
     )
 

@@ -6,10 +6,12 @@ import numpy as np
 import optax
 import pytest
 
+from train.config import Adafactor, Optimizer
 from train.modalities import Images
 from train.objectives import codebook
 from train.objectives.codebook import all_of, chunk_size, with_revival
 from train.pipeline import open_examples
+from train.runtime.optim import make
 from train.runtime.step import init_state
 
 DIGITS = Images(name="digits", size=8, channels=1, threads=0)
@@ -49,6 +51,28 @@ def test_a_revived_row_is_fresh_wherever_it_is_kept_and_remembers_nothing():
     assert found.stats["usage"].all() and found.opt[0].count == 0
     plain = state.replace(stats={"usage": stats["usage"]})
     assert with_revival(lambda *of: of)(plain, {})[0] is plain
+
+
+@pytest.mark.parametrize("factored", [2, 128])
+def test_what_adafactor_keeps_of_a_codebook_stays_as_it_is_shaped(factored):
+    """Sums over an axis, or one number where there are none, have no rows to revive."""
+    plans = {"dead": jnp.array([False, True, False]), "fresh": jnp.full((3, 2), 7.0)}
+    params = {"quantizer": {"codewords": jnp.ones((3, 2))}}
+    tx = make(Optimizer(rule=Adafactor(factored=factored)), 10)
+    state = init_state(jax.random.key(0), {"params": params}, tx)
+    _, opt = tx.update(params, state.opt, params)
+    state = state.replace(opt=opt, stats={"revival": {"quantizer": plans}})
+    found, _ = with_revival(lambda *of: of)(state, {})
+    shapes = lambda of: jax.tree.map(jnp.shape, of)
+    assert shapes(found) == shapes(state)
+    codewords = found.params["quantizer"]["codewords"]
+    np.testing.assert_array_equal(codewords, [[1, 1], [7, 7], [1, 1]])
+    whole = lambda of: [x for x in jax.tree.leaves(of) if x.shape == (3, 2)]
+    assert len(whole(found.opt)) == (factored > 3)
+    for old, new in zip(whole(state.opt), whole(found.opt), strict=True):
+        expected = old.at[1].set(0)
+        assert old.all()
+        np.testing.assert_array_equal(new, expected)
 
 
 def test_what_is_large_is_encoded_a_few_at_a_time():

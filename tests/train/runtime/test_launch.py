@@ -21,7 +21,7 @@ from train.errors import BadInput
 from train.runtime import hosts
 from train.runtime import launch as launching
 from train.runtime.checkpoint import Checkpoints
-from train.runtime.launch import claimed, launch
+from train.runtime.launch import claimed, fits, launch
 from train.runtime.lock import FILE, locked, sweep
 from train.runtime.log import Logger, read_metrics
 from train.runtime.loop import Hook
@@ -51,6 +51,19 @@ def run(workdir, experiment=EXPERIMENT, hooks=(), depends=None, lost="", **how):
             reschedule=how.get("reschedule", False),
             lost=lost,
         )
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_package_that_the_log_needs_is_missed_before_the_run(monkeypatch, first):
+    """By who reports; the folder is not claimed by then, and nothing compiled."""
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    monkeypatch.setattr(launching.hosts, "first", lambda: first)
+    reporting = replaced(EXPERIMENT, {"run.wandb": "project"})
+    if not first:
+        fits(reporting, toy.new_state, toy.RULES)
+        return
+    with pytest.raises(BadInput, match="run.wandb='project' needs a package"):
+        fits(reporting, toy.new_state, toy.RULES)
 
 
 @pytest.mark.slow

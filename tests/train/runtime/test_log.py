@@ -28,8 +28,8 @@ from vqdit.trained.contract import LatentContract
 
 def events(workdir):
     """Record by record, as TensorBoard reads them."""
-    (path,) = (workdir / "tensorboard").glob("events*")
-    data = path.read_bytes()
+    paths = sorted((workdir / "tensorboard").glob("events*"))
+    data = b"".join(path.read_bytes() for path in paths)
     while data:
         (length,) = struct.unpack("<Q", data[:8])
         yield Event.FromString(data[12 : 12 + length])
@@ -405,3 +405,13 @@ def test_tensorboard_keeps_what_the_resumed_step_has_left(tmp_path, step, purged
         logger.scalars(step + 1, {"loss": 0.5})
     starts = [each for each in events(tmp_path) if each.HasField("session_log")]
     assert [each.step for each in starts] == purged
+
+
+def test_tensorboard_forgets_a_run_that_was_killed_before_its_first_checkpoint(
+    tmp_path,
+):
+    for _ in range(2):
+        with Logger(tmp_path) as logger:
+            logger.scalars(1, {"loss": 0.5})
+    starts = [each for each in events(tmp_path) if each.HasField("session_log")]
+    assert [each.step for each in starts] == [1]
