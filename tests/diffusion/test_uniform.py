@@ -100,6 +100,14 @@ def test_estimate_is_the_posterior(kind):
         np.testing.assert_allclose(found[0, 0], expected, rtol=1e-5)
 
 
+@kinds
+def test_data_is_certain_whatever_is_said_of_it(kind):
+    """A softmax that is 0 where the code is was 0 / 0."""
+    logits = jnp.array([[500.0, 0.0, -500.0]])
+    found = kind(VOCAB).estimate(logits, jnp.array([2]), jnp.array(0.0))
+    np.testing.assert_array_equal(found, [[0, 0, 1]])
+
+
 @pytest.mark.slow
 @kinds
 def test_one_code_is_drawn_exactly_in_any_number_of_steps(kind):
