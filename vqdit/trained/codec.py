@@ -289,7 +289,8 @@ class Codec:
 
 def _limits(contract):
     """A signal in units of its spread has no bounds to keep to."""
-    return (None, None) if contract.scale else (-1, 1)
+    # Not None, two of which NumPy before 2.1 does not clip to.
+    return (-math.inf, math.inf) if contract.scale else (-1, 1)
 
 
 def _moments(contract):
