@@ -306,6 +306,13 @@ def test_the_front_door_is_quick():
         assert getattr(vqdit, name) is not None
 
 
+@pytest.mark.parametrize("name", vqdit.__all__)
+def test_what_is_public_is_there_before_others_import_it(monkeypatch, name):
+    """`vqdit.fields` was there once another room had been asked for."""
+    monkeypatch.delattr(vqdit, name, raising=False)
+    assert getattr(vqdit, name) is importlib.import_module(f"vqdit.{name}")
+
+
 def test_type_checkers_are_told_what_is_at_the_top():
     stub = ast.parse((ROOT / "vqdit" / "__init__.pyi").read_text())
     told = {

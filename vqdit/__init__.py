@@ -47,7 +47,7 @@ __all__ += ["diffusion", "losses", "metrics", "features", "signal", "fields"]
 
 
 def __getattr__(name):
-    if name in _ROOMS:
+    if name in __all__:
         return importlib.import_module(f"vqdit.{name}")
     if name in ("load", "save"):
         return getattr(__getattr__("trained"), name)
@@ -59,7 +59,7 @@ def __getattr__(name):
 
 
 def __dir__():
-    return sorted({*_ROOMS, "load", "save"}.union(*map(_classes, _ROOMS)))
+    return sorted({*__all__, "load", "save"}.union(*map(_classes, _ROOMS)))
 
 
 def _classes(room):

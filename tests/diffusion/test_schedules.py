@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.diffusion.toys import SCHEDULES, schedule_name
+from tests.diffusion.toys import ALL_SCHEDULES, SCHEDULES, schedule_name
 from vqdit.diffusion import (
     Betas,
     Cosine,
@@ -103,3 +103,12 @@ def test_derivatives_are_those_of_the_functions(schedule):
         difference = (function(inside + h) - function(inside - h)) / (2 * h)
         far = inside > 0.1  # sqrt(t) has no bounded third derivative at 0
         np.testing.assert_allclose(slope[far], difference[far], atol=2e-3)
+
+
+@pytest.mark.parametrize("schedule", ALL_SCHEDULES, ids=schedule_name)
+def test_paths_do_not_turn_at_the_last_moment(schedule):
+    """The slope at t = 1, where walks begin, is that of just before."""
+    last = jnp.array([1 - 1e-6, 1.0])
+    for function in (schedule.alpha, schedule.sigma):
+        before, end = jax.vmap(jax.grad(function))(last)
+        np.testing.assert_allclose(end, before, rtol=0.01, atol=1e-5)

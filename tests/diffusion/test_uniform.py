@@ -123,6 +123,13 @@ def test_below_the_hold_the_loss_makes_up_for_the_fewer_that_fell(kind):
     assert 0.4 < loss[3] / loss[2] < 0.6
 
 
+def test_data_is_certain_whatever_is_said_of_it(kind):
+    """A softmax that is 0 where the code is was 0 / 0."""
+    logits = jnp.array([[500.0, 0.0, -500.0]])
+    found = kind(VOCAB).estimate(logits, jnp.array([2]), jnp.array(0.0))
+    np.testing.assert_array_equal(found, [[0, 0, 1]])
+
+
 @pytest.mark.slow
 @kinds
 def test_one_code_is_drawn_exactly_in_any_number_of_steps(kind):

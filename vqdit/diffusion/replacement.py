@@ -153,8 +153,8 @@ class Replacement(Checked, Process):
         likely = (1 - sigma) * self.scale * seen + sigma * self.fallen[x_t][..., None]
         # Nothing is likely of a mask that cannot be there, at t = 0.
         likely = jnp.where(likely.any(-1, keepdims=True), likely, 1.0)
-        weighed = jax.nn.softmax(output) * likely
-        return weighed / weighed.sum(-1, keepdims=True)
+        # Added, not multiplied: the softmax of what is seen may be rounded to 0.
+        return jax.nn.softmax(output + jnp.log(likely))
 
     def step(self, output, x_t, t, s, key):
         """Ancestral: a draw of p(x_s | x_t), exact for each code by itself.

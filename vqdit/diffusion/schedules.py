@@ -197,7 +197,9 @@ class Betas(Checked, VariancePreserving):
 
     def _log_alpha2(self, t):
         knots = _chain(self)
-        place = jnp.clip(jnp.asarray(t) * (len(knots) - 1), 0, len(knots) - 1)
+        # Not clipped to the knots: a clip halves the derivative at t = 1, where walks
+        # begin.
+        place = jnp.asarray(t) * (len(knots) - 1)
         before = jnp.clip(jnp.floor(place).astype(jnp.int32), 0, len(knots) - 2)
         start = jnp.asarray(knots[:-1], jnp.float32)[before]
         slope = jnp.asarray(np.diff(knots), jnp.float32)[before]

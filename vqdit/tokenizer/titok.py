@@ -35,6 +35,11 @@ class TiTokEncoder(ViTSpec):
         _check(self)
         super().__post_init__()
 
+    @property
+    def placed(self) -> bool:
+        """Whether a latent stands for a part of the signal."""
+        return False
+
     def grid(self, shape: tuple[int, ...]) -> tuple[int]:
         """(tokens,). Raises ValueError for sides that are no multiples of the patch."""
         divide(shape, self.patches(len(shape)))

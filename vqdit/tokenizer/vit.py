@@ -19,7 +19,7 @@ from vqdit.nn import Attention, sincos_positions
 from vqdit.nn.block import Identity, Mlp
 from vqdit.nn.remat import Remat, recomputed, remat_by_word
 from vqdit.shapes import Array, Float
-from vqdit.signal.grids import divide, divide_frames, fold, unfold
+from vqdit.signal.grids import Border, divide, divide_frames, fold, unfold
 
 
 class TransformerSpec(Checked, nn.Module, kw_only=True):
@@ -66,6 +66,11 @@ class ViTSpec(TransformerSpec, kw_only=True):
         if self.causal:
             return self.patches(3)
         return self.patches(2 if isinstance(self.patch, int) else len(self.patch))
+
+    @property
+    def borders(self) -> tuple[Border, ...]:
+        """What lies outside, an axis each of `factor`."""
+        return _borders(self, len(self.factor))
 
     @nn.nowrap
     def patches(self, axes: int) -> tuple[int, ...]:

@@ -260,8 +260,11 @@ class Codec:
 
     def _blocks(self, sides):
         """(borders, sites that a latent and its codes stand for), an axis each."""
-        contract, borders = self.contract, getattr(self.module.encoder, "borders", ())
-        if contract.code_grid != contract.grid:
+        contract, encoder = self.contract, self.module.encoder
+        # Of circles and zeros a block is the same, and some do not tell their axes.
+        borders = getattr(encoder, "borders", ()) if encoder.causal else ()
+        placed = getattr(encoder, "placed", True)
+        if not placed or contract.code_grid != contract.grid:
             return borders, None
         trained = tuple(sides) == contract.shape[:-1]
         grid = contract.grid if trained else self.module.grid(tuple(sides))
@@ -286,7 +289,8 @@ class Codec:
 
 def _limits(contract):
     """A signal in units of its spread has no bounds to keep to."""
-    return (None, None) if contract.scale else (-1, 1)
+    # Not None, two of which NumPy before 2.1 does not clip to.
+    return (-math.inf, math.inf) if contract.scale else (-1, 1)
 
 
 def _moments(contract):
