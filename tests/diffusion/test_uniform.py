@@ -123,6 +123,7 @@ def test_below_the_hold_the_loss_makes_up_for_the_fewer_that_fell(kind):
     assert 0.4 < loss[3] / loss[2] < 0.6
 
 
+@kinds
 def test_data_is_certain_whatever_is_said_of_it(kind):
     """A softmax that is 0 where the code is was 0 / 0."""
     logits = jnp.array([[500.0, 0.0, -500.0]])
