@@ -37,6 +37,7 @@ from train.config.validate import validate
 from train.config.workdir import begun, open_workdir
 from train.errors import BadInput, one_line, run
 from train.evaluation.judge import judge_of, train_judge
+from train.evaluation.measured import finite
 from train.evaluation.samples import Reference, curve
 from train.evaluation.scores import evaluate_tokenizer
 from train.modalities.files.writing import write, write_bytes
@@ -205,6 +206,7 @@ def row(
             flags.get("samples", PROBE_SAMPLES),
             flags.get("probe_guidance", PROBE_GUIDANCE),
         )
+    figures = finite(figures)  # or the file would be no JSON, and not be read again
     write(done, sealed.sealed({"of": wanted, "figures": figures}))
     return figures
 
@@ -268,7 +270,7 @@ def main(argv=None):
         found = {"rows": figures, "changed": changes}
         if reference is not None:
             found["real"] = reference.figures(flags.get("samples", PROBE_SAMPLES))
-        write(command.workdir / "table.json", found)
+        write(command.workdir / "table.json", finite(found))
         text = table(figures, changes)
         write_bytes(command.workdir / "table.md", text.encode())
     print(text)

@@ -53,11 +53,13 @@ def main(argv=None):
             _check(folder, command.force)
     judge = keep(folder, train_judge(data, **{"seed": SEED} | flags))
     heldout = whole(data, train=False)
-    accuracy = judge.accuracy(heldout["x"], heldout["label"])
-    say(
-        f"the judge is in {folder}, right about {accuracy:.4f} of "
-        f"{len(heldout['label'])} held-out {'clips' if judge.front else 'pictures'}"
-    )
+    x, labels = heldout["x"], heldout["label"]
+    there = labels >= 0
+    right = ""  # of what has no label nothing can be said
+    if there.any():
+        right = f"right about {judge.accuracy(x[there], labels[there]):.4f} of "
+    what = f"{there.sum()} held-out {'clips' if judge.front else 'pictures'}"
+    say(f"the judge is in {folder}, {right}{what} that have a label")
 
 
 def _check(folder: Path, force: bool) -> None:

@@ -110,7 +110,7 @@ def _refuse_unused(thing: Codec | Generator, flags: Mapping[str, Any]) -> None:
     if isinstance(thing, Codec):
         unused, kind = (*of_crossings, *SAMPLER, "seed"), "tokenizer"
     elif len(thing.streams) == 1:
-        unused = of_crossings
+        unused = (*of_crossings, "interval")  # of a scale, which its samples have not
     for name in unused:
         if name in flags:
             flag = name.replace("_", "-")
@@ -236,8 +236,7 @@ def _drawn(generator, experiment, evaluation, flags) -> list[Section]:
         scale = None
         if sampler.get("before"):  # which the others are guided by
             scale = _scale(measured.get("agree", {}))
-        if not generator.module.classes:
-            sampler = unguided(sampler, scale) | {"guidance": scale}
+        sampler = unguided(sampler, scale) | {"guidance": scale}
         found.append(_samples(generator, experiment, key, sampler))
     except BadInput:
         raise

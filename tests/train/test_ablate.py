@@ -240,6 +240,20 @@ def test_a_row_is_trained_anew_where_it_is_asked_for_otherwise(tmp_path, trained
             row({"most": 50})
 
 
+def test_a_row_without_some_figure_is_read_again(tmp_path, trained, monkeypatch):
+    """JSON has no number for what is not finite: of gaps that there are not, say."""
+    experiment = rows_of(DEMO, "--only=base")["base"]
+    scored = {"rmse_gaps": float("nan"), "psnr_db": np.inf, "rows": [{"x": -np.inf}]}
+    monkeypatch.setattr(ablate, "evaluate_tokenizer", lambda *of: dict(scored))
+    row = lambda: ablate.row(experiment, tmp_path, {}, None, False)
+    first = row()
+    assert (first["rmse_gaps"], first["psnr_db"], first["rows"]) == (
+        *(None, None),
+        [{"x": None}],
+    )
+    assert row() == first and len(trained) == 1
+
+
 @pytest.mark.parametrize(
     "flags, steps",
     [

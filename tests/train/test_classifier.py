@@ -221,7 +221,8 @@ def test_a_kept_judge_is_the_one_that_was_trained(kept, capsys):
     assert (other.protocol["steps"], other.protocol["seed"]) == (2, 2)
     vqdit.save(kept, loaded)
     score = other.accuracy(images, whole(data, train=False)["label"])
-    assert f"{score:.4f} of {len(images)} held-out pictures" in capsys.readouterr().err
+    told = f"{score:.4f} of {len(images)} held-out pictures that have a label"
+    assert told in capsys.readouterr().err
 
 
 def test_every_option_of_the_program_arrives(tmp_path, monkeypatch, capsys):
@@ -259,8 +260,14 @@ def test_every_option_of_the_program_arrives(tmp_path, monkeypatch, capsys):
         ("train_judge", data, {"seed": 7, "steps": 3}),
         *rest,
     ]
-    said = f"the judge is in {out}, right about 0.3750 of 2 held-out clips\n"
+    end = "held-out clips that have a label\n"
+    said = f"the judge is in {out}, right about 0.3750 of 2 {end}"
     assert capsys.readouterr().err == 2 * said
+    # Sets such as ImageNet's test part have labels of some, or of none.
+    for label, told in (([-1, 4], "right about 0.5000 of 1"), ([-1, -1], "0")):
+        held["label"] = np.array(label)
+        classifier.main([*words, "--force"])
+        assert capsys.readouterr().err == f"the judge is in {out}, {told} {end}"
 
 
 def test_an_altered_judge_is_refused(kept, tmp_path):

@@ -62,7 +62,10 @@ def test_samples_are_those_of_the_seed_and_sampler_that_are_written(monkeypatch)
     evaluation = {"protocol": {"sampler": {"steps": "9", "solver": "Heun()"}}}
     page._drawn(model, None, evaluation, {"seed": 5, "steps": 7})
     ((key, sampler),) = seen
-    assert key == jax.random.key(5) and sampler == {"steps": 7, "solver": Heun()}
+    assert key == jax.random.key(5) and sampler == {
+        **{"steps": 7, "solver": Heun()},
+        "guidance": None,
+    }
 
 
 @pytest.fixture
@@ -171,7 +174,7 @@ OF_CROSSINGS = ("crossings", "num", "judge", "judge_steps")
     "streams, unused, kind",
     [
         (0, (*OF_CROSSINGS, *SAMPLER, "seed"), "tokenizer"),
-        (1, OF_CROSSINGS, "generator of one stream"),
+        (1, (*OF_CROSSINGS, "interval"), "generator of one stream"),
         (2, (), ""),
     ],
 )
@@ -312,6 +315,15 @@ def test_a_page_draws_as_its_options_say(crossed):
     with pytest.raises(BadInput, match="^no such solver$"):
         page._drawn(model, experiment, evaluation, flags)
     assert not calls, "nothing is opened, and no judge trained, before"
+
+
+def test_an_interval_that_was_evaluated_is_of_scales_and_of_no_sample(crossed):
+    """Also of a generator with classes, whose samples no scale guides."""
+    model, experiment, evaluation, calls = crossed
+    model.module.classes, model.streams = 3, {"a": None}
+    said = {"steps": "7", "interval": "(0.2, 0.8)"}
+    page._drawn(model, experiment, {"protocol": {"sampler": said}}, {})
+    assert calls["_samples"][0][3] == {"steps": 7, "guidance": None}
 
 
 @pytest.mark.parametrize("first", [(), ("name", "image")])

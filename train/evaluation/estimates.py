@@ -208,7 +208,9 @@ class Posterior(Evaluator):
     """How often the likeliest class is the true one, and how well what is said of each
     tells it from the others: the mean over classes of the area under the ROC curve.
 
-    scores: of a batch, (n, classes), higher is likelier; nan where there is none.
+    scores: of a batch, (n, classes), the probability of each class, or its logarithm;
+        nan where there is none. Logits alone, which any number may be added to, do not
+        tell an example of a class from those of others.
     count:  the examples there are, by their "rank".
     """
 

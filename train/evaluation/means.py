@@ -71,6 +71,11 @@ class Median(Evaluator):
         return {self.name: self.then(self.bins.median(sums["counts"]))}
 
 
+def or_none(figure: float) -> float | None:
+    """A mean, or median; None of no values."""
+    return None if np.isnan(figure) else float(figure)
+
+
 def decibels(error: Any, peak: float = 1.0) -> Any:
     """PSNR of a mean squared error, inf of none; a list of several."""
     with np.errstate(divide="ignore"):

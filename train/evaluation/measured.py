@@ -62,7 +62,7 @@ def with_kept(
     """Figures with the crossings that the file holds of the same bundle beside those
     that were measured now, and how each by its name was `asked`. Of a bundle without a
     seal, or a file that does not say one or cannot be read, nothing is kept."""
-    figures = _finite(figures)
+    figures = finite(figures)
     new, old = figures.get("crossings", {}), _kept(path, seal)
     crossings = {name: each for name, (each, _) in old.items()} | new
     if not crossings:
@@ -80,12 +80,12 @@ def comparable(figures: Figures) -> Figures:
     return figures | {"crossings": {n: x for n, x in each if n not in some}}
 
 
-def _finite(found: Any) -> Any:
+def finite(found: Any) -> Any:
     """With None for what is no finite number, of which JSON has none."""
     if isinstance(found, Mapping):
-        return {name: _finite(each) for name, each in found.items()}
+        return {name: finite(each) for name, each in found.items()}
     if isinstance(found, list | tuple):
-        return [_finite(each) for each in found]
+        return [finite(each) for each in found]
     if isinstance(found, float) and not math.isfinite(found):
         return None
     return found

@@ -115,7 +115,8 @@ class Reference:
         """
         statistics, labels = self.train
         heldout, rows = self.heldout["features"], balanced_rows(labels, count)
-        some, own = np.sort(rows[:NEIGHBOURS]), self.prefix
+        # No more than are compared, or the first of these would be the first classes.
+        some, own = np.sort(rows[: len(heldout.some)]), self.prefix
         floor = Likeness(self.network, some, heldout, prefix=f"{prefix}floor_{own}")
         figures = {
             "judge_accuracy": self.heldout.get("accuracy"),

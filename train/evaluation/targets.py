@@ -15,7 +15,7 @@ from vqdit.shapes import Int
 
 TRAIN, HELD = 4000, 2000  # examples at most
 SPEAKER = r"_([^_]+)_\d+$"
-_COUNTED = ("index", "valid")
+_OTHER = ("index", "valid", "row")  # which are no classes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -109,7 +109,7 @@ def targets(
         return np.array(matches, object)
     found = []
     for batch in examples(data, train, rows, divided=False, doing="reading"):
-        fits = [n for n, x in batch.items() if np.ndim(x) == 1 and n not in _COUNTED]
+        fits = [n for n, x in batch.items() if np.ndim(x) == 1 and n not in _OTHER]
         kind = batch[target].dtype.kind if target in fits else ""
         if kind not in tuple("iuUO"):
             raise BadInput(

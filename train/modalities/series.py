@@ -2,6 +2,7 @@
 
 import dataclasses
 import operator
+from collections import Counter
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -24,6 +25,7 @@ SeriesName = Literal["generated", StrokesName, DrivingName, "folder", "webdatase
 STROKES, DRIVING = get_args(StrokesName), get_args(DrivingName)
 GENERATED = ("generated", *STROKES, *DRIVING)
 TOLD = 0.01  # of a channel that cleaning may change without a word
+OTHERS = 3  # orders of columns, at most, that are told
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,22 +218,31 @@ class Series(Modality):
         return batch | {"x": np.concatenate([x, masks], -1)}
 
     def findings(self, records):
-        """Shares missing and beyond the limit; in how many a channel is constant."""
-        found = [record.more["cleaned"] for record in records]
+        """Shares missing and beyond the limit; in how many a channel is constant, and
+        of how many the channels are called otherwise, or stand in another order."""
+        mores = [record.more for record in records]  # each of which is read once
+        found = [more["cleaned"] for more in mores]
         weights = np.array([len(each.values) for each in found], float)
         weights /= weights.sum()
         missing = weights @ np.array([each.missing for each in found])
         outliers = weights @ np.array([each.outliers for each in found])
         constant = np.array([each.constant for each in found]).sum(0)
         names = [f"channel {c}" for c in range(self.channels)]
+        called = [tuple(more.get("names", self.columns or names)) for more in mores]
         told = {
-            "channels": list(records[0].more.get("names", self.columns or names)),
+            "channels": list(called[0]),
             "recordings": len(found),
             "missing_share": missing.tolist(),
             "outlier_share": outliers.tolist(),
             "recordings_where_constant": constant.tolist(),
-            "repeated_times": sum(each.more.get("repeated", 0) for each in records),
+            "repeated_times": sum(more.get("repeated", 0) for more in mores),
         }
+        others = Counter(each for each in called if each != called[0])
+        if others:
+            told["called_otherwise"] = [
+                f"{n} of {len(found)}: {', '.join(each)}"
+                for each, n in others.most_common(OTHERS)
+            ]
         limits = np.array([each.limits for each in found if each.limits])
         if len(limits):
             low, high = limits[..., 0].min(0), limits[..., 1].max(0)
@@ -242,7 +253,13 @@ class Series(Modality):
 
     def changes(self, findings):
         """What cleaning changed, a line each, channel by channel in its own unit."""
-        how = self.cleaning or UNCLEANED
+        how, channels = self.cleaning or UNCLEANED, ",".join(findings["channels"])
+        for found in findings.get("called_otherwise", ()):
+            count, _, others = found.partition(": ")
+            yield (
+                f"recordings of {others} are taken for {channels}, column by column: "
+                f"{count}; data.columns={channels} takes those of these names"
+            )
         done = {"clip": "clipped to that", "missing": "taken for missing"}
         for c, name in enumerate(findings["channels"]):
             if missing := findings["missing_share"][c]:

@@ -48,7 +48,8 @@ class Volumes(Modality):
                nibabel); (d, h, w) or (d, h, w, c). Classes are sub-folders. NIfTI is
                turned so that d goes up, h to the front and w to the right (RAS).
     size:      (d, h, w) of an example. A larger scan is cut at its centre, in training
-               anywhere; a smaller one is padded with its least value. With resize=True
+               anywhere; a smaller one is padded with the least value of each channel,
+               which stands for what is not finite, too. With resize=True
                the whole scan is resampled to it instead (linear, antialiased).
     channels:  values of a voxel.
     resize:    whether scans are resampled to `size` instead.
@@ -115,7 +116,8 @@ class Volumes(Modality):
         return cls.show(x[np.rint(rows).astype(int)])
 
     def read(self, path):
-        """What is not finite is taken for the least there is, and comes back so."""
+        """What is not finite is taken for the least in its channel, and comes back
+        so."""
         suffix, affine = ".npy", b""
         if path.suffix.lower() in (".nii", ".gz"):
             scan, more = read_nifti(path)
@@ -215,7 +217,7 @@ class Volumes(Modality):
             if share:
                 yield (
                     f"channel {channel}: {share:.2%} is not finite, and filled with "
-                    "the least there is in a scan"
+                    "the least there is of it in a scan"
                 )
 
     @property
@@ -229,10 +231,12 @@ class Volumes(Modality):
         return [functools.partial(fit_volume, size=self.size, place=at) for at in place]
 
 
-def filled(scan: np.ndarray) -> np.ndarray:
-    """float32, with the least there is where it is not finite.
+def filled(scan: Float[np.ndarray, "d h w c"]) -> Float[np.ndarray, "d h w c"]:
+    """float32, with the least there is of its channel where it is not finite, 0 in a
+    channel that never is.
 
-    That is a scanner's padding outside of its circle: air.
+    That is a scanner's padding outside of its circle: air. Raises Unreadable where
+    nothing is finite.
     """
     scan = np.asarray(scan, np.float32)
     known = np.isfinite(scan)
@@ -240,7 +244,9 @@ def filled(scan: np.ndarray) -> np.ndarray:
         raise Unreadable("holds no finite value")
     if known.all():  # nearly always, and a scan may be large
         return scan
-    return np.where(known, scan, scan[known].min())
+    # Each channel has a unit of its own.
+    least = np.where(known, scan, np.inf).min((0, 1, 2))
+    return np.where(known, scan, np.where(np.isfinite(least), least, 0))
 
 
 def _row(values) -> str:
@@ -253,11 +259,13 @@ def fit_volume(
     place: Float[np.ndarray, "3"] | tuple[float, ...] = (0.5, 0.5, 0.5),
 ) -> Float[np.ndarray, "d2 h2 w2 c"]:
     """Cut to the size, at `place` in [0, 1) of what slack there is; padded in the
-    middle with the least value where it is smaller."""
+    middle with the least value of each channel where it is smaller."""
     lack = [max(0, n - have) for n, have in zip(size, scan.shape[:3], strict=True)]
     if any(lack):
         pads = [(short // 2, short - short // 2) for short in lack]
-        scan = np.pad(scan, [*pads, (0, 0)], constant_values=scan.min())
+        channels = np.moveaxis(scan, -1, 0)
+        grown = [np.pad(x, pads, constant_values=x.min()) for x in channels]
+        scan = np.stack(grown, -1)
     spare = [have - n for n, have in zip(size, scan.shape[:3], strict=True)]
     at = [int(p * (s + 1)) for p, s in zip(place, spare, strict=True)]
     cut = tuple(slice(a, a + n) for a, n in zip(at, size, strict=True))

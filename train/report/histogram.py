@@ -14,8 +14,9 @@ def value_histogram(sample: Sequence[np.ndarray], pixels: bool) -> bytes:
     """PNG. sample: values of each channel; of pixels, three channels are colours."""
     lines: dict[str, tuple[pictures.Along, pictures.Along]] = {}
     colours = None
-    found = [x for x in sample[:6] if x.size]
-    for channel, (x, edges) in enumerate(zip(found, bin_edges(found), strict=True)):
+    channels = [channel for channel, x in enumerate(sample[:6]) if x.size]
+    found = [sample[channel] for channel in channels]
+    for channel, x, edges in zip(channels, found, bin_edges(found), strict=True):
         heights, _ = np.histogram(x, edges)
         centers = (edges[1:] + edges[:-1]) / 2
         lines[f"channel {channel}"] = (centers, heights / x.size)

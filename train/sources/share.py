@@ -47,5 +47,9 @@ class Portion(Source):
         if files := getattr(whole, "files", None):
             self.files = [files[row] for row in self.rows]
 
+    def told(self, name):
+        told = self.whole.told(name)
+        return None if told is None else [told[row] for row in self.rows]
+
     def take(self, rows: Sequence[int] | np.ndarray) -> list[Record]:
         return self.whole.take(self.rows[np.asarray(rows, int)])

@@ -52,6 +52,16 @@ def ruled(data: Modality, paths: Sequence[str]) -> Sequence[str]:
     return paths
 
 
+def refuse_rule(data: Modality, root: Path) -> None:
+    """Raises BadInput for a rule over names, which would divide nothing, where a folder
+    has a file of each part."""
+    if isinstance(data.holdout, str):
+        raise BadInput(
+            f"data.holdout={data.holdout!r}: {root} has a file of each part, which no "
+            "rule divides; leave it out, or write data.data_dir=FILE"
+        )
+
+
 def part_rows(
     draws: Float64[np.ndarray, "n"], holdout: float, train: bool, where: str
 ) -> Int[np.ndarray, "rows"]:

@@ -132,6 +132,12 @@ def test_who_knows_the_training_part_answers_by_some_of_it(monkeypatch):
     wanted = np.round(train["x"][rows].mean(0, dtype=float))
     np.testing.assert_array_equal(mean, wanted)
     assert mean.dtype == np.uint8
+    # Of large ones no more than are affordable, of words as many as before.
+    monkeypatch.setattr(answers, "VALUES", 20 * 64 + 63)
+    few = train["x"][np.arange(20) * 1437 // 20].mean(0, dtype=float)
+    mean = Answer("s", data, types.SimpleNamespace()).usual
+    np.testing.assert_array_equal(mean, np.round(few))
+    assert Answer("s", data, Labels(10)).usual == counts.argmax()
     assert Answer("s", None, types.SimpleNamespace(source="boxes")).usual is None
     take = answers.JointExamples.take
     unknown = lambda self, rows: take(self, rows) | {"known": {"s": rows < 0}}

@@ -168,6 +168,11 @@ CASES = {
         {"x": X, "label": LABELS},
         {"accuracy": np.mean(X[:, 0, 0, 0] % 3 == LABELS)},
     ),
+    "accuracy of those that have a label": lambda: (
+        accuracy(NETWORK),
+        {"x": X, "label": np.where(np.arange(N) % 2, LABELS, -1)},
+        {"accuracy": np.mean(X[1::2, 0, 0, 0] % 3 == LABELS[1::2])},
+    ),
     "likeness": lambda: (
         Likeness(NETWORK, np.arange(10), REFERENCE, prefix="p_"),
         {"x": X, "index": np.arange(N)},
@@ -326,3 +331,8 @@ def test_sums_are_counts_and_float64_of_one_shape(case):
 def test_sums_of_two_evaluators_are_not_added():
     with pytest.raises(ValueError):
         merged(Mean("a", None).start(), Median("b", None).start())
+
+
+def test_signals_without_labels_have_no_accuracy():
+    batch = {"x": X, "label": np.full(N, -1)}
+    assert evaluated(accuracy(NETWORK), [batch]) == {"accuracy": None}

@@ -10,7 +10,7 @@ from tests.train.evaluation.test_contract import Network
 from train.config import Samples
 from train.errors import BadInput
 from train.evaluation import evaluator as streaming
-from train.evaluation import features, texts, training
+from train.evaluation import features, samples, texts, training
 from train.evaluation.evaluator import evaluated, examples, grouped
 from train.evaluation.features import Latents, network_of
 from train.evaluation.likeness import Likeness
@@ -97,6 +97,27 @@ def test_the_reference_is_that_of_the_whole_sets(monkeypatch):
     again = Reference(judge, DATA)
     assert again.figures(100) == pytest.approx(wanted, rel=1e-9)
     assert again.heldout["apart"] == found.heldout["apart"]
+
+
+def test_real_signals_that_are_compared_are_of_all_classes(monkeypatch):
+    """Also of a training part in the order of its classes, as sub-folders are, of which
+    more are counted than there are held-out ones to compare with them."""
+    judge, train, held = Judge(), whole(DATA, True), whole(DATA, False)
+    order = np.argsort(train["label"], kind="stable")
+    x, label = train["x"][order], train["label"][order]
+
+    def in_order(data, train, index=None, **how):
+        if not train:
+            return examples(data, train, index, **how)
+        index = np.arange(len(x)) if index is None else index
+        return iter([{"x": x[index], "label": label[index], "index": index}])
+
+    monkeypatch.setattr(samples, "examples", in_order)
+    rows = np.sort(balanced_rows(label, 1000)[:360])
+    assert np.bincount(label[rows]).tolist() == [36] * 10
+    wanted = neighbourhoods(*map(judge.features, (held["x"], x[rows])))
+    found = Reference(judge, DATA, copies=False).figures(1000)
+    assert {name: found[f"floor_{name}"] for name in wanted} == pytest.approx(wanted)
 
 
 def drawing(x, classes=10):

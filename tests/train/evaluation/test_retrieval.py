@@ -88,6 +88,20 @@ def test_the_nearest_by_several_streams_knows_no_unit(unit):
     assert near.places(one, ("a",)).tolist() == [0]
 
 
+def test_the_nearest_of_several_streams_is_the_same_whatever_the_batch():
+    """Of each alone, and beside others that are far away by one stream."""
+    draw = np.random.default_rng(0)
+    near = object.__new__(Nearest)
+    near.streams = {name: draw.standard_normal(50) for name in "ab"}
+    near.apart = dict.fromkeys("ab", lambda x, y: np.abs(x[:, None] - y))
+    some = {"a": draw.standard_normal(40) * 9, "b": draw.standard_normal(40)}
+    alone = [
+        near.places({name: x[[i]] for name, x in some.items()}, "ab")[0]
+        for i in range(40)
+    ]
+    assert near.places(some, "ab").tolist() == alone
+
+
 def test_examples_without_something_of_every_stream_are_left_out():
     """One lacks the word, one all places of the way; a part of these is something."""
     known = {

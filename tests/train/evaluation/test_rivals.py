@@ -70,6 +70,34 @@ def test_beside_what_a_network_sees_stand_the_components_of_what_has_none():
     assert learned(opened) == network
 
 
+def test_a_network_alone_says_how_probable_each_class_is():
+    """Its logits may have any number added, an example another one."""
+    labels = np.arange(40) % 2
+    photo = np.random.default_rng(0).uniform(-1, 1, (40, 2, 2, 1)).astype(np.float32)
+    logits = 9 * photo[:, 0, 0] + [1, -1] * np.stack([labels, labels], 1)
+
+    class Alone(Told):
+        def _judge(self, name):
+            judge = super()._judge(name)
+            judge.logits = lambda x: logits[: len(x)]
+            return judge
+
+    class Train(types.SimpleNamespace):
+        __len__ = lambda self: 40
+
+    train = Train(
+        data={"photo": types.SimpleNamespace(shape=(2, 2, 1))},
+        take=lambda rows: {"streams": {"photo": photo[rows]}},
+        labels=lambda rows, name: labels[rows],
+        has=lambda rows, name: rows >= 0,
+    )
+    says = Alone(train, ("photo",), "class", 2, {}, {}).fit()["cnn"].says
+    found = np.exp(says({"streams": {"photo": photo}, "label": labels}))
+    np.testing.assert_allclose(found.sum(1), 1, rtol=1e-6)
+    wanted = 1 / (1 + np.exp(logits[:, 1] - logits[:, 0]))
+    np.testing.assert_allclose(found[:, 0], wanted, rtol=1e-5)
+
+
 def test_a_network_learns_the_labelled_examples_of_a_stream_once(monkeypatch):
     """As long as its kind says, and hears a sound by its own front; of what no judge is
     there is none."""

@@ -107,7 +107,9 @@ def test_the_worst_are_shown_by_what_is_measured_first(
     rows = np.arange(40)
     each = types.SimpleNamespace(name=name, values=values)
     answers = {"photo": answer(), "way": answer(source)}
-    answers["way"].evaluators = lambda exact: [each]
+    # What is explained is of all examples together, and of a row stands first.
+    whole = types.SimpleNamespace(name="explained", values=lambda batch: -rows)
+    answers["way"].evaluators = lambda exact: [whole, each]
     batch = dict.fromkeys(("said", "truth", "label", "photo"), rows)
     of = types.SimpleNamespace(
         answers=answers,

@@ -321,10 +321,27 @@ def test_findings_are_of_all_samples_whichever_recording_they_are_in(tmp_path):
     assert found["missing_share"] == pytest.approx([15 / 150, 0])
     assert found["outlier_share"] == pytest.approx([1 / 150, 0])
     assert found["recordings_where_constant"] == [0, 1]
-    assert found["repeated_times"] == 0
+    assert found["repeated_times"] == 0 and "called_otherwise" not in found
     # Of all recordings the widest.
     low, high = map(float, found["within"][1].split(" to "))
     assert low < 3 and high > 7
+
+
+def test_recordings_of_other_columns_are_told(tmp_path, caplog):
+    """Their first is taken for the first of the others, unless columns are chosen."""
+    names = [("x", "y"), ("x", "y"), ("y", "x"), ("y", "x"), ("x", "z")]
+    for i, each in enumerate(names):
+        write_csv(tmp_path / f"{i}.csv", recording(50), each)
+    found = fresh(over(tmp_path), True).findings
+    assert found["channels"] == ["x", "y"]
+    assert found["called_otherwise"] == ["2 of 5: y, x", "1 of 5: x, z"]
+    told = "recordings of y, x are taken for x,y, column by column: 2 of 5; "
+    assert told + "data.columns=x,y takes those of these names" in caplog.text
+    caplog.clear()
+    (tmp_path / "4.csv").unlink()
+    chosen = fresh(over(tmp_path, columns=("x", "y")), True)
+    assert "called_otherwise" not in chosen.findings
+    assert "column by column" not in caplog.text
 
 
 def test_what_a_file_holds_beside_what_is_coded_is_told(tmp_path):

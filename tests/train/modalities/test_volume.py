@@ -272,6 +272,21 @@ def test_larger_scans_are_cut_and_smaller_ones_padded_with_their_least():
     np.testing.assert_array_equal(fit_volume(x, (4, 4, 3), (0.99, 0.5, 0.5)), x[2:])
 
 
+def test_every_channel_is_padded_and_filled_with_its_own_least(tmp_path):
+    """Each has a unit of its own: air in a CT is no activity in a PET."""
+    x = np.stack([counted(4, 4, 4) - 1000, counted(4, 4, 4) + 5], -1)
+    padded = fit_volume(x, (4, 4, 6))
+    np.testing.assert_array_equal(padded[:, :, 1:5], x)
+    assert (padded[:, :, [0, 5]] == [-1000, 5]).all()
+    x[3, 3, 3] = np.nan
+    x = np.concatenate([x, np.full((4, 4, 4, 1), np.inf, np.float32)], -1)
+    np.save(tmp_path / "a.npy", x)
+    found = over(tmp_path, channels=3).read(tmp_path / "a.npy").values
+    assert found[3, 3, 3].tolist() == [-1000, 5, 0] and not found[..., 2].any()
+    np.testing.assert_array_equal(found[:3, ..., :2], x[:3, ..., :2])
+    assert found.dtype == np.float32
+
+
 def test_training_cuts_anywhere_and_evaluation_at_the_centre(tmp_path):
     np.save(tmp_path / "a.npy", counted(8, 4, 4))
     volumes = over(tmp_path)

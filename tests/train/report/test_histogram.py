@@ -41,3 +41,6 @@ def test_heights_are_shares_of_each_channel(monkeypatch):
         np.testing.assert_allclose(sums, 1)
     assert [*seen[0][0]] == ["red", "green", "blue"] and len(seen[0][1]) == 3
     assert [*seen[1][0]] == [f"channel {c}" for c in range(3)] and not seen[1][1]
+    # Of a channel of which nothing is known there is none, and others keep their names.
+    value_histogram([sample[0], np.zeros(0), sample[1]], False)
+    assert [*seen[2][0]] == ["channel 0", "channel 2"]

@@ -67,6 +67,10 @@ def test_npz_folder_holds_one_file_a_split_and_one_class_count(tmp_path):
     train, test = open_source(images, True), open_source(images, False)
     assert (len(train), len(test)) == (3, 2)
     assert train.classes == test.classes == 3
+    # A rule would hold out nothing of what these files say.
+    ruled = dataclasses.replace(images, holdout="name:0.3")
+    with pytest.raises(BadInput, match="data.holdout='name:0.3': .* a file of each"):
+        open_source(ruled, True)
 
 
 def test_many_classes_that_have_examples_are_taken(tmp_path):

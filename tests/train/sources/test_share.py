@@ -10,7 +10,7 @@ from tests.train.pipeline.test_streams import folder_of
 from train.errors import BadInput
 from train.modalities import Images
 from train.modalities.draws import chance
-from train.pipeline import JointExamples
+from train.pipeline import JointExamples, open_examples
 from train.pipeline.statistics import probe as probe_of
 from train.pipeline.statistics import refuse_others
 from train.sources import open_source
@@ -42,6 +42,19 @@ def test_a_share_is_the_same_each_time_and_part_of_a_larger_one():
     assert (tenth.classes, tenth.class_names) == (10, whole.class_names)
     # What is held out stays whole.
     assert len(of(DIGITS, 0.1, train=False)) == 360
+
+
+def test_captions_of_a_share_are_told_without_reading_it(tmp_path, monkeypatch):
+    """Those of its records, where the whole tells its own."""
+    names = [f"{i}.png" for i in range(30)]
+    data = folder_of(tmp_path, names, bad_share=0.0, holdout=0.0)
+    for i in range(30):
+        (tmp_path / f"{i}.txt").write_text(f"word {i}")
+    data = dataclasses.replace(data, share=0.4)
+    examples = open_examples(data, True)
+    monkeypatch.setattr(examples.source, "take", None)
+    assert examples.values("caption") == [f"word {key}" for key in examples.keys]
+    assert of(DIGITS, 0.5).told("caption") is None
 
 
 def test_a_file_is_drawn_by_its_name(tmp_path):

@@ -6,6 +6,7 @@ Their batches have an entry of what was "said", as `Answer.truth` has it, and "t
 
 import dataclasses
 import functools
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from train.evaluation.crossings.columns import rows
 from train.evaluation.crossings.overlap import central, paired
+from train.evaluation.crossings.rivals import VALUES
 from train.evaluation.estimates import Proportion, Resampled, explained, mean
 from train.evaluation.evaluator import Evaluator, Evaluators
 from train.evaluation.means import Values, where_there
@@ -110,7 +112,9 @@ class Answer:
             return None
         values = {self.name: self.tokenizer} if self.source else {}
         joint = JointExamples({self.name: self.data}, values, True)
-        rows = spaced(len(joint), USUAL)
+        # Signals are in memory at once, and those of films and scans are large.
+        size = 1 if self.source else math.prod(self.data.shape)
+        rows = spaced(len(joint), min(USUAL, max(1, VALUES // size)))
         batch, count = joint.take(rows), len(rows)
         known = batch["known"].get(self.name, np.ones(count))
         there = known.reshape(count, -1).any(1)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from scipy.special import log_softmax
 
 from train.errors import BadInput
 from train.evaluation.crossings.answers import Answer
@@ -136,7 +137,8 @@ class Crossings:
     def likeliest(
         self, crossing: Crossing, key, classes: Int[np.ndarray, "y *grid 1"]
     ) -> Values:
-        """Scores of a batch, -nats of what says each class, given as codes."""
+        """Scores of a batch, the logarithm of the posterior of each class, given as the
+        codes that say it, by the bounds of these."""
         want = crossing.want
         scorer = self.generator.scorer(want, self.score_draws)
 
@@ -146,6 +148,6 @@ class Crossings:
                 codes = np.broadcast_to(said, batch["streams"][want].shape)
                 score = scorer(key, batch["index"], {want: codes}, **call)
                 found.append(-np.asarray(score.nats))
-            return np.stack(found, 1)
+            return log_softmax(np.stack(found, 1), 1)
 
         return scores

@@ -83,7 +83,7 @@ class Nearest:
 
     Texts are as far apart as the edits between them, signals as the distance of their
     principal components, all else as the codes in which they differ; several streams as
-    the sum, each over its mean.
+    the sum, each over its mean from the example, whatever others are in its batch.
 
     train: joined as the others are; `streams` are those of at most TRAINING of it.
     """
@@ -101,7 +101,8 @@ class Nearest:
     ) -> Int[np.ndarray, "n"]:
         """Of the nearest, in `self.streams`, to each of these by the streams `by`."""
         each = [self.apart[name](streams[name], self.streams[name]) for name in by]
-        return sum(x / max(x.mean(), 1e-12) for x in each).argmin(1)
+        mean = lambda x: np.maximum(x.mean(1, keepdims=True), 1e-12)
+        return sum(x / mean(x) for x in each).argmin(1)
 
 
 def nearest_costs(

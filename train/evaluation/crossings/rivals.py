@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from scipy.special import log_softmax
 
 from train.evaluation.judge import BATCH, train_classifier
 from train.evaluation.probing import components
@@ -59,8 +60,8 @@ class Rivals:
     judges: dict[tuple[str, str], Judge]
 
     def fit(self) -> dict[str, Rival]:
-        """Name -> scores of a batch of `JointExamples`, higher is likelier; none where
-        the training part has fewer than two classes."""
+        """Name -> scores of a batch of `JointExamples`, as `Posterior` takes them; none
+        where the training part has fewer than two classes."""
         say(f"fitting baselines of {'+'.join(self.given)}_to_{self.want}")
         rows, labels = self._labelled
         if len(np.unique(labels)) < 2:
@@ -77,7 +78,7 @@ class Rivals:
         networks = {n: learned(judge) for n, judge in judges.items()}
         if len(self.given) == 1 and judges:
             ((name, judge),) = judges.items()
-            says = lambda batch: judge.logits(batch["streams"][name])
+            says = lambda batch: log_softmax(judge.logits(batch["streams"][name]), 1)
             found["cnn"] = Rival(says, {"networks": networks})
         elif judges:
             start = time.monotonic()

@@ -19,7 +19,9 @@ def sections_of(
 ) -> list[Section]:
     """Some examples, and the worst of all."""
     answer, parts = of.answers[crossing.want], []
-    evaluators: list[Any] = answer.evaluators(exact=of.exact(crossing))  # means
+    every: list[Any] = answer.evaluators(exact=of.exact(crossing))
+    # Of which each example has a value; what is explained is of all together.
+    evaluators = [each for each in every if each.name != "explained"]
     errors = bool(evaluators) and "rmse" in evaluators[0].name
     batches = of.batches(crossing, num, crossing.name)
     for batch in of.said(crossing, batches, key, draw):

@@ -9,7 +9,7 @@ import numpy as np
 
 from train.evaluation.evaluator import Evaluators, Several
 from train.evaluation.likeness import accuracy
-from train.evaluation.means import Mean, Median
+from train.evaluation.means import Mean, Median, or_none
 from train.evaluation.reconstruction.measures import Measures
 from vqdit.metrics import kbps, log_mel_distance, si_sdr
 from vqdit.metrics.histogram import DECIBELS
@@ -63,11 +63,10 @@ def _alike(front, judge, name) -> Evaluators:
     def ratio(batch):  # inf has no mean
         return np.clip(si_sdr(batch["x"], batch[name]), -100, 100)
 
-    said = lambda x: None if np.isnan(x) else float(x)
     distance = lambda batch: log_mel_distance(batch["x"], batch[name], *size)
     yield Mean("log_mel_nat", distance)
-    yield Mean("si_sdr_db", ratio, said)
-    yield Median("si_sdr_median_db", ratio, said, DECIBELS)
+    yield Mean("si_sdr_db", ratio, or_none)
+    yield Median("si_sdr_median_db", ratio, or_none, DECIBELS)
     if judge is not None:
         yield accuracy(judge, name)
 
