@@ -94,7 +94,7 @@ def main(argv=None):
     hosts.start(command.processes)
     with hosts.together():
         check_free(command.workdir, ["evaluation.json"])
-    thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
+        thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
     experiment, seal = command.experiment, None
     if isinstance(thing, Codec):
         figures = _of_tokenizer(thing, experiment, command.flags)

@@ -139,7 +139,8 @@ def train(
 
     parts = (init, step_fn, TOKENIZER_RULES, open_batches, hooks)
     with claimed(workdir, experiment, force, reschedule) as folder:
-        keep_statistics(data, folder, write=hosts.first())
+        with hosts.together():
+            keep_statistics(data, folder, write=hosts.first())
         about = partial(told, experiment)
         how: dict[str, Any] = {"reschedule": reschedule, "heldout": heldout}
         how["lost"] = start.lost

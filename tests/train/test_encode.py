@@ -1,5 +1,6 @@
 """train.encode as a program: which part goes where, and how often."""
 
+import contextlib
 import dataclasses
 
 import pytest
@@ -10,6 +11,7 @@ from train import encode
 from train.config.override import replaced
 from train.errors import BadInput
 from train.modalities import ImageAugment
+from train.objectives import latents
 from vqdit.trained.codec import Codec
 
 MOVED = "--config.data.augment=ImageAugment(shift=0.1)"
@@ -84,6 +86,33 @@ def test_every_option_arrives(tmp_path, monkeypatch, capsys):
     ):
         with pytest.raises(BadInput, match=message):
             encode.main(wrong)
+
+
+@pytest.mark.parametrize("born", ["latents", "values"])
+def test_data_that_one_process_cannot_open_is_refused_by_all(born, monkeypatch):
+    """Which would wait for it where they write."""
+    left = []
+
+    @contextlib.contextmanager
+    def together():
+        try:
+            yield
+        except BadInput as error:
+            left.append(str(error))
+            raise
+
+    def unread(*_):
+        raise BadInput("not there")
+
+    monkeypatch.setattr(latents.hosts, "together", together)
+    for name in ("examples_for", "open_examples"):
+        monkeypatch.setattr(latents, name, unread)
+    with pytest.raises(BadInput, match="not there"):
+        if born == "latents":
+            latents.encode_set("codec", "data", "folder")
+        else:
+            latents.encode_values("labels", "name", "data", "folder", True)
+    assert left == ["not there"]
 
 
 def test_what_cannot_be_encoded_is_one_line(tmp_path):

@@ -143,6 +143,11 @@ def _check_stage_two(experiment: StageTwo, tokenizers: bool) -> None:
             f"model.block.heads={heads} does not divide model.width={model.width}; "
             f"write model.block.heads={best}"
         )
+    if model.intervals:
+        raise BadInput(
+            "model.intervals=True takes two times a stream, and training draws one; "
+            "write model.intervals=False"
+        )
     if model.streams:
         raise BadInput(
             "model.streams follow from the experiment's; write streams={...} instead"

@@ -84,12 +84,12 @@ def keep(folder: Path, thing: T) -> T:
     Raises BadInput where something else is in its place, and of weights that are not
     finite.
     """
-    if hosts.first():
-        try:
-            save(folder, thing)
-        except ValueError as error:
-            raise BadInput(one_line(error)) from error
-    hosts.wait("bundle")
+    with hosts.together():
+        if hosts.first():
+            try:
+                save(folder, thing)
+            except ValueError as error:
+                raise BadInput(one_line(error)) from error
     return thing
 
 

@@ -93,7 +93,9 @@ def encode_values(
 ) -> int:
     """Writes the codes of what is born discrete, the stream `name`, and which examples
     have it."""
-    examples = open_examples(data, train)
+    with hosts.together():
+        examples = open_examples(data, train)
+        more: dict[str, Any] = {"beside": beside(examples.data)} if train else {}
 
     def records():
         for batch in all_of(examples, data, "encoding"):
@@ -103,7 +105,6 @@ def encode_values(
                 yield {name: value[i] for name, value in out.items()}
 
     how = describe(tokenizer), train, keyed
-    more: dict[str, Any] = {"beside": beside(examples.data)} if train else {}
     return _write(examples, folder, records(), *how, **more)
 
 
@@ -118,10 +119,12 @@ def _write(
     **more: Any,
 ) -> int:
     """The cache, and what it is of; returns how many examples there are."""
+    with hosts.together():
+        made_of = probe(examples.data, train)
     contract = {
         "tokenizer": tokenizer,
         "split": "train" if train else "test",
-        "data": probe(examples.data, train),
+        "data": made_of,
         "classes": examples.classes,
         "class_names": list(examples.class_names),
         "absent": list(examples.absent),
@@ -172,7 +175,8 @@ def encode_set(
     epochs: training examples are there as so many epochs draw them, with all that
         augments them; 0: as they are evaluated, mirrored at most.
     """
-    examples = examples_for(codec, data, train)
+    with hosts.together():
+        examples = examples_for(codec, data, train)
     mirrors = data.mirrors if train else {}
     words = sum(mirrors.values(), ())
     several = train and epochs and _draws(data)

@@ -16,6 +16,7 @@ from vqdit.dit import DiT
 from vqdit.tokenizer import PerFrame, Tokenizer
 from vqdit.trained.codec import Codec
 from vqdit.trained.generator import Generator
+from vqdit.trained.stream_extractor import unrolled
 
 COLLECTIONS = ("params", "codebook")
 # What a stream of a transformer may have of its own, behind its name.
@@ -35,6 +36,7 @@ class Transfer:
     labels starts new. A stream that it does not have starts new; those that it has are
     as they were, whatever their order, as long as the new ones are not there to be
     seen. What each stream has of its own starts as what all shared (`Block.own`).
+    Whether blocks are compiled as one (`DiT.scan`) is no matter.
 
     classes: names of the labels, where known: a table of others starts new.
 
@@ -52,7 +54,8 @@ class Transfer:
             variables = codec.variables
         else:
             self.bundle = generator = open_bundle(path, Generator, "init")
-            variables = {"params": generator.params}
+            parts = generator.module, generator.params
+            variables = {"params": unrolled(*parts, generator.module.depth)[1]}
         named = getattr(self.bundle, "class_names", ())
         self._relabelled = bool(classes and named and classes != named)
         held = {name: variables.get(name, {}) for name in COLLECTIONS}
@@ -109,6 +112,11 @@ class Transfer:
 
     def _taken(self, place, leaf) -> np.ndarray | None:
         """The bundle's array for a place, None where it starts new."""
+        if isinstance(self.model, DiT) and place[1:2] == ("blocks",):
+            # A layer scan's, one row a block; here blocks are one by one.
+            names = (f"block_{i:02d}" for i in range(self.bundle.module.depth))
+            rows = [self._taken((place[0], n, *place[2:]), leaf) for n in names]
+            return None if any(row is None for row in rows) else np.stack(rows)
         mine = self._held.get(_plain(place, self.model))
         if mine is None and isinstance(self.model, DiT):
             names = "|".join(stream.name for stream in self.model.streams)

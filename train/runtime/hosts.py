@@ -19,7 +19,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from train import progress
-from train.errors import BadInput
+from train.errors import BadInput, one_line
 
 # Flag -> the variable that says the same.
 ENVIRONMENT = {
@@ -166,15 +166,16 @@ def wait(name: str) -> None:
 def together() -> Iterator[None]:
     """A part that each process does alone; all leave it, or none.
 
-    What one refuses all refuse, with its line. Nothing inside may wait for the others.
+    What one refuses, or the system does, as a full disk, all refuse, with its line.
+    Nothing inside may wait for the others.
     """
     refusal = ""
     try:
         yield
-    except BadInput as error:
-        if not several():
+    except (BadInput, OSError) as error:
+        if not several() or (isinstance(error, OSError) and error.errno is None):
             raise
-        refusal = str(error)
+        refusal = one_line(error)
     for line in said_by_all(refusal):
         if line:
             raise BadInput(line)

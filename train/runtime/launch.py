@@ -142,8 +142,8 @@ def launch(
         say(_opening(experiment, state, spelled(mesh), about(state)))
         rows, placed = hosts.rows(run.batch, sharding), encoder and encoder(sharding)
         with (
+            hosts.fail_fast(),  # the log closed by then, with its last lines
             Logger(workdir, int(state.step), run.wandb) as logger,
-            hosts.fail_fast(),
         ):
             lines = [f"    {at}={spell(v)}" for at, v in leaves(experiment).items()]
             logger.text(int(state.step), "experiment", "\n".join(lines))

@@ -138,6 +138,7 @@ REFUSED_DITS = [
         "model.block.heads=5 .* model.width=32; write model.block.heads=4",
     ),
     ("model.depth=0", "model.depth: write a whole number, at least 1"),
+    ("model.intervals=True", "model.intervals=True takes two .*intervals=False"),
     ("model.classes=-1", "model.classes: write a whole number, at least 0"),
     ("label_dropout=1.5", "label_dropout: write a number, at least 0 and at most 1"),
     ("mesh.tensor=8", "mesh.tensor=8 does not divide model.block.heads=4"),

@@ -1,5 +1,6 @@
 """A tokenizer and data that belong together."""
 
+import contextlib
 import dataclasses
 import types
 from types import SimpleNamespace
@@ -69,6 +70,31 @@ def test_a_judge_hears_a_last_part_of_a_hop(monkeypatch):
         other = dataclasses.replace(data, length=length)
         with pytest.raises(BadInput, match=rf"the data's are \({frames}, 8, 1\)"):
             open_judge("it", other, 4)
+
+
+@pytest.mark.parametrize("error", [ValueError("not finite"), OSError(28, "full")])
+def test_a_bundle_that_the_first_cannot_write_all_refuse(error, monkeypatch):
+    """The others wait for it, and would for minutes."""
+    left = []
+
+    @contextlib.contextmanager
+    def together():
+        try:
+            yield
+        except (BadInput, OSError) as refusal:
+            left.append(str(refusal))
+            raise
+
+    def save(folder, thing):
+        raise error
+
+    monkeypatch.setattr(bundles.hosts, "together", together)
+    monkeypatch.setattr(bundles, "save", save)
+    with pytest.raises((BadInput, OSError)):
+        bundles.keep("folder", "thing")
+    assert left == [str(error)]
+    monkeypatch.setattr(bundles.hosts, "first", lambda: False)
+    assert bundles.keep("folder", "thing") == "thing"
 
 
 @pytest.mark.parametrize("quantizer, said", [(LFQ(10), True), (LFQ(8), False)])

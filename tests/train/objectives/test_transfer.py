@@ -37,6 +37,7 @@ from vqdit.tokenizer import (
 from vqdit.trained.bundle import save
 from vqdit.trained.codec import Codec
 from vqdit.trained.contract import contract_of
+from vqdit.trained.generator import Generator
 
 SHAPE = {"channels": 4, "multipliers": (1, 1), "blocks": 1, "mid_attention": False}
 STEPS = {"strides": ((1, 2, 2),), "patch": (1, 1, 1)}
@@ -265,6 +266,31 @@ def test_a_transformer_starts_one_of_more_streams_and_other_classes(tmp_path, ca
 
 def _example(model):
     return jax.random.key(0), *denoising.example(model, 1)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("own", [(), ("mlp", "modulation")])
+def test_blocks_are_the_bundles_scanned_or_one_by_one(scan, own, tmp_path):
+    """The same model, whose blocks once are one array and once are not."""
+    old = toys.any_to_any()
+    module = old.module.clone(depth=2, scan=not scan)
+    x = _example(module)[1:]
+    params = toys.drawn(module, *x)["params"]
+    save(tmp_path / "old", Generator(module, params, old.processes, old.tokenizers))
+    model = module.clone(scan=scan, block=Block(2, own=own))
+    transfer = Transfer(str(tmp_path / "old"), model)
+    fresh = jax.eval_shape(model.init, *_example(model))
+    assert transfer.check(dict(fresh)) == []
+    found = transfer.into(jax.tree.map(lambda x: jnp.zeros(x.shape), dict(fresh)))
+    wanted = module.apply({"params": params}, *x)
+    for name, y in model.apply(found, *x).items():
+        np.testing.assert_allclose(y, wanted[name], atol=1e-5)
+    deeper = model.clone(depth=3)
+    if scan:  # one array of other blocks
+        with pytest.raises(BadInput, match=r"blocks/\S+ is \(2, .*\(3, .*in this"):
+            Transfer(str(tmp_path / "old"), deeper).check(
+                dict(jax.eval_shape(deeper.init, *_example(deeper)))
+            )
 
 
 def test_a_table_of_labels_is_of_its_classes_and_not_of_as_many(tmp_path):

@@ -399,6 +399,23 @@ def test_one_line_refuses_all(two, monkeypatch):
         raise BadInput("ours")  # the first that refuses is heard
 
 
+def test_what_the_system_refuses_one_all_refuse(two, monkeypatch):
+    """And a defect of ours, which has a traceback, none but the one that has it."""
+    said = []
+    monkeypatch.setattr(hosts, "said_by_all", lambda text: said.append(text) or said)
+    full = OSError(28, "No space left", "bundle")
+    with pytest.raises(BadInput, match="No space left: 'bundle'"), hosts.together():
+        raise full
+    for defect in (OSError("of a library"), ValueError("defect")):
+        with pytest.raises(type(defect)) as caught, hosts.together():
+            raise defect
+        assert caught.value is defect
+    monkeypatch.setattr(jax, "process_count", lambda: 1)
+    with pytest.raises(OSError) as caught, hosts.together():
+        raise full
+    assert caught.value is full and len(said) == 1
+
+
 @pytest.mark.parametrize(
     "error, status, said",
     [

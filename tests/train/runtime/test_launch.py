@@ -1,5 +1,6 @@
 """A run's folder is its own: who may train in it, and on from what."""
 
+import contextlib
 import datetime
 import json
 import os
@@ -64,6 +65,40 @@ def test_a_package_that_the_log_needs_is_missed_before_the_run(monkeypatch, firs
         return
     with pytest.raises(BadInput, match="run.wandb='project' needs a package"):
         fits(reporting, toy.new_state, toy.RULES)
+
+
+@pytest.mark.parametrize("opens", [True, False])
+def test_the_log_fails_and_ends_where_one_of_several_does(tmp_path, monkeypatch, opens):
+    """The first alone has it, and an error ends a process at once: closed by then."""
+    order = []
+
+    @contextlib.contextmanager
+    def fail_fast():
+        try:
+            yield
+        except BadInput as error:
+            order.append(str(error))
+            raise
+
+    class Log(Logger):
+        def __init__(self, *of):
+            if not opens:
+                raise BadInput("no log")
+            super().__init__(*of)
+
+        def close(self):
+            order.append("closed")
+            super().close()
+
+    def train(*_, **how):
+        raise BadInput("no data")
+
+    monkeypatch.setattr(launching.hosts, "fail_fast", fail_fast)
+    monkeypatch.setattr(launching, "Logger", Log)
+    monkeypatch.setattr(launching, "train", train)
+    with pytest.raises(BadInput):
+        run(tmp_path)
+    assert order == (["closed", "no data"] if opens else ["no log"])
 
 
 @pytest.mark.slow

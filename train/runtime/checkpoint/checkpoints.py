@@ -226,15 +226,14 @@ class Checkpoints:
 
     def _set_aside(self, steps: list[int]) -> None:
         """Moves damaged steps out of the way of new ones and of the count of `keep`."""
-        if hosts.first():
-            place = self.directory.parent / f"{self.directory.name}.rejected"
-            place.mkdir(parents=True, exist_ok=True)
-            for step in steps:
+        place = self.directory.parent / f"{self.directory.name}.rejected"
+        with hosts.together():
+            for step in steps if hosts.first() else ():
+                place.mkdir(parents=True, exist_ok=True)
                 names = (f"{step}-{i}" for i in range(10_000))
                 free = next(place / n for n in names if not (place / n).exists())
                 self._path(step).rename(free)
                 self._report(f"checkpoint {self._path(step)} moved to {free}")
-        hosts.wait("checkpoints set aside")
         self._manager.reload()
 
     def _settle(self) -> None:
