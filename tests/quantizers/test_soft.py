@@ -131,6 +131,9 @@ def test_gumbel_temperature_falls_with_the_calls_of_training():
     late = {**variables, "usage": {**variables["usage"], "calls": jnp.int32(9)}}
     found, expected = (jit_train(each, late, z)[0] for each in (warm, held))
     np.testing.assert_allclose(found.latents, expected.latents, rtol=1e-5, atol=1e-6)
+    # One that starts below `least` does not rise to it.
+    found, _ = jit_train(held.clone(least=4.0, decay_steps=1), late, z)
+    np.testing.assert_allclose(found.latents, expected.latents, rtol=1e-5, atol=1e-6)
 
 
 def test_gumbel_draws_alike_for_no_two_vectors():

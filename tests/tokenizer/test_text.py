@@ -97,6 +97,21 @@ def test_bpe_learns_what_is_frequent_and_knows_every_byte():
     assert BPE.train(iter(CORPUS), words=300, length=80) == tokenizer
 
 
+def test_words_end_at_no_byte_of_a_character():
+    """The bytes 85 and A0, at which à and х end, are spaces to a regex of characters:
+    neither was ever learned whole, and "à " was, over the end of a word."""
+    texts = ["voilà, déjà là à Рим", "хор их всех"] * 20
+    tokenizer = BPE.train(texts, words=320, length=80)
+    assert "à".encode() in tokenizer.pieces and " à".encode() in tokenizer.pieces
+    assert " Рим".encode() in tokenizer.pieces and " их".encode() in tokenizer.pieces
+    for piece in tokenizer.pieces[256:]:
+        assert b" " not in piece[1:]
+    # White space alone is a word.
+    spaces = BPE.train(["a\t\n\v\f\r  b"] * 9, words=300, length=80)
+    assert b"\t\n\v\f\r  " in spaces.pieces and b"b" in spaces.pieces
+    assert not any(b"a\t" in piece or b" b" in piece for piece in spaces.pieces)
+
+
 def test_pieces_are_left_to_the_training_part():
     """And are those that `train` learns of its texts."""
     left = BPE("", 80, words=300)

@@ -48,6 +48,8 @@ class Weights:
     quantizer.codebook: of the pull of codewords to their latents.
     quantizer.kl: of the sum over an example's latents, beside a mean error: a published
         weight beside a summed one, such as 1e-6, is that over an example's values here.
+        Of a GumbelQuantizer it is a mean over vectors, of which 1e-6 is next to
+        nothing; VQGAN has 5e-4 there.
     quantizer.entropy: of the loss by which all codes are used.
     quantizer.orthogonal: of the loss that keeps codewords at right angles.
     """

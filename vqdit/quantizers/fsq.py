@@ -33,7 +33,9 @@ class FSQ(Book):
     The product of the levels is the number of codes; a code is the mixed-radix number
     of its channels' levels, first channel fastest (the paper's appendix A.1). Departs
     from its listing in the shift of even levels: atanh, which centres the bounded
-    range as the text says, where the listing has tan.
+    range as the text says, where the listing has tan; and in the bound's margin of a
+    thousandth, which is added where the listing takes it off: that of two levels has
+    no such shift, and of more than a thousand the outermost are out of reach.
 
     levels: values of each channel, such as (8, 5, 5, 5).
     signs: two levels are the sign of z. The paper's bound, False, cuts them at -3.8,

@@ -110,4 +110,5 @@ class GumbelQuantizer(Book):
             return self.temperature
         share = jnp.minimum(self.calls.value / self.decay_steps, 1.0)
         self.calls.value = self.calls.value + 1
-        return self.temperature * (self.least / self.temperature) ** share
+        # It only falls: one that starts below `least` stays.
+        return self.temperature * min(self.least / self.temperature, 1.0) ** share

@@ -147,7 +147,7 @@ class BPE(Text):
 
     The library is shown a byte as the character of that number: an alphabet of 256
     letters, all of them known from the start. A merge stays inside a word, with the
-    space before it.
+    space before it; words end at ASCII's white space, and at no other.
     """
 
     left: ClassVar[tuple[str, ...]] = ("model",)
@@ -189,7 +189,9 @@ class BPE(Text):
         library = _library()
         tokenizer = library.Tokenizer(library.models.BPE())
         tokenizer.pre_tokenizer = library.pre_tokenizers.Split(
-            library.Regex(r" ?[^\s]+|\s+"), "isolated"
+            # Not by \s: it has the bytes 85 and A0, which end characters such as à.
+            library.Regex(r" ?[^\t-\r ]+|[\t-\r ]+"),
+            "isolated",
         )
         trainer = library.trainers.BpeTrainer(
             vocab_size=words,
