@@ -90,6 +90,13 @@ def outputs(t, scale, interval=(0.0, 1.0)):
     return guided(NETWORK, PROCESS, LABEL, NULL, {}, scale, interval)(X_T, at(t))["x"]
 
 
+def test_a_scale_may_be_a_plain_number():
+    for scale in (3.0, {"label": 3.0}):
+        predict = guided(NETWORK, PROCESS, LABEL, NULL, {}, scale)
+        found = predict(X_T, at(0.4))["x"]
+        np.testing.assert_allclose(found, outputs(0.4, 3.0), atol=1e-5)
+
+
 def test_scale_one_is_none_and_scale_zero_is_unconditional():
     given = unguided(NETWORK, LABEL)(X_T, at(0.4))["x"]
     absent = unguided(NETWORK, jnp.full(6, NULL))(X_T, at(0.4))["x"]

@@ -281,6 +281,22 @@ def test_a_stream_that_waits_for_another_stands_where_it_went():
     np.testing.assert_array_equal(path["a"][1:, 0], times[1:])
 
 
+def test_streams_of_several_counts_of_times_are_refused():
+    times = {"line": Steps(4)(Gaussian()), "word": Steps(2)(Masking(3))}
+    with pytest.raises(ValueError, match="steps are 4 of 'line', 2 of 'word': streams"):
+        jax.eval_shape(
+            lambda keys: sample(
+                PROCESSES,
+                {"line": Euler(), "word": Unmask()},
+                lambda x, t: x,
+                keys,
+                {"line": (1,), "word": (1,)},
+                times,
+            ),
+            example_keys(KEY, jnp.arange(2)),
+        )
+
+
 def test_what_is_fixed_ends_as_the_data_whatever_noise_a_schedule_leaves():
     process = {"a": Gaussian(VarianceExploding(low=0.5))}
     data, mask = jnp.ones((2, 3, 1)), jnp.array([[1, 0, 1]] * 2)

@@ -38,6 +38,7 @@ from vqdit.diffusion import (
     Reversed,
     Steps,
     Unmask,
+    VarianceExploding,
     example_keys,
     sample,
 )
@@ -191,6 +192,29 @@ def test_solvers_of_the_ode_draw_nothing():
         np.testing.assert_array_equal(first, second)
     first, second = (one_step(DDIM(0.5), process, key=k) for k in (0, 1))
     assert (first != second).all()
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        Plain(),
+        Heun(),
+        Multistep(),
+        Ancestral(),
+        DDIM(),
+        DDIM(0.5),
+        Churn(DDIM()),
+        Corrector(),
+    ],
+    ids=repr,
+)
+def test_the_last_step_removes_the_noise_that_a_schedule_leaves(solver):
+    """It returns the data estimate, here 0, though sigma(0) is a half."""
+    process = Gaussian(VarianceExploding(low=0.5, high=8.0), "data")
+    times, none = Steps(3)(process), lambda x, t: 0 * x
+    x, path = draw({"x": process}, solver, times, predict=none)
+    np.testing.assert_array_equal(x["x"], 0)
+    assert (path["x"][-2] != 0).all()
 
 
 def test_ancestral_steps_with_the_learned_variance():

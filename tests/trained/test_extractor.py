@@ -16,6 +16,7 @@ from vqdit.nn import Block
 from vqdit.quantizers import FSQ
 from vqdit.tokenizer import LogMel, PerFrame, Tokenizer, ViTDecoder, ViTEncoder
 from vqdit.trained.contract import contract_of
+from vqdit.trained.judge import picture_shape
 
 KEY, IDS = jax.random.key(0), np.arange(4)
 IMAGE = np.linspace(-1, 1, 4 * 16, dtype=np.float32).reshape(4, 4, 4, 1)
@@ -258,6 +259,16 @@ def test_a_judge_gives_its_layers():
     np.testing.assert_array_equal(found["logits"].argmax(1), judge.predict(x))
     with pytest.raises(ValueError, match="scores uint8 images"):
         judge.extractor()(x / 255)
+    # Series and volumes are made pictures, as for its figures.
+    for shape in ((8, 3), (2, 8, 8, 1)):
+        seen = picture_shape(shape)
+        params = toys.drawn(network, jnp.zeros((1, *seen)))["params"]
+        other = dataclasses.replace(judge, params=params, shape=seen)
+        x = np.random.default_rng(0).uniform(-1, 1, (4, *shape)).astype(np.float32)
+        found = other.extractor()(x)["features"]
+        np.testing.assert_allclose(found, other.features(x), rtol=1e-4, atol=1e-5)
+        with pytest.raises(ValueError, match="scores uint8 images"):
+            other.extractor()(x[:, :-1])
     front = LogMel(2000, 64, 32, bands=8)  # of clips of 8 frames
     heard = dataclasses.replace(judge, front=front)
     assert heard.layers == judge.layers

@@ -145,6 +145,19 @@ def test_inside_a_jit_rows_are_drawn_as_their_codes(model):
     assert (found.shape, found.dtype) == ((4, 3, 1), jnp.int32)
 
 
+def test_rows_are_drawn_as_their_codes_whatever_is_traced(model):
+    """Parameters or what is given, beside a key that is not."""
+    draw = model.sampler(want="record", steps=2)
+    codes = jnp.zeros((2, 4, 1, 1), jnp.int32)
+    of_params = jax.jit(lambda params: draw(KEY, IDS, params=params)["record"])
+    of_given = jax.vmap(lambda kind: draw(KEY, IDS, given={"kind": kind})["record"])
+    for found, shape in (
+        (jax.eval_shape(of_params, model.params), (4, 3, 1)),
+        (jax.eval_shape(of_given, codes), (2, 4, 3, 1)),
+    ):
+        assert (found.shape, found.dtype) == (shape, jnp.int32)
+
+
 def test_what_is_no_list_is_refused(model):
     with pytest.raises(
         ValueError, match="given 'kind' is 2; write a list, one a sample"

@@ -87,6 +87,40 @@ def test_it_is_a_pure_function_inside_a_jit(model, guided, drawn):
         np.testing.assert_allclose(found, drawn, atol=1e-5)
 
 
+def test_the_pure_function_guides_by_the_scale_of_its_sampler(model, guided, drawn):
+    pure = guided.draw(model.arrays, KEY, IDS, LABEL)["image"]
+    np.testing.assert_allclose(pure, drawn, atol=1e-5)
+
+
+def test_given_streams_guide_in_one_order_however_they_are_written():
+    """By name, in a call, in the pure function and within a jit."""
+    names = ("image", "late", "early")
+    streams = [Continuous(name, (2,), 1) for name in names]
+    model = toys.generator(streams, {name: Gaussian() for name in names})
+    draw = model.sampler(steps=2, want="image", guidance={"late": 3.0, "early": -1.0})
+    early, late = jnp.ones((4, 2, 1)), jnp.linspace(-1, 1, 8).reshape(4, 2, 1)
+    pure = lambda given: draw.draw(model.arrays, KEY, IDS, given=given)["image"]
+    one, other = {"early": early, "late": late}, {"late": late, "early": early}
+    first = draw(KEY, IDS, given=one)["image"]
+    within = jax.jit(lambda: pure({"late": late, "early": early}))
+    for found in (
+        draw(KEY, IDS, given=other)["image"],
+        pure(one),
+        pure(other),
+        within(),
+    ):
+        np.testing.assert_allclose(found, first, atol=1e-4)
+
+
+def test_grids_of_several_lengths_are_refused_where_streams_are_drawn_together():
+    model = toys.any_to_any()
+    for grid in ({"image": Steps(4)}, {"word": Steps(4), "image": Karras(3)}):
+        with pytest.raises(ValueError, match="steps are .* of 'image', .* of 'word': "):
+            model.sampler(grid=grid)
+    grids = model.sampler(grid={"image": Steps(4)}, before="word").grids
+    assert grids == {"image": Steps(4), "word": Steps(50)}, "turn after turn"
+
+
 def test_a_generator_is_a_pytree(model, drawn):
     doubled = jax.tree.map(lambda x: 2 * x, model)
     assert isinstance(doubled, Generator) and doubled.module == model.module

@@ -44,7 +44,8 @@ def guided(
     """
     chain = isinstance(scale, Mapping)
     named = scale if isinstance(scale, Mapping) else {"all": scale}
-    conditions, scales = list(named), list(named.values())
+    conditions = list(named)
+    scales = [jnp.asarray(strength, jnp.float32) for strength in named.values()]
     # Of each copy of the batch, the conditions that it lacks; the first lacks none.
     lacks = [set(conditions[i:]) for i in range(len(conditions), -1, -1)]
     if not chain:

@@ -59,13 +59,13 @@ def sample(
     the places that are drawn, for networks that were trained with such.
     Sample i is a function of keys[i] (and its condition) alone: batch size, order and
     mesh do not matter. With `trajectory` also returns every x_t, name -> (steps + 1, b,
-    ...).
+    ...). Raises ValueError where streams have not equally many times.
     """
     given = dict(given or {})
     if not isinstance(times, Mapping):
         times = dict.fromkeys(shapes, times)
     times = {name: jnp.asarray(times[name]) for name in shapes}
-    (steps,) = {len(t) - 1 for t in times.values()}
+    steps = steps_of(times)
     stages = max(solvers[name].stages for name in shapes)
     fixed, parts, words = dict(fixed or {}), dict(parts or {}), (stages + 1) * steps
 
@@ -137,6 +137,17 @@ def sample(
         return x
     path = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), start, path)
     return x, path
+
+
+def steps_of(times: Mapping[str, Array]) -> int:
+    """Of streams that are drawn together. Raises ValueError unless they are as many."""
+    steps = {name: len(t) - 1 for name, t in times.items()}
+    if len(set(steps.values())) > 1:
+        each = ", ".join(f"{count} of {name!r}" for name, count in steps.items())
+        raise ValueError(
+            f"steps are {each}: streams that are drawn together take equally many"
+        )
+    return next(iter(steps.values()))
 
 
 def _each(keys, name, word, function, *arrays):

@@ -138,17 +138,20 @@ class DDIM(Checked, Solver):
     kind: ClassVar[type] = Gaussian
 
     def step(self, stage, process, output, x_t, x, t, s, key, memory):
-        """x_s; draws noise only for eta > 0."""
+        """x_s; draws noise only for eta > 0. The last step returns the data estimate,
+        of a schedule that leaves noise at t = 0, too."""
         data, noise = process.estimate(output, x_t, t)
         alpha_t, sigma_t = process.schedule.alpha(t), process.schedule.sigma(t)
         alpha_s, sigma_s = process.schedule.alpha(s), process.schedule.sigma(s)
         if self.eta == 0:
-            return alpha_s * data + sigma_s * noise, memory
+            x_s = alpha_s * data + sigma_s * noise
+            return jnp.where(s == 0, data, x_s), memory
         ratio = alpha_t * sigma_s / (alpha_s * sigma_t)
         fresh = self.eta * sigma_s * jnp.sqrt(jnp.clip(1 - ratio**2, 0.0))
         kept = jnp.sqrt(jnp.clip(sigma_s**2 - fresh**2, 0.0))
         eps = jax.random.normal(key, x_t.shape)
-        return alpha_s * data + kept * noise + fresh * eps, memory
+        x_s = alpha_s * data + kept * noise + fresh * eps
+        return jnp.where(s == 0, data, x_s), memory
 
 
 @dataclasses.dataclass(frozen=True)

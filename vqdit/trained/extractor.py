@@ -159,12 +159,12 @@ class JudgeExtractor(Extractor):
         return captured(self.model.network, variables, self.layers, x)
 
     def _checked(self, x):
-        x, front = x if hasattr(x, "dtype") else np.asarray(x), self.model.front
+        x = x if hasattr(x, "dtype") else np.asarray(x)
+        self.model.check_signals(x)
         picture = x
-        if front is not None:
-            self.model.check_signals(x)
-            clips = jax.ShapeDtypeStruct(x.shape, jnp.float32)
-            shown = jax.eval_shape(self.model.signal, clips)
+        if self.model.front is not None or x.ndim != 4:
+            signals = jax.ShapeDtypeStruct(x.shape, jnp.float32)
+            shown = jax.eval_shape(self.model.signal, signals)
             picture = jax.ShapeDtypeStruct(shown.shape, np.uint8)
         self.model.check(picture)
         return x

@@ -1,6 +1,7 @@
 """A trained diffusion transformer in use: jitted samplers of signals."""
 
 import dataclasses
+import functools
 import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -205,7 +206,10 @@ class Generator:
                     f"{sorted(outside)} that is given, or one for all"
                 )
         how = guidance, ends, trajectory, decode, before
-        return Sampler(self, want, grids, solvers, *how)
+        sampler = Sampler(self, want, grids, solvers, *how)
+        for turn in sampler.turns:
+            jax.eval_shape(functools.partial(sampler.times, turn))
+        return sampler
 
     def inverter(
         self,

@@ -92,8 +92,8 @@ class Judge:
 
     @in_32_bits
     def signal(self, x: Array) -> Array:
-        """Images or clips as the network sees them; for use inside a jit."""
-        return to_signal(x if self.front is None else to_uint8(seen(self.front, x)))
+        """Signals as the network sees them; for use inside a jit."""
+        return to_signal(_pictured(self.front, x))
 
     def check_signals(self, x: Any) -> None:
         """Raises ValueError for what is no signal, of other than pictures."""
@@ -158,9 +158,16 @@ def as_pictures(front: LogMel | None, x: np.ndarray) -> np.ndarray:
     check_signals(front, x)
     if front is not None:
         return by_chunks(functools.partial(_picture, front), x, HEARD)
+    return np.asarray(_pictured(front, x))
+
+
+def _pictured(front, x):
+    """The same of few signals, and within a jit."""
+    if front is not None:
+        return to_uint8(seen(front, x))
     if x.ndim == 4:
         return x
-    return one_picture(x if x.dtype == np.uint8 else np.asarray(to_uint8(x)))
+    return one_picture(x if x.dtype == np.uint8 else to_uint8(x))
 
 
 def one_picture(x: Shaped[Array | np.ndarray, "n *grid c"]) -> Any:
@@ -186,7 +193,7 @@ def seen(front: LogMel, x: Float[Array, "n l 1"]) -> Float[Array, "n frames band
 
 @functools.partial(jax.jit, static_argnums=0)
 def _picture(front, x):
-    return to_uint8(seen(front, x))
+    return _pictured(front, x)
 
 
 @functools.partial(jax.jit, static_argnums=0)

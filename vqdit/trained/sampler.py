@@ -11,8 +11,9 @@ import numpy as np
 
 from vqdit import diffusion
 from vqdit.diffusion import Grid, Solver
+from vqdit.diffusion.sampling import steps_of
 from vqdit.platform import in_32_bits
-from vqdit.shapes import Array, Int, Key
+from vqdit.shapes import Array, Float, Int, Key
 from vqdit.trained import conditions, inputs
 
 WHOLE = (0.0, 1.0)  # the interval of guidance at every time
@@ -49,6 +50,22 @@ class Sampler:
         """Streams that are drawn, wanted or not."""
         return tuple(dict.fromkeys((*self.want, *self.before)))
 
+    @property
+    def turns(self) -> tuple[tuple[str, ...], ...]:
+        """Streams that are drawn together, turn after turn."""
+        after = tuple(name for name in self.want if name not in self.before)
+        return (self.before, after) if self.before else (after,)
+
+    def times(self, want: tuple[str, ...]) -> dict[str, Float[Array, "steps"]]:
+        """Stream -> its times, of streams that are drawn together. Raises ValueError
+        where their grids do not fit."""
+        processes = self.generator.processes
+        # Streams that are drawn together start together.
+        start = min(processes[name].start for name in want)
+        times = {name: self.grids[name](processes[name], start) for name in want}
+        steps_of(times)
+        return times
+
     @in_32_bits
     def draw(
         self,
@@ -66,13 +83,14 @@ class Sampler:
 
         variables: as `generator.arrays`. All else is that of a call.
         """
-        model, given, known = self.generator, dict(given or {}), dict(known or {})
+        model, known = self.generator, dict(known or {})
+        # By name, as a jit sorts them: guidance by each goes in this order.
+        given = dict(sorted((given or {}).items()))
         keys = diffusion.example_keys(key, ids)
         streams = {name: model.encode(name, variables, x) for name, x in given.items()}
         found: dict[str, Array] = {}
         paths: dict[str, Array] = {}
-        after = tuple(name for name in self.want if name not in self.before)
-        for want in (self.before, after) if self.before else (after,):
+        for want in self.turns:
             how = label, streams, known, noise or {}, guidance, interval
             turn: Any = self._turn(want, variables["params"], keys, *how)
             x, path = turn if self.trajectory else (turn, {})
@@ -126,9 +144,6 @@ class Sampler:
                 interval,
                 left_out=[n for n in model.left_out if n in absent],
             )
-        # Streams that are drawn together start together.
-        start = min(model.processes[name].start for name in want)
-        times = {n: self.grids[n](model.processes[n], start) for n in want}
         shapes = {n: s.shape for n, s in model.streams.items() if n in want}
         return diffusion.sample(
             model.processes,
@@ -136,7 +151,7 @@ class Sampler:
             predict,
             keys,
             shapes,
-            times,
+            self.times(want),
             streams,
             self.trajectory,
             {name: x for name, x in noise.items() if name in want},
@@ -185,8 +200,8 @@ class Sampler:
             well as `Mixture.parts` showed such ones in training. Streams that are
             drawn before it see these places, too.
         guidance: a scale, one for each sample (b,), or {condition: scale}, where a
-            condition is a given stream, one of `before`, or "label", in this order:
-            each pulls away from those before it (arXiv:2211.09800, eq. 3).
+            condition is a given stream, by name, one of `before`, or "label", in this
+            order: each pulls away from those before it (arXiv:2211.09800, eq. 3).
         noise:    streams at their first time, instead of a draw of their prior.
         params:   of the network, instead of the generator's.
         """
@@ -217,7 +232,8 @@ class Sampler:
         x = self._jitted(variables, key, ids, label, given, known, noise, scale, ends)
         if self.decode and not isinstance(key, jax.core.Tracer):
             for name, tokenizer in self.generator.values.items():
-                if name in self.want:
+                # Traced by another argument than the key, it has no values either.
+                if name in self.want and not isinstance(x[name], jax.core.Tracer):
                     x[name] = tokenizer.decode(np.asarray(x[name])[..., 0])
                     value = values.get(name)
                     if name in given and conditions.is_value(
