@@ -79,7 +79,9 @@ CONFIG = StageTwo(
             Case(),
             Case(absent=0.9),
             Case(given=0.5, absent=0.3),
-            Case(given=("audio",), absent=("image",)),
+            Case(absent=("audio", "word")),
+            Case(absent=("image",)),
+            Case(given=("audio",), absent=("image",), weight=0.5),
             Case(given=("image",), absent=("audio",), weight=2.5),
             Case(given=("word",), absent=0.5, weight=2.0),
         )

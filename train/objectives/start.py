@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
 
 from train.config import StageOne
 from train.config.options.walk import walk
@@ -25,7 +26,7 @@ from train.pipeline.statistics import (
 )
 from train.runtime import hosts
 from train.runtime.keys import key_of
-from train.runtime.optim import learning_rate, make
+from train.runtime.optim import factors_of, learning_rate, make
 from train.runtime.step import TrainState, init_state, make_step
 from vqdit.fields import Bound
 
@@ -68,6 +69,7 @@ def open_start(experiment: StageOne, begun: int | None = None) -> Start:
     if waits:
         _check_kmeans(experiment)
     features, _, variables = tokenizer_shapes(model, experiment.data.shape)
+    _check_revival(experiment, variables)
     if transfer is not None:
         transfer.check(variables)
     frozen, distances = networks(experiment.losses, model.front)
@@ -107,6 +109,20 @@ def _check_kmeans(experiment: StageOne) -> None:
     enough = Annotated[int, Bound(at_least=max(quantizer.code_counts))]
     walk(kmeans.step, early, "kmeans.step")
     walk(kmeans.samples, enough, "kmeans.samples")
+
+
+def _check_revival(experiment: StageOne, variables: Mapping[str, Any]) -> None:
+    """Raises BadInput for a codebook at no rate of which codes would be replaced."""
+    factors = factors_of(experiment.optimizer.rates, variables["params"])
+    flat = flatten_dict(factors)
+    for path in flatten_dict(variables.get("revival", {})):
+        codewords = (*path[:-1], "codewords")
+        if not flat[codewords]:
+            raise BadInput(
+                f"optimizer.rates: {'/'.join(codewords)} stays as it is, and the "
+                "quantizer replaces codes that are not used; write its revive=none, or "
+                "a rate above 0"
+            )
 
 
 def build_step(experiment: StageOne, start: Start):

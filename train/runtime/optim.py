@@ -24,7 +24,7 @@ def make(optimizer: AdamW, steps: int) -> optax.GradientTransformation:
     raises BadInput for a regular expression of `rates`, or of the `decay` that there
     is, that no parameter's path has.
     """
-    factors = partial(_factors, optimizer.rates)
+    factors = partial(factors_of, optimizer.rates)
     parts = [
         _rule(optimizer),
         optax.add_decayed_weights(
@@ -131,8 +131,11 @@ def _decaying(optimizer: AdamW, params: Any) -> Any:
     return found
 
 
-def _factors(rates: Sequence[tuple[str, float]], params: Any) -> Any:
-    """Same structure as params: the factor of the first pattern that is found."""
+def factors_of(rates: Sequence[tuple[str, float]], params: Any) -> Any:
+    """Same structure as params: the factor of the first pattern that is found.
+
+    Raises BadInput for one that no path has.
+    """
     used = set()
 
     def factor(path, _):

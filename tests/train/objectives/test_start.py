@@ -6,11 +6,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from tests.train.experiments import TOKENIZER
+from train.config import replaced
 from train.errors import BadInput
 from train.modalities import Series
 from train.modalities.transforms.normalise import SAMPLE
 from train.objectives import start
 from train.pipeline import statistics
+from vqdit.quantizers import VectorQuantizer
 
 
 @pytest.mark.parametrize("known", [[True, True], [True, False], [False, False]])
@@ -67,6 +70,21 @@ def test_quantiles_are_the_same_of_any_number_of_processes(monkeypatch, tmp_path
     monkeypatch.setattr(start.hosts, "exchanged", lambda x: [x, x])
     start.share_statistics(data)
     assert statistics.statistics_of(data) == one
+
+
+def test_codes_that_stay_are_not_revived():
+    """A step would replace what rates say is left as it is, for it is no gradient's."""
+    book = VectorQuantizer(16, dim=4, revive="batch")
+    frozen = (("encoder", 0.0), ("quantizer", 0.0))
+    changes = {"model.quantizer": book, "optimizer.rates": frozen}
+    with pytest.raises(BadInput, match="rates: quantizer/codewords stays as it"):
+        start.open_start(replaced(TOKENIZER, changes))
+    slow = (("encoder", 0.0), ("codewords", 0.1))
+    for more in (
+        {"optimizer.rates": slow},
+        {"model.quantizer": book.clone(revive="none")},
+    ):
+        assert start.open_start(replaced(TOKENIZER, changes | more))
 
 
 def test_data_that_one_process_cannot_open_is_refused_by_all(monkeypatch):
