@@ -204,7 +204,7 @@ def test_seeds_of_more_than_32_bits_are_no_others(bundle, told):
 def test_samples_of_more_than_32_bits_are_no_others(bundle):
     generator = vqdit.load(bundle)
     draw = generator.sampler(want=("image",))
-    with pytest.raises(ValueError, match="write ids below 2.31"):
+    with pytest.raises(ValueError, match="below 2.31"):
         draw_all(generator, draw, jax.random.key(0), np.arange(2) + 2**32, None)
 
 
