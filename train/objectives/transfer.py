@@ -114,9 +114,13 @@ class Transfer:
         """The bundle's array for a place, None where it starts new."""
         if isinstance(self.model, DiT) and place[1:2] == ("blocks",):
             # A layer scan's, one row a block; here blocks are one by one.
-            names = (f"block_{i:02d}" for i in range(self.bundle.module.depth))
-            rows = [self._taken((place[0], n, *place[2:]), leaf) for n in names]
-            return None if any(row is None for row in rows) else np.stack(rows)
+            rows = []
+            for i in range(self.bundle.module.depth):
+                one = (place[0], f"block_{i:02d}", *place[2:])
+                if (row := self._taken(one, leaf)) is None:
+                    return None
+                rows.append(row)
+            return np.stack(rows)
         mine = self._held.get(_plain(place, self.model))
         if mine is None and isinstance(self.model, DiT):
             names = "|".join(stream.name for stream in self.model.streams)
