@@ -239,10 +239,9 @@ def table(rows: dict[str, dict], changes: dict[str, str]) -> str:
 
 
 def _cell(value, decimals: int) -> str:
-    if value is None:
-        return ""
-    # Of several books each has a value.
-    return f"{float(np.mean(value)):.{decimals}f}"
+    # Of several books each has a value, or none.
+    found = [x for x in np.atleast_1d(value).tolist() if x is not None]
+    return f"{float(np.mean(found)):.{decimals}f}" if found else ""
 
 
 def main(argv=None):

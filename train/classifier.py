@@ -55,11 +55,12 @@ def main(argv=None):
     heldout = whole(data, train=False)
     x, labels = heldout["x"], heldout["label"]
     there = labels >= 0
-    right = ""  # of what has no label nothing can be said
+    what = f"held-out {'clips' if judge.front else 'pictures'}"
+    right = f"no {what} have a label to try it by"
     if there.any():
-        right = f"right about {judge.accuracy(x[there], labels[there]):.4f} of "
-    what = f"{there.sum()} held-out {'clips' if judge.front else 'pictures'}"
-    say(f"the judge is in {folder}, {right}{what} that have a label")
+        share = judge.accuracy(x[there], labels[there])
+        right = f"right about {share:.4f} of {there.sum()} {what} that have a label"
+    say(f"the judge is in {folder}, {right}")
 
 
 def _check(folder: Path, force: bool) -> None:

@@ -32,6 +32,7 @@ from train.config import Experiment
 from train.config.bars import met
 from train.config.command import OF_RUN, parse
 from train.config.outputs import check_free
+from train.config.workdir import is_free
 from train.errors import BadInput, run
 from train.evaluation.crossings import questions
 from train.evaluation.crossings.crossings import (
@@ -111,8 +112,7 @@ def main(argv=None):
     if hosts.first():
         write(where, all_of)
         print(json.dumps(figures, indent=1))
-    # Of some of the examples no bar is, see `comparable`.
-    told = figures | {"crossings": {}} if "among" in command.flags else figures
+    told = comparable(figures | {"asked": asked})
     for bar in getattr(experiment, "bars", ()):
         _tell(bar, told, all_of)
 
@@ -136,7 +136,8 @@ def _asked(generator, name, command):
         sampler.pop("before", None)
     drawn = dict.fromkeys((*want, *sampler.get("before", ())))
     sampler["solver"] = solvers_of(generator, drawn, sampler.get("solver"))
-    return how_asked(flags, sampler, command.changes, guided)
+    changes = {path: x for path, x in command.changes.items() if not is_free(path)}
+    return how_asked(flags, sampler, changes, guided)
 
 
 def _refuse(flags, used, kind):

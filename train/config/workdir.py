@@ -173,7 +173,7 @@ def refusal(old: Experiment, new: Experiment, what: str, reschedule: bool) -> st
     """
     if type(old) is not type(new):
         return f"{what} belongs to a {type(old).__name__}, {old.name!r}"
-    changes = {path: pair for path, pair in diff(old, new).items() if not _free(path)}
+    changes = {path: pair for path, pair in diff(old, new).items() if not is_free(path)}
     if changes:
         shown = [f"{at}: {_short(a)} -> {_short(b)}" for at, (a, b) in changes.items()]
         more = len(shown) - SHOWN
@@ -191,7 +191,8 @@ def refusal(old: Experiment, new: Experiment, what: str, reschedule: bool) -> st
     return ""
 
 
-def _free(path: str) -> bool:
+def is_free(path: str) -> bool:
+    """Whether a field says nothing of what is computed (`FREE`)."""
     return any(
         fnmatch.fnmatchcase(path, free) or path.startswith(f"{free}.") for free in FREE
     )

@@ -42,8 +42,9 @@ def how_asked(
     """How a crossing was measured: by name, and in a "sampler" that of what draws, as
     `evaluate_generator` writes it.
 
-    flags, changes: of the command. sampler: what of it is of the sampler, as this
-    crossing was drawn. guided: whether by the scales of the command.
+    flags, changes: of the command; of the fields those that change figures. sampler:
+    what of it is of the sampler, as this crossing was drawn. guided: whether by the
+    scales of the command.
     """
     drawn = DRAWN_BY | dict(sampler)
     if not guided:

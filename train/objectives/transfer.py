@@ -36,7 +36,8 @@ class Transfer:
     labels starts new. A stream that it does not have starts new; those that it has are
     as they were, whatever their order, as long as the new ones are not there to be
     seen. What each stream has of its own starts as what all shared (`Block.own`).
-    Whether blocks are compiled as one (`DiT.scan`) is no matter.
+    Whether blocks are compiled as one (`DiT.scan`) is no matter; as one they are of as
+    many blocks, and of others refused.
 
     classes: names of the labels, where known: a table of others starts new.
 

@@ -162,7 +162,7 @@ def as_pictures(front: LogMel | None, x: np.ndarray) -> np.ndarray:
 
 
 def _pictured(front, x):
-    """The same of few signals, and within a jit."""
+    """The same, within a jit, too."""
     if front is not None:
         return to_uint8(seen(front, x))
     if x.ndim == 4:
