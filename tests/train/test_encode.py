@@ -1,12 +1,12 @@
 """train.encode as a program: which part goes where, and how often."""
 
-import contextlib
 import dataclasses
 
 import pytest
 
 from configs import demo_tokenizer, digits_joint
 from tests import toys
+from tests.train.processes import noting
 from train import encode
 from train.config.override import replaced
 from train.errors import BadInput
@@ -93,18 +93,10 @@ def test_data_that_one_process_cannot_open_is_refused_by_all(born, monkeypatch):
     """Which would wait for it where they write."""
     left = []
 
-    @contextlib.contextmanager
-    def together():
-        try:
-            yield
-        except BadInput as error:
-            left.append(str(error))
-            raise
-
     def unread(*_):
         raise BadInput("not there")
 
-    monkeypatch.setattr(latents.hosts, "together", together)
+    monkeypatch.setattr(latents.hosts, "together", noting(left))
     for name in ("examples_for", "open_examples"):
         monkeypatch.setattr(latents, name, unread)
     with pytest.raises(BadInput, match="not there"):

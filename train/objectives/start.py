@@ -18,12 +18,7 @@ from train.objectives.codebook import with_revival
 from train.objectives.perceptual import Distance, networks
 from train.objectives.reconstruction import Reconstruction
 from train.objectives.transfer import Transfer, open_transfer
-from train.pipeline.statistics import (
-    are_known,
-    believe,
-    moments_of,
-    statistics_of,
-)
+from train.pipeline.statistics import are_known, believe, moments_of, statistics_of
 from train.runtime import hosts
 from train.runtime.keys import key_of
 from train.runtime.optim import factors_of, learning_rate, make

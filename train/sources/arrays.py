@@ -14,7 +14,7 @@ from train.modalities.modality import Modality
 from train.modalities.record import Record
 from train.sources.classes import refuse_sparse
 from train.sources.source import Source
-from train.sources.split import divided, refuse_rule
+from train.sources.split import divided, refuse_rule_of_parts
 from vqdit.shapes import Int
 
 
@@ -81,7 +81,7 @@ def npz(data: Modality, train: bool) -> Arrays:
         raise BadInput("data.data_dir is empty: write the .npz file to read")
     path = Path(data.data_dir).expanduser()
     if path.is_dir():
-        refuse_rule(data, path)
+        refuse_rule_of_parts(data, path)
         paths = [path / f"{s}.npz" for s in (data.train_split, data.test_split)]
         both = [_arrays(data, each) for each in paths]
         x, label, key, rate = both[0 if train else 1]

@@ -17,7 +17,7 @@ from train.modalities.record import Record
 from train.progress import progress
 from train.sources.entries import Entry, Listing, listing, refuse_parts
 from train.sources.source import Source
-from train.sources.split import divided, name_draw, ruled
+from train.sources.split import divided, name_draw, refuse_rule, ruled
 from vqdit.shapes import Float
 
 # Every file of a folder up to this many is read when it is opened; of a larger one an
@@ -230,8 +230,7 @@ def _one_file(path: Path, data: Modality, train: bool) -> Part:
         raise BadInput(f"{where} is a file; write its folder")
     if not path.name.lower().endswith(data.suffixes):
         raise BadInput(f"{where}: no {' '.join(data.suffixes)} file")
-    if isinstance(data.holdout, str):
-        raise BadInput(f"data.holdout={data.holdout!r}: {where} is one file; a share")
+    refuse_rule(data, f"{where} is one file; a share")
     if not train and not data.holdout:
         raise BadInput(
             "data.holdout=0 keeps nothing for testing; write for example 0.1"

@@ -13,7 +13,7 @@ from train.modalities.files.stored import natural
 from train.modalities.record import Record
 from train.modalities.rows import TABULAR, Tables, rows_of
 from train.sources.source import Source
-from train.sources.split import divided, name_draw, refuse_rule, ruled
+from train.sources.split import divided, name_draw, refuse_rule_of_parts, ruled
 
 
 class Rows(Source):
@@ -75,7 +75,7 @@ def open_rows(data: Tables, train: bool) -> Rows:
         raise BadInput("data.data_dir is empty: write the .csv or .parquet to read")
     root = Path(data.data_dir).expanduser()
     if root.is_dir():
-        refuse_rule(data, root)
+        refuse_rule_of_parts(data, root)
         training = Rows(data, _part(root, data.train_split))
         if train:
             return training

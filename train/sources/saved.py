@@ -21,6 +21,7 @@ from train.sources.arrow import batches_of, check_columns
 from train.sources.classes import labelled
 from train.sources.entries import Entry, Listing, parts_among, splits_of
 from train.sources.folder import Part, folder_of, parted, shared
+from train.sources.split import refuse_rule
 from vqdit.sealed import parsed
 
 log = logging.getLogger(__name__)
@@ -40,11 +41,7 @@ def open_saved(data: Modality, train: bool) -> Part:
     if not data.data_dir:
         raise BadInput(f"data.data_dir is empty: {WRITE}")
     root = Path(data.data_dir).expanduser()
-    if isinstance(data.holdout, str):
-        raise BadInput(
-            f"data.holdout={data.holdout!r}: {root} has no names of recordings; write "
-            "a share"
-        )
+    refuse_rule(data, f"{root} has no names of recordings; write a share")
     opened = functools.partial(folder_of, listed=listing)
     if not (root / "dataset_dict.json").is_file():
         return shared(opened(root, data), data, train)

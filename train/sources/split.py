@@ -52,14 +52,19 @@ def ruled(data: Modality, paths: Sequence[str]) -> Sequence[str]:
     return paths
 
 
-def refuse_rule(data: Modality, root: Path) -> None:
-    """Raises BadInput for a rule over names, which would divide nothing, where a folder
-    has a file of each part."""
+def refuse_rule(data: Modality, why: str) -> None:
+    """Raises BadInput for a rule over names where there are none that it divides."""
     if isinstance(data.holdout, str):
-        raise BadInput(
-            f"data.holdout={data.holdout!r}: {root} has a file of each part, which no "
-            "rule divides; leave it out, or write data.data_dir=FILE"
-        )
+        raise BadInput(f"data.holdout={data.holdout!r}: {why}")
+
+
+def refuse_rule_of_parts(data: Modality, root: Path) -> None:
+    """Raises BadInput for one where a folder has a file of each part."""
+    refuse_rule(
+        data,
+        f"{root} has a file of each part, which no rule divides; leave it out, or "
+        "write data.data_dir=FILE",
+    )
 
 
 def part_rows(

@@ -145,12 +145,12 @@ class DDIM(Checked, Solver):
         alpha_s, sigma_s = process.schedule.alpha(s), process.schedule.sigma(s)
         if self.eta == 0:
             x_s = alpha_s * data + sigma_s * noise
-            return jnp.where(s == 0, data, x_s), memory
-        ratio = alpha_t * sigma_s / (alpha_s * sigma_t)
-        fresh = self.eta * sigma_s * jnp.sqrt(jnp.clip(1 - ratio**2, 0.0))
-        kept = jnp.sqrt(jnp.clip(sigma_s**2 - fresh**2, 0.0))
-        eps = jax.random.normal(key, x_t.shape)
-        x_s = alpha_s * data + kept * noise + fresh * eps
+        else:
+            ratio = alpha_t * sigma_s / (alpha_s * sigma_t)
+            fresh = self.eta * sigma_s * jnp.sqrt(jnp.clip(1 - ratio**2, 0.0))
+            kept = jnp.sqrt(jnp.clip(sigma_s**2 - fresh**2, 0.0))
+            eps = jax.random.normal(key, x_t.shape)
+            x_s = alpha_s * data + kept * noise + fresh * eps
         return jnp.where(s == 0, data, x_s), memory
 
 

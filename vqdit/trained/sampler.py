@@ -230,9 +230,9 @@ class Sampler:
             if interval is not None:
                 ends = tuple(map(number, interval))
         x = self._jitted(variables, key, ids, label, given, known, noise, scale, ends)
-        if self.decode and not isinstance(key, jax.core.Tracer):
+        if self.decode:
             for name, tokenizer in self.generator.values.items():
-                # Traced by another argument than the key, it has no values either.
+                # Within a transformation it has no values to decode.
                 if name in self.want and not isinstance(x[name], jax.core.Tracer):
                     x[name] = tokenizer.decode(np.asarray(x[name])[..., 0])
                     value = values.get(name)

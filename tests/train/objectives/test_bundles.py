@@ -1,6 +1,5 @@
 """A tokenizer and data that belong together."""
 
-import contextlib
 import dataclasses
 import types
 from types import SimpleNamespace
@@ -9,6 +8,7 @@ import jax
 import pytest
 
 from tests.train.experiments import TOKENIZER
+from tests.train.processes import noting
 from train.config.override import replaced
 from train.errors import BadInput
 from train.modalities import Audio, Ranges
@@ -77,18 +77,10 @@ def test_a_bundle_that_the_first_cannot_write_all_refuse(error, monkeypatch):
     """The others wait for it, and would for minutes."""
     left = []
 
-    @contextlib.contextmanager
-    def together():
-        try:
-            yield
-        except (BadInput, OSError) as refusal:
-            left.append(str(refusal))
-            raise
-
     def save(folder, thing):
         raise error
 
-    monkeypatch.setattr(bundles.hosts, "together", together)
+    monkeypatch.setattr(bundles.hosts, "together", noting(left))
     monkeypatch.setattr(bundles, "save", save)
     with pytest.raises((BadInput, OSError)):
         bundles.keep("folder", "thing")

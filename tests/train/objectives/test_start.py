@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.train.experiments import TOKENIZER
+from tests.train.processes import noting
 from train.config import replaced
 from train.errors import BadInput
 from train.modalities import Series
@@ -91,19 +92,11 @@ def test_data_that_one_process_cannot_open_is_refused_by_all(monkeypatch):
     """Whether statistics are known is asked of the data, which it opens."""
     left = []
 
-    @contextlib.contextmanager
-    def together():
-        try:
-            yield
-        except BadInput as error:
-            left.append(str(error))
-            raise
-
     def unread(data):
         raise BadInput("not there")
 
     monkeypatch.setattr(start.hosts, "several", lambda: True)
-    monkeypatch.setattr(start.hosts, "together", together)
+    monkeypatch.setattr(start.hosts, "together", noting(left))
     monkeypatch.setattr(start, "are_known", unread)
     with pytest.raises(BadInput, match="not there"):
         start.share_statistics("data")

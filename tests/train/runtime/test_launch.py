@@ -1,6 +1,5 @@
 """A run's folder is its own: who may train in it, and on from what."""
 
-import contextlib
 import datetime
 import json
 import os
@@ -16,6 +15,7 @@ import pytest
 
 from tests.train import toy
 from tests.train.experiments import TOKENIZER
+from tests.train.processes import noting
 from train.config.override import replaced
 from train.config.workdir import read_config
 from train.errors import BadInput
@@ -72,14 +72,6 @@ def test_the_log_fails_and_ends_where_one_of_several_does(tmp_path, monkeypatch,
     """The first alone has it, and an error ends a process at once: closed by then."""
     order = []
 
-    @contextlib.contextmanager
-    def fail_fast():
-        try:
-            yield
-        except BadInput as error:
-            order.append(str(error))
-            raise
-
     class Log(Logger):
         def __init__(self, *of):
             if not opens:
@@ -93,7 +85,7 @@ def test_the_log_fails_and_ends_where_one_of_several_does(tmp_path, monkeypatch,
     def train(*_, **how):
         raise BadInput("no data")
 
-    monkeypatch.setattr(launching.hosts, "fail_fast", fail_fast)
+    monkeypatch.setattr(launching.hosts, "fail_fast", noting(order))
     monkeypatch.setattr(launching, "Logger", Log)
     monkeypatch.setattr(launching, "train", train)
     with pytest.raises(BadInput):
