@@ -162,6 +162,8 @@ def test_one_file_is_divided_in_time(tmp_path):
     assert len(train) == 8 and len(test) == 2
     with pytest.raises(BadInput, match="holdout=0 keeps nothing"):
         fresh(dataclasses.replace(series, holdout=0.0), False)
+    with pytest.raises(BadInput, match="holdout='name:0.1': .* is one file; a share"):
+        fresh(dataclasses.replace(series, holdout="name:0.1"), True)
 
 
 def test_mask_channels_say_what_is_filled():
