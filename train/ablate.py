@@ -37,10 +37,9 @@ from train.config.validate import validate
 from train.config.workdir import begun, open_workdir
 from train.errors import BadInput, one_line, run
 from train.evaluation.judge import judge_of, train_judge
-from train.evaluation.measured import finite
 from train.evaluation.samples import Reference, curve
 from train.evaluation.scores import evaluate_tokenizer
-from train.modalities.files.writing import write, write_bytes
+from train.modalities.files.writing import finite, write, write_bytes
 from train.objectives import caches
 from train.objectives.latents import encode_set
 from train.objectives.start import open_start
@@ -269,7 +268,7 @@ def main(argv=None):
         found = {"rows": figures, "changed": changes}
         if reference is not None:
             found["real"] = reference.figures(flags.get("samples", PROBE_SAMPLES))
-        write(command.workdir / "table.json", finite(found))
+        write(command.workdir / "table.json", found)
         text = table(figures, changes)
         write_bytes(command.workdir / "table.md", text.encode())
     print(text)

@@ -24,7 +24,6 @@ is given, trained on the same data. Bars of the experiment (`bars`) are checked,
 is said how sure a difference is: of two figures of the same examples a pair at a time.
 """
 
-import json
 from functools import partial
 from pathlib import Path
 
@@ -55,7 +54,7 @@ from train.evaluation.scores import (
     evaluate_tokenizer,
     references_of,
 )
-from train.modalities.files.writing import write
+from train.modalities.files.writing import as_json, write
 from train.objectives.bundles import check_experiment, open_bundle, seal_of
 from train.pipeline import open_examples
 from train.pipeline.streams import name_pattern
@@ -111,7 +110,7 @@ def main(argv=None):
     all_of = with_kept(where, seal, figures, asked)
     if hosts.first():
         write(where, all_of)
-        print(json.dumps(figures, indent=1))
+        print(as_json(figures))
     told = comparable(figures | {"asked": asked})
     for bar in getattr(experiment, "bars", ()):
         _tell(bar, told, all_of)

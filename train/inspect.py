@@ -8,7 +8,6 @@ refused and why, and duplicates; writes them as report.json, with pictures besid
 
 import dataclasses
 import hashlib
-import json
 import logging
 import math
 from collections import Counter
@@ -24,7 +23,7 @@ from train.config.outputs import check_free, out_folder
 from train.errors import run
 from train.modalities import Modality
 from train.modalities.files.stored import counted
-from train.modalities.files.writing import write_bytes
+from train.modalities.files.writing import write, write_bytes
 from train.modalities.transforms.gaps import outlying
 from train.modalities.transforms.normalise import Moments
 from train.pipeline import open_examples
@@ -285,8 +284,7 @@ def main(argv=None):
             print(line)
         for name, png in plots.items():
             write_bytes(out / stream / f"{name}.png", png)
-        text = json.dumps({"experiment": experiment.name} | report, indent=1)
-        write_bytes(out / stream / "report.json", text.encode() + b"\n")
+        write(out / stream / "report.json", {"experiment": experiment.name} | report)
         print(f"pictures and report.json are in {out / stream}")
 
 

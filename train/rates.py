@@ -32,7 +32,6 @@ from train.config.command import OF_RUN, parse
 from train.config.outputs import check_free
 from train.errors import BadInput, run
 from train.evaluation.evaluator import chunked, reconstruct
-from train.evaluation.measured import finite
 from train.modalities.files.pictures import open_picture
 from train.modalities.files.writing import write, write_bytes
 from train.pipeline import whole
@@ -259,7 +258,7 @@ def main(argv=None):
         raise BadInput(f"data is {data.kind}; JPEG and WebP are of images")
     bundles = flags.pop("bundle", (str(command.workdir),))
     found = measure(bundles, data, **flags)
-    write(command.workdir / "rates.json", finite({"data": data.name} | found))
+    write(command.workdir / "rates.json", {"data": data.name} | found)
     pixels = math.prod(found["shape"][:-1])
     for name in MEASURES:
         picture = plot(found["points"], found["curves"], name, pixels)

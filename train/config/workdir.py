@@ -65,7 +65,7 @@ SHOWN = 8  # differences listed before the rest is only counted
 
 def save_config(experiment: Experiment, path: str | Path) -> None:
     """Writes an experiment as JSON, whole or not at all."""
-    write(path, describe(experiment), indent=2, allow_nan=False)
+    write(path, describe(experiment))
 
 
 def read_config(path: str | Path, like: Experiment | None = None) -> Experiment:

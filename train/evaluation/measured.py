@@ -4,12 +4,12 @@ A crossing stays in the file when others are measured, with how it was "asked" a
 "seal" of the bundle that all are of.
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from train.evaluation.drawing import SAMPLER
+from train.modalities.files.writing import finite
 from train.progress import say
 from vqdit.diffusion import Plain, Solver
 from vqdit.trained.bundle import read_json
@@ -79,17 +79,6 @@ def comparable(figures: Figures) -> Figures:
     some = {name for name, how in asked.items() if {"among", "config"} & {*how}}
     each = figures.get("crossings", {}).items()
     return figures | {"crossings": {n: x for n, x in each if n not in some}}
-
-
-def finite(found: Any) -> Any:
-    """With None for what is no finite number, of which JSON has none."""
-    if isinstance(found, Mapping):
-        return {name: finite(each) for name, each in found.items()}
-    if isinstance(found, list | tuple):
-        return [finite(each) for each in found]
-    if isinstance(found, float) and not math.isfinite(found):
-        return None
-    return found
 
 
 def _kept(path: Path, seal: str | None) -> dict[str, tuple[Any, Any]]:

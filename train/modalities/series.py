@@ -240,7 +240,7 @@ class Series(Modality):
         others = Counter(each for each in called if each != called[0])
         if others:
             told["called_otherwise"] = [
-                f"{n} of {len(found)}: {', '.join(each)}"
+                {"channels": list(each), "recordings": n}
                 for each, n in others.most_common(OTHERS)
             ]
         limits = np.array([each.limits for each in found if each.limits])
@@ -255,7 +255,8 @@ class Series(Modality):
         """What cleaning changed, a line each, channel by channel in its own unit."""
         how, channels = self.cleaning or UNCLEANED, ",".join(findings["channels"])
         for found in findings.get("called_otherwise", ()):
-            count, _, others = found.partition(": ")
+            others = ", ".join(found["channels"])
+            count = f"{found['recordings']} of {findings['recordings']}"
             yield (
                 f"recordings of {others} are taken for {channels}, column by column: "
                 f"{count}; data.columns={channels} takes those of these names"

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vqdit.diffusion import Grid, Times
+from vqdit.fields import told
 from vqdit.nn.streams import Continuous, Discrete
 from vqdit.tokenizer import Tokenizer
 from vqdit.trained.contract import LatentContract
@@ -120,7 +121,7 @@ def names(what: str, value: Any) -> tuple[str, ...]:
     found = (value,) if isinstance(value, str) else value
     found = tuple(found) if isinstance(found, Iterable) else (found,)
     if not all(isinstance(each, str) for each in found):
-        raise ValueError(f"{what}={_said(value)}: write a name, or several")
+        raise ValueError(f"{what}={_spelled(value)}: write a name, or several")
     return found
 
 
@@ -140,7 +141,7 @@ def grid(value: Any) -> Grid:
         times = [float(t) for t in value]
     except (TypeError, ValueError):
         raise ValueError(
-            f"grid={_said(value)}: write a grid, as Steps(50), or its times"
+            f"grid={_spelled(value)}: write a grid, as Steps(50), or its times"
         ) from None
     return Times(tuple(times))
 
@@ -164,7 +165,7 @@ def number(what: str, value: Any, each: tuple[int, ...] = ()) -> Any:
     if fits and not isinstance(found, jax.core.Tracer):
         fits = bool(np.isfinite(np.asarray(found, np.float64)).all())
     if not fits:
-        said = f"{found.dtype} {found.shape}" if found.ndim else _said(value)
+        said = f"{found.dtype} {found.shape}" if found.ndim else _spelled(value)
         several = f", one or {each[0]} of them" if each else ""
         raise ValueError(f"{what}={said}: write finite numbers{several}")
     return found
@@ -209,9 +210,8 @@ def array(x: Any) -> Any:
         raise ValueError("it holds rows of several lengths; write equal ones") from None
 
 
-def _said(value):
-    """The beginning of what a refusal repeats, in one line."""
-    return " ".join(repr(value).split())[:100]
+def _spelled(value):
+    return told(" ".join(repr(value).split()))
 
 
 def _extremes(x):

@@ -336,7 +336,10 @@ def test_recordings_of_other_columns_are_told(tmp_path, caplog):
         write_csv(tmp_path / f"{i}.csv", recording(50), each)
     found = fresh(over(tmp_path), True).findings
     assert found["channels"] == ["x", "y"]
-    assert found["called_otherwise"] == ["2 of 5: y, x", "1 of 5: x, z"]
+    assert found["called_otherwise"] == [
+        {"channels": ["y", "x"], "recordings": 2},
+        {"channels": ["x", "z"], "recordings": 1},
+    ]
     told = "recordings of y, x are taken for x,y, column by column: 2 of 5; "
     assert told + "data.columns=x,y takes those of these names" in caplog.text
     caplog.clear()

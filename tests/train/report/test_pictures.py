@@ -1,13 +1,10 @@
 import io
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from train.errors import BadInput
-from train.modalities.files.writing import write_bytes, write_folder
 from train.modalities.kinds import modality_of
 from train.modalities.shown import grid
 from train.report import pictures
@@ -53,20 +50,6 @@ def test_a_file_holds_every_pixel(tmp_path, channels):
     np.testing.assert_array_equal(found[::2, 1::2], picture)
     np.testing.assert_array_equal(found[1::2, ::2], picture)
     assert [p.name for p in path.parent.iterdir()] == ["picture.png"]
-
-
-def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "report.html"
-    write_bytes(path, b"old")
-
-    def fail(*_):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(pictures.os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
-        write_bytes(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_plots_are_pictures_and_alike_each_time(monkeypatch):
@@ -140,72 +123,6 @@ def test_curves_show_a_peak_of_one_sample_and_each_channel():
     assert (picture[:33, column] == picture[0, column]).all()
     assert (picture[:31, column + 1] == 255).all()
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 3  # ground, two curves
-
-
-def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
-    folder = tmp_path / "new" / "clip"
-    write_folder(folder, {"a": b"1", "b": b"2"})
-    write_folder(folder, {"a": b"3"})
-    assert [(p.name, p.read_bytes()) for p in folder.iterdir()] == [("a", b"3")]
-    with pytest.raises(OSError):
-        write_folder(folder, {"a": b"4", "no/such": b"5"})
-    assert (folder / "a").read_bytes() == b"3"
-    assert list(folder.parent.iterdir()) == [folder]
-
-
-def test_a_link_is_followed_and_stays(tmp_path):
-    """Results that were moved to another disk are where one looks for them."""
-    (tmp_path / "far").mkdir()
-    for name in ("file", "folder"):
-        (tmp_path / name).symlink_to(tmp_path / "far" / name)
-    for text in (b"1", b"2"):  # where a link leads need not be there yet
-        write_bytes(tmp_path / "file", text)
-        write_folder(tmp_path / "folder", {"a": text})
-        assert (tmp_path / "far/file").read_bytes() == text
-        assert (tmp_path / "far/folder/a").read_bytes() == text
-    links = sorted(tmp_path.iterdir())[1:]
-    assert [p.is_symlink() for p in links] == [True, True]
-    assert len([*(tmp_path / "far").iterdir()]) == 2
-
-
-def test_a_device_is_written_to_and_stays(tmp_path):
-    (tmp_path / "thrown_away").symlink_to("/dev/null")
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        write_bytes(pipe, b"1")
-        assert (os.read(reader, 9), pipe.is_fifo()) == (b"1", True)
-    finally:
-        os.close(reader)
-    write_bytes(tmp_path / "thrown_away", b"1")
-    assert Path("/dev/null").is_char_device()
-
-
-@pytest.mark.parametrize("nth", [1, 2])
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_an_interrupted_write_never_loses_the_folder(tmp_path, monkeypatch, nth, when):
-    folder = tmp_path / "clip"
-    write_folder(folder, {"a": b"1"})
-    rename, done = Path.rename, []
-
-    def interrupted(self, target):
-        done.append(target)
-        if len(done) == nth and when == "before":
-            raise KeyboardInterrupt
-        rename(self, target)
-        if len(done) == nth:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Path, "rename", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        write_folder(folder, {"a": b"2"})
-    last = b"2" if (nth, when) == (2, "after") else b"1"
-    assert (folder / "a").read_bytes() == last
-    monkeypatch.undo()
-    write_folder(folder, {"a": b"3"})
-    assert (folder / "a").read_bytes() == b"3"
-    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_a_plot_has_the_scale_and_the_words_that_it_was_given(monkeypatch):

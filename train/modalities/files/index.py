@@ -61,9 +61,7 @@ class Index:
         """
         try:
             return self._picked(self.stamps[np.asarray(rows, int)].tolist())
-        except (
-            Exception
-        ) as error:  # a broken file may raise anything from inside FFmpeg
+        except Exception as error:  # FFmpeg may raise anything on a broken file
             raise BadInput(
                 f"{self.path}: cannot be decoded ({briefly(error)}); remove it"
             ) from error

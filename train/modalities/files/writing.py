@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -9,9 +10,25 @@ from pathlib import Path
 from typing import Any
 
 
-def write(path: str | os.PathLike, figures: dict, **how: Any) -> None:
+def write(path: str | os.PathLike, figures: Mapping[str, Any]) -> None:
     """JSON, whole or not at all."""
-    write_bytes(path, (json.dumps(figures, **{"indent": 1} | how) + "\n").encode())
+    write_bytes(path, (as_json(figures) + "\n").encode())
+
+
+def as_json(figures: Mapping[str, Any]) -> str:
+    """Figures as text that any reader of JSON takes: see `finite`."""
+    return json.dumps(finite(figures), indent=1, allow_nan=False)
+
+
+def finite(found: Any) -> Any:
+    """With None for what is no finite number, of which JSON has none."""
+    if isinstance(found, Mapping):
+        return {name: finite(each) for name, each in found.items()}
+    if isinstance(found, list | tuple):
+        return [finite(each) for each in found]
+    if isinstance(found, float) and not math.isfinite(found):
+        return None
+    return found
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
