@@ -12,7 +12,7 @@ from train.modalities.modality import Modality
 from train.modalities.record import Batch
 from train.pipeline.batching import endless
 from train.pipeline.cache import CachedExamples
-from train.pipeline.examples import Examples, open_examples
+from train.pipeline.examples import LIGHT_CHUNK, Examples, open_examples
 from train.pipeline.joins import How, join
 from train.pipeline.statistics import probe
 from train.progress import say
@@ -222,6 +222,15 @@ def _count_unseen(tokenizer: Value, data: Modality, train: bool, name: str) -> N
     with blame(f"streams.{name}.tokenizer"):
         counts = tokenizer.seen(values)[1]
     say_unseen(counts, f"data of {name!r}, {'training' if train else 'held-out'} part")
+
+
+def check_values(tokenizer: Value, examples: Examples, name: str) -> None:
+    """Raises BadInput for a value that has no codes, such as a text that is too long,
+    where the source tells all values: else training ends when it comes to it."""
+    values = examples.told(tokenizer.source) or []
+    for low in range(0, len(values), LIGHT_CHUNK):
+        with blame(f"streams.{name}.tokenizer"):
+            tokenizer.encode(tokenizer.seen(values[low : low + LIGHT_CHUNK])[0])
 
 
 @functools.lru_cache(maxsize=16)
