@@ -263,9 +263,11 @@ def test_averages_from_data_weigh_as_their_clusters():
 
 
 @pytest.mark.parametrize("cosine", [False, True])
-def test_an_average_that_is_not_used_holds_its_place(cosine):
-    """After a hundred times as many steps as its weight takes to halve."""
-    quantizer = EMAVectorQuantizer(3, 2, decay=0.5, revive="none", cosine=cosine)
+@pytest.mark.parametrize("decay", [0.0, 1e-3, 0.5])
+def test_an_average_that_is_not_used_holds_its_place(decay, cosine):
+    """After a hundred times as many steps as its weight takes to halve, and where none
+    of it is kept."""
+    quantizer = EMAVectorQuantizer(3, 2, decay=decay, revive="none", cosine=cosine)
     variables = with_rows(quantizer, [[1, 0], [0, 1], [0.6, -0.8]])
     z = jnp.array([[0.6, 0.6], [1.0, 0.2]])
 

@@ -20,7 +20,7 @@ from train.objectives.streams import opened
 from train.pipeline import Examples, JointExamples, open_examples
 from train.pipeline.cache import new_cache, seal_cache, write_part
 from train.pipeline.statistics import probe
-from train.pipeline.streams import codes_of
+from train.pipeline.streams import check_values, codes_of
 from train.progress import say
 from train.runtime import hosts
 from vqdit.signal import to_signal
@@ -49,7 +49,10 @@ def encode_streams(
         for name, codec in codecs.items():
             examples_for(codec, experiment.sources[name], train)
         values = {n: t for n, t in tokenizers.items() if n not in codecs}
-        count = len(JointExamples(experiment.sources, values, train, experiment.join))
+        joined = JointExamples(experiment.sources, values, train, experiment.join)
+        for name, value in values.items():
+            check_values(value, open_examples(experiment.sources[name], train), name)
+        count = len(joined)
     keyed = experiment.join == "key"
 
     def written(name: str, place: Path) -> None:

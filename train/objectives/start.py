@@ -34,7 +34,7 @@ class Start:
     frozen:    variables of the networks that reconstructions are compared in.
     distances: these comparisons; see `networks`.
     waits:     whether the codebook is made from data by k-means: the quantizer says
-        start="kmeans", and no codebook is brought.
+        start="kmeans", and not all of it is brought.
     lost:      why a run that has begun does not find what it started from any more.
     """
 
@@ -52,9 +52,10 @@ def open_start(experiment: StageOne, begun: int | None = None) -> Start:
     Raises BadInput, naming a field and what to write; compiles nothing.
     """
     model = experiment.model
+    features, _, variables = tokenizer_shapes(model, experiment.data.shape)
     transfer, lost = open_transfer(experiment.init, model, begun is not None)
     waits = getattr(model.quantizer, "start", None) == "kmeans" and not (
-        transfer is not None and transfer.brings_codes()
+        transfer is not None and transfer.brings_codes(variables)
     )
     if waits and lost:
         # Whether it brought codes is not known, and once k-means is past no matter.
@@ -63,7 +64,6 @@ def open_start(experiment: StageOne, begun: int | None = None) -> Start:
         waits = False
     if waits:
         _check_kmeans(experiment)
-    features, _, variables = tokenizer_shapes(model, experiment.data.shape)
     _check_revival(experiment, variables)
     if transfer is not None:
         transfer.check(variables)

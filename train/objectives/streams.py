@@ -19,7 +19,7 @@ from train.objectives.caches import open_caches, settled_by_cache
 from train.objectives.denoising import example, objective_of
 from train.objectives.transfer import OWN, Transfer, open_transfer
 from train.pipeline import Examples, JointExamples
-from train.pipeline.streams import codes_of, settled
+from train.pipeline.streams import check_values, codes_of, settled
 from train.progress import say
 from train.runtime import hosts
 from train.runtime.heldout import MOST
@@ -271,4 +271,5 @@ def _open_data(experiment: StageTwo, tokenizers) -> JointExamples:
                 f"{at}: the data has no {tokenizer.source}; leave the stream out"
             )
         codes_of(tokenizer, first, name)
+        check_values(tokenizer, part, name)
     return joined

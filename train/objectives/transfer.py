@@ -65,9 +65,12 @@ class Transfer:
             for place, leaf in flax.traverse_util.flatten_dict(held).items()
         }
 
-    def brings_codes(self) -> bool:
-        """Whether the codebook is among them, so that none has to be made."""
-        return any(place[:2] == ("codebook", "quantizer") for place in self._held)
+    def brings_codes(self, variables: dict[str, Any]) -> bool:
+        """Whether the model's whole quantizer is among them, so that no codebook has to
+        be made: another kind's is not, nor are fewer books."""
+        flat = flax.traverse_util.flatten_dict(variables)
+        own = (p for p in flat if p[0] in COLLECTIONS and p[1:2] == ("quantizer",))
+        return all(_plain(place, self.model) in self._held for place in own)
 
     def into(self, variables: dict[str, Any]) -> dict[str, Any]:
         """The variables with every array that the bundle has; traceable.
@@ -75,7 +78,10 @@ class Transfer:
         Raises BadInput where one has another shape there, or none is there.
         """
         flat, taken = flax.traverse_util.flatten_dict(variables), 0
+        whole = self.brings_codes(variables)
         for place, leaf in flat.items():
+            if place[-1] == "ready" and not whole:
+                continue  # of books that are not brought k-means has to make some
             mine = self._taken(place, leaf)
             if place == STREAMS and self._rows():
                 flat[place] = self._streams(mine, leaf)
@@ -95,14 +101,15 @@ class Transfer:
         """Raises BadInput as training from this bundle would, before anything is made.
 
         variables: of the model, as shapes. Says, and returns, the paths of parameters
-        that the bundle does not have, in order.
+        and codes that the bundle does not have, in order.
         """
         self._check_streams()
         jax.eval_shape(self.into, variables)
         news = sorted(
             "/".join(place[1:])
             for place, leaf in flax.traverse_util.flatten_dict(variables).items()
-            if place[0] == "params" and self._taken(place, leaf) is None
+            if place[0] in COLLECTIONS and place[-1] != "ready"
+            if self._taken(place, leaf) is None
             if place != STREAMS or not self._rows()
         )
         if news:

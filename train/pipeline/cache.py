@@ -33,7 +33,7 @@ from vqdit.trained.bundle import read_json
 DESCRIPTION = "cache.json"
 FORMAT = 1
 SHARD_BYTES = 2**28
-CHUNK = 4096  # records read at once for their labels
+CHUNK_BYTES = 2**24  # of records read at once for their labels
 MOST_SHARDS = 10**6  # of a part
 SHARD = re.compile(r"records-\d{5,}\.array_record")
 # What a record may hold, and how each is stored.
@@ -229,6 +229,10 @@ class LatentCache:
         """What a record holds, by name."""
         return self._record.names or ()
 
+    @property
+    def record_bytes(self) -> int:
+        return self._record.itemsize
+
     def take(
         self, indices: Int[np.ndarray, "b"], version: Int[np.ndarray, "b"] | int = 0
     ) -> Batch:
@@ -257,7 +261,8 @@ class CachedExamples:
 
     @functools.cached_property
     def labels(self) -> Int[np.ndarray, "n"]:
-        rows = np.array_split(np.arange(len(self)), 1 + len(self) // CHUNK)
+        parts = 1 + len(self) * self.cache.record_bytes // CHUNK_BYTES
+        rows = np.array_split(np.arange(len(self)), min(parts, len(self)))
         return np.concatenate([self.cache.take(each)["label"] for each in rows])
 
     def take(

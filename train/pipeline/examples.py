@@ -191,16 +191,22 @@ class Examples:
         label = np.array([record.label for record in records], np.int32)
         return batch | {"label": label}
 
+    def told(self, name: str) -> list[Any] | None:
+        """The `values` of that name where the source tells them without reading any."""
+        found, labels = self.source.told(name), self.source.labels
+        if found is None or labels is None:
+            return None
+        pairs = zip(found, labels.tolist(), strict=True)
+        return [self._own(each, label, name) for each, label in pairs]
+
     def values(self, name: str) -> list[Any]:
         """What all records have of this name, such as "caption"; None for nothing.
 
         Where the source does not tell, all are read, by the threads of the data.
         """
+        if (told := self.told(name)) is not None:
+            return told
         source = self.source
-        told, labels = source.told(name), source.labels
-        if told is not None and labels is not None:
-            pairs = zip(told, labels.tolist(), strict=True)
-            return [self._own(found, label, name) for found, label in pairs]
         chunk = LIGHT_CHUNK if source.light else VALUES_CHUNK
 
         def read(low: int) -> list[Any]:

@@ -10,14 +10,16 @@ import numpy as np
 from train.errors import BadInput, blame
 from train.modalities.modality import Modality
 from train.modalities.record import Batch
-from train.pipeline.batching import endless
+from train.pipeline.batching import endless, spaced
 from train.pipeline.cache import CachedExamples
-from train.pipeline.examples import Examples, open_examples
+from train.pipeline.examples import LIGHT_CHUNK, Examples, open_examples
 from train.pipeline.joins import How, join
 from train.pipeline.statistics import probe
 from train.progress import say
 from vqdit.shapes import Bool, Int
 from vqdit.tokenizer import Value
+
+CHECKED = 2**20  # values that are encoded as a run begins, texts in seconds
 
 
 class JointExamples:
@@ -222,6 +224,18 @@ def _count_unseen(tokenizer: Value, data: Modality, train: bool, name: str) -> N
     with blame(f"streams.{name}.tokenizer"):
         counts = tokenizer.seen(values)[1]
     say_unseen(counts, f"data of {name!r}, {'training' if train else 'held-out'} part")
+
+
+def check_values(tokenizer: Value, examples: Examples, name: str) -> None:
+    """Raises BadInput for a value that has no codes, such as a text that is too long,
+    where the source tells all, or CHECKED of them, without reading records: else
+    training ends when it comes to it."""
+    values = examples.told(tokenizer.source) or []
+    chosen = spaced(len(values), CHECKED)
+    for low in range(0, len(chosen), LIGHT_CHUNK):
+        part = [values[i] for i in chosen[low : low + LIGHT_CHUNK]]
+        with blame(f"streams.{name}.tokenizer"):
+            tokenizer.encode(tokenizer.seen(part)[0])
 
 
 @functools.lru_cache(maxsize=16)

@@ -141,9 +141,10 @@ class Part(Source):
         return [self.folder.entries[row].file for row in self.rows]
 
     def told(self, name):
-        if name != "caption":
-            return None
-        return [self.folder.entries[row].caption for row in self.rows]
+        entries = (self.folder.entries[row] for row in self.rows)
+        if name == "boxes" and self.folder.boxes is not None:  # before they move
+            return [self.folder._padded(entry.boxes) for entry in entries]
+        return [entry.caption for entry in entries] if name == "caption" else None
 
     @property
     def keys(self) -> list[str]:

@@ -15,7 +15,7 @@ from vqdit.quantizers.quantized import mean_square, unit
 from vqdit.shapes import Array, Bool, Float
 from vqdit.sums import sums_by_code
 
-HELD = 0.01  # count below which an average no longer decays
+HELD = 0.01  # count below which no average decays
 
 
 class ParameterBook(NearestBook):
@@ -79,8 +79,8 @@ class EMAVectorQuantizer(NearestBook):
     Not a parameter: it lives in the collection "codebook" as `sums` (k, d) and `counts`
     (k,), plain sums over the batch, so under jit they span every device. A codeword is
     sums / counts, counts Laplace-smoothed so that an unused code keeps a finite mean.
-    Below a count of 0.01, which smoothing does not move, one holds its place: it would
-    go to the origin otherwise.
+    One whose count would fall below 0.01, which smoothing does not move, holds its
+    place: it would go to the origin otherwise.
 
     decay: how much of the averages a step keeps.
     """
@@ -105,7 +105,8 @@ class EMAVectorQuantizer(NearestBook):
         hits = jnp.zeros(self.num_codes).at[index].add(1.0)
         sums = sums_by_code(index, u, self.num_codes, self.adding, self.scores)
         old = self.counts.value
-        holds = ~jnp.asarray(self.ready()) | ((hits == 0) & (old < HELD))
+        faint = self.decay * old < HELD
+        holds = ~jnp.asarray(self.ready()) | ((hits == 0) & faint)
         keep = jnp.where(holds, 1.0, self.decay)
         self.counts.value = keep * old + (1 - keep) * hits
         keep = keep[:, None]

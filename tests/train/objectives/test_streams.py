@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import vqdit
 from tests import toys
@@ -18,10 +19,10 @@ from train.config import Mesh, Run, StageTwo, Stream
 from train.config.network import network
 from train.config.override import replaced
 from train.errors import BadInput
-from train.modalities import Images, Series
-from train.objectives import streams
+from train.modalities import Images, Series, Tables
+from train.objectives import latents, streams
 from train.objectives.denoising import build_step, objective_of
-from train.objectives.latents import encode_set
+from train.objectives.latents import encode_set, encode_streams
 from train.objectives.streams import Streams, _bits, prepare
 from train.objectives.transfer import Transfer
 from train.pipeline import open_examples
@@ -39,10 +40,13 @@ from vqdit.dit import DiT
 from vqdit.nn import Block
 from vqdit.nn.streams import Continuous, Discrete
 from vqdit.tokenizer import (
+    Boxes,
     Bytes,
+    Category,
     ConvDecoder,
     ConvEncoder,
     Labels,
+    Number,
     Table,
     Tokenizer,
 )
@@ -198,6 +202,54 @@ def test_data_and_what_is_born_discrete_have_the_same_classes(
     prepare(classless)
     prepare(replaced(classless, {"label_dropout": 0.0}))
     assert not capsys.readouterr().err
+
+
+def folder_of(path):
+    """Pictures of a text and a box each, which for the last are too much."""
+    lines = []
+    for i, text in enumerate(["a", "b", "c", "d", "long"]):
+        Image.new("L", (4, 4)).save(path / f"{i}.png")
+        box = [0, 0, 1, 1, int(text == "long")]
+        lines.append({"file": f"{i}.png", "caption": text, "boxes": [box]})
+    (path / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return Images("folder", str(path), size=4, channels=1, holdout=0.0, threads=0)
+
+
+def table_of(path):
+    """Rows of a number and a text, the last's too much."""
+    (path / "a.csv").write_text("n,t\n1,a\n2,b\n3,c\n4,d\nfive,long\n")
+    return Tables(data_dir=str(path / "a.csv"), caption="t", holdout=0.0, threads=0)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.999])
+@pytest.mark.parametrize(
+    ("data_of", "wrong", "right", "message"),
+    [
+        (folder_of, Bytes(3), Bytes(4), "the text 'long' takes 4 codes"),
+        (folder_of, Boxes(1, 4), Boxes(1, 4, 2), "class 1: write 0 to 0"),
+        (table_of, Bytes(3), Bytes(4), "the text 'long' takes 4 codes"),
+        (
+            table_of,
+            Table((Number("n", (2.5,), (1.0, 3.0)),)),
+            Table((Category("n", ("1", "2", "3", "4", "five")),)),
+            "n='five': write a number",
+        ),
+    ],
+)
+def test_a_value_without_codes_is_refused_wherever_it_lies(
+    data_of, wrong, right, message, share, monkeypatch, tmp_path
+):
+    """Before training, which may come to it after hours, and before a cache."""
+    monkeypatch.setattr(streams, "CAPTIONED", 2)  # examples that are looked at
+    data = dataclasses.replace(data_of(tmp_path), share=share)
+    experiment = of_values("values", {"a": data}, {"a": wrong})
+    message = f"streams.a.tokenizer: .*{message}"
+    with pytest.raises(BadInput, match=message):
+        prepare(experiment)
+    monkeypatch.setattr(latents, "encode_values", pytest.fail)
+    with pytest.raises(BadInput, match=message):
+        encode_streams(experiment, tmp_path / "cache")
+    prepare(of_values("values", {"a": data}, {"a": right}))
 
 
 def test_what_is_held_out_is_looked_at_where_it_is_needed(monkeypatch):

@@ -17,7 +17,7 @@ from train import stage_one
 from train.config import KMeansInit, Run, StageOne, StageTwo, Stream, replaced
 from train.config.network import network
 from train.errors import BadInput
-from train.modalities import Video
+from train.modalities import Images, Video
 from train.objectives import bundles, denoising
 from train.objectives.start import build_step, open_start
 from train.objectives.transfer import Transfer
@@ -25,7 +25,13 @@ from train.runtime.log import read_metrics
 from vqdit.diffusion import Gaussian, Masking
 from vqdit.dit import DiT
 from vqdit.nn import Block
-from vqdit.quantizers import EMAVectorQuantizer, VectorQuantizer
+from vqdit.quantizers import (
+    EMAVectorQuantizer,
+    Projected,
+    ResidualQuantizer,
+    SimVQ,
+    VectorQuantizer,
+)
 from vqdit.tokenizer import (
     CausalDecoder,
     CausalEncoder,
@@ -52,6 +58,9 @@ CLIP = Tokenizer(
     ConvDecoder(**SHAPE, strides=STEPS["strides"], dims=3, out=1),
     BOOK,
 )
+LAYERS = [
+    f"{name}/{part}" for name in ("into", "out_of") for part in ("bias", "kernel")
+]
 VIDEO = jax.random.uniform(jax.random.key(1), (1, 3, 4, 4, 1), minval=-1)
 
 
@@ -85,7 +94,7 @@ def test_a_network_of_clips_starts_as_that_of_pictures(pictures, module):
     transfer = Transfer(str(path), module)
     assert transfer.check(shapes(module)) == []
     mine = transfer.into(dict(jax.jit(module.init)(jax.random.key(0), VIDEO)))
-    assert transfer.brings_codes()
+    assert transfer.brings_codes(shapes(module))
     z = quick.apply(module, mine, VIDEO, method="encode")
     for i in range(3):
         alone = quick.apply(IMAGE, held, VIDEO[:, i], method="encode")
@@ -131,8 +140,8 @@ def test_a_bundle_without_a_codebook_brings_none(tmp_path, capsys):
     save(tmp_path / "tok", toys.codec())
     module = toys.codec().module.clone(quantizer=VectorQuantizer(9, dim=2))
     transfer = Transfer(str(tmp_path / "tok"), module)
-    assert not transfer.brings_codes()
     fresh = jax.eval_shape(module.init, jax.random.key(0), VIDEO[:, 0])
+    assert not transfer.brings_codes(fresh)
     assert transfer.check(fresh) == ["quantizer/codewords"]
     assert "lacks quantizer/codewords; these start new" in capsys.readouterr().err
 
@@ -207,6 +216,51 @@ def test_k_means_is_not_waited_for_where_codes_are_brought(pictures):
     )
     assert open_start(experiment).waits
     assert not open_start(dataclasses.replace(experiment, init=str(path))).waits
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted", "news"),
+    [
+        (VectorQuantizer(5, 2), BOOK, ["counts", "sums"]),
+        (BOOK, VectorQuantizer(5, 2), ["codewords"]),
+        (BOOK, SimVQ(5, 2), ["basis", "frozen"]),
+        (
+            ResidualQuantizer(BOOK, 1),
+            ResidualQuantizer(BOOK, 2),
+            ["books_1/counts", "books_1/sums"],
+        ),
+        (BOOK, Projected(BOOK, 2), ["book/counts", "book/sums", *LAYERS]),
+    ],
+)
+def test_codes_that_are_brought_in_part_wait_for_k_means(
+    held, wanted, news, tmp_path, capsys
+):
+    """As do all: those of another kind of quantizer, and of fewer books, are none."""
+    path, example = tmp_path / "tok", VIDEO[:, 0]
+    module, signal = IMAGE.clone(quantizer=held), {"kind": "image", "shape": (4, 4, 1)}
+    variables = toys.drawn(module, example)
+    variables = {name: variables[name] for name in ("params", "codebook")}
+    contract = contract_of(module, signal, (2, 2), (0, 0), (1, 1), variables)
+    save(path, Codec(module, variables, contract))
+    start = {"start": "kmeans"}
+    if hasattr(wanted, "book"):
+        start = {"book": wanted.book.clone(**start)}
+    experiment = StageOne(
+        name="waits",
+        data=Images(name="digits", size=4, channels=1),
+        model=IMAGE.clone(quantizer=wanted.clone(**start)),
+        kmeans=KMeansInit(step=1),
+        init=str(path),
+        run=Run(steps=2, batch=1, save_every=1),
+    )
+    opened = open_start(experiment)
+    assert opened.waits
+    state = jax.jit(build_step(experiment, opened)[0])()
+    flat = flax.traverse_util.flatten_dict(state.stats["codebook"], sep="/")
+    ready = [leaf for name, leaf in flat.items() if name.endswith("ready")]
+    assert ready and not any(ready)
+    said = capsys.readouterr().err
+    assert all(f"quantizer/{name}" in said for name in news[:3])
 
 
 def test_a_bundle_that_does_not_fit_is_refused(pictures, tmp_path):

@@ -150,9 +150,11 @@ def test_a_cache_states_its_classes_and_reads_all_labels_in_chunks(
     monkeypatch.setattr(
         read, "take", lambda rows: asked.append(len(rows)) or take(rows)
     )
-    monkeypatch.setattr(cache, "CHUNK", 4)
-    np.testing.assert_array_equal(found.labels, np.arange(11) % 10)
-    assert max(asked) <= 4 and len(found) == sum(asked) == 11
+    for most in (4, 0.5):  # records in memory, and one where none would be
+        monkeypatch.setattr(cache, "CHUNK_BYTES", int(most * read.record_bytes))
+        np.testing.assert_array_equal(found.labels, np.arange(11) % 10)
+        assert max(asked) <= max(most, 1) and len(found) == sum(asked) == 11
+        del found.labels, asked[:]
     bare = CachedExamples(
         types.SimpleNamespace(**vars(read) | {"contract": {}}), 0, "x"
     )
