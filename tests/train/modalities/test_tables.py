@@ -87,3 +87,12 @@ def test_what_divides_columns_is_told_from_names_that_hold_it(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text('"a, b, c";"d\n(m)"\n1;2\n')
     assert open_table(path)[0].column_names == ["a, b, c", "d\n(m)"]
+
+
+def test_line_ends_inside_of_quotes_are_text_wherever_they_stand(tmp_path):
+    """pyarrow reads a megabyte at a time."""
+    path = tmp_path / "a.csv"
+    texts = [f"{i}: one\nline, and another" for i in range(40_000)]
+    path.write_text("\n".join(["x,text", *(f'{i},"{t}"' for i, t in enumerate(texts))]))
+    assert path.stat().st_size > 2**20
+    assert open_table(path)[0]["text"].to_pylist() == texts
