@@ -239,7 +239,8 @@ def _csv(content: bytes, arrow, as_text: Mapping[str, Any]) -> tuple[Any, bool]:
         # Else it cuts a large file at line ends, those inside of quotes as well.
         parse_options=arrow.ParseOptions(delimiter=mark, newlines_in_values=True),
         convert_options=arrow.ConvertOptions(
-            null_values=MISSING,
+            # Numbers may stand behind a space, and so may what is none.
+            null_values=[f"{space}{word}" for space in ("", " ") for word in MISSING],
             strings_can_be_null=not as_text,
             column_types=as_text,
             include_columns=list(as_text),
