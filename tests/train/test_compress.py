@@ -1009,6 +1009,21 @@ def test_series_of_another_rate_are_prepared_after_it(tmp_path, rate):
         assert len(signal.values) == 200 and signal.values[50, 0] == 40  # measured
 
 
+@pytest.mark.parametrize("duplicates", ["first", "mean"])
+def test_samples_of_one_time_are_made_one_as_in_training(tmp_path, duplicates):
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data" / "a.csv"
+    path.write_text("t,x\n0,1\n1,2\n1,6\n2,3\n3,4\n")
+    data = Series(
+        name="folder", data_dir=str(tmp_path / "data"), length=4, channels=1, time="t",
+        rate=1.0, duplicates=duplicates, holdout=0.0, threads=0, cleaning=None,
+    )  # fmt: skip
+    opened = bundle_of(data, tmp_path / "bundle")
+    expected, (_, planes, _) = as_trained(data, opened, path)
+    assert expected[1, 0] == pytest.approx({"first": 2, "mean": 4}[duplicates])
+    np.testing.assert_allclose(planes[0], expected, atol=1e-4)
+
+
 def test_tables_that_are_none_are_one_line(bundles, tmp_path, capsys):
     (tmp_path / "cut.parquet").write_bytes(b"PAR1 and no more")
     (tmp_path / "twice.csv").write_text("a,a\n1,2\n3,4\n")
@@ -1029,7 +1044,7 @@ def test_tables_that_are_none_are_one_line(bundles, tmp_path, capsys):
         ("text.parquet", "column 'b' holds string, not numbers .row 1: 'text'.$"),
         ("ragged.csv", "not a whole csv table"),
         ("names.csv", "has no rows"),
-        ("latin.csv", "not a whole csv table"),
+        ("latin.csv", "its first line is no UTF-8 text; save it as UTF-8"),
         ("back.csv", "it has a rate of 1 a second"),
         ("huge.parquet", "column 'time' cannot be read .Integer value"),
         ("three.csv", "it has 3 columns, and the bundle takes 2"),
@@ -1296,7 +1311,7 @@ def test_every_preparation_has_a_kind_that_knows_it(tmp_path):
         Audio(),
         Images(white=4095),
         Ranges(),
-        Series(longest_gap=1.0),
+        Series(longest_gap=1.0, duplicates="mean"),
         Video(),
         Volumes("folder", window=(0, 1), spacing=(1.0, 1.0, 1.0)),
     ):

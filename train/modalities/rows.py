@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from train.errors import Unreadable
+from train.errors import Unreadable, reading
 from train.modalities.files.parquet import ENTRY
 from train.modalities.files.stored import File
 from train.modalities.files.tables import check_names, open_table
@@ -116,7 +116,7 @@ def rows_of(
         raise Unreadable("its first line holds numbers; write the columns' names there")
     check_names((*columns, *apart), table.column_names)
     names = columns or [n for n in table.column_names if n not in apart]
-    found = {name: _entries(table[name]) for name in {*names, *apart}}
+    found = {name: _entries(_text(table, name)) for name in {*names, *apart}}
     rows = Listed({name: found[name] for name in names}, table.num_rows)
     return rows, {name: list(map(spelled, found[name])) for name in apart}
 
@@ -127,7 +127,8 @@ def cells_of(path: File, names: Sequence[str]) -> list[dict[str, str]]:
         return []
     table = open_table(path, names, only=names)[0]
     cells = {
-        n: ["" if x is None else str(x) for x in table[n].to_pylist()] for n in names
+        n: ["" if x is None else str(x) for x in _text(table, n).to_pylist()]
+        for n in names
     }
     return [
         dict(zip(names, row, strict=True)) for row in zip(*cells.values(), strict=True)
@@ -141,6 +142,18 @@ def csv_of(rows: Sequence[Mapping[str, Any]]) -> bytes:
     writer.writerow(rows[0])
     writer.writerows([map(spelled, row.values()) for row in rows])
     return text.getvalue().encode()
+
+
+def _text(table, name: str):
+    """A column, with text in the place of bytes, which pyarrow makes of words that are
+    no UTF-8, and which some write into Parquet for words."""
+    import pyarrow  # as in `open_table`
+
+    column, is_ = table[name], pyarrow.types
+    if not (is_.is_binary(column.type) or is_.is_large_binary(column.type)):
+        return column
+    with reading(f"column {name!r} is no UTF-8 text; save it as UTF-8"):
+        return column.cast(pyarrow.large_string())
 
 
 def _entries(column) -> list[float | str | None]:

@@ -71,7 +71,7 @@ class Series(Modality):
     divides: ClassVar[bool] = True
     suffixes: ClassVar[tuple[str, ...]] = (".csv", ".parquet", ".npz")
     takes: ClassVar[tuple[str, ...]] = (
-        *("columns", "time", "cleaning", "mask_channels", "longest_gap"),
+        *("columns", "time", "cleaning", "mask_channels", "longest_gap", "duplicates"),
     )
     score: ClassVar[str] = "SNR"
 
@@ -125,6 +125,7 @@ class Series(Modality):
             ("cleaning", tuple(cleaning.items())),
             ("mask_channels", self.mask_channels),
             *((("longest_gap", self.longest_gap),) if self.longest_gap else ()),
+            *((("duplicates", "mean"),) if self.duplicates == "mean" else ()),
         )
 
     @classmethod
@@ -142,7 +143,7 @@ class Series(Modality):
 
     def read(self, path):
         values, rate, extra, others = read_recording(
-            path, self.columns, self.time, self.channels
+            path, self.columns, self.time, self.channels, self.duplicates
         )
         known = np.isfinite(values)
         if not known.any(0).all():

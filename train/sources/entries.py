@@ -147,11 +147,14 @@ def _of_tree(root: Path, data: Modality) -> Listing:
             f"({names[0]}, ...); move it into one, or remove it"
         )
     number = {name: i for i, name in enumerate(names)} | {None: -1}
-    beside = [root / f"{data.stem(str(file))}.txt" for file in files]
-    texts = set(beside).intersection(others)
-    left_out.update(kind_of(each.name) for each in others if each not in texts)
+    texts = {
+        path.with_suffix(""): path for path in others if path.suffix.lower() == ".txt"
+    }
+    beside = [texts.get(root / data.stem(str(file))) for file in files]
+    used = set(beside)
+    left_out.update(kind_of(each.name) for each in others if each not in used)
     captions = [
-        decoded(path.read_bytes(), path).strip() if path in texts else None
+        None if path is None else decoded(path.read_bytes(), path).strip()
         for path in beside
     ]
     if any(captions):  # then a file without one has an empty caption, not none
@@ -272,7 +275,8 @@ def _of_lines(path: Path) -> Iterator[tuple[str, dict]]:
 def _of_table(path: Path) -> Iterator[tuple[str, dict]]:
     """A label of digits is an index."""
     text = decoded(path.read_bytes(), path)
-    reader = csv.DictReader(io.StringIO(text, newline=""))
+    # Who writes "file, caption" means no column " caption", which nobody would read.
+    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
     try:
         for row in reader:
             row = {name: value for name, value in row.items() if value}

@@ -249,7 +249,8 @@ def _entry(root, shard, key, members, data, left_out):
     where = f"{root / shard}/{key}"
     texts = {e: decoded(said[e], f"{where}.{e}").strip() for e in read}
     more = _object(texts.pop("json", ""))
-    caption = texts.get("txt", more.get("caption", more.get("text")))
+    named = texts.get("txt"), more.get("caption"), more.get("text")
+    caption = next((each for each in named if isinstance(each, str)), None)
     label = texts.get("cls") or more.get("label")
     whole = type(label) is float and label.is_integer()
     if type(label) not in (int, str) and not whole:  # boxes, say
@@ -258,7 +259,6 @@ def _entry(root, shard, key, members, data, left_out):
         label = int(label)
     start, size = members[found[0]]
     content = functools.partial(_stretch, root / shard, start, size)
-    caption = caption if isinstance(caption, str) else None
     return Entry(f"{shard}/{key}.{found[0]}", -1, caption, content, size), label
 
 

@@ -17,7 +17,7 @@ class Portion(Source):
     A draw is a hash of the record's key, or of its index where there are no keys: it
     belongs to the record alone, so that a smaller share is part of a larger one, and
     records of equal keys are drawn alike in every kind of signal. Classes are not
-    balanced. Of a share that would be empty the record drawn lowest is there.
+    balanced. Of a share that would be empty what is drawn lowest is there.
 
     Raises BadInput for a part of one record, which cannot be shared out.
     """
@@ -32,8 +32,7 @@ class Portion(Source):
             draws = chance(Word.SHARE, np.arange(len(whole)))
         else:
             draws = np.array([name_draw(f"share {key}") for key in keys])
-        taken = draws < share
-        taken[draws.argmin()] = True
+        taken = (draws < share) | (draws == draws.min())
         self.rows = np.flatnonzero(taken)
         super().__init__(len(self.rows), whole.class_names)
         self.classes, self.order = whole.classes, whole.order

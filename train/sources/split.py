@@ -72,8 +72,9 @@ def part_rows(
 ) -> Int[np.ndarray, "rows"]:
     """Indices of the training part, or of the held-out part: those drawn < holdout.
 
-    Each draw belongs to its example alone, so a file added later moves no other across.
-    Both parts get at least one example; holdout = 0 keeps everything for training.
+    Each draw belongs to its example, so a file added later moves no other across, or to
+    all of one name, which stay together. Both parts get at least one example; holdout =
+    0 keeps everything for training.
     """
     if holdout == 0:
         if not train:
@@ -81,16 +82,17 @@ def part_rows(
                 "data.holdout=0 keeps nothing for testing; write for example 0.1"
             )
         return np.arange(len(draws))
-    if len(draws) < 2:
+    if len(np.unique(draws)) < 2:
+        many = "examples of one name" if len(draws) > 1 else "example"
         raise BadInput(
-            f"{where}: {len(draws)} example cannot be divided into training and test; "
+            f"{where}: {len(draws)} {many} cannot be divided into training and test; "
             "add more, or write data.holdout=0"
         )
     held = draws < holdout
     if not held.any():
-        held[draws.argmin()] = True
+        held = draws == draws.min()
     if held.all():
-        held[draws.argmax()] = False
+        held = draws < draws.max()
     return np.flatnonzero(~held if train else held)
 
 

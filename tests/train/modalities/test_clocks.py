@@ -46,6 +46,24 @@ def test_what_the_grid_cannot_hold_is_averaged_away():
     np.testing.assert_allclose(values[1:-1], 1, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    "rate, first, digits",
+    [(30, 0, 3), (30, 0, 6), (256, 0, 6), (30, 1.7e9, 9), (1000, 1.7e9, 9)],
+    ids="milliseconds microseconds powers epoch epoch_fast".split(),
+)
+def test_samples_of_the_grid_are_taken_as_they_are_though_times_are_rounded(
+    rate, first, digits
+):
+    """To the clock's unit, or to what a float holds; a mean would halve these, and a
+    step that is longer by as much would be a gap."""
+    t = np.round(first + np.arange(300) / rate, digits)
+    values = (-1.0) ** np.arange(300)
+    values[100] = NAN
+    gap = round(1 / rate + 5e-4, 3) if digits == 3 else 1 / rate
+    found, _ = one_clock([(t, values[:, None])], rate, longest_gap=gap)
+    np.testing.assert_allclose(found[:, 0], values, atol=0.03)
+
+
 def test_long_gaps_stay_missing_and_short_ones_are_bridged():
     t = np.array([0.0, 1, 2, 4, 5, 9, 10])
     values, _ = one_clock([(t, t[:, None])], rate=1)

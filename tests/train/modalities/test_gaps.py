@@ -1,7 +1,10 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from train.errors import BadInput
+from train.modalities.transforms import gaps
 from train.modalities.transforms.gaps import (
     Cleaning,
     clean,
@@ -86,6 +89,20 @@ def test_a_rolling_window_finds_what_the_whole_series_hides():
     # Of the limits the widest: below the least median, and above the greatest.
     ((low, high),) = clean(x, Cleaning(window=21)).limits
     assert low < -0.1 and high > 100.1
+
+
+def test_windows_are_judged_a_few_at_a_time(monkeypatch):
+    """A million samples, each in a window of a thousand, are eight gigabytes."""
+    source = np.random.default_rng(0)
+    x, known = source.normal(size=(700, 2)), source.random((700, 2)) > 0.2
+    whole = robust_scale(x, known, 101)
+    monkeypatch.setattr(gaps, "WINDOWED", 2000)
+    tracemalloc.start()
+    found = robust_scale(x, known, 101)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(found, whole)
+    assert peak < 8 * 700 * 101 / 2
 
 
 def test_a_window_is_judged_by_what_is_known_in_it():

@@ -87,3 +87,21 @@ def test_what_divides_columns_is_told_from_names_that_hold_it(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text('"a, b, c";"d\n(m)"\n1;2\n')
     assert open_table(path)[0].column_names == ["a, b, c", "d\n(m)"]
+
+
+def test_line_ends_inside_of_quotes_are_text_wherever_they_stand(tmp_path):
+    """pyarrow reads a megabyte at a time."""
+    path = tmp_path / "a.csv"
+    texts = [f"{i}: one\nline, and another" for i in range(40_000)]
+    path.write_text("\n".join(["x,text", *(f'{i},"{t}"' for i, t in enumerate(texts))]))
+    assert path.stat().st_size > 2**20
+    assert open_table(path)[0]["text"].to_pylist() == texts
+
+
+def test_what_is_missing_may_stand_behind_a_space_as_numbers_may(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("a, b, c\n1, NA, 2\n3, 4.5, \n5, -, ?\n")
+    found = columns_of(open_table(path)[0])
+    values = np.concatenate([values for _, values in found.values()], 1)
+    nan = np.nan
+    np.testing.assert_array_equal(values, [[1, nan, 2], [3, 4.5, nan], [5, nan, nan]])

@@ -153,6 +153,18 @@ def test_both_parts_get_an_example_whatever_the_share(n, holdout):
     assert sorted([*train, *test]) == list(range(n))
 
 
+@pytest.mark.parametrize("holdout", [1e-9, 0.3, 1 - 1e-9])
+def test_what_has_one_name_is_in_one_part(holdout):
+    """As the rows of a patient, also where a part would be empty else."""
+    draws = chance(0, np.arange(9) // 3)
+    train, test = (part_rows(draws, holdout, part, "here") for part in (True, False))
+    assert len(train) and len(test) and not set(train // 3) & set(test // 3)
+    with pytest.raises(
+        BadInput, match="here: 3 examples of one name cannot be divided"
+    ):
+        part_rows(draws[:3], holdout, True, "here")
+
+
 def test_holdout_zero_keeps_everything_for_training():
     draws = chance(0, np.arange(3))
     np.testing.assert_array_equal(part_rows(draws, 0, True, "here"), [0, 1, 2])

@@ -68,8 +68,10 @@ def test_captions_beside_the_images(tmp_path):
     for i in range(4):
         draw(tmp_path / f"{i}.png", i)
     (tmp_path / "1.txt").write_text(" ein grüner Käfer\n", encoding="utf-8")
+    (tmp_path / "3.TXT").write_text("of a system of old")
     examples = everything(at(tmp_path))
     assert examples[1].more["caption"] == "ein grüner Käfer"
+    assert examples[3].more["caption"] == "of a system of old"
     assert examples[2].more["caption"] == "" and examples[1].label == -1
 
 
@@ -151,6 +153,11 @@ def test_a_table_gives_captions_and_labels(tmp_path, name, caplog):
     forget()
     source = open_source(at(tmp_path, holdout=0.0), True)
     assert source.class_names == ("cat 9", "cat 10") and source[0].label == 1
+    table.write_text('file, caption, label\n0.png, "a, b", cat\n1.png, c, dog\n')
+    forget()
+    source = open_source(at(tmp_path, holdout=0.0), True)
+    assert [each.more["caption"] for each in source] == ["a, b", "c"]
+    assert source.class_names == ("cat", "dog")
     table.write_text("file,label,\n0.png,a,row 1\n1.png,b,row 2\n")  # an index
     forget()
     source = open_source(at(tmp_path, holdout=0.0), True)

@@ -171,7 +171,11 @@ def test_captions(tmp_path):
     path = shard(tmp_path / "a.tar", members)
     with pytest.raises(BadInput, match=r"1.png: no label, though others have one"):
         open_source(at(path), True)
-    members[3] = ("2.json", json.dumps({"text": "c", "label": [[1, 2], "boxes"]}))
+    none = {"caption": None}  # is none, as in the lines of a manifest
+    members[3] = (
+        "2.json",
+        json.dumps({"text": "c", "label": [[1, 2], "boxes"]} | none),
+    )
     shard(path, members)
     source = fresh_source(at(path), True)
     assert [e.more["caption"] for e in source] == ["ein grüner Käfer", "c", ""]

@@ -106,6 +106,14 @@ def test_one_record_has_no_share(tmp_path):
             of(data, share)
 
 
+def test_what_has_one_key_is_in_a_share_or_not():
+    """Also in one that would be empty else."""
+    x, keys = np.zeros((9, 8, 8, 1), np.uint8), list("aaabbbccc")
+    for share in (1e-9, 0.5):
+        rows = Portion(Arrays(DIGITS, x, np.arange(9), keys=keys), share).rows
+        assert {keys.count(keys[row]) for row in rows} == {3} and len(rows) % 3 == 0
+
+
 def test_draws_of_a_share_are_no_others():
     """Not those that hold out: else a share would take the lowest rows of an .npz, and
     none of a table that has keys, of which the lowest are held out."""

@@ -22,7 +22,7 @@ import numpy as np
 
 from train.errors import Unreadable
 from train.modalities.files.arrays import load_arrays, npz
-from train.modalities.files.clocks import in_order
+from train.modalities.files.clocks import Duplicates, in_order
 from train.modalities.files.stored import File
 from train.modalities.files.tables import (
     Columns,
@@ -38,11 +38,15 @@ ONE_CLOCK = "bring it to one clock (see train.modalities.files.clocks)"
 
 
 def read_recording(
-    path: File, columns: Sequence[str], time: str, channels: int
+    path: File,
+    columns: Sequence[str],
+    time: str,
+    channels: int,
+    duplicates: Duplicates = "first",
 ) -> tuple[Float[np.ndarray, "t c"], float, bytes, list[str]]:
     """(values, NaN where one is missing; rate, 0 where nothing says it; what
     `write_recording` needs; columns or arrays that are there and were not chosen).
-    columns, time, channels: of a Series.
+    columns, time, channels, duplicates: of a Series.
     """
     names: list[str] = []
     if path.suffix.lower() == ".npz":
@@ -58,7 +62,7 @@ def read_recording(
             names.insert(0, when if own else _untaken(names))
     values = np.concatenate([values for _, values in streams.values()], axis=1)
     if times is not None:
-        times, values = in_order(times, values)
+        times, values = in_order(times, values, duplicates)
     start, rate = _clock(times)
     return values, rate, told(None if times is None else start, names), others
 

@@ -227,6 +227,8 @@ def _csv(content: bytes, arrow, as_text: Mapping[str, Any]) -> tuple[Any, bool]:
     first = rows[mark]
     # A line of commas alone would make columns of nothing.
     end = content.find(b"\n") + 1 or len(content)
+    with reading("its first line is no UTF-8 text; save it as UTF-8"):
+        content[:end].decode()
     wide = content.count(mark.encode(), 0, end)
     check_decoded(COLUMN * wide, len(content), False, "write fewer columns")
     # A first row of numbers is data: such a file has no names.
@@ -234,9 +236,11 @@ def _csv(content: bytes, arrow, as_text: Mapping[str, Any]) -> tuple[Any, bool]:
     table = arrow.read_csv(
         io.BytesIO(content),
         read_options=arrow.ReadOptions(autogenerate_column_names=bare),
-        parse_options=arrow.ParseOptions(delimiter=mark),
+        # Else it cuts a large file at line ends, those inside of quotes as well.
+        parse_options=arrow.ParseOptions(delimiter=mark, newlines_in_values=True),
         convert_options=arrow.ConvertOptions(
-            null_values=MISSING,
+            # Numbers may stand behind a space, and so may what is none.
+            null_values=[f"{space}{word}" for space in ("", " ") for word in MISSING],
             strings_can_be_null=not as_text,
             column_types=as_text,
             include_columns=list(as_text),

@@ -19,6 +19,7 @@ Outliers = Literal["clip", "missing", "keep"]
 # Standard deviation of a normal variable over its median and its mean absolute
 # deviation, so that a robust z-score reads like an ordinary one.
 OF_MEDIAN, OF_MEAN = 1.482602218505602, 1.2533141373155001
+WINDOWED = 2**20  # values in windows that are judged together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +152,10 @@ def robust_scale(
     center, spread = np.empty(x.shape), np.empty(x.shape)
     for c in range(x.shape[1]):
         views = np.lib.stride_tricks.sliding_window_view(padded[:, c], 2 * half + 1)
-        center[:, c], spread[:, c] = _center_and_spread(views)
+        step = max(1, WINDOWED // (2 * half + 1))  # of all at once no memory may hold
+        for low in range(0, len(x), step):
+            part = slice(low, low + step)
+            center[part, c], spread[part, c] = _center_and_spread(views[part])
     return center, spread
 
 
