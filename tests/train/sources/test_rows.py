@@ -93,6 +93,8 @@ def test_one_table_for_each_part(tmp_path):
     assert len(fresh(data, True)) == 2 and fresh(data, False).labels.tolist() == [1]
     with pytest.raises(BadInput, match="data.holdout='match:a': .* a file of each"):
         fresh(dataclasses.replace(data, holdout="match:a"), True)
+    one = dataclasses.replace(data, test_split="train")
+    assert [len(fresh(one, part)) for part in (True, False)] == [1, 1]
     (tmp_path / "test.csv").write_text("x,y\n3,c\n")
     with pytest.raises(BadInput, match="test.csv, row 1, column 'y': 'c' is none of a"):
         fresh(data, False)
