@@ -87,8 +87,6 @@ def survey(data: Modality, train: bool, most: int | None) -> Survey:
         labels += np.bincount(label[label >= 0], minlength=len(labels))
     found = moments.finished()
     figures: dict[str, Any] = {
-        "examples": len(examples),
-        "looked_at": count,
         "dtype": str(x.dtype),
         "min": list(found.minimum),
         "max": list(found.maximum),
@@ -112,6 +110,9 @@ def survey(data: Modality, train: bool, most: int | None) -> Survey:
         per_channel = count * math.prod(data.shape[:-1])
         figures["missing_share"] = (missing / per_channel).tolist()
     figures["constant_channels"] = np.flatnonzero(np.equal(found.std, 0)).tolist()
+    counts = {"examples": len(examples), "looked_at": count}
+    # What is not shown has marks, by which examples are told apart, and no values.
+    figures = counts | (figures if data.pictured else {})
     if examples.classes:
         names = examples.class_names or tuple(map(str, range(examples.classes)))
         figures["classes"] = dict(zip(names, labels.tolist(), strict=True))
@@ -193,9 +194,9 @@ def _worries(report: dict) -> Iterator[str]:
             yield f"{name}: {line}"
         if repeated := part["repeated_examples"]:
             yield f"{name}: {repeated} examples repeat another"
-        if blank := part["blank_examples"]:
+        if blank := part.get("blank_examples"):
             yield f"{name}: {blank} examples hold one value throughout"
-        for channel in part["constant_channels"]:
+        for channel in part.get("constant_channels", ()):
             yield f"{name}: channel {channel} never changes"
         if part.get("share_outside_1", 0) > 0.01:
             share = part["share_outside_1"]
@@ -210,7 +211,7 @@ def _worries(report: dict) -> Iterator[str]:
             rare, common = min(counts, key=counts.get), max(counts, key=counts.get)
             many, few = counts[common], counts[rare]
             yield f"{name}: {many} examples of {common} and {few} of {rare}"
-    for at in ("mean", "std"):
+    for at in ("mean", "std") if "mean" in report["train"] else ():
         pair = [np.array(report[name][at]) for name in ("train", "test")]
         spread = np.maximum(np.array(report["train"]["std"]), 1e-9)
         if (np.abs(pair[0] - pair[1]) > 0.5 * spread).any():
@@ -230,11 +231,14 @@ def lines(report: dict) -> Iterator[str]:
         part = report[name]
         looked = part["looked_at"]
         some = f" ({number(looked)} looked at)" if looked < part["examples"] else ""
-        yield f"{name}: {number(part['examples'])} examples of {part['dtype']}{some}"
-        yield f"  range       {_row(part['min'])} to {_row(part['max'])}"
+        of = f" of {part['dtype']}" if "dtype" in part else ""
+        yield f"{name}: {number(part['examples'])} examples{of}{some}"
+        if "min" in part:
+            yield f"  range       {_row(part['min'])} to {_row(part['max'])}"
         if "raw_min" in part:
             yield f"  in own unit {_row(part['raw_min'])} to {_row(part['raw_max'])}"
-        yield f"  mean, std   {_row(part['mean'])}; {_row(part['std'])}"
+        if "mean" in part:
+            yield f"  mean, std   {_row(part['mean'])}; {_row(part['std'])}"
         if "missing_share" in part:
             yield f"  missing     {_percent(part['missing_share'])}"
         if "outlier_share" in part:

@@ -105,7 +105,12 @@ def test_inspect_says_what_columns_hold(path):
     assert list(plots) == ["classes"] and report["train"]["repeated_examples"] == 0
     said = report["train"]["as_stored"]
     assert said["age"].endswith("% missing") and said["sex"].startswith(("f ", "m "))
-    assert any(line.startswith("  as stored   smoker: ") for line in lines(report))
+    told = list(lines(report))
+    assert any(line.startswith("  as stored   smoker: ") for line in told)
+    # Of the marks that rows are told apart by nothing is said.
+    assert not {"mean", "blank_examples", "outlier_share"} & report["train"].keys()
+    words = ("range", "mean", "outliers", "one value", "never changes")
+    assert not [line for line in told for word in words if word in line]
 
 
 def test_a_csv_comes_back(path):
