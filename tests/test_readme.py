@@ -4,6 +4,7 @@ import ast
 import contextlib
 import pathlib
 import re
+import subprocess
 
 import jax
 import jax.numpy as jnp
@@ -55,6 +56,18 @@ def shown():
     ours = {n: x for n, x in names.items() if getattr(x, "__module__", "") == __name__}
     globals().update(ours)
     return names
+
+
+def test_what_commands_name_of_the_clone_is_in_it():
+    """pdoc takes a folder of templates that is not there for one that is empty."""
+    root = README.parent
+    text = README.read_text() + (root / ".ci/run").read_text()
+    named = set(re.findall(r"(?:\.ci|configs|tests)/[\w./]*\w", text))
+    listed = ["git", "ls-files", "--others", "--ignored", "--exclude-standard", *named]
+    ignored = subprocess.run(listed, cwd=root, capture_output=True, text=True)
+    assert ".ci/reference" in named and len(named) > 8
+    assert [each for each in sorted(named) if not (root / each).exists()] == []
+    assert [x for x in ignored.stdout.split() if "__pycache__" not in x] == []
 
 
 def test_the_quantizer_and_the_backbone_make_a_tokenizer(shown):

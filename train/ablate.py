@@ -104,16 +104,23 @@ def rows_of(command: Command) -> dict[str, StageOne]:
             raise BadInput(
                 f"--only: {command.config} has no variant {name!r}; {near(name, names)}"
             )
-        chosen = load_config(command.config, None if name == BASE else name)
-        assert isinstance(chosen, StageOne)  # as CONFIG is, whose kind all are of
-        experiment, folder = overrides(chosen, command.changes), workdir / name
-        rows[name] = experiment
-        validate(experiment, jax.device_count())
-        open_workdir(folder, experiment, command.force, write=False)
-        check_free(folder, [DONE])
-        # A row that has begun has what its init brought.
-        open_start(experiment, begun(folder, experiment, False))
+        try:
+            rows[name] = _row_of(command, name, workdir / name)
+        except BadInput as error:  # of a field that others may have
+            raise BadInput(f"row {name}: {error}") from error
     return rows
+
+
+def _row_of(command: Command, name: str, folder: Path) -> StageOne:
+    chosen = load_config(command.config or "", None if name == BASE else name)
+    assert isinstance(chosen, StageOne)  # as CONFIG is, whose kind all are of
+    experiment = overrides(chosen, command.changes)
+    validate(experiment, jax.device_count())
+    open_workdir(folder, experiment, command.force, write=False)
+    check_free(folder, [DONE])
+    # A row that has begun has what its init brought.
+    open_start(experiment, begun(folder, experiment, False))
+    return experiment
 
 
 def probe(

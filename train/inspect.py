@@ -86,20 +86,14 @@ def survey(data: Modality, train: bool, most: int | None) -> Survey:
         labels += np.bincount(label[label >= 0], minlength=len(labels))
     found = moments.finished()
     figures: dict[str, Any] = {
-        "examples": len(examples),
-        "looked_at": count,
         "dtype": str(x.dtype),
+        "min": list(found.minimum),
+        "max": list(found.maximum),
+        "mean": list(found.mean),
+        "std": list(found.std),
+        "blank_examples": blank,
     }
-    if data.pictured:  # else values are no more than what tells examples apart
-        figures |= {
-            "min": list(found.minimum),
-            "max": list(found.maximum),
-            "mean": list(found.mean),
-            "std": list(found.std),
-            "blank_examples": blank,
-            "constant_channels": np.flatnonzero(np.equal(found.std, 0)).tolist(),
-        }
-    if data.pictured and x.dtype != np.uint8:
+    if x.dtype != np.uint8:
         figures["share_outside_1"] = beyond / (count * math.prod(data.shape))
         figures["outlier_share"] = [
             float(outlying(x[:, None], np.ones((len(x), 1), bool), LIMIT).mean())
@@ -114,6 +108,10 @@ def survey(data: Modality, train: bool, most: int | None) -> Survey:
     if known is not None:
         per_channel = count * math.prod(data.shape[:-1])
         figures["missing_share"] = (missing / per_channel).tolist()
+    figures["constant_channels"] = np.flatnonzero(np.equal(found.std, 0)).tolist()
+    counts = {"examples": len(examples), "looked_at": count}
+    # What is not shown has marks, by which examples are told apart, and no values.
+    figures = counts | (figures if data.pictured else {})
     if examples.classes:
         names = examples.class_names or tuple(map(str, range(examples.classes)))
         figures["classes"] = dict(zip(names, labels.tolist(), strict=True))
@@ -212,7 +210,7 @@ def _worries(report: dict) -> Iterator[str]:
             rare, common = min(counts, key=counts.get), max(counts, key=counts.get)
             many, few = counts[common], counts[rare]
             yield f"{name}: {many} examples of {common} and {few} of {rare}"
-    for at in [each for each in ("mean", "std") if each in report["train"]]:
+    for at in ("mean", "std") if "mean" in report["train"] else ():
         pair = [np.array(report[name][at]) for name in ("train", "test")]
         spread = np.maximum(np.array(report["train"]["std"]), 1e-9)
         if (np.abs(pair[0] - pair[1]) > 0.5 * spread).any():
@@ -232,7 +230,8 @@ def lines(report: dict) -> Iterator[str]:
         part = report[name]
         looked = part["looked_at"]
         some = f" ({number(looked)} looked at)" if looked < part["examples"] else ""
-        yield f"{name}: {number(part['examples'])} examples of {part['dtype']}{some}"
+        of = f" of {part['dtype']}" if "dtype" in part else ""
+        yield f"{name}: {number(part['examples'])} examples{of}{some}"
         if "min" in part:
             yield f"  range       {_row(part['min'])} to {_row(part['max'])}"
         if "raw_min" in part:

@@ -54,6 +54,10 @@ def test_rows_are_the_file_and_its_variants_with_overrides_on_each():
             "--probe: write a whole number, at least 1",
         ),
         ([DEMO, "--workdir=x", "--config.run.steps=10"], "optimizer.warmup=50"),
+        (
+            [DEMO, "--workdir=x", "--config.model.quantizer.num_codes=32"],
+            "row fsq: model.quantizer.num_codes does not exist",
+        ),
         ([DEMO], "write --workdir=..., the folder of all rows"),
         ([DEMO, "--workdir=x", "--samples=5"], "--samples is of --probe; write it, t"),
     ],

@@ -56,7 +56,9 @@ class Nine:
 
 
 DATA = types.SimpleNamespace(
-    shape=(2, 2), changes=lambda findings: [f"{name} too" for name in findings]
+    pictured=True,
+    shape=(2, 2),
+    changes=lambda findings: [f"{name} too" for name in findings],
 )
 
 

@@ -193,9 +193,8 @@ def refusal(old: Experiment, new: Experiment, what: str, reschedule: bool) -> st
 
 def is_free(path: str) -> bool:
     """Whether a field says nothing of what is computed (`FREE`)."""
-    return any(
-        fnmatch.fnmatchcase(path, free) or path.startswith(f"{free}.") for free in FREE
-    )
+    patterns = [each for free in FREE for each in (free, f"{free}.*")]  # and its parts
+    return any(fnmatch.fnmatchcase(path, each) for each in patterns)
 
 
 def _short(value: Any) -> str:

@@ -37,7 +37,7 @@ class Modality(DataSettings, Coded):
                TFDS's own).
     train_split, test_split: sub-folders, .npz files, words in the names of shards, or
         splits of a set (of TFDS "train[:90%]" too) that are the two parts; where those
-        are missing, holdout divides the data.
+        are missing, or both name one, holdout divides the data.
     holdout:   share kept for testing, by a hash of the file name or index; "name:0.1"
                hashes the name without folder and suffix, so that the same names are
                held out of every kind of signal; "match:REGEX" holds out those whose

@@ -72,7 +72,8 @@ def moments_of(data: Modality, share: tuple[int, int] = (0, 1)) -> Moments:
     moments = Moments(records[0].values.shape[-1], index)
     rows = range(index, len(records), count)
     for row in progress(rows, "fitting statistics", unit="record"):
-        values, known = records[row].values, records[row].known
+        record = records[row]  # read once, also where none are kept
+        values, known = record.values, record.known
         if known is not None:
             known = known.reshape(-1, known.shape[-1])
         moments.add(values.reshape(-1, values.shape[-1]), known)

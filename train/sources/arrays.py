@@ -75,11 +75,13 @@ def npz(data: Modality, train: bool) -> Arrays:
     "key" (n,), integers that are no other example's, and "rate".
 
     data_dir is one file, divided by holdout, or a folder that holds one file a split:
-    train.npz and test.npz.
+    train.npz and test.npz. Where both splits name one, that file is divided.
     """
     if not data.data_dir:
         raise BadInput("data.data_dir is empty: write the .npz file to read")
     path = Path(data.data_dir).expanduser()
+    if path.is_dir() and data.train_split == data.test_split:
+        path /= f"{data.train_split}.npz"
     if path.is_dir():
         refuse_rule_of_parts(data, path)
         paths = [path / f"{s}.npz" for s in (data.train_split, data.test_split)]

@@ -28,6 +28,7 @@ from vqdit.sealed import parsed
 # Below this many bytes a record decodes in tens of microseconds, nearly all of them
 # holding the interpreter lock, and threads make it slower (measured on MNIST).
 LIGHT_BYTES = 2048
+TEST_SPLIT = Modality.test_split  # where nobody says another
 
 
 class Prepared(Source):
@@ -156,8 +157,9 @@ class Prepared(Source):
 def open_prepared(data: Modality, train: bool) -> Prepared:
     """One part of the prepared set data.name below data.data_dir.
 
-    The parts are the splits train_split and test_split. Sets of sound often have one
-    alone: there, or where holdout is a rule over file names, holdout divides it.
+    The parts are the splits train_split and test_split, or slices. Sets of sound often
+    have one alone: there, where both name one, or where holdout is a rule over file
+    names, holdout divides it.
     """
     home = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     root = Path(data.data_dir or home).expanduser()
@@ -168,8 +170,9 @@ def open_prepared(data: Modality, train: bool) -> Prepared:
         names = [each["name"] for each in info["splits"]]
         if not all(isinstance(name, str) for name in names):
             raise Unreadable("its splits have no names")
-    alone = data.test_split not in names or data.test_split == data.train_split
-    divides = rule or alone and not data.pixels
+    missing = data.test_split == TEST_SPLIT and TEST_SPLIT not in names
+    alone = data.test_split == data.train_split or missing and not data.pixels
+    divides = rule or alone
     field = "train_split" if train or divides else "test_split"
     with _whole(folder):
         records, light = _records(data, root, folder, info, field)

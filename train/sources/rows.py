@@ -74,10 +74,15 @@ class Rows(Source):
 
 
 def open_rows(data: Tables, train: bool) -> Rows:
-    """A part of a table, by data.holdout, or of a folder with a file of each part."""
+    """A part of a table, by data.holdout, or of a folder with a file of each part.
+
+    Where both parts name one file, that is divided.
+    """
     if not data.data_dir:
         raise BadInput("data.data_dir is empty: write the .csv or .parquet to read")
     root = Path(data.data_dir).expanduser()
+    if root.is_dir() and data.train_split == data.test_split:
+        root = _part(root, data.train_split)
     if root.is_dir():
         refuse_rule_of_parts(data, root)
         training = Rows(data, _part(root, data.train_split))

@@ -329,6 +329,11 @@ def test_what_no_arm_of_a_union_takes_is_told_of_all_arms(text, annotation, mess
     assert parse_value("0.5", Share | tuple[str, ...], "at") == 0.5
     assert parse_value("a,b", Share | tuple[str, ...], "at") == ("a", "b")
     assert parse_value("1,b", tuple[str, ...] | None, "at") == ("1", "b")
+    chosen = tuple[Literal["a", "b"], ...]
+    assert parse_value("b", chosen, "at") == ("b",)
+    assert parse_value("a,b", chosen, "at") == ("a", "b")
+    with pytest.raises(BadInput, match="at.1: write one of a, b, not 'c'"):
+        parse_value("a,c", chosen, "at")
     # A class may be called none.
     for text in ("none", "None", "true", "inf"):
         assert parse_value(text, tuple[str, ...], "at") == (text,)

@@ -143,9 +143,12 @@ def test_a_bundle_with_notes_beside_it_is_refused_at_once(tmp_path):
 def test_what_a_machine_needs_may_change(tmp_path):
     open_workdir(tmp_path, JOINT)
     texts = {"model.remat": "whole", "model.block.implementation": "plain"}
+    texts["streams.text.solver"] = "Confidence()"
     changed = overrides(JOINT, texts)
     open_workdir(tmp_path, changed)
     assert read_config(tmp_path / "config.json") == changed
+    # A part of it as well as the whole.
+    open_workdir(tmp_path, overrides(changed, {"streams.text.solver.noise": "0.5"}))
     with pytest.raises(BadInput, match=r"model.block.qk_norm: None -> 'rms'"):
         open_workdir(tmp_path, overrides(JOINT, {"model.block.qk_norm": "rms"}))
     recomputed = {f"model.{part}.remat": "whole" for part in ("encoder", "decoder")}

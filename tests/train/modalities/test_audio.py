@@ -275,8 +275,13 @@ def test_a_prepared_set_is_read_without_tensorflow(tmp_path):
     assert by_speaker.keys == ["0_t_2", "1_t_3"]  # its own, not the set's first
     by_share = both(at(tmp_path, "toys", holdout=0.5))
     assert sum(map(len, by_share)) == 4
-    with pytest.raises(BadInput, match="no data.train_split='valid'"):
-        fresh(at(tmp_path, "toys", train_split="valid"), True)
+    # Parts that are named are these, and nothing is divided.
+    slices = {"train_split": "train[:75%]", "test_split": "train[75%:]"}
+    named = both(at(tmp_path, "toys", **slices))
+    assert [each.keys for each in named] == [["0_s_0", "1_s_1", "0_t_2"], ["1_t_3"]]
+    for split in ("train_split", "test_split"):
+        with pytest.raises(BadInput, match=f"no data.{split}='valid'"):
+            fresh(at(tmp_path, "toys", **{split: "valid"}), split == "train_split")
     with pytest.raises(BadInput, match="not prepared"):
         fresh(at(tmp_path, "absent"), True)
 

@@ -210,6 +210,16 @@ def test_a_share_is_every_so_manyth_record():
     assert statistics.are_known(data) and statistics_of(data) == "told"
 
 
+def test_a_record_that_is_not_kept_is_read_once(monkeypatch):
+    monkeypatch.setattr("train.sources.source.KEPT_BYTES", 0)
+    data, read = Made(seed=4), []
+    records = statistics.records_of(data, True)
+    own = records.read
+    monkeypatch.setattr(records, "read", lambda rows: read.extend(rows) or own(rows))
+    statistics.moments_of(data)
+    assert read == [0, *range(len(records))]  # the first says how many channels
+
+
 def test_statistics_of_other_data_are_refused(tmp_path):
     keep_statistics(Made(), tmp_path)
     for other in (Made(seed=1), Made(files="b")):

@@ -71,6 +71,8 @@ def test_npz_folder_holds_one_file_a_split_and_one_class_count(tmp_path):
     ruled = dataclasses.replace(images, holdout="name:0.3")
     with pytest.raises(BadInput, match="data.holdout='name:0.3': .* a file of each"):
         open_source(ruled, True)
+    one = dataclasses.replace(images, train_split="val")
+    assert [len(open_source(one, part)) for part in (True, False)] == [1, 1]
 
 
 def test_many_classes_that_have_examples_are_taken(tmp_path):

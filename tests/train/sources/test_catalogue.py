@@ -197,6 +197,15 @@ def test_slices_of_splits_and_the_newest_version(tmp_path):
         open_source(at(tmp_path, "toys:3.0.0"), True)
 
 
+def test_one_split_for_both_parts_is_divided(tmp_path):
+    write_set(tmp_path / "toys" / "1.0.0", {"train": numbered(40)})
+    for split in ("train", "train[:50%]"):
+        images = at(tmp_path, train_split=split, test_split=split)
+        train, test = (values(open_source(images, part)) for part in (True, False))
+        assert train and test
+        assert sorted(train + test) == list(range(20 if "[" in split else 40))
+
+
 def test_configurations(tmp_path):
     write_set(tmp_path / "toys" / "red" / "1.0.0", {"train": numbered(2)})
     assert values(open_source(at(tmp_path), True)) == [0, 1]

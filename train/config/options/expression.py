@@ -34,7 +34,7 @@ def parse_value(text: str, annotation: Any, at: str) -> Any:
 
     A str field takes the text as it stands, without quotes, and one that may be a str
     what is no other value; elsewhere an int does for a float, 1e3 for an int, a list
-    for a tuple, one number for a tuple of one, and a,b for a tuple of texts.
+    for a tuple, one number for a tuple of one, and a,b for a tuple of texts or words.
     Raises BadInput naming `at` and what to write.
     """
     arms = alternatives(annotation)
@@ -46,8 +46,8 @@ def parse_value(text: str, annotation: Any, at: str) -> Any:
         words = words and arm_for(WORDS[text.lower()], annotation) is None
     if {int, float} & set(map(annotations.bare, arms)):  # 0.5 is no name of a stream
         words = words and text.lstrip()[0] not in "+-.0123456789"
-    if tuple[str, ...] in arms and str not in arms and words:
-        return tuple(text.split(","))
+    if words and str not in arms and any(map(_of_texts, arms)):
+        return walk(tuple(text.split(",")), annotation, at)
     node = None
     try:
         node = ast.parse(text.strip(), mode="eval").body
@@ -62,6 +62,13 @@ def parse_value(text: str, annotation: Any, at: str) -> Any:
             raise
         text = told(repr(text))
         raise BadInput(f"{at}: write {expected(annotation)}, not {text}") from error
+
+
+def _of_texts(arm: Any) -> bool:
+    """Whether it is of a tuple of texts, or of some words."""
+    of, *more = get_args(arm) or (None,)
+    text = of is str or get_origin(of) is Literal
+    return get_origin(arm) is tuple and text and more == [...]
 
 
 def _read(node: ast.expr, annotation: Any, at: str) -> Any:
