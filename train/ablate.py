@@ -159,8 +159,9 @@ def probe(
         ),
         run=Run(steps=steps, batch=64, save_every=steps),
     )
-    if not cache.exists():
-        encode_set(codec, data, cache)
+    # One of a sweep that was stopped may be half removed.
+    shutil.rmtree(cache, ignore_errors=True)
+    encode_set(codec, data, cache)
     # One of other settings makes room; the same goes on.
     generator = stage_two.train(experiment, place, force=True)
     how = {"steps": PROBE_STEPS}

@@ -52,7 +52,9 @@ def main(argv=None):
         count = encode_set(codec, data, out, split == "train", epochs=epochs)
     else:
         count = encode_streams(experiment, out, split == "train", epochs)
-    say(f"{count} examples are in {out}; train on them with --config.cache={out}")
+    # No training takes what is held out.
+    use = f"; train on them with --config.cache={out}" if split == "train" else ""
+    say(f"{count} examples are in {out}{use}")
 
 
 if __name__ == "__main__":

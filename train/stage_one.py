@@ -146,12 +146,13 @@ def train(
         how["lost"] = start.lost
         how["made_of"] = joined.made_of
         state = launch(experiment, folder, *parts, about, **how)
+        codec = keep(folder / "bundle", finished(experiment, averaged(state)))
         best = folder / "best"
         if experiment.run.best and best.exists():  # whose statistics are of SOME so far
             with blame("run.best"):
                 kept: Any = load(best, own_packages(experiment))  # a tokenizer
             keep(best, finished(experiment, kept.variables))
-        return keep(folder / "bundle", finished(experiment, averaged(state)))
+        return codec
 
 
 def main(argv=None):

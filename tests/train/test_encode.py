@@ -18,14 +18,17 @@ MOVED = "--config.data.augment=ImageAugment(shift=0.1)"
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_the_part_that_is_named_is_encoded(split, tmp_path, monkeypatch):
-    """By the bundle that is named, else each stream by its own tokenizer."""
+def test_the_part_that_is_named_is_encoded(split, tmp_path, monkeypatch, capsys):
+    """By the bundle that is named, else each stream by its own tokenizer; what is held
+    out is for no training."""
     asked = []
     monkeypatch.setattr(encode, "encode_streams", lambda *of: asked.append(of) or 9)
     out, codec = tmp_path / "cache", toys.codec()
     encode.main(["--config=digits_joint", f"--out={out}", f"--split={split}"])
     (found,) = asked
     assert found == (digits_joint.CONFIG, out, split == "train", 0)
+    train_on = f"; train on them with --config.cache={out}" * (split == "train")
+    assert capsys.readouterr().err == f"9 examples are in {out}{train_on}\n"
 
     def encode_set(*of, **how):
         asked.append((of, how))

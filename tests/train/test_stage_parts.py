@@ -175,11 +175,11 @@ def test_stage_one_hands_on_what_it_opens(monkeypatch, tmp_path):
         ("claimed", folder, KMEANS, "force", "reschedule"),
         ("keep_statistics", DIGITS, folder, {"write": True}),
         ("launch", *told, how),
+        ("finished", KMEANS, averaged),
+        ("keep", folder / "bundle", (averaged, None)),  # best/ may be damaged
         ("load", folder / "best", ()),
         ("finished", KMEANS, "best's"),
         ("keep", folder / "best", ("best's", None)),
-        ("finished", KMEANS, averaged),
-        ("keep", folder / "bundle", (averaged, None)),
     ]
     assert start.lost == "lost" and shapes["w"].shape == (3,)
     assert (*told[:2], *told[3:5]) == (KMEANS, folder, "step", TOKENIZER_RULES)

@@ -1,6 +1,8 @@
 """A run's folder, and the config.json in it that says whose it is."""
 
 import fnmatch
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from train.config.options.paths import diff, spell
 from train.config.outputs import check_free
 from train.config.packages import naming, own_packages
 from train.errors import BadInput, blame, briefly
+from train.modalities.files.stored import printable
 from train.modalities.files.writing import write
 from vqdit.trained.bundle import place, read_json
 from vqdit.values import build, describe
@@ -61,6 +64,9 @@ FREE = (
     "streams.*.codes",
 )
 SHOWN = 8  # differences listed before the rest is only counted
+# What Orbax looks for the parts of a checkpoint by, in the whole of its path, and what
+# TensorStore takes for a folder's end: checkpoints would be written, and not be found.
+PATTERN = "*?[\\"
 
 
 def save_config(experiment: Experiment, path: str | Path) -> None:
@@ -101,7 +107,8 @@ def open_workdir(
     A new folder is created. An old one must hold the same experiment, up to the fields
     in FREE, so that the same command resumes; otherwise BadInput lists what differs.
     So it does where what a run writes would replace what is no run's: a file in the
-    place of samples/, or notes beside the weights of a bundle.
+    place of samples/, or notes beside the weights of a bundle; and for a path that no
+    checkpoint can be read back from.
     Where another run may be in the folder, `train.runtime.launch.claimed` keeps it out.
 
     force: take the folder over all the same. Everything that the old experiment left is
@@ -119,6 +126,12 @@ def open_workdir(
         raise BadInput(
             f"--workdir={workdir} is a link to {workdir.readlink()}, which is not "
             f"there; bring it back, or remove the link"
+        )
+    path = os.path.realpath(workdir / "checkpoints")
+    if set(PATTERN) & set(path) or printable(path) != path:
+        raise BadInput(
+            f"--workdir={workdir}: checkpoints in a folder whose path has one of "
+            f"{' '.join(PATTERN)}, or is no text, cannot be read again; rename it"
         )
     why = _refusal(workdir, experiment, reschedule)
     if workdir.exists() and not (why and force):
@@ -149,7 +162,24 @@ def _refusal(workdir: Path, experiment: Experiment, reschedule: bool) -> str:
         old = read_config(workdir / CONFIG_FILE, experiment)
     except BadInput as error:
         return str(error)
-    return refusal(old, experiment, str(workdir), reschedule)
+    return refusal(old, experiment, str(workdir), reschedule) or _reordered(
+        old, experiment, str(workdir)
+    )
+
+
+def _reordered(old: Experiment, new: Experiment, what: str) -> str:
+    """As `refusal`, of what has the same names in another order: a model's table has a
+    row for each stream in turn, and examples are joined to those of the first data. Not
+    of a checkpoint, which keeps its notes by the alphabet."""
+    for at in ("streams", "data"):
+        parts = [getattr(each, at, None) for each in (old, new)]
+        names = [", ".join(p) if isinstance(p, Mapping) else "" for p in parts]
+        if names[0] != names[1]:
+            return (
+                f"{what} belongs to another experiment, {old.name!r} (the order of "
+                f"{at}: {names[0]} -> {names[1]})"
+            )
+    return ""
 
 
 def begun(

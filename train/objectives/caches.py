@@ -82,10 +82,11 @@ def open_caches(
     must not.
     """
     sources, found = experiment.sources, {}
-    for name, tokenizer in tokenizers.items():
-        path = _place(experiment, name)
-        cache = _open(path, tokenizer, sources[name], processes[name].kind)
-        found[name] = CachedExamples(cache, sources[name], processes[name].kind)
+    # In the order of the data, whose first says what others are joined to.
+    for name, data in sources.items():
+        path, kind = _place(experiment, name), processes[name].kind
+        cache = _open(path, tokenizers[name], data, kind)
+        found[name] = CachedExamples(cache, data, kind)
     return JointExamples(sources, {}, True, experiment.join, found)
 
 

@@ -34,7 +34,7 @@ def finished(
     """The tokenizer as it is used, with the statistics of its latents over the training
     set, or so many examples of it."""
     model, data = experiment.model, experiment.data
-    variables = hosts.gather(variables)
+    variables = jax.device_put(hosts.gather(variables))  # once, not for each batch
     sums = np.zeros((3, model.latent_dim))  # of 1, z and its square
     examples = open_examples(data, train=True)
     for batch in all_of(examples, data, "measuring latents", most):

@@ -267,7 +267,7 @@ def place(batch: Any, sharding: jax.sharding.Sharding | None) -> Any:
 def everywhere(tree: Any, sharding: jax.sharding.Sharding) -> Any:
     """Arrays that every process has, whole on every device of a replicated sharding."""
     if not several():
-        return tree
+        return jax.device_put(tree, sharding)
     put = lambda x: jax.make_array_from_callback(x.shape, sharding, lambda i: x[i])
     return jax.tree.map(lambda x: put(np.asarray(x)), tree)
 

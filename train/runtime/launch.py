@@ -29,6 +29,7 @@ from train.runtime.sharding import (
     create_state,
     make_mesh,
     spelled,
+    state_shapes,
     state_sharding,
 )
 from train.runtime.step import TrainState
@@ -120,13 +121,15 @@ def launch(
         probes = made_of()
     run = experiment.run
     mesh = make_mesh(experiment.mesh)
-    state = create_state(init, rules, mesh)
     position, window = 0, None
     with Checkpoints(workdir / "checkpoints", run.keep) as checkpoints:
-        restored = checkpoints.restore_latest(state)
-        if restored is None and lost:
-            raise BadInput(lost)
-        if restored is not None:
+        # By its shapes: beside a state that begins it would take its memory twice.
+        restored = checkpoints.restore_latest(state_shapes(init, rules, mesh))
+        if restored is None:
+            if lost:
+                raise BadInput(lost)
+            state = create_state(init, rules, mesh)
+        else:
             state, position, meta = restored
             window = meta.get("window")
             _check_owner(workdir, meta.get("experiment"), experiment, reschedule)

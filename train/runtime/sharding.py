@@ -198,6 +198,15 @@ def state_sharding(
     )
 
 
+def state_shapes(
+    init: Callable[[], TrainState], rules: Rules, mesh: jax.sharding.Mesh
+) -> TrainState:
+    """What `create_state` makes, as shapes, each with where it lives."""
+    shapes = jax.eval_shape(init)
+    place = lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at)
+    return jax.tree.map(place, shapes, state_sharding(shapes, rules, mesh))
+
+
 def create_state(
     init: Callable[[], TrainState], rules: Rules, mesh: jax.sharding.Mesh
 ) -> TrainState:

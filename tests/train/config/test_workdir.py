@@ -303,6 +303,40 @@ def test_a_link_to_nowhere_is_told_as_one(tmp_path):
         open_workdir(tmp_path / "link", TOKENIZER)
 
 
+@pytest.mark.parametrize("name", ["lr[1e-3]", "a*", "a?", "back\\slash", "\udcff"])
+def test_a_path_that_no_checkpoint_is_read_back_from_is_refused(name, tmp_path):
+    with pytest.raises(BadInput, match=r"one of \* \? \[ \\, or .*; rename it"):
+        open_workdir(tmp_path / name, TOKENIZER)
+    assert not any(tmp_path.iterdir())
+    (tmp_path / name).mkdir()
+    link = tmp_path / "link"  # Orbax is given where it leads
+    link.symlink_to(tmp_path / name)
+    with pytest.raises(BadInput, match="rename it"):
+        open_workdir(link, TOKENIZER)
+    plain = open_workdir(tmp_path / "größe 100% #1", TOKENIZER)
+    (plain / "checkpoints").symlink_to(tmp_path / name)
+    with pytest.raises(BadInput, match="rename it"):
+        open_workdir(plain, TOKENIZER)
+
+
+def test_the_order_of_streams_and_of_their_data_is_part_of_an_experiment(tmp_path):
+    """Resumed in another, each stream had the row of another one in the model."""
+    names = ("image", "text")
+    both = dataclasses.replace(JOINT, data=dict.fromkeys(names, JOINT.data))
+    open_workdir(tmp_path, both)
+    open_workdir(tmp_path, both)
+    (tmp_path / "checkpoints" / "5").mkdir(parents=True)
+    assert begun(tmp_path, both, False) == 5
+    for at in ("streams", "data"):
+        turned = {name: getattr(both, at)[name] for name in reversed(names)}
+        other = dataclasses.replace(both, **{at: turned})
+        line = f"another experiment, 'joint' .the order of {at}: image, text -> text, i"
+        with pytest.raises(BadInput, match=line):
+            open_workdir(tmp_path, other)
+        assert begun(tmp_path, other, False) is None
+        assert list(getattr(read_config(tmp_path / "config.json"), at)) == [*names]
+
+
 def test_config_json_is_plain_json_with_the_classes_in_it(tmp_path):
     save_config(dataclasses.replace(JOINT, name="é"), tmp_path / "config.json")
     data = json.loads((tmp_path / "config.json").read_text())

@@ -14,8 +14,15 @@ from train.config.override import replaced
 from train.errors import BadInput
 from train.modalities import Audio, ImageAugment, Images, SeriesAugment
 from train.objectives import caches
-from train.objectives.caches import augmenting, beside, drawing, refuse_moving
-from train.pipeline import whole
+from train.objectives.caches import (
+    augmenting,
+    beside,
+    drawing,
+    open_caches,
+    refuse_moving,
+)
+from train.objectives.latents import encode_streams
+from train.pipeline import JointExamples, whole
 from vqdit.tokenizer import Category, Labels, Table
 from vqdit.values import describe
 
@@ -165,3 +172,24 @@ def test_captions_and_boxes_are_told_apart_on_sixteen_examples(monkeypatch):
         boxes = boxes * 0 + shift
         told.append(beside(data))
     assert told[0] == told[1] != told[2]
+
+
+def test_what_is_cached_is_joined_as_what_is_not(tmp_path):
+    """Streams in another order than their data: the first of these has the examples."""
+    values = {"all": Labels(10), "some": Labels(10)}
+    data = {"some": replaced(DIGITS, {"share": 0.1}), "all": DIGITS}
+    how = {"join": "class", "cache": str(tmp_path / "cache")}
+    experiment = replaced(of_values("joint", data, values), how)
+    count = encode_streams(experiment, tmp_path / "cache")
+    codes = dict.fromkeys(values, types.SimpleNamespace(kind="codes"))
+    cached = open_caches(experiment, codes, values)
+    fresh = JointExamples(data, values, True, "class")
+    assert len(cached) == len(fresh) == count
+    rows, epochs = np.arange(count), np.full(count, 3)
+    for each in (cached, fresh):
+        found = each.augmented(rows, epochs, 0)["streams"]
+        np.testing.assert_array_equal(found["all"], found["some"])
+    np.testing.assert_array_equal(
+        cached.augmented(rows, epochs, 0)["label"],
+        fresh.augmented(rows, epochs, 0)["label"],
+    )

@@ -12,6 +12,7 @@ from tests.train.experiments import TOKENIZER
 from tests.train.objectives.test_keys import Decoder, Encoder
 from train.config.override import replaced
 from train.modalities import Audio, Images, Ranges
+from train.objectives import contract as contracts
 from train.objectives.contract import averaged, finished, told, unfinished
 from train.pipeline import open_examples, whole
 from vqdit.quantizers import MultiScaleQuantizer, VectorQuantizer
@@ -75,6 +76,19 @@ def test_while_training_goes_on_nothing_is_known_of_latents():
     first, second = (finished(PLAIN, each, 1) for each in (variables, other))
     assert first.contract.fingerprint != second.contract.fingerprint
     assert first.contract.fingerprint != one.contract.fingerprint
+
+
+def test_weights_are_on_the_device_before_the_first_batch(monkeypatch):
+    """As arrays of NumPy they would go there with every one."""
+    latents, seen = contracts.latents_of, []
+
+    def noted(model, variables, x):
+        seen.extend(jax.tree.leaves(variables))
+        return latents(model, variables, x)
+
+    monkeypatch.setattr(contracts, "latents_of", noted)
+    finished(PLAIN, jax.device_get(drawn(PLAIN)), 1)
+    assert seen and all(isinstance(leaf, jax.Array) for leaf in seen)
 
 
 def test_what_is_used_are_averaged_weights_and_codes():

@@ -161,7 +161,10 @@ def test_alone_nothing_changes():
     assert hosts.first() and not hosts.several() and hosts.share() == (0, 1)
     np.testing.assert_array_equal(hosts.total(x), x)
     np.testing.assert_array_equal(hosts.joined(x), x)
-    assert hosts.everywhere(x, None) is hosts.own(x) is x
+    assert hosts.own(x) is x
+    # Left on one device it would go to the others again in every step.
+    whole = jax.NamedSharding(make_mesh(Mesh()), jax.P())
+    assert hosts.everywhere({"x": jnp.asarray(x)}, whole)["x"].sharding == whole
     found = hosts.gather({"x": jnp.asarray(x)})["x"]
     assert isinstance(found, np.ndarray) and found.tolist() == x.tolist()
     own = BadInput("no")

@@ -205,6 +205,13 @@ def test_the_loop_gets_all_that_a_run_has(tmp_path, monkeypatch, capfd):
     assert f"{tmp_path}: continuing from step 2\n" in err
 
 
+def test_a_run_that_goes_on_has_its_state_once(tmp_path, monkeypatch):
+    """None that begins is beside it, nor is one computed."""
+    run(tmp_path, replaced(EXPERIMENT, {"run.steps": 2}))
+    monkeypatch.setattr(launching, "create_state", None)
+    assert int(run(tmp_path).step) == 6
+
+
 def test_what_cannot_be_measured_is_refused_before_the_run():
     """And a state that the mesh does not divide, with nothing computed."""
     asked = []
