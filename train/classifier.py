@@ -20,13 +20,15 @@ class, and at 9.7 as they come. Score samples of equal labels, against such a fl
 
 from pathlib import Path
 
+import numpy as np
+
 from train.config import Experiment
 from train.config.command import OF_RUN, parse
 from train.config.outputs import out_folder
 from train.errors import BadInput, run
+from train.evaluation.evaluator import examples
 from train.evaluation.judge import train_judge
 from train.objectives.bundles import keep, open_bundle
-from train.pipeline import whole
 from train.progress import say
 from train.runtime import hosts
 from vqdit.fields import Count, Seed
@@ -52,15 +54,16 @@ def main(argv=None):
         if folder.exists():
             _check(folder, command.force)
     judge = keep(folder, train_judge(data, **{"seed": SEED} | flags))
-    heldout = whole(data, train=False)
-    x, labels = heldout["x"], heldout["label"]
-    there = labels >= 0
+    right, count = 0, 0
+    for batch in examples(data, train=False, divided=False):
+        there = batch["valid"] & (batch["label"] >= 0)
+        right += np.sum((judge.predict(batch["x"]) == batch["label"]) & there)
+        count += there.sum()
     what = f"held-out {'clips' if judge.front else 'pictures'}"
-    right = f"no {what} have a label to try it by"
-    if there.any():
-        share = judge.accuracy(x[there], labels[there])
-        right = f"right about {share:.4f} of {there.sum()} {what} that have a label"
-    say(f"the judge is in {folder}, {right}")
+    told = f"no {what} have a label to try it by"
+    if count:
+        told = f"right about {right / count:.4f} of {count} {what} that have a label"
+    say(f"the judge is in {folder}, {told}")
 
 
 def _check(folder: Path, force: bool) -> None:

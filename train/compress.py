@@ -266,6 +266,11 @@ def _settings(opened: Opened, flags: dict) -> Settings:
             "--overlap is for tiles, and this tokenizer takes a signal of any length "
             "whole; leave it out"
         )
+    if flags.get("resample") and not opened.contract.rate:
+        kind = opened.contract.kind
+        raise BadInput(
+            f"--resample: the tokenizer is of {kind} without a rate; drop it"
+        )
     books = check_books(opened, flags.get("books"))
     return Settings(books, overlap, flags.get("resample", False))
 

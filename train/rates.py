@@ -5,7 +5,8 @@ python -m train.rates --workdir=runs/tok --bundle=runs/tok,runs/coarse,runs/fine
 
 Every bundle is a point, and every number of books of a residual one or of scales of a
 multi-scale one. Writes rates.json, rates_psnr.png and rates_ssim.png into the workdir.
-Where a bundle has no prior.npz, its codes are counted on the training images.
+Where a bundle has no prior.npz, its codes are counted on the training images, of which
+--counted are taken (20000).
 
 What is compared is payload, with every doubt in favour of the others. JPEG: bytes of
 the entropy-coded scans, without stuffing; its headers, which hold the quantization
@@ -50,8 +51,9 @@ WEBP = (0, 1, 2, 4, 7, 11, 16, 22, 30, 40, 50, 60, 70, 80, 90, 95)
 FLAGS = OF_RUN | {
     "bundle": (tuple[str, ...], "tokenizers, with commas between; else the workdir's"),
     "most": (Count, "test images (1000, evenly spaced)"),
-    "counted": (Count, "training images that codes are counted on (20000)"),
+    "counted": (Count, "training images that codes without a prior are counted on"),
 }
+COUNTED = 20_000
 CHUNK = 256
 MEASURES = ("psnr_db", "ssim")
 
@@ -216,9 +218,11 @@ def _distortion(decoded, images):
 
 
 def measure(
-    bundles: Sequence[str | Path], data, most: int = 1000, counted: int = 20_000
+    bundles: Sequence[str | Path], data, most: int = 1000, counted: int | None = None
 ) -> dict:
     codecs = [(path, open_codec(path)) for path in bundles]
+    if counted is not None and all(opened.prior for _, opened in codecs):
+        raise BadInput("--counted: the codes of every bundle are counted; drop it")
     for path, opened in codecs:
         if not opened.data.pixels or len(opened.contract.shape) != 3:
             raise BadInput(
@@ -233,7 +237,7 @@ def measure(
     images = whole(data, train=False, count=most)["x"]
     points = []
     for path, opened in codecs:
-        prior = opened.prior or fit_prior(opened.codec, data, counted)
+        prior = opened.prior or fit_prior(opened.codec, data, counted or COUNTED)
         name = Path(path).resolve().name
         points += tokenizer_points(name, opened.codec, prior, images)
         say(f"{path}: {points[-1]['bits']:.0f} bits, {points[-1]['psnr_db']:.2f} dB")

@@ -54,6 +54,7 @@ from train.report.samples import (
     is_listed,
     is_rows,
     is_said,
+    is_text,
     said_of,
     write_samples,
 )
@@ -100,6 +101,11 @@ def main(argv=None):
     _check_names(generator, [f"given.{name}" for name in words])
     _check_names(generator, [f"want={name}" for name in flags.get("want", ())])
     rows = {name for name in words if is_rows(generator, name)}
+    codecs = [generator.codecs[name] for name in words if name in generator.codecs]
+    if flags.get("cut") and not any(is_text(generator, name) for name in words):
+        raise BadInput("--cut is of a given text; drop it")
+    if flags.get("resample") and not any(codec.contract.rate for codec in codecs):
+        raise BadInput("--resample is of a given signal that has a rate; drop it")
     counts = flags.get("shown", {})
     holes = flags.get("hole", {})
     for name in counts.keys() - words.keys():

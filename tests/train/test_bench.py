@@ -70,6 +70,11 @@ def test_the_suite_runs_on_a_bare_machine(names):
     assert all(name in done.stderr for name in found["rows"])
 
 
+def test_a_word_that_no_row_has_is_refused_before_any_runs():
+    with pytest.raises(BadInput, match="^--only=serach: no row has it; there are cop"):
+        machine.suite(only=("copy", "serach"), items={"copy": None, "search 9 x 8": 1})
+
+
 @pytest.mark.slow
 def test_a_row_that_fails_says_why_and_the_others_run():
     def refuse():

@@ -227,8 +227,12 @@ def test_a_kept_judge_is_the_one_that_was_trained(kept, capsys):
 
 def test_every_option_of_the_program_arrives(tmp_path, monkeypatch, capsys):
     calls = []
-    judge = SimpleNamespace(front=ear(2000), accuracy=lambda x, y: x.sum() / y.sum())
-    held = {"x": np.array([1, 2]), "label": np.array([2, 6])}
+    judge = SimpleNamespace(front=ear(2000), predict=lambda x: x)
+    held = {"x": np.array([1, 2]), "label": np.array([2, 2]), "valid": np.ones(2, bool)}
+    last = {name: x[:1] for name, x in held.items()} | {"label": np.array([1])}
+    # The last batch is filled up, and no more than one is held.
+    batches = [held, {name: np.repeat(x, 2) for name, x in last.items()}]
+    batches[1]["valid"] = np.array([True, False])
 
     def put(name, answer):
         noted = lambda *of, **how: calls.append((name, *of, how)) or answer
@@ -239,7 +243,7 @@ def test_every_option_of_the_program_arrives(tmp_path, monkeypatch, capsys):
     )
     put("train_judge", judge)
     put("keep", judge)
-    put("whole", held)
+    put("examples", batches)
     data, out = config.load_config(DEMO).data, tmp_path / "judge"
     words = [f"--config={DEMO}", f"--out={out}"]
     classifier.main(words)
@@ -250,7 +254,8 @@ def test_every_option_of_the_program_arrives(tmp_path, monkeypatch, capsys):
         classifier.main(words)
     assert calls.pop() == ("start", {})
     classifier.main([*words, "--force", "--steps=3", "--seed=7", *among])
-    rest = [("keep", out, judge, {}), ("whole", data, {"train": False})]
+    how = {"train": False, "divided": False}  # every process tells of all
+    rest = [("keep", out, judge, {}), ("examples", data, how)]
     assert calls == [
         ("start", {}),
         ("train_judge", data, {"seed": 1}),
@@ -261,15 +266,16 @@ def test_every_option_of_the_program_arrives(tmp_path, monkeypatch, capsys):
         *rest,
     ]
     end = "held-out clips that have a label\n"
-    said = f"the judge is in {out}, right about 0.3750 of 2 {end}"
+    said = f"the judge is in {out}, right about 0.6667 of 3 {end}"
     assert capsys.readouterr().err == 2 * said
     # Sets such as ImageNet's test part have labels of some, or of none.
     none = "no held-out clips have a label to try it by\n"
     for label, told in (
-        ([-1, 4], f"right about 0.5000 of 1 {end}"),
+        ([-1, 2], f"right about 0.5000 of 2 {end}"),
         ([-1, -1], none),
     ):
         held["label"] = np.array(label)
+        batches[1]["label"] = np.full(2, min(label[1], 0))
         classifier.main([*words, "--force"])
         assert capsys.readouterr().err == f"the judge is in {out}, {told}"
 

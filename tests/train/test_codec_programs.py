@@ -107,7 +107,6 @@ def test_one_file_has_no_total(bundle, coding, capsys):
     "argv, settings",
     [
         (("--overlap=3",), Settings(1, 3, False)),
-        (("--resample",), Settings(1, 0, True)),
         (("--books=1", "--overlap=1"), Settings(1, 1, False)),
     ],
 )
@@ -117,6 +116,13 @@ def test_an_option_of_the_coding_is_a_setting_of_it(bundle, coding, argv, settin
     assert coding[0][2] == settings
     # With three of four shared there are 6 x 2 tiles, with one 3 x 2.
     assert coding[0][0].batch == {3: 16, 1: 8, 0: 8}[settings.overlap]
+
+
+def test_what_has_no_rate_is_not_resampled(bundle, coding):
+    grey("a.png", 9, 5)
+    with pytest.raises(BadInput, match="--resample: the tokenizer is of image without"):
+        compress.main(["a.png", f"--bundle={bundle}", "--out=coded", "--resample"])
+    assert not coding
 
 
 @pytest.mark.parametrize("overlap", [-1, 4])

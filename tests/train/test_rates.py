@@ -376,6 +376,8 @@ def test_every_bundle_is_measured_on_the_same_held_out_images(monkeypatch, capsy
     rates.measure(["runs/two"], data, 40, 50)
     assert asked == [("whole", data, False, 40), ("two", two, (two, data, 50))]
     asked.clear()
+    with pytest.raises(BadInput, match="--counted: the codes of every bundle are coun"):
+        rates.measure(["runs/one"], data, counted=50)
     bundles["runs/two"].data.pixels = False
     with pytest.raises(BadInput, match="--bundle: runs/two is of image; JPEG and WebP"):
         rates.measure(["runs/one", "runs/two"], data)

@@ -290,11 +290,9 @@ def test_what_is_read_and_how_is_what_the_options_say(bundle, told, monkeypatch)
         return real(generator, words, cut, resample, holed)
 
     monkeypatch.setattr(sample, "given_examples", reading)
-    word = {"word": "cat"}
     for argv, expected in (
-        (("--given.word=cat",), (word, False, False, set())),
-        (("--given.word=cat", "--cut"), (word, True, False, set())),
-        (("--given.word=cat", "--resample"), (word, False, True, set())),
+        (("--given.word=cat",), ({"word": "cat"}, False, False, set())),
+        (("--given.text=ab", "--cut"), ({"text": "ab"}, True, False, set())),
         (
             ("--given.text=_b", "--hole.text=_"),
             ({"text": "_b"}, False, False, {"text"}),
@@ -303,6 +301,9 @@ def test_what_is_read_and_how_is_what_the_options_say(bundle, told, monkeypatch)
         run(bundle, *argv, "--want=row", "--num=1")
         assert seen[-1] == expected
     assert told.calls[0]["given"]["word"].tolist() == [0]
+    for flag in ("cut", "resample"):
+        with pytest.raises(BadInput, match=f"^--{flag} is of a given .*; drop it$"):
+            run(bundle, "--given.word=cat", f"--{flag}", "--want=row", "--num=1")
 
 
 def test_beside_a_hole_numbers_are_as_in_the_file(told, tmp_path):

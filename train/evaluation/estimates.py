@@ -211,7 +211,7 @@ class Posterior(Evaluator):
     scores: of a batch, (n, classes), the probability of each class, or its logarithm;
         nan where there is none. Logits alone, which any number may be added to, do not
         tell an example of a class from those of others.
-    count:  the examples there are, by their "rank".
+    count:  the examples there are, by their "rank"; an "index" is that of `Proportion`.
     """
 
     scores: Values
@@ -219,8 +219,8 @@ class Posterior(Evaluator):
     count: int
 
     def start(self):
-        shape = (self.count, self.classes)
-        return {"scores": np.zeros(shape), "label": np.zeros(self.count, np.int64)}
+        sums = {"scores": np.zeros((self.count, self.classes))}
+        return sums | {n: np.zeros(self.count, np.int64) for n in ("label", "index")}
 
     def sums(self, batch):
         sums, scores = self.start(), np.asarray(self.scores(batch), np.float64)
@@ -228,13 +228,15 @@ class Posterior(Evaluator):
         rank = batch["rank"][there]
         sums["scores"][rank] = scores[there]
         sums["label"][rank] = batch["label"][there] + 1
+        sums["index"][rank] = batch["index"][there]
         return sums
 
     def finish(self, sums):
         there = sums["label"] > 0
         scores, label = sums["scores"][there], sums["label"][there] - 1
-        right = Proportion("accuracy", lambda right: right)
+        right = Proportion("accuracy", lambda batch: batch["right"])
         classes = range(1 if self.classes == 2 else 0, self.classes)
-        figures = right.finish(right.sums(scores.argmax(1) == label))
+        told = {"right": scores.argmax(1) == label, "index": sums["index"][there]}
+        figures = right.finish(right.sums(told))
         # Of two classes the other has the same curve.
         return figures | roc_auc(label, {y: scores[:, y] for y in classes})

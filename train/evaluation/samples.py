@@ -40,6 +40,7 @@ class Reference:
     labelled: whether samples are, so that a judge's accuracy says something.
     copies:   whether memorisation is measured, which reads the training set for
         every group of samples.
+    balanced: whether samples are of all classes alike, and not as the data are.
 
     Each part of the data is read once, when something of it is first asked for.
     """
@@ -48,6 +49,7 @@ class Reference:
     data: Modality
     labelled: bool = True
     copies: bool = True
+    balanced: bool = True
 
     @property
     def prefix(self) -> str:
@@ -114,6 +116,7 @@ class Reference:
         what perfect samples of that number and balance would have.
         """
         statistics, labels = self.train
+        labels = labels if self.balanced else np.zeros_like(labels)
         heldout, rows = self.heldout["features"], balanced_rows(labels, count)
         # No more than are compared, or the first of these would be the first classes.
         some, own = np.sort(rows[: len(heldout.some)]), self.prefix

@@ -113,14 +113,16 @@ def references_of(
     drawn = [n for n in compared(generator) if names is None or n in names]
     values = generator.values
     sources = {name: values[name].source for name in drawn if name in values}
-    labelled = bool(generator.module.classes) or "label" in sources.values()
+    balanced = bool(generator.module.classes)  # see `scored`
+    labelled = balanced or "label" in sources.values()
     found: dict[str, Any] = {}
     for name in drawn:
         if name in sources:
             found[name] = TextReference(data[name], sources[name], copies)
         else:
             seen_by = network(data[name], generator.codecs[name])
-            found[name] = Reference(seen_by, data[name], labelled, copies)
+            how = labelled, copies, balanced
+            found[name] = Reference(seen_by, data[name], *how)
     if not generator.tokenizers:
         raise BadInput("none of its streams has a tokenizer; its samples are no signal")
     return found

@@ -17,6 +17,7 @@ from train.progress import progress, say
 from train.report import pictures
 from train.report.sheets import sheet
 from vqdit.tokenizer import Boxes, Table
+from vqdit.tokenizer.text import Text
 from vqdit.trained.generator import Generator
 
 FILES = (".png", ".npz", ".txt", ".csv")  # any other name is a folder's
@@ -30,6 +31,11 @@ def is_said(generator: Generator, name: str) -> bool:
 def is_rows(generator: Generator, name: str) -> bool:
     """Whether its samples are rows of a table."""
     return isinstance(generator.values.get(name), Table)
+
+
+def is_text(generator: Generator, name: str) -> bool:
+    """Whether its samples are texts."""
+    return isinstance(generator.values.get(name), Text)
 
 
 def is_listed(generator: Generator, name: str) -> bool:

@@ -233,7 +233,8 @@ CASES = {
     ),
     "posterior": lambda: (
         Posterior(lambda b: b["p"], 3, N),
-        {"p": PLACES, "label": LABELS, "rank": np.arange(N), "there": LABELS >= 0},
+        {"p": PLACES, "label": LABELS, "there": LABELS >= 0}
+        | dict.fromkeys(("rank", "index"), np.arange(N)),
         roc_auc(LABELS, {y: PLACES[:, y] for y in range(3)})
         | {
             "accuracy": RIGHT.mean(),

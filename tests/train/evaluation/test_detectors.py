@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from train.evaluation.crossings import detectors as module
+from train.evaluation.crossings import rivals
 from train.evaluation.crossings.answers import Answer
 from train.evaluation.crossings.detectors import Detectors, cost, overlap
 from train.evaluation.evaluator import evaluated
@@ -99,18 +100,18 @@ def test_a_clip_has_boxes_of_each_frame_and_what_is_born_discrete_helps(monkeypa
         )
         clip[clip < 100] = 255
     streams = {"clip": x, "word": np.arange(1500)[:, None, None] % 2}
-    monkeypatch.setattr(module, "VALUES", 900 * (2 * 64 + 1))
+    monkeypatch.setattr(rivals, "VALUES", 900 * (2 * 64 + 2))
     train = trained_on(boxes, streams, true)
-    rivals = Detectors(train, tuple(streams), "boxes", boxes, {"word": 2}, 150).fit()
+    found = Detectors(train, tuple(streams), "boxes", boxes, {"word": 2}, 150).fit()
     assert train.read > 150
-    assert rivals["pca"].budget["examples"] == 900
-    budget = rivals["cnn"].budget["networks"]["clip+word"]
+    assert found["pca"].budget["examples"] == 900
+    budget = found["cnn"].budget["networks"]["clip+word"]
     assert budget["examples"] == 1500
     given = {"clip": held, "word": np.arange(100)[:, None, None] % 2}
-    said = rivals["cnn"].says({"streams": given})
+    said = found["cnn"].says({"streams": given})
     assert figures(boxes, said, truth)["map"] > 0.6
     # The other word is the other class, in the same places.
-    other = rivals["cnn"].says({"streams": given | {"word": 1 - given["word"]}})
+    other = found["cnn"].says({"streams": given | {"word": 1 - given["word"]}})
     there = (said[..., 4] >= 0) & (other[..., 4] >= 0)
     assert np.mean(said[..., 4][there] != other[..., 4][there]) > 0.9
 
@@ -213,7 +214,7 @@ def test_a_detector_learns_what_is_known_and_says_the_likeliest(frames, monkeypa
     keep = lambda params: ended.append(params) or wait(params)
     monkeypatch.setattr(module, "Detector", Blind)
     monkeypatch.setattr(module.jax, "block_until_ready", keep)
-    monkeypatch.setattr(module, "VALUES", 40 * 2 * 64)
+    monkeypatch.setattr(rivals, "VALUES", 40 * 2 * 64)
     boxes = Boxes(2, bins=8, classes=2, frames=sum(frames))
     shape = (80 if frames else 40, *frames, 8, 8, 1)
     photo = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
@@ -224,8 +225,8 @@ def test_a_detector_learns_what_is_known_and_says_the_likeliest(frames, monkeypa
     train = trained_on(boxes, {"photo": photo}, true, some)
     rival = Detectors(train, ("photo",), "boxes", boxes, {}, steps=40).fit()["cnn"]
     assert made == [(2, 2, (("photo", (32, 64)),), sum(frames))]
-    # Read once, or for components, for shapes and at each of the steps.
-    assert train.read == (42 if frames else 1)
+    # One for its columns, and all, or for components, for shapes and at each step.
+    assert train.read == (43 if frames else 2)
     rate = [0, 5e-4, *(5e-4 * (1 + np.cos(np.pi * np.arange(38) / 38)))]
     logits = np.asarray(ended[0]["logits"]) / sum(rate)
     np.testing.assert_allclose(logits, [[-1, 1, -1], [-1, -1, 1]], rtol=0.02)

@@ -6,7 +6,8 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from train.evaluation.estimates import Estimate, Proportion, mean, roc_auc
+from train.evaluation.crossings.answers import says
+from train.evaluation.estimates import Estimate, Posterior, Proportion, mean, roc_auc
 from train.evaluation.evaluator import evaluated
 
 DRAW = np.random.default_rng(0)
@@ -111,6 +112,19 @@ def test_shares_of_the_same_examples_differ_so_too():
     every = [{"x": np.ones(10), "index": np.arange(10)}]
     sure = evaluated(Proportion("s", lambda batch: batch["x"]), every)
     assert sure["s"] == 1 and not isinstance(sure["s"], Estimate)
+
+
+def test_what_is_drawn_and_what_a_classifier_says_differ_so_too():
+    """Where both say the same of every example, there is nothing between them."""
+    label = DRAW.integers(0, 3, 400)
+    said = np.where(DRAW.random(400) < 0.6, label, (label + 1) % 3)
+    each = {"label": label, "said": said, "there": np.ones(400, bool)}
+    each |= {"rank": np.arange(400), "index": 7 * np.arange(400)}
+    batches = [{name: x[rows] for name, x in each.items()} for rows in PARTS]
+    drawn = says("accuracy", lambda batch: batch["said"])
+    classifier = Posterior(lambda batch: np.eye(3)[batch["said"]], 3, 400)
+    mine, other = (evaluated(x, batches)["accuracy"] for x in (drawn, classifier))
+    assert mine == other and (mine - other).interval == [0, 0]
 
 
 def test_curves_of_the_same_examples_differ_so_too():

@@ -120,6 +120,31 @@ def test_real_signals_that_are_compared_are_of_all_classes(monkeypatch):
     assert {name: found[f"floor_{name}"] for name in wanted} == pytest.approx(wanted)
 
 
+def test_a_floor_has_the_balance_of_the_samples(monkeypatch):
+    """Those of a generator without classes are as the data are, of which here four in
+    five are zeros."""
+    judge, train, seen = Judge(), whole(DATA, True), []
+    zeros, others = (np.flatnonzero((train["label"] == 0) == is_0) for is_0 in (1, 0))
+    rows = np.concatenate([np.resize(zeros, 800), others[:200]])
+    x, label = train["x"][rows], train["label"][rows]
+
+    class Uneven:
+        __len__ = lambda self: len(x)
+        spaced = lambda self, most: np.arange(len(x))
+
+    def uneven(data, train, index=None, **how):
+        index = np.arange(len(x)) if index is None else index
+        seen.append(label[index])
+        return iter([{"x": x[index], "label": label[index], "index": index}])
+
+    monkeypatch.setattr(samples, "examples", uneven)
+    monkeypatch.setattr(samples, "open_examples", lambda *_: Uneven())
+    for balanced, least, most in ((True, 10, 10), (False, 68, 92)):
+        how = {"copies": False, "balanced": balanced}
+        assert Reference(judge, DATA, **how).figures(100)["floor_count"] == 100
+        assert least <= (seen[-1] == 0).sum() <= most
+
+
 def drawing(x, classes=10):
     """A generator that draws these, in [-1, 1], and words beside them."""
     contract = LatentContract("image", (8, 8, 1), (8, 8), 1, (), (0.0,), (1.0,), "")

@@ -27,6 +27,20 @@ def test_what_is_born_discrete_has_a_column_for_each_code():
     np.testing.assert_array_equal(found, [[1, 0, 0, 0, 0, 1], [0, 1, 0, 0, 1, 0]])
 
 
+def test_no_more_are_fitted_than_have_room_in_columns(monkeypatch):
+    """Texts of few numbers each are wide, and pictures that they go with are read."""
+    streams = {"word": np.zeros((100, 5, 1), int), "photo": np.zeros((100, 4, 4, 1))}
+    data = {name: types.SimpleNamespace(shape=(4, 4, 1)) for name in streams}
+    take = lambda rows: {"streams": {n: x[rows] for n, x in streams.items()}}
+    train = types.SimpleNamespace(data=data, take=take)
+    monkeypatch.setattr(module, "VALUES", 1000)
+    of = lambda *given: module.held_at_once(train, given, books, np.arange(100))
+    for count, word, both in ((20, 10, 8), (2, 62, 31)):
+        books = {"word": count}
+        assert len(of("word")) == word and len(of("word", "photo")) == both
+        assert len(of("photo")) == 62
+
+
 class Told(Rivals):
     """A network for the stream "photo" alone."""
 

@@ -132,6 +132,7 @@ def test_what_is_compared_has_a_reference(classes, values, labelled):
     assert isinstance(image, Reference) and image.data == DATA
     assert image.network == "network"
     assert (image.labelled, image.copies) == (labelled, False)
+    assert image.balanced == bool(classes)
     for name, value in values.items():
         assert isinstance(found[name], TextReference) and found[name].data == other
         assert (found[name].source, found[name].copies) == (value.source, False)

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import itertools
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -14,16 +13,16 @@ import numpy as np
 import optax
 
 from train.evaluation.crossings.rivals import (
-    VALUES,
     Rival,
     flat,
+    held_at_once,
     parameters,
     principal,
     spent,
 )
 from train.evaluation.judge import BATCH, side_of, widths
 from train.modalities import Batch
-from train.pipeline import JointExamples, endless, spaced
+from train.pipeline import JointExamples, endless
 from train.progress import progress, say
 from vqdit.features.detector import Detector
 from vqdit.shapes import Array, Float, Int
@@ -70,8 +69,7 @@ class Detectors:
         names = (*self.given, self.want)
         there = [self.train.has(every, name) for name in names]
         rows = np.flatnonzero(np.all(there, 0))
-        values = sum(math.prod(self.train.data[n].shape) for n in self.given)
-        some = spaced(len(rows), max(1, VALUES // values))
+        some = held_at_once(self.train, self.given, self.books, rows)
         kept = self._taken(rows[some])
         found = {"pca": self._regressions(kept)}
         if any(name not in self.books for name in self.given):

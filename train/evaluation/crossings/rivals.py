@@ -66,8 +66,7 @@ class Rivals:
         rows, labels = self._labelled
         if len(np.unique(labels)) < 2:
             return {}
-        values = sum(math.prod(self.train.data[n].shape) for n in self.given)
-        some = spaced(len(rows), max(1, VALUES // values))
+        some = held_at_once(self.train, self.given, self.books, rows)
         batch, labels = self.train.take(rows[some]), labels[some]
         x = {name: batch["streams"][name] for name in self.given}
         start = time.monotonic()
@@ -131,6 +130,20 @@ class Rivals:
             return found
 
         return scores
+
+
+def held_at_once(
+    train: JointExamples,
+    given: Sequence[str],
+    books: Mapping[str, int],
+    rows: Int[np.ndarray, "n"],
+) -> Int[np.ndarray, "k"]:
+    """Which of the rows, evenly spaced, are fitted: as many as have VALUES, as they are
+    read or in columns, of which a text has one for each of its codes in each place."""
+    one = train.take(rows[:1])["streams"]
+    wide = lambda name: flat(books.get(name))(one[name]).size
+    values = sum(max(math.prod(train.data[n].shape), wide(n)) for n in given)
+    return spaced(len(rows), max(1, VALUES // values))
 
 
 def spent(examples: int, start: float) -> dict[str, Any]:

@@ -11,13 +11,14 @@ import jax.numpy as jnp
 from train.config import Experiment
 from train.config.command import parse
 from train.config.validate import validate
-from train.errors import briefly
+from train.errors import BadInput, briefly
 from train.objectives.costs.rehearsal import Rehearsal
 from train.progress import say
 from train.runtime.timing import copy_rate, matrix_rate, median_ms, peak_bytes
 from vqdit.nn.attention import Implementation
 from vqdit.quantizers import nearest
 from vqdit.trained import Generator
+from vqdit.values import near
 
 # Keeps matrix products, so that only what is cheap is computed again.
 POLICY = "dots_with_no_batch_dims_saveable"
@@ -52,11 +53,16 @@ def suite(
     """The rows of the suite by name, the most telling first, as printed.
 
     Of each the rate with its unit, share of the machine's own rate, memory in GiB and
-    seconds; or "failed", with the reason in one line.
+    seconds; or "failed", with the reason in one line. Raises BadInput for a word of
+    `only` that no row has.
     """
+    items = items or _items(small)
+    for word in only:
+        if not any(word in name for name in items):
+            raise BadInput(f"--only={word}: no row has it; {near(word, items)}")
     end = time.monotonic() + 60 * minutes
     rows: dict[str, dict[str, Any]] = {}
-    for name, item in (items or _items(small)).items():
+    for name, item in items.items():
         if not any(word in name for word in only):
             continue
         began = time.monotonic()
