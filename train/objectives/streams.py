@@ -19,7 +19,7 @@ from train.objectives.caches import open_caches, settled_by_cache
 from train.objectives.denoising import example, objective_of
 from train.objectives.transfer import OWN, Transfer, open_transfer
 from train.pipeline import Examples, JointExamples
-from train.pipeline.streams import check_values, codes_of, settled
+from train.pipeline.streams import check_values, settled
 from train.progress import say
 from train.runtime import hosts
 from train.runtime.heldout import MOST
@@ -32,8 +32,6 @@ from vqdit.signal import to_signal
 from vqdit.tokenizer import Value
 from vqdit.trained.codec import Codec
 from vqdit.trained.generator import Generator
-
-CAPTIONED = 256  # examples among which one has to have a caption
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -265,11 +263,8 @@ def _open_data(experiment: StageTwo, tokenizers) -> JointExamples:
             continue
         if not isinstance(part, Examples):  # of a cache, whose codes were settled
             continue
-        first = part.take(part.spaced(CAPTIONED))  # of all classes of a sorted set
-        if tokenizer.source not in first:
+        if not check_values(tokenizer, part, name):
             raise BadInput(
                 f"{at}: the data has no {tokenizer.source}; leave the stream out"
             )
-        codes_of(tokenizer, first, name)
-        check_values(tokenizer, part, name)
     return joined

@@ -23,8 +23,8 @@ from vqdit.shapes import Int
 log = logging.getLogger(__name__)
 
 # Records read at once, light ones, others, and those that one value is taken of;
-# bounds how many lie in memory uncut.
-LIGHT_CHUNK, CHUNK, VALUES_CHUNK = 4096, 256, 16
+# bounds how many lie in memory uncut. Of others also the bytes, as the first has.
+LIGHT_CHUNK, CHUNK, VALUES_CHUNK, CHUNK_BYTES = 4096, 256, 16, 2**26
 LOOKED_AT = 64  # records that are read at the start for what is told of them
 # Examples of one part stay in memory up to this many bytes of signal: MNIST is 47 MB.
 KEPT_BYTES = 2**30
@@ -157,7 +157,7 @@ class Examples:
         """`take` from the source, in chunks of bounded memory."""
         light = self.source.light
         found: dict[str, np.ndarray] = {}
-        chunk = LIGHT_CHUNK if light else CHUNK
+        chunk = LIGHT_CHUNK if light else self._chunk
 
         def read(low: int) -> None:
             part = slice(low, low + chunk)
@@ -173,6 +173,10 @@ class Examples:
             with ThreadPoolExecutor(self.data.threads) as pool:
                 list(pool.map(read, chunks))
         return found
+
+    @functools.cached_property
+    def _chunk(self) -> int:
+        return min(CHUNK, max(1, CHUNK_BYTES // max(1, self.source[0].nbytes)))
 
     def _cut(self, indices: np.ndarray, draws: Draws | None) -> Batch:
         rows, starts = self._windows[indices].T

@@ -85,7 +85,8 @@ def probe(data: Modality, train: bool) -> dict[str, Any]:
     first examples of some the mean, the standard deviation and the label."""
     records = records_of(data, train)
     found = []
-    for record in records.take(spaced(len(records), PROBED)):
+    for row in spaced(len(records), PROBED).tolist():
+        record = records[row]  # whole, and of a large one no more lie in memory
         start = next(iter(data.starts(record)))
         x = data.cut([record], [start], None)["x"].astype(np.float64)
         found.append((float(x.mean()), float(x.std()), int(record.label)))

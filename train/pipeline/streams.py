@@ -12,14 +12,21 @@ from train.modalities.modality import Modality
 from train.modalities.record import Batch
 from train.pipeline.batching import endless, spaced
 from train.pipeline.cache import CachedExamples
-from train.pipeline.examples import LIGHT_CHUNK, Examples, open_examples
+from train.pipeline.examples import (
+    LIGHT_CHUNK,
+    VALUES_CHUNK,
+    Examples,
+    open_examples,
+)
 from train.pipeline.joins import How, join
 from train.pipeline.statistics import probe
 from train.progress import say
 from vqdit.shapes import Bool, Int
 from vqdit.tokenizer import Value
 
-CHECKED = 2**20  # values that are encoded as a run begins, texts in seconds
+# Values that are encoded as a run begins, texts in seconds; and examples that are read
+# where the source does not tell them.
+CHECKED, READ = 2**20, 256
 
 
 class JointExamples:
@@ -226,16 +233,29 @@ def _count_unseen(tokenizer: Value, data: Modality, train: bool, name: str) -> N
     say_unseen(counts, f"data of {name!r}, {'training' if train else 'held-out'} part")
 
 
-def check_values(tokenizer: Value, examples: Examples, name: str) -> None:
-    """Raises BadInput for a value that has no codes, such as a text that is too long,
-    where the source tells all, or CHECKED of them, without reading records: else
-    training ends when it comes to it."""
-    values = examples.told(tokenizer.source) or []
-    chosen = spaced(len(values), CHECKED)
-    for low in range(0, len(chosen), LIGHT_CHUNK):
-        part = [values[i] for i in chosen[low : low + LIGHT_CHUNK]]
+def check_values(tokenizer: Value, examples: Examples, name: str) -> bool:
+    """Whether there are any values. Raises BadInput for one that has no codes, such as
+    a text that is too long: else training ends when it comes to it."""
+    there = False
+    for values in _looked_at(examples, tokenizer.source):
         with blame(f"streams.{name}.tokenizer"):
-            tokenizer.encode(tokenizer.seen(part)[0])
+            tokenizer.encode(tokenizer.seen(values)[0])
+        there |= any(value is not None for value in values)
+    return there
+
+
+def _looked_at(examples: Examples, name: str) -> Iterator[Sequence[Any]]:
+    """Values that are told, or those of a few examples, of all classes of a sorted
+    set; as many at once as suit the memory."""
+    told = examples.told(name)
+    if told is not None:
+        chosen = spaced(len(told), CHECKED)
+        for low in range(0, len(chosen), LIGHT_CHUNK):
+            yield [told[i] for i in chosen[low : low + LIGHT_CHUNK]]
+        return
+    chosen = examples.spaced(READ)
+    for low in range(0, len(chosen), VALUES_CHUNK):
+        yield examples.take(chosen[low : low + VALUES_CHUNK]).get(name, ())
 
 
 @functools.lru_cache(maxsize=16)

@@ -25,7 +25,7 @@ from train.objectives.denoising import build_step, objective_of
 from train.objectives.latents import encode_set, encode_streams
 from train.objectives.streams import Streams, _bits, prepare
 from train.objectives.transfer import Transfer
-from train.pipeline import open_examples
+from train.pipeline import Examples, open_examples
 from train.runtime.sharding import batch_sharding, make_mesh
 from vqdit.diffusion import (
     Case,
@@ -239,8 +239,9 @@ def table_of(path):
 def test_a_value_without_codes_is_refused_wherever_it_lies(
     data_of, wrong, right, message, share, monkeypatch, tmp_path
 ):
-    """Before training, which may come to it after hours, and before a cache."""
-    monkeypatch.setattr(streams, "CAPTIONED", 2)  # examples that are looked at
+    """Before training, which may come to it after hours, and before a cache; and no
+    signal is read for it."""
+    monkeypatch.setattr(Examples, "take", pytest.fail)
     data = dataclasses.replace(data_of(tmp_path), share=share)
     experiment = of_values("values", {"a": data}, {"a": wrong})
     message = f"streams.a.tokenizer: .*{message}"

@@ -310,6 +310,27 @@ def test_files_are_read_by_threads_in_chunks_as_they_are_one_by_one(
         assert each.keys == [str(i) for i in range(8)]
 
 
+@pytest.mark.parametrize("held", [2, 0.5])
+def test_of_records_that_are_large_before_they_are_cut_few_are_read_at_once(
+    held, tmp_path, monkeypatch
+):
+    """As many as their bytes allow, and at least one."""
+    for i in range(8):
+        Image.fromarray(np.full((4, 40), i, np.uint8)).save(tmp_path / f"{i}.png")
+    images = Images("folder", str(tmp_path), size=4, channels=1, crop="random")
+    examples_of = fresh(replaced(images, holdout=0, threads=0), True)
+    source, asked = examples_of.source, []
+    take = source.take
+    assert source[0].nbytes >= 4 * 40  # it is no square yet
+    monkeypatch.setattr(examples, "CHUNK_BYTES", int(held * source[0].nbytes))
+    monkeypatch.setattr(
+        source, "take", lambda rows: asked.append(len(rows)) or take(rows)
+    )
+    found = examples_of.take(np.arange(8))["x"]
+    np.testing.assert_array_equal(found[:, 0, 0, 0], np.arange(8))
+    assert max(asked) <= max(held, 1) and sum(asked) >= 8
+
+
 def test_a_damaged_file_does_not_move_the_other_examples(tmp_path):
     for i in range(8):
         Image.fromarray(np.full((4, 4), i, np.uint8)).save(tmp_path / f"{i}.png")

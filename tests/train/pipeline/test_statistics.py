@@ -49,6 +49,14 @@ def forgetful(monkeypatch):
     Made.passes.clear()
 
 
+def test_a_probe_has_one_record_in_memory(monkeypatch):
+    asked, take = [], Parts.take
+    noted = lambda source, rows: asked.append(len(rows)) or take(source, rows)
+    monkeypatch.setattr(Parts, "take", noted)
+    assert statistics.probe(Made(), True)["records"] == 7
+    assert asked == [1] * 7
+
+
 def values(seed: int, n: int) -> np.ndarray:
     x = np.random.default_rng(seed).standard_normal((n, 3))
     # Far from zero: a sum of squares in float64 would lose the deviation of 1e-3.

@@ -9,7 +9,8 @@ from PIL import Image
 from tests.train.fresh import batches
 from train.errors import BadInput
 from train.modalities import Images, Series, Video
-from train.pipeline import JointExamples
+from train.pipeline import JointExamples, open_examples
+from train.pipeline.streams import check_values
 from vqdit.tokenizer import Bytes, Labels
 
 DIGITS = Images(name="digits", size=8, channels=1, threads=0)
@@ -131,6 +132,21 @@ def test_a_class_has_a_word_for_examples_without_a_caption(captioned):
         JointExamples({"word": dataclasses.replace(data, words=words[:9])}, {}, True)
     with pytest.raises(BadInput, match="data.words has 1 and the data has 0 classes"):
         JointExamples({"w": dataclasses.replace(captioned, words=("a",))}, {}, True)
+
+
+def test_values_that_are_not_told_are_looked_at_in_a_few_examples(monkeypatch):
+    """Some at once: of large signals 256 would not fit into memory."""
+    words = tuple("nil one two three four five six seven eight nine".split())
+    part, asked = open_examples(dataclasses.replace(DIGITS, words=words), True), []
+    take = part.take
+    monkeypatch.setattr(
+        part, "take", lambda rows: asked.append(len(rows)) or take(rows)
+    )
+    assert check_values(Bytes(5), part, "word")
+    assert max(asked) <= 16 and sum(asked) == 256
+    with pytest.raises(BadInput, match="streams.word.tokenizer: the text .* takes"):
+        check_values(Bytes(4), part, "word")
+    assert not check_values(Bytes(5), open_examples(DIGITS, True), "word")
 
 
 def folder_of(path, names, **fields):
