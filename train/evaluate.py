@@ -32,7 +32,7 @@ from train.config.bars import met
 from train.config.command import OF_RUN, parse
 from train.config.outputs import check_free
 from train.config.workdir import is_free
-from train.errors import BadInput, run
+from train.errors import BadInput, blame, run
 from train.evaluation.crossings import questions
 from train.evaluation.crossings.crossings import (
     crossings,
@@ -48,7 +48,7 @@ from train.evaluation.features import network_of
 from train.evaluation.judge import judge_of
 from train.evaluation.measured import comparable, how_asked, solvers_of, with_kept
 from train.evaluation.reconstruction.kinds import BASELINES
-from train.evaluation.samples import compared
+from train.evaluation.samples import check_compared, compared
 from train.evaluation.scores import (
     evaluate_generator,
     evaluate_tokenizer,
@@ -183,6 +183,9 @@ def _of_generator(generator, experiment, flags):
         asked.pop("guidance", None)
     sources, join = experiment.sources, experiment.join
     _refuse_undrawn(generator, asked, want)
+    if not (crossed or shown):
+        with blame("--workdir"):
+            check_compared(generator)
     drawn = unguided(asked, None)
     drawn.pop("guidance", None)
     sampler = {n: v for n, v in drawn.items() if n not in ("num", "seed")}

@@ -2,12 +2,16 @@
 
 import pytest
 
+import vqdit
+from tests import toys
 from tests.train.experiments import of_values
 from tests.train.named import DATA, VALUES, generator_of, tokenizer_of
 from train import evaluate
 from train.config.workdir import save_config
 from train.errors import BadInput
 from train.modalities import Images
+from vqdit import Discrete, Masking
+from vqdit.tokenizer import Boxes
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +113,18 @@ def test_a_stream_that_no_sample_is_compared_of_is_wanted_by_none(
     monkeypatch.setattr(evaluate, "compared", lambda generator: ())
     with pytest.raises(BadInput, match="--want=code: samples are scored of none"):
         evaluate.main([f"--workdir={labelled}", "--want=code"])
+
+
+def test_samples_that_nothing_is_compared_with_are_not_drawn(called, tmp_path):
+    """As of rows and boxes, which crossings tell."""
+    boxes = Boxes(1, bins=4, classes=2)
+    streams = [Discrete("boxes", boxes.grid, boxes.code_count)]
+    made = toys.generator(streams, {"boxes": Masking()}, {"boxes": boxes})
+    vqdit.save(tmp_path / "bundle", made)
+    save_config(of_values("boxes", DATA, {"boxes": boxes}), tmp_path / "config.json")
+    with pytest.raises(BadInput, match="^--workdir: samples are scored of signals, "):
+        evaluate.main([f"--workdir={tmp_path}"])
+    assert not called
 
 
 def test_a_kind_without_a_baseline_has_none_to_leave_out(

@@ -196,6 +196,15 @@ def compared(generator: Generator) -> tuple[str, ...]:
     return *generator.codecs, *(n for n, each in values if each.source in TEXTS)
 
 
+def check_compared(generator: Generator) -> None:
+    """Raises ValueError where there are none, as of rows and boxes alone."""
+    if not compared(generator):
+        raise ValueError(
+            "samples are scored of signals, texts and labels, and none is drawn; "
+            "train.score says how likely held-out examples are"
+        )
+
+
 def prefixed(
     references: References, generator: Generator
 ) -> dict[str, Reference | TextReference]:

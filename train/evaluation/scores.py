@@ -67,7 +67,9 @@ def evaluate_generator(
     if guidance is None:  # one of 1 alone where "none" was never trained
         guidance = (1.0,) if classes in generator.untrained else SCALES
     try:
-        rows = curve(generator, references, guidance, num, seed, **sampler)
+        how = (guidance, num, seed)
+        # Of what is compared with nothing, beside crossings, none is drawn.
+        rows = curve(generator, references, *how, **sampler) if references else []
     except ValueError as error:
         raise BadInput(str(error)) from error
     want: Iterable[str] = sampler.get("want") or generator.streams

@@ -10,7 +10,7 @@ from train.config.evaluations import Reconstructions, Samples
 from train.errors import blame
 from train.evaluation.evaluator import FeatureNetwork
 from train.evaluation.features import Latents, network_of
-from train.evaluation.samples import prefixed, scored
+from train.evaluation.samples import check_compared, prefixed, scored
 from train.evaluation.scores import (
     evaluate_tokenizer,
     references_of,
@@ -56,6 +56,7 @@ def sample_figures(streams: Streams) -> HeldOutFigures | None:
         return None
     generator, data = streams.generator({}), experiment.sources
     with blame("run.evaluate"):
+        check_compared(generator)
         draw = generator.sampler(steps=how.steps, guidance=how.guidance)
 
     def network(data: Modality, codec: Codec) -> FeatureNetwork:

@@ -15,7 +15,7 @@ from train.modalities.files.stored import Member, counted
 from train.modalities.modality import Modality
 from train.modalities.record import Record
 from train.progress import progress
-from train.sources.entries import Entry, Listing, listing, refuse_parts
+from train.sources.entries import Entry, Listing, listing, parts_among, refuse_parts
 from train.sources.source import Source
 from train.sources.split import divided, name_draw, refuse_rule, ruled
 from vqdit.shapes import Float
@@ -203,7 +203,15 @@ def open_folder(data: Modality, train: bool) -> Part:
         return parted(lambda i, names: folder_of(parts[i], data, names), train)
     if not rule:
         refuse_parts(root, data)
-    return shared(folder_of(root, data), data, train)
+    folder = folder_of(root, data)
+    training, held = parts_among(folder.class_names)
+    if rule and train and training and held:
+        log.warning(
+            "%s: data.holdout=%s divides all that is there, and %s/ and %s/, which are "
+            "parts, are taken for classes",
+            *(root, data.holdout, training[0], held[0]),
+        )
+    return shared(folder, data, train)
 
 
 def parted(

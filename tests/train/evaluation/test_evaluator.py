@@ -167,9 +167,10 @@ def test_a_run_draws_its_samples_as_it_is_told(monkeypatch):
     how, asked = Samples(4, num=20, steps=3, guidance=2.5, seed=7), []
     run = types.SimpleNamespace(evaluate=how)
     sampler = lambda **how: asked.append(how) or "draw"
+    made = types.SimpleNamespace(sampler=sampler, codecs={"photo": "codec"}, values={})
     opened = types.SimpleNamespace(
         experiment=types.SimpleNamespace(run=run, sources={}),
-        generator=lambda params: types.SimpleNamespace(sampler=sampler),
+        generator=lambda params: made,
     )
     monkeypatch.setattr(training, "references_of", lambda *of: {})
     monkeypatch.setattr(training, "prefixed", lambda *of: {})

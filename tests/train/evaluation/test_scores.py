@@ -15,7 +15,7 @@ from train.evaluation.samples import Reference
 from train.evaluation.texts import TextReference
 from train.modalities import Images
 from vqdit.diffusion import Heun, Plain
-from vqdit.tokenizer import Bytes, Labels
+from vqdit.tokenizer import Bytes, Labels, Table
 from vqdit.trained.judge import Judge
 
 DATA = Images(size=4, threads=0)
@@ -266,5 +266,15 @@ def test_a_run_compares_its_samples_as_it_is_told(monkeypatch):
     generator.sampler = refuse
     with pytest.raises(BadInput, match="run.evaluate: no guidance"):
         training.sample_figures(run)
+    generator.codecs, generator.values = {}, {"record": Table()}
+    with pytest.raises(BadInput, match="run.evaluate: samples are scored of signals"):
+        training.sample_figures(run)
     run.experiment.run.evaluate = None
     assert training.sample_figures(run) is None
+
+
+def test_nothing_is_drawn_that_is_compared_with_nothing(curves):
+    """Beside crossings, which tell of rows and boxes."""
+    generator = model(values={"record": Table()})
+    found = scores.evaluate_generator(generator, {})
+    assert (found["real"], found["curve"], curves) == ({}, [], [])

@@ -388,6 +388,18 @@ def test_parts_of_a_set_are_not_taken_for_classes(tmp_path, folders, said):
             open_source(at(tmp_path), True)
 
 
+def test_parts_that_a_rule_divides_are_told_as_the_classes_they_become(
+    tmp_path, caplog
+):
+    for i in range(12):
+        draw(tmp_path / ("train", "test")[i % 2] / "ab"[i % 3 == 0] / f"{i}.png", i)
+    for part in (True, False):
+        source = open_source(at(tmp_path, holdout="match:/[0-3]$"), part)
+    assert source.class_names == ("test", "train")
+    told = [x for x in caplog.messages if "train/ and test/, which are parts, are" in x]
+    assert len(told) == 1
+
+
 @pytest.mark.parametrize(
     "line, message",
     [
