@@ -127,7 +127,7 @@ def _values(generator, name, word, cut, blanks) -> list[Any]:
             return list(boxes_of(Path(word), tokenizer.frames))
     texts, path = [word], Path(word)
     # A text may be the name of a folder, too; one that holds a / is a path.
-    if path.suffix == ".txt" or ("/" in word and os.path.isdir(word)):
+    if path.suffix.lower() == ".txt" or ("/" in word and os.path.isdir(word)):
         texts = [_text(each) for each in listed([word], (".txt",))]
     for i, text in enumerate(texts if not blanks else ()):
         count = len(tokenizer.split(text))

@@ -1,6 +1,7 @@
 """The rows of a table, each a record."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from zlib import crc32
@@ -10,8 +11,9 @@ import numpy as np
 from train.errors import BadInput, blame
 from train.modalities.draws import chance
 from train.modalities.files.stored import natural
+from train.modalities.files.tables import MISSING
 from train.modalities.record import Record
-from train.modalities.rows import TABULAR, Tables, rows_of
+from train.modalities.rows import TABULAR, Tables, cells_of, rows_of
 from train.sources.source import Source
 from train.sources.split import divided, name_draw, refuse_rule_of_parts, ruled
 
@@ -35,6 +37,7 @@ class Rows(Source):
         apart = [name for name in (data.key, data.label, data.caption) if name]
         with blame(str(path)):
             rows, found = rows_of(path, data.columns, apart)
+            texts = _texts(path, [name for name in (data.key, data.caption) if name])
         where = lambda row, column: f"{path}, row {row + 1}, column {column!r}"
         named = found.get(data.label, [""] * len(rows))
         names = _classes(named) if names is None else names
@@ -43,7 +46,7 @@ class Rows(Source):
                 there = ", ".join(names)
                 raise BadInput(f"{where(row, data.label)}: {name!r} is none of {there}")
         labels = [names.index(name) if name else -1 for name in named]
-        keys = list(map(data.stem, found.get(data.key, ())))
+        keys = [data.stem(_bare(cell)) for cell in texts.get(data.key, ())]
         if "" in keys:
             raise BadInput(f"{where(keys.index(''), data.key)}: no key; fill it in")
         mine = np.arange(len(rows))
@@ -55,7 +58,7 @@ class Rows(Source):
         self.labels = self._labels = np.array(labels, int)[mine]
         self.keys = [keys[row] for row in mine] if keys else None
         self._rows, self._mine = rows, mine
-        self._captions = found[data.caption] if data.caption else None
+        self._captions = texts.get(data.caption)
 
     def told(self, name):
         held = {"row": self._rows, "caption": self._captions}.get(name)
@@ -99,6 +102,19 @@ def _part(root: Path, split: str) -> Path:
         if (path := root / f"{split}{end}").is_file():
             return path
     raise BadInput(f"{root} has no {split}.csv; write one, or data.data_dir=FILE.csv")
+
+
+def _texts(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
+    """Columns as they are written, for 007 and 1.50 are not the numbers 7 and 1.5, but
+    "" where an entry is missing."""
+    cells = cells_of(path, names)
+    there = lambda cell: "" if cell.strip() in MISSING else cell
+    return {name: [there(row[name]) for row in cells] for name in names}
+
+
+def _bare(cell: str) -> str:
+    """Without the .0 that whole numbers have where one of their column was missing."""
+    return re.sub(r"^(\d+)\.0$", r"\1", cell.strip())
 
 
 def _classes(named: Sequence[str]) -> tuple[str, ...]:

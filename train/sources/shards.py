@@ -94,7 +94,7 @@ def _shards(data: Modality) -> tuple[Path, list[str]]:
     else:
         named: list[str] = []
         for pattern in expanded(str(root)):
-            matches = glob.glob(pattern) if set("*?[") & set(pattern) else [pattern]
+            matches = [pattern] if os.path.isfile(pattern) else glob.glob(pattern)
             named += [match for match in matches if os.path.isfile(match)]
             if not any(map(os.path.isfile, matches)):
                 raise BadInput(f"data.data_dir={data.data_dir}: no such file {pattern}")

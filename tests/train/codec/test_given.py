@@ -246,6 +246,8 @@ def test_a_word_is_a_value_of_its_stream(tmp_path, capsys):
     assert str(tmp_path / "rows.csv") in capsys.readouterr().err
     (tmp_path / "a.txt").write_text("ab\n\n")
     assert values("text", str(tmp_path / "a.txt")) == ["ab\n"]
+    (tmp_path / "B.TXT").write_text("ba")
+    assert values("text", str(tmp_path / "B.TXT")) == ["ba"]
     (tmp_path / "a.txt").write_bytes("ab\r\n".encode("utf-8-sig"))  # by Notepad
     assert values("text", str(tmp_path / "a.txt")) == ["ab"]
     assert values("text", "a/b") == ["a/b"] and values("text", "a.tx") == ["a.tx"]

@@ -48,6 +48,18 @@ def test_a_row_is_an_example_with_its_class_text_and_key(path):
     assert parts[0].class_names == ("a", "b")
 
 
+def test_keys_and_texts_are_as_they_are_written(path, tmp_path):
+    """And not the numbers that they look like, of which files have other names."""
+    ids = ["007", " 010", "12345678901234567", "12345678901234568"]
+    lines = [f"{key},{i},1.50" for i, key in enumerate(ids)]
+    path.write_text("\n".join(["id,x,said", *lines, "9.0,4,NA"]))
+    data = Tables(data_dir=str(path), key="id", caption="said", holdout=0.0)
+    source = fresh(data, True).source
+    assert source.keys == [*map(str.strip, ids), "9"]
+    assert [record.more["caption"] for record in source] == ["1.50"] * 4 + [""]
+    assert source[1].more["row"] == {"x": 1.0}
+
+
 def test_the_training_part_alone_settles_bins(path):
     data = Tables(data_dir=str(path), **FIELDS, holdout="name:0.3")
     table = settled(Table(), data)

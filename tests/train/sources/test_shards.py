@@ -267,6 +267,11 @@ def test_other_samples_of_the_same_names_are_other_data(tmp_path):
     assert found[0] == found[1] != found[2]
 
 
+def test_a_file_that_is_there_is_no_pattern(tmp_path):
+    path = shard(tmp_path / "trip [2020].tar", samples(0, 3))
+    assert values(open_source(at(path, holdout=0.0), True)) == [0, 1, 2]
+
+
 @pytest.mark.parametrize(
     "where,said",
     [
