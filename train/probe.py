@@ -35,7 +35,7 @@ from train.evaluation.probing import Probed, components, probed
 from train.evaluation.targets import HELD, TRAIN, Labelled, divided, pattern_of
 from train.modalities import Batch, Modality
 from train.modalities.files.writing import write, write_bytes
-from train.objectives.bundles import check_experiment, check_shape, open_bundle
+from train.objectives.bundles import check_experiment, examples_for, open_bundle
 from train.pipeline.streams import codes_of, seen_of
 from train.progress import progress, say
 from train.report.pictures import line_plot
@@ -57,7 +57,7 @@ FLAGS = OF_RUN | {
     "target": (str, "label, speaker, name:REGEX, or what examples carry (label)"),
     "train_most": (Count, f"training examples, evenly spaced ({TRAIN})"),
     "most": (Count, f"held-out examples, evenly spaced ({HELD})"),
-    "seed": (Seed, "of the noise (0)"),
+    "seed": (Seed, "of a generator's noise (0)"),
     "out": (str, "the table, a .json (probe.json in the workdir)"),
 }
 
@@ -121,10 +121,10 @@ def opened(
     except ValueError as error:
         raise BadInput(str(error)) from error
     if isinstance(thing, Codec):
-        for name in ("times", "of"):
+        for name in ("times", "of", "seed"):
             if name in flags:
                 raise BadInput(f"--{name} is of a generator; drop it")
-        check_shape(thing, experiment.one_data)
+        examples_for(thing, experiment.one_data, train=False)
         whole = lambda batch: _signal(thing, batch)
         flat = lambda batch: whole(batch).reshape(len(batch["x"]), -1)
         return Asked(experiment.one_data, extractor, (None,), whole, flat)
@@ -136,7 +136,7 @@ def opened(
     data, codec = experiment.sources[of], thing.codecs.get(of)
     value = thing.values.get(of)
     if codec is not None:
-        check_shape(codec, data)
+        examples_for(codec, data, train=False)
 
     def shown(batch: Batch) -> dict[str, Any]:
         if value is None:
