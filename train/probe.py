@@ -19,7 +19,6 @@ Writes WORKDIR/probe.json, the table, and WORKDIR/probe.png, its picture.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -214,13 +213,16 @@ def _features(asked, extract, part, t, key, doing) -> dict[str, np.ndarray]:
 def _rivals(asked, parts, most) -> list[np.ndarray]:
     """Principal components of the signals of both parts."""
     train, _ = parts
-    values = math.prod(asked.data.shape)
-    few = np.arange(
-        0, len(train.rows), max(1, -(-4 * values * len(train.rows) // BYTES))
-    )
-    some = dataclasses.replace(train, rows=train.rows[few], classes=train.classes[few])
     whole = lambda batch: {"x": asked.signal(batch)}
-    project = components(some.gathered(whole, "reading signals")["x"], most)
+
+    def some(few: slice) -> np.ndarray:
+        rows, classes = train.rows[few], train.classes[few]
+        part = dataclasses.replace(train, rows=rows, classes=classes)
+        return part.gathered(whole, "reading signals")["x"]
+
+    # Codes have columns of their own, many more than a text has letters.
+    size = some(slice(1)).nbytes * len(train.rows)
+    project = components(some(slice(None, None, max(1, -(-size // BYTES)))), most)
     low = lambda batch: {"x": project(asked.signal(batch))}
     return [part.gathered(low, "components")["x"] for part in parts]
 
