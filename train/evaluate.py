@@ -55,7 +55,12 @@ from train.evaluation.scores import (
     references_of,
 )
 from train.modalities.files.writing import as_json, write
-from train.objectives.bundles import check_experiment, open_bundle, seal_of
+from train.objectives.bundles import (
+    check_data,
+    check_experiment,
+    open_bundle,
+    seal_of,
+)
 from train.pipeline import open_examples
 from train.pipeline.streams import name_pattern
 from train.progress import say
@@ -165,6 +170,7 @@ def _of_tokenizer(codec, experiment, flags):
     _refuse(flags, used, f"tokenizer of {data.kind}")
     if judge:
         open_bundle(judge, Judge, "--judge")
+    check_data(codec, experiment)
     asked = {name: value for name, value in flags.items() if name not in JUDGE}
     if data.front is not None:
         classes = open_examples(data, True).classes
@@ -195,6 +201,7 @@ def _of_generator(generator, experiment, flags):
     samplers_of(generator, wanted, scales, guided)
     if folder := flags.get("judge"):
         open_bundle(folder, (Judge, Codec), "--judge")
+    check_data(generator, experiment)
     if among := more.get("among"):
         of = Crossings(generator, sources, {}, join)
         for crossing in wanted:
@@ -266,7 +273,8 @@ def _tell(bar, figures, all_of):
     word = "not measured" if reached is None else "met" if reached else "MISSED"
     say(f"{bar}: {word}" + ("" if mine is None else f", {mine:.4g}{before}"))
     apart = None if reached is None else mine - other
-    if isinstance(apart, Estimate) and apart.interval:
+    # What was measured before is a number in the file, in doubt as it is.
+    if isinstance(apart, Estimate) and apart.interval and not before:
         low, high = apart.interval
         say(f"  {apart:+.3g} between them, 95 % in {low:+.3g} to {high:+.3g}")
 

@@ -37,7 +37,12 @@ from train.evaluation.features import network_of
 from train.evaluation.measured import comparable
 from train.evaluation.scores import references_of
 from train.modalities.files.writing import write_bytes
-from train.objectives.bundles import check_experiment, open_bundle, seal_of
+from train.objectives.bundles import (
+    check_data,
+    check_experiment,
+    open_bundle,
+    seal_of,
+)
 from train.pipeline import open_examples
 from train.progress import say
 from train.report import run_pages
@@ -73,6 +78,7 @@ def main(argv=None):
     _refuse_unused(thing, flags)
     if folder := flags.get("judge"):  # known before data are opened
         open_bundle(folder, (Judge, Codec), "--judge")
+    check_data(thing, experiment)
     where = command.workdir / "evaluation.json"
     evaluation, scored = _evaluation(where, experiment)
     rows = []

@@ -19,7 +19,6 @@ Writes WORKDIR/probe.json, the table, and WORKDIR/probe.png, its picture.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -35,7 +34,7 @@ from train.evaluation.probing import Probed, components, probed
 from train.evaluation.targets import HELD, TRAIN, Labelled, divided, pattern_of
 from train.modalities import Batch, Modality
 from train.modalities.files.writing import write, write_bytes
-from train.objectives.bundles import check_experiment, check_shape, open_bundle
+from train.objectives.bundles import check_experiment, examples_for, open_bundle
 from train.pipeline.streams import codes_of, seen_of
 from train.progress import progress, say
 from train.report.pictures import line_plot
@@ -57,7 +56,7 @@ FLAGS = OF_RUN | {
     "target": (str, "label, speaker, name:REGEX, or what examples carry (label)"),
     "train_most": (Count, f"training examples, evenly spaced ({TRAIN})"),
     "most": (Count, f"held-out examples, evenly spaced ({HELD})"),
-    "seed": (Seed, "of the noise (0)"),
+    "seed": (Seed, "of a generator's noise (0)"),
     "out": (str, "the table, a .json (probe.json in the workdir)"),
 }
 
@@ -121,10 +120,10 @@ def opened(
     except ValueError as error:
         raise BadInput(str(error)) from error
     if isinstance(thing, Codec):
-        for name in ("times", "of"):
+        for name in ("times", "of", "seed"):
             if name in flags:
                 raise BadInput(f"--{name} is of a generator; drop it")
-        check_shape(thing, experiment.one_data)
+        examples_for(thing, experiment.one_data, train=False)
         whole = lambda batch: _signal(thing, batch)
         flat = lambda batch: whole(batch).reshape(len(batch["x"]), -1)
         return Asked(experiment.one_data, extractor, (None,), whole, flat)
@@ -136,7 +135,7 @@ def opened(
     data, codec = experiment.sources[of], thing.codecs.get(of)
     value = thing.values.get(of)
     if codec is not None:
-        check_shape(codec, data)
+        examples_for(codec, data, train=False)
 
     def shown(batch: Batch) -> dict[str, Any]:
         if value is None:
@@ -214,13 +213,16 @@ def _features(asked, extract, part, t, key, doing) -> dict[str, np.ndarray]:
 def _rivals(asked, parts, most) -> list[np.ndarray]:
     """Principal components of the signals of both parts."""
     train, _ = parts
-    values = math.prod(asked.data.shape)
-    few = np.arange(
-        0, len(train.rows), max(1, -(-4 * values * len(train.rows) // BYTES))
-    )
-    some = dataclasses.replace(train, rows=train.rows[few], classes=train.classes[few])
     whole = lambda batch: {"x": asked.signal(batch)}
-    project = components(some.gathered(whole, "reading signals")["x"], most)
+
+    def some(few: slice) -> np.ndarray:
+        rows, classes = train.rows[few], train.classes[few]
+        part = dataclasses.replace(train, rows=rows, classes=classes)
+        return part.gathered(whole, "reading signals")["x"]
+
+    # Codes have columns of their own, many more than a text has letters.
+    size = some(slice(1)).nbytes * len(train.rows)
+    project = components(some(slice(None, None, max(1, -(-size // BYTES)))), most)
     low = lambda batch: {"x": project(asked.signal(batch))}
     return [part.gathered(low, "components")["x"] for part in parts]
 

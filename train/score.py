@@ -6,13 +6,14 @@ python -m train.score --workdir=runs/any --of=image --classify=word --out=scores
 python -m train.score --workdir=runs/dit --of=image --anomaly=boot,bag --out=scores.csv
 python -m train.score --workdir=runs/any --of=text --given=image --rank=100
 
-A row is an example of the held-out part: its label, nats of the bound, their standard
-error, and bits a code or a channel of a latent. The figures of all rows are said, and
-kept beside the table, in scores.json, with those of all other questions; train.page
-shows that of the workdir. The bound is that of the streams as the transformer has them,
-behind their tokenizers; one masked code alone it is exact of. The lower, the likelier.
-What is neither in --of nor in --given is absent. --shown.video=3 gives the first three
-latents in time of each clip, and scores those after them.
+A row is an example of the held-out part that has something of all that is scored and
+given: its label, nats of the bound, their standard error, and bits a code or a channel
+of a latent. The figures of all rows are said, and kept beside the table, in
+scores.json, with those of all other questions; train.page shows that of the workdir.
+The bound is that of the streams as the transformer has them, behind their tokenizers;
+one masked code alone it is exact of. The lower, the likelier. What is neither in --of
+nor in --given is absent. --shown.video=3 gives the first three latents in time of each
+clip, and scores those after them.
 
 --classify scores --of under every value of a stream of labels, or of the label, says
 which one is the likeliest, how often it is the true one, and how well the posterior
@@ -72,7 +73,12 @@ from train.evaluation.crossings.retrieval import nearest_costs, ranks, with_all
 from train.evaluation.drawing import first_shown
 from train.evaluation.ngrams import texts_of
 from train.modalities.files.writing import write_bytes
-from train.objectives.bundles import check_experiment, open_bundle, seal_of
+from train.objectives.bundles import (
+    check_experiment,
+    examples_for,
+    open_bundle,
+    seal_of,
+)
 from train.pipeline import JointExamples, spaced
 from train.progress import say
 from train.runtime import hosts
@@ -135,6 +141,8 @@ def main(argv=None):
     labelled = flags.get("label", True)
     if "label" in flags and not generator.module.classes:
         raise BadInput("--label is of a model with classes; drop it")
+    if "label" in flags and classify == "label":
+        raise BadInput("--label: --classify=label tries every one; drop one of the two")
     try:
         scorer = generator.scorer(of, flags.get("draws", 32))
         if not labelled:
@@ -164,6 +172,8 @@ def main(argv=None):
     for name, count in shown.items():
         if name in generator.codecs and "frames" in sources[name].sides:
             frames_of(generator, sources, name, count)
+    for name in (n for n in (*of, *given) if n in generator.codecs):
+        examples_for(generator.codecs[name], sources[name], part)
     opened = lambda train: JointExamples(sources, tokenizers, train, experiment.join)
     data = opened(part)
     rows = spaced(len(data), flags.get("most"))
@@ -198,8 +208,11 @@ def main(argv=None):
         else:
             tried = classify, values, bool(anomalies), flags.get("without", False)
             table = bounds_of(bounds, batches_of(data, rows), *tried)
+            if less := len(rows) - len(table["example"]):
+                names = ", ".join((*of, *given))
+                say(f"left out: {less} of {len(rows)} examples lack some of {names}")
             if text:
-                held = texts_of(data, *of, rows)
+                held = texts_of(data, *of, table["example"])
                 table["bytes"] = np.array(list(map(len, held)))
             write_bytes(out, _csv(table))  # before intervals, which may take long
             true = table["label"]

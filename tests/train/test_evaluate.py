@@ -165,6 +165,11 @@ def test_of_a_bar_between_two_figures_it_is_said_how_sure_that_is(
     assert apart.endswith("-0.03 between them, 95 % in -0.03 to -0.03")
     assert met.endswith("> 0.5: met, 0.62")
     assert above.endswith("+0.12 between them, 95 % in +0.025 to +0.215")
+    # How sure a figure was that was measured before is not known.
+    del found["b_to_a"]
+    evaluate.main([f"--workdir={joint}", "--crossings", f"--config.bars={bars[:1]!r}"])
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"{bars[0]}: MISSED, 0.62 (measured before)"]
     # Of an area that no set of the bootstrap has nothing is known.
     found["a_to_b"]["model"]["accuracy"] = Estimate(0.75, np.full(3, np.nan))
     evaluate.main([f"--workdir={joint}", "--crossings", BARS])
@@ -208,6 +213,7 @@ def test_a_listener_is_trained_for_as_many_steps_as_are_asked(tmp_path, monkeypa
     experiment = StageOne(name="sound", data=sound, model=codec.module, run=Run(2, 2))
     save_config(experiment, tmp_path / "config.json")
     monkeypatch.setattr(evaluate, "open_bundle", lambda *_: codec)
+    monkeypatch.setattr(evaluate, "check_data", lambda *_: None)
     parts = {True: types.SimpleNamespace(classes=4)}  # who trains knows that part alone
     monkeypatch.setattr(evaluate, "open_examples", lambda data, part: parts[part])
     monkeypatch.setattr(evaluate, "judge_of", lambda *of: found.append(of) or "ear")

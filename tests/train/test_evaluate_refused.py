@@ -107,6 +107,19 @@ def test_what_is_refused_is_said_before_all_that_is_long(
     assert not called
 
 
+@pytest.mark.parametrize("folder", ["labelled", "tokenizer"])
+def test_data_of_another_kind_than_its_tokenizer_takes_are_refused(
+    request, called, folder
+):
+    """Of which a tokenizer that takes any size made figures, beside bits of its own."""
+    folder = request.getfixturevalue(folder)
+    with pytest.raises(
+        BadInput, match=r"takes image \(4, 4, 1\), the data gives image"
+    ):
+        evaluate.main([f"--workdir={folder}", "--config.data.size=8"])
+    assert not called
+
+
 def test_a_stream_that_no_sample_is_compared_of_is_wanted_by_none(
     labelled, monkeypatch
 ):

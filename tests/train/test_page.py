@@ -31,6 +31,9 @@ from vqdit.trained.bundle import save
 from vqdit.trained.codec import Codec
 
 DATA = Images("digits", size=8, channels=1, threads=0)
+SMALL = dataclasses.replace(DATA, size=4)  # which the tokenizers of `toys` take
+PICTURES = dataclasses.replace(TOKENIZER, data=SMALL)
+BOTH = dataclasses.replace(JOINT, data=SMALL)
 
 
 def test_it_draws_at_the_scale_that_was_best():
@@ -94,7 +97,7 @@ def test_a_page_of_a_tokenizer_has_figures_and_reconstructions(
     """Or says what is to be run for figures. Nothing is logged of a finished one."""
     shown = lambda thing, experiment: page.Section(str(thing.contract.shape), "x")
     monkeypatch.setattr(page, "_reconstructions", shown)
-    workdir = folder_of(tmp_path / "run", toys.codec(), TOKENIZER)
+    workdir = folder_of(tmp_path / "run", toys.codec(), PICTURES)
     page.main([f"--workdir={workdir}"])
     ((title, intro, sections),) = written
     assert title == "tokenizer" and [each.title for each in sections] == [
@@ -120,6 +123,8 @@ def test_a_page_of_a_tokenizer_has_figures_and_reconstructions(
         page.main([f"--workdir={workdir}"])
     with pytest.raises(BadInput, match="--num says nothing of a tokenizer; drop it"):
         page.main([f"--workdir={workdir}", "--num=3"])
+    with pytest.raises(BadInput, match="the tokenizer takes image .4, 4, 1., the data"):
+        page.main([f"--workdir={workdir}", "--config.data.size=8"])
     with pytest.raises(BadInput, match="write --workdir=..., a run's folder"):
         page.main(["--config=demo_tokenizer"])
     shutil.rmtree(workdir / "bundle")
@@ -137,7 +142,7 @@ def test_a_page_of_a_generator_begins_with_its_streams(tmp_path, written, monkey
     monkeypatch.setattr(run_pages, "training", plain)
     drawn = lambda thing, *of: asked.append(of) or [page.Section("Drawn")]
     monkeypatch.setattr(page, "_drawn", drawn)
-    workdir = folder_of(tmp_path / "run", model, JOINT)
+    workdir = folder_of(tmp_path / "run", model, BOTH)
     seal = json.loads((workdir / "bundle/config.json").read_text())["seal"]
     keep(workdir / "scores.json", seal, "q", {"bits_per_byte": {"model": 0.5}})
     evaluation = {"curve": [{"distance": 2.0}]}
@@ -158,7 +163,9 @@ def test_a_page_of_a_generator_begins_with_its_streams(tmp_path, written, monkey
         "| text | Labels | (1, 1) | Masking(vocab=11) |",
     ]
     assert sections[1].text == "2 of 1000"
-    assert asked == [(JOINT, evaluation, {"seed": 3, "num": 5, "judge": judged[8:]})]
+    assert asked == [(BOTH, evaluation, {"seed": 3, "num": 5, "judge": judged[8:]})]
+    with pytest.raises(BadInput, match="the tokenizer takes image .4, 4, 1., the data"):
+        page.main([f"--workdir={workdir}", "--config.data.size=8"])
     save(workdir / "bundle", toys.labelled())
     with pytest.raises(BadInput, match="--judge says nothing of a generator of one"):
         page.main([f"--workdir={workdir}", "--judge=here"])

@@ -138,12 +138,13 @@ def test_layers_are_held_together_as_long_as_they_fit(held, wanted, monkeypatch)
     assert sum(found, ()) == Features().layers
 
 
+@pytest.mark.parametrize("wide", [1, 3])
 @pytest.mark.parametrize("held, step", [(640, 1), (320, 2), (319, 3)])
-def test_components_are_those_of_training_signals(held, step, monkeypatch):
-    """Of as many of these as are held at once, ten of 64 bytes; and both parts have
-    their projection."""
-    monkeypatch.setattr(probe, "BYTES", held)
-    signal = lambda batch: batch["x"].reshape(-1, 16) / 255.0
+def test_components_are_those_of_training_signals(held, step, wide, monkeypatch):
+    """Of as many of these as are held at once, ten of 64 bytes, or of as many columns
+    as their numbers are; and both parts have their projection."""
+    monkeypatch.setattr(probe, "BYTES", held * wide)
+    signal = lambda batch: np.tile(batch["x"].reshape(-1, 16) / 255.0, wide)
     train = Labelled(DATA, True, np.arange(5, 15), np.arange(10))
     other = Labelled(DATA, False, np.arange(3), np.arange(3))
     x = {p: signal(open_examples(DATA, p.train).take(p.rows)) for p in (train, other)}

@@ -109,6 +109,15 @@ def test_only_data_of_what_is_asked_are_opened(asked, words, streams):
     assert train == ("--train" in words)
 
 
+def test_data_that_the_tokenizers_do_not_take_are_refused(workdir, monkeypatch):
+    words = "--of=name --given=image --config.data.size=8"
+    monkeypatch.setattr(score, "JointExamples", None)  # before they are joined
+    with pytest.raises(
+        BadInput, match=r"takes image \(4, 4, 1\), the data gives image"
+    ):
+        score.main([f"--workdir={workdir}", *words.split()])
+
+
 def test_usual_and_anomalous_classes_alone_are_scored(asked, monkeypatch):
     """Where every tenth example is a three."""
     monkeypatch.setattr(
@@ -153,6 +162,7 @@ def test_zeros_are_a_class_of_others(asked, monkeypatch):
             "--given=digit: it is scored; leave it out of one",
         ),
         ("--usual=1", "--usual: write --anomaly, too"),
+        ("--label=False --classify=label", "--label: --classify=label tries every one"),
         ("--usual=no --anomaly=3", "--usual: no class is called 'no'; there are 0, 1"),
         ("--anomaly=no", "--anomaly: no class is called 'no'; there are 0, 1"),
         ("--anomaly=3,1 --usual=0,3", "--usual: 3 is an anomaly, too; write others"),

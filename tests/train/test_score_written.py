@@ -109,6 +109,22 @@ def test_the_table_is_there_before_its_figures(workdir, known, tmp_path, monkeyp
     assert lines[0] == "example,label,nats,error,bits,bytes" and len(lines) == 5
 
 
+def test_bits_a_byte_are_of_the_examples_that_were_scored(
+    workdir, known, tmp_path, monkeypatch, capsys
+):
+    """Where the second and the third have no name."""
+    every = score.bounds_of
+    some = lambda *of: {name: x[[0, 3]] for name, x in every(*of).items()}
+    monkeypatch.setattr(score, "bounds_of", some)
+    words = ["--of=name", "--most=4", f"--out={tmp_path / 't.csv'}"]
+    score.main([f"--workdir={workdir}", *words])
+    rows = (tmp_path / "t.csv").read_text().splitlines()
+    assert rows[1:] == ["0,1,0.0,0.5,0.0,3", "270,7,270.0,0.5,33.75,5"]
+    said = capsys.readouterr().err
+    assert "left out: 2 of 4 examples lack some of name\n" in said
+    assert f"\n{270 / math.log(2) / 8:.4g} bits a byte of text\n" in said
+
+
 @pytest.mark.parametrize("classify", ["label", "digit"])
 def test_the_likeliest_is_right_by_labels_of_the_same_examples(
     workdir, known, tmp_path, classify, monkeypatch

@@ -168,6 +168,17 @@ def examples_for(codec: Codec, data: Modality, train: bool) -> Examples:
     return examples
 
 
+def check_data(thing: Codec | Generator, experiment: Experiment) -> None:
+    """Raises BadInput where the held-out data are not what the tokenizer, or one of the
+    generator's, was trained on; see `examples_for`."""
+    if isinstance(thing, Codec):
+        examples_for(thing, experiment.one_data, train=False)
+        return
+    assert isinstance(experiment, StageTwo)  # as `check_experiment` has seen
+    for name, codec in thing.codecs.items():
+        examples_for(codec, experiment.sources[name], train=False)
+
+
 def check_shape(codec: Codec, data: Modality) -> None:
     """Raises BadInput where the data gives what the tokenizer does not take."""
     want, have = codec.contract, (data.kind, tuple(data.shape))

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -185,6 +185,15 @@ class JointExamples:
         count = count if most is None else min(most, count)
         for k in range(count):
             yield self.take((k * batch + mine) * len(self) // (count * batch))
+
+
+def having(batch: Batch, names: Iterable[str]) -> Bool[np.ndarray, "b"]:
+    """Which examples of a joint batch have something of all these streams."""
+    there = np.ones(len(next(iter(batch["streams"].values()))), bool)
+    for name in names:
+        if name in batch["known"]:
+            there &= batch["known"][name].reshape(len(there), -1).any(1)
+    return there
 
 
 def _without(here, x, known):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from train.errors import BadInput
 from train.evaluation.crossings import bounds
 from train.evaluation.crossings.bounds import (
     Bounds,
@@ -63,6 +64,22 @@ def test_a_batch_says_which_examples_it_holds(monkeypatch):
     found = [(*each,) for each in batches_of(data, np.array([3, 8, 5]))]
     assert [rows.tolist() for rows, *_ in found] == [[3, 8], [5, 5]]
     assert [more for _, *more in found] == [[2, {"of": [3, 8]}], [1, {"of": [5, 5]}]]
+
+
+def test_examples_without_what_is_scored_or_given_are_no_rows(told):
+    """Of nothing the bound is 0, and of what is not given it is another question's."""
+    *made, _ = told
+    batch = some(ROWS)
+    batch["known"] = {"digit": np.array([1.0, 0, 1]), "class": np.zeros(3)}
+    given = Bounds(*made, given=("digit",))
+    assert bounds_of(given, [(ROWS, 3, batch)])["example"].tolist() == [0, 2]
+    assert bounds_of(given, [(ROWS, 2, batch)])["example"].tolist() == [0]
+    table = bounds_of(Bounds(*made), [(ROWS, 3, batch), (ROWS + 3, 3, batch)])
+    assert table["example"].tolist() == [0, 1, 2, 3, 4, 5]
+    batch["known"]["name"] = np.array([[0, 0], [0, 1], [0, 0]])
+    assert bounds_of(Bounds(*made), [(ROWS, 3, batch)])["nats"].tolist() == [5]
+    with pytest.raises(BadInput, match="^none of the examples has .*of name, class$"):
+        bounds_of(Bounds(*made, given=("class",)), [(ROWS, 3, batch)])
 
 
 def test_an_anomaly_is_scored_alone_too_under_the_same_noise(told):

@@ -20,7 +20,7 @@ from train.evaluation.estimates import Proportion, Resampled, explained, mean
 from train.evaluation.evaluator import Evaluator, Evaluators
 from train.evaluation.means import Values, where_there
 from train.modalities import Batch, Modality
-from train.pipeline import JointExamples, open_examples, spaced
+from train.pipeline import JointExamples, having, open_examples, spaced
 from vqdit.shapes import Bool, Int
 
 USUAL = 1024  # training examples, at most, of which the usual answer is made
@@ -115,9 +115,8 @@ class Answer:
         # Signals are in memory at once, and those of films and scans are large.
         size = 1 if self.source else math.prod(self.data.shape)
         rows = spaced(len(joint), min(USUAL, max(1, VALUES // size)))
-        batch, count = joint.take(rows), len(rows)
-        known = batch["known"].get(self.name, np.ones(count))
-        there = known.reshape(count, -1).any(1)
+        batch = joint.take(rows)
+        there = having(batch, [self.name])
         return usual(self.truth(batch), there) if there.any() else None
 
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from train.errors import BadInput
 from train.evaluation.crossings.retrieval import pair_costs
 from train.evaluation.drawing import first_shown, presented
 from train.evaluation.evaluator import reconstruct
 from train.modalities import Batch
-from train.pipeline import JointExamples
+from train.pipeline import JointExamples, having
 from train.progress import progress
 from train.runtime.keys import key_of
 from vqdit.diffusion.process import against
@@ -84,7 +85,9 @@ def bounds_of(
     anomalies: bool = False,
     without: bool = False,
 ) -> BoundTable:
-    """ "example", "label", and the fields of a Score.
+    """ "example", "label", and the fields of a Score, of the examples that have
+    something of all that is scored and given: of nothing the bound is 0. Raises
+    BadInput where none has.
 
     classify: "label" or a stream of labels, each of whose `values` is tried: the fields
         are those of the best, "likeliest", beside "nats_" of each.
@@ -95,7 +98,7 @@ def bounds_of(
     without: adds, where nothing is tried, "without_" each that is given: the nats
         with the others alone.
     """
-    parts = []
+    parts, names = [], (*bounds.scorer.of, *bounds.given)
     for rows, mine, batch in batches:
         columns = {"example": rows, "label": batch["label"]}
         arguments = bounds.arguments(batch)
@@ -110,8 +113,12 @@ def bounds_of(
         columns |= {name: nats[given] for name, given in asked.items()}
         if anomalies and not bounds.shown:
             columns |= _lost(bounds.generator, arguments["x"], batch["known"])
-        parts.append({name: np.asarray(v)[:mine] for name, v in columns.items()})
-    return {name: np.concatenate([x[name] for x in parts]) for name in parts[0]}
+        there = having(batch, names) & (np.arange(len(rows)) < mine)
+        parts.append({name: np.asarray(v)[there] for name, v in columns.items()})
+    table = {name: np.concatenate([x[name] for x in parts]) for name in parts[0]}
+    if not len(table["example"]):
+        raise BadInput(f"none of the examples has something of {', '.join(names)}")
+    return table
 
 
 def _scored(bounds, rows, arguments, classify, values) -> BoundTable:

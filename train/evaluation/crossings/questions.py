@@ -14,7 +14,7 @@ from train.evaluation.drawing import BATCH, presented, restored, several
 from train.evaluation.evaluator import affordable
 from train.evaluation.means import Values
 from train.modalities import Batch, Modality
-from train.pipeline import JointExamples, once, open_examples, spaced
+from train.pipeline import JointExamples, having, once, open_examples, spaced
 from train.progress import progress
 from train.runtime import hosts
 from vqdit.shapes import Int
@@ -107,9 +107,7 @@ class Crossings:
         def take(ranks: np.ndarray) -> Batch:
             batch = joint.take(index[ranks]) | {"rank": ranks, "index": index[ranks]}
             batch["label"] = joint.labels(index[ranks], crossing.want)
-            known = [batch["known"].get(n) for n in (*crossing.given, crossing.want)]
-            seen = [x.reshape(len(x), -1).any(1) for x in known if x is not None]
-            batch["there"] = np.all(seen, 0) if seen else np.ones(len(ranks), bool)
+            batch["there"] = having(batch, (*crossing.given, crossing.want))
             return batch | {"truth": answer.truth(batch)}
 
         step = size * processes

@@ -10,7 +10,7 @@ import numpy as np
 from train.evaluation.crossings.rivals import flat_signals, principal
 from train.evaluation.texts import edits
 from train.modalities import Batch
-from train.pipeline import JointExamples, spaced
+from train.pipeline import JointExamples, having, spaced
 from train.progress import progress
 from vqdit.shapes import Float, Int
 from vqdit.tokenizer.text import Text
@@ -71,10 +71,8 @@ def with_all(
     data: JointExamples, rows: Int[np.ndarray, "n"], names: Iterable[str]
 ) -> tuple[Int[np.ndarray, "k"], Batch]:
     """Those of the rows that have something of all these streams, and their batch."""
-    batch, there = data.take(rows), np.ones(len(rows), bool)
-    for name in names:
-        if name in batch["known"]:
-            there &= batch["known"][name].reshape(len(rows), -1).any(1)
+    batch = data.take(rows)
+    there = having(batch, names)
     return rows[there], jax.tree.map(lambda x: x[there], batch)
 
 
