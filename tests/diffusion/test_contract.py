@@ -558,6 +558,14 @@ def test_a_network_may_answer_in_bfloat16():
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
+def test_a_sample_has_a_derivative_by_its_noise():
+    """Also at t = 1, where there may be no data, and at 0, where there is no slope."""
+    run, noise = drawn_together([s for s in SOLVERS if fits(s, Gaussian())])
+    total = lambda noise: sum(x.sum() for x in run(noise).values())
+    for name, slope in jit(jax.grad(total))(noise).items():
+        assert np.isfinite(slope).all() and np.abs(slope).max() > 1e-3, name
+
+
 def test_times_that_begin_past_the_start_are_refused():
     """Noise alone says nothing of the data at t = 1."""
     process = Gaussian(Linear(), "noise")
