@@ -54,6 +54,7 @@ from vqdit.diffusion import (
     VarianceExploding,
     example_keys,
     preconditioned,
+    priors,
     sample,
 )
 from vqdit.nn.streams import Continuous, Discrete
@@ -518,6 +519,51 @@ def test_a_sample_is_its_key_and_id(solver):
     everyone, order = run(jnp.arange(8)), jnp.array([5, 0, 3])
     np.testing.assert_allclose(run(order), everyone[order], atol=1e-5)
     assert len({tuple(np.ravel(x).tolist()) for x in np.asarray(everyone)}) > 4
+
+
+def drawn_together(solvers, answered=lambda output: output):
+    """noise -> samples of every solver, each of the first process that it solves, of a
+    network whose answers are `answered`; and their noise."""
+    every = [*PROCESSES.values()]
+    some = {repr(s): next(p for p in every if fits(s, p)) for s in solvers}
+    times = {name: Steps(3)(process) for name, process in some.items()}
+    keys, shapes = (
+        example_keys(jax.random.key(0), jnp.arange(4)),
+        {n: (6,) for n in some},
+    )
+
+    def predict(x, t):
+        found = {}
+        for name, process in some.items():
+            if process.kind == "latents":
+                found[name] = jnp.tanh(x[name]) * t[name][:, None]
+            else:
+                found[name] = jnp.zeros((*x[name].shape, 3)) + jnp.arange(3) / 4
+        return answered(found)
+
+    def run(noise):
+        by = {repr(solver): solver for solver in solvers}
+        return sample(some, by, predict, keys, shapes, times, noise=noise)
+
+    return run, priors(some, shapes, keys)
+
+
+def test_a_network_may_answer_in_bfloat16():
+    """Samples are those of the same numbers in float32: draws of bfloat16 are coarse,
+    and favour the first codes."""
+    half = lambda found: {n: v.astype(jnp.bfloat16) for n, v in found.items()}
+    wide = lambda found: {n: v.astype(jnp.float32) for n, v in half(found).items()}
+    (one, noise), (two, _) = (drawn_together(SOLVERS, how) for how in (half, wide))
+    found, expected = jit(lambda noise: (one(noise), two(noise)))(noise)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_a_sample_has_a_derivative_by_its_noise():
+    """Also at t = 1, where there may be no data, and at 0, where there is no slope."""
+    run, noise = drawn_together([s for s in SOLVERS if fits(s, Gaussian())])
+    total = lambda noise: sum(x.sum() for x in run(noise).values())
+    for name, slope in jit(jax.grad(total))(noise).items():
+        assert np.isfinite(slope).all() and np.abs(slope).max() > 1e-3, name
 
 
 def test_times_that_begin_past_the_start_are_refused():

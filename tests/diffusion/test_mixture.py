@@ -175,6 +175,21 @@ def test_a_share_is_drawn_between_its_ends():
     assert (whole.given["b"].sum(1) == 4).all()
 
 
+def test_a_share_of_whole_tokens_is_that_many():
+    """Whatever float32 makes of it."""
+    counts = ((6, 5), (10, 9), (12, 5), (22, 13), (23, 7))
+
+    @jax.jit
+    def run(key):
+        return [
+            [kind(k / n, k / n)(key, 1, (n,)).sum() for kind in (Around, Prefix)]
+            for n, k in counts
+        ]
+
+    expected = [[k, k] for _, k in counts]
+    np.testing.assert_array_equal(run(jax.random.key(0)), expected)
+
+
 PAIR = (Continuous("image", (2, 2), 2), Discrete("word", (3,), 5))
 PROCESSES = {"image": Gaussian(), "word": Masking(5)}
 TIMES = {"image": Uniform(), "word": LogitNormal()}

@@ -246,6 +246,17 @@ def test_signals_are_checked_at_the_door(codec, kind, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])
+def test_signals_that_a_jit_closes_over_are_checked(codec, kind):
+    """They are no arguments of it: their values are known."""
+    x, z = kind(pictures(4, 4)), kind(np.ones((2, 2, 2, 2), np.float32))
+    found = jax.eval_shape(lambda: (codec.latents(x), codec.decode_latents(z)))
+    assert [each.shape for each in found] == [z.shape, x.shape]
+    wrong = kind(bad(pictures(4, 4), 3, np.nan))
+    with pytest.raises(ValueError, match="not all finite"):
+        jax.eval_shape(lambda: codec.latents(wrong))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])
 def test_codes_and_latents_are_checked_at_the_door(codec, kind, monkeypatch):
     monkeypatch.setattr(codecs, "_run", None)
     codes, z = np.ones((2, 2, 2, 1), np.int32), np.ones((2, 2, 2, 2), np.float32)

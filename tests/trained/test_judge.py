@@ -66,3 +66,11 @@ def test_of_no_signals_there_are_no_pictures_and_of_a_jit_no_values():
     assert as_pictures(None, np.zeros((0, 3, 4, 5, 2), np.uint8)).shape == (0, 4, 5, 6)
     check_signals(None, full((0, 3, 4, 5, 2), 0))
     jax.eval_shape(lambda x: check_signals(None, x), jnp.zeros((2, 3, 4, 5, 1)))
+
+
+def test_values_that_a_jit_closes_over_are_known():
+    x = jnp.asarray(full((2, 7, 1), 0))
+    jax.eval_shape(lambda: check_signals(None, x))
+    x = x.at[0].set(jnp.nan)
+    with pytest.raises(ValueError, match="not all finite"):
+        jax.eval_shape(lambda: check_signals(None, x))

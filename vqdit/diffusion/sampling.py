@@ -75,7 +75,10 @@ def sample(
         for name, mask in parts.items():
             now[name] = jnp.where(mask, 0.0, against(now[name], mask))
             x = x | {name: keep(name, x[name])}
-        return predict({**x, **given}, now)
+        # Whatever the network computes in: Gumbel draws of bfloat16 are so coarse that
+        # the first codes come too often.
+        wide = lambda y: y.astype(jnp.promote_types(y.dtype, jnp.float32))
+        return jax.tree.map(wide, predict({**x, **given}, now))
 
     def begin(name, x, memory, i):
         solver, process = solvers[name], processes[name]

@@ -41,7 +41,7 @@ def values(contract: LatentContract, x: Any) -> Any:
         )
     if not x.size:
         raise ValueError(f"{wanted}; got no values, {x.shape}")
-    ends = _extremes(x)
+    ends = extremes(x)
     low, high = ends.min(), ends.max()
     if low >= 0 and high > 2 and not contract.scale:
         raise ValueError(
@@ -74,7 +74,7 @@ def tokens(contract: LatentContract, q: Any) -> Any:
             f"codes are (b, {', '.join(map(str, contract.code_grid))}, {books}), "
             f"or of other sides or fewer books; got {q.shape}"
         )
-    for book, (low, high) in enumerate(zip(*_extremes(q), strict=True)):
+    for book, (low, high) in enumerate(zip(*extremes(q), strict=True)):
         if low < 0 or high >= contract.codes[book]:
             raise ValueError(
                 f"codes of book {book} are 0 to {contract.codes[book] - 1}; got "
@@ -96,7 +96,7 @@ def latents(contract: LatentContract, z: Any) -> Any:
         )
     if not z.size:
         raise ValueError(f"got no latents, {z.shape}")
-    _extremes(z)
+    extremes(z)
     return z
 
 
@@ -106,7 +106,7 @@ def stream(stream: Continuous | Discrete, x: Any, masked: bool) -> None:
         raise ValueError(f"it is {x.shape}; write (b, *{stream.shape})")
     if jnp.issubdtype(x.dtype, jnp.floating) != (stream.kind == "latents"):
         raise ValueError(f"its {stream.kind} are {stream.dtype}; got {x.dtype}")
-    ends, most = _extremes(x), stream.most(masked)
+    ends, most = extremes(x), stream.most(masked)
     if most is not None and (ends.min() < 0 or ends.max() > most):
         raise ValueError(f"codes are 0 to {most}; got {ends.min():g} to {ends.max():g}")
 
@@ -214,15 +214,16 @@ def _spelled(value):
     return told(" ".join(repr(value).split()))
 
 
-def _extremes(x):
-    """(least, greatest) of each channel, raising where one is not finite.
+def extremes(x: Any) -> np.ndarray:
+    """(least, greatest) of each channel. Raises ValueError where one is not finite.
 
     Zeros inside a jit, where values are not known.
     """
     if isinstance(x, jax.core.Tracer):
         return np.zeros((2, x.shape[-1]))
-    ends = _ends(x) if isinstance(x, jax.Array) else _ends.__wrapped__(x)
-    ends = np.stack([np.asarray(end) for end in ends]).astype(np.float64)
+    with jax.ensure_compile_time_eval():  # what is no argument of a jit is known there
+        ends = _ends(x) if isinstance(x, jax.Array) else _ends.__wrapped__(x)
+        ends = np.stack([np.asarray(end) for end in ends]).astype(np.float64)
     if not np.isfinite(ends).all():
         raise ValueError(
             f"values of {x.shape} are not all finite; set what was not observed to 0"
