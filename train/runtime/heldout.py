@@ -22,6 +22,7 @@ from train.runtime.log import Logger
 from train.runtime.loop import Hook
 from train.runtime.sharding import by_example
 from train.runtime.step import Objective, TrainState, beside
+from vqdit.quantizers.codebook.health import OF_TRAINING
 from vqdit.sealed import parsed
 from vqdit.values import near
 
@@ -84,7 +85,7 @@ class HeldOut:
         def losses(state, batch):
             batch = batch if self.encode is None else self.encode(batch)
             how = (state.params, state.stats, batch, state.key, state.step)
-            return self.objective(*how)[1][1]
+            return _heldout(self.objective(*how)[1][1])
 
         return {self.loss, *jax.eval_shape(losses, state, batch)}
 
@@ -153,7 +154,7 @@ def heldout_loss(
     @jax.jit
     def measure(params, stats, batch, key, step):
         loss, (_, metrics) = split(params, stats, batch, key, step)
-        return {name: loss, **metrics}
+        return {name: loss, **_heldout(metrics)}
 
     def run(step: int, state: TrainState) -> None:
         params = state.ema if jax.tree.leaves(state.ema) else state.params
@@ -173,6 +174,11 @@ def heldout_loss(
             best.shown(step, state, means)
 
     return Hook(run, every)
+
+
+def _heldout(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that say something of the batch: codes of training fill a usage window."""
+    return {name: x for name, x in metrics.items() if name not in OF_TRAINING}
 
 
 class Best:

@@ -4,6 +4,7 @@ import json
 import os
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -20,6 +21,7 @@ from train.runtime.heldout import (
     scored,
 )
 from train.runtime.sharding import batch_sharding, make_mesh, state_sharding
+from vqdit.quantizers.codebook.health import UsageWindow, over_books
 
 
 class Lines(list):
@@ -58,6 +60,35 @@ def test_it_is_the_objectives_mean_over_held_out_batches():
     spread = np.mean([metrics["spread"] for _, (_, metrics) in found])
     np.testing.assert_allclose(first["heldout_spread"], spread, rtol=1e-5)
     jax.tree.map(np.testing.assert_array_equal, before, placed.params)
+
+
+def test_nothing_is_said_of_the_codes_of_training():
+    """A tokenizer trained for three steps on one code of four has used it alone, and
+    a held-out batch beside that window would hardly show."""
+    window = UsageWindow(4, 64)
+    codes = jnp.zeros(16, jnp.int32)
+    variables = window.init(jax.random.key(0), codes, True, method="observe")
+
+    def objective(params, stats, batch, key, step):
+        found, stats = window.apply(
+            {**stats, "usage": variables["usage"]},
+            codes,
+            True,
+            method="observe",
+            mutable="usage",
+        )
+        found = over_books([found | {"revived": jnp.zeros(())}]) | {"psnr": 1.0}
+        return jnp.zeros(()), (stats, found)
+
+    state, lines = toy.new_state(), Lines()
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    batches = lambda: iter(toy.batches(100, 1))
+    heldout_loss(objective, batches, 1, lines, sharding).run(1, state)
+    assert lines == [(1, {"heldout_loss": 0.0, "heldout_psnr": 1.0})]
+    run = Run(1, batch=1, heldout_every=1, best="heldout_perplexity")
+    held = HeldOut(objective, lambda rows: batches(), lambda *_: None)
+    with pytest.raises(BadInput, match="run.best='heldout_perplexity' is no figure"):
+        held.check(run, state)
 
 
 def test_noise_is_the_same_every_time_and_another_for_each_batch():

@@ -29,6 +29,10 @@ def window_of(codes: int, window: int | None = None) -> int:
     return window or (USUAL if LEAST * codes <= USUAL else AMPLE * codes)
 
 
+# Metrics of the window, and of what was revived: of training, whatever was asked last.
+OF_TRAINING = ("usage", "usage_min", "perplexity", "entropy_bits", "revived")
+
+
 class UsageWindow(nn.Module):
     """What became of the last `window` codes of training.
 
