@@ -247,8 +247,8 @@ class Churn(Checked, Solver):
         """x with noise added."""
         schedule, later = process.schedule, self.time(0, process, t, s)
         ratio = schedule.alpha(later) / schedule.alpha(t)
-        # Where nothing is added there may be no data, whose ratio does not exist; chosen
-        # here, not at the end, through which a derivative would be NaN.
+        # Where nothing is added there may be no data, whose ratio does not exist. It is
+        # chosen here: chosen at the end, its derivative would still be NaN.
         ratio = jnp.where(later > t, ratio, 1.0)
         fresh = schedule.sigma(later) ** 2 - (ratio * schedule.sigma(t)) ** 2
         fresh = self.scale * jnp.sqrt(jnp.maximum(fresh, 0.0))
