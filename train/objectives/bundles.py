@@ -81,8 +81,8 @@ def seal_of(path: str | Path) -> str | None:
 def keep(folder: Path, thing: T) -> T:
     """Writes a bundle, once for all processes, and returns what is in it.
 
-    Raises BadInput where something else is in its place, and of weights that are not
-    finite.
+    Raises BadInput where something else is in its place or it cannot be written, and of
+    weights that are not finite.
     """
     with hosts.together():
         if hosts.first():
@@ -90,6 +90,9 @@ def keep(folder: Path, thing: T) -> T:
                 save(folder, thing)
             except ValueError as error:
                 raise BadInput(one_line(error)) from error
+            except OSError as error:  # of a full disk it names no file
+                line = f"{folder} cannot be written: {one_line(error)}"
+                raise BadInput(line) from error
     return thing
 
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from train.config import Run
-from train.errors import BadInput
+from train.errors import BadInput, one_line
 from train.modalities.files.writing import write_bytes
 from train.progress import say
 from train.runtime import hosts
@@ -182,7 +182,8 @@ def _heldout(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Best:
-    """Keeps what has the best figure so far.
+    """Keeps what has the best figure so far. What the disk does not take from a process
+    that is alone is told, and no error; the note is then of what was kept before.
 
     figure: such as "heldout_loss", of which the smallest is best, or "-heldout_psnr",
         of which the largest is.
@@ -212,11 +213,17 @@ class Best:
         if held is not None and held["step"] < step:
             if self.sign * value >= self.sign * held["value"]:
                 return
-        self.keep(state)
-        if hosts.first():
-            told = {"figure": self.name, "value": value, "step": step}
-            write_bytes(self.note, json.dumps(told).encode())
-        hosts.wait("best")
+        told = {"figure": self.name, "value": value, "step": step}
+        try:
+            self.keep(state)
+            with hosts.together():
+                if hosts.first():
+                    write_bytes(self.note, json.dumps(told).encode())
+        except (BadInput, OSError) as error:  # a full disk is no reason to stop
+            if hosts.several():  # the others may wait for what did not come
+                raise
+            say(f"step {step}: the best so far is not kept: {one_line(error)}")
+            return
         say(f"step {step}: {self.name} {value:.4g} is the best so far")
 
     def _held(self) -> dict | None:

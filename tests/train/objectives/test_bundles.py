@@ -82,9 +82,10 @@ def test_a_bundle_that_the_first_cannot_write_all_refuse(error, monkeypatch):
 
     monkeypatch.setattr(bundles.hosts, "together", noting(left))
     monkeypatch.setattr(bundles, "save", save)
-    with pytest.raises((BadInput, OSError)):
+    with pytest.raises(BadInput) as caught:
         bundles.keep("folder", "thing")
-    assert left == [str(error)]
+    assert left == [str(caught.value)] and str(error) in left[0]
+    assert ("folder cannot be written" in left[0]) == isinstance(error, OSError)
     monkeypatch.setattr(bundles.hosts, "first", lambda: False)
     assert bundles.keep("folder", "thing") == "thing"
 

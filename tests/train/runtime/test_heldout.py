@@ -1,7 +1,6 @@
 """The loss on held-out batches: of the average, the same noise every time."""
 
 import json
-import os
 
 import jax
 import jax.numpy as jnp
@@ -139,10 +138,36 @@ def test_the_best_is_kept_and_known_to_a_run_that_goes_on(tmp_path):
     note.write_text("[]")
     assert kept("heldout_psnr", (9, 0.0)) == [9]
     assert kept("evaluation_psnr", (10, 0.0)) == []  # another evaluation has it
-    before, full = note.read_bytes(), lambda state: os.open("/none/there", os.O_RDONLY)
+
+
+def test_training_outlives_a_best_that_the_disk_does_not_take(
+    tmp_path, capsys, monkeypatch
+):
+    """What is noted is there. Several processes end: one may wait for others."""
+    note, kept = tmp_path / "best.json", []
+    Best("psnr", kept.append, note).shown(1, "old", {"psnr": 2.0})
+    before = note.read_bytes()
+
+    def full(state):
+        raise OSError(28, "No space left", "best")
+
+    best = Best("psnr", full, note)
+    best.shown(2, "new", {"psnr": 1.0})
+    best.keep, written = kept.append, best.note
+    best.note = note / "no folder"
+    best.shown(3, "newer", {"psnr": 1.0})
+    *_, first, second = capsys.readouterr().err.splitlines()
+    assert first == (
+        "step 2: the best so far is not kept: [Errno 28] No space left: 'best'"
+    )
+    assert second.startswith("step 3: the best so far is not kept: [Errno")
+    assert note.read_bytes() == before
+    best.note = written
+    best.shown(4, "newest", {"psnr": 1.5})  # there is room again
+    assert kept == ["old", "newer", "newest"]
+    monkeypatch.setattr(hosts, "several", lambda: True)
     with pytest.raises(OSError):
-        Best("heldout_psnr", full, note).shown(11, None, {"heldout_psnr": -1.0})
-    assert note.read_bytes() == before, "what is noted is there"
+        Best("psnr", full, tmp_path / "none").shown(5, "state", {"psnr": 0.0})
 
 
 def test_figures_are_logged_and_the_best_of_them_kept(tmp_path):

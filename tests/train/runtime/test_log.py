@@ -19,6 +19,7 @@ from tensorboardX.record_writer import masked_crc32c
 
 from train.errors import BadInput
 from train.modalities import Audio, Images, Ranges, Series, Video, Volumes
+from train.modalities.files.writing import write_bytes
 from train.modalities.shown import Units
 from train.report.examples import play, show_samples
 from train.runtime.log import Logger, _rewind, read_metrics, say
@@ -337,6 +338,12 @@ def test_a_run_outlives_a_full_disk_and_writes_what_waits(tmp_path, capsys):
     assert once < set(said) and all(said.count(each) == 1 for each in said)
     assert [p.name for p in (tmp_path / "samples").iterdir()] == ["x_000040.png"]
     assert steps(tmp_path) == list(range(1, 41))
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path):
+    with a_full_disk(10), pytest.raises(OSError, match="large: '.*/config.json'"):
+        write_bytes(tmp_path / "config.json", b"longer than that")
+    assert not any(tmp_path.iterdir())
 
 
 class Full(io.StringIO):

@@ -49,6 +49,9 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # of a full disk it has none
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
