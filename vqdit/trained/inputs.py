@@ -222,7 +222,7 @@ def extremes(x: Any) -> np.ndarray:
     if isinstance(x, jax.core.Tracer):
         return np.zeros((2, x.shape[-1]))
     with jax.ensure_compile_time_eval():  # what is no argument of a jit is known there
-        ends = _ends(x) if isinstance(x, jax.Array) else _ends.__wrapped__(x)
+        ends = _jitted_ends(x) if isinstance(x, jax.Array) else _ends(x)
         ends = np.stack([np.asarray(end) for end in ends]).astype(np.float64)
     if not np.isfinite(ends).all():
         raise ValueError(
@@ -231,10 +231,12 @@ def extremes(x: Any) -> np.ndarray:
     return ends
 
 
-@jax.jit
 def _ends(x):
     axes = tuple(range(x.ndim - 1))
     return x.min(axes), x.max(axes)
+
+
+_jitted_ends = jax.jit(_ends)
 
 
 @functools.lru_cache(maxsize=256)
