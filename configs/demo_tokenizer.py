@@ -4,9 +4,22 @@ python -m train.stage_one --config=configs/demo_tokenizer.py --workdir=runs/digi
 
 Two CPU cores: about half a minute. Expected: PSNR above 25 dB on the held-out digits,
 every code in use.
+
+python -m train.evolve --config=configs/demo_tokenizer.py --workdir=runs/search \\
+    --config.run.best=-evaluation_psnr_db --config.run.evaluate='Reconstructions(100)'
+
+looks for better settings in SPACE.
 """
 
-from train.config import KMeansInit, Optimizer, Run, StageOne, Weights
+from train.config import (
+    Between,
+    Choice,
+    KMeansInit,
+    Optimizer,
+    Run,
+    StageOne,
+    Weights,
+)
 from train.modalities import Images
 from vqdit.quantizers import FSQ, EMAVectorQuantizer, VectorQuantizer
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
@@ -42,4 +55,11 @@ VARIANTS = {
     "gradient": {"model.quantizer": GRADIENT},
     "no_kmeans": {"model.quantizer.start": "normal"},
     "no_commit": {"losses.quantizer.commit": 0.0},
+}
+
+SPACE = {
+    "optimizer.peak_lr": Between(3e-4, 3e-2, log=True),
+    "losses.quantizer.commit": Between(0.01, 2.0, log=True),
+    "model.quantizer.decay": Between(0.8, 0.999),
+    "model.quantizer.dim": Choice((2, 4, 8, 16), ordered=True),
 }

@@ -50,7 +50,7 @@ TRAIN = (
     PROGRAMS,
 )
 # Programs that run others, whole.
-TOURS = {"ablate": {"stage_one", "stage_two"}, "demo": {"stage_one", "stage_two"}}
+TOURS = {name: {"stage_one", "stage_two"} for name in ("ablate", "demo", "evolve")}
 # So within a room that holds rooms, beside its files. REST are those that are not
 # named, which may import each other.
 REST = "the rest"

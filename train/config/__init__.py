@@ -14,6 +14,7 @@ from train.config.experiment import (
 from train.config.file import load_config, variants
 from train.config.optimizers import SGD, Adafactor, AdamW, Muon, Optimizer
 from train.config.override import replaced
+from train.config.search import Between, Choice
 from train.config.weights import Ramp, Weights
 
 __all__ = [
@@ -37,4 +38,6 @@ __all__ = [
     "load_config",
     "variants",
     "replaced",
+    "Between",
+    "Choice",
 ]

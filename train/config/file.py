@@ -3,12 +3,14 @@
 import importlib.util
 import re
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
 from train.config.experiment import Experiment
 from train.config.override import replaced
 from train.config.packages import packages_of, trust
+from train.config.search import Between, Choice
 from train.config.weights import USUAL
 from train.errors import BadInput
 from vqdit.values import near
@@ -80,6 +82,19 @@ def _loaded(path: str | Path, variant: str | None) -> Experiment:
 def variants(path: str | Path) -> tuple[str, ...]:
     """Names of a config file's VARIANTS, in its order."""
     return tuple(getattr(_run_file(path)[1], "VARIANTS", {}))
+
+
+def space_of(path: str | Path) -> dict[str, Between | Choice]:
+    """A config file's SPACE, where `train.evolve` looks for settings; {} for none."""
+    found = getattr(_run_file(path)[1], "SPACE", {})
+    pairs = found.items() if isinstance(found, Mapping) else [(found, None)]
+    for at, each in pairs:
+        if not isinstance(at, str) or not isinstance(each, Between | Choice):
+            raise BadInput(
+                f"{path}: SPACE is of fields, such as "
+                '{"optimizer.peak_lr": Between(3e-4, 1e-2, log=True)}'
+            )
+    return dict(found)
 
 
 def _run_file(path: str | Path) -> tuple[Path, ModuleType]:

@@ -50,7 +50,8 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # of a full disk it has none
+        if error.errno is not None and error.filename is None:  # as of a full disk
+            error.filename = str(path)
         raise
     finally:
         partial.unlink(missing_ok=True)
