@@ -43,6 +43,20 @@ def nll(joint):
         return -np.log(np.asarray(joint).reshape(-1))
 
 
+@schedules
+def test_a_query_is_at_the_time_at_which_so_many_are_masked(schedule):
+    """Of twelve codes, of which ten are known, 1 to 10; none of the other two."""
+    process, known = Masking(VOCAB, schedule), jnp.arange(12) < 10
+    keys = jax.random.split(jax.random.key(0), 10)
+    u = (jnp.arange(10) + 0.5) / 10
+    query = lambda u, key: process.query(jnp.zeros((12, 1), jnp.int32), u, key, known)
+    x_t, t = jax.vmap(query)(u, keys)
+    masked = np.asarray(x_t[..., 0] == MASK)
+    np.testing.assert_array_equal(masked.sum(1), np.arange(1, 11))
+    assert not masked[:, 10:].any()
+    np.testing.assert_allclose(schedule.sigma(t), masked.sum(1) / 10, atol=1e-3)
+
+
 INDEPENDENT = np.outer([0.5, 0.3, 0.2], [0.1, 0.6, 0.3])
 joints = pytest.mark.parametrize("joint", [INDEPENDENT, JOINT], ids=["apart", "joint"])
 

@@ -23,6 +23,7 @@ def test_neighbours_are_those_of_brute_force(k, monkeypatch):
     expected_index, expected_distance = by_brute_force(x, reference, k)
     np.testing.assert_array_equal(index, expected_index)
     np.testing.assert_allclose(distance, expected_distance, rtol=1e-6)
+    assert nearest_neighbours(x, reference)[0].shape == (10, 1)  # unless it is asked
 
 
 def test_a_copy_is_at_zero_far_from_the_origin():

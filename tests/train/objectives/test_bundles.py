@@ -63,13 +63,21 @@ def test_a_judge_hears_a_last_part_of_a_hop(monkeypatch):
     data = Audio(rate=2000, length=1000, threads=0)
     front = LogMel(2000, 64, 32, bands=8)
     judge = Judge(Classifier(4, (8,)), {}, (32, 8, 1), {"data": source(data)}, front)
-    monkeypatch.setattr(bundles, "open_bundle", lambda *of: judge)
+    asked = []
+
+    def opened(path, kind, at):
+        asked.append(at)
+        return judge
+
+    monkeypatch.setattr(bundles, "open_bundle", opened)
     for length in (993, 1000, 1024):
         assert open_judge("it", dataclasses.replace(data, length=length), 4) is judge
     for length, frames in ((992, 31), (1025, 33)):
         other = dataclasses.replace(data, length=length)
         with pytest.raises(BadInput, match=rf"the data's are \({frames}, 8, 1\)"):
             open_judge("it", other, 4)
+    open_judge("it", data, 4, "losses.features")
+    assert asked == ["--judge"] * 5 + ["losses.features"]
 
 
 @pytest.mark.parametrize("error", [ValueError("not finite"), OSError(28, "full")])

@@ -44,3 +44,5 @@ def test_heights_are_shares_of_each_channel(monkeypatch):
     # Of a channel of which nothing is known there is none, and others keep their names.
     value_histogram([sample[0], np.zeros(0), sample[1]], False)
     assert [*seen[2][0]] == ["channel 0", "channel 2"]
+    value_histogram([sample[0]] * 9, False)  # of more than six none could be told
+    assert [*seen[3][0]] == [f"channel {c}" for c in range(6)]
