@@ -9,7 +9,7 @@ import pytest
 
 from tests.diffusion.toys import SCHEDULES, TARGETS, schedule_name
 from vqdit import Continuous
-from vqdit.diffusion import DDPMLinear, Gaussian, Linear, Process
+from vqdit.diffusion import DDPMLinear, Gaussian, Linear, Process, VarianceExploding
 
 schedules = pytest.mark.parametrize("schedule", SCHEDULES, ids=schedule_name)
 targets = pytest.mark.parametrize("target", TARGETS)
@@ -254,3 +254,26 @@ def test_guidance_moves_the_channels_that_it_is_for():
     assert Gaussian(guided=4).fit(Continuous("x", (2,), 4)) == Gaussian(guided=4)
     with pytest.raises(ValueError, match="guided=5 of 4 channels; write at most"):
         Gaussian(guided=5).fit(Continuous("x", (2,), 4))
+
+
+@pytest.mark.parametrize("schedule", [VarianceExploding(0.01, 2.0), Linear()])
+def test_the_bound_of_a_perfect_network_is_the_likelihood(schedule):
+    """Of numbers that are N(0, 1), also where at the greatest noise, of twice their
+    spread, a fifth of what is there is still data."""
+    process, known = Gaussian(schedule, "noise"), jnp.ones((1,), bool)
+
+    def one(x0, u, key):
+        x_t, t = process.query(x0, u, key, known)
+        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+        output = sigma * x_t / (alpha**2 + sigma**2)  # the mean of the noise, given x_t
+        return process.bound(output, x0, x_t, t, known)
+
+    draws = 20_000
+    u = (jnp.arange(draws) + 0.5) / draws
+    keys = jax.random.split(jax.random.key(0), draws)
+    x0 = jnp.array([0.0, 1.0, 2.5])[:, None, None]
+    bounds = jax.vmap(jax.vmap(one, (None, 0, 0)), (0, None, None))(x0, u, keys)
+    exact = 0.5 * (np.log(2 * np.pi) + np.asarray(x0)[:, 0, 0] ** 2)
+    error = 4 * np.asarray(bounds.std(1)) / np.sqrt(draws)
+    assert (np.abs(bounds.mean(1) - exact) < error + 0.01).all()
+    assert (error < 0.4).all()  # the noisiest end alone is worth 0.6 at 2.5
