@@ -86,6 +86,21 @@ def test_a_row_that_has_begun_goes_on_without_what_it_started_from(tmp_path):
     assert ablate.rows_of(ablate.command_of(words)) == {"base": experiment}
 
 
+def test_a_row_of_another_experiment_is_refused_before_any_is_trained(tmp_path):
+    fsq = rows_of(DEMO, "--only=fsq")["fsq"]
+    open_workdir(tmp_path / "fsq", replaced(fsq, {"run.batch": 32}))
+    before = (tmp_path / "fsq" / "config.json").read_bytes()
+    words = [DEMO, f"--workdir={tmp_path}", "--only=base,fsq"]
+    with pytest.raises(BadInput, match=r"row fsq: .*run.batch: 32 -> 64.*--force"):
+        ablate.rows_of(ablate.command_of(words))
+    assert list(ablate.rows_of(ablate.command_of([*words, "--force"]))) == [
+        "base",
+        "fsq",
+    ]
+    # Nothing is put aside until the row is trained.
+    assert (tmp_path / "fsq" / "config.json").read_bytes() == before
+
+
 def test_the_table_has_the_columns_that_any_row_has():
     rows = {
         "base": {"psnr_db": 20.126, "step_ms": 3.0},
