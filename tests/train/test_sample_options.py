@@ -193,6 +193,14 @@ def test_a_number_that_none_can_be_is_one_line(bundle, told, argv, line):
     assert not told.made
 
 
+def test_what_no_sampler_draws_is_one_line(bundle):
+    words = ["--want=image", "--guidance=2", "--interval=(0.8, 0.2)"]
+    with pytest.raises(BadInput, match="interval=.*0.8"):
+        run(bundle, *words)
+    with pytest.raises(BadInput, match="before=.*image.*is wanted"):
+        run(bundle, "--want=image", "--before=image")
+
+
 def test_seeds_of_more_than_32_bits_are_no_others(bundle, told):
     seeds = [4, 2**32 + 4, 2**40 + 4]
     for seed in seeds:
