@@ -56,11 +56,12 @@ def one_clock(
     """(values, time of the first): streams of (times in s, values), on one grid.
 
     The grid has `rate` samples a second over the time that all streams cover, to a
-    tenth of its step; channels follow in order. A stream no faster than the grid, to a hundredth, is interpolated
-    linearly; of a faster one each grid point is the mean of its linear interpolant over
-    one grid step, which keeps what the grid cannot hold from folding into it. Between
-    neighbouring samples that are further apart than longest_gap seconds (default: 2.5
-    times the larger of the stream's median step and the grid's) the result is NaN.
+    tenth of its step; channels follow in order. A stream no faster than the grid, to a
+    hundredth, is interpolated linearly; of a faster one each grid point is the mean of
+    its linear interpolant over one grid step, which keeps what the grid cannot hold
+    from folding into it. Between neighbouring samples that are further apart than
+    longest_gap seconds (default: 2.5 times the larger of the stream's median step and
+    the grid's) the result is NaN.
 
     Raises Unreadable where times do not increase, or no moment is covered by all.
     """
