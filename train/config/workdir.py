@@ -64,8 +64,8 @@ FREE = (
     "streams.*.codes",
 )
 SHOWN = 8  # differences listed before the rest is only counted
-# What Orbax looks for the parts of a checkpoint by, in the whole of its path, and what
-# TensorStore takes for a folder's end: checkpoints would be written, and not be found.
+# What Orbax looks for the parts of a checkpoint by, in the whole of its path: [1] is
+# not found, and * is other folders, too. TensorStore takes the last for a folder's end.
 PATTERN = "*?[\\"
 
 
@@ -131,7 +131,7 @@ def open_workdir(
     if set(PATTERN) & set(path) or printable(path) != path:
         raise BadInput(
             f"--workdir={workdir}: checkpoints in a folder whose path has one of "
-            f"{' '.join(PATTERN)}, or is no text, cannot be read again; rename it"
+            f"{' '.join(PATTERN)}, or is no text, may not be found again; rename it"
         )
     why = _refusal(workdir, experiment, reschedule)
     if workdir.exists() and not (why and force):

@@ -127,7 +127,7 @@ def cells_of(path: File, names: Sequence[str]) -> list[dict[str, str]]:
         return []
     table = open_table(path, names, only=names)[0]
     cells = {
-        n: ["" if x is None else str(x) for x in _text(table, n).to_pylist()]
+        n: ["" if x is None else _cell(x) for x in _text(table, n).to_pylist()]
         for n in names
     }
     return [
@@ -142,6 +142,13 @@ def csv_of(rows: Sequence[Mapping[str, Any]]) -> bytes:
     writer.writerow(rows[0])
     writer.writerows([map(spelled, row.values()) for row in rows])
     return text.getvalue().encode()
+
+
+def _cell(entry: Any) -> str:
+    """Of Parquet, where numbers and yes or no are not written, as `rows_of` has it."""
+    if isinstance(entry, float):
+        return spelled(entry)
+    return str(entry).lower() if isinstance(entry, bool) else str(entry)
 
 
 def _text(table, name: str):

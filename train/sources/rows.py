@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from zlib import crc32
 
@@ -37,7 +37,7 @@ class Rows(Source):
         apart = [name for name in (data.key, data.label, data.caption) if name]
         with blame(str(path)):
             rows, found = rows_of(path, data.columns, apart)
-            texts = _texts(path, [name for name in (data.key, data.caption) if name])
+            texts = _texts(path, {name for name in (data.key, data.caption) if name})
         where = lambda row, column: f"{path}, row {row + 1}, column {column!r}"
         named = found.get(data.label, [""] * len(rows))
         names = _classes(named) if names is None else names
@@ -104,10 +104,10 @@ def _part(root: Path, split: str) -> Path:
     raise BadInput(f"{root} has no {split}.csv; write one, or data.data_dir=FILE.csv")
 
 
-def _texts(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
+def _texts(path: Path, names: Collection[str]) -> dict[str, list[str]]:
     """Columns as they are written, for 007 and 1.50 are not the numbers 7 and 1.5, but
     "" where an entry is missing."""
-    cells = cells_of(path, names)
+    cells = cells_of(path, [*names])
     there = lambda cell: "" if cell.strip() in MISSING else cell
     return {name: [there(row[name]) for row in cells] for name in names}
 

@@ -64,6 +64,15 @@ def test_samples_of_the_grid_are_taken_as_they_are_though_times_are_rounded(
     np.testing.assert_allclose(found[:, 0], values, atol=0.03)
 
 
+@pytest.mark.parametrize("rate", [30, 60, 90, 120])
+@pytest.mark.parametrize("first", [0.0, 12.3456, 1.7e9])
+def test_no_last_sample_is_lost_to_times_in_milliseconds(rate, first):
+    for count in range(20, 60):
+        t = np.round(first + np.arange(count) / rate, 3)
+        found, _ = one_clock([(t, np.ones((count, 1)))], rate)
+        np.testing.assert_array_equal(found, np.ones((count, 1)))
+
+
 def test_long_gaps_stay_missing_and_short_ones_are_bridged():
     t = np.array([0.0, 1, 2, 4, 5, 9, 10])
     values, _ = one_clock([(t, t[:, None])], rate=1)

@@ -3,7 +3,9 @@
 import dataclasses
 
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from tests.train.fresh import fresh
 from tests.train.pipeline.test_streams import folder_of
@@ -46,6 +48,19 @@ def test_a_row_is_an_example_with_its_class_text_and_key(path):
             assert batch["label"][i] == (1, 0, -1)[n % 3]
             assert batch["caption"][i] == f"row {n}"
     assert parts[0].class_names == ("a", "b")
+
+
+def test_a_key_may_be_the_text_too_and_no_number_is_written_in_parquet(tmp_path):
+    """Of a column of whole numbers some of which were missing pandas makes floats."""
+    table = pyarrow.table({"id": [7.0, 8.5, 1e16], "sick": [True, False, None]})
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(table, path)
+    data = Tables(data_dir=str(path), key="id", caption="id", holdout=0.0)
+    source = fresh(data, True).source
+    captions = lambda source: [record.more["caption"] for record in source]
+    assert captions(source) == ["7", "8.5", "1e+16"] and source.keys[0] == "7"
+    source = fresh(dataclasses.replace(data, caption="sick"), True).source
+    assert captions(source) == ["true", "false", ""]
 
 
 def test_keys_and_texts_are_as_they_are_written(path, tmp_path):

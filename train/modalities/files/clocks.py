@@ -13,9 +13,9 @@ from train.modalities.files.stored import check_growth
 from vqdit.shapes import Float
 
 Duplicates = Literal["first", "mean"]
-# Of a step, by which times may be off: to a millisecond, say, or, of seconds since
-# 1970, to what a float holds of them.
-ROUNDED = 0.01
+# Of a step, by which steps may be off in the mean: of seconds since 1970, to what a
+# float holds of them; and one time alone, to a millisecond, say.
+ROUNDED, NEAR = 0.01, 0.1
 GAP = 2.5  # steps from which on what lies between two samples is a gap
 
 
@@ -55,12 +55,13 @@ def one_clock(
 ) -> tuple[Float[np.ndarray, "n channels"], float]:
     """(values, time of the first): streams of (times in s, values), on one grid.
 
-    The grid has `rate` samples a second over the time that all streams cover; channels
-    follow in order. A stream no faster than the grid, to a hundredth, is interpolated
-    linearly; of a faster one each grid point is the mean of its linear interpolant over
-    one grid step, which keeps what the grid cannot hold from folding into it. Between
-    neighbouring samples that are further apart than longest_gap seconds (default: 2.5
-    times the larger of the stream's median step and the grid's) the result is NaN.
+    The grid has `rate` samples a second over the time that all streams cover, to a
+    tenth of its step; channels follow in order. A stream no faster than the grid, to a
+    hundredth, is interpolated linearly; of a faster one each grid point is the mean of
+    its linear interpolant over one grid step, which keeps what the grid cannot hold
+    from folding into it. Between neighbouring samples that are further apart than
+    longest_gap seconds (default: 2.5 times the larger of the stream's median step and
+    the grid's) the result is NaN.
 
     Raises Unreadable where times do not increase, or no moment is covered by all.
     """
@@ -87,7 +88,7 @@ def one_clock(
     span = ends[last] - starts[first]
     check_growth(span * rate, most, f"its times span {span:g} s at data.rate={rate:g}")
     # A part of a step more, so that rounding does not cost the last point.
-    count = int(span * rate + ROUNDED) + 1
+    count = int(span * rate + NEAR) + 1
     grid = starts[first] + np.arange(count) / rate
     columns = [
         _on_grid(times, values[:, c], grid, 1 / rate, longest_gap)
@@ -106,12 +107,12 @@ def _on_grid(times, values, grid, step, longest_gap):
         return np.full(len(grid), np.nan)
     gap = GAP * max(median, step) if longest_gap is None else longest_gap
     # A grid point on a sample must not count as within the gap beside it.
-    slack = ROUNDED * step
+    slack = NEAR * step
     before = np.searchsorted(times, grid + slack, side="right") - 1
     after = np.searchsorted(times, grid - slack, side="left")
     outside = (before < 0) | (after >= len(times))
     before, after = np.maximum(before, 0), np.minimum(after, len(times) - 1)
-    hole = outside | (times[after] - times[before] > gap + slack)
+    hole = outside | (times[after] - times[before] > gap + ROUNDED * step)
     # The mean, since steps of 33 and 34 ms are those of 30 a second, and no faster.
     if steps[steps <= GAP * median].mean() < step * (1 - ROUNDED):
         found = _mean_around(times, values, grid, step / 2)
