@@ -23,7 +23,7 @@ import numpy as np
 
 from train.config.options.paths import children, spell
 from train.errors import BadInput
-from vqdit.fields import Checked, Count, Finite, Seed, TwoOrMore
+from vqdit.fields import Checked, Count, Finite, Natural, Seed, TwoOrMore
 
 STEP = 0.2  # of a mutation of a number: standard deviation, of the way between the ends
 DIGITS = 4  # of a number, so that it can be written; more where its ends share some
@@ -136,7 +136,7 @@ Space = Mapping[str, Between | Choice]
 
 
 @dataclasses.dataclass(frozen=True)
-class Trial:
+class Trial(Checked):
     """One training of a search.
 
     settings: what it changes in the experiment. value: its figure, and `step` that of
@@ -144,9 +144,15 @@ class Trial:
     """
 
     settings: dict[str, Any]
-    value: float | None = None
-    step: int = 0
+    value: Finite | None = None
+    step: Natural = 0
     failed: str = ""
+
+    def __post_init__(self):
+        super().__post_init__()
+        by_field = isinstance(self.settings, dict)
+        self.check("settings", by_field, "write values by field")
+        self.check("failed", isinstance(self.failed, str), "write a text")
 
 
 @dataclasses.dataclass(frozen=True)
