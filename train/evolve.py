@@ -15,9 +15,13 @@ python -m train.evolve --config=configs/mnist_flow.py --workdir=runs/search \\
 minus before it. A trial's figure is the best that its run had; that bundle is in its
 best/. The first trials are drawn at random, each later one differs by a mutation from
 the best of some of the newest (regularized evolution, arXiv:1802.01548); all have the
-experiment's seed. Settings that do not go together are drawn again; a training that
-fails, as one that diverges does, is a trial without a figure. The same command goes on
-where it was stopped, and with more --trials it goes on longer.
+the experiment's seed. Settings that do not go together are drawn again; a training that
+fails, as one that diverges does, is a trial without a figure. What is no fault of the
+settings, such as a full disk or data that are gone, ends the program. The same command
+goes on where it was stopped, and with more --trials it goes on longer.
+
+A figure compares settings that it is not made of: by heldout_loss a weight of the loss
+is best at 0.
 
 Writes search.json, a table, search.md, and search.png into the workdir, and prints the
 table and the options of the best. The part of the data that chose settings is no test
@@ -26,6 +30,7 @@ of them: where the set has splits, search with --config.data.train_split='train[
 """
 
 import dataclasses
+import fnmatch
 import math
 from pathlib import Path
 from typing import Any
@@ -33,10 +38,10 @@ from typing import Any
 import jax
 
 from train import stage_one, stage_two
-from train.config import Experiment, StageOne
+from train.config import Experiment, StageOne, StageTwo
 from train.config.command import Command, parse
 from train.config.file import space_of
-from train.config.options.paths import spell
+from train.config.options.paths import diff, spell
 from train.config.outputs import check_free
 from train.config.override import replaced
 from train.config.packages import own_packages
@@ -51,17 +56,21 @@ from train.config.search import (
 )
 from train.config.validate import validate
 from train.config.workdir import is_free, open_workdir, refusal
-from train.errors import BadInput, one_line, run
+from train.errors import BadInput, blame, briefly, one_line, run
 from train.modalities.files.writing import write, write_bytes
+from train.objectives.streams import prepare
+from train.pipeline import open_examples
 from train.progress import say
 from train.report.pages import number
 from train.report.pictures import line_plot
 from train.runtime import hosts
-from train.runtime.lock import locked
+from train.runtime.checkpoint import SaveFailed
+from train.runtime.lock import Taken, locked, sweep
+from train.runtime.window import TrainingDiverged
 from vqdit import sealed
 from vqdit.fields import Count, Seed, TwoOrMore
 from vqdit.trained.bundle import read_json
-from vqdit.values import build, describe
+from vqdit.values import build, describe, near
 
 FLAGS = {
     "workdir": (str, "the folder of all trials; the same command goes on"),
@@ -70,13 +79,15 @@ FLAGS = {
     "tournament": (Count, "of which so many are drawn, the best is the parent (3)"),
     "seed": (Seed, "of the search (0)"),
     "space.": (
-        Between | Choice,
-        "where a field is looked for, beside the file's SPACE",
+        Between | Choice | None,
+        "where a field is looked for, beside the file's SPACE; None where it is not",
     ),
 }
 TRIALS = 32
 PARTS = ("experiment", "space", "evolution")  # of what the file is
 FILES = ("search.json", "search.md", "search.png")
+# What a run may take up on its way (`FREE`), and figures of two kinds would come of.
+FIGURE = ("run.best", "run.steps", "run.heldout_every", "run.evaluate*", "*.solver*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +124,14 @@ def search_of(command: Command) -> Search:
     if command.config is None or command.experiment is None:
         raise BadInput("write --config=FILE, whose settings are searched")
     experiment, flags = command.experiment, command.flags
-    space = space_of(command.config) | flags.get("space", {})
+    space = space_of(command.config)
+    for path, each in flags.get("space", {}).items():
+        if each is None and path not in space:
+            raise BadInput(
+                f"--space.{path}=None: SPACE has it not; {near(path, space)}"
+            )
+        space[path] = each
+    space = {path: each for path, each in space.items() if each is not None}
     if not space:
         raise BadInput(
             f"{command.config} has no SPACE; write one, or the range of a field, "
@@ -125,10 +143,12 @@ def search_of(command: Command) -> Search:
             "--config.run.best=heldout_loss with --config.run.heldout_every=STEPS"
         )
     for path, each in space.items():
-        if is_free(path):
+        if is_free(path) or path == "name":
             raise BadInput(f"space.{path} says nothing of what is computed; drop it")
         for value in each.ends:
             replaced(experiment, {path: value})
+        with blame(f"space.{path}"):
+            describe(each)  # which search.json will hold
     validate(experiment, jax.device_count())
     chosen = {
         name: flags[name]
@@ -145,7 +165,7 @@ def trials_of(path: Path, search: Search) -> list[Trial]:
     """Those that are done. Raises BadInput for a file of another search."""
     if not path.exists():
         return []
-    packages = ("vqdit", "train", *own_packages(search.experiment))
+    packages = ("vqdit", "train", *own_packages(search))
     try:
         found = sealed.opened(read_json(path), needed=True)
         experiment, space, evolution = (build(found[n], packages) for n in PARTS)
@@ -154,9 +174,14 @@ def trials_of(path: Path, search: Search) -> list[Trial]:
         parts = (experiment, space, evolution, *trials)
         if not all(map(isinstance, parts, kinds)):
             raise ValueError("it holds no search")
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{path}: {one_line(error)}; move it away") from error
-    why = refusal(experiment, search.experiment, str(path.parent), False)
+        if not trials or trials[0].value is None:
+            raise ValueError("it has no figure of the experiment as it is")
+    except OSError:
+        raise
+    except Exception as error:  # fields may be of any type
+        raise BadInput(f"{path}: {briefly(error)}; move it away") from error
+    why = _of_figures(experiment, search.experiment, path.parent)
+    why = why or refusal(experiment, search.experiment, str(path.parent), False)
     if not why and (space, evolution) != (search.space, search.evolution):
         why = f"{path.parent} is of another search, {spell(space)}, {spell(evolution)}"
     if why:
@@ -164,24 +189,52 @@ def trials_of(path: Path, search: Search) -> list[Trial]:
     return trials
 
 
-def trained(experiment: Experiment, folder: Path, settings: dict, first: bool) -> Trial:
+def _of_figures(old: Experiment, new: Experiment, workdir: Path) -> str:
+    """Why figures of one are none of the other; empty if they are."""
+    for at, (a, b) in diff(old, new).items():
+        if any(fnmatch.fnmatchcase(at, each) for each in FIGURE):
+            return f"{workdir} has figures of another {at}: {spell(a)} -> {spell(b)}"
+    return ""
+
+
+def trained(search: Search, folder: Path, settings: dict, first: bool) -> Trial:
     """A trial, once its run in the folder has ended. What the first refuses, as it is
-    the experiment as it was written, ends the search."""
+    the experiment as it was written, ends the search; so does what is no fault of the
+    settings."""
+    experiment = search.trial(settings)
     train: Any = (
         stage_one.train if isinstance(experiment, StageOne) else stage_two.train
     )
     open_workdir(folder, experiment, write=False)
     try:
         train(experiment, folder)
-        found = read_json(folder / "best.json")
-        return Trial(settings, float(found["value"]), int(found["step"]))
-    except FileNotFoundError:
         failed = f"{experiment.run.best} was no number"
+    except (SaveFailed, Taken):
+        raise
     except BadInput as error:
-        failed = one_line(error)
+        if first:
+            raise BadInput(one_line(error)) from error
+        if not isinstance(error, TrainingDiverged):
+            opened(search.experiment)
+        return Trial(settings, failed=one_line(error))
+    try:
+        found = read_json(folder / "best.json")
+    except FileNotFoundError:
+        found = {}
+    if found.get("figure") == search.figure:
+        return Trial(settings, float(found["value"]), int(found["step"]))
     if first:
         raise BadInput(failed)
     return Trial(settings, failed=failed)
+
+
+def opened(experiment: Experiment) -> None:
+    """Raises BadInput where what the experiment is trained on is not there any more."""
+    if isinstance(experiment, StageTwo):
+        prepare(experiment)
+    else:
+        for part in (True, False):
+            open_examples(experiment.one_data, part)
 
 
 def table(search: Search, trials: list[Trial]) -> str:
@@ -197,6 +250,7 @@ def table(search: Search, trials: list[Trial]) -> str:
         figure = each.failed if each.value is None else number(each.value)
         step = "" if each.value is None else str(each.step)
         row = [str(trials.index(each)), *cells, figure, step]
+        row = [cell.replace("|", r"\|") for cell in row]
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines) + "\n"
 
@@ -222,20 +276,23 @@ def main(argv=None):
     hosts.alone()
     command = parse(argv, Experiment, FLAGS, needed=["workdir"])
     search, workdir = search_of(command), Path(command.workdir or "")
-    trials = trials_of(workdir / "search.json", search)
     total = command.flags.get("trials", TRIALS)
     check_free(workdir, FILES)
     with locked(workdir):
+        sweep(workdir)
+        trials = trials_of(workdir / "search.json", search)
         while len(trials) < total:
             settings = held_by(search.experiment, search.space)
             if trials:
-                settings = search.evolution.following(
-                    trials, search.space, search.sign, search.trial
-                )
+                how = (trials, search.space, search.sign, search.trial)
+                try:
+                    settings = search.evolution.following(*how)
+                except BadInput as error:  # a space may have fewer
+                    say(f"{len(trials)} trials are all there are: {error}")
+                    break
             name = f"{len(trials):04d}"
             say(f"trial {name} of {total}: {as_options(settings)}")
-            experiment = search.trial(settings)
-            trials.append(trained(experiment, workdir / name, settings, not trials))
+            trials.append(trained(search, workdir / name, settings, not trials))
             _write(workdir, search, trials)
     best = search.best(trials)[0]
     print(table(search, trials), end="")

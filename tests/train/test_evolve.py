@@ -1,5 +1,6 @@
 """An evolutionary search over an experiment's settings, and how it goes on."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -10,11 +11,19 @@ from train.config.search import Between
 from train.config.workdir import open_workdir
 from train.errors import BadInput
 from train.modalities.files.writing import write
+from train.runtime.checkpoint import SaveFailed
+from train.runtime.lock import Taken
+from train.runtime.window import TrainingDiverged
+from vqdit import sealed
 
 DEMO = f"--config={Path(__file__).parents[2] / 'configs' / 'demo_tokenizer.py'}"
 BY = ["--config.run.best=-evaluation_psnr_db"]
 BY += ["--config.run.evaluate=Reconstructions(100)"]
 FEW = ["--population=3", "--tournament=2"]
+NAMES = [f"{n:04d}" for n in range(6)]
+# Of the demo's SPACE all but the width.
+OTHERS = ["optimizer.peak_lr", "losses.quantizer.commit", "model.quantizer.decay"]
+OTHERS = [f"--space.{path}=None" for path in OTHERS]
 
 
 class Training:
@@ -22,6 +31,7 @@ class Training:
 
     def __init__(self, monkeypatch):
         self.folders, self.stop, self.fail = [], None, ()
+        self.error = BadInput("the state of step 9 is\nnot finite")
         monkeypatch.setattr(evolve.stage_one, "train", self)
 
     def __call__(self, experiment, folder):
@@ -30,10 +40,11 @@ class Training:
         if folder.name == self.stop:
             raise KeyboardInterrupt
         if folder.name in self.fail:
-            raise BadInput("the state of step 9 is\nnot finite")
-        rate, dim = experiment.optimizer.peak_lr, experiment.model.quantizer.dim
+            raise self.error
+        dim = getattr(experiment.model.quantizer, "dim", 3)
+        rate = experiment.optimizer.peak_lr
         note = {"figure": "evaluation_psnr_db", "value": 20 + dim - rate, "step": 300}
-        if experiment.model.quantizer.dim != 16:  # of which the figure is no number
+        if dim != 16:  # of which the figure is no number
             write(folder / "best.json", note)
 
 
@@ -139,6 +150,152 @@ def test_what_the_first_trial_refuses_ends_the_search(training, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "error, message",
+    [
+        (SaveFailed("step 9 is not saved"), "step 9 is not saved"),
+        (Taken("another process is training"), "another process"),
+        (FileNotFoundError(2, "No such file", "digits.npy"), "digits.npy"),
+        (OSError(28, "No space left on device"), "No space left"),
+        (BadInput("there are no digits"), "the digits are gone"),
+    ],
+)
+def test_what_is_no_fault_of_the_settings_is_no_trial(
+    training, tmp_path, monkeypatch, error, message
+):
+    """The same command trains it once there is room, or the data are back."""
+    training.fail, training.error = ("0002",), error
+
+    def gone(data, train):
+        if train:
+            return None
+        raise BadInput("the digits are gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evolve, "open_examples", gone)
+        with pytest.raises((BadInput, OSError), match=message):
+            search(tmp_path / "again")
+    training.fail = ()
+    search(tmp_path / "again")
+    assert training.folders == ["0000", "0001", "0002", "0002", *NAMES[3:]]
+    search(tmp_path / "whole")
+    whole, again = (
+        (tmp_path / at / "search.json").read_bytes() for at in ("whole", "again")
+    )
+    assert whole == again
+
+
+def test_what_diverges_is_a_trial_whatever_became_of_the_data(
+    training, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(evolve, "open_examples", None)
+    training.fail, training.error = ("0002",), TrainingDiverged("step 9 | nan")
+    search(tmp_path)
+    (row,) = [
+        row
+        for row in (tmp_path / "search.md").read_text().splitlines()
+        if row.startswith("| 2 |")
+    ]
+    assert row.endswith(r" | step 9 \| nan |  |")
+
+
+def test_a_figure_of_before_is_none_of_this_search(training, tmp_path):
+    write(tmp_path / "0001" / "best.json", {"figure": "heldout_loss", "value": 9.0})
+    words = ["--space.model.quantizer.dim=Choice((4, 16))"]
+    search(tmp_path, *OTHERS, *words, trials=2)
+    table = (tmp_path / "search.md").read_text().splitlines()
+    assert table[0] == "| trial | model.quantizer.dim | evaluation_psnr_db | at step |"
+    assert table[-1] == "| 1 | 16 | -evaluation_psnr_db was no number |  |"
+
+
+def test_a_space_that_is_tried_ends_the_search(training, tmp_path, capsys):
+    search(tmp_path, *OTHERS, trials=9)
+    assert training.folders == NAMES[:4]  # 2, 4, 8 and 16
+    told = capsys.readouterr()
+    assert "4 trials are all there are: " in told.err
+    assert "all settings of the space were tried" in told.err
+    assert told.err.splitlines()[-1].endswith(" --config.model.quantizer.dim=8")
+    assert len(told.out.splitlines()) == 2 + 4
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--config.run.best=evaluation_psnr_db", BY[1]],
+        ["--config.run.best=heldout_loss", "--config.run.heldout_every=100", BY[1]],
+        [BY[0], "--config.run.evaluate=Reconstructions(50)"],
+        [*BY, "--config.run.steps=900"],
+    ],
+)
+def test_figures_of_two_kinds_are_not_compared(training, tmp_path, words):
+    search(tmp_path, trials=2)
+    message = (
+        r"has figures of another run\.(best|steps|evaluate|heldout_every).*: .* -> "
+    )
+    with pytest.raises(BadInput, match=f"{message}.*; write another workdir"):
+        evolve.main([DEMO, *words, *FEW, f"--workdir={tmp_path}"])
+    assert training.folders == ["0000", "0001"]
+
+
+MINE = """
+import mine_of_evolve
+from configs.demo_tokenizer import CONFIG
+from train.config import Choice
+from vqdit.quantizers import FSQ
+
+class Here(FSQ):
+    pass
+
+SPACE = {"model.quantizer": Choice((FSQ(levels=(4, 4)), WHERE(levels=(4, 4, 4))))}
+"""
+
+
+def test_settings_may_be_of_classes_of_ones_own(training, tmp_path, monkeypatch):
+    (tmp_path / "mine_of_evolve.py").write_text(
+        "from vqdit.quantizers import FSQ\n\nclass Mine(FSQ):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "config.py"
+    path.write_text(MINE.replace("WHERE", "mine_of_evolve.Mine"))
+    words = [f"--config={path}", *BY, "--population=2", "--tournament=1"]
+    for trials in (1, 2, 3):
+        evolve.main([*words, f"--workdir={tmp_path / 'x'}", f"--trials={trials}"])
+    assert training.folders == NAMES[:3]
+    table = (tmp_path / "x" / "search.md").read_text()
+    assert "| FSQ(levels=(4, 4)) |" in table and "| Mine(levels=(4, 4, 4)) |" in table
+    # One that no file can name is refused before hours of training.
+    path.write_text(MINE.replace("WHERE", "Here"))
+    with pytest.raises(BadInput, match="space.model.quantizer: options.1 is a .*Here"):
+        evolve.main([*words, f"--workdir={tmp_path / 'y'}"])
+    assert not (tmp_path / "y").exists()
+
+
+@pytest.mark.parametrize(
+    "trials",
+    [
+        [],
+        [{"settings": [], "value": 1.0}],
+        [{"settings": {"dict": {}}, "value": "much"}],
+        [{"settings": {"dict": {}}, "value": None}],
+        [{"settings": {"dict": {}}, "value": 1.0, "step": -1}],
+        [{"settings": {"dict": {}}, "value": 1.0, "failed": 3}],
+        [{"settings": functools.reduce(lambda x, _: [x], range(900), [])}],
+        [7],
+    ],
+)
+def test_a_file_of_anything_is_refused(training, tmp_path, trials):
+    search(tmp_path, trials=1)
+    path = tmp_path / "search.json"
+    content = sealed.opened(json.loads(path.read_text()))
+    content["trials"] = [
+        {"class": "train.config.search.Trial", "fields": each} for each in trials
+    ]
+    path.write_text(json.dumps(sealed.sealed(content)))
+    with pytest.raises(BadInput, match="search.json: .*; move it away"):
+        search(tmp_path)
+    assert training.folders == ["0000"]
+
+
+@pytest.mark.parametrize(
     "words, message",
     [
         (["--seed=1"], "is of another search"),
@@ -185,6 +342,8 @@ def test_a_file_that_was_changed_is_refused(training, tmp_path):
             "run.log_every says nothing",
         ),
         ([DEMO, *BY, "--space.optimizer.ema=Choice((0.9,))"], "write two values"),
+        ([DEMO, *BY, "--space.optimizer.ema=None"], "SPACE has it not"),
+        ([DEMO, *BY, "--space.name=Choice(('a', 'b'))"], "name says nothing"),
         ([DEMO, *BY, "--population=4", "--tournament=5"], "at most population=4"),
     ],
 )

@@ -9,7 +9,8 @@ Regularized evolution (Real et al., "Regularized Evolution for Image Classifier
 Architecture Search", arXiv:1802.01548, algorithm 1): of the newest trials, whose
 number is the population, some are drawn; what differs from the best of these by a
 mutation is the next. Trials die of age, not of being bad, so that a lucky figure does
-not stay for ever.
+not stay for ever. Other than there none is drawn twice for one tournament, a mutation
+may move several values, and no settings are trained again.
 """
 
 import dataclasses
@@ -22,10 +23,10 @@ import numpy as np
 
 from train.config.options.paths import children, spell
 from train.errors import BadInput
-from vqdit.fields import Checked, Count, Finite, Seed, TwoOrMore
+from vqdit.fields import Checked, Count, Finite, Natural, Seed, TwoOrMore
 
 STEP = 0.2  # of a mutation of a number: standard deviation, of the way between the ends
-DIGITS = 4  # of a number, so that it can be written
+DIGITS = 4  # of a number, so that it can be written; more where its ends share some
 TRIES = 1000  # settings that are drawn until some fit and are new
 
 
@@ -57,10 +58,14 @@ class Between(Checked):
         return self._at(rng.uniform())
 
     def near(self, value: Any, rng: np.random.Generator) -> int | float:
-        """A normal step from there, reflected at the ends."""
+        """A normal step from there, reflected at the ends; from what is outside, from
+        the end. What is no number, such as None or a Ramp, is left for any."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return self.draw(rng)
         low, high = self._bounds
-        place = (self._scaled(value) - low) / (high - low)
-        place = (min(max(place, 0.0), 1.0) + STEP * rng.normal()) % 2
+        inside = min(max(value, self.low), self.high)
+        place = (self._scaled(inside) - low) / (high - low)
+        place = (place + STEP * rng.normal()) % 2
         return self._at(2 - place if place > 1 else place)
 
     @property
@@ -73,6 +78,12 @@ class Between(Checked):
     def _whole(self) -> bool:
         return isinstance(self.low, int) and isinstance(self.high, int)
 
+    @property
+    def _digits(self) -> int:
+        """Of 0.999 to 0.9999 four would leave ten numbers, the ends half as likely."""
+        size, width = max(abs(self.low), abs(self.high)), self.high - self.low
+        return DIGITS + math.floor(math.log10(max(size / width, 1)))
+
     def _scaled(self, value: float) -> float:
         return math.log(value) if self.log else float(value)
 
@@ -80,7 +91,7 @@ class Between(Checked):
         low, high = self._bounds
         x = low + place * (high - low)
         x = math.exp(x) if self.log else x
-        x = round(x) if self._whole else float(f"{x:.{DIGITS}g}")
+        x = round(x) if self._whole else float(f"{x:.{self._digits}g}")
         return min(max(x, self.low), self.high)
 
 
@@ -125,7 +136,7 @@ Space = Mapping[str, Between | Choice]
 
 
 @dataclasses.dataclass(frozen=True)
-class Trial:
+class Trial(Checked):
     """One training of a search.
 
     settings: what it changes in the experiment. value: its figure, and `step` that of
@@ -133,9 +144,15 @@ class Trial:
     """
 
     settings: dict[str, Any]
-    value: float | None = None
-    step: int = 0
+    value: Finite | None = None
+    step: Natural = 0
     failed: str = ""
+
+    def __post_init__(self):
+        super().__post_init__()
+        by_field = isinstance(self.settings, dict)
+        self.check("settings", by_field, "write values by field")
+        self.check("failed", isinstance(self.failed, str), "write a text")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,18 +182,21 @@ class Evolution(Checked):
         sign: int,
         fits: Callable[[dict[str, Any]], object],
     ) -> dict[str, Any]:
-        """What the next one changes: a function of the trials so far, and the seed.
+        """What the next one changes: a function of the trials so far, and the seed; not
+        of the order in which the space is written.
 
         sign: 1 where the smallest value is best, -1 where the largest is. fits: raises
-        BadInput for settings that do not go together; others are drawn then. Raises
-        BadInput where none are found that are new and fit.
+        BadInput for settings that do not go together; others are drawn then, in the end
+        from anywhere: all that is near the parents may have been tried. Raises BadInput
+        where none are found that are new and fit.
         """
         rng = np.random.default_rng((self.seed, len(trials)))
         tried = [trial.settings for trial in trials]
         why = "all settings of the space were tried"
-        for _ in range(TRIES):
-            if len(trials) < self.population:
-                found = {path: each.draw(rng) for path, each in space.items()}
+        for n in range(TRIES):
+            if len(trials) < self.population or n >= TRIES // 2:
+                drawn = {path: space[path].draw(rng) for path in sorted(space)}
+                found = {path: drawn[path] for path in space}
             else:
                 found = self._mutated(self._parent(trials, sign, rng), space, rng)
             if found in tried:
@@ -201,9 +221,9 @@ class Evolution(Checked):
         moved = rng.uniform(size=len(space)) < 1 / len(space)
         moved[always] = True
         found = dict(settings)
-        for (path, each), move in zip(space.items(), moved, strict=True):
+        for path, move in zip(sorted(space), moved, strict=True):
             if move:
-                known = path in settings
+                each, known = space[path], path in settings
                 found[path] = (
                     each.near(settings[path], rng) if known else each.draw(rng)
                 )

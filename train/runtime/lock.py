@@ -23,12 +23,16 @@ FRESH = re.compile(r".+\.\d+\.new|\..+\.[0-9a-f]{32}")
 OLD = re.compile(r"\.(.+)\.(\d+\.old|old\.[0-9a-f]{32})")
 
 
+class Taken(BadInput):
+    """Another run is in the folder."""
+
+
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
     """Keeps other runs out of the folder, on all machines that see it.
 
-    The system lets go of the lock however the process ends. Raises BadInput, naming who
-    is there, and writes nothing, where another run is.
+    The system lets go of the lock however the process ends. Raises Taken, naming who is
+    there, and writes nothing, where another run is.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -40,7 +44,7 @@ def locked(workdir: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BadInput(
+            raise Taken(
                 f"another process is training in {workdir}{_holder(descriptor)}; wait "
                 f"for it, stop it, or write another --workdir"
             ) from None

@@ -50,6 +50,16 @@ def test_numbers_can_be_written_down():
     assert all(0.123456 <= x <= 0.123459 for x in drawn(ends)[:50])
 
 
+def test_a_narrow_range_has_as_many_numbers_as_a_wide_one():
+    """Such as that of a decay, whose first digits are the same everywhere."""
+    found = drawn(Between(0.999, 0.9999))
+    assert len(set(found)) > MANY / 2 and {len(str(x)) for x in found} <= {
+        *range(5, 10)
+    }
+    shares, _ = np.histogram(found, bins=10, range=(0.999, 0.9999))
+    np.testing.assert_allclose(shares / MANY, 0.1, atol=0.03)
+
+
 def test_whole_numbers_have_equal_shares():
     found = drawn(Between(3, 6))
     assert {type(x) for x in found} == {int}
@@ -73,6 +83,29 @@ def test_a_step_is_a_fifth_of_the_way_and_stays_inside():
     steps = np.log10(near(Between(1e-4, 1.0, log=True), 1e-2)) + 2
     assert abs(steps.std() - 0.8) < 0.08 and abs(steps.mean()) < 0.06
     assert near(Between(0.0, 1000.0), -70.0) == low.tolist()
+    rate = Between(1e-4, 1.0, log=True)  # 0 has no logarithm
+    assert near(rate, 0.0) == near(rate, -1.0) == near(rate, 1e-4)
+    assert near(rate, math.inf) == near(rate, 5) == near(rate, 1.0)
+
+
+@pytest.mark.parametrize("value", [None, "auto", (1, 2), True])
+def test_from_what_is_no_number_a_step_goes_anywhere(value):
+    """A field may hold None, or a Ramp, in the experiment as it is."""
+    each = Between(1, 4)
+    shares = np.bincount(near(each, value), minlength=5) / MANY
+    np.testing.assert_allclose(shares, [0, 0.25, 0.25, 0.25, 0.25], atol=0.03)
+
+
+def test_whole_numbers_step_to_either_side_alike_and_to_the_ends():
+    found = np.array(near(Between(1, 9), 5))
+    assert set(found) == {*range(1, 10)} and {type(x) for x in found.tolist()} == {int}
+    # A normal step of 0.2 of nine, rounded.
+    assert abs(found.mean() - 5) < 0.1 and abs(found.std() - 1.8) < 0.15
+    powers = Between(1, 64, log=True)
+    shares = np.bincount(drawn(powers), minlength=65) / MANY
+    wide = math.log(64.5 / 0.5)
+    np.testing.assert_allclose(shares[1], math.log(1.5 / 0.5) / wide, atol=0.03)
+    assert shares[64] < 0.01
 
 
 def test_a_choice_moves_to_another_or_to_a_neighbour():
@@ -170,6 +203,10 @@ def test_the_same_search_goes_the_same_way_and_another_seed_another():
     one, again = (following(trials, Evolution(seed=3)) for _ in range(2))
     assert one == again != following(trials, Evolution(seed=4))
     assert one != following(trials * 2, Evolution(seed=3))
+    back = dict(reversed(SPACE.items()))
+    assert following(trials, Evolution(seed=3), space=back) == one
+    child = following(trials * 9, Evolution(seed=3))
+    assert following(trials * 9, Evolution(seed=3), space=back) == child
 
 
 def test_what_does_not_fit_or_was_tried_is_drawn_again():
@@ -190,6 +227,19 @@ def test_what_does_not_fit_or_was_tried_is_drawn_again():
         following(both, Evolution(), space=few)
     with pytest.raises(BadInput, match="none is new and fits; it never does"):
         following(first, Evolution(), fits=lambda _: never())
+
+
+@pytest.mark.parametrize("population", [2, 8])
+def test_what_is_far_from_all_parents_is_found_too(population):
+    """The neighbours of those that live were all tried, and others are left."""
+    space = {"depth": Choice(tuple(range(32)), ordered=True)}
+    for seed in range(5):
+        trials = [Trial({"depth": 5}, 0.0)]
+        while len(trials) < 32:
+            evolution = Evolution(population, 2, seed)
+            found = following(trials, evolution, space=space)
+            trials.append(Trial(found, abs(found["depth"] - 5.0)))
+        assert {each.settings["depth"] for each in trials} == {*range(32)}
 
 
 def never():
