@@ -216,10 +216,9 @@ class Evolution(Checked):
         return min((living[i] for i in chosen), key=cost).settings
 
     def _mutated(self, settings, space, rng) -> dict[str, Any]:
-        """Each value with a chance of one in so many, and one of them always."""
-        always = rng.integers(len(space))
+        """Each value with a chance of one in so many; where none moves these settings
+        were tried, and others are drawn."""
         moved = rng.uniform(size=len(space)) < 1 / len(space)
-        moved[always] = True
         found = dict(settings)
         for path, move in zip(sorted(space), moved, strict=True):
             if move:
