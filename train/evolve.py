@@ -80,7 +80,7 @@ FLAGS = {
     "seed": (Seed, "of the search (0)"),
     "space.": (
         Between | Choice | None,
-        "where a field is looked for, beside the file's SPACE; None where it is not",
+        "where a field is looked for, beside SPACE; None: nowhere",
     ),
 }
 TRIALS = 32
