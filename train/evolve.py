@@ -269,7 +269,9 @@ def picture(search: Search, trials: list[Trial]) -> bytes:
         best.append(held)
     x = range(len(trials))
     lines = {"each": (x, values), "best so far": (x, best)}
-    return line_plot(lines, "trial", search.figure)
+    # Marks show one between two without a figure, too.
+    marks = {"each": [""] * len(trials)}
+    return line_plot(lines, "trial", search.figure, points=marks)
 
 
 def main(argv=None):
