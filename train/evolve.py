@@ -145,8 +145,9 @@ def search_of(command: Command) -> Search:
     for path, each in space.items():
         if is_free(path) or path == "name":
             raise BadInput(f"space.{path} says nothing of what is computed; drop it")
-        for value in each.ends:
-            replaced(experiment, {path: value})
+        parts = {p: x.ends[0] for p, x in space.items() if p.startswith(f"{path}.")}
+        for value in each.ends:  # each of which has what is searched of its parts
+            replaced(experiment, {path: value} | parts)
         with blame(f"space.{path}"):
             describe(each)  # which search.json will hold
     validate(experiment, jax.device_count())

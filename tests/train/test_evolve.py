@@ -342,6 +342,15 @@ def test_a_file_that_was_changed_is_refused(training, tmp_path):
             "run.log_every says nothing",
         ),
         ([DEMO, *BY, "--space.optimizer.ema=Choice((0.9,))"], "write two values"),
+        (
+            [
+                DEMO,
+                *BY,
+                "--space.model.quantizer=Choice((FSQ(levels=(4, 4)), "
+                "EMAVectorQuantizer(num_codes=8, dim=4)))",
+            ],
+            r"model.quantizer.(decay|dim) does not exist",
+        ),
         ([DEMO, *BY, "--space.optimizer.ema=None"], "SPACE has it not"),
         ([DEMO, *BY, "--space.name=Choice(('a', 'b'))"], "name says nothing"),
         ([DEMO, *BY, "--population=4", "--tournament=5"], "at most population=4"),
