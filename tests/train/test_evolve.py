@@ -418,6 +418,6 @@ def test_two_real_trials_and_the_best_can_be_opened(tmp_path):
     for n in range(2):
         note = json.loads((tmp_path / f"000{n}" / "best.json").read_text())
         assert note["figure"] == "evaluation_psnr_db" and note["step"] in (2, 4)
-        assert load(tmp_path / f"000{n}" / "best").contract.kind == "images"
+        assert load(tmp_path / f"000{n}" / "best").contract.kind == "image"
     rows = (tmp_path / "search.md").read_text().splitlines()[2:]
     assert len(rows) == 2
