@@ -15,7 +15,7 @@ python -m train.evolve --config=configs/mnist_flow.py --workdir=runs/search \\
 minus before it. A trial's figure is the best that its run had; that bundle is in its
 best/. The first trials are drawn at random, each later one differs by a mutation from
 the best of some of the newest (regularized evolution, arXiv:1802.01548); all have the
-the experiment's seed. Settings that do not go together are drawn again; a training that
+experiment's seed. Settings that do not go together are drawn again; a training that
 fails, as one that diverges does, is a trial without a figure. What is no fault of the
 settings, such as a full disk or data that are gone, ends the program. The same command
 goes on where it was stopped, and with more --trials it goes on longer.
@@ -41,7 +41,7 @@ from train import stage_one, stage_two
 from train.config import Experiment, StageOne, StageTwo
 from train.config.command import Command, parse
 from train.config.file import space_of
-from train.config.options.paths import diff, spell
+from train.config.options.paths import diff, spell, written
 from train.config.outputs import check_free
 from train.config.override import replaced
 from train.config.packages import own_packages
@@ -247,17 +247,13 @@ def table(search: Search, trials: list[Trial]) -> str:
     ]
     failed = [each for each in trials if each.value is None]
     for each in (*search.best(trials), *failed):
-        cells = [_spelled(each.settings.get(path, "")) for path in paths]
+        cells = [written(each.settings.get(path, "")) for path in paths]
         figure = each.failed if each.value is None else number(each.value)
         step = "" if each.value is None else str(each.step)
         row = [str(trials.index(each)), *cells, figure, step]
         row = [cell.replace("|", r"\|") for cell in row]
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines) + "\n"
-
-
-def _spelled(value: Any) -> str:
-    return value if isinstance(value, str) else spell(value)
 
 
 def picture(search: Search, trials: list[Trial]) -> bytes:

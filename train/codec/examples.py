@@ -147,7 +147,9 @@ def cells_beside(tokenizer, word: str, columns: Iterable[str]) -> list[dict[str,
     path, own = Path(word), set(tokenizer.names)
     if path.suffix.lower() not in TABULAR:
         return []
-    return cells_of(path, [name for name in columns if name not in own])
+    cells = cells_of(path, [name for name in columns if name not in own])
+    rows = zip(*cells.values(), strict=True)
+    return [dict(zip(cells, row, strict=True)) for row in rows]
 
 
 def _rows(tokenizer, word) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from train.config.file import load_config
 from train.config.help import print_help
 from train.config.options.annotations import alternatives, fields_with_types
 from train.config.options.expression import parse_value
-from train.config.options.paths import spell
+from train.config.options.paths import written
 from train.config.override import overrides
 from train.config.packages import trust_named
 from train.config.workdir import CONFIG_FILE, read_config
@@ -189,7 +189,7 @@ def _twice(value: Any, annotation: Any) -> str:
     if not isinstance(value, tuple) or not any(Ellipsis in each for each in lists):
         return ""
     more = (x for i, x in enumerate(value) if x in value[:i])
-    return next((x if isinstance(x, str) else spell(x) for x in more), "")
+    return next(map(written, more), "")
 
 
 def _advice(name: str, known: Flags, stage: type | None) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from train.config.options.paths import children, spell
+from train.config.options.paths import children, written
 from train.errors import BadInput
 from vqdit.fields import Checked, Count, Finite, Natural, Seed, TwoOrMore
 
@@ -247,7 +247,5 @@ def held_by(experiment: Any, space: Space) -> dict[str, Any]:
 
 def as_options(settings: dict[str, Any]) -> str:
     """As one writes them on a command line."""
-    text = lambda value: shlex.quote(value if isinstance(value, str) else spell(value))
-    return " ".join(
-        f"--config.{path}={text(value)}" for path, value in settings.items()
-    )
+    texts = {path: shlex.quote(written(value)) for path, value in settings.items()}
+    return " ".join(f"--config.{path}={text}" for path, text in texts.items())

@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -121,18 +121,15 @@ def rows_of(
     return rows, {name: list(map(spelled, found[name])) for name in apart}
 
 
-def cells_of(path: File, names: Sequence[str]) -> list[dict[str, str]]:
-    """Of each row these columns as the file has them: 007 and NA are no numbers."""
+def cells_of(path: File, names: Collection[str]) -> dict[str, list[str]]:
+    """These columns as the file has them: 007 and NA are no numbers."""
     if not names:
-        return []
+        return {}
     table = open_table(path, names, only=names)[0]
-    cells = {
+    return {
         n: ["" if x is None else _cell(x) for x in _text(table, n).to_pylist()]
         for n in names
     }
-    return [
-        dict(zip(names, row, strict=True)) for row in zip(*cells.values(), strict=True)
-    ]
 
 
 def csv_of(rows: Sequence[Mapping[str, Any]]) -> bytes:

@@ -107,9 +107,9 @@ def _part(root: Path, split: str) -> Path:
 def _texts(path: Path, names: Collection[str]) -> dict[str, list[str]]:
     """Columns as they are written, for 007 and 1.50 are not the numbers 7 and 1.5, but
     "" where an entry is missing."""
-    cells = cells_of(path, [*names])
     there = lambda cell: "" if cell.strip() in MISSING else cell
-    return {name: [there(row[name]) for row in cells] for name in names}
+    cells = cells_of(path, names)
+    return {name: list(map(there, column)) for name, column in cells.items()}
 
 
 def _bare(cell: str) -> str:

@@ -88,6 +88,11 @@ def spell(value: Any) -> str:
     return repr(value)
 
 
+def written(value: Any) -> str:
+    """The value as one writes it behind an option's =: a text as it stands."""
+    return value if isinstance(value, str) else spell(value)
+
+
 def join(at: str, name: str) -> str:
     """`name` inside the part at the path `at`; the whole is at the empty path."""
     return f"{at}.{name}" if at else name

@@ -16,6 +16,8 @@ from vqdit.shapes import Array, Bool, Float, Int, Key
 LEAST, AMPLE = 10, 16
 USUAL = 65_536  # where that is enough
 MOST_CODES = 2**22  # that are counted one by one: with a window's 350 MiB
+# Metrics of the window, and of what was revived: of training, whatever was asked last.
+OF_TRAINING = ("usage", "usage_min", "perplexity", "entropy_bits", "revived")
 
 Window = Annotated[int, Bound(at_least=1, at_most=2**30)]
 
@@ -27,10 +29,6 @@ Revive = Literal["none", "batch", "split"]
 def window_of(codes: int, window: int | None = None) -> int:
     """The window asked for, or 65,536, or where that is too short 16 for each code."""
     return window or (USUAL if LEAST * codes <= USUAL else AMPLE * codes)
-
-
-# Metrics of the window, and of what was revived: of training, whatever was asked last.
-OF_TRAINING = ("usage", "usage_min", "perplexity", "entropy_bits", "revived")
 
 
 class UsageWindow(nn.Module):
