@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from tests.diffusion.toys import SCHEDULES, TARGETS, schedule_name
 from vqdit import Continuous
@@ -199,6 +200,18 @@ def test_bound_is_the_divergence_of_the_two_gaussians(schedule):
     assert integral > 0.2
     # float32: differences of two times a thousandth apart keep three digits or four.
     np.testing.assert_allclose(bits, integral, rtol=0.01)
+
+
+@schedules
+def test_a_point_is_scored_under_noise_of_a_hundredth(schedule):
+    """Data that are one point, known to the network: what is left of -log p is the
+    entropy of the noise at which the bound ends."""
+    process, x = Gaussian(schedule, "data"), jnp.zeros((1, 1))
+    known = jnp.ones(1, bool)
+    x_t, t = process.query(x, jnp.float32(0.3), jax.random.key(0), known)
+    nats = process.bound(x, x, x_t, t, known)
+    entropy = stats.norm(scale=0.01).entropy()
+    np.testing.assert_allclose(nats, entropy, atol=0.01)
 
 
 def test_bound_trains_the_variance_alone():

@@ -196,6 +196,7 @@ def test_video_files_are_read_with_their_rate(tmp_path):
     found = fresh(dataclasses.replace(video, rate=15.0), True).take(np.arange(2))
     level = found["x"][0, :, 8, 12, 0].astype(int)
     np.testing.assert_allclose(level, 40 * np.arange(5), atol=4)
+    assert video.load(tmp_path / "b.m4v").rate == pytest.approx(30, rel=1e-3)
     (tmp_path / "b.m4v").write_text("no video")
     with pytest.raises(BadInput, match="b.m4v: not a whole video"):
         fresh(video, True)
