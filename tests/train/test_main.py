@@ -3,6 +3,7 @@
 import importlib
 import os
 import pathlib
+import runpy
 import signal
 import subprocess
 import sys
@@ -46,6 +47,17 @@ def test_each_program_has_a_line(capsys):
     assert (
         "  stage-one     Stage one: a tokenizer learns to rebuild its signal." in lines
     )
+
+
+@pytest.mark.parametrize("name", [each.replace("-", "_") for each in programs()])
+def test_each_program_runs_as_a_module(name, monkeypatch, capsys):
+    """`python -m train.NAME`, as README writes it."""
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    monkeypatch.delitem(sys.modules, f"train.{name}", raising=False)
+    with pytest.raises(SystemExit) as left:
+        runpy.run_module(f"train.{name}", run_name="__main__")
+    assert not left.value.code
+    assert "  --" in capsys.readouterr().out
 
 
 def test_the_words_after_its_name_are_the_programs(monkeypatch, capsys):
