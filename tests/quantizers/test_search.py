@@ -117,6 +117,20 @@ def test_rows_in_chunks_give_the_same_values_and_gradients(n, scores):
     )
 
 
+@pytest.mark.parametrize("n", [8, 9, 16, 17, 64])
+def test_no_chunk_has_more_scores_than_the_limit(n):
+    seen = []
+
+    def of(x):
+        seen.append(x.size * 8)  # each with 8 codes
+        return x, x.sum()
+
+    rows, total = search.by_rows(of, 8, jnp.arange(n, dtype=jnp.float32), scores=64)
+    np.testing.assert_array_equal(rows, np.arange(n))
+    assert total == n * (n - 1) / 2
+    assert max(seen) <= 64
+
+
 def test_the_highest_is_the_first_of_equals_and_in_range_beside_nan():
     scores = np.array(whole_numbers(300, 40))
     value, index = jax.jit(search.highest)(scores)

@@ -143,6 +143,11 @@ def test_what_is_no_row_is_refused(row, message):
     assert "\n" not in str(error.value)
 
 
+def test_the_first_that_is_no_number_is_named():
+    with pytest.raises(ValueError, match="age='old': write a number"):
+        TABLE.encode([{"age": 3}, {"age": "4"}, {"age": "old"}, {"age": "new"}])
+
+
 def test_tables_that_cannot_be_are_refused():
     for make, message in (
         (lambda: Number("a", (2.0, 1.0), (0.0,) * 3), "ascending"),

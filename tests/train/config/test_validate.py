@@ -190,6 +190,10 @@ REFUSED_DITS = [
         "data.txt: there is no such stream; did you mean text",
     ),
     ("model.positions=rotary model.block.heads=32", "model: "),
+    (
+        "model.width=10000000 model.depth=1000",
+        "model has up to .* parameters, more than 1.1e.12; write smaller widths",
+    ),
 ]
 
 
