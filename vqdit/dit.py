@@ -162,7 +162,7 @@ class DiT(Checked, nn.Module):
     def _rows(self, stream, t):
         """(b, k) or (b, k, 2): as many times as the tokens have, in their order."""
         t = t if self.intervals else t[..., None]
-        t = patchify(t, getattr(stream, "patch", 1))
+        t = patchify(t, stream.patch)
         latest = t.reshape(*t.shape[:2], -1, 1 + self.intervals).max(axis=2)
         return latest if self.intervals else latest[..., 0]
 
@@ -302,7 +302,6 @@ def _seen(given, known, batch):
     for s in given:
         seen = jnp.ones((batch, math.prod(s.coarse)), bool)
         if s.name in known:
-            patch = getattr(s, "patch", 1)
-            seen = patchify(known[s.name][..., None], patch).any(-1)
+            seen = patchify(known[s.name][..., None], s.patch).any(-1)
         parts.append(seen)
     return jnp.concatenate(parts, axis=1)

@@ -35,8 +35,9 @@ def start(asked: Mapping[str, Any]) -> None:
 
     asked: coordinator "HOST:PORT", where process 0 listens; processes; process, from 0.
         Without them the environment's JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
-        JAX_PROCESS_ID; without those whatever launcher JAX knows (SLURM, Open MPI, GKE,
-        a TPU VM); and without one this process is alone.
+        JAX_PROCESS_ID; without those whatever launcher JAX knows (SLURM, Open MPI, a
+        TPU VM, GKE, an indexed job of Kubernetes where the package `kubernetes` is);
+        and without one this process is alone.
     Raises BadInput for some without the others, and where the others do not come.
     """
     stay_in_32_bits()
@@ -118,7 +119,11 @@ def launched(environment: Mapping[str, str]) -> bool:
     told = _told(environment)
     if told is not None:
         return told
-    # On a TPU VM only its metadata server knows, and JAX asks it.
+    # Of an indexed job of Kubernetes only its server knows, and JAX asks it.
+    indexed = {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"} <= {*environment}
+    if indexed and importlib.util.find_spec("kubernetes"):
+        return True
+    # On a TPU VM only its metadata server knows.
     chips = [*Path("/dev").glob("accel[0-9]*"), *Path("/dev/vfio").glob("[0-9]*")]
     skipped = "TPU_SKIP_MDS_QUERY" in environment
     return bool(chips) and not skipped and bool(importlib.util.find_spec("libtpu"))

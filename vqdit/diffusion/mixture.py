@@ -229,7 +229,7 @@ class Mixture(Checked):
                     part_key = jax.random.fold_in(own, 1 + k)
                     part = case.parts[name](part_key, batch, stream.coarse)
                     part &= against(which == k, part)
-                    part = _on_places(part, getattr(stream, "patch", 1))
+                    part = _on_places(part, stream.patch)
                     given[name] = _either(given.get(name), part)
         together = np.array([case.together for case in self.cases])
         one = jnp.asarray(together)[which] if together.any() else None

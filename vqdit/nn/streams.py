@@ -60,6 +60,7 @@ class Discrete(Checked):
 
     kind: ClassVar[str] = "codes"
     dtype: ClassVar[str] = "int32"
+    patch: ClassVar[int] = 1  # each place is a token
 
     @property
     def coarse(self) -> tuple[int, ...]:

@@ -212,7 +212,7 @@ def whole_tokens(stream, known: Array) -> Array:
 
     A token has one time.
     """
-    mask, patch = on_grid(known, stream), getattr(stream, "patch", 1)
+    mask, patch = on_grid(known, stream), stream.patch
     tokens = patchify(mask[..., None], patch).all(-1, keepdims=True)
     return unpatchify(
         jnp.repeat(tokens, patch ** len(stream.grid), axis=-1), stream.grid, patch

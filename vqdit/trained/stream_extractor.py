@@ -121,8 +121,8 @@ class StreamExtractor(Extractor):
         own = slice(start, start + sizes[self.of])
         seen = None
         if self.of in masks:
-            patch = getattr(model.streams[self.of], "patch", 1)
-            seen = patchify(masks[self.of][..., None], patch).any(-1)
+            own_mask = masks[self.of][..., None]
+            seen = patchify(own_mask, model.streams[self.of].patch).any(-1)
         return {
             layer: pooled(h if self._own(layer) else h[:, own], self.pool, seen)
             for layer, h in found.items()

@@ -299,6 +299,29 @@ def test_launchers_are_seen(environment, several):
     assert hosts.launched(environment) == several
 
 
+POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"}
+
+
+@pytest.mark.parametrize(
+    "environment, package, several",
+    [
+        (POD, True, True),
+        (POD, False, False),  # JAX does not ask without it
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, True, False),  # of no indexed job
+        (POD | {"TPU_WORKER_HOSTNAMES": "a"}, True, False),
+    ],
+)
+def test_pods_of_a_job_of_kubernetes_are_seen(
+    environment, package, several, monkeypatch
+):
+    """Whose count only its server knows: a program for one is not refused there."""
+    find = lambda name: object() if package and name == "kubernetes" else None
+    monkeypatch.setattr(hosts.importlib.util, "find_spec", find)
+    monkeypatch.setattr(hosts.os, "environ", environment)
+    assert hosts.launched(environment) == several
+    hosts.alone()
+
+
 TOKENIZER = [f"--config={ROOT / 'tests/train/runtime/two_configs/tokenizer.py'}"]
 
 
