@@ -100,14 +100,15 @@ def main(argv=None):
     with hosts.together():
         check_free(command.workdir, ["evaluation.json"])
         thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
-    experiment, seal = command.experiment, None
+        # Before figures are made, which takes long: another may be there by then.
+        seal = None if isinstance(thing, Codec) else seal_of(command.workdir)
+    experiment = command.experiment
     if isinstance(thing, Codec):
         figures = _of_tokenizer(thing, experiment, command.flags)
     else:
         _refuse(command.flags, FLAGS.keys() - TOKENIZER, "generator")
         check_experiment(thing, experiment, command.workdir)
         figures = _of_generator(thing, experiment, command.flags)
-        seal = seal_of(command.workdir)
     figures = {"experiment": experiment.name} | figures
     where = command.workdir / "evaluation.json"
     names = figures.get("crossings", {})

@@ -149,6 +149,22 @@ def test_crossings_of_another_bundle_are_none(joint, asked, monkeypatch, spoiled
     assert found["crossings"].keys() == {"b_to_a"} == found["asked"].keys()
 
 
+def test_figures_are_told_of_the_bundle_that_was_scored(joint, asked, monkeypatch):
+    """Which another may have taken the place of when they are made."""
+    opened, scored = seal_of(joint), evaluate._of_generator
+
+    def replacing(*of):
+        (generator, *_) = of
+        generator.untrained = (3,)
+        vqdit.save(joint / "bundle", generator)
+        return scored(*of)
+
+    monkeypatch.setattr(evaluate, "_of_generator", replacing)
+    evaluate.main([f"--workdir={joint}", "--crossings"])
+    found = json.loads((joint / "evaluation.json").read_text())
+    assert found["seal"] == opened != seal_of(joint)
+
+
 def test_of_a_bar_between_two_figures_it_is_said_how_sure_that_is(
     joint, asked, monkeypatch, capsys
 ):

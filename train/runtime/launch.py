@@ -12,7 +12,13 @@ from train.config import Experiment
 from train.config.command import RUN, Flags
 from train.config.options.paths import leaves, spell
 from train.config.packages import naming, own_packages
-from train.config.workdir import CONFIG_FILE, open_workdir, refusal
+from train.config.workdir import (
+    CONFIG_FILE,
+    MOVES,
+    open_workdir,
+    refusal,
+    save_config,
+)
 from train.errors import BadInput, briefly, refused
 from train.pipeline.statistics import differing
 from train.progress import say
@@ -141,6 +147,9 @@ def launch(
                 )
             _refuse_other_data(workdir, meta.get("data"), probes)
             say(f"{workdir}: continuing from step {int(state.step)}")
+        with hosts.together():
+            if hosts.first():  # a run that is refused has written nothing
+                save_config(experiment, workdir / CONFIG_FILE)
         sharding = batch_sharding(mesh)
         say(_opening(experiment, state, spelled(mesh), about(state)))
         rows, placed = hosts.rows(run.batch, sharding), encoder and encoder(sharding)
@@ -219,7 +228,7 @@ def _check_owner(
             f"read: {briefly(error)}{naming(error)}; use the version that "
             "wrote them"
         ) from error
-    if why := refusal(owner, experiment, f"{workdir}/checkpoints", reschedule):
+    if why := refusal(owner, experiment, f"{workdir}/checkpoints", reschedule, MOVES):
         raise BadInput(
             f"{why}; bring back the checkpoints of {workdir}/{CONFIG_FILE}, or write "
             f"another --workdir"
