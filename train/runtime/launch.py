@@ -50,6 +50,10 @@ FLAGS: Flags = {
 OpenBatches = Callable[[int, np.ndarray], Iterator[Any]]
 
 
+class OutOfMemory(BadInput):
+    """The devices have no room for the run."""
+
+
 @contextlib.contextmanager
 def claimed(
     workdir: str | Path | None,
@@ -120,7 +124,8 @@ def launch(
     lost: why the state cannot be one that begins, but only a checkpoint's.
     made_of: stream -> a probe of its training part. It is stored with every checkpoint,
         and a run is not continued on other records: their order would be another's.
-    Returns the last state, which is on disk by then. Raises what `train` raises.
+    Returns the last state, which is on disk by then. Raises what `train` raises, and
+    OutOfMemory.
     """
     depends = depends or {}
     with hosts.together():
@@ -128,7 +133,8 @@ def launch(
     run = experiment.run
     mesh = make_mesh(experiment.mesh)
     position, window = 0, None
-    with Checkpoints(workdir / "checkpoints", run.keep) as checkpoints:
+    kept = Checkpoints(workdir / "checkpoints", run.keep)
+    with kept as checkpoints, _within_memory():
         # By its shapes: beside a state that begins it would take its memory twice.
         restored = checkpoints.restore_latest(state_shapes(init, rules, mesh))
         if restored is None:
@@ -181,6 +187,20 @@ def launch(
                 window=window,
                 hooks=[*found, *measured],
             )
+
+
+@contextlib.contextmanager
+def _within_memory() -> Iterator[None]:
+    """Raises OutOfMemory where there is no room for what is computed here."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise OutOfMemory(
+            f"{briefly(error)}; write a smaller run.batch or model, remat, "
+            "optimizer.accumulate, or a mesh of more devices"
+        ) from error
 
 
 def _opening(

@@ -93,6 +93,20 @@ def test_the_log_fails_and_ends_where_one_of_several_does(tmp_path, monkeypatch,
     assert order == (["closed", "no data"] if opens else ["no log"])
 
 
+@pytest.mark.parametrize("call", ["create_state", "train"])
+def test_a_device_without_room_is_one_line(tmp_path, monkeypatch, call):
+    def full(*_, **how):
+        raise jax.errors.JaxRuntimeError(f"{code}: Out of memory\n{'of much ' * 99}")
+
+    code = "RESOURCE_EXHAUSTED"
+    monkeypatch.setattr(launching, call, full)
+    with pytest.raises(launching.OutOfMemory, match="EXHAUSTED: .*a smaller run.batch"):
+        run(tmp_path)
+    code = "INTERNAL"
+    with pytest.raises(jax.errors.JaxRuntimeError):
+        run(tmp_path)
+
+
 @pytest.mark.slow
 def test_a_run_says_what_it_is_before_it_is_silent(tmp_path, capfd):
     run(tmp_path)
