@@ -22,6 +22,8 @@ from vqdit.trained import bundle, saving
 from vqdit.trained.bundle import load, read_json, save
 from vqdit.trained.contract import contract_of, fingerprint, flatten, refuse_mismatch
 
+EIGHT_BITS = [f"float8_{of}" for of in ("e4m3fn", "e5m2", "e4m3fnuz", "e8m0fnu")]
+
 
 def assert_same(mine, theirs):
     """Names, types, shapes and every bit."""
@@ -223,6 +225,21 @@ def test_a_seal_cannot_be_left_out_and_spelling_does_not_break_it(tmp_path, code
     file.write_text(json.dumps(config | {"format": 1}))
     with pytest.raises(ValueError, match="contract is of other weights"):
         load(tmp_path / "tok")
+
+
+@pytest.mark.parametrize("name", ["float16", *EIGHT_BITS, "int8", "complex64", "int4"])
+def test_of_every_type_arrays_come_back_or_are_not_saved(tmp_path, codec, name):
+    """Of a float of eight bits there was a bundle, which no one could load."""
+    more = np.ones((2, 3)).astype(getattr(jnp, name))
+    variables = {**codec.variables, "usage": {"more": more}}
+    made = Codec(codec.module, variables, codec.contract)
+    if name == "int4":
+        with pytest.raises(ValueError, match='Unknown dtype "int4"'):
+            save(tmp_path / "tok", made)
+        assert not any(tmp_path.iterdir())
+        return
+    save(tmp_path / "tok", made)
+    assert_same(load(tmp_path / "tok").variables, variables)
 
 
 def test_weights_in_bfloat16_come_back(tmp_path, codec):

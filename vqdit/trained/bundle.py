@@ -50,6 +50,9 @@ DTYPES = {
     **{f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
     **{f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
     **{"BOOL": "bool", "C64": "complex64", "BF16": jnp.bfloat16},
+    **{"F8_E4M3": jnp.float8_e4m3fn, "F8_E5M2": jnp.float8_e5m2},
+    **{"F8_E4M3FNUZ": jnp.float8_e4m3fnuz, "F8_E5M2FNUZ": jnp.float8_e5m2fnuz},
+    "F8_E8M0": jnp.float8_e8m0fnu,
 }
 
 

@@ -159,7 +159,10 @@ def _write(folder, thing):
     flat = flatten(variables)
     for name, array in flat.items():
         check_finite(name, array)
-    data = safetensors.numpy.save(flat)
+    try:
+        data = safetensors.numpy.save(flat)
+    except safetensors.SafetensorError as error:  # of types that it has no word for
+        raise ValueError(str(error)) from error
     config["sha256"] = hashlib.sha256(data).hexdigest()
     _flush(folder / "model.safetensors", data)
     config = sealed.sealed(config)
