@@ -53,7 +53,8 @@ def main(argv=None):
         out_folder(folder, there=True)
         if folder.exists():
             _check(folder, command.force)
-    judge = keep(folder, train_judge(data, **{"seed": SEED} | flags))
+        judge = train_judge(data, **{"seed": SEED} | flags)
+    keep(folder, judge)
     right, count = 0, 0
     for batch in examples(data, train=False, divided=False):
         there = batch["valid"] & (batch["label"] >= 0)

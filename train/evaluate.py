@@ -100,14 +100,15 @@ def main(argv=None):
     with hosts.together():
         check_free(command.workdir, ["evaluation.json"])
         thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
-    experiment, seal = command.experiment, None
+        # Before figures are made, which takes long: another may be there by then.
+        seal = None if isinstance(thing, Codec) else seal_of(command.workdir)
+    experiment = command.experiment
     if isinstance(thing, Codec):
         figures = _of_tokenizer(thing, experiment, command.flags)
     else:
         _refuse(command.flags, FLAGS.keys() - TOKENIZER, "generator")
         check_experiment(thing, experiment, command.workdir)
         figures = _of_generator(thing, experiment, command.flags)
-        seal = seal_of(command.workdir)
     figures = {"experiment": experiment.name} | figures
     where = command.workdir / "evaluation.json"
     names = figures.get("crossings", {})
@@ -168,13 +169,14 @@ def _of_tokenizer(codec, experiment, flags):
     used = {"most"} | (set() if data.front is None else JUDGE)
     used |= {"baseline"} if data.measures in BASELINES else set()
     _refuse(flags, used, f"tokenizer of {data.kind}")
-    if judge:
-        open_bundle(judge, Judge, "--judge")
-    check_data(codec, experiment)
     asked = {name: value for name, value in flags.items() if name not in JUDGE}
-    if data.front is not None:
-        classes = open_examples(data, True).classes
-        asked["judge"] = judge_of(data, classes, judge, flags.get("judge_steps"))
+    with hosts.together():
+        if judge:
+            open_bundle(judge, Judge, "--judge")
+        check_data(codec, experiment)
+        if data.front is not None:
+            classes = open_examples(data, True).classes
+            asked["judge"] = judge_of(data, classes, judge, flags.get("judge_steps"))
     return evaluate_tokenizer(codec, data, **asked)
 
 
@@ -199,17 +201,18 @@ def _of_generator(generator, experiment, flags):
     wanted = questions.asked([*generator.streams], crossed) if crossed else []
     guided = {n: v for n, v in asked.items() if n not in ("num", "seed", "guidance")}
     samplers_of(generator, wanted, scales, guided)
-    if folder := flags.get("judge"):
-        open_bundle(folder, (Judge, Codec), "--judge")
-    check_data(generator, experiment)
-    if among := more.get("among"):
-        of = Crossings(generator, sources, {}, join)
-        for crossing in wanted:
-            if crossing.want in generator.tokenizers:
-                of.joint(crossing).like(among)
     judge = {"folder": flags.get("judge"), "steps": flags.get("judge_steps")}
     network = partial(network_of, **judge)
-    references = references_of(generator, sources, network, names=want)
+    with hosts.together():
+        if folder := flags.get("judge"):
+            open_bundle(folder, (Judge, Codec), "--judge")
+        check_data(generator, experiment)
+        if among := more.get("among"):
+            of = Crossings(generator, sources, {}, join)
+            for crossing in wanted:
+                if crossing.want in generator.tokenizers:
+                    of.joint(crossing).like(among)
+        references = references_of(generator, sources, network, names=want)
     found = {}
     if crossed:
         how = asked | more | {"scales": scales, "join": join}

@@ -16,9 +16,10 @@ minus before it. A trial's figure is the best that its run had; that bundle is i
 best/. The first trials are drawn at random, each later one differs by a mutation from
 the best of some of the newest (regularized evolution, arXiv:1802.01548); all have the
 experiment's seed. Settings that do not go together are drawn again; a training that
-fails, as one that diverges does, is a trial without a figure. What is no fault of the
-settings, such as a full disk or data that are gone, ends the program. The same command
-goes on where it was stopped, and with more --trials it goes on longer.
+fails, as one that diverges does, or has no room on the device, is a trial without a
+figure. What is no fault of the settings, such as a full disk or data that are gone,
+ends the program. The same command goes on where it was stopped, and with more --trials
+it goes on longer.
 
 A figure compares settings that it is not made of: by heldout_loss a weight of the loss
 is best at 0.
@@ -65,6 +66,7 @@ from train.report.pages import number
 from train.report.pictures import line_plot
 from train.runtime import hosts
 from train.runtime.checkpoint import SaveFailed
+from train.runtime.launch import OutOfMemory
 from train.runtime.lock import Taken, locked, sweep
 from train.runtime.window import TrainingDiverged
 from vqdit import sealed
@@ -215,7 +217,7 @@ def trained(search: Search, folder: Path, settings: dict, first: bool) -> Trial:
     except BadInput as error:
         if first:
             raise BadInput(one_line(error)) from error
-        if not isinstance(error, TrainingDiverged):
+        if not isinstance(error, TrainingDiverged | OutOfMemory):
             opened(search.experiment)
         return Trial(settings, failed=one_line(error))
     try:

@@ -236,9 +236,8 @@ def measure(
             )
     images = whole(data, train=False, count=most)["x"]
     points = []
-    for path, opened in codecs:
+    for name, (path, opened) in zip(_names(bundles), codecs, strict=True):
         prior = opened.prior or fit_prior(opened.codec, data, counted or COUNTED)
-        name = Path(path).resolve().name
         points += tokenizer_points(name, opened.codec, prior, images)
         say(f"{path}: {points[-1]['bits']:.0f} bits, {points[-1]['psnr_db']:.2f} dB")
     say("JPEG and WebP")
@@ -251,6 +250,14 @@ def measure(
         "curves": curves,
         "compared": compare(points, curves),
     }
+
+
+def _names(bundles: Sequence[str | Path]) -> list[str]:
+    """The ends of their paths, as many folders as tell one from another."""
+    parts = [Path(path).resolve().parts for path in bundles]
+    ends = ([p[-n:] for p in parts] for n in range(1, max(map(len, parts)) + 1))
+    found = next(each for each in ends if len({*each}) == len({*parts}))
+    return ["/".join(each) for each in found]
 
 
 def main(argv=None):

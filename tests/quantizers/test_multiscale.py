@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from vqdit.quantizers import (
+    BSQ,
     FSQ,
     IBQ,
     EMAVectorQuantizer,
@@ -159,6 +160,41 @@ def test_a_book_is_made_of_what_all_scales_ask():
     assert asked[:, 0].tolist() == [3, 7, -4, -2, -8, -6]
     with pytest.raises(ValueError, match="1 latents are less than one grid of 2"):
         quantizer.from_data(variables, KEY, z[:1])
+
+
+def test_codewords_of_one_length_shrink_from_scale_to_scale():
+    """At their full length the last scale takes off more than is left."""
+    scales = (1, 2, 4, 8)
+    coarse = [resize(draw(8, n, n, 8, seed=n), (8, 8), upsample_cubic) for n in scales]
+    z = sum(coarse[:-1]) + 0.3 * coarse[-1]
+
+    def errors(shrink):
+        quantizer = MultiScaleQuantizer(BSQ(8), scales, phis=0, shrink=shrink)
+        quantized, u = quantizer.apply({}, z), quantizer.book.project(z)
+        for n in (1, 5, 21, 85):
+            codes = quantized.codes[:, :n]
+            latents = quantizer.apply({}, codes, method="decode")
+            yield float(jnp.square(u - latents).mean() / jnp.square(u).mean())
+        np.testing.assert_array_equal(latents, quantized.latents)
+
+    *_, third, last = errors(1.0)
+    assert last > third
+    found = [*errors(0.7)]
+    assert (np.diff(found) < 0).all() and found[-1] < 0.3 * last
+
+
+def test_a_book_of_shrinking_scales_is_asked_in_its_own_units():
+    """Of the ends of pairs: the second scale's of half the size, thus twice as far."""
+    quantizer = MultiScaleQuantizer(
+        EMAVectorQuantizer(4, 1, start="kmeans"), ((1,), (2,)), phis=0, shrink=0.5
+    )
+    z = jnp.array([[2.0], [4.0], [6.0], [8.0]]).reshape(2, 2, 1)
+    variables = jax.jit(quantizer.init)(KEY, z)
+    asked = quantizer.apply(variables, z, method="ideal")
+    assert asked[:, 0].tolist() == [3, 7, -2, 2, -2, 2]
+    made, _ = quantizer.from_data(variables, KEY, z.reshape(-1, 1), 8)
+    quantized = quantizer.apply(made, z)
+    np.testing.assert_allclose(quantized.latents, z, rtol=1e-4)
 
 
 def test_codes_that_end_within_a_scale_are_refused():

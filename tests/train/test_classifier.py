@@ -11,6 +11,7 @@ from sklearn.model_selection import train_test_split
 
 import vqdit
 from tests import toys
+from tests.train.processes import noting
 from train import classifier, config
 from train.errors import BadInput
 from train.evaluation import judge as judging
@@ -278,6 +279,20 @@ def test_every_option_of_the_program_arrives(tmp_path, monkeypatch, capsys):
         batches[1]["label"] = np.full(2, min(label[1], 0))
         classifier.main([*words, "--force"])
         assert capsys.readouterr().err == f"the judge is in {out}, {told}"
+
+
+def test_a_process_that_cannot_train_it_does_not_leave_alone(tmp_path, monkeypatch):
+    """The others would wait for it where the judge is kept."""
+    left = []
+    monkeypatch.setattr(classifier.hosts, "together", noting(left))
+
+    def missing(*_, **__):
+        raise BadInput("a file is gone")
+
+    monkeypatch.setattr(classifier, "train_judge", missing)
+    with pytest.raises(BadInput):
+        classifier.main([f"--config={DEMO}", f"--out={tmp_path / 'judge'}"])
+    assert left == ["a file is gone"]
 
 
 def test_an_altered_judge_is_refused(kept, tmp_path):

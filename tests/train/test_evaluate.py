@@ -9,11 +9,14 @@ import pytest
 import vqdit
 from tests import toys
 from tests.train.experiments import of_values
+from tests.train.processes import noting
 from train import evaluate
 from train.config import Run, StageOne
 from train.config.options.expression import parse_value
 from train.config.workdir import save_config
 from train.errors import BadInput
+from train.evaluation import scores
+from train.evaluation.crossings import crossings
 from train.evaluation.drawing import SAMPLER
 from train.evaluation.estimates import Estimate
 from train.evaluation.samples import prefixed
@@ -23,6 +26,8 @@ from train.objectives.bundles import seal_of
 from vqdit import Discrete, Labels, Masking
 
 DATA = Images(name="digits", size=8, channels=1, threads=0)
+TWO = types.SimpleNamespace(streams={"a": None, "b": None})
+OF_ONE = types.SimpleNamespace(one_data=DATA)
 BARS = "--config.bars=('a_to_b accuracy >= 0.5',)"
 
 
@@ -147,6 +152,59 @@ def test_crossings_of_another_bundle_are_none(joint, asked, monkeypatch, spoiled
     path.write_text("no file" if spoiled == "text" else json.dumps(found))
     found = measured(joint, monkeypatch, "b_to_a")
     assert found["crossings"].keys() == {"b_to_a"} == found["asked"].keys()
+
+
+def test_figures_are_told_of_the_bundle_that_was_scored(joint, asked, monkeypatch):
+    """Which another may have taken the place of when they are made."""
+    opened, scored = seal_of(joint), evaluate._of_generator
+
+    def replacing(*of):
+        (generator, *_) = of
+        generator.untrained = (3,)
+        vqdit.save(joint / "bundle", generator)
+        return scored(*of)
+
+    monkeypatch.setattr(evaluate, "_of_generator", replacing)
+    evaluate.main([f"--workdir={joint}", "--crossings"])
+    found = json.loads((joint / "evaluation.json").read_text())
+    assert found["seal"] == opened != seal_of(joint)
+
+
+@pytest.mark.parametrize("name", ["check_data", "references_of"])
+def test_what_one_of_several_refuses_alone_is_told_all(joint, asked, monkeypatch, name):
+    """As a file that only it cannot read: the others would wait for its sums."""
+    left = []
+    monkeypatch.setattr(evaluate.hosts, "together", noting(left))
+    monkeypatch.setattr(evaluate, name, gone)
+    with pytest.raises(BadInput):
+        evaluate.main([f"--workdir={joint}", "--crossings"])
+    assert left == ["a file is gone"]
+
+
+def gone(*_, **__):
+    raise BadInput("a file is gone")
+
+
+@pytest.mark.parametrize(
+    "place, name, call",
+    [
+        (crossings, "answers_of", lambda: crossings.crossings(TWO, {}, {})),
+        (crossings, "_beside", lambda: crossings.crossings(TWO, {}, {})),
+        (scores, "measures_of", lambda: scores.evaluate_tokenizer(None, DATA)),
+        (evaluate, "check_data", lambda: evaluate._of_tokenizer(None, OF_ONE, {})),
+    ],
+)
+def test_what_is_fitted_between_is_refused_by_all(place, name, call, monkeypatch):
+    left, answer = [], types.SimpleNamespace(evaluators=lambda **_: [1])
+    monkeypatch.setattr(crossings.hosts, "together", noting(left))
+    monkeypatch.setattr(crossings, "answers_of", lambda *_: {"a": answer, "b": answer})
+    monkeypatch.setattr(crossings, "_judges", lambda *_: {})
+    monkeypatch.setattr(crossings.Crossings, "exact", lambda *_: True)
+    monkeypatch.setattr(crossings, "samplers_of", lambda *_: {})
+    monkeypatch.setattr(place, name, gone)
+    with pytest.raises(BadInput):
+        call()
+    assert left == ["a file is gone"]
 
 
 def test_of_a_bar_between_two_figures_it_is_said_how_sure_that_is(

@@ -12,6 +12,7 @@ from train.config.workdir import open_workdir
 from train.errors import BadInput
 from train.modalities.files.writing import write
 from train.runtime.checkpoint import SaveFailed
+from train.runtime.launch import OutOfMemory
 from train.runtime.lock import Taken
 from train.runtime.window import TrainingDiverged
 from vqdit import sealed
@@ -184,11 +185,13 @@ def test_what_is_no_fault_of_the_settings_is_no_trial(
     assert whole == again
 
 
+@pytest.mark.parametrize("kind", [TrainingDiverged, OutOfMemory])
 def test_what_diverges_is_a_trial_whatever_became_of_the_data(
-    training, tmp_path, monkeypatch
+    training, tmp_path, monkeypatch, kind
 ):
+    """Nor are they opened where a device is full."""
     monkeypatch.setattr(evolve, "open_examples", None)
-    training.fail, training.error = ("0002",), TrainingDiverged("step 9 | nan")
+    training.fail, training.error = ("0002",), kind("step 9 | nan")
     search(tmp_path)
     (row,) = [
         row
@@ -404,6 +407,36 @@ def test_settings_that_do_not_go_together_are_drawn_again(training, tmp_path):
         for n in range(1, 9)
     }
     assert len(heads) > 1 and all(width % each == 0 for each in heads)
+
+
+def test_a_search_of_stage_two_goes_on_after_a_failure(tmp_path, monkeypatch):
+    """Where its tokenizer is there: else the failure may be of that."""
+    flow = str(Path(DEMO.partition("=")[2]).with_name("demo_flow.py"))
+    words = [f"--config={flow}", "--config.run.best=heldout_loss", *FEW]
+    words += ["--config.run.heldout_every=100", f"--workdir={tmp_path}"]
+    words += ["--config.streams.image.tokenizer=tok"]
+    words += ["--space.optimizer.peak_lr=Between(1e-4, 1e-2, log=True)"]
+    folders, failing = [], ["0001"]
+
+    def train(experiment, folder):
+        open_workdir(folder, experiment)
+        folders.append(folder.name)
+        if folder.name in failing:
+            raise BadInput("it does not fit")
+        rate = experiment.optimizer.peak_lr
+        note = {"figure": "heldout_loss", "value": rate, "step": 100}
+        write(folder / "best.json", note)
+
+    monkeypatch.setattr(evolve.stage_two, "train", train)
+    with pytest.raises(BadInput, match="image.tokenizer: tok: no bundle here"):
+        evolve.main([*words, "--trials=4"])
+    monkeypatch.setattr(evolve, "prepare", lambda experiment: None)
+    evolve.main([*words, "--trials=4"])
+    assert folders == ["0000", "0001", "0001", "0002", "0003"]
+    assert "| it does not fit |" in (tmp_path / "search.md").read_text()
+    failing.clear()
+    evolve.main([*words, "--trials=5"])
+    assert folders[5:] == ["0004"]  # what has failed is not trained again
 
 
 @pytest.mark.slow

@@ -332,6 +332,23 @@ def opened_as(codec, prior=None, pixels=True):
     )
 
 
+@pytest.mark.parametrize(
+    "bundles, names",
+    [
+        (["runs/one", "two/"], ["one", "two"]),
+        (["a/tok", "b/tok", "c"], ["a/tok", "b/tok", "{}/c"]),
+        (["a/tok/bundle", "b/tok/best", "b/tok/../tok/bundle"], None),
+        (["a", "./a"], ["a", "a"]),  # one bundle, twice
+    ],
+)
+def test_bundles_in_folders_of_one_name_are_told_apart(
+    bundles, names, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    names = names or ["a/tok/bundle", "b/tok/best", "b/tok/bundle"]
+    assert rates._names(bundles) == [each.format(tmp_path.name) for each in names]
+
+
 def test_every_bundle_is_measured_on_the_same_held_out_images(monkeypatch, capsys):
     """By its own prior, else by one that is counted on the training part."""
     images, asked = np.zeros((3, 8, 8, 1), np.uint8), []

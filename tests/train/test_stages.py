@@ -40,6 +40,7 @@ from train.config import (
     Weights,
 )
 from train.config.override import replaced
+from train.config.workdir import read_config
 from train.errors import BadInput, run
 from train.evaluation.judge import train_judge
 from train.evaluation.scores import evaluate_tokenizer
@@ -661,15 +662,23 @@ def test_a_cache_of_another_tokenizer_is_refused(trained, tmp_path):
 
 @pytest.mark.slow
 def test_a_generator_is_not_resumed_on_another_tokenizer(trained, tmp_path):
-    """Same path, other weights: its latents would mean something else."""
-    work, _, _ = trained
-    moving = tmp_path / "tok"
-    shutil.copytree(work, moving)
-    experiment = dit("masked", moving)
+    """Other weights: its latents would mean something else. The same ones may lie
+    elsewhere, and their cache."""
+    work, _, cache = trained
+    for name, path in (("tok", work), ("cache", cache)):
+        shutil.copytree(path, tmp_path / name)
+    experiment = dit("masked", work, cache=str(cache))
     stage_two.train(shorter(experiment, 3), tmp_path / "d")
-    fingerprinted_anew(moving)
+    moved = dit("masked", tmp_path / "tok", cache=str(tmp_path / "cache"))
+    stage_two.train(shorter(moved, 4), tmp_path / "d")
+    assert read_config(tmp_path / "d" / "config.json") == shorter(moved, 4)
+    fingerprinted_anew(tmp_path / "tok")
+    other = dit("masked", tmp_path / "tok")
+    with pytest.raises(BadInput, match="another experiment.*cache"):
+        stage_two.train(other, tmp_path / "d")
+    stage_two.train(shorter(dit("masked", work), 3), tmp_path / "e")
     with pytest.raises(BadInput, match="another tokenizers.image"):
-        stage_two.train(experiment, tmp_path / "d")
+        stage_two.train(other, tmp_path / "e")
 
 
 def test_a_cache_of_held_out_data_is_not_trained_on(trained, tmp_path):

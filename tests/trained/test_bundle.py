@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import sys
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +18,11 @@ import safetensors.numpy
 import vqdit
 from tests import toys
 from vqdit import Codec, Generator, Heun, VectorQuantizer, sealed
-from vqdit.trained import saving
+from vqdit.trained import bundle, saving
 from vqdit.trained.bundle import load, read_json, save
 from vqdit.trained.contract import contract_of, fingerprint, flatten, refuse_mismatch
+
+EIGHT_BITS = [f"float8_{of}" for of in ("e4m3fn", "e5m2", "e4m3fnuz", "e8m0fnu")]
 
 
 def assert_same(mine, theirs):
@@ -224,6 +227,21 @@ def test_a_seal_cannot_be_left_out_and_spelling_does_not_break_it(tmp_path, code
         load(tmp_path / "tok")
 
 
+@pytest.mark.parametrize("name", ["float16", *EIGHT_BITS, "int8", "complex64", "int4"])
+def test_of_every_type_arrays_come_back_or_are_not_saved(tmp_path, codec, name):
+    """Of a float of eight bits there was a bundle, which no one could load."""
+    more = np.ones((2, 3)).astype(getattr(jnp, name))
+    variables = {**codec.variables, "usage": {"more": more}}
+    made = Codec(codec.module, variables, codec.contract)
+    if name == "int4":
+        with pytest.raises(ValueError, match='Unknown dtype "int4"'):
+            save(tmp_path / "tok", made)
+        assert not any(tmp_path.iterdir())
+        return
+    save(tmp_path / "tok", made)
+    assert_same(load(tmp_path / "tok").variables, variables)
+
+
 def test_weights_in_bfloat16_come_back(tmp_path, codec):
     half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), codec.variables["params"])
     variables = {**codec.variables, "params": half}
@@ -273,6 +291,55 @@ def test_what_is_not_finite_is_not_saved(tmp_path, codec, value):
     with pytest.raises(ValueError, match="params/.* is not finite"):
         save(tmp_path / "tok", Codec(codec.module, variables, codec.contract))
     assert list(tmp_path.iterdir()) == []
+
+
+def other_than(codec):
+    """The same with other weights."""
+    nudged = jax.tree.map(lambda x: x * 1.5, codec.variables["params"])
+    return Codec(codec.module, {**codec.variables, "params": nudged}, codec.contract)
+
+
+@pytest.mark.parametrize("call", ["_headers", "_read"])
+def test_a_bundle_that_is_replaced_while_it_is_read_is_read_again(
+    tmp_path, codec, monkeypatch, call
+):
+    """As `best/` is in the middle of training; its files were taken for damaged."""
+    other, before = other_than(codec), getattr(bundle, call)
+    save(tmp_path / "tok", codec)
+
+    def replacing(*of):
+        monkeypatch.setattr(bundle, call, before)
+        save(tmp_path / "tok", other)
+        return before(*of)
+
+    monkeypatch.setattr(bundle, call, replacing)
+    assert_same(load(tmp_path / "tok").variables, other.variables)
+
+    def always(*of):
+        made.append(other if len(made) % 2 else codec)
+        save(tmp_path / "tok", made[-1])
+        return before(*of)
+
+    made = []
+    monkeypatch.setattr(bundle, call, always)
+    with pytest.raises(ValueError, match="tok is replaced while it is read; load it"):
+        load(tmp_path / "tok")
+
+
+@pytest.mark.parametrize("name", ["tok", "bundle", "best"])
+def test_a_bundle_that_is_gone_for_a_moment_is_waited_for(tmp_path, codec, name):
+    """Until another is in its place; not for ever, where a writer was killed."""
+    (tmp_path / "config.json").write_text("{}")
+    save(tmp_path / name, codec)
+    aside = (tmp_path / name).rename(tmp_path / f".{name}.old.{'0' * 32}")
+    path = tmp_path if name == "bundle" else tmp_path / name
+    back = threading.Timer(0.2, aside.rename, [tmp_path / name])
+    back.start()
+    assert_same(load(path).variables, codec.variables)
+    back.join()
+    (tmp_path / name).rename(aside)
+    with pytest.raises(ValueError, match="no bundle here"):
+        load(path)
 
 
 def test_what_is_no_bundle_is_refused(tmp_path):

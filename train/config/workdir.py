@@ -2,7 +2,7 @@
 
 import fnmatch
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,10 @@ FREE = (
     "streams.*.shape",
     "streams.*.codes",
 )
+# Folders that may lie elsewhere, or be named otherwise, at the next start: what is in
+# them is compared with what checkpoints were made of. Data are not among them, of which
+# a few records are compared and no captions.
+MOVES = ("streams.*.tokenizer", "cache")
 SHOWN = 8  # differences listed before the rest is only counted
 # What Orbax looks for the parts of a checkpoint by, in the whole of its path: [1] is
 # not found, and * is other folders, too. TensorStore takes the last for a folder's end.
@@ -105,15 +109,16 @@ def open_workdir(
     """The folder, which from here on belongs to `experiment`.
 
     A new folder is created. An old one must hold the same experiment, up to the fields
-    in FREE, so that the same command resumes; otherwise BadInput lists what differs.
+    in FREE and paths in MOVES, so that the same command resumes; otherwise BadInput
+    lists what differs. Its config.json stays until `launch` knows that the run goes on.
     So it does where what a run writes would replace what is no run's: a file in the
     place of samples/, or notes beside the weights of a bundle; and for a path that no
     checkpoint can be read back from.
     Where another run may be in the folder, `train.runtime.launch.claimed` keeps it out.
 
-    force: take the folder over all the same. Everything that the old experiment left is
-        moved aside, as `checkpoints.replaced-1` and the like; nothing is deleted. It
-        has no effect where the experiment is the same.
+    force: take the folder over all the same, also of one with other paths. Everything
+        that the old experiment left is moved aside, as `checkpoints.replaced-1` and the
+        like; nothing is deleted. It has no effect where the experiment is the same.
     write: False only compares; for every process of a run but the first.
     reschedule: take another length, run.steps, also under a schedule that it changes.
     """
@@ -133,7 +138,7 @@ def open_workdir(
             f"--workdir={workdir}: checkpoints in a folder whose path has one of "
             f"{' '.join(PATTERN)}, or is no text, may not be found again; rename it"
         )
-    why = _refusal(workdir, experiment, reschedule)
+    why = _refusal(workdir, experiment, reschedule, () if force else MOVES)
     if workdir.exists() and not (why and force):
         check_free(workdir, FILES, FOLDERS)
     if why and not force:
@@ -146,13 +151,19 @@ def open_workdir(
             workdir.mkdir(parents=True, exist_ok=True)
             if why:
                 _move_aside(workdir)
-            save_config(experiment, workdir / CONFIG_FILE)
+            if not (workdir / CONFIG_FILE).exists():
+                save_config(experiment, workdir / CONFIG_FILE)
         except OSError as error:
             raise BadInput(f"--workdir={workdir} cannot be written: {error}") from error
     return workdir
 
 
-def _refusal(workdir: Path, experiment: Experiment, reschedule: bool) -> str:
+def _refusal(
+    workdir: Path,
+    experiment: Experiment,
+    reschedule: bool,
+    moves: Sequence[str] = MOVES,
+) -> str:
     """Why the folder cannot be this experiment's; empty if it can."""
     if not (workdir / CONFIG_FILE).exists():
         if (workdir / "checkpoints").exists():
@@ -162,8 +173,9 @@ def _refusal(workdir: Path, experiment: Experiment, reschedule: bool) -> str:
         old = read_config(workdir / CONFIG_FILE, experiment)
     except BadInput as error:
         return str(error)
-    return refusal(old, experiment, str(workdir), reschedule) or _reordered(
-        old, experiment, str(workdir)
+    what = str(workdir)
+    return refusal(old, experiment, what, reschedule, moves) or _reordered(
+        old, experiment, what
     )
 
 
@@ -195,15 +207,28 @@ def begun(
     return max(steps, default=None)
 
 
-def refusal(old: Experiment, new: Experiment, what: str, reschedule: bool) -> str:
+def refusal(
+    old: Experiment,
+    new: Experiment,
+    what: str,
+    reschedule: bool,
+    moves: Sequence[str] = (),
+) -> str:
     """Why `what`, of the old experiment, cannot go on as the new; empty if it can.
 
     Another length is no other experiment, but the rates of a schedule that ends at
     the last step are others from there on: that takes `reschedule`.
+
+    moves: fields that may hold another path; the caller compares what is there.
     """
     if type(old) is not type(new):
         return f"{what} belongs to a {type(old).__name__}, {old.name!r}"
-    changes = {path: pair for path, pair in diff(old, new).items() if not is_free(path)}
+    changes = {
+        path: pair
+        for path, pair in diff(old, new).items()
+        if not is_free(path)
+        if not (_matches(path, moves) and all(isinstance(x, str) for x in pair))
+    }
     if changes:
         shown = [f"{at}: {_short(a)} -> {_short(b)}" for at, (a, b) in changes.items()]
         more = len(shown) - SHOWN
@@ -222,8 +247,11 @@ def refusal(old: Experiment, new: Experiment, what: str, reschedule: bool) -> st
 
 
 def is_free(path: str) -> bool:
-    """Whether a field says nothing of what is computed (`FREE`)."""
-    patterns = [each for free in FREE for each in (free, f"{free}.*")]  # and its parts
+    """Whether a field, or what it is a part of, says nothing of what is computed."""
+    return _matches(path, [each for free in FREE for each in (free, f"{free}.*")])
+
+
+def _matches(path: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(path, each) for each in patterns)
 
 

@@ -24,6 +24,7 @@ from train.evaluation.samples import (
 from train.evaluation.texts import TextReference
 from train.modalities import Modality
 from train.pipeline import open_examples
+from train.runtime import hosts
 from vqdit.trained.codec import Codec
 from vqdit.trained.generator import Generator
 from vqdit.trained.judge import Judge
@@ -45,7 +46,8 @@ def evaluate_tokenizer(
     baseline: beside k-means at equal bits, where the kind has it.
     judge:    of labelled sound: it hears classes.
     """
-    score = measures_of(codec, data, most, baseline, judge)
+    with hosts.together():
+        score = measures_of(codec, data, most, baseline, judge)
     batches = reconstructions(codec, data, score.most, score.beside)
     count = {"examples": len(open_examples(data, False).spaced(score.most))}
     return count | evaluated(Several(score.evaluators, score.known), batches)

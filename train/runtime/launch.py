@@ -12,7 +12,13 @@ from train.config import Experiment
 from train.config.command import RUN, Flags
 from train.config.options.paths import leaves, spell
 from train.config.packages import naming, own_packages
-from train.config.workdir import CONFIG_FILE, open_workdir, refusal
+from train.config.workdir import (
+    CONFIG_FILE,
+    MOVES,
+    open_workdir,
+    refusal,
+    save_config,
+)
 from train.errors import BadInput, briefly, refused
 from train.pipeline.statistics import differing
 from train.progress import say
@@ -42,6 +48,10 @@ FLAGS: Flags = {
 }
 # (position, rows of a batch that are wanted) -> batches from there on
 OpenBatches = Callable[[int, np.ndarray], Iterator[Any]]
+
+
+class OutOfMemory(BadInput):
+    """The devices have no room for the run."""
 
 
 @contextlib.contextmanager
@@ -114,7 +124,8 @@ def launch(
     lost: why the state cannot be one that begins, but only a checkpoint's.
     made_of: stream -> a probe of its training part. It is stored with every checkpoint,
         and a run is not continued on other records: their order would be another's.
-    Returns the last state, which is on disk by then. Raises what `train` raises.
+    Returns the last state, which is on disk by then. Raises what `train` raises, and
+    OutOfMemory.
     """
     depends = depends or {}
     with hosts.together():
@@ -122,7 +133,8 @@ def launch(
     run = experiment.run
     mesh = make_mesh(experiment.mesh)
     position, window = 0, None
-    with Checkpoints(workdir / "checkpoints", run.keep) as checkpoints:
+    kept = Checkpoints(workdir / "checkpoints", run.keep)
+    with kept as checkpoints, _within_memory():
         # By its shapes: beside a state that begins it would take its memory twice.
         restored = checkpoints.restore_latest(state_shapes(init, rules, mesh))
         if restored is None:
@@ -141,6 +153,9 @@ def launch(
                 )
             _refuse_other_data(workdir, meta.get("data"), probes)
             say(f"{workdir}: continuing from step {int(state.step)}")
+        with hosts.together():
+            if hosts.first():  # a run that is refused has written nothing
+                save_config(experiment, workdir / CONFIG_FILE)
         sharding = batch_sharding(mesh)
         say(_opening(experiment, state, spelled(mesh), about(state)))
         rows, placed = hosts.rows(run.batch, sharding), encoder and encoder(sharding)
@@ -172,6 +187,20 @@ def launch(
                 window=window,
                 hooks=[*found, *measured],
             )
+
+
+@contextlib.contextmanager
+def _within_memory() -> Iterator[None]:
+    """Raises OutOfMemory where there is no room for what is computed here."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise OutOfMemory(
+            f"{briefly(error)}; write a smaller run.batch or model, remat, "
+            "optimizer.accumulate, or a mesh of more devices"
+        ) from error
 
 
 def _opening(
@@ -219,7 +248,7 @@ def _check_owner(
             f"read: {briefly(error)}{naming(error)}; use the version that "
             "wrote them"
         ) from error
-    if why := refusal(owner, experiment, f"{workdir}/checkpoints", reschedule):
+    if why := refusal(owner, experiment, f"{workdir}/checkpoints", reschedule, MOVES):
         raise BadInput(
             f"{why}; bring back the checkpoints of {workdir}/{CONFIG_FILE}, or write "
             f"another --workdir"

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.fields import FILLED, Count, Natural
+from vqdit.fields import FILLED, Count, Natural, Positive
 from vqdit.quantizers.codebook.estimators import estimate
 from vqdit.quantizers.quantized import Quantized, mean_square
 from vqdit.quantizers.residual import Composite, check_book, set_book
@@ -27,6 +27,10 @@ class MultiScaleQuantizer(Composite):
     phis:   convolutions of width 3 after upsampling, each shared by neighbouring scales
         (section 3.2); 0 for none. They are x + conv(x), starting as the identity; the
         paper's code has half of each and a random start.
+    shrink: codewords of scale i count shrink^i of what they are. Where they have one
+        length (signs, cosine codes) 1 is too much for what little the last scales are
+        asked: of smooth grids, four scales and cosine codes 39 % of the variance is
+        left by it, 7 % by 0.7.
     book:   any quantizer of one book whose gradient is an estimator's; the submodule
         "book".
 
@@ -38,6 +42,7 @@ class MultiScaleQuantizer(Composite):
     book: nn.Module
     scales: Annotated[tuple[Count | tuple[Count, ...], ...], FILLED]
     phis: Natural = 4
+    shrink: Positive = 1.0
 
     def __post_init__(self):
         super().__post_init__()
@@ -84,8 +89,8 @@ class MultiScaleQuantizer(Composite):
         ]
 
     def _spread(self, q, number):
-        """Codewords of one scale on the finest grid."""
-        q = resize(q, self.grids[-1], upsample_cubic)
+        """Codewords of one scale, of its size, on the finest grid."""
+        q = resize(self.shrink**number * q, self.grids[-1], upsample_cubic)
         if not self.phis:
             return q
         # The convolution whose place in (0, 1) is nearest to the scale's, as in the
@@ -123,7 +128,8 @@ class MultiScaleQuantizer(Composite):
         total, asked, index = jnp.zeros(()), [], []
         commit, codebook = [], []
         for number, grid in enumerate(self.grids):
-            v = resize(u - jax.lax.stop_gradient(total), grid, downsample)
+            left = u - jax.lax.stop_gradient(total)
+            v = resize(left, grid, downsample) / self.shrink**number
             rows = jax.lax.stop_gradient(v).reshape(-1, self.dim)
             found = self.book.search(rows).reshape(v.shape[:-1])
             asked.append(v)
@@ -176,7 +182,7 @@ class MultiScaleQuantizer(Composite):
         """What every scale asks of a book without error."""
         left, rows = self.book.project(z), []
         for number, grid in enumerate(self.grids):
-            v = resize(left, grid, downsample)
+            v = resize(left, grid, downsample) / self.shrink**number
             rows.append(v.reshape(-1, self.dim))
             left = left - self._spread(v, number)
         return jnp.concatenate(rows)

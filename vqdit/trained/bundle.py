@@ -28,11 +28,21 @@ from vqdit.trained.contract import LatentContract, fingerprint
 from vqdit.trained.generator import Generator
 from vqdit.trained.judge import Judge
 from vqdit.trained.placement import Placement
-from vqdit.trained.saving import FILES, FORMAT, check_finite, digest, place, save
+from vqdit.trained.saving import (
+    FILES,
+    FORMAT,
+    check_finite,
+    digest,
+    is_going,
+    place,
+    save,
+    stamp,
+)
 from vqdit.values import Foreign, build
 
 __all__ = ["load", "save", "place", "read_json", "FILES"]
 
+TRIES = 3  # of reading a bundle that others replace
 SEALED = 2  # the first format whose config.json is sealed
 KINDS = ("tokenizer", "generator", "classifier")
 DTYPES = {
@@ -40,6 +50,9 @@ DTYPES = {
     **{f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
     **{f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
     **{"BOOL": "bool", "C64": "complex64", "BF16": jnp.bfloat16},
+    **{"F8_E4M3": jnp.float8_e4m3fn, "F8_E5M2": jnp.float8_e5m2},
+    **{"F8_E4M3FNUZ": jnp.float8_e4m3fnuz, "F8_E5M2FNUZ": jnp.float8_e5m2fnuz},
+    "F8_E8M0": jnp.float8_e8m0fnu,
 }
 
 
@@ -88,15 +101,26 @@ def load(
     """
     how = Placement(dtype, device)
     folder = pathlib.Path(path)
-    if not (folder / "config.json").is_file() or (folder / "bundle").is_dir():
-        folder = folder / "bundle"
-    if not (folder / "config.json").is_file():
-        raise ValueError(
-            f"{path}: no bundle here; write a bundle folder, or a workdir whose "
-            f"training has finished"
-        )
+    inside = folder / "bundle"
+    if inside.is_dir() or is_going(inside) or stamp(folder) is None:
+        folder = inside
     built = functools.partial(build, packages=("vqdit", *packages))
-    return _open(folder, KINDS, built, how)
+    for _ in range(TRIES):
+        there = stamp(folder)
+        if there is None:
+            raise ValueError(
+                f"{path}: no bundle here; write a bundle folder, or a workdir whose "
+                f"training has finished"
+            )
+        try:
+            found = _open(folder, KINDS, built, how)
+        except ValueError:
+            if stamp(folder) == there:
+                raise
+        else:
+            if stamp(folder) == there:  # else its files may be of two
+                return found
+    raise ValueError(f"{folder} is replaced while it is read; load it again later")
 
 
 def _open(folder, kinds, built, how):

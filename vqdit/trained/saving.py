@@ -1,11 +1,13 @@
 """Bundles are written whole or not at all, hashed, and of finite weights."""
 
 import dataclasses
+import glob
 import hashlib
 import json
 import os
 import pathlib
 import shutil
+import time
 import uuid
 
 import jax.numpy as jnp
@@ -49,6 +51,28 @@ def save(path: str | os.PathLike, thing: Codec | Generator | Judge) -> None:
             fresh.rename(folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def stamp(folder: pathlib.Path) -> tuple[int, ...] | None:
+    """What tells a bundle from the next one in its place; None where there is none.
+
+    No two folders change places at once everywhere: between one's going and the
+    other's coming this waits, a second at most, for `save` to be done.
+    """
+    for looked in range(20):
+        try:
+            found = (folder / FILES[0]).stat()
+            return found.st_ino, found.st_mtime_ns, found.st_size
+        except OSError:
+            if looked and not is_going(folder):  # twice: it may just have come
+                break
+            time.sleep(0.05)
+    return None
+
+
+def is_going(folder: pathlib.Path) -> bool:
+    """Whether `save` has taken a bundle away to put another in its place."""
+    return any(folder.parent.glob(f".{glob.escape(folder.name)}.old.*"))
 
 
 def place(path: str | os.PathLike) -> pathlib.Path:
@@ -135,7 +159,10 @@ def _write(folder, thing):
     flat = flatten(variables)
     for name, array in flat.items():
         check_finite(name, array)
-    data = safetensors.numpy.save(flat)
+    try:
+        data = safetensors.numpy.save(flat)
+    except safetensors.SafetensorError as error:  # of types that it has no word for
+        raise ValueError(str(error)) from error
     config["sha256"] = hashlib.sha256(data).hexdigest()
     _flush(folder / "model.safetensors", data)
     config = sealed.sealed(config)

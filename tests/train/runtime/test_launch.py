@@ -17,7 +17,7 @@ from tests.train import toy
 from tests.train.experiments import TOKENIZER
 from tests.train.processes import noting
 from train.config.override import replaced
-from train.config.workdir import read_config
+from train.config.workdir import read_config, save_config
 from train.errors import BadInput
 from train.runtime import hosts
 from train.runtime import launch as launching
@@ -91,6 +91,20 @@ def test_the_log_fails_and_ends_where_one_of_several_does(tmp_path, monkeypatch,
     with pytest.raises(BadInput):
         run(tmp_path)
     assert order == (["closed", "no data"] if opens else ["no log"])
+
+
+@pytest.mark.parametrize("call", ["create_state", "train"])
+def test_a_device_without_room_is_one_line(tmp_path, monkeypatch, call):
+    def full(*_, **how):
+        raise jax.errors.JaxRuntimeError(f"{code}: Out of memory\n{'of much ' * 99}")
+
+    code = "RESOURCE_EXHAUSTED"
+    monkeypatch.setattr(launching, call, full)
+    with pytest.raises(launching.OutOfMemory, match="EXHAUSTED: .*a smaller run.batch"):
+        run(tmp_path)
+    code = "INTERNAL"
+    with pytest.raises(jax.errors.JaxRuntimeError):
+        run(tmp_path)
 
 
 @pytest.mark.slow
@@ -306,8 +320,10 @@ def test_checkpoints_of_another_experiment_are_not_continued(tmp_path):
     assert "\n" not in str(e.value) and "bring back the checkpoints" in str(e.value)
     assert not (tmp_path / "a" / "checkpoints" / "8").exists()
     run(tmp_path / "b", replaced(other, {"run.steps": 8, "run.keep": 1}))
+    before = read_config(tmp_path / "b" / "config.json")
     with pytest.raises(BadInput, match="trained with another tokenizer"):
         run(tmp_path / "b", other, depends={"tokenizer": "of then"})
+    assert read_config(tmp_path / "b" / "config.json") == before != other
 
 
 @pytest.mark.parametrize(
@@ -370,8 +386,7 @@ def test_another_length_of_a_cosine_takes_a_word(tmp_path, steps, monkeypatch):
     assert everything(tmp_path) == before
     # With config.json put right by hand, the checkpoints say it.
     config = (tmp_path / "config.json").read_bytes()
-    with claimed(tmp_path, changed, reschedule=True):
-        pass
+    save_config(changed, tmp_path / "config.json")
     with pytest.raises(BadInput, match=f"checkpoints was begun.*{line}"):
         run(tmp_path, changed)
     (tmp_path / "config.json").write_bytes(config)

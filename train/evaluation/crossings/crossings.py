@@ -20,6 +20,7 @@ from train.evaluation.features import Latents
 from train.evaluation.samples import Reference, References
 from train.modalities import Batch, Modality
 from train.pipeline import open_examples
+from train.runtime import hosts
 from train.runtime.keys import key_of
 from vqdit.trained.generator import Generator
 from vqdit.trained.sampler import Sampler
@@ -122,7 +123,8 @@ def crossings(
     Raises BadInput for what it refuses, and where nothing of a stream can be told.
     """
     wanted = asked([*generator.streams], names)
-    answers = answers_of(generator, data, references)
+    with hosts.together():
+        answers = answers_of(generator, data, references)
     of = Crossings(generator, data, answers, join, among, draws, score_draws)
     judges, key = _judges(of, references), key_of(seed)
     found: dict[str, dict[str, Any]] = {}
@@ -133,7 +135,8 @@ def crossings(
             exact = of.exact(crossing)
             if answer is None or not answer.evaluators(exact=exact):
                 continue
-            beside = _beside(of, crossing, exact, baselines, judges, num, key)
+            with hosts.together():
+                beside = _beside(of, crossing, exact, baselines, judges, num, key)
             budgets = beside.pop("budgets")
             for scale in scales:
                 who = _who(scale)
