@@ -263,6 +263,27 @@ def test_after_the_last_file_the_first_stands_in(tmp_path, monkeypatch):
     assert values(source) == [0, 1, 2, 3, 0]
 
 
+def test_what_stands_in_is_of_the_same_class(tmp_path, caplog, monkeypatch):
+    """By its class others were chosen to go with it; and what may not be left out is
+    refused however often it is asked for."""
+    monkeypatch.setattr(sources, "KEPT_BYTES", 0)
+    for i in range(6):
+        draw(tmp_path / "ab"[i >= 3] / f"{i}.png", i)
+    source = open_source(at(tmp_path, holdout=0, bad_share=0.9), True)
+    strict = open_source(at(tmp_path, holdout=0, bad_share=0.0), True)
+    for i in (2, 3):
+        (tmp_path / "ab"[i >= 3] / f"{i}.png").write_bytes(b"damaged since then")
+    assert values(source) == [0, 1, 0, 4, 4, 5]
+    assert [source[row].label for row in range(6)] == [0, 0, 0, 1, 1, 1]
+    for _ in range(2):
+        with pytest.raises(BadInput, match="1 of 6 files unreadable"):
+            strict[2]
+    for i in (0, 1):
+        (tmp_path / "a" / f"{i}.png").write_bytes(b"damaged since then")
+    with pytest.raises(BadInput, match="nothing of class a can be read"):
+        source[0]
+
+
 def test_a_large_folder_is_judged_by_a_selection(tmp_path, monkeypatch):
     monkeypatch.setattr(folder, "CHECKED", 5)
     for i in range(10):
