@@ -397,13 +397,22 @@ def test_classes_whose_order_never_changed_have_none_to_compare(tmp_path):
         (["trains", "tests"], None),  # things of which there are pictures
         (["train/cat", "train/dog"], "write data.data_dir=.*/train, of which"),
         (["cat", "train"], None),  # a class of vehicles
+        (["bullet train", "freight train"], None),
+        (["train", "test tube", "cat"], None),
+        (["images_train", "images_val"], "images_train data.test_split=images_val"),
+        (["train-clean-100", "dev-clean"], "=train-clean-100 data.test_split=dev-cl"),
+        (["images/train", "images/val"], "/images data.test_split=val"),
+        (
+            ["a/train/x", "a/test/x", "b/train/x"],
+            r"holdout='match:/\(test\)/', or .*/a$",
+        ),
     ],
 )
 def test_parts_of_a_set_are_not_taken_for_classes(tmp_path, folders, said):
     for i, name in enumerate(folders * 4):
         draw(tmp_path / name / f"{i}.png", i)
     if said is None:
-        assert open_source(at(tmp_path), True).classes == 2
+        assert open_source(at(tmp_path), True).classes == len(folders)
     else:
         with pytest.raises(BadInput, match=said):
             open_source(at(tmp_path), True)
