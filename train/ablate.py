@@ -7,13 +7,17 @@ Every row is a run of stage one with one field changed; `base` is CONFIG itself.
 --probe a small diffusion transformer is trained for as many steps on each tokenizer's
 latents, always the same one, and its samples' Fréchet distance is a column too: what a
 tokenizer is worth to stage two is not its PSNR. Writes WORKDIR/table.md and table.json
-after every row; the same command goes on with what is missing. --only=a,b takes
-some of the variants, overrides such as --config.run.steps=300 hold for all.
+after every row; the same command goes on with what is missing. --only=a,b trains
+some of the variants, beside which the table keeps those that were scored so before;
+overrides such as --config.run.steps=300 hold for all.
 """
 
+import contextlib
 import dataclasses
 import shutil
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -111,10 +115,14 @@ def rows_of(command: Command) -> dict[str, StageOne]:
     return rows
 
 
-def _row_of(command: Command, name: str, folder: Path) -> StageOne:
+def _experiment(command: Command, name: str) -> StageOne:
     chosen = load_config(command.config or "", None if name == BASE else name)
     assert isinstance(chosen, StageOne)  # as CONFIG is, whose kind all are of
-    experiment = overrides(chosen, command.changes)
+    return overrides(chosen, command.changes)
+
+
+def _row_of(command: Command, name: str, folder: Path) -> StageOne:
+    experiment = _experiment(command, name)
     validate(experiment, jax.device_count())
     open_workdir(folder, experiment, command.force, write=False)
     check_free(folder, [DONE])
@@ -185,13 +193,8 @@ def row(
     experiment: StageOne, workdir: Path, flags: dict, reference, force: bool
 ) -> dict:
     """One row's figures, trained where they are not on disk."""
-    done = workdir / DONE
-    settings = {name: value for name, value in flags.items() if name != "only"}
-    wanted = {"experiment": describe(experiment), "flags": settings}
-    if done.exists():
-        found = finished(done)
-        if _same(found["of"], experiment, settings):
-            return found["figures"]
+    if found := scored(experiment, workdir, flags):
+        return found
     codec = stage_one.train(experiment, workdir, force)
     data, judge = experiment.data, None
     if data.front is not None:
@@ -214,8 +217,32 @@ def row(
             flags.get("probe_guidance", PROBE_GUIDANCE),
         )
     figures = finite(figures)  # or the file would be no JSON, and not be read again
-    write(done, sealed.sealed({"of": wanted, "figures": figures}))
+    wanted = {"experiment": describe(experiment), "flags": _settings(flags)}
+    write(workdir / DONE, sealed.sealed({"of": wanted, "figures": figures}))
     return figures
+
+
+def _settings(flags: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in flags.items() if name != "only"}
+
+
+def scored(experiment: StageOne, folder: Path, flags: Mapping[str, Any]) -> dict:
+    """A row's figures, as its folder has them; {} where it was not scored so."""
+    done = folder / DONE
+    found = finished(done) if done.exists() else {"of": None, "figures": {}}
+    same = found["of"] and _same(found["of"], experiment, _settings(flags))
+    return found["figures"] if same else {}
+
+
+def earlier(command: Command, rows: Collection[str]) -> dict[str, StageOne]:
+    """The rows of the table that were scored before, and are not asked for now."""
+    found, folder = {}, Path(command.workdir or "")  # which has to be given
+    for name in {BASE, *variants(command.config or "")}.difference(rows):
+        with contextlib.suppress(BadInput):  # an override may be of others alone
+            experiment = _experiment(command, name)
+            if scored(experiment, folder / name, command.flags):
+                found[name] = experiment
+    return found
 
 
 def finished(path: Path) -> dict:
@@ -264,20 +291,24 @@ def main(argv=None):
         if not of_images or not open_examples(base.data, train=True).classes:
             raise BadInput("--probe scores samples of labelled images; leave it out")
         reference = Reference(train_judge(base.data), base.data)
+    every = earlier(command, rows)
+    figures = {n: scored(x, command.workdir / n, flags) for n, x in every.items()}
+    every |= rows
+    order = [name for name in (BASE, *variants(command.config)) if name in every]
     changes = {
-        name: ", ".join(diff(command.experiment, experiment)) or "-"
-        for name, experiment in rows.items()
+        name: ", ".join(diff(command.experiment, every[name])) or "-" for name in order
     }
-    figures, text = {}, ""
+    text = ""
     for name, experiment in rows.items():
         say(f"row {name}")
         folder = command.workdir / name
         figures[name] = row(experiment, folder, flags, reference, command.force)
-        found = {"rows": figures, "changed": changes}
+        so_far = {name: figures[name] for name in order if name in figures}
+        found = {"rows": so_far, "changed": changes}
         if reference is not None:
             found["real"] = reference.figures(flags.get("samples", PROBE_SAMPLES))
         write(command.workdir / "table.json", found)
-        text = table(figures, changes)
+        text = table(so_far, changes)
         write_bytes(command.workdir / "table.md", text.encode())
     print(text)
 

@@ -45,7 +45,9 @@ FLAGS = OF_RUN | {
 
 
 def main(argv=None):
-    command = parse(argv, Experiment, FLAGS, processes=True, needed=["out"])
+    command = parse(
+        argv, Experiment, FLAGS, processes=True, needed=["out"], measures=True
+    )
     hosts.start(command.processes)
     data, flags = command.experiment.one_data, dict(command.flags)
     folder = Path(flags.pop("out"))

@@ -95,7 +95,9 @@ OF_CROSSINGS = ("baselines", "among", "draws", "score_draws")
 
 
 def main(argv=None):
-    command = parse(argv, Experiment, FLAGS, processes=True, needed=["workdir"])
+    command = parse(
+        argv, Experiment, FLAGS, processes=True, needed=["workdir"], measures=True
+    )
     hosts.start(command.processes)
     with hosts.together():
         check_free(command.workdir, ["evaluation.json"])

@@ -70,7 +70,7 @@ FLAGS = OF_RUN | {
 
 def main(argv=None):
     hosts.alone()
-    command = parse(argv, Experiment, FLAGS, needed=["workdir"])
+    command = parse(argv, Experiment, FLAGS, needed=["workdir"], measures=True)
     experiment, flags = command.experiment, dict(command.flags)
     check_free(command.workdir, ["report.html"])
     thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")

@@ -63,7 +63,7 @@ FLAGS = OF_RUN | {
 
 def main(argv=None):
     hosts.alone()
-    command = parse(argv, Experiment, FLAGS, needed=["workdir"])
+    command = parse(argv, Experiment, FLAGS, needed=["workdir"], measures=True)
     flags, experiment = command.flags, command.experiment
     pattern_of(flags.get("target", "label"))
     out = out_file(flags.get("out", command.workdir / "probe.json"), ".json")

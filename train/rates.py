@@ -262,7 +262,7 @@ def _names(bundles: Sequence[str | Path]) -> list[str]:
 
 def main(argv=None):
     hosts.alone()
-    command = parse(argv, Experiment, FLAGS, needed=["workdir"])
+    command = parse(argv, Experiment, FLAGS, needed=["workdir"], measures=True)
     check_free(command.workdir, ["rates.json", *map(_file, MEASURES)])
     data, flags = command.experiment.one_data, dict(command.flags)
     if not data.pixels or len(data.shape) != 3:

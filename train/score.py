@@ -111,7 +111,7 @@ FLAGS = OF_RUN | {
 
 def main(argv=None):
     hosts.alone()
-    command = parse(argv, StageTwo, FLAGS, needed=["workdir"])
+    command = parse(argv, StageTwo, FLAGS, needed=["workdir"], measures=True)
     flags, experiment = command.flags, command.experiment
     out = out_file(flags.get("out", command.workdir / "scores.csv"), ".csv")
     said = out.with_name("scores.json")

@@ -148,6 +148,8 @@ def test_specials_go_first_and_are_not_text():
 def test_a_text_that_is_too_long_is_refused_or_cut_on_request():
     with pytest.raises(ValueError, match="takes 5 codes, .* room for 4; .*length=5"):
         Bytes(4).encode(["ok", "hello"])
+    with pytest.raises(ValueError, match="'longest' takes 7 codes, .*length=7 or more"):
+        Bytes(4).encode(["hello", None, "longest", "longer"])  # which does for all
     assert Bytes(4).decode(Bytes(4).encode(["hello"], truncate=True)) == ["hell"]
     # A character cut in two.
     assert Bytes(4).decode(Bytes(4).encode(["abcé"], truncate=True)) == ["abc\ufffd"]

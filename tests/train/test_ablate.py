@@ -370,6 +370,37 @@ def test_a_table_without_probes_says_nothing_of_real_images(tmp_path, monkeypatc
     assert found == {"rows": {"fsq": {"psnr_db": 20.0}}, "changed": changed}
 
 
+def test_a_table_keeps_the_rows_that_are_not_asked_for(tmp_path, monkeypatch):
+    """Those of the same experiment and flags, in the file's order."""
+    trained = []
+
+    def train(experiment, workdir, force):
+        trained.append(workdir.name)
+        workdir.mkdir(exist_ok=True)
+        return SimpleNamespace(variables={"params": {}})
+
+    monkeypatch.setattr(ablate.stage_one, "train", train)
+    monkeypatch.setattr(ablate, "read_metrics", lambda folder: [{"step_seconds": 1}])
+    scores = lambda *of: {"psnr_db": float(len(trained))}
+    monkeypatch.setattr(ablate, "evaluate_tokenizer", scores)
+
+    def rows(*words):
+        ablate.main([DEMO, f"--workdir={tmp_path}", *words])
+        found = json.loads((tmp_path / "table.json").read_text())
+        lines = (tmp_path / "table.md").read_text().splitlines()[2:]
+        assert [line.split(" | ")[0] for line in lines] == [
+            f"| {name}" for name in found["rows"]
+        ]
+        assert [*found["changed"]] == [*found["rows"]]
+        return {name: figures["psnr_db"] for name, figures in found["rows"].items()}
+
+    assert rows("--only=gradient,base") == {"base": 2, "gradient": 1}
+    assert rows("--only=fsq") == {"base": 2, "fsq": 3, "gradient": 1}
+    assert rows("--only=fsq", "--most=5") == {"fsq": 4}
+    assert rows("--only=base", "--config.model.quantizer.num_codes=32") == {"base": 5}
+    assert trained == ["gradient", "base", "fsq", "fsq", "base"]
+
+
 @pytest.mark.parametrize("lacks", ["judge", "pictures", "classes"])
 def test_what_no_judge_tells_apart_is_not_probed(lacks, tmp_path, monkeypatch):
     if lacks == "judge":

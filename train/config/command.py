@@ -16,6 +16,7 @@ from train.config.override import overrides
 from train.config.packages import trust_named
 from train.config.workdir import CONFIG_FILE, read_config
 from train.errors import BadInput, arguments
+from train.progress import say
 from vqdit.values import close
 
 Flags = Mapping[str, tuple[Any, str]]  # name -> (annotation, what --help says of it)
@@ -37,6 +38,8 @@ RUN: Options = {
 }
 # Of a program that reads what a run has left.
 OF_RUN: Options = {"workdir": (str, "a run's folder; without --config its experiment")}
+# Fields of an experiment that say what a run is measured on, and against.
+MEASURED = ("name", "data", "join", "bars")
 PROCESSES: Flags = {
     "coordinator": (str, "HOST:PORT of process 0, where there are several"),
     "processes": (int, "how many; launchers such as SLURM need none of these three"),
@@ -74,6 +77,7 @@ def parse(
     processes: bool = False,
     variant: bool = True,
     needed: Sequence[str] = (),
+    measures: bool = False,
 ) -> Command:
     """Reads `--config=FILE --variant=NAME`, overrides and flags.
 
@@ -88,6 +92,7 @@ def parse(
     processes: whether the program runs on several, and takes the flags that say so.
     variant: False for a program of all variants of a file.
     needed: flags that have to be given.
+    measures: whether a run is measured, which says what is overridden for nothing.
 
     Both `--key=value` and `--key value` do. Without --config the experiment is that of
     the workdir's config.json. `--help` prints the options, and the fields of the
@@ -126,6 +131,10 @@ def parse(
     if stage and not (asked and not values.keys() & {"config", "workdir"}):
         experiment = _experiment(values, workdir, stage, "workdir" in known)
         experiment = overrides(experiment, changes)
+    unread = [at for at in changes if at.partition(".")[0] not in MEASURED]
+    if measures and unread:
+        listed = ", ".join(f"--config.{at}" for at in unread)
+        say(f"{listed}: of training, and changes nothing of what is measured")
     if asked:
         print_help(known, inputs, experiment)
         sys.exit(0)

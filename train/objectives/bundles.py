@@ -159,7 +159,9 @@ def examples_for(codec: Codec, data: Modality, train: bool) -> Examples:
         if len(mine) != len(theirs) or not np.allclose(mine, theirs, rtol=1e-4):
             raise BadInput(
                 f"data: its normalisation has {name} {_few(theirs)}, the tokenizer's "
-                f"training part had {_few(mine)}; write the data it was trained on"
+                f"training part had {_few(mine)}; write the data it was trained on. "
+                "Other files, such as anomalies, go into a folder beside those, and "
+                "data.holdout='match:REGEX' holds out the same and them"
             )
     theirs = dict(data.preparation)
     for name, mine in want.preparation:

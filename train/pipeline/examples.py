@@ -198,8 +198,9 @@ class Examples:
     def told(self, name: str) -> list[Any] | None:
         """The `values` of that name where the source tells them without reading any."""
         found, labels = self.source.told(name), self.source.labels
-        if found is None or labels is None:
+        if found is None or (labels is None and self.data.words):
             return None
+        labels = np.full(len(found), -1) if labels is None else labels
         pairs = zip(found, labels.tolist(), strict=True)
         return [self._own(each, label, name) for each, label in pairs]
 

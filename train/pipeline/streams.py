@@ -20,12 +20,12 @@ from train.pipeline.examples import (
 )
 from train.pipeline.joins import How, join
 from train.pipeline.statistics import probe
-from train.progress import say
+from train.progress import progress, say
 from vqdit.shapes import Bool, Int
 from vqdit.tokenizer import Value
 
-# Values that are encoded as a run begins, texts in seconds; and examples that are read
-# where the source does not tell them.
+# Values that are encoded as a run begins, a million texts in half a minute; and
+# examples that are read where the source does not tell them.
 CHECKED, READ = 2**20, 256
 
 
@@ -244,27 +244,32 @@ def _count_unseen(tokenizer: Value, data: Modality, train: bool, name: str) -> N
 
 def check_values(tokenizer: Value, examples: Examples, name: str) -> bool:
     """Whether there are any values. Raises BadInput for one that has no codes, such as
-    a text that is too long: else training ends when it comes to it."""
+    a text that is too long: else training ends when it comes to it.
+
+    All that are told, or those of a few examples, of all classes of a sorted set; as
+    many at once as suit the memory.
+    """
+    told = examples.told(tokenizer.source)
+    count = len(examples) if told is None else len(told)
+    chosen = spaced(count, READ if told is None else CHECKED)
+    size = VALUES_CHUNK if told is None else LIGHT_CHUNK
     there = False
-    for values in _looked_at(examples, tokenizer.source):
+    doing = f"checking each {tokenizer.source}"
+    for low in progress(range(0, len(chosen), size), doing, unit="chunk"):
+        rows = chosen[low : low + size]
+        if told is None:
+            values = examples.take(rows).get(tokenizer.source, ())
+        else:
+            values = [told[i] for i in rows]
         with blame(f"streams.{name}.tokenizer"):
             tokenizer.encode(tokenizer.seen(values)[0])
         there |= any(value is not None for value in values)
+    if there and len(chosen) < count:
+        say(
+            f"streams.{name}: each {tokenizer.source} of {len(chosen):,} examples of "
+            f"{count:,} is known to have codes; another that has none ends training"
+        )
     return there
-
-
-def _looked_at(examples: Examples, name: str) -> Iterator[Sequence[Any]]:
-    """Values that are told, or those of a few examples, of all classes of a sorted
-    set; as many at once as suit the memory."""
-    told = examples.told(name)
-    if told is not None:
-        chosen = spaced(len(told), CHECKED)
-        for low in range(0, len(chosen), LIGHT_CHUNK):
-            yield [told[i] for i in chosen[low : low + LIGHT_CHUNK]]
-        return
-    chosen = examples.spaced(READ)
-    for low in range(0, len(chosen), VALUES_CHUNK):
-        yield examples.take(chosen[low : low + VALUES_CHUNK]).get(name, ())
 
 
 @functools.lru_cache(maxsize=16)

@@ -20,7 +20,9 @@ from train.modalities.files.pictures import read_picture
 from train.modalities.files.stored import listed
 from train.modalities.modality import Modality
 from train.modalities.record import Record
+from train.progress import progress
 from train.sources.builds import command, prepare, version_of
+from train.sources.folder import CHECKED
 from train.sources.source import Source
 from train.sources.split import divided
 from vqdit.sealed import parsed
@@ -28,6 +30,7 @@ from vqdit.sealed import parsed
 # Below this many bytes a record decodes in tens of microseconds, nearly all of them
 # holding the interpreter lock, and threads make it slower (measured on MNIST).
 LIGHT_BYTES = 2048
+CHUNK = 256  # records of which one feature is read at once
 TEST_SPLIT = Modality.test_split  # where nobody says another
 
 
@@ -100,16 +103,34 @@ class Prepared(Source):
         pairs = zip(rows, self._parsed(rows), strict=True)
         return [self._record(row, feature) for row, feature in pairs]
 
+    def told(self, name):
+        """Captions of a set of few: pictures are read beside them, not decoded."""
+        few = name == "caption" and self.caption and self.count <= CHECKED
+        return self._texts(self.caption) if few else None
+
     def file_names(self) -> list[str]:
         """Those of all rows; none where they are not stored."""
-        parsed = self._parsed(self.rows.tolist()) if self.file else ()
-        with _damaged(self.where, "file names"):
-            return [each[self.file].bytes_list.value[0].decode() for each in parsed]
+        found = self._texts(self.file) if self.file else []
+        if "" in found:
+            row = found.index("")
+            raise BadInput(f"{self.where}: example {row} has no {self.file}")
+        return found
 
     @functools.cached_property
     def keys(self) -> list[str] | None:
         """File names without their suffixes, where they are stored."""
         return list(map(self.data.stem, self.file_names())) if self.file else None
+
+    def _texts(self, feature: str) -> list[str]:
+        """A feature of all rows, a few of which lie in memory at once: what is beside
+        it may be all of a large set."""
+        found, lows = [], range(0, self.count, CHUNK)
+        for low in progress(lows, f"reading each {feature}", unit="chunk"):
+            parsed = self._parsed(self.rows[low : low + CHUNK].tolist())
+            with _damaged(self.where, feature):
+                held = (each[feature].bytes_list.value for each in parsed)
+                found += [value[0].decode() if value else "" for value in held]
+        return found
 
     def _parsed(self, rows: Sequence[int]) -> list[Any]:
         """Records of the split as TensorFlow's features by name."""

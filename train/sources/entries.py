@@ -84,8 +84,7 @@ def refuse_parts(root: Path, data: Modality) -> None:
     set already, which would be taken for classes."""
     if _manifests(root, data):
         return
-    names = [path.name for path in root.iterdir() if path.is_dir()]
-    names = sorted(name for name in names if not name.startswith("."))
+    names = _folders(root)
     training, held = parts_among(names)
     if training and held:
         raise BadInput(
@@ -97,6 +96,14 @@ def refuse_parts(root: Path, data: Modality) -> None:
             f"{root} holds {names[0]}/, a part and no class; write "
             f"data.data_dir={root / names[0]}, of which data.holdout keeps a share"
         )
+    for inside in (root / name for name in names):
+        training, held = parts_among(_folders(inside))
+        if training and held:
+            raise BadInput(
+                f"{inside} holds {training[0]}/ and {held[0]}/, which are parts; write "
+                f"data.holdout='match:/({'|'.join(held)})/', or data.data_dir={inside} "
+                f"{splits_of(training[0], held[0], data)}".rstrip()
+            )
     for field in ("train_split", "test_split"):
         own, usual = getattr(data, field), type(data).__dataclass_fields__[field]
         other = getattr(data, "test_split" if field == "train_split" else "train_split")
@@ -107,12 +114,29 @@ def refuse_parts(root: Path, data: Modality) -> None:
             )
 
 
+def _folders(root: Path) -> list[str]:
+    try:
+        names = [path.name for path in root.iterdir() if path.is_dir()]
+    except OSError:  # `folders` counts it
+        return []
+    return sorted(name for name in names if not name.startswith("."))
+
+
 def parts_among(names: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Those of the names that parts of a set to train on have, and to test on."""
+    """Those of the names that parts of a set to train on have, and to test on. Where
+    all of several have such a word, as train-clean-100 and dev-clean, these are parts,
+    too."""
     lower: dict[str, str] = {}
-    for name in sorted(names, key=len):  # the barest first
+    names, kinds = sorted(names, key=len), (TRAINING, HELD_OUT)  # the barest first
+    for name in names:
         lower.setdefault(MORE.sub("", name.lower()), name)
-    kinds = (TRAINING, HELD_OUT)
+    words = [
+        {*re.findall("[a-z]+", name.lower())} & {*sum(kinds, ())} for name in names
+    ]
+    several = len(names) > 1 and all(words)
+    for name, found in zip(names, words, strict=True) if several else ():
+        for word in found:
+            lower.setdefault(word, name)
     training, held = ([lower[w] for w in words if w in lower] for words in kinds)
     return training, held
 

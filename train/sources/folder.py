@@ -117,7 +117,8 @@ class Part(Source):
     """The files of one part that can be read.
 
     A file that is found unreadable only now is named, and the next readable one of its
-    part stands in for it: what an index returns is still a function of the files alone.
+    part and class stands in for it: what an index returns is still a function of the
+    files alone, and of the class by which others were chosen to go with it.
     When more than bad_share of the files turn out so, BadInput is raised.
     """
 
@@ -167,16 +168,21 @@ class Part(Source):
         return [self._readable(int(row)) for row in rows]
 
     def _readable(self, at: int) -> Record:
+        label = self.labels[at]
         for i in range(at, at + self.count):
             row = self.rows[i % self.count]
+            if self.labels[i % self.count] != label:
+                continue
             try:
                 return self.folder.take([row])[0]
             except Unreadable as error:
-                if row not in self._late:
-                    self._late[row] = str(error)
-                    self.folder.judge(self._late, self.count)
+                known = row in self._late
+                self._late[row] = str(error)
+                self.folder.judge(self._late, self.count)
+                if not known:
                     self.folder.skip(row, str(error))
-        raise BadInput(f"{self.folder.root}: none of {self.count} files can be read")
+        of = f"class {self.class_names[label]}" if label >= 0 else f"{self.count} files"
+        raise BadInput(f"{self.folder.root}: nothing of {of} can be read")
 
 
 def open_folder(data: Modality, train: bool) -> Part:

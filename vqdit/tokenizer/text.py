@@ -75,19 +75,20 @@ class Text(Value):
         if isinstance(texts, str):
             raise ValueError(f"encode takes a list of texts; write [{texts[:20]!r}]")
         start = [self.code(name) for name in first]
+        every = [start + self.split(text or "") for text in texts]
+        counts = list(map(len, every))
+        # Of several the longest, so that what is advised does for all of them.
+        if max(counts, default=0) > self.length and not truncate:
+            text = texts[counts.index(max(counts))] or ""
+            shown = text if len(text) <= 20 else text[:20] + "..."
+            raise ValueError(
+                f"the text {shown!r} takes {max(counts)} codes, and there is room for "
+                f"{self.length}; write length={max(counts)} or more, or a shorter text "
+                "(in Python, encode(..., truncate=True) drops the rest)"
+            )
         out = np.full((len(texts), self.length), self.padding, np.int32)
-        for row, text in zip(out, texts, strict=True):
-            text = text or ""
-            codes = start + self.split(text)
-            if len(codes) > self.length and not truncate:
-                shown = text if len(text) <= 20 else text[:20] + "..."
-                raise ValueError(
-                    f"the text {shown!r} takes {len(codes)} codes, and there is room "
-                    f"for {self.length}; write length={len(codes)} or more, or "
-                    f"truncate=True"
-                )
-            codes = codes[: self.length]
-            row[: len(codes)] = codes
+        for row, codes in zip(out, every, strict=True):
+            row[: len(codes)] = codes[: self.length]
         return out
 
     def known(self, values: Sequence[str | None]) -> Bool[np.ndarray, "b"]:

@@ -112,6 +112,29 @@ def test_without_a_config_the_workdir_says_which_experiment(tmp_path):
     assert command.experiment == overrides(TOKENIZER, {"run.seed": "5"})
 
 
+PROGRAMS_THAT_MEASURE = ("classifier", "evaluate", "page", "probe", "rates", "score")
+
+
+@pytest.mark.parametrize("program", PROGRAMS_THAT_MEASURE)
+def test_a_program_that_measures_says_what_is_overridden_for_nothing(
+    program, tmp_path, capsys
+):
+    main = importlib.import_module(f"train.{program}").main
+    lost = f"--{'out' if program == 'classifier' else 'workdir'}={tmp_path / 'a*/b'}"
+    words = ["--config=demo_flow", lost, "--config.data.threads=0"]
+    for more, said in (
+        ([], ""),
+        (
+            ["--config.run.batch=8", "--config.model.depth=2"],
+            "--config.run.batch, --config.model.depth: of training, and changes "
+            "nothing of what is measured\n",
+        ),
+    ):
+        with pytest.raises(BadInput):
+            main([*words, "--config.data.name=gone", *more])
+        assert capsys.readouterr().err == said
+
+
 def test_a_program_without_experiment():
     command = parse(["--workdir=runs/demo", "--smoke"], None, FLAGS)
     assert command.experiment is None

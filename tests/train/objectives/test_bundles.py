@@ -5,13 +5,14 @@ import types
 from types import SimpleNamespace
 
 import jax
+import numpy as np
 import pytest
 
 from tests.train.experiments import TOKENIZER
 from tests.train.processes import noting
 from train.config.override import replaced
 from train.errors import BadInput
-from train.modalities import Audio, Ranges
+from train.modalities import Audio, Ranges, Series
 from train.objectives import bundles
 from train.objectives.bundles import examples_for, open_judge, source
 from train.objectives.contract import told
@@ -46,6 +47,26 @@ def test_data_prepared_otherwise_are_refused():
         examples_for(codec, data, True)
     codec.contract.preparation = ()  # of before bundles said so
     assert len(examples_for(codec, data, True)) == 16
+
+
+def test_other_files_are_scored_in_the_held_out_part_of_those_of_training(tmp_path):
+    """As the refusal of their own normalisation says."""
+    draw = np.random.default_rng(0).normal
+    for name, spread in (("usual", 1.0), ("fault", 5.0)):
+        (tmp_path / name).mkdir()
+        for i in range(6):
+            values = draw(size=(16, 2)) * spread
+            np.savetxt(tmp_path / name / f"{i}.csv", values, delimiter=",")
+    usual = Series("folder", str(tmp_path / "usual"), length=16, channels=2, threads=0)
+    usual = dataclasses.replace(usual, holdout="match:^[45]")
+    codec = trained_on(usual)
+    fault = dataclasses.replace(usual, data_dir=str(tmp_path / "fault"))
+    with pytest.raises(BadInput, match="normalisation .*Other files.*'match:REGEX'"):
+        examples_for(codec, fault, False)
+    both = {"data_dir": str(tmp_path), "holdout": "match:^fault|/[45]"}
+    found = examples_for(codec, dataclasses.replace(usual, **both), False)
+    assert found.class_names == ("fault", "usual")
+    assert found.labels.tolist() == [0] * 6 + [1] * 2
 
 
 def test_sounds_of_another_level_are_refused():

@@ -134,8 +134,9 @@ def test_a_class_has_a_word_for_examples_without_a_caption(captioned):
         JointExamples({"w": dataclasses.replace(captioned, words=("a",))}, {}, True)
 
 
-def test_values_that_are_not_told_are_looked_at_in_a_few_examples(monkeypatch):
-    """Some at once: of large signals 256 would not fit into memory."""
+def test_values_that_are_not_told_are_looked_at_in_a_few_examples(monkeypatch, capsys):
+    """Some at once: of large signals 256 would not fit into memory. It says that the
+    others were not."""
     words = tuple("nil one two three four five six seven eight nine".split())
     part, asked = open_examples(dataclasses.replace(DIGITS, words=words), True), []
     take = part.take
@@ -144,9 +145,13 @@ def test_values_that_are_not_told_are_looked_at_in_a_few_examples(monkeypatch):
     )
     assert check_values(Bytes(5), part, "word")
     assert max(asked) <= 16 and sum(asked) == 256
+    assert "caption of 256 examples of 1,437 is known to have codes" in (
+        capsys.readouterr().err
+    )
     with pytest.raises(BadInput, match="streams.word.tokenizer: the text .* takes"):
         check_values(Bytes(4), part, "word")
     assert not check_values(Bytes(5), open_examples(DIGITS, True), "word")
+    assert not capsys.readouterr().err
 
 
 def folder_of(path, names, **fields):

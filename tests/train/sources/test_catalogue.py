@@ -10,7 +10,10 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from train.errors import BadInput
 from train.modalities import Audio, Images
+from train.pipeline import open_examples
+from train.pipeline.streams import check_values
 from train.sources import builds, catalogue, open_source
+from vqdit.tokenizer import Bytes
 
 
 def feature(kind: str, **content) -> dict:
@@ -182,6 +185,42 @@ def test_keys_are_of_the_part_that_is_asked_for(tmp_path):
         source = open_source(at(tmp_path, holdout="takes:1-2"), part)
         assert len(source) == 10
         assert [int(key.split("_")[0]) for key in source.keys] == values(source)
+
+
+def test_texts_of_all_rows_are_read_a_few_at_a_time_and_no_picture(
+    tmp_path, monkeypatch
+):
+    """A set need not fit into memory for its names; captions are told of a small one,
+    so that one too long for its stream is found before training."""
+    file = {"file/filename": feature("text_feature.Text", text={})}
+    picture = png(np.zeros((4, 4, 3), np.uint8))
+    examples = [
+        {"picture": picture, "file/filename": f"{i}.png".encode()}
+        | ({"caption": b"a" * i} if i else {})
+        for i in range(10)
+    ]
+    write_set(tmp_path / "toys" / "1.0.0", {"train": examples}, CAPTIONED | file)
+    source, asked = open_source(at(tmp_path), True), []
+    read = source.records.__getitems__
+    monkeypatch.setattr(catalogue, "CHUNK", 4)
+    counted = lambda _, rows: asked.append(len(rows)) or read(rows)
+    with monkeypatch.context() as inside:
+        inside.setattr(type(source.records), "__getitems__", counted)
+        inside.setattr(catalogue, "read_picture", None)
+        assert source.keys == [str(i) for i in range(10)]
+        assert source.told("caption") == ["a" * i for i in range(10)]
+    assert max(asked) == 4 and sum(asked) == 20
+    assert source.told("boxes") is None
+    monkeypatch.setattr(catalogue, "CHECKED", 9)
+    assert source.told("caption") is None
+    part = open_examples(at(tmp_path), True)
+    monkeypatch.setattr(catalogue, "CHECKED", 10)
+    with pytest.raises(BadInput, match="streams.text.tokenizer: the text .* length=9"):
+        check_values(Bytes(8), part, "text")
+    del examples[1]["file/filename"]
+    write_set(tmp_path / "more" / "1.0.0", {"train": examples}, CAPTIONED | file)
+    with pytest.raises(BadInput, match="example 1 has no file/filename"):
+        open_source(at(tmp_path, "more", holdout="match:1"), True)
 
 
 def test_slices_of_splits_and_the_newest_version(tmp_path):

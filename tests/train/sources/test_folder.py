@@ -263,6 +263,27 @@ def test_after_the_last_file_the_first_stands_in(tmp_path, monkeypatch):
     assert values(source) == [0, 1, 2, 3, 0]
 
 
+def test_what_stands_in_is_of_the_same_class(tmp_path, caplog, monkeypatch):
+    """By its class others were chosen to go with it; and what may not be left out is
+    refused however often it is asked for."""
+    monkeypatch.setattr(sources, "KEPT_BYTES", 0)
+    for i in range(6):
+        draw(tmp_path / "ab"[i >= 3] / f"{i}.png", i)
+    source = open_source(at(tmp_path, holdout=0, bad_share=0.9), True)
+    strict = open_source(at(tmp_path, holdout=0, bad_share=0.0), True)
+    for i in (2, 3):
+        (tmp_path / "ab"[i >= 3] / f"{i}.png").write_bytes(b"damaged since then")
+    assert values(source) == [0, 1, 0, 4, 4, 5]
+    assert [source[row].label for row in range(6)] == [0, 0, 0, 1, 1, 1]
+    for _ in range(2):
+        with pytest.raises(BadInput, match="1 of 6 files unreadable"):
+            strict[2]
+    for i in (0, 1):
+        (tmp_path / "a" / f"{i}.png").write_bytes(b"damaged since then")
+    with pytest.raises(BadInput, match="nothing of class a can be read"):
+        source[0]
+
+
 def test_a_large_folder_is_judged_by_a_selection(tmp_path, monkeypatch):
     monkeypatch.setattr(folder, "CHECKED", 5)
     for i in range(10):
@@ -376,13 +397,22 @@ def test_classes_whose_order_never_changed_have_none_to_compare(tmp_path):
         (["trains", "tests"], None),  # things of which there are pictures
         (["train/cat", "train/dog"], "write data.data_dir=.*/train, of which"),
         (["cat", "train"], None),  # a class of vehicles
+        (["bullet train", "freight train"], None),
+        (["train", "test tube", "cat"], None),
+        (["images_train", "images_val"], "images_train data.test_split=images_val"),
+        (["train-clean-100", "dev-clean"], "=train-clean-100 data.test_split=dev-cl"),
+        (["images/train", "images/val"], "/images data.test_split=val"),
+        (
+            ["a/train/x", "a/test/x", "b/train/x"],
+            r"holdout='match:/\(test\)/', or .*/a$",
+        ),
     ],
 )
 def test_parts_of_a_set_are_not_taken_for_classes(tmp_path, folders, said):
     for i, name in enumerate(folders * 4):
         draw(tmp_path / name / f"{i}.png", i)
     if said is None:
-        assert open_source(at(tmp_path), True).classes == 2
+        assert open_source(at(tmp_path), True).classes == len(folders)
     else:
         with pytest.raises(BadInput, match=said):
             open_source(at(tmp_path), True)
