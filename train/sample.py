@@ -108,16 +108,21 @@ def main(argv=None):
         raise BadInput("--resample is of a given signal that has a rate; drop it")
     counts = flags.get("shown", {})
     holes = flags.get("hole", {})
+    first_shown(generator, counts, 1)
     for name in counts.keys() - words.keys():
         raise BadInput(f"--shown.{name}: write --given.{name}, of which it is a part")
-    first_shown(generator, counts, 1)
     _check_names(generator, [f"hole.{name}" for name in holes])
     for name in holes.keys() - words.keys():
         raise BadInput(f"--hole.{name}: write --given.{name}, in which it is a hole")
     for name in counts.keys() & holes.keys():
         raise BadInput(f"--shown.{name} and --hole.{name}: leave one of the two out")
     some = counts.keys() | holes.keys()
-    want = _wanted(generator, flags.get("want"), words.keys() - rows - some)
+    whole = words.keys() - rows - some
+    want = _wanted(generator, flags.get("want"), whole)
+    for name in flags.get("before", ()):
+        _check_names(generator, [f"before={name}"])
+        if name in whole:
+            raise BadInput(f"--before={name}: it is given; leave one of the two out")
     number = None
     if "label" in flags:
         classes, names = generator.module.classes, generator.class_names

@@ -291,7 +291,8 @@ def _values(generator, classify, of, given) -> tuple[int, ...]:
     tokenizer = generator.values.get(classify)
     if not isinstance(tokenizer, Labels):
         known = [n for n, v in generator.values.items() if isinstance(v, Labels)]
-        names = ", ".join([*known, *(["label"] if generator.module.classes else [])])
+        known += ["label"] if generator.module.classes else []
+        names = ", ".join(known) or "none"
         raise BadInput(
             f"--classify={classify} is no stream of labels; there are {names}"
         )

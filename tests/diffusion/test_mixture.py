@@ -81,6 +81,17 @@ def test_one_stream_is_noised_and_the_others_by_chance(given, absent):
                 near(found[name][rows], share, of=max(rows.sum(), 1))
 
 
+def test_each_stream_has_a_draw_of_its_own_beside_that_of_the_case():
+    """A third of the examples have another stream for sure: of the rest half, and of
+    two streams at once a quarter."""
+    roles = drawn(Mixture((Case(given=0.5, together=True), Case(absent=0.5))))
+    for found, rows in ((roles.given, roles.together), (roles.absent, ~roles.together)):
+        a, b = found["a"], found["b"]
+        assert not (a | b)[~rows].any()
+        near(a[rows], 1 / 3, of=N / 2)
+        near((a & b)[rows], 1 / 12, of=N / 2)
+
+
 def test_a_stream_that_is_always_given_is_noised_where_there_is_no_other():
     known = {"a": np.arange(N) % 2 > 0, "b": np.ones(N, bool), "c": np.zeros(N, bool)}
     roles = drawn(Mixture((Case(given=("b",), absent=("c",)),)), known)
@@ -266,6 +277,13 @@ def test_what_is_absent_is_unknown_and_zero():
     np.testing.assert_array_equal(spy_x[2]["image"], gaps["image"] > 0)
     assert not spy_x[2]["word"].any()
     del x
+
+
+def test_one_is_noised_of_what_an_example_has_something_of():
+    """Of no picture and the first letter of each word always the word."""
+    known = {"image": jnp.zeros(B), "word": jnp.tile(jnp.arange(3) < 1, (B, 1))}
+    _, t, *_ = shown(Mixture((Case(given=1.0),)), known)
+    assert (t["word"] > 0).all() and not t["image"].any()
 
 
 @pytest.mark.parametrize("weight", ["elbo", "none"])

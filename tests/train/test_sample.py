@@ -282,7 +282,13 @@ def test_a_text_that_is_a_folders_name_is_a_text(bundle, tmp_path, monkeypatch):
         (["--shown.text=2", "--want=word"], "--shown.text: write --given.text, of"),
         (
             ["--given.text=a", "--shown.txet=2"],
-            "--shown.txet",
+            "--shown.txet=2: the streams are image, text, word, beat",
+        ),
+        (["--shown.txet=2"], "--shown.txet=2: the streams are image, text, word, beat"),
+        (["--before=txet"], "--before=txet: the streams are image, text, word, beat"),
+        (
+            ["--given.text=a", "--before=text"],
+            "--before=text: it is given; leave one of the two out",
         ),
         (
             ["--hole.text=_", "--want=text"],

@@ -257,6 +257,9 @@ def test_a_model_without_classes_tries_no_label():
         score._values(model, "label", ("name",), ())
     with pytest.raises(BadInput, match="there are digit$"):
         score._values(model, "name", ("digit",), ())
+    model.values = {}
+    with pytest.raises(BadInput, match="there are none$"):
+        score._values(model, "digit", ("name",), ())
 
 
 def test_a_class_is_named_once_by_name_or_number():

@@ -307,6 +307,18 @@ def test_each_turn_is_asked_of_what_it_draws_beside_what_there_is(monkeypatch):
     assert turns == [first, then]
 
 
+def test_what_is_known_of_a_stream_that_is_drawn_later_guides_nothing(monkeypatch):
+    guides, model = [], toys.any_to_any()
+    spy = lambda *of, **_: guides.append({*of[4]})
+    zeros = lambda shapes: {n: jnp.zeros((4, *shape)) for n, shape in shapes.items()}
+    monkeypatch.setattr(sampler.diffusion, "guided", spy)
+    monkeypatch.setattr(sampler.diffusion, "sample", lambda *of: zeros(of[4]))
+    draw = model.sampler(before="word", guidance=5.0, decode=False)
+    image = {"image": jnp.zeros((4, 4, 4, 1))}
+    draw.draw(model.arrays, KEY, IDS, None, image, {"image": jnp.ones(4)})
+    assert guides == [{"word"}]
+
+
 def test_what_is_drawn_before_is_given_to_the_others():
     """What two samplers make, one after the other; and guided by it."""
     model, how = toys.any_to_any(), {"steps": 4, "shift": 3.0, "decode": False}

@@ -119,22 +119,25 @@ def test_several_streams_are_scored_one_after_the_other(model, of_word):
 
 
 def test_the_error_is_that_of_a_mean(model, monkeypatch):
-    """Two draws, of 0 nats and of 1: half of a nat, give or take as much."""
+    """Two draws, of 0 nats and of 1: half of a nat, give or take as much; and of the
+    sum of two streams."""
 
-    class Halves(UniformState):
+    class Halves:
         def query(self, x0, u, key, known):
             return x0, u
 
         def bound(self, output, x0, x_t, t, known):
             return jnp.floor(2 * t)
 
+    kinds = {"word": UniformState, "sound": Gaussian}
+    halves = {name: type("Halves", (Halves, k), {})() for name, k in kinds.items()}
     network = lambda streams, times, label: streams
     monkeypatch.setattr(conditions, "conditioned", lambda *how: network)
-    parts = (model.module, model.params, {**model.processes, "word": Halves()})
-    score = Generator(*parts, model.tokenizers).scorer("word", draws=2)
-    found = score(KEY, IDS, {"word": WORD})
-    np.testing.assert_array_equal(found.nats, 0.5)
-    np.testing.assert_allclose(found.error, 0.5, rtol=1e-6)
+    parts = (model.module, model.params, {**model.processes, **halves})
+    score = Generator(*parts, model.tokenizers).scorer(("word", "sound"), draws=2)
+    found = score(KEY, IDS, {"word": WORD, "sound": SOUND})
+    np.testing.assert_array_equal(found.nats, 1.0)
+    np.testing.assert_allclose(found.error, 0.5**0.5, rtol=1e-6)
 
 
 def test_what_is_shown_stands_as_it_is_at_time_0_and_is_not_scored(model, monkeypatch):

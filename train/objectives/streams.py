@@ -197,6 +197,7 @@ def prepare(experiment: StageTwo, begun: int | None = None) -> Streams:
     transfer, lost = open_transfer(experiment.init, model, begun is not None, names)
     if transfer is not None:
         _check_transfer(transfer, model, tokenizers)
+        _say_of_news(transfer, experiment)
     words = _codewords(experiment, tokenizers)
     parts = (experiment, model, processes, tokenizers, source)
     return Streams(*parts, transfer, words, lost)
@@ -235,6 +236,19 @@ def _check_transfer(transfer: Transfer, model: DiT, tokenizers) -> None:
             new.contract.fingerprint != old.contract.fingerprint
         ):
             say(f"init: stream {name!r} was of another tokenizer's latents or codes")
+
+
+def _say_of_news(transfer: Transfer, experiment: StageTwo) -> None:
+    """Of new streams that no case lacks: old ones are never drawn without them."""
+    held = {stream.name for stream in transfer.bundle.module.streams}
+    lacks = experiment.mixture.leaves_out
+    news = [n for n in experiment.streams if n not in held and not lacks(n)]
+    if news and held & experiment.streams.keys():
+        names = ", ".join(news)
+        say(
+            f"init: {names}: new, and in every case of mixture, so that other streams "
+            "are drawn beside its noise, and not as they were; write a Case with absent"
+        )
 
 
 def _check_data(experiment: StageTwo, tokenizers, train: bool) -> dict[str, Any]:

@@ -112,7 +112,9 @@ def updated(
     if ema_decay is not None:
         # 1 - decay, written so that 1e-4 does not round: 1 - (1+i)/(10+i) = 9/(10+i).
         rate = jnp.maximum(1 - ema_decay, 9 / (10 + state.step))
-        ema = optax.incremental_update(params, ema, rate)
+        # By the difference, not a sum of two shares, which rounds: the average of what
+        # is frozen is, after any number of steps, what it was.
+        ema = jax.tree.map(lambda old, new: old + rate * (new - old), ema, params)
     return state.replace(
         step=state.step + 1, params=params, stats=stats, opt=opt, ema=ema
     )

@@ -147,9 +147,10 @@ def test_a_stream_is_added_to_a_trained_model(old, own):
         state, metrics = update(state, {"streams": data, "label": jnp.full(4, -1)})
         losses.append(float(metrics["loss_word"]))
     np.testing.assert_array_equal(alone(state.params), before)
-    for name, leaf in flatten_dict(jax.device_get(state.params), sep="/").items():
-        moved = "word_" in name
-        assert np.any(leaf != first[name]) == moved, name
+    for params in (state.params, state.ema):
+        for name, leaf in flatten_dict(jax.device_get(params), sep="/").items():
+            moved = "word_" in name
+            assert np.any(leaf != first[name]) == moved, name
     if own:
         kernel = first["block_00/word_mlp/up/kernel"]
         np.testing.assert_array_equal(

@@ -300,6 +300,27 @@ def test_a_start_over_another_tokenizer_is_spoken_of(monkeypatch, capsys):
     assert checked[0]["params"]["image_in"]["kernel"].shape[-1] == 32
 
 
+@pytest.mark.parametrize(
+    "held, absent, said",
+    [
+        (("image",), 0.0, True),
+        (("image",), ("text",), False),
+        (("image",), ("image",), True),
+        (("image",), 0.5, False),
+        (("image", "text"), 0.0, False),
+        (("sound",), 0.0, False),
+    ],
+)
+def test_a_new_stream_that_no_case_lacks_is_spoken_of(held, absent, said, capsys):
+    """Those of before are drawn beside its noise, which their weights never saw."""
+    old = types.SimpleNamespace(streams=[Discrete(name, (2,), 3) for name in held])
+    transfer = types.SimpleNamespace(bundle=types.SimpleNamespace(module=old))
+    mixture = Mixture((Case(), Case(absent=absent)))
+    streams._say_of_news(transfer, replaced(JOINT, {"mixture": mixture}))
+    told = "init: text: new, and in every case of mixture"
+    assert (told in capsys.readouterr().err) is said
+
+
 @pytest.mark.slow
 def test_an_embedding_may_start_as_the_codebook(tmp_path):
     codec = toys.codec()

@@ -190,6 +190,12 @@ def test_classes_are_matched_by_name_where_these_are_equal():
     assert number.rows(np.arange(2), 0, 0)["b"].tolist() == [0, 1]
 
 
+def test_companions_of_several_data_are_drawn_apart():
+    parts = {name: labelled([0] * 50, ("cat",)) for name in ("a", "b", "c")}
+    rows = ByClass(parts).rows(np.arange(50), 0, 0)
+    assert (rows["b"] == rows["c"]).sum() < 10  # one is expected
+
+
 def test_a_class_that_is_empty_and_other_classes_are_refused():
     one = labelled([0, 1], ("cat", "dog"))
     with pytest.raises(BadInput, match="data.b has no example of the class dog, which"):

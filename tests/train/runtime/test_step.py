@@ -46,6 +46,18 @@ def test_moving_average_starts_as_a_copy_and_its_decay_is_ramped():
     np.testing.assert_allclose(state.ema["a"], 1 - 1e-4 * 1000, rtol=1e-5)
 
 
+def test_the_average_of_what_is_frozen_is_what_it_was():
+    """Bit for bit: it is what a bundle holds, and what was trained before."""
+    tx = optax.sgd(0.0)
+    late = line_state(tx).replace(step=jnp.int32(10**6))
+    weights = {"a": jnp.linspace(0.1, 1.0, 64)}
+    state = late.replace(params=weights, ema=weights)
+    step = jax.jit(make_step(line, tx))
+    for _ in range(20):
+        state, _ = step(state, {"x": jnp.ones(64)})
+    np.testing.assert_array_equal(state.ema["a"], weights["a"])
+
+
 def test_state_is_arrays_whatever_the_module_began_with():
     variables = {"params": {"a": jnp.ones(2)}, "codebook": {"ready": False, "n": 3}}
     state = init_state(jax.random.key(0), variables, optax.adam(1.0))
