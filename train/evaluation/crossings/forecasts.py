@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from train.errors import BadInput
+from train.errors import BadInput, blame
 from train.evaluation.crossings.crossings import Beside, own
 from train.evaluation.drawing import first_shown, several
 from train.evaluation.estimates import mean
@@ -49,10 +49,8 @@ def forecasts(
         }
         how = frames, shown, num, seed, draw, draws
         batches = _guessed(generator, data[name], name, *how)
-        try:
+        with blame():
             figures = {"frames": frames} | evaluated(Beside(who), batches)
-        except ValueError as error:
-            raise BadInput(str(error)) from error
         found[f"{name}_after_{shown[name]}"] = figures
     return found
 
@@ -71,10 +69,8 @@ def foreseen(
     found = {}
     for name, count in shown.items():
         frames = frames_of(generator, data, name, count)
-        try:
+        with blame():
             found[name] = frames, generator.sampler(want=name, **own(sampler, name))
-        except ValueError as error:
-            raise BadInput(str(error)) from error
     return found
 
 
