@@ -74,7 +74,8 @@ class Detectors:
         found = {"pca": self._regressions(kept)}
         if any(name not in self.books for name in self.given):
             if len(some) == len(rows):  # all are in memory
-                found["cnn"] = self._network(lambda at: _rows(kept, at), len(rows), 0)
+                take = lambda at: jax.tree.map(lambda x: x[at], kept)
+                found["cnn"] = self._network(take, len(rows), 0)
             else:
                 threads = max(self.train.data[name].threads for name in self.given)
                 take = lambda at: self._taken(rows[at])
@@ -191,10 +192,6 @@ class Detectors:
 
 def _widths(x: Array) -> tuple[int, ...]:
     return () if x.ndim == 2 else widths(side_of(x.shape[-3:]))
-
-
-def _rows(kept: Batch, at: Int[np.ndarray, "n"]) -> Batch:
-    return jax.tree.map(lambda x: x[at], kept)
 
 
 def _made(kinds: np.ndarray, edges: np.ndarray) -> Drawn:
