@@ -89,10 +89,7 @@ class StreamExtractor(Extractor):
         key = jax.random.key(0) if key is None else key
         keys = diffusion.example_keys(key, ids)
         streams = {name: model.encode(name, variables, v) for name, v in x.items()}
-        masks = {
-            name: conditions.on_grid(v, model.streams[name])
-            for name, v in (known or {}).items()
-        }
+        masks = conditions.on_grids(known or {}, model)
         times = {}
         for name, t in self._times(time, streams).items():
             still = isinstance(t, int | float) and t == 0

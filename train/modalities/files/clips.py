@@ -194,17 +194,16 @@ def _picture(path: Path) -> UInt8[np.ndarray, "h w c"]:
     except Unreadable as error:
         raise Unreadable(f"{path.name}: {error}") from error
     if dim(picture.top):
-        _tell_dim(path.parent)
+        warn_once(
+            f"{path.parent}: pictures of 16 bits, of which some use few and are next "
+            "to black; write them as 8 bits"
+        )
     return picture.pixels
 
 
-@functools.cache  # once a folder
-def _tell_dim(folder: Path) -> None:
-    log.warning(
-        "%s: pictures of 16 bits, of which some use few and are next to black; write "
-        "them as 8 bits",
-        folder,
-    )
+@functools.cache
+def warn_once(line: str) -> None:
+    log.warning("%s", line)
 
 
 def _open_gif(path: File) -> Any:
