@@ -29,14 +29,14 @@ class Unreadable(ValueError):
 
 
 @contextlib.contextmanager
-def blame(at: str) -> Iterator[None]:
-    """What a module refuses becomes a BadInput that names the field."""
+def blame(at: str = "") -> Iterator[None]:
+    """What a module refuses becomes a BadInput that names the field, if any."""
     try:
         yield
     except BadInput:
         raise
     except ValueError as error:
-        raise BadInput(f"{at}: {error}") from error
+        raise BadInput(f"{at}: {error}" if at else str(error)) from error
 
 
 def one_line(error: BaseException) -> str:

@@ -258,11 +258,9 @@ def _refuse_beside(flags, generator):
 def _refuse_undrawn(generator, asked, want):
     """What no sampler draws. An interval goes with each of the scales."""
     beside = ("num", "seed", "guidance", "interval")
-    try:
+    with blame():
         generator.sampler(**{n: v for n, v in asked.items() if n not in beside})
         generator.sampler(want=want)
-    except ValueError as error:
-        raise BadInput(str(error)) from error
     if want and not {*want} & {*compared(generator)}:
         known = ", ".join(compared(generator)) or "none"
         raise BadInput(f"--want={','.join(want)}: samples are scored of {known}")

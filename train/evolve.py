@@ -158,10 +158,8 @@ def search_of(command: Command) -> Search:
         for name in ("population", "tournament", "seed")
         if name in flags
     }
-    try:
+    with blame():
         return Search(experiment, space, Evolution(**chosen))
-    except ValueError as error:
-        raise BadInput(str(error)) from error
 
 
 def trials_of(path: Path, search: Search) -> list[Trial]:

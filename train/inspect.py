@@ -243,7 +243,9 @@ def lines(report: dict) -> Iterator[str]:
         if "outlier_share" in part:
             yield f"  outliers    {_percent(part['outlier_share'])} as trained on"
         for what, value in part["as_stored"].items():
-            shown = _percent(value) if what.endswith("share") else _text(value)
+            listed = value[:6] if isinstance(value, list) else [value]
+            shown = ", ".join(map(str, listed))
+            shown = _percent(value) if what.endswith("share") else shown
             yield f"  as stored   {what.replace('_', ' ')}: {shown}"
         if "classes" in part:
             counts = list(part["classes"].items())
@@ -260,10 +262,6 @@ def lines(report: dict) -> Iterator[str]:
         yield f"look: {worry}"
     if not report["warnings"]:
         yield "nothing that looks wrong"
-
-
-def _text(value) -> str:
-    return ", ".join(map(str, value[:6])) if isinstance(value, list) else str(value)
 
 
 def _percent(shares) -> str:

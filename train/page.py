@@ -25,7 +25,7 @@ from train.config.command import OF_RUN, parse
 from train.config.options.expression import parse_value
 from train.config.options.paths import spell
 from train.config.outputs import check_free
-from train.errors import BadInput, briefly, run
+from train.errors import BadInput, blame, briefly, run
 from train.evaluation.crossings.answers import Answer
 from train.evaluation.crossings.bound_figures import kept, lines
 from train.evaluation.crossings.crossings import answers_of, own, unguided
@@ -215,7 +215,7 @@ def _drawn(generator, experiment, evaluation, flags) -> list[Section]:
     how = {"folder": flags.get("judge"), "steps": flags.get("judge_steps")}
     key, found, draws = key_of(flags.get("seed", 0)), [], []
     measured, told = (_named(evaluation, n) for n in ("crossings", "asked"))
-    try:
+    with blame():
         if len(generator.streams) > 1:
             names = [name for name in measured if "_to_" in name]
             wanted = asked([*generator.streams], flags.get("crossings", names or True))
@@ -244,10 +244,6 @@ def _drawn(generator, experiment, evaluation, flags) -> list[Section]:
             scale = _scale(measured.get("agree", {}))
         sampler = unguided(sampler, scale) | {"guidance": scale}
         found.append(_samples(generator, experiment, key, sampler))
-    except BadInput:
-        raise
-    except ValueError as error:
-        raise BadInput(str(error)) from error
     return found
 
 

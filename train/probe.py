@@ -28,7 +28,7 @@ import numpy as np
 from train.config import Experiment, StageTwo
 from train.config.command import OF_RUN, parse
 from train.config.outputs import check_free, out_file
-from train.errors import BadInput, run
+from train.errors import BadInput, blame, run
 from train.evaluation.evaluator import signal
 from train.evaluation.probing import Probed, components, probed
 from train.evaluation.targets import HELD, TRAIN, Labelled, divided, pattern_of
@@ -76,10 +76,8 @@ def main(argv=None):
     train, held, found = divided(asked.data, **chosen)
     key = key_of(flags.get("seed", 0))
     figures = {"experiment": experiment.name, "pool": asked.extractor.pool} | found
-    try:
+    with blame():  # what the model cannot be asked
         rows = table(asked, train, held, key)
-    except ValueError as error:  # what the model cannot be asked
-        raise BadInput(str(error)) from error
     write(out, figures | {"rows": rows})
     write_bytes(out.with_suffix(".png"), drawn(rows, figures["chance"]))
     print(text(rows, figures))
@@ -112,13 +110,11 @@ def opened(
     """Raises BadInput for layers, times and streams that are none."""
     pool, layers = flags.get("pool", "mean"), flags.get("layers", thing.layers)
     extractor: Any  # of either
-    try:
+    with blame():
         if isinstance(thing, Generator):
             extractor = thing.extractor(layers, 0.0, pool, flags.get("of"))
         else:
             extractor = thing.extractor(layers, pool)
-    except ValueError as error:
-        raise BadInput(str(error)) from error
     if isinstance(thing, Codec):
         for name in ("times", "of", "seed"):
             if name in flags:

@@ -45,7 +45,7 @@ from train.codec.examples import class_of as number_of
 from train.codec.holes import pasted, with_holes
 from train.config.command import parse
 from train.config.outputs import out_file, out_folder
-from train.errors import BadInput, run
+from train.errors import BadInput, blame, run
 from train.evaluation.drawing import SAMPLER, draw_all, first_shown, restored
 from train.modalities.files.limits import LARGEST
 from train.objectives.bundles import open_bundle
@@ -150,12 +150,10 @@ def main(argv=None):
     elif generator.module.classes:
         labels = np.take(generator.trained_labels, ids, mode="wrap")
 
-    try:
+    with blame():
         key = key_of(flags.get("seed", 0))
         call = {"given": given, "known": stays}
         x = draw_all(generator, draw, key, ids, labels, **call)
-    except ValueError as error:
-        raise BadInput(str(error)) from error
     for name in stays.keys() & generator.codecs.keys() & set(want):
         codec = generator.codecs[name]
         own = restored(codec, given[name], raw=True)
@@ -225,10 +223,8 @@ def _opened(generator, want, flags):
     if "num" in flags:
         _check_room(generator, want, flags["num"])
     chosen = {n: flags[n] for n in (*SAMPLER, "guidance") if n in flags}
-    try:
+    with blame():
         return out, generator.sampler(want=want, **chosen)
-    except ValueError as error:
-        raise BadInput(str(error)) from error
 
 
 def _check_room(generator, want, count: int) -> None:

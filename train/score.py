@@ -53,7 +53,7 @@ from train.codec.examples import class_of
 from train.config import StageTwo
 from train.config.command import OF_RUN, parse
 from train.config.outputs import check_free, out_file
-from train.errors import BadInput, run
+from train.errors import BadInput, blame, run
 from train.evaluation.crossings.bound_figures import (
     figures_of,
     keep,
@@ -143,12 +143,10 @@ def main(argv=None):
         raise BadInput("--label is of a model with classes; drop it")
     if "label" in flags and classify == "label":
         raise BadInput("--label: --classify=label tries every one; drop one of the two")
-    try:
+    with blame():
         scorer = generator.scorer(of, flags.get("draws", 32))
         if not labelled:
             generator.check_label(None, np.zeros(1, int))
-    except ValueError as error:
-        raise BadInput(str(error)) from error
     words = flags.get("anomaly", ())
     if "usual" in flags and not words:
         raise BadInput("--usual: write --anomaly, too")
@@ -190,7 +188,7 @@ def main(argv=None):
         raise BadInput(
             "--anomaly: write classes of which some examples are, and some are not"
         )
-    try:
+    with blame():
         bounds = Bounds(
             generator,
             scorer,
@@ -222,10 +220,6 @@ def main(argv=None):
             if text:
                 train = texts_of(opened(True), *of) if baselines else None
                 figures |= text_figures(table, held, train)
-    except BadInput:
-        raise
-    except ValueError as error:
-        raise BadInput(str(error)) from error
     for line in lines(figures):
         say(line)
     keep(said, seal, _question(of, given, command), figures)
@@ -303,10 +297,8 @@ def _values(generator, classify, of, given) -> tuple[int, ...]:
 
 def _classes(data, words, flag) -> dict[str, int]:
     """Name -> number, of classes of the data."""
-    try:
+    with blame(f"--{flag}"):
         found = {word: class_of(word, data.class_names) for word in words}
-    except ValueError as error:
-        raise BadInput(f"--{flag}: {error}") from error
     if len({*found.values()}) < len(found):  # by its name, and by its number
         raise BadInput(f"--{flag}={','.join(words)}: two are one class; write it once")
     return found

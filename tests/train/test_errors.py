@@ -38,6 +38,7 @@ def test_what_a_module_refuses_names_the_field():
     found = raised(wrong, blame("model.dim"))
     assert type(found) is BadInput and str(found) == "model.dim: a < b"
     assert found.__cause__ is wrong
+    assert str(raised(wrong, blame())) == "a < b"
     for error in (ours, ended, TypeError()):
         assert raised(error, blame("model.dim")) is error
 

@@ -97,11 +97,6 @@ def listed(
     return list(dict.fromkeys(found))
 
 
-def write_signal(path: Path, data: Modality, record: Record) -> None:
-    """The file, or folder, that a record becomes, whole or not at all."""
-    write_content(path, data.write(record))
-
-
 def write_content(path: Path, content: bytes | dict[str, bytes]) -> None:
     """A file, or a folder's files, whole or not at all."""
     if isinstance(content, dict):
@@ -114,7 +109,7 @@ def as_written(data: Modality, record: Record) -> np.ndarray:
     """What is read of the file that a record becomes, as many values as it has."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"signal{record.suffix}"
-        write_signal(path, data, record)
+        write_content(path, data.write(record))
         return data.reread(path, record)
 
 

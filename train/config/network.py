@@ -5,13 +5,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from train.config.experiment import StageTwo, Stream
 from train.errors import BadInput, blame
 from vqdit.diffusion import Process
 from vqdit.dit import DiT
-from vqdit.trained.streams import check_stream, stream_of
+from vqdit.trained.streams import call_of, check_stream, stream_of
 
 MOST = 2**40  # parameters of a model, four terabytes in float32
 
@@ -70,16 +69,10 @@ def absent(name: str) -> BadInput:
 
 def _try(model: DiT) -> None:
     """What the model refuses of its streams, without computing anything."""
-    streams = {
-        stream.name: jax.ShapeDtypeStruct((1, *stream.shape), jnp.dtype(stream.dtype))
-        for stream in model.streams
-    }
-    ends = (1, 2) if model.intervals else (1,)
-    times = {name: jax.ShapeDtypeStruct(ends, jnp.float32) for name in streams}
     # One block stands for all: they are alike, and tracing 28 takes seconds.
     shallow = model.clone(depth=1)
     found = jax.eval_shape(
-        lambda *x: shallow.init(jax.random.key(0), *x), streams, times
+        lambda *x: shallow.init(jax.random.key(0), *x), *call_of(model, 1)
     )
     check_count(found, model.depth)
 

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ from train.pipeline import once, open_examples
 from train.pipeline.statistics import probe
 from train.progress import progress, say
 from vqdit.features.classifier import Classifier
-from vqdit.shapes import Int, UInt8
+from vqdit.shapes import Array, Int, UInt8
 from vqdit.signal import to_signal
 from vqdit.trained.contract import fingerprint
 from vqdit.trained.judge import Judge, as_pictures
@@ -100,27 +100,24 @@ def train_classifier(
     params = _initial(network, (1, *shape), seed)
     schedule = optax.warmup_cosine_decay_schedule(0.0, 3e-3, steps // 20, steps)
     tx = optax.adamw(schedule, b2=0.98, weight_decay=1e-2)
-    opt = tx.init(params)
 
-    @functools.partial(jax.jit, donate_argnums=(0, 1))
-    def step(params, opt, x, y):
-        def loss(params):
-            _, logits = network.apply({"params": params}, to_signal(x))
-            return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
-
-        updates, opt = tx.update(jax.grad(loss)(params), opt, params)
-        return optax.apply_updates(params, updates), opt
+    def loss(params, x, y):
+        _, logits = network.apply({"params": params}, to_signal(x))
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
 
     reach = max(1, side // 12)
     generator = np.random.default_rng((seed, 1))
     rows, size = _order(count, seed, steps), min(BATCH, count)
     batches = once(lambda at: take(rows[at]), len(rows), size, threads=threads)
-    for batch in progress(batches, "training the judge", steps, "step"):
+
+    def moved(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         corners = generator.integers(0, 2 * reach + 1, (2, size))
         corners[narrow] = reach  # where it stands
-        x, labels = _shifted(batch["x"], corners, reach), batch["label"]
-        params, opt = step(params, opt, x, _checked(labels, classes))
-    params = jax.block_until_ready(params)
+        labels = _checked(batch["label"], classes)
+        return _shifted(batch["x"], corners, reach), labels
+
+    doing = progress(batches, "training the judge", steps, "step")
+    params = fitted(params, tx, loss, map(moved, doing))
     protocol = {
         "network": f"conv {network.widths}, features {network.dim} before activation",
         "fingerprint": fingerprint(params)[:16],
@@ -130,6 +127,26 @@ def train_classifier(
     }
     seconds = time.monotonic() - start
     return Judge(network, params, shape, protocol, seconds=seconds)
+
+
+def fitted(
+    params: Any,
+    tx: optax.GradientTransformation,
+    loss: Callable[..., Array],
+    batches: Iterable[tuple],
+) -> Any:
+    """The parameters after an update on each batch; loss: of them, and of what a batch
+    holds."""
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def step(params, opt, *batch):
+        updates, opt = tx.update(jax.grad(loss)(params, *batch), opt, params)
+        return optax.apply_updates(params, updates), opt
+
+    opt = tx.init(params)
+    for batch in batches:
+        params, opt = step(params, opt, *batch)
+    return jax.block_until_ready(params)
 
 
 def side_of(shape: tuple[int, ...]) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from train.errors import BadInput
+from train.errors import BadInput, blame
 from train.evaluation.evaluator import (
     FeatureNetwork,
     Several,
@@ -68,12 +68,10 @@ def evaluate_generator(
     sampler, classes = dict[str, Any](DRAWN_BY) | sampler, generator.module.classes
     if guidance is None:  # one of 1 alone where "none" was never trained
         guidance = (1.0,) if classes in generator.untrained else SCALES
-    try:
+    with blame():
         how = (guidance, num, seed)
         # Of what is compared with nothing, beside crossings, none is drawn.
         rows = curve(generator, references, *how, **sampler) if references else []
-    except ValueError as error:
-        raise BadInput(str(error)) from error
     want: Iterable[str] = sampler.get("want") or generator.streams
     drawn = dict.fromkeys([*want, *sampler.get("before", ())])
     solvers = solvers_of(generator, drawn, sampler["solver"])

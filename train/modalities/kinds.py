@@ -12,15 +12,21 @@ def of_contract(contract: Any) -> Modality:
     return modality_of(contract.kind).of(*signal, **dict(contract.preparation))
 
 
+def modalities() -> list[type[Modality]]:
+    """All that there are, none before the one that it is derived from."""
+    found: list[type[Modality]] = Modality.__subclasses__()
+    for each in found:  # which grows meanwhile
+        found += each.__subclasses__()
+    return found
+
+
 def modality_of(kind: str) -> type[Modality]:
     """The modality of this kind, the first where several say so; BadInput if none does.
 
     A class derived from it, or another one of that kind, takes its place nowhere.
     """
-    classes: list[type[Modality]] = [Modality]
     found: dict[str, type[Modality]] = {}
-    for each in classes:  # which grows meanwhile
-        classes += each.__subclasses__()
+    for each in modalities():
         if hasattr(each, "kind"):
             found.setdefault(each.kind, each)
     if kind not in found:

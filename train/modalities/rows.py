@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import io
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from train.errors import Unreadable, reading
 from train.modalities.files.parquet import ENTRY
 from train.modalities.files.stored import File
 from train.modalities.files.tables import check_names, open_table
+from train.modalities.kinds import modalities
 from train.modalities.modality import Modality
 from train.modalities.record import Record
 from vqdit.tokenizer.columns import spelled
@@ -70,7 +71,7 @@ class Tables(Modality):
 
     def stem(self, file: str) -> str:
         """A key without the suffix of a file, of any kind of signal."""
-        kinds = [each for kind in _below(Modality) for each in kind.suffixes]
+        kinds = [end for kind in modalities() for end in kind.suffixes]
         ends = [end for end in kinds if file.lower().endswith(end)]
         return file[: len(file) - max(map(len, ends), default=0)]
 
@@ -94,12 +95,6 @@ def _told(entries: list) -> str:
         common = Counter(there).most_common(6)
         said = ", ".join(f"{word} {count}" for word, count in common)
     return f"{said}; {1 - len(there) / len(entries):.1%} missing"
-
-
-def _below(kind: type[Modality]) -> Iterable[type[Modality]]:
-    for each in kind.__subclasses__():
-        yield each
-        yield from _below(each)
 
 
 def rows_of(

@@ -53,9 +53,9 @@ class Video(Pixels):
                what has no index few frames are kept, and many are decoded up to it.
     size:      of a side of a frame, in pixels.
     channels:  1 for grey clips, 3 for colour.
-    stride:    frames between clips of one file; 0: as many as `frames`.
-    frames:    of one example. A longer file gives several clips, `stride` frames apart
-               (0: as many as `frames`, so that they do not overlap).
+    stride:    frames between clips of one file; 0: as many as `frames`, so that they do
+               not overlap.
+    frames:    of one example. A longer file gives several clips.
     rate:      frames a second. 0 takes those that are stored; otherwise the nearest
                stored frame is taken for each moment, not of a folder of frames.
     digits, examples, seed: of generated clips. There are `examples` to train on, and a

@@ -128,7 +128,10 @@ def both_gradients(
     weight = how.weight * ramp
     if how.adaptive:
         # Only one kernel's gradient is used of either: the rest is never computed.
-        last = lambda slope: _at(pull((slope, jnp.zeros_like(own)))[0], how.last)
+        def last(slope):
+            (grads,) = pull((slope, jnp.zeros_like(own)))
+            return flax.traverse_util.flatten_dict(grads, sep="/")[how.last]
+
         ratio = game.adaptive_weight(last(slope), last(played["fooling"]))
         weight = weight * jnp.where(active, ratio, 0.0)
     metrics["adversarial_weight"] = weight
@@ -232,7 +235,3 @@ def _optimizer(experiment: StageOne) -> optax.GradientTransformation:
     """Its schedule is over the updates that the discriminator makes."""
     how = _game(experiment)
     return make(how.optimizer, experiment.run.steps - how.start)
-
-
-def _at(tree, path):
-    return flax.traverse_util.flatten_dict(tree, sep="/")[path]

@@ -10,7 +10,7 @@ import numpy as np
 
 from train.config import StageTwo
 from train.config.packages import own_packages
-from train.errors import BadInput
+from train.errors import BadInput, blame
 from train.modalities import Modality
 from train.modalities.transforms.augment import Augment
 from train.objectives.bundles import check_shape
@@ -111,10 +111,8 @@ def settled_by_cache(experiment: StageTwo) -> dict[str, Value]:
 def _tokenizer_of(cache: LatentCache) -> Any:
     """What is born discrete as it was encoded, or a contract. Fields are compared once
     they are values: one that came later has its default."""
-    try:
+    with blame("cache"):
         return build(cache.contract.get("tokenizer"), ("vqdit", *own_packages()))
-    except ValueError as error:
-        raise BadInput(f"cache: {error}") from error
 
 
 def _place(experiment: StageTwo, name: str) -> Path:

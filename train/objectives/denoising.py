@@ -16,6 +16,7 @@ from vqdit.diffusion import Process
 from vqdit.diffusion.objectives import Denoising, first_loss
 from vqdit.diffusion.process import named
 from vqdit.dit import DiT
+from vqdit.trained.streams import call_of
 
 
 def build_step(
@@ -84,8 +85,6 @@ def objective_of(
 
 def example(model: DiT, batch: int):
     """Arguments of the model's call: zeros of its shapes."""
-    streams = {s.name: jnp.zeros((batch, *s.shape), s.dtype) for s in model.streams}
-    ends = (batch, 2) if model.intervals else (batch,)
-    times = {s.name: jnp.zeros(ends) for s in model.streams}
     label = jnp.zeros(batch, jnp.int32) if model.classes else None
-    return streams, times, label
+    zeros = lambda of: {name: jnp.zeros(x.shape, x.dtype) for name, x in of.items()}
+    return *map(zeros, call_of(model, batch)), label

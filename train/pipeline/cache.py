@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from train.errors import BadInput, Unreadable, reading
+from train.errors import BadInput, refused
 from train.modalities.draws import Draws, Word
 from train.modalities.files import writing
 from train.modalities.files.limits import MOST_CLASSES
@@ -165,24 +165,20 @@ class LatentCache:
             ) from None
         except ValueError as error:
             raise BadInput(f"{folder / DESCRIPTION}: {error}; encode again") from error
-        try:
-            with reading("damaged"):
-                paths, digests = self._described(sealed.opened(stored), folder)
-        except Unreadable as error:
-            raise BadInput(f"{folder / DESCRIPTION}: {error}; encode again") from error
+        again = lambda error: f"{folder / DESCRIPTION}: {error}; encode again"
+        with refused("damaged", again):
+            paths, digests = self._described(sealed.opened(stored), folder)
         with ThreadPoolExecutor(4) as pool:  # hashing releases the interpreter lock
             checked = pool.map(_verify, paths, digests)
             deque(progress(checked, "checking the cache", len(paths), "shard"), 0)
         from array_record.python import array_record_data_source  # only where data is
 
-        try:
-            with reading("it cannot be read"):
-                self._records = array_record_data_source.ArrayRecordDataSource(
-                    [str(path) for path in paths]
-                )
-                ends = self._records.__getitems__([0, len(self._records) - 1])
-        except Unreadable as error:
-            raise BadInput(f"{folder}: {error}; encode again") from error
+        again = lambda error: f"{folder}: {error}; encode again"
+        with refused("it cannot be read", again):
+            self._records = array_record_data_source.ArrayRecordDataSource(
+                [str(path) for path in paths]
+            )
+            ends = self._records.__getitems__([0, len(self._records) - 1])
         if len(self._records) != self.count:
             raise BadInput(
                 f"{folder}: {len(self._records)} records where {self.count} belong; "

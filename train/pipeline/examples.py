@@ -47,6 +47,7 @@ class Examples:
         self.data, self.source = data, records_of(data, train)
         self.classes, self.class_names = self.source.classes, self.source.class_names
         self.found, self.refused = self.source.found, self.source.refused
+        self.order = self.source.order
         if data.words and len(data.words) != self.classes:
             raise BadInput(
                 f"data.words has {len(data.words)} and the data has {self.classes} "
@@ -92,10 +93,6 @@ class Examples:
             return
         for line in self.data.changes(found):
             log.warning("%s", line)
-
-    @property
-    def order(self) -> str:
-        return self.source.order
 
     @property
     def absent(self) -> tuple[int, ...]:

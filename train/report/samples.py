@@ -83,18 +83,13 @@ def write_samples(
             if labels is not None:
                 arrays.setdefault("label", labels)  # a column or stream goes first
             write_bytes(path, npz(**arrays))
-        elif is_listed(generator, name):
-            suffix, table = said_file(generator, name, signal)
+        elif is_said(generator, name):
+            suffix, content = said_file(generator, name, signal)
             if out.suffix in FILES:
                 path = path.with_suffix(suffix)
-                write_bytes(path, table)
-            else:
-                files[f"{name}{suffix}"] = table
-        elif name in texts:
-            if out.suffix in FILES:
-                suffix, lines = said_file(generator, name, signal)
-                path = path.with_suffix(suffix)
-                write_bytes(path, lines)
+                write_bytes(path, content)
+            elif is_listed(generator, name):
+                files[f"{name}{suffix}"] = content
             else:
                 files |= _numbered([t.encode() for t in texts[name]], end, ".txt")
         elif codec is not None:  # of what has none there is no picture

@@ -119,7 +119,8 @@ def train(
             if batch is not None:
                 layout = jax.tree.map(lambda x: x.sharding, state)
                 update, names = _compile(step_fn, state, batch, layout)
-                seen = LogWindow(step, names, _examples(batch), checkpoints, window)
+                count = len(jax.tree.leaves(batch)[0])
+                seen = LogWindow(step, names, count, checkpoints, window)
                 bar.set_description("training")
                 if held := peak_bytes(update):
                     say(f"a step needs {held / 2**30:.2f} GiB on each device")
@@ -257,7 +258,3 @@ def _prefetch(
         if len(queue) > PREFETCH:
             yield queue.popleft()
     yield from queue
-
-
-def _examples(batch: Any) -> int:
-    return jax.tree.leaves(batch)[0].shape[0]

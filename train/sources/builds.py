@@ -37,7 +37,8 @@ def version_of(data: Modality, root: Path) -> Path | None:
         )
     if not found:
         return None
-    return found[version] if version else found[max(found, key=_numbers)]
+    numbers = lambda version: tuple(map(int, version.split(".")))
+    return found[version or max(found, key=numbers)]
 
 
 def _versions(parent: Path) -> dict[str, Path]:
@@ -46,16 +47,10 @@ def _versions(parent: Path) -> dict[str, Path]:
     return {f.name: f for f in folders if re.fullmatch(r"\d+\.\d+\.\d+", f.name)}
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("."))
-
-
 def prepare(data: Modality, root: Path) -> Path:
     if not getattr(data, "download", False):
-        infos = [
-            *root.glob("*/*/dataset_info.json"),
-            *root.glob("*/*/*/dataset_info.json"),
-        ]
+        infos = [*root.glob("*/*/dataset_info.json")]
+        infos += root.glob("*/*/*/dataset_info.json")
         present = sorted({path.relative_to(root).parts[0] for path in infos})
         beside = f"; prepared there: {', '.join(present)}" if present else ""
         raise BadInput(

@@ -40,13 +40,16 @@ class Rows(Source):
             texts = _texts(path, {name for name in (data.key, data.caption) if name})
         where = lambda row, column: f"{path}, row {row + 1}, column {column!r}"
         named = found.get(data.label, [""] * len(rows))
-        names = _classes(named) if names is None else names
+        if names is None:
+            names = tuple(sorted({name for name in named if name}, key=natural))
         for row, name in enumerate(named):
             if name and name not in names:
                 there = ", ".join(names)
                 raise BadInput(f"{where(row, data.label)}: {name!r} is none of {there}")
         labels = [names.index(name) if name else -1 for name in named]
-        keys = [data.stem(_bare(cell)) for cell in texts.get(data.key, ())]
+        # Whole numbers have a .0 where one of their column was missing.
+        bare = lambda cell: re.sub(r"^(\d+)\.0$", r"\1", cell.strip())
+        keys = [data.stem(bare(cell)) for cell in texts.get(data.key, ())]
         if "" in keys:
             raise BadInput(f"{where(keys.index(''), data.key)}: no key; fill it in")
         mine = np.arange(len(rows))
@@ -110,13 +113,3 @@ def _texts(path: Path, names: Collection[str]) -> dict[str, list[str]]:
     there = lambda cell: "" if cell.strip() in MISSING else cell
     cells = cells_of(path, names)
     return {name: list(map(there, column)) for name, column in cells.items()}
-
-
-def _bare(cell: str) -> str:
-    """Without the .0 that whole numbers have where one of their column was missing."""
-    return re.sub(r"^(\d+)\.0$", r"\1", cell.strip())
-
-
-def _classes(named: Sequence[str]) -> tuple[str, ...]:
-    """Names of the classes, in natural order."""
-    return tuple(sorted({name for name in named if name}, key=natural))

@@ -225,11 +225,9 @@ def _check_inside(path: Path, names: Sequence[Any]) -> None:
 
 def _json(path: Path, name: str, kind: type, default: Any = None) -> Any:
     """An entry of a JSON file, of this type."""
-    try:
-        with reading("is no whole file of a saved set"):
-            found = parsed(path.read_bytes())
-    except Unreadable as error:
-        raise BadInput(f"{path} {error}; {WRITE}") from error
+    said = lambda error: f"{path} {error}; {WRITE}"
+    with refused("is no whole file of a saved set", said):
+        found = parsed(path.read_bytes())
     found = (found.get(name) if isinstance(found, dict) else None) or default
     if not isinstance(found, kind):
         raise BadInput(f"{path} has no {name}; {WRITE}")

@@ -207,6 +207,11 @@ def on_grid(known: Array, stream) -> Array:
     return jnp.broadcast_to(mask, (len(known), *stream.grid))
 
 
+def on_grids(known: Mapping[str, Array], model) -> dict[str, Array]:
+    """`on_grid` of each stream of a generator."""
+    return {name: on_grid(x, model.streams[name]) for name, x in known.items()}
+
+
 def whole_tokens(stream, known: Array) -> Array:
     """(b, *grid) bool: the places of those tokens that are known to their last place.
 

@@ -27,7 +27,7 @@ Hidden = dict[str, Array]  # layer -> (b, n, c)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Extractor:
+class Extractor(inputs.Jitted):
     """Called as `extractor(x) -> {layer: features}`; made by `extractor` of a Codec, a
     Generator or a Judge.
 
@@ -78,12 +78,6 @@ class Extractor:
     @functools.cached_property
     def _jitted(self):
         return jax.jit(self.features)
-
-    __getstate__ = inputs.without_programs
-
-    def compilations(self) -> int:
-        """Programs made so far."""
-        return self._jitted._cache_size()
 
     @in_32_bits
     def __call__(self, x: Any) -> dict[str, Float[Array, "b *d"]]:

@@ -20,6 +20,7 @@ from vqdit.dit import DiT
 from vqdit.features.classifier import Classifier
 from vqdit.tokenizer import LogMel, Tokenizer
 from vqdit.trained.contract import LatentContract
+from vqdit.trained.streams import call_of
 from vqdit.values import field_names
 
 # Fields that say how many parts a module makes of itself, and how many there may be at
@@ -75,11 +76,8 @@ def generator(module: Any, stored: Headers) -> None:
     if not isinstance(module, DiT):
         raise ValueError("its module is no DiT")
     _check_parts(module, stored)
-    dtype = lambda stream: jnp.dtype(stream.dtype)
-    x = {s.name: jax.ShapeDtypeStruct((1, *s.shape), dtype(s)) for s in module.streams}
-    ends = (1, 2) if module.intervals else (1,)
-    times = {s.name: jax.ShapeDtypeStruct(ends, jnp.float32) for s in module.streams}
-    _compare(_variables(module, stored, x, times).get("params", {}), stored, "params")
+    wanted = _variables(module, stored, *call_of(module, 1))
+    _compare(wanted.get("params", {}), stored, "params")
 
 
 def names(found: Any, what: str, plain: bool = True) -> tuple[str, ...]:

@@ -111,9 +111,20 @@ def stream(stream: Continuous | Discrete, x: Any, masked: bool) -> None:
         raise ValueError(f"codes are 0 to {most}; got {ends.min():g} to {ends.max():g}")
 
 
-def without_programs(value: Any) -> dict[str, Any]:
-    """What is pickled of a value that keeps what it has compiled: the rest."""
-    return {name: x for name, x in vars(value).items() if name != "_jitted"}
+class Jitted:
+    """What keeps its programs, of `_jitted`, and is pickled without them."""
+
+    _jitted: Any
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: x for name, x in vars(self).items() if name != "_jitted"}
+
+    def compilations(self) -> int:
+        """Programs made so far; new keys, labels, scales or signals need no new one.
+
+        The first interval that a sampler is given does, if none was given before.
+        """
+        return self._jitted._cache_size()
 
 
 def names(what: str, value: Any) -> tuple[str, ...]:

@@ -167,6 +167,9 @@ def _pictured(front, x):
     return one_picture(x if x.dtype == np.uint8 else to_uint8(x))
 
 
+_picture = jax.jit(_pictured, static_argnums=0)
+
+
 def one_picture(x: Shaped[Array | np.ndarray, "n *grid c"]) -> Any:
     """Signals as pictures of `picture_shape`, values as they are."""
     shape = (len(x), *picture_shape(x.shape[1:]))
@@ -186,11 +189,6 @@ def seen(front: LogMel, x: Float[Array, "n l 1"]) -> Float[Array, "n frames band
     """Log-mel pictures in [-1, 1]; a last part of a hop is filled with silence."""
     x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % front.hop), (0, 0)))
     return jnp.asarray(front.apply({}, x))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _picture(front, x):
-    return _pictured(front, x)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -20,7 +20,7 @@ WHOLE = (0.0, 1.0)  # the interval of guidance at every time
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Sampler:
+class Sampler(inputs.Jitted):
     """Called as `sampler(key, ids, label=, given=, ...)`; made by `Generator.sampler`.
 
     want:       streams that are drawn; of the others, each call gives some or all, and
@@ -113,10 +113,7 @@ class Sampler:
             for name, s in model.streams.items()
             if name in fixed and name in model.parts
         }
-        mask = {
-            name: conditions.on_grid(v, model.streams[name])
-            for name, v in known.items()
-        }
+        mask = conditions.on_grids(known, model)
         shown = (*want, *streams)
         network = conditions.conditioned(model, params, keys, shown, mask)
         predict = diffusion.unguided(network, label)
@@ -162,15 +159,6 @@ class Sampler:
     @functools.cached_property
     def _jitted(self):
         return jax.jit(self.draw)
-
-    __getstate__ = inputs.without_programs
-
-    def compilations(self) -> int:
-        """Programs made so far; new keys, labels, scales or signals need no new one.
-
-        The first interval that a call gives needs one, if none was given before.
-        """
-        return self._jitted._cache_size()
 
     @in_32_bits
     def __call__(

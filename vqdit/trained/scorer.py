@@ -32,7 +32,7 @@ class Score(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Scorer:
+class Scorer(inputs.Jitted):
     """Called as `scorer(key, ids, x, label=, given=, ...)`; made by `Generator.scorer`.
 
     of:    streams that are scored, by the chain rule: each given what is given and
@@ -68,10 +68,7 @@ class Scorer:
         model, keys = self.generator, diffusion.example_keys(key, ids)
         encoded = {**(given or {}), **x}
         seen = {name: model.encode(name, variables, v) for name, v in encoded.items()}
-        masks = {
-            name: conditions.on_grid(v, model.streams[name])
-            for name, v in (known or {}).items()
-        }
+        masks = conditions.on_grids(known or {}, model)
         parts = {
             name: conditions.whole_tokens(model.streams[name], v)
             for name, v in (shown or {}).items()
@@ -124,12 +121,6 @@ class Scorer:
     @functools.cached_property
     def _jitted(self):
         return jax.jit(self.score)
-
-    __getstate__ = inputs.without_programs
-
-    def compilations(self) -> int:
-        """Programs made so far; new keys, labels or signals need no new one."""
-        return self._jitted._cache_size()
 
     @in_32_bits
     def __call__(

@@ -19,6 +19,7 @@ from vqdit.platform import in_32_bits
 from vqdit.shapes import Array, Float, Int, Key
 from vqdit.trained import conditions, inputs
 from vqdit.trained.extractor import Extractor, Hidden, captured, names, pooled, traced
+from vqdit.trained.streams import call_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,10 +40,7 @@ class StreamExtractor(Extractor):
     @functools.cached_property
     def known(self):
         model = self.model
-        batch = lambda s: jax.ShapeDtypeStruct((2, *s.shape), s.dtype)
-        streams = {name: batch(s) for name, s in model.streams.items()}
-        ends = (2, 2) if model.module.intervals else (2,)
-        times = dict.fromkeys(streams, jax.ShapeDtypeStruct(ends, jnp.float32))
+        streams, times = call_of(model.module, 2)
         module, params = unrolled(model.module, model.params, model.module.depth)
         capture = lambda params, *args: captured(
             module, {"params": params}, None, *args
@@ -89,10 +87,7 @@ class StreamExtractor(Extractor):
         key = jax.random.key(0) if key is None else key
         keys = diffusion.example_keys(key, ids)
         streams = {name: model.encode(name, variables, v) for name, v in x.items()}
-        masks = {
-            name: conditions.on_grid(v, model.streams[name])
-            for name, v in (known or {}).items()
-        }
+        masks = conditions.on_grids(known or {}, model)
         times = {}
         for name, t in self._times(time, streams).items():
             still = isinstance(t, int | float) and t == 0

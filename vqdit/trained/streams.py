@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from vqdit.diffusion import Process
 from vqdit.nn.streams import Continuous, Discrete
 
@@ -57,6 +60,14 @@ def stream_of(
     if patch != 1:
         raise ValueError(f"patch={patch}: every place of codes is a token; write 1")
     return Discrete(name, **fields)
+
+
+def call_of(module: Any, batch: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(streams, times) that a transformer is called with, as shapes."""
+    ends = (batch, 2) if module.intervals else (batch,)
+    of = lambda s: jax.ShapeDtypeStruct((batch, *s.shape), jnp.dtype(s.dtype))
+    streams = {stream.name: of(stream) for stream in module.streams}
+    return streams, dict.fromkeys(streams, jax.ShapeDtypeStruct(ends, jnp.float32))
 
 
 def check_stream(stream, processes: Mapping, tokenizers: Mapping) -> Process:

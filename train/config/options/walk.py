@@ -9,7 +9,7 @@ from typing import Any
 
 from train.config.options.annotations import arm_for, bare, entry_type, expected, held
 from train.config.options.paths import join, leaves, spell
-from train.errors import BadInput
+from train.errors import BadInput, blame
 from vqdit.fields import told
 from vqdit.values import close, near
 
@@ -60,14 +60,11 @@ def walk(
 def construct(kind: type, values: Mapping[str, Any], at: str) -> Any:
     """Calls the constructor; what it refuses becomes a BadInput that names `at`."""
     try:
-        return kind(**values)
+        with blame(at):
+            return kind(**values)
     except TypeError as error:  # Python's own words for an absent argument
         text = str(error).replace("__init__() ", "").rpartition(".")[2]
         raise BadInput(f"{at}: {kind.__name__}: {text}") from error
-    except BadInput:  # names its field itself
-        raise
-    except ValueError as error:
-        raise BadInput(f"{at}: {error}") from error
 
 
 def _refusal(name, value, annotation, parts, at, root) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from train.errors import BadInput
+from train.errors import BadInput, blame
 from train.evaluation.crossings.answers import Answer, Reader
 from train.evaluation.crossings.detectors import Detectors
 from train.evaluation.crossings.questions import Crossing, Crossings, asked
@@ -129,7 +129,7 @@ def crossings(
     judges, key = _judges(of, references), key_of(seed)
     found: dict[str, dict[str, Any]] = {}
     samplers = samplers_of(generator, wanted, scales, sampler)
-    try:
+    with blame():
         for crossing in wanted:
             answer = of.answers.get(crossing.want)
             exact = of.exact(crossing)
@@ -161,8 +161,6 @@ def crossings(
                 batches = _together(generator, draw, key, num, read)
                 agree = evaluated(Beside(part), batches)
                 found["agree"] = found.get("agree", {}) | agree
-    except ValueError as error:
-        raise BadInput(str(error)) from error
     return found
 
 
@@ -173,7 +171,7 @@ def samplers_of(
     sampler: Mapping[str, Any],
 ) -> dict[tuple[Crossing, float | None], Sampler]:
     """What draws each crossing at each scale; raises BadInput where nothing can."""
-    try:
+    with blame():
         return {
             (crossing, scale): generator.sampler(
                 want=crossing.want,
@@ -183,8 +181,6 @@ def samplers_of(
             for crossing in wanted
             for scale in scales
         }
-    except ValueError as error:
-        raise BadInput(str(error)) from error
 
 
 def own(

@@ -1,7 +1,6 @@
 """What a crossing into boxes has to beat: detectors of the raw signals given."""
 
 import dataclasses
-import functools
 import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +19,7 @@ from train.evaluation.crossings.rivals import (
     principal,
     spent,
 )
-from train.evaluation.judge import BATCH, side_of, widths
+from train.evaluation.judge import BATCH, fitted, side_of, widths
 from train.modalities import Batch
 from train.pipeline import JointExamples, endless
 from train.progress import progress, say
@@ -74,7 +73,8 @@ class Detectors:
         found = {"pca": self._regressions(kept)}
         if any(name not in self.books for name in self.given):
             if len(some) == len(rows):  # all are in memory
-                found["cnn"] = self._network(lambda at: _rows(kept, at), len(rows), 0)
+                take = lambda at: jax.tree.map(lambda x: x[at], kept)
+                found["cnn"] = self._network(take, len(rows), 0)
             else:
                 threads = max(self.train.data[name].threads for name in self.given)
                 take = lambda at: self._taken(rows[at])
@@ -144,25 +144,18 @@ class Detectors:
         tx = optax.chain(
             optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=1e-2)
         )
-        opt = tx.init(params)
 
-        @functools.partial(jax.jit, donate_argnums=(0, 1))
-        def step(params, opt, signals, true, there):
-            def loss(params):
-                said = network.apply({"params": params}, signals)
-                each = cost(*said, true).reshape(len(there), -1).mean(1)
-                return (each * there).sum() / jnp.maximum(there.sum(), 1)
-
-            updates, opt = tx.update(jax.grad(loss)(params), opt, params)
-            return optax.apply_updates(params, updates), opt
+        def loss(params, signals, true, there):
+            said = network.apply({"params": params}, signals)
+            each = cost(*said, true).reshape(len(there), -1).mean(1)
+            return (each * there).sum() / jnp.maximum(there.sum(), 1)
 
         read = lambda at, epochs: take(at)
         batches = endless(read, count, size, seed=0, threads=threads)
         batches = itertools.islice(batches, steps)
-        for batch in progress(batches, "training the detector", steps, "step"):
-            signals = self._signals(batch["streams"])
-            params, opt = step(params, opt, signals, batch["boxes"], batch["there"])
-        params = jax.block_until_ready(params)
+        seen = lambda b: (self._signals(b["streams"]), b["boxes"], b["there"])
+        doing = progress(batches, "training the detector", steps, "step")
+        params = fitted(params, tx, loss, map(seen, doing))
         run = jax.jit(lambda signals: network.apply({"params": params}, signals))
 
         def says(batch: Batch) -> Drawn:
@@ -191,10 +184,6 @@ class Detectors:
 
 def _widths(x: Array) -> tuple[int, ...]:
     return () if x.ndim == 2 else widths(side_of(x.shape[-3:]))
-
-
-def _rows(kept: Batch, at: Int[np.ndarray, "n"]) -> Batch:
-    return jax.tree.map(lambda x: x[at], kept)
 
 
 def _made(kinds: np.ndarray, edges: np.ndarray) -> Drawn:

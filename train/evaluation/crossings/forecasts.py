@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
-from train.errors import BadInput
+from train.errors import BadInput, blame
 from train.evaluation.crossings.crossings import Beside, own
 from train.evaluation.drawing import first_shown, several
 from train.evaluation.estimates import mean
@@ -49,10 +50,8 @@ def forecasts(
         }
         how = frames, shown, num, seed, draw, draws
         batches = _guessed(generator, data[name], name, *how)
-        try:
+        with blame():
             figures = {"frames": frames} | evaluated(Beside(who), batches)
-        except ValueError as error:
-            raise BadInput(str(error)) from error
         found[f"{name}_after_{shown[name]}"] = figures
     return found
 
@@ -71,10 +70,8 @@ def foreseen(
     found = {}
     for name, count in shown.items():
         frames = frames_of(generator, data, name, count)
-        try:
+        with blame():
             found[name] = frames, generator.sampler(want=name, **own(sampler, name))
-        except ValueError as error:
-            raise BadInput(str(error)) from error
     return found
 
 
@@ -127,29 +124,12 @@ def moved(first: Clips, count: int) -> Clips:
     light = (first + 1).sum(-1)
     total = np.maximum(light.sum((2, 3)), 1e-6)
     sides = [np.arange(side) for side in light.shape[2:]]
-    centers = np.stack(
-        [
-            (light.sum(3) * sides[0]).sum(2) / total,
-            (light.sum(2) * sides[1]).sum(2) / total,
-        ],
-        -1,
-    )
+    down, across = light.sum(3) @ sides[0], light.sum(2) @ sides[1]
+    centers = np.stack([down, across], -1) / total[..., None]
     pace = (centers[:, -1] - centers[:, 0]) / max(1, first.shape[1] - 1)
-    out = np.full((len(first), count, *first.shape[2:]), -1, first.dtype)
+    out = np.empty((len(first), count, *first.shape[2:]), first.dtype)
     for clip, frame, way in zip(out, first[:, -1], pace, strict=True):
         for k in range(count):
-            down, across = np.round(way * (k + 1)).astype(int)
-            _shift(clip[k], frame, down, across)
+            by = (*np.round(way * (k + 1)), 0)
+            ndimage.shift(frame, by, clip[k], order=0, cval=-1)
     return out
-
-
-def _shift(into, frame, down, across) -> None:
-    """Puts a frame into another, in place, so far down and to the right."""
-    height, width = frame.shape[:2]
-    if abs(down) >= height or abs(across) >= width:
-        return
-    rows = slice(max(0, down), height + min(0, down))
-    columns = slice(max(0, across), width + min(0, across))
-    from_rows = slice(max(0, -down), height + min(0, -down))
-    from_columns = slice(max(0, -across), width + min(0, -across))
-    into[rows, columns] = frame[from_rows, from_columns]

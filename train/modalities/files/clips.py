@@ -102,7 +102,8 @@ Frame = tuple[Callable[[], UInt8[np.ndarray, "h w c"]], float, float]
 def read_clip(path: File) -> Clip:
     """A file's frames, or those of a folder; Unreadable names the picture of one."""
     found, size, still = [], 0, path.is_dir() or is_gif(path)
-    stored, growth = bytes_of(path), None if still else FILM
+    growth = None if still else FILM
+    stored = sum(map(size_of, stills(path))) if path.is_dir() else size_of(path)
     advice = "cut it into shorter ones"
     check = lambda size: check_decoded(size, stored, advice=advice, growth=growth)
     if still and not path.is_dir():  # a GIF, whose frames are counted undecoded
@@ -117,11 +118,6 @@ def read_clip(path: File) -> Clip:
         raise Unreadable("it holds no frame")
     frames, starts, lasting = zip(*found, strict=True)
     return Clip(list(frames), times_of(path, starts, lasting))
-
-
-def bytes_of(path: File) -> int:
-    """Of a file, or of all pictures of a folder."""
-    return sum(map(size_of, stills(path))) if path.is_dir() else size_of(path)
 
 
 def is_gif(path: File) -> bool:
@@ -145,7 +141,7 @@ def frames_of(path: File) -> Generator[Frame, None, None]:
             check_size(gif.width, gif.height, size_of(path), HELD_GIF * BYTES)
             # Each frame of a GIF changes a part of the one before; Pillow puts it in.
             for frame in ImageSequence.Iterator(gif):
-                pixels = functools.partial(_of_gif, frame)
+                pixels = lambda frame=frame: opaque(bands(frame, "RGBA"))
                 yield pixels, np.nan, frame.info.get("duration", 0) / 1000
     else:
         with open_video(path) as (file, stream):
@@ -194,25 +190,20 @@ def _picture(path: Path) -> UInt8[np.ndarray, "h w c"]:
     except Unreadable as error:
         raise Unreadable(f"{path.name}: {error}") from error
     if dim(picture.top):
-        _tell_dim(path.parent)
+        warn_once(
+            f"{path.parent}: pictures of 16 bits, of which some use few and are next "
+            "to black; write them as 8 bits"
+        )
     return picture.pixels
 
 
-@functools.cache  # once a folder
-def _tell_dim(folder: Path) -> None:
-    log.warning(
-        "%s: pictures of 16 bits, of which some use few and are next to black; write "
-        "them as 8 bits",
-        folder,
-    )
+@functools.cache
+def warn_once(line: str) -> None:
+    log.warning("%s", line)
 
 
 def _open_gif(path: File) -> Any:
     return open_picture(opened(path), formats=("GIF",))
-
-
-def _of_gif(frame: Any) -> UInt8[np.ndarray, "h w 3"]:
-    return opaque(bands(frame, "RGBA"))
 
 
 @contextlib.contextmanager

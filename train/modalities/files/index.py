@@ -1,8 +1,6 @@
 """Frames of clips where an example needs them, by an index or by going there."""
 
 import dataclasses
-import functools
-import logging
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any
@@ -18,11 +16,10 @@ from train.modalities.files.clips import (
     rate_of,
     times_of,
     upright,
+    warn_once,
 )
 from train.modalities.files.stored import File, opened
 from vqdit.shapes import Float, Int, UInt8
-
-log = logging.getLogger(__name__)
 
 # FFmpeg's containers in which a frame is found by its time: MP4, MOV, Matroska, WebM,
 # and by its place, AVI.
@@ -97,7 +94,7 @@ class Index:
                         found.append(upright(before, stream))
                 except av.error.FFmpegError as error:
                     # As players do, what is on the screen stays there.
-                    _warn(f"{self.path} is broken ({briefly(error)})")
+                    warn_once(f"{self.path} is broken ({briefly(error)})")
                     if before is None and key == self.keys[0]:
                         raise
                     if before is None:
@@ -156,11 +153,6 @@ class Reel:
         raise Unreadable(f"it ends before frame {max(wanted)}")
 
 
-@functools.cache  # once a file
-def _warn(line: str) -> None:
-    log.warning("%s", line)
-
-
 def open_clip(
     path: File, fit: Callable[[DecodedFrame], DecodedFrame] = lambda x: x
 ) -> Index | Reel:
@@ -189,7 +181,7 @@ def open_clip(
     if not starts:
         raise Unreadable("it holds no frame")
     if kept is None and not path.is_dir():
-        _warn(
+        warn_once(
             f"{path} has no index, so that every example is decoded from its start; "
             "an MP4 or Matroska file of it would have one"
         )

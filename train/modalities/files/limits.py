@@ -51,10 +51,11 @@ def check_decoded(
     """
     most = room(stored, alone, growth)
     if not size <= most:
+        enough = -(-min(size, 10**30) // 1e8) / 10  # gigabytes, such as 1.3
         raise Unreadable(
             f"takes {_gigabytes(size)} decoded, more than the {_gigabytes(most)} that "
             f"a file of {_gigabytes(stored)} may; {advice}, or set "
-            f"{OWN}={_rounded_up(size)} if you trust it"
+            f"{OWN}={enough:g} if you trust it"
         )
 
 
@@ -64,8 +65,3 @@ def _gigabytes(size: float) -> str:
         if size >= of:
             return f"{size / of:.3g} {unit}"
     return f"{size:.0f} bytes"
-
-
-def _rounded_up(size: float) -> str:
-    """Gigabytes, such as 1.3, that are no less."""
-    return f"{-(-min(size, 10**30) // 1e8) / 10:g}"

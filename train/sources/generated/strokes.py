@@ -102,7 +102,7 @@ def walk(
     while left := {at for at in left if len(_beside(at, drawn)) < 2}:
         tips = [at for at in left if ends[at] == 2] or list(left)
         here: tuple[int, int] | None = min(
-            tips, key=lambda at: (_far(way[-1], at) if way else 0, at)
+            tips, key=lambda at: (np.hypot(*np.subtract(way[-1], at)) if way else 0, at)
         )
         down, course = False, np.array([1.0, 0.0])
         while here is not None:
@@ -123,10 +123,6 @@ def walk(
 def _beside(at, pixels) -> list[tuple[int, int]]:
     around = ((at[0] + y, at[1] + x) for y, x in AROUND.tolist())
     return [each for each in around if each in pixels]
-
-
-def _far(one, other) -> float:
-    return float(np.hypot(*np.subtract(one, other)))
 
 
 def _bend(course, here, at) -> float:
